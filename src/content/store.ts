@@ -1,0 +1,34 @@
+// Bytes by digest: the interface that all stores of content keep, and that test/contract/content-store.ts checks.
+import type { ContentDescriptor } from '../oci/descriptor.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { ByteRange } from '../oci/range.ts';
+import type { Expected } from '../oci/verify.ts';
+
+export interface ContentStore {
+  /** The size in bytes; undefined when the content is not kept. */
+  find(digest: Digest): Promise<{ readonly size: number } | undefined>;
+  /** The bytes, or a part of them; undefined when the content is not kept. The caller reads the stream to its end or cancels it. */
+  open(digest: Digest, range?: ByteRange): Promise<ReadableStream<Uint8Array> | undefined>;
+  /** All bytes of small content; undefined when it is not kept. */
+  read(digest: Digest): Promise<Uint8Array | undefined>;
+  /** Keeps `bytes`, on disk when it resolves. */
+  put(bytes: Uint8Array): Promise<Digest>;
+  /**
+   * Starts to keep a body of an unknown or a promised digest: readers may follow it while it grows. The body is pulled at the pace of
+   * the disk, whether anybody reads or not.
+   */
+  ingest(body: ReadableStream<Uint8Array>, expected?: Expected): Ingestion;
+  delete(digest: Digest): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Content on its way into the store. It appears there whole and verified, or not at all. */
+export interface Ingestion {
+  /** Resolves when the content is kept; rejects with ContentMismatch for bytes that were not promised, or with the body's own error. */
+  readonly done: Promise<Omit<ContentDescriptor, 'mediaType'>>;
+  /**
+   * The bytes from `start` on, as they arrive; the last ones are held back until all are verified, and an error breaks the stream.
+   * Needs `expected` with its size where `range` is given. The caller reads it to its end or cancels it, which stops only this reader.
+   */
+  open(range?: ByteRange): ReadableStream<Uint8Array>;
+}

@@ -1,0 +1,73 @@
+// Media types of manifests, configs and layers: OCI's and Docker's families.
+
+export const mediaTypes = {
+  ociIndex: 'application/vnd.oci.image.index.v1+json',
+  ociManifest: 'application/vnd.oci.image.manifest.v1+json',
+  ociConfig: 'application/vnd.oci.image.config.v1+json',
+  ociEmpty: 'application/vnd.oci.empty.v1+json',
+  dockerList: 'application/vnd.docker.distribution.manifest.list.v2+json',
+  dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
+  dockerConfig: 'application/vnd.docker.container.image.v1+json',
+} as const;
+
+/** The spelling of media types: an image's manifest, config and layers are all of one family. */
+export type Family = 'oci' | 'docker';
+
+/** How the tar of a layer is packed. */
+export type Compression = 'none' | 'gzip' | 'zstd';
+
+/** What we ask upstreams for: everything that an image can be. Schema 1 is not in it. */
+export const ACCEPT_MANIFESTS = [
+  mediaTypes.ociIndex,
+  mediaTypes.ociManifest,
+  mediaTypes.dockerList,
+  mediaTypes.dockerManifest,
+].join(', ');
+
+export function isIndexType(mediaType: string): boolean {
+  return mediaType === mediaTypes.ociIndex || mediaType === mediaTypes.dockerList;
+}
+
+export function isManifestType(mediaType: string): boolean {
+  return mediaType === mediaTypes.ociManifest || mediaType === mediaTypes.dockerManifest;
+}
+
+export function isSchema1Type(mediaType: string): boolean {
+  return /^application\/vnd\.docker\.distribution\.manifest\.v1\+(json|prettyjws)$/.test(mediaType);
+}
+
+/** Whether a config of this type describes a runnable image; all else belongs to an artifact. */
+export function isImageConfigType(mediaType: string): boolean {
+  return mediaType === mediaTypes.ociConfig || mediaType === mediaTypes.dockerConfig;
+}
+
+export function familyOf(mediaType: string): Family {
+  return mediaType.startsWith('application/vnd.docker.') ? 'docker' : 'oci';
+}
+
+const LAYER_TYPES: Record<Family, Partial<Record<Compression, string>>> = {
+  oci: {
+    none: 'application/vnd.oci.image.layer.v1.tar',
+    gzip: 'application/vnd.oci.image.layer.v1.tar+gzip',
+    zstd: 'application/vnd.oci.image.layer.v1.tar+zstd',
+  },
+  docker: {
+    none: 'application/vnd.docker.image.rootfs.diff.tar',
+    gzip: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
+  },
+};
+
+/** The type of a layer in a manifest of `family`; undefined where the family has none: Docker's has no zstd. */
+export function layerType(family: Family, compression: Compression): string | undefined {
+  return LAYER_TYPES[family][compression];
+}
+
+/** How a layer of this type is packed; undefined for types that are no distributable layer of a file system. */
+export function compressionOf(mediaType: string): Compression | undefined {
+  for (const types of Object.values(LAYER_TYPES)) {
+    for (const compression of ['none', 'gzip', 'zstd'] as const) {
+      if (types[compression] === mediaType) return compression;
+    }
+  }
+  return mediaType === 'application/vnd.docker.image.rootfs.diff.tar.zstd' ? 'zstd' : undefined;
+}

@@ -1,0 +1,79 @@
+// Platforms: os/arch[/variant], spelt one way. image-spec image-index.md, "platform"; aliases as containerd's.
+
+export interface Platform {
+  readonly os: string;
+  readonly architecture: string;
+  readonly variant?: string;
+}
+
+/** Text that names no platform, or one that cannot exist. */
+export class InvalidPlatform extends Error {
+  override readonly name = 'InvalidPlatform';
+}
+
+/** What an alias stands for: an architecture and, where the alias says so, a variant. */
+const ALIASES: Readonly<Record<string, readonly [architecture: string, variant?: string]>> = {
+  x86_64: ['amd64'],
+  'x86-64': ['amd64'],
+  i386: ['386'],
+  i686: ['386'],
+  aarch64: ['arm64'],
+  armhf: ['arm', 'v7'],
+  armel: ['arm', 'v6'],
+  armv5: ['arm', 'v5'],
+  armv6: ['arm', 'v6'],
+  armv7: ['arm', 'v7'],
+};
+
+/** The variants that are the architecture itself: naming them changes nothing. */
+const DEFAULT_VARIANTS: Readonly<Record<string, readonly string[]>> = {
+  amd64: ['v1'],
+  arm64: ['v8', '8', 'v8.0'],
+};
+
+const WORD = /^[a-z0-9][a-z0-9._-]{0,31}$/;
+
+/** Parses `os/arch[/variant]` or a bare `arch` (then the os is linux), in any case, aliases resolved. Throws InvalidPlatform. */
+export function parsePlatform(text: string): Platform {
+  const words = text.trim().toLowerCase().split('/');
+  const [os, architecture, variant] = words.length === 1 ? ['linux', ...words] : words;
+  if (words.length > 3 || !os || !architecture || ![os, architecture, variant ?? os].every(word => WORD.test(word))) {
+    throw new InvalidPlatform(
+      `"${text.slice(0, 80)}" is no platform; expected os/arch[/variant], such as linux/arm64 or linux/arm/v7`,
+    );
+  }
+  return normalizePlatform({ os, architecture, ...(variant && { variant }) });
+}
+
+/** The one spelling of a platform: aliases resolved, default variants dropped, `arm` as `arm/v7`. */
+export function normalizePlatform(platform: Platform): Platform {
+  const os = platform.os.toLowerCase();
+  const given = platform.architecture.toLowerCase();
+  const [architecture, aliasVariant] = ALIASES[given] ?? [given];
+  const variant = normalizeVariant(architecture, platform.variant?.toLowerCase() || aliasVariant);
+  return { os, architecture, ...(variant && { variant }) };
+}
+
+function normalizeVariant(architecture: string, variant: string | undefined): string | undefined {
+  if (architecture === 'arm') return variant ? variant.replace(/^(\d)$/, 'v$1') : 'v7';
+  return variant && DEFAULT_VARIANTS[architecture]?.includes(variant) ? undefined : variant;
+}
+
+export function formatPlatform(platform: Platform): string {
+  return [platform.os, platform.architecture, platform.variant].filter(Boolean).join('/');
+}
+
+/** Whether both name the same platform, however they are spelt. */
+export function isSamePlatform(a: Platform, b: Platform): boolean {
+  return formatPlatform(normalizePlatform(a)) === formatPlatform(normalizePlatform(b));
+}
+
+/** A comma-separated list, duplicates dropped, the order kept. Throws InvalidPlatform; an empty list is one. */
+export function parsePlatforms(text: string): readonly Platform[] {
+  const platforms = new Map<string, Platform>();
+  for (const part of text.split(',')) {
+    const platform = parsePlatform(part);
+    platforms.set(formatPlatform(platform), platform);
+  }
+  return [...platforms.values()];
+}

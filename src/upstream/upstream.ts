@@ -1,0 +1,71 @@
+// One registry that we pull from: what the rooms above may ask of it, in the words of distribution-spec.
+import type { Digest } from '../oci/digest.ts';
+import type { ByteRange } from '../oci/range.ts';
+
+/** Every call throws RegistryError: the upstream's own code and status where it gave one, 502 where it lied or broke, 504 where it hung. */
+export interface Upstream {
+  /** The host or alias that names it in references, and the first part of every key under which its content is kept. */
+  readonly name: string;
+  /** What a tag or digest points to, without its bytes; `digest` is absent where the upstream does not say. */
+  headManifest(repository: string, reference: string, options?: CallOptions): Promise<ManifestHead>;
+  /** The bytes, at most MAX_MANIFEST_BYTES; verified when `reference` is a digest or the upstream names one. */
+  getManifest(repository: string, reference: string, options?: CallOptions): Promise<ManifestBody>;
+  headBlob(repository: string, digest: Digest, options?: CallOptions): Promise<{ readonly size: number | undefined }>;
+  /** Not verified: who keeps or serves it does that. The caller reads the body to its end or cancels it. */
+  openBlob(
+    repository: string,
+    digest: Digest,
+    options?: CallOptions & { readonly range?: ByteRange },
+  ): Promise<BlobBody>;
+  listTags(repository: string, page: TagPage, options?: CallOptions): Promise<TagList>;
+  /** The index of referrers as bytes; from the fallback tag where the upstream has no referrers API; undefined when there are none. */
+  findReferrers(
+    repository: string,
+    digest: Digest,
+    artifactType: string | undefined,
+    options?: CallOptions,
+  ): Promise<Uint8Array | undefined>;
+}
+
+export interface CallOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface ManifestHead {
+  readonly digest: Digest | undefined;
+  readonly contentType: string;
+}
+
+export interface ManifestBody {
+  readonly raw: Uint8Array;
+  readonly digest: Digest;
+  readonly contentType: string;
+}
+
+export interface BlobBody {
+  readonly body: ReadableStream<Uint8Array>;
+  /** Bytes in `body`; absent where the upstream did not say. */
+  readonly size: number | undefined;
+}
+
+export interface TagPage {
+  readonly n?: number | undefined;
+  readonly last?: string | undefined;
+}
+
+export interface TagList {
+  readonly tags: readonly string[];
+  /** Whether the upstream has more after the last of these. */
+  readonly hasMore: boolean;
+}
+
+/** The registries that may be pulled from. */
+export interface Upstreams {
+  /** The upstream of a registry's host or alias, in any case. Throws DENIED for one that the configuration closes. */
+  get(registry: string): Upstream;
+  /** Whether `component`, the first of a name, names a configured alias or host. */
+  has(component: string): boolean;
+  /** Opens a layer's http(s) address with no credentials, by the same guards. The caller reads the body to its end or cancels it. */
+  openUrl(url: URL, options?: CallOptions): Promise<BlobBody>;
+  close(): Promise<void>;
+}

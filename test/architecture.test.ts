@@ -1,0 +1,44 @@
+// The rooms of src/ and who may import whom: docs/architecture.md as a test. Types count too.
+import { globSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { expect, test } from 'vitest';
+
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  oci: [],
+  content: ['oci'],
+  state: ['oci'],
+  upstream: ['oci'],
+  augment: ['oci'],
+  tokens: ['oci', 'state', 'augment'],
+  proxy: ['oci', 'content', 'state', 'upstream', 'augment'],
+  http: ['proxy', 'tokens', 'augment', 'oci'],
+  config: [],
+  app: ['oci', 'content', 'state', 'upstream', 'augment', 'tokens', 'proxy', 'http', 'config'],
+  main: ['app', 'config'],
+};
+
+const ONLY_IN: Readonly<Record<string, readonly string[]>> = {
+  hono: ['http', 'app'],
+  '@hono/node-server': ['app'],
+  undici: ['upstream'],
+  'node:sqlite': ['state'],
+};
+
+const imports = globSync('src/**/*.ts').flatMap(file =>
+  [...readFileSync(file, 'utf8').matchAll(/(?:from|import) '([^']+)'/g)].map(([, target = '']) => ({ file, target })),
+);
+
+test.each(imports.filter(({ target }) => target.startsWith('.')))('$file may import $target', ({ file, target }) => {
+  const from = roomOf(file);
+  const to = roomOf(normalize(join(dirname(file), target)));
+  expect([from, ...(MAY_IMPORT[from] ?? [])]).toContain(to);
+});
+
+test.each(imports.filter(({ target }) => !target.startsWith('.')))('$file may use $target', ({ file, target }) => {
+  const rooms = Object.entries(ONLY_IN).find(([name]) => target === name || target.startsWith(`${name}/`))?.[1];
+  expect(rooms ?? [roomOf(file)]).toContain(roomOf(file));
+});
+
+function roomOf(file: string): string {
+  return (file.split('/')[1] ?? '').replace(/\.ts$/, '');
+}
