@@ -19,7 +19,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 const ONLY_IN: Readonly<Record<string, readonly string[]>> = {
   hono: ['http', 'app'],
-  '@hono/node-server': ['app'],
+  '@hono/node-server': ['main'],
   undici: ['upstream'],
   'node:sqlite': ['state'],
 };

@@ -63,7 +63,7 @@ function parseKnown(raw: Uint8Array, served: string): Manifest {
   const document = documentSchema.safeParse(parseJson(raw));
   if (!document.success) throw invalid('not an object as the specification wants it', document.error);
   const { data } = document;
-  if (data.schemaVersion === 1 || data.fsLayers !== undefined) throw schema1();
+  if (data.schemaVersion === 1 || data.fsLayers !== undefined || isSchema1Type(data.mediaType ?? '')) throw schema1();
   if (data.manifests !== undefined && (data.layers !== undefined || data.config !== undefined)) {
     throw invalid(
       'it has "manifests" beside "layers" or "config": it cannot be told whether it is an index or an image',

@@ -3,7 +3,7 @@
 export interface Platform {
   readonly os: string;
   readonly architecture: string;
-  readonly variant?: string;
+  readonly variant?: string | undefined;
 }
 
 /** Text that names no platform, or one that cannot exist. */
@@ -11,25 +11,26 @@ export class InvalidPlatform extends Error {
   override readonly name = 'InvalidPlatform';
 }
 
+// Maps, not objects: the words come from foreign indexes, and an object would inherit `constructor`.
 /** What an alias stands for: an architecture and, where the alias says so, a variant. */
-const ALIASES: Readonly<Record<string, readonly [architecture: string, variant?: string]>> = {
-  x86_64: ['amd64'],
-  'x86-64': ['amd64'],
-  i386: ['386'],
-  i686: ['386'],
-  aarch64: ['arm64'],
-  armhf: ['arm', 'v7'],
-  armel: ['arm', 'v6'],
-  armv5: ['arm', 'v5'],
-  armv6: ['arm', 'v6'],
-  armv7: ['arm', 'v7'],
-};
+const ALIASES: ReadonlyMap<string, readonly [architecture: string, variant?: string]> = new Map([
+  ['x86_64', ['amd64']],
+  ['x86-64', ['amd64']],
+  ['i386', ['386']],
+  ['i686', ['386']],
+  ['aarch64', ['arm64']],
+  ['armhf', ['arm', 'v7']],
+  ['armel', ['arm', 'v6']],
+  ['armv5', ['arm', 'v5']],
+  ['armv6', ['arm', 'v6']],
+  ['armv7', ['arm', 'v7']],
+]);
 
 /** The variants that are the architecture itself: naming them changes nothing. */
-const DEFAULT_VARIANTS: Readonly<Record<string, readonly string[]>> = {
-  amd64: ['v1'],
-  arm64: ['v8', '8', 'v8.0'],
-};
+const DEFAULT_VARIANTS: ReadonlyMap<string, readonly string[]> = new Map([
+  ['amd64', ['v1']],
+  ['arm64', ['v8', '8', 'v8.0']],
+]);
 
 const WORD = /^[a-z0-9][a-z0-9._-]{0,31}$/;
 
@@ -49,14 +50,14 @@ export function parsePlatform(text: string): Platform {
 export function normalizePlatform(platform: Platform): Platform {
   const os = platform.os.toLowerCase();
   const given = platform.architecture.toLowerCase();
-  const [architecture, aliasVariant] = ALIASES[given] ?? [given];
+  const [architecture, aliasVariant] = ALIASES.get(given) ?? [given];
   const variant = normalizeVariant(architecture, platform.variant?.toLowerCase() || aliasVariant);
   return { os, architecture, ...(variant && { variant }) };
 }
 
 function normalizeVariant(architecture: string, variant: string | undefined): string | undefined {
   if (architecture === 'arm') return variant ? variant.replace(/^(\d)$/, 'v$1') : 'v7';
-  return variant && DEFAULT_VARIANTS[architecture]?.includes(variant) ? undefined : variant;
+  return variant && DEFAULT_VARIANTS.get(architecture)?.includes(variant) ? undefined : variant;
 }
 
 export function formatPlatform(platform: Platform): string {
