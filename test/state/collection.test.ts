@@ -1,0 +1,45 @@
+// Typed collections over a record store.
+import { expect, expectTypeOf, test } from 'vitest';
+import { z } from 'zod';
+import { createCollection } from '../../src/state/collection.ts';
+import { createMemoryStore } from '../../src/state/memory.ts';
+
+const schema = z.object({ image: z.string(), pulls: z.number().default(0) });
+
+test('gets, lists and deletes the records that were put', async () => {
+  const tokens = createCollection({ store: createMemoryStore(), name: 'tokens', schema });
+  await tokens.put('a', { image: 'alpine', pulls: 3 });
+  await tokens.put('b', { image: 'busybox' });
+  expect(await tokens.get('a')).toEqual({ image: 'alpine', pulls: 3 });
+  expect(await tokens.get('none')).toBeUndefined();
+  expect(await tokens.list({ after: 'a', limit: 5 })).toEqual(['b']);
+  expect(await tokens.delete('a')).toBe(true);
+  expect(await tokens.get('a')).toBeUndefined();
+});
+
+test('parses on the way out: defaults are filled in and the type is the schema output', async () => {
+  const tokens = createCollection({ store: createMemoryStore(), name: 'tokens', schema });
+  await tokens.put('a', { image: 'alpine' });
+  const record = await tokens.get('a');
+  expect(record).toEqual({ image: 'alpine', pulls: 0 });
+  expectTypeOf(record).toEqualTypeOf<{ image: string; pulls: number } | undefined>();
+});
+
+test.each([
+  ['is no JSON', '{'],
+  ['does not fit the schema', '{"image":7}'],
+])('throws, naming the record, for one that %s', async (_, text) => {
+  const store = createMemoryStore();
+  await store.put('tokens', 'a', new TextEncoder().encode(text));
+  const tokens = createCollection({ store, name: 'tokens', schema });
+  await expect(tokens.get('a')).rejects.toThrow('tokens/a');
+});
+
+test('hands on the expiry', async () => {
+  let time = 0;
+  const store = createMemoryStore({ now: () => new Date(time) });
+  const tokens = createCollection({ store, name: 'tokens', schema });
+  await tokens.put('a', { image: 'alpine' }, { expiresAt: new Date(1000) });
+  time = 1000;
+  expect(await tokens.get('a')).toBeUndefined();
+});
