@@ -1,0 +1,49 @@
+// What a 401 asks for. RFC 9110 section 11.6.1 and the distribution project's token specification.
+import { getDomain } from 'tldts';
+import { bareHost } from './addresses.ts';
+import { type Attempt, badAnswer } from './failure.ts';
+
+/** One challenge of a WWW-Authenticate header; `scheme` and the names of `parameters` in lower case. */
+export interface Challenge {
+  readonly scheme: string;
+  readonly parameters: ReadonlyMap<string, string>;
+}
+
+const PART = /([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?[\s,]*/gy;
+
+/** The challenges in their order; what comes after the first fault in the grammar is ignored. */
+export function parseChallenges(header: string): readonly Challenge[] {
+  const challenges: { scheme: string; parameters: Map<string, string> }[] = [];
+  for (const [, word = '', quoted, plain] of header.trimStart().matchAll(PART)) {
+    const value = quoted?.replace(/\\(.)/g, '$1') ?? plain;
+    if (value === undefined) challenges.push({ scheme: word.toLowerCase(), parameters: new Map() });
+    else challenges.at(-1)?.parameters.set(word.toLowerCase(), value);
+  }
+  return challenges;
+}
+
+/** The challenge that we can answer: bearer before basic. */
+export function findChallenge(header: string): Challenge | undefined {
+  const challenges = parseChallenges(header);
+  return challenges.find(({ scheme }) => scheme === 'bearer') ?? challenges.find(({ scheme }) => scheme === 'basic');
+}
+
+/** Where the tokens of the upstream at `url` are. Elsewhere it would get our credentials: throws 502 for a realm of another domain, or less safe than `url`. */
+export function parseRealm(text: string, url: URL, attempt: Attempt): URL {
+  const realm = URL.canParse(text) ? new URL(text) : undefined;
+  if (!realm || !['http:', 'https:'].includes(realm.protocol)) throw badAnswer(attempt, 'the token realm is no URL');
+  if (url.protocol === 'https:' && realm.protocol !== 'https:') {
+    throw badAnswer(attempt, 'the token realm is not https, as the upstream is');
+  }
+  if (!isSameSite(realm, url))
+    throw badAnswer(attempt, `the token realm ${realm.host} is not of the upstream's domain`);
+  realm.username = '';
+  realm.password = '';
+  return realm;
+}
+
+function isSameSite(a: URL, b: URL): boolean {
+  if (bareHost(a.hostname) === bareHost(b.hostname)) return true;
+  const domain = getDomain(b.hostname, { allowPrivateDomains: true });
+  return domain !== null && getDomain(a.hostname, { allowPrivateDomains: true }) === domain;
+}

@@ -1,0 +1,99 @@
+// What an upstream's failure becomes: always a RegistryError, never with a secret, an address's query or the upstream's own words in it.
+import { type Dispatcher, errors } from 'undici';
+import { z } from 'zod';
+import { type ErrorCode, isErrorCode, RegistryError } from '../oci/errors.ts';
+import { ForbiddenAddress, parseRetryAfter } from './dialer.ts';
+
+const MAX_ERROR_BYTES = 64 * 1024;
+
+const errorSchema = z.object({ errors: z.array(z.object({ code: z.string() })).min(1) });
+
+/** What was being done, for messages, and the code that a 404 has where the upstream gives none. */
+export interface Attempt {
+  readonly upstream: string;
+  readonly action: string;
+  readonly missing: ErrorCode;
+}
+
+/** The error for a request that got no answer, or whose body broke. A RegistryError is returned as it is. */
+export function connectionFailure(cause: unknown, { upstream, action }: Attempt): Error {
+  if (cause instanceof RegistryError) return cause;
+  if (cause instanceof ForbiddenAddress) {
+    return new RegistryError('DENIED', `${upstream}: ${action}: its address is private or reserved`, { cause });
+  }
+  if (isTimeout(cause)) {
+    return new RegistryError('UNKNOWN', `${upstream}: ${action}: timed out`, { status: 504, cause });
+  }
+  return new RegistryError('UNKNOWN', `${upstream}: ${action}: ${reasonOf(cause)}`, { status: 502, cause });
+}
+
+/** The upstream answered, but not with what was asked for. */
+export function badAnswer({ upstream, action }: Attempt, reason: string, cause?: unknown): RegistryError {
+  return new RegistryError('UNKNOWN', `${upstream}: ${action}: ${reason}`, { status: 502, cause });
+}
+
+/** The error for an answer of status 4xx or 5xx; reads the body to its end. */
+export async function responseFailure(response: Dispatcher.ResponseData, attempt: Attempt): Promise<RegistryError> {
+  const { statusCode, headers } = response;
+  const own = await readCode(response);
+  const message = (code: string) => `${attempt.upstream}: ${attempt.action}: status ${statusCode} (${code})`;
+  if (statusCode === 429 || own === 'TOOMANYREQUESTS') {
+    const retryAfterSeconds = parseRetryAfter(headers['retry-after']);
+    const options = retryAfterSeconds === undefined ? {} : { retryAfterSeconds };
+    return new RegistryError('TOOMANYREQUESTS', message('TOOMANYREQUESTS'), options);
+  }
+  const code = statusCode < 500 ? (own ?? codeOf(statusCode, attempt)) : undefined;
+  if (code) return new RegistryError(code, message(code), { status: statusCode });
+  return new RegistryError('UNKNOWN', message('UNKNOWN'), { status: statusCode === 504 ? 504 : 502 });
+}
+
+function codeOf(status: number, { missing }: Attempt): ErrorCode | undefined {
+  const codes: Readonly<Record<number, ErrorCode>> = {
+    401: 'UNAUTHORIZED',
+    403: 'DENIED',
+    404: missing,
+    416: 'RANGE_INVALID',
+  };
+  return codes[status];
+}
+
+async function readCode({ body }: Dispatcher.ResponseData): Promise<ErrorCode | undefined> {
+  try {
+    const bytes = await readLimited(body, MAX_ERROR_BYTES);
+    const code = errorSchema.safeParse(JSON.parse(new TextDecoder().decode(bytes))).data?.errors[0]?.code;
+    return code && isErrorCode(code) ? code : undefined;
+  } catch {
+    // A body that is broken, too long or not JSON has no code; the status still says what happened.
+    return undefined;
+  }
+}
+
+/** More bytes than the reader takes. */
+export class TooLong extends Error {
+  override readonly name = 'TooLong';
+}
+
+/** The whole body. Throws TooLong for more than `maxBytes`, after letting go of the connection. */
+export async function readLimited(body: AsyncIterable<Uint8Array>, maxBytes: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of body) {
+    size += chunk.byteLength;
+    if (size > maxBytes) throw new TooLong(`more than ${maxBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+function isTimeout(cause: unknown): boolean {
+  return [errors.ConnectTimeoutError, errors.HeadersTimeoutError, errors.BodyTimeoutError].some(
+    type => cause instanceof type,
+  );
+}
+
+function reasonOf(cause: unknown): string {
+  if (cause instanceof TooLong) return cause.message;
+  if (cause instanceof Error && 'code' in cause && typeof cause.code === 'string')
+    return `connection failed (${cause.code})`;
+  return 'connection failed';
+}

@@ -1,0 +1,51 @@
+// Bearer tokens of the test registry: distribution's token protocol, strict about credentials and scope.
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+
+export interface TokenDesk {
+  /** Answers GET /token: a token for the asked scopes, or 401 without the right Basic credentials. */
+  give(request: IncomingMessage, response: ServerResponse): ServerResponse;
+  /** Whether the request has a token that may pull from `repository`; any of our tokens will do for an empty name. */
+  admits(request: IncomingMessage, repository: string): boolean;
+  /** Answers 401 with what a client needs to get a token. */
+  challenge(request: IncomingMessage, response: ServerResponse, repository: string): ServerResponse;
+}
+
+export function createTokenDesk(credentials: { username: string; password: string } | undefined): TokenDesk {
+  const scopesByToken = new Map<string, readonly string[]>();
+  const basic = credentials && `Basic ${btoa(`${credentials.username}:${credentials.password}`)}`;
+  return {
+    give(request, response) {
+      if (basic !== undefined && request.headers.authorization !== basic) return deny(response);
+      const token = randomUUID();
+      const { searchParams } = new URL(request.url ?? '/', 'http://registry');
+      scopesByToken.set(
+        token,
+        searchParams.getAll('scope').flatMap(scope => scope.split(' ')),
+      );
+      response.writeHead(200, { 'content-type': 'application/json' });
+      return response.end(JSON.stringify({ token, expires_in: 300 }));
+    },
+    admits(request, repository) {
+      const scopes = scopesByToken.get(request.headers.authorization?.replace(/^Bearer /, '') ?? '');
+      return scopes !== undefined && (repository === '' || scopes.includes(scopeOf(repository)));
+    },
+    challenge(request, response, repository) {
+      const scope = repository && `,scope="${scopeOf(repository)}"`;
+      const realm = `http://${request.headers.host}/token`;
+      response.setHeader('www-authenticate', `Bearer realm="${realm}",service="test"${scope}`);
+      return deny(response);
+    },
+  };
+}
+
+function scopeOf(repository: string): string {
+  return `repository:${repository}:pull`;
+}
+
+function deny(response: ServerResponse): ServerResponse {
+  response.writeHead(401, { 'content-type': 'application/json' });
+  return response.end(
+    JSON.stringify({ errors: [{ code: 'UNAUTHORIZED', message: 'authentication required', detail: null }] }),
+  );
+}
