@@ -13,13 +13,13 @@ export const layerSchema = z.object({
   diffId: digest,
   compression: z.enum(['none', 'gzip', 'zstd']),
   /** Normalised platforms (formatPlatform) that get it; absent: all. */
-  platforms: z.array(z.string()).optional(),
+  platforms: z.array(z.string()).readonly().optional(),
 });
 
 export const augmentationSchema = z.object({
   /** Normalised platforms to serve: one gives its image, several an index of exactly those, absent all. */
   platforms: z.array(z.string()).min(1).optional(),
-  layers: z.array(layerSchema).default([]),
+  layers: z.array(layerSchema).readonly().default([]),
   /** Overrides by key in place, appends the rest. */
   env: z.record(z.string(), z.string()).optional(),
   entrypoint: z.array(z.string()).optional(),

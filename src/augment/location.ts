@@ -1,0 +1,83 @@
+// Where a layer's bytes are, as an API request or a rule says it. Messages name the rule and never the text: it may hold secrets.
+import { type Digest, isDigest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { isRegistryHost, parseRepository } from '../oci/reference.ts';
+import { InvalidLayer } from './layer.ts';
+
+export type LayerLocation =
+  | { readonly kind: 'data'; readonly bytes: Uint8Array }
+  | { readonly kind: 'url'; readonly url: URL }
+  | { readonly kind: 'blob'; readonly registry: string; readonly repository: string; readonly digest: Digest };
+
+const MAX_URL_LENGTH = 8192;
+const ALLOWED = 'data:, http://, https://, docker:// or oci://';
+const DOCKER = 'docker://<registry>/v2/<image>/blobs/<digest>';
+const OCI = 'oci://<registry>/<repository>@<digest>';
+
+/**
+ * Takes `data:[<media type>;base64,]<base64>`, an http or https URL without credentials, `docker://<registry>/v2/<image>/blobs/<digest>`
+ * and `oci://<registry>/<repository>@<digest>`. Throws InvalidLayer for all else. Whether a host may be reached is not asked here.
+ */
+export function parseLocation(text: string): LayerLocation {
+  const scheme = /^([a-z][a-z0-9+.-]{0,31}):/i.exec(text)?.[1]?.toLowerCase();
+  if (scheme === 'data') return { kind: 'data', bytes: parseData(text.slice('data:'.length)) };
+  if (text.length > MAX_URL_LENGTH) throw new InvalidLayer(`layer location: longer than ${MAX_URL_LENGTH} characters`);
+  switch (scheme) {
+    case 'http':
+    case 'https':
+      return { kind: 'url', url: parseUrl(text) };
+    case 'docker':
+      return parseBlob(/^[^:]+:\/\/([^/]+)\/v2\/(.+)\/blobs\/([^/]+)$/.exec(text), DOCKER);
+    case 'oci':
+      return parseBlob(/^[^:]+:\/\/([^/]+)\/([^@]+)@([^@]+)$/.exec(text), OCI);
+    default:
+      throw new InvalidLayer(`layer location: ${scheme ? `"${scheme}:"` : 'no scheme'}; expected ${ALLOWED}`);
+  }
+}
+
+function parseData(text: string): Uint8Array {
+  const comma = text.indexOf(',');
+  if (
+    comma >= 0 &&
+    !/^(?:[\w.+-]+\/[\w.+-]+)?(?:;[\w.+-]+=[\w.+-]+)*;base64$/i.test(text.slice(0, comma).slice(0, 256))
+  ) {
+    throw new InvalidLayer('layer location: data: takes base64 alone: data:[<media type>;base64,]<base64>');
+  }
+  const encoded = text.slice(comma + 1);
+  const bytes = Buffer.from(encoded, 'base64');
+  // Buffer skips what is no base64: only what encodes back to itself was wholly that.
+  if (bytes.toString('base64') !== encoded) {
+    throw new InvalidLayer('layer location: data: is not padded base64 of the standard alphabet');
+  }
+  if (bytes.byteLength === 0) throw new InvalidLayer('layer location: data: is empty');
+  return bytes;
+}
+
+function parseUrl(text: string): URL {
+  const authority = /^https?:\/\/([^/\\?#]+)/i.exec(text)?.[1];
+  // URL drops spaces around and line ends within: two readers could see two addresses.
+  const url = authority === undefined || /[\s\p{Cc}]/u.test(text) ? null : URL.parse(text);
+  if (url === null) throw new InvalidLayer('layer location: not a valid http:// or https:// URL');
+  if (authority?.includes('@') || url.username || url.password) {
+    throw new InvalidLayer('layer location: a URL with a user name or password; configure credentials instead');
+  }
+  return url;
+}
+
+function parseBlob(match: RegExpExecArray | null, expected: string): LayerLocation {
+  const [, registry = '', name = '', digest = ''] = match ?? [];
+  const repository = findRepository(name);
+  if (!isRegistryHost(registry) || repository === undefined || !isDigest(digest)) {
+    throw new InvalidLayer(`layer location: not of the form ${expected}`);
+  }
+  return { kind: 'blob', registry: registry.toLowerCase(), repository, digest };
+}
+
+function findRepository(name: string): string | undefined {
+  try {
+    return parseRepository(name);
+  } catch (error) {
+    if (error instanceof RegistryError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,21 @@
+// What is rewritten, and how its parts are had.
+import type { ContentDescriptor } from '../oci/descriptor.ts';
+import type { Manifest } from '../oci/manifest.ts';
+import type { Platform } from '../oci/platform.ts';
+
+export interface Source {
+  /** Where the image is from, for base.name: registry/repository[:tag]. */
+  readonly name: string;
+  readonly manifest: Manifest;
+}
+
+/** Fetches what an index or manifest points to; throws RegistryError when it cannot be had. */
+export interface SourceReader {
+  readManifest(descriptor: ContentDescriptor): Promise<Manifest>;
+  readConfig(descriptor: ContentDescriptor): Promise<Uint8Array>;
+}
+
+/** Attestations are filed under this platform, so that no client runs them. */
+export function isUnknownPlatform({ os, architecture }: Platform): boolean {
+  return os === 'unknown' && architecture === 'unknown';
+}

@@ -1,0 +1,55 @@
+// How a layer is packed, told by its first bytes, and the stream that unpacks it. Pure node:zlib: it goes on over all members of a
+// gzip and all frames of a zstd, but stops silently at what follows them, which `hasTrailing` tells.
+import { PassThrough, type Transform } from 'node:stream';
+import { createGunzip, createZstdDecompress } from 'node:zlib';
+import type { Compression } from '../oci/media-type.ts';
+
+/** A tar is made of blocks of this many bytes. */
+export const TAR_BLOCK_BYTES = 512;
+
+const CHECKSUM_START = 148;
+const CHECKSUM_END = 156;
+const SPACE = 0x20;
+
+export interface Unpacker {
+  /** Packed bytes in, unpacked bytes out; fails with an error of `isCorruption`. */
+  readonly stream: Transform;
+  /** Whether some of the `packedSize` bytes read follow the last member or frame and are none. Ask when `stream` gave its last byte. */
+  hasTrailing(packedSize: number): boolean;
+}
+
+/** By magic bytes of RFC 1952 and RFC 8878, of a skippable frame too; all else is 'none', to be checked with `isTarStart`. Needs four bytes. */
+export function sniffCompression(head: Uint8Array): Compression {
+  const [a = 0, b = 0, c = 0, d = 0] = head;
+  if (a === 0x1f && b === 0x8b) return 'gzip';
+  const isZstd = a === 0x28 && b === 0xb5 && c === 0x2f && d === 0xfd;
+  const isSkippable = (a & 0xf0) === 0x50 && b === 0x2a && c === 0x4d && d === 0x18;
+  return isZstd || isSkippable ? 'zstd' : 'none';
+}
+
+export function createUnpacker(compression: Compression): Unpacker {
+  if (compression === 'none') return { stream: new PassThrough(), hasTrailing: () => false };
+  const stream = compression === 'gzip' ? createGunzip() : createZstdDecompress();
+  return { stream, hasTrailing: packedSize => packedSize > stream.bytesWritten };
+}
+
+/** Whether an unpacker failed because of its bytes, and not because their source broke. */
+export function isCorruption(error: unknown): error is Error {
+  return error instanceof Error && 'code' in error && /^(?:Z_|ZSTD_)/.test(String(error.code));
+}
+
+/** Whether a first block, whole, is a header with the right checksum, or the zeros that end an empty archive. */
+export function isTarStart(block: Uint8Array): boolean {
+  if (block.byteLength !== TAR_BLOCK_BYTES) return false;
+  return block.every(byte => byte === 0) || hasTarChecksum(block);
+}
+
+function hasTarChecksum(block: Uint8Array): boolean {
+  const field = Buffer.from(block.subarray(CHECKSUM_START, CHECKSUM_END)).toString('latin1');
+  const octal = /^ *([0-7]+)[ \0]*$/.exec(field)?.[1];
+  const counted = block.map((byte, at) => (at >= CHECKSUM_START && at < CHECKSUM_END ? SPACE : byte));
+  const unsigned = counted.reduce((sum, byte) => sum + byte, 0);
+  // Some old writers summed signed bytes, and every reader takes that too.
+  const signed = new Int8Array(counted).reduce((sum, byte) => sum + byte, 0);
+  return octal !== undefined && [unsigned, signed].includes(Number.parseInt(octal, 8));
+}
