@@ -1,0 +1,101 @@
+// Values of the configuration file that are more than YAML knows: durations, sizes, addresses and secrets kept elsewhere.
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+
+/** What `{ env: NAME }` is looked up in. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+const MS_PER_UNIT: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const BYTES_PER_UNIT: Readonly<Record<string, number>> = {
+  B: 1,
+  KiB: 1024,
+  MiB: 1024 ** 2,
+  GiB: 1024 ** 3,
+  TiB: 1024 ** 4,
+};
+
+/** `36h`, `5m`, `1.5s` as milliseconds, from `minMs` to `maxMs`: by default up to ten years, so that it can be added to any date. */
+export function duration({ minMs = 0, maxMs = 3650 * 86_400_000 } = {}) {
+  return quantity(MS_PER_UNIT, 'a duration such as 30s, 5m, 36h or 7d', { min: minMs, max: maxMs });
+}
+
+/** `20MiB`, `4GiB` as bytes, at least one. */
+export function size() {
+  return quantity(BYTES_PER_UNIT, 'a size such as 512KiB, 20MiB or 4GiB', { min: 1, max: Number.MAX_SAFE_INTEGER });
+}
+
+function quantity(units: Readonly<Record<string, number>>, what: string, { min, max }: { min: number; max: number }) {
+  return z.string(`expected ${what}`).transform((text, context) => {
+    const [, amount, unit = ''] = /^(\d+(?:\.\d+)?) ?([A-Za-z]+)$/.exec(text) ?? [];
+    const factor = Object.hasOwn(units, unit) ? units[unit] : undefined;
+    const value = Math.round(Number(amount) * (factor ?? Number.NaN));
+    if (value >= min && value <= max) return value;
+    const reason = Number.isNaN(value) ? `expected ${what}` : `is too ${value < min ? 'small' : 'large'}`;
+    context.addIssue({ code: 'custom', message: reason });
+    return z.NEVER;
+  });
+}
+
+/** Where to listen. Port 0 lets the system choose. */
+export interface Listen {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** `host:port`, with brackets around an IPv6 address; the brackets are not part of `host`. */
+export function listenAddress() {
+  return z.string('expected host:port').transform((text, context): Listen => {
+    const [, bracketed, plain, port] = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})$/.exec(text) ?? [];
+    const host = bracketed ?? plain;
+    if (host !== undefined && Number(port) <= 65_535) return { host, port: Number(port) };
+    context.addIssue({ code: 'custom', message: 'expected host:port, such as 127.0.0.1:8080 or [::1]:8080' });
+    return z.NEVER;
+  });
+}
+
+/** An http(s) URL with no credentials, query or fragment. */
+export function httpUrl() {
+  return z.string('expected an http or https URL').transform((text, context): URL => {
+    const url = URL.parse(text);
+    const isHttp = url?.protocol === 'http:' || url?.protocol === 'https:';
+    if (url && isHttp && !url.username && !url.password && !url.search && !url.hash) return url;
+    const message = 'expected an http or https URL without credentials, query or fragment';
+    context.addIssue({ code: 'custom', message });
+    return z.NEVER;
+  });
+}
+
+/** Text itself, or `{ env: NAME }` or `{ file: PATH }` to read it from; a file loses the line break at its end. */
+export function secret(env: Environment) {
+  const what = 'expected text, { env: NAME } or { file: PATH }';
+  const places = [
+    z.string().min(1),
+    z.strictObject({ env: z.string() }),
+    z.strictObject({ file: z.string() }),
+  ] as const;
+  return z.union(places, what).transform((given, context): string => {
+    const found = readSecret(given, env);
+    if (typeof found === 'string') return found;
+    context.addIssue({ code: 'custom', message: found.fault });
+    return z.NEVER;
+  });
+}
+
+function readSecret(given: string | { env: string } | { file: string }, env: Environment): string | { fault: string } {
+  if (typeof given === 'string') return given;
+  if ('env' in given) return env[given.env] || { fault: `the environment variable ${given.env} is not set` };
+  const text = readText(given.file);
+  if (typeof text !== 'string') return text;
+  return text.replace(/\r?\n$/, '') || { fault: `${given.file} is empty` };
+}
+
+/** The text of a file, or why it cannot be read. */
+export function readText(path: string): string | { readonly fault: string; readonly isMissing: boolean } {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    // The only errors that readFileSync throws are the system's, with a code, and Node's own for a bad path.
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
+    return { fault: `cannot read ${path} (${code})`, isMissing: code === 'ENOENT' };
+  }
+}

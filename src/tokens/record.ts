@@ -1,0 +1,68 @@
+// What a token stands for: one image with its augmentation, as it was decided when the token was given out.
+import { z } from 'zod';
+import { augmentationSchema } from '../augment/augmentation.ts';
+import { layerSourceSchema } from '../augment/layer-source.ts';
+import { isDigest } from '../oci/digest.ts';
+
+const digest = z.string().refine(isDigest, 'expected a digest');
+const strings = z.array(z.string()).optional();
+const stringMap = z.record(z.string(), z.string()).optional();
+
+const shownLayerSchema = z.object({
+  /** Without layer data, user info and query: "data:" alone, or scheme, host and path. */
+  location: z.string(),
+  gzipDigest: z.string().optional(),
+  gzipSize: z.number().optional(),
+  tarDigest: z.string().optional(),
+  skipHashing: z.boolean().optional(),
+  platforms: strings,
+  mediaType: z.string().optional(),
+});
+
+/** The client's request, for showing: it holds no layer data, access token or secret URL. */
+export const shownRequestSchema = z.object({
+  containerPlatform: z.string().optional(),
+  containerIncludes: strings,
+  containerConfig: z
+    .object({
+      entrypoint: strings,
+      cmd: strings,
+      env: strings,
+      workingDir: z.string().optional(),
+      user: z.string().optional(),
+      labels: stringMap,
+      exposedPorts: strings,
+      annotations: stringMap,
+      layers: z.array(shownLayerSchema).optional(),
+    })
+    .optional(),
+  towerWorkspaceId: z.number().optional(),
+  workflowId: z.string().optional(),
+  fingerprint: z.string().optional(),
+});
+
+/** 12 lower-case hex characters: the token, and the id of its request. */
+export const tokenIdSchema = z.string().regex(/^[0-9a-f]{12}$/);
+
+export const tokenRecordSchema = z.object({
+  id: tokenIdSchema,
+  registry: z.string(),
+  /** As the source registry names it: Docker Hub's with `library/`. */
+  repository: z.string(),
+  /** Absent where the request named a digest. */
+  tag: z.string().optional(),
+  /** As the client asked for it. */
+  containerImage: z.string(),
+  sourceDigest: digest,
+  targetDigest: digest,
+  augmentation: augmentationSchema,
+  layerSources: z.array(layerSourceSchema).readonly(),
+  request: shownRequestSchema,
+  createdAt: z.iso.datetime(),
+  expiresAt: z.iso.datetime(),
+});
+
+export type ShownRequest = z.infer<typeof shownRequestSchema>;
+export type TokenRecord = z.infer<typeof tokenRecordSchema>;
+/** A record before the ledger gives it its id and times. */
+export type NewTokenRecord = Omit<TokenRecord, 'id' | 'createdAt' | 'expiresAt'>;

@@ -1,0 +1,107 @@
+// The ledger over a real record store in memory, with a clock of its own.
+import { beforeEach, expect, test } from 'vitest';
+import { digestOf } from '../../src/oci/digest.ts';
+import { ContentMismatch } from '../../src/oci/verify.ts';
+import { createMemoryStore } from '../../src/state/memory.ts';
+import type { RecordStore } from '../../src/state/store.ts';
+import { createLedger, type TokenLedger } from '../../src/tokens/ledger.ts';
+import type { NewTokenRecord } from '../../src/tokens/record.ts';
+
+const HOUR = 3_600_000;
+const START = Date.parse('2026-01-02T03:04:05.000Z');
+const bytes = new TextEncoder().encode('a layer');
+const digest = digestOf(bytes);
+const asked: NewTokenRecord = {
+  registry: 'docker.io',
+  repository: 'library/alpine',
+  tag: '3',
+  containerImage: 'alpine:3',
+  sourceDigest: digestOf(new Uint8Array([1])),
+  targetDigest: digestOf(new Uint8Array([2])),
+  augmentation: { layers: [], env: { A: 'b' }, attestations: 'drop' },
+  layerSources: [{ digest, size: bytes.byteLength, kind: 'stored' }],
+  request: { containerConfig: { env: ['A=b'] } },
+};
+
+let nowMs = START;
+let records: RecordStore;
+let ledger: TokenLedger;
+
+beforeEach(() => {
+  nowMs = START;
+  // Never expires by itself, as a store whose clock is behind: the ledger must look at expiries too.
+  records = createMemoryStore({ now: () => new Date(0) });
+  ledger = createLedger({ records, now: () => new Date(nowMs), ttlMs: HOUR });
+});
+
+test('issues a record with a fresh id that lives for the ttl', async () => {
+  const issued = await ledger.issue(asked);
+  expect(issued).toMatchObject({
+    ...asked,
+    createdAt: '2026-01-02T03:04:05.000Z',
+    expiresAt: '2026-01-02T04:04:05.000Z',
+  });
+  expect(issued.id).toMatch(/^[0-9a-f]{12}$/);
+  expect((await ledger.issue(asked)).id).not.toBe(issued.id);
+});
+
+test('finds what it issued, also through another ledger over the same records', async () => {
+  const issued = await ledger.issue(asked);
+  const restarted = createLedger({ records, now: () => new Date(nowMs), ttlMs: 1 });
+  expect(await restarted.find(issued.id)).toEqual(issued);
+});
+
+test('finds a token until it expires, and not from then on', async () => {
+  const { id } = await ledger.issue(asked);
+  nowMs = START + HOUR - 1;
+  expect(await ledger.find(id)).toBeDefined();
+  nowMs = START + HOUR;
+  expect(await ledger.find(id)).toBeUndefined();
+  expect(await ledger.revoke(id)).toBe(false);
+});
+
+test.each(['', '0123456789ab', '0123456789AB', '../token/x', '0123456789abc'])('finds nothing for "%s"', async id => {
+  expect(await ledger.find(id)).toBeUndefined();
+});
+
+test('finds nothing where an id that is no id is the key of a whole record', async () => {
+  const issued = await ledger.issue(asked);
+  await records.put('token', 'not-an-id', new TextEncoder().encode(JSON.stringify(issued)));
+  expect(await ledger.find('not-an-id')).toBeUndefined();
+});
+
+test.each(['{', '{}', 'null'])('finds nothing for a stored record that is %s', async stored => {
+  await records.put('token', '0123456789ab', new TextEncoder().encode(stored));
+  expect(await ledger.find('0123456789ab')).toBeUndefined();
+});
+
+test('revokes a token once', async () => {
+  const { id } = await ledger.issue(asked);
+  expect(await ledger.revoke(id)).toBe(true);
+  expect(await ledger.find(id)).toBeUndefined();
+  expect(await ledger.revoke(id)).toBe(false);
+});
+
+test('keeps a layer until it expires', async () => {
+  await ledger.keepLayer(bytes, digest, new Date(START + HOUR));
+  expect(await ledger.findLayer(digest)).toEqual(bytes);
+  nowMs = START + HOUR;
+  expect(await ledger.findLayer(digest)).toBeUndefined();
+});
+
+test.each([
+  ['the longer first', [2 * HOUR, HOUR]],
+  ['the longer last', [HOUR, 2 * HOUR]],
+])('never shortens the expiry of a layer kept twice at once, %s', async (_name, ttls) => {
+  await Promise.all(ttls.map(ttl => ledger.keepLayer(bytes, digest, new Date(START + ttl))));
+  nowMs = START + 2 * HOUR - 1;
+  expect(await ledger.findLayer(digest)).toEqual(bytes);
+});
+
+test('refuses layer bytes of another digest, and goes on to keep others', async () => {
+  const other = digestOf(new Uint8Array([9]));
+  await expect(ledger.keepLayer(bytes, other, new Date(START + HOUR))).rejects.toThrow(ContentMismatch);
+  expect(await ledger.findLayer(other)).toBeUndefined();
+  await ledger.keepLayer(bytes, digest, new Date(START + HOUR));
+  expect(await ledger.findLayer(digest)).toEqual(bytes);
+});
