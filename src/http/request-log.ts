@@ -1,0 +1,17 @@
+// One line for each request. A token in a path is a credential: only its beginning is written.
+import type { MiddlewareHandler } from 'hono';
+import type { Logger } from 'pino';
+
+export function createRequestLog(log: Logger): MiddlewareHandler {
+  return async (c, next) => {
+    const startedAt = performance.now();
+    await next();
+    const durationMs = Math.round((performance.now() - startedAt) * 10) / 10;
+    log.info({ method: c.req.method, path: redactPath(c.req.path), status: c.res.status, durationMs }, 'request');
+  };
+}
+
+/** The path without what a token or its request's id would give away. */
+export function redactPath(path: string): string {
+  return path.slice(0, 1024).replace(/(\/(?:wt|container|container-token)\/)([0-9a-f]{4})[^/]*/, '$1$2…');
+}

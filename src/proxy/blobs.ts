@@ -1,0 +1,114 @@
+// Blobs of upstream repositories: kept ones from the store, others from one transfer that all who wait follow while it grows.
+import type { ContentStore } from '../content/store.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { ByteRange } from '../oci/range.ts';
+import { createFlight } from './flight.ts';
+import type { Links } from './links.ts';
+import { type Origin, originKey } from './origin.ts';
+
+/** A blob that can be had. */
+export interface Blob {
+  /** In bytes; undefined while it streams from an upstream that does not say. */
+  readonly size: number | undefined;
+  /** The bytes or, where the size is known, a part of them. The caller reads the stream to its end or cancels it. */
+  open(range?: ByteRange): Promise<ReadableStream<Uint8Array>>;
+}
+
+export interface Blobs {
+  /** Asks only whether it is there: starts no transfer. Throws the upstream's error. */
+  head(origin: Origin, digest: Digest): Promise<{ readonly size: number | undefined }>;
+  /** Starts the transfer, or joins it, unless the blob is kept. Throws the upstream's error. */
+  get(origin: Origin, digest: Digest): Promise<Blob>;
+}
+
+/** Opens a body whose digest is known, from wherever it is. */
+export type OpenBody = () => Promise<{ readonly body: ReadableStream<Uint8Array>; readonly size: number | undefined }>;
+
+export function createBlobs({ content, links }: { readonly content: ContentStore; readonly links: Links }): Blobs {
+  const transfers = createTransfers(content);
+
+  /** Content that another repository brought is this one's only when its upstream says so: digests are no secrets. */
+  async function isReadable(origin: Origin, digest: Digest): Promise<boolean> {
+    if (await links.find(origin, digest)) return true;
+    await origin.upstream.headBlob(origin.repository, digest);
+    await links.add(origin, digest);
+    return true;
+  }
+
+  return {
+    async head(origin, digest) {
+      const kept = await content.find(digest);
+      if (kept && (await isReadable(origin, digest))) return kept;
+      return origin.upstream.headBlob(origin.repository, digest);
+    },
+    async get(origin, digest) {
+      const kept = await content.find(digest);
+      if (kept && (await isReadable(origin, digest))) return keptBlob(content, digest, kept.size);
+      return transfers({
+        key: `${originKey(origin)}@${digest}`,
+        digest,
+        openBody: () => origin.upstream.openBlob(origin.repository, digest),
+        onKept: () => links.add(origin, digest),
+      });
+    },
+  };
+}
+
+export interface TransferRequest {
+  readonly key: string;
+  readonly digest: Digest;
+  readonly openBody: OpenBody;
+  readonly onKept?: () => Promise<void>;
+}
+
+/** One transfer into the store for each key at a time; all who ask meanwhile follow it. */
+export function createTransfers(content: ContentStore): (request: TransferRequest) => Promise<Blob> {
+  const opening = createFlight<Blob>();
+  const growing = new Map<string, Blob>();
+
+  async function start({ key, digest, openBody, onKept }: TransferRequest): Promise<Blob> {
+    const { body, size } = await openBody();
+    const ingestion = content.ingest(body, { digest, size });
+    const blob: Blob = { size, open: async range => ingestion.open(range) };
+    growing.set(key, blob);
+    // A failure reaches each reader through its own stream; here it only ends the transfer.
+    ingestion.done
+      .then(() => onKept?.())
+      .catch(() => undefined)
+      .finally(() => growing.delete(key));
+    return blob;
+  }
+
+  return async request => growing.get(request.key) ?? opening(request.key, () => start(request));
+}
+
+export function keptBlob(content: ContentStore, digest: Digest, size: number): Blob {
+  return {
+    size,
+    async open(range) {
+      const stream = await content.open(digest, range);
+      if (!stream) throw new Error(`${digest} left the store between two looks`);
+      return stream;
+    },
+  };
+}
+
+/** A blob whose bytes are at hand. */
+export function bytesBlob(bytes: Uint8Array): Blob {
+  return {
+    size: bytes.byteLength,
+    open: async range => ReadableStream.from([range ? bytes.subarray(range.start, range.end + 1) : bytes]),
+  };
+}
+
+/** All bytes of a small blob. Throws RangeError beyond `maxBytes`. */
+export async function readBlob(blob: Blob, maxBytes: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of await blob.open()) {
+    size += chunk.byteLength;
+    if (size > maxBytes) throw new RangeError(`more than ${maxBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,61 @@
+// Tags: what each points to, asked again by HEAD after its freshness, and believed longer while the upstream is down or limits us.
+import { z } from 'zod';
+import { type Digest, isDigest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { createCollection } from '../state/collection.ts';
+import type { RecordStore } from '../state/store.ts';
+import { createFlight } from './flight.ts';
+import { type Origin, originKey } from './origin.ts';
+
+export interface TagPolicy {
+  readonly tagFreshnessMs: number;
+  /** How old a tag may be that is served because the upstream fails. */
+  readonly staleMaxAgeMs: number;
+}
+
+export interface Tags {
+  /** The digest that a tag points to. Throws the upstream's own error, unless it fails and the stored digest is not too old. */
+  resolve(origin: Origin, tag: string): Promise<Digest>;
+}
+
+interface TagsDeps {
+  readonly records: RecordStore;
+  readonly policy: TagPolicy;
+  readonly now: () => Date;
+  /** Fetches and keeps the manifest of a tag whose upstream does not tell its digest by HEAD. */
+  readonly fetchManifest: (origin: Origin, tag: string) => Promise<Digest>;
+}
+
+const tagSchema = z.object({ digest: z.string().refine(isDigest), checkedAt: z.number() });
+
+export function createTags({ records, policy, now, fetchManifest }: TagsDeps): Tags {
+  const tags = createCollection({ store: records, name: 'tag', schema: tagSchema });
+  const flight = createFlight<Digest>();
+
+  async function resolve(origin: Origin, tag: string, key: string): Promise<Digest> {
+    const stored = await tags.get(key);
+    const ageMs = stored ? now().getTime() - stored.checkedAt : Number.POSITIVE_INFINITY;
+    if (stored && ageMs >= 0 && ageMs < policy.tagFreshnessMs) return stored.digest;
+    try {
+      const head = await origin.upstream.headManifest(origin.repository, tag);
+      const digest = head.digest ?? (await fetchManifest(origin, tag));
+      await tags.put(key, { digest, checkedAt: now().getTime() });
+      return digest;
+    } catch (error) {
+      if (stored && ageMs < policy.staleMaxAgeMs && isPassing(error)) return stored.digest;
+      throw error;
+    }
+  }
+
+  return {
+    resolve(origin, tag) {
+      const key = `${originKey(origin)}:${tag}`;
+      return flight(key, () => resolve(origin, tag, key));
+    },
+  };
+}
+
+/** Whether the upstream may recover by itself: it limits us, is broken, or hangs. */
+function isPassing(error: unknown): boolean {
+  return error instanceof RegistryError && (error.status === 429 || error.status >= 500);
+}

@@ -1,0 +1,64 @@
+// A pull: what every way in becomes. Behind it there is one path for plain and augmented images.
+import { LRUCache } from 'lru-cache';
+import { type Augmented, augment, type SourceReader } from '../augment/augment.ts';
+import { type Augmentation, augmentationKey } from '../augment/augmentation.ts';
+import type { Digest } from '../oci/digest.ts';
+import { MAX_CONFIG_BYTES } from '../oci/image-config.ts';
+import { type Blobs, readBlob } from './blobs.ts';
+import { createFlight } from './flight.ts';
+import type { Manifests } from './manifests.ts';
+import { type Origin, originKey } from './origin.ts';
+
+/** An image of an upstream and what it is to become. */
+export interface AugmentedPull {
+  readonly origin: Origin;
+  /** The source's name, for base.name. */
+  readonly sourceName: string;
+  readonly sourceDigest: Digest;
+  readonly augmentation: Augmentation;
+}
+
+export interface Augmentations {
+  /** The image as it becomes. Computed once at a time and kept in memory: it can always be computed again, to the same bytes. */
+  get(pull: AugmentedPull): Promise<Augmented>;
+}
+
+const MEMORY_BYTES = 64 * 1024 * 1024;
+
+export function createAugmentations({
+  manifests,
+  blobs,
+}: {
+  readonly manifests: Manifests;
+  readonly blobs: Blobs;
+}): Augmentations {
+  const flight = createFlight<Augmented>();
+  const memory = new LRUCache<string, Augmented>({ maxSize: MEMORY_BYTES, sizeCalculation: sizeOf });
+
+  async function compute({ origin, sourceName, sourceDigest, augmentation }: AugmentedPull): Promise<Augmented> {
+    const manifest = await manifests.get(origin, sourceDigest);
+    return augment({ name: sourceName, manifest }, augmentation, createReader(origin));
+  }
+
+  function createReader(origin: Origin): SourceReader {
+    return {
+      readManifest: descriptor => manifests.get(origin, descriptor.digest),
+      readConfig: async descriptor => readBlob(await blobs.get(origin, descriptor.digest), MAX_CONFIG_BYTES),
+    };
+  }
+
+  return {
+    async get(pull) {
+      const key = `${originKey(pull.origin)}@${pull.sourceDigest} ${pull.sourceName} ${augmentationKey(pull.augmentation)}`;
+      const known = memory.get(key);
+      if (known) return known;
+      const augmented = await flight(key, () => compute(pull));
+      memory.set(key, augmented);
+      return augmented;
+    },
+  };
+}
+
+function sizeOf(augmented: Augmented): number {
+  return augmented.documents.reduce((bytes, document) => bytes + document.size, 1);
+}
