@@ -36,7 +36,11 @@ export function createIngestion({ body, expected, slot, signal }: IngestionOptio
     if (growth.current.state === 'failed') throw growth.current.error;
     return kept ? slot.reopen(kept) : slot.create();
   });
-  const done = ingest(body.getReader());
+  const done = ingest(body.getReader()).catch(error => {
+    // Last of all: when its readers learn of a failure, nothing of the ingestion is left, and another may start.
+    growth.change({ state: 'failed', error });
+    throw error;
+  });
   // Who follows only a reader learns of a failure from its stream: nobody else has to listen.
   done.catch(() => {});
   return {
@@ -59,7 +63,6 @@ export function createIngestion({ body, expected, slot, signal }: IngestionOptio
       kept = content.digest;
       return content;
     } catch (error) {
-      growth.change({ state: 'failed', error });
       cancelQuietly(source, error);
       await slot.discard();
       throw error;

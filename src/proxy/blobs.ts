@@ -48,7 +48,7 @@ export function createBlobs({ content, links }: { readonly content: ContentStore
         key: `${originKey(origin)}@${digest}`,
         digest,
         openBody: () => origin.upstream.openBlob(origin.repository, digest),
-        onKept: () => links.add(origin, digest),
+        onOpened: () => links.add(origin, digest),
       });
     },
   };
@@ -58,7 +58,8 @@ export interface TransferRequest {
   readonly key: string;
   readonly digest: Digest;
   readonly openBody: OpenBody;
-  readonly onKept?: () => Promise<void>;
+  /** Called when the upstream has agreed to send the body. */
+  readonly onOpened?: () => Promise<void>;
 }
 
 /** One transfer into the store for each key at a time; all who ask meanwhile follow it. */
@@ -66,16 +67,15 @@ export function createTransfers(content: ContentStore): (request: TransferReques
   const opening = createFlight<Blob>();
   const growing = new Map<string, Blob>();
 
-  async function start({ key, digest, openBody, onKept }: TransferRequest): Promise<Blob> {
+  async function start({ key, digest, openBody, onOpened }: TransferRequest): Promise<Blob> {
     const { body, size } = await openBody();
     const ingestion = content.ingest(body, { digest, size });
     const blob: Blob = { size, open: async range => ingestion.open(range) };
     growing.set(key, blob);
     // A failure reaches each reader through its own stream; here it only ends the transfer.
-    ingestion.done
-      .then(() => onKept?.())
-      .catch(() => undefined)
-      .finally(() => growing.delete(key));
+    const end = () => growing.delete(key);
+    ingestion.done.then(end, end);
+    await onOpened?.();
     return blob;
   }
 
