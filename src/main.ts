@@ -6,13 +6,14 @@ import { serve } from '@hono/node-server';
 import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
+import { z } from 'zod';
 import { createApp } from './app.ts';
 import type { Config } from './config/schema.ts';
 import { ConfigError, loadConfig } from './config.ts';
 
-const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
-  version: string;
-};
+const { version } = z
+  .object({ version: z.string() })
+  .parse(JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')));
 
 const command = new Command('veneer')
   .description('A registry proxy that puts a thin layer on any container image as it is pulled.')
