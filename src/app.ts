@@ -9,11 +9,13 @@ import { createAdmission } from './http/admission.ts';
 import { createAugmentApi } from './http/augment-api.ts';
 import { createErrorHandler, notFound } from './http/errors.ts';
 import { createHealth } from './http/health.ts';
+import { createInspectApi } from './http/inspect.ts';
 import { createRegistry } from './http/registry.ts';
 import { createRequestLog } from './http/request-log.ts';
-import { createBlobs } from './proxy/blobs.ts';
+import { createBlobs, type TransfersDeps } from './proxy/blobs.ts';
 import { createTags } from './proxy/freshness.ts';
 import { createIncludes } from './proxy/includes.ts';
+import { createInspect } from './proxy/inspect.ts';
 import { createLayers } from './proxy/layers.ts';
 import { createLinks } from './proxy/links.ts';
 import { createManifests } from './proxy/manifests.ts';
@@ -66,7 +68,9 @@ export async function createApp({
   const origins = createOrigins({ upstreams, defaultUpstream: config.defaultUpstream });
 
   const links = createLinks(records);
-  const blobs = createBlobs({ content, links });
+  const onFailed: TransfersDeps['onFailed'] = (digest, error) =>
+    log.warn({ digest, err: error }, 'a transfer failed: its readers were cut off and nothing of it is kept');
+  const blobs = createBlobs({ content, links, onFailed });
   const manifests = createManifests({ content, links });
   const tags = createTags({
     records,
@@ -75,7 +79,7 @@ export async function createApp({
     fetchManifest: async (origin, tag) => (await manifests.fetch(origin, tag)).digest,
   });
   const augmentations = createAugmentations({ manifests, blobs });
-  const layers = createLayers({ content, upstreams, origins, blobs, findStored: ledger.findLayer });
+  const layers = createLayers({ content, upstreams, origins, blobs, findStored: ledger.findLayer, onFailed });
   const readIncludes = createIncludes({ origins, tags, manifests, blobs });
   const limits = { maxUnpackedBytes: config.limits.unpackedLayerBytes, maxRatio: config.limits.unpackRatio };
   const prepare = createPrepare({ origins, upstreams, content, tags, blobs, augmentations, readIncludes, limits });
@@ -102,6 +106,9 @@ export async function createApp({
       },
     }),
   );
+
+  const inspect = createInspect({ origins, tags, manifests, blobs });
+  app.route('/', createInspectApi({ inspect, maxBodyBytes: config.limits.requestBodyBytes }));
 
   const sweeper = setInterval(
     () => void records.sweep().catch(error => log.error({ err: error }, 'sweep failed')),

@@ -95,6 +95,7 @@ describe('plain pulls', () => {
     });
     const path = `/v2/lab/library/app/blobs/${layer}`;
     await expect((await get(path)).arrayBuffer()).rejects.toThrow();
+    expect(lines.join('')).toContain('a transfer failed');
     registry.intercept();
     expect(Buffer.from(await (await get(path)).arrayBuffer())).toEqual(Buffer.from(content?.raw ?? []));
   });

@@ -2,7 +2,6 @@
 import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { InvalidLayer } from '../augment/layer.ts';
-import { RegistryError } from '../oci/errors.ts';
 import { formatPlatform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
 import type { Prepare, Wanted } from '../proxy/prepare.ts';
@@ -11,6 +10,7 @@ import type { TokenRecord } from '../tokens/record.ts';
 import { ApiError } from './api-error.ts';
 import { parseSubmit, type SubmitLimits, type SubmitRequest } from './augment-schema.ts';
 import { publicHost } from './public-host.ts';
+import { sourceError } from './source-error.ts';
 import {
   describeTokenResponse,
   recordResponse,
@@ -45,7 +45,9 @@ export function createAugmentApi({ prepare, ledger, now, options }: AugmentApiDe
     const host = publicHost(options.publicUrl, c.req.header('Host'));
     const request = parseSubmit(await readJson(c), options.limits);
     const wanted = toWanted(request, options.attestations);
-    const { storedLayers, tag, ...prepared } = await prepare(wanted).catch(toApiError);
+    const { storedLayers, tag, ...prepared } = await prepare(wanted).catch(error =>
+      toApiError(error, request.containerImage),
+    );
     // Kept before the token is: a token never names layers that a crash lost.
     const expiresAt = new Date(now().getTime() + options.ttlMs + EXPIRY_SLACK_MS);
     for (const [digest, bytes] of storedLayers) await ledger.keepLayer(bytes, digest, expiresAt);
@@ -117,8 +119,7 @@ function splitEnv(entry: string): [name: string, value: string] {
 }
 
 /** Whatever keeps an image from being augmented is the request's fault to clients: only 400 is shown to people as it is. */
-function toApiError(error: unknown): never {
+function toApiError(error: unknown, image: string): never {
   if (error instanceof InvalidLayer) throw new ApiError(400, error.message, { cause: error });
-  if (error instanceof RegistryError) throw new ApiError(400, error.message, { cause: error });
-  throw error;
+  throw sourceError(error, image);
 }

@@ -24,8 +24,12 @@ export interface Blobs {
 /** Opens a body whose digest is known, from wherever it is. */
 export type OpenBody = () => Promise<{ readonly body: ReadableStream<Uint8Array>; readonly size: number | undefined }>;
 
-export function createBlobs({ content, links }: { readonly content: ContentStore; readonly links: Links }): Blobs {
-  const transfers = createTransfers(content);
+export interface BlobsDeps extends TransfersDeps {
+  readonly links: Links;
+}
+
+export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
+  const transfers = createTransfers({ content, onFailed });
 
   /** Content that another repository brought is this one's only when its upstream says so: digests are no secrets. */
   async function isReadable(origin: Origin, digest: Digest): Promise<boolean> {
@@ -62,8 +66,14 @@ export interface TransferRequest {
   readonly onOpened?: () => Promise<void>;
 }
 
+export interface TransfersDeps {
+  readonly content: ContentStore;
+  /** Hears of each transfer that broke or lied after it had begun: its readers only see their connection cut. */
+  readonly onFailed: (digest: Digest, error: unknown) => void;
+}
+
 /** One transfer into the store for each key at a time; all who ask meanwhile follow it. */
-export function createTransfers(content: ContentStore): (request: TransferRequest) => Promise<Blob> {
+export function createTransfers({ content, onFailed }: TransfersDeps): (request: TransferRequest) => Promise<Blob> {
   const opening = createFlight<Blob>();
   const growing = new Map<string, Blob>();
 
@@ -72,9 +82,13 @@ export function createTransfers(content: ContentStore): (request: TransferReques
     const ingestion = content.ingest(body, { digest, size });
     const blob: Blob = { size, open: async range => ingestion.open(range) };
     growing.set(key, blob);
-    // A failure reaches each reader through its own stream; here it only ends the transfer.
-    const end = () => growing.delete(key);
-    ingestion.done.then(end, end);
+    ingestion.done.then(
+      () => growing.delete(key),
+      error => {
+        growing.delete(key);
+        onFailed(digest, error);
+      },
+    );
     await onOpened?.();
     return blob;
   }

@@ -5,7 +5,7 @@ import type { ContentStore } from '../content/store.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
-import { type Blob, type Blobs, bytesBlob, createTransfers, keptBlob } from './blobs.ts';
+import { type Blob, type Blobs, bytesBlob, createTransfers, keptBlob, type TransfersDeps } from './blobs.ts';
 import type { Origins } from './origin.ts';
 
 export interface Layers {
@@ -18,12 +18,13 @@ export interface LayersDeps {
   readonly upstreams: Upstreams;
   readonly origins: Origins;
   readonly blobs: Blobs;
+  readonly onFailed: TransfersDeps['onFailed'];
   /** The bytes of a layer that came with a request. */
   readonly findStored: (digest: Digest) => Promise<Uint8Array | undefined>;
 }
 
-export function createLayers({ content, upstreams, origins, blobs, findStored }: LayersDeps): Layers {
-  const transfers = createTransfers(content);
+export function createLayers({ content, upstreams, origins, blobs, findStored, onFailed }: LayersDeps): Layers {
+  const transfers = createTransfers({ content, onFailed });
 
   return {
     async get(source) {
