@@ -1,0 +1,85 @@
+// Programs that the benchmark runs: servers on free loopback ports, stopped by their own process, and commands run to their end.
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
+
+const BIN = process.env.VENEER_CLIENTS_BIN ?? '/opt/veneer-clients/bin';
+const START_TIMEOUT_MS = 20_000;
+
+const execute = promisify(execFile);
+
+export interface Server {
+  /** host:port */
+  readonly address: string;
+  stop(): Promise<void>;
+}
+
+export interface Command {
+  readonly file: string;
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** The path of a program that .ci/install-clients brings. Throws a message for people when it is not there. */
+export function findProgram(name: string): string {
+  const paths = [BIN, ...(process.env.PATH ?? '').split(delimiter)].map(directory => join(directory, name));
+  const path = paths.find(isExecutable);
+  if (path === undefined) throw new Error(`${name} is neither in ${BIN} nor in PATH: run .ci/install-clients`);
+  return path;
+}
+
+/** Starts a server that logs "listening on" and its address. Throws with its output when it ends or is silent instead. */
+export async function startServer({ file, args, env = {} }: Command): Promise<Server> {
+  const child = spawn(file, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  try {
+    const address = await readAddress(child, file);
+    return { address, stop: () => stop(child) };
+  } catch (error) {
+    await stop(child);
+    throw error;
+  }
+}
+
+/** What the command prints. Throws when it fails. */
+export async function run({ file, args, env = {} }: Command): Promise<string> {
+  const { stdout } = await execute(file, args, { env: { ...process.env, ...env } });
+  return stdout;
+}
+
+function readAddress(child: ChildProcess, file: string): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  let output = '';
+  const fail = (what: string) => reject(new Error(`${file} ${what}:\n${output}`));
+  const timer = setTimeout(() => fail('does not say where it listens'), START_TIMEOUT_MS);
+  const read = (chunk: Buffer) => {
+    // Reading goes on to the end, or a full pipe would stop the server.
+    if (output.length < 65_536) output += chunk.toString();
+    const address = /listening on (?:http:\/\/)?(127\.0\.0\.1:\d+)/.exec(output)?.[1];
+    if (address !== undefined) resolve(address);
+  };
+  child.stdout?.on('data', read);
+  child.stderr?.on('data', read);
+  child.once('error', reject);
+  child.once('exit', () => fail('ended at its start'));
+  return promise.finally(() => clearTimeout(timer));
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  const exit = once(child, 'exit');
+  child.kill('SIGTERM');
+  const cut = setTimeout(() => child.kill('SIGKILL'), 5_000);
+  await exit;
+  clearTimeout(cut);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

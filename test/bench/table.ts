@@ -1,0 +1,16 @@
+// The outcome as a markdown table.
+
+export interface Row {
+  readonly what: string;
+  readonly unit: string;
+  readonly veneer: number;
+  readonly peer: number;
+}
+
+export function formatTable(rows: readonly Row[]): string {
+  const lines = rows.map(({ what, unit, veneer, peer }) => {
+    const cells = [what, `${veneer.toFixed(0)} ${unit}`, `${peer.toFixed(0)} ${unit}`, (veneer / peer).toFixed(2)];
+    return `| ${cells.join(' | ')} |`;
+  });
+  return ['| what | Veneer | peer | ratio (Veneer / peer) |', '| --- | ---: | ---: | ---: |', ...lines].join('\n');
+}
