@@ -1,7 +1,4 @@
 // What a 401 asks for. RFC 9110 section 11.6.1 and the distribution project's token specification.
-import { getDomain } from 'tldts';
-import { bareHost } from './addresses.ts';
-import { type Attempt, badAnswer } from './failure.ts';
 
 /** One challenge of a WWW-Authenticate header; `scheme` and the names of `parameters` in lower case. */
 export interface Challenge {
@@ -26,24 +23,4 @@ export function parseChallenges(header: string): readonly Challenge[] {
 export function findChallenge(header: string): Challenge | undefined {
   const challenges = parseChallenges(header);
   return challenges.find(({ scheme }) => scheme === 'bearer') ?? challenges.find(({ scheme }) => scheme === 'basic');
-}
-
-/** Where the tokens of the upstream at `url` are. Elsewhere it would get our credentials: throws 502 for a realm of another domain, or less safe than `url`. */
-export function parseRealm(text: string, url: URL, attempt: Attempt): URL {
-  const realm = URL.canParse(text) ? new URL(text) : undefined;
-  if (!realm || !['http:', 'https:'].includes(realm.protocol)) throw badAnswer(attempt, 'the token realm is no URL');
-  if (url.protocol === 'https:' && realm.protocol !== 'https:') {
-    throw badAnswer(attempt, 'the token realm is not https, as the upstream is');
-  }
-  if (!isSameSite(realm, url))
-    throw badAnswer(attempt, `the token realm ${realm.host} is not of the upstream's domain`);
-  realm.username = '';
-  realm.password = '';
-  return realm;
-}
-
-function isSameSite(a: URL, b: URL): boolean {
-  if (bareHost(a.hostname) === bareHost(b.hostname)) return true;
-  const domain = getDomain(b.hostname, { allowPrivateDomains: true });
-  return domain !== null && getDomain(a.hostname, { allowPrivateDomains: true }) === domain;
 }

@@ -2,7 +2,8 @@
 import { type Dispatcher, errors } from 'undici';
 import { z } from 'zod';
 import { type ErrorCode, isErrorCode, RegistryError } from '../oci/errors.ts';
-import { ForbiddenAddress, parseRetryAfter } from './dialer.ts';
+import { ForbiddenAddress } from './connector.ts';
+import { parseRetryAfter } from './response.ts';
 
 const MAX_ERROR_BYTES = 64 * 1024;
 
@@ -19,12 +20,19 @@ export interface Attempt {
 export function connectionFailure(cause: unknown, { upstream, action }: Attempt): Error {
   if (cause instanceof RegistryError) return cause;
   if (cause instanceof ForbiddenAddress) {
-    return new RegistryError('DENIED', `${upstream}: ${action}: its address is private or reserved`, { cause });
+    const reason = `${cause.message}, which the configuration does not open`;
+    return new RegistryError('DENIED', `${upstream}: ${action}: ${reason}`, { cause });
   }
   if (isTimeout(cause)) {
-    return new RegistryError('UNKNOWN', `${upstream}: ${action}: timed out`, { status: 504, cause });
+    return new RegistryError('UNKNOWN', `${upstream}: ${action}: timed out`, { status: 504, cause: bare(cause) });
   }
-  return new RegistryError('UNKNOWN', `${upstream}: ${action}: ${reasonOf(cause)}`, { status: 502, cause });
+  const reason = reasonOf(cause);
+  return new RegistryError('UNKNOWN', `${upstream}: ${action}: ${reason}`, { status: 502, cause: bare(cause) });
+}
+
+/** An error of a library with its words alone: a log shows every field, and HTTPParserError has the answer's bytes in one. */
+function bare(cause: unknown): Error {
+  return new Error(cause instanceof Error ? `${cause.name}: ${cause.message}` : 'not an error');
 }
 
 /** The upstream answered, but not with what was asked for. */
@@ -38,23 +46,26 @@ export async function responseFailure(response: Dispatcher.ResponseData, attempt
   const own = await readCode(response);
   const message = (code: string) => `${attempt.upstream}: ${attempt.action}: status ${statusCode} (${code})`;
   if (statusCode === 429 || own === 'TOOMANYREQUESTS') {
-    const retryAfterSeconds = parseRetryAfter(headers['retry-after']);
+    const retryAfterSeconds = parseRetryAfter(headers);
     const options = retryAfterSeconds === undefined ? {} : { retryAfterSeconds };
     return new RegistryError('TOOMANYREQUESTS', message('TOOMANYREQUESTS'), options);
   }
-  const code = statusCode < 500 ? (own ?? codeOf(statusCode, attempt)) : undefined;
-  if (code) return new RegistryError(code, message(code), { status: statusCode });
-  return new RegistryError('UNKNOWN', message('UNKNOWN'), { status: statusCode === 504 ? 504 : 502 });
+  if (statusCode >= 500) {
+    return new RegistryError('UNKNOWN', message('UNKNOWN'), { status: statusCode === 504 ? 504 : 502 });
+  }
+  const code = own ?? codeOf(statusCode, attempt);
+  return new RegistryError(code, message(code), { status: statusCode });
 }
 
-function codeOf(status: number, { missing }: Attempt): ErrorCode | undefined {
+function codeOf(status: number, { missing }: Attempt): ErrorCode {
   const codes: Readonly<Record<number, ErrorCode>> = {
     401: 'UNAUTHORIZED',
     403: 'DENIED',
     404: missing,
+    405: 'UNSUPPORTED',
     416: 'RANGE_INVALID',
   };
-  return codes[status];
+  return codes[status] ?? 'UNKNOWN';
 }
 
 async function readCode({ body }: Dispatcher.ResponseData): Promise<ErrorCode | undefined> {
@@ -85,7 +96,8 @@ export async function readLimited(body: AsyncIterable<Uint8Array>, maxBytes: num
   return Buffer.concat(chunks);
 }
 
-function isTimeout(cause: unknown): boolean {
+/** Whether the other side said nothing for too long. */
+export function isTimeout(cause: unknown): boolean {
   return [errors.ConnectTimeoutError, errors.HeadersTimeoutError, errors.BodyTimeoutError].some(
     type => cause instanceof type,
   );

@@ -1,13 +1,16 @@
 // One read from an upstream: authorised, its redirects followed by hand, its failure made a RegistryError.
-import { type Dispatcher, request } from 'undici';
+import type { Dispatcher } from 'undici';
 import { RegistryError } from '../oci/errors.ts';
-import type { Authorizer } from './bearer.ts';
+import type { Authorizer } from './authorizer.ts';
+import type { Dialer } from './dialer.ts';
 import { type Attempt, badAnswer, connectionFailure, responseFailure } from './failure.ts';
 
-/** The ways to the network: `own` for the upstream's host, `guarded` for every other. */
+/** The ways to the network. */
 export interface Dialers {
-  readonly own: Dispatcher;
-  readonly guarded: Dispatcher;
+  /** To the upstream's own host. */
+  readonly own: Dialer;
+  /** To where a redirect leads, when that is another host. */
+  elsewhere(url: URL): Dialer;
 }
 
 export interface ReadOptions {
@@ -25,7 +28,7 @@ const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
 
 /**
  * The answer of status 2xx; the caller ends its body. Throws RegistryError, or the signal's reason when that aborts.
- * A 401 is answered once, at the first host alone: no other host gets an Authorization.
+ * A 401 is answered once, at the first host alone, and a 403 to a kept answer with a new one: no other host gets an Authorization.
  */
 export async function read(url: URL, options: ReadOptions): Promise<Dispatcher.ResponseData> {
   try {
@@ -42,15 +45,19 @@ export async function read(url: URL, options: ReadOptions): Promise<Dispatcher.R
 
 async function sendAuthorized(url: URL, options: ReadOptions): Promise<Dispatcher.ResponseData> {
   const { auth, signal } = options;
+  const sendHome = (authorization?: string) => send(url, options, { dialer: options.dialers.own, authorization });
   const sent = auth?.authorizer.find(auth.scope);
-  const response = await send(url, options, { dialer: options.dialers.own, authorization: sent });
-  // Some registries say 403 to a token that has expired: the next request starts anew.
-  if (response.statusCode === 403) auth?.authorizer.forget(auth.scope);
+  let response = await sendHome(sent);
+  if (auth && sent && response.statusCode === 403) {
+    // Some registries say so to a token that has expired. Without one they say what they want.
+    await response.body.dump();
+    auth.authorizer.forget(auth.scope);
+    response = await sendHome();
+  }
   const challenge = [response.headers['www-authenticate'] ?? []].flat().join(', ');
   if (response.statusCode !== 401 || !auth || !challenge) return response;
   await response.body.dump();
-  const authorization = await auth.authorizer.answer(auth.scope, challenge, { refused: sent, signal });
-  const second = await send(url, options, { dialer: options.dialers.own, authorization });
+  const second = await sendHome(await auth.authorizer.answer(auth.scope, challenge, { refused: sent, signal }));
   if (second.statusCode === 401) auth.authorizer.forget(auth.scope);
   return second;
 }
@@ -60,40 +67,40 @@ async function follow(
   options: ReadOptions,
   first: Dispatcher.ResponseData,
 ): Promise<Dispatcher.ResponseData> {
+  const { attempt, dialers, auth } = options;
   let url = from;
   let response = first;
+  let isHome = true;
   for (let hops = 0; REDIRECTS.includes(response.statusCode); hops++) {
     await response.body.dump();
-    if (hops === MAX_REDIRECTS) throw badAnswer(options.attempt, `more than ${MAX_REDIRECTS} redirects`);
-    url = parseLocation(response.headers.location, url, options.attempt);
-    const authorization = url.origin === from.origin ? options.auth?.authorizer.find(options.auth.scope) : undefined;
-    const dialer = url.origin === from.origin ? options.dialers.own : options.dialers.guarded;
-    response = await send(url, options, { dialer, authorization });
+    if (hops === MAX_REDIRECTS) throw badAnswer(attempt, `more than ${MAX_REDIRECTS} redirects`);
+    url = parseLocation(response.headers.location, url, attempt);
+    // Another host that sends us back chooses the path: our credentials are not for that.
+    isHome &&= url.origin === from.origin;
+    const authorization = isHome ? auth?.authorizer.find(auth.scope) : undefined;
+    response = await send(url, options, { dialer: isHome ? dialers.own : dialers.elsewhere(url), authorization });
   }
   return response;
 }
 
 /** Where a redirect leads. Throws 502 for what is less safe than `from`, or no http at all. */
 export function parseLocation(location: unknown, from: URL, attempt: Attempt): URL {
-  if (typeof location !== 'string' || !URL.canParse(location, from)) throw badAnswer(attempt, 'a redirect to nowhere');
-  const url = new URL(location, from);
+  const url = typeof location === 'string' ? URL.parse(location, from) : null;
+  if (!url) throw badAnswer(attempt, 'a redirect to nowhere');
   if (!['http:', 'https:'].includes(url.protocol)) throw badAnswer(attempt, 'a redirect that is not http or https');
   if (from.protocol === 'https:' && url.protocol !== 'https:')
     throw badAnswer(attempt, 'a redirect from https to http');
+  url.username = '';
+  url.password = '';
   return url;
 }
 
 function send(
   url: URL,
   { method, headers, signal }: ReadOptions,
-  { dialer, authorization }: { dialer: Dispatcher; authorization: string | undefined },
+  { dialer, authorization }: { dialer: Dialer; authorization: string | undefined },
 ): Promise<Dispatcher.ResponseData> {
-  return request(url, {
-    dispatcher: dialer,
-    method,
-    ...(signal && { signal }),
-    headers: { ...headers, 'accept-encoding': 'identity', ...(authorization && { authorization }) },
-  });
+  return dialer.send(url, { method, headers: { ...headers, ...(authorization && { authorization }) }, signal });
 }
 
 /** Throws DENIED for what is not http or https. */

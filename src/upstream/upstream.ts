@@ -11,24 +11,29 @@ export interface Upstream {
   /** The bytes, at most MAX_MANIFEST_BYTES; verified when `reference` is a digest or the upstream names one. */
   getManifest(repository: string, reference: string, options?: CallOptions): Promise<ManifestBody>;
   headBlob(repository: string, digest: Digest, options?: CallOptions): Promise<{ readonly size: number | undefined }>;
-  /** Not verified: who keeps or serves it does that. The caller reads the body to its end or cancels it. */
+  /**
+   * Not verified: who keeps or serves it does that. A body that is cut goes on where it stopped, as long as the upstream allows; else it
+   * fails with a RegistryError. The caller reads it to its end or cancels it.
+   */
   openBlob(
     repository: string,
     digest: Digest,
     options?: CallOptions & { readonly range?: ByteRange },
   ): Promise<BlobBody>;
   listTags(repository: string, page: TagPage, options?: CallOptions): Promise<TagList>;
-  /** The index of referrers as bytes; from the fallback tag where the upstream has no referrers API; undefined when there are none. */
-  findReferrers(
-    repository: string,
-    digest: Digest,
-    artifactType: string | undefined,
-    options?: CallOptions,
-  ): Promise<Uint8Array | undefined>;
+  /**
+   * The index of referrers as bytes, of those of `artifactType` where it is given; from the referrers tag where the upstream has no
+   * referrers API; undefined when there are none. Throws 502 where they are more than one index can hold.
+   */
+  findReferrers(repository: string, digest: Digest, options?: ReferrersOptions): Promise<Uint8Array | undefined>;
 }
 
 export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
+}
+
+export interface ReferrersOptions extends CallOptions {
+  readonly artifactType?: string | undefined;
 }
 
 export interface ManifestHead {

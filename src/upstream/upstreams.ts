@@ -2,12 +2,15 @@
 import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/errors.ts';
 import { isRegistryHost } from '../oci/reference.ts';
-import { createAuthorizer } from './bearer.ts';
+import { createAuthorizer } from './authorizer.ts';
 import { openBody } from './body.ts';
+import { type Clock, systemClock } from './clock.ts';
+import type { Lookup, TlsOptions } from './connector.ts';
+import type { HelperFailure } from './credential-helper.ts';
 import { type Credentials, createDockerCredentials } from './credentials.ts';
-import { createDialer, type DialerOptions, type Timeouts, type TlsOptions } from './dialer.ts';
+import { createDialer, type Dialer, type DialerOptions, type Timeouts } from './dialer.ts';
 import { createRegistry } from './registry.ts';
-import { type Dialers, read, requireHttp } from './request.ts';
+import { read, requireHttp } from './request.ts';
 import type { Upstream, Upstreams } from './upstream.ts';
 
 export interface UpstreamEntry {
@@ -15,6 +18,10 @@ export interface UpstreamEntry {
   readonly url?: string | undefined;
   readonly credentials?: Credentials | undefined;
   readonly tls?: TlsOptions | undefined;
+  /** Hosts, with their ports, that may get the credentials for a token, at any address and of any domain. */
+  readonly tokenRealms?: readonly string[] | undefined;
+  /** Hosts, with their ports, that a redirect may lead to although their address is private. */
+  readonly redirectHosts?: readonly string[] | undefined;
 }
 
 export interface UpstreamsOptions {
@@ -31,6 +38,10 @@ export interface UpstreamsOptions {
   readonly retryDelayMs?: number | undefined;
   /** Docker's config.json, for upstreams whose entry has no credentials. */
   readonly dockerConfigPath?: string | undefined;
+  readonly onHelperFailed?: ((failure: HelperFailure) => void) | undefined;
+  readonly helperTimeoutMs?: number | undefined;
+  readonly clock?: Clock | undefined;
+  readonly lookup?: Lookup | undefined;
 }
 
 const HUB = 'docker.io';
@@ -39,34 +50,45 @@ const HUB_NAMES: readonly string[] = [HUB, 'index.docker.io', 'registry-1.docker
 const MAX_OPEN_UPSTREAMS = 1000;
 
 export function createUpstreams(options: UpstreamsOptions): Upstreams {
-  const { timeouts, retries, retryDelayMs = 250 } = options;
-  const dial = (more: Pick<DialerOptions, 'isGuarded' | 'tls'>) =>
-    createDialer({ timeouts, retries, retryDelayMs, ...more });
+  const { timeouts, retries, retryDelayMs = 250, clock = systemClock, lookup } = options;
+  const dialers: Dialer[] = [];
   const guarded = dial({ isGuarded: true });
   const unguarded = dial({ isGuarded: false });
-  const findInDocker = options.dockerConfigPath ? createDockerCredentials(options.dockerConfigPath) : undefined;
+  const { dockerConfigPath: configPath, onHelperFailed, helperTimeoutMs } = options;
+  const findInDocker = configPath && createDockerCredentials({ configPath, onHelperFailed, helperTimeoutMs });
   const open = new LRUCache<string, Upstream>({ max: MAX_OPEN_UPSTREAMS });
-  const configured = new Map<string, { readonly upstream: Upstream; readonly dialers: Dialers }>();
+  const configured = new Map(
+    Object.entries(options.entries).map(([key, entry]) => {
+      const name = normalizeName(key);
+      return [name, create(name, entry, dial({ isGuarded: false, tls: entry.tls }))];
+    }),
+  );
 
-  function create(name: string, entry: UpstreamEntry, dialers: Dialers): Upstream {
-    const url = new URL(entry.url ?? (name === HUB ? HUB_URL : `https://${name}`));
-    const host = name === HUB ? HUB : url.host;
-    const findCredentials = async () => entry.credentials ?? findInDocker?.(host);
-    const authorizer = createAuthorizer({ upstream: name, url, dialer: dialers.own, findCredentials });
-    return createRegistry({ name, url, authorizer, dialers });
+  function dial(more: Pick<DialerOptions, 'isGuarded' | 'tls'>): Dialer {
+    const dialer = createDialer({ timeouts, retries, retryDelayMs, clock, lookup, ...more });
+    dialers.push(dialer);
+    return dialer;
   }
 
-  for (const [key, entry] of Object.entries(options.entries)) {
-    const name = normalizeName(key);
-    const dialers = { own: dial({ isGuarded: false, tls: entry.tls }), guarded };
-    configured.set(name, { upstream: create(name, entry, dialers), dialers });
+  function create(name: string, entry: UpstreamEntry, own: Dialer): Upstream {
+    const { tls, tokenRealms = [], redirectHosts = [] } = entry;
+    const url = new URL(entry.url ?? (name === HUB ? HUB_URL : `https://${name}`));
+    const host = name === HUB ? HUB : url.host;
+    const findCredentials = async () => entry.credentials ?? (findInDocker ? findInDocker(host) : undefined);
+    const rules = { url, tokenRealms };
+    const authorizer = createAuthorizer({ upstream: name, rules, dialers: { own, guarded }, findCredentials, clock });
+    // Our certificate is for the upstream alone.
+    const named =
+      redirectHosts.length > 0 ? dial({ isGuarded: false, tls: { ...tls, cert: undefined, key: undefined } }) : guarded;
+    const elsewhere = (target: URL) => (redirectHosts.includes(target.host) ? named : guarded);
+    return createRegistry({ name, url, authorizer, dialers: { own, elsewhere } });
   }
 
   function getOpen(name: string): Upstream {
     if (!options.openUpstreams || !isRegistryHost(name)) {
       throw new RegistryError('DENIED', `the registry "${name.slice(0, 255)}" is not configured as an upstream`);
     }
-    const upstream = open.get(name) ?? create(name, {}, { own: guarded, guarded });
+    const upstream = open.get(name) ?? create(name, {}, guarded);
     open.set(name, upstream);
     return upstream;
   }
@@ -74,19 +96,23 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   return {
     get(registry) {
       const name = normalizeName(registry);
-      return configured.get(name)?.upstream ?? getOpen(name);
+      return configured.get(name) ?? getOpen(name);
     },
     has: component => configured.has(normalizeName(component)),
     async openUrl(url, { signal } = {}) {
       requireHttp(url);
       const attempt = { upstream: url.host, action: 'layer', missing: 'BLOB_UNKNOWN' } as const;
-      const dialer = options.allowPrivateUrls ? unguarded : guarded;
-      const dialers = { own: dialer, guarded: dialer };
-      return openBody(await read(url, { method: 'GET', signal, attempt, dialers }), attempt);
+      const own = options.allowPrivateUrls ? unguarded : guarded;
+      return openBody({
+        attempt,
+        isContentAddressed: false,
+        signal,
+        read: (headers, until) =>
+          read(url, { method: 'GET', headers, signal: until, attempt, dialers: { own, elsewhere: () => own } }),
+      });
     },
     async close() {
-      const own = [...configured.values()].map(({ dialers }) => dialers.own);
-      await Promise.all([guarded, unguarded, ...own].map(dialer => dialer.destroy()));
+      await Promise.all(dialers.map(dialer => dialer.close()));
     },
   };
 }

@@ -1,9 +1,13 @@
-// Bearer tokens of the test registry: distribution's token protocol, strict about credentials and scope.
+// Bearer tokens of the test registry: distribution's token protocol, and OAuth2's, strict about credentials and scope.
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { text } from 'node:stream/consumers';
 
 export interface TokenDesk {
-  /** Answers GET /token: a token for the asked scopes, or 401 without the right Basic credentials. */
+  /**
+   * Answers GET /token: a token for the asked scopes, or 401 without the right Basic credentials; and POST /token, where the password is
+   * the identity token.
+   */
   give(request: IncomingMessage, response: ServerResponse): ServerResponse;
   /** Whether the request has a token that may pull from `repository`; any of our tokens will do for an empty name. */
   admits(request: IncomingMessage, repository: string): boolean;
@@ -14,17 +18,34 @@ export interface TokenDesk {
 export function createTokenDesk(credentials: { username: string; password: string } | undefined): TokenDesk {
   const scopesByToken = new Map<string, readonly string[]>();
   const basic = credentials && `Basic ${btoa(`${credentials.username}:${credentials.password}`)}`;
+
+  function grant(response: ServerResponse, field: 'token' | 'access_token', scopes: readonly string[]): ServerResponse {
+    const token = randomUUID();
+    scopesByToken.set(
+      token,
+      scopes.flatMap(scope => scope.split(' ')),
+    );
+    response.writeHead(200, { 'content-type': 'application/json' });
+    return response.end(JSON.stringify({ [field]: token, expires_in: 300 }));
+  }
+
+  async function refresh(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const form = new URLSearchParams(await text(request));
+    const isKnown = credentials === undefined || form.get('refresh_token') === credentials.password;
+    const isComplete = form.get('grant_type') === 'refresh_token' && form.has('client_id') && form.has('service');
+    if (isKnown && isComplete) grant(response, 'access_token', form.getAll('scope'));
+    else deny(response);
+  }
+
   return {
     give(request, response) {
+      if (request.method === 'POST') {
+        void refresh(request, response);
+        return response;
+      }
       if (basic !== undefined && request.headers.authorization !== basic) return deny(response);
-      const token = randomUUID();
       const { searchParams } = new URL(request.url ?? '/', 'http://registry');
-      scopesByToken.set(
-        token,
-        searchParams.getAll('scope').flatMap(scope => scope.split(' ')),
-      );
-      response.writeHead(200, { 'content-type': 'application/json' });
-      return response.end(JSON.stringify({ token, expires_in: 300 }));
+      return grant(response, 'token', searchParams.getAll('scope'));
     },
     admits(request, repository) {
       const scopes = scopesByToken.get(request.headers.authorization?.replace(/^Bearer /, '') ?? '');

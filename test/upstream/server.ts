@@ -1,19 +1,32 @@
 // A registry that misbehaves as a test tells it to: a node server on a free port, and what it was asked.
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { readFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer, type ServerOptions } from 'node:https';
 import { onTestFinished } from 'vitest';
+import type { Clock } from '../../src/upstream/clock.ts';
+import type { Lookup } from '../../src/upstream/connector.ts';
+import type { Upstream } from '../../src/upstream/upstream.ts';
 import { createUpstreams, type UpstreamEntry, type UpstreamsOptions } from '../../src/upstream/upstreams.ts';
 
 export interface Server {
+  /** At 127.0.0.1. */
   readonly url: string;
+  readonly port: string;
   readonly requests: IncomingMessage[];
 }
 
-export async function listen(handle: (req: IncomingMessage, res: ServerResponse) => void): Promise<Server> {
+/** Over TLS where `tls` is given; with our test certificate for 127.0.0.1 and the names of `lookup`. */
+export async function listen(
+  handle: (req: IncomingMessage, res: ServerResponse) => void,
+  tls?: ServerOptions,
+): Promise<Server> {
   const requests: IncomingMessage[] = [];
-  const server = createServer((req, res) => {
+  const listener: RequestListener = (req, res) => {
     requests.push(req);
     handle(req, res);
-  });
+  };
+  const identity = { cert: pem('server.pem'), key: pem('server.key') };
+  const server = tls ? createTlsServer({ ...identity, ...tls }, listener) : createServer(listener);
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => {
     server.closeAllConnections();
@@ -21,7 +34,43 @@ export async function listen(handle: (req: IncomingMessage, res: ServerResponse)
   });
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('no port');
-  return { url: `http://127.0.0.1:${address.port}`, requests };
+  return { url: `${tls ? 'https' : 'http'}://127.0.0.1:${address.port}`, port: `${address.port}`, requests };
+}
+
+/** A file of certificates/: a CA, and what it signed for a server (registry.lab.test, auth.lab.test, blobs.other.test) and a client. */
+export function pem(name: string): string {
+  return readFileSync(new URL(`certificates/${name}`, import.meta.url), 'utf8');
+}
+
+/** Finds every name at these addresses. */
+export function lookupAt(...addresses: readonly string[]): Lookup {
+  return (_hostname, _options, callback) =>
+    callback(
+      null,
+      addresses.map(address => ({ address, family: address.includes(':') ? 6 : 4 })),
+    );
+}
+
+/** A clock whose time passes only where somebody waits, or a test lets it. */
+export interface TestClock extends Clock {
+  readonly waits: number[];
+  pass(ms: number): void;
+}
+
+export function createTestClock(): TestClock {
+  let ms = Date.UTC(2030, 0, 1);
+  const waits: number[] = [];
+  return {
+    waits,
+    now: () => new Date(ms),
+    pass(more) {
+      ms += more;
+    },
+    async wait(more) {
+      waits.push(more);
+      ms += more;
+    },
+  };
 }
 
 const DEFAULTS = {
@@ -38,6 +87,27 @@ export function open(entries: Record<string, UpstreamEntry>, options: Partial<Up
   return upstreams;
 }
 
+/** The one upstream of an entry. */
+export function openLab(entry: UpstreamEntry, options: Partial<UpstreamsOptions> = {}): Upstream {
+  return open({ lab: entry }, options).get('lab');
+}
+
 export function json(res: ServerResponse, status: number, value: unknown, headers: Record<string, string> = {}): void {
   res.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(value));
+}
+
+/** What the work failed with. */
+export function failure(work: Promise<unknown>): Promise<Error> {
+  return work.then(
+    () => Promise.reject(new Error('it did not fail')),
+    (error: Error) => error,
+  );
+}
+
+/** All that a log could show of an error: message, stack, fields and cause, however deep. */
+export function everythingOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(JSON.stringify(error));
+  const fields = Object.getOwnPropertyNames(error).filter(name => name !== 'cause');
+  const shown = fields.map(name => String(Reflect.get(error, name)) + JSON.stringify(Reflect.get(error, name)));
+  return [error.message, error.stack, ...shown, error.cause === undefined ? '' : everythingOf(error.cause)].join('\n');
 }

@@ -1,0 +1,89 @@
+// Answers to an upstream's challenges: tokens and basic credentials, kept while they last, fetched once for all who wait.
+import { LRUCache } from 'lru-cache';
+import { RegistryError } from '../oci/errors.ts';
+import { findChallenge } from './challenge.ts';
+import type { Clock } from './clock.ts';
+import { basic, type Credentials } from './credentials.ts';
+import { fetchToken, type Grant, type TokenServerOptions } from './token-server.ts';
+
+/** The Authorization headers of one upstream, by scope. */
+export interface Authorizer {
+  /** The header to send; undefined before the first challenge. */
+  find(scope: string): string | undefined;
+  /**
+   * The header that answers a 401, another than `refused`. The work is shared and goes on when `signal` aborts the wait.
+   * Throws UNAUTHORIZED where we have no answer, 502 for a realm that must not have our credentials.
+   */
+  answer(scope: string, header: string, options: AnswerOptions): Promise<string>;
+  /** Drops what is kept for `scope`: the upstream no longer takes it. */
+  forget(scope: string): void;
+}
+
+export interface AnswerOptions {
+  readonly refused: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface AuthorizerOptions extends TokenServerOptions {
+  readonly findCredentials: () => Promise<Credentials | undefined>;
+  readonly clock: Clock;
+}
+
+interface Kept {
+  readonly authorization: string;
+  readonly until: number;
+}
+
+const MAX_SCOPES = 10_000;
+/** Basic credentials from a helper expire without saying when. */
+const BASIC_TTL_MS = 300_000;
+
+export function createAuthorizer(options: AuthorizerOptions): Authorizer {
+  const { clock } = options;
+  const grants = new LRUCache<string, Kept>({ max: MAX_SCOPES });
+  const pending = new Map<string, Promise<string>>();
+
+  function find(scope: string): string | undefined {
+    const kept = grants.get(scope);
+    return kept && clock.now().getTime() < kept.until ? kept.authorization : undefined;
+  }
+
+  async function renew(scope: string, header: string): Promise<string> {
+    const { authorization, ttlMs } = await answerChallenge(scope, header, options);
+    grants.set(scope, { authorization, until: clock.now().getTime() + ttlMs });
+    return authorization;
+  }
+
+  return {
+    find,
+    forget: scope => {
+      grants.delete(scope);
+    },
+    answer(scope, header, { refused, signal }) {
+      const kept = find(scope);
+      if (kept && kept !== refused) return Promise.resolve(kept);
+      const running = pending.get(scope) ?? renew(scope, header).finally(() => pending.delete(scope));
+      pending.set(scope, running);
+      return signal ? untilAborted(running, signal) : running;
+    },
+  };
+}
+
+async function answerChallenge(scope: string, header: string, options: AuthorizerOptions): Promise<Grant> {
+  const challenge = findChallenge(header);
+  const credentials = await options.findCredentials();
+  if (challenge?.scheme === 'bearer') return fetchToken(challenge, { credentials, scope }, options);
+  if (challenge && credentials && 'password' in credentials) {
+    return { authorization: basic(credentials), ttlMs: BASIC_TTL_MS };
+  }
+  throw new RegistryError('UNAUTHORIZED', `${options.upstream}: it wants credentials, and there are none for it`);
+}
+
+function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(signal.reason);
+    if (signal.aborted) leave();
+    signal.addEventListener('abort', leave, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
+  });
+}

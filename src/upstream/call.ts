@@ -1,0 +1,73 @@
+// Calls to the distribution API of one registry: addressed, authorised for their repository, and named for messages.
+import type { Dispatcher } from 'undici';
+import type { ErrorCode } from '../oci/errors.ts';
+import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
+import type { Authorizer } from './authorizer.ts';
+import { type Attempt, badAnswer, connectionFailure, readLimited } from './failure.ts';
+import { type Dialers, read } from './request.ts';
+import { discard, findCoding, type ResponseHeaders } from './response.ts';
+import type { CallOptions } from './upstream.ts';
+
+export interface CallsOptions {
+  readonly name: string;
+  /** Where `/v2/` is, with no path of its own but perhaps a prefix. */
+  readonly url: URL;
+  readonly authorizer: Authorizer;
+  readonly dialers: Dialers;
+}
+
+export interface CallRequest extends CallOptions {
+  readonly method?: 'GET' | 'HEAD';
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly missing: ErrorCode;
+}
+
+/** A document that is small enough to be read whole. */
+export interface Document {
+  readonly raw: Uint8Array;
+  readonly headers: ResponseHeaders;
+}
+
+/** Every function throws RegistryError, or the reason of the signal. */
+export interface Call {
+  readonly attempt: Attempt;
+  readonly address: URL;
+  /** The caller ends the body. */
+  read(headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Dispatcher.ResponseData>;
+  /** At most MAX_MANIFEST_BYTES of `address`, or of a further page of it. */
+  readDocument(page?: URL): Promise<Document>;
+}
+
+/** `path` is what follows the repository, and may have a query. */
+export type CreateCall = (repository: string, path: string, request: CallRequest) => Call;
+
+export function createCalls({ name, url, authorizer, dialers }: CallsOptions): CreateCall {
+  const base = `${url.origin}${url.pathname.replace(/\/$/, '')}/v2/`;
+  return (repository, path, { method = 'GET', headers = {}, signal, missing }) => {
+    const attempt: Attempt = { upstream: name, action: `${repository}/${path.replace(/\?.*/, '')}`, missing };
+    const auth = { authorizer, scope: `repository:${repository}:pull` };
+    const address = new URL(`${base}${repository}/${path}`);
+    const options = { method, headers, signal, attempt, dialers, auth };
+    return {
+      attempt,
+      address,
+      read: (more, until = signal) => read(address, { ...options, headers: { ...headers, ...more }, signal: until }),
+      async readDocument(page = address) {
+        const response = await read(page, options);
+        try {
+          return { raw: await readRaw(response, attempt), headers: response.headers };
+        } catch (cause) {
+          signal?.throwIfAborted();
+          throw connectionFailure(cause, attempt);
+        }
+      },
+    };
+  };
+}
+
+function readRaw(response: Dispatcher.ResponseData, attempt: Attempt): Promise<Uint8Array> {
+  const fault = findCoding(response);
+  if (fault === undefined) return readLimited(response.body, MAX_MANIFEST_BYTES);
+  discard(response);
+  throw badAnswer(attempt, fault);
+}

@@ -1,0 +1,197 @@
+// Bodies: resumed where they were cut, given up where that would be a lie, let go of when nobody reads on.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { buffer, text } from 'node:stream/consumers';
+import { expect, test } from 'vitest';
+import { digestOf } from '../../src/oci/digest.ts';
+import { failure, json, listen, open, openLab, type Server } from './server.ts';
+
+const RAW = Buffer.from('0123456789');
+const DIGEST = digestOf(RAW);
+const ETAG = '"v1"';
+
+type Answer = (req: IncomingMessage, res: ServerResponse) => void;
+
+/** Sends the first `bytes` of what is asked for, and breaks the connection. */
+function cutAfter(bytes: number, headers: Record<string, string> = {}): Answer {
+  return (req, res) => {
+    const [start = 0, end = RAW.length - 1] =
+      /(\d+)-(\d+)/
+        .exec(req.headers.range ?? '')
+        ?.slice(1)
+        .map(Number) ?? [];
+    const range = req.headers.range && { 'content-range': `bytes ${start}-${end}/${RAW.length}` };
+    res.writeHead(range ? 206 : 200, { 'content-length': end - start + 1, ...range, ...headers });
+    res.write(RAW.subarray(start, Math.min(start + bytes, end + 1)), () => {
+      if (start + bytes > end) res.end();
+      else req.socket.destroySoon();
+    });
+  };
+}
+
+const serve = (headers: Record<string, string> = {}) => cutAfter(RAW.length, headers);
+
+/** Answers in turn; the last one answers all that follow. */
+function listenInTurn(...answers: readonly Answer[]): Promise<Server> {
+  let count = 0;
+  return listen((req, res) => answers[Math.min(count++, answers.length - 1)]?.(req, res));
+}
+
+const ranges = ({ requests }: Server) => requests.map(({ headers }) => headers.range);
+
+test('goes on where it was cut, however often, up to five times', async () => {
+  const server = await listenInTurn(cutAfter(2));
+  const { body, size } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  expect([size, await buffer(body)]).toEqual([10, RAW]);
+  expect(ranges(server)).toEqual([undefined, 'bytes=2-9', 'bytes=4-9', 'bytes=6-9', 'bytes=8-9']);
+});
+
+test('gives up after five times', async () => {
+  const server = await listenInTurn(cutAfter(1));
+  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  const error = await failure(buffer(body));
+  expect(error).toMatchObject({ name: 'RegistryError', status: 502, message: expect.stringContaining('UND_ERR') });
+  expect(server.requests).toHaveLength(6);
+});
+
+test('goes on within the range that was asked for', async () => {
+  const server = await listenInTurn(cutAfter(2), serve());
+  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST, { range: { start: 3, end: 7 } });
+  expect(await buffer(body)).toEqual(RAW.subarray(3, 8));
+  expect(ranges(server)).toEqual(['bytes=3-7', 'bytes=5-7']);
+});
+
+test('goes on only with the same strong ETag', async () => {
+  const server = await listenInTurn(cutAfter(4, { etag: ETAG }), serve());
+  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  expect(await buffer(body)).toEqual(RAW);
+  expect(server.requests[1]?.headers['if-range']).toBe(ETAG);
+});
+
+test('goes on with a fresh token, and from where the upstream now redirects to', async () => {
+  const cut = cutAfter(4);
+  let valid = 1;
+  const server = await listen((req, res) => {
+    if (req.url?.startsWith('/token')) return json(res, 200, { token: `t${valid}` });
+    if (req.url?.startsWith('/signed')) return (req.url.endsWith('1') ? cut : serve())(req, res);
+    if (req.headers.authorization === `Bearer t${valid}`) {
+      return res.writeHead(307, { location: `/signed?${valid++}` }).end();
+    }
+    return json(res, 401, {}, { 'www-authenticate': `Bearer realm="${server.url}/token"` });
+  });
+  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  expect(await buffer(body)).toEqual(RAW);
+  expect(server.requests.filter(({ url }) => url?.startsWith('/token'))).toHaveLength(2);
+});
+
+const partial = (range: string, body: Buffer): Answer => {
+  return (_, res) => res.writeHead(206, { 'content-range': range, 'content-length': body.length }).end(body);
+};
+
+test.each<[string, Answer]>([
+  ['the whole again', (_, res) => res.writeHead(200, { 'content-length': 10 }).end(RAW)],
+  ['another range', partial('bytes 3-9/10', RAW.subarray(3))],
+  ['less than the rest', partial('bytes 4-8/10', RAW.subarray(4, 9))],
+  ['a range of another unit', partial('items 4-9/10', RAW.subarray(4))],
+  ['no Content-Range', (_, res) => res.writeHead(206).end(RAW.subarray(4))],
+  ['a refusal', (_, res) => json(res, 416, {})],
+  ['an encoded rest', serve({ 'content-encoding': 'gzip' })],
+])('fails with the first error where the rest comes as %s', async (_, answer) => {
+  const server = await listenInTurn(cutAfter(4), answer);
+  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  const error = await failure(buffer(body));
+  expect(error).toMatchObject({ status: 502, message: expect.stringContaining('connection failed') });
+  expect(server.requests).toHaveLength(2);
+});
+
+test('does not go on where it does not know how much there is', async () => {
+  const server = await listen((req, res) => {
+    res.write('0123', () => req.socket.destroySoon());
+  });
+  const { body, size } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  expect(size).toBeUndefined();
+  expect(await failure(buffer(body))).toMatchObject({ status: 502 });
+  expect(server.requests).toHaveLength(1);
+});
+
+test.each([
+  [ETAG, 2],
+  ['W/"v1"', 1],
+  [undefined, 1],
+])('reads a layer address on from ETag %s in %i requests', async (etag, count) => {
+  const server = await listenInTurn(cutAfter(4, etag ? { etag } : {}), serve());
+  const { body } = await open({}, { allowPrivateUrls: true }).openUrl(new URL(server.url));
+  if (count > 1) expect(await buffer(body)).toEqual(RAW);
+  else expect(await failure(buffer(body))).toMatchObject({ status: 502 });
+  expect(server.requests).toHaveLength(count);
+});
+
+test.each([
+  ['a range in place of the whole', partial('bytes 0-9/10', RAW), undefined],
+  ['the whole in place of a range', (_: unknown, res: ServerResponse) => res.end(RAW), { start: 2, end: 4 }],
+  ['another range than asked for', partial('bytes 2-5/10', RAW.subarray(2, 6)), { start: 2, end: 4 }],
+])('refuses %s', async (_, answer, range) => {
+  const server = await listen(answer);
+  const work = openLab({ url: server.url }).openBlob('a', DIGEST, range ? { range } : {});
+  expect(await failure(work)).toMatchObject({ status: 502 });
+});
+
+test.each(['gzip', 'br', 'x-unknown'])('refuses a body with content-encoding %s, and decodes none', async coding => {
+  const server = await listen((_, res) => res.writeHead(200, { 'content-encoding': coding }).end(RAW));
+  const lab = openLab({ url: server.url });
+  const expected = { status: 502, message: expect.stringContaining('encoded') };
+  expect(await failure(lab.openBlob('a', DIGEST))).toMatchObject(expected);
+  expect(await failure(lab.getManifest('a', 'b'))).toMatchObject(expected);
+  expect(server.requests.map(({ headers }) => headers['accept-encoding'])).toEqual(['identity', 'identity']);
+});
+
+const timeouts = { connectMs: 500, headersMs: 50, bodyMs: 50 };
+
+test.each<[string, Answer]>([
+  ['before the headers', () => {}],
+  ['within the body', (_, res) => res.writeHead(200, { 'content-length': 10 }).write('0123')],
+])('says 504 for an upstream that hangs %s', async (_, answer) => {
+  const server = await listen(answer);
+  const lab = openLab({ url: server.url }, { timeouts });
+  expect(await failure(lab.getManifest('a', 'b'))).toMatchObject({ status: 504 });
+  const blob = lab.openBlob('a', DIGEST).then(({ body }) => buffer(body));
+  expect(await failure(blob)).toMatchObject({ name: 'RegistryError', status: 504 });
+  expect(server.requests).toHaveLength(2);
+});
+
+test('fails with the reason of a caller who leaves', async () => {
+  const leave = new AbortController();
+  const server = await listen((_, res) => res.writeHead(200, { 'content-length': 10 }).write('0123'));
+  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST, { signal: leave.signal });
+  const reader = body.getReader();
+  expect(Buffer.from((await reader.read()).value ?? []).toString()).toBe('0123');
+  leave.abort(new Error('gone'));
+  await expect(reader.read()).rejects.toThrow('gone');
+  expect(server.requests).toHaveLength(1);
+});
+
+test.each([
+  ['before the first byte', false],
+  ['while it waits for more', true],
+])('ends the transfer when the reader cancels %s', async (_, isReading) => {
+  const ended = Promise.withResolvers<void>();
+  const server = await listen((_, res) => {
+    res.on('close', ended.resolve).writeHead(200, { 'content-length': 10 }).write('0123');
+  });
+  // No time limit ends it before the test's own.
+  const timeouts = { connectMs: 500, headersMs: 60_000, bodyMs: 60_000 };
+  const { body } = await openLab({ url: server.url }, { timeouts }).openBlob('a', DIGEST);
+  const reader = body.getReader();
+  if (isReading) await reader.read();
+  const pending = isReading ? reader.read() : undefined;
+  await reader.cancel();
+  await Promise.all([ended.promise, pending]);
+  expect(server.requests).toHaveLength(1);
+});
+
+test('knows the size of a blob and of a range', async () => {
+  const server = await listen(serve());
+  const lab = openLab({ url: server.url });
+  expect(await lab.headBlob('a', DIGEST)).toEqual({ size: 10 });
+  const part = await lab.openBlob('a', DIGEST, { range: { start: 2, end: 4 } });
+  expect([part.size, await text(part.body)]).toEqual([3, '234']);
+});

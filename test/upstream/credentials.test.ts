@@ -1,0 +1,121 @@
+// Docker's config file and credential helpers: what we take from them, and what one that fails can do.
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { createDockerCredentials } from '../../src/upstream/credentials.ts';
+
+const HOST = 'registry.lab.test:5000';
+const encode = (text: string) => Buffer.from(text).toString('base64');
+const password = { username: 'me', password: 'canary-secret' };
+const identity = { username: 'me', identityToken: 'canary-identity' };
+
+let folder: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'veneer-'));
+  vi.stubEnv('PATH', `${folder}${delimiter}${process.env.PATH}`);
+});
+
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await rm(folder, { recursive: true });
+});
+
+/** What is found with this config file, and which failures of helpers were told. */
+async function find(config: unknown, host = HOST) {
+  const configPath = join(folder, 'config.json');
+  await writeFile(configPath, typeof config === 'string' ? config : JSON.stringify(config));
+  const failures: string[] = [];
+  const onHelperFailed = (failure: Error) => failures.push(String(failure.stack));
+  const credentials = await createDockerCredentials({ configPath, onHelperFailed, helperTimeoutMs: 300 })(host);
+  return { credentials, failures };
+}
+
+async function writeHelper(script: string): Promise<void> {
+  const path = join(folder, 'docker-credential-canary');
+  await writeFile(path, `#!/bin/sh\n${script}\n`);
+  await chmod(path, 0o755);
+}
+
+const answer = (fields: object) => `cat > "$0.asked"; echo '${JSON.stringify(fields)}'`;
+
+test.each<[string, object, object | undefined]>([
+  ['a name and password in one', { auth: encode('me:canary-secret') }, password],
+  ['a password with a colon', { auth: encode('me:a:b') }, { username: 'me', password: 'a:b' }],
+  ['a password that is padded', { auth: encode('me:canary-secret\0\0') }, password],
+  ['a name and password apart', { username: 'me', password: 'canary-secret' }, password],
+  ['an identity token', { auth: encode('me:'), identitytoken: 'canary-identity' }, identity],
+  ['an identity token alone', { identitytoken: 'x' }, { username: '<token>', identityToken: 'x' }],
+  ['a name alone', { auth: encode('me:') }, undefined],
+  ['no base64', { auth: '!' }, undefined],
+  ['nothing', {}, undefined],
+])('takes from an entry %s', async (_, entry, expected) => {
+  expect(await find({ auths: { [HOST]: entry } })).toEqual({ credentials: expected, failures: [] });
+});
+
+test.each([
+  [HOST, HOST],
+  [`https://${HOST}`, HOST],
+  ['https://index.docker.io/v1/', 'docker.io'],
+])('finds under %s what %s wants', async (key, host) => {
+  const entry = { auth: encode('me:canary-secret') };
+  expect((await find({ auths: { [key]: entry } }, host)).credentials).toEqual(password);
+  expect((await find({ auths: { [key]: entry } }, 'other.lab.test')).credentials).toBeUndefined();
+});
+
+test.each(['', '{', '[]', '{"auths":[]}', '{"auths":{"a":1}}'])('finds nothing in the file %j', async config => {
+  expect(await find(config)).toEqual({ credentials: undefined, failures: [] });
+});
+
+test('finds nothing without a file', async () => {
+  const configPath = join(folder, 'absent.json');
+  expect(await createDockerCredentials({ configPath })(HOST)).toBeUndefined();
+});
+
+test.each<[string, object]>([
+  ['credHelpers', { credHelpers: { [HOST]: 'canary' }, auths: { [HOST]: { auth: encode('a:b') } } }],
+  ['credsStore', { auths: { [HOST]: {} }, credsStore: 'canary' }],
+])('asks the helper of %s', async (_, config) => {
+  await writeHelper(answer({ ServerURL: HOST, Username: 'me', Secret: 'canary-secret' }));
+  expect(await find(config)).toEqual({ credentials: password, failures: [] });
+});
+
+test('takes an identity token from a helper', async () => {
+  await writeHelper(answer({ Username: '<token>', Secret: 'canary-identity' }));
+  const { credentials } = await find({ credsStore: 'canary' });
+  expect(credentials).toEqual({ username: '<token>', identityToken: 'canary-identity' });
+});
+
+test.each([
+  ['says so', 'echo "credentials not found in native keychain"; exit 1'],
+  ['gives an empty secret', answer({ Username: 'me', Secret: '' })],
+])('has no credentials where the helper %s', async (_, script) => {
+  await writeHelper(script);
+  expect(await find({ credsStore: 'canary' })).toEqual({ credentials: undefined, failures: [] });
+});
+
+test.each([
+  ['hangs', 'sleep 20', 'did not answer within 300 ms'],
+  ['hangs and ignores signals', 'trap "" TERM; sleep 20', 'did not answer within 300 ms'],
+  ['fails', 'echo canary-out; echo canary-err >&2; exit 3', 'failed (3)'],
+  ['ends by a signal', 'kill -9 $$', 'ended by a signal'],
+  ['prints garbage', 'echo canary-out', 'as JSON'],
+  ['prints another shape', answer({ Secret: ['canary-secret'] }), 'as JSON'],
+  ['prints without end', 'yes canary-out', 'wrote too much'],
+])('goes on without credentials, and tells of it, where the helper %s', async (_, script, reason) => {
+  await writeHelper(script);
+  const { credentials, failures } = await find({ credsStore: 'canary' });
+  expect([credentials, failures.length]).toEqual([undefined, 1]);
+  expect(failures[0]).toContain(reason);
+  expect(failures[0]?.replaceAll('docker-credential-canary', '')).not.toContain('canary');
+});
+
+test.each([
+  ['is not there', 'absent', 'is not in PATH'],
+  ['has a path for a name', '../evil', 'name'],
+])('runs nothing where the helper %s', async (_, name, reason) => {
+  const { credentials, failures } = await find({ credsStore: name });
+  expect([credentials, failures.length]).toEqual([undefined, 1]);
+  expect(failures[0]).toContain(reason);
+});
