@@ -1,48 +1,51 @@
 // Content in files: blobs/<algorithm>/<2 hex>/<hex>, written in ingest/ of the same file system. One process owns the directory.
 import { randomUUID } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
+import { type FileHandle, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type BlobFiles, createBlobFiles, syncDirectory } from './blob-files.ts';
 import { streamFile } from './file-stream.ts';
+import { createFreeSpace, type SpaceClaim } from './free-space.ts';
 import { createIngestion, type Slot } from './ingestion.ts';
-import type { ContentStore, Ingestion } from './store.ts';
+import type { ContentStore } from './store.ts';
 
 /** Opens the store in `directory`, which is made if absent. What a crash left unfinished is removed. `close` fails the running ingestions. */
 export async function createDiskStore({ directory }: { readonly directory: string }): Promise<ContentStore> {
   await prepare(directory);
   const closing = new AbortController();
   const running = new Set<Promise<unknown>>();
-  const pathOf = (digest: Digest) => blobPath(directory, digest);
+  const files = createBlobFiles(directory);
+  const claimSpace = createFreeSpace(directory);
 
   const ingest: ContentStore['ingest'] = (body, expected) => {
-    const slot = createSlot(directory);
-    return track(createIngestion({ body, expected, slot, signal: closing.signal }));
-  };
-
-  function track(ingestion: Ingestion): Ingestion {
+    const claim = claimSpace(expected?.size ?? 0);
+    const slot = createSlot(join(directory, 'ingest', randomUUID()), files, claim);
+    const ingestion = createIngestion({ body, expected, slot, signal: closing.signal });
     const { done } = ingestion;
     running.add(done);
-    const forget = () => void running.delete(done);
+    const forget = () => {
+      running.delete(done);
+      claim.release();
+    };
     done.then(forget, forget);
     return ingestion;
-  }
+  };
 
   return {
     async find(digest) {
-      const stats = await orAbsent(stat(pathOf(digest)));
+      const stats = await orAbsent(stat(files.pathOf(digest)));
       return stats && { size: stats.size };
     },
     async open(digest, range) {
-      const file = await orAbsent(open(pathOf(digest)));
+      const file = await orAbsent(open(files.pathOf(digest)));
       return file && streamRange(file, range?.start ?? 0, range ? range.end + 1 : Number.POSITIVE_INFINITY);
     },
-    read: async digest => await orAbsent(readFile(pathOf(digest))),
+    read: async digest => await orAbsent(readFile(files.pathOf(digest))),
     async put(bytes) {
       const { digest } = await ingest(streamOf(bytes)).done;
       return digest;
     },
     ingest,
-    delete: digest => rm(pathOf(digest), { force: true }),
+    delete: digest => rm(files.pathOf(digest), { force: true }),
     async close() {
       closing.abort(new Error('the content store is closing'));
       await Promise.allSettled(running);
@@ -59,36 +62,16 @@ async function prepare(directory: string): Promise<void> {
   await syncDirectory(directory);
 }
 
-function createSlot(directory: string): Slot {
-  const temporary = join(directory, 'ingest', randomUUID());
+function createSlot(temporary: string, files: BlobFiles, claim: SpaceClaim): Slot {
   return {
-    create: () => open(temporary, 'wx+'),
-    async keep(digest) {
-      const path = blobPath(directory, digest);
-      const folder = dirname(path);
-      const created = await mkdir(folder, { recursive: true });
-      await rename(temporary, path);
-      await syncDirectory(folder);
-      if (created) await syncDirectory(dirname(folder));
+    async create() {
+      await claim.ensure();
+      return open(temporary, 'wx+');
     },
-    reopen: digest => open(blobPath(directory, digest)),
+    keep: digest => files.keep(temporary, digest),
+    reopen: digest => open(files.pathOf(digest)),
     discard: () => rm(temporary, { force: true }),
   };
-}
-
-function blobPath(directory: string, digest: Digest): string {
-  const hex = digestHex(digest);
-  return join(directory, 'blobs', digestAlgorithm(digest), hex.slice(0, 2), hex);
-}
-
-/** A rename is durable only when its directory is. */
-async function syncDirectory(path: string): Promise<void> {
-  const folder = await open(path);
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
 }
 
 async function streamRange(file: FileHandle, start: number, end: number): Promise<ReadableStream<Uint8Array>> {

@@ -1,35 +1,32 @@
-// Reading kept files in large chunks: 1 MiB is where a read loop stops being the bottleneck.
+// Reading a file by position, as a stream or a piece at a time.
 import type { FileHandle } from 'node:fs/promises';
+import { createByteStream } from './byte-stream.ts';
 
-export const CHUNK_BYTES = 1024 * 1024;
+const CHUNK_BYTES = 1024 * 1024;
 
 /** Bytes `start` to `end`, `end` exclusive. Closes `file` at the end, on an error and on cancel. */
 export function streamFile(file: FileHandle, start: number, end: number): ReadableStream<Uint8Array> {
   let offset = start;
-  return new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      try {
-        if (offset < end) {
-          const chunk = await readChunk(file, offset, end);
-          offset += chunk.byteLength;
-          controller.enqueue(chunk);
-        }
-        if (offset < end) return;
-        await file.close();
-        controller.close();
-      } catch (error) {
-        await file.close();
-        throw error;
-      }
+  return createByteStream({
+    async read(view) {
+      if (offset >= end) return 0;
+      const bytes = await readAt(file, view.subarray(0, end - offset), offset);
+      offset += bytes;
+      return bytes;
     },
-    cancel: () => file.close(),
+    close: () => file.close(),
   });
 }
 
-/** At least one byte and at most CHUNK_BYTES from `start`, none from `end` on. Throws where the file is shorter. */
+/** Reads at least one byte from `offset` on into `view`, and gives their number. Throws where the file is shorter. */
+export async function readAt(file: FileHandle, view: Uint8Array, offset: number): Promise<number> {
+  const { bytesRead } = await file.read(view, 0, view.byteLength, offset);
+  if (bytesRead === 0) throw new Error(`the file ends at byte ${offset} instead of ${offset + view.byteLength}`);
+  return bytesRead;
+}
+
+/** At least one byte and at most 1 MiB from `start`, none from `end` on. Throws where the file is shorter. */
 export async function readChunk(file: FileHandle, start: number, end: number): Promise<Uint8Array> {
-  const length = Math.min(CHUNK_BYTES, end - start);
-  const { bytesRead, buffer } = await file.read(Buffer.allocUnsafeSlow(length), 0, length, start);
-  if (bytesRead === 0) throw new Error(`file ends at byte ${start} instead of ${end}`);
-  return buffer.subarray(0, bytesRead);
+  const chunk = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, end - start));
+  return chunk.subarray(0, await readAt(file, chunk, start));
 }

@@ -9,6 +9,8 @@ export type Growth =
 
 export interface GrowthSignal {
   readonly current: Growth;
+  /** Nothing changes unless more is available than before. */
+  grow(available: number): void;
   change(next: Growth): void;
   /** Resolves at the next change. */
   changed(): Promise<void>;
@@ -17,15 +19,21 @@ export interface GrowthSignal {
 export function createGrowthSignal(): GrowthSignal {
   let current: Growth = { state: 'growing', available: 0 };
   let next = Promise.withResolvers<void>();
+
+  function change(growth: Growth): void {
+    current = growth;
+    next.resolve();
+    next = Promise.withResolvers();
+  }
+
   return {
     get current() {
       return current;
     },
-    change(growth) {
-      current = growth;
-      next.resolve();
-      next = Promise.withResolvers();
+    grow(available) {
+      if (current.state === 'growing' && available > current.available) change({ state: 'growing', available });
     },
+    change,
     changed: () => next.promise,
   };
 }

@@ -2,12 +2,12 @@
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { type Digest, encodeDigest } from '../oci/digest.ts';
-import type { ByteRange } from '../oci/range.ts';
 import { createVerifier, type Expected } from '../oci/verify.ts';
-import { readChunk } from './file-stream.ts';
-import { createGrowthSignal, type GrowthSignal, readableEnd } from './growth.ts';
-import { createSharedFile, type SharedFile } from './shared-file.ts';
-import type { Ingestion } from './store.ts';
+import { createFileWriter } from './file-writer.ts';
+import { follow } from './follower.ts';
+import { createGrowthSignal } from './growth.ts';
+import { createSharedFile } from './shared-file.ts';
+import { type Ingestion, StorageFailure } from './store.ts';
 
 /** The place of one ingestion on disk. */
 export interface Slot {
@@ -31,19 +31,26 @@ export interface IngestionOptions {
 
 export function createIngestion({ body, expected, slot, signal }: IngestionOptions): Ingestion {
   let kept: Digest | undefined;
+  let failure: { readonly error: unknown } | undefined;
   const growth = createGrowthSignal();
+  const begun = Promise.withResolvers<void>();
   const file = createSharedFile(async () => {
-    if (growth.current.state === 'failed') throw growth.current.error;
+    if (failure) throw failure.error;
     return kept ? slot.reopen(kept) : slot.create();
   });
   const done = ingest(body.getReader()).catch(error => {
     // Last of all: when its readers learn of a failure, nothing of the ingestion is left, and another may start.
-    growth.change({ state: 'failed', error });
+    failure = { error };
+    begun.reject(error);
+    // What is verified is read to its end from the open file, though it cannot be kept.
+    if (growth.current.state !== 'verified') growth.change({ state: 'failed', error });
     throw error;
   });
   // Who follows only a reader learns of a failure from its stream: nobody else has to listen.
   done.catch(() => {});
+  begun.promise.catch(() => {});
   return {
+    begun: begun.promise,
     done,
     open(range) {
       if (range && expected?.size === undefined) throw new TypeError('a range of content of unknown size');
@@ -55,16 +62,18 @@ export function createIngestion({ body, expected, slot, signal }: IngestionOptio
     const stop = () => cancelQuietly(source, signal.reason);
     signal.addEventListener('abort', stop);
     try {
-      const target = await file.acquire();
+      const target = await ofStorage(file.acquire());
       const content = await write(source, target);
       growth.change({ state: 'verified', size: content.size });
-      await target.sync();
-      await slot.keep(content.digest);
+      begun.resolve();
+      await ofStorage(target.datasync());
+      await ofStorage(slot.keep(content.digest));
       kept = content.digest;
       return content;
     } catch (error) {
       cancelQuietly(source, error);
-      await slot.discard();
+      // What cannot be removed now goes at the next start.
+      await slot.discard().catch(() => {});
       throw error;
     } finally {
       signal.removeEventListener('abort', stop);
@@ -75,19 +84,43 @@ export function createIngestion({ body, expected, slot, signal }: IngestionOptio
   async function write(source: ReadableStreamDefaultReader<Uint8Array>, target: FileHandle) {
     const check = expected ? checkPromised(expected) : computeDigest();
     let size = 0;
+    let beforeLast = 0;
+    let written = 0;
+    const grow = () => growth.grow(Math.min(written, beforeLast));
+    const writer = createFileWriter(target, {
+      onWritten(bytes) {
+        written = bytes;
+        begun.resolve();
+        grow();
+      },
+      onFailed: error => cancelQuietly(source, error),
+    });
     for (;;) {
       signal.throwIfAborted();
       const { done, value } = await source.read();
       // A cancelled body looks like one that ended.
       signal.throwIfAborted();
-      if (done) return { digest: check.finish(), size };
+      if (done) break;
       if (value.byteLength === 0) continue;
       check.update(value);
-      // What was written before is not the last chunk, now that another follows.
-      growth.change({ state: 'growing', available: size });
-      await target.writeFile(value);
+      // What came before is not the last chunk, now that another follows.
+      beforeLast = size;
       size += value.byteLength;
+      grow();
+      await ofStorage(writer.write(value));
     }
+    // First, as a body that was cancelled for a failed write has ended too soon.
+    await ofStorage(writer.flush());
+    return { digest: check.finish(), size };
+  }
+}
+
+/** Names the failures that are the store's own. */
+async function ofStorage<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (cause) {
+    throw new StorageFailure('the store cannot keep content', { cause });
   }
 }
 
@@ -113,39 +146,4 @@ function computeDigest() {
 /** A cancel may fail or hang; the failure that led to it is what counts. */
 function cancelQuietly(source: ReadableStreamDefaultReader<Uint8Array>, reason: unknown): void {
   source.cancel(reason).catch(() => {});
-}
-
-function follow(file: SharedFile, growth: GrowthSignal, range: ByteRange | undefined): ReadableStream<Uint8Array> {
-  const limit = range ? range.end + 1 : Number.POSITIVE_INFINITY;
-  let offset = range?.start ?? 0;
-  let isOver = false;
-  // Acquired at once: the writer may be done, and the file closed, before the first read.
-  const source = file.acquire();
-  source.catch(() => {});
-  return new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      try {
-        const end = await readableEnd(growth, offset, limit);
-        if (offset < end && !isOver) {
-          const chunk = await readChunk(await source, offset, end);
-          if (growth.current.state === 'failed') throw growth.current.error;
-          offset += chunk.byteLength;
-          if (!isOver) controller.enqueue(chunk);
-        }
-        if (growth.current.state !== 'verified' || offset < Math.min(limit, growth.current.size) || isOver) return;
-        await leave();
-        controller.close();
-      } catch (error) {
-        await leave();
-        throw error;
-      }
-    },
-    cancel: leave,
-  });
-
-  async function leave(): Promise<void> {
-    if (isOver) return;
-    isOver = true;
-    await file.release();
-  }
 }

@@ -22,9 +22,16 @@ export interface ContentStore {
   close(): Promise<void>;
 }
 
+/** The store itself cannot keep content: it is full, closed to writing, or broken. The body is not to blame, and may be had without keeping it. */
+export class StorageFailure extends Error {
+  override readonly name = 'StorageFailure';
+}
+
 /** Content on its way into the store. It appears there whole and verified, or not at all. */
 export interface Ingestion {
-  /** Resolves when the content is kept; rejects with ContentMismatch for bytes that were not promised, or with the body's own error. */
+  /** Resolves when the first bytes are stored, before which no reader gets any; rejects as `done` where it comes to none. */
+  readonly begun: Promise<void>;
+  /** Resolves when the content is kept; rejects with ContentMismatch for bytes that were not promised, with StorageFailure, or with the body's own error. */
   readonly done: Promise<Omit<ContentDescriptor, 'mediaType'>>;
   /**
    * The bytes from `start` on, as they arrive; the last ones are held back until all are verified, and an error breaks the stream.

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createDiskStore } from '../../src/content/disk.ts';
+import { StorageFailure } from '../../src/content/store.ts';
 import { digestHex, digestOf } from '../../src/oci/digest.ts';
 import { contentStoreContract } from '../contract/content-store.ts';
 
@@ -20,6 +21,19 @@ describe('contract', () => {
       },
     };
   });
+});
+
+test('a body larger than the disk is refused before its first byte, and takes no room from others', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'veneer-content-'));
+  const store = await createDiskStore({ directory });
+  const bytes = Buffer.alloc(5_000_000, 'x');
+  const digest = digestOf(bytes);
+  const refused = store.ingest(new Blob([bytes]).stream(), { digest, size: 2 ** 52 });
+  await expect(refused.begun).rejects.toBeInstanceOf(StorageFailure);
+  await expect(refused.done).rejects.toBeInstanceOf(StorageFailure);
+  expect(await store.ingest(new Blob([bytes]).stream(), { digest, size: bytes.length }).done).toMatchObject({ digest });
+  await store.close();
+  await rm(directory, { recursive: true });
 });
 
 describe('files', () => {
@@ -53,20 +67,69 @@ describe('files', () => {
     await after.close();
   });
 
-  test.runIf(process.platform === 'linux')('are closed once the writer and all readers are done', async () => {
-    const store = await createDiskStore({ directory });
-    // More than one read of a stream, so that it is cancelled half way.
+  describe.runIf(process.platform === 'linux')('are closed', () => {
+    // More than one read of a stream, so that it is left half way.
     const large = Buffer.alloc(5_000_000, 'x');
-    const digest = await store.put(large);
-    const kept = await store.open(digest);
-    const ingestion = store.ingest(new Blob([large]).stream(), { digest });
-    const readers = [ingestion.open(), ingestion.open()];
-    await ingestion.done;
-    await Promise.all([kept, ...readers].map(reader => reader?.cancel()));
-    const lie = store.ingest(new Blob(['lies!']).stream(), { digest, size: 5 });
-    await expect(lie.done).rejects.toThrow();
-    expect(await openFilesIn(directory)).toEqual([]);
-    await store.close();
+    const digest = digestOf(large);
+
+    test('once the writer and all readers are done', async () => {
+      const store = await createDiskStore({ directory });
+      await store.put(large);
+      const kept = await store.open(digest);
+      const ingestion = store.ingest(new Blob([large]).stream(), { digest });
+      const readers = [ingestion.open(), ingestion.open()];
+      await ingestion.done;
+      await Promise.all([kept, ...readers].map(reader => reader?.cancel()));
+      const lie = store.ingest(new Blob(['lies!']).stream(), { digest, size: 5 });
+      await expect(lie.done).rejects.toThrow();
+      expect(await openFilesIn(directory)).toEqual([]);
+      await store.close();
+    });
+
+    test.each([
+      ['before it reads', 0],
+      ['between two reads', 1],
+      ['near the end', 19],
+    ])('when a reader of kept content leaves %s', async (_, reads) => {
+      const store = await createDiskStore({ directory });
+      await store.put(large);
+      const reader = (await store.open(digest))?.getReader();
+      for (let read = 0; read < reads; read += 1) await reader?.read();
+      await reader?.cancel();
+      expect(await openFilesIn(directory)).toEqual([]);
+      await store.close();
+    });
+
+    test.each([
+      ['before it reads', false],
+      ['while it waits for more', true],
+    ])('when the reader of growing content leaves %s, and the writer ends', async (_, isWaiting) => {
+      const store = await createDiskStore({ directory });
+      const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+      const writer = writable.getWriter();
+      const ingestion = store.ingest(readable, { digest, size: large.length });
+      const reader = ingestion.open().getReader();
+      const read = isWaiting ? reader.read() : undefined;
+      await writer.write(large.subarray(0, 100));
+      await reader.cancel();
+      expect((await read)?.done ?? true).toBe(true);
+      await writer.write(large.subarray(100));
+      await writer.close();
+      await ingestion.done;
+      expect(await openFilesIn(directory)).toEqual([]);
+      await store.close();
+    });
+
+    test('when the store closes in the middle of an ingestion', async () => {
+      const store = await createDiskStore({ directory });
+      const ingestion = store.ingest(new ReadableStream({ start: controller => controller.enqueue(large) }));
+      const reader = new Response(ingestion.open()).bytes();
+      reader.catch(() => {});
+      await ingestion.begun;
+      await store.close();
+      await expect(reader).rejects.toThrow('closing');
+      expect(await openFilesIn(directory)).toEqual([]);
+    });
   });
 });
 

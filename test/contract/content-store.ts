@@ -163,6 +163,28 @@ export function contentStoreContract(createPlace: () => Promise<ContentPlace>): 
       await ingestion.done;
     });
 
+    test('says when it has begun, which is before its end and after its first bytes', async () => {
+      const body = createBody();
+      const ingestion = store.ingest(body.stream, expected);
+      body.send(bytes.subarray(0, 1000));
+      await ingestion.begun;
+      body.send(bytes.subarray(1000));
+      body.end();
+      await ingestion.done;
+    });
+
+    test('has begun, too, when it ends without a byte', async () => {
+      await expect(store.ingest(bodyOf(Buffer.of())).begun).resolves.toBeUndefined();
+    });
+
+    test("never begins where the body's first bytes fail", async () => {
+      const body = createBody();
+      const ingestion = store.ingest(body.stream, expected);
+      const broken = new Error('the upstream broke');
+      body.fail(broken);
+      await expect(ingestion.begun).rejects.toBe(broken);
+    });
+
     test.each([
       ['the start', 0, 9],
       ['a middle part', 900_000, 2_200_000],

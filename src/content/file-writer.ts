@@ -1,0 +1,68 @@
+// Writing a body while more of it arrives: what comes in one turn of the event loop, or during one write, goes out together. A fast body
+// takes few large writes, and no chunk of a slow one waits.
+import type { FileHandle } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
+
+export interface FileWriter {
+  /** Takes a chunk, and resolves when there is room for another. Throws once a write has failed. */
+  write(chunk: Uint8Array): Promise<void>;
+  /** Resolves when all is written. */
+  flush(): Promise<void>;
+}
+
+/** Bytes that wait while as many are being written. */
+const MAX_WAITING_BYTES = 1024 * 1024;
+
+export interface FileWriterOptions {
+  /** Hears after each write how many bytes are in the file. */
+  readonly onWritten: (size: number) => void;
+  /** Hears at once of a failure that `write` or `flush` will throw: the next chunk may be long in coming. */
+  readonly onFailed: (error: unknown) => void;
+}
+
+export function createFileWriter(file: FileHandle, { onWritten, onFailed }: FileWriterOptions): FileWriter {
+  let waiting: Uint8Array[] = [];
+  let waitingBytes = 0;
+  let size = 0;
+  let writing: Promise<void> | undefined;
+  let hasFailed = false;
+
+  async function writeWaiting(): Promise<void> {
+    while (waiting.length > 0) {
+      await setImmediate();
+      const batch = waiting;
+      const bytes = waitingBytes;
+      waiting = [];
+      waitingBytes = 0;
+      await writeAll(file, batch, bytes);
+      size += bytes;
+      onWritten(size);
+    }
+    writing = undefined;
+  }
+
+  function start(): Promise<void> {
+    const started = writeWaiting();
+    started.catch(error => {
+      hasFailed = true;
+      onFailed(error);
+    });
+    return started;
+  }
+
+  return {
+    async write(chunk) {
+      waiting.push(chunk);
+      waitingBytes += chunk.byteLength;
+      writing ??= start();
+      if (hasFailed || waitingBytes >= MAX_WAITING_BYTES) await writing;
+    },
+    flush: async () => writing,
+  };
+}
+
+async function writeAll(file: FileHandle, batch: readonly Uint8Array[], bytes: number): Promise<void> {
+  const { bytesWritten } = await file.writev(batch);
+  // Only a second try tells why a disk took a part.
+  if (bytesWritten < bytes) await file.writeFile(Buffer.concat(batch).subarray(bytesWritten));
+}

@@ -1,0 +1,35 @@
+// Room on the disk for content that is on its way. Whoever cannot be promised room does without the disk from the start, where a full
+// disk half way would cut off its readers.
+import { statfs } from 'node:fs/promises';
+
+/** Room that others are not promised until it is released. */
+export interface SpaceClaim {
+  /** Throws where the disk has not all the room that is claimed. */
+  ensure(): Promise<void>;
+  release(): void;
+}
+
+/** What content leaves free for small things, which must go on: records above all. */
+const RESERVE_BYTES = 64 * 1024 * 1024;
+const SMALL_BYTES = 4 * 1024 * 1024;
+
+/** Claims on the file system of `directory`. A file that is half written counts whole: too few claims are granted rather than too many. */
+export function createFreeSpace(directory: string): (bytes: number) => SpaceClaim {
+  let claimed = 0;
+  return bytes => {
+    claimed += bytes;
+    return {
+      async ensure() {
+        if (bytes <= SMALL_BYTES) return;
+        const { bavail, bsize, blocks } = await statfs(directory);
+        const free = bavail * bsize;
+        // A file system without a size of its own says 0.
+        if (blocks === 0 || free >= claimed + RESERVE_BYTES) return;
+        throw new Error(`${free} bytes are free, ${claimed} are to come, and ${RESERVE_BYTES} stay for records`);
+      },
+      release() {
+        claimed -= bytes;
+      },
+    };
+  };
+}

@@ -1,0 +1,31 @@
+// Room is promised to bodies before they come, and never twice.
+import { tmpdir } from 'node:os';
+import { expect, test } from 'vitest';
+import { createFreeSpace } from '../../src/content/free-space.ts';
+
+const MIB = 1024 * 1024;
+/** No disk has this. */
+const TOO_MUCH = 2 ** 52;
+
+test('is granted where there is enough', async () => {
+  await expect(createFreeSpace(tmpdir())(5 * MIB).ensure()).resolves.toBeUndefined();
+});
+
+test('is refused, with figures, where there is not', async () => {
+  await expect(createFreeSpace(tmpdir())(TOO_MUCH).ensure()).rejects.toThrow(/\d+ bytes are free, \d+ are to come/);
+});
+
+test('is not promised to two, until the first is done', async () => {
+  const claim = createFreeSpace(tmpdir());
+  const first = claim(TOO_MUCH);
+  const second = claim(5 * MIB);
+  await expect(second.ensure()).rejects.toThrow('bytes are free');
+  first.release();
+  await expect(second.ensure()).resolves.toBeUndefined();
+});
+
+test('is there for small things when it is for no others', async () => {
+  const claim = createFreeSpace(tmpdir());
+  claim(TOO_MUCH);
+  await expect(claim(MIB).ensure()).resolves.toBeUndefined();
+});
