@@ -1,6 +1,6 @@
 // One collection of JSON records: what goes in is typed, and what comes out is parsed, for an older release may have written it.
 import type { z } from 'zod';
-import type { PutOptions, RecordStore } from './store.ts';
+import type { Change, Entry, ListOptions, PutOptions, RecordStore } from './store.ts';
 
 export interface Collection<S extends z.ZodType> {
   /** The record; undefined when there is none or it has expired. Throws for one that does not fit the schema. */
@@ -9,8 +9,14 @@ export interface Collection<S extends z.ZodType> {
   put(key: string, record: z.input<S>, options?: PutOptions): Promise<void>;
   /** Whether there was such a record. */
   delete(key: string): Promise<boolean>;
-  /** Keys in ascending order, those after `after` only, at most `limit` of them. */
-  list(options: { readonly after?: string; readonly limit: number }): Promise<readonly string[]>;
+  /** Keys in ascending order, at most `limit` of them. */
+  list(options: ListOptions): Promise<readonly string[]>;
+  /** What `list` gives, with the records. Throws for one that does not fit the schema. */
+  entries(options: ListOptions): Promise<readonly Entry<z.output<S>>[]>;
+  /** A put as a part of RecordStore.write. */
+  putting(key: string, record: z.input<S>, options?: PutOptions): Change;
+  /** A delete as a part of RecordStore.write. */
+  deleting(key: string): Change;
 }
 
 export interface CollectionOptions<S extends z.ZodType> {
@@ -23,18 +29,28 @@ export function createCollection<S extends z.ZodType>({ store, name, schema }: C
   return {
     async get(key) {
       const raw = await store.get(name, key);
-      return raw && decode(raw, `${name}/${key}`);
+      return raw && decode(raw, key);
     },
-    put: (key, record, options) => store.put(name, key, new TextEncoder().encode(JSON.stringify(record)), options),
+    put: (key, record, options) => store.put(name, key, encode(record), options),
     delete: key => store.delete(name, key),
     list: options => store.list(name, options),
+    async entries(options) {
+      const entries = await store.entries(name, options);
+      return entries.map(({ key, value }) => ({ key, value: decode(value, key) }));
+    },
+    putting: (key, record, options) => ({ kind: 'put', collection: name, key, value: encode(record), ...options }),
+    deleting: key => ({ kind: 'delete', collection: name, key }),
   };
 
-  function decode(raw: Uint8Array, what: string): z.output<S> {
+  function encode(record: z.input<S>): Uint8Array {
+    return new TextEncoder().encode(JSON.stringify(record));
+  }
+
+  function decode(raw: Uint8Array, key: string): z.output<S> {
     try {
       return schema.parse(JSON.parse(new TextDecoder().decode(raw)));
     } catch (cause) {
-      throw new Error(`the stored record ${what} cannot be read`, { cause });
+      throw new Error(`the stored record ${name}/${key} cannot be read`, { cause });
     }
   }
 }

@@ -1,5 +1,6 @@
 // Records that live as long as the process: for tests, and for a store that may forget.
-import type { RecordStore } from './store.ts';
+import { compareKeys } from './keys.ts';
+import type { Change, ListOptions, PutOptions, RecordStore } from './store.ts';
 
 interface StoredRecord {
   readonly value: Uint8Array;
@@ -14,26 +15,40 @@ export function createMemoryStore({ now = () => new Date() }: { readonly now?: (
     return records;
   };
   const isLive = (record: StoredRecord) => !record.expiresAt || record.expiresAt > now();
+
+  function put(collection: string, key: string, value: Uint8Array, { expiresAt }: PutOptions = {}): void {
+    recordsOf(collection).set(key, { value: value.slice(), expiresAt });
+  }
+
+  function remove(collection: string, key: string): boolean {
+    const record = recordsOf(collection).get(key);
+    recordsOf(collection).delete(key);
+    return record !== undefined && isLive(record);
+  }
+
+  function apply(change: Change): void {
+    if (change.kind === 'put') put(change.collection, change.key, change.value, change);
+    else remove(change.collection, change.key);
+  }
+
+  function select(collection: string, { prefix = '', after = '', limit }: ListOptions) {
+    return [...recordsOf(collection)]
+      .filter(([key, record]) => key.startsWith(prefix) && compareKeys(key, after) > 0 && isLive(record))
+      .sort(([a], [b]) => compareKeys(a, b))
+      .slice(0, limit)
+      .map(([key, { value }]) => ({ key, value: value.slice() }));
+  }
+
   return {
     async get(collection, key) {
       const record = recordsOf(collection).get(key);
       return record && isLive(record) ? record.value.slice() : undefined;
     },
-    async put(collection, key, value, { expiresAt } = {}) {
-      recordsOf(collection).set(key, { value: value.slice(), expiresAt });
-    },
-    async delete(collection, key) {
-      const record = recordsOf(collection).get(key);
-      recordsOf(collection).delete(key);
-      return record !== undefined && isLive(record);
-    },
-    async list(collection, { after = '', limit }) {
-      const live = [...recordsOf(collection)].filter(([key, record]) => isLive(record) && compareKeys(key, after) > 0);
-      return live
-        .map(([key]) => key)
-        .sort(compareKeys)
-        .slice(0, limit);
-    },
+    put: async (collection, key, value, options) => put(collection, key, value, options),
+    delete: async (collection, key) => remove(collection, key),
+    write: async changes => changes.forEach(apply),
+    list: async (collection, options) => select(collection, options).map(({ key }) => key),
+    entries: async (collection, options) => select(collection, options),
     async sweep() {
       const expired = [...collections.values()].flatMap(records =>
         [...records].filter(([, record]) => !isLive(record)).map(([key]) => ({ records, key })),
@@ -43,9 +58,4 @@ export function createMemoryStore({ now = () => new Date() }: { readonly now?: (
     },
     async close() {},
   };
-}
-
-/** By their UTF-8 bytes, as SQLite and Redis compare. */
-function compareKeys(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

@@ -2,7 +2,8 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import type { RecordStore } from './store.ts';
+import { compareKeys, endOfPrefix } from './keys.ts';
+import { type Change, type ListOptions, type RecordStore, RecordStoreFull } from './store.ts';
 
 export interface SqliteStoreOptions {
   /** The file; it and its directory are made if absent. */
@@ -30,22 +31,40 @@ export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreO
   const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
   database.exec(SCHEMA);
   const statements = prepareStatements(database);
+  const time = () => now().getTime();
+
+  function apply(change: Change): void {
+    const { collection, key } = change;
+    if (change.kind === 'delete') statements.delete.get(collection, key, time());
+    else statements.put.run(collection, key, change.value, change.expiresAt?.getTime() ?? null);
+  }
+
   return {
     async get(collection, key) {
-      const value = statements.get.get(collection, key, now().getTime())?.value;
+      const value = statements.get.get(collection, key, time())?.value;
       return value instanceof Uint8Array ? value : undefined;
     },
-    async put(collection, key, value, { expiresAt } = {}) {
-      statements.put.run(collection, key, value, expiresAt?.getTime() ?? null);
+    async put(collection, key, value, options) {
+      refuseFullDisk(() => apply({ kind: 'put', collection, key, value, ...options }));
     },
     async delete(collection, key) {
-      return statements.delete.get(collection, key, now().getTime())?.is_live === 1;
+      return refuseFullDisk(() => statements.delete.get(collection, key, time())?.is_live === 1);
     },
-    async list(collection, { after = '', limit }) {
-      return statements.list.all(collection, after, now().getTime(), limit).map(({ key }) => String(key));
+    async write(changes) {
+      refuseFullDisk(() => inTransaction(database, () => changes.forEach(apply)));
+    },
+    async list(collection, options) {
+      return statements.list.all(collection, ...boundsOf(options), time(), options.limit).map(({ key }) => String(key));
+    },
+    async entries(collection, options) {
+      const rows = statements.entries.all(collection, ...boundsOf(options), time(), options.limit);
+      return rows.map(({ key, value }) => ({
+        key: String(key),
+        value: value instanceof Uint8Array ? value : new Uint8Array(),
+      }));
     },
     async sweep() {
-      return Number(statements.sweep.run(now().getTime()).changes);
+      return Number(refuseFullDisk(() => statements.sweep.run(time()).changes));
     },
     async close() {
       if (database.isOpen) database.close();
@@ -53,18 +72,56 @@ export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreO
   };
 }
 
+const LIVE = '(expires_at IS NULL OR expires_at > ?)';
+// One bound on each side: SQLite seeks to the first and stops at the other, however many records there are around them.
+const RANGE = `FROM records WHERE collection = ? AND key >= ? AND key < ? AND key <> ? AND ${LIVE} ORDER BY key LIMIT ?`;
+
+export const LIST_KEYS = `SELECT key ${RANGE}`;
+
 function prepareStatements(database: DatabaseSync) {
   return {
-    get: database.prepare(
-      'SELECT value FROM records WHERE collection = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?)',
-    ),
+    get: database.prepare(`SELECT value FROM records WHERE collection = ? AND key = ? AND ${LIVE}`),
     put: database.prepare('INSERT OR REPLACE INTO records (collection, key, value, expires_at) VALUES (?, ?, ?, ?)'),
     delete: database.prepare(
       'DELETE FROM records WHERE collection = ? AND key = ? RETURNING expires_at IS NULL OR expires_at > ? AS is_live',
     ),
-    list: database.prepare(
-      'SELECT key FROM records WHERE collection = ? AND key > ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY key LIMIT ?',
-    ),
+    list: database.prepare(LIST_KEYS),
+    entries: database.prepare(`SELECT key, value ${RANGE}`),
     sweep: database.prepare('DELETE FROM records WHERE expires_at <= ?'),
   };
+}
+
+/** SQLite sorts every blob after every text. */
+const AFTER_ALL_TEXT = new Uint8Array();
+
+/** The first key, the first one beyond the last, and one to leave out. */
+function boundsOf({ prefix = '', after = '' }: ListOptions) {
+  const start = compareKeys(prefix, after) > 0 ? prefix : after;
+  return [start, endOfPrefix(prefix) ?? AFTER_ALL_TEXT, after] as const;
+}
+
+function inTransaction(database: DatabaseSync, work: () => void): void {
+  database.exec('BEGIN IMMEDIATE');
+  try {
+    work();
+    database.exec('COMMIT');
+  } catch (error) {
+    // A full disk may have ended the transaction already.
+    if (database.isTransaction) database.exec('ROLLBACK');
+    throw error;
+  }
+}
+
+const SQLITE_FULL = 13;
+
+/** Throws RecordStoreFull where SQLite has no room left. */
+export function refuseFullDisk<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof Error && 'errcode' in error && error.errcode === SQLITE_FULL) {
+      throw new RecordStoreFull('the disk of the record store is full', { cause: error });
+    }
+    throw error;
+  }
 }

@@ -7,8 +7,12 @@ export interface RecordStore {
   put(collection: string, key: string, value: Uint8Array, options?: PutOptions): Promise<void>;
   /** Whether there was such a record. */
   delete(collection: string, key: string): Promise<boolean>;
-  /** Keys in ascending order, those after `after` only, at most `limit` of them. */
-  list(collection: string, options: { readonly after?: string; readonly limit: number }): Promise<readonly string[]>;
+  /** Makes all changes, in their order, or none of them; durable when it resolves. No reader sees a part of them. */
+  write(changes: readonly Change[]): Promise<void>;
+  /** Keys in ascending order, at most `limit` of them. */
+  list(collection: string, options: ListOptions): Promise<readonly string[]>;
+  /** What `list` gives, with the values. */
+  entries(collection: string, options: ListOptions): Promise<readonly Entry<Uint8Array>[]>;
   /** Removes what has expired; how many records that were. */
   sweep(): Promise<number>;
   close(): Promise<void>;
@@ -16,4 +20,34 @@ export interface RecordStore {
 
 export interface PutOptions {
   readonly expiresAt?: Date;
+}
+
+/** Deleting a record that is not there changes nothing. */
+export type Change =
+  | {
+      readonly kind: 'put';
+      readonly collection: string;
+      readonly key: string;
+      readonly value: Uint8Array;
+      readonly expiresAt?: Date;
+    }
+  | { readonly kind: 'delete'; readonly collection: string; readonly key: string };
+
+export interface ListOptions {
+  /** Only keys that begin with it. */
+  readonly prefix?: string;
+  /** Only keys after it. */
+  readonly after?: string;
+  readonly limit: number;
+}
+
+export interface Entry<V> {
+  readonly key: string;
+  readonly value: V;
+}
+
+/** The disk that holds the records is full: nothing was changed. Its code is the one that the file system uses. */
+export class RecordStoreFull extends Error {
+  override readonly name = 'RecordStoreFull';
+  readonly code = 'ENOSPC';
 }

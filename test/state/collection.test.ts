@@ -35,6 +35,30 @@ test.each([
   await expect(tokens.get('a')).rejects.toThrow('tokens/a');
 });
 
+test('gives the entries of a prefix, parsed', async () => {
+  const tokens = createCollection({ store: createMemoryStore(), name: 'tokens', schema });
+  await tokens.put('a:1', { image: 'alpine' });
+  await tokens.put('b:1', { image: 'busybox' });
+  expect(await tokens.entries({ prefix: 'a:', limit: 5 })).toEqual([
+    { key: 'a:1', value: { image: 'alpine', pulls: 0 } },
+  ]);
+});
+
+test('makes changes for a write of several collections', async () => {
+  const store = createMemoryStore({ now: () => new Date(1000) });
+  const tokens = createCollection({ store, name: 'tokens', schema });
+  const other = createCollection({ store, name: 'other', schema });
+  await tokens.put('a', { image: 'alpine' });
+  await store.write([
+    tokens.deleting('a'),
+    tokens.putting('b', { image: 'busybox', pulls: 2 }),
+    other.putting('b', { image: 'gone' }, { expiresAt: new Date(1000) }),
+  ]);
+  expect(await tokens.list({ limit: 5 })).toEqual(['b']);
+  expect(await tokens.get('b')).toEqual({ image: 'busybox', pulls: 2 });
+  expect(await other.get('b')).toBeUndefined();
+});
+
 test('hands on the expiry', async () => {
   let time = 0;
   const store = createMemoryStore({ now: () => new Date(time) });

@@ -2,8 +2,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { createSqliteStore } from '../../src/state/sqlite.ts';
+import { createSqliteStore, LIST_KEYS, refuseFullDisk } from '../../src/state/sqlite.ts';
+import { type Change, RecordStoreFull } from '../../src/state/store.ts';
 import { recordStoreContract } from '../contract/record-store.ts';
 
 describe('contract', () => {
@@ -28,6 +30,52 @@ test('has put a record on disk when put resolves: a second connection sees it', 
   expect(await reader.get('tokens', 'a')).toHaveLength(1);
   await writer.close();
   await reader.close();
+});
+
+const put = (key: string, value: Uint8Array): Change => ({ kind: 'put', collection: 'tags', key, value });
+
+test('writes all changes or none', async () => {
+  const store = createSqliteStore({ path: temporaryPath() });
+  await store.put('tags', 'kept', Uint8Array.of(1));
+  // A value that SQLite refuses, after others that it took: more bytes than one value may have.
+  const refused = put('c', new Uint8Array(1_000_000_001));
+  await expect(
+    store.write([{ kind: 'delete', collection: 'tags', key: 'kept' }, put('b', Uint8Array.of(2)), refused]),
+  ).rejects.toThrow();
+  expect(await store.list('tags', { limit: 10 })).toEqual(['kept']);
+  await store.write([put('d', Uint8Array.of(3))]);
+  expect(await store.list('tags', { limit: 10 })).toEqual(['d', 'kept']);
+  await store.close();
+});
+
+test('a second connection sees a write of several changes at once', async () => {
+  const path = temporaryPath();
+  const writer = createSqliteStore({ path });
+  const reader = createSqliteStore({ path });
+  await writer.write([put('a', Uint8Array.of(1)), put('b', Uint8Array.of(2))]);
+  expect(await reader.list('tags', { limit: 10 })).toEqual(['a', 'b']);
+  await writer.close();
+  await reader.close();
+});
+
+test('seeks to a prefix: records around it are not looked at', async () => {
+  const path = temporaryPath();
+  await createSqliteStore({ path }).close();
+  const database = new DatabaseSync(path);
+  const plan = database.prepare(`EXPLAIN QUERY PLAN ${LIST_KEYS}`).all('tags', 'a/b:', 'a/b;', '', 0, 1);
+  expect(plan.map(({ detail }) => detail)).toEqual([
+    'SEARCH records USING INDEX sqlite_autoindex_records_1 (collection=? AND key>? AND key<?)',
+  ]);
+  database.close();
+});
+
+test('says in the words of the file system that the disk is full', () => {
+  const database = new DatabaseSync(':memory:');
+  database.exec('PRAGMA max_page_count = 2; CREATE TABLE t (v BLOB)');
+  const fill = () => database.prepare('INSERT INTO t VALUES (?)').run(new Uint8Array(100_000));
+  expect(() => refuseFullDisk(fill)).toThrow(RecordStoreFull);
+  expect(() => refuseFullDisk(fill)).toThrow(expect.objectContaining({ code: 'ENOSPC' }));
+  database.close();
 });
 
 /** In a directory that is not there yet. */

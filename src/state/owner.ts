@@ -1,0 +1,44 @@
+// One process at a time owns a data directory: what keeps its files and records in step is in memory. The lock is one of SQLite's on a file
+// of its own, which the kernel releases with the process, however it ends: nothing is left that could be stale.
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+
+/** Held until it is released, or the process ends. Whoever forgets this object gives the directory up. */
+export interface DirectoryOwner {
+  release(): void;
+}
+
+/** Another process owns the directory, or this one does already. */
+export class DirectoryTaken extends Error {
+  override readonly name = 'DirectoryTaken';
+  readonly directory: string;
+
+  constructor(directory: string, options?: ErrorOptions) {
+    super(`another Veneer process is using ${directory}: stop it first, or name another data directory`, options);
+    this.directory = directory;
+  }
+}
+
+/** Makes the directory where it is absent. Throws DirectoryTaken. */
+export function ownDirectory(directory: string): DirectoryOwner {
+  mkdirSync(directory, { recursive: true });
+  const database = new DatabaseSync(join(directory, 'owner.db'), { timeout: 0 });
+  try {
+    database.exec('BEGIN EXCLUSIVE');
+  } catch (error) {
+    database.close();
+    throw isBusy(error) ? new DirectoryTaken(directory, { cause: error }) : error;
+  }
+  return {
+    release() {
+      if (database.isOpen) database.close();
+    },
+  };
+}
+
+const SQLITE_BUSY = 5;
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY;
+}
