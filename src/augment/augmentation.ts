@@ -16,21 +16,30 @@ export const layerSchema = z.object({
   platforms: z.array(z.string()).readonly().optional(),
 });
 
+/** A string that a process can get: a NUL would end it early. */
+const text = z.string().refine(value => !value.includes('\0'), 'must not contain a NUL character');
+
+/** zod drops a key `__proto__` in silence, which would be a change that was asked for and never made. */
+export const textMapSchema = z
+  .unknown()
+  .refine(map => !(map instanceof Object && Object.hasOwn(map, '__proto__')), 'must not have the key "__proto__"')
+  .pipe(z.record(text, text));
+
 export const augmentationSchema = z.object({
   /** Normalised platforms to serve: one gives its image, several an index of exactly those, absent all. */
   platforms: z.array(z.string()).min(1).optional(),
   layers: z.array(layerSchema).readonly().default([]),
   /** Overrides by key in place, appends the rest. */
-  env: z.record(z.string(), z.string()).optional(),
+  env: textMapSchema.optional(),
   entrypoint: z.array(z.string()).optional(),
   cmd: z.array(z.string()).optional(),
   workingDir: z.string().optional(),
   user: z.string().optional(),
-  labels: z.record(z.string(), z.string()).optional(),
+  labels: textMapSchema.optional(),
   /** As in image configs: "80/tcp". */
   exposedPorts: z.array(z.string()).optional(),
   /** Of each rewritten OCI manifest. */
-  annotations: z.record(z.string(), z.string()).optional(),
+  annotations: textMapSchema.optional(),
   /** What becomes of an index's attestation entries: they describe the source's digests, not ours. */
   attestations: z.enum(['drop', 'keep']).default('drop'),
 });
@@ -41,10 +50,4 @@ export type Augmentation = z.infer<typeof augmentationSchema>;
 /** One key for all equal augmentations, however their keys are ordered. The order of env, which decides bytes, counts. */
 export function augmentationKey(augmentation: Augmentation): Digest {
   return digestOf(new TextEncoder().encode(JSON.stringify(augmentationSchema.parse(augmentation))));
-}
-
-/** Whether any image would differ from its source: a mere choice of platforms leaves images as they are. */
-export function changesImages(augmentation: Augmentation): boolean {
-  const { platforms, layers, attestations, ...changes } = augmentation;
-  return layers.length > 0 || Object.values(changes).some(change => change !== undefined);
 }

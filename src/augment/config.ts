@@ -2,7 +2,8 @@
 import { RegistryError } from '../oci/errors.ts';
 import { parseImageConfig } from '../oci/image-config.ts';
 import type { Augmentation, Layer } from './augmentation.ts';
-import { encodeObject, isObject, type JsonObject, listIn, objectIn, parseObject } from './document.ts';
+import { itemsOf, type Json, membersOf, parseJson, toJson, toList, toValue, withMembers, withValues } from './json.ts';
+import { CONFIG, checkNames } from './shape.ts';
 
 /** The name under which a replaced entrypoint stays known to the one that replaces it. */
 const ENTRY_CHAIN = 'WAVE_ENTRY_CHAIN';
@@ -11,19 +12,20 @@ const ENTRY_CHAIN = 'WAVE_ENTRY_CHAIN';
 const EPOCH = '1970-01-01T00:00:00Z';
 
 /**
- * The config with the augmentation's changes, and with `layers` on top of its own. The bytes given, when nothing changes.
- * Throws MANIFEST_INVALID when `raw` is no image config.
+ * The config with the augmentation's changes, and with `layers` on top of its own; undefined when nothing changes.
+ * Throws MANIFEST_INVALID when `raw` is no image config, or one that clients could read in different ways.
  */
-export function augmentConfig(raw: Uint8Array, augmentation: Augmentation, layers: readonly Layer[]): Uint8Array {
+export function augmentConfig(raw: Uint8Array, augmentation: Augmentation, layers: readonly Layer[]): Json | undefined {
   parseImageConfig(raw);
+  const source = parseJson(raw);
+  checkNames(source, CONFIG);
   const changesConfig = changesRun(augmentation);
-  if (!changesConfig && layers.length === 0) return raw;
-  const source = parseObject(raw);
-  return encodeObject({
-    ...source,
-    ...(changesConfig && { config: augmentRun(objectIn(source, 'config'), augmentation) }),
-    ...(layers.length > 0 && { rootfs: extendRootfs(objectIn(source, 'rootfs'), layers) }),
-    ...extendHistory(source, layers.length, changesConfig),
+  if (!changesConfig && layers.length === 0) return undefined;
+  const members = membersOf(source);
+  return withMembers(source, {
+    config: changesConfig ? augmentRun(members.get('config'), augmentation) : undefined,
+    rootfs: layers.length > 0 ? extendRootfs(members.get('rootfs'), layers) : undefined,
+    history: extendHistory(members, layers.length, changesConfig),
   });
 }
 
@@ -42,55 +44,55 @@ function changesRun(augmentation: Augmentation): boolean {
   return Object.values(changes).some(change => change !== undefined);
 }
 
-function augmentRun(run: JsonObject, augmentation: Augmentation): JsonObject {
+function augmentRun(run: Json | undefined, augmentation: Augmentation): Json {
+  const members = membersOf(run);
   const { entrypoint, cmd, workingDir, user, labels, exposedPorts } = augmentation;
-  const env = { ...entryChain(run, augmentation), ...augmentation.env };
-  return {
-    ...run,
-    ...(Object.keys(env).length > 0 && { Env: overrideEnv(listIn(run, 'Env'), env) }),
-    ...(entrypoint && { Entrypoint: entrypoint }),
-    ...(cmd && { Cmd: cmd }),
-    ...(workingDir !== undefined && { WorkingDir: workingDir }),
-    ...(user !== undefined && { User: user }),
-    ...(labels && { Labels: { ...objectIn(run, 'Labels'), ...labels } }),
-    ...(exposedPorts && { ExposedPorts: addPorts(objectIn(run, 'ExposedPorts'), exposedPorts) }),
-  };
+  const env = { ...entryChain(members.get('Entrypoint'), augmentation), ...augmentation.env };
+  const ports = Object.fromEntries((exposedPorts ?? []).map(port => [port, {}]));
+  return withMembers(run, {
+    Env: Object.keys(env).length > 0 ? overrideEnv(itemsOf(members.get('Env')), env) : undefined,
+    Entrypoint: entrypoint && toJson(entrypoint),
+    Cmd: cmd && toJson(cmd),
+    WorkingDir: workingDir === undefined ? undefined : toJson(workingDir),
+    User: user === undefined ? undefined : toJson(user),
+    Labels: labels && withValues(members.get('Labels'), labels),
+    ExposedPorts: exposedPorts && withValues(members.get('ExposedPorts'), ports),
+  });
 }
 
-function entryChain(run: JsonObject, { entrypoint }: Augmentation): Record<string, string> {
-  const replaced = listIn(run, 'Entrypoint');
-  if (!entrypoint || replaced.length === 0) return {};
+function entryChain(entrypoint: Json | undefined, augmentation: Augmentation): Record<string, string> {
+  const replaced = itemsOf(entrypoint).map(toValue);
+  if (!augmentation.entrypoint || replaced.length === 0) return {};
   return { [ENTRY_CHAIN]: replaced.length === 1 ? String(replaced[0]) : JSON.stringify(replaced) };
 }
 
-function overrideEnv(source: readonly unknown[], env: Readonly<Record<string, string>>): readonly unknown[] {
-  const nameOf = (entry: unknown) => String(entry).split('=', 1)[0] ?? '';
+function overrideEnv(source: readonly Json[], env: Readonly<Record<string, string>>): Json {
+  const nameOf = (entry: Json) => String(toValue(entry)).split('=', 1)[0] ?? '';
+  const entryOf = (name: string) => toJson(`${name}=${env[name]}`);
   const present = new Set(source.map(nameOf));
-  const overridden = source.map(entry => {
-    const name = nameOf(entry);
-    return Object.hasOwn(env, name) ? `${name}=${env[name]}` : entry;
-  });
-  const added = Object.entries(env).filter(([name]) => !present.has(name));
-  return [...overridden, ...added.map(([name, value]) => `${name}=${value}`)];
+  const overridden = source.map(entry => (Object.hasOwn(env, nameOf(entry)) ? entryOf(nameOf(entry)) : entry));
+  const added = Object.keys(env).filter(name => !present.has(name));
+  return toList([...overridden, ...added.map(entryOf)]);
 }
 
-function addPorts(source: JsonObject, ports: readonly string[]): JsonObject {
-  const added = ports.filter(port => !Object.hasOwn(source, port));
-  return { ...source, ...Object.fromEntries(added.map(port => [port, {}])) };
-}
-
-function extendRootfs(rootfs: JsonObject, layers: readonly Layer[]): JsonObject {
-  return { ...rootfs, diff_ids: [...listIn(rootfs, 'diff_ids'), ...layers.map(layer => layer.diffId)] };
+function extendRootfs(rootfs: Json | undefined, layers: readonly Layer[]): Json {
+  const diffIds = itemsOf(membersOf(rootfs).get('diff_ids'));
+  return withMembers(rootfs, { diff_ids: toList([...diffIds, ...layers.map(({ diffId }) => toJson(diffId))]) });
 }
 
 /** A source that has layers but tells no history stays without: entries for some layers only would be taken for the lowest ones. */
-function extendHistory(source: JsonObject, layerCount: number, changesConfig: boolean): JsonObject {
-  const history = listIn(source, 'history');
-  const hasLayers = listIn(objectIn(source, 'rootfs'), 'diff_ids').length > 0;
-  if (hasLayers && !history.some(entry => isObject(entry) && entry.empty_layer !== true)) return {};
-  const created = typeof source.created === 'string' ? source.created : EPOCH;
+function extendHistory(
+  source: ReadonlyMap<string, Json>,
+  layerCount: number,
+  changesConfig: boolean,
+): Json | undefined {
+  const history = itemsOf(source.get('history'));
+  const hasLayers = itemsOf(membersOf(source.get('rootfs')).get('diff_ids')).length > 0;
+  const tellsLayers = history.some(entry => membersOf(entry).get('empty_layer')?.text !== 'true');
+  if (hasLayers && !tellsLayers) return undefined;
+  const created = toValue(source.get('created')) ?? EPOCH;
   const entry = { created, created_by: 'veneer' };
   const added = Array.from({ length: layerCount }, () => ({ ...entry, comment: 'layer' }));
   const config = changesConfig ? [{ ...entry, comment: 'config', empty_layer: true }] : [];
-  return { history: [...history, ...added, ...config] };
+  return toList([...history, ...[...added, ...config].map(toJson)]);
 }

@@ -4,9 +4,10 @@ import { RegistryError } from '../oci/errors.ts';
 import type { ImageIndex } from '../oci/manifest.ts';
 import type { Augmentation } from './augmentation.ts';
 import { checkAvailable, chosenPlatforms } from './choice.ts';
-import { createDocument, type Document, encodeObject, type JsonObject, objectIn, repoint } from './document.ts';
+import { createDocument, type Document, keptDocument, repoint } from './document.ts';
 import type { AugmentedImage } from './image.ts';
 import { flatten, type Node, readTree, type Tree, type TreeOptions } from './image-tree.ts';
+import { itemsOf, type Json, membersOf, toList, toValue, withMembers, withValues } from './json.ts';
 
 const REFERENCE_DIGEST = 'vnd.docker.reference.digest';
 
@@ -15,6 +16,8 @@ export interface AugmentedIndex {
   readonly root: Document;
   /** The indexes, manifests and configs that were made. */
   readonly documents: readonly Document[];
+  /** The indexes that stayed as they were. */
+  readonly kept: readonly Digest[];
   readonly images: readonly AugmentedImage[];
 }
 
@@ -27,11 +30,12 @@ export async function augmentIndex(index: ImageIndex, options: TreeOptions): Pro
   const images = nodes.flatMap(node => (node.kind === 'image' ? [node.image] : []));
   const [first] = images;
   if (!first) throw new RegistryError('MANIFEST_UNKNOWN', 'the index has no image to augment');
-  if (chosen?.length === 1) return { root: first.target, documents: first.documents, images: [first] };
+  if (chosen?.length === 1) return { root: first.target, documents: first.documents, kept: [], images: [first] };
 
   const rewriting = createRewriting(images, options.augmentation);
   const root = chosen ? rewriting.rewrite({ ...tree, nodes }) : rewriting.rewrite(tree);
-  return { root, documents: [...images.flatMap(image => image.documents), ...rewriting.documents], images };
+  const documents = [...images.flatMap(image => image.documents), ...rewriting.documents];
+  return { root, documents, kept: rewriting.kept, images };
 }
 
 function platformOf(node: Node) {
@@ -43,20 +47,24 @@ function createRewriting(images: readonly AugmentedImage[], augmentation: Augmen
   const targets = new Map<unknown, Digest>(images.map(({ source, target }) => [source, target.digest]));
   const changes = images.some(({ source, target }) => source !== target.digest);
   const documents: Document[] = [];
-  return { documents, rewrite };
+  const kept: Digest[] = [];
+  return { documents, kept, rewrite };
 
   /** The index with what its nodes became; its own bytes when that is what they were. */
   function rewrite({ index, json, nodes }: Tree): Document {
     const entries = nodes.flatMap(rewriteNode);
-    const source = Array.isArray(json.manifests) ? json.manifests : [];
+    const source = itemsOf(membersOf(json).get('manifests'));
     const isSame = entries.length === source.length && entries.every((entry, i) => entry === source[i]);
-    if (isSame) return { mediaType: index.mediaType, digest: index.digest, size: index.raw.byteLength, raw: index.raw };
-    const document = createDocument(index.mediaType, encodeObject({ ...json, manifests: entries }));
+    if (isSame) {
+      kept.push(index.digest);
+      return keptDocument(index);
+    }
+    const document = createDocument(index.mediaType, withMembers(json, { manifests: toList(entries) }));
     documents.push(document);
     return document;
   }
 
-  function rewriteNode(node: Node): readonly JsonObject[] {
+  function rewriteNode(node: Node): readonly Json[] {
     switch (node.kind) {
       case 'image':
         return [pointTo(node.entry, node.image.target)];
@@ -71,18 +79,19 @@ function createRewriting(images: readonly AugmentedImage[], augmentation: Augmen
     }
   }
 
-  function rewriteAttestation(entry: JsonObject): readonly JsonObject[] {
+  function rewriteAttestation(entry: Json): readonly Json[] {
     // While no image changes and none is left out, the attestations still tell the truth.
     if (!changes && !augmentation.platforms) return [entry];
     if (augmentation.attestations === 'drop') return [];
-    const annotations = objectIn(entry, 'annotations');
-    const target = targets.get(annotations[REFERENCE_DIGEST]);
+    const annotations = membersOf(entry).get('annotations');
+    const subject = toValue(membersOf(annotations).get(REFERENCE_DIGEST));
+    const target = targets.get(subject);
     if (!target) return augmentation.platforms ? [] : [entry];
-    if (target === annotations[REFERENCE_DIGEST]) return [entry];
-    return [{ ...entry, annotations: { ...annotations, [REFERENCE_DIGEST]: target } }];
+    if (target === subject) return [entry];
+    return [withMembers(entry, { annotations: withValues(annotations, { [REFERENCE_DIGEST]: target }) })];
   }
 }
 
-function pointTo(entry: JsonObject, { mediaType, digest, size }: Document): JsonObject {
-  return entry.digest === digest ? entry : repoint(entry, { mediaType, digest, size });
+function pointTo(entry: Json, target: Document): Json {
+  return toValue(membersOf(entry).get('digest')) === target.digest ? entry : repoint(entry, target);
 }

@@ -1,29 +1,34 @@
 // An index with all that it points to, nested indexes too: every image in it rewritten, the indexes themselves not yet.
+import pLimit from 'p-limit';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { configPlatform, parseImageConfig } from '../oci/image-config.ts';
-import type { ImageIndex, ImageManifest } from '../oci/manifest.ts';
-import { isManifestType } from '../oci/media-type.ts';
+import type { ImageIndex, ImageManifest, Manifest } from '../oci/manifest.ts';
+import { isIndexType, isManifestType } from '../oci/media-type.ts';
 import type { Platform } from '../oci/platform.ts';
 import type { Augmentation } from './augmentation.ts';
 import { chosenPlatforms, isChosen } from './choice.ts';
-import { isObject, type JsonObject, listIn, parseObject } from './document.ts';
-import { type AugmentedImage, augmentImage, isArtifact } from './image.ts';
+import { openManifest } from './document.ts';
+import { type AugmentedImage, augmentImage } from './image.ts';
+import { itemsOf, type Json, membersOf } from './json.ts';
 import { isUnknownPlatform, type SourceReader } from './source.ts';
 
 const MAX_DEPTH = 4;
 const MAX_TOTAL_ENTRIES = 512;
+/** Of all that is read for an index, and made from it: it is in memory at once. */
+const MAX_TOTAL_BYTES = 64 * 1024 * 1024;
+const MAX_READS = 16;
 const REFERENCE_TYPE = 'vnd.docker.reference.type';
 
 export interface Tree {
   readonly index: ImageIndex;
   /** The index as JSON, for an edit. */
-  readonly json: JsonObject;
+  readonly json: Json;
   readonly nodes: readonly Node[];
 }
 
 /** One entry of an index: its raw descriptor, and what it points to. */
-export type Node = { readonly entry: JsonObject } & (
+export type Node = { readonly entry: Json } & (
   | { readonly kind: 'image'; readonly image: AugmentedImage }
   | { readonly kind: 'index'; readonly tree: Tree }
   | { readonly kind: 'unchosen'; readonly platform: Platform }
@@ -36,42 +41,51 @@ export interface TreeOptions {
   readonly reader: SourceReader;
 }
 
-/** Throws MANIFEST_INVALID for an index that nests too deep or has too many entries, and what augmentImage throws. */
-export function readTree(index: ImageIndex, options: TreeOptions): Promise<Tree> {
-  const chosen = chosenPlatforms(options.augmentation);
-  let total = 0;
-  return visit(index, 1);
+/**
+ * What an entry points to counts, not what the entry says of it: some engine may run whatever is an image. Throws MANIFEST_INVALID for an
+ * index that is too deep or large, or an entry that does not fit what it points to, and what augmentImage throws.
+ */
+export function readTree(index: ImageIndex, { name, augmentation, reader }: TreeOptions): Promise<Tree> {
+  const chosen = chosenPlatforms(augmentation);
+  const budget = createBudget();
+  const limit = pLimit(MAX_READS);
+  // When one fails, what still waits need not be read.
+  return visit(index, 1).finally(() => limit.clearQueue());
 
   async function visit(current: ImageIndex, depth: number): Promise<Tree> {
-    total += current.manifests.length;
     if (depth > MAX_DEPTH) throw invalid(`its indexes nest deeper than ${MAX_DEPTH}`);
-    if (total > MAX_TOTAL_ENTRIES) throw invalid(`it has more than ${MAX_TOTAL_ENTRIES} entries`);
-    const json = parseObject(current.raw);
-    const entries = listIn(json, 'manifests').filter(isObject);
+    budget.addEntries(current.manifests.length);
+    const json = openManifest(current);
+    const entries = itemsOf(membersOf(json).get('manifests'));
     const nodes = entries.map((entry, i) => visitEntry(entry, current.manifests[i], depth));
     return { index: current, json, nodes: await Promise.all(nodes) };
   }
 
-  async function visitEntry(entry: JsonObject, descriptor: Descriptor | undefined, depth: number): Promise<Node> {
+  async function visitEntry(entry: Json, descriptor: Descriptor | undefined, depth: number): Promise<Node> {
     if (!descriptor) throw invalid('an entry is no descriptor');
-    if (isAttestation(descriptor)) return { kind: 'attestation', entry };
-    const { platform, mediaType } = descriptor;
-    if (platform?.architecture && isManifestType(mediaType) && !isChosen(platform, chosen)) {
+    const { platform, mediaType, size } = descriptor;
+    const isUnknown = platform !== undefined && isUnknownPlatform(platform);
+    // Nobody runs it by its platform, and nobody gets it: to know what it is would cost a request.
+    if (isUnknown && augmentation.attestations === 'drop') return { kind: 'attestation', entry };
+    if (!isUnknown && platform?.architecture && isManifestType(mediaType) && !isChosen(platform, chosen)) {
       return { kind: 'unchosen', entry, platform };
     }
-    const manifest = await options.reader.readManifest(descriptor);
+    budget.addBytes(size);
+    const manifest = await limit(() => reader.readManifest(descriptor));
+    checkEntry(descriptor, manifest);
     if (manifest.kind === 'index') return { kind: 'index', entry, tree: await visit(manifest, depth + 1) };
-    if (manifest.kind === 'other' || isArtifact(manifest)) return { kind: 'other', entry };
-    return visitImage(entry, manifest, platform);
+    if (manifest.kind === 'image') return visitImage(entry, manifest, platform);
+    return { kind: isUnknown || descriptor.annotations?.[REFERENCE_TYPE] ? 'attestation' : 'other', entry };
   }
 
-  async function visitImage(entry: JsonObject, manifest: ImageManifest, named: Platform | undefined): Promise<Node> {
-    const config = await options.reader.readConfig(manifest.config);
+  async function visitImage(entry: Json, manifest: ImageManifest, named: Platform | undefined): Promise<Node> {
+    budget.addBytes(manifest.config.size);
+    const config = await limit(() => reader.readConfig(manifest.config));
     const platform = named?.architecture ? named : configPlatform(parseImageConfig(config));
-    if (isUnknownPlatform(platform)) return { kind: 'attestation', entry };
     if (!isChosen(platform, chosen)) return { kind: 'unchosen', entry, platform };
-    const image = { name: options.name, manifest, config, platform };
-    return { kind: 'image', entry, image: augmentImage(image, options.augmentation) };
+    const image = augmentImage({ name, manifest, config, platform }, augmentation);
+    for (const { size } of image.documents) budget.addBytes(size);
+    return { kind: 'image', entry, image };
   }
 }
 
@@ -80,8 +94,29 @@ export function flatten(tree: Tree): readonly Node[] {
   return tree.nodes.flatMap(node => (node.kind === 'index' ? flatten(node.tree) : [node]));
 }
 
-function isAttestation({ annotations, platform }: Descriptor): boolean {
-  return annotations?.[REFERENCE_TYPE] !== undefined || (platform !== undefined && isUnknownPlatform(platform));
+/** An engine that goes by what the entry says would otherwise run what we take for something else. */
+function checkEntry({ digest, mediaType, size }: Descriptor, manifest: Manifest): void {
+  if (manifest.raw.byteLength !== size) throw invalid(`${digest} has not the ${size} bytes that its entry says`);
+  if (isIndexType(manifest.mediaType)) return;
+  if (isManifestType(manifest.mediaType)) openManifest(manifest);
+  else if (isIndexType(mediaType) || isManifestType(mediaType)) {
+    throw invalid(`${digest} is ${manifest.mediaType}, but its entry says ${mediaType}`);
+  }
+}
+
+function createBudget() {
+  let entries = 0;
+  let bytes = 0;
+  return {
+    addEntries(count: number): void {
+      entries += count;
+      if (entries > MAX_TOTAL_ENTRIES) throw invalid(`it has more than ${MAX_TOTAL_ENTRIES} entries`);
+    },
+    addBytes(count: number): void {
+      bytes += count;
+      if (bytes > MAX_TOTAL_BYTES) throw invalid(`it is larger than ${MAX_TOTAL_BYTES} bytes with all its images`);
+    },
+  };
 }
 
 function invalid(reason: string): RegistryError {

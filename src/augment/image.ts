@@ -6,19 +6,14 @@ import { familyOf, layerType } from '../oci/media-type.ts';
 import { formatPlatform, isSamePlatform, type Platform, parsePlatform } from '../oci/platform.ts';
 import type { Augmentation, Layer } from './augmentation.ts';
 import { augmentConfig, checkLayerCount } from './config.ts';
-import {
-  createDocument,
-  type Document,
-  encodeObject,
-  type JsonObject,
-  listIn,
-  objectIn,
-  parseObject,
-  repoint,
-} from './document.ts';
+import { createDocument, type Document, keptDocument, openManifest, repoint } from './document.ts';
+import { itemsOf, type Json, membersOf, toJson, toList, withMembers, withValues } from './json.ts';
 
 const BASE_NAME = 'org.opencontainers.image.base.name';
 const BASE_DIGEST = 'org.opencontainers.image.base.digest';
+
+/** What Linux' overlay file system stacks at most: no engine can run more. */
+const MAX_LAYERS = 500;
 
 export interface SourceImage {
   /** Where it is from, for base.name. */
@@ -41,69 +36,58 @@ export interface AugmentedImage {
 /** Throws MANIFEST_INVALID for an image that cannot be augmented. */
 export function augmentImage(image: SourceImage, augmentation: Augmentation): AugmentedImage {
   const { manifest, platform } = image;
+  const json = openManifest(manifest);
   const layers = augmentation.layers.filter(layer => isFor(layer, platform));
   const annotations = familyOf(manifest.mediaType) === 'oci' ? augmentation.annotations : undefined;
-  const configRaw = augmentConfig(image.config, augmentation, layers);
-  if (configRaw === image.config && !annotations) return untouched(image);
-
-  checkLayerCount(image.config, manifest.layers.length);
-  const config = createDocument(manifest.config.mediaType, configRaw);
-  const target = createDocument(
-    manifest.mediaType,
-    encodeObject(rewriteManifest(image, { config, layers, annotations })),
-  );
-  const made = configRaw === image.config ? [target] : [config, target];
-  return { platform, source: manifest.digest, target, documents: made };
+  const configJson = augmentConfig(image.config, augmentation, layers);
+  const source = manifest.digest;
+  if (!configJson && !annotations) return { platform, source, target: keptDocument(manifest), documents: [] };
+  checkLayers(image, layers.length);
+  const config = configJson && createDocument(manifest.config.mediaType, configJson);
+  const target = createDocument(manifest.mediaType, rewriteManifest(json, image, { config, layers, annotations }));
+  return { platform, source, target, documents: config ? [config, target] : [target] };
 }
-
-/**
- * Whether an image manifest only carries something else, as signatures and attestations do: none of its layers is a layer of a file
- * system.
- */
-export function isArtifact({ layers }: ImageManifest): boolean {
-  return layers.length > 0 && layers.every(({ mediaType }) => mediaType !== '' && !FILE_SYSTEM.test(mediaType));
-}
-
-const FILE_SYSTEM = /\.image\.(?:layer|rootfs)\./;
 
 function isFor(layer: Layer, platform: Platform): boolean {
   return layer.platforms?.some(name => isSamePlatform(parsePlatform(name), platform)) ?? true;
 }
 
-function untouched({ manifest, platform }: SourceImage): AugmentedImage {
-  const { digest, mediaType, raw } = manifest;
-  const target = { mediaType, digest, size: raw.byteLength, raw };
-  return { platform, source: digest, target, documents: [] };
+function checkLayers({ config, manifest }: SourceImage, added: number): void {
+  const { length } = manifest.layers;
+  checkLayerCount(config, length);
+  if (added === 0 || length + added <= MAX_LAYERS) return;
+  throw new RegistryError(
+    'MANIFEST_INVALID',
+    `the image cannot be augmented: ${added} layers on top of its ${length} are more than the ${MAX_LAYERS} that can be mounted`,
+  );
 }
 
 interface Changes {
-  readonly config: Document;
+  /** Absent where it stays as it is. */
+  readonly config: Document | undefined;
   readonly layers: readonly Layer[];
   readonly annotations: Readonly<Record<string, string>> | undefined;
 }
 
-function rewriteManifest(image: SourceImage, { config, layers, annotations }: Changes): JsonObject {
-  const source = parseObject(image.manifest.raw);
-  const { digest, size } = config;
-  const isSameConfig = digest === image.manifest.config.digest;
-  const configDescriptor = objectIn(source, 'config');
-  return {
-    ...source,
-    config: isSameConfig ? configDescriptor : repoint(configDescriptor, { digest, size }),
-    layers: [...listIn(source, 'layers'), ...layers.map(layer => layerDescriptor(layer, image))],
-    ...(familyOf(image.manifest.mediaType) === 'oci' && {
-      annotations: annotate(objectIn(source, 'annotations'), image, annotations),
-    }),
-  };
+function rewriteManifest(source: Json, image: SourceImage, { config, layers, annotations }: Changes): Json {
+  const members = membersOf(source);
+  const descriptor = members.get('config');
+  const added = layers.map(layer => toJson(layerDescriptor(layer, image)));
+  const isOci = familyOf(image.manifest.mediaType) === 'oci';
+  return withMembers(source, {
+    config: config && descriptor && repoint(descriptor, config),
+    layers: toList([...itemsOf(members.get('layers')), ...added]),
+    annotations: isOci ? annotate(members.get('annotations'), image, annotations) : undefined,
+  });
 }
 
-function annotate(source: JsonObject, image: SourceImage, annotations: Changes['annotations']): JsonObject {
-  const base = { [BASE_NAME]: image.name, [BASE_DIGEST]: image.manifest.digest };
-  const absent = Object.entries(base).filter(([name]) => !Object.hasOwn(source, name));
-  return { ...source, ...Object.fromEntries(absent), ...annotations };
+function annotate(source: Json | undefined, image: SourceImage, annotations: Changes['annotations']): Json {
+  const base = Object.entries({ [BASE_NAME]: image.name, [BASE_DIGEST]: image.manifest.digest });
+  const absent = base.filter(([name]) => !membersOf(source).has(name));
+  return withValues(source, { ...Object.fromEntries(absent), ...annotations });
 }
 
-function layerDescriptor({ compression, digest, size }: Layer, { manifest, platform }: SourceImage): JsonObject {
+function layerDescriptor({ compression, digest, size }: Layer, { manifest, platform }: SourceImage): object {
   const mediaType = layerType(familyOf(manifest.mediaType), compression);
   if (mediaType) return { mediaType, digest, size };
   throw new RegistryError(

@@ -16,7 +16,7 @@ const OCI = 'oci://<registry>/<repository>@<digest>';
 
 /**
  * Takes `data:[<media type>;base64,]<base64>`, an http or https URL without credentials, `docker://<registry>/v2/<image>/blobs/<digest>`
- * and `oci://<registry>/<repository>@<digest>`. Throws InvalidLayer for all else. Whether a host may be reached is not asked here.
+ * and `oci://<registry>/<repository>@<digest>`, where the registry is a host or an alias. Throws InvalidLayer for all else. Whether a host may be reached is not asked here.
  */
 export function parseLocation(text: string): LayerLocation {
   const scheme = /^([a-z][a-z0-9+.-]{0,31}):/i.exec(text)?.[1]?.toLowerCase();
@@ -67,7 +67,9 @@ function parseUrl(text: string): URL {
 function parseBlob(match: RegExpExecArray | null, expected: string): LayerLocation {
   const [, registry = '', name = '', digest = ''] = match ?? [];
   const repository = findRepository(name);
-  if (!isRegistryHost(registry) || repository === undefined || !isDigest(digest)) {
+  // An alias is of the grammar of a name's component; whether it is configured is not asked here either.
+  const isNamed = isRegistryHost(registry) || findRepository(registry.toLowerCase()) !== undefined;
+  if (!isNamed || repository === undefined || !isDigest(digest)) {
     throw new InvalidLayer(`layer location: not of the form ${expected}`);
   }
   return { kind: 'blob', registry: registry.toLowerCase(), repository, digest };

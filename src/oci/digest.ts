@@ -37,6 +37,10 @@ export function encodeDigest(algorithm: DigestAlgorithm, hash: Hash): Digest {
   return parseDigest(`${algorithm}:${hash.digest('hex')}`);
 }
 
+export function isDigestAlgorithm(text: string): text is DigestAlgorithm {
+  return Object.hasOwn(HEX_LENGTHS, text);
+}
+
 export function digestAlgorithm(digest: Digest): DigestAlgorithm {
   return digest.startsWith('sha512:') ? 'sha512' : 'sha256';
 }

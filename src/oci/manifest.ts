@@ -3,7 +3,15 @@ import { z } from 'zod';
 import { type Descriptor, descriptorSchema } from './descriptor.ts';
 import { type Digest, digestOf } from './digest.ts';
 import { RegistryError } from './errors.ts';
-import { isImageConfigType, isIndexType, isManifestType, isSchema1Type, mediaTypes } from './media-type.ts';
+import {
+  isGenericType,
+  isImageConfigType,
+  isIndexType,
+  isLayerType,
+  isManifestType,
+  isSchema1Type,
+  mediaTypes,
+} from './media-type.ts';
 
 /** The largest manifest that we read, in bytes: the limit that distribution-spec asks registries to have at least. */
 export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
@@ -36,7 +44,6 @@ export type Manifest = ImageManifest | ImageIndex | OtherManifest;
 const documentSchema = z.object({
   schemaVersion: z.number().optional(),
   mediaType: z.string().nullish(),
-  artifactType: z.string().nullish(),
   config: z.unknown().optional(),
   layers: z.unknown().optional(),
   manifests: z.unknown().optional(),
@@ -47,20 +54,22 @@ const MAX_ENTRIES = 4096;
 const descriptorsSchema = z.array(descriptorSchema).max(MAX_ENTRIES);
 
 /**
- * Parses a manifest from its bytes and the Content-Type it came with.
+ * Parses a manifest from its bytes and the Content-Type it came with. `digest` is the one that the bytes were verified by, if they were.
  * Throws MANIFEST_INVALID when it is not JSON, too large, of schema 1, or ambiguous: a document that is both an index and an
  * image, or whose mediaType denies its Content-Type, can mean different things to different clients (CVE-2021-41190).
  */
-export function parseManifest(raw: Uint8Array, contentType: string): Manifest {
+export function parseManifest(raw: Uint8Array, contentType: string, digest: Digest = digestOf(raw)): Manifest {
   if (raw.byteLength > MAX_MANIFEST_BYTES) throw invalid(`larger than ${MAX_MANIFEST_BYTES} bytes`);
   const served = contentType.split(';', 1)[0]?.trim().toLowerCase() ?? '';
   if (isSchema1Type(served)) throw schema1();
-  if (isKnownType(served) || isGeneric(served)) return parseKnown(raw, served);
-  return { kind: 'other', raw, digest: digestOf(raw), mediaType: served };
+  if (isKnownType(served) || isGenericType(served)) return parseKnown({ raw, digest }, served);
+  return { kind: 'other', raw, digest, mediaType: served };
 }
 
-function parseKnown(raw: Uint8Array, served: string): Manifest {
-  const document = documentSchema.safeParse(parseJson(raw));
+type Content = Pick<Document, 'raw' | 'digest'>;
+
+function parseKnown(content: Content, served: string): Manifest {
+  const document = documentSchema.safeParse(parseJson(content.raw));
   if (!document.success) throw invalid('not an object as the specification wants it', document.error);
   const { data } = document;
   if (data.schemaVersion === 1 || data.fsLayers !== undefined || isSchema1Type(data.mediaType ?? '')) throw schema1();
@@ -72,40 +81,43 @@ function parseKnown(raw: Uint8Array, served: string): Manifest {
   if (data.mediaType && isKnownType(served) && data.mediaType !== served) {
     throw invalid(`its mediaType is ${data.mediaType}, but it is served as ${served}`);
   }
-  const base = { raw, digest: digestOf(raw) };
   const declared = data.mediaType || (isKnownType(served) ? served : '');
   if (data.manifests !== undefined && !isManifestType(declared)) {
     const mediaType = declared || mediaTypes.ociIndex;
-    if (!isIndexType(mediaType)) return { ...base, kind: 'other', mediaType };
-    return { ...base, kind: 'index', mediaType, manifests: descriptors(data.manifests, 'manifests') };
+    if (!isIndexType(mediaType)) return { ...content, kind: 'other', mediaType };
+    return { ...content, kind: 'index', mediaType, manifests: descriptors(data.manifests, 'manifests') };
   }
   if (data.config !== undefined && data.layers !== undefined && !isIndexType(declared))
-    return parseImage(base, data, declared);
+    return parseImage(content, data, declared);
   if (isKnownType(declared)) throw invalid(`it lacks the fields of ${declared}`);
-  return { ...base, kind: 'other', mediaType: declared || served || 'application/octet-stream' };
+  return { ...content, kind: 'other', mediaType: declared || served || 'application/octet-stream' };
 }
 
-function parseImage(
-  base: { raw: Uint8Array; digest: Digest },
-  data: z.infer<typeof documentSchema>,
-  declared: string,
-): Manifest {
+function parseImage(content: Content, data: z.infer<typeof documentSchema>, declared: string): Manifest {
   const config = descriptorSchema.safeParse(data.config);
   if (!config.success) throw invalid('"config" is not a descriptor', config.error);
   const isDocker = config.data.mediaType === mediaTypes.dockerConfig;
   const mediaType = declared || (isDocker ? mediaTypes.dockerManifest : mediaTypes.ociManifest);
-  const isImage = isManifestType(mediaType) && isImageConfigType(config.data.mediaType) && !data.artifactType;
-  if (!isImage) return { ...base, kind: 'other', mediaType };
-  return { ...base, kind: 'image', mediaType, config: config.data, layers: descriptors(data.layers, 'layers') };
+  if (!isManifestType(mediaType) || !mayRun(config.data)) return { ...content, kind: 'other', mediaType };
+  const layers = descriptors(data.layers, 'layers');
+  if (!isRunnable(config.data, layers)) return { ...content, kind: 'other', mediaType };
+  return { ...content, kind: 'image', mediaType, config: config.data, layers };
+}
+
+/** Whether some engine takes such a config for an image's, whatever the artifactType says: docker's takes one of a generic type. */
+function mayRun({ mediaType }: Descriptor): boolean {
+  return isImageConfigType(mediaType) || isGenericType(mediaType);
+}
+
+/** What only carries something else, as signatures and attestations do, may have an image's config, but has layers of its own types. */
+function isRunnable(config: Descriptor, layers: readonly Descriptor[]): boolean {
+  const types = layers.map(({ mediaType }) => mediaType);
+  if (!isImageConfigType(config.mediaType)) return types.some(isLayerType);
+  return types.length === 0 || types.some(type => isLayerType(type) || isGenericType(type));
 }
 
 function isKnownType(mediaType: string): boolean {
   return isIndexType(mediaType) || isManifestType(mediaType);
-}
-
-/** Types that say nothing about the document: some registries serve every manifest as one of these. */
-function isGeneric(mediaType: string): boolean {
-  return ['', 'application/json', 'text/plain', 'application/octet-stream'].includes(mediaType);
 }
 
 function descriptors(value: unknown, field: string): readonly Descriptor[] {

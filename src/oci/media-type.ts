@@ -36,9 +36,19 @@ export function isSchema1Type(mediaType: string): boolean {
   return /^application\/vnd\.docker\.distribution\.manifest\.v1\+(json|prettyjws)$/.test(mediaType);
 }
 
-/** Whether a config of this type describes a runnable image; all else belongs to an artifact. */
+/** Whether a config of this type describes a runnable image. */
 export function isImageConfigType(mediaType: string): boolean {
   return mediaType === mediaTypes.ociConfig || mediaType === mediaTypes.dockerConfig;
+}
+
+/** Whether it names a layer of a file system, of those not to be distributed too. */
+export function isLayerType(mediaType: string): boolean {
+  return /^application\/vnd\.(oci|docker)\.image\.(layer|rootfs)\./.test(mediaType);
+}
+
+/** Types that say nothing: some registries serve every manifest as one of these, and some clients wrote them into descriptors. */
+export function isGenericType(mediaType: string): boolean {
+  return ['', 'application/json', 'application/octet-stream', 'text/plain', 'text/html'].includes(mediaType);
 }
 
 export function familyOf(mediaType: string): Family {

@@ -1,7 +1,7 @@
 // Whole images of all shapes, against the oracle.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { generateImage } from '../support/images.ts';
+import { generateImage, type ImageOptions } from '../support/images.ts';
 import { checkImage } from '../support/oracle.ts';
 import { createLayer, run } from './fixture.ts';
 
@@ -14,38 +14,80 @@ const images = fc.record({
   seed: fc.integer(),
   platforms: fc.integer({ min: 1, max: 5 }).map(count => PLATFORMS.slice(0, count)),
   layers: fc.integer({ min: 1, max: 20 }),
-  family: fc.constantFrom('oci', 'docker'),
+  family: fc.constantFrom('oci', 'docker', 'mixed'),
   index: fc.boolean(),
   nested: fc.boolean(),
   attestations: fc.boolean(),
   artifact: fc.boolean(),
+  foreign: fc.boolean(),
   noPlatform: fc.boolean(),
+  noEntryType: fc.boolean(),
   noMediaType: fc.boolean(),
 });
 
 test('augments every platform of images of all shapes, to consistent bytes', async () => {
-  await fc.assert(
-    fc.asyncProperty(images, fc.constantFrom('drop', 'keep'), async (options, attestations) => {
-      const layers = options.family === 'oci' ? [gzip, none, zstd] : [gzip, none];
-      const input = { layers: layers.map(({ layer }) => layer), env: { A: '1' }, attestations };
-      const image = generateImage(options);
-      const result = await run(
-        image,
-        input,
-        layers.map(({ raw }) => raw),
-      );
-      const found = await checkImage(result.root, result.read);
+  await fc.assert(fc.asyncProperty(images, fc.constantFrom('drop', 'keep'), checkAugmented), { numRuns: 60 });
+});
 
-      expect(found).toHaveLength(options.index ? options.platforms.length : 1);
-      expect(result.images.map(({ target }) => target)).toEqual(found.map(({ digest }) => digest));
-      for (const { digest, layers: made, config } of found) {
-        expect(image.content.has(digest)).toBe(false);
-        expect(made.slice(options.layers).map(layer => layer.digest)).toEqual(layers.map(({ layer }) => layer.digest));
-        expect(result.json(config).config.Env).toContain('A=1');
-      }
-      expect((await run(image, input)).documents).toEqual(result.documents);
-    }),
-    { numRuns: 60 },
+test.each<[string, Partial<ImageOptions>]>([
+  ['one platform, one layer', { platforms: ['linux/amd64'], layers: 1 }],
+  ['twenty layers', { layers: 20 }],
+  ['Docker', { family: 'docker' }],
+  ['OCI and Docker in one index', { family: 'mixed' }],
+  ['no index', { index: false }],
+  ['nested indexes', { nested: true }],
+  ['attestations', { attestations: true }],
+  ['an artifact beside the images', { artifact: true }],
+  ['layers that are not to be distributed', { foreign: true }],
+  ['entries without a platform', { noPlatform: true }],
+  ['entries without a media type', { noEntryType: true }],
+  ['manifests without a media type', { noMediaType: true }],
+  ['nothing that says what it is', { noPlatform: true, noEntryType: true, noMediaType: true, nested: true }],
+])('augments every platform: %s', async (_, shape) => {
+  await checkAugmented({ seed: 7, platforms: PLATFORMS, layers: 3, family: 'oci', ...shape }, 'keep');
+});
+
+async function checkAugmented(options: ImageOptions, attestations: string): Promise<void> {
+  const layers = options.family === 'oci' ? [gzip, none, zstd] : [gzip, none];
+  const input = { layers: layers.map(({ layer }) => layer), env: { A: '1' }, attestations };
+  const image = generateImage(options);
+  const result = await run(
+    image,
+    input,
+    layers.map(({ raw }) => raw),
+  );
+  const found = await checkImage(result.root, result.read);
+
+  expect(found).toHaveLength(options.index === false ? 1 : options.platforms.length);
+  expect(result.images.map(({ target }) => target)).toEqual(found.map(({ digest }) => digest));
+  for (const { digest, layers: made, config } of found) {
+    expect(image.content.has(digest)).toBe(false);
+    expect(made.slice(options.layers).map(layer => layer.digest)).toEqual(layers.map(({ layer }) => layer.digest));
+    expect(result.json(config).config.Env).toContain('A=1');
+  }
+  expect((await run(image, input)).documents).toEqual(result.documents);
+}
+
+test('has shapes with all that they name', () => {
+  const { content } = generateImage({ ...all, family: 'mixed', layers: 20, foreign: true, artifact: true });
+  const types = new Set([...content.values()].map(({ mediaType }) => mediaType));
+  expect([...types].sort()).toEqual(
+    [
+      'application/vnd.docker.container.image.v1+json',
+      'application/vnd.docker.distribution.manifest.v2+json',
+      'application/vnd.docker.image.rootfs.diff.tar',
+      'application/vnd.docker.image.rootfs.diff.tar.gzip',
+      'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+      'application/vnd.in-toto+json',
+      'application/vnd.oci.empty.v1+json',
+      'application/vnd.oci.image.config.v1+json',
+      'application/vnd.oci.image.index.v1+json',
+      'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
+      'application/vnd.oci.image.layer.v1.tar',
+      'application/vnd.oci.image.layer.v1.tar+gzip',
+      'application/vnd.oci.image.layer.v1.tar+zstd',
+      'application/vnd.oci.image.manifest.v1+json',
+    ].sort(),
   );
 });
 
@@ -59,12 +101,13 @@ test('leaves every byte as it is when nothing is to change', async () => {
   expect(result.images.map(({ source }) => source)).toEqual(result.images.map(({ target }) => target));
 });
 
+const signed = [{ ...gzip.layer, mediaType: 'application/vnd.dev.cosign.simplesigning.v1+json' }];
+const helm = { ...gzip.layer, mediaType: 'application/vnd.cncf.helm.config.v1+json' };
+
 test.each([
-  ['an artifact', { artifactType: 'text/x' }],
-  [
-    'a signature',
-    { layers: [{ mediaType: 'application/vnd.dev.cosign.simplesigning.v1+json', digest: gzip.layer.digest, size: 3 }] },
-  ],
+  ['a signature', { layers: signed }],
+  ['a signature whose config is of no type', { layers: signed, config: { ...helm, mediaType: 'application/json' } }],
+  ['a chart', { config: helm }],
 ])('leaves %s as it is', async (_, manifest) => {
   const image = generateImage({ ...all, index: false, manifest });
   expect(await run(image, { env: { A: '1' } })).toMatchObject({ root: image.root, documents: [], images: [] });

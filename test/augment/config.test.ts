@@ -78,20 +78,52 @@ test('tells each layer and the config change in the history, at a time that is t
 });
 
 test('tells no history on top of layers that have none', () => {
-  const raw = encode({ rootfs: { type: 'layers', diff_ids: ['sha256:a'] } });
-  const augmentation = augmentationSchema.parse({ env: { A: '1' } });
-  const result = new TextDecoder().decode(augmentConfig(raw, augmentation, [createLayer('a', 'gzip').layer]));
-  expect(JSON.parse(result)).not.toHaveProperty('history');
+  const config = { rootfs: { type: 'layers', diff_ids: ['sha256:a'] } };
+  const text = augment(JSON.stringify(config), { env: { A: '1' }, layers: [createLayer('a', 'gzip').layer] });
+  expect(JSON.parse(text)).not.toHaveProperty('history');
 });
 
 test('dates its history at the epoch where the source has no date', () => {
-  const raw = encode({ rootfs: { type: 'layers', diff_ids: [] } });
-  const result = augmentConfig(raw, augmentationSchema.parse({ env: { A: '1' } }), []);
-  expect(JSON.parse(new TextDecoder().decode(result)).history).toEqual([
+  const config = { rootfs: { type: 'layers', diff_ids: [] } };
+  expect(JSON.parse(augment(JSON.stringify(config), { env: { A: '1' } })).history).toEqual([
     { created: '1970-01-01T00:00:00Z', created_by: 'veneer', comment: 'config', empty_layer: true },
   ]);
 });
 
-function encode(value: object): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(value));
+test('keeps the very characters of all that nobody named', () => {
+  const kept = ['"2":{"1":1.0,"0":9007199254740993}', '"__proto__":{"polluted":1e400}', '"config":{"Kept":0.10,'];
+  const text = augment(`{${kept.join()}"Env":["A=0"],"Labels":{"2":"b","1":"a"}},"rootfs":{"type":"layers"}}`, {
+    env: { A: '1' },
+    labels: { '1': 'c' },
+  });
+  for (const part of kept) expect(text).toContain(part);
+  expect(text).toContain('"Env":["A=1"],"Labels":{"2":"b","1":"c"}');
+  expect(Object.hasOwn(Object.prototype, 'polluted')).toBe(false);
+});
+
+test.each([
+  ['a line end in env', { env: { A: 'a\nb' } }, { Env: ['PATH=/usr/bin:/bin', 'LANG=C', 'A=a\nb'] }],
+  ['a line end in the working directory', { workingDir: '/a\nb' }, { WorkingDir: '/a\nb' }],
+  ['any text in a label', { labels: { 'a\n"': 'b\n\u2028\ud800' } }, { Labels: { 'a\n"': 'b\n\u2028\ud800' } }],
+])('writes %s as it is', async (_, input, expected) => {
+  expect(await augmentRun({}, input)).toMatchObject(expected);
+});
+
+test.each([
+  ['has a key twice', '{"config":{"Env":[],"Env":["A=1"]},"rootfs":{"type":"layers"}}'],
+  ['has names that differ by case', '{"config":{"Env":[],"env":["A=1"]},"rootfs":{"type":"layers"}}'],
+  ['is not UTF-8', Buffer.from('{"author":"\xff","rootfs":{"type":"layers"}}', 'latin1')],
+])('refuses a config that %s', (_, raw) => {
+  expect(() => augment(raw, { env: { A: '1' } })).toThrow(expect.objectContaining({ code: 'MANIFEST_INVALID' }));
+});
+
+test.each(['labels', 'annotations', 'env'])('refuses %s with the key __proto__, or a NUL', field => {
+  for (const map of ['{"__proto__":"a"}', '{"a":"\\u0000"}', '{"a\\u0000":""}']) {
+    expect(augmentationSchema.safeParse({ [field]: JSON.parse(map) }).success).toBe(false);
+  }
+});
+
+function augment(raw: string | Uint8Array, input: object): string {
+  const augmentation = augmentationSchema.parse(input);
+  return augmentConfig(Buffer.from(raw), augmentation, augmentation.layers)?.text ?? '';
 }

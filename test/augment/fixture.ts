@@ -24,7 +24,7 @@ export function readerOf(content: ReadonlyMap<string, Content>) {
     get,
     readManifest: async (descriptor: ContentDescriptor) => {
       const { raw, mediaType } = get(descriptor);
-      return parseManifest(raw, mediaType);
+      return parseManifest(raw, mediaType, descriptor.digest);
     },
     readConfig: async (descriptor: ContentDescriptor) => get(descriptor).raw,
   };

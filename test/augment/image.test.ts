@@ -1,7 +1,8 @@
 // The rules for one image's manifest.
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
-import { generateImage } from '../support/images.ts';
+import { MAX_MANIFEST_BYTES } from '../../src/oci/manifest.ts';
+import { type GeneratedImage, generateImage } from '../support/images.ts';
 import { createLayer, run } from './fixture.ts';
 
 const oci = { seed: 3, platforms: ['linux/amd64'], layers: 2, family: 'oci', index: false } as const;
@@ -28,6 +29,68 @@ test('refuses a zstd layer on a Docker manifest', async () => {
 test('refuses an image whose diff_ids and layers differ in number', async () => {
   const pull = run(generateImage({ ...oci, manifest: { layers: [] } }), { env: { A: '1' } });
   await expect(pull).rejects.toMatchObject({ code: 'MANIFEST_INVALID', message: expect.stringContaining('diff_ids') });
+});
+
+test('refuses more layers than can be mounted, but takes them where it adds none', async () => {
+  const { layer } = createLayer('x', 'gzip');
+  const image = generateImage({ ...oci, layers: 499 });
+  expect((await run(image, { layers: [layer] })).rootJson.layers).toHaveLength(500);
+  const pull = run(image, { layers: [layer, layer] });
+  await expect(pull).rejects.toMatchObject({ code: 'MANIFEST_INVALID', message: expect.stringContaining('500') });
+  const full = generateImage({ ...oci, layers: 501 });
+  expect((await run(full, { env: { A: '1' } })).rootJson.layers).toHaveLength(501);
+});
+
+test.each([
+  ['config', { labels: { big: 'x'.repeat(MAX_MANIFEST_BYTES) } }],
+  ['manifest', { annotations: { big: 'x'.repeat(MAX_MANIFEST_BYTES) } }],
+])('refuses to make a %s that is larger than the limit', async (_, input) => {
+  const pull = run(generateImage(oci), input);
+  await expect(pull).rejects.toMatchObject({ code: 'MANIFEST_INVALID', message: expect.stringContaining('limit') });
+});
+
+test.each(['application/octet-stream', 'application/json', 'text/html', ''])(
+  'rewrites an image whose config has the type "%s": docker runs it',
+  async mediaType => {
+    const { config } = (await run(generateImage(docker), {})).rootJson;
+    const image = generateImage({ ...docker, manifest: { config: { ...config, mediaType } } });
+    const { images, config: made } = await run(image, { env: { A: '1' } });
+    expect(images[0]?.target).not.toBe(image.root.digest);
+    expect(made().config.Env).toContain('A=1');
+  },
+);
+
+test.each<[string, (text: string) => string]>([
+  ['names an artifactType', text => text.replace('"config"', '"artifactType": "text/x", "config"')],
+  ['has layers of no type', text => text.replaceAll(/"mediaType": "[^"]*image\.layer[^"]*"/g, '"mediaType": ""')],
+])('rewrites an image that %s: some client runs it', async (_, edit) => {
+  const image = editRoot(generateImage(oci), edit);
+  const { images } = await run(image, { env: { A: '1' } });
+  expect(images[0]?.target).not.toBe(image.root.digest);
+});
+
+test('rewrites an image that runs nowhere by its config', async () => {
+  const { images } = await run(generateImage({ ...oci, platforms: ['unknown/unknown'] }), { env: { A: '1' } });
+  expect(images[0]?.target).not.toBe(images[0]?.source);
+});
+
+test.each<[string, (text: string) => string]>([
+  ['names layers twice', text => text.replace('"layers"', '"layers": [], "layers"')],
+  ['names layers in another case', text => text.replace('"layers"', '"Layers": [], "layers"')],
+  ['names the type of its config in another case', text => text.replace('"config": {', '"config": {"MediaType":"x",')],
+])('refuses a manifest that %s, an artifact too', async (_, edit) => {
+  const helm = { mediaType: 'application/vnd.cncf.helm.config.v1+json', digest: digestOf(new Uint8Array()), size: 0 };
+  for (const manifest of [{}, { config: helm }]) {
+    const pull = run(editRoot(generateImage({ ...oci, manifest }), edit), { env: { A: '1' } });
+    await expect(pull).rejects.toMatchObject({ code: 'MANIFEST_INVALID' });
+  }
+});
+
+test('keeps the very characters of all that nobody named', async () => {
+  const kept = '"x-kept":{"2":1.0,"1":9007199254740993,"__proto__":{"a":1e400}},"schemaVersion": 2';
+  const image = editRoot(generateImage(oci), text => text.replace('"schemaVersion": 2', kept));
+  const { root, read } = await run(image, { env: { A: '1' } });
+  expect(Buffer.from(read(root)).toString()).toContain(kept.replace(': 2', ':2'));
 });
 
 test('names the base of an OCI image', async () => {
@@ -69,3 +132,16 @@ test('drops a copy of the old config that its descriptor carries', async () => {
   const image = generateImage({ ...oci, manifest: { config: { ...config, data: 'e30=' } } });
   expect((await run(image, { env: { A: '1' } })).rootJson.config).not.toHaveProperty('data');
 });
+
+/** The image with other text as its root. */
+function editRoot({ root, content }: GeneratedImage, edit: (text: string) => string): GeneratedImage {
+  const before = Buffer.from(content.get(root.digest)?.raw ?? []).toString();
+  const raw = Buffer.from(edit(before));
+  expect(raw.toString()).not.toBe(before);
+  const { mediaType } = root;
+  const digest = digestOf(raw);
+  return {
+    root: { mediaType, digest, size: raw.byteLength },
+    content: new Map([...content, [digest, { mediaType, raw }]]),
+  };
+}

@@ -28,6 +28,8 @@ test.each([
   { text: `docker://quay.io/v2/org/app/blobs/${digest}`, registry: 'quay.io', repository: 'org/app' },
   { text: `docker://LOCALHOST:5000/v2/blobs/blobs/${digest}`, registry: 'localhost:5000', repository: 'blobs' },
   { text: `oci://ghcr.io/org/app@${digest}`, registry: 'ghcr.io', repository: 'org/app' },
+  { text: `oci://lab/app@${digest}`, registry: 'lab', repository: 'app' },
+  { text: `docker://My-Lab/v2/org/app/blobs/${digest}`, registry: 'my-lab', repository: 'org/app' },
 ])('takes the blob $text', ({ text, registry, repository }) => {
   expect(parseLocation(text)).toEqual({ kind: 'blob', registry, repository, digest });
 });
@@ -67,6 +69,8 @@ test.each([
   `oci://quay.io/app`,
   `oci://app@${digest}`,
   `oci://user@quay.io/app@${digest}`,
+  `oci://../app@${digest}`,
+  `oci://-lab/app@${digest}`,
 ])('refuses %j', text => {
   expect(() => parseLocation(text)).toThrow(InvalidLayer);
 });

@@ -48,7 +48,37 @@ test.each([
   ['an image of a generic type', { ...image, mediaType: dockerManifest }, 'application/json', 'image', dockerManifest],
   ['an image with a null mediaType', { ...image, mediaType: null }, '', 'image', ociManifest],
   ['an artifact by its config', { ...image, config: descriptor(ociEmpty) }, ociManifest, 'other', ociManifest],
-  ['an artifact by its artifactType', { ...image, artifactType: 'test/sbom' }, ociManifest, 'other', ociManifest],
+  ['an image, whatever its artifactType', { ...image, artifactType: 'test/sbom' }, ociManifest, 'image', ociManifest],
+  ['an image without layers', { ...image, layers: [] }, ociManifest, 'image', ociManifest],
+  ['an image with layers of no type', { ...image, layers: [descriptor('')] }, ociManifest, 'image', ociManifest],
+  [
+    'an image whose config has no type',
+    { ...image, config: descriptor('application/octet-stream') },
+    ociManifest,
+    'image',
+    ociManifest,
+  ],
+  [
+    'an artifact whose config has no type',
+    { ...image, config: descriptor('application/json'), layers: [descriptor('application/json')] },
+    ociManifest,
+    'other',
+    ociManifest,
+  ],
+  [
+    'a signature by its layers',
+    { ...image, layers: [descriptor('test/signature')] },
+    ociManifest,
+    'other',
+    ociManifest,
+  ],
+  [
+    'a model of very many layers',
+    { ...image, config: descriptor('test/model'), layers: Array(5000).fill(layer) },
+    ociManifest,
+    'other',
+    ociManifest,
+  ],
   [
     'a Helm chart',
     { ...image, config: descriptor('application/vnd.cncf.helm.config.v1+json') },
@@ -110,6 +140,11 @@ describe('refuses', () => {
   ])('%s', (_name, raw) => {
     expect(() => parseManifest(raw, ociManifest)).toThrow(expect.objectContaining({ code: 'MANIFEST_INVALID' }));
   });
+});
+
+test('has the digest that its bytes were verified by', () => {
+  const raw = Buffer.from(JSON.stringify(image));
+  expect(parseManifest(raw, ociManifest, digestOf(raw, 'sha512')).digest).toBe(digestOf(raw, 'sha512'));
 });
 
 test('reads as many bytes as the limit', () => {

@@ -4,8 +4,10 @@ import {
   ACCEPT_MANIFESTS,
   compressionOf,
   familyOf,
+  isGenericType,
   isImageConfigType,
   isIndexType,
+  isLayerType,
   isManifestType,
   isSchema1Type,
   layerType,
@@ -69,4 +71,24 @@ test.each([
   '',
 ])('"%s" is no layer that we can read', mediaType => {
   expect(compressionOf(mediaType)).toBeUndefined();
+});
+
+test.each([
+  ['application/vnd.oci.image.layer.v1.tar+zstd', true],
+  ['application/vnd.oci.image.layer.nondistributable.v1.tar+gzip', true],
+  ['application/vnd.docker.image.rootfs.foreign.diff.tar.gzip', true],
+  ['application/vnd.in-toto+json', false],
+  ['application/vnd.test.image.layer.v1.tar', false],
+  ['', false],
+])('tells whether %s is a layer of a file system', (mediaType, expected) => {
+  expect(isLayerType(mediaType)).toBe(expected);
+});
+
+test.each([
+  ['', true],
+  ['application/octet-stream', true],
+  ['text/html', true],
+  [mediaTypes.ociConfig, false],
+])('tells whether "%s" says nothing', (mediaType, expected) => {
+  expect(isGenericType(mediaType)).toBe(expected);
 });

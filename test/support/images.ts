@@ -9,7 +9,8 @@ export interface ImageOptions {
   readonly platforms: readonly string[];
   /** Of each image. */
   readonly layers: number;
-  readonly family: Family;
+  /** mixed: every second image is Docker's, in an index of OCI. */
+  readonly family: Family | 'mixed';
   /** False: the root is the image of the first platform. */
   readonly index?: boolean;
   /** The images from the second on are in an index of their own, below the root. */
@@ -18,8 +19,12 @@ export interface ImageOptions {
   readonly attestations?: boolean;
   /** An artifact as the last entry. */
   readonly artifact?: boolean;
+  /** The lowest layer of each image is one not to be distributed, with an address of its own. */
+  readonly foreign?: boolean;
   /** Entries do not name their platform. */
   readonly noPlatform?: boolean;
+  /** Entries do not name the type of what they point to. */
+  readonly noEntryType?: boolean;
   /** Manifests and indexes do not name their own type. */
   readonly noMediaType?: boolean;
   /** Merged into the `config` of each image's config. */
@@ -45,24 +50,35 @@ export interface GeneratedImage {
 }
 
 const TYPES = {
-  oci: { index: mediaTypes.ociIndex, manifest: mediaTypes.ociManifest, config: mediaTypes.ociConfig },
-  docker: { index: mediaTypes.dockerList, manifest: mediaTypes.dockerManifest, config: mediaTypes.dockerConfig },
+  oci: {
+    index: mediaTypes.ociIndex,
+    manifest: mediaTypes.ociManifest,
+    config: mediaTypes.ociConfig,
+    foreign: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
+  },
+  docker: {
+    index: mediaTypes.dockerList,
+    manifest: mediaTypes.dockerManifest,
+    config: mediaTypes.dockerConfig,
+    foreign: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+  },
 } as const;
 
 export function generateImage(options: ImageOptions): GeneratedImage {
   const content = new Map<string, Content>();
   const random = createRandom(options.seed);
-  const types = TYPES[options.family];
+  const rootFamily = options.family === 'docker' ? 'docker' : 'oci';
   const own = (mediaType: string) => (options.noMediaType ? {} : { mediaType });
-  const images = options.platforms.map(addImage);
+  const images = options.platforms.map((platform, i) => addImage(platform, familyAt(options.family, i)));
   if (options.index === false && images[0]) return { root: images[0], content };
   const entries = images.map((image, i) => entriesOf(image, options.platforms[i] ?? ''));
   const top = options.nested ? [...(entries[0] ?? []), addIndex(entries.slice(1).flat())] : entries.flat();
   const root = addIndex(options.artifact ? [...top, addArtifact()] : top);
   return { root, content };
 
-  function addImage(platform: string): GeneratedDescriptor {
-    const layers = Array.from({ length: options.layers }, addLayer);
+  function addImage(platform: string, family: Family): GeneratedDescriptor {
+    const types = TYPES[family];
+    const layers = Array.from({ length: options.layers }, (_, i) => addLayer(family, i === 0 && options.foreign));
     const config = addJson(types.config, {
       created: '2024-02-03T04:05:06Z',
       ...parsePlatform(platform),
@@ -84,16 +100,23 @@ export function generateImage(options: ImageOptions): GeneratedImage {
     });
   }
 
-  function addLayer() {
-    const compressions: readonly Compression[] = options.family === 'oci' ? ['gzip', 'zstd', 'none'] : ['gzip', 'none'];
-    const compression = compressions[Math.floor(random() * compressions.length)] ?? 'gzip';
+  function addLayer(family: Family, isForeign = false) {
+    const compressions: readonly Compression[] = family === 'oci' ? ['gzip', 'zstd', 'none'] : ['gzip', 'none'];
+    const compression = isForeign ? 'gzip' : (compressions[Math.floor(random() * compressions.length)] ?? 'gzip');
     const tar = new Uint8Array(512).map(() => Math.floor(random() * 256));
-    const descriptor = add(layerType(options.family, compression) ?? '', pack(tar, compression));
-    return { descriptor, diffId: digestOf(tar) };
+    const mediaType = isForeign ? TYPES[family].foreign : (layerType(family, compression) ?? '');
+    const descriptor = add(mediaType, pack(tar, compression));
+    const urls = { urls: ['https://layers.example/1'] };
+    return { descriptor: { ...descriptor, ...(isForeign && urls) }, diffId: digestOf(tar) };
   }
 
   function entriesOf(image: GeneratedDescriptor, platform: string): readonly object[] {
-    const entry = { ...image, ...(!options.noPlatform && { platform: parsePlatform(platform) }), 'x-unknown': true };
+    const { mediaType, ...untyped } = image;
+    const entry = {
+      ...(options.noEntryType ? untyped : image),
+      ...(!options.noPlatform && { platform: parsePlatform(platform) }),
+      'x-unknown': true,
+    };
     return options.attestations ? [entry, attestationOf(image)] : [entry];
   }
 
@@ -122,8 +145,9 @@ export function generateImage(options: ImageOptions): GeneratedImage {
   }
 
   function addIndex(manifests: readonly object[]): GeneratedDescriptor {
-    const document = { schemaVersion: 2, ...own(types.index), 'x-unknown': 'kept', manifests };
-    return addJson(types.index, options.family === 'oci' ? { ...document, annotations: { a: 'b' } } : document);
+    const { index } = TYPES[rootFamily];
+    const document = { schemaVersion: 2, ...own(index), 'x-unknown': 'kept', manifests };
+    return addJson(index, rootFamily === 'oci' ? { ...document, annotations: { a: 'b' } } : document);
   }
 
   function addJson(mediaType: string, value: object): GeneratedDescriptor {
@@ -135,6 +159,11 @@ export function generateImage(options: ImageOptions): GeneratedImage {
     content.set(digest, { mediaType, raw });
     return { mediaType, digest, size: raw.byteLength };
   }
+}
+
+function familyAt(family: ImageOptions['family'], at: number): Family {
+  if (family !== 'mixed') return family;
+  return at % 2 === 0 ? 'oci' : 'docker';
 }
 
 export function pack(tar: Uint8Array, compression: Compression): Uint8Array {
