@@ -1,0 +1,78 @@
+// Blobs of a repository: reading, mounting and deleting. distribution-spec "Pulling blobs", "Mounting a blob from another repository".
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { parseRepository } from '../oci/reference.ts';
+import { findBlob, linkBlob, unlinkBlob } from './blob-links.ts';
+import type { HostedBlobs, MountSource } from './hosted.ts';
+import { holderKey, linkKey, memberKey } from './records.ts';
+import type { Room } from './room.ts';
+
+/** How many repositories are asked for a mount that names no source. */
+const MAX_SOURCES = 100;
+
+export function createBlobs(room: Room): HostedBlobs {
+  const { content, records, options } = room;
+
+  async function head(repository: string, digest: Digest): Promise<{ readonly size: number }> {
+    await room.looks.look(linkKey(repository, digest));
+    const link = await findBlob(room, repository, digest);
+    if (!link) throw unknownBlob(repository, digest);
+    return { size: link.size };
+  }
+
+  async function mountNow(repository: string, digest: Digest, source: MountSource): Promise<boolean> {
+    for (const candidate of [repository, ...(await sourcesOf(digest, source))]) {
+      const blob = await findBlob(room, candidate, digest);
+      if (blob) {
+        await linkBlob(room, { repository, digest, size: blob.size });
+        return true;
+      }
+    }
+    return false;
+  }
+
+  async function sourcesOf(digest: Digest, { from, isReadable }: MountSource): Promise<readonly string[]> {
+    const prefix = holderKey(digest, 'blob');
+    const holders = await records.holders.list({ prefix, limit: MAX_SOURCES });
+    const others = holders.map(key => key.slice(prefix.length));
+    return (from === undefined ? others : [from, ...others]).filter(isReadable);
+  }
+
+  async function deleteNow(repository: string, digest: Digest): Promise<void> {
+    const link = await records.blobs.get(linkKey(repository, digest));
+    if (!link) throw unknownBlob(repository, digest);
+    const prefix = memberKey(repository, digest);
+    const [parent] = await records.references.list({ prefix, limit: 1 });
+    if (parent !== undefined) {
+      throw new RegistryError('UNSUPPORTED', `the manifest ${parent.slice(prefix.length)} refers to ${digest}`);
+    }
+    await unlinkBlob(room, { repository, digest, size: link.size });
+  }
+
+  return {
+    head,
+    async get(repository, digest) {
+      const { size } = await head(repository, digest);
+      return {
+        size,
+        async open(range) {
+          const body = await content.open(digest, range);
+          if (!body) throw unknownBlob(repository, digest);
+          return body;
+        },
+      };
+    },
+    async mount(repository, digest, source) {
+      parseRepository(repository);
+      return room.exclusively(() => mountNow(repository, digest, source));
+    },
+    async delete(repository, digest) {
+      if (!options.deletes.blobs) throw new RegistryError('UNSUPPORTED', 'blobs cannot be deleted from this registry');
+      await room.exclusively(() => deleteNow(repository, digest));
+    },
+  };
+}
+
+function unknownBlob(repository: string, digest: Digest): RegistryError {
+  return new RegistryError('BLOB_UNKNOWN', `${repository} has no blob ${digest}`, { detail: { digest } });
+}

@@ -1,0 +1,32 @@
+// The collector of a registry that no service has open: for whoever owns the data directory meanwhile.
+import { createDiskStore } from '../content/disk.ts';
+import { listContent } from '../content/inventory.ts';
+import type { RecordStore } from '../state/store.ts';
+import { type Collector, type CollectPolicy, createCollector } from './collect.ts';
+import type { HostedOptions } from './options.ts';
+import { createQuota, type QuotaLimit } from './quota.ts';
+import { createRoom } from './room.ts';
+
+export interface InPlaceDeps {
+  /** Closed by the caller. */
+  readonly records: RecordStore;
+  /** Of the hosted content. */
+  readonly directory: string;
+  readonly policy: Partial<CollectPolicy>;
+  readonly limits: readonly QuotaLimit[];
+  readonly options?: Partial<HostedOptions> | undefined;
+  readonly now?: (() => Date) | undefined;
+}
+
+export interface OpenCollector extends Collector {
+  close(): Promise<void>;
+}
+
+export async function openCollector(deps: InPlaceDeps): Promise<OpenCollector> {
+  const { records, directory, policy, limits, options, now = () => new Date() } = deps;
+  const content = await createDiskStore({ directory });
+  const quota = await createQuota({ records, limits });
+  const room = createRoom({ content, records, now, options: { ...options, quota } });
+  const { collect } = createCollector(room, { ...policy, listContent: () => listContent(directory) });
+  return { collect, close: () => content.close() };
+}

@@ -1,0 +1,59 @@
+// The collection that comes by itself: due some time after the one before, across restarts too.
+import { z } from 'zod';
+import { createCollection } from '../state/collection.ts';
+import type { RecordStore } from '../state/store.ts';
+import type { Collector } from './collect.ts';
+import type { CollectReport } from './collect-report.ts';
+
+export interface RoutineDeps {
+  readonly collector: Collector;
+  readonly records: RecordStore;
+  readonly now: () => Date;
+  /** From the end of one run to the start of the next. */
+  readonly everyMs: number;
+}
+
+export interface Routine {
+  /** To be called every few minutes: collects where it is time. Undefined where it is not, where a run is under way, and where one was stopped. */
+  runIfDue(): Promise<CollectReport | undefined>;
+  /** Stops a run that is under way, and waits for it. */
+  close(): Promise<void>;
+}
+
+const KEY = 'last';
+
+export function createRoutine({ collector, records: store, now, everyMs }: RoutineDeps): Routine {
+  const schema = z.object({ finishedAt: z.iso.datetime() });
+  const runs = createCollection({ store, name: 'hosted.collection', schema });
+  const closing = new AbortController();
+  let running: Promise<CollectReport | undefined> | undefined;
+
+  async function run(): Promise<CollectReport | undefined> {
+    const last = await runs.get(KEY);
+    if (last && Date.parse(last.finishedAt) + everyMs > now().getTime()) return undefined;
+    try {
+      const report = await collector.collect({ signal: closing.signal });
+      await runs.put(KEY, { finishedAt: now().toISOString() });
+      return report;
+    } catch (error) {
+      if (closing.signal.aborted) return undefined;
+      throw error;
+    }
+  }
+
+  return {
+    async runIfDue() {
+      if (running || closing.signal.aborted) return undefined;
+      running = run();
+      try {
+        return await running;
+      } finally {
+        running = undefined;
+      }
+    },
+    async close() {
+      closing.abort(new Error('the service stops'));
+      await running?.catch(() => {});
+    },
+  };
+}

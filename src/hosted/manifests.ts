@@ -1,0 +1,111 @@
+// Manifests of a repository, kept to the byte. distribution-spec "Pushing Manifests", "Deleting Manifests".
+import { LRUCache } from 'lru-cache';
+import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../oci/manifest.ts';
+import { parseRepository, parseTag } from '../oci/reference.ts';
+import { parseDocument } from './document.ts';
+import type { HostedManifests, ManifestPush } from './hosted.ts';
+import { refuseMove, refuseRemoval } from './immutable.ts';
+import { linkManifest, type ManifestLink, unlinkManifest } from './manifest-links.ts';
+import { linkKey } from './records.ts';
+import { checkReferences } from './references.ts';
+import { absent } from './repositories.ts';
+import type { Room } from './room.ts';
+
+const MEMORY_BYTES = 64 * 1024 * 1024;
+const MAX_TAGS = 50;
+
+export function createManifests(room: Room): HostedManifests {
+  const { content, records, options } = room;
+  // Of bytes and their type, so it is never wrong; whether a repository has them, the records say.
+  const parsed = new LRUCache<string, Manifest>({
+    maxSize: MEMORY_BYTES,
+    sizeCalculation: manifest => manifest.raw.byteLength || 1,
+  });
+
+  async function read(digest: Digest, mediaType: string): Promise<Manifest> {
+    const raw = await content.read(digest);
+    if (!raw || digestOf(raw, digestAlgorithm(digest)) !== digest) {
+      throw new Error(`the stored manifest ${digest} is lost or damaged: push it again`);
+    }
+    return { ...parseManifest(raw, mediaType), digest, mediaType };
+  }
+
+  async function check(link: ManifestLink): Promise<void> {
+    const { repository, digest, document, tags } = link;
+    const current = await records.manifests.get(linkKey(repository, digest));
+    if (current && current.mediaType !== document.mediaType) {
+      throw new RegistryError('MANIFEST_INVALID', `invalid manifest: ${digest} is here as ${current.mediaType}`);
+    }
+    for (const tag of tags) await refuseMove(room, repository, tag, digest);
+    await checkReferences(room, repository, document);
+  }
+
+  async function keep(raw: Uint8Array, digest: Digest): Promise<void> {
+    const kept = await content.read(digest);
+    if (kept && Buffer.compare(kept, raw) === 0) return;
+    await content.ingest(ReadableStream.from([raw]), { digest, size: raw.byteLength }).done;
+  }
+
+  async function deleteNow(repository: string, digest: Digest): Promise<void> {
+    const record = await records.manifests.get(linkKey(repository, digest));
+    if (!record) throw await absent(room, repository, 'MANIFEST_UNKNOWN', `manifest ${digest}`);
+    await refuseRemoval(room, repository, digest);
+    await unlinkManifest(room, repository, digest, record);
+  }
+
+  return {
+    async get(repository, digest) {
+      await room.looks.look(linkKey(repository, digest));
+      const record = await records.manifests.get(linkKey(repository, digest));
+      if (!record) throw await absent(room, repository, 'MANIFEST_UNKNOWN', `manifest ${digest}`);
+      const key = `${digest} ${record.mediaType}`;
+      const manifest = parsed.get(key) ?? (await read(digest, record.mediaType));
+      parsed.set(key, manifest);
+      return manifest;
+    },
+    async put(repository, push) {
+      const link = parsePush(repository, push);
+      // Before its bytes are written, for nothing; and again, when nothing can change any more.
+      await check(link);
+      await room.hold(link.digest, async () => {
+        await keep(push.raw, link.digest);
+        await room.exclusively(async () => {
+          await check(link);
+          await linkManifest(room, link);
+        });
+      });
+      const { digest, size, document } = link;
+      return { digest, mediaType: document.mediaType, size, subject: document.subject?.digest };
+    },
+    async delete(repository, digest) {
+      if (!options.deletes.manifests) {
+        throw new RegistryError('UNSUPPORTED', 'manifests cannot be deleted from this registry');
+      }
+      await room.exclusively(() => deleteNow(repository, digest));
+    },
+  };
+}
+
+function parsePush(repository: string, { raw, contentType, digest: promised, tags }: ManifestPush): ManifestLink {
+  parseRepository(repository);
+  const size = raw.byteLength;
+  if (size > MAX_MANIFEST_BYTES) {
+    throw new RegistryError('SIZE_INVALID', `a manifest has at most ${MAX_MANIFEST_BYTES} bytes`, { status: 413 });
+  }
+  if (tags.length > MAX_TAGS) {
+    throw new RegistryError('TAG_INVALID', `a push sets at most ${MAX_TAGS} tags`, { status: 414 });
+  }
+  const digest = digestOf(raw, promised ? digestAlgorithm(promised) : 'sha256');
+  if (promised && digest !== promised) {
+    throw new RegistryError('DIGEST_INVALID', `the manifest has digest ${digest}, not ${promised}`);
+  }
+  return {
+    repository,
+    digest,
+    size,
+    document: parseDocument(raw, contentType),
+    tags: [...new Set(tags.map(parseTag))],
+  };
+}

@@ -1,0 +1,103 @@
+// What is recorded about hosted repositories: the collections and the keys of docs/storage.md.
+import { z } from 'zod';
+import { type Digest, isDigest } from '../oci/digest.ts';
+import { createCollection } from '../state/collection.ts';
+import type { ListOptions, RecordStore } from '../state/store.ts';
+
+const digestSchema = z.string().refine(isDigest);
+const pushedAt = z.iso.datetime();
+const keyAlone = z.object({});
+
+const tagSchema = z.object({ digest: digestSchema, pushedAt });
+
+const manifestSchema = z.object({
+  mediaType: z.string(),
+  size: z.int(),
+  /** Config, layers and manifests, as `references` has them; not the subject. */
+  references: z.array(digestSchema),
+  subject: digestSchema.optional(),
+  pushedAt,
+  /** When a tag left it last. */
+  untaggedAt: z.iso.datetime().optional(),
+});
+
+const blobSchema = z.object({ size: z.int(), pushedAt });
+
+const referrerSchema = z.object({
+  mediaType: z.string(),
+  digest: digestSchema,
+  size: z.int(),
+  artifactType: z.string().optional(),
+  annotations: z.record(z.string(), z.string()).optional(),
+});
+
+const uploadSchema = z.object({
+  repository: z.string(),
+  algorithm: z.enum(['sha256', 'sha512']),
+  startedAt: z.iso.datetime(),
+});
+
+export type TagRecord = z.infer<typeof tagSchema>;
+export type ManifestRecord = z.infer<typeof manifestSchema>;
+export type BlobRecord = z.infer<typeof blobSchema>;
+export type Referrer = z.infer<typeof referrerSchema>;
+export type UploadRecord = z.infer<typeof uploadSchema>;
+export type HostedRecords = ReturnType<typeof createHostedRecords>;
+
+export function createHostedRecords(store: RecordStore) {
+  return {
+    write: store.write,
+    /** By `tagKey`: where a tag points. */
+    tags: createCollection({ store, name: 'hosted.tag', schema: tagSchema }),
+    /** By `linkKey` and the tag: which tags point to a manifest. */
+    tagged: createCollection({ store, name: 'hosted.tagged', schema: keyAlone }),
+    /** By `linkKey`: the manifests of a repository. */
+    manifests: createCollection({ store, name: 'hosted.manifest', schema: manifestSchema }),
+    /** By `linkKey`: the blobs that a repository links. */
+    blobs: createCollection({ store, name: 'hosted.blob', schema: blobSchema }),
+    /** By `holderKey`: which repositories need some content. */
+    holders: createCollection({ store, name: 'hosted.holder', schema: keyAlone }),
+    /** By `linkKey` and the parent: which manifests of a repository refer to a digest. */
+    references: createCollection({ store, name: 'hosted.reference', schema: keyAlone }),
+    /** By `linkKey` of the subject and the referrer: its descriptor. */
+    referrers: createCollection({ store, name: 'hosted.referrer', schema: referrerSchema }),
+    /** By the id of the session. */
+    uploads: createCollection({ store, name: 'hosted.upload', schema: uploadSchema }),
+  };
+}
+
+// Names have no colon, no at-sign and no space, tags no colon and no space: no two repositories share a prefix of these.
+export const tagKey = (repository: string, tag: string) => `${repository}:${tag}`;
+export const linkKey = (repository: string, digest: Digest) => `${repository}@${digest}`;
+/** A key of tagged, references and referrers; without `member` the prefix of all of them. */
+export const memberKey = (repository: string, digest: Digest, member = '') =>
+  `${linkKey(repository, digest)} ${member}`;
+export const holderKey = (digest: Digest, as: 'blob' | 'manifest', repository = '') => `${digest} ${as} ${repository}`;
+/** The prefix of all holders of a digest. */
+export const holdersKey = (digest: Digest) => `${digest} `;
+
+const PAGE = 1_000;
+
+/** All keys with a prefix that come after another key, read page by page: what is written meanwhile may be among them or not. */
+export async function* keysOf(
+  collection: { list(options: ListOptions): Promise<readonly string[]> },
+  prefix: string,
+  after = '',
+): AsyncGenerator<string> {
+  let last: string | undefined = after;
+  while (last !== undefined) {
+    const page = await collection.list({ prefix, after: last, limit: PAGE });
+    yield* page;
+    last = page.at(-1);
+  }
+}
+
+/** The last parts of all keys that `memberKey` makes for a digest. */
+export async function membersOf(
+  collection: { list(options: ListOptions): Promise<readonly string[]> },
+  repository: string,
+  digest: Digest,
+): Promise<readonly string[]> {
+  const prefix = memberKey(repository, digest);
+  return (await Array.fromAsync(keysOf(collection, prefix))).map(key => key.slice(prefix.length));
+}

@@ -1,0 +1,94 @@
+// Upload sessions: a record that says whose it is, a draft that has the bytes, and one caller at a time.
+import { randomUUID } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
+import type { Draft } from '../content/draft.ts';
+import type { Drafts } from '../content/drafts.ts';
+import type { DigestAlgorithm } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { keysOf, type UploadRecord } from './records.ts';
+import type { Room } from './room.ts';
+import { createTurns } from './turns.ts';
+
+export interface Session {
+  readonly id: string;
+  readonly repository: string;
+  readonly draft: Draft;
+}
+
+export interface Sessions {
+  start(repository: string, algorithm: DigestAlgorithm): Promise<Session>;
+  /** Runs `work` alone on a session. Throws BLOB_UPLOAD_UNKNOWN for one that is unknown, or of another repository. */
+  use<T>(repository: string, id: string, work: (session: Session) => Promise<T>): Promise<T>;
+  /** Lets go of a session whose record and draft are gone. Inside `use`. */
+  forget(id: string): void;
+  /** Removes a session and its bytes. Inside `use`. */
+  end(id: string): Promise<void>;
+  /** Removes the sessions and drafts that got no bytes since `deadline`, and are not in use. */
+  expire(deadline: Date): Promise<void>;
+}
+
+/** Drafts with a running hash. A draft that was pushed out of memory is hashed from its file in the end. */
+const MAX_OPEN_DRAFTS = 1_000;
+
+export function createSessions(room: Room, drafts: Drafts): Sessions {
+  const { uploads } = room.records;
+  const turns = createTurns();
+  const open = new LRUCache<string, Draft>({ max: MAX_OPEN_DRAFTS });
+
+  async function openDraft(id: string, { algorithm }: UploadRecord): Promise<Draft | undefined> {
+    const draft = open.get(id) ?? (await drafts.open(id, algorithm));
+    if (draft) open.set(id, draft);
+    return draft;
+  }
+
+  async function find(repository: string, id: string): Promise<Session> {
+    const record = await uploads.get(id);
+    const draft = record?.repository === repository ? await openDraft(id, record) : undefined;
+    if (!draft) throw unknownUpload(repository);
+    return { id, repository, draft };
+  }
+
+  // The bytes first: on a full disk, their room may be what the record's removal needs.
+  async function end(id: string): Promise<void> {
+    open.delete(id);
+    await drafts.discard(id);
+    await uploads.delete(id);
+  }
+
+  async function expireOne(id: string, deadline: Date): Promise<void> {
+    if (turns.isTaken(id)) return;
+    await turns.take(id, async () => {
+      const touched = await drafts.findTouched(id);
+      if (!touched || touched < deadline) await end(id);
+    });
+  }
+
+  return {
+    async start(repository, algorithm) {
+      const id = randomUUID();
+      return turns.take(id, async () => {
+        const draft = await drafts.create(id, algorithm);
+        open.set(id, draft);
+        try {
+          await uploads.put(id, { repository, algorithm, startedAt: room.now().toISOString() });
+          return { id, repository, draft };
+        } catch (error) {
+          await drafts.discard(id);
+          throw error;
+        }
+      });
+    },
+    use: (repository, id, work) => turns.take(id, async () => work(await find(repository, id))),
+    forget: id => void open.delete(id),
+    end,
+    async expire(deadline) {
+      for (const id of await drafts.list()) await expireOne(id, deadline);
+      // Records whose draft is gone: a crash came between the two.
+      for await (const id of keysOf(uploads, '')) await expireOne(id, deadline);
+    },
+  };
+}
+
+function unknownUpload(repository: string): RegistryError {
+  return new RegistryError('BLOB_UPLOAD_UNKNOWN', `${repository} has no such upload: it ended, timed out or never was`);
+}

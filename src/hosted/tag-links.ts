@@ -1,0 +1,36 @@
+// The records of a tag: what its removal takes away.
+import type { Digest } from '../oci/digest.ts';
+import type { Change } from '../state/store.ts';
+import { linkKey, memberKey, tagKey } from './records.ts';
+import type { Room } from './room.ts';
+
+export interface TagLink {
+  readonly repository: string;
+  readonly tag: string;
+  /** Where it points. */
+  readonly digest: Digest;
+}
+
+/** Removes a tag; its manifest stays, and remembers when that was. Inside `exclusively`. */
+export async function unlinkTag(room: Room, link: TagLink, at = room.now()): Promise<void> {
+  const { records, options } = room;
+  const { repository, tag, digest } = link;
+  await records.write([
+    records.tags.deleting(tagKey(repository, tag)),
+    records.tagged.deleting(memberKey(repository, digest, tag)),
+    ...(await noteUntagged(room, link, at)),
+  ]);
+  const { mediaType = '', size = 0 } = (await records.manifests.get(linkKey(repository, digest))) ?? {};
+  options.onChange({ kind: 'delete', repository, digest, tag, mediaType, size });
+}
+
+/** A manifest remembers when a tag left it: it may be collected some time after that. */
+export async function noteUntagged(
+  { records }: Room,
+  { repository, digest }: Omit<TagLink, 'tag'>,
+  at: Date,
+): Promise<readonly Change[]> {
+  const key = linkKey(repository, digest);
+  const manifest = await records.manifests.get(key);
+  return manifest ? [records.manifests.putting(key, { ...manifest, untaggedAt: at.toISOString() })] : [];
+}

@@ -1,0 +1,170 @@
+// A full disk, wherever it is met: one clear error, nothing kept of the push, and nothing lost.
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Draft } from '../../src/content/draft.ts';
+import { createDrafts, type Drafts } from '../../src/content/drafts.ts';
+import type { Hosted } from '../../src/hosted/hosted.ts';
+import { digestOf } from '../../src/oci/digest.ts';
+import { RecordStoreFull } from '../../src/state/store.ts';
+import { audit } from './audit.ts';
+import {
+  bytes,
+  chunk,
+  createPlace,
+  type Parts,
+  type Place,
+  pushBlob,
+  pushSmall,
+  putManifest,
+  smallManifest,
+} from './fixture.ts';
+
+let place: Place;
+const full = { code: 'UNAVAILABLE', status: 507, message: expect.stringContaining('disk of the registry is full') };
+const content = bytes('some content');
+
+beforeEach(async () => {
+  place = await createPlace();
+  await pushSmall(await place.open(), 'local/app', 'a', { tags: ['a'] });
+});
+
+afterEach(async () => {
+  await audit(place);
+  await place.remove();
+});
+
+function noSpace(code: string): Error {
+  return Object.assign(new Error(`${code}: no space left on device, write`), { code });
+}
+
+/** Drafts that fail in one function. */
+async function brokenDrafts(change: (draft: Draft) => Partial<Draft>): Promise<Drafts> {
+  const drafts = await createDrafts(place);
+  const breakIt = (draft: Draft): Draft => {
+    const broken = change(draft);
+    return {
+      append: broken.append ?? draft.append,
+      keep: broken.keep ?? draft.keep,
+      get size() {
+        return draft.size;
+      },
+    };
+  };
+  return {
+    ...drafts,
+    create: async (id, algorithm) => breakIt(await drafts.create(id, algorithm)),
+    async open(id, algorithm) {
+      const draft = await drafts.open(id, algorithm);
+      return draft && breakIt(draft);
+    },
+  };
+}
+
+/** After some of the bytes are written. */
+function appendSome(draft: Draft, code: string): Draft['append'] {
+  return async pieces => {
+    await draft.append(
+      (async function* () {
+        for await (const piece of pieces) {
+          yield piece.subarray(0, 3);
+          throw noSpace(code);
+        }
+      })(),
+    );
+  };
+}
+
+const places: [string, () => Promise<Partial<Parts>>][] = [
+  [
+    'while a blob arrives',
+    async () => ({ drafts: await brokenDrafts(draft => ({ append: appendSome(draft, 'ENOSPC') })) }),
+  ],
+  [
+    'by a quota of the system',
+    async () => ({ drafts: await brokenDrafts(draft => ({ append: appendSome(draft, 'EDQUOT') })) }),
+  ],
+  [
+    'while a blob is kept',
+    async () => ({ drafts: await brokenDrafts(() => ({ keep: () => Promise.reject(noSpace('ENOSPC')) })) }),
+  ],
+  [
+    'when an upload starts',
+    async () => ({ drafts: { ...(await createDrafts(place)), create: () => Promise.reject(noSpace('ENOSPC')) } }),
+  ],
+  [
+    'when an upload is recorded',
+    async () => ({ records: { ...place.records, put: () => Promise.reject(new RecordStoreFull()) } }),
+  ],
+  [
+    'when a blob is linked',
+    async () => ({ records: { ...place.records, write: () => Promise.reject(new RecordStoreFull()) } }),
+  ],
+];
+
+describe('a disk that is full', () => {
+  test.each(places)('%s refuses the push', async (_, parts) => {
+    const before = await place.inventory();
+    const hosted = await place.open({}, await parts());
+    await expect(pushBlob(hosted, 'local/app', content)).rejects.toMatchObject(full);
+    await expect(hosted.blobs.head('local/app', digestOf(content))).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
+    expect(await place.inventory()).toEqual(before);
+    await pushBlob(await place.open(), 'local/app', content);
+  });
+
+  test('while a chunk arrives ends the upload, for its bytes are a part of what fills it', async () => {
+    const drafts = await brokenDrafts(draft => ({ append: appendSome(draft, 'ENOSPC') }));
+    const hosted = await place.open({}, { drafts });
+    const { id } = await hosted.uploads.start('local/app');
+    await expect(hosted.uploads.append('local/app', id, chunk(content))).rejects.toMatchObject(full);
+    await expect(hosted.uploads.get('local/app', id)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
+    expect(await drafts.list()).toEqual([]);
+  });
+
+  const manifest = smallManifest(bytes('{"seed":"a"}'), bytes('layer of a'), { annotations: { new: 'one' } });
+  test.each<[string, () => Partial<Parts>]>([
+    [
+      'while the bytes of a manifest are written',
+      () => ({
+        content: {
+          ...place.content,
+          ingest: body => place.content.ingest(body.pipeThrough(failing())),
+        },
+      }),
+    ],
+    [
+      'when a manifest is linked',
+      () => ({ records: { ...place.records, write: () => Promise.reject(new RecordStoreFull()) } }),
+    ],
+  ])('%s refuses the push', async (_, parts) => {
+    const hosted = await place.open({}, parts());
+    const before = await hosted.tags.resolve('local/app', 'a');
+    await expect(putManifest(hosted, 'local/app', manifest, { tags: ['a', 'b'] })).rejects.toMatchObject(full);
+    expect(await hosted.tags.resolve('local/app', 'a')).toBe(before);
+    expect((await hosted.tags.list('local/app', {})).tags).toEqual(['a']);
+  });
+
+  test.each<[string, (hosted: Hosted) => Promise<unknown>]>([
+    ['a tag', hosted => hosted.tags.delete('local/app', 'a')],
+    ['a manifest', async hosted => hosted.manifests.delete('local/app', await hosted.tags.resolve('local/app', 'a'))],
+    ['a blob', hosted => hosted.blobs.delete('local/app', digestOf(content))],
+    ['a mount', hosted => hosted.blobs.mount('local/b', digestOf(content), { isReadable: () => true })],
+  ])('changes nothing about %s', async (_, change) => {
+    await pushBlob(await place.open(), 'local/app', content);
+    const before = await place.inventory();
+    const hosted = await place.open(
+      {},
+      { records: { ...place.records, write: () => Promise.reject(new RecordStoreFull()) } },
+    );
+    await expect(change(hosted)).rejects.toMatchObject(full);
+    expect(await place.inventory()).toEqual(before);
+    expect((await hosted.tags.list('local/app', {})).tags).toEqual(['a']);
+  });
+});
+
+/** A body that ends as a write to a full disk does. */
+function failing() {
+  return new TransformStream<Uint8Array, Uint8Array>({
+    transform(_, controller) {
+      controller.error(noSpace('ENOSPC'));
+    },
+  });
+}

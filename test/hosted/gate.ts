@@ -1,0 +1,104 @@
+// A gate between a room and its stores: the scheduler lets calls through, in an order of its choosing; some fail; and at some point the
+// process is dead, and nothing passes any more.
+import type fc from 'fast-check';
+import type { Draft } from '../../src/content/draft.ts';
+import type { Drafts } from '../../src/content/drafts.ts';
+import type { ContentStore } from '../../src/content/store.ts';
+import type { RecordStore } from '../../src/state/store.ts';
+
+export interface GateOptions {
+  /** How many calls pass before the process dies. */
+  readonly crashAfter?: number;
+  /** Which of the writes and deletions fail, by their order. */
+  readonly faultyWrites?: readonly number[];
+}
+
+export interface Stores {
+  readonly content: ContentStore;
+  readonly drafts: Drafts;
+  readonly records: RecordStore;
+}
+
+export interface Gate {
+  around(stores: Stores): Stores;
+  /** Lets calls through until all that is worked at is done, or the process is dead. */
+  passAll(working: readonly Promise<void>[]): Promise<void>;
+}
+
+export class InjectedFault extends Error {
+  override readonly name = 'InjectedFault';
+}
+
+export function createGate(scheduler: fc.Scheduler | undefined, options: GateOptions): Gate {
+  const { crashAfter = Number.POSITIVE_INFINITY, faultyWrites = [] } = options;
+  const dead = Promise.withResolvers<void>();
+  let passed = 0;
+  let writes = 0;
+
+  async function pass(): Promise<void> {
+    await scheduler?.schedule(Promise.resolve());
+    passed += 1;
+    if (passed <= crashAfter) return;
+    dead.resolve();
+    await new Promise<never>(() => {});
+  }
+
+  function reading<A extends readonly unknown[], R>(call: (...args: A) => Promise<R>) {
+    return async (...args: A): Promise<R> => {
+      await pass();
+      return call(...args);
+    };
+  }
+
+  function writing<A extends readonly unknown[], R>(call: (...args: A) => Promise<R>) {
+    return async (...args: A): Promise<R> => {
+      await pass();
+      if (faultyWrites.includes(writes++)) throw new InjectedFault('a fault of the disk');
+      return call(...args);
+    };
+  }
+
+  const aroundDraft = (draft: Draft): Draft => ({
+    append: reading(draft.append),
+    keep: writing(draft.keep),
+    get size() {
+      return draft.size;
+    },
+  });
+
+  return {
+    around: ({ content, drafts, records }) => ({
+      content: {
+        ...content,
+        find: reading(content.find),
+        open: reading(content.open),
+        read: reading(content.read),
+        delete: writing(content.delete),
+        ingest(body, expected) {
+          const done = writing(() => content.ingest(body, expected).done)();
+          const begun = done.then(() => {});
+          begun.catch(() => {});
+          return { begun, done, open: () => ReadableStream.from([]) };
+        },
+      },
+      drafts: {
+        ...drafts,
+        create: async (id, algorithm) => aroundDraft(await reading(drafts.create)(id, algorithm)),
+        discard: writing(drafts.discard),
+      },
+      records: {
+        ...records,
+        get: reading(records.get),
+        list: reading(records.list),
+        entries: reading(records.entries),
+        write: writing(records.write),
+        put: writing(records.put),
+        delete: writing(records.delete),
+      },
+    }),
+    async passAll(working) {
+      const over = Promise.race([Promise.all(working), dead.promise]);
+      await (scheduler ? scheduler.waitFor(over) : over);
+    },
+  };
+}

@@ -1,0 +1,84 @@
+// Content and drafts in memory, which outlive a room as files outlive a process, and take no time: for tests of very many interleavings.
+import { Buffer } from 'node:buffer';
+import type { Draft } from '../../src/content/draft.ts';
+import type { Drafts } from '../../src/content/drafts.ts';
+import type { ContentStore } from '../../src/content/store.ts';
+import { type Digest, type DigestAlgorithm, digestAlgorithm, digestOf } from '../../src/oci/digest.ts';
+import { ContentMismatch } from '../../src/oci/verify.ts';
+
+export interface MemoryPlace {
+  readonly content: ContentStore;
+  readonly drafts: Drafts;
+  listContent(): AsyncGenerator<Digest>;
+}
+
+export function createMemoryPlace(now: () => Date): MemoryPlace {
+  const kept = new Map<Digest, Uint8Array>();
+  const drafts = new Map<string, { bytes: Uint8Array; touched: Date }>();
+
+  async function ingest(body: ReadableStream<Uint8Array>, promised: Digest | undefined) {
+    const bytes = Buffer.from(await new Response(body).arrayBuffer());
+    const digest = digestOf(bytes, promised && digestAlgorithm(promised));
+    if (promised && digest !== promised) throw new ContentMismatch(`${digest} is not ${promised}`);
+    kept.set(digest, bytes);
+    return { digest, size: bytes.byteLength };
+  }
+
+  function draftOf(id: string): Draft {
+    const find = () => drafts.get(id) ?? { bytes: Buffer.of(), touched: now() };
+    let { byteLength: size } = find().bytes;
+    return {
+      get size() {
+        return size;
+      },
+      async append(pieces) {
+        for await (const piece of pieces) {
+          drafts.set(id, { bytes: Buffer.concat([find().bytes, piece]), touched: now() });
+          size += piece.byteLength;
+        }
+      },
+      async keep(expected) {
+        const { bytes } = find();
+        if (digestOf(bytes, digestAlgorithm(expected)) !== expected) throw new ContentMismatch('other bytes');
+        kept.set(expected, bytes);
+        drafts.delete(id);
+      },
+    };
+  }
+
+  return {
+    content: {
+      async find(digest) {
+        const bytes = kept.get(digest);
+        return bytes && { size: bytes.byteLength };
+      },
+      async open(digest, range) {
+        const bytes = kept.get(digest);
+        return bytes && ReadableStream.from([bytes.subarray(range?.start, range && range.end + 1)]);
+      },
+      read: async digest => kept.get(digest),
+      put: async bytes => (await ingest(ReadableStream.from([bytes]), undefined)).digest,
+      ingest(body, expected) {
+        const done = ingest(body, expected?.digest);
+        const begun = done.then(() => {});
+        begun.catch(() => {});
+        return { begun, done, open: () => ReadableStream.from([]) };
+      },
+      delete: async digest => void kept.delete(digest),
+      async close() {},
+    },
+    drafts: {
+      async create(id: string, _algorithm: DigestAlgorithm) {
+        drafts.set(id, { bytes: Buffer.of(), touched: now() });
+        return draftOf(id);
+      },
+      open: async id => (drafts.has(id) ? draftOf(id) : undefined),
+      findTouched: async id => drafts.get(id)?.touched,
+      discard: async id => void drafts.delete(id),
+      list: async () => [...drafts.keys()],
+    },
+    async *listContent() {
+      yield* [...kept.keys()];
+    },
+  };
+}

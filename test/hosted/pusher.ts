@@ -1,0 +1,26 @@
+// A process that pushes images into the directory that it is given, eight at a time, and prints what was acknowledged, until it is killed.
+import { join } from 'node:path';
+import { createDiskStore } from '../../src/content/disk.ts';
+import { createDrafts } from '../../src/content/drafts.ts';
+import { listContent } from '../../src/content/inventory.ts';
+import { createHosted } from '../../src/hosted/create.ts';
+import { createSqliteStore } from '../../src/state/sqlite.ts';
+import { pushSmall } from './fixture.ts';
+
+const [, , directory = ''] = process.argv;
+const hosted = createHosted({
+  content: await createDiskStore({ directory }),
+  drafts: await createDrafts({ directory }),
+  records: createSqliteStore({ path: join(directory, 'records.db') }),
+  now: () => new Date(),
+  listContent: () => listContent(directory),
+});
+
+async function pushForEver(pusher: number): Promise<never> {
+  for (let i = 0; ; i++) {
+    const { config, layer, digest } = await pushSmall(hosted, 'local/app', `${pusher} ${i}`, { tags: [`t${pusher}`] });
+    process.stdout.write(`blob ${config}\nblob ${layer}\nmanifest ${digest}\n`);
+  }
+}
+
+await Promise.all(Array.from({ length: 8 }, (_, pusher) => pushForEver(pusher)));

@@ -1,0 +1,95 @@
+// Upload sessions: one writer at a time, a time-out, and many of them.
+import { randomBytes } from 'node:crypto';
+import { readdir, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Hosted } from '../../src/hosted/hosted.ts';
+import { digestOf } from '../../src/oci/digest.ts';
+import { chunk, createBody, createPlace, type Place, readBlob } from './fixture.ts';
+
+let place: Place;
+let hosted: Hosted;
+const content = randomBytes(300_000);
+const digest = digestOf(content);
+const DAY = 24 * 3600 * 1000;
+
+beforeEach(async () => {
+  place = await createPlace();
+  hosted = await place.open();
+});
+
+afterEach(() => place.remove());
+
+const drafts = () => readdir(join(place.directory, 'drafts'));
+const start = async () => (await hosted.uploads.start('local/app')).id;
+
+test('lets one writer at a time into a session: the next one waits, and has its range checked then', async () => {
+  const id = await start();
+  const body = createBody();
+  const first = hosted.uploads.append('local/app', id, { body: body.stream });
+  body.send(content.subarray(0, 1000));
+  const again = hosted.uploads.append('local/app', id, chunk(content.subarray(0, 1000), 0));
+  const refused = expect(again).rejects.toMatchObject({ code: 'RANGE_INVALID', detail: { size: 2000 } });
+  const next = hosted.uploads.append('local/app', id, chunk(content.subarray(2000), 2000));
+  const status = hosted.uploads.get('local/app', id);
+  body.send(content.subarray(1000, 2000));
+  body.end();
+  expect(await first).toEqual({ id, size: 2000 });
+  await refused;
+  expect(await next).toEqual({ id, size: 300_000 });
+  expect(await status).toEqual({ id, size: 300_000 });
+  await hosted.uploads.finish('local/app', id, digest);
+});
+
+test('two sessions of one blob end well at once, and its content is there once', async () => {
+  const ids = await Promise.all(Array.from({ length: 8 }, () => start()));
+  await Promise.all(ids.map(id => hosted.uploads.finish('local/app', id, digest, chunk(content))));
+  expect(content.equals(await readBlob(hosted, 'local/app', digest))).toBe(true);
+  expect(await place.inventory()).toEqual([digest]);
+});
+
+describe('a sweep', () => {
+  const age = (id: string, ms: number) =>
+    utimes(join(place.directory, 'drafts', id), new Date(), new Date(Date.now() - ms));
+
+  test('removes an upload that got no bytes for longer than the time-out, and no other', async () => {
+    const [old, fresh] = [await start(), await start()];
+    await hosted.uploads.append('local/app', old, chunk(content));
+    await age(old, DAY + 1000);
+    await age(fresh, DAY - 60_000);
+    await hosted.sweep();
+    await expect(hosted.uploads.get('local/app', old)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
+    expect(await hosted.uploads.get('local/app', fresh)).toEqual({ id: fresh, size: 0 });
+    expect(await drafts()).toEqual([fresh]);
+    expect(await place.records.list('hosted.upload', { limit: 10 })).toEqual([fresh]);
+  });
+
+  test('keeps to the time-out that was asked for', async () => {
+    hosted = await place.open({ uploadTimeoutMs: 1000 });
+    await start();
+    await hosted.sweep();
+    expect(await drafts()).toHaveLength(1);
+    place.advance(60_000);
+    await hosted.sweep();
+    expect(await drafts()).toEqual([]);
+  });
+
+  test('leaves an upload alone that is being written', async () => {
+    const id = await start();
+    const body = createBody();
+    const running = hosted.uploads.append('local/app', id, { body: body.stream });
+    await age(id, 2 * DAY);
+    await hosted.sweep();
+    body.send(content);
+    body.end();
+    expect(await running).toEqual({ id, size: 300_000 });
+  });
+});
+
+test('keeps going with more sessions than it holds hashes of', async () => {
+  const id = await start();
+  await hosted.uploads.append('local/app', id, chunk(content.subarray(0, 1000)));
+  for (let i = 0; i < 1001; i++) await start();
+  await hosted.uploads.finish('local/app', id, digest, chunk(content.subarray(1000), 1000));
+  expect(await hosted.blobs.head('local/app', digest)).toEqual({ size: 300_000 });
+});
