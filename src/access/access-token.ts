@@ -1,0 +1,94 @@
+// Access tokens: secrets that the operator gives out, each with rights of its own and an end. Only their SHA-256 is kept.
+import { createHash, randomBytes } from 'node:crypto';
+import { z } from 'zod';
+import { createCollection } from '../state/collection.ts';
+import type { RecordStore } from '../state/store.ts';
+import { verbs } from './right.ts';
+
+const accessTokenSchema = z.object({
+  name: z.string(),
+  permissions: z
+    .array(z.object({ repositories: z.array(z.string()).readonly(), allow: z.array(z.enum(verbs)).readonly() }))
+    .readonly(),
+  createdAt: z.iso.datetime(),
+  expiresAt: z.iso.datetime(),
+});
+
+/** What an access token stands for; nothing of it is secret. */
+export type AccessTokenRecord = Readonly<z.infer<typeof accessTokenSchema>>;
+
+export interface AccessToken extends AccessTokenRecord {
+  /** 12 hex characters, the beginning of the secret's SHA-256. */
+  readonly id: string;
+}
+
+export interface NewAccessToken extends Pick<AccessTokenRecord, 'name' | 'permissions'> {
+  readonly ttlMs: number;
+}
+
+export interface AccessTokens {
+  /** Durable when it resolves. The secret is nowhere but in the answer. */
+  issue(token: NewAccessToken): Promise<{ readonly token: AccessToken; readonly secret: string }>;
+  /** Undefined for a secret that is unknown, expired, revoked, or no access token at all. */
+  find(secret: string): Promise<AccessToken | undefined>;
+  /** Those that have not expired, in the order of their ids. */
+  list(): Promise<readonly AccessToken[]>;
+  /** Whether there was such a token. */
+  revoke(id: string): Promise<boolean>;
+}
+
+const COLLECTION = 'access-token';
+const SECRET = /^vnr_[0-9a-f]{40}$/;
+const ID = /^[0-9a-f]{12}$/;
+const PAGE = 1000;
+
+/** Whether a password has the shape of an access token. */
+export function isAccessToken(text: string): boolean {
+  return SECRET.test(text);
+}
+
+export function createAccessTokens({ records, now }: { records: RecordStore; now: () => Date }): AccessTokens {
+  const collection = createCollection({ store: records, name: COLLECTION, schema: accessTokenSchema });
+
+  async function get(key: string): Promise<AccessToken | undefined> {
+    const record = await collection.get(key);
+    return record && { ...record, id: idOf(key) };
+  }
+
+  return {
+    async issue({ ttlMs, ...token }) {
+      const secret = `vnr_${randomBytes(20).toString('hex')}`;
+      const expiresAt = new Date(now().getTime() + ttlMs);
+      const record = { ...token, createdAt: now().toISOString(), expiresAt: expiresAt.toISOString() };
+      await collection.put(keyOf(secret), record, { expiresAt });
+      return { token: { ...record, id: idOf(keyOf(secret)) }, secret };
+    },
+    find: async secret => (isAccessToken(secret) ? get(keyOf(secret)) : undefined),
+    async list() {
+      const tokens: AccessToken[] = [];
+      for (let keys = await collection.list({ limit: PAGE }); keys.length > 0; ) {
+        for (const key of keys) tokens.push(...toArray(await get(key)));
+        keys = await collection.list({ after: keys.at(-1) ?? '', limit: PAGE });
+      }
+      return tokens;
+    },
+    async revoke(id) {
+      if (!ID.test(id)) return false;
+      const [key] = await collection.list({ after: id, limit: 1 });
+      return key?.startsWith(id) ? collection.delete(key) : false;
+    },
+  };
+}
+
+/** A hash without salt is enough for a random secret of 160 bits, and lets us look it up without comparing it. */
+function keyOf(secret: string): string {
+  return createHash('sha256').update(secret).digest('hex');
+}
+
+function idOf(key: string): string {
+  return key.slice(0, 12);
+}
+
+function toArray<T>(value: T | undefined): readonly T[] {
+  return value === undefined ? [] : [value];
+}

@@ -1,0 +1,50 @@
+// Guesses of passwords, counted for a while by who makes them. Memory is bounded: the oldest counts go first.
+import { LRUCache } from 'lru-cache';
+import { RegistryError } from '../oci/errors.ts';
+
+export interface Attempts {
+  /** Counts a guess as wrong until `forgive` is called, so that guesses at the same time count too. Throws TOOMANYREQUESTS when there were too many. */
+  begin(key: string): Guess;
+}
+
+export interface Guess {
+  /** The guess was right. */
+  readonly forgive: () => void;
+}
+
+export interface AttemptsOptions {
+  readonly max: number;
+  /** From the first guess on; then counting begins anew. */
+  readonly windowMs: number;
+  readonly now: () => Date;
+}
+
+const MAX_KEYS = 10_000;
+
+export function createAttempts({ max, windowMs, now }: AttemptsOptions): Attempts {
+  const counts = new LRUCache<string, number>({
+    max: MAX_KEYS,
+    // An entry lives through its last millisecond, and Retry-After must not end within it.
+    ttl: windowMs - 1,
+    ttlResolution: 0,
+    noUpdateTTL: true,
+    perf: { now: () => now().getTime() },
+  });
+  const add = (key: string, change: number) => counts.set(key, (counts.get(key) ?? 0) + change);
+  return {
+    begin(key) {
+      if ((counts.get(key) ?? 0) >= max) {
+        const retryAfterSeconds = Math.max(1, Math.ceil(counts.getRemainingTTL(key) / 1000));
+        throw new RegistryError('TOOMANYREQUESTS', 'too many wrong passwords: wait before the next', {
+          retryAfterSeconds,
+        });
+      }
+      add(key, 1);
+      return {
+        forgive() {
+          if (counts.has(key)) add(key, -1);
+        },
+      };
+    },
+  };
+}

@@ -1,0 +1,104 @@
+// Bearer tokens: what a caller was granted, signed, for a few minutes. The distribution project's "Token Authentication Implementation".
+import { createHash } from 'node:crypto';
+import { errors, jwtVerify, SignJWT } from 'jose';
+import { LRUCache } from 'lru-cache';
+import { z } from 'zod';
+import { RegistryError } from '../oci/errors.ts';
+import type { RepositoryAccess } from './caller.ts';
+import { verbs } from './right.ts';
+import type { SigningKey } from './signing-key.ts';
+
+/** What our challenges name as `service`, and our tokens as their audience. */
+export const SERVICE = 'veneer';
+
+export interface BearerClaims {
+  readonly subject: string;
+  readonly access: readonly RepositoryAccess[];
+}
+
+export interface BearerToken {
+  readonly token: string;
+  readonly issuedAt: Date;
+  readonly expiresInSeconds: number;
+}
+
+export interface BearerTokens {
+  issue(claims: BearerClaims): Promise<BearerToken>;
+  /** Throws UNAUTHORIZED for a token that is not ours, was changed, or has expired. */
+  verify(token: string): Promise<BearerClaims>;
+}
+
+export interface BearerTokensDeps {
+  readonly key: SigningKey;
+  readonly ttlMs: number;
+  readonly now: () => Date;
+}
+
+const ISSUER = 'veneer';
+const MAX_VERIFIED = 10_000;
+
+const payloadSchema = z.object({
+  sub: z.string(),
+  exp: z.number(),
+  access: z.array(z.object({ type: z.literal('repository'), name: z.string(), actions: z.array(z.enum(verbs)) })),
+});
+
+interface Verified extends BearerClaims {
+  readonly expiresAt: Date;
+}
+
+export function createBearerTokens({ key, ttlMs, now }: BearerTokensDeps): BearerTokens {
+  // A client sends one token with every request for minutes: its signature is verified once.
+  const verified = new LRUCache<string, Verified>({ max: MAX_VERIFIED });
+
+  async function verifySignature(token: string): Promise<Verified> {
+    const options = {
+      algorithms: [key.algorithm],
+      issuer: ISSUER,
+      audience: SERVICE,
+      requiredClaims: ['exp'],
+      currentDate: now(),
+    };
+    const { payload } = await jwtVerify(token, key.publicKey, options).catch(refuse);
+    const { sub, exp, access } = payloadSchema.parse(payload);
+    return {
+      subject: sub,
+      access: access.map(({ name, actions }) => ({ repository: name, verbs: actions })),
+      expiresAt: new Date(exp * 1000),
+    };
+  }
+
+  return {
+    async issue({ subject, access }) {
+      const issuedAt = Math.floor(now().getTime() / 1000);
+      const expiresInSeconds = Math.floor(ttlMs / 1000);
+      const claims = access.map(({ repository, verbs: actions }) => ({
+        type: 'repository',
+        name: repository,
+        actions,
+      }));
+      const token = await new SignJWT({ access: claims })
+        .setProtectedHeader({ alg: key.algorithm, typ: 'JWT' })
+        .setIssuer(ISSUER)
+        .setAudience(SERVICE)
+        .setSubject(subject)
+        .setIssuedAt(issuedAt)
+        .setExpirationTime(issuedAt + expiresInSeconds)
+        .sign(key.privateKey);
+      return { token, issuedAt: new Date(issuedAt * 1000), expiresInSeconds };
+    },
+    async verify(token) {
+      const id = createHash('sha256').update(token).digest('base64');
+      const known = verified.get(id) ?? (await verifySignature(token));
+      if (known.expiresAt <= now()) throw new RegistryError('UNAUTHORIZED', 'the bearer token has expired');
+      verified.set(id, known);
+      return known;
+    },
+  };
+}
+
+function refuse(error: unknown): never {
+  if (!(error instanceof errors.JOSEError)) throw error;
+  const reason = error instanceof errors.JWTExpired ? 'has expired' : 'is not one of ours';
+  throw new RegistryError('UNAUTHORIZED', `the bearer token ${reason}`);
+}

@@ -1,0 +1,49 @@
+// Callers: who a request comes from, as far as it has shown.
+import type { Permission, Verb } from './right.ts';
+
+export type Caller =
+  | { readonly kind: 'anonymous' }
+  /** On this machine, where nothing is configured and nobody else is listened to. */
+  | { readonly kind: 'local' }
+  | { readonly kind: 'user'; readonly name: string }
+  | { readonly kind: 'access-token'; readonly id: string; readonly permissions: readonly Permission[] }
+  /** With a bearer token of ours: it holds what its subject was granted when it asked. */
+  | { readonly kind: 'bearer'; readonly subject: string; readonly access: readonly RepositoryAccess[] };
+
+export interface RepositoryAccess {
+  readonly repository: string;
+  readonly verbs: readonly Verb[];
+}
+
+export const ANONYMOUS: Caller = { kind: 'anonymous' };
+
+/** The name of a caller in bearer tokens. No user has a colon in its name, so it cannot be mistaken for a token's. */
+export function subjectOf(caller: Caller): string {
+  switch (caller.kind) {
+    case 'anonymous':
+    case 'local':
+      return '';
+    case 'user':
+      return caller.name;
+    case 'access-token':
+      return `token:${caller.id}`;
+    case 'bearer':
+      return caller.subject;
+  }
+}
+
+/** For messages and logs. */
+export function describeCaller(caller: Caller): string {
+  switch (caller.kind) {
+    case 'anonymous':
+      return 'an anonymous caller';
+    case 'local':
+      return 'a caller on this machine';
+    case 'user':
+      return `the user ${caller.name}`;
+    case 'access-token':
+      return `the access token ${caller.id}`;
+    case 'bearer':
+      return caller.subject ? `the bearer token of ${caller.subject}` : 'an anonymous bearer token';
+  }
+}

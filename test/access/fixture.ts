@@ -1,0 +1,86 @@
+// Access over a folder of its own, with users whose hashes are cheap, and a clock that stands still.
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { compare, hashSync } from 'bcryptjs';
+import { onTestFinished } from 'vitest';
+import type { Access } from '../../src/access/access.ts';
+import { type AccessTokens, createAccessTokens } from '../../src/access/access-token.ts';
+import type { Bcrypt } from '../../src/access/bcrypt.ts';
+import { createAccess } from '../../src/access/create-access.ts';
+import type { AccessFault } from '../../src/access/fault.ts';
+import type { AccessOptions, Grant } from '../../src/access/options.ts';
+import { createMemoryStore } from '../../src/state/memory.ts';
+
+export const START = new Date('2030-01-01T00:00:00Z');
+
+export interface AccessFixture {
+  readonly access: Access;
+  readonly tokens: AccessTokens;
+  readonly directory: string;
+  readonly faults: readonly AccessFault[];
+  /** Moves the clock. */
+  pass(seconds: number): void;
+}
+
+export interface AccessSetup {
+  /** Default: without a thread, which takes a while to begin. */
+  readonly bcrypt?: Bcrypt;
+  /** Passwords by user name. */
+  readonly users?: Readonly<Record<string, string>>;
+  readonly grants?: readonly Grant[];
+  readonly options?: Partial<AccessOptions>;
+}
+
+const THREADLESS: Bcrypt = { compare, close: async () => {} };
+
+export async function openAccess({
+  users = {},
+  grants = [],
+  options = {},
+  bcrypt = THREADLESS,
+}: AccessSetup = {}): Promise<AccessFixture> {
+  const directory = await temporaryDirectory();
+  const htpasswd = join(directory, 'htpasswd');
+  await writeFile(htpasswd, htpasswdOf(users));
+  const clock = { time: START.getTime() };
+  const now = () => new Date(clock.time);
+  const records = createMemoryStore({ now });
+  const faults: AccessFault[] = [];
+  const access = await createAccess({
+    options: { htpasswd, tokenTtlMs: 300_000, grants, ...options },
+    listenHost: '0.0.0.0',
+    publicHost: undefined,
+    records,
+    dataDir: directory,
+    onFault: fault => faults.push(fault),
+    now,
+    bcrypt,
+  });
+  onTestFinished(() => access.close());
+  return {
+    access,
+    tokens: createAccessTokens({ records, now }),
+    directory,
+    faults,
+    pass(seconds) {
+      clock.time += seconds * 1000;
+    },
+  };
+}
+
+export function htpasswdOf(users: Readonly<Record<string, string>>): string {
+  return Object.entries(users)
+    .map(([name, password]) => `${name}:${hashSync(password, 4)}\n`)
+    .join('');
+}
+
+export function basic(username: string, password: string): string {
+  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
+}
+
+export async function temporaryDirectory(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'veneer-access-'));
+  onTestFinished(() => rm(directory, { recursive: true }));
+  return directory;
+}
