@@ -1,0 +1,72 @@
+// Events: what happened in the registry, in the words of distribution's notifications, so that what reads those reads ours.
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { isDigest } from '../oci/digest.ts';
+
+/** Of the envelope that a POST brings. */
+export const EVENTS_MEDIA_TYPE = 'application/vnd.docker.distribution.events.v2+json';
+
+const MAX_USER_AGENT_CHARACTERS = 512;
+
+const digest = z.string().refine(isDigest, 'expected a digest');
+
+const contentSchema = z.object({
+  mediaType: z.string(),
+  digest,
+  /** In bytes. */
+  size: z.int().nonnegative(),
+  /** As a client pulls it. A token in a path is a credential and no part of this name. */
+  repository: z.string(),
+  tag: z.string().optional(),
+  /** Where the manifest or blob can be read; like the repository, without a token. */
+  url: z.string().optional(),
+});
+
+/** What is gone has no size: a manifest or blob by its digest, or a tag. */
+const deletedSchema = contentSchema.pick({ repository: true }).extend({
+  digest: digest.optional(),
+  tag: z.string().optional(),
+});
+
+const originSchema = z.object({
+  /** Without a name: anonymous. */
+  actor: z.object({ name: z.string().optional() }),
+  request: z.object({
+    addr: z.string().optional(),
+    method: z.string(),
+    useragent: z.string().optional(),
+  }),
+});
+
+const newEventSchema = z.discriminatedUnion('action', [
+  originSchema.extend({ action: z.enum(['push', 'pull', 'build']), target: contentSchema }),
+  originSchema.extend({ action: z.literal('delete'), target: deletedSchema }),
+]);
+
+export const eventSchema = z.object({ id: z.uuid(), timestamp: z.iso.datetime() }).and(newEventSchema);
+
+export type RegistryEvent = z.infer<typeof eventSchema>;
+/** An event before it gets its id and time. */
+export type NewEvent = z.infer<typeof newEventSchema>;
+export type EventAction = NewEvent['action'];
+
+export function createEvent(happened: NewEvent, now: Date): RegistryEvent {
+  const { useragent, ...request } = happened.request;
+  return {
+    id: randomUUID(),
+    timestamp: now.toISOString(),
+    ...happened,
+    request: { ...request, ...(useragent && { useragent: useragent.slice(0, MAX_USER_AGENT_CHARACTERS) }) },
+  };
+}
+
+/** The body of a POST. */
+export function encodeEnvelope(events: readonly RegistryEvent[]): string {
+  return JSON.stringify({ events: events.map(addLength) });
+}
+
+/** Consumers older than distribution 2.1 read `length` where others read `size`. */
+function addLength(event: RegistryEvent): object {
+  const { target } = event;
+  return 'size' in target ? { ...event, target: { ...target, length: target.size } } : event;
+}

@@ -1,0 +1,81 @@
+// What happens in the registry, told to webhooks: each endpoint hears what it asked for, and none holds up the registry or another endpoint.
+import { setTimeout as delay } from 'node:timers/promises';
+import picomatch from 'picomatch';
+import type { Logger } from 'pino';
+import { Agent, type Dispatcher } from 'undici';
+import type { RecordStore } from '../state/store.ts';
+import { type Backoff, createDelivery, type DeliveryDeps } from './delivery.ts';
+import { createEndpoint, type Endpoint, type QueueLimits } from './endpoint.ts';
+import { createEvent, type EventAction, type NewEvent } from './event.ts';
+import { createOutbox } from './outbox.ts';
+import { createWebhook, type WebhookOptions } from './webhook.ts';
+
+export interface Events {
+  /** Never throws or waits. To be called before the client is answered: what it was told has happened then has its event kept. */
+  emit(event: NewEvent): void;
+  /** Gives each endpoint a bounded time to take what waits. Call it before the record store is closed. */
+  close(): Promise<void>;
+}
+
+export interface EndpointOptions extends WebhookOptions {
+  /** Names the endpoint in the log and the record store: unique, without a slash. */
+  readonly name: string;
+  readonly on: readonly EventAction[];
+  /** Globs of repositories, of which one must match: `*` stays within a component, `**` does not. */
+  readonly repositories: readonly string[];
+  /** How often a batch is tried again after the first time. */
+  readonly retries: number;
+}
+
+export interface EventsDeps {
+  readonly endpoints: readonly EndpointOptions[];
+  readonly records: RecordStore;
+  readonly log: Logger;
+  readonly now?: () => Date;
+  readonly backoff?: Backoff;
+  readonly limits?: QueueLimits;
+  readonly wait?: DeliveryDeps['wait'];
+}
+
+const BACKOFF: Backoff = { minMs: 1000, maxMs: 60_000, hasJitter: true };
+const LIMITS: QueueLimits = { maxBatch: 50, maxQueued: 10_000, drainMs: 5000 };
+
+export function createEvents({ now = () => new Date(), ...deps }: EventsDeps): Events {
+  const dispatcher = new Agent({ allowH2: false });
+  const routes = deps.endpoints.map(options => ({
+    wants: createFilter(options),
+    endpoint: openEndpoint(options, { ...deps, now, dispatcher }),
+  }));
+  return {
+    emit(happened) {
+      const hearers = routes.filter(({ wants }) => wants(happened));
+      if (hearers.length === 0) return;
+      const event = createEvent(happened, now());
+      for (const { endpoint } of hearers) endpoint.accept(event);
+    },
+    async close() {
+      await Promise.all(routes.map(({ endpoint }) => endpoint.close()));
+      await dispatcher.destroy();
+    },
+  };
+}
+
+function createFilter({ on, repositories }: EndpointOptions): (event: NewEvent) => boolean {
+  const matches = picomatch([...repositories]);
+  return ({ action, target }) => on.includes(action) && matches(target.repository);
+}
+
+type OpenDeps = EventsDeps & { readonly now: () => Date; readonly dispatcher: Dispatcher };
+
+function openEndpoint({ name, retries, ...options }: EndpointOptions, deps: OpenDeps): Endpoint {
+  const { records, now, dispatcher, backoff = BACKOFF, limits = LIMITS, wait = waitFor } = deps;
+  const log = deps.log.child({ endpoint: name });
+  const webhook = createWebhook(options, { dispatcher, now });
+  const deliver = createDelivery({ webhook, retries, backoff, wait, log });
+  const outbox = createOutbox({ records, name, now, log });
+  return createEndpoint({ outbox, deliver, log, now, limits });
+}
+
+async function waitFor(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal });
+}
