@@ -1,16 +1,31 @@
 // `npm run bench`: Veneer beside the registry it pulls from, in one run on one machine. docs/benchmarks.md says what the rows mean.
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { timeAugmentation, timeMod } from './augmentation.ts';
+import { compare, type Figures, inTurn } from './comparison.ts';
 import { pushImage, pushRandomBlob } from './image.ts';
-import { measureAugmentation, measureMod, measureRequests, measureThroughput } from './measures.ts';
-import { findProgram, type Server, startServer } from './processes.ts';
+import { findProgram, type Server } from './processes.ts';
+import { countTransfers, measurePulls, readPeakMemory, settleDisk } from './pulls.ts';
+import { type Proxies, startPeer, startProxies, stopProxies } from './registries.ts';
+import { measureRequests } from './requests.ts';
 import { formatTable, type Row } from './table.ts';
 
 const NAME = 'bench/app';
-const BLOB_BYTES = 256 * 2 ** 20;
+const LARGE_BYTES = 256 * 2 ** 20;
+const COLD_BYTES = 128 * 2 ** 20;
 const RUNS = 7;
+const MANY_RUNS = 3;
+
+/** What a row is measured on. */
+interface Lab {
+  readonly directory: string;
+  readonly upstream: Server;
+  /** Addresses of the repository: of the upstream itself, and through two proxies of it. */
+  readonly direct: string;
+  readonly proxied: Record<keyof Figures, string>;
+  readonly veneer: Server;
+}
 
 try {
   for (const program of ['registry', 'regctl', 'wrk', 'curl']) findProgram(program);
@@ -27,59 +42,96 @@ async function bench(): Promise<readonly Row[]> {
   await using stack = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), 'veneer-bench-'));
   stack.defer(() => rm(directory, { recursive: true, force: true }));
-  const peer = stack.adopt(await startPeer(directory), server => server.stop());
-  const veneer = stack.adopt(await startVeneer(directory, peer.address), server => server.stop());
+  const upstream = stack.adopt(await startPeer({ directory: join(directory, 'peer') }), server => server.stop());
+  const proxies = stack.adopt(await startProxies(join(directory, 'proxies'), upstream), stopProxies);
+  const direct = `http://${upstream.address}/v2/${NAME}`;
+  const lab: Lab = { directory, upstream, direct, proxied: addressesOf(proxies), veneer: proxies.veneer };
   // Awaited here: the servers stop as soon as this function is left.
-  return await measure(veneer.address, peer.address, directory);
+  return [
+    ...(await measureWarm(lab)),
+    ...(await measureCold(lab)),
+    ...(await measureMemory(lab)),
+    await measureChange(lab),
+  ];
 }
 
-async function measure(veneer: string, peer: string, directory: string): Promise<readonly Row[]> {
-  const direct = `http://${peer}/v2/${NAME}`;
-  const proxied = `http://${veneer}/v2/lab/${NAME}`;
+async function measureWarm({ direct, proxied }: Lab): Promise<readonly Row[]> {
   const index = await pushImage(direct, '1');
-  const blob = await pushRandomBlob(direct, BLOB_BYTES);
+  const blob = `blobs/${await pushRandomBlob(direct, LARGE_BYTES)}`;
+  const urls = { veneer: proxied.veneer, peer: direct };
+  await inTurn(side => measurePulls(`${urls[side]}/${blob}`));
+  await settleDisk();
   return [
     {
       what: 'warm manifest by digest',
       unit: 'requests/s',
-      veneer: await measureRequests(`${proxied}/manifests/${index}`),
-      peer: await measureRequests(`${direct}/manifests/${index}`),
+      ...(await inTurn(side => measureRequests(`${urls[side]}/manifests/${index}`))),
     },
     {
       what: 'warm blob of 256 MiB, one client',
       unit: 'MiB/s',
-      veneer: await measureThroughput(`${proxied}/blobs/${blob}`, RUNS),
-      peer: await measureThroughput(`${direct}/blobs/${blob}`, RUNS),
+      ...(await compare(RUNS, () => inTurn(side => measurePulls(`${urls[side]}/${blob}`)))),
     },
     {
-      what: 'new environment and layer, three platforms',
-      unit: 'ms',
-      veneer: await measureAugmentation(veneer, `lab/${NAME}:1`, RUNS),
-      peer: await measureMod(peer, `${NAME}:1`, RUNS, directory),
+      what: 'warm blob of 256 MiB, 8 clients',
+      unit: 'MiB/s',
+      ...(await compare(RUNS, () => inTurn(side => measurePulls(`${urls[side]}/${blob}`, 8)))),
     },
   ];
 }
 
-async function startPeer(directory: string): Promise<Server> {
-  const path = join(directory, 'registry.yaml');
-  const storage = { filesystem: { rootdirectory: join(directory, 'registry') } };
-  const log = { level: 'info', accesslog: { disabled: true } };
-  await writeFile(path, JSON.stringify({ version: 0.1, log, storage, http: { addr: '127.0.0.1:0' } }));
-  const env = { OTEL_TRACES_EXPORTER: 'none' };
-  return startServer({ file: findProgram('registry'), args: ['serve', path], env });
+async function measureCold({ upstream, direct, proxied }: Lab): Promise<readonly Row[]> {
+  const pullCold = async (clients: number) => {
+    const blob = `blobs/${await pushRandomBlob(direct, COLD_BYTES)}`;
+    return inTurn(async side => {
+      await settleDisk();
+      return measurePulls(`${proxied[side]}/${blob}`, clients);
+    });
+  };
+  const blob = await pushRandomBlob(direct, COLD_BYTES);
+  return [
+    { what: 'cold blob of 128 MiB, one client', unit: 'MiB/s', ...(await compare(RUNS, () => pullCold(1))) },
+    { what: 'cold blob of 128 MiB, 20 clients', unit: 'MiB/s', ...(await compare(MANY_RUNS, () => pullCold(20))) },
+    {
+      what: 'upstream transfers for 20 clients',
+      unit: 'transfers',
+      ...(await inTurn(side =>
+        countTransfers(upstream, blob, () => measurePulls(`${proxied[side]}/blobs/${blob}`, 20)),
+      )),
+    },
+  ];
 }
 
-async function startVeneer(directory: string, peer: string): Promise<Server> {
-  const path = join(directory, 'veneer.yaml');
-  const config = {
-    listen: '127.0.0.1:0',
-    dataDir: join(directory, 'veneer'),
-    log: { level: 'info', format: 'json' },
-    upstreams: { lab: { url: `http://${peer}` } },
+/** Of processes that have done nothing else. */
+async function measureMemory({ directory, upstream, direct }: Lab): Promise<readonly Row[]> {
+  const blob = `blobs/${await pushRandomBlob(direct, LARGE_BYTES)}`;
+  const pullInto = async (data: string) => {
+    const proxies = await startProxies(data, upstream);
+    try {
+      const addresses = addressesOf(proxies);
+      return await inTurn(async side => {
+        await measurePulls(`${addresses[side]}/${blob}`, 32);
+        return readPeakMemory(proxies[side]);
+      });
+    } finally {
+      await stopProxies(proxies);
+    }
   };
-  await writeFile(path, JSON.stringify(config));
-  const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-  const args = [main, '--config', path, '--listen', config.listen, '--data-dir', config.dataDir];
-  const env = { DOCKER_CONFIG: directory, VENEER_LOG: 'info' };
-  return startServer({ file: process.execPath, args, env });
+  const data = join(directory, 'memory');
+  return [
+    { what: 'peak memory, cold blob of 256 MiB, 32 clients', unit: 'MiB', ...(await pullInto(data)) },
+    { what: 'peak memory, warm blob of 256 MiB, 32 clients', unit: 'MiB', ...(await pullInto(data)) },
+  ];
+}
+
+async function measureChange({ directory, upstream, veneer }: Lab): Promise<Row> {
+  const figures = await compare(RUNS, async run => ({
+    veneer: await timeAugmentation({ registry: veneer.address, image: `lab/${NAME}:1`, value: `veneer-${run}` }),
+    peer: await timeMod({ registry: upstream.address, image: `${NAME}:1`, value: `peer-${run}` }, directory),
+  }));
+  return { what: 'new environment and layer, three platforms', unit: 'ms', ...figures };
+}
+
+function addressesOf({ veneer, peer }: Proxies): Record<keyof Figures, string> {
+  return { veneer: `http://${veneer.address}/v2/lab/${NAME}`, peer: `http://${peer.address}/v2/${NAME}` };
 }

@@ -13,6 +13,9 @@ const execute = promisify(execFile);
 export interface Server {
   /** host:port */
   readonly address: string;
+  readonly pid: number;
+  /** Begins to collect what it writes; the result ends that, and gives it. */
+  capture(): () => string;
   stop(): Promise<void>;
 }
 
@@ -35,7 +38,7 @@ export async function startServer({ file, args, env = {} }: Command): Promise<Se
   const child = spawn(file, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   try {
     const address = await readAddress(child, file);
-    return { address, stop: () => stop(child) };
+    return { address, pid: child.pid ?? 0, capture: () => capture(child), stop: () => stop(child) };
   } catch (error) {
     await stop(child);
     throw error;
@@ -53,17 +56,39 @@ function readAddress(child: ChildProcess, file: string): Promise<string> {
   let output = '';
   const fail = (what: string) => reject(new Error(`${file} ${what}:\n${output}`));
   const timer = setTimeout(() => fail('does not say where it listens'), START_TIMEOUT_MS);
-  const read = (chunk: Buffer) => {
-    // Reading goes on to the end, or a full pipe would stop the server.
-    if (output.length < 65_536) output += chunk.toString();
+  const stopReading = read(child, text => {
+    output += text;
     const address = /listening on (?:http:\/\/)?(127\.0\.0\.1:\d+)/.exec(output)?.[1];
     if (address !== undefined) resolve(address);
-  };
-  child.stdout?.on('data', read);
-  child.stderr?.on('data', read);
+  });
   child.once('error', reject);
   child.once('exit', () => fail('ended at its start'));
-  return promise.finally(() => clearTimeout(timer));
+  return promise.finally(() => {
+    clearTimeout(timer);
+    stopReading();
+  });
+}
+
+function capture(child: ChildProcess): () => string {
+  let output = '';
+  const stopReading = read(child, text => {
+    output += text;
+  });
+  return () => {
+    stopReading();
+    return output;
+  };
+}
+
+/** Gives a function that ends it. What nobody reads is dropped, as a full pipe would stop the server. */
+function read(child: ChildProcess, onText: (text: string) => void): () => void {
+  const onData = (chunk: Buffer) => onText(chunk.toString());
+  child.stdout?.on('data', onData);
+  child.stderr?.on('data', onData);
+  return () => {
+    child.stdout?.off('data', onData).resume();
+    child.stderr?.off('data', onData).resume();
+  };
 }
 
 async function stop(child: ChildProcess): Promise<void> {
