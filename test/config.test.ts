@@ -38,10 +38,22 @@ test('an empty file gives every default', () => {
     defaultUpstream: 'docker.io',
     openUpstreams: true,
     upstreams: {},
+    hosted: {
+      prefixes: ['local/'],
+      sparse: 'indexes',
+      deletes: { tags: true, manifests: true, blobs: true },
+      immutableTags: [],
+      uploadTimeoutMs: 86_400_000,
+      collect: { everyMs: 86_400_000, graceMs: 86_400_000 },
+      retention: [],
+      quotas: [],
+    },
+    events: { endpoints: [] },
     tokens: { ttlMs: 129_600_000 },
     cache: { tagFreshnessMs: 300_000, stale: { maxAgeMs: 604_800_000 } },
     attestations: 'drop',
     limits: {
+      idleConnectionMs: 600_000,
       requestBodyBytes: 20_971_520,
       layerLocation: 14_000_000,
       containerIncludes: 10,
@@ -78,6 +90,31 @@ limits: { requestBody: 512KiB }
   expect(config.upstreams.lab?.tls).toEqual({ ca: 'PEM', insecure: true });
   expect(config.cache).toEqual({ tagFreshnessMs: 0, stale: { maxAgeMs: 5_400_000 } });
   expect(config.limits.requestBodyBytes).toBe(524_288);
+});
+
+test('hosts of an upstream are read in lower case and without port 443', () => {
+  const { upstreams } = load(`
+upstreams:
+  registry.example:5000:
+    tokenRealms: [Auth.Example.com, "auth.example.org:443", "[::1]:5001"]
+    redirectHosts: ["10.0.0.1:9000"]
+  lab: { url: "http://127.0.0.1:1" }
+defaultUpstream: Lab
+`);
+  expect(upstreams['registry.example:5000']?.tokenRealms).toEqual([
+    'auth.example.com',
+    'auth.example.org',
+    '[::1]:5001',
+  ]);
+  expect(upstreams['registry.example:5000']?.redirectHosts).toEqual(['10.0.0.1:9000']);
+  expect(upstreams.lab).toMatchObject({ tokenRealms: [], redirectHosts: [] });
+});
+
+test('a default upstream is a host, an alias of any case, or none', () => {
+  for (const name of ['quay.io', 'localhost', '127.0.0.1:5000', 'none', 'LAB']) {
+    const yaml = `defaultUpstream: "${name}"\nupstreams: { lab: { url: "http://127.0.0.1:1" } }`;
+    expect(load(yaml).defaultUpstream).toBe(name);
+  }
 });
 
 test('flags go over environment over file', () => {
@@ -118,19 +155,24 @@ tokens: { ttl: soon, extra: 1 }
 unknown: 1
 upstreams:
   lab: { url: "ftp://lab", nope: 1 }
+  bare: { nope: 1 }
   docker.io: { credentials: { username: me, password: { env: NOT_SET } }, tls: { ca: { file: /does/not/exist } } }
 attestations: maybe
+defaultUpstream: labb
 `;
     expect(faults(yaml)).toEqual([
       expect.stringMatching(/^listen: expected host:port/),
       expect.stringMatching(/^upstreams\.lab\.url: expected an http/),
       'upstreams.lab.nope: unknown key',
+      'upstreams.bare.nope: unknown key',
       'upstreams["docker.io"].credentials.password: the environment variable NOT_SET is not set',
       'upstreams["docker.io"].tls.ca: cannot read /does/not/exist (ENOENT)',
+      expect.stringMatching(/^upstreams\.bare\.url: "bare" is no host/),
       expect.stringMatching(/^tokens\.ttl: expected a duration/),
       'tokens.extra: unknown key',
       expect.stringMatching(/^attestations: .*drop/),
       'unknown: unknown key',
+      expect.stringMatching(/^defaultUpstream: "labb" is no host/),
     ]);
   });
 
@@ -143,14 +185,39 @@ attestations: maybe
     ['a grace that overflows a timer', 'shutdownGrace: 30d', /^shutdownGrace: is too large/],
     ['tokens that are over at once', 'tokens: { ttl: 0s }', /^tokens\.ttl: is too small/],
     ['a port out of range', 'listen: "127.0.0.1:65536"', /^listen: expected host:port/],
+    ['a public URL with a path', 'publicUrl: https://veneer.example/registry', /^publicUrl: must have no path/],
     ['credentials in a URL', 'upstreams: { lab: { url: "http://a:b@lab" } }', /^upstreams\.lab\.url: /],
-    ['half of the credentials', 'upstreams: { lab: { credentials: { username: a } } }', /credentials\.password: /],
-    ['a cert without a key', 'upstreams: { lab: { tls: { cert: PEM } } }', /^upstreams\.lab\.tls: cert and key/],
+    ['half of the credentials', 'upstreams: { a.b: { credentials: { username: a } } }', /credentials\.password: /],
+    ['a cert without a key', 'upstreams: { a.b: { tls: { cert: PEM } } }', /^upstreams\["a\.b"\]\.tls: cert and key/],
     [
       'a secret from two places',
-      'upstreams: { lab: { tls: { ca: { env: A, file: B } } } }',
-      /^upstreams\.lab\.tls\.ca: /,
+      'upstreams: { a.b: { tls: { ca: { env: A, file: B } } } }',
+      /^upstreams\["a\.b"\]\.tls\.ca: /,
     ],
+    ['an alias that does not say where it is', 'upstreams: { lab: {} }', /^upstreams\.lab\.url: .*needs the url/],
+    ['a name that no image can start with', 'upstreams: { "my lab": { url: "http://lab" } }', /no host, and no alias/],
+    ['a path for a name', 'upstreams: { "quay.io/org": {} }', /^upstreams\["quay\.io\/org"\]: is no host/],
+    [
+      'the name of tokens for an alias',
+      'upstreams: { wt: { url: "http://lab" } }',
+      /^upstreams\.wt: is kept for tokens/,
+    ],
+    ['a default upstream that is nowhere', 'defaultUpstream: lab', /^defaultUpstream: "lab" is no host/],
+    [
+      'a URL for a host',
+      'upstreams: { a.b: { redirectHosts: ["https://c.d"] } }',
+      /redirectHosts\[?.?0.*expected a host/,
+    ],
+    ['a path behind a host', 'upstreams: { a.b: { tokenRealms: ["c.d/token"] } }', /tokenRealms.*expected a host/],
+    ['a host with a name', 'upstreams: { a.b: { tokenRealms: ["me@c.d"] } }', /tokenRealms.*expected a host/],
+    ['a prefix of a token', 'hosted: { prefixes: [wt/] }', /^hosted\.prefixes\[?\.?0.*kept for tokens/],
+    [
+      'an alias that is a prefix',
+      'upstreams: { local: { url: "http://lab" } }',
+      /^hosted\.prefixes.*entry of upstreams/,
+    ],
+    ['a grant to nobody', 'access: { grants: [{ repositories: ["**"], allow: [pull] }] }', /^access\.grants\[?\.?0/],
+    ['an endpoint without an address', 'events: { endpoints: [{ name: a }] }', /^events\.endpoints\[?\.?0.*url/],
     ['a key twice', 'dataDir: a\ndataDir: b', /veneer\.yaml:2: Map keys must be unique/],
     ['an alias of nothing', 'dataDir: *gone', /veneer\.yaml.*gone/],
   ])('%s is one', (_name, yaml, expected) => {

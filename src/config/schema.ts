@@ -1,27 +1,33 @@
 // The keys of veneer.yaml, their checks and their defaults.
 import { z } from 'zod';
-import { duration, type Environment, httpUrl, listenAddress, secret, size } from './values.ts';
+import { accessSchema } from './access-schema.ts';
+import { eventsSchema } from './events-schema.ts';
+import { hostedSchema } from './hosted-schema.ts';
+import { isRegistryHost, upstreamsSchema } from './upstream-schema.ts';
+import { duration, type Environment, httpUrl, listenAddress, MAX_TIMER_MS, size } from './values.ts';
 
 export type Config = z.output<ReturnType<typeof configSchema>>;
 
 /** One entry of `upstreams`. Without a url, the registry is at the host that is the entry's name. */
 export type UpstreamConfig = Config['upstreams'][string];
 
-/** Timers of Node overflow past this, and fire at once. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
-
 export function configSchema(env: Environment) {
   return z
     .strictObject({
       listen: listenAddress().prefault('127.0.0.1:8080'),
-      publicUrl: httpUrl().optional(),
+      publicUrl: httpUrl()
+        .refine(({ pathname }) => pathname === '/', 'must have no path: the names of images cannot have it')
+        .optional(),
       /** Relative to the working directory. */
       dataDir: z.string().min(1).default('.veneer'),
       log: logSchema().prefault({}),
       /** The registry of names whose first component is none; `none` refuses them. */
       defaultUpstream: z.string().min(1).default('docker.io'),
       openUpstreams: z.boolean().default(true),
-      upstreams: z.record(z.string().min(1), upstreamSchema(env)).default({}),
+      upstreams: upstreamsSchema(env).prefault({}),
+      hosted: hostedSchema().prefault({}),
+      access: accessSchema(env).optional(),
+      events: eventsSchema(env).prefault({}),
       tokens: tokensSchema().prefault({}),
       cache: cacheSchema().prefault({}),
       attestations: z.enum(['drop', 'keep']).default('drop'),
@@ -29,7 +35,37 @@ export function configSchema(env: Environment) {
       layers: z.strictObject({ allowPrivateAddresses: z.boolean().default(false) }).prefault({}),
       shutdownGrace: duration({ maxMs: MAX_TIMER_MS }).prefault('30s'),
     })
+    .superRefine(checkPrefixes, { when: ({ value }) => prefixesSchema.safeParse(value).success })
+    .superRefine(checkDefaultUpstream, { when: ({ value }) => namesSchema.safeParse(value).success })
     .transform(({ shutdownGrace, ...rest }) => ({ ...rest, shutdownGraceMs: shutdownGrace }));
+}
+
+const prefixesSchema = z.object({
+  hosted: z.object({ prefixes: z.array(z.string()) }),
+  upstreams: z.record(z.string(), z.unknown()),
+});
+
+/** A name must not mean two repositories. */
+function checkPrefixes(names: z.infer<typeof prefixesSchema>, context: z.core.$RefinementCtx): void {
+  const aliases = Object.keys(names.upstreams).map(alias => alias.toLowerCase());
+  for (const [at, prefix] of names.hosted.prefixes.entries()) {
+    if (!aliases.includes(prefix.split('/', 1)[0] ?? '')) continue;
+    context.addIssue({
+      code: 'custom',
+      path: ['hosted', 'prefixes', at],
+      message: `"${prefix}" begins with an entry of upstreams: rename it, or set other prefixes; [] hosts nothing`,
+    });
+  }
+}
+
+const namesSchema = z.object({ defaultUpstream: z.string(), upstreams: z.record(z.string(), z.unknown()) });
+
+function checkDefaultUpstream(names: z.infer<typeof namesSchema>, context: z.core.$RefinementCtx): void {
+  const { defaultUpstream: name, upstreams } = names;
+  const aliases = Object.keys(upstreams).map(alias => alias.toLowerCase());
+  if (name === 'none' || isRegistryHost(name) || aliases.includes(name.toLowerCase())) return;
+  const message = `"${name}" is no host and no entry of upstreams; \`none\` refuses names without a registry`;
+  context.addIssue({ code: 'custom', path: ['defaultUpstream'], message });
 }
 
 function logSchema() {
@@ -37,24 +73,6 @@ function logSchema() {
     level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
     /** Absent: pretty on a terminal, else json. */
     format: z.enum(['json', 'pretty']).optional(),
-  });
-}
-
-function upstreamSchema(env: Environment) {
-  return z.strictObject({
-    url: httpUrl().optional(),
-    credentials: z.strictObject({ username: secret(env), password: secret(env) }).optional(),
-    tls: z
-      .strictObject({
-        /** PEM. */
-        ca: secret(env).optional(),
-        cert: secret(env).optional(),
-        key: secret(env).optional(),
-        /** Whether any certificate of the upstream is accepted. */
-        insecure: z.boolean().default(false),
-      })
-      .refine(({ cert, key }) => (cert === undefined) === (key === undefined), 'cert and key need each other')
-      .optional(),
   });
 }
 
@@ -75,6 +93,8 @@ function cacheSchema() {
 function limitsSchema() {
   return z
     .strictObject({
+      /** How long a connection may be silent. */
+      idleConnection: duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault('10m'),
       requestBody: size().prefault('20MiB'),
       /** In characters: a layer may be in a data: URL. */
       layerLocation: z.int().positive().default(14_000_000),
@@ -83,8 +103,9 @@ function limitsSchema() {
       /** How many times larger than its packed bytes a layer may unpack. */
       unpackRatio: z.number().positive().default(200),
     })
-    .transform(({ requestBody, unpackedLayer, ...rest }) => ({
+    .transform(({ idleConnection, requestBody, unpackedLayer, ...rest }) => ({
       ...rest,
+      idleConnectionMs: idleConnection,
       requestBodyBytes: requestBody,
       unpackedLayerBytes: unpackedLayer,
     }));

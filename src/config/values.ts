@@ -14,6 +14,9 @@ const BYTES_PER_UNIT: Readonly<Record<string, number>> = {
   TiB: 1024 ** 4,
 };
 
+/** Timers of Node overflow past this, and fire at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** `36h`, `5m`, `1.5s` as milliseconds, from `minMs` to `maxMs`: by default up to ten years, so that it can be added to any date. */
 export function duration({ minMs = 0, maxMs = 3650 * 86_400_000 } = {}) {
   return quantity(MS_PER_UNIT, 'a duration such as 30s, 5m, 36h or 7d', { min: minMs, max: maxMs });
@@ -63,6 +66,33 @@ export function httpUrl() {
     context.addIssue({ code: 'custom', message });
     return z.NEVER;
   });
+}
+
+/** An http(s) URL that may be a secret as a whole: text, `{ env: NAME }` or `{ file: PATH }`. User info and query are allowed. */
+export function secretUrl(env: Environment) {
+  return secret(env).transform((text, context): URL => {
+    const url = URL.parse(text);
+    if (url && ['http:', 'https:'].includes(url.protocol)) return url;
+    context.addIssue({ code: 'custom', message: 'expected an http or https URL' });
+    return z.NEVER;
+  });
+}
+
+/** `host` or `host:port`, as `parseHost` has it. */
+export function host() {
+  return z.string('expected a host').transform((text, context): string => {
+    const parsed = parseHost(text);
+    if (parsed !== undefined) return parsed;
+    const message = 'expected a host, with its port if that is not 443, such as auth.example.com or 10.0.0.1:9000';
+    context.addIssue({ code: 'custom', message });
+    return z.NEVER;
+  });
+}
+
+/** A host, and its port where that is not 443, in lower case; undefined for what is none. */
+export function parseHost(text: string): string | undefined {
+  const lower = text.toLowerCase().replace(/:443$/, '');
+  return URL.parse(`https://${lower}`)?.host === lower ? lower : undefined;
 }
 
 /** Text itself, or `{ env: NAME }` or `{ file: PATH }` to read it from; a file loses the line break at its end. */

@@ -1,0 +1,38 @@
+// The key `events`: who is told what happens.
+import { z } from 'zod';
+import { duration, type Environment, MAX_TIMER_MS, secret, secretUrl } from './values.ts';
+
+/** HTTP sets these itself. */
+const OWN_HEADERS = /^(?:connection|content-length|expect|keep-alive|te|trailer|transfer-encoding|upgrade)$/i;
+
+export function eventsSchema(env: Environment) {
+  return z.strictObject({
+    endpoints: z
+      .array(endpointSchema(env))
+      .default([])
+      .refine(all => new Set(all.map(({ name }) => name)).size === all.length, 'two endpoints have the same name'),
+  });
+}
+
+function endpointSchema(env: Environment) {
+  const headerName = z
+    .string()
+    .regex(/^[\w!#$%&'*+.^`|~-]+$/, 'expected the name of a header')
+    .refine(name => !OWN_HEADERS.test(name), 'expected a header that is not of the connection');
+  const headerValue = secret(env).refine(value => /^[\t\x20-\x7e]*$/.test(value), 'expected one line of ASCII');
+  return z
+    .strictObject({
+      name: z.string().regex(/^[\w.-]{1,64}$/, 'expected letters, digits, ".", "_" and "-"'),
+      url: secretUrl(env),
+      headers: z.record(headerName, headerValue).default({}),
+      on: z
+        .array(z.enum(['push', 'pull', 'delete', 'build']))
+        .min(1)
+        .default(['push', 'delete', 'build']),
+      /** Globs of repositories. */
+      repositories: z.array(z.string().min(1).max(512)).min(1).default(['**']),
+      timeout: duration({ minMs: 1, maxMs: MAX_TIMER_MS }).prefault('10s'),
+      retries: z.int().nonnegative().max(1000).default(15),
+    })
+    .transform(({ timeout, ...rest }) => ({ ...rest, timeoutMs: timeout }));
+}

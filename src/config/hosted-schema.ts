@@ -1,0 +1,44 @@
+// The key `hosted`: the repositories of our own.
+import { z } from 'zod';
+import { collectSchema, patternsSchema, quotaSchema, retentionSchema } from './collect-schema.ts';
+import { duration } from './values.ts';
+
+const PREFIX = /^(?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*\/)+$/;
+/** What `/v2/<name>/…` has for tokens. */
+const RESERVED = 'wt/';
+
+export function hostedSchema() {
+  return z
+    .strictObject({
+      /** An empty list hosts nothing. */
+      prefixes: z.array(prefixSchema()).default(['local/']),
+      sparse: z.enum(['refuse', 'indexes', 'allow']).default('indexes'),
+      deletes: z
+        .strictObject({
+          tags: z.boolean().default(true),
+          manifests: z.boolean().default(true),
+          blobs: z.boolean().default(true),
+        })
+        .prefault({}),
+      immutableTags: z.array(tagPatternsSchema()).default([]),
+      collect: collectSchema().prefault({}),
+      retention: z.array(retentionSchema()).default([]),
+      quotas: z.array(quotaSchema()).default([]),
+      uploadTimeout: duration({ minMs: 60_000 }).prefault('24h'),
+    })
+    .transform(({ uploadTimeout, ...rest }) => ({ ...rest, uploadTimeoutMs: uploadTimeout }));
+}
+
+/** Globs of repositories, and globs of their tags. */
+function tagPatternsSchema() {
+  return z.strictObject({ repositories: patternsSchema(), tags: patternsSchema() });
+}
+
+function prefixSchema() {
+  return z
+    .string()
+    .max(128)
+    .regex(PREFIX, 'expected the beginning of a repository name with a slash at its end, such as local/')
+    .refine(prefix => !prefix.startsWith(RESERVED), 'names under wt/ are kept for tokens')
+    .refine(prefix => !/^(?:localhost|[^/]*\..*?)\//.test(prefix), 'begins with the host of a registry');
+}

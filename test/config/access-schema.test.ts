@@ -1,0 +1,34 @@
+// The key `access`. Patterns, users and keys are checked by the room itself.
+import { expect, test } from 'vitest';
+import { accessSchema } from '../../src/config/access-schema.ts';
+
+const schema = accessSchema({ KEY: 'a key' });
+const grant = { repositories: ['local/**'], allow: ['pull'] };
+
+test('nothing is granted by an empty one', () => {
+  expect(schema.parse({})).toEqual({ grants: [], tokenTtlMs: 300_000 });
+});
+
+test('all is read', () => {
+  const grants = [
+    { users: ['ada'], ...grant, allow: ['pull', 'push', 'delete'] },
+    { anyone: true, ...grant },
+  ];
+  const value = { htpasswd: './htpasswd', tokenTtl: '1m', signingKey: { env: 'KEY' }, grants };
+  expect(schema.parse(value)).toEqual({ htpasswd: './htpasswd', tokenTtlMs: 60_000, signingKey: 'a key', grants });
+});
+
+test.each([
+  ['a token that is over at once', { tokenTtl: '59s' }, /too small/],
+  ['a token that never ends', { tokenTtl: '25h' }, /too large/],
+  ['a grant to nobody', { grants: [grant] }, /either users or anyone/],
+  ['a grant to users and anyone', { grants: [{ users: ['ada'], anyone: true, ...grant }] }, /either users or anyone/],
+  ['a grant to not anyone', { grants: [{ anyone: false, ...grant }] }, /expected true/],
+  ['a grant of nothing', { grants: [{ anyone: true, ...grant, allow: [] }] }, /allow/],
+  ['a grant of an unknown verb', { grants: [{ anyone: true, ...grant, allow: ['admin'] }] }, /pull/],
+  ['a grant for no repository', { grants: [{ anyone: true, ...grant, repositories: [] }] }, /repositories/],
+  ['a misspelt grant', { grants: [{ anyone: true, ...grant, repository: 'x' }] }, /repository/],
+  ['a key that is not set', { signingKey: { env: 'NONE' } }, /NONE is not set/],
+])('%s is a fault', (_, value, message) => {
+  expect(() => schema.parse(value)).toThrow(message);
+});
