@@ -1,10 +1,12 @@
 // Blobs of upstream repositories: kept ones from the store, others from one transfer that all who wait follow while it grows.
-import type { ContentStore } from '../content/store.ts';
+import { type ContentStore, StorageFailure } from '../content/store.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ByteRange } from '../oci/range.ts';
+import { ContentMismatch, createVerifier } from '../oci/verify.ts';
 import { createFlight } from './flight.ts';
-import type { Links } from './links.ts';
-import { type Origin, originKey } from './origin.ts';
+import type { Link, Links } from './links.ts';
+import { passThrough } from './pass-through.ts';
+import { repositoryKey, type UpstreamRepository } from './upstream-repository.ts';
 
 /** A blob that can be had. */
 export interface Blob {
@@ -16,9 +18,9 @@ export interface Blob {
 
 export interface Blobs {
   /** Asks only whether it is there: starts no transfer. Throws the upstream's error. */
-  head(origin: Origin, digest: Digest): Promise<{ readonly size: number | undefined }>;
+  head(origin: UpstreamRepository, digest: Digest): Promise<{ readonly size: number | undefined }>;
   /** Starts the transfer, or joins it, unless the blob is kept. Throws the upstream's error. */
-  get(origin: Origin, digest: Digest): Promise<Blob>;
+  get(origin: UpstreamRepository, digest: Digest): Promise<Blob>;
 }
 
 /** Opens a body whose digest is known, from wherever it is. */
@@ -31,28 +33,52 @@ export interface BlobsDeps extends TransfersDeps {
 export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
   const transfers = createTransfers({ content, onFailed });
 
+  async function findKept(origin: UpstreamRepository, digest: Digest): Promise<{ readonly size: number } | undefined> {
+    const kept = await content.find(digest);
+    if (!kept) return undefined;
+    const { size } = (await links.find(origin, digest)) ?? (await ask(origin, digest));
+    if (size === undefined || size === kept.size) return kept;
+    if (await isIntact(digest)) {
+      await links.add(origin, digest, kept);
+      return kept;
+    }
+    await content.delete(digest);
+    return undefined;
+  }
+
   /** Content that another repository brought is this one's only when its upstream says so: digests are no secrets. */
-  async function isReadable(origin: Origin, digest: Digest): Promise<boolean> {
-    if (await links.find(origin, digest)) return true;
-    await origin.upstream.headBlob(origin.repository, digest);
-    await links.add(origin, digest);
-    return true;
+  async function ask(origin: UpstreamRepository, digest: Digest): Promise<Link> {
+    const { size } = await origin.upstream.headBlob(origin.repository, digest);
+    await links.add(origin, digest, { size });
+    return { size };
+  }
+
+  /** A disk may have damaged what is kept, but a size alone does not prove it: an upstream that lies must not spoil what others brought. */
+  async function isIntact(digest: Digest): Promise<boolean> {
+    const body = await content.open(digest);
+    if (!body) return false;
+    const verifier = createVerifier({ digest });
+    try {
+      for await (const chunk of body) verifier.update(chunk);
+      verifier.finish();
+      return true;
+    } catch (error) {
+      if (error instanceof ContentMismatch) return false;
+      throw error;
+    }
   }
 
   return {
-    async head(origin, digest) {
-      const kept = await content.find(digest);
-      if (kept && (await isReadable(origin, digest))) return kept;
-      return origin.upstream.headBlob(origin.repository, digest);
-    },
+    head: async (origin, digest) =>
+      (await findKept(origin, digest)) ?? origin.upstream.headBlob(origin.repository, digest),
     async get(origin, digest) {
-      const kept = await content.find(digest);
-      if (kept && (await isReadable(origin, digest))) return keptBlob(content, digest, kept.size);
+      const kept = await findKept(origin, digest);
+      if (kept) return keptBlob(content, digest, kept.size);
       return transfers({
-        key: `${originKey(origin)}@${digest}`,
+        key: `${repositoryKey(origin)}@${digest}`,
         digest,
         openBody: () => origin.upstream.openBlob(origin.repository, digest),
-        onOpened: () => links.add(origin, digest),
+        onOpened: size => links.add(origin, digest, { size }),
       });
     },
   };
@@ -62,13 +88,13 @@ export interface TransferRequest {
   readonly key: string;
   readonly digest: Digest;
   readonly openBody: OpenBody;
-  /** Called when the upstream has agreed to send the body. */
-  readonly onOpened?: () => Promise<void>;
+  /** Called when the upstream has agreed to send the body, with the size that it says. */
+  readonly onOpened?: (size: number | undefined) => Promise<void>;
 }
 
 export interface TransfersDeps {
   readonly content: ContentStore;
-  /** Hears of each transfer that broke or lied after it had begun: its readers only see their connection cut. */
+  /** Hears of each transfer that broke, lied or could not be kept after it had begun: readers only see their connection cut. */
   readonly onFailed: (digest: Digest, error: unknown) => void;
 }
 
@@ -79,8 +105,9 @@ export function createTransfers({ content, onFailed }: TransfersDeps): (request:
 
   async function start({ key, digest, openBody, onOpened }: TransferRequest): Promise<Blob> {
     const { body, size } = await openBody();
-    const ingestion = content.ingest(body, { digest, size });
-    const blob: Blob = { size, open: async range => ingestion.open(range) };
+    const expected = { digest, size };
+    const ingestion = content.ingest(body, expected);
+    const blob: Blob = { size, open };
     growing.set(key, blob);
     ingestion.done.then(
       () => growing.delete(key),
@@ -89,8 +116,20 @@ export function createTransfers({ content, onFailed }: TransfersDeps): (request:
         onFailed(digest, error);
       },
     );
-    await onOpened?.();
+    await onOpened?.(size);
     return blob;
+
+    async function open(range?: ByteRange): Promise<ReadableStream<Uint8Array>> {
+      try {
+        await ingestion.begun;
+      } catch (error) {
+        // A disk that takes nothing must not stop pulls.
+        if (error instanceof StorageFailure) return passThrough((await openBody()).body, expected, range);
+        // Other bytes than promised break the stream, as they do later on.
+        if (!(error instanceof ContentMismatch)) throw error;
+      }
+      return ingestion.open(range);
+    }
   }
 
   return async request => growing.get(request.key) ?? opening(request.key, () => start(request));

@@ -5,7 +5,9 @@ import { RegistryError } from '../oci/errors.ts';
 import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
 import { createFlight } from './flight.ts';
-import { type Origin, originKey } from './origin.ts';
+import type { Manifests } from './manifests.ts';
+import { remember } from './remember.ts';
+import { repositoryKey, type UpstreamRepository } from './upstream-repository.ts';
 
 export interface TagPolicy {
   readonly tagFreshnessMs: number;
@@ -15,31 +17,29 @@ export interface TagPolicy {
 
 export interface Tags {
   /** The digest that a tag points to. Throws the upstream's own error, unless it fails and the stored digest is not too old. */
-  resolve(origin: Origin, tag: string): Promise<Digest>;
+  resolve(origin: UpstreamRepository, tag: string): Promise<Digest>;
 }
 
 interface TagsDeps {
   readonly records: RecordStore;
   readonly policy: TagPolicy;
   readonly now: () => Date;
-  /** Fetches and keeps the manifest of a tag whose upstream does not tell its digest by HEAD. */
-  readonly fetchManifest: (origin: Origin, tag: string) => Promise<Digest>;
+  readonly manifests: Manifests;
 }
 
 const tagSchema = z.object({ digest: z.string().refine(isDigest), checkedAt: z.number() });
 
-export function createTags({ records, policy, now, fetchManifest }: TagsDeps): Tags {
+export function createTags({ records, policy, now, manifests }: TagsDeps): Tags {
   const tags = createCollection({ store: records, name: 'tag', schema: tagSchema });
   const flight = createFlight<Digest>();
 
-  async function resolve(origin: Origin, tag: string, key: string): Promise<Digest> {
+  async function resolve(origin: UpstreamRepository, tag: string, key: string): Promise<Digest> {
     const stored = await tags.get(key);
     const ageMs = stored ? now().getTime() - stored.checkedAt : Number.POSITIVE_INFINITY;
     if (stored && ageMs >= 0 && ageMs < policy.tagFreshnessMs) return stored.digest;
     try {
-      const head = await origin.upstream.headManifest(origin.repository, tag);
-      const digest = head.digest ?? (await fetchManifest(origin, tag));
-      await tags.put(key, { digest, checkedAt: now().getTime() });
+      const digest = await ask(origin, tag);
+      await remember(tags.put(key, { digest, checkedAt: now().getTime() }));
       return digest;
     } catch (error) {
       if (stored && ageMs < policy.staleMaxAgeMs && isPassing(error)) return stored.digest;
@@ -47,9 +47,16 @@ export function createTags({ records, policy, now, fetchManifest }: TagsDeps): T
     }
   }
 
+  /** Keeps the manifest, too, before the tag is said to point to it: what a stale tag points to must be there. */
+  async function ask(origin: UpstreamRepository, tag: string): Promise<Digest> {
+    const { digest } = await origin.upstream.headManifest(origin.repository, tag);
+    const manifest = digest ? await manifests.get(origin, digest) : await manifests.fetch(origin, tag);
+    return manifest.digest;
+  }
+
   return {
     resolve(origin, tag) {
-      const key = `${originKey(origin)}:${tag}`;
+      const key = `${repositoryKey(origin)}:${tag}`;
       return flight(key, () => resolve(origin, tag, key));
     },
   };

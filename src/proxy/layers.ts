@@ -1,51 +1,59 @@
 // Layers that we put on top: where their bytes are, and one way to open them.
-
 import type { LayerSource } from '../augment/layer-source.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
+import { verifyBytes } from '../oci/verify.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
-import { type Blob, type Blobs, bytesBlob, createTransfers, keptBlob, type TransfersDeps } from './blobs.ts';
+import { type Blob, bytesBlob, createTransfers, keptBlob, type TransfersDeps } from './blobs.ts';
 import type { Origins } from './origin.ts';
 
 export interface Layers {
   /** Throws BLOB_UNKNOWN for a stored layer that is gone, or the error of where it is. */
   get(source: LayerSource): Promise<Blob>;
+  /** The same without a transfer. An address is not asked: many that serve a layer know no HEAD. */
+  head(source: LayerSource): Promise<{ readonly size: number | undefined }>;
 }
 
 export interface LayersDeps {
   readonly content: ContentStore;
   readonly upstreams: Upstreams;
   readonly origins: Origins;
-  readonly blobs: Blobs;
   readonly onFailed: TransfersDeps['onFailed'];
   /** The bytes of a layer that came with a request. */
   readonly findStored: (digest: Digest) => Promise<Uint8Array | undefined>;
 }
 
-export function createLayers({ content, upstreams, origins, blobs, findStored, onFailed }: LayersDeps): Layers {
+export function createLayers({ content, upstreams, origins, findStored, onFailed }: LayersDeps): Layers {
   const transfers = createTransfers({ content, onFailed });
+
+  async function getStored(digest: Digest): Promise<Blob> {
+    const bytes = await findStored(digest);
+    if (!bytes) {
+      throw new RegistryError('BLOB_UNKNOWN', `the layer ${digest} is not kept any more: submit the request anew`);
+    }
+    verifyBytes(bytes, { digest });
+    return bytesBlob(bytes);
+  }
+
+  async function getFromUrl({ digest, url }: { readonly digest: Digest; readonly url: string }): Promise<Blob> {
+    const kept = await content.find(digest);
+    if (kept) return keptBlob(content, digest, kept.size);
+    return transfers({ key: `${url} ${digest}`, digest, openBody: () => upstreams.openUrl(new URL(url)) });
+  }
 
   return {
     async get(source) {
-      switch (source.kind) {
-        case 'stored':
-          return storedBlob(source.digest, await findStored(source.digest));
-        case 'blob':
-          return blobs.get(origins.locate(source.registry, source.repository), source.digest);
-        case 'url': {
-          const kept = await content.find(source.digest);
-          if (kept) return keptBlob(content, source.digest, kept.size);
-          const openBody = () => upstreams.openUrl(new URL(source.url));
-          return transfers({ key: `${source.url} ${source.digest}`, digest: source.digest, openBody });
-        }
-      }
+      if (source.kind === 'stored') return getStored(source.digest);
+      if (source.kind === 'url') return getFromUrl(source);
+      const { registry, repository } = origins.locate(source.registry, source.repository);
+      return registry.getBlob(repository, source.digest);
+    },
+    async head(source) {
+      if (source.kind === 'stored') return getStored(source.digest);
+      if (source.kind === 'url') return source;
+      const { registry, repository } = origins.locate(source.registry, source.repository);
+      return registry.headBlob(repository, source.digest);
     },
   };
-}
-
-function storedBlob(digest: Digest, bytes: Uint8Array | undefined): Blob {
-  if (!bytes)
-    throw new RegistryError('BLOB_UNKNOWN', `the layer ${digest} is not kept any more: ask for the augmentation anew`);
-  return bytesBlob(bytes);
 }

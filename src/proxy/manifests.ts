@@ -4,14 +4,16 @@ import type { ContentStore } from '../content/store.ts';
 import type { Digest } from '../oci/digest.ts';
 import { type Manifest, parseManifest } from '../oci/manifest.ts';
 import { createFlight } from './flight.ts';
+import { readKept } from './kept.ts';
 import type { Links } from './links.ts';
-import { type Origin, originKey } from './origin.ts';
+import { remember } from './remember.ts';
+import { repositoryKey, type UpstreamRepository } from './upstream-repository.ts';
 
 export interface Manifests {
   /** From the store if this repository has brought it before, else from the upstream. Throws the upstream's error. */
-  get(origin: Origin, digest: Digest): Promise<Manifest>;
+  get(origin: UpstreamRepository, digest: Digest): Promise<Manifest>;
   /** Fetches what a tag points to now, and keeps it. */
-  fetch(origin: Origin, reference: string): Promise<Manifest>;
+  fetch(origin: UpstreamRepository, reference: string): Promise<Manifest>;
 }
 
 const MEMORY_BYTES = 64 * 1024 * 1024;
@@ -29,24 +31,25 @@ export function createManifests({
     sizeCalculation: manifest => manifest.raw.byteLength || 1,
   });
 
-  async function findKept(origin: Origin, digest: Digest): Promise<Manifest | undefined> {
-    const link = await links.find(origin, digest);
-    const raw = link?.contentType === undefined ? undefined : await content.read(digest);
-    return raw && parseManifest(raw, link?.contentType ?? '');
+  async function findKept(origin: UpstreamRepository, digest: Digest): Promise<Manifest | undefined> {
+    const { contentType } = (await links.find(origin, digest)) ?? {};
+    if (contentType === undefined) return undefined;
+    const raw = await readKept(content, digest);
+    return raw && parseManifest(raw, contentType, digest);
   }
 
-  async function fetch(origin: Origin, reference: string): Promise<Manifest> {
-    const fetched = await origin.upstream.getManifest(origin.repository, reference);
-    const manifest = parseManifest(fetched.raw, fetched.contentType);
-    await content.put(fetched.raw);
-    await links.add(origin, manifest.digest, { contentType: fetched.contentType });
+  async function fetch(origin: UpstreamRepository, reference: string): Promise<Manifest> {
+    const { raw, digest, contentType } = await origin.upstream.getManifest(origin.repository, reference);
+    const manifest = parseManifest(raw, contentType, digest);
+    await remember(content.ingest(ReadableStream.from([raw]), { digest, size: raw.byteLength }).done);
+    await links.add(origin, digest, { contentType });
     return manifest;
   }
 
   return {
     fetch,
     async get(origin, digest) {
-      const key = `${originKey(origin)}@${digest}`;
+      const key = `${repositoryKey(origin)}@${digest}`;
       const inMemory = memory.get(key);
       if (inMemory) return inMemory;
       const manifest = await flight(key, async () => (await findKept(origin, digest)) ?? fetch(origin, digest));

@@ -1,11 +1,13 @@
-// Origins: which repository of which upstream a name means.
+// Origins: which repository of which registry a name means.
+import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { isRegistryHost, parseRepository } from '../oci/reference.ts';
+import { isRegistryHost, parseRepository, type Reference } from '../oci/reference.ts';
 import type { Upstream, Upstreams } from '../upstream/upstream.ts';
+import type { Registry } from './registry.ts';
 
-/** Where content comes from, and under which it may be read again: what one repository holds is no other's. */
+/** Where an image is. */
 export interface Origin {
-  readonly upstream: Upstream;
+  readonly registry: Registry;
   readonly repository: string;
 }
 
@@ -18,17 +20,35 @@ export interface Origins {
 
 export const DOCKER_HUB = 'docker.io';
 
-export function createOrigins(options: { readonly upstreams: Upstreams; readonly defaultUpstream: string }): Origins {
-  const { upstreams, defaultUpstream } = options;
+export interface OriginsDeps {
+  readonly upstreams: Upstreams;
+  readonly registryOf: (upstream: Upstream) => Registry;
+  /** By their names: those have no dot and no colon, and may have slashes. */
+  readonly hosted: ReadonlyMap<string, Registry>;
+  /** The hosts under which clients know us: before a name they mean nothing more. */
+  readonly ownHosts: ReadonlySet<string>;
+  readonly defaultUpstream: string;
+}
+
+export function createOrigins(deps: OriginsDeps): Origins {
+  const { upstreams, registryOf, hosted, ownHosts, defaultUpstream } = deps;
 
   function locate(registry: string | undefined, repository: string): Origin {
-    if (registry === undefined) return locateAlias(repository);
+    if (registry === undefined || ownHosts.has(registry)) return locateAlias(repository);
+    const own = hosted.get(registry);
+    if (own) return { registry: own, repository: parseRepository(repository) };
     const upstream = upstreams.get(registry);
     const isOfficial = upstream.name === DOCKER_HUB && !repository.includes('/');
-    return { upstream, repository: parseRepository(isOfficial ? `library/${repository}` : repository) };
+    return {
+      registry: registryOf(upstream),
+      repository: parseRepository(isOfficial ? `library/${repository}` : repository),
+    };
   }
 
   function locateAlias(name: string): Origin {
+    for (const prefix of hosted.keys()) {
+      if (name.startsWith(`${prefix}/`)) return locate(prefix, name.slice(prefix.length + 1));
+    }
     const [first = '', ...rest] = name.split('/');
     if (rest.length > 0 && upstreams.has(first)) return locate(first, rest.join('/'));
     if (defaultUpstream === 'none') {
@@ -50,7 +70,17 @@ export function createOrigins(options: { readonly upstreams: Upstreams; readonly
   };
 }
 
-/** One key for all that belongs to this repository. */
-export function originKey(origin: Origin): string {
-  return `${origin.upstream.name}/${origin.repository}`;
+/** What a reference means there now. Throws the registry's error. */
+export async function resolveReference({ registry, repository }: Origin, { digest, tag }: Reference): Promise<Digest> {
+  return digest ?? registry.resolveTag(repository, tag ?? 'latest');
+}
+
+/** The full name of the repository: registry/repository. */
+export function originName({ registry, repository }: Origin): string {
+  return `${registry.name}/${repository}`;
+}
+
+/** The name of an image, for people and for base.name: registry/repository[:tag]. */
+export function imageName(origin: Origin, tag: string | undefined): string {
+  return tag === undefined ? originName(origin) : `${originName(origin)}:${tag}`;
 }

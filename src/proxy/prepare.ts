@@ -1,19 +1,16 @@
 // Preparing an augmentation: all that needs a network is settled here, once, so that what is stored is complete and pinned.
-import type { Augmentation, Layer } from '../augment/augmentation.ts';
-import { describeLayer, type LayerClaims, type LayerLimits } from '../augment/layer.ts';
+import type { Augmentation } from '../augment/augmentation.ts';
+import { isChosen } from '../augment/choice.ts';
+import { InvalidLayer } from '../augment/layer.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
-import { parseLocation } from '../augment/location.ts';
-import type { ContentStore } from '../content/store.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { formatPlatform } from '../oci/platform.ts';
-import { formatReference, type Reference } from '../oci/reference.ts';
-import type { Upstreams } from '../upstream/upstream.ts';
-import { type Blobs, bytesBlob } from './blobs.ts';
-import type { Tags } from './freshness.ts';
+import { formatPlatform, type Platform, parsePlatform } from '../oci/platform.ts';
+import type { Reference } from '../oci/reference.ts';
 import type { ReadIncludes } from './includes.ts';
-import { type Origins, originKey } from './origin.ts';
+import { imageName, type Origins, resolveReference } from './origin.ts';
 import type { Augmentations } from './pull.ts';
+import type { DescribedLayer, DescribeWanted, WantedLayer } from './wanted-layer.ts';
 
 /** What somebody wants an image to become. */
 export interface Wanted {
@@ -23,11 +20,6 @@ export interface Wanted {
   readonly includes: readonly string[];
   /** All else of the augmentation. */
   readonly changes: Omit<Augmentation, 'layers'>;
-}
-
-export interface WantedLayer extends LayerClaims {
-  readonly location: string;
-  readonly platforms?: readonly string[] | undefined;
 }
 
 /** The same, pinned: it needs nothing but its sources to give the same bytes at any time. */
@@ -45,84 +37,37 @@ export interface Prepared {
 
 export interface PrepareDeps {
   readonly origins: Origins;
-  readonly upstreams: Upstreams;
-  readonly content: ContentStore;
-  readonly tags: Tags;
-  readonly blobs: Blobs;
   readonly augmentations: Augmentations;
+  readonly describeWanted: DescribeWanted;
   readonly readIncludes: ReadIncludes;
-  readonly limits: LayerLimits;
 }
 
 /** Throws RegistryError for what cannot be had or augmented, InvalidLayer for a layer that is none. */
 export type Prepare = (wanted: Wanted) => Promise<Prepared>;
 
-interface DescribedLayer {
-  readonly layer: Layer;
-  readonly source: LayerSource;
-  readonly bytes?: Uint8Array;
-}
-
 export function createPrepare(deps: PrepareDeps): Prepare {
-  const { origins, upstreams, content, tags, blobs, augmentations, readIncludes, limits } = deps;
+  const { origins, augmentations, describeWanted, readIncludes } = deps;
 
-  async function describe(wanted: WantedLayer): Promise<DescribedLayer> {
-    const location = parseLocation(wanted.location);
-    const platforms = wanted.platforms && { platforms: [...wanted.platforms] };
-    switch (location.kind) {
-      case 'data': {
-        const layer = await describeLayer(await bytesBlob(location.bytes).open(), wanted, limits);
-        return {
-          layer: { ...layer, ...platforms },
-          source: { kind: 'stored', ...bytesOf(layer) },
-          bytes: location.bytes,
-        };
-      }
-      case 'url': {
-        const layer = await describeLayer(await openUrl(location.url, wanted), wanted, limits);
-        return {
-          layer: { ...layer, ...platforms },
-          source: { kind: 'url', ...bytesOf(layer), url: location.url.href },
-        };
-      }
-      case 'blob': {
-        const origin = origins.locate(location.registry, location.repository);
-        const blob = await blobs.get(origin, location.digest);
-        const layer = await describeLayer(await blob.open(), { ...wanted, gzipDigest: location.digest }, limits);
-        const { registry, repository } = { registry: origin.upstream.name, repository: origin.repository };
-        return { layer: { ...layer, ...platforms }, source: { kind: 'blob', ...bytesOf(layer), registry, repository } };
-      }
+  async function describeAt(wanted: WantedLayer, at: number): Promise<DescribedLayer> {
+    try {
+      return await describeWanted(wanted);
+    } catch (cause) {
+      throw cause instanceof InvalidLayer ? new InvalidLayer(`layers[${at}]: ${cause.message}`, { cause }) : cause;
     }
-  }
-
-  /** A layer at an address is fetched once: it is looked at, and later served, from the store. */
-  async function openUrl(url: URL, claims: LayerClaims): Promise<ReadableStream<Uint8Array>> {
-    const kept = claims.gzipDigest && (await content.open(claims.gzipDigest));
-    if (kept) return kept;
-    const { body } = await upstreams.openUrl(url);
-    const expected = claims.gzipDigest && { digest: claims.gzipDigest, size: claims.gzipSize };
-    const { digest } = await content.ingest(body, expected).done;
-    const stored = await content.open(digest);
-    if (!stored) throw new Error(`${digest} left the store between two looks`);
-    return stored;
   }
 
   return async ({ reference, layers, includes, changes }) => {
     const origin = origins.locate(reference.registry, reference.repository);
-    const sourceDigest = reference.digest ?? (await tags.resolve(origin, reference.tag ?? 'latest'));
+    const sourceDigest = await resolveReference(origin, reference);
     const included = (await Promise.all(includes.map(readIncludes))).flat();
-    const described: readonly DescribedLayer[] = [...(await Promise.all(layers.map(describe))), ...included];
+    const described: readonly DescribedLayer[] = [...(await Promise.all(layers.map(describeAt))), ...included];
     const augmentation: Augmentation = { ...changes, layers: described.map(({ layer }) => layer) };
     const tag = reference.digest ? undefined : reference.tag;
-    const sourceName = formatReference({ registry: undefined, repository: originKey(origin), tag, digest: undefined });
-    const { root, images } = await augmentations.get({ origin, sourceName, sourceDigest, augmentation });
-    if (included.length > 0)
-      requireIncluded(
-        included,
-        images.map(({ platform }) => formatPlatform(platform)),
-      );
+    const pull = { origin, sourceName: imageName(origin, tag), sourceDigest, augmentation };
+    const { root, images } = await augmentations.get(pull);
+    if (included.length > 0) requireIncluded(included, images);
     return {
-      registry: origin.upstream.name,
+      registry: origin.registry.name,
       repository: origin.repository,
       tag,
       sourceDigest,
@@ -135,16 +80,10 @@ export function createPrepare(deps: PrepareDeps): Prepare {
 }
 
 /** An image that would stay without the included layers, because the included image lacks its platform, is not served as if it had them. */
-function requireIncluded(layers: readonly DescribedLayer[], platforms: readonly string[]): void {
-  const included = new Set(layers.flatMap(({ layer }) => layer.platforms ?? []));
-  const lacking = platforms.filter(platform => !included.has(platform));
+function requireIncluded(layers: readonly DescribedLayer[], images: readonly { readonly platform: Platform }[]): void {
+  const included = [...new Set(layers.flatMap(({ layer }) => layer.platforms ?? []))].map(parsePlatform);
+  const lacking = images.map(({ platform }) => platform).filter(platform => !isChosen(platform, included));
   if (lacking.length === 0) return;
-  throw new RegistryError(
-    'MANIFEST_UNKNOWN',
-    `containerIncludes has no layers for ${lacking.join(', ')}; it has ${[...included].join(', ')}`,
-  );
-}
-
-function bytesOf({ digest, size }: { readonly digest: Digest; readonly size: number }) {
-  return { digest, size };
+  const [missing, has] = [lacking, included].map(platforms => platforms.map(formatPlatform).join(', '));
+  throw new RegistryError('MANIFEST_UNKNOWN', `containerIncludes has no layers for ${missing}; it has ${has}`);
 }

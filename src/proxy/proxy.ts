@@ -1,19 +1,21 @@
 // The life of a pull, behind every way in: what a reference serves, plain or augmented.
-import type { Augmented } from '../augment/augment.ts';
+import type { Augmented, Document } from '../augment/augment.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
+import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { type ImageIndex, type Manifest, parseManifest } from '../oci/manifest.ts';
+import { type Manifest, parseManifest } from '../oci/manifest.ts';
 import { isIndexType, mediaTypes } from '../oci/media-type.ts';
-import { isSamePlatform, type Platform } from '../oci/platform.ts';
+import type { Platform } from '../oci/platform.ts';
 import { parseTagOrDigest } from '../oci/reference.ts';
-import type { TagList, TagPage } from '../upstream/upstream.ts';
-import { type Blob, type Blobs, bytesBlob } from './blobs.ts';
-import type { Tags } from './freshness.ts';
+import type { CallOptions, TagList, TagPage } from '../upstream/upstream.ts';
+import { type Blob, bytesBlob } from './blobs.ts';
+import { chooseImage } from './images.ts';
 import type { Layers } from './layers.ts';
-import type { Manifests } from './manifests.ts';
 import type { Origin } from './origin.ts';
 import type { Augmentations, AugmentedPull } from './pull.ts';
+import type { ReferrersIndex, ReferrersPage } from './registry.ts';
+import { createReader } from './source-reader.ts';
 
 /** What admission makes of a request: an origin, and what its image becomes if anything. */
 export interface Pull {
@@ -25,6 +27,8 @@ export interface Pull {
 export interface TokenPull extends AugmentedPull {
   /** The only tag that is served; undefined where the image was named by its digest. */
   readonly tag: string | undefined;
+  /** What the tag was promised to serve. */
+  readonly targetDigest: Digest;
   readonly layerSources: readonly LayerSource[];
 }
 
@@ -40,74 +44,92 @@ export interface PullProxy {
   getManifest(pull: Pull, reference: string, options: { readonly acceptsIndex: boolean }): Promise<ServedManifest>;
   getBlob(pull: Pull, digest: Digest): Promise<Blob>;
   headBlob(pull: Pull, digest: Digest): Promise<{ readonly size: number | undefined }>;
-  listTags(pull: Pull, page: TagPage): Promise<TagList>;
-  /** The bytes of an index; undefined when there are none. */
-  findReferrers(pull: Pull, digest: Digest, artifactType: string | undefined): Promise<Uint8Array | undefined>;
+  listTags(pull: Pull, page: TagPage, options?: CallOptions): Promise<TagList>;
+  /** Referrers of the artifact type alone where one is given; undefined when there are none. */
+  findReferrers(pull: Pull, digest: Digest, options?: ReferrersPage): Promise<ReferrersIndex | undefined>;
 }
 
 export interface ProxyDeps {
-  readonly tags: Tags;
-  readonly manifests: Manifests;
-  readonly blobs: Blobs;
   readonly layers: Layers;
   readonly augmentations: Augmentations;
 }
 
 const DEFAULT_PLATFORM: Platform = { os: 'linux', architecture: 'amd64' };
 
-export function createProxy({ tags, manifests, blobs, layers, augmentations }: ProxyDeps): PullProxy {
-  async function getPlain(origin: Origin, reference: string): Promise<{ manifest: Manifest; byTag: boolean }> {
-    const parsed = parseTagOrDigest(reference);
-    const digest = 'digest' in parsed ? parsed.digest : await tags.resolve(origin, parsed.tag);
-    return { manifest: await manifests.get(origin, digest), byTag: 'tag' in parsed };
+export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
+  async function resolveTag({ origin, augmented: pull }: Pull, tag: string): Promise<Digest> {
+    if (!pull) return origin.registry.resolveTag(origin.repository, tag);
+    if (tag !== pull.tag) throw unknown(`this token serves ${pull.sourceName}, not the tag "${tag}"`);
+    const { root } = await augmentations.get(pull);
+    if (root.digest === pull.targetDigest) return root.digest;
+    throw unknown(
+      `this token was given out for ${pull.targetDigest}, which another version made: submit the request anew`,
+    );
   }
 
-  async function getAugmented(pull: TokenPull, reference: string): Promise<{ manifest: Manifest; byTag: boolean }> {
-    const parsed = parseTagOrDigest(reference);
+  async function readManifest({ origin, augmented: pull }: Pull, digest: Digest): Promise<Manifest> {
+    if (!pull) return origin.registry.getManifest(origin.repository, digest);
     const augmented = await augmentations.get(pull);
-    if ('tag' in parsed && parsed.tag !== pull.tag) {
-      throw new RegistryError('MANIFEST_UNKNOWN', `this token serves ${pull.sourceName}, not the tag "${parsed.tag}"`);
-    }
-    const digest = 'digest' in parsed ? parsed.digest : augmented.root.digest;
     const made = augmented.documents.find(document => document.digest === digest);
-    if (made) return { manifest: parseManifest(made.raw, made.mediaType), byTag: 'tag' in parsed };
+    if (made) return parseManifest(made.raw, made.mediaType, digest);
     refuseSource(pull, augmented, digest);
-    return { manifest: await manifests.get(pull.origin, digest), byTag: 'tag' in parsed };
+    const manifest = await origin.registry.getManifest(origin.repository, digest);
+    // Attestations, signatures and other referrers; but no image that the token does not name.
+    if (manifest.kind === 'other' || augmented.kept.has(digest)) return manifest;
+    throw unknown(`this token serves ${pull.sourceName}, and not ${digest}`);
   }
 
-  const findManifest = (pull: Pull, reference: string) =>
-    pull.augmented ? getAugmented(pull.augmented, reference) : getPlain(pull.origin, reference);
+  async function findMade({ augmented }: Pull, digest: Digest): Promise<Document | undefined> {
+    const { documents } = augmented ? await augmentations.get(augmented) : { documents: [] };
+    return documents.find(document => document.digest === digest);
+  }
 
-  async function findMade(pull: Pull, digest: Digest): Promise<Blob | undefined> {
-    if (!pull.augmented) return undefined;
-    const augmented = await augmentations.get(pull.augmented);
-    const made = augmented.documents.find(document => document.digest === digest);
-    if (made) return bytesBlob(made.raw);
-    const source = pull.augmented.layerSources.find(layer => layer.digest === digest);
-    return source && layers.get(source);
+  async function readConfig(pull: Pull, descriptor: ContentDescriptor): Promise<Uint8Array> {
+    const made = await findMade(pull, descriptor.digest);
+    return made ? made.raw : createReader(pull.origin).readConfig(descriptor);
   }
 
   return {
     async getManifest(pull, reference, { acceptsIndex }) {
-      const { manifest, byTag } = await findManifest(pull, reference);
-      if (manifest.kind !== 'index' || acceptsIndex || !byTag) return manifest;
-      return (await findManifest(pull, defaultImage(manifest))).manifest;
+      const parsed = parseTagOrDigest(reference);
+      if ('digest' in parsed) return readManifest(pull, parsed.digest);
+      const manifest = await readManifest(pull, await resolveTag(pull, parsed.tag));
+      if (manifest.kind !== 'index' || acceptsIndex) return manifest;
+      return chooseImage(manifest, DEFAULT_PLATFORM, {
+        readManifest: ({ digest }) => readManifest(pull, digest),
+        readConfig: descriptor => readConfig(pull, descriptor),
+      });
     },
-    getBlob: async (pull, digest) => (await findMade(pull, digest)) ?? blobs.get(pull.origin, digest),
+    async getBlob(pull, digest) {
+      const made = await findMade(pull, digest);
+      if (made) return bytesBlob(made.raw);
+      const layer = layerOf(pull, digest);
+      return layer ? layers.get(layer) : pull.origin.registry.getBlob(pull.origin.repository, digest);
+    },
     async headBlob(pull, digest) {
-      const layer = pull.augmented?.layerSources.find(source => source.digest === digest);
-      return layer ?? (await findMade(pull, digest)) ?? blobs.head(pull.origin, digest);
+      const made = await findMade(pull, digest);
+      if (made) return made;
+      const layer = layerOf(pull, digest);
+      return layer ? layers.head(layer) : pull.origin.registry.headBlob(pull.origin.repository, digest);
     },
-    async listTags({ origin, augmented }, page) {
-      if (augmented) return { tags: augmented.tag ? [augmented.tag] : [], hasMore: false };
-      return origin.upstream.listTags(origin.repository, page);
+    async listTags({ origin, augmented }, page, options) {
+      if (augmented) return { tags: tagsOf(augmented, page), hasMore: false };
+      return origin.registry.listTags(origin.repository, page, options);
     },
-    async findReferrers({ origin, augmented }, digest, artifactType) {
+    async findReferrers({ origin, augmented }, digest, options) {
       const isOurs =
         augmented && (await augmentations.get(augmented)).documents.some(document => document.digest === digest);
-      return isOurs ? undefined : origin.upstream.findReferrers(origin.repository, digest, artifactType);
+      return isOurs ? undefined : origin.registry.findReferrers(origin.repository, digest, options);
     },
   };
+}
+
+function tagsOf({ tag }: TokenPull, { n = 1, last = '' }: TagPage): readonly string[] {
+  return tag !== undefined && n > 0 && tag > last ? [tag] : [];
+}
+
+function layerOf({ augmented }: Pull, digest: Digest): LayerSource | undefined {
+  return augmented?.layerSources.find(layer => layer.digest === digest);
 }
 
 /** The image that the token changes is never served as it was, by no digest of it. */
@@ -115,17 +137,11 @@ function refuseSource(pull: TokenPull, { root, images }: Augmented, digest: Dige
   const rewritten = images.find(image => image.source === digest && image.target !== digest);
   const isSourceRoot = digest === pull.sourceDigest && root.digest !== digest;
   if (!rewritten && !isSourceRoot) return;
-  const target = rewritten?.target ?? root.digest;
-  throw new RegistryError('MANIFEST_UNKNOWN', `${digest} is the source image; through this token it is ${target}`);
+  throw unknown(`${digest} is the source image; through this token it is ${rewritten?.target ?? root.digest}`);
 }
 
-function defaultImage(index: ImageIndex): Digest {
-  const entry = index.manifests.find(({ platform }) => platform && isSamePlatform(platform, DEFAULT_PLATFORM));
-  if (entry) return entry.digest;
-  throw new RegistryError(
-    'MANIFEST_UNKNOWN',
-    'the client accepts no index, and the index has no image for linux/amd64',
-  );
+function unknown(message: string): RegistryError {
+  return new RegistryError('MANIFEST_UNKNOWN', message);
 }
 
 /** Whether a client that sent these Accept headers can take an index. None, or a wildcard, takes all. */

@@ -1,15 +1,13 @@
 // A pull: what every way in becomes. Behind it there is one path for plain and augmented images.
 import { LRUCache } from 'lru-cache';
-import { type Augmented, augment, type SourceReader } from '../augment/augment.ts';
+import { type Augmented, augment } from '../augment/augment.ts';
 import { type Augmentation, augmentationKey } from '../augment/augmentation.ts';
 import type { Digest } from '../oci/digest.ts';
-import { MAX_CONFIG_BYTES } from '../oci/image-config.ts';
-import { type Blobs, readBlob } from './blobs.ts';
 import { createFlight } from './flight.ts';
-import type { Manifests } from './manifests.ts';
-import { type Origin, originKey } from './origin.ts';
+import { type Origin, originName } from './origin.ts';
+import { createReader } from './source-reader.ts';
 
-/** An image of an upstream and what it is to become. */
+/** An image and what it is to become. */
 export interface AugmentedPull {
   readonly origin: Origin;
   /** The source's name, for base.name. */
@@ -25,31 +23,18 @@ export interface Augmentations {
 
 const MEMORY_BYTES = 64 * 1024 * 1024;
 
-export function createAugmentations({
-  manifests,
-  blobs,
-}: {
-  readonly manifests: Manifests;
-  readonly blobs: Blobs;
-}): Augmentations {
+export function createAugmentations(): Augmentations {
   const flight = createFlight<Augmented>();
   const memory = new LRUCache<string, Augmented>({ maxSize: MEMORY_BYTES, sizeCalculation: sizeOf });
 
   async function compute({ origin, sourceName, sourceDigest, augmentation }: AugmentedPull): Promise<Augmented> {
-    const manifest = await manifests.get(origin, sourceDigest);
+    const manifest = await origin.registry.getManifest(origin.repository, sourceDigest);
     return augment({ name: sourceName, manifest }, augmentation, createReader(origin));
-  }
-
-  function createReader(origin: Origin): SourceReader {
-    return {
-      readManifest: descriptor => manifests.get(origin, descriptor.digest),
-      readConfig: async descriptor => readBlob(await blobs.get(origin, descriptor.digest), MAX_CONFIG_BYTES),
-    };
   }
 
   return {
     async get(pull) {
-      const key = `${originKey(pull.origin)}@${pull.sourceDigest} ${pull.sourceName} ${augmentationKey(pull.augmentation)}`;
+      const key = `${originName(pull.origin)}@${pull.sourceDigest} ${pull.sourceName} ${augmentationKey(pull.augmentation)}`;
       const known = memory.get(key);
       if (known) return known;
       const augmented = await flight(key, () => compute(pull));
