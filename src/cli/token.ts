@@ -1,0 +1,122 @@
+// `veneer token`: gives out access tokens, lists and revokes them, beside the running service.
+import { existsSync, mkdirSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { Command } from 'commander';
+import { type AccessTokens, createAccessTokens } from '../access/access-token.ts';
+import type { Permission } from '../access/right.ts';
+import { createSqliteStore } from '../state/sqlite.ts';
+import { collectPatterns, parseName, parseTtl } from './token-options.ts';
+import { formatTokens } from './token-table.ts';
+
+export interface TokenCommandDeps {
+  /** The path of the records that the service keeps; asked when a command runs. */
+  readonly findRecords: () => string;
+  readonly now?: () => Date;
+}
+
+interface CreateOptions {
+  readonly pull?: readonly string[];
+  readonly push?: readonly string[];
+  readonly delete?: readonly string[];
+  /** In milliseconds. */
+  readonly ttl?: number;
+  readonly name: string;
+}
+
+const DEFAULT_TTL = '30d';
+
+/** What a script wants goes to standard output, one thing alone; explanations go to standard error. */
+export function createTokenCommand(deps: TokenCommandDeps): Command {
+  const command = new Command('token').description('access tokens: passwords with rights of their own, and an end');
+  addCreate(command, deps);
+  addList(command, deps);
+  addRevoke(command, deps);
+  return command;
+}
+
+function addCreate(command: Command, deps: TokenCommandDeps): void {
+  command
+    .command('create')
+    .description('prints a new token: it is shown this once, and only its SHA-256 is kept')
+    .option('--pull <pattern...>', 'what it may pull', collectPatterns)
+    .option('--push <pattern...>', 'what it may push, and pull: clients look before they push', collectPatterns)
+    .option('--delete <pattern...>', 'what it may delete, and pull', collectPatterns)
+    .option('--ttl <duration>', `how long it lives, such as 12h (default: ${DEFAULT_TTL})`, parseTtl)
+    .option('--name <name>', 'what it is for', parseName, 'unnamed')
+    .action(async (options: CreateOptions, self: Command) => {
+      const permissions = permissionsOf(options);
+      if (permissions.length === 0) self.error('error: a token needs a right: --pull, --push or --delete');
+      const path = resolve(deps.findRecords());
+      // The service, which may start later, makes it as private as this.
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      const ttlMs = options.ttl ?? parseTtl(DEFAULT_TTL);
+      const { token, secret } = await withTokens(path, deps, tokens =>
+        tokens.issue({ name: options.name, permissions, ttlMs }),
+      );
+      explain(self, `access token ${token.id} (${token.name}) lives until ${token.expiresAt}; kept in ${path}`);
+      explain(
+        self,
+        'where access is configured it is a password for any user name: docker login --username token --password-stdin <host>',
+      );
+      print(self, secret);
+    });
+}
+
+function addList(command: Command, deps: TokenCommandDeps): void {
+  command
+    .command('list')
+    .description('lists the tokens that have not expired')
+    .action(async (_options: object, self: Command) => {
+      const tokens = await withTokens(existingPath(self, deps), deps, ({ list }) => list());
+      for (const line of formatTokens(tokens)) print(self, line);
+    });
+}
+
+function addRevoke(command: Command, deps: TokenCommandDeps): void {
+  command
+    .command('revoke')
+    .description('ends a token; bearer tokens that it got live on for their few minutes')
+    .argument('<id>', 'the id that create and list show')
+    .action(async (id: string, _options: object, self: Command) => {
+      const isRevoked = await withTokens(existingPath(self, deps), deps, ({ revoke }) => revoke(id));
+      if (!isRevoked) self.error('error: there is no access token with this id');
+      explain(self, `access token ${id} is revoked`);
+    });
+}
+
+/** Only `create` makes records: elsewhere it is the wrong directory that has none. */
+function existingPath(self: Command, { findRecords }: TokenCommandDeps): string {
+  const path = resolve(findRecords());
+  if (!existsSync(path)) self.error(`error: there is no ${path}: name the data directory of the service`);
+  return path;
+}
+
+async function withTokens<T>(
+  path: string,
+  { now = () => new Date() }: TokenCommandDeps,
+  work: (tokens: AccessTokens) => Promise<T>,
+): Promise<T> {
+  const records = createSqliteStore({ path, now });
+  try {
+    return await work(createAccessTokens({ records, now }));
+  } finally {
+    await records.close();
+  }
+}
+
+function permissionsOf({ pull = [], push = [], delete: remove = [] }: CreateOptions): readonly Permission[] {
+  const permissions: readonly Permission[] = [
+    { repositories: pull, allow: ['pull'] },
+    { repositories: push, allow: ['pull', 'push'] },
+    { repositories: remove, allow: ['pull', 'delete'] },
+  ];
+  return permissions.filter(({ repositories }) => repositories.length > 0);
+}
+
+function print(self: Command, line: string): void {
+  self.configureOutput().writeOut?.(`${line}\n`);
+}
+
+function explain(self: Command, line: string): void {
+  self.configureOutput().writeErr?.(`${line}\n`);
+}

@@ -1,0 +1,278 @@
+// `veneer gc`, as it is typed: in place where no service runs, through the service where one does, and clear refusals.
+import { once } from 'node:events';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import type { Server } from 'node:http';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { getRequestListener } from '@hono/node-server';
+import { Command, CommanderError } from 'commander';
+import { type Context, Hono } from 'hono';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createGcCommand, type GcPlace } from '../../src/cli/gc.ts';
+import { openCollector } from '../../src/hosted/collect-in-place.ts';
+import { collectReportSchema } from '../../src/hosted/collect-report.ts';
+import { createCollectApi } from '../../src/http/collect-api.ts';
+import { createErrorHandler } from '../../src/http/errors.ts';
+import { RegistryError } from '../../src/oci/errors.ts';
+import { type DirectoryOwner, ownDirectory } from '../../src/state/owner.ts';
+import { createSqliteStore } from '../../src/state/sqlite.ts';
+import { bytes, createPlace, type Place, pushBlob, pushSmall } from '../hosted/fixture.ts';
+
+let place: Place;
+let dataDir: string;
+let owner: DirectoryOwner | undefined;
+let server: Server | undefined;
+
+beforeEach(async () => {
+  owner = undefined;
+  server = undefined;
+  place = await createPlace(directory => createSqliteStore({ path: join(directory, 'records.db') }));
+  dataDir = place.directory;
+  const hosted = await place.open();
+  await pushSmall(hosted, 'local/app', 'a', { tags: ['a'] });
+  await pushBlob(hosted, 'local/app', bytes('nothing refers to this'));
+  await pushBlob(hosted, 'local/team/other', bytes('x'.repeat(2000)));
+});
+
+afterEach(async () => {
+  owner?.release();
+  server?.closeAllConnections();
+  server?.close();
+  await place.remove();
+});
+
+const openHere: GcPlace['openCollector'] = () =>
+  openCollector({ records: place.records, directory: dataDir, policy: { graceMs: 0 }, limits: [] });
+
+/** A service that owns the data directory. */
+async function serve(authorise: (c: Context) => void = () => {}): Promise<URL> {
+  owner = ownDirectory(dataDir);
+  const log = pino({ level: 'silent' });
+  const app = new Hono();
+  app.onError(createErrorHandler(log));
+  app.route('/', createCollectApi({ collector: await openHere(), authorise, log }));
+  return listen(createServer(getRequestListener(app.fetch)));
+}
+
+async function listen(made: Server): Promise<URL> {
+  server = made.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('the server has no port');
+  return new URL(`http://127.0.0.1:${address.port}`);
+}
+
+async function run(args: readonly string[] = [], given: Partial<GcPlace> = {}, isTerminal = false) {
+  const written = { out: '', err: '' };
+  const findPlace = () => ({ dataDir, openCollector: openHere, service: undefined, ...given });
+  const gc = createGcCommand({ findPlace, isTerminal });
+  gc.exitOverride().configureOutput({
+    writeOut(text) {
+      written.out += text;
+    },
+    writeErr(text) {
+      written.err += text;
+    },
+  });
+  try {
+    await new Command('veneer').addCommand(gc).parseAsync(['gc', ...args], { from: 'user' });
+    return { ...written, exitCode: 0 };
+  } catch (error) {
+    if (error instanceof CommanderError) return { ...written, exitCode: error.exitCode };
+    throw error;
+  }
+}
+
+const TABLE = [
+  'REPOSITORY        TAGS  MANIFESTS  BLOBS   SIZE',
+  'local/app            0          0      1   22 B',
+  'local/team/other     0          0      1  2 KiB',
+];
+const STAYS = 'stays: 1 tag, 1 manifest, 2 blobs; 416 B';
+
+const ways: [string, () => Promise<Partial<GcPlace>>][] = [
+  ['in place', async () => ({})],
+  ['through the service', async () => ({ service: { url: await serve() }, openCollector: () => expect.unreachable() })],
+];
+
+describe.each(ways)('%s', (_, prepare) => {
+  test('a dry run says what would go, and changes nothing', async () => {
+    const before = await place.inventory();
+    const { out, err, exitCode } = await run(['--dry-run'], await prepare());
+    expect(out.trimEnd().split('\n')).toEqual([
+      ...TABLE,
+      'would remove: 0 tags, 0 manifests, 2 blobs; 2 KiB',
+      'would free: 2 KiB on disk',
+      STAYS,
+    ]);
+    expect({ err, exitCode }).toEqual({ err: '', exitCode: 0 });
+    expect(await place.inventory()).toEqual(before);
+  });
+
+  test('a run removes what nothing refers to, and then there is nothing to remove', async () => {
+    const given = await prepare();
+    await place.content.put(bytes('a crash left this'));
+    const { out } = await run([], given);
+    expect(out.trimEnd().split('\n')).toEqual([
+      ...TABLE,
+      'removed: 0 tags, 0 manifests, 2 blobs; 2 KiB',
+      'left by a crash: 1 file; 17 B',
+      'freed: 2 KiB on disk',
+      STAYS,
+    ]);
+    expect(await place.inventory()).toHaveLength(3);
+    expect((await run([], given)).out).toBe(`removed: nothing\nfreed: 0 B on disk\n${STAYS}\n`);
+  });
+
+  test('--json prints the report for programs', async () => {
+    const { out } = await run(['--json', '--dry-run'], await prepare());
+    expect(collectReportSchema.parse(JSON.parse(out))).toMatchObject({
+      dryRun: true,
+      repositories: [{ repository: 'local/app' }, { repository: 'local/team/other' }],
+      removed: { tags: 0, manifests: 0, blobs: 2, bytes: 2022 },
+      freedBytes: 2022,
+    });
+  });
+
+  test('a terminal sees how far it is, and the line is cleared in the end', async () => {
+    const { out, err } = await run(['--dry-run'], await prepare(), true);
+    expect(err).toMatch(/^\rcollecting: \d+ repositories done, \d+ tags, manifests, blobs and files seen/);
+    expect(err.endsWith('\r\u001b[K')).toBe(true);
+    expect(err).not.toContain('\n');
+    expect(out).not.toContain('\r');
+  });
+});
+
+describe('in place', () => {
+  test('the data directory is owned while it runs, and free afterwards', async () => {
+    const openCollector: GcPlace['openCollector'] = async () => {
+      expect(() => ownDirectory(dataDir)).toThrow('another Veneer process');
+      return openHere();
+    };
+    expect((await run([], { openCollector })).exitCode).toBe(0);
+    ownDirectory(dataDir).release();
+  });
+
+  test('a failure gives the data directory free', async () => {
+    await expect(run([], { openCollector: () => Promise.reject(new Error('a disk of tears')) })).rejects.toThrow(
+      'a disk of tears',
+    );
+    ownDirectory(dataDir).release();
+  });
+
+  test('a directory without a registry is refused, and nothing is made in it', async () => {
+    const empty = await mkdtemp(join(tmpdir(), 'veneer-gc-'));
+    const { out, err, exitCode } = await run([], { dataDir: empty });
+    expect({ out, exitCode }).toEqual({ out: '', exitCode: 1 });
+    expect(err).toContain(`error: there is no registry in ${empty}: name the data directory of the service`);
+    expect(await readdir(empty)).toEqual([]);
+    await rm(empty, { recursive: true });
+  });
+});
+
+describe('through the service', () => {
+  const ACCESS_TOKEN = `vnr_${'0123456789'.repeat(4)}`;
+  test.each([
+    ['an access token', ACCESS_TOKEN, `Basic ${Buffer.from(`token:${ACCESS_TOKEN}`).toString('base64')}`],
+    [
+      'a token with a line break behind it',
+      `${ACCESS_TOKEN}\n`,
+      `Basic ${Buffer.from(`token:${ACCESS_TOKEN}`).toString('base64')}`,
+    ],
+    ['user and password', 'ada:secret', `Basic ${Buffer.from('ada:secret').toString('base64')}`],
+    ['a bearer token', 'ey.x.y', 'Bearer ey.x.y'],
+    ['nothing, where there is none', undefined, undefined],
+  ])('%s shows who asks', async (_, token, authorization) => {
+    const seen: (string | undefined)[] = [];
+    const url = await serve(c => void seen.push(c.req.header('Authorization')));
+    await run(['--dry-run'], { service: { url, token } });
+    expect(seen).toEqual([authorization]);
+  });
+
+  const refused = (code: 'UNAUTHORIZED' | 'DENIED') => () => {
+    throw new RegistryError(code, 'the user ada may not delete local');
+  };
+  test.each<[string, () => Promise<Partial<GcPlace>>, string]>([
+    [
+      'a caller who is not known',
+      async () => ({ service: { url: await serve(refused('UNAUTHORIZED')) } }),
+      'says 401, the user ada may not delete local: set VENEER_TOKEN to a token that may delete there',
+    ],
+    [
+      'a caller who may not',
+      async () => ({ service: { url: await serve(refused('DENIED')), token: 'ada:secret' } }),
+      'says 403, the user ada may not delete local',
+    ],
+    [
+      'a service that is not there',
+      async () => {
+        const url = await serve();
+        server?.close();
+        return { service: { url } };
+      },
+      'another process uses the data directory, and no service answers at 127.0.0.1:',
+    ],
+    [
+      'a service whose address nobody knows',
+      async () => {
+        await serve();
+        return {};
+      },
+      'and the configuration does not tell where it listens',
+    ],
+    [
+      'an answer that breaks off',
+      async () => {
+        owner = ownDirectory(dataDir);
+        const url = await listen(createServer((_, response) => response.end('')));
+        return { service: { url } };
+      },
+      'broke off',
+    ],
+    [
+      'a connection that breaks',
+      async () => {
+        owner = ownDirectory(dataDir);
+        const cut = createServer((_, response) => response.write('{', () => response.destroy()));
+        return { service: { url: await listen(cut) } };
+      },
+      'broke off',
+    ],
+    [
+      'a server that is another',
+      async () => {
+        owner = ownDirectory(dataDir);
+        return { service: { url: await listen(createServer((_, response) => response.end('<html>\n'))) } };
+      },
+      'is no Veneer of this version',
+    ],
+    [
+      'a server that sends the token elsewhere',
+      async () => {
+        owner = ownDirectory(dataDir);
+        const url = await listen(
+          createServer((_, response) => response.writeHead(307, { Location: 'http://x.example/' }).end()),
+        );
+        return { service: { url, token: 'ada:secret' } };
+      },
+      'no service answers at 127.0.0.1:',
+    ],
+    [
+      'a run that fails',
+      async () => {
+        const url = await serve();
+        await writeFile(join(dataDir, 'blobs', 'sha512', 'in the way'), '');
+        await rm(join(dataDir, 'blobs'), { recursive: true });
+        return { service: { url } };
+      },
+      'the log of Veneer has the cause',
+    ],
+  ])('%s is an error that says so', async (_, prepare, message) => {
+    const { out, err, exitCode } = await run([], await prepare());
+    expect({ out, exitCode }).toEqual({ out: '', exitCode: 1 });
+    expect(err).toContain(message);
+    expect(err).not.toContain('secret');
+  });
+});
