@@ -1,34 +1,25 @@
-// The composition root: every room is made here, by hand, from the configuration.
+// The composition root: every room is made here and in app/, by hand, from the configuration.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Hono } from 'hono';
+import { contextStorage } from 'hono/context-storage';
 import type { Logger } from 'pino';
+import { createAccess } from './access/create-access.ts';
+import { createHosting } from './app/hosting.ts';
+import { createPulling, type Patience } from './app/pulling.ts';
+import { createRoutes } from './app/routes.ts';
 import type { Config } from './config/schema.ts';
-import { createDiskStore } from './content/disk.ts';
-import { createAdmission } from './http/admission.ts';
-import { createAugmentApi } from './http/augment-api.ts';
-import { createErrorHandler, notFound } from './http/errors.ts';
-import { createHealth } from './http/health.ts';
-import { createInspectApi } from './http/inspect.ts';
-import { createRegistry } from './http/registry.ts';
-import { createRequestLog } from './http/request-log.ts';
-import { createBlobs, type TransfersDeps } from './proxy/blobs.ts';
-import { createTags } from './proxy/freshness.ts';
-import { createIncludes } from './proxy/includes.ts';
-import { createInspect } from './proxy/inspect.ts';
-import { createLayers } from './proxy/layers.ts';
-import { createLinks } from './proxy/links.ts';
-import { createManifests } from './proxy/manifests.ts';
-import { createOrigins } from './proxy/origin.ts';
-import { createPrepare } from './proxy/prepare.ts';
-import { createProxy } from './proxy/proxy.ts';
-import { createAugmentations } from './proxy/pull.ts';
+import { createEvents } from './events/events.ts';
+import { createRoutine } from './hosted/collect-routine.ts';
+import { createRegistryEvents } from './http/registry-events.ts';
+import { ownDirectory } from './state/owner.ts';
 import { createSqliteStore } from './state/sqlite.ts';
 import { createLedger } from './tokens/ledger.ts';
-import { createUpstreams } from './upstream/upstreams.ts';
 
 export interface App {
   readonly fetch: Hono['fetch'];
+  /** What is answered, so that all of it can be looked at. */
+  readonly routes: Hono['routes'];
   /** Ends what the app holds: call it when no request is under way any more. */
   close(): Promise<void>;
 }
@@ -37,91 +28,77 @@ export interface AppDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly version: string;
+  /** What this Veneer was built from. */
+  readonly commit?: string | undefined;
   readonly now?: () => Date;
   readonly dockerConfigPath?: string | undefined;
+  /** How patient we are with upstreams, where it is not the default. */
+  readonly patience?: Partial<Patience>;
 }
 
-const TIMEOUTS = { connectMs: 10_000, headersMs: 30_000, bodyMs: 60_000 };
 const SWEEP_EVERY_MS = 10 * 60_000;
 
-export async function createApp({
-  config,
-  log,
-  version,
-  now = () => new Date(),
-  dockerConfigPath,
-}: AppDeps): Promise<App> {
-  await mkdir(config.dataDir, { recursive: true });
+export async function createApp({ config, log, now = () => new Date(), ...deps }: AppDeps): Promise<App> {
+  // Records hold tokens, layers and the addresses of layers: they are nobody else's.
+  await mkdir(config.dataDir, { recursive: true, mode: 0o700 });
+  const owner = ownDirectory(config.dataDir);
   const records = createSqliteStore({ path: join(config.dataDir, 'records.db'), now });
-  const content = await createDiskStore({ directory: join(config.dataDir, 'content') });
-  const upstreams = createUpstreams({
-    entries: Object.fromEntries(
-      Object.entries(config.upstreams).map(([name, { url, ...entry }]) => [name, { ...entry, url: url?.href }]),
-    ),
-    openUpstreams: config.openUpstreams,
-    timeouts: TIMEOUTS,
-    retries: 3,
-    allowPrivateUrls: config.layers.allowPrivateAddresses,
-    ...(dockerConfigPath && { dockerConfigPath }),
-  });
-  const ledger = createLedger({ records, now, ttlMs: config.tokens.ttlMs });
-  const origins = createOrigins({ upstreams, defaultUpstream: config.defaultUpstream });
-
-  const links = createLinks(records);
-  const onFailed: TransfersDeps['onFailed'] = (digest, error) =>
-    log.warn({ digest, err: error }, 'a transfer failed: its readers were cut off and nothing of it is kept');
-  const blobs = createBlobs({ content, links, onFailed });
-  const manifests = createManifests({ content, links });
-  const tags = createTags({
+  const access = await createAccess({
+    options: config.access,
+    listenHost: config.listen.host,
+    publicHost: config.publicUrl?.hostname,
     records,
+    dataDir: config.dataDir,
+    onFault: fault =>
+      log.error({ reason: fault.message }, 'the file of users cannot be used: its last good state stays'),
     now,
-    policy: { tagFreshnessMs: config.cache.tagFreshnessMs, staleMaxAgeMs: config.cache.stale.maxAgeMs },
-    fetchManifest: async (origin, tag) => (await manifests.fetch(origin, tag)).digest,
   });
-  const augmentations = createAugmentations({ manifests, blobs });
-  const layers = createLayers({ content, upstreams, origins, blobs, findStored: ledger.findLayer, onFailed });
-  const readIncludes = createIncludes({ origins, tags, manifests, blobs });
-  const limits = { maxUnpackedBytes: config.limits.unpackedLayerBytes, maxRatio: config.limits.unpackRatio };
-  const prepare = createPrepare({ origins, upstreams, content, tags, blobs, augmentations, readIncludes, limits });
-  const proxy = createProxy({ tags, manifests, blobs, layers, augmentations });
+  log.info(access.summary);
+  const events = createEvents({ endpoints: config.events.endpoints, records, log });
+  const registryEvents = createRegistryEvents(events);
+  const hosting = await createHosting({ config, records, now, onChange: registryEvents.changed });
+  const ledger = createLedger({ records, now, ttlMs: config.tokens.ttlMs });
+  const { dockerConfigPath, patience } = deps;
+  const pulling = await createPulling({
+    ...{ config, log, now, records, ledger, dockerConfigPath, patience },
+    hosted: hosting.registries,
+  });
 
   const app = new Hono();
-  app.use(createRequestLog(log));
-  app.onError(createErrorHandler(log));
-  app.notFound(notFound);
-  app.route('/', createHealth({ version, checkReady: async () => void (await records.list('token', { limit: 1 })) }));
-  app.route('/', createRegistry({ admit: createAdmission({ origins, ledger }), proxy }));
-  app.route(
-    '/',
-    createAugmentApi({
-      prepare,
-      ledger,
-      now,
-      options: {
-        publicUrl: config.publicUrl?.href,
-        attestations: config.attestations,
-        ttlMs: config.tokens.ttlMs,
-        maxBodyBytes: config.limits.requestBodyBytes,
-        limits: { maxLocationCharacters: config.limits.layerLocation, maxIncludes: config.limits.containerIncludes },
-      },
-    }),
-  );
+  // Changes tell who made them; without endpoints nobody listens, and no request pays for it.
+  if (config.events.endpoints.length > 0) app.use(contextStorage());
+  createRoutes(app, {
+    ...deps,
+    ...{ config, log, now, ledger, access, registryEvents },
+    ...{ hosted: hosting.hosted, collector: hosting.collector, ...pulling },
+    checkReady: async () => void (await records.list('token', { limit: 1 })),
+  });
 
-  const inspect = createInspect({ origins, tags, manifests, blobs });
-  app.route('/', createInspectApi({ inspect, maxBodyBytes: config.limits.requestBodyBytes }));
-
+  const { everyMs } = config.hosted.collect;
+  const routine =
+    everyMs === undefined ? undefined : createRoutine({ collector: hosting.collector, records, now, everyMs });
+  const sweep = async () => {
+    await Promise.all([records.sweep(), hosting.hosted.sweep()]);
+    const report = await routine?.runIfDue();
+    if (report) log.info({ removed: report.removed, freedBytes: report.freedBytes }, 'collected');
+  };
   const sweeper = setInterval(
-    () => void records.sweep().catch(error => log.error({ err: error }, 'sweep failed')),
+    () => void sweep().catch(error => log.error({ err: error }, 'sweep failed')),
     SWEEP_EVERY_MS,
   );
   sweeper.unref();
   return {
     fetch: app.fetch,
+    routes: app.routes,
     async close() {
       clearInterval(sweeper);
-      await upstreams.close();
-      await content.close();
+      await routine?.close();
+      await events.close();
+      await access.close();
+      await pulling.close();
+      await hosting.close();
       await records.close();
+      owner.release();
     },
   };
 }

@@ -1,5 +1,6 @@
 // The process edge: arguments, the socket, signals and the drain.
 import { readFileSync } from 'node:fs';
+import { createServer, Server } from 'node:http';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { serve } from '@hono/node-server';
@@ -7,9 +8,20 @@ import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
 import { z } from 'zod';
-import { createApp } from './app.ts';
+import { AccessFault } from './access/fault.ts';
+import { findGcPlace } from './app/collecting.ts';
+import { type App, type AppDeps, createApp } from './app.ts';
+import { createGcCommand, type GcPlace } from './cli/gc.ts';
+import { createTokenCommand } from './cli/token.ts';
 import type { Config } from './config/schema.ts';
 import { ConfigError, loadConfig } from './config.ts';
+import { DirectoryTaken } from './state/owner.ts';
+
+interface Flags {
+  readonly config?: string;
+  readonly listen?: string;
+  readonly dataDir?: string;
+}
 
 const { version } = z
   .object({ version: z.string() })
@@ -21,30 +33,27 @@ const command = new Command('veneer')
   .option('--config <file>', 'the configuration (VENEER_CONFIG; default: ./veneer.yaml if it is there)')
   .option('--listen <host:port>', 'where to listen (VENEER_LISTEN; default: 127.0.0.1:8080)')
   .option('--data-dir <directory>', 'where data lies (VENEER_DATA_DIR; default: .veneer)')
-  .action(run);
+  .action(run)
+  .addCommand(createTokenCommand({ findRecords: () => join(findDataDir(), 'records.db') }))
+  .addCommand(createGcCommand({ findPlace, isTerminal: process.stderr.isTTY }));
 
 await command.parseAsync();
 
-async function run(flags: { config?: string; listen?: string; dataDir?: string }): Promise<void> {
+async function run(flags: Flags): Promise<void> {
   const config = readConfig(flags);
   const log = createLog(config);
   const dockerConfigPath = join(process.env.DOCKER_CONFIG ?? join(homedir(), '.docker'), 'config.json');
-  const app = await createApp({ config, log, version, dockerConfigPath });
-  const { host, port } = config.listen;
-  const server = serve({ fetch: app.fetch, hostname: host, port }, address => announce(log, config, address.port));
-  server.on('error', error => {
-    log.fatal({ err: error }, `cannot listen on ${host}:${port}`);
-    process.exit(1);
-  });
+  const commit = process.env.VENEER_COMMIT || undefined;
+  const app = await openApp({ config, log, version, commit, dockerConfigPath });
+  const server = openServer(app, config, log);
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void drain(signal));
 
   /** Takes no new connection, lets requests end within the grace time, and leaves. */
   async function drain(signal: string): Promise<void> {
     log.info({ signal, graceMs: config.shutdownGraceMs }, 'draining');
-    const cut = setTimeout(
-      () => 'closeAllConnections' in server && server.closeAllConnections(),
-      config.shutdownGraceMs,
-    );
+    // A connection that carries its last request now is not kept for another.
+    server.keepAliveTimeout = 1;
+    const cut = setTimeout(() => server.closeAllConnections(), config.shutdownGraceMs);
     await new Promise(resolve => server.close(resolve));
     clearTimeout(cut);
     await app.close();
@@ -52,7 +61,46 @@ async function run(flags: { config?: string; listen?: string; dataDir?: string }
   }
 }
 
-function readConfig(flags: { config?: string; listen?: string; dataDir?: string }): Config {
+function openServer({ fetch }: App, config: Config, log: Logger): Server {
+  const { host, port } = config.listen;
+  // A push takes as long as it takes: what ends a connection is silence, not time.
+  const options = { fetch, hostname: host, port, createServer, serverOptions: { requestTimeout: 0 } };
+  const server = serve(options, address => announce(log, config, address.port));
+  if (!(server instanceof Server)) throw new TypeError('this server is not of node:http');
+  server.setTimeout(config.limits.idleConnectionMs);
+  server.on('error', error => {
+    log.fatal({ err: error }, `cannot listen on ${host}:${port}`);
+    process.exit(1);
+  });
+  return server;
+}
+
+async function openApp(deps: AppDeps): Promise<App> {
+  try {
+    return await createApp(deps);
+  } catch (error) {
+    if (!(error instanceof AccessFault || error instanceof DirectoryTaken)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(1);
+  }
+}
+
+function findPlace(): GcPlace {
+  const config = readConfig(command.opts<Flags>());
+  return findGcPlace(
+    config,
+    pino({ level: config.log.level }, pino.destination(2)),
+    process.env.VENEER_TOKEN || undefined,
+  );
+}
+
+/** Where it is given, nothing of the configuration has to be readable, such as its secrets. */
+function findDataDir(): string {
+  const flags = command.opts<Flags>();
+  return flags.dataDir ?? readConfig(flags).dataDir;
+}
+
+function readConfig(flags: Flags): Config {
   try {
     return loadConfig({ env: process.env, flags });
   } catch (error) {

@@ -1,41 +1,73 @@
-// Admission: what a name in a path asks for. The token in a path is its credential.
+// Admission: what a name in a path asks for, and whether the caller may. The token in a path is its credential.
+import type { Context } from 'hono';
 import { RegistryError } from '../oci/errors.ts';
-import { formatReference } from '../oci/reference.ts';
-import { type Origins, originKey } from '../proxy/origin.ts';
+import { imageName, type Origin, type Origins, originName } from '../proxy/origin.ts';
 import type { Pull } from '../proxy/proxy.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
 import type { TokenRecord } from '../tokens/record.ts';
+import { hasRight, requireRight } from './authentication.ts';
 
 export interface AdmissionDeps {
   readonly origins: Origins;
   readonly ledger: Pick<TokenLedger, 'find'>;
 }
 
-/** Makes a pull of `wt/<token>/<repository>` or `[registry/]repository`. Throws NAME_UNKNOWN, NAME_INVALID or DENIED. */
-export function createAdmission({ origins, ledger }: AdmissionDeps): (name: string) => Promise<Pull> {
-  return async name => {
-    const [first, token = '', ...rest] = name.split('/');
-    if (first !== 'wt' || rest.length === 0) return { origin: origins.locateName(name) };
+/** Throws NAME_UNKNOWN, NAME_INVALID, UNAUTHORIZED or DENIED. */
+export interface Admission {
+  /**
+   * Makes a pull of `wt/<token>/<repository>` or `[registry/]repository`. No name under `wt/` is an upstream's: it would get to know a
+   * token.
+   */
+  admitPull(c: Context, name: string): Promise<Pull>;
+  /** Throws UNSUPPORTED for a repository that is not hosted here, too. */
+  admitPush(c: Context, verb: 'push' | 'delete', name: string): HostedTarget;
+}
+
+/** A hosted repository that the caller may change. */
+export interface HostedTarget {
+  readonly repository: string;
+  /** Whether the same caller may pull from another hosted repository. */
+  readonly mayPull: (repository: string) => boolean;
+}
+
+export function createAdmission({ origins, ledger }: AdmissionDeps): Admission {
+  async function admitToken(token: string, repository: string): Promise<Pull> {
     const record = await ledger.find(token);
-    if (!record) {
-      throw new RegistryError(
-        'NAME_UNKNOWN',
-        'this token is unknown or has expired: submit the request anew to get another',
-      );
-    }
-    if (rest.join('/') !== record.repository) {
-      throw new RegistryError(
-        'NAME_UNKNOWN',
-        `this token serves ${record.repository}, not ${rest.join('/').slice(0, 255)}`,
-      );
-    }
-    return pullOf(record, origins);
+    if (!record) throw unknown('this token is unknown or has expired: submit the request anew to get another');
+    if (repository === record.repository) return pullOf(record, origins);
+    throw unknown(`this token serves ${record.repository}, not ${repository.slice(0, 255)}`);
+  }
+
+  return {
+    async admitPull(c, name) {
+      const [first, token, ...rest] = name.split('/');
+      if (first === 'wt' && token !== undefined) return admitToken(token, rest.join('/'));
+      const origin = origins.locateName(name);
+      requireRight(c, 'pull', originName(origin));
+      return { origin };
+    },
+    admitPush(c, verb, name) {
+      const origin = origins.locateName(name);
+      const repository = originName(origin);
+      requireRight(c, verb, repository);
+      if (!origin.registry.isHosted) throw notHosted(origin);
+      return { repository, mayPull: other => hasRight(c, 'pull', other) };
+    },
   };
 }
 
-function pullOf(record: TokenRecord, origins: Origins): Pull {
-  const { registry, repository, tag, sourceDigest, augmentation, layerSources } = record;
+function pullOf({ registry, repository, ...record }: TokenRecord, origins: Origins): Pull {
+  const { tag, sourceDigest, targetDigest, augmentation, layerSources } = record;
   const origin = origins.locate(registry, repository);
-  const sourceName = formatReference({ registry: undefined, repository: originKey(origin), tag, digest: undefined });
-  return { origin, augmented: { origin, sourceName, sourceDigest, augmentation, layerSources, tag } };
+  const sourceName = imageName(origin, tag);
+  return { origin, augmented: { origin, sourceName, sourceDigest, targetDigest, augmentation, layerSources, tag } };
+}
+
+function notHosted(origin: Origin): RegistryError {
+  const reason = `${originName(origin)} is pulled from ${origin.registry.name}, and not hosted here`;
+  return new RegistryError('UNSUPPORTED', `${reason}: push to a repository under a hosted prefix, such as local/`);
+}
+
+function unknown(message: string): RegistryError {
+  return new RegistryError('NAME_UNKNOWN', message);
 }

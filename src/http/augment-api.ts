@@ -1,16 +1,21 @@
 // The augment API: a request becomes a token, and the token names an image to pull.
 import { type Context, Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
+import type { Layer } from '../augment/augmentation.ts';
 import { InvalidLayer } from '../augment/layer.ts';
+import { compressionOf } from '../oci/media-type.ts';
 import { formatPlatform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
+import { ContentMismatch } from '../oci/verify.ts';
 import type { Prepare, Wanted } from '../proxy/prepare.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
 import type { TokenRecord } from '../tokens/record.ts';
 import { ApiError } from './api-error.ts';
 import { parseSubmit, type SubmitLimits, type SubmitRequest } from './augment-schema.ts';
+import type { RequestedLayer } from './config-schema.ts';
+import { limitBody, readJson } from './json-body.ts';
 import { publicHost } from './public-host.ts';
 import { sourceError } from './source-error.ts';
+import { placesOf, type RequireSources } from './source-rights.ts';
 import {
   describeTokenResponse,
   recordResponse,
@@ -23,6 +28,7 @@ export interface AugmentApiDeps {
   readonly prepare: Prepare;
   readonly ledger: TokenLedger;
   readonly now: () => Date;
+  readonly requireSources: RequireSources;
   readonly options: {
     readonly publicUrl: string | undefined;
     readonly attestations: 'drop' | 'keep';
@@ -32,22 +38,19 @@ export interface AugmentApiDeps {
   };
 }
 
-export function createAugmentApi({ prepare, ledger, now, options }: AugmentApiDeps): Hono {
+export function createAugmentApi({ prepare, ledger, now, requireSources, options }: AugmentApiDeps): Hono {
   const app = new Hono();
-  const limitBody = bodyLimit({
-    maxSize: options.maxBodyBytes,
-    onError: () => {
-      throw new ApiError(413, `the body is larger than ${options.maxBodyBytes} bytes`);
-    },
-  });
+  const limit = limitBody(options.maxBodyBytes);
 
   async function submit(c: Context): Promise<Response> {
     const host = publicHost(options.publicUrl, c.req.header('Host'));
     const request = parseSubmit(await readJson(c), options.limits);
     const wanted = toWanted(request, options.attestations);
-    const { storedLayers, tag, ...prepared } = await prepare(wanted).catch(error =>
-      toApiError(error, request.containerImage),
-    );
+    requireSources(c, placesOf(wanted));
+    const { storedLayers, tag, ...prepared } = await prepare(wanted).catch(error => {
+      throw toApiError(error, request.containerImage);
+    });
+    checkMediaTypes(request.containerConfig?.layers ?? [], prepared.augmentation.layers);
     // Kept before the token is: a token never names layers that a crash lost.
     const expiresAt = new Date(now().getTime() + options.ttlMs + EXPIRY_SLACK_MS);
     for (const [digest, bytes] of storedLayers) await ledger.keepLayer(bytes, digest, expiresAt);
@@ -67,8 +70,8 @@ export function createAugmentApi({ prepare, ledger, now, options }: AugmentApiDe
     throw new ApiError(404, 'this token is unknown or has expired');
   }
 
-  app.post('/v1alpha2/container', limitBody, submit);
-  app.post('/container-token', limitBody, submit);
+  app.post('/v1alpha2/container', limit, submit);
+  app.post('/container-token', limit, submit);
   app.get('/v1alpha2/container/:id', async c => {
     const record = await getRecord(c.req.param('id'));
     return c.json(recordResponse(record, publicHost(options.publicUrl, c.req.header('Host'))));
@@ -88,15 +91,6 @@ export function createAugmentApi({ prepare, ledger, now, options }: AugmentApiDe
 
 /** Layers outlive the token that is given out a moment later. */
 const EXPIRY_SLACK_MS = 60_000;
-
-async function readJson(c: Context): Promise<unknown> {
-  try {
-    return await c.req.json();
-  } catch (cause) {
-    if (cause instanceof SyntaxError) throw new ApiError(400, 'the body must be a JSON object', { cause });
-    throw cause;
-  }
-}
 
 function toWanted(request: SubmitRequest, attestations: 'drop' | 'keep'): Wanted {
   const { layers = [], env, ...config } = request.containerConfig ?? {};
@@ -118,8 +112,19 @@ function splitEnv(entry: string): [name: string, value: string] {
   return [entry.slice(0, at), entry.slice(at + 1)];
 }
 
+/** The described layers begin with the requested ones, in their order. */
+function checkMediaTypes(requested: readonly RequestedLayer[], described: readonly Layer[]): void {
+  for (const [at, { mediaType }] of requested.entries()) {
+    const compression = described[at]?.compression;
+    if (mediaType === undefined || compressionOf(mediaType) === compression) continue;
+    const field = `containerConfig.layers[${at}].mediaType`;
+    throw new ApiError(400, `${field}: is ${mediaType}, but the bytes have the compression ${compression}`);
+  }
+}
+
 /** Whatever keeps an image from being augmented is the request's fault to clients: only 400 is shown to people as it is. */
-function toApiError(error: unknown, image: string): never {
-  if (error instanceof InvalidLayer) throw new ApiError(400, error.message, { cause: error });
-  throw sourceError(error, image);
+function toApiError(error: unknown, image: string): unknown {
+  if (error instanceof InvalidLayer) return new ApiError(400, error.message, { cause: error });
+  if (error instanceof ContentMismatch) return new ApiError(400, `${image}: ${error.message}`, { cause: error });
+  return sourceError(error, image);
 }

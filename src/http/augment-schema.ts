@@ -4,7 +4,7 @@ import { RegistryError } from '../oci/errors.ts';
 import { InvalidPlatform, type Platform, parsePlatforms } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
 import { ApiError } from './api-error.ts';
-import { type ContainerConfig, createConfigSchema, dropUnset } from './config-schema.ts';
+import { atMost, type ContainerConfig, createConfigSchema, dropUnset, wholeNumberSchema } from './config-schema.ts';
 
 export interface SubmitLimits {
   /** Of each layer's location, in characters. */
@@ -28,6 +28,9 @@ export interface SubmitRequest {
   readonly fingerprint: string | undefined;
   readonly dryRun: boolean;
 }
+
+/** In characters, of text that is stored or parsed. */
+const MAX_SHORT_TEXT = 1024;
 
 /** Throws ApiError naming field and rule: 400 for a request that breaks one, 501 for what this version does not do. */
 export function parseSubmit(body: unknown, limits: SubmitLimits): SubmitRequest {
@@ -54,33 +57,28 @@ export function parseSubmit(body: unknown, limits: SubmitLimits): SubmitRequest 
 
 function createSubmitSchema(limits: SubmitLimits) {
   const text = z.string().optional();
+  const shortText = z.string().check(atMost(MAX_SHORT_TEXT, 'characters')).optional();
   const fields = z.object({
     towerAccessToken: text,
     towerRefreshToken: text,
     towerEndpoint: text,
-    towerWorkspaceId: z.number().optional(),
+    towerWorkspaceId: wholeNumberSchema.optional(),
     containerImage: text,
     containerFile: text,
     condaFile: text,
     packages: z.preprocess(dropUnset, z.looseObject({})).optional(),
     containerConfig: createConfigSchema(limits).optional(),
-    containerPlatform: text,
-    containerIncludes: z
-      .array(z.string())
-      .superRefine(({ length }, context) => {
-        const message = `has ${length} items, over the limit of ${limits.maxIncludes}`;
-        if (length > limits.maxIncludes) context.addIssue({ code: 'custom', message });
-      })
-      .optional(),
+    containerPlatform: shortText,
+    containerIncludes: z.array(z.string()).check(atMost(limits.maxIncludes, 'items')).optional(),
     buildRepository: text,
     cacheRepository: text,
     timestamp: text,
-    fingerprint: text,
-    workflowId: text,
+    fingerprint: shortText,
+    workflowId: shortText,
     freeze: z.boolean().optional(),
     mirror: z.boolean().optional(),
     dryRun: z.boolean().optional(),
-    format: z.literal('sif').optional(),
+    format: z.enum(['docker', 'sif']).optional(),
     nameStrategy: z.enum(['none', 'tagPrefix', 'imageSuffix']).optional(),
     scanMode: z.enum(['none', 'async', 'required']).optional(),
   });
@@ -103,18 +101,22 @@ function chooseImage(request: SubmitFields): string {
   return containerImage;
 }
 
-function refuseUnsupported(request: SubmitFields): void {
-  if (request.freeze) throw unsupported('freeze');
-  if (request.mirror) throw unsupported('mirror');
-  if (request.format) throw unsupported(`format "${request.format}"`);
-  if (request.scanMode && request.scanMode !== 'none') throw unsupported(`scanMode "${request.scanMode}"`);
+function refuseUnsupported({ freeze, mirror, format, scanMode }: SubmitFields): void {
+  if (freeze) throw unsupported('freeze');
+  if (mirror) throw unsupported('mirror');
+  if (format === 'sif') throw unsupported('format "sif"');
+  if (scanMode && scanMode !== 'none') throw unsupported(`scanMode "${scanMode}"`);
 }
 
 function unsupported(what: string): ApiError {
-  return new ApiError(501, `${what} is not available in this version`);
+  return new ApiError(
+    501,
+    `${what} is not supported yet: this version augments an image that exists, named by containerImage, and serves it by a token`,
+  );
 }
 
-function checkImage(field: string, image: string): void {
+/** Throws ApiError for a name with a protocol or out of grammar. */
+export function checkImage(field: string, image: string): void {
   if (image.includes('://'))
     throw new ApiError(400, `${field}: an image name takes no protocol prefix such as docker://`);
   try {

@@ -1,17 +1,33 @@
 // `containerConfig` of a submit request: what the client wants changed in the image, checked field by field.
 import { z } from 'zod';
+import { textMapSchema } from '../augment/augmentation.ts';
 import { isDigest } from '../oci/digest.ts';
 import { compressionOf } from '../oci/media-type.ts';
 import { formatPlatform, InvalidPlatform, parsePlatform } from '../oci/platform.ts';
 
 const MAX_USER = 256;
 const MAX_WORKING_DIR = 4096;
+/** As many as docker's engine takes; below ours come the image's own. */
+const MAX_LAYERS = 125;
+/** Of env, labels and all else but the layers, as JSON: it becomes part of every platform's image config. */
+const MAX_CHARACTERS = 1024 * 1024;
 const LOCATION = /^(?:data:.|https?:\/\/.|docker:\/\/.|oci:\/\/.)/s;
-const ENV = /^(?!__proto__=)[^=]+=/;
+const ENV = /^[^=]+=/;
 const PORT = /^([1-9]\d{0,4})(?:\/(tcp|udp|sctp))?$/;
 
 /** A string that a process can get: a NUL would end it early. */
 export const textSchema = z.string().refine(text => !text.includes('\0'), 'must not contain a NUL character');
+
+const digitsSchema = z.string().regex(/^\d{1,15}$/);
+
+/** A whole number, or its digits: clients' documents have sizes as text. */
+export const wholeNumberSchema = z
+  .union([z.int(), digitsSchema.transform(Number)], 'must be a whole number')
+  .refine(number => number >= 0, 'must not be negative');
+
+const envSchema = textSchema
+  .regex(ENV, 'must be KEY=VALUE, with a key that is not empty')
+  .refine(entry => !entry.startsWith('__proto__='), 'must not have the key "__proto__"');
 
 const digestSchema = z.string().refine(isDigest, 'must be sha256:<64 hex> or sha512:<128 hex>');
 
@@ -32,6 +48,14 @@ const portSchema = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
+/** Refuses more than `max` characters or items, with the field's size in the message. */
+export function atMost<T extends { readonly length: number }>(max: number, unit: 'characters' | 'items') {
+  return ({ value, issues }: z.core.ParsePayload<T>): void => {
+    const message = `has ${value.length} ${unit}, over the limit of ${max}`;
+    if (value.length > max) issues.push({ code: 'custom', message, input: value });
+  };
+}
+
 /** Drops what clients send for "not set": null, and empty strings, lists and objects. Only of this object, not of those within. */
 export function dropUnset(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
@@ -45,16 +69,12 @@ function isUnset(value: unknown): boolean {
 
 function createLayerSchema(maxLocationCharacters: number) {
   const fields = z.object({
-    location: z.string('must be given, as a string').superRefine((location, context) => {
-      const { length } = location;
-      const message =
-        length > maxLocationCharacters
-          ? `has ${length} characters, over the limit of ${maxLocationCharacters}`
-          : 'must be data:<base64>, or an http://, https://, docker:// or oci:// address';
-      if (length > maxLocationCharacters || !isLocation(location)) context.addIssue({ code: 'custom', message });
-    }),
+    location: z
+      .string('must be given, as a string')
+      .check(atMost(maxLocationCharacters, 'characters'))
+      .refine(isLocation, 'must be data:<base64>, or an http://, https://, docker:// or oci:// address'),
     gzipDigest: digestSchema.optional(),
-    gzipSize: z.int().nonnegative().optional(),
+    gzipSize: wholeNumberSchema.optional(),
     tarDigest: digestSchema.optional(),
     skipHashing: z.boolean().optional(),
     /** Normalised; absent: all platforms get the layer. */
@@ -76,19 +96,26 @@ export function createConfigSchema(limits: { readonly maxLocationCharacters: num
   const fields = z.object({
     entrypoint: z.array(textSchema).optional(),
     cmd: z.array(textSchema).optional(),
-    env: z.array(textSchema.regex(ENV, 'must be KEY=VALUE with a non-empty key')).optional(),
-    workingDir: textSchema.max(MAX_WORKING_DIR, `must have at most ${MAX_WORKING_DIR} characters`).optional(),
-    user: textSchema.max(MAX_USER, `must have at most ${MAX_USER} characters`).optional(),
-    labels: z.record(z.string(), z.string()).optional(),
+    env: z.array(envSchema).optional(),
+    workingDir: textSchema.check(atMost(MAX_WORKING_DIR, 'characters')).optional(),
+    user: textSchema.check(atMost(MAX_USER, 'characters')).optional(),
+    labels: textMapSchema.optional(),
     /** Always with the protocol: "80/tcp". */
     exposedPorts: z.array(portSchema).optional(),
-    annotations: z.record(z.string(), z.string()).optional(),
-    layers: z.array(createLayerSchema(limits.maxLocationCharacters)).optional(),
+    annotations: textMapSchema.optional(),
+    layers: z.array(createLayerSchema(limits.maxLocationCharacters)).check(atMost(MAX_LAYERS, 'items')).optional(),
   });
   return z.preprocess(
     dropUnset,
-    fields.transform(config => (Object.keys(config).length > 0 ? config : undefined)),
+    fields.check(checkLength).transform(config => (Object.keys(config).length > 0 ? config : undefined)),
   );
+}
+
+function checkLength({ value, issues }: z.core.ParsePayload<{ readonly layers?: unknown }>): void {
+  const { layers, ...rest } = value;
+  const { length } = JSON.stringify(rest);
+  const message = `has ${length} characters besides its layers, over the limit of ${MAX_CHARACTERS}`;
+  if (length > MAX_CHARACTERS) issues.push({ code: 'custom', message, input: value });
 }
 
 export type ContainerConfig = NonNullable<z.infer<ReturnType<typeof createConfigSchema>>>;

@@ -1,28 +1,34 @@
-// Errors become HTTP here, and only here: the registry's JSON under /v2, the API's message elsewhere.
+// Errors become HTTP here, and only here: the registry's JSON under /v2 and for its tokens, the API's message elsewhere.
 import type { Context } from 'hono';
 import { HTTPException } from 'hono/http-exception';
-import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { Logger } from 'pino';
 import { RegistryError } from '../oci/errors.ts';
 import { ApiError } from './api-error.ts';
+
+/** The statuses that an upstream may answer, and those that are ours. */
+const STATUSES = [
+  400, 401, 402, 403, 404, 405, 406, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423, 424, 426, 428,
+  429, 431, 451, 500, 501, 502, 503, 504, 507,
+] as const;
 
 /** What has no code of its own is UNKNOWN to the client, and logged with its cause. */
 export function createErrorHandler(log: Logger): (error: Error, c: Context) => Response {
   return (error, c) => {
     const known = toRegistryError(error);
-    if (known.status >= 500) log.error({ err: error, method: c.req.method }, 'request failed');
+    const hasLeft = c.req.raw.signal.aborted;
+    if (known.status >= 500 && !hasLeft) log.error({ err: error, method: c.req.method }, 'request failed');
     if (known.retryAfterSeconds !== undefined) c.header('Retry-After', String(Math.ceil(known.retryAfterSeconds)));
     return respond(c, known);
   };
 }
 
 export function notFound(c: Context): Response {
-  return respond(c, new RegistryError('UNKNOWN', `no such route: ${c.req.method} here`, { status: 404 }));
+  return respond(c, new RegistryError('UNKNOWN', `there is no such route for ${c.req.method}`, { status: 404 }));
 }
 
 function respond(c: Context, error: RegistryError): Response {
-  const status = error.status as ContentfulStatusCode;
-  if (!c.req.path.startsWith('/v2')) return c.json({ message: error.message }, status);
+  const status = STATUSES.find(known => known === error.status) ?? (error.status < 500 ? 400 : 500);
+  if (!/^\/(v2|token)/.test(c.req.path)) return c.json({ message: error.message }, status);
   const { code, message, detail } = error;
   return c.json({ errors: [{ code, message, ...(detail !== undefined && { detail }) }] }, status);
 }

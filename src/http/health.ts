@@ -1,8 +1,12 @@
 // What orchestrators and clients ask a service about itself.
 import { Hono } from 'hono';
+import type { Logger } from 'pino';
 
 export interface HealthDeps {
   readonly version: string;
+  /** What this Veneer was built from. */
+  readonly commit: string;
+  readonly log: Logger;
   /** Rejects while requests cannot be served. */
   readonly checkReady: () => Promise<void>;
 }
@@ -10,10 +14,10 @@ export interface HealthDeps {
 /** The level of the augment API that we are compatible with: clients refuse or complain below 1.31.0. */
 const API_LEVEL = '1.37.0';
 
-export function createHealth({ version, checkReady }: HealthDeps): Hono {
+export function createHealth({ version, commit, log, checkReady }: HealthDeps): Hono {
   const app = new Hono();
   app.get('/service-info', c =>
-    c.json({ serviceInfo: { version: API_LEVEL, commitId: 'unknown', veneerVersion: version } }),
+    c.json({ serviceInfo: { version: API_LEVEL, commitId: commit, veneerVersion: version } }),
   );
   app.get('/health/live', c => c.json({ status: 'UP' }));
   app.get('/health/ready', async c => {
@@ -21,7 +25,9 @@ export function createHealth({ version, checkReady }: HealthDeps): Hono {
       await checkReady();
       return c.json({ status: 'UP' });
     } catch (error) {
-      return c.json({ status: 'DOWN', reason: error instanceof Error ? error.message : 'unknown' }, 503);
+      // Anybody may ask: what went wrong is for the log.
+      log.error({ err: error }, 'not ready');
+      return c.json({ status: 'DOWN', reason: 'records cannot be read: the log of Veneer has the cause' }, 503);
     }
   });
   return app;

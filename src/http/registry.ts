@@ -4,58 +4,65 @@ import { parseDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { mediaTypes } from '../oci/media-type.ts';
 import { parseRange } from '../oci/range.ts';
-import { acceptsIndex, type Pull, type PullProxy } from '../proxy/proxy.ts';
+import { acceptsIndex, type PullProxy } from '../proxy/proxy.ts';
+import type { Admission } from './admission.ts';
+import { requireCaller } from './authentication.ts';
+import type { RegistryEvents } from './registry-events.ts';
 
 export interface RegistryDeps {
-  /** Makes a pull of a request's name. Throws RegistryError. */
-  readonly admit: (name: string) => Promise<Pull>;
+  readonly admission: Pick<Admission, 'admitPull'>;
   readonly proxy: PullProxy;
+  readonly events: Pick<RegistryEvents, 'pulled'>;
 }
 
 const MAX_PAGE = 10_000;
 
-export function createRegistry({ admit, proxy }: RegistryDeps): Hono {
+export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono {
   const app = new Hono();
 
-  app.get('/v2/', c => c.json({}, 200, { 'Docker-Distribution-Api-Version': 'registry/2.0' }));
-  app.get('/v2', c => c.json({}, 200, { 'Docker-Distribution-Api-Version': 'registry/2.0' }));
+  app.on('GET', ['/v2/', '/v2'], c => {
+    requireCaller(c);
+    return c.json({}, 200, { 'Docker-Distribution-Api-Version': 'registry/2.0' });
+  });
 
-  app.get('/v2/_catalog', () => {
+  app.get('/v2/_catalog', c => {
+    requireCaller(c);
     throw new RegistryError('UNSUPPORTED', 'the catalog is off: a proxy has no list of all repositories', {
       status: 404,
     });
   });
 
   app.get('/v2/:name{.+}/manifests/:reference', async c => {
-    const pull = await admit(c.req.param('name'));
+    const pull = await admission.admitPull(c, c.req.param('name'));
     const options = { acceptsIndex: acceptsIndex(c.req.header('Accept')) };
-    const { raw, digest, mediaType } = await proxy.getManifest(pull, c.req.param('reference'), options);
+    const reference = c.req.param('reference');
+    const manifest = await proxy.getManifest(pull, reference, options);
+    const { raw, digest, mediaType } = manifest;
     const headers = { 'Content-Type': mediaType, ...contentHeaders(digest) };
     if (isNotModified(c, digest)) return c.body(null, 304, headers);
-    return new Response(c.req.method === 'HEAD' ? null : raw.slice(), {
+    if (c.req.method !== 'HEAD') events.pulled(c, { origin: pull.origin, manifest, reference });
+    return new Response(c.req.method === 'HEAD' ? null : raw, {
       headers: { ...headers, 'Content-Length': String(raw.byteLength) },
     });
   });
 
   app.get('/v2/:name{.+}/blobs/:digest', async c => {
-    const pull = await admit(c.req.param('name'));
+    const pull = await admission.admitPull(c, c.req.param('name'));
     const digest = parseDigest(c.req.param('digest'));
     const headers = { 'Content-Type': 'application/octet-stream', 'Accept-Ranges': 'bytes', ...contentHeaders(digest) };
-    if (c.req.method === 'HEAD') {
+    if (c.req.method === 'HEAD' || isNotModified(c, digest)) {
+      // Nothing is transferred, but only a repository that has the blob says so.
       const { size } = await proxy.headBlob(pull, digest);
-      return new Response(null, {
-        headers: { ...headers, ...(size !== undefined && { 'Content-Length': String(size) }) },
-      });
+      if (isNotModified(c, digest)) return c.body(null, 304, headers);
+      return new Response(null, { headers: { ...headers, ...contentLength(size) } });
     }
     const blob = await proxy.getBlob(pull, digest);
-    if (isNotModified(c, digest)) return c.body(null, 304, headers);
     const range = blob.size === undefined ? undefined : parseRange(c.req.header('Range'), blob.size);
-    const length = range ? range.end - range.start + 1 : blob.size;
     return new Response(await blob.open(range), {
       status: range ? 206 : 200,
       headers: {
         ...headers,
-        ...(length !== undefined && { 'Content-Length': String(length) }),
+        ...contentLength(range ? range.end - range.start + 1 : blob.size),
         ...(range && { 'Content-Range': `bytes ${range.start}-${range.end}/${blob.size}` }),
       },
     });
@@ -64,7 +71,10 @@ export function createRegistry({ admit, proxy }: RegistryDeps): Hono {
   app.get('/v2/:name{.+}/tags/list', async c => {
     const name = c.req.param('name');
     const n = parsePageSize(c.req.query('n'));
-    const { tags, hasMore } = await proxy.listTags(await admit(name), { n, last: c.req.query('last') });
+    const page = { n, last: c.req.query('last') };
+    const { tags, hasMore } = await proxy.listTags(await admission.admitPull(c, name), page, {
+      signal: c.req.raw.signal,
+    });
     const last = tags.at(-1);
     if (hasMore && last) {
       const query = new URLSearchParams({ ...(n !== undefined && { n: String(n) }), last });
@@ -74,15 +84,21 @@ export function createRegistry({ admit, proxy }: RegistryDeps): Hono {
   });
 
   app.get('/v2/:name{.+}/referrers/:digest', async c => {
-    const pull = await admit(c.req.param('name'));
-    const artifactType = c.req.query('artifactType');
-    const index = await proxy.findReferrers(pull, parseDigest(c.req.param('digest')), artifactType);
+    const name = c.req.param('name');
+    const pull = await admission.admitPull(c, name);
+    const digest = parseDigest(c.req.param('digest'));
+    const { artifactType, last } = c.req.query();
+    const page = { artifactType, last: last === undefined ? undefined : parseDigest(last) };
+    const index = await proxy.findReferrers(pull, digest, { ...page, signal: c.req.raw.signal });
+    if (index?.last) {
+      const query = new URLSearchParams({ ...(artifactType !== undefined && { artifactType }), last: index.last });
+      c.header('Link', `</v2/${name}/referrers/${digest}?${query}>; rel="next"`);
+    }
     const empty = JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: [] });
-    return c.body(index ? index.slice() : empty, 200, { 'Content-Type': mediaTypes.ociIndex });
-  });
-
-  app.on(['POST', 'PUT', 'PATCH', 'DELETE'], '/v2/*', () => {
-    throw new RegistryError('UNSUPPORTED', 'this registry is a proxy: it can be pulled from, not pushed to');
+    return c.body(index ? index.raw.slice() : empty, 200, {
+      'Content-Type': mediaTypes.ociIndex,
+      ...(artifactType !== undefined && { 'OCI-Filters-Applied': 'artifactType' }),
+    });
   });
 
   return app;
@@ -90,6 +106,10 @@ export function createRegistry({ admit, proxy }: RegistryDeps): Hono {
 
 function contentHeaders(digest: string): Record<string, string> {
   return { 'Docker-Content-Digest': digest, ETag: `"${digest}"` };
+}
+
+function contentLength(size: number | undefined): Record<string, string> {
+  return size === undefined ? {} : { 'Content-Length': String(size) };
 }
 
 function isNotModified(c: Context, digest: string): boolean {

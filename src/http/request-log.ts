@@ -11,7 +11,7 @@ export function createRequestLog(log: Logger): MiddlewareHandler {
   };
 }
 
-/** The path without what a token or its request's id would give away. */
+/** The path without what a token or its request's id would give away. A slash may be written as %2F. */
 export function redactPath(path: string): string {
-  return path.slice(0, 1024).replace(/(\/(?:wt|container|container-token)\/)([0-9a-f]{4})[^/]*/, '$1$2…');
+  return path.slice(0, 1024).replace(/((?:wt|container|container-token)(?:\/|%2f))([0-9a-f]{4})[^/%]*/gi, '$1$2…');
 }

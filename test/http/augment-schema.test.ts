@@ -5,9 +5,7 @@ import { ApiError } from '../../src/http/api-error.ts';
 import { parseSubmit } from '../../src/http/augment-schema.ts';
 
 const limits = { maxLocationCharacters: 40, maxIncludes: 2 };
-const digest = `sha256:${'a'.repeat(64)}`;
 const parse = (body: unknown) => parseSubmit(body, limits);
-const parseConfig = (containerConfig: unknown) => parse({ containerImage: 'alpine', containerConfig }).containerConfig;
 
 function faultOf(body: unknown): { status: number; message: string } {
   try {
@@ -47,8 +45,21 @@ test('reads null, empty and unknown fields as if absent', () => {
 });
 
 test('takes false and none for what this version does not do', () => {
-  const body = { containerImage: 'alpine', freeze: false, mirror: false, scanMode: 'none' };
+  const body = { containerImage: 'alpine', freeze: false, mirror: false, scanMode: 'none', format: 'docker' };
   expect(parse(body).containerImage).toBe('alpine');
+});
+
+test('ignores how an image would be built', () => {
+  const build = {
+    buildTemplate: 'conda/pixi:v1',
+    scanLevels: ['LOW'],
+    buildCompression: { mode: 'zstd', level: null },
+  };
+  expect(parse({ containerImage: 'alpine', ...build })).toEqual(parse({ containerImage: 'alpine' }));
+});
+
+test.each([7, '7'])('takes the workspace %j', towerWorkspaceId => {
+  expect(parse({ containerImage: 'alpine', towerWorkspaceId }).towerWorkspaceId).toBe(7);
 });
 
 test('takes platforms as one string with commas', () => {
@@ -58,77 +69,79 @@ test('takes platforms as one string with commas', () => {
   ]);
 });
 
-test.each([
-  ['null', null],
-  ['an empty object', {}],
-  ['all null', { entrypoint: null, cmd: null, env: null, workingDir: null, layers: null }],
-  ['all empty', { entrypoint: [], env: [], workingDir: '', user: '', labels: {}, layers: [] }],
-])('takes a config that is %s for none', (_name, config) => {
-  expect(parseConfig(config)).toBeUndefined();
-});
-
-test('keeps every field of a config, ports with their protocol and platforms normalised', () => {
-  const config = {
-    entrypoint: ['/bin/sh', '-c', ''],
-    cmd: ['true'],
-    env: ['A=b=c', 'EMPTY='],
-    workingDir: '/work',
-    user: '1000:1000',
-    labels: { empty: '' },
-    annotations: { a: 'b' },
-  };
-  const layer = { location: 'data:aGk=', gzipDigest: digest, gzipSize: 2, tarDigest: digest, skipHashing: true };
-  const mediaType = 'application/vnd.oci.image.layer.v1.tar+gzip';
-  const layers = [{ ...layer, platforms: ['linux/aarch64'], mediaType }];
-  expect(parseConfig({ ...config, exposedPorts: ['80', '53/udp'], layers })).toEqual({
-    ...config,
-    exposedPorts: ['80/tcp', '53/udp'],
-    layers: [{ ...layer, platforms: ['linux/arm64'], mediaType }],
-  });
-});
-
-test.each(['data:aGk=', 'http://h/l', 'https://h/l', 'docker://h/v2/i/blobs/d', 'oci://h/r@sha256:1'])(
-  'takes a layer at %s',
-  location => {
-    expect(parseConfig({ layers: [{ location, gzipDigest: null }] })).toEqual({ layers: [{ location }] });
-  },
-);
-
 const image = { containerImage: 'alpine' };
-const withConfig = (containerConfig: unknown) => ({ ...image, containerConfig });
-const withLayer = (layer: unknown) => withConfig({ layers: [layer] });
-
 test.each<[string, unknown, string]>([
-  ['a body that is no object', [], 'the body must be a JSON object'],
-  ['no image', {}, 'exactly one of'],
+  ['a list', [], 'the body must be a JSON object'],
+  ['a string', 'alpine', 'the body must be a JSON object'],
+  ['no image', {}, 'exactly one of containerImage, containerFile, condaFile and packages is needed: none was given'],
   ['image and file', { ...image, containerFile: 'RlJPTQ==' }, 'containerImage and containerFile were given'],
   ['image and packages', { ...image, packages: { type: 'CONDA' } }, 'containerImage and packages were given'],
   ['a protocol prefix', { containerImage: 'docker://alpine' }, 'containerImage: an image name takes no protocol'],
-  ['an image name out of grammar', { containerImage: 'Alpine' }, 'containerImage: invalid repository name'],
-  ['an image that is a number', { containerImage: 1 }, 'containerImage: '],
-  ['an unknown platform', { ...image, containerPlatform: 'a/b/c/d' }, 'containerPlatform: "a/b/c/d"'],
-  ['an enum in another case', { ...image, scanMode: 'NONE' }, 'scanMode: '],
-  ['too many includes', { ...image, containerIncludes: ['a', 'b', 'c'] }, 'has 3 items, over the limit of 2'],
-  ['an include out of grammar', { ...image, containerIncludes: ['a', 'B'] }, 'containerIncludes[1]: '],
-  ['env without "="', withConfig({ env: ['A=b', 'A'] }), 'containerConfig.env[1]: must be KEY=VALUE'],
-  ['env without a key', withConfig({ env: ['=b'] }), 'containerConfig.env[0]: must be KEY=VALUE'],
-  ['env that no map of ours holds', withConfig({ env: ['__proto__=b'] }), 'containerConfig.env[0]: '],
-  ['env with NUL', withConfig({ env: ['A=\0'] }), 'containerConfig.env[0]: must not contain a NUL'],
-  ['a long user', withConfig({ user: 'u'.repeat(257) }), 'containerConfig.user: must have at most 256'],
-  ['a long workingDir', withConfig({ workingDir: '/'.repeat(4097) }), 'containerConfig.workingDir: must have at most'],
-  ['port 0', withConfig({ exposedPorts: ['0/tcp'] }), 'containerConfig.exposedPorts[0]: '],
-  ['port 65536', withConfig({ exposedPorts: ['65536'] }), 'containerConfig.exposedPorts[0]: '],
-  ['an unknown protocol', withConfig({ exposedPorts: ['80/icmp'] }), 'containerConfig.exposedPorts[0]: '],
-  ['a layer without location', withLayer({ location: null }), 'containerConfig.layers[0].location: must be given'],
-  ['a location of another scheme', withLayer({ location: 'file:///etc/passwd' }), 'layers[0].location: must be data:'],
-  ['a location that is no address', withLayer({ location: 'http://[/x' }), 'layers[0].location: must be data:'],
-  ['a long location', withLayer({ location: `data:${'A'.repeat(36)}` }), 'has 41 characters, over the limit of 40'],
-  ['a gzipDigest that is none', withLayer({ location: 'data:a', gzipDigest: 'x' }), 'layers[0].gzipDigest: must be'],
-  ['a negative gzipSize', withLayer({ location: 'data:a', gzipSize: -1 }), 'layers[0].gzipSize: '],
-  ['an unknown layer platform', withLayer({ location: 'data:a', platforms: ['a b'] }), 'layers[0].platforms[0]: "a b"'],
-  ['a mediaType of no layer', withLayer({ location: 'data:a', mediaType: 'text/plain' }), 'layers[0].mediaType: must'],
+  ['an image name out of grammar', { containerImage: 'Alpine' }, 'containerImage: invalid repository name "Alpine"'],
+  ['a long image name', { containerImage: 'a'.repeat(256) }, 'containerImage: invalid repository name'],
+  ['an invalid tag', { containerImage: 'alpine:-' }, 'containerImage: invalid tag "-"'],
+  ['an invalid digest', { containerImage: 'alpine@sha256:1' }, 'containerImage: not a digest: "sha256:1"'],
+  ['an unknown platform', { ...image, containerPlatform: 'a/b/c/d' }, 'containerPlatform: "a/b/c/d" is no platform'],
+  ['an empty platform', { ...image, containerPlatform: 'amd64,' }, 'containerPlatform: "" is no platform'],
+  ['an enum in another case', { ...image, scanMode: 'NONE' }, 'scanMode: Invalid option: expected one of "none"|'],
+  ['an unknown format', { ...image, format: 'SIF' }, 'format: Invalid option: expected one of "docker"|"sif"'],
+  ['an unknown name strategy', { ...image, nameStrategy: 'x' }, 'nameStrategy: Invalid option: expected one of'],
+  [
+    'includes that are no list',
+    { ...image, containerIncludes: 'a' },
+    'containerIncludes: Invalid input: expected array',
+  ],
+  [
+    'an include out of grammar',
+    { ...image, containerIncludes: ['a', 'B'] },
+    'containerIncludes[1]: invalid repository',
+  ],
+  [
+    'an include with a protocol',
+    { ...image, containerIncludes: ['x://a'] },
+    'containerIncludes[0]: an image name takes',
+  ],
+  ['a config that is no object', { ...image, containerConfig: 'x' }, 'containerConfig: Invalid input: expected object'],
+  [
+    'a fault deep within',
+    { ...image, containerConfig: { layers: [{ location: 'x:' }] } },
+    'containerConfig.layers[0].location: must be data:',
+  ],
+  ['a workspace of words', { ...image, towerWorkspaceId: 'x' }, 'towerWorkspaceId: must be a whole number'],
+  ['a negative workspace', { ...image, towerWorkspaceId: -1 }, 'towerWorkspaceId: must not be negative'],
 ])('refuses %s with 400 and the field', (_name, body, message) => {
   expect(faultOf(body)).toEqual({ status: 400, message: expect.stringContaining(message) });
+});
+
+test.each([
+  ['containerImage', 1, 'string'],
+  ['containerFile', 1, 'string'],
+  ['condaFile', [1], 'string'],
+  ['packages', 'x', 'object'],
+  ['containerPlatform', ['amd64'], 'string'],
+  ['towerAccessToken', 1, 'string'],
+  ['towerRefreshToken', 1, 'string'],
+  ['towerEndpoint', 1, 'string'],
+  ['buildRepository', 1, 'string'],
+  ['cacheRepository', 1, 'string'],
+  ['timestamp', 1, 'string'],
+  ['fingerprint', 1, 'string'],
+  ['workflowId', 1, 'string'],
+  ['freeze', 'true', 'boolean'],
+  ['mirror', 1, 'boolean'],
+  ['dryRun', 'no', 'boolean'],
+])('refuses a %s of %j: it is a %s', (field, value, expected) => {
+  const { status, message } = faultOf({ ...image, [field]: value });
+  expect([status, message]).toEqual([400, expect.stringMatching(`^${field}: Invalid input: expected ${expected}`)]);
+});
+
+test.each([
+  [{ containerIncludes: ['a', 'b', 'c'] }, 'containerIncludes: has 3 items, over the limit of 2'],
+  [{ containerPlatform: 'a'.repeat(1025) }, 'containerPlatform: has 1025 characters, over the limit of 1024'],
+  [{ fingerprint: 'a'.repeat(1025) }, 'fingerprint: has 1025 characters, over the limit of 1024'],
+  [{ workflowId: 'a'.repeat(1025) }, 'workflowId: has 1025 characters, over the limit of 1024'],
+])('names field, size and limit (case %#)', (fields, message) => {
+  expect(faultOf({ ...image, ...fields })).toEqual({ status: 400, message });
 });
 
 test.each<[string, unknown]>([
@@ -140,8 +153,9 @@ test.each<[string, unknown]>([
   ['format "sif"', { ...image, format: 'sif' }],
   ['scanMode "async"', { ...image, scanMode: 'async' }],
   ['scanMode "required"', { ...image, scanMode: 'required' }],
-])('answers 501 to %s', (what, body) => {
-  expect(faultOf(body)).toEqual({ status: 501, message: `${what} is not available in this version` });
+])('answers 501 to %s, and says what is supported', (what, body) => {
+  const { status, message } = faultOf(body);
+  expect([status, message]).toEqual([501, expect.stringMatching(`^${what} is not supported yet: .*containerImage`)]);
 });
 
 const text = fc.oneof(fc.string(), fc.constantFrom('alpine', 'a=b', 'constructor', '__proto__', '80/tcp', 'data:aGk='));

@@ -1,0 +1,51 @@
+// The repositories of our own: where they lie, what the configuration says of them, and who hears of their changes.
+import { join } from 'node:path';
+import type { Config } from '../config/schema.ts';
+import { createDiskStore } from '../content/disk.ts';
+import { createDrafts } from '../content/drafts.ts';
+import { listContent } from '../content/inventory.ts';
+import { type Collector, createCollector } from '../hosted/collect.ts';
+import { createHostedIn } from '../hosted/create.ts';
+import type { Hosted } from '../hosted/hosted.ts';
+import type { HostedChange } from '../hosted/options.ts';
+import { createQuota } from '../hosted/quota.ts';
+import { createRoom } from '../hosted/room.ts';
+import { createTagTest } from '../oci/name-pattern.ts';
+import { createHostedRegistry } from '../proxy/hosted-registry.ts';
+import type { Registry } from '../proxy/registry.ts';
+import type { RecordStore } from '../state/store.ts';
+
+export interface HostingDeps {
+  readonly config: Config;
+  readonly records: RecordStore;
+  readonly now: () => Date;
+  readonly onChange: (change: HostedChange) => void;
+}
+
+export interface Hosting {
+  readonly hosted: Hosted;
+  readonly collector: Collector;
+  /** By their names: the prefixes without their slash. */
+  readonly registries: ReadonlyMap<string, Registry>;
+  close(): Promise<void>;
+}
+
+/** Content of its own, apart from what is kept of upstreams: what was pushed must not go when a cache makes room. */
+export async function createHosting({ config, records, now, onChange }: HostingDeps): Promise<Hosting> {
+  const directory = join(config.dataDir, 'hosted');
+  const content = await createDiskStore({ directory });
+  const { sparse, deletes, uploadTimeoutMs, immutableTags, prefixes, collect, retention, quotas } = config.hosted;
+  const quota = await createQuota({ records, limits: quotas });
+  const isImmutable = createTagTest(immutableTags);
+  const options = { sparse, deletes, uploadTimeoutMs, isImmutable, quota, onChange };
+  const room = createRoom({ content, records, now, options });
+  const parts = { drafts: await createDrafts({ directory }), listContent: () => listContent(directory) };
+  const hosted = createHostedIn(room, parts);
+  const names = prefixes.map(prefix => prefix.slice(0, -1));
+  return {
+    hosted,
+    collector: createCollector(room, { ...collect, retention, listContent: parts.listContent }),
+    registries: new Map(names.map(name => [name, createHostedRegistry(hosted, name)])),
+    close: () => content.close(),
+  };
+}

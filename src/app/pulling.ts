@@ -1,0 +1,102 @@
+// The rooms that a pull goes through: what is kept of upstreams, where a name leads, and what an image becomes.
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import type { Config } from '../config/schema.ts';
+import { createDiskStore } from '../content/disk.ts';
+import { createBlobs, type TransfersDeps } from '../proxy/blobs.ts';
+import { createTags } from '../proxy/freshness.ts';
+import { createIncludes } from '../proxy/includes.ts';
+import { createInspect, type Inspect } from '../proxy/inspect.ts';
+import { createLayers } from '../proxy/layers.ts';
+import { createLinks } from '../proxy/links.ts';
+import { createManifests } from '../proxy/manifests.ts';
+import { createOrigins, type Origins } from '../proxy/origin.ts';
+import { createPrepare, type Prepare } from '../proxy/prepare.ts';
+import { createProxy, type PullProxy } from '../proxy/proxy.ts';
+import { createAugmentations } from '../proxy/pull.ts';
+import type { Registry } from '../proxy/registry.ts';
+import { createUpstreamRegistries } from '../proxy/upstream-registry.ts';
+import { createDescribe } from '../proxy/wanted-layer.ts';
+import type { RecordStore } from '../state/store.ts';
+import type { TokenLedger } from '../tokens/ledger.ts';
+import { createUpstreams, type UpstreamsOptions } from '../upstream/upstreams.ts';
+
+/** How long we wait for upstreams, and how often we try again. */
+export type Patience = Pick<UpstreamsOptions, 'timeouts' | 'retries' | 'retryDelayMs'>;
+
+export interface PullingDeps {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly now: () => Date;
+  readonly records: RecordStore;
+  readonly ledger: TokenLedger;
+  /** By their names. */
+  readonly hosted: ReadonlyMap<string, Registry>;
+  readonly dockerConfigPath: string | undefined;
+  readonly patience: Partial<Patience> | undefined;
+}
+
+export interface Pulling {
+  readonly origins: Origins;
+  readonly proxy: PullProxy;
+  readonly prepare: Prepare;
+  readonly inspect: Inspect;
+  close(): Promise<void>;
+}
+
+const PATIENCE: Patience = { timeouts: { connectMs: 10_000, headersMs: 30_000, bodyMs: 60_000 }, retries: 3 };
+
+export async function createPulling(deps: PullingDeps): Promise<Pulling> {
+  const { config, log, now, records, ledger, hosted } = deps;
+  const content = await createDiskStore({ directory: join(config.dataDir, 'content') });
+  const upstreams = openUpstreams(deps);
+
+  const links = createLinks(records);
+  const onFailed: TransfersDeps['onFailed'] = (digest, error) =>
+    log.warn(
+      { digest, err: error },
+      'a transfer failed: nothing of it is kept, and whoever had begun to read was cut off',
+    );
+  const blobs = createBlobs({ content, links, onFailed });
+  const manifests = createManifests({ content, links });
+  const policy = { tagFreshnessMs: config.cache.tagFreshnessMs, staleMaxAgeMs: config.cache.stale.maxAgeMs };
+  const tags = createTags({ records, now, policy, manifests });
+  const registryOf = createUpstreamRegistries({ content, tags, manifests, blobs });
+  const { defaultUpstream } = config;
+  const origins = createOrigins({ upstreams, registryOf, hosted, ownHosts: ownHosts(config), defaultUpstream });
+
+  const augmentations = createAugmentations();
+  const layers = createLayers({ content, upstreams, origins, findStored: ledger.findLayer, onFailed });
+  const limits = { maxUnpackedBytes: config.limits.unpackedLayerBytes, maxRatio: config.limits.unpackRatio };
+  const describeWanted = createDescribe({ origins, upstreams, content, limits });
+  const readIncludes = createIncludes(origins);
+  return {
+    origins,
+    proxy: createProxy({ layers, augmentations }),
+    prepare: createPrepare({ origins, augmentations, describeWanted, readIncludes }),
+    inspect: createInspect(origins),
+    async close() {
+      await upstreams.close();
+      await content.close();
+    },
+  };
+}
+
+function ownHosts({ publicUrl, listen: { host, port } }: Config): ReadonlySet<string> {
+  return new Set([`${host.includes(':') ? `[${host}]` : host}:${port}`, ...(publicUrl ? [publicUrl.host] : [])]);
+}
+
+function openUpstreams({ config, log, dockerConfigPath, patience }: PullingDeps) {
+  return createUpstreams({
+    entries: Object.fromEntries(
+      Object.entries(config.upstreams).map(([name, { url, ...entry }]) => [name, { ...entry, url: url?.href }]),
+    ),
+    openUpstreams: config.openUpstreams,
+    ...PATIENCE,
+    ...patience,
+    allowPrivateUrls: config.layers.allowPrivateAddresses,
+    dockerConfigPath,
+    onHelperFailed: failure =>
+      log.warn({ reason: failure.message }, 'a credential helper failed: its upstream is asked without'),
+  });
+}

@@ -1,0 +1,127 @@
+// Who a request comes from, found once, and asked for its rights by the routes. A 401 says where a token is to be had.
+import type { Context, MiddlewareHandler } from 'hono';
+import type { Access, AccessRequest } from '../access/access.ts';
+import type { Caller } from '../access/caller.ts';
+import { type Challenge, formatChallenge } from '../access/challenge.ts';
+import { type Verb, verbs } from '../access/right.ts';
+import { formatScope } from '../access/scope.ts';
+import { RegistryError } from '../oci/errors.ts';
+
+declare module 'hono' {
+  interface ContextVariableMap {
+    /** Set by createAuthentication. */
+    rights: RequestRights;
+  }
+}
+
+interface RequestRights {
+  readonly access: Access;
+  readonly caller: Caller;
+  readonly realm: string;
+}
+
+export interface AuthenticationDeps {
+  readonly access: Access;
+  /** Where clients reach us; without it, as the request was addressed. */
+  readonly publicUrl: string | undefined;
+  /** The address that a request comes from, if it is known. */
+  readonly addressOf: (c: Context) => string | undefined;
+  /** Whether a bearer token that is none of ours makes an anonymous caller: clients of the augment API send another service's. */
+  readonly toleratesBearers?: boolean;
+}
+
+/** Goes before the routes that ask for rights. Answers 401 to wrong credentials, also where nobody needs any. */
+export function createAuthentication(deps: AuthenticationDeps): MiddlewareHandler {
+  const { access, publicUrl, addressOf, toleratesBearers = false } = deps;
+
+  async function authenticate(request: AccessRequest): Promise<Caller> {
+    try {
+      return await access.authenticate(request);
+    } catch (error) {
+      const isForeign = toleratesBearers && isBearer(request.authorization) && isUnauthorized(error);
+      if (!isForeign) throw error;
+      return access.authenticate({ ...request, authorization: undefined });
+    }
+  }
+
+  return async (c, next) => {
+    const url = new URL(c.req.url);
+    const realm = new URL('/token', publicUrl ?? url).href;
+    const authorization = c.req.header('Authorization');
+    const origin = c.req.header('Origin');
+    try {
+      const caller = await authenticate({ authorization, address: addressOf(c), host: url.hostname, origin });
+      c.set('rights', { access, caller, realm });
+    } catch (error) {
+      throw challenge(c, error, {
+        realm,
+        scope: guessScope(c),
+        error: isBearer(authorization) ? 'invalid_token' : undefined,
+      });
+    }
+    await next();
+  };
+}
+
+/**
+ * Throws UNAUTHORIZED or DENIED, the former with its challenge on the response, unless the caller may. `repository` is the one full name
+ * of what the route is about to touch. A route that was not given a caller is refused.
+ */
+export function requireRight(c: Context, verb: Verb, repository: string): void {
+  const { access, caller, realm } = rightsOf(c);
+  try {
+    access.requireRight(caller, verb, repository);
+  } catch (error) {
+    // Clients cannot push what they may not look at.
+    const scope = formatScope({ repository, verbs: verb === 'push' ? ['pull', 'push'] : [verb] });
+    throw challenge(c, error, { realm, scope, error: caller.kind === 'bearer' ? 'insufficient_scope' : undefined });
+  }
+}
+
+/** Throws UNAUTHORIZED where callers have to show who they are, and this one has not: what `docker login` looks for. */
+export function requireCaller(c: Context): void {
+  const { access, caller, realm } = rightsOf(c);
+  try {
+    access.requireCaller(caller);
+  } catch (error) {
+    throw challenge(c, error, { realm });
+  }
+}
+
+/** Whether the caller may; for choices that are no refusal, such as a mount. */
+export function hasRight(c: Context, verb: Verb, repository: string): boolean {
+  const { access, caller } = rightsOf(c);
+  return access.isAllowed(caller, verb, repository);
+}
+
+function rightsOf(c: Context): RequestRights {
+  const rights = c.get('rights');
+  if (!rights) throw new Error('this route asks for rights, and no authentication goes before it');
+  return rights;
+}
+
+/** Gives the error back, and the response the headers that belong to a 401. */
+function challenge(c: Context, error: unknown, parameters: Challenge): unknown {
+  if (isUnauthorized(error)) {
+    c.header('WWW-Authenticate', formatChallenge(parameters));
+    c.header('Docker-Distribution-Api-Version', 'registry/2.0');
+  }
+  return error;
+}
+
+const NAME_IN_PATH = /^\/v2\/(.+)\/(?:manifests|blobs|tags|referrers)\//;
+
+/** What a request with wrong credentials may have wanted: a hint for its next token, and no decision. */
+function guessScope(c: Context): string | undefined {
+  const [, repository] = NAME_IN_PATH.exec(c.req.path) ?? [];
+  const isRead = c.req.method === 'GET' || c.req.method === 'HEAD';
+  return repository && formatScope({ repository, verbs: isRead ? ['pull'] : verbs });
+}
+
+function isUnauthorized(error: unknown): boolean {
+  return error instanceof RegistryError && error.status === 401;
+}
+
+function isBearer(authorization: string | undefined): boolean {
+  return /^bearer /i.test(authorization ?? '');
+}

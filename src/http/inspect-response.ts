@@ -1,0 +1,60 @@
+// What the inspect API says of an image or index: its own documents, under the names that existing clients read.
+import { parseImageConfig } from '../oci/image-config.ts';
+import { type JsonObject, objectIn, parseObject } from '../oci/json-object.ts';
+import { familyOf } from '../oci/media-type.ts';
+import { isRegistryHost, type Reference, tagOrDigest } from '../oci/reference.ts';
+import type { Inspected } from '../proxy/inspect.ts';
+
+// A map, for the names come from foreign configs, and an object would inherit `constructor`.
+/** The fields whose names are more than the first letter in lower case. */
+const RENAMED: ReadonlyMap<string, string> = new Map([
+  ['Hostname', 'hostName'],
+  ['Domainname', 'domainName'],
+]);
+
+/** Throws MANIFEST_INVALID where the image's config is none. */
+export function inspectResponse(inspected: Inspected, reference: Reference): object {
+  const { registry, repository, manifest } = inspected;
+  const { digest, mediaType } = manifest;
+  const document = parseObject(manifest.raw);
+  if (inspected.kind === 'index') return { index: { ...document, mediaType, digest } };
+  parseImageConfig(inspected.config);
+  return {
+    container: {
+      registry,
+      hostName: registryAddress(registry),
+      imageName: repository,
+      reference: tagOrDigest(reference),
+      digest,
+      config: showConfig(parseObject(inspected.config)),
+      manifest: { ...document, mediaType },
+      // These are versions of Docker's manifest schema: OCI's is of its second.
+      v1: false,
+      v2: true,
+      oci: familyOf(mediaType) === 'oci',
+    },
+  };
+}
+
+/** What clients put before /v2/…: an alias has no address that others know. */
+function registryAddress(registry: string): string {
+  if (registry === 'docker.io') return 'https://registry-1.docker.io';
+  return isRegistryHost(registry) ? `https://${registry}` : registry;
+}
+
+/** Clients read what runs a container in camel case: `env`, not the `Env` of image-spec. */
+function showConfig(raw: JsonObject): object {
+  const { config, created, ...rest } = raw;
+  const fields = Object.entries(objectIn(raw, 'config')).filter(([, value]) => value !== null);
+  const shown = fields.map(([name, value]) => [
+    RENAMED.get(name) ?? `${name[0]?.toLowerCase()}${name.slice(1)}`,
+    value,
+  ]);
+  return { ...rest, ...toInstant(created), config: Object.fromEntries(shown) };
+}
+
+/** In UTC, or absent where it is no time: clients stop at one that they cannot parse. */
+function toInstant(created: unknown): { readonly created?: string } {
+  const time = typeof created === 'string' ? Date.parse(created) : Number.NaN;
+  return Number.isNaN(time) ? {} : { created: new Date(time).toISOString() };
+}

@@ -1,0 +1,125 @@
+// The distribution API, the half that writes: distribution-spec "Push" and "Content Management", for hosted repositories.
+import { type Context, Hono } from 'hono';
+import type { Hosted, UploadStatus } from '../hosted/hosted.ts';
+import { type Digest, digestAlgorithm, isDigestAlgorithm, parseDigest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
+import { parseTag, parseTagOrDigest } from '../oci/reference.ts';
+import type { Admission } from './admission.ts';
+import { chunkOf, readBody } from './request-body.ts';
+
+export interface PushDeps {
+  readonly hosted: Hosted;
+  readonly admission: Pick<Admission, 'admitPush'>;
+}
+
+const UPLOADS = '/v2/:name{.+}/blobs/uploads';
+const UPLOAD = `${UPLOADS}/:id`;
+
+export function createPush({ hosted: { uploads, blobs, manifests, tags }, admission }: PushDeps): Hono {
+  const app = new Hono();
+
+  async function start(c: Context): Promise<Response> {
+    const { repository, mayPull } = admission.admitPush(c, 'push', nameOf(c));
+    const { mount, from, digest: wanted, 'digest-algorithm': named } = c.req.query();
+    if (mount !== undefined) {
+      const digest = parseDigest(mount);
+      if (await blobs.mount(repository, digest, { from, isReadable: mayPull })) return created(c, repository, digest);
+    }
+    const algorithm = parseAlgorithm(named);
+    if (wanted === undefined) return accepted(c, repository, await uploads.start(repository, { algorithm }));
+    const digest = parseDigest(wanted);
+    const chunk = chunkOf(c);
+    const upload = await uploads.start(repository, { algorithm: digestAlgorithm(digest) });
+    await uploads.finish(repository, upload.id, digest, chunk).catch(async error => {
+      // Of a single request nobody knows the session: nobody could go on with it.
+      await uploads.cancel(repository, upload.id).catch(() => {});
+      throw error;
+    });
+    return created(c, repository, digest);
+  }
+  app.post(UPLOADS, start);
+  app.post(`${UPLOADS}/`, start);
+
+  app.get(UPLOAD, async c => {
+    const { repository } = admission.admitPush(c, 'push', nameOf(c));
+    const upload = await uploads.get(repository, c.req.param('id'));
+    return c.body(null, 204, uploadHeaders(repository, upload));
+  });
+
+  app.patch(UPLOAD, async c => {
+    const { repository } = admission.admitPush(c, 'push', nameOf(c));
+    const chunk = chunkOf(c) ?? { body: ReadableStream.from([]) };
+    return accepted(c, repository, await uploads.append(repository, c.req.param('id'), chunk));
+  });
+
+  app.put(UPLOAD, async c => {
+    const { repository } = admission.admitPush(c, 'push', nameOf(c));
+    const digest = parseDigest(c.req.query('digest') ?? '');
+    await uploads.finish(repository, c.req.param('id'), digest, chunkOf(c));
+    return created(c, repository, digest);
+  });
+
+  app.delete(UPLOAD, async c => {
+    const { repository } = admission.admitPush(c, 'push', nameOf(c));
+    await uploads.cancel(repository, c.req.param('id'));
+    return c.body(null, 204);
+  });
+
+  app.put('/v2/:name{.+}/manifests/:reference', async c => {
+    const { repository } = admission.admitPush(c, 'push', nameOf(c));
+    const target = parseTagOrDigest(c.req.param('reference'));
+    const raw = await readBody(c, MAX_MANIFEST_BYTES);
+    const contentType = c.req.header('Content-Type') ?? '';
+    const named = [...new Set((c.req.queries('tag') ?? []).map(parseTag))];
+    const promised = 'digest' in target ? { digest: target.digest, tags: named } : { tags: [target.tag, ...named] };
+    const { digest, subject } = await manifests.put(repository, { raw, contentType, ...promised });
+    for (const tag of named) c.header('OCI-Tag', tag, { append: true });
+    if (subject) c.header('OCI-Subject', subject);
+    return c.body(null, 201, {
+      Location: `/v2/${repository}/manifests/${digest}`,
+      'Docker-Content-Digest': digest,
+    });
+  });
+
+  app.delete('/v2/:name{.+}/manifests/:reference', async c => {
+    const { repository } = admission.admitPush(c, 'delete', nameOf(c));
+    const target = parseTagOrDigest(c.req.param('reference'));
+    await ('digest' in target ? manifests.delete(repository, target.digest) : tags.delete(repository, target.tag));
+    return c.body(null, 202);
+  });
+
+  app.delete('/v2/:name{.+}/blobs/:digest', async c => {
+    const { repository } = admission.admitPush(c, 'delete', nameOf(c));
+    await blobs.delete(repository, parseDigest(c.req.param('digest')));
+    return c.body(null, 202);
+  });
+
+  return app;
+}
+
+function nameOf(c: Context): string {
+  return c.req.param('name') ?? '';
+}
+
+function parseAlgorithm(name: string | undefined) {
+  if (name === undefined || isDigestAlgorithm(name)) return name;
+  throw new RegistryError('DIGEST_INVALID', `digest-algorithm is "${name.slice(0, 40)}": expected sha256 or sha512`);
+}
+
+function created(c: Context, repository: string, digest: Digest): Response {
+  return c.body(null, 201, { Location: `/v2/${repository}/blobs/${digest}`, 'Docker-Content-Digest': digest });
+}
+
+function accepted(c: Context, repository: string, upload: UploadStatus): Response {
+  return c.body(null, 202, uploadHeaders(repository, upload));
+}
+
+/** Range is inclusive, and clients expect 0-0 of an upload that has nothing yet. */
+function uploadHeaders(repository: string, { id, size }: UploadStatus): Record<string, string> {
+  return {
+    Location: `/v2/${repository}/blobs/uploads/${id}`,
+    Range: `0-${Math.max(size - 1, 0)}`,
+    'Docker-Upload-UUID': id,
+  };
+}

@@ -1,0 +1,52 @@
+// What requests do to the registry, as events: who asked, from where, and for what.
+import type { Context } from 'hono';
+import { tryGetContext } from 'hono/context-storage';
+import { subjectOf } from '../access/caller.ts';
+import type { NewEvent } from '../events/event.ts';
+import type { Events } from '../events/events.ts';
+import type { HostedChange } from '../hosted/options.ts';
+import { type Origin, originName } from '../proxy/origin.ts';
+import type { ServedManifest } from '../proxy/proxy.ts';
+import { clientAddress } from './client-address.ts';
+
+export interface RegistryEvents {
+  /** To be called while the request that made the change is under way, or by nobody's request. */
+  changed(change: HostedChange): void;
+  pulled(c: Context, pulled: PulledManifest): void;
+}
+
+export interface PulledManifest {
+  readonly origin: Origin;
+  readonly manifest: ServedManifest;
+  /** What the client asked for: a tag or a digest. */
+  readonly reference: string;
+}
+
+export function createRegistryEvents(events: Pick<Events, 'emit'>): RegistryEvents {
+  return {
+    changed({ kind, repository, digest, tag, mediaType, size }) {
+      const place = { repository, digest, ...(tag !== undefined && { tag }) };
+      const from = describeRequest(tryGetContext());
+      if (kind === 'delete') events.emit({ action: 'delete', target: place, ...from });
+      else events.emit({ action: 'push', target: { ...place, mediaType, size }, ...from });
+    },
+    pulled(c, { origin, manifest: { digest, mediaType, raw }, reference }) {
+      const place = { repository: originName(origin), ...(!reference.includes(':') && { tag: reference }) };
+      const target = { ...place, digest, mediaType, size: raw.byteLength };
+      events.emit({ action: 'pull', target, ...describeRequest(c) });
+    },
+  };
+}
+
+/** Without a request it is Veneer itself: a collection, or a retention. */
+function describeRequest(c: Context | undefined): Pick<NewEvent, 'actor' | 'request'> {
+  if (!c) return { actor: { name: 'veneer' }, request: { method: '' } };
+  const caller = c.get('rights')?.caller;
+  const name = caller && subjectOf(caller);
+  const addr = clientAddress(c);
+  const useragent = c.req.header('User-Agent');
+  return {
+    actor: name ? { name } : {},
+    request: { method: c.req.method, ...(addr && { addr }), ...(useragent && { useragent }) },
+  };
+}

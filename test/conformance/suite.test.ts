@@ -1,0 +1,117 @@
+// The OCI conformance suite itself, where VENEER_CONFORMANCE names its executable. It is built from the sources of distribution-spec,
+// outside of this project: it cannot be installed as a module.
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { generateImage } from '../support/images.ts';
+import { startRegistry, type TestRegistry } from '../support/registry.ts';
+import { startServer, type TestServer } from '../support/server.ts';
+
+const executable = process.env.VENEER_CONFORMANCE ?? '';
+const reason = 'VENEER_CONFORMANCE names no executable of the OCI conformance suite';
+const suiteTest = executable ? test : test.skip;
+const titled = (title: string) => (executable ? title : `${title} (skipped: ${reason})`);
+
+let registry: TestRegistry;
+let server: TestServer;
+
+beforeEach(async () => {
+  registry = await startRegistry();
+  server = await startServer({ hosted: { sparse: 'allow' }, upstreams: { lab: { url: registry.url } } });
+});
+
+afterEach(async () => {
+  await server.close();
+  await registry.close();
+});
+
+suiteTest(titled('all of the suite passes, with every option on'), { timeout: 300_000 }, async () => {
+  const summary = await runSuite({
+    OCI_VERSION: 'dev',
+    OCI_REPO1: 'local/conformance/repo1',
+    OCI_REPO2: 'local/conformance/repo2',
+    OCI_API_BLOBS_DIGEST_HEADER: 'true',
+    OCI_API_BLOBS_UPLOAD_CANCEL: 'true',
+    OCI_API_MANIFESTS_DIGEST_HEADER: 'true',
+    OCI_API_MANIFESTS_TAG_PARAM: 'true',
+    OCI_DATA_SPARSE: 'true',
+  });
+  expect(summary).toMatchObject({ FAIL: 0, Error: 0, Skip: 0, Disabled: 0 });
+  expect(summary.Pass).toBeGreaterThan(1000);
+});
+
+suiteTest(titled('an image of an upstream passes what the suite reads'), { timeout: 60_000 }, async () => {
+  expect(await readOnly('lab/library/app', putImage())).toMatchObject({ FAIL: 0, Error: 0 });
+});
+
+suiteTest(titled('an augmented image passes what the suite reads'), { timeout: 60_000 }, async () => {
+  putImage();
+  const { body } = await server.send('POST', '/v1alpha2/container', {
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ containerImage: 'lab/library/app:1', containerConfig: { env: ['A=1'] } }),
+  });
+  const { requestId, targetDigest } = JSON.parse(body.toString());
+  const name = `wt/${requestId}/library/app`;
+  expect(await readOnly(name, await digestsOf(name, targetDigest))).toMatchObject({ FAIL: 0, Error: 0 });
+});
+
+interface Digests {
+  readonly manifests: readonly string[];
+  readonly blobs: readonly string[];
+}
+
+/** The suite's "dev" asks for a digest in a header that it never looks at when it only reads: 1.1 does not. */
+async function readOnly(name: string, { manifests, blobs }: Digests) {
+  return runSuite({
+    OCI_VERSION: '1.1',
+    OCI_REPO1: name,
+    OCI_REPO2: name,
+    OCI_API_PUSH: 'false',
+    OCI_API_TAGS_DELETE: 'false',
+    OCI_API_MANIFESTS_DELETE: 'false',
+    OCI_API_BLOBS_DELETE: 'false',
+    OCI_RO_DATA_TAGS: '1',
+    OCI_RO_DATA_MANIFESTS: manifests.join(' '),
+    OCI_RO_DATA_BLOBS: blobs.join(' '),
+    OCI_RO_DATA_REFERRERS: manifests.join(' '),
+  });
+}
+
+/** How many tests ended in which way. */
+async function runSuite(env: Readonly<Record<string, string>>): Promise<Readonly<Record<string, number>>> {
+  const target = { OCI_REGISTRY: `127.0.0.1:${server.port}`, OCI_TLS: 'disabled' };
+  const results = { OCI_RESULTS_DIR: join(server.directory, 'results') };
+  const run = promisify(execFile)(executable, [], {
+    cwd: server.directory,
+    env: { PATH: process.env.PATH, ...target, ...results, ...env },
+    maxBuffer: 256 * 1024 * 1024,
+  });
+  // It ends with 1 when a test fails; its report says which.
+  const { stdout } = await run.catch(error => ({ stdout: String(Object(error).stdout) }));
+  const [, report = ''] = /OCI Conformance Result: .*\n((?: {2}.*\n)+)/.exec(stdout) ?? [];
+  return Object.fromEntries(
+    [...report.matchAll(/^ {2}(\w+)\.*: +(\d+)$/gm)].map(([, name = '', count]) => [name, Number(count)]),
+  );
+}
+
+function putImage(): Digests {
+  const platforms = ['linux/amd64', 'linux/arm64'];
+  const { root, content } = generateImage({ seed: 1, platforms, layers: 2, family: 'oci' });
+  const contents = [...content].map(([digest, each]) => ({ ...each, ...(digest === root.digest && { tags: ['1'] }) }));
+  registry.put('library/app', contents);
+  const isManifest = (mediaType: string) => /manifest|index/.test(mediaType);
+  const digests = (wanted: boolean) =>
+    [...content].filter(([, { mediaType }]) => isManifest(mediaType) === wanted).map(([digest]) => digest);
+  return { manifests: digests(true), blobs: digests(false) };
+}
+
+async function digestsOf(name: string, root: string): Promise<Digests> {
+  const read = async (digest: string) =>
+    JSON.parse((await server.send('GET', `/v2/${name}/manifests/${digest}`)).body.toString());
+  const digests = (descriptors: readonly object[]) => descriptors.map(each => String(Object(each).digest));
+  const images = digests((await read(root)).manifests);
+  const documents = await Promise.all(images.map(read));
+  const blobs = documents.flatMap(({ config, layers }) => digests([config, ...layers]));
+  return { manifests: [root, ...images], blobs: [...new Set(blobs)] };
+}

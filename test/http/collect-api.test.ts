@@ -1,0 +1,172 @@
+// Collecting on demand: who may, and what is said while it runs.
+import { Writable } from 'node:stream';
+import { type Context, Hono } from 'hono';
+import { pino } from 'pino';
+import { beforeEach, describe, expect, test } from 'vitest';
+import type { Access } from '../../src/access/access.ts';
+import { createUnconfiguredAccess } from '../../src/access/unconfigured.ts';
+import type { CollectOptions, Collector } from '../../src/hosted/collect.ts';
+import { type CollectLine, collectLineSchema } from '../../src/hosted/collect-lines.ts';
+import { type CollectReport, NOTHING } from '../../src/hosted/collect-report.ts';
+import { createAuthentication, requireRight } from '../../src/http/authentication.ts';
+import { createCollectApi } from '../../src/http/collect-api.ts';
+import { createErrorHandler } from '../../src/http/errors.ts';
+import { RegistryError } from '../../src/oci/errors.ts';
+import { basic, openAccess } from '../access/fixture.ts';
+
+const report: CollectReport = {
+  dryRun: false,
+  startedAt: '2030-01-01T00:00:00.000Z',
+  finishedAt: '2030-01-01T00:00:01.000Z',
+  repositories: [],
+  removed: NOTHING,
+  kept: NOTHING,
+  orphans: { blobs: 0, bytes: 0 },
+  freedBytes: 0,
+};
+const URL_OF_API = 'http://127.0.0.1:8080/v1/hosted/collect';
+
+let asked: CollectOptions[];
+let logged: string[];
+
+beforeEach(() => {
+  asked = [];
+  logged = [];
+});
+
+interface Setup {
+  readonly collect?: Collector['collect'];
+  readonly access?: Access;
+}
+
+function createApp({ collect = async () => report, access = createUnconfiguredAccess({ isOpen: true }) }: Setup = {}) {
+  const log = pino(new Writable({ write: (line, _encoding, done) => done(void logged.push(String(line))) }));
+  const app = new Hono();
+  app.onError(createErrorHandler(log));
+  app.use(createAuthentication({ access, publicUrl: undefined, addressOf: () => '127.0.0.1' }));
+  const collector: Collector = {
+    collect(options = {}) {
+      asked.push(options);
+      return collect(options);
+    },
+  };
+  const authorise = (c: Context) => requireRight(c, 'delete', 'local/any/repository');
+  app.route('/', createCollectApi({ collector, authorise, log }));
+  return app;
+}
+
+async function linesOf(response: Response): Promise<readonly CollectLine[]> {
+  const lines = (await response.text()).trimEnd().split('\n');
+  return lines.map(line => collectLineSchema.parse(JSON.parse(line)));
+}
+
+test.each([
+  ['', undefined],
+  ['?dryRun=false', false],
+  ['?dryRun=true', true],
+])('a POST%s collects, and ends with the report', async (query, dryRun = false) => {
+  const response = await createApp().request(URL_OF_API + query, { method: 'POST' });
+  expect(response.status).toBe(200);
+  expect(response.headers.get('Content-Type')).toBe('application/x-ndjson');
+  expect(await linesOf(response)).toEqual([
+    { kind: 'progress', progress: { repositories: 0, visited: 0 } },
+    { kind: 'report', report },
+  ]);
+  expect(asked.map(options => options.dryRun)).toEqual([dryRun]);
+});
+
+test.each(['yes', '1', 'TRUE', ''])('dryRun=%s is refused, and nothing runs', async text => {
+  const response = await createApp().request(`${URL_OF_API}?dryRun=${text}`, { method: 'POST' });
+  expect(response.status).toBe(400);
+  expect(await response.json()).toEqual({ message: `dryRun is "${text}": expected true or false` });
+  expect(asked).toEqual([]);
+});
+
+test('progress comes while it runs, and what a slow reader does not take is left out', async () => {
+  const gate = Promise.withResolvers<void>();
+  const app = createApp({
+    async collect({ onProgress = () => {} } = {}) {
+      await gate.promise;
+      for (let repositories = 1; repositories <= 1000; repositories++) onProgress({ repositories, visited: 5 });
+      return report;
+    },
+  });
+  const response = await app.request(URL_OF_API, { method: 'POST' });
+  gate.resolve();
+  const lines = await linesOf(response);
+  expect(lines.length).toBeLessThan(10);
+  expect(lines.at(-1)).toEqual({ kind: 'report', report });
+});
+
+describe('a run that fails', () => {
+  test.each([
+    ['of a full disk says so', new RegistryError('UNAVAILABLE', 'the disk is full'), 'the disk is full'],
+    ['of anything else keeps it for the log', new Error('ENOENT /var/lib/secret'), 'the log of Veneer has the cause'],
+  ])('%s', async (_, error, message) => {
+    const response = await createApp({ collect: () => Promise.reject(error) }).request(URL_OF_API, { method: 'POST' });
+    expect((await linesOf(response)).at(-1)).toEqual({ kind: 'error', message: expect.stringContaining(message) });
+    expect(logged.join()).toContain(error.message);
+  });
+});
+
+test('a client that leaves stops the run, and no failure is logged', async () => {
+  const stopped = Promise.withResolvers<unknown>();
+  const app = createApp({
+    collect: ({ signal } = {}) =>
+      new Promise((_, reject) =>
+        signal?.addEventListener('abort', () => {
+          stopped.resolve(signal.reason);
+          reject(signal.reason);
+        }),
+      ),
+  });
+  const response = await app.request(URL_OF_API, { method: 'POST' });
+  await response.body?.cancel();
+  expect(await stopped.promise).toMatchObject({ message: 'the client has left' });
+  await new Promise(setImmediate);
+  expect(logged).toEqual([]);
+});
+
+describe('without access configured', () => {
+  const post = (app: Hono, url: string) => app.request(url, { method: 'POST', headers: { Host: new URL(url).host } });
+
+  test.each(['http://127.0.0.1:8080', 'http://localhost:8080', 'http://[::1]:8080'])(
+    'a caller on this machine may, at %s',
+    async origin => {
+      expect((await post(createApp(), `${origin}/v1/hosted/collect`)).status).toBe(200);
+    },
+  );
+
+  test.each([
+    ['by another name', true, 'http://veneer.example/v1/hosted/collect'],
+    ['of a service that others reach', false, URL_OF_API],
+  ])('a caller %s may not', async (_, isOpen, url) => {
+    const app = createApp({ access: createUnconfiguredAccess({ isOpen }) });
+    const response = await post(app, url);
+    expect(response.status).toBe(403);
+    expect(asked).toEqual([]);
+  });
+});
+
+describe('with access configured', () => {
+  test.each([
+    ['nobody in particular', undefined, 401],
+    ['a user who may delete everywhere', 'root', 200],
+    ['a user who may delete in one place', 'some', 403],
+    ['a user who may push', 'pusher', 403],
+  ])('%s gets %s', async (_, user, status) => {
+    const users = { root: 'x', some: 'x', pusher: 'x' };
+    const { access } = await openAccess({
+      users,
+      grants: [
+        { users: ['root'], repositories: ['local/**'], allow: ['delete'] },
+        { users: ['some'], repositories: ['local/app'], allow: ['delete'] },
+        { users: ['pusher'], repositories: ['local/**'], allow: ['pull', 'push'] },
+      ],
+    });
+    const headers = user === undefined ? {} : { Authorization: basic(user, 'x') };
+    const response = await createApp({ access }).request(URL_OF_API, { method: 'POST', headers });
+    expect(response.status).toBe(status);
+    expect(asked).toHaveLength(status === 200 ? 1 : 0);
+  });
+});

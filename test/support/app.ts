@@ -1,0 +1,167 @@
+// The whole app in process over a real registry, asked as clients ask.
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { gzipSync } from 'node:zlib';
+import { pino } from 'pino';
+import { pack } from 'tar-stream';
+import { z } from 'zod';
+import { type App, type AppDeps, createApp } from '../../src/app.ts';
+import { loadConfig } from '../../src/config.ts';
+import type { ContentDescriptor } from '../../src/oci/descriptor.ts';
+import { parseDigest } from '../../src/oci/digest.ts';
+import { isIndexType, isManifestType } from '../../src/oci/media-type.ts';
+import { type GeneratedImage, generateImage, type ImageOptions } from './images.ts';
+import { type RegistryOptions, startRegistry, type TestRegistry } from './registry.ts';
+
+export const HOST = '127.0.0.1:8080';
+export const PLATFORMS = ['linux/amd64', 'linux/arm64', 'linux/arm/v7'];
+
+export interface TestAppOptions {
+  /** Added to the configuration file. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  readonly registry?: RegistryOptions;
+  /** Of the registry's entry as `lab`. */
+  readonly credentials?: { readonly username: string; readonly password: string };
+  readonly now?: () => Date;
+  /** Default: nothing is tried again. */
+  readonly patience?: AppDeps['patience'];
+}
+
+export interface TestApp {
+  /** An upstream under its own host and as `lab`. */
+  readonly registry: TestRegistry;
+  /** Removed in the end; the app's data is in `data`. */
+  readonly directory: string;
+  /** The lines of the log. */
+  readonly log: readonly string[];
+  /** `<registry>/library/app:1`, which putImage fills. */
+  readonly image: string;
+  putImage(options?: Partial<ImageOptions>): GeneratedImage;
+  /** A body that is neither text nor a stream is sent as JSON. */
+  request(path: string, init?: RequestOptions): Promise<Response>;
+  /** What a reference points to, by HEAD. */
+  head(name: string, reference: string): Promise<ContentDescriptor>;
+  /** A manifest or blob by its digest. Throws unless it is there. */
+  read(name: string, descriptor: ContentDescriptor): Promise<Uint8Array>;
+  /** Asks for a token for the image; throws unless it is given. `name` is what to pull. */
+  submit(body?: object): Promise<Submitted>;
+  /** Ends the app and starts another, over the data in `dataDir`. */
+  restart(dataDir?: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface RequestOptions {
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: unknown;
+}
+
+interface Submitted {
+  readonly token: string;
+  readonly name: string;
+  readonly targetDigest: string;
+}
+
+const answerSchema = z.object({ requestId: z.string(), targetDigest: z.string(), targetImage: z.string() });
+
+export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
+  const directory = await mkdtemp(join(tmpdir(), 'veneer-app-'));
+  const registry = await startRegistry(options.registry);
+  const log: string[] = [];
+  const image = `${registry.host}/library/app:1`;
+  let app = await open('data');
+
+  async function open(dataDir: string): Promise<App> {
+    const file = join(directory, 'veneer.yaml');
+    const upstream = { url: registry.url, credentials: options.credentials };
+    const upstreams = { lab: upstream, [registry.host]: { url: registry.url } };
+    await writeFile(file, JSON.stringify({ dataDir: join(directory, dataDir), upstreams, ...options.config }));
+    const sink = new Writable({ write: (chunk, _encoding, done) => done(void log.push(String(chunk))) });
+    const { now, patience = { retries: 0 } } = options;
+    const config = loadConfig({ file, env: {}, flags: {} });
+    return createApp({ config, log: pino(sink), version: '0.0.0', patience, ...(now && { now }) });
+  }
+
+  async function request(path: string, { method = 'GET', headers = {}, body }: RequestOptions = {}) {
+    const encoded = typeof body === 'string' || body instanceof ReadableStream ? body : JSON.stringify(body);
+    const init = {
+      method,
+      headers: { Host: HOST, ...headers },
+      ...(encoded && { body: encoded, duplex: 'half' as const }),
+    };
+    return app.fetch(new Request(`http://${HOST}${path}`, init));
+  }
+
+  return {
+    registry,
+    directory,
+    log,
+    image,
+    request,
+    putImage: imageOptions => putImage(registry, imageOptions),
+    async head(name, reference) {
+      const { headers } = await request(`/v2/${name}/manifests/${reference}`, { method: 'HEAD' });
+      return {
+        mediaType: headers.get('content-type') ?? '',
+        digest: parseDigest(headers.get('docker-content-digest') ?? ''),
+        size: Number(headers.get('content-length')),
+      };
+    },
+    async read(name, { mediaType, digest }) {
+      const kind = isIndexType(mediaType) || isManifestType(mediaType) ? 'manifests' : 'blobs';
+      const response = await request(`/v2/${name}/${kind}/${digest}`);
+      if (response.status !== 200) throw new Error(`${digest}: ${response.status} ${await response.text()}`);
+      return response.bytes();
+    },
+    async submit(body) {
+      const response = await request('/v1alpha2/container', {
+        method: 'POST',
+        body: { containerImage: image, ...body },
+      });
+      if (response.status !== 200) throw new Error(`${response.status} ${await response.text()}`);
+      const { requestId, targetDigest, targetImage } = answerSchema.parse(await response.json());
+      const name = targetImage.slice(HOST.length + 1).replace(/[:@].*$/, '');
+      return { token: requestId, name, targetDigest };
+    },
+    async restart(dataDir = 'data') {
+      await app.close();
+      app = await open(dataDir);
+    },
+    async close() {
+      await app.close();
+      await registry.close();
+      await rm(directory, { recursive: true });
+    },
+  };
+}
+
+function putImage(registry: TestRegistry, options: Partial<ImageOptions> = {}): GeneratedImage {
+  const generated = generateImage({ seed: 1, platforms: PLATFORMS, layers: 2, family: 'oci', ...options });
+  const contents = [...generated.content].map(([digest, content]) => ({
+    ...content,
+    ...(digest === generated.root.digest && { tags: ['1'] }),
+  }));
+  registry.put('library/app', contents);
+  return generated;
+}
+
+/** A tar with one file. */
+export async function makeTar(name: string, content: string): Promise<Buffer> {
+  const tar = pack();
+  tar.entry({ name, mtime: new Date(0) }, content);
+  tar.finalize();
+  return buffer(tar);
+}
+
+/** A layer with one file, packed as gzip. */
+export async function makeLayer(name: string, content: string): Promise<Buffer> {
+  return gzipSync(await makeTar(name, content));
+}
+
+/** The location of a layer that comes with its request. */
+export function dataUrl(layer: Buffer): string {
+  return `data:${layer.toString('base64')}`;
+}

@@ -1,0 +1,99 @@
+// The whole app behind a socket on a free port, asked as a client on the wire asks: paths and headers go out as they are written.
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { Agent, type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { serve } from '@hono/node-server';
+import { pino } from 'pino';
+import { type App, createApp } from '../../src/app.ts';
+import { loadConfig } from '../../src/config.ts';
+
+export interface TestServer {
+  readonly app: App;
+  readonly port: number;
+  /** Removed in the end; the app's data is in `data`. */
+  readonly directory: string;
+  /** The lines of the log. */
+  readonly log: readonly string[];
+  send(method: string, path: string, sent?: Sent): Promise<Answer>;
+  /** Ends the app, and starts it over the same data with another configuration. */
+  restart(config: Settings): Promise<TestServer>;
+  close(): Promise<void>;
+}
+
+/** What the configuration file has beside the data directory. */
+type Settings = Readonly<Record<string, unknown>>;
+
+export interface Sent {
+  readonly headers?: Readonly<Record<string, string>>;
+  /** A stream goes out in chunks of no announced length. */
+  readonly body?: Uint8Array | string | Readable;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Buffer;
+}
+
+/** Its one connection is kept alive. */
+export async function startServer(config: Settings = {}): Promise<TestServer> {
+  return openServer(await mkdtemp(join(tmpdir(), 'veneer-server-')), config);
+}
+
+async function openServer(directory: string, config: Settings): Promise<TestServer> {
+  const file = join(directory, 'veneer.yaml');
+  await writeFile(file, JSON.stringify({ dataDir: join(directory, 'data'), ...config }));
+  const log: string[] = [];
+  const app = await createApp({
+    config: loadConfig({ file, env: {}, flags: {} }),
+    log: pino({}, { write: line => void log.push(line) }),
+    version: '0.0.0',
+    patience: { retries: 0 },
+  });
+  const server = serve({ fetch: app.fetch, hostname: '127.0.0.1', port: 0 });
+  await once(server, 'listening');
+  const port = Number(Object(server.address()).port);
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+
+  return {
+    app,
+    port,
+    directory,
+    log,
+    async send(method, path, { headers = {}, body } = {}) {
+      const isStream = body instanceof Readable;
+      const length = isStream || body === undefined ? {} : { 'Content-Length': `${Buffer.byteLength(body)}` };
+      const sent = request({ port, host: '127.0.0.1', method, path, headers: { ...length, ...headers }, agent });
+      // After an answer, a body that nobody reads any more breaks.
+      sent.on('error', () => {});
+      if (isStream) body.pipe(sent);
+      else sent.end(body);
+      const [response]: IncomingMessage[] = await once(sent, 'response');
+      if (!response) throw new Error('no response');
+      return { status: response.statusCode ?? 0, headers: response.headers, body: await buffer(response) };
+    },
+    async restart(other) {
+      await stop();
+      return openServer(directory, other);
+    },
+    async close() {
+      await stop();
+      await rm(directory, { recursive: true });
+    },
+  };
+
+  async function stop(): Promise<void> {
+    agent.destroy();
+    await new Promise(resolve => server.close(resolve));
+    await app.close();
+  }
+}
+
+/** The code of the first error of an answer. */
+export function codeOf({ body }: Pick<Answer, 'body'>): unknown {
+  return JSON.parse(body.toString()).errors[0].code;
+}
