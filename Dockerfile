@@ -1,21 +1,27 @@
 # Veneer as an image: dependencies in one stage, the service without root in the next.
-ARG BASE=node:26-slim
+# The base is the Node that package-lock.json pins.
+ARG BASE=node:26.10.0-slim
 
-FROM ${BASE} AS build
+# Dependencies are JavaScript alone, so one installation serves every platform. Their only install script fetches Node.
+FROM --platform=$BUILDPLATFORM ${BASE} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --omit=dev --no-audit --no-fund && mkdir /data
+# Both secrets are optional, for a package registry of one's own: an npmrc, and the CA bundle that it may name as
+# cafile=/run/secrets/ca.
+RUN --mount=type=secret,id=npmrc,target=/root/.npmrc --mount=type=secret,id=ca \
+    npm ci --omit=dev --ignore-scripts --no-audit --no-fund && mkdir /data
 
 FROM ${BASE}
 WORKDIR /app
-# The Node that package-lock.json pins, ahead of the base's own.
-ENV PATH=/app/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    VENEER_LISTEN=0.0.0.0:8080 \
+ENV VENEER_LISTEN=0.0.0.0:8080 \
     VENEER_DATA_DIR=/data
-COPY --from=build --chown=10001:10001 /data /data
-COPY --from=build /app/node_modules node_modules
+COPY --from=dependencies --chown=10001:10001 /data /data
+COPY --from=dependencies /app/node_modules node_modules
 COPY package.json LICENSE ./
 COPY src src
+# What /service-info says that this image was built from.
+ARG VENEER_COMMIT=unknown
+ENV VENEER_COMMIT=${VENEER_COMMIT}
 USER 10001:10001
 VOLUME /data
 EXPOSE 8080

@@ -1,75 +1,105 @@
 // Tools that copy, check and rewrite images accept what Veneer serves, and agree with it.
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { digestOf } from '../../src/oci/digest.ts';
 import { ADDED, makeTar, submitAugmentation } from './support/augment.ts';
+import { checkBlobs } from './support/blobs.ts';
 import { clientPath, findMissing } from './support/clients.ts';
-import { startBuildkit, startRegistry, startVeneer } from './support/daemons.ts';
-import { makeBusyboxImage, PLATFORMS } from './support/image.ts';
-import { type Running, run } from './support/process.ts';
+import { startVeneer } from './support/daemons.ts';
+import { listEntries } from './support/entries.ts';
+import { PLATFORMS } from './support/image.ts';
+import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { run } from './support/process.ts';
 
-const missing = findMissing(['registry', 'buildkitd', 'buildctl', 'crane', 'regctl', 'skopeo', 'podman', 'runc']);
-const ImageConfig = z.object({ config: z.unknown() });
+const missing = findMissing([...LAB_COMMANDS, 'oras', 'regctl', 'skopeo', 'podman']);
+const PodmanConfig = z.object({ Env: z.array(z.string()), WorkingDir: z.string(), Cmd: z.array(z.string()) });
+const Referrers = z.object({ referrers: z.array(z.object({ digest: z.string(), artifactType: z.string() })) });
 
-describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 120_000 }, () => {
-  const running: Running[] = [];
-  let folder = '';
-  let registry = '';
+describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+  let lab: Lab;
+  let veneer = '';
   let image = '';
+  let digest = '';
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'veneer-tools-'));
-    registry = (await start(startRegistry(folder))).address;
-    const { socket } = await start(startBuildkit(folder, registry));
-    const veneer = (await start(startVeneer(folder, registry))).address;
-    await makeBusyboxImage(folder, `${registry}/library/bb:1`, socket);
-    image = (await submitAugmentation(veneer, `${registry}/library/bb:1`)).targetImage;
+    lab = await createLab();
+    veneer = (await lab.keep(startVeneer(lab.folder, lab.registry))).address;
+    ({ targetImage: image, targetDigest: digest } = await submitAugmentation(veneer, lab.source));
   }, 120_000);
 
-  afterAll(async () => {
-    for (const process of running.reverse()) await process.stop();
-    await rm(folder, { recursive: true, force: true });
-  }, 60_000);
+  afterAll(() => lab?.close(), 60_000);
 
   test('crane finds every digest, size and diffID right', async () => {
-    await run(clientPath('crane'), ['validate', '--insecure', '--remote', image]);
+    await expect(run(clientPath('crane'), ['validate', '--insecure', '--remote', image])).resolves.toMatch(/^PASS/);
   });
 
-  test('skopeo copies all platforms', async () => {
-    const copy = join(folder, 'copy');
-    await run('skopeo', ['copy', '--all', '--src-tls-verify=false', `docker://${image}`, `dir:${copy}`]);
+  test('skopeo copies the three platforms to a layout that holds what it says', async () => {
+    const layout = join(lab.folder, 'layout');
+    await run('skopeo', ['copy', '--all', '--src-tls-verify=false', `docker://${image}`, `oci:${layout}:1`]);
+    const { images } = await checkBlobs(layout, digest);
+    expect(images).toBe(PLATFORMS.length);
   });
 
-  test('podman pulls it', async () => {
-    const roots = ['--root', join(folder, 'podman'), '--runroot', join(folder, 'podman-run')];
-    const id = await run('podman', [...roots, '--storage-driver', 'vfs', 'pull', '-q', '--tls-verify=false', image]);
-    expect(id).toMatch(/^[0-9a-f]{64}$/);
+  test('podman pulls it, and sees the changed config', async () => {
+    const roots = ['--root', join(lab.folder, 'podman'), '--runroot', join(lab.folder, 'podman-run')];
+    const podman = (...args: readonly string[]) => run('podman', [...roots, '--storage-driver', 'vfs', ...args]);
+    const id = await podman('pull', '--quiet', '--tls-verify=false', image);
+    const config = PodmanConfig.parse(JSON.parse(await podman('image', 'inspect', '-f', '{{json .Config}}', id)));
+    expect(config).toEqual({ Env: ['PATH=/bin', 'BASE=1', ADDED.env], WorkingDir: ADDED.workingDir, Cmd: ADDED.cmd });
+  });
+
+  test('oras fetches the index by tag and by digest, and finds the digest that was promised', async () => {
+    const pinned = `${image.replace(/:[^:/]+$/, '')}@${digest}`;
+    for (const reference of [image, pinned]) {
+      const output = join(lab.folder, 'index.json');
+      await oras('manifest', 'fetch', '--plain-http', '--output', output, reference);
+      expect(digestOf(await readFile(output))).toBe(digest);
+    }
+  });
+
+  test('oras discovers and pulls what is attached to the source, but finds nothing attached to the augmented image', async () => {
+    const artifactType = 'application/vnd.example.note';
+    await writeFile(join(lab.folder, 'note.txt'), 'a note\n');
+    await oras('attach', '--plain-http', '--artifact-type', artifactType, lab.source, 'note.txt:text/plain');
+    const [note, ...others] = await discover(`${veneer}/lab/library/bb:1`);
+    expect(others).toEqual([]);
+    expect(note?.artifactType).toBe(artifactType);
+    await mkdir(join(lab.folder, 'pulled'));
+    await oras('pull', '--plain-http', '--output', 'pulled', `${veneer}/lab/library/bb@${note?.digest}`);
+    expect(await readFile(join(lab.folder, 'pulled/note.txt'), 'utf8')).toBe('a note\n');
+    expect(await discover(image)).toEqual([]);
   });
 
   test('regctl makes the same effective config of the same changes', async () => {
-    const tar = join(folder, 'layer.tar');
-    const modified = `${registry}/library/modified:1`;
+    const tar = join(lab.folder, 'layer.tar');
+    const modified = `${lab.registry}/library/modified:1`;
     await writeFile(tar, await makeTar());
     await run(clientPath('regctl'), [
-      ...['--host', `reg=${registry},tls=disabled`, 'image', 'mod', `${registry}/library/bb:1`, '--create', modified],
-      ...['--env', ADDED.env, '--workdir', ADDED.workingDir, '--label', `added=${ADDED.label}`],
-      ...['--layer-add', `tar=${tar}`],
+      ...['--host', `reg=${lab.registry},tls=disabled`, 'image', 'mod', lab.source, '--create', modified],
+      ...['--env', ADDED.env, '--workdir', ADDED.workingDir, '--config-cmd', JSON.stringify(ADDED.cmd)],
+      ...['--label', `added=${ADDED.label}`, '--layer-add', `tar=${tar}`],
     ]);
+    const { images } = await listEntries(image);
+    expect(images.map(({ platform }) => platform)).toEqual(PLATFORMS);
     for (const platform of PLATFORMS) {
       expect(await readConfig(image, platform)).toEqual(await readConfig(modified, platform));
     }
   });
 
-  async function start<R extends Running>(starting: Promise<R>): Promise<R> {
-    const started = await starting;
-    running.push(started);
-    return started;
+  async function oras(...args: readonly string[]): Promise<string> {
+    return await run(clientPath('oras'), args, { cwd: lab.folder });
+  }
+
+  async function discover(reference: string) {
+    return Referrers.parse(JSON.parse(await oras('discover', '--plain-http', '--format', 'json', reference))).referrers;
   }
 });
 
+/** All of an image config but when and how it was made. */
 async function readConfig(image: string, platform: string): Promise<unknown> {
   const text = await run(clientPath('crane'), ['config', '--insecure', '--platform', platform, image]);
-  return ImageConfig.parse(JSON.parse(text)).config;
+  const { created, history, ...effective } = z.record(z.string(), z.unknown()).parse(JSON.parse(text));
+  return effective;
 }

@@ -1,9 +1,9 @@
 // The daemons around Veneer, and Veneer itself, each with its own folder and port.
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { clientPath } from './clients.ts';
-import { checkUrl, findFreePort, type Running, run, startProcess } from './process.ts';
+import { checkUrl, findFreePort, type Killable, type Running, run, startProcess } from './process.ts';
 
 export interface Server extends Running {
   /** host:port */
@@ -29,7 +29,15 @@ export async function startBuildkit(folder: string, registry: string): Promise<R
   const socket = `unix://${join(folder, 'buildkitd.sock')}`;
   await writeFile(
     file,
-    `root = "${join(folder, 'buildkit')}"\n[worker.containerd]\nenabled = false\n[registry."${registry}"]\nhttp = true\n`,
+    `root = "${join(folder, 'buildkit')}"
+[worker.containerd]
+enabled = false
+# A step that runs npm reaches its registry as this machine does.
+[worker.oci]
+networkMode = "host"
+[registry."${registry}"]
+http = true
+`,
   );
   const running = await startProcess(clientPath('buildkitd'), ['--config', file, '--addr', socket], {
     checkReady: () => run(clientPath('buildctl'), ['--addr', socket, 'debug', 'workers']),
@@ -50,24 +58,68 @@ export async function startDocker(folder: string): Promise<Running & { readonly 
     ],
     { checkReady: () => run('docker', ['-H', host, 'version']) },
   );
-  return { ...running, host };
+  const stop = async () => {
+    await running.stop();
+    await unmountBelow(folder);
+  };
+  return { host, stop };
 }
 
-/** Veneer as its users start it, with the registry as the upstream `lab`. */
-export async function startVeneer(folder: string, registry: string): Promise<Server> {
-  const address = `127.0.0.1:${await findFreePort()}`;
-  const file = join(folder, 'veneer.yaml');
-  await mkdir(folder, { recursive: true });
+/** Unmounts what an engine leaves behind, such as the namespace of the host's network, so that the folder can go. */
+async function unmountBelow(folder: string): Promise<void> {
+  const mounts = await readFile('/proc/self/mounts', 'utf8');
+  const points = mounts.split('\n').map(line => line.split(' ')[1] ?? '');
+  for (const point of points.filter(path => path.startsWith(`${folder}/`)).reverse()) await run('umount', [point]);
+}
+
+/** A containerd of its own; `socket` is its address for ctr, `content` the folder of its blobs. */
+export async function startContainerd(
+  folder: string,
+): Promise<Running & { readonly socket: string; readonly content: string }> {
+  const root = join(folder, 'containerd');
+  const socket = join(folder, 'containerd.sock');
+  const file = join(folder, 'containerd.toml');
   await writeFile(
     file,
-    stringify({
-      listen: address,
-      dataDir: join(folder, 'veneer'),
-      upstreams: { lab: { url: `http://${registry}` }, [registry]: { url: `http://${registry}` } },
-    }),
+    `version = 2
+root = "${root}"
+state = "${join(folder, 'containerd-state')}"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "${socket}"
+[plugins."io.containerd.internal.v1.opt"]
+path = "${join(folder, 'containerd-opt')}"
+# What one namespace has, another still has to pull.
+[plugins."io.containerd.metadata.v1.bolt"]
+content_sharing_policy = "isolated"
+`,
   );
+  const running = await startProcess('containerd', ['--config', file], {
+    checkReady: () => run('ctr', ['--address', socket, 'version']),
+  });
+  return { ...running, socket, content: join(root, 'io.containerd.content.v1.content') };
+}
+
+/** Veneer as its users start it, with the registry, if there is one, as an upstream; `settings` are further keys of its configuration. */
+export async function startVeneer(
+  folder: string,
+  registry: string | undefined,
+  settings: Readonly<Record<string, unknown>> = {},
+): Promise<Server & Killable> {
+  const address = `127.0.0.1:${await findFreePort()}`;
+  const own = await mkdtemp(join(folder, 'veneer-'));
+  const file = join(own, 'veneer.yaml');
+  const dataDir = join(own, 'data');
+  const upstreams = registry === undefined ? {} : upstreamsTo(registry);
+  await writeFile(file, stringify({ listen: address, dataDir, upstreams, ...settings }));
   const running = await startProcess(process.execPath, ['src/main.ts', '--config', file], {
-    checkReady: () => checkUrl(`http://${address}/v2/`),
+    checkReady: () => checkUrl(`http://${address}/health/ready`),
   });
   return { ...running, address };
+}
+
+/** The upstreams of a configuration: the registry by its address, and as `lab`. */
+export function upstreamsTo(registry: string): Readonly<Record<string, { readonly url: string }>> {
+  const upstream = { url: `http://${registry}` };
+  return { lab: upstream, [registry]: upstream };
 }

@@ -10,9 +10,21 @@ export interface Running {
   stop(): Promise<void>;
 }
 
+export interface Killable extends Running {
+  /** SIGKILL, as a crash or the kernel does it: waits until it is gone. */
+  kill(): Promise<void>;
+}
+
+export interface RunOptions {
+  readonly cwd?: string;
+  /** Added to this process's own. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** What it reads from its standard input, such as a password. */
+  readonly input?: string;
+}
+
 export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
-  readonly timeoutMs?: number;
   /** Throws or rejects as long as the process does not answer yet. */
   readonly checkReady: () => Promise<unknown>;
 }
@@ -21,8 +33,8 @@ export interface StartOptions {
 export async function startProcess(
   command: string,
   args: readonly string[],
-  { env = {}, timeoutMs = 60_000, checkReady }: StartOptions,
-): Promise<Running> {
+  { env = {}, checkReady }: StartOptions,
+): Promise<Killable> {
   const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
@@ -35,37 +47,53 @@ export async function startProcess(
   });
   const hasLeft = () => child.pid === undefined || child.exitCode !== null || child.signalCode !== null;
 
-  async function stop(): Promise<void> {
+  async function end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
     if (hasLeft()) return;
     const left = once(child, 'exit');
-    child.kill('SIGTERM');
+    child.kill(signal);
     const kill = setTimeout(() => child.kill('SIGKILL'), 10_000);
     await left;
     clearTimeout(kill);
   }
+  const stop = () => end('SIGTERM');
 
-  const deadline = Date.now() + timeoutMs;
+  try {
+    await waitUntil(checkReady, hasLeft);
+    return { stop, kill: () => end('SIGKILL') };
+  } catch (error) {
+    await stop();
+    throw new Error(`${command} is not ready: ${output}`, { cause: error });
+  }
+}
+
+/** Waits until the check passes. Rejects with what the check says after a minute, or as soon as it is over without. */
+export async function waitUntil(check: () => Promise<unknown>, isOver: () => boolean = () => false): Promise<void> {
+  const deadline = Date.now() + 60_000;
   for (;;) {
-    const error = await checkReady().then(
-      () => undefined,
-      (reason: unknown) => reason,
-    );
-    if (error === undefined) return { stop };
-    if (hasLeft() || Date.now() > deadline) {
-      await stop();
-      throw new Error(`${command} is not ready: ${output}`, { cause: error });
+    try {
+      await check();
+      return;
+    } catch (error) {
+      if (isOver() || Date.now() > deadline) throw error;
     }
     await wait(100);
   }
 }
 
 /** Runs a command to its end and gives its output; a non-zero exit throws with its stderr. */
-export async function run(command: string, args: readonly string[], env: Record<string, string> = {}): Promise<string> {
-  const { stdout } = await promisify(execFile)(command, args, {
+export async function run(
+  command: string,
+  args: readonly string[],
+  { cwd, env = {}, input }: RunOptions = {},
+): Promise<string> {
+  const running = promisify(execFile)(command, args, {
+    ...(cwd && { cwd }),
     env: { ...process.env, ...env },
     maxBuffer: 16 * 1024 * 1024,
     timeout: 100_000,
   });
+  running.child.stdin?.end(input);
+  const { stdout } = await running;
   return stdout.trim();
 }
 

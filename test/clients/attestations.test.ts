@@ -1,0 +1,55 @@
+// What BuildKit attests of the source does not slip into an augmented index, and is re-pointed where the policy keeps it.
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { submitAugmentation } from './support/augment.ts';
+import { checkBlobs } from './support/blobs.ts';
+import { findMissing } from './support/clients.ts';
+import { startVeneer } from './support/daemons.ts';
+import { listEntries } from './support/entries.ts';
+import { PLATFORMS } from './support/image.ts';
+import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { run } from './support/process.ts';
+
+const missing = findMissing([...LAB_COMMANDS, 'skopeo']);
+
+describe.skipIf(missing)(`attestations${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+  let lab: Lab;
+
+  beforeAll(async () => {
+    lab = await createLab();
+  }, 120_000);
+
+  afterAll(() => lab?.close(), 60_000);
+
+  test('are in the source, one for each platform', async () => {
+    const { images, attestations } = await listEntries(lab.source);
+    expect(images.map(({ platform }) => platform)).toEqual(PLATFORMS);
+    expect(attestations.map(({ type }) => type)).toEqual(PLATFORMS.map(() => 'attestation-manifest'));
+    expect(attestations.map(({ about }) => about)).toEqual(images.map(({ digest }) => digest));
+  });
+
+  test('are dropped by default: the augmented index has the platforms of the source and nothing else', async () => {
+    const { targetImage } = await augment({});
+    const { images, attestations } = await listEntries(targetImage);
+    expect(images.map(({ platform }) => platform)).toEqual(PLATFORMS);
+    expect(attestations).toEqual([]);
+  });
+
+  test('are kept by the policy keep, and are then about the augmented images', async () => {
+    const { targetImage, targetDigest } = await augment({ attestations: 'keep' });
+    const [source, target] = [await listEntries(lab.source), await listEntries(targetImage)];
+    const augmented = target.images.map(({ digest }) => digest);
+    expect(target.images.map(({ platform }) => platform)).toEqual(PLATFORMS);
+    expect(target.attestations).toEqual(source.attestations.map((entry, i) => ({ ...entry, about: augmented[i] })));
+    expect(source.images.filter(({ digest }) => augmented.includes(digest))).toEqual([]);
+    const layout = join(lab.folder, 'kept');
+    await run('skopeo', ['copy', '--all', '--src-tls-verify=false', `docker://${targetImage}`, `oci:${layout}:kept`]);
+    const { digests } = await checkBlobs(layout, targetDigest);
+    expect(digests).toEqual(expect.arrayContaining(target.attestations.map(({ digest }) => digest)));
+  });
+
+  async function augment(settings: Readonly<Record<string, unknown>>) {
+    const { address } = await lab.keep(startVeneer(lab.folder, lab.registry, settings));
+    return await submitAugmentation(address, lab.source);
+  }
+});
