@@ -4,17 +4,14 @@ import { errors, jwtVerify, SignJWT } from 'jose';
 import { LRUCache } from 'lru-cache';
 import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
-import type { RepositoryAccess } from './caller.ts';
+import type { BearerCaller, RepositoryAccess } from './caller.ts';
 import { verbs } from './right.ts';
 import type { SigningKey } from './signing-key.ts';
 
 /** What our challenges name as `service`, and our tokens as their audience. */
 export const SERVICE = 'veneer';
 
-export interface BearerClaims {
-  readonly subject: string;
-  readonly access: readonly RepositoryAccess[];
-}
+export type BearerClaims = Omit<BearerCaller, 'kind'>;
 
 export interface BearerToken {
   readonly token: string;
@@ -37,11 +34,11 @@ export interface BearerTokensDeps {
 const ISSUER = 'veneer';
 const MAX_VERIFIED = 10_000;
 
-const payloadSchema = z.object({
-  sub: z.string(),
-  exp: z.number(),
-  access: z.array(z.object({ type: z.literal('repository'), name: z.string(), actions: z.array(z.enum(verbs)) })),
-});
+const accessSchema = z.array(
+  z.object({ type: z.literal('repository'), name: z.string(), actions: z.array(z.enum(verbs)) }),
+);
+
+const payloadSchema = z.object({ sub: z.string(), exp: z.number(), access: accessSchema, refused: accessSchema });
 
 interface Verified extends BearerClaims {
   readonly expiresAt: Date;
@@ -60,24 +57,20 @@ export function createBearerTokens({ key, ttlMs, now }: BearerTokensDeps): Beare
       currentDate: now(),
     };
     const { payload } = await jwtVerify(token, key.publicKey, options).catch(refuse);
-    const { sub, exp, access } = payloadSchema.parse(payload);
+    const { sub, exp, access, refused } = payloadSchema.parse(payload);
     return {
       subject: sub,
-      access: access.map(({ name, actions }) => ({ repository: name, verbs: actions })),
+      access: access.map(fromClaim),
+      refused: refused.map(fromClaim),
       expiresAt: new Date(exp * 1000),
     };
   }
 
   return {
-    async issue({ subject, access }) {
+    async issue({ subject, access, refused }) {
       const issuedAt = Math.floor(now().getTime() / 1000);
       const expiresInSeconds = Math.floor(ttlMs / 1000);
-      const claims = access.map(({ repository, verbs: actions }) => ({
-        type: 'repository',
-        name: repository,
-        actions,
-      }));
-      const token = await new SignJWT({ access: claims })
+      const token = await new SignJWT({ access: access.map(toClaim), refused: refused.map(toClaim) })
         .setProtectedHeader({ alg: key.algorithm, typ: 'JWT' })
         .setIssuer(ISSUER)
         .setAudience(SERVICE)
@@ -95,6 +88,14 @@ export function createBearerTokens({ key, ttlMs, now }: BearerTokensDeps): Beare
       return known;
     },
   };
+}
+
+function toClaim({ repository, verbs: actions }: RepositoryAccess) {
+  return { type: 'repository', name: repository, actions };
+}
+
+function fromClaim({ name, actions }: z.infer<typeof accessSchema>[number]): RepositoryAccess {
+  return { repository: name, verbs: actions };
 }
 
 function refuse(error: unknown): never {

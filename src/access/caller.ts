@@ -7,8 +7,17 @@ export type Caller =
   | { readonly kind: 'local' }
   | { readonly kind: 'user'; readonly name: string }
   | { readonly kind: 'access-token'; readonly id: string; readonly permissions: readonly Permission[] }
-  /** With a bearer token of ours: it holds what its subject was granted when it asked. */
-  | { readonly kind: 'bearer'; readonly subject: string; readonly access: readonly RepositoryAccess[] };
+  | BearerCaller;
+
+/** With a bearer token of ours. */
+export interface BearerCaller {
+  readonly kind: 'bearer';
+  readonly subject: string;
+  /** What its subject asked for and was granted. */
+  readonly access: readonly RepositoryAccess[];
+  /** What its subject asked for and was not: another token would not hold it either. */
+  readonly refused: readonly RepositoryAccess[];
+}
 
 export interface RepositoryAccess {
   readonly repository: string;

@@ -6,11 +6,12 @@ import { createAccessTokens, isAccessToken } from './access-token.ts';
 import { type PasswordCredentials, parseAuthorization } from './authorization.ts';
 import { type Bcrypt, createBcrypt } from './bcrypt.ts';
 import { createBearerTokens } from './bearer-token.ts';
-import { ANONYMOUS, type Caller, describeCaller, subjectOf } from './caller.ts';
+import { ANONYMOUS, type Caller, describeCaller, type RepositoryAccess, subjectOf } from './caller.ts';
 import { AccessFault } from './fault.ts';
 import { createDecision, findGrantFaults } from './grants.ts';
 import type { AccessOptions } from './options.ts';
 import { createPasswords } from './passwords.ts';
+import type { RightTest, Verb } from './right.ts';
 import { loadSigningKey, parseSigningKey } from './signing-key.ts';
 import { openUserFile } from './user-file.ts';
 
@@ -52,13 +53,10 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
   const bearer: BearerDesk = {
     async issue({ credentials, address = '', asked }) {
       const caller = credentials ? await login(credentials, address) : ANONYMOUS;
-      const granted = asked
-        .map(({ repository, verbs }) => ({
-          repository,
-          verbs: verbs.filter(verb => isAllowed(caller, verb, repository)),
-        }))
-        .filter(({ verbs }) => verbs.length > 0);
-      return { ...(await bearerTokens.issue({ subject: subjectOf(caller), access: granted })), granted };
+      const granted = selectVerbs(asked, (verb, repository) => isAllowed(caller, verb, repository));
+      const refused = selectVerbs(asked, (verb, repository) => !isAllowed(caller, verb, repository));
+      const claims = { subject: subjectOf(caller), access: granted, refused };
+      return { ...(await bearerTokens.issue(claims)), granted };
     },
   };
 
@@ -74,8 +72,7 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
     },
     requireRight(caller, verb, repository) {
       if (isAllowed(caller, verb, repository)) return;
-      // Who is known gets a plain no; who is not may log in, and a bearer token may be exchanged for one with more in it.
-      const code = caller.kind === 'user' || caller.kind === 'access-token' ? 'DENIED' : 'UNAUTHORIZED';
+      const code = isFinal(caller, verb, repository) ? 'DENIED' : 'UNAUTHORIZED';
       throw new RegistryError(code, `${describeCaller(caller)} may not ${verb} ${repository.slice(0, 255)}`);
     },
     requireCaller(caller) {
@@ -84,4 +81,17 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
     },
     close: () => bcrypt.close(),
   };
+}
+
+function selectVerbs(asked: readonly RepositoryAccess[], isSelected: RightTest): readonly RepositoryAccess[] {
+  return asked
+    .map(({ repository, verbs }) => ({ repository, verbs: verbs.filter(verb => isSelected(verb, repository)) }))
+    .filter(({ verbs }) => verbs.length > 0);
+}
+
+/** Who is known gets a plain no; who is not may log in, and a bearer token may be exchanged for one with more in it. */
+function isFinal(caller: Caller, verb: Verb, repository: string): boolean {
+  if (caller.kind !== 'bearer') return caller.kind === 'user' || caller.kind === 'access-token';
+  const wasRefused = caller.refused.some(entry => entry.repository === repository && entry.verbs.includes(verb));
+  return caller.subject !== '' && wasRefused;
 }

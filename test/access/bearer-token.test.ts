@@ -6,7 +6,11 @@ import { type BearerTokens, createBearerTokens } from '../../src/access/bearer-t
 import { parseSigningKey } from '../../src/access/signing-key.ts';
 import { START } from './fixture.ts';
 
-const CLAIMS = { subject: 'ci', access: [{ repository: 'local/app', verbs: ['pull', 'push'] }] } as const;
+const CLAIMS = {
+  subject: 'ci',
+  access: [{ repository: 'local/app', verbs: ['pull', 'push'] }],
+  refused: [{ repository: 'local/app', verbs: ['delete'] }],
+} as const;
 const key = newKey();
 
 test.each([
@@ -31,6 +35,7 @@ test('has the claims of the token specification', async () => {
     iat,
     exp: iat + 300,
     access: [{ type: 'repository', name: 'local/app', actions: ['pull', 'push'] }],
+    refused: [{ type: 'repository', name: 'local/app', actions: ['delete'] }],
   });
 });
 
@@ -53,7 +58,7 @@ test.each([false, true])('has expired after its time, also when it was seen befo
 
 describe('refuses', () => {
   const iat = START.getTime() / 1000;
-  const payload = { iss: 'veneer', aud: 'veneer', sub: 'ci', iat, exp: iat + 300, access: [] };
+  const payload = { iss: 'veneer', aud: 'veneer', sub: 'ci', iat, exp: iat + 300, access: [], refused: [] };
   const sign = (claims: JWTPayload, signingKey = key) =>
     new SignJWT(claims).setProtectedHeader({ alg: signingKey.algorithm }).sign(signingKey.privateKey);
   const publicPem = key.publicKey.export({ type: 'spki', format: 'pem' }).toString();

@@ -64,7 +64,10 @@ test('says in one line what is open', async () => {
 test('a refusal says what to configure', async () => {
   const access = await open('0.0.0.0');
   expect(() => access.requireRight({ kind: 'anonymous' }, 'push', 'local/app')).toThrow(
-    expect.objectContaining({ code: 'DENIED', message: 'nobody may push here: set "access" in veneer.yaml to say who may' }),
+    expect.objectContaining({
+      code: 'DENIED',
+      message: 'nobody may push here: set "access" in veneer.yaml to say who may',
+    }),
   );
 });
 

@@ -96,7 +96,9 @@ describe('by grants', () => {
 
   test('a refusal to who is known is DENIED, to others UNAUTHORIZED', async () => {
     const { access } = await openAccess({ users, grants });
-    const bearer: Caller = { kind: 'bearer', subject: 'ci', access: [{ repository: 'local/app', verbs: ['pull'] }] };
+    const pull = { repository: 'local/app', verbs: ['pull'] } as const;
+    const push = { repository: 'local/app', verbs: ['push'] } as const;
+    const bearer: Caller = { kind: 'bearer', subject: 'ci', access: [pull], refused: [] };
     const require = (caller: Caller) => () => access.requireRight(caller, 'push', 'local/app');
     expect(require({ kind: 'user', name: 'ci' })).toThrow(
       expect.objectContaining({ code: 'DENIED', message: 'the user ci may not push local/app' }),
@@ -106,6 +108,11 @@ describe('by grants', () => {
     );
     expect(require({ kind: 'anonymous' })).toThrow(expect.objectContaining({ code: 'UNAUTHORIZED' }));
     expect(require(bearer)).toThrow(expect.objectContaining({ code: 'UNAUTHORIZED' }));
+    // Another token would hold no more: it was asked for, and refused.
+    expect(require({ ...bearer, refused: [push] })).toThrow(expect.objectContaining({ code: 'DENIED' }));
+    expect(require({ ...bearer, subject: '', refused: [push] })).toThrow(
+      expect.objectContaining({ code: 'UNAUTHORIZED' }),
+    );
   });
 
   test('passwords follow the file, and a fault in it is told', async () => {
