@@ -21,10 +21,12 @@ function phasesOf(action: fc.Arbitrary<Action>) {
   return fc.array(fc.record({ actions, faults }), { minLength: 1, maxLength: 3 });
 }
 
+const every = { repositories: ['**'], tags: ['*'] };
+
 const policies: fc.Arbitrary<Partial<CollectPolicy>> = fc.record({
   graceMs: fc.constant(0),
   untaggedMs: fc.constantFrom(0, undefined),
-  retention: fc.constantFrom([], [{ repositories: ['**'], tags: ['t*'], keepNewest: 1 }]),
+  retention: fc.constantFrom([], [{ ...every, keepNewest: 1 }], [{ ...every, maxAgeMs: 0 }]),
 });
 
 function isInjected(error: unknown): boolean {

@@ -1,5 +1,6 @@
 // Collection of tags: what retention lets go of, and what becomes of that.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { audit } from './audit.ts';
 import { type CollectedRegistry, createRegistry, DAY } from './collecting.ts';
 import { type Place, pushSmall, putManifest } from './fixture.ts';
 
@@ -69,8 +70,28 @@ describe('retention', () => {
       await putManifest(registry.hosted, 'local/app', raw, { tags: ['1'] });
       return found;
     };
-    const parts = { records: { ...place.records, entries: list } };
+    const parts = { records: { ...registry.place.records, entries: list } };
     await registry.open({ retention: [{ ...rule, keepNewest: 1 }] }, {}, parts);
     expect((await registry.collector.collect()).removed.tags).toBe(0);
+  });
+
+  test('removes a tag before or after a push of it, and not in between', async () => {
+    await pushTags('1', '2');
+    const { raw, digest } = await pushSmall(registry.hosted, 'local/app', 'new');
+    const { records } = registry.place;
+    let pushing: Promise<unknown> | undefined;
+    const write: Place['records']['write'] = async changes => {
+      const isRemoval = changes.some(({ kind, collection }) => kind === 'delete' && collection === 'hosted.tag');
+      if (isRemoval && !pushing) {
+        pushing = putManifest(registry.hosted, 'local/app', raw, { tags: ['1'] });
+        for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
+      }
+      await records.write(changes);
+    };
+    await registry.open({ retention: [{ ...rule, keepNewest: 1 }] }, {}, { records: { ...records, write } });
+    expect((await registry.collector.collect()).removed.tags).toBe(1);
+    await pushing;
+    expect(await registry.hosted.tags.resolve('local/app', '1')).toBe(digest);
+    await audit(registry.place);
   });
 });

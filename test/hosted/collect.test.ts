@@ -110,7 +110,7 @@ describe('content that no repository links', () => {
       await gate.promise;
       await registry.place.records.write(changes);
     };
-    await registry.open({ graceMs: 0 }, {}, { records: { ...place.records, write } });
+    await registry.open({ graceMs: 0 }, {}, { records: { ...registry.place.records, write } });
     const pushing = pushBlob(registry.hosted, 'local/app', content);
     while ((await registry.place.inventory()).length === 0) await new Promise(setImmediate);
     const collected = Promise.all([registry.collector.collect({ dryRun: true }), registry.collector.collect()]);
@@ -187,7 +187,7 @@ describe('a run', () => {
   test('that fails leaves all in order, and the next one does the rest', async () => {
     for (const name of ['local/a', 'local/b']) await pushBlob(registry.hosted, name, bytes(name));
     registry.time += DAY;
-    const failing = { ...place.content, delete: () => Promise.reject(new Error('a disk of tears')) };
+    const failing = { ...registry.place.content, delete: () => Promise.reject(new Error('a disk of tears')) };
     await registry.open({}, {}, { content: failing });
     await expect(registry.collector.collect()).rejects.toThrow('a disk of tears');
     await registry.open();
