@@ -50,7 +50,14 @@ describe.skipIf(missing)(`gc${missing ? ` (${missing})` : ''}`, { timeout: 60_00
 
   async function collect(...options: readonly string[]): Promise<z.output<typeof Report>> {
     // The configuration of the service tells where it can be asked.
-    const output = await run(process.execPath, ['src/main.ts', '--config', await findConfig(), 'gc', '--json', ...options]);
+    const output = await run(process.execPath, [
+      'src/main.ts',
+      '--config',
+      await findConfig(),
+      'gc',
+      '--json',
+      ...options,
+    ]);
     return Report.parse(JSON.parse(output));
   }
 
