@@ -10,9 +10,9 @@ const PLATFORMS = [
 ];
 
 export const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json';
-const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
-const CONFIG_TYPE = 'application/vnd.oci.image.config.v1+json';
-const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar+gzip';
+export const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
+export const CONFIG_TYPE = 'application/vnd.oci.image.config.v1+json';
+export const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar+gzip';
 
 /** A repository's address: http://host:port/v2/name. Gives the digest of the index, which has the tag too. */
 export async function pushImage(repository: string, tag: string): Promise<string> {
@@ -72,10 +72,10 @@ async function put(url: string, body: Buffer<ArrayBuffer>, type: string): Promis
   if (!response.ok) throw new Error(`PUT ${url}: ${response.status} ${await response.text()}`);
 }
 
-function encode(value: unknown): Buffer<ArrayBuffer> {
+export function encode(value: unknown): Buffer<ArrayBuffer> {
   return Buffer.from(JSON.stringify(value));
 }
 
-function digestOf(bytes: Uint8Array): string {
+export function digestOf(bytes: Uint8Array): string {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 }

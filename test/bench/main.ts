@@ -3,13 +3,16 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { timeAugmentation, timeMod } from './augmentation.ts';
+import { measureBlobs } from './blobs.ts';
 import { compare, type Figures, inTurn } from './comparison.ts';
+import { measureHosted } from './hosted.ts';
 import { pushImage, pushRandomBlob } from './image.ts';
 import { findProgram, type Server } from './processes.ts';
 import { countTransfers, measurePulls, readPeakMemory, settleDisk } from './pulls.ts';
-import { type Proxies, startPeer, startProxies, stopProxies } from './registries.ts';
+import { type Pair, startPeer, startProxies, stopPair } from './registries.ts';
 import { measureRequests } from './requests.ts';
 import { formatTable, type Row } from './table.ts';
+import { measureTags } from './tags.ts';
 
 const NAME = 'bench/app';
 const LARGE_BYTES = 256 * 2 ** 20;
@@ -43,7 +46,7 @@ async function bench(): Promise<readonly Row[]> {
   const directory = await mkdtemp(join(tmpdir(), 'veneer-bench-'));
   stack.defer(() => rm(directory, { recursive: true, force: true }));
   const upstream = stack.adopt(await startPeer({ directory: join(directory, 'peer') }), server => server.stop());
-  const proxies = stack.adopt(await startProxies(join(directory, 'proxies'), upstream), stopProxies);
+  const proxies = stack.adopt(await startProxies(join(directory, 'proxies'), upstream), stopPair);
   const direct = `http://${upstream.address}/v2/${NAME}`;
   const lab: Lab = { directory, upstream, direct, proxied: addressesOf(proxies), veneer: proxies.veneer };
   // Awaited here: the servers stop as soon as this function is left.
@@ -52,6 +55,9 @@ async function bench(): Promise<readonly Row[]> {
     ...(await measureCold(lab)),
     ...(await measureMemory(lab)),
     await measureChange(lab),
+    ...(await measureHosted(directory)),
+    ...(await measureTags(directory)),
+    ...(await measureBlobs(directory)),
   ];
 }
 
@@ -114,7 +120,7 @@ async function measureMemory({ directory, upstream, direct }: Lab): Promise<read
         return readPeakMemory(proxies[side]);
       });
     } finally {
-      await stopProxies(proxies);
+      await stopPair(proxies);
     }
   };
   const data = join(directory, 'memory');
@@ -132,6 +138,6 @@ async function measureChange({ directory, upstream, veneer }: Lab): Promise<Row>
   return { what: 'new environment and layer, three platforms', unit: 'ms', ...figures };
 }
 
-function addressesOf({ veneer, peer }: Proxies): Record<keyof Figures, string> {
+function addressesOf({ veneer, peer }: Pair): Record<keyof Figures, string> {
   return { veneer: `http://${veneer.address}/v2/lab/${NAME}`, peer: `http://${peer.address}/v2/${NAME}` };
 }

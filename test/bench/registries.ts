@@ -5,6 +5,11 @@ import { fileURLToPath } from 'node:url';
 import type { Figures } from './comparison.ts';
 import { findProgram, type Server, startServer } from './processes.ts';
 
+/** Names of files in the directory of a side. */
+export const CONFIGS = { veneer: 'veneer.yaml', peer: 'registry.yaml' } as const;
+
+export const VENEER = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+
 export interface PeerOptions {
   readonly directory: string;
   /** The host:port of the registry that this one is a pull-through proxy of. */
@@ -13,7 +18,7 @@ export interface PeerOptions {
 
 export async function startPeer({ directory, proxyOf }: PeerOptions): Promise<Server> {
   await mkdir(directory, { recursive: true });
-  const path = join(directory, 'registry.yaml');
+  const path = join(directory, CONFIGS.peer);
   const config = {
     version: 0.1,
     log: { level: 'info', accesslog: { disabled: true } },
@@ -26,33 +31,62 @@ export async function startPeer({ directory, proxyOf }: PeerOptions): Promise<Se
   return startServer({ file: findProgram('registry'), args: ['serve', path], env });
 }
 
-/** Two pull-through proxies of one registry. */
-export type Proxies = Readonly<Record<keyof Figures, Server>>;
+/** Veneer and the peer, for the same work. */
+export type Pair = Readonly<Record<keyof Figures, Server>>;
 
-export async function startProxies(directory: string, { address }: Server): Promise<Proxies> {
+/** Two pull-through proxies of one registry. */
+export async function startProxies(directory: string, { address }: Server): Promise<Pair> {
+  const { veneer, peer } = directoriesIn(directory);
   return {
-    veneer: await startVeneer({ directory: join(directory, 'veneer'), upstream: address }),
-    peer: await startPeer({ directory: join(directory, 'peer'), proxyOf: address }),
+    veneer: await startVeneer({ directory: veneer, upstream: address }),
+    peer: await startPeer({ directory: peer, proxyOf: address }),
   };
 }
 
-export async function stopProxies({ veneer, peer }: Proxies): Promise<void> {
+/** Two registries that are pushed to. */
+export async function startHosts(directory: string): Promise<Pair> {
+  return { veneer: await startHost(directory, 'veneer'), peer: await startHost(directory, 'peer') };
+}
+
+/** One of them alone. */
+export async function startHost(directory: string, side: keyof Figures): Promise<Server> {
+  const start = { veneer: startVeneer, peer: startPeer }[side];
+  return start({ directory: directoriesIn(directory)[side] });
+}
+
+/** Of hosts, by the addresses of one repository: http://host:port/v2/name. */
+export function repositoryIn({ veneer, peer }: Pair, name: string): Record<keyof Figures, string> {
+  return { veneer: `http://${veneer.address}/v2/local/${name}`, peer: `http://${peer.address}/v2/${name}` };
+}
+
+export async function stopPair({ veneer, peer }: Pair): Promise<void> {
   await Promise.all([veneer.stop(), peer.stop()]);
 }
 
-/** Veneer, with the registry at `upstream` as `lab`. */
-async function startVeneer({ directory, upstream }: { directory: string; upstream: string }): Promise<Server> {
+/** Where each side of a pair has its configuration, and its data in `data`. */
+export function directoriesIn(directory: string): Record<keyof Figures, string> {
+  return { veneer: join(directory, 'veneer'), peer: join(directory, 'peer') };
+}
+
+interface VeneerOptions {
+  readonly directory: string;
+  /** The host:port of a registry that is its upstream `lab`. */
+  readonly upstream?: string;
+}
+
+async function startVeneer({ directory, upstream }: VeneerOptions): Promise<Server> {
   await mkdir(directory, { recursive: true });
-  const path = join(directory, 'veneer.yaml');
+  const path = join(directory, CONFIGS.veneer);
   const config = {
     listen: '127.0.0.1:0',
     dataDir: join(directory, 'data'),
     log: { level: 'info', format: 'json' },
-    upstreams: { lab: { url: `http://${upstream}` } },
+    // A collection comes only when it is asked for, and takes what was pushed a moment ago.
+    hosted: { collect: { every: 'off', grace: '0s' } },
+    ...(upstream && { upstreams: { lab: { url: `http://${upstream}` } } }),
   };
   await writeFile(path, JSON.stringify(config));
-  const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-  const args = [main, '--config', path, '--listen', config.listen, '--data-dir', config.dataDir];
+  const args = [VENEER, '--config', path, '--listen', config.listen, '--data-dir', config.dataDir];
   const env = { DOCKER_CONFIG: directory, VENEER_LOG: 'info' };
   return startServer({ file: process.execPath, args, env });
 }

@@ -9,8 +9,12 @@ export interface Row {
 
 export function formatTable(rows: readonly Row[]): string {
   const lines = rows.map(({ what, unit, veneer, peer }) => {
-    const cells = [what, `${veneer.toFixed(0)} ${unit}`, `${peer.toFixed(0)} ${unit}`, (veneer / peer).toFixed(2)];
+    const cells = [what, `${format(veneer)} ${unit}`, `${format(peer)} ${unit}`, (veneer / peer).toFixed(2)];
     return `| ${cells.join(' | ')} |`;
   });
   return ['| what | Veneer | peer | ratio (Veneer / peer) |', '| --- | ---: | ---: | ---: |', ...lines].join('\n');
+}
+
+function format(figure: number): string {
+  return figure.toFixed(figure < 10 && !Number.isInteger(figure) ? 1 : 0);
 }
