@@ -44,6 +44,7 @@ test('an empty file gives every default', () => {
       deletes: { tags: true, manifests: true, blobs: true },
       immutableTags: [],
       uploadTimeoutMs: 86_400_000,
+      maxUploads: 1_000,
       collect: { everyMs: 86_400_000, graceMs: 86_400_000 },
       retention: [],
       quotas: [],

@@ -34,10 +34,11 @@ export interface Hosting {
 export async function createHosting({ config, records, now, onChange }: HostingDeps): Promise<Hosting> {
   const directory = join(config.dataDir, 'hosted');
   const content = await createDiskStore({ directory });
-  const { sparse, deletes, uploadTimeoutMs, immutableTags, prefixes, collect, retention, quotas } = config.hosted;
+  const { sparse, deletes, uploadTimeoutMs, maxUploads, immutableTags, prefixes, collect, retention, quotas } =
+    config.hosted;
   const quota = await createQuota({ records, limits: quotas });
   const isImmutable = createTagTest(immutableTags);
-  const options = { sparse, deletes, uploadTimeoutMs, isImmutable, quota, onChange };
+  const options = { sparse, deletes, uploadTimeoutMs, maxUploads, isImmutable, quota, onChange };
   const room = createRoom({ content, records, now, options });
   const parts = { drafts: await createDrafts({ directory }), listContent: () => listContent(directory) };
   const hosted = createHostedIn(room, parts);

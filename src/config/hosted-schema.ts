@@ -25,6 +25,8 @@ export function hostedSchema() {
       retention: z.array(retentionSchema()).default([]),
       quotas: z.array(quotaSchema()).default([]),
       uploadTimeout: duration({ minMs: 60_000 }).prefault('24h'),
+      /** In one repository. */
+      maxUploads: z.int().positive().default(1_000),
     })
     .transform(({ uploadTimeout, ...rest }) => ({ ...rest, uploadTimeoutMs: uploadTimeout }));
 }

@@ -101,6 +101,8 @@ export interface PushedManifest {
   readonly mediaType: string;
   readonly size: number;
   readonly subject: Digest | undefined;
+  /** What it refers to that the repository has not, and need not have. */
+  readonly missing: readonly Digest[];
 }
 
 export interface HostedTags {

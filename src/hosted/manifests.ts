@@ -32,14 +32,14 @@ export function createManifests(room: Room): HostedManifests {
     return { ...parseManifest(raw, mediaType), digest, mediaType };
   }
 
-  async function check(link: ManifestLink): Promise<void> {
+  async function check(link: ManifestLink): Promise<readonly Digest[]> {
     const { repository, digest, document, tags } = link;
     const current = await records.manifests.get(linkKey(repository, digest));
     if (current && current.mediaType !== document.mediaType) {
       throw new RegistryError('MANIFEST_INVALID', `invalid manifest: ${digest} is here as ${current.mediaType}`);
     }
     for (const tag of tags) await refuseMove(room, repository, tag, digest);
-    await checkReferences(room, repository, document);
+    return checkReferences(room, repository, document);
   }
 
   async function keep(raw: Uint8Array, digest: Digest): Promise<void> {
@@ -69,15 +69,16 @@ export function createManifests(room: Room): HostedManifests {
       const link = parsePush(repository, push);
       // Before its bytes are written, for nothing; and again, when nothing can change any more.
       await check(link);
-      await room.hold(link.digest, async () => {
+      const missing = await room.hold(link.digest, async () => {
         await keep(push.raw, link.digest);
-        await room.exclusively(async () => {
-          await check(link);
+        return room.exclusively(async () => {
+          const missing = await check(link);
           await linkManifest(room, link);
+          return missing;
         });
       });
       const { digest, size, document } = link;
-      return { digest, mediaType: document.mediaType, size, subject: document.subject?.digest };
+      return { digest, mediaType: document.mediaType, size, subject: document.subject?.digest, missing };
     },
     async delete(repository, digest) {
       if (!options.deletes.manifests) {

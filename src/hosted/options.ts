@@ -5,6 +5,8 @@ import type { Change } from '../state/store.ts';
 export interface HostedOptions {
   /** How long an upload may lie without new bytes. */
   readonly uploadTimeoutMs: number;
+  /** How many uploads a repository may have under way; more are TOOMANYREQUESTS. */
+  readonly maxUploads: number;
   readonly sparse: Sparse;
   /** What may be deleted by request; the rest is UNSUPPORTED. */
   readonly deletes: { readonly tags: boolean; readonly manifests: boolean; readonly blobs: boolean };
@@ -42,6 +44,7 @@ export interface HostedChange {
 
 export const DEFAULT_OPTIONS: HostedOptions = {
   uploadTimeoutMs: 24 * 3600 * 1000,
+  maxUploads: 1_000,
   sparse: 'indexes',
   deletes: { tags: true, manifests: true, blobs: true },
   isImmutable: () => false,

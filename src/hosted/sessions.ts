@@ -5,6 +5,7 @@ import type { Draft } from '../content/draft.ts';
 import type { Drafts } from '../content/drafts.ts';
 import type { DigestAlgorithm } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
+import { createOpenUploads } from './open-uploads.ts';
 import { keysOf, type UploadRecord } from './records.ts';
 import type { Room } from './room.ts';
 import { createTurns } from './turns.ts';
@@ -16,11 +17,12 @@ export interface Session {
 }
 
 export interface Sessions {
+  /** Throws TOOMANYREQUESTS where the repository has `maxUploads` of them. */
   start(repository: string, algorithm: DigestAlgorithm): Promise<Session>;
   /** Runs `work` alone on a session. Throws BLOB_UPLOAD_UNKNOWN for one that is unknown, or of another repository. */
   use<T>(repository: string, id: string, work: (session: Session) => Promise<T>): Promise<T>;
   /** Lets go of a session whose record and draft are gone. Inside `use`. */
-  forget(id: string): void;
+  forget(id: string): Promise<void>;
   /** Removes a session and its bytes. Inside `use`. */
   end(id: string): Promise<void>;
   /** Removes the sessions and drafts that got no bytes since `deadline`, and are not in use. */
@@ -32,6 +34,7 @@ const MAX_OPEN_DRAFTS = 1_000;
 
 export function createSessions(room: Room, drafts: Drafts): Sessions {
   const { uploads } = room.records;
+  const counted = createOpenUploads(room.records, room.options.maxUploads);
   const turns = createTurns();
   const open = new LRUCache<string, Draft>({ max: MAX_OPEN_DRAFTS });
 
@@ -53,6 +56,23 @@ export function createSessions(room: Room, drafts: Drafts): Sessions {
     open.delete(id);
     await drafts.discard(id);
     await uploads.delete(id);
+    await forget(id);
+  }
+
+  async function forget(id: string): Promise<void> {
+    open.delete(id);
+    await counted.remove(id);
+  }
+
+  async function create(id: string, repository: string, algorithm: DigestAlgorithm): Promise<Draft> {
+    const draft = await drafts.create(id, algorithm);
+    try {
+      await uploads.put(id, { repository, algorithm, startedAt: room.now().toISOString() });
+      return draft;
+    } catch (error) {
+      await drafts.discard(id);
+      throw error;
+    }
   }
 
   async function expireOne(id: string, deadline: Date): Promise<void> {
@@ -67,19 +87,19 @@ export function createSessions(room: Room, drafts: Drafts): Sessions {
     async start(repository, algorithm) {
       const id = randomUUID();
       return turns.take(id, async () => {
-        const draft = await drafts.create(id, algorithm);
-        open.set(id, draft);
+        await counted.add(id, repository);
         try {
-          await uploads.put(id, { repository, algorithm, startedAt: room.now().toISOString() });
+          const draft = await create(id, repository, algorithm);
+          open.set(id, draft);
           return { id, repository, draft };
         } catch (error) {
-          await drafts.discard(id);
+          await counted.remove(id);
           throw error;
         }
       });
     },
     use: (repository, id, work) => turns.take(id, async () => work(await find(repository, id))),
-    forget: id => void open.delete(id),
+    forget,
     end,
     async expire(deadline) {
       for (const id of await drafts.list()) await expireOne(id, deadline);

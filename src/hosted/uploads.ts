@@ -54,7 +54,7 @@ export function createUploads(room: Room, drafts: Drafts): UploadsOfRoom {
         const link = { repository, digest, size: draft.size };
         await room.exclusively(() => linkBlob(room, link, [records.uploads.deleting(id)]));
       });
-      sessions.forget(id);
+      await sessions.forget(id);
     } catch (error) {
       // What is left after this, a sweep removes when its time is out.
       await sessions.end(id).catch(() => {});

@@ -1,7 +1,7 @@
 // Admission: what a name in a path asks for, and whether the caller may. The token in a path is its credential.
 import type { Context } from 'hono';
 import { RegistryError } from '../oci/errors.ts';
-import { imageName, type Origin, type Origins, originName } from '../proxy/origin.ts';
+import { imageName, type Origins, originName } from '../proxy/origin.ts';
 import type { Pull } from '../proxy/proxy.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
 import type { TokenRecord } from '../tokens/record.ts';
@@ -47,10 +47,12 @@ export function createAdmission({ origins, ledger }: AdmissionDeps): Admission {
       return { origin };
     },
     admitPush(c, verb, name) {
+      if (name.startsWith('wt/')) throw notHosted('what a token serves can only be pulled');
       const origin = origins.locateName(name);
       const repository = originName(origin);
       requireRight(c, verb, repository);
-      if (!origin.registry.isHosted) throw notHosted(origin);
+      if (!origin.registry.isHosted)
+        throw notHosted(`${repository} is pulled from ${origin.registry.name}, and not hosted here`);
       return { repository, mayPull: other => hasRight(c, 'pull', other) };
     },
   };
@@ -63,8 +65,7 @@ function pullOf({ registry, repository, ...record }: TokenRecord, origins: Origi
   return { origin, augmented: { origin, sourceName, sourceDigest, targetDigest, augmentation, layerSources, tag } };
 }
 
-function notHosted(origin: Origin): RegistryError {
-  const reason = `${originName(origin)} is pulled from ${origin.registry.name}, and not hosted here`;
+function notHosted(reason: string): RegistryError {
   return new RegistryError('UNSUPPORTED', `${reason}: push to a repository under a hosted prefix, such as local/`);
 }
 

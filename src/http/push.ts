@@ -7,6 +7,7 @@ import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import { parseTag, parseTagOrDigest } from '../oci/reference.ts';
 import type { Admission } from './admission.ts';
 import { chunkOf, readBody } from './request-body.ts';
+import { formatWarning } from './warning.ts';
 
 export interface PushDeps {
   readonly hosted: Hosted;
@@ -73,9 +74,10 @@ export function createPush({ hosted: { uploads, blobs, manifests, tags }, admiss
     const contentType = c.req.header('Content-Type') ?? '';
     const named = [...new Set((c.req.queries('tag') ?? []).map(parseTag))];
     const promised = 'digest' in target ? { digest: target.digest, tags: named } : { tags: [target.tag, ...named] };
-    const { digest, subject } = await manifests.put(repository, { raw, contentType, ...promised });
+    const { digest, subject, missing } = await manifests.put(repository, { raw, contentType, ...promised });
     for (const tag of named) c.header('OCI-Tag', tag, { append: true });
     if (subject) c.header('OCI-Subject', subject);
+    if (missing.length > 0) c.header('Warning', formatWarning(missingText(repository, missing)));
     return c.body(null, 201, {
       Location: `/v2/${repository}/manifests/${digest}`,
       'Docker-Content-Digest': digest,
@@ -113,6 +115,15 @@ function created(c: Context, repository: string, digest: Digest): Response {
 
 function accepted(c: Context, repository: string, upload: UploadStatus): Response {
   return c.body(null, 202, uploadHeaders(repository, upload));
+}
+
+/** How many are named: a warning is read by people. */
+const MAX_NAMED = 10;
+
+function missingText(repository: string, missing: readonly Digest[]): string {
+  const more = missing.length > MAX_NAMED ? `, and ${missing.length - MAX_NAMED} more` : '';
+  const named = missing.slice(0, MAX_NAMED).join(', ');
+  return `${repository} has not all that this manifest refers to, and cannot serve: ${named}${more}`;
 }
 
 /** Range is inclusive, and clients expect 0-0 of an upload that has nothing yet. */

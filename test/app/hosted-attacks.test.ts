@@ -102,9 +102,19 @@ test.each([
 test('the first of very many uploads goes on', async () => {
   const first = await repository.startUpload();
   await repository.send('PATCH', first, { body: blob.raw.subarray(0, 3) });
-  for (let i = 0; i < 1100; i++) await repository.startUpload();
+  for (let i = 0; i < 1100; i++) await openRepository(server, `local/app/${i % 2}`).startUpload();
   const put = await repository.send('PUT', `${first}?digest=${blob.digest}`, { body: blob.raw.subarray(3) });
   expect(put.status).toBe(201);
+});
+
+test('uploads that nobody ends fill neither the disk nor another repository', async () => {
+  const flooded = openRepository(server, 'local/flooded');
+  for (let i = 0; i < 1000; i++) await flooded.startUpload();
+  for (const query of ['', `?digest=${blob.digest}`, `?mount=${makeContent('nowhere', '').digest}`]) {
+    const answer = await flooded.send('POST', `/blobs/uploads/${query}`, { body: blob.raw });
+    expect([answer.status, codeOf(answer)]).toEqual([429, 'TOOMANYREQUESTS']);
+  }
+  expect((await repository.send('POST', `/blobs/uploads/?digest=${blob.digest}`, { body: blob.raw })).status).toBe(201);
 });
 
 test('indexes below indexes are served, and neither augmented nor searched without end', async () => {

@@ -10,6 +10,7 @@ test('all is read', () => {
     deletes: { blobs: false },
     immutableTags,
     uploadTimeout: '1m',
+    maxUploads: 20,
     collect: { every: 'off', grace: '2h', untagged: '7d' },
     retention: [{ repositories: ['local/ci/**'], tags: ['*'], keepNewest: 10, maxAge: '30d' }],
     quotas: [{ repositories: ['local/team/**'], size: '10GiB' }],
@@ -20,6 +21,7 @@ test('all is read', () => {
     deletes: { tags: true, manifests: true, blobs: false },
     immutableTags,
     uploadTimeoutMs: 60_000,
+    maxUploads: 20,
     collect: { everyMs: undefined, graceMs: 7_200_000, untaggedMs: 604_800_000 },
     retention: [{ repositories: ['local/ci/**'], tags: ['*'], keepNewest: 10, maxAgeMs: 2_592_000_000 }],
     quotas: [{ repositories: ['local/team/**'], maxBytes: 10 * 1024 ** 3 }],
@@ -44,6 +46,7 @@ test.each([
   ['immutable tags of no repository', { immutableTags: [{ repositories: [], tags: ['v*'] }] }, />=1|at least 1/i],
   ['immutable tags of no tag', { immutableTags: [{ repositories: ['**'] }] }, /tags/],
   ['an upload that is over at once', { uploadTimeout: '59s' }, /too small/],
+  ['no upload at all', { maxUploads: 0 }, />=1|too small|>0/],
   ['a key that is none', { deletes: { all: true } }, /all/],
 ])('%s is a fault', (_, value, message) => {
   expect(() => hostedSchema().parse(value)).toThrow(message);

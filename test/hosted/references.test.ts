@@ -74,6 +74,17 @@ describe('references', () => {
     for (const result of results) if (result.status === 'rejected') expect(result.reason).toMatchObject(missing);
   });
 
+  test('that may be missing are named in the answer, each once, unless they are there or elsewhere', async () => {
+    hosted = await place.open({ sparse: 'allow' });
+    await pushParts(hosted);
+    const foreign = { ...descriptorOf(bytes('far away'), LAYER), urls: ['https://layers.example/1'] };
+    const layers = [layer, absentLayer, absentLayer].map(content => descriptorOf(content, LAYER));
+    const put = await putManifest(hosted, 'local/app', smallManifest(config, layer, { layers: [...layers, foreign] }));
+    expect(put.missing).toEqual([digestOf(absentLayer)]);
+    expect((await putManifest(hosted, 'local/app', index, asIndex)).missing).toEqual([childDigest]);
+    expect((await putManifest(hosted, 'local/app', smallManifest(config, layer))).missing).toEqual([]);
+  });
+
   test('of an index are told a lie about when they are there', async () => {
     hosted = await place.open({ sparse: 'allow' });
     const { digest, size } = await putManifest(hosted, 'local/app', image);

@@ -87,9 +87,54 @@ describe('a sweep', () => {
 });
 
 test('keeps going with more sessions than it holds hashes of', async () => {
+  hosted = await place.open({ maxUploads: 2_000 });
   const id = await start();
   await hosted.uploads.append('local/app', id, chunk(content.subarray(0, 1000)));
   for (let i = 0; i < 1001; i++) await start();
   await hosted.uploads.finish('local/app', id, digest, chunk(content.subarray(1000), 1000));
   expect(await hosted.blobs.head('local/app', digest)).toEqual({ size: 300_000 });
+});
+
+describe('a repository with as many uploads as it may have', () => {
+  const tooMany = { code: 'TOOMANYREQUESTS', message: expect.stringContaining('local/app has 2 uploads under way') };
+  let ids: readonly string[];
+
+  beforeEach(async () => {
+    hosted = await place.open({ maxUploads: 2 });
+    ids = [await start(), await start()];
+  });
+
+  test('begins no other, leaves nothing of it, and stands in the way of no other repository', async () => {
+    await expect(start()).rejects.toMatchObject(tooMany);
+    expect(await drafts()).toHaveLength(2);
+    expect(await hosted.uploads.start('local/other')).toMatchObject({ size: 0 });
+  });
+
+  test('begins no other after a restart either', async () => {
+    hosted = await place.open({ maxUploads: 2 });
+    await expect(start()).rejects.toMatchObject(tooMany);
+  });
+
+  test('begins no more than that at once', async () => {
+    await hosted.uploads.cancel('local/app', ids[0] ?? '');
+    const results = await Promise.allSettled(Array.from({ length: 5 }, start));
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+  });
+
+  test.each<[string, (id: string) => Promise<void>]>([
+    ['finished', id => hosted.uploads.finish('local/app', id, digest, chunk(content))],
+    ['cancelled', id => hosted.uploads.cancel('local/app', id)],
+    ['spoilt', id => hosted.uploads.finish('local/app', id, digest, chunk(content.subarray(1))).catch(() => {})],
+    [
+      'timed out',
+      async id => {
+        await utimes(join(place.directory, 'drafts', id), 0, 0);
+        await hosted.sweep();
+      },
+    ],
+  ])('begins one again when one is %s', async (_, end) => {
+    await end(ids[0] ?? '');
+    await start();
+    await expect(start()).rejects.toMatchObject(tooMany);
+  });
 });

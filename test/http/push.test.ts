@@ -5,7 +5,7 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { makeContent, makeIndex } from '../conformance/documents.ts';
+import { descriptorOf, makeContent, makeImage, makeIndex } from '../conformance/documents.ts';
 import { openRepository, type Repository } from '../conformance/repository.ts';
 import { codeOf, startServer, type TestServer } from '../support/server.ts';
 
@@ -180,6 +180,25 @@ describe('a manifest', () => {
     expect((await repository.send('HEAD', '/manifests/large')).status).toBe(404);
   });
 
+  test('that refers to what is not there brings a warning that says to what, and any other none', async () => {
+    const sparse = makeIndex([descriptorOf(makeImage('not pushed'))]);
+    const answer = await repository.pushManifest(sparse, 'sparse');
+    expect([answer.status, answer.headers.warning]).toEqual([
+      201,
+      `299 - "local/app has not all that this manifest refers to, and cannot serve: ${makeImage('not pushed').digest}"`,
+    ]);
+    expect((await repository.pushManifest(index, 'whole')).headers.warning).toBeUndefined();
+  });
+
+  test('that lacks very much is warned of in 4096 bytes', async () => {
+    const entries = Array.from({ length: 200 }, (_, i) =>
+      descriptorOf(makeImage(`not pushed ${i}`, { algorithm: 'sha512' })),
+    );
+    const { warning = '' } = (await repository.pushManifest(makeIndex(entries), 'sparse')).headers;
+    expect(warning).toMatch(/and 190 more"$/);
+    expect(Buffer.byteLength(String(warning))).toBeLessThanOrEqual(4096);
+  });
+
   test.each(['x%0d%0aX-Injected', 'x%00', 'x%20y', '%E2%80%AE'])('has no such tag as %s', async tag => {
     for (const path of [`/manifests/${tag}`, `/manifests/${index.digest}?tag=${tag}`]) {
       const answer = await repository.pushManifest(index, path.slice('/manifests/'.length));
@@ -188,6 +207,18 @@ describe('a manifest', () => {
     }
   });
 });
+
+test.each(['wt/0123456789ab/library/alpine', 'wt/local/app'])(
+  'what a token serves is not pushed to, and the answer does not repeat the token (%s)',
+  async name => {
+    const other = openRepository(server, name);
+    for (const answer of [await other.pushManifest(index, '1'), await other.send('DELETE', '/manifests/1')]) {
+      expect([answer.status, codeOf(answer)]).toEqual([405, 'UNSUPPORTED']);
+      expect(answer.body.toString()).toContain('what a token serves can only be pulled');
+      expect(answer.body.toString()).not.toContain('0123456789ab');
+    }
+  },
+);
 
 describe('what is hosted', () => {
   beforeEach(async () => {
