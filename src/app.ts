@@ -1,5 +1,4 @@
 // The composition root: every room is made here and in app/, by hand, from the configuration.
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Hono } from 'hono';
 import { contextStorage } from 'hono/context-storage';
@@ -39,8 +38,6 @@ export interface AppDeps {
 const SWEEP_EVERY_MS = 10 * 60_000;
 
 export async function createApp({ config, log, now = () => new Date(), ...deps }: AppDeps): Promise<App> {
-  // Records hold tokens, layers and the addresses of layers: they are nobody else's.
-  await mkdir(config.dataDir, { recursive: true, mode: 0o700 });
   const owner = ownDirectory(config.dataDir);
   const records = createSqliteStore({ path: join(config.dataDir, 'records.db'), now });
   const access = await createAccess({

@@ -10,11 +10,12 @@ import pretty from 'pino-pretty';
 import { z } from 'zod';
 import { AccessFault } from './access/fault.ts';
 import { findGcPlace } from './app/collecting.ts';
-import { type App, type AppDeps, createApp } from './app.ts';
+import { type App, createApp } from './app.ts';
 import { createGcCommand, type GcPlace } from './cli/gc.ts';
 import { createTokenCommand } from './cli/token.ts';
 import type { Config } from './config/schema.ts';
 import { ConfigError, loadConfig } from './config.ts';
+import { StateFault } from './state/fault.ts';
 import { DirectoryTaken } from './state/owner.ts';
 
 interface Flags {
@@ -37,14 +38,16 @@ const command = new Command('veneer')
   .addCommand(createTokenCommand({ findRecords: () => join(findDataDir(), 'records.db') }))
   .addCommand(createGcCommand({ findPlace, isTerminal: process.stderr.isTTY }));
 
-await command.parseAsync();
+// Records hold tokens, layers and the addresses of layers: what we write is nobody else's to read.
+process.umask(0o077);
+await command.parseAsync().catch(refuseToStart);
 
 async function run(flags: Flags): Promise<void> {
   const config = readConfig(flags);
   const log = createLog(config);
   const dockerConfigPath = join(process.env.DOCKER_CONFIG ?? join(homedir(), '.docker'), 'config.json');
   const commit = process.env.VENEER_COMMIT || undefined;
-  const app = await openApp({ config, log, version, commit, dockerConfigPath });
+  const app = await createApp({ config, log, version, commit, dockerConfigPath });
   const server = openServer(app, config, log);
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void drain(signal));
 
@@ -68,21 +71,19 @@ function openServer({ fetch }: App, config: Config, log: Logger): Server {
   const server = serve(options, address => announce(log, config, address.port));
   if (!(server instanceof Server)) throw new TypeError('this server is not of node:http');
   server.setTimeout(config.limits.idleConnectionMs);
-  server.on('error', error => {
-    log.fatal({ err: error }, `cannot listen on ${host}:${port}`);
+  server.on('error', ({ message }) => {
+    process.stderr.write(`cannot listen on ${host}:${port}: ${message}; --listen names another address\n`);
     process.exit(1);
   });
   return server;
 }
 
-async function openApp(deps: AppDeps): Promise<App> {
-  try {
-    return await createApp(deps);
-  } catch (error) {
-    if (!(error instanceof AccessFault || error instanceof DirectoryTaken)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exit(1);
-  }
+/** What an operator can put right is told without a stack; all else is a fault of ours. */
+function refuseToStart(error: unknown): never {
+  const isKnown = [ConfigError, AccessFault, DirectoryTaken, StateFault].some(known => error instanceof known);
+  if (!isKnown || !(error instanceof Error)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  process.exit(1);
 }
 
 function findPlace(): GcPlace {
@@ -101,13 +102,7 @@ function findDataDir(): string {
 }
 
 function readConfig(flags: Flags): Config {
-  try {
-    return loadConfig({ env: process.env, flags });
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exit(1);
-  }
+  return loadConfig({ env: process.env, flags });
 }
 
 function createLog({ log }: Config): Logger {

@@ -3,6 +3,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { StateFault } from './fault.ts';
 
 /** Held until it is released, or the process ends. Whoever forgets this object gives the directory up. */
 export interface DirectoryOwner {
@@ -20,21 +21,29 @@ export class DirectoryTaken extends Error {
   }
 }
 
-/** Makes the directory where it is absent. Throws DirectoryTaken. */
+/** Makes the directory where it is absent, for this user alone. Throws DirectoryTaken or StateFault. */
 export function ownDirectory(directory: string): DirectoryOwner {
-  mkdirSync(directory, { recursive: true });
-  const database = new DatabaseSync(join(directory, 'owner.db'), { timeout: 0 });
+  const database = openLock(directory);
   try {
     database.exec('BEGIN EXCLUSIVE');
   } catch (error) {
     database.close();
-    throw isBusy(error) ? new DirectoryTaken(directory, { cause: error }) : error;
+    throw isBusy(error) ? new DirectoryTaken(directory, { cause: error }) : new StateFault(directory, error);
   }
   return {
     release() {
       if (database.isOpen) database.close();
     },
   };
+}
+
+function openLock(directory: string): DatabaseSync {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    return new DatabaseSync(join(directory, 'owner.db'), { timeout: 0 });
+  } catch (error) {
+    throw new StateFault(directory, error);
+  }
 }
 
 const SQLITE_BUSY = 5;

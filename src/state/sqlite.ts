@@ -2,6 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { StateFault } from './fault.ts';
 import { compareKeys, endOfPrefix } from './keys.ts';
 import { type Change, type ListOptions, type RecordStore, RecordStoreFull } from './store.ts';
 
@@ -26,10 +27,9 @@ const SCHEMA = `
   CREATE INDEX IF NOT EXISTS records_by_expiry ON records (expires_at) WHERE expires_at IS NOT NULL;
 `;
 
+/** Throws StateFault where the file cannot be opened, or is something else. */
 export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreOptions): RecordStore {
-  mkdirSync(dirname(path), { recursive: true });
-  const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
-  database.exec(SCHEMA);
+  const database = openDatabase(path);
   const statements = prepareStatements(database);
   const time = () => now().getTime();
 
@@ -70,6 +70,17 @@ export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreO
       if (database.isOpen) database.close();
     },
   };
+}
+
+function openDatabase(path: string): DatabaseSync {
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
+    database.exec(SCHEMA);
+    return database;
+  } catch (error) {
+    throw new StateFault(path, error);
+  }
 }
 
 const LIVE = '(expires_at IS NULL OR expires_at > ?)';
