@@ -37,9 +37,9 @@ export async function listen(
   return { url: `${tls ? 'https' : 'http'}://127.0.0.1:${address.port}`, port: `${address.port}`, requests };
 }
 
-/** A file of certificates/: a CA, and what it signed for a server (registry.lab.test, auth.lab.test, blobs.other.test) and a client. */
+/** A file of fixtures/certificates/: a CA, and what it signed for a server (registry.lab.test, auth.lab.test, blobs.other.test) and a client. */
 export function pem(name: string): string {
-  return readFileSync(new URL(`certificates/${name}`, import.meta.url), 'utf8');
+  return readFileSync(new URL(`../../fixtures/certificates/${name}`, import.meta.url), 'utf8');
 }
 
 /** Finds every name at these addresses. */
