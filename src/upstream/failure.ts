@@ -20,7 +20,7 @@ export interface Attempt {
 export function connectionFailure(cause: unknown, { upstream, action }: Attempt): Error {
   if (cause instanceof RegistryError) return cause;
   if (cause instanceof ForbiddenAddress) {
-    const reason = `${cause.message}, which the configuration does not open`;
+    const reason = `${cause.message}: an entry of upstreams opens it, or layers.allowPrivateAddresses for a layer's URL`;
     return new RegistryError('DENIED', `${upstream}: ${action}: ${reason}`, { cause });
   }
   if (isTimeout(cause)) {
