@@ -26,6 +26,14 @@ const MEMORY_BYTES = 64 * 1024 * 1024;
 export function createAugmentations(): Augmentations {
   const flight = createFlight<Augmented>();
   const memory = new LRUCache<string, Augmented>({ maxSize: MEMORY_BYTES, sizeCalculation: sizeOf });
+  // A token's augmentation is one object for many requests.
+  const keys = new WeakMap<Augmentation, string>();
+
+  function keyOf(augmentation: Augmentation): string {
+    const key = keys.get(augmentation) ?? augmentationKey(augmentation);
+    keys.set(augmentation, key);
+    return key;
+  }
 
   async function compute({ origin, sourceName, sourceDigest, augmentation }: AugmentedPull): Promise<Augmented> {
     const manifest = await origin.registry.getManifest(origin.repository, sourceDigest);
@@ -34,7 +42,7 @@ export function createAugmentations(): Augmentations {
 
   return {
     async get(pull) {
-      const key = `${originName(pull.origin)}@${pull.sourceDigest} ${pull.sourceName} ${augmentationKey(pull.augmentation)}`;
+      const key = `${originName(pull.origin)}@${pull.sourceDigest} ${pull.sourceName} ${keyOf(pull.augmentation)}`;
       const known = memory.get(key);
       if (known) return known;
       const augmented = await flight(key, () => compute(pull));

@@ -1,9 +1,10 @@
 // One collection of JSON records: what goes in is typed, and what comes out is parsed, for an older release may have written it.
+import { LRUCache } from 'lru-cache';
 import type { z } from 'zod';
 import type { Change, Entry, ListOptions, PutOptions, RecordStore } from './store.ts';
 
 export interface Collection<S extends z.ZodType> {
-  /** The record; undefined when there is none or it has expired. Throws for one that does not fit the schema. */
+  /** The record, which others may share; undefined when there is none or it has expired. Throws for one that does not fit the schema. */
   get(key: string): Promise<z.output<S> | undefined>;
   /** Durable when it resolves. */
   put(key: string, record: z.input<S>, options?: PutOptions): Promise<void>;
@@ -25,11 +26,24 @@ export interface CollectionOptions<S extends z.ZodType> {
   readonly schema: S;
 }
 
+const MEMORY_BYTES = 8 * 1024 * 1024;
+
 export function createCollection<S extends z.ZodType>({ store, name, schema }: CollectionOptions<S>): Collection<S> {
+  // Parsing costs more than reading: what was parsed stands for the same bytes.
+  const parsed = new LRUCache<string, { readonly raw: Uint8Array; readonly record: z.output<S> }>({
+    maxSize: MEMORY_BYTES,
+    sizeCalculation: ({ raw }) => raw.byteLength || 1,
+  });
+
   return {
     async get(key) {
       const raw = await store.get(name, key);
-      return raw && decode(raw, key);
+      if (!raw) return undefined;
+      const known = parsed.get(key);
+      if (known && Buffer.compare(known.raw, raw) === 0) return known.record;
+      const record = decode(raw, key);
+      parsed.set(key, { raw, record });
+      return record;
     },
     put: (key, record, options) => store.put(name, key, encode(record), options),
     delete: key => store.delete(name, key),

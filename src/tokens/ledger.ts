@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Digest } from '../oci/digest.ts';
 import { verifyBytes } from '../oci/verify.ts';
+import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
 import { type NewTokenRecord, type TokenRecord, tokenIdSchema, tokenRecordSchema } from './record.ts';
 
@@ -24,10 +25,13 @@ export interface LedgerDeps {
   readonly ttlMs: number;
 }
 
-const TOKENS = 'token';
 const LAYERS = 'layer';
 
+/** Undefined for a record of a shape that this version does not know. */
+const storedSchema = tokenRecordSchema.optional().catch(undefined);
+
 export function createLedger({ records, now, ttlMs }: LedgerDeps): TokenLedger {
+  const tokens = createCollection({ store: records, name: 'token', schema: storedSchema });
   // One after the other: two keeps of a layer at once could otherwise both read the old expiry, and the shorter one win.
   let lastKeep: Promise<unknown> = Promise.resolve();
 
@@ -42,20 +46,19 @@ export function createLedger({ records, now, ttlMs }: LedgerDeps): TokenLedger {
       createdAt: createdAt.toISOString(),
       expiresAt: expiresAt.toISOString(),
     });
-    await records.put(TOKENS, issued.id, new TextEncoder().encode(JSON.stringify(issued)), { expiresAt });
+    await tokens.put(issued.id, issued, { expiresAt });
     return issued;
   }
 
   async function find(id: string): Promise<TokenRecord | undefined> {
     if (!isTokenId(id)) return undefined;
-    const stored = await records.get(TOKENS, id);
-    const record = stored && parseRecord(stored);
+    const record = await tokens.get(id);
     return record && isAlive(Date.parse(record.expiresAt)) ? record : undefined;
   }
 
   async function revoke(id: string): Promise<boolean> {
     if ((await find(id)) === undefined) return false;
-    return records.delete(TOKENS, id);
+    return tokens.delete(id);
   }
 
   function keepLayer(bytes: Uint8Array, digest: Digest, expiresAt: Date): Promise<void> {
@@ -84,16 +87,6 @@ export function createLedger({ records, now, ttlMs }: LedgerDeps): TokenLedger {
 
 function isTokenId(text: string): boolean {
   return tokenIdSchema.safeParse(text).success;
-}
-
-/** Undefined for a record of a shape that this version does not know. */
-function parseRecord(stored: Uint8Array): TokenRecord | undefined {
-  try {
-    return tokenRecordSchema.safeParse(JSON.parse(new TextDecoder().decode(stored))).data;
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
 }
 
 const HEADER_BYTES = 8;

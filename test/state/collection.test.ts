@@ -25,6 +25,18 @@ test('parses on the way out: defaults are filled in and the type is the schema o
   expectTypeOf(record).toEqualTypeOf<{ image: string; pulls: number } | undefined>();
 });
 
+test('parses a record once, and anew when another process has changed it', async () => {
+  const store = createMemoryStore();
+  const tokens = createCollection({ store, name: 'tokens', schema });
+  await tokens.put('a', { image: 'alpine' });
+  const first = await tokens.get('a');
+  expect(await tokens.get('a')).toBe(first);
+  await createCollection({ store, name: 'tokens', schema }).put('a', { image: 'busybox' });
+  expect(await tokens.get('a')).toEqual({ image: 'busybox', pulls: 0 });
+  await store.delete('tokens', 'a');
+  expect(await tokens.get('a')).toBeUndefined();
+});
+
 test.each([
   ['is no JSON', '{'],
   ['does not fit the schema', '{"image":7}'],

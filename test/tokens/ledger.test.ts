@@ -70,9 +70,14 @@ test('finds nothing where an id that is no id is the key of a whole record', asy
   expect(await ledger.find('not-an-id')).toBeUndefined();
 });
 
-test.each(['{', '{}', 'null'])('finds nothing for a stored record that is %s', async stored => {
+test.each(['{}', 'null'])('finds nothing for a record of another version, such as %s', async stored => {
   await records.put('token', '0123456789ab', new TextEncoder().encode(stored));
   expect(await ledger.find('0123456789ab')).toBeUndefined();
+});
+
+test('says that a damaged record cannot be read', async () => {
+  await records.put('token', '0123456789ab', new TextEncoder().encode('{'));
+  await expect(ledger.find('0123456789ab')).rejects.toThrow('the stored record token/0123456789ab cannot be read');
 });
 
 test('revokes a token once', async () => {
