@@ -1,5 +1,5 @@
 // Rights: what may be done to which repositories. Whatever nothing allows is refused.
-import picomatch from 'picomatch';
+import { createNameTest } from '../oci/name-pattern.ts';
 
 export const verbs = ['pull', 'push', 'delete'] as const;
 
@@ -26,10 +26,6 @@ export function findPatternFault(pattern: string): string | undefined {
 }
 
 export function createRightTest(permissions: readonly Permission[]): RightTest {
-  const rules = permissions.map(({ repositories, allow }) => ({
-    allow,
-    matchers: repositories.map(pattern => picomatch(pattern, { dot: true, strictSlashes: true, nonegate: true })),
-  }));
-  return (verb, repository) =>
-    rules.some(({ allow, matchers }) => allow.includes(verb) && matchers.some(matches => matches(repository)));
+  const rules = permissions.map(({ repositories, allow }) => ({ allow, matches: createNameTest(repositories) }));
+  return (verb, repository) => rules.some(({ allow, matches }) => allow.includes(verb) && matches(repository));
 }

@@ -5,7 +5,7 @@ import { createDiskStore } from '../content/disk.ts';
 import { createDrafts } from '../content/drafts.ts';
 import { listContent } from '../content/inventory.ts';
 import { type Collector, createCollector } from '../hosted/collect.ts';
-import { createHostedIn } from '../hosted/create.ts';
+import { createHosted } from '../hosted/create.ts';
 import type { Hosted } from '../hosted/hosted.ts';
 import type { HostedChange } from '../hosted/options.ts';
 import { createQuota } from '../hosted/quota.ts';
@@ -41,7 +41,7 @@ export async function createHosting({ config, records, now, onChange }: HostingD
   const options = { sparse, deletes, uploadTimeoutMs, maxUploads, isImmutable, quota, onChange };
   const room = createRoom({ content, records, now, options });
   const parts = { drafts: await createDrafts({ directory }), listContent: () => listContent(directory) };
-  const hosted = createHostedIn(room, parts);
+  const hosted = createHosted(room, parts);
   const names = prefixes.map(prefix => prefix.slice(0, -1));
   return {
     hosted,

@@ -82,8 +82,12 @@ export async function createPulling(deps: PullingDeps): Promise<Pulling> {
   };
 }
 
+/** People on this machine call it by any of its names. */
+const LOCAL_NAMES = ['localhost', '127.0.0.1', '[::1]'];
+
 function ownHosts({ publicUrl, listen: { host, port } }: Config): ReadonlySet<string> {
-  return new Set([`${host.includes(':') ? `[${host}]` : host}:${port}`, ...(publicUrl ? [publicUrl.host] : [])]);
+  const names = [host.includes(':') ? `[${host}]` : host, ...LOCAL_NAMES];
+  return new Set([...names.map(name => `${name}:${port}`), ...(publicUrl ? [publicUrl.host] : [])]);
 }
 
 function openUpstreams({ config, log, dockerConfigPath, patience }: PullingDeps) {

@@ -8,9 +8,6 @@ import { duration, type Environment, httpUrl, listenAddress, MAX_TIMER_MS, size 
 
 export type Config = z.output<ReturnType<typeof configSchema>>;
 
-/** One entry of `upstreams`. Without a url, the registry is at the host that is the entry's name. */
-export type UpstreamConfig = Config['upstreams'][string];
-
 export function configSchema(env: Environment) {
   return z
     .strictObject({

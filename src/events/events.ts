@@ -1,8 +1,8 @@
 // What happens in the registry, told to webhooks: each endpoint hears what it asked for, and none holds up the registry or another endpoint.
 import { setTimeout as delay } from 'node:timers/promises';
-import picomatch from 'picomatch';
 import type { Logger } from 'pino';
 import { Agent, type Dispatcher } from 'undici';
+import { createNameTest } from '../oci/name-pattern.ts';
 import type { RecordStore } from '../state/store.ts';
 import { type Backoff, createDelivery, type DeliveryDeps } from './delivery.ts';
 import { createEndpoint, type Endpoint, type QueueLimits } from './endpoint.ts';
@@ -61,7 +61,7 @@ export function createEvents({ now = () => new Date(), ...deps }: EventsDeps): E
 }
 
 function createFilter({ on, repositories }: EndpointOptions): (event: NewEvent) => boolean {
-  const matches = picomatch([...repositories]);
+  const matches = createNameTest(repositories);
   return ({ action, target }) => on.includes(action) && matches(target.repository);
 }
 

@@ -6,11 +6,9 @@ import type { Hosted } from './hosted.ts';
 import { createManifests } from './manifests.ts';
 import { deleteOrphans } from './orphans.ts';
 import { createListReferrers } from './referrers.ts';
-import { createRoom, type Room, type RoomDeps } from './room.ts';
+import type { Room } from './room.ts';
 import { createTags } from './tags.ts';
 import { createUploads } from './uploads.ts';
-
-export interface HostedDeps extends RoomDeps, HostedParts {}
 
 export interface HostedParts {
   readonly drafts: Drafts;
@@ -18,12 +16,8 @@ export interface HostedParts {
   readonly listContent: () => AsyncIterable<Digest>;
 }
 
-export function createHosted({ drafts, listContent, ...deps }: HostedDeps): Hosted {
-  return createHostedIn(createRoom(deps), { drafts, listContent });
-}
-
 /** Over a room that others work in too, such as the collector. */
-export function createHostedIn(room: Room, { drafts, listContent }: HostedParts): Hosted {
+export function createHosted(room: Room, { drafts, listContent }: HostedParts): Hosted {
   const { sweep, ...uploads } = createUploads(room, drafts);
   // Only a crash leaves orphans, so one look after a start is enough.
   let mayHaveOrphans = true;

@@ -34,7 +34,7 @@ export function createOrigins(deps: OriginsDeps): Origins {
   const { upstreams, registryOf, hosted, ownHosts, defaultUpstream } = deps;
 
   function locate(registry: string | undefined, repository: string): Origin {
-    if (registry === undefined || ownHosts.has(registry)) return locateAlias(repository);
+    if (registry === undefined || isOwn(registry)) return locateAlias(repository);
     const own = hosted.get(registry);
     if (own) return { registry: own, repository: parseRepository(repository) };
     const upstream = upstreams.get(registry);
@@ -43,6 +43,11 @@ export function createOrigins(deps: OriginsDeps): Origins {
       registry: registryOf(upstream),
       repository: parseRepository(isOfficial ? `library/${repository}` : repository),
     };
+  }
+
+  /** A host that the configuration names is that one's. */
+  function isOwn(registry: string): boolean {
+    return ownHosts.has(registry) && !upstreams.has(registry);
   }
 
   function locateAlias(name: string): Origin {

@@ -47,3 +47,24 @@ test('another default upstream has names as they are, and no library/', async ()
   const answer = await server.send('GET', '/v2/alpine/manifests/3');
   expect([answer.status, codeOf(answer)]).toEqual([404, 'MANIFEST_UNKNOWN']);
 });
+
+test.each(['', 'localhost:8080/', '127.0.0.1:8080/', '[::1]:8080/', 'veneer.example/'])(
+  'before a hosted name our own host "%s" means nothing more, in a path and in a request',
+  async host => {
+    const grants = [{ anyone: true, repositories: ['**'], allow: ['pull', 'push'] }];
+    server = await startServer({ publicUrl: 'https://veneer.example', access: { grants } });
+    const headers = { 'Content-Type': official.mediaType };
+    await server.send('PUT', '/v2/local/app/manifests/1', { headers, body: official.raw });
+    expect((await server.send('HEAD', `/v2/${host}local/app/manifests/1`)).status).toBe(200);
+    const body = JSON.stringify({ containerImage: `${host}local/app:1` });
+    const asked = { headers: { 'Content-Type': 'application/json' }, body };
+    const answer = await server.send('POST', '/v1alpha1/inspect', asked);
+    expect([answer.status, answer.body.toString()]).toEqual([200, expect.stringContaining(official.digest)]);
+  },
+);
+
+test('an upstream that the configuration names has its host to itself', async () => {
+  server = await startServer({ listen: registry.host, upstreams: { [registry.host]: { url: registry.url } } });
+  const { status, body } = await server.send('GET', `/v2/${registry.host}/team/app/manifests/3`);
+  expect([status, body.toString()]).toEqual([200, other.raw.toString()]);
+});

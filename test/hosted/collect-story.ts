@@ -2,7 +2,7 @@
 import type fc from 'fast-check';
 import { expect } from 'vitest';
 import { type CollectPolicy, createCollector } from '../../src/hosted/collect.ts';
-import { createHostedIn } from '../../src/hosted/create.ts';
+import { createHosted } from '../../src/hosted/create.ts';
 import { createQuota } from '../../src/hosted/quota.ts';
 import { createRoom } from '../../src/hosted/room.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
@@ -82,7 +82,7 @@ async function open(world: World, policy: Partial<CollectPolicy>, gate?: Gate): 
   });
   const { listContent } = world;
   return {
-    hosted: createHostedIn(room, { drafts: parts.drafts, listContent }),
+    hosted: createHosted(room, { drafts: parts.drafts, listContent }),
     collector: createCollector(room, { listContent, ...policy }),
   };
 }

@@ -4,7 +4,7 @@ import { createDrafts } from '../../src/content/drafts.ts';
 import { listContent } from '../../src/content/inventory.ts';
 import { type Collector, type CollectPolicy, createCollector } from '../../src/hosted/collect.ts';
 import type { CollectReport } from '../../src/hosted/collect-report.ts';
-import { createHostedIn } from '../../src/hosted/create.ts';
+import { createHosted } from '../../src/hosted/create.ts';
 import type { Hosted } from '../../src/hosted/hosted.ts';
 import type { HostedOptions } from '../../src/hosted/options.ts';
 import { createRoom } from '../../src/hosted/room.ts';
@@ -44,7 +44,7 @@ export async function createRegistry(): Promise<CollectedRegistry> {
   ) {
     const room = createRoom({ content, records, now, options, ...parts });
     return {
-      hosted: createHostedIn(room, { drafts, ...listing }),
+      hosted: createHosted(room, { drafts, ...listing }),
       collector: createCollector(room, { ...listing, ...policy }),
     };
   }

@@ -9,6 +9,7 @@ import type { ContentStore } from '../../src/content/store.ts';
 import { createHosted } from '../../src/hosted/create.ts';
 import type { Chunk, Hosted, ManifestPush, PushedManifest } from '../../src/hosted/hosted.ts';
 import type { HostedOptions } from '../../src/hosted/options.ts';
+import { createRoom } from '../../src/hosted/room.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { isIndexType, isManifestType, mediaTypes } from '../../src/oci/media-type.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
@@ -51,16 +52,10 @@ export async function createPlace(
       offset += ms;
     },
     async open(options, parts) {
-      const drafts = await createDrafts({ directory });
-      return createHosted({
-        content,
-        drafts,
-        records,
-        now: () => new Date(Date.now() + offset),
-        options,
-        listContent: () => listContent(directory),
-        ...parts,
-      });
+      const { drafts = await createDrafts({ directory }), ...stores } = parts ?? {};
+      const now = () => new Date(Date.now() + offset);
+      const room = createRoom({ content, records, now, options, ...stores });
+      return createHosted(room, { drafts, listContent: () => listContent(directory) });
     },
     inventory: async () => (await Array.fromAsync(listContent(directory))).sort(),
     async remove() {

@@ -4,15 +4,18 @@ import { createDiskStore } from '../../src/content/disk.ts';
 import { createDrafts } from '../../src/content/drafts.ts';
 import { listContent } from '../../src/content/inventory.ts';
 import { createHosted } from '../../src/hosted/create.ts';
+import { createRoom } from '../../src/hosted/room.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { pushSmall } from './fixture.ts';
 
 const [, , directory = ''] = process.argv;
-const hosted = createHosted({
+const room = createRoom({
   content: await createDiskStore({ directory }),
-  drafts: await createDrafts({ directory }),
   records: createSqliteStore({ path: join(directory, 'records.db') }),
   now: () => new Date(),
+});
+const hosted = createHosted(room, {
+  drafts: await createDrafts({ directory }),
   listContent: () => listContent(directory),
 });
 
