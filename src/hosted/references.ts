@@ -2,6 +2,7 @@
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
+import { isNondistributableType } from '../oci/media-type.ts';
 import type { ManifestDocument } from './document.ts';
 import { linkKey } from './records.ts';
 import type { Room } from './room.ts';
@@ -43,13 +44,8 @@ async function missingOf(descriptors: readonly Descriptor[], findSize: FindSize)
   return missing;
 }
 
-const NONDISTRIBUTABLE = [
-  /^application\/vnd\.oci\.image\.layer\.nondistributable\.v1\.tar(\+.*)?$/,
-  /^application\/vnd\.docker\.image\.rootfs\.foreign\.diff\.tar(\..*)?$/,
-];
-
 function isFromElsewhere({ mediaType, urls }: Descriptor): boolean {
-  return (urls?.length ?? 0) > 0 || NONDISTRIBUTABLE.some(type => type.test(mediaType));
+  return (urls?.length ?? 0) > 0 || isNondistributableType(mediaType);
 }
 
 function wrongSize({ digest, size }: Descriptor, actual: number): RegistryError {

@@ -46,6 +46,16 @@ export function isLayerType(mediaType: string): boolean {
   return /^application\/vnd\.(oci|docker)\.image\.(layer|rootfs)\./.test(mediaType);
 }
 
+const NONDISTRIBUTABLE = [
+  /^application\/vnd\.oci\.image\.layer\.nondistributable\.v1\.tar(\+.*)?$/,
+  /^application\/vnd\.docker\.image\.rootfs\.foreign\.diff\.tar(\..*)?$/,
+];
+
+/** Whether it names a layer that is fetched from elsewhere, and need not be in its repository. */
+export function isNondistributableType(mediaType: string): boolean {
+  return NONDISTRIBUTABLE.some(type => type.test(mediaType));
+}
+
 /** Types that say nothing: some registries serve every manifest as one of these, and some clients wrote them into descriptors. */
 export function isGenericType(mediaType: string): boolean {
   return ['', 'application/json', 'application/octet-stream', 'text/plain', 'text/html'].includes(mediaType);

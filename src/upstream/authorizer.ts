@@ -5,6 +5,7 @@ import { findChallenge } from './challenge.ts';
 import type { Clock } from './clock.ts';
 import { basic, type Credentials } from './credentials.ts';
 import { fetchToken, type Grant, type TokenServerOptions } from './token-server.ts';
+import { untilAborted } from './until-aborted.ts';
 
 /** The Authorization headers of one upstream, by scope. */
 export interface Authorizer {
@@ -77,13 +78,4 @@ async function answerChallenge(scope: string, header: string, options: Authorize
     return { authorization: basic(credentials), ttlMs: BASIC_TTL_MS };
   }
   throw new RegistryError('UNAUTHORIZED', `${options.upstream}: it wants credentials, and there are none for it`);
-}
-
-function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const leave = () => reject(signal.reason);
-    if (signal.aborted) leave();
-    signal.addEventListener('abort', leave, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
-  });
 }

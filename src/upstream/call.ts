@@ -14,7 +14,12 @@ export interface CallsOptions {
   readonly url: URL;
   readonly authorizer: Authorizer;
   readonly dialers: Dialers;
+  /** What the calls are authorised for; default: pull. */
+  readonly actions?: Actions;
 }
+
+/** As a token's scope has them. */
+export type Actions = 'pull' | 'pull,push';
 
 export interface CallRequest extends CallOptions {
   readonly method?: 'GET' | 'HEAD';
@@ -41,11 +46,11 @@ export interface Call {
 /** `path` is what follows the repository, and may have a query. */
 export type CreateCall = (repository: string, path: string, request: CallRequest) => Call;
 
-export function createCalls({ name, url, authorizer, dialers }: CallsOptions): CreateCall {
-  const base = `${url.origin}${url.pathname.replace(/\/$/, '')}/v2/`;
+export function createCalls({ name, url, authorizer, dialers, actions = 'pull' }: CallsOptions): CreateCall {
+  const base = apiBase(url);
   return (repository, path, { method = 'GET', headers = {}, signal, missing }) => {
     const attempt: Attempt = { upstream: name, action: `${repository}/${path.replace(/\?.*/, '')}`, missing };
-    const auth = { authorizer, scope: `repository:${repository}:pull` };
+    const auth = { authorizer, scope: repositoryScope(repository, actions) };
     const address = new URL(`${base}${repository}/${path}`);
     const options = { method, headers, signal, attempt, dialers, auth };
     return {
@@ -63,6 +68,15 @@ export function createCalls({ name, url, authorizer, dialers }: CallsOptions): C
       },
     };
   };
+}
+
+/** Where the names of repositories begin, with its last slash. */
+export function apiBase({ origin, pathname }: URL): string {
+  return `${origin}${pathname.replace(/\/$/, '')}/v2/`;
+}
+
+export function repositoryScope(repository: string, actions: Actions): string {
+  return `repository:${repository}:${actions}`;
 }
 
 function readRaw(response: Dispatcher.ResponseData, attempt: Attempt): Promise<Uint8Array> {

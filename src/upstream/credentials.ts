@@ -4,9 +4,12 @@ import { z } from 'zod';
 import { askHelper, HelperFailure } from './credential-helper.ts';
 
 /** A password, or an identity token that a token server takes in its place. */
-export type Credentials =
-  | { readonly username: string; readonly password: string }
-  | { readonly username: string; readonly identityToken: string };
+export type Credentials = PasswordCredentials | { readonly username: string; readonly identityToken: string };
+
+export interface PasswordCredentials {
+  readonly username: string;
+  readonly password: string;
+}
 
 /** The credentials for a host; undefined where there are none. */
 export type FindCredentials = (host: string) => Promise<Credentials | undefined>;

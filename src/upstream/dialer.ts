@@ -1,6 +1,7 @@
 // The one way out to the network: undici with our time limits, retries, TLS, and the guard against private addresses.
 // Undici's own retry interceptor would also resume bodies, at an address that may have expired: body.ts does that.
 import { lookup } from 'node:dns';
+import { Readable } from 'node:stream';
 import { Agent, type Dispatcher, request } from 'undici';
 import { type Clock, systemClock } from './clock.ts';
 import { type ConnectorOptions, createConnector, type Lookup } from './connector.ts';
@@ -24,9 +25,10 @@ export interface DialerOptions extends Pick<ConnectorOptions, 'isGuarded' | 'tls
 
 /** All that leaves with a request. */
 export interface DialerRequest {
-  readonly method: 'GET' | 'HEAD' | 'POST';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string | undefined;
+  /** A stream is sent once, whatever happens: it is destroyed, or read to its end. */
+  readonly body?: string | Uint8Array | Readable | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -36,9 +38,14 @@ export interface Dialer {
    * Throws ForbiddenAddress, an error of undici or the system, or the signal's reason.
    */
   send(url: URL, options: DialerRequest): Promise<Dispatcher.ResponseData>;
+  /** Does `work` again where `send` would send again: for what takes more than one request to repeat. */
+  repeat(work: () => Promise<Dispatcher.ResponseData>, signal?: AbortSignal): Promise<Dispatcher.ResponseData>;
   /** Breaks what is under way. */
   close(): Promise<void>;
 }
+
+/** A registry that got a large blob looks at all of it, and may move it, before it answers. */
+const STORING = 10;
 
 /** A dialer for requests that may be repeated. The caller closes it. */
 export function createDialer(options: DialerOptions): Dialer {
@@ -49,7 +56,9 @@ export function createDialer(options: DialerOptions): Dialer {
     bodyTimeout: timeouts.bodyMs,
     connect: createConnector({ connectMs: timeouts.connectMs, isGuarded, tls, lookup: options.lookup ?? lookup }),
   });
+  const repeat: Dialer['repeat'] = (work, signal) => sendWithRetries(work, { retries, retryDelayMs, clock, signal });
   return {
+    repeat,
     send(url, { method, headers, body, signal }) {
       const send = () =>
         request(url, {
@@ -57,9 +66,10 @@ export function createDialer(options: DialerOptions): Dialer {
           method,
           headers: { ...headers, 'accept-encoding': 'identity' },
           ...(body !== undefined && { body }),
+          ...(body instanceof Readable && { headersTimeout: timeouts.headersMs * STORING }),
           ...(signal && { signal }),
         });
-      return sendWithRetries(send, { retries, retryDelayMs, clock, signal });
+      return body instanceof Readable ? send() : repeat(send, signal);
     },
     close: () => agent.destroy(),
   };

@@ -1,6 +1,7 @@
 // The referrers of a manifest, as one index: from the pages of the referrers API, or from the referrers tag where there is none.
+
+import { orUndefined } from '../oci/absence.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
-import { RegistryError } from '../oci/errors.ts';
 import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import { isIndexType } from '../oci/media-type.ts';
 import type { Call, Document } from './call.ts';
@@ -18,6 +19,8 @@ export interface ReferrersRequest {
 }
 
 const MAX_PAGES = 16;
+/** What is absent, or cannot be asked for. */
+const CANNOT: readonly number[] = [404, 405];
 const MAX_TOTAL_BYTES = 4 * MAX_MANIFEST_BYTES;
 
 /**
@@ -28,13 +31,13 @@ export async function readReferrers(
   api: Call,
   { digest, artifactType, getTagged }: ReferrersRequest,
 ): Promise<Uint8Array | undefined> {
-  const first = await orMissing(api.readDocument());
+  const first = await orUndefined(api.readDocument(), CANNOT);
   if (first && isIndexType(contentType(first.headers))) {
     const documents = await readPages(first, api);
     const pages = documents.map(document => parsePage(document, api.attempt));
     return mergePages(pages, artifactType, api.attempt);
   }
-  const tagged = await orMissing(getTagged(referrersTag(digest)));
+  const tagged = await orUndefined(getTagged(referrersTag(digest)), CANNOT);
   const page = tagged && isIndexType(tagged.contentType) && findPage({ raw: tagged.raw, headers: {} });
   return page ? mergePages([page], artifactType, api.attempt) : undefined;
 }
@@ -58,14 +61,4 @@ async function readPages(first: Document, api: Call): Promise<readonly Document[
 /** distribution-spec "Referrers Tag Schema". */
 function referrersTag(digest: Digest): string {
   return `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, 64)}`;
-}
-
-/** What is absent, or cannot be asked for, becomes undefined. */
-async function orMissing<T>(work: Promise<T>): Promise<T | undefined> {
-  try {
-    return await work;
-  } catch (cause) {
-    if (cause instanceof RegistryError && [404, 405].includes(cause.status)) return undefined;
-    throw cause;
-  }
 }

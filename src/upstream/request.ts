@@ -1,8 +1,9 @@
 // One read from an upstream: authorised, its redirects followed by hand, its failure made a RegistryError.
+import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { RegistryError } from '../oci/errors.ts';
 import type { Authorizer } from './authorizer.ts';
-import type { Dialer } from './dialer.ts';
+import type { Dialer, DialerRequest } from './dialer.ts';
 import { type Attempt, badAnswer, connectionFailure, responseFailure } from './failure.ts';
 
 /** The ways to the network. */
@@ -13,14 +14,20 @@ export interface Dialers {
   elsewhere(url: URL): Dialer;
 }
 
-export interface ReadOptions {
-  readonly method: 'GET' | 'HEAD';
+export interface SendOptions {
+  readonly method: DialerRequest['method'];
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal | undefined;
   readonly attempt: Attempt;
   readonly dialers: Dialers;
   /** Absent where we are nobody, as at a layer's own address. */
-  readonly auth?: { readonly authorizer: Authorizer; readonly scope: string };
+  readonly auth?: { readonly authorizer: Authorizer; readonly scope: string } | undefined;
+  /** Opened for each time that it is sent. */
+  readonly body?: Uint8Array | (() => Promise<Readable>) | undefined;
+}
+
+export interface ReadOptions extends SendOptions {
+  readonly method: 'GET' | 'HEAD';
 }
 
 const MAX_REDIRECTS = 5;
@@ -32,18 +39,26 @@ const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
  */
 export async function read(url: URL, options: ReadOptions): Promise<Dispatcher.ResponseData> {
   try {
-    const response = await follow(url, options, await sendAuthorized(url, options));
-    if (response.statusCode >= 400) throw await responseFailure(response, options.attempt);
-    if (response.statusCode < 300) return response;
-    await response.body.dump();
-    throw badAnswer(options.attempt, `unexpected status ${response.statusCode}`);
+    return await requireSuccess(await follow(url, options, await sendAuthorized(url, options)), options.attempt);
   } catch (cause) {
     options.signal?.throwIfAborted();
     throw connectionFailure(cause, options.attempt);
   }
 }
 
-async function sendAuthorized(url: URL, options: ReadOptions): Promise<Dispatcher.ResponseData> {
+/** The answer, if its status is 2xx. Throws RegistryError, and ends the body, for any other. */
+export async function requireSuccess(
+  response: Dispatcher.ResponseData,
+  attempt: Attempt,
+): Promise<Dispatcher.ResponseData> {
+  if (response.statusCode >= 400) throw await responseFailure(response, attempt);
+  if (response.statusCode < 300) return response;
+  await response.body.dump();
+  throw badAnswer(attempt, `unexpected status ${response.statusCode}`);
+}
+
+/** The answer, of whatever status; the caller ends its body. Throws as Dialer.send does, and what the authorizer throws. */
+export async function sendAuthorized(url: URL, options: SendOptions): Promise<Dispatcher.ResponseData> {
   const { auth, signal } = options;
   const sendHome = (authorization?: string) => send(url, options, { dialer: options.dialers.own, authorization });
   const sent = auth?.authorizer.find(auth.scope);
@@ -95,12 +110,14 @@ export function parseLocation(location: unknown, from: URL, attempt: Attempt): U
   return url;
 }
 
-function send(
+async function send(
   url: URL,
-  { method, headers, signal }: ReadOptions,
+  { method, headers, body, signal }: SendOptions,
   { dialer, authorization }: { dialer: Dialer; authorization: string | undefined },
 ): Promise<Dispatcher.ResponseData> {
-  return dialer.send(url, { method, headers: { ...headers, ...(authorization && { authorization }) }, signal });
+  const opened = typeof body === 'function' ? await body() : body;
+  const sent = { ...headers, ...(authorization && { authorization }) };
+  return dialer.send(url, { method, headers: sent, body: opened, signal });
 }
 
 /** Throws DENIED for what is not http or https. */

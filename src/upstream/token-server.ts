@@ -42,7 +42,7 @@ export async function fetchToken(
   const realm = parseRealm(parameters.get('realm') ?? '', rules, attempt);
   const dialer = isTrustedRealm(realm, rules) ? dialers.own : dialers.guarded;
   const service = parameters.get('service');
-  const query = { ...(service && { service }), scope: parameters.get('scope') || scope };
+  const query = { ...(service && { service }), scope: chooseScope(parameters.get('scope'), scope) };
   try {
     const request = { dialer, query, credentials };
     const response = (await refresh(realm, request)) ?? (await ask(realm, request));
@@ -51,6 +51,14 @@ export async function fetchToken(
   } catch (cause) {
     throw connectionFailure(cause, attempt);
   }
+}
+
+/** The challenge knows best. But some ask for `pull` whatever the request was, and none has to name what a mount reads from. */
+function chooseScope(asked: string | undefined, own: string): string {
+  const [first = '', ...reads] = own.split(' ');
+  if (!first.endsWith(':pull,push')) return asked || own;
+  const written = asked && /\bpush\b/.test(asked) ? asked : first;
+  return [...new Set([...written.split(' '), ...reads])].join(' ');
 }
 
 interface TokenRequest {
@@ -80,7 +88,10 @@ async function refresh(
 
 function ask(realm: URL, { dialer, query, credentials }: TokenRequest): Promise<Dispatcher.ResponseData> {
   const url = new URL(realm);
-  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+  const { scope = '', ...rest } = query;
+  for (const [name, value] of Object.entries(rest)) url.searchParams.set(name, value);
+  url.searchParams.delete('scope');
+  for (const each of scope.split(' ')) url.searchParams.append('scope', each);
   const headers = credentials ? { authorization: basic(credentials) } : undefined;
   return dialer.send(url, { method: 'GET', headers: { ...headers } });
 }

@@ -1,6 +1,8 @@
 // One registry that we pull from: what the rooms above may ask of it, in the words of distribution-spec.
 import type { Digest } from '../oci/digest.ts';
 import type { ByteRange } from '../oci/range.ts';
+import type { PasswordCredentials } from './credentials.ts';
+import type { Pusher } from './pusher.ts';
 
 /** Every call throws RegistryError: the upstream's own code and status where it gave one, 502 where it lied or broke, 504 where it hung. */
 export interface Upstream {
@@ -64,13 +66,26 @@ export interface TagList {
   readonly hasMore: boolean;
 }
 
-/** The registries that may be pulled from. */
+/** The registries that may be pulled from and pushed to. */
 export interface Upstreams {
   /** The upstream of a registry's host or alias, in any case. Throws DENIED for one that the configuration closes. */
   get(registry: string): Upstream;
+  /** The same registry, to push to: that we may is its own decision. Throws as `get` does. */
+  getPusher(registry: string): Pusher;
+  /** What a program has to know to reach the registry itself. Throws as `get` does, and UNSUPPORTED where its URL has a path. */
+  describe(registry: string): RegistryAddress;
+  /** What a program can log in with itself; undefined where there is nothing, or only an identity token. Throws as `get` does. */
+  findCredentials(registry: string): Promise<PasswordCredentials | undefined>;
   /** Whether `component`, the first of a name, names a configured alias or host. */
   has(component: string): boolean;
   /** Opens a layer's http(s) address with no credentials, by the same guards. The caller reads the body to its end or cancels it. */
   openUrl(url: URL, options?: CallOptions): Promise<BlobBody>;
   close(): Promise<void>;
+}
+
+export interface RegistryAddress {
+  /** As in references, with its port: `docker.io` for Docker Hub. */
+  readonly host: string;
+  /** Whether it speaks plain HTTP, or has a certificate that nobody checks. */
+  readonly isInsecure: boolean;
 }

@@ -1,17 +1,16 @@
-// The registries that may be pulled from: the configured ones, and where it is open, every public one.
+// The registries that may be pulled from and pushed to: the configured ones, and where it is open, every public one.
 import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/errors.ts';
 import { isRegistryHost } from '../oci/reference.ts';
-import { createAuthorizer } from './authorizer.ts';
 import { openBody } from './body.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Lookup, TlsOptions } from './connector.ts';
 import type { HelperFailure } from './credential-helper.ts';
 import { type Credentials, createDockerCredentials } from './credentials.ts';
 import { createDialer, type Dialer, type DialerOptions, type Timeouts } from './dialer.ts';
-import { createRegistry } from './registry.ts';
+import { createKnownRegistry, HUB, type KnownRegistry } from './known-registry.ts';
 import { read, requireHttp } from './request.ts';
-import type { Upstream, Upstreams } from './upstream.ts';
+import type { Upstreams } from './upstream.ts';
 
 export interface UpstreamEntry {
   /** Default: https at the entry's name. Plain http only where it is said here. */
@@ -20,7 +19,7 @@ export interface UpstreamEntry {
   readonly tls?: TlsOptions | undefined;
   /** Hosts, with their ports, that may get the credentials for a token, at any address and of any domain. */
   readonly tokenRealms?: readonly string[] | undefined;
-  /** Hosts, with their ports, that a redirect may lead to although their address is private. */
+  /** Hosts, with their ports, that a redirect may lead to although their address is private, and at which an upload may go on. */
   readonly redirectHosts?: readonly string[] | undefined;
 }
 
@@ -44,8 +43,6 @@ export interface UpstreamsOptions {
   readonly lookup?: Lookup | undefined;
 }
 
-const HUB = 'docker.io';
-const HUB_URL = 'https://registry-1.docker.io';
 const HUB_NAMES: readonly string[] = [HUB, 'index.docker.io', 'registry-1.docker.io'];
 const MAX_OPEN_UPSTREAMS = 1000;
 
@@ -55,8 +52,10 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   const guarded = dial({ isGuarded: true });
   const unguarded = dial({ isGuarded: false });
   const { dockerConfigPath: configPath, onHelperFailed, helperTimeoutMs } = options;
-  const findInDocker = configPath && createDockerCredentials({ configPath, onHelperFailed, helperTimeoutMs });
-  const open = new LRUCache<string, Upstream>({ max: MAX_OPEN_UPSTREAMS });
+  const findInDocker = configPath
+    ? createDockerCredentials({ configPath, onHelperFailed, helperTimeoutMs })
+    : undefined;
+  const open = new LRUCache<string, KnownRegistry>({ max: MAX_OPEN_UPSTREAMS });
   const configured = new Map(
     Object.entries(options.entries).map(([key, entry]) => {
       const name = normalizeName(key);
@@ -70,33 +69,35 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     return dialer;
   }
 
-  function create(name: string, entry: UpstreamEntry, own: Dialer): Upstream {
-    const { tls, tokenRealms = [], redirectHosts = [] } = entry;
-    const url = new URL(entry.url ?? (name === HUB ? HUB_URL : `https://${name}`));
-    const host = name === HUB ? HUB : url.host;
-    const findCredentials = async () => entry.credentials ?? (findInDocker ? findInDocker(host) : undefined);
-    const rules = { url, tokenRealms };
-    const authorizer = createAuthorizer({ upstream: name, rules, dialers: { own, guarded }, findCredentials, clock });
+  function create(name: string, entry: UpstreamEntry, own: Dialer): KnownRegistry {
+    const { tls, redirectHosts = [] } = entry;
     // Our certificate is for the upstream alone.
     const named =
       redirectHosts.length > 0 ? dial({ isGuarded: false, tls: { ...tls, cert: undefined, key: undefined } }) : guarded;
-    const elsewhere = (target: URL) => (redirectHosts.includes(target.host) ? named : guarded);
-    return createRegistry({ name, url, authorizer, dialers: { own, elsewhere } });
+    return createKnownRegistry({ name, entry, findInDocker, dialers: { own, guarded, named }, clock });
   }
 
-  function getOpen(name: string): Upstream {
+  function getOpen(name: string): KnownRegistry {
     if (!options.openUpstreams || !isRegistryHost(name)) {
       throw new RegistryError('DENIED', `the registry "${name.slice(0, 255)}" is not configured as an upstream`);
     }
-    const upstream = open.get(name) ?? create(name, {}, guarded);
-    open.set(name, upstream);
-    return upstream;
+    const registry = open.get(name) ?? create(name, {}, guarded);
+    open.set(name, registry);
+    return registry;
+  }
+
+  function get(registry: string): KnownRegistry {
+    const name = normalizeName(registry);
+    return configured.get(name) ?? getOpen(name);
   }
 
   return {
-    get(registry) {
-      const name = normalizeName(registry);
-      return configured.get(name) ?? getOpen(name);
+    get: registry => get(registry).upstream,
+    getPusher: registry => get(registry).pusher,
+    describe: registry => get(registry).describe(),
+    async findCredentials(registry) {
+      const credentials = await get(registry).findCredentials();
+      return credentials && 'password' in credentials ? credentials : undefined;
     },
     has: component => configured.has(normalizeName(component)),
     async openUrl(url, { signal } = {}) {

@@ -3,8 +3,10 @@ import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer, type ServerOptions } from 'node:https';
 import { onTestFinished } from 'vitest';
+import { digestOf } from '../../src/oci/digest.ts';
 import type { Clock } from '../../src/upstream/clock.ts';
 import type { Lookup } from '../../src/upstream/connector.ts';
+import type { PushedBlob, Pusher } from '../../src/upstream/pusher.ts';
 import type { Upstream } from '../../src/upstream/upstream.ts';
 import { createUpstreams, type UpstreamEntry, type UpstreamsOptions } from '../../src/upstream/upstreams.ts';
 
@@ -90,6 +92,17 @@ export function open(entries: Record<string, UpstreamEntry>, options: Partial<Up
 /** The one upstream of an entry. */
 export function openLab(entry: UpstreamEntry, options: Partial<UpstreamsOptions> = {}): Upstream {
   return open({ lab: entry }, options).get('lab');
+}
+
+/** The same, to push to. */
+export function openPusher(entry: UpstreamEntry, options: Partial<UpstreamsOptions> = {}): Pusher {
+  return open({ lab: entry }, options).getPusher('lab');
+}
+
+/** A blob to push. */
+export function pushed(raw: Uint8Array): PushedBlob {
+  const open = async () => ReadableStream.from(raw.byteLength > 0 ? [raw] : []);
+  return { digest: digestOf(raw), size: raw.byteLength, open };
 }
 
 export function json(res: ServerResponse, status: number, value: unknown, headers: Record<string, string> = {}): void {

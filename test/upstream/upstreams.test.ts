@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { expect, onTestFinished, test } from 'vitest';
 import { mediaTypes } from '../../src/oci/media-type.ts';
+import type { UpstreamEntry } from '../../src/upstream/upstreams.ts';
 import { startRegistry } from '../support/registry.ts';
 import { failure, listen, open } from './server.ts';
 
@@ -68,4 +69,29 @@ test('opens a layer address with no credentials, not even where it asks for them
   );
   await expect(upstreams.openUrl(new URL(server.url))).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
   expect(server.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
+});
+
+test.each<[string, string, Record<string, UpstreamEntry>, object]>([
+  ['an alias', 'lab', { lab: { url: 'http://127.0.0.1:5000' } }, { host: '127.0.0.1:5000', isInsecure: true }],
+  ['Docker Hub', 'index.docker.io', {}, { host: 'docker.io', isInsecure: false }],
+  ['a mirror of Docker Hub', 'docker.io', { 'docker.io': { url: 'http://127.0.0.1:5000' } }, { host: '127.0.0.1:5000' }],
+  ['a public registry', 'QUAY.io', {}, { host: 'quay.io', isInsecure: false }],
+  ['one without a checked certificate', 'a.test', { 'a.test': { tls: { insecure: true } } }, { isInsecure: true }],
+])('describes %s as a program has to reach it', (_, name, entries, expected) => {
+  expect(open(entries).describe(name)).toMatchObject(expected);
+});
+
+test('describes no registry below a path, for no reference can say that', () => {
+  const upstreams = open({ lab: { url: 'https://example.org/registry' } });
+  expect(() => upstreams.describe('lab')).toThrow(expect.objectContaining({ code: 'UNSUPPORTED' }));
+});
+
+test.each<[string, UpstreamEntry['credentials'], object | undefined]>([
+  ['a password', { username: 'me', password: 'p' }, { username: 'me', password: 'p' }],
+  ['an identity token, with which a program cannot log in', { username: 'me', identityToken: 't' }, undefined],
+  ['none', undefined, undefined],
+])('gives out credentials for a program to log in: %s', async (_, credentials, expected) => {
+  const upstreams = open({ lab: { url: 'http://127.0.0.1:1', credentials } });
+  expect(await upstreams.findCredentials('lab')).toEqual(expected);
+  await expect(open({}, { openUpstreams: false }).findCredentials('lab')).rejects.toMatchObject({ code: 'DENIED' });
 });

@@ -1,0 +1,61 @@
+// One registry with all that we can do to it, over one set of connections, tokens and credentials.
+import { RegistryError } from '../oci/errors.ts';
+import { createAuthorizer } from './authorizer.ts';
+import type { Clock } from './clock.ts';
+import type { Credentials, FindCredentials } from './credentials.ts';
+import type { Dialer } from './dialer.ts';
+import type { Pusher } from './pusher.ts';
+import { createRegistry } from './registry.ts';
+import { createPusher } from './registry-pusher.ts';
+import type { RegistryAddress, Upstream } from './upstream.ts';
+import type { UpstreamEntry } from './upstreams.ts';
+
+export interface KnownRegistry {
+  readonly upstream: Upstream;
+  readonly pusher: Pusher;
+  /** Throws UNSUPPORTED where the URL has a path. */
+  describe(): RegistryAddress;
+  findCredentials(): Promise<Credentials | undefined>;
+}
+
+export interface KnownRegistryOptions {
+  readonly name: string;
+  readonly entry: UpstreamEntry;
+  readonly findInDocker: FindCredentials | undefined;
+  readonly dialers: {
+    readonly own: Dialer;
+    readonly guarded: Dialer;
+    /** To the entry's redirectHosts. */
+    readonly named: Dialer;
+  };
+  readonly clock: Clock;
+}
+
+export const HUB = 'docker.io';
+const HUB_URL = 'https://registry-1.docker.io';
+
+export function createKnownRegistry(options: KnownRegistryOptions): KnownRegistry {
+  const { name, entry, findInDocker, dialers, clock } = options;
+  const { own, guarded, named } = dialers;
+  const { tokenRealms = [], redirectHosts = [] } = entry;
+  const url = new URL(entry.url ?? (name === HUB ? HUB_URL : `https://${name}`));
+  // A mirror in its place is known by its own host, to builders and in Docker's config.json.
+  const host = name === HUB && url.origin === HUB_URL ? HUB : url.host;
+  const findCredentials = async () => entry.credentials ?? findInDocker?.(host);
+  const rules = { url, tokenRealms };
+  const authorizer = createAuthorizer({ upstream: name, rules, dialers: { own, guarded }, findCredentials, clock });
+  const elsewhere = (target: URL) => (redirectHosts.includes(target.host) ? named : guarded);
+  const registry = { name, url, authorizer, dialers: { own, elsewhere } };
+  return {
+    upstream: createRegistry(registry),
+    pusher: createPusher({ ...registry, redirectHosts }),
+    findCredentials,
+    describe() {
+      if (url.pathname !== '/') {
+        const reason = 'its url has a path, and a builder can only name a host';
+        throw new RegistryError('UNSUPPORTED', `the registry "${name}" cannot be given to a builder: ${reason}`);
+      }
+      return { host, isInsecure: url.protocol === 'http:' || entry.tls?.insecure === true };
+    },
+  };
+}
