@@ -1,0 +1,82 @@
+// A builder: what all backends are to the rest, and what test/contract/build-backend.ts checks.
+import type { Digest } from '../oci/digest.ts';
+import type { Platform } from '../oci/platform.ts';
+import type { Tell } from './progress.ts';
+import type { ContainerFileSpec } from './spec.ts';
+
+export interface Backend {
+  /** Names it in logs and messages; unique among the configured ones. */
+  readonly name: string;
+  readonly kind: BackendKind;
+  /** Whether one build can be for several platforms at once; else each platform is a build of its own, and their images are joined. */
+  readonly isMultiPlatform: boolean;
+  /** What it can build for now, normalised. Throws BackendUnavailable where it does not answer. */
+  listPlatforms(signal: AbortSignal): Promise<readonly Platform[]>;
+  /** Why it cannot do this spec whatever the platform, such as "RUN needs a builder: install BuildKit, …"; undefined where it can. */
+  findObstacle(spec: ContainerFileSpec): string | undefined;
+  /** Builds and pushes. Throws BuildFailure, or the signal's reason once all that it started has ended. */
+  build(order: BuildOrder, options: BuildOptions): Promise<BuildResult>;
+  close(): Promise<void>;
+}
+
+export const backendKinds = ['buildkit', 'docker', 'buildah', 'embedded'] as const;
+export type BackendKind = (typeof backendKinds)[number];
+
+export interface BuildOptions {
+  readonly signal: AbortSignal;
+  readonly tell: Tell;
+}
+
+/** One build, ready for a builder: everything is looked up, and nothing in it is to be stored. */
+export interface BuildOrder {
+  /** The build's id. */
+  readonly id: string;
+  readonly spec: ContainerFileSpec;
+  /** Those of the spec's platforms that this backend is to build, at least one. */
+  readonly platforms: readonly Platform[];
+  /** Private to this build, and removed after it: `context/` is the unpacked build context, `Containerfile` the file. The backend may add to it. */
+  readonly directory: string;
+  readonly target: PushTarget;
+  readonly cache: PushTarget | undefined;
+  /** What the base images that were resolved are to be read as, by their names in the Containerfile. */
+  readonly bases: ReadonlyMap<string, PinnedBase>;
+  /** The values of the spec's secrets by their ids. */
+  readonly secrets: ReadonlyMap<string, Uint8Array>;
+  /** For each of the spec's ssh ids the path of an agent's socket or of a key. */
+  readonly ssh: ReadonlyMap<string, string>;
+  /** For the registries that the build pulls from and pushes to, by host. */
+  readonly credentials: ReadonlyMap<string, BuildCredentials>;
+}
+
+/** A reference as a builder has to write it. */
+export interface PushTarget {
+  /** `host[:port]/repository:tag`. */
+  readonly name: string;
+  /** The same as Veneer knows it: `local/builds:tag`. */
+  readonly image: string;
+  /** Whether the registry speaks plain HTTP. */
+  readonly isInsecure: boolean;
+}
+
+/** A base image as a builder has to write it: one of ours is read through us. */
+export interface PinnedBase {
+  /** `host[:port]/repository@digest`. */
+  readonly name: string;
+  /** Whether the registry speaks plain HTTP. */
+  readonly isInsecure: boolean;
+}
+
+export interface BuildCredentials {
+  readonly username: string;
+  readonly password: string;
+}
+
+export interface BuildResult {
+  /** Of the manifest or index that was pushed. */
+  readonly digest: Digest;
+}
+
+/** The builder is not there or does not answer. `message` is for people: what was tried, and what would help. */
+export class BackendUnavailable extends Error {
+  override readonly name = 'BackendUnavailable';
+}

@@ -1,0 +1,90 @@
+// The forms that the arguments of instructions come in: JSON, words, keys with values.
+import { z } from 'zod';
+import { createCursor } from './cursor.ts';
+import type { EscapeCharacter } from './expand.ts';
+import { InvalidSyntax, quote } from './invalid.ts';
+
+export interface KeyValue {
+  readonly key: string;
+  readonly value: string;
+}
+
+const stringsSchema = z.array(z.string());
+
+/** The strings of a JSON list; undefined for what is no JSON list. Throws InvalidSyntax for a list of anything else. */
+export function parseJsonList(text: string): readonly string[] | undefined {
+  if (!text.trimStart().startsWith('[')) return undefined;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const strings = stringsSchema.safeParse(value);
+  if (strings.success) return strings.data;
+  throw new InvalidSyntax('a JSON list has something else than strings; put each argument into double quotes');
+}
+
+/** A command: a list is run as it is, a text by the shell. */
+export type CommandLine = { readonly form: 'exec'; readonly args: readonly string[] } | ShellForm;
+
+interface ShellForm {
+  readonly form: 'shell';
+  readonly text: string;
+}
+
+/** Throws InvalidSyntax. */
+export function parseCommandLine(text: string): CommandLine {
+  const args = parseJsonList(text);
+  return args ? { form: 'exec', args } : { form: 'shell', text };
+}
+
+/** A JSON list, or words between spaces; quotes mean nothing here. Throws InvalidSyntax. */
+export function parseJsonOrWords(text: string): readonly string[] {
+  return parseJsonList(text) ?? splitWords(text);
+}
+
+export function splitWords(text: string): readonly string[] {
+  return text.split(/[\t\v\f\r ]+/).filter(word => word !== '');
+}
+
+/** Words between spaces that stand outside of quotes; quotes and escapes stay, for the expansion. */
+export function splitQuotedWords(text: string, escapeCharacter: EscapeCharacter): readonly string[] {
+  const words: string[] = [];
+  const cursor = createCursor(text);
+  let word = '';
+  let quoted: string | undefined;
+  for (let char = cursor.next(); char !== undefined; char = cursor.next()) {
+    if (quoted === undefined && /\s/u.test(char)) {
+      if (word) words.push(word);
+      word = '';
+    } else if (char === escapeCharacter && quoted !== "'") {
+      const escaped = cursor.next();
+      if (escaped !== undefined) word += char + escaped;
+    } else {
+      if (char === quoted) quoted = undefined;
+      else if (quoted === undefined && (char === '"' || char === "'")) quoted = char;
+      word += char;
+    }
+  }
+  return word ? [...words, word] : words;
+}
+
+/** `key=value …`, or the old `key value`. Throws InvalidSyntax where one has no key, or there is nothing at all. */
+export function parseKeyValues(keyword: string, text: string, escapeCharacter: EscapeCharacter): readonly KeyValue[] {
+  const words = splitQuotedWords(text, escapeCharacter);
+  const [first] = words;
+  if (first === undefined) throw new InvalidSyntax(`${keyword} has no argument; expected ${keyword} name=value`);
+  if (!first.includes('=')) return [parseOldKeyValue(keyword, text)];
+  return words.map(word => {
+    const equals = word.indexOf('=');
+    if (equals > 0) return { key: word.slice(0, equals), value: word.slice(equals + 1) };
+    throw new InvalidSyntax(`${keyword} has ${quote(word)}; expected name=value`);
+  });
+}
+
+function parseOldKeyValue(keyword: string, text: string): KeyValue {
+  const [, key, value] = /^([^\t\v\f\r ]+)[\t\v\f\r ]+(.*)$/s.exec(text) ?? [];
+  if (key !== undefined && value !== undefined) return { key, value };
+  throw new InvalidSyntax(`${keyword} has no value; expected ${keyword} name=value`);
+}

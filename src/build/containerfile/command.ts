@@ -1,0 +1,90 @@
+// The parts of an instruction's line: its keyword, its flags, and the rest.
+
+import { createCursor } from './cursor.ts';
+import type { EscapeCharacter } from './expand.ts';
+import { InvalidSyntax, quote } from './invalid.ts';
+import { findSimilar } from './similar.ts';
+
+export interface Command {
+  /** In upper case. */
+  readonly keyword: string;
+  /** Without quotes, such as `--from=a`. */
+  readonly flags: readonly string[];
+  readonly rest: string;
+}
+
+export function splitCommand(line: string, escapeCharacter: EscapeCharacter): Command {
+  const [, keyword = '', rest = ''] = /^(\S*)\s*(.*)$/s.exec(line.trim()) ?? [];
+  return { keyword: keyword.toUpperCase(), ...splitFlags(rest, escapeCharacter) };
+}
+
+/** Words that begin with `--`, as long as no other one comes; `--` alone ends them. */
+function splitFlags(text: string, escapeCharacter: EscapeCharacter): Pick<Command, 'flags' | 'rest'> {
+  const flags: string[] = [];
+  let rest = text;
+  while (rest.startsWith('--')) {
+    const { word, length } = readFlag(rest, escapeCharacter);
+    rest = rest.slice(length).trimStart();
+    if (word === '--') break;
+    flags.push(word);
+  }
+  return { flags, rest: rest.trim() };
+}
+
+function readFlag(text: string, escapeCharacter: EscapeCharacter): { readonly word: string; readonly length: number } {
+  const cursor = createCursor(text);
+  let word = '';
+  let length = 0;
+  let quoted: string | undefined;
+  for (let char = cursor.next(); char !== undefined; char = cursor.next()) {
+    if (quoted === undefined && /\s/u.test(char)) break;
+    length += char.length;
+    if (char === escapeCharacter) {
+      const escaped = cursor.next() ?? '';
+      length += escaped.length;
+      word += escaped;
+    } else if (char === quoted) quoted = undefined;
+    else if (quoted === undefined && (char === '"' || char === "'")) quoted = char;
+    else word += char;
+  }
+  return { word, length };
+}
+
+/** What a flag may hold: a text, a text many times, or yes or no. */
+export type FlagKind = 'text' | 'texts' | 'switch';
+
+/** The values of the flags: of a switch that is on, `true`. Throws InvalidSyntax for one that is unknown, without a value, or there twice. */
+export function parseFlags(
+  command: Command,
+  kinds: Readonly<Record<string, FlagKind>>,
+): ReadonlyMap<string, readonly string[]> {
+  const values = new Map<string, string[]>();
+  for (const flag of command.flags) {
+    const [, name = '', value] = /^--([^=]*)(?:=(.*))?$/s.exec(flag) ?? [];
+    const kind = Object.hasOwn(kinds, name) ? kinds[name] : undefined;
+    if (kind === undefined) throw unknownFlag(command.keyword, name, Object.keys(kinds));
+    const before = values.get(name) ?? [];
+    if (before.length > 0 && kind !== 'texts')
+      throw new InvalidSyntax(`the flag --${name} is there twice; keep one of them`);
+    before.push(kind === 'switch' ? parseSwitch(name, value) : parseText(name, value));
+    values.set(name, before);
+  }
+  return values;
+}
+
+function parseSwitch(name: string, value = 'true'): string {
+  const text = value.toLowerCase();
+  if (text === 'true' || text === 'false') return text;
+  throw new InvalidSyntax(`--${name} is ${quote(value)}; expected true or false`);
+}
+
+function parseText(name: string, value: string | undefined): string {
+  if (value !== undefined) return value;
+  throw new InvalidSyntax(`the flag --${name} has no value; expected --${name}=…`);
+}
+
+function unknownFlag(keyword: string, name: string, known: readonly string[]): InvalidSyntax {
+  const similar = findSimilar(name, known);
+  const hint = similar ? `did you mean --${similar}?` : `it has ${known.map(flag => `--${flag}`).join(', ') || 'none'}`;
+  return new InvalidSyntax(`${keyword} has no flag ${quote(`--${name}`)}; ${hint}`);
+}

@@ -1,0 +1,54 @@
+// Parser directives: comments such as `# syntax=docker/dockerfile:1`, above everything else in the file.
+
+import type { EscapeCharacter } from './expand.ts';
+import { atLine, InvalidSyntax, quote } from './invalid.ts';
+
+export interface Directive {
+  readonly value: string;
+  readonly line: number;
+}
+
+export interface Directives {
+  /** The image of the frontend that reads the file instead of the builder's own. */
+  readonly syntax: Directive | undefined;
+  readonly check: Directive | undefined;
+  readonly escapeCharacter: EscapeCharacter;
+}
+
+const DIRECTIVE = /^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$/;
+const NAMES: readonly string[] = ['syntax', 'check', 'escape'];
+
+/** Throws InvalidContainerFile for a directive that is there twice, or an escape character that is none. */
+export function readDirectives(lines: readonly string[]): Directives {
+  // The first line may be for the system that runs the file. Then only the syntax counts: the parser takes that line for a comment.
+  const isRunnable = lines[0]?.startsWith('#!') ?? false;
+  const found = new Map<string, Directive>();
+  for (const [i, text] of lines.entries()) {
+    if (isRunnable && i === 0) continue;
+    const [, written = '', value = ''] = DIRECTIVE.exec(text.trim()) ?? [];
+    const name = written.toLowerCase();
+    if (!NAMES.includes(name)) break;
+    const line = i + 1;
+    if (found.has(name)) atLine(line, () => failTwice(name));
+    found.set(name, { value, line });
+  }
+  const escapeCharacter = isRunnable ? undefined : found.get('escape');
+  return {
+    syntax: firstWord(found.get('syntax')),
+    check: found.get('check'),
+    escapeCharacter: escapeCharacter ? atLine(escapeCharacter.line, () => parseEscape(escapeCharacter.value)) : '\\',
+  };
+}
+
+function parseEscape(value: string): EscapeCharacter {
+  if (value === '\\' || value === '`') return value;
+  throw new InvalidSyntax(`${quote(value)} cannot be the escape character; it is \\ or \``);
+}
+
+function firstWord(directive: Directive | undefined): Directive | undefined {
+  return directive && { ...directive, value: directive.value.split(' ', 1)[0] ?? '' };
+}
+
+function failTwice(name: string): never {
+  throw new InvalidSyntax(`the directive "${name}" is there twice; keep one of them`);
+}

@@ -1,0 +1,160 @@
+// Words with quotes, escapes and variables, read as BuildKit reads them: https://docs.docker.com/reference/dockerfile/#environment-replacement
+import { type Cursor, createCursor } from './cursor.ts';
+import { InvalidSyntax } from './invalid.ts';
+import { readSubstitution } from './substitution.ts';
+
+/** The value of a variable; undefined for one that is not set. */
+export type Variables = (name: string) => string | undefined;
+
+export type EscapeCharacter = '\\' | '`';
+
+export interface ExpandOptions {
+  readonly escapeCharacter: EscapeCharacter;
+  /** Quotes are read, but stay. */
+  readonly keepsQuotes?: boolean;
+  /** Escapes are read, but stay. */
+  readonly keepsEscapes?: boolean;
+  /** Variables that are not set stay as they are written. */
+  readonly keepsUnset?: boolean;
+  /** Quotes are characters like others, as in the text of a heredoc. */
+  readonly ignoresQuotes?: boolean;
+}
+
+/** The longest text that one expansion may become: values can double with each variable that is made of others. */
+const MAX_EXPANDED = 1024 * 1024;
+const MAX_DEPTH = 50;
+
+/** One word: what spaces there are stay. Throws InvalidSyntax. */
+export function expandWord(text: string, variables: Variables, options: ExpandOptions): string {
+  return readAll(text, variables, options).text;
+}
+
+/** As many words as there are between spaces that are not quoted, those of values too. Throws InvalidSyntax. */
+export function expandWords(text: string, variables: Variables, options: ExpandOptions): readonly string[] {
+  return readAll(text, variables, options).words;
+}
+
+/** Where the reading of a word stands. */
+export interface Reading extends ExpandOptions {
+  readonly cursor: Cursor;
+  readonly variables: Variables;
+  readonly depth: number;
+  /** Escapes within quotes are doubled, for a pattern that is read once more. */
+  readonly isPattern: boolean;
+}
+
+function readAll(text: string, variables: Variables, options: ExpandOptions): Read {
+  return readUntil(undefined, { ...options, variables, cursor: createCursor(text), depth: 0, isPattern: false });
+}
+
+interface Read {
+  readonly text: string;
+  readonly words: readonly string[];
+}
+
+/** Reads up to and with the stop character, to the end where there is none. Throws InvalidSyntax. */
+export function readUntil(stop: string | undefined, reading: Reading): Read {
+  const { cursor, escapeCharacter, keepsEscapes } = reading;
+  if (reading.depth > MAX_DEPTH) throw new InvalidSyntax(`variables nest deeper than ${MAX_DEPTH}`);
+  const words = createWords();
+  for (let char = cursor.peek(); char !== undefined; char = cursor.peek()) {
+    if (char === stop) {
+      cursor.next();
+      return words.finish();
+    }
+    if (char === '$') words.addSplit(readSubstitution(reading));
+    else if (!reading.ignoresQuotes && (char === "'" || char === '"')) words.add(readQuoted(char, reading));
+    else if (char === '<') words.add(readArrows(cursor));
+    else {
+      cursor.next();
+      if (char !== escapeCharacter) words.addSplit(char);
+      else {
+        const escaped = cursor.next();
+        if (keepsEscapes) words.add(char);
+        if (escaped !== undefined) words.add(escaped);
+      }
+    }
+  }
+  if (stop !== undefined) throw new InvalidSyntax(`"${stop}" is missing at the end of a variable`);
+  return words.finish();
+}
+
+function readQuoted(quote: string, reading: Reading): string {
+  const { cursor, keepsQuotes } = reading;
+  cursor.next();
+  const parts = keepsQuotes ? [quote] : [];
+  for (let char = cursor.peek(); char !== undefined; char = cursor.peek()) {
+    if (char === quote) {
+      cursor.next();
+      return [...parts, ...(keepsQuotes ? [quote] : [])].join('');
+    }
+    parts.push(quote === "'" ? readSingle(reading) : readDouble(char, reading));
+  }
+  throw new InvalidSyntax(`a quote is not closed: ${quote} is missing`);
+}
+
+function readSingle({ cursor, isPattern, escapeCharacter }: Reading): string {
+  const char = cursor.next() ?? '';
+  return isPattern && char === escapeCharacter ? char + char : char;
+}
+
+/** One character between double quotes, or what a variable there becomes. */
+function readDouble(char: string, reading: Reading): string {
+  const { cursor, escapeCharacter, keepsQuotes, keepsEscapes, isPattern } = reading;
+  if (char === '$') return readSubstitution(reading);
+  cursor.next();
+  if (char !== escapeCharacter) return char;
+  const next = cursor.peek();
+  if (next === undefined) return '';
+  if (next === '"' || next === '$' || next === escapeCharacter) return `${keepsEscapes ? char : ''}${cursor.next()}`;
+  return keepsEscapes && (!keepsQuotes || isPattern) ? char + char : char;
+}
+
+/** The start of a heredoc stays one word, even with spaces before its name. */
+function readArrows(cursor: Cursor): string {
+  let arrows = cursor.next() ?? '';
+  if (cursor.peek() !== '<') return arrows;
+  arrows += cursor.next();
+  for (let char = cursor.peek(); char === ' ' || char === '\t' || char === '\r'; char = cursor.peek()) {
+    arrows += cursor.next();
+  }
+  return arrows;
+}
+
+/** The text as a whole, and cut at spaces where they were not quoted. */
+function createWords() {
+  const text: string[] = [];
+  const words: string[] = [];
+  let word = '';
+  let length = 0;
+
+  function take(piece: string): void {
+    text.push(piece);
+    length += piece.length;
+    if (length > MAX_EXPANDED)
+      throw new InvalidSyntax(`with its variables it is longer than ${MAX_EXPANDED} characters`);
+  }
+  function endWord(): void {
+    if (word) words.push(word);
+    word = '';
+  }
+  return {
+    add(piece: string): void {
+      take(piece);
+      word += piece;
+    },
+    addSplit(piece: string): void {
+      take(piece);
+      const [first = '', ...others] = piece.split(/\s/u);
+      word += first;
+      for (const other of others) {
+        endWord();
+        word = other;
+      }
+    },
+    finish(): Read {
+      endWord();
+      return { text: text.join(''), words };
+    },
+  };
+}

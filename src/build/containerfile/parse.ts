@@ -1,0 +1,78 @@
+// From the text of a Containerfile to its stages. https://docs.docker.com/reference/dockerfile/
+import { splitWords } from './arguments.ts';
+import { type Command, parseFlags, splitCommand } from './command.ts';
+import type { ContainerFile, Stage } from './container-file.ts';
+import { readDirectives } from './directives.ts';
+import type { EscapeCharacter } from './expand.ts';
+import type { ArgInstruction, Instruction } from './instruction.ts';
+import { atLine, InvalidContainerFile, InvalidSyntax, quote } from './invalid.ts';
+import { joinLines, type Line, splitLines } from './lines.ts';
+import { parseInstruction } from './parse-instruction.ts';
+
+const MAX_CHARACTERS = 1024 * 1024;
+const MAX_INSTRUCTIONS = 2000;
+const STAGE_NAME = /^[a-z][a-z0-9-_.]*$/;
+
+/** Throws InvalidContainerFile. Names of stages and images are not looked up: that takes the values of variables. */
+export function parseContainerFile(text: string): ContainerFile {
+  if (text.length > MAX_CHARACTERS) throw new InvalidContainerFile(`it is longer than ${MAX_CHARACTERS} characters`);
+  const physical = splitLines(text);
+  const { syntax, check, escapeCharacter } = readDirectives(physical);
+  const lines = joinLines(physical, escapeCharacter);
+  if (lines.length > MAX_INSTRUCTIONS)
+    throw new InvalidContainerFile(`it has more than ${MAX_INSTRUCTIONS} instructions`);
+  const starts = lines.flatMap((line, i) => (isFrom(line, escapeCharacter) ? [i] : []));
+  const [first] = starts;
+  if (first === undefined) throw new InvalidContainerFile('it has no FROM, so there is nothing to build');
+  return {
+    syntax,
+    check,
+    escapeCharacter,
+    globalArgs: lines.slice(0, first).map(line => parseGlobalArg(line, escapeCharacter)),
+    stages: starts.map((start, i) => parseStage(lines.slice(start, starts[i + 1]), escapeCharacter)),
+  };
+}
+
+/** The instructions of a trigger, as ONBUILD keeps them: exactly one. Throws InvalidContainerFile. */
+export function parseTrigger(text: string, escapeCharacter: EscapeCharacter, line: number): Instruction {
+  const [first, ...others] = joinLines(splitLines(text), escapeCharacter);
+  if (!first || others.length > 0)
+    throw new InvalidContainerFile(`the trigger ${quote(text)} is not one instruction`, line);
+  return atLine(line, () => parseInstruction({ ...first, line }, escapeCharacter));
+}
+
+function isFrom(line: Line, escapeCharacter: EscapeCharacter): boolean {
+  return splitCommand(line.text, escapeCharacter).keyword === 'FROM';
+}
+
+function parseGlobalArg(line: Line, escapeCharacter: EscapeCharacter): ArgInstruction {
+  const instruction = atLine(line.line, () => parseInstruction(line, escapeCharacter));
+  if (instruction.kind === 'arg') return instruction;
+  throw new InvalidContainerFile(`${quote(instruction.code)} stands before the first FROM; only ARG can`, line.line);
+}
+
+function parseStage([from, ...lines]: readonly Line[], escapeCharacter: EscapeCharacter): Stage {
+  if (!from) throw new InvalidContainerFile('a stage has no FROM');
+  const command = splitCommand(from.text, escapeCharacter);
+  const { base, name, platform } = atLine(from.line, () => parseFrom(command));
+  const instructions = lines.map(line => atLine(line.line, () => parseInstruction(line, escapeCharacter)));
+  return { name, base, platform, instructions, line: from.line, code: from.text.trim() };
+}
+
+function parseFrom(command: Command): Pick<Stage, 'base' | 'name' | 'platform'> {
+  const platform = parseFlags(command, { platform: 'text' }).get('platform')?.[0] || undefined;
+  const [base, as, written, ...others] = splitWords(command.rest);
+  const isNamed = as?.toLowerCase() === 'as' && written !== undefined;
+  if (base === undefined || others.length > 0 || (as !== undefined && !isNamed)) {
+    throw new InvalidSyntax('FROM takes an image and perhaps a name; expected FROM image [AS name]');
+  }
+  return { base, name: isNamed ? parseStageName(written) : undefined, platform };
+}
+
+function parseStageName(text: string): string {
+  const name = text.toLowerCase();
+  if (STAGE_NAME.test(name)) return name;
+  throw new InvalidSyntax(
+    `${quote(text)} cannot name a stage; a name begins with a letter and has letters, digits, "-", "_" and "."`,
+  );
+}

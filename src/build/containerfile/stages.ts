@@ -1,0 +1,110 @@
+// Which stage a name means, and which stages a target needs.
+import type { ContainerFile, Stage } from './container-file.ts';
+import { expandWord } from './expand.ts';
+import type { Instruction } from './instruction.ts';
+import { atLine, InvalidContainerFile, quote } from './invalid.ts';
+import { parseTrigger } from './parse.ts';
+import { findSimilar } from './similar.ts';
+
+/** What a stage begins with, or is read from: another stage by its number, an image, or nothing. */
+export type StageSource =
+  | { readonly kind: 'stage'; readonly index: number }
+  | { readonly kind: 'image'; readonly reference: string; readonly line: number }
+  | { readonly kind: 'scratch' };
+
+/** The number of the stage to build: the last, where none is asked for. Throws InvalidContainerFile. */
+export function findTarget(file: ContainerFile, stage: string | undefined): number {
+  if (!stage) return file.stages.length - 1;
+  const index = findNamed(file, stage);
+  if (index !== undefined) return index;
+  const names = file.stages.flatMap(({ name }) => name ?? []);
+  const similar = findSimilar(stage, names);
+  const hint = similar ? `did you mean ${similar}?` : `there are ${names.join(', ') || 'no named ones'}`;
+  throw new InvalidContainerFile(`it has no stage ${quote(stage)}; ${hint}`);
+}
+
+/** What the stage begins with, variables expanded. Throws InvalidContainerFile. */
+export function resolveBase(file: ContainerFile, index: number, scope: ReadonlyMap<string, string>): StageSource {
+  const { base, line } = getStage(file, index);
+  const name = atLine(line, () => expandWord(base, variable => scope.get(variable), file));
+  if (name === '') throw new InvalidContainerFile(`FROM ${quote(base)} names nothing; give its ARG a value`, line);
+  const earlier = file.stages.findLastIndex((stage, i) => i < index && stage.name === name);
+  if (earlier >= 0) return { kind: 'stage', index: earlier };
+  return name === 'scratch' ? { kind: 'scratch' } : { kind: 'image', reference: name, line };
+}
+
+/** What an instruction of a stage reads from. Throws InvalidContainerFile for a stage that is not there yet. */
+export function resolveSources(file: ContainerFile, index: number, instruction: Instruction): readonly StageSource[] {
+  if (instruction.kind === 'copy' && instruction.from !== undefined) {
+    return [resolveFrom(file, index, { from: instruction.from, line: instruction.line })];
+  }
+  if (instruction.kind !== 'run') return [];
+  return instruction.mountSources.map(from => resolveNamed(file, index, { from, line: instruction.line }));
+}
+
+/** The instructions of a stage, with the triggers in front that the stage it begins with leaves behind. Throws InvalidContainerFile. */
+export function effectiveInstructions(file: ContainerFile, index: number, base: StageSource): readonly Instruction[] {
+  const { instructions, line } = getStage(file, index);
+  if (base.kind !== 'stage') return instructions;
+  const triggers = getStage(file, base.index).instructions.flatMap(each =>
+    each.kind === 'onbuild' ? each.trigger : [],
+  );
+  return [...triggers.map(trigger => parseTrigger(trigger, '\\', line)), ...instructions];
+}
+
+/** The stages that the target needs, itself too, in their order. Throws InvalidContainerFile. */
+export function neededStages(
+  file: ContainerFile,
+  target: number,
+  scope: ReadonlyMap<string, string>,
+): readonly number[] {
+  const needed = new Set<number>();
+  const waiting = [target];
+  for (let index = waiting.pop(); index !== undefined; index = waiting.pop()) {
+    if (needed.has(index)) continue;
+    needed.add(index);
+    for (const source of sourcesOf(file, index, scope)) if (source.kind === 'stage') waiting.push(source.index);
+  }
+  return [...needed].sort((a, b) => a - b);
+}
+
+/** All that a stage begins with and reads from. Throws InvalidContainerFile. */
+export function sourcesOf(
+  file: ContainerFile,
+  index: number,
+  scope: ReadonlyMap<string, string>,
+): readonly StageSource[] {
+  const base = resolveBase(file, index, scope);
+  return [base, ...effectiveInstructions(file, index, base).flatMap(each => resolveSources(file, index, each))];
+}
+
+export function getStage(file: ContainerFile, index: number): Stage {
+  const stage = file.stages[index];
+  if (!stage) throw new InvalidContainerFile(`it has no stage ${index}`);
+  return stage;
+}
+
+interface From {
+  readonly from: string;
+  readonly line: number;
+}
+
+function resolveFrom(file: ContainerFile, index: number, { from, line }: From): StageSource {
+  if (!/^[-+]?\d+$/.test(from)) return resolveNamed(file, index, { from, line });
+  const number = Number(from);
+  if (number >= 0 && number < index) return { kind: 'stage', index: number };
+  throw new InvalidContainerFile(`--from=${quote(from)} is no earlier stage; there are ${index}, counted from 0`, line);
+}
+
+function resolveNamed(file: ContainerFile, index: number, { from, line }: From): StageSource {
+  const named = findNamed(file, from);
+  if (named === undefined) return from === 'scratch' ? { kind: 'scratch' } : { kind: 'image', reference: from, line };
+  if (named < index) return { kind: 'stage', index: named };
+  throw new InvalidContainerFile(`the stage ${quote(from)} is not built yet; move it above this one`, line);
+}
+
+/** The last stage of the name, in any case. */
+function findNamed(file: ContainerFile, text: string): number | undefined {
+  const index = file.stages.findLastIndex(({ name }) => name === text.toLowerCase());
+  return index < 0 ? undefined : index;
+}

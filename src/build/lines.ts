@@ -1,0 +1,47 @@
+// Bytes as they come, as lines of text. Memory is one line's: what is over the limit of a line is dropped.
+
+export interface LineSplitter {
+  write(chunk: Uint8Array): void;
+  /** Gives what came after the last line break, if anything did. */
+  end(): void;
+}
+
+/**
+ * `onLine` gets each line without its break (LF or CRLF), as a terminal shows it in the end: of a line that was redrawn by CR, the last
+ * version. One that is longer than `maxLength` UTF-16 units is cut there and ends with `…`.
+ */
+export function createLineSplitter(onLine: (line: string) => void, maxLength: number): LineSplitter {
+  const decoder = new TextDecoder();
+  let line = '';
+
+  function add(text: string): void {
+    // One unit over the limit is enough to know that the line is too long.
+    line += text.slice(0, maxLength + 1 - line.length);
+  }
+
+  function flush(): void {
+    onLine(line.length > maxLength ? `${line.slice(0, maxLength)}…` : lastVersion(line));
+    line = '';
+  }
+
+  function write(text: string): void {
+    const [rest = '', ...following] = text.split('\n');
+    add(rest);
+    for (const next of following) {
+      flush();
+      add(next);
+    }
+  }
+
+  return {
+    write: chunk => write(decoder.decode(chunk, { stream: true })),
+    end() {
+      write(decoder.decode());
+      if (line !== '') flush();
+    },
+  };
+}
+
+function lastVersion(line: string): string {
+  return line.split('\r').findLast(version => version !== '') ?? '';
+}

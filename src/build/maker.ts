@@ -1,0 +1,30 @@
+// Who does the work of one kind of spec: what the orchestration of builds calls, and knows nothing more of.
+import type { Digest } from '../oci/digest.ts';
+import type { Tell } from './progress.ts';
+import type { Failure } from './record.ts';
+
+export interface MakeOptions {
+  /** The build's id. */
+  readonly id: string;
+  /** The repository and tag where the result has to be in the end, as the record's `image`. */
+  readonly image: string;
+  /** When it aborts, all that was started is to be stopped, processes killed, before the promise settles. */
+  readonly signal: AbortSignal;
+  readonly tell: Tell;
+  /** To be called once for each backend that works on it. */
+  readonly onBackend: (name: string) => void;
+}
+
+/** Makes and pushes the image; resolves when it can be pulled. Throws BuildFailure, or the signal's reason. */
+export type Make<S> = (spec: S, options: MakeOptions) => Promise<{ readonly digest: Digest }>;
+
+/** The build came to nothing. Only failures of kind `infrastructure` are tried again. */
+export class BuildFailure extends Error {
+  override readonly name = 'BuildFailure';
+  readonly failure: Failure;
+
+  constructor(failure: Failure, options: ErrorOptions = {}) {
+    super(failure.reason, options);
+    this.failure = failure;
+  }
+}

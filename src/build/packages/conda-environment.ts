@@ -1,0 +1,99 @@
+// An environment of conda packages as a file that its tools read.
+import { type Document, parseDocument, stringify } from 'yaml';
+import { z } from 'zod';
+import { InvalidBuild } from '../invalid-build.ts';
+import { decodeEnvironment, type PackagesRequest } from './request.ts';
+import { quoteWord } from './shell-word.ts';
+
+export type CondaEnvironment =
+  /** In the build context. Only one of kind `yaml` names channels and dependencies; a `lock` names every file that is installed. */
+  | { readonly kind: 'yaml' | 'lock'; readonly file: string; readonly text: string }
+  | { readonly kind: 'url'; readonly url: string };
+
+/** Without `ps` no workflow engine can watch what runs. */
+export const DEFAULT_BASE_PACKAGES = ['conda-forge::procps-ng'] as const;
+const DEFAULT_CHANNELS = ['conda-forge', 'bioconda'] as const;
+
+/** `[channel::]name` with an optional constraint, as conda's specs, or `pip:name` with one of pip's. */
+const SPEC =
+  /^(?:[A-Za-z0-9_./:@-]+::)?[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:\[[^\]]+\])?\s*(?:[=<>!~][A-Za-z0-9_.*+=<>!~,|\s-]*)?$/;
+const CHANNEL = /^[A-Za-z0-9_][A-Za-z0-9_./:@-]*$/;
+/** Without credentials: what is written here is kept with the build. */
+const URL_LINE = /^https?:\/\/[^\s"'\\@/]{1,300}(?:\/[^\s"'\\]{0,2000})?$/;
+
+const yamlSchema = z.looseObject({
+  channels: z.array(z.string()).nullish(),
+  dependencies: z.array(z.unknown()).min(1),
+});
+
+/** Throws InvalidBuild. */
+export function condaEnvironment({ environment, entries, channels }: PackagesRequest): CondaEnvironment {
+  for (const [at, channel] of channels.entries()) {
+    if (!CHANNEL.test(channel)) throw new InvalidBuild(`packages.channels[${at}]: ${quote(channel)} is no channel`);
+  }
+  if (environment !== undefined) return fromText(decodeEnvironment(environment).trim(), channels);
+  const [first = ''] = entries;
+  if (entries.length === 1 && URL_LINE.test(first)) return { kind: 'url', url: first };
+  return { kind: 'yaml', file: 'conda.yml', text: stringify(fromEntries(entries, channels)) };
+}
+
+/** Packages as the words of a shell command. Throws InvalidBuild. */
+export function quoteSpecs(field: string, specs: readonly string[]): string {
+  const bad = specs.find(spec => !SPEC.test(spec));
+  if (bad !== undefined) throw new InvalidBuild(`packages.${field}: ${quote(bad)} is no package`);
+  return specs.map(quoteWord).join(' ');
+}
+
+function fromEntries(entries: readonly string[], channels: readonly string[]) {
+  const pip = entries.filter(isPip).map(entry => entry.slice('pip:'.length));
+  for (const [at, entry] of entries.entries()) {
+    if (!SPEC.test(isPip(entry) ? entry.slice('pip:'.length) : entry)) {
+      throw new InvalidBuild(
+        `packages.entries[${at}]: ${quote(entry)} is no package; expected [channel::]name[=version]`,
+      );
+    }
+  }
+  return {
+    channels: channels.length > 0 ? channels : DEFAULT_CHANNELS,
+    dependencies: [...entries.filter(entry => !isPip(entry)), ...(pip.length > 0 ? ['pip', { pip }] : [])],
+  };
+}
+
+function isPip(entry: string): boolean {
+  return entry.startsWith('pip:') && !entry.startsWith('pip::');
+}
+
+function fromText(text: string, channels: readonly string[]): CondaEnvironment {
+  if (URL_LINE.test(text)) return { kind: 'url', url: text };
+  if (/^@EXPLICIT\s*$/m.test(text)) return { kind: 'lock', file: 'conda-lock.txt', text: `${text}\n` };
+  const document = parseDocument(text);
+  const [fault] = document.errors;
+  if (fault) throw new InvalidBuild(`packages.environment: not YAML: ${fault.code.toLowerCase()}`);
+  if (isLock(document)) return { kind: 'lock', file: 'conda-lock.yml', text: `${text}\n` };
+  const parsed = yamlSchema.safeParse(toValue(document));
+  if (!parsed.success) {
+    throw new InvalidBuild('packages.environment: expected YAML with a list of dependencies, a lock file or a URL');
+  }
+  const missing = channels.filter(channel => !parsed.data.channels?.includes(channel));
+  if (missing.length === 0) return { kind: 'yaml', file: 'conda.yml', text: `${text}\n` };
+  const all = { ...parsed.data, channels: [...(parsed.data.channels ?? []), ...missing] };
+  return { kind: 'yaml', file: 'conda.yml', text: stringify(all) };
+}
+
+/** What conda-lock writes. */
+function isLock(document: Document): boolean {
+  return document.has('package') && document.has('metadata');
+}
+
+/** Throws InvalidBuild for aliases without an end. */
+function toValue(document: Document): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 100 });
+  } catch (cause) {
+    throw new InvalidBuild('packages.environment: YAML with too many aliases', { cause });
+  }
+}
+
+function quote(text: string): string {
+  return JSON.stringify(text.slice(0, 80));
+}

@@ -1,0 +1,84 @@
+// What an image of packages is called after them.
+import { parseDocument } from 'yaml';
+import { z } from 'zod';
+
+export interface PackageNames {
+  /** Names and versions, for a tag: `salmon-1.6.0_samtools`. Undefined where nothing has a name. */
+  readonly tagPrefix: string | undefined;
+  /** Names alone, for the last component of a repository: `salmon_samtools`. */
+  readonly imageSuffix: string | undefined;
+  /** Where there is one package: its version, for the tag beside `imageSuffix`. */
+  readonly version: string | undefined;
+}
+
+export const NO_NAMES: PackageNames = { tagPrefix: undefined, imageSuffix: undefined, version: undefined };
+
+interface Named {
+  readonly name: string;
+  readonly version: string | undefined;
+}
+
+/** With the id behind it a tag stays below 128 characters. */
+const MAX_LENGTH = 80;
+
+/** Of entries such as `bioconda::salmon=1.6.0`, `pip:numpy==1.26`, `bioc::DESeq2`; those that are URLs have no names. */
+export function namesOfEntries(entries: readonly string[]): PackageNames {
+  return namesOf(entries.flatMap(parseEntry));
+}
+
+const environmentSchema = z.looseObject({
+  name: z.string().nullish(),
+  dependencies: z.array(z.unknown()).nullish(),
+});
+const pipSchema = z.looseObject({ pip: z.array(z.string()) });
+
+/** Of the YAML of an environment: its own name, else those of its dependencies. */
+export function namesOfEnvironment(text: string): PackageNames {
+  const parsed = environmentSchema.safeParse(parseDocument(text).toJS({ maxAliasCount: 100 }));
+  if (!parsed.success) return NO_NAMES;
+  const { name, dependencies } = parsed.data;
+  return name ? namesOf([{ name, version: undefined }]) : namesOfEntries((dependencies ?? []).flatMap(specsOf));
+}
+
+function specsOf(dependency: unknown): readonly string[] {
+  if (typeof dependency === 'string') return [dependency];
+  return pipSchema.safeParse(dependency).data?.pip ?? [];
+}
+
+function parseEntry(entry: string): readonly Named[] {
+  if (/^https?:/.test(entry)) return [];
+  const spec = entry
+    .replace(/^pip:(?!:)/, '')
+    .replace(/^.*::/, '')
+    .replace(/\[.*$/, '');
+  const [name = '', version] = spec.split(/[=<>!~@\s,]+/).filter(part => part !== '');
+  return name === '' ? [] : [{ name, version }];
+}
+
+function namesOf(packages: readonly Named[]): PackageNames {
+  const [first, ...others] = packages;
+  return {
+    tagPrefix: join(packages.map(({ name, version }) => (version === undefined ? name : `${name}-${version}`))),
+    imageSuffix: join(packages.map(({ name }) => name.toLowerCase())),
+    version: first?.version !== undefined && others.length === 0 ? join([first.version]) : undefined,
+  };
+}
+
+/** As many whole names as fit, each once, in the grammar that tags and repositories share. */
+function join(names: readonly string[]): string | undefined {
+  let joined = '';
+  for (const name of new Set(names.map(clean))) {
+    const next = joined === '' ? name.slice(0, MAX_LENGTH) : `${joined}_${name}`;
+    if (next.length > MAX_LENGTH) break;
+    joined = next;
+  }
+  return clean(joined) || undefined;
+}
+
+/** Separators stand alone, and between letters or digits. */
+function clean(name: string): string {
+  return name
+    .replaceAll(/[^A-Za-z0-9._-]/g, '')
+    .replaceAll(/([._-])[._-]+/g, '$1')
+    .replaceAll(/^[._-]+|[._-]+$/g, '');
+}

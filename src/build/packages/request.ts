@@ -1,0 +1,78 @@
+// `packages` of a request, as clients of the augment API send it: every field may be null, and unknown ones are ignored.
+import { z } from 'zod';
+import { InvalidBuild } from '../invalid-build.ts';
+
+const MAX_ITEMS = 500;
+const MAX_WORD = 512;
+/** In characters of base64. */
+const MAX_ENVIRONMENT = 1024 * 1024;
+const MAX_COMMAND = 16 * 1024;
+
+/** No line of a Containerfile, a script or a file may get another one by it. */
+const ONE_LINE = /^[^\p{Cc}\u2028\u2029]+$/u;
+
+const word = z.string().max(MAX_WORD).regex(ONE_LINE, 'one line without control characters is needed');
+const text = word.nullish().transform(value => value ?? undefined);
+const words = z
+  .array(word)
+  .max(MAX_ITEMS)
+  .nullish()
+  .transform(value => value ?? []);
+const commands = z
+  .array(z.string().max(MAX_COMMAND).regex(ONE_LINE, 'one line is needed'))
+  .max(MAX_ITEMS)
+  .nullish()
+  .transform(value => value ?? []);
+/** Words with spaces between them; an empty text is none, and an absent one is the default of the template. */
+const list = z
+  .string()
+  .max(MAX_COMMAND)
+  .nullish()
+  .transform(value => value?.split(/\s+/).filter(item => item !== ''));
+
+const options = { commands, basePackages: list };
+const condaOpts = z.object({ ...options, mambaImage: text, baseImage: text });
+const pixiOpts = z.object({ ...options, pixiImage: text, baseImage: text });
+const cranOpts = z.object({ ...options, rImage: text });
+
+const packagesSchema = z.object({
+  type: z.enum(['CONDA', 'CRAN']),
+  environment: z
+    .string()
+    .max(MAX_ENVIRONMENT)
+    .nullish()
+    .transform(value => value || undefined),
+  entries: words,
+  channels: words,
+  condaOpts: condaOpts.nullish().transform(value => value ?? condaOpts.parse({})),
+  pixiOpts: pixiOpts.nullish().transform(value => value ?? pixiOpts.parse({})),
+  cranOpts: cranOpts.nullish().transform(value => value ?? cranOpts.parse({})),
+});
+
+/** Exactly one of `environment` and `entries` is there. */
+export type PackagesRequest = z.output<typeof packagesSchema>;
+
+/** Throws InvalidBuild, which names the field. */
+export function parsePackages(packages: unknown): PackagesRequest {
+  const parsed = packagesSchema.safeParse(packages);
+  if (!parsed.success) {
+    const { path = [], message = 'invalid' } = parsed.error.issues[0] ?? {};
+    throw new InvalidBuild(`${['packages', ...path].join('.').slice(0, 200)}: ${message}`, { cause: parsed.error });
+  }
+  const { environment, entries } = parsed.data;
+  if ((environment === undefined) === (entries.length === 0)) {
+    throw new InvalidBuild('packages: exactly one of environment and entries is needed');
+  }
+  return parsed.data;
+}
+
+/** The text that `environment` is the base64 of; one that is a URL may come as it is. Throws InvalidBuild. */
+export function decodeEnvironment(environment: string): string {
+  if (/^https?:\/\//.test(environment)) return environment;
+  const bytes = Buffer.from(environment, 'base64');
+  // Buffer skips what is no base64: only what encodes back to itself was wholly that.
+  if (bytes.toString('base64').replace(/=+$/, '') !== environment.replaceAll(/\s/g, '').replace(/=+$/, '')) {
+    throw new InvalidBuild('packages.environment: not base64 of the standard alphabet');
+  }
+  return new TextDecoder().decode(bytes);
+}

@@ -1,0 +1,35 @@
+// What the templates of Containerfiles have in common: the images that they start from, and the lines that a request adds.
+
+import { RegistryError } from '../../oci/errors.ts';
+import { parseReference } from '../../oci/reference.ts';
+import { InvalidBuild } from '../invalid-build.ts';
+
+/** Throws InvalidBuild for what is no image's name. */
+export function checkImage(field: string, image: string): string {
+  try {
+    parseReference(image);
+    return image;
+  } catch (error) {
+    if (error instanceof RegistryError) throw new InvalidBuild(`packages.${field}: ${error.message}`, { cause: error });
+    throw error;
+  }
+}
+
+const INSTRUCTION =
+  /^(?:RUN|ENV|ARG|LABEL|WORKDIR|USER|SHELL|ENTRYPOINT|CMD|EXPOSE|VOLUME|STOPSIGNAL|HEALTHCHECK|COPY|ADD)\s+\S/i;
+
+/** Instructions as they were given, one a line, for the end of the file. Throws InvalidBuild for what is no instruction, or more than one. */
+export function checkCommands(field: string, commands: readonly string[]): readonly string[] {
+  for (const [at, command] of commands.entries()) {
+    if (!INSTRUCTION.test(command)) {
+      throw new InvalidBuild(`packages.${field}[${at}]: expected an instruction such as "RUN make"`);
+    }
+    if (/\\\s*$/.test(command)) throw new InvalidBuild(`packages.${field}[${at}]: it goes on after its end`);
+  }
+  return commands;
+}
+
+/** Commands of one RUN: the next runs only where the one before it succeeded. */
+export function chain(commands: readonly string[]): string {
+  return commands.join(' \\\n    && ');
+}

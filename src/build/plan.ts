@@ -1,0 +1,111 @@
+// From what a caller asks for to a spec: everything is looked at, looked up and pinned before a build of it begins.
+import type { ContentStore } from '../content/store.ts';
+import { formatPlatform, normalizePlatform, type Platform } from '../oci/platform.ts';
+import { findBaseDigests } from './base-digests.ts';
+import { type BaseUse, findBases } from './containerfile/bases.ts';
+import { InvalidContainerFile } from './containerfile/invalid.ts';
+import { parseContainerFile } from './containerfile/parse.ts';
+import { InvalidContext } from './context/invalid-context.ts';
+import type { ContextLimits } from './context/limits.ts';
+import { type ContextSource, storeContext } from './context/store-context.ts';
+import type { BaseImages } from './images.ts';
+import { InvalidBuild } from './invalid-build.ts';
+import { type BuildRequest, checkRequest, DEFAULT_REQUEST_LIMITS, type RequestLimits } from './request.ts';
+import type { ContainerFileSpec } from './spec.ts';
+
+export interface PlanDeps {
+  readonly images: Pick<BaseImages, 'resolve'>;
+  /** Where build contexts are kept. */
+  readonly content: ContentStore;
+  readonly limits?: PlanLimits | undefined;
+  /** Throws for what no backend here can build. Asked before anything is looked up: the spec has no context and no bases yet. */
+  readonly supports: (platforms: readonly Platform[], spec: ContainerFileSpec) => Promise<void>;
+  readonly policy: PlanPolicy;
+  /** Where contexts are unpacked on their way to `content`; default: the system's. */
+  readonly temporaryDirectory?: string | undefined;
+}
+
+export interface PlanLimits {
+  readonly request?: RequestLimits | undefined;
+  readonly context?: ContextLimits | undefined;
+}
+
+export interface PlanPolicy {
+  /** Of a request that names none; at least one. */
+  readonly defaultPlatforms: readonly Platform[];
+  /** Whether a base that has moved makes another build; default: yes. */
+  readonly pinBases?: boolean | undefined;
+}
+
+/** Throws InvalidBuild for what is wrong with the request, what `supports` throws, and the errors of the context's source and the store. */
+export type Plan = (request: BuildRequest) => Promise<ContainerFileSpec>;
+
+export function createPlan(deps: PlanDeps): Plan {
+  const { images, limits = {}, supports, policy } = deps;
+  return async request => {
+    checkRequest(request, limits.request ?? DEFAULT_REQUEST_LIMITS);
+    const platforms = platformsOf(request, policy);
+    const bases = findReferences(request, platforms);
+    const draft = draftSpec(request, platforms);
+    await supports(platforms, draft);
+    const digests = policy.pinBases === false ? {} : await findBaseDigests(bases, images);
+    const context = request.context && (await keepContext(request.context, deps));
+    return { ...draft, bases: digests, ...(context && { context }) };
+  };
+}
+
+/**
+ * The names of all images that a build of it would read, as they are written: whether the caller may pull them is to be asked before
+ * anything is looked up. Throws InvalidBuild.
+ */
+export function listRead(request: BuildRequest, policy: PlanPolicy, limits: PlanLimits = {}): readonly string[] {
+  checkRequest(request, limits.request ?? DEFAULT_REQUEST_LIMITS);
+  return findReferences(request, platformsOf(request, policy)).map(({ reference }) => reference);
+}
+
+/** Each once, in the order that they were asked for. */
+function platformsOf({ platforms }: BuildRequest, { defaultPlatforms }: PlanPolicy): readonly Platform[] {
+  const named = (platforms ?? defaultPlatforms).map(platform => normalizePlatform(platform));
+  return [...new Map(named.map(platform => [formatPlatform(platform), platform])).values()];
+}
+
+function findReferences(
+  { containerFile, args = {}, stage }: BuildRequest,
+  platforms: readonly Platform[],
+): readonly BaseUse[] {
+  try {
+    return findBases(parseContainerFile(containerFile), { args, stage, platforms });
+  } catch (error) {
+    if (!(error instanceof InvalidContainerFile)) throw error;
+    throw new InvalidBuild(`containerFile: ${error.message}`, { cause: error });
+  }
+}
+
+function draftSpec(request: BuildRequest, platforms: readonly Platform[]): ContainerFileSpec {
+  return {
+    kind: 'containerfile',
+    containerFile: request.containerFile,
+    platforms: platforms.map(formatPlatform),
+    bases: {},
+    args: request.args ?? {},
+    stage: request.stage,
+    labels: request.labels ?? {},
+    secrets: request.secrets ?? [],
+    ssh: request.ssh ?? [],
+    network: request.network ?? 'default',
+    attestations: request.attestations ?? { sbom: false, provenance: 'none' },
+    compression: request.compression,
+    cacheRepository: request.cacheRepository,
+    changes: request.changes,
+    target: request.target,
+    timeoutMs: request.timeoutMs,
+  };
+}
+
+async function keepContext(source: ContextSource, { content, limits, temporaryDirectory }: PlanDeps) {
+  try {
+    return await storeContext(source, content, { limits: limits?.context, temporaryDirectory });
+  } catch (error) {
+    throw error instanceof InvalidContext ? new InvalidBuild(error.message, { cause: error }) : error;
+  }
+}

@@ -1,0 +1,114 @@
+// Child processes of builds, each a process group of its own, so that all that a command started ends with it.
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { kill } from 'node:process';
+import { BackendUnavailable } from './backend.ts';
+import { createLineSplitter } from './lines.ts';
+
+export interface ProcessOptions {
+  /** All that it gets: childEnvironment makes it. Secrets are in files or here, never among the arguments, which everyone can read. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** What it reads from its standard input; empty where absent. */
+  readonly input?: string | Uint8Array;
+  readonly signal: AbortSignal;
+  /** Gets its output as it comes, line by line. Must not throw. */
+  readonly onLine?: (line: string, from: OutputName) => void;
+  /** In UTF-16 units; a longer line is cut. */
+  readonly maxLineLength?: number;
+  /** How long it has between SIGTERM and SIGKILL, and what it left behind to let go of its output. */
+  readonly graceMs?: number;
+}
+
+export type OutputName = 'stdout' | 'stderr';
+
+export interface ProcessEnd {
+  /** Undefined for one that a signal ended. */
+  readonly code: number | undefined;
+  readonly endedBy: NodeJS.Signals | undefined;
+}
+
+export const LINE_LENGTH = 16_384;
+const GRACE_MS = 5_000;
+
+/**
+ * Runs a command to its end; a non-zero exit code is no error. Throws BackendUnavailable where it cannot be started. On abort its group
+ * gets SIGTERM, then SIGKILL, and the signal's reason is thrown once it is gone. What it left running in its group ends with it.
+ */
+export async function runProcess(
+  command: string,
+  args: readonly string[],
+  options: ProcessOptions,
+): Promise<ProcessEnd> {
+  const { env, cwd, input = '', signal, graceMs = GRACE_MS } = options;
+  signal.throwIfAborted();
+  const child = spawn(command, args, { env, ...(cwd && { cwd }), detached: true });
+  const ended = watchEnd(child);
+  readLines(child, options);
+  // A process that does not read its input closes it: its exit code says more than the broken pipe.
+  child.stdin.on('error', () => undefined).end(input);
+  const pid = await started(child, command);
+  const abort = () => endGroup(child, pid, { graceMs });
+  signal.addEventListener('abort', abort);
+  child.once('exit', () => (signal.aborted ? undefined : endGroup(child, pid, { graceMs, isOver: true })));
+  if (signal.aborted) abort();
+  const end = await ended;
+  signal.removeEventListener('abort', abort);
+  signalGroup(pid, 'SIGKILL');
+  signal.throwIfAborted();
+  return end;
+}
+
+/** Resolves when the process has ended and nobody holds its output any more. */
+function watchEnd(child: ChildProcessWithoutNullStreams): Promise<ProcessEnd> {
+  return new Promise(resolve => {
+    child.once('close', (code, endedBy) => resolve({ code: code ?? undefined, endedBy: endedBy ?? undefined }));
+  });
+}
+
+function readLines(child: ChildProcessWithoutNullStreams, { onLine, maxLineLength = LINE_LENGTH }: ProcessOptions) {
+  for (const from of ['stdout', 'stderr'] as const) {
+    const lines = createLineSplitter(line => onLine?.(line, from), maxLineLength);
+    child[from].on('data', chunk => lines.write(chunk)).on('close', () => lines.end());
+  }
+}
+
+async function started(child: ChildProcessWithoutNullStreams, command: string): Promise<number> {
+  try {
+    await once(child, 'spawn');
+  } catch (cause) {
+    const code = codeOf(cause);
+    const reason = code === 'ENOENT' ? 'no such command; is it installed, and in PATH?' : code;
+    throw new BackendUnavailable(`${command} cannot be started: ${reason}`, { cause });
+  }
+  if (child.pid === undefined) throw new BackendUnavailable(`${command} cannot be started`);
+  return child.pid;
+}
+
+function endGroup(
+  child: ChildProcessWithoutNullStreams,
+  pid: number,
+  { graceMs, isOver = false }: { readonly graceMs: number; readonly isOver?: boolean },
+): void {
+  signalGroup(pid, isOver ? 'SIGKILL' : 'SIGTERM');
+  const timer = setTimeout(() => {
+    signalGroup(pid, 'SIGKILL');
+    // Whoever left the group may hold the output for ever.
+    child.stdout.destroy();
+    child.stderr.destroy();
+  }, graceMs);
+  child.once('close', () => clearTimeout(timer));
+}
+
+function signalGroup(pid: number, signal: NodeJS.Signals): void {
+  try {
+    kill(-pid, signal);
+  } catch (error) {
+    // It is gone, or what is left of it became another user's.
+    if (!['ESRCH', 'EPERM'].includes(codeOf(error))) throw error;
+  }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+}

@@ -1,0 +1,42 @@
+// What is kept of a build, from when it is asked for until its retention ends.
+import { z } from 'zod';
+import { isDigest } from '../oci/digest.ts';
+import { specSchema } from './spec.ts';
+
+/** `bd-<16 hex>_<n>` of a build, `mr-…` of a plain copy: the hex is of the spec, n counts the attempts at it from 1. */
+export const buildIdSchema = z.string().regex(/^(?:bd|mr)-[0-9a-f]{16}_[1-9]\d{0,8}$/);
+
+export const failureSchema = z.object({
+  /** `build`: the Containerfile's own fault. `infrastructure`: a builder or registry failed. `lost`: it was under way in a crash too often. */
+  kind: z.enum(['build', 'infrastructure', 'timeout', 'cancelled', 'lost']),
+  /** One line for people, without secrets. */
+  reason: z.string(),
+  platform: z.string().optional(),
+  /** As the Containerfile has it, such as `RUN make`. */
+  step: z.string().optional(),
+});
+
+export const buildRecordSchema = z.object({
+  id: buildIdSchema,
+  spec: specSchema,
+  status: z.enum(['queued', 'running', 'succeeded', 'failed']),
+  /** The target's full name with its tag: `local/builds:0123456789abcdef`. */
+  image: z.string(),
+  /** Who asked for it first; empty: anonymous. */
+  caller: z.string(),
+  /** Builds of a higher priority begin first. 0 is the default. */
+  priority: z.int(),
+  createdAt: z.iso.datetime(),
+  startedAt: z.iso.datetime().optional(),
+  endedAt: z.iso.datetime().optional(),
+  /** How often it was begun: a crash or a failed builder begins it anew. */
+  starts: z.int().nonnegative(),
+  /** The names of the backends that worked on it. */
+  backends: z.array(z.string()).readonly().default([]),
+  /** Of the pushed root. */
+  digest: z.string().refine(isDigest, 'expected a digest').optional(),
+  failure: failureSchema.optional(),
+});
+
+export type Failure = z.infer<typeof failureSchema>;
+export type BuildRecord = z.infer<typeof buildRecordSchema>;

@@ -1,0 +1,97 @@
+import { expect, test } from 'vitest';
+import { type BasesOptions, findBases } from '../../../src/build/containerfile/bases.ts';
+import { InvalidContainerFile } from '../../../src/build/containerfile/invalid.ts';
+import { parseContainerFile } from '../../../src/build/containerfile/parse.ts';
+import { parsePlatforms } from '../../../src/oci/platform.ts';
+
+function bases(
+  text: string,
+  {
+    args = {},
+    stage,
+    platforms = 'linux/amd64',
+  }: Partial<Omit<BasesOptions, 'platforms'>> & { platforms?: string } = {},
+) {
+  return findBases(parseContainerFile(text), { args, stage, platforms: parsePlatforms(platforms) });
+}
+
+function names(...given: Parameters<typeof bases>): readonly string[] {
+  return bases(...given).map(({ reference }) => reference);
+}
+
+test('names each image once, with the line where it is used first', () => {
+  const text =
+    'FROM a AS one\nFROM b\nCOPY --from=a x y\nCOPY --from=one x y\nCOPY --from=c:1 x y\nRUN --mount=from=d,target=/x z\n';
+  expect(bases(text)).toEqual([
+    { reference: 'a', line: 1 },
+    { reference: 'b', line: 2 },
+    { reference: 'c:1', line: 5 },
+    { reference: 'd', line: 6 },
+  ]);
+});
+
+test('leaves out stages that the target does not need, and scratch', () => {
+  const text = 'FROM a AS one\nFROM b AS two\nFROM scratch AS three\nCOPY --from=one x y\nFROM four\n';
+  expect(names(text, { stage: 'three' })).toEqual(['a']);
+  expect(names(text, { stage: 'TWO' })).toEqual(['b']);
+  expect(names(text)).toEqual(['four']);
+});
+
+test('follows stages that begin with stages, by name and by number', () => {
+  expect(names('FROM a AS one\nFROM one AS two\nFROM b\nCOPY --from=1 x y')).toEqual(['a', 'b']);
+});
+
+test('takes a stage of the same name for itself only from below', () => {
+  expect(names('FROM busybox AS busybox\nFROM busybox')).toEqual(['busybox']);
+  expect(names('FROM later\nFROM a AS later')).toEqual(['a']);
+});
+
+test('takes a number of a mount for an image', () => {
+  expect(names('FROM a\nFROM b\nRUN --mount=from=0,target=/x y')).toEqual(['b', '0']);
+});
+
+test('expands variables: defaults, given values, values made of values', () => {
+  const text = `ARG REGISTRY=r.example\nARG IMAGE=$REGISTRY/a\nARG TAG\nFROM \${IMAGE}:\${TAG:-1}`;
+  expect(names(text)).toEqual(['r.example/a:1']);
+  expect(names(text, { args: { REGISTRY: 's.example', TAG: '2' } })).toEqual(['s.example/a:2']);
+});
+
+test('finds the bases of each platform', () => {
+  const text =
+    'FROM --platform=$BUILDPLATFORM tools AS tools\nFROM base-$TARGETARCH$TARGETVARIANT\nCOPY --from=tools a b';
+  expect(names(text, { platforms: 'linux/amd64,linux/arm64,linux/arm/v7' })).toEqual([
+    'tools',
+    'base-amd64',
+    'base-arm64',
+    'base-armv7',
+  ]);
+});
+
+test('finds stages that only one platform needs', () => {
+  const text = 'FROM a AS base-amd64\nFROM b AS base-arm64\nFROM c AS base-s390x\nFROM base-$TARGETARCH';
+  expect(names(text, { platforms: 'linux/amd64,linux/arm64' })).toEqual(['a', 'b']);
+});
+
+test('finds the frontend, which an argument replaces', () => {
+  const text = '# syntax=docker/dockerfile:1\nFROM a';
+  expect(names(text)).toEqual(['docker/dockerfile:1', 'a']);
+  expect(names(text, { args: { BUILDKIT_SYNTAX: 'other:2 --flag' } })).toEqual(['other:2', 'a']);
+  expect(names('#!/usr/bin/env builder\n# syntax=x\nFROM a')).toEqual(['x', 'a']);
+});
+
+test('finds what triggers of a stage read from', () => {
+  expect(names('FROM a AS one\nONBUILD COPY --from=b x y\nFROM one')).toEqual(['b', 'a'].sort());
+  expect(names('FROM a\nONBUILD COPY --from=b x y')).toEqual(['a']);
+});
+
+test.each<[text: string, message: RegExp, stage?: string]>([
+  ['FROM $NOTHING', /line 1: .*names nothing/],
+  [`FROM \${NOTHING:?set-it}`, /line 1: NOTHING: set-it/],
+  ['FROM a\nCOPY --from=0 b c', /line 2: .*no earlier stage/],
+  ['FROM a AS x\nCOPY --from=y b c\nFROM b AS y\nFROM x', /line 2: .*not built yet/],
+  ['FROM a AS one\nFROM b AS two', /no stage "tw"; did you mean two\?/, 'tw'],
+])('refuses %j', (text, message, stage) => {
+  const find = () => bases(text, { stage });
+  expect(find).toThrow(InvalidContainerFile);
+  expect(find).toThrow(message);
+});
