@@ -1,0 +1,147 @@
+// The records of builds in the record store, and the order in which they are found: the newest first, by status, and by attempt.
+import type { Logger } from 'pino';
+import { z } from 'zod';
+import { createCollection } from '../../state/collection.ts';
+import type { PutOptions, RecordStore } from '../../state/store.ts';
+import type { BuildsPage } from '../builds.ts';
+import { type BuildRecord, buildIdSchema, buildRecordSchema } from '../record.ts';
+import { splitId } from './id.ts';
+
+export interface BuildRecords {
+  /**
+   * Durable when it resolves. `crashes` is how often the service will have ended while the build ran, should it end now without another
+   * word; it is kept until the build has ended, as its record is for a while afterwards.
+   */
+  save(record: BuildRecord, crashes: number): Promise<void>;
+  /** Undefined for one that cannot be read, too: an older release wrote it, and the log says so. */
+  find(id: string): Promise<BuildRecord | undefined>;
+  /** The last attempt at a spec, however it went; without its record where that cannot be read. */
+  findLatest(key: string): Promise<LatestAttempt | undefined>;
+  /** The newest first; none where `after` is unknown. */
+  list(page: BuildsPage): Promise<readonly BuildRecord[]>;
+  /** What an earlier process left: those that ran before those that waited, the oldest first. */
+  listUnderWay(): Promise<readonly UnderWay[]>;
+}
+
+export interface LatestAttempt {
+  readonly attempt: number;
+  readonly record: BuildRecord | undefined;
+}
+
+export interface UnderWay {
+  readonly record: BuildRecord;
+  readonly crashes: number;
+}
+
+export interface BuildRecordsDeps {
+  readonly records: RecordStore;
+  /** How long a record stays after the end of its build. */
+  readonly keepMs: number;
+  readonly log: Logger;
+}
+
+const STATUSES = buildRecordSchema.shape.status.options;
+const PAGE = 1000;
+
+export function createBuildRecords({ records: store, keepMs, log }: BuildRecordsDeps): BuildRecords {
+  const builds = createCollection({ store, name: 'build', schema: buildRecordSchema });
+  const order = createCollection({ store, name: 'build-order', schema: buildIdSchema });
+  const crashCounts = createCollection({ store, name: 'build-crash', schema: z.int().nonnegative() });
+
+  function expiryOf({ endedAt }: BuildRecord): PutOptions {
+    return endedAt === undefined ? {} : { expiresAt: new Date(Date.parse(endedAt) + keepMs) };
+  }
+
+  async function find(id: string): Promise<BuildRecord | undefined> {
+    try {
+      return await builds.get(id);
+    } catch (error) {
+      if (!isUnreadable(error)) throw error;
+      log.error({ err: error, build: id }, 'the record of a build cannot be read');
+      return undefined;
+    }
+  }
+
+  async function findAll(ids: readonly string[]): Promise<readonly BuildRecord[]> {
+    const found = await Promise.all(ids.map(find));
+    return found.filter(record => record !== undefined);
+  }
+
+  async function idsOf(prefix: string, options: { readonly after?: string; readonly limit: number }) {
+    const entries = await order.entries({ ...options, prefix });
+    return entries.map(({ value }) => value);
+  }
+
+  async function listStatus(status: BuildRecord['status']): Promise<readonly BuildRecord[]> {
+    const found: BuildRecord[] = [];
+    const prefix = statusPrefix(status);
+    for (let after = prefix; ; ) {
+      const entries = await order.entries({ prefix, after, limit: PAGE });
+      found.unshift(...(await findAll(entries.map(({ value }) => value))).toReversed());
+      const last = entries.at(-1);
+      if (!last || entries.length < PAGE) return found;
+      after = last.key;
+    }
+  }
+
+  return {
+    find,
+    async save(record, crashes) {
+      const { id, status, endedAt } = record;
+      const expiry = expiryOf(record);
+      await store.write([
+        builds.putting(id, record, expiry),
+        ...STATUSES.filter(other => other !== status).map(other =>
+          order.deleting(statusPrefix(other) + timeKey(record)),
+        ),
+        ...keysOf(record).map(key => order.putting(key, id, expiry)),
+        endedAt === undefined ? crashCounts.putting(id, crashes) : crashCounts.deleting(id),
+      ]);
+    },
+    async findLatest(key) {
+      const [id] = await idsOf(attemptPrefix(key), { limit: 1 });
+      return id === undefined ? undefined : { attempt: splitId(id).attempt, record: await find(id) };
+    },
+    async list({ limit, after, status }) {
+      const prefix = status === undefined ? ALL : statusPrefix(status);
+      if (after === undefined) return findAll(await idsOf(prefix, { limit }));
+      const start = await find(after);
+      return start ? findAll(await idsOf(prefix, { after: prefix + timeKey(start), limit })) : [];
+    },
+    async listUnderWay() {
+      const records = [...(await listStatus('running')), ...(await listStatus('queued'))];
+      return Promise.all(records.map(async record => ({ record, crashes: (await crashCounts.get(record.id)) ?? 0 })));
+    },
+  };
+}
+
+function isUnreadable(error: unknown): boolean {
+  return error instanceof Error && (error.cause instanceof z.ZodError || error.cause instanceof SyntaxError);
+}
+
+const ALL = 'all/';
+const MAX_TIME = 8_640_000_000_000_000;
+const MAX_ATTEMPT = 999_999_999;
+
+function statusPrefix(status: BuildRecord['status']): string {
+  return `status/${status}/`;
+}
+
+function attemptPrefix(key: string): string {
+  return `attempt/${key}/`;
+}
+
+function keysOf(record: BuildRecord): readonly string[] {
+  const { key, attempt } = splitId(record.id);
+  const time = timeKey(record);
+  return [ALL + time, statusPrefix(record.status) + time, attemptPrefix(key) + descending(attempt, MAX_ATTEMPT)];
+}
+
+function timeKey({ createdAt, id }: BuildRecord): string {
+  return `${descending(Date.parse(createdAt), MAX_TIME)}/${id}`;
+}
+
+/** Of the same length for all, and less for more: stores list keys in ascending order. */
+function descending(count: number, max: number): string {
+  return String(max - count).padStart(String(max).length, '0');
+}

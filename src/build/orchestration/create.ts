@@ -1,0 +1,95 @@
+// The builds of one process: wires who admits, queues, runs, keeps and tells.
+import type { Logger } from 'pino';
+import type { Digest } from '../../oci/digest.ts';
+import type { RecordStore } from '../../state/store.ts';
+import type { Builds } from '../builds.ts';
+import type { BuildRecord } from '../record.ts';
+import { createBuildRecords } from './build-records.ts';
+import { createCancel } from './cancel.ts';
+import { createEndJob } from './end-job.ts';
+import { BuildStopped } from './failure.ts';
+import type { Job } from './job.ts';
+import { createJobs } from './jobs.ts';
+import type { Redact } from './log-entry.ts';
+import { createLogStore } from './log-store.ts';
+import { createQueue } from './queue.ts';
+import { restoreJobs } from './restore.ts';
+import { createRunJob, type Makers, type RunPolicy } from './run-job.ts';
+import { createDesk, type SubmitPolicy } from './submit.ts';
+import { type Wait, waitFor } from './wait.ts';
+
+export interface BuildsPolicy extends RunPolicy, SubmitPolicy {
+  /** How long records and logs stay after the end of a build. */
+  readonly keepMs: number;
+  /** Of the log of one build: its beginning and its end stay. */
+  readonly maxLogBytes: number;
+  /** How often the service may end while a build runs, before that is not begun anew. */
+  readonly maxStarts: number;
+}
+
+export interface BuildsDeps {
+  readonly records: RecordStore;
+  /** For the logs; made where it is absent. */
+  readonly directory: string;
+  readonly makers: Makers;
+  /** Whether this is what the image's tag points to, all there. */
+  readonly isThere: (image: string, digest: Digest) => Promise<boolean>;
+  readonly policy: BuildsPolicy;
+  /** Takes secrets out of a line. */
+  readonly redact: Redact;
+  /** Called once for each build, when its end is durable. */
+  readonly onEnded: (record: BuildRecord) => void;
+  readonly log: Logger;
+  readonly now?: () => Date;
+  readonly wait?: Wait;
+}
+
+/** Goes on with what an earlier process left. */
+export async function createBuilds({ now = () => new Date(), wait = waitFor, ...deps }: BuildsDeps): Promise<Builds> {
+  const { directory, policy, redact, log } = deps;
+  const closing = new AbortController();
+  const jobs = createJobs();
+  const records = createBuildRecords({ records: deps.records, keepMs: policy.keepMs, log });
+  const logs = await createLogStore({ directory, maxBytes: policy.maxLogBytes, redact, now, log });
+  const endJob = createEndJob({ ...deps, records, jobs, now, wait, closing: closing.signal });
+  const serve = createRunJob({ ...deps, records, endJob, now, wait });
+  const queue = createQueue<Job>({ concurrency: policy.concurrency, serve });
+  const desk = createDesk({ ...deps, records, jobs, queue, logs, now, closing: closing.signal });
+  const cancel = createCancel({ jobs, queue, endJob });
+  await restoreJobs({ records, jobs, queue, logs, endJob, maxStarts: policy.maxStarts, log });
+  queue.open();
+
+  const find = async (id: string) => jobs.get(id)?.record ?? records.find(id);
+  const isKnown = async (id: string) => (await records.find(id)) !== undefined || jobs.get(id) !== undefined;
+
+  return {
+    find,
+    submit: (spec, options) => desk.submit(spec, options),
+    preview: (spec, options) => desk.preview(spec, options),
+    list: page => records.list(page),
+    async wait(id, signal) {
+      const job = jobs.get(id);
+      return job ? jobs.waitFor(job, signal) : records.find(id);
+    },
+    cancel: async id => (await cancel(id)) ?? find(id),
+    async retry(id, options) {
+      const build = await find(id);
+      return build && (await desk.submit(build.spec, { ...options, isRetry: true })).build;
+    },
+    async openLog(id, options) {
+      const job = jobs.get(id);
+      return job ? logs.follow(job.log, options) : logs.find(id, options.signal);
+    },
+    async sweep() {
+      await deps.records.sweep();
+      await logs.sweep(isKnown);
+    },
+    async close() {
+      closing.abort();
+      for (const job of jobs.all()) job.stop.abort(new BuildStopped('closing', 'the service stops'));
+      await queue.close();
+      await Promise.all(jobs.all().map(job => job.log.end()));
+      jobs.close();
+    },
+  };
+}

@@ -1,0 +1,87 @@
+// The end of a build: the log is whole, then the record is durable, then those who wait are told. A store that fails holds up nobody: they
+// are told at once, and the end is stored as soon as that is possible.
+import type { Logger } from 'pino';
+import type { Digest } from '../../oci/digest.ts';
+import type { BuildRecord, Failure } from '../record.ts';
+import type { BuildRecords } from './build-records.ts';
+import { describeFailure, presentFailure } from './failure.ts';
+import type { Job } from './job.ts';
+import type { Jobs } from './jobs.ts';
+import type { Redact } from './log-entry.ts';
+import type { Wait } from './wait.ts';
+
+export type Outcome = { readonly digest: Digest } | { readonly failure: Failure };
+
+/** Never rejects. */
+export type EndJob = (job: Job, outcome: Outcome) => Promise<void>;
+
+export interface EndJobDeps {
+  readonly records: BuildRecords;
+  readonly jobs: Jobs;
+  readonly redact: Redact;
+  /** Once for each build, when its end is durable. */
+  readonly onEnded: (record: BuildRecord) => void;
+  /** Aborts when the service stops: what is not stored by then is begun anew. */
+  readonly closing: AbortSignal;
+  readonly now: () => Date;
+  readonly wait: Wait;
+  readonly log: Logger;
+}
+
+const RETRY_MS = { min: 1000, max: 60_000 } as const;
+
+export function createEndJob({ records, jobs, redact, onEnded, closing, now, wait, log }: EndJobDeps): EndJob {
+  async function store(job: Job, record: BuildRecord): Promise<boolean> {
+    try {
+      await records.save(record, job.crashes);
+    } catch (error) {
+      log.error({ err: error, build: record.id }, 'the end of a build cannot be stored');
+      return false;
+    }
+    jobs.remove(job);
+    announce(record);
+    return true;
+  }
+
+  function announce(record: BuildRecord): void {
+    try {
+      onEnded(record);
+    } catch (error) {
+      log.error({ err: error, build: record.id }, 'the end of a build cannot be told');
+    }
+  }
+
+  async function keepStoring(job: Job): Promise<void> {
+    let waitMs: number = RETRY_MS.min;
+    do {
+      await wait(waitMs, closing);
+      waitMs = Math.min(waitMs * 2, RETRY_MS.max);
+    } while (!(await store(job, job.record)));
+  }
+
+  return async (job, outcome) => {
+    const record = { ...job.record, ...finish(outcome, redact), endedAt: now().toISOString() };
+    job.log.add({ kind: 'note', text: describe(record) });
+    await job.log.complete();
+    const isStored = await store(job, record);
+    job.update(record);
+    await job.log.end();
+    log.info(summarize(record), 'build ended');
+    job.ended.ring();
+    if (!isStored) keepStoring(job).catch(() => {});
+  };
+}
+
+function finish(outcome: Outcome, redact: Redact): Pick<BuildRecord, 'status' | 'digest' | 'failure'> {
+  if ('digest' in outcome) return { status: 'succeeded', digest: outcome.digest };
+  return { status: 'failed', failure: presentFailure(outcome.failure, redact) };
+}
+
+function describe({ image, digest, failure }: BuildRecord): string {
+  return failure ? describeFailure(failure) : `succeeded: ${image}@${digest}`;
+}
+
+function summarize({ id, image, status, startedAt, endedAt, failure }: BuildRecord) {
+  const durationMs = startedAt && endedAt ? Date.parse(endedAt) - Date.parse(startedAt) : 0;
+  return { build: id, image, status, durationMs, ...(failure && { failure }) };
+}

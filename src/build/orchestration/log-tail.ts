@@ -1,0 +1,72 @@
+// The latest entries that are in no file yet, in bounded memory: where more come than the file takes, the oldest are lost.
+import type { LogEntry } from '../progress.ts';
+
+export interface LogTail {
+  /** The number of the first entry that is in here; entries are numbered as they come, from 0. */
+  readonly first: number;
+  /** The number that the next one will have. */
+  readonly next: number;
+  add(entry: LogEntry, line: Uint8Array): void;
+  /** The entry of this number, if it is in here. */
+  find(number: number): LogEntry | undefined;
+  /** All lines; they stay. */
+  lines(): readonly Uint8Array[];
+  /** From now on it holds at most so many bytes, but the latest entry always. */
+  limit(maxBytes: number): void;
+  /** Takes out as many lines as fit into so many bytes, from the first on. */
+  take(maxBytes: number): readonly Uint8Array[];
+}
+
+/** What is left of a tail that got too long: not each line that comes costs a copy of it. */
+const KEPT = 7 / 8;
+
+export function createLogTail(limit: number): LogTail {
+  let maxBytes = limit;
+  let waiting: { readonly entry: LogEntry; readonly line: Uint8Array }[] = [];
+  let bytes = 0;
+  let first = 0;
+
+  function drop(count: number): void {
+    for (const { line } of waiting.slice(0, count)) bytes -= line.byteLength;
+    waiting = waiting.slice(count);
+    first += count;
+  }
+
+  function shorten(): void {
+    if (bytes > maxBytes) drop(Math.min(countWithin(bytes - maxBytes * KEPT) + 1, waiting.length - 1));
+  }
+
+  function countWithin(limit: number): number {
+    let sum = 0;
+    const end = waiting.findIndex(({ line }) => {
+      sum += line.byteLength;
+      return sum > limit;
+    });
+    return end === -1 ? waiting.length : end;
+  }
+
+  return {
+    get first() {
+      return first;
+    },
+    get next() {
+      return first + waiting.length;
+    },
+    add(entry, line) {
+      waiting.push({ entry, line });
+      bytes += line.byteLength;
+      shorten();
+    },
+    limit(bytesFromNowOn) {
+      maxBytes = bytesFromNowOn;
+      shorten();
+    },
+    find: number => waiting[number - first]?.entry,
+    lines: () => waiting.map(({ line }) => line),
+    take(limit) {
+      const lines = waiting.slice(0, countWithin(limit)).map(({ line }) => line);
+      drop(lines.length);
+      return lines;
+    },
+  };
+}

@@ -1,0 +1,41 @@
+// What an earlier process left under way goes on: nothing is ever stuck.
+import type { Logger } from 'pino';
+import type { BuildRecords, UnderWay } from './build-records.ts';
+import type { EndJob } from './end-job.ts';
+import { createJob, type Job } from './job.ts';
+import type { Jobs } from './jobs.ts';
+import type { LogStore } from './log-store.ts';
+import type { Queue } from './queue.ts';
+
+export interface RestoreDeps {
+  readonly records: BuildRecords;
+  readonly jobs: Jobs;
+  readonly queue: Queue<Job>;
+  readonly logs: LogStore;
+  readonly endJob: EndJob;
+  /** So many crashes of the service are enough to think that the build is their cause. */
+  readonly maxStarts: number;
+  readonly log: Logger;
+}
+
+export async function restoreJobs(deps: RestoreDeps): Promise<void> {
+  for (const underWay of await deps.records.listUnderWay()) await restore(underWay, deps);
+}
+
+async function restore({ record, crashes }: UnderWay, deps: RestoreDeps): Promise<void> {
+  const { records, jobs, queue, logs, endJob, maxStarts, log } = deps;
+  const job = createJob(record, { crashes, log: logs.create(record.id) });
+  jobs.add(job);
+  if (crashes >= maxStarts) {
+    const reason = `the service ended ${crashes} times while this build ran: it may be the cause`;
+    return endJob(job, { failure: { kind: 'lost', reason } });
+  }
+  if (record.status === 'running') {
+    job.log.add({ kind: 'note', text: 'begun anew after a restart of the service' });
+    job.update({ status: 'queued' });
+    await records.save(job.record, crashes).catch(error => {
+      log.error({ err: error, build: record.id }, 'that a build waits again cannot be stored');
+    });
+  }
+  queue.add(job, job.record);
+}

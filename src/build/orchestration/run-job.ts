@@ -1,0 +1,134 @@
+// The life of a build from when its turn has come: begun, tried again where a builder failed, stopped where it takes too long, ended.
+import type { Logger } from 'pino';
+import { BuildFailure, type Make, type MakeOptions } from '../maker.ts';
+import type { Tell } from '../progress.ts';
+import type { ContainerFileSpec, CopySpec, Spec } from '../spec.ts';
+import { attempt } from './attempt.ts';
+import type { BuildRecords } from './build-records.ts';
+import type { EndJob, Outcome } from './end-job.ts';
+import { BuildStopped, failureOf } from './failure.ts';
+import type { Job } from './job.ts';
+import type { Wait } from './wait.ts';
+
+export interface Makers {
+  readonly containerfile: Make<ContainerFileSpec>;
+  readonly copy: Make<CopySpec>;
+}
+
+export interface RunPolicy {
+  /** Of a build whose spec names none: over all its tries. */
+  readonly timeoutMs: number;
+  /** How often a build is tried again whose builder or registry failed. */
+  readonly infrastructureRetries: number;
+  /** How long a maker may take to stop; a maker ends its processes gently first. */
+  readonly graceMs?: number | undefined;
+}
+
+export interface RunJobDeps {
+  readonly makers: Makers;
+  readonly records: BuildRecords;
+  readonly endJob: EndJob;
+  readonly policy: RunPolicy;
+  readonly now: () => Date;
+  readonly wait: Wait;
+  readonly log: Logger;
+}
+
+const GRACE_MS = 30_000;
+const BACKOFF_MS = { min: 2000, max: 60_000 } as const;
+
+/** Resolves when the build has ended, or is stopped because the service stops; never rejects. */
+export function createRunJob(deps: RunJobDeps): (job: Job) => Promise<void> {
+  const { endJob, wait, log } = deps;
+  return async job => {
+    const over = new AbortController();
+    const timeoutMs = job.record.spec.timeoutMs ?? deps.policy.timeoutMs;
+    wait(timeoutMs, over.signal).then(
+      () => job.stop.abort(new BuildStopped('timeout', `it was not done after ${timeoutMs / 1000} s`)),
+      () => {},
+    );
+    const outcome = await makeImage(job, over.signal, deps).catch(error => explain(error, job, log));
+    over.abort();
+    if (outcome) await endJob(job, outcome);
+    else await leaveJob(job, deps);
+  };
+}
+
+/** Undefined where the build is to go on when the service starts again. */
+function explain(error: unknown, job: Job, log: Logger): Outcome | undefined {
+  const reason: unknown = job.stop.signal.reason;
+  if (reason instanceof BuildStopped) {
+    return reason.kind === 'closing' ? undefined : { failure: { kind: reason.kind, reason: reason.message } };
+  }
+  if (!(error instanceof BuildFailure)) log.error({ err: error, build: job.record.id }, 'a build failed unexpectedly');
+  return { failure: failureOf(error) };
+}
+
+async function leaveJob(job: Job, { records, log }: RunJobDeps): Promise<void> {
+  job.log.add({ kind: 'note', text: 'stopped with the service: it goes on when that starts again' });
+  await job.log.end();
+  // Its end was foreseen as a crash.
+  await records.save(job.record, job.crashes).catch(error => {
+    log.error({ err: error, build: job.record.id }, 'that a build was stopped cannot be stored');
+  });
+}
+
+async function makeImage(job: Job, over: AbortSignal, deps: RunJobDeps): Promise<Outcome> {
+  const { policy, wait, log } = deps;
+  const { signal } = job.stop;
+  for (let retry = 0; ; retry += 1) {
+    signal.throwIfAborted();
+    await begin(job, deps);
+    const options = { signal, wait, graceMs: policy.graceMs ?? GRACE_MS, log: log.child({ build: job.record.id }) };
+    try {
+      return await attempt(() => make(deps.makers, job.record.spec, createMakeOptions(job, over)), options);
+    } catch (error) {
+      if (signal.aborted || retry >= policy.infrastructureRetries || !isPassing(error)) throw error;
+      const waitMs = Math.min(BACKOFF_MS.min * 2 ** retry, BACKOFF_MS.max);
+      const left = `tried again in ${waitMs / 1000} s, ${retry + 1} of ${policy.infrastructureRetries}`;
+      job.log.add({ kind: 'note', text: `${failureOf(error).reason}: ${left}` });
+      await wait(waitMs, signal);
+    }
+  }
+}
+
+function isPassing(error: unknown): boolean {
+  return error instanceof BuildFailure && error.failure.kind === 'infrastructure';
+}
+
+async function begin(job: Job, { records, now, log }: RunJobDeps): Promise<void> {
+  const { starts, startedAt } = job.record;
+  const isFirst = job.record.status === 'queued';
+  job.update({ status: 'running', starts: starts + 1, startedAt: isFirst ? now().toISOString() : startedAt });
+  const { id, image, spec } = job.record;
+  log.info({ build: id, image, platforms: spec.platforms, starts: starts + 1 }, 'build begins');
+  await records.save(job.record, job.crashes + 1).catch(error => {
+    log.error({ err: error, build: id }, 'the beginning of a build cannot be stored');
+  });
+}
+
+async function make(makers: Makers, spec: Spec, options: MakeOptions) {
+  switch (spec.kind) {
+    case 'containerfile':
+      return makers.containerfile(spec, options);
+    case 'copy':
+      return makers.copy(spec, options);
+  }
+}
+
+/** What a maker says once it is all over is not heard. */
+function createMakeOptions(job: Job, over: AbortSignal): MakeOptions {
+  const tell: Tell = told => {
+    if (!over.aborted) job.log.add(told);
+  };
+  return {
+    id: job.record.id,
+    image: job.record.image,
+    signal: job.stop.signal,
+    tell,
+    onBackend(name) {
+      const { backends } = job.record;
+      if (!over.aborted && !backends.includes(name)) job.update({ backends: [...backends, name] });
+    },
+  };
+}

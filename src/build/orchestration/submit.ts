@@ -1,0 +1,156 @@
+// Asking for a build: one for equal specs, and no more than may wait.
+import type { Digest } from '../../oci/digest.ts';
+import { QueueFull, type SubmitOptions, type Submitted } from '../builds.ts';
+import type { BuildRecord } from '../record.ts';
+import type { Spec } from '../spec.ts';
+import type { BuildRecords } from './build-records.ts';
+import { attemptId, imageOf, specKey, splitId } from './id.ts';
+import { createJob, hasEnded, type Job } from './job.ts';
+import type { Jobs } from './jobs.ts';
+import type { LogStore } from './log-store.ts';
+import type { Queue } from './queue.ts';
+import { createTurns } from './turns.ts';
+
+export interface SubmitPolicy {
+  readonly concurrency: number;
+  /** How many may wait, beyond those that run. */
+  readonly maxQueued: number;
+  readonly maxQueuedPerCaller: number;
+  /** How long a failed build answers for its spec, before one that asks begins it anew. A cancelled one never does. */
+  readonly failureMemoryMs?: number | undefined;
+}
+
+export interface SubmitDeps {
+  readonly records: BuildRecords;
+  readonly jobs: Jobs;
+  readonly queue: Queue<Job>;
+  readonly logs: LogStore;
+  /** Whether an image is still what it was when it was built. */
+  readonly isThere: (image: string, digest: Digest) => Promise<boolean>;
+  readonly policy: SubmitPolicy;
+  readonly now: () => Date;
+  readonly closing: AbortSignal;
+}
+
+export interface Submission extends SubmitOptions {
+  /** Whether a failure that is still remembered is no answer. */
+  readonly isRetry?: boolean;
+}
+
+export interface Desk {
+  /** As Builds has it. */
+  submit(spec: Spec, submission: Submission): Promise<Submitted>;
+  preview(spec: Spec, submission: Submission): Promise<Submitted>;
+}
+
+export function createDesk(deps: SubmitDeps): Desk {
+  const takeTurn = createTurns();
+  const nextTime = createAscendingClock(deps.now);
+  return {
+    submit: (spec, submission) =>
+      takeTurn(specKey(spec), async () => {
+        const { answer, attempt } = await look(spec, submission, deps);
+        if (!answer)
+          return {
+            build: await admit(draft(spec, attempt, { ...submission, createdAt: nextTime() }), deps),
+            isCached: false,
+          };
+        join(answer.build.id, submission, deps);
+        return answer;
+      }),
+    async preview(spec, submission) {
+      const { answer, attempt } = await look(spec, submission, deps);
+      return answer ?? { build: draft(spec, attempt, { ...submission, createdAt: deps.now() }), isCached: false };
+    },
+  };
+}
+
+/** What there is for a spec already, and the number of the attempt that would come next. */
+async function look(spec: Spec, { isRetry = false }: Submission, deps: SubmitDeps) {
+  const key = specKey(spec);
+  const job = deps.jobs.findLatest(key);
+  const latest = job
+    ? { attempt: splitId(job.record.id).attempt, record: job.record }
+    : await deps.records.findLatest(key);
+  const attempt = (latest?.attempt ?? 0) + 1;
+  const build = latest?.record;
+  if (build && job && !hasEnded(build)) return { attempt, answer: { build, isCached: false } };
+  if (build && (await stands(build, deps))) return { attempt, answer: { build, isCached: true } };
+  if (build && !isRetry && isRemembered(build, deps)) return { attempt, answer: { build, isCached: false } };
+  return { attempt, answer: undefined };
+}
+
+async function stands({ image, digest }: BuildRecord, { isThere }: SubmitDeps): Promise<boolean> {
+  return digest !== undefined && isThere(image, digest);
+}
+
+function isRemembered({ failure, endedAt }: BuildRecord, { policy, now }: SubmitDeps): boolean {
+  if (!failure || failure.kind === 'cancelled' || endedAt === undefined) return false;
+  return Date.parse(endedAt) + (policy.failureMemoryMs ?? 0) > now().getTime();
+}
+
+type Draft = SubmitOptions & { readonly createdAt: Date };
+
+function draft(spec: Spec, attempt: number, { caller, priority = 0, createdAt }: Draft): BuildRecord {
+  return {
+    id: attemptId(specKey(spec), attempt),
+    spec,
+    status: 'queued',
+    image: imageOf(spec),
+    caller,
+    priority,
+    createdAt: createdAt.toISOString(),
+    starts: 0,
+    backends: [],
+  };
+}
+
+/** A build that is asked for again is as urgent as its most urgent caller has it. */
+function join(id: string, { priority = 0 }: Submission, { jobs, queue }: SubmitDeps): void {
+  const job = jobs.get(id);
+  if (!job || job.record.priority >= priority) return;
+  job.update({ priority });
+  queue.raise(job, job.record);
+}
+
+async function admit(record: BuildRecord, deps: SubmitDeps): Promise<BuildRecord> {
+  const { records, jobs, queue, logs } = deps;
+  refuseTooMany(record.caller, deps);
+  const job = createJob(record, { crashes: 0, log: logs.create(record.id) });
+  // It counts as waiting from here on, while its record is on the way.
+  jobs.add(job);
+  try {
+    await logs.remove(record.id);
+    await records.save(record, 0);
+  } catch (error) {
+    jobs.remove(job);
+    job.ended.ring();
+    throw error;
+  }
+  queue.add(job, job.record);
+  return job.record;
+}
+
+function refuseTooMany(caller: string, { jobs, queue, policy, closing }: SubmitDeps): void {
+  if (closing.aborted) throw new QueueFull('the service is stopping: ask again in a moment');
+  const free = policy.concurrency - queue.running;
+  const waiting = jobs.countQueued() - free;
+  if (waiting >= policy.maxQueued) {
+    throw new QueueFull(`${Math.max(waiting, 0)} builds wait already, as many as may: ask again when some are done`);
+  }
+  const own = jobs.countQueued(caller) - free;
+  if (own >= policy.maxQueuedPerCaller) {
+    throw new QueueFull(
+      `${Math.max(own, 0)} builds of yours wait already, as many as may: ask again when some are done`,
+    );
+  }
+}
+
+/** Later with each call, so that builds of one millisecond keep their order. */
+function createAscendingClock(now: () => Date): () => Date {
+  let last = 0;
+  return () => {
+    last = Math.max(last + 1, now().getTime());
+    return new Date(last);
+  };
+}

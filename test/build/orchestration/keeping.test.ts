@@ -1,0 +1,113 @@
+// What is kept of builds, and those who wait for it.
+import { readdir } from 'node:fs/promises';
+import { expect, test } from 'vitest';
+import { createMemoryStore } from '../../../src/state/memory.ts';
+import { RecordStoreFull } from '../../../src/state/store.ts';
+import { built, createWorld, DIGEST, ending, logOf, me, pass, specOf, submit, until } from './fixture.ts';
+
+/** A store that can be full. */
+function createFullStore() {
+  const store = createMemoryStore();
+  let isFull = false;
+  const write: typeof store.write = async changes => {
+    if (isFull) throw new RecordStoreFull('full');
+    await store.write(changes);
+  };
+  const setFull = (next: boolean) => {
+    isFull = next;
+  };
+  return { records: { ...store, write }, setFull };
+}
+
+test('ten thousand wait, half of them leave, and the rest is told', async () => {
+  const world = await createWorld();
+  const { id } = await submit(world, 'a');
+  const leaving = new AbortController();
+  const wait = (signal: AbortSignal) =>
+    Promise.allSettled(Array.from({ length: 5000 }, () => world.builds.wait(id, signal)));
+  const [left, stayed] = [wait(leaving.signal), wait(new AbortController().signal)];
+  await until(() => world.works.length === 1);
+  leaving.abort(new Error('gone'));
+  expect((await left).every(({ status }) => status === 'rejected')).toBe(true);
+  world.works[0]?.succeed();
+  expect((await stayed).every(({ status }) => status === 'fulfilled')).toBe(true);
+});
+
+test('nobody waits for what is unknown', async () => {
+  const world = await createWorld();
+  expect(await ending(world, 'bd-0123456789abcdef_1')).toBeUndefined();
+  expect(await world.builds.find('../../etc/passwd')).toBeUndefined();
+  const options = { follow: true, signal: new AbortController().signal };
+  expect(await world.builds.openLog('../../etc/passwd', options)).toBeUndefined();
+});
+
+test('lists the newest first, by status, and page by page', async () => {
+  const world = await createWorld({ policy: { concurrency: 1 }, now: () => new Date('2030-01-01T00:00:00Z') });
+  const ids: string[] = [];
+  for (const name of ['a', 'b', 'c', 'd']) ids.unshift((await submit(world, name)).id);
+  await until(() => world.works.length === 1);
+  const list = async (page: object) => (await world.builds.list({ limit: 10, ...page })).map(({ id }) => id);
+  expect(await list({})).toEqual(ids);
+  expect(await list({ limit: 2 })).toEqual(ids.slice(0, 2));
+  expect(await list({ limit: 2, after: ids[1] })).toEqual(ids.slice(2));
+  expect(await list({ status: 'running' })).toEqual(ids.slice(3));
+  expect(await list({ status: 'queued', after: ids[0] })).toEqual(ids.slice(1, 3));
+  expect(await list({ after: 'bd-0123456789abcdef_1' })).toEqual([]);
+});
+
+test('follows a log from before the build begins to its last line', async () => {
+  const world = await createWorld({ policy: { concurrency: 1 } });
+  await submit(world, 'a');
+  const { id } = await submit(world, 'b');
+  const following = logOf(world, id, true);
+  await until(() => world.works.length === 1);
+  world.works[0]?.succeed();
+  await until(() => world.works.length === 2);
+  world.works[1]?.options.tell({ kind: 'output', text: 'one' });
+  world.works[1]?.succeed();
+  expect((await following).map(({ text }) => text)).toEqual(['one', expect.stringContaining(`@${DIGEST}`)]);
+});
+
+test('records and logs go when their time has come, and no others', async () => {
+  let time = Date.UTC(2030, 0, 1);
+  const world = await createWorld({ policy: { keepMs: 1000 }, now: () => new Date(time) });
+  const old = await built(world, 'a');
+  time += 999;
+  const young = await built(world, 'b');
+  await world.builds.sweep();
+  expect(await world.builds.find(old?.id ?? '')).toEqual(old);
+  time += 1;
+  await world.builds.sweep();
+  expect(await world.builds.find(old?.id ?? '')).toBeUndefined();
+  expect(await readdir(world.directory)).toEqual([`${young?.id}.log`]);
+  expect(await world.builds.list({ limit: 10 })).toEqual([young]);
+});
+
+test('a record that cannot be written is an error to who asks, and nothing is left of it', async () => {
+  const { records, setFull } = createFullStore();
+  setFull(true);
+  const world = await createWorld({ records });
+  await expect(submit(world, 'a')).rejects.toThrow('full');
+  expect(await world.builds.list({ limit: 1 })).toEqual([]);
+  setFull(false);
+  await submit(world, 'a');
+  await until(() => world.works.length === 1);
+});
+
+test('an end that cannot be stored holds up nobody, and is stored and told once when that is possible', async () => {
+  const { records, setFull } = createFullStore();
+  const world = await createWorld({ records });
+  const { id } = await submit(world, 'a');
+  await until(() => world.works.length === 1);
+  setFull(true);
+  world.works[0]?.succeed();
+  expect(await ending(world, id)).toMatchObject({ status: 'succeeded' });
+  expect((await world.builds.submit(specOf('a'), me)).isCached).toBe(true);
+  await pass(world, 1000);
+  await until(() => [...world.timers].some(({ ms }) => ms === 2000));
+  expect(world.ended).toEqual([]);
+  setFull(false);
+  await pass(world, 2000);
+  await until(() => world.ended.length > 0);
+  expect(await world.builds.list({ limit: 1 })).toEqual(world.ended);
+});
