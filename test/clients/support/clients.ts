@@ -12,6 +12,11 @@ export function clientPath(name: string): string {
   return join(bin, name);
 }
 
+/** For PATH: what was installed beside the others comes first. */
+export function searchPath(): string {
+  return [bin, process.env.PATH ?? ''].join(delimiter);
+}
+
 /** The path of the static busybox of an architecture. */
 export function busyboxPath(architecture: (typeof ARCHITECTURES)[number]): string {
   return join(busybox, architecture);

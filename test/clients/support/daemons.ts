@@ -2,7 +2,7 @@
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { clientPath } from './clients.ts';
+import { clientPath, searchPath } from './clients.ts';
 import { checkUrl, findFreePort, type Killable, type Running, run, startProcess } from './process.ts';
 
 export interface Server extends Running {
@@ -24,7 +24,7 @@ export async function startRegistry(folder: string): Promise<Server> {
 }
 
 /** BuildKit that pushes to the registry without TLS; `socket` is its address for buildctl. */
-export async function startBuildkit(folder: string, registry: string): Promise<Running & { readonly socket: string }> {
+export async function startBuildkit(folder: string, registry: string): Promise<Killable & { readonly socket: string }> {
   const file = join(folder, 'buildkitd.toml');
   const socket = `unix://${join(folder, 'buildkitd.sock')}`;
   await writeFile(
@@ -65,8 +65,8 @@ export async function startDocker(folder: string): Promise<Running & { readonly 
   return { host, stop };
 }
 
-/** Unmounts what an engine leaves behind, such as the namespace of the host's network, so that the folder can go. */
-async function unmountBelow(folder: string): Promise<void> {
+/** Unmounts what an engine, or a dead builder, leaves behind, such as the namespace of the host's network, so that the folder can go. */
+export async function unmountBelow(folder: string): Promise<void> {
   const mounts = await readFile('/proc/self/mounts', 'utf8');
   const points = mounts.split('\n').map(line => line.split(' ')[1] ?? '');
   for (const point of points.filter(path => path.startsWith(`${folder}/`)).reverse()) await run('umount', [point]);
@@ -113,6 +113,7 @@ export async function startVeneer(
   const upstreams = registry === undefined ? {} : upstreamsTo(registry);
   await writeFile(file, stringify({ listen: address, dataDir, upstreams, ...settings }));
   const running = await startProcess(process.execPath, ['src/main.ts', '--config', file], {
+    env: { PATH: searchPath() },
     checkReady: () => checkUrl(`http://${address}/health/ready`),
   });
   return { ...running, address };

@@ -13,6 +13,8 @@ export interface Running {
 export interface Killable extends Running {
   /** SIGKILL, as a crash or the kernel does it: waits until it is gone. */
   kill(): Promise<void>;
+  /** What it has written so far: the last million characters of it. */
+  readOutput(): string;
 }
 
 export interface RunOptions {
@@ -39,7 +41,7 @@ export async function startProcess(
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', chunk => {
-      output = `${output}${chunk}`.slice(-4_000);
+      output = `${output}${chunk}`.slice(-1_000_000);
     });
   }
   child.on('error', error => {
@@ -59,10 +61,10 @@ export async function startProcess(
 
   try {
     await waitUntil(checkReady, hasLeft);
-    return { stop, kill: () => end('SIGKILL') };
+    return { stop, kill: () => end('SIGKILL'), readOutput: () => output };
   } catch (error) {
     await stop();
-    throw new Error(`${command} is not ready: ${output}`, { cause: error });
+    throw new Error(`${command} is not ready: ${output.slice(-4_000)}`, { cause: error });
   }
 }
 

@@ -1,0 +1,30 @@
+// What the workers of a BuildKit can build for.
+import { expect, test } from 'vitest';
+import { BackendUnavailable } from '../../../src/build/backend.ts';
+import { parseWorkers } from '../../../src/build/buildkit/workers.ts';
+import { formatPlatform } from '../../../src/oci/platform.ts';
+
+test('reads the platforms of all workers, each once', () => {
+  const workers = [
+    {
+      platforms: [
+        { os: 'linux', architecture: 'amd64' },
+        { os: 'linux', architecture: 'arm', variant: 'v7' },
+      ],
+    },
+    {
+      id: 'x',
+      platforms: [
+        { os: 'linux', architecture: 'arm64', variant: 'v8' },
+        { os: 'linux', architecture: 'amd64' },
+      ],
+    },
+    { platforms: null },
+  ];
+  const names = parseWorkers(JSON.stringify(workers)).map(formatPlatform);
+  expect(names).toEqual(['linux/amd64', 'linux/arm/v7', 'linux/arm64']);
+});
+
+test.each(['', '{}', '[{"platforms": [1]}]', 'error'])('takes %j for no list of workers', output => {
+  expect(() => parseWorkers(output)).toThrow(BackendUnavailable);
+});

@@ -1,0 +1,228 @@
+// The buildkit backend beyond the contract: layer caches, TLS, attestations, pinned bases, and daemons that die.
+import { mkdtemp, readdir, stat } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Backend, BackendUnavailable, type BuildOrder } from '../../src/build/backend.ts';
+import { createBuildkitBackend } from '../../src/build/buildkit/backend.ts';
+import type { BuildkitConnection } from '../../src/build/buildkit/connection.ts';
+import { detectBuildkit } from '../../src/build/buildkit/detect.ts';
+import { detectBackends } from '../../src/build/detect.ts';
+import { BuildFailure } from '../../src/build/maker.ts';
+import type { Told } from '../../src/build/progress.ts';
+import { digestOf } from '../../src/oci/digest.ts';
+import { mediaTypes } from '../../src/oci/media-type.ts';
+import { formatPlatform, parsePlatform } from '../../src/oci/platform.ts';
+import { createOrder, type OrderOptions } from '../support/build-order.ts';
+import { readPushed } from '../support/pushed-image.ts';
+import { startTlsBuildkit } from './support/buildkit-tls.ts';
+import { clientPath, findMissing } from './support/clients.ts';
+import { startBuildkit, unmountBelow } from './support/daemons.ts';
+import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { run } from './support/process.ts';
+
+const missing = findMissing(LAB_COMMANDS);
+const command = clientPath('buildctl');
+
+describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, { timeout: 90_000 }, () => {
+  let lab: Lab;
+
+  beforeAll(async () => {
+    lab = await createLab();
+  }, 120_000);
+
+  afterAll(() => lab?.close(), 60_000);
+
+  describe('its attestations', () => {
+    const platforms = ['linux/amd64', 'linux/arm64'];
+
+    test.each(['min', 'max'])('are in the index where provenance is asked for: %s', async provenance => {
+      const spec = { attestations: { provenance } };
+      const { pushed } = await build({ containerFile: `FROM ${lab.source}\nLABEL p=${provenance}\n`, platforms, spec });
+      expect(pushed.platforms).toEqual(platforms);
+      expect(pushed.attestations).toEqual(['attestation-manifest', 'attestation-manifest']);
+    });
+
+    test('are not there where nothing asks for them, nor is a frame around a single image', async () => {
+      expect((await build({ containerFile: `FROM ${lab.source}\n`, platforms })).pushed.attestations).toEqual([]);
+      const single = await build({ containerFile: `FROM ${lab.source}\n` });
+      expect(single.pushed.mediaType).toBe(mediaTypes.ociManifest);
+    });
+  });
+
+  test.each([
+    ['gzip', { mode: 'gzip', level: 9, force: true }, /\+gzip$/],
+    ['zstd', { mode: 'zstd', level: 3, force: true }, /\+zstd$/],
+    ['estargz', { mode: 'estargz', force: true }, /\+gzip$/],
+    ['uncompressed', { mode: 'uncompressed', force: true }, /tar$/],
+  ])('packs layers as %s, those of the base too', async (_, compression, type) => {
+    const image = `${lab.registry}/builds/packed:${compression.mode}`;
+    const context = { a: 'a' };
+    await build({ containerFile: `FROM ${lab.source}\nCOPY a /a\n`, context, image, spec: { compression } });
+    const manifest = JSON.parse(await run(clientPath('crane'), ['manifest', '--insecure', image]));
+    expect(manifest.layers.map(({ mediaType }: { mediaType: string }) => mediaType)).toEqual(
+      manifest.layers.map(() => expect.stringMatching(type)),
+    );
+  });
+
+  test('a second build with the layer cache of the first is cached, on a daemon that knows nothing', async () => {
+    const options = {
+      containerFile: `FROM ${lab.source}\nRUN date > /first\n`,
+      image: `${lab.registry}/builds/cached:1`,
+      cache: `${lab.registry}/builds/cache:1`,
+    };
+    const first = await build(options);
+    expect(statesOf(first.told, 'RUN date > /first')).toEqual(['started', 'done']);
+    const other = await lab.keep(startBuildkit(await mkdtemp(join(lab.folder, 'other-')), lab.registry));
+    const second = await build(options, createBackend({ address: other.socket }));
+    expect(statesOf(second.told, 'RUN date > /first').at(-1)).toBe('cached');
+    expect(await second.pushed.images[0]?.readFile('/first')).toBe(await first.pushed.images[0]?.readFile('/first'));
+  });
+
+  test('a tag that moved after the plan changes nothing: the pinned digest is built on', async () => {
+    const base = `${lab.registry}/library/moving:1`;
+    const planned = await build({ containerFile: `FROM ${lab.source}\nENV BASE=planned\n`, image: base });
+    await build({ containerFile: `FROM ${lab.source}\nENV BASE=moved\n`, image: base });
+    const containerFile = `FROM ${base}\nCOPY --from=${base} /bin/sh /copied\nLABEL a=1\n`;
+    const { pushed } = await build({ containerFile, spec: { bases: { [base]: planned.digest } } });
+    expect(pushed.images[0]?.env).toContain('BASE=planned');
+  });
+
+  test('what a build needs is in files that others cannot read', async () => {
+    const order = await prepare({ containerFile: 'FROM scratch\nLABEL a=1\n', secrets: { one: 'value' } });
+    await createBackend().build(order, { signal: new AbortController().signal, tell: () => undefined });
+    const own = join(order.directory, 'buildkit');
+    const files = await readdir(own, { recursive: true, withFileTypes: true });
+    const modes = await Promise.all(
+      files.map(async file => (await stat(join(file.parentPath, file.name))).mode & 0o077),
+    );
+    expect((await stat(own)).mode & 0o077).toBe(0);
+    expect(files.map(({ name }) => name)).toEqual(expect.arrayContaining(['config.json', 'metadata.json', '0']));
+    expect(modes.filter((_, i) => files[i]?.name !== 'metadata.json').every(mode => mode === 0)).toBe(true);
+    expect(await readdir(join(own, 'file'))).toEqual(['Containerfile']);
+  });
+
+  test('a network of the host is refused by a daemon that does not allow it', async () => {
+    const failing = build({ containerFile: `FROM ${lab.source}\nRUN true\n`, spec: { network: 'host' } });
+    await expect(failing).rejects.toThrow(/network\.host is not allowed/);
+  });
+
+  test('a step without a network has none', async () => {
+    const containerFile = `FROM ${lab.source}\nRUN cat /proc/net/dev > /devices\n`;
+    const { pushed } = await build({ containerFile, spec: { network: 'none' } });
+    const devices = await pushed.images[0]?.readFile('/devices');
+    expect(devices?.match(/^ *\w+:/gm)).toEqual([expect.stringContaining('lo:')]);
+  });
+
+  test('reaches the agent of its order from a step', async () => {
+    const socket = join(lab.folder, 'agent.sock');
+    const agent = createServer(connection => connection.destroy());
+    await new Promise<void>(resolve => agent.listen(socket, resolve));
+    const containerFile = `FROM ${lab.source}\nRUN --mount=type=ssh test -S "$SSH_AUTH_SOCK"\n`;
+    await expect(build({ containerFile, ssh: { default: socket } })).resolves.toBeDefined();
+    agent.close();
+  });
+
+  test('keeps builds apart that run at the same time', async () => {
+    const names = ['a', 'b', 'c', 'd'];
+    const built = await Promise.all(
+      names.map(name => build({ containerFile: `FROM ${lab.source}\nCOPY file /file\n`, context: { file: name } })),
+    );
+    expect(await Promise.all(built.map(({ pushed }) => pushed.images[0]?.readFile('/file')))).toEqual(names);
+  });
+
+  test('over TCP it wants TLS, and a client that it knows', async () => {
+    const daemon = await lab.keep(startTlsBuildkit(lab.folder));
+    const { pushed } = await build({ containerFile: `FROM ${lab.source}\nLABEL tls=1\n` }, createBackend(daemon));
+    expect(pushed.platforms).toEqual(['linux/amd64']);
+    const { signal } = new AbortController();
+    const stranger = createBackend({ address: daemon.address, tls: { caPath: daemon.tls.caPath } });
+    await expect(stranger.listPlatforms(signal)).rejects.toThrow(BackendUnavailable);
+    const misled = createBackend({ ...daemon, tls: { ...daemon.tls, serverName: 'other.example' } });
+    await expect(misled.listPlatforms(signal)).rejects.toThrow(/other\.example/);
+  });
+
+  test('that is killed in the middle of a build is a failure of the infrastructure', async () => {
+    const folder = await mkdtemp(join(lab.folder, 'killed-'));
+    const daemon = await lab.keep(startBuildkit(folder, lab.registry));
+    const order = await prepare({ containerFile: `FROM ${lab.source}\nRUN echo ready; sleep 30\n` });
+    let killed: Promise<void> | undefined;
+    const tell = ({ text }: Told) => {
+      if (text === 'ready') killed = daemon.kill();
+    };
+    const building = createBackend({ address: daemon.socket }).build(order, {
+      signal: new AbortController().signal,
+      tell,
+    });
+    expect(await failureOf(building)).toMatchObject({
+      kind: 'infrastructure',
+      reason: expect.stringMatching(/^.{10,300}$/),
+    });
+    await killed;
+    await unmountBelow(folder);
+  });
+
+  test('that is not there is a failure of the infrastructure, and no daemon to list platforms', async () => {
+    const backend = createBackend({ address: `unix://${lab.folder}/nobody.sock` });
+    const order = await prepare({ containerFile: 'FROM scratch\n' });
+    const { signal } = new AbortController();
+    const failure = await failureOf(backend.build(order, { signal, tell: () => undefined }));
+    expect(failure).toMatchObject({ kind: 'infrastructure', reason: expect.stringContaining('nobody.sock') });
+    await expect(backend.listPlatforms(signal)).rejects.toThrow(/nobody\.sock/);
+  });
+
+  test('lists no more platforms than it is to build for', async () => {
+    const platforms = ['linux/arm64/v8', 'linux/s390x', 'linux/arm/v7'].map(parsePlatform);
+    const backend = createBackend({ platforms });
+    const listed = await backend.listPlatforms(new AbortController().signal);
+    expect(listed.map(formatPlatform)).toEqual(expect.arrayContaining(['linux/arm64', 'linux/arm/v7']));
+    expect(listed.map(formatPlatform)).not.toContain('linux/amd64');
+  });
+
+  test('is detected where BUILDKIT_HOST or a socket says', async () => {
+    const { signal } = new AbortController();
+    const misses: string[] = [];
+    const options = { signal, onMiss: (reason: string) => misses.push(reason) };
+    const socket = lab.buildkit.replace('unix://', '');
+    const [byHost] = await detectBackends([detectBuildkit({ command })], {
+      ...options,
+      environment: { PATH: process.env.PATH, BUILDKIT_HOST: lab.buildkit },
+    });
+    const [bySocket] = await detectBackends([detectBuildkit({ command, rootSocket: socket })], {
+      ...options,
+      environment: { PATH: process.env.PATH },
+    });
+    expect([byHost?.kind, bySocket?.kind]).toEqual(['buildkit', 'buildkit']);
+    expect(misses).toEqual([]);
+  });
+
+  function createBackend(
+    options: Partial<BuildkitConnection & Parameters<typeof createBuildkitBackend>[0]> = {},
+  ): Backend {
+    return createBuildkitBackend({ name: 'lab', address: lab.buildkit, command, environment: process.env, ...options });
+  }
+
+  function prepare(options: Omit<OrderOptions, 'image'> & { readonly image?: string }): Promise<BuildOrder> {
+    const tag = digestOf(Buffer.from(JSON.stringify(options))).slice(7, 23);
+    return createOrder(lab.folder, { image: `${lab.registry}/builds/daemon:${tag}`, ...options });
+  }
+
+  async function build(options: Omit<OrderOptions, 'image'> & { readonly image?: string }, backend = createBackend()) {
+    const told: Told[] = [];
+    const order = await prepare(options);
+    const { signal } = new AbortController();
+    const { digest } = await backend.build(order, { signal, tell: entry => told.push(entry) });
+    return { digest, told, pushed: await readPushed(order.target.name) };
+  }
+});
+
+function statesOf(told: readonly Told[], instruction: string) {
+  const steps = told.filter(({ step, progress }) => step?.endsWith(instruction) && !progress);
+  return steps.flatMap(({ kind, state }) => (kind === 'step' ? [state] : []));
+}
+
+async function failureOf(building: Promise<unknown>) {
+  const error = await building.catch((error: unknown) => error);
+  if (error instanceof BuildFailure) return error.failure;
+  throw new Error('expected a BuildFailure', { cause: error });
+}

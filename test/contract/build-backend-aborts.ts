@@ -1,0 +1,39 @@
+// That a build which is not wanted any more ends, and all that it started.
+import { describe, expect, test } from 'vitest';
+import type { Told } from '../../src/build/progress.ts';
+import type { Bench } from '../support/build-bench.ts';
+import { listCommandLines } from '../support/command-lines.ts';
+
+export function abortContract(getBench: () => Bench, { hasRun }: { readonly hasRun: boolean }): void {
+  describe('an abort', () => {
+    test('before the build starts nothing', async () => {
+      const { place, prepare } = getBench();
+      const reason = new Error('before');
+      const order = await prepare({ containerFile: `FROM ${place.base}\n` });
+      const told: Told[] = [];
+      const options = { signal: AbortSignal.abort(reason), tell: (entry: Told) => told.push(entry) };
+      await expect(place.backend.build(order, options)).rejects.toBe(reason);
+      expect(told).toEqual([]);
+    });
+
+    test('settles with its reason, and no process of the build goes on', async () => {
+      const { place, prepare } = getBench();
+      const stop = new AbortController();
+      const reason = new Error('enough');
+      // Of this test alone, also among others that run at the same time.
+      const seconds = 100_000 + Math.floor(Math.random() * 1e9);
+      const order = await prepare({
+        containerFile: `FROM ${place.base}\nCOPY a /a\n${hasRun ? `RUN echo ready; sleep ${seconds}\n` : ''}`,
+        context: { a: String(seconds) },
+      });
+      const tell = ({ text }: Told) => {
+        if (!hasRun || text === 'ready') stop.abort(reason);
+      };
+      await expect(place.backend.build(order, { signal: stop.signal, tell })).rejects.toBe(reason);
+      expect(listCommandLines(new RegExp(order.directory))).toEqual([]);
+      // A daemon ends it once it has seen that nobody waits.
+      const isSleeping = () => listCommandLines(new RegExp(`sleep ${seconds}$`));
+      await expect.poll(isSleeping, { timeout: 20_000 }).toEqual([]);
+    });
+  });
+}

@@ -1,0 +1,50 @@
+// What every builder keeps to: the contract of src/build/backend.ts as tests, against real registries.
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { formatPlatform } from '../../src/oci/platform.ts';
+import { type BackendPlace, type Bench, createBench } from '../support/build-bench.ts';
+import { abortContract } from './build-backend-aborts.ts';
+import { failureContract } from './build-backend-failures.ts';
+import { PLATFORMS, resultContract, runContract, severalContract } from './build-backend-results.ts';
+
+export interface BackendCapabilities {
+  /** Whether it can RUN, also for other architectures than the machine's. */
+  readonly hasRun: boolean;
+  /** The backend's own; where it is false, images are joined above it. */
+  readonly isMultiPlatform: boolean;
+}
+
+export function backendContract(createPlace: () => Promise<BackendPlace>, capabilities: BackendCapabilities): void {
+  let bench: Bench;
+  const getBench = () => bench;
+
+  beforeAll(async () => {
+    bench = createBench(await createPlace());
+  }, 180_000);
+
+  afterAll(() => bench?.place.close(), 60_000);
+
+  describe('of the contract', { timeout: 60_000 }, () => {
+    test('it has a name, and says whether one build can be for several platforms', () => {
+      expect(bench.place.backend.name).not.toBe('');
+      expect(bench.place.backend.isMultiPlatform).toBe(capabilities.isMultiPlatform);
+    });
+
+    test('it lists the platforms that it builds for, normalised, each once', async () => {
+      const platforms = await bench.place.backend.listPlatforms(new AbortController().signal);
+      const names = platforms.map(formatPlatform);
+      expect(names).toEqual(expect.arrayContaining([...PLATFORMS]));
+      expect(names).toEqual([...new Set(names)]);
+    });
+
+    test('it finds no obstacle in a plain spec', async () => {
+      const { spec } = await bench.prepare({ containerFile: `FROM ${bench.place.base}\nCOPY a /a\n` });
+      expect(bench.place.backend.findObstacle(spec)).toBeUndefined();
+    });
+
+    resultContract(getBench);
+    failureContract(getBench);
+    abortContract(getBench, capabilities);
+    if (capabilities.hasRun) runContract(getBench);
+    if (capabilities.isMultiPlatform) severalContract(getBench, capabilities);
+  });
+}
