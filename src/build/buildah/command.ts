@@ -1,0 +1,90 @@
+// The commands of a build: pure functions of the order. Nothing in them is secret: everyone can read arguments.
+import { formatPlatform, type Platform } from '../../oci/platform.ts';
+import type { BuildOrder } from '../backend.ts';
+import { csvFields } from '../buildkit/csv.ts';
+import type { ContainerFileSpec } from '../spec.ts';
+import { pinBases } from './pins.ts';
+import type { Workspace } from './workspace.ts';
+
+/** Where buildah keeps images and containers; what is absent is as storage.conf says. */
+export interface StorageOptions {
+  readonly root?: string | undefined;
+  readonly runRoot?: string | undefined;
+  readonly storageDriver?: string | undefined;
+}
+
+export const isolations = ['oci', 'rootless', 'chroot'] as const;
+/** How a RUN is kept from the machine: by a runtime, by a runtime without root, or hardly at all. */
+export type Isolation = (typeof isolations)[number];
+
+export function storageArguments({ root, runRoot, storageDriver }: StorageOptions): readonly string[] {
+  return [
+    ...(root === undefined ? [] : ['--root', root]),
+    ...(runRoot === undefined ? [] : ['--runroot', runRoot]),
+    ...(storageDriver === undefined ? [] : ['--storage-driver', storageDriver]),
+  ];
+}
+
+/**
+ * Builds one platform and, where the order has several, adds it to the list. One command for all of them would list them in the order in
+ * which they end, go on with the others when one fails, and not say which it was.
+ */
+export function buildArguments(
+  order: BuildOrder,
+  workspace: Workspace,
+  { platform, isolation }: { readonly platform: Platform; readonly isolation: Isolation },
+): readonly string[] {
+  const { spec, platforms, ssh, cache } = order;
+  return [
+    ...registries(workspace),
+    ...['build', '--platform', formatPlatform(platform)],
+    ...(platforms.length > 1 ? ['--manifest', workspace.list] : []),
+    ...['--file', workspace.file, '--iidfile', workspace.imageId],
+    ...specArguments(spec),
+    ...[...workspace.secrets].flatMap(([id, src]) => ['--secret', csvFields({ id, src })]),
+    ...[...ssh].flatMap(([id, path]) => ['--ssh', `${id}=${path}`]),
+    ...pinBases(order).flatMap(pin => ['--build-context', pin]),
+    ...(cache ? ['--cache-from', withoutTag(cache.name), '--cache-to', withoutTag(cache.name)] : []),
+    // The times in layers stay as they are: --timestamp would change those of all files that a step makes, and what depends on them.
+    ...['--isolation', isolation, '--format', 'oci', '--layers', '--force-rm'],
+    // A RUN gets a proxy where the build's arguments name one, as with the other builders: ours may hold a password.
+    ...['--http-proxy=false', '--authfile', workspace.authFile, workspace.context],
+  ];
+}
+
+/** Pushes the one image. */
+export function pushArguments(order: BuildOrder, workspace: Workspace, imageId: string): readonly string[] {
+  const options = ['--authfile', workspace.authFile, '--format', 'oci', '--digestfile', workspace.digest];
+  return [...registries(workspace), 'push', ...options, imageId, `docker://${order.target.name}`];
+}
+
+/** Pushes the list and its images. With a file for its digest buildah ends well even when it fails, and says nothing. */
+export function pushListArguments(
+  order: BuildOrder,
+  workspace: Workspace,
+  { hasDigestFile }: { readonly hasDigestFile: boolean },
+): readonly string[] {
+  const options = ['--all', '--authfile', workspace.authFile, '--format', 'oci'];
+  const digest = hasDigestFile ? ['--digestfile', workspace.digest] : [];
+  const names = [workspace.list, `docker://${order.target.name}`];
+  return [...registries(workspace), 'manifest', 'push', ...options, ...digest, ...names];
+}
+
+function registries({ registries }: Workspace): readonly string[] {
+  return ['--registries-conf', registries];
+}
+
+function specArguments({ args, labels, stage, network }: ContainerFileSpec): readonly string[] {
+  return [
+    ...Object.entries(args).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]),
+    ...Object.entries(labels).flatMap(([name, value]) => ['--label', `${name}=${value}`]),
+    ...(stage === undefined ? [] : ['--target', stage]),
+    ...(network === 'default' ? [] : ['--network', network]),
+  ];
+}
+
+/** The cache is a repository of one tag for each step. */
+function withoutTag(name: string): string {
+  const colon = name.lastIndexOf(':');
+  return colon > name.lastIndexOf('/') ? name.slice(0, colon) : name;
+}

@@ -1,0 +1,58 @@
+// What a builder of buildx can do, from what `buildx --debug inspect` prints: it has no other form for it.
+import { formatPlatform, type Platform, parsePlatforms } from '../../oci/platform.ts';
+import { BackendUnavailable } from '../backend.ts';
+
+export interface Builder {
+  /** `docker`, `docker-container`, `kubernetes`, `remote` or `cloud`. */
+  readonly driver: string;
+  /** Of the nodes that run; none where the builder has not been started. */
+  readonly platforms: readonly Platform[];
+  /** The docker driver with the engine's classic store has none of these. */
+  readonly isMultiPlatform: boolean;
+  readonly hasCacheExport: boolean;
+  /** Whether its BuildKit pins base images: those before 0.11 know no source policies, and ignore them. */
+  readonly hasSourcePolicies: boolean;
+  /** Whether the engine keeps what was built under its name, beside what is pushed. */
+  readonly isKeeping: boolean;
+}
+
+const OLD_BUILDKIT = /^v0\.(?:[1-9]|10)(?:\D|$)/;
+
+/** Throws BackendUnavailable with what buildx says where it does not reach the builder. */
+export function parseBuilder(output: string): Builder {
+  const fields = parseFields(output);
+  const [error] = fields.get('Error') ?? [];
+  if (error) throw new BackendUnavailable(`buildx does not reach the builder: ${error}`);
+  const [driver = ''] = fields.get('Driver') ?? [];
+  return {
+    driver,
+    platforms: collectPlatforms(fields.get('Platforms') ?? []),
+    // A buildx that does not list them has the docker driver of the classic store, or another driver with all.
+    isMultiPlatform: hasFeature(fields, 'Multi-platform build') ?? driver !== 'docker',
+    hasCacheExport: hasFeature(fields, 'Cache export') ?? driver !== 'docker',
+    isKeeping: hasFeature(fields, 'Automatically load images to the Docker Engine image store') ?? driver === 'docker',
+    hasSourcePolicies: !(fields.get('BuildKit version') ?? []).some(version => OLD_BUILDKIT.test(version)),
+  };
+}
+
+type Fields = ReadonlyMap<string, readonly string[]>;
+
+/** The values of each key: there are as many as there are nodes. */
+function parseFields(output: string): Fields {
+  const fields = new Map<string, readonly string[]>();
+  for (const [, key = '', value = ''] of output.matchAll(/^ *([A-Za-z][\w -]*):[ \t]+(\S.*)$/gm)) {
+    fields.set(key, [...(fields.get(key) ?? []), value.trim()]);
+  }
+  return fields;
+}
+
+/** What every node has. */
+function hasFeature(fields: Fields, name: string): boolean | undefined {
+  return fields.get(name)?.every(value => value === 'true');
+}
+
+/** A star marks those that were set by hand. */
+function collectPlatforms(lists: readonly string[]): readonly Platform[] {
+  const all = lists.flatMap(list => parsePlatforms(list.replaceAll('*', '')));
+  return [...new Map(all.map(platform => [formatPlatform(platform), platform])).values()];
+}

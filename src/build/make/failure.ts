@@ -1,0 +1,33 @@
+// Whatever ends a build becomes a failure that can be told, and holds no secret.
+import { inspect } from 'node:util';
+import { RegistryError } from '../../oci/errors.ts';
+import { BackendUnavailable } from '../backend.ts';
+import { BuildFailure } from '../maker.ts';
+import type { Failure } from '../record.ts';
+import type { Redact } from './redaction.ts';
+import { UnsupportedPlatform } from './unsupported-platform.ts';
+
+/** The failure that the error is; its cause is kept as text alone, in which secrets can be found. */
+export function toBuildFailure(error: unknown, redact: Redact): BuildFailure {
+  const { reason, step, ...rest } = failureOf(error);
+  const failure = { ...rest, reason: oneLine(redact(reason)), ...(step !== undefined && { step: redact(step) }) };
+  const cause = new Error(redact(inspect(error, { maxStringLength: Number.POSITIVE_INFINITY })));
+  return new BuildFailure(failure, { cause });
+}
+
+function failureOf(error: unknown): Failure {
+  if (error instanceof BuildFailure) return error.failure;
+  if (error instanceof BackendUnavailable) return { kind: 'infrastructure', reason: error.message };
+  if (error instanceof UnsupportedPlatform) {
+    return { kind: error.isPassing ? 'infrastructure' : 'build', reason: error.message };
+  }
+  if (error instanceof RegistryError) {
+    const isPassing = error.status === 429 || error.status >= 500;
+    return { kind: isPassing ? 'infrastructure' : 'build', reason: error.message };
+  }
+  return { kind: 'infrastructure', reason: 'internal error: the log of Veneer has the cause' };
+}
+
+function oneLine(text: string): string {
+  return text.replaceAll(/\s*[\r\n]+\s*/g, ' ');
+}

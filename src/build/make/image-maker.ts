@@ -1,0 +1,107 @@
+// The maker of images: a Containerfile becomes an image, or an index, under its name in the repository.
+import type { Digest } from '../../oci/digest.ts';
+import type { OpenDestination } from '../images.ts';
+import type { Make, MakeOptions } from '../maker.ts';
+import type { ContainerFileSpec } from '../spec.ts';
+import { checkPlatforms, checkTag, tagOf } from './check.ts';
+import { toBuildFailure } from './failure.ts';
+import { findKeys, type Keys } from './order.ts';
+import type { Building } from './part.ts';
+import type { Platforms } from './platforms.ts';
+import { createRedaction, type Redact } from './redaction.ts';
+import type { Built } from './result.ts';
+import { buildParts, removeTag, type SpreadDeps } from './spread.ts';
+import type { Workspaces } from './workspace.ts';
+
+export interface ImageMakerDeps extends SpreadDeps {
+  /** Whether the repository is hosted here: an image gets its tag there once it is known to be what was asked for. */
+  readonly isHosted: (repository: string) => boolean;
+  readonly openDestination: OpenDestination;
+  readonly platforms: Pick<Platforms, 'assign'>;
+  readonly workspaces: Workspaces;
+  readonly finish: Finish;
+}
+
+/** Puts changes on top of an image, and pushes what it becomes as `image`. Throws BuildFailure, or the signal's reason. */
+export type Finish = (order: FinishOrder) => Promise<Digest>;
+
+export interface FinishOrder extends Pick<MakeOptions, 'image' | 'signal' | 'tell'> {
+  /** Where the image is that was built: the full name of its repository. */
+  readonly source: { readonly repository: string; readonly digest: Digest };
+  readonly changes: Changes;
+}
+
+type Changes = NonNullable<ContainerFileSpec['changes']>;
+
+/** Nothing that the maker tells or throws holds a secret of the build. */
+export function createImageMaker(deps: ImageMakerDeps): Make<ContainerFileSpec> {
+  return async (spec, options) => {
+    let redact: Redact = text => text;
+    try {
+      const destination = deps.openDestination(spec.target.repository);
+      const keys = await findKeys(deps, spec, options.image);
+      redact = createRedaction(secretsOf(keys));
+      const made = await deps.workspaces.use(options.id, directory =>
+        makeImage(deps, { spec, keys, directory, destination, image: options.image, options: quiet(options, redact) }),
+      );
+      return { digest: made.digest };
+    } catch (error) {
+      options.signal.throwIfAborted();
+      throw toBuildFailure(error, redact);
+    }
+  };
+}
+
+async function makeImage(deps: ImageMakerDeps, building: Building): Promise<Built> {
+  const { spec, options } = building;
+  const { repository } = spec.target;
+  // Another registry may not let us remove a tag again: what is not changed afterwards gets its own at once there.
+  const isStaged = spec.changes !== undefined || deps.isHosted(repository);
+  const image = isStaged ? `${repository}:${options.id}.unfinished` : building.image;
+  const assigned = await deps.platforms.assign(spec);
+  const built = await buildParts(deps, { ...building, image }, assigned);
+  try {
+    await checkPlatforms(spec, built, deps.images);
+    return isStaged ? await finish(deps, building, built) : built;
+  } finally {
+    if (isStaged) await removeTag(deps, building, image);
+  }
+}
+
+async function finish(deps: ImageMakerDeps, building: Building, built: Built): Promise<Built> {
+  const { spec, image, destination, options } = building;
+  const { signal, tell } = options;
+  const source = { repository: spec.target.repository, digest: built.digest };
+  if (!spec.changes) return tagBuilt(deps, building, built);
+  const made = { image, digest: await deps.finish({ source, changes: spec.changes, image, signal, tell }) };
+  await checkTag(made, destination);
+  return made;
+}
+
+async function tagBuilt({ images }: ImageMakerDeps, { image, destination }: Building, built: Built): Promise<Built> {
+  const { root } = await images.open(built.image, built.digest);
+  const { raw, mediaType, digest } = root;
+  await destination.putManifest({ raw, mediaType, digest, tags: [tagOf(image)] });
+  return { image, digest };
+}
+
+function secretsOf({ secrets, credentials }: Keys): readonly (string | Uint8Array)[] {
+  const passwords = [...credentials.values()].flatMap(({ username, password }) => [
+    password,
+    // As HTTP sends it.
+    Buffer.from(`${username}:${password}`).toString('base64'),
+  ]);
+  return [...secrets.values(), ...passwords];
+}
+
+function quiet(options: MakeOptions, redact: Redact): MakeOptions {
+  return {
+    ...options,
+    tell: ({ text, step, ...told }) =>
+      options.tell({
+        ...told,
+        ...(step !== undefined && { step: redact(step) }),
+        ...(text !== undefined && { text: redact(text) }),
+      }),
+  };
+}

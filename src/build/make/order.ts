@@ -1,0 +1,83 @@
+// What one backend needs for its part of a build: everything looked up, and the files laid out.
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Digest } from '../../oci/digest.ts';
+import type { Platform } from '../../oci/platform.ts';
+import type { BuildCredentials, BuildOrder, PinnedBase, PushTarget } from '../backend.ts';
+import { BuildFailure } from '../maker.ts';
+import type { ContainerFileSpec } from '../spec.ts';
+import { cacheImage } from './cache-image.ts';
+
+export interface OrdersDeps {
+  /** How a builder has to write an image that Veneer knows as `local/builds:tag`. */
+  readonly targetOf: (image: string) => Promise<PushTarget>;
+  /** How a builder has to write a base that was resolved to the digest. */
+  readonly pinBase: (name: string, digest: Digest) => Promise<PinnedBase>;
+  /** The value of a configured secret. */
+  readonly findSecret: (id: string) => Promise<Uint8Array | undefined>;
+  /** The path of a configured agent's socket or key. */
+  readonly findSsh: (id: string) => Promise<string | undefined>;
+  /** By host, for all that the build pulls from, and for the repository of the image and the cache. */
+  readonly findCredentials: (spec: ContainerFileSpec, image: string) => Promise<ReadonlyMap<string, BuildCredentials>>;
+  /** Writes a stored context into an empty folder. */
+  readonly unpackContext: (digest: Digest, directory: string) => Promise<void>;
+}
+
+/** What is secret, or private, and the same for all parts of a build. */
+export type Keys = Pick<BuildOrder, 'secrets' | 'ssh' | 'credentials'>;
+
+/** Throws BuildFailure for an id that is not configured. */
+export async function findKeys(deps: OrdersDeps, spec: ContainerFileSpec, image: string): Promise<Keys> {
+  const [secrets, ssh, credentials] = await Promise.all([
+    findAll('secret', spec.secrets, deps.findSecret),
+    findAll('ssh', spec.ssh, deps.findSsh),
+    deps.findCredentials(spec, image),
+  ]);
+  return { secrets, ssh, credentials };
+}
+
+async function findAll<T>(
+  kind: 'secret' | 'ssh',
+  ids: readonly string[],
+  find: (id: string) => Promise<T | undefined>,
+): Promise<ReadonlyMap<string, T>> {
+  const entries = await Promise.all(ids.map(async id => [id, await find(id)] as const));
+  return new Map(
+    entries.map(([id, value]) => {
+      if (value !== undefined) return [id, value];
+      throw new BuildFailure({ kind: 'build', reason: `the ${kind} "${id}" is not configured here` });
+    }),
+  );
+}
+
+export interface Part {
+  readonly id: string;
+  readonly spec: ContainerFileSpec;
+  readonly platforms: readonly Platform[];
+  /** Where it is pushed. */
+  readonly image: string;
+  /** Does not exist yet. */
+  readonly directory: string;
+  readonly keys: Keys;
+}
+
+/** Lays out the part's folder. */
+export async function prepareOrder(deps: OrdersDeps, part: Part): Promise<BuildOrder> {
+  const { id, spec, platforms, image, directory, keys } = part;
+  const context = join(directory, 'context');
+  await mkdir(context, { recursive: true, mode: 0o700 });
+  await writeFile(join(directory, 'Containerfile'), spec.containerFile);
+  if (spec.context) await deps.unpackContext(spec.context.digest, context);
+  const cache = cacheImage(spec, platforms);
+  return {
+    ...{ id, spec, platforms, directory, ...keys },
+    target: await deps.targetOf(image),
+    cache: cache === undefined ? undefined : await deps.targetOf(cache),
+    bases: await pinBases(spec, deps),
+  };
+}
+
+async function pinBases({ bases }: ContainerFileSpec, { pinBase }: OrdersDeps): Promise<BuildOrder['bases']> {
+  const pinned = Object.entries(bases).map(async ([name, digest]) => [name, await pinBase(name, digest)] as const);
+  return new Map(await Promise.all(pinned));
+}

@@ -1,0 +1,55 @@
+// One backend's part of a build: ordered, built, and its tag checked.
+import { formatPlatform, type Platform } from '../../oci/platform.ts';
+import type { Backend } from '../backend.ts';
+import type { Destination } from '../images.ts';
+import { BuildFailure, type MakeOptions } from '../maker.ts';
+import type { Tell } from '../progress.ts';
+import type { ContainerFileSpec } from '../spec.ts';
+import { checkTag } from './check.ts';
+import { type Keys, type OrdersDeps, prepareOrder } from './order.ts';
+import type { Built } from './result.ts';
+
+/** A build, once what it needs is looked up. */
+export interface Building {
+  readonly spec: ContainerFileSpec;
+  readonly keys: Keys;
+  readonly destination: Destination;
+  /** Its workspace. */
+  readonly directory: string;
+  /** What the builder pushes: not yet the image of the options where that is made of it. */
+  readonly image: string;
+  readonly options: MakeOptions;
+}
+
+export interface Part {
+  readonly backend: Backend;
+  readonly platforms: readonly Platform[];
+  readonly image: string;
+  /** Does not exist yet. */
+  readonly directory: string;
+}
+
+/** Throws BuildFailure with its platform, if it is for one alone, or the signal's reason. */
+export async function buildPart(deps: OrdersDeps, building: Building, part: Part, signal: AbortSignal): Promise<Built> {
+  const { spec, keys, destination, options } = building;
+  const { backend, platforms, image, directory } = part;
+  const platform = onlyOf(platforms, spec);
+  const tell: Tell = told => options.tell(platform === undefined ? told : { platform, ...told });
+  tell({ kind: 'note', text: `${backend.name} builds ${platforms.map(formatPlatform).join(', ')}` });
+  const order = await prepareOrder(deps, { id: options.id, spec, platforms, image, directory, keys });
+  signal.throwIfAborted();
+  try {
+    const built = { image, digest: (await backend.build(order, { signal, tell })).digest };
+    await checkTag(built, destination);
+    return built;
+  } catch (error) {
+    if (!(error instanceof BuildFailure) || platform === undefined) throw error;
+    throw new BuildFailure({ platform, ...error.failure }, { cause: error.cause });
+  }
+}
+
+/** Its platform, where the build has others, too. */
+function onlyOf(platforms: readonly Platform[], spec: ContainerFileSpec): string | undefined {
+  const [only] = platforms;
+  return only && platforms.length < spec.platforms.length && platforms.length === 1 ? formatPlatform(only) : undefined;
+}

@@ -1,0 +1,42 @@
+// Where a build works: a folder of its own, gone when the build has ended.
+import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+
+export interface Workspaces {
+  /** Calls `work` with a new folder that only this user can read, and removes it in the end, whatever comes of the work. */
+  use<T>(id: string, work: (directory: string) => Promise<T>): Promise<T>;
+}
+
+export interface WorkspacesOptions {
+  /** Used for nothing else: what a crash left in it is removed. */
+  readonly directory: string;
+  /** Hears of a folder that could not be removed: the next start tries again. */
+  readonly onLeft?: (directory: string, error: unknown) => void;
+}
+
+export async function createWorkspaces({ directory, onLeft = () => {} }: WorkspacesOptions): Promise<Workspaces> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const leftovers = await readdir(directory);
+  await Promise.all(leftovers.map(name => remove(join(directory, name))));
+
+  /** What a build is worth does not hang on its folder. */
+  async function remove(path: string): Promise<void> {
+    try {
+      await rm(path, { recursive: true, force: true, maxRetries: 3 });
+    } catch (error) {
+      onLeft(path, error);
+    }
+  }
+
+  return {
+    async use(id, work) {
+      // mkdtemp makes it 0700.
+      const path = await mkdtemp(join(directory, `${id}-`));
+      try {
+        return await work(path);
+      } finally {
+        await remove(path);
+      }
+    },
+  };
+}

@@ -1,0 +1,156 @@
+// The buildah backend with a real buildah.
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createBuildahBackend } from '../../src/build/buildah/backend.ts';
+import { detectBuildah } from '../../src/build/buildah/detect.ts';
+import { backendContract } from '../contract/build-backend.ts';
+import { type BackendPlace, type Bench, createBench } from '../support/build-bench.ts';
+import { findMissing } from './support/clients.ts';
+import { startGuardedRegistry } from './support/guarded-registry.ts';
+import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { findFreePort, run } from './support/process.ts';
+
+const missing = findMissing([...LAB_COMMANDS, 'buildah']);
+const SEVERAL = ['linux/arm64', 'linux/amd64'];
+/** What cannot be there when a build begins, so that no cache has it. */
+const unique = () => String(Math.random());
+
+describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+  backendContract(async () => await createPlace(await createLab()), { hasRun: true, isMultiPlatform: true });
+
+  describe('with a storage of its own', () => {
+    let lab: Lab;
+    let bench: Bench;
+
+    beforeAll(async () => {
+      lab = await createLab();
+      bench = createBench(await createPlace(lab));
+    }, 180_000);
+
+    afterAll(() => bench?.place.close(), 60_000);
+
+    test.each([
+      ['succeeded', 'RUN true', undefined, 'succeeded'],
+      ['failed', 'RUN false', undefined, '"RUN false" ended with exit code 1'],
+      ['was cancelled in a RUN', 'RUN echo ready; sleep 777', 'ready', 'enough'],
+      ['was cancelled before a COPY', 'COPY file /file', 'STEP', 'enough'],
+    ])('leaves no container, list or mount of a build that %s', async (_, steps, stopAt, result) => {
+      const stop = new AbortController();
+      const containerFile = `FROM ${bench.place.base}\nLABEL unique=${unique()}\n${steps}\n`;
+      const order = await bench.prepare({ containerFile, platforms: SEVERAL, context: { file: unique() } });
+      const building = bench.place.backend.build(order, {
+        signal: stop.signal,
+        tell: ({ text, step }) => {
+          const isThere = text === stopAt || (stopAt === 'STEP' && step?.includes('COPY file'));
+          if (stopAt && isThere) stop.abort(new Error('enough'));
+        },
+      });
+      const ended = building.then(
+        () => 'succeeded',
+        error => (error instanceof Error ? error.message : ''),
+      );
+      expect(await ended).toBe(result);
+      expect(await buildah(lab, 'containers', '--quiet')).toBe('');
+      expect(await buildah(lab, 'images', '--quiet', '--filter', 'reference=localhost/veneer-*')).toBe('');
+      expect(await listMounts(lab)).toEqual([]);
+    });
+
+    test('stops at the first platform that fails', async () => {
+      const { failure, told } = await bench.fail({
+        containerFile: `FROM ${bench.place.base}\nLABEL unique=${unique()}\nRUN [ $(uname -m) != aarch64 ]\n`,
+        platforms: SEVERAL,
+      });
+      expect(failure).toMatchObject({ platform: 'linux/arm64', step: 'RUN [ $(uname -m) != aarch64 ]' });
+      expect(new Set(told.map(({ platform }) => platform))).toEqual(new Set(['linux/arm64']));
+    });
+
+    test('says why an index cannot be pushed', async () => {
+      const { registry } = bench.place.guarded;
+      const refused = await bench.fail({
+        ...{ containerFile: `FROM ${bench.place.base}\n`, platforms: SEVERAL },
+        image: `${registry}/builds/refused:1`,
+      });
+      expect(refused.failure).toMatchObject({ kind: 'build', reason: expect.stringMatching(/auth/) });
+      const gone = await bench.fail({
+        ...{ containerFile: `FROM ${bench.place.base}\n`, platforms: SEVERAL },
+        image: `127.0.0.1:${await findFreePort()}/builds/gone:1`,
+      });
+      expect(gone.failure).toMatchObject({ kind: 'infrastructure', reason: expect.stringMatching(/refused/) });
+    });
+
+    test('builds on what the plan resolved, though the tag has moved', async () => {
+      const base = `${bench.place.registry}/bases/moved:1`;
+      const pushBase = async (name: string) => {
+        const containerFile = `FROM ${bench.place.base}\nENV VERSION=${name}\n`;
+        return (await bench.build({ containerFile, image: base, platforms: SEVERAL })).digest;
+      };
+      const planned = await pushBase('planned');
+      await pushBase('later');
+      const spec = { bases: { [base]: planned } };
+      const { pushed } = await bench.build({ containerFile: `FROM ${base}\n`, spec, platforms: SEVERAL });
+      expect(pushed.images.map(({ env }) => env.at(-1))).toEqual(['VERSION=planned', 'VERSION=planned']);
+    });
+
+    test('takes layers from a registry into an empty storage', async () => {
+      const cache = `${bench.place.registry}/builds/cache:1`;
+      const containerFile = `FROM ${bench.place.base}\nRUN echo ${unique()} > /made; cat /proc/uptime >> /made\n`;
+      const first = await bench.build({ containerFile, cache });
+      await buildah(lab, 'rmi', '--all', '--force');
+      const second = await bench.build({ containerFile, cache });
+      expect(await second.pushed.images[0]?.readFile('/made')).toBe(await first.pushed.images[0]?.readFile('/made'));
+    });
+
+    test('runs two builds of equal orders side by side', async () => {
+      const containerFile = `FROM ${bench.place.base}\nRUN echo ${unique()} > /made\n`;
+      const builds = ['a', 'b'].map(name => {
+        const image = `${bench.place.registry}/builds/beside:${name}`;
+        return bench.build({ containerFile, platforms: SEVERAL, image });
+      });
+      for (const { pushed } of await Promise.all(builds)) expect(pushed.platforms).toEqual(SEVERAL);
+    });
+
+    test('is found where it answers', async () => {
+      const detect = (command: string) => {
+        const misses: string[] = [];
+        const options = { environment: process.env, signal: new AbortController().signal };
+        const found = detectBuildah({ ...storageOf(lab), command })({ ...options, onMiss: miss => misses.push(miss) });
+        return found.then(backend => ({ kind: backend?.kind, misses }));
+      };
+      expect(await detect('buildah')).toEqual({ kind: 'buildah', misses: [] });
+      expect(await detect('/nowhere/buildah')).toEqual({
+        kind: undefined,
+        misses: [expect.stringMatching(/^buildah: .*no such command/)],
+      });
+    });
+  });
+});
+
+async function createPlace(lab: Lab): Promise<BackendPlace> {
+  const { address, credentials } = await lab.keep(startGuardedRegistry(lab.folder));
+  // A runtime would need more than this machine may have.
+  const options = { ...storageOf(lab), isolation: 'chroot', environment: process.env } as const;
+  return {
+    backend: createBuildahBackend({ name: 'buildah', ...options }),
+    folder: lab.folder,
+    registry: lab.registry,
+    base: lab.source,
+    guarded: { registry: address, credentials },
+    close: lab.close,
+  };
+}
+
+function storageOf({ folder }: Lab) {
+  return { root: join(folder, 'buildah'), runRoot: join(folder, 'buildah-run'), storageDriver: 'overlay' };
+}
+
+function buildah(lab: Lab, ...args: readonly string[]): Promise<string> {
+  const { root, runRoot, storageDriver } = storageOf(lab);
+  return run('buildah', ['--root', root, '--runroot', runRoot, '--storage-driver', storageDriver, ...args]);
+}
+
+/** Of containers: the storage has one mount of its own while it is in use. */
+async function listMounts({ folder }: Lab): Promise<readonly string[]> {
+  const mounts = await readFile('/proc/self/mounts', 'utf8');
+  return mounts.split('\n').filter(line => line.includes(`${folder}/buildah/`) && line.includes('/merged '));
+}
