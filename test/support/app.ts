@@ -78,7 +78,9 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
     const file = join(directory, 'veneer.yaml');
     const upstream = { url: registry.url, credentials: options.credentials };
     const upstreams = { lab: upstream, [registry.host]: { url: registry.url } };
-    await writeFile(file, JSON.stringify({ dataDir: join(directory, dataDir), upstreams, ...options.config }));
+    // What the machine has must not decide what a test does.
+    const builds = { backends: ['embedded'] };
+    await writeFile(file, JSON.stringify({ dataDir: join(directory, dataDir), upstreams, builds, ...options.config }));
     const sink = new Writable({ write: (chunk, _encoding, done) => done(void log.push(String(chunk))) });
     const { now, patience = { retries: 0 } } = options;
     const config = loadConfig({ file, env: {}, flags: {} });

@@ -46,17 +46,23 @@ export async function startServer(config: Settings = {}): Promise<TestServer> {
 
 async function openServer(directory: string, config: Settings): Promise<TestServer> {
   const file = join(directory, 'veneer.yaml');
-  await writeFile(file, JSON.stringify({ dataDir: join(directory, 'data'), ...config }));
+  await writeFile(
+    file,
+    JSON.stringify({ dataDir: join(directory, 'data'), builds: { backends: ['embedded'] }, ...config }),
+  );
   const log: string[] = [];
+  let listenHost: string | undefined;
   const app = await createApp({
     config: loadConfig({ file, env: {}, flags: {} }),
     log: pino({}, { write: line => void log.push(line) }),
     version: '0.0.0',
     patience: { retries: 0 },
+    findListenHost: () => listenHost,
   });
   const server = serve({ fetch: app.fetch, hostname: '127.0.0.1', port: 0 });
   await once(server, 'listening');
   const port = Number(Object(server.address()).port);
+  listenHost = `127.0.0.1:${port}`;
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
   return {

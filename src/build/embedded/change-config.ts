@@ -1,0 +1,124 @@
+// Instructions that change only how the image runs.
+import type { CommandLine } from '../containerfile/arguments.ts';
+import type { Healthcheck, Instruction } from '../containerfile/instruction.ts';
+import type { ImageState, Run } from './image-state.ts';
+import { parsePorts } from './ports.ts';
+import { checkSignal } from './stop-signal.ts';
+
+export interface ChangeOptions {
+  /** Expands the variables of a word. Throws InvalidSyntax. */
+  readonly expand: (text: string) => string;
+  /** The same, as many words as it becomes. */
+  readonly expandAll: (text: string) => readonly string[];
+  /** Whether the stage has a CMD of its own: then an ENTRYPOINT leaves it alone. */
+  readonly hasCmd: boolean;
+}
+
+interface Changed {
+  readonly run?: Run;
+  readonly author?: string;
+  /** As the history tells it; undefined: it does not. */
+  readonly text: string | undefined;
+}
+
+const DEFAULT_SHELL = ['/bin/sh', '-c'];
+
+/** Undefined for an instruction that changes more, or something else. Throws InvalidStep or InvalidSyntax. */
+export function changeConfig(
+  state: ImageState,
+  instruction: Instruction,
+  options: ChangeOptions,
+): ImageState | undefined {
+  const changed = change(state.run, instruction, options);
+  if (!changed) return undefined;
+  const { run = {}, author = state.author, text } = changed;
+  const history = text === undefined ? state.history : [...state.history, historyOf(text, true)];
+  return { author, run: { ...state.run, ...run }, history };
+}
+
+export function historyOf(text: string, isEmpty: boolean) {
+  return { created_by: text, comment: 'buildkit.dockerfile.v0', ...(isEmpty && { empty_layer: true }) };
+}
+
+function change(run: Run, instruction: Instruction, { expand, expandAll, hasCmd }: ChangeOptions): Changed | undefined {
+  switch (instruction.kind) {
+    case 'env': {
+      const pairs = instruction.pairs.map(({ key, value }) => [expand(key), expand(value)] as const);
+      return {
+        run: { Env: pairs.reduce(setEnv, run.Env ?? []) },
+        text: `ENV ${pairs.map(pair => pair.join('=')).join(' ')}`,
+      };
+    }
+    case 'label': {
+      const pairs = instruction.pairs.map(({ key, value }) => [expand(key), expand(value)] as const);
+      const Labels = { ...run.Labels, ...Object.fromEntries(pairs) };
+      return { run: { Labels }, text: `LABEL ${pairs.map(pair => pair.join('=')).join(' ')}` };
+    }
+    case 'maintainer':
+      return { author: instruction.value, text: `MAINTAINER ${instruction.value}` };
+    case 'user': {
+      const User = expand(instruction.value);
+      return { run: { User }, text: `USER ${User}` };
+    }
+    case 'stopsignal': {
+      const StopSignal = checkSignal(expand(instruction.value));
+      return { run: { StopSignal }, text: `STOPSIGNAL ${StopSignal}` };
+    }
+    case 'shell':
+      return { run: { Shell: [...instruction.shell] }, text: `SHELL [${instruction.shell.join(' ')}]` };
+    case 'cmd': {
+      const Cmd = commandOf(run, instruction.command);
+      return { run: { Cmd }, text: `CMD ${JSON.stringify(Cmd)}` };
+    }
+    case 'entrypoint': {
+      const Entrypoint = commandOf(run, instruction.command);
+      return { run: { Entrypoint, ...(!hasCmd && { Cmd: null }) }, text: `ENTRYPOINT ${JSON.stringify(Entrypoint)}` };
+    }
+    case 'expose': {
+      const ports = instruction.values.flatMap(expandAll).flatMap(parsePorts);
+      const ExposedPorts = { ...run.ExposedPorts, ...Object.fromEntries(ports.map(port => [port, {}])) };
+      return { run: { ExposedPorts }, text: `EXPOSE [${ports.join(' ')}]` };
+    }
+    case 'volume': {
+      const volumes = instruction.values.map(expand);
+      const Volumes = { ...run.Volumes, ...Object.fromEntries(volumes.map(volume => [volume, {}])) };
+      return { run: { Volumes }, text: `VOLUME [${volumes.join(' ')}]` };
+    }
+    case 'healthcheck':
+      return { run: { Healthcheck: encodeHealthcheck(instruction.healthcheck) }, text: instruction.code };
+    case 'onbuild':
+      return { run: { OnBuild: [...(run.OnBuild ?? []), instruction.trigger] }, text: undefined };
+    default:
+      return undefined;
+  }
+}
+
+function setEnv(env: readonly string[], [key, value]: readonly [key: string, value: string]): string[] {
+  const entry = `${key}=${value}`;
+  const index = env.findIndex(other => other.split('=', 1)[0] === key);
+  return index < 0 ? [...env, entry] : env.with(index, entry);
+}
+
+function commandOf({ Shell }: Run, command: CommandLine): string[] {
+  if (command.form === 'exec') return [...command.args];
+  return [...(Shell && Shell.length > 0 ? Shell : DEFAULT_SHELL), command.text];
+}
+
+/** What is not said is the engine's default. */
+function encodeHealthcheck({
+  test,
+  interval,
+  timeout,
+  startPeriod,
+  startInterval,
+  retries,
+}: Healthcheck): NonNullable<Run['Healthcheck']> {
+  return {
+    Test: [...test],
+    ...(interval !== 0 && { Interval: interval }),
+    ...(timeout !== 0 && { Timeout: timeout }),
+    ...(startPeriod !== 0 && { StartPeriod: startPeriod }),
+    ...(startInterval !== 0 && { StartInterval: startInterval }),
+    ...(retries !== 0 && { Retries: retries }),
+  };
+}

@@ -1,0 +1,62 @@
+// The build context as it lies on disk, as a file system: of root, of no time, without what .dockerignore leaves out.
+import { constants, type Stats } from 'node:fs';
+import { lstat, open, readdir, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readChunk } from '../../content/file-stream.ts';
+import { type IgnoreRules, readIgnoreRules } from '../context/ignore.ts';
+import { InvalidContext } from '../context/invalid-context.ts';
+import { type DirectoryNode, emptyDirectory, type Node } from './node.ts';
+import { InvalidStep } from './step.ts';
+
+const MODE = 0o7777;
+
+/** Nothing is read through a symlink. Throws InvalidStep for a .dockerignore that cannot be read. */
+export async function readContext(directory: string): Promise<DirectoryNode> {
+  try {
+    const rules = await readIgnoreRules(directory, undefined);
+    return { ...emptyDirectory, children: await readChildren(directory, '', rules) };
+  } catch (error) {
+    if (!(error instanceof InvalidContext)) throw error;
+    throw new InvalidStep(error.message, { cause: error });
+  }
+}
+
+async function readChildren(directory: string, below: string, rules: IgnoreRules): Promise<ReadonlyMap<string, Node>> {
+  const children = new Map<string, Node>();
+  const names = await readdir(directory);
+  for (const name of names.sort()) {
+    const node = await readNode(join(directory, name), below === '' ? name : `${below}/${name}`, rules);
+    if (node) children.set(name, node);
+  }
+  return children;
+}
+
+async function readNode(path: string, name: string, rules: IgnoreRules): Promise<Node | undefined> {
+  const stats = await lstat(path);
+  const isIgnored = rules.ignores(name);
+  if (isIgnored && !(stats.isDirectory() && rules.hasExceptions)) return undefined;
+  const attributes = { mode: stats.mode & MODE, uid: 0, gid: 0, mtime: 0, xattrs: {} };
+  if (stats.isDirectory()) {
+    const children = await readChildren(path, name, rules);
+    return isIgnored && children.size === 0 ? undefined : { ...attributes, kind: 'directory', children };
+  }
+  if (stats.isSymbolicLink()) return { ...attributes, kind: 'symlink', mode: 0o777, target: await readlink(path) };
+  return stats.isFile()
+    ? { ...attributes, kind: 'file', size: stats.size, open: () => readBody(path, stats) }
+    : undefined;
+}
+
+/** Throws where the file is another one than it was, or shorter. */
+async function* readBody(path: string, { ino, size }: Stats): AsyncGenerator<Uint8Array> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    if ((await file.stat()).ino !== ino) throw new Error('the build context changed while it was read');
+    for (let at = 0; at < size; ) {
+      const chunk = await readChunk(file, at, size);
+      at += chunk.byteLength;
+      yield chunk;
+    }
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,84 @@
+// The modes of --chmod: octal, or symbolic as chmod(1) takes them.
+import { InvalidStep } from './step.ts';
+
+/** The mode of a file from the one that it has. */
+export type ChangeMode = (mode: number, isDirectory: boolean) => number;
+
+const OCTAL = /^[0-7]{1,5}$/;
+const CLAUSE = /^([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)$/;
+const ACTION = /([-+=])([rwxXst]*|[ugo])(?=[-+=]|$)/g;
+const SHIFTS = { u: 6, g: 3, o: 0 } as const;
+const MAX_MODE = 0o7777;
+
+/** The number that an octal one is; undefined for a symbolic one. Throws InvalidStep for one that is too large. */
+export function parseOctalMode(text: string): number | undefined {
+  if (!/^\d+$/.test(text)) return undefined;
+  const mode = OCTAL.test(text) ? Number.parseInt(text, 8) : Number.NaN;
+  if (mode <= MAX_MODE) return mode;
+  throw new InvalidStep(`--chmod is ${JSON.stringify(text.slice(0, 80))}; an octal mode is between 0 and 07777`);
+}
+
+/** Throws InvalidStep. */
+export function parseMode(text: string): ChangeMode {
+  const octal = parseOctalMode(text);
+  if (octal !== undefined) return () => octal;
+  const clauses = text.split(',').map(clause => CLAUSE.exec(clause));
+  if (clauses.some(clause => clause === null)) {
+    throw new InvalidStep(`--chmod is ${JSON.stringify(text.slice(0, 80))}; expected such as 755 or u=rwX,go=rX`);
+  }
+  const actions = clauses.flatMap(clause => parseActions(clause?.[1] ?? '', clause?.[2] ?? ''));
+  return (mode, isDirectory) =>
+    actions.reduce((current, action) => apply(action, current, { mode, isDirectory }), mode);
+}
+
+interface Action {
+  readonly who: string;
+  readonly operator: string;
+  readonly permissions: string;
+}
+
+function parseActions(who: string, text: string): readonly Action[] {
+  return [...text.matchAll(ACTION)].map(([, operator = '', permissions = '']) => ({ who, operator, permissions }));
+}
+
+function apply(
+  { who, operator, permissions }: Action,
+  current: number,
+  file: { mode: number; isDirectory: boolean },
+): number {
+  const wanted = bitsOf(permissions, who, { ...file, current, operator });
+  const touched = maskOf(who, permissions);
+  if (operator === '+') return current | (wanted & touched);
+  if (operator === '-') return current & ~(wanted & touched);
+  return (current & ~touched) | (wanted & touched);
+}
+
+/** All bits that those who are named have. */
+function maskOf(who: string, permissions: string): number {
+  const all = who === '' || who.includes('a');
+  const sticky = permissions.includes('t') && (all || /[ug]/.test(who)) ? 0o1000 : 0;
+  const user = all || who.includes('u') ? 0o4700 : 0;
+  const group = all || who.includes('g') ? 0o2070 : 0;
+  return user | group | (all || who.includes('o') ? 0o007 : 0) | sticky;
+}
+
+interface State {
+  readonly mode: number;
+  readonly isDirectory: boolean;
+  readonly current: number;
+  readonly operator: string;
+}
+
+/** What the letters mean for everybody. */
+function bitsOf(permissions: string, who: string, { mode, isDirectory, current, operator }: State): number {
+  if (permissions === 'u' || permissions === 'g' || permissions === 'o') {
+    return ((current >> SHIFTS[permissions]) & 0o7) * 0o111;
+  }
+  let bits = 0;
+  if (permissions.includes('r')) bits |= 0o444;
+  if (permissions.includes('w')) bits |= 0o222;
+  const isExecutable = isDirectory || (mode & 0o111) !== 0 || operator === '-';
+  if (permissions.includes('x') || (permissions.includes('X') && isExecutable)) bits |= 0o111;
+  if (permissions.includes('s') && who !== 'o') bits |= 0o6000;
+  return permissions.includes('t') ? bits | 0o1000 : bits;
+}

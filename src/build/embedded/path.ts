@@ -1,0 +1,65 @@
+// Paths in the file system of an image: lists of components from its root, which no symlink leads out of.
+import type { DirectoryNode, Node } from './node.ts';
+import { InvalidStep } from './step.ts';
+
+export type Path = readonly string[];
+
+const MAX_LINKS = 255;
+
+/** The components, with `.` and empty ones gone and `..` taken back, at most to the root. */
+export function splitPath(text: string): Path {
+  const path: string[] = [];
+  for (const component of text.split('/')) {
+    if (component === '..') path.pop();
+    else if (component !== '' && component !== '.') path.push(component);
+  }
+  return path;
+}
+
+export function formatPath(path: Path): string {
+  return `/${path.join('/')}`;
+}
+
+/** Without following symlinks. */
+export function findNode(root: DirectoryNode, path: Path): Node | undefined {
+  let node: Node | undefined = root;
+  for (const component of path) {
+    if (node?.kind !== 'directory') return undefined;
+    node = node.children.get(component);
+  }
+  return node;
+}
+
+/** The path with every symlink followed; what does not exist stays as it is. Throws InvalidStep for a circle of links. */
+export function followPath(root: DirectoryNode, path: Path): Path {
+  const waiting = [...path].reverse();
+  let found: string[] = [];
+  let links = 0;
+  for (let component = waiting.pop(); component !== undefined; component = waiting.pop()) {
+    if (component === '..') {
+      found.pop();
+      continue;
+    }
+    const node = findNode(root, [...found, component]);
+    if (node?.kind !== 'symlink') {
+      found.push(component);
+      continue;
+    }
+    links += 1;
+    if (links > MAX_LINKS) throw new InvalidStep(`${formatPath(path)}: too many symlinks lead to each other`);
+    if (node.target.startsWith('/')) found = [];
+    waiting.push(...componentsOf(node.target).reverse());
+  }
+  return found;
+}
+
+/** The same, but the last component itself may be a symlink. */
+export function followParent(root: DirectoryNode, path: Path): Path {
+  const last = path.at(-1);
+  return last === undefined ? path : [...followPath(root, path.slice(0, -1)), last];
+}
+
+/** `..` stays: what it means depends on where the links before it lead. */
+function componentsOf(target: string): string[] {
+  return target.split('/').filter(component => component !== '' && component !== '.');
+}
