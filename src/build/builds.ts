@@ -30,7 +30,7 @@ export interface Builds {
     id: string,
     options: { readonly follow: boolean; readonly signal: AbortSignal },
   ): Promise<AsyncIterable<LogEntry> | undefined>;
-  /** Removes records and logs whose retention has ended. */
+  /** Removes records and logs whose retention has ended, and the contexts that no record needs any more. */
   sweep(): Promise<void>;
   /** Stops what runs, without a failure: it goes on when the service starts again. */
   close(): Promise<void>;

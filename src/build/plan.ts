@@ -16,7 +16,7 @@ import type { ContainerFileSpec } from './spec.ts';
 export interface PlanDeps {
   readonly images: Pick<BaseImages, 'resolve'>;
   /** Where build contexts are kept. */
-  readonly content: ContentStore;
+  readonly content: Pick<ContentStore, 'ingest'>;
   readonly limits?: PlanLimits | undefined;
   /** Throws for what no backend here can build. Asked before anything is looked up: the spec has no context and no bases yet. */
   readonly supports: (platforms: readonly Platform[], spec: ContainerFileSpec) => Promise<void>;

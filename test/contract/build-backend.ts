@@ -11,6 +11,8 @@ export interface BackendCapabilities {
   readonly hasRun: boolean;
   /** The backend's own; where it is false, images are joined above it. */
   readonly isMultiPlatform: boolean;
+  /** Whether it pushes with the credentials of the order; else with those of the service. Default: true. */
+  readonly takesCredentials?: boolean;
 }
 
 export function backendContract(createPlace: () => Promise<BackendPlace>, capabilities: BackendCapabilities): void {
@@ -42,7 +44,7 @@ export function backendContract(createPlace: () => Promise<BackendPlace>, capabi
     });
 
     resultContract(getBench);
-    failureContract(getBench);
+    failureContract(getBench, { takesCredentials: capabilities.takesCredentials ?? true });
     abortContract(getBench, capabilities);
     if (capabilities.hasRun) runContract(getBench);
     if (capabilities.isMultiPlatform) severalContract(getBench, capabilities);

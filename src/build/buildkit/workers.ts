@@ -1,6 +1,7 @@
 // What a BuildKit can build for, as its workers say.
 import { z } from 'zod';
-import { formatPlatform, normalizePlatform, type Platform } from '../../oci/platform.ts';
+import { normalizePlatform, type Platform } from '../../oci/platform.ts';
+import { withOlderArms } from '../arm-variants.ts';
 import { BackendUnavailable } from '../backend.ts';
 
 const platformSchema = z.object({ os: z.string(), architecture: z.string(), variant: z.string().optional() });
@@ -11,8 +12,7 @@ export const WORKERS_FORMAT = '{{json .}}';
 
 /** The platforms of all workers, normalised, each once. Throws BackendUnavailable for what is no answer. */
 export function parseWorkers(output: string): readonly Platform[] {
-  const platforms = workersOf(output).flatMap(worker => (worker.platforms ?? []).map(normalizePlatform));
-  return [...new Map(platforms.map(platform => [formatPlatform(platform), platform])).values()];
+  return withOlderArms(workersOf(output).flatMap(worker => (worker.platforms ?? []).map(normalizePlatform)));
 }
 
 function workersOf(output: string): z.output<typeof workersSchema> {

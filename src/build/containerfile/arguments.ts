@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { createCursor } from './cursor.ts';
 import type { EscapeCharacter } from './expand.ts';
 import { InvalidSyntax, quote } from './invalid.ts';
+import { isSpace, trimSpaceStart } from './space.ts';
 
 export interface KeyValue {
   readonly key: string;
@@ -13,10 +14,11 @@ const stringsSchema = z.array(z.string());
 
 /** The strings of a JSON list; undefined for what is no JSON list. Throws InvalidSyntax for a list of anything else. */
 export function parseJsonList(text: string): readonly string[] | undefined {
-  if (!text.trimStart().startsWith('[')) return undefined;
+  const list = trimSpaceStart(text);
+  if (!list.startsWith('[')) return undefined;
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(list);
   } catch {
     return undefined;
   }
@@ -55,7 +57,7 @@ export function splitQuotedWords(text: string, escapeCharacter: EscapeCharacter)
   let word = '';
   let quoted: string | undefined;
   for (let char = cursor.next(); char !== undefined; char = cursor.next()) {
-    if (quoted === undefined && /\s/u.test(char)) {
+    if (quoted === undefined && isSpace(char)) {
       if (word) words.push(word);
       word = '';
     } else if (char === escapeCharacter && quoted !== "'") {

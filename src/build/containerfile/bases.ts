@@ -2,6 +2,7 @@
 import type { Platform } from '../../oci/platform.ts';
 import type { ContainerFile } from './container-file.ts';
 import { globalScope } from './global-scope.ts';
+import { trimSpace } from './space.ts';
 import { findTarget, neededStages, sourcesOf } from './stages.ts';
 
 export interface BaseUse {
@@ -39,7 +40,7 @@ export function findBases(file: ContainerFile, options: BasesOptions): readonly 
 }
 
 function findSyntax(file: ContainerFile, args: BasesOptions['args']): readonly BaseUse[] {
-  const given = Object.hasOwn(args, SYNTAX_ARG) ? args[SYNTAX_ARG]?.split(' ', 1)[0] : undefined;
+  const given = Object.hasOwn(args, SYNTAX_ARG) ? trimSpace(args[SYNTAX_ARG] ?? '').split(' ', 1)[0] : undefined;
   if (given) return [{ reference: given, line: 1 }];
   return file.syntax ? [{ reference: file.syntax.value, line: file.syntax.line }] : [];
 }

@@ -4,6 +4,7 @@ import { createCursor } from './cursor.ts';
 import type { EscapeCharacter } from './expand.ts';
 import { InvalidSyntax, quote } from './invalid.ts';
 import { findSimilar } from './similar.ts';
+import { isSpace, trimSpace, trimSpaceStart } from './space.ts';
 
 export interface Command {
   /** In upper case. */
@@ -14,8 +15,8 @@ export interface Command {
 }
 
 export function splitCommand(line: string, escapeCharacter: EscapeCharacter): Command {
-  const [, keyword = '', rest = ''] = /^(\S*)\s*(.*)$/s.exec(line.trim()) ?? [];
-  return { keyword: keyword.toUpperCase(), ...splitFlags(rest, escapeCharacter) };
+  const [, keyword = '', rest = ''] = /^([^\t\v\f\r ]*)[\t\v\f\r ]*(.*)$/s.exec(trimSpace(line)) ?? [];
+  return { keyword: keyword.toUpperCase(), ...splitFlags(trimSpace(rest), escapeCharacter) };
 }
 
 /** Words that begin with `--`, as long as no other one comes; `--` alone ends them. */
@@ -24,11 +25,11 @@ function splitFlags(text: string, escapeCharacter: EscapeCharacter): Pick<Comman
   let rest = text;
   while (rest.startsWith('--')) {
     const { word, length } = readFlag(rest, escapeCharacter);
-    rest = rest.slice(length).trimStart();
+    rest = trimSpaceStart(rest.slice(length));
     if (word === '--') break;
     flags.push(word);
   }
-  return { flags, rest: rest.trim() };
+  return { flags, rest: trimSpace(rest) };
 }
 
 function readFlag(text: string, escapeCharacter: EscapeCharacter): { readonly word: string; readonly length: number } {
@@ -37,7 +38,7 @@ function readFlag(text: string, escapeCharacter: EscapeCharacter): { readonly wo
   let length = 0;
   let quoted: string | undefined;
   for (let char = cursor.next(); char !== undefined; char = cursor.next()) {
-    if (quoted === undefined && /\s/u.test(char)) break;
+    if (quoted === undefined && isSpace(char)) break;
     length += char.length;
     if (char === escapeCharacter) {
       const escaped = cursor.next() ?? '';

@@ -2,6 +2,7 @@
 
 import type { EscapeCharacter } from './expand.ts';
 import { atLine, InvalidSyntax, quote } from './invalid.ts';
+import { trimEndWhile, trimSpaceStart } from './space.ts';
 
 export interface Directive {
   readonly value: string;
@@ -15,7 +16,7 @@ export interface Directives {
   readonly escapeCharacter: EscapeCharacter;
 }
 
-const DIRECTIVE = /^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$/;
+const DIRECTIVE = /^([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+)$/s;
 const NAMES: readonly string[] = ['syntax', 'check', 'escape'];
 
 /** Throws InvalidContainerFile for a directive that is there twice, or an escape character that is none. */
@@ -25,8 +26,7 @@ export function readDirectives(lines: readonly string[]): Directives {
   const found = new Map<string, Directive>();
   for (const [i, text] of lines.entries()) {
     if (isRunnable && i === 0) continue;
-    const [, written = '', value = ''] = DIRECTIVE.exec(text.trim()) ?? [];
-    const name = written.toLowerCase();
+    const { name, value } = readDirective(trimSpaceStart(text));
     if (!NAMES.includes(name)) break;
     const line = i + 1;
     if (found.has(name)) atLine(line, () => failTwice(name));
@@ -38,6 +38,13 @@ export function readDirectives(lines: readonly string[]): Directives {
     check: found.get('check'),
     escapeCharacter: escapeCharacter ? atLine(escapeCharacter.line, () => parseEscape(escapeCharacter.value)) : '\\',
   };
+}
+
+/** The name is empty where there is none. */
+function readDirective(line: string): { readonly name: string; readonly value: string } {
+  const text = line.startsWith('#') ? trimSpaceStart(line.slice(1)) : '';
+  const [, name = '', value = ''] = DIRECTIVE.exec(text) ?? [];
+  return { name: name.toLowerCase(), value: trimEndWhile(value, char => '\t\n\f\r '.includes(char)) };
 }
 
 function parseEscape(value: string): EscapeCharacter {

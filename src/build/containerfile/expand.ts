@@ -1,6 +1,7 @@
 // Words with quotes, escapes and variables, read as BuildKit reads them: https://docs.docker.com/reference/dockerfile/#environment-replacement
 import { type Cursor, createCursor } from './cursor.ts';
 import { InvalidSyntax } from './invalid.ts';
+import { splitAtSpace } from './space.ts';
 import { readSubstitution } from './substitution.ts';
 
 /** The value of a variable; undefined for one that is not set. */
@@ -145,7 +146,7 @@ function createWords() {
     },
     addSplit(piece: string): void {
       take(piece);
-      const [first = '', ...others] = piece.split(/\s/u);
+      const [first = '', ...others] = splitAtSpace(piece);
       word += first;
       for (const other of others) {
         endWord();

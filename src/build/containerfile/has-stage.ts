@@ -2,6 +2,6 @@
 
 /** A line of a heredoc that looks like a FROM counts as one. */
 export function hasStage(containerFile: string, name: string): boolean {
-  const stages = containerFile.matchAll(/^\s*FROM\s.*\sAS\s+(\S+)\s*$/gim);
+  const stages = containerFile.matchAll(/^[ \t]*FROM[ \t].*[ \t]AS[ \t]+(\S+)\s*$/gim);
   return [...stages].some(([, stage]) => stage?.toLowerCase() === name.toLowerCase());
 }

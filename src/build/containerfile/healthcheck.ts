@@ -19,7 +19,7 @@ const NONE: Healthcheck = { test: ['NONE'], interval: 0, timeout: 0, startPeriod
 
 /** Throws InvalidSyntax. */
 export function parseHealthcheck(command: Command): Healthcheck {
-  const [, type = '', rest = ''] = /^(\S*)\s*(.*)$/s.exec(command.rest) ?? [];
+  const [, type = '', rest = ''] = /^([^\t\v\f\r ]*)[\t\v\f\r ]*(.*)$/s.exec(command.rest) ?? [];
   if (type.toUpperCase() === 'NONE') {
     if (rest !== '') throw new InvalidSyntax('HEALTHCHECK NONE takes no arguments');
     return NONE;

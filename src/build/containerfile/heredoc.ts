@@ -17,7 +17,7 @@ export interface HeredocMark {
   readonly dropsTabs: boolean;
 }
 
-const MARK = /^\d*<<(-?)\s*([^<]*)$/;
+const MARK = /^\d*<<(-?)[\t\n\f\r ]*([^<]*)$/;
 /** Heredocs are the shell's: their names know no other escape character. */
 const NAME: ExpandOptions = { escapeCharacter: '\\', keepsUnset: true };
 

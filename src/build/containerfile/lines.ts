@@ -3,6 +3,7 @@
 import type { EscapeCharacter } from './expand.ts';
 import { createHeredoc, findHeredocs, type Heredoc, type HeredocMark } from './heredoc.ts';
 import { atLine, InvalidSyntax } from './invalid.ts';
+import { trimEndWhile, trimSpaceStart } from './space.ts';
 
 export interface Line {
   readonly text: string;
@@ -12,7 +13,7 @@ export interface Line {
 }
 
 /** The instructions that can be followed by heredocs. */
-const TAKES_HEREDOC = /^\s*(?:onbuild\s+)?(?:add|copy|run)(?:\s|$)/i;
+const TAKES_HEREDOC = /^(?:onbuild[\t\v\f\r ]+)?(?:add|copy|run)(?:[\t\v\f\r ]|$)/i;
 
 /** Splits with the line breaks kept: a heredoc's content has them. */
 export function splitLines(text: string): readonly string[] {
@@ -49,13 +50,13 @@ function readContinued(
   start: number,
   escapeCharacter: EscapeCharacter,
 ): { readonly text: string; readonly next: number } {
-  const first = withoutBreak(lines[start] ?? '').trimStart();
+  const first = trimSpaceStart(withoutBreak(lines[start] ?? ''));
   let { text: piece, isContinued } = cutContinuation(isComment(first) ? '' : first, escapeCharacter);
   const pieces = [piece];
   let at = start + 1;
   for (; isContinued && at < lines.length; at += 1) {
     const line = withoutBreak(lines[at] ?? '');
-    if (isComment(line) || line.trimStart() === '') continue;
+    if (isComment(line) || trimSpaceStart(line) === '') continue;
     ({ text: piece, isContinued } = cutContinuation(line, escapeCharacter));
     pieces.push(piece);
   }
@@ -64,7 +65,7 @@ function readContinued(
 
 /** An escape character at the end continues the line, unless it is escaped itself. */
 function cutContinuation(line: string, escapeCharacter: EscapeCharacter): { text: string; isContinued: boolean } {
-  const end = line.replace(/[ \t]+$/, '');
+  const end = trimEndWhile(line, char => char === ' ' || char === '\t');
   const isContinued = end.endsWith(escapeCharacter) && end.at(-2) !== escapeCharacter;
   return { text: isContinued ? end.slice(0, -1) : line, isContinued };
 }
@@ -80,9 +81,9 @@ function findTerminator(lines: readonly string[], from: number, { name, dropsTab
 }
 
 function isComment(line: string): boolean {
-  return line.trimStart().startsWith('#');
+  return trimSpaceStart(line).startsWith('#');
 }
 
 function withoutBreak(line: string): string {
-  return line.replace(/[\r\n]+$/, '');
+  return trimEndWhile(line, char => char === '\r' || char === '\n');
 }

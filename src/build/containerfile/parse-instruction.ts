@@ -97,7 +97,7 @@ function parseTrigger(command: Command, line: Line, escapeCharacter: EscapeChara
   const { keyword } = splitCommand(rest, escapeCharacter);
   if (['ONBUILD', 'FROM', 'MAINTAINER'].includes(keyword))
     throw new InvalidSyntax(`${keyword} cannot be a trigger of ONBUILD`);
-  const text = line.text.replace(/^\s*onbuild\s*/i, '');
+  const text = line.text.replace(/^onbuild[\t\v\f\r ]*/i, '');
   return [text, ...line.heredocs.map(({ name, content }) => `${content}${name}`)].join('\n');
 }
 

@@ -32,7 +32,7 @@ export interface StoreContextOptions {
 /** Throws InvalidContext, or the error of the source's stream or of the store. */
 export async function storeContext(
   source: ContextSource,
-  content: ContentStore,
+  content: Pick<ContentStore, 'ingest'>,
   { limits = DEFAULT_CONTEXT_LIMITS, temporaryDirectory }: StoreContextOptions = {},
 ): Promise<{ readonly digest: Digest; readonly size: number }> {
   const keep = async (tree: ReadonlyTree) => await content.ingest(encodeTar(tree)).done;

@@ -19,7 +19,11 @@ const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | con
  * Writes what `storeContext` kept into an empty directory, which nobody else can write to. Throws ContentMismatch where the bytes are not
  * those of the digest: what was written until then is to be thrown away.
  */
-export async function unpackContext(content: ContentStore, digest: Digest, directory: string): Promise<void> {
+export async function unpackContext(
+  content: Pick<ContentStore, 'open'>,
+  digest: Digest,
+  directory: string,
+): Promise<void> {
   const tar = await content.open(digest);
   if (!tar) throw new Error(`the build context ${digest} is not kept any more`);
   const verifier = createVerifier({ digest });

@@ -1,5 +1,6 @@
 // What a builder of buildx can do, from what `buildx --debug inspect` prints: it has no other form for it.
-import { formatPlatform, type Platform, parsePlatforms } from '../../oci/platform.ts';
+import { type Platform, parsePlatforms } from '../../oci/platform.ts';
+import { withOlderArms } from '../arm-variants.ts';
 import { BackendUnavailable } from '../backend.ts';
 
 export interface Builder {
@@ -53,6 +54,5 @@ function hasFeature(fields: Fields, name: string): boolean | undefined {
 
 /** A star marks those that were set by hand. */
 function collectPlatforms(lists: readonly string[]): readonly Platform[] {
-  const all = lists.flatMap(list => parsePlatforms(list.replaceAll('*', '')));
-  return [...new Map(all.map(platform => [formatPlatform(platform), platform])).values()];
+  return withOlderArms(lists.flatMap(list => parsePlatforms(list.replaceAll('*', ''))));
 }

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { join } from 'node:path';
+import { RegistryError } from '../../oci/errors.ts';
 import { type Platform, parsePlatform } from '../../oci/platform.ts';
 import { parseTag } from '../../oci/reference.ts';
 import type { Backend, BuildOptions, BuildOrder, BuildResult } from '../backend.ts';
@@ -11,6 +12,7 @@ import type { ContextLimits } from '../context/limits.ts';
 import { createSpool, type Spool } from '../context/spool.ts';
 import type { BaseImages, OpenDestination } from '../images.ts';
 import { BuildFailure } from '../maker.ts';
+import { kindOfRegistryError } from '../registry-failure.ts';
 import { buildPlatform, type PlatformBuild } from './build-platform.ts';
 import { readContext } from './context-tree.ts';
 import { createdAt } from './created.ts';
@@ -109,6 +111,9 @@ function withLabels(snapshot: Snapshot, labels: Readonly<Record<string, string>>
 }
 
 function toFailure(cause: unknown): unknown {
+  if (cause instanceof RegistryError) {
+    return new BuildFailure({ kind: kindOfRegistryError(cause), reason: cause.message }, { cause });
+  }
   if (!(cause instanceof InvalidContainerFile || cause instanceof InvalidStep)) return cause;
   return new BuildFailure({ kind: 'build', reason: cause.message }, { cause });
 }

@@ -3,6 +3,7 @@
 import type { Descriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { parseDigest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
 import { configPlatform, parseImageConfig } from '../../oci/image-config.ts';
 import type { ImageManifest, Manifest } from '../../oci/manifest.ts';
 import { compressionOf, isIndexType, layerType } from '../../oci/media-type.ts';
@@ -32,7 +33,7 @@ export async function openBase(
   reference: string,
   { platform, digest }: BaseOptions,
 ): Promise<Base> {
-  const image = await images.open(reference, digest ?? (await images.resolve(reference)));
+  const image = await openImage(images, reference, digest);
   const manifest = await findImage(image, reference, platform);
   const raw = await image.readConfig(manifest.config);
   const diffIds = parseImageConfig(raw).rootfs.diff_ids ?? [];
@@ -41,6 +42,16 @@ export async function openBase(
   }
   const layers = manifest.layers.map((descriptor, i) => toLayer(image, descriptor, diffIds[i] ?? ''));
   return { state: parseState(raw), layers };
+}
+
+/** The registry's error, with the name that the Containerfile has for the image. */
+async function openImage(images: BaseImages, reference: string, digest: Digest | undefined): Promise<BaseImage> {
+  try {
+    return await images.open(reference, digest ?? (await images.resolve(reference)));
+  } catch (cause) {
+    if (!(cause instanceof RegistryError)) throw cause;
+    throw new RegistryError(cause.code, `${reference}: ${cause.message}`, { status: cause.status, cause });
+  }
 }
 
 /** Layers of Docker's family become those of OCI's: the bytes are the same. */

@@ -1,9 +1,11 @@
 // What is told of a platform's build: steps by the names that BuildKit gives them, and failures with their place.
+import { RegistryError } from '../../oci/errors.ts';
 import { formatPlatform, InvalidPlatform, type Platform } from '../../oci/platform.ts';
 import type { Instruction } from '../containerfile/instruction.ts';
 import { InvalidContainerFile, InvalidSyntax } from '../containerfile/invalid.ts';
 import { BuildFailure } from '../maker.ts';
 import type { Tell } from '../progress.ts';
+import { kindOfRegistryError } from '../registry-failure.ts';
 import { InvalidStep } from './step.ts';
 
 export interface StepNames {
@@ -61,12 +63,14 @@ export function createStepTeller(tell: Tell, platform: Platform, { stage, total 
   };
 }
 
-const FAULTS = [InvalidStep, InvalidSyntax, InvalidPlatform] as const;
+const FAULTS = [InvalidStep, InvalidSyntax, InvalidPlatform, RegistryError] as const;
 
 /** Faults of the step become failures that name it; all other errors stay what they are. */
 function toFailure(cause: unknown, { line, code }: Numbered, platform: string): unknown {
   const reason = reasonOf(cause, line);
-  return reason === undefined ? cause : new BuildFailure({ kind: 'build', reason, platform, step: code }, { cause });
+  if (reason === undefined) return cause;
+  const kind = cause instanceof RegistryError ? kindOfRegistryError(cause) : 'build';
+  return new BuildFailure({ kind, reason, platform, step: code }, { cause });
 }
 
 function reasonOf(cause: unknown, line: number): string | undefined {

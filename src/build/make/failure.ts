@@ -4,6 +4,7 @@ import { RegistryError } from '../../oci/errors.ts';
 import { BackendUnavailable } from '../backend.ts';
 import { BuildFailure } from '../maker.ts';
 import type { Failure } from '../record.ts';
+import { kindOfRegistryError } from '../registry-failure.ts';
 import type { Redact } from './redaction.ts';
 import { UnsupportedPlatform } from './unsupported-platform.ts';
 
@@ -22,8 +23,7 @@ function failureOf(error: unknown): Failure {
     return { kind: error.isPassing ? 'infrastructure' : 'build', reason: error.message };
   }
   if (error instanceof RegistryError) {
-    const isPassing = error.status === 429 || error.status >= 500;
-    return { kind: isPassing ? 'infrastructure' : 'build', reason: error.message };
+    return { kind: kindOfRegistryError(error), reason: error.message };
   }
   return { kind: 'infrastructure', reason: 'internal error: the log of Veneer has the cause' };
 }

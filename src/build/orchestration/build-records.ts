@@ -1,6 +1,7 @@
 // The records of builds in the record store, and the order in which they are found: the newest first, by status, and by attempt.
 import type { Logger } from 'pino';
 import { z } from 'zod';
+import type { Digest } from '../../oci/digest.ts';
 import { createCollection } from '../../state/collection.ts';
 import type { PutOptions, RecordStore } from '../../state/store.ts';
 import type { BuildsPage } from '../builds.ts';
@@ -19,6 +20,8 @@ export interface BuildRecords {
   findLatest(key: string): Promise<LatestAttempt | undefined>;
   /** The newest first; none where `after` is unknown. */
   list(page: BuildsPage): Promise<readonly BuildRecord[]>;
+  /** Whether a build that is kept is of this context. */
+  hasContext(digest: Digest): Promise<boolean>;
   /** What an earlier process left: those that ran before those that waited, the oldest first. */
   listUnderWay(): Promise<readonly UnderWay[]>;
 }
@@ -108,6 +111,7 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
       const start = await find(after);
       return start ? findAll(await idsOf(prefix, { after: prefix + timeKey(start), limit })) : [];
     },
+    hasContext: async digest => (await idsOf(contextPrefix(digest), { limit: 1 })).length > 0,
     async listUnderWay() {
       const records = [...(await listStatus('running')), ...(await listStatus('queued'))];
       return Promise.all(records.map(async record => ({ record, crashes: (await crashCounts.get(record.id)) ?? 0 })));
@@ -131,10 +135,20 @@ function attemptPrefix(key: string): string {
   return `attempt/${key}/`;
 }
 
+function contextPrefix(digest: string): string {
+  return `context/${digest}/`;
+}
+
 function keysOf(record: BuildRecord): readonly string[] {
   const { key, attempt } = splitId(record.id);
   const time = timeKey(record);
-  return [ALL + time, statusPrefix(record.status) + time, attemptPrefix(key) + descending(attempt, MAX_ATTEMPT)];
+  const context = record.spec.kind === 'containerfile' ? record.spec.context : undefined;
+  return [
+    ALL + time,
+    statusPrefix(record.status) + time,
+    attemptPrefix(key) + descending(attempt, MAX_ATTEMPT),
+    ...(context ? [contextPrefix(context.digest) + record.id] : []),
+  ];
 }
 
 function timeKey({ createdAt, id }: BuildRecord): string {

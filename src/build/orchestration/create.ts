@@ -35,6 +35,8 @@ export interface BuildsDeps {
   /** Whether this is what the image's tag points to, all there. */
   readonly isThere: (image: string, digest: Digest) => Promise<boolean>;
   readonly policy: BuildsPolicy;
+  /** Removes the build contexts that are not needed. */
+  readonly sweepContexts?: ((isNeeded: (digest: Digest) => Promise<boolean>) => Promise<void>) | undefined;
   /** Takes secrets out of a line. */
   readonly redact: Redact;
   /** Called once for each build, when its end is durable. */
@@ -83,6 +85,7 @@ export async function createBuilds({ now = () => new Date(), wait = waitFor, ...
     async sweep() {
       await deps.records.sweep();
       await logs.sweep(isKnown);
+      await deps.sweepContexts?.(records.hasContext);
     },
     async close() {
       closing.abort();

@@ -4,7 +4,7 @@ import { BackendUnavailable } from '../../../src/build/backend.ts';
 import { parseWorkers } from '../../../src/build/buildkit/workers.ts';
 import { formatPlatform } from '../../../src/oci/platform.ts';
 
-test('reads the platforms of all workers, each once', () => {
+test('reads the platforms of all workers, each once, with the older variants of arm that none lists', () => {
   const workers = [
     {
       platforms: [
@@ -22,7 +22,7 @@ test('reads the platforms of all workers, each once', () => {
     { platforms: null },
   ];
   const names = parseWorkers(JSON.stringify(workers)).map(formatPlatform);
-  expect(names).toEqual(['linux/amd64', 'linux/arm/v7', 'linux/arm64']);
+  expect(names).toEqual(['linux/amd64', 'linux/arm/v7', 'linux/arm/v6', 'linux/arm/v5', 'linux/arm64']);
 });
 
 test.each(['', '{}', '[{"platforms": [1]}]', 'error'])('takes %j for no list of workers', output => {

@@ -95,3 +95,35 @@ test.each<[text: string, message: RegExp, stage?: string]>([
   expect(find).toThrow(InvalidContainerFile);
   expect(find).toThrow(message);
 });
+
+const SECRET = 'r.example/secret:1';
+
+test.each([
+  ['space before the frontend', `FROM a`, { BUILDKIT_SYNTAX: ` ${SECRET}` }],
+  ['a line break around the frontend', `FROM a`, { BUILDKIT_SYNTAX: `\n${SECRET}\n` }],
+  ['U+2028 in a directive', `# syntax=${SECRET} \u2028x\nFROM a`],
+  ['a carriage return in a directive', `# syntax=${SECRET} \rx\nFROM a`],
+  ['U+0085 before a directive', `#\x85check=skip=all\n# syntax=${SECRET}\nFROM a`],
+  ['U+FEFF on a continued line', `FROM a\nRUN b \\\n\uFEFF\nCOPY --from=${SECRET} c d`],
+  ['U+FEFF before a comment', `FROM a\nRUN b \\\n\uFEFF# c\nCOPY --from=${SECRET} c d`],
+  ['U+0085 between flags', `FROM a\nCOPY --chown=0\x85--from=${SECRET} c d`],
+  ['U+0085 between arguments', `ARG B=a\nARG A=a\x85B=${SECRET}\nFROM $B`],
+  ['U+FEFF in the name of a heredoc', `FROM a\nRUN b <<#A\uFEFFB\n#A\uFEFFB\nCOPY --from=${SECRET} c d\n#A`],
+  ['U+0085 in the name of a heredoc', `FROM a\nRUN b <<#A\x85B\n#A\nCOPY --from=${SECRET} c d\n#A\x85B`],
+  ['U+FEFF before a heredoc', `FROM a\nRUN b\uFEFF<<#A\nCOPY --from=${SECRET} c d\n#A`],
+  ['a no-break space before the = of a directive', `# escape\xa0=\`\nFROM a\nRUN b \`\nCOPY --from=${SECRET} c d`],
+])('reads %s as BuildKit does', (_, text, args = {}) => {
+  expect(names(text, { args })).toContain(SECRET);
+});
+
+test.each([
+  ['spaces', (run: string) => `FROM a\nRUN b${run}c`, ' '],
+  ['carriage returns', (run: string) => `FROM a\nRUN b${run}c`, '\r'],
+  ['spaces in a directive', (run: string) => `# syntax=a${run}b\nFROM a`, ' '],
+])(
+  'reads a long run of %s without delay',
+  (_, textOf, char) => {
+    expect(names(textOf(char.repeat(900_000)))).toEqual(['a']);
+  },
+  2000,
+);

@@ -65,7 +65,13 @@ test('an engine with the classic image store builds for one platform at a time',
   expect(builder).toEqual({
     ...{ driver: 'docker', isMultiPlatform: false, hasCacheExport: false, hasSourcePolicies: false, isKeeping: true },
   });
-  expect(platforms.map(formatPlatform)).toEqual(['linux/amd64', 'linux/arm64', 'linux/arm/v7', 'linux/arm/v6']);
+  expect(platforms.map(formatPlatform)).toEqual([
+    'linux/amd64',
+    'linux/arm64',
+    'linux/arm/v7',
+    'linux/arm/v6',
+    'linux/arm/v5',
+  ]);
 });
 
 test('a builder of several nodes builds for what any of them can', () => {

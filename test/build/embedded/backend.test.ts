@@ -188,10 +188,10 @@ test('refuses a platform of a stage that is none', async () => {
   expect(failure).toMatchObject({ kind: 'build', reason: expect.stringMatching(/^line 1: .*is no platform/) });
 });
 
-test('passes on what the registry of a base says', async () => {
+test('says what the registry of a base says, and in which step', async () => {
   await expect(build('FROM scratch\nCOPY --from=nothing f /x\n')).rejects.toMatchObject({
-    name: 'RegistryError',
-    code: 'MANIFEST_UNKNOWN',
+    name: 'BuildFailure',
+    failure: { kind: 'build', step: 'COPY --from=nothing f /x', reason: 'line 2: nothing: there is no nothing' },
   });
 });
 

@@ -1,0 +1,31 @@
+// What is space in a Containerfile: BuildKit's reader is written in Go, and what one reader takes for space and the other does not would be a
+// base image that nobody looked at. JavaScript's \s and trim differ in U+0085 and U+FEFF.
+
+const SPACE = /^[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]$/;
+
+/** Whether the character is space to Go's unicode.IsSpace. */
+export function isSpace(char: string): boolean {
+  return SPACE.test(char);
+}
+
+export function trimSpace(text: string): string {
+  return trimEndWhile(trimSpaceStart(text), isSpace);
+}
+
+export function trimSpaceStart(text: string): string {
+  let start = 0;
+  while (start < text.length && isSpace(text.charAt(start))) start += 1;
+  return text.slice(start);
+}
+
+/** By hand, and not by an expression: one that looks for the end of a run takes the square of its length. */
+export function trimEndWhile(text: string, isTrimmed: (char: string) => boolean): string {
+  let end = text.length;
+  while (end > 0 && isTrimmed(text.charAt(end - 1))) end -= 1;
+  return text.slice(0, end);
+}
+
+/** The pieces between single characters of space. */
+export function splitAtSpace(text: string): readonly string[] {
+  return text.split(/[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/);
+}
