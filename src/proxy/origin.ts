@@ -14,7 +14,9 @@ export interface Origin {
 export interface Origins {
   /** The origin of a name in a path: its first component is a registry's host or an alias, else the default upstream's. */
   locateName(name: string): Origin;
-  /** The origin of a parsed reference. Both throw NAME_INVALID, or DENIED for a registry that the configuration closes. */
+  /** The origin of a name that begins with a hosted prefix or a configured alias or host; undefined for any other. */
+  findNamed(name: string): Origin | undefined;
+  /** The origin of a parsed reference. All throw NAME_INVALID, or DENIED for a registry that the configuration closes. */
   locate(registry: string | undefined, repository: string): Origin;
 }
 
@@ -28,19 +30,23 @@ export interface OriginsDeps {
   /** The hosts under which clients know us: before a name they mean nothing more. */
   readonly ownHosts: ReadonlySet<string>;
   readonly defaultUpstream: string;
+  readonly decorate?: DecorateRegistry;
 }
 
+/** What a registry is to a pull beyond what it has. Asked at each look: it may come to be later than the registries. */
+export type DecorateRegistry = (registry: Registry) => Registry;
+
 export function createOrigins(deps: OriginsDeps): Origins {
-  const { upstreams, registryOf, hosted, ownHosts, defaultUpstream } = deps;
+  const { upstreams, registryOf, hosted, ownHosts, defaultUpstream, decorate = registry => registry } = deps;
 
   function locate(registry: string | undefined, repository: string): Origin {
     if (registry === undefined || isOwn(registry)) return locateAlias(repository);
     const own = hosted.get(registry);
-    if (own) return { registry: own, repository: parseRepository(repository) };
+    if (own) return { registry: decorate(own), repository: parseRepository(repository) };
     const upstream = upstreams.get(registry);
     const isOfficial = upstream.name === DOCKER_HUB && !repository.includes('/');
     return {
-      registry: registryOf(upstream),
+      registry: decorate(registryOf(upstream)),
       repository: parseRepository(isOfficial ? `library/${repository}` : repository),
     };
   }
@@ -50,12 +56,17 @@ export function createOrigins(deps: OriginsDeps): Origins {
     return ownHosts.has(registry) && !upstreams.has(registry);
   }
 
-  function locateAlias(name: string): Origin {
+  function findNamed(name: string): Origin | undefined {
     for (const prefix of hosted.keys()) {
       if (name.startsWith(`${prefix}/`)) return locate(prefix, name.slice(prefix.length + 1));
     }
     const [first = '', ...rest] = name.split('/');
-    if (rest.length > 0 && upstreams.has(first)) return locate(first, rest.join('/'));
+    return rest.length > 0 && upstreams.has(first) ? locate(first, rest.join('/')) : undefined;
+  }
+
+  function locateAlias(name: string): Origin {
+    const named = findNamed(name);
+    if (named) return named;
     if (defaultUpstream === 'none') {
       throw new RegistryError(
         'NAME_UNKNOWN',
@@ -67,6 +78,7 @@ export function createOrigins(deps: OriginsDeps): Origins {
 
   return {
     locate,
+    findNamed,
     locateName(name) {
       const slash = name.indexOf('/');
       const first = name.slice(0, Math.max(slash, 0));

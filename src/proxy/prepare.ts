@@ -35,19 +35,21 @@ export interface Prepared {
   readonly storedLayers: ReadonlyMap<Digest, Uint8Array>;
 }
 
-export interface PrepareDeps {
-  readonly origins: Origins;
-  readonly augmentations: Augmentations;
+/** What does not depend on the source: complete, and pinned. */
+export interface PreparedChanges extends Pick<Prepared, 'augmentation' | 'layerSources' | 'storedLayers'> {
+  /** Throws MANIFEST_UNKNOWN for an image that would stay without the included layers, because the included image lacks its platform. */
+  requirePlatforms(platforms: readonly Platform[]): void;
+}
+
+export interface DescribeChangesDeps {
   readonly describeWanted: DescribeWanted;
   readonly readIncludes: ReadIncludes;
 }
 
-/** Throws RegistryError for what cannot be had or augmented, InvalidLayer for a layer that is none. */
-export type Prepare = (wanted: Wanted) => Promise<Prepared>;
+/** Throws RegistryError for what cannot be had, InvalidLayer for a layer that is none. */
+export type DescribeChanges = (wanted: Omit<Wanted, 'reference'>) => Promise<PreparedChanges>;
 
-export function createPrepare(deps: PrepareDeps): Prepare {
-  const { origins, augmentations, describeWanted, readIncludes } = deps;
-
+export function createDescribeChanges({ describeWanted, readIncludes }: DescribeChangesDeps): DescribeChanges {
   async function describeAt(wanted: WantedLayer, at: number): Promise<DescribedLayer> {
     try {
       return await describeWanted(wanted);
@@ -56,34 +58,50 @@ export function createPrepare(deps: PrepareDeps): Prepare {
     }
   }
 
-  return async ({ reference, layers, includes, changes }) => {
-    const origin = origins.locate(reference.registry, reference.repository);
-    const sourceDigest = await resolveReference(origin, reference);
+  return async ({ layers, includes, changes }) => {
     const included = (await Promise.all(includes.map(readIncludes))).flat();
     const described: readonly DescribedLayer[] = [...(await Promise.all(layers.map(describeAt))), ...included];
-    const augmentation: Augmentation = { ...changes, layers: described.map(({ layer }) => layer) };
-    const tag = reference.digest ? undefined : reference.tag;
-    const pull = { origin, sourceName: imageName(origin, tag), sourceDigest, augmentation };
-    const { root, images } = await augmentations.get(pull);
-    if (included.length > 0) requireIncluded(included, images);
     return {
-      registry: origin.registry.name,
-      repository: origin.repository,
-      tag,
-      sourceDigest,
-      targetDigest: root.digest,
-      augmentation,
+      augmentation: { ...changes, layers: described.map(({ layer }) => layer) },
       layerSources: described.map(({ source }) => source),
       storedLayers: new Map(described.flatMap(({ layer, bytes }) => (bytes ? [[layer.digest, bytes] as const] : []))),
+      requirePlatforms: platforms => (included.length > 0 ? requireIncluded(included, platforms) : undefined),
     };
   };
 }
 
-/** An image that would stay without the included layers, because the included image lacks its platform, is not served as if it had them. */
-function requireIncluded(layers: readonly DescribedLayer[], images: readonly { readonly platform: Platform }[]): void {
+export interface PrepareDeps {
+  readonly origins: Origins;
+  readonly augmentations: Augmentations;
+  readonly describeChanges: DescribeChanges;
+}
+
+/** Throws RegistryError for what cannot be had or augmented, InvalidLayer for a layer that is none. */
+export type Prepare = (wanted: Wanted) => Promise<Prepared>;
+
+export function createPrepare({ origins, augmentations, describeChanges }: PrepareDeps): Prepare {
+  return async ({ reference, ...wanted }) => {
+    const origin = origins.locate(reference.registry, reference.repository);
+    const sourceDigest = await resolveReference(origin, reference);
+    const { requirePlatforms, ...changes } = await describeChanges(wanted);
+    const tag = reference.digest ? undefined : reference.tag;
+    const { augmentation } = changes;
+    const { root, images } = await augmentations.get({
+      origin,
+      sourceName: imageName(origin, tag),
+      sourceDigest,
+      augmentation,
+    });
+    requirePlatforms(images.map(({ platform }) => platform));
+    const { registry, repository } = origin;
+    return { registry: registry.name, repository, tag, sourceDigest, targetDigest: root.digest, ...changes };
+  };
+}
+
+function requireIncluded(layers: readonly DescribedLayer[], platforms: readonly Platform[]): void {
   const included = [...new Set(layers.flatMap(({ layer }) => layer.platforms ?? []))].map(parsePlatform);
-  const lacking = images.map(({ platform }) => platform).filter(platform => !isChosen(platform, included));
+  const lacking = platforms.filter(platform => !isChosen(platform, included));
   if (lacking.length === 0) return;
-  const [missing, has] = [lacking, included].map(platforms => platforms.map(formatPlatform).join(', '));
+  const [missing, has] = [lacking, included].map(each => each.map(formatPlatform).join(', '));
   throw new RegistryError('MANIFEST_UNKNOWN', `containerIncludes has no layers for ${missing}; it has ${has}`);
 }

@@ -27,8 +27,8 @@ export interface Pull {
 export interface TokenPull extends AugmentedPull {
   /** The only tag that is served; undefined where the image was named by its digest. */
   readonly tag: string | undefined;
-  /** What the tag was promised to serve. */
-  readonly targetDigest: Digest;
+  /** What the tag was promised to serve; undefined where a build made the source, of which nothing was known then. */
+  readonly targetDigest: Digest | undefined;
   readonly layerSources: readonly LayerSource[];
 }
 
@@ -38,10 +38,14 @@ export interface ServedManifest {
   readonly raw: Uint8Array;
 }
 
+export interface ManifestOptions extends CallOptions {
+  /** False for old clients: a tag then gives the image of the default platform. */
+  readonly acceptsIndex: boolean;
+}
+
 /** Every function throws RegistryError. */
 export interface PullProxy {
-  /** `acceptsIndex` is false for old clients: a tag then gives the image of the default platform. */
-  getManifest(pull: Pull, reference: string, options: { readonly acceptsIndex: boolean }): Promise<ServedManifest>;
+  getManifest(pull: Pull, reference: string, options: ManifestOptions): Promise<ServedManifest>;
   getBlob(pull: Pull, digest: Digest): Promise<Blob>;
   headBlob(pull: Pull, digest: Digest): Promise<{ readonly size: number | undefined }>;
   listTags(pull: Pull, page: TagPage, options?: CallOptions): Promise<TagList>;
@@ -57,11 +61,11 @@ export interface ProxyDeps {
 const DEFAULT_PLATFORM: Platform = { os: 'linux', architecture: 'amd64' };
 
 export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
-  async function resolveTag({ origin, augmented: pull }: Pull, tag: string): Promise<Digest> {
-    if (!pull) return origin.registry.resolveTag(origin.repository, tag);
+  async function resolveTag({ origin, augmented: pull }: Pull, tag: string, options: CallOptions): Promise<Digest> {
+    if (!pull) return origin.registry.resolveTag(origin.repository, tag, options);
     if (tag !== pull.tag) throw unknown(`this token serves ${pull.sourceName}, not the tag "${tag}"`);
     const { root } = await augmentations.get(pull);
-    if (root.digest === pull.targetDigest) return root.digest;
+    if (root.digest === (pull.targetDigest ?? root.digest)) return root.digest;
     throw unknown(
       `this token was given out for ${pull.targetDigest}, which another version made: submit the request anew`,
     );
@@ -90,10 +94,10 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
   }
 
   return {
-    async getManifest(pull, reference, { acceptsIndex }) {
+    async getManifest(pull, reference, { acceptsIndex, signal }) {
       const parsed = parseTagOrDigest(reference);
       if ('digest' in parsed) return readManifest(pull, parsed.digest);
-      const manifest = await readManifest(pull, await resolveTag(pull, parsed.tag));
+      const manifest = await readManifest(pull, await resolveTag(pull, parsed.tag, { signal }));
       if (manifest.kind !== 'index' || acceptsIndex) return manifest;
       return chooseImage(manifest, DEFAULT_PLATFORM, {
         readManifest: ({ digest }) => readManifest(pull, digest),

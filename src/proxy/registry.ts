@@ -11,7 +11,8 @@ export interface Registry {
   readonly name: string;
   /** Whether its repositories can be pushed to. */
   readonly isHosted: boolean;
-  resolveTag(repository: string, tag: string): Promise<Digest>;
+  /** May wait for a build of the image: the signal ends the wait, with its reason. */
+  resolveTag(repository: string, tag: string, options?: CallOptions): Promise<Digest>;
   getManifest(repository: string, digest: Digest): Promise<Manifest>;
   /** An image config, whole and verified. Throws MANIFEST_INVALID for one that cannot be used. */
   readConfig(repository: string, descriptor: ContentDescriptor): Promise<Uint8Array>;

@@ -1,0 +1,28 @@
+// Waiting that ends: at a deadline, or when the one who waits leaves.
+
+/** What `work` gives. Throws `late()` when that takes longer than `holdMs`, or the signal's reason when that aborts. */
+export async function waitUntil<T>(
+  { holdMs, signal }: { readonly holdMs: number; readonly signal?: AbortSignal | undefined },
+  work: (signal: AbortSignal) => Promise<T>,
+  late: () => Error,
+): Promise<T> {
+  const deadline = new AbortController();
+  const timer = setTimeout(() => deadline.abort(), Math.max(0, holdMs));
+  try {
+    return await work(signal ? AbortSignal.any([signal, deadline.signal]) : deadline.signal);
+  } catch (error) {
+    throw deadline.signal.aborted && error === deadline.signal.reason ? late() : error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What `work` gives, or the signal's reason where that comes first; the work itself goes on. */
+export function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(signal.reason);
+    signal.addEventListener('abort', leave, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
+    if (signal.aborted) leave();
+  });
+}
