@@ -1,6 +1,7 @@
 // The keys of veneer.yaml, their checks and their defaults.
 import { z } from 'zod';
 import { accessSchema } from './access-schema.ts';
+import { buildsSchema } from './builds-schema.ts';
 import { eventsSchema } from './events-schema.ts';
 import { hostedSchema } from './hosted-schema.ts';
 import { isRegistryHost, upstreamsSchema } from './upstream-schema.ts';
@@ -23,6 +24,7 @@ export function configSchema(env: Environment) {
       openUpstreams: z.boolean().default(true),
       upstreams: upstreamsSchema(env).prefault({}),
       hosted: hostedSchema().prefault({}),
+      builds: buildsSchema(env).prefault({}),
       access: accessSchema(env).optional(),
       events: eventsSchema(env).prefault({}),
       tokens: tokensSchema().prefault({}),

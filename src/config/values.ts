@@ -1,6 +1,7 @@
 // Values of the configuration file that are more than YAML knows: durations, sizes, addresses and secrets kept elsewhere.
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { formatPlatform, InvalidPlatform, parsePlatform } from '../oci/platform.ts';
 
 /** What `{ env: NAME }` is looked up in. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -93,6 +94,19 @@ export function host() {
 export function parseHost(text: string): string | undefined {
   const lower = text.toLowerCase().replace(/:443$/, '');
   return URL.parse(`https://${lower}`)?.host === lower ? lower : undefined;
+}
+
+/** Normalised. */
+export function platform() {
+  return z.string().transform((text, context): string => {
+    try {
+      return formatPlatform(parsePlatform(text));
+    } catch (error) {
+      if (!(error instanceof InvalidPlatform)) throw error;
+      context.addIssue({ code: 'custom', message: error.message });
+      return z.NEVER;
+    }
+  });
 }
 
 /** Text itself, or `{ env: NAME }` or `{ file: PATH }` to read it from; a file loses the line break at its end. */

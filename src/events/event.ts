@@ -38,8 +38,12 @@ const originSchema = z.object({
   }),
 });
 
+/** What was built may be in another registry: its digest tells what it is. */
+const builtSchema = contentSchema.pick({ repository: true, digest: true, tag: true });
+
 const newEventSchema = z.discriminatedUnion('action', [
-  originSchema.extend({ action: z.enum(['push', 'pull', 'build']), target: contentSchema }),
+  originSchema.extend({ action: z.enum(['push', 'pull']), target: contentSchema }),
+  originSchema.extend({ action: z.literal('build'), target: builtSchema }),
   originSchema.extend({ action: z.literal('delete'), target: deletedSchema }),
 ]);
 

@@ -15,6 +15,8 @@ export interface TokenLedger {
   revoke(id: string): Promise<boolean>;
   /** Keeps a layer at least until `expiresAt`; an earlier keep that lasts longer wins. Throws ContentMismatch for bytes of another digest. */
   keepLayer(bytes: Uint8Array, digest: Digest, expiresAt: Date): Promise<void>;
+  /** Keeps layers a little longer than a token that is issued now. To be called before: a token never names layers that a crash lost. */
+  keepLayers(layers: ReadonlyMap<Digest, Uint8Array>): Promise<void>;
   /** Undefined for a layer that was never kept or has expired. */
   findLayer(digest: Digest): Promise<Uint8Array | undefined>;
 }
@@ -26,6 +28,8 @@ export interface LedgerDeps {
 }
 
 const LAYERS = 'layer';
+/** Layers outlive the token that is given out a moment later. */
+const EXPIRY_SLACK_MS = 60_000;
 
 /** Undefined for a record of a shape that this version does not know. */
 const storedSchema = tokenRecordSchema.optional().catch(undefined);
@@ -35,7 +39,7 @@ export function createLedger({ records, now, ttlMs }: LedgerDeps): TokenLedger {
   // One after the other: two keeps of a layer at once could otherwise both read the old expiry, and the shorter one win.
   let lastKeep: Promise<unknown> = Promise.resolve();
 
-  return { issue, find, revoke, keepLayer, findLayer };
+  return { issue, find, revoke, keepLayer, keepLayers, findLayer };
 
   async function issue(record: NewTokenRecord): Promise<TokenRecord> {
     const createdAt = now();
@@ -65,6 +69,11 @@ export function createLedger({ records, now, ttlMs }: LedgerDeps): TokenLedger {
     const kept = lastKeep.then(() => keepOne(bytes, digest, expiresAt));
     lastKeep = kept.catch(() => undefined);
     return kept;
+  }
+
+  async function keepLayers(layers: ReadonlyMap<Digest, Uint8Array>): Promise<void> {
+    const expiresAt = new Date(now().getTime() + ttlMs + EXPIRY_SLACK_MS);
+    for (const [digest, bytes] of layers) await keepLayer(bytes, digest, expiresAt);
   }
 
   async function keepOne(bytes: Uint8Array, digest: Digest, expiresAt: Date): Promise<void> {

@@ -1,7 +1,8 @@
-// What a token stands for: one image with its augmentation, as it was decided when the token was given out.
+// What a token stands for: one image with its augmentation, as it was decided when the token was given out; the image may still be building.
 import { z } from 'zod';
 import { augmentationSchema } from '../augment/augmentation.ts';
 import { layerSourceSchema } from '../augment/layer-source.ts';
+import { buildIdSchema } from '../build/record.ts';
 import { isDigest } from '../oci/digest.ts';
 
 const digest = z.string().refine(isDigest, 'expected a digest');
@@ -53,8 +54,18 @@ export const tokenRecordSchema = z.object({
   tag: z.string().optional(),
   /** As the client asked for it. */
   containerImage: z.string(),
-  sourceDigest: digest,
-  targetDigest: digest,
+  /** The build or copy that makes the source, or where it is frozen, the image itself. */
+  buildId: buildIdSchema.optional(),
+  /** Of a frozen or mirrored image: what it is called in the build repository. The token is then for its status alone. */
+  frozenImage: z.string().optional(),
+  /** Whether it is frozen as it was. */
+  isMirrored: z.boolean().optional(),
+  /** Whether nothing is made for it. */
+  isDryRun: z.boolean().optional(),
+  /** Absent where a build makes the source that was not there yet: the build's record has it in the end. */
+  sourceDigest: digest.optional(),
+  /** Absent as the source's is. */
+  targetDigest: digest.optional(),
   augmentation: augmentationSchema,
   layerSources: z.array(layerSourceSchema).readonly(),
   request: shownRequestSchema,

@@ -19,19 +19,29 @@ const nodeSchema = z.looseObject({
   properties: z.record(z.string(), z.unknown()).default({}),
   items: z.unknown().optional(),
   additionalProperties: z.unknown().optional(),
+  /** A value that may have one of several shapes. */
+  anyOf: z.array(z.unknown()).default([]),
 });
 
 /** The path of each key that has no keys of its own; `[]` stands for an item of a list, `*` for any name. */
 function keysOf(value: unknown, path = ''): readonly string[] {
   const node = nodeSchema.safeParse(value);
   if (!node.success) return [path];
-  const { properties, items, additionalProperties } = node.data;
+  const { properties, items, additionalProperties, anyOf } = node.data;
   const inner = [
     ...Object.entries(properties).map(([key, each]) => ({ each, at: path ? `${path}.${key}` : key })),
     { each: items, at: `${path}[]` },
     { each: additionalProperties, at: `${path}.*` },
+    ...anyOf.filter(hasKeys).map(each => ({ each, at: path })),
   ].filter(({ each }) => typeof each === 'object');
-  return inner.length === 0 ? [path] : inner.flatMap(({ each, at }) => keysOf(each, at));
+  const keys = inner.length === 0 ? [path] : inner.flatMap(({ each, at }) => keysOf(each, at));
+  return [...new Set(keys)];
+}
+
+/** A secret may be a mapping too, whose keys are documented once for all. */
+function hasKeys(shape: unknown): boolean {
+  const { properties = {} } = nodeSchema.safeParse(shape).data ?? {};
+  return Object.keys(properties).some(key => key !== 'env' && key !== 'file');
 }
 
 interface Documented {
@@ -87,7 +97,7 @@ test('every documented key is there', () => {
 });
 
 /** Keys whose absence means something, and those of `access`, which is absent as a whole. */
-const HAS_NO_DEFAULT = /^(?:publicUrl|log\.format|access\..*)$/;
+const HAS_NO_DEFAULT = /^(?:publicUrl|log\.format|access\..*|builds\.(?:cacheRepository|registryHost))$/;
 
 function leavesOf(value: unknown, path = ''): readonly string[] {
   const isMapping = typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -1,0 +1,176 @@
+// The key `builds`: what builds missing images, where they go, and how much of it at a time.
+import { z } from 'zod';
+import { recipesSchema } from './recipes-schema.ts';
+import { duration, type Environment, host, MAX_TIMER_MS, platform, secret, size } from './values.ts';
+
+const REPOSITORY = /^[A-Za-z0-9.:_-]+(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)+$/;
+const ID = /^[A-Za-z0-9][\w.-]{0,63}$/;
+const NETWORKS = ['default', 'none', 'host'] as const;
+
+export function buildsSchema(env: Environment) {
+  return z
+    .strictObject({
+      /** In the order in which they are asked. */
+      backends: z
+        .array(backendSchema())
+        .min(1)
+        .prefault(['auto'])
+        .refine(all => new Set(all.map(nameOf)).size === all.length, 'two backends have the same name'),
+      repository: repository().default('local/builds'),
+      cacheRepository: repository().optional(),
+      /** Of a build that names none. */
+      platforms: z.array(platform()).min(1).prefault(['linux/amd64']),
+      /** How builders reach us; absent: as `publicUrl` or `listen` say. */
+      registryHost: host().optional(),
+      timeout: duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault('15m'),
+      concurrency: z.int().positive().max(1000).default(4),
+      queue: z
+        .strictObject({
+          max: z.int().nonnegative().default(200),
+          maxPerCaller: z.int().positive().default(50),
+        })
+        .prefault({}),
+      hold: z
+        .strictObject({
+          token: duration({ maxMs: MAX_TIMER_MS }).prefault('15m'),
+          pull: duration({ maxMs: MAX_TIMER_MS }).prefault('4m'),
+        })
+        .transform(({ token, pull }) => ({ tokenMs: token, pullMs: pull }))
+        .prefault({}),
+      retries: z.int().nonnegative().max(20).default(2),
+      keep: duration({ minMs: 60_000 }).prefault('30d'),
+      failureMemory: duration().prefault('1m'),
+      maxLog: size().prefault('16MiB'),
+      rate: z.strictObject({ anonymous: rate().prefault('25/24h'), known: rate().prefault('250/1h') }).prefault({}),
+      secrets: z.record(id(), secret(env)).default({}),
+      /** Paths of agent sockets or keys. */
+      ssh: z.record(id(), z.string().min(1)).default({}),
+      requests: requestsSchema().prefault({}),
+      limits: limitsSchema().prefault({}),
+      recipes: recipesSchema(),
+    })
+    .superRefine(checkNames)
+    .transform(({ timeout, keep, failureMemory, maxLog, ...rest }) => ({
+      ...rest,
+      timeoutMs: timeout,
+      keepMs: keep,
+      failureMemoryMs: failureMemory,
+      maxLogBytes: maxLog,
+    }));
+}
+
+type Named = Readonly<Record<'secrets' | 'ssh', Readonly<Record<string, unknown>>>> & {
+  readonly requests: Users;
+  readonly recipes: readonly Users[];
+};
+type Users = Readonly<Record<'secrets' | 'ssh', readonly string[]>>;
+
+/** What is named has to be there. */
+function checkNames({ requests, recipes, ...there }: Named, context: z.core.$RefinementCtx): void {
+  const users = [
+    { path: ['requests'], user: requests },
+    ...recipes.map((user, at) => ({ path: ['recipes', at], user })),
+  ];
+  for (const { path, user } of users) {
+    for (const kind of ['secrets', 'ssh'] as const) {
+      for (const [at, id] of user[kind].entries()) {
+        if (Object.hasOwn(there[kind], id)) continue;
+        const message = `"${id}" is no key of builds.${kind}`;
+        context.addIssue({ code: 'custom', path: [...path, kind, at], message });
+      }
+    }
+  }
+}
+
+/** What a request may name of what is configured here; recipes may name all. */
+function requestsSchema() {
+  return z.strictObject({
+    secrets: z.array(id()).default([]),
+    ssh: z.array(id()).default([]),
+    networks: z.array(z.enum(NETWORKS)).min(1).default(['default', 'none']),
+  });
+}
+
+function limitsSchema() {
+  return z
+    .strictObject({
+      /** In characters of base64, as requests have it. */
+      containerFile: size().prefault('1MiB'),
+      context: size().prefault('1GiB'),
+      contextEntries: z.int().positive().default(100_000),
+    })
+    .transform(({ containerFile, context, ...rest }) => ({
+      ...rest,
+      containerFileBytes: containerFile,
+      contextBytes: context,
+    }));
+}
+
+function backendSchema() {
+  const common = { name: id().optional(), platforms: z.array(platform()).min(1).optional() };
+  const tls = z
+    .strictObject({
+      ca: z.string().optional(),
+      cert: z.string().optional(),
+      key: z.string().optional(),
+      serverName: z.string().optional(),
+    })
+    .refine(({ cert, key }) => (cert === undefined) === (key === undefined), 'cert and key need each other');
+  const address = z
+    .string()
+    .regex(
+      /^(?:unix:\/\/\/|tcp:\/\/|docker-container:\/\/|kube-pod:\/\/|podman-container:\/\/)./,
+      'expected an address such as unix:///run/buildkit/buildkitd.sock or tcp://builder:1234',
+    );
+  return z.union(
+    [
+      z.enum(['auto', 'embedded']).transform(kind => ({ kind })),
+      z.enum(['buildkit', 'docker', 'buildah']).transform(kind => ({ kind })),
+      z.strictObject({ kind: z.literal('buildkit'), ...common, address: address.optional(), tls: tls.optional() }),
+      z.strictObject({
+        kind: z.literal('docker'),
+        ...common,
+        builder: z.string().min(1).optional(),
+        host: z.string().min(1).optional(),
+      }),
+      z.strictObject({
+        kind: z.literal('buildah'),
+        ...common,
+        root: z.string().min(1).optional(),
+        runRoot: z.string().min(1).optional(),
+        storageDriver: z.string().min(1).optional(),
+        isolation: z.enum(['oci', 'rootless', 'chroot']).optional(),
+      }),
+      z.strictObject({ kind: z.literal('embedded'), ...common }),
+    ],
+    'expected auto, buildkit, docker, buildah or embedded, or a mapping with `kind` and its own keys',
+  );
+}
+
+function nameOf(backend: { readonly kind: string; readonly name?: string | undefined }): string {
+  return backend.name ?? backend.kind;
+}
+
+/** The name of a repository, with its registry where it is none of ours. */
+function repository() {
+  return z
+    .string()
+    .max(255)
+    .regex(REPOSITORY, 'expected a repository such as local/builds or registry.example.com/team/builds, without a tag');
+}
+
+function id() {
+  return z.string().regex(ID, 'expected letters, digits, ".", "_" and "-"');
+}
+
+/** `25/24h`: so many in any such time; `none` does not limit. */
+function rate() {
+  return z.string('expected a rate such as 25/24h').transform((text, context) => {
+    if (text === 'none') return undefined;
+    const [, count, per = ''] = /^([1-9]\d{0,8})\/(.+)$/.exec(text) ?? [];
+    const time = duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).safeParse(per);
+    if (count !== undefined && time.success) return { count: Number(count), perMs: time.data };
+    context.addIssue({ code: 'custom', message: 'expected a rate such as 25/24h or 250/1h, or none' });
+    return z.NEVER;
+  });
+}
