@@ -3,10 +3,14 @@ import { join } from 'node:path';
 import { Hono } from 'hono';
 import { contextStorage } from 'hono/context-storage';
 import type { Logger } from 'pino';
+import { createAccessTokens } from './access/access-token.ts';
 import { createAccess } from './access/create-access.ts';
+import { createBuilding } from './app/building.ts';
 import { createHosting } from './app/hosting.ts';
 import { createPulling, type Patience } from './app/pulling.ts';
 import { createRoutes } from './app/routes.ts';
+import type { Environment } from './build/environment.ts';
+import { findOwnUrl } from './config/own-url.ts';
 import type { Config } from './config/schema.ts';
 import { createEvents } from './events/events.ts';
 import { createRoutine } from './hosted/collect-routine.ts';
@@ -33,6 +37,10 @@ export interface AppDeps {
   readonly dockerConfigPath?: string | undefined;
   /** How patient we are with upstreams, where it is not the default. */
   readonly patience?: Partial<Patience>;
+  /** What builders are looked for in, and what they get a part of. */
+  readonly environment?: Environment;
+  /** Our host with its port, as this machine reaches it; undefined as long as nobody listens. Default: as the configuration says. */
+  readonly findListenHost?: () => string | undefined;
 }
 
 const SWEEP_EVERY_MS = 10 * 60_000;
@@ -61,12 +69,21 @@ export async function createApp({ config, log, now = () => new Date(), ...deps }
     hosted: hosting.registries,
   });
 
+  const building = await createBuilding({
+    ...{ config, log, now, records, pulling },
+    hosted: hosting.hosted,
+    accessTokens: config.access && createAccessTokens({ records, now }),
+    environment: deps.environment ?? {},
+    findListenHost: deps.findListenHost ?? (() => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host)),
+    onEnded: registryEvents.built,
+  });
+
   const app = new Hono();
   // Changes tell who made them; without endpoints nobody listens, and no request pays for it.
   if (config.events.endpoints.length > 0) app.use(contextStorage());
   createRoutes(app, {
     ...deps,
-    ...{ config, log, now, ledger, access, registryEvents },
+    ...{ config, log, now, ledger, access, registryEvents, building },
     ...{ hosted: hosting.hosted, collector: hosting.collector, ...pulling },
     checkReady: async () => void (await records.list('token', { limit: 1 })),
   });
@@ -75,7 +92,7 @@ export async function createApp({ config, log, now = () => new Date(), ...deps }
   const routine =
     everyMs === undefined ? undefined : createRoutine({ collector: hosting.collector, records, now, everyMs });
   const sweep = async () => {
-    await Promise.all([records.sweep(), hosting.hosted.sweep()]);
+    await Promise.all([records.sweep(), hosting.hosted.sweep(), building.builds.sweep()]);
     const report = await routine?.runIfDue();
     if (report) log.info({ removed: report.removed, freedBytes: report.freedBytes }, 'collected');
   };
@@ -90,6 +107,7 @@ export async function createApp({ config, log, now = () => new Date(), ...deps }
     async close() {
       clearInterval(sweeper);
       await routine?.close();
+      await building.close();
       await events.close();
       await access.close();
       await pulling.close();

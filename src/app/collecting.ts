@@ -1,6 +1,7 @@
 // Collecting where no service runs: what `veneer gc` opens in its data directory, and where it asks where one does.
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { findOwnUrl } from '../config/own-url.ts';
 import type { Config } from '../config/schema.ts';
 import { createEvents } from '../events/events.ts';
 import { openCollector } from '../hosted/collect-in-place.ts';
@@ -9,12 +10,8 @@ import { createTagTest } from '../oci/name-pattern.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
 
 export function findGcPlace(config: Config, log: Logger, token: string | undefined) {
-  const { dataDir, listen, publicUrl } = config;
-  // An address for all is no address to ask.
-  const host = ['0.0.0.0', '::'].includes(listen.host) ? 'localhost' : listen.host;
-  const own =
-    listen.port === 0 ? publicUrl : new URL(`http://${host.includes(':') ? `[${host}]` : host}:${listen.port}`);
-  return { dataDir, service: own && { url: own, token }, openCollector: () => openHere(config, log) };
+  const url = findOwnUrl(config);
+  return { dataDir: config.dataDir, service: url && { url, token }, openCollector: () => openHere(config, log) };
 }
 
 async function openHere({ dataDir, hosted, events: { endpoints } }: Config, log: Logger) {

@@ -7,18 +7,20 @@ import { createBlobs, type TransfersDeps } from '../proxy/blobs.ts';
 import { createTags } from '../proxy/freshness.ts';
 import { createIncludes } from '../proxy/includes.ts';
 import { createInspect, type Inspect } from '../proxy/inspect.ts';
-import { createLayers } from '../proxy/layers.ts';
+import { createLayers, type Layers } from '../proxy/layers.ts';
 import { createLinks } from '../proxy/links.ts';
 import { createManifests } from '../proxy/manifests.ts';
-import { createOrigins, type Origins } from '../proxy/origin.ts';
-import { createPrepare, type Prepare } from '../proxy/prepare.ts';
+import { createOpenLayer, type OpenLayer } from '../proxy/open-layer.ts';
+import { createOrigins, type DecorateRegistry, type Origins } from '../proxy/origin.ts';
+import { createDescribeChanges, createPrepare, type DescribeChanges, type Prepare } from '../proxy/prepare.ts';
 import { createProxy, type PullProxy } from '../proxy/proxy.ts';
-import { createAugmentations } from '../proxy/pull.ts';
+import { type Augmentations, createAugmentations } from '../proxy/pull.ts';
 import type { Registry } from '../proxy/registry.ts';
 import { createUpstreamRegistries } from '../proxy/upstream-registry.ts';
 import { createDescribe } from '../proxy/wanted-layer.ts';
 import type { RecordStore } from '../state/store.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
+import type { Upstreams } from '../upstream/upstream.ts';
 import { createUpstreams, type UpstreamsOptions } from '../upstream/upstreams.ts';
 
 /** How long we wait for upstreams, and how often we try again. */
@@ -38,8 +40,15 @@ export interface PullingDeps {
 
 export interface Pulling {
   readonly origins: Origins;
+  readonly upstreams: Upstreams;
+  readonly layers: Layers;
+  readonly augmentations: Augmentations;
+  readonly openLayer: OpenLayer;
+  /** From now on every registry is what it makes of it. */
+  serveRecipes(decorate: DecorateRegistry): void;
   readonly proxy: PullProxy;
   readonly prepare: Prepare;
+  readonly describeChanges: DescribeChanges;
   readonly inspect: Inspect;
   close(): Promise<void>;
 }
@@ -63,17 +72,32 @@ export async function createPulling(deps: PullingDeps): Promise<Pulling> {
   const tags = createTags({ records, now, policy, manifests });
   const registryOf = createUpstreamRegistries({ content, tags, manifests, blobs });
   const { defaultUpstream } = config;
-  const origins = createOrigins({ upstreams, registryOf, hosted, ownHosts: ownHosts(config), defaultUpstream });
+  // Recipes stand on builds, and builds on all that is here.
+  let serve: DecorateRegistry = registry => registry;
+  const decorate: DecorateRegistry = registry => serve(registry);
+  const origins = createOrigins({
+    upstreams,
+    registryOf,
+    hosted,
+    ownHosts: ownHosts(config),
+    defaultUpstream,
+    decorate,
+  });
 
   const augmentations = createAugmentations();
   const layers = createLayers({ content, upstreams, origins, findStored: ledger.findLayer, onFailed });
   const limits = { maxUnpackedBytes: config.limits.unpackedLayerBytes, maxRatio: config.limits.unpackRatio };
   const describeWanted = createDescribe({ origins, upstreams, content, limits });
-  const readIncludes = createIncludes(origins);
+  const describeChanges = createDescribeChanges({ describeWanted, readIncludes: createIncludes(origins) });
   return {
-    origins,
+    ...{ origins, upstreams, layers, augmentations },
+    openLayer: createOpenLayer({ describeWanted, layers }),
+    serveRecipes(decorated) {
+      serve = decorated;
+    },
     proxy: createProxy({ layers, augmentations }),
-    prepare: createPrepare({ origins, augmentations, describeWanted, readIncludes }),
+    prepare: createPrepare({ origins, augmentations, describeChanges }),
+    describeChanges,
     inspect: createInspect(origins),
     async close() {
       await upstreams.close();

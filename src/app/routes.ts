@@ -7,24 +7,38 @@ import type { Collector } from '../hosted/collect.ts';
 import type { Hosted } from '../hosted/hosted.ts';
 import { createAdmission } from '../http/admission.ts';
 import { createAugmentApi } from '../http/augment-api.ts';
+import type { SubmitLimits } from '../http/augment-schema.ts';
 import { createAuthentication, requireRight } from '../http/authentication.ts';
 import { createBodySender } from '../http/body-sender.ts';
+import { createBuildRate } from '../http/build-rate.ts';
+import { createReadBuild } from '../http/build-request.ts';
+import { createTargets } from '../http/build-target.ts';
+import { createBuildsApi } from '../http/builds-api.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { createCollectApi } from '../http/collect-api.ts';
+import { createReadCopy } from '../http/copy-request.ts';
+import { createDescribeRequested } from '../http/describe-requested.ts';
 import { createErrorHandler, notFound } from '../http/errors.ts';
 import { createHealth } from '../http/health.ts';
 import { createInspectApi } from '../http/inspect.ts';
 import { createPush } from '../http/push.ts';
+import { createRatedBuilds, type RatedBuilds } from '../http/rated-builds.ts';
 import { createRegistry } from '../http/registry.ts';
 import type { RegistryEvents } from '../http/registry-events.ts';
 import { createRequestLog } from '../http/request-log.ts';
-import { createSourceRights } from '../http/source-rights.ts';
+import { createReadContext } from '../http/requested-context.ts';
+import { createSourceRights, type RequireSources } from '../http/source-rights.ts';
+import { createSubmitBuilt, type SubmitBuilt } from '../http/submit-built.ts';
 import { createTokenEndpoint } from '../http/token-endpoint.ts';
+import { awaitBuild } from '../proxy/held.ts';
 import { originName } from '../proxy/origin.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
+import type { Building } from './building.ts';
 import type { Pulling } from './pulling.ts';
 
-export interface RoutesDeps extends Pick<Pulling, 'origins' | 'proxy' | 'prepare' | 'inspect'> {
+type PullingParts = Pick<Pulling, 'origins' | 'proxy' | 'prepare' | 'inspect' | 'describeChanges' | 'openLayer'>;
+
+export interface RoutesDeps extends PullingParts {
   readonly config: Config;
   readonly log: Logger;
   readonly version: string;
@@ -34,6 +48,7 @@ export interface RoutesDeps extends Pick<Pulling, 'origins' | 'proxy' | 'prepare
   readonly hosted: Hosted;
   readonly collector: Collector;
   readonly ledger: TokenLedger;
+  readonly building: Building;
   readonly registryEvents: RegistryEvents;
   readonly checkReady: () => Promise<void>;
 }
@@ -44,7 +59,10 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
   app.use(createRequestLog(log));
   app.onError(createErrorHandler(log));
   app.notFound(notFound);
-  app.route('/', createHealth({ version, commit, log, checkReady: deps.checkReady }));
+  app.route(
+    '/',
+    createHealth({ version, commit, log, checkReady: deps.checkReady, listBuilders: deps.building.platforms.list }),
+  );
   if (access.bearer) {
     const normalizeName = (name: string) => (name.startsWith('wt/') ? name : originName(origins.locateName(name)));
     app.route('/', createTokenEndpoint({ bearer: access.bearer, normalizeName, addressOf: clientAddress }));
@@ -59,8 +77,16 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
   addCollectApi(app, deps);
 }
 
-function addRegistry(app: Hono, { origins, ledger, proxy, hosted, registryEvents }: RoutesDeps): void {
-  const admission = createAdmission({ origins, ledger });
+function addRegistry(app: Hono, deps: RoutesDeps): void {
+  const { config, origins, ledger, proxy, hosted, registryEvents, building } = deps;
+  const { builds, logAddress } = building;
+  const awaitBuilt = async (c: Context, id: string) => {
+    const holdMs = config.builds.hold.tokenMs;
+    const { digest } = await awaitBuild(builds, id, { holdMs, signal: c.req.raw.signal, logAddress });
+    if (digest === undefined) throw new Error(`the build ${id} has succeeded without a digest`);
+    return digest;
+  };
+  const admission = createAdmission({ origins, ledger, awaitBuilt });
   app.route('/', createRegistry({ admission, proxy, events: registryEvents }));
   app.route('/', createPush({ admission, hosted }));
 }
@@ -75,16 +101,39 @@ function addCollectApi(app: Hono, { config, log, collector }: RoutesDeps): void 
   app.route('/', createCollectApi({ collector, authorise, log }));
 }
 
-function addAugmentApi(app: Hono, { config, now, origins, ledger, prepare, inspect }: RoutesDeps): void {
+function addAugmentApi(app: Hono, deps: RoutesDeps): void {
+  const { config, log, origins, ledger, prepare, inspect, building } = deps;
   const requireSources = createSourceRights(origins);
-  const { requestBodyBytes, layerLocation, containerIncludes } = config.limits;
-  const options = {
-    publicUrl: config.publicUrl?.href,
-    attestations: config.attestations,
-    ttlMs: config.tokens.ttlMs,
-    maxBodyBytes: requestBodyBytes,
-    limits: { maxLocationCharacters: layerLocation, maxIncludes: containerIncludes },
+  const { requestBodyBytes: maxBodyBytes } = config.limits;
+  const publicUrl = config.publicUrl?.href;
+  const { builds } = building;
+  const ratedBuilds = createRatedBuilds(builds, createBuildRate(config.builds.rate));
+  const submitBuilt = createSubmitBuilding(deps, requireSources, ratedBuilds);
+  const options = { publicUrl, attestations: config.attestations, maxBodyBytes, limits: submitLimits(config) };
+  app.route('/', createAugmentApi({ prepare, submitBuilt, builds, ledger, origins, requireSources, options }));
+  app.route('/', createBuildsApi({ builds, ratedBuilds, origins, publicUrl, log }));
+  app.route('/', createInspectApi({ inspect, requireSources, maxBodyBytes }));
+}
+
+function createSubmitBuilding(deps: RoutesDeps, requireSources: RequireSources, builds: RatedBuilds): SubmitBuilt {
+  const { config, origins, ledger, prepare, describeChanges, openLayer, building } = deps;
+  const { plan, listBases } = building;
+  const { repository, cacheRepository, requests, timeoutMs } = config.builds;
+  const targets = createTargets({ origins, repository, cacheRepository });
+  const readBuild = createReadBuild({
+    ...{ targets, plan, listBases, allowance: { ...requests, timeoutMs } },
+    readContext: createReadContext({ openLayer, requireSources }),
+    describeRequested: createDescribeRequested({ describeChanges, requireSources }),
+  });
+  const { attestations } = config;
+  const readCopy = createReadCopy({ origins, targets, prepare, requireSources, attestations });
+  return createSubmitBuilt({ origins, readBuild, readCopy, builds, ledger });
+}
+
+function submitLimits({ limits, builds }: Config): SubmitLimits {
+  return {
+    maxLocationCharacters: limits.layerLocation,
+    maxIncludes: limits.containerIncludes,
+    maxContainerFileCharacters: builds.limits.containerFileBytes,
   };
-  app.route('/', createAugmentApi({ prepare, ledger, now, requireSources, options }));
-  app.route('/', createInspectApi({ inspect, requireSources, maxBodyBytes: requestBodyBytes }));
 }

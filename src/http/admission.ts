@@ -1,5 +1,6 @@
 // Admission: what a name in a path asks for, and whether the caller may. The token in a path is its credential.
 import type { Context } from 'hono';
+import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Origins, originName } from '../proxy/origin.ts';
 import type { Pull } from '../proxy/proxy.ts';
@@ -10,9 +11,11 @@ import { hasRight, requireRight } from './authentication.ts';
 export interface AdmissionDeps {
   readonly origins: Origins;
   readonly ledger: Pick<TokenLedger, 'find'>;
+  /** The image that a token's build makes: waits for it. Throws RegistryError when it came to nothing, or takes longer than clients wait. */
+  readonly awaitBuilt: (c: Context, buildId: string) => Promise<Digest>;
 }
 
-/** Throws NAME_UNKNOWN, NAME_INVALID, UNAUTHORIZED or DENIED. */
+/** Throws NAME_UNKNOWN, NAME_INVALID, UNAUTHORIZED or DENIED, and what `awaitBuilt` throws. */
 export interface Admission {
   /**
    * Makes a pull of `wt/<token>/<repository>` or `[registry/]repository`. No name under `wt/` is an upstream's: it would get to know a
@@ -30,18 +33,26 @@ export interface HostedTarget {
   readonly mayPull: (repository: string) => boolean;
 }
 
-export function createAdmission({ origins, ledger }: AdmissionDeps): Admission {
-  async function admitToken(token: string, repository: string): Promise<Pull> {
+export function createAdmission({ origins, ledger, awaitBuilt }: AdmissionDeps): Admission {
+  async function admitToken(c: Context, token: string, repository: string): Promise<Pull> {
     const record = await ledger.find(token);
     if (!record) throw unknown('this token is unknown or has expired: submit the request anew to get another');
-    if (repository === record.repository) return pullOf(record, origins);
-    throw unknown(`this token serves ${record.repository}, not ${repository.slice(0, 255)}`);
+    if (repository !== record.repository) {
+      throw unknown(`this token serves ${record.repository}, not ${repository.slice(0, 255)}`);
+    }
+    return pullOf(record, await sourceOf(c, record), origins);
+  }
+
+  async function sourceOf(c: Context, { sourceDigest, buildId = '', isDryRun }: TokenRecord): Promise<Digest> {
+    if (sourceDigest === undefined && isDryRun)
+      throw new RegistryError('MANIFEST_UNKNOWN', 'this token is of a dry run: nothing was built for it');
+    return sourceDigest ?? awaitBuilt(c, buildId);
   }
 
   return {
     async admitPull(c, name) {
       const [first, token, ...rest] = name.split('/');
-      if (first === 'wt' && token !== undefined) return admitToken(token, rest.join('/'));
+      if (first === 'wt' && token !== undefined) return admitToken(c, token, rest.join('/'));
       const origin = origins.locateName(name);
       requireRight(c, 'pull', originName(origin));
       return { origin };
@@ -58,8 +69,8 @@ export function createAdmission({ origins, ledger }: AdmissionDeps): Admission {
   };
 }
 
-function pullOf({ registry, repository, ...record }: TokenRecord, origins: Origins): Pull {
-  const { tag, sourceDigest, targetDigest, augmentation, layerSources } = record;
+function pullOf({ registry, repository, ...record }: TokenRecord, sourceDigest: Digest, origins: Origins): Pull {
+  const { tag, targetDigest, augmentation, layerSources } = record;
   const origin = origins.locate(registry, repository);
   const sourceName = imageName(origin, tag);
   return { origin, augmented: { origin, sourceName, sourceDigest, targetDigest, augmentation, layerSources, tag } };

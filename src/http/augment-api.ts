@@ -1,67 +1,86 @@
 // The augment API: a request becomes a token, and the token names an image to pull.
 import { type Context, Hono } from 'hono';
-import type { Layer } from '../augment/augmentation.ts';
-import { InvalidLayer } from '../augment/layer.ts';
-import { compressionOf } from '../oci/media-type.ts';
-import { formatPlatform } from '../oci/platform.ts';
+import type { Builds } from '../build/builds.ts';
 import { parseReference } from '../oci/reference.ts';
-import { ContentMismatch } from '../oci/verify.ts';
-import type { Prepare, Wanted } from '../proxy/prepare.ts';
+import type { Origins } from '../proxy/origin.ts';
+import type { Prepare, Prepared } from '../proxy/prepare.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
 import type { TokenRecord } from '../tokens/record.ts';
 import { ApiError } from './api-error.ts';
 import { parseSubmit, type SubmitLimits, type SubmitRequest } from './augment-schema.ts';
-import type { RequestedLayer } from './config-schema.ts';
+import { buildLogPath } from './build-response.ts';
+import { imageAddress } from './image-address.ts';
 import { limitBody, readJson } from './json-body.ts';
 import { publicHost } from './public-host.ts';
-import { sourceError } from './source-error.ts';
+import { checkMediaTypes, toApiError, toChanges } from './requested-changes.ts';
 import { placesOf, type RequireSources } from './source-rights.ts';
+import type { SubmitBuilt } from './submit-built.ts';
 import {
+  type Building,
   describeTokenResponse,
   recordResponse,
   shownRequest,
   statusResponse,
   submitResponse,
+  type View,
 } from './submit-response.ts';
 
 export interface AugmentApiDeps {
   readonly prepare: Prepare;
+  readonly submitBuilt: SubmitBuilt;
+  readonly builds: Pick<Builds, 'find'>;
   readonly ledger: TokenLedger;
-  readonly now: () => Date;
+  readonly origins: Origins;
   readonly requireSources: RequireSources;
   readonly options: {
     readonly publicUrl: string | undefined;
     readonly attestations: 'drop' | 'keep';
-    readonly ttlMs: number;
     readonly maxBodyBytes: number;
     readonly limits: SubmitLimits;
   };
 }
 
-export function createAugmentApi({ prepare, ledger, now, requireSources, options }: AugmentApiDeps): Hono {
+export function createAugmentApi(deps: AugmentApiDeps): Hono {
+  const { prepare, submitBuilt, builds, ledger, origins, requireSources, options } = deps;
   const app = new Hono();
   const limit = limitBody(options.maxBodyBytes);
 
-  async function submit(c: Context): Promise<Response> {
-    const host = publicHost(options.publicUrl, c.req.header('Host'));
+  async function submit(c: Context, version: 1 | 2): Promise<Response> {
+    const host = findHost(c);
     const request = parseSubmit(await readJson(c), options.limits);
-    const wanted = toWanted(request, options.attestations);
-    requireSources(c, placesOf(wanted));
-    const { storedLayers, tag, ...prepared } = await prepare(wanted).catch(error => {
-      throw toApiError(error, request.containerImage);
-    });
+    const { source, build } = request;
+    const isThere = source.kind === 'image' && !build.freeze && !build.mirror;
+    const building = isThere ? { record: await submitImage(c, request, source.image) } : await submitBuilt(c, request);
+    return c.json(submitResponse(building, viewOn(host), version));
+  }
+
+  async function submitImage(c: Context, request: SubmitRequest, image: string): Promise<TokenRecord> {
+    const { storedLayers, tag, ...prepared } = await prepareImage(c, request, image);
     checkMediaTypes(request.containerConfig?.layers ?? [], prepared.augmentation.layers);
-    // Kept before the token is: a token never names layers that a crash lost.
-    const expiresAt = new Date(now().getTime() + options.ttlMs + EXPIRY_SLACK_MS);
-    for (const [digest, bytes] of storedLayers) await ledger.keepLayer(bytes, digest, expiresAt);
-    const { containerImage } = request;
-    const record = await ledger.issue({
-      ...prepared,
-      ...(tag && { tag }),
-      containerImage,
-      request: shownRequest(request),
+    await ledger.keepLayers(storedLayers);
+    return ledger.issue({ ...prepared, ...(tag && { tag }), containerImage: image, request: shownRequest(request) });
+  }
+
+  async function prepareImage(c: Context, request: SubmitRequest, image: string): Promise<Prepared> {
+    const wanted = { reference: parseReference(image), ...toChanges(request, options.attestations) };
+    requireSources(c, placesOf(wanted));
+    return prepare(wanted).catch(error => {
+      throw toApiError(error, image);
     });
-    return c.json(submitResponse(record, host));
+  }
+
+  function findHost(c: Context): string {
+    return publicHost(options.publicUrl, c.req.header('Host'));
+  }
+
+  function viewOn(host: string): View {
+    return { host, addressOf: image => imageAddress(image, origins, host) };
+  }
+
+  async function findBuilding(id: string): Promise<Building> {
+    const record = await getRecord(id);
+    const build = record.buildId === undefined ? undefined : await builds.find(record.buildId);
+    return { record, build };
   }
 
   async function getRecord(id: string): Promise<TokenRecord> {
@@ -70,61 +89,27 @@ export function createAugmentApi({ prepare, ledger, now, requireSources, options
     throw new ApiError(404, 'this token is unknown or has expired');
   }
 
-  app.post('/v1alpha2/container', limit, submit);
-  app.post('/container-token', limit, submit);
-  app.get('/v1alpha2/container/:id', async c => {
-    const record = await getRecord(c.req.param('id'));
-    return c.json(recordResponse(record, publicHost(options.publicUrl, c.req.header('Host'))));
-  });
-  app.get('/v1alpha2/container/:id/status', async c => c.json(statusResponse(await getRecord(c.req.param('id')))));
-  app.get('/container-token/:id', async c => {
-    const record = await getRecord(c.req.param('id'));
-    return c.json(describeTokenResponse(record, publicHost(options.publicUrl, c.req.header('Host'))));
-  });
+  app.post('/v1alpha2/container', limit, c => submit(c, 2));
+  app.post('/container-token', limit, c => submit(c, 1));
+  app.get('/v1alpha2/container/:id', async c =>
+    c.json(recordResponse(await findBuilding(c.req.param('id')), viewOn(findHost(c)))),
+  );
+  app.get('/v1alpha2/container/:id/status', async c =>
+    c.json(statusResponse(await findBuilding(c.req.param('id')), logAddress(options.publicUrl, c))),
+  );
+  app.get('/container-token/:id', async c =>
+    c.json(describeTokenResponse(await findBuilding(c.req.param('id')), viewOn(findHost(c)))),
+  );
   app.delete('/container-token/:id', async c => {
-    const record = await getRecord(c.req.param('id'));
-    await ledger.revoke(record.id);
-    return c.json(describeTokenResponse(record, publicHost(options.publicUrl, c.req.header('Host'))));
+    const building = await findBuilding(c.req.param('id'));
+    await ledger.revoke(building.record.id);
+    return c.json(describeTokenResponse(building, viewOn(findHost(c))));
   });
   return app;
 }
 
-/** Layers outlive the token that is given out a moment later. */
-const EXPIRY_SLACK_MS = 60_000;
-
-function toWanted(request: SubmitRequest, attestations: 'drop' | 'keep'): Wanted {
-  const { layers = [], env, ...config } = request.containerConfig ?? {};
-  return {
-    reference: parseReference(request.containerImage),
-    layers,
-    includes: request.containerIncludes,
-    changes: {
-      ...config,
-      ...(env && { env: Object.fromEntries(env.map(splitEnv)) }),
-      ...(request.platforms && { platforms: request.platforms.map(formatPlatform) }),
-      attestations,
-    },
-  };
-}
-
-function splitEnv(entry: string): [name: string, value: string] {
-  const at = entry.indexOf('=');
-  return [entry.slice(0, at), entry.slice(at + 1)];
-}
-
-/** The described layers begin with the requested ones, in their order. */
-function checkMediaTypes(requested: readonly RequestedLayer[], described: readonly Layer[]): void {
-  for (const [at, { mediaType }] of requested.entries()) {
-    const compression = described[at]?.compression;
-    if (mediaType === undefined || compressionOf(mediaType) === compression) continue;
-    const field = `containerConfig.layers[${at}].mediaType`;
-    throw new ApiError(400, `${field}: is ${mediaType}, but the bytes have the compression ${compression}`);
-  }
-}
-
-/** Whatever keeps an image from being augmented is the request's fault to clients: only 400 is shown to people as it is. */
-function toApiError(error: unknown, image: string): unknown {
-  if (error instanceof InvalidLayer) return new ApiError(400, error.message, { cause: error });
-  if (error instanceof ContentMismatch) return new ApiError(400, `${image}: ${error.message}`, { cause: error });
-  return sourceError(error, image);
+/** Where people find the log of a build. */
+function logAddress(publicUrl: string | undefined, c: Context): (id: string) => string {
+  const base = publicUrl ?? `${new URL(c.req.url).protocol}//${publicHost(publicUrl, c.req.header('Host'))}`;
+  return id => new URL(buildLogPath(id), base).href;
 }

@@ -4,18 +4,31 @@ import { RegistryError } from '../oci/errors.ts';
 import { InvalidPlatform, type Platform, parsePlatforms } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
 import { ApiError } from './api-error.ts';
+import {
+  type BuildLimits,
+  createBuildSchema,
+  fileSchema,
+  packagesSchema,
+  type RequestedBuild,
+  type RequestedPackages,
+} from './build-schema.ts';
 import { atMost, type ContainerConfig, createConfigSchema, dropUnset, wholeNumberSchema } from './config-schema.ts';
 
-export interface SubmitLimits {
-  /** Of each layer's location, in characters. */
-  readonly maxLocationCharacters: number;
+export interface SubmitLimits extends BuildLimits {
   /** How many containerIncludes there may be. */
   readonly maxIncludes: number;
 }
 
+/** What the image is made from. */
+export type SubmitSource =
+  /** An image, as asked; parseReference takes it. */
+  | { readonly kind: 'image'; readonly image: string }
+  /** The text of a Containerfile. */
+  | { readonly kind: 'file'; readonly containerFile: string }
+  | { readonly kind: 'packages'; readonly packages: RequestedPackages };
+
 export interface SubmitRequest {
-  /** As asked; parseReference takes it. */
-  readonly containerImage: string;
+  readonly source: SubmitSource;
   /** As asked. */
   readonly containerPlatform: string | undefined;
   /** Undefined: all platforms of the image. */
@@ -27,6 +40,7 @@ export interface SubmitRequest {
   readonly workflowId: string | undefined;
   readonly fingerprint: string | undefined;
   readonly dryRun: boolean;
+  readonly build: RequestedBuild;
 }
 
 /** In characters, of text that is stored or parsed. */
@@ -34,85 +48,86 @@ const MAX_SHORT_TEXT = 1024;
 
 /** Throws ApiError naming field and rule: 400 for a request that breaks one, 501 for what this version does not do. */
 export function parseSubmit(body: unknown, limits: SubmitLimits): SubmitRequest {
-  const parsed = createSubmitSchema(limits).safeParse(body);
-  if (!parsed.success) throw new ApiError(400, describe(parsed.error), { cause: parsed.error });
-  const request = parsed.data;
-  const containerImage = chooseImage(request);
-  refuseUnsupported(request);
-  checkImage('containerImage', containerImage);
-  const containerIncludes = request.containerIncludes ?? [];
+  const {
+    format,
+    scanMode,
+    containerIncludes = [],
+    dryRun = false,
+    ...fields
+  } = check(createSubmitSchema(limits), body);
+  const build = check(createBuildSchema(limits), body);
+  if (format === 'sif') throw unsupported('format "sif"', 'it builds images for docker and OCI alone');
+  if (scanMode && scanMode !== 'none') throw unsupported(`scanMode "${scanMode}"`, 'it scans nothing');
+  const { containerPlatform, containerConfig, towerWorkspaceId, workflowId, fingerprint } = fields;
+  const source = chooseSource(fields);
+  if (source.kind === 'image') checkImage('containerImage', source.image);
   for (const [at, image] of containerIncludes.entries()) checkImage(`containerIncludes[${at}]`, image);
-  return {
-    containerImage,
-    containerPlatform: request.containerPlatform,
-    platforms: request.containerPlatform === undefined ? undefined : toPlatforms(request.containerPlatform),
-    containerConfig: request.containerConfig,
-    containerIncludes,
-    towerWorkspaceId: request.towerWorkspaceId,
-    workflowId: request.workflowId,
-    fingerprint: request.fingerprint,
-    dryRun: request.dryRun ?? false,
-  };
+  const isPlain = source.kind === 'image' && containerConfig === undefined && containerIncludes.length === 0;
+  if (build.mirror && !isPlain) throw new ApiError(400, `mirror: ${MIRRORED}`);
+  const platforms = containerPlatform === undefined ? undefined : toPlatforms(containerPlatform);
+  const image = { source, containerPlatform, platforms, containerConfig, containerIncludes };
+  return { ...image, towerWorkspaceId, workflowId, fingerprint, dryRun, build };
+}
+
+const MIRRORED = 'copies an image as it is: it takes containerImage, and neither containerConfig nor containerIncludes';
+
+function check<T>(schema: z.ZodType<T>, body: unknown): T {
+  const { data, error } = schema.safeParse(body);
+  if (error) throw new ApiError(400, describe(error), { cause: error });
+  return data;
 }
 
 function createSubmitSchema(limits: SubmitLimits) {
   const text = z.string().optional();
   const shortText = z.string().check(atMost(MAX_SHORT_TEXT, 'characters')).optional();
+  const file = fileSchema(limits).optional();
   const fields = z.object({
     towerAccessToken: text,
     towerRefreshToken: text,
     towerEndpoint: text,
     towerWorkspaceId: wholeNumberSchema.optional(),
     containerImage: text,
-    containerFile: text,
-    condaFile: text,
-    packages: z.preprocess(dropUnset, z.looseObject({})).optional(),
+    containerFile: file,
+    condaFile: file,
+    packages: packagesSchema(),
     containerConfig: createConfigSchema(limits).optional(),
     containerPlatform: shortText,
     containerIncludes: z.array(z.string()).check(atMost(limits.maxIncludes, 'items')).optional(),
-    buildRepository: text,
-    cacheRepository: text,
     timestamp: text,
     fingerprint: shortText,
     workflowId: shortText,
-    freeze: z.boolean().optional(),
-    mirror: z.boolean().optional(),
     dryRun: z.boolean().optional(),
     format: z.enum(['docker', 'sif']).optional(),
-    nameStrategy: z.enum(['none', 'tagPrefix', 'imageSuffix']).optional(),
     scanMode: z.enum(['none', 'async', 'required']).optional(),
   });
   return z.preprocess(dropUnset, fields);
 }
 
 type SubmitFields = z.infer<ReturnType<typeof createSubmitSchema>>;
+type SourceFields = Pick<SubmitFields, 'containerImage' | 'containerFile' | 'condaFile' | 'packages'>;
 
-function chooseImage(request: SubmitFields): string {
-  const { containerImage, containerFile, condaFile, packages } = request;
-  const hasPackages = packages !== undefined && Object.keys(packages).length > 0;
-  const given = Object.entries({ containerImage, containerFile, condaFile, packages: hasPackages || undefined })
-    .filter(([, value]) => value !== undefined)
-    .map(([name]) => name);
-  if (given.length !== 1) {
-    const found = given.length === 0 ? 'none was given' : `${given.join(' and ')} were given`;
-    throw new ApiError(400, `exactly one of containerImage, containerFile, condaFile and packages is needed: ${found}`);
-  }
-  if (containerImage === undefined) throw unsupported(given.join());
-  return containerImage;
+function chooseSource({ containerImage, containerFile, condaFile, packages }: SourceFields): SubmitSource {
+  const given: readonly (readonly [string, SubmitSource])[] = [
+    ...(containerImage === undefined ? [] : [['containerImage', { kind: 'image', image: containerImage }] as const]),
+    ...(containerFile === undefined ? [] : [['containerFile', { kind: 'file', containerFile }] as const]),
+    ...(condaFile === undefined
+      ? []
+      : [['condaFile', { kind: 'packages', packages: condaPackages(condaFile) }] as const]),
+    ...(packages === undefined ? [] : [['packages', { kind: 'packages', packages }] as const]),
+  ];
+  const [[, source] = [], ...others] = given;
+  if (source && others.length === 0) return source;
+  const found = source ? `${given.map(([name]) => name).join(' and ')} were given` : 'none was given';
+  throw new ApiError(400, `exactly one of containerImage, containerFile, condaFile and packages is needed: ${found}`);
 }
 
-function refuseUnsupported({ freeze, mirror, format, scanMode }: SubmitFields): void {
-  if (freeze) throw unsupported('freeze');
-  if (mirror) throw unsupported('mirror');
-  if (format === 'sif') throw unsupported('format "sif"');
-  if (scanMode && scanMode !== 'none') throw unsupported(`scanMode "${scanMode}"`);
+/** What older clients send for an environment file. */
+function condaPackages(condaFile: string): RequestedPackages {
+  return { type: 'CONDA', environment: Buffer.from(condaFile).toString('base64') };
 }
 
-function unsupported(what: string): ApiError {
-  return new ApiError(
-    501,
-    `${what} is not supported yet: this version augments an image that exists, named by containerImage, and serves it by a token`,
-  );
+function unsupported(what: string, reason: string): ApiError {
+  return new ApiError(501, `${what} is not supported by this version: ${reason}`);
 }
 
 /** Throws ApiError for a name with a protocol or out of grammar. */

@@ -67,7 +67,7 @@ function isUnset(value: unknown): boolean {
   return typeof value === 'object' && Object.keys(value).length === 0;
 }
 
-function createLayerSchema(maxLocationCharacters: number) {
+export function createLayerSchema(maxLocationCharacters: number) {
   const fields = z.object({
     location: z
       .string('must be given, as a string')

@@ -1,6 +1,8 @@
 // What orchestrators and clients ask a service about itself.
 import { Hono } from 'hono';
 import type { Logger } from 'pino';
+import type { Offer } from '../build/make/survey.ts';
+import { formatPlatform } from '../oci/platform.ts';
 
 export interface HealthDeps {
   readonly version: string;
@@ -9,16 +11,19 @@ export interface HealthDeps {
   readonly log: Logger;
   /** Rejects while requests cannot be served. */
   readonly checkReady: () => Promise<void>;
+  /** What can be built here for now. */
+  readonly listBuilders: () => Promise<readonly Offer[]>;
 }
 
 /** The level of the augment API that we are compatible with: clients refuse or complain below 1.31.0. */
 const API_LEVEL = '1.37.0';
 
-export function createHealth({ version, commit, log, checkReady }: HealthDeps): Hono {
+export function createHealth({ version, commit, log, checkReady, listBuilders }: HealthDeps): Hono {
   const app = new Hono();
-  app.get('/service-info', c =>
-    c.json({ serviceInfo: { version: API_LEVEL, commitId: commit, veneerVersion: version } }),
-  );
+  app.get('/service-info', async c => {
+    const builders = (await listBuilders()).map(describeBuilder);
+    return c.json({ serviceInfo: { version: API_LEVEL, commitId: commit, veneerVersion: version, builders } });
+  });
   app.get('/health/live', c => c.json({ status: 'UP' }));
   app.get('/health/ready', async c => {
     try {
@@ -31,4 +36,10 @@ export function createHealth({ version, commit, log, checkReady }: HealthDeps): 
     }
   });
   return app;
+}
+
+/** Why one does not answer is for the log: it may name what only operators know. */
+function describeBuilder({ backend, platforms, fault }: Offer) {
+  const { name, kind } = backend;
+  return { name, kind, isAvailable: fault === undefined, platforms: platforms.map(formatPlatform) };
 }

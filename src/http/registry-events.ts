@@ -2,6 +2,7 @@
 import type { Context } from 'hono';
 import { tryGetContext } from 'hono/context-storage';
 import { subjectOf } from '../access/caller.ts';
+import type { BuildRecord } from '../build/record.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Events } from '../events/events.ts';
 import type { HostedChange } from '../hosted/options.ts';
@@ -13,6 +14,8 @@ export interface RegistryEvents {
   /** To be called while the request that made the change is under way, or by nobody's request. */
   changed(change: HostedChange): void;
   pulled(c: Context, pulled: PulledManifest): void;
+  /** A build that has ended: of a failed one nothing is told, for there is no image. */
+  built(build: BuildRecord): void;
 }
 
 export interface PulledManifest {
@@ -34,6 +37,12 @@ export function createRegistryEvents(events: Pick<Events, 'emit'>): RegistryEven
       const place = { repository: originName(origin), ...(!reference.includes(':') && { tag: reference }) };
       const target = { ...place, digest, mediaType, size: raw.byteLength };
       events.emit({ action: 'pull', target, ...describeRequest(c) });
+    },
+    built({ status, image, digest, caller, spec }) {
+      if (status !== 'succeeded' || digest === undefined) return;
+      const tag = image.slice(image.lastIndexOf(':') + 1);
+      const target = { repository: spec.target.repository, tag, digest };
+      events.emit({ action: 'build', target, actor: caller ? { name: caller } : {}, request: { method: '' } });
     },
   };
 }

@@ -34,7 +34,7 @@ export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono
 
   app.get('/v2/:name{.+}/manifests/:reference', async c => {
     const pull = await admission.admitPull(c, c.req.param('name'));
-    const options = { acceptsIndex: acceptsIndex(c.req.header('Accept')) };
+    const options = { acceptsIndex: acceptsIndex(c.req.header('Accept')), signal: c.req.raw.signal };
     const reference = c.req.param('reference');
     const manifest = await proxy.getManifest(pull, reference, options);
     const { raw, digest, mediaType } = manifest;

@@ -32,8 +32,16 @@ function findOrigin(origins: Origins, { registry, repository }: Place): Origin |
 }
 
 /** Every repository that an augmentation reads from. */
-export function placesOf({ reference, includes, layers }: Wanted): readonly Place[] {
+export function placesOf({
+  reference,
+  ...changes
+}: Pick<Wanted, 'reference' | 'layers' | 'includes'>): readonly Place[] {
+  return [reference, ...placesOfChanges(changes)];
+}
+
+/** Those of its layers and includes alone. */
+export function placesOfChanges({ includes, layers }: Pick<Wanted, 'layers' | 'includes'>): readonly Place[] {
   const locations = layers.map(({ location }) => parseLocation(location));
   const blobs = locations.flatMap(location => (location.kind === 'blob' ? [location] : []));
-  return [reference, ...includes.map(parseReference), ...blobs];
+  return [...includes.map(parseReference), ...blobs];
 }

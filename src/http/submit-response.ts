@@ -1,46 +1,79 @@
 // What the augment API says of a token: field names are those that existing clients read, absent fields are left out.
-
+import type { BuildRecord } from '../build/record.ts';
+import type { Digest } from '../oci/digest.ts';
 import type { ShownRequest, TokenRecord } from '../tokens/record.ts';
 import type { SubmitRequest } from './augment-schema.ts';
+import { describeFailure, durationSeconds, hasEnded } from './build-response.ts';
 import type { ContainerConfig, RequestedLayer } from './config-schema.ts';
+
+/** A token's record, and the build that makes its image, if one does. */
+export interface Building {
+  readonly record: TokenRecord;
+  /** Undefined where nothing is built, or where the build's record was let go. */
+  readonly build?: BuildRecord | undefined;
+  /** Whether it was built before. */
+  readonly isCached?: boolean | undefined;
+}
+
+/** How clients reach us. */
+export interface View {
+  /** With its port. */
+  readonly host: string;
+  /** What an image of a repository is called, by its full name. */
+  readonly addressOf: (image: string) => string;
+}
 
 /** Seconds, and never a whole number: clients read an integer as nanoseconds. */
 const NO_WAIT_SECONDS = 0.001;
 
-/** The image to pull for a token, on `publicHost` (host with its port): by tag, or by our digest where the request named a digest. */
-export function targetImage(record: TokenRecord, publicHost: string): string {
-  const name = `${publicHost}/wt/${record.id}/${record.repository}`;
-  return record.tag === undefined ? `${name}@${record.targetDigest}` : `${name}:${record.tag}`;
+/** The image to pull: that of the token, by tag, or by our digest where the request named a digest; a frozen one by its own name. */
+export function targetImage(
+  { id, repository, tag, targetDigest, frozenImage }: TokenRecord,
+  { host, addressOf }: View,
+): string {
+  if (frozenImage !== undefined) return addressOf(frozenImage);
+  const name = `${host}/wt/${id}/${repository}`;
+  return tag === undefined ? `${name}@${targetDigest}` : `${name}:${tag}`;
 }
 
-/** The answer to a submit: `succeeded` tells clients that there is nothing to wait for. */
-export function submitResponse(record: TokenRecord, publicHost: string) {
+/**
+ * The answer to a submit: `succeeded` tells clients that there is nothing to wait for. A frozen image needs no token, but the first version
+ * of the API has always given one.
+ */
+export function submitResponse({ record, build, isCached }: Building, view: View, version: 1 | 2 = 2) {
+  const hasToken = record.frozenImage === undefined || version === 1;
   return {
     requestId: record.id,
-    containerToken: record.id,
-    targetImage: targetImage(record, publicHost),
-    targetDigest: record.targetDigest,
-    expiration: record.expiresAt,
+    ...(hasToken && { containerToken: record.id, expiration: record.expiresAt }),
+    targetImage: targetImage(record, view),
+    ...digestOf({ record, build }),
     containerImage: record.containerImage,
-    freeze: false,
-    mirror: false,
-    succeeded: true,
+    ...(build && { buildId: build.id, cached: isCached === true }),
+    ...kindOf(record),
+    ...outcomeOf({ record, build }),
   };
 }
 
-/** The answer of /v1alpha2/container/{id}/status: an augmented image is ready at once. */
-export function statusResponse(record: TokenRecord) {
+/** The answer of /v1alpha2/container/{id}/status: an augmented image is ready at once. `logAddress` is where a build's log is. */
+export function statusResponse(building: Building, logAddress: (id: string) => string) {
+  const { record, build } = building;
+  const { id, buildId, createdAt } = record;
+  const isOver = !isUnderWay(building);
+  const isLost = !isReady(record) && build === undefined;
   return {
-    id: record.id,
-    status: 'DONE',
-    succeeded: true,
-    creationTime: record.createdAt,
-    duration: NO_WAIT_SECONDS,
+    id,
+    status: isOver ? 'DONE' : build?.status === 'running' ? 'BUILDING' : 'PENDING',
+    ...(buildId !== undefined && { [isCopy(buildId) ? 'mirrorId' : 'buildId']: buildId }),
+    ...(isOver && { succeeded: hasSucceeded(building) }),
+    ...(build?.failure && { reason: describeFailure(build), detailsUri: logAddress(build.id) }),
+    ...(isLost && { reason: `the record of ${buildId} is not kept any more` }),
+    creationTime: createdAt,
+    ...(isOver && { duration: build?.endedAt ? durationSeconds(build.createdAt, build.endedAt) : NO_WAIT_SECONDS }),
   };
 }
 
 /** The answer of /v1alpha2/container/{id}. */
-export function recordResponse(record: TokenRecord, publicHost: string) {
+export function recordResponse({ record, build }: Building, view: View) {
   const { containerConfig, containerPlatform, containerIncludes, fingerprint, towerWorkspaceId } = record.request;
   return withoutAbsent({
     id: record.id,
@@ -51,19 +84,54 @@ export function recordResponse(record: TokenRecord, publicHost: string) {
     containerIncludes,
     fingerprint,
     timestamp: record.createdAt,
+    buildId: record.buildId,
     sourceImage: sourceImage(record),
-    sourceDigest: record.sourceDigest,
-    waveImage: targetImage(record, publicHost),
-    waveDigest: record.targetDigest,
+    sourceDigest: record.sourceDigest ?? build?.digest,
+    waveImage: targetImage(record, view),
+    waveDigest: digestOf({ record, build }).targetDigest,
     expiration: record.expiresAt,
-    freeze: false,
-    mirror: false,
-    succeeded: true,
+    ...kindOf(record),
+    ...outcomeOf({ record, build }),
   });
 }
 
+/** What is served where it is known: of a build, once it is there, unless the token changes it. */
+function digestOf({ record, build }: Building): { readonly targetDigest?: Digest } {
+  const { targetDigest, sourceDigest = build?.digest, augmentation, layerSources } = record;
+  const { layers: _, attestations: __, ...changes } = augmentation;
+  const isPlain = layerSources.length === 0 && Object.keys(changes).length === 0;
+  const known = targetDigest ?? (isPlain ? sourceDigest : undefined);
+  return known === undefined ? {} : { targetDigest: known };
+}
+
+function kindOf({ frozenImage, isMirrored = false }: TokenRecord) {
+  return { freeze: frozenImage !== undefined && !isMirrored, mirror: isMirrored };
+}
+
+function isCopy(buildId: string): boolean {
+  return buildId.startsWith('mr-');
+}
+
+/** Absent while the image is being made. */
+function outcomeOf(building: Building): { readonly succeeded?: boolean } {
+  return isUnderWay(building) ? {} : { succeeded: hasSucceeded(building) };
+}
+
+function isUnderWay({ record, build }: Building): boolean {
+  return !isReady(record) && build !== undefined && !hasEnded(build);
+}
+
+function hasSucceeded({ record, build }: Building): boolean {
+  return isReady(record) || build?.status === 'succeeded';
+}
+
+/** Whether there was nothing to wait for from the beginning. */
+function isReady({ sourceDigest, isDryRun = false }: TokenRecord): boolean {
+  return sourceDigest !== undefined || isDryRun;
+}
+
 /** The answer of GET /container-token/{token}. */
-export function describeTokenResponse(record: TokenRecord, publicHost: string) {
+export function describeTokenResponse({ record, build }: Building, view: View) {
   const { containerConfig, containerPlatform, fingerprint, towerWorkspaceId } = record.request;
   return {
     token: record.id,
@@ -76,8 +144,8 @@ export function describeTokenResponse(record: TokenRecord, publicHost: string) {
       fingerprint,
       timestamp: record.createdAt,
     }),
-    source: { image: sourceImage(record), digest: record.sourceDigest },
-    wave: { image: targetImage(record, publicHost), digest: record.targetDigest },
+    source: withoutAbsent({ image: sourceImage(record), digest: record.sourceDigest ?? build?.digest }),
+    wave: withoutAbsent({ image: targetImage(record, view), digest: digestOf({ record, build }).targetDigest }),
   };
 }
 

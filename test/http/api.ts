@@ -33,7 +33,9 @@ export async function startApi(config: Readonly<Record<string, unknown>> = {}): 
   const registry = await startRegistry();
   const file = join(directory, 'veneer.yaml');
   const upstreams = { lab: { url: registry.url }, [registry.host]: { url: registry.url } };
-  await writeFile(file, JSON.stringify({ dataDir: join(directory, 'data'), upstreams, ...config }));
+  // What the machine has must not decide what a test does.
+  const builds = { backends: ['embedded'] };
+  await writeFile(file, JSON.stringify({ dataDir: join(directory, 'data'), upstreams, builds, ...config }));
   const log: string[] = [];
   const sink = new Writable({ write: (chunk, _encoding, done) => done(void log.push(String(chunk))) });
   const app = await createApp({ config: loadConfig({ file, env: {}, flags: {} }), log: pino(sink), version: '0.0.0' });

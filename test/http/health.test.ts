@@ -1,16 +1,34 @@
 // What a service says of itself.
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
+import { BackendUnavailable } from '../../src/build/backend.ts';
+import { createPlatforms } from '../../src/build/make/platforms.ts';
 import { createHealth } from '../../src/http/health.ts';
+import { createMemoryBackend, createMemoryRegistry } from '../support/build-backends.ts';
 
+const registry = createMemoryRegistry();
 const log = pino({ level: 'silent' });
-const about = { version: '1.2.3', commit: '4962856', log };
+const about = { version: '1.2.3', commit: '4962856', log, listBuilders: createPlatforms([]).list };
 
 test('names the level of its API, its own version and what it was built from', async () => {
   const response = await createHealth({ ...about, checkReady: async () => {} }).request('/service-info');
   expect(await response.json()).toEqual({
-    serviceInfo: { version: '1.37.0', commitId: '4962856', veneerVersion: '1.2.3' },
+    serviceInfo: { version: '1.37.0', commitId: '4962856', veneerVersion: '1.2.3', builders: [] },
   });
+});
+
+test('names its builders and their platforms, and keeps to itself why one does not answer', async () => {
+  const here = createMemoryBackend({ registry, name: 'here', platforms: ['linux/amd64', 'linux/arm64/v8'] });
+  const listPlatforms = () => Promise.reject(new BackendUnavailable('nothing listens at tcp://10.1.2.3:1234'));
+  const away = createMemoryBackend({ registry, name: 'away', listPlatforms });
+  const { list: listBuilders } = createPlatforms([here, away]);
+  const health = createHealth({ ...about, listBuilders, checkReady: async () => {} });
+  const text = await (await health.request('/service-info')).text();
+  expect(JSON.parse(text).serviceInfo.builders).toEqual([
+    { name: 'here', kind: here.kind, isAvailable: true, platforms: ['linux/amd64', 'linux/arm64'] },
+    { name: 'away', kind: away.kind, isAvailable: false, platforms: [] },
+  ]);
+  expect(text).not.toContain('10.1.2.3');
 });
 
 test.each(['/health/live', '/health/ready'])('%s is up', async path => {

@@ -1,0 +1,123 @@
+// What builders need to reach registries, us among them: names, addresses and credentials, and the secrets that are configured.
+import type { AccessTokens } from '../access/access-token.ts';
+import type { BuildCredentials, PinnedBase, PushTarget } from '../build/backend.ts';
+import type { OrdersDeps } from '../build/make/order.ts';
+import type { Recipes } from '../build/recipes/recipe.ts';
+import type { ContainerFileSpec } from '../build/spec.ts';
+import type { Config } from '../config/schema.ts';
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { locateBase } from '../proxy/base-images.ts';
+import { type Origin, type Origins, originName } from '../proxy/origin.ts';
+import type { Upstreams } from '../upstream/upstream.ts';
+
+export interface BuilderAccessDeps {
+  readonly config: Config;
+  readonly pulling: { readonly origins: Origins; readonly upstreams: Upstreams };
+  /** Undefined where callers need no credentials. */
+  readonly accessTokens: AccessTokens | undefined;
+  readonly recipes: Pick<Recipes, 'covers'>;
+  readonly findListenHost: () => string | undefined;
+}
+
+type BuilderAccess = Pick<OrdersDeps, 'targetOf' | 'pinBase' | 'findSecret' | 'findSsh' | 'findCredentials'>;
+
+/** A build is over before its token is. */
+const TOKEN_SLACK_MS = 60_000;
+
+export function createBuilderAccess(deps: BuilderAccessDeps): BuilderAccess {
+  const { config, pulling, accessTokens } = deps;
+  const { origins, upstreams } = pulling;
+  const { secrets, ssh, timeoutMs } = config.builds;
+
+  function locateImage(image: string): { readonly origin: Origin; readonly tag: string } {
+    const colon = image.lastIndexOf(':');
+    return { origin: origins.locateName(image.slice(0, colon)), tag: image.slice(colon + 1) };
+  }
+
+  async function targetOf(image: string): Promise<PushTarget> {
+    const { origin, tag } = locateImage(image);
+    if (origin.registry.isHosted)
+      return { name: `${findOwnHost(deps)}/${image}`, image, isInsecure: isOwnInsecure(deps) };
+    const { host, isInsecure } = upstreams.describe(origin.registry.name);
+    return { name: `${host}/${origin.repository}:${tag}`, image, isInsecure };
+  }
+
+  async function pinBase(name: string, digest: Digest): Promise<PinnedBase> {
+    const origin = locateBase(origins, name);
+    if (isOurs(origin)) {
+      return { name: `${findOwnHost(deps)}/${originName(origin)}@${digest}`, isInsecure: isOwnInsecure(deps) };
+    }
+    const { host, isInsecure } = upstreams.describe(origin.registry.name);
+    return { name: `${host}/${origin.repository}@${digest}`, isInsecure };
+  }
+
+  /** What is hosted here, or may have been built by a recipe. */
+  function isOurs(origin: Origin): boolean {
+    return origin.registry.isHosted || deps.recipes.covers(originName(origin));
+  }
+
+  /** Of the registries that the build reads from and writes to. A base of ours, or behind an alias, is read through us. */
+  async function findCredentials(
+    spec: ContainerFileSpec,
+    image: string,
+  ): Promise<ReadonlyMap<string, BuildCredentials>> {
+    const written = [image, ...(spec.cacheRepository === undefined ? [] : [`${spec.cacheRepository}:cache`])];
+    const targets = written.map(name => locateImage(name).origin);
+    const bases = Object.keys(spec.bases).map(name => locateBase(origins, name));
+    const others = [...targets, ...bases].filter(origin => !isOurs(origin)).map(({ registry }) => registry.name);
+    const found = await Promise.all([...new Set(others)].map(findOther));
+    const own = await issueOwn(targets, bases.filter(isOurs), spec.timeoutMs ?? timeoutMs);
+    return new Map([...found.flat(), ...own]);
+  }
+
+  async function findOther(registry: string): Promise<readonly (readonly [string, BuildCredentials])[]> {
+    const credentials = await upstreams.findCredentials(registry);
+    return credentials ? [[upstreams.describe(registry).host, credentials]] : [];
+  }
+
+  /** A token for what this build may read and write, and no longer than it lasts. */
+  async function issueOwn(
+    targets: readonly Origin[],
+    bases: readonly Origin[],
+    lifeMs: number,
+  ): Promise<readonly (readonly [string, BuildCredentials])[]> {
+    const pushed = targets.filter(({ registry }) => registry.isHosted).map(originName);
+    if (!accessTokens || pushed.length + bases.length === 0) return [];
+    const { secret } = await accessTokens.issue({
+      name: 'a build',
+      permissions: [
+        ...(pushed.length > 0 ? [{ repositories: pushed, allow: ['pull', 'push'] as const }] : []),
+        ...(bases.length > 0 ? [{ repositories: bases.map(originName), allow: ['pull'] as const }] : []),
+      ],
+      ttlMs: lifeMs + TOKEN_SLACK_MS,
+    });
+    return [[findOwnHost(deps), { username: 'token', password: secret }]];
+  }
+
+  return {
+    targetOf,
+    pinBase,
+    findCredentials,
+    findSecret: async id => (Object.hasOwn(secrets, id) ? Buffer.from(secrets[id] ?? '') : undefined),
+    findSsh: async id => (Object.hasOwn(ssh, id) ? ssh[id] : undefined),
+  };
+}
+
+/** How builders write our name. Throws UNSUPPORTED where it is not known. */
+export function findOwnHost({ config, findListenHost }: Pick<BuilderAccessDeps, 'config' | 'findListenHost'>): string {
+  const host = config.builds.registryHost ?? (isForAll(config) ? config.publicUrl?.host : findListenHost());
+  if (host) return host;
+  throw new RegistryError('UNSUPPORTED', 'builders cannot reach this registry: set builds.registryHost in veneer.yaml');
+}
+
+/** Behind a public address with TLS there is a proxy that has it; we ourselves speak HTTP. */
+function isOwnInsecure({ config }: BuilderAccessDeps): boolean {
+  const isPublic = config.builds.registryHost === undefined && isForAll(config);
+  return !isPublic || config.publicUrl?.protocol !== 'https:';
+}
+
+/** An address for all is no address to ask. */
+function isForAll({ listen }: Config): boolean {
+  return ['0.0.0.0', '::'].includes(listen.host);
+}

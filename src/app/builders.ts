@@ -1,0 +1,110 @@
+// The builders of this service: those that the configuration names, or the best that the machine has.
+import type { Logger } from 'pino';
+import type { Backend } from '../build/backend.ts';
+import { createBuildahBackend } from '../build/buildah/backend.ts';
+import { detectBuildah } from '../build/buildah/detect.ts';
+import { createBuildkitBackend } from '../build/buildkit/backend.ts';
+import { detectBuildkit } from '../build/buildkit/detect.ts';
+import { detectBackends } from '../build/detect.ts';
+import { createDockerBackend } from '../build/docker/backend.ts';
+import { detectDocker } from '../build/docker/detect.ts';
+import { createEmbeddedBackend, type EmbeddedDeps } from '../build/embedded/backend.ts';
+import type { Environment } from '../build/environment.ts';
+import { createPlatforms, type Platforms } from '../build/make/platforms.ts';
+import type { Config } from '../config/schema.ts';
+import { formatPlatform, parsePlatform } from '../oci/platform.ts';
+
+export interface BuildersDeps {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly environment: Environment;
+  readonly embedded: Omit<EmbeddedDeps, 'name'>;
+}
+
+type BackendConfig = Config['builds']['backends'][number];
+
+/** What the builders can do. They are looked for in the background: whoever asks waits until they are found. */
+export function createBuilders(deps: BuildersDeps): Platforms & { close(): Promise<void> } {
+  const { log } = deps;
+  const stop = new AbortController();
+  const onUnavailable = (builder: string, reason: string) => log.warn({ builder, reason }, 'a builder does not answer');
+  const found = findBuilders(deps, stop.signal).then(backends => ({
+    backends,
+    platforms: createPlatforms(backends, { onUnavailable }),
+  }));
+  found
+    .then(({ platforms }) => announce(platforms, log))
+    .catch(error => {
+      if (!stop.signal.aborted) log.error({ err: error }, 'no builder can be used');
+    });
+  return {
+    list: async () => (await found).platforms.list(),
+    assign: async spec => (await found).platforms.assign(spec),
+    async close() {
+      stop.abort();
+      const backends = await found.then(({ backends }) => backends).catch(() => []);
+      await Promise.all(backends.map(backend => backend.close()));
+    },
+  };
+}
+
+async function announce(platforms: Platforms, log: Logger): Promise<void> {
+  for (const { backend, platforms: some, fault } of await platforms.list()) {
+    if (fault !== undefined) continue;
+    log.info({ builder: backend.name, platforms: some.map(formatPlatform) }, `builds with ${backend.kind}`);
+  }
+}
+
+/** In the configured order. */
+async function findBuilders(deps: BuildersDeps, signal: AbortSignal): Promise<readonly Backend[]> {
+  const found = await Promise.all(deps.config.builds.backends.map(one => openBuilder(one, deps, signal)));
+  return found.flat();
+}
+
+async function openBuilder(one: BackendConfig, deps: BuildersDeps, signal: AbortSignal): Promise<readonly Backend[]> {
+  const { environment, embedded } = deps;
+  const name = 'name' in one && one.name !== undefined ? one.name : one.kind;
+  const platforms = 'platforms' in one ? one.platforms?.map(parsePlatform) : undefined;
+  switch (one.kind) {
+    case 'auto':
+      return findBest(deps, signal);
+    case 'embedded':
+      return [createEmbeddedBackend({ name, ...embedded })];
+    case 'buildkit': {
+      const { address, tls } = { address: undefined, tls: undefined, ...one };
+      const host = address ?? environment.BUILDKIT_HOST ?? DEFAULT_BUILDKIT;
+      return [createBuildkitBackend({ name, address: host, tls: tls && tlsPaths(tls), platforms, environment })];
+    }
+    case 'docker':
+      return [createDockerBackend({ ...one, name, platforms, environment })];
+    case 'buildah':
+      return [createBuildahBackend({ ...one, name, platforms, environment })];
+  }
+}
+
+const DEFAULT_BUILDKIT = 'unix:///run/buildkit/buildkitd.sock';
+
+/** What needs no RUN is built without a builder, in the process: a builder comes first, since it can do all. */
+async function findBest(
+  { log, environment, embedded }: BuildersDeps,
+  signal: AbortSignal,
+): Promise<readonly Backend[]> {
+  const onMiss = (reason: string) => log.debug({ reason }, 'a builder was looked for and is not there');
+  const builders = await detectBackends([detectBuildkit(), detectDocker(), detectBuildah()], {
+    environment,
+    signal,
+    onMiss,
+  });
+  return [...builders, createEmbeddedBackend({ name: 'embedded', ...embedded })];
+}
+
+function tlsPaths({ ca, cert, key, serverName }: TlsConfig) {
+  return { caPath: ca, certPath: cert, keyPath: key, serverName };
+}
+
+interface TlsConfig {
+  readonly ca?: string | undefined;
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+  readonly serverName?: string | undefined;
+}

@@ -1,0 +1,86 @@
+// Recipes at work: how a pull's match becomes a build, and which registries have their missing images built.
+import { readFile } from 'node:fs/promises';
+import { relative } from 'node:path';
+import type { Builds } from '../build/builds.ts';
+import { InvalidBuild } from '../build/invalid-build.ts';
+import type { Plan } from '../build/plan.ts';
+import type { Recipes } from '../build/recipes/recipe.ts';
+import { parsePlatform } from '../oci/platform.ts';
+import type { Origins } from '../proxy/origin.ts';
+import type { StartRecipe } from '../proxy/recipe-builds.ts';
+import type { WithRecipes } from '../proxy/recipe-registry.ts';
+import type { Registry } from '../proxy/registry.ts';
+import { shadowName } from '../proxy/shadow-name.ts';
+import { createShadowedRegistry } from '../proxy/shadowed-registry.ts';
+
+export interface StartRecipeDeps {
+  readonly plan: Plan;
+  readonly builds: Pick<Builds, 'submit'>;
+  readonly cacheRepository: string | undefined;
+}
+
+/** Somebody waits for these with a client that gives up. */
+const PULL_PRIORITY = 1;
+
+export function createStartRecipe({ plan, builds, cacheRepository }: StartRecipeDeps): StartRecipe {
+  return async (match, target) => {
+    const {
+      containerFile,
+      context,
+      platforms,
+      attestations: { sbom = false, provenance = 'none' } = {},
+      ttlMs: _,
+      ...options
+    } = match;
+    const spec = await plan({
+      ...options,
+      containerFile: await readContainerFile(containerFile),
+      ...(context !== undefined && {
+        context: { kind: 'directory', path: context, containerFile: relative(context, containerFile) },
+      }),
+      platforms: platforms?.map(parsePlatform),
+      attestations: { sbom, provenance },
+      cacheRepository,
+      target,
+    });
+    const { build } = await builds.submit(spec, { caller: RECIPE_CALLER, priority: PULL_PRIORITY });
+    return build;
+  };
+}
+
+/** No user has a colon in its name. */
+const RECIPE_CALLER = ':recipes';
+
+async function readContainerFile(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unreadable';
+    throw new InvalidBuild(`the Containerfile of the recipe cannot be read (${code})`, { cause });
+  }
+}
+
+export interface RecipeServingDeps {
+  readonly origins: Origins;
+  readonly recipes: Recipes;
+  readonly withRecipes: WithRecipes;
+  /** The full name of the repository below which images for upstreams' names are. */
+  readonly repository: string;
+}
+
+/** What is built for a hosted name is pushed there; what an upstream lacks is behind it, in a repository of ours. */
+export function createRecipeServing({
+  origins,
+  recipes,
+  withRecipes,
+  repository,
+}: RecipeServingDeps): (registry: Registry) => Registry {
+  return registry => {
+    const { name, isHosted } = registry;
+    if (isHosted) return withRecipes(registry, own => `${name}/${own}`);
+    const shadowOf = (own: string) => shadowName(repository, name, own);
+    const findShadow = (own: string) =>
+      recipes.covers(`${name}/${own}`) ? origins.locateName(shadowOf(own)) : undefined;
+    return withRecipes(createShadowedRegistry(registry, findShadow), shadowOf);
+  };
+}
