@@ -11,8 +11,15 @@ import { z } from 'zod';
 import { AccessFault } from './access/fault.ts';
 import { findGcPlace } from './app/collecting.ts';
 import { type App, createApp } from './app.ts';
+import { createAugmentCommand } from './cli/augment.ts';
+import { createBuildCommand } from './cli/build.ts';
+import { createBuildsCommand } from './cli/builds.ts';
 import { createGcCommand, type GcPlace } from './cli/gc.ts';
+import { findServiceUrl } from './cli/service/address.ts';
+import type { Service } from './cli/service/service.ts';
+import type { ServiceCommandDeps } from './cli/service-command.ts';
 import { createTokenCommand } from './cli/token.ts';
+import { findOwnUrl, listenUrl } from './config/own-url.ts';
 import type { Config } from './config/schema.ts';
 import { ConfigError, loadConfig } from './config.ts';
 import { StateFault } from './state/fault.ts';
@@ -38,6 +45,16 @@ const command = new Command('veneer')
   .addCommand(createTokenCommand({ findRecords: () => join(findDataDir(), 'records.db') }))
   .addCommand(createGcCommand({ findPlace, isTerminal: process.stderr.isTTY }));
 
+const serviceCommands: ServiceCommandDeps = {
+  findService,
+  stdin: process.stdin,
+  terminal: process.stderr.isTTY ? process.stderr : undefined,
+  listenForInterrupt,
+};
+for (const create of [createBuildCommand, createAugmentCommand, createBuildsCommand]) {
+  command.addCommand(create(serviceCommands));
+}
+
 // Records hold tokens, layers and the addresses of layers: what we write is nobody else's to read.
 process.umask(0o077);
 await command.parseAsync().catch(refuseToStart);
@@ -47,8 +64,15 @@ async function run(flags: Flags): Promise<void> {
   const log = createLog(config);
   const dockerConfigPath = join(process.env.DOCKER_CONFIG ?? join(homedir(), '.docker'), 'config.json');
   const commit = process.env.VENEER_COMMIT || undefined;
-  const app = await createApp({ config, log, version, commit, dockerConfigPath });
-  const server = openServer(app, config, log);
+  let listenHost: string | undefined;
+  const app = await createApp({
+    ...{ config, log, version, commit, dockerConfigPath, environment: process.env },
+    findListenHost: () => listenHost,
+  });
+  const server = openServer(app, config, port => {
+    announce(log, config, port);
+    listenHost = listenUrl({ ...config.listen, port }).host;
+  });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void drain(signal));
 
   /** Takes no new connection, lets requests end within the grace time, and leaves. */
@@ -64,11 +88,11 @@ async function run(flags: Flags): Promise<void> {
   }
 }
 
-function openServer({ fetch }: App, config: Config, log: Logger): Server {
+function openServer({ fetch }: App, config: Config, onListening: (port: number) => void): Server {
   const { host, port } = config.listen;
   // A push takes as long as it takes: what ends a connection is silence, not time.
   const options = { fetch, hostname: host, port, createServer, serverOptions: { requestTimeout: 0 } };
-  const server = serve(options, address => announce(log, config, address.port));
+  const server = serve(options, ({ port }) => onListening(port));
   if (!(server instanceof Server)) throw new TypeError('this server is not of node:http');
   server.setTimeout(config.limits.idleConnectionMs);
   server.on('error', ({ message }) => {
@@ -93,6 +117,18 @@ function findPlace(): GcPlace {
     pino({ level: config.log.level }, pino.destination(2)),
     process.env.VENEER_TOKEN || undefined,
   );
+}
+
+function findService(server: string | undefined): Service {
+  const findOwn = () => findOwnUrl(readConfig(command.opts<Flags>()));
+  return { url: findServiceUrl({ server, env: process.env, findOwn }), token: process.env.VENEER_TOKEN || undefined };
+}
+
+/** A second interrupt ends the process. */
+function listenForInterrupt(): AbortSignal {
+  const interrupted = new AbortController();
+  process.once('SIGINT', () => interrupted.abort());
+  return interrupted.signal;
 }
 
 /** Where it is given, nothing of the configuration has to be readable, such as its secrets. */

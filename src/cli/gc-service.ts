@@ -1,99 +1,43 @@
 // Asks the service that has the registry open to collect, and reads what it says.
-import { z } from 'zod';
-import { isAccessToken } from '../access/access-token.ts';
 import type { CollectOptions } from '../hosted/collect.ts';
 import { type CollectLine, collectLineSchema } from '../hosted/collect-lines.ts';
 import type { CollectReport } from '../hosted/collect-report.ts';
+import { linesOf } from './service/lines.ts';
+import { type Hints, parseJson, refusalOf } from './service/refusal.ts';
+import { type Service, ServiceRefused, sendRequest } from './service/service.ts';
 
-export interface CollectService {
-  readonly url: URL;
-  /** An access token, `<user>:<password>`, or a bearer token. */
-  readonly token?: string | undefined;
-}
+const HINT = 'set VENEER_TOKEN to a token that may delete there';
+const ADVICE = 'ask again; what is removed by now stays removed';
+const HINTS: Hints = { 401: HINT, 403: HINT };
 
-/** The service did not do it; the message says why, and is for people. */
-export class ServiceRefused extends Error {
-  override readonly name = 'ServiceRefused';
-}
-
+/** Throws ServiceRefused. */
 export async function askService(
-  service: CollectService,
+  service: Service,
   { dryRun = false, onProgress }: CollectOptions,
 ): Promise<CollectReport> {
-  const { host } = service.url;
   const response = await post(service, dryRun);
-  if (!response.ok) throw new ServiceRefused(`${host} says ${response.status}, ${await explain(response)}`);
-  for await (const text of linesOf(response)) {
+  if (!response.ok) throw await refusalOf(response, HINTS);
+  const { host } = service.url;
+  for await (const text of linesOf(response, ADVICE)) {
     const line = parseLine(text, host);
     if (line.kind === 'report') return line.report;
     if (line.kind === 'error') throw new ServiceRefused(line.message);
     onProgress?.(line.progress);
   }
-  throw brokenOff(host);
+  throw new ServiceRefused(`${host} broke off: ${ADVICE}`);
 }
 
-async function post({ url, token }: CollectService, dryRun: boolean): Promise<Response> {
-  const target = new URL(`/v1/hosted/collect?dryRun=${dryRun}`, url);
-  const headers = token === undefined ? {} : { Authorization: authorizationOf(token.trim()) };
+async function post(service: Service, dryRun: boolean): Promise<Response> {
   try {
-    // The token is for the service alone.
-    return await fetch(target, { method: 'POST', headers, redirect: 'error' });
+    return await sendRequest(service, `/v1/hosted/collect?dryRun=${dryRun}`, { method: 'POST' });
   } catch (cause) {
-    const reason = `another process uses the data directory, and no service answers at ${url.host}`;
-    throw new ServiceRefused(reason, { cause });
+    if (!(cause instanceof ServiceRefused && cause.isUnreachable)) throw cause;
+    throw new ServiceRefused(`another process uses the data directory, and ${cause.message}`, { cause });
   }
-}
-
-function authorizationOf(token: string): string {
-  if (isAccessToken(token)) return basic(`token:${token}`);
-  return token.includes(':') ? basic(token) : `Bearer ${token}`;
-}
-
-function basic(credentials: string): string {
-  return `Basic ${Buffer.from(credentials).toString('base64')}`;
-}
-
-const errorSchema = z.object({ message: z.string() });
-
-async function explain(response: Response): Promise<string> {
-  const [first = ''] = await Array.fromAsync(linesOf(response));
-  const said = errorSchema.safeParse(parseJson(first)).data?.message ?? response.statusText;
-  const isForToken = response.status === 401 || response.status === 403;
-  return `${said.slice(0, 500)}${isForToken ? ': set VENEER_TOKEN to a token that may delete there' : ''}`;
 }
 
 function parseLine(text: string, host: string): CollectLine {
   const { data } = collectLineSchema.safeParse(parseJson(text));
   if (data) return data;
   throw new ServiceRefused(`what answers at ${host} is no Veneer of this version`);
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-const MAX_LINE = 64 * 1024 * 1024;
-
-async function* linesOf({ body, url }: Response): AsyncGenerator<string> {
-  let rest = '';
-  const decoder = new TextDecoder();
-  try {
-    for await (const chunk of body ?? []) {
-      const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
-      rest = lines.pop() ?? '';
-      if (rest.length > MAX_LINE) throw new Error(`a line has more than ${MAX_LINE} characters`);
-      yield* lines;
-    }
-  } catch (cause) {
-    throw brokenOff(new URL(url).host, cause);
-  }
-  if (rest !== '') yield rest;
-}
-
-function brokenOff(host: string, cause?: unknown): ServiceRefused {
-  return new ServiceRefused(`${host} broke off: ask again; what is removed by now stays removed`, { cause });
 }

@@ -6,8 +6,9 @@ import type { CollectOptions } from '../hosted/collect.ts';
 import type { OpenCollector } from '../hosted/collect-in-place.ts';
 import type { CollectProgress, CollectReport } from '../hosted/collect-report.ts';
 import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owner.ts';
-import { askService, type CollectService, ServiceRefused } from './gc-service.ts';
+import { askService } from './gc-service.ts';
 import { formatReport } from './gc-table.ts';
+import { type Service, ServiceRefused } from './service/service.ts';
 
 export interface GcCommandDeps {
   /** Asked when the command runs. */
@@ -21,7 +22,7 @@ export interface GcPlace {
   /** Opens what is in the data directory. Called by its owner. */
   readonly openCollector: () => Promise<OpenCollector>;
   /** Where a service that owns the data directory can be asked; absent where the configuration does not tell. */
-  readonly service: CollectService | undefined;
+  readonly service: Service | undefined;
 }
 
 interface GcOptions {

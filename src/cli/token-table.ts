@@ -1,6 +1,7 @@
 // Access tokens as lines for people.
 import type { AccessToken } from '../access/access-token.ts';
 import type { Permission } from '../access/right.ts';
+import { formatColumns } from './columns.ts';
 
 const HEADINGS = ['ID', 'EXPIRES', 'NAME', 'RIGHTS'] as const;
 
@@ -12,14 +13,7 @@ export function formatTokens(tokens: readonly AccessToken[]): readonly string[] 
     name,
     permissions.map(formatPermission).join('; '),
   ]);
-  const table = [HEADINGS, ...rows];
-  const widths = HEADINGS.map((_, column) => Math.max(...table.map(row => row[column]?.length ?? 0)));
-  return table.map(row =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  );
+  return formatColumns(HEADINGS, rows);
 }
 
 function formatPermission({ repositories, allow }: Permission): string {

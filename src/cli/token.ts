@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { type AccessTokens, createAccessTokens } from '../access/access-token.ts';
 import type { Permission } from '../access/right.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
+import { explain, print } from './output.ts';
 import { collectPatterns, parseName, parseTtl } from './token-options.ts';
 import { formatTokens } from './token-table.ts';
 
@@ -111,12 +112,4 @@ function permissionsOf({ pull = [], push = [], delete: remove = [] }: CreateOpti
     { repositories: remove, allow: ['pull', 'delete'] },
   ];
   return permissions.filter(({ repositories }) => repositories.length > 0);
-}
-
-function print(self: Command, line: string): void {
-  self.configureOutput().writeOut?.(`${line}\n`);
-}
-
-function explain(self: Command, line: string): void {
-  self.configureOutput().writeErr?.(`${line}\n`);
 }

@@ -1,0 +1,106 @@
+// `veneer builds`: lists the builds of a running service, shows their logs, cancels and retries them.
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { formatLogEntry } from '../build/orchestration/log-text.ts';
+import type { LogEntry } from '../build/progress.ts';
+import { buildIdSchema } from '../build/record.ts';
+import { awaitBuild, describeFailure } from './await-build.ts';
+import { formatBuilds } from './builds-table.ts';
+import { explain, print } from './output.ts';
+import { plainText } from './plain-text.ts';
+import { type BuildsClient, type BuildsPage, buildStatuses } from './service/builds.ts';
+import { linesOf } from './service/lines.ts';
+import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
+
+interface ListOptions extends BuildsPage {
+  readonly json?: boolean;
+}
+
+const MAX_LIMIT = 100;
+
+export function createBuildsCommand(deps: ServiceCommandDeps): Command {
+  const command = new Command('builds').description('the builds of a running service');
+  addList(command, deps);
+  addLog(command, deps);
+  addCancel(command, deps);
+  addRetry(command, deps);
+  return command;
+}
+
+function addList(command: Command, deps: ServiceCommandDeps): void {
+  const list = command
+    .command('ls')
+    .alias('list')
+    .description('lists builds, the newest first')
+    .option('--limit <number>', 'how many', parseLimit, 20)
+    .addOption(new Option('--status <status>', 'only these').choices(buildStatuses))
+    .option('--after <id>', 'only those that are older than this one', parseId)
+    .option('--json', 'prints what the service says of each');
+  addServerOption(list).action(async ({ json, ...page }: ListOptions, self: Command) =>
+    callService(self, deps, async ({ builds }) => {
+      const found = await builds.list(page);
+      const lines = json ? [JSON.stringify(found, undefined, 2)] : formatBuilds(found);
+      for (const line of lines) print(self, line);
+    }),
+  );
+}
+
+function addLog(command: Command, deps: ServiceCommandDeps): void {
+  const log = command
+    .command('log')
+    .description('shows the log of a build until it ends; fails where the build does')
+    .argument('<id>', ID, parseId)
+    .option('--no-follow', 'only what there is by now');
+  addServerOption(log).action(async (id: string, { follow }: { follow: boolean }, self: Command) =>
+    callService(self, deps, async ({ builds }) => {
+      if (!follow) return printLog(self, builds, id);
+      const view = { show: (entry: LogEntry) => print(self, formatLogEntry(entry)), close() {} };
+      const build = await awaitBuild(builds, id, {
+        view,
+        interrupted: deps.listenForInterrupt(),
+        patience: deps.patience,
+      });
+      if (build.status === 'failed') self.error(`error: ${plainText(describeFailure(build, builds))}`);
+    }),
+  );
+}
+
+async function printLog(self: Command, builds: BuildsClient, id: string): Promise<void> {
+  for await (const line of linesOf(await builds.openLog(id), 'ask again')) print(self, plainText(line));
+}
+
+function addCancel(command: Command, deps: ServiceCommandDeps): void {
+  const cancel = command.command('cancel').description('ends a build').argument('<id>', ID, parseId);
+  addServerOption(cancel).action(async (id: string, _, self: Command) =>
+    callService(self, deps, async ({ builds }) => {
+      const { status, reason } = await builds.cancel(id);
+      explain(self, plainText(`${id}: ${status}${reason === undefined ? '' : `, ${reason}`}`));
+    }),
+  );
+}
+
+function addRetry(command: Command, deps: ServiceCommandDeps): void {
+  const retry = command
+    .command('retry')
+    .description('builds the same again, and prints the id of that build')
+    .argument('<id>', ID, parseId);
+  addServerOption(retry).action(async (id: string, _, self: Command) =>
+    callService(self, deps, async ({ builds }) => {
+      const { buildId, status } = await builds.retry(id);
+      explain(self, plainText(`${buildId}: ${status}`));
+      print(self, plainText(buildId));
+    }),
+  );
+}
+
+const ID = 'the id, such as bd-0123456789abcdef_1';
+
+function parseId(text: string): string {
+  if (buildIdSchema.safeParse(text).success) return text;
+  throw new InvalidArgumentError('expected the id of a build, such as bd-0123456789abcdef_1');
+}
+
+function parseLimit(text: string): number {
+  const limit = Number(text);
+  if (/^\d+$/.test(text) && limit >= 1 && limit <= MAX_LIMIT) return limit;
+  throw new InvalidArgumentError(`expected a number from 1 to ${MAX_LIMIT}`);
+}

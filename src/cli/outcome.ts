@@ -1,0 +1,60 @@
+// What comes of a request for an image: waits for its build where one is under way, and prints the reference to pull.
+import type { Command } from 'commander';
+import { awaitBuild, describeFailure } from './await-build.ts';
+import { explain, print } from './output.ts';
+import { plainText } from './plain-text.ts';
+import { createBarView } from './progress/bars.ts';
+import { createLineView } from './progress/lines.ts';
+import type { Build, BuildsClient, Submitted } from './service/builds.ts';
+import type { ServiceCommandDeps } from './service-command.ts';
+
+export interface OutcomeOptions {
+  readonly await: boolean;
+  readonly json?: boolean;
+  readonly dryRun?: boolean;
+}
+
+export function addOutcomeOptions(command: Command): Command {
+  return command
+    .option('--await', 'waits until the image is there', true)
+    .option('--no-await', 'prints the reference at once: a pull of it waits')
+    .option('--json', 'prints the answer as JSON, with the build that was waited for');
+}
+
+/** The reference alone goes to standard output. Throws what `awaitBuild` throws; a build that failed ends the command. */
+export async function tellOutcome(
+  self: Command,
+  builds: BuildsClient,
+  deps: ServiceCommandDeps,
+  submitted: Submitted,
+): Promise<void> {
+  const { json, dryRun } = self.opts<OutcomeOptions>();
+  const build = await settle(self, builds, deps, submitted);
+  const succeeded = build ? build.status === 'succeeded' : submitted.succeeded;
+  const targetDigest = submitted.targetDigest ?? build?.digest;
+  if (json) print(self, JSON.stringify({ ...submitted, succeeded, targetDigest, build }, undefined, 2));
+  if (build?.status === 'failed') self.error(`error: ${plainText(describeFailure(build, builds))}`);
+  if (json) return;
+  if (dryRun) explain(self, 'a dry run: nothing was begun');
+  else if (submitted.buildId !== undefined && !succeeded) explain(self, underWay(submitted.buildId));
+  if (targetDigest !== undefined) explain(self, `digest ${plainText(targetDigest)}`);
+  print(self, plainText(submitted.targetImage));
+}
+
+/** The build as it is in the end; undefined where there is none, or nobody waits for it. */
+async function settle(
+  self: Command,
+  builds: BuildsClient,
+  { terminal, listenForInterrupt, patience }: ServiceCommandDeps,
+  { buildId, succeeded }: Submitted,
+): Promise<Build | undefined> {
+  const { await: isAwaited, dryRun } = self.opts<OutcomeOptions>();
+  if (buildId === undefined || dryRun || succeeded) return undefined;
+  if (!isAwaited) return succeeded === false ? builds.get(buildId) : undefined;
+  const view = terminal ? createBarView(terminal) : createLineView(line => explain(self, line));
+  return awaitBuild(builds, buildId, { view, interrupted: listenForInterrupt(), patience });
+}
+
+function underWay(id: string): string {
+  return plainText(`${id} is under way: see it with \`veneer builds log ${id}\``);
+}

@@ -1,0 +1,114 @@
+// Images and builds of the service, as docs/api.md has them. Every function throws ServiceRefused.
+import { z } from 'zod';
+import { type Hints, parseJson, refusalOf } from './refusal.ts';
+import { type Service, ServiceRefused, sendRequest } from './service.ts';
+
+const submittedSchema = z.looseObject({
+  requestId: z.string(),
+  targetImage: z.string(),
+  targetDigest: z.string().optional(),
+  buildId: z.string().optional(),
+  cached: z.boolean().optional(),
+  /** Absent while a build is under way. */
+  succeeded: z.boolean().optional(),
+});
+
+export const buildSchema = z.looseObject({
+  buildId: z.string(),
+  status: z.enum(['queued', 'running', 'succeeded', 'failed']),
+  targetImage: z.string().optional(),
+  creationTime: z.string().optional(),
+  /** In seconds. */
+  duration: z.number().optional(),
+  platforms: z.array(z.string()).default([]),
+  digest: z.string().optional(),
+  reason: z.string().optional(),
+});
+
+const pageSchema = z.object({ builds: z.array(buildSchema) });
+
+export type Submitted = z.output<typeof submittedSchema>;
+export type Build = z.output<typeof buildSchema>;
+
+/** Whether nothing will change of it any more. */
+export function hasEnded({ status }: Build): boolean {
+  return status === 'succeeded' || status === 'failed';
+}
+
+export const buildStatuses = buildSchema.shape.status.options;
+
+export interface BuildsPage {
+  readonly limit: number;
+  readonly status?: string | undefined;
+  /** Only those that are older than this one. */
+  readonly after?: string | undefined;
+}
+
+export interface BuildsClient {
+  readonly host: string;
+  submit(body: object): Promise<Submitted>;
+  get(id: string): Promise<Build>;
+  /** The newest first. */
+  list(page: BuildsPage): Promise<readonly Build[]>;
+  cancel(id: string): Promise<Build>;
+  retry(id: string): Promise<Build>;
+  /** The log as server-sent events; the caller reads or cancels the body. */
+  openEvents(id: string, signal: AbortSignal): Promise<Response>;
+  /** The log so far, as text; the caller reads or cancels the body. */
+  openLog(id: string): Promise<Response>;
+  logUrl(id: string): URL;
+}
+
+const HINTS: Hints = {
+  401: 'set VENEER_TOKEN to an access token, or to <user>:<password>',
+  403: 'set VENEER_TOKEN to a token that may do this',
+  413: 'limits.requestBody of the service says how much it takes',
+};
+
+export function createBuildsClient(service: Service): BuildsClient {
+  const { host } = service.url;
+
+  async function open(path: string, init?: RequestInit): Promise<Response> {
+    const response = await sendRequest(service, path, init);
+    if (response.ok) return response;
+    throw await refusalOf(response, HINTS);
+  }
+
+  async function ask<T>(schema: z.ZodType<T>, path: string, init?: RequestInit): Promise<T> {
+    const response = await open(path, init);
+    const text = await response.text().catch(cause => {
+      throw new ServiceRefused(`${host} broke off`, { cause, isPassing: true });
+    });
+    return parseAnswer(schema, text, host);
+  }
+
+  return {
+    host,
+    submit: body => ask(submittedSchema, '/v1alpha2/container', postOf(body)),
+    get: id => ask(buildSchema, pathOf(id)),
+    async list({ limit, status, after }) {
+      const query = new URLSearchParams({ limit: `${limit}`, ...(status && { status }), ...(after && { after }) });
+      return (await ask(pageSchema, `/v1alpha1/builds?${query}`)).builds;
+    },
+    cancel: id => ask(buildSchema, `${pathOf(id)}/cancel`, { method: 'POST' }),
+    retry: id => ask(buildSchema, `${pathOf(id)}/retry`, { method: 'POST' }),
+    openEvents: (id, signal) => open(`${pathOf(id)}/logs`, { signal, headers: { Accept: 'text/event-stream' } }),
+    openLog: id => open(`${pathOf(id)}/logs?follow=false`, { headers: { Accept: 'text/plain' } }),
+    logUrl: id => new URL(`${pathOf(id)}/logs`, service.url),
+  };
+}
+
+/** Throws ServiceRefused for what is no such answer. */
+export function parseAnswer<T>(schema: z.ZodType<T>, text: string, host: string): T {
+  const { data, success } = schema.safeParse(parseJson(text));
+  if (success) return data;
+  throw new ServiceRefused(`what answers at ${host} is no Veneer of this version`);
+}
+
+function pathOf(id: string): string {
+  return `/v1alpha1/${id.startsWith('mr-') ? 'mirrors' : 'builds'}/${encodeURIComponent(id)}`;
+}
+
+function postOf(body: object): RequestInit {
+  return { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
+}
