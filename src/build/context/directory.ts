@@ -1,11 +1,11 @@
 // A directory of this machine as a build context. No link is followed on the way.
-import { constants, type Dirent, type Stats } from 'node:fs';
-import { lstat, open, readdir, readlink } from 'node:fs/promises';
+import type { Dirent, Stats } from 'node:fs';
+import { lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readChunk } from '../../content/file-stream.ts';
 import { type IgnoreRules, readIgnoreRules } from './ignore.ts';
 import { invalidEntry } from './invalid-context.ts';
 import { type ContextLimits, DEFAULT_CONTEXT_LIMITS } from './limits.ts';
+import { readFileOf } from './read-file.ts';
 import { createTree, type Entry, type ReadonlyTree, type Tree } from './tree.ts';
 
 export interface DirectoryOptions {
@@ -51,24 +51,12 @@ async function entryOf(path: string, stats: Stats): Promise<Entry> {
   const { mode, size } = stats;
   if (stats.isDirectory()) return { kind: 'directory', mode };
   if (stats.isSymbolicLink()) return { kind: 'symlink', target: await readlink(path) };
-  if (stats.isFile()) return { kind: 'file', mode, size, open: () => readWhole(path, stats) };
+  if (stats.isFile())
+    return {
+      kind: 'file',
+      mode,
+      size,
+      open: () => readFileOf(path, stats, () => invalidEntry(path, 'it changed while it was read')),
+    };
   throw invalidEntry(path, 'a socket, fifo or device; name it in .dockerignore, or remove it');
-}
-
-/** The bytes of the file that was seen, and of no other that has its name now. */
-async function* readWhole(path: string, { dev, ino, size }: Stats): AsyncGenerator<Uint8Array> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  try {
-    const now = await file.stat();
-    if (now.dev !== dev || now.ino !== ino || now.size !== size) {
-      throw invalidEntry(path, 'it changed while it was read');
-    }
-    for (let at = 0; at < size; ) {
-      const chunk = await readChunk(file, at, size);
-      at += chunk.byteLength;
-      yield chunk;
-    }
-  } finally {
-    await file.close();
-  }
 }

@@ -1,10 +1,9 @@
 // The build context as it lies on disk, as a file system: of root, of no time, without what .dockerignore leaves out.
-import { constants, type Stats } from 'node:fs';
-import { lstat, open, readdir, readlink } from 'node:fs/promises';
+import { lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readChunk } from '../../content/file-stream.ts';
 import { type IgnoreRules, readIgnoreRules } from '../context/ignore.ts';
 import { InvalidContext } from '../context/invalid-context.ts';
+import { readFileOf } from '../context/read-file.ts';
 import { type DirectoryNode, emptyDirectory, type Node } from './node.ts';
 import { InvalidStep } from './step.ts';
 
@@ -42,21 +41,10 @@ async function readNode(path: string, name: string, rules: IgnoreRules): Promise
   }
   if (stats.isSymbolicLink()) return { ...attributes, kind: 'symlink', mode: 0o777, target: await readlink(path) };
   return stats.isFile()
-    ? { ...attributes, kind: 'file', size: stats.size, open: () => readBody(path, stats) }
+    ? { ...attributes, kind: 'file', size: stats.size, open: () => readFileOf(path, stats, changed) }
     : undefined;
 }
 
-/** Throws where the file is another one than it was, or shorter. */
-async function* readBody(path: string, { ino, size }: Stats): AsyncGenerator<Uint8Array> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-  try {
-    if ((await file.stat()).ino !== ino) throw new Error('the build context changed while it was read');
-    for (let at = 0; at < size; ) {
-      const chunk = await readChunk(file, at, size);
-      at += chunk.byteLength;
-      yield chunk;
-    }
-  } finally {
-    await file.close();
-  }
+function changed(): Error {
+  return new Error('the build context changed while it was read');
 }

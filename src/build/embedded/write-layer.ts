@@ -1,22 +1,21 @@
 // Changes as a layer: a sorted tar of fixed form, packed into a file of the build's folder while it is measured.
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PassThrough, Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createGzip, createZstdCompress } from 'node:zlib';
-import { type Header, type Pack, pack } from 'tar-stream';
 import { createGauge, type Gauge } from '../../augment/gauge.ts';
 import { streamFile } from '../../content/file-stream.ts';
 import type { ContentDescriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { layerType, type Compression as Packing } from '../../oci/media-type.ts';
 import { bytesOf } from '../context/bytes.ts';
+import { type PackedEntry, packEntries } from '../context/pack-entries.ts';
 import type { Compression } from '../spec.ts';
 import type { Change } from './draft.ts';
-import type { FileNode, Node } from './node.ts';
+import type { Node } from './node.ts';
 
 export interface Layer {
   readonly descriptor: ContentDescriptor;
@@ -50,7 +49,7 @@ export async function writeLayer(
   const path = join(directory, `layer-${randomUUID()}`);
   const [unpacked, packed] = [createGauge(undefined, () => {}), createGauge(undefined, () => {})];
   await pipeline(
-    Readable.from(measured(encode(changes), unpacked)),
+    Readable.from(measured(packEntries(changes.map(toEntry)), unpacked)),
     createPacker(packing, compression?.level),
     source => measured(bytesOf(source), packed),
     createWriteStream(path, { flags: 'wx', mode: 0o600 }),
@@ -74,32 +73,12 @@ async function* measured(bytes: AsyncIterable<Uint8Array>, gauge: Gauge): AsyncG
   }
 }
 
-async function* encode(changes: readonly Change[]): AsyncGenerator<Uint8Array> {
-  const archive = pack();
-  const filling = fill(archive, changes).catch((error: unknown) => {
-    archive.destroy(error instanceof Error ? error : new Error('the layer broke off'));
-  });
-  try {
-    yield* bytesOf(archive);
-  } finally {
-    archive.destroy();
-    await filling;
-  }
+function toEntry({ path, node }: Change): PackedEntry {
+  const header = headerOf(path.join('/'), node);
+  return node.kind === 'file' ? { header, open: () => node.open() } : { header };
 }
 
-async function fill(archive: Pack, changes: readonly Change[]): Promise<void> {
-  for (const { path, node } of changes) {
-    const header = headerOf(path.join('/'), node);
-    if (node.kind === 'file' && node.size > 0) await addFile(archive, header, node);
-    else if (node.kind === 'file') archive.entry(header, Buffer.alloc(0));
-    else archive.entry(header);
-  }
-  archive.finalize();
-}
-
-type EntryHeader = Partial<Header> & Pick<Header, 'name'>;
-
-function headerOf(name: string, node: Node): EntryHeader {
+function headerOf(name: string, node: Node): PackedEntry['header'] {
   const { mode, uid, gid, xattrs, mtime } = node;
   const large = { ...(uid > MAX_HEADER_ID && { uid: `${uid}` }), ...(gid > MAX_HEADER_ID && { gid: `${gid}` }) };
   const pax = { ...xattrs, ...large };
@@ -121,17 +100,4 @@ function headerOf(name: string, node: Node): EntryHeader {
     default:
       return { ...common, type: node.kind, devmajor: node.major, devminor: node.minor };
   }
-}
-
-async function addFile(archive: Pack, header: EntryHeader, file: FileNode): Promise<void> {
-  const written = Promise.withResolvers<void>();
-  const sink = archive.entry(header, error => (error ? written.reject(error) : written.resolve()));
-  // The archive breaks with the same error, and its reader is told: here nobody has to listen.
-  sink.on('error', () => {});
-  written.promise.catch(() => {});
-  for await (const chunk of file.open()) {
-    if (!sink.write(chunk)) await Promise.race([once(sink, 'drain'), written.promise]);
-  }
-  sink.end(null);
-  await written.promise;
 }
