@@ -5,10 +5,10 @@ import type { Draft } from '../content/draft.ts';
 import type { Drafts } from '../content/drafts.ts';
 import type { DigestAlgorithm } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
+import { createTurns } from '../state/turns.ts';
 import { createOpenUploads } from './open-uploads.ts';
 import { keysOf, type UploadRecord } from './records.ts';
 import type { Room } from './room.ts';
-import { createTurns } from './turns.ts';
 
 export interface Session {
   readonly id: string;

@@ -16,13 +16,3 @@ export async function waitUntil<T>(
     clearTimeout(timer);
   }
 }
-
-/** What `work` gives, or the signal's reason where that comes first; the work itself goes on. */
-export function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const leave = () => reject(signal.reason);
-    signal.addEventListener('abort', leave, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
-    if (signal.aborted) leave();
-  });
-}

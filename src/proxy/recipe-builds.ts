@@ -7,9 +7,10 @@ import { UnsupportedPlatform } from '../build/make/unsupported-platform.ts';
 import type { RecipeMatch } from '../build/recipes/recipe.ts';
 import type { BuildRecord } from '../build/record.ts';
 import { RegistryError } from '../oci/errors.ts';
+import { untilAborted } from '../upstream/until-aborted.ts';
 import { createFlight } from './flight.ts';
 import { awaitBuild, failedBuild, type LogAddress, notYet } from './held.ts';
-import { untilAborted, waitUntil } from './hold.ts';
+import { waitUntil } from './hold.ts';
 import type { RecipeImages } from './recipe-images.ts';
 
 export interface RecipeBuildsDeps {

@@ -1,5 +1,6 @@
 // Asking for a build: one for equal specs, and no more than may wait.
 import type { Digest } from '../../oci/digest.ts';
+import { createTurns } from '../../state/turns.ts';
 import { QueueFull, type SubmitOptions, type Submitted } from '../builds.ts';
 import type { BuildRecord } from '../record.ts';
 import type { Spec } from '../spec.ts';
@@ -9,7 +10,6 @@ import { createJob, hasEnded, type Job } from './job.ts';
 import type { Jobs } from './jobs.ts';
 import type { LogStore } from './log-store.ts';
 import type { Queue } from './queue.ts';
-import { createTurns } from './turns.ts';
 
 export interface SubmitPolicy {
   readonly concurrency: number;
@@ -44,11 +44,11 @@ export interface Desk {
 }
 
 export function createDesk(deps: SubmitDeps): Desk {
-  const takeTurn = createTurns();
+  const turns = createTurns();
   const nextTime = createAscendingClock(deps.now);
   return {
     submit: (spec, submission) =>
-      takeTurn(specKey(spec), async () => {
+      turns.take(specKey(spec), async () => {
         const { answer, attempt } = await look(spec, submission, deps);
         if (!answer)
           return {
