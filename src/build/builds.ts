@@ -16,7 +16,10 @@ export interface Builds {
   find(id: string): Promise<BuildRecord | undefined>;
   /** The newest first. */
   list(page: BuildsPage): Promise<readonly BuildRecord[]>;
-  /** Resolves when the build has ended, at once for one that has; undefined for an unknown one. Rejects with the signal's reason. */
+  /**
+   * Resolves when the build has ended, at once for one that has, or as it is when the service stops; undefined for an unknown one. Rejects
+   * with the signal's reason.
+   */
   wait(id: string, signal: AbortSignal): Promise<BuildRecord | undefined>;
   /** Resolves when it has stopped. The record as it is then: one that had ended before stays as it was. Undefined for an unknown one. */
   cancel(id: string): Promise<BuildRecord | undefined>;

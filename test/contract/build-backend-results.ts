@@ -130,6 +130,12 @@ export function severalContract(getBench: () => Bench, { hasRun }: { readonly ha
       expect(machines.map(machine => machine?.trim())).toEqual(MACHINES.map(name => (hasRun ? name : undefined)));
     });
 
+    test('keeps images from scratch apart, whose files are the same', async () => {
+      const containerFile = 'FROM scratch\nCOPY file /file\n';
+      const { pushed } = await getBench().build({ containerFile, context: { file: 'same' }, platforms: PLATFORMS });
+      expect(pushed.platforms).toEqual(PLATFORMS);
+    });
+
     test('tells the steps of each', async () => {
       const { place, build } = getBench();
       const containerFile = `FROM ${place.base}\nCOPY a /several\n`;

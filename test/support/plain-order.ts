@@ -24,7 +24,7 @@ export function plainOrder(order: Partial<BuildOrder> = {}, fields: SpecFields =
 
 export function plainSpec(fields: SpecFields = {}): ContainerFileSpec {
   const spec = specSchema.parse({
-    ...{ kind: 'containerfile', containerFile: 'FROM scratch\n', platforms: ['linux/amd64'], bases: {} },
+    ...{ kind: 'containerfile', containerFile: 'FROM base\n', platforms: ['linux/amd64'], bases: {} },
     target: { repository: 'local/repo' },
     ...fields,
   });

@@ -47,6 +47,7 @@ export function buildArguments(
     ...(cache ? ['--cache-from', withoutTag(cache.name), '--cache-to', withoutTag(cache.name)] : []),
     // The times in layers stay as they are: --timestamp would change those of all files that a step makes, and what depends on them.
     ...['--isolation', isolation, '--format', 'oci', '--layers', '--force-rm'],
+    ...(isFromScratch(spec) ? ['--no-cache'] : []),
     // A RUN gets a proxy where the build's arguments name one, as with the other builders: ours may hold a password.
     ...['--http-proxy=false', '--authfile', workspace.authFile, workspace.context],
   ];
@@ -87,4 +88,9 @@ function specArguments({ args, labels, stage, network }: ContainerFileSpec): rea
 function withoutTag(name: string): string {
   const colon = name.lastIndexOf(':');
   return colon > name.lastIndexOf('/') ? name.slice(0, colon) : name;
+}
+
+/** Steps on no base are the same for every platform to the cache, which then gives one the image of another. */
+function isFromScratch({ containerFile }: ContainerFileSpec): boolean {
+  return /^[ \t]*FROM[ \t]+(?:--\S+[ \t]+)*(?:scratch|\S*\$)/im.test(containerFile);
 }

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildOrder } from '../backend.ts';
-import { dockerConfig } from '../buildkit/docker-config.ts';
+import { authFile } from './auth-file.ts';
 import { registriesConf } from './registries-conf.ts';
 
 export interface Workspace {
@@ -45,11 +45,11 @@ export function planWorkspace({ directory, secrets }: BuildOrder, unique: string
 
 /** Makes the folders and files of the workspace, readable for this user alone. */
 export async function writeWorkspace(order: BuildOrder, workspace: Workspace): Promise<void> {
-  const { secrets, spec, credentials } = order;
+  const { secrets, spec } = order;
   const folders = [workspace.context, workspace.home, workspace.temporary, join(order.directory, 'buildah', 'secrets')];
   for (const folder of folders) await mkdir(folder, { recursive: true, mode: 0o700 });
   await writePrivate(workspace.file, spec.containerFile);
-  await writePrivate(workspace.authFile, JSON.stringify(dockerConfig(credentials)));
+  await writePrivate(workspace.authFile, JSON.stringify(authFile(order)));
   await writePrivate(workspace.registries, registriesConf(order));
   for (const [id, path] of workspace.secrets) await writePrivate(path, secrets.get(id) ?? '');
 }

@@ -1,4 +1,5 @@
 // Why a build of BuildKit's came to nothing, and whose fault it is: only what another attempt may cure is the infrastructure's.
+import { mayNotRead } from '../read-images.ts';
 import type { Failure } from '../record.ts';
 import type { FailedStep } from './steps.ts';
 
@@ -61,6 +62,7 @@ function shorten(error: string): string {
     .replace(/\s+/g, ' ')
     .replace(/^failed to compute cache key: /, '')
     .replace(/failed to calculate checksum of ref \S+: /, '')
+    .replace(/^.*source "docker-image:\/\/(\S+)" denied by policy.*$/, (_, image: string) => mayNotRead(image))
     .replace(
       /^process "(.*)" did not complete successfully: exit code: (\d+).*$/,
       (_, command: string, code: string) => {

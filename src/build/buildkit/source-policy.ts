@@ -1,29 +1,58 @@
-// Base images pinned to what the plan resolved, as a source policy of BuildKit: a tag that moves meanwhile changes nothing.
-// Not by `--opt context:<name>=…`: that would also take the place of a stage with the name of an image.
+// What a build may read, as a source policy of BuildKit: the images that its plan has looked at, pinned to what they were then, so that a tag that
+// moves meanwhile changes nothing, and a trigger of a base or a frontend gets no image with our credentials that its caller may not have.
+// Pins are not made by `--opt context:<name>=…`: that would also take the place of a stage with the name of an image.
 import type { BuildOrder } from '../backend.ts';
+import { listReadImages } from '../read-images.ts';
 
 export interface SourcePolicy {
   readonly version: 1;
   readonly rules: readonly SourceRule[];
 }
 
-interface SourceRule {
-  readonly action: 'CONVERT';
-  readonly selector: { readonly identifier: string; readonly matchType: 'EXACT' };
-  readonly updates: { readonly identifier: string };
+type SourceRule =
+  | { readonly action: 'ALLOW' | 'DENY'; readonly selector: Selector }
+  | { readonly action: 'CONVERT'; readonly selector: Selector; readonly updates: { readonly identifier: string } };
+
+interface Selector {
+  readonly identifier: string;
+  readonly matchType: 'EXACT' | 'WILDCARD';
 }
 
-/** A rule for each base by its name as the Containerfile has it. */
-export function pinBases(bases: BuildOrder['bases']): SourcePolicy {
-  return { version: 1, rules: [...bases].map(([name, base]) => pin(normalizeImage(name), base.name)) };
-}
+/** What BuildKit makes SBOMs with: it chooses the tag. */
+const SBOM_SCANNER = 'docker-image://docker.io/docker/buildkit-syft-scanner*';
 
-function pin(image: string, pinned: string): SourceRule {
+/** The last rule that matches counts; what is converted is looked at anew. Throws BuildFailure for a Containerfile that is none. */
+export function createSourcePolicy({ spec, bases }: Pick<BuildOrder, 'spec' | 'bases'>): SourcePolicy {
+  const named = listReadImages(spec).map(normalizeImage);
+  const pinned = [...bases.values()].map(({ name }) => name);
+  const allowed = [
+    ...[...named, ...pinned].map(exactly),
+    // BuildKit itself adds the digest of one that is not pinned.
+    ...named.map(image => like(`docker-image://${image}@*`)),
+    ...(spec.attestations.sbom ? [like(SBOM_SCANNER)] : []),
+  ];
   return {
-    action: 'CONVERT',
-    selector: { identifier: `docker-image://${image}`, matchType: 'EXACT' },
-    updates: { identifier: `docker-image://${pinned}` },
+    version: 1,
+    rules: [
+      { action: 'DENY', selector: like('docker-image*') },
+      ...allowed.map((selector): SourceRule => ({ action: 'ALLOW', selector })),
+      ...[...bases].map(
+        ([name, base]): SourceRule => ({
+          action: 'CONVERT',
+          selector: exactly(normalizeImage(name)),
+          updates: { identifier: `docker-image://${base.name}` },
+        }),
+      ),
+    ],
   };
+}
+
+function exactly(image: string): Selector {
+  return { identifier: `docker-image://${image}`, matchType: 'EXACT' };
+}
+
+function like(identifier: string): Selector {
+  return { identifier, matchType: 'WILDCARD' };
 }
 
 /** A name as BuildKit compares it: with its registry, `library/` for Docker's own images, and a tag. */

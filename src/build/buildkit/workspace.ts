@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildOrder } from '../backend.ts';
 import { dockerConfig } from './docker-config.ts';
-import { pinBases } from './source-policy.ts';
+import { createSourcePolicy } from './source-policy.ts';
 
 export interface Workspace {
   readonly context: string;
@@ -13,8 +13,8 @@ export interface Workspace {
   readonly home: string;
   /** For each secret the file of its value. */
   readonly secrets: ReadonlyMap<string, string>;
-  /** Absent where nothing is pinned. */
-  readonly sourcePolicy: string | undefined;
+  /** What may be read. */
+  readonly sourcePolicy: string;
   /** Written by buildctl. */
   readonly metadata: string;
 }
@@ -22,27 +22,27 @@ export interface Workspace {
 /** The name of the Containerfile in its folder. */
 export const FILE_NAME = 'Containerfile';
 
-export function planWorkspace({ directory, secrets, bases }: BuildOrder): Workspace {
+export function planWorkspace({ directory, secrets }: BuildOrder): Workspace {
   const own = join(directory, 'buildkit');
   return {
     context: join(directory, 'context'),
     file: join(own, 'file'),
     home: join(own, 'home'),
     secrets: new Map([...secrets.keys()].map((id, i) => [id, join(own, 'secrets', String(i))])),
-    sourcePolicy: bases.size > 0 ? join(own, 'source-policy.json') : undefined,
+    sourcePolicy: join(own, 'source-policy.json'),
     metadata: join(own, 'metadata.json'),
   };
 }
 
 /** Makes the folders and files of the workspace, readable for this user alone. */
 export async function writeWorkspace(order: BuildOrder, workspace: Workspace): Promise<void> {
-  const { secrets, spec, bases, credentials } = order;
+  const { secrets, spec, credentials } = order;
   const own = join(order.directory, 'buildkit');
   const folders = [own, workspace.context, workspace.file, workspace.home, join(own, 'secrets')];
   for (const folder of folders) await mkdir(folder, { recursive: true, mode: 0o700 });
   await writePrivate(join(workspace.file, FILE_NAME), spec.containerFile);
   await writePrivate(join(workspace.home, 'config.json'), JSON.stringify(dockerConfig(credentials)));
-  if (workspace.sourcePolicy) await writePrivate(workspace.sourcePolicy, JSON.stringify(pinBases(bases)));
+  await writePrivate(workspace.sourcePolicy, JSON.stringify(createSourcePolicy(order)));
   for (const [id, path] of workspace.secrets) await writePrivate(path, secrets.get(id) ?? '');
 }
 

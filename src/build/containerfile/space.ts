@@ -1,9 +1,10 @@
 // What is space in a Containerfile: BuildKit's reader is written in Go, and what one reader takes for space and the other does not would be a
 // base image that nobody looked at. JavaScript's \s and trim differ in U+0085 and U+FEFF.
 
-const SPACE = /^[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]$/;
+/** As Go's unicode.IsSpace. */
+const SPACE = /[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
 
-/** Whether the character is space to Go's unicode.IsSpace. */
+/** Of a single character. */
 export function isSpace(char: string): boolean {
   return SPACE.test(char);
 }
@@ -27,5 +28,5 @@ export function trimEndWhile(text: string, isTrimmed: (char: string) => boolean)
 
 /** The pieces between single characters of space. */
 export function splitAtSpace(text: string): readonly string[] {
-  return text.split(/[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/);
+  return text.split(SPACE);
 }

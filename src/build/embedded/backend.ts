@@ -21,6 +21,7 @@ import { findObstacle } from './obstacle.ts';
 import { type BuiltImage, pushImages } from './push.ts';
 import { once, type Snapshot } from './stage.ts';
 import { InvalidStep } from './step.ts';
+import { stoppableImages } from './stoppable-images.ts';
 
 export interface EmbeddedDeps {
   readonly name?: string;
@@ -94,7 +95,8 @@ async function prepare(
   { spec, directory }: BuildOrder,
   { signal, tell, spool }: BuildOptions & { readonly spool: Spool },
 ): Promise<PlatformBuild> {
-  const { images, limits = DEFAULT_EMBEDDED_LIMITS } = deps;
+  const { limits = DEFAULT_EMBEDDED_LIMITS } = deps;
+  const images = stoppableImages(deps.images, signal);
   return {
     file: parseContainerFile(await readFile(join(directory, 'Containerfile'), 'utf8')),
     ...{ args: spec.args, stage: spec.stage, bases: spec.bases, images, tell },

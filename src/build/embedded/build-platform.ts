@@ -2,6 +2,7 @@
 
 import type { Digest } from '../../oci/digest.ts';
 import { type Platform, parsePlatform } from '../../oci/platform.ts';
+import { findBases } from '../containerfile/bases.ts';
 import type { ContainerFile } from '../containerfile/container-file.ts';
 import { expandWord } from '../containerfile/expand.ts';
 import { globalScope } from '../containerfile/global-scope.ts';
@@ -17,6 +18,7 @@ import {
 } from '../containerfile/stages.ts';
 import type { BaseImages } from '../images.ts';
 import type { Tell } from '../progress.ts';
+import { mayNotRead } from '../read-images.ts';
 import { openBase } from './base.ts';
 import { emptyState } from './image-state.ts';
 import { type DirectoryNode, emptyDirectory } from './node.ts';
@@ -24,6 +26,7 @@ import { createStepTeller, isStep } from './progress.ts';
 import { type ReadOptions, readLayers } from './read-layers.ts';
 import { buildStage, once, type Snapshot, setVariables } from './stage.ts';
 import { createStageScope } from './stage-scope.ts';
+import { InvalidStep } from './step.ts';
 import type { WriteOptions } from './write-layer.ts';
 
 export interface PlatformBuild {
@@ -48,8 +51,10 @@ interface Built {
 
 /** Throws BuildFailure, InvalidContainerFile, or what `images` throws. */
 export async function buildPlatform(target: Platform, build: PlatformBuild): Promise<Snapshot> {
-  const { file, args } = build;
+  const { file, args, stage } = build;
   const globals = globalScope(file, { build: build.buildPlatform, target }, build);
+  // What the plan has looked at. A trigger of a base may name another image, which the caller may not have.
+  const planned = new Set(findBases(file, { args, stage, platforms: [target] }).map(({ reference }) => reference));
   const stages = new Map<number, Promise<Built>>();
   const { snapshot } = await stageAt(findTarget(file, build.stage));
   return snapshot;
@@ -99,6 +104,7 @@ export async function buildPlatform(target: Platform, build: PlatformBuild): Pro
 
   async function openSnapshot(source: StageSource, platform: Platform): Promise<Snapshot> {
     if (source.kind !== 'image') return { platform, state: emptyState, layers: [], root: async () => emptyDirectory };
+    if (!planned.has(source.reference)) throw new InvalidStep(mayNotRead(source.reference));
     const digest = Object.hasOwn(build.bases, source.reference) ? build.bases[source.reference] : undefined;
     const { state, layers } = await openBase(build.images, source.reference, { platform, digest });
     const packed = layers.map(({ descriptor, open }) => ({ name: descriptor.digest, open }));

@@ -5,7 +5,7 @@ import type { Make, MakeOptions } from '../maker.ts';
 import type { ContainerFileSpec } from '../spec.ts';
 import { checkPlatforms, checkTag, tagOf } from './check.ts';
 import { toBuildFailure } from './failure.ts';
-import { findKeys, type Keys } from './order.ts';
+import { type Keys, useKeys } from './order.ts';
 import type { Building } from './part.ts';
 import type { Platforms } from './platforms.ts';
 import { createRedaction, type Redact } from './redaction.ts';
@@ -36,15 +36,17 @@ type Changes = NonNullable<ContainerFileSpec['changes']>;
 /** Nothing that the maker tells or throws holds a secret of the build. */
 export function createImageMaker(deps: ImageMakerDeps): Make<ContainerFileSpec> {
   return async (spec, options) => {
+    const { id, image } = options;
     let redact: Redact = text => text;
     try {
       const destination = deps.openDestination(spec.target.repository);
-      const keys = await findKeys(deps, spec, options.image);
-      redact = createRedaction(secretsOf(keys));
-      const made = await deps.workspaces.use(options.id, directory =>
-        makeImage(deps, { spec, keys, directory, destination, image: options.image, options: quiet(options, redact) }),
-      );
-      return { digest: made.digest };
+      const { digest } = await useKeys(deps, { spec, image }, async keys => {
+        redact = createRedaction(secretsOf(keys));
+        return deps.workspaces.use(id, directory =>
+          makeImage(deps, { spec, keys, directory, destination, image, options: quiet(options, redact) }),
+        );
+      });
+      return { digest };
     } catch (error) {
       options.signal.throwIfAborted();
       throw toBuildFailure(error, redact);

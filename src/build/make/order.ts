@@ -19,6 +19,8 @@ export interface OrdersDeps {
   readonly findSsh: (id: string) => Promise<string | undefined>;
   /** By host, for all that the build pulls from, and for the repository of the image and the cache. */
   readonly findCredentials: (spec: ContainerFileSpec, image: string) => Promise<ReadonlyMap<string, BuildCredentials>>;
+  /** The build is over: what was issued for it alone ends. Must not throw. */
+  readonly endCredentials: (credentials: ReadonlyMap<string, BuildCredentials>) => Promise<void>;
   /** Writes a stored context into an empty folder. */
   readonly unpackContext: (digest: Digest, directory: string) => Promise<void>;
 }
@@ -26,8 +28,21 @@ export interface OrdersDeps {
 /** What is secret, or private, and the same for all parts of a build. */
 export type Keys = Pick<BuildOrder, 'secrets' | 'ssh' | 'credentials'>;
 
-/** Throws BuildFailure for an id that is not configured. */
-export async function findKeys(deps: OrdersDeps, spec: ContainerFileSpec, image: string): Promise<Keys> {
+/** Calls `work` with the keys, which are of no more use after it. Throws BuildFailure for an id that is not configured. */
+export async function useKeys<T>(
+  deps: OrdersDeps,
+  { spec, image }: Pick<Part, 'spec' | 'image'>,
+  work: (keys: Keys) => Promise<T>,
+): Promise<T> {
+  const keys = await findKeys(deps, spec, image);
+  try {
+    return await work(keys);
+  } finally {
+    await deps.endCredentials(keys.credentials);
+  }
+}
+
+async function findKeys(deps: OrdersDeps, spec: ContainerFileSpec, image: string): Promise<Keys> {
   const [secrets, ssh, credentials] = await Promise.all([
     findAll('secret', spec.secrets, deps.findSecret),
     findAll('ssh', spec.ssh, deps.findSsh),

@@ -1,6 +1,7 @@
 // Where a build works: a folder of its own, gone when the build has ended.
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { endLeftovers } from './leftovers.ts';
 
 export interface Workspaces {
   /** Calls `work` with a new folder that only this user can read, and removes it in the end, whatever comes of the work. */
@@ -8,7 +9,7 @@ export interface Workspaces {
 }
 
 export interface WorkspacesOptions {
-  /** Used for nothing else: what a crash left in it is removed. */
+  /** Used for nothing else: what a crash left in it is removed, and what still works in it is ended. */
   readonly directory: string;
   /** Hears of a folder that could not be removed: the next start tries again. */
   readonly onLeft?: (directory: string, error: unknown) => void;
@@ -16,6 +17,7 @@ export interface WorkspacesOptions {
 
 export async function createWorkspaces({ directory, onLeft = () => {} }: WorkspacesOptions): Promise<Workspaces> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
+  await endLeftovers(directory);
   const leftovers = await readdir(directory);
   await Promise.all(leftovers.map(name => remove(join(directory, name))));
 

@@ -1,7 +1,8 @@
 // An environment of conda packages as a file that its tools read.
-import { type Document, parseDocument, stringify } from 'yaml';
+import { type Document, stringify } from 'yaml';
 import { z } from 'zod';
 import { InvalidBuild } from '../invalid-build.ts';
+import { parseEnvironment } from './parse-environment.ts';
 import { decodeEnvironment, type PackagesRequest } from './request.ts';
 import { quoteWord } from './shell-word.ts';
 
@@ -66,7 +67,7 @@ function isPip(entry: string): boolean {
 function fromText(text: string, channels: readonly string[]): CondaEnvironment {
   if (URL_LINE.test(text)) return { kind: 'url', url: text };
   if (/^@EXPLICIT\s*$/m.test(text)) return { kind: 'lock', file: 'conda-lock.txt', text: `${text}\n` };
-  const document = parseDocument(text);
+  const document = parseEnvironment(text);
   const [fault] = document.errors;
   if (fault) throw new InvalidBuild(`packages.environment: not YAML: ${fault.code.toLowerCase()}`);
   if (isLock(document)) return { kind: 'lock', file: 'conda-lock.yml', text: `${text}\n` };

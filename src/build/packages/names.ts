@@ -1,6 +1,6 @@
 // What an image of packages is called after them.
-import { parseDocument } from 'yaml';
 import { z } from 'zod';
+import { parseEnvironment } from './parse-environment.ts';
 
 export interface PackageNames {
   /** Names and versions, for a tag: `salmon-1.6.0_samtools`. Undefined where nothing has a name. */
@@ -34,7 +34,7 @@ const pipSchema = z.looseObject({ pip: z.array(z.string()) });
 
 /** Of the YAML of an environment: its own name, else those of its dependencies. */
 export function namesOfEnvironment(text: string): PackageNames {
-  const parsed = environmentSchema.safeParse(parseDocument(text).toJS({ maxAliasCount: 100 }));
+  const parsed = environmentSchema.safeParse(parseEnvironment(text).toJS({ maxAliasCount: 100 }));
   if (!parsed.success) return NO_NAMES;
   const { name, dependencies } = parsed.data;
   return name ? namesOf([{ name, version: undefined }]) : namesOfEntries((dependencies ?? []).flatMap(specsOf));

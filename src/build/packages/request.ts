@@ -71,7 +71,7 @@ export function decodeEnvironment(environment: string): string {
   if (/^https?:\/\//.test(environment)) return environment;
   const bytes = Buffer.from(environment, 'base64');
   // Buffer skips what is no base64: only what encodes back to itself was wholly that.
-  if (bytes.toString('base64').replace(/=+$/, '') !== environment.replaceAll(/\s/g, '').replace(/=+$/, '')) {
+  if (bytes.toString('base64').replaceAll('=', '') !== environment.replaceAll(/[\s=]/g, '')) {
     throw new InvalidBuild('packages.environment: not base64 of the standard alphabet');
   }
   return new TextDecoder().decode(bytes);

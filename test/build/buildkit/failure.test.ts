@@ -128,3 +128,12 @@ test('has a reason of one short line, however long the command was', () => {
   expect(reason).toMatch(/^"\/bin\/sh -c make && .*…" ended with exit code 2$/);
   expect(reason.length).toBeLessThan(200);
 });
+
+test('says of an image that the policy denies why it may not be read', () => {
+  const denied =
+    'error: failed to solve: h:5000/x:1: failed to resolve source metadata for h:5000/x:1: could not resolve image due to policy: source "docker-image://h:5000/x:1" denied by policy: source denied by policy';
+  expect(describeFailure({ step: undefined, complaint: denied, end: 'exit code 1' })).toMatchObject({
+    kind: 'build',
+    reason: expect.stringMatching(/^h:5000\/x:1 may not be read: /),
+  });
+});

@@ -98,7 +98,7 @@ test.each<[text: string, message: RegExp, stage?: string]>([
 
 const SECRET = 'r.example/secret:1';
 
-test.each([
+test.each<[what: string, text: string, args?: Readonly<Record<string, string>>]>([
   ['space before the frontend', `FROM a`, { BUILDKIT_SYNTAX: ` ${SECRET}` }],
   ['a line break around the frontend', `FROM a`, { BUILDKIT_SYNTAX: `\n${SECRET}\n` }],
   ['U+2028 in a directive', `# syntax=${SECRET} \u2028x\nFROM a`],

@@ -203,6 +203,20 @@ test('says what is wrong with the file itself', async () => {
   expect(await failureOf(build('FROM scratch\n', { spec: { stage: 'x' } }))).toMatchObject({ reason: /no stage "x"/ });
 });
 
+test.each([
+  ['a trigger of the base', 'FROM base\n'],
+  ['the platform of this machine', `FROM secret-\${BUILDARCH}\n`],
+])('reads no image that %s names alone', async (_, containerFile) => {
+  const platforms = ['linux/amd64'];
+  await store.make('base', { platforms, run: { OnBuild: ['COPY --from=secret-arm64 / /stolen/'] } });
+  await store.make('secret-arm64', { platforms });
+  const backend = createEmbeddedBackend({ ...store, buildPlatform: { os: 'linux', architecture: 'arm64' } });
+  const order = await createOrder(folder, { containerFile, image: IMAGE, platforms });
+  const failure = await failureOf(backend.build(order, { signal: AbortSignal.timeout(20_000), tell: () => {} }));
+  expect(failure).toMatchObject({ kind: 'build', reason: expect.stringMatching(/may not be read/) });
+  expect(store.tags.get(IMAGE)).toBeUndefined();
+});
+
 test('refuses to run what a trigger of the base wants to run', async () => {
   await store.make('base', { platforms: ['linux/amd64'], run: { OnBuild: ['RUN make'] } });
   expect(await failureOf(build('FROM base\n'))).toMatchObject({ reason: /install BuildKit/, step: 'RUN make' });

@@ -48,6 +48,7 @@ export async function openWorkshop(
     findSecret: async () => undefined,
     findSsh: async () => undefined,
     findCredentials: async () => new Map(),
+    endCredentials: async () => {},
     unpackContext: async () => {},
     removeTag: async (repository, tag) => void registry.tags.delete(`${repository}:${tag}`),
     async finish(order) {

@@ -365,6 +365,21 @@ test('tells and throws no secret of the build', async () => {
   expect(workshop.told).toContainEqual({ kind: 'output', text: 'saw ***', step: 'RUN echo ***' });
 });
 
+test.each([
+  ['succeeds', () => undefined],
+  ['fails', () => Promise.reject(new BuildFailure({ kind: 'build', reason: 'exit code 2' }))],
+])('ends the credentials of a build that %s', async (_, onBuild) => {
+  const registry = createMemoryRegistry();
+  const credentials = new Map([['host', { username: 'builder', password: 'p4ssword' }]]);
+  const ended: unknown[] = [];
+  const workshop = await openWorkshop(registry, [createMemoryBackend({ registry, onBuild })], {
+    findCredentials: async () => credentials,
+    endCredentials: async given => void ended.push(given),
+  });
+  await workshop.make(parseSpec({})).catch(() => undefined);
+  expect(ended).toEqual([credentials]);
+});
+
 test('begins no other part once one has failed', async () => {
   const registry = createMemoryRegistry();
   const failed = Promise.withResolvers<void>();

@@ -111,3 +111,24 @@ test('an end that cannot be stored holds up nobody, and is stored and told once 
   await until(() => world.ended.length > 0);
   expect(await world.builds.list({ limit: 1 })).toEqual(world.ended);
 });
+
+test('a context is needed for as long as a build of it is kept', async () => {
+  let time = Date.UTC(2030, 0, 1);
+  const asked: boolean[] = [];
+  const world = await createWorld({
+    policy: { keepMs: 1000 },
+    now: () => new Date(time),
+    sweepContexts: async isNeeded => void asked.push(await isNeeded(DIGEST)),
+  });
+  await world.builds.sweep();
+  const { build } = await world.builds.submit(specOf('a', { context: { digest: DIGEST, size: 1 } }), me);
+  await world.builds.sweep();
+  await until(() => world.works.length === 1);
+  world.works[0]?.succeed();
+  await ending(world, build.id);
+  time += 999;
+  await world.builds.sweep();
+  time += 1;
+  await world.builds.sweep();
+  expect(asked).toEqual([false, true, true, false]);
+});

@@ -139,3 +139,15 @@ function aliasBomb(): string {
   const levels = Array.from({ length: 12 }, (_, i) => `l${i + 1}: &l${i + 1} [${`*l${i},`.repeat(9)}]`);
   return `l0: &l0 [x]\n${levels.join('\n')}\ndependencies: *l12`;
 }
+
+test.each([
+  ['of faults', '"'.repeat(200_000)],
+  ['of keys', Array.from({ length: 60_000 }, (_, at) => `k${at}: 1`).join('\n')],
+])(
+  'refuses an environment full %s without delay',
+  (_, text) => {
+    const environment = Buffer.from(text).toString('base64');
+    expect(() => planPackages({ type: 'CONDA', environment })).toThrow(InvalidBuild);
+  },
+  4000,
+);

@@ -1,0 +1,108 @@
+// Which build contexts stay: those that a build needs, those that have just come, and those that come at this moment.
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { type ContextStore, createContextStore } from '../../../src/build/context/context-store.ts';
+import { storeContext } from '../../../src/build/context/store-context.ts';
+import type { Digest } from '../../../src/oci/digest.ts';
+
+const HOUR = 3_600_000;
+
+let directory: string;
+let nowMs: number;
+let store: ContextStore;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'veneer-contexts-'));
+  nowMs = Date.UTC(2030, 0, 1);
+  store = await open();
+});
+
+afterEach(async () => {
+  await store.close();
+  await rm(directory, { recursive: true });
+});
+
+function open(): Promise<ContextStore> {
+  return createContextStore({ directory, now: () => new Date(nowMs) });
+}
+
+async function keep(text: string): Promise<Digest> {
+  return (await storeContext({ kind: 'files', files: { a: text } }, store)).digest;
+}
+
+const sweep = (...needed: readonly Digest[]) => store.sweep(async digest => needed.includes(digest));
+const has = async (digest: Digest) => (await store.find(digest)) !== undefined;
+
+test('one that is needed stays, and one that is not goes when its time has come', async () => {
+  const [needed, other] = [await keep('1'), await keep('2')];
+  nowMs += HOUR - 1;
+  await sweep(needed);
+  expect([await has(needed), await has(other)]).toEqual([true, true]);
+  nowMs += 1;
+  await sweep(needed);
+  expect([await has(needed), await has(other)]).toEqual([true, false]);
+});
+
+test('one that comes again has its time again', async () => {
+  const digest = await keep('1');
+  nowMs += HOUR;
+  await keep('1');
+  await sweep();
+  expect(await has(digest)).toBe(true);
+});
+
+test('one that an earlier process left goes at once, for nobody is about to ask for its build', async () => {
+  const digest = await keep('1');
+  await store.close();
+  store = await open();
+  await sweep();
+  expect(await has(digest)).toBe(false);
+});
+
+test('one that comes while it is looked at stays', async () => {
+  const digest = await keep('1');
+  nowMs += HOUR;
+  await store.sweep(async () => {
+    await keep('1');
+    return false;
+  });
+  expect(await has(digest)).toBe(true);
+});
+
+test('nothing goes while something is on its way in, which may be the same', async () => {
+  const digest = await keep('1');
+  nowMs += HOUR;
+  const tar = await store.open(digest);
+  const bytes = await new Response(tar).bytes();
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+  const writer = writable.getWriter();
+  const { done } = store.ingest(readable);
+  await sweep();
+  expect(await has(digest)).toBe(true);
+  await writer.write(bytes);
+  await writer.close();
+  expect((await done).digest).toBe(digest);
+  await sweep();
+  expect(await has(digest)).toBe(true);
+});
+
+test('what comes while the same is removed is there in the end', async () => {
+  for (let at = 0; at < 50; at += 1) {
+    const digest = await keep('1');
+    nowMs += HOUR;
+    const [again] = await Promise.all([keep('1'), sweep()]);
+    expect([again, await has(digest)]).toEqual([digest, true]);
+  }
+});
+
+test('one that breaks off on its way in holds nothing up', async () => {
+  const digest = await keep('1');
+  nowMs += HOUR;
+  const broken = new ReadableStream<Uint8Array>({ start: controller => controller.error(new Error('gone')) });
+  await expect(store.ingest(broken).done).rejects.toThrow('gone');
+  await sweep();
+  expect(await has(digest)).toBe(false);
+});
