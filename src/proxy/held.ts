@@ -19,7 +19,7 @@ export type LogAddress = (id: string) => string;
 const RETRY_AFTER_SECONDS = 15;
 
 /**
- * The record of the build once it has succeeded. Throws UNAVAILABLE (503) when the build takes longer than the pull may wait,
+ * The record of the build once it has succeeded. Throws UNAVAILABLE (503) when the build takes longer than the pull may wait, or the service runs,
  * MANIFEST_UNKNOWN (404) with the reason and the log's address when it came to nothing, or the signal's reason.
  */
 export async function awaitBuild(builds: Pick<Builds, 'wait'>, id: string, options: HeldOptions): Promise<BuildRecord> {
@@ -28,6 +28,8 @@ export async function awaitBuild(builds: Pick<Builds, 'wait'>, id: string, optio
   const record = await waitUntil(options, until => builds.wait(id, until), late);
   if (!record) throw new RegistryError('MANIFEST_UNKNOWN', `the build ${id} is not known any more: pull again`);
   if (record.status === 'succeeded') return record;
+  // The service stops: the build goes on when it starts again.
+  if (record.status !== 'failed') throw late();
   throw failedBuild(record, logAddress);
 }
 

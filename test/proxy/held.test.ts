@@ -53,6 +53,14 @@ test.each<[string, Failure | undefined, string]>([
   expect(error.message).toBe(`the build ${ID} failed: ${reason}; its log is ${LOG}`);
 });
 
+test.each(['queued', 'running'] as const)(
+  'sends a client away from a %s build when the service stops',
+  async status => {
+    const error = await errorOf(awaitBuild(endsAs({ status }), ID, options));
+    expect(error).toMatchObject({ code: 'UNAVAILABLE', status: 503, detail: { build: ID, log: LOG } });
+  },
+);
+
 test('says of a build that is not known any more to pull again', async () => {
   expect(await errorOf(awaitBuild(endsAs(undefined), ID, options))).toMatchObject({
     code: 'MANIFEST_UNKNOWN',

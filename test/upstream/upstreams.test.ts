@@ -74,7 +74,12 @@ test('opens a layer address with no credentials, not even where it asks for them
 test.each<[string, string, Record<string, UpstreamEntry>, object]>([
   ['an alias', 'lab', { lab: { url: 'http://127.0.0.1:5000' } }, { host: '127.0.0.1:5000', isInsecure: true }],
   ['Docker Hub', 'index.docker.io', {}, { host: 'docker.io', isInsecure: false }],
-  ['a mirror of Docker Hub', 'docker.io', { 'docker.io': { url: 'http://127.0.0.1:5000' } }, { host: '127.0.0.1:5000' }],
+  [
+    'a mirror of Docker Hub',
+    'docker.io',
+    { 'docker.io': { url: 'http://127.0.0.1:5000' } },
+    { host: '127.0.0.1:5000' },
+  ],
   ['a public registry', 'QUAY.io', {}, { host: 'quay.io', isInsecure: false }],
   ['one without a checked certificate', 'a.test', { 'a.test': { tls: { insecure: true } } }, { isInsecure: true }],
 ])('describes %s as a program has to reach it', (_, name, entries, expected) => {
