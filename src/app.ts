@@ -23,6 +23,8 @@ export interface App {
   readonly fetch: Hono['fetch'];
   /** What is answered, so that all of it can be looked at. */
   readonly routes: Hono['routes'];
+  /** Stops builds, to go on at the next start: who waits for one is told to come again. Call it when no new connection is taken. */
+  drain(): Promise<void>;
   /** Ends what the app holds: call it when no request is under way any more. */
   close(): Promise<void>;
 }
@@ -104,6 +106,7 @@ export async function createApp({ config, log, now = () => new Date(), ...deps }
   return {
     fetch: app.fetch,
     routes: app.routes,
+    drain: () => building.builds.close(),
     async close() {
       clearInterval(sweeper);
       await routine?.close();

@@ -81,7 +81,8 @@ async function run(flags: Flags): Promise<void> {
     // A connection that carries its last request now is not kept for another.
     server.keepAliveTimeout = 1;
     const cut = setTimeout(() => server.closeAllConnections(), config.shutdownGraceMs);
-    await new Promise(resolve => server.close(resolve));
+    const ended = new Promise(resolve => server.close(resolve));
+    await Promise.all([ended, app.drain()]);
     clearTimeout(cut);
     await app.close();
     log.info('stopped');
@@ -94,12 +95,23 @@ function openServer({ fetch }: App, config: Config, onListening: (port: number) 
   const options = { fetch, hostname: host, port, createServer, serverOptions: { requestTimeout: 0 } };
   const server = serve(options, ({ port }) => onListening(port));
   if (!(server instanceof Server)) throw new TypeError('this server is not of node:http');
-  server.setTimeout(config.limits.idleConnectionMs);
+  cutSilent(server, config.limits.idleConnectionMs);
   server.on('error', ({ message }) => {
     process.stderr.write(`cannot listen on ${host}:${port}: ${message}; --listen names another address\n`);
     process.exit(1);
   });
   return server;
+}
+
+/** Cuts connections that are silent for so long, but none whose client waits for us, such as for a build: that has limits of its own. */
+function cutSilent(server: Server, silenceMs: number): void {
+  server.setTimeout(silenceMs);
+  server.on('request', (request, response) => {
+    response.on('timeout', () => {
+      const isOurTurn = request.complete && !response.headersSent;
+      if (!isOurTurn) request.socket.destroy();
+    });
+  });
 }
 
 /** What an operator can put right is told without a stack; all else is a fault of ours. */

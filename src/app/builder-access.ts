@@ -20,9 +20,12 @@ export interface BuilderAccessDeps {
   readonly findListenHost: () => string | undefined;
 }
 
-type BuilderAccess = Pick<OrdersDeps, 'targetOf' | 'pinBase' | 'findSecret' | 'findSsh' | 'findCredentials'>;
+type BuilderAccess = Pick<
+  OrdersDeps,
+  'targetOf' | 'pinBase' | 'findSecret' | 'findSsh' | 'findCredentials' | 'endCredentials'
+>;
 
-/** A build is over before its token is. */
+/** A build is over before its token is, also where a crash leaves nobody to revoke it. */
 const TOKEN_SLACK_MS = 60_000;
 
 export function createBuilderAccess(deps: BuilderAccessDeps): BuilderAccess {
@@ -95,20 +98,30 @@ export function createBuilderAccess(deps: BuilderAccessDeps): BuilderAccess {
     return [[findOwnHost(deps), { username: 'token', password: secret }]];
   }
 
+  /** One that stays ends by itself a little later. */
+  async function revokeOwn(secret: string): Promise<void> {
+    const token = await accessTokens?.find(secret).catch(() => undefined);
+    if (token) await accessTokens?.revoke(token.id).catch(() => false);
+  }
+
   return {
     targetOf,
     pinBase,
     findCredentials,
+    async endCredentials(credentials) {
+      for (const { password } of credentials.values()) await revokeOwn(password);
+    },
     findSecret: async id => (Object.hasOwn(secrets, id) ? Buffer.from(secrets[id] ?? '') : undefined),
     findSsh: async id => (Object.hasOwn(ssh, id) ? ssh[id] : undefined),
   };
 }
 
-/** How builders write our name. Throws UNSUPPORTED where it is not known. */
+/** How builders write our name. Throws UNAVAILABLE as long as nobody listens: a build that a restart began waits for that. */
 export function findOwnHost({ config, findListenHost }: Pick<BuilderAccessDeps, 'config' | 'findListenHost'>): string {
-  const host = config.builds.registryHost ?? (isForAll(config) ? config.publicUrl?.host : findListenHost());
+  const publicHost = isForAll(config) ? config.publicUrl?.host : undefined;
+  const host = config.builds.registryHost ?? publicHost ?? findListenHost();
   if (host) return host;
-  throw new RegistryError('UNSUPPORTED', 'builders cannot reach this registry: set builds.registryHost in veneer.yaml');
+  throw new RegistryError('UNAVAILABLE', 'builders cannot reach this registry yet: it does not listen');
 }
 
 /** Behind a public address with TLS there is a proxy that has it; we ourselves speak HTTP. */

@@ -3,20 +3,23 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { AccessTokens } from '../access/access-token.ts';
 import type { Builds } from '../build/builds.ts';
-import { createContextStore } from '../build/context/context-store.ts';
+import { type ContextStore, createContextStore } from '../build/context/context-store.ts';
 import { DEFAULT_CONTEXT_LIMITS } from '../build/context/limits.ts';
 import { unpackContext } from '../build/context/unpack-context.ts';
 import type { Environment } from '../build/environment.ts';
+import type { BaseImages, OpenDestination } from '../build/images.ts';
 import { createImageMaker } from '../build/make/image-maker.ts';
 import type { Platforms } from '../build/make/platforms.ts';
 import { createRedaction } from '../build/make/redaction.ts';
 import { createWorkspaces } from '../build/make/workspace.ts';
-import { createBuilds } from '../build/orchestration/create.ts';
-import { createPlan, listRead, type Plan, type PlanLimits, type PlanPolicy } from '../build/plan.ts';
+import type { Make } from '../build/maker.ts';
+import { type BuildsPolicy, createBuilds } from '../build/orchestration/create.ts';
+import { createPlan, listRead, type Plan, type PlanDeps, type PlanLimits, type PlanPolicy } from '../build/plan.ts';
 import { InvalidRecipe } from '../build/recipes/pattern.ts';
 import { createRecipes, type Recipes } from '../build/recipes/recipe.ts';
 import type { BuildRecord } from '../build/record.ts';
 import { type BuildRequest, DEFAULT_REQUEST_LIMITS } from '../build/request.ts';
+import type { ContainerFileSpec } from '../build/spec.ts';
 import type { Config } from '../config/schema.ts';
 import { ConfigError } from '../config.ts';
 import type { Hosted } from '../hosted/hosted.ts';
@@ -61,77 +64,21 @@ export interface Building {
 }
 
 export async function createBuilding(deps: BuildingDeps): Promise<Building> {
-  const { config, log, now, records, pulling, hosted } = deps;
-  const { builds: options, dataDir } = config;
-  const directory = join(dataDir, 'builds');
-  const recipes = openRecipes(options.recipes);
-  const contexts = await createContextStore({ directory: join(directory, 'contexts'), now });
+  const { config, now, pulling, hosted } = deps;
+  const recipes = openRecipes(config.builds.recipes);
+  const contexts = await createContextStore({ directory: join(config.dataDir, 'builds', 'contexts'), now });
   const images = createBaseImages(pulling.origins);
   const openDestination = createDestinations({ ...pulling, hosted });
-
   const platforms = createBuilders({ ...deps, embedded: { images, openDestination } });
+  const parts: Parts = { recipes, contexts, images, openDestination, platforms };
+
   const limits = planLimits(config);
-  const policy: PlanPolicy = { defaultPlatforms: options.platforms.map(parsePlatform) };
-  const plan = createPlan({
-    images,
-    content: contexts,
-    limits,
-    policy,
-    supports: async (_, spec) => void (await platforms.assign(spec)),
-  });
-
-  const copying = { ...pulling, openDestination };
-  const finish = createFinish(copying);
-  const containerfile = createImageMaker({
-    ...createBuilderAccess({ ...deps, recipes }),
-    isHosted: repository => pulling.origins.locateName(repository).registry.isHosted,
-    images,
-    openDestination,
-    platforms,
-    workspaces: await createWorkspaces({
-      directory: join(directory, 'work'),
-      onLeft: (folder, error) => log.warn({ folder, err: error }, 'a build left a folder that cannot be removed'),
-    }),
-    unpackContext: (digest, target) => unpackContext(contexts, digest, target),
-    removeTag: async (repository, tag) => removeHostedTag(deps, repository, tag),
-    finish,
-  });
-  const builds = await createBuilds({
-    records,
-    directory: join(directory, 'logs'),
-    makers: { containerfile, copy: createCopy(copying) },
-    sweepContexts: contexts.sweep,
-    isThere: async (image, digest) => {
-      const colon = image.lastIndexOf(':');
-      return (await openDestination(image.slice(0, colon)).findTag(image.slice(colon + 1))) === digest;
-    },
-    policy: {
-      concurrency: options.concurrency,
-      maxQueued: options.queue.max,
-      maxQueuedPerCaller: options.queue.maxPerCaller,
-      timeoutMs: options.timeoutMs,
-      // A pull by a token finds its build for as long as the token lives.
-      keepMs: Math.max(options.keepMs, config.tokens.ttlMs),
-      maxLogBytes: options.maxLogBytes,
-      infrastructureRetries: options.retries,
-      maxStarts: 3,
-    },
-    redact: createRedaction(Object.values(options.secrets)),
-    onEnded: deps.onEnded,
-    log,
-    now,
-  });
-
+  const policy: PlanPolicy = { defaultPlatforms: config.builds.platforms.map(parsePlatform) };
+  const supports: PlanDeps['supports'] = async (_, spec) => void (await platforms.assign(spec));
+  const plan = createPlan({ images, content: contexts, limits, policy, supports });
+  const builds = await openBuilds(deps, parts);
   const logAddress = createLogAddress(deps);
-  const withRecipes = createWithRecipes({
-    ...{ recipes, builds, records, logAddress, now },
-    startRecipe: createStartRecipe({ plan, builds, cacheRepository: options.cacheRepository }),
-    policy: { holdMs: options.hold.pullMs, failureMemoryMs: options.failureMemoryMs },
-    onRenewalFailed: (image, error) =>
-      log.warn({ image, err: error }, 'an image could not be built anew: the old one stays'),
-  });
-  if (options.recipes.length > 0)
-    pulling.serveRecipes(createRecipeServing({ ...pulling, recipes, withRecipes, repository: options.repository }));
+  serveRecipes(deps, recipes, { plan, builds, logAddress });
 
   return {
     builds,
@@ -145,6 +92,84 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
       await contexts.close();
     },
   };
+}
+
+/** What several of the rooms are made of. */
+interface Parts {
+  readonly recipes: Recipes;
+  readonly contexts: ContextStore;
+  readonly images: BaseImages;
+  readonly openDestination: OpenDestination;
+  readonly platforms: Platforms;
+}
+
+async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
+  const { config, log, now, records, pulling, onEnded } = deps;
+  const { contexts, openDestination } = parts;
+  return createBuilds({
+    records,
+    directory: join(config.dataDir, 'builds', 'logs'),
+    makers: { containerfile: await openMaker(deps, parts), copy: createCopy({ ...pulling, openDestination }) },
+    sweepContexts: contexts.sweep,
+    isThere: async (image, digest) => {
+      const colon = image.lastIndexOf(':');
+      return (await openDestination(image.slice(0, colon)).findTag(image.slice(colon + 1))) === digest;
+    },
+    policy: buildsPolicy(config),
+    redact: createRedaction(Object.values(config.builds.secrets)),
+    ...{ onEnded, log, now },
+  });
+}
+
+async function openMaker(deps: BuildingDeps, parts: Parts): Promise<Make<ContainerFileSpec>> {
+  const { config, log, pulling } = deps;
+  const { recipes, contexts, images, openDestination, platforms } = parts;
+  return createImageMaker({
+    ...createBuilderAccess({ ...deps, recipes }),
+    ...{ images, openDestination, platforms },
+    isHosted: repository => pulling.origins.locateName(repository).registry.isHosted,
+    workspaces: await createWorkspaces({
+      directory: join(config.dataDir, 'builds', 'work'),
+      onLeft: (folder, error) => log.warn({ folder, err: error }, 'a build left a folder that cannot be removed'),
+    }),
+    unpackContext: (digest, target) => unpackContext(contexts, digest, target),
+    removeTag: (repository, tag) => removeHostedTag(deps, repository, tag),
+    finish: createFinish({ ...pulling, openDestination }),
+  });
+}
+
+const MAX_STARTS = 3;
+
+function buildsPolicy({ builds, tokens }: Config): BuildsPolicy {
+  return {
+    concurrency: builds.concurrency,
+    maxQueued: builds.queue.max,
+    maxQueuedPerCaller: builds.queue.maxPerCaller,
+    timeoutMs: builds.timeoutMs,
+    // A pull by a token finds its build for as long as the token lives.
+    keepMs: Math.max(builds.keepMs, tokens.ttlMs),
+    maxLogBytes: builds.maxLogBytes,
+    infrastructureRetries: builds.retries,
+    maxStarts: MAX_STARTS,
+  };
+}
+
+/** From now on a pull of what is missing may build it. */
+function serveRecipes(
+  { config, log, now, records, pulling }: BuildingDeps,
+  recipes: Recipes,
+  { plan, builds, logAddress }: Pick<Building, 'plan' | 'builds' | 'logAddress'>,
+): void {
+  const { recipes: options, cacheRepository, repository, hold, failureMemoryMs } = config.builds;
+  if (options.length === 0) return;
+  const withRecipes = createWithRecipes({
+    ...{ recipes, builds, records, logAddress, now },
+    startRecipe: createStartRecipe({ plan, builds, cacheRepository }),
+    policy: { holdMs: hold.pullMs, failureMemoryMs },
+    onRenewalFailed: (image, error) =>
+      log.warn({ image, err: error }, 'an image could not be built anew: the old one stays'),
+  });
+  pulling.serveRecipes(createRecipeServing({ ...pulling, recipes, withRecipes, repository }));
 }
 
 function planLimits({ builds: { limits } }: Config): PlanLimits {

@@ -127,7 +127,7 @@ export type RequestedPackages = NonNullable<z.infer<ReturnType<typeof packagesSc
 function decodeBase64(text: string, context: z.core.$RefinementCtx): string {
   const compact = text.replace(/\s/g, '');
   const bytes = Buffer.from(compact, 'base64');
-  const isWhole = bytes.toString('base64').replace(/=+$/, '') === compact.replace(/=+$/, '');
+  const isWhole = bytes.toString('base64').replaceAll('=', '') === compact.replaceAll('=', '');
   const decoded = isWhole ? decodeUtf8(bytes) : undefined;
   if (decoded !== undefined) return decoded;
   context.addIssue({ code: 'custom', message: 'must be base64 of UTF-8 text' });

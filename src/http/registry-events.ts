@@ -42,9 +42,15 @@ export function createRegistryEvents(events: Pick<Events, 'emit'>): RegistryEven
       if (status !== 'succeeded' || digest === undefined) return;
       const tag = image.slice(image.lastIndexOf(':') + 1);
       const target = { repository: spec.target.repository, tag, digest };
-      events.emit({ action: 'build', target, actor: caller ? { name: caller } : {}, request: { method: '' } });
+      events.emit({ action: 'build', target, actor: nameCaller(caller), request: { method: '' } });
     },
   };
+}
+
+/** What no user asked for has a name that no user has. */
+function nameCaller(caller: string): NewEvent['actor'] {
+  if (caller === '') return {};
+  return { name: caller.startsWith(':') ? 'veneer' : caller };
 }
 
 /** Without a request it is Veneer itself: a collection, or a retention. */

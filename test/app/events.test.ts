@@ -1,6 +1,7 @@
 // What requests do is told to webhooks: who did it, from where, and to what; with no token in it.
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { RegistryEvent } from '../../src/events/event.ts';
+import { type BuildRecord, buildRecordSchema } from '../../src/build/record.ts';
+import type { NewEvent, RegistryEvent } from '../../src/events/event.ts';
 import { createRegistryEvents } from '../../src/http/registry-events.ts';
 import { basic } from '../access/fixture.ts';
 import { makeContent, makeIndex } from '../conformance/documents.ts';
@@ -106,6 +107,40 @@ test('an access token and a bearer token are named as what they are', async () =
   expect(names).toEqual([expect.stringMatching(/^token:[0-9a-f]{12}$/), 'writer']);
 });
 
+test('a build that succeeds is told, with who asked for it and the name of its image', async () => {
+  await server.close();
+  receiver = await receive();
+  const endpoint = { name: 'hook', url: receiver.url.href, on: ['build'] };
+  server = await startGuarded({ events: { endpoints: [endpoint] }, builds: { backends: ['embedded'] } });
+  const ids = ['FROM scratch\nCOPY missing /', 'FROM scratch\nLABEL a=b'].map(async (file, at) => {
+    const containerFile = Buffer.from(file).toString('base64');
+    const { body } = await send('writer', 'POST', '/v1alpha2/container', {
+      headers: { 'Content-Type': 'application/json', Host: `127.0.0.1:${server.port}` },
+      body: JSON.stringify({ containerFile, buildRepository: 'local/app', buildTag: `${at}` }),
+    });
+    return JSON.parse(body.toString()).buildId;
+  });
+  for (const id of await Promise.all(ids)) await send('writer', 'GET', `/v1alpha1/builds/${id}/logs`);
+  const digest = (await send('writer', 'HEAD', '/v2/local/app/manifests/1')).headers['docker-content-digest'];
+  expect(await received(1)).toEqual([
+    {
+      id: expect.any(String),
+      timestamp: expect.any(String),
+      action: 'build',
+      target: { repository: 'local/app', tag: '1', digest },
+      actor: { name: 'writer' },
+      request: { method: '' },
+    },
+  ]);
+});
+
+test('a build that nobody asked for by a request was asked for by Veneer', () => {
+  const emitted: NewEvent[] = [];
+  const { built } = createRegistryEvents({ emit: event => emitted.push(event) });
+  for (const caller of ['', ':recipes', 'ada']) built(buildRecordOf(caller));
+  expect(emitted.map(({ actor }) => actor)).toEqual([{}, { name: 'veneer' }, { name: 'ada' }]);
+});
+
 test('what no request did was done by Veneer', () => {
   const emitted: unknown[] = [];
   const { changed } = createRegistryEvents({ emit: event => emitted.push(event) });
@@ -125,6 +160,15 @@ test('what no request did was done by Veneer', () => {
     },
   ]);
 });
+
+function buildRecordOf(caller: string): BuildRecord {
+  const target = { repository: 'local/app' };
+  return buildRecordSchema.parse({
+    ...{ id: 'bd-0123456789abcdef_1', image: 'local/app:1', status: 'succeeded', digest: index.digest, caller },
+    ...{ priority: 0, createdAt: '2030-01-01T00:00:00Z', starts: 1 },
+    spec: { kind: 'containerfile', containerFile: 'FROM a', platforms: ['linux/amd64'], bases: {}, target },
+  });
+}
 
 function manifest(): Sent {
   return { headers: { 'Content-Type': index.mediaType }, body: index.raw };

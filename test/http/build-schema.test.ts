@@ -125,3 +125,16 @@ test.each<[string, object, string]>([
 ])('refuses %s', (_, body, message) => {
   expect(faultOf(body)).toContain(message);
 });
+
+test.each([
+  ['of padding that is none', `${'='.repeat(900_000)}x`],
+  ['of spaces', `${' '.repeat(900_000)}x`],
+])(
+  'refuses a file of a long run %s without delay',
+  (_, containerFile) => {
+    expect(() => parseSubmit({ containerFile }, { ...limits, maxContainerFileCharacters: 1_000_000 })).toThrow(
+      ApiError,
+    );
+  },
+  2000,
+);

@@ -31,6 +31,16 @@ const submitted = z.object({
   succeeded: z.literal(true),
 });
 
+/** An answer to a submit whose image is still to be made. */
+const begun = submitted
+  .partial({ containerToken: true, expiration: true, succeeded: true })
+  .extend({ buildId: z.string() });
+const polled = z.object({
+  id: z.string(),
+  status: z.enum(['PENDING', 'BUILDING', 'SCANNING', 'DONE']),
+  creationTime: instant,
+});
+
 let api: TestApi;
 let wire: Wire;
 
@@ -89,10 +99,54 @@ describe('the wave command line', () => {
     expect(schema.safeParse(JSON.parse(body)).error).toBeUndefined();
   });
 
-  test('shows its user that packages are not supported yet', async () => {
+  test('builds a Containerfile with a folder as its context, for two platforms, and waits for it', async () => {
+    const file = Buffer.from('FROM scratch\nCOPY opt/hello /hello\n').toString('base64');
+    const context = `{"gzipDigest":"${digest}","gzipSize":${gzip.length},"location":"${location}"}`;
+    const platforms = '"containerPlatform":"linux/amd64,linux/arm64"';
+    const { requestId, targetImage } = await begin(
+      wave(`"buildContext":${context},"containerFile":"${file}",${platforms}`),
+    );
+    expect(await wire.pull(targetImage)).toHaveLength(2);
+    await expectDone(requestId);
+  });
+
+  test('freezes what it builds, and prints a name without a token', async () => {
+    const file = Buffer.from('FROM scratch\nLABEL a=b\n').toString('base64');
+    const body = wave(`"buildRepository":"local/team","containerFile":"${file}","freeze":true`, '');
+    const { requestId, targetImage, freeze, buildId } = await begin(body);
+    expect([freeze, targetImage]).toEqual([
+      true,
+      expect.stringMatching(/^127\.0\.0\.1:\d+\/local\/team:[0-9a-f]{16}$/),
+    ]);
+    expect(buildId).toMatch(/^bd-[0-9a-f]{16}_1$/);
+    await wire.send('GET', `/v1alpha1/builds/${buildId}/logs`);
+    expect(await wire.pull(targetImage)).toHaveLength(1);
+    await expectDone(requestId);
+  });
+
+  test('reads the record of a build', async () => {
+    const file = Buffer.from('FROM scratch\nLABEL a=b\n').toString('base64');
+    const { buildId } = await begin(wave(`"containerFile":"${file}"`));
+    await wire.send('GET', `/v1alpha1/builds/${buildId}/logs`);
+    const { body } = await wire.send('GET', `/v1alpha1/builds/${buildId}`);
+    const schema = z.object({
+      buildId: z.literal(buildId),
+      dockerFile: z.string(),
+      targetImage: z.string(),
+      startTime: instant,
+      duration: z.number(),
+      exitStatus: z.literal(0),
+      platform: z.literal('linux/amd64'),
+      format: z.string(),
+      digest: z.string(),
+    });
+    expect(schema.safeParse(JSON.parse(body)).error).toBeUndefined();
+  });
+
+  test('shows its user what packages need, where there is no builder', async () => {
     const options = '{"baseImage":"ubuntu:24.04","mambaImage":"mambaorg/micromamba:1.5.10-noble"}';
     const packages = `{"channels":["conda-forge"],"condaOpts":${options},"entries":["samtools"],"type":"CONDA"}`;
-    await expectShown(wave(`"packages":${packages}`), 'packages is not supported yet');
+    await expectShown(wave(`"packages":${packages}`), 'RUN needs');
   });
 });
 
@@ -152,15 +206,52 @@ describe('Nextflow', () => {
     expect(api.log.join('')).not.toContain('canary');
   });
 
-  test('shows its user that a container file is not supported yet', async () => {
-    const fields = { containerImage: 'null', containerFile: '"RlJPTSBzY3JhdGNo"', containerConfig: 'null' };
-    await expectShown(nextflow(fields), 'containerFile is not supported yet');
+  test('builds with a context and with layers on top, and polls until it is done', async () => {
+    const file = Buffer.from('FROM scratch\nCOPY opt/hello /hello\n').toString('base64');
+    const layer = `{"location":"${location}","gzipDigest":"${digest}","gzipSize":${gzip.length},"tarDigest":null,"skipHashing":null}`;
+    const config = `{"entrypoint":null,"cmd":null,"env":null,"workingDir":null,"layers":[${layer}]}`;
+    const fields = { containerImage: 'null', containerFile: `"${file}"`, containerConfig: config, buildContext: layer };
+    const { requestId, targetImage, cached } = await begin(nextflow(fields), TRACE);
+    expect(cached).toBe(false);
+    expect((await wire.pull(targetImage)).map(({ layers }) => [layers.length, layers.at(-1)])).toEqual([[2, digest]]);
+    await expectDone(requestId);
+    expect(await begin(nextflow(fields), TRACE)).toMatchObject({ cached: true, succeeded: true });
+  });
+
+  test('stops polling a build that failed, and shows its user why and where the log is', async () => {
+    const file = Buffer.from('FROM scratch\nCOPY missing /\n').toString('base64');
+    const fields = { containerImage: 'null', containerFile: `"${file}"`, containerConfig: 'null' };
+    const { requestId, buildId } = await begin(nextflow(fields), TRACE);
+    await wire.send('GET', `/v1alpha1/builds/${buildId}/logs`);
+    const { body } = await wire.send('GET', `/v1alpha2/container/${requestId}/status`);
+    const schema = polled.extend({
+      status: z.literal('DONE'),
+      succeeded: z.literal(false),
+      reason: z.string(),
+      detailsUri: z.url(),
+    });
+    expect(schema.safeParse(JSON.parse(body)).error).toBeUndefined();
+  });
+
+  test('shows its user what conda packages need, where there is no builder', async () => {
+    const options =
+      '{"mambaImage":"mambaorg/micromamba:1.5.10-noble","commands":null,"basePackages":"conda-forge::procps-ng","baseImage":null}';
+    const entries = '["samtools=1.17"],"channels":["conda-forge","bioconda"]';
+    const packages = `{"type":"CONDA","environment":null,"entries":${entries},"condaOpts":${options},"pixiOpts":null,"cranOpts":null}`;
+    const fields = {
+      containerImage: 'null',
+      containerConfig: 'null',
+      packages,
+      freeze: 'true',
+      buildRepository: '"local/team"',
+    };
+    await expectShown(nextflow(fields), 'RUN needs');
   });
 });
 
 /** The command line's request: what is unset is left out, fields are in alphabetical order. */
-function wave(fields: string): string {
-  return `{${fields},"dryRun":false,"freeze":false,"mirror":false,"timestamp":"2026-11-23T07:17:30.622677246Z",${ENDPOINT}}`;
+function wave(fields: string, unset = '"freeze":false,'): string {
+  return `{${fields},"dryRun":false,${unset}"mirror":false,"timestamp":"2026-11-23T07:17:30.622677246Z",${ENDPOINT}}`;
 }
 
 /** Nextflow's request: every field is there. Values are JSON text. */
@@ -199,6 +290,20 @@ async function submit(body: string, headers: readonly string[] = []): Promise<z.
   const response = await wire.send('POST', '/v1alpha2/container', body, headers);
   expect(response.status, response.body).toBe(200);
   return submitted.parse(JSON.parse(response.body));
+}
+
+async function begin(body: string, headers: readonly string[] = []): Promise<z.infer<typeof begun>> {
+  const response = await wire.send('POST', '/v1alpha2/container', body, headers);
+  expect(response.status, response.body).toBe(200);
+  return begun.parse(JSON.parse(response.body));
+}
+
+/** A status that ends the polling, and whose duration is read as seconds. */
+async function expectDone(requestId: string): Promise<void> {
+  const { status, body } = await wire.send('GET', `/v1alpha2/container/${requestId}/status`);
+  const schema = polled.extend({ status: z.literal('DONE'), succeeded: z.literal(true) });
+  expect([status, schema.safeParse(JSON.parse(body)).error]).toEqual([200, undefined]);
+  expect(body).toMatch(/"duration":\d+\.\d+[,}]/);
 }
 
 async function expectShown(body: string, message: string): Promise<void> {

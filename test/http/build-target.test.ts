@@ -1,0 +1,104 @@
+// Where a build goes: what a request names, what the names of packages make of it, and the right that it takes.
+import { Hono } from 'hono';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Access } from '../../src/access/access.ts';
+import { ANONYMOUS } from '../../src/access/caller.ts';
+import { namesOfEntries } from '../../src/build/packages/names.ts';
+import { createAuthentication } from '../../src/http/authentication.ts';
+import type { RequestedBuild } from '../../src/http/build-schema.ts';
+import { createTargets, type Targets } from '../../src/http/build-target.ts';
+import { type Copying, createCopying } from '../proxy/copying.ts';
+
+let world: Copying;
+
+beforeAll(async () => {
+  world = await createCopying();
+});
+
+afterAll(() => world.close());
+
+/** What `ask` gives, and the rights that it asked for. */
+async function ask<T>(ask: (targets: Targets, c: Parameters<Targets['ofBuild']>[0]) => T) {
+  const rights: string[] = [];
+  const access: Access = {
+    summary: '',
+    authenticate: async () => ANONYMOUS,
+    isAllowed: () => true,
+    requireRight: (_, verb, repository) => void rights.push(`${verb} ${repository}`),
+    requireCaller: () => {},
+    bearer: undefined,
+    close: async () => {},
+  };
+  const targets = createTargets({
+    origins: world.deps.origins,
+    repository: 'local/builds',
+    cacheRepository: undefined,
+  });
+  const app = new Hono();
+  app.use(createAuthentication({ access, publicUrl: undefined, addressOf: () => undefined }));
+  app.get('/', c => c.json({ target: ask(targets, c) }));
+  const { target } = Object(await (await app.request('/')).json());
+  return { target, rights };
+}
+
+const one = namesOfEntries(['bioconda::salmon=1.6.0']);
+const two = namesOfEntries(['salmon=1.6.0', 'samtools']);
+
+test.each<[string, RequestedBuild, typeof one | undefined, object]>([
+  ['a Containerfile', {}, undefined, { repository: 'local/builds' }],
+  ['packages', {}, two, { repository: 'local/builds', tagPrefix: 'salmon-1.6.0_samtools' }],
+  ['packages by tag', { nameStrategy: 'tagPrefix' }, one, { repository: 'local/builds', tagPrefix: 'salmon-1.6.0' }],
+  ['packages by no name', { nameStrategy: 'none' }, one, { repository: 'local/builds' }],
+  [
+    'one package by repository',
+    { nameStrategy: 'imageSuffix' },
+    one,
+    { repository: 'local/builds/salmon', tagPrefix: '1.6.0' },
+  ],
+  ['packages by repository', { nameStrategy: 'imageSuffix' }, two, { repository: 'local/builds/salmon_samtools' }],
+  ['a Containerfile by repository', { nameStrategy: 'imageSuffix' }, undefined, { repository: 'local/builds' }],
+  ['a repository of its own', { buildRepository: 'local/team/app' }, undefined, { repository: 'local/team/app' }],
+  [
+    'another registry',
+    { buildRepository: 'away/team/app' },
+    one,
+    { repository: 'away/team/app', tagPrefix: 'salmon-1.6.0' },
+  ],
+  [
+    'a tag of its own',
+    { buildRepository: 'local/team/app', buildTag: 'v1' },
+    one,
+    { repository: 'local/team/app', tag: 'v1', tagPrefix: 'salmon-1.6.0' },
+  ],
+])('%s goes to its repository, where the caller may push', async (_, build, names, target) => {
+  const { repository } = Object(target);
+  expect(await ask((targets, c) => targets.ofBuild(c, build, names))).toEqual({
+    target,
+    rights: [`push ${repository}`],
+  });
+});
+
+test('a mirror keeps the name and tag of its source below the repository', async () => {
+  const origin = world.deps.origins.locateName('away/team/app');
+  const build = { mirror: true, buildRepository: 'local/mirrors' };
+  expect(await ask((targets, c) => targets.ofCopy(c, build, { origin, tag: '3' }))).toEqual({
+    target: { repository: 'local/mirrors/team/app', tag: '3' },
+    rights: ['push local/mirrors/team/app'],
+  });
+});
+
+test('a frozen image goes to the repository, under its id', async () => {
+  const origin = world.deps.origins.locateName('away/team/app');
+  expect(await ask((targets, c) => targets.ofCopy(c, { freeze: true }, { origin, tag: '3' }))).toEqual({
+    target: { repository: 'local/builds' },
+    rights: ['push local/builds'],
+  });
+});
+
+test('a cache takes the right to push there', async () => {
+  expect(await ask((targets, c) => targets.ofCache(c, { cacheRepository: 'away/cache' }))).toEqual({
+    target: 'away/cache',
+    rights: ['push away/cache'],
+  });
+  expect(await ask((targets, c) => targets.ofCache(c, {}))).toEqual({ rights: [] });
+});
