@@ -49,6 +49,11 @@ export function containerFile(...lines: readonly string[]): string {
   return Buffer.from(`${lines.join('\n')}\n`).toString('base64');
 }
 
+/** Where the manifest of `host/name:tag` is. */
+export function manifestPath(image: string): string {
+  return image.replace(/^[^/]+(.*):([^:/]+)$/, '/v2$1/manifests/$2');
+}
+
 /** `headers` may say who asks. */
 export function createBuildsClient(address: string, headers: Readonly<Record<string, string>> = {}): BuildsClient {
   const ask = (path: string, init: RequestInit = {}) =>

@@ -106,7 +106,7 @@ export async function startVeneer(
   registry: string | undefined,
   settings: Readonly<Record<string, unknown>> = {},
 ): Promise<Server & Killable> {
-  const address = `127.0.0.1:${await findFreePort()}`;
+  const address = String(settings.listen ?? `127.0.0.1:${await findFreePort()}`);
   const own = await mkdtemp(join(folder, 'veneer-'));
   const file = join(own, 'veneer.yaml');
   const dataDir = join(own, 'data');

@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
 import { expect } from 'vitest';
+import { listCommandLines } from '../../support/command-lines.ts';
 import type { Running } from './process.ts';
 import { waitUntil } from './process.ts';
 
@@ -10,6 +11,8 @@ export interface Gate extends Running {
   command(mark: string): string;
   /** How many wait there now. */
   countWaiting(mark: string): number;
+  /** The command lines of the processes that this machine has for such steps. */
+  listSteps(mark: string): readonly string[];
   /** Resolves when so many wait there. */
   arrive(mark: string, count?: number): Promise<void>;
   /** Whoever waits goes on, and whoever comes later does not wait. */
@@ -34,6 +37,7 @@ export async function startGate(): Promise<Gate> {
   return {
     command: mark => `wget -q -O /dev/null http://127.0.0.1:${port}/${mark}`,
     countWaiting,
+    listSteps: mark => listCommandLines(new RegExp(`127\\.0\\.0\\.1:${port}/${mark}$`)),
     arrive: (mark, count = 1) => waitUntil(async () => expect(countWaiting(mark), mark).toBe(count)),
     open(mark) {
       opened.add(mark);
