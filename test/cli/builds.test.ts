@@ -22,7 +22,7 @@ function run(args: readonly string[], deps: Partial<ServiceCommandDeps> = {}) {
 test('ls shows builds in columns', async () => {
   const { out } = await run(['ls']);
   expect(out.split('\n')).toEqual([
-    'BUILD                  STATUS     CREATED               TOOK  PLATFORMS                IMAGE',
+    'BUILD                  STATUS     CREATED               TOOK  PLATFORMS                IMAGE                          REASON',
     'bd-0123456789abcdef_1  succeeded  2030-01-01T00:00:00Z  13 s  linux/amd64,linux/arm64  local/builds:0123456789abcdef',
     '',
   ]);
@@ -32,6 +32,32 @@ test('ls shows what is not known yet as absent, and no escape sequences', async 
   service.build = { status: 'queued', duration: undefined, platforms: undefined, targetImage: 'a\u001b[2Jb' };
   const { out } = await run(['ls']);
   expect(out.split('\n')[1]?.split(/ {2,}/)).toEqual([BUILD_ID, 'queued', at, '-', '-', 'ab']);
+});
+
+test.each([
+  ['in a word', 'cancelled', 'cancelled'],
+  [
+    'in several lines',
+    '\u001b[31mexit code: 2\u001b[0m\n\tno such file (linux/arm64)\n',
+    'exit code: 2 no such file (linux/arm64)',
+  ],
+  ['in as many characters as there is room for', '🚧'.repeat(120), '🚧'.repeat(120)],
+  ['in too many', '🚧'.repeat(121), `${'🚧'.repeat(119)}…`],
+  ['not at all', undefined, '-'],
+])('ls shows in one line why a build failed that says so %s', async (_, reason, expected) => {
+  service.build = { status: 'failed', reason };
+  const { out } = await run(['ls']);
+  const [headings, line, ...rest] = out.split('\n').map(each => each.split(/ {2,}/));
+  expect([headings?.at(-1), line?.slice(5), rest]).toEqual([
+    'REASON',
+    ['local/builds:0123456789abcdef', expected],
+    [['']],
+  ]);
+});
+
+test('ls gives no reason of a build that did not fail', async () => {
+  service.build = { status: 'running', reason: 'a builder was away' };
+  expect((await run(['ls'])).out).not.toContain('a builder was away');
 });
 
 test('ls asks for a page, and gives it as JSON', async () => {
