@@ -74,12 +74,12 @@ test.each([
     },
   });
   await expect(running).rejects.toBe(reason);
-  expect(await membersOf(seen[0])).toEqual([]);
+  await expectEmptied(seen[0]);
 });
 
 test('what a command left running ends with it, even where it holds no output', async () => {
   const { lines } = await runShell('echo $$; sleep 1003 & sleep 1003 >/dev/null 2>&1 & exit 0');
-  expect(await membersOf(lines[0]?.split(' ')[1])).toEqual([]);
+  await expectEmptied(lines[0]?.split(' ')[1]);
 });
 
 test('who left the group and holds the output is not awaited for ever', async () => {
@@ -109,6 +109,11 @@ async function runShell(script: string, options: Partial<ProcessOptions> = {}) {
 
 function readShell(script: string, timeoutMs = 10_000): Promise<string> {
   return readProcess('sh', ['-c', script], { env, signal, timeoutMs });
+}
+
+/** Members that got a SIGKILL may need a moment to die. */
+async function expectEmptied(group: string | undefined): Promise<void> {
+  await expect.poll(() => membersOf(group), { timeout: 10_000 }).toEqual([]);
 }
 
 /** The command lines of what still runs in a process group; what has ended and is not collected yet does not run. */
