@@ -30,6 +30,7 @@ import { createCopy, createFinish } from '../proxy/copy.ts';
 import { createDestinations } from '../proxy/destination.ts';
 import type { LogAddress } from '../proxy/held.ts';
 import type { Origin } from '../proxy/origin.ts';
+import { createRecipeImages } from '../proxy/recipe-images.ts';
 import { createWithRecipes } from '../proxy/recipe-registry.ts';
 import type { RecordStore } from '../state/store.ts';
 import { createBuilderAccess } from './builder-access.ts';
@@ -162,14 +163,15 @@ function serveRecipes(
 ): void {
   const { recipes: options, cacheRepository, repository, hold, failureMemoryMs } = config.builds;
   if (options.length === 0) return;
+  const images = createRecipeImages(records, builds);
   const withRecipes = createWithRecipes({
-    ...{ recipes, builds, records, logAddress, now },
+    ...{ recipes, builds, images, logAddress, now },
     startRecipe: createStartRecipe({ plan, builds, cacheRepository }),
     policy: { holdMs: hold.pullMs, failureMemoryMs },
     onRenewalFailed: (image, error) =>
       log.warn({ image, err: error }, 'an image could not be built anew: the old one stays'),
   });
-  pulling.serveRecipes(createRecipeServing({ ...pulling, recipes, withRecipes, repository }));
+  pulling.serveRecipes(createRecipeServing({ ...pulling, recipes, images, withRecipes, repository }));
 }
 
 function planLimits({ builds: { limits } }: Config): PlanLimits {

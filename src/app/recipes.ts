@@ -8,10 +8,11 @@ import type { Recipes } from '../build/recipes/recipe.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import type { Origins } from '../proxy/origin.ts';
 import type { StartRecipe } from '../proxy/recipe-builds.ts';
+import type { RecipeImages } from '../proxy/recipe-images.ts';
 import type { WithRecipes } from '../proxy/recipe-registry.ts';
 import type { Registry } from '../proxy/registry.ts';
 import { shadowName } from '../proxy/shadow-name.ts';
-import { createShadowedRegistry } from '../proxy/shadowed-registry.ts';
+import { createShadowedRegistry, type Shadow } from '../proxy/shadowed-registry.ts';
 
 export interface StartRecipeDeps {
   readonly plan: Plan;
@@ -63,6 +64,7 @@ async function readContainerFile(path: string): Promise<string> {
 export interface RecipeServingDeps {
   readonly origins: Origins;
   readonly recipes: Recipes;
+  readonly images: Pick<RecipeImages, 'wasBuilt'>;
   readonly withRecipes: WithRecipes;
   /** The full name of the repository below which images for upstreams' names are. */
   readonly repository: string;
@@ -72,6 +74,7 @@ export interface RecipeServingDeps {
 export function createRecipeServing({
   origins,
   recipes,
+  images,
   withRecipes,
   repository,
 }: RecipeServingDeps): (registry: Registry) => Registry {
@@ -79,8 +82,12 @@ export function createRecipeServing({
     const { name, isHosted } = registry;
     if (isHosted) return withRecipes(registry, own => `${name}/${own}`);
     const shadowOf = (own: string) => shadowName(repository, name, own);
-    const findShadow = (own: string) =>
-      recipes.covers(`${name}/${own}`) ? origins.locateName(shadowOf(own)) : undefined;
+    const findShadow = (own: string): Shadow | undefined => {
+      const fullName = `${name}/${own}`;
+      if (!recipes.covers(fullName)) return undefined;
+      const wasBuilt: Shadow['wasBuilt'] = (tag, digest) => images.wasBuilt(`${fullName}:${tag}`, digest);
+      return { ...origins.locateName(shadowOf(own)), wasBuilt };
+    };
     return withRecipes(createShadowedRegistry(registry, findShadow), shadowOf);
   };
 }

@@ -10,10 +10,12 @@ import { remember } from './remember.ts';
 export interface RecipeImages {
   /** When the image was planned, in epoch milliseconds; undefined where its digest is not what a recipe built. */
   findPlanned(image: string, digest: Digest): Promise<number | undefined>;
+  /** Whether a recipe built this for the image: now, or right before, for what a tag points to may be known from then. */
+  wasBuilt(image: string, digest: Digest): Promise<boolean>;
   /** A build of the image has begun, of which this is not yet the result. */
   begin(image: string, buildId: string, plannedAt: number): Promise<void>;
   /** The image is now what was planned then. */
-  end(image: string, built: RecipeImage): Promise<void>;
+  end(image: string, built: Omit<RecipeImage, 'replaced'>): Promise<void>;
 }
 
 const recipeImageSchema = z.object({
@@ -21,6 +23,8 @@ const recipeImageSchema = z.object({
   buildId: buildIdSchema,
   /** Of the image that was built last; absent: it is in the build's record. */
   digest: z.string().refine(isDigest).optional(),
+  /** Of the image that it replaced. */
+  replaced: z.string().refine(isDigest).optional(),
   plannedAt: z.number(),
 });
 
@@ -30,8 +34,12 @@ export function createRecipeImages(records: RecordStore, builds: Pick<Builds, 'f
   const images = createCollection({ store: records, name: 'recipe-image', schema: recipeImageSchema });
 
   /** A build's end is not seen where the service ended before it. */
-  async function isBuilt({ buildId, digest }: RecipeImage, asked: Digest): Promise<boolean> {
-    return digest === asked || (await builds.find(buildId))?.digest === asked;
+  async function findLatest({ buildId, digest }: RecipeImage): Promise<Digest | undefined> {
+    return (await builds.find(buildId))?.digest ?? digest;
+  }
+
+  async function isBuilt(known: RecipeImage, asked: Digest): Promise<boolean> {
+    return known.digest === asked || (await findLatest(known)) === asked;
   }
 
   return {
@@ -39,11 +47,18 @@ export function createRecipeImages(records: RecordStore, builds: Pick<Builds, 'f
       const known = await images.get(image);
       return known && (await isBuilt(known, digest)) ? known.plannedAt : undefined;
     },
+    async wasBuilt(image, digest) {
+      const known = await images.get(image);
+      return known !== undefined && (known.replaced === digest || (await isBuilt(known, digest)));
+    },
     async begin(image, buildId, plannedAt) {
       const known = await images.get(image);
       // Until the build has succeeded, the image is still what it was, and as old.
-      await remember(images.put(image, { plannedAt, ...known, buildId }));
+      await remember(images.put(image, { plannedAt, ...known, digest: known && (await findLatest(known)), buildId }));
     },
-    end: (image, built) => remember(images.put(image, built)),
+    async end(image, built) {
+      const known = await images.get(image);
+      await remember(images.put(image, { ...built, replaced: known?.digest }));
+    },
   };
 }

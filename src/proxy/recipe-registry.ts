@@ -1,17 +1,14 @@
 // A registry whose missing images are built by recipes: a pull of such a tag waits for its build.
-import type { Builds } from '../build/builds.ts';
 import type { Recipes } from '../build/recipes/recipe.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import type { RecordStore } from '../state/store.ts';
 import { createRecipeBuilds, type RecipeBuildsDeps, type Wanted } from './recipe-builds.ts';
-import { createRecipeImages } from './recipe-images.ts';
+import type { RecipeImages } from './recipe-images.ts';
 import type { Registry } from './registry.ts';
 
 export interface RecipeRegistryDeps extends RecipeBuildsDeps {
   readonly recipes: Pick<Recipes, 'find'>;
-  readonly builds: Pick<Builds, 'wait' | 'find'>;
-  readonly records: RecordStore;
+  readonly images: RecipeImages;
   /** Hears why an image that was to be built anew is still the old one. */
   readonly onRenewalFailed: (image: string, error: unknown) => void;
 }
@@ -20,8 +17,7 @@ export interface RecipeRegistryDeps extends RecipeBuildsDeps {
 export type WithRecipes = (registry: Registry, targetOf: (repository: string) => string) => Registry;
 
 export function createWithRecipes(deps: RecipeRegistryDeps): WithRecipes {
-  const { recipes, now, onRenewalFailed } = deps;
-  const images = createRecipeImages(deps.records, deps.builds);
+  const { recipes, images, now, onRenewalFailed } = deps;
   const builds = createRecipeBuilds(deps, images);
 
   /** A tag that somebody pushed by hand is left alone. */

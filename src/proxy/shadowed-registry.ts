@@ -1,24 +1,31 @@
 // An upstream with a repository of ours behind each of its own: what recipes built is there, and served under the upstream's name.
+// Others may push there, too: their tags are no tags of the upstream.
+import pLimit from 'p-limit';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
+import type { CallOptions, TagList, TagPage } from '../upstream/upstream.ts';
 import { mergeTags } from './merged-tags.ts';
+import type { Origin } from './origin.ts';
 import type { Registry } from './registry.ts';
 
 /** The repository that may have what the upstream lacks. */
-export interface Shadow {
-  readonly registry: Registry;
-  readonly repository: string;
+export interface Shadow extends Origin {
+  /** Whether the digest is what a recipe built for the tag. */
+  wasBuilt(tag: string, digest: Digest): Promise<boolean>;
 }
 
+/** Tags of a shadow that are looked up at the same time. */
+const LOOKUPS = 16;
+
 /**
- * Tags are the upstream's where it has them, and the shadow's where it lacks them or fails. What has a digest is looked for in the shadow
- * first, which is here. `findShadow` gives the one of an upstream's repository, if it has one.
+ * Tags are the upstream's where it has them, and what recipes built for the shadow's where it lacks them or fails. What has a digest is
+ * looked for in the shadow first, which is here. `findShadow` gives the one of an upstream's repository, if it has one.
  */
 export function createShadowedRegistry(
   upstream: Registry,
   findShadow: (repository: string) => Shadow | undefined,
 ): Registry {
-  async function either<T>(repository: string, ask: (place: Shadow) => Promise<T>): Promise<T> {
+  async function either<T>(repository: string, ask: (place: Origin) => Promise<T>): Promise<T> {
     const own = { registry: upstream, repository };
     const shadow = findShadow(repository);
     return (shadow && (await found(ask(shadow)))) ?? ask(own);
@@ -33,7 +40,7 @@ export function createShadowedRegistry(
       } catch (error) {
         const shadow = findShadow(repository);
         if (!shadow || !(isMissing(error) || isPassing(error))) throw error;
-        const digest = await found(shadow.registry.resolveTag(shadow.repository, tag, options));
+        const digest = await findBuilt(shadow, tag, options);
         if (digest === undefined) throw error;
         return digest;
       }
@@ -46,7 +53,7 @@ export function createShadowedRegistry(
     getBlob: (repository, digest) => either(repository, place => place.registry.getBlob(place.repository, digest)),
     async listTags(repository, page, options) {
       const shadow = findShadow(repository);
-      const ours = shadow && (await found(shadow.registry.listTags(shadow.repository, page, options)));
+      const ours = shadow && (await found(listBuilt(shadow, page, options)));
       if (!ours || ours.tags.length === 0) return upstream.listTags(repository, page, options);
       const theirs = await found(upstream.listTags(repository, page, options));
       return theirs ? mergeTags(theirs, ours, page) : ours;
@@ -59,6 +66,22 @@ export function createShadowedRegistry(
       return registry.findReferrers(name, digest, options);
     },
   };
+}
+
+/** What the shadow's tag points to, where a recipe built it. */
+async function findBuilt(shadow: Shadow, tag: string, options?: CallOptions): Promise<Digest | undefined> {
+  const digest = await found(shadow.registry.resolveTag(shadow.repository, tag, options));
+  return digest !== undefined && (await shadow.wasBuilt(tag, digest)) ? digest : undefined;
+}
+
+/** The tags of a page that recipes built. While there are more, it has one of them at least: the next page begins after it. */
+async function listBuilt(shadow: Shadow, page: TagPage, options?: CallOptions): Promise<TagList> {
+  const { tags, hasMore } = await shadow.registry.listTags(shadow.repository, page, options);
+  const digests = await pLimit(LOOKUPS).map(tags, tag => findBuilt(shadow, tag, options));
+  const built = tags.filter((_, i) => digests[i] !== undefined);
+  const last = tags.at(-1);
+  if (built.length > 0 || !hasMore || last === undefined) return { tags: built, hasMore };
+  return listBuilt(shadow, { ...page, last }, options);
 }
 
 /** Referrers are where their subject is. */

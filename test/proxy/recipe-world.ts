@@ -7,6 +7,7 @@ import type { Hosted } from '../../src/hosted/hosted.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { createHostedRegistry } from '../../src/proxy/hosted-registry.ts';
 import type { RecipeTarget } from '../../src/proxy/recipe-builds.ts';
+import { createRecipeImages, type RecipeImages } from '../../src/proxy/recipe-images.ts';
 import { createWithRecipes, type WithRecipes } from '../../src/proxy/recipe-registry.ts';
 import type { Registry } from '../../src/proxy/registry.ts';
 import { createPlace, type Place, pushSmall } from '../hosted/fixture.ts';
@@ -24,6 +25,7 @@ export interface RecipeWorld {
   readonly local: Registry;
   /** The builds that were begun, in their order. */
   readonly begun: readonly Begun[];
+  readonly images: RecipeImages;
   /** What was said of images that could not be built anew. */
   readonly stale: readonly string[];
   /** Called when a build is begun, before it is: what it throws is thrown there. */
@@ -64,6 +66,8 @@ export async function createRecipeWorld(policy = POLICY): Promise<RecipeWorld> {
       }),
   };
 
+  const images = createRecipeImages(place.records, builds);
+
   function end(at: number, fields: Partial<BuildRecord>): void {
     const id = begun[at]?.id ?? '';
     const record = { ...recordOf(id), ...fields };
@@ -82,14 +86,13 @@ export async function createRecipeWorld(policy = POLICY): Promise<RecipeWorld> {
   }
 
   const world: RecipeWorld = {
-    ...{ hosted, local, begun, stale, builds, place },
+    ...{ hosted, local, begun, images, stale, builds, place },
     onStart: () => {},
     withRecipes: recipes =>
       createWithRecipes({
         recipes: createRecipes(recipes, '/'),
-        builds,
+        ...{ builds, images },
         startRecipe: start,
-        records: place.records,
         policy,
         logAddress: id => `/v1alpha1/builds/${id}/logs`,
         now: world.now,

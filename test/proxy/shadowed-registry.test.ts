@@ -8,7 +8,7 @@ import { createHostedRegistry } from '../../src/proxy/hosted-registry.ts';
 import { mergeTags } from '../../src/proxy/merged-tags.ts';
 import type { Registry } from '../../src/proxy/registry.ts';
 import { shadowName } from '../../src/proxy/shadow-name.ts';
-import { createShadowedRegistry } from '../../src/proxy/shadowed-registry.ts';
+import { createShadowedRegistry, type Shadow } from '../../src/proxy/shadowed-registry.ts';
 import { createPlace, type Place, pushSmall, readBlob } from '../hosted/fixture.ts';
 import { createRecipeWorld, settle } from './recipe-world.ts';
 
@@ -16,11 +16,14 @@ let places: readonly [Place, Place];
 let ours: Hosted;
 let theirs: Hosted;
 let upstream: Registry;
+/** What recipes built, as `<tag>@<digest>`. */
+let built: Set<string>;
 
 beforeEach(async () => {
   places = [await createPlace(), await createPlace()];
   [ours, theirs] = [await places[0].open(), await places[1].open()];
   upstream = createHostedRegistry(theirs, 'docker.io');
+  built = new Set();
 });
 
 afterEach(() => Promise.all(places.map(place => place.remove())));
@@ -29,20 +32,27 @@ const NAME = 'local/builds/docker.io/library/app';
 
 /** Every repository of the upstream but `library/plain` has a shadow. */
 function shadowed(own: Partial<Registry> = {}): Registry {
-  const local = createHostedRegistry(ours, 'local');
+  const registry = createHostedRegistry(ours, 'local');
+  const wasBuilt: Shadow['wasBuilt'] = async (tag, digest) => built.has(`${tag}@${digest}`);
   return createShadowedRegistry({ ...upstream, ...own }, repository =>
-    repository === 'library/plain' ? undefined : { registry: local, repository: `builds/docker.io/${repository}` },
+    repository === 'library/plain' ? undefined : { registry, repository: `builds/docker.io/${repository}`, wasBuilt },
   );
 }
 
-const pushOurs = (seed: string, ...tags: string[]) => pushSmall(ours, NAME, seed, { tags });
+const pushByHand = (seed: string, ...tags: string[]) => pushSmall(ours, NAME, seed, { tags });
+/** As a recipe does. */
+async function pushOurs(seed: string, ...tags: string[]) {
+  const pushed = await pushByHand(seed, ...tags);
+  for (const tag of tags) built.add(`${tag}@${pushed.digest}`);
+  return pushed;
+}
 /** Under the name that the upstream's repository has in the registry that plays it. */
 const pushTheirs = (seed: string, ...tags: string[]) => pushSmall(theirs, 'docker.io/library/app', seed, { tags });
 
 test('serves a tag of the upstream where it has it, and ours where it lacks it', async () => {
-  const [own, built] = [await pushTheirs('theirs', '1'), await pushOurs('ours', '1', '2')];
+  const [own, { digest }] = [await pushTheirs('theirs', '1'), await pushOurs('ours', '1', '2')];
   expect(await shadowed().resolveTag('library/app', '1')).toBe(own.digest);
-  expect(await shadowed().resolveTag('library/app', '2')).toBe(built.digest);
+  expect(await shadowed().resolveTag('library/app', '2')).toBe(digest);
 });
 
 test.each([404, 429, 502])('serves a tag of ours where the upstream answers %i', async status => {
@@ -53,6 +63,18 @@ test.each([404, 429, 502])('serves a tag of ours where the upstream answers %i',
   expect(await shadowed({ resolveTag }).resolveTag('library/app', '2')).toBe(digest);
   await expect(shadowed({ resolveTag }).resolveTag('library/app', '3')).rejects.toMatchObject({ message: 'theirs' });
   await expect(shadowed({ resolveTag }).resolveTag('library/plain', '2')).rejects.toMatchObject({ message: 'theirs' });
+});
+
+test.each([404, 429, 502])('serves no tag that somebody pushed by hand where the upstream answers %i', async status => {
+  const { digest } = await pushOurs('ours', '2');
+  await pushByHand('by hand', '2', '3');
+  built.add(`4@${digest}`).add(`3@${digest}`);
+  const resolveTag = async () => {
+    throw new RegistryError('UNKNOWN', 'theirs', { status });
+  };
+  for (const tag of ['2', '3', '4']) {
+    await expect(shadowed({ resolveTag }).resolveTag('library/app', tag)).rejects.toMatchObject({ message: 'theirs' });
+  }
 });
 
 test.each([401, 403])('serves nothing of ours where the upstream answers %i', async status => {
@@ -99,6 +121,16 @@ test('lists the tags of both, each once and in order', async () => {
   expect(await shadowed().listTags('library/app', {})).toEqual({ tags: ['1', '2', '3', '4'], hasMore: false });
   expect(await shadowed().listTags('library/app', { n: 2 })).toEqual({ tags: ['1', '2'], hasMore: true });
   expect(await shadowed().listTags('library/app', { n: 2, last: '2' })).toEqual({ tags: ['3', '4'], hasMore: false });
+});
+
+test('lists no tag that somebody pushed by hand, however many there are', async () => {
+  await pushTheirs('theirs', '1', '6');
+  await pushByHand('by hand', '2', '3', '4', '7');
+  await pushOurs('ours', '5');
+  expect(await shadowed().listTags('library/app', {})).toEqual({ tags: ['1', '5', '6'], hasMore: false });
+  expect(await shadowed().listTags('library/app', { n: 1 })).toEqual({ tags: ['1'], hasMore: true });
+  expect(await shadowed().listTags('library/app', { n: 1, last: '1' })).toEqual({ tags: ['5'], hasMore: true });
+  expect(await shadowed().listTags('library/app', { n: 1, last: '5' })).toEqual({ tags: ['6'], hasMore: false });
 });
 
 test('lists the tags of ours where the upstream has no such repository, and the other way round', async () => {
@@ -153,6 +185,7 @@ test('an image that a recipe builds for a missing tag of an upstream is served u
   const plain = createShadowedRegistry(upstream, repository => ({
     registry: world.local,
     repository: `builds/docker.io/${repository}`,
+    wasBuilt: (tag, digest) => world.images.wasBuilt(`docker.io/${repository}:${tag}`, digest),
   }));
   const registry = world.withRecipes([recipe])(plain, name => shadowName('local/builds', 'docker.io', name));
   const pull = registry.resolveTag('library/app', '9');
