@@ -40,6 +40,18 @@ function quantity(units: Readonly<Record<string, number>>, what: string, { min, 
   });
 }
 
+/** `25/24h`: so many in any such time; `none` does not limit. */
+export function rate() {
+  return z.string('expected a rate such as 25/24h').transform((text, context) => {
+    if (text === 'none') return undefined;
+    const [, count, per = ''] = /^([1-9]\d{0,8})\/(.+)$/.exec(text) ?? [];
+    const time = duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).safeParse(per);
+    if (count !== undefined && time.success) return { count: Number(count), perMs: time.data };
+    context.addIssue({ code: 'custom', message: 'expected a rate such as 25/24h or 250/1h, or none' });
+    return z.NEVER;
+  });
+}
+
 /** Where to listen. Port 0 lets the system choose. */
 export interface Listen {
   readonly host: string;

@@ -1,10 +1,11 @@
 // Room on the disk for content that is on its way. Whoever cannot be promised room does without the disk from the start, where a full
 // disk half way would cut off its readers.
 import { statfs } from 'node:fs/promises';
+import { NoRoom } from './no-room.ts';
 
 /** Room that others are not promised until it is released. */
 export interface SpaceClaim {
-  /** Throws where the disk has not all the room that is claimed. */
+  /** Throws NoRoom where the disk has not all the room that is claimed. */
   ensure(): Promise<void>;
   release(): void;
 }
@@ -25,7 +26,7 @@ export function createFreeSpace(directory: string): (bytes: number) => SpaceClai
         const free = bavail * bsize;
         // A file system without a size of its own says 0.
         if (blocks === 0 || free >= claimed + RESERVE_BYTES) return;
-        throw new Error(`${free} bytes are free, ${claimed} are to come, and ${RESERVE_BYTES} stay for records`);
+        throw new NoRoom(`${free} bytes are free, ${claimed} are to come, and ${RESERVE_BYTES} stay for records`);
       },
       release() {
         claimed -= bytes;

@@ -1,0 +1,68 @@
+// The desk of the cache: what its operator asks of it. Each answer comes as lines; whoever leaves before the last stops what runs.
+import type { Budget, Evict } from '../content/eviction.ts';
+import type { ContentStore } from '../content/store.ts';
+import type { Usage } from '../content/usage.ts';
+import type { UseTimes } from '../content/use-times.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { CacheLine, StatLine } from './lines.ts';
+import type { CacheLinks } from './links.ts';
+import { listContents, listRepositories } from './listing.ts';
+import { type PruneWish, prune } from './prune.ts';
+import { type VerifyOptions, verify } from './verify.ts';
+
+export interface CacheParts {
+  /** Does not count what it is asked as uses. */
+  readonly content: Pick<ContentStore, 'open'>;
+  /** Removes content, and its place in the usage. */
+  readonly remove: (digest: Digest) => Promise<void>;
+  readonly usage: Usage;
+  readonly times: Pick<UseTimes, 'read'>;
+  readonly links: CacheLinks;
+  readonly evict: Evict;
+  readonly budget: Budget;
+  readonly pin: readonly string[];
+  readonly now: () => Date;
+  /** Resolves when all that lies on the disk has been counted. */
+  readonly counted: Promise<void>;
+  /** Absent where nothing is served. */
+  readonly service?: CacheService | undefined;
+}
+
+export interface CacheService {
+  readonly isCounted: () => boolean;
+  /** Since the start. */
+  readonly counts: Pick<StatLine, 'hits' | 'misses'>;
+}
+
+export interface CacheDesk {
+  stat(): AsyncGenerator<CacheLine>;
+  /** All repositories, or what one of them links of what is kept. */
+  list(repository?: string): AsyncGenerator<CacheLine>;
+  prune(wish: PruneWish): AsyncGenerator<CacheLine>;
+  /** Hashes all that is kept, and removes what is damaged: the next pull fetches it anew. */
+  verify(options?: VerifyOptions): AsyncGenerator<CacheLine>;
+}
+
+export function createCacheDesk(parts: CacheParts): CacheDesk {
+  const { usage, budget, pin, service, counted } = parts;
+  return {
+    async *stat() {
+      if (!service) await counted;
+      const { highBytes, lowBytes, maxAgeMs } = budget;
+      yield {
+        ...{ kind: 'stat', bytes: usage.bytes, count: usage.count, isCounted: service?.isCounted() ?? true },
+        ...{ highBytes, lowBytes: highBytes === undefined ? undefined : lowBytes, maxAgeMs, pin: [...pin] },
+        ...service?.counts,
+      };
+    },
+    async *list(repository) {
+      await counted;
+      yield* repository === undefined ? listRepositories(parts) : listContents(parts, repository);
+    },
+    async *prune(wish) {
+      await counted;
+      yield* prune(parts, wish);
+    },
+    verify: (options = {}) => verify(parts, options),
+  };
+}

@@ -1,0 +1,114 @@
+// A content store that tells what is used: each look moves content behind all that was used before, and what comes and goes is counted.
+import type { Digest } from '../oci/digest.ts';
+import { isNoRoom } from './no-room.ts';
+import type { ContentStore } from './store.ts';
+import type { Usage } from './usage.ts';
+import type { UseTimes } from './use-times.ts';
+
+export interface CountedStoreDeps {
+  readonly content: ContentStore;
+  readonly usage: Usage;
+  readonly times: Pick<UseTimes, 'record'>;
+  readonly now: () => Date;
+  /** Called after content was kept. */
+  readonly onKept: () => void;
+  /** Called when the disk had no room for content, of as many bytes as are known. */
+  readonly onFull: (bytes: number) => void;
+}
+
+export interface CountedStore extends ContentStore {
+  /** How often content was there when it was opened or read, and how often some had to be brought; since the start. */
+  readonly counts: { readonly hits: number; readonly misses: number };
+  /** Content was used that somebody had in memory. */
+  use(digest: Digest): void;
+  /** Whether the content is on its way in. */
+  isArriving(digest: Digest): boolean;
+}
+
+/** A use is not recorded again so soon. */
+const RECORD_EVERY_MS = 60_000;
+
+export function createCountedStore(deps: CountedStoreDeps): CountedStore {
+  const { content, usage, times, now, onKept, onFull } = deps;
+  const arriving = new Map<Digest, number>();
+  const counts = { hits: 0, misses: 0 };
+
+  function note(digest: Digest, size: number): void {
+    const usedAt = now().getTime();
+    const recordedAt = usage.find(digest)?.recordedAt ?? Number.NEGATIVE_INFINITY;
+    const isDue = Math.abs(usedAt - recordedAt) >= RECORD_EVERY_MS;
+    usage.note({ digest, size, usedAt, recordedAt: isDue ? usedAt : recordedAt });
+    if (isDue) void times.record(digest, usedAt);
+  }
+
+  function arrive(digest: Digest, change: 1 | -1): void {
+    const count = (arriving.get(digest) ?? 0) + change;
+    if (count > 0) arriving.set(digest, count);
+    else arriving.delete(digest);
+  }
+
+  async function find(digest: Digest): Promise<{ readonly size: number } | undefined> {
+    const found = await content.find(digest);
+    if (found) note(digest, found.size);
+    else usage.forget(digest);
+    return found;
+  }
+
+  /** Content whose size is known is not looked at again. */
+  async function hit(digest: Digest): Promise<void> {
+    counts.hits += 1;
+    const known = usage.find(digest);
+    if (known) note(digest, known.size);
+    else await find(digest);
+  }
+
+  return {
+    counts,
+    find,
+    use(digest) {
+      const used = usage.find(digest);
+      if (used) note(digest, used.size);
+    },
+    isArriving: digest => arriving.has(digest),
+    async open(digest, range) {
+      const stream = await content.open(digest, range);
+      if (stream) await hit(digest);
+      else usage.forget(digest);
+      return stream;
+    },
+    async read(digest) {
+      const bytes = await content.read(digest);
+      if (bytes) await hit(digest);
+      else usage.forget(digest);
+      return bytes;
+    },
+    async put(bytes) {
+      const digest = await content.put(bytes);
+      note(digest, bytes.byteLength);
+      onKept();
+      return digest;
+    },
+    ingest(body, expected) {
+      counts.misses += 1;
+      if (expected) arrive(expected.digest, 1);
+      const ingestion = content.ingest(body, expected);
+      void ingestion.done
+        .then(
+          ({ digest, size }) => {
+            note(digest, size);
+            onKept();
+          },
+          error => {
+            if (isNoRoom(error)) onFull(expected?.size ?? 0);
+          },
+        )
+        .finally(() => expected && arrive(expected.digest, -1));
+      return ingestion;
+    },
+    async delete(digest) {
+      usage.forget(digest);
+      await content.delete(digest);
+    },
+    close: () => content.close(),
+  };
+}

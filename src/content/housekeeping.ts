@@ -1,0 +1,113 @@
+// Keeps a content store within its budget, by itself: after what was kept, at times, and when the disk is full. Nothing goes before all
+// that lies on the disk has been counted, which waits for nobody and for which nobody waits.
+import type { Budget, Evict, Evicted, EvictionGoal } from './eviction.ts';
+import type { Usage, Used } from './usage.ts';
+import type { UseTimes } from './use-times.ts';
+
+export interface HousekeepingDeps {
+  readonly usage: Usage;
+  readonly times: Pick<UseTimes, 'read'>;
+  readonly evict: Evict;
+  readonly budget: Budget;
+  readonly now: () => Date;
+  /** Hears of each run that removed something, or could not remove enough. */
+  readonly onEvicted: (run: EvictionRun) => void;
+  readonly onFailed: (error: unknown) => void;
+}
+
+export interface EvictionRun extends Evicted {
+  readonly reason: 'budget' | 'age' | 'full disk';
+  /** What is left. */
+  readonly leftBytes: number;
+  /** Whether more is left than should be: it is pinned. */
+  readonly isShort: boolean;
+}
+
+export interface Housekeeping {
+  /** Whether all that lies on the disk has been counted. */
+  readonly isCounted: boolean;
+  /** Resolves when it has; rejects where it could not be. */
+  readonly counted: Promise<void>;
+  /** To be called after content was kept: returns at once. */
+  check(): void;
+  /** To be called when content of so many bytes found no room: returns at once. Nothing goes for what would not fit even then. */
+  makeRoom(bytes: number): void;
+  /** To be called every few minutes: removes what is too old. */
+  sweep(): Promise<void>;
+  /** Stops what is under way. */
+  close(): Promise<void>;
+}
+
+/** What a full disk frees at least, as a part of what there is: so that not each blob has to wait for its own. */
+const ROOM_PART = 0.05;
+
+export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
+  const { usage, times, evict, budget, now, onEvicted, onFailed } = deps;
+  const closing = new AbortController();
+  let isCounted = false;
+  let running: Promise<void> | undefined;
+  // Where pinned content alone is beyond the mark, a run for each new blob would remove nothing but what just came.
+  let shortBytes = 0;
+
+  async function count(): Promise<void> {
+    const found: Used[] = [];
+    for await (const used of times.read(closing.signal)) found.push(used);
+    usage.load(found);
+    isCounted = true;
+  }
+
+  async function run(reason: EvictionRun['reason'], goal: EvictionGoal): Promise<void> {
+    let evicted: Evicted = { count: 0, bytes: 0 };
+    for await (evicted of evict(goal, closing.signal));
+    const isShort = usage.bytes > (goal.toBytes ?? Number.POSITIVE_INFINITY);
+    if (evicted.count > 0 || isShort) onEvicted({ ...evicted, reason, leftBytes: usage.bytes, isShort });
+    shortBytes = isShort && evicted.count === 0 ? usage.bytes : 0;
+  }
+
+  /** One run at a time. Undefined where another is under way: what it leaves is looked at by the next. */
+  function start(reason: EvictionRun['reason'], goal: EvictionGoal): void {
+    if (running || !isCounted || closing.signal.aborted) return;
+    running = run(reason, goal)
+      .catch(error => {
+        if (!closing.signal.aborted) onFailed(error);
+      })
+      .finally(() => {
+        running = undefined;
+        // What came meanwhile.
+        check();
+      });
+  }
+
+  function check(): void {
+    const { highBytes, lowBytes } = budget;
+    if (highBytes === undefined || usage.bytes <= highBytes) return;
+    if (shortBytes > 0 && usage.bytes < shortBytes + (highBytes - lowBytes)) return;
+    start('budget', { toBytes: lowBytes });
+  }
+
+  const counted = count();
+  counted.then(check, error => {
+    if (!closing.signal.aborted) onFailed(error);
+  });
+  return {
+    get isCounted() {
+      return isCounted;
+    },
+    counted,
+    check,
+    makeRoom(bytes) {
+      if (bytes > usage.bytes) return;
+      start('full disk', { toBytes: Math.max(usage.bytes - Math.max(bytes, usage.bytes * ROOM_PART), 0) });
+    },
+    async sweep() {
+      if (budget.maxAgeMs !== undefined) start('age', { usedBefore: now().getTime() - budget.maxAgeMs });
+      await running;
+      check();
+      await running;
+    },
+    async close() {
+      closing.abort(new Error('the service stops'));
+      await Promise.allSettled([counted, running]);
+    },
+  };
+}

@@ -1,0 +1,77 @@
+// What content there is, how large, and in which order it was used last. The order is kept as such: a clock that jumps does not change it.
+import type { Digest } from '../oci/digest.ts';
+
+export interface Used {
+  readonly digest: Digest;
+  /** In bytes. */
+  readonly size: number;
+  /** In milliseconds, by the clock that was given. */
+  readonly usedAt: number;
+  /** The use that would be known after a restart. */
+  readonly recordedAt: number;
+}
+
+export interface Usage {
+  readonly bytes: number;
+  readonly count: number;
+  find(digest: Digest): Used | undefined;
+  /** The content is there, and is from now on what was used last. */
+  note(used: Used): void;
+  /** The content is not there any more. */
+  forget(digest: Digest): void;
+  /** What was found on the disk, in any order: all of it was used before whatever was noted meanwhile. */
+  load(found: readonly Used[]): void;
+  /** The longest unused first. Content that is noted or forgotten meanwhile moves or goes. */
+  oldest(): Iterable<Used>;
+}
+
+/** How far a clock may be behind what it has said before it counts as set back. */
+const CLOCK_TOLERANCE_MS = 60_000;
+
+export function createUsage(): Usage {
+  // A Map keeps the order in which its keys came.
+  let entries = new Map<Digest, Used>();
+  let bytes = 0;
+  let latest = Number.NEGATIVE_INFINITY;
+
+  function forget(digest: Digest): void {
+    bytes -= entries.get(digest)?.size ?? 0;
+    entries.delete(digest);
+  }
+
+  function add(used: Used): void {
+    forget(used.digest);
+    entries.set(used.digest, used);
+    bytes += used.size;
+  }
+
+  /** What was used at a time that has not come yet would never grow old. */
+  function setBack(time: number): void {
+    latest = time;
+    for (const [digest, used] of entries) if (used.usedAt > time) entries.set(digest, { ...used, usedAt: time });
+  }
+
+  return {
+    get bytes() {
+      return bytes;
+    },
+    get count() {
+      return entries.size;
+    },
+    find: digest => entries.get(digest),
+    note(used) {
+      if (used.usedAt < latest - CLOCK_TOLERANCE_MS) setBack(used.usedAt);
+      latest = Math.max(latest, used.usedAt);
+      add(used);
+    },
+    forget,
+    load(found) {
+      const noted = entries;
+      entries = new Map();
+      bytes = 0;
+      for (const used of [...found].sort((a, b) => a.usedAt - b.usedAt)) add(used);
+      for (const used of noted.values()) add(used);
+    },
+    oldest: () => entries.values(),
+  };
+}

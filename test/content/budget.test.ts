@@ -1,0 +1,259 @@
+// The budget of a content store: what goes, what stays, and what a reader sees of it.
+import { stat, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { afterEach, describe, expect, test } from 'vitest';
+import { createDiskStore } from '../../src/content/disk.ts';
+import { type ContentStore, StorageFailure } from '../../src/content/store.ts';
+import { type Digest, digestHex, digestOf } from '../../src/oci/digest.ts';
+import { contentStoreContract } from '../contract/content-store.ts';
+import { type BudgetPlace, contentOf, openPlace, type PlaceOptions } from './place.ts';
+
+let place: BudgetPlace;
+const BUDGET = { highBytes: 1000, lowBytes: 500 };
+
+afterEach(() => place?.close());
+
+async function open(options: PlaceOptions = {}): Promise<void> {
+  place = await openPlace({ budget: BUDGET, ...options });
+}
+
+async function keep(...numbers: readonly number[]): Promise<readonly Digest[]> {
+  const kept: Digest[] = [];
+  for (const number of numbers) kept.push(await place.store.put(contentOf(number).bytes));
+  return kept;
+}
+
+const digestsOf = (...numbers: readonly number[]) => numbers.map(number => contentOf(number).digest).sort();
+
+describe('the store that counts', () => {
+  contentStoreContract(async () => {
+    let current = await openPlace();
+    let isOpen = false;
+    return {
+      async open() {
+        if (isOpen) current = await current.restart();
+        isOpen = true;
+        return current.store;
+      },
+      remove: () => current.close(),
+    };
+  });
+});
+
+test('nothing goes up to the high mark, and above it the longest unused goes until the low mark', async () => {
+  await open();
+  await keep(0, 1, 2, 3, 4, 5, 6, 7, 8, 9);
+  await place.settle();
+  expect(place.usage.count).toBe(10);
+  await buffer((await place.store.open(contentOf(0).digest)) ?? new ReadableStream());
+  await place.store.read(contentOf(2).digest);
+  await keep(10);
+  await place.settle();
+  expect(await place.inventory()).toEqual(digestsOf(0, 2, 8, 9, 10));
+  expect(place.runs).toEqual([{ reason: 'budget', count: 6, bytes: 600, leftBytes: 500, isShort: false }]);
+  expect([...place.unlinked].sort()).toEqual(digestsOf(1, 3, 4, 5, 6, 7));
+});
+
+test('many writers stay within the high mark and what comes while room is made', async () => {
+  await open({ budget: { highBytes: 1_000_000, lowBytes: 500_000 } });
+  let peak = 0;
+  const writers = Array.from({ length: 8 }, async (_, writer) => {
+    for (let i = 0; i < 60; i += 1) {
+      await place.store.put(contentOf(writer * 1000 + i, 10_000).bytes);
+      peak = Math.max(peak, place.usage.bytes);
+    }
+  });
+  await Promise.all(writers);
+  await place.settle();
+  expect(place.usage.bytes).toBeLessThanOrEqual(1_000_000);
+  expect(peak).toBeLessThanOrEqual(1_000_000 + 8 * 10_000 * 4);
+});
+
+test('what is pinned stays, and a cache full of it says so once', async () => {
+  const pinned = new Set(digestsOf(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10));
+  await open({ isPinned: digest => pinned.has(digest) });
+  await keep(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12);
+  await place.settle();
+  await place.settle();
+  expect(place.usage.count).toBeGreaterThanOrEqual(11);
+  expect(place.runs.filter(({ isShort }) => isShort).length).toBeLessThanOrEqual(2);
+  await keep(13, 14, 15, 16, 17, 18);
+  await place.settle();
+  for (const digest of pinned) expect(await place.store.find(digest)).toBeDefined();
+  expect(place.usage.bytes).toBeLessThanOrEqual(1100 + 500 + 100);
+});
+
+describe('age', () => {
+  let now = 0;
+  const HOUR = 3_600_000;
+
+  test('takes what nobody used for so long, and leaves the rest', async () => {
+    now = 100 * HOUR;
+    await open({ budget: { maxAgeMs: 2 * HOUR }, now: () => new Date(now) });
+    await keep(0, 1);
+    now += 1.5 * HOUR;
+    await place.store.find(contentOf(1).digest);
+    now += HOUR;
+    await place.settle();
+    expect(await place.inventory()).toEqual(digestsOf(1));
+    expect(place.runs).toMatchObject([{ reason: 'age', count: 1 }]);
+  });
+
+  test('takes what was used before the clock went back, once it has been unused for so long again', async () => {
+    now = 100 * HOUR;
+    await open({ budget: { maxAgeMs: 2 * HOUR }, now: () => new Date(now) });
+    await keep(0);
+    now = 10 * HOUR;
+    await keep(1);
+    await place.settle();
+    expect(await place.inventory()).toEqual(digestsOf(0, 1));
+    now += 3 * HOUR;
+    await place.settle();
+    expect(await place.inventory()).toEqual([]);
+  });
+});
+
+describe('a restart', () => {
+  test('knows what was used last', async () => {
+    let now = Date.now() - 100 * 3_600_000;
+    await open({ now: () => new Date(now) });
+    for (const number of [0, 1, 2, 3]) {
+      await keep(number);
+      now += 120_000;
+    }
+    await place.store.read(contentOf(0).digest);
+    const path = pathOf(place, contentOf(0).digest);
+    await expect.poll(async () => Math.abs((await stat(path)).mtimeMs - now)).toBeLessThan(1000);
+    place = await place.restart();
+    expect([...place.usage.oldest()].map(({ digest }) => digest)).toEqual(
+      [1, 2, 3, 0].map(number => contentOf(number).digest),
+    );
+  });
+
+  test('counts what lies on the disk, and brings it within the budget', async () => {
+    place = await openPlace({ budget: { highBytes: 10_000, lowBytes: 500 } });
+    const { directory } = place;
+    await keep(...Array.from({ length: 20 }, (_, i) => i));
+    for (let i = 0; i < 20; i += 1) await utimes(pathOf(place, contentOf(i).digest), 1000 + i, 1000 + i);
+    await place.housekeeping.close();
+    const again = await createDiskStore({ directory });
+    await again.put(Buffer.alloc(9000));
+    await again.close();
+    place = await place.restart();
+    await place.settle();
+    expect(place.runs).toMatchObject([{ reason: 'budget' }]);
+    expect(place.usage.bytes).toBeLessThanOrEqual(500);
+  });
+
+  test('writes no more than one time of use a minute for the same content', async () => {
+    const now = Date.now();
+    await open({ now: () => new Date(now) });
+    await keep(0);
+    const path = pathOf(place, contentOf(0).digest);
+    await expect.poll(async () => Math.abs((await stat(path)).mtimeMs - now)).toBeLessThan(2);
+    await utimes(path, 5, 5);
+    for (let i = 0; i < 10; i += 1) await place.store.read(contentOf(0).digest);
+    await place.store.close();
+    expect((await stat(path)).mtimeMs).toBe(5000);
+  });
+});
+
+describe('who reads', () => {
+  test('what goes meanwhile reads it to its end, fifty at a time', async () => {
+    await open({ budget: { highBytes: 6_000_000, lowBytes: 1_000_000 } });
+    const large = Buffer.alloc(4_000_000, 'abc');
+    const digest = await place.store.put(large);
+    const streams = await Promise.all(Array.from({ length: 50 }, () => place.store.open(digest)));
+    const readers = streams.map(stream => (stream ?? new ReadableStream()).getReader());
+    for (const reader of readers) await reader.read();
+    await place.store.put(Buffer.alloc(900_000, 'x'));
+    await place.store.put(Buffer.alloc(2_000_000, 'y'));
+    await place.settle();
+    expect(await place.store.find(digest)).toBeUndefined();
+    const rest = await Promise.all(readers.map(readRest));
+    expect(
+      new Set(rest.map(bytes => digestOf(Buffer.concat([large.subarray(0, large.length - bytes.length), bytes])))),
+    ).toEqual(new Set([digest]));
+  });
+
+  test('what arrives again while it is to go keeps it', async () => {
+    await open();
+    const { bytes, digest } = contentOf(0);
+    await place.store.put(bytes);
+    const gate = Promise.withResolvers<void>();
+    const body = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        await gate.promise;
+        controller.enqueue(bytes);
+        controller.close();
+      },
+    });
+    const ingestion = place.store.ingest(body, { digest, size: bytes.length });
+    expect(await Array.fromAsync(place.evict({ toBytes: 0 }))).toEqual([{ count: 0, bytes: 0 }]);
+    gate.resolve();
+    await ingestion.done;
+    expect(await place.inventory()).toEqual([digest]);
+    expect(place.usage.bytes).toBe(100);
+  });
+});
+
+describe('a full disk', () => {
+  const full = (content: ContentStore): ContentStore => ({
+    ...content,
+    ingest(body, expected) {
+      if ((expected?.size ?? 0) < 300) return content.ingest(body, expected);
+      const cause = Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+      const done = Promise.reject(new StorageFailure('the store cannot keep content', { cause }));
+      done.catch(() => {});
+      return { begun: done, done, open: () => new ReadableStream() };
+    },
+  });
+
+  test('has the longest unused go, as much as the blob needs', async () => {
+    await open({ budget: {}, wrap: full });
+    await keep(0, 1, 2, 3, 4, 5);
+    const large = contentOf(9, 300);
+    await expect(
+      place.store.ingest(ReadableStream.from([large.bytes]), { ...large, size: 300 }).done,
+    ).rejects.toThrow();
+    await expect
+      .poll(() => place.runs)
+      .toEqual([{ reason: 'full disk', count: 3, bytes: 300, leftBytes: 300, isShort: false }]);
+    expect(await place.inventory()).toEqual(digestsOf(3, 4, 5));
+  });
+
+  test('has nothing go for what would not fit even then', async () => {
+    await open({ budget: {}, wrap: full });
+    await keep(0, 1);
+    const large = contentOf(9, 300);
+    await expect(
+      place.store.ingest(ReadableStream.from([large.bytes]), { ...large, size: 300 }).done,
+    ).rejects.toThrow();
+    await place.settle();
+    expect(await place.inventory()).toEqual(digestsOf(0, 1));
+  });
+});
+
+test('what somebody else removed is not counted any more once it is looked for', async () => {
+  await open();
+  const { digest } = contentOf(0);
+  await keep(0);
+  await (await createDiskStore({ directory: place.directory })).delete(digest);
+  expect(await place.store.find(digest)).toBeUndefined();
+  expect(place.usage.bytes).toBe(0);
+});
+
+function pathOf({ directory }: BudgetPlace, digest: Digest): string {
+  const hex = digestHex(digest);
+  return join(directory, 'blobs', 'sha256', hex.slice(0, 2), hex);
+}
+
+async function readRest(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return Buffer.concat(chunks);
+    chunks.push(value.slice());
+  }
+}

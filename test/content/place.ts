@@ -1,0 +1,100 @@
+// A content store with a budget, in a directory of its own.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type CountedStore, createCountedStore } from '../../src/content/counted-store.ts';
+import { createDiskStore } from '../../src/content/disk.ts';
+import { type Budget, createEvict, type Evict } from '../../src/content/eviction.ts';
+import { createHousekeeping, type EvictionRun, type Housekeeping } from '../../src/content/housekeeping.ts';
+import { listContent } from '../../src/content/inventory.ts';
+import type { ContentStore } from '../../src/content/store.ts';
+import { createUsage, type Usage } from '../../src/content/usage.ts';
+import { createUseTimes } from '../../src/content/use-times.ts';
+import { type Digest, digestOf } from '../../src/oci/digest.ts';
+
+export interface BudgetPlace {
+  readonly directory: string;
+  readonly store: CountedStore;
+  readonly usage: Usage;
+  readonly evict: Evict;
+  readonly housekeeping: Housekeeping;
+  readonly runs: readonly EvictionRun[];
+  /** What nothing refers to any more, in order. */
+  readonly unlinked: readonly Digest[];
+  /** Resolves when nothing is under way. */
+  settle(): Promise<void>;
+  inventory(): Promise<readonly Digest[]>;
+  /** Closes it, and opens it again. */
+  restart(): Promise<BudgetPlace>;
+  close(): Promise<void>;
+}
+
+export interface PlaceOptions {
+  /** Default: a new one. Removed in the end. */
+  readonly directory?: string;
+  readonly budget?: Partial<Budget>;
+  readonly now?: () => Date;
+  readonly isPinned?: (digest: Digest) => boolean;
+  /** Changes the store under the budget. */
+  readonly wrap?: (content: ContentStore) => ContentStore;
+}
+
+export async function openPlace(options: PlaceOptions = {}): Promise<BudgetPlace> {
+  return open(options.directory ?? (await mkdtemp(join(tmpdir(), 'veneer-budget-'))), options);
+}
+
+async function open(directory: string, options: PlaceOptions): Promise<BudgetPlace> {
+  const { now = () => new Date(), isPinned = () => false, wrap = content => content } = options;
+  const budget = { highBytes: undefined, lowBytes: 0, maxAgeMs: undefined, ...options.budget };
+  const content = wrap(await createDiskStore({ directory }));
+  const usage = createUsage();
+  const times = createUseTimes({ directory });
+  const runs: EvictionRun[] = [];
+  const unlinked: Digest[] = [];
+  const failures: unknown[] = [];
+  let keeping: Housekeeping | undefined;
+  const store = createCountedStore({
+    ...{ content, usage, times, now },
+    onKept: () => keeping?.check(),
+    onFull: bytes => keeping?.makeRoom(bytes),
+  });
+  const evict = createEvict({
+    ...{ content, usage, isArriving: store.isArriving, isPinned: async digest => isPinned(digest) },
+    unlink: async digests => void unlinked.push(...digests),
+  });
+  const onEvicted = (run: EvictionRun) => runs.push(run);
+  const housekeeping = createHousekeeping({
+    ...{ usage, times, evict, budget, now, onEvicted },
+    onFailed: error => failures.push(error),
+  });
+  keeping = housekeeping;
+  await housekeeping.counted;
+
+  async function stop(): Promise<void> {
+    await housekeeping.close();
+    await store.close();
+    if (failures.length > 0) throw failures[0];
+  }
+
+  return {
+    ...{ directory, store, usage, evict, housekeeping, runs, unlinked },
+    settle: () => housekeeping.sweep(),
+    async inventory() {
+      return (await Array.fromAsync(listContent(directory))).sort();
+    },
+    async restart() {
+      await stop();
+      return open(directory, options);
+    },
+    async close() {
+      await stop();
+      await rm(directory, { recursive: true });
+    },
+  };
+}
+
+/** Content of a size, different for each number. */
+export function contentOf(number: number, size = 100): { readonly bytes: Buffer; readonly digest: Digest } {
+  const bytes = Buffer.alloc(size, `${number} `);
+  return { bytes, digest: digestOf(bytes) };
+}
