@@ -6,8 +6,10 @@ import type { Logger } from 'pino';
 import { createAccessTokens } from './access/access-token.ts';
 import { createAccess } from './access/create-access.ts';
 import { createBuilding } from './app/building.ts';
+import { createCaching } from './app/caching.ts';
 import { createHosting } from './app/hosting.ts';
-import { createPulling, type Patience } from './app/pulling.ts';
+import type { Patience } from './app/open-upstreams.ts';
+import { createPulling } from './app/pulling.ts';
 import { createRoutes } from './app/routes.ts';
 import type { Environment } from './build/environment.ts';
 import { findOwnUrl } from './config/own-url.ts';
@@ -66,8 +68,9 @@ export async function createApp({ config, log, now = () => new Date(), ...deps }
   const hosting = await createHosting({ config, records, now, onChange: registryEvents.changed });
   const ledger = createLedger({ records, now, ttlMs: config.tokens.ttlMs });
   const { dockerConfigPath, patience } = deps;
-  const pulling = await createPulling({
-    ...{ config, log, now, records, ledger, dockerConfigPath, patience },
+  const caching = await createCaching({ config, log, now, records });
+  const pulling = createPulling({
+    ...{ config, log, now, records, ledger, caching, dockerConfigPath, patience },
     hosted: hosting.registries,
   });
 
@@ -86,7 +89,7 @@ export async function createApp({ config, log, now = () => new Date(), ...deps }
   createRoutes(app, {
     ...deps,
     ...{ config, log, now, ledger, access, registryEvents, building },
-    ...{ hosted: hosting.hosted, collector: hosting.collector, ...pulling },
+    ...{ hosted: hosting.hosted, collector: hosting.collector, cacheDesk: caching.desk, ...pulling },
     checkReady: async () => void (await records.list('token', { limit: 1 })),
   });
 
@@ -94,7 +97,7 @@ export async function createApp({ config, log, now = () => new Date(), ...deps }
   const routine =
     everyMs === undefined ? undefined : createRoutine({ collector: hosting.collector, records, now, everyMs });
   const sweep = async () => {
-    await Promise.all([records.sweep(), hosting.hosted.sweep(), building.builds.sweep()]);
+    await Promise.all([records.sweep(), hosting.hosted.sweep(), building.builds.sweep(), caching.sweep()]);
     const report = await routine?.runIfDue();
     if (report) log.info({ removed: report.removed, freedBytes: report.freedBytes }, 'collected');
   };
@@ -114,6 +117,7 @@ export async function createApp({ config, log, now = () => new Date(), ...deps }
       await events.close();
       await access.close();
       await pulling.close();
+      await caching.close();
       await hosting.close();
       await records.close();
       owner.release();

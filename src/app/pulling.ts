@@ -1,14 +1,12 @@
 // The rooms that a pull goes through: what is kept of upstreams, where a name leads, and what an image becomes.
-import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
-import { createDiskStore } from '../content/disk.ts';
+import { createAbsences } from '../proxy/absences.ts';
 import { createBlobs, type TransfersDeps } from '../proxy/blobs.ts';
 import { createTags } from '../proxy/freshness.ts';
 import { createIncludes } from '../proxy/includes.ts';
 import { createInspect, type Inspect } from '../proxy/inspect.ts';
 import { createLayers, type Layers } from '../proxy/layers.ts';
-import { createLinks } from '../proxy/links.ts';
 import { createManifests } from '../proxy/manifests.ts';
 import { createOpenLayer, type OpenLayer } from '../proxy/open-layer.ts';
 import { createOrigins, type DecorateRegistry, type Origins } from '../proxy/origin.ts';
@@ -21,10 +19,8 @@ import { createDescribe } from '../proxy/wanted-layer.ts';
 import type { RecordStore } from '../state/store.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
-import { createUpstreams, type UpstreamsOptions } from '../upstream/upstreams.ts';
-
-/** How long we wait for upstreams, and how often we try again. */
-export type Patience = Pick<UpstreamsOptions, 'timeouts' | 'retries' | 'retryDelayMs'>;
+import type { Caching } from './caching.ts';
+import { openUpstreams, type Patience } from './open-upstreams.ts';
 
 export interface PullingDeps {
   readonly config: Config;
@@ -32,6 +28,7 @@ export interface PullingDeps {
   readonly now: () => Date;
   readonly records: RecordStore;
   readonly ledger: TokenLedger;
+  readonly caching: Pick<Caching, 'content' | 'links'>;
   /** By their names. */
   readonly hosted: ReadonlyMap<string, Registry>;
   readonly dockerConfigPath: string | undefined;
@@ -53,22 +50,21 @@ export interface Pulling {
   close(): Promise<void>;
 }
 
-const PATIENCE: Patience = { timeouts: { connectMs: 10_000, headersMs: 30_000, bodyMs: 60_000 }, retries: 3 };
-
-export async function createPulling(deps: PullingDeps): Promise<Pulling> {
+export function createPulling(deps: PullingDeps): Pulling {
   const { config, log, now, records, ledger, hosted } = deps;
-  const content = await createDiskStore({ directory: join(config.dataDir, 'content') });
+  const { content, links } = deps.caching;
   const upstreams = openUpstreams(deps);
 
-  const links = createLinks(records);
   const onFailed: TransfersDeps['onFailed'] = (digest, error) =>
     log.warn(
       { digest, err: error },
       'a transfer failed: nothing of it is kept, and whoever had begun to read was cut off',
     );
   const blobs = createBlobs({ content, links, onFailed });
-  const manifests = createManifests({ content, links });
-  const policy = { tagFreshnessMs: config.cache.tagFreshnessMs, staleMaxAgeMs: config.cache.stale.maxAgeMs };
+  const { tagFreshnessMs, freshness, stale, negativeMs } = config.cache;
+  const unlessAbsent = createAbsences({ memoryMs: negativeMs, now });
+  const manifests = createManifests({ content, links, unlessAbsent, onUsed: content.use });
+  const policy = { tagFreshnessMs, freshness, staleMaxAgeMs: stale.maxAgeMs, staleOn: stale.on, negativeMs };
   const tags = createTags({ records, now, policy, manifests });
   const registryOf = createUpstreamRegistries({ content, tags, manifests, blobs });
   const { defaultUpstream } = config;
@@ -99,10 +95,7 @@ export async function createPulling(deps: PullingDeps): Promise<Pulling> {
     prepare: createPrepare({ origins, augmentations, describeChanges }),
     describeChanges,
     inspect: createInspect(origins),
-    async close() {
-      await upstreams.close();
-      await content.close();
-    },
+    close: () => upstreams.close(),
   };
 }
 
@@ -112,19 +105,4 @@ const LOCAL_NAMES = ['localhost', '127.0.0.1', '[::1]'];
 function ownHosts({ publicUrl, listen: { host, port } }: Config): ReadonlySet<string> {
   const names = [host.includes(':') ? `[${host}]` : host, ...LOCAL_NAMES];
   return new Set([...names.map(name => `${name}:${port}`), ...(publicUrl ? [publicUrl.host] : [])]);
-}
-
-function openUpstreams({ config, log, dockerConfigPath, patience }: PullingDeps) {
-  return createUpstreams({
-    entries: Object.fromEntries(
-      Object.entries(config.upstreams).map(([name, { url, ...entry }]) => [name, { ...entry, url: url?.href }]),
-    ),
-    openUpstreams: config.openUpstreams,
-    ...PATIENCE,
-    ...patience,
-    allowPrivateUrls: config.layers.allowPrivateAddresses,
-    dockerConfigPath,
-    onHelperFailed: failure =>
-      log.warn({ reason: failure.message }, 'a credential helper failed: its upstream is asked without'),
-  });
 }

@@ -2,6 +2,7 @@
 import type { Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import type { Access } from '../access/access.ts';
+import type { CacheDesk } from '../cache/desk.ts';
 import type { Config } from '../config/schema.ts';
 import type { Collector } from '../hosted/collect.ts';
 import type { Hosted } from '../hosted/hosted.ts';
@@ -14,6 +15,7 @@ import { createBuildRate } from '../http/build-rate.ts';
 import { createReadBuild } from '../http/build-request.ts';
 import { createTargets } from '../http/build-target.ts';
 import { createBuildsApi } from '../http/builds-api.ts';
+import { createCacheApi } from '../http/cache-api.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { createCollectApi } from '../http/collect-api.ts';
 import { createReadCopy } from '../http/copy-request.ts';
@@ -21,6 +23,7 @@ import { createDescribeRequested } from '../http/describe-requested.ts';
 import { createErrorHandler, notFound } from '../http/errors.ts';
 import { createHealth } from '../http/health.ts';
 import { createInspectApi } from '../http/inspect.ts';
+import { createNamespaceEcho } from '../http/namespace.ts';
 import { createPush } from '../http/push.ts';
 import { createRatedBuilds, type RatedBuilds } from '../http/rated-builds.ts';
 import { createRegistry } from '../http/registry.ts';
@@ -28,11 +31,13 @@ import type { RegistryEvents } from '../http/registry-events.ts';
 import { createRequestLog } from '../http/request-log.ts';
 import { createReadContext } from '../http/requested-context.ts';
 import { createSourceRights, type RequireSources } from '../http/source-rights.ts';
+import { createStrict, STRICT_PATHS } from '../http/strict.ts';
 import { createSubmitBuilt, type SubmitBuilt } from '../http/submit-built.ts';
 import { createTokenEndpoint } from '../http/token-endpoint.ts';
 import { awaitBuild } from '../proxy/held.ts';
 import { originName } from '../proxy/origin.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
+import { normalizeName } from '../upstream/upstreams.ts';
 import type { Building } from './building.ts';
 import type { Pulling } from './pulling.ts';
 
@@ -47,6 +52,7 @@ export interface RoutesDeps extends PullingParts {
   readonly access: Access;
   readonly hosted: Hosted;
   readonly collector: Collector;
+  readonly cacheDesk: CacheDesk;
   readonly ledger: TokenLedger;
   readonly building: Building;
   readonly registryEvents: RegistryEvents;
@@ -57,6 +63,7 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
   const { config, log, version, commit = 'unknown', access, origins } = deps;
   app.use('/v2/:name{.+}/blobs/:digest', createBodySender(log));
   app.use(createRequestLog(log));
+  addMirror(app, config);
   app.onError(createErrorHandler(log));
   app.notFound(notFound);
   app.route(
@@ -68,13 +75,22 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
     app.route('/', createTokenEndpoint({ bearer: access.bearer, normalizeName, addressOf: clientAddress }));
   }
   const callers = { access, publicUrl: config.publicUrl?.href, addressOf: clientAddress };
-  for (const path of ['/v2', '/v2/*', '/v1/hosted/*']) app.use(path, createAuthentication(callers));
+  for (const path of ['/v2', '/v2/*', '/v1/hosted/*', '/v1/cache/*']) app.use(path, createAuthentication(callers));
   for (const path of ['/v1alpha1/*', '/v1alpha2/*', '/container-token', '/container-token/*']) {
     app.use(path, createAuthentication({ ...callers, toleratesBearers: true }));
   }
   addRegistry(app, deps);
   addAugmentApi(app, deps);
   addCollectApi(app, deps);
+  addCacheApi(app, deps);
+}
+
+/** What a mirror's clients need beside the registry. */
+function addMirror(app: Hono, { defaultUpstream, upstreams }: Config): void {
+  app.use('/v2/*', createNamespaceEcho());
+  const name = normalizeName(defaultUpstream);
+  const isStrict = Object.entries(upstreams).some(([key, entry]) => normalizeName(key) === name && entry.strict);
+  if (isStrict) for (const path of STRICT_PATHS) app.use(path, createStrict(name));
 }
 
 function addRegistry(app: Hono, deps: RoutesDeps): void {
@@ -99,6 +115,12 @@ function addCollectApi(app: Hono, { config, log, collector }: RoutesDeps): void 
     for (const repository of everywhere) requireRight(c, 'delete', repository);
   };
   app.route('/', createCollectApi({ collector, authorise, log }));
+}
+
+function addCacheApi(app: Hono, { log, cacheDesk: desk }: RoutesDeps): void {
+  // Of everything: no repository has such a name, so that only a right to all of them is a right to this.
+  const authorise = (c: Context) => requireRight(c, 'delete', '_/_');
+  app.route('/', createCacheApi({ desk, authorise, log }));
 }
 
 function addAugmentApi(app: Hono, deps: RoutesDeps): void {

@@ -1,7 +1,7 @@
 // The key `builds`: what builds missing images, where they go, and how much of it at a time.
 import { z } from 'zod';
 import { recipesSchema } from './recipes-schema.ts';
-import { duration, type Environment, host, MAX_TIMER_MS, platform, secret, size } from './values.ts';
+import { duration, type Environment, host, MAX_TIMER_MS, platform, rate, secret, size } from './values.ts';
 
 const REPOSITORY = /^[A-Za-z0-9.:_-]+(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)+$/;
 const ID = /^[A-Za-z0-9][\w.-]{0,63}$/;
@@ -161,16 +161,4 @@ function repository() {
 
 function id() {
   return z.string().regex(ID, 'expected letters, digits, ".", "_" and "-"');
-}
-
-/** `25/24h`: so many in any such time; `none` does not limit. */
-function rate() {
-  return z.string('expected a rate such as 25/24h').transform((text, context) => {
-    if (text === 'none') return undefined;
-    const [, count, per = ''] = /^([1-9]\d{0,8})\/(.+)$/.exec(text) ?? [];
-    const time = duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).safeParse(per);
-    if (count !== undefined && time.success) return { count: Number(count), perMs: time.data };
-    context.addIssue({ code: 'custom', message: 'expected a rate such as 25/24h or 250/1h, or none' });
-    return z.NEVER;
-  });
 }

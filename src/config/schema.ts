@@ -2,7 +2,9 @@
 import { z } from 'zod';
 import { accessSchema } from './access-schema.ts';
 import { buildsSchema } from './builds-schema.ts';
+import { cacheBudget, cacheBudgetFields } from './cache-budget-schema.ts';
 import { eventsSchema } from './events-schema.ts';
+import { freshnessSchema, negativeSchema, staleSchema } from './freshness-schema.ts';
 import { hostedSchema } from './hosted-schema.ts';
 import { isRegistryHost, upstreamsSchema } from './upstream-schema.ts';
 import { duration, type Environment, httpUrl, listenAddress, MAX_TIMER_MS, size } from './values.ts';
@@ -22,6 +24,8 @@ export function configSchema(env: Environment) {
       /** The registry of names whose first component is none; `none` refuses them. */
       defaultUpstream: z.string().min(1).default('docker.io'),
       openUpstreams: z.boolean().default(true),
+      /** Whether no upstream is ever asked. */
+      offline: z.boolean().default(false),
       upstreams: upstreamsSchema(env).prefault({}),
       hosted: hostedSchema().prefault({}),
       builds: buildsSchema(env).prefault({}),
@@ -80,13 +84,20 @@ function tokensSchema() {
 }
 
 function cacheSchema() {
-  const stale = z
-    .strictObject({ maxAge: duration().prefault('7d') })
-    .transform(({ maxAge }) => ({ maxAgeMs: maxAge }))
-    .prefault({});
   return z
-    .strictObject({ tagFreshness: duration().prefault('5m'), stale })
-    .transform(({ tagFreshness, ...rest }) => ({ ...rest, tagFreshnessMs: tagFreshness }));
+    .strictObject({
+      tagFreshness: duration().prefault('5m'),
+      freshness: freshnessSchema(),
+      stale: staleSchema(),
+      negative: negativeSchema(),
+      ...cacheBudgetFields(),
+    })
+    .transform(({ tagFreshness, negative, maxSize, water, maxAge, ...rest }) => ({
+      ...rest,
+      budget: cacheBudget({ maxSize, water, maxAge }),
+      tagFreshnessMs: tagFreshness,
+      negativeMs: negative,
+    }));
 }
 
 function limitsSchema() {

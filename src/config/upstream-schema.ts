@@ -1,11 +1,13 @@
 // The entries of `upstreams`: registries by their host, or by an alias that says where they are.
 import { z } from 'zod';
-import { type Environment, host, httpUrl, parseHost, secret } from './values.ts';
+import { duration, type Environment, host, httpUrl, MAX_TIMER_MS, parseHost, rate, secret } from './values.ts';
 
 const ALIAS = /^[a-z0-9]+(?:(?:_{1,2}|-+)[a-z0-9]+)*$/i;
 /** What `/v2/<name>/…` has for tokens: an entry of this name would never be reached. */
 const RESERVED: readonly string[] = ['wt'];
 const MAX_HOSTS = 64;
+const MAX_MIRRORS = 16;
+const MAX_PATTERNS = 1000;
 
 /** Every entry that could not be pulled from is a fault. */
 export function upstreamsSchema(env: Environment) {
@@ -29,6 +31,26 @@ export function isRegistryHost(name: string): boolean {
 function entrySchema(env: Environment) {
   return z.strictObject({
     url: httpUrl().optional(),
+    ...placeShape(env),
+    mirrors: z
+      .array(z.strictObject({ url: httpUrl(), ...placeShape(env) }))
+      .max(MAX_MIRRORS)
+      .default([]),
+    allow: patterns().default(['**']),
+    deny: patterns().default([]),
+    offline: z.boolean().default(false),
+    /** Whether the engines that mirror it must not fall back to the registry itself. */
+    strict: z.boolean().default(false),
+    concurrency: z.int().positive().max(10_000).optional(),
+    queue: z.int().nonnegative().max(100_000).default(1000),
+    rate: rate().optional(),
+    breaker: breakerSchema().optional(),
+  });
+}
+
+/** Where a registry is beside its url, and who we are there. */
+function placeShape(env: Environment) {
+  return {
     credentials: z.strictObject({ username: secret(env), password: secret(env) }).optional(),
     tls: z
       .strictObject({
@@ -43,7 +65,23 @@ function entrySchema(env: Environment) {
       .optional(),
     tokenRealms: z.array(host()).max(MAX_HOSTS).default([]),
     redirectHosts: z.array(host()).max(MAX_HOSTS).default([]),
-  });
+  };
+}
+
+/** Globs of repositories of one upstream, without its name. */
+function patterns() {
+  return z.array(z.string().min(1)).max(MAX_PATTERNS);
+}
+
+/** When calls that fail in a row stop further ones, and for how long. */
+export function breakerSchema() {
+  return z
+    .strictObject({
+      /** 0: never. */
+      failures: z.int().nonnegative().max(1000).default(5),
+      pause: duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault('10s'),
+    })
+    .transform(({ failures, pause }) => ({ failures, pauseMs: pause }));
 }
 
 function findFault(name: string, hasUrl: boolean): { readonly path: string[]; readonly message: string } | undefined {

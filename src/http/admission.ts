@@ -2,11 +2,12 @@
 import type { Context } from 'hono';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { imageName, type Origins, originName } from '../proxy/origin.ts';
+import { imageName, type Origin, type Origins, originName } from '../proxy/origin.ts';
 import type { Pull } from '../proxy/proxy.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
 import type { TokenRecord } from '../tokens/record.ts';
 import { hasRight, requireRight } from './authentication.ts';
+import { readNamespace } from './namespace.ts';
 
 export interface AdmissionDeps {
   readonly origins: Origins;
@@ -18,8 +19,8 @@ export interface AdmissionDeps {
 /** Throws NAME_UNKNOWN, NAME_INVALID, UNAUTHORIZED or DENIED, and what `awaitBuilt` throws. */
 export interface Admission {
   /**
-   * Makes a pull of `wt/<token>/<repository>` or `[registry/]repository`. No name under `wt/` is an upstream's: it would get to know a
-   * token.
+   * Makes a pull of `wt/<token>/<repository>` or `[registry/]repository`; with `ns` of the repository in that registry. No name under `wt/`
+   * is an upstream's: it would get to know a token.
    */
   admitPull(c: Context, name: string): Promise<Pull>;
   /** Throws UNSUPPORTED for a repository that is not hosted here, too. */
@@ -49,17 +50,25 @@ export function createAdmission({ origins, ledger, awaitBuilt }: AdmissionDeps):
     return sourceDigest ?? awaitBuilt(c, buildId);
   }
 
+  function locate(namespace: string | undefined, name: string): Origin {
+    return namespace === undefined ? origins.locateName(name) : origins.locateIn(namespace, name);
+  }
+
   return {
     async admitPull(c, name) {
       const [first, token, ...rest] = name.split('/');
-      if (first === 'wt' && token !== undefined) return admitToken(c, token, rest.join('/'));
-      const origin = origins.locateName(name);
+      const namespace = readNamespace(c);
+      if (first === 'wt' && token !== undefined) {
+        if (namespace !== undefined && !origins.isOwn(namespace)) throw foreignToken(namespace);
+        return admitToken(c, token, rest.join('/'));
+      }
+      const origin = locate(namespace, name);
       requireRight(c, 'pull', originName(origin));
       return { origin };
     },
     admitPush(c, verb, name) {
       if (name.startsWith('wt/')) throw notHosted('what a token serves can only be pulled');
-      const origin = origins.locateName(name);
+      const origin = locate(readNamespace(c), name);
       const repository = originName(origin);
       requireRight(c, verb, repository);
       if (!origin.registry.isHosted)
@@ -74,6 +83,10 @@ function pullOf({ registry, repository, ...record }: TokenRecord, sourceDigest: 
   const origin = origins.locate(registry, repository);
   const sourceName = imageName(origin, tag);
   return { origin, augmented: { origin, sourceName, sourceDigest, targetDigest, augmentation, layerSources, tag } };
+}
+
+function foreignToken(namespace: string): RegistryError {
+  return unknown(`names under wt/ are Veneer's own, and in no other registry: ns is "${namespace}"`);
 }
 
 function notHosted(reason: string): RegistryError {

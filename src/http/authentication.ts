@@ -6,6 +6,7 @@ import { type Challenge, formatChallenge } from '../access/challenge.ts';
 import { type Verb, verbs } from '../access/right.ts';
 import { formatScope } from '../access/scope.ts';
 import { RegistryError } from '../oci/errors.ts';
+import { findNamespace } from './namespace.ts';
 
 declare module 'hono' {
   interface ContextVariableMap {
@@ -113,7 +114,9 @@ const NAME_IN_PATH = /^\/v2\/(.+)\/(?:manifests|blobs|tags|referrers)\//;
 
 /** What a request with wrong credentials may have wanted: a hint for its next token, and no decision. */
 function guessScope(c: Context): string | undefined {
-  const [, repository] = NAME_IN_PATH.exec(c.req.path) ?? [];
+  const [, name] = NAME_IN_PATH.exec(c.req.path) ?? [];
+  const namespace = findNamespace(c);
+  const repository = name && namespace ? `${namespace}/${name}` : name;
   const isRead = c.req.method === 'GET' || c.req.method === 'HEAD';
   return repository && formatScope({ repository, verbs: isRead ? ['pull'] : verbs });
 }

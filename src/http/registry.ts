@@ -7,6 +7,7 @@ import { parseRange } from '../oci/range.ts';
 import { acceptsIndex, type PullProxy } from '../proxy/proxy.ts';
 import type { Admission } from './admission.ts';
 import { requireCaller } from './authentication.ts';
+import { readNamespace } from './namespace.ts';
 import type { RegistryEvents } from './registry-events.ts';
 
 export interface RegistryDeps {
@@ -77,7 +78,7 @@ export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono
     });
     const last = tags.at(-1);
     if (hasMore && last) {
-      const query = new URLSearchParams({ ...(n !== undefined && { n: String(n) }), last });
+      const query = new URLSearchParams({ ...(n !== undefined && { n: String(n) }), last, ...namespaceOf(c) });
       c.header('Link', `</v2/${name}/tags/list?${query}>; rel="next"`);
     }
     return c.json({ name, tags });
@@ -91,7 +92,8 @@ export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono
     const page = { artifactType, last: last === undefined ? undefined : parseDigest(last) };
     const index = await proxy.findReferrers(pull, digest, { ...page, signal: c.req.raw.signal });
     if (index?.last) {
-      const query = new URLSearchParams({ ...(artifactType !== undefined && { artifactType }), last: index.last });
+      const filter = artifactType !== undefined && { artifactType };
+      const query = new URLSearchParams({ ...filter, last: index.last, ...namespaceOf(c) });
       c.header('Link', `</v2/${name}/referrers/${digest}?${query}>; rel="next"`);
     }
     const empty = JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: [] });
@@ -102,6 +104,12 @@ export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono
   });
 
   return app;
+}
+
+/** The next page is in the same namespace. */
+function namespaceOf(c: Context): { readonly ns?: string } {
+  const ns = readNamespace(c);
+  return ns === undefined ? {} : { ns };
 }
 
 function contentHeaders(digest: string): Record<string, string> {

@@ -4,6 +4,7 @@ import type { Digest } from '../oci/digest.ts';
 import type { ByteRange } from '../oci/range.ts';
 import { ContentMismatch, createVerifier } from '../oci/verify.ts';
 import { createFlight } from './flight.ts';
+import { createKeptBlobs } from './kept-blobs.ts';
 import type { Link, Links } from './links.ts';
 import { passThrough } from './pass-through.ts';
 import { repositoryKey, type UpstreamRepository } from './upstream-repository.ts';
@@ -32,6 +33,7 @@ export interface BlobsDeps extends TransfersDeps {
 
 export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
   const transfers = createTransfers({ content, onFailed });
+  const keptBlob = createKeptBlobs({ content, onDamaged: onFailed });
 
   async function findKept(origin: UpstreamRepository, digest: Digest): Promise<{ readonly size: number } | undefined> {
     const kept = await content.find(digest);
@@ -68,18 +70,26 @@ export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
     }
   }
 
+  /** `knownSize` is of a blob that was kept, for an upstream that does not say. */
+  function transfer(origin: UpstreamRepository, digest: Digest, knownSize?: number): Promise<Blob> {
+    return transfers({
+      key: `${repositoryKey(origin)}@${digest}`,
+      digest,
+      async openBody() {
+        const { body, size = knownSize } = await origin.upstream.openBlob(origin.repository, digest);
+        return { body, size };
+      },
+      onOpened: size => links.add(origin, digest, { size }),
+    });
+  }
+
   return {
     head: async (origin, digest) =>
       (await findKept(origin, digest)) ?? origin.upstream.headBlob(origin.repository, digest),
     async get(origin, digest) {
       const kept = await findKept(origin, digest);
-      if (kept) return keptBlob(content, digest, kept.size);
-      return transfers({
-        key: `${repositoryKey(origin)}@${digest}`,
-        digest,
-        openBody: () => origin.upstream.openBlob(origin.repository, digest),
-        onOpened: size => links.add(origin, digest, { size }),
-      });
+      if (kept) return keptBlob({ digest, size: kept.size, getAnew: () => transfer(origin, digest, kept.size) });
+      return transfer(origin, digest);
     },
   };
 }
@@ -108,9 +118,13 @@ export function createTransfers({ content, onFailed }: TransfersDeps): (request:
     const expected = { digest, size };
     const ingestion = content.ingest(body, expected);
     const blob: Blob = { size, open };
+    let isKept = false;
     growing.set(key, blob);
     ingestion.done.then(
-      () => growing.delete(key),
+      () => {
+        isKept = true;
+        growing.delete(key);
+      },
       error => {
         growing.delete(key);
         onFailed(digest, error);
@@ -128,22 +142,13 @@ export function createTransfers({ content, onFailed }: TransfersDeps): (request:
         // Other bytes than promised break the stream, as they do later on.
         if (!(error instanceof ContentMismatch)) throw error;
       }
-      return ingestion.open(range);
+      if (!isKept) return ingestion.open(range);
+      // What is kept may have been dropped since.
+      return (await content.open(digest, range)) ?? passThrough((await openBody()).body, expected, range);
     }
   }
 
   return async request => growing.get(request.key) ?? opening(request.key, () => start(request));
-}
-
-export function keptBlob(content: ContentStore, digest: Digest, size: number): Blob {
-  return {
-    size,
-    async open(range) {
-      const stream = await content.open(digest, range);
-      if (!stream) throw new Error(`${digest} left the store between two looks`);
-      return stream;
-    },
-  };
 }
 
 /** A blob whose bytes are at hand. */

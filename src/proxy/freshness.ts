@@ -1,22 +1,20 @@
 // Tags: what each points to, asked again by HEAD after its freshness, and believed longer while the upstream is down or limits us.
 import { z } from 'zod';
 import { type Digest, isDigest } from '../oci/digest.ts';
-import { RegistryError } from '../oci/errors.ts';
 import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
+import { createAbsences } from './absences.ts';
 import { createFlight } from './flight.ts';
 import type { Manifests } from './manifests.ts';
 import { remember } from './remember.ts';
+import { createFreshness, createStaleTest, type TagPolicy } from './tag-policy.ts';
 import { repositoryKey, type UpstreamRepository } from './upstream-repository.ts';
 
-export interface TagPolicy {
-  readonly tagFreshnessMs: number;
-  /** How old a tag may be that is served because the upstream fails. */
-  readonly staleMaxAgeMs: number;
-}
-
 export interface Tags {
-  /** The digest that a tag points to. Throws the upstream's own error, unless it fails and the stored digest is not too old. */
+  /**
+   * The digest that a tag points to. Throws the upstream's own error, unless it fails and the stored digest is not too old. Of an
+   * upstream that is offline, the stored digest is as good as any.
+   */
   resolve(origin: UpstreamRepository, tag: string): Promise<Digest>;
 }
 
@@ -32,17 +30,21 @@ const tagSchema = z.object({ digest: z.string().refine(isDigest), checkedAt: z.n
 export function createTags({ records, policy, now, manifests }: TagsDeps): Tags {
   const tags = createCollection({ store: records, name: 'tag', schema: tagSchema });
   const flight = createFlight<Digest>();
+  const freshnessOf = createFreshness(policy);
+  const mayBeStale = createStaleTest(policy);
+  const unlessAbsent = createAbsences({ memoryMs: policy.negativeMs ?? 0, now });
 
   async function resolve(origin: UpstreamRepository, tag: string, key: string): Promise<Digest> {
     const stored = await tags.get(key);
+    if (stored && origin.upstream.isOffline) return stored.digest;
     const ageMs = stored ? now().getTime() - stored.checkedAt : Number.POSITIVE_INFINITY;
-    if (stored && ageMs >= 0 && ageMs < policy.tagFreshnessMs) return stored.digest;
+    if (stored && ageMs >= 0 && ageMs < freshnessOf(repositoryKey(origin), tag)) return stored.digest;
     try {
-      const digest = await ask(origin, tag);
+      const digest = await unlessAbsent(key, () => ask(origin, tag));
       await remember(tags.put(key, { digest, checkedAt: now().getTime() }));
       return digest;
     } catch (error) {
-      if (stored && ageMs < policy.staleMaxAgeMs && isPassing(error)) return stored.digest;
+      if (stored && ageMs < policy.staleMaxAgeMs && mayBeStale(error)) return stored.digest;
       throw error;
     }
   }
@@ -60,9 +62,4 @@ export function createTags({ records, policy, now, manifests }: TagsDeps): Tags 
       return flight(key, () => resolve(origin, tag, key));
     },
   };
-}
-
-/** Whether the upstream may recover by itself: it limits us, is broken, or hangs. */
-function isPassing(error: unknown): boolean {
-  return error instanceof RegistryError && (error.status === 429 || error.status >= 500);
 }

@@ -20,22 +20,26 @@ const MAX_KNOWN = 10_000;
 export function createLayerUrls({ upstreams, content, limits }: LayerUrlsDeps): OpenLayerUrl {
   const brought = new LRUCache<string, Digest>({ max: MAX_KNOWN });
 
-  async function fetch(url: URL, { gzipDigest, gzipSize }: LayerClaims): Promise<Digest> {
+  async function fetch(url: URL, { gzipDigest, gzipSize }: LayerClaims): Promise<ReadableStream<Uint8Array>> {
     const { body } = await upstreams.openUrl(url);
     const expected = gzipDigest && { digest: gzipDigest, size: gzipSize };
-    const { digest } = await content.ingest(limitBytes(body, limits.maxUnpackedBytes), expected).done;
-    brought.set(url.href, digest);
-    return digest;
+    const ingestion = content.ingest(limitBytes(body, limits.maxUnpackedBytes), expected);
+    // Opened now, it is read to its end whatever becomes of the layer in the store.
+    const stream = ingestion.open();
+    try {
+      const { digest } = await ingestion.done;
+      brought.set(url.href, digest);
+      return stream;
+    } catch (error) {
+      await stream.cancel().catch(() => {});
+      throw error;
+    }
   }
 
   return async (url, claims) => {
     const known = brought.get(url.href);
     const kept = known && known === claims.gzipDigest ? await content.open(known) : undefined;
-    if (kept) return kept;
-    const digest = await fetch(url, claims);
-    const stored = await content.open(digest);
-    if (!stored) throw new Error(`${digest} left the store between two looks`);
-    return stored;
+    return kept ?? fetch(url, claims);
   };
 }
 

@@ -5,7 +5,8 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { verifyBytes } from '../oci/verify.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
-import { type Blob, bytesBlob, createTransfers, keptBlob, type TransfersDeps } from './blobs.ts';
+import { type Blob, bytesBlob, createTransfers, type TransfersDeps } from './blobs.ts';
+import { createKeptBlobs } from './kept-blobs.ts';
 import type { Origins } from './origin.ts';
 
 export interface Layers {
@@ -26,6 +27,7 @@ export interface LayersDeps {
 
 export function createLayers({ content, upstreams, origins, findStored, onFailed }: LayersDeps): Layers {
   const transfers = createTransfers({ content, onFailed });
+  const keptBlob = createKeptBlobs({ content, onDamaged: onFailed });
 
   async function getStored(digest: Digest): Promise<Blob> {
     const bytes = await findStored(digest);
@@ -38,8 +40,9 @@ export function createLayers({ content, upstreams, origins, findStored, onFailed
 
   async function getFromUrl({ digest, url }: { readonly digest: Digest; readonly url: string }): Promise<Blob> {
     const kept = await content.find(digest);
-    if (kept) return keptBlob(content, digest, kept.size);
-    return transfers({ key: `${url} ${digest}`, digest, openBody: () => upstreams.openUrl(new URL(url)) });
+    const transfer = () =>
+      transfers({ key: `${url} ${digest}`, digest, openBody: () => upstreams.openUrl(new URL(url)) });
+    return kept ? keptBlob({ digest, size: kept.size, getAnew: transfer }) : transfer();
   }
 
   return {

@@ -3,6 +3,7 @@ import { LRUCache } from 'lru-cache';
 import type { ContentStore } from '../content/store.ts';
 import type { Digest } from '../oci/digest.ts';
 import { type Manifest, parseManifest } from '../oci/manifest.ts';
+import type { UnlessAbsent } from './absences.ts';
 import { createFlight } from './flight.ts';
 import { readKept } from './kept.ts';
 import type { Links } from './links.ts';
@@ -18,13 +19,23 @@ export interface Manifests {
 
 const MEMORY_BYTES = 64 * 1024 * 1024;
 
+export interface ManifestsDeps {
+  readonly content: ContentStore;
+  readonly links: Links;
+  /** Hears of each use of what is in memory. */
+  readonly onUsed?: (digest: Digest) => void;
+  /** Default: what an upstream has not is asked for each time. */
+  readonly unlessAbsent?: UnlessAbsent;
+}
+
+const askAlways: UnlessAbsent = (_key, work) => work();
+
 export function createManifests({
   content,
   links,
-}: {
-  readonly content: ContentStore;
-  readonly links: Links;
-}): Manifests {
+  onUsed = () => {},
+  unlessAbsent = askAlways,
+}: ManifestsDeps): Manifests {
   const flight = createFlight<Manifest>();
   const memory = new LRUCache<string, Manifest>({
     maxSize: MEMORY_BYTES,
@@ -51,8 +62,12 @@ export function createManifests({
     async get(origin, digest) {
       const key = `${repositoryKey(origin)}@${digest}`;
       const inMemory = memory.get(key);
+      if (inMemory) onUsed(digest);
       if (inMemory) return inMemory;
-      const manifest = await flight(key, async () => (await findKept(origin, digest)) ?? fetch(origin, digest));
+      const manifest = await flight(
+        key,
+        async () => (await findKept(origin, digest)) ?? unlessAbsent(key, () => fetch(origin, digest)),
+      );
       memory.set(key, manifest);
       return manifest;
     },

@@ -3,6 +3,7 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { isRegistryHost, parseRepository, type Reference } from '../oci/reference.ts';
 import type { Upstream, Upstreams } from '../upstream/upstream.ts';
+import { normalizeName } from '../upstream/upstreams.ts';
 import type { Registry } from './registry.ts';
 
 /** Where an image is. */
@@ -16,8 +17,16 @@ export interface Origins {
   locateName(name: string): Origin;
   /** The origin of a name that begins with a hosted prefix or a configured alias or host; undefined for any other. */
   findNamed(name: string): Origin | undefined;
-  /** The origin of a parsed reference. All throw NAME_INVALID, or DENIED for a registry that the configuration closes. */
+  /** The origin of a parsed reference. All throw NAME_INVALID, or DENIED for what the configuration closes. */
   locate(registry: string | undefined, repository: string): Origin;
+  /**
+   * The origin of a name that a mirror's client asks for, with the registry that it wants it from (`ns`): all of the name is the repository,
+   * but for a first component that is that registry once more. In a namespace of our own it is as without one. Throws NAME_UNKNOWN for a
+   * namespace that is no upstream, NAME_INVALID for a name that is none.
+   */
+  locateIn(namespace: string, name: string): Origin;
+  /** Whether it is a host of ours. */
+  isOwn(registry: string): boolean;
 }
 
 export const DOCKER_HUB = 'docker.io';
@@ -43,12 +52,16 @@ export function createOrigins(deps: OriginsDeps): Origins {
     if (registry === undefined || isOwn(registry)) return locateAlias(repository);
     const own = hosted.get(registry);
     if (own) return { registry: decorate(own), repository: parseRepository(repository) };
+    return locateUpstream(registry, repository);
+  }
+
+  function locateUpstream(registry: string, repository: string): Origin {
     const upstream = upstreams.get(registry);
     const isOfficial = upstream.name === DOCKER_HUB && !repository.includes('/');
-    return {
-      registry: decorate(registryOf(upstream)),
-      repository: parseRepository(isOfficial ? `library/${repository}` : repository),
-    };
+    const full = parseRepository(isOfficial ? `library/${repository}` : repository);
+    // Whatever is stored of it, too.
+    if (!upstream.allows(full)) throw notAllowed(upstream.name, full);
+    return { registry: decorate(registryOf(upstream)), repository: full };
   }
 
   /** A host that the configuration names is that one's. */
@@ -76,15 +89,41 @@ export function createOrigins(deps: OriginsDeps): Origins {
     return locate(defaultUpstream, parseRepository(name));
   }
 
-  return {
-    locate,
-    findNamed,
-    locateName(name) {
-      const slash = name.indexOf('/');
-      const first = name.slice(0, Math.max(slash, 0));
-      return isRegistryHost(first) ? locate(first, name.slice(slash + 1)) : locateAlias(name);
-    },
-  };
+  function locateName(name: string): Origin {
+    const { first, rest } = splitName(name);
+    return isRegistryHost(first) ? locate(first, rest) : locateAlias(name);
+  }
+
+  function locateIn(namespace: string, name: string): Origin {
+    if (isOwn(namespace)) return locateName(name);
+    const { name: registry } = findUpstream(upstreams, namespace);
+    const { first, rest } = splitName(name);
+    // A mirror at a path of ours, such as /v2/quay.io, is asked for quay.io/org/app with the namespace beside it.
+    const isRepeated = isRegistryHost(first) && normalizeName(first) === registry;
+    return locateUpstream(registry, isRepeated ? rest : name);
+  }
+
+  return { locate, locateIn, isOwn, findNamed, locateName };
+}
+
+function splitName(name: string): { readonly first: string; readonly rest: string } {
+  const slash = name.indexOf('/');
+  return { first: name.slice(0, Math.max(slash, 0)), rest: name.slice(slash + 1) };
+}
+
+/** A client that names a registry beside the name gets no other answer for a closed one than for an unknown one. */
+function findUpstream(upstreams: Upstreams, namespace: string): Upstream {
+  try {
+    return upstreams.get(namespace);
+  } catch (cause) {
+    if (!(cause instanceof RegistryError)) throw cause;
+    throw new RegistryError('NAME_UNKNOWN', `ns is "${namespace}": ${cause.message}`, { cause });
+  }
+}
+
+function notAllowed(name: string, repository: string): RegistryError {
+  const reason = `the entry "${name}" of upstreams does not let it be pulled (allow, deny)`;
+  return new RegistryError('DENIED', `${name}/${repository}: ${reason}`);
 }
 
 /** What a reference means there now. Throws the registry's error. */

@@ -11,3 +11,9 @@ export const systemClock: Clock = {
   now: () => new Date(),
   wait: (ms, signal) => sleep(ms, undefined, signal && { signal }),
 };
+
+/** How much of `ms` since `since` is left; 0 where it is over, and where the clock was set back before `since`: that must not make it longer. */
+export function remainingMs(clock: Pick<Clock, 'now'>, since: Date, ms: number): number {
+  const passed = clock.now().getTime() - since.getTime();
+  return passed < 0 ? 0 : Math.max(0, ms - passed);
+}

@@ -30,6 +30,8 @@ export interface DialerRequest {
   /** A stream is sent once, whatever happens: it is destroyed, or read to its end. */
   readonly body?: string | Uint8Array | Readable | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Waited for each time before it is sent. */
+  readonly turn?: ((signal?: AbortSignal) => Promise<void>) | undefined;
 }
 
 export interface Dialer {
@@ -59,9 +61,10 @@ export function createDialer(options: DialerOptions): Dialer {
   const repeat: Dialer['repeat'] = (work, signal) => sendWithRetries(work, { retries, retryDelayMs, clock, signal });
   return {
     repeat,
-    send(url, { method, headers, body, signal }) {
-      const send = () =>
-        request(url, {
+    send(url, { method, headers, body, signal, turn }) {
+      const send = async () => {
+        await turn?.(signal);
+        return request(url, {
           dispatcher: agent,
           method,
           headers: { ...headers, 'accept-encoding': 'identity' },
@@ -69,6 +72,7 @@ export function createDialer(options: DialerOptions): Dialer {
           ...(body instanceof Readable && { headersTimeout: timeouts.headersMs * STORING }),
           ...(signal && { signal }),
         });
+      };
       return body instanceof Readable ? send() : repeat(send, signal);
     },
     close: () => agent.destroy(),

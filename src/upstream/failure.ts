@@ -16,6 +16,9 @@ export interface Attempt {
   readonly missing: ErrorCode;
 }
 
+/** The upstream as a whole is out of order, as far as one call can tell: it cannot be reached, hangs, breaks off, or answers 5xx. */
+export class Outage extends RegistryError {}
+
 /** The error for a request that got no answer, or whose body broke. A RegistryError is returned as it is. */
 export function connectionFailure(cause: unknown, { upstream, action }: Attempt): Error {
   if (cause instanceof RegistryError) return cause;
@@ -24,10 +27,11 @@ export function connectionFailure(cause: unknown, { upstream, action }: Attempt)
     return new RegistryError('DENIED', `${upstream}: ${action}: ${reason}`, { cause });
   }
   if (isTimeout(cause)) {
-    return new RegistryError('UNKNOWN', `${upstream}: ${action}: timed out`, { status: 504, cause: bare(cause) });
+    return new Outage('UNKNOWN', `${upstream}: ${action}: timed out`, { status: 504, cause: bare(cause) });
   }
-  const reason = reasonOf(cause);
-  return new RegistryError('UNKNOWN', `${upstream}: ${action}: ${reason}`, { status: 502, cause: bare(cause) });
+  const Failure = cause instanceof TooLong ? RegistryError : Outage;
+  const options = { status: 502, cause: bare(cause) };
+  return new Failure('UNKNOWN', `${upstream}: ${action}: ${reasonOf(cause)}`, options);
 }
 
 /** An error of a library with its words alone: a log shows every field, and HTTPParserError has the answer's bytes in one. */
@@ -51,7 +55,7 @@ export async function responseFailure(response: Dispatcher.ResponseData, attempt
     return new RegistryError('TOOMANYREQUESTS', message('TOOMANYREQUESTS'), options);
   }
   if (statusCode >= 500) {
-    return new RegistryError('UNKNOWN', message('UNKNOWN'), { status: statusCode === 504 ? 504 : 502 });
+    return new Outage('UNKNOWN', message('UNKNOWN'), { status: statusCode === 504 ? 504 : 502 });
   }
   const code = own ?? codeOf(statusCode, attempt);
   return new RegistryError(code, message(code), { status: statusCode });

@@ -1,17 +1,20 @@
 // One registry with all that we can do to it, over one set of connections, tokens and credentials.
 import { RegistryError } from '../oci/errors.ts';
 import { createAuthorizer } from './authorizer.ts';
+import type { BreakerChange } from './breaker.ts';
 import type { Clock } from './clock.ts';
 import type { Credentials, FindCredentials } from './credentials.ts';
 import type { Dialer } from './dialer.ts';
+import { createGate, type GatePolicy } from './gate.ts';
+import { createGated } from './gated.ts';
+import type { PlaceEntry } from './place-entry.ts';
 import type { Pusher } from './pusher.ts';
 import { createRegistry } from './registry.ts';
 import { createPusher } from './registry-pusher.ts';
-import type { RegistryAddress, Upstream } from './upstream.ts';
-import type { UpstreamEntry } from './upstreams.ts';
+import type { Place, RegistryAddress } from './upstream.ts';
 
 export interface KnownRegistry {
-  readonly upstream: Upstream;
+  readonly place: Place;
   readonly pusher: Pusher;
   /** Throws UNSUPPORTED where the URL has a path. */
   describe(): RegistryAddress;
@@ -20,7 +23,8 @@ export interface KnownRegistry {
 
 export interface KnownRegistryOptions {
   readonly name: string;
-  readonly entry: UpstreamEntry;
+  readonly entry: PlaceEntry;
+  readonly policy: GatePolicy;
   readonly findInDocker: FindCredentials | undefined;
   readonly dialers: {
     readonly own: Dialer;
@@ -29,6 +33,7 @@ export interface KnownRegistryOptions {
     readonly named: Dialer;
   };
   readonly clock: Clock;
+  readonly onBreaker?: ((change: BreakerChange) => void) | undefined;
 }
 
 export const HUB = 'docker.io';
@@ -45,9 +50,10 @@ export function createKnownRegistry(options: KnownRegistryOptions): KnownRegistr
   const rules = { url, tokenRealms };
   const authorizer = createAuthorizer({ upstream: name, rules, dialers: { own, guarded }, findCredentials, clock });
   const elsewhere = (target: URL) => (redirectHosts.includes(target.host) ? named : guarded);
-  const registry = { name, url, authorizer, dialers: { own, elsewhere } };
+  const gate = createGate({ name, policy: options.policy, clock, onBreaker: options.onBreaker });
+  const registry = { name, url, authorizer, dialers: { own, elsewhere, pace: gate.pace } };
   return {
-    upstream: createRegistry(registry),
+    place: createGated(createRegistry(registry), gate),
     pusher: createPusher({ ...registry, redirectHosts }),
     findCredentials,
     describe() {

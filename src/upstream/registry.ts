@@ -9,11 +9,11 @@ import { type Attempt, badAnswer } from './failure.ts';
 import { findNext } from './link.ts';
 import { readReferrers } from './referrers.ts';
 import { contentLength, contentType, type ResponseHeaders } from './response.ts';
-import type { CallOptions, ManifestBody, Upstream } from './upstream.ts';
+import type { CallOptions, ManifestBody, Place } from './upstream.ts';
 
 const tagsSchema = z.object({ tags: z.array(z.string().max(128)).nullish() });
 
-export function createRegistry(options: CallsOptions): Upstream {
+export function createRegistry(options: CallsOptions): Place {
   const call = createCalls(options);
 
   async function getManifest(repository: string, reference: string, options?: CallOptions): Promise<ManifestBody> {

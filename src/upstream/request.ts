@@ -5,6 +5,7 @@ import { RegistryError } from '../oci/errors.ts';
 import type { Authorizer } from './authorizer.ts';
 import type { Dialer, DialerRequest } from './dialer.ts';
 import { type Attempt, badAnswer, connectionFailure, responseFailure } from './failure.ts';
+import type { Pace } from './gate.ts';
 
 /** The ways to the network. */
 export interface Dialers {
@@ -12,6 +13,8 @@ export interface Dialers {
   readonly own: Dialer;
   /** To where a redirect leads, when that is another host. */
   elsewhere(url: URL): Dialer;
+  /** Of what goes to the upstream's own host. */
+  readonly pace?: Pace | undefined;
 }
 
 export interface SendOptions {
@@ -60,7 +63,8 @@ export async function requireSuccess(
 /** The answer, of whatever status; the caller ends its body. Throws as Dialer.send does, and what the authorizer throws. */
 export async function sendAuthorized(url: URL, options: SendOptions): Promise<Dispatcher.ResponseData> {
   const { auth, signal } = options;
-  const sendHome = (authorization?: string) => send(url, options, { dialer: options.dialers.own, authorization });
+  const { own: dialer, pace } = options.dialers;
+  const sendHome = (authorization?: string) => send(url, options, { dialer, pace, authorization });
   const sent = auth?.authorizer.find(auth.scope);
   let response = await sendHome(sent);
   if (auth && sent && response.statusCode === 403) {
@@ -93,7 +97,8 @@ async function follow(
     // Another host that sends us back chooses the path: our credentials are not for that.
     isHome &&= url.origin === from.origin;
     const authorization = isHome ? auth?.authorizer.find(auth.scope) : undefined;
-    response = await send(url, options, { dialer: isHome ? dialers.own : dialers.elsewhere(url), authorization });
+    const way = isHome ? { dialer: dialers.own, pace: dialers.pace } : { dialer: dialers.elsewhere(url) };
+    response = await send(url, options, { ...way, authorization });
   }
   return response;
 }
@@ -110,14 +115,22 @@ export function parseLocation(location: unknown, from: URL, attempt: Attempt): U
   return url;
 }
 
+interface Way {
+  readonly dialer: Dialer;
+  readonly pace?: Pace | undefined;
+  readonly authorization: string | undefined;
+}
+
 async function send(
   url: URL,
   { method, headers, body, signal }: SendOptions,
-  { dialer, authorization }: { dialer: Dialer; authorization: string | undefined },
+  { dialer, pace, authorization }: Way,
 ): Promise<Dispatcher.ResponseData> {
   const opened = typeof body === 'function' ? await body() : body;
   const sent = { ...headers, ...(authorization && { authorization }) };
-  return dialer.send(url, { method, headers: sent, body: opened, signal });
+  const response = await dialer.send(url, { method, headers: sent, body: opened, signal, turn: pace?.turn });
+  pace?.heard(response.headers);
+  return response;
 }
 
 /** Throws DENIED for what is not http or https. */

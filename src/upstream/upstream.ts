@@ -4,10 +4,17 @@ import type { ByteRange } from '../oci/range.ts';
 import type { PasswordCredentials } from './credentials.ts';
 import type { Pusher } from './pusher.ts';
 
+/** What can be read of a registry, at one address or at several. */
+export type Place = Omit<Upstream, 'isOffline' | 'allows'>;
+
 /** Every call throws RegistryError: the upstream's own code and status where it gave one, 502 where it lied or broke, 504 where it hung. */
 export interface Upstream {
   /** The host or alias that names it in references, and the first part of every key under which its content is kept. */
   readonly name: string;
+  /** Whether it is never asked: then every call throws UNAVAILABLE. */
+  readonly isOffline: boolean;
+  /** Whether the configuration lets the repository be pulled, whatever is stored of it. */
+  allows(repository: string): boolean;
   /** What a tag or digest points to, without its bytes; `digest` is absent where the upstream does not say. */
   headManifest(repository: string, reference: string, options?: CallOptions): Promise<ManifestHead>;
   /** The bytes, at most MAX_MANIFEST_BYTES; verified when `reference` is a digest or the upstream names one. */
@@ -70,15 +77,18 @@ export interface TagList {
 export interface Upstreams {
   /** The upstream of a registry's host or alias, in any case. Throws DENIED for one that the configuration closes. */
   get(registry: string): Upstream;
-  /** The same registry, to push to: that we may is its own decision. Throws as `get` does. */
+  /** The same registry, to push to: that we may is its own decision. Throws as `get` does, and UNAVAILABLE where it is offline. */
   getPusher(registry: string): Pusher;
-  /** What a program has to know to reach the registry itself. Throws as `get` does, and UNSUPPORTED where its URL has a path. */
+  /** What a program has to know to reach the registry itself. Throws as `getPusher` does, and UNSUPPORTED where its URL has a path. */
   describe(registry: string): RegistryAddress;
   /** What a program can log in with itself; undefined where there is nothing, or only an identity token. Throws as `get` does. */
   findCredentials(registry: string): Promise<PasswordCredentials | undefined>;
   /** Whether `component`, the first of a name, names a configured alias or host. */
   has(component: string): boolean;
-  /** Opens a layer's http(s) address with no credentials, by the same guards. The caller reads the body to its end or cancels it. */
+  /**
+   * Opens a layer's http(s) address with no credentials, by the same guards. The caller reads the body to its end or cancels it.
+   * Throws UNAVAILABLE where all is offline.
+   */
   openUrl(url: URL, options?: CallOptions): Promise<BlobBody>;
   close(): Promise<void>;
 }

@@ -1,33 +1,34 @@
 // The registries that may be pulled from and pushed to: the configured ones, and where it is open, every public one.
 import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/errors.ts';
+import { createNameTest } from '../oci/name-pattern.ts';
 import { isRegistryHost } from '../oci/reference.ts';
 import { openBody } from './body.ts';
+import type { BreakerChange } from './breaker.ts';
 import { type Clock, systemClock } from './clock.ts';
-import type { Lookup, TlsOptions } from './connector.ts';
+import type { Lookup } from './connector.ts';
 import type { HelperFailure } from './credential-helper.ts';
-import { type Credentials, createDockerCredentials } from './credentials.ts';
+import { createDockerCredentials } from './credentials.ts';
 import { createDialer, type Dialer, type DialerOptions, type Timeouts } from './dialer.ts';
+import type { BreakerPolicy } from './gate.ts';
 import { createKnownRegistry, HUB, type KnownRegistry } from './known-registry.ts';
+import { createMirrored } from './mirrored.ts';
+import { createOffline, offline } from './offline.ts';
+import type { PlaceEntry, UpstreamEntry } from './place-entry.ts';
 import { read, requireHttp } from './request.ts';
-import type { Upstreams } from './upstream.ts';
-
-export interface UpstreamEntry {
-  /** Default: https at the entry's name. Plain http only where it is said here. */
-  readonly url?: string | undefined;
-  readonly credentials?: Credentials | undefined;
-  readonly tls?: TlsOptions | undefined;
-  /** Hosts, with their ports, that may get the credentials for a token, at any address and of any domain. */
-  readonly tokenRealms?: readonly string[] | undefined;
-  /** Hosts, with their ports, that a redirect may lead to although their address is private, and at which an upload may go on. */
-  readonly redirectHosts?: readonly string[] | undefined;
-}
+import type { Upstream, Upstreams } from './upstream.ts';
 
 export interface UpstreamsOptions {
   /** By host or alias. */
   readonly entries: Readonly<Record<string, UpstreamEntry>>;
   /** Whether public registries without an entry may be pulled from. */
   readonly openUpstreams: boolean;
+  /** Whether none is ever asked. */
+  readonly offline?: boolean | undefined;
+  /** Of upstreams without an entry, or whose entry says nothing of it. */
+  readonly breaker?: BreakerPolicy | undefined;
+  /** Hears of each breaker that opens or closes. */
+  readonly onBreaker?: ((change: BreakerChange) => void) | undefined;
   /** Whether openUrl may reach private addresses. */
   readonly allowPrivateUrls: boolean;
   readonly timeouts: Timeouts;
@@ -46,6 +47,11 @@ export interface UpstreamsOptions {
 const HUB_NAMES: readonly string[] = [HUB, 'index.docker.io', 'registry-1.docker.io'];
 const MAX_OPEN_UPSTREAMS = 1000;
 
+/** An upstream, and what of it is for more than pulls. */
+interface Known extends Pick<KnownRegistry, 'pusher' | 'describe' | 'findCredentials'> {
+  readonly upstream: Upstream;
+}
+
 export function createUpstreams(options: UpstreamsOptions): Upstreams {
   const { timeouts, retries, retryDelayMs = 250, clock = systemClock, lookup } = options;
   const dialers: Dialer[] = [];
@@ -55,7 +61,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   const findInDocker = configPath
     ? createDockerCredentials({ configPath, onHelperFailed, helperTimeoutMs })
     : undefined;
-  const open = new LRUCache<string, KnownRegistry>({ max: MAX_OPEN_UPSTREAMS });
+  const open = new LRUCache<string, Known>({ max: MAX_OPEN_UPSTREAMS });
   const configured = new Map(
     Object.entries(options.entries).map(([key, entry]) => {
       const name = normalizeName(key);
@@ -69,15 +75,39 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     return dialer;
   }
 
-  function create(name: string, entry: UpstreamEntry, own: Dialer): KnownRegistry {
+  function createPlace(name: string, entry: PlaceEntry, policy: UpstreamEntry, own: Dialer): KnownRegistry {
     const { tls, redirectHosts = [] } = entry;
-    // Our certificate is for the upstream alone.
+    // Our certificate is for the place alone.
     const named =
       redirectHosts.length > 0 ? dial({ isGuarded: false, tls: { ...tls, cert: undefined, key: undefined } }) : guarded;
-    return createKnownRegistry({ name, entry, findInDocker, dialers: { own, guarded, named }, clock });
+    const { onBreaker } = options;
+    const gate = { ...policy, breaker: policy.breaker ?? options.breaker };
+    return createKnownRegistry({
+      name,
+      entry,
+      policy: gate,
+      findInDocker,
+      dialers: { own, guarded, named },
+      clock,
+      onBreaker,
+    });
   }
 
-  function getOpen(name: string): KnownRegistry {
+  function create(name: string, entry: UpstreamEntry, dialer: Dialer): Known {
+    const own = createPlace(name, entry, entry, dialer);
+    const mirrors = (entry.mirrors ?? []).map(mirror => {
+      const mirrorName = `${name} (mirror ${new URL(mirror.url).host})`;
+      return createPlace(mirrorName, mirror, entry, dial({ isGuarded: false, tls: mirror.tls })).place;
+    });
+    const isOffline = options.offline || entry.offline === true;
+    const isAllowed = createNameTest(entry.allow ?? ['**']);
+    const isDenied = createNameTest(entry.deny ?? []);
+    const place = isOffline ? createOffline(name) : createMirrored(mirrors, own.place);
+    const allows = (repository: string) => isAllowed(repository) && !isDenied(repository);
+    return { ...own, upstream: { ...place, isOffline, allows } };
+  }
+
+  function getOpen(name: string): Known {
     if (!options.openUpstreams || !isRegistryHost(name)) {
       throw new RegistryError('DENIED', `the registry "${name.slice(0, 255)}" is not configured as an upstream`);
     }
@@ -86,15 +116,21 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     return registry;
   }
 
-  function get(registry: string): KnownRegistry {
+  function get(registry: string): Known {
     const name = normalizeName(registry);
     return configured.get(name) ?? getOpen(name);
   }
 
+  function getOnline(registry: string, action: string): Known {
+    const known = get(registry);
+    if (known.upstream.isOffline) throw offline(known.upstream.name, action);
+    return known;
+  }
+
   return {
     get: registry => get(registry).upstream,
-    getPusher: registry => get(registry).pusher,
-    describe: registry => get(registry).describe(),
+    getPusher: registry => getOnline(registry, 'push').pusher,
+    describe: registry => getOnline(registry, 'build').describe(),
     async findCredentials(registry) {
       const credentials = await get(registry).findCredentials();
       return credentials && 'password' in credentials ? credentials : undefined;
@@ -102,6 +138,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     has: component => configured.has(normalizeName(component)),
     async openUrl(url, { signal } = {}) {
       requireHttp(url);
+      if (options.offline) throw offline(url.host, 'layer');
       const attempt = { upstream: url.host, action: 'layer', missing: 'BLOB_UNKNOWN' } as const;
       const own = options.allowPrivateUrls ? unguarded : guarded;
       return openBody({
@@ -119,7 +156,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
 }
 
 /** One name for each registry: in lower case, without the default port, docker.io for all its names. */
-function normalizeName(registry: string): string {
+export function normalizeName(registry: string): string {
   const name = registry.toLowerCase().replace(/:443$/, '');
   return HUB_NAMES.includes(name) ? HUB : name;
 }

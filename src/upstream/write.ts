@@ -51,7 +51,7 @@ export function createWrites(options: WritesOptions, { repository, part, from, s
   function send(url: URL, request: WriteRequest): Promise<Dispatcher.ResponseData> {
     const sent = { ...request, signal, attempt };
     if (url.origin === home.origin) return sendAuthorized(url, { ...sent, dialers, auth });
-    return sendAuthorized(url, { ...sent, dialers: { ...dialers, own: dialers.elsewhere(url) } });
+    return sendAuthorized(url, { ...sent, dialers: { ...dialers, own: dialers.elsewhere(url), pace: undefined } });
   }
 
   async function attempting<T>(work: () => Promise<T>): Promise<T> {

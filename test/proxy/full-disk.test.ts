@@ -41,7 +41,7 @@ afterEach(async () => {
 });
 
 test.each([
-  ['records', (records: RecordStore) => ({ ...records, put: () => Promise.reject(new RecordStoreFull()) })],
+  ['records', fillRecords],
   ['content', removeIngest],
 ])('a tag and its manifest are served without room for %s', async (_, fill) => {
   const records = await fill(createMemoryStore());
@@ -57,6 +57,11 @@ test.each([
     expect(Buffer.from((await manifests.get(origin, digest)).raw)).toEqual(Buffer.from(raw));
   }
 });
+
+function fillRecords(records: RecordStore): RecordStore {
+  const refuse = () => Promise.reject(new RecordStoreFull());
+  return { ...records, put: refuse, write: refuse };
+}
 
 async function removeIngest(records: RecordStore): Promise<RecordStore> {
   await rm(join(directory, 'ingest'), { recursive: true });

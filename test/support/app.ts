@@ -50,6 +50,8 @@ export interface TestApp {
   submit(body?: object): Promise<Submitted>;
   /** Ends the app and starts another, over the data in `dataDir`. */
   restart(dataDir?: string): Promise<void>;
+  /** Ends the app and starts another over the same data, with this added to its configuration in place of what was. */
+  configure(config: Readonly<Record<string, unknown>>): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -72,6 +74,7 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
   const registry = await startRegistry(options.registry);
   const log: string[] = [];
   const image = `${registry.host}/library/app:1`;
+  let added = options.config;
   let app = await open('data');
 
   async function open(dataDir: string): Promise<App> {
@@ -80,7 +83,7 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
     const upstreams = { lab: upstream, [registry.host]: { url: registry.url } };
     // What the machine has must not decide what a test does.
     const builds = { backends: ['embedded'] };
-    await writeFile(file, JSON.stringify({ dataDir: join(directory, dataDir), upstreams, builds, ...options.config }));
+    await writeFile(file, JSON.stringify({ dataDir: join(directory, dataDir), upstreams, builds, ...added }));
     const sink = new Writable({ write: (chunk, _encoding, done) => done(void log.push(String(chunk))) });
     const { now, patience = { retries: 0 } } = options;
     const config = loadConfig({ file, env: {}, flags: {} });
@@ -131,6 +134,11 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
     async restart(dataDir = 'data') {
       await app.close();
       app = await open(dataDir);
+    },
+    async configure(config) {
+      await app.close();
+      added = config;
+      app = await open('data');
     },
     async close() {
       await app.close();

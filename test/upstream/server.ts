@@ -6,9 +6,10 @@ import { onTestFinished } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import type { Clock } from '../../src/upstream/clock.ts';
 import type { Lookup } from '../../src/upstream/connector.ts';
+import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
 import type { PushedBlob, Pusher } from '../../src/upstream/pusher.ts';
 import type { Upstream } from '../../src/upstream/upstream.ts';
-import { createUpstreams, type UpstreamEntry, type UpstreamsOptions } from '../../src/upstream/upstreams.ts';
+import { createUpstreams, type UpstreamsOptions } from '../../src/upstream/upstreams.ts';
 
 export interface Server {
   /** At 127.0.0.1. */

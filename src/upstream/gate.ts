@@ -1,0 +1,94 @@
+// The way to one registry: how much goes through at a time, how often, and whether it is to be left alone.
+import { type BreakerChange, createBreaker } from './breaker.ts';
+import type { Clock } from './clock.ts';
+import { type CallKind, createQuiet } from './quiet.ts';
+import { createTurns, type Rate } from './rate.ts';
+import type { ResponseHeaders } from './response.ts';
+import { createSlots, freeingAtEnd } from './slots.ts';
+import type { BlobBody, CallOptions } from './upstream.ts';
+
+/** Absent: not limited. */
+export interface GatePolicy {
+  /** Calls under way at a time; one for a blob is as long as its body. */
+  readonly concurrency?: number | undefined;
+  /** How many calls may wait for others. */
+  readonly queue?: number | undefined;
+  readonly rate?: Rate | undefined;
+  readonly breaker?: BreakerPolicy | undefined;
+}
+
+export interface BreakerPolicy {
+  /** 0: it never opens. */
+  readonly failures: number;
+  readonly pauseMs: number;
+}
+
+export interface GateOptions {
+  /** The registry, for messages. */
+  readonly name: string;
+  readonly policy: GatePolicy;
+  readonly clock: Clock;
+  readonly onBreaker?: ((change: BreakerChange) => void) | undefined;
+}
+
+export interface Gate {
+  /** Throws what the work throws; TOOMANYREQUESTS or UNAVAILABLE, with a Retry-After, where it is not done; or the signal's reason. */
+  run<T>(kind: CallKind, work: () => Promise<T>, options?: CallOptions): Promise<T>;
+  /** The same, for what is under way until its body is over. */
+  open(work: () => Promise<BlobBody>, options?: CallOptions): Promise<BlobBody>;
+  readonly pace: Pace;
+}
+
+/** Goes along with every request to the registry itself. */
+export interface Pace {
+  /** Waits until the request may be sent. Throws TOOMANYREQUESTS, or the signal's reason. */
+  turn(signal?: AbortSignal): Promise<void>;
+  heard(headers: ResponseHeaders): void;
+}
+
+const DEFAULT_QUEUE = 1000;
+
+export function createGate({ name, policy, clock, onBreaker }: GateOptions): Gate {
+  const { concurrency, queue = DEFAULT_QUEUE, rate, breaker } = policy;
+  const quiet = createQuiet(name, clock);
+  const takeTurn = rate && createTurns({ name, rate, clock });
+  const takeSlot = concurrency === undefined ? undefined : createSlots({ name, concurrency, maxWaiting: queue });
+  const guard = breaker?.failures
+    ? createBreaker({ name, ...breaker, clock, onChange: onBreaker })
+    : <T>(work: () => Promise<T>) => work();
+
+  async function attempt<T>(kind: CallKind, work: () => Promise<T>): Promise<T> {
+    quiet.require(kind);
+    try {
+      return await guard(work);
+    } catch (error) {
+      quiet.refused(error);
+      throw error;
+    }
+  }
+
+  return {
+    async run(kind, work, { signal } = {}) {
+      const free = await takeSlot?.(signal);
+      try {
+        return await attempt(kind, work);
+      } finally {
+        free?.();
+      }
+    },
+    async open(work, { signal } = {}) {
+      const free = await takeSlot?.(signal);
+      try {
+        const { body, size } = await attempt('other', work);
+        return { body: free ? freeingAtEnd(body, free) : body, size };
+      } catch (error) {
+        free?.();
+        throw error;
+      }
+    },
+    pace: {
+      turn: async signal => takeTurn?.(signal),
+      heard: quiet.heard,
+    },
+  };
+}
