@@ -9,16 +9,20 @@ import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
 import { z } from 'zod';
 import { AccessFault } from './access/fault.ts';
+import { findCachePlace } from './app/caching.ts';
 import { findGcPlace } from './app/collecting.ts';
 import { type App, createApp } from './app.ts';
 import { createAugmentCommand } from './cli/augment.ts';
 import { createBuildCommand } from './cli/build.ts';
 import { createBuildsCommand } from './cli/builds.ts';
+import { createCacheCommand } from './cli/cache.ts';
 import { createGcCommand, type GcPlace } from './cli/gc.ts';
+import { createMirrorConfigCommand } from './cli/mirror-config.ts';
 import { findServiceUrl } from './cli/service/address.ts';
 import type { Service } from './cli/service/service.ts';
 import type { ServiceCommandDeps } from './cli/service-command.ts';
 import { createTokenCommand } from './cli/token.ts';
+import { describeMirror } from './config/own-mirror.ts';
 import { findOwnUrl, listenUrl } from './config/own-url.ts';
 import type { Config } from './config/schema.ts';
 import { ConfigError, loadConfig } from './config.ts';
@@ -43,7 +47,8 @@ const command = new Command('veneer')
   .option('--data-dir <directory>', 'where data lies (VENEER_DATA_DIR; default: .veneer)')
   .action(run)
   .addCommand(createTokenCommand({ findRecords: () => join(findDataDir(), 'records.db') }))
-  .addCommand(createGcCommand({ findPlace, isTerminal: process.stderr.isTTY }));
+  .addCommand(createGcCommand({ findPlace, isTerminal: process.stderr.isTTY }))
+  .addCommand(createMirrorConfigCommand({ findMirror: () => describeMirror(readConfig(command.opts<Flags>())) }));
 
 const serviceCommands: ServiceCommandDeps = {
   findService,
@@ -54,6 +59,8 @@ const serviceCommands: ServiceCommandDeps = {
 for (const create of [createBuildCommand, createAugmentCommand, createBuildsCommand]) {
   command.addCommand(create(serviceCommands));
 }
+
+command.addCommand(createCacheCommand({ ...serviceCommands, findPlace: () => findPlaceBy(findCachePlace) }));
 
 // Records hold tokens, layers and the addresses of layers: what we write is nobody else's to read.
 process.umask(0o077);
@@ -123,12 +130,12 @@ function refuseToStart(error: unknown): never {
 }
 
 function findPlace(): GcPlace {
+  return findPlaceBy(findGcPlace);
+}
+
+function findPlaceBy<T>(find: (config: Config, log: Logger, token: string | undefined) => T): T {
   const config = readConfig(command.opts<Flags>());
-  return findGcPlace(
-    config,
-    pino({ level: config.log.level }, pino.destination(2)),
-    process.env.VENEER_TOKEN || undefined,
-  );
+  return find(config, pino({ level: config.log.level }, pino.destination(2)), process.env.VENEER_TOKEN || undefined);
 }
 
 function findService(server: string | undefined): Service {

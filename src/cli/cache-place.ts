@@ -1,0 +1,79 @@
+// Where the cache is looked after: in its directory, where no service has it open, and through the service where one does.
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { CacheDesk } from '../cache/desk.ts';
+import { type CacheLine, cacheLineSchema } from '../cache/lines.ts';
+import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owner.ts';
+import { linesOf } from './service/lines.ts';
+import { type Hints, parseJson, refusalOf } from './service/refusal.ts';
+import { type Service, ServiceRefused, sendRequest } from './service/service.ts';
+
+export interface OpenDesk extends CacheDesk {
+  close(): Promise<void>;
+}
+
+export interface CachePlace {
+  readonly dataDir: string;
+  /** Opens what is in the data directory. Called by its owner. */
+  readonly openDesk: () => Promise<OpenDesk>;
+  /** Where a service that owns the data directory can be asked; absent where the configuration does not tell. */
+  readonly service: Service | undefined;
+}
+
+/** One thing to ask, in both ways. */
+export interface CacheQuestion {
+  readonly ask: (desk: CacheDesk) => AsyncGenerator<CacheLine>;
+  readonly method: 'GET' | 'POST';
+  /** Below `/v1/cache/`. */
+  readonly path: string;
+}
+
+const HINT = 'set VENEER_TOKEN to a token that may delete in all repositories';
+const HINTS: Hints = { 401: HINT, 403: HINT };
+const ADVICE = 'ask again; what is done by now stays done';
+
+/** The lines of the answer. Throws ServiceRefused. Whoever leaves before the last line stops what runs. */
+export async function* askCache(place: CachePlace, question: CacheQuestion): AsyncGenerator<CacheLine> {
+  const directory = resolve(place.dataDir);
+  // Nothing is made here: a directory without records is the wrong one.
+  if (!existsSync(join(directory, 'records.db'))) {
+    throw new ServiceRefused(`there is no cache in ${directory}: name the data directory of the service`);
+  }
+  const owner = findOwnership(directory);
+  if (owner) yield* askHere(owner, place, question);
+  else if (place.service) yield* askService(place.service, question);
+  else throw new ServiceRefused(`a service uses ${directory}, and the configuration does not tell where it listens`);
+}
+
+function findOwnership(directory: string): DirectoryOwner | undefined {
+  try {
+    return ownDirectory(directory);
+  } catch (error) {
+    if (error instanceof DirectoryTaken) return undefined;
+    throw error;
+  }
+}
+
+async function* askHere(owner: DirectoryOwner, { openDesk }: CachePlace, { ask }: CacheQuestion) {
+  try {
+    const desk = await openDesk();
+    try {
+      yield* ask(desk);
+    } finally {
+      await desk.close();
+    }
+  } finally {
+    owner.release();
+  }
+}
+
+async function* askService(service: Service, { method, path }: CacheQuestion): AsyncGenerator<CacheLine> {
+  const response = await sendRequest(service, `/v1/cache/${path}`, { method });
+  if (!response.ok) throw await refusalOf(response, HINTS);
+  for await (const text of linesOf(response, ADVICE)) {
+    const { data: line } = cacheLineSchema.safeParse(parseJson(text));
+    if (!line) throw new ServiceRefused(`what answers at ${service.url.host} is no Veneer of this version`);
+    if (line.kind === 'error') throw new ServiceRefused(line.message);
+    yield line;
+  }
+}

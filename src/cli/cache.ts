@@ -1,0 +1,109 @@
+// `veneer cache`: looks after what is kept of upstreams, beside a service or through it.
+import { Command } from 'commander';
+import type { CacheLine } from '../cache/lines.ts';
+import { duration, size } from '../config/values.ts';
+import { askCache, type CachePlace, type CacheQuestion } from './cache-place.ts';
+import { formatAnswer, formatTally } from './cache-text.ts';
+import { createWarmCommand } from './cache-warm.ts';
+import { print } from './output.ts';
+import { plainText } from './plain-text.ts';
+import { ServiceRefused } from './service/service.ts';
+import type { ServiceCommandDeps } from './service-command.ts';
+
+export interface CacheCommandDeps extends ServiceCommandDeps {
+  /** Asked when a command runs. */
+  readonly findPlace: () => CachePlace;
+}
+
+interface PruneOptions {
+  readonly olderThan?: string;
+  readonly to?: string;
+  readonly match?: readonly string[];
+  readonly dryRun?: boolean;
+}
+
+/** Answers go to standard output, all else to standard error. */
+export function createCacheCommand(deps: CacheCommandDeps): Command {
+  const run = (self: Command, question: () => CacheQuestion) => answer(self, deps, question);
+  const command = new Command('cache').description('looks after what is kept of upstreams');
+  addCommand(command, 'ls [repository]', 'lists the repositories, or what one of them links').action(
+    (repository: string | undefined, _, self: Command) => run(self, () => listing(repository)),
+  );
+  addCommand(command, 'stat', 'says how much there is, and how much there may be').action((_, self: Command) =>
+    run(self, () => ({ ask: desk => desk.stat(), method: 'GET', path: 'stat' })),
+  );
+  addCommand(command, 'prune', 'removes what is named, the longest unused first; what is pinned stays')
+    .option('--older-than <duration>', 'what was not used for so long, such as 30d')
+    .option('--to <size>', 'only until so much is left, such as 10GiB')
+    .option('--match <patterns...>', 'only what no other repositories link, such as "docker.io/library/**"')
+    .option('--dry-run', 'says what would be removed, and changes nothing')
+    .action((options: PruneOptions, self: Command) => run(self, () => pruning(options)));
+  addCommand(command, 'verify', 'hashes all that is kept, and removes what is damaged')
+    .option('--rate <size>', 'how much is read in a second, such as 50MiB; default: as fast as the disk gives it')
+    .action(({ rate }: { readonly rate?: string }, self: Command) => run(self, () => verifying(rate)));
+  return command.addCommand(createWarmCommand(deps));
+}
+
+function addCommand(command: Command, usage: string, description: string): Command {
+  return command.command(usage).description(description).option('--json', 'prints lines of JSON, as they come');
+}
+
+function listing(repository: string | undefined): CacheQuestion {
+  const query = repository === undefined ? '' : `?${new URLSearchParams({ repository })}`;
+  return { ask: desk => desk.list(repository), method: 'GET', path: `content${query}` };
+}
+
+function pruning({ olderThan, to, match: repositories, dryRun }: PruneOptions): CacheQuestion {
+  const unusedMs = olderThan === undefined ? undefined : parseValue(duration(), olderThan, '--older-than');
+  const toBytes = to === undefined ? undefined : parseValue(size(), to, '--to');
+  if (unusedMs === undefined && toBytes === undefined && !repositories) {
+    throw new ServiceRefused('say what is to go: --older-than, --to or --match');
+  }
+  const wish = { unusedMs, toBytes, repositories, dryRun };
+  const query = new URLSearchParams(
+    Object.entries({ unusedMs, toBytes, dryRun }).flatMap(([key, value]) =>
+      value === undefined ? [] : [[key, String(value)]],
+    ),
+  );
+  for (const pattern of repositories ?? []) query.append('repositories', pattern);
+  return { ask: desk => desk.prune(wish), method: 'POST', path: `prune?${query}` };
+}
+
+function verifying(rate: string | undefined): CacheQuestion {
+  const bytesPerSecond = rate === undefined ? undefined : parseValue(size(), rate, '--rate');
+  const query = bytesPerSecond === undefined ? '' : `?bytesPerSecond=${bytesPerSecond}`;
+  return { ask: desk => desk.verify({ bytesPerSecond }), method: 'POST', path: `verify${query}` };
+}
+
+function parseValue(schema: ReturnType<typeof size>, text: string, option: string): number {
+  const { data, error } = schema.safeParse(text);
+  if (data !== undefined) return data;
+  throw new ServiceRefused(`${option}: ${error?.issues[0]?.message}`);
+}
+
+async function answer(self: Command, deps: CacheCommandDeps, question: () => CacheQuestion): Promise<void> {
+  const { json } = self.opts<{ readonly json?: boolean }>();
+  const progress = createProgressLine(deps.terminal);
+  const lines: CacheLine[] = [];
+  try {
+    for await (const line of askCache(deps.findPlace(), question())) {
+      if (json) print(self, JSON.stringify(line));
+      else if (line.kind === 'progress') progress.show(line.done);
+      else lines.push(line);
+    }
+  } catch (error) {
+    progress.clear();
+    if (error instanceof ServiceRefused) self.error(`error: ${plainText(error.message)}`);
+    throw error;
+  }
+  progress.clear();
+  for (const line of formatAnswer(lines)) print(self, plainText(line));
+}
+
+/** One line that is written over and over. */
+function createProgressLine(terminal: NodeJS.WritableStream | undefined) {
+  return {
+    show: (done: Parameters<typeof formatTally>[0]) => void terminal?.write(`\r\u001b[K${formatTally(done)}`),
+    clear: () => void terminal?.write('\r\u001b[K'),
+  };
+}

@@ -1,0 +1,133 @@
+// A pull that keeps nothing here: all that an image leads to is read through the service, and verified.
+import pLimit from 'p-limit';
+import type { ContentDescriptor } from '../../oci/descriptor.ts';
+import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../../oci/manifest.ts';
+import { ACCEPT_MANIFESTS, isNondistributableType } from '../../oci/media-type.ts';
+import { formatPlatform, isSamePlatform, normalizePlatform, type Platform } from '../../oci/platform.ts';
+import { parseReference, tagOrDigest } from '../../oci/reference.ts';
+import { ContentMismatch, createVerifier, type Expected } from '../../oci/verify.ts';
+import { refusalOf } from './refusal.ts';
+import { type Service, ServiceRefused, sendRequest } from './service.ts';
+
+export interface WarmProgress {
+  readonly manifests: number;
+  readonly blobs: number;
+  readonly totalBlobs: number;
+  /** Of blobs. */
+  readonly bytes: number;
+}
+
+export interface WarmOptions {
+  /** Of an index; absent: all. */
+  readonly platforms?: readonly Platform[] | undefined;
+  readonly onProgress?: (progress: WarmProgress) => void;
+}
+
+const MAX_DEPTH = 4;
+const MAX_MANIFESTS = 512;
+const BLOBS_AT_ONCE = 4;
+
+/** Throws RegistryError for what names no image, and ServiceRefused for one that cannot be had as a whole. */
+export async function warmImage(service: Service, image: string, options: WarmOptions): Promise<WarmProgress> {
+  const reference = parseReference(image);
+  const name = reference.registry ? `${reference.registry}/${reference.repository}` : reference.repository;
+  const path = `/v2/${name}`;
+  const manifests = await readTree({ service, path, ...options }, tagOrDigest(reference));
+  const blobs = new Map(manifests.flatMap(blobsOf).map(blob => [blob.digest, blob]));
+  let progress: WarmProgress = { manifests: manifests.length, blobs: 0, totalBlobs: blobs.size, bytes: 0 };
+  const tell = (change: Partial<WarmProgress>) => {
+    progress = { ...progress, ...change };
+    options.onProgress?.(progress);
+  };
+  tell({});
+  const limit = pLimit(BLOBS_AT_ONCE);
+  const reading = [...blobs.values()].map(blob =>
+    limit(async () => {
+      await readAll(await ask(service, `${path}/blobs/${blob.digest}`), blob, chunk =>
+        tell({ bytes: progress.bytes + chunk.byteLength }),
+      );
+      tell({ blobs: progress.blobs + 1 });
+    }),
+  );
+  await Promise.all(reading).finally(() => limit.clearQueue());
+  return progress;
+}
+
+interface Tree extends Pick<WarmOptions, 'platforms'> {
+  readonly service: Service;
+  readonly path: string;
+}
+
+/** The manifest that is named, and all that it leads to on the platforms that are wanted. */
+async function readTree(tree: Tree, root: string): Promise<readonly Manifest[]> {
+  const { platforms } = tree;
+  const found: Manifest[] = [];
+  await visit(root, undefined, 1);
+  const isImage = found.some(({ kind }) => kind === 'image');
+  const seen = found.flatMap(manifest => (manifest.kind === 'index' ? manifest.manifests : []));
+  if (platforms && !isImage && seen.length > 0) {
+    const there = seen.flatMap(({ platform }) => (platform ? [formatPlatform(normalizePlatform(platform))] : []));
+    throw new ServiceRefused(
+      `there is no image for ${platforms.map(formatPlatform).join(', ')}; there are ${there.join(', ')}`,
+    );
+  }
+  return found;
+
+  async function visit(named: string, expected: Expected | undefined, depth: number): Promise<void> {
+    if (depth > MAX_DEPTH || found.length >= MAX_MANIFESTS) throw new ServiceRefused('its indexes lead to too much');
+    const manifest = await readManifest(tree, named, expected);
+    found.push(manifest);
+    if (manifest.kind !== 'index') return;
+    for (const entry of manifest.manifests) {
+      const isWanted = !platforms || !entry.platform || platforms.some(each => isFor(entry.platform, each));
+      if (isWanted) await visit(entry.digest, entry, depth + 1);
+    }
+  }
+}
+
+function isFor(platform: Platform | undefined, wanted: Platform): boolean {
+  return platform !== undefined && isSamePlatform(normalizePlatform(platform), wanted);
+}
+
+async function readManifest({ service, path }: Tree, named: string, expected: Expected | undefined): Promise<Manifest> {
+  const response = await ask(service, `${path}/manifests/${named}`, { Accept: ACCEPT_MANIFESTS });
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  await readAll(response, expected, chunk => {
+    size += chunk.byteLength;
+    if (size > MAX_MANIFEST_BYTES) throw new ServiceRefused(`a manifest has more than ${MAX_MANIFEST_BYTES} bytes`);
+    chunks.push(chunk);
+  });
+  return parseManifest(Buffer.concat(chunks), response.headers.get('Content-Type') ?? '');
+}
+
+function blobsOf(manifest: Manifest): readonly ContentDescriptor[] {
+  if (manifest.kind !== 'image') return [];
+  return [manifest.config, ...manifest.layers.filter(({ mediaType }) => !isNondistributableType(mediaType))];
+}
+
+async function ask(service: Service, path: string, headers: Readonly<Record<string, string>> = {}): Promise<Response> {
+  const response = await sendRequest(service, path, { headers });
+  if (!response.ok) throw await refusalOf(response, { 401: 'set VENEER_TOKEN', 403: 'set VENEER_TOKEN' });
+  return response;
+}
+
+/** Reads a body to its end, verified where its digest is known. */
+async function readAll(
+  { body, url }: Response,
+  expected: Expected | undefined,
+  onChunk: (chunk: Uint8Array) => void,
+): Promise<void> {
+  const verifier = expected && createVerifier({ digest: expected.digest, size: expected.size });
+  try {
+    for await (const chunk of body ?? []) {
+      verifier?.update(chunk);
+      onChunk(chunk);
+    }
+    verifier?.finish();
+  } catch (cause) {
+    if (cause instanceof ServiceRefused) throw cause;
+    const reason = cause instanceof ContentMismatch ? cause.message : 'broke off';
+    throw new ServiceRefused(`${new URL(url).pathname} ${reason}`, { cause, isPassing: true });
+  }
+}
