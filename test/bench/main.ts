@@ -11,6 +11,7 @@ import { findProgram, type Server } from './processes.ts';
 import { countTransfers, measurePulls, readPeakMemory, settleDisk } from './pulls.ts';
 import { type Pair, startPeer, startProxies, stopPair } from './registries.ts';
 import { measureRequests } from './requests.ts';
+import { measureStreams } from './streams.ts';
 import { formatTable, type Row } from './table.ts';
 import { measureTags } from './tags.ts';
 
@@ -54,6 +55,7 @@ async function bench(): Promise<readonly Row[]> {
     ...(await measureWarm(lab)),
     ...(await measureCold(lab)),
     ...(await measureMemory(lab)),
+    ...(await measureStreams({ directory: join(directory, 'streams'), upstream, direct, addressesOf })),
     await measureChange(lab),
     ...(await measureHosted(directory)),
     ...(await measureTags(directory)),

@@ -45,8 +45,17 @@ http = true
   return { ...running, socket };
 }
 
+export interface DockerOptions {
+  /** Its daemon.json. */
+  readonly configFile?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /** An engine of its own; `host` is its address for the docker client. */
-export async function startDocker(folder: string): Promise<Running & { readonly host: string }> {
+export async function startDocker(
+  folder: string,
+  { configFile, env = {} }: DockerOptions = {},
+): Promise<Running & { readonly host: string }> {
   const host = `unix://${join(folder, 'docker.sock')}`;
   const running = await startProcess(
     'dockerd',
@@ -55,8 +64,9 @@ export async function startDocker(folder: string): Promise<Running & { readonly 
       ...['--pidfile', join(folder, 'docker.pid'), '--insecure-registry', '127.0.0.0/8'],
       // No container has a network here, and two engines must not quarrel about one bridge.
       ...['--bridge', 'none', '--iptables=false'],
+      ...(configFile === undefined ? [] : ['--config-file', configFile]),
     ],
-    { checkReady: () => run('docker', ['-H', host, 'version']) },
+    { env, checkReady: () => run('docker', ['-H', host, 'version']) },
   );
   const stop = async () => {
     await running.stop();
