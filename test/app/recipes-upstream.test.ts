@@ -18,7 +18,9 @@ beforeEach(async () => {
   const containerFile = join(directory, 'app.Containerfile');
   await writeFile(containerFile, 'FROM scratch\nARG VERSION\nENV VERSION=$VERSION\n');
   const recipe = { match: `${NAME}:{version}-built`, containerFile, args: { VERSION: '{version}' } };
-  app = await startBuildApp({ config: { builds: { backends: ['embedded'], recipes: [recipe] } } });
+  // Each pull asks the upstream, also for what it has just said that it lacks.
+  const cache = { negative: '0s' };
+  app = await startBuildApp({ config: { cache, builds: { backends: ['embedded'], recipes: [recipe] } } });
 });
 
 afterEach(async () => {
