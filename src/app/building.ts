@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { AccessTokens } from '../access/access-token.ts';
 import type { Builds } from '../build/builds.ts';
-import { type ContextStore, createContextStore } from '../build/context/context-store.ts';
 import { DEFAULT_CONTEXT_LIMITS } from '../build/context/limits.ts';
 import { unpackContext } from '../build/context/unpack-context.ts';
 import type { Environment } from '../build/environment.ts';
@@ -22,6 +21,7 @@ import { type BuildRequest, DEFAULT_REQUEST_LIMITS } from '../build/request.ts';
 import type { ContainerFileSpec } from '../build/spec.ts';
 import type { Config } from '../config/schema.ts';
 import { ConfigError } from '../config.ts';
+import { createSweptStore, type SweptStore } from '../content/swept-store.ts';
 import type { Hosted } from '../hosted/hosted.ts';
 import { buildLogPath } from '../http/build-response.ts';
 import { parsePlatform } from '../oci/platform.ts';
@@ -67,7 +67,7 @@ export interface Building {
 export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   const { config, now, pulling, hosted } = deps;
   const recipes = openRecipes(config.builds.recipes);
-  const contexts = await createContextStore({ directory: join(config.dataDir, 'builds', 'contexts'), now });
+  const contexts = await createSweptStore({ directory: join(config.dataDir, 'builds', 'contexts'), now });
   const images = createBaseImages(pulling.origins);
   const openDestination = createDestinations({ ...pulling, hosted });
   const platforms = createBuilders({ ...deps, embedded: { images, openDestination } });
@@ -98,7 +98,7 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
 /** What several of the rooms are made of. */
 interface Parts {
   readonly recipes: Recipes;
-  readonly contexts: ContextStore;
+  readonly contexts: SweptStore;
   readonly images: BaseImages;
   readonly openDestination: OpenDestination;
   readonly platforms: Platforms;

@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import type { Digest } from '../oci/digest.ts';
 import type { Layer } from './augmentation.ts';
 import { createGauge, type Gauge } from './gauge.ts';
-import { createUnpacker, isCorruption, isTarStart, sniffCompression, TAR_BLOCK_BYTES } from './unpack.ts';
+import { createUnpacker, isCorruption, isTarStart, readHead, sniffCompression, TAR_BLOCK_BYTES } from './unpack.ts';
 
 /** The layer cannot be used as given: wrong claims, broken bytes, no tar, too large, or a location that we do not take. Free of secrets. */
 export class InvalidLayer extends Error {
@@ -30,7 +30,6 @@ export interface LayerLimits {
 export type LayerDescription = Omit<Layer, 'platforms'>;
 
 const RATIO_FREE_BYTES = 16 * 1024 * 1024;
-const SNIFFED_BYTES = 4;
 
 /**
  * Reads `body` to its end, or cancels it. Digests are of the algorithm of their claim, else sha256.
@@ -46,6 +45,7 @@ export async function describeLayer(
   const unpacked = createGauge(claims.tarDigest, size => checkUnpacked(size, packed.size, limits));
   try {
     const head = await readHead(reader);
+    if (head.byteLength === 0) throw new InvalidLayer('layer: it is empty');
     const compression = sniffCompression(head);
     const unpacker = createUnpacker(compression);
     // A read from a sender who stalls would hold the pipeline's end back: cancelled, it ends.
@@ -66,18 +66,6 @@ export async function describeLayer(
 }
 
 type Reader = ReadableStreamDefaultReader<Uint8Array>;
-
-/** At least the bytes that tell the compression, if there are as many. */
-async function readHead(reader: Reader): Promise<Uint8Array> {
-  let head = new Uint8Array(0);
-  while (head.byteLength < SNIFFED_BYTES) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    head = Buffer.concat([head, value]);
-  }
-  if (head.byteLength === 0) throw new InvalidLayer('layer: it is empty');
-  return head;
-}
 
 async function* readPacked(head: Uint8Array, reader: Reader, packed: Gauge): AsyncGenerator<Uint8Array> {
   for (let chunk: Uint8Array | undefined = head; chunk !== undefined; chunk = (await reader.read()).value) {

@@ -18,6 +18,19 @@ export interface Unpacker {
   hasTrailing(packedSize: number): boolean;
 }
 
+const SNIFFED_BYTES = 4;
+
+/** At least the bytes that tell the compression, if there are as many. */
+export async function readHead(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<Uint8Array> {
+  let head = new Uint8Array(0);
+  while (head.byteLength < SNIFFED_BYTES) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    head = Buffer.concat([head, value]);
+  }
+  return head;
+}
+
 /** By magic bytes of RFC 1952 and RFC 8878, of a skippable frame too; all else is 'none', to be checked with `isTarStart`. Needs four bytes. */
 export function sniffCompression(head: Uint8Array): Compression {
   const [a = 0, b = 0, c = 0, d = 0] = head;

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { InvalidContext } from '../build/context/invalid-context.ts';
+import { InvalidLayerDirectory } from '../build/context/layer-directory.ts';
 import { encodeDigest } from '../oci/digest.ts';
 import type { UploadedBlob } from './service/upload.ts';
 
@@ -31,7 +32,9 @@ export async function openArchive(path: string, pack: PackDirectory, folder: str
 
 /** What the system says of a file that cannot be read is told with its path; all else is as it was. */
 export function describeFault(cause: unknown, path: string): unknown {
-  if (cause instanceof InvalidContext) return new NothingToSend(cause.message, { cause });
+  if (cause instanceof InvalidContext || cause instanceof InvalidLayerDirectory) {
+    return new NothingToSend(cause.message, { cause });
+  }
   if (!(cause instanceof Error && 'code' in cause && 'syscall' in cause)) return cause;
   if (cause.code === 'ENOENT') return new NothingToSend(`there is no ${path}`, { cause });
   return new NothingToSend(`cannot read ${'path' in cause ? cause.path : path} (${cause.code})`, { cause });

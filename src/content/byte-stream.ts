@@ -40,3 +40,24 @@ export function createByteStream({ read, close }: ByteSource): ReadableStream<Ui
     cancel: leave,
   });
 }
+
+/** Chunks as a source: what of one does not fit is given with the next read. Closing it cancels the stream. */
+export function streamSource(stream: ReadableStream<Uint8Array>): ByteSource {
+  const reader = stream.getReader();
+  let left: Uint8Array = new Uint8Array(0);
+  return {
+    async read(view) {
+      while (left.byteLength === 0) {
+        const { done, value } = await reader.read();
+        if (done) return 0;
+        left = value;
+      }
+      const part = left.subarray(0, view.byteLength);
+      view.set(part);
+      left = left.subarray(part.byteLength);
+      return part.byteLength;
+    },
+    // That of a stream which has broken fails with its error, which the reader has.
+    close: () => reader.cancel().catch(() => {}),
+  };
+}

@@ -3,9 +3,11 @@ import { randomUUID } from 'node:crypto';
 import { type FileHandle, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BlobFiles, createBlobFiles, syncDirectory } from './blob-files.ts';
-import { streamFile } from './file-stream.ts';
+import { type FilePart, streamFile } from './file-stream.ts';
 import { createFreeSpace, type SpaceClaim } from './free-space.ts';
 import { createIngestion, type Slot } from './ingestion.ts';
+import { isNoRoom } from './no-room.ts';
+import { createOutgrown } from './outgrown.ts';
 import type { ContentStore } from './store.ts';
 
 /** Opens the store in `directory`, which is made if absent. What a crash left unfinished is removed. `close` fails the running ingestions. */
@@ -15,9 +17,10 @@ export async function createDiskStore({ directory }: { readonly directory: strin
   const running = new Set<Promise<unknown>>();
   const files = createBlobFiles(directory);
   const claimSpace = createFreeSpace(directory);
+  const outgrown = createOutgrown();
 
   const ingest: ContentStore['ingest'] = (body, expected) => {
-    const claim = claimSpace(expected?.size ?? 0);
+    const claim = claimSpace(outgrown.needOf(expected));
     const slot = createSlot(join(directory, 'ingest', randomUUID()), files, claim);
     const ingestion = createIngestion({ body, expected, slot, signal: closing.signal });
     const { done } = ingestion;
@@ -26,7 +29,10 @@ export async function createDiskStore({ directory }: { readonly directory: strin
       running.delete(done);
       claim.release();
     };
-    done.then(forget, forget);
+    done.then(forget, error => {
+      forget();
+      if (isNoRoom(error)) outgrown.note(expected, slot.discarded());
+    });
     return ingestion;
   };
 
@@ -35,9 +41,10 @@ export async function createDiskStore({ directory }: { readonly directory: strin
       const stats = await orAbsent(stat(files.pathOf(digest)));
       return stats && { size: stats.size };
     },
-    async open(digest, range) {
+    async open(digest, range, proof) {
       const file = await orAbsent(open(files.pathOf(digest)));
-      return file && streamRange(file, range?.start ?? 0, range ? range.end + 1 : Number.POSITIVE_INFINITY);
+      const part = { start: range?.start ?? 0, end: range ? range.end + 1 : Number.POSITIVE_INFINITY };
+      return file && streamPart(file, { ...part, proof });
     },
     read: async digest => await orAbsent(readFile(files.pathOf(digest))),
     async put(bytes) {
@@ -62,7 +69,13 @@ async function prepare(directory: string): Promise<void> {
   await syncDirectory(directory);
 }
 
-function createSlot(temporary: string, files: BlobFiles, claim: SpaceClaim): Slot {
+interface DiskSlot extends Slot {
+  /** How many bytes there were when they were discarded. */
+  discarded(): number;
+}
+
+function createSlot(temporary: string, files: BlobFiles, claim: SpaceClaim): DiskSlot {
+  let discarded = 0;
   return {
     async create() {
       await claim.ensure();
@@ -70,14 +83,18 @@ function createSlot(temporary: string, files: BlobFiles, claim: SpaceClaim): Slo
     },
     keep: digest => files.keep(temporary, digest),
     reopen: digest => open(files.pathOf(digest)),
-    discard: () => rm(temporary, { force: true }),
+    async discard() {
+      discarded = (await stat(temporary, { throwIfNoEntry: false }))?.size ?? 0;
+      await rm(temporary, { force: true });
+    },
+    discarded: () => discarded,
   };
 }
 
-async function streamRange(file: FileHandle, start: number, end: number): Promise<ReadableStream<Uint8Array>> {
+async function streamPart(file: FileHandle, part: FilePart): Promise<ReadableStream<Uint8Array>> {
   try {
     const { size } = await file.stat();
-    return streamFile(file, start, Math.min(end, size));
+    return streamFile(file, { ...part, end: Math.min(part.end, size) });
   } catch (error) {
     await file.close();
     throw error;

@@ -4,13 +4,23 @@ import { createByteStream } from './byte-stream.ts';
 
 const CHUNK_BYTES = 1024 * 1024;
 
-/** Bytes `start` to `end`, `end` exclusive. Closes `file` at the end, on an error and on cancel. */
-export function streamFile(file: FileHandle, start: number, end: number): ReadableStream<Uint8Array> {
+export interface FilePart {
+  readonly start: number;
+  /** Exclusive. */
+  readonly end: number;
+  /** What the last byte waits for. Where it rejects, that breaks the stream. */
+  readonly proof?: Promise<unknown> | undefined;
+}
+
+/** Closes `file` at the end, on an error and on cancel. */
+export function streamFile(file: FileHandle, { start, end, proof }: FilePart): ReadableStream<Uint8Array> {
+  const free = proof ? end - 1 : end;
   let offset = start;
   return createByteStream({
     async read(view) {
+      if (offset >= free) await proof;
       if (offset >= end) return 0;
-      const bytes = await readAt(file, view.subarray(0, end - offset), offset);
+      const bytes = await readAt(file, view.subarray(0, (offset < free ? free : end) - offset), offset);
       offset += bytes;
       return bytes;
     },

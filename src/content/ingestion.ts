@@ -52,9 +52,9 @@ export function createIngestion({ body, expected, slot, signal }: IngestionOptio
   return {
     begun: begun.promise,
     done,
-    open(range) {
+    open(range, recover) {
       if (range && expected?.size === undefined) throw new TypeError('a range of content of unknown size');
-      return follow(file, growth, range);
+      return follow(file, growth, { range, recover });
     },
   };
 

@@ -7,8 +7,11 @@ import type { Expected } from '../oci/verify.ts';
 export interface ContentStore {
   /** The size in bytes; undefined when the content is not kept. */
   find(digest: Digest): Promise<{ readonly size: number } | undefined>;
-  /** The bytes, or a part of them; undefined when the content is not kept. The caller reads the stream to its end or cancels it. */
-  open(digest: Digest, range?: ByteRange): Promise<ReadableStream<Uint8Array> | undefined>;
+  /**
+   * The bytes, or a part of them; undefined when the content is not kept. The last one waits for `proof`, and where that rejects, the
+   * stream breaks: a rejection is the caller's to handle, too. The caller reads the stream to its end or cancels it.
+   */
+  open(digest: Digest, range?: ByteRange, proof?: Promise<unknown>): Promise<ReadableStream<Uint8Array> | undefined>;
   /** All bytes of small content; undefined when it is not kept. */
   read(digest: Digest): Promise<Uint8Array | undefined>;
   /** Keeps `bytes`, on disk when it resolves. */
@@ -35,7 +38,11 @@ export interface Ingestion {
   readonly done: Promise<Omit<ContentDescriptor, 'mediaType'>>;
   /**
    * The bytes from `start` on, as they arrive; the last ones are held back until all are verified, and an error breaks the stream.
-   * Needs `expected` with its size where `range` is given. The caller reads it to its end or cancels it, which stops only this reader.
+   * Needs `expected` with its size where `range` is given. With `recover` a StorageFailure is no end: what is left comes from there. The
+   * caller reads it to its end or cancels it, which stops only this reader.
    */
-  open(range?: ByteRange): ReadableStream<Uint8Array>;
+  open(range?: ByteRange, recover?: Recover): ReadableStream<Uint8Array>;
 }
+
+/** The rest of content, as far as nobody may have said where it ends: then `end` is infinite. */
+export type Recover = (rest: ByteRange) => Promise<ReadableStream<Uint8Array>>;

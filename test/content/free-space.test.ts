@@ -1,4 +1,5 @@
 // Room is promised to bodies before they come, and never twice.
+import { statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { expect, test } from 'vitest';
 import { createFreeSpace } from '../../src/content/free-space.ts';
@@ -22,6 +23,21 @@ test('is not promised to two, until the first is done', async () => {
   await expect(second.ensure()).rejects.toThrow('bytes are free');
   first.release();
   await expect(second.ensure()).resolves.toBeUndefined();
+});
+
+test('is there for nothing that is known yet, on any disk', async () => {
+  const claim = createFreeSpace(tmpdir());
+  claim(TOO_MUCH);
+  await expect(claim(0).ensure()).resolves.toBeUndefined();
+});
+
+test('is not promised to small things for which there is none, so many at a time', async () => {
+  const claim = createFreeSpace(tmpdir());
+  const { bavail, bsize } = await statfs(tmpdir());
+  const many = Array.from({ length: Math.ceil((bavail * bsize) / (4 * MIB)) }, () => claim(4 * MIB));
+  await expect(claim(MIB).ensure()).rejects.toThrow('stay for records');
+  for (const each of many) each.release();
+  await expect(claim(MIB).ensure()).resolves.toBeUndefined();
 });
 
 test('is there for small things when it is for no others', async () => {

@@ -1,11 +1,13 @@
 // A store that cannot keep what comes in: whoever reads is told before the first byte, or not at all.
+import { randomBytes } from 'node:crypto';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createIngestion, type Slot } from '../../src/content/ingestion.ts';
 import { StorageFailure } from '../../src/content/store.ts';
 import { digestOf } from '../../src/oci/digest.ts';
+import type { ByteRange } from '../../src/oci/range.ts';
 
 const bytes = Buffer.from('a layer that does not fit');
 const expected = { digest: digestOf(bytes), size: bytes.length };
@@ -55,6 +57,93 @@ test('what is verified is served to its end, though it cannot be kept', async ()
   await expect(ingestion.done).rejects.toBeInstanceOf(StorageFailure);
   expect(bytes.equals(await new Response(before).bytes())).toBe(true);
   await expect(new Response(ingestion.open()).bytes()).rejects.toBeInstanceOf(StorageFailure);
+});
+
+describe('a disk that is full before the end', () => {
+  const size = 3 * 2 ** 20;
+  const large = randomBytes(size);
+  const promised = { digest: digestOf(large), size };
+
+  /** The disk takes what is sent before `fill`, and nothing that comes after it. */
+  function start() {
+    let isFull = false;
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    const source = writable.getWriter();
+    source.closed.catch(() => {});
+    const filling: Partial<Slot> = {
+      async create() {
+        const file = await slot.create();
+        const writev = file.writev.bind(file);
+        const refuse = () => Promise.reject(new Error('no space left on device'));
+        return Object.assign(file, {
+          writev: (buffers: readonly Uint8Array[]) => (isFull ? refuse() : writev(buffers)),
+        });
+      },
+    };
+    const { signal } = new AbortController();
+    const ingestion = createIngestion({ body: readable, expected: promised, slot: { ...slot, ...filling }, signal });
+    return {
+      ingestion,
+      async begin() {
+        await source.write(large.subarray(0, 2 ** 20));
+        await source.write(large.subarray(2 ** 20, 2 ** 21));
+        await ingestion.begun;
+      },
+      fill() {
+        isFull = true;
+        void source.write(large.subarray(2 ** 21)).catch(() => {});
+      },
+    };
+  }
+
+  test('breaks off who has nowhere else to get the rest', async () => {
+    const { ingestion, begin, fill } = start();
+    await begin();
+    fill();
+    await expect(new Response(ingestion.open()).bytes()).rejects.toBeInstanceOf(StorageFailure);
+  });
+
+  test.each([
+    ['all of it', undefined, 0, size],
+    ['a part of it', { start: 1000, end: size - 2 }, 1000, size - 1],
+  ])('leaves the rest to who can get it: %s', async (_, range, from, to) => {
+    const { ingestion, begin, fill } = start();
+    await begin();
+    const rests: ByteRange[] = [];
+    const reader = ingestion
+      .open(range, async rest => {
+        rests.push(rest);
+        return new Blob([large.subarray(rest.start, rest.end + 1)]).stream();
+      })
+      .getReader();
+    const first = (await reader.read()).value ?? Buffer.of();
+    fill();
+    const chunks = [first];
+    for (let next = await reader.read(); next.value; next = await reader.read()) chunks.push(next.value);
+    expect(large.subarray(from, to).equals(Buffer.concat(chunks))).toBe(true);
+    expect(rests).toEqual([{ start: expect.any(Number), end: range?.end ?? Number.POSITIVE_INFINITY }]);
+    expect(rests[0]?.start).toBeGreaterThanOrEqual(from + first.byteLength);
+  });
+
+  test('leaves nothing open for who has left', async () => {
+    const { ingestion, begin, fill } = start();
+    await begin();
+    const asked = Promise.withResolvers<void>();
+    const cancelled = Promise.withResolvers<void>();
+    const reader = ingestion
+      .open(undefined, async () => {
+        asked.resolve();
+        return new ReadableStream({ cancel: () => cancelled.resolve() });
+      })
+      .getReader();
+    fill();
+    const reading = (async () => {
+      while (!(await reader.read()).done);
+    })();
+    await asked.promise;
+    await reader.cancel();
+    await Promise.all([reading, cancelled.promise]);
+  });
 });
 
 function ingest(body: ReadableStream<Uint8Array>, fault: Partial<Slot>) {

@@ -1,10 +1,8 @@
 // The bytes of a tar out of whatever packs it, within limits.
 import { pipeline } from 'node:stream/promises';
-import { createUnpacker, isCorruption, sniffCompression } from '../../augment/unpack.ts';
+import { createUnpacker, isCorruption, readHead, sniffCompression } from '../../augment/unpack.ts';
 import { InvalidContext } from './invalid-context.ts';
 import type { ContextLimits } from './limits.ts';
-
-const SNIFFED_BYTES = 4;
 
 /**
  * Reads a plain tar, a gzip or a zstd to its end, or cancels it. `read` gets the unpacked bytes. Throws InvalidContext as soon as the
@@ -19,6 +17,7 @@ export async function readUnpacked(
   const sizes = { packed: 0, unpacked: 0 };
   try {
     const head = await readHead(reader);
+    if (head.byteLength === 0) throw new InvalidContext('build context: it is empty; expected a tar');
     const compression = sniffCompression(head);
     const unpacker = createUnpacker(compression);
     // A read from a sender who stalls would hold the pipeline's end back: cancelled, it ends.
@@ -44,17 +43,6 @@ type Reader = ReadableStreamDefaultReader<Uint8Array>;
 interface Sizes {
   packed: number;
   unpacked: number;
-}
-
-async function readHead(reader: Reader): Promise<Uint8Array> {
-  let head = new Uint8Array(0);
-  while (head.byteLength < SNIFFED_BYTES) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    head = Buffer.concat([head, value]);
-  }
-  if (head.byteLength === 0) throw new InvalidContext('build context: it is empty; expected a tar');
-  return head;
 }
 
 async function* countPacked(

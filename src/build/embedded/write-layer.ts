@@ -56,7 +56,11 @@ export async function writeLayer(
     { signal },
   );
   const descriptor = { mediaType: layerType('oci', packing) ?? '', digest: packed.digest(), size: packed.size };
-  return { descriptor, diffId: unpacked.digest(), open: async () => streamFile(await open(path), 0, descriptor.size) };
+  return {
+    descriptor,
+    diffId: unpacked.digest(),
+    open: async () => streamFile(await open(path), { start: 0, end: descriptor.size }),
+  };
 }
 
 function createPacker(packing: Packing, level: number | undefined): Transform {

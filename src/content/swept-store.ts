@@ -1,23 +1,25 @@
-// Where build contexts are kept: each for as long as a build needs it. One that has just come is left alone until its build is known.
-import { createDiskStore } from '../../content/disk.ts';
-import { listContent } from '../../content/inventory.ts';
-import type { ContentStore } from '../../content/store.ts';
-import type { Digest } from '../../oci/digest.ts';
+// Content that is kept for as long as something needs it. What has just come is left alone until it is known what it is for.
+import type { Digest } from '../oci/digest.ts';
+import { createDiskStore } from './disk.ts';
+import { listContent } from './inventory.ts';
+import type { ContentStore } from './store.ts';
 
-export interface ContextStore extends Pick<ContentStore, 'ingest' | 'open' | 'find' | 'close'> {
-  /** Removes what came a while ago and is not needed. What is equal to a context on its way in stays for another time. */
+export interface SweptStore extends Pick<ContentStore, 'ingest' | 'open' | 'find' | 'delete' | 'close'> {
+  /** Leaves it alone as if it had just come. Whether it is there: it may be going at this moment. */
+  spare(digest: Digest): Promise<boolean>;
+  /** Removes what came a while ago and is not needed. What is equal to content on its way in stays for another time. */
   sweep(isNeeded: (digest: Digest) => Promise<boolean>): Promise<void>;
 }
 
-export interface ContextStoreDeps {
+export interface SweptStoreDeps {
   readonly directory: string;
   readonly now: () => Date;
 }
 
-/** A build is asked for in this time after its context has come. */
+/** What content is for is known in this time after it has come. */
 const GRACE_MS = 3_600_000;
 
-export async function createContextStore({ directory, now }: ContextStoreDeps): Promise<ContextStore> {
+export async function createSweptStore({ directory, now }: SweptStoreDeps): Promise<SweptStore> {
   const content = await createDiskStore({ directory });
   const spared = new Map<Digest, number>();
   let arriving = 0;
@@ -25,6 +27,10 @@ export async function createContextStore({ directory, now }: ContextStoreDeps): 
 
   function isSpared(digest: Digest): boolean {
     return (spared.get(digest) ?? 0) > now().getTime();
+  }
+
+  function spareFromNow(digest: Digest): void {
+    spared.set(digest, now().getTime() + GRACE_MS);
   }
 
   /** What arrives may have this digest, too: its file would be the one that is removed. */
@@ -41,13 +47,18 @@ export async function createContextStore({ directory, now }: ContextStoreDeps): 
       arriving += 1;
       const whenRemoved = new TransformStream<Uint8Array, Uint8Array>({ start: async () => void (await removal) });
       const ingestion = content.ingest(body.pipeThrough(whenRemoved), expected);
-      const settle = ingestion.done.then(({ digest }) => void spared.set(digest, now().getTime() + GRACE_MS));
+      const settle = ingestion.done.then(({ digest }) => spareFromNow(digest));
       settle
         .catch(() => {})
         .finally(() => {
           arriving -= 1;
         });
       return ingestion;
+    },
+    async spare(digest) {
+      spareFromNow(digest);
+      await removal;
+      return (await content.find(digest)) !== undefined;
     },
     async sweep(isNeeded) {
       for (const digest of spared.keys()) if (!isSpared(digest)) spared.delete(digest);

@@ -1,21 +1,19 @@
-// Which build contexts stay: those that a build needs, those that have just come, and those that come at this moment.
-
+// Which content stays: what something needs, what has just come, and what comes at this moment.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { type ContextStore, createContextStore } from '../../../src/build/context/context-store.ts';
-import { storeContext } from '../../../src/build/context/store-context.ts';
-import type { Digest } from '../../../src/oci/digest.ts';
+import { createSweptStore, type SweptStore } from '../../src/content/swept-store.ts';
+import type { Digest } from '../../src/oci/digest.ts';
 
 const HOUR = 3_600_000;
 
 let directory: string;
 let nowMs: number;
-let store: ContextStore;
+let store: SweptStore;
 
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'veneer-contexts-'));
+  directory = await mkdtemp(join(tmpdir(), 'veneer-swept-'));
   nowMs = Date.UTC(2030, 0, 1);
   store = await open();
 });
@@ -25,12 +23,12 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-function open(): Promise<ContextStore> {
-  return createContextStore({ directory, now: () => new Date(nowMs) });
+function open(): Promise<SweptStore> {
+  return createSweptStore({ directory, now: () => new Date(nowMs) });
 }
 
 async function keep(text: string): Promise<Digest> {
-  return (await storeContext({ kind: 'files', files: { a: text } }, store)).digest;
+  return (await store.ingest(new Blob([text]).stream()).done).digest;
 }
 
 const sweep = (...needed: readonly Digest[]) => store.sweep(async digest => needed.includes(digest));
@@ -54,7 +52,7 @@ test('one that comes again has its time again', async () => {
   expect(await has(digest)).toBe(true);
 });
 
-test('one that an earlier process left goes at once, for nobody is about to ask for its build', async () => {
+test('one that an earlier process left goes at once, for nobody is about to say what it is for', async () => {
   const digest = await keep('1');
   await store.close();
   store = await open();
@@ -72,11 +70,38 @@ test('one that comes while it is looked at stays', async () => {
   expect(await has(digest)).toBe(true);
 });
 
+test('one that is spared while it is looked at stays, and has its time again', async () => {
+  const digest = await keep('1');
+  nowMs += HOUR;
+  const spared: Promise<boolean>[] = [];
+  await store.sweep(async each => {
+    spared.push(store.spare(each));
+    return false;
+  });
+  expect([await Promise.all(spared), await has(digest)]).toEqual([[true], true]);
+  nowMs += HOUR;
+  await sweep();
+  expect([await store.spare(digest), await has(digest)]).toEqual([false, false]);
+});
+
+test('who spares one that is going is told that it is gone', async () => {
+  for (let at = 0; at < 50; at += 1) {
+    const digest = await keep('1');
+    nowMs += HOUR;
+    let turns = at;
+    const isThere = (async () => {
+      while (turns-- > 0) await Promise.resolve();
+      return store.spare(digest);
+    })();
+    await sweep();
+    expect(await has(digest)).toBe(await isThere);
+  }
+});
+
 test('nothing goes while something is on its way in, which may be the same', async () => {
   const digest = await keep('1');
   nowMs += HOUR;
-  const tar = await store.open(digest);
-  const bytes = await new Response(tar).bytes();
+  const bytes = await new Response(await store.open(digest)).bytes();
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const writer = writable.getWriter();
   const { done } = store.ingest(readable);
