@@ -1,24 +1,23 @@
-// Blobs to a Node socket, through two buffers a response. What sends a Response by default takes a new buffer for each chunk, and a large
-// body then costs more in page faults and garbage collection than in copying.
+// Blobs to a Node socket, through one or two buffers a response. What sends a Response by default takes a new buffer for each chunk, and a
+// large body then costs more in page faults and garbage collection than in copying.
 import type { ServerResponse } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { MiddlewareHandler } from 'hono';
 import type { Logger } from 'pino';
 import { redactPath } from './request-log.ts';
+import { type BufferShare, createSendBuffers } from './send-buffers.ts';
 
 /** What the Node server gives with a request. */
 interface Env {
   readonly Bindings: { readonly outgoing?: ServerResponse };
 }
 
-/** One is filled while the other is written. */
-const BUFFER_BYTES = 512 * 1024;
-
 /**
  * Sends the body of a response at the client's pace. It is cancelled when the client leaves; the connection breaks, and the log says why,
  * when it fails. Goes outside of any middleware that looks at the response: nothing is left of it.
  */
 export function createBodySender(log: Logger): MiddlewareHandler<Env> {
+  const shareBuffers = createSendBuffers();
   return async (c, next) => {
     await next();
     // There is no environment at all where a request did not come over a socket.
@@ -29,10 +28,13 @@ export function createBodySender(log: Logger): MiddlewareHandler<Env> {
     outgoing.writeHead(status, Object.fromEntries(headers));
     // The first bytes may be long in coming.
     outgoing.flushHeaders();
-    await send(openReader(body), outgoing).catch(error => {
-      log.warn({ err: error, path: redactPath(c.req.path) }, 'a body broke: its connection was cut');
-      outgoing.destroy();
-    });
+    const share = shareBuffers();
+    await send(openReader(body), outgoing, share)
+      .catch(error => {
+        log.warn({ err: error, path: redactPath(c.req.path) }, 'a body broke: its connection was cut');
+        outgoing.destroy();
+      })
+      .finally(share.leave);
     // Set twice, or hono would merge the headers of the two.
     c.res = undefined;
     c.res = RESPONSE_ALREADY_SENT;
@@ -75,17 +77,28 @@ function takeChunks(reader: ReadableStreamDefaultReader<Uint8Array>): BodyReader
   };
 }
 
-async function send(reader: BodyReader, outgoing: ServerResponse): Promise<void> {
+const NO_BUFFER = Promise.resolve<ArrayBuffer | undefined>(undefined);
+
+async function send(reader: BodyReader, outgoing: ServerResponse, share: BufferShare): Promise<void> {
   const leave = () => void reader.cancel().catch(() => {});
   outgoing.once('close', leave);
   if (outgoing.destroyed) leave();
-  let free = new ArrayBuffer(BUFFER_BYTES);
-  let writing = Promise.resolve(new ArrayBuffer(BUFFER_BYTES));
+  let free = share.fit();
+  /** What comes free when the write before is done. */
+  let other = NO_BUFFER;
   for (;;) {
     const { chunk, buffer } = await reader.read(free);
-    free = await writing;
+    const next = await other;
     if (!chunk) break;
-    writing = write(outgoing, chunk).then(() => buffer);
+    const written = write(outgoing, chunk).then(() => buffer);
+    if (share.hasPair) {
+      free = share.fit(next);
+      other = written;
+    } else {
+      next?.transfer(0);
+      free = share.fit(await written);
+      other = NO_BUFFER;
+    }
   }
   outgoing.end();
 }

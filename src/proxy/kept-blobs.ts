@@ -1,14 +1,14 @@
 // Blobs that are kept, on their way out. A disk may have damaged or lost what it keeps, and a cache may drop it between two looks: what is
-// read whole is verified once in a while, and what is not there any more is had from where it came from.
+// read whole is verified once in a while, once for all who read it at the time, and what is not there any more is had from where it came from.
 import { LRUCache } from 'lru-cache';
 import type { ContentStore } from '../content/store.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ByteRange } from '../oci/range.ts';
-import { ContentMismatch } from '../oci/verify.ts';
-import { passThrough } from './pass-through.ts';
+import { ContentMismatch, createVerifier } from '../oci/verify.ts';
+import { createFlight } from './flight.ts';
 
 export interface KeptBlobsDeps {
-  readonly content: ContentStore;
+  readonly content: Pick<ContentStore, 'open' | 'delete'>;
   /** Hears of content that was damaged, and is kept no more: its reader was cut off. */
   readonly onDamaged: (digest: Digest, error: unknown) => void;
 }
@@ -33,33 +33,37 @@ export function createKeptBlobs({
   onDamaged,
 }: KeptBlobsDeps): (kept: KeptBlob) => Opener & Pick<KeptBlob, 'size'> {
   const trusted = new LRUCache<Digest, true>({ max: MAX_TRUSTED, ttl: TRUST_MS });
+  const verifying = createFlight<void>();
 
-  /** The last bytes come only when all are right, so that the client asks again; and then it gets the right ones. */
-  function verify(stream: ReadableStream<Uint8Array>, { digest, size }: KeptBlob): ReadableStream<Uint8Array> {
-    const reader = passThrough(stream, { digest, size }).getReader();
-    return new ReadableStream({
-      async pull(controller) {
-        try {
-          const { done, value } = await reader.read();
-          if (value) return controller.enqueue(value);
-          if (done) trusted.set(digest, true);
-          controller.close();
-        } catch (error) {
-          if (error instanceof ContentMismatch) {
-            await content.delete(digest);
-            onDamaged(digest, error);
-          }
-          throw error;
-        }
-      },
-      cancel: reason => reader.cancel(reason),
-    });
+  /** All who read it meanwhile wait with their last byte; then the client asks again, and gets the right ones. It goes on without them. */
+  async function verify({ digest, size }: KeptBlob): Promise<void> {
+    const body = await content.open(digest);
+    if (!body) throw new Error(`${digest} has gone before it was verified`);
+    const verifier = createVerifier({ digest, size });
+    try {
+      for await (const chunk of body) verifier.update(chunk);
+      verifier.finish();
+    } catch (error) {
+      if (error instanceof ContentMismatch) {
+        await content.delete(digest);
+        onDamaged(digest, error);
+      }
+      throw error;
+    }
+    trusted.set(digest, true);
+  }
+
+  function prove(kept: KeptBlob): Promise<void> {
+    const proof = verifying(kept.digest, () => verify(kept));
+    // Who opens the blob may find nothing, and never look.
+    proof.catch(() => {});
+    return proof;
   }
 
   async function open(kept: KeptBlob, range: ByteRange | undefined): Promise<ReadableStream<Uint8Array>> {
-    const stream = await content.open(kept.digest, range);
-    if (!stream) return (await kept.getAnew()).open(range);
-    return range || trusted.has(kept.digest) ? stream : verify(stream, kept);
+    const proof = range || trusted.has(kept.digest) ? undefined : prove(kept);
+    const stream = await content.open(kept.digest, range, proof);
+    return stream ?? (await kept.getAnew()).open(range);
   }
 
   return kept => ({ size: kept.size, open: range => open(kept, range) });

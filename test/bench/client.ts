@@ -1,4 +1,5 @@
 // A client of registries, in this process, for loads of small requests: it keeps its connections, and reads every body to its end.
+import { finished } from 'node:stream/promises';
 import { Agent, type Dispatcher, request } from 'undici';
 import { MANIFEST_TYPE } from './image.ts';
 
@@ -20,6 +21,8 @@ export interface Answer {
 export interface Client {
   /** Throws for a status that is no success. */
   send(url: string | URL, outgoing?: Outgoing): Promise<Answer>;
+  /** Reads a body to its end, keeps nothing of it, and gives its bytes. Throws for a status that is no success. */
+  drain(url: string | URL): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -36,6 +39,16 @@ export function createClient(): Client {
       const link = /^<([^>]+)>; rel="next"$/.exec(String(response.headers.link ?? ''))?.[1];
       const location = response.headers.location?.toString();
       return { status, body: answered, location: target(location), next: target(link) };
+    },
+    async drain(url) {
+      const { statusCode: status, body } = await request(url, { dispatcher });
+      let bytes = 0;
+      body.on('data', (chunk: Uint8Array) => {
+        bytes += chunk.byteLength;
+      });
+      await finished(body);
+      if (status >= 300) throw new Error(`GET ${url}: ${status}`);
+      return bytes;
     },
     close: () => dispatcher.close(),
   };

@@ -20,7 +20,7 @@ export async function inTurn(measure: (side: keyof Figures) => Promise<number>):
   return { veneer: await measure('veneer'), peer: await measure('peer') };
 }
 
-function median(figures: readonly number[]): number {
+export function median(figures: readonly number[]): number {
   const middle = figures.toSorted((a, b) => a - b)[Math.floor(figures.length / 2)];
   if (middle === undefined) throw new Error('nothing was measured');
   return middle;

@@ -7,8 +7,10 @@ import { measureBlobs } from './blobs.ts';
 import { compare, type Figures, inTurn } from './comparison.ts';
 import { measureHosted } from './hosted.ts';
 import { pushImage, pushRandomBlob } from './image.ts';
+import { measureImages } from './images.ts';
+import { readPeakMemory } from './memory.ts';
 import { findProgram, type Server } from './processes.ts';
-import { countTransfers, measurePulls, readPeakMemory, settleDisk } from './pulls.ts';
+import { countTransfers, measurePulls, settleDisk } from './pulls.ts';
 import { type Pair, startPeer, startProxies, stopPair } from './registries.ts';
 import { measureRequests } from './requests.ts';
 import { measureStreams } from './streams.ts';
@@ -54,6 +56,7 @@ async function bench(): Promise<readonly Row[]> {
   return [
     ...(await measureWarm(lab)),
     ...(await measureCold(lab)),
+    ...(await measureImages(lab)),
     ...(await measureMemory(lab)),
     ...(await measureStreams({ directory: join(directory, 'streams'), upstream, direct, addressesOf })),
     await measureChange(lab),

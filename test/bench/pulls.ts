@@ -1,5 +1,4 @@
 // Pulls of one blob by processes of curl, and what they cost the server and its upstream.
-import { readFile } from 'node:fs/promises';
 import { findProgram, run, type Server } from './processes.ts';
 
 const SETTLE_MS = 300;
@@ -16,20 +15,32 @@ export async function settleDisk(): Promise<void> {
   await run({ file: 'sync', args: [] });
 }
 
+/** What an upstream was asked for, and what it sent. */
+export interface Traffic {
+  readonly requests: number;
+  readonly bytes: number;
+}
+
 /** How often the upstream sent the blob during `work`, by its log. */
 export async function countTransfers(upstream: Server, digest: string, work: () => Promise<unknown>): Promise<number> {
-  const stop = upstream.capture();
-  await work();
-  await new Promise(resolve => setTimeout(resolve, SETTLE_MS));
-  const lines = stop().split('\n');
+  const lines = await logDuring(upstream, work);
   return lines.filter(line => line.includes('http.request.method=GET') && line.includes(`/blobs/${digest}`)).length;
 }
 
-/** The most memory, in MiB, that the process ever had. Linux only. */
-export async function readPeakMemory({ pid }: Server): Promise<number> {
-  const kilobytes = /VmHWM:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1];
-  if (kilobytes === undefined) throw new Error(`process ${pid} does not say its memory`);
-  return Number(kilobytes) / 1024;
+/** By the upstream's log, which tells no headers. */
+export async function countTraffic(upstream: Server, work: () => Promise<unknown>): Promise<Traffic> {
+  const written = (await logDuring(upstream, work)).flatMap(line => {
+    const bytes = /http\.response\.written=(\d+)/.exec(line)?.[1];
+    return bytes === undefined ? [] : [Number(bytes)];
+  });
+  return { requests: written.length, bytes: written.reduce((sum, bytes) => sum + bytes, 0) };
+}
+
+async function logDuring(upstream: Server, work: () => Promise<unknown>): Promise<readonly string[]> {
+  const stop = upstream.capture();
+  await work();
+  await new Promise(resolve => setTimeout(resolve, SETTLE_MS));
+  return stop().split('\n');
 }
 
 async function pullBlob(url: string): Promise<{ readonly size: number; readonly seconds: number }> {

@@ -43,6 +43,20 @@ export async function startProxies(directory: string, { address }: Server): Prom
   };
 }
 
+/** Veneer, with a rule for each image of a registry: a variable, a label, and a layer of a directory. */
+export async function startRuled(directory: string, { address }: Server): Promise<Server> {
+  const layer = join(directory, 'layer', 'etc');
+  await mkdir(layer, { recursive: true });
+  await writeFile(join(layer, 'bench'), 'of a rule');
+  const change = {
+    env: { BENCH: 'ruled' },
+    labels: { bench: 'ruled' },
+    layers: [{ directory: join(directory, 'layer') }],
+  };
+  const rules = [{ name: 'bench', match: { image: 'lab/**' }, ...change }];
+  return startVeneer({ directory, upstream: address, rules });
+}
+
 /** Two registries that are pushed to. */
 export async function startHosts(directory: string): Promise<Pair> {
   return { veneer: await startHost(directory, 'veneer'), peer: await startHost(directory, 'peer') };
@@ -72,9 +86,11 @@ interface VeneerOptions {
   readonly directory: string;
   /** The host:port of a registry that is its upstream `lab`. */
   readonly upstream?: string;
+  /** As veneer.yaml has them. */
+  readonly rules?: readonly object[];
 }
 
-async function startVeneer({ directory, upstream }: VeneerOptions): Promise<Server> {
+async function startVeneer({ directory, upstream, rules }: VeneerOptions): Promise<Server> {
   await mkdir(directory, { recursive: true });
   const path = join(directory, CONFIGS.veneer);
   const config = {
@@ -83,6 +99,7 @@ async function startVeneer({ directory, upstream }: VeneerOptions): Promise<Serv
     log: { level: 'info', format: 'json' },
     // A collection comes only when it is asked for, and takes what was pushed a moment ago.
     hosted: { collect: { every: 'off', grace: '0s' } },
+    ...(rules && { rules }),
     ...(upstream && { upstreams: { lab: { url: `http://${upstream}` } } }),
   };
   await writeFile(path, JSON.stringify(config));

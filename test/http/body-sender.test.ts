@@ -15,6 +15,8 @@ const TOKEN = '0123456789ab';
 const PATH = `/v2/wt/${TOKEN}/app/blobs/sha256:0`;
 /** More than sockets hold. */
 const LARGE = 64 * 1024 * 1024;
+/** So many that they have to share. */
+const MANY = 150;
 /** Of no length that a buffer has. */
 const block = randomBytes(1_000_003);
 const bytes = expectedBytes(9_000_000);
@@ -88,6 +90,23 @@ test('passes a response on where there is no socket', async () => {
   app.get(PATH, () => new Response(createSource().stream));
   const response = await app.request(PATH);
   expect(bytes.equals(new Uint8Array(await response.arrayBuffer()))).toBe(true);
+});
+
+test('sends all bytes to many clients, whose buffers become smaller on the way', async () => {
+  const gate = Promise.withResolvers<void>();
+  let waiting = 0;
+  app.get(PATH, () => {
+    const { stream } = createSource(3_000_000, async offset => {
+      if (offset < 1_500_000) return;
+      waiting += 1;
+      if (waiting === MANY) gate.resolve();
+      await gate.promise;
+    });
+    return new Response(stream);
+  });
+  const responses = await Promise.all(Array.from({ length: MANY }, async () => (await get()).bytes()));
+  const part = bytes.subarray(0, 3_000_000);
+  expect(responses.filter(response => part.equals(response))).toHaveLength(MANY);
 });
 
 test('sends one body after the other over one connection', async () => {
@@ -191,11 +210,12 @@ async function openConnection(): Promise<Socket> {
   return socket;
 }
 
-function createSource(size = bytes.length) {
+function createSource(size = bytes.length, onRead: (offset: number) => Promise<void> = async () => {}) {
   let offset = 0;
   const closed = Promise.withResolvers<void>();
   const stream = createByteStream({
     async read(view) {
+      await onRead(offset);
       const start = offset % block.length;
       const part = block.subarray(start, start + Math.min(view.byteLength, size - offset));
       view.set(part);
