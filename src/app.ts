@@ -9,14 +9,18 @@ import { createBuilding } from './app/building.ts';
 import { createCaching } from './app/caching.ts';
 import { createHosting } from './app/hosting.ts';
 import type { Patience } from './app/open-upstreams.ts';
+import { openPassing } from './app/passing.ts';
 import { createPulling } from './app/pulling.ts';
 import { createRoutes } from './app/routes.ts';
+import { createRuledPulls } from './app/ruled-pulls.ts';
+import { createRuling, type Reread } from './app/ruling.ts';
+import { createSweeping } from './app/sweeping.ts';
 import type { Environment } from './build/environment.ts';
 import { findOwnUrl } from './config/own-url.ts';
 import type { Config } from './config/schema.ts';
 import { createEvents } from './events/events.ts';
-import { createRoutine } from './hosted/collect-routine.ts';
 import { createRegistryEvents } from './http/registry-events.ts';
+import { createShelf } from './rules/shelf.ts';
 import { ownDirectory } from './state/owner.ts';
 import { createSqliteStore } from './state/sqlite.ts';
 import { createLedger } from './tokens/ledger.ts';
@@ -25,6 +29,8 @@ export interface App {
   readonly fetch: Hono['fetch'];
   /** What is answered, so that all of it can be looked at. */
   readonly routes: Hono['routes'];
+  /** Reads the rules anew, with all their layers; faulty ones are told in the log, and the old ones stay. */
+  reloadRules(): Promise<void>;
   /** Stops builds, to go on at the next start: who waits for one is told to come again. Call it when no new connection is taken. */
   drain(): Promise<void>;
   /** Ends what the app holds: call it when no request is under way any more. */
@@ -45,9 +51,11 @@ export interface AppDeps {
   readonly environment?: Environment;
   /** Our host with its port, as this machine reaches it; undefined as long as nobody listens. Default: as the configuration says. */
   readonly findListenHost?: () => string | undefined;
+  /** Absent: changes of the configuration are not looked for. */
+  readonly reread?: Reread | undefined;
+  /** From one look for changes of the rules to the next. */
+  readonly lookEveryMs?: number | undefined;
 }
-
-const SWEEP_EVERY_MS = 10 * 60_000;
 
 export async function createApp({ config, log, now = () => new Date(), ...deps }: AppDeps): Promise<App> {
   const owner = ownDirectory(config.dataDir);
@@ -69,9 +77,22 @@ export async function createApp({ config, log, now = () => new Date(), ...deps }
   const ledger = createLedger({ records, now, ttlMs: config.tokens.ttlMs });
   const { dockerConfigPath, patience } = deps;
   const caching = await createCaching({ config, log, now, records });
+  const passing = await openPassing(config, now);
+  const shelf = await createShelf({ directory: join(config.dataDir, 'rules'), records, now });
   const pulling = createPulling({
-    ...{ config, log, now, records, ledger, caching, dockerConfigPath, patience },
+    ...{ config, log, now, records, ledger, caching, shelf, dockerConfigPath, patience },
     hosted: hosting.registries,
+    scopes: passing?.scopes,
+  });
+
+  const { reread, lookEveryMs } = deps;
+  const ruling = await createRuling({
+    ...{ config, log, now, shelf, reread, lookEveryMs },
+    describeRemote: pulling.describeRemote,
+  });
+  const ruledPulls = createRuledPulls({
+    ...{ config, records, now, pulling, rules: ruling.rules },
+    holdLayers: shelf.hold,
   });
 
   const building = await createBuilding({
@@ -88,35 +109,30 @@ export async function createApp({ config, log, now = () => new Date(), ...deps }
   if (config.events.endpoints.length > 0) app.use(contextStorage());
   createRoutes(app, {
     ...deps,
-    ...{ config, log, now, ledger, access, registryEvents, building },
+    ...{ config, log, now, ledger, access, registryEvents, building, ruledPulls },
     ...{ hosted: hosting.hosted, collector: hosting.collector, cacheDesk: caching.desk, ...pulling },
+    rules: ruling.rules,
+    sealed: passing?.sealed,
     checkReady: async () => void (await records.list('token', { limit: 1 })),
   });
 
-  const { everyMs } = config.hosted.collect;
-  const routine =
-    everyMs === undefined ? undefined : createRoutine({ collector: hosting.collector, records, now, everyMs });
-  const sweep = async () => {
-    await Promise.all([records.sweep(), hosting.hosted.sweep(), building.builds.sweep(), caching.sweep()]);
-    const report = await routine?.runIfDue();
-    if (report) log.info({ removed: report.removed, freedBytes: report.freedBytes }, 'collected');
-  };
-  const sweeper = setInterval(
-    () => void sweep().catch(error => log.error({ err: error }, 'sweep failed')),
-    SWEEP_EVERY_MS,
-  );
-  sweeper.unref();
+  const sweeping = createSweeping({
+    ...{ config, log, now, records, collector: hosting.collector },
+    sweeps: [records.sweep, hosting.hosted.sweep, building.builds.sweep, caching.sweep, ruling.sweep],
+  });
   return {
     fetch: app.fetch,
     routes: app.routes,
+    reloadRules: ruling.reload,
     drain: () => building.builds.close(),
     async close() {
-      clearInterval(sweeper);
-      await routine?.close();
+      await sweeping.close();
       await building.close();
       await events.close();
       await access.close();
+      await ruling.close();
       await pulling.close();
+      await shelf.close();
       await caching.close();
       await hosting.close();
       await records.close();

@@ -37,12 +37,20 @@ interface Override {
 
 /** Reads, checks and deeply freezes the configuration. Throws ConfigError with every fault. */
 export function loadConfig(sources: ConfigSources): Config {
-  const file = sources.flags.config ?? (sources.env.VENEER_CONFIG || sources.file);
   const overrides = findOverrides(sources);
-  const content = readFile(file);
-  const parsed = configSchema(sources.env).safeParse(applyOverrides(content, overrides));
+  const content = readFile(findNamedFile(sources));
+  const parsed = configSchema(sources.env).safeParse(applyOverrides(content, overrides), { error: tellMissing });
   if (!parsed.success) throw new ConfigError(parsed.error.issues.flatMap(issue => describe(issue, overrides)));
   return freeze(parsed.data);
+}
+
+/** Where the file is, whether it is there or not. */
+export function findConfigFile(sources: ConfigSources): string {
+  return findNamedFile(sources) ?? DEFAULT_FILE;
+}
+
+function findNamedFile({ flags, env, file }: ConfigSources): string | undefined {
+  return flags.config ?? (env.VENEER_CONFIG || file);
 }
 
 function readFile(named: string | undefined): unknown {
@@ -53,7 +61,11 @@ function readFile(named: string | undefined): unknown {
   throw new ConfigError([text.fault]);
 }
 
+/** As much as a ConfigMap holds. While a file is parsed, nobody is served. */
+const MAX_CHARACTERS = 1024 * 1024;
+
 function parseYaml(text: string, path: string): unknown {
+  if (text.length > MAX_CHARACTERS) throw new ConfigError([`${path}: more than ${MAX_CHARACTERS} characters`]);
   const lineCounter = new LineCounter();
   // Pretty errors quote the line, which may hold a password.
   const document = parseDocument(text, { lineCounter, prettyErrors: false });
@@ -99,6 +111,11 @@ function applyOverride(content: unknown, { path: [key, inner], value }: Override
 
 function isMapping(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** zod would say that it expected a type and received undefined; all other words are its own. */
+function tellMissing({ input }: z.core.$ZodRawIssue): string | undefined {
+  return input === undefined ? 'must be given' : undefined;
 }
 
 function describe(issue: z.core.$ZodIssue, overrides: readonly Override[]): readonly string[] {

@@ -1,5 +1,5 @@
 // The process edge: arguments, the socket, signals and the drain.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createServer, Server } from 'node:http';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +11,7 @@ import { z } from 'zod';
 import { AccessFault } from './access/fault.ts';
 import { findCachePlace } from './app/caching.ts';
 import { findGcPlace } from './app/collecting.ts';
+import type { Reread } from './app/ruling.ts';
 import { type App, createApp } from './app.ts';
 import { createAugmentCommand } from './cli/augment.ts';
 import { createBuildCommand } from './cli/build.ts';
@@ -18,6 +19,7 @@ import { createBuildsCommand } from './cli/builds.ts';
 import { createCacheCommand } from './cli/cache.ts';
 import { createGcCommand, type GcPlace } from './cli/gc.ts';
 import { createMirrorConfigCommand } from './cli/mirror-config.ts';
+import { createRulesCommand } from './cli/rules.ts';
 import { findServiceUrl } from './cli/service/address.ts';
 import type { Service } from './cli/service/service.ts';
 import type { ServiceCommandDeps } from './cli/service-command.ts';
@@ -25,7 +27,7 @@ import { createTokenCommand } from './cli/token.ts';
 import { describeMirror } from './config/own-mirror.ts';
 import { findOwnUrl, listenUrl } from './config/own-url.ts';
 import type { Config } from './config/schema.ts';
-import { ConfigError, loadConfig } from './config.ts';
+import { ConfigError, findConfigFile, loadConfig } from './config.ts';
 import { StateFault } from './state/fault.ts';
 import { DirectoryTaken } from './state/owner.ts';
 
@@ -56,7 +58,7 @@ const serviceCommands: ServiceCommandDeps = {
   terminal: process.stderr.isTTY ? process.stderr : undefined,
   listenForInterrupt,
 };
-for (const create of [createBuildCommand, createAugmentCommand, createBuildsCommand]) {
+for (const create of [createBuildCommand, createAugmentCommand, createBuildsCommand, createRulesCommand]) {
   command.addCommand(create(serviceCommands));
 }
 
@@ -75,15 +77,19 @@ async function run(flags: Flags): Promise<void> {
   const app = await createApp({
     ...{ config, log, version, commit, dockerConfigPath, environment: process.env },
     findListenHost: () => listenHost,
+    reread: createReread(flags),
   });
   const server = openServer(app, config, port => {
     announce(log, config, port);
     listenHost = listenUrl({ ...config.listen, port }).host;
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void drain(signal));
+  // At a terminal it says that this one is gone.
+  if (process.stdout.isTTY) process.once('SIGHUP', () => void drain('SIGHUP'));
+  else process.on('SIGHUP', () => void app.reloadRules());
 
   /** Takes no new connection, lets requests end within the grace time, and leaves. */
-  async function drain(signal: string): Promise<void> {
+  async function drain(signal: NodeJS.Signals): Promise<void> {
     log.info({ signal, graceMs: config.shutdownGraceMs }, 'draining');
     // A connection that carries its last request now is not kept for another.
     server.keepAliveTimeout = 1;
@@ -158,6 +164,19 @@ function findDataDir(): string {
 
 function readConfig(flags: Flags): Config {
   return loadConfig({ env: process.env, flags });
+}
+
+/** A file that was there has to be there: that it is gone takes no rule away. */
+function createReread(flags: Flags): Reread {
+  const path = findConfigFile({ env: process.env, flags });
+  let wasThere = existsSync(path);
+  return {
+    path,
+    read() {
+      wasThere ||= existsSync(path);
+      return loadConfig({ env: process.env, flags, ...(wasThere && { file: path }) });
+    },
+  };
 }
 
 function createLog({ log }: Config): Logger {

@@ -69,6 +69,8 @@ test('an empty file gives every default', () => {
       limits: { containerFileBytes: 1_048_576, contextBytes: 1_073_741_824, contextEntries: 100_000 },
       recipes: [],
     },
+    rules: [],
+    ruleDigests: { keepMs: 90 * 86_400_000 },
     events: { endpoints: [] },
     tokens: { ttlMs: 129_600_000 },
     cache: {
@@ -216,6 +218,7 @@ defaultUpstream: labb
     ['a public URL with a path', 'publicUrl: https://veneer.example/registry', /^publicUrl: must have no path/],
     ['credentials in a URL', 'upstreams: { lab: { url: "http://a:b@lab" } }', /^upstreams\.lab\.url: /],
     ['half of the credentials', 'upstreams: { a.b: { credentials: { username: a } } }', /credentials\.password: /],
+    ['a key that is missing', 'rules: [{ name: a, env: { A: b } }]', /^rules\.0\.match: must be given$/],
     ['a cert without a key', 'upstreams: { a.b: { tls: { cert: PEM } } }', /^upstreams\["a\.b"\]\.tls: cert and key/],
     [
       'a secret from two places',
@@ -244,9 +247,15 @@ defaultUpstream: labb
       'upstreams: { local: { url: "http://lab" } }',
       /^hosted\.prefixes.*entry of upstreams/,
     ],
+    [
+      'credentials of clients for an upstream beside users of our own',
+      'access: {}\nupstreams: { lab: { url: "http://127.0.0.1:1", passCredentials: true } }',
+      /^upstreams\.lab\.passCredentials: with "access"/,
+    ],
     ['a grant to nobody', 'access: { grants: [{ repositories: ["**"], allow: [pull] }] }', /^access\.grants\[?\.?0/],
     ['an endpoint without an address', 'events: { endpoints: [{ name: a }] }', /^events\.endpoints\[?\.?0.*url/],
     ['a key twice', 'dataDir: a\ndataDir: b', /veneer\.yaml:2: Map keys must be unique/],
+    ['a file that is too large', `#${'x'.repeat(1024 * 1024)}`, /veneer\.yaml: more than 1048576 characters/],
     ['an alias of nothing', 'dataDir: *gone', /veneer\.yaml.*gone/],
   ])('%s is one', (_name, yaml, expected) => {
     expect(faults(yaml)).toEqual([expect.stringMatching(expected)]);

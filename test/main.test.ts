@@ -210,3 +210,23 @@ test.each([
   expect([err, exitCode]).toEqual([expect.stringContaining(message), 1]);
   expect(await readdir(folder)).toEqual([]);
 });
+
+test('SIGHUP reads the rules anew, and a faulty file ends nothing', async () => {
+  const { child, find, port } = await startService();
+  const rule = { name: 'one', match: { image: '**' }, env: { A: '1' } };
+  await writeFile(join(folder, 'veneer.yaml'), JSON.stringify({ rules: [rule] }));
+  child.kill('SIGHUP');
+  expect(JSON.parse(await find(/the rules have changed"/)).rules).toEqual(['one']);
+  await writeFile(join(folder, 'veneer.yaml'), JSON.stringify({ rules: [{ ...rule, env: {} }] }));
+  child.kill('SIGHUP');
+  expect(JSON.parse(await find(/the old ones stay/)).faults).toEqual([
+    expect.stringContaining('rules.0: changes nothing'),
+  ]);
+  await rm(join(folder, 'veneer.yaml'));
+  child.kill('SIGHUP');
+  await find(
+    /the old ones stay.*cannot read veneer\.yaml \(ENOENT\)|cannot read veneer\.yaml \(ENOENT\).*the old ones stay/,
+  );
+  const response = await answerOf(request({ port, path: '/v2/' }).end());
+  expect(response.statusCode).toBe(200);
+});

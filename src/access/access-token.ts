@@ -10,6 +10,8 @@ const accessTokenSchema = z.object({
   permissions: z
     .array(z.object({ repositories: z.array(z.string()).readonly(), allow: z.array(z.enum(verbs)).readonly() }))
     .readonly(),
+  /** Whether it is a build's of ours. */
+  isBuild: z.boolean().optional(),
   createdAt: z.iso.datetime(),
   expiresAt: z.iso.datetime(),
 });
@@ -22,7 +24,7 @@ export interface AccessToken extends AccessTokenRecord {
   readonly id: string;
 }
 
-export interface NewAccessToken extends Pick<AccessTokenRecord, 'name' | 'permissions'> {
+export interface NewAccessToken extends Pick<AccessTokenRecord, 'name' | 'permissions' | 'isBuild'> {
   readonly ttlMs: number;
 }
 

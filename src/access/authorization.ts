@@ -11,18 +11,28 @@ export interface PasswordCredentials {
 
 const MAX_HEADER = 16 * 1024;
 const MAX_USERNAME = 255;
-const MAX_PASSWORD = 1024;
 const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/;
 const TOKEN68 = /^[A-Za-z0-9._~+/-]+=*$/;
 
+export interface CredentialLimits {
+  /** In characters. */
+  readonly maxPassword: number;
+}
+
+/** Of what we check ourselves. */
+const OWN: CredentialLimits = { maxPassword: 1024 };
+
+/** Of what goes to others: some registries give out tokens of thousands of characters as passwords. */
+export const FOREIGN: CredentialLimits = { maxPassword: 8192 };
+
 /** Undefined where there is no header. Throws UNAUTHORIZED for one that is neither Basic nor Bearer; it never quotes it. */
-export function parseAuthorization(header: string | undefined): Credentials | undefined {
+export function parseAuthorization(header: string | undefined, limits = OWN): Credentials | undefined {
   if (header === undefined) return undefined;
   if (header.length > MAX_HEADER) throw malformed(`is longer than ${MAX_HEADER} characters`);
   const [, scheme = '', value = ''] = /^([A-Za-z]+) +(\S+) *$/.exec(header) ?? [];
   switch (scheme.toLowerCase()) {
     case 'basic':
-      return parseBasic(value);
+      return parseBasic(value, limits);
     case 'bearer':
       if (!TOKEN68.test(value)) throw malformed('has no bearer token of RFC 6750');
       return { kind: 'bearer', token: value };
@@ -32,10 +42,11 @@ export function parseAuthorization(header: string | undefined): Credentials | un
 }
 
 /** Throws UNAUTHORIZED for a name or password that is too long, or that has control characters. */
-export function passwordCredentials(username: string, password: string): PasswordCredentials {
-  if (username.length > MAX_USERNAME || password.length > MAX_PASSWORD) {
-    const limits = `${MAX_USERNAME} and ${MAX_PASSWORD} characters`;
-    throw new RegistryError('UNAUTHORIZED', `the user name or password is too long: at most ${limits}`);
+export function passwordCredentials(username: string, password: string, limits = OWN): PasswordCredentials {
+  const { maxPassword } = limits;
+  if (username.length > MAX_USERNAME || password.length > maxPassword) {
+    const most = `${MAX_USERNAME} and ${maxPassword} characters`;
+    throw new RegistryError('UNAUTHORIZED', `the user name or password is too long: at most ${most}`);
   }
   if (/\p{Cc}/u.test(username + password)) {
     throw new RegistryError('UNAUTHORIZED', 'the user name or password has control characters');
@@ -43,12 +54,12 @@ export function passwordCredentials(username: string, password: string): Passwor
   return { kind: 'password', username, password };
 }
 
-function parseBasic(value: string): Credentials {
+function parseBasic(value: string, limits: CredentialLimits): Credentials {
   if (!BASE64.test(value)) throw malformed('has no base64 after Basic');
   const text = decodeUtf8(Buffer.from(value, 'base64'));
   const colon = text?.indexOf(':') ?? -1;
   if (text === undefined || colon < 0) throw malformed('has no <user>:<password> in UTF-8');
-  return passwordCredentials(text.slice(0, colon), text.slice(colon + 1));
+  return passwordCredentials(text.slice(0, colon), text.slice(colon + 1), limits);
 }
 
 function decodeUtf8(bytes: Uint8Array): string | undefined {

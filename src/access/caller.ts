@@ -6,8 +6,16 @@ export type Caller =
   /** On this machine, where nothing is configured and nobody else is listened to. */
   | { readonly kind: 'local' }
   | { readonly kind: 'user'; readonly name: string }
-  | { readonly kind: 'access-token'; readonly id: string; readonly permissions: readonly Permission[] }
+  | AccessTokenCaller
   | BearerCaller;
+
+export interface AccessTokenCaller {
+  readonly kind: 'access-token';
+  readonly id: string;
+  readonly permissions: readonly Permission[];
+  /** Whether it was issued to a build of ours, and to nobody else. */
+  readonly isBuild?: boolean | undefined;
+}
 
 /** With a bearer token of ours. */
 export interface BearerCaller {
@@ -26,6 +34,8 @@ export interface RepositoryAccess {
 
 export const ANONYMOUS: Caller = { kind: 'anonymous' };
 
+const BUILD = 'build';
+
 /** The name of a caller in bearer tokens. No user has a colon in its name, so it cannot be mistaken for a token's. */
 export function subjectOf(caller: Caller): string {
   switch (caller.kind) {
@@ -35,10 +45,15 @@ export function subjectOf(caller: Caller): string {
     case 'user':
       return caller.name;
     case 'access-token':
-      return `token:${caller.id}`;
+      return `${caller.isBuild ? BUILD : 'token'}:${caller.id}`;
     case 'bearer':
       return caller.subject;
   }
+}
+
+/** Whether it is a build of ours, by its access token or by a bearer token that it got for that. */
+export function isBuild(caller: Caller): boolean {
+  return subjectOf(caller).startsWith(`${BUILD}:`);
 }
 
 /** For messages and logs. */

@@ -43,7 +43,10 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
     const { username, password } = credentials;
     if (isAccessToken(password)) {
       const token = await accessTokens.find(password);
-      if (token) return { kind: 'access-token', id: token.id, permissions: token.permissions };
+      if (token) {
+        const { id, permissions, isBuild } = token;
+        return { kind: 'access-token', id, permissions, isBuild };
+      }
     } else if (await passwords?.check(credentials, address)) {
       return { kind: 'user', name: username };
     }

@@ -1,8 +1,8 @@
 // The key that bearer tokens are signed with: the configured one, or one of our own that outlives a restart.
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomUUID } from 'node:crypto';
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { AccessFault } from './fault.ts';
+import { readOrMake } from './key-file.ts';
 
 export interface SigningKey {
   readonly algorithm: 'EdDSA' | 'ES256';
@@ -12,7 +12,7 @@ export interface SigningKey {
 
 /** The key in the file at `path`. If there is none, makes an Ed25519 key that only this user may read. Throws AccessFault. */
 export async function loadSigningKey(path: string): Promise<SigningKey> {
-  return parseSigningKey((await readText(path)) ?? (await makeKey(path)), path);
+  return parseSigningKey(await readOrMake(path, makeKey), path);
 }
 
 /** Parses a private key as PEM or JWK; `place` is what a fault names. Throws AccessFault. */
@@ -23,24 +23,9 @@ export function parseSigningKey(text: string, place: string): SigningKey {
   throw new AccessFault([`${place}: expected a private key, Ed25519 or P-256, as PEM or JWK`]);
 }
 
-async function readText(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
-    if (code === 'ENOENT') return undefined;
-    throw new AccessFault([`cannot read the signing key ${path} (${code})`], { cause });
-  }
-}
-
-/** Written aside and renamed: it is there whole, or not at all. */
-async function makeKey(path: string): Promise<string> {
+function makeKey(): string {
   const { privateKey } = generateKeyPairSync('ed25519');
-  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
-  const draft = `${path}.${randomUUID()}`;
-  await writeFile(draft, pem, { mode: 0o600, flag: 'wx', flush: true });
-  await rename(draft, path);
-  return pem;
+  return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
 }
 
 const jwkSchema = z.looseObject({ kty: z.string() });

@@ -89,6 +89,7 @@ export function createBuilderAccess(deps: BuilderAccessDeps): BuilderAccess {
     if (!accessTokens || pushed.length + bases.length === 0) return [];
     const { secret } = await accessTokens.issue({
       name: 'a build',
+      isBuild: true,
       permissions: [
         ...(pushed.length > 0 ? [{ repositories: pushed, allow: ['pull', 'push'] as const }] : []),
         ...(bases.length > 0 ? [{ repositories: bases.map(originName), allow: ['pull'] as const }] : []),

@@ -4,6 +4,7 @@ import type { Config } from '../config/schema.ts';
 import { breakerSchema } from '../config/upstream-schema.ts';
 import type { BreakerChange } from '../upstream/breaker.ts';
 import { systemClock } from '../upstream/clock.ts';
+import type { ScopePolicy } from '../upstream/scopes.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 import { createUpstreams, type UpstreamsOptions } from '../upstream/upstreams.ts';
 
@@ -16,11 +17,14 @@ export interface OpenUpstreamsDeps {
   readonly now: () => Date;
   readonly dockerConfigPath: string | undefined;
   readonly patience: Partial<Patience> | undefined;
+  /** Of upstreams that see the credentials of clients. */
+  readonly scopes?: ScopePolicy | undefined;
 }
 
 const PATIENCE: Patience = { timeouts: { connectMs: 10_000, headersMs: 30_000, bodyMs: 60_000 }, retries: 3 };
 
-export function openUpstreams({ config, log, now, dockerConfigPath, patience }: OpenUpstreamsDeps): Upstreams {
+export function openUpstreams({ config, log, now, scopes, ...options }: OpenUpstreamsDeps): Upstreams {
+  const { dockerConfigPath, patience } = options;
   return createUpstreams({
     entries: Object.fromEntries(
       Object.entries(config.upstreams).map(([name, { url, mirrors, ...entry }]) => [
@@ -32,6 +36,7 @@ export function openUpstreams({ config, log, now, dockerConfigPath, patience }: 
     offline: config.offline,
     breaker: breakerSchema().parse({}),
     onBreaker: logBreaker(log),
+    scopes,
     clock: { ...systemClock, now },
     ...PATIENCE,
     ...patience,

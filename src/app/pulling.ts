@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
 import { createAbsences } from '../proxy/absences.ts';
 import { createBlobs, type TransfersDeps } from '../proxy/blobs.ts';
+import { createDescribeRemote } from '../proxy/describe-remote.ts';
 import { createTags } from '../proxy/freshness.ts';
 import { createIncludes } from '../proxy/includes.ts';
 import { createInspect, type Inspect } from '../proxy/inspect.ts';
@@ -16,8 +17,11 @@ import { type Augmentations, createAugmentations } from '../proxy/pull.ts';
 import type { Registry } from '../proxy/registry.ts';
 import { createUpstreamRegistries } from '../proxy/upstream-registry.ts';
 import { createDescribe } from '../proxy/wanted-layer.ts';
+import type { DescribeRemote } from '../rules/rules.ts';
+import type { Shelf } from '../rules/shelf.ts';
 import type { RecordStore } from '../state/store.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
+import type { ScopePolicy } from '../upstream/scopes.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 import type { Caching } from './caching.ts';
 import { openUpstreams, type Patience } from './open-upstreams.ts';
@@ -29,10 +33,13 @@ export interface PullingDeps {
   readonly records: RecordStore;
   readonly ledger: TokenLedger;
   readonly caching: Pick<Caching, 'content' | 'links'>;
+  readonly shelf: Shelf;
   /** By their names. */
   readonly hosted: ReadonlyMap<string, Registry>;
   readonly dockerConfigPath: string | undefined;
   readonly patience: Partial<Patience> | undefined;
+  /** Of upstreams that see the credentials of clients. */
+  readonly scopes?: ScopePolicy | undefined;
 }
 
 export interface Pulling {
@@ -46,12 +53,13 @@ export interface Pulling {
   readonly proxy: PullProxy;
   readonly prepare: Prepare;
   readonly describeChanges: DescribeChanges;
+  readonly describeRemote: DescribeRemote;
   readonly inspect: Inspect;
   close(): Promise<void>;
 }
 
 export function createPulling(deps: PullingDeps): Pulling {
-  const { config, log, now, records, ledger, hosted } = deps;
+  const { config, log, now, records, ledger, shelf, hosted } = deps;
   const { content, links } = deps.caching;
   const upstreams = openUpstreams(deps);
 
@@ -80,11 +88,12 @@ export function createPulling(deps: PullingDeps): Pulling {
     decorate,
   });
 
-  const augmentations = createAugmentations();
-  const layers = createLayers({ content, upstreams, origins, findStored: ledger.findLayer, onFailed });
+  const augmentations = createAugmentations({ onUsed: content.use });
+  const layers = createLayers({ content, upstreams, origins, findStored: ledger.findLayer, shelf, onFailed });
   const limits = { maxUnpackedBytes: config.limits.unpackedLayerBytes, maxRatio: config.limits.unpackRatio };
   const describeWanted = createDescribe({ origins, upstreams, content, limits });
-  const describeChanges = createDescribeChanges({ describeWanted, readIncludes: createIncludes(origins) });
+  const readIncludes = createIncludes(origins);
+  const describeChanges = createDescribeChanges({ describeWanted, readIncludes });
   return {
     ...{ origins, upstreams, layers, augmentations },
     openLayer: createOpenLayer({ describeWanted, layers }),
@@ -94,6 +103,7 @@ export function createPulling(deps: PullingDeps): Pulling {
     proxy: createProxy({ layers, augmentations }),
     prepare: createPrepare({ origins, augmentations, describeChanges }),
     describeChanges,
+    describeRemote: createDescribeRemote({ describeWanted, readIncludes }),
     inspect: createInspect(origins),
     close: () => upstreams.close(),
   };

@@ -2,6 +2,8 @@
 import type { Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import type { Access } from '../access/access.ts';
+import { FOREIGN } from '../access/authorization.ts';
+import type { SealedCredentials } from '../access/sealed-credentials.ts';
 import type { CacheDesk } from '../cache/desk.ts';
 import type { Config } from '../config/schema.ts';
 import type { Collector } from '../hosted/collect.ts';
@@ -24,24 +26,33 @@ import { createErrorHandler, notFound } from '../http/errors.ts';
 import { createHealth } from '../http/health.ts';
 import { createInspectApi } from '../http/inspect.ts';
 import { createNamespaceEcho } from '../http/namespace.ts';
+import { createPassedCredentials } from '../http/passed-credentials.ts';
 import { createPush } from '../http/push.ts';
 import { createRatedBuilds, type RatedBuilds } from '../http/rated-builds.ts';
 import { createRegistry } from '../http/registry.ts';
 import type { RegistryEvents } from '../http/registry-events.ts';
 import { createRequestLog } from '../http/request-log.ts';
 import { createReadContext } from '../http/requested-context.ts';
+import { createRulesApi } from '../http/rules-api.ts';
 import { createSourceRights, type RequireSources } from '../http/source-rights.ts';
 import { createStrict, STRICT_PATHS } from '../http/strict.ts';
 import { createSubmitBuilt, type SubmitBuilt } from '../http/submit-built.ts';
 import { createTokenEndpoint } from '../http/token-endpoint.ts';
+import { createExplain } from '../proxy/explain.ts';
 import { awaitBuild } from '../proxy/held.ts';
 import { originName } from '../proxy/origin.ts';
+import type { LiveRules } from '../rules/live.ts';
+import { tellRules } from '../rules/rule-list.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 import type { Building } from './building.ts';
 import type { Pulling } from './pulling.ts';
+import type { RuledPulls } from './ruled-pulls.ts';
 
-type PullingParts = Pick<Pulling, 'origins' | 'proxy' | 'prepare' | 'inspect' | 'describeChanges' | 'openLayer'>;
+type PullingParts = Pick<
+  Pulling,
+  'origins' | 'proxy' | 'prepare' | 'inspect' | 'describeChanges' | 'openLayer' | 'augmentations'
+>;
 
 export interface RoutesDeps extends PullingParts {
   readonly config: Config;
@@ -56,11 +67,15 @@ export interface RoutesDeps extends PullingParts {
   readonly ledger: TokenLedger;
   readonly building: Building;
   readonly registryEvents: RegistryEvents;
+  readonly rules: LiveRules;
+  readonly ruledPulls: RuledPulls;
   readonly checkReady: () => Promise<void>;
+  /** Where upstreams see the credentials of clients. */
+  readonly sealed?: SealedCredentials | undefined;
 }
 
 export function createRoutes(app: Hono, deps: RoutesDeps): void {
-  const { config, log, version, commit = 'unknown', access, origins } = deps;
+  const { config, log, version, commit = 'unknown' } = deps;
   app.use('/v2/:name{.+}/blobs/:digest', createBodySender(log));
   app.use(createRequestLog(log));
   addMirror(app, config);
@@ -70,19 +85,13 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
     '/',
     createHealth({ version, commit, log, checkReady: deps.checkReady, listBuilders: deps.building.platforms.list }),
   );
-  if (access.bearer) {
-    const normalizeName = (name: string) => (name.startsWith('wt/') ? name : originName(origins.locateName(name)));
-    app.route('/', createTokenEndpoint({ bearer: access.bearer, normalizeName, addressOf: clientAddress }));
-  }
-  const callers = { access, publicUrl: config.publicUrl?.href, addressOf: clientAddress };
-  for (const path of ['/v2', '/v2/*', '/v1/hosted/*', '/v1/cache/*']) app.use(path, createAuthentication(callers));
-  for (const path of ['/v1alpha1/*', '/v1alpha2/*', '/container-token', '/container-token/*']) {
-    app.use(path, createAuthentication({ ...callers, toleratesBearers: true }));
-  }
+  addTokenEndpoint(app, deps);
+  addAuthentication(app, deps);
   addRegistry(app, deps);
   addAugmentApi(app, deps);
   addCollectApi(app, deps);
   addCacheApi(app, deps);
+  addRulesApi(app, deps);
 }
 
 /** What a mirror's clients need beside the registry. */
@@ -91,6 +100,28 @@ function addMirror(app: Hono, { defaultUpstream, upstreams }: Config): void {
   const name = normalizeName(defaultUpstream);
   const isStrict = Object.entries(upstreams).some(([key, entry]) => normalizeName(key) === name && entry.strict);
   if (isStrict) for (const path of STRICT_PATHS) app.use(path, createStrict(name));
+}
+
+/** For users and access tokens of ours, or for credentials that an upstream gets to see: the configuration has never both. */
+function addTokenEndpoint(app: Hono, { access, sealed, origins }: RoutesDeps): void {
+  const addressOf = clientAddress;
+  if (access.bearer) {
+    const fullName = (name: string) => (name.startsWith('wt/') ? name : originName(origins.locateName(name)));
+    app.route('/', createTokenEndpoint({ bearer: access.bearer, normalizeName: fullName, addressOf }));
+  }
+  if (sealed) {
+    app.route('/', createTokenEndpoint({ bearer: sealed, normalizeName: name => name, addressOf, limits: FOREIGN }));
+  }
+}
+
+function addAuthentication(app: Hono, { config, access }: RoutesDeps): void {
+  const callers = { access, publicUrl: config.publicUrl?.href, addressOf: clientAddress };
+  for (const path of ['/v2', '/v2/*', '/v1/hosted/*', '/v1/cache/*', '/v1/rules', '/v1/rules/*']) {
+    app.use(path, createAuthentication(callers));
+  }
+  for (const path of ['/v1alpha1/*', '/v1alpha2/*', '/container-token', '/container-token/*']) {
+    app.use(path, createAuthentication({ ...callers, toleratesBearers: true }));
+  }
 }
 
 function addRegistry(app: Hono, deps: RoutesDeps): void {
@@ -102,7 +133,15 @@ function addRegistry(app: Hono, deps: RoutesDeps): void {
     if (digest === undefined) throw new Error(`the build ${id} has succeeded without a digest`);
     return digest;
   };
-  const admission = createAdmission({ origins, ledger, awaitBuilt });
+  const passed = deps.sealed && createPassedCredentials({ sealed: deps.sealed, publicUrl: config.publicUrl?.href });
+  if (passed) app.use('/v2/*', passed.challenge);
+  const admission = createAdmission({
+    origins,
+    ledger,
+    awaitBuilt,
+    show: passed?.show,
+    withRules: deps.ruledPulls.withRules,
+  });
   app.route('/', createRegistry({ admission, proxy, events: registryEvents }));
   app.route('/', createPush({ admission, hosted }));
 }
@@ -118,9 +157,19 @@ function addCollectApi(app: Hono, { config, log, collector }: RoutesDeps): void 
 }
 
 function addCacheApi(app: Hono, { log, cacheDesk: desk }: RoutesDeps): void {
-  // Of everything: no repository has such a name, so that only a right to all of them is a right to this.
-  const authorise = (c: Context) => requireRight(c, 'delete', '_/_');
-  app.route('/', createCacheApi({ desk, authorise, log }));
+  app.route('/', createCacheApi({ desk, authorise: requireAll, log }));
+}
+
+function addRulesApi(app: Hono, { origins, augmentations, rules, ruledPulls: { made } }: RoutesDeps): void {
+  const explain = createExplain({ origins, augmentations, rules, made });
+  const requireSources = createSourceRights(origins);
+  const listRules = () => tellRules(rules);
+  app.route('/', createRulesApi({ explain, listRules, origins, requireSources, authorise: requireAll }));
+}
+
+/** Of everything: no repository has such a name, so that only a right to all of them is a right to this. */
+function requireAll(c: Context): void {
+  requireRight(c, 'delete', '_/_');
 }
 
 function addAugmentApi(app: Hono, deps: RoutesDeps): void {
@@ -129,16 +178,20 @@ function addAugmentApi(app: Hono, deps: RoutesDeps): void {
   const { requestBodyBytes: maxBodyBytes } = config.limits;
   const publicUrl = config.publicUrl?.href;
   const { builds } = building;
+  const { findRuled } = deps.ruledPulls;
   const ratedBuilds = createRatedBuilds(builds, createBuildRate(config.builds.rate));
   const submitBuilt = createSubmitBuilding(deps, requireSources, ratedBuilds);
   const options = { publicUrl, attestations: config.attestations, maxBodyBytes, limits: submitLimits(config) };
-  app.route('/', createAugmentApi({ prepare, submitBuilt, builds, ledger, origins, requireSources, options }));
+  app.route(
+    '/',
+    createAugmentApi({ prepare, submitBuilt, builds, ledger, origins, requireSources, findRuled, options }),
+  );
   app.route('/', createBuildsApi({ builds, ratedBuilds, origins, publicUrl, log }));
   app.route('/', createInspectApi({ inspect, requireSources, maxBodyBytes }));
 }
 
 function createSubmitBuilding(deps: RoutesDeps, requireSources: RequireSources, builds: RatedBuilds): SubmitBuilt {
-  const { config, origins, ledger, prepare, describeChanges, openLayer, building } = deps;
+  const { config, origins, ledger, prepare, describeChanges, openLayer, building, ruledPulls } = deps;
   const { plan, listBases } = building;
   const { repository, cacheRepository, requests, timeoutMs } = config.builds;
   const targets = createTargets({ origins, repository, cacheRepository });
@@ -149,7 +202,7 @@ function createSubmitBuilding(deps: RoutesDeps, requireSources: RequireSources, 
   });
   const { attestations } = config;
   const readCopy = createReadCopy({ origins, targets, prepare, requireSources, attestations });
-  return createSubmitBuilt({ origins, readBuild, readCopy, builds, ledger });
+  return createSubmitBuilt({ origins, readBuild, readCopy, builds, ledger, findRuled: ruledPulls.findRuled });
 }
 
 function submitLimits({ limits, builds }: Config): SubmitLimits {

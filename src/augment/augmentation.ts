@@ -1,5 +1,6 @@
 // What an image gets on its way: a plain value, complete in itself, so that equal values give equal bytes anywhere.
 import { z } from 'zod';
+import { textMapSchema } from '../oci/config-fields.ts';
 import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 
 const digest = z.string().refine(isDigest, 'expected a digest');
@@ -15,15 +16,6 @@ export const layerSchema = z.object({
   /** Normalised platforms (formatPlatform) that get it; absent: all. */
   platforms: z.array(z.string()).readonly().optional(),
 });
-
-/** A string that a process can get: a NUL would end it early. */
-const text = z.string().refine(value => !value.includes('\0'), 'must not contain a NUL character');
-
-/** zod drops a key `__proto__` in silence, which would be a change that was asked for and never made. */
-export const textMapSchema = z
-  .unknown()
-  .refine(map => !(map instanceof Object && Object.hasOwn(map, '__proto__')), 'must not have the key "__proto__"')
-  .pipe(z.record(text, text));
 
 export const augmentationSchema = z.object({
   /** Normalised platforms to serve: one gives its image, several an index of exactly those, absent all. */

@@ -1,10 +1,10 @@
 // The choice of platforms: which images of a source are wanted, and the error when some are not there.
 import { RegistryError } from '../oci/errors.ts';
 import { formatPlatform, isSamePlatform, normalizePlatform, type Platform, parsePlatforms } from '../oci/platform.ts';
-import type { Augmentation } from './augmentation.ts';
+import type { Choice } from './steps.ts';
 
 /** The platforms asked for, each once; undefined when all are. */
-export function chosenPlatforms({ platforms }: Augmentation): readonly Platform[] | undefined {
+export function chosenPlatforms({ platforms }: Pick<Choice, 'platforms'>): readonly Platform[] | undefined {
   return platforms && parsePlatforms(platforms.join(','));
 }
 

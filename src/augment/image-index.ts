@@ -2,12 +2,12 @@
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { ImageIndex } from '../oci/manifest.ts';
-import type { Augmentation } from './augmentation.ts';
 import { checkAvailable, chosenPlatforms } from './choice.ts';
 import { createDocument, type Document, keptDocument, repoint } from './document.ts';
 import type { AugmentedImage } from './image.ts';
 import { flatten, type Node, readTree, type Tree, type TreeOptions } from './image-tree.ts';
 import { itemsOf, type Json, membersOf, toList, toValue, withMembers, withValues } from './json.ts';
+import { type Choice, choiceOf, type Steps } from './steps.ts';
 
 const REFERENCE_DIGEST = 'vnd.docker.reference.digest';
 
@@ -21,21 +21,30 @@ export interface AugmentedIndex {
   readonly images: readonly AugmentedImage[];
 }
 
-/** Throws MANIFEST_UNKNOWN when the index lacks a chosen platform or has no image, MANIFEST_INVALID when it cannot be augmented. */
+/**
+ * Throws MANIFEST_UNKNOWN when the index lacks a chosen platform or has no image, MANIFEST_INVALID when it cannot be augmented. One of
+ * artifacts alone, as some clients keep under a tag, stays as it is for rules: they are for whatever has a name that they match.
+ */
 export async function augmentIndex(index: ImageIndex, options: TreeOptions): Promise<AugmentedIndex> {
   const tree = await readTree(index, options);
   const nodes = flatten(tree);
-  const chosen = chosenPlatforms(options.augmentation);
+  const choice = choiceOf(options.steps);
+  const chosen = chosenPlatforms(choice);
   checkAvailable(chosen, nodes.flatMap(platformOf));
   const images = nodes.flatMap(node => (node.kind === 'image' ? [node.image] : []));
   const [first] = images;
-  if (!first) throw new RegistryError('MANIFEST_UNKNOWN', 'the index has no image to augment');
-  if (chosen?.length === 1) return { root: first.target, documents: first.documents, kept: [], images: [first] };
+  if (!first && !isPassed(nodes, options.steps)) throw noImage();
+  if (first && chosen?.length === 1)
+    return { root: first.target, documents: first.documents, kept: [], images: [first] };
 
-  const rewriting = createRewriting(images, options.augmentation);
+  const rewriting = createRewriting(images, choice);
   const root = chosen ? rewriting.rewrite({ ...tree, nodes }) : rewriting.rewrite(tree);
   const documents = [...images.flatMap(image => image.documents), ...rewriting.documents];
   return { root, documents, kept: rewriting.kept, images };
+}
+
+function isPassed(nodes: readonly Node[], steps: Steps): boolean {
+  return nodes.every(({ kind }) => kind === 'other') && steps.every(({ rule }) => rule !== undefined);
 }
 
 function platformOf(node: Node) {
@@ -43,9 +52,10 @@ function platformOf(node: Node) {
   return node.kind === 'unchosen' ? [node.platform] : [];
 }
 
-function createRewriting(images: readonly AugmentedImage[], augmentation: Augmentation) {
+function createRewriting(images: readonly AugmentedImage[], choice: Choice) {
   const targets = new Map<unknown, Digest>(images.map(({ source, target }) => [source, target.digest]));
   const changes = images.some(({ source, target }) => source !== target.digest);
+  const unchanged = new Set<unknown>(images.flatMap(({ source, target }) => (source === target.digest ? source : [])));
   const documents: Document[] = [];
   const kept: Digest[] = [];
   return { documents, kept, rewrite };
@@ -73,7 +83,7 @@ function createRewriting(images: readonly AugmentedImage[], augmentation: Augmen
       case 'attestation':
         return rewriteAttestation(node.entry);
       case 'other':
-        return augmentation.platforms ? [] : [node.entry];
+        return choice.platforms ? [] : [node.entry];
       case 'unchosen':
         return [];
     }
@@ -81,17 +91,23 @@ function createRewriting(images: readonly AugmentedImage[], augmentation: Augmen
 
   function rewriteAttestation(entry: Json): readonly Json[] {
     // While no image changes and none is left out, the attestations still tell the truth.
-    if (!changes && !augmentation.platforms) return [entry];
-    if (augmentation.attestations === 'drop') return [];
+    if (!changes && !choice.platforms) return [entry];
     const annotations = membersOf(entry).get('annotations');
     const subject = toValue(membersOf(annotations).get(REFERENCE_DIGEST));
+    const isTrue = unchanged.has(subject);
+    // What is dropped goes from an index of chosen platforms wholly: it has exactly those.
+    if (choice.attestations === 'drop') return isTrue && !choice.platforms ? [entry] : [];
+    if (isTrue) return [entry];
     const target = targets.get(subject);
-    if (!target) return augmentation.platforms ? [] : [entry];
-    if (target === subject) return [entry];
+    if (!target) return choice.platforms ? [] : [entry];
     return [withMembers(entry, { annotations: withValues(annotations, { [REFERENCE_DIGEST]: target }) })];
   }
 }
 
 function pointTo(entry: Json, target: Document): Json {
   return toValue(membersOf(entry).get('digest')) === target.digest ? entry : repoint(entry, target);
+}
+
+function noImage(): RegistryError {
+  return new RegistryError('MANIFEST_UNKNOWN', 'the index has no image to augment');
 }

@@ -1,17 +1,18 @@
 // An index with all that it points to, nested indexes too: every image in it rewritten, the indexes themselves not yet.
 import pLimit from 'p-limit';
+import { orUndefined } from '../oci/absence.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { configPlatform, parseImageConfig } from '../oci/image-config.ts';
 import type { ImageIndex, ImageManifest, Manifest } from '../oci/manifest.ts';
 import { isIndexType, isManifestType } from '../oci/media-type.ts';
 import type { Platform } from '../oci/platform.ts';
-import type { Augmentation } from './augmentation.ts';
 import { chosenPlatforms, isChosen } from './choice.ts';
 import { openManifest } from './document.ts';
 import { type AugmentedImage, augmentImage } from './image.ts';
 import { itemsOf, type Json, membersOf } from './json.ts';
 import { isUnknownPlatform, type SourceReader } from './source.ts';
+import { augmentationFor, choiceOf, type Steps } from './steps.ts';
 
 const MAX_DEPTH = 4;
 const MAX_TOTAL_ENTRIES = 512;
@@ -37,7 +38,7 @@ export type Node = { readonly entry: Json } & (
 
 export interface TreeOptions {
   readonly name: string;
-  readonly augmentation: Augmentation;
+  readonly steps: Steps;
   readonly reader: SourceReader;
 }
 
@@ -45,8 +46,9 @@ export interface TreeOptions {
  * What an entry points to counts, not what the entry says of it: some engine may run whatever is an image. Throws MANIFEST_INVALID for an
  * index that is too deep or large, or an entry that does not fit what it points to, and what augmentImage throws.
  */
-export function readTree(index: ImageIndex, { name, augmentation, reader }: TreeOptions): Promise<Tree> {
-  const chosen = chosenPlatforms(augmentation);
+export function readTree(index: ImageIndex, { name, steps, reader }: TreeOptions): Promise<Tree> {
+  const choice = choiceOf(steps);
+  const chosen = chosenPlatforms(choice);
   const budget = createBudget();
   const limit = pLimit(MAX_READS);
   // When one fails, what still waits need not be read.
@@ -63,19 +65,31 @@ export function readTree(index: ImageIndex, { name, augmentation, reader }: Tree
 
   async function visitEntry(entry: Json, descriptor: Descriptor | undefined, depth: number): Promise<Node> {
     if (!descriptor) throw invalid('an entry is no descriptor');
-    const { platform, mediaType, size } = descriptor;
+    const { platform, mediaType } = descriptor;
     const isUnknown = platform !== undefined && isUnknownPlatform(platform);
     // Nobody runs it by its platform, and nobody gets it: to know what it is would cost a request.
-    if (isUnknown && augmentation.attestations === 'drop') return { kind: 'attestation', entry };
+    if (isUnknown && choice.attestations === 'drop') return { kind: 'attestation', entry };
     if (!isUnknown && platform?.architecture && isManifestType(mediaType) && !isChosen(platform, chosen)) {
       return { kind: 'unchosen', entry, platform };
     }
-    budget.addBytes(size);
-    const manifest = await limit(() => reader.readManifest(descriptor));
+    const manifest = await limit(() => readEntry(descriptor));
+    if (!manifest) return { kind: 'other', entry };
     checkEntry(descriptor, manifest);
     if (manifest.kind === 'index') return { kind: 'index', entry, tree: await visit(manifest, depth + 1) };
     if (manifest.kind === 'image') return visitImage(entry, manifest, platform);
     return { kind: isUnknown || descriptor.annotations?.[REFERENCE_TYPE] ? 'attestation' : 'other', entry };
+  }
+
+  /** Undefined for what an index has beside manifests, as one of a build's cache has layers: nobody can pull it as an image. */
+  async function readEntry(descriptor: Descriptor): Promise<Manifest | undefined> {
+    const { mediaType, size } = descriptor;
+    if (isIndexType(mediaType) || isManifestType(mediaType)) {
+      budget.addBytes(size);
+      return reader.readManifest(descriptor);
+    }
+    const manifest = await orUndefined(reader.readManifest(descriptor));
+    if (manifest) budget.addBytes(size);
+    return manifest;
   }
 
   async function visitImage(entry: Json, manifest: ImageManifest, named: Platform | undefined): Promise<Node> {
@@ -83,7 +97,7 @@ export function readTree(index: ImageIndex, { name, augmentation, reader }: Tree
     const config = await limit(() => reader.readConfig(manifest.config));
     const platform = named?.architecture ? named : configPlatform(parseImageConfig(config));
     if (!isChosen(platform, chosen)) return { kind: 'unchosen', entry, platform };
-    const image = augmentImage({ name, manifest, config, platform }, augmentation);
+    const image = augmentImage({ name, manifest, config, platform }, augmentationFor(steps, platform));
     for (const { size } of image.documents) budget.addBytes(size);
     return { kind: 'image', entry, image };
   }

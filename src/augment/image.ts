@@ -37,7 +37,7 @@ export interface AugmentedImage {
 export function augmentImage(image: SourceImage, augmentation: Augmentation): AugmentedImage {
   const { manifest, platform } = image;
   const json = openManifest(manifest);
-  const layers = augmentation.layers.filter(layer => isFor(layer, platform));
+  const layers = layersFor(augmentation, platform);
   const annotations = familyOf(manifest.mediaType) === 'oci' ? augmentation.annotations : undefined;
   const configJson = augmentConfig(image.config, augmentation, layers);
   const source = manifest.digest;
@@ -48,8 +48,10 @@ export function augmentImage(image: SourceImage, augmentation: Augmentation): Au
   return { platform, source, target, documents: config ? [config, target] : [target] };
 }
 
-function isFor(layer: Layer, platform: Platform): boolean {
-  return layer.platforms?.some(name => isSamePlatform(parsePlatform(name), platform)) ?? true;
+export function layersFor({ layers }: Augmentation, platform: Platform): readonly Layer[] {
+  return layers.filter(
+    ({ platforms }) => platforms?.some(name => isSamePlatform(parsePlatform(name), platform)) ?? true,
+  );
 }
 
 function checkLayers({ config, manifest }: SourceImage, added: number): void {

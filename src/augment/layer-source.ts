@@ -4,11 +4,12 @@ import { isDigest } from '../oci/digest.ts';
 
 const layerBytes = { digest: z.string().refine(isDigest, 'expected a digest'), size: z.int().nonnegative() };
 
-/** Kept beside the token that it came with, at an http(s) address, or a blob of some repository. */
+/** Kept beside the token that it came with, at an http(s) address, a blob of some repository, or on the shelf of the rules. */
 export const layerSourceSchema = z.discriminatedUnion('kind', [
   z.object({ ...layerBytes, kind: z.literal('stored') }),
   z.object({ ...layerBytes, kind: z.literal('url'), url: z.string() }),
   z.object({ ...layerBytes, kind: z.literal('blob'), registry: z.string(), repository: z.string() }),
+  z.object({ ...layerBytes, kind: z.literal('shelf') }),
 ]);
 
 export type LayerSource = z.infer<typeof layerSourceSchema>;

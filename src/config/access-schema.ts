@@ -1,6 +1,6 @@
 // The key `access`: who may do what.
 import { z } from 'zod';
-import { duration, type Environment, secret } from './values.ts';
+import { duration, type Environment, glob, secret } from './values.ts';
 
 export function accessSchema(env: Environment) {
   return z
@@ -20,7 +20,7 @@ function grantSchema() {
       users: z.array(z.string().min(1)).min(1).optional(),
       anyone: z.literal(true, 'expected true').optional(),
       /** Patterns, which the room `access` checks. */
-      repositories: z.array(z.string()).min(1),
+      repositories: z.array(glob()).min(1),
       allow: z.array(z.enum(['pull', 'push', 'delete'])).min(1),
     })
     .refine(

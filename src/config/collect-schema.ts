@@ -1,6 +1,6 @@
 // The keys `hosted.collect`, `hosted.retention` and `hosted.quotas`: what goes by itself, and how much may be there.
 import { z } from 'zod';
-import { duration, size } from './values.ts';
+import { duration, glob, size } from './values.ts';
 
 const TEN_MINUTES_MS = 600_000;
 
@@ -37,5 +37,5 @@ export function quotaSchema() {
 
 /** Globs of repositories or of tags. */
 export function patternsSchema() {
-  return z.array(z.string().min(1).max(255)).min(1);
+  return z.array(glob().min(1).max(255)).min(1);
 }

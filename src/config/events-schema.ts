@@ -1,6 +1,6 @@
 // The key `events`: who is told what happens.
 import { z } from 'zod';
-import { duration, type Environment, MAX_TIMER_MS, secret, secretUrl } from './values.ts';
+import { duration, type Environment, glob, MAX_TIMER_MS, secret, secretUrl } from './values.ts';
 
 /** HTTP sets these itself. */
 const OWN_HEADERS = /^(?:connection|content-length|expect|keep-alive|te|trailer|transfer-encoding|upgrade)$/i;
@@ -30,7 +30,7 @@ function endpointSchema(env: Environment) {
         .min(1)
         .default(['push', 'delete', 'build']),
       /** Globs of repositories. */
-      repositories: z.array(z.string().min(1).max(512)).min(1).default(['**']),
+      repositories: z.array(glob().min(1).max(512)).min(1).default(['**']),
       timeout: duration({ minMs: 1, maxMs: MAX_TIMER_MS }).prefault('10s'),
       retries: z.int().nonnegative().max(1000).default(15),
     })

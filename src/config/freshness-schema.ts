@@ -1,6 +1,6 @@
 // What is believed of upstreams without asking, and for how long: keys of `cache`.
 import { z } from 'zod';
-import { duration } from './values.ts';
+import { duration, glob } from './values.ts';
 
 export const STALE_CAUSES = ['unavailable', 'notFound', 'unauthorized'] as const;
 
@@ -8,7 +8,7 @@ const MAX_RULES = 1000;
 
 /** Rules for some tags, in order: the first that matches decides. */
 export function freshnessSchema() {
-  const globs = z.array(z.string().min(1)).min(1);
+  const globs = z.array(glob().min(1)).min(1);
   const rule = z
     .strictObject({ images: globs.default(['**']), tags: globs.default(['*']), time: duration() })
     .transform(({ time, ...rest }) => ({ ...rest, timeMs: time }));

@@ -6,6 +6,7 @@ import { cacheBudget, cacheBudgetFields } from './cache-budget-schema.ts';
 import { eventsSchema } from './events-schema.ts';
 import { freshnessSchema, negativeSchema, staleSchema } from './freshness-schema.ts';
 import { hostedSchema } from './hosted-schema.ts';
+import { ruleDigestsSchema, rulesSchema } from './rules-schema.ts';
 import { isRegistryHost, upstreamsSchema } from './upstream-schema.ts';
 import { duration, type Environment, httpUrl, listenAddress, MAX_TIMER_MS, size } from './values.ts';
 
@@ -30,6 +31,8 @@ export function configSchema(env: Environment) {
       hosted: hostedSchema().prefault({}),
       builds: buildsSchema(env).prefault({}),
       access: accessSchema(env).optional(),
+      rules: rulesSchema(),
+      ruleDigests: ruleDigestsSchema().prefault({}),
       events: eventsSchema(env).prefault({}),
       tokens: tokensSchema().prefault({}),
       cache: cacheSchema().prefault({}),
@@ -39,6 +42,7 @@ export function configSchema(env: Environment) {
       shutdownGrace: duration({ maxMs: MAX_TIMER_MS }).prefault('30s'),
     })
     .superRefine(checkPrefixes, { when: ({ value }) => prefixesSchema.safeParse(value).success })
+    .superRefine(checkPassing, { when: ({ value }) => passingSchema.safeParse(value).success })
     .superRefine(checkDefaultUpstream, { when: ({ value }) => namesSchema.safeParse(value).success })
     .transform(({ shutdownGrace, ...rest }) => ({ ...rest, shutdownGraceMs: shutdownGrace }));
 }
@@ -58,6 +62,20 @@ function checkPrefixes(names: z.infer<typeof prefixesSchema>, context: z.core.$R
       path: ['hosted', 'prefixes', at],
       message: `"${prefix}" begins with an entry of upstreams: rename it, or set other prefixes; [] hosts nothing`,
     });
+  }
+}
+
+const passingSchema = z.object({
+  access: z.unknown().optional(),
+  upstreams: z.record(z.string(), z.looseObject({ passCredentials: z.boolean().optional() })),
+});
+
+/** One header cannot say two things, and no client of a registry can send another. */
+function checkPassing({ access, upstreams }: z.infer<typeof passingSchema>, context: z.core.$RefinementCtx): void {
+  for (const [name, { passCredentials }] of Object.entries(upstreams)) {
+    if (!passCredentials || access === undefined) continue;
+    const message = 'with "access", what clients send is who they are here, and no upstream sees it: remove either';
+    context.addIssue({ code: 'custom', path: ['upstreams', name, 'passCredentials'], message });
   }
 }
 

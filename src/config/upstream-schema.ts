@@ -1,6 +1,6 @@
 // The entries of `upstreams`: registries by their host, or by an alias that says where they are.
 import { z } from 'zod';
-import { duration, type Environment, host, httpUrl, MAX_TIMER_MS, parseHost, rate, secret } from './values.ts';
+import { duration, type Environment, glob, host, httpUrl, MAX_TIMER_MS, parseHost, rate, secret } from './values.ts';
 
 const ALIAS = /^[a-z0-9]+(?:(?:_{1,2}|-+)[a-z0-9]+)*$/i;
 /** What `/v2/<name>/…` has for tokens: an entry of this name would never be reached. */
@@ -16,6 +16,7 @@ export function upstreamsSchema(env: Environment) {
       for (const [name, entry] of Object.entries(entries)) {
         const fault = findFault(name, Object.hasOwn(entry, 'url'));
         if (fault) context.addIssue({ code: 'custom', ...fault });
+        for (const issue of findPassingFaults(name, entry)) context.addIssue({ code: 'custom', ...issue });
       }
     },
     // Also beside other faults, so that all are listed at once.
@@ -36,6 +37,8 @@ function entrySchema(env: Environment) {
       .array(z.strictObject({ url: httpUrl(), ...placeShape(env) }))
       .max(MAX_MIRRORS)
       .default([]),
+    /** Whether its pulls show it the credentials of their clients, and none of ours. */
+    passCredentials: z.boolean().default(false),
     allow: patterns().default(['**']),
     deny: patterns().default([]),
     offline: z.boolean().default(false),
@@ -70,7 +73,7 @@ function placeShape(env: Environment) {
 
 /** Globs of repositories of one upstream, without its name. */
 function patterns() {
-  return z.array(z.string().min(1)).max(MAX_PATTERNS);
+  return z.array(glob().min(1)).max(MAX_PATTERNS);
 }
 
 /** When calls that fail in a row stop further ones, and for how long. */
@@ -83,6 +86,30 @@ export function breakerSchema() {
     })
     .transform(({ failures, pause }) => ({ failures, pauseMs: pause }));
 }
+
+const passingSchema = z.object({
+  passCredentials: z.literal(true),
+  credentials: z.unknown().optional(),
+  mirrors: z.array(z.unknown()).optional(),
+});
+
+/** What Veneer itself may read, it would hand out to clients that may not. */
+function findPassingFaults(
+  name: string,
+  entry: unknown,
+): readonly { readonly path: string[]; readonly message: string }[] {
+  const { credentials, mirrors = [] } = passingSchema.safeParse(entry).data ?? {};
+  const path = [name, 'passCredentials'];
+  return [
+    ...(credentials === undefined ? [] : [{ path, message: PASSING_FAULTS.credentials }]),
+    ...(mirrors.length === 0 ? [] : [{ path, message: PASSING_FAULTS.mirrors }]),
+  ];
+}
+
+const PASSING_FAULTS = {
+  credentials: 'pulls show the credentials of their clients, and never those of the entry: remove either',
+  mirrors: 'credentials of clients go to the registry alone, and what its mirrors open is for everyone: remove either',
+} as const;
 
 function findFault(name: string, hasUrl: boolean): { readonly path: string[]; readonly message: string } | undefined {
   if (RESERVED.includes(name.toLowerCase())) return { path: [name], message: 'is kept for tokens; take another alias' };

@@ -1,7 +1,9 @@
 // Values of the configuration file that are more than YAML knows: durations, sizes, addresses and secrets kept elsewhere.
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
-import { formatPlatform, InvalidPlatform, parsePlatform } from '../oci/platform.ts';
+import { platformSchema } from '../oci/config-fields.ts';
+import { EXPECTED_GLOB, isQuickGlob } from '../oci/name-pattern.ts';
+import { formatPlatform } from '../oci/platform.ts';
 
 /** What `{ env: NAME }` is looked up in. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -108,17 +110,14 @@ export function parseHost(text: string): string | undefined {
   return URL.parse(`https://${lower}`)?.host === lower ? lower : undefined;
 }
 
+/** Of names that clients choose: one that takes long for some name would stop everybody. */
+export function glob() {
+  return z.string().refine(isQuickGlob, EXPECTED_GLOB);
+}
+
 /** Normalised. */
 export function platform() {
-  return z.string().transform((text, context): string => {
-    try {
-      return formatPlatform(parsePlatform(text));
-    } catch (error) {
-      if (!(error instanceof InvalidPlatform)) throw error;
-      context.addIssue({ code: 'custom', message: error.message });
-      return z.NEVER;
-    }
-  });
+  return platformSchema.transform(formatPlatform);
 }
 
 /** Text itself, or `{ env: NAME }` or `{ file: PATH }` to read it from; a file loses the line break at its end. */

@@ -1,12 +1,14 @@
 // Admission: what a name in a path asks for, and whether the caller may. The token in a path is its credential.
 import type { Context } from 'hono';
+import type { PasswordCredentials } from '../access/authorization.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Origin, type Origins, originName } from '../proxy/origin.ts';
 import type { Pull } from '../proxy/proxy.ts';
+import type { WithRules } from '../proxy/ruled-registry.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
 import type { TokenRecord } from '../tokens/record.ts';
-import { hasRight, requireRight } from './authentication.ts';
+import { callerName, hasRight, isBuilder, requireRight } from './authentication.ts';
 import { readNamespace } from './namespace.ts';
 
 export interface AdmissionDeps {
@@ -14,6 +16,10 @@ export interface AdmissionDeps {
   readonly ledger: Pick<TokenLedger, 'find'>;
   /** The image that a token's build makes: waits for it. Throws RegistryError when it came to nothing, or takes longer than clients wait. */
   readonly awaitBuilt: (c: Context, buildId: string) => Promise<Digest>;
+  /** What clients pull is what the rules make of it; a token has those of its submit, and a build of ours sees images as they are. */
+  readonly withRules: WithRules;
+  /** What the client has shown, for upstreams that get to see it. */
+  readonly show?: ((c: Context) => PasswordCredentials | undefined) | undefined;
 }
 
 /** Throws NAME_UNKNOWN, NAME_INVALID, UNAUTHORIZED or DENIED, and what `awaitBuilt` throws. */
@@ -34,14 +40,16 @@ export interface HostedTarget {
   readonly mayPull: (repository: string) => boolean;
 }
 
-export function createAdmission({ origins, ledger, awaitBuilt }: AdmissionDeps): Admission {
+export function createAdmission({ origins, ledger, awaitBuilt, withRules, show }: AdmissionDeps): Admission {
   async function admitToken(c: Context, token: string, repository: string): Promise<Pull> {
     const record = await ledger.find(token);
     if (!record) throw unknown('this token is unknown or has expired: submit the request anew to get another');
     if (repository !== record.repository) {
       throw unknown(`this token serves ${record.repository}, not ${repository.slice(0, 255)}`);
     }
-    return pullOf(record, await sourceOf(c, record), origins);
+    const sourceDigest = await sourceOf(c, record);
+    const origin = origins.locate(record.registry, record.repository, () => show?.(c));
+    return pullOf(record, sourceDigest, origin);
   }
 
   async function sourceOf(c: Context, { sourceDigest, buildId = '', isDryRun }: TokenRecord): Promise<Digest> {
@@ -50,8 +58,10 @@ export function createAdmission({ origins, ledger, awaitBuilt }: AdmissionDeps):
     return sourceDigest ?? awaitBuilt(c, buildId);
   }
 
-  function locate(namespace: string | undefined, name: string): Origin {
-    return namespace === undefined ? origins.locateName(name) : origins.locateIn(namespace, name);
+  function locate(c: Context, name: string): Origin {
+    const namespace = readNamespace(c);
+    const shown = () => show?.(c);
+    return namespace === undefined ? origins.locateName(name, shown) : origins.locateIn(namespace, name, shown);
   }
 
   return {
@@ -62,13 +72,15 @@ export function createAdmission({ origins, ledger, awaitBuilt }: AdmissionDeps):
         if (namespace !== undefined && !origins.isOwn(namespace)) throw foreignToken(namespace);
         return admitToken(c, token, rest.join('/'));
       }
-      const origin = locate(namespace, name);
+      const origin = locate(c, name);
       requireRight(c, 'pull', originName(origin));
-      return { origin };
+      if (isBuilder(c)) return { origin };
+      const registry = withRules(origin.registry, callerName(c), c.req.method === 'HEAD');
+      return { origin: { ...origin, registry } };
     },
     admitPush(c, verb, name) {
       if (name.startsWith('wt/')) throw notHosted('what a token serves can only be pulled');
-      const origin = locate(readNamespace(c), name);
+      const origin = locate(c, name);
       const repository = originName(origin);
       requireRight(c, verb, repository);
       if (!origin.registry.isHosted)
@@ -78,11 +90,11 @@ export function createAdmission({ origins, ledger, awaitBuilt }: AdmissionDeps):
   };
 }
 
-function pullOf({ registry, repository, ...record }: TokenRecord, sourceDigest: Digest, origins: Origins): Pull {
-  const { tag, targetDigest, augmentation, layerSources } = record;
-  const origin = origins.locate(registry, repository);
+function pullOf(record: TokenRecord, sourceDigest: Digest, origin: Origin): Pull {
+  const { tag, targetDigest, ruleSteps = [], augmentation, layerSources } = record;
+  const steps = [...ruleSteps, { augmentation }];
   const sourceName = imageName(origin, tag);
-  return { origin, augmented: { origin, sourceName, sourceDigest, targetDigest, augmentation, layerSources, tag } };
+  return { origin, augmented: { origin, sourceName, sourceDigest, targetDigest, steps, layerSources, tag } };
 }
 
 function foreignToken(namespace: string): RegistryError {

@@ -1,7 +1,7 @@
 // The augment API: a request becomes a token, and the token names an image to pull.
 import { type Context, Hono } from 'hono';
 import type { Builds } from '../build/builds.ts';
-import { parseReference } from '../oci/reference.ts';
+import { parseReference, type Reference } from '../oci/reference.ts';
 import type { Origins } from '../proxy/origin.ts';
 import type { Prepare, Prepared } from '../proxy/prepare.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
@@ -9,6 +9,7 @@ import type { TokenRecord } from '../tokens/record.ts';
 import { ApiError } from './api-error.ts';
 import { parseSubmit, type SubmitLimits, type SubmitRequest } from './augment-schema.ts';
 import { buildLogPath } from './build-response.ts';
+import type { FindRuled, RuledChanges } from './caller-rules.ts';
 import { imageAddress } from './image-address.ts';
 import { limitBody, readJson } from './json-body.ts';
 import { publicHost } from './public-host.ts';
@@ -32,6 +33,7 @@ export interface AugmentApiDeps {
   readonly ledger: TokenLedger;
   readonly origins: Origins;
   readonly requireSources: RequireSources;
+  readonly findRuled: FindRuled;
   readonly options: {
     readonly publicUrl: string | undefined;
     readonly attestations: 'drop' | 'keep';
@@ -41,7 +43,7 @@ export interface AugmentApiDeps {
 }
 
 export function createAugmentApi(deps: AugmentApiDeps): Hono {
-  const { prepare, submitBuilt, builds, ledger, origins, requireSources, options } = deps;
+  const { prepare, submitBuilt, builds, ledger, origins, requireSources, findRuled, options } = deps;
   const app = new Hono();
   const limit = limitBody(options.maxBodyBytes);
 
@@ -64,9 +66,15 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
   async function prepareImage(c: Context, request: SubmitRequest, image: string): Promise<Prepared> {
     const wanted = { reference: parseReference(image), ...toChanges(request, options.attestations) };
     requireSources(c, placesOf(wanted));
-    return prepare(wanted).catch(error => {
+    try {
+      return await prepare({ ...wanted, ...(await findRules(c, wanted.reference)) });
+    } catch (error) {
       throw toApiError(error, image);
-    });
+    }
+  }
+
+  async function findRules(c: Context, { registry, repository, tag, digest }: Reference): Promise<RuledChanges> {
+    return findRuled(c, { origin: origins.locate(registry, repository), tag: digest ? undefined : tag });
   }
 
   function findHost(c: Context): string {

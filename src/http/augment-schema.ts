@@ -1,5 +1,6 @@
 // The submit request of the augment API. Clients send null for what is unset and keys that we do not know: both are as if absent.
 import { z } from 'zod';
+import { atMost } from '../oci/config-fields.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { InvalidPlatform, type Platform, parsePlatforms } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
@@ -12,7 +13,7 @@ import {
   type RequestedBuild,
   type RequestedPackages,
 } from './build-schema.ts';
-import { atMost, type ContainerConfig, createConfigSchema, dropUnset, wholeNumberSchema } from './config-schema.ts';
+import { type ContainerConfig, createConfigSchema, dropUnset, wholeNumberSchema } from './config-schema.ts';
 
 export interface SubmitLimits extends BuildLimits {
   /** How many containerIncludes there may be. */

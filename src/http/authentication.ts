@@ -1,7 +1,7 @@
 // Who a request comes from, found once, and asked for its rights by the routes. A 401 says where a token is to be had.
 import type { Context, MiddlewareHandler } from 'hono';
 import type { Access, AccessRequest } from '../access/access.ts';
-import type { Caller } from '../access/caller.ts';
+import { type Caller, isBuild, subjectOf } from '../access/caller.ts';
 import { type Challenge, formatChallenge } from '../access/challenge.ts';
 import { type Verb, verbs } from '../access/right.ts';
 import { formatScope } from '../access/scope.ts';
@@ -93,6 +93,16 @@ export function requireCaller(c: Context): void {
 export function hasRight(c: Context, verb: Verb, repository: string): boolean {
   const { access, caller } = rightsOf(c);
   return access.isAllowed(caller, verb, repository);
+}
+
+/** What the caller is called; undefined for one who has no name. */
+export function callerName(c: Context): string | undefined {
+  return subjectOf(rightsOf(c).caller) || undefined;
+}
+
+/** Whether the caller is a build of ours. */
+export function isBuilder(c: Context): boolean {
+  return isBuild(rightsOf(c).caller);
 }
 
 function rightsOf(c: Context): RequestRights {

@@ -1,8 +1,8 @@
 // The fields of a submit request that say what to build, checked field by field. What a build itself cannot take, its plan refuses.
 import { z } from 'zod';
-import { textMapSchema } from '../augment/augmentation.ts';
 import { compressionSchema } from '../build/spec.ts';
-import { atMost, createLayerSchema, dropUnset } from './config-schema.ts';
+import { atMost, textMapSchema } from '../oci/config-fields.ts';
+import { createLayerSchema, dropUnset } from './config-schema.ts';
 
 const MAX_REPOSITORY = 255;
 const MAX_ID = 128;

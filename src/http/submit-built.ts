@@ -1,13 +1,15 @@
 // Submitting what has to be made first: an image from a Containerfile or from packages, a copy, a frozen image.
 import type { Context } from 'hono';
 import type { Submitted } from '../build/builds.ts';
-import type { Origins } from '../proxy/origin.ts';
+import { imageName, type Origins } from '../proxy/origin.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
 import type { NewTokenRecord } from '../tokens/record.ts';
 import type { SubmitRequest } from './augment-schema.ts';
 import type { Asked, ReadBuild } from './build-request.ts';
+import type { FindRuled, RequestedImage, RuledChanges } from './caller-rules.ts';
 import type { ReadCopy } from './copy-request.ts';
 import type { RatedBuilds } from './rated-builds.ts';
+import { sourceError } from './source-error.ts';
 import { type Building, shownRequest } from './submit-response.ts';
 
 /** Throws ApiError or RegistryError, in words for people. */
@@ -19,17 +21,33 @@ export interface SubmitBuiltDeps {
   readonly readCopy: ReadCopy;
   readonly builds: RatedBuilds;
   readonly ledger: TokenLedger;
+  readonly findRuled: FindRuled;
 }
 
-export function createSubmitBuilt({ origins, readBuild, readCopy, builds, ledger }: SubmitBuiltDeps): SubmitBuilt {
-  function toRecord(request: SubmitRequest, { spec, onTop }: Asked, { build }: Submitted): NewTokenRecord {
+const NO_RULES: RuledChanges = { ruleSteps: [], ruleLayerSources: [] };
+
+export function createSubmitBuilt(deps: SubmitBuiltDeps): SubmitBuilt {
+  const { origins, readBuild, readCopy, builds, ledger, findRuled } = deps;
+
+  /** What is kept under a name of its own stays as it was asked for. */
+  async function findRules(c: Context, { freeze, mirror }: SubmitRequest['build'], image: RequestedImage) {
+    if (freeze || mirror) return NO_RULES;
+    return findRuled(c, image).catch(error => {
+      throw sourceError(error, imageName(image.origin, image.tag));
+    });
+  }
+
+  async function toRecord(c: Context, request: SubmitRequest, made: Asked & Submitted): Promise<NewTokenRecord> {
     const { source, dryRun } = request;
     const { freeze, mirror } = request.build;
-    const { registry, repository } = origins.locateName(spec.target.repository);
+    const { spec, onTop, build } = made;
+    const origin = origins.locateName(spec.target.repository);
+    const tag = build.image.slice(build.image.lastIndexOf(':') + 1);
+    const { ruleSteps, ruleLayerSources } = await findRules(c, request.build, { origin, tag });
     return {
-      registry: registry.name,
-      repository,
-      tag: build.image.slice(build.image.lastIndexOf(':') + 1),
+      registry: origin.registry.name,
+      repository: origin.repository,
+      tag,
       containerImage: source.kind === 'image' ? source.image : build.image,
       buildId: build.id,
       // From here on it needs no record of the build, which may end before the token does.
@@ -37,8 +55,9 @@ export function createSubmitBuilt({ origins, readBuild, readCopy, builds, ledger
       ...((freeze || mirror) && { frozenImage: build.image }),
       ...(mirror && { isMirrored: true }),
       ...(dryRun && { isDryRun: true }),
+      ruleSteps,
       augmentation: onTop?.augmentation ?? { layers: [], attestations: 'keep' },
-      layerSources: onTop?.layerSources ?? [],
+      layerSources: [...ruleLayerSources, ...(onTop?.layerSources ?? [])],
       request: shownRequest(request),
     };
   }
@@ -48,6 +67,6 @@ export function createSubmitBuilt({ origins, readBuild, readCopy, builds, ledger
     const asked = await (source.kind === 'image' ? readCopy(c, request, source.image) : readBuild(c, request, source));
     if (!dryRun) await ledger.keepLayers(asked.storedLayers);
     const submitted = await (dryRun ? builds.preview(c, asked.spec) : builds.submit(c, asked.spec));
-    return { ...submitted, record: await ledger.issue(toRecord(request, asked, submitted)) };
+    return { ...submitted, record: await ledger.issue(await toRecord(c, request, { ...asked, ...submitted })) };
   };
 }

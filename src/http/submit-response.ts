@@ -97,9 +97,9 @@ export function recordResponse({ record, build }: Building, view: View) {
 
 /** What is served where it is known: of a build, once it is there, unless the token changes it. */
 function digestOf({ record, build }: Building): { readonly targetDigest?: Digest } {
-  const { targetDigest, sourceDigest = build?.digest, augmentation, layerSources } = record;
+  const { targetDigest, sourceDigest = build?.digest, ruleSteps = [], augmentation, layerSources } = record;
   const { layers: _, attestations: __, ...changes } = augmentation;
-  const isPlain = layerSources.length === 0 && Object.keys(changes).length === 0;
+  const isPlain = ruleSteps.length === 0 && layerSources.length === 0 && Object.keys(changes).length === 0;
   const known = targetDigest ?? (isPlain ? sourceDigest : undefined);
   return known === undefined ? {} : { targetDigest: known };
 }

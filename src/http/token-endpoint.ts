@@ -3,7 +3,12 @@ import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { z } from 'zod';
 import type { BearerDesk, BearerRequest, IssuedBearer } from '../access/access.ts';
-import { type PasswordCredentials, parseAuthorization, passwordCredentials } from '../access/authorization.ts';
+import {
+  type CredentialLimits,
+  type PasswordCredentials,
+  parseAuthorization,
+  passwordCredentials,
+} from '../access/authorization.ts';
 import { SERVICE } from '../access/bearer-token.ts';
 import type { RepositoryAccess } from '../access/caller.ts';
 import { formatScope, parseScopes } from '../access/scope.ts';
@@ -15,6 +20,8 @@ export interface TokenEndpointDeps {
   readonly normalizeName: (name: string) => string;
   /** The address that a request comes from, if it is known. */
   readonly addressOf: (c: Context) => string | undefined;
+  /** Of credentials; default: those of our own. */
+  readonly limits?: CredentialLimits;
 }
 
 const MAX_BODY_BYTES = 16 * 1024;
@@ -29,20 +36,20 @@ const formSchema = z.object({
   refresh_token: text,
 });
 
-export function createTokenEndpoint({ bearer, normalizeName, addressOf }: TokenEndpointDeps): Hono {
+export function createTokenEndpoint({ bearer, normalizeName, addressOf, limits }: TokenEndpointDeps): Hono {
   const app = new Hono();
 
   app.get('/token', async c => {
     checkService(c.req.query('service'));
     const asked = parseScopes(c.req.queries('scope') ?? []);
-    return issue(c, asked, () => parseBasic(c.req.header('Authorization')));
+    return issue(c, asked, () => parseBasic(c.req.header('Authorization'), limits));
   });
 
   app.post('/token', bodyLimit({ maxSize: MAX_BODY_BYTES, onError: refuseBody }), async c => {
     const form = formSchema.parse(Object.fromEntries(new URLSearchParams(await c.req.text())));
     checkService(form.service);
     const asked = parseScopes(form.scope === undefined ? [] : [form.scope]);
-    return issue(c, asked, () => parseForm(form));
+    return issue(c, asked, () => parseForm(form, limits));
   });
 
   async function issue(
@@ -79,19 +86,19 @@ function checkService(service: string | undefined): void {
   throw invalid(`service is "${service.slice(0, 100)}": expected ${SERVICE}`);
 }
 
-function parseBasic(header: string | undefined): PasswordCredentials | undefined {
-  const credentials = parseAuthorization(header);
+function parseBasic(header: string | undefined, limits?: CredentialLimits): PasswordCredentials | undefined {
+  const credentials = parseAuthorization(header, limits);
   if (credentials?.kind !== 'bearer') return credentials;
   throw new RegistryError('UNAUTHORIZED', 'a bearer token gets no other: send user name and password');
 }
 
 /** An access token may be the password of any user name, or a refresh token: we give out none of another kind. */
-function parseForm(form: z.infer<typeof formSchema>): PasswordCredentials {
+function parseForm(form: z.infer<typeof formSchema>, limits?: CredentialLimits): PasswordCredentials {
   switch (form.grant_type) {
     case 'password':
-      return passwordCredentials(form.username ?? '', form.password ?? '');
+      return passwordCredentials(form.username ?? '', form.password ?? '', limits);
     case 'refresh_token':
-      return passwordCredentials('', form.refresh_token ?? '');
+      return passwordCredentials('', form.refresh_token ?? '', limits);
     default:
       throw invalid('grant_type: expected password or refresh_token');
   }

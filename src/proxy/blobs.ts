@@ -38,7 +38,9 @@ export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
   async function findKept(origin: UpstreamRepository, digest: Digest): Promise<{ readonly size: number } | undefined> {
     const kept = await content.find(digest);
     if (!kept) return undefined;
-    const { size } = (await links.find(origin, digest)) ?? (await ask(origin, digest));
+    const link = (await links.find(origin, digest)) ?? (await ask(origin, digest));
+    if (!link) return undefined;
+    const { size } = link;
     if (size === undefined || size === kept.size) return kept;
     if (await isIntact(digest)) {
       await links.add(origin, digest, kept);
@@ -48,8 +50,12 @@ export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
     return undefined;
   }
 
-  /** Content that another repository brought is this one's only when its upstream says so: digests are no secrets. */
-  async function ask(origin: UpstreamRepository, digest: Digest): Promise<Link> {
+  /**
+   * Content that another repository brought is this one's only when its upstream says so: digests are no secrets. One that has never sent
+   * it does so now: undefined.
+   */
+  async function ask(origin: UpstreamRepository, digest: Digest): Promise<Link | undefined> {
+    if (!(await links.isFrom(origin.upstream.name, digest))) return undefined;
     const { size } = await origin.upstream.headBlob(origin.repository, digest);
     await links.add(origin, digest, { size });
     return { size };
@@ -133,18 +139,22 @@ export function createTransfers({ content, onFailed }: TransfersDeps): (request:
     await onOpened?.(size);
     return blob;
 
+    async function pass(range?: ByteRange): Promise<ReadableStream<Uint8Array>> {
+      return passThrough((await openBody()).body, expected, range);
+    }
+
     async function open(range?: ByteRange): Promise<ReadableStream<Uint8Array>> {
       try {
         await ingestion.begun;
       } catch (error) {
-        // A disk that takes nothing must not stop pulls.
-        if (error instanceof StorageFailure) return passThrough((await openBody()).body, expected, range);
+        // A disk that takes nothing, or no more, must not stop pulls.
+        if (error instanceof StorageFailure) return pass(range);
         // Other bytes than promised break the stream, as they do later on.
         if (!(error instanceof ContentMismatch)) throw error;
       }
-      if (!isKept) return ingestion.open(range);
+      if (!isKept) return ingestion.open(range, pass);
       // What is kept may have been dropped since.
-      return (await content.open(digest, range)) ?? passThrough((await openBody()).body, expected, range);
+      return (await content.open(digest, range)) ?? pass(range);
     }
   }
 

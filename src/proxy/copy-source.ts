@@ -57,7 +57,8 @@ async function change(
   { origins, augmentations, layers }: CopySourceDeps,
 ): Promise<CopySource> {
   const augmentation = choose(changes?.augmentation, platforms);
-  const { root, documents } = await augmentations.get({ origin, sourceName: name, sourceDigest: digest, augmentation });
+  const pull = { origin, sourceName: name, sourceDigest: digest, steps: [{ augmentation }] };
+  const { root, documents } = await augmentations.get(pull);
   const made = new Map(documents.map(document => [document.digest, document]));
   const added = new Map(changes?.layerSources.map(source => [source.digest, source]));
 

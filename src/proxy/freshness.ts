@@ -1,5 +1,6 @@
 // Tags: what each points to, asked again by HEAD after its freshness, and believed longer while the upstream is down or limits us.
 import { z } from 'zod';
+import { orUndefined } from '../oci/absence.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
@@ -8,7 +9,7 @@ import { createFlight } from './flight.ts';
 import type { Manifests } from './manifests.ts';
 import { remember } from './remember.ts';
 import { createFreshness, createStaleTest, type TagPolicy } from './tag-policy.ts';
-import { repositoryKey, type UpstreamRepository } from './upstream-repository.ts';
+import { repositoryEnd, repositoryKey, repositoryName, type UpstreamRepository } from './upstream-repository.ts';
 
 export interface Tags {
   /**
@@ -38,10 +39,10 @@ export function createTags({ records, policy, now, manifests }: TagsDeps): Tags 
     const stored = await tags.get(key);
     if (stored && origin.upstream.isOffline) return stored.digest;
     const ageMs = stored ? now().getTime() - stored.checkedAt : Number.POSITIVE_INFINITY;
-    if (stored && ageMs >= 0 && ageMs < freshnessOf(repositoryKey(origin), tag)) return stored.digest;
+    if (stored && ageMs >= 0 && ageMs < freshnessOf(repositoryName(origin), tag)) return stored.digest;
     try {
       const digest = await unlessAbsent(key, () => ask(origin, tag));
-      await remember(tags.put(key, { digest, checkedAt: now().getTime() }));
+      await remember(tags.put(key, { digest, checkedAt: now().getTime() }, repositoryEnd(origin)));
       return digest;
     } catch (error) {
       if (stored && ageMs < policy.staleMaxAgeMs && mayBeStale(error)) return stored.digest;
@@ -52,8 +53,9 @@ export function createTags({ records, policy, now, manifests }: TagsDeps): Tags 
   /** Keeps the manifest, too, before the tag is said to point to it: what a stale tag points to must be there. */
   async function ask(origin: UpstreamRepository, tag: string): Promise<Digest> {
     const { digest } = await origin.upstream.headManifest(origin.repository, tag);
-    const manifest = digest ? await manifests.get(origin, digest) : await manifests.fetch(origin, tag);
-    return manifest.digest;
+    // A tag may move meanwhile, and a mirror may have the tag of what it has no more.
+    const manifest = digest && (await orUndefined(manifests.get(origin, digest)));
+    return (manifest ?? (await manifests.fetch(origin, tag))).digest;
   }
 
   return {

@@ -1,7 +1,7 @@
 // Hosted repositories as a registry: read where they are, with nothing in between that could be stale.
 import type { Hosted } from '../hosted/hosted.ts';
-import { mediaTypes } from '../oci/media-type.ts';
 import { readConfigBlob } from './config-blob.ts';
+import { encodeReferrers } from './referrers-index.ts';
 import type { Registry } from './registry.ts';
 
 /** The repositories under a prefix, whose name, without its slash, is what names the registry. */
@@ -9,6 +9,7 @@ export function createHostedRegistry({ manifests, tags, blobs, listReferrers }: 
   const full = (repository: string) => `${name}/${repository}`;
   return {
     name,
+    scope: undefined,
     isHosted: true,
     resolveTag: (repository, tag) => tags.resolve(full(repository), tag),
     getManifest: (repository, digest) => manifests.get(full(repository), digest),
@@ -19,9 +20,10 @@ export function createHostedRegistry({ manifests, tags, blobs, listReferrers }: 
     listTags: (repository, page) => tags.list(full(repository), page),
     async findReferrers(repository, digest, { artifactType, last } = {}) {
       const page = await listReferrers(full(repository), digest, { artifactType, after: last });
-      const index = { schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: page.descriptors };
-      const raw = new TextEncoder().encode(JSON.stringify(index));
-      return { raw, last: page.hasMore ? page.descriptors.at(-1)?.digest : undefined };
+      return {
+        raw: encodeReferrers(page.descriptors),
+        last: page.hasMore ? page.descriptors.at(-1)?.digest : undefined,
+      };
     },
   };
 }

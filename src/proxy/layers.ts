@@ -10,7 +10,7 @@ import { createKeptBlobs } from './kept-blobs.ts';
 import type { Origins } from './origin.ts';
 
 export interface Layers {
-  /** Throws BLOB_UNKNOWN for a stored layer that is gone, or the error of where it is. */
+  /** Throws BLOB_UNKNOWN for a stored layer that is gone, UNAVAILABLE for one of the shelf, or the error of where it is. */
   get(source: LayerSource): Promise<Blob>;
   /** The same without a transfer. An address is not asked: many that serve a layer know no HEAD. */
   head(source: LayerSource): Promise<{ readonly size: number | undefined }>;
@@ -23,11 +23,14 @@ export interface LayersDeps {
   readonly onFailed: TransfersDeps['onFailed'];
   /** The bytes of a layer that came with a request. */
   readonly findStored: (digest: Digest) => Promise<Uint8Array | undefined>;
+  /** What rules read from this machine; absent where there are no rules. */
+  readonly shelf?: Pick<ContentStore, 'find' | 'open' | 'delete'> | undefined;
 }
 
-export function createLayers({ content, upstreams, origins, findStored, onFailed }: LayersDeps): Layers {
+export function createLayers({ content, upstreams, origins, findStored, shelf, onFailed }: LayersDeps): Layers {
   const transfers = createTransfers({ content, onFailed });
   const keptBlob = createKeptBlobs({ content, onDamaged: onFailed });
+  const shelvedBlob = shelf && createKeptBlobs({ content: shelf, onDamaged: onFailed });
 
   async function getStored(digest: Digest): Promise<Blob> {
     const bytes = await findStored(digest);
@@ -45,15 +48,27 @@ export function createLayers({ content, upstreams, origins, findStored, onFailed
     return kept ? keptBlob({ digest, size: kept.size, getAnew: transfer }) : transfer();
   }
 
+  async function getShelved({ digest, size }: { readonly digest: Digest; readonly size: number }): Promise<Blob> {
+    const lost = () =>
+      new RegistryError('UNAVAILABLE', `the layer ${digest} of a rule is lost: it may be read again soon`);
+    if (!shelvedBlob || !(await shelf.find(digest))) throw lost();
+    const getAnew = async () => {
+      throw lost();
+    };
+    return shelvedBlob({ digest, size, getAnew });
+  }
+
   return {
     async get(source) {
       if (source.kind === 'stored') return getStored(source.digest);
+      if (source.kind === 'shelf') return getShelved(source);
       if (source.kind === 'url') return getFromUrl(source);
       const { registry, repository } = origins.locate(source.registry, source.repository);
       return registry.getBlob(repository, source.digest);
     },
     async head(source) {
       if (source.kind === 'stored') return getStored(source.digest);
+      if (source.kind === 'shelf') return getShelved(source);
       if (source.kind === 'url') return source;
       const { registry, repository } = origins.locate(source.registry, source.repository);
       return registry.headBlob(repository, source.digest);

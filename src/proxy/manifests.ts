@@ -3,6 +3,7 @@ import { LRUCache } from 'lru-cache';
 import type { ContentStore } from '../content/store.ts';
 import type { Digest } from '../oci/digest.ts';
 import { type Manifest, parseManifest } from '../oci/manifest.ts';
+import { isIndexType, isManifestType } from '../oci/media-type.ts';
 import type { UnlessAbsent } from './absences.ts';
 import { createFlight } from './flight.ts';
 import { readKept } from './kept.ts';
@@ -49,6 +50,18 @@ export function createManifests({
     return raw && parseManifest(raw, contentType, digest);
   }
 
+  /** What the same upstream sent for others is told by a HEAD to be this one's, too: registries count what is got. */
+  async function findShared(origin: UpstreamRepository, digest: Digest): Promise<Manifest | undefined> {
+    const { upstream, repository } = origin;
+    if (!upstream.scope || !(await links.isFrom(upstream.name, digest))) return undefined;
+    const raw = await readKept(content, digest);
+    if (!raw) return undefined;
+    const { contentType } = await upstream.headManifest(repository, digest);
+    if (!isIndexType(contentType) && !isManifestType(contentType)) return undefined;
+    await links.add(origin, digest, { contentType });
+    return parseManifest(raw, contentType, digest);
+  }
+
   async function fetch(origin: UpstreamRepository, reference: string): Promise<Manifest> {
     const { raw, digest, contentType } = await origin.upstream.getManifest(origin.repository, reference);
     const manifest = parseManifest(raw, contentType, digest);
@@ -66,7 +79,9 @@ export function createManifests({
       if (inMemory) return inMemory;
       const manifest = await flight(
         key,
-        async () => (await findKept(origin, digest)) ?? unlessAbsent(key, () => fetch(origin, digest)),
+        async () =>
+          (await findKept(origin, digest)) ??
+          unlessAbsent(key, async () => (await findShared(origin, digest)) ?? fetch(origin, digest)),
       );
       memory.set(key, manifest);
       return manifest;

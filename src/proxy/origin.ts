@@ -2,7 +2,7 @@
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { isRegistryHost, parseRepository, type Reference } from '../oci/reference.ts';
-import type { Upstream, Upstreams } from '../upstream/upstream.ts';
+import type { ShowCredentials, Upstream, Upstreams } from '../upstream/upstream.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 import type { Registry } from './registry.ts';
 
@@ -13,18 +13,21 @@ export interface Origin {
 }
 
 export interface Origins {
-  /** The origin of a name in a path: its first component is a registry's host or an alias, else the default upstream's. */
-  locateName(name: string): Origin;
+  /**
+   * The origin of a name in a path: its first component is a registry's host or an alias, else the default upstream's. What the client has
+   * shown is asked for where its upstream gets to see that: then the origin is that client's.
+   */
+  locateName(name: string, show?: ShowCredentials): Origin;
   /** The origin of a name that begins with a hosted prefix or a configured alias or host; undefined for any other. */
   findNamed(name: string): Origin | undefined;
-  /** The origin of a parsed reference. All throw NAME_INVALID, or DENIED for what the configuration closes. */
-  locate(registry: string | undefined, repository: string): Origin;
+  /** The origin of a parsed reference. All throw NAME_INVALID, DENIED for what the configuration closes, or what `show` throws. */
+  locate(registry: string | undefined, repository: string, show?: ShowCredentials): Origin;
   /**
    * The origin of a name that a mirror's client asks for, with the registry that it wants it from (`ns`): all of the name is the repository,
    * but for a first component that is that registry once more. In a namespace of our own it is as without one. Throws NAME_UNKNOWN for a
    * namespace that is no upstream, NAME_INVALID for a name that is none.
    */
-  locateIn(namespace: string, name: string): Origin;
+  locateIn(namespace: string, name: string, show?: ShowCredentials): Origin;
   /** Whether it is a host of ours. */
   isOwn(registry: string): boolean;
 }
@@ -48,15 +51,15 @@ export type DecorateRegistry = (registry: Registry) => Registry;
 export function createOrigins(deps: OriginsDeps): Origins {
   const { upstreams, registryOf, hosted, ownHosts, defaultUpstream, decorate = registry => registry } = deps;
 
-  function locate(registry: string | undefined, repository: string): Origin {
-    if (registry === undefined || isOwn(registry)) return locateAlias(repository);
+  function locate(registry: string | undefined, repository: string, show?: ShowCredentials): Origin {
+    if (registry === undefined || isOwn(registry)) return locateAlias(repository, show);
     const own = hosted.get(registry);
     if (own) return { registry: decorate(own), repository: parseRepository(repository) };
-    return locateUpstream(registry, repository);
+    return locateUpstream(registry, repository, show);
   }
 
-  function locateUpstream(registry: string, repository: string): Origin {
-    const upstream = upstreams.get(registry);
+  function locateUpstream(registry: string, repository: string, show?: ShowCredentials): Origin {
+    const upstream = upstreams.get(registry, show);
     const isOfficial = upstream.name === DOCKER_HUB && !repository.includes('/');
     const full = parseRepository(isOfficial ? `library/${repository}` : repository);
     // Whatever is stored of it, too.
@@ -69,38 +72,42 @@ export function createOrigins(deps: OriginsDeps): Origins {
     return ownHosts.has(registry) && !upstreams.has(registry);
   }
 
-  function findNamed(name: string): Origin | undefined {
+  function findNamed(name: string, show?: ShowCredentials): Origin | undefined {
     for (const prefix of hosted.keys()) {
       if (name.startsWith(`${prefix}/`)) return locate(prefix, name.slice(prefix.length + 1));
     }
     const [first = '', ...rest] = name.split('/');
-    return rest.length > 0 && upstreams.has(first) ? locate(first, rest.join('/')) : undefined;
+    return rest.length > 0 && upstreams.has(first) ? locate(first, rest.join('/'), show) : undefined;
   }
 
-  function locateAlias(name: string): Origin {
-    const named = findNamed(name);
+  function locateAlias(name: string, show?: ShowCredentials): Origin {
+    const named = findNamed(name, show);
     if (named) return named;
+    // An upstream would get to know a token.
+    if (name.startsWith('wt/')) {
+      throw new RegistryError('NAME_UNKNOWN', 'names under wt/ are of tokens: name the image that one was made of');
+    }
     if (defaultUpstream === 'none') {
       throw new RegistryError(
         'NAME_UNKNOWN',
         `"${name}" names no registry and there is no default upstream: write <registry>/${name}`,
       );
     }
-    return locate(defaultUpstream, parseRepository(name));
+    return locate(defaultUpstream, parseRepository(name), show);
   }
 
-  function locateName(name: string): Origin {
+  function locateName(name: string, show?: ShowCredentials): Origin {
     const { first, rest } = splitName(name);
-    return isRegistryHost(first) ? locate(first, rest) : locateAlias(name);
+    return isRegistryHost(first) ? locate(first, rest, show) : locateAlias(name, show);
   }
 
-  function locateIn(namespace: string, name: string): Origin {
-    if (isOwn(namespace)) return locateName(name);
+  function locateIn(namespace: string, name: string, show?: ShowCredentials): Origin {
+    if (isOwn(namespace)) return locateName(name, show);
     const { name: registry } = findUpstream(upstreams, namespace);
     const { first, rest } = splitName(name);
     // A mirror at a path of ours, such as /v2/quay.io, is asked for quay.io/org/app with the namespace beside it.
     const isRepeated = isRegistryHost(first) && normalizeName(first) === registry;
-    return locateUpstream(registry, isRepeated ? rest : name);
+    return locateUpstream(registry, isRepeated ? rest : name, show);
   }
 
   return { locate, locateIn, isOwn, findNamed, locateName };

@@ -3,6 +3,7 @@ import type { Augmentation } from '../augment/augmentation.ts';
 import { isChosen } from '../augment/choice.ts';
 import { InvalidLayer } from '../augment/layer.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
+import type { Step } from '../augment/steps.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { formatPlatform, type Platform, parsePlatform } from '../oci/platform.ts';
@@ -20,6 +21,9 @@ export interface Wanted {
   readonly includes: readonly string[];
   /** All else of the augmentation. */
   readonly changes: Omit<Augmentation, 'layers'>;
+  /** What rules make of it before that, with where the bytes of their layers are. */
+  readonly ruleSteps?: readonly Step[] | undefined;
+  readonly ruleLayerSources?: readonly LayerSource[] | undefined;
 }
 
 /** The same, pinned: it needs nothing but its sources to give the same bytes at any time. */
@@ -29,7 +33,10 @@ export interface Prepared {
   readonly tag: string | undefined;
   readonly sourceDigest: Digest;
   readonly targetDigest: Digest;
+  /** What comes before the augmentation. */
+  readonly ruleSteps: readonly Step[];
   readonly augmentation: Augmentation;
+  /** Of all of it. */
   readonly layerSources: readonly LayerSource[];
   /** The bytes of the layers that came with the request: whoever keeps the result keeps them too. */
   readonly storedLayers: ReadonlyMap<Digest, Uint8Array>;
@@ -47,7 +54,7 @@ export interface DescribeChangesDeps {
 }
 
 /** Throws RegistryError for what cannot be had, InvalidLayer for a layer that is none. */
-export type DescribeChanges = (wanted: Omit<Wanted, 'reference'>) => Promise<PreparedChanges>;
+export type DescribeChanges = (wanted: Pick<Wanted, 'layers' | 'includes' | 'changes'>) => Promise<PreparedChanges>;
 
 export function createDescribeChanges({ describeWanted, readIncludes }: DescribeChangesDeps): DescribeChanges {
   async function describeAt(wanted: WantedLayer, at: number): Promise<DescribedLayer> {
@@ -80,21 +87,23 @@ export interface PrepareDeps {
 export type Prepare = (wanted: Wanted) => Promise<Prepared>;
 
 export function createPrepare({ origins, augmentations, describeChanges }: PrepareDeps): Prepare {
-  return async ({ reference, ...wanted }) => {
+  return async ({ reference, ruleSteps = [], ruleLayerSources = [], ...wanted }) => {
     const origin = origins.locate(reference.registry, reference.repository);
     const sourceDigest = await resolveReference(origin, reference);
-    const { requirePlatforms, ...changes } = await describeChanges(wanted);
+    const { requirePlatforms, layerSources, ...changes } = await describeChanges(wanted);
     const tag = reference.digest ? undefined : reference.tag;
-    const { augmentation } = changes;
     const { root, images } = await augmentations.get({
       origin,
       sourceName: imageName(origin, tag),
       sourceDigest,
-      augmentation,
+      steps: [...ruleSteps, { augmentation: changes.augmentation }],
     });
     requirePlatforms(images.map(({ platform }) => platform));
     const { registry, repository } = origin;
-    return { registry: registry.name, repository, tag, sourceDigest, targetDigest: root.digest, ...changes };
+    return {
+      ...{ registry: registry.name, repository, tag, sourceDigest, targetDigest: root.digest, ruleSteps, ...changes },
+      layerSources: [...ruleLayerSources, ...layerSources],
+    };
   };
 }
 

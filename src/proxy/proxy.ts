@@ -13,6 +13,7 @@ import { type Blob, bytesBlob } from './blobs.ts';
 import { chooseImage } from './images.ts';
 import type { Layers } from './layers.ts';
 import type { Origin } from './origin.ts';
+import { provenanceReferrers } from './provenance-referrers.ts';
 import type { Augmentations, AugmentedPull } from './pull.ts';
 import type { ReferrersIndex, ReferrersPage } from './registry.ts';
 import { createReader } from './source-reader.ts';
@@ -49,7 +50,7 @@ export interface PullProxy {
   getBlob(pull: Pull, digest: Digest): Promise<Blob>;
   headBlob(pull: Pull, digest: Digest): Promise<{ readonly size: number | undefined }>;
   listTags(pull: Pull, page: TagPage, options?: CallOptions): Promise<TagList>;
-  /** Referrers of the artifact type alone where one is given; undefined when there are none. */
+  /** Referrers of the artifact type alone where one is given; undefined when there are none. Of what was made, its provenance. */
   findReferrers(pull: Pull, digest: Digest, options?: ReferrersPage): Promise<ReferrersIndex | undefined>;
 }
 
@@ -74,7 +75,7 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
   async function readManifest({ origin, augmented: pull }: Pull, digest: Digest): Promise<Manifest> {
     if (!pull) return origin.registry.getManifest(origin.repository, digest);
     const augmented = await augmentations.get(pull);
-    const made = augmented.documents.find(document => document.digest === digest);
+    const made = augmented.made.get(digest);
     if (made) return parseManifest(made.raw, made.mediaType, digest);
     refuseSource(pull, augmented, digest);
     const manifest = await origin.registry.getManifest(origin.repository, digest);
@@ -84,8 +85,7 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
   }
 
   async function findMade({ augmented }: Pull, digest: Digest): Promise<Document | undefined> {
-    const { documents } = augmented ? await augmentations.get(augmented) : { documents: [] };
-    return documents.find(document => document.digest === digest);
+    return augmented && (await augmentations.get(augmented)).made.get(digest);
   }
 
   async function readConfig(pull: Pull, descriptor: ContentDescriptor): Promise<Uint8Array> {
@@ -121,9 +121,9 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
       return origin.registry.listTags(origin.repository, page, options);
     },
     async findReferrers({ origin, augmented }, digest, options) {
-      const isOurs =
-        augmented && (await augmentations.get(augmented)).documents.some(document => document.digest === digest);
-      return isOurs ? undefined : origin.registry.findReferrers(origin.repository, digest, options);
+      const image = augmented && (await augmentations.get(augmented));
+      if (image?.made.has(digest)) return provenanceReferrers(image, digest, options);
+      return origin.registry.findReferrers(origin.repository, digest, options);
     },
   };
 }
@@ -136,8 +136,9 @@ function layerOf({ augmented }: Pull, digest: Digest): LayerSource | undefined {
   return augmented?.layerSources.find(layer => layer.digest === digest);
 }
 
-/** The image that the token changes is never served as it was, by no digest of it. */
-function refuseSource(pull: TokenPull, { root, images }: Augmented, digest: Digest): void {
+/** The image that the token changes is never served as it was, by no digest of it, unless it is for a platform that stays. */
+function refuseSource(pull: TokenPull, { root, images, kept }: Augmented, digest: Digest): void {
+  if (kept.has(digest)) return;
   const rewritten = images.find(image => image.source === digest && image.target !== digest);
   const isSourceRoot = digest === pull.sourceDigest && root.digest !== digest;
   if (!rewritten && !isSourceRoot) return;

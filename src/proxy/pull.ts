@@ -1,7 +1,9 @@
 // A pull: what every way in becomes. Behind it there is one path for plain and augmented images.
 import { LRUCache } from 'lru-cache';
-import { type Augmented, augment } from '../augment/augment.ts';
+import { type Augmented, augment, type Document } from '../augment/augment.ts';
 import { type Augmentation, augmentationKey } from '../augment/augmentation.ts';
+import { createProvenance, type Provenance } from '../augment/provenance.ts';
+import { type Steps, stepsKey } from '../augment/steps.ts';
 import type { Digest } from '../oci/digest.ts';
 import { createFlight } from './flight.ts';
 import { type Origin, originName } from './origin.ts';
@@ -13,19 +15,37 @@ export interface AugmentedPull {
   /** The source's name, for base.name. */
   readonly sourceName: string;
   readonly sourceDigest: Digest;
-  readonly augmentation: Augmentation;
+  readonly steps: Steps;
+}
+
+/** An image as it becomes, with all that was made for it in one place. */
+export interface MadeImage extends Augmented {
+  readonly provenance: readonly Provenance[];
+  /** The documents, and those of the provenance. */
+  readonly made: ReadonlyMap<Digest, Document>;
 }
 
 export interface Augmentations {
   /** The image as it becomes. Computed once at a time and kept in memory: it can always be computed again, to the same bytes. */
-  get(pull: AugmentedPull): Promise<Augmented>;
+  get(pull: AugmentedPull): Promise<MadeImage>;
 }
 
 const MEMORY_BYTES = 64 * 1024 * 1024;
 
-export function createAugmentations(): Augmentations {
-  const flight = createFlight<Augmented>();
-  const memory = new LRUCache<string, Augmented>({ maxSize: MEMORY_BYTES, sizeCalculation: sizeOf });
+export interface AugmentationsOptions {
+  /** Hears of all that an image in memory was made of, each time that it is had. */
+  readonly onUsed?: (digest: Digest) => void;
+}
+
+/** What it takes to make the image again: it must not go because the image is in memory. */
+interface Known {
+  readonly image: MadeImage;
+  readonly madeOf: ReadonlySet<Digest>;
+}
+
+export function createAugmentations({ onUsed = () => {} }: AugmentationsOptions = {}): Augmentations {
+  const flight = createFlight<Known>();
+  const memory = new LRUCache<string, Known>({ maxSize: MEMORY_BYTES, sizeCalculation: ({ image }) => sizeOf(image) });
   // A token's augmentation is one object for many requests.
   const keys = new WeakMap<Augmentation, string>();
 
@@ -35,23 +55,32 @@ export function createAugmentations(): Augmentations {
     return key;
   }
 
-  async function compute({ origin, sourceName, sourceDigest, augmentation }: AugmentedPull): Promise<Augmented> {
+  async function compute({ origin, sourceName, sourceDigest, steps }: AugmentedPull): Promise<Known> {
     const manifest = await origin.registry.getManifest(origin.repository, sourceDigest);
-    return augment({ name: sourceName, manifest }, augmentation, createReader(origin));
+    const madeOf = new Set([sourceDigest]);
+    const reader = createReader(origin, digest => madeOf.add(digest));
+    const augmented = await augment({ name: sourceName, manifest }, steps, reader);
+    const provenance = createProvenance({ name: sourceName, digest: sourceDigest }, augmented, steps);
+    const all = [...augmented.documents, ...provenance.flatMap(({ documents }) => documents)];
+    const made = new Map(all.map(document => [document.digest, document]));
+    return { image: { ...augmented, provenance, made }, madeOf };
   }
 
   return {
     async get(pull) {
-      const key = `${originName(pull.origin)}@${pull.sourceDigest} ${pull.sourceName} ${keyOf(pull.augmentation)}`;
+      const { scope = '' } = pull.origin.registry;
+      const source = `${originName(pull.origin)}#${scope}@${pull.sourceDigest}`;
+      const key = `${source} ${pull.sourceName} ${stepsKey(pull.steps, keyOf)}`;
       const known = memory.get(key);
-      if (known) return known;
-      const augmented = await flight(key, () => compute(pull));
-      memory.set(key, augmented);
-      return augmented;
+      for (const digest of known?.madeOf ?? []) onUsed(digest);
+      if (known) return known.image;
+      const computed = await flight(key, () => compute(pull));
+      memory.set(key, computed);
+      return computed.image;
     },
   };
 }
 
-function sizeOf(augmented: Augmented): number {
-  return augmented.documents.reduce((bytes, document) => bytes + document.size, 1);
+function sizeOf({ made }: MadeImage): number {
+  return [...made.values()].reduce((bytes, document) => bytes + document.size, 1);
 }

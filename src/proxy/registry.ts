@@ -9,6 +9,8 @@ import type { Blob } from './blobs.ts';
 export interface Registry {
   /** What names it in references: a host, an alias, or a prefix of hosted repositories. */
   readonly name: string;
+  /** Differs for clients that may not have what each other's credentials opened, and from one time of theirs to the next. */
+  readonly scope: string | undefined;
   /** Whether its repositories can be pushed to. */
   readonly isHosted: boolean;
   /** May wait for a build of the image: the signal ends the wait, with its reason. */

@@ -33,6 +33,7 @@ export function createShadowedRegistry(
 
   return {
     name: upstream.name,
+    scope: upstream.scope,
     isHosted: upstream.isHosted,
     async resolveTag(repository, tag, options) {
       try {

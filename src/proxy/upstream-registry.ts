@@ -32,6 +32,7 @@ export function createUpstreamRegistries(deps: UpstreamRegistriesDeps): (upstrea
 
   return upstream => ({
     name: upstream.name,
+    scope: upstream.scope?.id,
     isHosted: false,
     resolveTag: (repository, tag) => tags.resolve({ upstream, repository }, tag),
     getManifest: (repository, digest) => manifests.get({ upstream, repository }, digest),

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { augmentationSchema } from '../augment/augmentation.ts';
 import { layerSourceSchema } from '../augment/layer-source.ts';
+import { stepSchema } from '../augment/steps.ts';
 import { buildIdSchema } from '../build/record.ts';
 import { isDigest } from '../oci/digest.ts';
 
@@ -66,7 +67,10 @@ export const tokenRecordSchema = z.object({
   sourceDigest: digest.optional(),
   /** Absent as the source's is. */
   targetDigest: digest.optional(),
+  /** What the rules of its submit make of the image first. Absent: none. */
+  ruleSteps: z.array(stepSchema).readonly().optional(),
   augmentation: augmentationSchema,
+  /** Of all layers, those of the rules too. */
   layerSources: z.array(layerSourceSchema).readonly(),
   request: shownRequestSchema,
   createdAt: z.iso.datetime(),

@@ -28,6 +28,8 @@ export interface AnswerOptions {
 export interface AuthorizerOptions extends TokenServerOptions {
   readonly findCredentials: () => Promise<Credentials | undefined>;
   readonly clock: Clock;
+  /** How many scopes have their header kept. Memory for all of them is taken at once. */
+  readonly maxScopes?: number;
 }
 
 interface Kept {
@@ -40,8 +42,8 @@ const MAX_SCOPES = 10_000;
 const BASIC_TTL_MS = 300_000;
 
 export function createAuthorizer(options: AuthorizerOptions): Authorizer {
-  const { clock } = options;
-  const grants = new LRUCache<string, Kept>({ max: MAX_SCOPES });
+  const { clock, maxScopes = MAX_SCOPES } = options;
+  const grants = new LRUCache<string, Kept>({ max: maxScopes });
   const pending = new Map<string, Promise<string>>();
 
   function find(scope: string): string | undefined {

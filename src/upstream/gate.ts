@@ -1,7 +1,7 @@
 // The way to one registry: how much goes through at a time, how often, and whether it is to be left alone.
-import { type BreakerChange, createBreaker } from './breaker.ts';
+import { type Breaker, type BreakerChange, createBreaker } from './breaker.ts';
 import type { Clock } from './clock.ts';
-import { type CallKind, createQuiet } from './quiet.ts';
+import { type CallKind, createQuiet, type Quiet } from './quiet.ts';
 import { createTurns, type Rate } from './rate.ts';
 import type { ResponseHeaders } from './response.ts';
 import { createSlots, freeingAtEnd } from './slots.ts';
@@ -37,6 +37,8 @@ export interface Gate {
   /** The same, for what is under way until its body is over. */
   open(work: () => Promise<BlobBody>, options?: CallOptions): Promise<BlobBody>;
   readonly pace: Pace;
+  /** The same way for another client of the registry: what one was limited to is not what the other is. */
+  forAnother(): Gate;
 }
 
 /** Goes along with every request to the registry itself. */
@@ -50,13 +52,23 @@ const DEFAULT_QUEUE = 1000;
 
 export function createGate({ name, policy, clock, onBreaker }: GateOptions): Gate {
   const { concurrency, queue = DEFAULT_QUEUE, rate, breaker } = policy;
-  const quiet = createQuiet(name, clock);
   const takeTurn = rate && createTurns({ name, rate, clock });
   const takeSlot = concurrency === undefined ? undefined : createSlots({ name, concurrency, maxWaiting: queue });
   const guard = breaker?.failures
     ? createBreaker({ name, ...breaker, clock, onChange: onBreaker })
     : <T>(work: () => Promise<T>) => work();
+  const forAnother = () => createWay({ guard, takeSlot, takeTurn, quiet: createQuiet(name, clock), forAnother });
+  return forAnother();
+}
 
+interface WayDeps extends Pick<Gate, 'forAnother'> {
+  readonly guard: Breaker;
+  readonly takeSlot: ReturnType<typeof createSlots> | undefined;
+  readonly takeTurn: ReturnType<typeof createTurns> | undefined;
+  readonly quiet: Quiet;
+}
+
+function createWay({ guard, takeSlot, takeTurn, quiet, forAnother }: WayDeps): Gate {
   async function attempt<T>(kind: CallKind, work: () => Promise<T>): Promise<T> {
     quiet.require(kind);
     try {
@@ -68,6 +80,7 @@ export function createGate({ name, policy, clock, onBreaker }: GateOptions): Gat
   }
 
   return {
+    forAnother,
     async run(kind, work, { signal } = {}) {
       const free = await takeSlot?.(signal);
       try {

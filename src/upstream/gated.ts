@@ -3,7 +3,7 @@ import type { Gate } from './gate.ts';
 import type { Place } from './upstream.ts';
 
 /** The same registry; every call goes through the gate, and throws what that throws too. */
-export function createGated(place: Place, gate: Gate): Place {
+export function createGated(place: Place, gate: Pick<Gate, 'run' | 'open'>): Place {
   return {
     name: place.name,
     headManifest: (repository, reference, options) =>

@@ -1,11 +1,11 @@
 // One registry with all that we can do to it, over one set of connections, tokens and credentials.
 import { RegistryError } from '../oci/errors.ts';
-import { createAuthorizer } from './authorizer.ts';
+import { type AuthorizerOptions, createAuthorizer } from './authorizer.ts';
 import type { BreakerChange } from './breaker.ts';
 import type { Clock } from './clock.ts';
 import type { Credentials, FindCredentials } from './credentials.ts';
 import type { Dialer } from './dialer.ts';
-import { createGate, type GatePolicy } from './gate.ts';
+import { createGate, type Gate, type GatePolicy } from './gate.ts';
 import { createGated } from './gated.ts';
 import type { PlaceEntry } from './place-entry.ts';
 import type { Pusher } from './pusher.ts';
@@ -19,6 +19,8 @@ export interface KnownRegistry {
   /** Throws UNSUPPORTED where the URL has a path. */
   describe(): RegistryAddress;
   findCredentials(): Promise<Credentials | undefined>;
+  /** The same registry as a client of its own sees it. Each place has tokens of its own; what the registry limits is the client. */
+  forClient(credentials: Credentials | undefined): () => Place;
 }
 
 export interface KnownRegistryOptions {
@@ -37,6 +39,8 @@ export interface KnownRegistryOptions {
 }
 
 export const HUB = 'docker.io';
+/** There may be many clients, and each has few repositories at a time. */
+const MAX_CLIENT_SCOPES = 100;
 const HUB_URL = 'https://registry-1.docker.io';
 
 export function createKnownRegistry(options: KnownRegistryOptions): KnownRegistry {
@@ -48,12 +52,20 @@ export function createKnownRegistry(options: KnownRegistryOptions): KnownRegistr
   const host = name === HUB && url.origin === HUB_URL ? HUB : url.host;
   const findCredentials = async () => entry.credentials ?? findInDocker?.(host);
   const rules = { url, tokenRealms };
-  const authorizer = createAuthorizer({ upstream: name, rules, dialers: { own, guarded }, findCredentials, clock });
   const elsewhere = (target: URL) => (redirectHosts.includes(target.host) ? named : guarded);
   const gate = createGate({ name, policy: options.policy, clock, onBreaker: options.onBreaker });
-  const registry = { name, url, authorizer, dialers: { own, elsewhere, pace: gate.pace } };
+  const connect = (way: Gate, who: Pick<AuthorizerOptions, 'findCredentials' | 'maxScopes'>) => {
+    const authorizer = createAuthorizer({ upstream: name, rules, dialers: { own, guarded }, clock, ...who });
+    return { name, url, authorizer, dialers: { own, elsewhere, pace: way.pace } };
+  };
+  const registry = connect(gate, { findCredentials });
   return {
     place: createGated(createRegistry(registry), gate),
+    forClient(credentials) {
+      const way = gate.forAnother();
+      const who = { findCredentials: async () => credentials, maxScopes: MAX_CLIENT_SCOPES };
+      return () => createGated(createRegistry(connect(way, who)), way);
+    },
     pusher: createPusher({ ...registry, redirectHosts }),
     findCredentials,
     describe() {

@@ -25,6 +25,8 @@ export interface UpstreamEntry extends PlaceEntry, GatePolicy {
   readonly mirrors?: readonly MirrorEntry[] | undefined;
   /** Whether it is never asked. */
   readonly offline?: boolean | undefined;
+  /** Whether its pulls show it the credentials of their clients, and we none of our own. */
+  readonly passCredentials?: boolean | undefined;
   /** Globs of the repositories that may be pulled; default: all. */
   readonly allow?: readonly string[] | undefined;
   /** Globs of those that may not, although they are allowed. */

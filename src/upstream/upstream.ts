@@ -5,12 +5,14 @@ import type { PasswordCredentials } from './credentials.ts';
 import type { Pusher } from './pusher.ts';
 
 /** What can be read of a registry, at one address or at several. */
-export type Place = Omit<Upstream, 'isOffline' | 'allows'>;
+export type Place = Omit<Upstream, 'isOffline' | 'allows' | 'scope'>;
 
 /** Every call throws RegistryError: the upstream's own code and status where it gave one, 502 where it lied or broke, 504 where it hung. */
 export interface Upstream {
   /** The host or alias that names it in references, and the first part of every key under which its content is kept. */
   readonly name: string;
+  /** For whom alone what it opens is; undefined where that is for all who may pull. */
+  readonly scope: Scope | undefined;
   /** Whether it is never asked: then every call throws UNAVAILABLE. */
   readonly isOffline: boolean;
   /** Whether the configuration lets the repository be pulled, whatever is stored of it. */
@@ -36,6 +38,16 @@ export interface Upstream {
    */
   findReferrers(repository: string, digest: Digest, options?: ReferrersOptions): Promise<Uint8Array | undefined>;
 }
+
+/** Clients that show an upstream the same credentials, or none, for some time: then they are asked for them again. */
+export interface Scope {
+  /** Letters, digits, `-` and `_`; tells nothing of the credentials. No two times of the same clients have the same. */
+  readonly id: string;
+  readonly endsAt: Date;
+}
+
+/** What a client has shown; asked for only where an upstream gets to see it. May throw UNAUTHORIZED. */
+export type ShowCredentials = () => PasswordCredentials | undefined;
 
 export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
@@ -75,8 +87,11 @@ export interface TagList {
 
 /** The registries that may be pulled from and pushed to. */
 export interface Upstreams {
-  /** The upstream of a registry's host or alias, in any case. Throws DENIED for one that the configuration closes. */
-  get(registry: string): Upstream;
+  /**
+   * The upstream of a registry's host or alias, in any case. Throws DENIED for one that the configuration closes. Where the credentials of
+   * clients are passed on, it is as the client sees it; without `show` that is one who shows none. Then it throws what `show` throws, too.
+   */
+  get(registry: string, show?: ShowCredentials): Upstream;
   /** The same registry, to push to: that we may is its own decision. Throws as `get` does, and UNAVAILABLE where it is offline. */
   getPusher(registry: string): Pusher;
   /** What a program has to know to reach the registry itself. Throws as `getPusher` does, and UNSUPPORTED where its URL has a path. */

@@ -16,7 +16,8 @@ import { createMirrored } from './mirrored.ts';
 import { createOffline, offline } from './offline.ts';
 import type { PlaceEntry, UpstreamEntry } from './place-entry.ts';
 import { read, requireHttp } from './request.ts';
-import type { Upstream, Upstreams } from './upstream.ts';
+import { createScopes, type ScopePolicy } from './scopes.ts';
+import type { Place, Scope, ShowCredentials, Upstream, Upstreams } from './upstream.ts';
 
 export interface UpstreamsOptions {
   /** By host or alias. */
@@ -40,6 +41,8 @@ export interface UpstreamsOptions {
   readonly dockerConfigPath?: string | undefined;
   readonly onHelperFailed?: ((failure: HelperFailure) => void) | undefined;
   readonly helperTimeoutMs?: number | undefined;
+  /** Of entries with passCredentials, which need it. */
+  readonly scopes?: ScopePolicy | undefined;
   readonly clock?: Clock | undefined;
   readonly lookup?: Lookup | undefined;
 }
@@ -49,7 +52,7 @@ const MAX_OPEN_UPSTREAMS = 1000;
 
 /** An upstream, and what of it is for more than pulls. */
 interface Known extends Pick<KnownRegistry, 'pusher' | 'describe' | 'findCredentials'> {
-  readonly upstream: Upstream;
+  readonly open: (show?: ShowCredentials) => Upstream;
 }
 
 export function createUpstreams(options: UpstreamsOptions): Upstreams {
@@ -86,7 +89,8 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
       name,
       entry,
       policy: gate,
-      findInDocker,
+      // What Veneer itself could open, it would open for every client.
+      findInDocker: policy.passCredentials ? undefined : findInDocker,
       dialers: { own, guarded, named },
       clock,
       onBreaker,
@@ -104,11 +108,25 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     const isDenied = createNameTest(entry.deny ?? []);
     const place = isOffline ? createOffline(name) : createMirrored(mirrors, own.place);
     const allows = (repository: string) => isAllowed(repository) && !isDenied(repository);
-    return { ...own, upstream: { ...place, isOffline, allows } };
+    const toUpstream = (place: Place, scope?: Scope) => ({ ...place, scope, isOffline, allows });
+    if (entry.passCredentials) {
+      const forClient: KnownRegistry['forClient'] = isOffline ? () => () => place : own.forClient;
+      const find = createScopes({ ...requireScopes(name), name, clock, forClient, toUpstream });
+      return { ...own, open: show => find(show?.()) };
+    }
+    const upstream = toUpstream(place);
+    return { ...own, open: () => upstream };
+  }
+
+  function requireScopes(name: string): ScopePolicy {
+    if (!options.scopes) throw new TypeError(`${name} has passCredentials, and there is no policy of scopes`);
+    return options.scopes;
   }
 
   function getOpen(name: string): Known {
-    if (!options.openUpstreams || !isRegistryHost(name)) {
+    // Another spelling of an address, such as its port with a zero before it, would pass by the entry that it has.
+    const isPlain = isRegistryHost(name) && URL.parse(`https://${name}`)?.host === name;
+    if (!options.openUpstreams || !isPlain) {
       throw new RegistryError('DENIED', `the registry "${name.slice(0, 255)}" is not configured as an upstream`);
     }
     const registry = open.get(name) ?? create(name, {}, guarded);
@@ -123,12 +141,13 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
 
   function getOnline(registry: string, action: string): Known {
     const known = get(registry);
-    if (known.upstream.isOffline) throw offline(known.upstream.name, action);
+    const { name, isOffline } = known.open();
+    if (isOffline) throw offline(name, action);
     return known;
   }
 
   return {
-    get: registry => get(registry).upstream,
+    get: (registry, show) => get(registry).open(show),
     getPusher: registry => getOnline(registry, 'push').pusher,
     describe: registry => getOnline(registry, 'build').describe(),
     async findCredentials(registry) {

@@ -57,7 +57,7 @@ test('a file that holds no key is a fault, and is left as it is', async () => {
 
 test('a file that cannot be read is a fault', async () => {
   const directory = await temporaryDirectory();
-  await expect(loadSigningKey(directory)).rejects.toThrow(`cannot read the signing key ${directory} (EISDIR)`);
+  await expect(loadSigningKey(directory)).rejects.toThrow(`cannot read the key ${directory} (EISDIR)`);
 });
 
 function toPem(key: KeyObject): string {

@@ -146,6 +146,19 @@ describe('never serve plain', () => {
     }
   });
 
+  test('and yet an image that is in the index for two platforms, where it stays for one', async () => {
+    const { root, content } = app.putImage({ platforms: ['linux/amd64'] });
+    const index = JSON.parse(Buffer.from(content.get(root.digest)?.raw ?? []).toString());
+    const [entry] = index.manifests;
+    const twice = [entry, { ...entry, platform: { os: 'linux', architecture: 'arm64' } }];
+    const raw = Buffer.from(JSON.stringify({ ...index, manifests: twice }));
+    app.registry.put('library/app', [{ mediaType: root.mediaType, raw, tags: ['1'] }]);
+    const layers = [{ location: dataUrl(layer), platforms: ['linux/arm64'] }];
+    const { name } = await app.submit({ containerConfig: { layers } });
+    const images = await checkImage(await app.head(name, '1'), descriptor => app.read(name, descriptor));
+    expect(images.map(({ digest }) => digest === entry.digest)).toEqual([true, false]);
+  });
+
   test('what two clients would read differently', async () => {
     const { root, content } = app.putImage();
     const source = Buffer.from(content.get(root.digest)?.raw ?? []).toString();

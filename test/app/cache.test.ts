@@ -221,6 +221,7 @@ describe('the operator', () => {
     const lines = await ask('POST', 'verify?bytesPerSecond=100000000');
     expect(lines.filter(({ kind }) => kind === 'damaged')).toMatchObject([{ digest: image.layer }]);
     expect(lines.at(-1)).toMatchObject({ kind: 'verified', seen: { count: 3 }, damaged: { count: 1 } });
+    await expect(readFile(pathOf(image.layer))).rejects.toThrow('ENOENT');
     expect(await get(`team/app/blobs/${image.layer}`)).toBe(image.layer);
   });
 

@@ -68,3 +68,30 @@ test('an upstream that the configuration names has its host to itself', async ()
   const { status, body } = await server.send('GET', `/v2/${registry.host}/team/app/manifests/3`);
   expect([status, body.toString()]).toEqual([200, other.raw.toString()]);
 });
+
+test.each(['', 'localhost:8080/', 'veneer.example/'])(
+  '"%swt/…" is a token, and no upstream gets to know it',
+  async host => {
+    server = await startServer({
+      publicUrl: 'https://veneer.example',
+      upstreams: { 'docker.io': { url: registry.url } },
+    });
+    const name = `${host}wt/0123456789ab/library/alpine`;
+    for (const query of ['', '?ns=veneer.example']) {
+      const answer = await server.send('GET', `/v2/${name}/manifests/3${query}`);
+      expect([answer.status, codeOf(answer)]).toEqual([404, 'NAME_UNKNOWN']);
+    }
+    const headers = { 'Content-Type': 'application/json' };
+    for (const [path, field] of [
+      ['/v1alpha2/container', 'containerImage'],
+      ['/v1alpha1/inspect', 'containerImage'],
+    ]) {
+      const answer = await server.send('POST', `${path}`, {
+        headers,
+        body: JSON.stringify({ [`${field}`]: `${name}:3` }),
+      });
+      expect(answer.status).toBe(400);
+    }
+    expect(registry.requests).toEqual([]);
+  },
+);

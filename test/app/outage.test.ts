@@ -1,6 +1,7 @@
 // Down does not mean lost: what was pulled is served while its upstream fails, and a failure spoils nothing.
 import type { ServerResponse } from 'node:http';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { digestOf } from '../../src/oci/digest.ts';
 import { PLATFORMS, startApp, type TestApp } from '../support/app.ts';
 import { checkImage } from '../support/oracle.ts';
 
@@ -86,6 +87,17 @@ describe('a tag', () => {
     expect((await app.head(NAME, '1')).digest).toBe(before.root.digest);
     app.registry.intercept();
     expect((await app.head(NAME, '1')).digest).toBe(after.root.digest);
+  });
+
+  test('that a HEAD says to be what is not there is what a GET says', async () => {
+    const { root } = app.putImage();
+    const gone = { 'docker-content-digest': digestOf(Buffer.from('gone')), 'content-type': root.mediaType };
+    app.registry.intercept(({ method, url }, response) => {
+      if (method !== 'HEAD' || !url?.endsWith('/1')) return false;
+      response.writeHead(200, gone).end();
+      return true;
+    });
+    expect((await app.head(NAME, '1')).digest).toBe(root.digest);
   });
 
   test('is asked anew when the clock was set back', async () => {

@@ -110,11 +110,13 @@ test.each([
   expect(pull.status).toBe(part === '/blobs/' ? 200 : status);
 });
 
-test('an upstream that tells a digest which is not there is 404, for HEAD and GET alike', async () => {
+test('an upstream that tells a digest which is not there, and then no manifest, is 404 for HEAD and GET alike', async () => {
   await start();
   app.registry.intercept((request, response) => {
-    if (request.method !== 'HEAD') return false;
-    response.writeHead(200, { 'content-type': mediaTypes.ociManifest, 'docker-content-digest': ZERO }).end();
+    const isHead = request.method === 'HEAD';
+    if (!request.url?.endsWith('/manifests/1')) return false;
+    const told = { 'content-type': mediaTypes.ociManifest, 'docker-content-digest': ZERO };
+    response.writeHead(isHead ? 200 : 404, isHead ? told : {}).end();
     return true;
   });
   for (const method of ['HEAD', 'GET']) expect((await app.request(PATH, { method })).status).toBe(404);

@@ -1,6 +1,6 @@
 // A generated image put through `augment`: what it becomes, as bytes and as JSON.
 import { augment } from '../../src/augment/augment.ts';
-import { augmentationSchema } from '../../src/augment/augmentation.ts';
+import { stepsSchema } from '../../src/augment/steps.ts';
 import type { ContentDescriptor } from '../../src/oci/descriptor.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { parseManifest } from '../../src/oci/manifest.ts';
@@ -30,10 +30,16 @@ export function readerOf(content: ReadonlyMap<string, Content>) {
   };
 }
 
-export async function run(image: GeneratedImage, input: object, layers: readonly Uint8Array[] = []) {
+/** `input` is an augmentation, or a list of steps. */
+export async function run(
+  image: GeneratedImage,
+  input: object | readonly object[],
+  layers: readonly Uint8Array[] = [],
+) {
   const reader = readerOf(image.content);
+  const steps = stepsSchema.parse(Array.isArray(input) ? input : [{ augmentation: input }]);
   const source = { name: 'example.org/app:1', manifest: await reader.readManifest(image.root) };
-  const augmented = await augment(source, augmentationSchema.parse(input), reader);
+  const augmented = await augment(source, steps, reader);
   const content = new Map(image.content);
   for (const { digest, mediaType, raw } of augmented.documents) content.set(digest, { mediaType, raw });
   for (const raw of layers) content.set(digestOf(raw), { mediaType: '', raw });

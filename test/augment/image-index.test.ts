@@ -28,6 +28,46 @@ test('drops the attestations of changed images', async () => {
   expect(rootJson.manifests.map((entry: Entry) => entry.digest)).toEqual(images.map(({ target }) => target));
 });
 
+test('keeps the attestations of images that stay as they are, though others change', async () => {
+  const { layer } = createLayer('x', 'gzip', ['linux/arm64']);
+  const image = generateImage({ ...two, attestations: true });
+  const [first, about] = (await run(image, {})).rootJson.manifests;
+  const { rootJson, images } = await run(image, { layers: [layer] });
+  expect(rootJson.manifests.slice(0, 2)).toEqual([first, about]);
+  expect(rootJson.manifests.slice(2).map((entry: Entry) => entry.digest)).toEqual([images[1]?.target]);
+  const chosen = await run(image, { layers: [layer], platforms: two.platforms });
+  expect(chosen.rootJson.manifests).toHaveLength(2);
+});
+
+test('leaves an index of artifacts alone for rules, also an empty one', async () => {
+  const image = generateImage({ ...two, artifact: true });
+  for (const entries of [[], ['artifact']]) {
+    const index = editEntries(image, all => all.slice(all.length - entries.length));
+    const { root, kept, documents } = await run(index, [{ rule: 'a', augmentation: change }]);
+    await expect(run(index, change)).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' });
+    expect([root, [...kept], documents]).toEqual([index.root, [index.root.digest], []]);
+  }
+});
+
+test('refuses an index that has no image to change beside what it does not read', async () => {
+  const image = generateImage({ ...two, attestations: true });
+  const index = editEntries(image, all => all.slice(1, 2));
+  const pull = run(index, [{ rule: 'a', augmentation: change }]);
+  await expect(pull).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' });
+});
+
+test('tells one image apart by the platforms that its entries say', async () => {
+  const { layer, raw } = createLayer('x', 'gzip', ['linux/arm64']);
+  const source = generateImage({ ...two, platforms: ['linux/amd64'] });
+  const image = editEntries(source, ([entry]) => [
+    { ...entry },
+    { ...entry, platform: { os: 'linux', architecture: 'arm64' } },
+  ]);
+  const { images, kept } = await run(image, { layers: [layer] }, [raw]);
+  expect(images.map(({ source, target }) => source === target)).toEqual([true, false]);
+  expect([...kept]).toEqual([images[0]?.source]);
+});
+
 test('rewrites an image that runs nowhere by its config, where its entry names no platform', async () => {
   const platforms = ['linux/amd64', 'unknown/unknown'];
   const { images } = await run(generateImage({ ...two, platforms, noPlatform: true }), change);

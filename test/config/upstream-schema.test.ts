@@ -35,6 +35,17 @@ test.each([
   ['a pause that is none', { breaker: { pause: '0s' } }, 'breaker.pause'],
   ['less than no failures', { breaker: { failures: -1 } }, 'breaker.failures'],
   ['an empty glob', { deny: [''] }, 'deny.0'],
+  ['a glob that takes long for some name', { deny: ['**/*-*-*-*x'] }, 'deny.0'],
+  [
+    'credentials of ours beside those of clients',
+    { passCredentials: true, credentials: { username: 'me', password: 'p' } },
+    'passCredentials',
+  ],
+  [
+    'a mirror beside credentials of clients',
+    { passCredentials: true, mirrors: [{ url: 'http://10.0.0.1' }] },
+    'passCredentials',
+  ],
 ])('%s is a fault', (_, entry, path) => {
   const { error } = schema.safeParse({ 'docker.io': entry });
   expect(error?.issues.map(issue => issue.path.join('.'))).toEqual([`docker.io.${path}`]);

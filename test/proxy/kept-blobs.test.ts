@@ -33,6 +33,11 @@ afterEach(async () => {
 
 const bodyOf = (raw: Uint8Array) => new Blob([Buffer.from(raw)]).stream();
 
+async function damage(): Promise<void> {
+  const hex = digestHex(digest);
+  await writeFile(join(directory, 'blobs', 'sha256', hex.slice(0, 2), hex), 'the bytes of a lawyer'.slice(0, size));
+}
+
 function keptBlob(getAnew = () => Promise.reject(new Error('asked for anew'))) {
   return createKeptBlobs({ content, onDamaged: (_, error) => damaged.push(error) })({ digest, size, getAnew });
 }
@@ -54,11 +59,43 @@ describe('a kept blob', () => {
   });
 
   test('that is damaged is never read to its end, and is kept no more', async () => {
-    const hex = digestHex(digest);
-    await writeFile(join(directory, 'blobs', 'sha256', hex.slice(0, 2), hex), 'the bytes of a lawyer'.slice(0, size));
+    await damage();
     await expect(text(await keptBlob().open())).rejects.toBeInstanceOf(ContentMismatch);
     expect(await content.find(digest)).toBeUndefined();
     expect(damaged).toEqual([expect.any(ContentMismatch)]);
+  });
+
+  test('is verified once for all who read it at the time, and not again soon', async () => {
+    let opened = 0;
+    const open: ContentStore['open'] = (...args) => {
+      opened += 1;
+      return content.open(...args);
+    };
+    const kept = createKeptBlobs({ content: { ...content, open }, onDamaged() {} });
+    const read = async () => text(await kept({ digest, size, getAnew: () => Promise.reject(new Error()) }).open());
+    expect(await Promise.all([read(), read(), read()])).toEqual([`${bytes}`, `${bytes}`, `${bytes}`]);
+    expect(opened).toBe(4);
+    await read();
+    expect(opened).toBe(5);
+  });
+
+  test('that is damaged breaks off for all who read it at the time', async () => {
+    await damage();
+    const blob = keptBlob();
+    const read = async () => text(await blob.open());
+    const results = await Promise.allSettled([read(), read(), read()]);
+    expect(results.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+    expect(damaged).toEqual([expect.any(ContentMismatch)]);
+  });
+
+  test('that is damaged is kept no more, though its reader has left', async () => {
+    await damage();
+    const found = Promise.withResolvers<void>();
+    const kept = createKeptBlobs({ content, onDamaged: () => found.resolve() });
+    const stream = await kept({ digest, size, getAnew: () => Promise.reject(new Error()) }).open();
+    await stream.cancel();
+    await found.promise;
+    expect(await content.find(digest)).toBeUndefined();
   });
 
   test('may be left half read', async () => {

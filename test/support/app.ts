@@ -28,6 +28,7 @@ export interface TestAppOptions {
   readonly now?: () => Date;
   /** Default: nothing is tried again. */
   readonly patience?: AppDeps['patience'];
+  readonly lookEveryMs?: AppDeps['lookEveryMs'];
 }
 
 export interface TestApp {
@@ -52,6 +53,10 @@ export interface TestApp {
   restart(dataDir?: string): Promise<void>;
   /** Ends the app and starts another over the same data, with this added to its configuration in place of what was. */
   configure(config: Readonly<Record<string, unknown>>): Promise<void>;
+  /** Writes the configuration file with this added in place of what was, and leaves the app as it is. */
+  writeConfig(config: Readonly<Record<string, unknown>>): Promise<void>;
+  /** As SIGHUP does. */
+  reloadRules(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -74,20 +79,27 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
   const registry = await startRegistry(options.registry);
   const log: string[] = [];
   const image = `${registry.host}/library/app:1`;
+  const file = join(directory, 'veneer.yaml');
   let added = options.config;
   let app = await open('data');
 
-  async function open(dataDir: string): Promise<App> {
-    const file = join(directory, 'veneer.yaml');
+  async function writeConfig(dataDir: string): Promise<void> {
     const upstream = { url: registry.url, credentials: options.credentials };
     const upstreams = { lab: upstream, [registry.host]: { url: registry.url } };
     // What the machine has must not decide what a test does.
     const builds = { backends: ['embedded'] };
     await writeFile(file, JSON.stringify({ dataDir: join(directory, dataDir), upstreams, builds, ...added }));
+  }
+
+  async function open(dataDir: string): Promise<App> {
+    await writeConfig(dataDir);
     const sink = new Writable({ write: (chunk, _encoding, done) => done(void log.push(String(chunk))) });
-    const { now, patience = { retries: 0 } } = options;
-    const config = loadConfig({ file, env: {}, flags: {} });
-    return createApp({ config, log: pino(sink), version: '0.0.0', patience, ...(now && { now }) });
+    const { now, patience = { retries: 0 }, lookEveryMs } = options;
+    const read = () => loadConfig({ file, env: {}, flags: {} });
+    return createApp({
+      ...{ config: read(), log: pino(sink), version: '0.0.0', patience },
+      ...{ reread: { path: file, read }, lookEveryMs, ...(now && { now }) },
+    });
   }
 
   async function request(path: string, { method = 'GET', headers = {}, body }: RequestOptions = {}) {
@@ -140,6 +152,11 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
       added = config;
       app = await open('data');
     },
+    async writeConfig(config) {
+      added = config;
+      await writeConfig('data');
+    },
+    reloadRules: () => app.reloadRules(),
     async close() {
       await app.close();
       await registry.close();

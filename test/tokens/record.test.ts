@@ -27,12 +27,21 @@ test('takes a whole record, each kind of layer source, and no tag', () => {
   expect(tokenRecordSchema.parse(record)).toEqual(record);
 });
 
+test('takes the steps of rules, in order', () => {
+  const ruleSteps = [
+    { rule: 'ca', platforms: ['linux/*'], augmentation: { layers: [], env: { A: '1' }, attestations: 'keep' } },
+    { rule: 'audit', augmentation: { layers: [], labels: { a: 'b' }, attestations: 'drop' } },
+  ];
+  expect(tokenRecordSchema.parse({ ...record, ruleSteps })).toEqual({ ...record, ruleSteps });
+});
+
 test.each([
   ['an id that is not 12 hex', { id: '0123456789aZ' }],
   ['a digest that is none', { targetDigest: 'sha256:1' }],
   ['a url source without its url', { layerSources: [{ ...layer, kind: 'url' }] }],
   ['a blob source without its repository', { layerSources: [{ ...layer, kind: 'blob', registry: 'quay.io' }] }],
   ['an unknown kind of source', { layerSources: [{ ...layer, kind: 'magic' }] }],
+  ['a step without its augmentation', { ruleSteps: [{ rule: 'ca' }] }],
   ['a time that is no instant', { expiresAt: 'tomorrow' }],
 ])('refuses %s', (_name, change) => {
   expect(tokenRecordSchema.safeParse({ ...record, ...change }).success).toBe(false);

@@ -24,14 +24,11 @@ test.each([
   expect(isPublicAddress(address)).toBe(expected);
 });
 
-test.each(['localhost', '127.0.0.1', '[::1]', '[::ffff:127.0.0.1]'])(
-  'does not dial %s without an entry',
-  async host => {
-    const server = await listen((_, res) => res.end());
-    const error = await failure(open({}).get(`${host}:${server.port}`).getManifest('a', 'b'));
-    expect(error).toMatchObject({ code: 'DENIED', message: expect.stringContaining('private') });
-  },
-);
+test.each(['localhost', '127.0.0.1', '[::1]', '[::ffff:7f00:1]'])('does not dial %s without an entry', async host => {
+  const server = await listen((_, res) => res.end());
+  const error = await failure(open({}).get(`${host}:${server.port}`).getManifest('a', 'b'));
+  expect(error).toMatchObject({ code: 'DENIED', message: expect.stringContaining('private') });
+});
 
 test.each([
   ['a private address', ['10.0.0.1']],

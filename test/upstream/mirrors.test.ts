@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { buffer } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
+import { mediaTypes } from '../../src/oci/media-type.ts';
 import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
 import type { UpstreamsOptions } from '../../src/upstream/upstreams.ts';
 import { createTestClock, failure, json, listen, openLab } from './server.ts';
@@ -62,6 +63,18 @@ test.each<[string, Answer]>([
   const { lab, last } = await startPlaces(answer, serve);
   expect(Buffer.from((await lab.getManifest('a', DIGEST)).raw)).toEqual(RAW);
   expect(last.requests).toHaveLength(1);
+});
+
+test.each<[string, Answer]>([
+  ['a page of a portal', (_, res) => res.writeHead(200, { 'content-type': 'text/html' }).end('<html>')],
+  ['JSON of its own', (_, res) => json(res, 200, {})],
+  ['nothing', (_, res) => res.writeHead(200, { 'content-type': mediaTypes.ociIndex }).end()],
+])('a mirror that has %s for every tag is passed over', async (_, answer) => {
+  const raw = Buffer.from('{"schemaVersion":2,"manifests":[]}');
+  const headers = { 'content-type': mediaTypes.ociIndex, 'docker-content-digest': digestOf(raw) };
+  const { lab } = await startPlaces(answer, (_, res) => res.writeHead(200, headers).end(raw));
+  expect(Buffer.from((await lab.getManifest('a', 'latest')).raw)).toEqual(raw);
+  expect((await lab.headManifest('a', 'latest')).contentType).toBe(mediaTypes.ociIndex);
 });
 
 test('the error is that of the registry itself', async () => {

@@ -24,6 +24,18 @@ test('refuses what has no entry when it is closed, and what is no host when it i
   expect(() => open({}).get('library')).toThrow(denied);
 });
 
+test.each(['quay.io:0443', 'quay.io:00443', 'quay.io:99999', '8.8:443', '0x08.8.8.8', '[2001:db8:0::1]'])(
+  'is not open to %s: another spelling of an address would pass by the entry that it has',
+  name => {
+    const upstreams = open({ 'quay.io': { deny: ['**'] } });
+    expect(() => upstreams.get(name)).toThrow(expect.objectContaining({ code: 'DENIED' }));
+  },
+);
+
+test.each(['quay.io', 'QUAY.io:443', 'lab.example:5000', '8.8.8.8', '[2001:db8::1]:5000'])('is open to %s', name => {
+  expect(open({}).get(name).name).toBe(name.toLowerCase().replace(/:443$/, ''));
+});
+
 const encode = (value: string) => Buffer.from(value).toString('base64');
 
 test.each<[string, object]>([

@@ -1,0 +1,34 @@
+// Rules at work: what clients pull and what they ask tokens for, through the rules in force.
+import type { Config } from '../config/schema.ts';
+import { createFindRuled, type FindRuled } from '../http/caller-rules.ts';
+import { createWithRules, type WithRules } from '../proxy/ruled-registry.ts';
+import { createMadeDigests, type MadeDigests } from '../rules/made.ts';
+import type { Rules } from '../rules/rules.ts';
+import type { HoldLayers } from '../rules/shelf.ts';
+import type { RecordStore } from '../state/store.ts';
+import type { Pulling } from './pulling.ts';
+
+export interface RuledPullsDeps {
+  readonly config: Config;
+  readonly records: RecordStore;
+  readonly now: () => Date;
+  readonly pulling: Pick<Pulling, 'augmentations' | 'layers'>;
+  readonly rules: Rules;
+  readonly holdLayers: HoldLayers;
+}
+
+export interface RuledPulls {
+  readonly made: MadeDigests;
+  readonly withRules: WithRules;
+  readonly findRuled: FindRuled;
+}
+
+export function createRuledPulls({ config, records, now, pulling, rules, holdLayers }: RuledPullsDeps): RuledPulls {
+  const { augmentations, layers } = pulling;
+  const made = createMadeDigests({ records, now, keepMs: config.ruleDigests.keepMs, holdLayers });
+  return {
+    made,
+    withRules: createWithRules({ rules, made, augmentations, layers }),
+    findRuled: createFindRuled({ rules, holdLayers, now, ttlMs: config.tokens.ttlMs }),
+  };
+}

@@ -1,0 +1,135 @@
+// The rules in force: opened at the start, and followed while the service runs.
+import { statSync } from 'node:fs';
+import type { Logger } from 'pino';
+import type { Config } from '../config/schema.ts';
+import { ConfigError } from '../config.ts';
+import { takeFingerprint } from '../rules/fingerprint.ts';
+import { createLiveRules, type LiveRules, type RulesSource } from '../rules/live.ts';
+import { createLocalLayers } from '../rules/local-layers.ts';
+import { createOpenRules } from '../rules/open-rules.ts';
+import type { RuleOptions } from '../rules/rule.ts';
+import { RuleFaults } from '../rules/rule-faults.ts';
+import type { DescribeRemote } from '../rules/rules.ts';
+import type { Shelf } from '../rules/shelf.ts';
+
+/** How the configuration is had once more. */
+export interface Reread {
+  /** Of its file, whether that is there or not. */
+  readonly path: string;
+  /** Throws ConfigError. */
+  read(): Config;
+}
+
+export interface RulingDeps {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly now: () => Date;
+  readonly shelf: Shelf;
+  readonly describeRemote: DescribeRemote;
+  /** Absent: rules change by their layers alone. */
+  readonly reread?: Reread | undefined;
+  /** From one look for changes to the next. */
+  readonly lookEveryMs?: number | undefined;
+}
+
+export interface Ruling {
+  readonly rules: LiveRules;
+  /** All anew, whether a change shows or not. */
+  reload(): Promise<void>;
+  /** To be called every few minutes. */
+  sweep(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const LOOK_EVERY_MS = 5000;
+
+/** Throws ConfigError, which names every fault of the rules. */
+export async function createRuling(deps: RulingDeps): Promise<Ruling> {
+  const { log, shelf, lookEveryMs = LOOK_EVERY_MS } = deps;
+  const rules = await openRules(deps);
+  if (rules.rules.length > 0) log.info({ rules: namesOf(rules.rules) }, 'rules are in force');
+  void rules.warm().then(reasons => {
+    if (reasons.length > 0) log.warn({ reasons }, 'layers of rules cannot be had now: pulls that need them ask again');
+  });
+  const looker = setInterval(() => void rules.check(), lookEveryMs);
+  looker.unref();
+  return {
+    rules,
+    async reload() {
+      await rules.reload();
+      log.info({ rules: namesOf(rules.rules), faults: rules.status.faults }, 'rules were read anew');
+    },
+    sweep: () => shelf.sweep(rules.layers),
+    async close() {
+      clearInterval(looker);
+      await rules.close();
+    },
+  };
+}
+
+async function openRules(deps: RulingDeps): Promise<LiveRules> {
+  const { config, log, now, shelf, describeRemote, reread } = deps;
+  const { attestations, limits } = config;
+  const layerLimits = { maxUnpackedBytes: limits.unpackedLayerBytes, maxRatio: limits.unpackRatio };
+  const localLayers = createLocalLayers({ shelf, limits: layerLimits, now });
+  try {
+    return await createLiveRules({
+      rules: config.rules,
+      source: reread && createSource(deps, reread),
+      openRules: createOpenRules({ localLayers, shelf, describeRemote, attestations }),
+      ...{ localLayers, shelf, now },
+      onChanged: rules => log.info({ rules: namesOf(rules) }, 'the rules have changed'),
+      onFaulty: faults => log.error({ faults }, 'the rules have changed, but with faults: the old ones stay'),
+    });
+  } catch (error) {
+    throw error instanceof RuleFaults ? new ConfigError(error.faults) : error;
+  }
+}
+
+function namesOf(rules: readonly RuleOptions[]): readonly string[] {
+  return rules.map(({ name }) => name);
+}
+
+function createSource({ config, log, now }: RulingDeps, { path, read }: Reread): RulesSource {
+  let told = '';
+  return {
+    fingerprint: () => takeFingerprint(path, now()),
+    load() {
+      requireContent(path);
+      const next = readAnew(read);
+      const keys = changedKeys(config, next);
+      if (keys.join() !== told && keys.length > 0) {
+        log.warn({ keys }, 'other keys of the configuration than rules have changed: they need a restart');
+      }
+      told = keys.join();
+      return next.rules;
+    },
+  };
+}
+
+/** A file that a full disk or an editor has left empty is no configuration without rules. Throws RuleFaults. */
+function requireContent(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.size !== 0) return;
+  throw new RuleFaults([`${path} is empty: it takes \`rules: []\` to have no rules any more`]);
+}
+
+function readAnew(read: Reread['read']): Config {
+  try {
+    return read();
+  } catch (error) {
+    throw error instanceof ConfigError ? new RuleFaults(error.faults, { cause: error }) : error;
+  }
+}
+
+/** Names alone: values may be secrets. */
+function changedKeys(before: Config, after: Config): readonly string[] {
+  const own: ReadonlyMap<string, unknown> = new Map(Object.entries(before));
+  const keys = new Set([...own.keys(), ...Object.keys(after)]).difference(new Set(['rules']));
+  const next: ReadonlyMap<string, unknown> = new Map(Object.entries(after));
+  return [...keys].filter(key => JSON.stringify(own.get(key)) !== JSON.stringify(next.get(key))).map(nameOfKey);
+}
+
+/** As it is written. */
+function nameOfKey(key: string): string {
+  return key.replace(/Ms$/, '');
+}

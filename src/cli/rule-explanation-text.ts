@@ -1,0 +1,87 @@
+// What rules make of an image as lines for people: who, why, and for each platform what is different, as `diff` shows it.
+import { formatSize } from '../hosted/quota-size.ts';
+import type { AddedLayer, Difference, ExplainedImage, Explanation } from '../rules/explanation.ts';
+import { formatColumns } from './columns.ts';
+import { plainText } from './plain-text.ts';
+
+const INDENT = '  ';
+
+/** Without escape sequences, whatever the service says. */
+export function formatExplanation(explanation: Explanation): readonly string[] {
+  const { image, caller, sourceDigest, digest, outcome, reason, rules, platforms } = explanation;
+  return [
+    ...formatPairs([
+      ['image', image],
+      ...(caller === undefined ? [] : [['caller', caller] as const]),
+      ['source', sourceDigest],
+      ['becomes', digest ?? 'nothing: a pull gets an error'],
+      [outcome, reason],
+    ]),
+    '',
+    ...(rules.length === 0 ? ['there are no rules'] : formatVerdicts(rules)),
+    ...platforms.flatMap(platform => ['', ...formatImage(platform)]),
+  ];
+}
+
+function formatPairs(pairs: readonly (readonly [name: string, value: string])[]): readonly string[] {
+  const width = Math.max(...pairs.map(([name]) => name.length));
+  return pairs.map(([name, value]) => plainText(`${name.padEnd(width)}  ${value}`));
+}
+
+function formatVerdicts(rules: Explanation['rules']): readonly string[] {
+  const rows = rules.map(({ name, applies, platforms = [], reason }) => [
+    ...[name, applies ? 'yes' : 'no', platforms.join(', ') || 'all', reason],
+  ]);
+  return formatTable(['RULE', 'APPLIES', 'PLATFORMS', 'WHY'], rows);
+}
+
+function formatImage({
+  platform,
+  rules,
+  sourceDigest,
+  digest,
+  differences,
+  layers,
+}: ExplainedImage): readonly string[] {
+  const names = rules.join(', ') || 'no rule';
+  if (sourceDigest === digest) return [plainText(`${platform}: unchanged, ${names}`), `${INDENT}${plainText(digest)}`];
+  const lines = [
+    ...[`- ${sourceDigest}`, `+ ${digest}`].map(plainText),
+    ...formatLayers(layers),
+    ...formatDifferences(differences),
+  ];
+  return [plainText(`${platform}: changed, ${names}`), ...lines.map(line => `${INDENT}${line}`)];
+}
+
+function formatLayers(layers: readonly AddedLayer[]): readonly string[] {
+  if (layers.length === 0) return [];
+  const rows = layers.map(({ digest, size, rule = '-', from = '-' }) => [`+ ${digest}`, formatSize(size), rule, from]);
+  return formatTable(['LAYERS', 'SIZE', 'RULE', 'FROM'], rows);
+}
+
+/** Each field once, with what was and what is. */
+function formatDifferences(differences: readonly Difference[]): readonly string[] {
+  const fields = [...new Set(differences.map(({ field }) => field))];
+  return fields.flatMap(field => [
+    field.toUpperCase(),
+    ...differences.filter(difference => difference.field === field).flatMap(formatDifference),
+  ]);
+}
+
+function formatDifference({ field, key, before, after }: Difference): readonly string[] {
+  const sides = [
+    ['-', before],
+    ['+', after],
+  ] as const;
+  const tell = (value: string | readonly string[]) => (typeof value === 'string' ? value : JSON.stringify(value));
+  // A port is there or not, and no more.
+  const name = key === undefined ? '' : field === 'exposedPorts' ? key : `${key}=`;
+  return sides.flatMap(([sign, value]) => (value === undefined ? [] : plainText(`${sign} ${name}${tell(value)}`)));
+}
+
+function formatTable(headings: readonly string[], rows: readonly (readonly string[])[]): readonly string[] {
+  return formatColumns(
+    headings,
+    rows.map(row => row.map(plainText)),
+  );
+}

@@ -1,0 +1,141 @@
+// The keys `rules` and `ruleDigests`: what images get that clients pull.
+import { z } from 'zod';
+import {
+  atMost,
+  checkChangesLength,
+  envEntrySchema,
+  MAX_ADDED_LAYERS,
+  portSchema,
+  textMapSchema,
+  textSchema,
+  userSchema,
+  workingDirSchema,
+} from '../oci/config-fields.ts';
+import { InvalidPattern, parseImagePattern } from '../oci/image-pattern.ts';
+import { isQuickGlob } from '../oci/name-pattern.ts';
+import { formatPlatform, InvalidPlatform, parsePlatform } from '../oci/platform.ts';
+import { layerSchema } from './rule-layer-schema.ts';
+import { duration, glob } from './values.ts';
+
+const MAX_RULES = 1000;
+const MAX_GLOBS = 1000;
+const NAME = /^[A-Za-z0-9][\w.-]{0,63}$/;
+const GLOB = /[*?[\]{}()!]/;
+const PLATFORM_GLOB = /^[a-z0-9._*?[\]{}()!,|+@-]+(?:\/[a-z0-9._*?[\]{}()!,|+@-]+){0,2}$/;
+/** A digest is renewed by the day: what is forgotten sooner would be forgotten while it is used. */
+const MIN_KEEP_MS = 2 * 86_400_000;
+
+export function rulesSchema() {
+  return z
+    .array(ruleSchema())
+    .max(MAX_RULES)
+    .superRefine((rules, context) => {
+      for (const [at, { name }] of rules.entries()) {
+        if (rules.findIndex(other => other.name === name) === at) continue;
+        context.addIssue({ code: 'custom', path: [at, 'name'], message: `another rule has the name "${name}"` });
+      }
+    })
+    .default([]);
+}
+
+export function ruleDigestsSchema() {
+  return z
+    .strictObject({
+      /** Since a tag was last resolved to it. */
+      keep: duration({ minMs: MIN_KEEP_MS }).prefault('90d'),
+    })
+    .transform(({ keep }) => ({ keepMs: keep }));
+}
+
+function ruleSchema() {
+  return z
+    .strictObject({
+      name: z.string().regex(NAME, 'expected letters, digits, ".", "_" and "-", at most 64'),
+      match: matchSchema(),
+      layers: z.array(layerSchema()).check(atMost(MAX_ADDED_LAYERS, 'items')).default([]),
+      env: z.union([envMapSchema, envListSchema], 'expected a mapping of text, or a list of KEY=VALUE').optional(),
+      entrypoint: z.array(textSchema).optional(),
+      cmd: z.array(textSchema).optional(),
+      workingDir: workingDirSchema.min(1).optional(),
+      user: userSchema.min(1).optional(),
+      labels: textMapSchema.optional(),
+      exposedPorts: z.array(z.union([z.int().transform(String), z.string()]).pipe(portSchema)).optional(),
+      annotations: textMapSchema.optional(),
+      pinned: z.enum(['untouched', 'refused']).default('untouched'),
+    })
+    .check(checkChangesLength)
+    .transform(({ name, match, layers, pinned, ...changes }) => ({ name, match, layers, changes, pinned }))
+    .refine(changesSomething, 'changes nothing: it needs layers, or one of env, entrypoint, cmd and the like');
+}
+
+function changesSomething({ layers, changes }: { layers: readonly unknown[]; changes: object }): boolean {
+  const { entrypoint, cmd, ...rest }: Readonly<Record<string, unknown>> = { ...changes };
+  if (layers.length > 0 || entrypoint !== undefined || cmd !== undefined) return true;
+  // An empty list of arguments says something; an empty mapping does not.
+  return Object.values(rest).some(change => change !== undefined && !isEmpty(change));
+}
+
+function isEmpty(change: unknown): boolean {
+  return typeof change === 'object' && change !== null && Object.keys(change).length === 0;
+}
+
+const envMapSchema = textMapSchema.refine(
+  env => Object.keys(env).every(key => key !== '' && !key.includes('=')),
+  'expected keys that are not empty and have no "="',
+);
+
+/** A later entry of equal key wins, in the place of the first. */
+const envListSchema = z.array(envEntrySchema).transform(entries => Object.fromEntries(entries.map(splitEntry)));
+
+function splitEntry(entry: string): readonly [key: string, value: string] {
+  const equals = entry.indexOf('=');
+  return [entry.slice(0, equals), entry.slice(equals + 1)];
+}
+
+function matchSchema() {
+  return z.strictObject({
+    image: oneOrMore(imagePattern()),
+    not: z.union([z.tuple([]), oneOrMore(imagePattern())]).default([]),
+    platform: oneOrMore(platformGlob()).optional(),
+    caller: oneOrMore(glob().min(1).max(512)).optional(),
+  });
+}
+
+/** One alone, or a list. */
+function oneOrMore<S extends z.ZodType>(item: S) {
+  const list = z.array(item).min(1).max(MAX_GLOBS);
+  return z.preprocess(given => (typeof given === 'string' ? [given] : given), list);
+}
+
+function imagePattern() {
+  return z.string().superRefine((text, context) => {
+    try {
+      parseImagePattern(text);
+    } catch (error) {
+      if (!(error instanceof InvalidPattern)) throw error;
+      context.addIssue({ code: 'custom', message: error.message });
+    }
+  });
+}
+
+/** A platform is normalised, but `arm` without a variant stays all of its variants. */
+function platformGlob() {
+  return z.string().transform((text, context): string => {
+    const lower = text.trim().toLowerCase();
+    try {
+      if (!GLOB.test(lower))
+        return lower.endsWith('arm') ? withoutVariant(lower) : formatPlatform(parsePlatform(lower));
+      if (PLATFORM_GLOB.test(lower) && isQuickGlob(lower)) return lower;
+      context.addIssue({ code: 'custom', message: 'expected a platform or a glob of some, such as linux/*' });
+    } catch (error) {
+      if (!(error instanceof InvalidPlatform)) throw error;
+      context.addIssue({ code: 'custom', message: error.message });
+    }
+    return z.NEVER;
+  });
+}
+
+function withoutVariant(text: string): string {
+  const { os, architecture } = parsePlatform(text);
+  return formatPlatform({ os, architecture });
+}

@@ -1,0 +1,91 @@
+// The rules, told: those in force, and what they make of an image.
+import { type Context, Hono } from 'hono';
+import { z } from 'zod';
+import { platformSchema } from '../oci/config-fields.ts';
+import { parseReference, type Reference } from '../oci/reference.ts';
+import type { Explain } from '../proxy/explain.ts';
+import type { Origins } from '../proxy/origin.ts';
+import { ANONYMOUS } from '../rules/match.ts';
+import type { RuleList } from '../rules/rule-list.ts';
+import { ApiError } from './api-error.ts';
+import { checkImage } from './augment-schema.ts';
+import { callerName } from './authentication.ts';
+import { sourceError } from './source-error.ts';
+import type { RequireSources } from './source-rights.ts';
+
+export interface RulesApiDeps {
+  readonly explain: Explain;
+  readonly listRules: () => RuleList;
+  readonly origins: Pick<Origins, 'isOwn'>;
+  readonly requireSources: RequireSources;
+  /** Throws RegistryError unless the caller may look after the rules. */
+  readonly authorise: (c: Context) => void;
+}
+
+const NO_STORE = { 'Cache-Control': 'no-store' };
+
+export function createRulesApi({ explain, listRules, origins, requireSources, authorise }: RulesApiDeps): Hono {
+  const app = new Hono();
+
+  app.get('/v1/rules', c => {
+    authorise(c);
+    return c.json(listRules(), 200, NO_STORE);
+  });
+
+  app.get('/v1/rules/explain', async c => {
+    const { image, platform, caller } = parseQuery(c);
+    const reference = parseImage(image, origins);
+    requireSources(c, [reference]);
+    const own = callerName(c) ?? ANONYMOUS;
+    const asked = caller ?? own;
+    // What others get is for those who look after the rules.
+    if (asked !== own) authorise(c);
+    const options = { platform, caller: asked === ANONYMOUS ? undefined : asked, signal: c.req.raw.signal };
+    try {
+      return c.json(await explain(reference, options), 200, NO_STORE);
+    } catch (error) {
+      throw sourceError(error, image);
+    }
+  });
+  return app;
+}
+
+const MAX_IMAGE = 512;
+const MAX_CALLER = 255;
+
+function single(maxCharacters: number) {
+  return z
+    .array(z.string(), 'must be given')
+    .length(1, 'is given more than once')
+    .transform(([text = '']) => text)
+    .pipe(z.string().min(1, 'is empty').max(maxCharacters, `has more than ${maxCharacters} characters`));
+}
+
+const querySchema = z.strictObject({
+  image: single(MAX_IMAGE),
+  platform: single(MAX_IMAGE).pipe(platformSchema).optional(),
+  caller: single(MAX_CALLER).optional(),
+});
+
+/** Throws ApiError, which names the parameter. */
+function parseQuery(c: Context): z.output<typeof querySchema> {
+  const { data, error } = querySchema.safeParse(c.req.queries());
+  if (data !== undefined) return data;
+  const faults = error?.issues.map(({ path, message }) => [path.join('.'), message].filter(Boolean).join(': '));
+  throw new ApiError(400, `invalid query: ${faults?.join('; ').slice(0, 500)}`);
+}
+
+/** Throws ApiError. */
+function parseImage(image: string, { isOwn }: Pick<Origins, 'isOwn'>): Reference {
+  checkImage('image', image);
+  const reference = parseReference(image);
+  const { registry, repository } = reference;
+  // No upstream is asked for it: it would get to know a token.
+  if (repository.startsWith('wt/') && (registry === undefined || isOwn(registry))) {
+    throw new ApiError(
+      400,
+      'image: what a token serves keeps the rules of its day; name the image that it was made of',
+    );
+  }
+  return reference;
+}

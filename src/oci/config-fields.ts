@@ -1,0 +1,66 @@
+// Changes of an image config as people write them, in a request or in the configuration: their fields, checked one by one.
+import { z } from 'zod';
+import { InvalidPlatform, parsePlatform } from './platform.ts';
+
+const MAX_USER = 256;
+const MAX_WORKING_DIR = 4096;
+const ENV = /^[^=]+=/;
+const PORT = /^([1-9]\d{0,4})(?:\/(tcp|udp|sctp))?$/;
+
+/** As many as docker's engine takes; below ours come the image's own. */
+export const MAX_ADDED_LAYERS = 125;
+
+/** Of env, labels and all else but the layers, as JSON: it becomes part of every platform's image config. */
+const MAX_CHANGES_CHARACTERS = 1024 * 1024;
+
+/** A string that a process can get: a NUL would end it early. */
+export const textSchema = z.string().refine(text => !text.includes('\0'), 'must not contain a NUL character');
+
+/** zod drops a key `__proto__` in silence, which would be a change that was asked for and never made. */
+export const textMapSchema = z
+  .unknown()
+  .refine(map => !(map instanceof Object && Object.hasOwn(map, '__proto__')), 'must not have the key "__proto__"')
+  .pipe(z.record(textSchema, textSchema));
+
+/** `KEY=VALUE`. */
+export const envEntrySchema = textSchema
+  .regex(ENV, 'must be KEY=VALUE, with a key that is not empty')
+  .refine(entry => !entry.startsWith('__proto__='), 'must not have the key "__proto__"');
+
+/** Always with the protocol: "80/tcp". */
+export const portSchema = z.string().transform((text, context) => {
+  const [, port, protocol = 'tcp'] = PORT.exec(text) ?? [];
+  if (port !== undefined && Number(port) <= 65535) return `${port}/${protocol}`;
+  context.addIssue({ code: 'custom', message: 'must be a port from 1 to 65535, with /tcp, /udp or /sctp or without' });
+  return z.NEVER;
+});
+
+/** A platform as parsePlatform takes it. */
+export const platformSchema = z.string().transform((text, context) => {
+  try {
+    return parsePlatform(text);
+  } catch (error) {
+    if (!(error instanceof InvalidPlatform)) throw error;
+    context.addIssue({ code: 'custom', message: error.message });
+    return z.NEVER;
+  }
+});
+
+export const workingDirSchema = textSchema.check(atMost(MAX_WORKING_DIR, 'characters'));
+export const userSchema = textSchema.check(atMost(MAX_USER, 'characters'));
+
+/** Refuses more than `max` characters or items, with the field's size in the message. */
+export function atMost<T extends { readonly length: number }>(max: number, unit: 'characters' | 'items') {
+  return ({ value, issues }: z.core.ParsePayload<T>): void => {
+    const message = `has ${value.length} ${unit}, over the limit of ${max}`;
+    if (value.length > max) issues.push({ code: 'custom', message, input: value });
+  };
+}
+
+/** Refuses changes of more than MAX_CHANGES_CHARACTERS. */
+export function checkChangesLength({ value, issues }: z.core.ParsePayload<{ readonly layers?: unknown }>): void {
+  const { layers, ...rest } = value;
+  const { length } = JSON.stringify(rest);
+  const message = `has ${length} characters besides its layers, over the limit of ${MAX_CHANGES_CHARACTERS}`;
+  if (length > MAX_CHANGES_CHARACTERS) issues.push({ code: 'custom', message, input: value });
+}

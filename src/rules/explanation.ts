@@ -1,0 +1,74 @@
+// What rules make of an image, told: the answer of the API, which the command prints.
+import { z } from 'zod';
+
+const valueSchema = z.union([z.string(), z.array(z.string())]);
+
+/** One thing that a container runs with, or that is said of the image, and that rules change. */
+const differenceSchema = z.object({
+  /** As rules name it. */
+  field: z.enum(['env', 'entrypoint', 'cmd', 'workingDir', 'user', 'labels', 'exposedPorts', 'annotations']),
+  /** In a field of many: the variable, the label, the annotation or the port. */
+  key: z.string().optional(),
+  /** Absent where the source has none. */
+  before: valueSchema.optional(),
+  /** Absent where the image has none any more. */
+  after: valueSchema.optional(),
+});
+
+const addedLayerSchema = z.object({
+  digest: z.string(),
+  /** Bytes, as packed. */
+  size: z.number(),
+  /** Absent for what no rule adds. */
+  rule: z.string().optional(),
+  /** As the rule says it, without user info and query of an address. */
+  from: z.string().optional(),
+});
+
+const explainedImageSchema = z.object({
+  platform: z.string(),
+  /** The rules that are for the platform, in their order. */
+  rules: z.array(z.string()),
+  sourceDigest: z.string(),
+  /** Equal to the source's: the image stays as it is. */
+  digest: z.string(),
+  differences: z.array(differenceSchema),
+  layers: z.array(addedLayerSchema),
+});
+
+const toldVerdictSchema = z.object({
+  name: z.string(),
+  applies: z.boolean(),
+  /** One line. */
+  reason: z.string(),
+  /** Globs of the platforms that it is for; absent: all. */
+  platforms: z.array(z.string()).optional(),
+});
+
+export const explanationSchema = z.object({
+  /** In full: registry/repository, and the tag or digest. */
+  image: z.string(),
+  /** For whom; absent for who has no name. */
+  caller: z.string().optional(),
+  /** Of every rule, in their order. */
+  rules: z.array(toldVerdictSchema),
+  /**
+   * What a pull gets: an image that rules changed, the source as it is, or an error. A refusal is a rule's will (`pinned: refused`); all else
+   * that stands in the way is a failure.
+   */
+  outcome: z.enum(['changed', 'unchanged', 'refused', 'failed']),
+  /** Why, in one line. */
+  reason: z.string(),
+  /** Whose digest it is, where the image is named by one: what rules made stays what it was, whatever the rules say now. */
+  pinned: z.enum(['upstream', 'made']).optional(),
+  sourceDigest: z.string(),
+  /** What the image becomes; absent where a pull gets an error. */
+  digest: z.string().optional(),
+  /** In the order of the index. Empty where a pull gets an error, and for what is no image. */
+  platforms: z.array(explainedImageSchema),
+});
+
+export type Difference = z.infer<typeof differenceSchema>;
+export type AddedLayer = z.infer<typeof addedLayerSchema>;
+export type ExplainedImage = z.infer<typeof explainedImageSchema>;
+export type Explanation = z.infer<typeof explanationSchema>;

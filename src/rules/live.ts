@@ -1,0 +1,192 @@
+// Rules that follow their file and their layers while the service runs. A changed state is opened whole beside the one in force, and takes its
+// place only when it has no fault.
+import { isDeepStrictEqual } from 'node:util';
+import type { Digest } from '../oci/digest.ts';
+import { createTurns } from '../state/turns.ts';
+import { type Fingerprint, isUnchanged } from './fingerprint.ts';
+import { createInForce, type InForceDeps, type RulesStatus } from './in-force.ts';
+import type { LocalLayers } from './local-layers.ts';
+import { digestsOf, isLocal, type OpenRules, remoteLayersOf, type Watched } from './open-rules.ts';
+import { keyOf } from './remote-layers.ts';
+import type { RemoteLayer, RuleOptions } from './rule.ts';
+import { RuleFaults } from './rule-faults.ts';
+import type { Rules } from './rules.ts';
+import { createSettling } from './settling.ts';
+import type { Shelf } from './shelf.ts';
+
+/** Where the rules are written. */
+export interface RulesSource {
+  /** Of what `load` reads. */
+  fingerprint(): Promise<Fingerprint>;
+  /** Throws RuleFaults where what is written there cannot be taken as a whole. */
+  load(): readonly RuleOptions[];
+}
+
+export interface LiveRules extends Rules {
+  /** Those in force. */
+  readonly rules: readonly RuleOptions[];
+  readonly status: RulesStatus;
+  /** On the shelf, of the rules in force, and of those that pulls under way may have. */
+  readonly layers: ReadonlySet<Digest>;
+  /** Asks for the layers of registries and addresses before an image needs them. Why some cannot be had now; pulls will ask again. */
+  warm(): Promise<readonly string[]>;
+  /** Looks for changes; to be called every few seconds. Calls take turns, and who comes while one waits shares it. Never rejects. */
+  check(): Promise<void>;
+  /** Takes all anew that may have changed without a sign: layers of registries and addresses, too. Never rejects. */
+  reload(): Promise<void>;
+  /** Waits for what is under way. The rules in force stay. */
+  close(): Promise<void>;
+}
+
+export interface LiveRulesDeps extends InForceDeps {
+  /** As they are written at the start. */
+  readonly rules: readonly RuleOptions[];
+  /** Undefined where rules change by their layers alone. */
+  readonly source?: RulesSource | undefined;
+  readonly openRules: OpenRules;
+  readonly localLayers: Pick<LocalLayers, 'fingerprint'>;
+  readonly shelf: Pick<Shelf, 'find'>;
+}
+
+/** What was tried last. */
+interface Attempt {
+  /** Undefined: to be loaded at the next look, whether it has changed or not. */
+  readonly source: Fingerprint | undefined;
+  readonly rules: readonly RuleOptions[];
+  readonly watched: Watched;
+  /** When it is tried again without a change. */
+  readonly retryAt?: Date;
+}
+
+/** A file that could not be taken. */
+interface Refused {
+  readonly seen: Fingerprint;
+  readonly until: Date;
+}
+
+const TURN = 'look';
+/** Where a registry may be there again, and where only a disk may have had a moment of weakness. */
+const RETRY_MS = 30_000;
+const RARE_RETRY_MS = 300_000;
+
+/** Opens the rules, but asks no registry. Throws RuleFaults. */
+export async function createLiveRules(deps: LiveRulesDeps): Promise<LiveRules> {
+  const { source, openRules, localLayers, shelf, now } = deps;
+  const { watched, outcome } = await openRules(deps.rules);
+  if (outcome.kind === 'faulty') throw new RuleFaults(outcome.faults);
+  const inForce = createInForce(outcome.opened, deps);
+  let attempt: Attempt = { source: undefined, rules: deps.rules, watched };
+  let queued: Promise<void> | undefined;
+  let isClosed = false;
+  let refused: Refused | undefined;
+  const turns = createTurns();
+  const fileSettling = createSettling(now);
+  const layersSettling = createSettling(now);
+
+  /** What is wrong with the whole, such as a full disk, is tried again at the next look. */
+  async function lookSafely(isAsked: boolean): Promise<void> {
+    if (isClosed) return;
+    try {
+      await look(isAsked);
+    } catch (error) {
+      attempt = { ...attempt, source: undefined, retryAt: now() };
+      inForce.refuse(error instanceof RuleFaults ? error.faults : [reasonOf(error)], { isAsked });
+    }
+  }
+
+  async function look(isAsked: boolean): Promise<void> {
+    const seen = await source?.fingerprint();
+    if (!isAsked && seen && isRefused(seen)) return;
+    const isSameFile = seen === undefined || isUnchanged(attempt.source, seen);
+    if (!isAsked && !isSameFile && fileSettling.mustWait([seen])) return;
+    const rules = source && seen && (isAsked || !isSameFile) ? load(source, seen) : attempt.rules;
+    const changed = await findChanged(rules);
+    if (!isAsked && layersSettling.mustWait(changed)) return;
+    const isSameRules = isDeepStrictEqual(rules, attempt.rules) && !isRetryDue();
+    const isSame = isSameRules && changed.length === 0 && (await areShelved());
+    if (isSame && !isAsked) attempt = { ...attempt, source: seen };
+    else await open(rules, seen, isAsked);
+  }
+
+  /** What is parsed for nothing holds up who is served: a faulty file is left alone, but for what may be at fault beside it. */
+  function load({ load }: RulesSource, seen: Fingerprint): readonly RuleOptions[] {
+    refused = { seen, until: new Date(now().getTime() + RETRY_MS) };
+    const rules = load();
+    refused = undefined;
+    return rules;
+  }
+
+  function isRefused(seen: Fingerprint): boolean {
+    return refused !== undefined && isUnchanged(refused.seen, seen) && refused.until > now();
+  }
+
+  function isRetryDue(): boolean {
+    return attempt.retryAt !== undefined && attempt.retryAt <= now();
+  }
+
+  /** The layers of this machine that are not surely what they were when they were tried. */
+  async function findChanged(rules: readonly RuleOptions[]): Promise<readonly Fingerprint[]> {
+    const layers = rules.flatMap(rule => rule.layers).filter(isLocal);
+    const changed: Fingerprint[] = [];
+    for (const [key, layer] of new Map(layers.map(each => [keyOf(each), each]))) {
+      const seen = await localLayers.fingerprint(layer);
+      if (!isUnchanged(attempt.watched.get(key), seen)) changed.push(seen);
+    }
+    return changed;
+  }
+
+  async function areShelved(): Promise<boolean> {
+    for (const digest of digestsOf(inForce.opened)) if (!(await shelf.find(digest))) return false;
+    return true;
+  }
+
+  async function open(rules: readonly RuleOptions[], seen: Fingerprint | undefined, isAsked: boolean): Promise<void> {
+    const options = isAsked ? { isNeeded: () => true } : { earlier: inForce.opened, isNeeded: isNew };
+    const { watched, outcome } = await openRules(rules, options);
+    attempt = { source: seen, rules, watched };
+    if (outcome.kind === 'opened') return inForce.replace(outcome.opened);
+    const retryMs = outcome.mayPass ? RETRY_MS : RARE_RETRY_MS;
+    attempt = { ...attempt, retryAt: new Date(now().getTime() + retryMs) };
+    inForce.refuse(outcome.faults, { isAsked });
+  }
+
+  function isNew(layer: RemoteLayer): boolean {
+    return !remoteLayersOf(inForce.opened.rules).some(known => keyOf(known) === keyOf(layer));
+  }
+
+  return {
+    get current() {
+      return inForce.opened.set;
+    },
+    get rules() {
+      return inForce.opened.rules;
+    },
+    get status() {
+      return inForce.status;
+    },
+    get layers() {
+      return inForce.layers;
+    },
+    async warm() {
+      const { rules, remote } = inForce.opened;
+      const asked = await Promise.allSettled(remoteLayersOf(rules).map(remote.get));
+      return asked.flatMap(each => (each.status === 'rejected' ? [reasonOf(each.reason)] : []));
+    },
+    check() {
+      queued ??= turns.take(TURN, () => {
+        queued = undefined;
+        return lookSafely(false);
+      });
+      return queued;
+    },
+    reload: () => turns.take(TURN, () => lookSafely(true)),
+    async close() {
+      isClosed = true;
+      await turns.take(TURN, async () => {});
+    },
+  };
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

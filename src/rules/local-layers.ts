@@ -1,0 +1,95 @@
+// Layers of this machine: a directory or a file becomes content of the shelf. What changes while it is read is read again, never half of each.
+import { realpath, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { describeLayer, InvalidLayer, type LayerLimits } from '../augment/layer.ts';
+import {
+  InvalidLayerDirectory,
+  type LayerDirectoryLimits,
+  listLayer,
+  packFiles,
+} from '../build/context/layer-directory.ts';
+import { readFileOf } from '../build/context/read-file.ts';
+import type { Digest } from '../oci/digest.ts';
+import { type Fingerprint, takeFingerprint } from './fingerprint.ts';
+import type { LocalLayer } from './rule.ts';
+import type { DescribedLayer } from './rules.ts';
+import type { Shelf } from './shelf.ts';
+
+export interface LocalLayersDeps {
+  readonly shelf: Pick<Shelf, 'put' | 'open'>;
+  readonly limits: LayerLimits;
+  readonly now: () => Date;
+}
+
+/** A layer as it was when it was read. */
+export interface ReadLayer {
+  readonly described: DescribedLayer;
+  readonly fingerprint: Fingerprint;
+}
+
+export interface LocalLayers {
+  /** Throws InvalidLayer, which says what is wrong with the directory or file. */
+  read(layer: LocalLayer): Promise<ReadLayer>;
+  fingerprint(layer: LocalLayer): Promise<Fingerprint>;
+}
+
+const MAX_ENTRIES = 100_000;
+const ATTEMPTS = 3;
+
+export function createLocalLayers({ shelf, limits, now }: LocalLayersDeps): LocalLayers {
+  const { maxUnpackedBytes } = limits;
+  const directoryLimits: LayerDirectoryLimits = { maxBytes: maxUnpackedBytes, maxEntries: MAX_ENTRIES };
+  const fingerprint = ({ path }: LocalLayer) => takeFingerprint(resolve(path), now(), directoryLimits);
+
+  async function read(layer: LocalLayer, attempt = 1): Promise<ReadLayer> {
+    const before = await fingerprint(layer);
+    const [result] = await Promise.allSettled([readNow(layer)]);
+    const isSame = (await fingerprint(layer)).value === before.value;
+    if (!isSame && attempt < ATTEMPTS) return read(layer, attempt + 1);
+    if (!isSame) throw new InvalidLayer(`${layer.path} changes again and again while it is read`);
+    if (result.status === 'rejected') throw explain(result.reason, layer.path);
+    return { described: result.value, fingerprint: before };
+  }
+
+  async function readNow({ kind, path }: LocalLayer): Promise<DescribedLayer> {
+    const { digest, size } = await shelf.put(await (kind === 'directory' ? openDirectory : openFile)(path));
+    const source = { kind: 'shelf' as const, digest, size };
+    if (kind === 'directory') return { layer: { digest, size, diffId: digest, compression: 'none' }, source };
+    return { layer: await describeShelved(digest), source };
+  }
+
+  async function openDirectory(path: string): Promise<ReadableStream<Uint8Array>> {
+    const place = await realpath(resolve(path));
+    if (!(await stat(place)).isDirectory())
+      throw new InvalidLayer(`${path} is no directory: a tar is a layer's "file"`);
+    const files = await listLayer(place, directoryLimits);
+    if (files.length === 0) throw new InvalidLayer(`${path} is empty: is something to be mounted there?`);
+    return packFiles(files);
+  }
+
+  async function openFile(path: string): Promise<ReadableStream<Uint8Array>> {
+    const place = await realpath(resolve(path));
+    const stats = await stat(place);
+    if (!stats.isFile()) throw new InvalidLayer(`${path} is no file: a folder is a layer's "directory"`);
+    if (stats.size > maxUnpackedBytes) throw new InvalidLayer(`${path} is larger than ${maxUnpackedBytes} bytes`);
+    return ReadableStream.from(readFileOf(place, stats, () => new InvalidLayer(`${path} changed while it was read`)));
+  }
+
+  async function describeShelved(digest: Digest) {
+    const body = await shelf.open(digest);
+    if (!body) throw new InvalidLayer(`what was read of it is lost`);
+    return describeLayer(body, { gzipDigest: digest }, limits);
+  }
+
+  return { read: layer => read(layer), fingerprint };
+}
+
+/** What is wrong with a file is told with its path; what is wrong with us is not hidden. */
+function explain(cause: unknown, path: string): unknown {
+  if (cause instanceof InvalidLayerDirectory) return new InvalidLayer(cause.message, { cause });
+  if (cause instanceof InvalidLayer)
+    return cause.message.includes(path) ? cause : new InvalidLayer(`${path}: ${cause.message}`, { cause });
+  if (!(cause instanceof Error && 'code' in cause && 'syscall' in cause)) return cause;
+  if (cause.code === 'ENOENT') return new InvalidLayer(`there is no ${path}`, { cause });
+  return new InvalidLayer(`cannot read ${'path' in cause ? cause.path : path} (${cause.code})`, { cause });
+}

@@ -1,0 +1,125 @@
+// The digests that rules made, each with what made it: who resolved a tag to one gets it, also after an eviction, a restart, or a change of the rules.
+import { LRUCache } from 'lru-cache';
+import { z } from 'zod';
+import { layerSourceSchema } from '../augment/layer-source.ts';
+import { stepsSchema } from '../augment/steps.ts';
+import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
+import { createCollection } from '../state/collection.ts';
+import { type RecordStore, RecordStoreFull } from '../state/store.ts';
+import { createTurns } from '../state/turns.ts';
+import { type HoldLayers, shelvedIn } from './shelf.ts';
+
+const digest = z.string().refine(isDigest, 'expected a digest');
+
+const madeSchema = z.object({
+  /** Of the source. */
+  registry: z.string(),
+  repository: z.string(),
+  /** For base.name: registry/repository:tag. */
+  sourceName: z.string(),
+  sourceDigest: digest,
+  steps: stepsSchema,
+  layerSources: z.array(layerSourceSchema).readonly(),
+  /** What the image became. */
+  root: digest,
+  /** Manifests of the source that it has as they were: to be had without it. */
+  kept: z.array(digest).readonly().optional(),
+});
+
+/** All that is needed to make an image again, to the same bytes. */
+export type Made = z.infer<typeof madeSchema>;
+
+export interface MadeDigests {
+  /**
+   * Durable when it resolves, but for a full disk: then it is kept in memory. `members` are the digests of all that is a part of it: manifests,
+   * configs, layers of rules, provenance; also what stayed as it was.
+   */
+  keep(made: Made, members: readonly Digest[]): Promise<void>;
+  /**
+   * What has the digest as its root or a member in that repository, by its full name; undefined for what rules have not made, or made too
+   * long ago. Of several it is the one that was kept last.
+   */
+  find(repository: string, digest: Digest): Promise<Made | undefined>;
+}
+
+export interface MadeDigestsDeps {
+  readonly records: RecordStore;
+  readonly now: () => Date;
+  /** How long a digest is known since a tag was last resolved to it. */
+  readonly keepMs: number;
+  readonly holdLayers: HoldLayers;
+}
+
+/** Not each pull writes: a digest may end so much earlier than its last use says. */
+const RENEW_AFTER_MS = 24 * 60 * 60_000;
+const MAX_KNOWN = 10_000;
+
+/** Undefined for a record of a shape that this version does not know. */
+const storedSchema = z.object({ made: madeSchema, keptUntil: z.number() }).optional().catch(undefined);
+
+export function createMadeDigests({ records, now, keepMs, holdLayers }: MadeDigestsDeps): MadeDigests {
+  const stored = createCollection({ store: records, name: 'made', schema: storedSchema });
+  /** Each digest with the digest of the record that it is a part of. */
+  const parts = createCollection({ store: records, name: 'made-digest', schema: z.object({ made: digest }) });
+  const knownUntil = new LRUCache<string, number>({ max: MAX_KNOWN });
+  const unsaved = new LRUCache<string, Made>({ max: MAX_KNOWN });
+  const turns = createTurns();
+  const slackMs = Math.min(RENEW_AFTER_MS, keepMs / 2);
+
+  /** One kept for longer than is now configured is not: what shares its digests may end before. */
+  function isFresh(keptUntil = 0): boolean {
+    const until = now().getTime() + keepMs;
+    return keptUntil >= until - slackMs && keptUntil <= until;
+  }
+
+  async function renew(made: Made, members: readonly Digest[], id: Digest): Promise<void> {
+    const repository = repositoryOf(made);
+    const key = keyOf(repository, id);
+    if (isFresh(knownUntil.get(key))) return;
+    const keptUntil = (await stored.get(key))?.keptUntil;
+    if (!isFresh(keptUntil)) return save(made, new Set([made.root, ...members]), id);
+    knownUntil.set(key, keptUntil ?? 0);
+  }
+
+  async function save(made: Made, members: ReadonlySet<Digest>, id: Digest): Promise<void> {
+    const repository = repositoryOf(made);
+    const keys = [...members].map(member => keyOf(repository, member));
+    const expiresAt = new Date(now().getTime() + keepMs);
+    const record = { made, keptUntil: expiresAt.getTime() };
+    try {
+      // First the layers: no digest is known whose layers a crash lost.
+      await holdLayers(shelvedIn(made.layerSources), expiresAt);
+      await records.write([
+        stored.putting(keyOf(repository, id), record, { expiresAt }),
+        ...keys.map(key => parts.putting(key, { made: id }, { expiresAt })),
+      ]);
+      knownUntil.set(keyOf(repository, id), record.keptUntil);
+    } catch (error) {
+      // A disk that takes nothing must not stop pulls.
+      if (!(error instanceof RecordStoreFull)) throw error;
+      for (const key of keys) unsaved.set(key, made);
+    }
+  }
+
+  return {
+    async keep(made, members) {
+      const id = digestOf(new TextEncoder().encode(JSON.stringify(madeSchema.parse(made))));
+      const key = keyOf(repositoryOf(made), id);
+      if (!isFresh(knownUntil.get(key))) await turns.take(key, () => renew(made, members, id));
+    },
+    async find(repository, member) {
+      const key = keyOf(repository, member);
+      const part = await parts.get(key);
+      const record = part && (await stored.get(keyOf(repository, part.made)));
+      return record?.made ?? unsaved.get(key);
+    },
+  };
+}
+
+function repositoryOf({ registry, repository }: Made): string {
+  return `${registry}/${repository}`;
+}
+
+function keyOf(repository: string, digest: Digest): string {
+  return `${repository}@${digest}`;
+}

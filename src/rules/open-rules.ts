@@ -1,0 +1,129 @@
+// Rules with their layers: all that needs no network is read and checked at once, and every fault is told.
+import pLimit from 'p-limit';
+import type { Augmentation } from '../augment/augmentation.ts';
+import type { Digest } from '../oci/digest.ts';
+import { type Fingerprint, isUnchanged } from './fingerprint.ts';
+import type { LocalLayers, ReadLayer } from './local-layers.ts';
+import { checkRemoteLayer, createRemoteLayers, keyOf, type RemoteLayers } from './remote-layers.ts';
+import type { LocalLayer, RemoteLayer, RuleLayer, RuleOptions } from './rule.ts';
+import { createRuleSet, isExplained } from './rule-set.ts';
+import type { DescribeRemote, RuleSet } from './rules.ts';
+import type { Shelf } from './shelf.ts';
+
+export interface OpenedRules {
+  readonly rules: readonly RuleOptions[];
+  readonly set: RuleSet;
+  readonly local: LocalReads;
+  readonly remote: RemoteLayers;
+}
+
+/** By `keyOf`. */
+export type LocalReads = ReadonlyMap<string, ReadLayer>;
+export type Watched = ReadonlyMap<string, Fingerprint>;
+
+export interface Opening {
+  /** Every layer of this machine, as it was when it was tried, by `keyOf`. */
+  readonly watched: Watched;
+  readonly outcome: Outcome;
+}
+
+export type Outcome =
+  | { readonly kind: 'opened'; readonly opened: OpenedRules }
+  /** `mayPass`: without a change here, such as when a registry is there again. */
+  | { readonly kind: 'faulty'; readonly faults: readonly string[]; readonly mayPass: boolean };
+
+export interface OpenRulesDeps {
+  readonly localLayers: LocalLayers;
+  readonly shelf: Pick<Shelf, 'find'>;
+  readonly describeRemote: DescribeRemote;
+  readonly attestations: Augmentation['attestations'];
+}
+
+export interface OpenRulesOptions {
+  /** What was read and described of it is not read and described again. */
+  readonly earlier?: OpenedRules | undefined;
+  /** Remote layers that have to be had now; the others are asked for when an image needs them. Default: none. */
+  readonly isNeeded?: (layer: RemoteLayer) => boolean;
+}
+
+export type OpenRules = (rules: readonly RuleOptions[], options?: OpenRulesOptions) => Promise<Opening>;
+
+/** What it makes throws for what is no fault of the rules, such as a full disk. */
+export function createOpenRules({ localLayers, shelf, describeRemote, attestations }: OpenRulesDeps): OpenRules {
+  async function readOnce(layer: LocalLayer, earlier: ReadLayer | undefined, seen: Fingerprint): Promise<ReadLayer> {
+    const isKept =
+      earlier && isUnchanged(earlier.fingerprint, seen) && (await shelf.find(earlier.described.layer.digest));
+    return isKept ? earlier : localLayers.read(layer);
+  }
+
+  return async (rules, { earlier, isNeeded = () => false } = {}) => {
+    const watched = new Map<string, Fingerprint>();
+    const local = new Map<string, ReadLayer>();
+    const remote = createRemoteLayers(describeRemote, earlier?.remote.knownOf(remoteLayersOf(rules)));
+    // Each may be gigabytes, all of the same disk.
+    const inTurn = pLimit(1);
+
+    async function openLocal(layer: LocalLayer): Promise<void> {
+      const key = keyOf(layer);
+      if (local.has(key)) return;
+      const seen = await localLayers.fingerprint(layer);
+      watched.set(key, seen);
+      const read = await readOnce(layer, earlier?.local.get(key), seen);
+      watched.set(key, read.fingerprint);
+      local.set(key, read);
+    }
+
+    async function openRemote(layer: RemoteLayer): Promise<void> {
+      checkRemoteLayer(layer);
+      if (isNeeded(layer)) await remote.get(layer);
+    }
+
+    const open = async (layer: RuleLayer) => (isLocal(layer) ? inTurn(() => openLocal(layer)) : openRemote(layer));
+    const faults = (await Promise.all(placesOf(rules).map(place => findFault(place, open)))).flat();
+    if (faults.length > 0) {
+      const mayPass = faults.some(({ layer }) => !isLocal(layer));
+      return { watched, outcome: { kind: 'faulty', faults: faults.map(({ fault }) => fault), mayPass } };
+    }
+    const getLayers = async (layer: RuleLayer) => {
+      if (!isLocal(layer)) return remote.get(layer);
+      const read = local.get(keyOf(layer));
+      return read ? [read.described] : [];
+    };
+    const set = createRuleSet({ rules, getLayers, attestations });
+    return { watched, outcome: { kind: 'opened', opened: { rules, set, local, remote } } };
+  };
+}
+
+interface Place {
+  readonly name: string;
+  readonly layer: RuleLayer;
+}
+
+function placesOf(rules: readonly RuleOptions[]): readonly Place[] {
+  return rules.flatMap(({ layers }, rule) =>
+    layers.map((layer, at) => ({ name: `rules.${rule}.layers.${at}`, layer })),
+  );
+}
+
+async function findFault({ name, layer }: Place, open: (layer: RuleLayer) => Promise<void>) {
+  try {
+    await open(layer);
+    return [];
+  } catch (error) {
+    if (isExplained(error)) return [{ layer, fault: `${name}: ${error.message}` }];
+    throw error;
+  }
+}
+
+export function isLocal(layer: RuleLayer): layer is RuleLayer & LocalLayer {
+  return layer.kind === 'directory' || layer.kind === 'file';
+}
+
+export function remoteLayersOf(rules: readonly RuleOptions[]): readonly RemoteLayer[] {
+  return rules.flatMap(({ layers }) => layers).flatMap(layer => (isLocal(layer) ? [] : [layer]));
+}
+
+/** Those on the shelf. */
+export function digestsOf({ local }: OpenedRules): readonly Digest[] {
+  return [...local.values()].map(({ described }) => described.layer.digest);
+}

@@ -1,0 +1,78 @@
+// The layers of rules that are read from this machine, by digest: each stays while the rules in force have it, and for as long as it is held.
+import { z } from 'zod';
+import type { LayerSource } from '../augment/layer-source.ts';
+import type { ContentStore } from '../content/store.ts';
+import { createSweptStore } from '../content/swept-store.ts';
+import type { ContentDescriptor } from '../oci/descriptor.ts';
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { createCollection } from '../state/collection.ts';
+import type { RecordStore } from '../state/store.ts';
+import { createTurns } from '../state/turns.ts';
+
+export interface Shelf extends Pick<ContentStore, 'open' | 'find' | 'delete'> {
+  /** Reads the body to its end, or cancels it. What was put a short while ago is not swept. Throws StorageFailure, or the body's own error. */
+  put(body: ReadableStream<Uint8Array>): Promise<Omit<ContentDescriptor, 'mediaType'>>;
+  /**
+   * Keeps layers at least until then, whatever rules there are; what holds one longer wins. Durable when it resolves. Throws UNAVAILABLE for
+   * a layer that is not there.
+   */
+  hold(digests: readonly Digest[], until: Date): Promise<void>;
+  /** Removes what is neither held nor in use. */
+  sweep(inUse: ReadonlySet<Digest>): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** As `hold` of a shelf. */
+export type HoldLayers = Shelf['hold'];
+
+export interface ShelfDeps {
+  readonly directory: string;
+  readonly records: RecordStore;
+  readonly now: () => Date;
+}
+
+const heldSchema = z.object({ until: z.iso.datetime() });
+
+/** What a crash left on its way in is removed. */
+export async function createShelf({ directory, records, now }: ShelfDeps): Promise<Shelf> {
+  const content = await createSweptStore({ directory, now });
+  const holds = createCollection({ store: records, name: 'rule-layer', schema: heldSchema });
+  // Two who hold one layer at once could otherwise both read the old time, and the shorter one win.
+  const turns = createTurns();
+
+  async function holdOne(digest: Digest, until: Date): Promise<void> {
+    if (!(await content.spare(digest))) throw lost(digest);
+    const held = await holds.get(digest);
+    if (held && Date.parse(held.until) >= until.getTime()) return;
+    await holds.put(digest, { until: until.toISOString() }, { expiresAt: until });
+  }
+
+  async function isHeld(digest: Digest): Promise<boolean> {
+    const held = await holds.get(digest);
+    return held !== undefined && Date.parse(held.until) > now().getTime();
+  }
+
+  return {
+    open: content.open,
+    find: content.find,
+    delete: content.delete,
+    close: content.close,
+    put: body => content.ingest(body).done,
+    async hold(digests, until) {
+      for (const digest of new Set(digests)) await turns.take(digest, () => holdOne(digest, until));
+    },
+    async sweep(inUse) {
+      await content.sweep(async digest => inUse.has(digest) || (await isHeld(digest)));
+    },
+  };
+}
+
+/** Those of the sources that are on the shelf. */
+export function shelvedIn(sources: readonly LayerSource[]): readonly Digest[] {
+  return sources.filter(({ kind }) => kind === 'shelf').map(({ digest }) => digest);
+}
+
+function lost(digest: Digest): RegistryError {
+  return new RegistryError('UNAVAILABLE', `the layer ${digest} of a rule is lost: it is read again in a moment`);
+}
