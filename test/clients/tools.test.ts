@@ -3,6 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { PROVENANCE_TYPE } from '../../src/augment/provenance.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { ADDED, makeTar, submitAugmentation } from './support/augment.ts';
 import { checkBlobs } from './support/blobs.ts';
@@ -15,6 +16,12 @@ import { run } from './support/process.ts';
 
 const missing = findMissing([...LAB_COMMANDS, 'oras', 'regctl', 'skopeo', 'podman']);
 const PodmanConfig = z.object({ Env: z.array(z.string()), WorkingDir: z.string(), Cmd: z.array(z.string()) });
+const Told = z.object({
+  source: z.object({ name: z.string(), digest: z.string(), index: z.string().optional() }),
+  platform: z.string().optional(),
+  rules: z.array(z.string()),
+  steps: z.array(z.object({ changes: z.record(z.string(), z.unknown()) })),
+});
 const Referrers = z.object({ referrers: z.array(z.object({ digest: z.string(), artifactType: z.string() })) });
 
 describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
@@ -59,7 +66,7 @@ describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 60
     }
   });
 
-  test('oras discovers and pulls what is attached to the source, but finds nothing attached to the augmented image', async () => {
+  test('oras discovers and pulls what is attached to the source, and finds none of it at the augmented image', async () => {
     const artifactType = 'application/vnd.example.note';
     await writeFile(join(lab.folder, 'note.txt'), 'a note\n');
     await oras('attach', '--plain-http', '--artifact-type', artifactType, lab.source, 'note.txt:text/plain');
@@ -69,7 +76,28 @@ describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 60
     await mkdir(join(lab.folder, 'pulled'));
     await oras('pull', '--plain-http', '--output', 'pulled', `${veneer}/lab/library/bb@${note?.digest}`);
     expect(await readFile(join(lab.folder, 'pulled/note.txt'), 'utf8')).toBe('a note\n');
-    expect(await discover(image)).toEqual([]);
+    expect((await discover(image)).map(each => each.artifactType)).toEqual([PROVENANCE_TYPE]);
+  });
+
+  test('oras pulls the provenance of the augmented image, and regctl lists and shows the same for each platform', async () => {
+    const [found] = await discover(image);
+    await mkdir(join(lab.folder, 'provenance'));
+    await oras('pull', '--plain-http', '--output', 'provenance', `${image.replace(/:[^:/]+$/, '')}@${found?.digest}`);
+    const told = Told.parse(JSON.parse(await readFile(join(lab.folder, 'provenance/provenance.json'), 'utf8')));
+    expect(told).toMatchObject({ source: { name: lab.source, digest: await digestAt(lab.source) }, rules: [] });
+    expect(await regctl('artifact', 'list', image, '--format', '{{range .Descriptors}}{{.Digest}}{{end}}')).toBe(
+      found?.digest,
+    );
+    for (const platform of PLATFORMS) {
+      const ofImage = Told.parse(
+        JSON.parse(await regctl('artifact', 'get', '--subject', image, '--platform', platform)),
+      );
+      expect(ofImage).toMatchObject({
+        platform,
+        source: { index: told.source.digest },
+        steps: [{ changes: { workingDir: ADDED.workingDir } }],
+      });
+    }
   });
 
   test('regctl makes the same effective config of the same changes', async () => {
@@ -90,6 +118,15 @@ describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 60
 
   async function oras(...args: readonly string[]): Promise<string> {
     return await run(clientPath('oras'), args, { cwd: lab.folder });
+  }
+
+  async function regctl(...args: readonly string[]): Promise<string> {
+    const [host = ''] = image.split('/');
+    return await run(clientPath('regctl'), ['--host', `reg=${host},tls=disabled`, ...args]);
+  }
+
+  async function digestAt(reference: string): Promise<string> {
+    return await run(clientPath('crane'), ['digest', '--insecure', reference]);
   }
 
   async function discover(reference: string) {

@@ -11,6 +11,7 @@ export interface Running {
 }
 
 export interface Killable extends Running {
+  readonly pid: number | undefined;
   /** SIGKILL, as a crash or the kernel does it: waits until it is gone. */
   kill(): Promise<void>;
   /** What it has written so far: the last million characters of it. */
@@ -23,9 +24,11 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** What it reads from its standard input, such as a password. */
   readonly input?: string;
+  readonly timeoutMs?: number;
 }
 
 export interface StartOptions {
+  readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
   /** Throws or rejects as long as the process does not answer yet. */
   readonly checkReady: () => Promise<unknown>;
@@ -35,9 +38,13 @@ export interface StartOptions {
 export async function startProcess(
   command: string,
   args: readonly string[],
-  { env = {}, checkReady }: StartOptions,
+  { cwd, env = {}, checkReady }: StartOptions,
 ): Promise<Killable> {
-  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command, args, {
+    ...(cwd && { cwd }),
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', chunk => {
@@ -61,7 +68,7 @@ export async function startProcess(
 
   try {
     await waitUntil(checkReady, hasLeft);
-    return { stop, kill: () => end('SIGKILL'), readOutput: () => output };
+    return { pid: child.pid, stop, kill: () => end('SIGKILL'), readOutput: () => output };
   } catch (error) {
     await stop();
     throw new Error(`${command} is not ready: ${output.slice(-4_000)}`, { cause: error });
@@ -86,13 +93,13 @@ export async function waitUntil(check: () => Promise<unknown>, isOver: () => boo
 export async function run(
   command: string,
   args: readonly string[],
-  { cwd, env = {}, input }: RunOptions = {},
+  { cwd, env = {}, input, timeoutMs = 100_000 }: RunOptions = {},
 ): Promise<string> {
   const running = promisify(execFile)(command, args, {
     ...(cwd && { cwd }),
     env: { ...process.env, ...env },
     maxBuffer: 16 * 1024 * 1024,
-    timeout: 100_000,
+    timeout: timeoutMs,
   });
   running.child.stdin?.end(input);
   const { stdout } = await running;
