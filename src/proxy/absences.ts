@@ -2,8 +2,8 @@
 import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/errors.ts';
 
-/** Does the work, unless it ended with a 404 a moment ago: then throws that again. */
-export type UnlessAbsent = <T>(key: string, work: () => Promise<T>) => Promise<T>;
+/** Does the work, unless it ended with a 404 a moment ago: then throws that again. What has been pushed since is looked for all the same. */
+export type UnlessAbsent = <T>(key: string, work: () => Promise<T>, isPushed?: boolean) => Promise<T>;
 
 export interface AbsencesOptions {
   /** How long a 404 is remembered, in milliseconds. */
@@ -27,11 +27,13 @@ export function createAbsences({ memoryMs, now }: AbsencesOptions): UnlessAbsent
     return ageMs >= 0 && ageMs < memoryMs ? error : undefined;
   }
 
-  return async (key, work) => {
-    const known = find(key);
+  return async (key, work, isPushed = false) => {
+    const known = isPushed ? undefined : find(key);
     if (known) throw known;
     try {
-      return await work();
+      const found = await work();
+      absences.delete(key);
+      return found;
     } catch (error) {
       if (error instanceof RegistryError && error.status === 404) absences.set(key, { error, since: now().getTime() });
       throw error;

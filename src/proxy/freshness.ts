@@ -7,6 +7,7 @@ import type { RecordStore } from '../state/store.ts';
 import { createAbsences } from './absences.ts';
 import { createFlight } from './flight.ts';
 import type { Manifests } from './manifests.ts';
+import type { ResolveOptions } from './registry.ts';
 import { remember } from './remember.ts';
 import { createFreshness, createStaleTest, type TagPolicy } from './tag-policy.ts';
 import { repositoryEnd, repositoryKey, repositoryName, type UpstreamRepository } from './upstream-repository.ts';
@@ -16,7 +17,7 @@ export interface Tags {
    * The digest that a tag points to. Throws the upstream's own error, unless it fails and the stored digest is not too old. Of an
    * upstream that is offline, the stored digest is as good as any.
    */
-  resolve(origin: UpstreamRepository, tag: string): Promise<Digest>;
+  resolve(origin: UpstreamRepository, tag: string, options?: Pick<ResolveOptions, 'isPushed'>): Promise<Digest>;
 }
 
 interface TagsDeps {
@@ -35,13 +36,15 @@ export function createTags({ records, policy, now, manifests }: TagsDeps): Tags 
   const mayBeStale = createStaleTest(policy);
   const unlessAbsent = createAbsences({ memoryMs: policy.negativeMs ?? 0, now });
 
-  async function resolve(origin: UpstreamRepository, tag: string, key: string): Promise<Digest> {
+  async function resolve(origin: UpstreamRepository, tag: string, isPushed: boolean): Promise<Digest> {
+    const key = keyOf(origin, tag);
     const stored = await tags.get(key);
     if (stored && origin.upstream.isOffline) return stored.digest;
     const ageMs = stored ? now().getTime() - stored.checkedAt : Number.POSITIVE_INFINITY;
-    if (stored && ageMs >= 0 && ageMs < freshnessOf(repositoryName(origin), tag)) return stored.digest;
+    const isFresh = !isPushed && ageMs >= 0 && ageMs < freshnessOf(repositoryName(origin), tag);
+    if (stored && isFresh) return stored.digest;
     try {
-      const digest = await unlessAbsent(key, () => ask(origin, tag));
+      const digest = await unlessAbsent(key, () => ask(origin, tag), isPushed);
       await remember(tags.put(key, { digest, checkedAt: now().getTime() }, repositoryEnd(origin)));
       return digest;
     } catch (error) {
@@ -59,9 +62,14 @@ export function createTags({ records, policy, now, manifests }: TagsDeps): Tags 
   }
 
   return {
-    resolve(origin, tag) {
-      const key = `${repositoryKey(origin)}:${tag}`;
-      return flight(key, () => resolve(origin, tag, key));
+    resolve(origin, tag, { isPushed = false } = {}) {
+      // Who asked before the push does not know of it.
+      const key = `${keyOf(origin, tag)}${isPushed ? ' pushed' : ''}`;
+      return flight(key, () => resolve(origin, tag, isPushed));
     },
   };
+}
+
+function keyOf(origin: UpstreamRepository, tag: string): string {
+  return `${repositoryKey(origin)}:${tag}`;
 }

@@ -16,6 +16,8 @@ export interface RecipeRegistryDeps extends RecipeBuildsDeps {
 /** `targetOf` gives the full name of the repository that images for one of the registry's are pushed to, and found in by the registry. */
 export type WithRecipes = (registry: Registry, targetOf: (repository: string) => string) => Registry;
 
+const PUSHED = { isPushed: true } as const;
+
 export function createWithRecipes(deps: RecipeRegistryDeps): WithRecipes {
   const { recipes, images, now, onRenewalFailed } = deps;
   const builds = createRecipeBuilds(deps, images);
@@ -50,15 +52,15 @@ export function createWithRecipes(deps: RecipeRegistryDeps): WithRecipes {
       ...registry,
       async resolveTag(repository, tag, options) {
         const wanted = findWanted(repository, tag);
-        const resolve = () => registry.resolveTag(repository, tag, options);
+        const resolve = (pushed?: typeof PUSHED) => registry.resolveTag(repository, tag, { ...options, ...pushed });
         if (!wanted) return resolve();
         const digest = await unlessMissing(resolve());
         if (digest === undefined) {
           await builds.build(wanted, options?.signal);
-          return resolve();
+          return resolve(PUSHED);
         }
         const isAnew = (await isDue(wanted, digest)) && (await renew(wanted, options?.signal));
-        return isAnew ? resolve() : digest;
+        return isAnew ? resolve(PUSHED) : digest;
       },
     };
   };

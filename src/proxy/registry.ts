@@ -14,7 +14,7 @@ export interface Registry {
   /** Whether its repositories can be pushed to. */
   readonly isHosted: boolean;
   /** May wait for a build of the image: the signal ends the wait, with its reason. */
-  resolveTag(repository: string, tag: string, options?: CallOptions): Promise<Digest>;
+  resolveTag(repository: string, tag: string, options?: ResolveOptions): Promise<Digest>;
   getManifest(repository: string, digest: Digest): Promise<Manifest>;
   /** An image config, whole and verified. Throws MANIFEST_INVALID for one that cannot be used. */
   readConfig(repository: string, descriptor: ContentDescriptor): Promise<Uint8Array>;
@@ -24,6 +24,11 @@ export interface Registry {
   listTags(repository: string, page: TagPage, options?: CallOptions): Promise<TagList>;
   /** Referrers of the artifact type alone where one is given; undefined when there are none. */
   findReferrers(repository: string, digest: Digest, options?: ReferrersPage): Promise<ReferrersIndex | undefined>;
+}
+
+export interface ResolveOptions extends CallOptions {
+  /** Whether we have just had the tag pushed: what is remembered of it is not so any more. */
+  readonly isPushed?: boolean;
 }
 
 export interface ReferrersPage extends ReferrersOptions {

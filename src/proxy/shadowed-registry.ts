@@ -6,7 +6,7 @@ import { RegistryError } from '../oci/errors.ts';
 import type { CallOptions, TagList, TagPage } from '../upstream/upstream.ts';
 import { mergeTags } from './merged-tags.ts';
 import type { Origin } from './origin.ts';
-import type { Registry } from './registry.ts';
+import type { Registry, ResolveOptions } from './registry.ts';
 
 /** The repository that may have what the upstream lacks. */
 export interface Shadow extends Origin {
@@ -70,7 +70,7 @@ export function createShadowedRegistry(
 }
 
 /** What the shadow's tag points to, where a recipe built it. */
-async function findBuilt(shadow: Shadow, tag: string, options?: CallOptions): Promise<Digest | undefined> {
+async function findBuilt(shadow: Shadow, tag: string, options?: ResolveOptions): Promise<Digest | undefined> {
   const digest = await found(shadow.registry.resolveTag(shadow.repository, tag, options));
   return digest !== undefined && (await shadow.wasBuilt(tag, digest)) ? digest : undefined;
 }

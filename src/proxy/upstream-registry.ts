@@ -34,7 +34,7 @@ export function createUpstreamRegistries(deps: UpstreamRegistriesDeps): (upstrea
     name: upstream.name,
     scope: upstream.scope?.id,
     isHosted: false,
-    resolveTag: (repository, tag) => tags.resolve({ upstream, repository }, tag),
+    resolveTag: (repository, tag, options) => tags.resolve({ upstream, repository }, tag, options),
     getManifest: (repository, digest) => manifests.get({ upstream, repository }, digest),
     readConfig: (repository, descriptor) => readConfig({ upstream, repository }, descriptor),
     headBlob: (repository, digest) => blobs.head({ upstream, repository }, digest),

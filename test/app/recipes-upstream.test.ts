@@ -2,8 +2,9 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { makeIndex } from '../conformance/documents.ts';
+import { startServer, type TestServer } from '../support/server.ts';
 import { type BuildApp, startBuildApp } from './build-app.ts';
 
 const NAME = 'lab/library/app';
@@ -85,4 +86,28 @@ test('what was built for one tag and pushed as another is not served', async () 
   const init = { method: 'PUT', headers: { 'Content-Type': mediaType }, body: new TextDecoder().decode(raw) };
   expect((await app.request(`/v2/${SHADOW}/manifests/3`, init)).status).toBe(201);
   expect(await statusOf('3')).toBe(404);
+});
+
+describe('where what is built is pushed to another registry', () => {
+  const REMEMBERED = { negative: '10m', tagFreshness: '10m' };
+  let away: TestServer;
+
+  beforeEach(async () => {
+    away = await startServer();
+    const recipe = { match: `${NAME}:{version}-built`, containerFile: join(directory, 'app.Containerfile') };
+    await app.configure({
+      cache: REMEMBERED,
+      upstreams: { lab: { url: app.registry.url }, away: { url: `http://127.0.0.1:${away.port}` } },
+      builds: { backends: ['embedded'], repository: 'away/local/builds', recipes: [recipe] },
+    });
+  });
+
+  afterEach(() => away.close());
+
+  test('it is there for the pull that waited, though a moment ago it was not', async () => {
+    const { digest } = await app.head(NAME, '2-built');
+    expect((await app.head(NAME, '2-built')).digest).toBe(digest);
+    const path = `/v2/local/builds/${NAME}/manifests/2-built`;
+    expect((await away.send('HEAD', path)).headers['docker-content-digest']).toBe(digest);
+  });
 });
