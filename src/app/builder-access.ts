@@ -7,7 +7,7 @@ import type { ContainerFileSpec } from '../build/spec.ts';
 import type { Config } from '../config/schema.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { locateBase } from '../proxy/base-images.ts';
+import { locateBase } from '../proxy/builds/base-images.ts';
 import { type Origin, type Origins, originName } from '../proxy/origin.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 

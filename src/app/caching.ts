@@ -12,7 +12,7 @@ import { createHousekeeping, type EvictionRun, type Housekeeping } from '../cont
 import { createUsage } from '../content/usage.ts';
 import { createUseTimes } from '../content/use-times.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
-import { createLinks, type Links } from '../proxy/links.ts';
+import { createLinks, type Links } from '../proxy/kept/links.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
 import type { RecordStore } from '../state/store.ts';
 

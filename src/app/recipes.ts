@@ -6,13 +6,13 @@ import { InvalidBuild } from '../build/invalid-build.ts';
 import type { Plan } from '../build/plan.ts';
 import type { Recipes } from '../build/recipes/recipe.ts';
 import { parsePlatform } from '../oci/platform.ts';
+import type { StartRecipe } from '../proxy/builds/recipe-builds.ts';
+import type { RecipeImages } from '../proxy/builds/recipe-images.ts';
+import type { WithRecipes } from '../proxy/builds/recipe-registry.ts';
+import { shadowName } from '../proxy/builds/shadow-name.ts';
+import { createShadowedRegistry, type Shadow } from '../proxy/builds/shadowed-registry.ts';
 import type { Origins } from '../proxy/origin.ts';
-import type { StartRecipe } from '../proxy/recipe-builds.ts';
-import type { RecipeImages } from '../proxy/recipe-images.ts';
-import type { WithRecipes } from '../proxy/recipe-registry.ts';
 import type { Registry } from '../proxy/registry.ts';
-import { shadowName } from '../proxy/shadow-name.ts';
-import { createShadowedRegistry, type Shadow } from '../proxy/shadowed-registry.ts';
 
 export interface StartRecipeDeps {
   readonly plan: Plan;

@@ -38,9 +38,9 @@ import { createSourceRights, type RequireSources } from '../http/source-rights.t
 import { createStrict, STRICT_PATHS } from '../http/strict.ts';
 import { createSubmitBuilt, type SubmitBuilt } from '../http/submit-built.ts';
 import { createTokenEndpoint } from '../http/token-endpoint.ts';
-import { createExplain } from '../proxy/explain.ts';
-import { awaitBuild } from '../proxy/held.ts';
+import { awaitBuild } from '../proxy/builds/held.ts';
 import { originName } from '../proxy/origin.ts';
+import { createExplain } from '../proxy/rules/explain.ts';
 import type { LiveRules } from '../rules/live.ts';
 import { tellRules } from '../rules/rule-list.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';

@@ -1,7 +1,7 @@
 // Rules at work: what clients pull and what they ask tokens for, through the rules in force.
 import type { Config } from '../config/schema.ts';
 import { createFindRuled, type FindRuled } from '../http/caller-rules.ts';
-import { createWithRules, type WithRules } from '../proxy/ruled-registry.ts';
+import { createWithRules, type WithRules } from '../proxy/rules/ruled-registry.ts';
 import { createMadeDigests, type MadeDigests } from '../rules/made.ts';
 import type { Rules } from '../rules/rules.ts';
 import type { HoldLayers } from '../rules/shelf.ts';

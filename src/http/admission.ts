@@ -5,7 +5,7 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Origin, type Origins, originName } from '../proxy/origin.ts';
 import type { Pull } from '../proxy/proxy.ts';
-import type { WithRules } from '../proxy/ruled-registry.ts';
+import type { WithRules } from '../proxy/rules/ruled-registry.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
 import type { TokenRecord } from '../tokens/record.ts';
 import { callerName, hasRight, isBuilder, requireRight } from './authentication.ts';

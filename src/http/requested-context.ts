@@ -1,7 +1,7 @@
 // The build context of a submit request: files that come with it, or a layer at any place that the caller may read.
 import type { Context } from 'hono';
 import type { ContextSource } from '../build/context/store-context.ts';
-import type { OpenLayer } from '../proxy/open-layer.ts';
+import type { OpenLayer } from '../proxy/layers/open-layer.ts';
 import type { RequestedContext } from './build-schema.ts';
 import { toApiError } from './requested-changes.ts';
 import { placesOfChanges, type RequireSources } from './source-rights.ts';

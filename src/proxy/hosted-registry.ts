@@ -1,6 +1,6 @@
 // Hosted repositories as a registry: read where they are, with nothing in between that could be stale.
 import type { Hosted } from '../hosted/hosted.ts';
-import { readConfigBlob } from './config-blob.ts';
+import { readConfigBlob } from './kept/config-blob.ts';
 import { encodeReferrers } from './referrers-index.ts';
 import type { Registry } from './registry.ts';
 

@@ -3,7 +3,7 @@ import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Manifest } from '../oci/manifest.ts';
 import type { CallOptions, ReferrersOptions, TagList, TagPage } from '../upstream/upstream.ts';
-import type { Blob } from './blobs.ts';
+import type { Blob } from './kept/blobs.ts';
 
 /** Every function throws RegistryError. */
 export interface Registry {

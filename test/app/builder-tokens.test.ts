@@ -12,7 +12,7 @@ import { loadConfig } from '../../src/config.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { basic } from '../access/fixture.ts';
-import { type Copying, createCopying } from '../proxy/copying.ts';
+import { type Copying, createCopying } from '../proxy/copy/copying.ts';
 
 let copying: Copying;
 let directory: string;

@@ -18,8 +18,8 @@ const rows = PAGE.split('\n')
 
 /** Of the cell that has `file`: a part of a test's name …; of another one … */
 function findReferences(cells: readonly string[]) {
-  const cell = cells.find(text => /^`[a-z]+\/[\w-]+`: /.test(text)) ?? '';
-  return [...cell.matchAll(/`([a-z]+\/[\w-]+)`: ([^`]+)/g)].flatMap(([, file = '', names = '']) =>
+  const cell = cells.find(text => /^`[a-z]+(?:\/[\w-]+)+`: /.test(text)) ?? '';
+  return [...cell.matchAll(/`([a-z]+(?:\/[\w-]+)+)`: ([^`]+)/g)].flatMap(([, file = '', names = '']) =>
     names
       .split(';')
       .map(name => name.replace('…', '').trim())

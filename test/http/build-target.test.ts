@@ -7,7 +7,7 @@ import { namesOfEntries } from '../../src/build/packages/names.ts';
 import { createAuthentication } from '../../src/http/authentication.ts';
 import type { RequestedBuild } from '../../src/http/build-schema.ts';
 import { createTargets, type Targets } from '../../src/http/build-target.ts';
-import { type Copying, createCopying } from '../proxy/copying.ts';
+import { type Copying, createCopying } from '../proxy/copy/copying.ts';
 
 let world: Copying;
 

@@ -1,0 +1,75 @@
+// Tags: what each points to, asked again by HEAD after its freshness, and believed longer while the upstream is down or limits us.
+import { z } from 'zod';
+import { orUndefined } from '../../oci/absence.ts';
+import { type Digest, isDigest } from '../../oci/digest.ts';
+import { createCollection } from '../../state/collection.ts';
+import type { RecordStore } from '../../state/store.ts';
+import { createFlight } from '../flight.ts';
+import type { ResolveOptions } from '../registry.ts';
+import { remember } from '../remember.ts';
+import { createAbsences } from './absences.ts';
+import type { Manifests } from './manifests.ts';
+import { createFreshness, createStaleTest, type TagPolicy } from './tag-policy.ts';
+import { repositoryEnd, repositoryKey, repositoryName, type UpstreamRepository } from './upstream-repository.ts';
+
+export interface Tags {
+  /**
+   * The digest that a tag points to. Throws the upstream's own error, unless it fails and the stored digest is not too old. Of an
+   * upstream that is offline, the stored digest is as good as any.
+   */
+  resolve(origin: UpstreamRepository, tag: string, options?: Pick<ResolveOptions, 'isPushed'>): Promise<Digest>;
+}
+
+interface TagsDeps {
+  readonly records: RecordStore;
+  readonly policy: TagPolicy;
+  readonly now: () => Date;
+  readonly manifests: Manifests;
+}
+
+const tagSchema = z.object({ digest: z.string().refine(isDigest), checkedAt: z.number() });
+
+export function createTags({ records, policy, now, manifests }: TagsDeps): Tags {
+  const tags = createCollection({ store: records, name: 'tag', schema: tagSchema });
+  const flight = createFlight<Digest>();
+  const freshnessOf = createFreshness(policy);
+  const mayBeStale = createStaleTest(policy);
+  const unlessAbsent = createAbsences({ memoryMs: policy.negativeMs ?? 0, now });
+
+  async function resolve(origin: UpstreamRepository, tag: string, isPushed: boolean): Promise<Digest> {
+    const key = keyOf(origin, tag);
+    const stored = await tags.get(key);
+    if (stored && origin.upstream.isOffline) return stored.digest;
+    const ageMs = stored ? now().getTime() - stored.checkedAt : Number.POSITIVE_INFINITY;
+    const isFresh = !isPushed && ageMs >= 0 && ageMs < freshnessOf(repositoryName(origin), tag);
+    if (stored && isFresh) return stored.digest;
+    try {
+      const digest = await unlessAbsent(key, () => ask(origin, tag), isPushed);
+      await remember(tags.put(key, { digest, checkedAt: now().getTime() }, repositoryEnd(origin)));
+      return digest;
+    } catch (error) {
+      if (stored && ageMs < policy.staleMaxAgeMs && mayBeStale(error)) return stored.digest;
+      throw error;
+    }
+  }
+
+  /** Keeps the manifest, too, before the tag is said to point to it: what a stale tag points to must be there. */
+  async function ask(origin: UpstreamRepository, tag: string): Promise<Digest> {
+    const { digest } = await origin.upstream.headManifest(origin.repository, tag);
+    // A tag may move meanwhile, and a mirror may have the tag of what it has no more.
+    const manifest = digest && (await orUndefined(manifests.get(origin, digest)));
+    return (manifest ?? (await manifests.fetch(origin, tag))).digest;
+  }
+
+  return {
+    resolve(origin, tag, { isPushed = false } = {}) {
+      // Who asked before the push does not know of it.
+      const key = `${keyOf(origin, tag)}${isPushed ? ' pushed' : ''}`;
+      return flight(key, () => resolve(origin, tag, isPushed));
+    },
+  };
+}
+
+function keyOf(origin: UpstreamRepository, tag: string): string {
+  return `${repositoryKey(origin)}:${tag}`;
+}

@@ -1,0 +1,56 @@
+// Upstreams as the life of a pull sees them: what they send is kept, and served from there as long as the policies say.
+import type { ContentStore } from '../../content/store.ts';
+import type { ContentDescriptor } from '../../oci/descriptor.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { ContentMismatch } from '../../oci/verify.ts';
+import type { Upstream } from '../../upstream/upstream.ts';
+import type { Registry } from '../registry.ts';
+import type { Blobs } from './blobs.ts';
+import { readConfigBlob } from './config-blob.ts';
+import type { Tags } from './freshness.ts';
+import { readKept } from './kept.ts';
+import type { Manifests } from './manifests.ts';
+import type { UpstreamRepository } from './upstream-repository.ts';
+
+export interface UpstreamRegistriesDeps {
+  readonly content: ContentStore;
+  readonly tags: Tags;
+  readonly manifests: Manifests;
+  readonly blobs: Blobs;
+}
+
+export function createUpstreamRegistries(deps: UpstreamRegistriesDeps): (upstream: Upstream) => Registry {
+  const { content, tags, manifests, blobs } = deps;
+
+  async function readConfig(place: UpstreamRepository, descriptor: ContentDescriptor): Promise<Uint8Array> {
+    // What is damaged goes, so that the blob is fetched anew.
+    await readKept(content, descriptor.digest);
+    return readConfigBlob(descriptor, () => blobs.get(place, descriptor.digest)).catch(error => {
+      throw error instanceof ContentMismatch ? lie(place, error) : error;
+    });
+  }
+
+  return upstream => ({
+    name: upstream.name,
+    scope: upstream.scope?.id,
+    isHosted: false,
+    resolveTag: (repository, tag, options) => tags.resolve({ upstream, repository }, tag, options),
+    getManifest: (repository, digest) => manifests.get({ upstream, repository }, digest),
+    readConfig: (repository, descriptor) => readConfig({ upstream, repository }, descriptor),
+    headBlob: (repository, digest) => blobs.head({ upstream, repository }, digest),
+    getBlob: (repository, digest) => blobs.get({ upstream, repository }, digest),
+    listTags: upstream.listTags,
+    // Upstreams are read to their last page.
+    async findReferrers(repository, digest, options) {
+      const raw = await upstream.findReferrers(repository, digest, options);
+      return raw && { raw };
+    },
+  });
+}
+
+function lie({ upstream, repository }: UpstreamRepository, cause: ContentMismatch): RegistryError {
+  return new RegistryError('UNKNOWN', `${upstream.name}: ${repository}/blobs: ${cause.message}`, {
+    status: 502,
+    cause,
+  });
+}

@@ -1,0 +1,56 @@
+// Layers at http(s) addresses: fetched once into the store, to be looked at and later served from there.
+import { LRUCache } from 'lru-cache';
+import { InvalidLayer, type LayerClaims, type LayerLimits } from '../../augment/layer.ts';
+import type { ContentStore } from '../../content/store.ts';
+import type { Digest } from '../../oci/digest.ts';
+import type { Upstreams } from '../../upstream/upstream.ts';
+
+export interface LayerUrlsDeps {
+  readonly upstreams: Pick<Upstreams, 'openUrl'>;
+  readonly content: ContentStore;
+  readonly limits: LayerLimits;
+}
+
+/** The caller reads the stream to its end or cancels it. Throws RegistryError, InvalidLayer, or ContentMismatch for a wrong `gzipDigest`. */
+export type OpenLayerUrl = (url: URL, claims: LayerClaims) => Promise<ReadableStream<Uint8Array>>;
+
+const MAX_KNOWN = 10_000;
+
+/** A claimed digest alone opens nothing in the store, for content may be another repository's: only what the same address has brought. */
+export function createLayerUrls({ upstreams, content, limits }: LayerUrlsDeps): OpenLayerUrl {
+  const brought = new LRUCache<string, Digest>({ max: MAX_KNOWN });
+
+  async function fetch(url: URL, { gzipDigest, gzipSize }: LayerClaims): Promise<ReadableStream<Uint8Array>> {
+    const { body } = await upstreams.openUrl(url);
+    const expected = gzipDigest && { digest: gzipDigest, size: gzipSize };
+    const ingestion = content.ingest(limitBytes(body, limits.maxUnpackedBytes), expected);
+    // Opened now, it is read to its end whatever becomes of the layer in the store.
+    const stream = ingestion.open();
+    try {
+      const { digest } = await ingestion.done;
+      brought.set(url.href, digest);
+      return stream;
+    } catch (error) {
+      await stream.cancel().catch(() => {});
+      throw error;
+    }
+  }
+
+  return async (url, claims) => {
+    const known = brought.get(url.href);
+    const kept = known && known === claims.gzipDigest ? await content.open(known) : undefined;
+    return kept ?? fetch(url, claims);
+  };
+}
+
+function limitBytes(body: ReadableStream<Uint8Array>, maxBytes: number): ReadableStream<Uint8Array> {
+  let size = 0;
+  const limit = new TransformStream<Uint8Array, Uint8Array>({
+    transform(chunk, controller) {
+      size += chunk.byteLength;
+      if (size > maxBytes) throw new InvalidLayer(`layer: larger than the limit of ${maxBytes} bytes`);
+      controller.enqueue(chunk);
+    },
+  });
+  return body.pipeThrough(limit);
+}

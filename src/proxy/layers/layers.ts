@@ -1,0 +1,77 @@
+// Layers that we put on top: where their bytes are, and one way to open them.
+import type { LayerSource } from '../../augment/layer-source.ts';
+import type { ContentStore } from '../../content/store.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { verifyBytes } from '../../oci/verify.ts';
+import type { Upstreams } from '../../upstream/upstream.ts';
+import { type Blob, bytesBlob, createTransfers, type TransfersDeps } from '../kept/blobs.ts';
+import { createKeptBlobs } from '../kept/kept-blobs.ts';
+import type { Origins } from '../origin.ts';
+
+export interface Layers {
+  /** Throws BLOB_UNKNOWN for a stored layer that is gone, UNAVAILABLE for one of the shelf, or the error of where it is. */
+  get(source: LayerSource): Promise<Blob>;
+  /** The same without a transfer. An address is not asked: many that serve a layer know no HEAD. */
+  head(source: LayerSource): Promise<{ readonly size: number | undefined }>;
+}
+
+export interface LayersDeps {
+  readonly content: ContentStore;
+  readonly upstreams: Upstreams;
+  readonly origins: Origins;
+  readonly onFailed: TransfersDeps['onFailed'];
+  /** The bytes of a layer that came with a request. */
+  readonly findStored: (digest: Digest) => Promise<Uint8Array | undefined>;
+  /** What rules read from this machine; absent where there are no rules. */
+  readonly shelf?: Pick<ContentStore, 'find' | 'open' | 'delete'> | undefined;
+}
+
+export function createLayers({ content, upstreams, origins, findStored, shelf, onFailed }: LayersDeps): Layers {
+  const transfers = createTransfers({ content, onFailed });
+  const keptBlob = createKeptBlobs({ content, onDamaged: onFailed });
+  const shelvedBlob = shelf && createKeptBlobs({ content: shelf, onDamaged: onFailed });
+
+  async function getStored(digest: Digest): Promise<Blob> {
+    const bytes = await findStored(digest);
+    if (!bytes) {
+      throw new RegistryError('BLOB_UNKNOWN', `the layer ${digest} is not kept any more: submit the request anew`);
+    }
+    verifyBytes(bytes, { digest });
+    return bytesBlob(bytes);
+  }
+
+  async function getFromUrl({ digest, url }: { readonly digest: Digest; readonly url: string }): Promise<Blob> {
+    const kept = await content.find(digest);
+    const transfer = () =>
+      transfers({ key: `${url} ${digest}`, digest, openBody: () => upstreams.openUrl(new URL(url)) });
+    return kept ? keptBlob({ digest, size: kept.size, getAnew: transfer }) : transfer();
+  }
+
+  async function getShelved({ digest, size }: { readonly digest: Digest; readonly size: number }): Promise<Blob> {
+    const lost = () =>
+      new RegistryError('UNAVAILABLE', `the layer ${digest} of a rule is lost: it may be read again soon`);
+    if (!shelvedBlob || !(await shelf.find(digest))) throw lost();
+    const getAnew = async () => {
+      throw lost();
+    };
+    return shelvedBlob({ digest, size, getAnew });
+  }
+
+  return {
+    async get(source) {
+      if (source.kind === 'stored') return getStored(source.digest);
+      if (source.kind === 'shelf') return getShelved(source);
+      if (source.kind === 'url') return getFromUrl(source);
+      const { registry, repository } = origins.locate(source.registry, source.repository);
+      return registry.getBlob(repository, source.digest);
+    },
+    async head(source) {
+      if (source.kind === 'stored') return getStored(source.digest);
+      if (source.kind === 'shelf') return getShelved(source);
+      if (source.kind === 'url') return source;
+      const { registry, repository } = origins.locate(source.registry, source.repository);
+      return registry.headBlob(repository, source.digest);
+    },
+  };
+}

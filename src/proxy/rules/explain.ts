@@ -1,0 +1,132 @@
+// Explanations: which rules are for an image, why, and what it becomes.
+import { checkAvailable, isChosen } from '../../augment/choice.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { formatPlatform, normalizePlatform, type Platform } from '../../oci/platform.ts';
+import type { Reference } from '../../oci/reference.ts';
+import type { ExplainedImage, Explanation } from '../../rules/explanation.ts';
+import type { Rules, Verdict } from '../../rules/rules.ts';
+import { listImages } from '../images.ts';
+import { imageName, type Origin, type Origins, originName } from '../origin.ts';
+import { createReader } from '../source-reader.ts';
+import { createExplainImage } from './explain-image.ts';
+import { createOutcomes, type Outcome, type OutcomesDeps } from './rule-outcome.ts';
+
+export interface ExplainDeps extends OutcomesDeps {
+  readonly origins: Pick<Origins, 'locate'>;
+  readonly rules: Rules;
+}
+
+export interface ExplainOptions {
+  /** Of the images of an index this one alone. */
+  readonly platform?: Platform | undefined;
+  /** Undefined for who has no name. */
+  readonly caller?: string | undefined;
+  /** Ends the wait for a build of the image, as of a pull's. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Throws RegistryError where the source cannot be had, and MANIFEST_UNKNOWN for a platform that it has not. What keeps rules from being
+ * applied to it is told in the explanation.
+ */
+export type Explain = (reference: Reference, options?: ExplainOptions) => Promise<Explanation>;
+
+export function createExplain({ origins, rules, ...deps }: ExplainDeps): Explain {
+  const outcomes = createOutcomes(deps);
+
+  return async ({ registry, repository, digest, tag = 'latest' }, { platform, caller, signal } = {}) => {
+    const origin = origins.locate(registry, repository);
+    // One state for all that is said, whatever is loaded meanwhile.
+    const state = rules.current;
+    const subject = { repository: originName(origin), tag: digest ? undefined : tag, caller };
+    const question = { origin, state, subject };
+    const outcome = digest ? await outcomes.ofDigest(question, digest) : await outcomes.ofTag(question, tag, signal);
+    return {
+      image: digest ? `${originName(origin)}@${digest}` : imageName(origin, tag),
+      ...(caller !== undefined && { caller }),
+      rules: state.judge(subject).map(tellVerdict),
+      ...(await tellOutcome(outcome, { origin, platform, digest })),
+    };
+  };
+}
+
+function tellVerdict({ rule, applies, reason }: Verdict): Explanation['rules'][number] {
+  const { platform } = rule.match;
+  return { name: rule.name, applies, reason, ...(platform && { platforms: [...platform] }) };
+}
+
+interface Telling {
+  readonly origin: Origin;
+  /** Undefined for all. */
+  readonly platform: Platform | undefined;
+  /** That the image is named by. */
+  readonly digest: Digest | undefined;
+}
+
+type Told = Omit<Explanation, 'image' | 'caller' | 'rules'>;
+
+async function tellOutcome(outcome: Outcome, telling: Telling): Promise<Told> {
+  const { sourceDigest, reason, pinned } = outcome;
+  const told = { reason, ...(pinned && { pinned }), sourceDigest };
+  switch (outcome.kind) {
+    case 'plain':
+      return {
+        ...{ outcome: 'unchanged', ...told, digest: sourceDigest },
+        platforms: await tellPlain(sourceDigest, telling),
+      };
+    case 'augmented':
+      return { ...told, ...(await tellAugmented(outcome, telling)) };
+    case 'refused':
+    case 'failed':
+      return { outcome: outcome.kind, ...told, platforms: [] };
+  }
+}
+
+/** Every image of the source, as it is. */
+async function tellPlain(root: Digest, { origin, platform }: Telling): Promise<ExplainedImage[]> {
+  const reader = createReader(origin);
+  const candidates = await listImages(await origin.registry.getManifest(origin.repository, root), reader);
+  const wanted = choose(candidates, platform);
+  return Promise.all(
+    wanted.map(async ({ platform: own, read }) => {
+      const { digest } = await read();
+      return { platform: nameOf(own), rules: [], sourceDigest: digest, digest, differences: [], layers: [] };
+    }),
+  );
+}
+
+async function tellAugmented(
+  { steps, ruleLayers, augmented, sourceDigest }: Extract<Outcome, { kind: 'augmented' }>,
+  { origin, platform, digest }: Telling,
+): Promise<Pick<Told, 'outcome' | 'sourceDigest' | 'digest' | 'platforms'>> {
+  const { registry, repository } = origin;
+  const { readConfig } = createReader(origin);
+  const readManifest = (named: Digest) => registry.getManifest(repository, named);
+  const explainImage = createExplainImage({ steps, ruleLayers, augmented, readManifest, readConfig });
+  // A digest may be of one image of the index alone.
+  const named = augmented.images.find(({ target }) => target === digest);
+  const root = named ?? { source: sourceDigest, target: augmented.root.digest };
+  const wanted = choose(named ? [named] : augmented.images, platform);
+  return {
+    outcome: root.source === root.target ? 'unchanged' : 'changed',
+    ...{ sourceDigest: root.source, digest: root.target },
+    platforms: await Promise.all(wanted.map(explainImage)),
+  };
+}
+
+/** Throws MANIFEST_UNKNOWN, naming those there are, for a platform that none of them is for. */
+function choose<T extends { readonly platform: Platform }>(
+  images: readonly T[],
+  platform: Platform | undefined,
+): readonly T[] {
+  if (!platform) return images;
+  checkAvailable(
+    [platform],
+    images.map(image => image.platform),
+  );
+  return images.filter(image => isChosen(image.platform, [platform]));
+}
+
+function nameOf(platform: Platform): string {
+  return formatPlatform(normalizePlatform(platform));
+}

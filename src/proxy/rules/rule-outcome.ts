@@ -1,0 +1,122 @@
+// What a pull of an image gets by the rules: found out without a pull, and nothing of it is kept.
+import type { Augmented } from '../../augment/augment.ts';
+import type { Steps } from '../../augment/steps.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import type { Made, MadeDigests } from '../../rules/made.ts';
+import type { RuleLayer } from '../../rules/rule.ts';
+import type { RuleSet, Subject } from '../../rules/rules.ts';
+import { imageName, type Origin } from '../origin.ts';
+import type { Augmentations } from '../pull.ts';
+import { createFindRefusing, refusePinned } from './pinned.ts';
+
+export interface OutcomesDeps {
+  readonly made: Pick<MadeDigests, 'find'>;
+  readonly augmentations: Augmentations;
+}
+
+export interface Question {
+  readonly origin: Origin;
+  readonly subject: Subject;
+  readonly state: RuleSet;
+}
+
+/** `reason` is one line; `pinned` says whose digest it is where the image is named by one. */
+export type Outcome = { readonly sourceDigest: Digest; readonly reason: string } & (
+  | { readonly kind: 'plain'; readonly pinned?: 'upstream' }
+  | ({ readonly kind: 'augmented'; readonly pinned?: 'made' } & Applied)
+  | { readonly kind: 'refused' | 'failed'; readonly pinned?: 'upstream' | 'made' }
+);
+
+/** What rules make of the image. */
+interface Applied {
+  readonly steps: Steps;
+  /** Of each step, of each of its layers: as the rule says it. None where that is not known any more. */
+  readonly ruleLayers: readonly (readonly RuleLayer[])[];
+  readonly augmented: Augmented;
+}
+
+export interface Outcomes {
+  /** Throws RegistryError where the tag cannot be resolved. `signal` ends the wait for a build, as of a pull's. */
+  ofTag(question: Question, tag: string, signal?: AbortSignal): Promise<Outcome>;
+  ofDigest(question: Question, digest: Digest): Promise<Outcome>;
+}
+
+export function createOutcomes({ made, augmentations }: OutcomesDeps): Outcomes {
+  const findRefusing = createFindRefusing(augmentations);
+
+  async function ofMade(origin: Origin, { sourceName, sourceDigest, steps }: Made): Promise<Outcome> {
+    const told = { sourceDigest, pinned: 'made' } as const;
+    return orFailed(told, async () => {
+      const augmented = await augmentations.get({ origin, sourceName, sourceDigest, steps });
+      return { ...told, kind: 'augmented', reason: tellMade(sourceName, steps), steps, ruleLayers: [], augmented };
+    });
+  }
+
+  async function ofPinned({ origin, subject, state }: Question, digest: Digest): Promise<Outcome> {
+    const told = { sourceDigest: digest, pinned: 'upstream' } as const;
+    const manifest = await origin.registry.getManifest(origin.repository, digest);
+    if (manifest.kind === 'other') return { ...told, kind: 'plain', reason: NO_IMAGE };
+    return orFailed(told, async () => {
+      const image = { origin, digest, caller: subject.caller };
+      const refusing = await findRefusing(state, image);
+      if (refusing.length === 0) return { ...told, kind: 'plain', reason: UNTOUCHED };
+      return { ...told, kind: 'refused', reason: refusePinned(refusing, image).message };
+    });
+  }
+
+  return {
+    async ofTag({ origin, subject, state }, tag, signal) {
+      const sourceDigest = await origin.registry.resolveTag(origin.repository, tag, { ...(signal && { signal }) });
+      return orFailed({ sourceDigest }, async () => {
+        const ruled = await state.find(subject);
+        if (!ruled) return { kind: 'plain', sourceDigest, reason: 'no rule is for it' };
+        const { steps, ruleLayers = [] } = ruled;
+        const augmented = await augmentations.get({ origin, sourceDigest, steps, sourceName: imageName(origin, tag) });
+        return { kind: 'augmented', sourceDigest, reason: tellChange(augmented, steps), steps, ruleLayers, augmented };
+      });
+    },
+    async ofDigest(question, digest) {
+      const record = await made.find(question.subject.repository, digest);
+      if (record?.kept?.includes(digest)) return ofKept(record, digest);
+      return record ? ofMade(question.origin, record) : ofPinned(question, digest);
+    },
+  };
+}
+
+function ofKept({ sourceName }: Made, digest: Digest): Outcome {
+  const reason = `${sourceName} led to it, and no rule changed it`;
+  return { kind: 'plain', pinned: 'upstream', sourceDigest: digest, reason };
+}
+
+const UNTOUCHED = "it is named by the upstream's digest, and served as it is";
+const NO_IMAGE = 'it is no image: rules leave artifacts as they are';
+
+/** What stands in the way of a pull is what there is to tell. */
+async function orFailed(
+  told: { readonly sourceDigest: Digest; readonly pinned?: 'upstream' | 'made' },
+  find: () => Promise<Outcome>,
+): Promise<Outcome> {
+  try {
+    return await find();
+  } catch (error) {
+    if (!(error instanceof RegistryError)) throw error;
+    return { ...told, kind: 'failed', reason: error.message };
+  }
+}
+
+function tellChange({ images }: Augmented, steps: Steps): string {
+  if (images.length === 0) return NO_IMAGE;
+  const isSame = images.every(({ source, target }) => source === target);
+  return isSame ? `none of its platforms is changed by ${namesOf(steps)}` : `changed by ${namesOf(steps)}`;
+}
+
+/** A tag may have led to what no rule is for, where digests that no tag led to are refused. */
+function tellMade(sourceName: string, steps: Steps): string {
+  const names = namesOf(steps);
+  return names === '' ? `it is what ${sourceName} was` : `made of ${sourceName} by ${names}, and stays what it is`;
+}
+
+function namesOf(steps: Steps): string {
+  return steps.flatMap(({ rule }) => rule ?? []).join(', ');
+}
