@@ -11,7 +11,7 @@ import type { Hosted } from '../hosted/hosted.ts';
 import { createAdmission } from '../http/admission.ts';
 import { createAugmentApi } from '../http/augment-api.ts';
 import type { SubmitLimits } from '../http/augment-schema.ts';
-import { createAuthentication, requireRight } from '../http/authentication.ts';
+import { createAuthentication, hasRight, requireRight } from '../http/authentication.ts';
 import { createBodySender } from '../http/body-sender.ts';
 import { createBuildRate } from '../http/build-rate.ts';
 import { createReadBuild } from '../http/build-request.ts';
@@ -164,12 +164,15 @@ function addRulesApi(app: Hono, { origins, augmentations, rules, ruledPulls: { m
   const explain = createExplain({ origins, augmentations, rules, made });
   const requireSources = createSourceRights(origins);
   const listRules = () => tellRules(rules);
-  app.route('/', createRulesApi({ explain, listRules, origins, requireSources, authorise: requireAll }));
+  const isOperator = (c: Context) => hasRight(c, 'delete', EVERYTHING);
+  app.route('/', createRulesApi({ explain, listRules, origins, requireSources, authorise: requireAll, isOperator }));
 }
 
-/** Of everything: no repository has such a name, so that only a right to all of them is a right to this. */
+/** No repository has such a name, so that only a right to all of them is a right to this. */
+const EVERYTHING = '_/_';
+
 function requireAll(c: Context): void {
-  requireRight(c, 'delete', '_/_');
+  requireRight(c, 'delete', EVERYTHING);
 }
 
 function addAugmentApi(app: Hono, deps: RoutesDeps): void {

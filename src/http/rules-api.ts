@@ -5,6 +5,7 @@ import { platformSchema } from '../oci/config-fields.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
 import type { Origins } from '../proxy/origin.ts';
 import type { Explain } from '../proxy/rules/explain.ts';
+import type { Explanation } from '../rules/explanation.ts';
 import { ANONYMOUS } from '../rules/match.ts';
 import type { RuleList } from '../rules/rule-list.ts';
 import { ApiError } from './api-error.ts';
@@ -20,11 +21,14 @@ export interface RulesApiDeps {
   readonly requireSources: RequireSources;
   /** Throws RegistryError unless the caller may look after the rules. */
   readonly authorise: (c: Context) => void;
+  /** Whether the caller may. */
+  readonly isOperator: (c: Context) => boolean;
 }
 
 const NO_STORE = { 'Cache-Control': 'no-store' };
 
-export function createRulesApi({ explain, listRules, origins, requireSources, authorise }: RulesApiDeps): Hono {
+export function createRulesApi(deps: RulesApiDeps): Hono {
+  const { explain, listRules, origins, requireSources, authorise, isOperator } = deps;
   const app = new Hono();
 
   app.get('/v1/rules', c => {
@@ -42,12 +46,25 @@ export function createRulesApi({ explain, listRules, origins, requireSources, au
     if (asked !== own) authorise(c);
     const options = { platform, caller: asked === ANONYMOUS ? undefined : asked, signal: c.req.raw.signal };
     try {
-      return c.json(await explain(reference, options), 200, NO_STORE);
+      const explanation = await explain(reference, options);
+      return c.json(isOperator(c) ? explanation : ownPart(explanation), 200, NO_STORE);
     } catch (error) {
       throw sourceError(error, image);
     }
   });
   return app;
+}
+
+/** What concerns who pulls the image: not where layers lie, and no rule for others. */
+function ownPart({ rules, platforms, ...rest }: Explanation): Explanation {
+  return {
+    ...rest,
+    rules: rules.filter(({ applies }) => applies),
+    platforms: platforms.map(({ layers, ...image }) => ({
+      ...image,
+      layers: layers.map(({ digest, size, rule }) => ({ digest, size, rule })),
+    })),
+  };
 }
 
 const MAX_IMAGE = 512;

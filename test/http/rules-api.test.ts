@@ -1,5 +1,5 @@
 // The rules, told by the API: what it says of an image is what a pull gets, and nobody hears more than they may.
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Explanation, explanationSchema } from '../../src/rules/explanation.ts';
@@ -128,6 +128,8 @@ describe('callers', () => {
     { name: 'strangers', match: { image: '**', caller: 'anonymous' }, user: 'nobody' },
   ];
 
+  let access: object;
+
   beforeEach(async () => {
     const htpasswd = join(app.directory, 'htpasswd');
     const users = ['ada', 'bob', 'ops'];
@@ -137,7 +139,8 @@ describe('callers', () => {
       { users: ['bob'], repositories: ['lab/other'], allow: ['pull'] },
       { users: ['ops'], repositories: ['**'], allow: ['pull', 'delete'] },
     ];
-    await app.configure({ rules, access: { htpasswd, grants } });
+    access = { htpasswd, grants };
+    await app.configure({ rules, access });
   });
 
   const appliesTo = ({ rules: told }: Explanation) => told.flatMap(({ name, applies }) => (applies ? name : []));
@@ -154,6 +157,22 @@ describe('callers', () => {
     expect(appliesTo(await explain({ image: IMAGE, caller: 'ada' }, 'ops'))).toEqual(['audit']);
     const stranger = await explain({ image: IMAGE, caller: 'anonymous' }, 'ops');
     expect([stranger.caller, appliesTo(stranger)]).toEqual([undefined, ['strangers']]);
+  });
+
+  test('hear where layers lie, and of rules for others, where they look after the rules alone', async () => {
+    const layers = join(app.directory, 'layers');
+    await mkdir(layers, { recursive: true });
+    await writeFile(join(layers, 'file'), 'of a layer');
+    await app.writeConfig({ rules: [{ ...RULE, layers: [{ directory: layers }] }, ...rules.slice(1)], access });
+    await app.reloadRules();
+    const [own, all] = [await explain({ image: IMAGE }, 'ada'), await explain({ image: IMAGE, caller: 'ada' }, 'ops')];
+    const tellsOf = ({ rules: told, platforms }: Explanation) => [
+      told.map(({ name }) => name),
+      new Set(platforms.flatMap(({ layers: added }) => added.map(({ from }) => from))),
+    ];
+    expect(tellsOf(own)).toEqual([['audit'], new Set([undefined])]);
+    expect(tellsOf(all)).toEqual([['audit', 'strangers'], new Set([`directory ${layers}`])]);
+    expect(own.digest).toBe(all.digest);
   });
 
   test.each([
