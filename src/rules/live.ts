@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Digest } from '../oci/digest.ts';
 import { createTurns } from '../state/turns.ts';
 import { type Fingerprint, isUnchanged } from './fingerprint.ts';
+import { createFollowedSource, type RulesSource } from './followed-source.ts';
 import { createInForce, type InForceDeps, type RulesStatus } from './in-force.ts';
 import type { LocalLayers } from './local-layers.ts';
 import { digestsOf, isLocal, type OpenRules, remoteLayersOf, type Watched } from './open-rules.ts';
@@ -13,14 +14,6 @@ import { RuleFaults } from './rule-faults.ts';
 import type { Rules } from './rules.ts';
 import { createSettling } from './settling.ts';
 import type { Shelf } from './shelf.ts';
-
-/** Where the rules are written. */
-export interface RulesSource {
-  /** Of what `load` reads. */
-  fingerprint(): Promise<Fingerprint>;
-  /** Throws RuleFaults where what is written there cannot be taken as a whole. */
-  load(): readonly RuleOptions[];
-}
 
 export interface LiveRules extends Rules {
   /** Those in force. */
@@ -50,18 +43,10 @@ export interface LiveRulesDeps extends InForceDeps {
 
 /** What was tried last. */
 interface Attempt {
-  /** Undefined: to be loaded at the next look, whether it has changed or not. */
-  readonly source: Fingerprint | undefined;
   readonly rules: readonly RuleOptions[];
   readonly watched: Watched;
   /** When it is tried again without a change. */
   readonly retryAt?: Date;
-}
-
-/** A file that could not be taken. */
-interface Refused {
-  readonly seen: Fingerprint;
-  readonly until: Date;
 }
 
 const TURN = 'look';
@@ -75,13 +60,13 @@ export async function createLiveRules(deps: LiveRulesDeps): Promise<LiveRules> {
   const { watched, outcome } = await openRules(deps.rules);
   if (outcome.kind === 'faulty') throw new RuleFaults(outcome.faults);
   const inForce = createInForce(outcome.opened, deps);
-  let attempt: Attempt = { source: undefined, rules: deps.rules, watched };
+  const followed = source && createFollowedSource(source, now);
+  let attempt: Attempt = { rules: deps.rules, watched };
+  let written = deps.rules;
   let queued: Promise<void> | undefined;
   let isClosed = false;
-  let refused: Refused | undefined;
   const turns = createTurns();
-  const fileSettling = createSettling(now);
-  const layersSettling = createSettling(now);
+  const settling = createSettling(now);
 
   /** What is wrong with the whole, such as a full disk, is tried again at the next look. */
   async function lookSafely(isAsked: boolean): Promise<void> {
@@ -89,35 +74,21 @@ export async function createLiveRules(deps: LiveRulesDeps): Promise<LiveRules> {
     try {
       await look(isAsked);
     } catch (error) {
-      attempt = { ...attempt, source: undefined, retryAt: now() };
+      followed?.forget();
+      attempt = { ...attempt, retryAt: now() };
       inForce.refuse(error instanceof RuleFaults ? error.faults : [reasonOf(error)], { isAsked });
     }
   }
 
   async function look(isAsked: boolean): Promise<void> {
-    const seen = await source?.fingerprint();
-    if (!isAsked && seen && isRefused(seen)) return;
-    const isSameFile = seen === undefined || isUnchanged(attempt.source, seen);
-    if (!isAsked && !isSameFile && fileSettling.mustWait([seen])) return;
-    const rules = source && seen && (isAsked || !isSameFile) ? load(source, seen) : attempt.rules;
-    const changed = await findChanged(rules);
-    if (!isAsked && layersSettling.mustWait(changed)) return;
-    const isSameRules = isDeepStrictEqual(rules, attempt.rules) && !isRetryDue();
+    const found = await followed?.look({ isAsked });
+    if (found?.kind === 'left') return;
+    if (found?.kind === 'read') written = found.rules;
+    const changed = await findChanged(written);
+    if (!isAsked && settling.mustWait(changed)) return;
+    const isSameRules = isDeepStrictEqual(written, attempt.rules) && !isRetryDue();
     const isSame = isSameRules && changed.length === 0 && (await areShelved());
-    if (isSame && !isAsked) attempt = { ...attempt, source: seen };
-    else await open(rules, seen, isAsked);
-  }
-
-  /** What is parsed for nothing holds up who is served: a faulty file is left alone, but for what may be at fault beside it. */
-  function load({ load }: RulesSource, seen: Fingerprint): readonly RuleOptions[] {
-    refused = { seen, until: new Date(now().getTime() + RETRY_MS) };
-    const rules = load();
-    refused = undefined;
-    return rules;
-  }
-
-  function isRefused(seen: Fingerprint): boolean {
-    return refused !== undefined && isUnchanged(refused.seen, seen) && refused.until > now();
+    if (isAsked || !isSame) await open(written, isAsked);
   }
 
   function isRetryDue(): boolean {
@@ -140,10 +111,10 @@ export async function createLiveRules(deps: LiveRulesDeps): Promise<LiveRules> {
     return true;
   }
 
-  async function open(rules: readonly RuleOptions[], seen: Fingerprint | undefined, isAsked: boolean): Promise<void> {
+  async function open(rules: readonly RuleOptions[], isAsked: boolean): Promise<void> {
     const options = isAsked ? { isNeeded: () => true } : { earlier: inForce.opened, isNeeded: isNew };
     const { watched, outcome } = await openRules(rules, options);
-    attempt = { source: seen, rules, watched };
+    attempt = { rules, watched };
     if (outcome.kind === 'opened') return inForce.replace(outcome.opened);
     const retryMs = outcome.mayPass ? RETRY_MS : RARE_RETRY_MS;
     attempt = { ...attempt, retryAt: new Date(now().getTime() + retryMs) };
