@@ -1,21 +1,30 @@
-// A relay in front of a Veneer that knows who waits: a test sees that a pull has come, before it is answered.
+// A relay in front of a registry or a Veneer that knows who has come: a test sees that a request is there, before it is answered.
 import { once } from 'node:events';
-import { createServer, request } from 'node:http';
+import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import type { Server } from './daemons.ts';
 
 export interface Relay extends Server {
+  /** Paths that were asked for, from the first. */
+  readonly paths: readonly string[];
   /** How many requests whose path matches have come so far. */
   count(path: RegExp): number;
 }
 
-export async function startRelay(target: string): Promise<Relay> {
+/** Passes the body of an answer on: its status and headers have been. */
+export type PassBody = (answer: IncomingMessage, outgoing: ServerResponse, incoming: IncomingMessage) => void;
+
+/** `target` is host:port. */
+export async function startRelay(
+  target: string,
+  passBody: PassBody = (answer, outgoing) => answer.pipe(outgoing),
+): Promise<Relay> {
   const paths: string[] = [];
   const server = createServer((incoming, outgoing) => {
     const { method, url: path = '', headers } = incoming;
     paths.push(path);
     const passed = request(`http://${target}`, { method, path, headers }, answer => {
       outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
-      answer.pipe(outgoing);
+      passBody(answer, outgoing, incoming);
     });
     passed.on('error', () => outgoing.destroy());
     outgoing.on('close', () => passed.destroy());
@@ -25,6 +34,7 @@ export async function startRelay(target: string): Promise<Relay> {
   const { port } = Object(server.address());
   return {
     address: `127.0.0.1:${port}`,
+    paths,
     count: path => paths.filter(one => path.test(one)).length,
     async stop() {
       server.closeAllConnections();
