@@ -6,8 +6,8 @@ import { createBuildahBackend } from '../../src/build/buildah/backend.ts';
 import { detectBuildah } from '../../src/build/buildah/detect.ts';
 import { backendContract } from '../contract/build-backend.ts';
 import { type BackendPlace, type Bench, createBench } from '../support/build-bench.ts';
+import { buildOnMovedBase, createBackendPlace } from './support/backend-place.ts';
 import { findMissing } from './support/clients.ts';
-import { startGuardedRegistry } from './support/guarded-registry.ts';
 import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { findFreePort, run } from './support/process.ts';
 
@@ -80,16 +80,7 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
     });
 
     test('builds on what the plan resolved, though the tag has moved', async () => {
-      const base = `${bench.place.registry}/bases/moved:1`;
-      const pushBase = async (name: string) => {
-        const containerFile = `FROM ${bench.place.base}\nENV VERSION=${name}\n`;
-        return (await bench.build({ containerFile, image: base, platforms: SEVERAL })).digest;
-      };
-      const planned = await pushBase('planned');
-      await pushBase('later');
-      const spec = { bases: { [base]: planned } };
-      const { pushed } = await bench.build({ containerFile: `FROM ${base}\n`, spec, platforms: SEVERAL });
-      expect(pushed.images.map(({ env }) => env.at(-1))).toEqual(['VERSION=planned', 'VERSION=planned']);
+      expect(await buildOnMovedBase(bench, SEVERAL)).toEqual(['VERSION=planned', 'VERSION=planned']);
     });
 
     test('takes layers from a registry into an empty storage', async () => {
@@ -127,17 +118,9 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
 });
 
 async function createPlace(lab: Lab): Promise<BackendPlace> {
-  const { address, credentials } = await lab.keep(startGuardedRegistry(lab.folder));
   // A runtime would need more than this machine may have.
   const options = { ...storageOf(lab), isolation: 'chroot', environment: process.env } as const;
-  return {
-    backend: createBuildahBackend({ name: 'buildah', ...options }),
-    folder: lab.folder,
-    registry: lab.registry,
-    base: lab.source,
-    guarded: { registry: address, credentials },
-    close: lab.close,
-  };
+  return createBackendPlace(lab, createBuildahBackend({ name: 'buildah', ...options }));
 }
 
 function storageOf({ folder }: Lab) {

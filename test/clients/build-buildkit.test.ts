@@ -2,8 +2,8 @@
 import { describe } from 'vitest';
 import { createBuildkitBackend } from '../../src/build/buildkit/backend.ts';
 import { backendContract } from '../contract/build-backend.ts';
+import { createBackendPlace } from './support/backend-place.ts';
 import { clientPath, findMissing } from './support/clients.ts';
-import { startGuardedRegistry } from './support/guarded-registry.ts';
 import { createLab, LAB_COMMANDS } from './support/lab.ts';
 
 const missing = findMissing(LAB_COMMANDS);
@@ -12,21 +12,13 @@ describe.skipIf(missing)(`buildkit${missing ? ` (${missing})` : ''}`, () => {
   backendContract(
     async () => {
       const lab = await createLab();
-      const { address, credentials } = await lab.keep(startGuardedRegistry(lab.folder));
       const backend = createBuildkitBackend({
         name: 'buildkit',
         address: lab.buildkit,
         command: clientPath('buildctl'),
         environment: process.env,
       });
-      return {
-        backend,
-        folder: lab.folder,
-        registry: lab.registry,
-        base: lab.source,
-        guarded: { registry: address, credentials },
-        close: lab.close,
-      };
+      return createBackendPlace(lab, backend);
     },
     { hasRun: true, isMultiPlatform: true },
   );

@@ -7,9 +7,9 @@ import { detectDocker } from '../../src/build/docker/detect.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import { backendContract } from '../contract/build-backend.ts';
 import { type BackendPlace, type Bench, createBench } from '../support/build-bench.ts';
+import { buildOnMovedBase, createBackendPlace } from './support/backend-place.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startDocker } from './support/daemons.ts';
-import { startGuardedRegistry } from './support/guarded-registry.ts';
 import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 
@@ -35,16 +35,7 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
     afterAll(() => bench?.place.close(), 60_000);
 
     test('builds on what the plan resolved, though the tag has moved', async () => {
-      const base = `${bench.place.registry}/bases/moved:1`;
-      const pushBase = async (name: string) => {
-        const containerFile = `FROM ${bench.place.base}\nENV VERSION=${name}\n`;
-        return (await bench.build({ containerFile, image: base, platforms: SEVERAL })).digest;
-      };
-      const planned = await pushBase('planned');
-      await pushBase('later');
-      const spec = { bases: { [base]: planned } };
-      const { pushed } = await bench.build({ containerFile: `FROM ${base}\n`, spec, platforms: SEVERAL });
-      expect(pushed.images.map(({ env }) => env.at(-1))).toEqual(['VERSION=planned', 'VERSION=planned']);
+      expect(await buildOnMovedBase(bench, SEVERAL)).toEqual(['VERSION=planned', 'VERSION=planned']);
     });
 
     test('attests the provenance where it is asked for', async () => {
@@ -76,7 +67,7 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
       lab = await createLab();
       host = (await lab.keep(startDocker(lab.folder))).host;
       const environment = { ...process.env, DOCKER_CONFIG: await makeDockerFolder(lab) };
-      const place = await createPlace(lab, createDockerBackend({ name: 'docker', host, environment }));
+      const place = await createBackendPlace(lab, createDockerBackend({ name: 'docker', host, environment }));
       bench = createBench(place);
     }, 180_000);
 
@@ -114,16 +105,7 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
     });
 
     test('builds on what the plan resolved, though the tag has moved', async () => {
-      const base = `${bench.place.registry}/bases/moved:1`;
-      const pushBase = async (name: string) => {
-        const containerFile = `FROM ${bench.place.base}\nENV VERSION=${name}\n`;
-        return (await bench.build({ containerFile, image: base })).digest;
-      };
-      const planned = await pushBase('planned');
-      await pushBase('later');
-      const spec = { bases: { [base]: planned } };
-      const { pushed } = await bench.build({ containerFile: `FROM ${base}\n`, spec });
-      expect(pushed.images[0]?.env.at(-1)).toBe('VERSION=planned');
+      expect(await buildOnMovedBase(bench)).toEqual(['VERSION=planned']);
     });
 
     test("builds with the host's network", async () => {
@@ -181,19 +163,7 @@ async function createRemotePlace(lab: Lab, command: readonly string[] | undefine
   const backend = createDockerBackend({ name: 'docker', builder: 'lab', command, environment });
   // What the builder can do is known from here on.
   await backend.listPlatforms(signal);
-  return await createPlace(lab, backend);
-}
-
-async function createPlace(lab: Lab, backend: BackendPlace['backend']): Promise<BackendPlace> {
-  const { address, credentials } = await lab.keep(startGuardedRegistry(lab.folder));
-  return {
-    backend,
-    folder: lab.folder,
-    registry: lab.registry,
-    base: lab.source,
-    guarded: { registry: address, credentials },
-    close: lab.close,
-  };
+  return await createBackendPlace(lab, backend);
 }
 
 /** A user's own folder of docker: buildx is a plugin there. */
