@@ -44,13 +44,15 @@ function formatImage({
   layers,
 }: ExplainedImage): readonly string[] {
   const names = rules.join(', ') || 'no rule';
-  if (sourceDigest === digest) return [plainText(`${platform}: unchanged, ${names}`), `${INDENT}${plainText(digest)}`];
+  // An image's config need not say what it is for.
+  const place = platform || 'no platform';
+  if (sourceDigest === digest) return [plainText(`${place}: unchanged, ${names}`), `${INDENT}${plainText(digest)}`];
   const lines = [
     ...[`- ${sourceDigest}`, `+ ${digest}`].map(plainText),
     ...formatLayers(layers),
     ...formatDifferences(differences),
   ];
-  return [plainText(`${platform}: changed, ${names}`), ...lines.map(line => `${INDENT}${line}`)];
+  return [plainText(`${place}: changed, ${names}`), ...lines.map(line => `${INDENT}${line}`)];
 }
 
 function formatLayers(layers: readonly AddedLayer[]): readonly string[] {

@@ -159,6 +159,15 @@ test('explain says that there are no rules', async () => {
   ]);
 });
 
+test('an image that does not say what it is for has a place all the same', async () => {
+  const platforms = EXPLANATION.platforms.map(each => ({ ...each, platform: '' }));
+  const { out } = await run({ ...EXPLANATION, platforms }, ['explain', 'alpine:3']);
+  expect(out.split('\n').filter(line => line.startsWith('no platform: '))).toEqual([
+    'no platform: changed, corporate-ca',
+    'no platform: unchanged, no rule',
+  ]);
+});
+
 test('nothing that a registry or a file says moves the cursor or forges a line', async () => {
   const bad = 'x\u001b[2J\ny\u0007';
   const [image] = EXPLANATION.platforms;
