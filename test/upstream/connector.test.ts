@@ -1,34 +1,85 @@
 // Connections: which addresses a stranger may make us reach, and whose certificates we take and show.
 import { TLSSocket } from 'node:tls';
+import fc from 'fast-check';
+import ipaddr from 'ipaddr.js';
 import { expect, test } from 'vitest';
 import { isPublicAddress } from '../../src/upstream/addresses.ts';
 import { failure, json, listen, lookupAt, open, openLab, pem } from './server.ts';
 
+test.each(['8.8.8.8', '192.0.1.1', '100.128.0.1', '::ffff:8.8.8.8', '2606:4700::1111', '2a00:1450:4001::5efe:1'])(
+  'counts %s as public',
+  address => expect(isPublicAddress(address)).toBe(true),
+);
+
+// The special-purpose address registries of IANA, which RFC 6890 began, with multicast and what was withdrawn.
 test.each([
-  ['8.8.8.8', true],
-  ['2606:4700::1111', true],
-  ['10.0.0.1', false],
-  ['100.64.0.1', false],
-  ['169.254.169.254', false],
-  ['168.63.129.16', false],
-  ['0.0.0.0', false],
-  ['255.255.255.255', false],
-  ['224.0.0.1', false],
-  ['::', false],
-  ['fe80::1', false],
-  ['fd00:ec2::254', false],
-  ['64:ff9b::7f00:1', false],
-  ['::ffff:10.0.0.1', false],
-  ['example.org', false],
-])('whether %s is public is %s', (address, expected) => {
-  expect(isPublicAddress(address)).toBe(expected);
+  '0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.31.196.0/24',
+  '192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4',
+  '240.0.0.0/4 255.255.255.255/32 168.63.129.16/32',
+  '::/96 ::1/128 ::ffff:0:0:0/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23 2001:1::1/128 2001:1::2/128',
+  '2001:1::3/128 2001:2::/48 2001:3::/32 2001:4:112::/48 2001:10::/28 2001:20::/28 2001:30::/28 2001:db8::/32 2002::/16',
+  '2620:4f:8000::/48 3fff::/20 4000::/3 5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8',
+])('counts no address of %s as public', text => {
+  const blocks = text.split(' ').map(block => ipaddr.parseCIDR(block));
+  fc.assert(
+    fc.property(fc.constantFrom(...blocks), fc.uint8Array({ minLength: 16, maxLength: 16 }), ([net, bits], random) => {
+      const address = ipaddr.fromByteArray(
+        net.toByteArray().map((byte, at) => {
+          const free = 0xff >> Math.min(Math.max(bits - at * 8, 0), 8);
+          return (byte & ~free) | ((random[at] ?? 0) & free);
+        }),
+      );
+      expect(isPublicAddress(address.toString()), address.toString()).toBe(false);
+    }),
+  );
 });
 
-test.each(['localhost', '127.0.0.1', '[::1]', '[::ffff:7f00:1]'])('does not dial %s without an entry', async host => {
-  const server = await listen((_, res) => res.end());
-  const error = await failure(open({}).get(`${host}:${server.port}`).getManifest('a', 'b'));
-  expect(error).toMatchObject({ code: 'DENIED', message: expect.stringContaining('private') });
+const hex = (bytes: readonly number[]) =>
+  Buffer.from(bytes)
+    .toString('hex')
+    .replace(/^(.{4})/, '$1:');
+
+// Each is a way in which an IPv6 address carries an IPv4 one.
+test.each([
+  ['compatible', v4 => `::${hex(v4)}`],
+  ['mapped', v4 => `::ffff:${hex(v4)}`],
+  ['translated', v4 => `::ffff:0:${hex(v4)}`],
+  ['NAT64', v4 => `64:ff9b::${hex(v4)}`],
+  ['NAT64 of the own network', v4 => `64:ff9b:1::${hex(v4)}`],
+  ['6to4', v4 => `2002:${hex(v4)}::1`],
+  ['Teredo server', v4 => `2001:0:${hex(v4)}::1`],
+  ['Teredo client', v4 => `2001::${hex(v4.map(byte => byte ^ 0xff))}`],
+  ['ISATAP', v4 => `2606:4700::5efe:${hex(v4)}`],
+  ['ISATAP, universal', v4 => `2606:4700::200:5efe:${hex(v4)}`],
+] satisfies [string, (v4: number[]) => string][])('counts no private IPv4 address as public that is %s', (_, embed) => {
+  const starts = [
+    [127, 0],
+    [10, 1],
+    [172, 16],
+    [192, 168],
+    [169, 254],
+    [100, 64],
+  ];
+  fc.assert(
+    fc.property(fc.constantFrom(...starts), fc.tuple(fc.nat(255), fc.nat(255)), (start, end) => {
+      expect(isPublicAddress(embed([...start, ...end]))).toBe(false);
+    }),
+  );
 });
+
+test.each(['example.org', '', 'fe80::1%eth0', '1.2.3.4.5'])(
+  'counts %j, which is no address of a host, as not public',
+  text => expect(isPublicAddress(text)).toBe(false),
+);
+
+test.each(['localhost', '127.0.0.1', '[::1]', '[::ffff:7f00:1]', '[::7f00:1]', '[64:ff9b::7f00:1]'])(
+  'does not dial %s without an entry',
+  async host => {
+    const server = await listen((_, res) => res.end());
+    const error = await failure(open({}).get(`${host}:${server.port}`).getManifest('a', 'b'));
+    expect(error).toMatchObject({ code: 'DENIED', message: expect.stringContaining('private') });
+  },
+);
 
 test.each([
   ['a private address', ['10.0.0.1']],
