@@ -2,7 +2,7 @@
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { configPlatform, parseImageConfig } from '../oci/image-config.ts';
-import type { ImageManifest } from '../oci/manifest.ts';
+import type { ImageManifest, Manifest } from '../oci/manifest.ts';
 import { isManifestType } from '../oci/media-type.ts';
 import type { Platform } from '../oci/platform.ts';
 import { checkAvailable, chosenPlatforms } from './choice.ts';
@@ -10,10 +10,10 @@ import { type Document, keptDocument, openManifest } from './document.ts';
 import { type AugmentedImage, augmentImage } from './image.ts';
 import { type AugmentedIndex, augmentIndex } from './image-index.ts';
 import type { TreeOptions } from './image-tree.ts';
-import type { Source, SourceReader } from './source.ts';
+import type { SourceReader } from './source.ts';
 import { augmentationFor, choiceOf, type Steps } from './steps.ts';
 
-export type { Document, Source, SourceReader };
+export type { Document, SourceReader };
 
 /** What an image became. */
 export interface Augmented {
@@ -31,10 +31,10 @@ export interface Augmented {
  * Throws MANIFEST_INVALID for an image that cannot be augmented and MANIFEST_UNKNOWN, naming those there are, for a platform that it
  * lacks: never is anything served plain that was to be changed. Artifacts are no images and stay as they are.
  */
-export type Augment = (source: Source, steps: Steps, reader: SourceReader) => Promise<Augmented>;
+export type Augment = (source: Manifest, steps: Steps, reader: SourceReader) => Promise<Augmented>;
 
-export const augment: Augment = async ({ name, manifest }, steps, reader) => {
-  const options = { name, steps, reader };
+export const augment: Augment = async (manifest, steps, reader) => {
+  const options = { steps, reader };
   if (manifest.kind === 'index') return result(await augmentIndex(manifest, options));
   if (manifest.kind === 'image') {
     const image = await augmentSingle(manifest, options);
@@ -45,11 +45,11 @@ export const augment: Augment = async ({ name, manifest }, steps, reader) => {
   return result({ root: keptDocument(manifest), documents: [], kept: [], images: [] });
 };
 
-async function augmentSingle(manifest: ImageManifest, { name, steps, reader }: TreeOptions): Promise<AugmentedImage> {
+async function augmentSingle(manifest: ImageManifest, { steps, reader }: TreeOptions): Promise<AugmentedImage> {
   const config = await reader.readConfig(manifest.config);
   const platform = configPlatform(parseImageConfig(config));
   checkAvailable(chosenPlatforms(choiceOf(steps)), [platform]);
-  return augmentImage({ name, manifest, config, platform }, augmentationFor(steps, platform));
+  return augmentImage({ manifest, config, platform }, augmentationFor(steps, platform));
 }
 
 function result({ root, documents, kept, images }: AugmentedIndex): Augmented {

@@ -37,7 +37,6 @@ export type Node = { readonly entry: Json } & (
 );
 
 export interface TreeOptions {
-  readonly name: string;
   readonly steps: Steps;
   readonly reader: SourceReader;
 }
@@ -46,7 +45,7 @@ export interface TreeOptions {
  * What an entry points to counts, not what the entry says of it: some engine may run whatever is an image. Throws MANIFEST_INVALID for an
  * index that is too deep or large, or an entry that does not fit what it points to, and what augmentImage throws.
  */
-export function readTree(index: ImageIndex, { name, steps, reader }: TreeOptions): Promise<Tree> {
+export function readTree(index: ImageIndex, { steps, reader }: TreeOptions): Promise<Tree> {
   const choice = choiceOf(steps);
   const chosen = chosenPlatforms(choice);
   const budget = createBudget();
@@ -97,7 +96,7 @@ export function readTree(index: ImageIndex, { name, steps, reader }: TreeOptions
     const config = await limit(() => reader.readConfig(manifest.config));
     const platform = named?.architecture ? named : configPlatform(parseImageConfig(config));
     if (!isChosen(platform, chosen)) return { kind: 'unchosen', entry, platform };
-    const image = augmentImage({ name, manifest, config, platform }, augmentationFor(steps, platform));
+    const image = augmentImage({ manifest, config, platform }, augmentationFor(steps, platform));
     for (const { size } of image.documents) budget.addBytes(size);
     return { kind: 'image', entry, image };
   }

@@ -9,15 +9,12 @@ import { augmentConfig, checkLayerCount } from './config.ts';
 import { createDocument, type Document, keptDocument, openManifest, repoint } from './document.ts';
 import { itemsOf, type Json, membersOf, toJson, toList, withMembers, withValues } from './json.ts';
 
-const BASE_NAME = 'org.opencontainers.image.base.name';
 const BASE_DIGEST = 'org.opencontainers.image.base.digest';
 
 /** What Linux' overlay file system stacks at most: no engine can run more. */
 const MAX_LAYERS = 500;
 
 export interface SourceImage {
-  /** Where it is from, for base.name. */
-  readonly name: string;
   readonly manifest: ImageManifest;
   /** The bytes of its config. */
   readonly config: Uint8Array;
@@ -84,9 +81,9 @@ function rewriteManifest(source: Json, image: SourceImage, { config, layers, ann
 }
 
 function annotate(source: Json | undefined, image: SourceImage, annotations: Changes['annotations']): Json {
-  const base = Object.entries({ [BASE_NAME]: image.name, [BASE_DIGEST]: image.manifest.digest });
-  const absent = base.filter(([name]) => !membersOf(source).has(name));
-  return withValues(source, { ...Object.fromEntries(absent), ...annotations });
+  // Its name is not told here: the same image, asked for by another name, would become another one.
+  const base = membersOf(source).has(BASE_DIGEST) ? {} : { [BASE_DIGEST]: image.manifest.digest };
+  return withValues(source, { ...base, ...annotations });
 }
 
 function layerDescriptor({ compression, digest, size }: Layer, { manifest, platform }: SourceImage): object {

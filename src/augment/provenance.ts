@@ -27,7 +27,7 @@ export interface Provenance {
 }
 
 export interface ProvenanceSource {
-  /** As base.name has it: registry/repository[:tag]. */
+  /** registry/repository[:tag], as it was asked for: nothing else that is made tells it. */
   readonly name: string;
   /** What the name led to. */
   readonly digest: Digest;

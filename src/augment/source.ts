@@ -1,13 +1,7 @@
-// What is rewritten, and how its parts are had.
+// How the parts of what is rewritten are had.
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Manifest } from '../oci/manifest.ts';
 import type { Platform } from '../oci/platform.ts';
-
-export interface Source {
-  /** Where the image is from, for base.name: registry/repository[:tag]. */
-  readonly name: string;
-  readonly manifest: Manifest;
-}
 
 /** Fetches what an index or manifest points to; throws RegistryError when it cannot be had. */
 export interface SourceReader {

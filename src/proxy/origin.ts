@@ -143,7 +143,7 @@ export function originName({ registry, repository }: Origin): string {
   return `${registry.name}/${repository}`;
 }
 
-/** The name of an image, for people and for base.name: registry/repository[:tag]. */
+/** The name of an image, for people and for provenance: registry/repository[:tag]. */
 export function imageName(origin: Origin, tag: string | undefined): string {
   return tag === undefined ? originName(origin) : `${originName(origin)}:${tag}`;
 }

@@ -12,7 +12,7 @@ import { createReader } from './source-reader.ts';
 /** An image and what it is to become. */
 export interface AugmentedPull {
   readonly origin: Origin;
-  /** The source's name, for base.name. */
+  /** The source's name, for its provenance. */
   readonly sourceName: string;
   readonly sourceDigest: Digest;
   readonly steps: Steps;
@@ -59,7 +59,7 @@ export function createAugmentations({ onUsed = () => {} }: AugmentationsOptions 
     const manifest = await origin.registry.getManifest(origin.repository, sourceDigest);
     const madeOf = new Set([sourceDigest]);
     const reader = createReader(origin, digest => madeOf.add(digest));
-    const augmented = await augment({ name: sourceName, manifest }, steps, reader);
+    const augmented = await augment(manifest, steps, reader);
     const provenance = createProvenance({ name: sourceName, digest: sourceDigest }, augmented, steps);
     const all = [...augmented.documents, ...provenance.flatMap(({ documents }) => documents)];
     const made = new Map(all.map(document => [document.digest, document]));

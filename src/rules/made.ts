@@ -15,7 +15,7 @@ const madeSchema = z.object({
   /** Of the source. */
   registry: z.string(),
   repository: z.string(),
-  /** For base.name: registry/repository:tag. */
+  /** For the provenance: registry/repository:tag. */
   sourceName: z.string(),
   sourceDigest: digest,
   steps: stepsSchema,

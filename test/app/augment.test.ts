@@ -41,6 +41,20 @@ test.each([
   }
 });
 
+test('have one digest, whether the source is named by tag, by another tag, by an alias or by its digest', async () => {
+  const { root, content } = app.putImage();
+  const source = content.get(root.digest);
+  if (!source) throw new Error('the image has no root');
+  app.registry.put('library/app', [{ ...source, tags: ['2'] }]);
+  const references = ['app:1', 'app:2', `app@${root.digest}`];
+  const names = [app.registry.host, 'lab'].flatMap(host => references.map(name => `${host}/library/${name}`));
+  const submitted = await Promise.all(names.map(containerImage => app.submit({ containerImage, containerConfig })));
+  expect(new Set(submitted.map(({ targetDigest }) => targetDigest)).size).toBe(1);
+  for (const { name, targetDigest } of submitted) {
+    expect((await app.head(name, targetDigest)).digest).toBe(targetDigest);
+  }
+});
+
 test('are one image for one platform, and an index of exactly those for several', async () => {
   app.putImage();
   const one = await app.submit({ containerConfig, containerPlatform: 'aarch64' });

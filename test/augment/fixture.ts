@@ -38,8 +38,7 @@ export async function run(
 ) {
   const reader = readerOf(image.content);
   const steps = stepsSchema.parse(Array.isArray(input) ? input : [{ augmentation: input }]);
-  const source = { name: 'example.org/app:1', manifest: await reader.readManifest(image.root) };
-  const augmented = await augment(source, steps, reader);
+  const augmented = await augment(await reader.readManifest(image.root), steps, reader);
   const content = new Map(image.content);
   for (const { digest, mediaType, raw } of augmented.documents) content.set(digest, { mediaType, raw });
   for (const raw of layers) content.set(digestOf(raw), { mediaType: '', raw });

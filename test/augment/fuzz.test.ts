@@ -37,8 +37,7 @@ test('augments every image of a strange index, or refuses it', async () => {
       const root = addIndex(content, { config, manifest, index });
       try {
         const reader = readerOf(content);
-        const source = { name: 'example.org/app:1', manifest: await reader.readManifest(root) };
-        const result = await augment(source, [{ augmentation }], reader);
+        const result = await augment(await reader.readManifest(root), [{ augmentation }], reader);
         const made = new Map(result.documents.map(document => [document.digest, document]));
         expect(imagesBelow(result.root, new Map([...content, ...made])).filter(digest => content.has(digest))).toEqual(
           [],

@@ -25,7 +25,7 @@ export interface CopySource {
 
 export interface CopiedImage {
   readonly origin: Origin;
-  /** For base.name. */
+  /** For its provenance. */
   readonly name: string;
   readonly digest: Digest;
   /** Absent: all. One gives its image, several an index of exactly those. */

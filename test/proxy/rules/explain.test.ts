@@ -72,7 +72,6 @@ test('tells what becomes of each platform: rules, digests, layers and what is di
   for (const each of platforms) expect(each.digest).not.toBe(each.sourceDigest);
   const [amd64, , windows] = platforms;
   const base = [
-    { field: 'annotations', key: 'org.opencontainers.image.base.name', after: `${NAME}:1` },
     { field: 'annotations', key: 'org.opencontainers.image.base.digest', after: amd64?.sourceDigest },
     { field: 'annotations', key: 'note', after: 'yes' },
   ];
