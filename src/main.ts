@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createServer, Server } from 'node:http';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { serve } from '@hono/node-server';
+import { type Http2Bindings, type HttpBindings, serve } from '@hono/node-server';
 import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
@@ -28,6 +28,7 @@ import { describeMirror } from './config/own-mirror.ts';
 import { findOwnUrl, listenUrl } from './config/own-url.ts';
 import type { Config } from './config/schema.ts';
 import { ConfigError, findConfigFile, loadConfig } from './config.ts';
+import { type Crowded, createConnections } from './http/connections.ts';
 import { StateFault } from './state/fault.ts';
 import { DirectoryTaken } from './state/owner.ts';
 
@@ -79,9 +80,12 @@ async function run(flags: Flags): Promise<void> {
     findListenHost: () => listenHost,
     reread: createReread(flags),
   });
-  const server = openServer(app, config, port => {
-    announce(log, config, port);
-    listenHost = listenUrl({ ...config.listen, port }).host;
+  const server = openServer(app, config, {
+    log,
+    onListening(port) {
+      announce(log, config, port);
+      listenHost = listenUrl({ ...config.listen, port }).host;
+    },
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void drain(signal));
   // At a terminal it says that this one is gone.
@@ -102,13 +106,22 @@ async function run(flags: Flags): Promise<void> {
   }
 }
 
-function openServer({ fetch }: App, config: Config, onListening: (port: number) => void): Server {
-  const { host, port } = config.listen;
-  // A push takes as long as it takes: what ends a connection is silence, not time.
-  const options = { fetch, hostname: host, port, createServer, serverOptions: { requestTimeout: 0 } };
+function openServer({ fetch }: App, { listen, limits }: Config, { log, onListening }: ServerOptions): Server {
+  const { host, port } = listen;
+  const onCrowded = (crowded: Crowded) =>
+    log.warn(crowded, 'connections were cut or refused: all places were taken (limits.connections)');
+  const connections = createConnections({ limits, onCrowded });
+  const options = {
+    hostname: host,
+    port,
+    fetch: (request: Request, env: HttpBindings | Http2Bindings) =>
+      connections.refuse(env.incoming.socket, request) ?? fetch(request, env),
+    createServer,
+    serverOptions: { connectionsCheckingInterval: Math.min(limits.requestHeadMs / 2, 5000) },
+  };
   const server = serve(options, ({ port }) => onListening(port));
   if (!(server instanceof Server)) throw new TypeError('this server is not of node:http');
-  cutSilent(server, config.limits.idleConnectionMs);
+  connections.guard(server);
   server.on('error', ({ message }) => {
     process.stderr.write(`cannot listen on ${host}:${port}: ${message}; --listen names another address\n`);
     process.exit(1);
@@ -116,15 +129,9 @@ function openServer({ fetch }: App, config: Config, onListening: (port: number) 
   return server;
 }
 
-/** Cuts connections that are silent for so long, but none whose client waits for us, such as for a build: that has limits of its own. */
-function cutSilent(server: Server, silenceMs: number): void {
-  server.setTimeout(silenceMs);
-  server.on('request', (request, response) => {
-    response.on('timeout', () => {
-      const isOurTurn = request.complete && !response.headersSent;
-      if (!isOurTurn) request.socket.destroy();
-    });
-  });
+interface ServerOptions {
+  readonly log: Logger;
+  readonly onListening: (port: number) => void;
 }
 
 /** What an operator can put right is told without a stack; all else is a fault of ours. */

@@ -36,7 +36,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'http',
     'config',
   ],
-  main: ['app', 'cli', 'access', 'state', 'config'],
+  main: ['app', 'http', 'cli', 'access', 'state', 'config'],
 };
 
 const ONLY_IN: Readonly<Record<string, readonly string[]>> = {

@@ -83,6 +83,13 @@ test('an empty file gives every default', () => {
     },
     attestations: 'drop',
     limits: {
+      connections: 4096,
+      connectionsPerAddress: 512,
+      requestHeadMs: 30_000,
+      keepAliveMs: 65_000,
+      requestBodyRateBytes: 1024,
+      requestBodyGraceMs: 20_000,
+      unreadResponseMs: 120_000,
       idleConnectionMs: 600_000,
       requestBodyBytes: 20_971_520,
       layerLocation: 14_000_000,

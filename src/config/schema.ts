@@ -121,8 +121,7 @@ function cacheSchema() {
 function limitsSchema() {
   return z
     .strictObject({
-      /** How long a connection may be silent. */
-      idleConnection: duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault('10m'),
+      ...connectionFields(),
       requestBody: size().prefault('20MiB'),
       /** In characters: a layer may be in a data: URL. */
       layerLocation: z.int().positive().default(14_000_000),
@@ -131,10 +130,37 @@ function limitsSchema() {
       /** How many times larger than its packed bytes a layer may unpack. */
       unpackRatio: z.number().positive().default(200),
     })
-    .transform(({ idleConnection, requestBody, unpackedLayer, ...rest }) => ({
-      ...rest,
-      idleConnectionMs: idleConnection,
-      requestBodyBytes: requestBody,
-      unpackedLayerBytes: unpackedLayer,
-    }));
+    .transform(({ requestBody, unpackedLayer, ...rest }) => {
+      const { requestHead, keepAlive, requestBodyRate, requestBodyGrace, unreadResponse, idleConnection, ...others } =
+        rest;
+      return {
+        ...others,
+        requestHeadMs: requestHead,
+        keepAliveMs: keepAlive,
+        requestBodyRateBytes: requestBodyRate,
+        requestBodyGraceMs: requestBodyGrace,
+        unreadResponseMs: unreadResponse,
+        idleConnectionMs: idleConnection,
+        requestBodyBytes: requestBody,
+        unpackedLayerBytes: unpackedLayer,
+      };
+    });
+}
+
+/** What a client may take of us by being there. */
+function connectionFields() {
+  const wait = (text: string) => duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault(text);
+  return {
+    connections: z.int().positive().default(4096),
+    /** Of this machine's own addresses there may be as many as in all. */
+    connectionsPerAddress: z.int().positive().default(512),
+    requestHead: wait('30s'),
+    keepAlive: wait('65s'),
+    /** A second. */
+    requestBodyRate: size().prefault('1KiB'),
+    requestBodyGrace: wait('20s'),
+    unreadResponse: wait('2m'),
+    /** How long a connection may be silent. */
+    idleConnection: wait('10m'),
+  };
 }

@@ -1,0 +1,285 @@
+// Connections in: how many there may be, and how long each may keep us waiting. What a client owes us, which is the head of a request, its
+// body and the reading of an answer, has limits; what a client waits for has none here.
+import { openSync, readSync } from 'node:fs';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import ipaddr from 'ipaddr.js';
+
+export interface ConnectionLimits {
+  /** In all; fewer where the process may not open as many files. */
+  readonly connections: number;
+  /** Of one address, or IPv6 network of a host; this machine's own may have all. */
+  readonly connectionsPerAddress: number;
+  /** From the first byte, or the beginning of a connection, to the end of a request's head. */
+  readonly requestHeadMs: number;
+  /** Between an answer and the next request. */
+  readonly keepAliveMs: number;
+  /** How many bytes a second a request's body brings on average. */
+  readonly requestBodyRateBytes: number;
+  /** How long a body may bring less. */
+  readonly requestBodyGraceMs: number;
+  /** How long a client may read nothing of what waits for it. */
+  readonly unreadResponseMs: number;
+  /** How long nothing may go either way, unless the client waits for an answer to begin. */
+  readonly idleConnectionMs: number;
+}
+
+export interface Connections {
+  /** Holds the connections of a server to the limits, until it is closed. To be called before it listens. */
+  guard(server: Server): void;
+  /** The answer to a request that has come where no place is left for it; undefined for all others. */
+  refuse(socket: Socket, request: Request): Response | undefined;
+}
+
+export interface ConnectionsDeps {
+  readonly limits: ConnectionLimits;
+  /** Hears, at most every few seconds, how many were cut or refused for want of room. */
+  readonly onCrowded?: (crowded: Crowded) => void;
+  /** How many files the process may open now; undefined where nobody says. */
+  readonly findMaxFiles?: () => number | undefined;
+}
+
+export interface Crowded {
+  readonly cut: number;
+  readonly refused: number;
+  readonly open: number;
+}
+
+interface Connection {
+  readonly socket: Socket;
+  readonly peer: Peer;
+  /** It came when all places were taken: for health checks and known callers alone. */
+  readonly isExtra: boolean;
+  /** Whether a caller has authenticated on it. */
+  isKnown: boolean;
+  /** Requests without a whole answer. */
+  pending: number;
+}
+
+/** Who has connections together. */
+interface Peer {
+  readonly key: string;
+  readonly isLocal: boolean;
+  readonly all: Set<Connection>;
+}
+
+/** A body that is arriving. */
+interface Arrival {
+  readonly request: IncomingMessage;
+  /** How long it may go on without a byte. */
+  creditMs: number;
+  /** Read from the socket when that was looked at last. */
+  bytes: number;
+}
+
+/** Beyond all places: what lets an operator look, and known callers work, while strangers hold every place. */
+const EXTRA = 64;
+/** Of those, how many known callers may have. */
+const EXTRA_KNOWN = 48;
+/** A request may need a socket, one to an upstream, and a file. */
+const FILES_PER_CONNECTION = 3;
+const SWEEP_MS = 1000;
+/** A body that was fast may stand still for so many times the grace. */
+const MAX_CREDIT = 6;
+const TELL_EVERY_MS = 10_000;
+const HEALTH_PATHS: readonly string[] = ['/health/live', '/health/ready'];
+
+export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFiles() }: ConnectionsDeps): Connections {
+  const all = new Map<Socket, Connection>();
+  const peers = new Map<string, Peer>();
+  // In the order in which they fell idle, or came.
+  const idle = { strangers: new Set<Connection>(), known: new Set<Connection>() };
+  const arrivals = new Map<Connection, Arrival>();
+  const crowded = { cut: 0, refused: 0 };
+  let extraKnown = 0;
+  let max = maxOf(limits, findMaxFiles());
+  let toldAt = Number.NEGATIVE_INFINITY;
+
+  function connect(socket: Socket): void {
+    const { key, isLocal } = peerOf(socket.remoteAddress);
+    const peer = peers.get(key) ?? { key, isLocal, all: new Set() };
+    const mayCome = isLocal || peer.all.size < limits.connectionsPerAddress || cut(firstIdle(peer.all));
+    const hasPlace = mayCome && (all.size < max || cut(firstOf(idle.strangers) ?? firstOf(idle.known)));
+    if (!mayCome || (!hasPlace && all.size >= max + EXTRA)) {
+      crowded.refused += 1;
+      socket.destroy();
+      return;
+    }
+    const connection = { socket, peer, isExtra: !hasPlace, isKnown: false, pending: 0 };
+    all.set(socket, connection);
+    peers.set(key, peer);
+    peer.all.add(connection);
+    idle.strangers.add(connection);
+    socket.once('close', () => forget(connection));
+  }
+
+  function forget(connection: Connection): void {
+    const { socket, peer, isExtra, isKnown } = connection;
+    if (!all.delete(socket)) return;
+    if (isExtra && isKnown) extraKnown -= 1;
+    peer.all.delete(connection);
+    if (peer.all.size === 0) peers.delete(peer.key);
+    idle.strangers.delete(connection);
+    idle.known.delete(connection);
+    arrivals.delete(connection);
+  }
+
+  function cut(connection: Connection | undefined): boolean {
+    if (!connection) return false;
+    crowded.cut += 1;
+    forget(connection);
+    connection.socket.destroy();
+    return true;
+  }
+
+  function begin(connection: Connection, request: IncomingMessage, response: ServerResponse): void {
+    connection.pending += 1;
+    idle.strangers.delete(connection);
+    idle.known.delete(connection);
+    if (!request.complete) {
+      const { bytesRead: bytes } = connection.socket;
+      arrivals.set(connection, { request, creditMs: limits.requestBodyGraceMs, bytes });
+    }
+    response.once('finish', () => {
+      if (request.headers.authorization !== undefined && response.statusCode < 400) know(connection);
+    });
+    response.once('close', () => {
+      connection.pending -= 1;
+      if (connection.pending === 0 && all.has(connection.socket)) rest(connection);
+    });
+  }
+
+  function know(connection: Connection): void {
+    if (connection.isKnown) return;
+    connection.isKnown = true;
+    if (connection.isExtra) extraKnown += 1;
+  }
+
+  function rest(connection: Connection): void {
+    if (all.size > max) connection.socket.destroySoon();
+    (connection.isKnown ? idle.known : idle.strangers).add(connection);
+  }
+
+  /** A freeze of our own, in which no byte could be read, is nobody's delay. */
+  function sweep(elapsedMs: number): void {
+    for (const [connection, arrival] of arrivals) {
+      const { socket } = connection;
+      const { request } = arrival;
+      const gotMs = ((socket.bytesRead - arrival.bytes) / limits.requestBodyRateBytes) * 1000;
+      arrival.bytes = socket.bytesRead;
+      if (request.complete || request.destroyed) arrivals.delete(connection);
+      // What has come and was not taken yet waits for us.
+      else if (request.readableLength === 0) {
+        const most = limits.requestBodyGraceMs * MAX_CREDIT;
+        arrival.creditMs = Math.min(arrival.creditMs + gotMs, most) - elapsedMs;
+        if (arrival.creditMs < 0) socket.destroy();
+      }
+    }
+    max = maxOf(limits, findMaxFiles());
+    while (all.size > max && cut(firstOf(idle.strangers) ?? firstOf(idle.known)));
+    tell();
+  }
+
+  function tell(): void {
+    if (crowded.cut + crowded.refused === 0 || performance.now() - toldAt < TELL_EVERY_MS) return;
+    toldAt = performance.now();
+    onCrowded?.({ ...crowded, open: all.size });
+    crowded.cut = 0;
+    crowded.refused = 0;
+  }
+
+  return {
+    guard(server) {
+      const everyMs = Math.min(SWEEP_MS, limits.requestBodyGraceMs / 4);
+      let sweptAt = performance.now();
+      const timer = setInterval(() => {
+        const now = performance.now();
+        sweep(Math.min(now - sweptAt, everyMs * 2));
+        sweptAt = now;
+      }, everyMs).unref();
+      server.headersTimeout = limits.requestHeadMs;
+      // A body takes as long as it needs, at its rate.
+      server.requestTimeout = 0;
+      server.keepAliveTimeout = limits.keepAliveMs;
+      server.on('connection', connect).once('close', () => clearInterval(timer));
+      // Before any other hears of the request, and may answer it.
+      server.prependListener('request', (request, response) => {
+        const connection = all.get(request.socket);
+        if (connection) begin(connection, request, response);
+      });
+      cutSilent(server, limits);
+    },
+    refuse(socket, request) {
+      const connection = all.get(socket);
+      const { pathname } = new URL(request.url);
+      if (!connection?.isExtra || HEALTH_PATHS.includes(pathname)) return undefined;
+      const mayBeKnown = request.headers.has('authorization') && extraKnown < EXTRA_KNOWN;
+      if (connection.isKnown || mayBeKnown) return undefined;
+      crowded.refused += 1;
+      return crowdedAnswer(pathname, max);
+    },
+  };
+}
+
+/** Cuts what nobody reads, and what is silent, but none whose client waits for us, such as for a build: that has limits of its own. */
+function cutSilent(server: Server, { unreadResponseMs, idleConnectionMs }: ConnectionLimits): void {
+  const lookMs = Math.min(unreadResponseMs, idleConnectionMs);
+  server.setTimeout(lookMs);
+  server.on('request', (request, response) => {
+    const { socket } = request;
+    let silentMs = 0;
+    let bytes = 0;
+    response.on('timeout', () => {
+      const isOurTurn = request.complete && !response.headersSent;
+      const moved = socket.bytesRead + socket.bytesWritten;
+      silentMs = isOurTurn || moved !== bytes ? lookMs : silentMs + lookMs;
+      bytes = moved;
+      const isUnread = response.writableLength > 0;
+      if (!isOurTurn && (isUnread || silentMs >= idleConnectionMs)) socket.destroy();
+      else socket.setTimeout(lookMs);
+    });
+  });
+}
+
+function crowdedAnswer(pathname: string, max: number): Response {
+  const message = `all ${max} connections are taken: try again, or see limits.connections`;
+  const body = pathname.startsWith('/v2') ? { errors: [{ code: 'TOOMANYREQUESTS', message }] } : { message };
+  return Response.json(body, { status: 503, headers: { 'Retry-After': '1', Connection: 'close' } });
+}
+
+function firstOf(connections: Iterable<Connection>): Connection | undefined {
+  for (const connection of connections) return connection;
+  return undefined;
+}
+
+function firstIdle(connections: Iterable<Connection>): Connection | undefined {
+  for (const connection of connections) if (connection.pending === 0) return connection;
+  return undefined;
+}
+
+/** A host has an IPv6 network of its own, and as many addresses in it as it likes. */
+function peerOf(remote: string | undefined): { readonly key: string; readonly isLocal: boolean } {
+  if (remote === undefined || !ipaddr.isValid(remote)) return { key: '', isLocal: false };
+  const address = ipaddr.process(remote);
+  const key = address instanceof ipaddr.IPv6 ? address.parts.slice(0, 4).join(':') : address.toString();
+  return { key, isLocal: address.range() === 'loopback' };
+}
+
+function maxOf({ connections }: ConnectionLimits, files = Number.POSITIVE_INFINITY): number {
+  return Math.max(1, Math.min(connections, Math.floor(files / FILES_PER_CONNECTION)));
+}
+
+/** Linux says it in a file, which is opened now: when it is needed most, no other can be. */
+function openMaxFiles(): () => number | undefined {
+  const buffer = Buffer.alloc(4096);
+  try {
+    const file = openSync('/proc/self/limits', 'r');
+    return () => {
+      const text = buffer.toString('latin1', 0, readSync(file, buffer, 0, buffer.byteLength, 0));
+      const [, soft] = /^Max open files +(\d+)/m.exec(text) ?? [];
+      return soft === undefined ? undefined : Number(soft);
+    };
+  } catch {
+    return () => undefined;
+  }
+}
