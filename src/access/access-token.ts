@@ -33,6 +33,8 @@ export interface AccessTokens {
   issue(token: NewAccessToken): Promise<{ readonly token: AccessToken; readonly secret: string }>;
   /** Undefined for a secret that is unknown, expired, revoked, or no access token at all. */
   find(secret: string): Promise<AccessToken | undefined>;
+  /** Undefined for one that has expired or was revoked. */
+  findById(id: string): Promise<AccessToken | undefined>;
   /** Those that have not expired, in the order of their ids. */
   list(): Promise<readonly AccessToken[]>;
   /** Whether there was such a token. */
@@ -57,6 +59,11 @@ export function createAccessTokens({ records, now }: { records: RecordStore; now
     return record && { ...record, id: idOf(key) };
   }
 
+  async function findKey(id: string): Promise<string | undefined> {
+    const [key] = ID.test(id) ? await collection.list({ prefix: id, limit: 1 }) : [];
+    return key;
+  }
+
   return {
     async issue({ ttlMs, ...token }) {
       const secret = `vnr_${randomBytes(20).toString('hex')}`;
@@ -66,6 +73,10 @@ export function createAccessTokens({ records, now }: { records: RecordStore; now
       return { token: { ...record, id: idOf(keyOf(secret)) }, secret };
     },
     find: async secret => (isAccessToken(secret) ? get(keyOf(secret)) : undefined),
+    async findById(id) {
+      const key = await findKey(id);
+      return key === undefined ? undefined : get(key);
+    },
     async list() {
       const tokens: AccessToken[] = [];
       for (let keys = await collection.list({ limit: PAGE }); keys.length > 0; ) {
@@ -75,9 +86,8 @@ export function createAccessTokens({ records, now }: { records: RecordStore; now
       return tokens;
     },
     async revoke(id) {
-      if (!ID.test(id)) return false;
-      const [key] = await collection.list({ after: id, limit: 1 });
-      return key?.startsWith(id) ? collection.delete(key) : false;
+      const key = await findKey(id);
+      return key !== undefined && collection.delete(key);
     },
   };
 }

@@ -11,6 +11,11 @@ export interface Access {
   /** Throws UNAUTHORIZED for credentials that are wrong, TOOMANYREQUESTS after too many wrong passwords. */
   authenticate(request: AccessRequest): Promise<Caller>;
   isAllowed(caller: Caller, verb: Verb, repository: string): boolean;
+  /**
+   * Whether who was known by this subject (subjectOf) a while ago has the right today: a user who was taken out, or an access token that has
+   * ended, has what anyone has. Throws UNAVAILABLE while the users cannot be read.
+   */
+  mayStill(subject: string, verb: Verb, repository: string): Promise<boolean>;
   /** Throws UNAUTHORIZED where other credentials could help, else DENIED. */
   requireRight(caller: Caller, verb: Verb, repository: string): void;
   /** Throws UNAUTHORIZED where a caller has to show who it is before anything else. */

@@ -51,6 +51,11 @@ export function subjectOf(caller: Caller): string {
   }
 }
 
+/** The id of the access token that a subject is of; undefined for a user, and for nobody known. */
+export function accessTokenOf(subject: string): string | undefined {
+  return /^(?:token|build):(.+)$/.exec(subject)?.[1];
+}
+
 /** Whether it is a build of ours, by its access token or by a bearer token that it got for that. */
 export function isBuild(caller: Caller): boolean {
   return subjectOf(caller).startsWith(`${BUILD}:`);

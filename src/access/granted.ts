@@ -2,11 +2,11 @@
 import { RegistryError } from '../oci/errors.ts';
 import type { RecordStore } from '../state/store.ts';
 import type { Access, BearerDesk } from './access.ts';
-import { createAccessTokens, isAccessToken } from './access-token.ts';
+import { type AccessToken, createAccessTokens, isAccessToken } from './access-token.ts';
 import { type PasswordCredentials, parseAuthorization } from './authorization.ts';
 import { type Bcrypt, createBcrypt } from './bcrypt.ts';
 import { createBearerTokens } from './bearer-token.ts';
-import { ANONYMOUS, type Caller, describeCaller, type RepositoryAccess, subjectOf } from './caller.ts';
+import { ANONYMOUS, accessTokenOf, type Caller, describeCaller, type RepositoryAccess, subjectOf } from './caller.ts';
 import { AccessFault } from './fault.ts';
 import { createDecision, findGrantFaults } from './grants.ts';
 import type { AccessOptions } from './options.ts';
@@ -43,14 +43,18 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
     const { username, password } = credentials;
     if (isAccessToken(password)) {
       const token = await accessTokens.find(password);
-      if (token) {
-        const { id, permissions, isBuild } = token;
-        return { kind: 'access-token', id, permissions, isBuild };
-      }
+      if (token) return toCaller(token);
     } else if (await passwords?.check(credentials, address)) {
       return { kind: 'user', name: username };
     }
     throw new RegistryError('UNAUTHORIZED', 'wrong user name or password, or an access token that is no more');
+  }
+
+  /** Nobody, where it is no more. */
+  async function findCaller(subject: string): Promise<Caller> {
+    const id = accessTokenOf(subject);
+    if (id !== undefined) return toCaller(await accessTokens.findById(id));
+    return (await users?.read())?.has(subject) ? { kind: 'user', name: subject } : ANONYMOUS;
   }
 
   const bearer: BearerDesk = {
@@ -67,6 +71,8 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
     summary: `access: what is granted by configuration (grants: ${grants.length}) and by access tokens, and nothing else`,
     bearer,
     isAllowed,
+    mayStill: async (subject, verb, repository) =>
+      isAllowed(ANONYMOUS, verb, repository) || isAllowed(await findCaller(subject), verb, repository),
     async authenticate({ authorization, address = '' }) {
       const credentials = parseAuthorization(authorization);
       if (!credentials) return ANONYMOUS;
@@ -84,6 +90,12 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
     },
     close: () => bcrypt.close(),
   };
+}
+
+function toCaller(token: AccessToken | undefined): Caller {
+  if (!token) return ANONYMOUS;
+  const { id, permissions, isBuild } = token;
+  return { kind: 'access-token', id, permissions, isBuild };
 }
 
 function selectVerbs(asked: readonly RepositoryAccess[], isSelected: RightTest): readonly RepositoryAccess[] {

@@ -87,7 +87,7 @@ function dummyHash(cost: number): string {
 }
 
 /** The address, or the first half of an IPv6 one: whoever has one has all of them. */
-function networkOf(address: string): { readonly name: string; readonly isPublic: boolean } {
+export function networkOf(address: string): { readonly name: string; readonly isPublic: boolean } {
   if (!ipaddr.isValid(address)) return { name: address, isPublic: false };
   const parsed = ipaddr.process(address);
   const text = parsed.toNormalizedString();

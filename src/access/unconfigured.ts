@@ -14,6 +14,7 @@ export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean 
       : `access is for reading: anyone may pull, and nobody may push or delete; ${HINT}`,
     authenticate: async request => (isOpen && isLocal(request) ? { kind: 'local' } : ANONYMOUS),
     isAllowed: (caller, verb) => verb === 'pull' || caller.kind === 'local',
+    mayStill: async (_, verb) => verb === 'pull',
     requireRight(caller, verb, repository) {
       if (access.isAllowed(caller, verb, repository)) return;
       const reason = isOpen ? 'only clients on this machine may' : 'nobody may';

@@ -23,6 +23,7 @@ import { createCollectApi } from '../http/collect-api.ts';
 import { createReadCopy } from '../http/copy-request.ts';
 import { createDescribeRequested } from '../http/describe-requested.ts';
 import { createErrorHandler, notFound } from '../http/errors.ts';
+import { createFindToken, type FindToken } from '../http/find-token.ts';
 import { createHealth } from '../http/health.ts';
 import { createInspectApi } from '../http/inspect.ts';
 import { createNamespaceEcho } from '../http/namespace.ts';
@@ -74,6 +75,10 @@ export interface RoutesDeps extends PullingParts {
   readonly sealed?: SealedCredentials | undefined;
 }
 
+interface TokenRoutesDeps extends RoutesDeps {
+  readonly findToken: FindToken;
+}
+
 export function createRoutes(app: Hono, deps: RoutesDeps): void {
   const { config, log, version, commit = 'unknown' } = deps;
   app.use('/v2/:name{.+}/blobs/:digest', createBodySender(log));
@@ -87,8 +92,9 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
   );
   addTokenEndpoint(app, deps);
   addAuthentication(app, deps);
-  addRegistry(app, deps);
-  addAugmentApi(app, deps);
+  const findToken = createFindToken(deps);
+  addRegistry(app, { ...deps, findToken });
+  addAugmentApi(app, { ...deps, findToken });
   addCollectApi(app, deps);
   addCacheApi(app, deps);
   addRulesApi(app, deps);
@@ -124,8 +130,8 @@ function addAuthentication(app: Hono, { config, access }: RoutesDeps): void {
   }
 }
 
-function addRegistry(app: Hono, deps: RoutesDeps): void {
-  const { config, origins, ledger, proxy, hosted, registryEvents, building } = deps;
+function addRegistry(app: Hono, deps: TokenRoutesDeps): void {
+  const { config, origins, findToken, proxy, hosted, registryEvents, building } = deps;
   const { builds, logAddress } = building;
   const awaitBuilt = async (c: Context, id: string) => {
     const holdMs = config.builds.hold.tokenMs;
@@ -137,7 +143,7 @@ function addRegistry(app: Hono, deps: RoutesDeps): void {
   if (passed) app.use('/v2/*', passed.challenge);
   const admission = createAdmission({
     origins,
-    ledger,
+    findToken,
     awaitBuilt,
     show: passed?.show,
     withRules: deps.ruledPulls.withRules,
@@ -175,8 +181,8 @@ function requireAll(c: Context): void {
   requireRight(c, 'delete', EVERYTHING);
 }
 
-function addAugmentApi(app: Hono, deps: RoutesDeps): void {
-  const { config, log, origins, ledger, prepare, inspect, building } = deps;
+function addAugmentApi(app: Hono, deps: TokenRoutesDeps): void {
+  const { config, log, origins, ledger, findToken, prepare, inspect, building } = deps;
   const requireSources = createSourceRights(origins);
   const { requestBodyBytes: maxBodyBytes } = config.limits;
   const publicUrl = config.publicUrl?.href;
@@ -187,7 +193,7 @@ function addAugmentApi(app: Hono, deps: RoutesDeps): void {
   const options = { publicUrl, attestations: config.attestations, maxBodyBytes, limits: submitLimits(config) };
   app.route(
     '/',
-    createAugmentApi({ prepare, submitBuilt, builds, ledger, origins, requireSources, findRuled, options }),
+    createAugmentApi({ prepare, submitBuilt, builds, ledger, findToken, origins, requireSources, findRuled, options }),
   );
   app.route('/', createBuildsApi({ builds, ratedBuilds, origins, publicUrl, log }));
   app.route('/', createInspectApi({ inspect, requireSources, maxBodyBytes }));

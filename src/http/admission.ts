@@ -1,19 +1,20 @@
 // Admission: what a name in a path asks for, and whether the caller may. The token in a path is its credential.
 import type { Context } from 'hono';
 import type { PasswordCredentials } from '../access/authorization.ts';
+import type { Verb } from '../access/right.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Origin, type Origins, originName } from '../proxy/origin.ts';
 import type { Pull } from '../proxy/proxy.ts';
 import type { WithRules } from '../proxy/rules/ruled-registry.ts';
-import type { TokenLedger } from '../tokens/ledger.ts';
 import type { TokenRecord } from '../tokens/record.ts';
-import { callerName, hasRight, isBuilder, requireRight } from './authentication.ts';
+import { callerName, hasRight, hasRightStill, isBuilder, requireRight } from './authentication.ts';
+import type { FindToken } from './find-token.ts';
 import { readNamespace } from './namespace.ts';
 
 export interface AdmissionDeps {
   readonly origins: Origins;
-  readonly ledger: Pick<TokenLedger, 'find'>;
+  readonly findToken: FindToken;
   /** The image that a token's build makes: waits for it. Throws RegistryError when it came to nothing, or takes longer than clients wait. */
   readonly awaitBuilt: (c: Context, buildId: string) => Promise<Digest>;
   /** What clients pull is what the rules make of it; a token has those of its submit, and a build of ours sees images as they are. */
@@ -40,16 +41,31 @@ export interface HostedTarget {
   readonly mayPull: (repository: string) => boolean;
 }
 
-export function createAdmission({ origins, ledger, awaitBuilt, withRules, show }: AdmissionDeps): Admission {
+export function createAdmission({ origins, findToken, awaitBuilt, withRules, show }: AdmissionDeps): Admission {
   async function admitToken(c: Context, token: string, repository: string): Promise<Pull> {
-    const record = await ledger.find(token);
+    const record = await findToken(c, token);
     if (!record) throw unknown('this token is unknown or has expired: submit the request anew to get another');
+    const { frozenImage } = record;
+    if (frozenImage !== undefined)
+      throw unknown(`this image is kept under its own name, without a token: pull ${frozenImage}`);
     if (repository !== record.repository) {
       throw unknown(`this token serves ${record.repository}, not ${repository.slice(0, 255)}`);
     }
+    await requireOwner(c, record);
     const sourceDigest = await sourceOf(c, record);
     const origin = origins.locate(record.registry, record.repository, () => show?.(c));
     return pullOf(record, sourceDigest, origin);
+  }
+
+  /** A token is worth no more than the rights of who asked for it. An older version did not write down who that was. */
+  async function requireOwner(c: Context, { caller, ...record }: TokenRecord): Promise<void> {
+    if (caller === undefined) return;
+    for (const { repository, verbs } of neededRights(record)) {
+      const held = await Promise.all(verbs.map(verb => hasRightStill(c, caller, { verb, repository })));
+      if (held.includes(true)) continue;
+      const reason = `whoever asked for this token may not pull ${repository} any more`;
+      throw new RegistryError('DENIED', `${reason}: submit the request anew to get another`);
+    }
   }
 
   async function sourceOf(c: Context, { sourceDigest, buildId = '', isDryRun }: TokenRecord): Promise<Digest> {
@@ -88,6 +104,29 @@ export function createAdmission({ origins, ledger, awaitBuilt, withRules, show }
       return { repository, mayPull: other => hasRight(c, 'pull', other) };
     },
   };
+}
+
+interface NeededRight {
+  readonly repository: string;
+  /** Any of them will do. */
+  readonly verbs: readonly Verb[];
+}
+
+/** What was asked of the caller at the submit: the source, or what is built, and where layers of its own are. Those of rules are for whoever pulls. */
+function neededRights({
+  registry,
+  repository,
+  buildId,
+  ruleSteps = [],
+  layerSources,
+}: Omit<TokenRecord, 'caller'>): readonly NeededRight[] {
+  const ruled = new Set(ruleSteps.flatMap(({ augmentation }) => augmentation.layers.map(({ digest }) => digest)));
+  const blobs = layerSources.flatMap(layer => (layer.kind === 'blob' && !ruled.has(layer.digest) ? [layer] : []));
+  const places = new Set(blobs.map(blob => `${blob.registry}/${blob.repository}`));
+  return [
+    { repository: `${registry}/${repository}`, verbs: buildId === undefined ? ['pull'] : ['pull', 'push'] },
+    ...[...places].map(place => ({ repository: place, verbs: ['pull'] as const })),
+  ];
 }
 
 function pullOf(record: TokenRecord, sourceDigest: Digest, origin: Origin): Pull {

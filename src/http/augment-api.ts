@@ -8,8 +8,10 @@ import type { TokenLedger } from '../tokens/ledger.ts';
 import type { TokenRecord } from '../tokens/record.ts';
 import { ApiError } from './api-error.ts';
 import { parseSubmit, type SubmitLimits, type SubmitRequest } from './augment-schema.ts';
+import { callerSubject } from './authentication.ts';
 import { buildLogPath } from './build-response.ts';
 import type { FindRuled, RuledChanges } from './caller-rules.ts';
+import type { FindToken } from './find-token.ts';
 import { imageAddress } from './image-address.ts';
 import { limitBody, readJson } from './json-body.ts';
 import { publicHost } from './public-host.ts';
@@ -31,6 +33,7 @@ export interface AugmentApiDeps {
   readonly submitBuilt: SubmitBuilt;
   readonly builds: Pick<Builds, 'find'>;
   readonly ledger: TokenLedger;
+  readonly findToken: FindToken;
   readonly origins: Origins;
   readonly requireSources: RequireSources;
   readonly findRuled: FindRuled;
@@ -43,7 +46,7 @@ export interface AugmentApiDeps {
 }
 
 export function createAugmentApi(deps: AugmentApiDeps): Hono {
-  const { prepare, submitBuilt, builds, ledger, origins, requireSources, findRuled, options } = deps;
+  const { prepare, submitBuilt, builds, ledger, findToken, origins, requireSources, findRuled, options } = deps;
   const app = new Hono();
   const limit = limitBody(options.maxBodyBytes);
 
@@ -60,7 +63,13 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
     const { storedLayers, tag, ...prepared } = await prepareImage(c, request, image);
     checkMediaTypes(request.containerConfig?.layers ?? [], prepared.augmentation.layers);
     await ledger.keepLayers(storedLayers);
-    return ledger.issue({ ...prepared, ...(tag && { tag }), containerImage: image, request: shownRequest(request) });
+    return ledger.issue({
+      ...prepared,
+      ...(tag && { tag }),
+      containerImage: image,
+      caller: callerSubject(c),
+      request: shownRequest(request),
+    });
   }
 
   async function prepareImage(c: Context, request: SubmitRequest, image: string): Promise<Prepared> {
@@ -85,31 +94,22 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
     return { host, addressOf: image => imageAddress(image, origins, host) };
   }
 
-  async function findBuilding(id: string): Promise<Building> {
-    const record = await getRecord(id);
+  async function findBuilding(c: Context): Promise<Building> {
+    const record = await findToken(c, c.req.param('id') ?? '');
+    if (!record) throw new ApiError(404, 'this token is unknown or has expired');
     const build = record.buildId === undefined ? undefined : await builds.find(record.buildId);
     return { record, build };
   }
 
-  async function getRecord(id: string): Promise<TokenRecord> {
-    const record = await ledger.find(id);
-    if (record) return record;
-    throw new ApiError(404, 'this token is unknown or has expired');
-  }
-
   app.post('/v1alpha2/container', limit, c => submit(c, 2));
   app.post('/container-token', limit, c => submit(c, 1));
-  app.get('/v1alpha2/container/:id', async c =>
-    c.json(recordResponse(await findBuilding(c.req.param('id')), viewOn(findHost(c)))),
-  );
+  app.get('/v1alpha2/container/:id', async c => c.json(recordResponse(await findBuilding(c), viewOn(findHost(c)))));
   app.get('/v1alpha2/container/:id/status', async c =>
-    c.json(statusResponse(await findBuilding(c.req.param('id')), logAddress(options.publicUrl, c))),
+    c.json(statusResponse(await findBuilding(c), logAddress(options.publicUrl, c))),
   );
-  app.get('/container-token/:id', async c =>
-    c.json(describeTokenResponse(await findBuilding(c.req.param('id')), viewOn(findHost(c)))),
-  );
+  app.get('/container-token/:id', async c => c.json(describeTokenResponse(await findBuilding(c), viewOn(findHost(c)))));
   app.delete('/container-token/:id', async c => {
-    const building = await findBuilding(c.req.param('id'));
+    const building = await findBuilding(c);
     await ledger.revoke(building.record.id);
     return c.json(describeTokenResponse(building, viewOn(findHost(c))));
   });

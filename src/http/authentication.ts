@@ -21,6 +21,11 @@ interface RequestRights {
   readonly realm: string;
 }
 
+interface Right {
+  readonly verb: Verb;
+  readonly repository: string;
+}
+
 export interface AuthenticationDeps {
   readonly access: Access;
   /** Where clients reach us; without it, as the request was addressed. */
@@ -95,9 +100,19 @@ export function hasRight(c: Context, verb: Verb, repository: string): boolean {
   return access.isAllowed(caller, verb, repository);
 }
 
+/** Whether who once asked for something, by its subject, has the right today. */
+export function hasRightStill(c: Context, subject: string, right: Right): Promise<boolean> {
+  return rightsOf(c).access.mayStill(subject, right.verb, right.repository);
+}
+
+/** The name of the caller in records; empty for one who has none. */
+export function callerSubject(c: Context): string {
+  return subjectOf(rightsOf(c).caller);
+}
+
 /** What the caller is called; undefined for one who has no name. */
 export function callerName(c: Context): string | undefined {
-  return subjectOf(rightsOf(c).caller) || undefined;
+  return callerSubject(c) || undefined;
 }
 
 /** Whether the caller is a build of ours. */

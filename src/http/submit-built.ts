@@ -5,6 +5,7 @@ import { imageName, type Origins } from '../proxy/origin.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
 import type { NewTokenRecord } from '../tokens/record.ts';
 import type { SubmitRequest } from './augment-schema.ts';
+import { callerSubject } from './authentication.ts';
 import type { Asked, ReadBuild } from './build-request.ts';
 import type { FindRuled, RequestedImage, RuledChanges } from './caller-rules.ts';
 import type { ReadCopy } from './copy-request.ts';
@@ -58,6 +59,7 @@ export function createSubmitBuilt(deps: SubmitBuiltDeps): SubmitBuilt {
       ruleSteps,
       augmentation: onTop?.augmentation ?? { layers: [], attestations: 'keep' },
       layerSources: [...ruleLayerSources, ...(onTop?.layerSources ?? [])],
+      caller: callerSubject(c),
       request: shownRequest(request),
     };
   }

@@ -27,6 +27,8 @@ export interface LedgerDeps {
   readonly ttlMs: number;
 }
 
+/** Nobody guesses one of so many. */
+const ID_BYTES = 12;
 const LAYERS = 'layer';
 /** Layers outlive the token that is given out a moment later. */
 const EXPIRY_SLACK_MS = 60_000;
@@ -46,7 +48,7 @@ export function createLedger({ records, now, ttlMs }: LedgerDeps): TokenLedger {
     const expiresAt = new Date(createdAt.getTime() + ttlMs);
     const issued = tokenRecordSchema.parse({
       ...record,
-      id: randomBytes(6).toString('hex'),
+      id: randomBytes(ID_BYTES).toString('hex'),
       createdAt: createdAt.toISOString(),
       expiresAt: expiresAt.toISOString(),
     });

@@ -43,8 +43,13 @@ export const shownRequestSchema = z.object({
   fingerprint: z.string().optional(),
 });
 
-/** 12 lower-case hex characters: the token, and the id of its request. */
-export const tokenIdSchema = z.string().regex(/^[0-9a-f]{12}$/);
+/** The token, and the id of its request: 24 lower-case hex characters, of older versions 12. */
+export const tokenIdSchema = z.string().regex(/^(?:[0-9a-f]{12}){1,2}$/);
+
+/** Whether it is too long to be guessed, as those of older versions are not. */
+export function isLongTokenId(id: string): boolean {
+  return id.length === 24;
+}
 
 export const tokenRecordSchema = z.object({
   id: tokenIdSchema,
@@ -73,6 +78,8 @@ export const tokenRecordSchema = z.object({
   /** Of all layers, those of the rules too. */
   layerSources: z.array(layerSourceSchema).readonly(),
   request: shownRequestSchema,
+  /** The subject of who asked for it, whose rights it has; empty: nobody known. Absent where an older version gave it out. */
+  caller: z.string().optional(),
   createdAt: z.iso.datetime(),
   expiresAt: z.iso.datetime(),
 });

@@ -86,11 +86,26 @@ test('a mirror keeps name, tag and digest below the repository, and its record i
   });
 });
 
+test.each([
+  ['frozen with changes', { freeze: true, containerConfig }],
+  ['frozen as it is', { freeze: true }],
+  ['mirrored', { mirror: true, buildRepository: 'local/mirrors' }],
+])('an image that is %s is under no token: its request id is unknown there, and names the image', async (_, body) => {
+  const answer = await app.build({ containerImage: app.base, ...body });
+  await app.ended(answer.buildId);
+  const [, name, tag] = /^[^/]+\/(.+):([^:]+)$/.exec(answer.targetImage) ?? [];
+  for (const path of [`${name}/manifests/${tag}`, 'library/app/manifests/1', `${name}/tags/list`]) {
+    const response = await app.request(`/v2/wt/${answer.requestId}/${path}`);
+    const errors = [{ code: 'NAME_UNKNOWN', message: expect.stringContaining(`pull ${name}:${tag}`) }];
+    expect([path, response.status, await response.json()]).toEqual([path, 404, { errors }]);
+  }
+});
+
 test('the first version of the API gives a token with everything', async () => {
   const body = { containerFile: base64(`FROM ${app.base}`), freeze: true };
   const response = await app.request('/container-token', { method: 'POST', body });
   const { containerToken, expiration, targetImage } = Object(await response.json());
-  expect([containerToken, expiration]).toEqual([expect.stringMatching(/^[0-9a-f]{12}$/), expect.any(String)]);
+  expect([containerToken, expiration]).toEqual([expect.stringMatching(/^[0-9a-f]{24}$/), expect.any(String)]);
   expect(targetImage).toContain(`${HOST}/local/builds:`);
 });
 

@@ -19,7 +19,7 @@ test.each(['/v1alpha2/container', '/container-token'])('%s gives out a token', a
   const response = await api.post(path, { containerImage: api.image });
   const { containerToken, requestId, targetImage, expiration } = Object(await response.json());
   expect(response.status).toBe(200);
-  expect(containerToken).toMatch(/^[0-9a-f]{12}$/);
+  expect(containerToken).toMatch(/^[0-9a-f]{24}$/);
   expect([requestId, targetImage]).toEqual([containerToken, `${HOST}/wt/${containerToken}/library/app:1`]);
   expect(new Date(expiration).toISOString()).toBe(expiration);
 });

@@ -19,6 +19,7 @@ function createCounter(rates: BuildRates) {
     const access = {
       ...{ summary: '', bearer: undefined, isAllowed: () => true, requireRight: () => {}, requireCaller: () => {} },
       authenticate: async () => caller,
+      mayStill: async () => true,
       close: async () => {},
     };
     app.use(createAuthentication({ access, publicUrl: undefined, addressOf: () => undefined }));

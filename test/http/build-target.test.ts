@@ -24,6 +24,7 @@ async function ask<T>(ask: (targets: Targets, c: Parameters<Targets['ofBuild']>[
     summary: '',
     authenticate: async () => ANONYMOUS,
     isAllowed: () => true,
+    mayStill: async () => true,
     requireRight: (_, verb, repository) => void rights.push(`${verb} ${repository}`),
     requireCaller: () => {},
     bearer: undefined,

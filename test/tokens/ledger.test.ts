@@ -41,7 +41,7 @@ test('issues a record with a fresh id that lives for the ttl', async () => {
     createdAt: '2026-01-02T03:04:05.000Z',
     expiresAt: '2026-01-02T04:04:05.000Z',
   });
-  expect(issued.id).toMatch(/^[0-9a-f]{12}$/);
+  expect(issued.id).toMatch(/^[0-9a-f]{24}$/);
   expect((await ledger.issue(asked)).id).not.toBe(issued.id);
 });
 

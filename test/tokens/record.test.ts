@@ -27,6 +27,12 @@ test('takes a whole record, each kind of layer source, and no tag', () => {
   expect(tokenRecordSchema.parse(record)).toEqual(record);
 });
 
+test('takes an id of any version', () => {
+  for (const id of ['0123456789ab', '0123456789ab0123456789ab']) {
+    expect(tokenRecordSchema.parse({ ...record, id }).id).toBe(id);
+  }
+});
+
 test('takes the steps of rules, in order', () => {
   const ruleSteps = [
     { rule: 'ca', platforms: ['linux/*'], augmentation: { layers: [], env: { A: '1' }, attestations: 'keep' } },
@@ -36,7 +42,8 @@ test('takes the steps of rules, in order', () => {
 });
 
 test.each([
-  ['an id that is not 12 hex', { id: '0123456789aZ' }],
+  ['an id that is not hex', { id: '0123456789aZ' }],
+  ['an id between the lengths of old and new ones', { id: '0123456789ab0' }],
   ['a digest that is none', { targetDigest: 'sha256:1' }],
   ['a url source without its url', { layerSources: [{ ...layer, kind: 'url' }] }],
   ['a blob source without its repository', { layerSources: [{ ...layer, kind: 'blob', registry: 'quay.io' }] }],
