@@ -36,6 +36,8 @@ export interface BuildOrder {
   readonly platforms: readonly Platform[];
   /** Private to this build, and removed after it: `context/` is the unpacked build context, `Containerfile` the file. The backend may add to it. */
   readonly directory: string;
+  /** Of entries of `context/`, by name, that have others there: the service could not read them with their own. */
+  readonly contextModes?: ReadonlyMap<string, number> | undefined;
   readonly target: PushTarget;
   readonly cache: PushTarget | undefined;
   /** What the base images that were resolved are to be read as, by their names in the Containerfile. */

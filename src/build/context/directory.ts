@@ -2,6 +2,7 @@
 import type { Dirent, Stats } from 'node:fs';
 import { lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createWork } from '../work.ts';
 import { type IgnoreRules, readIgnoreRules } from './ignore.ts';
 import { invalidEntry } from './invalid-context.ts';
 import { type ContextLimits, DEFAULT_CONTEXT_LIMITS } from './limits.ts';
@@ -14,13 +15,15 @@ export interface DirectoryOptions {
   readonly containerFile?: string | undefined;
 }
 
+const IGNORING = { maxSteps: 2 ** 32, what: 'the patterns of its ignore file: use fewer or simpler ones' } as const;
+
 /** What its ignore file leaves. Files are read when they are opened. Throws InvalidContext, which names the path, or the error of the file system. */
 export async function readDirectory(
   path: string,
   { limits = DEFAULT_CONTEXT_LIMITS, containerFile }: DirectoryOptions = {},
 ): Promise<ReadonlyTree> {
   const tree = createTree(limits);
-  const rules = await readIgnoreRules(path, containerFile);
+  const rules = await readIgnoreRules(path, containerFile, createWork(IGNORING));
   await addChildren(tree, { root: path, name: '', rules });
   return tree;
 }
@@ -33,13 +36,14 @@ interface Place {
 }
 
 async function addChildren(tree: Tree, place: Place): Promise<void> {
-  const children = await readdir(join(place.root, place.name), { withFileTypes: true });
+  const path = join(place.root, place.name);
+  const children = await readdir(path, { withFileTypes: true }).catch(refuseUnreadable(path));
   for (const child of children) await addChild(tree, place, child);
 }
 
 async function addChild(tree: Tree, { root, name: parent, rules }: Place, child: Dirent): Promise<void> {
   const name = parent === '' ? child.name : `${parent}/${child.name}`;
-  const isIgnored = rules.ignores(name);
+  const isIgnored = await rules.ignores(name);
   if (isIgnored && !(child.isDirectory() && rules.hasExceptions)) return;
   const path = join(root, name);
   // A directory of which only some files are wanted comes with them.
@@ -56,7 +60,23 @@ async function entryOf(path: string, stats: Stats): Promise<Entry> {
       kind: 'file',
       mode,
       size,
-      open: () => readFileOf(path, stats, () => invalidEntry(path, 'it changed while it was read')),
+      open: () => readFile(path, stats),
     };
   throw invalidEntry(path, 'a socket, fifo or device; name it in .dockerignore, or remove it');
+}
+
+async function* readFile(path: string, stats: Stats): AsyncGenerator<Uint8Array> {
+  try {
+    yield* readFileOf(path, stats, () => invalidEntry(path, 'it changed while it was read'));
+  } catch (error) {
+    refuseUnreadable(path)(error);
+  }
+}
+
+function refuseUnreadable(path: string): (error: unknown) => never {
+  return error => {
+    const isRefused = error instanceof Error && 'code' in error && (error.code === 'EACCES' || error.code === 'EPERM');
+    if (!isRefused) throw error;
+    throw invalidEntry(path, 'this user may not read it; name it in .dockerignore, or change its mode', error);
+  };
 }

@@ -1,11 +1,13 @@
 // What a .dockerignore leaves out of a build context.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import dockerignore from '@balena/dockerignore';
+import type { Work } from '../work.ts';
 import { InvalidContext } from './invalid-context.ts';
+import { createPathPatterns, InvalidPathPattern, linesOf, type PathPatterns } from './path-patterns.ts';
 
 export interface IgnoreRules {
-  ignores(name: string): boolean;
+  /** Rejects as PathPatterns has it. */
+  ignores(name: string): Promise<boolean>;
   /** Whether something below an ignored directory may be wanted after all. */
   readonly hasExceptions: boolean;
 }
@@ -13,29 +15,29 @@ export interface IgnoreRules {
 const MAX_BYTES = 1024 * 1024;
 
 /** From `<containerFile>.dockerignore` where there is one, else from `.dockerignore`, in the directory. Throws InvalidContext. */
-export async function readIgnoreRules(directory: string, containerFile: string | undefined): Promise<IgnoreRules> {
+export async function readIgnoreRules(
+  directory: string,
+  containerFile: string | undefined,
+  work: Work,
+): Promise<IgnoreRules> {
   const own =
-    containerFile === undefined ? undefined : await readText(join(directory, `${containerFile}.dockerignore`));
-  if (own === undefined) return createRules((await readText(join(directory, '.dockerignore'))) ?? '');
-  const { ignores, hasExceptions } = createRules(own);
+    containerFile === undefined ? undefined : await readRules(directory, `${containerFile}.dockerignore`, work);
+  if (own === undefined) {
+    const shared = (await readRules(directory, '.dockerignore', work)) ?? createPathPatterns([], work);
+    return { hasExceptions: shared.hasExceptions, ignores: shared.match };
+  }
   // Builders would look at it again.
-  return { hasExceptions, ignores: name => name === '.dockerignore' || ignores(name) };
+  return { hasExceptions: own.hasExceptions, ignores: async name => name === '.dockerignore' || own.match(name) };
 }
 
-function createRules(text: string): IgnoreRules {
-  // The types of this CommonJS module give its function no other name.
-  const rules = dockerignore.default({ ignorecase: false }).add(text.replace(/^\ufeff/, ''));
-  return {
-    hasExceptions: /^\s*!/m.test(text),
-    ignores(name) {
-      try {
-        return rules.ignores(name);
-      } catch (cause) {
-        if (!(cause instanceof SyntaxError)) throw cause;
-        throw new InvalidContext('build context: the ignore file has a pattern that cannot be read', { cause });
-      }
-    },
-  };
+async function readRules(directory: string, name: string, work: Work): Promise<PathPatterns | undefined> {
+  const text = await readText(join(directory, name));
+  try {
+    return text === undefined ? undefined : createPathPatterns(linesOf(text), work);
+  } catch (cause) {
+    if (!(cause instanceof InvalidPathPattern)) throw cause;
+    throw new InvalidContext(`build context: ${name}: ${cause.message}`, { cause });
+  }
 }
 
 async function readText(path: string): Promise<string | undefined> {

@@ -6,8 +6,8 @@ export class InvalidContext extends Error {
 }
 
 /** What is wrong with one entry. */
-export function invalidEntry(name: string, reason: string): InvalidContext {
-  return new InvalidContext(`build context: ${quoteName(name)}: ${reason}`);
+export function invalidEntry(name: string, reason: string, cause?: unknown): InvalidContext {
+  return new InvalidContext(`build context: ${quoteName(name)}: ${reason}`, { cause });
 }
 
 const MAX_SHOWN = 160;

@@ -4,10 +4,13 @@ import { type Header, type Pack, pack } from 'tar-stream';
 import { bytesOf } from './bytes.ts';
 
 export interface PackedEntry {
-  readonly header: Partial<Header> & Pick<Header, 'name'>;
+  readonly header: Partial<Header> & Pick<Header, 'name'> & { readonly mode: number };
   /** Of a file: gives exactly the header's `size` bytes, or throws. */
   readonly open?: () => AsyncIterable<Uint8Array>;
 }
+
+/** Beyond the bits that a header has: the library takes a mode of 0 for none, and gives the entry one of its own. */
+const MODE_MARK = 0o100000;
 
 /** Breaks with the error of a body that cannot be read. */
 export async function* packEntries(entries: Iterable<PackedEntry>): AsyncGenerator<Uint8Array> {
@@ -24,7 +27,9 @@ export async function* packEntries(entries: Iterable<PackedEntry>): AsyncGenerat
 }
 
 async function fill(archive: Pack, entries: Iterable<PackedEntry>): Promise<void> {
-  for (const { header, open } of entries) {
+  for (const entry of entries) {
+    const { open } = entry;
+    const header = { ...entry.header, mode: entry.header.mode | MODE_MARK };
     if (open && header.size !== 0) await addFile(archive, header, open());
     // Nothing ever comes from a body of no bytes.
     else if (open) archive.entry(header, Buffer.alloc(0));

@@ -10,7 +10,7 @@ export type Entry =
 
 export interface FileEntry {
   readonly kind: 'file';
-  /** Permission bits alone, as of a directory. */
+  /** Permissions with set-id and sticky bits, as of a directory. */
   readonly mode: number;
   /** In bytes. */
   readonly size: number;
@@ -30,10 +30,8 @@ export interface Tree {
 }
 
 const IMPLIED: Entry = { kind: 'directory', mode: 0o755 };
-
-/** Who unpacks it must be able to read files, and to list, fill and remove directories, whatever they say. */
-const NEEDED_MODES = { directory: 0o700, file: 0o400 } as const;
-const PERMISSIONS = 0o777;
+/** All twelve: who cannot read such a file says so, and makes no other of it. */
+const MODE = 0o7777;
 
 export function createTree({ maxBytes, maxEntries, maxDepth }: ContextLimits): Tree {
   const entries = new Map<string, Entry>();
@@ -74,7 +72,7 @@ export function createTree({ maxBytes, maxEntries, maxDepth }: ContextLimits): T
       }
       if (entry.kind === 'symlink') checkSymlink(components, entry.target);
       addParents(components);
-      set(components.join('/'), withPermissions(entry));
+      set(components.join('/'), withMode(entry));
     },
     find: name => entries.get(parseEntryName(name).join('/')),
     list: () => [...entries].sort(([a], [b]) => (a < b ? -1 : 1)),
@@ -85,9 +83,8 @@ function checkRoot(entry: Entry): void {
   if (entry.kind !== 'directory') throw new InvalidContext(`build context: a ${entry.kind} without a name`);
 }
 
-function withPermissions(entry: Entry): Entry {
-  if (entry.kind === 'symlink') return entry;
-  return { ...entry, mode: (entry.mode & PERMISSIONS) | NEEDED_MODES[entry.kind] };
+function withMode(entry: Entry): Entry {
+  return entry.kind === 'symlink' ? entry : { ...entry, mode: entry.mode & MODE };
 }
 
 function sizeOf(entry: Entry | undefined): number {

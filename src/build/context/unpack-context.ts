@@ -2,6 +2,7 @@
 import { constants } from 'node:fs';
 import { chmod, lutimes, mkdir, open, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { geteuid } from 'node:process';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { createVerifier, type Verifier } from '../../oci/verify.ts';
@@ -15,50 +16,63 @@ const PRIVATE_FILE = 0o600;
 const PRIVATE_DIRECTORY = 0o700;
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
+/** What it takes to read an entry, and all below it, for whoever is not root. */
+const READABLE = { directory: 0o500, file: 0o400 } as const;
+
+export type Modes = ReadonlyMap<string, number>;
+
 /**
- * Writes what `storeContext` kept into an empty directory, which nobody else can write to. Throws ContentMismatch where the bytes are not
+ * Writes what `storeContext` kept into an empty directory, which nobody else can write to. Gives the modes, by name, of entries that this
+ * process could not read with them, and which therefore are readable here: nobody but root can do without. Throws ContentMismatch where the bytes are not
  * those of the digest: what was written until then is to be thrown away.
  */
 export async function unpackContext(
   content: Pick<ContentStore, 'open'>,
   digest: Digest,
   directory: string,
-): Promise<void> {
+): Promise<Modes> {
   const tar = await content.open(digest);
   if (!tar) throw new Error(`the build context ${digest} is not kept any more`);
   const verifier = createVerifier({ digest });
-  const written: Written = { directories: [directory], symlinks: [] };
+  const written: Written = { directories: [[directory, PRIVATE_DIRECTORY]], symlinks: [], modes: new Map() };
   for await (const entry of tarEntries(verified(tar, verifier))) await writeEntry(directory, entry, written);
   verifier.finish();
   for (const [path, target] of written.symlinks) {
     await symlink(target, path);
     await lutimes(path, EPOCH, EPOCH);
   }
-  // Last, as what is made in a directory changes its time.
-  for (const path of written.directories) await lutimes(path, EPOCH, EPOCH);
+  // Last, as what is made in a directory changes its time, and those that nobody may write to have to be filled first.
+  for (const [path, mode] of written.directories.toReversed()) {
+    await lutimes(path, EPOCH, EPOCH);
+    // Whatever the umask says.
+    await chmod(path, mode);
+  }
+  return written.modes;
 }
 
 interface Written {
-  readonly directories: string[];
+  /** With the modes that they are still to get. */
+  readonly directories: (readonly [path: string, mode: number])[];
   /** Still to be made. */
   readonly symlinks: (readonly [path: string, target: string])[];
+  readonly modes: Map<string, number>;
 }
 
-async function writeEntry(directory: string, entry: TarEntry, { directories, symlinks }: Written): Promise<void> {
-  const { name, type, mode, linkname } = entry.header;
+async function writeEntry(directory: string, entry: TarEntry, written: Written): Promise<void> {
+  const { name, type, linkname } = entry.header;
   const components = parseEntryName(name);
   const path = join(directory, ...components);
   switch (type) {
     case 'directory':
-      await makeDirectory(path, mode);
-      directories.push(path);
+      await mkdir(path, { mode: PRIVATE_DIRECTORY });
+      written.directories.push([path, readableMode(entry, type, written)]);
       return;
     case 'symlink':
       checkSymlink(components, linkname);
-      symlinks.push([path, linkname]);
+      written.symlinks.push([path, linkname]);
       return;
     case 'file':
-      return await writeNew(path, entry);
+      return await writeNew(path, entry, readableMode(entry, type, written));
     default:
       throw invalidEntry(name, 'nothing that a stored context has');
   }
@@ -71,18 +85,18 @@ async function* verified(tar: ReadableStream<Uint8Array>, verifier: Verifier): A
   }
 }
 
-async function makeDirectory(path: string, mode: number): Promise<void> {
-  await mkdir(path, { mode: PRIVATE_DIRECTORY });
-  // Whatever the umask says.
-  await chmod(path, mode);
+function readableMode({ header: { name, mode } }: TarEntry, type: keyof typeof READABLE, { modes }: Written): number {
+  const isReadable = geteuid?.() === 0 || (mode & READABLE[type]) === READABLE[type];
+  if (!isReadable) modes.set(parseEntryName(name).join('/'), mode);
+  return isReadable ? mode : mode | READABLE[type];
 }
 
-async function writeNew(path: string, { header, body }: TarEntry): Promise<void> {
+async function writeNew(path: string, { body }: TarEntry, mode: number): Promise<void> {
   const file = await open(path, NEW_FILE, PRIVATE_FILE);
   try {
     for await (const chunk of body) await file.writeFile(chunk);
-    await file.chmod(header.mode);
     await file.utimes(EPOCH, EPOCH);
+    await file.chmod(mode);
   } finally {
     await file.close();
   }

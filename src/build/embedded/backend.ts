@@ -13,6 +13,7 @@ import { createSpool, type Spool } from '../context/spool.ts';
 import type { BaseImages, OpenDestination } from '../images.ts';
 import { BuildFailure } from '../maker.ts';
 import { kindOfRegistryError } from '../registry-failure.ts';
+import { createWork, TooMuchWork } from '../work.ts';
 import { buildPlatform, type PlatformBuild } from './build-platform.ts';
 import { readContext } from './context-tree.ts';
 import { createdAt } from './created.ts';
@@ -31,6 +32,9 @@ export interface EmbeddedDeps {
   /** What BUILDPLATFORM says; default: this machine's. */
   readonly buildPlatform?: Platform;
 }
+
+/** Of one build: some minutes of what strangers made slow, and far more than what people write. */
+const COPYING = { maxSteps: 2 ** 33, what: 'what it copies: use fewer wildcards, or copy fewer files' } as const;
 
 /** Those that bases are commonly made for: nothing is run, so none costs more than another. */
 const PLATFORMS: readonly Platform[] = [
@@ -92,17 +96,18 @@ async function buildAll(work: PlatformBuild, { platforms, spec }: BuildOrder): P
 
 async function prepare(
   deps: EmbeddedDeps,
-  { spec, directory }: BuildOrder,
+  { spec, directory, contextModes }: BuildOrder,
   { signal, tell, spool }: BuildOptions & { readonly spool: Spool },
 ): Promise<PlatformBuild> {
   const { limits = DEFAULT_EMBEDDED_LIMITS } = deps;
   const images = stoppableImages(deps.images, signal);
+  const work = createWork({ ...COPYING, signal });
   return {
     file: parseContainerFile(await readFile(join(directory, 'Containerfile'), 'utf8')),
     ...{ args: spec.args, stage: spec.stage, bases: spec.bases, images, tell },
     buildPlatform: deps.buildPlatform ?? parsePlatform(`linux/${ARCHITECTURES[arch()] ?? arch()}`),
-    context: once(() => readContext(join(directory, 'context'))),
-    reading: { limits, spool, signal },
+    context: once(() => readContext(join(directory, 'context'), { modes: contextModes, work })),
+    reading: { limits, spool, signal, work },
     writing: { directory, compression: spec.compression, signal },
   };
 }
@@ -116,6 +121,7 @@ function toFailure(cause: unknown): unknown {
   if (cause instanceof RegistryError) {
     return new BuildFailure({ kind: kindOfRegistryError(cause), reason: cause.message }, { cause });
   }
-  if (!(cause instanceof InvalidContainerFile || cause instanceof InvalidStep)) return cause;
+  const isFault = cause instanceof InvalidContainerFile || cause instanceof InvalidStep || cause instanceof TooMuchWork;
+  if (!isFault) return cause;
   return new BuildFailure({ kind: 'build', reason: cause.message }, { cause });
 }

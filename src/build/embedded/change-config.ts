@@ -45,7 +45,7 @@ function change(run: Run, instruction: Instruction, { expand, expandAll, hasCmd 
     case 'env': {
       const pairs = instruction.pairs.map(({ key, value }) => [expand(key), expand(value)] as const);
       return {
-        run: { Env: pairs.reduce(setEnv, run.Env ?? []) },
+        run: { Env: setEnv(run.Env ?? [], pairs) },
         text: `ENV ${pairs.map(pair => pair.join('=')).join(' ')}`,
       };
     }
@@ -93,10 +93,16 @@ function change(run: Run, instruction: Instruction, { expand, expandAll, hasCmd 
   }
 }
 
-function setEnv(env: readonly string[], [key, value]: readonly [key: string, value: string]): string[] {
-  const entry = `${key}=${value}`;
-  const index = env.findIndex(other => other.split('=', 1)[0] === key);
-  return index < 0 ? [...env, entry] : env.with(index, entry);
+/** In the place of the first of that name, or at the end. */
+function setEnv(env: readonly string[], pairs: readonly (readonly [key: string, value: string])[]): string[] {
+  const result = [...env];
+  const places = new Map(env.map((entry, at): [string, number] => [entry.split('=', 1)[0] ?? '', at]).reverse());
+  for (const [key, value] of pairs) {
+    const place = places.get(key) ?? result.length;
+    places.set(key, place);
+    result[place] = `${key}=${value}`;
+  }
+  return result;
 }
 
 function commandOf({ Shell }: Run, command: CommandLine): string[] {

@@ -1,5 +1,6 @@
 // COPY and ADD: which files go where.
 import type { AddInstruction, CopyInstruction } from '../containerfile/instruction.ts';
+import type { PathPatterns } from '../context/path-patterns.ts';
 import { findArchive, unpackArchive } from './add-archive.ts';
 import { createDraft, type Draft } from './draft.ts';
 import { type ChangeMode, parseMode, parseOctalMode } from './mode.ts';
@@ -7,7 +8,7 @@ import { createFile, type DirectoryNode, emptyDirectory } from './node.ts';
 import { findOwner, isNumericOwner, type Owner } from './owner.ts';
 import { findNode, followPath, type Path, splitPath } from './path.ts';
 import type { ReadOptions } from './read-layers.ts';
-import { createSelection, type Selection } from './selection.ts';
+import { createSelection, parsePatterns, type Selection } from './selection.ts';
 import type { StageScope } from './stage-scope.ts';
 import { InvalidStep } from './step.ts';
 import { makeDirectories, transfer } from './transfer.ts';
@@ -55,14 +56,16 @@ export async function copyFiles(
     changeMode: chmod ? parseMode(chmod) : undefined,
     directoryMode: directoryMode(chmod),
   };
+  const excluded = parsePatterns(instruction.excludes, options.reading.work);
   for (const written of instruction.sources) {
     options.reading.signal.throwIfAborted();
-    await copySource(draft, scope.expand(written), { instruction, placement, options });
+    await copySource(draft, scope.expand(written), { instruction, excluded, placement, options });
   }
   for (const { name, content, isExpanded } of instruction.heredocs) {
     const text = isExpanded ? scope.expandContent(content) : content;
     const file = createFile(new TextEncoder().encode(text), HEREDOC_MODE);
-    transfer(draft, { ...emptyDirectory, children: new Map([[name, file]]) }, [name], placement);
+    const { work } = options.reading;
+    await transfer(draft, { ...emptyDirectory, children: new Map([[name, file]]) }, [name], { ...placement, work });
   }
   return draft;
 }
@@ -87,20 +90,23 @@ interface Placement {
 
 interface Copy {
   readonly instruction: CopyInstruction | AddInstruction;
+  readonly excluded: PathPatterns;
   readonly placement: Placement;
   readonly options: CopyOptions;
 }
 
-async function copySource(draft: Draft, text: string, { instruction, placement, options }: Copy): Promise<void> {
+async function copySource(draft: Draft, text: string, copy: Copy): Promise<void> {
+  const { instruction, placement, options } = copy;
   const { source, reading } = options;
   if (isRemote(text))
     throw new InvalidStep(`${JSON.stringify(text)} is remote, which the embedded builder does not fetch`);
-  const { matches, selection } = findSources(source, text, instruction);
+  const { work } = reading;
+  const { matches, selection } = await findSources(text, copy);
   for (const path of matches) {
     const unpacks = instruction.kind === 'add' && (instruction.unpacks ?? true);
     const archive = unpacks ? await findArchive(source, path) : undefined;
     if (archive === undefined) {
-      transfer(draft, source, path, { ...placement, selection });
+      await transfer(draft, source, path, { ...placement, selection, work });
       continue;
     }
     const target = followPath(draft.root, splitPath(placement.destination));
@@ -114,10 +120,13 @@ interface Sources {
   readonly selection: Selection;
 }
 
-function findSources(source: DirectoryNode, text: string, instruction: Copy['instruction']): Sources {
-  const { excludes } = instruction;
+async function findSources(text: string, { instruction, excluded, options }: Copy): Promise<Sources> {
+  const {
+    source,
+    reading: { work },
+  } = options;
   if (instruction.kind === 'add' || !instruction.keepsParents) {
-    return { matches: findMatches(source, text), selection: createSelection(undefined, excludes) };
+    return { matches: await findMatches(source, text, work), selection: createSelection(undefined, excluded) };
   }
   // What stands before "/./" is left out of the parents that are kept.
   const pivot = text.indexOf('/./');
@@ -126,5 +135,6 @@ function findSources(source: DirectoryNode, text: string, instruction: Copy['ins
   const isPlain = !hasWildcard(above) && !hasWildcard(pattern);
   const path = [...splitPath(above), ...splitPath(below)];
   if (isPlain && !findNode(source, followPath(source, path))) throw new InvalidStep(`/${path.join('/')} is not there`);
-  return { matches: findMatches(source, above), selection: createSelection([pattern], excludes) };
+  const selection = createSelection(parsePatterns([pattern], work), excluded);
+  return { matches: await findMatches(source, above, work), selection };
 }

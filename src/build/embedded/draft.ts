@@ -73,11 +73,13 @@ export function createDraft(start: DirectoryNode): Draft {
       edit(path, (children, name) => children.delete(name));
     },
     makeDirectories(path, attributes) {
-      for (let length = 1; length <= path.length; length += 1) {
-        const part = path.slice(0, length);
-        const node = findNode(root, part);
-        if (node === undefined) draft.put(part, { ...emptyDirectory, ...attributes });
-        else if (node.kind !== 'directory') throw new InvalidStep(`${formatPath(part)} is no directory`);
+      let node: Node | undefined = root;
+      for (const [depth, component] of path.entries()) {
+        node = node?.kind === 'directory' ? node.children.get(component) : undefined;
+        if (node?.kind === 'directory') continue;
+        const part = path.slice(0, depth + 1);
+        if (node) throw new InvalidStep(`${formatPath(part)} is no directory`);
+        draft.put(part, { ...emptyDirectory, ...attributes });
       }
     },
     changes() {

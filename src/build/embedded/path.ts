@@ -5,9 +5,12 @@ import { InvalidStep } from './step.ts';
 export type Path = readonly string[];
 
 const MAX_LINKS = 255;
+/** As Linux has it. */
+const MAX_CHARACTERS = 4096;
 
-/** The components, with `.` and empty ones gone and `..` taken back, at most to the root. */
+/** The components, with `.` and empty ones gone and `..` taken back, at most to the root. Throws InvalidStep for a path that no system takes. */
 export function splitPath(text: string): Path {
+  checkLength(text);
   const path: string[] = [];
   for (const component of text.split('/')) {
     if (component === '..') path.pop();
@@ -34,23 +37,34 @@ export function findNode(root: DirectoryNode, path: Path): Node | undefined {
 export function followPath(root: DirectoryNode, path: Path): Path {
   const waiting = [...path].reverse();
   let found: string[] = [];
+  /** Those on the way: the root, and what each of the components is. */
+  let nodes: (Node | undefined)[] = [root];
   let links = 0;
   for (let component = waiting.pop(); component !== undefined; component = waiting.pop()) {
     if (component === '..') {
-      found.pop();
+      if (found.pop() !== undefined) nodes.pop();
       continue;
     }
-    const node = findNode(root, [...found, component]);
+    const parent = nodes.at(-1);
+    const node = parent?.kind === 'directory' ? parent.children.get(component) : undefined;
     if (node?.kind !== 'symlink') {
       found.push(component);
+      nodes.push(node);
       continue;
     }
     links += 1;
     if (links > MAX_LINKS) throw new InvalidStep(`${formatPath(path)}: too many symlinks lead to each other`);
-    if (node.target.startsWith('/')) found = [];
+    if (node.target.startsWith('/')) [found, nodes] = [[], [root]];
     waiting.push(...componentsOf(node.target).reverse());
   }
   return found;
+}
+
+function checkLength(text: string): void {
+  if (text.length <= MAX_CHARACTERS) return;
+  throw new InvalidStep(
+    `the path ${JSON.stringify(`${text.slice(0, 80)}…`)} has more than ${MAX_CHARACTERS} characters`,
+  );
 }
 
 /** The same, but the last component itself may be a symlink. */
@@ -61,5 +75,6 @@ export function followParent(root: DirectoryNode, path: Path): Path {
 
 /** `..` stays: what it means depends on where the links before it lead. */
 function componentsOf(target: string): string[] {
+  checkLength(target);
   return target.split('/').filter(component => component !== '' && component !== '.');
 }

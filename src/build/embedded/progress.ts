@@ -6,6 +6,7 @@ import { InvalidContainerFile, InvalidSyntax } from '../containerfile/invalid.ts
 import { BuildFailure } from '../maker.ts';
 import type { Tell } from '../progress.ts';
 import { kindOfRegistryError } from '../registry-failure.ts';
+import { TooMuchWork } from '../work.ts';
 import { InvalidStep } from './step.ts';
 
 export interface StepNames {
@@ -63,7 +64,7 @@ export function createStepTeller(tell: Tell, platform: Platform, { stage, total 
   };
 }
 
-const FAULTS = [InvalidStep, InvalidSyntax, InvalidPlatform, RegistryError] as const;
+const FAULTS = [InvalidStep, InvalidSyntax, TooMuchWork, InvalidPlatform, RegistryError] as const;
 
 /** Faults of the step become failures that name it; all other errors stay what they are. */
 function toFailure(cause: unknown, { line, code }: Numbered, platform: string): unknown {

@@ -1,6 +1,7 @@
 // The file system of an image, out of its layers: image-spec layer.md. Bodies stay packed until one of a layer is wanted.
 import type { ContextLimits } from '../context/limits.ts';
 import type { Spool } from '../context/spool.ts';
+import type { Work } from '../work.ts';
 import { type ArchiveEntry, readArchive, toNode } from './archive.ts';
 import { createDraft, type Draft } from './draft.ts';
 import { type DirectoryNode, emptyDirectory, type Node } from './node.ts';
@@ -18,6 +19,8 @@ export interface ReadOptions {
   /** Takes the bodies of a layer when one of them is opened. */
   readonly spool: Spool;
   readonly signal: AbortSignal;
+  /** Of the whole build. */
+  readonly work: Work;
 }
 
 type Bodies = ReadonlyMap<number, () => AsyncIterable<Uint8Array>>;
@@ -43,10 +46,12 @@ async function applyLayer(draft: Draft, layer: PackedLayer, options: ReadOptions
     if (open) yield* open();
   }
 
-  await readArchive(await layer.open(), { what: `the layer ${layer.name}`, limits: options.limits }, entry => {
-    options.signal.throwIfAborted();
+  const { limits, signal, work } = options;
+  await readArchive(await layer.open(), { what: `the layer ${layer.name}`, limits }, async entry => {
+    signal.throwIfAborted();
     const at = index++;
-    applyEntry(draft, entry, { written, open: () => openBody(at) });
+    applyEntry(draft, entry, { written, open: () => openBody(at), work });
+    await work.rest();
   });
 }
 
@@ -65,13 +70,14 @@ interface Applied {
   /** What this layer brought itself: its own whiteouts leave that alone. */
   readonly written: Set<string>;
   readonly open: () => AsyncIterable<Uint8Array>;
+  readonly work: Work;
 }
 
-function applyEntry(draft: Draft, entry: ArchiveEntry, { written, open }: Applied): void {
+function applyEntry(draft: Draft, entry: ArchiveEntry, { written, open, work }: Applied): void {
   const name = entry.path.at(-1);
   if (name === undefined) return;
   const parent = followPath(draft.root, entry.path.slice(0, -1));
-  if (name === OPAQUE) removeChildren(draft, parent, written);
+  if (name === OPAQUE) removeChildren(draft, parent, { written, work });
   else if (name.startsWith(WHITEOUT)) removeHidden(draft, [...parent, name.slice(WHITEOUT.length)], written);
   else {
     const node = entry.header.type === 'link' ? findLinked(draft, entry) : toNode(entry, open);
@@ -87,13 +93,14 @@ function removeHidden(draft: Draft, path: Path, written: ReadonlySet<string>): v
   if (!written.has(path.join('/')) && findNode(draft.root, path)) draft.remove(path);
 }
 
-function removeChildren(draft: Draft, path: Path, written: ReadonlySet<string>): void {
+function removeChildren(draft: Draft, path: Path, { written, work }: Pick<Applied, 'written' | 'work'>): void {
   const node = findNode(draft.root, path);
   if (node?.kind !== 'directory') return;
+  work.spend(node.children.size);
   for (const [name, child] of [...node.children]) {
     const below = [...path, name];
     if (!written.has(below.join('/'))) draft.remove(below);
-    else if (child.kind === 'directory') removeChildren(draft, below, written);
+    else if (child.kind === 'directory') removeChildren(draft, below, { written, work });
   }
 }
 

@@ -1,4 +1,5 @@
 // Copying files of one file system into another, as BuildKit does it.
+import type { Work } from '../work.ts';
 import type { Draft } from './draft.ts';
 import type { ChangeMode } from './mode.ts';
 import type { Attributes, DirectoryNode, Node } from './node.ts';
@@ -16,11 +17,18 @@ export interface TransferOptions {
   /** Of directories that have to be made. */
   readonly directoryMode: number;
   readonly selection?: Selection;
+  readonly work: Work;
 }
 
-/** Copies a file, or what is in a directory. Throws InvalidStep. */
-export function transfer(draft: Draft, from: DirectoryNode, source: Path, options: TransferOptions): void {
-  const { destination, selection = everything } = options;
+/** Copies a file, or what is in a directory. Throws InvalidStep, or what `work` throws. */
+export async function transfer(
+  draft: Draft,
+  from: DirectoryNode,
+  source: Path,
+  options: TransferOptions,
+): Promise<void> {
+  const { destination, work } = options;
+  await spend(work);
   const node = findNode(from, followPath(from, source));
   if (!node) throw new InvalidStep(`${formatPath(source)} is not there`);
   const ends = /(?:^|\/)\.?$/.test(destination);
@@ -33,10 +41,10 @@ export function transfer(draft: Draft, from: DirectoryNode, source: Path, option
     options,
   );
   if (node.kind !== 'directory') copyLeaf(draft, target, { node, options });
-  else if (node.kind === 'directory') {
+  else {
     const before = findNode(draft.root, target);
     if (before && before.kind !== 'directory') throw new InvalidStep(`${formatPath(target)} is no directory`);
-    copyChildren(draft, target, { node, options: { ...options, selection }, below: '', waiting: [] });
+    await copyChildren(draft, target, { node, options, below: '', waiting: [] });
   }
 }
 
@@ -66,15 +74,28 @@ interface CopyingDirectory extends Copying<DirectoryNode> {
   readonly waiting: readonly (() => void)[];
 }
 
-function copyChildren(draft: Draft, target: Path, { node, options, below, waiting }: CopyingDirectory): void {
-  const { selection = everything } = options;
+/** Of one file, as much as of some steps of a pattern. */
+const STEPS_OF_A_FILE = 100;
+
+async function spend(work: Work): Promise<void> {
+  work.spend(STEPS_OF_A_FILE);
+  await work.rest();
+}
+
+async function copyChildren(
+  draft: Draft,
+  target: Path,
+  { node, options, below, waiting }: CopyingDirectory,
+): Promise<void> {
+  const { selection = everything, work } = options;
   const names = [...node.children.keys()].sort();
   for (const name of names) {
     const child = node.children.get(name);
     if (!child) continue;
+    await spend(work);
     const childBelow = below === '' ? name : `${below}/${name}`;
     const childTarget = [...target, name];
-    const isTaken = selection.takes(childBelow);
+    const isTaken = await selection.takes(childBelow);
     if (isTaken) for (const make of waiting) make();
     if (child.kind !== 'directory') {
       if (isTaken) copyLeaf(draft, childTarget, { node: child, options });
@@ -84,7 +105,7 @@ function copyChildren(draft: Draft, target: Path, { node, options, below, waitin
     if (!isTaken && !selection.looksBelow) continue;
     const make = () => copyMissing(draft, childTarget, { node: child, options });
     const next = isTaken ? [] : [...waiting, make];
-    copyChildren(draft, childTarget, { node: child, options, below: childBelow, waiting: next });
+    await copyChildren(draft, childTarget, { node: child, options, below: childBelow, waiting: next });
   }
 }
 

@@ -1,4 +1,6 @@
 // Wildcards of COPY and ADD: those of Go's filepath.Match, where `*` and `?` stay within one component.
+
+import type { Work } from '../work.ts';
 import type { DirectoryNode, Node } from './node.ts';
 import { findNode, followPath, type Path, splitPath } from './path.ts';
 import { InvalidStep } from './step.ts';
@@ -8,35 +10,39 @@ type Token = 'any' | ((char: string) => boolean);
 type Pattern = readonly Token[];
 
 /** The paths that a source means: itself, if it has no wildcard, else what matches; nothing below of what matches does. */
-export function findMatches(root: DirectoryNode, source: string): readonly Path[] {
+export async function findMatches(root: DirectoryNode, source: string, work: Work): Promise<readonly Path[]> {
   const path = splitPath(source);
   const first = path.findIndex(hasWildcard);
   if (first < 0) return [path];
   const base = followPath(root, path.slice(0, first));
   const patterns = path.slice(first).map(parsePattern);
   const start = findNode(root, base);
-  return start ? matchBelow(start, patterns).map(found => [...base, ...found]) : [];
+  const found = start ? await matchBelow(start, patterns, work) : [];
+  return found.map(path => [...base, ...path]);
 }
 
 export function hasWildcard(text: string): boolean {
   return /[*?[]/.test(text.replaceAll(/\\./gs, ''));
 }
 
-function matchBelow(node: Node, [pattern, ...rest]: readonly Pattern[]): readonly Path[] {
+async function matchBelow(node: Node, [pattern, ...rest]: readonly Pattern[], work: Work): Promise<readonly Path[]> {
   if (!pattern) return [[]];
   if (node.kind !== 'directory') return [];
-  const names = [...node.children.keys()].filter(name => isMatch([...name], pattern)).sort();
-  return names.flatMap(name => {
-    const child = node.children.get(name);
-    return child ? matchBelow(child, rest).map(path => [name, ...path]) : [];
-  });
+  const found: Path[] = [];
+  for (const [name, child] of [...node.children].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    await work.rest();
+    if (!(await isMatch([...name], pattern, work))) continue;
+    for (const path of await matchBelow(child, rest, work)) found.push([name, ...path]);
+  }
+  return found;
 }
 
 /** Only the last `*` is ever tried anew: what an earlier one took more would help nothing. */
-function isMatch(name: readonly string[], pattern: Pattern): boolean {
+async function isMatch(name: readonly string[], pattern: Pattern, work: Work): Promise<boolean> {
   let [at, token, star, retry] = [0, 0, -1, 0];
   while (at < name.length) {
     const current = pattern[token];
+    work.spend(1);
     if (current === 'any') {
       [star, retry] = [token, at];
       token += 1;
@@ -44,6 +50,7 @@ function isMatch(name: readonly string[], pattern: Pattern): boolean {
       at += 1;
       token += 1;
     } else if (star >= 0) {
+      await work.rest();
       retry += 1;
       [at, token] = [retry, star + 1];
     } else return false;

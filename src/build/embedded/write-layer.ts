@@ -34,8 +34,6 @@ const PACKINGS: Readonly<Record<Exclude<Compression['mode'], 'estargz'>, Packing
   zstd: 'zstd',
   uncompressed: 'none',
 };
-/** Beyond the bits that a header has: the library takes a mode of 0 for none. */
-const MODE_MARK = 0o100000;
 /** Larger ids do not fit into a plain header. */
 const MAX_HEADER_ID = 0o7777777;
 
@@ -88,7 +86,7 @@ function headerOf(name: string, node: Node): PackedEntry['header'] {
   const pax = { ...xattrs, ...large };
   const common = {
     name,
-    mode: mode | MODE_MARK,
+    mode,
     uid,
     gid,
     mtime: new Date(mtime * 1000),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Digest } from '../../oci/digest.ts';
 import type { Platform } from '../../oci/platform.ts';
 import type { BuildCredentials, BuildOrder, PinnedBase, PushTarget } from '../backend.ts';
+import type { Modes } from '../context/unpack-context.ts';
 import { BuildFailure } from '../maker.ts';
 import type { ContainerFileSpec } from '../spec.ts';
 import { cacheImage } from './cache-image.ts';
@@ -21,8 +22,8 @@ export interface OrdersDeps {
   readonly findCredentials: (spec: ContainerFileSpec, image: string) => Promise<ReadonlyMap<string, BuildCredentials>>;
   /** The build is over: what was issued for it alone ends. Must not throw. */
   readonly endCredentials: (credentials: ReadonlyMap<string, BuildCredentials>) => Promise<void>;
-  /** Writes a stored context into an empty folder. */
-  readonly unpackContext: (digest: Digest, directory: string) => Promise<void>;
+  /** Writes a stored context into an empty folder. Gives the modes of what could not be read there with its own. */
+  readonly unpackContext: (digest: Digest, directory: string) => Promise<Modes>;
 }
 
 /** What is secret, or private, and the same for all parts of a build. */
@@ -82,10 +83,10 @@ export async function prepareOrder(deps: OrdersDeps, part: Part): Promise<BuildO
   const context = join(directory, 'context');
   await mkdir(context, { recursive: true, mode: 0o700 });
   await writeFile(join(directory, 'Containerfile'), spec.containerFile);
-  if (spec.context) await deps.unpackContext(spec.context.digest, context);
+  const contextModes = spec.context && (await deps.unpackContext(spec.context.digest, context));
   const cache = cacheImage(spec, platforms);
   return {
-    ...{ id, spec, platforms, directory, ...keys },
+    ...{ id, spec, platforms, directory, contextModes, ...keys },
     target: await deps.targetOf(image),
     cache: cache === undefined ? undefined : await deps.targetOf(cache),
     bases: await pinBases(spec, deps),

@@ -1,6 +1,7 @@
 // One backend's part of a build: ordered, built, and its tag checked.
 import { formatPlatform, type Platform } from '../../oci/platform.ts';
-import type { Backend } from '../backend.ts';
+import type { Backend, BuildOrder } from '../backend.ts';
+import { quoteName } from '../context/invalid-context.ts';
 import type { Destination } from '../images.ts';
 import { BuildFailure, type MakeOptions } from '../maker.ts';
 import type { Tell } from '../progress.ts';
@@ -38,6 +39,7 @@ export async function buildPart(deps: OrdersDeps, building: Building, part: Part
   tell({ kind: 'note', text: `${backend.name} builds ${platforms.map(formatPlatform).join(', ')}` });
   const order = await prepareOrder(deps, { id: options.id, spec, platforms, image, directory, keys });
   signal.throwIfAborted();
+  refuseUnreadable(order, backend);
   try {
     const built = { image, digest: (await backend.build(order, { signal, tell })).digest };
     await checkTag(built, destination);
@@ -46,6 +48,19 @@ export async function buildPart(deps: OrdersDeps, building: Building, part: Part
     if (!(error instanceof BuildFailure) || platform === undefined) throw error;
     throw new BuildFailure({ platform, ...error.failure }, { cause: error.cause });
   }
+}
+
+/** What reads the context from disk would see modes that are not its own. */
+function refuseUnreadable({ contextModes }: BuildOrder, { name, kind }: Backend): void {
+  const [first] = contextModes ?? [];
+  if (!first || kind === 'embedded') return;
+  const [file, mode] = first;
+  const shown = mode.toString(8).padStart(4, '0');
+  const remedy = 'let its owner read it, or name it in .dockerignore';
+  throw new BuildFailure({
+    kind: 'build',
+    reason: `build context: ${quoteName(file)}: ${name} cannot read it with its mode ${shown}, as the service is not root; ${remedy}`,
+  });
 }
 
 /** Its platform, where the build has others, too. */

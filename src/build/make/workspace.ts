@@ -1,5 +1,5 @@
 // Where a build works: a folder of its own, gone when the build has ended.
-import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { endLeftovers } from './leftovers.ts';
 
@@ -15,6 +15,8 @@ export interface WorkspacesOptions {
   readonly onLeft?: (directory: string, error: unknown) => void;
 }
 
+const REMOVAL = { recursive: true, force: true, maxRetries: 3 } as const;
+
 export async function createWorkspaces({ directory, onLeft = () => {} }: WorkspacesOptions): Promise<Workspaces> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   await endLeftovers(directory);
@@ -24,7 +26,11 @@ export async function createWorkspaces({ directory, onLeft = () => {} }: Workspa
   /** What a build is worth does not hang on its folder. */
   async function remove(path: string): Promise<void> {
     try {
-      await rm(path, { recursive: true, force: true, maxRetries: 3 });
+      await rm(path, REMOVAL).catch(async (error: unknown) => {
+        if (!(error instanceof Error && 'code' in error && error.code === 'EACCES')) throw error;
+        await openUp(path);
+        await rm(path, REMOVAL);
+      });
     } catch (error) {
       onLeft(path, error);
     }
@@ -41,4 +47,12 @@ export async function createWorkspaces({ directory, onLeft = () => {} }: Workspa
       }
     },
   };
+}
+
+/** Whoever is not root removes nothing from a directory that he may not write to, as a build context may have some. */
+async function openUp(directory: string): Promise<void> {
+  await chmod(directory, 0o700);
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    if (entry.isDirectory()) await openUp(join(directory, entry.name));
+  }
 }

@@ -9,6 +9,7 @@ import { describe, expect, test } from 'vitest';
 import { InvalidContext } from '../../../src/build/context/invalid-context.ts';
 import { DEFAULT_CONTEXT_LIMITS } from '../../../src/build/context/limits.ts';
 import { packDirectory } from '../../../src/build/context/pack-directory.ts';
+import { asNobody } from '../../support/as-nobody.ts';
 import { canonical, listTar, makeFolder, tarSource } from './fixture.ts';
 
 test('packs what is there as a canonical tar', async () => {
@@ -24,6 +25,35 @@ test('packs what is there as a canonical tar', async () => {
     'directory 755 empty',
     'symlink 777 link -> a/run.sh',
   ]);
+});
+
+test('keeps all bits of modes', async () => {
+  const folder = await folderOf({ su: 'x', shadow: 'x', 'tmp/f': 'x', group: 'x' });
+  // Only root can read it without any.
+  const shadow = process.getuid?.() === 0 ? 0 : 0o400;
+  const modes = { su: 0o4755, shadow, tmp: 0o1777, group: 0o2470 };
+  for (const [name, mode] of Object.entries(modes)) await chmod(join(folder, name), mode);
+  const { lines } = await canonical({ kind: 'directory', path: folder });
+  expect(lines).toEqual([
+    'file 2470 group = x',
+    `file ${shadow.toString(8)} shadow = x`,
+    'file 4755 su = x',
+    'directory 1777 tmp',
+    'file 644 tmp/f = x',
+  ]);
+});
+
+test.each([
+  ['file', 'etc/shadow'],
+  ['directory', 'private'],
+])('names a %s that this user may not read', async (_, name) => {
+  const folder = await folderOf({ 'etc/shadow': 'x', 'private/f': 'x' });
+  await chmod(folder, 0o755);
+  await chmod(join(folder, name), 0);
+  const packed = async () => buffer(await packDirectory(folder));
+  const refused = asNobody(packed);
+  await expect(refused).rejects.toThrow(InvalidContext);
+  await expect(refused).rejects.toThrow(`${JSON.stringify(join(folder, name))}: this user may not read it`);
 });
 
 test('makes the same context sent as a tar, packed or not, as on this machine', async () => {

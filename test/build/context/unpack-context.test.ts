@@ -1,5 +1,5 @@
 // A stored context on disk: what was packed is there, and nothing is anywhere else.
-import { lstat, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises';
+import { chown, lstat, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { InvalidContext } from '../../../src/build/context/invalid-context.ts';
@@ -7,7 +7,8 @@ import { storeContext } from '../../../src/build/context/store-context.ts';
 import { unpackContext } from '../../../src/build/context/unpack-context.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { ContentMismatch } from '../../../src/oci/verify.ts';
-import { makeFolder, openStore, rawHeader, type TarPart, tarOf, tarSource } from './fixture.ts';
+import { asNobody, NOBODY } from '../../support/as-nobody.ts';
+import { makeFolder, openStore, rawHeader, streamOf, type TarPart, tarOf, tarSource } from './fixture.ts';
 
 test('writes files, directories and links with their permissions and no time of day', async () => {
   const { folder } = await unpack(
@@ -24,6 +25,32 @@ test('writes files, directories and links with their permissions and no time of 
   for (const name of ['.', ...(await readdir(folder, { recursive: true }))]) {
     expect((await lstat(join(folder, name))).mtimeMs).toBe(0);
   }
+});
+
+test('gives every mode to what it writes, and names what only root could read with its own', async () => {
+  const content = await openStore();
+  const parts: readonly TarPart[] = [
+    { name: 'su', text: 'x', mode: 0o4755 },
+    { name: 'group', text: 'x', mode: 0o2711 },
+    { name: 'shadow', text: 'x', mode: 0o020 },
+    { name: 'shut', type: 'directory', mode: 0o1077 },
+    { name: 'shut/file', text: 'x', mode: 0o640 },
+    { name: 'fixed', type: 'directory', mode: 0o555 },
+    { name: 'fixed/file', text: 'x', mode: 0o444 },
+  ];
+  const { digest } = await storeContext(tarSource(await tarOf(...parts)), content);
+  const tar = await content.read(digest);
+  const reader: Pick<typeof content, 'open'> = { open: async () => streamOf(tar ?? new Uint8Array()) };
+  const folder = await makeFolder();
+  if (process.getuid?.() === 0) await chown(folder, NOBODY, NOBODY);
+  const modes = await asNobody(() => unpackContext(reader, digest, folder));
+  expect([...modes]).toEqual([
+    ['shadow', 0o020],
+    ['shut', 0o1077],
+  ]);
+  const written = async (name: string) => ((await stat(join(folder, name))).mode & 0o7777).toString(8);
+  const names = ['su', 'group', 'shadow', 'shut', 'shut/file', 'fixed', 'fixed/file'];
+  expect(await Promise.all(names.map(written))).toEqual(['4755', '2711', '420', '1577', '640', '555', '444']);
 });
 
 test('makes the permissions that the context has, whatever the umask', async () => {

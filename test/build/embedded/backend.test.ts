@@ -1,4 +1,4 @@
-import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -61,6 +61,19 @@ test('pushes an image for one platform, and an index in the order that was asked
   const index = await build('FROM scratch\nCOPY a /\n', { context: { a: 'A' }, platforms });
   expect(store.tags.get(IMAGE)).toMatchObject({ digest: index.digest, mediaType: mediaTypes.ociIndex });
   expect((await pushed()).map(({ platform }) => platform)).toEqual(platforms);
+});
+
+test('keeps all bits of modes of the context, and of those that it had before it was on disk', async () => {
+  const context = { su: 'x', shadow: 'x', 'tmp/f': 'x', odd: 'x' };
+  const order = await createOrder(folder, { containerFile: 'FROM scratch\nCOPY . /\n', image: IMAGE, context });
+  const modes = { su: 0o4755, tmp: 0o3777, odd: 0o2470 };
+  for (const [name, mode] of Object.entries(modes)) await chmod(join(order.directory, 'context', name), mode);
+  const contextModes = new Map([['shadow', 0]]);
+  const options = { signal: AbortSignal.timeout(20_000), tell: () => {} };
+  await createEmbeddedBackend(store).build({ ...order, contextModes }, options);
+  const [image] = await pushed();
+  const found = Object.entries(image?.files ?? {}).map(([name, { mode }]) => `${mode} ${name}`);
+  expect(found.toSorted()).toEqual(expect.arrayContaining(['4755 su', '3777 tmp', '2470 odd', '0 shadow']));
 });
 
 test('gives the same digests each time', async () => {

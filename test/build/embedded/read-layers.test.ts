@@ -7,6 +7,7 @@ import { findNode, formatPath, splitPath } from '../../../src/build/embedded/pat
 import { readLayers } from '../../../src/build/embedded/read-layers.ts';
 import { InvalidStep } from '../../../src/build/embedded/step.ts';
 import { packTar, type TarFile } from '../../support/build-images.ts';
+import { plentyOfWork } from '../../support/plenty-of-work.ts';
 
 let spool: Spool;
 
@@ -16,10 +17,12 @@ beforeAll(async () => {
 
 afterAll(() => spool.close());
 
+const READING = { limits: DEFAULT_EMBEDDED_LIMITS, signal: new AbortController().signal, work: plentyOfWork() };
+
 async function read(...layers: readonly (readonly TarFile[])[]): Promise<DirectoryNode> {
   const tars = await Promise.all(layers.map(packTar));
   const packed = tars.map((tar, i) => ({ name: `${i}`, open: async () => ReadableStream.from([tar]) }));
-  return readLayers(packed, { limits: DEFAULT_EMBEDDED_LIMITS, spool, signal: new AbortController().signal });
+  return readLayers(packed, { ...READING, spool });
 }
 
 function list(directory: DirectoryNode, above: readonly string[] = []): readonly string[] {
@@ -125,6 +128,6 @@ test.each<[name: string, files: readonly TarFile[], message: RegExp]>([
 
 test('refuses what is no layer', async () => {
   const packed = [{ name: 'x', open: async () => ReadableStream.from([Buffer.from('no tar at all'.repeat(100))]) }];
-  const reading = readLayers(packed, { limits: DEFAULT_EMBEDDED_LIMITS, spool, signal: new AbortController().signal });
+  const reading = readLayers(packed, { ...READING, spool });
   await expect(reading).rejects.toThrow(/^the layer x cannot be read: /);
 });

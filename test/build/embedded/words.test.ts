@@ -1,10 +1,13 @@
 // The small languages in arguments: modes, ports, signals, wildcards.
+
 import { expect, test } from 'vitest';
 import { parseMode } from '../../../src/build/embedded/mode.ts';
 import { createFile, type DirectoryNode, emptyDirectory, type Node } from '../../../src/build/embedded/node.ts';
 import { parsePorts } from '../../../src/build/embedded/ports.ts';
 import { checkSignal } from '../../../src/build/embedded/stop-signal.ts';
 import { findMatches } from '../../../src/build/embedded/wildcard.ts';
+import { createWork } from '../../../src/build/work.ts';
+import { plentyOfWork } from '../../support/plenty-of-work.ts';
 
 test.each<[text: string, before: number, after: number, isDirectory?: boolean]>([
   ['644', 0o755, 0o644],
@@ -80,11 +83,13 @@ test.each<[pattern: string, paths: readonly string[]]>([
   ['no*', []],
   ['./dir/../*.txt', ['a.txt', 'b.txt']],
   ['a**', ['a.txt']],
-])('%s means what it matches', (pattern, paths) => {
-  expect(findMatches(tree, pattern).map(path => path.join('/'))).toEqual(paths);
+])('%s means what it matches', async (pattern, paths) => {
+  const found = await findMatches(tree, pattern, plentyOfWork());
+  expect(found.map(path => path.join('/'))).toEqual(paths);
 });
 
-test('is done soon with a name and a pattern that nearly match', () => {
+test('is done soon with a name and a pattern that nearly match', async () => {
   const long = directory({ ['a'.repeat(250)]: leaf });
-  expect(findMatches(long, `${'*a'.repeat(100)}b`)).toEqual([]);
+  const work = createWork({ maxSteps: 250 * 250, what: 'a wildcard' });
+  expect(await findMatches(long, `${'*a'.repeat(100)}b`, work)).toEqual([]);
 });

@@ -49,7 +49,7 @@ export async function openWorkshop(
     findSsh: async () => undefined,
     findCredentials: async () => new Map(),
     endCredentials: async () => {},
-    unpackContext: async () => {},
+    unpackContext: async () => new Map(),
     removeTag: async (repository, tag) => void registry.tags.delete(`${repository}:${tag}`),
     async finish(order) {
       finished.push(order);

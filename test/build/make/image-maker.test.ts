@@ -64,7 +64,10 @@ test('lays out the file and the context in a folder for this user alone, and rem
     },
   });
   const workshop = await openWorkshop(registry, [backend], {
-    unpackContext: (digest, directory) => writeFile(join(directory, 'a.txt'), digest),
+    unpackContext: async (digest, directory) => {
+      await writeFile(join(directory, 'a.txt'), digest);
+      return new Map();
+    },
   });
   await workshop.make(parseSpec({ context }));
   expect(seen).toEqual([{ mode: 0o700, content: context.digest }]);
@@ -117,11 +120,25 @@ test('joins what several backends built, in the order asked for', async () => {
   expect([...registry.tags.keys()], 'the tags of the parts are gone').toEqual([IMAGE]);
 });
 
+test('a file that its builder cannot read as it is fails the build by name', async () => {
+  const registry = createMemoryRegistry();
+  const backend = { ...createMemoryBackend({ registry }), kind: 'buildkit' } as const;
+  const workshop = await openWorkshop(registry, [backend], { unpackContext: async () => new Map([['etc/shadow', 0]]) });
+  expect(await failureOf(workshop, parseSpec({ context }))).toMatchObject({
+    kind: 'build',
+    reason: expect.stringMatching(/"etc\/shadow".*mode 0000/),
+  });
+  expect(backend.orders).toEqual([]);
+});
+
 test('gives each part an own folder with the whole context, and a tag that says what it is', async () => {
   const registry = createMemoryRegistry();
   const backends = spread(registry);
   const workshop = await openWorkshop(registry, backends, {
-    unpackContext: (_digest, directory) => writeFile(join(directory, 'a.txt'), ''),
+    unpackContext: async (_digest, directory) => {
+      await writeFile(join(directory, 'a.txt'), '');
+      return new Map();
+    },
     removeTag: async () => {},
   });
   await workshop.make(parseSpec({ platforms: PLATFORMS, context }));
@@ -396,6 +413,7 @@ test('begins no other part once one has failed', async () => {
     // The context of the second part takes until the first has failed.
     unpackContext: async (_digest, directory) => {
       if (directory.endsWith(join('2', 'context'))) await failed.promise.then(() => new Promise(setImmediate));
+      return new Map();
     },
   });
   expect(await failureOf(workshop, parseSpec({ platforms: PLATFORMS, context }))).toMatchObject({

@@ -1,9 +1,10 @@
 // Folders of builds: private, and gone in the end.
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { createWorkspaces } from '../../../src/build/make/workspace.ts';
+import { asNobody, NOBODY } from '../../support/as-nobody.ts';
 
 async function makeFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'veneer-work-'));
@@ -38,5 +39,19 @@ test('removes the folder of work that fails', async () => {
     throw new Error('no');
   });
   await expect(failing).rejects.toThrow('no');
+  expect(await readdir(directory)).toEqual([]);
+});
+
+test('removes directories that nobody may write to', async () => {
+  const directory = await makeFolder();
+  if (process.getuid?.() === 0) await chown(directory, NOBODY, NOBODY);
+  await asNobody(async () => {
+    const workspaces = await createWorkspaces({ directory });
+    await workspaces.use('a', async path => {
+      await mkdir(join(path, 'context', 'fixed', 'below'), { recursive: true });
+      await writeFile(join(path, 'context', 'fixed', 'below', 'file'), '');
+      for (const name of ['context/fixed/below', 'context/fixed']) await chmod(join(path, name), 0o555);
+    });
+  });
   expect(await readdir(directory)).toEqual([]);
 });
