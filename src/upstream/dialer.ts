@@ -17,9 +17,10 @@ export interface DialerOptions extends Pick<ConnectorOptions, 'isGuarded' | 'tls
   readonly timeouts: Timeouts;
   /** How often a request is sent again after the first time. */
   readonly retries: number;
-  /** The wait before the first retry; it doubles. */
+  /** The longest wait before the first retry; it doubles. */
   readonly retryDelayMs: number;
   readonly clock?: Clock | undefined;
+  readonly random?: (() => number) | undefined;
   readonly lookup?: Lookup | undefined;
 }
 
@@ -51,14 +52,15 @@ const STORING = 10;
 
 /** A dialer for requests that may be repeated. The caller closes it. */
 export function createDialer(options: DialerOptions): Dialer {
-  const { timeouts, retries, retryDelayMs, clock = systemClock, isGuarded, tls } = options;
+  const { timeouts, retries, retryDelayMs, clock = systemClock, random, isGuarded, tls } = options;
   const agent = new Agent({
     allowH2: false,
     headersTimeout: timeouts.headersMs,
     bodyTimeout: timeouts.bodyMs,
     connect: createConnector({ connectMs: timeouts.connectMs, isGuarded, tls, lookup: options.lookup ?? lookup }),
   });
-  const repeat: Dialer['repeat'] = (work, signal) => sendWithRetries(work, { retries, retryDelayMs, clock, signal });
+  const repeat: Dialer['repeat'] = (work, signal) =>
+    sendWithRetries(work, { retries, retryDelayMs, clock, random, signal });
   return {
     repeat,
     send(url, { method, headers, body, signal, turn }) {

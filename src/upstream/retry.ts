@@ -6,9 +6,11 @@ import { discard, parseRetryAfter } from './response.ts';
 export interface RetryOptions {
   /** How often a request is sent again after the first time. */
   readonly retries: number;
-  /** The wait before the first retry; it doubles. */
+  /** The longest wait before the first retry; it doubles. */
   readonly retryDelayMs: number;
   readonly clock: Clock;
+  /** From 0 to 1: what failed for many at the same moment must not be asked again by all of them at the next. Default: Math.random. */
+  readonly random?: (() => number) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -30,7 +32,7 @@ const PASSING_CODES: readonly string[] = [
 /** The first answer that is final, or the last one. Throws as `send` does, or when the signal aborts a wait. */
 export async function sendWithRetries(
   send: () => Promise<Dispatcher.ResponseData>,
-  { retries, retryDelayMs, clock, signal }: RetryOptions,
+  { retries, retryDelayMs, clock, random = Math.random, signal }: RetryOptions,
 ): Promise<Dispatcher.ResponseData> {
   for (let attempt = 0; ; attempt++) {
     const isLast = attempt === retries;
@@ -39,12 +41,15 @@ export async function sendWithRetries(
       return undefined;
     });
     const asked = response && parseRetryAfter(response.headers);
-    const delayMs = asked === undefined ? retryDelayMs * 2 ** attempt : asked * 1000;
+    const backoffMs = retryDelayMs * 2 ** attempt;
+    // What the server asks for is the least.
+    const delayMs = asked === undefined ? backoffMs * (0.5 + random() / 2) : asked * 1000;
+    const spreadMs = asked === undefined ? 0 : retryDelayMs * (1 - random());
     if (response) {
       if (isLast || !PASSING_STATUSES.includes(response.statusCode) || delayMs > MAX_DELAY_MS) return response;
       discard(response);
     }
-    await clock.wait(Math.min(delayMs, MAX_DELAY_MS), signal);
+    await clock.wait(Math.min(delayMs, MAX_DELAY_MS) + spreadMs, signal);
   }
 }
 

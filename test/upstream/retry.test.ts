@@ -1,7 +1,7 @@
 // Sending again: what passes, how long we wait for it, and when we leave that to the client.
 import type { ServerResponse } from 'node:http';
 import { expect, test } from 'vitest';
-import { createTestClock, failure, json, listen, openLab } from './server.ts';
+import { createTestClock, failure, json, listen, openLab, type TestClock } from './server.ts';
 
 test.each([
   ['a status 429', 429],
@@ -33,9 +33,27 @@ test.each<[string, Record<string, string>, number[]]>([
 ])('waits %s', async (_, headers, waits) => {
   const clock = createTestClock();
   const server = await listen((_, res) => json(res, 429, {}, headers));
-  await failure(openLab({ url: server.url }, { retries: 3, retryDelayMs: 100, clock }).getManifest('a', 'b'));
+  const options = { retries: 3, retryDelayMs: 100, clock, random: () => 1 };
+  await failure(openLab({ url: server.url }, options).getManifest('a', 'b'));
   expect(clock.waits).toEqual(waits);
   expect(server.requests).toHaveLength(waits.length + 1);
+});
+
+test.each([
+  ['by up to a half of its own wait', {}, [50, 100, 200], [100, 200, 400]],
+  ['never to less than it was asked for', { 'retry-after': '3' }, [3000, 3000, 3000], [3100, 3100, 3100]],
+])('spreads who failed together %s', async (_, headers, atLeast, atMost) => {
+  const server = await listen((_, res) => json(res, 429, {}, headers));
+  const all = Array.from({ length: 8 }, () => createTestClock());
+  const ask = (clock: TestClock) =>
+    failure(openLab({ url: server.url }, { retries: 3, retryDelayMs: 100, clock }).getManifest('a', 'b'));
+  await Promise.all(all.map(ask));
+  for (const at of [0, 1, 2]) {
+    const waits = all.map(clock => clock.waits[at] ?? Number.NaN);
+    expect(new Set(waits).size).toBeGreaterThan(1);
+    expect(Math.min(...waits)).toBeGreaterThanOrEqual(atLeast[at] ?? Number.NaN);
+    expect(Math.max(...waits)).toBeLessThanOrEqual(atMost[at] ?? Number.NaN);
+  }
 });
 
 test.each<[string, string | undefined, number | undefined]>([
