@@ -44,6 +44,8 @@ export function openUpstreams({ config, log, now, scopes, ...options }: OpenUpst
     dockerConfigPath,
     onHelperFailed: failure =>
       log.warn({ reason: failure.message }, 'a credential helper failed: its upstream is asked without'),
+    onDockerConfigFault: reason =>
+      log.warn({ file: dockerConfigPath, reason }, "docker's config.json has what cannot be used: it is left out"),
   });
 }
 

@@ -6,12 +6,13 @@ export interface Challenge {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-const PART = /([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?[\s,]*/gy;
+/** A scheme may have a token68 in place of parameters: it is read as a word, and passed over. Some put a semicolon where a comma belongs. */
+const PART = /([A-Za-z0-9!#$%&'*+.^_`|~/-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;"]+)))?[\s,;]*/gy;
 
 /** The challenges in their order; what comes after the first fault in the grammar is ignored. */
 export function parseChallenges(header: string): readonly Challenge[] {
   const challenges: { scheme: string; parameters: Map<string, string> }[] = [];
-  for (const [, word = '', quoted, plain] of header.trimStart().matchAll(PART)) {
+  for (const [, word = '', quoted, plain] of header.replace(/^[\s,;]+/, '').matchAll(PART)) {
     const value = quoted?.replace(/\\(.)/g, '$1') ?? plain;
     if (value === undefined) challenges.push({ scheme: word.toLowerCase(), parameters: new Map() });
     else challenges.at(-1)?.parameters.set(word.toLowerCase(), value);
@@ -19,8 +20,9 @@ export function parseChallenges(header: string): readonly Challenge[] {
   return challenges;
 }
 
-/** The challenge that we can answer: bearer before basic. */
+/** The challenge that we can answer: bearer before basic, unless it does not say where its tokens are to be had. */
 export function findChallenge(header: string): Challenge | undefined {
   const challenges = parseChallenges(header);
-  return challenges.find(({ scheme }) => scheme === 'bearer') ?? challenges.find(({ scheme }) => scheme === 'basic');
+  const [bearer, basic] = ['bearer', 'basic'].map(wanted => challenges.find(({ scheme }) => scheme === wanted));
+  return bearer?.parameters.get('realm') || !basic ? bearer : basic;
 }

@@ -18,36 +18,45 @@ export interface DockerCredentialsOptions {
   readonly configPath: string;
   /** Hears of a helper that failed: its host is then asked as if there were no credentials for it. */
   readonly onHelperFailed?: ((failure: HelperFailure) => void) | undefined;
+  /** Hears of what is wrong with the file, each time that this is something else: an entry by its name, and never what it holds. */
+  readonly onFault?: ((fault: string) => void) | undefined;
   readonly helperTimeoutMs?: number | undefined;
 }
 
+const text = z.string().nullish();
+const entrySchema = z.object({ auth: text, username: text, password: text, identitytoken: text }).nullish();
+
+/** As Go reads it: null counts as absent, in each place. */
 const configSchema = z.object({
-  auths: z
-    .record(
-      z.string(),
-      z.object({
-        auth: z.string().optional(),
-        username: z.string().optional(),
-        password: z.string().optional(),
-        identitytoken: z.string().optional(),
-      }),
-    )
-    .default({}),
-  credHelpers: z.record(z.string(), z.string()).default({}),
-  credsStore: z.string().optional(),
+  auths: z.record(z.string(), z.unknown()).nullish(),
+  credHelpers: z.record(z.string(), z.unknown()).nullish(),
+  credsStore: text,
 });
 
-type DockerConfig = z.infer<typeof configSchema>;
+interface DockerConfig {
+  readonly auths: ReadonlyMap<string, NonNullable<z.infer<typeof entrySchema>>>;
+  readonly credHelpers: ReadonlyMap<string, string>;
+  readonly credsStore: string | undefined;
+  /** What could not be read, and is as if it were not there. */
+  readonly faults: readonly string[];
+}
 
 const HELPER_TIMEOUT_MS = 10_000;
-const HUB_KEYS: readonly string[] = ['https://index.docker.io/v1/', 'docker.io', 'index.docker.io'];
+const HUB_KEYS: readonly string[] = [
+  'https://index.docker.io/v1/',
+  'docker.io',
+  'index.docker.io',
+  'registry-1.docker.io',
+];
 
 /**
  * Looks credentials up in docker's config file, which is read anew each time: logins change it.
- * A file or entry that cannot be used is as if it were not there; the upstream then says what it lacks.
+ * A file or entry that cannot be used is as if it were not there; the upstream then says what it lacks. A key may have more than its host,
+ * such as a path of the API: docker goes by the host.
  */
 export function createDockerCredentials(options: DockerCredentialsOptions): FindCredentials {
-  const { configPath, onHelperFailed, helperTimeoutMs = HELPER_TIMEOUT_MS } = options;
+  const { configPath, onHelperFailed, onFault, helperTimeoutMs = HELPER_TIMEOUT_MS } = options;
+  let told = '';
 
   async function ask(helper: string, key: string): Promise<Credentials | undefined> {
     try {
@@ -60,32 +69,87 @@ export function createDockerCredentials(options: DockerCredentialsOptions): Find
     }
   }
 
+  function tell(faults: readonly string[]): void {
+    const fault = faults.join('; ');
+    if (fault !== '' && fault !== told) onFault?.(fault);
+    told = fault;
+  }
+
   return async host => {
     const config = await readConfig(configPath);
-    if (!config) return undefined;
+    tell(config.faults);
     const keys = host === 'docker.io' ? HUB_KEYS : [host, `https://${host}`, `http://${host}`];
-    const helper = keys.map(key => config.credHelpers[key]).find(name => name !== undefined);
+    const helper = findByHost(config.credHelpers, keys)[0];
     if (helper) return ask(helper, keys[0] ?? host);
-    const fromFile = keys.map(key => findAuth(config, key)).find(found => found !== undefined);
+    const fromFile = findByHost(config.auths, keys)
+      .map(findAuth)
+      .find(found => found !== undefined);
     return fromFile ?? (config.credsStore ? ask(config.credsStore, keys[0] ?? host) : undefined);
   };
 }
 
-async function readConfig(path: string): Promise<DockerConfig | undefined> {
+/** Those under the very keys first, then those whose host is the same. */
+function findByHost<T>(entries: ReadonlyMap<string, T>, keys: readonly string[]): readonly T[] {
+  const hosts = keys.map(hostOf);
+  const exact = keys.flatMap(key => entries.get(key) ?? []);
+  return [...exact, ...[...entries].flatMap(([key, entry]) => (hosts.includes(hostOf(key)) ? [entry] : []))];
+}
+
+function hostOf(key: string): string {
+  return key
+    .replace(/^https?:\/\//i, '')
+    .replace(/\/.*$/s, '')
+    .toLowerCase();
+}
+
+/** Without a file there is nothing, which is no fault. */
+async function readConfig(path: string): Promise<DockerConfig> {
+  const nothing = { auths: new Map(), credHelpers: new Map(), credsStore: undefined };
   try {
-    return configSchema.parse(JSON.parse(await readFile(path, 'utf8')));
-  } catch {
-    return undefined;
+    return parseConfig(configSchema.parse(JSON.parse(new TextDecoder().decode(await readFile(path)))));
+  } catch (error) {
+    return { ...nothing, faults: isAbsent(error) ? [] : [`nothing in it can be used: ${reasonOf(error)}`] };
   }
 }
 
-function findAuth({ auths }: DockerConfig, key: string): Credentials | undefined {
-  const entry = auths[key];
+function parseConfig({ auths, credHelpers, credsStore }: z.infer<typeof configSchema>): DockerConfig {
+  const faults: string[] = [];
+  function each<T>(field: string, entries: Readonly<Record<string, unknown>>, schema: z.ZodType<T>) {
+    const parsed = new Map<string, NonNullable<T>>();
+    for (const [key, entry] of Object.entries(entries)) {
+      const { data, error } = schema.safeParse(entry);
+      if (error) faults.push(`${field}[${JSON.stringify(key.slice(0, 255))}]: ${reasonOf(error)}`);
+      else if (data) parsed.set(key, data);
+    }
+    return parsed;
+  }
+  return {
+    auths: each('auths', auths ?? {}, entrySchema),
+    credHelpers: each('credHelpers', credHelpers ?? {}, text),
+    credsStore: credsStore ?? undefined,
+    faults,
+  };
+}
+
+function isAbsent(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}
+
+/** The message of an error of JSON would quote the file. */
+function reasonOf(error: unknown): string {
+  if (error instanceof z.ZodError) {
+    return error.issues.map(({ path, message }) => [...path.map(String), message].join(': ')).join(', ');
+  }
+  if (error instanceof Error && 'code' in error) return `it cannot be read (${error.code})`;
+  return 'it is not JSON';
+}
+
+function findAuth(entry: NonNullable<z.infer<typeof entrySchema>>): Credentials | undefined {
   const [, decodedName, decodedPassword = ''] =
-    /^([^:]+):(.*)$/s.exec(Buffer.from(entry?.auth ?? '', 'base64').toString()) ?? [];
-  const username = entry?.username || decodedName;
-  if (entry?.identitytoken) return { username: username ?? TOKEN_NAME, identityToken: entry.identitytoken };
-  const password = entry?.password || decodedPassword.replace(/\0+$/, '');
+    /^([^:]+):(.*)$/s.exec(Buffer.from(entry.auth ?? '', 'base64').toString()) ?? [];
+  const username = entry.username || decodedName;
+  if (entry.identitytoken) return { username: username ?? TOKEN_NAME, identityToken: entry.identitytoken };
+  const password = entry.password || decodedPassword.replace(/\0+$/, '');
   return username && password ? { username, password } : undefined;
 }
 

@@ -26,10 +26,11 @@ const MAX_TOKEN_BYTES = 64 * 1024;
 const DEFAULT_TTL_SECONDS = 60;
 const MAX_TTL_SECONDS = 3600;
 
+/** Null counts as absent, as it does to clients written in Go; what makes no sense counts as absent, too. */
 const tokenSchema = z.object({
-  token: z.string().optional(),
-  access_token: z.string().optional(),
-  expires_in: z.number().positive().optional().catch(undefined),
+  token: z.string().nullish().catch(undefined),
+  access_token: z.string().nullish().catch(undefined),
+  expires_in: z.number().positive().nullish().catch(undefined),
 });
 
 /** Throws 502 for a realm that must not have our credentials and for an answer without a token, else the server's own error. */
@@ -97,7 +98,7 @@ function ask(realm: URL, { dialer, query, credentials }: TokenRequest): Promise<
 }
 
 async function readToken(response: Dispatcher.ResponseData, attempt: Attempt): Promise<unknown> {
-  if (response.statusCode !== 200) {
+  if (response.statusCode < 200 || response.statusCode > 299) {
     discard(response);
     throw badAnswer(attempt, `status ${response.statusCode} instead of a token`);
   }

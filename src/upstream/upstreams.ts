@@ -35,11 +35,15 @@ export interface UpstreamsOptions {
   readonly timeouts: Timeouts;
   /** How often a read is tried again after the first time. */
   readonly retries: number;
-  /** The wait before the first retry; it doubles. */
+  /** The longest wait before the first retry; it doubles. */
   readonly retryDelayMs?: number | undefined;
+  /** What waits are spread by; default: Math.random. */
+  readonly random?: (() => number) | undefined;
   /** Docker's config.json, for upstreams whose entry has no credentials. */
   readonly dockerConfigPath?: string | undefined;
   readonly onHelperFailed?: ((failure: HelperFailure) => void) | undefined;
+  /** Hears of what is wrong with docker's config.json. */
+  readonly onDockerConfigFault?: ((fault: string) => void) | undefined;
   readonly helperTimeoutMs?: number | undefined;
   /** Of entries with passCredentials, which need it. */
   readonly scopes?: ScopePolicy | undefined;
@@ -56,13 +60,13 @@ interface Known extends Pick<KnownRegistry, 'pusher' | 'describe' | 'findCredent
 }
 
 export function createUpstreams(options: UpstreamsOptions): Upstreams {
-  const { timeouts, retries, retryDelayMs = 250, clock = systemClock, lookup } = options;
+  const { timeouts, retries, retryDelayMs = 250, clock = systemClock, random, lookup } = options;
   const dialers: Dialer[] = [];
   const guarded = dial({ isGuarded: true });
   const unguarded = dial({ isGuarded: false });
-  const { dockerConfigPath: configPath, onHelperFailed, helperTimeoutMs } = options;
+  const { dockerConfigPath: configPath, onHelperFailed, onDockerConfigFault: onFault, helperTimeoutMs } = options;
   const findInDocker = configPath
-    ? createDockerCredentials({ configPath, onHelperFailed, helperTimeoutMs })
+    ? createDockerCredentials({ configPath, onHelperFailed, onFault, helperTimeoutMs })
     : undefined;
   const open = new LRUCache<string, Known>({ max: MAX_OPEN_UPSTREAMS });
   const configured = new Map(
@@ -73,7 +77,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   );
 
   function dial(more: Pick<DialerOptions, 'isGuarded' | 'tls'>): Dialer {
-    const dialer = createDialer({ timeouts, retries, retryDelayMs, clock, lookup, ...more });
+    const dialer = createDialer({ timeouts, retries, retryDelayMs, clock, random, lookup, ...more });
     dialers.push(dialer);
     return dialer;
   }

@@ -13,6 +13,10 @@ test('reads several challenges with quoted commas and escapes', () => {
 test.each([
   ['Basic realm="x", Bearer realm="y"', 'bearer'],
   ['Digest a=b, basic', 'basic'],
+  ['Basic realm="x", Bearer authorization_uri="y"', 'basic'],
+  ['Bearer authorization_uri="y"', 'bearer'],
+  ['Negotiate YII/abc+de==, BASIC Realm=x', 'basic'],
+  [', ;Bearer realm="y";service=z', 'bearer'],
   ['Negotiate', undefined],
   ['', undefined],
 ])('answers of %s the challenge %s', (header, scheme) => {

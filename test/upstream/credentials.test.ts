@@ -28,7 +28,10 @@ async function find(config: unknown, host = HOST) {
   await writeFile(configPath, typeof config === 'string' ? config : JSON.stringify(config));
   const failures: string[] = [];
   const onHelperFailed = (failure: Error) => failures.push(String(failure.stack));
-  const credentials = await createDockerCredentials({ configPath, onHelperFailed, helperTimeoutMs: 300 })(host);
+  const onFault = (fault: string) => failures.push(fault);
+  const credentials = await createDockerCredentials({ configPath, onHelperFailed, onFault, helperTimeoutMs: 300 })(
+    host,
+  );
   return { credentials, failures };
 }
 
@@ -58,14 +61,64 @@ test.each([
   [HOST, HOST],
   [`https://${HOST}`, HOST],
   ['https://index.docker.io/v1/', 'docker.io'],
+  ['index.docker.io/v1', 'docker.io'],
+  ['https://registry-1.docker.io/v2/', 'docker.io'],
+  [`${HOST}/`, HOST],
+  [`${HOST}/v1/`, HOST],
+  [`https://${HOST}/v2/`, HOST],
+  [`http://${HOST.toUpperCase()}/any/path`, HOST],
 ])('finds under %s what %s wants', async (key, host) => {
   const entry = { auth: encode('me:canary-secret') };
   expect((await find({ auths: { [key]: entry } }, host)).credentials).toEqual(password);
   expect((await find({ auths: { [key]: entry } }, 'other.lab.test')).credentials).toBeUndefined();
 });
 
-test.each(['', '{', '[]', '{"auths":[]}', '{"auths":{"a":1}}'])('finds nothing in the file %j', async config => {
-  expect(await find(config)).toEqual({ credentials: undefined, failures: [] });
+test('the very key goes before others of the same host', async () => {
+  const [own, other] = ['me:canary-secret', 'other:x'].map(text => ({ auth: encode(text) }));
+  expect((await find({ auths: { [`https://${HOST}/v1/`]: other, [HOST]: own } })).credentials).toEqual(password);
+});
+
+test.each([
+  ['', 'nothing in it can be used: it is not JSON'],
+  ['{"canary', 'nothing in it can be used: it is not JSON'],
+  ['[]', expect.stringContaining('nothing in it can be used: Invalid input')],
+  ['{"auths":[]}', expect.stringContaining('auths: Invalid input')],
+  ['{"auths":{"a":1}}', 'auths["a"]: Invalid input: expected object, received number'],
+])('finds nothing in the file %j, and says why', async (config, fault: unknown) => {
+  expect(await find(config)).toEqual({ credentials: undefined, failures: [fault] });
+});
+
+const own = { auth: encode('me:canary-secret') };
+
+test.each<[string, object, string[]]>([
+  ['null for a name and password elsewhere', { auths: { 'gone.test': { auth: null }, [HOST]: own } }, []],
+  ['null for an entry', { auths: { 'gone.test': null, [HOST]: own } }, []],
+  ['null for helpers', { auths: { [HOST]: own }, credHelpers: null, credsStore: null }, []],
+  ['null for a helper', { auths: { [HOST]: own }, credHelpers: { [HOST]: null } }, []],
+  ['null for fields of its own', { auths: { [HOST]: { ...own, username: null, identitytoken: null } } }, []],
+  [
+    'an entry that is none elsewhere',
+    { auths: { 'gone.test': { auth: ['canary-secret'] }, [HOST]: own } },
+    ['auths["gone.test"]: auth: Invalid input: expected string, received array'],
+  ],
+  [
+    'a helper that is none',
+    { auths: { [HOST]: own }, credHelpers: { 'gone.test': 7 } },
+    ['credHelpers["gone.test"]: Invalid input: expected string, received number'],
+  ],
+])('finds its own beside %s', async (_, config, failures) => {
+  expect(await find(config)).toEqual({ credentials: password, failures });
+});
+
+test('tells of a fault once, until it is another', async () => {
+  const configPath = join(folder, 'config.json');
+  const faults: string[] = [];
+  const look = createDockerCredentials({ configPath, onFault: fault => faults.push(fault) });
+  for (const config of ['{', '{', '{}', '{', '{"auths":{"a":1}}']) {
+    await writeFile(configPath, config);
+    await look(HOST);
+  }
+  expect(faults).toHaveLength(3);
 });
 
 test('finds nothing without a file', async () => {

@@ -87,6 +87,29 @@ test.each<[string, (res: ServerResponse) => void, object]>([
   expect(tokens.requests).toHaveLength(1);
 });
 
+test.each<[string, object, number?]>([
+  ['null for the token and the other name for it', { token: null, access_token: 'x' }],
+  ['null for the other name', { token: 'x', access_token: null }],
+  ['an empty token and the other name', { token: '', access_token: 'x' }],
+  ['no text for the token and the other name', { token: 7, access_token: 'x' }],
+  ['null for all else', { token: 'x', refresh_token: null, expires_in: null, issued_at: null }],
+  ['times that are none', { token: 'x', expires_in: 0, issued_at: 'yesterday' }],
+  ['a time in parts', { token: 'x', expires_in: 299.5, issued_at: 12 }],
+  ['status 201', { token: 'x' }, 201],
+  ['status 203', { token: 'x' }, 203],
+])('may answer with %s', async (_, token, status = 200) => {
+  const { tokens, server } = await listenWith((_, res) => json(res, status, token));
+  await openLab({ url: server.url, credentials }).getManifest('a', 'b');
+  expect(server.requests.at(-1)?.headers.authorization).toBe('Bearer x');
+  expect(tokens.requests).toHaveLength(1);
+});
+
+test('may answer with a byte order mark before its JSON', async () => {
+  const { server } = await listenWith((_, res) => res.end(`\ufeff${JSON.stringify({ token: 'x' })}`));
+  await openLab({ url: server.url, credentials }).getManifest('a', 'b');
+  expect(server.requests.at(-1)?.headers.authorization).toBe('Bearer x');
+});
+
 test('of another domain gets nothing', async () => {
   const thief = await listen((_, res) => json(res, 200, { token: 'x' }));
   const server = await listenFor(() => thief.url.replace('127.0.0.1', 'localhost'));
