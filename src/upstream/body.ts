@@ -1,8 +1,10 @@
 // Bodies as other rooms take them. One that is cut goes on where it stopped: the rest is asked for anew, by Range.
 import type { Dispatcher } from 'undici';
+import type { Digest } from '../oci/digest.ts';
 import type { ByteRange } from '../oci/range.ts';
+import { ContentMismatch, createVerifier } from '../oci/verify.ts';
 import { type Attempt, badAnswer, connectionFailure, isTimeout } from './failure.ts';
-import { contentLength, discard, findCoding, strongEtag } from './response.ts';
+import { contentLength, discard, encodedFault, findCoding, singleHeader, strongEtag } from './response.ts';
 import type { BlobBody } from './upstream.ts';
 
 /** Something that can be read whole or in part, more than once. */
@@ -10,35 +12,48 @@ export interface BodySource {
   readonly attempt: Attempt;
   /** An answer of status 2xx to a request with these headers. The signal ends the request, and later the body. */
   readonly read: (headers: Readonly<Record<string, string>>, signal: AbortSignal) => Promise<Dispatcher.ResponseData>;
-  /** Whether its bytes are what its address says, which the reader verifies. All else goes on only with the same strong ETag. */
-  readonly isContentAddressed: boolean;
+  /** What its bytes are, which the reader verifies. All else goes on only with the same strong ETag. */
+  readonly digest?: Digest | undefined;
   readonly range?: ByteRange | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 const MAX_RESUMES = 5;
+/** An encoded body up to this size is found out before its reader is told that all is well. */
+const MAX_LOOKED_AT = 256 * 1024;
 
 /**
- * Opens the source. Throws 502 where the answer is not of the range asked for, or encoded. The body fails with a RegistryError,
+ * Opens the source. Throws 502 where the answer is not of the range asked for, or is encoded. The body fails with a RegistryError,
  * 504 for an upstream that hangs, or with the reason of the signal. The caller reads it to its end or cancels it.
  */
 export async function openBody(source: BodySource): Promise<BlobBody> {
   const stop = new AbortController();
   const signal = source.signal ? AbortSignal.any([source.signal, stop.signal]) : stop.signal;
   const first = await openPart(source, source.range, { signal });
-  const size = contentLength(first);
+  const { size, coding } = first;
   const end = source.range?.end ?? (size === undefined ? undefined : size - 1);
-  const etag = strongEtag(first.headers);
-  const canResume = end !== undefined && (source.isContentAddressed || etag !== undefined);
+  const { etag } = first;
+  const canResume = end !== undefined && (source.digest !== undefined || etag !== undefined);
   const start = source.range?.start ?? 0;
   const reopen: Reopen | undefined = canResume
     ? received => openPart(source, { start: start + received, end }, { signal, etag })
     : undefined;
-  return { body: stream(first, { reopen, stop, source }), size };
+  const body = stream(first.chunks, { reopen, stop, source });
+  if (coding === undefined || source.digest === undefined || source.range) return { body, size, coding };
+  const verified = verify(body, source.digest, badAnswer(source.attempt, encodedFault(coding)));
+  return { body: await lookAt(verified), size, coding };
 }
 
 /** Opens what comes after the bytes that were received. */
-type Reopen = (received: number) => Promise<Dispatcher.ResponseData>;
+type Reopen = (received: number) => Promise<Part>;
+
+interface Part {
+  readonly chunks: AsyncIterator<Uint8Array>;
+  /** In bytes; undefined where the upstream does not say. */
+  readonly size: number | undefined;
+  readonly etag: string | undefined;
+  readonly coding: string | undefined;
+}
 
 interface PartOptions {
   readonly signal: AbortSignal;
@@ -46,21 +61,48 @@ interface PartOptions {
 }
 
 async function openPart(
-  { read, attempt }: BodySource,
+  { read, attempt, digest }: BodySource,
   range: ByteRange | undefined,
   { signal, etag }: PartOptions,
-): Promise<Dispatcher.ResponseData> {
+): Promise<Part> {
   const headers = { ...(range && { range: `bytes=${range.start}-${range.end}` }), ...(etag && { 'if-range': etag }) };
   const response = await read(headers, signal);
-  const fault = isPart(response, range) ? findCoding(response) : 'it does not serve the range asked for';
-  if (fault === undefined) return response;
+  const told = {
+    etag: strongEtag(response.headers),
+    coding: findCoding(response.headers),
+    size: contentLength(response),
+  };
+  const chunks = response.body[Symbol.asyncIterator]();
+  if (range ? isPart(response, range) : isWhole(response)) return { ...told, chunks };
+  // Many a server that ignores a Range sends all there is. What is content by its digest is the same again; else its ETag has to say so.
+  const isSame = digest !== undefined || (etag !== undefined && told.etag === etag);
+  if (range && isWhole(response) && isSame && (told.size ?? range.end + 1) > range.end) {
+    return { ...told, chunks: cut(chunks, range), size: range.end - range.start + 1 };
+  }
   discard(response);
-  throw badAnswer(attempt, fault);
+  throw badAnswer(attempt, 'it does not serve the range asked for');
 }
 
-function isPart({ statusCode, headers }: Dispatcher.ResponseData, range: ByteRange | undefined): boolean {
-  if (!range) return statusCode === 200;
-  return statusCode === 206 && `${headers['content-range']}`.startsWith(`bytes ${range.start}-${range.end}/`);
+/** A proxy that changed something may say 203. */
+function isWhole({ statusCode, headers }: Dispatcher.ResponseData): boolean {
+  return statusCode !== 206 && headers['content-range'] === undefined;
+}
+
+function isPart({ statusCode, headers }: Dispatcher.ResponseData, range: ByteRange): boolean {
+  const served = singleHeader(headers, 'content-range')?.toLowerCase() ?? '';
+  return statusCode === 206 && served.startsWith(`bytes ${range.start}-${range.end}/`);
+}
+
+/** The part of the whole. */
+async function* cut(chunks: AsyncIterator<Uint8Array>, { start, end }: ByteRange): AsyncGenerator<Uint8Array> {
+  let position = 0;
+  for (let next = await chunks.next(); !next.done; next = await chunks.next()) {
+    const part = next.value.subarray(Math.max(0, start - position), Math.max(0, end + 1 - position));
+    position += next.value.byteLength;
+    if (part.byteLength > 0) yield part;
+    if (position > end) break;
+  }
+  await chunks.return?.();
 }
 
 interface StreamOptions {
@@ -69,8 +111,8 @@ interface StreamOptions {
   readonly source: BodySource;
 }
 
-function stream(first: Dispatcher.ResponseData, { reopen, stop, source }: StreamOptions): ReadableStream<Uint8Array> {
-  let chunks: AsyncIterator<Uint8Array> = first.body[Symbol.asyncIterator]();
+function stream(first: AsyncIterator<Uint8Array>, { reopen, stop, source }: StreamOptions): ReadableStream<Uint8Array> {
+  let chunks = first;
   let received = 0;
   let resumes = 0;
 
@@ -83,7 +125,7 @@ function stream(first: Dispatcher.ResponseData, { reopen, stop, source }: Stream
       source.signal?.throwIfAborted();
       // What went wrong first says more than why the rest could not be had.
       if (!rest) throw connectionFailure(cause, source.attempt);
-      chunks = rest.body[Symbol.asyncIterator]();
+      chunks = rest.chunks;
       return next();
     }
   }
@@ -97,6 +139,52 @@ function stream(first: Dispatcher.ResponseData, { reopen, stop, source }: Stream
         controller.enqueue(value);
       },
       cancel: () => stop.abort(),
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+/** The same bytes, whose end is an error unless they have the digest. */
+function verify(body: ReadableStream<Uint8Array>, digest: Digest, fault: Error): ReadableStream<Uint8Array> {
+  const verifier = createVerifier({ digest });
+  return body.pipeThrough(
+    new TransformStream<Uint8Array, Uint8Array>({
+      transform(chunk, controller) {
+        verifier.update(chunk);
+        controller.enqueue(chunk);
+      },
+      flush() {
+        try {
+          verifier.finish();
+        } catch (cause) {
+          throw cause instanceof ContentMismatch ? fault : cause;
+        }
+      },
+    }),
+  );
+}
+
+/** The same bytes, of which the first are read already: throws what is thrown there. */
+async function lookAt(body: ReadableStream<Uint8Array>): Promise<ReadableStream<Uint8Array>> {
+  const reader = body.getReader();
+  const seen: Uint8Array[] = [];
+  let isOver = false;
+  for (let size = 0; size <= MAX_LOOKED_AT && !isOver; ) {
+    const { done, value } = await reader.read();
+    isOver = done;
+    if (value) {
+      seen.push(value);
+      size += value.byteLength;
+    }
+  }
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const chunk = seen.shift() ?? (isOver ? undefined : (await reader.read()).value);
+        if (chunk) controller.enqueue(chunk);
+        else controller.close();
+      },
+      cancel: reason => reader.cancel(reason),
     },
     { highWaterMark: 0 },
   );

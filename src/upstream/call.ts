@@ -3,9 +3,9 @@ import type { Dispatcher } from 'undici';
 import type { ErrorCode } from '../oci/errors.ts';
 import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import type { Authorizer } from './authorizer.ts';
-import { type Attempt, badAnswer, connectionFailure, readLimited } from './failure.ts';
+import { type Attempt, connectionFailure, readLimited } from './failure.ts';
 import { type Dialers, read } from './request.ts';
-import { discard, findCoding, type ResponseHeaders } from './response.ts';
+import type { ResponseHeaders } from './response.ts';
 import type { CallOptions } from './upstream.ts';
 
 export interface CallsOptions {
@@ -60,7 +60,7 @@ export function createCalls({ name, url, authorizer, dialers, actions = 'pull' }
       async readDocument(page = address) {
         const response = await read(page, options);
         try {
-          return { raw: await readRaw(response, attempt), headers: response.headers };
+          return { raw: await readLimited(response.body, MAX_MANIFEST_BYTES), headers: response.headers };
         } catch (cause) {
           signal?.throwIfAborted();
           throw connectionFailure(cause, attempt);
@@ -77,11 +77,4 @@ export function apiBase({ origin, pathname }: URL): string {
 
 export function repositoryScope(repository: string, actions: Actions): string {
   return `repository:${repository}:${actions}`;
-}
-
-function readRaw(response: Dispatcher.ResponseData, attempt: Attempt): Promise<Uint8Array> {
-  const fault = findCoding(response);
-  if (fault === undefined) return readLimited(response.body, MAX_MANIFEST_BYTES);
-  discard(response);
-  throw badAnswer(attempt, fault);
 }

@@ -4,11 +4,18 @@ import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { ACCEPT_MANIFESTS, mediaTypes } from '../oci/media-type.ts';
 import { ContentMismatch, verifyBytes } from '../oci/verify.ts';
 import { openBody } from './body.ts';
-import { type CallRequest, type CallsOptions, createCalls } from './call.ts';
+import { type CallRequest, type CallsOptions, createCalls, type Document } from './call.ts';
 import { type Attempt, badAnswer } from './failure.ts';
 import { findNext } from './link.ts';
 import { readReferrers } from './referrers.ts';
-import { contentLength, contentType, type ResponseHeaders } from './response.ts';
+import {
+  contentLength,
+  contentType,
+  encodedFault,
+  findCoding,
+  type ResponseHeaders,
+  singleHeader,
+} from './response.ts';
 import type { CallOptions, ManifestBody, Place } from './upstream.ts';
 
 const tagsSchema = z.object({ tags: z.array(z.string().max(128)).nullish() });
@@ -21,7 +28,8 @@ export function createRegistry(options: CallsOptions): Place {
     const get = call(repository, `manifests/${reference}`, { ...options, headers, missing: 'MANIFEST_UNKNOWN' });
     const document = await get.readDocument();
     const promised = promisedDigest(reference, document.headers);
-    if (promised) verify(document.raw, promised, get.attempt);
+    if (promised) verify(document, promised, get.attempt);
+    else requirePlain(document, get.attempt);
     const digest = promised ?? digestOf(document.raw);
     return { raw: document.raw, digest, contentType: contentType(document.headers) };
   }
@@ -47,7 +55,7 @@ export function createRegistry(options: CallsOptions): Place {
 
     openBlob(repository, digest, { signal, range } = {}) {
       const { attempt, read } = call(repository, `blobs/${digest}`, { missing: 'BLOB_UNKNOWN' });
-      return openBody({ attempt, read, isContentAddressed: true, range, signal });
+      return openBody({ attempt, read, digest, range, signal });
     },
 
     async listTags(repository, { n, last }, options) {
@@ -72,16 +80,32 @@ export function createRegistry(options: CallsOptions): Place {
 /** The digest that the bytes must have: the one asked for, else the one that the upstream names. */
 function promisedDigest(reference: string, headers: ResponseHeaders): Digest | undefined {
   if (isDigest(reference)) return reference;
-  const named = headers['docker-content-digest'];
-  return typeof named === 'string' && isDigest(named) ? named : undefined;
+  const named = singleHeader(headers, 'docker-content-digest')?.trim();
+  return named !== undefined && isDigest(named) ? named : undefined;
 }
 
-function verify(raw: Uint8Array, digest: Digest, attempt: Attempt): void {
+function verify({ raw, headers }: Document, digest: Digest, attempt: Attempt): void {
   try {
     verifyBytes(raw, { digest });
   } catch (cause) {
-    if (cause instanceof ContentMismatch) throw badAnswer(attempt, cause.message, cause);
-    throw cause;
+    if (!(cause instanceof ContentMismatch)) throw cause;
+    const coding = findCoding(headers);
+    throw badAnswer(attempt, coding ? encodedFault(coding) : cause.message, cause);
+  }
+}
+
+/** Where no digest tells, what can be read is not encoded. */
+function requirePlain({ raw, headers }: Document, attempt: Attempt): void {
+  const coding = findCoding(headers);
+  if (coding && !isJson(raw)) throw badAnswer(attempt, encodedFault(coding));
+}
+
+function isJson(raw: Uint8Array): boolean {
+  try {
+    JSON.parse(new TextDecoder().decode(raw));
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -12,15 +12,35 @@ export function discard({ body }: Dispatcher.ResponseData): void {
   body.on('error', () => {}).destroy();
 }
 
-/** What is wrong with the coding of a body, if anything: a digest is of the bytes as they are. */
-export function findCoding({ headers }: Dispatcher.ResponseData): string | undefined {
-  const coding = headers['content-encoding'] ?? 'identity';
-  return coding === 'identity' ? undefined : 'the body is encoded, though we asked for identity';
+/**
+ * The codings that an answer says its body has; undefined for none. We ask for none, and some that say one have none: stores that keep what
+ * an upload said of itself, and servers that go by a file's first bytes. Only the digest of the bytes tells. RFC 9110 section 8.4.
+ */
+export function findCoding(headers: ResponseHeaders): string | undefined {
+  const codings = [headers['content-encoding'] ?? []].flat().join(',').split(',');
+  const named = codings.map(coding => coding.trim().toLowerCase()).filter(coding => !['', 'identity'].includes(coding));
+  return named.length > 0
+    ? named
+        .join(', ')
+        .slice(0, 80)
+        .replace(/[^\x20-\x7e]/g, '?')
+    : undefined;
+}
+
+/** What is wrong with bytes that are not the promised ones, where an answer has named a coding. */
+export function encodedFault(coding: string): string {
+  return `the body is encoded (content-encoding: ${coding}), though we asked for identity`;
+}
+
+/** A header that must not be there twice; where it is, and says the same, it counts once. */
+export function singleHeader(headers: ResponseHeaders, name: string): string | undefined {
+  const [first, ...others] = [headers[name] ?? []].flat();
+  return others.every(other => other === first) ? first : undefined;
 }
 
 export function contentLength({ headers }: Dispatcher.ResponseData): number | undefined {
-  const text = headers['content-length'];
-  return typeof text === 'string' && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+  const text = singleHeader(headers, 'content-length');
+  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
 
 /** The media type alone, in lower case; empty where there is none. */

@@ -72,6 +72,8 @@ export interface BlobBody {
   readonly body: ReadableStream<Uint8Array>;
   /** Bytes in `body`; absent where the upstream did not say. */
   readonly size: number | undefined;
+  /** What the upstream says of its coding, which we do not believe: bytes that are not what they ought to be may be encoded by it. */
+  readonly coding?: string | undefined;
 }
 
 export interface TagPage {
@@ -101,10 +103,10 @@ export interface Upstreams {
   /** Whether `component`, the first of a name, names a configured alias or host. */
   has(component: string): boolean;
   /**
-   * Opens a layer's http(s) address with no credentials, by the same guards. The caller reads the body to its end or cancels it.
-   * Throws UNAVAILABLE where all is offline.
+   * Opens a layer's http(s) address with no credentials, by the same guards. The caller reads the body to its end or cancels it, and
+   * verifies it: the digest, where it is known, helps to go on with what was cut. Throws UNAVAILABLE where all is offline.
    */
-  openUrl(url: URL, options?: CallOptions): Promise<BlobBody>;
+  openUrl(url: URL, options?: CallOptions & { readonly digest?: Digest | undefined }): Promise<BlobBody>;
   close(): Promise<void>;
 }
 

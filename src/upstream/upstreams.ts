@@ -159,14 +159,14 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
       return credentials && 'password' in credentials ? credentials : undefined;
     },
     has: component => configured.has(normalizeName(component)),
-    async openUrl(url, { signal } = {}) {
+    async openUrl(url, { signal, digest } = {}) {
       requireHttp(url);
       if (options.offline) throw offline(url.host, 'layer');
       const attempt = { upstream: url.host, action: 'layer', missing: 'BLOB_UNKNOWN' } as const;
       const own = options.allowPrivateUrls ? unguarded : guarded;
       return openBody({
         attempt,
-        isContentAddressed: false,
+        digest,
         signal,
         read: (headers, until) =>
           read(url, { method: 'GET', headers, signal: until, attempt, dialers: { own, elsewhere: () => own } }),

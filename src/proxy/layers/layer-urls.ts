@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache';
 import { InvalidLayer, type LayerClaims, type LayerLimits } from '../../augment/layer.ts';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
-import type { Upstreams } from '../../upstream/upstream.ts';
+import type { BlobBody, Upstreams } from '../../upstream/upstream.ts';
 
 export interface LayerUrlsDeps {
   readonly upstreams: Pick<Upstreams, 'openUrl'>;
@@ -12,7 +12,7 @@ export interface LayerUrlsDeps {
 }
 
 /** The caller reads the stream to its end or cancels it. Throws RegistryError, InvalidLayer, or ContentMismatch for a wrong `gzipDigest`. */
-export type OpenLayerUrl = (url: URL, claims: LayerClaims) => Promise<ReadableStream<Uint8Array>>;
+export type OpenLayerUrl = (url: URL, claims: LayerClaims) => Promise<Pick<BlobBody, 'body' | 'coding'>>;
 
 const MAX_KNOWN = 10_000;
 
@@ -20,8 +20,8 @@ const MAX_KNOWN = 10_000;
 export function createLayerUrls({ upstreams, content, limits }: LayerUrlsDeps): OpenLayerUrl {
   const brought = new LRUCache<string, Digest>({ max: MAX_KNOWN });
 
-  async function fetch(url: URL, { gzipDigest, gzipSize }: LayerClaims): Promise<ReadableStream<Uint8Array>> {
-    const { body } = await upstreams.openUrl(url);
+  async function fetch(url: URL, { gzipDigest, gzipSize }: LayerClaims): ReturnType<OpenLayerUrl> {
+    const { body, coding } = await upstreams.openUrl(url, { digest: gzipDigest });
     const expected = gzipDigest && { digest: gzipDigest, size: gzipSize };
     const ingestion = content.ingest(limitBytes(body, limits.maxUnpackedBytes), expected);
     // Opened now, it is read to its end whatever becomes of the layer in the store.
@@ -29,7 +29,7 @@ export function createLayerUrls({ upstreams, content, limits }: LayerUrlsDeps): 
     try {
       const { digest } = await ingestion.done;
       brought.set(url.href, digest);
-      return stream;
+      return { body: stream, coding };
     } catch (error) {
       await stream.cancel().catch(() => {});
       throw error;
@@ -39,7 +39,7 @@ export function createLayerUrls({ upstreams, content, limits }: LayerUrlsDeps): 
   return async (url, claims) => {
     const known = brought.get(url.href);
     const kept = known && known === claims.gzipDigest ? await content.open(known) : undefined;
-    return kept ?? fetch(url, claims);
+    return kept ? { body: kept } : fetch(url, claims);
   };
 }
 

@@ -44,7 +44,7 @@ export function createLayers({ content, upstreams, origins, findStored, shelf, o
   async function getFromUrl({ digest, url }: { readonly digest: Digest; readonly url: string }): Promise<Blob> {
     const kept = await content.find(digest);
     const transfer = () =>
-      transfers({ key: `${url} ${digest}`, digest, openBody: () => upstreams.openUrl(new URL(url)) });
+      transfers({ key: `${url} ${digest}`, digest, openBody: () => upstreams.openUrl(new URL(url), { digest }) });
     return kept ? keptBlob({ digest, size: kept.size, getAnew: transfer }) : transfer();
   }
 

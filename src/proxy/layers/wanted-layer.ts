@@ -4,6 +4,7 @@ import { describeLayer, InvalidLayer, type LayerClaims, type LayerLimits } from 
 import type { LayerSource } from '../../augment/layer-source.ts';
 import { type LayerLocation, parseLocation } from '../../augment/location.ts';
 import type { ContentStore } from '../../content/store.ts';
+import { encodedFault } from '../../upstream/response.ts';
 import type { Upstreams } from '../../upstream/upstream.ts';
 import { bytesBlob } from '../kept/blobs.ts';
 import type { Origins } from '../origin.ts';
@@ -42,7 +43,10 @@ export function createDescribe({ origins, upstreams, content, limits }: Describe
         return { layer, source: { kind: 'stored', ...bytesOf(layer) }, bytes: location.bytes };
       }
       case 'url': {
-        const layer = await describeLayer(await openUrl(location.url, claims), claims, limits);
+        const { body, coding } = await openUrl(location.url, claims);
+        const layer = await describeLayer(body, claims, limits).catch(error => {
+          throw coding && error instanceof InvalidLayer ? encoded(error, coding) : error;
+        });
         return { layer, source: { kind: 'url', ...bytesOf(layer), url: location.url.href } };
       }
       case 'blob': {
@@ -59,6 +63,11 @@ export function createDescribe({ origins, upstreams, content, limits }: Describe
     const { layer, ...rest } = await describe(parseLocation(location), claims);
     return { ...rest, layer: { ...layer, ...(platforms && { platforms }) } };
   };
+}
+
+/** What its server has packed once more on the way is no layer. */
+function encoded(cause: InvalidLayer, coding: string): InvalidLayer {
+  return new InvalidLayer(`${cause.message}; ${encodedFault(coding)}`, { cause });
 }
 
 /** The location of a blob is a claim, too. */
