@@ -74,7 +74,7 @@ export function createPulling(deps: PullingDeps): Pulling {
   const manifests = createManifests({ content, links, unlessAbsent, onUsed: content.use });
   const policy = { tagFreshnessMs, freshness, staleMaxAgeMs: stale.maxAgeMs, staleOn: stale.on, negativeMs };
   const tags = createTags({ records, now, policy, manifests });
-  const registryOf = createUpstreamRegistries({ content, tags, manifests, blobs });
+  const registryOf = createUpstreamRegistries({ tags, manifests, blobs });
   const { defaultUpstream } = config;
   // Recipes stand on builds, and builds on all that is here.
   let serve: DecorateRegistry = registry => registry;

@@ -76,8 +76,8 @@ export function createCountedStore(deps: CountedStoreDeps): CountedStore {
       else usage.forget(digest);
       return stream;
     },
-    async read(digest) {
-      const bytes = await content.read(digest);
+    async read(digest, maxBytes) {
+      const bytes = await content.read(digest, maxBytes);
       if (bytes) await hit(digest);
       else usage.forget(digest);
       return bytes;

@@ -1,6 +1,6 @@
 // Content in files: blobs/<algorithm>/<2 hex>/<hex>, written in ingest/ of the same file system. One process owns the directory.
 import { randomUUID } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BlobFiles, createBlobFiles, syncDirectory } from './blob-files.ts';
 import { type FilePart, streamFile } from './file-stream.ts';
@@ -8,7 +8,7 @@ import { createFreeSpace, type SpaceClaim } from './free-space.ts';
 import { createIngestion, type Slot } from './ingestion.ts';
 import { isNoRoom } from './no-room.ts';
 import { createOutgrown } from './outgrown.ts';
-import type { ContentStore } from './store.ts';
+import { type ContentStore, ContentTooLarge } from './store.ts';
 
 /** Opens the store in `directory`, which is made if absent. What a crash left unfinished is removed. `close` fails the running ingestions. */
 export async function createDiskStore({ directory }: { readonly directory: string }): Promise<ContentStore> {
@@ -46,7 +46,10 @@ export async function createDiskStore({ directory }: { readonly directory: strin
       const part = { start: range?.start ?? 0, end: range ? range.end + 1 : Number.POSITIVE_INFINITY };
       return file && streamPart(file, { ...part, proof });
     },
-    read: async digest => await orAbsent(readFile(files.pathOf(digest))),
+    async read(digest, maxBytes) {
+      const file = await orAbsent(open(files.pathOf(digest)));
+      return file && readSmall(file, maxBytes);
+    },
     async put(bytes) {
       const { digest } = await ingest(streamOf(bytes)).done;
       return digest;
@@ -89,6 +92,17 @@ function createSlot(temporary: string, files: BlobFiles, claim: SpaceClaim): Dis
     },
     discarded: () => discarded,
   };
+}
+
+/** Of the open file: what its name leads to may be replaced meanwhile. */
+async function readSmall(file: FileHandle, maxBytes: number): Promise<Uint8Array> {
+  try {
+    const { size } = await file.stat();
+    if (size > maxBytes) throw new ContentTooLarge(`${size} bytes are kept, more than ${maxBytes}`);
+    return await file.readFile();
+  } finally {
+    await file.close();
+  }
 }
 
 async function streamPart(file: FileHandle, part: FilePart): Promise<ReadableStream<Uint8Array>> {

@@ -12,8 +12,8 @@ export interface ContentStore {
    * stream breaks: a rejection is the caller's to handle, too. The caller reads the stream to its end or cancels it.
    */
   open(digest: Digest, range?: ByteRange, proof?: Promise<unknown>): Promise<ReadableStream<Uint8Array> | undefined>;
-  /** All bytes of small content; undefined when it is not kept. */
-  read(digest: Digest): Promise<Uint8Array | undefined>;
+  /** All bytes of small content; undefined when it is not kept. Throws ContentTooLarge beyond `maxBytes`, and reads nothing of it then. */
+  read(digest: Digest, maxBytes: number): Promise<Uint8Array | undefined>;
   /** Keeps `bytes`, on disk when it resolves. */
   put(bytes: Uint8Array): Promise<Digest>;
   /**
@@ -28,6 +28,11 @@ export interface ContentStore {
 /** The store itself cannot keep content: it is full, closed to writing, or broken. The body is not to blame, and may be had without keeping it. */
 export class StorageFailure extends Error {
   override readonly name = 'StorageFailure';
+}
+
+/** Content is too large to be read whole. */
+export class ContentTooLarge extends Error {
+  override readonly name = 'ContentTooLarge';
 }
 
 /** Content on its way into the store. It appears there whole and verified, or not at all. */

@@ -25,7 +25,7 @@ export function createManifests(room: Room): HostedManifests {
   });
 
   async function read(digest: Digest, mediaType: string): Promise<Manifest> {
-    const raw = await content.read(digest);
+    const raw = await content.read(digest, MAX_MANIFEST_BYTES);
     if (!raw || digestOf(raw, digestAlgorithm(digest)) !== digest) {
       throw new Error(`the stored manifest ${digest} is lost or damaged: push it again`);
     }
@@ -42,8 +42,13 @@ export function createManifests(room: Room): HostedManifests {
     return checkReferences(room, repository, document);
   }
 
+  /** A file that is larger than what has the digest is damaged. */
+  async function findKept(digest: Digest, size: number): Promise<Uint8Array | undefined> {
+    return (await content.find(digest))?.size === size ? content.read(digest, size) : undefined;
+  }
+
   async function keep(raw: Uint8Array, digest: Digest): Promise<void> {
-    const kept = await content.read(digest);
+    const kept = await findKept(digest, raw.byteLength);
     if (kept && Buffer.compare(kept, raw) === 0) return;
     await content.ingest(ReadableStream.from([raw]), { digest, size: raw.byteLength }).done;
   }

@@ -45,7 +45,7 @@ export function createScopes(options: ScopesOptions): (credentials: PasswordCred
     const offset = client.readUInt32BE() % span;
     const index = Math.floor((clock.now().getTime() + offset) / span);
     const id = sign(`${client.toString('base64url')} ${span} ${index}`).toString('base64url');
-    return { id, endsAt: new Date((index + 1) * span - offset) };
+    return { id, endsAt: new Date((index + 1) * span - offset), client: client.toString('base64url') };
   }
 
   return credentials => {

@@ -44,6 +44,8 @@ export interface Scope {
   /** Letters, digits, `-` and `_`; tells nothing of the credentials. No two times of the same clients have the same. */
   readonly id: string;
   readonly endsAt: Date;
+  /** The same for all times of the same clients. To be held in memory alone: it is made of what they show. */
+  readonly client: string;
 }
 
 /** What a client has shown; asked for only where an upstream gets to see it. May throw UNAUTHORIZED. */

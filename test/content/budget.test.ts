@@ -47,7 +47,7 @@ test('nothing goes up to the high mark, and above it the longest unused goes unt
   await place.settle();
   expect(place.usage.count).toBe(10);
   await buffer((await place.store.open(contentOf(0).digest)) ?? new ReadableStream());
-  await place.store.read(contentOf(2).digest);
+  await place.store.read(contentOf(2).digest, 2 ** 30);
   await keep(10);
   await place.settle();
   expect(await place.inventory()).toEqual(digestsOf(0, 2, 8, 9, 10));
@@ -122,7 +122,7 @@ describe('a restart', () => {
       await keep(number);
       now += 120_000;
     }
-    await place.store.read(contentOf(0).digest);
+    await place.store.read(contentOf(0).digest, 2 ** 30);
     const path = pathOf(place, contentOf(0).digest);
     await expect.poll(async () => Math.abs((await stat(path)).mtimeMs - now)).toBeLessThan(1000);
     place = await place.restart();
@@ -153,7 +153,7 @@ describe('a restart', () => {
     const path = pathOf(place, contentOf(0).digest);
     await expect.poll(async () => Math.abs((await stat(path)).mtimeMs - now)).toBeLessThan(2);
     await utimes(path, 5, 5);
-    for (let i = 0; i < 10; i += 1) await place.store.read(contentOf(0).digest);
+    for (let i = 0; i < 10; i += 1) await place.store.read(contentOf(0).digest, 2 ** 30);
     await place.store.close();
     expect((await stat(path)).mtimeMs).toBe(5000);
   });

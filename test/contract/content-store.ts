@@ -1,7 +1,7 @@
 // What every content store keeps to: each sentence of src/content/store.ts as a test.
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { ContentStore } from '../../src/content/store.ts';
+import { type ContentStore, ContentTooLarge } from '../../src/content/store.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { ContentMismatch } from '../../src/oci/verify.ts';
 
@@ -34,7 +34,12 @@ export function contentStoreContract(createPlace: () => Promise<ContentPlace>): 
       expect(await store.put(bytes)).toBe(digest);
       expect(await store.find(digest)).toEqual({ size: bytes.byteLength });
       expect(bytes.equals(await collect(await store.open(digest)))).toBe(true);
-      expect(bytes.equals((await store.read(digest)) ?? Buffer.of())).toBe(true);
+      expect(bytes.equals((await store.read(digest, bytes.byteLength)) ?? Buffer.of())).toBe(true);
+    });
+
+    test('is not read whole where it is larger than the bound', async () => {
+      await store.put(bytes);
+      await expect(store.read(digest, bytes.byteLength - 1)).rejects.toBeInstanceOf(ContentTooLarge);
     });
 
     test('may be empty', async () => {
@@ -111,7 +116,7 @@ export function contentStoreContract(createPlace: () => Promise<ContentPlace>): 
   test('content that is not kept is undefined', async () => {
     expect(await store.find(digest)).toBeUndefined();
     expect(await store.open(digest)).toBeUndefined();
-    expect(await store.read(digest)).toBeUndefined();
+    expect(await store.read(digest, 1)).toBeUndefined();
   });
 
   describe('an ingestion', () => {

@@ -2,11 +2,12 @@
 import { type ContentStore, StorageFailure } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { ByteRange } from '../../oci/range.ts';
-import { ContentMismatch, createVerifier } from '../../oci/verify.ts';
+import { ContentMismatch } from '../../oci/verify.ts';
 import { createFlight } from '../flight.ts';
 import { passThrough } from '../pass-through.ts';
+import { readKept } from './kept.ts';
 import { createKeptBlobs } from './kept-blobs.ts';
-import type { Link, Links } from './links.ts';
+import { isStillOpen, type Link, type Links } from './links.ts';
 import { repositoryKey, type UpstreamRepository } from './upstream-repository.ts';
 
 /** A blob that can be had. */
@@ -22,6 +23,8 @@ export interface Blobs {
   head(origin: UpstreamRepository, digest: Digest): Promise<{ readonly size: number | undefined }>;
   /** Starts the transfer, or joins it, unless the blob is kept. Throws the upstream's error. */
   get(origin: UpstreamRepository, digest: Digest): Promise<Blob>;
+  /** All bytes of one that is kept, verified; undefined where it is not, or is larger than `maxBytes`. */
+  readKept(origin: UpstreamRepository, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined>;
 }
 
 /** Opens a body whose digest is known, from wherever it is. */
@@ -36,44 +39,22 @@ export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
   const keptBlob = createKeptBlobs({ content, onDamaged: onFailed });
 
   async function findKept(origin: UpstreamRepository, digest: Digest): Promise<{ readonly size: number } | undefined> {
+    const link = await links.find(origin, digest);
+    if (link) return findLinked(digest, link);
+    const earlier = links.findEarlier(origin, digest);
+    const kept = earlier && (await findLinked(digest, earlier));
+    const { upstream, repository } = origin;
+    if (!kept || !(await isStillOpen(() => upstream.headBlob(repository, digest)))) return undefined;
+    await links.add(origin, digest, earlier);
+    return kept;
+  }
+
+  async function findLinked(digest: Digest, { size }: Link): Promise<{ readonly size: number } | undefined> {
     const kept = await content.find(digest);
-    if (!kept) return undefined;
-    const link = (await links.find(origin, digest)) ?? (await ask(origin, digest));
-    if (!link) return undefined;
-    const { size } = link;
-    if (size === undefined || size === kept.size) return kept;
-    if (await isIntact(digest)) {
-      await links.add(origin, digest, kept);
-      return kept;
-    }
+    if (!kept || kept.size === size) return kept;
+    // The link counts what was verified: the disk has damaged it.
     await content.delete(digest);
     return undefined;
-  }
-
-  /**
-   * Content that another repository brought is this one's only when its upstream says so: digests are no secrets. One that has never sent
-   * it does so now: undefined.
-   */
-  async function ask(origin: UpstreamRepository, digest: Digest): Promise<Link | undefined> {
-    if (!(await links.isFrom(origin.upstream.name, digest))) return undefined;
-    const { size } = await origin.upstream.headBlob(origin.repository, digest);
-    await links.add(origin, digest, { size });
-    return { size };
-  }
-
-  /** A disk may have damaged what is kept, but a size alone does not prove it: an upstream that lies must not spoil what others brought. */
-  async function isIntact(digest: Digest): Promise<boolean> {
-    const body = await content.open(digest);
-    if (!body) return false;
-    const verifier = createVerifier({ digest });
-    try {
-      for await (const chunk of body) verifier.update(chunk);
-      verifier.finish();
-      return true;
-    } catch (error) {
-      if (error instanceof ContentMismatch) return false;
-      throw error;
-    }
   }
 
   /** `knownSize` is of a blob that was kept, for an upstream that does not say. */
@@ -85,7 +66,7 @@ export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
         const { body, size = knownSize } = await origin.upstream.openBlob(origin.repository, digest);
         return { body, size };
       },
-      onOpened: size => links.add(origin, digest, { size }),
+      onKept: size => links.add(origin, digest, { size }),
     });
   }
 
@@ -97,6 +78,10 @@ export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
       if (kept) return keptBlob({ digest, size: kept.size, getAnew: () => transfer(origin, digest, kept.size) });
       return transfer(origin, digest);
     },
+    async readKept(origin, digest, maxBytes) {
+      const link = await links.find(origin, digest);
+      return link && link.size <= maxBytes ? readKept(content, digest, maxBytes) : undefined;
+    },
   };
 }
 
@@ -104,8 +89,8 @@ export interface TransferRequest {
   readonly key: string;
   readonly digest: Digest;
   readonly openBody: OpenBody;
-  /** Called when the upstream has agreed to send the body, with the size that it says. */
-  readonly onOpened?: (size: number | undefined) => Promise<void>;
+  /** Called when the whole body was sent, verified and kept. Until it resolves, who asks joins the transfer. */
+  readonly onKept?: (size: number) => Promise<void>;
 }
 
 export interface TransfersDeps {
@@ -119,24 +104,25 @@ export function createTransfers({ content, onFailed }: TransfersDeps): (request:
   const opening = createFlight<Blob>();
   const growing = new Map<string, Blob>();
 
-  async function start({ key, digest, openBody, onOpened }: TransferRequest): Promise<Blob> {
+  async function start({ key, digest, openBody, onKept }: TransferRequest): Promise<Blob> {
     const { body, size } = await openBody();
     const expected = { digest, size };
     const ingestion = content.ingest(body, expected);
     const blob: Blob = { size, open };
     let isKept = false;
     growing.set(key, blob);
-    ingestion.done.then(
-      () => {
-        isKept = true;
-        growing.delete(key);
-      },
+    const finish = async () => {
+      const kept = await ingestion.done;
+      isKept = true;
+      await onKept?.(kept.size);
+    };
+    finish().then(
+      () => growing.delete(key),
       error => {
         growing.delete(key);
         onFailed(digest, error);
       },
     );
-    await onOpened?.(size);
     return blob;
 
     async function pass(range?: ByteRange): Promise<ReadableStream<Uint8Array>> {

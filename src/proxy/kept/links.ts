@@ -1,7 +1,11 @@
-// Links: which content a repository holds. Content is kept once for all, but read only through a repository that links it. What credentials of
-// clients opened is linked for their scope alone and as long as that lasts; for the cache, which serves nobody, under no scope.
+// Links: which content a repository was sent. Content is kept once for all, but read only through a repository that links it, and a link is
+// earned by bytes alone: by the whole body, verified, from this upstream for this repository. That an upstream says it has some content
+// earns nothing, for any registry can say so of any digest. What credentials of clients opened is linked for their scope alone and as long
+// as that lasts; for the cache, which serves nobody, under no scope.
+import { LRUCache } from 'lru-cache';
 import { z } from 'zod';
 import { type Digest, isDigest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
 import { createCollection } from '../../state/collection.ts';
 import type { Change, RecordStore } from '../../state/store.ts';
 import { remember } from '../remember.ts';
@@ -16,11 +20,18 @@ import {
 const linkSchema = z.object({
   /** Of a manifest: the Content-Type it was served with. */
   contentType: z.string().optional(),
-  /** Of a blob, in bytes, as the upstream says it. */
+  /** In bytes. */
   size: z.number().optional(),
+  /** Absent in what earlier releases wrote when an upstream only said that it has the content: that opens nothing. */
+  isSent: z.literal(true).optional(),
 });
 
-export type Link = z.infer<typeof linkSchema>;
+/** What a repository was sent. */
+export interface Link {
+  readonly contentType?: string | undefined;
+  /** In bytes, as they were counted. */
+  readonly size: number;
+}
 
 /** A link as a repository's list has it. */
 export interface NamedLink {
@@ -32,10 +43,13 @@ export interface NamedLink {
 
 export interface Links {
   find(origin: UpstreamRepository, digest: Digest): Promise<Link | undefined>;
-  /** On a full disk nothing is added, and the upstream is asked again. */
-  add(origin: UpstreamRepository, digest: Digest, link?: Link): Promise<void>;
-  /** Whether a repository of the upstream has brought some content, for whomever. */
-  isFrom(upstream: string, digest: Digest): Promise<boolean>;
+  /**
+   * What the same clients were sent in the same repository in a time of theirs that has ended: they have it, and whether they still may is
+   * for the upstream to say. Undefined where there are no such times. Nothing at rest tells of it: after a restart it is fetched anew.
+   */
+  findEarlier(origin: UpstreamRepository, digest: Digest): Link | undefined;
+  /** To be called when the whole body was sent and verified. On a full disk nothing is added, and the upstream sends it again. */
+  add(origin: UpstreamRepository, digest: Digest, link: Link): Promise<void>;
   /** The full names of the repositories that hold some content. */
   holdersOf(digest: Digest): Promise<readonly string[]>;
   /** All links, or those of one repository, in the order of their full names. */
@@ -46,11 +60,13 @@ export interface Links {
 
 const PAGE = 500;
 const MAX_HOLDERS = 10_000;
+const MAX_EARLIER = 50_000;
 
 export function createLinks(records: RecordStore): Links {
   const links = createCollection({ store: records, name: 'link', schema: linkSchema });
   // The same, to be found by digest.
   const holders = createCollection({ store: records, name: 'linked', schema: z.object({}) });
+  const earlier = new LRUCache<string, Link>({ max: MAX_EARLIER });
   const keyOf = (key: string, digest: Digest) => `${key}@${digest}`;
   const holderKey = (digest: Digest, repository: string) => `${digest} ${repository}`;
 
@@ -59,23 +75,32 @@ export function createLinks(records: RecordStore): Links {
     return (await holders.list({ prefix, limit: MAX_HOLDERS })).map(key => key.slice(prefix.length));
   }
 
+  function earlierKey(origin: UpstreamRepository, digest: Digest): string | undefined {
+    const { scope } = origin.upstream;
+    return scope && keyOf(`${repositoryName(origin)}${SCOPE_MARK}${scope.client}`, digest);
+  }
+
   function adding(origin: UpstreamRepository, digest: Digest, link: Link): readonly Change[] {
     const key = repositoryKey(origin);
     const lasting = origin.upstream.scope ? `${repositoryName(origin)}${SCOPE_MARK}` : key;
+    const record = { ...link, isSent: true } as const;
     return [
-      ...(lasting === key ? [] : [links.putting(keyOf(key, digest), link, repositoryEnd(origin))]),
-      links.putting(keyOf(lasting, digest), link),
+      ...(lasting === key ? [] : [links.putting(keyOf(key, digest), record, repositoryEnd(origin))]),
+      links.putting(keyOf(lasting, digest), record),
       holders.putting(holderKey(digest, lasting), {}),
     ];
   }
 
   return {
-    find: (origin, digest) => links.get(keyOf(repositoryKey(origin), digest)),
-    async add(origin, digest, link = {}) {
-      await remember(records.write(adding(origin, digest, link)));
+    find: async (origin, digest) => sentLink(await links.get(keyOf(repositoryKey(origin), digest))),
+    findEarlier(origin, digest) {
+      const key = earlierKey(origin, digest);
+      return key === undefined ? undefined : earlier.get(key);
     },
-    async isFrom(upstream, digest) {
-      return (await holders.list({ prefix: holderKey(digest, `${upstream}/`), limit: 1 })).length > 0;
+    async add(origin, digest, link) {
+      const key = earlierKey(origin, digest);
+      if (key !== undefined) earlier.set(key, link);
+      await remember(records.write(adding(origin, digest, link)));
     },
     async holdersOf(digest) {
       return [...new Set((await holderKeysOf(digest)).map(nameOf))];
@@ -89,7 +114,8 @@ export function createLinks(records: RecordStore): Links {
           const at = key.lastIndexOf('@');
           const digest = key.slice(at + 1);
           const name = nameOf(key.slice(0, at));
-          if (!name.includes(SCOPE_MARK) && isDigest(digest)) yield { repository: name, digest, link: value };
+          const link = sentLink(value);
+          if (link && !name.includes(SCOPE_MARK) && isDigest(digest)) yield { repository: name, digest, link };
         }
         after = page.at(-1)?.key;
       }
@@ -103,6 +129,22 @@ export function createLinks(records: RecordStore): Links {
       if (changes.length > 0) await remember(records.write(changes));
     },
   };
+}
+
+/** Whether a HEAD says that it may be had still. One that is refused says nothing of a GET, which is to say why then. */
+export async function isStillOpen(head: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await head();
+    return true;
+  } catch (error) {
+    if (error instanceof RegistryError && error.status < 500 && error.status !== 429) return false;
+    throw error;
+  }
+}
+
+function sentLink(record: z.infer<typeof linkSchema> | undefined): Link | undefined {
+  const { contentType, size, isSent } = record ?? {};
+  return isSent && size !== undefined ? { size, ...(contentType !== undefined && { contentType }) } : undefined;
 }
 
 /** Of a key without a scope, or of no scope: what some scope has brought. */

@@ -2,17 +2,16 @@
 import { LRUCache } from 'lru-cache';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
-import { type Manifest, parseManifest } from '../../oci/manifest.ts';
-import { isIndexType, isManifestType } from '../../oci/media-type.ts';
+import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../../oci/manifest.ts';
 import { createFlight } from '../flight.ts';
 import { remember } from '../remember.ts';
 import type { UnlessAbsent } from './absences.ts';
 import { readKept } from './kept.ts';
-import type { Links } from './links.ts';
+import { isStillOpen, type Link, type Links } from './links.ts';
 import { repositoryKey, type UpstreamRepository } from './upstream-repository.ts';
 
 export interface Manifests {
-  /** From the store if this repository has brought it before, else from the upstream. Throws the upstream's error. */
+  /** From the store if this repository was sent it before, else from the upstream. Throws the upstream's error. */
   get(origin: UpstreamRepository, digest: Digest): Promise<Manifest>;
   /** Fetches what a tag points to now, and keeps it. */
   fetch(origin: UpstreamRepository, reference: string): Promise<Manifest>;
@@ -44,29 +43,32 @@ export function createManifests({
   });
 
   async function findKept(origin: UpstreamRepository, digest: Digest): Promise<Manifest | undefined> {
-    const { contentType } = (await links.find(origin, digest)) ?? {};
+    const link = await links.find(origin, digest);
+    return link && readLinked(digest, link);
+  }
+
+  async function readLinked(digest: Digest, { contentType, size }: Link): Promise<Manifest | undefined> {
+    // Of a blob.
     if (contentType === undefined) return undefined;
-    const raw = await readKept(content, digest);
+    const raw = await readKept(content, digest, Math.min(size, MAX_MANIFEST_BYTES));
     return raw && parseManifest(raw, contentType, digest);
   }
 
-  /** What the same upstream sent for others is told by a HEAD to be this one's, too: registries count what is got. */
-  async function findShared(origin: UpstreamRepository, digest: Digest): Promise<Manifest | undefined> {
+  /** Registries count what is got: what the same clients were sent before they may have again as long as a HEAD says so. */
+  async function findEarlier(origin: UpstreamRepository, digest: Digest): Promise<Manifest | undefined> {
     const { upstream, repository } = origin;
-    if (!upstream.scope || !(await links.isFrom(upstream.name, digest))) return undefined;
-    const raw = await readKept(content, digest);
-    if (!raw) return undefined;
-    const { contentType } = await upstream.headManifest(repository, digest);
-    if (!isIndexType(contentType) && !isManifestType(contentType)) return undefined;
-    await links.add(origin, digest, { contentType });
-    return parseManifest(raw, contentType, digest);
+    const link = links.findEarlier(origin, digest);
+    const manifest = link && (await readLinked(digest, link));
+    if (!manifest || !(await isStillOpen(() => upstream.headManifest(repository, digest)))) return undefined;
+    await links.add(origin, digest, link);
+    return manifest;
   }
 
   async function fetch(origin: UpstreamRepository, reference: string): Promise<Manifest> {
     const { raw, digest, contentType } = await origin.upstream.getManifest(origin.repository, reference);
     const manifest = parseManifest(raw, contentType, digest);
     await remember(content.ingest(ReadableStream.from([raw]), { digest, size: raw.byteLength }).done);
-    await links.add(origin, digest, { contentType });
+    await links.add(origin, digest, { contentType, size: raw.byteLength });
     return manifest;
   }
 
@@ -81,7 +83,7 @@ export function createManifests({
         key,
         async () =>
           (await findKept(origin, digest)) ??
-          unlessAbsent(key, async () => (await findShared(origin, digest)) ?? fetch(origin, digest)),
+          unlessAbsent(key, async () => (await findEarlier(origin, digest)) ?? fetch(origin, digest)),
       );
       memory.set(key, manifest);
       return manifest;

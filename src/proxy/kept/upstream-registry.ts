@@ -1,30 +1,30 @@
 // Upstreams as the life of a pull sees them: what they send is kept, and served from there as long as the policies say.
-import type { ContentStore } from '../../content/store.ts';
 import type { ContentDescriptor } from '../../oci/descriptor.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ContentMismatch } from '../../oci/verify.ts';
 import type { Upstream } from '../../upstream/upstream.ts';
 import type { Registry } from '../registry.ts';
 import type { Blobs } from './blobs.ts';
-import { readConfigBlob } from './config-blob.ts';
+import { readConfigBlob, requireSmall } from './config-blob.ts';
 import type { Tags } from './freshness.ts';
-import { readKept } from './kept.ts';
 import type { Manifests } from './manifests.ts';
 import type { UpstreamRepository } from './upstream-repository.ts';
 
 export interface UpstreamRegistriesDeps {
-  readonly content: ContentStore;
   readonly tags: Tags;
   readonly manifests: Manifests;
   readonly blobs: Blobs;
 }
 
 export function createUpstreamRegistries(deps: UpstreamRegistriesDeps): (upstream: Upstream) => Registry {
-  const { content, tags, manifests, blobs } = deps;
+  const { tags, manifests, blobs } = deps;
 
   async function readConfig(place: UpstreamRepository, descriptor: ContentDescriptor): Promise<Uint8Array> {
-    // What is damaged goes, so that the blob is fetched anew.
-    await readKept(content, descriptor.digest);
+    const { digest, size } = descriptor;
+    requireSmall(descriptor);
+    // Verified whenever it is read; what is damaged goes, so that the blob is fetched anew.
+    const kept = await blobs.readKept(place, digest, size);
+    if (kept?.byteLength === size) return kept;
     return readConfigBlob(descriptor, () => blobs.get(place, descriptor.digest)).catch(error => {
       throw error instanceof ContentMismatch ? lie(place, error) : error;
     });

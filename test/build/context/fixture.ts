@@ -107,7 +107,7 @@ export interface Canonical {
 export async function canonical(source: ContextSource, limits: Partial<ContextLimits> = {}): Promise<Canonical> {
   const content = await openStore();
   const { digest, size } = await storeContext(source, content, { limits: { ...DEFAULT_CONTEXT_LIMITS, ...limits } });
-  const tar = await content.read(digest);
+  const tar = await content.read(digest, 2 ** 30);
   if (tar?.byteLength !== size) throw new Error('the size is wrong');
   const entries = await listTar(tar);
   return { digest, lines: entries.map(({ line }) => line), headers: entries.map(({ header }) => header) };

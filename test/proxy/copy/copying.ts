@@ -89,7 +89,7 @@ export async function createCopying(
   const tags = createTags({ records, now: () => new Date(), policy, manifests });
   const origins = createOrigins({
     upstreams,
-    registryOf: createUpstreamRegistries({ content, tags, manifests, blobs }),
+    registryOf: createUpstreamRegistries({ tags, manifests, blobs }),
     hosted: new Map([['local', createHostedRegistry(hosted, 'local')]]),
     ownHosts: new Set(),
     defaultUpstream: 'lab',

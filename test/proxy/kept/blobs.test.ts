@@ -8,7 +8,7 @@ import { type ContentStore, StorageFailure } from '../../../src/content/store.ts
 import { digestHex, digestOf } from '../../../src/oci/digest.ts';
 import { ContentMismatch } from '../../../src/oci/verify.ts';
 import { type Blobs, createBlobs } from '../../../src/proxy/kept/blobs.ts';
-import { createLinks } from '../../../src/proxy/kept/links.ts';
+import { createLinks, type Links } from '../../../src/proxy/kept/links.ts';
 import type { UpstreamRepository } from '../../../src/proxy/kept/upstream-repository.ts';
 import { createMemoryStore } from '../../../src/state/memory.ts';
 import type { Upstreams } from '../../../src/upstream/upstream.ts';
@@ -24,6 +24,7 @@ let registry: TestRegistry;
 let content: ContentStore;
 let upstreams: Upstreams;
 let blobs: Blobs;
+let links: Links;
 let failures: unknown[];
 
 beforeEach(async () => {
@@ -41,7 +42,7 @@ beforeEach(async () => {
     retries: 0,
   });
   failures = [];
-  const links = createLinks(createMemoryStore());
+  links = createLinks(createMemoryStore());
   blobs = createBlobs({ content, links, onFailed: (_, error) => failures.push(error) });
 });
 
@@ -71,13 +72,35 @@ describe('a kept blob', () => {
     await expect.poll(() => content.find(digest)).toEqual({ size: raw.length });
   });
 
-  test('stays where an upstream lies about its size, and asks for it once', async () => {
-    registry.intercept((_request, response) => {
-      response.writeHead(200, { 'content-length': 3 }).end();
+  test('is sent once to another repository, and kept once', async () => {
+    for (let round = 0; round < 2; round += 1) {
+      expect(await pull('other')).toBe(`${raw}`);
+      await expect.poll(() => links.find(origin('other'), digest)).toEqual({ size: raw.length });
+    }
+    expect(registry.requests.map(({ method, url }) => `${method} ${url}`)).toEqual([`GET /v2/other/blobs/${digest}`]);
+  });
+
+  test.each([3, raw.length])('is no other repository’s that is sent %i wrong bytes, and stays', async bytes => {
+    registry.intercept((request, response) => {
+      response.writeHead(200, { 'content-length': bytes });
+      response.end(request.method === 'HEAD' ? undefined : Buffer.alloc(bytes));
       return true;
     });
-    for (let round = 0; round < 2; round += 1) expect(await pull('other')).toBe(`${raw}`);
-    expect(registry.requests.map(({ method }) => method)).toEqual(['HEAD']);
+    for (let round = 0; round < 2; round += 1) {
+      await expect(pull('other')).rejects.toBeInstanceOf(ContentMismatch);
+      expect(await blobs.head(origin('other'), digest)).toEqual({ size: bytes });
+      expect(await blobs.readKept(origin('other'), digest, raw.length)).toBeUndefined();
+    }
+    expect(await links.find(origin('other'), digest)).toBeUndefined();
+    expect(await pull()).toBe(`${raw}`);
+  });
+
+  test('is read whole only within a bound', async () => {
+    await expect.poll(() => links.find(origin('app'), digest)).toBeDefined();
+    expect(await blobs.readKept(origin('app'), digest, raw.length)).toEqual(raw);
+    expect(await blobs.readKept(origin('app'), digest, raw.length - 1)).toBeUndefined();
+    await truncate(path(), 2 ** 31);
+    expect(await blobs.readKept(origin('app'), digest, raw.length)).toBeUndefined();
   });
 });
 

@@ -79,7 +79,7 @@ beforeEach(async () => {
     negativeMs: 10 * MINUTE,
   } as const;
   registryOf = createUpstreamRegistries({
-    ...{ content, manifests },
+    manifests,
     tags: createTags({ records, now, policy, manifests }),
     blobs: createBlobs({ content, links, onFailed: () => {} }),
   });
@@ -152,14 +152,34 @@ describe('for the one that opened it', () => {
     expect(new Set(sent.map(({ method }) => method))).toEqual(new Set(['HEAD']));
   });
 
-  test('bytes are kept once, and a second client costs a HEAD', async () => {
+  test('it is sent once, to a second client and to a second repository too', async () => {
+    for (const ask of Object.values(ROUTES)) await ask(as(alice), 'app');
+    const places = [[carol, 'app'] as const, [alice, 'other'] as const];
+    for (const [who, repository] of places) {
+      registry.requests.length = 0;
+      for (let round = 0; round < 2; round += 1) {
+        await ROUTES['a blob']?.(as(who), repository);
+        await ROUTES['a manifest']?.(as(who), repository);
+      }
+      const sent = registry.requests.filter(({ headers }) => headers.authorization);
+      expect(sent.map(({ method, url }) => `${method} ${url}`)).toEqual([
+        `GET /v2/${repository}/blobs/${blobDigest}`,
+        `GET /v2/${repository}/manifests/${manifestDigest}`,
+      ]);
+    }
+  });
+
+  test('it is sent anew where a HEAD is refused after the scope has ended', async () => {
     for (const ask of Object.values(ROUTES)) await ask(as(alice), 'app');
     await expect.poll(() => content.find(blobDigest)).toBeDefined();
-    registry.requests.length = 0;
-    await ROUTES['a blob']?.(as(carol), 'app');
-    await ROUTES['a manifest']?.(as(carol), 'app');
-    const got = registry.requests.filter(({ method, headers }) => method === 'GET' && headers.authorization);
-    expect(got).toEqual([]);
+    nowMs += 5 * MINUTE;
+    registry.intercept((request, response) => {
+      if (request.method !== 'HEAD') return privacy.intercept(request, response);
+      response.writeHead(405).end();
+      return true;
+    });
+    expect(await ROUTES['a blob']?.(as(alice), 'app')).toBe(`${blob}`);
+    expect(await ROUTES['a manifest']?.(as(alice), 'app')).toMatchObject({ digest: manifestDigest });
   });
 });
 
@@ -219,6 +239,7 @@ describe('to the cache', () => {
       for (const who of [alice, carol]) await ROUTES[route]?.(as(who), 'app');
       await ROUTES[route]?.(as(alice), 'other');
     }
+    await expect.poll(() => Array.fromAsync(links.list())).toHaveLength(4);
   });
 
   test('content is that of its repositories, whoever brought it and when', async () => {

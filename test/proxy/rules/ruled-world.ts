@@ -116,7 +116,7 @@ export async function createRuledWorld(): Promise<RuledWorld> {
     });
     const origins = createOrigins({
       upstreams,
-      registryOf: createUpstreamRegistries({ content, tags, manifests, blobs }),
+      registryOf: createUpstreamRegistries({ tags, manifests, blobs }),
       hosted: new Map(),
       ownHosts: new Set(),
       defaultUpstream: 'lab',
