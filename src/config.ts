@@ -1,19 +1,9 @@
 // The configuration: flags over environment over file over defaults, checked as a whole before anything starts.
-import { LineCounter, parseDocument } from 'yaml';
-import type { z } from 'zod';
+import { ConfigError, describeIssue, describeRawIssue, type Fault, formatPath } from './config/faults.ts';
 import { type Config, configSchema } from './config/schema.ts';
+import { dropEmpty, isMapping } from './config/shape.ts';
 import { type Environment, readText } from './config/values.ts';
-
-/** Something is wrong with the configuration; `faults` names every fault with its place. No fault quotes a secret. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError';
-  readonly faults: readonly string[];
-
-  constructor(faults: readonly string[]) {
-    super(`invalid configuration:\n${faults.map(fault => `  ${fault}`).join('\n')}`);
-    this.faults = faults;
-  }
-}
+import { parseYaml } from './config/yaml-file.ts';
 
 export interface ConfigSources {
   /** The file to read where neither flag nor environment names one; without it ./veneer.yaml, if there is one. */
@@ -35,13 +25,22 @@ interface Override {
   readonly value: string;
 }
 
-/** Reads, checks and deeply freezes the configuration. Throws ConfigError with every fault. */
+/** Reads, checks and deeply freezes the configuration. Throws ConfigError with every fault, in the order of the file. */
 export function loadConfig(sources: ConfigSources): Config {
   const overrides = findOverrides(sources);
-  const content = readFile(findNamedFile(sources));
-  const parsed = configSchema(sources.env).safeParse(applyOverrides(content, overrides), { error: tellMissing });
-  if (!parsed.success) throw new ConfigError(parsed.error.issues.flatMap(issue => describe(issue, overrides)));
-  return freeze(parsed.data);
+  const file = readFile(findNamedFile(sources));
+  const schema = configSchema(sources.env);
+  const parsed = schema.safeParse(applyOverrides(dropEmpty(schema, file.content), overrides), {
+    error: describeRawIssue,
+  });
+  if (parsed.success) return freeze(parsed.data);
+  const faults = parsed.error.issues.flatMap(issue => describeIssue(issue, schema));
+  throw new ConfigError(
+    faults
+      .map(fault => place(fault, file, overrides))
+      .toSorted(byLine)
+      .map(({ text }) => text),
+  );
 }
 
 /** Where the file is, whether it is there or not. */
@@ -53,34 +52,38 @@ function findNamedFile({ flags, env, file }: ConfigSources): string | undefined 
   return flags.config ?? (env.VENEER_CONFIG || file);
 }
 
-function readFile(named: string | undefined): unknown {
+/** What is in the file, and where. */
+interface ReadFile {
+  readonly content: unknown;
+  /** `veneer.yaml`, and the line of a key in it; undefined where there is no file. */
+  readonly path?: string;
+  readonly lineOf?: (path: readonly PropertyKey[]) => number;
+}
+
+function readFile(named: string | undefined): ReadFile {
   const path = named ?? DEFAULT_FILE;
   const text = readText(path);
-  if (typeof text === 'string') return parseYaml(text, path);
-  if (text.isMissing && named === undefined) return {};
+  if (typeof text === 'string') return { path, ...parseYaml(text, path) };
+  if (text.isMissing && named === undefined) return { content: {} };
   throw new ConfigError([text.fault]);
 }
 
-/** As much as a ConfigMap holds. While a file is parsed, nobody is served. */
-const MAX_CHARACTERS = 1024 * 1024;
+interface PlacedFault {
+  readonly line: number;
+  readonly text: string;
+}
 
-function parseYaml(text: string, path: string): unknown {
-  if (text.length > MAX_CHARACTERS) throw new ConfigError([`${path}: more than ${MAX_CHARACTERS} characters`]);
-  const lineCounter = new LineCounter();
-  // Pretty errors quote the line, which may hold a password.
-  const document = parseDocument(text, { lineCounter, prettyErrors: false });
-  if (document.errors.length > 0) {
-    throw new ConfigError(
-      document.errors.map(({ pos, message }) => `${path}:${lineCounter.linePos(pos[0]).line}: ${message}`),
-    );
-  }
-  try {
-    return document.toJS() ?? {};
-  } catch (cause) {
-    // An alias without its anchor, or too many of them: the library finds out only here.
-    if (cause instanceof ReferenceError) throw new ConfigError([`${path}: ${cause.message}`]);
-    throw cause;
-  }
+function place({ path, message }: Fault, file: ReadFile, overrides: readonly Override[]): PlacedFault {
+  const key = formatPath(path);
+  const source = overrides.findLast(each => formatPath(each.path) === key)?.source;
+  if (source) return { line: 0, text: `${source}: ${message}` };
+  const line = file.lineOf?.(path) ?? 0;
+  const where = file.path === undefined ? [] : [`${file.path}:${line}`];
+  return { line, text: [...where, ...(key ? [key] : []), message].join(': ') };
+}
+
+function byLine(a: PlacedFault, b: PlacedFault): number {
+  return a.line - b.line;
 }
 
 function findOverrides({ env, flags }: ConfigSources): readonly Override[] {
@@ -107,33 +110,6 @@ function applyOverride(content: unknown, { path: [key, inner], value }: Override
   if (inner === undefined) return { ...content, [key]: value };
   const section = content[key] ?? {};
   return isMapping(section) ? { ...content, [key]: { ...section, [inner]: value } } : content;
-}
-
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-/** zod would say that it expected a type and received undefined; all other words are its own. */
-function tellMissing({ input }: z.core.$ZodRawIssue): string | undefined {
-  return input === undefined ? 'must be given' : undefined;
-}
-
-function describe(issue: z.core.$ZodIssue, overrides: readonly Override[]): readonly string[] {
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map(key => `${formatPath([...issue.path, key])}: unknown key`);
-  }
-  const place = formatPath(issue.path);
-  const source = overrides.findLast(({ path }) => formatPath(path) === place)?.source;
-  return [`${source ?? (place || 'the file')}: ${issue.message}`];
-}
-
-/** `upstreams.lab.url`, and `upstreams["docker.io"].url` where a key has other characters than a word's. */
-function formatPath(path: readonly PropertyKey[]): string {
-  return path.reduce<string>((place, key) => {
-    const word = String(key);
-    if (!/^[\w-]+$/.test(word)) return `${place}[${JSON.stringify(word)}]`;
-    return place ? `${place}.${word}` : word;
-  }, '');
 }
 
 function freeze<T>(value: T): T {

@@ -24,12 +24,13 @@ import { findServiceUrl } from './cli/service/address.ts';
 import type { Service } from './cli/service/service.ts';
 import type { ServiceCommandDeps } from './cli/service-command.ts';
 import { createTokenCommand } from './cli/token.ts';
+import { ConfigError } from './config/faults.ts';
 import { describeMirror } from './config/own-mirror.ts';
 import { findOwnUrl, listenUrl } from './config/own-url.ts';
 import type { Config } from './config/schema.ts';
-import { ConfigError, findConfigFile, loadConfig } from './config.ts';
+import { findConfigFile, loadConfig } from './config.ts';
 import { type Crowded, createConnections } from './http/connections.ts';
-import { StateFault } from './state/fault.ts';
+import { StateFault } from './state/data-directory.ts';
 import { DirectoryTaken } from './state/owner.ts';
 
 interface Flags {

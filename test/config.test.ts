@@ -3,7 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { ConfigError, loadConfig } from '../src/config.ts';
+import { ConfigError } from '../src/config/faults.ts';
+import { configSchema } from '../src/config/schema.ts';
+import { loadConfig } from '../src/config.ts';
 
 let folder: string;
 let file: string;
@@ -24,8 +26,23 @@ function faults(yaml: string, env: Record<string, string> = {}, flags: { listen?
   try {
     load(yaml, env, flags);
   } catch (error) {
-    if (error instanceof ConfigError) return error.faults;
+    // Their lines have tests of their own.
+    if (error instanceof ConfigError) return error.faults.map(fault => fault.replace(/^\S+\/veneer\.yaml:\d+: /, ''));
     throw error;
+  }
+  return [];
+}
+
+/** The line and key of each fault. */
+function linesOf(yaml: string): readonly (readonly [number, string | undefined])[] {
+  try {
+    load(yaml);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.faults.map(fault => {
+      const [, line, key] = /veneer\.yaml:(\d+): (\S+):/.exec(fault) ?? [];
+      return [Number(line), key];
+    });
   }
   return [];
 }
@@ -184,6 +201,25 @@ test('the result is frozen, however deep', () => {
   }
 });
 
+test('a key with nothing behind it is as good as absent', () => {
+  const keys = Object.keys(configSchema({}).in.shape);
+  expect(keys).toContain('upstreams');
+  expect(load(keys.map(key => `${key}:\n`).join(''))).toEqual(load(''));
+  const nested = 'cache: { maxSize: , stale: { maxAge: } }\nbuilds: { queue: , hold: { pull: } }\nlog: { level: }';
+  expect(load(nested)).toEqual(load(''));
+});
+
+test('an upstream with nothing behind its name has every default of an entry', () => {
+  expect(load('openUpstreams: false\nupstreams:\n  quay.io:\n')).toEqual(
+    load('openUpstreams: false\nupstreams:\n  quay.io: {}\n'),
+  );
+});
+
+test('text that is left empty where names are chosen freely is not taken for absent', () => {
+  const rule = 'rules: [{ name: a, match: { image: "docker.io/**" }, env: { A: } }]';
+  expect(faults(rule)).toEqual(['rules.0.env: expected a mapping of text, or a list of KEY=VALUE']);
+});
+
 describe('faults', () => {
   test('all are listed at once, each with its place', () => {
     const yaml = `
@@ -199,22 +235,86 @@ defaultUpstream: labb
 `;
     expect(faults(yaml)).toEqual([
       expect.stringMatching(/^listen: expected host:port/),
+      expect.stringMatching(/^tokens\.ttl: expected a duration/),
+      'tokens.extra: unknown key: expected ttl',
+      'unknown: unknown key',
       expect.stringMatching(/^upstreams\.lab\.url: expected an http/),
       'upstreams.lab.nope: unknown key',
       'upstreams.bare.nope: unknown key',
+      expect.stringMatching(/^upstreams\.bare\.url: "bare" is no host/),
       'upstreams["docker.io"].credentials.password: the environment variable NOT_SET is not set',
       'upstreams["docker.io"].tls.ca: cannot read /does/not/exist (ENOENT)',
-      expect.stringMatching(/^upstreams\.bare\.url: "bare" is no host/),
-      expect.stringMatching(/^tokens\.ttl: expected a duration/),
-      'tokens.extra: unknown key',
-      expect.stringMatching(/^attestations: .*drop/),
-      'unknown: unknown key',
+      'attestations: expected drop or keep',
       expect.stringMatching(/^defaultUpstream: "labb" is no host/),
     ]);
   });
 
+  test('each has the line of its key, or of the nearest above it', () => {
+    const yaml = `dataDir: data
+
+cache:
+  maxSize: 50
+base: &base
+  url: nowhere
+upstreams:
+  lab: *base
+rules:
+  - name: a
+    env: { A: b }
+  -
+    name: b
+    match: { image: "docker.io/**", images: x }
+    env: { A: b }
+tokens: { ttl: 5 }
+`;
+    expect(linesOf(yaml)).toEqual([
+      [4, 'cache.maxSize'],
+      [5, 'base'],
+      [6, 'upstreams.lab.url'],
+      [10, 'rules.0.match'],
+      [14, 'rules.1.match.images'],
+      [16, 'tokens.ttl'],
+    ]);
+  });
+
   test.each([
-    ['a list for the file', '[1]', /^the file: /],
+    ['a key', 'lisen: 1', 'lisen: unknown key; did you mean listen?'],
+    [
+      'an inner key',
+      'upstreams: { quay.io: { credential: {} } }',
+      'upstreams["quay.io"].credential: unknown key; did you mean credentials?',
+    ],
+    [
+      'a key of a list',
+      'events: { endpoints: [{ name: a, url: "http://a", reposotories: [] }] }',
+      /endpoints\.0\.reposotories: unknown key; did you mean repositories\?/,
+    ],
+    ['a word', 'attestations: kep', 'attestations: expected drop or keep; did you mean keep?'],
+  ])('of %s that is misspelt, the nearest one is suggested', (_, yaml, expected) => {
+    expect(faults(yaml)).toEqual([typeof expected === 'string' ? expected : expect.stringMatching(expected)]);
+  });
+
+  test.each([
+    ['a list for text', 'dataDir: [a]', 'dataDir: expected text, but this is a list'],
+    ['text for a list', 'hosted: { prefixes: local/ }', 'hosted.prefixes: expected a list, but this is text'],
+    ['a list for a mapping', 'upstreams: [quay.io]', 'upstreams: expected a mapping of keys, but this is a list'],
+    ['text for a switch', 'offline: "yes"', 'offline: expected true or false, but this is text'],
+    [
+      'a number for a size',
+      'cache: { maxSize: 50 }',
+      'cache.maxSize: expected none, or a size such as 512KiB, 20MiB or 50GiB',
+    ],
+    [
+      'nothing for an entry of a list',
+      'rules: [ ]\nhosted: { prefixes: [local/, ] }\nevents: { endpoints: [~] }',
+      'events.endpoints.0: expected a mapping of keys, but this is empty',
+    ],
+  ])('%s is told in the words of YAML', (_, yaml, expected) => {
+    expect(faults(yaml)).toEqual([expected]);
+  });
+
+  test.each([
+    ['a list for the file', '[1]', /^expected a mapping of keys, but this is a list$/],
     ['a size without its unit', 'limits: { requestBody: "20" }', /^limits\.requestBody: expected a size/],
     ['a size of nothing', 'limits: { requestBody: 0MiB }', /too small/],
     ['a duration without its unit', 'shutdownGrace: 30', /^shutdownGrace: expected a duration/],
@@ -261,7 +361,7 @@ defaultUpstream: labb
     ],
     ['a grant to nobody', 'access: { grants: [{ repositories: ["**"], allow: [pull] }] }', /^access\.grants\[?\.?0/],
     ['an endpoint without an address', 'events: { endpoints: [{ name: a }] }', /^events\.endpoints\[?\.?0.*url/],
-    ['a key twice', 'dataDir: a\ndataDir: b', /veneer\.yaml:2: Map keys must be unique/],
+    ['a key twice', 'dataDir: a\ndataDir: b', /^Map keys must be unique/],
     ['a file that is too large', `#${'x'.repeat(1024 * 1024)}`, /veneer\.yaml: more than 1048576 characters/],
     ['an alias of nothing', 'dataDir: *gone', /veneer\.yaml.*gone/],
   ])('%s is one', (_name, yaml, expected) => {

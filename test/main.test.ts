@@ -92,8 +92,8 @@ describe('a start', () => {
     expect([err.split('\n'), exitCode]).toEqual([
       [
         'invalid configuration:',
-        '  tokens.ttl: expected a duration such as 30s, 5m, 36h or 7d',
-        '  lissen: unknown key',
+        '  veneer.yaml:1: lissen: unknown key; did you mean listen?',
+        '  veneer.yaml:2: tokens.ttl: expected a duration such as 30s, 5m, 36h or 7d',
         '',
       ],
       1,
@@ -117,7 +117,7 @@ describe('a start', () => {
   });
 
   test.each([
-    ['a file', 'taken', /^cannot use taken: EEXIST.*\n$/],
+    ['a file', 'taken', /^cannot use taken: it is a file, where a directory is expected\n$/],
     ['below a file', 'taken/data', /^cannot use taken\/data: ENOTDIR.*\n$/],
     ['one with records that are none', 'other', /^cannot use other\/records\.db: file is not a database\n$/],
   ])('is refused where the data directory is %s', async (_, directory, message) => {

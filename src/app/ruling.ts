@@ -1,8 +1,8 @@
 // The rules in force: opened at the start, and followed while the service runs.
 import { statSync } from 'node:fs';
 import type { Logger } from 'pino';
+import { ConfigError } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
-import { ConfigError } from '../config.ts';
 import { takeFingerprint } from '../rules/fingerprint.ts';
 import type { RulesSource } from '../rules/followed-source.ts';
 import { createLiveRules, type LiveRules } from '../rules/live.ts';

@@ -17,7 +17,7 @@ export function collectPatterns(pattern: string, before: readonly string[] = [])
 export function parseTtl(text: string): number {
   const { data, error } = duration({ minMs: MIN_TTL_MS }).safeParse(text);
   if (data !== undefined) return data;
-  throw new InvalidArgumentError(`${error?.issues[0]?.message}; a token lives from 1m to 3650d`);
+  throw new InvalidArgumentError(error?.issues[0]?.message ?? 'expected a duration');
 }
 
 export function parseName(text: string): string {

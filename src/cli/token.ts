@@ -1,6 +1,6 @@
 // `veneer token`: gives out access tokens, lists and revokes them, beside the running service.
-import { existsSync, mkdirSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { type AccessTokens, createAccessTokens } from '../access/access-token.ts';
 import type { Permission } from '../access/right.ts';
@@ -48,8 +48,6 @@ function addCreate(command: Command, deps: TokenCommandDeps): void {
       const permissions = permissionsOf(options);
       if (permissions.length === 0) self.error('error: a token needs a right: --pull, --push or --delete');
       const path = resolve(deps.findRecords());
-      // The service, which may start later, makes it as private as this.
-      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
       const ttlMs = options.ttl ?? parseTtl(DEFAULT_TTL);
       const { token, secret } = await withTokens(path, deps, tokens =>
         tokens.issue({ name: options.name, permissions, ttlMs }),

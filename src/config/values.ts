@@ -27,7 +27,7 @@ export function duration({ minMs = 0, maxMs = 3650 * 86_400_000 } = {}) {
 
 /** `20MiB`, `4GiB` as bytes, at least one. */
 export function size() {
-  return quantity(BYTES_PER_UNIT, 'a size such as 512KiB, 20MiB or 4GiB', { min: 1, max: Number.MAX_SAFE_INTEGER });
+  return quantity(BYTES_PER_UNIT, 'a size such as 512KiB, 20MiB or 50GiB', { min: 1, max: Number.MAX_SAFE_INTEGER });
 }
 
 function quantity(units: Readonly<Record<string, number>>, what: string, { min, max }: { min: number; max: number }) {
@@ -36,10 +36,17 @@ function quantity(units: Readonly<Record<string, number>>, what: string, { min, 
     const factor = Object.hasOwn(units, unit) ? units[unit] : undefined;
     const value = Math.round(Number(amount) * (factor ?? Number.NaN));
     if (value >= min && value <= max) return value;
-    const reason = Number.isNaN(value) ? `expected ${what}` : `is too ${value < min ? 'small' : 'large'}`;
-    context.addIssue({ code: 'custom', message: reason });
+    const tooFar =
+      value < min ? `is too small: at least ${format(min, units)}` : `is too large: at most ${format(max, units)}`;
+    context.addIssue({ code: 'custom', message: Number.isNaN(value) ? `expected ${what}` : tooFar });
     return z.NEVER;
   });
+}
+
+/** In the largest unit that is not below one, rounded down. */
+function format(value: number, units: Readonly<Record<string, number>>): string {
+  const [unit = '', factor = 1] = Object.entries(units).findLast(([, each]) => each <= value) ?? [];
+  return `${Math.floor(value / factor)}${unit}`;
 }
 
 /** `25/24h`: so many in any such time; `none` does not limit. */

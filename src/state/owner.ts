@@ -1,9 +1,8 @@
 // One process at a time owns a data directory: what keeps its files and records in step is in memory. The lock is one of SQLite's on a file
 // of its own, which the kernel releases with the process, however it ends: nothing is left that could be stale.
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { StateFault } from './fault.ts';
+import { makeDirectory, StateFault } from './data-directory.ts';
 
 /** Held until it is released, or the process ends. Whoever forgets this object gives the directory up. */
 export interface DirectoryOwner {
@@ -38,8 +37,8 @@ export function ownDirectory(directory: string): DirectoryOwner {
 }
 
 function openLock(directory: string): DatabaseSync {
+  makeDirectory(directory);
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
     return new DatabaseSync(join(directory, 'owner.db'), { timeout: 0 });
   } catch (error) {
     throw new StateFault(directory, error);

@@ -1,8 +1,7 @@
 // Records in one SQLite file: no server to run. Write-ahead log, synced at every commit, so that what was acknowledged stays.
-import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { StateFault } from './fault.ts';
+import { makeDirectory, StateFault } from './data-directory.ts';
 import { compareKeys, endOfPrefix } from './keys.ts';
 import { type Change, type ListOptions, type RecordStore, RecordStoreFull } from './store.ts';
 
@@ -73,15 +72,28 @@ export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreO
 }
 
 function openDatabase(path: string): DatabaseSync {
+  makeDirectory(dirname(path));
   try {
-    mkdirSync(dirname(path), { recursive: true });
     const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
     database.exec(SCHEMA);
+    checkWritable(database);
     return database;
   } catch (error) {
     throw new StateFault(path, error);
   }
 }
+
+/** SQLite opens what it may only read without a word; found out at the start, it is no surprise at the first push. */
+function checkWritable(database: DatabaseSync): void {
+  try {
+    database.exec("BEGIN IMMEDIATE; DELETE FROM records WHERE collection = ''; ROLLBACK");
+  } catch (error) {
+    // Whoever writes just now shows that it can be done.
+    if (!(error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY)) throw error;
+  }
+}
+
+const SQLITE_BUSY = 5;
 
 const LIVE = '(expires_at IS NULL OR expires_at > ?)';
 // One bound on each side: SQLite seeks to the first and stops at the other, however many records there are around them.

@@ -1,12 +1,14 @@
 // The owner of a data directory, with processes that are real: what one of them owns no other gets, until it is gone.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { StateFault } from '../../src/state/data-directory.ts';
 import { DirectoryTaken, ownDirectory } from '../../src/state/owner.ts';
+import { createSqliteStore } from '../../src/state/sqlite.ts';
 
 let parent: string;
 let directory: string;
@@ -86,4 +88,59 @@ test('leaves nothing that grows, and nothing that has to be cleaned up', async (
 
 test('fails as the file system does where the directory cannot be had', () => {
   expect(() => ownDirectory('/dev/null/data')).toThrow(/ENOTDIR/);
+});
+
+test.each(['/proc/veneer', '/proc/self/veneer/data'])('%s, which nobody can make, is refused at once', path => {
+  expect(() => ownDirectory(path)).toThrow(StateFault);
+  expect(() => ownDirectory(path)).toThrow(`cannot use ${path}: `);
+});
+
+const NOBODY = 65_534;
+
+/** What root may do says nothing: for the time of the work this process is somebody else. */
+function asNobody(work: () => void): void {
+  const isRoot = process.geteuid?.() === 0;
+  if (isRoot) process.seteuid?.(NOBODY);
+  try {
+    work();
+  } finally {
+    if (isRoot) process.seteuid?.(0);
+  }
+}
+
+test('a directory that this user may not write to is told with the user and what would help', async () => {
+  await chmod(parent, 0o755);
+  const locked = join(parent, 'locked');
+  await mkdir(locked, { mode: 0o555 });
+  await chmod(locked, 0o555);
+  asNobody(() => {
+    const user = process.geteuid?.();
+    const remedy = (path: string) => `give it to that user (chown -R ${user} ${path}), or name another directory`;
+    const records = join(locked, 'records.db');
+    for (const [path, use] of [
+      [locked, () => ownDirectory(locked)],
+      [records, () => createSqliteStore({ path: records })],
+    ] as const) {
+      expect(use).toThrow(`cannot use ${path}: the user ${user} may not write to it (`);
+      expect(use).toThrow(remedy(path));
+    }
+    expect(() => ownDirectory(join(locked, 'data'))).toThrow(
+      `cannot use ${join(locked, 'data')}: the user ${user} may`,
+    );
+  });
+});
+
+test('a file in it that this user may not write to is told in the same way', async () => {
+  await chmod(parent, 0o755);
+  const open = join(parent, 'open');
+  await mkdir(open);
+  await createSqliteStore({ path: join(open, 'records.db') }).close();
+  await chmod(join(open, 'records.db'), 0o444);
+  await chmod(open, 0o777);
+  asNobody(() => {
+    const path = join(open, 'records.db');
+    expect(() => createSqliteStore({ path })).toThrow(
+      `cannot use ${path}: the user ${process.geteuid?.()} may not write`,
+    );
+  });
 });

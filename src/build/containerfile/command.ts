@@ -1,9 +1,9 @@
 // The parts of an instruction's line: its keyword, its flags, and the rest.
 
+import { findSimilar } from '../../oci/similar.ts';
 import { createCursor } from './cursor.ts';
 import type { EscapeCharacter } from './expand.ts';
 import { InvalidSyntax, quote } from './invalid.ts';
-import { findSimilar } from './similar.ts';
 import { isSpace, trimSpace, trimSpaceStart } from './space.ts';
 
 export interface Command {

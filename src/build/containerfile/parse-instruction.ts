@@ -1,4 +1,6 @@
 // One instruction from its line: a row for each keyword.
+
+import { findSimilar } from '../../oci/similar.ts';
 import {
   parseCommandLine,
   parseJsonList,
@@ -14,7 +16,6 @@ import type { ArgInstruction, Instruction } from './instruction.ts';
 import { InvalidSyntax, quote } from './invalid.ts';
 import type { Line } from './lines.ts';
 import { parseMountSources } from './run.ts';
-import { findSimilar } from './similar.ts';
 import { parseAdd, parseCopy } from './transfer.ts';
 
 type Unplaced<I> = I extends Instruction ? Omit<I, 'line' | 'code'> : never;

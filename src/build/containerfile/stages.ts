@@ -1,10 +1,11 @@
 // Which stage a name means, and which stages a target needs.
+
+import { findSimilar } from '../../oci/similar.ts';
 import type { ContainerFile, Stage } from './container-file.ts';
 import { expandWord } from './expand.ts';
 import type { Instruction } from './instruction.ts';
 import { atLine, InvalidContainerFile, quote } from './invalid.ts';
 import { parseTrigger } from './parse.ts';
-import { findSimilar } from './similar.ts';
 
 /** What a stage begins with, or is read from: another stage by its number, an image, or nothing. */
 export type StageSource =

@@ -1,0 +1,97 @@
+// Faults of the configuration as an operator reads them: where, what, and what would be right. None quotes a value: it may be a secret.
+import type { z } from 'zod';
+import { findSimilar } from '../oci/similar.ts';
+import { keysAt } from './shape.ts';
+
+/** Something is wrong with the configuration; `faults` names every fault with its place. No fault quotes a secret. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly faults: readonly string[];
+
+  constructor(faults: readonly string[]) {
+    super(`invalid configuration:\n${faults.map(fault => `  ${fault}`).join('\n')}`);
+    this.faults = faults;
+  }
+}
+
+export interface Fault {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+}
+
+/** What is wrong, key by key. `schema` is the one that found the issue. */
+export function describeIssue(issue: z.core.$ZodIssue, schema: z.core.$ZodType): readonly Fault[] {
+  if (issue.code !== 'unrecognized_keys') return [{ path: issue.path, message: issue.message }];
+  const known = keysAt(schema, issue.path);
+  return issue.keys.map(key => ({ path: [...issue.path, key], message: describeUnknown(key, known) }));
+}
+
+/** zod's words for what has no message of its own, in those of YAML. */
+export function describeRawIssue(issue: z.core.$ZodRawIssue): string | undefined {
+  if (issue.input === undefined) return 'must be given';
+  if (issue.code === 'invalid_type') {
+    return `${EXPECTED}${TYPE_NAMES[issue.expected] ?? issue.expected}, but this is ${nameType(issue.input)}`;
+  }
+  if (issue.code === 'invalid_union') return describeAlternatives(issue.errors);
+  if (issue.code !== 'invalid_value') return undefined;
+  const options = issue.values.map(String);
+  const similar = typeof issue.input === 'string' ? findSimilar(issue.input, options) : undefined;
+  return `${EXPECTED}${listOptions(options)}${suggest(similar)}`;
+}
+
+/** `upstreams.lab.url`, and `upstreams["docker.io"].url` where a key has other characters than a word's. */
+export function formatPath(path: readonly PropertyKey[]): string {
+  return path.reduce<string>((place, key) => {
+    const word = String(key);
+    if (!/^[\w-]+$/.test(word)) return `${place}[${JSON.stringify(word)}]`;
+    return place ? `${place}.${word}` : word;
+  }, '');
+}
+
+/** What each alternative expected; where one of them knows better what is wrong, what that says. */
+function describeAlternatives(errors: readonly (readonly z.core.$ZodIssue[])[]): string | undefined {
+  const messages = errors.flatMap(([issue]) => (issue?.path.length === 0 ? [issue.message] : []));
+  const precise = messages.find(message => !message.startsWith(EXPECTED));
+  if (precise !== undefined || messages.length === 0) return precise;
+  return EXPECTED + [...new Set(messages.map(message => message.slice(EXPECTED.length)))].join(', or ');
+}
+
+const EXPECTED = 'expected ';
+
+const TYPE_NAMES: Readonly<Record<string, string>> = {
+  object: 'a mapping of keys',
+  record: 'a mapping of keys',
+  array: 'a list',
+  tuple: 'a list',
+  string: 'text',
+  boolean: 'true or false',
+  number: 'a number',
+  int: 'a whole number',
+};
+
+/** YAML's own name of a value's type. */
+function nameType(value: unknown): string {
+  if (value === null) return 'empty';
+  if (Array.isArray(value)) return 'a list';
+  if (typeof value === 'object') return 'a mapping of keys';
+  if (typeof value === 'string') return 'text';
+  return typeof value === 'boolean' ? 'true or false' : 'a number';
+}
+
+/** How many keys a fault lists before they are too many to read. */
+const MAX_LISTED = 8;
+
+function describeUnknown(key: string, known: readonly string[]): string {
+  const similar = findSimilar(key, known);
+  if (similar !== undefined) return `unknown key${suggest(similar)}`;
+  return known.length > 0 && known.length <= MAX_LISTED ? `unknown key: expected ${listOptions(known)}` : 'unknown key';
+}
+
+function listOptions(options: readonly string[]): string {
+  const last = options.at(-1) ?? '';
+  return options.length < 2 ? last : `${options.slice(0, -1).join(', ')} or ${last}`;
+}
+
+function suggest(similar: string | undefined): string {
+  return similar === undefined ? '' : `; did you mean ${similar}?`;
+}
