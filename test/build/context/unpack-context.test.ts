@@ -39,7 +39,7 @@ test('gives every mode to what it writes, and names what only root could read wi
     { name: 'fixed/file', text: 'x', mode: 0o444 },
   ];
   const { digest } = await storeContext(tarSource(await tarOf(...parts)), content);
-  const tar = await content.read(digest);
+  const tar = await content.read(digest, 1024 * 1024);
   const reader: Pick<typeof content, 'open'> = { open: async () => streamOf(tar ?? new Uint8Array()) };
   const folder = await makeFolder();
   if (process.getuid?.() === 0) await chown(folder, NOBODY, NOBODY);
