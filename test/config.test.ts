@@ -50,6 +50,7 @@ function linesOf(yaml: string): readonly (readonly [number, string | undefined])
 test('an empty file gives every default', () => {
   expect(load('')).toEqual({
     listen: { host: '127.0.0.1', port: 8080 },
+    hosts: [],
     dataDir: '.veneer',
     log: { level: 'info' },
     defaultUpstream: 'docker.io',

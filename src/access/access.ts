@@ -8,6 +8,8 @@ import type { Verb } from './right.ts';
 export interface Access {
   /** One line for the log: who may do what. */
   readonly summary: string;
+  /** Whether callers on this machine may do all, with no credentials. */
+  readonly isOpen: boolean;
   /** Throws UNAUTHORIZED for credentials that are wrong, TOOMANYREQUESTS after too many wrong passwords. */
   authenticate(request: AccessRequest): Promise<Caller>;
   isAllowed(caller: Caller, verb: Verb, repository: string): boolean;

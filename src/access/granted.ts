@@ -69,6 +69,7 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
 
   return {
     summary: `access: what is granted by configuration (grants: ${grants.length}) and by access tokens, and nothing else`,
+    isOpen: false,
     bearer,
     isAllowed,
     mayStill: async (subject, verb, repository) =>

@@ -9,6 +9,7 @@ const HINT = 'set "access" in veneer.yaml to say who may';
 /** `isOpen`: whether only this machine can reach us. */
 export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean }): Access {
   const access: Access = {
+    isOpen,
     summary: isOpen
       ? `access is open: anyone on this machine may pull, push and delete; ${HINT}`
       : `access is for reading: anyone may pull, and nobody may push or delete; ${HINT}`,
@@ -27,8 +28,7 @@ export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean 
   return access;
 }
 
-/** A browser on this machine sends what pages of the web tell it to: from another origin, or to a name of theirs that leads here. */
+/** A browser on this machine sends what pages of the web tell it to, from any origin or to a name of theirs that leads here. */
 function isLocal({ host, origin }: AccessRequest): boolean {
-  const isFromPage = origin !== undefined && !isLoopback(URL.parse(origin)?.hostname ?? '');
-  return host !== undefined && isLoopback(host) && !isFromPage;
+  return host !== undefined && isLoopback(host) && origin === undefined;
 }

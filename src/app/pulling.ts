@@ -112,7 +112,7 @@ export function createPulling(deps: PullingDeps): Pulling {
 /** People on this machine call it by any of its names. */
 const LOCAL_NAMES = ['localhost', '127.0.0.1', '[::1]'];
 
-function ownHosts({ publicUrl, listen: { host, port } }: Config): ReadonlySet<string> {
-  const names = [host.includes(':') ? `[${host}]` : host, ...LOCAL_NAMES];
+function ownHosts({ publicUrl, hosts, listen: { host, port } }: Config): ReadonlySet<string> {
+  const names = [host.includes(':') ? `[${host}]` : host, ...LOCAL_NAMES, ...hosts];
   return new Set([...names.map(name => `${name}:${port}`), ...(publicUrl ? [publicUrl.host] : [])]);
 }

@@ -27,6 +27,7 @@ import { createFindToken, type FindToken } from '../http/find-token.ts';
 import { createHealth } from '../http/health.ts';
 import { createInspectApi } from '../http/inspect.ts';
 import { createNamespaceEcho } from '../http/namespace.ts';
+import { createInertAnswers, createPageGuard } from '../http/pages.ts';
 import { createPassedCredentials } from '../http/passed-credentials.ts';
 import { createPush } from '../http/push.ts';
 import { createRatedBuilds, type RatedBuilds } from '../http/rated-builds.ts';
@@ -83,7 +84,9 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
   const { config, log, version, commit = 'unknown' } = deps;
   app.use('/v2/:name{.+}/blobs/:digest', createBodySender(log));
   app.use(createRequestLog(log));
+  app.use(createInertAnswers());
   addMirror(app, config);
+  app.use(createPageGuard({ ...describeNames(config), isOpen: deps.access.isOpen }));
   app.onError(createErrorHandler(log));
   app.notFound(notFound);
   app.route(
@@ -98,6 +101,12 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
   addCollectApi(app, deps);
   addCacheApi(app, deps);
   addRulesApi(app, deps);
+}
+
+/** By what names clients reach us. */
+function describeNames({ publicUrl, hosts, builds: { registryHost } }: Config) {
+  const ofBuilders = registryHost === undefined ? [] : [new URL(`http://${registryHost}`).hostname];
+  return { publicUrl, names: [...hosts, ...ofBuilders], isClosed: hosts.length > 0 };
 }
 
 /** What a mirror's clients need beside the registry. */

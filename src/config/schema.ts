@@ -8,7 +8,9 @@ import { freshnessSchema, negativeSchema, staleSchema } from './freshness-schema
 import { hostedSchema } from './hosted-schema.ts';
 import { ruleDigestsSchema, rulesSchema } from './rules-schema.ts';
 import { isRegistryHost, upstreamsSchema } from './upstream-schema.ts';
-import { duration, type Environment, httpUrl, listenAddress, MAX_TIMER_MS, size } from './values.ts';
+import { duration, type Environment, hostName, httpUrl, listenAddress, MAX_TIMER_MS, size } from './values.ts';
+
+const MAX_HOSTS = 100;
 
 export type Config = z.output<ReturnType<typeof configSchema>>;
 
@@ -19,6 +21,8 @@ export function configSchema(env: Environment) {
       publicUrl: httpUrl()
         .refine(({ pathname }) => pathname === '/', 'must have no path: the names of images cannot have it')
         .optional(),
+      /** Further names that clients reach us by. */
+      hosts: z.array(hostName()).max(MAX_HOSTS).default([]),
       /** Relative to the working directory. */
       dataDir: z.string().min(1).default('.veneer'),
       log: logSchema().prefault({}),

@@ -111,6 +111,17 @@ export function host() {
   });
 }
 
+/** The name or address of a host, without a port, as URLs have it: in lower case, IPv6 in brackets. */
+export function hostName() {
+  return z.string('expected a name').transform((text, context): string => {
+    const lower = text.toLowerCase();
+    if (URL.parse(`http://${lower}`)?.hostname === lower) return lower;
+    const message = 'expected a name or an address without port, such as veneer, veneer.example or [fd00::1]';
+    context.addIssue({ code: 'custom', message });
+    return z.NEVER;
+  });
+}
+
 /** A host, and its port where that is not 443, in lower case; undefined for what is none. */
 export function parseHost(text: string): string | undefined {
   const lower = text.toLowerCase().replace(/:443$/, '');

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { type Descriptor, descriptorSchema } from '../oci/descriptor.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { parseManifest } from '../oci/manifest.ts';
-import { isIndexType, isManifestType } from '../oci/media-type.ts';
+import { isActiveType, isIndexType, isManifestType, mediaTypes } from '../oci/media-type.ts';
 
 export interface ManifestDocument {
   readonly mediaType: string;
@@ -89,6 +89,10 @@ function agreeOnType(served: string, declared: string): string {
     throw invalid(`its mediaType is "${clip(declared)}", but it is pushed with Content-Type "${clip(served)}"`);
   }
   const mediaType = declared || served;
+  if (isActiveType(mediaType))
+    throw invalid(
+      `"${clip(mediaType)}" is for pages of the web: a manifest's type ends in +json, such as ${mediaTypes.ociManifest}`,
+    );
   if (MEDIA_TYPE.test(mediaType) && !SAYS_NOTHING.includes(mediaType.toLowerCase())) return mediaType;
   throw invalid(`"${clip(mediaType)}" does not tell its type: name it in mediaType and in Content-Type`);
 }

@@ -13,8 +13,12 @@ export function limitBody(maxBytes: number): MiddlewareHandler {
   });
 }
 
-/** Whatever the Content-Type says. Throws 400 for what is no JSON. */
+const JSON_TYPE = /^application\/(?:[\w.+-]+\+)?json *(?:;|$)/i;
+
+/** Throws 415 unless it is sent as JSON, which no page of another origin can do unasked; 400 for what is none. */
 export async function readJson(c: Context): Promise<unknown> {
+  if (!JSON_TYPE.test(c.req.header('Content-Type') ?? ''))
+    throw new ApiError(415, 'the body must be sent as JSON, with the header Content-Type: application/json');
   try {
     return await c.req.json();
   } catch (cause) {

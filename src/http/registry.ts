@@ -2,7 +2,7 @@
 import { type Context, Hono } from 'hono';
 import { parseDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { mediaTypes } from '../oci/media-type.ts';
+import { inertManifestType, mediaTypes } from '../oci/media-type.ts';
 import { parseRange } from '../oci/range.ts';
 import { acceptsIndex, type PullProxy } from '../proxy/proxy.ts';
 import type { Admission } from './admission.ts';
@@ -39,7 +39,7 @@ export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono
     const reference = c.req.param('reference');
     const manifest = await proxy.getManifest(pull, reference, options);
     const { raw, digest, mediaType } = manifest;
-    const headers = { 'Content-Type': mediaType, ...contentHeaders(digest) };
+    const headers = { 'Content-Type': inertManifestType(mediaType), ...contentHeaders(digest) };
     if (isNotModified(c, digest)) return c.body(null, 304, headers);
     if (c.req.method !== 'HEAD') events.pulled(c, { origin: pull.origin, manifest, reference });
     return new Response(c.req.method === 'HEAD' ? null : raw, {

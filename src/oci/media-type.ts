@@ -36,6 +36,20 @@ export function isSchema1Type(mediaType: string): boolean {
   return /^application\/vnd\.docker\.distribution\.manifest\.v1\+(json|prettyjws)$/.test(mediaType);
 }
 
+/** JSON and JWS: of every specification of manifests, and of vendors. No browser runs a document of these. */
+const DOCUMENT = /^application\/(?:json|vnd\.[a-z0-9][a-z0-9!#$&^_.-]*\+(?:json|prettyjws))$/i;
+
+/** What a manifest is served as: others chose its type, and browsers would run some. */
+export function inertManifestType(mediaType: string): string {
+  return DOCUMENT.test(mediaType) ? mediaType : 'application/octet-stream';
+}
+
+/** Whether a browser might run or show a document of this type. */
+export function isActiveType(mediaType: string): boolean {
+  const isShown = /^(?:text|image|audio|video|font|model|multipart|message)\/|xml|html|script|svg|pdf|flash/i;
+  return isShown.test(mediaType) && !DOCUMENT.test(mediaType);
+}
+
 /** Whether a config of this type describes a runnable image. */
 export function isImageConfigType(mediaType: string): boolean {
   return mediaType === mediaTypes.ociConfig || mediaType === mediaTypes.dockerConfig;

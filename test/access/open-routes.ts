@@ -14,14 +14,20 @@ const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
  * Gives `METHOD path` of those that do not answer 401 with a challenge. A path that ends in a wildcard is asked for, once, at a name of its own.
  */
 export async function findOpenRoutes(app: Pick<Hono, 'routes' | 'request'>): Promise<readonly string[]> {
-  const routes = app.routes.filter(({ path }) => /^\/v2(\/|$)/.test(path)).flatMap(withMethods);
-  const unique = [...new Map(routes.map(route => [`${route.method} ${route.path}`, route])).entries()];
   const open: string[] = [];
-  for (const [name, { method, path }] of unique) {
-    const response = await app.request(fillPath(path), { method });
+  for (const { name, method, path } of listRoutes(app).filter(({ path }) => /^\/v2(\/|$)/.test(path))) {
+    const response = await app.request(path, { method });
     if (response.status !== 401 || !response.headers.has('WWW-Authenticate')) open.push(name);
   }
   return open;
+}
+
+/** Each route with each of its methods, and a path of it to ask for. */
+export function listRoutes({ routes }: Pick<Hono, 'routes'>): readonly (Route & { readonly name: string })[] {
+  const all = routes
+    .flatMap(withMethods)
+    .map(({ method, path }) => ({ name: `${method} ${path}`, method, path: fillPath(path) }));
+  return [...new Map(all.map(route => [route.name, route])).values()];
 }
 
 interface Route {

@@ -37,17 +37,6 @@ test.each([
   expect(server.log.join('')).toContain('access is for reading: anyone may pull, and nobody may push or delete');
 });
 
-test.each([
-  ['a name of its own', { Host: 'page.example' }],
-  ['its own origin', { Origin: 'https://page.example' }],
-  ['an origin that is hidden', { Origin: 'null' }],
-])('a page of the web, by %s, may not push', async (_, headers) => {
-  server = await startServer();
-  const answer = await push(headers);
-  expect([answer.status, codeOf(answer)]).toEqual([403, 'DENIED']);
-  expect((await server.send('GET', '/v2/local/app/manifests/1', { headers })).status).toBe(404);
-});
-
 function push(headers: Readonly<Record<string, string>> = {}) {
   const { body = '' } = manifest;
   return server.send('PUT', '/v2/local/app/manifests/1', { headers: { ...manifest.headers, ...headers }, body });

@@ -51,7 +51,8 @@ interface Asked {
 }
 
 function ask(method: string, path: string, { authorization, body }: Asked): Promise<Answer> {
-  const headers = { Host: `127.0.0.1:${server.port}`, ...(authorization && { Authorization: authorization }) };
+  const json = body && { 'Content-Type': 'application/json' };
+  const headers = { Host: `127.0.0.1:${server.port}`, ...json, ...(authorization && { Authorization: authorization }) };
   return server.send(method, path, { headers, ...(body && { body: JSON.stringify(body) }) });
 }
 

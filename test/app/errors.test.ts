@@ -104,7 +104,8 @@ describe('of a request to the API', () => {
     await start({ config: { limits: { requestBody: '1KiB' } } });
     const pieces = () => ReadableStream.from(Array.from({ length: 100 }, () => Buffer.from(`"${'x'.repeat(100)}"`)));
     for (const body of ['x'.repeat(2000), pieces()]) {
-      const response = await app.request('/v1alpha2/container', { method: 'POST', body });
+      const headers = { 'Content-Type': 'application/json' };
+      const response = await app.request('/v1alpha2/container', { method: 'POST', headers, body });
       expect([response.status, await response.json()]).toEqual([413, { message: expect.stringContaining('1024') }]);
     }
   });
@@ -115,7 +116,7 @@ describe('of a request to the API', () => {
     [{ Host: '127.0.0.1.evil.example' }],
     [{ Host: 'evil.example', 'X-Forwarded-Host': 'localhost' }],
   ])('a host that anybody may claim is in no name (%o)', async headers => {
-    await start();
+    await start({ config: { listen: '0.0.0.0:8080' } });
     const response = await app.request('/v1alpha2/container', {
       method: 'POST',
       headers,

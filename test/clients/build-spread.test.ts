@@ -68,7 +68,11 @@ describe.skipIf(missing)(`a build on two builders${missing ? ` (${missing})` : '
   async function submit(containerPlatform: string, step = 'RUN uname -m > /machine') {
     const containerFile = Buffer.from(`FROM ${lab.source}\n${step}\n`).toString('base64');
     const body = JSON.stringify({ containerFile, containerPlatform });
-    const response = await fetch(`http://${veneer}/v1alpha2/container`, { method: 'POST', body });
+    const response = await fetch(`http://${veneer}/v1alpha2/container`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body,
+    });
     expect(response.status).toBe(200);
     return JSON.parse(await response.text());
   }

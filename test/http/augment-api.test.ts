@@ -73,7 +73,12 @@ test.each(['/v1alpha2/container', '/container-token', '/v1alpha1/inspect'])(
     const body = JSON.stringify({ containerImage: api.image, novelty: 'x'.repeat(1024) });
     const whole = await api.post(path, body);
     const streamed = await api.app.fetch(
-      new Request(`http://${HOST}${path}`, { method: 'POST', body: new Blob([body]).stream(), duplex: 'half' }),
+      new Request(`http://${HOST}${path}`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: new Blob([body]).stream(),
+        duplex: 'half',
+      }),
     );
     for (const response of [whole, streamed]) {
       const message = 'the body is larger than the limit of 1024 bytes';
@@ -87,13 +92,18 @@ test.each(['{', '', '"\ud800"'])('refuses the body %j, which is no JSON object',
   expect([response.status, await response.json()]).toEqual([400, { message: 'the body must be a JSON object' }]);
 });
 
-test('names no image after a Host that is not its own', async () => {
-  api.putImage();
-  const headers = { Host: 'attacker.example' };
-  const body = JSON.stringify({ containerImage: api.image });
+test.each([
+  [{}, 421, 'add the name to \\"hosts\\" in veneer.yaml'],
+  [{ hosts: ['attacker.example'] }, 400, 'set publicUrl'],
+  [{ listen: '0.0.0.0:8080' }, 400, 'set publicUrl'],
+])('names no image after a Host that anybody may claim (%o)', async (config, status, message) => {
+  const other = await startApi(config);
+  const headers = { Host: 'attacker.example', 'Content-Type': 'application/json' };
+  const body = JSON.stringify({ containerImage: other.image });
   const request = new Request(`http://${HOST}/v1alpha2/container`, { method: 'POST', headers, body });
-  const response = await api.app.fetch(request);
-  expect([response.status, await response.text()]).toEqual([400, expect.stringContaining('set publicUrl')]);
+  const response = await other.app.fetch(request);
+  expect([response.status, await response.text()]).toEqual([status, expect.stringContaining(message)]);
+  await other.close();
 });
 
 test('keeps access tokens out of the log, and out of what it shows', async () => {

@@ -17,6 +17,7 @@ function createCounter(rates: BuildRates) {
     const app = new Hono();
     let error: unknown;
     const access = {
+      isOpen: false,
       ...{ summary: '', bearer: undefined, isAllowed: () => true, requireRight: () => {}, requireCaller: () => {} },
       authenticate: async () => caller,
       mayStill: async () => true,

@@ -22,6 +22,7 @@ async function ask<T>(ask: (targets: Targets, c: Parameters<Targets['ofBuild']>[
   const rights: string[] = [];
   const access: Access = {
     summary: '',
+    isOpen: false,
     authenticate: async () => ANONYMOUS,
     isAllowed: () => true,
     mayStill: async () => true,

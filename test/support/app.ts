@@ -103,10 +103,11 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
   }
 
   async function request(path: string, { method = 'GET', headers = {}, body }: RequestOptions = {}) {
-    const encoded = typeof body === 'string' || body instanceof ReadableStream ? body : JSON.stringify(body);
+    const isRaw = body === undefined || typeof body === 'string' || body instanceof ReadableStream;
+    const encoded = isRaw ? body : JSON.stringify(body);
     const init = {
       method,
-      headers: { Host: HOST, ...headers },
+      headers: { Host: HOST, ...(!isRaw && { 'Content-Type': 'application/json' }), ...headers },
       ...(encoded && { body: encoded, duplex: 'half' as const }),
     };
     return app.fetch(new Request(`http://${HOST}${path}`, init));
