@@ -17,6 +17,7 @@ import { provenanceReferrers } from './provenance-referrers.ts';
 import type { Augmentations, AugmentedPull } from './pull.ts';
 import type { ReferrersIndex, ReferrersPage } from './registry.ts';
 import { createReader } from './source-reader.ts';
+import { createTokenReach } from './token-reach.ts';
 
 /** What admission makes of a request: an origin, and what its image becomes if anything. */
 export interface Pull {
@@ -62,6 +63,8 @@ export interface ProxyDeps {
 const DEFAULT_PLATFORM: Platform = { os: 'linux', architecture: 'amd64' };
 
 export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
+  const reachOf = createTokenReach();
+
   async function resolveTag({ origin, augmented: pull }: Pull, tag: string, options: CallOptions): Promise<Digest> {
     if (!pull) return origin.registry.resolveTag(origin.repository, tag, options);
     if (tag !== pull.tag) throw unknown(`this token serves ${pull.sourceName}, not the tag "${tag}"`);
@@ -78,9 +81,8 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
     const made = augmented.made.get(digest);
     if (made) return parseManifest(made.raw, made.mediaType, digest);
     refuseSource(pull, augmented, digest);
-    const manifest = await origin.registry.getManifest(origin.repository, digest);
-    // Attestations, signatures and other referrers; but no image that the token does not name.
-    if (manifest.kind === 'other' || augmented.kept.has(digest)) return manifest;
+    if (await reachOf(pull, augmented).hasManifest(digest))
+      return origin.registry.getManifest(origin.repository, digest);
     throw unknown(`this token serves ${pull.sourceName}, and not ${digest}`);
   }
 
@@ -91,6 +93,12 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
   async function readConfig(pull: Pull, descriptor: ContentDescriptor): Promise<Uint8Array> {
     const made = await findMade(pull, descriptor.digest);
     return made ? made.raw : createReader(pull.origin).readConfig(descriptor);
+  }
+
+  /** Throws BLOB_UNKNOWN for what does not hang from the token. Whether the repository has it is not told. */
+  async function requireReached(pull: TokenPull | undefined, digest: Digest): Promise<void> {
+    if (!pull || (await reachOf(pull, await augmentations.get(pull)).hasBlob(digest))) return;
+    throw new RegistryError('BLOB_UNKNOWN', `this token serves ${pull.sourceName}, which has no ${digest}`);
   }
 
   return {
@@ -108,13 +116,17 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
       const made = await findMade(pull, digest);
       if (made) return bytesBlob(made.raw);
       const layer = layerOf(pull, digest);
-      return layer ? layers.get(layer) : pull.origin.registry.getBlob(pull.origin.repository, digest);
+      if (layer) return layers.get(layer);
+      await requireReached(pull.augmented, digest);
+      return pull.origin.registry.getBlob(pull.origin.repository, digest);
     },
     async headBlob(pull, digest) {
       const made = await findMade(pull, digest);
       if (made) return made;
       const layer = layerOf(pull, digest);
-      return layer ? layers.head(layer) : pull.origin.registry.headBlob(pull.origin.repository, digest);
+      if (layer) return layers.head(layer);
+      await requireReached(pull.augmented, digest);
+      return pull.origin.registry.headBlob(pull.origin.repository, digest);
     },
     async listTags({ origin, augmented }, page, options) {
       if (augmented) return { tags: tagsOf(augmented, page), hasMore: false };
@@ -123,6 +135,7 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
     async findReferrers({ origin, augmented }, digest, options) {
       const image = augmented && (await augmentations.get(augmented));
       if (image?.made.has(digest)) return provenanceReferrers(image, digest, options);
+      if (augmented && image && !(await reachOf(augmented, image).hasSubject(digest))) return undefined;
       return origin.registry.findReferrers(origin.repository, digest, options);
     },
   };
