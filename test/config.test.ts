@@ -96,6 +96,7 @@ test('an empty file gives every default', () => {
       freshness: [],
       stale: { maxAgeMs: 604_800_000, on: ['unavailable'] },
       negativeMs: 10_000,
+      abandonedMs: 300_000,
       budget: { highBytes: 0.95 * 50 * 1024 ** 3, lowBytes: 0.85 * 50 * 1024 ** 3, maxAgeMs: undefined },
       pin: [],
     },

@@ -27,6 +27,9 @@ export interface CachingDeps {
 
 const UNLIMITED: Budget = { highBytes: undefined, lowBytes: 0, maxAgeMs: undefined };
 
+/** How long a transfer that may never end goes on when its clients have left. */
+const UNSIZED_GRACE_MS = 10_000;
+
 export interface Caching {
   readonly content: CountedStore;
   readonly links: Links;
@@ -38,12 +41,16 @@ export interface Caching {
 
 export async function createCaching({ config, log, now, records, isServing = true }: CachingDeps): Promise<Caching> {
   const directory = join(config.dataDir, 'content');
-  const { budget, pin } = config.cache;
-  const kept = await createDiskStore({ directory });
+  let keeping: Housekeeping | undefined;
+  const { budget, pin, abandonedMs } = config.cache;
+  const kept = await createDiskStore({
+    directory,
+    claimPlace: need => keeping?.claim(need),
+    unread: { graceMs: Math.min(UNSIZED_GRACE_MS, abandonedMs), finishMs: abandonedMs },
+  });
   const usage = createUsage();
   const times = createUseTimes({ directory });
   const links = createLinks(records);
-  let keeping: Housekeeping | undefined;
   const content = createCountedStore({
     ...{ content: kept, usage, times, now },
     onKept: () => keeping?.check(),

@@ -112,13 +112,16 @@ function cacheSchema() {
       freshness: freshnessSchema(),
       stale: staleSchema(),
       negative: negativeSchema(),
+      /** How long what nobody waits for any more is fetched on. */
+      abandoned: duration({ maxMs: MAX_TIMER_MS }).prefault('5m'),
       ...cacheBudgetFields(),
     })
-    .transform(({ tagFreshness, negative, maxSize, water, maxAge, ...rest }) => ({
+    .transform(({ tagFreshness, negative, abandoned, maxSize, water, maxAge, ...rest }) => ({
       ...rest,
       budget: cacheBudget({ maxSize, water, maxAge }),
       tagFreshnessMs: tagFreshness,
       negativeMs: negative,
+      abandonedMs: abandoned,
     }));
 }
 

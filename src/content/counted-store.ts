@@ -1,6 +1,6 @@
 // A content store that tells what is used: each look moves content behind all that was used before, and what comes and goes is counted.
 import type { Digest } from '../oci/digest.ts';
-import { isNoRoom } from './no-room.ts';
+import { isBeyondBudget, isNoRoom } from './no-room.ts';
 import type { ContentStore } from './store.ts';
 import type { Usage } from './usage.ts';
 import type { UseTimes } from './use-times.ts';
@@ -88,10 +88,10 @@ export function createCountedStore(deps: CountedStoreDeps): CountedStore {
       onKept();
       return digest;
     },
-    ingest(body, expected) {
+    ingest(body, expected, options) {
       counts.misses += 1;
       if (expected) arrive(expected.digest, 1);
-      const ingestion = content.ingest(body, expected);
+      const ingestion = content.ingest(body, expected, options);
       void ingestion.done
         .then(
           ({ digest, size }) => {
@@ -99,7 +99,7 @@ export function createCountedStore(deps: CountedStoreDeps): CountedStore {
             onKept();
           },
           error => {
-            if (isNoRoom(error)) onFull(expected?.size ?? 0);
+            if (isNoRoom(error) && !isBeyondBudget(error)) onFull(expected?.size ?? 0);
           },
         )
         .finally(() => expected && arrive(expected.digest, -1));

@@ -2,16 +2,32 @@
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Expected } from '../oci/verify.ts';
 import { type BlobFiles, createBlobFiles, syncDirectory } from './blob-files.ts';
 import { type FilePart, streamFile } from './file-stream.ts';
-import { createFreeSpace, type SpaceClaim } from './free-space.ts';
+import { createFreeSpace, type Need, type SpaceClaim } from './free-space.ts';
 import { createIngestion, type Slot } from './ingestion.ts';
 import { isNoRoom } from './no-room.ts';
 import { createOutgrown } from './outgrown.ts';
-import { type ContentStore, ContentTooLarge } from './store.ts';
+import { type ContentStore, ContentTooLarge, type Ingestion, type IngestOptions } from './store.ts';
+
+export interface DiskStoreOptions {
+  readonly directory: string;
+  /** Claims a part of what all content may take, for a size as far as it is known. */
+  readonly claimPlace?: ((need: Need) => SpaceClaim | undefined) | undefined;
+  /** How long content that is for its readers goes on without any. */
+  readonly unread?: UnreadLimits | undefined;
+}
+
+export interface UnreadLimits {
+  /** Where nobody knows how much is to come. */
+  readonly graceMs: number;
+  /** Where that is known: whoever asked is likely to come again. */
+  readonly finishMs: number;
+}
 
 /** Opens the store in `directory`, which is made if absent. What a crash left unfinished is removed. `close` fails the running ingestions. */
-export async function createDiskStore({ directory }: { readonly directory: string }): Promise<ContentStore> {
+export async function createDiskStore({ directory, claimPlace, unread }: DiskStoreOptions): Promise<ContentStore> {
   await prepare(directory);
   const closing = new AbortController();
   const running = new Set<Promise<unknown>>();
@@ -19,22 +35,33 @@ export async function createDiskStore({ directory }: { readonly directory: strin
   const claimSpace = createFreeSpace(directory);
   const outgrown = createOutgrown();
 
-  const ingest: ContentStore['ingest'] = (body, expected) => {
-    const claim = claimSpace(outgrown.needOf(expected));
-    const slot = createSlot(join(directory, 'ingest', randomUUID()), files, claim);
-    const ingestion = createIngestion({ body, expected, slot, signal: closing.signal });
+  const ingest: ContentStore['ingest'] = (body, expected, options) =>
+    start(body, expected, {
+      ...{ bytes: outgrown.needOf(expected), isExact: expected?.size !== undefined },
+      ...options,
+    });
+
+  function start(
+    body: ReadableStream<Uint8Array>,
+    expected: Expected | undefined,
+    { isForReaders = false, ...need }: Need & IngestOptions,
+  ): Ingestion {
+    const claims = [claimSpace(need.bytes), claimPlace?.(need)].filter(claim => claim !== undefined);
+    const slot = createSlot(join(directory, 'ingest', randomUUID()), files, claims);
+    const unreadMs = isForReaders ? (need.isExact ? unread?.finishMs : unread?.graceMs) : undefined;
+    const ingestion = createIngestion({ body, expected, slot, signal: closing.signal, unreadMs });
     const { done } = ingestion;
     running.add(done);
     const forget = () => {
       running.delete(done);
-      claim.release();
+      for (const claim of claims) claim.release();
     };
     done.then(forget, error => {
       forget();
-      if (isNoRoom(error)) outgrown.note(expected, slot.discarded());
+      if (isNoRoom(error)) outgrown.note(expected, slot.wanted());
     });
     return ingestion;
-  };
+  }
 
   return {
     async find(digest) {
@@ -51,7 +78,7 @@ export async function createDiskStore({ directory }: { readonly directory: strin
       return file && readSmall(file, maxBytes);
     },
     async put(bytes) {
-      const { digest } = await ingest(streamOf(bytes)).done;
+      const { digest } = await start(streamOf(bytes), undefined, { bytes: bytes.byteLength, isExact: true }).done;
       return digest;
     },
     ingest,
@@ -73,24 +100,25 @@ async function prepare(directory: string): Promise<void> {
 }
 
 interface DiskSlot extends Slot {
-  /** How many bytes there were when they were discarded. */
-  discarded(): number;
+  /** How many bytes there were to be when it was discarded. */
+  wanted(): number;
 }
 
-function createSlot(temporary: string, files: BlobFiles, claim: SpaceClaim): DiskSlot {
-  let discarded = 0;
+function createSlot(temporary: string, files: BlobFiles, claims: readonly SpaceClaim[]): DiskSlot {
+  let wanted = 0;
   return {
     async create() {
-      await claim.ensure();
+      for (const claim of claims) await claim.ensure();
       return open(temporary, 'wx+');
+    },
+    async grow(size) {
+      wanted = size;
+      for (const claim of claims) await claim.grow(size);
     },
     keep: digest => files.keep(temporary, digest),
     reopen: digest => open(files.pathOf(digest)),
-    async discard() {
-      discarded = (await stat(temporary, { throwIfNoEntry: false }))?.size ?? 0;
-      await rm(temporary, { force: true });
-    },
-    discarded: () => discarded,
+    discard: () => rm(temporary, { force: true }),
+    wanted: () => wanted,
   };
 }
 

@@ -9,6 +9,8 @@ import { type Recover, StorageFailure } from './store.ts';
 export interface FollowOptions {
   readonly range?: ByteRange | undefined;
   readonly recover?: Recover | undefined;
+  /** Called once, when it is read no more. */
+  readonly onLeft: () => void;
 }
 
 /**
@@ -18,7 +20,7 @@ export interface FollowOptions {
 export function follow(
   file: SharedFile,
   growth: GrowthSignal,
-  { range, recover }: FollowOptions,
+  { range, recover, onLeft }: FollowOptions,
 ): ReadableStream<Uint8Array> {
   const limit = range ? range.end + 1 : Number.POSITIVE_INFINITY;
   let offset = range?.start ?? 0;
@@ -57,6 +59,7 @@ export function follow(
     },
     async close() {
       isClosed = true;
+      onLeft();
       await Promise.all([rest?.close(), file.release()]);
     },
   });

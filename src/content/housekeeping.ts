@@ -1,6 +1,8 @@
-// Keeps a content store within its budget, by itself: after what was kept, at times, and when the disk is full. Nothing goes before all
+// Keeps a content store within its budget, by itself: while content grows, at times, and when the disk is full. Nothing goes before all
 // that lies on the disk has been counted, which waits for nobody and for which nobody waits.
 import type { Budget, Evict, Evicted, EvictionGoal } from './eviction.ts';
+import type { Need, SpaceClaim } from './free-space.ts';
+import { BeyondBudget } from './no-room.ts';
 import type { Usage, Used } from './usage.ts';
 import type { UseTimes } from './use-times.ts';
 
@@ -28,6 +30,11 @@ export interface Housekeeping {
   readonly isCounted: boolean;
   /** Resolves when it has; rejects where it could not be. */
   readonly counted: Promise<void>;
+  /**
+   * Place in the budget for content on its way in, which is taken as it grows: older content goes meanwhile. Its calls throw BeyondBudget
+   * where that is not enough, as it is for what is larger than the budget from the start.
+   */
+  claim(need: Need): SpaceClaim;
   /** To be called after content was kept: returns at once. */
   check(): void;
   /** To be called when content of so many bytes found no room: returns at once. Nothing goes for what would not fit even then. */
@@ -41,6 +48,13 @@ export interface Housekeeping {
 /** What a full disk frees at least, as a part of what there is: so that not each blob has to wait for its own. */
 const ROOM_PART = 0.05;
 
+/** Content up to this size is small: manifests and configs, for which there is place when others fill theirs. */
+const SMALL_BYTES = 4 * 1024 * 1024;
+/** How much of the budget all content that is not small may take on its way in. */
+const LARGE_PART = 7 / 8;
+/** How much of it all content of unknown size may, which may never end: it cannot push out all that is kept. */
+const UNSIZED_PART = 1 / 2;
+
 export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
   const { usage, times, evict, budget, now, onEvicted, onFailed } = deps;
   const closing = new AbortController();
@@ -48,6 +62,10 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
   let running: Promise<void> | undefined;
   // Where pinned content alone is beyond the mark, a run for each new blob would remove nothing but what just came.
   let shortBytes = 0;
+  // How much the last run has.
+  let removed = 0;
+  // Of content on its way in.
+  const arriving = { all: 0, large: 0, unsized: 0 };
 
   async function count(): Promise<void> {
     const found: Used[] = [];
@@ -61,7 +79,8 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
     for await (evicted of evict(goal, closing.signal));
     const isShort = usage.bytes > (goal.toBytes ?? Number.POSITIVE_INFINITY);
     if (evicted.count > 0 || isShort) onEvicted({ ...evicted, reason, leftBytes: usage.bytes, isShort });
-    shortBytes = isShort && evicted.count === 0 ? usage.bytes : 0;
+    removed = evicted.count;
+    shortBytes = isShort && removed === 0 ? usage.bytes : 0;
   }
 
   /** One run at a time. Undefined where another is under way: what it leaves is looked at by the next. */
@@ -80,9 +99,52 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
 
   function check(): void {
     const { highBytes, lowBytes } = budget;
-    if (highBytes === undefined || usage.bytes <= highBytes) return;
+    if (highBytes === undefined || usage.bytes + arriving.all <= highBytes) return;
     if (shortBytes > 0 && usage.bytes < shortBytes + (highBytes - lowBytes)) return;
-    start('budget', { toBytes: lowBytes });
+    start('budget', { toBytes: Math.max(lowBytes - arriving.all, 0) });
+  }
+
+  function claim({ bytes: needBytes, isExact }: Need): SpaceClaim {
+    const { highBytes = Number.POSITIVE_INFINITY, lowBytes } = budget;
+    const group = isExact ? (needBytes <= SMALL_BYTES ? 'all' : 'large') : 'unsized';
+    const most = { all: 1, large: LARGE_PART, unsized: UNSIZED_PART }[group] * highBytes;
+    const groups = new Set(['all', group] as const);
+    let taken = 0;
+
+    function take(bytes: number): void {
+      taken += bytes;
+      for (const each of groups) arriving[each] += bytes;
+    }
+
+    const isAllowed = (bytes: number) => arriving[group] + bytes <= most;
+    /** The last run may have found nothing that may go, and nothing has come since. */
+    const mayRemove = () => !closing.signal.aborted && (shortBytes === 0 || usage.bytes > shortBytes);
+    const fits = (bytes: number) => isAllowed(bytes) && usage.bytes + arriving.all + bytes <= highBytes;
+
+    async function makeFit(bytes: number): Promise<void> {
+      await counted;
+      // A run that was under way already may have had another goal, and what it made may be taken by others.
+      for (let vain = 0; vain < 2 && isAllowed(bytes) && mayRemove(); vain = removed > 0 ? 0 : vain + 1) {
+        start('budget', { toBytes: Math.max(lowBytes - arriving.all - bytes, 0) });
+        await running;
+        if (fits(bytes)) return take(bytes);
+      }
+      throw new BeyondBudget(`${taken} bytes are there, and the budget of ${highBytes} has no place for ${bytes} more`);
+    }
+
+    return {
+      async ensure() {
+        if (needBytes <= most) return;
+        throw new BeyondBudget(`${needBytes} bytes are more than ${most}, which is what such content may take`);
+      },
+      grow(size) {
+        const bytes = size - taken;
+        if (!fits(bytes)) return makeFit(bytes);
+        take(bytes);
+        return undefined;
+      },
+      release: () => take(-taken),
+    };
   }
 
   const counted = count();
@@ -94,6 +156,7 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
       return isCounted;
     },
     counted,
+    claim,
     check,
     makeRoom(bytes) {
       if (bytes > usage.bytes) return;

@@ -13,6 +13,8 @@ import { type Ingestion, StorageFailure } from './store.ts';
 export interface Slot {
   /** Creates the temporary file, for writing and reading. */
   create(): Promise<FileHandle>;
+  /** Called before the file grows to so many bytes. Throws where it must not. */
+  grow(size: number): Promise<void> | undefined;
   /** Moves the file, already synced, to where its digest is found; durable when it resolves. */
   keep(digest: Digest): Promise<void>;
   /** Opens the file again after it was kept. */
@@ -27,9 +29,13 @@ export interface IngestionOptions {
   readonly slot: Slot;
   /** Ends the ingestion as a failure. */
   readonly signal: AbortSignal;
+  /** How long it goes on without a reader; undefined: for as long as it takes. */
+  readonly unreadMs?: number | undefined;
 }
 
-export function createIngestion({ body, expected, slot, signal }: IngestionOptions): Ingestion {
+export function createIngestion({ body, expected, slot, unreadMs, ...options }: IngestionOptions): Ingestion {
+  const readers = createReaders(unreadMs);
+  const signal = AbortSignal.any([options.signal, readers.none]);
   let kept: Digest | undefined;
   let failure: { readonly error: unknown } | undefined;
   const growth = createGrowthSignal();
@@ -54,7 +60,7 @@ export function createIngestion({ body, expected, slot, signal }: IngestionOptio
     done,
     open(range, recover) {
       if (range && expected?.size === undefined) throw new TypeError('a range of content of unknown size');
-      return follow(file, growth, { range, recover });
+      return follow(file, growth, { range, recover, onLeft: readers.join() });
     },
   };
 
@@ -77,6 +83,7 @@ export function createIngestion({ body, expected, slot, signal }: IngestionOptio
       throw error;
     } finally {
       signal.removeEventListener('abort', stop);
+      readers.close();
       await file.release();
     }
   }
@@ -95,6 +102,10 @@ export function createIngestion({ body, expected, slot, signal }: IngestionOptio
       },
       onFailed: error => cancelQuietly(source, error),
     });
+    const growAndWrite = async (value: Uint8Array) => {
+      await slot.grow(size);
+      await writer.write(value);
+    };
     for (;;) {
       signal.throwIfAborted();
       const { done, value } = await source.read();
@@ -107,12 +118,54 @@ export function createIngestion({ body, expected, slot, signal }: IngestionOptio
       beforeLast = size;
       size += value.byteLength;
       grow();
-      await ofStorage(writer.write(value));
+      await ofStorage(growAndWrite(value));
     }
     // First, as a body that was cancelled for a failed write has ended too soon.
     await ofStorage(writer.flush());
     return { digest: check.finish(), size };
   }
+}
+
+/** Everybody for whom the content was on its way has left. Who comes at this moment gets it without the store. */
+function unread(): StorageFailure {
+  return new StorageFailure('nobody waits for the content any more');
+}
+
+interface Readers {
+  /** Aborts when there has been no reader for too long. */
+  readonly none: AbortSignal;
+  /** Counts one, until what it returns is called. */
+  join(): () => void;
+  close(): void;
+}
+
+function createReaders(unreadMs: number | undefined): Readers {
+  const none = new AbortController();
+  let count = 0;
+  let isOver = false;
+  let timer: NodeJS.Timeout | undefined;
+
+  function wait(): void {
+    if (unreadMs === undefined || isOver) return;
+    timer = setTimeout(() => none.abort(unread()), unreadMs).unref();
+  }
+
+  wait();
+  return {
+    none: none.signal,
+    join() {
+      count += 1;
+      clearTimeout(timer);
+      return () => {
+        count -= 1;
+        if (count === 0) wait();
+      };
+    },
+    close() {
+      isOver = true;
+      clearTimeout(timer);
+    },
+  };
 }
 
 /** Names the failures that are the store's own. */

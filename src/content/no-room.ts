@@ -2,8 +2,17 @@
 
 /** The code that the file system uses. */
 export class NoRoom extends Error {
-  override readonly name = 'NoRoom';
+  override readonly name: string = 'NoRoom';
   readonly code = 'ENOSPC';
+}
+
+/** The place that content of its kind may take is taken: more room on the disk would not help. */
+export class BeyondBudget extends NoRoom {
+  override readonly name = 'BeyondBudget';
+}
+
+export function isBeyondBudget(error: unknown): boolean {
+  return error instanceof Error && (error instanceof BeyondBudget || isBeyondBudget(error.cause));
 }
 
 const CODES: readonly unknown[] = ['ENOSPC', 'EDQUOT'];

@@ -20,9 +20,14 @@ export interface ContentStore {
    * Starts to keep a body of an unknown or a promised digest: readers may follow it while it grows. The body is pulled at the pace of
    * the disk, whether anybody reads or not.
    */
-  ingest(body: ReadableStream<Uint8Array>, expected?: Expected): Ingestion;
+  ingest(body: ReadableStream<Uint8Array>, expected?: Expected, options?: IngestOptions): Ingestion;
   delete(digest: Digest): Promise<void>;
   close(): Promise<void>;
+}
+
+export interface IngestOptions {
+  /** Whether it is for its readers: when all have left, or none has come, it ends as a failure after a while. */
+  readonly isForReaders?: boolean | undefined;
 }
 
 /** The store itself cannot keep content: it is full, closed to writing, or broken. The body is not to blame, and may be had without keeping it. */

@@ -20,6 +20,7 @@ beforeEach(async () => {
   const path = join(directory, 'temporary');
   slot = {
     create: () => open(path, 'wx+'),
+    grow: () => undefined,
     keep: async () => {},
     reopen: () => open(path),
     discard: () => rm(path, { force: true }),

@@ -9,11 +9,11 @@ import { createUsage } from '../../src/content/usage.ts';
 import { createUseTimes } from '../../src/content/use-times.ts';
 
 const [, , directory = ''] = process.argv;
-const content = await createDiskStore({ directory });
+let keeping: Housekeeping | undefined;
+const content = await createDiskStore({ directory, claimPlace: need => keeping?.claim(need) });
 const usage = createUsage();
 const times = createUseTimes({ directory });
 const now = () => new Date();
-let keeping: Housekeeping | undefined;
 const onKept = () => keeping?.check();
 const store = createCountedStore({ content, usage, times, now, onKept, onFull() {} });
 const none = async () => {};

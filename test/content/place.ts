@@ -46,13 +46,14 @@ export async function openPlace(options: PlaceOptions = {}): Promise<BudgetPlace
 async function open(directory: string, options: PlaceOptions): Promise<BudgetPlace> {
   const { now = () => new Date(), isPinned = () => false, wrap = content => content } = options;
   const budget = { highBytes: undefined, lowBytes: 0, maxAgeMs: undefined, ...options.budget };
-  const content = wrap(await createDiskStore({ directory }));
+  let keeping: Housekeeping | undefined;
+  const unread = { graceMs: 100, finishMs: 400 };
+  const content = wrap(await createDiskStore({ directory, unread, claimPlace: need => keeping?.claim(need) }));
   const usage = createUsage();
   const times = createUseTimes({ directory });
   const runs: EvictionRun[] = [];
   const unlinked: Digest[] = [];
   const failures: unknown[] = [];
-  let keeping: Housekeeping | undefined;
   const store = createCountedStore({
     ...{ content, usage, times, now },
     onKept: () => keeping?.check(),

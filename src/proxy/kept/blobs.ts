@@ -107,7 +107,7 @@ export function createTransfers({ content, onFailed }: TransfersDeps): (request:
   async function start({ key, digest, openBody, onKept }: TransferRequest): Promise<Blob> {
     const { body, size } = await openBody();
     const expected = { digest, size };
-    const ingestion = content.ingest(body, expected);
+    const ingestion = content.ingest(body, expected, { isForReaders: true });
     const blob: Blob = { size, open };
     let isKept = false;
     growing.set(key, blob);
