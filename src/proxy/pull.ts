@@ -7,7 +7,7 @@ import { type Steps, stepsKey } from '../augment/steps.ts';
 import type { Digest } from '../oci/digest.ts';
 import { createFlight } from './flight.ts';
 import { type Origin, originName } from './origin.ts';
-import { createReader } from './source-reader.ts';
+import { createDocumentTurns, createReader } from './source-reader.ts';
 
 /** An image and what it is to become. */
 export interface AugmentedPull {
@@ -31,6 +31,8 @@ export interface Augmentations {
 }
 
 const MEMORY_BYTES = 64 * 1024 * 1024;
+/** Of a manifest of which only the digest is known. */
+const ANY_TYPE = 'application/octet-stream';
 
 export interface AugmentationsOptions {
   /** Hears of all that an image in memory was made of, each time that it is had. */
@@ -45,6 +47,7 @@ interface Known {
 
 export function createAugmentations({ onUsed = () => {} }: AugmentationsOptions = {}): Augmentations {
   const flight = createFlight<Known>();
+  const turns = createDocumentTurns();
   const memory = new LRUCache<string, Known>({ maxSize: MEMORY_BYTES, sizeCalculation: ({ image }) => sizeOf(image) });
   // A token's augmentation is one object for many requests.
   const keys = new WeakMap<Augmentation, string>();
@@ -56,10 +59,12 @@ export function createAugmentations({ onUsed = () => {} }: AugmentationsOptions 
   }
 
   async function compute({ origin, sourceName, sourceDigest, steps }: AugmentedPull): Promise<Known> {
-    const manifest = await origin.registry.getManifest(origin.repository, sourceDigest);
-    const madeOf = new Set([sourceDigest]);
-    const reader = createReader(origin, digest => madeOf.add(digest));
-    const augmented = await augment(manifest, steps, reader);
+    const madeOf = new Set<Digest>();
+    const source = createReader(origin, digest => madeOf.add(digest));
+    const augmented = await turns.hold(source, async reader => {
+      const manifest = await reader.readManifest({ mediaType: ANY_TYPE, digest: sourceDigest, size: 0 });
+      return augment(manifest, steps, reader);
+    });
     const provenance = createProvenance({ name: sourceName, digest: sourceDigest }, augmented, steps);
     const all = [...augmented.documents, ...provenance.flatMap(({ documents }) => documents)];
     const made = new Map(all.map(document => [document.digest, document]));

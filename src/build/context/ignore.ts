@@ -1,5 +1,5 @@
 // What a .dockerignore leaves out of a build context.
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Work } from '../work.ts';
 import { InvalidContext } from './invalid-context.ts';
@@ -42,9 +42,9 @@ async function readRules(directory: string, name: string, work: Work): Promise<P
 
 async function readText(path: string): Promise<string | undefined> {
   try {
-    const bytes = await readFile(path);
-    if (bytes.byteLength > MAX_BYTES) throw new InvalidContext(`build context: ${path}: more than ${MAX_BYTES} bytes`);
-    return bytes.toString();
+    const { size } = await stat(path);
+    if (size > MAX_BYTES) throw new InvalidContext(`build context: ${path}: more than ${MAX_BYTES} bytes`);
+    return await readFile(path, 'utf8');
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
     throw error;
