@@ -12,7 +12,7 @@ export interface ProcessOptions {
   /** What it reads from its standard input; empty where absent. */
   readonly input?: string | Uint8Array;
   readonly signal: AbortSignal;
-  /** Gets its output as it comes, line by line. Must not throw. */
+  /** Gets its output as it comes, line by line. Where it throws, the command is ended, and that is thrown. */
   readonly onLine?: (line: string, from: OutputName) => void;
   /** In UTF-16 units; a longer line is cut. */
   readonly maxLineLength?: number;
@@ -40,11 +40,14 @@ export async function runProcess(
   args: readonly string[],
   options: ProcessOptions,
 ): Promise<ProcessEnd> {
-  const { env, cwd, input = '', signal, graceMs = GRACE_MS } = options;
-  signal.throwIfAborted();
+  const { env, cwd, input = '', graceMs = GRACE_MS } = options;
+  options.signal.throwIfAborted();
   const child = spawn(command, args, { env, ...(cwd && { cwd }), detached: true });
   const ended = watchEnd(child);
-  readLines(child, options);
+  // Nobody else would catch what is thrown at output that comes.
+  const fault = new AbortController();
+  readLines(child, options, error => fault.abort(error));
+  const signal = AbortSignal.any([options.signal, fault.signal]);
   // A process that does not read its input closes it: its exit code says more than the broken pipe.
   child.stdin.on('error', () => undefined).end(input);
   const pid = await started(child, command);
@@ -66,9 +69,20 @@ function watchEnd(child: ChildProcessWithoutNullStreams): Promise<ProcessEnd> {
   });
 }
 
-function readLines(child: ChildProcessWithoutNullStreams, { onLine, maxLineLength = LINE_LENGTH }: ProcessOptions) {
+function readLines(
+  child: ChildProcessWithoutNullStreams,
+  { onLine, maxLineLength = LINE_LENGTH }: ProcessOptions,
+  onFault: (error: unknown) => void,
+): void {
+  const guard = (work: () => void) => {
+    try {
+      work();
+    } catch (error) {
+      onFault(error);
+    }
+  };
   for (const from of ['stdout', 'stderr'] as const) {
-    const lines = createLineSplitter(line => onLine?.(line, from), maxLineLength);
+    const lines = createLineSplitter(line => guard(() => onLine?.(line, from)), maxLineLength);
     child[from].on('data', chunk => lines.write(chunk)).on('close', () => lines.end());
   }
 }

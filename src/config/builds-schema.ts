@@ -42,7 +42,7 @@ export function buildsSchema(env: Environment) {
       failureMemory: duration().prefault('1m'),
       maxLog: size().prefault('16MiB'),
       rate: z.strictObject({ anonymous: rate().prefault('25/24h'), known: rate().prefault('250/1h') }).prefault({}),
-      secrets: z.record(id(), secret(env)).default({}),
+      secrets: z.record(id(), buildSecret(env)).default({}),
       /** Paths of agent sockets or keys. */
       ssh: z.record(id(), z.string().min(1)).default({}),
       requests: requestsSchema().prefault({}),
@@ -57,6 +57,13 @@ export function buildsSchema(env: Environment) {
       failureMemoryMs: failureMemory,
       maxLogBytes: maxLog,
     }));
+}
+
+/** What BuildKit takes. */
+const MAX_SECRET_BYTES = 500 * 1024;
+
+function buildSecret(env: Environment) {
+  return secret(env).refine(value => Buffer.byteLength(value) <= MAX_SECRET_BYTES, 'a secret has at most 500 KiB');
 }
 
 type Named = Readonly<Record<'secrets' | 'ssh', Readonly<Record<string, unknown>>>> & {

@@ -35,6 +35,16 @@ test('a command that does not read its input is no error', async () => {
   expect(end.code).toBe(0);
 });
 
+test('ends a command whose output cannot be taken, and throws that', async () => {
+  const onLine = () => {
+    throw new Error('cannot take it');
+  };
+  await expect(runProcess('sh', ['-c', 'echo one; sleep 600'], { env, signal, onLine })).rejects.toThrow(
+    'cannot take it',
+  );
+  await expect(runProcess('printf', ['last'], { env, signal, onLine })).rejects.toThrow('cannot take it');
+});
+
 test('passes on a list of variables, and nothing else of the service', async () => {
   const service = { PATH: process.env.PATH, SECRET: 'canary', HTTPS_PROXY: 'http://proxy:1', HOME: '/root' };
   const { lines } = await runShell('env', { env: childEnvironment(service, { HOME: '/own', EMPTY: undefined }) });

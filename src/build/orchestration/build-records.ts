@@ -65,6 +65,16 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
     }
   }
 
+  async function countCrashes({ id }: BuildRecord): Promise<number> {
+    try {
+      return (await crashCounts.get(id)) ?? 0;
+    } catch (error) {
+      if (!isUnreadable(error)) throw error;
+      log.error({ err: error, build: id }, 'how often a build has ended with the service cannot be read');
+      return 0;
+    }
+  }
+
   async function findAll(ids: readonly string[]): Promise<readonly BuildRecord[]> {
     const found = await Promise.all(ids.map(find));
     return found.filter(record => record !== undefined);
@@ -114,7 +124,7 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
     hasContext: async digest => (await idsOf(contextPrefix(digest), { limit: 1 })).length > 0,
     async listUnderWay() {
       const records = [...(await listStatus('running')), ...(await listStatus('queued'))];
-      return Promise.all(records.map(async record => ({ record, crashes: (await crashCounts.get(record.id)) ?? 0 })));
+      return Promise.all(records.map(async record => ({ record, crashes: await countCrashes(record) })));
     },
   };
 }

@@ -51,6 +51,17 @@ export function createEndJob({ records, jobs, redact, onEnded, closing, now, wai
     }
   }
 
+  /** A fault in the telling of it is its own failure: what the service does goes on. */
+  function finish(job: Job, outcome: Outcome): Pick<BuildRecord, 'status' | 'digest' | 'failure'> {
+    if ('digest' in outcome) return { status: 'succeeded', digest: outcome.digest };
+    try {
+      return { status: 'failed', failure: presentFailure(outcome.failure, redact) };
+    } catch (error) {
+      log.error({ err: error, build: job.record.id }, 'why a build failed cannot be told');
+      return { status: 'failed', failure: { kind: outcome.failure.kind, reason: 'its reason cannot be told' } };
+    }
+  }
+
   async function keepStoring(job: Job): Promise<void> {
     let waitMs: number = RETRY_MS.min;
     do {
@@ -60,7 +71,7 @@ export function createEndJob({ records, jobs, redact, onEnded, closing, now, wai
   }
 
   return async (job, outcome) => {
-    const record = { ...job.record, ...finish(outcome, redact), endedAt: now().toISOString() };
+    const record = { ...job.record, ...finish(job, outcome), endedAt: now().toISOString() };
     job.log.add({ kind: 'note', text: describe(record) });
     await job.log.complete();
     const isStored = await store(job, record);
@@ -70,11 +81,6 @@ export function createEndJob({ records, jobs, redact, onEnded, closing, now, wai
     job.ended.ring();
     if (!isStored) keepStoring(job).catch(() => {});
   };
-}
-
-function finish(outcome: Outcome, redact: Redact): Pick<BuildRecord, 'status' | 'digest' | 'failure'> {
-  if ('digest' in outcome) return { status: 'succeeded', digest: outcome.digest };
-  return { status: 'failed', failure: presentFailure(outcome.failure, redact) };
 }
 
 function describe({ image, digest, failure }: BuildRecord): string {

@@ -62,7 +62,20 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
   let isEnded = false;
   let writing: Promise<void> | undefined;
 
-  const entryOf = (told: Told) => createEntry(told, { redact, at: now() });
+  /** What cannot be searched for secrets is told to nobody. */
+  function entryOf(told: Told): LogEntry {
+    try {
+      return createEntry(told, { redact, at: now() });
+    } catch (error) {
+      log.error({ err: error, build: id }, 'a line of the log of a build cannot be told');
+      return {
+        kind: 'note',
+        text: 'a line is left out: it could not be searched for secrets',
+        at: now().toISOString(),
+      };
+    }
+  }
+
   const createGap = (count: number) => entryOf({ kind: 'note', text: `${count} lines are left out here` });
 
   /** `lines` are the entries from the number `first` on. */

@@ -18,8 +18,13 @@ export interface RestoreDeps {
   readonly log: Logger;
 }
 
+/** One that cannot go on is no reason for the service not to start. */
 export async function restoreJobs(deps: RestoreDeps): Promise<void> {
-  for (const underWay of await deps.records.listUnderWay()) await restore(underWay, deps);
+  for (const underWay of await deps.records.listUnderWay()) {
+    await restore(underWay, deps).catch(error => {
+      deps.log.error({ err: error, build: underWay.record.id }, 'a build that was under way cannot go on');
+    });
+  }
 }
 
 async function restore({ record, crashes }: UnderWay, deps: RestoreDeps): Promise<void> {

@@ -39,19 +39,25 @@ const BACKOFF_MS = { min: 2000, max: 60_000 } as const;
 
 /** Resolves when the build has ended, or is stopped because the service stops; never rejects. */
 export function createRunJob(deps: RunJobDeps): (job: Job) => Promise<void> {
+  const { log } = deps;
+  return job =>
+    runToEnd(job, deps).catch(error => {
+      log.error({ err: error, build: job.record.id }, 'a build could not be ended');
+    });
+}
+
+async function runToEnd(job: Job, deps: RunJobDeps): Promise<void> {
   const { endJob, wait, log } = deps;
-  return async job => {
-    const over = new AbortController();
-    const timeoutMs = job.record.spec.timeoutMs ?? deps.policy.timeoutMs;
-    wait(timeoutMs, over.signal).then(
-      () => job.stop.abort(new BuildStopped('timeout', `it was not done after ${timeoutMs / 1000} s`)),
-      () => {},
-    );
-    const outcome = await makeImage(job, over.signal, deps).catch(error => explain(error, job, log));
-    over.abort();
-    if (outcome) await endJob(job, outcome);
-    else await leaveJob(job, deps);
-  };
+  const over = new AbortController();
+  const timeoutMs = job.record.spec.timeoutMs ?? deps.policy.timeoutMs;
+  wait(timeoutMs, over.signal).then(
+    () => job.stop.abort(new BuildStopped('timeout', `it was not done after ${timeoutMs / 1000} s`)),
+    () => {},
+  );
+  const outcome = await makeImage(job, over.signal, deps).catch(error => explain(error, job, log));
+  over.abort();
+  if (outcome) await endJob(job, outcome);
+  else await leaveJob(job, deps);
 }
 
 /** Undefined where the build is to go on when the service starts again. */
