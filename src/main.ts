@@ -73,11 +73,14 @@ await command.parseAsync().catch(refuseToStart);
 async function run(flags: Flags): Promise<void> {
   const config = readConfig(flags);
   const log = createLog(config);
-  const dockerConfigPath = join(process.env.DOCKER_CONFIG ?? join(homedir(), '.docker'), 'config.json');
+  // A user without an entry in passwd, as in a container, has a home only where HOME says so.
+  const home = findHome();
+  const environment = { ...process.env, HOME: home };
+  const dockerConfigPath = join(process.env.DOCKER_CONFIG ?? join(home, '.docker'), 'config.json');
   const commit = process.env.VENEER_COMMIT || undefined;
   let listenHost: string | undefined;
   const app = await createApp({
-    ...{ config, log, version, commit, dockerConfigPath, environment: process.env },
+    ...{ config, log, version, commit, dockerConfigPath, environment },
     findListenHost: () => listenHost,
     reread: createReread(flags),
   });
@@ -104,6 +107,14 @@ async function run(flags: Flags): Promise<void> {
     clearTimeout(cut);
     await app.close();
     log.info('stopped');
+  }
+}
+
+function findHome(): string {
+  try {
+    return homedir();
+  } catch {
+    return '/';
   }
 }
 

@@ -1,7 +1,7 @@
 // The configuration: precedence, units, secrets kept elsewhere, and every fault at once.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ConfigError } from '../src/config/faults.ts';
 import { configSchema } from '../src/config/schema.ts';
@@ -51,7 +51,7 @@ test('an empty file gives every default', () => {
   expect(load('')).toEqual({
     listen: { host: '127.0.0.1', port: 8080 },
     hosts: [],
-    dataDir: '.veneer',
+    dataDir: resolve('.veneer'),
     log: { level: 'info' },
     defaultUpstream: 'docker.io',
     openUpstreams: true,
@@ -122,7 +122,7 @@ test('an empty file gives every default', () => {
 });
 
 test('without any named file the defaults do, as no ./veneer.yaml is there', () => {
-  expect(loadConfig({ env: {}, flags: {} }).dataDir).toBe('.veneer');
+  expect(loadConfig({ env: {}, flags: {} }).dataDir).toBe(resolve('.veneer'));
 });
 
 test('a full file is read', () => {
@@ -176,15 +176,15 @@ test('a default upstream is a host, an alias of any case, or none', () => {
 test('flags go over environment over file', () => {
   const yaml = 'listen: 127.0.0.1:1\ndataDir: file\nlog: { level: warn, format: json }';
   const env = { VENEER_LISTEN: '[::1]:2', VENEER_DATA_DIR: 'env', VENEER_LOG: 'error' };
-  expect(load(yaml)).toMatchObject({ listen: { port: 1 }, dataDir: 'file', log: { level: 'warn' } });
+  expect(load(yaml)).toMatchObject({ listen: { port: 1 }, dataDir: resolve('file'), log: { level: 'warn' } });
   expect(load(yaml, env)).toMatchObject({
     listen: { host: '::1', port: 2 },
-    dataDir: 'env',
+    dataDir: resolve('env'),
     log: { level: 'error', format: 'json' },
   });
   expect(load(yaml, env, { listen: 'localhost:0', dataDir: 'flag' })).toMatchObject({
     listen: { host: 'localhost', port: 0 },
-    dataDir: 'flag',
+    dataDir: resolve('flag'),
   });
 });
 
@@ -192,8 +192,8 @@ test('the flag names the file before the environment does', () => {
   writeFileSync(file, 'dataDir: flag');
   writeFileSync(join(folder, 'env.yaml'), 'dataDir: env');
   const env = { VENEER_CONFIG: join(folder, 'env.yaml') };
-  expect(loadConfig({ env, flags: {} }).dataDir).toBe('env');
-  expect(loadConfig({ env, flags: { config: file } }).dataDir).toBe('flag');
+  expect(loadConfig({ env, flags: {} }).dataDir).toBe(resolve('env'));
+  expect(loadConfig({ env, flags: { config: file } }).dataDir).toBe(resolve('flag'));
 });
 
 test('the result is frozen, however deep', () => {

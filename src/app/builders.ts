@@ -28,9 +28,10 @@ export function createBuilders(deps: BuildersDeps): Platforms & { close(): Promi
   const { log } = deps;
   const stop = new AbortController();
   const onUnavailable = (builder: string, reason: string) => log.warn({ builder, reason }, 'a builder does not answer');
+  const onFault = (builder: string, error: unknown) => log.error({ builder, err: error }, 'a builder cannot be used');
   const found = findBuilders(deps, stop.signal).then(backends => ({
     backends,
-    platforms: createPlatforms(backends, { onUnavailable }),
+    platforms: createPlatforms(backends, { onUnavailable, onFault }),
   }));
   found
     .then(({ platforms }) => announce(platforms, log))
@@ -55,9 +56,19 @@ async function announce(platforms: Platforms, log: Logger): Promise<void> {
   }
 }
 
-/** In the configured order. */
+/** In the configured order. One that cannot even be looked for is told, and left out. */
 async function findBuilders(deps: BuildersDeps, signal: AbortSignal): Promise<readonly Backend[]> {
-  const found = await Promise.all(deps.config.builds.backends.map(one => openBuilder(one, deps, signal)));
+  const found = await Promise.all(
+    deps.config.builds.backends.map(async one => {
+      try {
+        return await openBuilder(one, deps, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        deps.log.error({ builder: one.kind, err: error }, 'a builder cannot be used');
+        return [];
+      }
+    }),
+  );
   return found.flat();
 }
 
@@ -94,6 +105,7 @@ async function findBest(
     environment,
     signal,
     onMiss,
+    onFault: error => log.error({ err: error }, 'a builder was looked for, which failed'),
   });
   return [...builders, createEmbeddedBackend({ name: 'embedded', ...embedded })];
 }

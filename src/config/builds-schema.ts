@@ -1,4 +1,5 @@
 // The key `builds`: what builds missing images, where they go, and how much of it at a time.
+import { resolve } from 'node:path';
 import { z } from 'zod';
 import { recipesSchema } from './recipes-schema.ts';
 import { duration, type Environment, host, MAX_TIMER_MS, platform, rate, secret, size } from './values.ts';
@@ -143,8 +144,8 @@ function backendSchema() {
       z.strictObject({
         kind: z.literal('buildah'),
         ...common,
-        root: z.string().min(1).optional(),
-        runRoot: z.string().min(1).optional(),
+        root: path().optional(),
+        runRoot: path().optional(),
         storageDriver: z.string().min(1).optional(),
         isolation: z.enum(['oci', 'rootless', 'chroot']).optional(),
       }),
@@ -164,6 +165,14 @@ function repository() {
     .string()
     .max(255)
     .regex(REPOSITORY, 'expected a repository such as local/builds or registry.example.com/team/builds, without a tag');
+}
+
+/** Absolute, whatever the command that gets it works in. */
+function path() {
+  return z
+    .string()
+    .min(1)
+    .transform(text => resolve(text));
 }
 
 function id() {

@@ -1,4 +1,5 @@
 // The keys of veneer.yaml, their checks and their defaults.
+import { resolve } from 'node:path';
 import { z } from 'zod';
 import { accessSchema } from './access-schema.ts';
 import { buildsSchema } from './builds-schema.ts';
@@ -23,8 +24,12 @@ export function configSchema(env: Environment) {
         .optional(),
       /** Further names that clients reach us by. */
       hosts: z.array(hostName()).max(MAX_HOSTS).default([]),
-      /** Relative to the working directory. */
-      dataDir: z.string().min(1).default('.veneer'),
+      /** Relative to the working directory at the start; absolute from then on, since children work elsewhere. */
+      dataDir: z
+        .string()
+        .min(1)
+        .default('.veneer')
+        .transform(path => resolve(path)),
       log: logSchema().prefault({}),
       /** The registry of names whose first component is none; `none` refuses them. */
       defaultUpstream: z.string().min(1).default('docker.io'),

@@ -1,5 +1,5 @@
 // The builder that needs no daemon: buildah, with a storage of its own, and without root where it must.
-import { userInfo } from 'node:os';
+import { getuid } from 'node:process';
 import { z } from 'zod';
 import { isSamePlatform, type Platform } from '../../oci/platform.ts';
 import { type Backend, BackendUnavailable, type BuildOptions, type BuildOrder, type BuildResult } from '../backend.ts';
@@ -30,7 +30,7 @@ const infoSchema = z.object({ host: z.object({ os: z.string(), arch: z.string() 
 
 export function createBuildahBackend(options: BuildahOptions): Backend {
   const { name, root, platforms, command = 'buildah', now = Date.now } = options;
-  const isolation = options.isolation ?? (userInfo().uid === 0 ? 'oci' : 'rootless');
+  const isolation = options.isolation ?? (getuid?.() === 0 ? 'oci' : 'rootless');
   const client = createClient({ ...options, command });
   // A build that was cancelled is tidied up after all the same.
   const tidy = (args: readonly string[]) => client.read(args, new AbortController().signal);

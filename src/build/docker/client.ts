@@ -1,5 +1,4 @@
 // How buildx is run: as a plugin of the docker command, or by itself. Both take the same arguments.
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { childEnvironment, type Environment } from '../environment.ts';
 import { type ProcessEnd, type ProcessOptions, runProcess } from '../process.ts';
@@ -41,7 +40,7 @@ export interface RunOptions extends Pick<ProcessOptions, 'signal' | 'onLine' | '
 const REMOVE_MS = 30_000;
 
 export function createClient({ command, host, environment }: ClientOptions): Client {
-  const folder = environment.DOCKER_CONFIG ?? join(environment.HOME ?? homedir(), '.docker');
+  const folder = environment.DOCKER_CONFIG ?? join(environment.HOME ?? '/', '.docker');
   const own = engineEnvironment(environment, { folder, host });
   const reading = childEnvironment(environment, { ...own, HOME: environment.HOME, DOCKER_CONFIG: folder });
   let found = command;

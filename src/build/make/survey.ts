@@ -19,6 +19,8 @@ export interface SurveyOptions {
   readonly now?: () => Date;
   /** Hears of a backend each time that it does not answer. */
   readonly onUnavailable?: (name: string, reason: string) => void;
+  /** Hears of what a backend threw that nobody has foreseen. */
+  readonly onFault?: (name: string, error: unknown) => void;
 }
 
 /** In the configured order. */
@@ -29,7 +31,7 @@ export function createSurvey(backends: readonly Backend[], options: SurveyOption
   return () => Promise.all(asks.map(offer => offer()));
 }
 
-async function ask(backend: Backend, { timeoutMs = 10_000, onUnavailable }: SurveyOptions): Promise<Offer> {
+async function ask(backend: Backend, { timeoutMs = 10_000, onUnavailable, onFault }: SurveyOptions): Promise<Offer> {
   const signal = AbortSignal.timeout(timeoutMs);
   // Also one that does not heed the signal is waited for no longer.
   const late = new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
@@ -37,19 +39,22 @@ async function ask(backend: Backend, { timeoutMs = 10_000, onUnavailable }: Surv
     return { backend, platforms: await Promise.race([backend.listPlatforms(signal), late]) };
   } catch (error) {
     const fault = faultOf(error, timeoutMs);
-    onUnavailable?.(backend.name, fault);
+    if (fault === FAULT) onFault?.(backend.name, error);
+    else onUnavailable?.(backend.name, fault);
     return { backend, platforms: [], fault };
   }
 }
 
-/** Anything else that it throws is a fault of ours. */
+const FAULT = 'it failed unexpectedly: the log of Veneer has the cause';
+
+/** Anything else that it throws is a fault of ours, which is no reason to do without the others. */
 function faultOf(error: unknown, timeoutMs: number): string {
   if (error instanceof BackendUnavailable) return error.message;
   if (error instanceof DOMException && error.name === 'TimeoutError') return `no answer within ${timeoutMs} ms`;
-  throw error;
+  return FAULT;
 }
 
-/** Asked once at a time; a failure of ours is not remembered. */
+/** Asked once at a time. */
 function remembered(work: () => Promise<Offer>, options: SurveyOptions): () => Promise<Offer> {
   const { freshMs = 60_000, retryMs = 5_000, now = () => new Date() } = options;
   let running: Promise<Offer> | undefined;

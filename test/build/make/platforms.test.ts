@@ -143,11 +143,20 @@ test('gives up on a backend that hangs', async () => {
   expect(offer?.fault).toBe('no answer within 1 ms');
 });
 
-test('is not silent about a fault of ours', async () => {
+test('is not silent about a fault of ours, and does not lose the others by it', async () => {
   const broken = create({
+    name: 'broken',
     listPlatforms: async () => {
       throw new TypeError('a fault');
     },
   });
-  await expect(createPlatforms([broken]).list()).rejects.toThrow('a fault');
+  const faults: unknown[] = [];
+  const platforms = createPlatforms([broken, amd64], { onFault: (name, error) => faults.push(`${name}: ${error}`) });
+  expect((await platforms.list()).map(({ fault }) => fault)).toEqual([
+    'it failed unexpectedly: the log of Veneer has the cause',
+    undefined,
+  ]);
+  expect(faults).toEqual(['broken: TypeError: a fault']);
+  const assigned = await platforms.assign(parseSpec());
+  expect([...assigned.keys()].map(({ name }) => name)).toEqual(['first']);
 });
