@@ -57,52 +57,77 @@ export interface AppDeps {
   readonly lookEveryMs?: number | undefined;
 }
 
-export async function createApp({ config, log, now = () => new Date(), ...deps }: AppDeps): Promise<App> {
+/** What has been made before a start fails is ended again: nothing holds the data directory then. */
+export async function createApp(deps: AppDeps): Promise<App> {
+  await using rooms = new AsyncDisposableStack();
+  const { app, ...handles } = await openRooms(deps, rooms);
+  // From here on all of it is the caller's to close. The last is ended first, and all are, also where the end of one fails.
+  const held = rooms.move();
+  return { fetch: app.fetch, routes: app.routes, ...handles, close: () => held.disposeAsync() };
+}
+
+async function openRooms(
+  { config, log, now = () => new Date(), ...deps }: AppDeps,
+  rooms: AsyncDisposableStack,
+): Promise<Pick<App, 'reloadRules' | 'drain'> & { readonly app: Hono }> {
+  const closing = <T extends { close(): unknown }>(room: T): T => {
+    rooms.defer(async () => void (await room.close()));
+    return room;
+  };
   const owner = ownDirectory(config.dataDir);
-  const records = createSqliteStore({ path: join(config.dataDir, 'records.db'), now });
-  const access = await createAccess({
-    options: config.access,
-    listenHost: config.listen.host,
-    publicHost: config.publicUrl?.hostname,
-    records,
-    dataDir: config.dataDir,
-    onFault: fault =>
-      log.error({ reason: fault.message }, 'the file of users cannot be used: its last good state stays'),
-    now,
-  });
+  rooms.defer(() => owner.release());
+  const records = closing(createSqliteStore({ path: join(config.dataDir, 'records.db'), now }));
+  const access = closing(
+    await createAccess({
+      options: config.access,
+      listenHost: config.listen.host,
+      publicHost: config.publicUrl?.hostname,
+      records,
+      dataDir: config.dataDir,
+      onFault: fault =>
+        log.error({ reason: fault.message }, 'the file of users cannot be used: its last good state stays'),
+      now,
+    }),
+  );
   log.info(access.summary);
-  const events = createEvents({ endpoints: config.events.endpoints, records, log });
+  const events = closing(createEvents({ endpoints: config.events.endpoints, records, log }));
   const registryEvents = createRegistryEvents(events);
-  const hosting = await createHosting({ config, records, now, onChange: registryEvents.changed });
+  const hosting = closing(await createHosting({ config, records, now, onChange: registryEvents.changed }));
   const ledger = createLedger({ records, now, ttlMs: config.tokens.ttlMs });
   const { dockerConfigPath, patience } = deps;
-  const caching = await createCaching({ config, log, now, records });
+  const caching = closing(await createCaching({ config, log, now, records }));
   const passing = await openPassing(config, now);
-  const shelf = await createShelf({ directory: join(config.dataDir, 'rules'), records, now });
-  const pulling = createPulling({
-    ...{ config, log, now, records, ledger, caching, shelf, dockerConfigPath, patience },
-    hosted: hosting.registries,
-    scopes: passing?.scopes,
-  });
+  const shelf = closing(await createShelf({ directory: join(config.dataDir, 'rules'), records, now }));
+  const pulling = closing(
+    createPulling({
+      ...{ config, log, now, records, ledger, caching, shelf, dockerConfigPath, patience },
+      hosted: hosting.registries,
+      scopes: passing?.scopes,
+    }),
+  );
 
   const { reread, lookEveryMs } = deps;
-  const ruling = await createRuling({
-    ...{ config, log, now, shelf, reread, lookEveryMs },
-    describeRemote: pulling.describeRemote,
-  });
+  const ruling = closing(
+    await createRuling({
+      ...{ config, log, now, shelf, reread, lookEveryMs },
+      describeRemote: pulling.describeRemote,
+    }),
+  );
   const ruledPulls = createRuledPulls({
     ...{ config, records, now, pulling, rules: ruling.rules },
     holdLayers: shelf.hold,
   });
 
-  const building = await createBuilding({
-    ...{ config, log, now, records, pulling },
-    hosted: hosting.hosted,
-    accessTokens: config.access && createAccessTokens({ records, now }),
-    environment: deps.environment ?? {},
-    findListenHost: deps.findListenHost ?? (() => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host)),
-    onEnded: registryEvents.built,
-  });
+  const building = closing(
+    await createBuilding({
+      ...{ config, log, now, records, pulling },
+      hosted: hosting.hosted,
+      accessTokens: config.access && createAccessTokens({ records, now }),
+      environment: deps.environment ?? {},
+      findListenHost: deps.findListenHost ?? (() => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host)),
+      onEnded: registryEvents.built,
+    }),
+  );
 
   const app = new Hono();
   // Changes tell who made them; without endpoints nobody listens, and no request pays for it.
@@ -116,27 +141,11 @@ export async function createApp({ config, log, now = () => new Date(), ...deps }
     checkReady: async () => void (await records.list('token', { limit: 1 })),
   });
 
-  const sweeping = createSweeping({
-    ...{ config, log, now, records, collector: hosting.collector },
-    sweeps: [records.sweep, hosting.hosted.sweep, building.builds.sweep, caching.sweep, ruling.sweep],
-  });
-  return {
-    fetch: app.fetch,
-    routes: app.routes,
-    reloadRules: ruling.reload,
-    drain: () => building.builds.close(),
-    async close() {
-      await sweeping.close();
-      await building.close();
-      await events.close();
-      await access.close();
-      await ruling.close();
-      await pulling.close();
-      await shelf.close();
-      await caching.close();
-      await hosting.close();
-      await records.close();
-      owner.release();
-    },
-  };
+  closing(
+    createSweeping({
+      ...{ config, log, now, records, collector: hosting.collector },
+      sweeps: [records.sweep, hosting.hosted.sweep, building.builds.sweep, caching.sweep, ruling.sweep],
+    }),
+  );
+  return { app, reloadRules: ruling.reload, drain: () => building.builds.close() };
 }

@@ -69,6 +69,42 @@ test.each(imports.filter(({ target }) => !target.startsWith('.')))('$file may us
   expect(rooms ?? [roomOf(file)]).toContain(roomOf(file));
 });
 
+test('no file imports itself by way of others, types included', () => {
+  expect(findCycles()).toEqual([]);
+});
+
+/** Each group of files that all reach one another. Tarjan's algorithm, since a group has cycles without number. */
+function findCycles(): readonly (readonly string[])[] {
+  const targets = Map.groupBy(
+    imports.filter(({ target }) => target.startsWith('.')),
+    ({ file }) => file,
+  );
+  const order = new Map<string, { index: number; low: number; isOpen: boolean }>();
+  const open: string[] = [];
+  const cycles: string[][] = [];
+
+  function visit(file: string) {
+    const place = { index: order.size, low: order.size, isOpen: true };
+    order.set(file, place);
+    open.push(file);
+    for (const { target } of targets.get(file) ?? []) {
+      const next = normalize(join(dirname(file), target));
+      if (next === file) cycles.push([file]);
+      const known = order.get(next);
+      if (!known) place.low = Math.min(place.low, visit(next).low);
+      else if (known.isOpen) place.low = Math.min(place.low, known.index);
+    }
+    if (place.low < place.index) return place;
+    const group = open.splice(open.indexOf(file));
+    for (const each of group) Object.assign(order.get(each) ?? {}, { isOpen: false });
+    if (group.length > 1) cycles.push(group.toSorted());
+    return place;
+  }
+
+  for (const file of targets.keys()) if (!order.has(file)) visit(file);
+  return cycles;
+}
+
 function roomOf(file: string): string {
   return (file.split('/')[1] ?? '').replace(/\.ts$/, '');
 }

@@ -44,7 +44,8 @@ export function createBuilders(deps: BuildersDeps): Platforms & { close(): Promi
     async close() {
       stop.abort();
       const backends = await found.then(({ backends }) => backends).catch(() => []);
-      await Promise.all(backends.map(backend => backend.close()));
+      await using rooms = new AsyncDisposableStack();
+      for (const backend of backends) rooms.defer(() => backend.close());
     },
   };
 }

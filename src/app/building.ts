@@ -65,12 +65,15 @@ export interface Building {
 }
 
 export async function createBuilding(deps: BuildingDeps): Promise<Building> {
+  await using opened = new AsyncDisposableStack();
   const { config, now, pulling, hosted } = deps;
   const recipes = openRecipes(config.builds.recipes);
   const contexts = await createSweptStore({ directory: join(config.dataDir, 'builds', 'contexts'), now });
+  opened.defer(() => contexts.close());
   const images = createBaseImages(pulling.origins);
   const openDestination = createDestinations({ ...pulling, hosted });
   const platforms = createBuilders({ ...deps, embedded: { images, openDestination } });
+  opened.defer(() => platforms.close());
   const parts: Parts = { recipes, contexts, images, openDestination, platforms };
 
   const limits = planLimits(config);
@@ -78,20 +81,18 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   const supports: PlanDeps['supports'] = async (_, spec) => void (await platforms.assign(spec));
   const plan = createPlan({ images, content: contexts, limits, policy, supports });
   const builds = await openBuilds(deps, parts);
+  opened.defer(() => builds.close());
   const logAddress = createLogAddress(deps);
   serveRecipes(deps, recipes, { plan, builds, logAddress });
 
+  const rooms = opened.move();
   return {
     builds,
     logAddress,
     platforms,
     plan,
     listBases: request => listRead(request, policy, limits).map(name => locateBase(pulling.origins, name)),
-    async close() {
-      await builds.close();
-      await platforms.close();
-      await contexts.close();
-    },
+    close: () => rooms.disposeAsync(),
   };
 }
 

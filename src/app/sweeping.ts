@@ -13,34 +13,51 @@ export interface SweepingDeps {
   readonly collector: Collector;
   /** Each of a room; all run at once. */
   readonly sweeps: readonly (() => Promise<unknown>)[];
+  readonly everySweepMs?: number | undefined;
 }
 
 export interface Sweeping {
-  /** Stops a collection that is under way, and waits for it. */
+  /** Stops a collection that is under way, and waits for it and for a sweep. */
   close(): Promise<void>;
 }
 
 const SWEEP_EVERY_MS = 10 * 60_000;
 
-export function createSweeping({ config, log, now, records, collector, sweeps }: SweepingDeps): Sweeping {
+export function createSweeping({
+  config,
+  log,
+  now,
+  records,
+  collector,
+  sweeps,
+  everySweepMs = SWEEP_EVERY_MS,
+}: SweepingDeps): Sweeping {
   const { everyMs } = config.hosted.collect;
   const routine = everyMs === undefined ? undefined : createRoutine({ collector, records, now, everyMs });
 
+  const tell = (error: unknown) => log.error({ err: error }, 'sweep failed');
+  const isClosed = new AbortController();
+  let running = Promise.resolve();
+
+  /** Never rejects. What fails in one room holds up no other. */
   async function sweep(): Promise<void> {
-    await Promise.all(sweeps.map(each => each()));
-    const report = await routine?.runIfDue();
+    await Promise.all(sweeps.map(each => each().catch(tell)));
+    if (isClosed.signal.aborted) return;
+    const report = await routine?.runIfDue().catch(tell);
     if (report) log.info({ removed: report.removed, freedBytes: report.freedBytes }, 'collected');
   }
 
-  const sweeper = setInterval(
-    () => void sweep().catch(error => log.error({ err: error }, 'sweep failed')),
-    SWEEP_EVERY_MS,
-  );
+  const sweeper = setInterval(() => {
+    // One that takes longer than the time between two is not joined by another.
+    running = running.then(sweep);
+  }, everySweepMs);
   sweeper.unref();
   return {
     async close() {
       clearInterval(sweeper);
+      isClosed.abort();
       await routine?.close();
+      await running;
     },
   };
 }

@@ -1,7 +1,6 @@
 // Pushing to another registry: what the rooms above may ask of it, in the words of distribution-spec "Push".
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
-import type { CallOptions } from './upstream.ts';
 
 /**
  * Every call throws RegistryError, as those of Upstream do, or the signal's reason. Its requests are authorised to pull and to push.
@@ -9,21 +8,26 @@ import type { CallOptions } from './upstream.ts';
 export interface Pusher {
   /** The host or alias that names the registry in references. */
   readonly name: string;
-  hasBlob(repository: string, digest: Digest, options?: CallOptions): Promise<boolean>;
+  hasBlob(repository: string, digest: Digest, options?: PushOptions): Promise<boolean>;
   /** Whether the registry took the blob over from `from`, another repository of it; else it has to be put. */
   mountBlob(repository: string, digest: Digest, options: MountOptions): Promise<boolean>;
   /**
    * Uploads the blob, without a look whether it is there. `open` is called for each time that the bytes are sent: a broken upload begins
    * anew, as often as a read would be tried again. The stream's bytes must be verified by their source; each is read to its end or cancelled.
    */
-  putBlob(repository: string, blob: PushedBlob, options?: CallOptions): Promise<void>;
+  putBlob(repository: string, blob: PushedBlob, options?: PushOptions): Promise<void>;
   /** `reference` is a tag or the digest of `raw`. Throws 502 where the registry says that it has stored something else. */
-  putManifest(repository: string, manifest: PushedManifest, options?: CallOptions): Promise<void>;
+  putManifest(repository: string, manifest: PushedManifest, options?: PushOptions): Promise<void>;
   /** What a tag or digest points to now; undefined where there is nothing. */
-  findManifest(repository: string, reference: string, options?: CallOptions): Promise<Digest | undefined>;
+  findManifest(repository: string, reference: string, options?: PushOptions): Promise<Digest | undefined>;
 }
 
-export interface MountOptions extends CallOptions {
+/** As those of a call of Upstream. */
+export interface PushOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface MountOptions extends PushOptions {
   readonly from: string;
 }
 

@@ -1,0 +1,74 @@
+// Starts that fail and closings that fail: neither holds on to what others wait for.
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { pino } from 'pino';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { createSweeping } from '../../src/app/sweeping.ts';
+import { createApp } from '../../src/app.ts';
+import { type Config, configSchema } from '../../src/config/schema.ts';
+import { createMemoryStore } from '../../src/state/memory.ts';
+import { ownDirectory } from '../../src/state/owner.ts';
+
+const log = pino({ level: 'silent' });
+let dataDir: string;
+let config: Config;
+
+beforeEach(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), 'veneer-start-'));
+  config = configSchema({}).parse({ dataDir, builds: { backends: ['embedded'] } });
+});
+
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await rm(dataDir, { recursive: true });
+});
+
+test.each(['content', 'hosted', 'rules', 'builds'])(
+  'a start that fails at its folder %s leaves the data directory free',
+  async folder => {
+    const path = join(dataDir, folder);
+    await writeFile(path, 'in the way');
+    await expect(createApp({ config, log, version: '0.0.0' })).rejects.toThrow(/EEXIST|ENOTDIR/);
+    await rm(path);
+    const app = await createApp({ config, log, version: '0.0.0' });
+    await app.close();
+  },
+);
+
+test('a close goes on where a part of it fails, and says so in the end', async () => {
+  const app = await createApp({ config, log, version: '0.0.0' });
+  vi.spyOn(DatabaseSync.prototype, 'close').mockImplementationOnce(() => {
+    throw new Error('cannot be closed');
+  });
+  await expect(app.close()).rejects.toThrow('cannot be closed');
+  ownDirectory(dataDir).release();
+});
+
+test('a sweep that runs is waited for, and one that fails holds up no other', async () => {
+  const gate = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
+  const ended: string[] = [];
+  const sweeping = createSweeping({
+    ...{ config, log, now: () => new Date(), records: createMemoryStore() },
+    collector: { collect: () => Promise.reject(new Error('not asked for')) },
+    sweeps: [
+      () => Promise.reject(new Error('no')),
+      async () => {
+        begun.resolve();
+        await gate.promise;
+        ended.push('sweep');
+      },
+    ],
+    everySweepMs: 1,
+  });
+  await begun.promise;
+  const closed = sweeping.close().then(() => ended.push('closed'));
+  await new Promise(resolve => setImmediate(resolve));
+  expect(ended).toEqual([]);
+  gate.resolve();
+  await closed;
+  expect(ended.at(-1)).toBe('closed');
+  expect(ended.filter(each => each === 'closed')).toHaveLength(1);
+});
