@@ -72,7 +72,7 @@ describe('a start', () => {
   test('without configuration says in one line where it listens, where data lies, and what to try', async () => {
     const { find, port } = await startService();
     expect(JSON.parse(await find(/listening/)).msg).toBe(
-      `listening on http://127.0.0.1:${port}, data in .veneer; try: docker pull 127.0.0.1:${port}/library/alpine:3`,
+      `listening on http://127.0.0.1:${port}, data in ${join(folder, '.veneer')}; try: docker pull 127.0.0.1:${port}/library/alpine:3`,
     );
     expect(await find(/access is open/)).toContain('anyone on this machine may pull, push and delete');
   });
@@ -110,16 +110,16 @@ describe('a start', () => {
     const { port } = await startService();
     const { err, exitCode } = await run();
     expect([err, exitCode]).toEqual([
-      'another Veneer process is using .veneer: stop it first, or name another data directory\n',
+      `another Veneer process is using ${join(folder, '.veneer')}: stop it first, or name another data directory\n`,
       1,
     ]);
     expect((await fetch(`http://127.0.0.1:${port}/health/ready`)).status).toBe(200);
   });
 
   test.each([
-    ['a file', 'taken', /^cannot use taken: it is a file, where a directory is expected\n$/],
-    ['below a file', 'taken/data', /^cannot use taken\/data: ENOTDIR.*\n$/],
-    ['one with records that are none', 'other', /^cannot use other\/records\.db: file is not a database\n$/],
+    ['a file', 'taken', /^cannot use \/.*\/taken: it is a file, where a directory is expected\n$/],
+    ['below a file', 'taken/data', /^cannot use \/.*\/taken\/data: ENOTDIR.*\n$/],
+    ['one with records that are none', 'other', /^cannot use \/.*\/other\/records\.db: file is not a database\n$/],
   ])('is refused where the data directory is %s', async (_, directory, message) => {
     await writeFile(join(folder, 'taken'), '');
     await mkdir(join(folder, 'other'));
