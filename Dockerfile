@@ -1,15 +1,16 @@
 # Veneer as an image: dependencies in one stage, the service without root in the next.
-# The base is the Node that package-lock.json pins.
+# The base is the Node that package-lock.json pins. A tag can move: pin what you have looked at, with
+# --build-arg BASE=node:26.10.0-slim@sha256:<digest>, which `docker buildx imagetools inspect node:26.10.0-slim` tells.
 ARG BASE=node:26.10.0-slim
 
-# Dependencies are JavaScript alone, so one installation serves every platform. Their only install script fetches Node.
+# Dependencies are JavaScript alone, so one installation serves every platform: Node itself, which is optional, is the base's.
 FROM --platform=$BUILDPLATFORM ${BASE} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
 # Both secrets are optional, for a package registry of one's own: an npmrc, and the CA bundle that it may name as
 # cafile=/run/secrets/ca.
 RUN --mount=type=secret,id=npmrc,target=/root/.npmrc --mount=type=secret,id=ca \
-    npm ci --omit=dev --ignore-scripts --no-audit --no-fund && mkdir /data
+    npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund && mkdir /data
 
 FROM ${BASE}
 WORKDIR /app
