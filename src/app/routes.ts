@@ -26,6 +26,7 @@ import { createErrorHandler, notFound } from '../http/errors.ts';
 import { createFindToken, type FindToken } from '../http/find-token.ts';
 import { createHealth } from '../http/health.ts';
 import { createInspectApi } from '../http/inspect.ts';
+import { createBodyLimits } from '../http/json-body.ts';
 import { createNamespaceEcho } from '../http/namespace.ts';
 import { createInertAnswers, createPageGuard } from '../http/pages.ts';
 import { createPassedCredentials } from '../http/passed-credentials.ts';
@@ -193,19 +194,19 @@ function requireAll(c: Context): void {
 function addAugmentApi(app: Hono, deps: TokenRoutesDeps): void {
   const { config, log, origins, ledger, findToken, prepare, inspect, building } = deps;
   const requireSources = createSourceRights(origins);
-  const { requestBodyBytes: maxBodyBytes } = config.limits;
+  const body = createBodyLimits(config.limits.requestBodyBytes);
   const publicUrl = config.publicUrl?.href;
   const { builds } = building;
   const { findRuled } = deps.ruledPulls;
   const ratedBuilds = createRatedBuilds(builds, createBuildRate(config.builds.rate));
   const submitBuilt = createSubmitBuilding(deps, requireSources, ratedBuilds);
-  const options = { publicUrl, attestations: config.attestations, maxBodyBytes, limits: submitLimits(config) };
+  const options = { publicUrl, attestations: config.attestations, body, limits: submitLimits(config) };
   app.route(
     '/',
     createAugmentApi({ prepare, submitBuilt, builds, ledger, findToken, origins, requireSources, findRuled, options }),
   );
   app.route('/', createBuildsApi({ builds, ratedBuilds, origins, publicUrl, log }));
-  app.route('/', createInspectApi({ inspect, requireSources, maxBodyBytes }));
+  app.route('/', createInspectApi({ inspect, requireSources, body }));
 }
 
 function createSubmitBuilding(deps: RoutesDeps, requireSources: RequireSources, builds: RatedBuilds): SubmitBuilt {

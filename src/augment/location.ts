@@ -5,7 +5,8 @@ import { isRegistryHost, parseRepository } from '../oci/reference.ts';
 import { InvalidLayer } from './layer.ts';
 
 export type LayerLocation =
-  | { readonly kind: 'data'; readonly bytes: Uint8Array }
+  /** `read` decodes it, each time. */
+  | { readonly kind: 'data'; readonly read: () => Uint8Array }
   | { readonly kind: 'url'; readonly url: URL }
   | { readonly kind: 'blob'; readonly registry: string; readonly repository: string; readonly digest: Digest };
 
@@ -15,12 +16,12 @@ const DOCKER = 'docker://<registry>/v2/<image>/blobs/<digest>';
 const OCI = 'oci://<registry>/<repository>@<digest>';
 
 /**
- * Takes `data:[<media type>;base64,]<base64>`, an http or https URL without credentials, `docker://<registry>/v2/<image>/blobs/<digest>`
+ * Takes `data:[<media type>;base64,]<base64>`, with line breaks and without padding too, an http or https URL without credentials, `docker://<registry>/v2/<image>/blobs/<digest>`
  * and `oci://<registry>/<repository>@<digest>`, where the registry is a host or an alias. Throws InvalidLayer for all else. Whether a host may be reached is not asked here.
  */
 export function parseLocation(text: string): LayerLocation {
   const scheme = /^([a-z][a-z0-9+.-]{0,31}):/i.exec(text)?.[1]?.toLowerCase();
-  if (scheme === 'data') return { kind: 'data', bytes: parseData(text.slice('data:'.length)) };
+  if (scheme === 'data') return { kind: 'data', read: parseData(text.slice('data:'.length)) };
   if (text.length > MAX_URL_LENGTH) throw new InvalidLayer(`layer location: longer than ${MAX_URL_LENGTH} characters`);
   switch (scheme) {
     case 'http':
@@ -35,22 +36,29 @@ export function parseLocation(text: string): LayerLocation {
   }
 }
 
-function parseData(text: string): Uint8Array {
-  const comma = text.indexOf(',');
-  if (
-    comma >= 0 &&
-    !/^(?:[\w.+-]+\/[\w.+-]+)?(?:;[\w.+-]+=[\w.+-]+)*;base64$/i.test(text.slice(0, comma).slice(0, 256))
-  ) {
+/** Looked at, but not decoded yet: whoever may not have it used has cost no more than this. */
+function parseData(text: string): () => Uint8Array {
+  const comma = text.slice(0, MAX_MEDIA_TYPE).indexOf(',');
+  if (comma >= 0 && !/^(?:[\w.+-]+\/[\w.+-]+)?(?:;[\w.+-]+=[\w.+-]+)*;base64$/i.test(text.slice(0, comma))) {
     throw new InvalidLayer('layer location: data: takes base64 alone: data:[<media type>;base64,]<base64>');
   }
-  const encoded = text.slice(comma + 1);
-  const bytes = Buffer.from(encoded, 'base64');
-  // Buffer skips what is no base64: only what encodes back to itself was wholly that.
-  if (bytes.toString('base64') !== encoded) {
-    throw new InvalidLayer('layer location: data: is not padded base64 of the standard alphabet');
-  }
-  if (bytes.byteLength === 0) throw new InvalidLayer('layer location: data: is empty');
-  return bytes;
+  const encoded = text.slice(comma + 1).replaceAll(/\r?\n/g, '');
+  if (encoded === '') throw new InvalidLayer('layer location: data: is empty');
+  if (!isBase64(encoded)) throw new InvalidLayer('layer location: data: is not base64 of the standard alphabet');
+  return () => Buffer.from(encoded, 'base64');
+}
+
+const MAX_MEDIA_TYPE = 256;
+
+/** RFC 4648, section 4, with its padding or without: the bits that no byte needs are zero. */
+function isBase64(text: string): boolean {
+  const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0;
+  const { length } = text;
+  if (padding > 0 && length % 4 !== 0) return false;
+  const digits = length - padding;
+  const isWhole = digits % 4 === 0 || (digits % 4 === 2 && 'AQgw'.includes(text.charAt(digits - 1)));
+  if (!isWhole && !(digits % 4 === 3 && 'AEIMQUYcgkosw048'.includes(text.charAt(digits - 1)))) return false;
+  return /^[A-Za-z0-9+/]*={0,2}$/.test(text);
 }
 
 function parseUrl(text: string): URL {

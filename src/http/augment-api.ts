@@ -13,7 +13,7 @@ import { buildLogPath } from './build-response.ts';
 import type { FindRuled, RuledChanges } from './caller-rules.ts';
 import type { FindToken } from './find-token.ts';
 import { imageAddress } from './image-address.ts';
-import { limitBody, readJson } from './json-body.ts';
+import { type BodyLimits, withJson } from './json-body.ts';
 import { publicHost } from './public-host.ts';
 import { checkMediaTypes, toApiError, toChanges } from './requested-changes.ts';
 import { placesOf, type RequireSources } from './source-rights.ts';
@@ -40,7 +40,7 @@ export interface AugmentApiDeps {
   readonly options: {
     readonly publicUrl: string | undefined;
     readonly attestations: 'drop' | 'keep';
-    readonly maxBodyBytes: number;
+    readonly body: BodyLimits;
     readonly limits: SubmitLimits;
   };
 }
@@ -48,15 +48,19 @@ export interface AugmentApiDeps {
 export function createAugmentApi(deps: AugmentApiDeps): Hono {
   const { prepare, submitBuilt, builds, ledger, findToken, origins, requireSources, findRuled, options } = deps;
   const app = new Hono();
-  const limit = limitBody(options.maxBodyBytes);
 
-  async function submit(c: Context, version: 1 | 2): Promise<Response> {
-    const host = findHost(c);
-    const request = parseSubmit(await readJson(c), options.limits);
+  function submit(c: Context, version: 1 | 2): Promise<Response> {
+    return withJson(c, options.body, async body => {
+      const host = findHost(c);
+      const building = await answer(c, parseSubmit(body, options.limits));
+      return c.json(submitResponse(building, viewOn(host), version));
+    });
+  }
+
+  async function answer(c: Context, request: SubmitRequest): Promise<Building> {
     const { source, build } = request;
     const isThere = source.kind === 'image' && !build.freeze && !build.mirror;
-    const building = isThere ? { record: await submitImage(c, request, source.image) } : await submitBuilt(c, request);
-    return c.json(submitResponse(building, viewOn(host), version));
+    return isThere ? { record: await submitImage(c, request, source.image) } : submitBuilt(c, request);
   }
 
   async function submitImage(c: Context, request: SubmitRequest, image: string): Promise<TokenRecord> {
@@ -101,8 +105,8 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
     return { record, build };
   }
 
-  app.post('/v1alpha2/container', limit, c => submit(c, 2));
-  app.post('/container-token', limit, c => submit(c, 1));
+  app.post('/v1alpha2/container', c => submit(c, 2));
+  app.post('/container-token', c => submit(c, 1));
   app.get('/v1alpha2/container/:id', async c => c.json(recordResponse(await findBuilding(c), viewOn(findHost(c)))));
   app.get('/v1alpha2/container/:id/status', async c =>
     c.json(statusResponse(await findBuilding(c), logAddress(options.publicUrl, c))),

@@ -1,6 +1,6 @@
 // The submit request of the augment API. Clients send null for what is unset and keys that we do not know: both are as if absent.
 import { z } from 'zod';
-import { atMost } from '../oci/config-fields.ts';
+import { atMost, listSchema } from '../oci/config-fields.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { InvalidPlatform, type Platform, parsePlatforms } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
@@ -47,6 +47,9 @@ export interface SubmitRequest {
 /** In characters, of text that is stored or parsed. */
 const MAX_SHORT_TEXT = 1024;
 
+/** Its grammar is looked at by checkImage. */
+export const imageSchema = z.string().check(atMost(MAX_SHORT_TEXT, 'characters'));
+
 /** Throws ApiError naming field and rule: 400 for a request that breaks one, 501 for what this version does not do. */
 export function parseSubmit(body: unknown, limits: SubmitLimits): SubmitRequest {
   const {
@@ -87,13 +90,13 @@ function createSubmitSchema(limits: SubmitLimits) {
     towerRefreshToken: text,
     towerEndpoint: text,
     towerWorkspaceId: wholeNumberSchema.optional(),
-    containerImage: text,
+    containerImage: imageSchema.optional(),
     containerFile: file,
     condaFile: file,
     packages: packagesSchema(),
     containerConfig: createConfigSchema(limits).optional(),
     containerPlatform: shortText,
-    containerIncludes: z.array(z.string()).check(atMost(limits.maxIncludes, 'items')).optional(),
+    containerIncludes: listSchema(imageSchema, limits.maxIncludes).optional(),
     timestamp: text,
     fingerprint: shortText,
     workflowId: shortText,

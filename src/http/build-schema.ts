@@ -1,12 +1,14 @@
 // The fields of a submit request that say what to build, checked field by field. What a build itself cannot take, its plan refuses.
 import { z } from 'zod';
 import { compressionSchema } from '../build/spec.ts';
-import { atMost, textMapSchema } from '../oci/config-fields.ts';
+import { atMost, listSchema, mapSchema, textMapSchema } from '../oci/config-fields.ts';
 import { createLayerSchema, dropUnset } from './config-schema.ts';
 
 const MAX_REPOSITORY = 255;
 const MAX_ID = 128;
 const MAX_ITEMS = 1000;
+/** Of a context that comes as texts; one of more files comes as a tar. */
+const MAX_FILES = 10_000;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 const PROVENANCES = ['none', 'min', 'max'] as const;
 const MS_PER_UNIT = { s: 1000, m: 60_000, h: 3_600_000 } as const;
@@ -19,7 +21,7 @@ export interface BuildLimits {
 }
 
 const id = z.string().max(MAX_ID);
-const lines = z.array(z.string()).check(atMost(MAX_ITEMS, 'items'));
+const lines = listSchema(z.string(), MAX_ITEMS);
 
 const timeoutSchema = z.string().transform((text, context): number => {
   const [, count, unit = ''] = /^(\d{1,6})([smh])$/.exec(text) ?? [];
@@ -32,9 +34,10 @@ const timeoutSchema = z.string().transform((text, context): number => {
 
 /** A layer has a location; a map of files has anything else. */
 function contextSchema(limits: BuildLimits) {
-  const files = z
-    .record(z.string(), z.string('must be the text of a file'))
-    .transform(given => ({ kind: 'files' as const, files: given }));
+  const files = mapSchema(z.string('must be the text of a file'), MAX_FILES).transform(given => ({
+    kind: 'files' as const,
+    files: given,
+  }));
   const layer = createLayerSchema(limits.maxLocationCharacters).transform(given => ({
     kind: 'layer' as const,
     layer: given,
@@ -95,7 +98,7 @@ export function fileSchema({ maxContainerFileCharacters }: BuildLimits) {
 /** Of the whole body: what else there is in it is left out. */
 export function createBuildSchema(limits: BuildLimits) {
   const repository = z.string().check(atMost(MAX_REPOSITORY, 'characters'));
-  const ids = z.array(id).check(atMost(MAX_ITEMS, 'items'));
+  const ids = listSchema(id, MAX_ITEMS);
   const attestations = z.object({ sbom: z.boolean().optional(), provenance: z.enum(PROVENANCES).optional() });
   const fields = z.object({
     buildContext: contextSchema(limits).optional(),

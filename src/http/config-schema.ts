@@ -1,9 +1,12 @@
 // `containerConfig` of a submit request: what the client wants changed in the image, checked field by field.
 import { z } from 'zod';
+import { InvalidLayer } from '../augment/layer.ts';
+import { parseLocation } from '../augment/location.ts';
 import {
   atMost,
   checkChangesLength,
   envEntrySchema,
+  listSchema,
   MAX_ADDED_LAYERS,
   platformSchema,
   portSchema,
@@ -16,7 +19,7 @@ import { isDigest } from '../oci/digest.ts';
 import { compressionOf } from '../oci/media-type.ts';
 import { formatPlatform } from '../oci/platform.ts';
 
-const LOCATION = /^(?:data:.|https?:\/\/.|docker:\/\/.|oci:\/\/.)/s;
+const LOCATION = /^(?:data:|https?:\/\/|docker:\/\/|oci:\/\/)/i;
 
 const digitsSchema = z.string().regex(/^\d{1,15}$/);
 
@@ -38,18 +41,21 @@ function isUnset(value: unknown): boolean {
   return typeof value === 'object' && Object.keys(value).length === 0;
 }
 
+/** Of one layer. */
+const MAX_PLATFORMS = 100;
+
 export function createLayerSchema(maxLocationCharacters: number) {
   const fields = z.object({
     location: z
       .string('must be given, as a string')
-      .check(atMost(maxLocationCharacters, 'characters'))
-      .refine(isLocation, 'must be data:<base64>, or an http://, https://, docker:// or oci:// address'),
+      .regex(LOCATION, 'must be data:<base64>, or an http://, https://, docker:// or oci:// address')
+      .check(atMost(maxLocationCharacters, 'characters'), checkLocation),
     gzipDigest: digestSchema.optional(),
     gzipSize: wholeNumberSchema.optional(),
     tarDigest: digestSchema.optional(),
     skipHashing: z.boolean().optional(),
     /** Normalised; absent: all platforms get the layer. */
-    platforms: z.array(platformSchema.transform(formatPlatform)).optional(),
+    platforms: listSchema(platformSchema.transform(formatPlatform), MAX_PLATFORMS).optional(),
     mediaType: z
       .string()
       .refine(type => compressionOf(type) !== undefined, 'must be an OCI or Docker layer media type')
@@ -58,25 +64,32 @@ export function createLayerSchema(maxLocationCharacters: number) {
   return z.preprocess(dropUnset, fields);
 }
 
-function isLocation(location: string): boolean {
-  return LOCATION.test(location) && (location.startsWith('data:') || URL.canParse(location));
+/** Whether the place can be reached is not asked here. */
+function checkLocation({ value, issues }: z.core.ParsePayload<string>): void {
+  try {
+    parseLocation(value);
+  } catch (error) {
+    if (!(error instanceof InvalidLayer)) throw error;
+    issues.push({ code: 'custom', message: error.message.replace(/^layer location: /, ''), input: value });
+  }
 }
 
 /** The schema of `containerConfig`; a config in which nothing is set becomes undefined. */
 export function createConfigSchema(limits: { readonly maxLocationCharacters: number }) {
+  const layer = createLayerSchema(limits.maxLocationCharacters).refine(({ location }) => !/[\r\n]/.test(location), {
+    path: ['location'],
+    message: 'has line breaks: base64 in one line is needed, as "base64 -w0" writes it',
+  });
   const fields = z.object({
-    entrypoint: z.array(textSchema).optional(),
-    cmd: z.array(textSchema).optional(),
-    env: z.array(envEntrySchema).optional(),
+    entrypoint: listSchema(textSchema).optional(),
+    cmd: listSchema(textSchema).optional(),
+    env: listSchema(envEntrySchema).optional(),
     workingDir: workingDirSchema.optional(),
     user: userSchema.optional(),
     labels: textMapSchema.optional(),
-    exposedPorts: z.array(portSchema).optional(),
+    exposedPorts: listSchema(portSchema).optional(),
     annotations: textMapSchema.optional(),
-    layers: z
-      .array(createLayerSchema(limits.maxLocationCharacters))
-      .check(atMost(MAX_ADDED_LAYERS, 'items'))
-      .optional(),
+    layers: listSchema(layer, MAX_ADDED_LAYERS).optional(),
   });
   return z.preprocess(
     dropUnset,

@@ -1,6 +1,6 @@
 // What the inspect API says of an image or index: its own documents, under the names that existing clients read.
 import { parseImageConfig } from '../oci/image-config.ts';
-import { type JsonObject, objectIn, parseObject } from '../oci/json-object.ts';
+import { type JsonObject, objectIn, parseObject } from '../oci/json.ts';
 import { familyOf } from '../oci/media-type.ts';
 import { isRegistryHost, type Reference, tagOrDigest } from '../oci/reference.ts';
 import type { Inspected } from '../proxy/inspect.ts';

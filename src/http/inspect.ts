@@ -5,25 +5,25 @@ import { InvalidPlatform, type Platform, parsePlatform } from '../oci/platform.t
 import { parseReference } from '../oci/reference.ts';
 import type { Inspect } from '../proxy/inspect.ts';
 import { ApiError } from './api-error.ts';
-import { checkImage } from './augment-schema.ts';
+import { checkImage, imageSchema } from './augment-schema.ts';
 import { dropUnset } from './config-schema.ts';
 import { inspectResponse } from './inspect-response.ts';
-import { limitBody, readJson } from './json-body.ts';
+import { type BodyLimits, withJson } from './json-body.ts';
 import { sourceError } from './source-error.ts';
 import type { RequireSources } from './source-rights.ts';
 
 export interface InspectDeps {
   readonly inspect: Inspect;
   readonly requireSources: RequireSources;
-  readonly maxBodyBytes: number;
+  readonly body: BodyLimits;
 }
 
-const requestSchema = z.preprocess(dropUnset, z.object({ containerImage: z.string() }));
+const requestSchema = z.preprocess(dropUnset, z.object({ containerImage: imageSchema }));
 
-export function createInspectApi({ inspect, requireSources, maxBodyBytes }: InspectDeps): Hono {
+export function createInspectApi({ inspect, requireSources, body: limits }: InspectDeps): Hono {
   const app = new Hono();
-  app.post('/v1alpha1/inspect', limitBody(maxBodyBytes), async c => {
-    const containerImage = toImage(await readJson(c));
+  app.post('/v1alpha1/inspect', async c => {
+    const containerImage = await withJson(c, limits, async body => toImage(body));
     checkImage('containerImage', containerImage);
     const reference = parseReference(containerImage);
     const platform = toPlatform(c.req.query('platform'));
@@ -40,7 +40,8 @@ export function createInspectApi({ inspect, requireSources, maxBodyBytes }: Insp
 function toImage(body: unknown): string {
   const parsed = requestSchema.safeParse(body);
   if (parsed.success) return parsed.data.containerImage;
-  throw new ApiError(400, 'containerImage: must be given, as a string', { cause: parsed.error });
+  const fault = parsed.error.issues.find(({ code }) => code === 'custom')?.message ?? 'must be given, as a string';
+  throw new ApiError(400, `containerImage: ${fault}`, { cause: parsed.error });
 }
 
 function toPlatform(text: string | undefined): Platform | undefined {

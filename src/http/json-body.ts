@@ -1,28 +1,67 @@
-// JSON bodies of API requests, within their limit.
-import type { Context, MiddlewareHandler } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
+// JSON bodies of API requests: no more is read than the limits allow, and nothing is parsed that would become far larger than it is.
+import type { Context } from 'hono';
+import { type ByteBudget, createByteBudget } from '../augment/budget.ts';
+import { InvalidJson, parseJson } from '../oci/json.ts';
 import { ApiError } from './api-error.ts';
 
-/** In front of a route that reads a body: one of more than `maxBytes` is a 413, before more of it is read. */
-export function limitBody(maxBytes: number): MiddlewareHandler {
-  return bodyLimit({
-    maxSize: maxBytes,
-    onError: () => {
-      throw new ApiError(413, `the body is larger than the limit of ${maxBytes} bytes`);
-    },
-  });
+export interface BodyLimits {
+  readonly maxBytes: number;
+  /** Of the bodies of all requests together, from when they begin to come to when they are answered. */
+  readonly bodies: ByteBudget;
+}
+
+/** So many of the largest may be here at once, but for what is kept free. */
+const MAX_LARGEST = 4;
+
+export function createBodyLimits(maxBytes: number): BodyLimits {
+  return { maxBytes, bodies: createByteBudget('the requests', maxBytes * MAX_LARGEST) };
 }
 
 const JSON_TYPE = /^application\/(?:[\w.+-]+\+)?json *(?:;|$)/i;
 
-/** Throws 415 unless it is sent as JSON, which no page of another origin can do unasked; 400 for what is none. */
-export async function readJson(c: Context): Promise<unknown> {
+/** What no request of the API comes near. */
+const JSON_LIMITS = { maxValues: 50_000, maxDepth: 64 };
+
+/**
+ * What `work` makes of the body, whose memory counts until then. Throws 415 unless it is sent as JSON, which no page of another origin can do
+ * unasked; 413 for one of more than `maxBytes`, before more of it is read; 400 for what is no JSON or has too many values; UNAVAILABLE while
+ * the bodies of others leave no room.
+ */
+export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: unknown) => Promise<T>): Promise<T> {
   if (!JSON_TYPE.test(c.req.header('Content-Type') ?? ''))
     throw new ApiError(415, 'the body must be sent as JSON, with the header Content-Type: application/json');
+  const room = limits.bodies.open();
   try {
-    return await c.req.json();
-  } catch (cause) {
-    if (cause instanceof SyntaxError) throw new ApiError(400, 'the body must be a JSON object', { cause });
-    throw cause;
+    return await work(parse(await read(c, limits.maxBytes, room.take)));
+  } finally {
+    room.close();
   }
+}
+
+async function read(c: Context, maxBytes: number, take: (bytes: number) => void): Promise<Uint8Array> {
+  if (Number(c.req.header('Content-Length') ?? 0) > maxBytes) throw tooLarge(maxBytes);
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of c.req.raw.body ?? []) {
+    size += chunk.byteLength;
+    if (size > maxBytes) throw tooLarge(maxBytes);
+    take(chunk.byteLength);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+function parse(raw: Uint8Array): unknown {
+  try {
+    return parseJson(raw, JSON_LIMITS);
+  } catch (cause) {
+    if (!(cause instanceof InvalidJson)) throw cause;
+    throw new ApiError(400, cause.isTooMuch ? `the body ${cause.message}` : 'the body must be a JSON object', {
+      cause,
+    });
+  }
+}
+
+function tooLarge(maxBytes: number): ApiError {
+  return new ApiError(413, `the body is larger than the limit of ${maxBytes} bytes`);
 }

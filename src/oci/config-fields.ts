@@ -16,11 +16,61 @@ const MAX_CHANGES_CHARACTERS = 1024 * 1024;
 /** A string that a process can get: a NUL would end it early. */
 export const textSchema = z.string().refine(text => !text.includes('\0'), 'must not contain a NUL character');
 
-/** zod drops a key `__proto__` in silence, which would be a change that was asked for and never made. */
-export const textMapSchema = z
-  .unknown()
-  .refine(map => !(map instanceof Object && Object.hasOwn(map, '__proto__')), 'must not have the key "__proto__"')
-  .pipe(z.record(textSchema, textSchema));
+/** Of a list or map, so far as nothing else limits it. */
+const MAX_ITEMS = 10_000;
+
+/**
+ * A list of at most `max`, looked at up to its first fault. A list of zod's looks at all items, however many, and makes a record of a
+ * kilobyte of each fault.
+ */
+export function listSchema<Item extends z.ZodType>(item: Item, max = MAX_ITEMS) {
+  return z
+    .array(z.unknown())
+    .check(atMost(max, 'items'))
+    .transform((items, context) => parseEach(items.entries(), item, context)?.map(([, value]) => value) ?? z.NEVER);
+}
+
+/** The same for an object of any keys. A map of zod's drops the key `__proto__` in silence, and what was asked for with it. */
+export function mapSchema<Value extends z.ZodType>(value: Value, max = MAX_ITEMS) {
+  return z
+    .custom<Readonly<Record<string, unknown>>>(isMap, 'must be an object')
+    .transform(map => Object.entries(map))
+    .check(atMost(max, 'items'))
+    .refine(entries => entries.every(([key]) => key !== '__proto__'), 'must not have the key "__proto__"')
+    .transform((entries, context) => {
+      const parsed = parseEach(entries, value, context);
+      return parsed ? Object.fromEntries(parsed) : z.NEVER;
+    });
+}
+
+function isMap(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Undefined after a fault, which the context has. */
+function parseEach<Key extends string | number, Item extends z.ZodType>(
+  entries: Iterable<readonly [Key, unknown]>,
+  schema: Item,
+  context: z.core.$RefinementCtx,
+): readonly (readonly [Key, z.output<Item>])[] | undefined {
+  const parsed: (readonly [Key, z.output<Item>])[] = [];
+  for (const [key, item] of entries) {
+    const { success, data, error } = schema.safeParse(item);
+    if (success) parsed.push([key, data]);
+    else {
+      for (const { path, message } of error.issues) {
+        context.addIssue({ code: 'custom', path: [key, ...path], message });
+      }
+      return undefined;
+    }
+  }
+  return parsed;
+}
+
+export const textMapSchema = mapSchema(textSchema).refine(
+  map => Object.keys(map).every(key => !key.includes('\0')),
+  'must not have a NUL character in a key',
+);
 
 /** `KEY=VALUE`. */
 export const envEntrySchema = textSchema

@@ -32,13 +32,21 @@ const DEFAULT_VARIANTS: ReadonlyMap<string, readonly string[]> = new Map([
   ['arm64', ['v8', '8', 'v8.0']],
 ]);
 
+/** Longer text is no platform. */
+const MAX_TEXT = 128;
 const WORD = /^[a-z0-9][a-z0-9._-]{0,31}$/;
 
 /** Parses `os/arch[/variant]` or a bare `arch` (then the os is linux), in any case, aliases resolved. Throws InvalidPlatform. */
 export function parsePlatform(text: string): Platform {
-  const words = text.trim().toLowerCase().split('/');
+  const words = text.slice(0, MAX_TEXT).trim().toLowerCase().split('/');
   const [os, architecture, variant] = words.length === 1 ? ['linux', ...words] : words;
-  if (words.length > 3 || !os || !architecture || ![os, architecture, variant ?? os].every(word => WORD.test(word))) {
+  if (
+    text.length > MAX_TEXT ||
+    words.length > 3 ||
+    !os ||
+    !architecture ||
+    ![os, architecture, variant ?? os].every(word => WORD.test(word))
+  ) {
     throw new InvalidPlatform(
       `"${text.slice(0, 80)}" is no platform; expected os/arch[/variant], such as linux/arm64 or linux/arm/v7`,
     );

@@ -93,6 +93,40 @@ test.each(['{', '', '"\ud800"'])('refuses the body %j, which is no JSON object',
 });
 
 test.each([
+  ['has more than 50000 values', `{"containerConfig":{"env":[${'0,'.repeat(60_000)}0]}}`],
+  ['has more than 50000 values', `{"containerConfig":{"labels":{${'"":0,'.repeat(30_000)}"a":0}}}`],
+  ['nests deeper than 64', `{"containerConfig":{"env":${'['.repeat(500)}${']'.repeat(500)}}}`],
+  ['nests deeper than 64', '['.repeat(100_000)],
+])('refuses a body that %s before it is parsed', async (reason, body) => {
+  await api.close();
+  api = await startApi();
+  for (const path of ['/v1alpha2/container', '/container-token', '/v1alpha1/inspect']) {
+    const response = await api.post(path, body);
+    expect([response.status, await response.json()]).toEqual([400, { message: `the body ${reason}` }]);
+  }
+});
+
+test('refuses a body while those of others take all the room, and takes it afterwards', async () => {
+  api.putImage();
+  const chunk = Buffer.alloc(1024, ' ');
+  const begun = Array.from({ length: 4 }, () => {
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    const writer = writable.getWriter();
+    const headers = { Host: HOST, 'Content-Type': 'application/json' };
+    const init = { method: 'POST', headers, body: readable, duplex: 'half' as const };
+    return { writer, response: api.app.fetch(new Request(`http://${HOST}/v1alpha2/container`, init)) };
+  });
+  for (const { writer } of begun) await writer.write(chunk);
+  const refused = await api.post('/v1alpha2/container', { containerImage: api.image });
+  expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '2']);
+  for (const { writer, response } of begun) {
+    await writer.close();
+    expect((await response).status).toBe(400);
+  }
+  await submit({});
+});
+
+test.each([
   [{}, 421, 'add the name to \\"hosts\\" in veneer.yaml'],
   [{ hosts: ['attacker.example'] }, 400, 'set publicUrl'],
   [{ listen: '0.0.0.0:8080' }, 400, 'set publicUrl'],

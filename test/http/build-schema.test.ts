@@ -103,7 +103,7 @@ test('keeps nothing of the request but how to build', () => {
 test.each<[string, object, string]>([
   ['a file that is no base64', { containerFile: 'FROM scratch!' }, 'containerFile: must be base64 of UTF-8 text'],
   ['a file that is no text', { containerFile: '/w==' }, 'containerFile: must be base64 of UTF-8 text'],
-  ['a context that is a list', { ...file, buildContext: ['a'] }, 'buildContext: Invalid input: expected record'],
+  ['a context that is a list', { ...file, buildContext: ['a'] }, 'buildContext: must be an object'],
   ['a context of a number', { ...file, buildContext: { a: 1 } }, 'buildContext.a: must be the text of a file'],
   ['a context at no place', { ...file, buildContext: { location: 'Vienna' } }, 'buildContext.location: must be data:'],
   [

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { createConfigSchema } from '../../src/http/config-schema.ts';
 
-const schema = createConfigSchema({ maxLocationCharacters: 40 });
+const schema = createConfigSchema({ maxLocationCharacters: 120 });
 const digest = `sha256:${'a'.repeat(64)}`;
 const location = 'data:aGk=';
 
@@ -34,7 +34,7 @@ test('keeps every field, ports with their protocol and platforms normalised', ()
   });
 });
 
-test.each([location, 'http://h/l', 'https://h/l', 'docker://h/v2/i/blobs/d', 'oci://h/r@sha256:1'])(
+test.each([location, 'http://h/l', 'https://h/l', `docker://h/v2/i/blobs/${digest}`, `oci://h/r@${digest}`])(
   'takes a layer at %s',
   location => {
     expect(schema.parse({ layers: [{ location, gzipDigest: null }] })).toEqual({ layers: [{ location }] });
@@ -64,7 +64,7 @@ test.each([
   ['user', 'Invalid input: expected string, received number', { user: 1000 }],
   ['user', 'must not contain a NUL character', { user: '\0' }],
   ['user', 'has 257 characters, over the limit of 256', { user: 'u'.repeat(257) }],
-  ['labels', 'Invalid input: expected record, received array', { labels: ['a=b'] }],
+  ['labels', 'must be an object', { labels: ['a=b'] }],
   ['labels.a', 'Invalid input: expected string, received number', { labels: { a: 1 } }],
   ['annotations.a', 'Invalid input: expected string, received null', { annotations: { a: null } }],
   ['exposedPorts', 'Invalid input: expected array, received string', { exposedPorts: '80' }],
@@ -83,9 +83,15 @@ test.each([
 test.each([
   ['location', 'must be given, as a string', { location: null }],
   ['location', 'must be data:<base64>, or an http://, https://, docker:// or', { location: 'file:///etc/passwd' }],
-  ['location', 'must be data:<base64>, or an http://, https://, docker:// or oci://', { location: 'http://[/x' }],
-  ['location', 'must be data:<base64>, or an http://, https://, docker:// or oci://', { location: 'data:' }],
-  ['location', 'has 41 characters, over the limit of 40', { location: `data:${'A'.repeat(36)}` }],
+  ['location', 'not a valid http:// or https:// URL', { location: 'http://[/x' }],
+  ['location', 'data: is empty', { location: 'data:' }],
+  ['location', 'data: is not base64 of the standard alphabet', { location: 'data:_-_-' }],
+  ['location', 'data: takes base64 alone', { location: 'data:text/plain,hello' }],
+  ['location', 'has line breaks: base64 in one line is needed', { location: 'data:aG\nk=\n' }],
+  ['location', 'not of the form docker://', { location: 'docker://x' }],
+  ['location', 'not of the form oci://', { location: 'oci://docker.io/library/app@sha256:zz' }],
+  ['location', 'a URL with a user name or password', { location: 'https://me:secret@h/l' }],
+  ['location', 'has 121 characters, over the limit of 120', { location: `data:${'A'.repeat(116)}` }],
   ['gzipDigest', 'must be sha256:<64 hex> or sha512:<128 hex>', { location, gzipDigest: 'x' }],
   ['tarDigest', 'must be sha256:<64 hex> or sha512:<128 hex>', { location, tarDigest: 'sha1:x' }],
   ['gzipSize', 'must not be negative', { location, gzipSize: -1 }],
@@ -97,6 +103,43 @@ test.each([
   ['mediaType', 'must be an OCI or Docker layer media type', { location, mediaType: 'text/plain' }],
 ])('refuses a layer for its %s: %s', (field, message, layer) => {
   expect(firstIssue({ layers: [layer] })).toEqual([`layers.0.${field}`, expect.stringContaining(message)]);
+});
+
+test.each([
+  ['env', 'has 10001 items, over the limit of 10000', { env: Array(10_001).fill(0) }],
+  [
+    'labels',
+    'has 10001 items, over the limit of 10000',
+    {
+      labels: Object.fromEntries(
+        Array(10_001)
+          .keys()
+          .map(key => [key, 0]),
+      ),
+    },
+  ],
+  ['exposedPorts.0', 'must be a port', { exposedPorts: Array(10_000).fill('x') }],
+  ['layers.0.location', 'must be given', { layers: Array(125).fill({}) }],
+  [
+    'layers.0.platforms',
+    'has 101 items, over the limit of 100',
+    { layers: [{ location, platforms: Array(101).fill('!') }] },
+  ],
+])('looks at %s no further than its first fault', (path, message, config) => {
+  expect(schema.safeParse(config).error?.issues).toEqual([
+    expect.objectContaining({
+      path: path.split('.').map(step => (/^\d+$/.test(step) ? Number(step) : step)),
+      message: expect.stringContaining(message),
+    }),
+  ]);
+});
+
+test.each(['labels', 'annotations'])('refuses %s with the key __proto__, or a NUL character in one', field => {
+  expect(firstIssue({ [field]: JSON.parse('{"__proto__":"a"}') })).toEqual([
+    field,
+    'must not have the key "__proto__"',
+  ]);
+  expect(firstIssue({ [field]: { 'a\0': 'b' } })).toEqual([field, 'must not have a NUL character in a key']);
 });
 
 function firstIssue(config: unknown): readonly [path: string, message: string] {

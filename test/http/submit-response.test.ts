@@ -217,7 +217,7 @@ test('keeps layer data, access tokens and secrets of addresses out of the reques
     containerPlatform: 'arm64',
     containerConfig: {
       cmd: ['true'],
-      layers: [{ location: 'data:c2VjcmV0' }, { location: 'https://me:secret@h:1/l.tgz?sig=secret#secret' }],
+      layers: [{ location: 'data:c2VjcmV0' }, { location: 'https://h:1/l.tgz?sig=secret#secret' }],
     },
   };
   const limits = { maxLocationCharacters: 100, maxIncludes: 1, maxContainerFileCharacters: 100 };

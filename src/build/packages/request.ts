@@ -1,5 +1,6 @@
 // `packages` of a request, as clients of the augment API send it: every field may be null, and unknown ones are ignored.
 import { z } from 'zod';
+import { listSchema } from '../../oci/config-fields.ts';
 import { InvalidBuild } from '../invalid-build.ts';
 
 const MAX_ITEMS = 500;
@@ -13,14 +14,10 @@ const ONE_LINE = /^[^\p{Cc}\u2028\u2029]+$/u;
 
 const word = z.string().max(MAX_WORD).regex(ONE_LINE, 'one line without control characters is needed');
 const text = word.nullish().transform(value => value ?? undefined);
-const words = z
-  .array(word)
-  .max(MAX_ITEMS)
+const words = listSchema(word, MAX_ITEMS)
   .nullish()
   .transform(value => value ?? []);
-const commands = z
-  .array(z.string().max(MAX_COMMAND).regex(ONE_LINE, 'one line is needed'))
-  .max(MAX_ITEMS)
+const commands = listSchema(z.string().max(MAX_COMMAND).regex(ONE_LINE, 'one line is needed'), MAX_ITEMS)
   .nullish()
   .transform(value => value ?? []);
 /** Words with spaces between them; an empty text is none, and an absent one is the default of the template. */

@@ -39,8 +39,9 @@ export function createDescribe({ origins, upstreams, content, limits }: Describe
   async function describe(location: LayerLocation, claims: LayerClaims): Promise<DescribedLayer> {
     switch (location.kind) {
       case 'data': {
-        const layer = await describeLayer(await bytesBlob(location.bytes).open(), claims, limits);
-        return { layer, source: { kind: 'stored', ...bytesOf(layer) }, bytes: location.bytes };
+        const bytes = location.read();
+        const layer = await describeLayer(await bytesBlob(bytes).open(), claims, limits);
+        return { layer, source: { kind: 'stored', ...bytesOf(layer) }, bytes };
       }
       case 'url': {
         const { body, coding } = await openUrl(location.url, claims);

@@ -7,7 +7,7 @@ import { type Step, type Steps, stepsFor } from '../../augment/steps.ts';
 import type { ContentDescriptor, Descriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { parseImageConfig } from '../../oci/image-config.ts';
-import { objectIn, parseObject } from '../../oci/json-object.ts';
+import { objectIn, parseObject } from '../../oci/json.ts';
 import { type Manifest, parseManifest } from '../../oci/manifest.ts';
 import { formatPlatform, normalizePlatform } from '../../oci/platform.ts';
 import type { AddedLayer, Difference, ExplainedImage } from '../../rules/explanation.ts';

@@ -1,0 +1,106 @@
+// JSON from outside: measured before it is parsed, since two bytes of it may become an object of a hundred. What is parsed here is looked at
+// and shown, never encoded again: a number may have lost digits, and keys their order.
+import { RegistryError } from './errors.ts';
+
+export type JsonObject = Readonly<Record<string, unknown>>;
+
+/** `message` completes "the document …". */
+export class InvalidJson extends Error {
+  override readonly name = 'InvalidJson';
+  /** Whether it may well be JSON, but too much of it. */
+  readonly isTooMuch: boolean;
+
+  constructor(message: string, options: ErrorOptions & { readonly isTooMuch: boolean }) {
+    super(message, options);
+    this.isTooMuch = options.isTooMuch;
+  }
+}
+
+export interface JsonLimits {
+  /** Keys count too. */
+  readonly maxValues: number;
+  readonly maxDepth: number;
+}
+
+/** Of a document of a registry. The largest index that we take, every field of its descriptors written out, has half as many values. */
+export const DOCUMENT_LIMITS: JsonLimits = { maxValues: 200_000, maxDepth: 100 };
+
+/** Throws InvalidJson. Bytes that are no UTF-8 become replacement characters, as in clients that are written in Go. */
+export function parseJson(raw: Uint8Array, limits: JsonLimits = DOCUMENT_LIMITS): unknown {
+  measure(raw, limits);
+  try {
+    return JSON.parse(new TextDecoder().decode(raw));
+  } catch (cause) {
+    throw new InvalidJson('is not JSON', { isTooMuch: false, cause });
+  }
+}
+
+/** Throws InvalidJson, as soon as there is more than the limits allow. Whether it is JSON at all is not asked. */
+export function measure(raw: Uint8Array, { maxValues, maxDepth }: JsonLimits): void {
+  let values = 1;
+  let depth = 0;
+  for (let at = 0; at < raw.byteLength; at += 1) {
+    switch (raw[at]) {
+      case QUOTE:
+        at = endOfString(raw, at);
+        break;
+      case OPEN_LIST:
+      case OPEN_OBJECT:
+        depth += 1;
+        values += 1;
+        break;
+      case CLOSE_LIST:
+      case CLOSE_OBJECT:
+        depth -= 1;
+        break;
+      case COMMA:
+      case COLON:
+        values += 1;
+    }
+    if (depth > maxDepth) throw new InvalidJson(`nests deeper than ${maxDepth}`, { isTooMuch: true });
+    if (values > maxValues) throw new InvalidJson(`has more than ${maxValues} values`, { isTooMuch: true });
+  }
+}
+
+const QUOTE = 0x22;
+const COMMA = 0x2c;
+const COLON = 0x3a;
+const OPEN_LIST = 0x5b;
+const BACKSLASH = 0x5c;
+const CLOSE_LIST = 0x5d;
+const OPEN_OBJECT = 0x7b;
+const CLOSE_OBJECT = 0x7d;
+
+/** Where its last quote is, or where the bytes end. Most strings that are long have no escapes. */
+function endOfString(raw: Uint8Array, start: number): number {
+  let at = raw.indexOf(QUOTE, start + 1);
+  if (at > 0 && raw[at - 1] !== BACKSLASH) return at;
+  for (at = start + 1; at < raw.byteLength && raw[at] !== QUOTE; at += 1) if (raw[at] === BACKSLASH) at += 1;
+  return at;
+}
+
+/** Throws MANIFEST_INVALID for bytes that are no JSON object. */
+export function parseObject(raw: Uint8Array): JsonObject {
+  const value = parse(raw);
+  if (!isObject(value)) throw new RegistryError('MANIFEST_INVALID', 'invalid document: it is not a JSON object');
+  return value;
+}
+
+/** An object's field that is an object itself; an empty one where there is none. */
+export function objectIn(parent: JsonObject, key: string): JsonObject {
+  const value = parent[key];
+  return isObject(value) ? value : {};
+}
+
+function parse(raw: Uint8Array): unknown {
+  try {
+    return parseJson(raw);
+  } catch (cause) {
+    if (!(cause instanceof InvalidJson)) throw cause;
+    throw new RegistryError('MANIFEST_INVALID', `invalid document: it ${cause.message}`, { cause });
+  }
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
