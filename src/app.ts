@@ -138,13 +138,13 @@ async function openRooms(
     ...{ hosted: hosting.hosted, collector: hosting.collector, cacheDesk: caching.desk, ...pulling },
     rules: ruling.rules,
     sealed: passing?.sealed,
-    checkReady: async () => void (await records.list('token', { limit: 1 })),
+    checkReady: async () => void (await records.get('token', '')),
   });
 
   closing(
     createSweeping({
       ...{ config, log, now, records, collector: hosting.collector },
-      sweeps: [records.sweep, hosting.hosted.sweep, building.builds.sweep, caching.sweep, ruling.sweep],
+      sweeps: [hosting.hosted.sweep, building.builds.sweep, caching.sweep, ruling.sweep],
     }),
   );
   return { app, reloadRules: ruling.reload, drain: () => building.builds.close() };

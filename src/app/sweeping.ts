@@ -1,4 +1,5 @@
 // What goes by itself: every few minutes each room drops what is over, and hosted repositories are collected when that is due.
+import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
 import type { Collector } from '../hosted/collect.ts';
@@ -22,6 +23,8 @@ export interface Sweeping {
 }
 
 const SWEEP_EVERY_MS = 10 * 60_000;
+/** Between two parts of records that have expired: requests come first. */
+const PAUSE_MS = 1000;
 
 export function createSweeping({
   config,
@@ -39,9 +42,16 @@ export function createSweeping({
   const isClosed = new AbortController();
   let running = Promise.resolve();
 
+  async function sweepRecords(): Promise<void> {
+    const pause = { ref: false, signal: isClosed.signal };
+    while (!isClosed.signal.aborted && (await records.sweep()) > 0) {
+      await setTimeout(PAUSE_MS, undefined, pause).catch(() => {});
+    }
+  }
+
   /** Never rejects. What fails in one room holds up no other. */
   async function sweep(): Promise<void> {
-    await Promise.all(sweeps.map(each => each().catch(tell)));
+    await Promise.all([sweepRecords, ...sweeps].map(each => each().catch(tell)));
     if (isClosed.signal.aborted) return;
     const report = await routine?.runIfDue().catch(tell);
     if (report) log.info({ removed: report.removed, freedBytes: report.freedBytes }, 'collected');

@@ -1,6 +1,7 @@
 // Records in one SQLite file: no server to run. Write-ahead log, synced at every commit, so that what was acknowledged stays.
 import { dirname } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
+import { setImmediate } from 'node:timers/promises';
 import { makeDirectory, StateFault } from './data-directory.ts';
 import { compareKeys, endOfPrefix } from './keys.ts';
 import { type Change, type ListOptions, type RecordStore, RecordStoreFull } from './store.ts';
@@ -38,6 +39,22 @@ export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreO
     else statements.put.run(collection, key, change.value, change.expiresAt?.getTime() ?? null);
   }
 
+  /** What has expired lies among the rest until it is swept: a listing that has to pass much of it gives others their turn in between. */
+  async function select(statement: StatementSync, maxAtOnce: number, selection: Selection): Promise<readonly Row[]> {
+    const found: Row[] = [];
+    const { after: start = '' } = selection;
+    let after = start;
+    for (let step = selection.limit; found.length < selection.limit; step *= 4) {
+      if (after !== start) await setImmediate();
+      const count = Math.min(step, maxAtOnce);
+      const rows = statement.all(time(), selection.collection, ...boundsOf({ ...selection, after }), count);
+      found.push(...rows.filter(row => row.is_live === 1));
+      if (rows.length < count) break;
+      after = String(rows.at(-1)?.key);
+    }
+    return found.slice(0, selection.limit);
+  }
+
   return {
     async get(collection, key) {
       const value = statements.get.get(collection, key, time())?.value;
@@ -53,17 +70,27 @@ export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreO
       refuseFullDisk(() => inTransaction(database, () => changes.forEach(apply)));
     },
     async list(collection, options) {
-      return statements.list.all(collection, ...boundsOf(options), time(), options.limit).map(({ key }) => String(key));
+      const rows = await select(statements.list, MAX_KEYS_AT_ONCE, { collection, ...options });
+      return rows.map(({ key }) => String(key));
     },
     async entries(collection, options) {
-      const rows = statements.entries.all(collection, ...boundsOf(options), time(), options.limit);
+      const rows = await select(statements.entries, MAX_ENTRIES_AT_ONCE, { collection, ...options });
       return rows.map(({ key, value }) => ({
         key: String(key),
         value: value instanceof Uint8Array ? value : new Uint8Array(),
       }));
     },
     async sweep() {
-      return Number(refuseFullDisk(() => statements.sweep.run(time()).changes));
+      let swept = 0;
+      let workedMs = 0;
+      for (let isMore = true; isMore && workedMs < MAX_SWEEP_MS && database.isOpen; await setImmediate()) {
+        const begunAt = performance.now();
+        const count = Number(refuseFullDisk(() => statements.sweep.run(time(), MAX_SWEPT_AT_ONCE).changes));
+        workedMs += performance.now() - begunAt;
+        swept += count;
+        isMore = count === MAX_SWEPT_AT_ONCE;
+      }
+      return swept;
     },
     async close() {
       if (database.isOpen) database.close();
@@ -96,10 +123,24 @@ function checkWritable(database: DatabaseSync): void {
 const SQLITE_BUSY = 5;
 
 const LIVE = '(expires_at IS NULL OR expires_at > ?)';
-// One bound on each side: SQLite seeks to the first and stops at the other, however many records there are around them.
-const RANGE = `FROM records WHERE collection = ? AND key >= ? AND key < ? AND key <> ? AND ${LIVE} ORDER BY key LIMIT ?`;
+// One bound on each side: SQLite seeks to the first and stops at the other, however many records there are around them. What has expired is not
+// left out, or one statement could read all of it to find one record.
+const RANGE = 'FROM records WHERE collection = ? AND key >= ? AND key < ? AND key <> ? ORDER BY key LIMIT ?';
 
-export const LIST_KEYS = `SELECT key ${RANGE}`;
+export const LIST_KEYS = `SELECT key, ${LIVE} AS is_live ${RANGE}`;
+
+/** Statements stop everything else while they run. */
+const MAX_KEYS_AT_ONCE = 1000;
+const MAX_ENTRIES_AT_ONCE = 500;
+const MAX_SWEPT_AT_ONCE = 200;
+/** Of one sweep, in all. */
+const MAX_SWEEP_MS = 400;
+
+type Row = Readonly<Record<string, SQLOutputValue>>;
+
+interface Selection extends ListOptions {
+  readonly collection: string;
+}
 
 function prepareStatements(database: DatabaseSync) {
   return {
@@ -109,8 +150,10 @@ function prepareStatements(database: DatabaseSync) {
       'DELETE FROM records WHERE collection = ? AND key = ? RETURNING expires_at IS NULL OR expires_at > ? AS is_live',
     ),
     list: database.prepare(LIST_KEYS),
-    entries: database.prepare(`SELECT key, value ${RANGE}`),
-    sweep: database.prepare('DELETE FROM records WHERE expires_at <= ?'),
+    entries: database.prepare(`SELECT key, value, ${LIVE} AS is_live ${RANGE}`),
+    sweep: database.prepare(
+      'DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)',
+    ),
   };
 }
 

@@ -9,11 +9,11 @@ export interface RecordStore {
   delete(collection: string, key: string): Promise<boolean>;
   /** Makes all changes, in their order, or none of them; durable when it resolves. No reader sees a part of them. */
   write(changes: readonly Change[]): Promise<void>;
-  /** Keys in ascending order, at most `limit` of them. */
+  /** Keys in ascending order, at most `limit` of them. Where that is more than a few hundred, changes made meanwhile may be in it or not. */
   list(collection: string, options: ListOptions): Promise<readonly string[]>;
   /** What `list` gives, with the values. */
   entries(collection: string, options: ListOptions): Promise<readonly Entry<Uint8Array>[]>;
-  /** Removes what has expired; how many records that were. */
+  /** Removes what has expired, or a part of it where that is much: how many records that were. None: all of it is gone. */
   sweep(): Promise<number>;
   close(): Promise<void>;
 }

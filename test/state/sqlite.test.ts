@@ -62,7 +62,7 @@ test('seeks to a prefix: records around it are not looked at', async () => {
   const path = temporaryPath();
   await createSqliteStore({ path }).close();
   const database = new DatabaseSync(path);
-  const plan = database.prepare(`EXPLAIN QUERY PLAN ${LIST_KEYS}`).all('tags', 'a/b:', 'a/b;', '', 0, 1);
+  const plan = database.prepare(`EXPLAIN QUERY PLAN ${LIST_KEYS}`).all(0, 'tags', 'a/b:', 'a/b;', '', 1);
   expect(plan.map(({ detail }) => detail)).toEqual([
     'SEARCH records USING INDEX sqlite_autoindex_records_1 (collection=? AND key>? AND key<?)',
   ]);
@@ -84,3 +84,66 @@ function temporaryPath(): string {
   onTestFinished(() => rmSync(directory, { recursive: true }));
   return join(directory, 'data', 'state.db');
 }
+
+/** What it does in one turn of the loop at most, told by a timer that counts turns meanwhile. */
+async function turnsDuring<T>(work: () => Promise<T>): Promise<{ readonly result: T; readonly turns: number }> {
+  let turns = 0;
+  let isDone = false;
+  const count = (): void => {
+    turns += 1;
+    if (!isDone) setImmediate(count);
+  };
+  setImmediate(count);
+  const result = await work();
+  isDone = true;
+  return { result, turns };
+}
+
+function fillExpired(path: string, count: number): void {
+  const database = new DatabaseSync(path);
+  const insert = database.prepare('INSERT INTO records VALUES (?, ?, ?, ?)');
+  database.exec('BEGIN');
+  for (let at = 0; at < count; at++) insert.run('token', `k${at}`, new Uint8Array(100), 1);
+  database.exec('COMMIT');
+  database.close();
+}
+
+test('gives others their turn while it sweeps, and leaves the rest of much for the next sweep', async () => {
+  const path = temporaryPath();
+  const store = createSqliteStore({ path });
+  await store.put('token', 'live', Uint8Array.of(1));
+  fillExpired(path, 20_000);
+  let swept = 0;
+  for (;;) {
+    const { result, turns } = await turnsDuring(() => store.sweep());
+    expect(turns).toBeGreaterThanOrEqual(Math.floor(result / 200));
+    if (result === 0) break;
+    swept += result;
+  }
+  expect(swept).toBe(20_000);
+  expect(await store.list('token', { limit: 10 })).toEqual(['live']);
+  await store.close();
+});
+
+test('is closed in the middle of a sweep', async () => {
+  const path = temporaryPath();
+  const store = createSqliteStore({ path });
+  fillExpired(path, 2_000);
+  const sweep = store.sweep();
+  await store.close();
+  expect(await sweep).toBeLessThan(2_000);
+});
+
+test('finds one record behind many that have expired, and gives others their turn meanwhile', async () => {
+  const path = temporaryPath();
+  const store = createSqliteStore({ path });
+  fillExpired(path, 20_000);
+  await store.put('token', 'z', Uint8Array.of(7));
+  for (const list of [store.list, store.entries]) {
+    const { result, turns } = await turnsDuring<readonly unknown[]>(() => list('token', { limit: 1 }));
+    expect(result).toHaveLength(1);
+    expect(turns).toBeGreaterThanOrEqual(20);
+  }
+  expect(await store.entries('token', { limit: 5 })).toEqual([{ key: 'z', value: Uint8Array.of(7) }]);
+  await store.close();
+});
