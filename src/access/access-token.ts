@@ -3,12 +3,12 @@ import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
-import { verbs } from './right.ts';
+import { grantable } from './right.ts';
 
 const accessTokenSchema = z.object({
   name: z.string(),
   permissions: z
-    .array(z.object({ repositories: z.array(z.string()).readonly(), allow: z.array(z.enum(verbs)).readonly() }))
+    .array(z.object({ repositories: z.array(z.string()).readonly(), allow: z.array(z.enum(grantable)).readonly() }))
     .readonly(),
   /** Whether it is a build's of ours. */
   isBuild: z.boolean().optional(),

@@ -2,7 +2,7 @@
 import type { PasswordCredentials } from './authorization.ts';
 import type { BearerToken } from './bearer-token.ts';
 import type { Caller, RepositoryAccess } from './caller.ts';
-import type { Verb } from './right.ts';
+import type { Right } from './right.ts';
 
 /** A repository is always taken by its one full name, such as `docker.io/library/alpine`, however a client wrote it. */
 export interface Access {
@@ -12,14 +12,18 @@ export interface Access {
   readonly isOpen: boolean;
   /** Throws UNAUTHORIZED for credentials that are wrong, TOOMANYREQUESTS after too many wrong passwords. */
   authenticate(request: AccessRequest): Promise<Caller>;
-  isAllowed(caller: Caller, verb: Verb, repository: string): boolean;
+  isAllowed(caller: Caller, right: Right, repository: string): boolean;
   /**
    * Whether who was known by this subject (subjectOf) a while ago has the right today: a user who was taken out, or an access token that has
    * ended, has what anyone has. Throws UNAVAILABLE while the users cannot be read.
    */
-  mayStill(subject: string, verb: Verb, repository: string): Promise<boolean>;
+  mayStill(subject: string, right: Right, repository: string): Promise<boolean>;
   /** Throws UNAUTHORIZED where other credentials could help, else DENIED. */
-  requireRight(caller: Caller, verb: Verb, repository: string): void;
+  requireRight(caller: Caller, right: Right, repository: string): void;
+  /** Whether the caller may look after Veneer, which no right to repositories includes. */
+  isAdmin(caller: Caller): boolean;
+  /** Throws UNAUTHORIZED where credentials could help, else DENIED. */
+  requireAdmin(caller: Caller): void;
   /** Throws UNAUTHORIZED where a caller has to show who it is before anything else. */
   requireCaller(caller: Caller): void;
   /** Gives out bearer tokens; undefined where nobody needs one. */

@@ -35,7 +35,7 @@ const ISSUER = 'veneer';
 const MAX_VERIFIED = 10_000;
 
 const accessSchema = z.array(
-  z.object({ type: z.literal('repository'), name: z.string(), actions: z.array(z.enum(verbs)) }),
+  z.object({ type: z.literal('repository'), name: z.string(), actions: z.array(z.enum([...verbs, 'build'])) }),
 );
 
 const payloadSchema = z.object({ sub: z.string(), exp: z.number(), access: accessSchema, refused: accessSchema });

@@ -1,5 +1,5 @@
 // Callers: who a request comes from, as far as it has shown.
-import type { Permission, Verb } from './right.ts';
+import type { Permission, Right } from './right.ts';
 
 export type Caller =
   | { readonly kind: 'anonymous' }
@@ -29,7 +29,7 @@ export interface BearerCaller {
 
 export interface RepositoryAccess {
   readonly repository: string;
-  readonly verbs: readonly Verb[];
+  readonly verbs: readonly Right[];
 }
 
 export const ANONYMOUS: Caller = { kind: 'anonymous' };

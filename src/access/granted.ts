@@ -8,10 +8,10 @@ import { type Bcrypt, createBcrypt } from './bcrypt.ts';
 import { createBearerTokens } from './bearer-token.ts';
 import { ANONYMOUS, accessTokenOf, type Caller, describeCaller, type RepositoryAccess, subjectOf } from './caller.ts';
 import { AccessFault } from './fault.ts';
-import { createDecision, findGrantFaults } from './grants.ts';
+import { createAdminTest, createDecision, findGrantFaults } from './grants.ts';
 import type { AccessOptions } from './options.ts';
 import { createPasswords } from './passwords.ts';
-import type { RightTest, Verb } from './right.ts';
+import { includesRight, mayAdminister, type Right, type RightTest } from './right.ts';
 import { loadSigningKey, parseSigningKey } from './signing-key.ts';
 import { openUserFile } from './user-file.ts';
 
@@ -38,16 +38,19 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
   const accessTokens = createAccessTokens({ records, now });
   const bearerTokens = createBearerTokens({ key, ttlMs: tokenTtlMs, now });
   const isAllowed = createDecision(grants);
+  const isAdmin = createAdminTest(grants);
 
   async function login(credentials: PasswordCredentials, address: string): Promise<Caller> {
     const { username, password } = credentials;
-    if (isAccessToken(password)) {
-      const token = await accessTokens.find(password);
-      if (token) return toCaller(token);
-    } else if (await passwords?.check(credentials, address)) {
-      return { kind: 'user', name: username };
-    }
-    throw new RegistryError('UNAUTHORIZED', 'wrong user name or password, or an access token that is no more');
+    if (isAccessToken(password)) return loginByToken(password);
+    if (!(await passwords?.check(credentials, address))) throw wrongCredentials();
+    return { kind: 'user', name: username };
+  }
+
+  async function loginByToken(secret: string): Promise<Caller> {
+    const token = await accessTokens.find(secret);
+    if (!token) throw wrongCredentials();
+    return toCaller(token);
   }
 
   /** Nobody, where it is no more. */
@@ -62,13 +65,18 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
       const caller = credentials ? await login(credentials, address) : ANONYMOUS;
       const granted = selectVerbs(asked, (verb, repository) => isAllowed(caller, verb, repository));
       const refused = selectVerbs(asked, (verb, repository) => !isAllowed(caller, verb, repository));
-      const claims = { subject: subjectOf(caller), access: granted, refused };
+      // No client of a registry knows to ask for it.
+      const mayBuild = ({ repository }: RepositoryAccess) => isAllowed(caller, 'build', repository);
+      const access = granted.map(each =>
+        mayBuild(each) ? { ...each, verbs: [...each.verbs, 'build' as const] } : each,
+      );
+      const claims = { subject: subjectOf(caller), access, refused };
       return { ...(await bearerTokens.issue(claims)), granted };
     },
   };
 
   return {
-    summary: `access: what is granted by configuration (grants: ${grants.length}) and by access tokens, and nothing else`,
+    summary: summarise(grants),
     isOpen: false,
     bearer,
     isAllowed,
@@ -78,6 +86,8 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
       const credentials = parseAuthorization(authorization);
       if (!credentials) return ANONYMOUS;
       if (credentials.kind === 'password') return login(credentials, address);
+      // Clients of the augment API have no other way to send one.
+      if (isAccessToken(credentials.token)) return loginByToken(credentials.token);
       return { kind: 'bearer', ...(await bearerTokens.verify(credentials.token)) };
     },
     requireRight(caller, verb, repository) {
@@ -85,12 +95,33 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
       const code = isFinal(caller, verb, repository) ? 'DENIED' : 'UNAUTHORIZED';
       throw new RegistryError(code, `${describeCaller(caller)} may not ${verb} ${repository.slice(0, 255)}`);
     },
+    isAdmin,
+    requireAdmin(caller) {
+      if (isAdmin(caller)) return;
+      const isKnown = caller.kind !== 'anonymous';
+      const remedy = 'a grant of its own { users: [<name>], allow: [admin] }, or veneer token create --admin, gives it';
+      throw new RegistryError(
+        isKnown ? 'DENIED' : 'UNAUTHORIZED',
+        `${describeCaller(caller)} has no right to administer, which no right to repositories includes: ${remedy}`,
+      );
+    },
     requireCaller(caller) {
       if (caller.kind === 'anonymous')
         throw new RegistryError('UNAUTHORIZED', 'this registry wants a login or a token');
     },
     close: () => bcrypt.close(),
   };
+}
+
+function summarise(grants: AccessOptions['grants']): string {
+  const granted = `access: what is granted by configuration (grants: ${grants.length}) and by access tokens, and nothing else`;
+  return mayAdminister(grants)
+    ? granted
+    : `${granted}; no grant allows admin, so that only access tokens may administer`;
+}
+
+function wrongCredentials(): RegistryError {
+  return new RegistryError('UNAUTHORIZED', 'wrong user name or password, or an access token that is no more');
 }
 
 function toCaller(token: AccessToken | undefined): Caller {
@@ -106,8 +137,8 @@ function selectVerbs(asked: readonly RepositoryAccess[], isSelected: RightTest):
 }
 
 /** Who is known gets a plain no; who is not may log in, and a bearer token may be exchanged for one with more in it. */
-function isFinal(caller: Caller, verb: Verb, repository: string): boolean {
+function isFinal(caller: Caller, right: Right, repository: string): boolean {
   if (caller.kind !== 'bearer') return caller.kind === 'user' || caller.kind === 'access-token';
-  const wasRefused = caller.refused.some(entry => entry.repository === repository && entry.verbs.includes(verb));
+  const wasRefused = caller.refused.some(entry => entry.repository === repository && includesRight(entry.verbs, right));
   return caller.subject !== '' && wasRefused;
 }

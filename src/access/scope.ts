@@ -30,7 +30,7 @@ export function formatScope({ repository, verbs: actions }: RepositoryAccess): s
   return `repository:${repository}:${actions.join(',')}`;
 }
 
-function parseScope(text: string): readonly RepositoryAccess[] {
+function parseScope(text: string): readonly { readonly repository: string; readonly verbs: readonly Verb[] }[] {
   const [, type, name, actions] = SCOPE.exec(text) ?? [];
   if (name === undefined || actions === undefined) {
     throw invalid(`invalid scope "${text.slice(0, 255)}": expected repository:<name>:<pull, push, delete or *>`);

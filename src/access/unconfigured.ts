@@ -8,6 +8,7 @@ const HINT = 'set "access" in veneer.yaml to say who may';
 
 /** `isOpen`: whether only this machine can reach us. */
 export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean }): Access {
+  const reason = isOpen ? 'only clients on this machine may' : 'nobody may';
   const access: Access = {
     isOpen,
     summary: isOpen
@@ -18,8 +19,12 @@ export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean 
     mayStill: async (_, verb) => verb === 'pull',
     requireRight(caller, verb, repository) {
       if (access.isAllowed(caller, verb, repository)) return;
-      const reason = isOpen ? 'only clients on this machine may' : 'nobody may';
-      throw new RegistryError('DENIED', `${reason} ${verb} here: ${HINT}`);
+      const grant = `; a grant { users: [<name>], repositories: ["${repository}"], allow: [pull, build] } in it opens no pushes`;
+      throw new RegistryError('DENIED', `${reason} ${verb} here: ${HINT}${verb === 'build' ? grant : ''}`);
+    },
+    isAdmin: caller => caller.kind === 'local',
+    requireAdmin(caller) {
+      if (!access.isAdmin(caller)) throw new RegistryError('DENIED', `${reason} administer here: ${HINT}`);
     },
     requireCaller() {},
     bearer: undefined,

@@ -11,7 +11,7 @@ import type { Hosted } from '../hosted/hosted.ts';
 import { createAdmission } from '../http/admission.ts';
 import { createAugmentApi } from '../http/augment-api.ts';
 import type { SubmitLimits } from '../http/augment-schema.ts';
-import { createAuthentication, hasRight, requireRight } from '../http/authentication.ts';
+import { createAuthentication, isAdmin, requireAdmin } from '../http/authentication.ts';
 import { createBodySender } from '../http/body-sender.ts';
 import { createBuildRate } from '../http/build-rate.ts';
 import { createReadBuild } from '../http/build-request.ts';
@@ -163,32 +163,22 @@ function addRegistry(app: Hono, deps: TokenRoutesDeps): void {
 }
 
 function addCollectApi(app: Hono, { config, log, collector }: RoutesDeps): void {
-  // Of every repository below: no repository has such a name, so that a right to a few is no right to this.
-  const everywhere = config.hosted.prefixes.map(prefix => `${prefix}_/_`);
-  if (everywhere.length === 0) return;
-  const authorise = (c: Context) => {
-    for (const repository of everywhere) requireRight(c, 'delete', repository);
-  };
-  app.route('/', createCollectApi({ collector, authorise, log }));
+  if (config.hosted.prefixes.length === 0) return;
+  app.route('/', createCollectApi({ collector, authorise: requireAdmin, log }));
 }
 
 function addCacheApi(app: Hono, { log, cacheDesk: desk }: RoutesDeps): void {
-  app.route('/', createCacheApi({ desk, authorise: requireAll, log }));
+  app.route('/', createCacheApi({ desk, authorise: requireAdmin, log }));
 }
 
 function addRulesApi(app: Hono, { origins, augmentations, rules, ruledPulls: { made } }: RoutesDeps): void {
   const explain = createExplain({ origins, augmentations, rules, made });
   const requireSources = createSourceRights(origins);
   const listRules = () => tellRules(rules);
-  const isOperator = (c: Context) => hasRight(c, 'delete', EVERYTHING);
-  app.route('/', createRulesApi({ explain, listRules, origins, requireSources, authorise: requireAll, isOperator }));
-}
-
-/** No repository has such a name, so that only a right to all of them is a right to this. */
-const EVERYTHING = '_/_';
-
-function requireAll(c: Context): void {
-  requireRight(c, 'delete', EVERYTHING);
+  app.route(
+    '/',
+    createRulesApi({ explain, listRules, origins, requireSources, authorise: requireAdmin, isOperator: isAdmin }),
+  );
 }
 
 function addAugmentApi(app: Hono, deps: TokenRoutesDeps): void {

@@ -17,5 +17,5 @@ export function formatTokens(tokens: readonly AccessToken[]): readonly string[] 
 }
 
 function formatPermission({ repositories, allow }: Permission): string {
-  return `${allow.join(',')} ${repositories.join(' ')}`;
+  return [allow.join(','), ...repositories].join(' ');
 }

@@ -19,6 +19,8 @@ interface CreateOptions {
   readonly pull?: readonly string[];
   readonly push?: readonly string[];
   readonly delete?: readonly string[];
+  readonly build?: readonly string[];
+  readonly admin?: boolean;
   /** In milliseconds. */
   readonly ttl?: number;
   readonly name: string;
@@ -42,11 +44,14 @@ function addCreate(command: Command, deps: TokenCommandDeps): void {
     .option('--pull <pattern...>', 'what it may pull', collectPatterns)
     .option('--push <pattern...>', 'what it may push, and pull: clients look before they push', collectPatterns)
     .option('--delete <pattern...>', 'what it may delete, and pull', collectPatterns)
+    .option('--build <pattern...>', 'where it may have images built, and pull', collectPatterns)
+    .option('--admin', 'that it may look after Veneer: collect, and see cache, rules and what others get')
     .option('--ttl <duration>', `how long it lives, such as 12h (default: ${DEFAULT_TTL})`, parseTtl)
     .option('--name <name>', 'what it is for', parseName, 'unnamed')
     .action(async (options: CreateOptions, self: Command) => {
       const permissions = permissionsOf(options);
-      if (permissions.length === 0) self.error('error: a token needs a right: --pull, --push or --delete');
+      if (permissions.length === 0)
+        self.error('error: a token needs a right: --pull, --push or --delete, or --build or --admin');
       const path = resolve(deps.findRecords());
       const ttlMs = options.ttl ?? parseTtl(DEFAULT_TTL);
       const { token, secret } = await withTokens(path, deps, tokens =>
@@ -103,11 +108,19 @@ async function withTokens<T>(
   }
 }
 
-function permissionsOf({ pull = [], push = [], delete: remove = [] }: CreateOptions): readonly Permission[] {
+function permissionsOf({
+  pull = [],
+  push = [],
+  delete: remove = [],
+  build = [],
+  admin,
+}: CreateOptions): readonly Permission[] {
   const permissions: readonly Permission[] = [
     { repositories: pull, allow: ['pull'] },
     { repositories: push, allow: ['pull', 'push'] },
     { repositories: remove, allow: ['pull', 'delete'] },
+    { repositories: build, allow: ['pull', 'build'] },
   ];
-  return permissions.filter(({ repositories }) => repositories.length > 0);
+  const ofRepositories = permissions.filter(({ repositories }) => repositories.length > 0);
+  return admin ? [...ofRepositories, { repositories: [], allow: ['admin'] }] : ofRepositories;
 }

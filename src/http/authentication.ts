@@ -1,9 +1,10 @@
 // Who a request comes from, found once, and asked for its rights by the routes. A 401 says where a token is to be had.
 import type { Context, MiddlewareHandler } from 'hono';
 import type { Access, AccessRequest } from '../access/access.ts';
+import { isAccessToken } from '../access/access-token.ts';
 import { type Caller, isBuild, subjectOf } from '../access/caller.ts';
 import { type Challenge, formatChallenge } from '../access/challenge.ts';
-import { type Verb, verbs } from '../access/right.ts';
+import { type Right, verbs } from '../access/right.ts';
 import { formatScope } from '../access/scope.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { findNamespace } from './namespace.ts';
@@ -21,8 +22,8 @@ interface RequestRights {
   readonly realm: string;
 }
 
-interface Right {
-  readonly verb: Verb;
+interface RepositoryRight {
+  readonly verb: Right;
   readonly repository: string;
 }
 
@@ -44,7 +45,7 @@ export function createAuthentication(deps: AuthenticationDeps): MiddlewareHandle
     try {
       return await access.authenticate(request);
     } catch (error) {
-      const isForeign = toleratesBearers && isBearer(request.authorization) && isUnauthorized(error);
+      const isForeign = toleratesBearers && isForeignBearer(request.authorization) && isUnauthorized(error);
       if (!isForeign) throw error;
       return access.authenticate({ ...request, authorization: undefined });
     }
@@ -70,16 +71,32 @@ export function createAuthentication(deps: AuthenticationDeps): MiddlewareHandle
 }
 
 /**
+ * Takes a caller who has shown nothing of ours by the access token in the body of a request: where clients of the augment API have one of
+ * another service, which is nothing to us. Throws UNAUTHORIZED for one of ours that is no more.
+ */
+export async function identify(c: Context, towerAccessToken: string): Promise<void> {
+  const rights = rightsOf(c);
+  const isKnown = subjectOf(rights.caller) !== '' || !rights.access.bearer;
+  if (isKnown || !isAccessToken(towerAccessToken)) return;
+  try {
+    const caller = await rights.access.authenticate({ authorization: `Bearer ${towerAccessToken}` });
+    c.set('rights', { ...rights, caller });
+  } catch (error) {
+    throw challenge(c, error, { realm: rights.realm });
+  }
+}
+
+/**
  * Throws UNAUTHORIZED or DENIED, the former with its challenge on the response, unless the caller may. `repository` is the one full name
  * of what the route is about to touch. A route that was not given a caller is refused.
  */
-export function requireRight(c: Context, verb: Verb, repository: string): void {
+export function requireRight(c: Context, verb: Right, repository: string): void {
   const { access, caller, realm } = rightsOf(c);
   try {
     access.requireRight(caller, verb, repository);
   } catch (error) {
     // Clients cannot push what they may not look at.
-    const scope = formatScope({ repository, verbs: verb === 'push' ? ['pull', 'push'] : [verb] });
+    const scope = formatScope({ repository, verbs: verb === 'push' || verb === 'build' ? ['pull', 'push'] : [verb] });
     throw challenge(c, error, { realm, scope, error: caller.kind === 'bearer' ? 'insufficient_scope' : undefined });
   }
 }
@@ -94,14 +111,29 @@ export function requireCaller(c: Context): void {
   }
 }
 
+/** Throws UNAUTHORIZED or DENIED unless the caller may look after Veneer. */
+export function requireAdmin(c: Context): void {
+  const { access, caller, realm } = rightsOf(c);
+  try {
+    access.requireAdmin(caller);
+  } catch (error) {
+    throw challenge(c, error, { realm });
+  }
+}
+
+export function isAdmin(c: Context): boolean {
+  const { access, caller } = rightsOf(c);
+  return access.isAdmin(caller);
+}
+
 /** Whether the caller may; for choices that are no refusal, such as a mount. */
-export function hasRight(c: Context, verb: Verb, repository: string): boolean {
+export function hasRight(c: Context, verb: Right, repository: string): boolean {
   const { access, caller } = rightsOf(c);
   return access.isAllowed(caller, verb, repository);
 }
 
 /** Whether who once asked for something, by its subject, has the right today. */
-export function hasRightStill(c: Context, subject: string, right: Right): Promise<boolean> {
+export function hasRightStill(c: Context, subject: string, right: RepositoryRight): Promise<boolean> {
   return rightsOf(c).access.mayStill(subject, right.verb, right.repository);
 }
 
@@ -148,6 +180,12 @@ function guessScope(c: Context): string | undefined {
 
 function isUnauthorized(error: unknown): boolean {
   return error instanceof RegistryError && error.status === 401;
+}
+
+/** An access token of ours that is no more is not taken for another service's. */
+function isForeignBearer(authorization: string | undefined): boolean {
+  const [, token] = /^bearer +(\S*)/i.exec(authorization ?? '') ?? [];
+  return token !== undefined && !isAccessToken(token);
 }
 
 function isBearer(authorization: string | undefined): boolean {

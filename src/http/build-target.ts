@@ -54,7 +54,7 @@ export function createTargets({ origins, repository, cacheRepository }: TargetsD
   }
 
   function push(c: Context, build: RequestedBuild, target: Target): Target {
-    requireRight(c, 'push', target.repository);
+    requireRight(c, 'build', target.repository);
     const { buildTag, freeze, mirror, buildRepository } = build;
     if (buildTag === undefined) return target;
     if (!freeze && !mirror && buildRepository === undefined)
@@ -78,7 +78,7 @@ export function createTargets({ origins, repository, cacheRepository }: TargetsD
       const name = build.cacheRepository ?? cacheRepository;
       if (name === undefined) return undefined;
       const full = locate('cacheRepository', name);
-      requireRight(c, 'push', full);
+      requireRight(c, 'build', full);
       return full;
     },
   };

@@ -28,8 +28,8 @@ export function createBuildsApi({ builds, ratedBuilds, origins, publicUrl, log }
   const app = new Hono();
   const sendLog = createSendLog({ builds, log });
 
-  /** Who may pull what is built may see how; whoever may push there may end it, or try again. Throws 404 for what is not there. */
-  async function getBuild(c: Context, prefix: string, verbs: readonly ('pull' | 'push')[]): Promise<BuildRecord> {
+  /** Who may pull what is built may see how; whoever may build there may end it, or try again. Throws 404 for what is not there. */
+  async function getBuild(c: Context, prefix: string, verbs: readonly ('pull' | 'build')[]): Promise<BuildRecord> {
     const build = await builds.find(c.req.param('id') ?? '');
     if (!build?.id.startsWith(prefix)) throw new ApiError(404, 'this build is unknown, or its record was let go');
     for (const verb of verbs) requireRight(c, verb, build.spec.target.repository);
@@ -44,7 +44,7 @@ export function createBuildsApi({ builds, ratedBuilds, origins, publicUrl, log }
   app.get(PATHS.bd, async c => c.json({ builds: (await listVisible(c, builds)).map(describeFor(c)) }));
   for (const [prefix, path] of Object.entries(PATHS)) {
     const see = (c: Context) => getBuild(c, prefix, ['pull']);
-    const change = (c: Context) => getBuild(c, prefix, ['pull', 'push']);
+    const change = (c: Context) => getBuild(c, prefix, ['pull', 'build']);
     app.get(`${path}/:id`, async c => c.json(describeFor(c)(await see(c))));
     app.get(`${path}/:id/status`, async c => c.json(buildStatusResponse(await see(c))));
     app.get(`${path}/:id/logs`, async c => sendLog(c, await see(c), describeFor(c)));

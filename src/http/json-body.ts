@@ -1,8 +1,10 @@
 // JSON bodies of API requests: no more is read than the limits allow, and nothing is parsed that would become far larger than it is.
 import type { Context } from 'hono';
+import { z } from 'zod';
 import { type ByteBudget, createByteBudget } from '../augment/budget.ts';
 import { InvalidJson, parseJson } from '../oci/json.ts';
 import { ApiError } from './api-error.ts';
+import { identify } from './authentication.ts';
 
 export interface BodyLimits {
   readonly maxBytes: number;
@@ -22,17 +24,22 @@ const JSON_TYPE = /^application\/(?:[\w.+-]+\+)?json *(?:;|$)/i;
 /** What no request of the API comes near. */
 const JSON_LIMITS = { maxValues: 50_000, maxDepth: 64 };
 
+const identifiedSchema = z.object({ towerAccessToken: z.string() });
+
 /**
- * What `work` makes of the body, whose memory counts until then. Throws 415 unless it is sent as JSON, which no page of another origin can do
+ * What `work` makes of the body, by the caller whose access token is in it, if there is one. Its memory counts until then. Throws 415 unless it is sent as JSON, which no page of another origin can do
  * unasked; 413 for one of more than `maxBytes`, before more of it is read; 400 for what is no JSON or has too many values; UNAVAILABLE while
- * the bodies of others leave no room.
+ * the bodies of others leave no room; UNAUTHORIZED.
  */
 export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: unknown) => Promise<T>): Promise<T> {
   if (!JSON_TYPE.test(c.req.header('Content-Type') ?? ''))
     throw new ApiError(415, 'the body must be sent as JSON, with the header Content-Type: application/json');
   const room = limits.bodies.open();
   try {
-    return await work(parse(await read(c, limits.maxBytes, room.take)));
+    const body = parse(await read(c, limits.maxBytes, room.take));
+    const { data } = identifiedSchema.safeParse(body);
+    if (data) await identify(c, data.towerAccessToken);
+    return await work(body);
   } finally {
     room.close();
   }

@@ -57,14 +57,14 @@ function ask(method: string, path: string, { authorization, body }: Asked): Prom
 }
 
 const ROUTES = [
-  [['push'], 'POST', '/v1alpha2/container'],
-  [['push'], 'POST', '/container-token'],
+  [['build'], 'POST', '/v1alpha2/container'],
+  [['build'], 'POST', '/container-token'],
   [['pull'], 'GET', '/v1alpha1/builds/ID'],
   [['pull'], 'GET', '/v1alpha1/builds/ID/status'],
   [['pull'], 'GET', '/v1alpha1/builds/ID/logs'],
   [['pull'], 'HEAD', '/v1alpha1/builds/ID/logs'],
-  [['pull', 'push'], 'POST', '/v1alpha1/builds/ID/cancel'],
-  [['pull', 'push'], 'POST', '/v1alpha1/builds/ID/retry'],
+  [['pull', 'build'], 'POST', '/v1alpha1/builds/ID/cancel'],
+  [['pull', 'build'], 'POST', '/v1alpha1/builds/ID/retry'],
 ] as const;
 
 describe.each(callers)('$user with $by', caller => {
@@ -74,7 +74,8 @@ describe.each(callers)('$user with $by', caller => {
     const authorization = await server.authorizationOf(caller, SCOPE);
     const isSubmit = !path.includes('ID');
     const answer = await ask(method, path.replace('ID', id), { authorization, ...(isSubmit && { body: ofNothing }) });
-    const mayDo = verbs.every(verb => rights.includes(verb));
+    // Who may push may have it pushed.
+    const mayDo = verbs.every(verb => rights.includes(verb) || (verb === 'build' && rights.includes('push')));
     const refusal = caller.by === 'no credentials' ? 401 : 403;
     expect(answer.status, answer.body.toString()).toBe(mayDo ? 200 : refusal);
     if (answer.status === 401) expect(answer.headers['www-authenticate']).toContain('scope="repository:local/app:');
@@ -86,6 +87,54 @@ describe.each(callers)('$user with $by', caller => {
     });
     const ids = JSON.parse(body.toString()).builds.map((build: { buildId: string }) => build.buildId);
     expect(ids).toEqual(rights.includes('pull') ? [id] : []);
+  });
+});
+
+describe('a client of Wave shows an access token of ours', () => {
+  const FOREIGN = 'eyJ0aWQiOiAxMjM0fS5hYmNkZWY=';
+  const ours = () => server.secrets.get('builder') ?? '';
+
+  test.each<[string, () => { readonly body?: string; readonly header?: string }, number]>([
+    ['in the body', () => ({ body: ours() }), 200],
+    ['in its header', () => ({ header: ours() }), 200],
+    ['in both', () => ({ body: ours(), header: ours() }), 200],
+    ['in the body, and one of another service in its header', () => ({ body: ours(), header: FOREIGN }), 200],
+    ['in its header, and one of another service in the body', () => ({ body: FOREIGN, header: ours() }), 200],
+    ['nowhere', () => ({}), 401],
+    ['nowhere, but one of another service', () => ({ body: FOREIGN, header: FOREIGN }), 401],
+    ['that is no more, in the body', () => ({ body: `vnr_${'0'.repeat(40)}` }), 401],
+    ['that is no more, in its header', () => ({ header: `vnr_${'0'.repeat(40)}`, body: ours() }), 401],
+    ['that may only pull', () => ({ body: server.secrets.get('reader') ?? '' }), 403],
+  ])('%s', async (_, show, status) => {
+    const { body: towerAccessToken, header } = show();
+    const authorization = header && `Bearer ${header}`;
+    for (const path of ['/v1alpha2/container', '/container-token']) {
+      const answer = await ask('POST', path, { authorization, body: { ...ofNothing, towerAccessToken } });
+      expect([path, answer.status, answer.body.toString()]).toEqual([
+        path,
+        status,
+        expect.not.stringContaining('vnr_'),
+      ]);
+      if (status === 401) expect(answer.headers['www-authenticate']).toContain('Bearer realm=');
+    }
+  });
+
+  test('to see the record of its build, and never to push', async () => {
+    const authorization = `Bearer ${ours()}`;
+    expect((await ask('GET', `/v1alpha1/builds/${id}`, { authorization })).status).toBe(200);
+    const push = await server.send('POST', '/v2/local/app/blobs/uploads/', {
+      headers: { Authorization: authorization },
+    });
+    expect(push.status).toBe(403);
+  });
+
+  test('to augment and to inspect what it may pull', async () => {
+    for (const path of ['/v1alpha2/container', '/v1alpha1/inspect']) {
+      const body = { containerImage: 'local/secret:1', towerAccessToken: ours() };
+      expect([path, (await ask('POST', path, { body })).status]).toEqual([path, 403]);
+      const { towerAccessToken: _, ...anonymous } = body;
+      expect([path, (await ask('POST', path, { body: anonymous })).status]).toEqual([path, 401]);
+    }
   });
 });
 

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createAccessTokens } from '../../src/access/access-token.ts';
-import type { Verb } from '../../src/access/right.ts';
+import type { Right } from '../../src/access/right.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { basic, htpasswdOf } from '../access/fixture.ts';
 import { startServer, type TestServer } from '../support/server.ts';
@@ -11,6 +11,8 @@ import { startServer, type TestServer } from '../support/server.ts';
 export interface GuardedServer extends TestServer {
   /** The header of a caller by its credentials; undefined for anonymous. */
   authorizationOf(caller: Caller, scope: string): Promise<string | undefined>;
+  /** The access token of a user's name. */
+  readonly secrets: ReadonlyMap<string, string>;
 }
 
 export interface Caller {
@@ -19,12 +21,13 @@ export interface Caller {
 }
 
 /** What each user, and each access token of its name, may do in local/app. */
-export const RIGHTS: Readonly<Record<string, readonly Verb[]>> = {
+export const RIGHTS: Readonly<Record<string, readonly Right[]>> = {
   nobody: [],
   reader: ['pull'],
   writer: ['pull', 'push'],
   cleaner: ['pull', 'delete'],
   blind: ['push'],
+  builder: ['pull', 'build'],
 };
 
 export const ADMIN = basic('admin', 'password');
@@ -36,7 +39,7 @@ export const callers: readonly Caller[] = [
   ...Object.keys(RIGHTS).flatMap(user => WAYS.map(by => ({ user, by }))),
 ];
 
-/** `admin` may do all in local/, and whoever may do something may do it in local/app alone. */
+/** `admin` may do all, and whoever may do something may do it in local/app alone. */
 export async function startGuarded(config: Readonly<Record<string, unknown>> = {}): Promise<GuardedServer> {
   const directory = await mkdtemp(join(tmpdir(), 'veneer-users-'));
   const htpasswd = join(directory, 'htpasswd');
@@ -55,6 +58,7 @@ export async function startGuarded(config: Readonly<Record<string, unknown>> = {
 
   return {
     ...server,
+    secrets,
     async authorizationOf({ user, by }, scope) {
       switch (by) {
         case 'no credentials':
@@ -77,6 +81,7 @@ export async function startGuarded(config: Readonly<Record<string, unknown>> = {
 function grants() {
   return [
     { users: ['admin'], repositories: ['**'], allow: ['pull', 'push', 'delete'] },
+    { users: ['admin'], allow: ['admin'] },
     ...Object.entries(RIGHTS)
       .filter(([, allow]) => allow.length > 0)
       .map(([user, allow]) => ({ users: [user], repositories: ['local/app'], allow })),

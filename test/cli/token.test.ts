@@ -53,6 +53,17 @@ test('create takes several rights and patterns, and lives for 30 days by default
   });
 });
 
+test('create gives rights to build and to administer, which list shows', async () => {
+  const { out } = await run('create', '--build', 'local/builds', '--admin');
+  expect(await find(out.trim())).toMatchObject({
+    permissions: [
+      { repositories: ['local/builds'], allow: ['pull', 'build'] },
+      { repositories: [], allow: ['admin'] },
+    ],
+  });
+  expect((await run('list')).out).toMatch(/pull,build local\/builds; admin$/m);
+});
+
 test.each([
   ['no right', ['create'], /a token needs a right: --pull, --push or --delete/],
   [
@@ -64,7 +75,7 @@ test.each([
   ['a ttl too short', ['create', '--pull', '**', '--ttl', '59s'], /is too small: at least 1m/],
   ['a ttl too long', ['create', '--pull', '**', '--ttl', '3651d'], /is too large/],
   ['a name with a line break', ['create', '--pull', '**', '--name', 'a\nb'], /expected at most 64 letters/],
-  ['an unknown option', ['create', '--pull', '**', '--admin'], /unknown option '--admin'/],
+  ['an unknown option', ['create', '--pull', '**', '--root'], /unknown option '--root'/],
   ['list with no records', ['list'], /there is no .*records.db: name the data directory of the service/],
   ['revoke with no records', ['revoke', '0123456789ab'], /there is no .*records.db/],
   ['revoke with no id', ['revoke'], /missing required argument 'id'/],

@@ -18,6 +18,14 @@ test('all is read', () => {
   expect(schema.parse(value)).toEqual({ htpasswd: './htpasswd', tokenTtlMs: 60_000, signingKey: 'a key', grants });
 });
 
+test('a right to administer is a grant of its own, and one to build needs no push', () => {
+  const grants = [
+    { users: ['ada'], allow: ['admin'] },
+    { users: ['ci'], ...grant, allow: ['pull', 'build'] },
+  ];
+  expect(schema.parse({ grants }).grants).toEqual([{ ...grants[0], repositories: [] }, grants[1]]);
+});
+
 test.each([
   ['a token that is over at once', { tokenTtl: '59s' }, /too small/],
   ['a token that never ends', { tokenTtl: '25h' }, /too large/],
@@ -25,7 +33,20 @@ test.each([
   ['a grant to users and anyone', { grants: [{ users: ['ada'], anyone: true, ...grant }] }, /either users or anyone/],
   ['a grant to not anyone', { grants: [{ anyone: false, ...grant }] }, /expected true/],
   ['a grant of nothing', { grants: [{ anyone: true, ...grant, allow: [] }] }, /allow/],
-  ['a grant of an unknown verb', { grants: [{ anyone: true, ...grant, allow: ['admin'] }] }, /pull/],
+  ['a grant of an unknown verb', { grants: [{ anyone: true, ...grant, allow: ['administer'] }] }, /pull/],
+  [
+    'a grant to administer repositories',
+    { grants: [{ users: ['ada'], ...grant, allow: ['admin'] }] },
+    /of its own.*\[admin\]/,
+  ],
+  [
+    'one of all',
+    { grants: [{ users: ['ada'], repositories: ['**'], allow: ['pull', 'admin'] }] },
+    /of its own.*\[admin\]/,
+  ],
+  ['one without any, with a verb of them', { grants: [{ users: ['ada'], allow: ['pull', 'admin'] }] }, /of its own/],
+  ['anyone as administrator', { grants: [{ anyone: true, allow: ['admin'] }] }, /not for everybody/],
+  ['a grant without repositories', { grants: [{ users: ['ada'], allow: ['pull'] }] }, /repositories.*needed|needed/],
   ['a grant for no repository', { grants: [{ anyone: true, ...grant, repositories: [] }] }, /repositories/],
   ['a misspelt grant', { grants: [{ anyone: true, ...grant, repository: 'x' }] }, /repository/],
   ['a key that is not set', { signingKey: { env: 'NONE' } }, /NONE is not set/],

@@ -18,7 +18,15 @@ function createCounter(rates: BuildRates) {
     let error: unknown;
     const access = {
       isOpen: false,
-      ...{ summary: '', bearer: undefined, isAllowed: () => true, requireRight: () => {}, requireCaller: () => {} },
+      ...{
+        summary: '',
+        bearer: undefined,
+        isAllowed: () => true,
+        requireRight: () => {},
+        requireCaller: () => {},
+        isAdmin: () => true,
+        requireAdmin: () => {},
+      },
       authenticate: async () => caller,
       mayStill: async () => true,
       close: async () => {},

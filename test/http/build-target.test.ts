@@ -28,6 +28,8 @@ async function ask<T>(ask: (targets: Targets, c: Parameters<Targets['ofBuild']>[
     mayStill: async () => true,
     requireRight: (_, verb, repository) => void rights.push(`${verb} ${repository}`),
     requireCaller: () => {},
+    isAdmin: () => true,
+    requireAdmin: () => {},
     bearer: undefined,
     close: async () => {},
   };
@@ -72,11 +74,11 @@ test.each<[string, RequestedBuild, typeof one | undefined, object]>([
     one,
     { repository: 'local/team/app', tag: 'v1', tagPrefix: 'salmon-1.6.0' },
   ],
-])('%s goes to its repository, where the caller may push', async (_, build, names, target) => {
+])('%s goes to its repository, where the caller may build', async (_, build, names, target) => {
   const { repository } = Object(target);
   expect(await ask((targets, c) => targets.ofBuild(c, build, names))).toEqual({
     target,
-    rights: [`push ${repository}`],
+    rights: [`build ${repository}`],
   });
 });
 
@@ -85,7 +87,7 @@ test('a mirror keeps the name and tag of its source below the repository', async
   const build = { mirror: true, buildRepository: 'local/mirrors' };
   expect(await ask((targets, c) => targets.ofCopy(c, build, { origin, tag: '3' }))).toEqual({
     target: { repository: 'local/mirrors/team/app', tag: '3' },
-    rights: ['push local/mirrors/team/app'],
+    rights: ['build local/mirrors/team/app'],
   });
 });
 
@@ -93,14 +95,14 @@ test('a frozen image goes to the repository, under its id', async () => {
   const origin = world.deps.origins.locateName('away/team/app');
   expect(await ask((targets, c) => targets.ofCopy(c, { freeze: true }, { origin, tag: '3' }))).toEqual({
     target: { repository: 'local/builds' },
-    rights: ['push local/builds'],
+    rights: ['build local/builds'],
   });
 });
 
-test('a cache takes the right to push there', async () => {
+test('a cache takes the right to build there', async () => {
   expect(await ask((targets, c) => targets.ofCache(c, { cacheRepository: 'away/cache' }))).toEqual({
     target: 'away/cache',
-    rights: ['push away/cache'],
+    rights: ['build away/cache'],
   });
   expect(await ask((targets, c) => targets.ofCache(c, {}))).toEqual({ rights: [] });
 });

@@ -137,7 +137,8 @@ describe('callers', () => {
     const grants = [
       { users: ['ada'], repositories: ['lab/**'], allow: ['pull'] },
       { users: ['bob'], repositories: ['lab/other'], allow: ['pull'] },
-      { users: ['ops'], repositories: ['**'], allow: ['pull', 'delete'] },
+      { users: ['ops'], repositories: ['**'], allow: ['pull'] },
+      { users: ['ops'], allow: ['admin'] },
     ];
     access = { htpasswd, grants };
     await app.configure({ rules, access });
