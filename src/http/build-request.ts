@@ -2,7 +2,7 @@
 import type { Context } from 'hono';
 import type { ContextSource } from '../build/context/store-context.ts';
 import type { PackageNames } from '../build/packages/names.ts';
-import { planPackages } from '../build/packages/plan-packages.ts';
+import { createPlanPackages, type PlanPackages } from '../build/packages/plan-packages.ts';
 import type { Plan } from '../build/plan.ts';
 import type { BuildRequest } from '../build/request.ts';
 import type { Changes, ContainerFileSpec, Spec } from '../build/spec.ts';
@@ -48,9 +48,11 @@ export type ReadBuild = (c: Context, request: SubmitRequest, source: BuildSource
 
 export function createReadBuild(deps: ReadBuildDeps): ReadBuild {
   const { targets, listBases, describeRequested, allowance } = deps;
+  const planPackages = createPlanPackages();
 
-  function toBuild(c: Context, { build, platforms }: SubmitRequest, source: BuildSource): BuildRequest {
-    const { containerFile, files, names } = textOf(source, build.buildTemplate);
+  async function toBuild(c: Context, { build, platforms }: SubmitRequest, source: BuildSource): Promise<BuildRequest> {
+    targets.requirePush(c, build);
+    const { containerFile, files, names } = await textOf(source, build.buildTemplate, planPackages);
     return {
       ...optionsOf(build),
       containerFile,
@@ -94,7 +96,7 @@ export function createReadBuild(deps: ReadBuildDeps): ReadBuild {
 
   return async (c, request, source) => {
     checkAllowed(request.build, allowance);
-    const wanted = toBuild(c, request, source);
+    const wanted = await toBuild(c, request, source);
     requireBases(c, wanted);
     const described = await describeRequested(c, request);
     const changes = described && { augmentation: described.augmentation, layerSources: described.layerSources };
@@ -114,10 +116,14 @@ interface Text {
   readonly names?: PackageNames | undefined;
 }
 
-function textOf(source: BuildSource, buildTemplate: string | undefined): Text {
+async function textOf(
+  source: BuildSource,
+  buildTemplate: string | undefined,
+  planPackages: PlanPackages,
+): Promise<Text> {
   if (source.kind === 'file') return source;
   try {
-    return planPackages(source.packages, buildTemplate);
+    return await planPackages(source.packages, buildTemplate);
   } catch (error) {
     throw toBuildError(error);
   }

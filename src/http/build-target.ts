@@ -5,12 +5,14 @@ import type { Target } from '../build/spec.ts';
 import { parseReference } from '../oci/reference.ts';
 import { type Origin, type Origins, originName } from '../proxy/origin.ts';
 import { ApiError } from './api-error.ts';
-import { requireRight } from './authentication.ts';
+import { callerName, hasRight, requireRight } from './authentication.ts';
 import type { RequestedBuild } from './build-schema.ts';
 import { sourceError } from './source-error.ts';
 
 /** Every function throws ApiError, UNAUTHORIZED or DENIED. */
 export interface Targets {
+  /** Before anything of the request is read: whoever may not push what becomes of it, whatever its packages are called, is refused. */
+  requirePush(c: Context, build: RequestedBuild): void;
   ofBuild(c: Context, build: RequestedBuild, names: PackageNames | undefined): Target;
   /** `tag` is that of the source. */
   ofCopy(
@@ -63,6 +65,12 @@ export function createTargets({ origins, repository, cacheRepository }: TargetsD
   }
 
   return {
+    requirePush(c, build) {
+      const base = locateTarget(build, undefined);
+      const mayBelow =
+        build.nameStrategy === 'imageSuffix' && (hasRight(c, 'push', `${base}/_`) || callerName(c) !== undefined);
+      if (!mayBelow) requireRight(c, 'push', base);
+    },
     ofBuild(c, build, names) {
       const { below, tagPrefix } = nameOf(build, names);
       return push(c, build, { repository: locateTarget(build, below), ...(tagPrefix !== undefined && { tagPrefix }) });

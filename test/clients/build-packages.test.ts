@@ -2,12 +2,13 @@
 import { mkdir, mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type PackagesPlan, planPackages } from '../../src/build/packages/plan-packages.ts';
+import { createPlanPackages, type PackagesPlan } from '../../src/build/packages/plan-packages.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { buildImage } from './support/image.ts';
 import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 
+const planPackages = createPlanPackages();
 const missing = findMissing(LAB_COMMANDS);
 
 /** Each leaves what it was asked in the environment that it makes, with the files that it was pointed to. */
@@ -47,7 +48,7 @@ describe.skipIf(missing)(`packages${missing ? ` (${missing})` : ''}`, { timeout:
 
   test('of conda/micromamba:v1 are installed as asked', async () => {
     const condaOpts = { mambaImage: tools, commands: ['RUN make "it all"'] };
-    const { files, context } = await build(planPackages({ ...CONDA, condaOpts }));
+    const { files, context } = await build(await planPackages({ ...CONDA, condaOpts }));
     expect(await files('opt/conda/asked')).toBe(`micromamba install --yes --name base --file /tmp/conda.yml
 ${context['conda.yml']}micromamba install --yes --name base conda-forge::procps-ng
 micromamba env export --name base --explicit
@@ -59,7 +60,7 @@ micromamba clean --all --yes
 
   test('of conda/micromamba:v2 leave nothing but the environment on the base', async () => {
     const condaOpts = { mambaImage: tools, baseImage: lab.source, basePackages: 'a>=1 b' };
-    const { files, context } = await build(planPackages({ ...CONDA, condaOpts }, 'conda/micromamba:v2'));
+    const { files, context } = await build(await planPackages({ ...CONDA, condaOpts }, 'conda/micromamba:v2'));
     expect(await files('opt/conda/asked')).toBe(`micromamba install --yes --name base --file /tmp/conda.yml
 ${context['conda.yml']}micromamba install --yes --name base a>=1 b
 micromamba env export --name base --explicit
@@ -70,7 +71,7 @@ micromamba clean --all --yes
 
   test('of conda/pixi:v1 are activated by the entrypoint', async () => {
     const pixiOpts = { pixiImage: tools, baseImage: lab.source };
-    const { files, context } = await build(planPackages({ ...CONDA, pixiOpts }, 'conda/pixi:v1'));
+    const { files, context } = await build(await planPackages({ ...CONDA, pixiOpts }, 'conda/pixi:v1'));
     expect(await files('opt/pixi/.pixi/envs/default/asked')).toBe(`pixi init --import /tmp/conda.yml
 ${context['conda.yml']}pixi add conda-forge::procps-ng
 pixi install
@@ -83,7 +84,7 @@ pixi shell-hook --shell bash
   test('of cran/installr:v1 are installed by the script', async () => {
     const cranOpts = { rImage: tools, basePackages: 'littler r-cran-docopt' };
     const packages = { type: 'CRAN', entries: ['dplyr', 'bioc::DESeq2'], cranOpts };
-    const { files, context } = await build(planPackages(packages));
+    const { files, context } = await build(await planPackages(packages));
     expect(await files('asked')).toBe(`apt-get update
 apt-get install --yes --no-install-recommends littler r-cran-docopt
 Rscript /tmp/install.R
@@ -93,7 +94,7 @@ ${context['install.R']}`);
 
   test('of a lock at an address are installed without a context', async () => {
     const entries = ['https://example.com/a;b&c$(d)#e/conda-lock.yml'];
-    const { files } = await build(planPackages({ type: 'CONDA', entries, condaOpts: { mambaImage: tools } }));
+    const { files } = await build(await planPackages({ type: 'CONDA', entries, condaOpts: { mambaImage: tools } }));
     expect((await files('opt/conda/asked')).split('\n')[0]).toBe(
       `micromamba install --yes --name base --file ${entries[0]}`,
     );
@@ -101,7 +102,7 @@ ${context['install.R']}`);
 
   test('of a lock of renv are restored from it', async () => {
     const environment = Buffer.from('{"Packages": {}}').toString('base64');
-    const { files } = await build(planPackages({ type: 'CRAN', environment, cranOpts: { rImage: tools } }));
+    const { files } = await build(await planPackages({ type: 'CRAN', environment, cranOpts: { rImage: tools } }));
     expect(await files('asked')).toContain("renv::restore(lockfile = '/tmp/renv.lock'");
   });
 

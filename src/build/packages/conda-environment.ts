@@ -1,15 +1,15 @@
 // An environment of conda packages as a file that its tools read.
-import { type Document, stringify } from 'yaml';
-import { z } from 'zod';
+import { stringify } from 'yaml';
 import { InvalidBuild } from '../invalid-build.ts';
-import { parseEnvironment } from './parse-environment.ts';
+import { NO_NAMES, namesOfEntries, namesOfEnvironment, type PackageNames } from './names.ts';
+import type { ReadEnvironment } from './read-environment.ts';
 import { decodeEnvironment, type PackagesRequest } from './request.ts';
 import { quoteWord } from './shell-word.ts';
 
 export type CondaEnvironment =
   /** In the build context. Only one of kind `yaml` names channels and dependencies; a `lock` names every file that is installed. */
-  | { readonly kind: 'yaml' | 'lock'; readonly file: string; readonly text: string }
-  | { readonly kind: 'url'; readonly url: string };
+  | { readonly kind: 'yaml' | 'lock'; readonly file: string; readonly text: string; readonly names: PackageNames }
+  | { readonly kind: 'url'; readonly url: string; readonly names: PackageNames };
 
 /** Without `ps` no workflow engine can watch what runs. */
 export const DEFAULT_BASE_PACKAGES = ['conda-forge::procps-ng'] as const;
@@ -22,20 +22,19 @@ const CHANNEL = /^[A-Za-z0-9_][A-Za-z0-9_./:@-]*$/;
 /** Without credentials: what is written here is kept with the build. */
 const URL_LINE = /^https?:\/\/[^\s"'\\@/]{1,300}(?:\/[^\s"'\\]{0,2000})?$/;
 
-const yamlSchema = z.looseObject({
-  channels: z.array(z.string()).nullish(),
-  dependencies: z.array(z.unknown()).min(1),
-});
-
-/** Throws InvalidBuild. */
-export function condaEnvironment({ environment, entries, channels }: PackagesRequest): CondaEnvironment {
+/** Throws InvalidBuild, and what `read` throws. */
+export async function condaEnvironment(
+  { environment, entries, channels }: PackagesRequest,
+  read: ReadEnvironment,
+): Promise<CondaEnvironment> {
   for (const [at, channel] of channels.entries()) {
     if (!CHANNEL.test(channel)) throw new InvalidBuild(`packages.channels[${at}]: ${quote(channel)} is no channel`);
   }
-  if (environment !== undefined) return fromText(decodeEnvironment(environment).trim(), channels);
+  if (environment !== undefined) return fromText(decodeEnvironment(environment).trim(), channels, read);
   const [first = ''] = entries;
-  if (entries.length === 1 && URL_LINE.test(first)) return { kind: 'url', url: first };
-  return { kind: 'yaml', file: 'conda.yml', text: stringify(fromEntries(entries, channels)) };
+  if (entries.length === 1 && URL_LINE.test(first)) return { kind: 'url', url: first, names: namesOfEntries(entries) };
+  const text = stringify(fromEntries(entries, channels));
+  return { kind: 'yaml', file: 'conda.yml', text, names: namesOfEntries(entries) };
 }
 
 /** Packages as the words of a shell command. Throws InvalidBuild. */
@@ -64,35 +63,12 @@ function isPip(entry: string): boolean {
   return entry.startsWith('pip:') && !entry.startsWith('pip::');
 }
 
-function fromText(text: string, channels: readonly string[]): CondaEnvironment {
-  if (URL_LINE.test(text)) return { kind: 'url', url: text };
-  if (/^@EXPLICIT\s*$/m.test(text)) return { kind: 'lock', file: 'conda-lock.txt', text: `${text}\n` };
-  const document = parseEnvironment(text);
-  const [fault] = document.errors;
-  if (fault) throw new InvalidBuild(`packages.environment: not YAML: ${fault.code.toLowerCase()}`);
-  if (isLock(document)) return { kind: 'lock', file: 'conda-lock.yml', text: `${text}\n` };
-  const parsed = yamlSchema.safeParse(toValue(document));
-  if (!parsed.success) {
-    throw new InvalidBuild('packages.environment: expected YAML with a list of dependencies, a lock file or a URL');
-  }
-  const missing = channels.filter(channel => !parsed.data.channels?.includes(channel));
-  if (missing.length === 0) return { kind: 'yaml', file: 'conda.yml', text: `${text}\n` };
-  const all = { ...parsed.data, channels: [...(parsed.data.channels ?? []), ...missing] };
-  return { kind: 'yaml', file: 'conda.yml', text: stringify(all) };
-}
-
-/** What conda-lock writes. */
-function isLock(document: Document): boolean {
-  return document.has('package') && document.has('metadata');
-}
-
-/** Throws InvalidBuild for aliases without an end. */
-function toValue(document: Document): unknown {
-  try {
-    return document.toJS({ maxAliasCount: 100 });
-  } catch (cause) {
-    throw new InvalidBuild('packages.environment: YAML with too many aliases', { cause });
-  }
+async function fromText(text: string, channels: readonly string[], read: ReadEnvironment): Promise<CondaEnvironment> {
+  if (URL_LINE.test(text)) return { kind: 'url', url: text, names: NO_NAMES };
+  if (/^@EXPLICIT\s*$/m.test(text)) return { kind: 'lock', file: 'conda-lock.txt', text: `${text}\n`, names: NO_NAMES };
+  const answer = await read({ text, channels: [...channels] });
+  if (answer.kind === 'lock') return { kind: 'lock', file: 'conda-lock.yml', text: `${text}\n`, names: NO_NAMES };
+  return { kind: 'yaml', file: 'conda.yml', text: answer.text, names: namesOfEnvironment(answer) };
 }
 
 function quote(text: string): string {

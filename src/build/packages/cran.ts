@@ -1,4 +1,5 @@
 // R packages of CRAN and Bioconductor, installed into an image of R by a script of base R alone.
+import { InvalidJson, parseJson } from '../../oci/json.ts';
 import { InvalidBuild } from '../invalid-build.ts';
 import { installScript, RESTORE_SCRIPT } from './r-script.ts';
 import type { Rendered } from './rendered.ts';
@@ -48,10 +49,10 @@ function filesOf({ environment, entries, channels }: PackagesRequest): Rendered[
 
 function isRenvLock(text: string): boolean {
   try {
-    const lock: unknown = JSON.parse(text);
+    const lock = parseJson(Buffer.from(text));
     return lock instanceof Object && 'Packages' in lock;
   } catch (error) {
-    if (error instanceof SyntaxError) return false;
+    if (error instanceof InvalidJson) return false;
     throw error;
   }
 }

@@ -1,5 +1,5 @@
 // Conda packages by micromamba: into the image of micromamba itself, or from there onto another image.
-import { type CondaEnvironment, condaEnvironment, DEFAULT_BASE_PACKAGES, quoteSpecs } from './conda-environment.ts';
+import { type CondaEnvironment, DEFAULT_BASE_PACKAGES, quoteSpecs } from './conda-environment.ts';
 import type { Rendered } from './rendered.ts';
 import type { PackagesRequest } from './request.ts';
 import { quoteWord } from './shell-word.ts';
@@ -8,9 +8,8 @@ import { chain, checkCommands, checkImage } from './template.ts';
 const DEFAULT_BASE = 'ubuntu:24.04';
 
 /** One stage: the image has micromamba too. */
-export function renderMicromambaV1(request: PackagesRequest): Rendered {
+export function renderMicromambaV1(request: PackagesRequest, environment: CondaEnvironment): Rendered {
   const { mambaImage = 'mambaorg/micromamba:1.5.10-noble', commands, basePackages } = request.condaOpts;
-  const environment = condaEnvironment(request);
   const lines = [
     `FROM ${checkImage('condaOpts.mambaImage', mambaImage)}`,
     install(environment, basePackages ?? DEFAULT_BASE_PACKAGES),
@@ -22,10 +21,9 @@ export function renderMicromambaV1(request: PackagesRequest): Rendered {
 }
 
 /** Two stages: only the environment goes onto the base image. */
-export function renderMicromambaV2(request: PackagesRequest): Rendered {
+export function renderMicromambaV2(request: PackagesRequest, environment: CondaEnvironment): Rendered {
   const { mambaImage = 'mambaorg/micromamba:2-amazon2023', baseImage = DEFAULT_BASE } = request.condaOpts;
   const { commands, basePackages } = request.condaOpts;
-  const environment = condaEnvironment(request);
   const lines = [
     `FROM ${checkImage('condaOpts.mambaImage', mambaImage)} AS build`,
     install(environment, basePackages ?? DEFAULT_BASE_PACKAGES),

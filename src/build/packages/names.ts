@@ -1,7 +1,4 @@
 // What an image of packages is called after them.
-import { z } from 'zod';
-import { parseEnvironment } from './parse-environment.ts';
-
 export interface PackageNames {
   /** Names and versions, for a tag: `salmon-1.6.0_samtools`. Undefined where nothing has a name. */
   readonly tagPrefix: string | undefined;
@@ -26,23 +23,15 @@ export function namesOfEntries(entries: readonly string[]): PackageNames {
   return namesOf(entries.flatMap(parseEntry));
 }
 
-const environmentSchema = z.looseObject({
-  name: z.string().nullish(),
-  dependencies: z.array(z.unknown()).nullish(),
-});
-const pipSchema = z.looseObject({ pip: z.array(z.string()) });
-
-/** Of the YAML of an environment: its own name, else those of its dependencies. */
-export function namesOfEnvironment(text: string): PackageNames {
-  const parsed = environmentSchema.safeParse(parseEnvironment(text).toJS({ maxAliasCount: 100 }));
-  if (!parsed.success) return NO_NAMES;
-  const { name, dependencies } = parsed.data;
-  return name ? namesOf([{ name, version: undefined }]) : namesOfEntries((dependencies ?? []).flatMap(specsOf));
-}
-
-function specsOf(dependency: unknown): readonly string[] {
-  if (typeof dependency === 'string') return [dependency];
-  return pipSchema.safeParse(dependency).data?.pip ?? [];
+/** Of an environment: its own name, else those of its dependencies. */
+export function namesOfEnvironment({
+  name,
+  specs,
+}: {
+  readonly name?: string | undefined;
+  readonly specs: readonly string[];
+}): PackageNames {
+  return name ? namesOf([{ name, version: undefined }]) : namesOfEntries(specs);
 }
 
 function parseEntry(entry: string): readonly Named[] {

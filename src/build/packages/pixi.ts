@@ -1,6 +1,6 @@
 // Conda packages by pixi: only the environment goes onto the base image, whose entrypoint activates it.
 import { InvalidBuild } from '../invalid-build.ts';
-import { condaEnvironment, DEFAULT_BASE_PACKAGES, quoteSpecs } from './conda-environment.ts';
+import { type CondaEnvironment, DEFAULT_BASE_PACKAGES, quoteSpecs } from './conda-environment.ts';
 import type { Rendered } from './rendered.ts';
 import type { PackagesRequest } from './request.ts';
 import { chain, checkCommands, checkImage } from './template.ts';
@@ -10,9 +10,8 @@ const DEFAULT_BASE = 'ubuntu:24.04';
 /** Where an environment was made it has to stay: its files name their own path. */
 const ENVIRONMENT = '/opt/pixi/.pixi/envs/default';
 
-export function renderPixi(request: PackagesRequest): Rendered {
+export function renderPixi(request: PackagesRequest, environment: CondaEnvironment): Rendered {
   const { pixiImage = DEFAULT_PIXI, baseImage = DEFAULT_BASE, basePackages, commands } = request.pixiOpts;
-  const environment = condaEnvironment(request);
   if (environment.kind !== 'yaml') {
     throw new InvalidBuild('packages.environment: conda/pixi:v1 takes YAML with a list of dependencies, and no lock');
   }

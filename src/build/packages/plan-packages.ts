@@ -1,10 +1,11 @@
 // Packages of an environment as a build: the Containerfile that installs them, the files that it needs, and what the image is called.
 import { InvalidBuild } from '../invalid-build.ts';
-import { condaEnvironment } from './conda-environment.ts';
+import { type CondaEnvironment, condaEnvironment } from './conda-environment.ts';
 import { renderCran } from './cran.ts';
 import { renderMicromambaV1, renderMicromambaV2 } from './micromamba.ts';
-import { NO_NAMES, namesOfEntries, namesOfEnvironment, type PackageNames } from './names.ts';
+import { NO_NAMES, namesOfEntries, type PackageNames } from './names.ts';
 import { renderPixi } from './pixi.ts';
+import { createReadEnvironment, type ReadEnvironment } from './read-environment.ts';
 import type { Rendered } from './rendered.ts';
 import { type PackagesRequest, parsePackages } from './request.ts';
 
@@ -12,12 +13,11 @@ export interface PackagesPlan extends Rendered {
   readonly names: PackageNames;
 }
 
-interface Template {
-  readonly type: PackagesRequest['type'];
-  readonly render: (request: PackagesRequest) => Rendered;
-}
+type Template =
+  | { readonly type: 'CONDA'; readonly render: (request: PackagesRequest, environment: CondaEnvironment) => Rendered }
+  | { readonly type: 'CRAN'; readonly render: (request: PackagesRequest) => Rendered };
 
-const TEMPLATES: ReadonlyMap<string, Template> = new Map([
+const TEMPLATES: ReadonlyMap<string, Template> = new Map<string, Template>([
   ['conda/micromamba:v1', { type: 'CONDA', render: renderMicromambaV1 }],
   ['conda/micromamba:v2', { type: 'CONDA', render: renderMicromambaV2 }],
   ['conda/pixi:v1', { type: 'CONDA', render: renderPixi }],
@@ -26,16 +26,20 @@ const TEMPLATES: ReadonlyMap<string, Template> = new Map([
 
 const DEFAULTS = { CONDA: 'conda/micromamba:v1', CRAN: 'cran/installr:v1' } as const;
 
-/** `packages` is that of a request, as JSON was parsed; the type says the template where none is named. Throws InvalidBuild. */
-export function planPackages(packages: unknown, buildTemplate?: string | undefined): PackagesPlan {
-  const request = parsePackages(packages);
-  const { render } = findTemplate(buildTemplate ?? DEFAULTS[request.type], request.type);
-  return { ...render(request), names: namesFor(request) };
-}
+/**
+ * `packages` is that of a request, as JSON was parsed; the type says the template where none is named. Throws InvalidBuild, or
+ * TOOMANYREQUESTS while too many are being planned.
+ */
+export type PlanPackages = (packages: unknown, buildTemplate?: string | undefined) => Promise<PackagesPlan>;
 
-/** The same for the older `condaFile`: base64 of the YAML of an environment. Throws InvalidBuild. */
-export function planCondaFile(condaFile: string, buildTemplate?: string | undefined): PackagesPlan {
-  return planPackages({ type: 'CONDA', environment: condaFile }, buildTemplate);
+export function createPlanPackages(read: ReadEnvironment = createReadEnvironment()): PlanPackages {
+  return async (packages, buildTemplate) => {
+    const request = parsePackages(packages);
+    const template = findTemplate(buildTemplate ?? DEFAULTS[request.type], request.type);
+    if (template.type === 'CRAN') return { ...template.render(request), names: namesOfScript(request) };
+    const environment = await condaEnvironment(request, read);
+    return { ...template.render(request, environment), names: environment.names };
+  };
 }
 
 function findTemplate(name: string, type: PackagesRequest['type']): Template {
@@ -46,9 +50,6 @@ function findTemplate(name: string, type: PackagesRequest['type']): Template {
   throw new InvalidBuild(`buildTemplate: ${what}; expected ${known.join(', ')}`);
 }
 
-function namesFor(request: PackagesRequest): PackageNames {
-  if (request.environment === undefined) return namesOfEntries(request.entries);
-  if (request.type === 'CRAN') return NO_NAMES;
-  const environment = condaEnvironment(request);
-  return environment.kind === 'yaml' ? namesOfEnvironment(environment.text) : NO_NAMES;
+function namesOfScript({ environment, entries }: PackagesRequest): PackageNames {
+  return environment === undefined ? namesOfEntries(entries) : NO_NAMES;
 }

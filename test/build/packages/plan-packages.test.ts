@@ -3,14 +3,16 @@ import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { findBases } from '../../../src/build/containerfile/bases.ts';
 import { parseContainerFile } from '../../../src/build/containerfile/parse.ts';
-import { planCondaFile, planPackages } from '../../../src/build/packages/plan-packages.ts';
+import { createPlanPackages } from '../../../src/build/packages/plan-packages.ts';
+
+const planPackages = createPlanPackages();
 
 const CONDA = { type: 'CONDA', entries: ['bioconda::salmon=1.6.0', 'samtools>=1.2,<2'] };
 const YAML = 'channels:\n- bioconda\ndependencies:\n- fastqc=0.11\n';
 
 describe('the generated Containerfile', () => {
-  test('of conda/micromamba:v1 installs into the image of micromamba', () => {
-    const { containerFile, files } = planPackages({ ...CONDA, channels: ['conda-forge', 'bioconda'] });
+  test('of conda/micromamba:v1 installs into the image of micromamba', async () => {
+    const { containerFile, files } = await planPackages({ ...CONDA, channels: ['conda-forge', 'bioconda'] });
     expect(containerFile).toBe(`FROM mambaorg/micromamba:1.5.10-noble
 RUN --mount=type=bind,source=conda.yml,target=/tmp/conda.yml \\
     micromamba install --yes --name base --file /tmp/conda.yml \\
@@ -31,10 +33,10 @@ dependencies:
     });
   });
 
-  test('of conda/micromamba:v2 puts only the environment onto the base image', () => {
+  test('of conda/micromamba:v2 puts only the environment onto the base image', async () => {
     const condaOpts = { baseImage: 'debian:12', basePackages: '', commands: ['RUN make', 'USER app'] };
     const packages = { type: 'CONDA', environment: base64(YAML), condaOpts };
-    const { containerFile, files } = planPackages(packages, 'conda/micromamba:v2');
+    const { containerFile, files } = await planPackages(packages, 'conda/micromamba:v2');
     expect(containerFile).toBe(`FROM mambaorg/micromamba:2-amazon2023 AS build
 RUN --mount=type=bind,source=conda.yml,target=/tmp/conda.yml \\
     micromamba install --yes --name base --file /tmp/conda.yml \\
@@ -52,9 +54,9 @@ USER app
     expect(files).toEqual({ 'conda.yml': YAML });
   });
 
-  test('of conda/pixi:v1 activates the environment on the base image', () => {
+  test('of conda/pixi:v1 activates the environment on the base image', async () => {
     const packages = { ...CONDA, pixiOpts: { pixiImage: 'pixi:1', basePackages: 'a b::c' } };
-    expect(planPackages(packages, 'conda/pixi:v1').containerFile).toBe(`FROM pixi:1 AS build
+    expect((await planPackages(packages, 'conda/pixi:v1')).containerFile).toBe(`FROM pixi:1 AS build
 WORKDIR /opt/pixi
 RUN --mount=type=bind,source=conda.yml,target=/tmp/conda.yml \\
     pixi init --import /tmp/conda.yml \\
@@ -75,8 +77,8 @@ CMD ["/bin/bash"]
 `);
   });
 
-  test('of cran/installr:v1 runs a script that fails where a package is missing', () => {
-    const { containerFile, files } = planPackages({
+  test('of cran/installr:v1 runs a script that fails where a package is missing', async () => {
+    const { containerFile, files } = await planPackages({
       type: 'CRAN',
       entries: ['dplyr', 'ggplot2==3.5.1', 'bioc::DESeq2'],
       channels: ['cran', 'https://example.com/r'],
@@ -112,28 +114,24 @@ if (length(absent) > 0) stop('not installed: ', toString(absent))
     [CONDA, 'conda/micromamba:v2', ['mambaorg/micromamba:2-amazon2023', 'ubuntu:24.04']],
     [CONDA, 'conda/pixi:v1', ['ghcr.io/prefix-dev/pixi:0.61.0-noble', 'ubuntu:24.04']],
     [{ type: 'CRAN', entries: ['dplyr'] }, 'cran/installr:v1', ['rocker/r-ver:4.4.1']],
-  ])('is one that our own parser takes, from the default images', (packages, template, images) => {
-    const file = parseContainerFile(planPackages(packages, template).containerFile);
+  ])('is one that our own parser takes, from the default images', async (packages, template, images) => {
+    const file = parseContainerFile((await planPackages(packages, template)).containerFile);
     const bases = findBases(file, { args: {}, stage: undefined, platforms: [{ os: 'linux', architecture: 'amd64' }] });
     expect(bases.map(({ reference }) => reference)).toEqual(images);
   });
 });
 
 describe('an environment', () => {
-  test('gets the channels that are asked for beside its own', () => {
+  test('gets the channels that are asked for beside its own', async () => {
     const packages = { type: 'CONDA', environment: base64(YAML), channels: ['conda-forge', 'bioconda'] };
-    expect(parse(planPackages(packages).files['conda.yml'] ?? '')).toEqual({
+    expect(parse((await planPackages(packages)).files['conda.yml'] ?? '')).toEqual({
       channels: ['bioconda', 'conda-forge'],
       dependencies: ['fastqc=0.11'],
     });
   });
 
-  test('may be the older condaFile', () => {
-    expect(planCondaFile(base64(YAML))).toEqual(planPackages({ type: 'CONDA', environment: base64(YAML) }));
-  });
-
-  test('of pip packages lists them as conda does', () => {
-    const { files } = planPackages({ type: 'CONDA', entries: ['python=3.12', 'pip:numpy==1.26', 'pip:six'] });
+  test('of pip packages lists them as conda does', async () => {
+    const { files } = await planPackages({ type: 'CONDA', entries: ['python=3.12', 'pip:numpy==1.26', 'pip:six'] });
     expect(parse(files['conda.yml'] ?? '')).toEqual({
       channels: ['conda-forge', 'bioconda'],
       dependencies: ['python=3.12', 'pip', { pip: ['numpy==1.26', 'six'] }],
@@ -143,8 +141,8 @@ describe('an environment', () => {
   test.each([
     { lock: 'an explicit one', text: '@EXPLICIT\nhttps://conda.anaconda.org/x.conda', file: 'conda-lock.txt' },
     { lock: 'one of conda-lock', text: 'version: 1\nmetadata: {}\npackage: []', file: 'conda-lock.yml' },
-  ])('may be a lock file: $lock', ({ text, file }) => {
-    const { containerFile, files, names } = planPackages({ type: 'CONDA', environment: base64(text) });
+  ])('may be a lock file: $lock', async ({ text, file }) => {
+    const { containerFile, files, names } = await planPackages({ type: 'CONDA', environment: base64(text) });
     expect(containerFile).toContain(`--mount=type=bind,source=${file},target=/tmp/${file} `);
     expect(containerFile).toContain(`--file /tmp/${file} `);
     expect(files).toEqual({ [file]: `${text}\n` });
@@ -155,21 +153,23 @@ describe('an environment', () => {
     { where: 'entries', packages: { entries: ['https://example.com/conda-lock.yml'] } },
     { where: 'environment', packages: { environment: 'https://example.com/conda-lock.yml' } },
     { where: 'environment, in base64', packages: { environment: base64('https://example.com/conda-lock.yml\n') } },
-  ])('may be the URL of a lock file, in $where', ({ packages }) => {
-    const { containerFile, files } = planPackages({ type: 'CONDA', ...packages });
+  ])('may be the URL of a lock file, in $where', async ({ packages }) => {
+    const { containerFile, files } = await planPackages({ type: 'CONDA', ...packages });
     expect(containerFile).toContain(
       "RUN micromamba install --yes --name base --file 'https://example.com/conda-lock.yml' ",
     );
     expect(files).toEqual({});
   });
 
-  test('of R is a lock of renv, or a script', () => {
+  test('of R is a lock of renv, or a script', async () => {
     const lock = '{"R": {}, "Packages": {}}';
-    const restored = planPackages({ type: 'CRAN', environment: base64(lock) });
+    const restored = await planPackages({ type: 'CRAN', environment: base64(lock) });
     expect(restored.files['renv.lock']).toBe(lock);
     expect(restored.files['install.R']).toContain("renv::restore(lockfile = '/tmp/renv.lock'");
     expect(restored.containerFile).toContain('--mount=type=bind,source=renv.lock,target=/tmp/renv.lock ');
-    expect(planPackages({ type: 'CRAN', environment: base64('x <- 1') }).files).toEqual({ 'install.R': 'x <- 1' });
+    expect((await planPackages({ type: 'CRAN', environment: base64('x <- 1') })).files).toEqual({
+      'install.R': 'x <- 1',
+    });
   });
 });
 
@@ -203,27 +203,28 @@ describe('names', () => {
       version: undefined,
     },
     { entries: ['https://example.com/lock.yml'], tagPrefix: undefined, imageSuffix: undefined, version: undefined },
-  ])('of $entries', ({ entries, ...names }) => {
-    expect(planPackages({ type: 'CONDA', entries }).names).toEqual(names);
+  ])('of $entries', async ({ entries, ...names }) => {
+    expect((await planPackages({ type: 'CONDA', entries })).names).toEqual(names);
   });
 
-  test('of an environment are its own, else those of its dependencies', () => {
-    const names = (yaml: string) => planPackages({ type: 'CONDA', environment: base64(yaml) }).names.tagPrefix;
-    expect(names(YAML)).toBe('fastqc-0.11');
-    expect(names(`name: RNA Seq!\n${YAML}`)).toBe('RNASeq');
-    expect(names(`name: '../..'\n${YAML}`)).toBeUndefined();
-    expect(names('dependencies:\n- pip\n- pip: [six==1]')).toBe('pip_six-1');
+  test('of an environment are its own, else those of its dependencies', async () => {
+    const names = async (yaml: string) =>
+      (await planPackages({ type: 'CONDA', environment: base64(yaml) })).names.tagPrefix;
+    expect(await names(YAML)).toBe('fastqc-0.11');
+    expect(await names(`name: RNA Seq!\n${YAML}`)).toBe('RNASeq');
+    expect(await names(`name: '../..'\n${YAML}`)).toBeUndefined();
+    expect(await names('dependencies:\n- pip\n- pip: [six==1]')).toBe('pip_six-1');
   });
 
-  test('fit the grammar of tags and repositories', () => {
+  test('fit the grammar of tags and repositories', async () => {
     const odd = ['a--b', 'a._.b', 'A.B', '__a__', 'a..b', 'a-', 'a=1.0.*', 'a=1!2', 'a==1.0+local', 'a-_.b'];
-    const { tagPrefix = '', imageSuffix = '' } = planPackages({ type: 'CONDA', entries: odd }).names;
+    const { tagPrefix = '', imageSuffix = '' } = (await planPackages({ type: 'CONDA', entries: odd })).names;
     expect(tagPrefix).toMatch(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$/);
     expect(imageSuffix).toMatch(/^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/);
   });
 });
 
-test('takes the nulls of clients for what is not there', () => {
+test('takes the nulls of clients for what is not there', async () => {
   const nothing = { commands: null, basePackages: null, mambaImage: null, baseImage: null };
   const packages = {
     ...CONDA,
@@ -234,7 +235,7 @@ test('takes the nulls of clients for what is not there', () => {
     cranOpts: null,
     other: 1,
   };
-  expect(planPackages(packages)).toEqual(planPackages(CONDA));
+  expect(await planPackages(packages)).toEqual(await planPackages(CONDA));
 });
 
 function base64(text: string): string {

@@ -1,7 +1,11 @@
 // Requests for packages that are refused: nothing in them gets out of its place.
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { describe, expect, test } from 'vitest';
 import { InvalidBuild } from '../../../src/build/invalid-build.ts';
-import { planPackages } from '../../../src/build/packages/plan-packages.ts';
+import { createPlanPackages } from '../../../src/build/packages/plan-packages.ts';
+import { createReadEnvironment } from '../../../src/build/packages/read-environment.ts';
+
+const planPackages = createPlanPackages();
 
 const CONDA = { type: 'CONDA', entries: ['bioconda::salmon=1.6.0', 'samtools>=1.2,<2'] };
 const YAML = 'channels:\n- bioconda\ndependencies:\n- fastqc=0.11\n';
@@ -71,8 +75,8 @@ describe('refuses', () => {
       packages: { ...conda, entries: Array.from({ length: 501 }, () => 'a') },
       says: /^packages\.entries: /,
     },
-  ])('$what', ({ packages, template, says }) => {
-    expect(refusal(packages, template)).toMatch(says);
+  ])('$what', async ({ packages, template, says }) => {
+    expect(await refusal(packages, template)).toMatch(says);
   });
 
   const injections = [
@@ -89,45 +93,52 @@ describe('refuses', () => {
     '',
   ];
 
-  test.each(injections)('the entry %j', entry => {
-    expect(refusal({ ...conda, entries: [entry] })).toMatch(/^packages\.entries/);
-    expect(refusal({ ...cran, entries: [entry] })).toMatch(/^packages\.entries/);
+  test.each(injections)('the entry %j', async entry => {
+    expect(await refusal({ ...conda, entries: [entry] })).toMatch(/^packages\.entries/);
+    expect(await refusal({ ...cran, entries: [entry] })).toMatch(/^packages\.entries/);
   });
 
-  test.each(injections)('the channel %j', channel => {
-    expect(refusal({ ...CONDA, channels: [channel] })).toMatch(/^packages\.channels/);
-    expect(refusal({ ...cran, entries: ['a'], channels: [channel] })).toMatch(/^packages\.channels/);
+  test.each(injections)('the channel %j', async channel => {
+    expect(await refusal({ ...CONDA, channels: [channel] })).toMatch(/^packages\.channels/);
+    expect(await refusal({ ...cran, entries: ['a'], channels: [channel] })).toMatch(/^packages\.channels/);
   });
 
-  test.each(injections.filter(text => text !== ''))('the image %j', image => {
-    expect(refusal({ ...CONDA, condaOpts: { mambaImage: image } })).toMatch(/^packages\.condaOpts\.mambaImage: /);
+  test.each(injections.filter(text => text !== ''))('the image %j', async image => {
+    expect(await refusal({ ...CONDA, condaOpts: { mambaImage: image } })).toMatch(/^packages\.condaOpts\.mambaImage: /);
     const v2 = { ...CONDA, condaOpts: { baseImage: image } };
-    expect(refusal(v2, 'conda/micromamba:v2')).toMatch(/^packages\.condaOpts\.baseImage: /);
+    expect(await refusal(v2, 'conda/micromamba:v2')).toMatch(/^packages\.condaOpts\.baseImage: /);
     const pixi = { ...CONDA, pixiOpts: { baseImage: image } };
-    expect(refusal(pixi, 'conda/pixi:v1')).toMatch(/^packages\.pixiOpts\.baseImage: /);
-    expect(refusal({ ...CONDA, pixiOpts: { pixiImage: image } }, 'conda/pixi:v1')).toMatch(/\.pixiImage: /);
-    expect(refusal({ ...cran, entries: ['a'], cranOpts: { rImage: image } })).toMatch(/^packages\.cranOpts\.rImage: /);
+    expect(await refusal(pixi, 'conda/pixi:v1')).toMatch(/^packages\.pixiOpts\.baseImage: /);
+    expect(await refusal({ ...CONDA, pixiOpts: { pixiImage: image } }, 'conda/pixi:v1')).toMatch(/\.pixiImage: /);
+    expect(await refusal({ ...cran, entries: ['a'], cranOpts: { rImage: image } })).toMatch(
+      /^packages\.cranOpts\.rImage: /,
+    );
   });
 
-  test.each(["a'b", 'a$(b)', 'a`b`', '--x', '-x', 'a;b', 'a|b'])('the base package %j', name => {
-    expect(refusal({ ...CONDA, condaOpts: { basePackages: name } })).toMatch(/^packages\.condaOpts\.basePackages: /);
+  test.each(["a'b", 'a$(b)', 'a`b`', '--x', '-x', 'a;b', 'a|b'])('the base package %j', async name => {
+    expect(await refusal({ ...CONDA, condaOpts: { basePackages: name } })).toMatch(
+      /^packages\.condaOpts\.basePackages: /,
+    );
     const pixi = { ...CONDA, pixiOpts: { basePackages: name } };
-    expect(refusal(pixi, 'conda/pixi:v1')).toMatch(/^packages\.pixiOpts\.basePackages: /);
-    expect(refusal({ ...cran, entries: ['a'], cranOpts: { basePackages: name } })).toMatch(/\.basePackages: /);
+    expect(await refusal(pixi, 'conda/pixi:v1')).toMatch(/^packages\.pixiOpts\.basePackages: /);
+    expect(await refusal({ ...cran, entries: ['a'], cranOpts: { basePackages: name } })).toMatch(/\.basePackages: /);
   });
 
-  test.each(['FROM evil', 'make', '# escape=`', 'RUN a\nFROM b', 'RUN a \\', 'RUN', ''])('the command %j', command => {
-    expect(refusal({ ...CONDA, condaOpts: { commands: [command] } })).toMatch(/^packages\.condaOpts\.commands/);
-  });
+  test.each(['FROM evil', 'make', '# escape=`', 'RUN a\nFROM b', 'RUN a \\', 'RUN', ''])(
+    'the command %j',
+    async command => {
+      expect(await refusal({ ...CONDA, condaOpts: { commands: [command] } })).toMatch(/^packages\.condaOpts\.commands/);
+    },
+  );
 });
 
 function base64(text: string): string {
   return Buffer.from(text).toString('base64');
 }
 
-function refusal(packages: unknown, template?: string): string {
+async function refusal(packages: unknown, template?: string): Promise<string> {
   try {
-    planPackages(packages, template);
+    await planPackages(packages, template);
   } catch (error) {
     if (error instanceof InvalidBuild) return error.message;
     throw error;
@@ -141,13 +152,43 @@ function aliasBomb(): string {
 }
 
 test.each([
-  ['of faults', '"'.repeat(200_000)],
-  ['of keys', Array.from({ length: 60_000 }, (_, at) => `k${at}: 1`).join('\n')],
+  ['faults', '"'.repeat(200_000)],
+  ['keys', Array.from({ length: 60_000 }, (_, at) => `k${at}: 1`).join('\n')],
+  ['lists in lists', '- '.repeat(60_000)],
+  ['open brackets', '['.repeat(60_000)],
+  ['commas', `[${','.repeat(200_000)}]`],
+  ['stars', '*'.repeat(780_000)],
+  ['aliases', `a: &a 1\nb: [${'*a,'.repeat(60_000)}]`],
+  ['anchors', '&a '.repeat(60_000)],
+  ['questions', '? '.repeat(60_000)],
+  ['exclamation marks', '! '.repeat(60_000)],
+  ['documents', '---\n'.repeat(190_000)],
 ])(
-  'refuses an environment full %s without delay',
-  (_, text) => {
+  'refuses an environment full of %s, and lets other work go on meanwhile',
+  async (_, text) => {
     const environment = Buffer.from(text).toString('base64');
-    expect(() => planPackages({ type: 'CONDA', environment })).toThrow(InvalidBuild);
+    const stalls = monitorEventLoopDelay();
+    stalls.enable();
+    await expect(planPackages({ type: 'CONDA', environment })).rejects.toThrow(InvalidBuild);
+    stalls.disable();
+    // In nanoseconds; a thread of its own has the work, and what is left is far below its seconds.
+    expect(stalls.max).toBeLessThan(1e9);
   },
-  4000,
+  30_000,
 );
+
+test('gives up on an environment that takes too long, or more memory than it may, and reads the next', async () => {
+  const environment = Buffer.from(Array.from({ length: 60_000 }, (_, at) => `k${at}: 1`).join('\n')).toString('base64');
+  for (const limits of [
+    { timeoutMs: 1, heapMib: 128, maxWaiting: 1 },
+    { timeoutMs: 30_000, heapMib: 16, maxWaiting: 1 },
+  ]) {
+    const plan = createPlanPackages(createReadEnvironment(limits));
+    await expect(plan({ type: 'CONDA', environment })).rejects.toThrow('YAML that cannot be read within');
+  }
+  const plan = createPlanPackages(createReadEnvironment({ timeoutMs: 30_000, heapMib: 128, maxWaiting: 1 }));
+  const question = { type: 'CONDA', environment: base64(YAML) };
+  const [first, second, third] = await Promise.allSettled([plan(question), plan(question), plan(question)]);
+  expect([first.status, second.status]).toEqual(['fulfilled', 'fulfilled']);
+  expect(third).toMatchObject({ status: 'rejected', reason: { code: 'TOOMANYREQUESTS' } });
+});
