@@ -2,7 +2,7 @@
 import { type Context, Hono } from 'hono';
 import { parseDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { inertManifestType, mediaTypes } from '../oci/media-type.ts';
+import { inertManifestType, mediaTypes, otherManifestTypes } from '../oci/media-type.ts';
 import { parseRange } from '../oci/range.ts';
 import { acceptsIndex, type PullProxy } from '../proxy/proxy.ts';
 import type { Admission } from './admission.ts';
@@ -35,7 +35,12 @@ export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono
 
   app.get('/v2/:name{.+}/manifests/:reference', async c => {
     const pull = await admission.admitPull(c, c.req.param('name'));
-    const options = { acceptsIndex: acceptsIndex(c.req.header('Accept')), signal: c.req.raw.signal };
+    const accept = c.req.header('Accept');
+    const options = {
+      acceptsIndex: acceptsIndex(accept),
+      accept: otherManifestTypes(accept),
+      signal: c.req.raw.signal,
+    };
     const reference = c.req.param('reference');
     const manifest = await proxy.getManifest(pull, reference, options);
     const { raw, digest, mediaType } = manifest;

@@ -24,6 +24,22 @@ export const ACCEPT_MANIFESTS = [
   mediaTypes.dockerManifest,
 ].join(', ');
 
+const MAX_OTHER_TYPES = 8;
+
+/**
+ * The types of manifests, in one order, that an Accept header has beside those that we ask for anyway: some registries keep what a client
+ * does not accept from it. At most 8; neither schema 1, which old registries would make of an image, nor what stands for many types.
+ */
+export function otherManifestTypes(accept = ''): readonly string[] {
+  const types = accept.split(',', 100).map(part => part.split(';', 1)[0]?.trim().toLowerCase() ?? '');
+  const others = types.filter(
+    type =>
+      /^application\/vnd\.[a-z0-9][a-z0-9.+_-]{0,110}$/.test(type) &&
+      !(isIndexType(type) || isManifestType(type) || isSchema1Type(type)),
+  );
+  return [...new Set(others)].slice(0, MAX_OTHER_TYPES).sort();
+}
+
 export function isIndexType(mediaType: string): boolean {
   return mediaType === mediaTypes.ociIndex || mediaType === mediaTypes.dockerList;
 }

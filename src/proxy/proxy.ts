@@ -43,6 +43,8 @@ export interface ServedManifest {
 export interface ManifestOptions extends CallOptions {
   /** False for old clients: a tag then gives the image of the default platform. */
   readonly acceptsIndex: boolean;
+  /** The types of manifests that the client takes beside those of images. */
+  readonly accept?: readonly string[];
 }
 
 /** Every function throws RegistryError. */
@@ -60,12 +62,15 @@ export interface ProxyDeps {
   readonly augmentations: Augmentations;
 }
 
+/** How a manifest is asked for. */
+type Asking = Omit<ManifestOptions, 'acceptsIndex'>;
+
 const DEFAULT_PLATFORM: Platform = { os: 'linux', architecture: 'amd64' };
 
 export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
   const reachOf = createTokenReach();
 
-  async function resolveTag({ origin, augmented: pull }: Pull, tag: string, options: CallOptions): Promise<Digest> {
+  async function resolveTag({ origin, augmented: pull }: Pull, tag: string, options: Asking): Promise<Digest> {
     if (!pull) return origin.registry.resolveTag(origin.repository, tag, options);
     if (tag !== pull.tag) throw unknown(`this token serves ${pull.sourceName}, not the tag "${tag}"`);
     const { root } = await augmentations.get(pull);
@@ -75,8 +80,12 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
     );
   }
 
-  async function readManifest({ origin, augmented: pull }: Pull, digest: Digest): Promise<Manifest> {
-    if (!pull) return origin.registry.getManifest(origin.repository, digest);
+  async function readManifest(
+    { origin, augmented: pull }: Pull,
+    digest: Digest,
+    options: Asking = {},
+  ): Promise<Manifest> {
+    if (!pull) return origin.registry.getManifest(origin.repository, digest, options);
     const augmented = await augmentations.get(pull);
     const made = augmented.made.get(digest);
     if (made) return parseManifest(made.raw, made.mediaType, digest);
@@ -102,10 +111,10 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
   }
 
   return {
-    async getManifest(pull, reference, { acceptsIndex, signal }) {
+    async getManifest(pull, reference, { acceptsIndex, ...options }) {
       const parsed = parseTagOrDigest(reference);
-      if ('digest' in parsed) return readManifest(pull, parsed.digest);
-      const manifest = await readManifest(pull, await resolveTag(pull, parsed.tag, { signal }));
+      if ('digest' in parsed) return readManifest(pull, parsed.digest, options);
+      const manifest = await readManifest(pull, await resolveTag(pull, parsed.tag, options), options);
       if (manifest.kind !== 'index' || acceptsIndex) return manifest;
       return chooseImage(manifest, DEFAULT_PLATFORM, {
         readManifest: ({ digest }) => readManifest(pull, digest),

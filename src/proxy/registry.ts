@@ -2,7 +2,7 @@
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Manifest } from '../oci/manifest.ts';
-import type { CallOptions, ReferrersOptions, TagList, TagPage } from '../upstream/upstream.ts';
+import type { CallOptions, ManifestOptions, ReferrersOptions, TagList, TagPage } from '../upstream/upstream.ts';
 import type { Blob } from './kept/blobs.ts';
 
 /** Every function throws RegistryError. */
@@ -15,7 +15,7 @@ export interface Registry {
   readonly isHosted: boolean;
   /** May wait for a build of the image: the signal ends the wait, with its reason. */
   resolveTag(repository: string, tag: string, options?: ResolveOptions): Promise<Digest>;
-  getManifest(repository: string, digest: Digest): Promise<Manifest>;
+  getManifest(repository: string, digest: Digest, options?: Pick<ManifestOptions, 'accept'>): Promise<Manifest>;
   /** An image config, whole and verified. Throws MANIFEST_INVALID for one that cannot be used. */
   readConfig(repository: string, descriptor: ContentDescriptor): Promise<Uint8Array>;
   /** Starts no transfer. */
@@ -26,7 +26,7 @@ export interface Registry {
   findReferrers(repository: string, digest: Digest, options?: ReferrersPage): Promise<ReferrersIndex | undefined>;
 }
 
-export interface ResolveOptions extends CallOptions {
+export interface ResolveOptions extends ManifestOptions {
   /** Whether we have just had the tag pushed: what is remembered of it is not so any more. */
   readonly isPushed?: boolean;
 }

@@ -25,6 +25,8 @@ export interface CallRequest extends CallOptions {
   readonly method?: 'GET' | 'HEAD';
   readonly headers?: Readonly<Record<string, string>>;
   readonly missing: ErrorCode;
+  /** Statuses that are no error. */
+  readonly tolerated?: readonly number[];
 }
 
 /** A document that is small enough to be read whole. */
@@ -48,11 +50,11 @@ export type CreateCall = (repository: string, path: string, request: CallRequest
 
 export function createCalls({ name, url, authorizer, dialers, actions = 'pull' }: CallsOptions): CreateCall {
   const base = apiBase(url);
-  return (repository, path, { method = 'GET', headers = {}, signal, missing }) => {
+  return (repository, path, { method = 'GET', headers = {}, signal, missing, tolerated }) => {
     const attempt: Attempt = { upstream: name, action: `${repository}/${path.replace(/\?.*/, '')}`, missing };
     const auth = { authorizer, scope: repositoryScope(repository, actions) };
     const address = new URL(`${base}${repository}/${path}`);
-    const options = { method, headers, signal, attempt, dialers, auth };
+    const options = { method, headers, signal, attempt, dialers, auth, tolerated };
     return {
       attempt,
       address,

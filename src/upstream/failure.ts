@@ -54,6 +54,8 @@ export async function responseFailure(response: Dispatcher.ResponseData, attempt
     const options = retryAfterSeconds === undefined ? {} : { retryAfterSeconds };
     return new RegistryError('TOOMANYREQUESTS', message('TOOMANYREQUESTS'), options);
   }
+  // It does not know what we ask for, and is well.
+  if (statusCode === 501) return new RegistryError('UNSUPPORTED', message('UNSUPPORTED'), { status: 502 });
   if (statusCode >= 500) {
     return new Outage('UNKNOWN', message('UNKNOWN'), { status: statusCode === 504 ? 504 : 502 });
   }

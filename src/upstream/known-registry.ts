@@ -1,12 +1,14 @@
 // One registry with all that we can do to it, over one set of connections, tokens and credentials.
+import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/errors.ts';
-import { type AuthorizerOptions, createAuthorizer } from './authorizer.ts';
+import { type Authorizer, type AuthorizerOptions, createAuthorizer } from './authorizer.ts';
 import type { BreakerChange } from './breaker.ts';
 import type { Clock } from './clock.ts';
 import type { Credentials, FindCredentials } from './credentials.ts';
 import type { Dialer } from './dialer.ts';
 import { createGate, type Gate, type GatePolicy } from './gate.ts';
 import { createGated } from './gated.ts';
+import { createHeads } from './heads.ts';
 import type { PlaceEntry } from './place-entry.ts';
 import type { Pusher } from './pusher.ts';
 import { createRegistry } from './registry.ts';
@@ -28,6 +30,8 @@ export interface KnownRegistryOptions {
   readonly entry: PlaceEntry;
   readonly policy: GatePolicy;
   readonly findInDocker: FindCredentials | undefined;
+  /** What the configuration has for another host. */
+  readonly findElsewhere?: FindCredentials | undefined;
   readonly dialers: {
     readonly own: Dialer;
     readonly guarded: Dialer;
@@ -41,7 +45,15 @@ export interface KnownRegistryOptions {
 export const HUB = 'docker.io';
 /** There may be many clients, and each has few repositories at a time. */
 const MAX_CLIENT_SCOPES = 100;
+/** Others that redirects lead to. */
+const MAX_HOSTS = 50;
+const MAX_HOST_SCOPES = 100;
 const HUB_URL = 'https://registry-1.docker.io';
+
+/** Who asks: Veneer or a client. */
+interface Who extends Pick<AuthorizerOptions, 'findCredentials' | 'maxScopes'> {
+  readonly findAt?: FindCredentials | undefined;
+}
 
 export function createKnownRegistry(options: KnownRegistryOptions): KnownRegistry {
   const { name, entry, findInDocker, dialers, clock } = options;
@@ -51,14 +63,32 @@ export function createKnownRegistry(options: KnownRegistryOptions): KnownRegistr
   // A mirror in its place is known by its own host, to builders and in Docker's config.json.
   const host = name === HUB && url.origin === HUB_URL ? HUB : url.host;
   const findCredentials = async () => entry.credentials ?? findInDocker?.(host);
+  const heads = createHeads(clock);
   const rules = { url, tokenRealms };
   const elsewhere = (target: URL) => (redirectHosts.includes(target.host) ? named : guarded);
   const gate = createGate({ name, policy: options.policy, clock, onBreaker: options.onBreaker });
-  const connect = (way: Gate, who: Pick<AuthorizerOptions, 'findCredentials' | 'maxScopes'>) => {
+  const connect = (way: Gate, who: Who) => {
     const authorizer = createAuthorizer({ upstream: name, rules, dialers: { own, guarded }, clock, ...who });
-    return { name, url, authorizer, dialers: { own, elsewhere, pace: way.pace } };
+    const authorizers = new LRUCache<string, Authorizer>({ max: MAX_HOSTS });
+    const createAt = ({ origin, host }: URL) =>
+      createAuthorizer({
+        upstream: `${name} (at ${host})`,
+        rules: { url: new URL(origin), tokenRealms },
+        dialers: { own: elsewhere(new URL(origin)), guarded },
+        clock,
+        maxScopes: MAX_HOST_SCOPES,
+        // Whoever sends us there chooses what is asked for there: as somebody only where the entry trusts it with that.
+        findCredentials: async () => (redirectHosts.includes(host) ? who.findAt?.(host) : undefined),
+      });
+    const authorizerAt = (target: URL) => {
+      if (target.origin === url.origin) return undefined;
+      const found = authorizers.get(target.origin) ?? createAt(target);
+      authorizers.set(target.origin, found);
+      return found;
+    };
+    return { name, url, authorizer, dialers: { own, elsewhere, pace: way.pace, authorizerAt }, heads };
   };
-  const registry = connect(gate, { findCredentials });
+  const registry = connect(gate, { findCredentials, findAt: options.findElsewhere });
   return {
     place: createGated(createRegistry(registry), gate),
     forClient(credentials) {

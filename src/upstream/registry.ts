@@ -1,4 +1,5 @@
 // An upstream that speaks distribution-spec over HTTP.
+import type { Dispatcher } from 'undici';
 import { z } from 'zod';
 import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { ACCEPT_MANIFESTS, mediaTypes } from '../oci/media-type.ts';
@@ -6,26 +7,41 @@ import { ContentMismatch, verifyBytes } from '../oci/verify.ts';
 import { openBody } from './body.ts';
 import { type CallRequest, type CallsOptions, createCalls, type Document } from './call.ts';
 import { type Attempt, badAnswer } from './failure.ts';
+import type { HeadKind, Heads } from './heads.ts';
 import { findNext } from './link.ts';
 import { readReferrers } from './referrers.ts';
 import {
   contentLength,
   contentType,
+  discard,
   encodedFault,
   findCoding,
   type ResponseHeaders,
   singleHeader,
 } from './response.ts';
-import type { CallOptions, ManifestBody, Place } from './upstream.ts';
+import type { ManifestBody, ManifestHead, ManifestOptions, Place } from './upstream.ts';
 
 const tagsSchema = z.object({ tags: z.array(z.string().max(128)).nullish() });
 
-export function createRegistry(options: CallsOptions): Place {
-  const call = createCalls(options);
+/** What a request is for. */
+interface Asked {
+  readonly kind: HeadKind;
+  readonly repository: string;
+  readonly reference: string;
+}
 
-  async function getManifest(repository: string, reference: string, options?: CallOptions): Promise<ManifestBody> {
-    const headers = { accept: ACCEPT_MANIFESTS };
-    const get = call(repository, `manifests/${reference}`, { ...options, headers, missing: 'MANIFEST_UNKNOWN' });
+export interface RegistryOptions extends CallsOptions {
+  readonly heads: Heads;
+}
+
+export function createRegistry(options: RegistryOptions): Place {
+  const call = createCalls(options);
+  const { heads } = options;
+  // What is about to be pushed is most often not there: that is believed.
+  const isPushing = options.actions === 'pull,push';
+
+  async function getManifest(repository: string, reference: string, options?: ManifestOptions): Promise<ManifestBody> {
+    const get = call(repository, `manifests/${reference}`, manifestRequest(options));
     const document = await get.readDocument();
     const promised = promisedDigest(reference, document.headers);
     if (promised) verify(document, promised, get.attempt);
@@ -34,23 +50,50 @@ export function createRegistry(options: CallsOptions): Place {
     return { raw: document.raw, digest, contentType: contentType(document.headers) };
   }
 
+  /** The answer to HEAD; where that says nothing, what `get` gives. */
+  async function head<T>(
+    { kind, repository, reference }: Asked,
+    request: CallRequest,
+    { read, get }: { read: (answer: Dispatcher.ResponseData) => T; get: () => Promise<T> },
+  ): Promise<T> {
+    if (heads.isRefused(kind, repository)) return get();
+    const tolerated = heads.doubted(kind, repository).filter(status => !isPushing || status !== 404);
+    const answer = await call(repository, `${kind}/${reference}`, { ...request, method: 'HEAD', tolerated }).read();
+    await answer.body.dump();
+    if (answer.statusCode < 400) {
+      heads.worked(kind, repository);
+      return read(answer);
+    }
+    const got = await get();
+    heads.refused(kind, repository, answer.statusCode);
+    return got;
+  }
+
   return {
     name: options.name,
     getManifest,
 
-    async headManifest(repository, reference, options) {
-      const headers = { accept: ACCEPT_MANIFESTS };
-      const head: CallRequest = { ...options, method: 'HEAD', headers, missing: 'MANIFEST_UNKNOWN' };
-      const response = await call(repository, `manifests/${reference}`, head).read();
-      await response.body.dump();
-      return { digest: promisedDigest(reference, response.headers), contentType: contentType(response.headers) };
+    headManifest(repository, reference, options) {
+      return head<ManifestHead>({ kind: 'manifests', repository, reference }, manifestRequest(options), {
+        read: ({ headers }) => ({ digest: promisedDigest(reference, headers), contentType: contentType(headers) }),
+        async get() {
+          const body = await getManifest(repository, reference, options);
+          return { digest: body.digest, contentType: body.contentType, body };
+        },
+      });
     },
 
-    async headBlob(repository, digest, options) {
-      const head: CallRequest = { ...options, method: 'HEAD', missing: 'BLOB_UNKNOWN' };
-      const response = await call(repository, `blobs/${digest}`, head).read();
-      await response.body.dump();
-      return { size: contentLength(response) };
+    headBlob(repository, digest, { signal } = {}) {
+      const request: CallRequest = { signal, missing: 'BLOB_UNKNOWN' };
+      const read = (answer: Dispatcher.ResponseData) => ({ size: contentLength(answer) });
+      return head({ kind: 'blobs', repository, reference: digest }, request, {
+        read,
+        async get() {
+          const answer = await call(repository, `blobs/${digest}`, request).read();
+          discard(answer);
+          return read(answer);
+        },
+      });
     },
 
     openBlob(repository, digest, { signal, range } = {}) {
@@ -75,6 +118,11 @@ export function createRegistry(options: CallsOptions): Place {
       return readReferrers(api, { digest, artifactType, getTagged });
     },
   };
+}
+
+/** Some registries have only what a client accepts. */
+function manifestRequest({ signal, accept = [] }: ManifestOptions = {}): CallRequest {
+  return { signal, headers: { accept: [ACCEPT_MANIFESTS, ...accept].join(', ') }, missing: 'MANIFEST_UNKNOWN' };
 }
 
 /** The digest that the bytes must have: the one asked for, else the one that the upstream names. */

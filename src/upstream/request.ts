@@ -6,6 +6,7 @@ import type { Authorizer } from './authorizer.ts';
 import type { Dialer, DialerRequest } from './dialer.ts';
 import { type Attempt, badAnswer, connectionFailure, responseFailure } from './failure.ts';
 import type { Pace } from './gate.ts';
+import { singleHeader } from './response.ts';
 
 /** The ways to the network. */
 export interface Dialers {
@@ -15,6 +16,8 @@ export interface Dialers {
   elsewhere(url: URL): Dialer;
   /** Of what goes to the upstream's own host. */
   readonly pace?: Pace | undefined;
+  /** Who we are at such a host; undefined where we must be nobody. What it knows of us is never what the upstream does. */
+  authorizerAt?(url: URL): Authorizer | undefined;
 }
 
 export interface SendOptions {
@@ -31,18 +34,24 @@ export interface SendOptions {
 
 export interface ReadOptions extends SendOptions {
   readonly method: 'GET' | 'HEAD';
+  /** Statuses that are no error to the caller. */
+  readonly tolerated?: readonly number[] | undefined;
 }
 
 const MAX_REDIRECTS = 5;
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
 
 /**
- * The answer of status 2xx; the caller ends its body. Throws RegistryError, or the signal's reason when that aborts.
- * A 401 is answered once, at the first host alone, and a 403 to a kept answer with a new one: no other host gets an Authorization.
+ * The answer of status 2xx, or of one that is tolerated; the caller ends its body. Throws RegistryError, or the signal's reason when that
+ * aborts. A 401 is answered once at each host, as what we are there, and a 403 to a kept answer with a new one: no host gets an
+ * Authorization that is another's.
  */
 export async function read(url: URL, options: ReadOptions): Promise<Dispatcher.ResponseData> {
   try {
-    return await requireSuccess(await follow(url, options, await sendAuthorized(url, options)), options.attempt);
+    const response = await follow(url, options, await sendAuthorized(url, options));
+    return options.tolerated?.includes(response.statusCode)
+      ? response
+      : await requireSuccess(response, options.attempt);
   } catch (cause) {
     options.signal?.throwIfAborted();
     throw connectionFailure(cause, options.attempt);
@@ -61,22 +70,41 @@ export async function requireSuccess(
 }
 
 /** The answer, of whatever status; the caller ends its body. Throws as Dialer.send does, and what the authorizer throws. */
-export async function sendAuthorized(url: URL, options: SendOptions): Promise<Dispatcher.ResponseData> {
-  const { auth, signal } = options;
-  const { own: dialer, pace } = options.dialers;
-  const sendHome = (authorization?: string) => send(url, options, { dialer, pace, authorization });
+export function sendAuthorized(url: URL, options: SendOptions): Promise<Dispatcher.ResponseData> {
+  return converse(url, options, homeOf(options));
+}
+
+/** How to get to a host, and who we are there. */
+interface Way {
+  readonly dialer: Dialer;
+  readonly pace?: Pace | undefined;
+  readonly auth?: SendOptions['auth'];
+}
+
+function homeOf({ dialers: { own: dialer, pace }, auth }: SendOptions): Way {
+  return { dialer, pace, auth };
+}
+
+function elsewhereOf(url: URL, { dialers, auth }: SendOptions): Way {
+  const authorizer = auth && dialers.authorizerAt?.(url);
+  return { dialer: dialers.elsewhere(url), auth: authorizer && { authorizer, scope: auth.scope } };
+}
+
+async function converse(url: URL, options: SendOptions, way: Way): Promise<Dispatcher.ResponseData> {
+  const { auth } = way;
   const sent = auth?.authorizer.find(auth.scope);
-  let response = await sendHome(sent);
+  let response = await send(url, options, way, sent);
   if (auth && sent && response.statusCode === 403) {
     // Some registries say so to a token that has expired. Without one they say what they want.
     await response.body.dump();
     auth.authorizer.forget(auth.scope);
-    response = await sendHome();
+    response = await send(url, options, way);
   }
   const challenge = [response.headers['www-authenticate'] ?? []].flat().join(', ');
   if (response.statusCode !== 401 || !auth || !challenge) return response;
   await response.body.dump();
-  const second = await sendHome(await auth.authorizer.answer(auth.scope, challenge, { refused: sent, signal }));
+  const answer = await auth.authorizer.answer(auth.scope, challenge, { refused: sent, signal: options.signal });
+  const second = await send(url, options, way, answer);
   if (second.statusCode === 401) auth.authorizer.forget(auth.scope);
   return second;
 }
@@ -86,19 +114,17 @@ async function follow(
   options: ReadOptions,
   first: Dispatcher.ResponseData,
 ): Promise<Dispatcher.ResponseData> {
-  const { attempt, dialers, auth } = options;
+  const { attempt } = options;
   let url = from;
   let response = first;
   let isHome = true;
   for (let hops = 0; REDIRECTS.includes(response.statusCode); hops++) {
     await response.body.dump();
     if (hops === MAX_REDIRECTS) throw badAnswer(attempt, `more than ${MAX_REDIRECTS} redirects`);
-    url = parseLocation(response.headers.location, url, attempt);
+    url = parseLocation(singleHeader(response.headers, 'location'), url, attempt);
     // Another host that sends us back chooses the path: our credentials are not for that.
     isHome &&= url.origin === from.origin;
-    const authorization = isHome ? auth?.authorizer.find(auth.scope) : undefined;
-    const way = isHome ? { dialer: dialers.own, pace: dialers.pace } : { dialer: dialers.elsewhere(url) };
-    response = await send(url, options, { ...way, authorization });
+    response = await converse(url, options, isHome ? homeOf(options) : elsewhereOf(url, options));
   }
   return response;
 }
@@ -115,16 +141,11 @@ export function parseLocation(location: unknown, from: URL, attempt: Attempt): U
   return url;
 }
 
-interface Way {
-  readonly dialer: Dialer;
-  readonly pace?: Pace | undefined;
-  readonly authorization: string | undefined;
-}
-
 async function send(
   url: URL,
   { method, headers, body, signal }: SendOptions,
-  { dialer, pace, authorization }: Way,
+  { dialer, pace }: Way,
+  authorization?: string,
 ): Promise<Dispatcher.ResponseData> {
   const opened = typeof body === 'function' ? await body() : body;
   const sent = { ...headers, ...(authorization && { authorization }) };

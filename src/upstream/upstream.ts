@@ -17,10 +17,10 @@ export interface Upstream {
   readonly isOffline: boolean;
   /** Whether the configuration lets the repository be pulled, whatever is stored of it. */
   allows(repository: string): boolean;
-  /** What a tag or digest points to, without its bytes; `digest` is absent where the upstream does not say. */
-  headManifest(repository: string, reference: string, options?: CallOptions): Promise<ManifestHead>;
+  /** What a tag or digest points to, without its bytes where it can be told so; `digest` is absent where the upstream does not say. */
+  headManifest(repository: string, reference: string, options?: ManifestOptions): Promise<ManifestHead>;
   /** The bytes, at most MAX_MANIFEST_BYTES; verified when `reference` is a digest or the upstream names one. */
-  getManifest(repository: string, reference: string, options?: CallOptions): Promise<ManifestBody>;
+  getManifest(repository: string, reference: string, options?: ManifestOptions): Promise<ManifestBody>;
   headBlob(repository: string, digest: Digest, options?: CallOptions): Promise<{ readonly size: number | undefined }>;
   /**
    * Not verified: who keeps or serves it does that. A body that is cut goes on where it stopped, as long as the upstream allows; else it
@@ -55,6 +55,11 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface ManifestOptions extends CallOptions {
+  /** Media types that are asked for beside those of images: a registry may keep others from who does not name them. */
+  readonly accept?: readonly string[] | undefined;
+}
+
 export interface ReferrersOptions extends CallOptions {
   readonly artifactType?: string | undefined;
 }
@@ -62,6 +67,8 @@ export interface ReferrersOptions extends CallOptions {
 export interface ManifestHead {
   readonly digest: Digest | undefined;
   readonly contentType: string;
+  /** What it points to itself, where the upstream does not answer otherwise. */
+  readonly body?: ManifestBody | undefined;
 }
 
 export interface ManifestBody {

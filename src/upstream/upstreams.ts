@@ -8,7 +8,7 @@ import type { BreakerChange } from './breaker.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Lookup } from './connector.ts';
 import type { HelperFailure } from './credential-helper.ts';
-import { createDockerCredentials } from './credentials.ts';
+import { type Credentials, createDockerCredentials } from './credentials.ts';
 import { createDialer, type Dialer, type DialerOptions, type Timeouts } from './dialer.ts';
 import type { BreakerPolicy } from './gate.ts';
 import { createKnownRegistry, HUB, type KnownRegistry } from './known-registry.ts';
@@ -82,6 +82,13 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     return dialer;
   }
 
+  /** Those of the entry whose host it is, or docker's. */
+  async function findByHost(host: string): Promise<Credentials | undefined> {
+    const entries = Object.entries(options.entries);
+    const [, entry] = entries.find(([key, { url }]) => (url ? new URL(url).host : normalizeName(key)) === host) ?? [];
+    return entry?.passCredentials ? undefined : (entry?.credentials ?? findInDocker?.(host));
+  }
+
   function createPlace(name: string, entry: PlaceEntry, policy: UpstreamEntry, own: Dialer): KnownRegistry {
     const { tls, redirectHosts = [] } = entry;
     // Our certificate is for the place alone.
@@ -95,6 +102,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
       policy: gate,
       // What Veneer itself could open, it would open for every client.
       findInDocker: policy.passCredentials ? undefined : findInDocker,
+      findElsewhere: policy.passCredentials ? undefined : findByHost,
       dialers: { own, guarded, named },
       clock,
       onBreaker,

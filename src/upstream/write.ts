@@ -2,11 +2,12 @@
 // Their redirects are not followed: what is pushed goes where the configuration says.
 import type { Dispatcher } from 'undici';
 import type { ErrorCode } from '../oci/errors.ts';
-import { apiBase, type CallsOptions, repositoryScope } from './call.ts';
+import { apiBase, repositoryScope } from './call.ts';
 import { type Attempt, badAnswer, connectionFailure } from './failure.ts';
+import type { RegistryOptions } from './registry.ts';
 import { requireSuccess, type SendOptions, sendAuthorized } from './request.ts';
 
-export interface WritesOptions extends CallsOptions {
+export interface WritesOptions extends RegistryOptions {
   /** Hosts, with their ports, at which an upload may go on. */
   readonly redirectHosts: readonly string[];
 }

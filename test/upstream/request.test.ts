@@ -2,8 +2,9 @@
 import { text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
+import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
 import { parseLocation } from '../../src/upstream/request.ts';
-import { failure, json, listen, lookupAt, openLab, type Server } from './server.ts';
+import { failure, json, listen, lookupAt, open, openLab, type Server } from './server.ts';
 
 const DIGEST = digestOf(Buffer.from('x'));
 const attempt = { upstream: 'x', action: 'blob', missing: 'BLOB_UNKNOWN' } as const;
@@ -46,6 +47,87 @@ test('sends no authorization to a host that another one redirects back to', asyn
   const lab = openLab({ url: server.url, credentials, redirectHosts }, { lookup });
   expect(await failure(lab.openBlob('a', DIGEST))).toMatchObject({ code: 'UNAUTHORIZED' });
   expect(server.requests.at(-1)?.headers.authorization).toBeUndefined();
+});
+
+/** A host that wants a token of its own server, and knows who asks for one. */
+async function listenWithTokens(realm = (server: Server) => `${server.url}/token`) {
+  const server = await listen((req, res) => {
+    if (req.url?.startsWith('/token')) return json(res, 200, { token: 'of-the-other' });
+    if (req.headers.authorization === 'Bearer of-the-other') return res.end('x');
+    const challenge = `Bearer realm="${realm(server)}",service="other",scope="repository:there:pull"`;
+    return json(res, 401, {}, { 'www-authenticate': challenge });
+  });
+  return { server, host: new URL(server.url).host };
+}
+
+const anonymous = ({ requests }: Server) =>
+  requests.every(({ headers }) => !headers.authorization?.startsWith('Basic'));
+
+test('answers the challenge of a host that a redirect leads to, there and as nobody', async () => {
+  const { server: other, host } = await listenWithTokens();
+  const server = await listenAndRedirect(() => `${other.url}/v2/there/blobs/x`);
+  const lab = openLab({ url: server.url, credentials, redirectHosts: [host] });
+  for (const _ of [1, 2]) expect(await text((await lab.openBlob('a', DIGEST)).body)).toBe('x');
+  expect(other.requests.map(({ url }) => url)).toEqual([
+    '/v2/there/blobs/x',
+    '/token?service=other&scope=repository%3Athere%3Apull',
+    '/v2/there/blobs/x',
+    '/v2/there/blobs/x',
+  ]);
+  expect(anonymous(other)).toBe(true);
+  expect(server.requests.map(({ headers }) => headers.authorization ?? '')).not.toContain('Bearer of-the-other');
+});
+
+test.each<[string, UpstreamEntry, boolean]>([
+  ['those configured for it, where the entry trusts it with redirects', {}, true],
+  ['none, where it sees the credentials of clients', { passCredentials: true }, false],
+])('shows such a host %s', async (_, more, isKnown) => {
+  const { server: other, host } = await listenWithTokens();
+  const server = await listen((_, res) => res.writeHead(307, { location: `${other.url}/x` }).end());
+  const entries = {
+    lab: { url: server.url, credentials: { username: 'first', password: 'canary' }, redirectHosts: [host] },
+    other: { url: other.url, credentials: { username: 'second', password: 'x' }, ...more },
+  };
+  const upstreams = open(entries, { scopes: { key: Buffer.alloc(32, 7), lifeMs: 1000 } });
+  expect(await text((await upstreams.get('lab').openBlob('a', DIGEST)).body)).toBe('x');
+  const shown = other.requests
+    .flatMap(({ headers }) => headers.authorization ?? [])
+    .filter(sent => sent.startsWith('Basic'));
+  expect(shown).toEqual(isKnown ? [`Basic ${Buffer.from('second:x').toString('base64')}`] : []);
+});
+
+test.each([
+  ['of another domain', (tokens: Server) => `http://thief.example:${tokens.port}/token`, 'not of the upstream'],
+  ['at a private address', (tokens: Server) => `http://auth.other.test:${tokens.port}/token`, 'private'],
+  ['that is no URL', () => '/token', 'no URL'],
+])('asks no token server %s on the word of such a host', async (_, realm, reason) => {
+  const tokens = await listen((_, res) => json(res, 200, { token: 'of-the-other' }));
+  const { server: other } = await listenWithTokens(() => realm(tokens));
+  const host = `blobs.other.test:${other.port}`;
+  const server = await listen((_, res) => res.writeHead(307, { location: `http://${host}/x` }).end());
+  const lab = openLab({ url: server.url, redirectHosts: [host] }, { lookup });
+  expect((await failure(lab.openBlob('a', DIGEST))).message).toContain(reason);
+  expect(tokens.requests).toHaveLength(0);
+});
+
+test('leaves a layer address whose redirect wants to know who asks', async () => {
+  const { server: other } = await listenWithTokens();
+  const server = await listen((_, res) => res.writeHead(307, { location: `${other.url}/x` }).end());
+  const work = open({}, { allowPrivateUrls: true }).openUrl(new URL(server.url));
+  expect(await failure(work)).toMatchObject({ code: 'UNAUTHORIZED' });
+  expect(other.requests).toHaveLength(1);
+});
+
+test.each([301, 302, 303, 307, 308])('follows a relative redirect of status %i', async status => {
+  const server = await listen((req, res) =>
+    req.url?.endsWith('/there?x=1') ? res.end('x') : res.writeHead(status, { location: '../there?x=1' }).end(),
+  );
+  const blob = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  expect(await text(blob.body)).toBe('x');
+  expect(server.requests.map(({ method, url }) => `${method} ${url}`)).toEqual([
+    `GET /v2/a/blobs/${DIGEST}`,
+    'GET /v2/a/there?x=1',
+  ]);
 });
 
 test.each([

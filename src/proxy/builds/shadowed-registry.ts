@@ -46,8 +46,8 @@ export function createShadowedRegistry(
         return digest;
       }
     },
-    getManifest: (repository, digest) =>
-      either(repository, place => place.registry.getManifest(place.repository, digest)),
+    getManifest: (repository, digest, options) =>
+      either(repository, place => place.registry.getManifest(place.repository, digest, options)),
     readConfig: (repository, descriptor) =>
       either(repository, place => place.registry.readConfig(place.repository, descriptor)),
     headBlob: (repository, digest) => either(repository, place => place.registry.headBlob(place.repository, digest)),

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { orUndefined } from '../../oci/absence.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
+import type { Manifest } from '../../oci/manifest.ts';
 import { createCollection } from '../../state/collection.ts';
 import type { RecordStore } from '../../state/store.ts';
 import { createFlight } from '../flight.ts';
@@ -17,8 +18,10 @@ export interface Tags {
    * The digest that a tag points to. Throws the upstream's own error, unless it fails and the stored digest is not too old. Of an
    * upstream that is offline, the stored digest is as good as any.
    */
-  resolve(origin: UpstreamRepository, tag: string, options?: Pick<ResolveOptions, 'isPushed'>): Promise<Digest>;
+  resolve(origin: UpstreamRepository, tag: string, options?: Asking): Promise<Digest>;
 }
+
+type Asking = Pick<ResolveOptions, 'isPushed' | 'accept'>;
 
 interface TagsDeps {
   readonly records: RecordStore;
@@ -36,7 +39,8 @@ export function createTags({ records, policy, now, manifests }: TagsDeps): Tags 
   const mayBeStale = createStaleTest(policy);
   const unlessAbsent = createAbsences({ memoryMs: policy.negativeMs ?? 0, now });
 
-  async function resolve(origin: UpstreamRepository, tag: string, isPushed: boolean): Promise<Digest> {
+  async function resolve(origin: UpstreamRepository, tag: string, asking: Asking): Promise<Digest> {
+    const { isPushed = false } = asking;
     const key = keyOf(origin, tag);
     const stored = await tags.get(key);
     if (stored && origin.upstream.isOffline) return stored.digest;
@@ -44,8 +48,11 @@ export function createTags({ records, policy, now, manifests }: TagsDeps): Tags 
     const isFresh = !isPushed && ageMs >= 0 && ageMs < freshnessOf(repositoryName(origin), tag);
     if (stored && isFresh) return stored.digest;
     try {
-      const digest = await unlessAbsent(key, () => ask(origin, tag), isPushed);
-      await remember(tags.put(key, { digest, checkedAt: now().getTime() }, repositoryEnd(origin)));
+      const manifest = await unlessAbsent(questionOf(key, asking), () => ask(origin, tag, asking), isPushed);
+      const { digest, mediaType } = manifest;
+      // What is there only for who asks for its type is not remembered for all.
+      if (!asking.accept?.includes(mediaType))
+        await remember(tags.put(key, { digest, checkedAt: now().getTime() }, repositoryEnd(origin)));
       return digest;
     } catch (error) {
       if (stored && ageMs < policy.staleMaxAgeMs && mayBeStale(error)) return stored.digest;
@@ -54,20 +61,26 @@ export function createTags({ records, policy, now, manifests }: TagsDeps): Tags 
   }
 
   /** Keeps the manifest, too, before the tag is said to point to it: what a stale tag points to must be there. */
-  async function ask(origin: UpstreamRepository, tag: string): Promise<Digest> {
-    const { digest } = await origin.upstream.headManifest(origin.repository, tag);
+  async function ask(origin: UpstreamRepository, tag: string, asking: Asking): Promise<Manifest> {
+    const { digest, body } = await origin.upstream.headManifest(origin.repository, tag, asking);
+    if (body) return manifests.keep(origin, body);
     // A tag may move meanwhile, and a mirror may have the tag of what it has no more.
-    const manifest = digest && (await orUndefined(manifests.get(origin, digest)));
-    return (manifest ?? (await manifests.fetch(origin, tag))).digest;
+    const manifest = digest && (await orUndefined(manifests.get(origin, digest, asking)));
+    return manifest ?? manifests.fetch(origin, tag, asking);
   }
 
   return {
-    resolve(origin, tag, { isPushed = false } = {}) {
+    resolve(origin, tag, asking = {}) {
       // Who asked before the push does not know of it.
-      const key = `${keyOf(origin, tag)}${isPushed ? ' pushed' : ''}`;
-      return flight(key, () => resolve(origin, tag, isPushed));
+      const key = `${questionOf(keyOf(origin, tag), asking)}${asking.isPushed ? ' pushed' : ''}`;
+      return flight(key, () => resolve(origin, tag, asking));
     },
   };
+}
+
+/** An upstream may not have for one what it has for who accepts more. */
+function questionOf(key: string, { accept = [] }: Asking): string {
+  return [key, ...accept].join(' ');
 }
 
 function keyOf(origin: UpstreamRepository, tag: string): string {

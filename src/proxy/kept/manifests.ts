@@ -3,6 +3,7 @@ import { LRUCache } from 'lru-cache';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../../oci/manifest.ts';
+import type { ManifestBody, ManifestOptions } from '../../upstream/upstream.ts';
 import { createFlight } from '../flight.ts';
 import { remember } from '../remember.ts';
 import type { UnlessAbsent } from './absences.ts';
@@ -12,10 +13,15 @@ import { repositoryKey, type UpstreamRepository } from './upstream-repository.ts
 
 export interface Manifests {
   /** From the store if this repository was sent it before, else from the upstream. Throws the upstream's error. */
-  get(origin: UpstreamRepository, digest: Digest): Promise<Manifest>;
+  get(origin: UpstreamRepository, digest: Digest, options?: Asking): Promise<Manifest>;
   /** Fetches what a tag points to now, and keeps it. */
-  fetch(origin: UpstreamRepository, reference: string): Promise<Manifest>;
+  fetch(origin: UpstreamRepository, reference: string, options?: Asking): Promise<Manifest>;
+  /** Keeps what the upstream has sent. */
+  keep(origin: UpstreamRepository, body: ManifestBody): Promise<Manifest>;
 }
+
+/** What is kept does not depend on it; whether an upstream has it may. */
+type Asking = Pick<ManifestOptions, 'accept'>;
 
 const MEMORY_BYTES = 64 * 1024 * 1024;
 
@@ -55,17 +61,24 @@ export function createManifests({
   }
 
   /** Registries count what is got: what the same clients were sent before they may have again as long as a HEAD says so. */
-  async function findEarlier(origin: UpstreamRepository, digest: Digest): Promise<Manifest | undefined> {
+  async function findEarlier(
+    origin: UpstreamRepository,
+    digest: Digest,
+    asking?: Asking,
+  ): Promise<Manifest | undefined> {
     const { upstream, repository } = origin;
     const link = links.findEarlier(origin, digest);
     const manifest = link && (await readLinked(digest, link));
-    if (!manifest || !(await isStillOpen(() => upstream.headManifest(repository, digest)))) return undefined;
+    if (!manifest || !(await isStillOpen(() => upstream.headManifest(repository, digest, asking)))) return undefined;
     await links.add(origin, digest, link);
     return manifest;
   }
 
-  async function fetch(origin: UpstreamRepository, reference: string): Promise<Manifest> {
-    const { raw, digest, contentType } = await origin.upstream.getManifest(origin.repository, reference);
+  async function fetch(origin: UpstreamRepository, reference: string, asking?: Asking): Promise<Manifest> {
+    return keep(origin, await origin.upstream.getManifest(origin.repository, reference, asking));
+  }
+
+  async function keep(origin: UpstreamRepository, { raw, digest, contentType }: ManifestBody): Promise<Manifest> {
     const manifest = parseManifest(raw, contentType, digest);
     await remember(content.ingest(ReadableStream.from([raw]), { digest, size: raw.byteLength }).done);
     await links.add(origin, digest, { contentType, size: raw.byteLength });
@@ -74,16 +87,22 @@ export function createManifests({
 
   return {
     fetch,
-    async get(origin, digest) {
+    keep,
+    async get(origin, digest, asking) {
       const key = `${repositoryKey(origin)}@${digest}`;
       const inMemory = memory.get(key);
       if (inMemory) onUsed(digest);
       if (inMemory) return inMemory;
+      // What is not there for one who asks for less may be for another.
+      const question = [key, ...(asking?.accept ?? [])].join(' ');
       const manifest = await flight(
-        key,
+        question,
         async () =>
           (await findKept(origin, digest)) ??
-          unlessAbsent(key, async () => (await findEarlier(origin, digest)) ?? fetch(origin, digest)),
+          unlessAbsent(
+            question,
+            async () => (await findEarlier(origin, digest, asking)) ?? fetch(origin, digest, asking),
+          ),
       );
       memory.set(key, manifest);
       return manifest;

@@ -35,7 +35,7 @@ export function createUpstreamRegistries(deps: UpstreamRegistriesDeps): (upstrea
     scope: upstream.scope?.id,
     isHosted: false,
     resolveTag: (repository, tag, options) => tags.resolve({ upstream, repository }, tag, options),
-    getManifest: (repository, digest) => manifests.get({ upstream, repository }, digest),
+    getManifest: (repository, digest, options) => manifests.get({ upstream, repository }, digest, options),
     readConfig: (repository, descriptor) => readConfig({ upstream, repository }, descriptor),
     headBlob: (repository, digest) => blobs.head({ upstream, repository }, digest),
     getBlob: (repository, digest) => blobs.get({ upstream, repository }, digest),

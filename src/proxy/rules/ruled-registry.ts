@@ -68,13 +68,13 @@ export function createWithRules({ rules, made, augmentations, layers }: RuledReg
       const digest = await registry.resolveTag(repository, tag, options);
       return applyRules({ registry, repository }, tag, { digest, caller });
     },
-    async getManifest(repository, digest) {
+    async getManifest(repository, digest, options) {
       const origin = { registry, repository };
-      if (await images.isKept(origin, digest)) return registry.getManifest(repository, digest);
+      if (await images.isKept(origin, digest)) return registry.getManifest(repository, digest, options);
       const image = await images.find(origin, digest);
       const document = image?.made.get(digest);
       if (document) return parseManifest(document.raw, document.mediaType, digest);
-      const manifest = await registry.getManifest(repository, digest);
+      const manifest = await registry.getManifest(repository, digest, options);
       // Before a push its client asks for what it need not bring.
       const isOpen = image !== undefined || manifest.kind === 'other' || (registry.isHosted && isLook);
       if (!isOpen) await requireUnpinned(origin, { digest, caller });

@@ -26,7 +26,7 @@ test.each([
 ])('%s is asked for at %s, whatever the default upstream is', async (reference, path) => {
   world.registry.requests.length = 0;
   await expect(createBaseImages(world.deps.origins).resolve(reference)).rejects.toMatchObject({ status: 404 });
-  expect(world.registry.requests.map(({ url }) => url)).toEqual([path]);
+  expect([...new Set(world.registry.requests.map(({ url }) => url))]).toEqual([path]);
 });
 
 test('a name below a hosted prefix is what was pushed to us', async () => {

@@ -1,0 +1,50 @@
+// Which registries do not answer HEAD, and are asked by GET in its place: for a while, as a GET by tag is what some of them count.
+import { LRUCache } from 'lru-cache';
+import { type Clock, remainingMs } from './clock.ts';
+
+/** What HEAD is for: a registry may send a client for its blobs to where only GET is answered, and answer HEAD of manifests itself. */
+export type HeadKind = 'manifests' | 'blobs';
+
+/** What one registry has made of HEAD, whoever asked. */
+export interface Heads {
+  /** Whether HEAD is known to be refused where GET is answered. */
+  isRefused(kind: HeadKind, repository: string): boolean;
+  /** The statuses of a HEAD that say nothing of what it asks for. A 404 is believed where HEAD has worked. */
+  doubted(kind: HeadKind, repository: string): readonly number[];
+  worked(kind: HeadKind, repository: string): void;
+  /** HEAD had this status, and GET was answered. */
+  refused(kind: HeadKind, repository: string, status: number): void;
+}
+
+interface Known {
+  readonly isRefused: boolean;
+  readonly since: Date;
+}
+
+const MEMORY_MS = 3600_000;
+const MAX_KNOWN = 2000;
+/** Of all its repositories alike: it does not know the method. */
+const UNKNOWN_METHOD: readonly number[] = [405, 501];
+const DOUBTED: readonly number[] = [400, 403, 404, ...UNKNOWN_METHOD];
+/** No repository has this name. */
+const ALL = '*';
+
+export function createHeads(clock: Pick<Clock, 'now'>): Heads {
+  const known = new LRUCache<string, Known>({ max: MAX_KNOWN });
+
+  function find(kind: HeadKind, repository: string): Known | undefined {
+    const found = known.get(`${kind} ${repository}`);
+    return found && remainingMs(clock, found.since, MEMORY_MS) > 0 ? found : undefined;
+  }
+
+  function note(kind: HeadKind, repository: string, isRefused: boolean): void {
+    known.set(`${kind} ${repository}`, { isRefused, since: clock.now() });
+  }
+
+  return {
+    isRefused: (kind, repository) => (find(kind, ALL) ?? find(kind, repository))?.isRefused ?? false,
+    doubted: (kind, repository) => DOUBTED.filter(status => status !== 404 || find(kind, repository) === undefined),
+    worked: (kind, repository) => note(kind, repository, false),
+    refused: (kind, repository, status) => note(kind, UNKNOWN_METHOD.includes(status) ? ALL : repository, true),
+  };
+}
