@@ -61,7 +61,8 @@ function augmentRun(run: Json | undefined, augmentation: Augmentation): Json {
 }
 
 function entryChain(entrypoint: Json | undefined, augmentation: Augmentation): Record<string, string> {
-  const replaced = itemsOf(entrypoint).map(toValue);
+  const word = toValue(entrypoint);
+  const replaced = typeof word === 'string' ? [word] : itemsOf(entrypoint).map(toValue);
   if (!augmentation.entrypoint || replaced.length === 0) return {};
   return { [ENTRY_CHAIN]: replaced.length === 1 ? String(replaced[0]) : JSON.stringify(replaced) };
 }
@@ -77,7 +78,11 @@ function overrideEnv(source: readonly Json[], env: Readonly<Record<string, strin
 
 function extendRootfs(rootfs: Json | undefined, layers: readonly Layer[]): Json {
   const diffIds = itemsOf(membersOf(rootfs).get('diff_ids'));
-  return withMembers(rootfs, { diff_ids: toList([...diffIds, ...layers.map(({ diffId }) => toJson(diffId))]) });
+  const type = toValue(membersOf(rootfs).get('type')) ?? 'layers';
+  return withMembers(rootfs, {
+    type: toJson(type),
+    diff_ids: toList([...diffIds, ...layers.map(({ diffId }) => toJson(diffId))]),
+  });
 }
 
 /** A source that has layers but tells no history stays without: entries for some layers only would be taken for the lowest ones. */
@@ -90,7 +95,8 @@ function extendHistory(
   const hasLayers = itemsOf(membersOf(source.get('rootfs')).get('diff_ids')).length > 0;
   const tellsLayers = history.some(entry => membersOf(entry).get('empty_layer')?.text !== 'true');
   if (hasLayers && !tellsLayers) return undefined;
-  const created = toValue(source.get('created')) ?? EPOCH;
+  const told = toValue(source.get('created'));
+  const created = typeof told === 'string' ? told : EPOCH;
   const entry = { created, created_by: 'veneer' };
   const added = Array.from({ length: layerCount }, () => ({ ...entry, comment: 'layer' }));
   const config = changesConfig ? [{ ...entry, comment: 'config', empty_layer: true }] : [];

@@ -1,7 +1,7 @@
 // An index with all that it points to, nested indexes too: every image in it rewritten, the indexes themselves not yet.
 import pLimit from 'p-limit';
 import { orUndefined } from '../oci/absence.ts';
-import type { Descriptor } from '../oci/descriptor.ts';
+import { type Descriptor, findManifests } from '../oci/descriptor.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { configPlatform, parseImageConfig } from '../oci/image-config.ts';
 import type { ImageIndex, ImageManifest, Manifest } from '../oci/manifest.ts';
@@ -55,15 +55,19 @@ export function readTree(index: ImageIndex, { steps, reader }: TreeOptions): Pro
 
   async function visit(current: ImageIndex, depth: number): Promise<Tree> {
     if (depth > MAX_DEPTH) throw invalid(`its indexes nest deeper than ${MAX_DEPTH}`);
-    budget.addEntries(current.manifests.length);
+    const manifests = new Set(findManifests(current.manifests));
+    budget.addEntries(manifests.size);
     const json = openManifest(current);
     const entries = itemsOf(membersOf(json).get('manifests'));
-    const nodes = entries.map((entry, i) => visitEntry(entry, current.manifests[i], depth));
+    const nodes = entries.map(async (entry, i): Promise<Node> => {
+      const descriptor = current.entries[i];
+      if (typeof descriptor !== 'object') throw invalid(descriptor ?? 'an entry is no descriptor');
+      return manifests.has(descriptor) ? visitEntry(entry, descriptor, depth) : { kind: 'other', entry };
+    });
     return { index: current, json, nodes: await Promise.all(nodes) };
   }
 
-  async function visitEntry(entry: Json, descriptor: Descriptor | undefined, depth: number): Promise<Node> {
-    if (!descriptor) throw invalid('an entry is no descriptor');
+  async function visitEntry(entry: Json, descriptor: Descriptor, depth: number): Promise<Node> {
     const { platform, mediaType } = descriptor;
     const isUnknown = platform !== undefined && isUnknownPlatform(platform);
     // Nobody runs it by its platform, and nobody gets it: to know what it is would cost a request.

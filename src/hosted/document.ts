@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { type Descriptor, descriptorSchema } from '../oci/descriptor.ts';
 import { RegistryError } from '../oci/errors.ts';
+import { tellFault } from '../oci/json.ts';
 import { parseManifest } from '../oci/manifest.ts';
 import { isActiveType, isIndexType, isManifestType, mediaTypes } from '../oci/media-type.ts';
 
@@ -22,7 +23,13 @@ export interface ManifestDocument {
 /** Of one document. Each is a record of its own. */
 const MAX_REFERENCES = 8192;
 
-const annotations = z.record(z.string(), z.string());
+const annotations = z.record(
+  z.string(),
+  z
+    .string()
+    .nullish()
+    .transform(text => text ?? ''),
+);
 
 const knownSchema = z.object({
   artifactType: z.string().max(255).nullish(),
@@ -108,8 +115,7 @@ function parseJson(raw: Uint8Array): unknown {
 function parse<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw invalid(`${issue?.path.join('.') || 'the document'}: ${issue?.message}`, parsed.error);
+  throw invalid(tellFault(parsed.error), parsed.error);
 }
 
 function clip(text: string): string {

@@ -1,44 +1,73 @@
 // Image configs: the JSON that runs a container. image-spec config.md. A look only: edits are made on the raw JSON.
 import { z } from 'zod';
 import { RegistryError } from './errors.ts';
+import { tellFault } from './json.ts';
 import type { Platform } from './platform.ts';
 
 /** The largest config that we read, in bytes. */
 export const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 
-const strings = z.array(z.string()).nullish();
+const text = z.string().nullish();
+const optional = text.transform(value => value ?? undefined);
+const strings = z.array(text.transform(value => value ?? '')).nullish();
+/** Docker's engine takes a single word for a list of it. */
+const words = z.union([strings, z.string().transform(word => [word])]);
 
+/** Null counts as absent, as it does to clients written in Go. */
 export const imageConfigSchema = z.object({
-  os: z.string().default('linux'),
-  architecture: z.string().default(''),
-  variant: z.string().optional(),
-  created: z.string().nullish(),
+  os: text.transform(os => os ?? 'linux'),
+  architecture: text.transform(architecture => architecture ?? ''),
+  variant: optional,
+  created: z
+    .unknown()
+    .optional()
+    .transform(created => (typeof created === 'string' ? created : undefined)),
   config: z
     .object({
       Env: strings,
-      Entrypoint: strings,
-      Cmd: strings,
-      WorkingDir: z.string().nullish(),
-      User: z.string().nullish(),
-      Labels: z.record(z.string(), z.string()).nullish(),
+      Entrypoint: words,
+      Cmd: words,
+      WorkingDir: text,
+      User: text,
+      Labels: z
+        .record(
+          z.string(),
+          text.transform(value => value ?? ''),
+        )
+        .nullish(),
       ExposedPorts: z.record(z.string(), z.unknown()).nullish(),
     })
     .nullish(),
-  rootfs: z.object({ type: z.string(), diff_ids: z.array(z.string()).nullish() }),
-  history: z.array(z.object({ empty_layer: z.boolean().optional() })).nullish(),
+  rootfs: z.object({ type: optional, diff_ids: z.array(z.string()).nullish() }),
+  history: z
+    .array(
+      z
+        .object({ empty_layer: z.boolean().nullish() })
+        .nullish()
+        .transform(entry => entry ?? {}),
+    )
+    .nullish(),
 });
 
 export type ImageConfig = z.infer<typeof imageConfigSchema>;
 
-/** Throws MANIFEST_INVALID when the bytes are no image config. */
+/** Throws MANIFEST_INVALID when the bytes are no image config, and names the field. */
 export function parseImageConfig(raw: Uint8Array): ImageConfig {
+  const { data, error } = imageConfigSchema.safeParse(parseJson(raw));
+  if (data) return data;
+  throw invalid(tellFault(error), error);
+}
+
+function parseJson(raw: Uint8Array): unknown {
   try {
-    return imageConfigSchema.parse(JSON.parse(new TextDecoder().decode(raw)));
+    return JSON.parse(new TextDecoder().decode(raw));
   } catch (cause) {
-    throw new RegistryError('MANIFEST_INVALID', 'invalid image config: not JSON as image-spec config.md wants it', {
-      cause,
-    });
+    throw invalid('not JSON', cause);
   }
+}
+
+function invalid(reason: string, cause: unknown): RegistryError {
+  return new RegistryError('MANIFEST_INVALID', `invalid image config: ${reason}`, { cause });
 }
 
 export function configPlatform(config: ImageConfig): Platform {

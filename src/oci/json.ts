@@ -1,5 +1,6 @@
 // JSON from outside: measured before it is parsed, since two bytes of it may become an object of a hundred. What is parsed here is looked at
 // and shown, never encoded again: a number may have lost digits, and keys their order.
+import type { z } from 'zod';
 import { RegistryError } from './errors.ts';
 
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -90,6 +91,13 @@ export function parseObject(raw: Uint8Array): JsonObject {
 export function objectIn(parent: JsonObject, key: string): JsonObject {
   const value = parent[key];
   return isObject(value) ? value : {};
+}
+
+/** What is wrong with a foreign value, and where: `layers[1].size: Invalid input: expected number, received string`. */
+export function tellFault({ issues: [issue] }: z.core.$ZodError, at: readonly PropertyKey[] = []): string {
+  const path = [...at, ...(issue?.path ?? [])];
+  const place = path.map(part => (typeof part === 'number' ? `[${part}]` : `.${String(part).slice(0, 80)}`)).join('');
+  return `${place.replace(/^\./, '') || 'the document'}: ${issue?.message ?? 'not what it ought to be'}`;
 }
 
 function parse(raw: Uint8Array): unknown {

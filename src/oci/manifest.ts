@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { type Descriptor, descriptorSchema } from './descriptor.ts';
 import { type Digest, digestOf } from './digest.ts';
 import { RegistryError } from './errors.ts';
+import { tellFault } from './json.ts';
 import {
   isGenericType,
   isImageConfigType,
@@ -31,7 +32,10 @@ export interface ImageManifest extends Document {
 
 export interface ImageIndex extends Document {
   readonly kind: 'index';
+  /** The entries that are descriptors. */
   readonly manifests: readonly Descriptor[];
+  /** All entries, in their order: of one that is no descriptor, what is wrong with it. It spoils no other. */
+  readonly entries: readonly (Descriptor | string)[];
 }
 
 /** Anything else that a registry keeps: an artifact's manifest, or a type that we do not know. Never rewritten. */
@@ -42,7 +46,7 @@ export interface OtherManifest extends Document {
 export type Manifest = ImageManifest | ImageIndex | OtherManifest;
 
 const documentSchema = z.object({
-  schemaVersion: z.number().optional(),
+  schemaVersion: z.number().nullish(),
   mediaType: z.string().nullish(),
   config: z.unknown().optional(),
   layers: z.unknown().optional(),
@@ -51,7 +55,6 @@ const documentSchema = z.object({
 });
 
 const MAX_ENTRIES = 4096;
-const descriptorsSchema = z.array(descriptorSchema).max(MAX_ENTRIES);
 
 /**
  * Parses a manifest from its bytes and the Content-Type it came with. `digest` is the one that the bytes were verified by, if they were.
@@ -62,7 +65,7 @@ export function parseManifest(raw: Uint8Array, contentType: string, digest: Dige
   if (raw.byteLength > MAX_MANIFEST_BYTES) throw invalid(`larger than ${MAX_MANIFEST_BYTES} bytes`);
   const served = contentType.split(';', 1)[0]?.trim().toLowerCase() ?? '';
   if (isSchema1Type(served)) throw schema1();
-  if (isKnownType(served) || isGenericType(served)) return parseKnown({ raw, digest }, served);
+  if (isKnownType(served) || !served.startsWith('application/vnd.')) return parseKnown({ raw, digest }, served);
   return { kind: 'other', raw, digest, mediaType: served };
 }
 
@@ -70,32 +73,49 @@ type Content = Pick<Document, 'raw' | 'digest'>;
 
 function parseKnown(content: Content, served: string): Manifest {
   const document = documentSchema.safeParse(parseJson(content.raw));
-  if (!document.success) throw invalid('not an object as the specification wants it', document.error);
+  if (!document.success) throw invalid(tellFault(document.error), document.error);
   const { data } = document;
-  if (data.schemaVersion === 1 || data.fsLayers !== undefined || isSchema1Type(data.mediaType ?? '')) throw schema1();
+  const mediaType = data.mediaType ?? '';
+  if (data.schemaVersion === 1 || (data.fsLayers ?? undefined) !== undefined || isSchema1Type(mediaType))
+    throw schema1();
   if (data.manifests !== undefined && (data.layers !== undefined || data.config !== undefined)) {
     throw invalid(
       'it has "manifests" beside "layers" or "config": it cannot be told whether it is an index or an image',
     );
   }
-  if (data.mediaType && isKnownType(served) && data.mediaType !== served) {
-    throw invalid(`its mediaType is ${data.mediaType}, but it is served as ${served}`);
+  if (mediaType && isKnownType(served) && mediaType !== served) {
+    throw invalid(`its mediaType is ${mediaType}, but it is served as ${served}`);
   }
-  const declared = data.mediaType || (isKnownType(served) ? served : '');
-  if (data.manifests !== undefined && !isManifestType(declared)) {
-    const mediaType = declared || mediaTypes.ociIndex;
-    if (!isIndexType(mediaType)) return { ...content, kind: 'other', mediaType };
-    return { ...content, kind: 'index', mediaType, manifests: descriptors(data.manifests, 'manifests') };
-  }
+  const declared = mediaType || (isKnownType(served) ? served : '');
   if (data.config !== undefined && data.layers !== undefined && !isIndexType(declared))
     return parseImage(content, data, declared);
+  if (data.manifests !== undefined && !isManifestType(declared)) {
+    const type = declared || mediaTypes.ociIndex;
+    if (!isIndexType(type)) return { ...content, kind: 'other', mediaType: type };
+    return parseIndex(content, data.manifests, type);
+  }
   if (isKnownType(declared)) throw invalid(`it lacks the fields of ${declared}`);
   return { ...content, kind: 'other', mediaType: declared || served || 'application/octet-stream' };
 }
 
+function parseIndex(content: Content, value: unknown, mediaType: string): ImageIndex {
+  const entries = listIn('manifests', value).map((entry, at) => {
+    const { data, error } = descriptorSchema.safeParse(entry);
+    return data ?? tellFault(error, ['manifests', at]);
+  });
+  const manifests = entries.filter(entry => typeof entry !== 'string');
+  return { ...content, kind: 'index', mediaType, manifests, entries };
+}
+
+function listIn(field: string, value: unknown): readonly unknown[] {
+  if (value === null) return [];
+  if (Array.isArray(value) && value.length <= MAX_ENTRIES) return value;
+  throw invalid(`"${field}" is not a list of at most ${MAX_ENTRIES} descriptors`);
+}
+
 function parseImage(content: Content, data: z.infer<typeof documentSchema>, declared: string): Manifest {
   const config = descriptorSchema.safeParse(data.config);
-  if (!config.success) throw invalid('"config" is not a descriptor', config.error);
+  if (!config.success) throw invalid(tellFault(config.error, ['config']), config.error);
   const isDocker = config.data.mediaType === mediaTypes.dockerConfig;
   const mediaType = declared || (isDocker ? mediaTypes.dockerManifest : mediaTypes.ociManifest);
   if (!isManifestType(mediaType) || !mayRun(config.data)) return { ...content, kind: 'other', mediaType };
@@ -120,10 +140,13 @@ function isKnownType(mediaType: string): boolean {
   return isIndexType(mediaType) || isManifestType(mediaType);
 }
 
+/** Up to the first fault. */
 function descriptors(value: unknown, field: string): readonly Descriptor[] {
-  const parsed = descriptorsSchema.safeParse(value ?? []);
-  if (!parsed.success) throw invalid(`"${field}" is not a list of at most ${MAX_ENTRIES} descriptors`, parsed.error);
-  return parsed.data;
+  return listIn(field, value).map((entry, at) => {
+    const { data, error } = descriptorSchema.safeParse(entry);
+    if (data) return data;
+    throw invalid(tellFault(error, [field, at]), error);
+  });
 }
 
 function parseJson(raw: Uint8Array): unknown {

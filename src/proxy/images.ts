@@ -1,7 +1,7 @@
 // The images that a manifest leads to, each with its platform, however deep indexes nest.
 import { checkAvailable, isChosen } from '../augment/choice.ts';
 import { isUnknownPlatform, type SourceReader } from '../augment/source.ts';
-import type { Descriptor } from '../oci/descriptor.ts';
+import { type Descriptor, findManifests } from '../oci/descriptor.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { configPlatform, parseImageConfig } from '../oci/image-config.ts';
 import type { Manifest } from '../oci/manifest.ts';
@@ -48,10 +48,11 @@ async function* findImages(root: Manifest, source: SourceReader): AsyncGenerator
       yield { platform, read: async () => manifest };
       return;
     }
-    total += manifest.manifests.length;
+    const entries = findManifests(manifest.manifests);
+    total += entries.length;
     if (depth > MAX_DEPTH) throw invalid(`its indexes nest deeper than ${MAX_DEPTH}`);
     if (total > MAX_TOTAL_ENTRIES) throw invalid(`it has more than ${MAX_TOTAL_ENTRIES} entries`);
-    for (const entry of manifest.manifests) yield* visitEntry(entry, depth);
+    for (const entry of entries) yield* visitEntry(entry, depth);
   }
 
   async function* visitEntry(entry: Descriptor, depth: number): AsyncGenerator<Candidate> {

@@ -36,6 +36,68 @@ test.each([
   expect(configPlatform(parse({ ...value, rootfs }))).toEqual(expected);
 });
 
+test.each<[string, object, object]>([
+  [
+    'everything that may be',
+    {
+      os: null,
+      architecture: null,
+      variant: null,
+      created: null,
+      config: null,
+      history: null,
+      rootfs: { type: null, diff_ids: null },
+    },
+    { os: 'linux', architecture: '' },
+  ],
+  [
+    'within the config',
+    {
+      rootfs,
+      config: {
+        Env: null,
+        Entrypoint: null,
+        Cmd: null,
+        WorkingDir: null,
+        User: null,
+        Labels: null,
+        ExposedPorts: null,
+      },
+    },
+    { config: { Env: null } },
+  ],
+  [
+    'within lists and maps',
+    { rootfs, config: { Env: ['A=1', null], Labels: { a: null } } },
+    { config: { Env: ['A=1', ''], Labels: { a: '' } } },
+  ],
+  ['in the history', { rootfs, history: [null, { empty_layer: null }] }, { history: [{}, { empty_layer: null }] }],
+])('takes null for absent: %s', (_, value, expected) => {
+  expect(parse(value)).toMatchObject(expected);
+});
+
+test.each<[string, object, object]>([
+  ['a rootfs of nothing', { rootfs: {} }, { rootfs: {} }],
+  ['a rootfs without its type', { rootfs: { diff_ids: rootfs.diff_ids } }, { rootfs: { diff_ids: rootfs.diff_ids } }],
+  ['a time that is none', { rootfs, created: 17 }, { rootfs }],
+  [
+    'an Entrypoint that is one word',
+    { rootfs, config: { Entrypoint: '/bin/sh', Cmd: 'x' } },
+    { config: { Entrypoint: ['/bin/sh'], Cmd: ['x'] } },
+  ],
+])('takes what docker takes: %s', (_, value, expected) => {
+  expect(parse(value)).toMatchObject(expected);
+});
+
+test.each([
+  [{ rootfs, config: { Env: ['A=1', 7] } }, 'config.Env[1]: Invalid input: expected string, received number'],
+  [{ rootfs: { diff_ids: [{}] } }, 'rootfs.diff_ids[0]: Invalid input: expected string, received object'],
+  [{ rootfs, history: ['x'] }, 'history[0]: Invalid input: expected object, received string'],
+  [[], 'the document: Invalid input: expected object, received array'],
+])('names the field that is odd: %j', (value, message) => {
+  expect(() => parse(value)).toThrow(`invalid image config: ${message}`);
+});
+
 test.each([
   ['nothing of an image', {}],
   ['a list', []],

@@ -102,6 +102,59 @@ test('gives descriptors as they are, and an empty list for null', () => {
   expect(parse({ ...image, layers: null })).toMatchObject({ kind: 'image', layers: [] });
 });
 
+test.each([
+  ['platform', null],
+  ['platform', {}],
+  ['platform', { architecture: 'amd64' }],
+  ['platform', { os: null, architecture: null, variant: null }],
+  ['annotations', null],
+  ['annotations', { a: null }],
+  ['urls', null],
+  ['artifactType', null],
+])('takes an entry whose %s is %j for one without', (field, value) => {
+  const entry = descriptor(ociManifest);
+  const read = parse({ ...index, manifests: [{ ...entry, [field]: value }, entry] });
+  if (read.kind !== 'index') throw new Error(read.kind);
+  expect(read.manifests.map(({ platform, artifactType }) => platform ?? artifactType)).toEqual([undefined, undefined]);
+  expect(read.entries).toHaveLength(2);
+});
+
+test('takes null for a size and a type as Go does, and a variant of null for none', () => {
+  const platform = { os: 'linux', architecture: 'arm', variant: null };
+  const entry = { digest: image.config.digest, mediaType: null, size: null, platform };
+  expect(parse({ ...index, manifests: [entry] })).toMatchObject({
+    manifests: [{ mediaType: '', size: 0, platform: { os: 'linux', architecture: 'arm' } }],
+  });
+});
+
+test.each([
+  [{ digest: 'sha256:x' }, 'manifests[1].digest: expected sha256:<64 hex> or sha512:<128 hex>'],
+  [{ digest: image.config.digest.toUpperCase() }, 'manifests[1].digest: expected sha256:<64 hex> or sha512:<128 hex>'],
+  [{ size: '12' }, 'manifests[1].size: Invalid input: expected number, received string'],
+  [{ size: 1.5 }, 'manifests[1].size: Invalid input: expected int, received number'],
+  [{ platform: 'linux/amd64' }, 'manifests[1].platform: Invalid input: expected object, received string'],
+  [{ annotations: { a: 1 } }, 'manifests[1].annotations.a: Invalid input: expected string, received number'],
+])('an entry with %j spoils no other, and is named', (odd, fault) => {
+  const entry = descriptor(ociManifest);
+  const read = parse({ ...index, manifests: [entry, { ...entry, ...odd }, entry] });
+  if (read.kind !== 'index') throw new Error(read.kind);
+  expect(read.manifests).toHaveLength(2);
+  expect(read.entries[1]).toBe(fault);
+});
+
+test('names the layer that is odd, and its field', () => {
+  const odd = { ...image, layers: [layer, { ...layer, size: 'x' }] };
+  expect(() => parse(odd, ociManifest)).toThrow('invalid manifest: layers[1].size: Invalid input');
+});
+
+test.each(['binary/octet-stream', 'application/x-json', 'text/json', 'application/unknown', 'text/xml'])(
+  'believes the document where it is served as %s',
+  contentType => {
+    expect(parse(image, contentType)).toMatchObject({ kind: 'image', mediaType: ociManifest });
+    expect(parse(untypedIndex, contentType)).toMatchObject({ kind: 'index', mediaType: ociIndex });
+  },
+);
+
 describe('refuses', () => {
   test.each([
     ['an index with layers', { ...untypedIndex, layers: [layer] }, ''],
