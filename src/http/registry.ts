@@ -77,13 +77,14 @@ export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono
   app.get('/v2/:name{.+}/tags/list', async c => {
     const name = c.req.param('name');
     const n = parsePageSize(c.req.query('n'));
-    const page = { n, last: c.req.query('last') };
-    const { tags, hasMore } = await proxy.listTags(await admission.admitPull(c, name), page, {
+    const page = { n, last: c.req.query('last'), next: c.req.query('next') };
+    const { tags, hasMore, next } = await proxy.listTags(await admission.admitPull(c, name), page, {
       signal: c.req.raw.signal,
     });
     const last = tags.at(-1);
-    if (hasMore && last) {
-      const query = new URLSearchParams({ ...(n !== undefined && { n: String(n) }), last, ...namespaceOf(c) });
+    const after = next === undefined ? hasMore && last && { last } : { next };
+    if (after) {
+      const query = new URLSearchParams({ ...(n !== undefined && { n: String(n) }), ...after, ...namespaceOf(c) });
       c.header('Link', `</v2/${name}/tags/list?${query}>; rel="next"`);
     }
     return c.json({ name, tags });

@@ -41,6 +41,8 @@ export interface Call {
   readonly address: URL;
   /** The caller ends the body. */
   read(headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Dispatcher.ResponseData>;
+  /** What `work` makes of the answer; it ends the body, or throws. */
+  readBody<T>(work: (response: Dispatcher.ResponseData) => Promise<T>, page?: URL): Promise<T>;
   /** At most MAX_MANIFEST_BYTES of `address`, or of a further page of it. */
   readDocument(page?: URL): Promise<Document>;
 }
@@ -55,19 +57,22 @@ export function createCalls({ name, url, authorizer, dialers, actions = 'pull' }
     const auth = { authorizer, scope: repositoryScope(repository, actions) };
     const address = new URL(`${base}${repository}/${path}`);
     const options = { method, headers, signal, attempt, dialers, auth, tolerated };
+    const readBody: Call['readBody'] = async (work, page = address) => {
+      const response = await read(page, options);
+      try {
+        return await work(response);
+      } catch (cause) {
+        signal?.throwIfAborted();
+        throw connectionFailure(cause, attempt);
+      }
+    };
     return {
       attempt,
       address,
+      readBody,
       read: (more, until = signal) => read(address, { ...options, headers: { ...headers, ...more }, signal: until }),
-      async readDocument(page = address) {
-        const response = await read(page, options);
-        try {
-          return { raw: await readLimited(response.body, MAX_MANIFEST_BYTES), headers: response.headers };
-        } catch (cause) {
-          signal?.throwIfAborted();
-          throw connectionFailure(cause, attempt);
-        }
-      },
+      readDocument: page =>
+        readBody(async ({ body, headers }) => ({ raw: await readLimited(body, MAX_MANIFEST_BYTES), headers }), page),
     };
   };
 }

@@ -13,6 +13,7 @@ import type { PlaceEntry } from './place-entry.ts';
 import type { Pusher } from './pusher.ts';
 import { createRegistry } from './registry.ts';
 import { createPusher } from './registry-pusher.ts';
+import { createNextPages } from './tag-list.ts';
 import type { Place, RegistryAddress } from './upstream.ts';
 
 export interface KnownRegistry {
@@ -64,6 +65,7 @@ export function createKnownRegistry(options: KnownRegistryOptions): KnownRegistr
   const host = name === HUB && url.origin === HUB_URL ? HUB : url.host;
   const findCredentials = async () => entry.credentials ?? findInDocker?.(host);
   const heads = createHeads(clock);
+  const nextPages = createNextPages();
   const rules = { url, tokenRealms };
   const elsewhere = (target: URL) => (redirectHosts.includes(target.host) ? named : guarded);
   const gate = createGate({ name, policy: options.policy, clock, onBreaker: options.onBreaker });
@@ -86,7 +88,7 @@ export function createKnownRegistry(options: KnownRegistryOptions): KnownRegistr
       authorizers.set(target.origin, found);
       return found;
     };
-    return { name, url, authorizer, dialers: { own, elsewhere, pace: way.pace, authorizerAt }, heads };
+    return { name, url, authorizer, dialers: { own, elsewhere, pace: way.pace, authorizerAt }, heads, nextPages };
   };
   const registry = connect(gate, { findCredentials, findAt: options.findElsewhere });
   return {

@@ -3,12 +3,37 @@ import { type Attempt, badAnswer } from './failure.ts';
 import type { ResponseHeaders } from './response.ts';
 
 /** The address of the page after `page`, as its Link header has it; undefined on the last. Throws 502 for another host. */
-export function findNext({ link }: ResponseHeaders, page: URL, attempt: Attempt): URL | undefined {
-  const header = [link ?? []].flat().join(', ');
-  const links = header.matchAll(/<([^<>]*)>([^<]*)/g);
-  const target = links.find(([, , parameters = '']) => /;\s*rel\s*=\s*"?next\b/i.test(parameters))?.[1];
+export function findNext(headers: ResponseHeaders, page: URL, attempt: Attempt): URL | undefined {
+  const target = findTarget(headers);
   if (target === undefined) return undefined;
   const url = URL.parse(target, page);
   if (url?.origin === page.origin) return url;
   throw badAnswer(attempt, 'the next page is not at the same host');
+}
+
+/**
+ * What the Link header says to ask next, in the place of `page`: a query, empty or with its `?`; undefined on the last page. Its host is not
+ * asked: behind a proxy, many a registry does not know its own name. Throws 502 for what is no page of the same list.
+ */
+export function findNextQuery(headers: ResponseHeaders, page: URL, attempt: Attempt): string | undefined {
+  const target = findTarget(headers);
+  if (target === undefined) return undefined;
+  const url = URL.parse(target, page);
+  const [end] = /\/[^/]+\/[^/]+$/.exec(page.pathname) ?? [];
+  if (url && end !== undefined && url.pathname.replace(/\/$/, '').endsWith(end)) return url.search;
+  throw badAnswer(attempt, 'the next page is not of the same list');
+}
+
+/** Some send a link of no relation, which then is to the next page. */
+function findTarget({ link }: ResponseHeaders): string | undefined {
+  const links = [
+    ...[link ?? []]
+      .flat()
+      .join(', ')
+      .matchAll(/<([^<>]*)>([^<]*)/g),
+  ];
+  const next = links.find(([, , parameters = '']) => /;\s*rel\s*=\s*["']?(?:[^"';,]*\s)?next\b/i.test(parameters));
+  const [only, ...others] = links;
+  const isPlain = only !== undefined && others.length === 0 && !/;\s*rel\s*=/i.test(only[2] ?? '');
+  return (next ?? (isPlain ? only : undefined))?.[1];
 }

@@ -1,6 +1,5 @@
 // An upstream that speaks distribution-spec over HTTP.
 import type { Dispatcher } from 'undici';
-import { z } from 'zod';
 import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { ACCEPT_MANIFESTS, mediaTypes } from '../oci/media-type.ts';
 import { ContentMismatch, verifyBytes } from '../oci/verify.ts';
@@ -8,7 +7,7 @@ import { openBody } from './body.ts';
 import { type CallRequest, type CallsOptions, createCalls, type Document } from './call.ts';
 import { type Attempt, badAnswer } from './failure.ts';
 import type { HeadKind, Heads } from './heads.ts';
-import { findNext } from './link.ts';
+import { findNextQuery } from './link.ts';
 import { readReferrers } from './referrers.ts';
 import {
   contentLength,
@@ -19,9 +18,8 @@ import {
   type ResponseHeaders,
   singleHeader,
 } from './response.ts';
-import type { ManifestBody, ManifestHead, ManifestOptions, Place } from './upstream.ts';
-
-const tagsSchema = z.object({ tags: z.array(z.string().max(128)).nullish() });
+import { MAX_QUERY_LENGTH, type NextPages, pageOf, readTags } from './tag-list.ts';
+import type { ManifestBody, ManifestHead, ManifestOptions, Place, TagPage } from './upstream.ts';
 
 /** What a request is for. */
 interface Asked {
@@ -32,11 +30,12 @@ interface Asked {
 
 export interface RegistryOptions extends CallsOptions {
   readonly heads: Heads;
+  readonly nextPages: NextPages;
 }
 
 export function createRegistry(options: RegistryOptions): Place {
   const call = createCalls(options);
-  const { heads } = options;
+  const { heads, nextPages } = options;
   // What is about to be pushed is most often not there: that is believed.
   const isPushing = options.actions === 'pull,push';
 
@@ -101,13 +100,19 @@ export function createRegistry(options: RegistryOptions): Place {
       return openBody({ attempt, read, digest, range, signal });
     },
 
-    async listTags(repository, { n, last }, options) {
-      const query = new URLSearchParams({ ...(n !== undefined && { n: `${n}` }), ...(last !== undefined && { last }) });
-      const path = query.size > 0 ? `tags/list?${query}` : 'tags/list';
-      const get = call(repository, path, { ...options, missing: 'NAME_UNKNOWN' });
-      const { raw, headers } = await get.readDocument();
-      const hasMore = findNext(headers, get.address, get.attempt) !== undefined;
-      return { tags: parseTags(raw, get.attempt), hasMore };
+    async listTags(repository, page, { signal } = {}) {
+      const list = `${options.name}/${repository}`;
+      const query = page.next === undefined ? queryOf(page) : nextPages.open(list, page.next);
+      const get = call(repository, `tags/list${query}`, { signal, missing: 'NAME_UNKNOWN' });
+      const { tags, headers } = await get.readBody(async response => ({
+        tags: await readTags(response, get.attempt),
+        headers: response.headers,
+      }));
+      const next = findNextQuery(headers, get.address, get.attempt);
+      if (next === undefined) return page.next === undefined ? pageOf(tags, page) : { tags, hasMore: false };
+      if (isAfter(next, tags)) return { tags, hasMore: true };
+      if (next.length > MAX_QUERY_LENGTH) throw badAnswer(get.attempt, 'the address of the next page is too long');
+      return { tags, hasMore: true, next: nextPages.seal(list, next) };
     },
 
     findReferrers(repository, digest, { artifactType, signal } = {}) {
@@ -157,11 +162,14 @@ function isJson(raw: Uint8Array): boolean {
   }
 }
 
-function parseTags(raw: Uint8Array, attempt: Attempt): readonly string[] {
-  try {
-    return tagsSchema.parse(JSON.parse(new TextDecoder().decode(raw))).tags ?? [];
-  } catch {
-    // The cause would quote the answer, which may hold what we sent.
-    throw badAnswer(attempt, 'the answer is not a list of tags');
-  }
+function queryOf({ n, last }: TagPage): string {
+  const query = new URLSearchParams({ ...(n !== undefined && { n: `${n}` }), ...(last !== undefined && { last }) });
+  return query.size > 0 ? `?${query}` : '';
+}
+
+/** Whether the query says no more than that the page after these tags is meant. */
+function isAfter(query: string, tags: readonly string[]): boolean {
+  const parameters = new URLSearchParams(query);
+  const last = parameters.get('last') ?? tags.at(-1);
+  return tags.length > 0 && last === tags.at(-1) && [...parameters.keys()].every(key => key === 'n' || key === 'last');
 }

@@ -88,12 +88,16 @@ export interface BlobBody {
 export interface TagPage {
   readonly n?: number | undefined;
   readonly last?: string | undefined;
+  /** What the page before said, in place of all else. */
+  readonly next?: string | undefined;
 }
 
 export interface TagList {
   readonly tags: readonly string[];
   /** Whether the upstream has more after the last of these. */
   readonly hasMore: boolean;
+  /** Where its next page is not told by the last of these: what to ask for then. Printable, without a space. */
+  readonly next?: string | undefined;
 }
 
 /** The registries that may be pulled from and pushed to. */

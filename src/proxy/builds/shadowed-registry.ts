@@ -3,6 +3,7 @@
 import pLimit from 'p-limit';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
+import { pageOfAll } from '../../upstream/tag-list.ts';
 import type { CallOptions, TagList, TagPage } from '../../upstream/upstream.ts';
 import type { Origin } from '../origin.ts';
 import type { Registry, ResolveOptions } from '../registry.ts';
@@ -56,7 +57,7 @@ export function createShadowedRegistry(
       const shadow = findShadow(repository);
       const ours = shadow && (await found(listBuilt(shadow, page, options)));
       if (!ours || ours.tags.length === 0) return upstream.listTags(repository, page, options);
-      const theirs = await found(upstream.listTags(repository, page, options));
+      const theirs = await found(listWhole(page, each => upstream.listTags(repository, each, options)));
       return theirs ? mergeTags(theirs, ours, page) : ours;
     },
     async findReferrers(repository, digest, options) {
@@ -67,6 +68,28 @@ export function createShadowedRegistry(
       return registry.findReferrers(name, digest, options);
     },
   };
+}
+
+const MAX_PAGES = 100;
+
+/**
+ * A page after which the next one begins with what comes after its last tag. An upstream that has words of its own for that is read to its
+ * end, and paged here.
+ */
+async function listWhole(page: TagPage, list: (page: TagPage) => Promise<TagList>): Promise<TagList> {
+  const first = await list(page);
+  if (first.next === undefined) return first;
+  // What it gave out by such words is no page after `last`.
+  let current = page.last === undefined ? first : await list({});
+  const all = [...current.tags];
+  for (let pages = 1; current.hasMore; pages++) {
+    if (pages === MAX_PAGES) {
+      throw new RegistryError('UNKNOWN', `its tags fill more than ${MAX_PAGES} pages`, { status: 502 });
+    }
+    current = await list(current.next === undefined ? { last: current.tags.at(-1) } : { next: current.next });
+    all.push(...current.tags);
+  }
+  return pageOfAll(all, page);
 }
 
 /** What the shadow's tag points to, where a recipe built it. */
