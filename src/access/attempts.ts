@@ -19,7 +19,8 @@ export interface AttemptsOptions {
   readonly now: () => Date;
 }
 
-const MAX_KEYS = 10_000;
+/** More than one thread compares in a minute, at the lowest cost that there is: what is counted is not pushed out. */
+const MAX_KEYS = 50_000;
 
 export function createAttempts({ max, windowMs, now }: AttemptsOptions): Attempts {
   const counts = new LRUCache<string, number>({

@@ -1,22 +1,39 @@
-// Comparing passwords takes tens of milliseconds of work each: a thread of its own does it, so that pulls go on meanwhile.
+// Comparing passwords takes tens of milliseconds of work each: a thread of its own does it, so that pulls go on meanwhile. Who waits for it is
+// told nothing by how long: neither which users there are, nor what their hashes cost.
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import pLimit from 'p-limit';
 import { RegistryError } from '../oci/errors.ts';
+import { costOf } from './htpasswd.ts';
 
 export interface Bcrypt {
-  /** One comparison at a time. Throws TOOMANYREQUESTS while too many are waiting. */
-  compare(password: string, hash: string): Promise<boolean>;
+  /** One comparison at a time. Throws TOOMANYREQUESTS, after a while, when too many are waiting. */
+  compare(password: string, hash: string, options?: ComparisonOptions): Promise<boolean>;
   /** Ends the thread; a comparison that runs is not answered any more. */
   close(): Promise<void>;
 }
 
+export interface ComparisonOptions {
+  /** The work to do, as a cost of bcrypt; more than the hash's own is filled up. Default: the hash's. */
+  readonly cost?: number;
+  /** Where the password comes from. Each gets a turn before any gets another, and who has most waiting is refused first. */
+  readonly from?: string;
+  /**
+   * Whose hash it is, where there is such a user. Then a right password has a way of its own, past all that guess at names; a wrong one is told
+   * when it would be for a user that is not there.
+   */
+  readonly user?: string | undefined;
+}
+
 const MAX_WAITING = 100;
+/** Longer than a comparison that need not wait: by then it is known whether a user's password is right. */
+const REFUSAL_DELAY_MS = 1000;
 
 /** The thread begins with the first comparison, and keeps no process alive. */
-export function createBcrypt(): Bcrypt {
-  const oneAtATime = pLimit(1);
+export function createBcrypt({ refusalDelayMs = REFUSAL_DELAY_MS } = {}): Bcrypt {
+  const ofUsers = createLanes();
+  const ofAll = createLanes();
   let worker: Worker | undefined;
+  let isBusy = false;
 
   function startWorker(): Worker {
     const started = new Worker(new URL('./bcrypt-worker.ts', import.meta.url));
@@ -28,21 +45,133 @@ export function createBcrypt(): Bcrypt {
     return started;
   }
 
-  return {
-    async compare(password, hash) {
-      if (oneAtATime.pendingCount >= MAX_WAITING) {
-        throw new RegistryError('TOOMANYREQUESTS', 'too many passwords are being checked', { retryAfterSeconds: 1 });
-      }
-      return oneAtATime(async () => {
-        worker ??= startWorker();
-        worker.postMessage({ password, hash });
-        const [isEqual] = await once(worker, 'message');
-        return isEqual === true;
+  async function run(password: string, hash: string, cost: number): Promise<boolean> {
+    worker ??= startWorker();
+    worker.postMessage({ password, hash, cost });
+    const [isEqual] = await once(worker, 'message');
+    return isEqual === true;
+  }
+
+  function goOn(): void {
+    while (!isBusy) {
+      const turn = ofUsers.next() ?? ofAll.next();
+      if (!turn) return;
+      if (turn.work) occupy(turn, turn.work);
+      else turn.settle(Promise.resolve(false));
+    }
+  }
+
+  function occupy({ settle }: Turn, work: () => Promise<boolean>): void {
+    isBusy = true;
+    const result = work();
+    settle(result);
+    void result
+      .catch(() => {})
+      .finally(() => {
+        isBusy = false;
+        goOn();
       });
+  }
+
+  /** Without work it is a place in the row alone, and false when its turn has come. */
+  function enter(lanes: Lanes, lane: string, work?: () => Promise<boolean>) {
+    const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+    const error = new RegistryError('TOOMANYREQUESTS', 'too many passwords are being checked', {
+      retryAfterSeconds: 1,
+    });
+    const turn = { lane, work, settle: resolve, refuse: () => void setTimeout(reject, refusalDelayMs, error) };
+    // It may be refused before anybody looks.
+    promise.catch(() => {});
+    lanes.add(turn);
+    return { result: promise, leave: () => lanes.remove(turn) };
+  }
+
+  return {
+    async compare(password, hash, { cost = costOf(hash), from = '', user } = {}) {
+      const work = () => run(password, hash, cost);
+      if (user === undefined) {
+        const turn = enter(ofAll, from, work);
+        goOn();
+        return turn.result;
+      }
+      const own = enter(ofUsers, user, work);
+      const turn = enter(ofAll, from);
+      goOn();
+      const isWrong = await own.result
+        .then(isRight => !isRight)
+        .catch(error => {
+          turn.leave();
+          throw error;
+        });
+      if (isWrong) return turn.result;
+      turn.leave();
+      return true;
     },
     async close() {
       await worker?.terminate();
       worker = undefined;
+    },
+  };
+}
+
+interface Turn {
+  readonly lane: string;
+  readonly work: (() => Promise<boolean>) | undefined;
+  readonly settle: (result: Promise<boolean>) => void;
+  readonly refuse: () => void;
+}
+
+/** Turns that wait, in rows of their own that are served in rotation. */
+interface Lanes {
+  /** Refuses the last of the longest row, which may be this one, where there are too many. */
+  add(turn: Turn): void;
+  next(): Turn | undefined;
+  remove(turn: Turn): void;
+}
+
+function createLanes(): Lanes {
+  /** None is empty. In the order in which they are served. */
+  const lanes = new Map<string, readonly Turn[]>();
+  let size = 0;
+
+  function put(lane: string, turns: readonly Turn[]): void {
+    if (turns.length > 0) lanes.set(lane, turns);
+    else lanes.delete(lane);
+  }
+
+  function remove(turn: Turn): void {
+    const turns = lanes.get(turn.lane) ?? [];
+    if (!turns.includes(turn)) return;
+    size--;
+    put(
+      turn.lane,
+      turns.filter(each => each !== turn),
+    );
+  }
+
+  function refuseOne(): void {
+    const longest = [...lanes.values()].reduce((a, b) => (b.length > a.length ? b : a));
+    const last = longest.at(-1);
+    if (!last) return;
+    remove(last);
+    last.refuse();
+  }
+
+  return {
+    remove,
+    add(turn) {
+      put(turn.lane, [...(lanes.get(turn.lane) ?? []), turn]);
+      size++;
+      if (size > MAX_WAITING) refuseOne();
+    },
+    next() {
+      const [first] = lanes;
+      if (!first) return undefined;
+      const [lane, [turn, ...rest]] = first;
+      lanes.delete(lane);
+      put(lane, rest);
+      size--;
+      return turn;
     },
   };
 }

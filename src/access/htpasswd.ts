@@ -46,6 +46,12 @@ function findFault(name: string, hash: string): string | undefined {
   return `the hash has cost ${cost}: expected ${COST.min} to ${COST.max}`;
 }
 
-function costOf(hash: string): number {
+/** Of a bcrypt hash. */
+export function costOf(hash: string): number {
   return Number(BCRYPT.exec(hash)?.[1]);
+}
+
+/** The hash of no password. */
+export function hashOfNothing(cost: number): string {
+  return `$2b$${String(cost).padStart(2, '0')}$${'.'.repeat(53)}`;
 }

@@ -7,13 +7,13 @@ import { RegistryError } from '../oci/errors.ts';
 import { createAttempts, type Guess } from './attempts.ts';
 import type { PasswordCredentials } from './authorization.ts';
 import type { Bcrypt } from './bcrypt.ts';
-import { highestCost } from './htpasswd.ts';
+import { hashOfNothing, highestCost, type UserHashes } from './htpasswd.ts';
 import type { UserFile } from './user-file.ts';
 
 export interface Passwords {
   /**
-   * Whether this user has this password; takes equally long for a user that is not there. `address` is where the guess comes from.
-   * Throws TOOMANYREQUESTS after too many wrong guesses, UNAVAILABLE while the users cannot be read.
+   * Whether this user has this password; takes equally long for any user and for one that is not there. `address` is where the guess comes from.
+   * Throws TOOMANYREQUESTS after too many wrong guesses, and for want of room, UNAVAILABLE while the users cannot be read.
    */
   check(credentials: PasswordCredentials, address: string): Promise<boolean>;
 }
@@ -29,7 +29,7 @@ const MAX_GUESSES = { ofUser: 10, ofNetwork: 50 } as const;
 const GUESS_WINDOW_MS = 60_000;
 /** Since the last use. A change of the file ends it at once. */
 const REMEMBER_MS = 5 * 60_000;
-const MAX_REMEMBERED = 1000;
+const MAX_REMEMBERED = 10_000;
 const DEFAULT_COST = 10;
 
 export function createPasswords({ users, bcrypt, now }: PasswordsDeps): Passwords {
@@ -43,19 +43,35 @@ export function createPasswords({ users, bcrypt, now }: PasswordsDeps): Password
   });
   const running = new Map<string, Promise<boolean>>();
   const secret = randomBytes(32);
-  const guessesOfUser = createAttempts({ max: MAX_GUESSES.ofUser, windowMs: GUESS_WINDOW_MS, now });
-  const guessesOfNetwork = createAttempts({ max: MAX_GUESSES.ofNetwork, windowMs: GUESS_WINDOW_MS, now });
+  const guesses = {
+    // Apart, so that no flood of made-up names makes us forget what was guessed of real ones.
+    ofUser: createAttempts({ max: MAX_GUESSES.ofUser, windowMs: GUESS_WINDOW_MS, now }),
+    ofNobody: createAttempts({ max: MAX_GUESSES.ofUser, windowMs: GUESS_WINDOW_MS, now }),
+    ofNetwork: createAttempts({ max: MAX_GUESSES.ofNetwork, windowMs: GUESS_WINDOW_MS, now }),
+  };
+  const costOfAll = createCost();
 
-  function begin(username: string, address: string): readonly Guess[] {
-    const { name, isPublic } = networkOf(address);
-    const ofUser = guessesOfUser.begin(`${name} ${username}`);
+  function begin(username: string, network: Network, isUser: boolean): readonly Guess[] {
     // Behind a private address there may be a proxy, and behind it everybody.
-    return isPublic ? [ofUser, guessesOfNetwork.begin(name)] : [ofUser];
+    const ofNetwork = network.isPublic ? [guesses.ofNetwork.begin(network.name)] : [];
+    try {
+      return [...ofNetwork, (isUser ? guesses.ofUser : guesses.ofNobody).begin(`${network.name} ${username}`)];
+    } catch (error) {
+      for (const guess of ofNetwork) guess.forgive();
+      throw error;
+    }
   }
 
-  async function compare(password: string, hash: string, guesses: readonly Guess[]) {
-    const isRight = await bcrypt.compare(password, hash);
-    if (isRight) for (const guess of guesses) guess.forgive();
+  /** A refusal for want of room is no wrong password. */
+  async function compare(begun: readonly Guess[], comparison: Promise<boolean>): Promise<boolean> {
+    const forgive = () => {
+      for (const guess of begun) guess.forgive();
+    };
+    const isRight = await comparison.catch(error => {
+      forgive();
+      throw error;
+    });
+    if (isRight) forgive();
     return isRight;
   }
 
@@ -65,14 +81,19 @@ export function createPasswords({ users, bcrypt, now }: PasswordsDeps): Password
         throw new RegistryError('UNAUTHORIZED', 'a password longer than 72 bytes cannot be told apart by bcrypt');
       }
       const hashes = await users.read();
-      const hash = hashes.get(username) ?? dummyHash(highestCost(hashes) ?? DEFAULT_COST);
+      const own = hashes.get(username);
+      const cost = costOfAll(hashes);
+      const hash = own ?? hashOfNothing(cost);
       const key = createHmac('sha256', secret)
         .update(JSON.stringify([username, password, hash]))
         .digest('base64');
       if (right.get(key)) return true;
       const same = running.get(key);
       if (same) return same;
-      const comparison = compare(password, hash, begin(username, address)).finally(() => running.delete(key));
+      const network = networkOf(address);
+      const begun = begin(username, network, own !== undefined);
+      const options = { cost, from: network.name, user: own === undefined ? undefined : username };
+      const comparison = compare(begun, bcrypt.compare(password, hash, options)).finally(() => running.delete(key));
       running.set(key, comparison);
       const isRight = await comparison;
       if (isRight) right.set(key, true);
@@ -81,13 +102,22 @@ export function createPasswords({ users, bcrypt, now }: PasswordsDeps): Password
   };
 }
 
-/** The hash of no password. */
-function dummyHash(cost: number): string {
-  return `$2b$${String(cost).padStart(2, '0')}$${'.'.repeat(53)}`;
+/** The highest cost of all hashes, found once for each state of the file. */
+function createCost(): (hashes: UserHashes) => number {
+  let last: { readonly hashes: UserHashes; readonly cost: number } | undefined;
+  return hashes => {
+    if (last?.hashes !== hashes) last = { hashes, cost: highestCost(hashes) ?? DEFAULT_COST };
+    return last.cost;
+  };
+}
+
+interface Network {
+  readonly name: string;
+  readonly isPublic: boolean;
 }
 
 /** The address, or the first half of an IPv6 one: whoever has one has all of them. */
-export function networkOf(address: string): { readonly name: string; readonly isPublic: boolean } {
+export function networkOf(address: string): Network {
   if (!ipaddr.isValid(address)) return { name: address, isPublic: false };
   const parsed = ipaddr.process(address);
   const text = parsed.toNormalizedString();

@@ -27,9 +27,9 @@ const JSON_LIMITS = { maxValues: 50_000, maxDepth: 64 };
 const identifiedSchema = z.object({ towerAccessToken: z.string() });
 
 /**
- * What `work` makes of the body, by the caller whose access token is in it, if there is one. Its memory counts until then. Throws 415 unless it is sent as JSON, which no page of another origin can do
- * unasked; 413 for one of more than `maxBytes`, before more of it is read; 400 for what is no JSON or has too many values; UNAVAILABLE while
- * the bodies of others leave no room; UNAUTHORIZED.
+ * What `work` makes of the body, whose memory counts until then, by the caller whose access token is in it, if there is one. Throws 415 unless it
+ * is sent as JSON, which no page of another origin can do unasked; 413 for one of more than `maxBytes`, before more of it is read; 400 for what
+ * is no JSON or has too many values; UNAVAILABLE while the bodies of others leave no room; UNAUTHORIZED.
  */
 export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: unknown) => Promise<T>): Promise<T> {
   if (!JSON_TYPE.test(c.req.header('Content-Type') ?? ''))

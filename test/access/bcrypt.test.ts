@@ -1,8 +1,9 @@
 // Comparing passwords in a thread.
 import { setImmediate } from 'node:timers/promises';
 import { hashSync } from 'bcryptjs';
-import { expect, onTestFinished, test } from 'vitest';
-import { createBcrypt } from '../../src/access/bcrypt.ts';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { type Bcrypt, createBcrypt } from '../../src/access/bcrypt.ts';
+import { hashOfNothing } from '../../src/access/htpasswd.ts';
 
 test('tells a right password from a wrong one, in every spelling of the hash', async () => {
   const bcrypt = open();
@@ -31,6 +32,75 @@ test('lets other work go on while it compares', async () => {
   for (; !isDone; turns++) await setImmediate();
   expect(await comparison).toBe(false);
   expect(turns).toBeGreaterThan(100);
+});
+
+test('takes as long for a cheap hash as for a dear one', async () => {
+  const bcrypt = open();
+  const hashes = { cheap: hashSync('x', 4), dear: hashSync('x', 9), none: hashOfNothing(9) };
+  const times: Record<string, number> = { cheap: 0, dear: 0, none: 0 };
+  // In turns, so that a busy machine is as busy for each.
+  for (let round = 0; round < 12; round++) {
+    for (const [kind, hash] of Object.entries(hashes)) {
+      const start = performance.now();
+      await bcrypt.compare('wrong', hash, { cost: 9, user: kind === 'none' ? undefined : kind });
+      if (round > 1) times[kind] = (times[kind] ?? 0) + performance.now() - start;
+    }
+  }
+  // The costs alone are 1 to 32.
+  expect(Math.max(...Object.values(times)) / Math.min(...Object.values(times))).toBeLessThan(3);
+});
+
+describe('while others guess at names', () => {
+  const hash = hashSync('right', 4);
+  const flood = (bcrypt: Bcrypt, length: number, from = 'here') =>
+    Array.from({ length }, () => bcrypt.compare('wrong', hashOfNothing(4), { from }));
+
+  test('a right password of a user goes past them', async () => {
+    const bcrypt = open();
+    const order: string[] = [];
+    const guesses = flood(bcrypt, 50).map(guess => guess.then(() => order.push('guess')));
+    const login = bcrypt.compare('right', hash, { from: 'here', user: 'ada' }).then(is => order.push(`login ${is}`));
+    await Promise.all([...guesses, login]);
+    expect(order.indexOf('login true')).toBeLessThan(3);
+  });
+
+  test('a wrong one of a user is told when it would be for nobody', async () => {
+    const bcrypt = open();
+    const order: string[] = [];
+    const tell = (what: string) => (is: boolean) => order.push(`${what} ${is}`);
+    const before = flood(bcrypt, 20).map(guess => guess.then(tell('before')));
+    const user = bcrypt.compare('wrong', hash, { from: 'here', user: 'ada' }).then(tell('user'));
+    const nobody = flood(bcrypt, 1).map(guess => guess.then(tell('nobody')));
+    const after = flood(bcrypt, 20).map(guess => guess.then(tell('after')));
+    await Promise.all([...before, user, ...nobody, ...after]);
+    expect(order.slice(20, 22)).toEqual(['user false', 'nobody false']);
+  });
+
+  test('a right one goes through, and a wrong one is refused as for nobody, where there is no room', async () => {
+    const bcrypt = open();
+    const guesses = Promise.allSettled(flood(bcrypt, 300));
+    const times: Record<string, number> = {};
+    const start = performance.now();
+    const refused = async (kind: string, user?: string) => {
+      await expect(
+        bcrypt.compare('wrong', user ? hash : hashOfNothing(4), { from: 'here', user }),
+      ).rejects.toMatchObject({ code: 'TOOMANYREQUESTS' });
+      times[kind] = performance.now() - start;
+    };
+    const both = Promise.all([refused('user', 'ada'), refused('nobody')]);
+    expect(await bcrypt.compare('right', hash, { from: 'here', user: 'bob' })).toBe(true);
+    await Promise.all([both, guesses]);
+    expect(Object.values(times).map(time => Math.round(time / 1000))).toEqual([1, 1]);
+  });
+
+  test('one address takes no room from others', async () => {
+    const bcrypt = open();
+    const guesses = Promise.allSettled(flood(bcrypt, 300));
+    const others = ['there', 'elsewhere'].flatMap(from => flood(bcrypt, 5, from));
+    expect(await Promise.all(others)).not.toContain(true);
+    const refused = (await guesses).filter(({ status }) => status === 'rejected');
+    expect(refused.length).toBeGreaterThanOrEqual(200);
+  });
 });
 
 test('refuses more than a hundred that wait', async () => {

@@ -32,7 +32,7 @@ export interface AccessSetup {
   readonly options?: Partial<AccessOptions>;
 }
 
-const THREADLESS: Bcrypt = { compare, close: async () => {} };
+const THREADLESS: Bcrypt = { compare: (password, hash) => compare(password, hash), close: async () => {} };
 
 export async function openAccess({
   users = {},

@@ -1,7 +1,10 @@
 // Checking passwords: what is compared, how often, and when guessing ends.
+import { setTimeout } from 'node:timers/promises';
 import { compareSync, hashSync } from 'bcryptjs';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { createBcrypt } from '../../src/access/bcrypt.ts';
 import { createPasswords } from '../../src/access/passwords.ts';
+import { RegistryError } from '../../src/oci/errors.ts';
 import { START } from './fixture.ts';
 
 const HASHES = { ci: hashSync('right', 4), ops: hashSync('other', 5) };
@@ -80,6 +83,56 @@ describe('guessing', () => {
     expect(await check('ci', 'wrong', '192.0.2.2')).toBe(false);
   });
 
+  test('of one user is not forgotten while thousands of made-up names are guessed at', async () => {
+    // At a cost that lets a minute have so many.
+    const bcrypt = { compare: async () => false };
+    const users = { read: async () => new Map(Object.entries(HASHES)) };
+    const passwords = createPasswords({ users, bcrypt, now: () => START });
+    const check = (username: string, password: string, address: string) =>
+      passwords.check({ kind: 'password', username, password }, address);
+    const guess = (name: string) => check(name, 'wrong', '10.0.0.1');
+    for (let i = 0; i < 10; i++) await check('ci', `wrong ${i}`, '10.0.0.1');
+    for (let i = 0; i < 12_000; i++) await guess(`user ${i}`);
+    await expect(guess('ci')).rejects.toMatchObject({ code: 'TOOMANYREQUESTS' });
+    // Nor of a made-up one, or the difference would tell.
+    for (let i = 0; i < 9; i++) await check('user 0', `wrong ${i}`, '10.0.0.1');
+    await expect(guess('user 0')).rejects.toMatchObject({ code: 'TOOMANYREQUESTS' });
+  });
+
+  test('is not what had no room', async () => {
+    const full = new RegistryError('TOOMANYREQUESTS', 'too many');
+    const { check, fail } = createFixture();
+    fail(full);
+    for (let i = 0; i < 100; i++) await expect(check('ci', `wrong ${i}`, '2606:4700::1')).rejects.toBe(full);
+    fail(undefined);
+    expect(await check('ci', 'right', '2606:4700::1')).toBe(true);
+  });
+
+  test('of many names shuts no right password out, which is compared with the same work as all', async () => {
+    const bcrypt = createBcrypt({ refusalDelayMs: 20 });
+    onTestFinished(() => bcrypt.close());
+    const hashes = new Map(Array.from({ length: 24 }, (_, i) => [`user ${i}`, hashSync('right', 4 + (i % 3))]));
+    const { check } = createPasswords({
+      users: { read: async () => hashes },
+      bcrypt,
+      now: () => new Date(),
+    });
+    const login = (username: string, password: string) => check({ kind: 'password', username, password }, '127.0.0.1');
+    let isOver = false;
+    let guesses = 0;
+    const guessers = Array.from({ length: 200 }, async (_, i) => {
+      for (let at = 0; !isOver; at++) {
+        await login(`made up ${i} ${at}`, 'wrong').catch(() => {});
+        guesses++;
+      }
+    });
+    await setTimeout(100);
+    expect(await Promise.all(Array.from(hashes.keys(), name => login(name, 'right')))).toEqual(Array(24).fill(true));
+    isOver = true;
+    await Promise.all(guessers);
+    expect(guesses).toBeGreaterThan(200);
+  });
+
   test('right passwords do not count', async () => {
     const { check, pass } = createFixture();
     for (let i = 0; i < 30; i++) {
@@ -108,11 +161,13 @@ function createFixture() {
   const clock = { time: START.getTime() };
   const hashes = new Map(Object.entries(HASHES));
   const compared: string[] = [];
+  let failure: Error | undefined;
   const passwords = createPasswords({
     users: { read: async () => hashes },
     bcrypt: {
       async compare(password, hash) {
         compared.push(hash);
+        if (failure) throw failure;
         return compareSync(password, hash);
       },
     },
@@ -121,6 +176,10 @@ function createFixture() {
   return {
     hashes,
     compared,
+    /** What each comparison from now on fails with. */
+    fail: (error: Error | undefined) => {
+      failure = error;
+    },
     check: (username: string, password: string, address = '192.0.2.1') =>
       passwords.check({ kind: 'password', username, password }, address),
     pass(seconds: number) {
