@@ -42,5 +42,5 @@ function prefixSchema() {
     .max(128)
     .regex(PREFIX, 'expected the beginning of a repository name with a slash at its end, such as local/')
     .refine(prefix => !prefix.startsWith(RESERVED), 'names under wt/ are kept for tokens')
-    .refine(prefix => !/^(?:localhost|[^/]*\..*?)\//.test(prefix), 'begins with the host of a registry');
+    .refine(prefix => !/^(?:localhost|[^/.]*\.[^/]*)\//.test(prefix), 'begins with the host of a registry');
 }

@@ -149,8 +149,15 @@ function findAuth(entry: NonNullable<z.infer<typeof entrySchema>>): Credentials 
     /^([^:]+):(.*)$/s.exec(Buffer.from(entry.auth ?? '', 'base64').toString()) ?? [];
   const username = entry.username || decodedName;
   if (entry.identitytoken) return { username: username ?? TOKEN_NAME, identityToken: entry.identitytoken };
-  const password = entry.password || decodedPassword.replace(/\0+$/, '');
+  const password = entry.password || withoutPadding(decodedPassword);
   return username && password ? { username, password } : undefined;
+}
+
+/** Some tools fill it up with zeros. */
+function withoutPadding(text: string): string {
+  let end = text.length;
+  while (text.charAt(end - 1) === '\0') end -= 1;
+  return text.slice(0, end);
 }
 
 /** In place of a name, a helper says with this that the secret is an identity token. */

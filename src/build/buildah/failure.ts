@@ -46,7 +46,7 @@ export function describeBuildFailure({ complaint, end, platform, instruction }: 
 /** A failure of the registry, unless that refuses us: with the same credentials it will again. */
 export function describePushFailure({ complaint, end }: FailedCommand): Failure {
   const reason = cut(
-    complaint.replace(/^.*?pushing (?:image|manifest list) ".*?" to "(?:docker:\/\/)?(.*?)": /, 'push to $1: '),
+    complaint.replace(/^[^"]*pushing (?:image|manifest list) "[^"]*" to "(?:docker:\/\/)?([^"]*)": /, 'push to $1: '),
   );
   return { kind: kindOf(complaint, 'infrastructure'), reason: reason || `the push ended with ${end}` };
 }
@@ -69,7 +69,7 @@ function describe(error: string, instruction = 'the step'): string {
   if (code !== undefined) return `"${cut(instruction, COMMAND_LENGTH)}" ended with exit code ${code}`;
   return cut(
     error
-      .replace(/checking on sources under ".*?": (?:copier: stat: )?/, '')
+      .replace(/checking on sources under "[^"]*": (?:copier: stat: )?/, '')
       .replace(/^creating build container: (?:initializing source )?/, ''),
   );
 }

@@ -23,7 +23,7 @@ const COMMIT = /^(?:\[\d+\/\d+\] )?COMMIT(?: \S+)?$/;
 const IMAGE_ID = /^[0-9a-f]{64}$/;
 const LOGGED = /^time="[^"]*" level=\w+ /;
 /** What buildah gives to every build, whether it asks or not. */
-const UNUSED_ARGUMENTS = /^\[Warning\] one or more build args were not consumed: \[(?:TARGET[A-Z]+ ?)+\]$/;
+const UNUSED_ARGUMENTS = /^\[Warning\] one or more build args were not consumed: \[TARGET[A-Z]+(?: TARGET[A-Z]+)*\]$/;
 const INSTRUCTION_LENGTH = 1_000;
 
 /** Of a build for one platform. A RUN can print lines that look like buildah's: they spoil its log, and nothing else. */

@@ -19,18 +19,16 @@ const REQUEST = [
   /did not complete successfully: exit code: \d+/,
   /dockerfile parse error/,
   /^(?!.*\blease\b).*: not found$/,
-  // Wrong credentials stay wrong: a registry's 4xx is an answer, but for those that ask to come back.
-  /unexpected status.*: (?!408|425|429)4\d\d /,
   /insufficient_scope|failed to authorize|authorization failed|pull access denied/,
 ];
 
 const INFRASTRUCTURE = [
   /transport|connection (?:error|refused|reset|closed)|closed network connection|broken pipe|EOF$|error reading from server/i,
   /i\/o timeout|deadline exceeded|TLS handshake|x509:|server misbehaving|temporary failure/i,
-  /unexpected status.*: (?:5\d\d|408|425|429) |too many requests/i,
+  /too many requests/i,
   /no space left on device|cannot allocate memory|input\/output error/,
   /rpc error: code = (?:Unavailable|Internal|DeadlineExceeded|ResourceExhausted)|\bUnavailable:/,
-  /no active session|inconsistent graph state|lease .*not found/,
+  /no active session|inconsistent graph state/,
 ];
 
 export function describeFailure({ step, complaint, end }: FailedRun): Failure {
@@ -46,9 +44,25 @@ export function describeFailure({ step, complaint, end }: FailedRun): Failure {
 }
 
 function kindOf(error: string, wasSolving: boolean): Failure['kind'] {
-  if (REQUEST.some(pattern => pattern.test(error))) return 'build';
-  if (INFRASTRUCTURE.some(pattern => pattern.test(error))) return 'infrastructure';
+  const status = statusIn(error);
+  if (REQUEST.some(pattern => pattern.test(error)) || status === 'refused') return 'build';
+  if (INFRASTRUCTURE.some(pattern => pattern.test(error)) || status === 'passing') return 'infrastructure';
+  if (/not found/.test(after(error, 'lease '))) return 'infrastructure';
   return wasSolving ? 'build' : 'infrastructure';
+}
+
+/** Wrong credentials stay wrong: a registry's 4xx is an answer, but for those that ask to come back. */
+function statusIn(error: string): 'refused' | 'passing' | undefined {
+  const [, status] = /: ([45]\d\d) /.exec(after(error, 'unexpected status')) ?? [];
+  if (status === undefined) return undefined;
+  return status.startsWith('5') || PASSING.includes(status) ? 'passing' : 'refused';
+}
+
+const PASSING: readonly string[] = ['408', '425', '429'];
+
+function after(text: string, word: string): string {
+  const at = text.indexOf(word);
+  return at < 0 ? '' : text.slice(at + word.length);
 }
 
 /** What BuildKit says of a base image does not always say which. */
@@ -62,14 +76,12 @@ function shorten(error: string): string {
     .replace(/\s+/g, ' ')
     .replace(/^failed to compute cache key: /, '')
     .replace(/failed to calculate checksum of ref \S+: /, '')
-    .replace(/^.*source "docker-image:\/\/(\S+)" denied by policy.*$/, (_, image: string) => mayNotRead(image))
-    .replace(
-      /^process "(.*)" did not complete successfully: exit code: (\d+).*$/,
-      (_, command: string, code: string) => {
-        return `"${cut(command, COMMAND_LENGTH)}" ended with exit code ${code}`;
-      },
-    );
-  return cut(line.trim(), REASON_LENGTH);
+    .trim();
+  const [, image] = /^.*source "docker-image:\/\/([^\s"]+)" denied by policy/.exec(line) ?? [];
+  if (image !== undefined) return cut(mayNotRead(image), REASON_LENGTH);
+  const [, command, code] = /^process "(.*)" did not complete successfully: exit code: (\d{1,10})/.exec(line) ?? [];
+  if (command !== undefined) return `"${cut(command, COMMAND_LENGTH)}" ended with exit code ${code}`;
+  return cut(line, REASON_LENGTH);
 }
 
 function cut(text: string, length: number): string {

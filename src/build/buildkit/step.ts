@@ -8,7 +8,7 @@ export interface Step {
   readonly instruction: string | undefined;
 }
 
-const NAME = /^\[(?:(?<platform>[^\s\]]+\/[^\s\]]+) )?(?<place>[^\]]*)\] (?<rest>.*)$/s;
+const NAME = /^\[(?:(?<platform>[^\s\]/]+\/[^\s\]]+) )?(?<place>[^\]]*)\] (?<rest>.*)$/s;
 const NUMBERED = /(?:^|\s)\d+\/\d+$/;
 const METADATA = 'load metadata for ';
 

@@ -1,7 +1,9 @@
 // The images outside of a Containerfile that a build of it can reach: what is to be resolved before it, and decides its id.
 import type { Platform } from '../../oci/platform.ts';
+import { TooMuchWork } from '../work.ts';
 import type { ContainerFile } from './container-file.ts';
 import { globalScope } from './global-scope.ts';
+import { InvalidContainerFile } from './invalid.ts';
 import { trimSpace } from './space.ts';
 import { findTarget, neededStages, sourcesOf } from './stages.ts';
 
@@ -22,6 +24,9 @@ export interface BasesOptions {
   readonly buildPlatform?: Platform;
 }
 
+/** Each is asked for at its registry. */
+const MAX_BASES = 100;
+
 /** The build's argument that names another frontend than the file does. */
 const SYNTAX_ARG = 'BUILDKIT_SYNTAX';
 
@@ -30,12 +35,22 @@ const SYNTAX_ARG = 'BUILDKIT_SYNTAX';
  * images, which nobody knows yet. Throws InvalidContainerFile.
  */
 export function findBases(file: ContainerFile, options: BasesOptions): readonly BaseUse[] {
+  try {
+    return collectBases(file, options);
+  } catch (error) {
+    throw error instanceof TooMuchWork ? new InvalidContainerFile(error.message) : error;
+  }
+}
+
+function collectBases(file: ContainerFile, options: BasesOptions): readonly BaseUse[] {
   const uses = [
     ...findSyntax(file, options.args),
     ...options.platforms.flatMap(target => findFor(file, target, options)),
   ];
   const lines = new Map<string, number>();
   for (const { reference, line } of uses) lines.set(reference, Math.min(line, lines.get(reference) ?? line));
+  if (lines.size > MAX_BASES)
+    throw new InvalidContainerFile(`it reads ${lines.size} images; at most ${MAX_BASES} are looked up for a build`);
   return [...lines].map(([reference, line]) => ({ reference, line })).sort((a, b) => a.line - b.line);
 }
 

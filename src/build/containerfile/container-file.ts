@@ -1,4 +1,6 @@
 // A Containerfile as it is written, checked: what everything else here reads.
+
+import type { Work } from '../work.ts';
 import type { Directive } from './directives.ts';
 import type { EscapeCharacter } from './expand.ts';
 import type { ArgInstruction, Instruction } from './instruction.ts';
@@ -8,6 +10,8 @@ export interface ContainerFile {
   readonly syntax: Directive | undefined;
   readonly check: Directive | undefined;
   readonly escapeCharacter: EscapeCharacter;
+  /** What may be done to find out what the file means, in all: its text can ask for more than anybody has. */
+  readonly work: Work;
   /** Before the first stage: they are for FROM, and for stages that name them. */
   readonly globalArgs: readonly ArgInstruction[];
   /** At least one. */

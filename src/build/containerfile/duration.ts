@@ -11,15 +11,17 @@ const NANOSECONDS: ReadonlyMap<string, number> = new Map([
   ['m', 60e9],
   ['h', 3600e9],
 ]);
-const DURATION = /^[-+]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)$/;
-const PART = /(\d*\.?\d*)(ns|us|µs|μs|ms|s|m|h)/g;
+const DURATION = /^[-+]?(?:0|(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)$/;
+const PART = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/gy;
 
 /** In nanoseconds. Throws InvalidSyntax. */
 export function parseDuration(text: string): number {
   if (text.length > 40 || !DURATION.test(text)) {
     throw new InvalidSyntax(`${quote(text)} is no duration; expected a number with its unit, such as 30s or 1m30s`);
   }
-  const parts = [...text.matchAll(PART)].map(([, number, unit = '']) => Number(number) * (NANOSECONDS.get(unit) ?? 0));
+  const parts = [...text.replace(/^[-+]/, '').matchAll(PART)].map(
+    ([, number, unit = '']) => Number(number) * (NANOSECONDS.get(unit) ?? 0),
+  );
   const total = Math.trunc(parts.reduce((sum, part) => sum + part, 0));
   return text.startsWith('-') ? -total : total;
 }

@@ -1,4 +1,5 @@
 // Words with quotes, escapes and variables, read as BuildKit reads them: https://docs.docker.com/reference/dockerfile/#environment-replacement
+import { createWork, type Work, type WorkOptions } from '../work.ts';
 import { type Cursor, createCursor } from './cursor.ts';
 import { InvalidSyntax } from './invalid.ts';
 import { replacePattern, trimEnd, trimStart } from './pattern.ts';
@@ -19,7 +20,17 @@ export interface ExpandOptions {
   readonly keepsUnset?: boolean;
   /** Quotes are characters like others, as in the text of a heredoc. */
   readonly ignoresQuotes?: boolean;
+  /** Spent as texts grow and patterns are tried; absent: this expansion has a budget of its own. */
+  readonly work?: Work | undefined;
 }
+
+const WHAT = 'its variables: use shorter values and simpler patterns, or fewer of them';
+
+/** Of all expansions of a file that are done at once, for all platforms, on the way to the answer of a request. */
+export const PLANNING: WorkOptions = { maxSteps: 512 * 1024, what: WHAT };
+
+/** Of all of a build for one platform, in which others have their turn after each instruction. */
+export const EXPANSION: WorkOptions = { maxSteps: 4 * 1024 * 1024, what: WHAT };
 
 /** The longest text that one expansion may become: values can double with each variable that is made of others. */
 const MAX_EXPANDED = 1024 * 1024;
@@ -37,6 +48,7 @@ export function expandWords(text: string, variables: Variables, options: ExpandO
 
 /** Where the reading of a word stands. */
 interface Reading extends ExpandOptions {
+  readonly work: Work;
   readonly cursor: Cursor;
   readonly variables: Variables;
   readonly depth: number;
@@ -45,7 +57,8 @@ interface Reading extends ExpandOptions {
 }
 
 function readAll(text: string, variables: Variables, options: ExpandOptions): Read {
-  return readUntil(undefined, { ...options, variables, cursor: createCursor(text), depth: 0, isPattern: false });
+  const work = options.work ?? createWork(EXPANSION);
+  return readUntil(undefined, { ...options, work, variables, cursor: createCursor(text), depth: 0, isPattern: false });
 }
 
 interface Read {
@@ -55,9 +68,9 @@ interface Read {
 
 /** Reads up to and with the stop character, to the end where there is none. Throws InvalidSyntax. */
 function readUntil(stop: string | undefined, reading: Reading): Read {
-  const { cursor, escapeCharacter, keepsEscapes } = reading;
+  const { cursor, escapeCharacter, keepsEscapes, work } = reading;
   if (reading.depth > MAX_DEPTH) throw new InvalidSyntax(`variables nest deeper than ${MAX_DEPTH}`);
-  const words = createWords();
+  const words = createWords(work);
   for (let char = cursor.peek(); char !== undefined; char = cursor.peek()) {
     if (char === stop) {
       cursor.next();
@@ -123,7 +136,7 @@ function readArrows(cursor: Cursor): string {
 }
 
 /** The text as a whole, and cut at spaces where they were not quoted. */
-function createWords() {
+function createWords(work: Work) {
   const text: string[] = [];
   const words: string[] = [];
   let word = '';
@@ -131,6 +144,7 @@ function createWords() {
 
   function take(piece: string): void {
     text.push(piece);
+    work.spend(piece.length + 1);
     length += piece.length;
     if (length > MAX_EXPANDED)
       throw new InvalidSyntax(`with its variables it is longer than ${MAX_EXPANDED} characters`);
@@ -223,7 +237,10 @@ function trimPattern(name: string, modifier: '#' | '%', reading: Reading): strin
   if (value === undefined && reading.keepsUnset) return `\${${name}${modifier}${word}}`;
   const isLongest = word.startsWith(modifier);
   const trim = modifier === '#' ? trimStart : trimEnd;
-  return trim(value ?? '', isLongest ? word.slice(1) : word, isLongest ? 'longest' : 'shortest');
+  return trim(value ?? '', isLongest ? word.slice(1) : word, {
+    reach: isLongest ? 'longest' : 'shortest',
+    work: reading.work,
+  });
 }
 
 function replace(name: string, reading: Reading): string {
@@ -233,7 +250,7 @@ function replace(name: string, reading: Reading): string {
   const replacement = readUntil('}', { ...reading, keepsEscapes: true, isPattern: false }).text;
   const value = reading.variables(name);
   if (value === undefined && reading.keepsUnset) return `\${${name}/${pattern}/${replacement}}`;
-  return replacePattern(value ?? '', pattern, replacement, all);
+  return replacePattern(value ?? '', pattern, { replacement, all, work: reading.work });
 }
 
 /** A name, digits alone, or one of the shell's special characters; empty where there is none of these. */

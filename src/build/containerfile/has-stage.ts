@@ -2,6 +2,11 @@
 
 /** A line of a heredoc that looks like a FROM counts as one. */
 export function hasStage(containerFile: string, name: string): boolean {
-  const stages = containerFile.matchAll(/^[ \t]*FROM[ \t].*[ \t]AS[ \t]+(\S+)\s*$/gim);
-  return [...stages].some(([, stage]) => stage?.toLowerCase() === name.toLowerCase());
+  return containerFile.split('\n').some(line => {
+    const words = line
+      .trim()
+      .toLowerCase()
+      .split(/[ \t]+/);
+    return words[0] === 'from' && words.at(-2) === 'as' && words.at(-1) === name.toLowerCase();
+  });
 }

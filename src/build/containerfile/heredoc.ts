@@ -17,13 +17,18 @@ export interface HeredocMark {
   readonly dropsTabs: boolean;
 }
 
-const MARK = /^\d*<<(-?)[\t\n\f\r ]*([^<]*)$/;
+const MARK = /^\d*<<(-?)([^<]*)$/;
 /** Heredocs are the shell's: their names know no other escape character. */
 const NAME: ExpandOptions = { escapeCharacter: '\\', keepsUnset: true };
 
-/** The heredocs that a line begins, in order. */
+/** To look for them takes longer than for anything else in a line. */
+const MAX_MARKS = 256;
+
+/** The heredocs that a line begins, in order. Throws InvalidSyntax where more may begin than anybody writes. */
 export function findHeredocs(line: string): readonly HeredocMark[] {
-  if (!line.includes('<<')) return [];
+  const marks = line.split('<<', MAX_MARKS + 2).length - 1;
+  if (marks === 0) return [];
+  if (marks > MAX_MARKS) throw new InvalidSyntax(`it has "<<" more than ${MAX_MARKS} times; move some into a file`);
   return splitShellWords(line, { ...NAME, keepsQuotes: true, keepsEscapes: true }).flatMap(
     word => parseHeredocMark(word) ?? [],
   );
@@ -31,6 +36,7 @@ export function findHeredocs(line: string): readonly HeredocMark[] {
 
 /** Undefined for a word that begins none. */
 export function parseHeredocMark(word: string): HeredocMark | undefined {
+  if (!word.includes('<<')) return undefined;
   const [, minus, rest = ''] = MARK.exec(word) ?? [];
   const [name, ...others] = splitShellWords(rest, NAME);
   if (name === undefined || others.length > 0) return undefined;

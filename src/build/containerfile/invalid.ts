@@ -1,5 +1,7 @@
 // The faults of a Containerfile, as they are told to its author.
 
+import { TooMuchWork } from '../work.ts';
+
 /** The text is no Containerfile. `message` names the line, what is wrong there, and what would be right. */
 export class InvalidContainerFile extends Error {
   override readonly name = 'InvalidContainerFile';
@@ -17,12 +19,13 @@ export class InvalidSyntax extends Error {
   override readonly name = 'InvalidSyntax';
 }
 
-/** Does the work on behalf of a line: its InvalidSyntax becomes an InvalidContainerFile that names the line. */
+/** Does the work on behalf of a line: its InvalidSyntax, or TooMuchWork, becomes an InvalidContainerFile that names the line. */
 export function atLine<T>(line: number, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    if (error instanceof InvalidSyntax) throw new InvalidContainerFile(error.message, line);
+    if (error instanceof InvalidSyntax || error instanceof TooMuchWork)
+      throw new InvalidContainerFile(error.message, line);
     throw error;
   }
 }

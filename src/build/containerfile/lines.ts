@@ -30,7 +30,7 @@ export function joinLines(lines: readonly string[], escapeCharacter: EscapeChara
     if (text === '') continue;
     const line = start + 1;
     const heredocs: Heredoc[] = [];
-    for (const mark of findMarks(text)) {
+    for (const mark of atLine(line, () => findMarks(text))) {
       const end = atLine(line, () => findTerminator(lines, at, mark));
       heredocs.push(createHeredoc(mark, lines.slice(at, end)));
       at = end + 1;

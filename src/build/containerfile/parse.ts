@@ -1,9 +1,11 @@
 // From the text of a Containerfile to its stages. https://docs.docker.com/reference/dockerfile/
+
+import { createWork } from '../work.ts';
 import { splitWords } from './arguments.ts';
 import { type Command, parseFlags, splitCommand } from './command.ts';
 import type { ContainerFile, Stage } from './container-file.ts';
 import { readDirectives } from './directives.ts';
-import type { EscapeCharacter } from './expand.ts';
+import { type EscapeCharacter, PLANNING } from './expand.ts';
 import type { ArgInstruction, Instruction } from './instruction.ts';
 import { atLine, InvalidContainerFile, InvalidSyntax, quote } from './invalid.ts';
 import { joinLines, type Line, splitLines } from './lines.ts';
@@ -28,6 +30,7 @@ export function parseContainerFile(text: string): ContainerFile {
     syntax,
     check,
     escapeCharacter,
+    work: createWork(PLANNING),
     globalArgs: lines.slice(0, first).map(line => parseGlobalArg(line, escapeCharacter)),
     stages: starts.map((start, i) => parseStage(lines.slice(start, starts[i + 1]), escapeCharacter)),
   };

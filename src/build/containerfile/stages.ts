@@ -13,7 +13,7 @@ export type StageSource =
   | { readonly kind: 'image'; readonly reference: string; readonly line: number }
   | { readonly kind: 'scratch' };
 
-/** The number of the stage to build: the last, where none is asked for. Throws InvalidContainerFile. */
+/** The number of the stage to build: the last, where none is asked for. Throws InvalidContainerFile or TooMuchWork. */
 export function findTarget(file: ContainerFile, stage: string | undefined): number {
   if (!stage) return file.stages.length - 1;
   const index = findNamed(file, stage);
@@ -24,11 +24,12 @@ export function findTarget(file: ContainerFile, stage: string | undefined): numb
   throw new InvalidContainerFile(`it has no stage ${quote(stage)}; ${hint}`);
 }
 
-/** What the stage begins with, variables expanded. Throws InvalidContainerFile. */
+/** What the stage begins with, variables expanded. Throws InvalidContainerFile or TooMuchWork. */
 export function resolveBase(file: ContainerFile, index: number, scope: ReadonlyMap<string, string>): StageSource {
   const { base, line } = getStage(file, index);
   const name = atLine(line, () => expandWord(base, variable => scope.get(variable), file));
   if (name === '') throw new InvalidContainerFile(`FROM ${quote(base)} names nothing; give its ARG a value`, line);
+  file.work.spend(index);
   const earlier = file.stages.findLastIndex((stage, i) => i < index && stage.name === name);
   if (earlier >= 0) return { kind: 'stage', index: earlier };
   return name === 'scratch' ? { kind: 'scratch' } : { kind: 'image', reference: name, line };
@@ -43,17 +44,22 @@ export function resolveSources(file: ContainerFile, index: number, instruction: 
   return instruction.mountSources.map(from => resolveNamed(file, index, { from, line: instruction.line }));
 }
 
-/** The instructions of a stage, with the triggers in front that the stage it begins with leaves behind. Throws InvalidContainerFile. */
+/** The instructions of a stage, with the triggers in front that the stage it begins with leaves behind. Throws InvalidContainerFile or TooMuchWork. */
 export function effectiveInstructions(file: ContainerFile, index: number, base: StageSource): readonly Instruction[] {
   const { instructions, line } = getStage(file, index);
   if (base.kind !== 'stage') return instructions;
   const triggers = getStage(file, base.index).instructions.flatMap(each =>
     each.kind === 'onbuild' ? each.trigger : [],
   );
-  return [...triggers.map(trigger => parseTrigger(trigger, '\\', line)), ...instructions];
+  return [...triggers.map(trigger => readTrigger(file, trigger, line)), ...instructions];
 }
 
-/** The stages that the target needs, itself too, in their order. Throws InvalidContainerFile. */
+function readTrigger({ work }: ContainerFile, trigger: string, line: number): Instruction {
+  work.spend(trigger.length);
+  return parseTrigger(trigger, '\\', line);
+}
+
+/** The stages that the target needs, itself too, in their order. Throws InvalidContainerFile or TooMuchWork. */
 export function neededStages(
   file: ContainerFile,
   target: number,
@@ -69,7 +75,7 @@ export function neededStages(
   return [...needed].sort((a, b) => a - b);
 }
 
-/** All that a stage begins with and reads from. Throws InvalidContainerFile. */
+/** All that a stage begins with and reads from. Throws InvalidContainerFile or TooMuchWork. */
 export function sourcesOf(
   file: ContainerFile,
   index: number,
@@ -106,6 +112,8 @@ function resolveNamed(file: ContainerFile, index: number, { from, line }: From):
 
 /** The last stage of the name, in any case. */
 function findNamed(file: ContainerFile, text: string): number | undefined {
-  const index = file.stages.findLastIndex(({ name }) => name === text.toLowerCase());
+  const name = text.toLowerCase();
+  file.work.spend(file.stages.length);
+  const index = file.stages.findLastIndex(stage => stage.name === name);
   return index < 0 ? undefined : index;
 }

@@ -51,9 +51,11 @@ function parseTransfer({ keyword, rest }: Command, flags: Flags, heredocs: reado
   if (parseHeredocMark(destination))
     throw new InvalidSyntax(`${keyword} has the heredoc ${quote(destination)} as its destination`);
   const sources = words.slice(0, -1);
+  // As in a shell, the last one of a name is meant.
+  const byName = new Map(heredocs.map(heredoc => [heredoc.name, heredoc]));
   return {
     sources: sources.filter(source => !parseHeredocMark(source)),
-    heredocs: sources.flatMap(source => findHeredoc(source, heredocs) ?? []),
+    heredocs: sources.flatMap(source => findHeredoc(source, byName) ?? []),
     destination,
     chown: flags.get('chown')?.[0] || undefined,
     chmod: flags.get('chmod')?.[0] || undefined,
@@ -62,10 +64,9 @@ function parseTransfer({ keyword, rest }: Command, flags: Flags, heredocs: reado
   };
 }
 
-function findHeredoc(source: string, heredocs: readonly Heredoc[]): Heredoc | undefined {
+function findHeredoc(source: string, heredocs: ReadonlyMap<string, Heredoc>): Heredoc | undefined {
   const mark = parseHeredocMark(source);
-  // As in a shell, the last one of a name is meant.
-  return mark && (heredocs.findLast(({ name }) => name === mark.name) ?? createHeredoc(mark, []));
+  return mark && (heredocs.get(mark.name) ?? createHeredoc(mark, []));
 }
 
 function isOn(flags: Flags, name: string): boolean {

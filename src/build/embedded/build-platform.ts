@@ -4,7 +4,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { type Platform, parsePlatform } from '../../oci/platform.ts';
 import { findBases } from '../containerfile/bases.ts';
 import type { ContainerFile } from '../containerfile/container-file.ts';
-import { expandWord } from '../containerfile/expand.ts';
+import { EXPANSION, expandWord } from '../containerfile/expand.ts';
 import { globalScope } from '../containerfile/global-scope.ts';
 import type { AddInstruction, CopyInstruction } from '../containerfile/instruction.ts';
 import { parseTrigger } from '../containerfile/parse.ts';
@@ -19,6 +19,7 @@ import {
 import type { BaseImages } from '../images.ts';
 import type { Tell } from '../progress.ts';
 import { mayNotRead } from '../read-images.ts';
+import { createWork } from '../work.ts';
 import { openBase } from './base.ts';
 import { emptyState } from './image-state.ts';
 import { type DirectoryNode, emptyDirectory } from './node.ts';
@@ -51,7 +52,9 @@ interface Built {
 
 /** Throws BuildFailure, InvalidContainerFile, or what `images` throws. */
 export async function buildPlatform(target: Platform, build: PlatformBuild): Promise<Snapshot> {
-  const { file, args, stage } = build;
+  const { args, stage } = build;
+  // Each platform has its own, as if it were built alone.
+  const file = { ...build.file, work: createWork(EXPANSION) };
   const globals = globalScope(file, { build: build.buildPlatform, target }, build);
   // What the plan has looked at. A trigger of a base may name another image, which the caller may not have.
   const planned = new Set(findBases(file, { args, stage, platforms: [target] }).map(({ reference }) => reference));

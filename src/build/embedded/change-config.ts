@@ -1,6 +1,7 @@
 // Instructions that change only how the image runs.
 import type { CommandLine } from '../containerfile/arguments.ts';
 import type { Healthcheck, Instruction } from '../containerfile/instruction.ts';
+import type { Work } from '../work.ts';
 import type { ImageState, Run } from './image-state.ts';
 import { parsePorts } from './ports.ts';
 import { checkSignal } from './stop-signal.ts';
@@ -10,6 +11,7 @@ export interface ChangeOptions {
   readonly expand: (text: string) => string;
   /** The same, as many words as it becomes. */
   readonly expandAll: (text: string) => readonly string[];
+  readonly work: Work;
   /** Whether the stage has a CMD of its own: then an ENTRYPOINT leaves it alone. */
   readonly hasCmd: boolean;
 }
@@ -40,10 +42,15 @@ export function historyOf(text: string, isEmpty: boolean) {
   return { created_by: text, comment: 'buildkit.dockerfile.v0', ...(isEmpty && { empty_layer: true }) };
 }
 
-function change(run: Run, instruction: Instruction, { expand, expandAll, hasCmd }: ChangeOptions): Changed | undefined {
+function change(
+  run: Run,
+  instruction: Instruction,
+  { expand, expandAll, work, hasCmd }: ChangeOptions,
+): Changed | undefined {
   switch (instruction.kind) {
     case 'env': {
       const pairs = instruction.pairs.map(({ key, value }) => [expand(key), expand(value)] as const);
+      work.spend(run.Env?.length ?? 0);
       return {
         run: { Env: setEnv(run.Env ?? [], pairs) },
         text: `ENV ${pairs.map(pair => pair.join('=')).join(' ')}`,
@@ -51,6 +58,7 @@ function change(run: Run, instruction: Instruction, { expand, expandAll, hasCmd 
     }
     case 'label': {
       const pairs = instruction.pairs.map(({ key, value }) => [expand(key), expand(value)] as const);
+      work.spend(countKeys(run.Labels));
       const Labels = { ...run.Labels, ...Object.fromEntries(pairs) };
       return { run: { Labels }, text: `LABEL ${pairs.map(pair => pair.join('=')).join(' ')}` };
     }
@@ -75,11 +83,13 @@ function change(run: Run, instruction: Instruction, { expand, expandAll, hasCmd 
       return { run: { Entrypoint, ...(!hasCmd && { Cmd: null }) }, text: `ENTRYPOINT ${JSON.stringify(Entrypoint)}` };
     }
     case 'expose': {
-      const ports = instruction.values.flatMap(expandAll).flatMap(parsePorts);
+      work.spend(countKeys(run.ExposedPorts));
+      const ports = instruction.values.flatMap(expandAll).flatMap(text => parsePorts(text, work));
       const ExposedPorts = { ...run.ExposedPorts, ...Object.fromEntries(ports.map(port => [port, {}])) };
       return { run: { ExposedPorts }, text: `EXPOSE [${ports.join(' ')}]` };
     }
     case 'volume': {
+      work.spend(countKeys(run.Volumes));
       const volumes = instruction.values.map(expand);
       const Volumes = { ...run.Volumes, ...Object.fromEntries(volumes.map(volume => [volume, {}])) };
       return { run: { Volumes }, text: `VOLUME [${volumes.join(' ')}]` };
@@ -91,6 +101,10 @@ function change(run: Run, instruction: Instruction, { expand, expandAll, hasCmd 
     default:
       return undefined;
   }
+}
+
+function countKeys(map: Readonly<Record<string, unknown>> | null | undefined): number {
+  return Object.keys(map ?? {}).length;
 }
 
 /** In the place of the first of that name, or at the end. */

@@ -6,6 +6,7 @@ import { InvalidContainerFile } from '../containerfile/invalid.ts';
 import { parseContainerFile } from '../containerfile/parse.ts';
 import { effectiveInstructions, findTarget, neededStages, resolveBase } from '../containerfile/stages.ts';
 import type { ContainerFileSpec } from '../spec.ts';
+import { TooMuchWork } from '../work.ts';
 import { isRemote } from './copy-step.ts';
 
 const BUILDERS = 'install BuildKit, docker with buildx, or buildah';
@@ -28,7 +29,7 @@ export function findObstacle(spec: ContainerFileSpec): string | undefined {
   try {
     return findFileObstacle(parseContainerFile(spec.containerFile), spec);
   } catch (error) {
-    if (error instanceof InvalidContainerFile) return undefined;
+    if (error instanceof InvalidContainerFile || error instanceof TooMuchWork) return undefined;
     throw error;
   }
 }

@@ -2,6 +2,7 @@
 import { type EscapeCharacter, type ExpandOptions, expandWord, expandWords } from '../containerfile/expand.ts';
 import { MAX_SCOPE_CHARACTERS } from '../containerfile/global-scope.ts';
 import type { ArgInstruction } from '../containerfile/instruction.ts';
+import type { Work } from '../work.ts';
 import { InvalidStep } from './step.ts';
 
 export interface StageScope {
@@ -14,10 +15,13 @@ export interface StageScope {
   declare(args: ArgInstruction['args']): string;
   /** A copy, for a stage that begins with this one. */
   values(): ReadonlyMap<string, string>;
+  /** Of all that a file's text makes to be done. */
+  readonly work: Work;
 }
 
 export interface ScopeOptions {
   readonly escapeCharacter: EscapeCharacter;
+  readonly work: Work;
   /** Of the build. */
   readonly args: Readonly<Record<string, string>>;
   /** Of the file, for an ARG that says no more than its name. */
@@ -27,15 +31,17 @@ export interface ScopeOptions {
 /** All functions throw InvalidSyntax or InvalidStep. */
 export function createStageScope(
   start: ReadonlyMap<string, string>,
-  { escapeCharacter, args, globals }: ScopeOptions,
+  { escapeCharacter, work, args, globals }: ScopeOptions,
 ): StageScope {
   const values = new Map(start);
   const find = (name: string) => values.get(name);
-  const words: ExpandOptions = { escapeCharacter };
+  const words: ExpandOptions = { escapeCharacter, work };
+  work.spend(values.size);
   let size = 0;
 
   function set(name: string, value: string): void {
-    size += value.length;
+    size += value.length - (values.get(name)?.length ?? 0);
+    work.spend(1);
     if (size > MAX_SCOPE_CHARACTERS) throw new InvalidStep('the values of its variables are too long');
     values.set(name, value);
   }
@@ -48,7 +54,7 @@ export function createStageScope(
   return {
     expand: text => expandWord(text, find, words),
     expandAll: text => expandWords(text, find, words),
-    expandContent: text => expandWord(text, find, { escapeCharacter: '\\', ignoresQuotes: true }),
+    expandContent: text => expandWord(text, find, { escapeCharacter: '\\', ignoresQuotes: true, work }),
     set,
     declare(declared) {
       const texts = declared.map(arg => {
@@ -60,5 +66,6 @@ export function createStageScope(
       return `ARG ${texts.join(' ')}`;
     },
     values: () => new Map(values),
+    work,
   };
 }

@@ -48,6 +48,7 @@ export async function buildStage(
     const before = snapshot;
     snapshot = await options.onStep(instruction, () => apply(before, instruction, { ...options, hasCmd }));
     hasCmd ||= instruction.kind === 'cmd';
+    await options.reading.work.rest();
   }
   return snapshot;
 }

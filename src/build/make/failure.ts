@@ -38,5 +38,8 @@ function failureOf(error: unknown): Failure {
 }
 
 function oneLine(text: string): string {
-  return text.replaceAll(/\s*[\r\n]+\s*/g, ' ');
+  return text
+    .split(/[\r\n]+/)
+    .map(line => line.trim())
+    .join(' ');
 }

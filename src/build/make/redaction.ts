@@ -186,7 +186,7 @@ function plainBase64(text: string): readonly string[] {
 
 function encodeBase64(bytes: Buffer): readonly string[] {
   const base64 = bytes.toString('base64');
-  return [base64, base64.replace(/=+$/, ''), bytes.toString('base64url')];
+  return [base64, base64.replace(/={1,2}$/, ''), bytes.toString('base64url')];
 }
 
 const MIN_INNER = 8;

@@ -39,7 +39,8 @@ function parseEntry(entry: string): readonly Named[] {
   const spec = entry
     .replace(/^pip:(?!:)/, '')
     .replace(/^.*::/, '')
-    .replace(/\[.*$/, '');
+    .split('[', 1)
+    .join('');
   const [name = '', version] = spec.split(/[=<>!~@\s,]+/).filter(part => part !== '');
   return name === '' ? [] : [{ name, version }];
 }
@@ -69,5 +70,5 @@ function clean(name: string): string {
   return name
     .replaceAll(/[^A-Za-z0-9._-]/g, '')
     .replaceAll(/([._-])[._-]+/g, '$1')
-    .replaceAll(/^[._-]+|[._-]+$/g, '');
+    .replaceAll(/^[._-]|[._-]$/g, '');
 }

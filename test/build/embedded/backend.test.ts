@@ -1,6 +1,7 @@
 import { chmod, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createEmbeddedBackend } from '../../../src/build/embedded/backend.ts';
 import { BuildFailure } from '../../../src/build/maker.ts';
@@ -74,6 +75,37 @@ test('keeps all bits of modes of the context, and of those that it had before it
   const [image] = await pushed();
   const found = Object.entries(image?.files ?? {}).map(([name, { mode }]) => `${mode} ${name}`);
   expect(found.toSorted()).toEqual(expect.arrayContaining(['4755 su', '3777 tmp', '2470 odd', '0 shadow']));
+});
+
+test.each<[what: string, text: string, context?: Readonly<Record<string, string>>]>([
+  [
+    'variables by the hundred thousand',
+    `ENV ${Array.from({ length: 60_000 }, (_, i) => `a${i}=b`).join(' ')}\n`.repeat(2),
+  ],
+  [
+    'labels by the hundred thousand',
+    `LABEL ${Array.from({ length: 60_000 }, (_, i) => `a${i}=b`).join(' ')}\n`.repeat(2),
+  ],
+  ['every port again and again', `EXPOSE ${'1-65535 '.repeat(5000)}\n`],
+  ['values that double', `ENV A=aaaa\n${'ENV A=$A$A\n'.repeat(500)}`],
+  ['patterns with many stars', `ENV A=${'a'.repeat(5000)}\n${`LABEL a=\${A##${'*a'.repeat(100)}b}\n`.repeat(500)}`],
+  ['sources without end', `COPY ${'. '.repeat(100_000)}/\n`, { a: 'x' }],
+  ['deep directories', `WORKDIR ${'/a'.repeat(200_000)}\n`],
+  ['wildcards upon wildcards', `COPY ${`${'*a'.repeat(60)}b `.repeat(2000)}/\n`, { ['a'.repeat(250)]: 'x' }],
+  ['excludes upon excludes', `COPY ${`--exclude=${'*a'.repeat(60)}b `.repeat(2000)}. /\n`, { ['a'.repeat(250)]: 'x' }],
+])('%s hold nobody up', async (_, text, context = {}) => {
+  const delay = monitorEventLoopDelay({ resolution: 5 });
+  delay.enable();
+  const building = build(`FROM scratch\n${text}`, { context, signal: AbortSignal.timeout(4000) });
+  const outcome = await building.then(
+    () => 'built',
+    (error: unknown) => error,
+  );
+  delay.disable();
+  const isForeseen = outcome === 'built' || outcome instanceof BuildFailure || outcome instanceof DOMException;
+  expect(isForeseen || outcome).toBe(true);
+  // A second on a machine with much else to do; it was for ever.
+  expect(delay.max / 1e6).toBeLessThan(1500);
 });
 
 test('gives the same digests each time', async () => {

@@ -41,11 +41,11 @@ test.each<[text: string, ports: readonly string[]]>([
   ['127.0.0.1:8080:80', ['80/tcp']],
   ['80/', ['80/tcp']],
 ])('reads the ports of %s', (text, ports) => {
-  expect(parsePorts(text)).toEqual(ports);
+  expect(parsePorts(text, plentyOfWork())).toEqual(ports);
 });
 
 test.each(['', 'x', '70000', '9-8', '80/icmp', '1-', '-1', '80:'])('takes %j for no port', text => {
-  expect(() => parsePorts(text)).toThrow(/is no port/);
+  expect(() => parsePorts(text, plentyOfWork())).toThrow(/is no port/);
 });
 
 test.each(['SIGTERM', 'kill', '9', 'SIGRTMIN+3', 'SIGRTMAX'])('takes %s for a signal', text => {
