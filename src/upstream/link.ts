@@ -32,8 +32,17 @@ function findTarget({ link }: ResponseHeaders): string | undefined {
       .join(', ')
       .matchAll(/<([^<>]*)>([^<]*)/g),
   ];
-  const next = links.find(([, , parameters = '']) => /;\s*rel\s*=\s*["']?(?:[^"';,]*\s)?next\b/i.test(parameters));
+  const next = links.find(([, , parameters = '']) => isNext(parameters));
   const [only, ...others] = links;
   const isPlain = only !== undefined && others.length === 0 && !/;\s*rel\s*=/i.test(only[2] ?? '');
   return (next ?? (isPlain ? only : undefined))?.[1];
+}
+
+/** Whether one of the relations is `next`, in quotes or without. */
+function isNext(parameters: string): boolean {
+  const [, relations = ''] = /;\s*rel\s*=([^;,]*)/i.exec(parameters) ?? [];
+  return relations
+    .toLowerCase()
+    .split(/["'\s]/)
+    .includes('next');
 }
