@@ -57,12 +57,18 @@ export function isTarStart(block: Uint8Array): boolean {
   return block.every(byte => byte === 0) || hasTarChecksum(block);
 }
 
-function hasTarChecksum(block: Uint8Array): boolean {
+/** Whether a block has the checksum of a header. */
+export function hasTarChecksum(block: Uint8Array): boolean {
   const field = Buffer.from(block.subarray(CHECKSUM_START, CHECKSUM_END)).toString('latin1');
   const octal = /^ *([0-7]+)[ \0]*$/.exec(field)?.[1];
-  const counted = block.map((byte, at) => (at >= CHECKSUM_START && at < CHECKSUM_END ? SPACE : byte));
-  const unsigned = counted.reduce((sum, byte) => sum + byte, 0);
+  let unsigned = SPACE * (CHECKSUM_END - CHECKSUM_START);
   // Some old writers summed signed bytes, and every reader takes that too.
-  const signed = new Int8Array(counted).reduce((sum, byte) => sum + byte, 0);
+  let signed = unsigned;
+  for (let at = 0; at < TAR_BLOCK_BYTES; at += 1) {
+    if (at === CHECKSUM_START) at = CHECKSUM_END;
+    const byte = block[at] ?? 0;
+    unsigned += byte;
+    signed += byte < 0x80 ? byte : byte - 0x100;
+  }
   return octal !== undefined && [unsigned, signed].includes(Number.parseInt(octal, 8));
 }

@@ -1,0 +1,307 @@
+// The index of a layer: the names that it has, what each is, and where its links lead, without a byte of content. It is made in one pass over
+// the layer's bytes, in flat memory but for the index itself, and is a fact about these bytes: whoever has it need not read the layer again.
+// Names are paths from the root, such as `usr/bin/sh`: without a slash at either end, `.` and `..`. They are bytes, one character for each (latin1).
+import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
+import { zstdCompress, zstdDecompress } from 'node:zlib';
+import { InvalidTar, readTarParts, type TarMember } from './tar-members.ts';
+import { createUnpacker, isCorruption, isTarStart, readHead, sniffCompression, TAR_BLOCK_BYTES } from './unpack.ts';
+
+/** Of a directory, as its own member says it. */
+export interface DirectoryAttributes {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** In seconds. */
+  readonly mtime: number;
+}
+
+/**
+ * What a member of the layer is to those below and above it. A whiteout hides a name of the layers below, an opaque directory all that these
+ * have in it. A file is whatever is no directory and no symlink: a hard link or a device, too.
+ */
+export type IndexEntry = { readonly path: string } & (
+  | { readonly kind: 'file' | 'whiteout' | 'opaque' }
+  | { readonly kind: 'link'; readonly target: string }
+  | { readonly kind: 'directory'; readonly attributes: DirectoryAttributes }
+);
+
+/** In the order of the tar. A name may be there twice: the last one counts. What lies above a name need not have a member of its own. */
+export interface LayerIndex {
+  /** See `entriesOf`. */
+  readonly coded: Uint8Array;
+}
+
+export interface IndexLimits {
+  /** Of the layer, unpacked. */
+  readonly maxUnpackedBytes: number;
+  /** Unpacked to packed; looked at beyond the first GiB. */
+  readonly maxRatio: number;
+  /** Members of the layer. */
+  readonly maxEntries: number;
+}
+
+/** The layer is beyond the limits, or no engine could unpack it. `message` says why, and quotes nothing of it. */
+export class UnreadableLayer extends Error {
+  override readonly name = 'UnreadableLayer';
+}
+
+/** Of the coded entries: what all names and targets together may take. */
+const MAX_CODED_BYTES = 64 * 1024 * 1024;
+const RATIO_FREE_BYTES = 1024 * 1024 * 1024;
+const WHITEOUT = '.wh.';
+const OPAQUE = '.wh..wh..opq';
+
+/**
+ * Reads `body` to its end, or cancels it. A layer that does not even begin as a tar has no names: no engine can put it under others. Throws
+ * UnreadableLayer, and the body's own error when that breaks.
+ */
+export async function indexLayer(body: ReadableStream<Uint8Array>, limits: IndexLimits): Promise<LayerIndex> {
+  const writer = createWriter(limits.maxEntries);
+  await unpackLayer(body, limits, async tar => {
+    for await (const parts of readTarParts(tar)) {
+      for (const part of parts) if (part.kind === 'member') addMember(writer, part.member);
+    }
+  });
+  return writer.finish();
+}
+
+/** Gives `read` the tar of a layer, or reads what is none to its end without it. Throws as `indexLayer` does. */
+export async function unpackLayer(
+  body: ReadableStream<Uint8Array>,
+  limits: Omit<IndexLimits, 'maxEntries'>,
+  read: (tar: AsyncIterable<Uint8Array>) => Promise<void>,
+): Promise<void> {
+  const reader = body.getReader();
+  const sizes = { packed: 0, unpacked: 0 };
+  try {
+    const head = await readHead(reader);
+    const unpacker = createUnpacker(sniffCompression(head));
+    unpacker.stream.once('close', () => void reader.cancel().catch(() => {}));
+    await pipeline(packedChunks(head, reader, sizes), unpacker.stream, async (tar: AsyncIterable<Uint8Array>) =>
+      readTar(limitBytes(tar, sizes, limits), read),
+    );
+  } catch (error) {
+    throw explain(error);
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+interface Sizes {
+  packed: number;
+  unpacked: number;
+}
+
+async function* packedChunks(
+  head: Uint8Array,
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  sizes: Sizes,
+): AsyncGenerator<Uint8Array> {
+  for (let chunk: Uint8Array | undefined = head; chunk !== undefined; chunk = (await reader.read()).value) {
+    sizes.packed += chunk.byteLength;
+    yield chunk;
+  }
+}
+
+async function* limitBytes(
+  tar: AsyncIterable<Uint8Array>,
+  sizes: Sizes,
+  { maxUnpackedBytes, maxRatio }: Omit<IndexLimits, 'maxEntries'>,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of tar) {
+    sizes.unpacked += chunk.byteLength;
+    if (sizes.unpacked > maxUnpackedBytes)
+      throw new UnreadableLayer(`it unpacks to more than ${maxUnpackedBytes} bytes`);
+    if (sizes.unpacked > RATIO_FREE_BYTES && sizes.unpacked > sizes.packed * maxRatio) {
+      throw new UnreadableLayer(`it unpacks to more than ${maxRatio} times its ${sizes.packed} bytes`);
+    }
+    yield chunk;
+  }
+}
+
+async function readTar(
+  tar: AsyncIterable<Uint8Array>,
+  read: (tar: AsyncIterable<Uint8Array>) => Promise<void>,
+): Promise<void> {
+  const chunks = tar[Symbol.asyncIterator]();
+  const begun: Uint8Array[] = [];
+  let size = 0;
+  while (size < TAR_BLOCK_BYTES) {
+    const { done, value } = await chunks.next();
+    if (done) break;
+    begun.push(value);
+    size += value.byteLength;
+  }
+  const start = Buffer.concat(begun);
+  const rest = { [Symbol.asyncIterator]: () => chunks };
+  if (isTarStart(start.subarray(0, TAR_BLOCK_BYTES))) return read(joined(start, rest));
+  for await (const _ of rest);
+}
+
+async function* joined(start: Uint8Array, rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield start;
+  yield* rest;
+}
+
+function explain(error: unknown): unknown {
+  if (error instanceof InvalidTar) return new UnreadableLayer(error.message, { cause: error });
+  return isCorruption(error)
+    ? new UnreadableLayer(`it cannot be unpacked (${error.message})`, { cause: error })
+    : error;
+}
+
+function addMember(writer: Writer, member: TarMember): void {
+  // Headers for all that follow are ignored by engines.
+  if (member.type === 'g') return;
+  const path = normalizePath(member.name);
+  const slash = path.lastIndexOf('/');
+  const [parent, name] = [path.slice(0, Math.max(0, slash)), path.slice(slash + 1)];
+  if (path === '') return;
+  if (name === OPAQUE) writer.add({ kind: 'opaque', path: parent });
+  // Of the layer itself, as AUFS had them: no engine unpacks them.
+  else if ([path, name].some(each => each.startsWith(`${WHITEOUT}${WHITEOUT}`))) return;
+  else if (name.startsWith(WHITEOUT))
+    writer.add({ kind: 'whiteout', path: joinPath(parent, name.slice(WHITEOUT.length)) });
+  else if (member.type === '2') writer.add({ kind: 'link', path, target: member.linkName });
+  else if (member.type !== '5') writer.add({ kind: 'file', path });
+  else writer.add({ kind: 'directory', path, attributes: attributesOf(member) });
+}
+
+function attributesOf({ mode, uid, gid, mtime }: TarMember): DirectoryAttributes {
+  const bounded = (value: number) => Math.min(Math.max(0, value), Number.MAX_SAFE_INTEGER);
+  return { mode, uid: bounded(uid), gid: bounded(gid), mtime: bounded(mtime) };
+}
+
+/** As engines take a name: from the root, and never above it. The root itself is empty. */
+export function normalizePath(name: string): string {
+  if (!/^\.{0,2}\/|\/\.{0,2}(?:\/|$)|^\.{0,2}$/.test(name)) return name;
+  const parts: string[] = [];
+  for (const part of name.split('/')) {
+    if (part === '..') parts.pop();
+    else if (part !== '' && part !== '.') parts.push(part);
+  }
+  return parts.join('/');
+}
+
+export function joinPath(parent: string, name: string): string {
+  return parent === '' ? name : `${parent}/${name}`;
+}
+
+/** Empty for what is in the root. */
+export function parentOf(path: string): string {
+  return path.slice(0, Math.max(0, path.lastIndexOf('/')));
+}
+
+const KINDS = ['file', 'directory', 'link', 'whiteout', 'opaque'] as const;
+const FIRST_BYTES = 64 * 1024;
+
+interface Writer {
+  add(entry: IndexEntry): void;
+  finish(): LayerIndex;
+}
+
+/**
+ * Each entry is the number of its kind, how many bytes of its path are those of the path before, and the rest of it; of a link its target, of a
+ * directory its attributes. Numbers are seven bits a byte, the lowest first, and texts begin with their length.
+ */
+function createWriter(maxEntries: number): Writer {
+  let coded = Buffer.allocUnsafe(FIRST_BYTES);
+  let size = 0;
+  let entries = 0;
+  let last = '';
+
+  function reserve(bytes: number): void {
+    if (size + bytes > MAX_CODED_BYTES) throw new UnreadableLayer(`its names have more than ${MAX_CODED_BYTES} bytes`);
+    if (size + bytes <= coded.byteLength) return;
+    const larger = Buffer.allocUnsafe(Math.max(coded.byteLength * 2, size + bytes));
+    coded.copy(larger, 0, 0, size);
+    coded = larger;
+  }
+
+  function addNumber(value: number): void {
+    reserve(10);
+    let rest = value;
+    for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) coded[size++] = (rest % 0x80) | 0x80;
+    coded[size++] = rest;
+  }
+
+  function addText(text: string): void {
+    addNumber(text.length);
+    reserve(text.length);
+    size += coded.write(text, size, 'latin1');
+  }
+
+  return {
+    add(entry) {
+      entries += 1;
+      if (entries > maxEntries) throw new UnreadableLayer(`it has more than ${maxEntries} entries`);
+      const shared = sharedLength(last, entry.path);
+      addNumber(KINDS.indexOf(entry.kind));
+      addNumber(shared);
+      addText(entry.path.slice(shared));
+      if (entry.kind === 'link') addText(entry.target);
+      if (entry.kind === 'directory') {
+        const { mode, uid, gid, mtime } = entry.attributes;
+        for (const value of [mode, uid, gid, mtime]) addNumber(value);
+      }
+      last = entry.path;
+    },
+    finish: () => ({ coded: Buffer.from(coded.subarray(0, size)) }),
+  };
+}
+
+function sharedLength(a: string, b: string): number {
+  const length = Math.min(a.length, b.length);
+  let at = 0;
+  while (at < length && a.charCodeAt(at) === b.charCodeAt(at)) at += 1;
+  return at;
+}
+
+/** All entries, in the order of the tar. */
+export function* entriesOf({ coded }: LayerIndex): Generator<IndexEntry> {
+  const bytes = Buffer.from(coded.buffer, coded.byteOffset, coded.byteLength);
+  let at = 0;
+  let path = '';
+
+  function readNumber(): number {
+    let value = 0;
+    for (let factor = 1; ; factor *= 0x80) {
+      const byte = bytes[at++] ?? 0;
+      value += (byte & 0x7f) * factor;
+      if (byte < 0x80) return value;
+    }
+  }
+
+  function readText(): string {
+    const length = readNumber();
+    at += length;
+    return bytes.toString('latin1', at - length, at);
+  }
+
+  while (at < bytes.byteLength) {
+    const kind = KINDS[readNumber()];
+    path = path.slice(0, readNumber()) + readText();
+    if (kind === 'link') yield { kind, path, target: readText() };
+    else if (kind === 'directory') {
+      const [mode, uid, gid, mtime] = [readNumber(), readNumber(), readNumber(), readNumber()];
+      yield { kind, path, attributes: { mode, uid, gid, mtime } };
+    } else if (kind) yield { kind, path };
+  }
+}
+
+const compress = promisify(zstdCompress);
+const decompress = promisify(zstdDecompress);
+
+/** To be kept: another version of Veneer does not take it for its own. */
+const VERSION = 1;
+
+export async function packIndex({ coded }: LayerIndex): Promise<Uint8Array> {
+  return Buffer.concat([Buffer.from([VERSION]), await compress(coded)]);
+}
+
+/** Undefined for what another version has kept. */
+export async function unpackIndex(packed: Uint8Array): Promise<LayerIndex | undefined> {
+  if (packed[0] !== VERSION) return undefined;
+  return { coded: await decompress(packed.subarray(1), { maxOutputLength: MAX_CODED_BYTES }) };
+}
