@@ -23,6 +23,7 @@ import { createRegistryEvents } from './http/registry-events.ts';
 import { createShelf } from './rules/shelf.ts';
 import { ownDirectory } from './state/owner.ts';
 import { createSqliteStore } from './state/sqlite.ts';
+import { createTokenLayers } from './tokens/layers.ts';
 import { createLedger } from './tokens/ledger.ts';
 
 export interface App {
@@ -93,14 +94,18 @@ async function openRooms(
   const events = closing(createEvents({ endpoints: config.events.endpoints, records, log }));
   const registryEvents = createRegistryEvents(events);
   const hosting = closing(await createHosting({ config, records, now, onChange: registryEvents.changed }));
-  const ledger = createLedger({ records, now, ttlMs: config.tokens.ttlMs });
+  const { ttlMs, layers: quota } = config.tokens;
+  const tokenLayers = closing(
+    await createTokenLayers({ directory: join(config.dataDir, 'tokens'), records, now, quota }),
+  );
+  const ledger = createLedger({ records, layers: tokenLayers, now, ttlMs });
   const { dockerConfigPath, patience } = deps;
   const caching = closing(await createCaching({ config, log, now, records }));
   const passing = await openPassing(config, now);
   const shelf = closing(await createShelf({ directory: join(config.dataDir, 'rules'), records, now }));
   const pulling = closing(
     createPulling({
-      ...{ config, log, now, records, ledger, caching, shelf, dockerConfigPath, patience },
+      ...{ config, log, now, records, tokenLayers, caching, shelf, dockerConfigPath, patience },
       hosted: hosting.registries,
       scopes: passing?.scopes,
     }),
@@ -144,7 +149,7 @@ async function openRooms(
   closing(
     createSweeping({
       ...{ config, log, now, records, collector: hosting.collector },
-      sweeps: [hosting.hosted.sweep, building.builds.sweep, caching.sweep, ruling.sweep],
+      sweeps: [hosting.hosted.sweep, building.builds.sweep, caching.sweep, ruling.sweep, tokenLayers.sweep],
     }),
   );
   return { app, reloadRules: ruling.reload, drain: () => building.builds.close() };

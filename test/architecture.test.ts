@@ -13,7 +13,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   hosted: ['oci', 'content', 'state'],
   build: ['oci', 'content', 'state', 'augment'],
   rules: ['oci', 'content', 'state', 'augment', 'build'],
-  tokens: ['oci', 'state', 'augment', 'build'],
+  tokens: ['oci', 'content', 'state', 'augment', 'build'],
   access: ['oci', 'state'],
   events: ['oci', 'state'],
   proxy: ['oci', 'content', 'state', 'upstream', 'augment', 'hosted', 'build', 'rules'],

@@ -90,7 +90,11 @@ test('an empty file gives every default', () => {
     rules: [],
     ruleDigests: { keepMs: 90 * 86_400_000 },
     events: { endpoints: [] },
-    tokens: { ttlMs: 129_600_000 },
+    tokens: {
+      ttlMs: 129_600_000,
+      rate: { anonymous: { count: 250, perMs: 600_000 }, known: { count: 2500, perMs: 600_000 } },
+      layers: { maxBytes: 10 * 1024 ** 3, maxBytesPerAccount: 1024 ** 3 },
+    },
     cache: {
       tagFreshnessMs: 300_000,
       freshness: [],
@@ -238,7 +242,7 @@ defaultUpstream: labb
     expect(faults(yaml)).toEqual([
       expect.stringMatching(/^listen: expected host:port/),
       expect.stringMatching(/^tokens\.ttl: expected a duration/),
-      'tokens.extra: unknown key: expected ttl',
+      'tokens.extra: unknown key: expected ttl, rate or layers',
       'unknown: unknown key',
       expect.stringMatching(/^upstreams\.lab\.url: expected an http/),
       'upstreams.lab.nope: unknown key',

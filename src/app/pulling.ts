@@ -20,7 +20,7 @@ import type { Registry } from '../proxy/registry.ts';
 import type { DescribeRemote } from '../rules/rules.ts';
 import type { Shelf } from '../rules/shelf.ts';
 import type { RecordStore } from '../state/store.ts';
-import type { TokenLedger } from '../tokens/ledger.ts';
+import type { TokenLayers } from '../tokens/layers.ts';
 import type { ScopePolicy } from '../upstream/scopes.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 import type { Caching } from './caching.ts';
@@ -31,7 +31,7 @@ export interface PullingDeps {
   readonly log: Logger;
   readonly now: () => Date;
   readonly records: RecordStore;
-  readonly ledger: TokenLedger;
+  readonly tokenLayers: TokenLayers;
   readonly caching: Pick<Caching, 'content' | 'links'>;
   readonly shelf: Shelf;
   /** By their names. */
@@ -59,7 +59,7 @@ export interface Pulling {
 }
 
 export function createPulling(deps: PullingDeps): Pulling {
-  const { config, log, now, records, ledger, shelf, hosted } = deps;
+  const { config, log, now, records, shelf, hosted } = deps;
   const { content, links } = deps.caching;
   const upstreams = openUpstreams(deps);
 
@@ -89,7 +89,7 @@ export function createPulling(deps: PullingDeps): Pulling {
   });
 
   const augmentations = createAugmentations({ onUsed: content.use });
-  const layers = createLayers({ content, upstreams, origins, findStored: ledger.findLayer, shelf, onFailed });
+  const layers = createLayers({ content, upstreams, origins, stored: deps.tokenLayers, shelf, onFailed });
   const limits = { maxUnpackedBytes: config.limits.unpackedLayerBytes, maxRatio: config.limits.unpackRatio };
   const describeWanted = createDescribe({ origins, upstreams, content, limits });
   const readIncludes = createIncludes(origins);

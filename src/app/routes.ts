@@ -18,6 +18,7 @@ import { createReadBuild } from '../http/build-request.ts';
 import { createTargets } from '../http/build-target.ts';
 import { createBuildsApi } from '../http/builds-api.ts';
 import { createCacheApi } from '../http/cache-api.ts';
+import { createCallerRate } from '../http/caller-rate.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { createCollectApi } from '../http/collect-api.ts';
 import { createReadCopy } from '../http/copy-request.ts';
@@ -188,12 +189,24 @@ function addAugmentApi(app: Hono, deps: TokenRoutesDeps): void {
   const publicUrl = config.publicUrl?.href;
   const { builds } = building;
   const { findRuled } = deps.ruledPulls;
+  const countToken = createCallerRate(config.tokens.rate, { what: 'tokens', units: 'tokens' });
   const ratedBuilds = createRatedBuilds(builds, createBuildRate(config.builds.rate));
   const submitBuilt = createSubmitBuilding(deps, requireSources, ratedBuilds);
   const options = { publicUrl, attestations: config.attestations, body, limits: submitLimits(config) };
   app.route(
     '/',
-    createAugmentApi({ prepare, submitBuilt, builds, ledger, findToken, origins, requireSources, findRuled, options }),
+    createAugmentApi({
+      prepare,
+      submitBuilt,
+      builds,
+      ledger,
+      findToken,
+      origins,
+      requireSources,
+      findRuled,
+      countToken,
+      options,
+    }),
   );
   app.route('/', createBuildsApi({ builds, ratedBuilds, origins, publicUrl, log }));
   app.route('/', createInspectApi({ inspect, requireSources, body }));

@@ -9,7 +9,7 @@ import { freshnessSchema, negativeSchema, staleSchema } from './freshness-schema
 import { hostedSchema } from './hosted-schema.ts';
 import { ruleDigestsSchema, rulesSchema } from './rules-schema.ts';
 import { isRegistryHost, upstreamsSchema } from './upstream-schema.ts';
-import { duration, type Environment, hostName, httpUrl, listenAddress, MAX_TIMER_MS, size } from './values.ts';
+import { duration, type Environment, hostName, httpUrl, listenAddress, MAX_TIMER_MS, rate, size } from './values.ts';
 
 const MAX_HOSTS = 100;
 
@@ -107,7 +107,17 @@ function logSchema() {
 }
 
 function tokensSchema() {
-  return z.strictObject({ ttl: duration({ minMs: 1000 }).prefault('36h') }).transform(({ ttl }) => ({ ttlMs: ttl }));
+  return z
+    .strictObject({
+      ttl: duration({ minMs: 1000 }).prefault('36h'),
+      rate: z.strictObject({ anonymous: rate().prefault('250/10m'), known: rate().prefault('2500/10m') }).prefault({}),
+      /** Of layers that come with requests. */
+      layers: z
+        .strictObject({ maxSize: size().prefault('10GiB'), maxSizePerCaller: size().prefault('1GiB') })
+        .transform(({ maxSize, maxSizePerCaller }) => ({ maxBytes: maxSize, maxBytesPerAccount: maxSizePerCaller }))
+        .prefault({}),
+    })
+    .transform(({ ttl, ...rest }) => ({ ...rest, ttlMs: ttl }));
 }
 
 function cacheSchema() {

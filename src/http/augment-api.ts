@@ -10,6 +10,7 @@ import { ApiError } from './api-error.ts';
 import { parseSubmit, type SubmitLimits, type SubmitRequest } from './augment-schema.ts';
 import { callerSubject } from './authentication.ts';
 import { buildLogPath } from './build-response.ts';
+import { accountOf, type CountFor } from './caller-rate.ts';
 import type { FindRuled, RuledChanges } from './caller-rules.ts';
 import type { FindToken } from './find-token.ts';
 import { imageAddress } from './image-address.ts';
@@ -37,6 +38,8 @@ export interface AugmentApiDeps {
   readonly origins: Origins;
   readonly requireSources: RequireSources;
   readonly findRuled: FindRuled;
+  /** Of tokens: a large request counts for several. */
+  readonly countToken: CountFor;
   readonly options: {
     readonly publicUrl: string | undefined;
     readonly attestations: 'drop' | 'keep';
@@ -46,7 +49,8 @@ export interface AugmentApiDeps {
 }
 
 export function createAugmentApi(deps: AugmentApiDeps): Hono {
-  const { prepare, submitBuilt, builds, ledger, findToken, origins, requireSources, findRuled, options } = deps;
+  const { prepare, submitBuilt, builds, ledger, findToken, origins, requireSources, findRuled, countToken, options } =
+    deps;
   const app = new Hono();
 
   function submit(c: Context, version: 1 | 2): Promise<Response> {
@@ -58,6 +62,7 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
   }
 
   async function answer(c: Context, request: SubmitRequest): Promise<Building> {
+    await countToken(c, weightOf(request));
     const { source, build } = request;
     const isThere = source.kind === 'image' && !build.freeze && !build.mirror;
     return isThere ? { record: await submitImage(c, request, source.image) } : submitBuilt(c, request);
@@ -66,7 +71,7 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
   async function submitImage(c: Context, request: SubmitRequest, image: string): Promise<TokenRecord> {
     const { storedLayers, tag, ...prepared } = await prepareImage(c, request, image);
     checkMediaTypes(request.containerConfig?.layers ?? [], prepared.augmentation.layers);
-    await ledger.keepLayers(storedLayers);
+    await ledger.keepLayers(storedLayers, accountOf(c).key);
     return ledger.issue({
       ...prepared,
       ...(tag && { tag }),
@@ -118,6 +123,15 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
     return c.json(describeTokenResponse(building, viewOn(findHost(c))));
   });
   return app;
+}
+
+/** So many bytes of a request, which its token's record keeps, count for one token. */
+const BYTES_OF_ONE = 32 * 1024;
+
+/** Bytes of layers are not in the record. */
+function weightOf({ containerConfig: { layers = [], ...config } = {}, containerIncludes }: SubmitRequest): number {
+  const places = layers.map(({ location }) => (/^data:/i.test(location) ? '' : location));
+  return 1 + Math.floor(JSON.stringify([config, containerIncludes, places]).length / BYTES_OF_ONE);
 }
 
 /** Where people find the log of a build. */

@@ -5,7 +5,7 @@ import { type Builds, QueueFull, type Submitted } from '../build/builds.ts';
 import type { BuildRecord } from '../build/record.ts';
 import type { Spec } from '../build/spec.ts';
 import { toBuildError } from './build-error.ts';
-import type { CountBuild } from './build-rate.ts';
+import type { CountFor } from './caller-rate.ts';
 import { sourceError } from './source-error.ts';
 
 /** Every function throws ApiError or RegistryError, in words for people. */
@@ -17,7 +17,7 @@ export interface RatedBuilds {
   retry(c: Context, build: BuildRecord): Promise<BuildRecord>;
 }
 
-export function createRatedBuilds(builds: Builds, countBuild: CountBuild): RatedBuilds {
+export function createRatedBuilds(builds: Builds, countBuild: CountFor): RatedBuilds {
   function preview(c: Context, spec: Spec): Promise<Submitted> {
     return worded(builds.preview(spec, { caller: callerOf(c) }), spec);
   }

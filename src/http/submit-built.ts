@@ -7,6 +7,7 @@ import type { NewTokenRecord } from '../tokens/record.ts';
 import type { SubmitRequest } from './augment-schema.ts';
 import { callerSubject } from './authentication.ts';
 import type { Asked, ReadBuild } from './build-request.ts';
+import { accountOf } from './caller-rate.ts';
 import type { FindRuled, RequestedImage, RuledChanges } from './caller-rules.ts';
 import type { ReadCopy } from './copy-request.ts';
 import type { RatedBuilds } from './rated-builds.ts';
@@ -67,7 +68,7 @@ export function createSubmitBuilt(deps: SubmitBuiltDeps): SubmitBuilt {
   return async (c, request) => {
     const { source, dryRun } = request;
     const asked = await (source.kind === 'image' ? readCopy(c, request, source.image) : readBuild(c, request, source));
-    if (!dryRun) await ledger.keepLayers(asked.storedLayers);
+    if (!dryRun) await ledger.keepLayers(asked.storedLayers, accountOf(c).key);
     const submitted = await (dryRun ? builds.preview(c, asked.spec) : builds.submit(c, asked.spec));
     return { ...submitted, record: await ledger.issue(await toRecord(c, request, { ...asked, ...submitted })) };
   };

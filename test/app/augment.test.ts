@@ -1,5 +1,5 @@
 // Augmented pulls: every platform or a loud failure, the same bytes anywhere and at any time, and nothing plain.
-import { cp, rm } from 'node:fs/promises';
+import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { digestOf, parseDigest } from '../../src/oci/digest.ts';
@@ -8,7 +8,7 @@ import { parseManifest } from '../../src/oci/manifest.ts';
 import { isIndexType, isManifestType, mediaTypes } from '../../src/oci/media-type.ts';
 import { dataUrl, makeLayer, PLATFORMS, startApp, type TestApp } from '../support/app.ts';
 import { checkImage } from '../support/oracle.ts';
-import { editRecords } from './records.ts';
+import { editRecords, readRecords } from './records.ts';
 
 const layer = await makeLayer('opt/hello', 'hi');
 const containerConfig = { env: ['A=b=c'], workingDir: '/opt', layers: [{ location: dataUrl(layer) }] };
@@ -87,11 +87,12 @@ describe('have the same digests', () => {
     expect(await checkImage(root, descriptor => app.read(name, descriptor))).toHaveLength(PLATFORMS.length);
   });
 
-  test('from another instance that shares the records alone', async () => {
+  test('from another instance that has the records and the layers of requests alone', async () => {
     app.putImage();
     const { name, targetDigest } = await app.submit({ containerConfig });
     await app.restart('empty');
     await cp(join(app.directory, 'data/records.db'), join(app.directory, 'other/records.db'));
+    await cp(join(app.directory, 'data/tokens'), join(app.directory, 'other/tokens'), { recursive: true });
     await app.restart('other');
     const root = await app.head(name, '1');
     expect(root.digest).toBe(targetDigest);
@@ -191,6 +192,12 @@ describe('never serve plain', () => {
   });
 });
 
+/** Where a layer is that came with a request. */
+function fileOf(digest: string): string {
+  const hex = digest.slice('sha256:'.length);
+  return join(app.directory, 'data/tokens/blobs/sha256', hex.slice(0, 2), hex);
+}
+
 describe('layers', () => {
   const raw = Buffer.from(layer);
   const digest = digestOf(raw);
@@ -232,18 +239,31 @@ describe('layers', () => {
   test.each(['HEAD', 'GET'])('that are lost are said to be, by %s too', async method => {
     app.putImage();
     const { name } = await app.submit({ containerConfig });
-    editRecords(app, 'layer', () => undefined);
+    await rm(fileOf(digest));
     const response = await app.request(`/v2/${name}/blobs/${digest}`, { method });
     expect(response.status).toBe(404);
     expect(await response.text()).toMatch(method === 'GET' ? /BLOB_UNKNOWN.*submit the request anew/ : /^$/);
   });
 
-  test('that were damaged in the records are not served', async () => {
+  test('that were damaged on the disk are not served, and are lost from then on, until they come again', async () => {
     app.putImage();
     const { name } = await app.submit({ containerConfig });
-    editRecords(app, 'layer', value => value.fill(1, value.byteLength - 1));
-    expect((await app.request(`/v2/${name}/blobs/${digest}`)).status).toBe(500);
+    const raw = await readFile(fileOf(digest));
+    await writeFile(fileOf(digest), raw.fill(1, raw.byteLength - 1));
+    const response = await app.request(`/v2/${name}/blobs/${digest}`);
+    await expect(response.bytes()).rejects.toThrow();
     expect(app.log.join('')).toContain('ContentMismatch');
+    expect((await app.request(`/v2/${name}/blobs/${digest}`)).status).toBe(404);
+    await app.submit({ containerConfig });
+    expect(await (await app.request(`/v2/${name}/blobs/${digest}`)).bytes()).toEqual(new Uint8Array(layer));
+  });
+
+  test('are no records: those have what stands for them', async () => {
+    app.putImage();
+    await app.submit({ containerConfig });
+    const records = await readRecords(app);
+    expect(records.includes(layer)).toBe(false);
+    expect(records.includes(Buffer.from(digest))).toBe(true);
   });
 
   test('of an included image go on top, each on its platform, however the platform is spelt', async () => {

@@ -3,7 +3,8 @@ import { Hono } from 'hono';
 import { expect, test } from 'vitest';
 import type { Caller } from '../../src/access/caller.ts';
 import { createAuthentication } from '../../src/http/authentication.ts';
-import { type BuildRates, createBuildRate } from '../../src/http/build-rate.ts';
+import { createBuildRate } from '../../src/http/build-rate.ts';
+import type { CallerRates } from '../../src/http/caller-rate.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 
 const ada: Caller = { kind: 'user', name: 'ada' };
@@ -11,7 +12,7 @@ const bob: Caller = { kind: 'user', name: 'bob' };
 const anonymous: Caller = { kind: 'anonymous' };
 
 /** Counts so many platforms for a caller; gives the error of what is too much. */
-function createCounter(rates: BuildRates) {
+function createCounter(rates: CallerRates) {
   const count = createBuildRate(rates);
   return async (caller: Caller, platforms: number): Promise<RegistryError | undefined> => {
     const app = new Hono();

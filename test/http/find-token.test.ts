@@ -7,6 +7,8 @@ import { createFindToken } from '../../src/http/find-token.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import { createLedger } from '../../src/tokens/ledger.ts';
 
+/** No token here comes with a layer. */
+const NO_LAYERS = { keep: async () => {}, requireRoom: async () => {} };
 const OLD = '0123456789ab';
 
 let nowMs: number;
@@ -17,7 +19,7 @@ beforeEach(async () => {
   nowMs = Date.parse('2026-01-02T03:04:05Z');
   const now = () => new Date(nowMs);
   const records = createMemoryStore({ now });
-  const ledger = createLedger({ records, now, ttlMs: 3_600_000 });
+  const ledger = createLedger({ records, layers: NO_LAYERS, now, ttlMs: 3_600_000 });
   const issued = await ledger.issue({
     registry: 'docker.io',
     repository: 'library/alpine',

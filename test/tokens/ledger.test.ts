@@ -1,10 +1,9 @@
 // The ledger over a real record store in memory, with a clock of its own.
 import { beforeEach, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
-import { ContentMismatch } from '../../src/oci/verify.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import type { RecordStore } from '../../src/state/store.ts';
-import { createLedger, type TokenLedger } from '../../src/tokens/ledger.ts';
+import { createLedger, type LedgerDeps, type TokenLedger } from '../../src/tokens/ledger.ts';
 import type { NewTokenRecord } from '../../src/tokens/record.ts';
 
 const HOUR = 3_600_000;
@@ -24,14 +23,20 @@ const asked: NewTokenRecord = {
 };
 
 let nowMs = START;
+let kept: unknown[] = [];
+const layers: LedgerDeps['layers'] = {
+  keep: async (...layer) => void kept.push(layer),
+  requireRoom: async () => {},
+};
 let records: RecordStore;
 let ledger: TokenLedger;
 
 beforeEach(() => {
   nowMs = START;
+  kept = [];
   // Never expires by itself, as a store whose clock is behind: the ledger must look at expiries too.
   records = createMemoryStore({ now: () => new Date(0) });
-  ledger = createLedger({ records, now: () => new Date(nowMs), ttlMs: HOUR });
+  ledger = createLedger({ records, layers, now: () => new Date(nowMs), ttlMs: HOUR });
 });
 
 test('issues a record with a fresh id that lives for the ttl', async () => {
@@ -47,7 +52,7 @@ test('issues a record with a fresh id that lives for the ttl', async () => {
 
 test('finds what it issued, also through another ledger over the same records', async () => {
   const issued = await ledger.issue(asked);
-  const restarted = createLedger({ records, now: () => new Date(nowMs), ttlMs: 1 });
+  const restarted = createLedger({ records, layers, now: () => new Date(nowMs), ttlMs: 1 });
   expect(await restarted.find(issued.id)).toEqual(issued);
 });
 
@@ -87,26 +92,15 @@ test('revokes a token once', async () => {
   expect(await ledger.revoke(id)).toBe(false);
 });
 
-test('keeps a layer until it expires', async () => {
-  await ledger.keepLayer(bytes, digest, new Date(START + HOUR));
-  expect(await ledger.findLayer(digest)).toEqual(bytes);
-  nowMs = START + HOUR;
-  expect(await ledger.findLayer(digest)).toBeUndefined();
+test('keeps layers a little longer than a token that is issued now, on the account of who sent them', async () => {
+  await ledger.keepLayers(new Map([[digest, bytes]]), 'alice');
+  expect(kept).toEqual([[bytes, digest, { until: new Date(START + HOUR + 60_000), account: 'alice' }]]);
 });
 
-test.each([
-  ['the longer first', [2 * HOUR, HOUR]],
-  ['the longer last', [HOUR, 2 * HOUR]],
-])('never shortens the expiry of a layer kept twice at once, %s', async (_name, ttls) => {
-  await Promise.all(ttls.map(ttl => ledger.keepLayer(bytes, digest, new Date(START + ttl))));
-  nowMs = START + 2 * HOUR - 1;
-  expect(await ledger.findLayer(digest)).toEqual(bytes);
-});
-
-test('refuses layer bytes of another digest, and goes on to keep others', async () => {
-  const other = digestOf(new Uint8Array([9]));
-  await expect(ledger.keepLayer(bytes, other, new Date(START + HOUR))).rejects.toThrow(ContentMismatch);
-  expect(await ledger.findLayer(other)).toBeUndefined();
-  await ledger.keepLayer(bytes, digest, new Date(START + HOUR));
-  expect(await ledger.findLayer(digest)).toEqual(bytes);
+test('gives out no token where there is no room for one', async () => {
+  const refusal = new Error('no room');
+  const requireRoom = () => Promise.reject(refusal);
+  const full = createLedger({ records, layers: { ...layers, requireRoom }, now: () => new Date(nowMs), ttlMs: HOUR });
+  await expect(full.issue(asked)).rejects.toBe(refusal);
+  expect(await records.list('token', { limit: 1 })).toEqual([]);
 });

@@ -3,9 +3,8 @@ import type { LayerSource } from '../../augment/layer-source.ts';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { verifyBytes } from '../../oci/verify.ts';
 import type { Upstreams } from '../../upstream/upstream.ts';
-import { type Blob, bytesBlob, createTransfers, type TransfersDeps } from '../kept/blobs.ts';
+import { type Blob, createTransfers, type TransfersDeps } from '../kept/blobs.ts';
 import { createKeptBlobs } from '../kept/kept-blobs.ts';
 import type { Origins } from '../origin.ts';
 
@@ -21,24 +20,27 @@ export interface LayersDeps {
   readonly upstreams: Upstreams;
   readonly origins: Origins;
   readonly onFailed: TransfersDeps['onFailed'];
-  /** The bytes of a layer that came with a request. */
-  readonly findStored: (digest: Digest) => Promise<Uint8Array | undefined>;
+  /** What came with requests. */
+  readonly stored: Pick<ContentStore, 'find' | 'open' | 'delete'>;
   /** What rules read from this machine; absent where there are no rules. */
   readonly shelf?: Pick<ContentStore, 'find' | 'open' | 'delete'> | undefined;
 }
 
-export function createLayers({ content, upstreams, origins, findStored, shelf, onFailed }: LayersDeps): Layers {
+export function createLayers({ content, upstreams, origins, stored, shelf, onFailed }: LayersDeps): Layers {
   const transfers = createTransfers({ content, onFailed });
   const keptBlob = createKeptBlobs({ content, onDamaged: onFailed });
+  const storedBlob = createKeptBlobs({ content: stored, onDamaged: onFailed });
   const shelvedBlob = shelf && createKeptBlobs({ content: shelf, onDamaged: onFailed });
 
   async function getStored(digest: Digest): Promise<Blob> {
-    const bytes = await findStored(digest);
-    if (!bytes) {
-      throw new RegistryError('BLOB_UNKNOWN', `the layer ${digest} is not kept any more: submit the request anew`);
-    }
-    verifyBytes(bytes, { digest });
-    return bytesBlob(bytes);
+    const lost = () =>
+      new RegistryError('BLOB_UNKNOWN', `the layer ${digest} is not kept any more: submit the request anew`);
+    const found = await stored.find(digest);
+    if (!found) throw lost();
+    const getAnew = async () => {
+      throw lost();
+    };
+    return storedBlob({ digest, size: found.size, getAnew });
   }
 
   async function getFromUrl({ digest, url }: { readonly digest: Digest; readonly url: string }): Promise<Blob> {

@@ -1,4 +1,5 @@
 // Where images are copied: a source registry, hosted repositories, and another registry to push to, with all that a copy goes through.
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -28,6 +29,7 @@ import type { UpstreamEntry } from '../../../src/upstream/place-entry.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { createPlace } from '../../hosted/fixture.ts';
 import { PLATFORMS } from '../../support/app.ts';
+import { createHeldBytes } from '../../support/held-bytes.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from '../../support/images.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 import { type Answer, startServer, type TestServer } from '../../support/server.ts';
@@ -95,7 +97,6 @@ export async function createCopying(
     defaultUpstream: 'lab',
   });
   const stored = new Map<Digest, Uint8Array>();
-  const findStored = async (digest: Digest) => stored.get(digest);
 
   async function ask(path: string): Promise<Answer> {
     const answer = await away.send('GET', path);
@@ -107,7 +108,7 @@ export async function createCopying(
     origins,
     openDestination: createDestinations({ origins, upstreams, hosted }),
     augmentations: createAugmentations(),
-    layers: createLayers({ content, upstreams, origins, findStored, onFailed }),
+    layers: createLayers({ content, upstreams, origins, stored: createHeldBytes(stored), onFailed }),
   };
   return {
     registry,

@@ -1,4 +1,5 @@
 // A registry through rules, with all that is behind it: an upstream, what is kept of it, and rules that a test changes.
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,6 +25,7 @@ import { createRuleSet } from '../../../src/rules/rule-set.ts';
 import { createMemoryStore } from '../../../src/state/memory.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { PLATFORMS } from '../../support/app.ts';
+import { createHeldBytes } from '../../support/held-bytes.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from '../../support/images.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 
@@ -129,7 +131,7 @@ export async function createRuledWorld(): Promise<RuledWorld> {
       work.writes += 1;
       await write();
     };
-    const findStored = async (digest: Digest) => (digest === LAYER_DIGEST ? LAYER : undefined);
+    const stored = createHeldBytes(new Map([[LAYER_DIGEST, LAYER]]));
     const withRules = createWithRules({
       rules: {
         get current() {
@@ -138,7 +140,7 @@ export async function createRuledWorld(): Promise<RuledWorld> {
       },
       made: createMadeDigests({ records: counted, now, keepMs: 86_400_000 * 90, holdLayers: async () => {} }),
       augmentations: countWork(createAugmentations()),
-      layers: createLayers({ content, upstreams, origins, findStored, onFailed }),
+      layers: createLayers({ content, upstreams, origins, stored, onFailed }),
     });
     return { upstreams, content, withRules, plain: origins.locateName('lab/library/app').registry };
   }
