@@ -171,24 +171,23 @@ async function walk(
   const asked = new Set<Digest>(roots);
   let mayGrow = false;
 
-  async function visit(digest: Digest): Promise<void> {
+  async function visit(digest: Digest, mediaType = ''): Promise<void> {
     const manifest = await limit(() => read(digest));
     if (!manifest) {
-      mayGrow = true;
+      mayGrow ||= !isLayerType(mediaType);
       return void blobs.add(digest);
     }
     manifests.add(digest);
     onManifest(manifest);
     const links = linksOf(manifest);
-    const [layers, children] = partition(links.manifests, ({ mediaType }) => isLayerType(mediaType));
-    for (const blob of [...links.blobs, ...layers]) blobs.add(blob.digest);
-    const next = [...new Set(children.map(child => child.digest))].filter(child => !asked.has(child));
-    for (const child of next) asked.add(child);
+    for (const blob of links.blobs) blobs.add(blob.digest);
+    const next = links.manifests.filter(entry => !asked.has(entry.digest));
+    for (const entry of next) asked.add(entry.digest);
     if (asked.size > MAX_MANIFESTS || blobs.size > MAX_WALKED) throw tooLarge();
-    await Promise.all(next.map(visit));
+    await Promise.all(next.map(entry => visit(entry.digest, entry.mediaType)));
   }
 
-  await Promise.all(roots.map(visit)).finally(() => limit.clearQueue());
+  await Promise.all(roots.map(root => visit(root))).finally(() => limit.clearQueue());
   return { subjects: manifests, manifests, blobs, mayGrow };
 }
 
@@ -226,10 +225,6 @@ function linksOf({ raw, mediaType }: Pick<Manifest, 'raw' | 'mediaType'>): Links
 function merge(all: readonly Parts[]): Parts {
   const union = (field: 'subjects' | 'manifests' | 'blobs') => new Set(all.flatMap(parts => [...parts[field]]));
   return { subjects: union('subjects'), manifests: union('manifests'), blobs: union('blobs'), mayGrow: false };
-}
-
-function partition<T>(all: readonly T[], isFirst: (each: T) => boolean): readonly [readonly T[], readonly T[]] {
-  return [all.filter(isFirst), all.filter(each => !isFirst(each))];
 }
 
 function tooLarge(): RegistryError {
