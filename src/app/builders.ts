@@ -54,6 +54,7 @@ async function announce(platforms: Platforms, log: Logger): Promise<void> {
   for (const { backend, platforms: some, fault } of await platforms.list()) {
     if (fault !== undefined) continue;
     log.info({ builder: backend.name, platforms: some.map(formatPlatform) }, `builds with ${backend.kind}`);
+    for (const note of backend.listNotes?.() ?? []) log.warn({ builder: backend.name }, note);
   }
 }
 

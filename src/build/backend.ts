@@ -14,6 +14,10 @@ export interface Backend {
   listPlatforms(signal: AbortSignal): Promise<readonly Platform[]>;
   /** Why it cannot do this spec whatever the platform, such as "RUN needs a builder: install BuildKit, …"; undefined where it can. */
   findObstacle(spec: ContainerFileSpec): string | undefined;
+  /** What a RUN lacks here, or is not kept from, in words for people; as far as it is known by now. */
+  readonly listNotes?: () => readonly string[];
+  /** How long it may take until it says what it can build for; absent: as all others. */
+  readonly answerMs?: number;
   /** Builds and pushes. Throws BuildFailure, or the signal's reason once all that it started has ended. */
   build(order: BuildOrder, options: BuildOptions): Promise<BuildResult>;
   close(): Promise<void>;

@@ -148,6 +148,8 @@ function backendSchema() {
         runRoot: path().optional(),
         storageDriver: z.string().min(1).optional(),
         isolation: z.enum(['oci', 'rootless', 'chroot']).optional(),
+        runtime: z.string().min(1).optional(),
+        hostNetwork: z.boolean().default(false),
       }),
       z.strictObject({ kind: z.literal('embedded'), ...common }),
     ],

@@ -41,5 +41,12 @@ export function createHealth({ version, commit, log, checkReady, listBuilders }:
 /** Why one does not answer is for the log: it may name what only operators know. */
 function describeBuilder({ backend, platforms, fault }: Offer) {
   const { name, kind } = backend;
-  return { name, kind, isAvailable: fault === undefined, platforms: platforms.map(formatPlatform) };
+  const notes = backend.listNotes?.() ?? [];
+  return {
+    name,
+    kind,
+    isAvailable: fault === undefined,
+    platforms: platforms.map(formatPlatform),
+    ...(notes.length > 0 && { notes }),
+  };
 }

@@ -1,5 +1,7 @@
 // The buildah backend with a real buildah.
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createBuildahBackend } from '../../src/build/buildah/backend.ts';
@@ -101,6 +103,52 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
       for (const { pushed } of await Promise.all(builds)) expect(pushed.platforms).toEqual(SEVERAL);
     });
 
+    describe.each([
+      ['oci', false, ['cannot']],
+      ['oci', true, ['reached']],
+      ['chroot', false, ['cannot']],
+      ['chroot', true, ['reached']],
+    ] as const)('isolated by %s, with the network of the machine: %s', (isolation, hostNetwork, expected) => {
+      test('a RUN sees its own processes alone, and reaches the loopback address where it may', async () => {
+        const server = createServer((_, response) => response.end('reached')).listen(0, '127.0.0.1');
+        await once(server, 'listening');
+        const { port } = Object(server.address());
+        const options = { ...storageOf(lab), isolation, hostNetwork, environment: process.env };
+        const own = createBench({ ...bench.place, backend: createBuildahBackend({ name: 'buildah', ...options }) });
+        // What the backend has not found out yet, it finds out now.
+        const { pushed, told } = await own.build({
+          containerFile: [
+            `FROM ${bench.place.base}`,
+            `LABEL unique=${unique()}`,
+            `RUN (wget -q -O - http://127.0.0.1:${port}/ || echo cannot) > /reached`,
+            "RUN cat /proc/[0-9]*/cmdline | tr '\\0' ' ' > /seen; ls -d /proc/[0-9]* | wc -l > /count\n",
+          ].join('\n'),
+        });
+        server.close();
+        const [image] = pushed.images;
+        expect((await image?.readFile('/reached'))?.trim()).toBe(expected[0]);
+        expect(await image?.readFile('/seen')).not.toMatch(/vitest/);
+        expect(Number(await image?.readFile('/count'))).toBeLessThan(15);
+        const notes = told.filter(({ kind, text }) => kind === 'note' && text?.startsWith('a RUN '));
+        expect(notes).toHaveLength(isolation === 'oci' && !hostNetwork ? 0 : 1);
+      });
+    });
+
+    test('a machine that does not let it RUN is not the fault of a Containerfile', async () => {
+      const options = { ...storageOf(lab), runtime: '/bin/false', environment: process.env };
+      const backend = createBuildahBackend({ name: 'buildah', ...options });
+      await backend.listPlatforms(new AbortController().signal);
+      const { spec } = await bench.prepare({ containerFile: `FROM ${bench.place.base}\nRUN true\n` });
+      expect(backend.findObstacle(spec)).toMatch(/^line 2: no RUN works with it: /);
+      expect(backend.listNotes?.()).toEqual([expect.stringMatching(/^no RUN works: /)]);
+      const own = createBench({ ...bench.place, backend });
+      const copied = await own.build({
+        containerFile: `FROM ${bench.place.base}\nCOPY a /a\n`,
+        context: { a: unique() },
+      });
+      expect(copied.pushed.platforms).toEqual(['linux/amd64']);
+    });
+
     test('is found where it answers', async () => {
       const detect = (command: string) => {
         const misses: string[] = [];
@@ -118,8 +166,7 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
 });
 
 async function createPlace(lab: Lab): Promise<BackendPlace> {
-  // A runtime would need more than this machine may have.
-  const options = { ...storageOf(lab), isolation: 'chroot', environment: process.env } as const;
+  const options = { ...storageOf(lab), environment: process.env };
   return createBackendPlace(lab, createBuildahBackend({ name: 'buildah', ...options }));
 }
 

@@ -3,12 +3,16 @@ import { getuid } from 'node:process';
 import { z } from 'zod';
 import { isSamePlatform, type Platform } from '../../oci/platform.ts';
 import { type Backend, BackendUnavailable, type BuildOptions, type BuildOrder, type BuildResult } from '../backend.ts';
-import type { Environment } from '../environment.ts';
+import { childEnvironment, type Environment } from '../environment.ts';
+import { findNeeds } from '../needed-steps.ts';
+import { readProcess } from '../read-process.ts';
 import { createClient } from './client.ts';
-import type { Isolation, StorageOptions } from './command.ts';
+import { type StorageOptions, wayArguments } from './command.ts';
+import { type Ability, findAbility, type Isolation, type Trials } from './isolation.ts';
 import { findBuildahObstacle } from './obstacle.ts';
 import { listMachinePlatforms } from './platforms.ts';
 import { createStorageKeeper } from './storage.ts';
+import { tryRun } from './trial.ts';
 import { buildImages } from './work.ts';
 import { planWorkspace, type Workspace, writeWorkspace } from './workspace.ts';
 
@@ -17,6 +21,10 @@ export interface BuildahOptions extends StorageOptions {
   readonly name: string;
   /** Absent: `oci` for root, `rootless` for everyone else, as they are the strongest that each can have. */
   readonly isolation?: Isolation | undefined;
+  /** The OCI runtime; absent: the first of buildah's own, runc and crun that works. */
+  readonly runtime?: string | undefined;
+  /** Whether a RUN may have the network of this machine. */
+  readonly hostNetwork?: boolean | undefined;
   /** What it is to build for, of all that it can; absent: all. */
   readonly platforms?: readonly Platform[] | undefined;
   /** The buildah to run: a name in PATH or a path. */
@@ -26,18 +34,53 @@ export interface BuildahOptions extends StorageOptions {
   readonly now?: () => number;
 }
 
+/** From the start of a runtime to its end, on a machine that is busy. */
+const TRIAL_MS = 30_000;
+const RETRY_MS = 5 * 60_000;
+/** Since then the network of a user who is not root does not lead to the loopback address of the machine. */
+const MIN_PRIVATE = [1, 32] as const;
+
 const infoSchema = z.object({ host: z.object({ os: z.string(), arch: z.string() }) });
 
 export function createBuildahBackend(options: BuildahOptions): Backend {
   const { name, root, platforms, command = 'buildah', now = Date.now } = options;
-  const isolation = options.isolation ?? (getuid?.() === 0 ? 'oci' : 'rootless');
+  const isRoot = getuid?.() === 0;
+  const isolation = options.isolation ?? (isRoot ? 'oci' : 'rootless');
   const client = createClient({ ...options, command });
   // A build that was cancelled is tidied up after all the same.
   const tidy = (args: readonly string[]) => client.read(args, new AbortController().signal);
   const storage = createStorageKeeper({ read: tidy, isOwn: root !== undefined, now });
 
+  const trials: Trials = {
+    tryRun: way =>
+      tryRun(
+        (args, { onLine }) => client.tryOut(args, { onLine, wrapper: way.wrapper, signal: trialSignal() }),
+        wayArguments(way),
+      ).catch(asFault),
+    async tryCommand([program = '', ...args]) {
+      const env = childEnvironment(options.environment, { HOME: options.environment.HOME });
+      return readProcess(program, args, { env, signal: trialSignal(), timeoutMs: TRIAL_MS }).then(
+        () => undefined,
+        asFault,
+      );
+    },
+    enter: isRoot ? [] : [command, 'unshare', '--'],
+    leaksLoopback: async () => isBefore(await client.read(['--version'], trialSignal()), MIN_PRIVATE),
+  };
+  const hasHostNetwork = options.hostNetwork ?? false;
+  let known: (Ability & { readonly until: number }) | undefined;
+
+  /** What works is believed until the service ends; what does not may be put right. */
+  async function findOut(): Promise<Ability> {
+    if (known && now() < known.until) return known;
+    const ability = await findAbility({ isolation, runtime: options.runtime, hasHostNetwork, isRoot }, trials);
+    known = { ...ability, until: ability.fault === undefined ? Number.POSITIVE_INFINITY : now() + RETRY_MS };
+    return ability;
+  }
+
   async function listPlatforms(signal: AbortSignal): Promise<readonly Platform[]> {
     const all = await listMachinePlatforms(parseInfo(await client.read(['info'], signal)));
+    await findOut();
     return platforms ? all.filter(one => platforms.some(other => isSamePlatform(one, other))) : all;
   }
 
@@ -45,9 +88,12 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
     signal.throwIfAborted();
     const workspace = planWorkspace(order);
     await writeWorkspace(order, workspace);
+    const { way, note } = await findOut();
+    if (note !== undefined && findNeeds(order.spec)?.steps.some(({ kind }) => kind === 'run'))
+      tell({ kind: 'note', text: note });
     return await storage.use(async () => {
       try {
-        return { digest: await buildImages({ client, order, workspace, isolation, options: { signal, tell } }) };
+        return { digest: await buildImages({ client, order, workspace, way, options: { signal, tell } }) };
       } finally {
         if (order.platforms.length > 1) await removeList(workspace);
       }
@@ -68,10 +114,33 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
     kind: 'buildah',
     isMultiPlatform: true,
     listPlatforms,
-    findObstacle: spec => findBuildahObstacle(spec, isolation),
+    findObstacle: spec => findBuildahObstacle(spec, known),
+    listNotes: () =>
+      [known?.fault === undefined ? undefined : `no RUN works: ${known.fault}`, known?.note].filter(isText),
+    answerMs: 4 * TRIAL_MS,
     build,
     close: async () => undefined,
   };
+}
+
+function trialSignal(): AbortSignal {
+  return AbortSignal.timeout(TRIAL_MS);
+}
+
+function asFault(error: unknown): string {
+  if (error instanceof BackendUnavailable) return error.message;
+  if (error instanceof DOMException && error.name === 'TimeoutError') return `nothing happened within ${TRIAL_MS} ms`;
+  throw error;
+}
+
+/** `buildah version 1.28.2 (…)`; one that does not say counts as old. */
+function isBefore(output: string, [major, minor]: readonly [number, number]): boolean {
+  const [, first = '0', second = '0'] = /(\d+)\.(\d+)/.exec(output) ?? [];
+  return Number(first) < major || (Number(first) === major && Number(second) < minor);
+}
+
+function isText(value: string | undefined): value is string {
+  return value !== undefined;
 }
 
 /** The machine's own platform. Throws BackendUnavailable for what is no answer. */

@@ -15,11 +15,17 @@ export interface ClientOptions extends StorageOptions {
 export interface Client {
   /** What a command of the storage answers. Throws BackendUnavailable, or the signal's reason. */
   read(args: readonly string[], signal: AbortSignal): Promise<string>;
+  /** Runs a command on the storage to its end, in this user's own home. Throws BackendUnavailable, or the signal's reason. */
+  tryOut(args: readonly string[], options: TryOptions): Promise<ProcessEnd>;
   /** Runs a command of a build to its end. Throws BuildFailure where it cannot be started, or the signal's reason. */
   run(workspace: Workspace, args: readonly string[], options: RunOptions): Promise<ProcessEnd>;
 }
 
-export type RunOptions = Required<Pick<ProcessOptions, 'signal' | 'onLine'>>;
+export type TryOptions = Required<Pick<ProcessOptions, 'signal' | 'onLine'>> & {
+  /** A command in front of buildah. */
+  readonly wrapper?: readonly string[];
+};
+export type RunOptions = TryOptions;
 
 const ANSWER_MS = 30_000;
 /** In which buildah removes the containers that it was working in. */
@@ -31,16 +37,24 @@ export function createClient({ command, environment, ...storage }: ClientOptions
   const data = XDG_DATA_HOME ?? (HOME && join(HOME, '.local', 'share'));
   const own = { HOME, XDG_DATA_HOME: data, CONTAINERS_STORAGE_CONF };
   const global = storageArguments(storage);
+
+  function start(
+    args: readonly string[],
+    { wrapper = [], ...options }: TryOptions & Pick<ProcessOptions, 'env'>,
+  ): Promise<ProcessEnd> {
+    const [program = command, ...rest] = [...wrapper, command, ...global, ...args];
+    return runProcess(program, rest, { ...options, graceMs: GRACE_MS });
+  }
+
   return {
+    tryOut: (args, options) => start(args, { ...options, env: childEnvironment(environment, own) }),
     read(args, signal) {
       const env = childEnvironment(environment, own);
       return readProcess(command, [...global, ...args], { env, signal, timeoutMs: ANSWER_MS });
     },
-    run({ home, temporary }, args, { signal, onLine }) {
+    run({ home, temporary }, args, options) {
       const env = childEnvironment(environment, { ...own, HOME: home, TMPDIR: temporary });
-      return runProcess(command, [...global, ...args], { env, signal, onLine, graceMs: GRACE_MS }).catch(
-        failUnavailable,
-      );
+      return start(args, { ...options, env }).catch(failUnavailable);
     },
   };
 }

@@ -3,6 +3,7 @@ import { formatPlatform, type Platform } from '../../oci/platform.ts';
 import type { BuildOrder } from '../backend.ts';
 import { csvFields } from '../buildkit/csv.ts';
 import type { ContainerFileSpec } from '../spec.ts';
+import type { RunWay } from './isolation.ts';
 import { pinBases } from './pins.ts';
 import type { Workspace } from './workspace.ts';
 
@@ -12,10 +13,6 @@ export interface StorageOptions {
   readonly runRoot?: string | undefined;
   readonly storageDriver?: string | undefined;
 }
-
-export const isolations = ['oci', 'rootless', 'chroot'] as const;
-/** How a RUN is kept from the machine: by a runtime, by a runtime without root, or hardly at all. */
-export type Isolation = (typeof isolations)[number];
 
 export function storageArguments({ root, runRoot, storageDriver }: StorageOptions): readonly string[] {
   return [
@@ -32,9 +29,11 @@ export function storageArguments({ root, runRoot, storageDriver }: StorageOption
 export function buildArguments(
   order: BuildOrder,
   workspace: Workspace,
-  { platform, isolation }: { readonly platform: Platform; readonly isolation: Isolation },
+  { platform, way, pulled }: PlatformOptions,
 ): readonly string[] {
-  const { spec, platforms, ssh, cache } = order;
+  const { spec, platforms, ssh } = order;
+  // What is pulled already is all that there is: buildah has no network then.
+  const cache = pulled ? undefined : order.cache;
   return [
     ...registries(workspace),
     ...['build', '--platform', formatPlatform(platform)],
@@ -43,14 +42,44 @@ export function buildArguments(
     ...specArguments(spec),
     ...[...workspace.secrets].flatMap(([id, src]) => ['--secret', csvFields({ id, src })]),
     ...[...ssh].flatMap(([id, path]) => ['--ssh', `${id}=${path}`]),
-    ...pinBases(order).flatMap(pin => ['--build-context', pin]),
+    ...(pulled
+      ? [...pulled].flatMap(([name, id]) => ['--build-context', `${name}=container-image://${id}`])
+      : pinBases(order).flatMap(pin => ['--build-context', pin])),
+    ...(pulled ? ['--pull-never'] : []),
     ...(cache ? ['--cache-from', withoutTag(cache.name), '--cache-to', withoutTag(cache.name)] : []),
     // The times in layers stay as they are: --timestamp would change those of all files that a step makes, and what depends on them.
-    ...['--isolation', isolation, '--format', 'oci', '--layers', '--force-rm'],
+    ...wayArguments(way, spec.network),
+    ...['--format', 'oci', '--layers', '--force-rm'],
     ...(isFromScratch(spec) ? ['--no-cache'] : []),
     // A RUN gets a proxy where the build's arguments name one, as with the other builders: ours may hold a password.
     ...['--http-proxy=false', '--authfile', workspace.authFile, workspace.context],
   ];
+}
+
+export interface PlatformOptions {
+  readonly platform: Platform;
+  readonly way: RunWay;
+  /** The ids of the images that were pulled for it, by their names in the Containerfile; absent: they are pulled as it goes. */
+  readonly pulled?: ReadonlyMap<string, string> | undefined;
+}
+
+/** What keeps a RUN from the machine, whatever the machine's containers.conf says. With chroot it has what buildah has. */
+export function wayArguments(
+  { isolation, runtime, network }: RunWay,
+  wanted: ContainerFileSpec['network'] = 'default',
+): readonly string[] {
+  if (isolation === 'chroot') return ['--isolation', isolation];
+  const given = wanted === 'default' ? network : wanted;
+  return [
+    ...['--isolation', isolation, ...(runtime === undefined ? [] : ['--runtime', runtime])],
+    ...['--pid', 'private', '--network', given],
+  ];
+}
+
+/** Pulls an image, and prints its id. */
+export function pullArguments(workspace: Workspace, name: string, platform: Platform): readonly string[] {
+  const options = ['--quiet', '--platform', formatPlatform(platform), '--authfile', workspace.authFile];
+  return [...registries(workspace), 'pull', ...options, `docker://${name}`];
 }
 
 /** Pushes the one image. */
@@ -75,12 +104,11 @@ function registries({ registries }: Workspace): readonly string[] {
   return ['--registries-conf', registries];
 }
 
-function specArguments({ args, labels, stage, network }: ContainerFileSpec): readonly string[] {
+function specArguments({ args, labels, stage }: ContainerFileSpec): readonly string[] {
   return [
     ...Object.entries(args).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]),
     ...Object.entries(labels).flatMap(([name, value]) => ['--label', `${name}=${value}`]),
     ...(stage === undefined ? [] : ['--target', stage]),
-    ...(network === 'default' ? [] : ['--network', network]),
   ];
 }
 

@@ -1,4 +1,4 @@
-// What buildah says when it gives up: the last lines of its standard error, from `Error:` on.
+// What buildah says when it gives up: the last lines of its standard error, from `Error:` on, and what its runtime said before.
 
 export interface Complaint {
   listen(line: string): void;
@@ -6,6 +6,22 @@ export interface Complaint {
   forget(): void;
   /** On one line, without `Error:`; empty where nothing was said. */
   find(): string;
+}
+
+const RUNTIME = /^error running container: (?:from (\S+) )?(?:creating container for \[.*?\]: )?(.*)$/;
+/** Why the runtime could not begin a step, or the machine did not let it. A step that prints the like is tried again in vain, and no more. */
+export function createRuntimeComplaint(): Complaint {
+  let text = '';
+  return {
+    listen(line) {
+      const [, runtime = 'the runtime', said = ''] = RUNTIME.exec(line.slice(0, MAX_LENGTH)) ?? [];
+      if (said !== '') text = `${runtime}: ${said.replace(/: exit status \d+$/, '')}`;
+    },
+    forget() {
+      text = '';
+    },
+    find: () => text.trim(),
+  };
 }
 
 const PREFIX = 'Error: ';

@@ -2,7 +2,7 @@
 import { BackendUnavailable } from '../backend.ts';
 import type { Detect } from '../detect.ts';
 import { type BuildahOptions, createBuildahBackend } from './backend.ts';
-import { type Isolation, isolations } from './command.ts';
+import { type Isolation, isolations } from './isolation.ts';
 
 export type BuildahDetectOptions = Pick<BuildahOptions, 'command' | 'root' | 'runRoot' | 'storageDriver'>;
 

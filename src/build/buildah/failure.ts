@@ -12,6 +12,8 @@ export interface FailedBuild extends FailedCommand {
   readonly platform: string;
   /** The instruction that it was at; absent where it did not come to one. */
   readonly instruction: string | undefined;
+  /** Why the runtime could not begin it; empty where it did. */
+  readonly runtimeFault?: string;
 }
 
 const REASON_LENGTH = 300;
@@ -28,12 +30,25 @@ const INFRASTRUCTURE = [
   /no such host|i\/o timeout|deadline exceeded|TLS handshake|x509:|HTTP response to HTTPS client|server misbehaving/i,
   /(?:status code|status:?|HTTP status:?) (?:5\d\d|408|425|429)\b|toomanyrequests|too many requests/i,
   /no space left on device|cannot allocate memory|input\/output error|too many open files/,
+  /user namespace|unshare\(|newuidmap|newgidmap|netavark|slirp4netns|pasta|setup network|setting up network/,
   /error (?:mounting|creating) (?:new )?(?:container|layer)|layer not known|image not known|locking/,
 ];
 
+/** What the runtime says of a command that the image does not have, which is a fault of the step. */
+const MISSING = /exec: "|executable file/;
+
 /** A failure of the Containerfile, unless it looks like one of the machine or a registry. */
-export function describeBuildFailure({ complaint, end, platform, instruction }: FailedBuild): Failure {
+export function describeBuildFailure({ complaint, end, platform, instruction, runtimeFault }: FailedBuild): Failure {
   const error = withoutStep(complaint, instruction);
+  if (runtimeFault && /while running runtime: exit status \d+$/.test(complaint)) {
+    const isMissing = MISSING.test(runtimeFault);
+    return {
+      kind: isMissing ? 'build' : 'infrastructure',
+      reason: cut(isMissing ? runtimeFault : `buildah cannot run a step here: ${runtimeFault}`),
+      platform,
+      ...(instruction !== undefined && { step: instruction }),
+    };
+  }
   const isOver = complaint.startsWith('building at STEP') && EXIT.test(error);
   return {
     kind: isOver ? 'build' : kindOf(error, complaint === '' ? 'infrastructure' : 'build'),

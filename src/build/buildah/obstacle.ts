@@ -1,19 +1,40 @@
 // What buildah cannot do, or would leave out without a word.
 import { findCommandObstacle } from '../buildkit/obstacle.ts';
+import { isRemote } from '../embedded/copy-step.ts';
+import { findNeeds } from '../needed-steps.ts';
 import type { Compression, ContainerFileSpec } from '../spec.ts';
-import type { Isolation } from './command.ts';
+import type { Ability } from './isolation.ts';
 
-/** Why buildah cannot do this spec; undefined where it can. */
-export function findBuildahObstacle(spec: ContainerFileSpec, isolation: Isolation): string | undefined {
+/** Why buildah cannot do this spec; undefined where it can. Of what is not known yet, it is thought that it can. */
+export function findBuildahObstacle(spec: ContainerFileSpec, ability: Ability | undefined): string | undefined {
   const { sbom, provenance } = spec.attestations;
   if (sbom || provenance !== 'none') return 'attestations need a BuildKit: buildah makes none';
   if (spec.compression && !isPlainGzip(spec.compression)) {
     return 'buildah packs layers with gzip alone, at its own level: another compression needs a BuildKit';
   }
-  if (isolation === 'chroot' && spec.network === 'none') {
-    return 'a RUN without a network needs the isolation oci or rootless: with chroot it has the network of the machine';
+  return findStepObstacle(spec, ability) ?? findCommandObstacle(spec);
+}
+
+function findStepObstacle(spec: ContainerFileSpec, ability: Ability | undefined): string | undefined {
+  const { way, fault } = ability ?? {};
+  if (way?.isolation === 'chroot' && spec.network !== 'default' && spec.network !== way.network) {
+    const network = spec.network === 'none' ? 'no network' : 'the network of the machine';
+    return `a RUN with ${network} needs the isolation oci or rootless: with chroot it has what is configured for all`;
   }
-  return findCommandObstacle(spec);
+  for (const step of findNeeds(spec)?.steps ?? []) {
+    if (step.kind === 'run' && fault !== undefined) return `line ${step.line}: no RUN works with it: ${fault}`;
+    const demand = step.kind === 'run' ? step.demands.find(each => !isGranted(each, spec)) : undefined;
+    // Newer ones do as they are told, and ask nobody.
+    if (demand !== undefined) return `line ${step.line}: RUN ${demand} is not allowed`;
+    if (step.kind === 'add' && way?.wrapper.includes('--net') && step.sources.some(isRemote)) {
+      return `line ${step.line}: with the isolation chroot nothing remote is fetched`;
+    }
+  }
+  return undefined;
+}
+
+function isGranted(demand: string, { network }: ContainerFileSpec): boolean {
+  return demand === '--network=host' && network === 'host';
 }
 
 function isPlainGzip({ mode, level, force = false }: Compression): boolean {

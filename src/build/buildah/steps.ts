@@ -2,7 +2,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import type { OutputName } from '../process.ts';
 import type { Tell, Told } from '../progress.ts';
-import { createComplaint } from './complaint.ts';
+import { createComplaint, createRuntimeComplaint } from './complaint.ts';
 
 export interface StepReader {
   read(line: string, from: OutputName): void;
@@ -14,6 +14,8 @@ export interface StepReader {
   findInstruction(): string | undefined;
   /** What buildah itself said of its end, on one line; empty where it said nothing. */
   findComplaint(): string;
+  /** Why the runtime could not begin the last step; empty where it did. */
+  findRuntimeFault(): string;
 }
 
 const STEP = /^(?:\[(?<stage>\d+)\/\d+\] )?STEP (?<place>\d+\/\d+): (?<instruction>.*)$/;
@@ -32,6 +34,7 @@ export function createStepReader(platform: string, tell: Tell): StepReader {
   let current: string | undefined;
   let instruction: string | undefined;
   const complaint = createComplaint();
+  const runtime = createRuntimeComplaint();
 
   function move(state: NonNullable<Told['state']>, text?: string): void {
     if (current) tell({ kind: 'step', platform, step: current, state, ...(text !== undefined && { text }) });
@@ -41,6 +44,7 @@ export function createStepReader(platform: string, tell: Tell): StepReader {
   function begin({ stage, place, instruction: text }: Record<string, string>): void {
     move('done');
     complaint.forget();
+    runtime.forget();
     instruction = foldSpace(text ?? '').slice(0, INSTRUCTION_LENGTH);
     const stageName = stage === undefined ? '' : ` stage-${Number(stage) - 1}`;
     current = `[${platform}${stageName} ${place}] ${instruction}`;
@@ -59,8 +63,10 @@ export function createStepReader(platform: string, tell: Tell): StepReader {
   return {
     read(raw, from) {
       const line = stripVTControlCharacters(raw);
-      if (from === 'stderr') complaint.listen(line);
-      else if (readProgress(line)) return;
+      if (from === 'stderr') {
+        complaint.listen(line);
+        runtime.listen(line);
+      } else if (readProgress(line)) return;
       if (current && !LOGGED.test(line)) tell({ kind: 'output', platform, step: current, text: line });
       else if (line !== '') tell({ kind: 'note', platform, text: line });
     },
@@ -68,6 +74,7 @@ export function createStepReader(platform: string, tell: Tell): StepReader {
     fail: reason => move('failed', reason),
     findInstruction: () => instruction,
     findComplaint: complaint.find,
+    findRuntimeFault: runtime.find,
   };
 }
 

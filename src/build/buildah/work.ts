@@ -3,11 +3,16 @@ import { readFile, rm } from 'node:fs/promises';
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import { formatPlatform, type Platform } from '../../oci/platform.ts';
 import type { BuildOptions, BuildOrder } from '../backend.ts';
+import { normalizeImage } from '../buildkit/source-policy.ts';
+import { hasStage } from '../containerfile/has-stage.ts';
 import { BuildFailure } from '../maker.ts';
 import type { ProcessEnd } from '../process.ts';
-import type { Client } from './client.ts';
-import { buildArguments, type Isolation, pushArguments, pushListArguments } from './command.ts';
+import { listReadImages } from '../read-images.ts';
+import type { Client, RunOptions } from './client.ts';
+import { buildArguments, pullArguments, pushArguments, pushListArguments } from './command.ts';
+import { createComplaint } from './complaint.ts';
 import { describeBuildFailure, describePushFailure } from './failure.ts';
+import type { RunWay } from './isolation.ts';
 import { createPushReader } from './push.ts';
 import { createStepReader } from './steps.ts';
 import type { Workspace } from './workspace.ts';
@@ -16,7 +21,7 @@ export interface Work {
   readonly client: Client;
   readonly order: BuildOrder;
   readonly workspace: Workspace;
-  readonly isolation: Isolation;
+  readonly way: RunWay;
   readonly options: BuildOptions;
 }
 
@@ -27,22 +32,61 @@ export async function buildImages(work: Work): Promise<Digest> {
   return await push(work);
 }
 
-async function buildPlatform(
-  { client, order, workspace, isolation, options }: Work,
-  platform: Platform,
-): Promise<void> {
+async function buildPlatform(work: Work, platform: Platform): Promise<void> {
+  const { client, order, workspace, way, options } = work;
   const { signal, tell } = options;
   const name = formatPlatform(platform);
+  // Where buildah has no network itself, what it reads has to be there before.
+  const isCutOff = way.wrapper.includes('--net');
+  const pulled = isCutOff ? await pullImages(work, platform) : undefined;
+  if (isCutOff && order.cache)
+    tell({ kind: 'note', platform: name, text: 'with chroot no layers are kept in a registry' });
   const steps = createStepReader(name, tell);
-  const end = await client.run(workspace, buildArguments(order, workspace, { platform, isolation }), {
+  const end = await client.run(workspace, buildArguments(order, workspace, { platform, way, pulled }), {
     signal,
     onLine: steps.read,
+    wrapper: way.wrapper,
   });
   if (end.code === 0) return steps.end();
-  const [complaint, instruction] = [steps.findComplaint(), steps.findInstruction()];
-  const failure = describeBuildFailure({ complaint, instruction, platform: name, end: describeEnd(end) });
+  const failure = describeBuildFailure({
+    complaint: steps.findComplaint(),
+    instruction: steps.findInstruction(),
+    runtimeFault: steps.findRuntimeFault(),
+    ...{ platform: name, end: describeEnd(end) },
+  });
   steps.fail(failure.reason);
   throw new BuildFailure(failure);
+}
+
+/** The ids of the images by their names in the Containerfile. One whose name is a stage's too is only there. */
+async function pullImages(work: Work, platform: Platform): Promise<ReadonlyMap<string, string>> {
+  const { order } = work;
+  const ids = new Map<string, string>();
+  for (const name of listReadImages(order.spec)) {
+    const isStage = hasStage(order.spec.containerFile, name);
+    const pinned = isStage ? undefined : order.bases.get(name)?.name;
+    const id = await pullImage(work, pinned ?? normalizeImage(name), platform);
+    if (!isStage) ids.set(name, id);
+  }
+  return ids;
+}
+
+async function pullImage({ client, workspace, options }: Work, name: string, platform: Platform): Promise<string> {
+  const { signal, tell } = options;
+  const text = formatPlatform(platform);
+  const complaint = createComplaint();
+  let id = '';
+  const onLine: RunOptions['onLine'] = (line, from) => {
+    if (from === 'stdout') id = line.trim();
+    else {
+      complaint.listen(line);
+      tell({ kind: 'note', platform: text, text: line });
+    }
+  };
+  const end = await client.run(workspace, pullArguments(workspace, name, platform), { signal, onLine });
+  if (end.code === 0 && id !== '') return id;
+  const failed = { complaint: complaint.find(), end: describeEnd(end), instruction: `FROM ${name}`, platform: text };
+  throw new BuildFailure(describeBuildFailure(failed));
 }
 
 async function push(work: Work): Promise<Digest> {

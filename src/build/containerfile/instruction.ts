@@ -45,6 +45,8 @@ export interface RunInstruction extends Written {
   readonly kind: 'run';
   /** Stages and images that its mounts read from. */
   readonly mountSources: readonly string[];
+  /** Such as `--network=host`: what needs a leave that no builder gives by itself, or should not. */
+  readonly demands: readonly string[];
 }
 
 /** Durations in nanoseconds, as image configs have them; 0: the engine's default. */

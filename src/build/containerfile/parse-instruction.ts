@@ -15,7 +15,7 @@ import { parseHealthcheck } from './healthcheck.ts';
 import type { ArgInstruction, Instruction } from './instruction.ts';
 import { InvalidSyntax, quote } from './invalid.ts';
 import type { Line } from './lines.ts';
-import { parseMountSources } from './run.ts';
+import { parseRunFlags } from './run.ts';
 import { parseAdd, parseCopy } from './transfer.ts';
 
 type Unplaced<I> = I extends Instruction ? Omit<I, 'line' | 'code'> : never;
@@ -48,7 +48,7 @@ const PARSERS: ReadonlyMap<string, Parse> = new Map<string, Parse>([
     'ONBUILD',
     (command, line, escapeCharacter) => ({ kind: 'onbuild', trigger: parseTrigger(command, line, escapeCharacter) }),
   ],
-  ['RUN', command => ({ kind: 'run', mountSources: parseMountSources(command) })],
+  ['RUN', command => ({ kind: 'run', ...parseRunFlags(command) })],
   ['SHELL', command => ({ kind: 'shell', shell: parseShell(command) })],
   ['STOPSIGNAL', command => ({ kind: 'stopsignal', value: theOne(command) })],
   ['USER', command => ({ kind: 'user', value: theOne(command) })],

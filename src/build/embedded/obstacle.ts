@@ -1,16 +1,9 @@
 // What a build without a builder cannot do, as far as the spec shows it.
-import { parsePlatform } from '../../oci/platform.ts';
-import type { ContainerFile } from '../containerfile/container-file.ts';
-import { globalScope } from '../containerfile/global-scope.ts';
-import { InvalidContainerFile } from '../containerfile/invalid.ts';
-import { parseContainerFile } from '../containerfile/parse.ts';
-import { effectiveInstructions, findTarget, neededStages, resolveBase } from '../containerfile/stages.ts';
+import { findNeeds, type Needs } from '../needed-steps.ts';
 import type { ContainerFileSpec } from '../spec.ts';
-import { TooMuchWork } from '../work.ts';
 import { isRemote } from './copy-step.ts';
 
 const BUILDERS = 'install BuildKit, docker with buildx, or buildah';
-const OFFICIAL_SYNTAX = /^(?:docker\.io\/)?docker\/dockerfile(?:-upstream)?(?:[:@]|$)/;
 const MAX_GZIP_LEVEL = 9;
 
 /** Undefined where there is none. A file that is invalid is none either: the build says what is wrong with it. */
@@ -26,29 +19,16 @@ export function findObstacle(spec: ContainerFileSpec): string | undefined {
     return 'layers of base images are packed anew by BuildKit alone: install it, or docker with buildx';
   if (compression?.mode !== 'zstd' && (compression?.level ?? 0) > MAX_GZIP_LEVEL)
     return `gzip has levels up to ${MAX_GZIP_LEVEL}`;
-  try {
-    return findFileObstacle(parseContainerFile(spec.containerFile), spec);
-  } catch (error) {
-    if (error instanceof InvalidContainerFile || error instanceof TooMuchWork) return undefined;
-    throw error;
-  }
+  const needs = findNeeds(spec);
+  return needs && findFileObstacle(needs);
 }
 
-function findFileObstacle(file: ContainerFile, spec: ContainerFileSpec): string | undefined {
-  const syntax = Object.hasOwn(spec.args, 'BUILDKIT_SYNTAX') ? spec.args.BUILDKIT_SYNTAX : file.syntax?.value;
-  if (syntax && !OFFICIAL_SYNTAX.test(syntax))
-    return `the frontend ${JSON.stringify(syntax)} runs in a builder: ${BUILDERS}`;
-  for (const platform of spec.platforms) {
-    const target = parsePlatform(platform);
-    const scope = globalScope(file, { build: target, target }, spec);
-    for (const index of neededStages(file, findTarget(file, spec.stage), scope)) {
-      const instructions = effectiveInstructions(file, index, resolveBase(file, index, scope));
-      for (const { kind, line, ...rest } of instructions) {
-        if (kind === 'run') return `line ${line}: RUN needs a builder: ${BUILDERS}`;
-        const isFetched = 'sources' in rest && rest.sources.some(isRemote);
-        if (isFetched) return `line ${line}: what is remote is fetched by a builder: ${BUILDERS}`;
-      }
-    }
+function findFileObstacle({ frontend, steps }: Needs): string | undefined {
+  if (frontend) return `the frontend ${JSON.stringify(frontend)} runs in a builder: ${BUILDERS}`;
+  for (const { kind, line, ...rest } of steps) {
+    if (kind === 'run') return `line ${line}: RUN needs a builder: ${BUILDERS}`;
+    const isFetched = 'sources' in rest && rest.sources.some(isRemote);
+    if (isFetched) return `line ${line}: what is remote is fetched by a builder: ${BUILDERS}`;
   }
   return undefined;
 }

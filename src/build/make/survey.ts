@@ -31,7 +31,9 @@ export function createSurvey(backends: readonly Backend[], options: SurveyOption
   return () => Promise.all(asks.map(offer => offer()));
 }
 
-async function ask(backend: Backend, { timeoutMs = 10_000, onUnavailable, onFault }: SurveyOptions): Promise<Offer> {
+async function ask(backend: Backend, options: SurveyOptions): Promise<Offer> {
+  const { onUnavailable, onFault } = options;
+  const timeoutMs = options.timeoutMs ?? backend.answerMs ?? 10_000;
   const signal = AbortSignal.timeout(timeoutMs);
   // Also one that does not heed the signal is waited for no longer.
   const late = new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));

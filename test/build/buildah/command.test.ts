@@ -3,11 +3,11 @@ import { expect, test } from 'vitest';
 import type { BuildOrder } from '../../../src/build/backend.ts';
 import {
   buildArguments,
-  type Isolation,
   pushArguments,
   pushListArguments,
   storageArguments,
 } from '../../../src/build/buildah/command.ts';
+import type { RunWay } from '../../../src/build/buildah/isolation.ts';
 import { planWorkspace } from '../../../src/build/buildah/workspace.ts';
 import { parsePlatform, parsePlatforms } from '../../../src/oci/platform.ts';
 import { plainOrder, type SpecFields } from '../../support/plain-order.ts';
@@ -15,18 +15,19 @@ import { plainOrder, type SpecFields } from '../../support/plain-order.ts';
 const OWN = '/b/buildah';
 const BEGIN = ['--registries-conf', `${OWN}/registries.conf`, 'build', '--platform', 'linux/amd64'];
 const FILES = ['--file', `${OWN}/Containerfile`, '--iidfile', `${OWN}/image-id`];
+const WAY = ['--isolation', 'oci', '--pid', 'private', '--network', 'private'];
 const END = [
-  ...['--isolation', 'oci', '--format', 'oci', '--layers', '--force-rm'],
+  ...['--format', 'oci', '--layers', '--force-rm'],
   ...['--http-proxy=false', '--authfile', `${OWN}/auth.json`, '/b/context'],
 ];
 
 test('a plain order is this command', () => {
-  expect(argumentsOf({})).toEqual([...BEGIN, ...FILES, ...END]);
+  expect(argumentsOf({})).toEqual([...BEGIN, ...FILES, ...WAY, ...END]);
 });
 
 test('one of several platforms is added to the list of the build', () => {
   const args = argumentsOf({ platforms: parsePlatforms('linux/arm64,linux/amd64') });
-  expect(args).toEqual([...BEGIN, '--manifest', 'localhost/veneer-unique', ...FILES, ...END]);
+  expect(args).toEqual([...BEGIN, '--manifest', 'localhost/veneer-unique', ...FILES, ...WAY, ...END]);
 });
 
 test.each<[name: string, spec: SpecFields, args: readonly string[]]>([
@@ -37,22 +38,39 @@ test.each<[name: string, spec: SpecFields, args: readonly string[]]>([
   ],
   ['labels as they are', { labels: { 'org.x': 'a=b,c' } }, ['--label', 'org.x=a=b,c']],
   ['the stage', { stage: 'test' }, ['--target', 'test']],
-  ['no network', { network: 'none' }, ['--network', 'none']],
-  ["the host's network", { network: 'host' }, ['--network', 'host']],
 ])('passes on %s', (_, spec, args) => {
-  expect(argumentsOf({}, spec)).toEqual([...BEGIN, ...FILES, ...args, ...END]);
+  expect(argumentsOf({}, spec)).toEqual([...BEGIN, ...FILES, ...args, ...WAY, ...END]);
+});
+
+test.each(['none', 'host'] as const)('gives a RUN the network that was asked for: %s', network => {
+  expect(argumentsOf({}, { network })).toEqual([...BEGIN, ...FILES, ...WAY.with(-1, network), ...END]);
+});
+
+test('reads what was pulled before, and no registry, where it has no network', () => {
+  const bases = new Map([['alpine:3', { name: 'docker.io/library/alpine@sha256:1', isInsecure: false }]]);
+  const cache = { name: 'host:5000/cache:x', image: 'cache:x', isInsecure: true };
+  const pulled = ['--build-context', 'alpine:3=container-image://0123', '--pull-never'];
+  const way: RunWay = { isolation: 'chroot', runtime: undefined, network: 'none', wrapper: ['unshare'] };
+  expect(argumentsOf({ bases, cache }, {}, way, new Map([['alpine:3', '0123']]))).toEqual([
+    ...BEGIN,
+    ...FILES,
+    ...pulled,
+    '--isolation',
+    'chroot',
+    ...END,
+  ]);
 });
 
 test('keeps layers in the repository of the cache, which has tags of its own', () => {
   const cache = { name: 'host:5000/cache:x', image: 'cache:x', isInsecure: true };
   const args = ['--cache-from', 'host:5000/cache', '--cache-to', 'host:5000/cache'];
-  expect(argumentsOf({ cache })).toEqual([...BEGIN, ...FILES, ...args, ...END]);
+  expect(argumentsOf({ cache })).toEqual([...BEGIN, ...FILES, ...args, ...WAY, ...END]);
 });
 
 test('pins the bases', () => {
   const bases = new Map([['alpine:3', { name: 'docker.io/library/alpine@sha256:1', isInsecure: false }]]);
   const args = ['--build-context', 'alpine:3=docker-image://docker.io/library/alpine@sha256:1'];
-  expect(argumentsOf({ bases })).toEqual([...BEGIN, ...FILES, ...args, ...END]);
+  expect(argumentsOf({ bases })).toEqual([...BEGIN, ...FILES, ...args, ...WAY, ...END]);
 });
 
 test('names secrets and agents by their ids and paths, never by their values', () => {
@@ -60,11 +78,13 @@ test('names secrets and agents by their ids and paths, never by their values', (
   const credentials = new Map([['registry.example', { username: 'canary', password: 'canary' }]]);
   const args = argumentsOf({ secrets, credentials, ssh: new Map([['default', '/run/agent.sock']]) });
   const named = ['--secret', `id=a,src=${OWN}/secrets/0`, '--ssh', 'default=/run/agent.sock'];
-  expect(args).toEqual([...BEGIN, ...FILES, ...named, ...END]);
+  expect(args).toEqual([...BEGIN, ...FILES, ...named, ...WAY, ...END]);
 });
 
-test.each(['rootless', 'chroot'] as const)('isolates as it is told: %s', isolation => {
-  expect(argumentsOf({}, {}, isolation)).toEqual(expect.arrayContaining(['--isolation', isolation]));
+test('isolates by the runtime that works', () => {
+  const way: RunWay = { isolation: 'rootless', runtime: 'runc', network: 'none', wrapper: [] };
+  const args = ['--isolation', 'rootless', '--runtime', 'runc', '--pid', 'private', '--network', 'none'];
+  expect(argumentsOf({}, {}, way)).toEqual([...BEGIN, ...FILES, ...args, ...END]);
 });
 
 test('pushes one image by its id', () => {
@@ -97,8 +117,15 @@ test('works in the storage that it is told, or in that of the machine', () => {
   );
 });
 
-function argumentsOf(order: Partial<BuildOrder>, fields: SpecFields = {}, isolation: Isolation = 'oci') {
+const PLAIN: RunWay = { isolation: 'oci', runtime: undefined, network: 'private', wrapper: [] };
+
+function argumentsOf(
+  order: Partial<BuildOrder>,
+  fields: SpecFields = {},
+  way = PLAIN,
+  pulled?: ReadonlyMap<string, string>,
+) {
   const whole = plainOrder(order, fields);
   const platform = parsePlatform('linux/amd64');
-  return buildArguments(whole, planWorkspace(whole, 'unique'), { platform, isolation });
+  return buildArguments(whole, planWorkspace(whole, 'unique'), { platform, way, pulled });
 }

@@ -59,6 +59,28 @@ test.each([
 });
 
 test.each([
+  [
+    'crun: cgroups in hybrid mode not supported',
+    'infrastructure',
+    'buildah cannot run a step here: crun: cgroups in hybrid mode not supported',
+  ],
+  ['runc: exec: "/bin/sh": stat /bin/sh: no such file', 'build', 'runc: exec: "/bin/sh": stat /bin/sh: no such file'],
+])('a runtime that does not begin a step: %s', (runtimeFault, kind, reason) => {
+  const complaint = 'building at STEP "RUN make": while running runtime: exit status 1';
+  const failed = { complaint, instruction: 'RUN make', platform: 'linux/amd64', end: 'exit code 1', runtimeFault };
+  expect(describeBuildFailure(failed)).toMatchObject({ kind, reason });
+});
+
+test.each([
+  ['exec: "slirp4netns": executable file not found in $PATH', 'infrastructure'],
+  ['error during unshare(CLONE_NEWUSER): Operation not permitted', 'infrastructure'],
+])('what the machine lacks is not the fault of a step: %s', (error, kind) => {
+  const complaint = `building at STEP "RUN make": ${error}`;
+  const failed = { complaint, instruction: 'RUN make', platform: 'linux/amd64', end: 'exit code 1' };
+  expect(describeBuildFailure(failed)).toMatchObject({ kind, reason: error });
+});
+
+test.each([
   ['The target "nope" was not found in the provided Dockerfile', 'exit code 125', 'build'],
   ['', 'SIGKILL', 'infrastructure'],
 ])('without a step: %j', (complaint, end, kind) => {
