@@ -1,7 +1,7 @@
 // Descriptors: a pointer to bytes. image-spec descriptor.md.
 import { z } from 'zod';
 import { type Digest, isDigest } from './digest.ts';
-import { isImageConfigType, isLayerType } from './media-type.ts';
+import { isLayerType } from './media-type.ts';
 import type { Platform } from './platform.ts';
 
 const digestSchema = z.string().refine(isDigest, 'expected sha256:<64 hex> or sha512:<128 hex>');
@@ -67,11 +67,13 @@ const BUILD_CACHE_CONFIG = 'application/vnd.buildkit.cacheconfig.v0';
 
 /**
  * The entries of an index that may be manifests. One of a build's cache lists its layers, and may have very many: no registry has these as
- * manifests. Where some entry names a platform, whoever looks for that may take any of them.
+ * manifests. In any other index an entry may be an image, whatever it says.
  */
 export function findManifests(entries: readonly Descriptor[]): readonly Descriptor[] {
-  if (entries.some(({ platform }) => platform)) return entries;
-  return entries.filter(
-    ({ mediaType }) => !(isLayerType(mediaType) || isImageConfigType(mediaType) || mediaType === BUILD_CACHE_CONFIG),
-  );
+  const isCache = entries.some(isCacheConfig) && entries.every(({ platform }) => !platform);
+  return isCache ? entries.filter(entry => !isCacheConfig(entry) && !isLayerType(entry.mediaType)) : entries;
+}
+
+function isCacheConfig({ mediaType }: Descriptor): boolean {
+  return mediaType === BUILD_CACHE_CONFIG;
 }

@@ -53,8 +53,10 @@ test.each(['untouched', 'refused'])(
     const layer = { mediaType: LAYER_TYPE, raw: Buffer.from('a layer') };
     const config = { mediaType: 'application/vnd.buildkit.cacheconfig.v0', raw: Buffer.from('{"layers":[]}') };
     const large = { mediaType: layer.mediaType, digest: digestOf(layer.raw), size: 1024 ** 3 };
+    const more = Array.from({ length: 1000 }, (_, i) => ({ ...large, digest: digestOf(Buffer.from(`${i}`)) }));
     const manifests = [
       large,
+      ...more,
       { mediaType: config.mediaType, digest: digestOf(config.raw), size: config.raw.byteLength },
     ];
     const raw = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests }));
@@ -63,6 +65,9 @@ test.each(['untouched', 'refused'])(
     await app.configure({ rules: [{ ...RULE, pinned }] });
     expect(await answerOf(`/v2/${NAME}/manifests/cache`)).toEqual([200, digestOf(raw)]);
     expect(await answerOf(`/v2/${NAME}/manifests/${digestOf(raw)}`)).toEqual([200, digestOf(raw)]);
+    // No layer was asked for as a manifest, however many there are.
+    const asked = new Set(app.registry.requests.map(({ url }) => url?.replace(/.*\/manifests\//, '')));
+    expect([...asked]).toEqual(['cache', digestOf(raw)]);
   },
 );
 
