@@ -17,7 +17,7 @@ export function formatChallenge({ realm, scope, error }: Challenge): string {
   return `Bearer ${parameters.join(',')}`;
 }
 
-/** A quoted-string. A URL may have a quote in its host, and it came from the client. */
+/** A quoted-string. A URL may have a quote in its host, and it came from the client; what is not printable ASCII breaks a header. */
 function quote(text: string): string {
-  return `"${text.replace(/["\\]/g, '\\$&')}"`;
+  return `"${text.replace(/[^\x20-\x7e]/g, '?').replace(/["\\]/g, '\\$&')}"`;
 }

@@ -167,7 +167,8 @@ function challenge(c: Context, error: unknown, parameters: Challenge): unknown {
   return error;
 }
 
-const NAME_IN_PATH = /^\/v2\/(.+)\/(?:manifests|blobs|tags|referrers)\//;
+/** The path is decoded, and a name that is none has no place in a header. */
+const NAME_IN_PATH = /^\/v2\/([\w./:-]+)\/(?:manifests|blobs|tags|referrers)\//;
 
 /** What a request with wrong credentials may have wanted: a hint for its next token, and no decision. */
 function guessScope(c: Context): string | undefined {

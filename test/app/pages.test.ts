@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
+import fc from 'fast-check';
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
 import { listRoutes } from '../access/open-routes.ts';
 import { HOST, startApp, type TestApp } from '../support/app.ts';
@@ -240,4 +241,52 @@ describe('a body of the API', () => {
       }
     },
   );
+});
+
+describe('whatever a request names', () => {
+  const odd = fc.oneof(
+    fc.string({ unit: 'grapheme', minLength: 1, maxLength: 6 }),
+    fc.constantFrom(
+      '\r\nX-Forged: y',
+      '"',
+      '\\',
+      '€',
+      '\0',
+      '..',
+      '%',
+      '\u2028',
+      '\x1b[31m',
+      '<script>',
+      'local/app',
+      'a',
+    ),
+  );
+  const name = fc.array(odd, { minLength: 1, maxLength: 3 }).map(parts => parts.map(encodeURIComponent));
+  const route = fc.constantFrom(
+    ...['/v2/N/manifests/M', '/v2/N/blobs/M', '/v2/N/tags/list?last=M&n=M', '/v2/N/referrers/M?artifactType=M'],
+    ...['/v2/N/blobs/uploads/?mount=M&from=M', '/v2/N/blobs/uploads/M?digest=M', '/v2/N/manifests/M?ns=M', '/M/M'],
+    ...['/v2/N/manifests/1?tag=M', '/v1alpha2/container/M', '/container-token/M', '/v1alpha1/builds/M/logs'],
+    ...['/v1alpha1/builds?after=M&status=M', '/v1/rules/explain?image=M&platform=M&caller=M', '/token?scope=M'],
+    ...['/v1/cache/content?repository=M', '/v1/hosted/collect?dryRun=M', '/token?service=M'],
+  );
+  const method = fc.constantFrom('GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE');
+  const authorization = fc.constantFrom(undefined, ADMIN, 'Basic eDp5', 'Bearer x', `Bearer vnr_${'0'.repeat(40)}`);
+
+  test.each([
+    ['with access', guard],
+    ['without', start],
+  ])('it adds no header and no line to the log, %s, and is no fault of ours', async (_, open) => {
+    const server = await open({ defaultUpstream: 'none', openUpstreams: false });
+    const asked = fc.record({ route, method, authorization, N: name, M: name });
+    await fc.assert(
+      fc.asyncProperty(asked, async ({ N, M, ...request }) => {
+        const path = request.route.replaceAll('N', N.join('/')).replaceAll('M', M.join('%2F'));
+        const headers = { ...(request.authorization && { Authorization: request.authorization }) };
+        const answer = await server.send(request.method, path, { headers });
+        expect([path, answer.status < 500, answer.headers['x-forged']]).toEqual([path, true, undefined]);
+      }),
+      { numRuns: 1000 },
+    );
+    expect(server.log.filter(line => line.trimEnd().includes('\n') || line.includes('"level":50'))).toEqual([]);
+  });
 });
