@@ -88,7 +88,10 @@ export function createPulling(deps: PullingDeps): Pulling {
     decorate,
   });
 
-  const augmentations = createAugmentations({ onUsed: content.use });
+  const augmentations = createAugmentations({
+    onUsed: content.use,
+    onWarning: (image, warning) => log.warn({ image }, warning),
+  });
   const layers = createLayers({ content, upstreams, origins, stored: deps.tokenLayers, shelf, onFailed });
   const limits = { maxUnpackedBytes: config.limits.unpackedLayerBytes, maxRatio: config.limits.unpackRatio };
   const describeWanted = createDescribe({ origins, upstreams, content, limits });

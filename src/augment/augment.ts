@@ -4,7 +4,6 @@ import type { Digest } from '../oci/digest.ts';
 import { configPlatform, parseImageConfig } from '../oci/image-config.ts';
 import type { ImageManifest, Manifest } from '../oci/manifest.ts';
 import { isManifestType } from '../oci/media-type.ts';
-import type { Platform } from '../oci/platform.ts';
 import { checkAvailable, chosenPlatforms } from './choice.ts';
 import { type Document, keptDocument, openManifest } from './document.ts';
 import { type AugmentedImage, augmentImage } from './image.ts';
@@ -24,7 +23,11 @@ export interface Augmented {
   /** The images and indexes of the result that stayed as they were. */
   readonly kept: ReadonlySet<Digest>;
   /** Each image of the result with what it was, in the index's order. Equal digests: it stayed as it was. */
-  readonly images: readonly { readonly platform: Platform; readonly source: Digest; readonly target: Digest }[];
+  readonly images: readonly ImageOutcome[];
+}
+
+export interface ImageOutcome extends Pick<AugmentedImage, 'platform' | 'source' | 'warnings'> {
+  readonly target: Digest;
 }
 
 /**
@@ -59,6 +62,9 @@ function result({ root, documents, kept, images }: AugmentedIndex): Augmented {
     root: { mediaType, digest, size },
     documents: [...new Map(documents.map(document => [document.digest, document])).values()],
     kept: new Set([...kept, ...untouched.map(({ source }) => source)]),
-    images: images.map(({ platform, source, target }) => ({ platform, source, target: target.digest })),
+    images: images.map(({ platform, source, target, warnings }) => ({
+      ...{ platform, source, warnings },
+      target: target.digest,
+    })),
   };
 }

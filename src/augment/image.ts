@@ -13,6 +13,8 @@ const BASE_DIGEST = 'org.opencontainers.image.base.digest';
 
 /** What Linux' overlay file system stacks at most: no engine can run more. */
 const MAX_LAYERS = 500;
+/** What docker's engine takes of an image, with overlay2. */
+const MAX_DOCKER_LAYERS = 125;
 
 export interface SourceImage {
   readonly manifest: ImageManifest;
@@ -28,6 +30,8 @@ export interface AugmentedImage {
   readonly target: Document;
   /** The manifest and config that were made. */
   readonly documents: readonly Document[];
+  /** What an engine may make of it that its giver may not have meant, each in a sentence. */
+  readonly warnings: readonly string[];
 }
 
 /** Throws MANIFEST_INVALID for an image that cannot be augmented. */
@@ -37,18 +41,36 @@ export function augmentImage(image: SourceImage, augmentation: Augmentation): Au
   const layers = layersFor(augmentation, platform);
   const annotations = familyOf(manifest.mediaType) === 'oci' ? augmentation.annotations : undefined;
   const configJson = augmentConfig(image.config, augmentation, layers);
-  const source = manifest.digest;
-  if (!configJson && !annotations) return { platform, source, target: keptDocument(manifest), documents: [] };
+  const told = { platform, source: manifest.digest, warnings: warningsOf(image, augmentation, layers) };
+  if (!configJson && !annotations) return { ...told, target: keptDocument(manifest), documents: [] };
   checkLayers(image, layers.length);
   const config = configJson && createDocument(manifest.config.mediaType, configJson);
   const target = createDocument(manifest.mediaType, rewriteManifest(json, image, { config, layers, annotations }));
-  return { platform, source, target, documents: config ? [config, target] : [target] };
+  return { ...told, target, documents: config ? [config, target] : [target] };
 }
 
-export function layersFor({ layers }: Augmentation, platform: Platform): readonly Layer[] {
+/** A layer that names no platform is one of Linux: those of Windows have another shape (`Files/`, `Hives/`), and are taken as they are. */
+export function layersFor({ layers }: Pick<Augmentation, 'layers'>, platform: Platform): readonly Layer[] {
   return layers.filter(
-    ({ platforms }) => platforms?.some(name => isSamePlatform(parsePlatform(name), platform)) ?? true,
+    ({ platforms }) =>
+      platforms?.some(name => isSamePlatform(parsePlatform(name), platform)) ?? platform.os !== 'windows',
   );
+}
+
+function warningsOf({ manifest, platform }: SourceImage, { layers }: Augmentation, got: readonly Layer[]): string[] {
+  const name = formatPlatform(platform);
+  const total = manifest.layers.length + got.length;
+  const isLeftOut = platform.os === 'windows' && layers.some(({ platforms }) => platforms === undefined);
+  return [
+    ...(isLeftOut
+      ? [`${name} gets no layer that does not name it in its platforms: layers of Linux do not fit it`]
+      : []),
+    ...(got.length > 0 && total > MAX_DOCKER_LAYERS
+      ? [
+          `${name} has ${total} layers now, and docker's engine takes ${MAX_DOCKER_LAYERS}: containerd and podman take more`,
+        ]
+      : []),
+  ];
 }
 
 function checkLayers({ config, manifest }: SourceImage, added: number): void {

@@ -35,6 +35,7 @@ export async function tellOutcome(
   if (json) print(self, JSON.stringify({ ...submitted, succeeded, targetDigest, build }, undefined, 2));
   if (build?.status === 'failed') self.error(`error: ${plainText(describeFailure(build, builds))}`);
   if (json) return;
+  for (const warning of submitted.warnings ?? []) explain(self, `warning: ${plainText(warning)}`);
   if (dryRun) explain(self, 'a dry run: nothing was begun');
   else if (submitted.buildId !== undefined && !succeeded) explain(self, underWay(submitted.buildId));
   if (targetDigest !== undefined) explain(self, `digest ${plainText(targetDigest)}`);

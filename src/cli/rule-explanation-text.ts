@@ -42,12 +42,20 @@ function formatImage({
   digest,
   differences,
   layers,
+  warnings = [],
 }: ExplainedImage): readonly string[] {
   const names = rules.join(', ') || 'no rule';
   // An image's config need not say what it is for.
   const place = platform || 'no platform';
-  if (sourceDigest === digest) return [plainText(`${place}: unchanged, ${names}`), `${INDENT}${plainText(digest)}`];
+  const warned = warnings.map(warning => plainText(`warning: ${warning}`));
+  if (sourceDigest === digest) {
+    return [
+      plainText(`${place}: unchanged, ${names}`),
+      ...[plainText(digest), ...warned].map(line => `${INDENT}${line}`),
+    ];
+  }
   const lines = [
+    ...warned,
     ...[`- ${sourceDigest}`, `+ ${digest}`].map(plainText),
     ...formatLayers(layers),
     ...formatDifferences(differences),

@@ -5,7 +5,6 @@ import { parseReference, type Reference } from '../oci/reference.ts';
 import type { Origins } from '../proxy/origin.ts';
 import type { Prepare, Prepared } from '../proxy/prepare.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
-import type { TokenRecord } from '../tokens/record.ts';
 import { ApiError } from './api-error.ts';
 import { parseSubmit, type SubmitLimits, type SubmitRequest } from './augment-schema.ts';
 import { callerSubject } from './authentication.ts';
@@ -65,20 +64,21 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
     await countToken(c, weightOf(request));
     const { source, build } = request;
     const isThere = source.kind === 'image' && !build.freeze && !build.mirror;
-    return isThere ? { record: await submitImage(c, request, source.image) } : submitBuilt(c, request);
+    return isThere ? submitImage(c, request, source.image) : submitBuilt(c, request);
   }
 
-  async function submitImage(c: Context, request: SubmitRequest, image: string): Promise<TokenRecord> {
-    const { storedLayers, tag, ...prepared } = await prepareImage(c, request, image);
+  async function submitImage(c: Context, request: SubmitRequest, image: string): Promise<Building> {
+    const { storedLayers, tag, warnings, ...prepared } = await prepareImage(c, request, image);
     checkMediaTypes(request.containerConfig?.layers ?? [], prepared.augmentation.layers);
     await ledger.keepLayers(storedLayers, accountOf(c).key);
-    return ledger.issue({
+    const record = await ledger.issue({
       ...prepared,
       ...(tag && { tag }),
       containerImage: image,
       caller: callerSubject(c),
       request: shownRequest(request),
     });
+    return { record, warnings };
   }
 
   async function prepareImage(c: Context, request: SubmitRequest, image: string): Promise<Prepared> {

@@ -29,6 +29,8 @@ export interface Asked {
   readonly onTop: Changes | undefined;
   /** The bytes of layers that came with the request: whoever keeps the spec or the changes keeps them too. */
   readonly storedLayers: ReadonlyMap<Digest, Uint8Array>;
+  /** What whoever asked should know, each in a sentence. */
+  readonly warnings?: readonly string[] | undefined;
 }
 
 export interface ReadBuildDeps {

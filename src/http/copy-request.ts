@@ -35,16 +35,21 @@ export function createReadCopy({ origins, targets, prepare, requireSources, atte
 
   /** Whether the image can be had and changed, for each platform, is known before anything of it is copied. */
   async function pin(request: SubmitRequest, reference: Reference, origin: Origin): Promise<Pinned> {
-    const isPlain = !hasChanges(request) && request.platforms === undefined;
+    const isPlain = !hasChanges(request) && platformsOf(request) === undefined;
     if (isPlain)
-      return { digest: await resolveReference(origin, reference), changes: undefined, storedLayers: new Map() };
+      return {
+        digest: await resolveReference(origin, reference),
+        changes: undefined,
+        storedLayers: new Map(),
+        warnings: [],
+      };
     const prepared = await prepare({ reference, ...toChanges(request, attestations) });
     const { platforms: _, ...augmentation } = prepared.augmentation;
     checkMediaTypes(request.containerConfig?.layers ?? [], augmentation.layers);
     return {
       digest: prepared.sourceDigest,
       changes: hasChanges(request) ? { augmentation, layerSources: prepared.layerSources } : undefined,
-      storedLayers: prepared.storedLayers,
+      ...{ storedLayers: prepared.storedLayers, warnings: prepared.warnings },
     };
   }
 
@@ -54,18 +59,24 @@ export function createReadCopy({ origins, targets, prepare, requireSources, atte
     requireSources(c, placesOf({ reference, ...toChanges(request, attestations) }));
     const tag = reference.digest ? undefined : reference.tag;
     const target = targets.ofCopy(c, request.build, { origin, tag });
-    const { digest, changes, storedLayers } = await pin(request, reference, origin).catch(error => {
+    const { digest, changes, storedLayers, warnings } = await pin(request, reference, origin).catch(error => {
       throw toApiError(error, image);
     });
     const source = { registry: origin.registry.name, repository: origin.repository, tag, digest };
-    const platforms = request.platforms?.map(formatPlatform);
+    const platforms = platformsOf(request)?.map(formatPlatform);
     const spec = { kind: 'copy', source, platforms, changes, target, timeoutMs: request.build.buildTimeout } as const;
-    return { spec, onTop: undefined, storedLayers };
+    return { spec, onTop: undefined, storedLayers, warnings };
   };
+}
+
+/** A mirror has all platforms, whatever it is asked for: clients always name one, and each would overwrite the tag with its own. */
+function platformsOf({ build, platforms }: SubmitRequest): SubmitRequest['platforms'] {
+  return build.mirror ? undefined : platforms;
 }
 
 interface Pinned {
   readonly digest: Digest;
   readonly changes: Changes | undefined;
   readonly storedLayers: ReadonlyMap<Digest, Uint8Array>;
+  readonly warnings: readonly string[];
 }

@@ -2,7 +2,7 @@
 import type { Layer } from '../augment/augmentation.ts';
 import { InvalidLayer } from '../augment/layer.ts';
 import { compressionOf } from '../oci/media-type.ts';
-import { formatPlatform } from '../oci/platform.ts';
+import { formatPlatform, normalizePlatform } from '../oci/platform.ts';
 import { ContentMismatch } from '../oci/verify.ts';
 import type { Wanted } from '../proxy/prepare.ts';
 import { ApiError } from './api-error.ts';
@@ -14,7 +14,7 @@ import { sourceError } from './source-error.ts';
 export function toChanges(request: SubmitRequest, attestations: 'drop' | 'keep'): Omit<Wanted, 'reference'> {
   const { layers = [], env, ...config } = request.containerConfig ?? {};
   return {
-    layers,
+    layers: layers.map(withOwnPlatform),
     includes: request.containerIncludes,
     changes: {
       ...config,
@@ -23,6 +23,17 @@ export function toChanges(request: SubmitRequest, attestations: 'drop' | 'keep')
       attestations,
     },
   };
+}
+
+/** Clients put the layers of several architectures into one request, and tell them apart by this name alone. */
+const ARCHITECTURE_LAYER = /\/fusion-(\w{1,32})\.tar\.gz$/;
+
+/** A layer whose address names an architecture is for that one, unless the request says what it is for. */
+function withOwnPlatform(layer: RequestedLayer): RequestedLayer {
+  const path = /^https?:/i.test(layer.location) ? URL.parse(layer.location)?.pathname : undefined;
+  const architecture = ARCHITECTURE_LAYER.exec(path ?? '')?.[1];
+  if (layer.platforms || architecture === undefined) return layer;
+  return { ...layer, platforms: [formatPlatform(normalizePlatform({ os: 'linux', architecture }))] };
 }
 
 /** Whether it wants the image other than it is. */

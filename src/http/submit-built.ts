@@ -70,6 +70,7 @@ export function createSubmitBuilt(deps: SubmitBuiltDeps): SubmitBuilt {
     const asked = await (source.kind === 'image' ? readCopy(c, request, source.image) : readBuild(c, request, source));
     if (!dryRun) await ledger.keepLayers(asked.storedLayers, accountOf(c).key);
     const submitted = await (dryRun ? builds.preview(c, asked.spec) : builds.submit(c, asked.spec));
-    return { ...submitted, record: await ledger.issue(await toRecord(c, request, { ...asked, ...submitted })) };
+    const record = await ledger.issue(await toRecord(c, request, { ...asked, ...submitted }));
+    return { ...submitted, record, warnings: asked.warnings };
   };
 }

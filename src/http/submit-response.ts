@@ -13,6 +13,8 @@ export interface Building {
   readonly build?: BuildRecord | undefined;
   /** Whether it was built before. */
   readonly isCached?: boolean | undefined;
+  /** What whoever submitted it should know, each in a sentence. */
+  readonly warnings?: readonly string[] | undefined;
 }
 
 /** How clients reach us. */
@@ -40,7 +42,7 @@ export function targetImage(
  * The answer to a submit: `succeeded` tells clients that there is nothing to wait for. A frozen image needs no token, but the first version
  * of the API has always given one.
  */
-export function submitResponse({ record, build, isCached }: Building, view: View, version: 1 | 2 = 2) {
+export function submitResponse({ record, build, isCached, warnings = [] }: Building, view: View, version: 1 | 2 = 2) {
   const hasToken = record.frozenImage === undefined || version === 1;
   return {
     requestId: record.id,
@@ -51,6 +53,7 @@ export function submitResponse({ record, build, isCached }: Building, view: View
     ...(build && { buildId: build.id, cached: isCached === true }),
     ...kindOf(record),
     ...outcomeOf({ record, build }),
+    ...(warnings.length > 0 && { warnings }),
   };
 }
 

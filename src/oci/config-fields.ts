@@ -96,7 +96,10 @@ export const platformSchema = z.string().transform((text, context) => {
   }
 });
 
-export const workingDirSchema = textSchema.check(atMost(MAX_WORKING_DIR, 'characters'));
+/** Of Linux or of Windows. No runtime starts a container with a relative one: runtime-spec config.md, `process.cwd`. */
+export const workingDirSchema = textSchema
+  .check(atMost(MAX_WORKING_DIR, 'characters'))
+  .regex(/^(?:\/|[A-Za-z]:[\\/]|\\\\)/, 'must be an absolute path, such as /opt/tool');
 export const userSchema = textSchema.check(atMost(MAX_USER, 'characters'));
 
 /** Refuses more than `max` characters or items, with the field's size in the message. */

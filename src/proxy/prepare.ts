@@ -1,12 +1,13 @@
 // Preparing an augmentation: all that needs a network is settled here, once, so that what is stored is complete and pinned.
 import type { Augmentation } from '../augment/augmentation.ts';
 import { isChosen } from '../augment/choice.ts';
+import { layersFor } from '../augment/image.ts';
 import { InvalidLayer } from '../augment/layer.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
 import type { Step } from '../augment/steps.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { formatPlatform, type Platform, parsePlatform } from '../oci/platform.ts';
+import { formatPlatform, normalizePlatform, type Platform, parsePlatform } from '../oci/platform.ts';
 import type { Reference } from '../oci/reference.ts';
 import type { ReadIncludes } from './layers/includes.ts';
 import type { DescribedLayer, DescribeWanted, WantedLayer } from './layers/wanted-layer.ts';
@@ -40,11 +41,13 @@ export interface Prepared {
   readonly layerSources: readonly LayerSource[];
   /** The bytes of the layers that came with the request: whoever keeps the result keeps them too. */
   readonly storedLayers: ReadonlyMap<Digest, Uint8Array>;
+  /** What whoever asked for it should know, each in a sentence. */
+  readonly warnings: readonly string[];
 }
 
 /** What does not depend on the source: complete, and pinned. */
 export interface PreparedChanges extends Pick<Prepared, 'augmentation' | 'layerSources' | 'storedLayers'> {
-  /** Throws MANIFEST_UNKNOWN for an image that would stay without the included layers, because the included image lacks its platform. */
+  /** Throws MANIFEST_UNKNOWN for an image that would stay without layers of an included image, because that one lacks its platform. */
   requirePlatforms(platforms: readonly Platform[]): void;
 }
 
@@ -66,13 +69,18 @@ export function createDescribeChanges({ describeWanted, readIncludes }: Describe
   }
 
   return async ({ layers, includes, changes }) => {
-    const included = (await Promise.all(includes.map(readIncludes))).flat();
-    const described: readonly DescribedLayer[] = [...(await Promise.all(layers.map(describeAt))), ...included];
+    const included = await Promise.all(includes.map(async image => ({ image, layers: await readIncludes(image) })));
+    const described: readonly DescribedLayer[] = [
+      ...(await Promise.all(layers.map(describeAt))),
+      ...included.flatMap(each => each.layers),
+    ];
     return {
       augmentation: { ...changes, layers: described.map(({ layer }) => layer) },
       layerSources: described.map(({ source }) => source),
       storedLayers: new Map(described.flatMap(({ layer, bytes }) => (bytes ? [[layer.digest, bytes] as const] : []))),
-      requirePlatforms: platforms => (included.length > 0 ? requireIncluded(included, platforms) : undefined),
+      requirePlatforms(platforms) {
+        for (const each of included) requireIncluded(each, platforms);
+      },
     };
   };
 }
@@ -98,19 +106,45 @@ export function createPrepare({ origins, augmentations, describeChanges }: Prepa
       sourceDigest,
       steps: [...ruleSteps, { augmentation: changes.augmentation }],
     });
-    requirePlatforms(images.map(({ platform }) => platform));
+    const platforms = images.map(({ platform }) => platform);
+    requirePlatforms(platforms);
+    requireChanged(changes.augmentation, platforms);
     const { registry, repository } = origin;
     return {
       ...{ registry: registry.name, repository, tag, sourceDigest, targetDigest: root.digest, ruleSteps, ...changes },
       layerSources: [...ruleLayerSources, ...layerSources],
+      warnings: [...new Set(images.flatMap(({ warnings }) => warnings))],
     };
   };
 }
 
-function requireIncluded(layers: readonly DescribedLayer[], platforms: readonly Platform[]): void {
+/** Whoever asks for changes gets them, or is told: only rules are for whatever has a name, and leave what is no image as it is. */
+function requireChanged(augmentation: Augmentation, platforms: readonly Platform[]): void {
+  const { platforms: _, attestations: __, layers, ...changes } = augmentation;
+  const isAsked = layers.length > 0 || Object.values(changes).some(change => change !== undefined);
+  if (isAsked && platforms.length === 0) {
+    throw new RegistryError(
+      'MANIFEST_INVALID',
+      'it is no image, but an artifact such as a chart: it cannot be augmented',
+    );
+  }
+  if (layers.length === 0 || platforms.some(platform => layersFor({ layers }, platform).length > 0)) return;
+  const has = platforms.map(platform => formatPlatform(normalizePlatform(platform))).join(', ');
+  throw new RegistryError('MANIFEST_UNKNOWN', `none of the layers is for a platform of the image, which is for ${has}`);
+}
+
+interface Included {
+  readonly image: string;
+  readonly layers: readonly DescribedLayer[];
+}
+
+function requireIncluded({ image, layers }: Included, platforms: readonly Platform[]): void {
   const included = [...new Set(layers.flatMap(({ layer }) => layer.platforms ?? []))].map(parsePlatform);
   const lacking = platforms.filter(platform => !isChosen(platform, included));
   if (lacking.length === 0) return;
   const [missing, has] = [lacking, included].map(each => each.map(formatPlatform).join(', '));
-  throw new RegistryError('MANIFEST_UNKNOWN', `containerIncludes has no layers for ${missing}; it has ${has}`);
+  throw new RegistryError(
+    'MANIFEST_UNKNOWN',
+    `containerIncludes: ${image} has no layers for ${missing}; it is for ${has}`,
+  );
 }

@@ -37,6 +37,8 @@ const ANY_TYPE = 'application/octet-stream';
 export interface AugmentationsOptions {
   /** Hears of all that an image in memory was made of, each time that it is had. */
   readonly onUsed?: (digest: Digest) => void;
+  /** Hears of what whoever looks after the rules should know of an image, each time that it is computed. */
+  readonly onWarning?: (image: string, warning: string) => void;
 }
 
 /** What it takes to make the image again: it must not go because the image is in memory. */
@@ -45,7 +47,8 @@ interface Known {
   readonly madeOf: ReadonlySet<Digest>;
 }
 
-export function createAugmentations({ onUsed = () => {} }: AugmentationsOptions = {}): Augmentations {
+export function createAugmentations(options: AugmentationsOptions = {}): Augmentations {
+  const { onUsed = () => {}, onWarning = () => {} } = options;
   const flight = createFlight<Known>();
   const turns = createDocumentTurns();
   const memory = new LRUCache<string, Known>({ maxSize: MEMORY_BYTES, sizeCalculation: ({ image }) => sizeOf(image) });
@@ -65,6 +68,7 @@ export function createAugmentations({ onUsed = () => {} }: AugmentationsOptions 
       const manifest = await reader.readManifest({ mediaType: ANY_TYPE, digest: sourceDigest, size: 0 });
       return augment(manifest, steps, reader);
     });
+    for (const warning of augmented.images.flatMap(({ warnings }) => warnings)) onWarning(sourceName, warning);
     const provenance = createProvenance({ name: sourceName, digest: sourceDigest }, augmented, steps);
     const all = [...augmented.documents, ...provenance.flatMap(({ documents }) => documents)];
     const made = new Map(all.map(document => [document.digest, document]));

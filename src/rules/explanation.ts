@@ -34,6 +34,8 @@ const explainedImageSchema = z.object({
   digest: z.string(),
   differences: z.array(differenceSchema),
   layers: z.array(addedLayerSchema),
+  /** What an engine may make of it that its rules may not have meant, each in a sentence. */
+  warnings: z.array(z.string()).optional(),
 });
 
 const toldVerdictSchema = z.object({

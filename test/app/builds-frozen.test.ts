@@ -86,6 +86,17 @@ test('a mirror keeps name, tag and digest below the repository, and its record i
   });
 });
 
+test.each(['linux/amd64', 'arm64', 'linux/s390x'])(
+  'a mirror has all platforms, though it is asked for %s alone',
+  async containerPlatform => {
+    const { root } = app.putImage();
+    const body = { containerImage: app.base, mirror: true, buildRepository: 'local/mirrors', containerPlatform };
+    const answer = await app.build(body);
+    expect(await app.ended(answer.buildId)).toMatchObject({ status: 'succeeded', digest: root.digest });
+    expect([...(await app.pull(answer.targetImage)).keys()]).toEqual(PLATFORMS);
+  },
+);
+
 test.each([
   ['frozen with changes', { freeze: true, containerConfig }],
   ['frozen as it is', { freeze: true }],

@@ -9,6 +9,7 @@ const submittedSchema = z.looseObject({
   targetDigest: z.string().optional(),
   buildId: z.string().optional(),
   cached: z.boolean().optional(),
+  warnings: z.array(z.string()).optional(),
   /** Absent while a build is under way. */
   succeeded: z.boolean().optional(),
 });

@@ -1,5 +1,5 @@
 // What became of one image, told: the rules that are for it, the layers that it got, and what is different in its config and annotations.
-import type { Augmented } from '../../augment/augment.ts';
+import type { Augmented, ImageOutcome } from '../../augment/augment.ts';
 import type { Layer } from '../../augment/augmentation.ts';
 import type { Document } from '../../augment/document.ts';
 import type { SourceReader } from '../../augment/source.ts';
@@ -15,8 +15,6 @@ import { tellLayerPlace } from '../../rules/layer-place.ts';
 import type { RuleLayer } from '../../rules/rule.ts';
 import { compareImages, type ImageWords } from './config-difference.ts';
 
-type AugmentedImage = Augmented['images'][number];
-
 export interface ExplainImageOptions {
   readonly steps: Steps;
   /** Of each step, of each of its layers: as the rule says it. */
@@ -27,20 +25,21 @@ export interface ExplainImageOptions {
 }
 
 /** Tells what became of an image of `augmented`. Throws what the readers throw. */
-export type ExplainImage = (image: AugmentedImage) => Promise<ExplainedImage>;
+export type ExplainImage = (image: ImageOutcome) => Promise<ExplainedImage>;
 
 export function createExplainImage(options: ExplainImageOptions): ExplainImage {
   const { steps, ruleLayers, augmented, readManifest, readConfig } = options;
   const documents = new Map(augmented.documents.map(document => [document.digest, document]));
   const places = placesOf(steps, ruleLayers);
 
-  return async ({ platform, source, target }) => {
+  return async ({ platform, source, target, warnings }) => {
     const own = stepsFor(steps, platform);
     const told = {
       platform: formatPlatform(normalizePlatform(platform)),
       rules: own.flatMap(({ rule }) => rule ?? []),
       sourceDigest: source,
       digest: target,
+      warnings: [...warnings],
     };
     const made = documents.get(target);
     if (source === target || !made) return { ...told, differences: [], layers: [] };
