@@ -62,7 +62,10 @@ async function checkAugmented(options: ImageOptions, attestations: string): Prom
   expect(result.images.map(({ target }) => target)).toEqual(found.map(({ digest }) => digest));
   for (const { digest, layers: made, config } of found) {
     expect(image.content.has(digest)).toBe(false);
-    expect(made.slice(options.layers).map(layer => layer.digest)).toEqual(layers.map(({ layer }) => layer.digest));
+    const { os } = result.json(config);
+    // Layers of Linux fit no image of Windows.
+    const expected = os === 'windows' ? [] : layers.map(({ layer }) => layer.digest);
+    expect(made.slice(options.layers).map(layer => layer.digest)).toEqual(expected);
     expect(result.json(config).config.Env).toContain('A=1');
   }
   expect((await run(image, input)).documents).toEqual(result.documents);

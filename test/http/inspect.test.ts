@@ -107,7 +107,7 @@ test('refuses an image whose config is none', async () => {
   const response = await inspect({ containerImage: api.image });
   expect([response.status, await response.json()]).toEqual([
     400,
-    { message: `${api.image}: invalid image config: not JSON as image-spec config.md wants it` },
+    { message: `${api.image}: invalid image config: the document: Invalid input: expected object, received array` },
   ]);
 });
 
