@@ -4,14 +4,23 @@ import type { Digest } from '../oci/digest.ts';
 import type { ByteRange } from '../oci/range.ts';
 import { ContentMismatch, createVerifier } from '../oci/verify.ts';
 import { type Attempt, badAnswer, connectionFailure, isTimeout } from './failure.ts';
-import { contentLength, discard, encodedFault, findCoding, singleHeader, strongEtag } from './response.ts';
+import {
+  type Answer,
+  contentLength,
+  discard,
+  encodedFault,
+  findCoding,
+  type Pace,
+  singleHeader,
+  strongEtag,
+} from './response.ts';
 import type { BlobBody } from './upstream.ts';
 
 /** Something that can be read whole or in part, more than once. */
 export interface BodySource {
   readonly attempt: Attempt;
   /** An answer of status 2xx to a request with these headers. The signal ends the request, and later the body. */
-  readonly read: (headers: Readonly<Record<string, string>>, signal: AbortSignal) => Promise<Dispatcher.ResponseData>;
+  readonly read: (headers: Readonly<Record<string, string>>, signal: AbortSignal) => Promise<Answer>;
   /** What its bytes are, which the reader verifies. All else goes on only with the same strong ETag. */
   readonly digest?: Digest | undefined;
   readonly range?: ByteRange | undefined;
@@ -73,11 +82,13 @@ async function openPart(
     size: contentLength(response),
   };
   const chunks = response.body[Symbol.asyncIterator]();
-  if (range ? isPart(response, range) : isWhole(response)) return { ...told, chunks };
+  if (range ? isPart(response, range) : isWhole(response)) {
+    return { ...told, chunks: paced(chunks, response.unbound()) };
+  }
   // Many a server that ignores a Range sends all there is. What is content by its digest is the same again; else its ETag has to say so.
   const isSame = digest !== undefined || (etag !== undefined && told.etag === etag);
   if (range && isWhole(response) && isSame && (told.size ?? range.end + 1) > range.end) {
-    return { ...told, chunks: cut(chunks, range), size: range.end - range.start + 1 };
+    return { ...told, chunks: cut(paced(chunks, response.unbound()), range), size: range.end - range.start + 1 };
   }
   discard(response);
   throw badAnswer(attempt, 'it does not serve the range asked for');
@@ -91,6 +102,21 @@ function isWhole({ statusCode, headers }: Dispatcher.ResponseData): boolean {
 function isPart({ statusCode, headers }: Dispatcher.ResponseData, range: ByteRange): boolean {
   const served = singleHeader(headers, 'content-range')?.toLowerCase() ?? '';
   return statusCode === 206 && served.startsWith(`bytes ${range.start}-${range.end}/`);
+}
+
+/** Only what is waited for counts: a reader may take its time. */
+async function* paced(chunks: AsyncIterator<Uint8Array>, pace: Pace): AsyncGenerator<Uint8Array> {
+  try {
+    for (;;) {
+      const since = performance.now();
+      const next = await chunks.next();
+      if (next.done) return;
+      pace(performance.now() - since, next.value.byteLength);
+      yield next.value;
+    }
+  } finally {
+    await chunks.return?.();
+  }
 }
 
 /** The part of the whole. */

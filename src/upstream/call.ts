@@ -1,11 +1,10 @@
 // Calls to the distribution API of one registry: addressed, authorised for their repository, and named for messages.
-import type { Dispatcher } from 'undici';
 import type { ErrorCode } from '../oci/errors.ts';
 import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import type { Authorizer } from './authorizer.ts';
 import { type Attempt, connectionFailure, readLimited } from './failure.ts';
 import { type Dialers, read } from './request.ts';
-import type { ResponseHeaders } from './response.ts';
+import type { Answer, ResponseHeaders } from './response.ts';
 import type { CallOptions } from './upstream.ts';
 
 export interface CallsOptions {
@@ -40,9 +39,9 @@ export interface Call {
   readonly attempt: Attempt;
   readonly address: URL;
   /** The caller ends the body. */
-  read(headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Dispatcher.ResponseData>;
+  read(headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Answer>;
   /** What `work` makes of the answer; it ends the body, or throws. */
-  readBody<T>(work: (response: Dispatcher.ResponseData) => Promise<T>, page?: URL): Promise<T>;
+  readBody<T>(work: (response: Answer) => Promise<T>, page?: URL): Promise<T>;
   /** At most MAX_MANIFEST_BYTES of `address`, or of a further page of it. */
   readDocument(page?: URL): Promise<Document>;
 }

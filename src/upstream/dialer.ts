@@ -2,15 +2,19 @@
 // Undici's own retry interceptor would also resume bodies, at an address that may have expired: body.ts does that.
 import { lookup } from 'node:dns';
 import { Readable } from 'node:stream';
-import { Agent, type Dispatcher, request } from 'undici';
+import { Agent, type Dispatcher, errors, request } from 'undici';
 import { type Clock, systemClock } from './clock.ts';
 import { type ConnectorOptions, createConnector, type Lookup } from './connector.ts';
+import type { Answer } from './response.ts';
 import { sendWithRetries } from './retry.ts';
 
 export interface Timeouts {
   readonly connectMs: number;
   readonly headersMs: number;
+  /** Without a byte. */
   readonly bodyMs: number;
+  /** For the whole of a body that is no blob; default: one minute. */
+  readonly documentMs?: number | undefined;
 }
 
 export interface DialerOptions extends Pick<ConnectorOptions, 'isGuarded' | 'tls'> {
@@ -40,15 +44,37 @@ export interface Dialer {
    * The answer, of whatever status; redirects are not followed, and its coding is as asked: none. The caller ends its body.
    * Throws ForbiddenAddress, an error of undici or the system, or the signal's reason.
    */
-  send(url: URL, options: DialerRequest): Promise<Dispatcher.ResponseData>;
+  send(url: URL, options: DialerRequest): Promise<Answer>;
   /** Does `work` again where `send` would send again: for what takes more than one request to repeat. */
-  repeat(work: () => Promise<Dispatcher.ResponseData>, signal?: AbortSignal): Promise<Dispatcher.ResponseData>;
+  repeat(work: () => Promise<Answer>, signal?: AbortSignal): Promise<Answer>;
   /** Breaks what is under way. */
   close(): Promise<void>;
 }
 
 /** A registry that got a large blob looks at all of it, and may move it, before it answers. */
 const STORING = 10;
+
+/** A body that drips could go on for ever within the time that it may be silent. */
+const DOCUMENT_MS = 60_000;
+/** What a blob brings at least in a second, on average. */
+const MIN_BYTES_PER_SECOND = 1024;
+
+/** Breaks a body that takes longer than a document may, until it is unbound. */
+function bind({ body }: Dispatcher.ResponseData, { documentMs = DOCUMENT_MS, bodyMs }: Timeouts): Answer['unbound'] {
+  const timer = setTimeout(() => {
+    // Nobody may be reading just now.
+    body.on('error', () => {}).destroy(new errors.BodyTimeoutError());
+  }, documentMs).unref();
+  body.once('close', () => clearTimeout(timer));
+  return () => {
+    clearTimeout(timer);
+    let lateMs = 0;
+    return (waitedMs, bytes) => {
+      lateMs = Math.max(0, lateMs + waitedMs - (bytes / MIN_BYTES_PER_SECOND) * 1000);
+      if (lateMs > bodyMs) throw new errors.BodyTimeoutError();
+    };
+  };
+}
 
 /** A dialer for requests that may be repeated. The caller closes it. */
 export function createDialer(options: DialerOptions): Dialer {
@@ -66,7 +92,7 @@ export function createDialer(options: DialerOptions): Dialer {
     send(url, { method, headers, body, signal, turn }) {
       const send = async () => {
         await turn?.(signal);
-        return request(url, {
+        const response = await request(url, {
           dispatcher: agent,
           method,
           headers: { ...headers, 'accept-encoding': 'identity' },
@@ -74,6 +100,7 @@ export function createDialer(options: DialerOptions): Dialer {
           ...(body instanceof Readable && { headersTimeout: timeouts.headersMs * STORING }),
           ...(signal && { signal }),
         });
+        return { ...response, unbound: bind(response, timeouts) };
       };
       return body instanceof Readable ? send() : repeat(send, signal);
     },

@@ -1,12 +1,11 @@
 // One read from an upstream: authorised, its redirects followed by hand, its failure made a RegistryError.
 import type { Readable } from 'node:stream';
-import type { Dispatcher } from 'undici';
 import { RegistryError } from '../oci/errors.ts';
 import type { Authorizer } from './authorizer.ts';
 import type { Dialer, DialerRequest } from './dialer.ts';
 import { type Attempt, badAnswer, connectionFailure, responseFailure } from './failure.ts';
 import type { Pace } from './gate.ts';
-import { singleHeader } from './response.ts';
+import { type Answer, singleHeader } from './response.ts';
 
 /** The ways to the network. */
 export interface Dialers {
@@ -46,7 +45,7 @@ const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
  * aborts. A 401 is answered once at each host, as what we are there, and a 403 to a kept answer with a new one: no host gets an
  * Authorization that is another's.
  */
-export async function read(url: URL, options: ReadOptions): Promise<Dispatcher.ResponseData> {
+export async function read(url: URL, options: ReadOptions): Promise<Answer> {
   try {
     const response = await follow(url, options, await sendAuthorized(url, options));
     return options.tolerated?.includes(response.statusCode)
@@ -59,10 +58,7 @@ export async function read(url: URL, options: ReadOptions): Promise<Dispatcher.R
 }
 
 /** The answer, if its status is 2xx. Throws RegistryError, and ends the body, for any other. */
-export async function requireSuccess(
-  response: Dispatcher.ResponseData,
-  attempt: Attempt,
-): Promise<Dispatcher.ResponseData> {
+export async function requireSuccess(response: Answer, attempt: Attempt): Promise<Answer> {
   if (response.statusCode >= 400) throw await responseFailure(response, attempt);
   if (response.statusCode < 300) return response;
   await response.body.dump();
@@ -70,7 +66,7 @@ export async function requireSuccess(
 }
 
 /** The answer, of whatever status; the caller ends its body. Throws as Dialer.send does, and what the authorizer throws. */
-export function sendAuthorized(url: URL, options: SendOptions): Promise<Dispatcher.ResponseData> {
+export function sendAuthorized(url: URL, options: SendOptions): Promise<Answer> {
   return converse(url, options, homeOf(options));
 }
 
@@ -90,7 +86,7 @@ function elsewhereOf(url: URL, { dialers, auth }: SendOptions): Way {
   return { dialer: dialers.elsewhere(url), auth: authorizer && { authorizer, scope: auth.scope } };
 }
 
-async function converse(url: URL, options: SendOptions, way: Way): Promise<Dispatcher.ResponseData> {
+async function converse(url: URL, options: SendOptions, way: Way): Promise<Answer> {
   const { auth } = way;
   const sent = auth?.authorizer.find(auth.scope);
   let response = await send(url, options, way, sent);
@@ -109,11 +105,7 @@ async function converse(url: URL, options: SendOptions, way: Way): Promise<Dispa
   return second;
 }
 
-async function follow(
-  from: URL,
-  options: ReadOptions,
-  first: Dispatcher.ResponseData,
-): Promise<Dispatcher.ResponseData> {
+async function follow(from: URL, options: ReadOptions, first: Answer): Promise<Answer> {
   const { attempt } = options;
   let url = from;
   let response = first;
@@ -146,7 +138,7 @@ async function send(
   { method, headers, body, signal }: SendOptions,
   { dialer, pace }: Way,
   authorization?: string,
-): Promise<Dispatcher.ResponseData> {
+): Promise<Answer> {
   const opened = typeof body === 'function' ? await body() : body;
   const sent = { ...headers, ...(authorization && { authorization }) };
   const response = await dialer.send(url, { method, headers: sent, body: opened, signal, turn: pace?.turn });

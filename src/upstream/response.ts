@@ -1,6 +1,15 @@
 // Answers: what their headers say, and how to let go of one.
 import type { Dispatcher } from 'undici';
 
+/** An answer whose body has to be there within the time that a document may take. */
+export interface Answer extends Dispatcher.ResponseData {
+  /** Lets the body take longer, as it is the content of a blob, and gives what it has to keep to instead. */
+  readonly unbound: () => Pace;
+}
+
+/** To be told of each wait for bytes. Throws where too few of them have come for too long. */
+export type Pace = (waitedMs: number, bytes: number) => void;
+
 export type ResponseHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
 /** A day: an upstream must not send a client away for ever. */

@@ -1,7 +1,7 @@
 // Sending again: after a connection that failed and a status that passes, at the time the server asks for.
-import { type Dispatcher, errors } from 'undici';
+import { errors } from 'undici';
 import type { Clock } from './clock.ts';
-import { discard, parseRetryAfter } from './response.ts';
+import { type Answer, discard, parseRetryAfter } from './response.ts';
 
 export interface RetryOptions {
   /** How often a request is sent again after the first time. */
@@ -31,9 +31,9 @@ const PASSING_CODES: readonly string[] = [
 
 /** The first answer that is final, or the last one. Throws as `send` does, or when the signal aborts a wait. */
 export async function sendWithRetries(
-  send: () => Promise<Dispatcher.ResponseData>,
+  send: () => Promise<Answer>,
   { retries, retryDelayMs, clock, random = Math.random, signal }: RetryOptions,
-): Promise<Dispatcher.ResponseData> {
+): Promise<Answer> {
   for (let attempt = 0; ; attempt++) {
     const isLast = attempt === retries;
     const response = await send().catch((error: unknown) => {

@@ -1,11 +1,12 @@
 // Requests that change a repository: authorised to pull and push, sent to the registry alone, and their failures made RegistryErrors.
 // Their redirects are not followed: what is pushed goes where the configuration says.
-import type { Dispatcher } from 'undici';
+
 import type { ErrorCode } from '../oci/errors.ts';
 import { apiBase, repositoryScope } from './call.ts';
 import { type Attempt, badAnswer, connectionFailure } from './failure.ts';
 import type { RegistryOptions } from './registry.ts';
 import { requireSuccess, type SendOptions, sendAuthorized } from './request.ts';
+import type { Answer } from './response.ts';
 
 export interface WritesOptions extends RegistryOptions {
   /** Hosts, with their ports, at which an upload may go on. */
@@ -29,9 +30,9 @@ export interface Writes {
   /** An address of the repository's API. */
   addressOf(path: string): URL;
   /** The answer of whatever status. Throws as Dialer.send does, and RegistryError. */
-  send(url: URL, request: WriteRequest): Promise<Dispatcher.ResponseData>;
+  send(url: URL, request: WriteRequest): Promise<Answer>;
   /** The answer of status 2xx, its body ended. */
-  write(url: URL, request: WriteRequest): Promise<Dispatcher.ResponseData>;
+  write(url: URL, request: WriteRequest): Promise<Answer>;
   /** Runs the work; what it throws becomes a RegistryError, or the signal's reason. */
   attempting<T>(work: () => Promise<T>): Promise<T>;
   /** Where an upload goes on. Throws 502 for a host that may not have it. */
@@ -49,7 +50,7 @@ export function createWrites(options: WritesOptions, { repository, part, from, s
   ];
   const auth = { authorizer, scope: scopes.join(' ') };
 
-  function send(url: URL, request: WriteRequest): Promise<Dispatcher.ResponseData> {
+  function send(url: URL, request: WriteRequest): Promise<Answer> {
     const sent = { ...request, signal, attempt };
     if (url.origin === home.origin) return sendAuthorized(url, { ...sent, dialers, auth });
     return sendAuthorized(url, { ...sent, dialers: { ...dialers, own: dialers.elsewhere(url), pace: undefined } });

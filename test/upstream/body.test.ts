@@ -239,6 +239,63 @@ test.each<[string, Answer]>([
   expect(server.requests).toHaveLength(2);
 });
 
+/** A byte now and then, for ever: never silent for as long as it may be. */
+const drip =
+  (status: number, headers: Record<string, string> = {}): Answer =>
+  (_, res) => {
+    res.writeHead(status, headers);
+    const timer = setInterval(() => res.write(' '), 20);
+    res.on('close', () => clearInterval(timer));
+  };
+
+const dripping = { connectMs: 500, headersMs: 500, bodyMs: 500, documentMs: 300 };
+
+test.each<[string, Answer, number]>([
+  ['a manifest', drip(200), 504],
+  ['an error', drip(404), 404],
+  ['a redirect', drip(307, { location: '/elsewhere' }), 502],
+])('gives up %s that comes in drips', async (_, answer, status) => {
+  const server = await listen(answer);
+  const lab = openLab({ url: server.url }, { timeouts: dripping });
+  expect(await failure(lab.getManifest('a', 'b'))).toMatchObject({ status });
+  expect(await failure(lab.listTags('a', {}))).toMatchObject({ status });
+});
+
+test('gives up a token that comes in drips', async () => {
+  const realm = await listen(drip(200));
+  const challenge = { 'www-authenticate': `Bearer realm="${realm.url}/token",service="x"` };
+  const server = await listen((_, res) => json(res, 401, {}, challenge));
+  const lab = openLab({ url: server.url }, { timeouts: dripping });
+  expect(await failure(lab.getManifest('a', 'b'))).toMatchObject({ status: 504 });
+});
+
+test('gives up headers that come in drips', async () => {
+  const server = await listen((_, res) => {
+    res.socket?.write('HTTP/1.1 200 OK\r\n');
+    const timer = setInterval(() => res.socket?.write('X-a: b\r\n'), 20);
+    res.socket?.on('close', () => clearInterval(timer));
+  });
+  const lab = openLab({ url: server.url }, { timeouts: dripping });
+  expect(await failure(lab.getManifest('a', 'b'))).toMatchObject({ status: 504 });
+});
+
+test('gives up a blob that comes in drips, but none that is only slow', async () => {
+  const content = Buffer.alloc(8 * 1024, 'x');
+  const slow: Answer = async (_, res) => {
+    res.writeHead(200, { 'content-length': content.byteLength });
+    for (let at = 0; at < content.byteLength; at += 256) {
+      await new Promise(resolve => setTimeout(resolve, 40));
+      res.write(content.subarray(at, at + 256));
+    }
+    res.end();
+  };
+  const timely = openLab({ url: (await listen(slow)).url }, { timeouts: dripping });
+  expect(await buffer((await timely.openBlob('a', digestOf(content))).body)).toEqual(content);
+  const lab = openLab({ url: (await listen(drip(200, { 'content-length': '5000' }))).url }, { timeouts: dripping });
+  const { body } = await lab.openBlob('a', DIGEST);
+  expect(await failure(buffer(body))).toMatchObject({ status: 504 });
+});
+
 test('fails with the reason of a caller who leaves', async () => {
   const leave = new AbortController();
   const server = await listen((_, res) => res.writeHead(200, { 'content-length': 10 }).write('0123'));
