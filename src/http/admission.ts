@@ -1,7 +1,7 @@
 // Admission: what a name in a path asks for, and whether the caller may. The token in a path is its credential.
 import type { Context } from 'hono';
 import type { PasswordCredentials } from '../access/authorization.ts';
-import type { Verb } from '../access/right.ts';
+import type { Right } from '../access/right.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { imageName, type Origin, type Origins, originName } from '../proxy/origin.ts';
@@ -60,8 +60,8 @@ export function createAdmission({ origins, findToken, awaitBuilt, withRules, sho
   /** A token is worth no more than the rights of who asked for it. An older version did not write down who that was. */
   async function requireOwner(c: Context, { caller, ...record }: TokenRecord): Promise<void> {
     if (caller === undefined) return;
-    for (const { repository, verbs } of neededRights(record)) {
-      const held = await Promise.all(verbs.map(verb => hasRightStill(c, caller, { verb, repository })));
+    for (const { repository, rights } of neededRights(record)) {
+      const held = await Promise.all(rights.map(verb => hasRightStill(c, caller, { verb, repository })));
       if (held.includes(true)) continue;
       const reason = `whoever asked for this token may not pull ${repository} any more`;
       throw new RegistryError('DENIED', `${reason}: submit the request anew to get another`);
@@ -109,7 +109,7 @@ export function createAdmission({ origins, findToken, awaitBuilt, withRules, sho
 interface NeededRight {
   readonly repository: string;
   /** Any of them will do. */
-  readonly verbs: readonly Verb[];
+  readonly rights: readonly Right[];
 }
 
 /** What was asked of the caller at the submit: the source, or what is built, and where layers of its own are. Those of rules are for whoever pulls. */
@@ -124,8 +124,8 @@ function neededRights({
   const blobs = layerSources.flatMap(layer => (layer.kind === 'blob' && !ruled.has(layer.digest) ? [layer] : []));
   const places = new Set(blobs.map(blob => `${blob.registry}/${blob.repository}`));
   return [
-    { repository: `${registry}/${repository}`, verbs: buildId === undefined ? ['pull'] : ['pull', 'push'] },
-    ...[...places].map(place => ({ repository: place, verbs: ['pull'] as const })),
+    { repository: `${registry}/${repository}`, rights: buildId === undefined ? ['pull'] : ['pull', 'build'] },
+    ...[...places].map(place => ({ repository: place, rights: ['pull'] as const })),
   ];
 }
 

@@ -68,8 +68,8 @@ export function createTargets({ origins, repository, cacheRepository }: TargetsD
     requirePush(c, build) {
       const base = locateTarget(build, undefined);
       const mayBelow =
-        build.nameStrategy === 'imageSuffix' && (hasRight(c, 'push', `${base}/_`) || callerName(c) !== undefined);
-      if (!mayBelow) requireRight(c, 'push', base);
+        build.nameStrategy === 'imageSuffix' && (hasRight(c, 'build', `${base}/_`) || callerName(c) !== undefined);
+      if (!mayBelow) requireRight(c, 'build', base);
     },
     ofBuild(c, build, names) {
       const { below, tagPrefix } = nameOf(build, names);

@@ -155,6 +155,13 @@ test('of a build is for who may push there, and ends with that', async () => {
   await expectEnded(token, 'local/builds');
 });
 
+test('of a build is for who may only build there, too', async () => {
+  const containerFile = base64('FROM scratch\nLABEL a=b\n');
+  const grants = [{ users: ['alice'], repositories: ['local/builds'], allow: ['build'] }];
+  await app.configure({ access: { htpasswd, grants }, builds: { backends: ['embedded'] } });
+  expect((await pull(await submit(basic('alice', 'password'), { containerFile })))[0]).toBe(200);
+});
+
 test('of an older version, short and of nobody known, works until it ends', async () => {
   const token = await submit(basic('alice', 'password'));
   const old = { ...token, id: '0123456789ab', name: token.name.replace(token.id, '0123456789ab') };
