@@ -9,8 +9,10 @@ import { createManifests } from '../proxy/kept/manifests.ts';
 import { createUpstreamRegistries } from '../proxy/kept/upstream-registry.ts';
 import { createDescribeRemote } from '../proxy/layers/describe-remote.ts';
 import { createIncludes } from '../proxy/layers/includes.ts';
+import { createLayerIndexes } from '../proxy/layers/layer-indexes.ts';
 import { createLayers, type Layers } from '../proxy/layers/layers.ts';
 import { createOpenLayer, type OpenLayer } from '../proxy/layers/open-layer.ts';
+import { createPlacing } from '../proxy/layers/placing.ts';
 import { createDescribe } from '../proxy/layers/wanted-layer.ts';
 import { createOrigins, type DecorateRegistry, type Origins } from '../proxy/origin.ts';
 import { createDescribeChanges, createPrepare, type DescribeChanges, type Prepare } from '../proxy/prepare.ts';
@@ -88,12 +90,23 @@ export function createPulling(deps: PullingDeps): Pulling {
     decorate,
   });
 
+  const { unpackedLayerBytes, unpackRatio, indexedLayerBytes, indexedEntries, linkWaitMs } = config.limits;
+  const indexLimits = { maxUnpackedBytes: indexedLayerBytes, maxRatio: unpackRatio, maxEntries: indexedEntries };
+  const layers = createLayers({
+    ...{ content, upstreams, origins, stored: deps.tokenLayers, shelf, onFailed },
+    limits: indexLimits,
+  });
+  const placeLayers = createPlacing({
+    indexes: createLayerIndexes({ records, now, limits: indexLimits }),
+    ...{ layers, content, records, waitMs: linkWaitMs },
+    onSlow: image => log.info({ image }, 'the layers of an image are still being read for their links'),
+  });
   const augmentations = createAugmentations({
+    placeLayers,
     onUsed: content.use,
     onWarning: (image, warning) => log.warn({ image }, warning),
   });
-  const layers = createLayers({ content, upstreams, origins, stored: deps.tokenLayers, shelf, onFailed });
-  const limits = { maxUnpackedBytes: config.limits.unpackedLayerBytes, maxRatio: config.limits.unpackRatio };
+  const limits = { maxUnpackedBytes: unpackedLayerBytes, maxRatio: unpackRatio };
   const describeWanted = createDescribe({ origins, upstreams, content, limits });
   const readIncludes = createIncludes(origins);
   const describeChanges = createDescribeChanges({ describeWanted, readIncludes });

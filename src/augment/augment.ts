@@ -1,4 +1,5 @@
-// Rewriting a whole image: an index with all its platforms, or one image. Pure but for `read`, which only fetches what digests name.
+// Rewriting a whole image: an index with all its platforms, or one image. Pure but for `reader` and `place`, which
+// only fetch what digests name.
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { configPlatform, parseImageConfig } from '../oci/image-config.ts';
@@ -6,10 +7,10 @@ import type { ImageManifest, Manifest } from '../oci/manifest.ts';
 import { isManifestType } from '../oci/media-type.ts';
 import { checkAvailable, chosenPlatforms } from './choice.ts';
 import { type Document, keptDocument, openManifest } from './document.ts';
-import { type AugmentedImage, augmentImage } from './image.ts';
+import { type AugmentedImage, augmentImage, layersFor } from './image.ts';
 import { type AugmentedIndex, augmentIndex } from './image-index.ts';
 import type { TreeOptions } from './image-tree.ts';
-import type { SourceReader } from './source.ts';
+import type { PlaceOnImage, SourceReader } from './source.ts';
 import { augmentationFor, choiceOf, type Steps } from './steps.ts';
 
 export type { Document, SourceReader };
@@ -26,7 +27,7 @@ export interface Augmented {
   readonly images: readonly ImageOutcome[];
 }
 
-export interface ImageOutcome extends Pick<AugmentedImage, 'platform' | 'source' | 'warnings'> {
+export interface ImageOutcome extends Pick<AugmentedImage, 'platform' | 'source' | 'warnings' | 'moved'> {
   readonly target: Digest;
 }
 
@@ -34,10 +35,15 @@ export interface ImageOutcome extends Pick<AugmentedImage, 'platform' | 'source'
  * Throws MANIFEST_INVALID for an image that cannot be augmented and MANIFEST_UNKNOWN, naming those there are, for a platform that it
  * lacks: never is anything served plain that was to be changed. Artifacts are no images and stay as they are.
  */
-export type Augment = (source: Manifest, steps: Steps, reader: SourceReader) => Promise<Augmented>;
+export type Augment = (source: Manifest, steps: Steps, reading: AugmentReading) => Promise<Augmented>;
 
-export const augment: Augment = async (manifest, steps, reader) => {
-  const options = { steps, reader };
+export interface AugmentReading {
+  readonly reader: SourceReader;
+  readonly place: PlaceOnImage;
+}
+
+export const augment: Augment = async (manifest, steps, { reader, place }) => {
+  const options = { steps, reader, place };
   if (manifest.kind === 'index') return result(await augmentIndex(manifest, options));
   if (manifest.kind === 'image') {
     const image = await augmentSingle(manifest, options);
@@ -48,11 +54,13 @@ export const augment: Augment = async (manifest, steps, reader) => {
   return result({ root: keptDocument(manifest), documents: [], kept: [], images: [] });
 };
 
-async function augmentSingle(manifest: ImageManifest, { steps, reader }: TreeOptions): Promise<AugmentedImage> {
+async function augmentSingle(manifest: ImageManifest, { steps, reader, place }: TreeOptions): Promise<AugmentedImage> {
   const config = await reader.readConfig(manifest.config);
   const platform = configPlatform(parseImageConfig(config));
   checkAvailable(chosenPlatforms(choiceOf(steps)), [platform]);
-  return augmentImage({ manifest, config, platform }, augmentationFor(steps, platform));
+  const source = { manifest, config, platform };
+  const augmentation = augmentationFor(steps, platform);
+  return augmentImage(source, augmentation, await place(source, layersFor(augmentation, platform)));
 }
 
 function result({ root, documents, kept, images }: AugmentedIndex): Augmented {
@@ -62,8 +70,8 @@ function result({ root, documents, kept, images }: AugmentedIndex): Augmented {
     root: { mediaType, digest, size },
     documents: [...new Map(documents.map(document => [document.digest, document])).values()],
     kept: new Set([...kept, ...untouched.map(({ source }) => source)]),
-    images: images.map(({ platform, source, target, warnings }) => ({
-      ...{ platform, source, warnings },
+    images: images.map(({ platform, source, target, warnings, moved }) => ({
+      ...{ platform, source, warnings, moved },
       target: target.digest,
     })),
   };

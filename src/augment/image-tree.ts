@@ -9,9 +9,9 @@ import { isIndexType, isManifestType } from '../oci/media-type.ts';
 import type { Platform } from '../oci/platform.ts';
 import { chosenPlatforms, isChosen } from './choice.ts';
 import { openManifest } from './document.ts';
-import { type AugmentedImage, augmentImage } from './image.ts';
+import { type AugmentedImage, augmentImage, layersFor } from './image.ts';
 import { itemsOf, type Json, membersOf } from './json.ts';
-import { isUnknownPlatform, type SourceReader } from './source.ts';
+import { isUnknownPlatform, type PlaceOnImage, type SourceReader } from './source.ts';
 import { augmentationFor, choiceOf, type Steps } from './steps.ts';
 
 const MAX_DEPTH = 4;
@@ -39,13 +39,14 @@ export type Node = { readonly entry: Json } & (
 export interface TreeOptions {
   readonly steps: Steps;
   readonly reader: SourceReader;
+  readonly place: PlaceOnImage;
 }
 
 /**
  * What an entry points to counts, not what the entry says of it: some engine may run whatever is an image. Throws MANIFEST_INVALID for an
  * index that is too deep or large, or an entry that does not fit what it points to, and what augmentImage throws.
  */
-export function readTree(index: ImageIndex, { steps, reader }: TreeOptions): Promise<Tree> {
+export function readTree(index: ImageIndex, { steps, reader, place }: TreeOptions): Promise<Tree> {
   const choice = choiceOf(steps);
   const chosen = chosenPlatforms(choice);
   const budget = createBudget();
@@ -100,7 +101,9 @@ export function readTree(index: ImageIndex, { steps, reader }: TreeOptions): Pro
     const config = await limit(() => reader.readConfig(manifest.config));
     const platform = named?.architecture ? named : configPlatform(parseImageConfig(config));
     if (!isChosen(platform, chosen)) return { kind: 'unchosen', entry, platform };
-    const image = augmentImage({ manifest, config, platform }, augmentationFor(steps, platform));
+    const source = { manifest, config, platform };
+    const augmentation = augmentationFor(steps, platform);
+    const image = augmentImage(source, augmentation, await place(source, layersFor(augmentation, platform)));
     for (const { size } of image.documents) budget.addBytes(size);
     return { kind: 'image', entry, image };
   }

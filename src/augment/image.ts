@@ -1,13 +1,13 @@
 // Rewriting one image: its config, the layers on top, and the manifest that names both. Pure.
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import type { ImageManifest } from '../oci/manifest.ts';
 import { familyOf, layerType } from '../oci/media-type.ts';
 import { formatPlatform, isSamePlatform, type Platform, parsePlatform } from '../oci/platform.ts';
 import type { Augmentation, Layer } from './augmentation.ts';
 import { augmentConfig, checkLayerCount } from './config.ts';
 import { createDocument, type Document, keptDocument, openManifest, repoint } from './document.ts';
 import { itemsOf, type Json, membersOf, toJson, toList, withMembers, withValues } from './json.ts';
+import type { MovedLayer, PlacedLayer, SourceImage } from './source.ts';
 
 const BASE_DIGEST = 'org.opencontainers.image.base.digest';
 
@@ -15,13 +15,6 @@ const BASE_DIGEST = 'org.opencontainers.image.base.digest';
 const MAX_LAYERS = 500;
 /** What docker's engine takes of an image, with overlay2. */
 const MAX_DOCKER_LAYERS = 125;
-
-export interface SourceImage {
-  readonly manifest: ImageManifest;
-  /** The bytes of its config. */
-  readonly config: Uint8Array;
-  readonly platform: Platform;
-}
 
 export interface AugmentedImage {
   readonly platform: Platform;
@@ -32,16 +25,23 @@ export interface AugmentedImage {
   readonly documents: readonly Document[];
   /** What an engine may make of it that its giver may not have meant, each in a sentence. */
   readonly warnings: readonly string[];
+  /** Of its new layers, those that became others, so that they lie where the image's links lead. */
+  readonly moved: readonly MovedLayer[];
 }
 
-/** Throws MANIFEST_INVALID for an image that cannot be augmented. */
-export function augmentImage(image: SourceImage, augmentation: Augmentation): AugmentedImage {
+/** `placed` are the layers for its platform. Throws MANIFEST_INVALID for an image that cannot be augmented. */
+export function augmentImage(
+  image: SourceImage,
+  augmentation: Augmentation,
+  placed: readonly PlacedLayer[],
+): AugmentedImage {
   const { manifest, platform } = image;
   const json = openManifest(manifest);
-  const layers = layersFor(augmentation, platform);
+  const layers = placed.map(({ layer }) => layer);
   const annotations = familyOf(manifest.mediaType) === 'oci' ? augmentation.annotations : undefined;
   const configJson = augmentConfig(image.config, augmentation, layers);
-  const told = { platform, source: manifest.digest, warnings: warningsOf(image, augmentation, layers) };
+  const moved = placed.flatMap(each => each.moved ?? []);
+  const told = { platform, source: manifest.digest, warnings: warningsOf(image, augmentation, layers), moved };
   if (!configJson && !annotations) return { ...told, target: keptDocument(manifest), documents: [] };
   checkLayers(image, layers.length);
   const config = configJson && createDocument(manifest.config.mediaType, configJson);

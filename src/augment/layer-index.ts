@@ -290,6 +290,14 @@ export function* entriesOf({ coded }: LayerIndex): Generator<IndexEntry> {
   }
 }
 
+/** Whether the layer has a directory, named or implied: what has none lies in the root alone. */
+export function hasDirectories(index: LayerIndex): boolean {
+  for (const { kind, path } of entriesOf(index)) {
+    if (kind === 'directory' || path.includes('/')) return true;
+  }
+  return false;
+}
+
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 

@@ -1,8 +1,14 @@
 // A layer whose entries were put where the links of an image lead: the same members in the same order under other names, with their bytes as
 // they were. It is a plain tar whatever the layer was packed with, so that its digest depends on no version of a packer: equal layers placed
 // equally are one layer, on any machine and at any time.
-import type { LayerIndex } from './layer-index.ts';
-import { type DirectoryAttributes, entriesOf, normalizePath } from './layer-index.ts';
+import {
+  type DirectoryAttributes,
+  entriesOf,
+  type IndexLimits,
+  type LayerIndex,
+  normalizePath,
+  unpackLayer,
+} from './layer-index.ts';
 import { createMapper, type Mapper, type Placement, readable } from './placement.ts';
 import { prefixLength, readTarParts, type TarMember } from './tar-members.ts';
 import { TAR_BLOCK_BYTES } from './unpack.ts';
@@ -16,6 +22,20 @@ export async function* moveLayer(tar: AsyncIterable<Uint8Array>, placement: Plac
     if (chunks.length > 0) yield chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks);
   }
   yield new Uint8Array(2 * TAR_BLOCK_BYTES);
+}
+
+/** The same as a stream, of a layer however it is packed. It is read to its end or cancelled; breaks with UnreadableLayer. */
+export function openMovedLayer(
+  body: ReadableStream<Uint8Array>,
+  placement: Placement,
+  limits: Omit<IndexLimits, 'maxEntries'>,
+): ReadableStream<Uint8Array> {
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+  const unpacked = unpackLayer(body, limits, tar =>
+    ReadableStream.from(moveLayer(tar, placement)).pipeTo(writable, { preventAbort: true }),
+  );
+  unpacked.catch(error => writable.abort(error).catch(() => {}));
+  return readable;
 }
 
 /** One entry, as people read it. */

@@ -9,6 +9,8 @@ import type { Augmentation } from './augmentation.ts';
 import { createDocument, type Document } from './document.ts';
 import { layersFor } from './image.ts';
 import { toJson } from './json.ts';
+import { readable } from './placement.ts';
+import type { MovedLayer } from './source.ts';
 import { type Step, type Steps, stepsFor, stepsSchema } from './steps.ts';
 
 /** The type of the artifact, and of the JSON in it. */
@@ -58,11 +60,18 @@ function tellIndex(source: ProvenanceSource, steps: Steps): object {
 
 /** Only what changed this image. `index` is what the name led to, where that is not the image. */
 function tellImage({ name, digest }: ProvenanceSource, image: Augmented['images'][number], steps: Steps): object {
-  const { platform } = image;
+  const { platform, moved } = image;
   const own = stepsFor(steps, platform);
   const source = { name, digest: image.source, ...(image.source !== digest && { index: digest }) };
   const told = own.map(({ rule, augmentation }) => ({ rule, changes: changesOf(augmentation, platform) }));
-  return { source, platform: formatPlatform(normalizePlatform(platform)), rules: rulesOf(own), steps: told };
+  const of = { source, platform: formatPlatform(normalizePlatform(platform)), rules: rulesOf(own), steps: told };
+  return moved.length === 0 ? of : { ...of, moved: moved.map(tellMoved) };
+}
+
+/** A layer that the image has in place of one of the steps, and which of its directories are links in the image. */
+function tellMoved({ source: { digest, inner, placement } }: MovedLayer): object {
+  const directories = placement.moves.map(({ from, to }) => ({ from: readable(from), to: readable(to) }));
+  return { layer: inner.digest, digest, directories };
 }
 
 function changesOf(augmentation: Augmentation, platform: Platform): object {

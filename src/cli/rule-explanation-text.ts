@@ -66,7 +66,19 @@ function formatImage({
 function formatLayers(layers: readonly AddedLayer[]): readonly string[] {
   if (layers.length === 0) return [];
   const rows = layers.map(({ digest, size, rule = '-', from = '-' }) => [`+ ${digest}`, formatSize(size), rule, from]);
-  return formatTable(['LAYERS', 'SIZE', 'RULE', 'FROM'], rows);
+  return [...formatTable(['LAYERS', 'SIZE', 'RULE', 'FROM'], rows), ...layers.flatMap(formatMoved)];
+}
+
+/** What lies where the links of the image lead, and not where its layer has it. */
+function formatMoved({ moved }: AddedLayer): readonly string[] {
+  if (!moved) return [];
+  const { given, entries, count } = moved;
+  const more = count - entries.length;
+  return [
+    plainText(`MOVED  by links of the image, of ${given}`),
+    ...entries.map(({ from, to }) => plainText(`${from} → ${to}`)),
+    ...(more > 0 ? [`and ${more} more`] : []),
+  ];
 }
 
 /** Each field once, with what was and what is. */

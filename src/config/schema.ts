@@ -151,8 +151,12 @@ function limitsSchema() {
       unpackedLayer: size().prefault('4GiB'),
       /** How many times larger than its packed bytes a layer may unpack. */
       unpackRatio: z.number().positive().default(200),
+      /** What a layer of an image that gets layers may unpack to, and how many entries it may have. */
+      indexedLayer: size().prefault('32GiB'),
+      indexedEntries: z.int().positive().default(1_000_000),
+      linkWait: duration({ maxMs: MAX_TIMER_MS }).prefault('45s'),
     })
-    .transform(({ requestBody, unpackedLayer, ...rest }) => {
+    .transform(({ requestBody, unpackedLayer, indexedLayer, linkWait, ...rest }) => {
       const { requestHead, keepAlive, requestBodyRate, requestBodyGrace, unreadResponse, idleConnection, ...others } =
         rest;
       return {
@@ -165,6 +169,8 @@ function limitsSchema() {
         idleConnectionMs: idleConnection,
         requestBodyBytes: requestBody,
         unpackedLayerBytes: unpackedLayer,
+        indexedLayerBytes: indexedLayer,
+        linkWaitMs: linkWait,
       };
     });
 }

@@ -68,7 +68,7 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
   }
 
   async function submitImage(c: Context, request: SubmitRequest, image: string): Promise<Building> {
-    const { storedLayers, tag, warnings, ...prepared } = await prepareImage(c, request, image);
+    const { storedLayers, tag, warnings, moved, ...prepared } = await prepareImage(c, request, image);
     checkMediaTypes(request.containerConfig?.layers ?? [], prepared.augmentation.layers);
     await ledger.keepLayers(storedLayers, accountOf(c).key);
     const record = await ledger.issue({
@@ -78,7 +78,7 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
       caller: callerSubject(c),
       request: shownRequest(request),
     });
-    return { record, warnings };
+    return { record, warnings, moved };
   }
 
   async function prepareImage(c: Context, request: SubmitRequest, image: string): Promise<Prepared> {

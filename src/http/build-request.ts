@@ -9,7 +9,7 @@ import type { Changes, ContainerFileSpec, Spec } from '../build/spec.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import { type Origin, originName } from '../proxy/origin.ts';
-import type { PreparedChanges } from '../proxy/prepare.ts';
+import type { PlatformMoves, PreparedChanges } from '../proxy/prepare.ts';
 import { ApiError } from './api-error.ts';
 import type { SubmitRequest, SubmitSource } from './augment-schema.ts';
 import { requireRight } from './authentication.ts';
@@ -31,6 +31,7 @@ export interface Asked {
   readonly storedLayers: ReadonlyMap<Digest, Uint8Array>;
   /** What whoever asked should know, each in a sentence. */
   readonly warnings?: readonly string[] | undefined;
+  readonly moved?: readonly PlatformMoves[] | undefined;
 }
 
 export interface ReadBuildDeps {

@@ -5,7 +5,7 @@ import type { Digest } from '../oci/digest.ts';
 import { formatPlatform } from '../oci/platform.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
 import { type Origin, type Origins, resolveReference } from '../proxy/origin.ts';
-import type { Prepare } from '../proxy/prepare.ts';
+import type { Prepare, Prepared } from '../proxy/prepare.ts';
 import type { SubmitRequest } from './augment-schema.ts';
 import type { Asked } from './build-request.ts';
 import type { Targets } from './build-target.ts';
@@ -41,7 +41,7 @@ export function createReadCopy({ origins, targets, prepare, requireSources, atte
         digest: await resolveReference(origin, reference),
         changes: undefined,
         storedLayers: new Map(),
-        warnings: [],
+        ...{ warnings: [], moved: [] },
       };
     const prepared = await prepare({ reference, ...toChanges(request, attestations) });
     const { platforms: _, ...augmentation } = prepared.augmentation;
@@ -49,7 +49,7 @@ export function createReadCopy({ origins, targets, prepare, requireSources, atte
     return {
       digest: prepared.sourceDigest,
       changes: hasChanges(request) ? { augmentation, layerSources: prepared.layerSources } : undefined,
-      ...{ storedLayers: prepared.storedLayers, warnings: prepared.warnings },
+      ...{ storedLayers: prepared.storedLayers, warnings: prepared.warnings, moved: prepared.moved },
     };
   }
 
@@ -59,13 +59,13 @@ export function createReadCopy({ origins, targets, prepare, requireSources, atte
     requireSources(c, placesOf({ reference, ...toChanges(request, attestations) }));
     const tag = reference.digest ? undefined : reference.tag;
     const target = targets.ofCopy(c, request.build, { origin, tag });
-    const { digest, changes, storedLayers, warnings } = await pin(request, reference, origin).catch(error => {
+    const { digest, changes, ...told } = await pin(request, reference, origin).catch(error => {
       throw toApiError(error, image);
     });
     const source = { registry: origin.registry.name, repository: origin.repository, tag, digest };
     const platforms = platformsOf(request)?.map(formatPlatform);
     const spec = { kind: 'copy', source, platforms, changes, target, timeoutMs: request.build.buildTimeout } as const;
-    return { spec, onTop: undefined, storedLayers, warnings };
+    return { spec, onTop: undefined, ...told };
   };
 }
 
@@ -74,9 +74,7 @@ function platformsOf({ build, platforms }: SubmitRequest): SubmitRequest['platfo
   return build.mirror ? undefined : platforms;
 }
 
-interface Pinned {
+interface Pinned extends Pick<Prepared, 'storedLayers' | 'warnings' | 'moved'> {
   readonly digest: Digest;
   readonly changes: Changes | undefined;
-  readonly storedLayers: ReadonlyMap<Digest, Uint8Array>;
-  readonly warnings: readonly string[];
 }

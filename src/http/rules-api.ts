@@ -62,7 +62,7 @@ function ownPart({ rules, platforms, ...rest }: Explanation): Explanation {
     rules: rules.filter(({ applies }) => applies),
     platforms: platforms.map(({ layers, ...image }) => ({
       ...image,
-      layers: layers.map(({ digest, size, rule }) => ({ digest, size, rule })),
+      layers: layers.map(({ digest, size, rule, moved }) => ({ digest, size, rule, ...(moved && { moved }) })),
     })),
   };
 }

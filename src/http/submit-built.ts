@@ -71,6 +71,6 @@ export function createSubmitBuilt(deps: SubmitBuiltDeps): SubmitBuilt {
     if (!dryRun) await ledger.keepLayers(asked.storedLayers, accountOf(c).key);
     const submitted = await (dryRun ? builds.preview(c, asked.spec) : builds.submit(c, asked.spec));
     const record = await ledger.issue(await toRecord(c, request, { ...asked, ...submitted }));
-    return { ...submitted, record, warnings: asked.warnings };
+    return { ...submitted, record, warnings: asked.warnings, moved: asked.moved };
   };
 }

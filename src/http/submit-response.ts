@@ -1,6 +1,7 @@
 // What the augment API says of a token: field names are those that existing clients read, absent fields are left out.
 import type { BuildRecord } from '../build/record.ts';
 import type { Digest } from '../oci/digest.ts';
+import type { PlatformMoves } from '../proxy/prepare.ts';
 import type { ShownRequest, TokenRecord } from '../tokens/record.ts';
 import type { SubmitRequest } from './augment-schema.ts';
 import { describeFailure, durationSeconds, hasEnded } from './build-response.ts';
@@ -15,6 +16,8 @@ export interface Building {
   readonly isCached?: boolean | undefined;
   /** What whoever submitted it should know, each in a sentence. */
   readonly warnings?: readonly string[] | undefined;
+  /** Layers that lie where the links of an image lead. */
+  readonly moved?: readonly PlatformMoves[] | undefined;
 }
 
 /** How clients reach us. */
@@ -42,7 +45,8 @@ export function targetImage(
  * The answer to a submit: `succeeded` tells clients that there is nothing to wait for. A frozen image needs no token, but the first version
  * of the API has always given one.
  */
-export function submitResponse({ record, build, isCached, warnings = [] }: Building, view: View, version: 1 | 2 = 2) {
+export function submitResponse(building: Building, view: View, version: 1 | 2 = 2) {
+  const { record, build, isCached, warnings = [], moved = [] } = building;
   const hasToken = record.frozenImage === undefined || version === 1;
   return {
     requestId: record.id,
@@ -54,6 +58,7 @@ export function submitResponse({ record, build, isCached, warnings = [] }: Build
     ...kindOf(record),
     ...outcomeOf({ record, build }),
     ...(warnings.length > 0 && { warnings }),
+    ...(moved.length > 0 && { moved }),
   };
 }
 

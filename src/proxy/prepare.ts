@@ -1,9 +1,11 @@
 // Preparing an augmentation: all that needs a network is settled here, once, so that what is stored is complete and pinned.
+import type { ImageOutcome } from '../augment/augment.ts';
 import type { Augmentation } from '../augment/augmentation.ts';
 import { isChosen } from '../augment/choice.ts';
 import { layersFor } from '../augment/image.ts';
 import { InvalidLayer } from '../augment/layer.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
+import type { MovedEntry } from '../augment/moved-layer.ts';
 import type { Step } from '../augment/steps.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -43,6 +45,18 @@ export interface Prepared {
   readonly storedLayers: ReadonlyMap<Digest, Uint8Array>;
   /** What whoever asked for it should know, each in a sentence. */
   readonly warnings: readonly string[];
+  /** The layers that became others, so that they lie where the links of an image lead. */
+  readonly moved: readonly PlatformMoves[];
+}
+
+export interface PlatformMoves {
+  readonly platform: string;
+  /** The layer that was given, and what it became. */
+  readonly layer: Digest;
+  readonly digest: Digest;
+  /** The first entries that lie elsewhere, and how many there are. */
+  readonly entries: readonly MovedEntry[];
+  readonly count: number;
 }
 
 /** What does not depend on the source: complete, and pinned. */
@@ -105,6 +119,8 @@ export function createPrepare({ origins, augmentations, describeChanges }: Prepa
       sourceName: imageName(origin, tag),
       sourceDigest,
       steps: [...ruleSteps, { augmentation: changes.augmentation }],
+      layerSources: [...ruleLayerSources, ...layerSources],
+      storedLayers: changes.storedLayers,
     });
     const platforms = images.map(({ platform }) => platform);
     requirePlatforms(platforms);
@@ -114,8 +130,16 @@ export function createPrepare({ origins, augmentations, describeChanges }: Prepa
       ...{ registry: registry.name, repository, tag, sourceDigest, targetDigest: root.digest, ruleSteps, ...changes },
       layerSources: [...ruleLayerSources, ...layerSources],
       warnings: [...new Set(images.flatMap(({ warnings }) => warnings))],
+      moved: images.flatMap(tellMoves),
     };
   };
+}
+
+function tellMoves({ platform, moved }: ImageOutcome): readonly PlatformMoves[] {
+  return moved.map(({ source, entries, count }) => ({
+    platform: formatPlatform(normalizePlatform(platform)),
+    ...{ layer: source.inner.digest, digest: source.digest, entries, count },
+  }));
 }
 
 /** Whoever asks for changes gets them, or is told: only rules are for whatever has a name, and leave what is no image as it is. */

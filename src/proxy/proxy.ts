@@ -31,7 +31,6 @@ export interface TokenPull extends AugmentedPull {
   readonly tag: string | undefined;
   /** What the tag was promised to serve; undefined where a build made the source, of which nothing was known then. */
   readonly targetDigest: Digest | undefined;
-  readonly layerSources: readonly LayerSource[];
 }
 
 export interface ServedManifest {
@@ -95,6 +94,12 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
     throw unknown(`this token serves ${pull.sourceName}, and not ${digest}`);
   }
 
+  /** A layer on top, as it was given or as it became. */
+  async function findLayer({ augmented: pull }: Pull, digest: Digest): Promise<LayerSource | undefined> {
+    const given = pull?.layerSources.find(layer => layer.digest === digest);
+    return given ?? (pull && (await augmentations.get(pull)).moved.get(digest));
+  }
+
   async function findMade({ augmented }: Pull, digest: Digest): Promise<Document | undefined> {
     return augmented && (await augmentations.get(augmented)).made.get(digest);
   }
@@ -124,7 +129,7 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
     async getBlob(pull, digest) {
       const made = await findMade(pull, digest);
       if (made) return bytesBlob(made.raw);
-      const layer = layerOf(pull, digest);
+      const layer = await findLayer(pull, digest);
       if (layer) return layers.get(layer);
       await requireReached(pull.augmented, digest);
       return pull.origin.registry.getBlob(pull.origin.repository, digest);
@@ -132,7 +137,7 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
     async headBlob(pull, digest) {
       const made = await findMade(pull, digest);
       if (made) return made;
-      const layer = layerOf(pull, digest);
+      const layer = await findLayer(pull, digest);
       if (layer) return layers.head(layer);
       await requireReached(pull.augmented, digest);
       return pull.origin.registry.headBlob(pull.origin.repository, digest);
@@ -152,10 +157,6 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
 
 function tagsOf({ tag }: TokenPull, { n = 1, last = '' }: TagPage): readonly string[] {
   return tag !== undefined && n > 0 && tag > last ? [tag] : [];
-}
-
-function layerOf({ augmented }: Pull, digest: Digest): LayerSource | undefined {
-  return augmented?.layerSources.find(layer => layer.digest === digest);
 }
 
 /** The image that the token changes is never served as it was, by no digest of it, unless it is for a platform that stays. */

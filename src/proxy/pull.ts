@@ -2,10 +2,13 @@
 import { LRUCache } from 'lru-cache';
 import { type Augmented, augment, type Document } from '../augment/augment.ts';
 import { type Augmentation, augmentationKey } from '../augment/augmentation.ts';
+import type { LayerSource } from '../augment/layer-source.ts';
 import { createProvenance, type Provenance } from '../augment/provenance.ts';
+import type { PlaceOnImage } from '../augment/source.ts';
 import { type Steps, stepsKey } from '../augment/steps.ts';
 import type { Digest } from '../oci/digest.ts';
 import { createFlight } from './flight.ts';
+import type { PlaceLayers } from './layers/placing.ts';
 import { type Origin, originName } from './origin.ts';
 import { createDocumentTurns, createReader } from './source-reader.ts';
 
@@ -16,6 +19,10 @@ export interface AugmentedPull {
   readonly sourceName: string;
   readonly sourceDigest: Digest;
   readonly steps: Steps;
+  /** Where the bytes of all their layers are. */
+  readonly layerSources: readonly LayerSource[];
+  /** Of those that came with a request a moment ago. */
+  readonly storedLayers?: ReadonlyMap<Digest, Uint8Array> | undefined;
 }
 
 /** An image as it becomes, with all that was made for it in one place. */
@@ -23,6 +30,8 @@ export interface MadeImage extends Augmented {
   readonly provenance: readonly Provenance[];
   /** The documents, and those of the provenance. */
   readonly made: ReadonlyMap<Digest, Document>;
+  /** Layers that became others, by their digests. */
+  readonly moved: ReadonlyMap<Digest, LayerSource>;
 }
 
 export interface Augmentations {
@@ -35,6 +44,7 @@ const MEMORY_BYTES = 64 * 1024 * 1024;
 const ANY_TYPE = 'application/octet-stream';
 
 export interface AugmentationsOptions {
+  readonly placeLayers: PlaceLayers;
   /** Hears of all that an image in memory was made of, each time that it is had. */
   readonly onUsed?: (digest: Digest) => void;
   /** Hears of what whoever looks after the rules should know of an image, each time that it is computed. */
@@ -47,8 +57,8 @@ interface Known {
   readonly madeOf: ReadonlySet<Digest>;
 }
 
-export function createAugmentations(options: AugmentationsOptions = {}): Augmentations {
-  const { onUsed = () => {}, onWarning = () => {} } = options;
+export function createAugmentations(options: AugmentationsOptions): Augmentations {
+  const { placeLayers, onUsed = () => {}, onWarning = () => {} } = options;
   const flight = createFlight<Known>();
   const turns = createDocumentTurns();
   const memory = new LRUCache<string, Known>({ maxSize: MEMORY_BYTES, sizeCalculation: ({ image }) => sizeOf(image) });
@@ -61,18 +71,21 @@ export function createAugmentations(options: AugmentationsOptions = {}): Augment
     return key;
   }
 
-  async function compute({ origin, sourceName, sourceDigest, steps }: AugmentedPull): Promise<Known> {
+  async function compute(pull: AugmentedPull): Promise<Known> {
+    const { origin, sourceName, sourceDigest, steps, layerSources, storedLayers } = pull;
+    const place: PlaceOnImage = (image, layers) => placeLayers({ origin, image, layers, layerSources, storedLayers });
     const madeOf = new Set<Digest>();
     const source = createReader(origin, digest => madeOf.add(digest));
     const augmented = await turns.hold(source, async reader => {
       const manifest = await reader.readManifest({ mediaType: ANY_TYPE, digest: sourceDigest, size: 0 });
-      return augment(manifest, steps, reader);
+      return augment(manifest, steps, { reader, place });
     });
     for (const warning of augmented.images.flatMap(({ warnings }) => warnings)) onWarning(sourceName, warning);
     const provenance = createProvenance({ name: sourceName, digest: sourceDigest }, augmented, steps);
     const all = [...augmented.documents, ...provenance.flatMap(({ documents }) => documents)];
     const made = new Map(all.map(document => [document.digest, document]));
-    return { image: { ...augmented, provenance, made }, madeOf };
+    const moved = new Map(augmented.images.flatMap(image => image.moved.map(({ source }) => [source.digest, source])));
+    return { image: { ...augmented, provenance, made, moved }, madeOf };
   }
 
   return {

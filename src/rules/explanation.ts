@@ -15,6 +15,15 @@ const differenceSchema = z.object({
   after: valueSchema.optional(),
 });
 
+const movedSchema = z.object({
+  /** The digest of the layer that was given. */
+  given: z.string(),
+  /** The first entries that lie elsewhere: their paths in the layer, and in the image. */
+  entries: z.array(z.object({ from: z.string(), to: z.string() })),
+  /** How many there are. */
+  count: z.number(),
+});
+
 const addedLayerSchema = z.object({
   digest: z.string(),
   /** Bytes, as packed. */
@@ -23,6 +32,8 @@ const addedLayerSchema = z.object({
   rule: z.string().optional(),
   /** As the rule says it, without user info and query of an address. */
   from: z.string().optional(),
+  /** Of a layer that became another one, so that it lies where the image's links lead. Absent where it is as it was given. */
+  moved: movedSchema.optional(),
 });
 
 const explainedImageSchema = z.object({

@@ -20,6 +20,8 @@ const madeSchema = z.object({
   sourceDigest: digest,
   steps: stepsSchema,
   layerSources: z.array(layerSourceSchema).readonly(),
+  /** What some of these layers became. */
+  movedLayers: z.array(layerSourceSchema).readonly().optional(),
   /** What the image became. */
   root: digest,
   /** Manifests of the source that it has as they were: to be had without it. */

@@ -6,6 +6,7 @@ import { digestOf } from '../../src/oci/digest.ts';
 import { parseManifest } from '../../src/oci/manifest.ts';
 import type { Compression } from '../../src/oci/media-type.ts';
 import { type Content, type GeneratedImage, pack } from '../support/images.ts';
+import { placeOnImageAsGiven } from '../support/placing.ts';
 
 export function createLayer(text: string, compression: Compression, platforms?: string[]) {
   const tar = new TextEncoder().encode(text.padEnd(512, '\0'));
@@ -38,7 +39,7 @@ export async function run(
 ) {
   const reader = readerOf(image.content);
   const steps = stepsSchema.parse(Array.isArray(input) ? input : [{ augmentation: input }]);
-  const augmented = await augment(await reader.readManifest(image.root), steps, reader);
+  const augmented = await augment(await reader.readManifest(image.root), steps, { reader, place: placeOnImageAsGiven });
   const content = new Map(image.content);
   for (const { digest, mediaType, raw } of augmented.documents) content.set(digest, { mediaType, raw });
   for (const raw of layers) content.set(digestOf(raw), { mediaType: '', raw });

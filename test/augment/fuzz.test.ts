@@ -9,6 +9,7 @@ import { RegistryError } from '../../src/oci/errors.ts';
 import { parseManifest } from '../../src/oci/manifest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import type { Content } from '../support/images.ts';
+import { placeOnImageAsGiven } from '../support/placing.ts';
 import { createLayer, readerOf } from './fixture.ts';
 
 const { ociIndex, ociManifest, ociConfig, dockerManifest, dockerConfig } = mediaTypes;
@@ -37,7 +38,8 @@ test('augments every image of a strange index, or refuses it', async () => {
       const root = addIndex(content, { config, manifest, index });
       try {
         const reader = readerOf(content);
-        const result = await augment(await reader.readManifest(root), [{ augmentation }], reader);
+        const reading = { reader, place: placeOnImageAsGiven };
+        const result = await augment(await reader.readManifest(root), [{ augmentation }], reading);
         const made = new Map(result.documents.map(document => [document.digest, document]));
         expect(imagesBelow(result.root, new Map([...content, ...made])).filter(digest => content.has(digest))).toEqual(
           [],

@@ -29,6 +29,8 @@ export interface ImageOptions {
   readonly noMediaType?: boolean;
   /** Merged into the `config` of each image's config. */
   readonly run?: Readonly<Record<string, unknown>>;
+  /** The layers of the images of these platforms, from below, in place of noise. */
+  readonly tars?: Readonly<Record<string, readonly Uint8Array[]>>;
   /** Merged into each image's manifest. */
   readonly manifest?: Readonly<Record<string, unknown>>;
 }
@@ -78,7 +80,10 @@ export function generateImage(options: ImageOptions): GeneratedImage {
 
   function addImage(platform: string, family: Family): GeneratedDescriptor {
     const types = TYPES[family];
-    const layers = Array.from({ length: options.layers }, (_, i) => addLayer(family, i === 0 && options.foreign));
+    const tars = options.tars?.[platform];
+    const layers = Array.from({ length: tars?.length ?? options.layers }, (_, i) =>
+      addLayer(family, { isForeign: i === 0 && options.foreign === true, tar: tars?.[i] }),
+    );
     const config = addJson(types.config, {
       created: '2024-02-03T04:05:06Z',
       ...parsePlatform(platform),
@@ -100,10 +105,10 @@ export function generateImage(options: ImageOptions): GeneratedImage {
     });
   }
 
-  function addLayer(family: Family, isForeign = false) {
+  function addLayer(family: Family, { isForeign, tar: given }: { isForeign: boolean; tar: Uint8Array | undefined }) {
     const compressions: readonly Compression[] = family === 'oci' ? ['gzip', 'zstd', 'none'] : ['gzip', 'none'];
     const compression = isForeign ? 'gzip' : (compressions[Math.floor(random() * compressions.length)] ?? 'gzip');
-    const tar = new Uint8Array(512).map(() => Math.floor(random() * 256));
+    const tar = given ?? new Uint8Array(512).map(() => Math.floor(random() * 256));
     const mediaType = isForeign ? TYPES[family].foreign : (layerType(family, compression) ?? '');
     const descriptor = add(mediaType, pack(tar, compression));
     const urls = { urls: ['https://layers.example/1'] };

@@ -57,10 +57,11 @@ async function change(
   { origins, augmentations, layers }: CopySourceDeps,
 ): Promise<CopySource> {
   const augmentation = choose(changes?.augmentation, platforms);
-  const pull = { origin, sourceName: name, sourceDigest: digest, steps: [{ augmentation }] };
-  const { root, documents } = await augmentations.get(pull);
+  const layerSources = changes?.layerSources ?? [];
+  const pull = { origin, sourceName: name, sourceDigest: digest, steps: [{ augmentation }], layerSources };
+  const { root, documents, moved } = await augmentations.get(pull);
   const made = new Map(documents.map(document => [document.digest, document]));
-  const added = new Map(changes?.layerSources.map(source => [source.digest, source]));
+  const added = new Map([...layerSources, ...moved.values()].map(source => [source.digest, source]));
 
   async function readManifest(wanted: Digest): Promise<Manifest> {
     const document = made.get(wanted);

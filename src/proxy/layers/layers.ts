@@ -1,10 +1,12 @@
 // Layers that we put on top: where their bytes are, and one way to open them.
-import type { LayerSource } from '../../augment/layer-source.ts';
+import type { IndexLimits } from '../../augment/layer-index.ts';
+import type { LayerSource, MovedLayerSource } from '../../augment/layer-source.ts';
+import { openMovedLayer } from '../../augment/moved-layer.ts';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import type { Upstreams } from '../../upstream/upstream.ts';
-import { type Blob, createTransfers, type TransfersDeps } from '../kept/blobs.ts';
+import { type Blob, bytesBlob, createTransfers, type TransfersDeps } from '../kept/blobs.ts';
 import { createKeptBlobs } from '../kept/kept-blobs.ts';
 import type { Origins } from '../origin.ts';
 
@@ -13,6 +15,11 @@ export interface Layers {
   get(source: LayerSource): Promise<Blob>;
   /** The same without a transfer. An address is not asked: many that serve a layer know no HEAD. */
   head(source: LayerSource): Promise<{ readonly size: number | undefined }>;
+  /** A layer as it is moved, made anew. `stored` are the bytes of the given one, where they are at hand. Throws as `get` does. */
+  openMoved(
+    moved: Pick<MovedLayerSource, 'inner' | 'placement'>,
+    stored?: Uint8Array,
+  ): Promise<ReadableStream<Uint8Array>>;
 }
 
 export interface LayersDeps {
@@ -24,9 +31,12 @@ export interface LayersDeps {
   readonly stored: Pick<ContentStore, 'find' | 'open' | 'delete'>;
   /** What rules read from this machine; absent where there are no rules. */
   readonly shelf?: Pick<ContentStore, 'find' | 'open' | 'delete'> | undefined;
+  /** Of a layer that is moved. */
+  readonly limits: Omit<IndexLimits, 'maxEntries'>;
 }
 
-export function createLayers({ content, upstreams, origins, stored, shelf, onFailed }: LayersDeps): Layers {
+export function createLayers(deps: LayersDeps): Layers {
+  const { content, upstreams, origins, stored, shelf, onFailed, limits } = deps;
   const transfers = createTransfers({ content, onFailed });
   const keptBlob = createKeptBlobs({ content, onDamaged: onFailed });
   const storedBlob = createKeptBlobs({ content: stored, onDamaged: onFailed });
@@ -60,18 +70,47 @@ export function createLayers({ content, upstreams, origins, stored, shelf, onFai
     return shelvedBlob({ digest, size, getAnew });
   }
 
+  async function getMoved(source: MovedLayerSource): Promise<Blob> {
+    const { digest, size } = source;
+    const kept = await content.find(digest);
+    const make = () =>
+      transfers({
+        key: `moved ${digest}`,
+        digest,
+        openBody: async () => ({ body: await openMoved(source), size }),
+      });
+    return kept ? keptBlob({ digest, size: kept.size, getAnew: make }) : make();
+  }
+
+  const openMoved: Layers['openMoved'] = async ({ inner, placement }, stored) => {
+    const blob = stored ? bytesBlob(stored) : await get(inner);
+    return openMovedLayer(await blob.open(), placement, limits);
+  };
+
+  async function get(source: LayerSource): Promise<Blob> {
+    switch (source.kind) {
+      case 'stored':
+        return getStored(source.digest);
+      case 'shelf':
+        return getShelved(source);
+      case 'url':
+        return getFromUrl(source);
+      case 'moved':
+        return getMoved(source);
+      case 'blob': {
+        const { registry, repository } = origins.locate(source.registry, source.repository);
+        return registry.getBlob(repository, source.digest);
+      }
+    }
+  }
+
   return {
-    async get(source) {
-      if (source.kind === 'stored') return getStored(source.digest);
-      if (source.kind === 'shelf') return getShelved(source);
-      if (source.kind === 'url') return getFromUrl(source);
-      const { registry, repository } = origins.locate(source.registry, source.repository);
-      return registry.getBlob(repository, source.digest);
-    },
+    get,
+    openMoved,
     async head(source) {
       if (source.kind === 'stored') return getStored(source.digest);
       if (source.kind === 'shelf') return getShelved(source);
-      if (source.kind === 'url') return source;
+      if (source.kind === 'url' || source.kind === 'moved') return source;
       const { registry, repository } = origins.locate(source.registry, source.repository);
       return registry.headBlob(repository, source.digest);
     },

@@ -2,7 +2,7 @@
 import type { Augmented, ImageOutcome } from '../../augment/augment.ts';
 import type { Layer } from '../../augment/augmentation.ts';
 import type { Document } from '../../augment/document.ts';
-import type { SourceReader } from '../../augment/source.ts';
+import type { MovedLayer, SourceReader } from '../../augment/source.ts';
 import { type Step, type Steps, stepsFor } from '../../augment/steps.ts';
 import type { ContentDescriptor, Descriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
@@ -32,7 +32,7 @@ export function createExplainImage(options: ExplainImageOptions): ExplainImage {
   const documents = new Map(augmented.documents.map(document => [document.digest, document]));
   const places = placesOf(steps, ruleLayers);
 
-  return async ({ platform, source, target, warnings }) => {
+  return async ({ platform, source, target, warnings, moved }) => {
     const own = stepsFor(steps, platform);
     const told = {
       platform: formatPlatform(normalizePlatform(platform)),
@@ -46,7 +46,11 @@ export function createExplainImage(options: ExplainImageOptions): ExplainImage {
     const before = await readManifest(source);
     const after = parseManifest(made.raw, made.mediaType);
     const added = layersOf(after).slice(layersOf(before).length);
-    return { ...told, differences: await compare(before, after), layers: tellLayers(added, own, places) };
+    return {
+      ...told,
+      differences: await compare(before, after),
+      layers: tellLayers(added, { steps: own, places, moved }),
+    };
   };
 
   async function compare(before: Manifest, after: Manifest): Promise<Difference[]> {
@@ -77,27 +81,35 @@ function placesOf(steps: Steps, ruleLayers: ExplainImageOptions['ruleLayers']): 
   );
 }
 
-/** What was added is some of the steps' layers, in their order: those that are for the platform. */
-function tellLayers(
-  added: readonly Descriptor[],
-  steps: readonly Step[],
-  places: ReadonlyMap<Layer, RuleLayer>,
-): AddedLayer[] {
+interface AddedBy {
+  readonly steps: readonly Step[];
+  readonly places: ReadonlyMap<Layer, RuleLayer>;
+  readonly moved: readonly MovedLayer[];
+}
+
+/** What was added is some of the steps' layers, in their order, as they were given or as they became: those that are for the platform. */
+function tellLayers(added: readonly Descriptor[], { steps, places, moved }: AddedBy): AddedLayer[] {
   const candidates = steps.flatMap(({ rule, augmentation }) => augmentation.layers.map(layer => ({ rule, layer })));
   let next = 0;
   return added.map(({ digest, size }) => {
-    const found = candidates.findIndex(({ layer }, at) => at >= next && layer.digest === digest);
+    const became = moved.find(({ source }) => source.digest === digest);
+    const given = became?.source.inner.digest ?? digest;
+    const told = { digest, size, ...(became && { moved: tellMoved(became) }) };
+    const found = candidates.findIndex(({ layer }, at) => at >= next && layer.digest === given);
     const candidate = candidates[found];
-    if (!candidate) return { digest, size };
+    if (!candidate) return told;
     next = found + 1;
     const written = places.get(candidate.layer);
     return {
-      digest,
-      size,
+      ...told,
       ...(candidate.rule !== undefined && { rule: candidate.rule }),
       ...(written && { from: tellLayerPlace(written) }),
     };
   });
+}
+
+function tellMoved({ source, entries, count }: MovedLayer): NonNullable<AddedLayer['moved']> {
+  return { given: source.inner.digest, entries: [...entries], count };
 }
 
 function layersOf(manifest: Manifest): readonly Descriptor[] {

@@ -8,7 +8,7 @@ import type { Augmentations, AugmentedPull, MadeImage } from '../pull.ts';
 
 export interface MadeImages {
   /** From now on the image, with all that it leads to, is found by its digests. */
-  keep(pull: AugmentedPull, image: MadeImage, layerSources: readonly LayerSource[]): Promise<void>;
+  keep(pull: AugmentedPull, image: MadeImage): Promise<void>;
   /** The image that has the digest, or that a part of its has; undefined for what rules did not make. Throws the error of its source. */
   find(origin: Origin, digest: Digest): Promise<MadeImage | undefined>;
   /** Whether it is a manifest that such an image has from its source as it was. The rest of the source is not asked for. */
@@ -32,13 +32,15 @@ export function createMadeImages({ made, augmentations }: MadeImagesDeps): MadeI
 
   return {
     find,
-    async keep({ origin: { registry, repository }, sourceName, sourceDigest, steps }, image, layerSources) {
+    async keep({ origin: { registry, repository }, sourceName, sourceDigest, steps, layerSources }, image) {
       const place = { registry: registry.name, repository };
       const root = image.root.digest;
-      const layers = layerSources.map(layer => layer.digest);
+      const moved = [...image.moved.values()];
+      const layers = [...layerSources, ...moved].map(layer => layer.digest);
       const kept = [...image.kept];
       const members = [...image.made.keys(), ...kept, ...layers];
-      await made.keep({ ...place, sourceName, sourceDigest, steps, layerSources, root, kept }, members);
+      const movedLayers = moved.length > 0 ? { movedLayers: moved } : {};
+      await made.keep({ ...place, sourceName, sourceDigest, steps, layerSources, root, kept, ...movedLayers }, members);
     },
     async isKept(origin, digest) {
       const { kept = [] } = (await made.find(originName(origin), digest)) ?? {};
@@ -46,14 +48,14 @@ export function createMadeImages({ made, augmentations }: MadeImagesDeps): MadeI
     },
     findDocument: async (origin, digest) => (await find(origin, digest))?.made.get(digest),
     async findLayer(origin, digest) {
-      const { layerSources = [] } = (await made.find(originName(origin), digest)) ?? {};
-      const layer = layerSources.find(each => each.digest === digest);
+      const { layerSources = [], movedLayers = [] } = (await made.find(originName(origin), digest)) ?? {};
+      const layer = [...layerSources, ...movedLayers].find(each => each.digest === digest);
       if (layer && origin.registry.scope !== undefined) await find(origin, digest);
       return layer;
     },
   };
 }
 
-function pullOf(origin: Origin, { sourceName, sourceDigest, steps }: Made): AugmentedPull {
-  return { origin, sourceName, sourceDigest, steps };
+function pullOf(origin: Origin, { sourceName, sourceDigest, steps, layerSources }: Made): AugmentedPull {
+  return { origin, sourceName, sourceDigest, steps, layerSources };
 }

@@ -30,9 +30,9 @@ export function createFindRefusing(augmentations: Augmentations): FindRefusing {
     const repository = originName(origin);
     const refusing = rules.refusesPinned({ repository, caller });
     if (refusing.length === 0) return [];
-    const { steps = [] } = (await rules.find({ repository, tag: undefined, caller })) ?? {};
+    const { steps = [], layerSources = [] } = (await rules.find({ repository, tag: undefined, caller })) ?? {};
     const known = steps.filter(step => refusing.some(({ name }) => name === step.rule));
-    const pull = { origin, sourceName: repository, sourceDigest: digest };
+    const pull = { origin, sourceName: repository, sourceDigest: digest, layerSources };
     const { root, images } = await augmentations.get({ ...pull, steps: known.length > 0 ? known : NO_STEPS });
     const changes = root.digest !== digest;
     // What a rule for some tags makes of the image cannot be known: it counts as if it would change it.

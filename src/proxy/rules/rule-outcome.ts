@@ -45,10 +45,10 @@ export interface Outcomes {
 export function createOutcomes({ made, augmentations }: OutcomesDeps): Outcomes {
   const findRefusing = createFindRefusing(augmentations);
 
-  async function ofMade(origin: Origin, { sourceName, sourceDigest, steps }: Made): Promise<Outcome> {
+  async function ofMade(origin: Origin, { sourceName, sourceDigest, steps, layerSources }: Made): Promise<Outcome> {
     const told = { sourceDigest, pinned: 'made' } as const;
     return orFailed(told, async () => {
-      const augmented = await augmentations.get({ origin, sourceName, sourceDigest, steps });
+      const augmented = await augmentations.get({ origin, sourceName, sourceDigest, steps, layerSources });
       return { ...told, kind: 'augmented', reason: tellMade(sourceName, steps), steps, ruleLayers: [], augmented };
     });
   }
@@ -71,8 +71,9 @@ export function createOutcomes({ made, augmentations }: OutcomesDeps): Outcomes 
       return orFailed({ sourceDigest }, async () => {
         const ruled = await state.find(subject);
         if (!ruled) return { kind: 'plain', sourceDigest, reason: 'no rule is for it' };
-        const { steps, ruleLayers = [] } = ruled;
-        const augmented = await augmentations.get({ origin, sourceDigest, steps, sourceName: imageName(origin, tag) });
+        const { steps, layerSources, ruleLayers = [] } = ruled;
+        const sourceName = imageName(origin, tag);
+        const augmented = await augmentations.get({ origin, sourceName, sourceDigest, steps, layerSources });
         return { kind: 'augmented', sourceDigest, reason: tellChange(augmented, steps), steps, ruleLayers, augmented };
       });
     },

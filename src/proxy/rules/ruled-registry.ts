@@ -39,12 +39,12 @@ export function createWithRules({ rules, made, augmentations, layers }: RuledReg
     const isPinning = current.refusesPinned(subject).length > 0;
     if (!found && !isPinning) return source.digest;
     const { steps, layerSources } = found ?? { steps: NO_STEPS, layerSources: [] };
-    const pull = { origin, sourceName: imageName(origin, tag), sourceDigest: source.digest, steps };
+    const pull = { origin, sourceName: imageName(origin, tag), sourceDigest: source.digest, steps, layerSources };
     const image = await augmentations.get(pull);
     const { digest } = image.root;
     // Where digests of the upstream's are refused, one that a tag leads to is not.
     const isToKeep = digest !== source.digest || (isPinning && image.images.length > 0);
-    if (isToKeep) await images.keep(pull, image, layerSources);
+    if (isToKeep) await images.keep(pull, image);
     return digest;
   }
 

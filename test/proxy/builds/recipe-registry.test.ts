@@ -11,6 +11,7 @@ import { createAugmentations } from '../../../src/proxy/pull.ts';
 import type { Registry } from '../../../src/proxy/registry.ts';
 import { pushSmall } from '../../hosted/fixture.ts';
 import { createMemoryBackend, createMemoryRegistry, parseSpec } from '../../support/build-backends.ts';
+import { placeLayersAsGiven } from '../../support/placing.ts';
 import { createRecipeWorld, POLICY, type RecipeWorld, settle } from './recipe-world.ts';
 
 const recipe: RecipeOptions = {
@@ -292,7 +293,10 @@ test('says of a recipe that needs its own image as a base that it does, and not 
 
 test('ends the wait of a client that leaves, all the way from its request', async () => {
   const refuse = () => Promise.reject(new Error('not a layer'));
-  const proxy = createProxy({ layers: { get: refuse, head: refuse }, augmentations: createAugmentations() });
+  const proxy = createProxy({
+    layers: { get: refuse, head: refuse, openMoved: refuse },
+    augmentations: createAugmentations({ placeLayers: placeLayersAsGiven }),
+  });
   const client = new AbortController();
   const pull = { origin: { registry: open(), repository: 'tools/jq' } };
   const served = proxy.getManifest(pull, '1', { acceptsIndex: true, signal: client.signal });

@@ -21,7 +21,6 @@ import { createTags } from '../../../src/proxy/kept/freshness.ts';
 import { createLinks } from '../../../src/proxy/kept/links.ts';
 import { createManifests } from '../../../src/proxy/kept/manifests.ts';
 import { createUpstreamRegistries } from '../../../src/proxy/kept/upstream-registry.ts';
-import { createLayers } from '../../../src/proxy/layers/layers.ts';
 import { createOrigins } from '../../../src/proxy/origin.ts';
 import { createAugmentations } from '../../../src/proxy/pull.ts';
 import { createMemoryStore } from '../../../src/state/memory.ts';
@@ -31,6 +30,7 @@ import { createPlace } from '../../hosted/fixture.ts';
 import { PLATFORMS } from '../../support/app.ts';
 import { createHeldBytes } from '../../support/held-bytes.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from '../../support/images.ts';
+import { createPlacedLayers } from '../../support/placing.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 import { type Answer, startServer, type TestServer } from '../../support/server.ts';
 
@@ -104,11 +104,15 @@ export async function createCopying(
     return answer;
   }
 
+  const { layers, placeLayers } = createPlacedLayers({
+    ...{ content, upstreams, origins, onFailed, records },
+    stored: createHeldBytes(stored),
+  });
   const deps = {
     origins,
     openDestination: createDestinations({ origins, upstreams, hosted }),
-    augmentations: createAugmentations(),
-    layers: createLayers({ content, upstreams, origins, stored: createHeldBytes(stored), onFailed }),
+    augmentations: createAugmentations({ placeLayers }),
+    layers,
   };
   return {
     registry,

@@ -15,6 +15,7 @@ import type { RuleLayer, RuleOptions } from '../../../src/rules/rule.ts';
 import { createRuleSet } from '../../../src/rules/rule-set.ts';
 import type { DescribedLayer } from '../../../src/rules/rules.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from '../../support/images.ts';
+import { placeLayersAsGiven } from '../../support/placing.ts';
 
 const NAME = 'quay.io/org/app';
 const PLATFORMS = ['linux/amd64', 'linux/arm64', 'windows/amd64'];
@@ -211,7 +212,7 @@ function createWorld({ rules, image: options, made }: WorldOptions) {
   const content = new Map(image.content);
   const tags = new Map<string, Digest>([['1', image.root.digest]]);
   const origin = { registry: createRegistry(content, tags), repository: 'org/app' };
-  const augmentations = createAugmentations();
+  const augmentations = createAugmentations({ placeLayers: placeLayersAsGiven });
   const state = createRuleSet({ rules, getLayers, attestations: 'drop' });
   const explain = createExplain({
     origins: { locate: () => origin },
@@ -225,7 +226,8 @@ function createWorld({ rules, image: options, made }: WorldOptions) {
     const sourceDigest = tags.get(tag);
     if (!ruled || !sourceDigest) throw new Error('no rule is for it');
     const sourceName = `${NAME}:${tag}`;
-    const { root } = await augmentations.get({ origin, sourceName, sourceDigest, steps: ruled.steps });
+    const { steps, layerSources } = ruled;
+    const { root } = await augmentations.get({ origin, sourceName, sourceDigest, steps, layerSources });
     return { ...ruled, sourceName, sourceDigest, root: root.digest };
   }
 

@@ -14,7 +14,6 @@ import { createTags } from '../../../src/proxy/kept/freshness.ts';
 import { createLinks } from '../../../src/proxy/kept/links.ts';
 import { createManifests } from '../../../src/proxy/kept/manifests.ts';
 import { createUpstreamRegistries } from '../../../src/proxy/kept/upstream-registry.ts';
-import { createLayers } from '../../../src/proxy/layers/layers.ts';
 import { createOrigins } from '../../../src/proxy/origin.ts';
 import { type Augmentations, createAugmentations } from '../../../src/proxy/pull.ts';
 import type { Registry } from '../../../src/proxy/registry.ts';
@@ -27,6 +26,7 @@ import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { PLATFORMS } from '../../support/app.ts';
 import { createHeldBytes } from '../../support/held-bytes.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from '../../support/images.ts';
+import { createPlacedLayers } from '../../support/placing.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 
 export interface RuledWorld {
@@ -132,6 +132,10 @@ export async function createRuledWorld(): Promise<RuledWorld> {
       await write();
     };
     const stored = createHeldBytes(new Map([[LAYER_DIGEST, LAYER]]));
+    const { layers, placeLayers } = createPlacedLayers({
+      ...{ content, upstreams, origins, stored, onFailed },
+      records: store,
+    });
     const withRules = createWithRules({
       rules: {
         get current() {
@@ -139,8 +143,8 @@ export async function createRuledWorld(): Promise<RuledWorld> {
         },
       },
       made: createMadeDigests({ records: counted, now, keepMs: 86_400_000 * 90, holdLayers: async () => {} }),
-      augmentations: countWork(createAugmentations()),
-      layers: createLayers({ content, upstreams, origins, stored, onFailed }),
+      augmentations: countWork(createAugmentations({ placeLayers })),
+      layers,
     });
     return { upstreams, content, withRules, plain: origins.locateName('lab/library/app').registry };
   }

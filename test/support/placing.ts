@@ -1,0 +1,23 @@
+// Layers on images: as they are given, where no links are looked for, and the real way.
+import type { PlaceOnImage } from '../../src/augment/source.ts';
+import type { ContentStore } from '../../src/content/store.ts';
+import { createLayerIndexes } from '../../src/proxy/layers/layer-indexes.ts';
+import { createLayers, type LayersDeps } from '../../src/proxy/layers/layers.ts';
+import { createPlacing, type PlaceLayers } from '../../src/proxy/layers/placing.ts';
+import type { RecordStore } from '../../src/state/store.ts';
+
+export const INDEX_LIMITS = { maxUnpackedBytes: 1024 ** 3, maxRatio: 200, maxEntries: 100_000 };
+
+export const placeOnImageAsGiven: PlaceOnImage = async (_, layers) => layers.map(layer => ({ layer }));
+
+export const placeLayersAsGiven: PlaceLayers = async ({ layers }) => layers.map(layer => ({ layer }));
+
+/** Layers, and how they are placed. */
+export function createPlacedLayers(
+  deps: Omit<LayersDeps, 'limits'> & { readonly records: RecordStore; readonly content: ContentStore },
+) {
+  const { content, records } = deps;
+  const layers = createLayers({ ...deps, limits: INDEX_LIMITS });
+  const indexes = createLayerIndexes({ records, now: () => new Date(), limits: INDEX_LIMITS });
+  return { layers, placeLayers: createPlacing({ indexes, layers, content, records, waitMs: 60_000 }) };
+}
