@@ -19,6 +19,7 @@ import type { Environment } from './build/environment.ts';
 import { findOwnUrl } from './config/own-url.ts';
 import type { Config } from './config/schema.ts';
 import { createEvents } from './events/events.ts';
+import { createBuildRate } from './http/build-rate.ts';
 import { createRegistryEvents } from './http/registry-events.ts';
 import { createShelf } from './rules/shelf.ts';
 import { ownDirectory } from './state/owner.ts';
@@ -123,6 +124,7 @@ async function openRooms(
     holdLayers: shelf.hold,
   });
 
+  const buildRate = createBuildRate(config.builds.rate);
   const building = closing(
     await createBuilding({
       ...{ config, log, now, records, pulling },
@@ -131,15 +133,16 @@ async function openRooms(
       environment: deps.environment ?? {},
       findListenHost: deps.findListenHost ?? (() => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host)),
       onEnded: registryEvents.built,
+      buildRate,
     }),
   );
 
   const app = new Hono();
-  // Changes tell who made them; without endpoints nobody listens, and no request pays for it.
-  if (config.events.endpoints.length > 0) app.use(contextStorage());
+  // Changes tell who made them, and pulls that begin builds count for who pulls; where there are neither, no request pays for it.
+  if (config.events.endpoints.length > 0 || config.builds.recipes.length > 0) app.use(contextStorage());
   createRoutes(app, {
     ...deps,
-    ...{ config, log, now, ledger, access, registryEvents, building, ruledPulls },
+    ...{ config, log, now, ledger, access, registryEvents, building, buildRate, ruledPulls },
     ...{ hosted: hosting.hosted, collector: hosting.collector, cacheDesk: caching.desk, ...pulling },
     rules: ruling.rules,
     sealed: passing?.sealed,

@@ -24,6 +24,8 @@ import type { Config } from '../config/schema.ts';
 import { createSweptStore, type SweptStore } from '../content/swept-store.ts';
 import type { Hosted } from '../hosted/hosted.ts';
 import { buildLogPath } from '../http/build-response.ts';
+import type { CallerRate } from '../http/caller-rate.ts';
+import { createStartPulled } from '../http/rated-builds.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import { createBaseImages, locateBase } from '../proxy/builds/base-images.ts';
 import type { LogAddress } from '../proxy/builds/held.ts';
@@ -51,6 +53,8 @@ export interface BuildingDeps {
   /** How builders on this machine reach us, with the port; undefined as long as nobody listens. */
   readonly findListenHost: () => string | undefined;
   readonly onEnded: (build: BuildRecord) => void;
+  /** Of all that begins builds. */
+  readonly buildRate: CallerRate;
 }
 
 export interface Building {
@@ -117,7 +121,7 @@ async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
       const colon = image.lastIndexOf(':');
       return (await openDestination(image.slice(0, colon)).findTag(image.slice(colon + 1))) === digest;
     },
-    policy: buildsPolicy(config),
+    policy: buildsPolicy(config, deps.accessTokens !== undefined),
     redact: createRedaction(Object.values(config.builds.secrets)),
     ...{ onEnded, log, now },
   });
@@ -142,11 +146,12 @@ async function openMaker(deps: BuildingDeps, parts: Parts): Promise<Make<Contain
 
 const MAX_STARTS = 3;
 
-function buildsPolicy({ builds, tokens }: Config): BuildsPolicy {
+function buildsPolicy({ builds, tokens }: Config, keepsPlaces: boolean): BuildsPolicy {
   return {
     concurrency: builds.concurrency,
     maxQueued: builds.queue.max,
     maxQueuedPerCaller: builds.queue.maxPerCaller,
+    keepsPlaces,
     timeoutMs: builds.timeoutMs,
     // A pull by a token finds its build for as long as the token lives.
     keepMs: Math.max(builds.keepMs, tokens.ttlMs),
@@ -158,7 +163,7 @@ function buildsPolicy({ builds, tokens }: Config): BuildsPolicy {
 
 /** From now on a pull of what is missing may build it. */
 function serveRecipes(
-  { config, log, now, records, pulling }: BuildingDeps,
+  { config, log, now, records, pulling, buildRate }: BuildingDeps,
   recipes: Recipes,
   { plan, builds, logAddress }: Pick<Building, 'plan' | 'builds' | 'logAddress'>,
 ): void {
@@ -167,7 +172,11 @@ function serveRecipes(
   const images = createRecipeImages(records, builds);
   const withRecipes = createWithRecipes({
     ...{ recipes, builds, images, logAddress, now },
-    startRecipe: createStartRecipe({ plan, builds, cacheRepository }),
+    startRecipe: createStartRecipe({
+      startPulled: createStartPulled(builds, buildRate),
+      defaultPlatforms: config.builds.platforms.length,
+      ...{ plan, cacheRepository },
+    }),
     policy: { holdMs: hold.pullMs, failureMemoryMs },
     onRenewalFailed: (image, error) =>
       log.warn({ image, err: error }, 'an image could not be built anew: the old one stays'),

@@ -1,12 +1,13 @@
 // Recipes at work: how a pull's match becomes a build, and which registries have their missing images built.
 import { readFile } from 'node:fs/promises';
 import { relative } from 'node:path';
-import type { Builds } from '../build/builds.ts';
 import { InvalidBuild } from '../build/invalid-build.ts';
 import type { Plan } from '../build/plan.ts';
-import type { Recipes } from '../build/recipes/recipe.ts';
+import type { RecipeMatch, Recipes } from '../build/recipes/recipe.ts';
+import type { Spec } from '../build/spec.ts';
+import type { StartPulled } from '../http/rated-builds.ts';
 import { parsePlatform } from '../oci/platform.ts';
-import type { StartRecipe } from '../proxy/builds/recipe-builds.ts';
+import type { RecipeTarget, StartRecipe } from '../proxy/builds/recipe-builds.ts';
 import type { RecipeImages } from '../proxy/builds/recipe-images.ts';
 import type { WithRecipes } from '../proxy/builds/recipe-registry.ts';
 import { shadowName } from '../proxy/builds/shadow-name.ts';
@@ -16,15 +17,16 @@ import type { Registry } from '../proxy/registry.ts';
 
 export interface StartRecipeDeps {
   readonly plan: Plan;
-  readonly builds: Pick<Builds, 'submit'>;
+  readonly startPulled: StartPulled;
+  /** How many platforms a build has that names none. */
+  readonly defaultPlatforms: number;
   readonly cacheRepository: string | undefined;
 }
 
-/** Somebody waits for these with a client that gives up. */
-const PULL_PRIORITY = 1;
+export function createStartRecipe(deps: StartRecipeDeps): StartRecipe {
+  const { plan, startPulled, defaultPlatforms, cacheRepository } = deps;
 
-export function createStartRecipe({ plan, builds, cacheRepository }: StartRecipeDeps): StartRecipe {
-  return async (match, target) => {
+  async function planRecipe(match: RecipeMatch, target: RecipeTarget): Promise<Spec> {
     const {
       containerFile,
       context,
@@ -33,7 +35,7 @@ export function createStartRecipe({ plan, builds, cacheRepository }: StartRecipe
       ttlMs: _,
       ...options
     } = match;
-    const spec = await plan({
+    return plan({
       ...options,
       containerFile: await readContainerFile(containerFile),
       ...(context !== undefined && {
@@ -44,13 +46,13 @@ export function createStartRecipe({ plan, builds, cacheRepository }: StartRecipe
       cacheRepository,
       target,
     });
-    const { build } = await builds.submit(spec, { caller: RECIPE_CALLER, priority: PULL_PRIORITY });
-    return build;
+  }
+
+  return async (match, target) => {
+    const platforms = match.platforms?.length ?? defaultPlatforms;
+    return (await startPulled(() => planRecipe(match, target), platforms)).build;
   };
 }
-
-/** No user has a colon in its name. */
-const RECIPE_CALLER = ':recipes';
 
 async function readContainerFile(path: string): Promise<string> {
   try {

@@ -13,12 +13,11 @@ import { createAugmentApi } from '../http/augment-api.ts';
 import type { SubmitLimits } from '../http/augment-schema.ts';
 import { createAuthentication, isAdmin, requireAdmin } from '../http/authentication.ts';
 import { createBodySender } from '../http/body-sender.ts';
-import { createBuildRate } from '../http/build-rate.ts';
 import { createReadBuild } from '../http/build-request.ts';
 import { createTargets } from '../http/build-target.ts';
 import { createBuildsApi } from '../http/builds-api.ts';
 import { createCacheApi } from '../http/cache-api.ts';
-import { createCallerRate } from '../http/caller-rate.ts';
+import { type CallerRate, createCallerRate } from '../http/caller-rate.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { createCollectApi } from '../http/collect-api.ts';
 import { createReadCopy } from '../http/copy-request.ts';
@@ -70,6 +69,7 @@ export interface RoutesDeps extends PullingParts {
   readonly cacheDesk: CacheDesk;
   readonly ledger: TokenLedger;
   readonly building: Building;
+  readonly buildRate: CallerRate;
   readonly registryEvents: RegistryEvents;
   readonly rules: LiveRules;
   readonly ruledPulls: RuledPulls;
@@ -189,8 +189,12 @@ function addAugmentApi(app: Hono, deps: TokenRoutesDeps): void {
   const publicUrl = config.publicUrl?.href;
   const { builds } = building;
   const { findRuled } = deps.ruledPulls;
-  const countToken = createCallerRate(config.tokens.rate, { what: 'tokens', units: 'tokens' });
-  const ratedBuilds = createRatedBuilds(builds, createBuildRate(config.builds.rate));
+  const countToken = createCallerRate(config.tokens.rate, {
+    what: 'tokens',
+    units: 'tokens',
+    key: 'tokens.rate',
+  }).count;
+  const ratedBuilds = createRatedBuilds(builds, deps.buildRate);
   const submitBuilt = createSubmitBuilding(deps, requireSources, ratedBuilds);
   const options = { publicUrl, attestations: config.attestations, body, limits: submitLimits(config) };
   app.route(

@@ -19,24 +19,37 @@ export interface CallerRates {
   readonly known: Rate | undefined;
 }
 
-/** What is counted, in the plural. */
+/** What is counted, in the plural, and the key of the configuration that its rates have. */
 export interface Counted {
   readonly what: string;
   readonly units: string;
+  readonly key: string;
 }
 
 /** Throws TOOMANYREQUESTS with its Retry-After where `count` more are too many; they do not count then. */
 export type CountFor = (c: Context, count: number) => Promise<void>;
 
+export interface CallerRate {
+  readonly count: CountFor;
+  /** Takes back what was counted for nothing. */
+  giveBack(c: Context, count: number): Promise<void>;
+}
+
 /** A name for who asks: no address, and no name of a user, is one. */
 const THIS_MACHINE = 'this machine:';
 
-export function createCallerRate({ anonymous, known }: CallerRates, counted: Counted): CountFor {
+export function createCallerRate({ anonymous, known }: CallerRates, counted: Counted): CallerRate {
   const limiters = { anonymous: createLimiter(anonymous), known: createLimiter(known) };
-  return async (c, count) => {
-    const { key, isKnown } = accountOf(c);
-    const [limiter, rate] = isKnown ? [limiters.known, known] : [limiters.anonymous, anonymous];
-    if (limiter && rate) await consume(counted, { limiter, rate, key, count });
+  return {
+    async count(c, count) {
+      const { key, isKnown } = accountOf(c);
+      const [limiter, rate] = isKnown ? [limiters.known, known] : [limiters.anonymous, anonymous];
+      if (limiter && rate) await consume(counted, { limiter, rate, key, isKnown, count });
+    },
+    async giveBack(c, count) {
+      const { key, isKnown } = accountOf(c);
+      await limiters[isKnown ? 'known' : 'anonymous']?.reward(key, count);
+    },
   };
 }
 
@@ -62,10 +75,11 @@ interface Consumption {
   readonly limiter: RateLimiterMemory;
   readonly rate: Rate;
   readonly key: string;
+  readonly isKnown: boolean;
   readonly count: number;
 }
 
-async function consume({ what, units }: Counted, { limiter, rate, key, count }: Consumption): Promise<void> {
+async function consume(counted: Counted, { limiter, rate, key, isKnown, count }: Consumption): Promise<void> {
   const before = await limiter.get(key);
   try {
     await limiter.consume(key, count);
@@ -74,9 +88,12 @@ async function consume({ what, units }: Counted, { limiter, rate, key, count }: 
     // What was refused is not to be waited for as well.
     await limiter.reward(key, count);
     const used = before?.consumedPoints ?? 0;
+    const { what, units } = counted;
+    const limit = `${rate.count} ${units} in ${Math.ceil(rate.perMs / 1000)} seconds`;
+    const configured = `${counted.key}.${isKnown ? 'known' : 'anonymous'} in veneer.yaml`;
     throw new RegistryError(
       'TOOMANYREQUESTS',
-      `too many ${what}: ${count} more would be ${used + count} of ${rate.count} ${units} in ${Math.ceil(rate.perMs / 1000)} seconds`,
+      `too many ${what}: ${count} more would be ${used + count} of ${limit} (${configured})`,
       { status: 429, retryAfterSeconds: Math.max(1, Math.ceil(error.msBeforeNext / 1000)) },
     );
   }

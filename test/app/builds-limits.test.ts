@@ -118,14 +118,19 @@ describe('a rate', () => {
     return server;
   }
 
+  function headersFor({ port }: GuardedServer) {
+    const Authorization = basic('admin', 'password');
+    return { Host: `127.0.0.1:${port}`, Authorization, 'Content-Type': 'application/json' };
+  }
+
   function build(server: GuardedServer, label: string, more: object = {}) {
     return server.send('POST', '/v1alpha2/container', {
-      headers: { Host: `127.0.0.1:${server.port}`, Authorization: basic('admin', 'password') },
+      headers: headersFor(server),
       body: JSON.stringify({ containerFile: containerFile(label), ...more }),
     });
   }
 
-  test('counts each platform of what is new, and neither what is built nor a copy nor a dry run', async () => {
+  test('counts each platform of what is new, and neither what is built nor a dry run', async () => {
     const server = await startRated({ known: '4/1h' });
     expect((await build(server, 'a', { containerPlatform: PLATFORMS.join(',') })).status).toBe(200);
     for (let at = 0; at < 3; at += 1) {
@@ -143,11 +148,27 @@ describe('a rate', () => {
     expect((await build(server, 'd')).status).toBe(429);
   });
 
+  test('counts copies, too', async () => {
+    const server = await startRated({ known: '2/1h' });
+    expect((await build(server, 'a')).status).toBe(200);
+    const headers = headersFor(server);
+    const copy = async (name: string) => {
+      const built = JSON.parse((await build(server, 'a')).body.toString());
+      await server.send('GET', `/v1alpha1/builds/${built.buildId}/logs`, { headers });
+      const body = { containerImage: built.containerImage, mirror: true, buildRepository: `local/${name}` };
+      return server.send('POST', '/v1alpha2/container', { headers, body: JSON.stringify(body) });
+    };
+    expect((await copy('one')).status).toBe(200);
+    expect((await copy('one')).status).toBe(200);
+    const refused = await copy('two');
+    expect([refused.status, refused.body.toString()]).toEqual([429, expect.stringContaining('builds.rate.known')]);
+  });
+
   test('counts what is tried again', async () => {
     const server = await startRated({ known: '2/1h' });
     const answer = await build(server, 'x', { containerFile: base64('FROM scratch\nCOPY missing /') });
     const { buildId } = JSON.parse(answer.body.toString());
-    const headers = { Host: `127.0.0.1:${server.port}`, Authorization: basic('admin', 'password') };
+    const headers = headersFor(server);
     const retry = async (id: string) => {
       await server.send('GET', `/v1alpha1/builds/${id}/logs`, { headers });
       return server.send('POST', `/v1alpha1/builds/${id}/retry`, { headers });

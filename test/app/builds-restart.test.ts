@@ -31,7 +31,7 @@ test('a build that was under way goes on under its id', async () => {
     return isBlob;
   });
   const answer = await server.send('POST', '/v1alpha2/container', {
-    headers: { Host: `127.0.0.1:${server.port}` },
+    headers: { Host: `127.0.0.1:${server.port}`, 'Content-Type': 'application/json' },
     body: JSON.stringify({ containerFile: base64('FROM lab/library/app:1\nLABEL a=b') }),
   });
   const { buildId } = JSON.parse(answer.body.toString());

@@ -40,12 +40,15 @@ export const callers: readonly Caller[] = [
 ];
 
 /** `admin` may do all, and whoever may do something may do it in local/app alone. */
-export async function startGuarded(config: Readonly<Record<string, unknown>> = {}): Promise<GuardedServer> {
+export async function startGuarded(
+  config: Readonly<Record<string, unknown>> = {},
+  moreGrants: readonly object[] = [],
+): Promise<GuardedServer> {
   const directory = await mkdtemp(join(tmpdir(), 'veneer-users-'));
   const htpasswd = join(directory, 'htpasswd');
   const users = [...Object.keys(RIGHTS), 'admin'];
   await writeFile(htpasswd, htpasswdOf(Object.fromEntries(users.map(user => [user, 'password']))));
-  const server = await startServer({ access: { htpasswd, grants: grants() }, ...config });
+  const server = await startServer({ access: { htpasswd, grants: [...grants(), ...moreGrants] }, ...config });
   const secrets = await issueTokens(server);
 
   async function bearerOf(user: string, scope: string): Promise<string> {

@@ -97,6 +97,37 @@ test('a name that no recipe is for is as missing as before', async () => {
   expect(await idsOfBuilds()).toEqual([]);
 });
 
+test('made-up names of a recipe count as all builds do, and take no place of who is known', async () => {
+  const containerFile = join(directory, 'plain.Containerfile');
+  await writeFile(containerFile, 'FROM scratch\nARG V\nLABEL v=$V\n');
+  const recipes = [{ match: 'local/app:{version}', containerFile, args: { V: '{version}' } }];
+  const rate = { anonymous: '2/1h', known: '3/1h' };
+  const server = await startGuarded({ builds: { backends: ['embedded'], recipes, rate } }, [
+    { anyone: true, repositories: ['local/app'], allow: ['pull'] },
+  ]);
+  const names = Array.from({ length: 25 }, (_, i) => `made-up-${i}`);
+  const pull = (version: string, headers = {}) => server.send('GET', `/v2/local/app/manifests/${version}`, { headers });
+  const pulls = await Promise.all(names.map(name => pull(name)));
+  expect(pulls.map(({ status }) => status).toSorted()).toEqual([200, 200, ...Array.from({ length: 23 }, () => 429)]);
+  const [refused] = pulls.filter(({ status }) => status === 429);
+  expect(Number(refused?.headers['retry-after'])).toBeGreaterThan(3000);
+  expect(refused?.body.toString()).toContain('builds.rate.anonymous');
+  // What is there is free, and who is known has a budget of his own, which his submits share.
+  const [built = ''] = names.filter((_, i) => pulls[i]?.status === 200);
+  expect((await pull(built)).status).toBe(200);
+  const headers = { Authorization: ADMIN, Host: `127.0.0.1:${server.port}`, 'Content-Type': 'application/json' };
+  expect((await pull('known-1', headers)).status).toBe(200);
+  expect((await pull('known-2', headers)).status).toBe(200);
+  const submit = (label: string) => {
+    const body = { containerFile: Buffer.from(`FROM scratch\nLABEL a=${label}\n`).toString('base64') };
+    return server.send('POST', '/v1alpha2/container', { headers, body: JSON.stringify(body) });
+  };
+  expect((await submit('one')).status).toBe(200);
+  expect((await submit('two')).status).toBe(429);
+  expect((await pull('known-3', headers)).status).toBe(429);
+  await server.close();
+});
+
 test('who may pull the name may have it built, and nobody else', async () => {
   const containerFile = join(directory, 'plain.Containerfile');
   await writeFile(containerFile, 'FROM scratch\nLABEL a=b\n');

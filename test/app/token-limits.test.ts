@@ -26,7 +26,8 @@ test('tokens are counted, and too many are refused with the time to come again',
   await start({ rate: { anonymous: '3/1h' } });
   for (let at = 0; at < 3; at++) expect(await submit({ env: [`A=${at}`] })).toMatchObject({ status: 200 });
   const { status, message, retryAfter } = await submit({ env: ['A=4'] });
-  expect([status, message]).toEqual([429, 'too many tokens: 1 more would be 4 of 3 tokens in 3600 seconds']);
+  const limit = '3 tokens in 3600 seconds (tokens.rate.anonymous in veneer.yaml)';
+  expect([status, message]).toEqual([429, `too many tokens: 1 more would be 4 of ${limit}`]);
   expect(Number(retryAfter)).toBeGreaterThan(3500);
 });
 

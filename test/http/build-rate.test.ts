@@ -13,8 +13,8 @@ const anonymous: Caller = { kind: 'anonymous' };
 
 /** Counts so many platforms for a caller; gives the error of what is too much. */
 function createCounter(rates: CallerRates) {
-  const count = createBuildRate(rates);
-  return async (caller: Caller, platforms: number): Promise<RegistryError | undefined> => {
+  const rate = createBuildRate(rates);
+  return async (caller: Caller, platforms: number, address?: string): Promise<RegistryError | undefined> => {
     const app = new Hono();
     let error: unknown;
     const access = {
@@ -34,10 +34,10 @@ function createCounter(rates: CallerRates) {
     };
     app.use(createAuthentication({ access, publicUrl: undefined, addressOf: () => undefined }));
     app.get('/', async c => {
-      error = await count(c, platforms).catch(thrown => thrown);
+      error = await (platforms < 0 ? rate.giveBack(c, -platforms) : rate.count(c, platforms)).catch(thrown => thrown);
       return c.text('');
     });
-    await app.request('/');
+    await app.request('/', {}, { incoming: { socket: { remoteAddress: address } } });
     if (error === undefined || error instanceof RegistryError) return error;
     throw error;
   };
@@ -58,7 +58,9 @@ test('say how many there were, how many there may be, and when to come again', a
   const count = createCounter({ anonymous: undefined, known: { count: 25, perMs: 86_400_000 } });
   await count(ada, 24);
   const error = await count(ada, 3);
-  expect(error?.message).toBe('too many builds: 3 more would be 27 of 25 platforms in 86400 seconds');
+  expect(error?.message).toBe(
+    'too many builds: 3 more would be 27 of 25 platforms in 86400 seconds (builds.rate.known in veneer.yaml)',
+  );
   expect(error?.retryAfterSeconds).toBeGreaterThan(86_000);
   expect(error?.retryAfterSeconds).toBeLessThanOrEqual(86_400);
 });
@@ -73,4 +75,23 @@ test('let everybody through where there are none, and a caller on this machine a
   const count = createCounter({ anonymous: undefined, known: hourly(1) });
   for (let at = 0; at < 50; at += 1) expect(await count(anonymous, 3)).toBeUndefined();
   for (let at = 0; at < 50; at += 1) expect(await count({ kind: 'local' }, 3)).toBeUndefined();
+});
+
+test('are of each address without credentials, however IPv6 writes it, and of each /64', async () => {
+  const count = createCounter({ anonymous: hourly(1), known: undefined });
+  const refused = async (address: string) => (await count(anonymous, 1, address)) !== undefined;
+  expect(await refused('192.0.2.1')).toBe(false);
+  expect(await refused('::ffff:192.0.2.1')).toBe(true);
+  expect(await refused('192.0.2.2')).toBe(false);
+  expect(await refused('2001:db8:0:1::1')).toBe(false);
+  expect(await refused('2001:db8:0:1:ffff::2')).toBe(true);
+  expect(await refused('2001:db8:0:2::1')).toBe(false);
+});
+
+test('give back what was for nothing', async () => {
+  const count = createCounter({ anonymous: undefined, known: hourly(2) });
+  for (let at = 0; at < 5; at += 1) {
+    expect(await count(ada, 2)).toBeUndefined();
+    expect(await count(ada, -2)).toBeUndefined();
+  }
 });

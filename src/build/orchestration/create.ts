@@ -55,7 +55,11 @@ export async function createBuilds({ now = () => new Date(), wait = waitFor, ...
   const logs = await createLogStore({ directory, maxBytes: policy.maxLogBytes, redact, now, log });
   const endJob = createEndJob({ ...deps, records, jobs, now, wait, closing: closing.signal });
   const serve = createRunJob({ ...deps, records, endJob, now, wait });
-  const queue = createQueue<Job>({ concurrency: policy.concurrency, serve });
+  const queue = createQueue<Job>({
+    concurrency: policy.concurrency,
+    maxNameless: policy.keepsPlaces ? Math.max(1, policy.concurrency - 1) : undefined,
+    serve,
+  });
   const desk = createDesk({ ...deps, records, jobs, queue, logs, now, closing: closing.signal });
   const cancel = createCancel({ jobs, queue, endJob });
   await restoreJobs({ records, jobs, queue, logs, endJob, maxStarts: policy.maxStarts, log });

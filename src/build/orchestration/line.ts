@@ -9,8 +9,8 @@ export interface Place {
 export interface Line<T> {
   readonly size: number;
   add(item: T, place: Place): void;
-  /** Takes out whose turn it is; undefined where nobody waits. */
-  next(): T | undefined;
+  /** Takes out whose turn it is, but for callers that are to wait; undefined where nobody else waits. */
+  next(hasToWait?: (caller: string) => boolean): T | undefined;
   /** Whether it waited. */
   remove(item: T): boolean;
 }
@@ -31,10 +31,13 @@ export function createLine<T>(): Line<T> {
     if (callers?.size === 0) priorities.delete(priority);
   }
 
-  function first(): T | undefined {
-    const callers = priorities.get(Math.max(...priorities.keys()));
-    const [items] = callers?.values() ?? [];
-    return items?.values().next().value;
+  function first(hasToWait: (caller: string) => boolean): T | undefined {
+    for (const priority of [...priorities.keys()].sort((a, b) => b - a)) {
+      for (const [caller, items] of priorities.get(priority) ?? []) {
+        if (!hasToWait(caller)) return items.values().next().value;
+      }
+    }
+    return undefined;
   }
 
   return {
@@ -47,8 +50,8 @@ export function createLine<T>(): Line<T> {
       priorities.set(priority, callers.set(caller, (callers.get(caller) ?? new Set()).add(item)));
       places.set(item, place);
     },
-    next() {
-      const item = first();
+    next(hasToWait = () => false) {
+      const item = first(hasToWait);
       const place = item !== undefined && places.get(item);
       if (!place) return undefined;
       take(item, place);

@@ -17,21 +17,29 @@ export interface Queue<T> {
 
 export interface QueueOptions<T> {
   readonly concurrency: number;
+  /** How many of callers without a name are served at a time; default: as many as of others. */
+  readonly maxNameless?: number | undefined;
   /** Must not reject. */
   readonly serve: (item: T) => Promise<void>;
 }
 
-export function createQueue<T>({ concurrency, serve }: QueueOptions<T>): Queue<T> {
+export function createQueue<T>({ concurrency, maxNameless = concurrency, serve }: QueueOptions<T>): Queue<T> {
   const line = createLine<T>();
   const served = new Set<Promise<void>>();
+  const callers = new Map<T, string>();
+  let nameless = 0;
   let isOpen = false;
 
   function serveNext(): void {
     while (isOpen && served.size < concurrency) {
-      const item = line.next();
+      const item = line.next(caller => caller === '' && nameless >= maxNameless);
       if (item === undefined) return;
+      const isNameless = callers.get(item) === '';
+      callers.delete(item);
+      if (isNameless) nameless += 1;
       const done = serve(item).finally(() => {
         served.delete(done);
+        if (isNameless) nameless -= 1;
         serveNext();
       });
       served.add(done);
@@ -40,7 +48,14 @@ export function createQueue<T>({ concurrency, serve }: QueueOptions<T>): Queue<T
 
   function add(item: T, place: Place): void {
     line.add(item, place);
+    callers.set(item, place.caller);
     serveNext();
+  }
+
+  function remove(item: T): boolean {
+    const hasWaited = line.remove(item);
+    if (hasWaited) callers.delete(item);
+    return hasWaited;
   }
 
   return {
@@ -51,9 +66,9 @@ export function createQueue<T>({ concurrency, serve }: QueueOptions<T>): Queue<T
       return served.size;
     },
     add,
-    remove: line.remove,
+    remove,
     raise(item, place) {
-      if (line.remove(item)) add(item, place);
+      if (remove(item)) add(item, place);
     },
     open() {
       isOpen = true;

@@ -16,6 +16,8 @@ export interface SubmitPolicy {
   /** How many may wait, beyond those that run. */
   readonly maxQueued: number;
   readonly maxQueuedPerCaller: number;
+  /** Whether callers without a name get no more than half of the line, and leave one place to be served to those who have one. */
+  readonly keepsPlaces?: boolean | undefined;
   /** How long a failed build answers for its spec, before one that asks begins it anew. A cancelled one never does. */
   readonly failureMemoryMs?: number | undefined;
 }
@@ -136,15 +138,21 @@ function refuseTooMany(caller: string, { jobs, queue, policy, closing }: SubmitD
   const free = policy.concurrency - queue.running;
   const waiting = jobs.countQueued() - free;
   if (waiting >= policy.maxQueued) {
-    throw new QueueFull(`${Math.max(waiting, 0)} builds wait already, as many as may: ask again when some are done`);
+    throw new QueueFull(`${Math.max(waiting, 0)} builds wait already, as many as may (builds.queue.max): ${LATER}`);
   }
   const own = jobs.countQueued(caller) - free;
   if (own >= policy.maxQueuedPerCaller) {
+    const whose = caller === '' ? 'of callers without a name' : 'of yours';
     throw new QueueFull(
-      `${Math.max(own, 0)} builds of yours wait already, as many as may: ask again when some are done`,
+      `${Math.max(own, 0)} builds ${whose} wait already, as many as may (builds.queue.maxPerCaller): ${LATER}`,
     );
   }
+  if (caller === '' && policy.keepsPlaces && own >= Math.ceil(policy.maxQueued / 2)) {
+    throw new QueueFull(`${own} builds of callers without a name wait already, half of builds.queue.max: ${LATER}`);
+  }
 }
+
+const LATER = 'ask again when some are done';
 
 /** Later with each call, so that builds of one millisecond keep their order. */
 function createAscendingClock(now: () => Date): () => Date {

@@ -92,7 +92,10 @@ export function createRecipeBuilds(deps: RecipeBuildsDeps, images: RecipeImages)
   /** The end is kept also where everybody has left before it. */
   async function watch(image: string, id: string, plannedAt: number): Promise<void> {
     const record = await builds.wait(id, new AbortController().signal).catch(() => undefined);
-    if (record?.status === 'failed') rememberFailure(image, failedBuild(record, logAddress));
+    if (record?.status === 'failed') {
+      rememberFailure(image, failedBuild(record, logAddress));
+      await images.forget(image, id).catch(() => {});
+    }
     if (record?.status !== 'succeeded') return;
     failures.delete(image);
     // Where it cannot be written, the next pull finds the end in the build's own record.
@@ -127,9 +130,10 @@ function cycle(image: string): RegistryError {
 }
 
 function startError(cause: unknown): RegistryError {
-  const isPassing = cause instanceof QueueFull || (cause instanceof UnsupportedPlatform && cause.isPassing);
-  if (isPassing) {
-    return new RegistryError('UNAVAILABLE', cause.message, { cause, retryAfterSeconds: BUSY_RETRY_SECONDS });
+  const passing = { cause, retryAfterSeconds: BUSY_RETRY_SECONDS };
+  if (cause instanceof QueueFull) return new RegistryError('TOOMANYREQUESTS', cause.message, passing);
+  if (cause instanceof UnsupportedPlatform && cause.isPassing) {
+    return new RegistryError('UNAVAILABLE', cause.message, passing);
   }
   if (cause instanceof InvalidBuild || cause instanceof UnsupportedPlatform) {
     return new RegistryError('MANIFEST_UNKNOWN', `the recipe cannot be built: ${cause.message}`, { cause });

@@ -14,6 +14,8 @@ export interface RecipeImages {
   wasBuilt(image: string, digest: Digest): Promise<boolean>;
   /** A build of the image has begun, of which this is not yet the result. */
   begin(image: string, buildId: string, plannedAt: number): Promise<void>;
+  /** The build failed: nothing is kept of an image that there has never been. */
+  forget(image: string, buildId: string): Promise<void>;
   /** The image is now what was planned then. */
   end(image: string, built: Omit<RecipeImage, 'replaced'>): Promise<void>;
 }
@@ -55,6 +57,10 @@ export function createRecipeImages(records: RecordStore, builds: Pick<Builds, 'f
       const known = await images.get(image);
       // Until the build has succeeded, the image is still what it was, and as old.
       await remember(images.put(image, { plannedAt, ...known, digest: known && (await findLatest(known)), buildId }));
+    },
+    async forget(image, buildId) {
+      const known = await images.get(image);
+      if (known?.buildId === buildId && known.digest === undefined) await images.delete(image);
     },
     async end(image, built) {
       const known = await images.get(image);

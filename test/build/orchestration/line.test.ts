@@ -64,3 +64,14 @@ test('forgets who is removed, and says whether he waited', () => {
   expect(serveAll(line)).toEqual(['2']);
   expect(line.remove('2')).toBe(false);
 });
+
+test('who has to wait is passed over, and keeps the place', () => {
+  const line = lineOf([
+    ['s1', '', 1],
+    ['s2', '', 1],
+    ['k1', 'k'],
+  ]);
+  expect(line.next(caller => caller === '')).toBe('k1');
+  expect(line.next(caller => caller === '')).toBeUndefined();
+  expect(serveAll(line)).toEqual(['s1', 's2']);
+});

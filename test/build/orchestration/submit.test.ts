@@ -113,3 +113,19 @@ test('one who asks for what waits already makes it as urgent as it is to him', a
   await until(() => world.works.length === 2);
   expect(world.works[1]?.options.id).toBe(raised.id);
 });
+
+test('whoever has a name gets a place in the line, and is served, whatever those without one ask for', async () => {
+  const world = await createWorld({ policy: { concurrency: 2, maxQueued: 10, keepsPlaces: true } });
+  const stranger = { caller: '', priority: 0 };
+  const asked = await Promise.allSettled(
+    Array.from({ length: 30 }, (_, i) => world.builds.submit(specOf(`stranger-${i}`), stranger)),
+  );
+  const refused = asked.flatMap(outcome => (outcome.status === 'rejected' ? [outcome.reason] : []));
+  expect(refused.length).toBeGreaterThan(20);
+  expect(refused[0]).toBeInstanceOf(QueueFull);
+  expect(refused[0]).toMatchObject({ message: expect.stringContaining('half of builds.queue.max') });
+  await until(() => world.works.length === 1);
+  await submit(world, 'known');
+  await until(() => world.works.length === 2);
+  expect(world.works[1]?.spec).toEqual(specOf('known'));
+});

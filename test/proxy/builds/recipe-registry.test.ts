@@ -152,7 +152,7 @@ const away = { backend, platforms: [], fault: 'it is asleep' };
 
 test.each([
   ['a recipe with a fault', new InvalidBuild('line 3: RUM is no instruction'), 404, 'RUM is no instruction', 1],
-  ['a full queue', new QueueFull('100 builds wait'), 503, '100 builds wait', 2],
+  ['a full queue', new QueueFull('100 builds wait'), 429, '100 builds wait', 2],
   ['a builder that is away', new UnsupportedPlatform([amd64], [away], parseSpec()), 503, 'it is asleep', 2],
   ['a platform that none has', new UnsupportedPlatform([amd64], [], parseSpec()), 404, 'no builder is configured', 1],
   ['a closed base', new RegistryError('DENIED', 'the base is closed'), 403, 'the base is closed', 2],
