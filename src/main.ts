@@ -14,6 +14,7 @@ import { findGcPlace } from './app/collecting.ts';
 import type { Reread } from './app/ruling.ts';
 import { type App, createApp } from './app.ts';
 import { createAugmentCommand } from './cli/augment.ts';
+import { createBackupCommand, createRestoreCommand } from './cli/backup.ts';
 import { createBuildCommand } from './cli/build.ts';
 import { createBuildsCommand } from './cli/builds.ts';
 import { createCacheCommand } from './cli/cache.ts';
@@ -52,6 +53,8 @@ const command = new Command('veneer')
   .action(run)
   .addCommand(createTokenCommand({ findRecords: () => join(findDataDir(), 'records.db') }))
   .addCommand(createGcCommand({ findPlace, isTerminal: process.stderr.isTTY }))
+  .addCommand(createBackupCommand({ findDataDir }))
+  .addCommand(createRestoreCommand({ findDataDir }))
   .addCommand(createMirrorConfigCommand({ findMirror: () => describeMirror(readConfig(command.opts<Flags>())) }));
 
 const serviceCommands: ServiceCommandDeps = {

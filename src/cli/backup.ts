@@ -1,0 +1,168 @@
+// `veneer backup` and `veneer restore`: all that cannot be had again, out of a data directory and back, while a service writes to it.
+// The records come first, in one consistent copy, and then the bytes that they refer to: of content that came meanwhile there is too much in
+// the backup, which does no harm, and never too little.
+import { constants, existsSync } from 'node:fs';
+import { copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join, relative, resolve, sep } from 'node:path';
+import { Command } from 'commander';
+import { formatSize } from '../hosted/quota-size.ts';
+import { makeDirectory, StateFault } from '../state/data-directory.ts';
+import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owner.ts';
+import { copyRecords } from '../state/sqlite.ts';
+import { explain, print } from './output.ts';
+
+export interface BackupCommandDeps {
+  /** Asked when a command runs. */
+  readonly findDataDir: () => string;
+}
+
+const RECORDS = 'records.db';
+/** The records on their way in: until they have their name, a backup that was there before is the one that counts. */
+const NEW_RECORDS = 'records.db.new';
+
+/** What is of this process alone, on its way in, or had again from upstreams. */
+const LEFT_OUT = [
+  /^records\.db/,
+  /^owner\.db/,
+  /^content\//,
+  /^hosted\/drafts\//,
+  /^builds\/work\//,
+  /(?:^|\/)ingest\//,
+];
+/** Named by its digest: what is there has these bytes. */
+const CONTENT = /\/blobs\/sha\d+\//;
+
+export function createBackupCommand({ findDataDir }: BackupCommandDeps): Command {
+  return new Command('backup')
+    .description(
+      'copies what cannot be had again to a directory, while the service runs; the same directory again takes what is new',
+    )
+    .argument('<directory>', 'where the copy goes: made if absent, and worth as much care as the data directory itself')
+    .action(async (directory: string, _, self: Command) => {
+      const from = resolve(findDataDir());
+      const to = resolve(directory);
+      requireRecords(self, from, 'name the data directory of the service with --data-dir');
+      if (isWithin(to, from) || isWithin(from, to)) self.error(`error: ${to} and ${from} must not contain each other`);
+      const copied = await backUp(from, to);
+      if (copied.gone > 0)
+        explain(self, `${copied.gone} files were deleted meanwhile: what needs them is deleted, too`);
+      print(self, `${to} has the records and ${tell(copied)}`);
+    });
+}
+
+export function createRestoreCommand({ findDataDir }: BackupCommandDeps): Command {
+  return new Command('restore')
+    .description('makes a data directory of a backup; start the service on it afterwards')
+    .argument('<directory>', 'where `veneer backup` has copied to')
+    .action(async (directory: string, _, self: Command) => {
+      const from = resolve(directory);
+      const to = resolve(findDataDir());
+      requireRecords(self, from, 'it is no backup, or one that never came to its end');
+      const owner = own(self, to);
+      try {
+        if (existsSync(join(to, RECORDS))) {
+          self.error(`error: ${to} has records already: move it away, or name another directory with --data-dir`);
+        }
+        print(self, `${to} has the records and ${tell(await backUp(from, to))}`);
+      } finally {
+        owner.release();
+      }
+    });
+}
+
+interface Copied {
+  readonly files: number;
+  /** Of these; the others were there. */
+  readonly fresh: number;
+  readonly bytes: number;
+  readonly gone: number;
+}
+
+/** Throws StateFault for a directory that cannot be used or records that are damaged. What is there has its name only when it is whole. */
+async function backUp(from: string, to: string): Promise<Copied> {
+  makeDirectory(to);
+  const fresh = join(to, NEW_RECORDS);
+  await rm(fresh, { force: true });
+  await copyRecords(join(from, RECORDS), fresh);
+  await sync(fresh);
+  const copied = await copyFiles(from, to);
+  await rename(fresh, join(to, RECORDS));
+  await sync(to);
+  return copied;
+}
+
+async function copyFiles(from: string, to: string): Promise<Copied> {
+  let [files, fresh, bytes, gone] = [0, 0, 0, 0];
+  const directories = new Set<string>([to]);
+  for await (const file of listFiles(from)) {
+    const target = join(to, file);
+    await mkdir(dirname(target), { recursive: true, mode: 0o700 });
+    directories.add(dirname(target));
+    const size = await copyOne(join(from, file), target, CONTENT.test(file));
+    if (size === undefined) gone += 1;
+    else files += 1;
+    if (size !== undefined && size > 0) [fresh, bytes] = [fresh + 1, bytes + size];
+  }
+  for (const directory of directories) await sync(directory);
+  return { files, fresh, bytes, gone };
+}
+
+/** How many bytes were copied: none where they are there. Undefined for a file that has gone since it was listed. */
+async function copyOne(source: string, target: string, isContent: boolean): Promise<number | undefined> {
+  try {
+    const { size } = await stat(source);
+    const there = isContent && existsSync(target) ? await stat(target) : undefined;
+    if (there?.size === size) return 0;
+    const temporary = `${target}.new`;
+    // Where the file system shares blocks between files, the copy costs nothing.
+    await copyFile(source, temporary, constants.COPYFILE_FICLONE);
+    await sync(temporary);
+    await rename(temporary, target);
+    return size;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw new StateFault(target, error);
+  }
+}
+
+/** Relative to the directory. */
+async function* listFiles(directory: string, below = ''): AsyncGenerator<string> {
+  for (const entry of await readdir(join(directory, below), { withFileTypes: true })) {
+    const name = below === '' ? entry.name : `${below}/${entry.name}`;
+    if (LEFT_OUT.some(pattern => pattern.test(entry.isDirectory() ? `${name}/` : name))) continue;
+    if (entry.isDirectory()) yield* listFiles(directory, name);
+    else if (entry.isFile() && !name.endsWith('.new')) yield name;
+  }
+}
+
+/** On the disk: what is printed is true after a power cut. */
+async function sync(path: string): Promise<void> {
+  const file = await open(path, 'r');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+function requireRecords(self: Command, directory: string, remedy: string): void {
+  if (!existsSync(join(directory, RECORDS))) self.error(`error: there is no ${RECORDS} in ${directory}: ${remedy}`);
+}
+
+function own(self: Command, directory: string): DirectoryOwner {
+  try {
+    return ownDirectory(directory);
+  } catch (error) {
+    if (error instanceof DirectoryTaken) return self.error(`error: ${error.message}`);
+    throw error;
+  }
+}
+
+function isWithin(inner: string, outer: string): boolean {
+  const path = relative(outer, inner);
+  return path === '' || !(path === '..' || path.startsWith(`..${sep}`));
+}
+
+function tell({ files, fresh, bytes }: Copied): string {
+  return `${files} files, ${fresh} of them copied now (${formatSize(bytes)})`;
+}
