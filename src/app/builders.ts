@@ -40,7 +40,7 @@ export function createBuilders(deps: BuildersDeps): Platforms & { close(): Promi
     });
   return {
     list: async () => (await found).platforms.list(),
-    assign: async spec => (await found).platforms.assign(spec),
+    assign: async (spec, without) => (await found).platforms.assign(spec, without),
     async close() {
       stop.abort();
       const backends = await found.then(({ backends }) => backends).catch(() => []);

@@ -1,20 +1,19 @@
 // From what a caller asks for to a spec: everything is looked at, looked up and pinned before a build of it begins.
 import type { ContentStore } from '../content/store.ts';
 import { formatPlatform, normalizePlatform, type Platform } from '../oci/platform.ts';
-import { findBaseDigests } from './base-digests.ts';
 import { type BaseUse, findBases } from './containerfile/bases.ts';
 import { InvalidContainerFile } from './containerfile/invalid.ts';
 import { parseContainerFile } from './containerfile/parse.ts';
 import { InvalidContext } from './context/invalid-context.ts';
 import type { ContextLimits } from './context/limits.ts';
 import { type ContextSource, storeContext } from './context/store-context.ts';
-import type { BaseImages } from './images.ts';
 import { InvalidBuild } from './invalid-build.ts';
+import { type LookUp, lookUpBases } from './look-up-bases.ts';
 import { type BuildRequest, checkRequest, DEFAULT_REQUEST_LIMITS, type RequestLimits } from './request.ts';
 import type { ContainerFileSpec } from './spec.ts';
 
 export interface PlanDeps {
-  readonly images: Pick<BaseImages, 'resolve'>;
+  readonly images: LookUp;
   /** Where build contexts are kept. */
   readonly content: Pick<ContentStore, 'ingest'>;
   readonly limits?: PlanLimits | undefined;
@@ -48,7 +47,7 @@ export function createPlan(deps: PlanDeps): Plan {
     const bases = findReferences(request, platforms);
     const draft = draftSpec(request, platforms);
     await supports(platforms, draft);
-    const digests = policy.pinBases === false ? {} : await findBaseDigests(bases, images);
+    const digests = policy.pinBases === false ? {} : await lookUpBases(bases, images);
     const context = request.context && (await keepContext(request.context, deps));
     return { ...draft, bases: digests, ...(context && { context }) };
   };

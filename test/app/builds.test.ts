@@ -171,7 +171,10 @@ describe('with changes on top', () => {
       containerPlatform: 's390x',
       containerIncludes: [app.base],
     };
-    expect(await app.refused(body)).toEqual([400, expect.stringMatching(/^containerPlatform: .*linux\/s390x/)]);
+    expect(await app.refused(body)).toEqual([
+      400,
+      expect.stringMatching(/^containerFile: line 1: .* is not there for linux\/s390x/),
+    ]);
     expect(Object(await (await app.request('/v1alpha1/builds')).json()).builds).toEqual([]);
   });
 });

@@ -8,6 +8,8 @@ import { specSchema } from '../../src/build/spec.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 import { parsePlatforms } from '../../src/oci/platform.ts';
+import { createMemoryRegistry } from '../support/build-backends.ts';
+import { generateImage } from '../support/images.ts';
 import { openStore, tarOf, tarSource } from './context/fixture.ts';
 
 const POLICY = { defaultPlatforms: parsePlatforms('linux/amd64') };
@@ -87,7 +89,9 @@ COPY --from=tools:2 / /
 
   test('that move make another spec', async () => {
     const before = await plan(REQUEST);
-    const after = await plan(REQUEST, { images: { resolve: async () => digestOf(Buffer.from('moved')) } });
+    const after = await plan(REQUEST, {
+      images: { ...UNREADABLE, resolve: async () => digestOf(Buffer.from('moved')) },
+    });
     expect(after.bases).not.toEqual(before.bases);
   });
 
@@ -113,6 +117,53 @@ COPY --from=tools:2 / /
     await expect(plan(REQUEST, { images: failing(new TypeError('bug')) })).rejects.toThrow(TypeError);
   });
 
+  describe('have to be there for the platforms of the build', () => {
+    const registry = createMemoryRegistry();
+    const put = (name: string, platforms: readonly string[], index = platforms.length > 1) =>
+      registry.put(name, generateImage({ seed: 1, platforms, layers: 1, family: 'oci', index }));
+    put('plain-amd64', ['linux/amd64']);
+    put('plain-arm', ['linux/arm/v6']);
+    put('index-amd64', ['linux/amd64'], true);
+    put('both', ['linux/amd64', 'linux/arm64']);
+    put('arms', ['linux/arm/v6', 'linux/arm/v7']);
+
+    test.each([
+      ['a manifest of another', 'FROM plain-amd64', 'arm64', 'plain-amd64', 'linux/arm64', 'linux/amd64'],
+      ['an index of another', 'FROM index-amd64', 'arm64', 'index-amd64', 'linux/arm64', 'linux/amd64'],
+      ['an index of others', 'FROM both', 's390x', 'both', 'linux/s390x', 'linux/amd64, linux/arm64'],
+      ['a newer arm', 'FROM arms', 'linux/arm/v5', 'arms', 'linux/arm/v5', 'linux/arm/v6, linux/arm/v7'],
+      ['one of several', 'FROM plain-amd64', 'amd64,arm64', 'plain-amd64', 'linux/arm64', 'linux/amd64'],
+      ['--platform', 'FROM --platform=linux/arm64 plain-amd64', 'amd64', 'plain-amd64', 'linux/arm64', 'linux/amd64'],
+      [
+        'COPY --from',
+        'FROM scratch\nCOPY --from=plain-amd64 / /',
+        'arm64',
+        'plain-amd64',
+        'linux/arm64',
+        'linux/amd64',
+      ],
+    ])('%s', async (_, containerFile, platforms, name, wanted, there) => {
+      const request = { ...REQUEST, containerFile: `\n${containerFile}\n`, platforms: parsePlatforms(platforms) };
+      const { message } = await refusal(request, { images: registry.images });
+      expect(message).toMatch(/^containerFile: line [23]: /);
+      expect(message.replace(/^containerFile: line .: /, '')).toBe(
+        `${name} is not there for ${wanted}; there is ${there}`,
+      );
+    });
+
+    test.each([
+      ['a manifest of it', 'FROM plain-amd64', 'amd64'],
+      ['an index with it', 'FROM both', 'arm64,amd64'],
+      ['an older arm', 'FROM plain-arm', 'linux/arm/v7'],
+      ['--platform', 'FROM --platform=linux/amd64 plain-amd64', 'arm64'],
+      ['--platform of the machine that builds', 'FROM --platform=$BUILDPLATFORM plain-amd64', 'arm64'],
+      ['a stage that is not needed', 'FROM plain-amd64 AS never\nFROM both', 'arm64'],
+    ])('%s is enough', async (_, containerFile, platforms) => {
+      const request = { ...REQUEST, containerFile: `${containerFile}\n`, platforms: parsePlatforms(platforms) };
+      expect(Object.keys((await plan(request, { images: registry.images })).bases)).toHaveLength(1);
+    });
+  });
+
   test('are resolved a few at a time', async () => {
     let now = 0;
     let most = 0;
@@ -124,7 +175,7 @@ COPY --from=tools:2 / /
       return alpine;
     };
     const containerFile = Array.from({ length: 20 }, (_, i) => `COPY --from=image${i} / /`).join('\n');
-    await plan({ ...REQUEST, containerFile: `FROM scratch\n${containerFile}` }, { images: { resolve } });
+    await plan({ ...REQUEST, containerFile: `FROM scratch\n${containerFile}` }, { images: { ...UNREADABLE, resolve } });
     expect(most).toBe(4);
   });
 });
@@ -200,8 +251,14 @@ async function refusal(request: BuildRequest, deps: Partial<PlanDeps> = {}): Pro
   throw new Error('it was not refused', { cause: outcome });
 }
 
-function resolving(asked: string[]): Pick<BaseImages, 'resolve'> {
+/** What a test is about that does not look into a base. */
+const UNREADABLE: Pick<BaseImages, 'open'> = {
+  open: () => Promise.reject(new RegistryError('MANIFEST_UNKNOWN', 'nothing is to be read here')),
+};
+
+function resolving(asked: string[]): Pick<BaseImages, 'resolve' | 'open'> {
   return {
+    ...UNREADABLE,
     async resolve(reference): Promise<Digest> {
       asked.push(reference);
       return alpine;
@@ -209,6 +266,6 @@ function resolving(asked: string[]): Pick<BaseImages, 'resolve'> {
   };
 }
 
-function failing(error: Error): Pick<BaseImages, 'resolve'> {
-  return { resolve: () => Promise.reject(error) };
+function failing(error: Error): Pick<BaseImages, 'resolve' | 'open'> {
+  return { ...UNREADABLE, resolve: () => Promise.reject(error) };
 }

@@ -12,7 +12,7 @@ import { type Content, type GeneratedImage, generateImage, type ImageOptions } f
 
 export interface MemoryRegistry {
   readonly openDestination: OpenDestination;
-  readonly images: Pick<BaseImages, 'open'>;
+  readonly images: Pick<BaseImages, 'resolve' | 'open'>;
   /** By `<repository>:<tag>`. */
   readonly tags: Map<string, Digest>;
   /** Throws unless it is there. */
@@ -44,6 +44,11 @@ export function createMemoryRegistry(): MemoryRegistry {
       return root.digest;
     },
     images: {
+      async resolve(reference) {
+        const digest = tags.get(reference);
+        if (digest) return digest;
+        throw new RegistryError('MANIFEST_UNKNOWN', `there is no ${reference}`);
+      },
       open: async (_reference, root) => ({
         root: readManifest(root),
         readManifest: async ({ digest }) => readManifest(digest),

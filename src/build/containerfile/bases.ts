@@ -1,17 +1,27 @@
 // The images outside of a Containerfile that a build of it can reach: what is to be resolved before it, and decides its id.
-import type { Platform } from '../../oci/platform.ts';
+import { formatPlatform, InvalidPlatform, type Platform, parsePlatform } from '../../oci/platform.ts';
 import { TooMuchWork } from '../work.ts';
 import type { ContainerFile } from './container-file.ts';
+import { expandWord } from './expand.ts';
 import { globalScope } from './global-scope.ts';
-import { InvalidContainerFile } from './invalid.ts';
+import { atLine, InvalidContainerFile } from './invalid.ts';
 import { trimSpace } from './space.ts';
-import { findTarget, neededStages, sourcesOf } from './stages.ts';
+import { findTarget, getStage, neededStages, sourcesOf } from './stages.ts';
 
 export interface BaseUse {
   /** The name as it is written, variables expanded. */
   readonly reference: string;
   /** Where it is used first. */
   readonly line: number;
+  /** What it is used for, each once; without the platform of whoever builds, which nobody knows yet. */
+  readonly platforms: readonly Platform[];
+}
+
+/** One of them. */
+interface Use {
+  readonly reference: string;
+  readonly line: number;
+  readonly platform: Platform | undefined;
 }
 
 export interface BasesOptions {
@@ -47,24 +57,68 @@ function collectBases(file: ContainerFile, options: BasesOptions): readonly Base
     ...findSyntax(file, options.args),
     ...options.platforms.flatMap(target => findFor(file, target, options)),
   ];
-  const lines = new Map<string, number>();
-  for (const { reference, line } of uses) lines.set(reference, Math.min(line, lines.get(reference) ?? line));
-  if (lines.size > MAX_BASES)
-    throw new InvalidContainerFile(`it reads ${lines.size} images; at most ${MAX_BASES} are looked up for a build`);
-  return [...lines].map(([reference, line]) => ({ reference, line })).sort((a, b) => a.line - b.line);
+  const named = [...Map.groupBy(uses, ({ reference }) => reference)];
+  if (named.length > MAX_BASES)
+    throw new InvalidContainerFile(`it reads ${named.length} images; at most ${MAX_BASES} are looked up for a build`);
+  return named
+    .map(([reference, some]) => ({
+      reference,
+      line: Math.min(...some.map(({ line }) => line)),
+      platforms: eachOnce(some.flatMap(({ platform }) => platform ?? [])),
+    }))
+    .sort((a, b) => a.line - b.line);
 }
 
-function findSyntax(file: ContainerFile, args: BasesOptions['args']): readonly BaseUse[] {
+function eachOnce(platforms: readonly Platform[]): readonly Platform[] {
+  return [...new Map(platforms.map(platform => [formatPlatform(platform), platform])).values()];
+}
+
+function findSyntax(file: ContainerFile, args: BasesOptions['args']): readonly Use[] {
   const given = Object.hasOwn(args, SYNTAX_ARG) ? trimSpace(args[SYNTAX_ARG] ?? '').split(' ', 1)[0] : undefined;
-  if (given) return [{ reference: given, line: 1 }];
-  return file.syntax ? [{ reference: file.syntax.value, line: file.syntax.line }] : [];
+  if (given) return [{ reference: given, line: 1, platform: undefined }];
+  return file.syntax ? [{ reference: file.syntax.value, line: file.syntax.line, platform: undefined }] : [];
 }
 
-function findFor(file: ContainerFile, target: Platform, options: BasesOptions): readonly BaseUse[] {
+function findFor(file: ContainerFile, target: Platform, options: BasesOptions): readonly Use[] {
   const build = options.buildPlatform ?? { os: 'linux', architecture: 'amd64' };
   const scope = globalScope(file, { build, target }, options);
+  const elsewhere = globalScope(file, { build: NOWHERE, target }, options);
   const stages = neededStages(file, findTarget(file, options.stage), scope);
-  return stages
-    .flatMap(index => sourcesOf(file, index, scope))
-    .flatMap(source => (source.kind === 'image' ? { reference: source.reference, line: source.line } : []));
+  return stages.flatMap(index => {
+    const own = platformOf(file, index, target, [scope, elsewhere]);
+    // What is read of besides has the platform of the result.
+    return sourcesOf(file, index, scope).flatMap((source, i) =>
+      source.kind === 'image'
+        ? { reference: source.reference, line: source.line, platform: i === 0 ? own : target }
+        : [],
+    );
+  });
+}
+
+/** A machine that there is not: what is another there hangs on the machine that builds. */
+const NOWHERE: Platform = { os: 'nowhere', architecture: 'nothing' };
+
+/** Of what the stage begins with; undefined where that is not known before. */
+function platformOf(
+  file: ContainerFile,
+  index: number,
+  target: Platform,
+  scopes: readonly ReadonlyMap<string, string>[],
+): Platform | undefined {
+  const { platform, line } = getStage(file, index);
+  if (platform === undefined) return target;
+  const texts = scopes.map(scope => atLine(line, () => expandWord(platform, name => scope.get(name), file)));
+  const [text = ''] = texts;
+  return texts.every(other => other === text) && isPlatform(text) ? parsePlatform(text) : undefined;
+}
+
+function isPlatform(text: string): boolean {
+  try {
+    parsePlatform(text);
+    return true;
+  } catch (error) {
+    // The builder says what is wrong with it.
+    if (error instanceof InvalidPlatform) return false;
+    throw error;
+  }
 }

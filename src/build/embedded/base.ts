@@ -4,11 +4,12 @@ import type { Descriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { configPlatform, parseImageConfig } from '../../oci/image-config.ts';
-import type { ImageManifest, Manifest } from '../../oci/manifest.ts';
-import { compressionOf, isIndexType, layerType } from '../../oci/media-type.ts';
-import { formatPlatform, isSamePlatform, normalizePlatform, type Platform } from '../../oci/platform.ts';
+import { parseImageConfig } from '../../oci/image-config.ts';
+import type { ImageManifest } from '../../oci/manifest.ts';
+import { compressionOf, layerType } from '../../oci/media-type.ts';
+import type { Platform } from '../../oci/platform.ts';
 import { createVerifier } from '../../oci/verify.ts';
+import { describeAbsence, findPlatformImage } from '../base-platform.ts';
 import type { BaseImage, BaseImages } from '../images.ts';
 import { type ImageState, parseState } from './image-state.ts';
 import { InvalidStep } from './step.ts';
@@ -24,8 +25,6 @@ export interface BaseOptions {
   /** What the spec says the name is; undefined: it is resolved now. */
   readonly digest: Digest | undefined;
 }
-
-const MAX_DEPTH = 4;
 
 /** Throws InvalidStep for an image that is not there for the platform, and what `images` throws. */
 export async function openBase(
@@ -80,32 +79,7 @@ function verified(body: ReadableStream<Uint8Array>, digest: Digest, size: number
 }
 
 async function findImage(image: BaseImage, reference: string, platform: Platform): Promise<ImageManifest> {
-  const seen = new Set<string>();
-  const found = await search(image.root, undefined, 1);
-  if (found) return found;
-  const there = [...seen].join(', ') || 'no image at all';
-  throw new InvalidStep(`${reference} is not there for ${formatPlatform(platform)}; there is ${there}`);
-
-  async function search(
-    manifest: Manifest,
-    named: Platform | undefined,
-    depth: number,
-  ): Promise<ImageManifest | undefined> {
-    if (manifest.kind === 'index' && depth <= MAX_DEPTH) {
-      for (const entry of manifest.manifests) {
-        const isOther = entry.platform && !isIndexType(entry.mediaType) && !isWanted(entry.platform);
-        const next = isOther ? undefined : await search(await image.readManifest(entry), entry.platform, depth + 1);
-        if (next) return next;
-      }
-    }
-    if (manifest.kind !== 'image') return undefined;
-    const actual = named ?? configPlatform(parseImageConfig(await image.readConfig(manifest.config)));
-    return isWanted(actual) ? manifest : undefined;
-  }
-
-  function isWanted(actual: Platform): boolean {
-    if (actual.os === 'unknown') return false;
-    seen.add(formatPlatform(normalizePlatform(actual)));
-    return isSamePlatform(actual, platform);
-  }
+  const found = await findPlatformImage(image, platform);
+  if (found.manifest) return found.manifest;
+  throw new InvalidStep(describeAbsence(reference, platform, found));
 }

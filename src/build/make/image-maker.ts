@@ -1,12 +1,18 @@
 // The maker of images: a Containerfile becomes an image, or an index, under its name in the repository.
+
+import { join } from 'node:path';
 import type { Digest } from '../../oci/digest.ts';
+import type { Backend } from '../backend.ts';
 import type { OpenDestination } from '../images.ts';
-import type { Make, MakeOptions } from '../maker.ts';
+import { InvalidBuild } from '../invalid-build.ts';
+import { type LookUp, lookUpBases } from '../look-up-bases.ts';
+import { BuildFailure, type Make, type MakeOptions } from '../maker.ts';
+import { listUses } from '../read-images.ts';
 import type { ContainerFileSpec } from '../spec.ts';
 import { checkPlatforms, checkTag, tagOf } from './check.ts';
 import { toBuildFailure } from './failure.ts';
 import { type Keys, useKeys } from './order.ts';
-import type { Building } from './part.ts';
+import { BuilderFailure, type Building } from './part.ts';
 import type { Platforms } from './platforms.ts';
 import { createRedaction, type Redact } from './redaction.ts';
 import type { Built } from './result.ts';
@@ -17,6 +23,7 @@ export interface ImageMakerDeps extends SpreadDeps {
   /** Whether the repository is hosted here: an image gets its tag there once it is known to be what was asked for. */
   readonly isHosted: (repository: string) => boolean;
   readonly openDestination: OpenDestination;
+  readonly images: LookUp;
   readonly platforms: Pick<Platforms, 'assign'>;
   readonly workspaces: Workspaces;
   readonly finish: Finish;
@@ -60,13 +67,45 @@ async function makeImage(deps: ImageMakerDeps, building: Building): Promise<Buil
   // Another registry may not let us remove a tag again: what is not changed afterwards gets its own at once there.
   const isStaged = spec.changes !== undefined || deps.isHosted(repository);
   const image = isStaged ? `${repository}:${options.id}.unfinished` : building.image;
-  const assigned = await deps.platforms.assign(spec);
-  const built = await buildParts(deps, { ...building, image }, assigned);
+  await checkLateBases(spec, deps.images);
+  const built = await buildOnAny(deps, { ...building, image });
   try {
     await checkPlatforms(spec, built, deps.images);
     return isStaged ? await finish(deps, building, built) : built;
   } finally {
     if (isStaged) await removeTag(deps, building, image);
+  }
+}
+
+/** Those that the plan could not look up. What cannot be looked up now either is left to the builder. */
+async function checkLateBases(spec: ContainerFileSpec, images: LookUp): Promise<void> {
+  try {
+    const late = listUses(spec).filter(({ reference }) => !Object.hasOwn(spec.bases, reference));
+    await lookUpBases(late, images);
+  } catch (error) {
+    if (error instanceof InvalidBuild)
+      throw new BuildFailure({ kind: 'build', reason: error.message }, { cause: error });
+    throw error;
+  }
+}
+
+/** A builder that fails for a reason of its own, or of its machine, does not have the last word where another can do it. */
+async function buildOnAny(deps: ImageMakerDeps, building: Building): Promise<Built> {
+  const failed = new Set<Backend>();
+  let assigned = await deps.platforms.assign(building.spec);
+  for (;;) {
+    try {
+      const directory = join(building.directory, `${failed.size + 1}`);
+      return await buildParts(deps, { ...building, directory }, assigned);
+    } catch (error) {
+      if (!(error instanceof BuilderFailure) || building.options.signal.aborted) throw error;
+      failed.add(error.backend);
+      const others = await deps.platforms.assign(building.spec, failed).catch(() => undefined);
+      if (!others) throw error;
+      const names = [...others.keys()].map(({ name }) => name).join(', ');
+      building.options.tell({ kind: 'note', text: `${error.backend.name} failed: ${error.message}; ${names} goes on` });
+      assigned = others;
+    }
   }
 }
 

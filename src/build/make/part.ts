@@ -1,10 +1,11 @@
 // One backend's part of a build: ordered, built, and its tag checked.
 import { formatPlatform, type Platform } from '../../oci/platform.ts';
-import type { Backend, BuildOrder } from '../backend.ts';
+import { type Backend, BackendUnavailable, type BuildOrder } from '../backend.ts';
 import { quoteName } from '../context/invalid-context.ts';
 import type { Destination } from '../images.ts';
 import { BuildFailure, type MakeOptions } from '../maker.ts';
 import type { Tell } from '../progress.ts';
+import type { Failure } from '../record.ts';
 import type { ContainerFileSpec } from '../spec.ts';
 import { checkTag } from './check.ts';
 import { type Keys, type OrdersDeps, prepareOrder } from './order.ts';
@@ -30,6 +31,16 @@ export interface Part {
   readonly directory: string;
 }
 
+/** The backend itself failed, or its machine, or a registry with it: another may succeed. */
+export class BuilderFailure extends BuildFailure {
+  readonly backend: Backend;
+
+  constructor(failure: Failure, backend: Backend, options: ErrorOptions) {
+    super(failure, options);
+    this.backend = backend;
+  }
+}
+
 /** Throws BuildFailure with its platform, if it is for one alone, or the signal's reason. */
 export async function buildPart(deps: OrdersDeps, building: Building, part: Part, signal: AbortSignal): Promise<Built> {
   const { spec, keys, destination, options } = building;
@@ -45,8 +56,13 @@ export async function buildPart(deps: OrdersDeps, building: Building, part: Part
     await checkTag(built, destination);
     return built;
   } catch (error) {
-    if (!(error instanceof BuildFailure) || platform === undefined) throw error;
-    throw new BuildFailure({ platform, ...error.failure }, { cause: error.cause });
+    if (error instanceof BackendUnavailable) {
+      throw new BuilderFailure({ kind: 'infrastructure', reason: error.message }, backend, { cause: error });
+    }
+    if (!(error instanceof BuildFailure)) throw error;
+    const failure = { ...(platform !== undefined && { platform }), ...error.failure };
+    if (failure.kind === 'infrastructure') throw new BuilderFailure(failure, backend, { cause: error.cause });
+    throw new BuildFailure(failure, { cause: error.cause });
   }
 }
 

@@ -131,11 +131,10 @@ function createPieceFinder(forms: ReadonlySet<string>): Find {
 
   return text => {
     const spans: Span[] = [];
-    for (let start = 0; start + GRAM <= text.length; ) {
-      const found = marks[markOf(text, start)] === 1 ? places.get(text.slice(start, start + GRAM)) : undefined;
-      const [longest] = (found ?? []).map(place => grow(text, start, place)).sort((a, b) => b.end - a.end);
-      if (longest) spans.push(longest);
-      start = longest?.end ?? start + 1;
+    // Each place is looked at: what one form has in common with the text may end where another's goes on.
+    for (let start = 0; start + GRAM <= text.length; start += 1) {
+      if (marks[markOf(text, start)] !== 1) continue;
+      for (const place of places.get(text.slice(start, start + GRAM)) ?? []) spans.push(grow(text, start, place));
     }
     return spans;
   };
@@ -145,12 +144,13 @@ function markOf(text: string, at: number): number {
   return (text.charCodeAt(at) * 31 + text.charCodeAt(at + 7) * 1009 + text.charCodeAt(at + GRAM - 1) * 17) & 0xffff;
 }
 
-/** To both sides, as far as the text is the form's. */
+/** To both sides, as far as the text is the form's, up to where the next piece is known by itself. */
 function grow(text: string, start: number, { form, at }: Place): Span {
   let before = 0;
-  while (before < at && before < start && text[start - before - 1] === form[at - before - 1]) before += 1;
+  while (before < GRAM && before < at && before < start && text[start - before - 1] === form[at - before - 1])
+    before += 1;
   let after = GRAM;
-  while (at + after < form.length && text[start + after] === form[at + after]) after += 1;
+  while (after < 2 * GRAM && at + after < form.length && text[start + after] === form[at + after]) after += 1;
   return { start: start - before, end: start + after };
 }
 

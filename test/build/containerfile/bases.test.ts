@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { type BasesOptions, findBases } from '../../../src/build/containerfile/bases.ts';
 import { InvalidContainerFile } from '../../../src/build/containerfile/invalid.ts';
 import { parseContainerFile } from '../../../src/build/containerfile/parse.ts';
-import { parsePlatforms } from '../../../src/oci/platform.ts';
+import { formatPlatform, parsePlatforms } from '../../../src/oci/platform.ts';
 
 function bases(
   text: string,
@@ -22,12 +22,39 @@ function names(...given: Parameters<typeof bases>): readonly string[] {
 test('names each image once, with the line where it is used first', () => {
   const text =
     'FROM a AS one\nFROM b\nCOPY --from=a x y\nCOPY --from=one x y\nCOPY --from=c:1 x y\nRUN --mount=from=d,target=/x z\n';
-  expect(bases(text)).toEqual([
+  expect(bases(text)).toMatchObject([
     { reference: 'a', line: 1 },
     { reference: 'b', line: 2 },
     { reference: 'c:1', line: 5 },
     { reference: 'd', line: 6 },
   ]);
+});
+
+test('says for which platforms each is used, without that of whoever builds', () => {
+  const text = [
+    'ARG ARM=linux/arm/v6',
+    'FROM --platform=$BUILDPLATFORM build AS build',
+    'FROM --platform=$TARGETPLATFORM target AS target',
+    'FROM --platform=$ARM given AS given',
+    'FROM --platform=linux/$BUILDARCH made AS made',
+    'FROM --platform=none/at/all/here odd AS odd',
+    'FROM both',
+    ...['build', 'target', 'given', 'made', 'odd', 'build:1'].map(from => `COPY --from=${from} x y`),
+    'RUN --mount=from=both,target=/x z',
+  ].join('\n');
+  const found = bases(text, { platforms: 'linux/arm64,linux/amd64' }).map(({ reference, platforms }) => [
+    reference,
+    platforms.map(formatPlatform).join(),
+  ]);
+  expect(Object.fromEntries(found)).toEqual({
+    build: '',
+    target: 'linux/arm64,linux/amd64',
+    given: 'linux/arm/v6',
+    made: '',
+    odd: '',
+    both: 'linux/arm64,linux/amd64',
+    'build:1': 'linux/arm64,linux/amd64',
+  });
 });
 
 test('leaves out stages that the target does not need, and scratch', () => {

@@ -1,7 +1,7 @@
 // The maker of images: laid out, built by one backend or several, joined, checked, and told without its secrets.
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { BackendUnavailable, type BuildOrder } from '../../../src/build/backend.ts';
 import { BuildFailure } from '../../../src/build/maker.ts';
 import type { Failure } from '../../../src/build/record.ts';
@@ -17,6 +17,7 @@ import {
   type MemoryRegistry,
   parseSpec,
 } from '../../support/build-backends.ts';
+import { generateImage } from '../../support/images.ts';
 import { checkImage } from '../../support/oracle.ts';
 import { ID, IMAGE, openWorkshop, type Workshop } from './fixture.ts';
 
@@ -395,6 +396,72 @@ test.each([
   });
   await workshop.make(parseSpec({})).catch(() => undefined);
   expect(ended).toEqual([credentials]);
+});
+
+describe('where a builder fails for a reason of its own', () => {
+  const broken = new BuildFailure({ kind: 'infrastructure', reason: 'no cgroups' });
+  const failing = (registry: MemoryRegistry, name: string, error: unknown = broken) =>
+    createMemoryBackend({ registry, name, platforms: PLATFORMS, onBuild: () => Promise.reject(error) });
+
+  test.each([
+    ['of its machine', broken],
+    ['that it is gone', new BackendUnavailable('no answer')],
+  ])('(%s) the next that can do it is tried', async (_, error) => {
+    const registry = createMemoryRegistry();
+    const backends = [
+      failing(registry, 'first', error),
+      createMemoryBackend({ registry, name: 'unable', platforms: PLATFORMS, obstacle: 'no RUN' }),
+      failing(registry, 'second'),
+      createMemoryBackend({ registry, name: 'third', platforms: PLATFORMS }),
+    ];
+    const workshop = await openWorkshop(registry, backends);
+    await workshop.make(parseSpec({ platforms: PLATFORMS }));
+    expect(await pushed(registry)).toMatchObject({ platforms: PLATFORMS });
+    expect(workshop.worked).toEqual(['first', 'second', 'third']);
+    const notes = workshop.told.flatMap(({ text }) => (text?.includes('goes on') ? [text] : []));
+    expect(notes).toEqual([
+      `first failed: ${error.message}; second goes on`,
+      'second failed: no cgroups; third goes on',
+    ]);
+    expect(await workshop.leftovers()).toEqual([]);
+  });
+
+  test('the failure is that of the last one that could', async () => {
+    const registry = createMemoryRegistry();
+    const last = new BuildFailure({ kind: 'infrastructure', reason: 'no namespaces' });
+    const workshop = await openWorkshop(registry, [failing(registry, 'first'), failing(registry, 'second', last)]);
+    await expect(workshop.make(parseSpec())).rejects.toMatchObject({
+      failure: { kind: 'infrastructure', reason: 'no namespaces' },
+    });
+  });
+
+  test('no other is tried for a fault of the Containerfile', async () => {
+    const registry = createMemoryRegistry();
+    const fault = new BuildFailure({ kind: 'build', reason: 'exit code 2' });
+    const backends = [failing(registry, 'first', fault), createMemoryBackend({ registry, name: 'second' })];
+    const workshop = await openWorkshop(registry, backends);
+    await expect(workshop.make(parseSpec())).rejects.toMatchObject({ failure: { reason: 'exit code 2' } });
+    expect(workshop.worked).toEqual(['first']);
+  });
+});
+
+test('does not build on a base of another platform, which the plan could not look at', async () => {
+  const registry = createMemoryRegistry();
+  const platforms = ['linux/amd64'];
+  registry.put('base:1', generateImage({ seed: 1, platforms, layers: 1, family: 'oci', index: false }));
+  const backend = createMemoryBackend({ registry, platforms: PLATFORMS });
+  const workshop = await openWorkshop(registry, [backend]);
+  const make = (platform: string) =>
+    workshop.make(parseSpec({ containerFile: 'FROM base:1\n', platforms: [platform] }));
+  await expect(make('linux/arm64')).rejects.toMatchObject({
+    failure: {
+      kind: 'build',
+      reason: 'containerFile: line 1: base:1 is not there for linux/arm64; there is linux/amd64',
+    },
+  });
+  expect(backend.orders).toEqual([]);
+  await make('linux/amd64');
+  expect(backend.orders).toHaveLength(1);
 });
 
 test('begins no other part once one has failed', async () => {
