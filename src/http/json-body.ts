@@ -1,7 +1,9 @@
 // JSON bodies of API requests: no more is read than the limits allow, and nothing is parsed that would become far larger than it is.
+
 import type { Context } from 'hono';
 import { z } from 'zod';
 import { type ByteBudget, createByteBudget } from '../augment/budget.ts';
+import { joinBytes } from '../oci/bytes.ts';
 import { InvalidJson, parseJson } from '../oci/json.ts';
 import { ApiError } from './api-error.ts';
 import { identify } from './authentication.ts';
@@ -55,7 +57,7 @@ async function read(c: Context, maxBytes: number, take: (bytes: number) => void)
     take(chunk.byteLength);
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks);
+  return joinBytes(chunks);
 }
 
 function parse(raw: Uint8Array): unknown {

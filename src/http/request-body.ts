@@ -1,6 +1,8 @@
 // What a request carries: a chunk of an upload as it streams, or a small body whole.
+
 import type { Context } from 'hono';
 import type { Chunk } from '../hosted/hosted.ts';
+import { joinBytes } from '../oci/bytes.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { ByteRange } from '../oci/range.ts';
 
@@ -40,7 +42,7 @@ export async function readBody(c: Context, maxBytes: number): Promise<Uint8Array
     if (size > MAX_REFUSED_BYTES) break;
   }
   if (size > maxBytes) throw tooLarge(maxBytes);
-  return Buffer.concat(chunks);
+  return joinBytes(chunks);
 }
 
 function tooLarge(maxBytes: number): RegistryError {

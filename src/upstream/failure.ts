@@ -1,6 +1,8 @@
 // What an upstream's failure becomes: always a RegistryError, never with a secret, an address's query or the upstream's own words in it.
+
 import { type Dispatcher, errors } from 'undici';
 import { z } from 'zod';
+import { joinBytes } from '../oci/bytes.ts';
 import { type ErrorCode, isErrorCode, RegistryError } from '../oci/errors.ts';
 import { ForbiddenAddress } from './connector.ts';
 import { parseRetryAfter } from './response.ts';
@@ -99,7 +101,7 @@ export async function readLimited(body: AsyncIterable<Uint8Array>, maxBytes: num
     if (size > maxBytes) throw new TooLong(`more than ${maxBytes} bytes`);
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks);
+  return joinBytes(chunks);
 }
 
 /** Whether the other side said nothing for too long. */

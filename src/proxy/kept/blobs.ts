@@ -1,5 +1,7 @@
 // Blobs of upstream repositories: kept ones from the store, others from one transfer that all who wait follow while it grows.
+
 import { type ContentStore, StorageFailure } from '../../content/store.ts';
+import { joinBytes } from '../../oci/bytes.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { ByteRange } from '../../oci/range.ts';
 import { ContentMismatch } from '../../oci/verify.ts';
@@ -164,5 +166,5 @@ export async function readBlob(blob: Blob, maxBytes: number): Promise<Uint8Array
     if (size > maxBytes) throw new RangeError(`more than ${maxBytes} bytes`);
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks);
+  return joinBytes(chunks);
 }
