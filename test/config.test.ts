@@ -118,6 +118,8 @@ test('an empty file gives every default', () => {
       layerLocation: 14_000_000,
       containerIncludes: 10,
       unpackedLayerBytes: 4_294_967_296,
+      unpackedRequestBytes: 8_589_934_592,
+      requestTimeMs: 600_000,
       unpackRatio: 200,
       indexedLayerBytes: 32 * 1024 ** 3,
       indexedEntries: 1_000_000,

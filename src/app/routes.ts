@@ -41,6 +41,7 @@ import { createSourceRights, type RequireSources } from '../http/source-rights.t
 import { createStrict, STRICT_PATHS } from '../http/strict.ts';
 import { createSubmitBuilt, type SubmitBuilt } from '../http/submit-built.ts';
 import { createTokenEndpoint } from '../http/token-endpoint.ts';
+import { createStartWork } from '../http/work.ts';
 import { awaitBuild } from '../proxy/builds/held.ts';
 import { originName } from '../proxy/origin.ts';
 import { createExplain } from '../proxy/rules/explain.ts';
@@ -196,7 +197,13 @@ function addAugmentApi(app: Hono, deps: TokenRoutesDeps): void {
   }).count;
   const ratedBuilds = createRatedBuilds(builds, deps.buildRate);
   const submitBuilt = createSubmitBuilding(deps, requireSources, ratedBuilds);
-  const options = { publicUrl, attestations: config.attestations, body, limits: submitLimits(config) };
+  const options = {
+    publicUrl,
+    attestations: config.attestations,
+    body,
+    startWork: createStartWork(config.limits),
+    limits: submitLimits(config),
+  };
   app.route(
     '/',
     createAugmentApi({

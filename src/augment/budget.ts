@@ -1,5 +1,6 @@
 // What the work of one request may cost, and that of all together: bytes that are in memory at once, and bytes that are unpacked.
 import { RegistryError } from '../oci/errors.ts';
+import { InvalidLayer } from './invalid-layer.ts';
 
 /** Bytes in memory that many share. */
 export interface ByteBudget {
@@ -45,6 +46,67 @@ export function createByteBudget(what: string, maxBytes: number): ByteBudget {
           own = 0;
         },
       };
+    },
+  };
+}
+
+/** The work of one request. What takes long in it asks on its way whether it is still wanted, and may cost more. */
+export interface Work {
+  /** Aborts when the client has left, or when the request has had its time. */
+  readonly signal: AbortSignal;
+  /** Counts what layers unpack to. Throws InvalidLayer where it is more than one request may have. */
+  unpacked(bytes: number): void;
+}
+
+export function createWork(signal: AbortSignal, maxUnpackedBytes: number): Work {
+  let total = 0;
+  return {
+    signal,
+    unpacked(bytes) {
+      total += bytes;
+      if (total <= maxUnpackedBytes) return;
+      throw new InvalidLayer(
+        `layer: all layers of a request together unpack to more than the limit of ${maxUnpackedBytes} bytes`,
+      );
+    },
+  };
+}
+
+/** Turns at what takes the processor, in the order in which they were asked for. */
+export interface Turns {
+  /** Gives what ends the turn. Rejects with the signal's reason. */
+  take(signal: AbortSignal | undefined): Promise<() => void>;
+}
+
+export function createTurns(max: number): Turns {
+  const waiting = new Set<() => void>();
+  let free = max;
+
+  function end(): void {
+    const [next] = waiting;
+    if (!next) {
+      free += 1;
+      return;
+    }
+    waiting.delete(next);
+    next();
+  }
+
+  return {
+    async take(signal) {
+      signal?.throwIfAborted();
+      if (free > 0) {
+        free -= 1;
+        return end;
+      }
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      const leave = () => {
+        if (waiting.delete(resolve)) reject(signal?.reason);
+      };
+      waiting.add(resolve);
+      signal?.addEventListener('abort', leave, { once: true });
+      await promise.finally(() => signal?.removeEventListener('abort', leave));
+      return end;
     },
   };
 }

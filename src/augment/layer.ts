@@ -2,13 +2,10 @@
 import { pipeline } from 'node:stream/promises';
 import type { Digest } from '../oci/digest.ts';
 import type { Layer } from './augmentation.ts';
+import type { Turns, Work } from './budget.ts';
 import { createGauge, type Gauge } from './gauge.ts';
+import { InvalidLayer } from './invalid-layer.ts';
 import { createUnpacker, isCorruption, isTarStart, readHead, sniffCompression, TAR_BLOCK_BYTES } from './unpack.ts';
-
-/** The layer cannot be used as given: wrong claims, broken bytes, no tar, too large, or a location that we do not take. Free of secrets. */
-export class InvalidLayer extends Error {
-  override readonly name = 'InvalidLayer';
-}
 
 /** What the giver says of the layer. Digests may be of any algorithm; `gzipSize` is in bytes. */
 export interface LayerClaims {
@@ -31,54 +28,88 @@ export type LayerDescription = Omit<Layer, 'platforms'>;
 
 const RATIO_FREE_BYTES = 16 * 1024 * 1024;
 
+/** For whom the layer is looked at, and whose turn it is; absent: nobody else is to wait. */
+export interface LayerWork {
+  readonly work?: Work | undefined;
+  readonly turns?: Turns | undefined;
+}
+
 /**
- * Reads `body` to its end, or cancels it. Digests are of the algorithm of their claim, else sha256.
- * Throws InvalidLayer as soon as the bytes break a claim or limit, and the body's own error when that breaks.
+ * Reads `body` to its end, or cancels it. Digests are of the algorithm of their claim, else sha256. Throws InvalidLayer as soon as the bytes
+ * break a claim or limit, the body's own error when that breaks, and the reason of the work's signal.
  */
 export async function describeLayer(
   body: ReadableStream<Uint8Array>,
   claims: LayerClaims,
-  limits: LayerLimits,
+  limits: LayerLimits & LayerWork,
 ): Promise<LayerDescription> {
+  const { work, turns } = limits;
   const reader = body.getReader();
+  const leave = () => cancel(reader, work?.signal.reason);
+  work?.signal.addEventListener('abort', leave, { once: true });
   const packed = createGauge(claims.gzipDigest, size => checkPacked(size, claims, limits));
   const unpacked = createGauge(claims.tarDigest, size => checkUnpacked(size, packed.size, limits));
   try {
+    work?.signal.throwIfAborted();
     const head = await readHead(reader);
     if (head.byteLength === 0) throw new InvalidLayer('layer: it is empty');
     const compression = sniffCompression(head);
     const unpacker = createUnpacker(compression);
     // A read from a sender who stalls would hold the pipeline's end back: cancelled, it ends.
     unpacker.stream.once('close', () => cancel(reader));
-    await pipeline(readPacked(head, reader, packed), unpacker.stream, async tar => {
-      await readTar(tar, unpacked);
+    const bytes = readPacked(reader, { head, packed, work, turns });
+    const consume = async (tar: AsyncIterable<Uint8Array>) => {
+      await readTar(tar, chunk => {
+        unpacked.update(chunk);
+        work?.unpacked(chunk.byteLength);
+      });
       if (unpacker.hasTrailing(packed.size))
         throw new InvalidLayer(`layer: bytes follow the end of its ${compression}`);
-    });
+    };
+    await pipeline(bytes, unpacker.stream, consume, { signal: work?.signal });
     const description = { digest: packed.digest(), size: packed.size, diffId: unpacked.digest(), compression };
     checkClaims(description, claims);
     return description;
   } catch (error) {
+    work?.signal.throwIfAborted();
     throw isCorruption(error) ? corrupt(error, packed.size, unpacked.size) : error;
   } finally {
+    work?.signal.removeEventListener('abort', leave);
     cancel(reader);
   }
 }
 
 type Reader = ReadableStreamDefaultReader<Uint8Array>;
 
-async function* readPacked(head: Uint8Array, reader: Reader, packed: Gauge): AsyncGenerator<Uint8Array> {
+interface Packed extends LayerWork {
+  readonly head: Uint8Array;
+  readonly packed: Gauge;
+}
+
+/** Of a chunk that is unpacked in one turn. */
+const MAX_TURN_BYTES = 64 * 1024;
+
+/** A turn ends when its bytes are unpacked: who waits for a slow sender holds none. */
+async function* readPacked(reader: Reader, { head, packed, work, turns }: Packed): AsyncGenerator<Uint8Array> {
   for (let chunk: Uint8Array | undefined = head; chunk !== undefined; chunk = (await reader.read()).value) {
-    packed.update(chunk);
-    yield chunk;
+    for (let at = 0; at < chunk.byteLength; at += MAX_TURN_BYTES) {
+      const endTurn = await turns?.take(work?.signal);
+      const part = chunk.subarray(at, at + MAX_TURN_BYTES);
+      try {
+        packed.update(part);
+        yield part;
+      } finally {
+        endTurn?.();
+      }
+    }
   }
 }
 
 /** Only the first block is looked at: what follows is for those who unpack it. */
-async function readTar(tar: AsyncIterable<Uint8Array>, unpacked: Gauge): Promise<void> {
+async function readTar(tar: AsyncIterable<Uint8Array>, onChunk: (chunk: Uint8Array) => void): Promise<void> {
   let start: Uint8Array = new Uint8Array(0);
   for await (const chunk of tar) {
-    unpacked.update(chunk);
+    onChunk(chunk);
     if (start.byteLength === TAR_BLOCK_BYTES) continue;
     start = Buffer.concat([start, chunk.subarray(0, TAR_BLOCK_BYTES - start.byteLength)]);
     if (start.byteLength === TAR_BLOCK_BYTES) checkTarStart(start);
@@ -127,6 +158,6 @@ function corrupt(cause: Error, packedSize: number, unpackedSize: number): Invali
 }
 
 /** Does nothing to a body that has ended; the error of one that broke was thrown where it was read. */
-function cancel(reader: Reader): void {
-  reader.cancel().catch(() => undefined);
+function cancel(reader: Reader, reason?: unknown): void {
+  reader.cancel(reason).catch(() => undefined);
 }

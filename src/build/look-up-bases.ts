@@ -18,9 +18,11 @@ export type LookUp = Pick<BaseImages, 'resolve' | 'open'>;
 export async function lookUpBases(
   bases: readonly BaseUse[],
   images: LookUp,
+  signal?: AbortSignal,
 ): Promise<Readonly<Record<string, Digest>>> {
   const limit = pLimit(CONCURRENCY);
   const found = await limit.map(bases, async base => {
+    signal?.throwIfAborted();
     const digest = await findDigest(base, images);
     if (digest !== undefined) await checkPlatforms(base, digest, images);
     return [base.reference, digest] as const;

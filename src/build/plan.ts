@@ -37,17 +37,18 @@ export interface PlanPolicy {
 }
 
 /** Throws InvalidBuild for what is wrong with the request, what `supports` throws, and the errors of the context's source and the store. */
-export type Plan = (request: BuildRequest) => Promise<ContainerFileSpec>;
+export type Plan = (request: BuildRequest, signal?: AbortSignal) => Promise<ContainerFileSpec>;
 
 export function createPlan(deps: PlanDeps): Plan {
   const { images, limits = {}, supports, policy } = deps;
-  return async request => {
+  return async (request, signal) => {
     checkRequest(request, limits.request ?? DEFAULT_REQUEST_LIMITS);
     const platforms = platformsOf(request, policy);
     const bases = findReferences(request, platforms);
     const draft = draftSpec(request, platforms);
     await supports(platforms, draft);
-    const digests = policy.pinBases === false ? {} : await lookUpBases(bases, images);
+    const digests = policy.pinBases === false ? {} : await lookUpBases(bases, images, signal);
+    signal?.throwIfAborted();
     const context = request.context && (await keepContext(request.context, deps));
     return { ...draft, bases: digests, ...(context && { context }) };
   };

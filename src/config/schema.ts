@@ -149,6 +149,8 @@ function limitsSchema() {
       layerLocation: z.int().positive().default(14_000_000),
       containerIncludes: z.int().nonnegative().default(10),
       unpackedLayer: size().prefault('4GiB'),
+      unpackedRequest: size().prefault('8GiB'),
+      requestTime: duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault('10m'),
       /** How many times larger than its packed bytes a layer may unpack. */
       unpackRatio: z.number().positive().default(200),
       /** What a layer of an image that gets layers may unpack to, and how many entries it may have. */
@@ -156,7 +158,7 @@ function limitsSchema() {
       indexedEntries: z.int().positive().default(1_000_000),
       linkWait: duration({ maxMs: MAX_TIMER_MS }).prefault('45s'),
     })
-    .transform(({ requestBody, unpackedLayer, indexedLayer, linkWait, ...rest }) => {
+    .transform(({ requestBody, unpackedLayer, unpackedRequest, requestTime, indexedLayer, linkWait, ...rest }) => {
       const { requestHead, keepAlive, requestBodyRate, requestBodyGrace, unreadResponse, idleConnection, ...others } =
         rest;
       return {
@@ -171,6 +173,8 @@ function limitsSchema() {
         unpackedLayerBytes: unpackedLayer,
         indexedLayerBytes: indexedLayer,
         linkWaitMs: linkWait,
+        unpackedRequestBytes: unpackedRequest,
+        requestTimeMs: requestTime,
       };
     });
 }

@@ -1,5 +1,6 @@
 // The augment API: a request becomes a token, and the token names an image to pull.
 import { type Context, Hono } from 'hono';
+import type { Work } from '../augment/budget.ts';
 import type { Builds } from '../build/builds.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
 import type { Origins } from '../proxy/origin.ts';
@@ -27,6 +28,7 @@ import {
   submitResponse,
   type View,
 } from './submit-response.ts';
+import type { StartWork } from './work.ts';
 
 export interface AugmentApiDeps {
   readonly prepare: Prepare;
@@ -43,8 +45,15 @@ export interface AugmentApiDeps {
     readonly publicUrl: string | undefined;
     readonly attestations: 'drop' | 'keep';
     readonly body: BodyLimits;
+    readonly startWork: StartWork;
     readonly limits: SubmitLimits;
   };
+}
+
+/** An image as asked for. */
+interface AskedImage {
+  readonly image: string;
+  readonly work: Work;
 }
 
 export function createAugmentApi(deps: AugmentApiDeps): Hono {
@@ -64,28 +73,29 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
     await countToken(c, weightOf(request));
     const { source, build } = request;
     const isThere = source.kind === 'image' && !build.freeze && !build.mirror;
-    return isThere ? submitImage(c, request, source.image) : submitBuilt(c, request);
+    const work = options.startWork(c);
+    return isThere ? submitImage(c, request, { image: source.image, work }) : submitBuilt(c, request, work);
   }
 
-  async function submitImage(c: Context, request: SubmitRequest, image: string): Promise<Building> {
-    const { storedLayers, tag, warnings, moved, ...prepared } = await prepareImage(c, request, image);
+  async function submitImage(c: Context, request: SubmitRequest, asked: AskedImage): Promise<Building> {
+    const { storedLayers, tag, warnings, moved, ...prepared } = await prepareImage(c, request, asked);
     checkMediaTypes(request.containerConfig?.layers ?? [], prepared.augmentation.layers);
     await ledger.keepLayers(storedLayers, accountOf(c).key);
     const record = await ledger.issue({
       ...prepared,
       ...(tag && { tag }),
-      containerImage: image,
+      containerImage: asked.image,
       caller: callerSubject(c),
       request: shownRequest(request),
     });
     return { record, warnings, moved };
   }
 
-  async function prepareImage(c: Context, request: SubmitRequest, image: string): Promise<Prepared> {
+  async function prepareImage(c: Context, request: SubmitRequest, { image, work }: AskedImage): Promise<Prepared> {
     const wanted = { reference: parseReference(image), ...toChanges(request, options.attestations) };
     requireSources(c, placesOf(wanted));
     try {
-      return await prepare({ ...wanted, ...(await findRules(c, wanted.reference)) });
+      return await prepare({ ...wanted, ...(await findRules(c, wanted.reference)) }, work);
     } catch (error) {
       throw toApiError(error, image);
     }

@@ -1,5 +1,6 @@
 // From a submit request for a Containerfile, or for packages, to the spec of its build: what is read for it, and whether the caller may.
 import type { Context } from 'hono';
+import type { Work } from '../augment/budget.ts';
 import type { ContextSource } from '../build/context/store-context.ts';
 import type { PackageNames } from '../build/packages/names.ts';
 import { createPlanPackages, type PlanPackages } from '../build/packages/plan-packages.ts';
@@ -47,13 +48,22 @@ export interface ReadBuildDeps {
 type BuildSource = Exclude<SubmitSource, { readonly kind: 'image' }>;
 
 /** Throws ApiError or RegistryError. Rights come first: nothing is read for who may not have it. */
-export type ReadBuild = (c: Context, request: SubmitRequest, source: BuildSource) => Promise<Asked>;
+export type ReadBuild = (c: Context, request: SubmitRequest, options: BuildOptions) => Promise<Asked>;
+
+interface BuildOptions {
+  readonly source: BuildSource;
+  readonly work: Work;
+}
 
 export function createReadBuild(deps: ReadBuildDeps): ReadBuild {
   const { targets, listBases, describeRequested, allowance } = deps;
   const planPackages = createPlanPackages();
 
-  async function toBuild(c: Context, { build, platforms }: SubmitRequest, source: BuildSource): Promise<BuildRequest> {
+  async function toBuild(
+    c: Context,
+    { build, platforms }: SubmitRequest,
+    { source, work }: BuildOptions,
+  ): Promise<BuildRequest> {
     targets.requirePush(c, build);
     const { containerFile, files, names } = await textOf(source, build.buildTemplate, planPackages);
     return {
@@ -62,18 +72,8 @@ export function createReadBuild(deps: ReadBuildDeps): ReadBuild {
       platforms,
       target: targets.ofBuild(c, build, names),
       cacheRepository: targets.ofCache(c, build),
-      context: contextOf(c, build, files),
+      context: files ? filesContext(build, files) : build.buildContext && deps.readContext(c, build.buildContext, work),
     };
-  }
-
-  function contextOf(
-    c: Context,
-    { buildContext }: RequestedBuild,
-    files: Files | undefined,
-  ): ContextSource | undefined {
-    if (files && buildContext) throw new ApiError(400, 'buildContext: what is built from packages takes no context');
-    if (files) return { kind: 'files', files };
-    return buildContext && deps.readContext(c, buildContext);
   }
 
   function requireBases(c: Context, wanted: BuildRequest): void {
@@ -88,29 +88,35 @@ export function createReadBuild(deps: ReadBuildDeps): ReadBuild {
     }
   }
 
-  async function planBuild(wanted: BuildRequest): Promise<ContainerFileSpec> {
+  async function planBuild(wanted: BuildRequest, { signal }: Work): Promise<ContainerFileSpec> {
     try {
-      return await deps.plan(wanted);
+      return await deps.plan(wanted, signal);
     } catch (error) {
       const known = toBuildError(error);
       throw known === error ? toApiError(error, 'buildContext') : known;
     }
   }
 
-  return async (c, request, source) => {
+  return async (c, request, options) => {
+    const { work } = options;
     checkAllowed(request.build, allowance);
-    const wanted = await toBuild(c, request, source);
+    const wanted = await toBuild(c, request, options);
     requireBases(c, wanted);
-    const described = await describeRequested(c, request);
+    const described = await describeRequested(c, request, work);
     const changes = described && { augmentation: described.augmentation, layerSources: described.layerSources };
     const isFrozen = request.build.freeze === true;
-    const spec = await planBuild({ ...wanted, changes: isFrozen ? changes : undefined });
+    const spec = await planBuild({ ...wanted, changes: isFrozen ? changes : undefined }, work);
     if (described) requireLayers(described, spec);
     return { spec, onTop: isFrozen ? undefined : changes, storedLayers: described?.storedLayers ?? new Map() };
   };
 }
 
 type Files = Readonly<Record<string, string>>;
+
+function filesContext({ buildContext }: RequestedBuild, files: Files): ContextSource {
+  if (buildContext) throw new ApiError(400, 'buildContext: what is built from packages takes no context');
+  return { kind: 'files', files };
+}
 
 interface Text {
   readonly containerFile: string;

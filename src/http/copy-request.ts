@@ -1,5 +1,6 @@
 // From a submit request for an image that exists to the spec of its copy: a mirror of it as it is, or a frozen one with its changes.
 import type { Context } from 'hono';
+import type { Work } from '../augment/budget.ts';
 import type { Changes } from '../build/spec.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatPlatform } from '../oci/platform.ts';
@@ -22,7 +23,13 @@ export interface ReadCopyDeps {
 }
 
 /** Throws ApiError or RegistryError. */
-export type ReadCopy = (c: Context, request: SubmitRequest, image: string) => Promise<Asked>;
+export type ReadCopy = (c: Context, request: SubmitRequest, options: CopyOptions) => Promise<Asked>;
+
+export interface CopyOptions {
+  /** As asked. */
+  readonly image: string;
+  readonly work: Work;
+}
 
 export function createReadCopy({ origins, targets, prepare, requireSources, attestations }: ReadCopyDeps): ReadCopy {
   function locate({ registry, repository }: Reference, image: string): Origin {
@@ -34,16 +41,16 @@ export function createReadCopy({ origins, targets, prepare, requireSources, atte
   }
 
   /** Whether the image can be had and changed, for each platform, is known before anything of it is copied. */
-  async function pin(request: SubmitRequest, reference: Reference, origin: Origin): Promise<Pinned> {
+  async function pin(request: SubmitRequest, { reference, origin, work }: Source): Promise<Pinned> {
     const isPlain = !hasChanges(request) && platformsOf(request) === undefined;
     if (isPlain)
       return {
-        digest: await resolveReference(origin, reference),
+        digest: await resolveReference(origin, reference, { signal: work.signal }),
         changes: undefined,
         storedLayers: new Map(),
         ...{ warnings: [], moved: [] },
       };
-    const prepared = await prepare({ reference, ...toChanges(request, attestations) });
+    const prepared = await prepare({ reference, ...toChanges(request, attestations) }, work);
     const { platforms: _, ...augmentation } = prepared.augmentation;
     checkMediaTypes(request.containerConfig?.layers ?? [], augmentation.layers);
     return {
@@ -53,13 +60,13 @@ export function createReadCopy({ origins, targets, prepare, requireSources, atte
     };
   }
 
-  return async (c, request, image) => {
+  return async (c, request, { image, work }) => {
     const reference = parseReference(image);
     const origin = locate(reference, image);
     requireSources(c, placesOf({ reference, ...toChanges(request, attestations) }));
     const tag = reference.digest ? undefined : reference.tag;
     const target = targets.ofCopy(c, request.build, { origin, tag });
-    const { digest, changes, ...told } = await pin(request, reference, origin).catch(error => {
+    const { digest, changes, ...told } = await pin(request, { reference, origin, work }).catch(error => {
       throw toApiError(error, image);
     });
     const source = { registry: origin.registry.name, repository: origin.repository, tag, digest };
@@ -72,6 +79,12 @@ export function createReadCopy({ origins, targets, prepare, requireSources, atte
 /** A mirror has all platforms, whatever it is asked for: clients always name one, and each would overwrite the tag with its own. */
 function platformsOf({ build, platforms }: SubmitRequest): SubmitRequest['platforms'] {
   return build.mirror ? undefined : platforms;
+}
+
+interface Source {
+  readonly reference: Reference;
+  readonly origin: Origin;
+  readonly work: Work;
 }
 
 interface Pinned extends Pick<Prepared, 'storedLayers' | 'warnings' | 'moved'> {

@@ -29,7 +29,7 @@ export function createInspectApi({ inspect, requireSources, body: limits }: Insp
     const platform = toPlatform(c.req.query('platform'));
     requireSources(c, [reference]);
     try {
-      return c.json(inspectResponse(await inspect(reference, platform), reference));
+      return c.json(inspectResponse(await inspect(reference, { platform, signal: c.req.raw.signal }), reference));
     } catch (error) {
       throw sourceError(error, containerImage);
     }

@@ -1,6 +1,6 @@
 // What a submit request wants changed in an image, in the words of what prepares it.
 import type { Layer } from '../augment/augmentation.ts';
-import { InvalidLayer } from '../augment/layer.ts';
+import { InvalidLayer } from '../augment/invalid-layer.ts';
 import { compressionOf } from '../oci/media-type.ts';
 import { formatPlatform, normalizePlatform } from '../oci/platform.ts';
 import { ContentMismatch } from '../oci/verify.ts';

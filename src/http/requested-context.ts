@@ -1,5 +1,6 @@
 // The build context of a submit request: files that come with it, or a layer at any place that the caller may read.
 import type { Context } from 'hono';
+import type { Work } from '../augment/budget.ts';
 import type { ContextSource } from '../build/context/store-context.ts';
 import type { OpenLayer } from '../proxy/layers/open-layer.ts';
 import type { RequestedContext } from './build-schema.ts';
@@ -12,15 +13,15 @@ export interface ReadContextDeps {
 }
 
 /** Nothing is read before the source is opened, which throws ApiError. Throws UNAUTHORIZED or DENIED. */
-export type ReadContext = (c: Context, context: RequestedContext) => ContextSource;
+export type ReadContext = (c: Context, context: RequestedContext, work: Work) => ContextSource;
 
 export function createReadContext({ openLayer, requireSources }: ReadContextDeps): ReadContext {
-  return (c, context) => {
+  return (c, context, work) => {
     if (context.kind === 'files') return context;
     const { layer } = context;
     requireSources(c, placesOfChanges({ layers: [layer], includes: [] }));
     const open = () =>
-      openLayer(layer).catch(error => {
+      openLayer(layer, work).catch(error => {
         throw toApiError(error, 'buildContext');
       });
     return { kind: 'tar', open };

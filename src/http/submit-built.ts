@@ -1,5 +1,6 @@
 // Submitting what has to be made first: an image from a Containerfile or from packages, a copy, a frozen image.
 import type { Context } from 'hono';
+import type { Work } from '../augment/budget.ts';
 import type { Submitted } from '../build/builds.ts';
 import { imageName, type Origins } from '../proxy/origin.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
@@ -15,7 +16,7 @@ import { sourceError } from './source-error.ts';
 import { type Building, shownRequest } from './submit-response.ts';
 
 /** Throws ApiError or RegistryError, in words for people. */
-export type SubmitBuilt = (c: Context, request: SubmitRequest) => Promise<Building>;
+export type SubmitBuilt = (c: Context, request: SubmitRequest, work: Work) => Promise<Building>;
 
 export interface SubmitBuiltDeps {
   readonly origins: Origins;
@@ -65,9 +66,11 @@ export function createSubmitBuilt(deps: SubmitBuiltDeps): SubmitBuilt {
     };
   }
 
-  return async (c, request) => {
+  return async (c, request, work) => {
     const { source, dryRun } = request;
-    const asked = await (source.kind === 'image' ? readCopy(c, request, source.image) : readBuild(c, request, source));
+    const asked = await (source.kind === 'image'
+      ? readCopy(c, request, { image: source.image, work })
+      : readBuild(c, request, { source, work }));
     if (!dryRun) await ledger.keepLayers(asked.storedLayers, accountOf(c).key);
     const submitted = await (dryRun ? builds.preview(c, asked.spec) : builds.submit(c, asked.spec));
     const record = await ledger.issue(await toRecord(c, request, { ...asked, ...submitted }));

@@ -16,14 +16,19 @@ export type Inspected = { readonly registry: string; readonly repository: string
  * What the reference names, or the image of `platform` in it, however deep its index nests.
  * Throws RegistryError: the upstream's own, MANIFEST_UNKNOWN listing the platforms there are, or MANIFEST_INVALID for no image.
  */
-export type Inspect = (reference: Reference, platform?: Platform) => Promise<Inspected>;
+export type Inspect = (reference: Reference, options?: InspectOptions) => Promise<Inspected>;
+
+export interface InspectOptions {
+  readonly platform?: Platform | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
 
 export function createInspect(origins: Origins): Inspect {
-  return async (reference, platform) => {
+  return async (reference, { platform, signal } = {}) => {
     const origin = origins.locate(reference.registry, reference.repository);
-    const digest = await resolveReference(origin, reference);
+    const digest = await resolveReference(origin, reference, { signal });
     const root = await origin.registry.getManifest(origin.repository, digest);
-    const reader = createReader(origin);
+    const reader = createReader(origin, { signal });
     const manifest = platform ? await chooseImage(root, platform, reader) : root;
     const place = { registry: origin.registry.name, repository: origin.repository };
     if (manifest.kind === 'index') return { ...place, kind: 'index', manifest };

@@ -2,7 +2,7 @@
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { isRegistryHost, parseRepository, type Reference } from '../oci/reference.ts';
-import type { ShowCredentials, Upstream, Upstreams } from '../upstream/upstream.ts';
+import type { CallOptions, ShowCredentials, Upstream, Upstreams } from '../upstream/upstream.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 import type { Registry } from './registry.ts';
 
@@ -134,8 +134,12 @@ function notAllowed(name: string, repository: string): RegistryError {
 }
 
 /** What a reference means there now. Throws the registry's error. */
-export async function resolveReference({ registry, repository }: Origin, { digest, tag }: Reference): Promise<Digest> {
-  return digest ?? registry.resolveTag(repository, tag ?? 'latest');
+export async function resolveReference(
+  { registry, repository }: Origin,
+  { digest, tag }: Reference,
+  options: CallOptions = {},
+): Promise<Digest> {
+  return digest ?? registry.resolveTag(repository, tag ?? 'latest', options);
 }
 
 /** The full name of the repository: registry/repository. */

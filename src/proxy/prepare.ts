@@ -1,9 +1,11 @@
 // Preparing an augmentation: all that needs a network is settled here, once, so that what is stored is complete and pinned.
+import pLimit from 'p-limit';
 import type { ImageOutcome } from '../augment/augment.ts';
 import type { Augmentation } from '../augment/augmentation.ts';
+import type { Work } from '../augment/budget.ts';
 import { isChosen } from '../augment/choice.ts';
 import { layersFor } from '../augment/image.ts';
-import { InvalidLayer } from '../augment/layer.ts';
+import { InvalidLayer } from '../augment/invalid-layer.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
 import type { MovedEntry } from '../augment/moved-layer.ts';
 import type { Step } from '../augment/steps.ts';
@@ -71,21 +73,48 @@ export interface DescribeChangesDeps {
 }
 
 /** Throws RegistryError for what cannot be had, InvalidLayer for a layer that is none. */
-export type DescribeChanges = (wanted: Pick<Wanted, 'layers' | 'includes' | 'changes'>) => Promise<PreparedChanges>;
+export type DescribeChanges = (
+  wanted: Pick<Wanted, 'layers' | 'includes' | 'changes'>,
+  work?: Work,
+) => Promise<PreparedChanges>;
+
+/** Layers and images of one request that are read at once. */
+const MAX_READS = 4;
 
 export function createDescribeChanges({ describeWanted, readIncludes }: DescribeChangesDeps): DescribeChanges {
-  async function describeAt(wanted: WantedLayer, at: number): Promise<DescribedLayer> {
+  async function describeAt(at: number, describe: () => Promise<DescribedLayer>): Promise<DescribedLayer> {
     try {
-      return await describeWanted(wanted);
+      return await describe();
     } catch (cause) {
       throw cause instanceof InvalidLayer ? new InvalidLayer(`layers[${at}]: ${cause.message}`, { cause }) : cause;
     }
   }
 
-  return async ({ layers, includes, changes }) => {
-    const included = await Promise.all(includes.map(async image => ({ image, layers: await readIncludes(image) })));
+  /** Each once, however often it is wanted, and for which platforms. */
+  async function describeAll(
+    wanted: readonly WantedLayer[],
+    work: Work | undefined,
+  ): Promise<readonly DescribedLayer[]> {
+    const limit = pLimit(MAX_READS);
+    const looked = new Map<string, Promise<DescribedLayer>>();
+    const described = wanted.map(async ({ platforms, ...layer }, at) => {
+      const key = keyOf(layer);
+      const looking = looked.get(key) ?? limit(() => describeAt(at, () => describeWanted(layer, work)));
+      looked.set(key, looking);
+      const { layer: found, ...rest } = await looking;
+      return { ...rest, layer: { ...found, ...(platforms && { platforms }) } };
+    });
+    return Promise.all(described).finally(() => limit.clearQueue());
+  }
+
+  return async ({ layers, includes, changes }, work) => {
+    const reading = pLimit(MAX_READS);
+    const images = includes.map(image =>
+      reading(async () => ({ image, layers: await readIncludes(image, work?.signal) })),
+    );
+    const included = await Promise.all(images).finally(() => reading.clearQueue());
     const described: readonly DescribedLayer[] = [
-      ...(await Promise.all(layers.map(describeAt))),
+      ...(await describeAll(layers, work)),
       ...included.flatMap(each => each.layers),
     ];
     return {
@@ -106,22 +135,25 @@ export interface PrepareDeps {
 }
 
 /** Throws RegistryError for what cannot be had or augmented, InvalidLayer for a layer that is none. */
-export type Prepare = (wanted: Wanted) => Promise<Prepared>;
+export type Prepare = (wanted: Wanted, work?: Work) => Promise<Prepared>;
 
 export function createPrepare({ origins, augmentations, describeChanges }: PrepareDeps): Prepare {
-  return async ({ reference, ruleSteps = [], ruleLayerSources = [], ...wanted }) => {
+  return async ({ reference, ruleSteps = [], ruleLayerSources = [], ...wanted }, work) => {
     const origin = origins.locate(reference.registry, reference.repository);
-    const sourceDigest = await resolveReference(origin, reference);
-    const { requirePlatforms, layerSources, ...changes } = await describeChanges(wanted);
+    const sourceDigest = await resolveReference(origin, reference, { signal: work?.signal });
+    const { requirePlatforms, layerSources, ...changes } = await describeChanges(wanted, work);
     const tag = reference.digest ? undefined : reference.tag;
-    const { root, images } = await augmentations.get({
-      origin,
-      sourceName: imageName(origin, tag),
-      sourceDigest,
-      steps: [...ruleSteps, { augmentation: changes.augmentation }],
-      layerSources: [...ruleLayerSources, ...layerSources],
-      storedLayers: changes.storedLayers,
-    });
+    const { root, images } = await augmentations.get(
+      {
+        origin,
+        sourceName: imageName(origin, tag),
+        sourceDigest,
+        steps: [...ruleSteps, { augmentation: changes.augmentation }],
+        layerSources: [...ruleLayerSources, ...layerSources],
+        storedLayers: changes.storedLayers,
+      },
+      work?.signal,
+    );
     const platforms = images.map(({ platform }) => platform);
     requirePlatforms(platforms);
     requireChanged(changes.augmentation, platforms);
@@ -133,6 +165,11 @@ export function createPrepare({ origins, augmentations, describeChanges }: Prepa
       moved: images.flatMap(tellMoves),
     };
   };
+}
+
+/** Equal for layers that are the same, as far as that is said. */
+function keyOf({ location, gzipDigest, gzipSize, tarDigest }: WantedLayer): string {
+  return `${gzipDigest} ${gzipSize} ${tarDigest} ${location}`;
 }
 
 function tellMoves({ platform, moved }: ImageOutcome): readonly PlatformMoves[] {

@@ -72,7 +72,7 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
   async function resolveTag({ origin, augmented: pull }: Pull, tag: string, options: Asking): Promise<Digest> {
     if (!pull) return origin.registry.resolveTag(origin.repository, tag, options);
     if (tag !== pull.tag) throw unknown(`this token serves ${pull.sourceName}, not the tag "${tag}"`);
-    const { root } = await augmentations.get(pull);
+    const { root } = await augmentations.get(pull, options.signal);
     if (root.digest === (pull.targetDigest ?? root.digest)) return root.digest;
     throw unknown(
       `this token was given out for ${pull.targetDigest}, which another version made: submit the request anew`,
@@ -84,8 +84,9 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
     digest: Digest,
     options: Asking = {},
   ): Promise<Manifest> {
+    options.signal?.throwIfAborted();
     if (!pull) return origin.registry.getManifest(origin.repository, digest, options);
-    const augmented = await augmentations.get(pull);
+    const augmented = await augmentations.get(pull, options.signal);
     const made = augmented.made.get(digest);
     if (made) return parseManifest(made.raw, made.mediaType, digest);
     refuseSource(pull, augmented, digest);
@@ -122,7 +123,7 @@ export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
       const manifest = await readManifest(pull, await resolveTag(pull, parsed.tag, options), options);
       if (manifest.kind !== 'index' || acceptsIndex) return manifest;
       return chooseImage(manifest, DEFAULT_PLATFORM, {
-        readManifest: ({ digest }) => readManifest(pull, digest),
+        readManifest: ({ digest }) => readManifest(pull, digest, { signal: options.signal }),
         readConfig: descriptor => readConfig(pull, descriptor),
       });
     },

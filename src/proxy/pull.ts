@@ -35,8 +35,8 @@ export interface MadeImage extends Augmented {
 }
 
 export interface Augmentations {
-  /** The image as it becomes. Computed once at a time and kept in memory: it can always be computed again, to the same bytes. */
-  get(pull: AugmentedPull): Promise<MadeImage>;
+  /** The image as it becomes. Computed once at a time and kept in memory: it can always be computed again, to the same bytes. Ends when all who want it have left. */
+  get(pull: AugmentedPull, signal?: AbortSignal): Promise<MadeImage>;
 }
 
 const MEMORY_BYTES = 64 * 1024 * 1024;
@@ -71,11 +71,11 @@ export function createAugmentations(options: AugmentationsOptions): Augmentation
     return key;
   }
 
-  async function compute(pull: AugmentedPull): Promise<Known> {
+  async function compute(pull: AugmentedPull, signal: AbortSignal): Promise<Known> {
     const { origin, sourceName, sourceDigest, steps, layerSources, storedLayers } = pull;
     const place: PlaceOnImage = (image, layers) => placeLayers({ origin, image, layers, layerSources, storedLayers });
     const madeOf = new Set<Digest>();
-    const source = createReader(origin, digest => madeOf.add(digest));
+    const source = createReader(origin, { onRead: digest => madeOf.add(digest), signal });
     const augmented = await turns.hold(source, async reader => {
       const manifest = await reader.readManifest({ mediaType: ANY_TYPE, digest: sourceDigest, size: 0 });
       return augment(manifest, steps, { reader, place });
@@ -89,14 +89,14 @@ export function createAugmentations(options: AugmentationsOptions): Augmentation
   }
 
   return {
-    async get(pull) {
+    async get(pull, signal) {
       const { scope = '' } = pull.origin.registry;
       const source = `${originName(pull.origin)}#${scope}@${pull.sourceDigest}`;
       const key = `${source} ${pull.sourceName} ${stepsKey(pull.steps, keyOf)}`;
       const known = memory.get(key);
       for (const digest of known?.madeOf ?? []) onUsed(digest);
       if (known) return known.image;
-      const computed = await flight(key, () => compute(pull));
+      const computed = await flight(key, stop => compute(pull, stop), signal);
       memory.set(key, computed);
       return computed.image;
     },

@@ -5,26 +5,30 @@ import type { SourceReader } from '../augment/source.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
+import { untilAborted } from '../upstream/until-aborted.ts';
 import type { Origin } from './origin.ts';
 
 /** Of all documents of one image, as they are: what their descriptors say of them may be wrong. */
 const MAX_TOTAL_BYTES = 64 * 1024 * 1024;
 const MAX_READS = 16;
 
-/** Its functions throw what the registry throws. `onRead` hears of all that is read. */
-export function createReader(
-  { registry, repository }: Origin,
-  onRead: (digest: Digest) => void = () => {},
-): SourceReader {
+export interface ReaderOptions {
+  /** Hears of all that is read. */
+  readonly onRead?: ((digest: Digest) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Its functions throw what the registry throws, or the reason of the signal: a document that is on its way then comes for the store alone. */
+export function createReader({ registry, repository }: Origin, { onRead, signal }: ReaderOptions = {}): SourceReader {
+  async function read<T>(digest: Digest, get: () => Promise<T>): Promise<T> {
+    signal?.throwIfAborted();
+    onRead?.(digest);
+    return signal ? untilAborted(get(), signal) : get();
+  }
+
   return withinBudget({
-    readManifest({ digest }) {
-      onRead(digest);
-      return registry.getManifest(repository, digest);
-    },
-    readConfig(descriptor) {
-      onRead(descriptor.digest);
-      return registry.readConfig(repository, descriptor);
-    },
+    readManifest: ({ digest }) => read(digest, () => registry.getManifest(repository, digest)),
+    readConfig: descriptor => read(descriptor.digest, () => registry.readConfig(repository, descriptor)),
   });
 }
 

@@ -1,7 +1,8 @@
 // Layers of this machine: a directory or a file becomes content of the shelf. What changes while it is read is read again, never half of each.
 import { realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { describeLayer, InvalidLayer, type LayerLimits } from '../augment/layer.ts';
+import { InvalidLayer } from '../augment/invalid-layer.ts';
+import { describeLayer, type LayerLimits } from '../augment/layer.ts';
 import {
   InvalidLayerDirectory,
   type LayerDirectoryLimits,

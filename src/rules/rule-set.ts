@@ -1,6 +1,6 @@
 // One state of the rules: its local layers are read, and the others are asked for when the first image needs them.
 import { type Augmentation, augmentationSchema } from '../augment/augmentation.ts';
-import { InvalidLayer } from '../augment/layer.ts';
+import { InvalidLayer } from '../augment/invalid-layer.ts';
 import type { Step } from '../augment/steps.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { createMatcher, type Matcher } from './match.ts';

@@ -1,9 +1,12 @@
 // Everything that a layer can be, and can pretend to be.
 import { buffer } from 'node:stream/consumers';
+import { setTimeout } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { pack } from 'tar-stream';
 import { expect, test } from 'vitest';
-import { describeLayer, InvalidLayer, type LayerClaims, type LayerLimits } from '../../src/augment/layer.ts';
+import { createTurns, createWork } from '../../src/augment/budget.ts';
+import { InvalidLayer } from '../../src/augment/invalid-layer.ts';
+import { describeLayer, type LayerClaims, type LayerLimits, type LayerWork } from '../../src/augment/layer.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 
 const LIMITS = { maxUnpackedBytes: 4 * 1024 * 1024, maxRatio: 1000 };
@@ -153,7 +156,82 @@ test.each([0, 100])('passes on the error of a body that breaks after %i bytes', 
   await expect(describeLayer(body, {}, LIMITS)).rejects.toBe(broken);
 });
 
-function describe(bytes: Uint8Array, claims: LayerClaims = {}, limits: LayerLimits = LIMITS, chunkBytes = 1000) {
+test.each([0, 100, gzip.byteLength])(
+  'ends when its client leaves, %i bytes after the start of a sender who stalls',
+  async sent => {
+    const client = new AbortController();
+    let reason: unknown;
+    const body = new ReadableStream<Uint8Array>({
+      pull(controller) {
+        if (sent > 0 && controller.desiredSize === 1) controller.enqueue(gzip.subarray(0, sent));
+        setImmediate(() => client.abort(new Error('gone')));
+        return new Promise(() => {});
+      },
+      cancel: given => {
+        reason ??= given;
+      },
+    });
+    const work = createWork(client.signal, LIMITS.maxUnpackedBytes);
+    await expect(describeLayer(body, {}, { ...LIMITS, work })).rejects.toThrow('gone');
+    expect(reason).toEqual(new Error('gone'));
+  },
+);
+
+test('unpacks no further when its client leaves in the midst of it', async () => {
+  const client = new AbortController();
+  const bomb = gzipSync(cat(tar, Buffer.alloc(64 * 1024 * 1024)));
+  let unpackedBytes = 0;
+  const work = {
+    signal: client.signal,
+    unpacked(bytes: number) {
+      unpackedBytes += bytes;
+      if (unpackedBytes > 1024 * 1024) client.abort(new Error('gone'));
+    },
+  };
+  const limits = { maxUnpackedBytes: 2 ** 30, maxRatio: 1e6, work, turns: createTurns(1) };
+  await expect(describe(bomb, {}, limits, bomb.byteLength)).rejects.toThrow('gone');
+  const atEnd = unpackedBytes;
+  await setTimeout(50);
+  expect([unpackedBytes, atEnd < 4 * 1024 * 1024]).toEqual([atEnd, true]);
+  // The turn was given back.
+  expect(await describe(gzip, {}, { ...LIMITS, turns: limits.turns })).toMatchObject({ diffId: digestOf(tar) });
+});
+
+test('counts what all layers of a request unpack to', async () => {
+  const work = createWork(new AbortController().signal, tar.byteLength * 2);
+  await describe(gzip, {}, { ...LIMITS, work });
+  await describe(zstd, {}, { ...LIMITS, work });
+  await expect(describe(gzip, {}, { ...LIMITS, work })).rejects.toThrow(
+    'all layers of a request together unpack to more',
+  );
+});
+
+test('gives out as many turns as there are, in order, and none to who has left', async () => {
+  const turns = createTurns(1);
+  const end = await turns.take(undefined);
+  const leaver = new AbortController();
+  const order: string[] = [];
+  const left = turns.take(leaver.signal);
+  const next = turns.take(undefined).then(endNext => {
+    order.push('next');
+    endNext();
+  });
+  const last = turns.take(new AbortController().signal).then(() => order.push('last'));
+  leaver.abort(new Error('gone'));
+  await expect(left).rejects.toThrow('gone');
+  await expect(turns.take(leaver.signal)).rejects.toThrow('gone');
+  expect(order).toEqual([]);
+  end();
+  await Promise.all([next, last]);
+  expect(order).toEqual(['next', 'last']);
+});
+
+function describe(
+  bytes: Uint8Array,
+  claims: LayerClaims = {},
+  limits: LayerLimits & LayerWork = LIMITS,
+  chunkBytes = 1000,
+) {
   return describeLayer(streamOf(bytes, chunkBytes), claims, limits);
 }
 

@@ -25,7 +25,7 @@ interface IncludedImage {
 }
 
 /** The layers of every platform of an image, in its order. Throws RegistryError when it cannot be had or has no layers to include. */
-export type ReadIncludes = (image: string) => Promise<readonly IncludedLayer[]>;
+export type ReadIncludes = (image: string, signal?: AbortSignal) => Promise<readonly IncludedLayer[]>;
 
 export function createIncludes(origins: Origins): ReadIncludes {
   async function readImage(origin: Origin, { platform, read }: Candidate, reader: SourceReader) {
@@ -53,11 +53,11 @@ export function createIncludes(origins: Origins): ReadIncludes {
     });
   }
 
-  return async image => {
+  return async (image, signal) => {
     const reference = parseReference(image);
     const origin = origins.locate(reference.registry, reference.repository);
-    const digest = await resolveReference(origin, reference);
-    const reader = createReader(origin);
+    const digest = await resolveReference(origin, reference, { signal });
+    const reader = createReader(origin, { signal });
     const images = await listImages(await origin.registry.getManifest(origin.repository, digest), reader);
     const layers = (await Promise.all(images.map(candidate => readImage(origin, candidate, reader)))).flat();
     if (layers.length > 0) return layers;

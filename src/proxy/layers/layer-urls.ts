@@ -1,6 +1,7 @@
 // Layers at http(s) addresses: fetched once into the store, to be looked at and later served from there.
 import { LRUCache } from 'lru-cache';
-import { InvalidLayer, type LayerClaims, type LayerLimits } from '../../augment/layer.ts';
+import { InvalidLayer } from '../../augment/invalid-layer.ts';
+import type { LayerClaims, LayerLimits } from '../../augment/layer.ts';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { BlobBody, Upstreams } from '../../upstream/upstream.ts';
@@ -12,7 +13,12 @@ export interface LayerUrlsDeps {
 }
 
 /** The caller reads the stream to its end or cancels it. Throws RegistryError, InvalidLayer, or ContentMismatch for a wrong `gzipDigest`. */
-export type OpenLayerUrl = (url: URL, claims: LayerClaims) => Promise<Pick<BlobBody, 'body' | 'coding'>>;
+export type OpenLayerUrl = (url: URL, claims: LayerClaims, signal?: AbortSignal) => Promise<LayerUrlBody>;
+
+export interface LayerUrlBody extends Pick<BlobBody, 'body' | 'coding'> {
+  /** Of its bytes, which this address has brought. */
+  readonly digest: Digest;
+}
 
 const MAX_KNOWN = 10_000;
 
@@ -20,30 +26,38 @@ const MAX_KNOWN = 10_000;
 export function createLayerUrls({ upstreams, content, limits }: LayerUrlsDeps): OpenLayerUrl {
   const brought = new LRUCache<string, Digest>({ max: MAX_KNOWN });
 
-  async function fetch(url: URL, { gzipDigest, gzipSize }: LayerClaims): ReturnType<OpenLayerUrl> {
-    const { body, coding } = await upstreams.openUrl(url, { digest: gzipDigest });
+  async function fetch(
+    url: URL,
+    { gzipDigest, gzipSize }: LayerClaims,
+    signal: AbortSignal | undefined,
+  ): Promise<LayerUrlBody> {
+    const { body, coding } = await upstreams.openUrl(url, { digest: gzipDigest, signal });
     const expected = gzipDigest && { digest: gzipDigest, size: gzipSize };
-    const ingestion = content.ingest(limitBytes(body, limits.maxUnpackedBytes), expected);
+    const ingestion = content.ingest(limitBytes(body, limits.maxUnpackedBytes, signal), expected);
     // Opened now, it is read to its end whatever becomes of the layer in the store.
     const stream = ingestion.open();
     try {
       const { digest } = await ingestion.done;
       brought.set(url.href, digest);
-      return { body: stream, coding };
+      return { body: stream, coding, digest };
     } catch (error) {
       await stream.cancel().catch(() => {});
       throw error;
     }
   }
 
-  return async (url, claims) => {
+  return async (url, claims, signal) => {
     const known = brought.get(url.href);
     const kept = known && known === claims.gzipDigest ? await content.open(known) : undefined;
-    return kept ? { body: kept } : fetch(url, claims);
+    return known && kept ? { body: kept, digest: known } : fetch(url, claims, signal);
   };
 }
 
-function limitBytes(body: ReadableStream<Uint8Array>, maxBytes: number): ReadableStream<Uint8Array> {
+function limitBytes(
+  body: ReadableStream<Uint8Array>,
+  maxBytes: number,
+  signal: AbortSignal | undefined,
+): ReadableStream<Uint8Array> {
   let size = 0;
   const limit = new TransformStream<Uint8Array, Uint8Array>({
     transform(chunk, controller) {
@@ -52,5 +66,5 @@ function limitBytes(body: ReadableStream<Uint8Array>, maxBytes: number): Readabl
       controller.enqueue(chunk);
     },
   });
-  return body.pipeThrough(limit);
+  return body.pipeThrough(limit, signal ? { signal } : {});
 }

@@ -1,9 +1,13 @@
 // A layer that somebody wants on top of an image: its bytes are looked at once, and from then on known by digest.
+import { LRUCache } from 'lru-cache';
 import type { Layer } from '../../augment/augmentation.ts';
-import { describeLayer, InvalidLayer, type LayerClaims, type LayerLimits } from '../../augment/layer.ts';
+import { createTurns, type Work } from '../../augment/budget.ts';
+import { InvalidLayer } from '../../augment/invalid-layer.ts';
+import { describeLayer, type LayerClaims, type LayerDescription, type LayerLimits } from '../../augment/layer.ts';
 import type { LayerSource } from '../../augment/layer-source.ts';
 import { type LayerLocation, parseLocation } from '../../augment/location.ts';
 import type { ContentStore } from '../../content/store.ts';
+import { type Digest, digestOf } from '../../oci/digest.ts';
 import { encodedFault } from '../../upstream/response.ts';
 import type { Upstreams } from '../../upstream/upstream.ts';
 import { bytesBlob } from '../kept/blobs.ts';
@@ -31,21 +35,46 @@ export interface DescribeDeps {
 }
 
 /** Throws InvalidLayer for a layer that is none, or is not what was claimed, and RegistryError for one that cannot be had. */
-export type DescribeWanted = (wanted: WantedLayer) => Promise<DescribedLayer>;
+export type DescribeWanted = (wanted: WantedLayer, work?: Work) => Promise<DescribedLayer>;
+
+/** Layers whose bytes are known by where they are from. */
+const MAX_KNOWN = 10_000;
+/** Chunks that are unpacked at once, of all layers. */
+const MAX_UNPACKING = 2;
 
 export function createDescribe({ origins, upstreams, content, limits }: DescribeDeps): DescribeWanted {
   const openUrl = createLayerUrls({ upstreams, content, limits });
+  const turns = createTurns(MAX_UNPACKING);
+  const known = new LRUCache<string, LayerDescription>({ max: MAX_KNOWN });
 
-  async function describe(location: LayerLocation, claims: LayerClaims): Promise<DescribedLayer> {
+  /** What the bytes with that digest are. Once they are known, nobody unpacks them again; what `place` says of them, others have not proven. */
+  async function look(bytes: Bytes, claims: LayerClaims, work: Work | undefined): Promise<LayerDescription> {
+    const key = `${bytes.place} ${bytes.digest}`;
+    const found = known.get(key);
+    const body = await bytes.open();
+    if (found && agrees(found, claims)) {
+      await body.cancel();
+      return found;
+    }
+    const described = await describeLayer(body, claims, { ...limits, work, turns });
+    known.set(key, described);
+    return described;
+  }
+
+  async function describe(
+    location: LayerLocation,
+    claims: LayerClaims,
+    work: Work | undefined,
+  ): Promise<DescribedLayer> {
     switch (location.kind) {
       case 'data': {
         const bytes = location.read();
-        const layer = await describeLayer(await bytesBlob(bytes).open(), claims, limits);
+        const layer = await look({ place: '', digest: digestOf(bytes), open: bytesBlob(bytes).open }, claims, work);
         return { layer, source: { kind: 'stored', ...bytesOf(layer) }, bytes };
       }
       case 'url': {
-        const { body, coding } = await openUrl(location.url, claims);
-        const layer = await describeLayer(body, claims, limits).catch(error => {
+        const { body, coding, digest } = await openUrl(location.url, claims, work?.signal);
+        const layer = await look({ place: '', digest, open: async () => body }, claims, work).catch(error => {
           throw coding && error instanceof InvalidLayer ? encoded(error, coding) : error;
         });
         return { layer, source: { kind: 'url', ...bytesOf(layer), url: location.url.href } };
@@ -54,16 +83,32 @@ export function createDescribe({ origins, upstreams, content, limits }: Describe
         const named = namedClaims(location, claims);
         const { registry, repository } = origins.locate(location.registry, location.repository);
         const blob = await registry.getBlob(repository, location.digest);
-        const layer = await describeLayer(await blob.open(), named, limits);
+        const place = `${registry.name}/${repository}#${registry.scope ?? ''}`;
+        const layer = await look({ place, digest: location.digest, open: blob.open }, named, work);
         return { layer, source: { kind: 'blob', ...bytesOf(layer), registry: registry.name, repository } };
       }
     }
   }
 
-  return async ({ location, platforms, ...claims }) => {
-    const { layer, ...rest } = await describe(parseLocation(location), claims);
+  return async ({ location, platforms, ...claims }, work) => {
+    const { layer, ...rest } = await describe(parseLocation(location), claims, work);
     return { ...rest, layer: { ...layer, ...(platforms && { platforms }) } };
   };
+}
+
+/** Bytes whose digest is proven at their place: empty where they are here. */
+interface Bytes {
+  readonly place: string;
+  readonly digest: Digest;
+  readonly open: () => Promise<ReadableStream<Uint8Array>>;
+}
+
+/** Whether nothing is claimed that would have to be looked at, or refused with its reason. */
+function agrees(
+  { digest, size, diffId }: LayerDescription,
+  { gzipDigest = digest, gzipSize = size, tarDigest = diffId }: LayerClaims,
+): boolean {
+  return gzipDigest === digest && gzipSize === size && tarDigest === diffId;
 }
 
 /** What its server has packed once more on the way is no layer. */

@@ -4,6 +4,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { parseManifest } from '../../oci/manifest.ts';
 import type { MadeDigests } from '../../rules/made.ts';
 import type { Rules } from '../../rules/rules.ts';
+import type { CallOptions } from '../../upstream/upstream.ts';
 import { bytesBlob } from '../kept/blobs.ts';
 import type { Layers } from '../layers/layers.ts';
 import { imageName, type Origin, originName } from '../origin.ts';
@@ -32,7 +33,7 @@ export function createWithRules({ rules, made, augmentations, layers }: RuledReg
   const refused = new LRUCache<string, true>({ max: MAX_REFUSED });
 
   /** What the source of a tag becomes. It can be pulled by its digest before anybody is told of it. */
-  async function applyRules(origin: Origin, tag: string, source: Source): Promise<Digest> {
+  async function applyRules(origin: Origin, tag: string, { signal, ...source }: Source & CallOptions): Promise<Digest> {
     const { current } = rules;
     const subject = { repository: originName(origin), tag, caller: source.caller };
     const found = await current.find(subject);
@@ -40,7 +41,7 @@ export function createWithRules({ rules, made, augmentations, layers }: RuledReg
     if (!found && !isPinning) return source.digest;
     const { steps, layerSources } = found ?? { steps: NO_STEPS, layerSources: [] };
     const pull = { origin, sourceName: imageName(origin, tag), sourceDigest: source.digest, steps, layerSources };
-    const image = await augmentations.get(pull);
+    const image = await augmentations.get(pull, signal);
     const { digest } = image.root;
     // Where digests of the upstream's are refused, one that a tag leads to is not.
     const isToKeep = digest !== source.digest || (isPinning && image.images.length > 0);
@@ -66,7 +67,7 @@ export function createWithRules({ rules, made, augmentations, layers }: RuledReg
     ...registry,
     async resolveTag(repository, tag, options) {
       const digest = await registry.resolveTag(repository, tag, options);
-      return applyRules({ registry, repository }, tag, { digest, caller });
+      return applyRules({ registry, repository }, tag, { digest, caller, signal: options?.signal });
     },
     async getManifest(repository, digest, options) {
       const origin = { registry, repository };
