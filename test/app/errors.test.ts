@@ -34,7 +34,7 @@ describe('of a name or reference', () => {
     ['/v2/lab/library/app/manifests/none', 404, 'MANIFEST_UNKNOWN'],
     [`/v2/lab/library/app/manifests/${ZERO}`, 404, 'MANIFEST_UNKNOWN'],
     [`/v2/lab/library/app/blobs/${ZERO}`, 404, 'BLOB_UNKNOWN'],
-    ['/v2/lab/library/none/manifests/1', 404, 'MANIFEST_UNKNOWN'],
+    ['/v2/lab/library/none/manifests/1', 404, 'NAME_UNKNOWN'],
     [`/v2/lab/library/none/manifests/${ZERO}`, 404, 'NAME_UNKNOWN'],
     ['/v2/wt/0123456789ab/library/app/manifests/1', 404, 'NAME_UNKNOWN'],
     ['/v2/127.0.0.1:1/app/manifests/1', 403, 'DENIED'],

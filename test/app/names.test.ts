@@ -45,7 +45,7 @@ test('another default upstream has names as they are, and no library/', async ()
   server = await startServer({ upstreams: { lab: { url: registry.url } }, defaultUpstream: 'lab' });
   expect((await server.send('GET', '/v2/team/app/manifests/3')).status).toBe(200);
   const answer = await server.send('GET', '/v2/alpine/manifests/3');
-  expect([answer.status, codeOf(answer)]).toEqual([404, 'MANIFEST_UNKNOWN']);
+  expect([answer.status, codeOf(answer)]).toEqual([404, 'NAME_UNKNOWN']);
 });
 
 test.each(['', 'localhost:8080/', '127.0.0.1:8080/', '[::1]:8080/', 'veneer.example/'])(
