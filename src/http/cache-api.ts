@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import { z } from 'zod';
 import type { CacheDesk } from '../cache/desk.ts';
 import { CACHE_LINES_MEDIA_TYPE, type CacheLine, encodeLine } from '../cache/lines.ts';
+import { EXPECTED_GLOB, isQuickGlob } from '../oci/name-pattern.ts';
 import { ApiError } from './api-error.ts';
 
 export interface CacheApiDeps {
@@ -40,7 +41,11 @@ const pruneSchema = z
   .strictObject({
     unusedMs: number.optional(),
     toBytes: number.optional(),
-    repositories: z.array(z.string().min(1).max(255)).min(1).max(MAX_PATTERNS).optional(),
+    repositories: z
+      .array(z.string().min(1).max(255).refine(isQuickGlob, EXPECTED_GLOB))
+      .min(1)
+      .max(MAX_PATTERNS)
+      .optional(),
     dryRun: single.pipe(z.stringbool({ truthy: ['true'], falsy: ['false'] })).optional(),
   })
   .refine(wish => wish.unusedMs !== undefined || wish.toBytes !== undefined || wish.repositories !== undefined, {

@@ -1,4 +1,6 @@
 // Globs of operators meet names that whoever pulls has chosen.
+import fc from 'fast-check';
+import picomatch from 'picomatch';
 import { expect, test } from 'vitest';
 import { createNameTest, isQuickGlob } from '../../src/oci/name-pattern.ts';
 
@@ -40,3 +42,32 @@ test.each(['*/*a*a*x', '**/a/**/a/**/a/**/x*', '**/*a*/**/ax*', 'r.io/!(*a)*x', 
     expect(performance.now() - startedAt).toBeLessThan(5000);
   },
 );
+
+const component = fc
+  .string({ unit: fc.constantFrom('a', 'b', '.', '-'), minLength: 1, maxLength: 5 })
+  .filter(text => /^[ab].*[ab]$|^[ab]$/.test(text));
+const name = fc.array(component, { minLength: 1, maxLength: 4 }).map(parts => parts.join('/'));
+const starred = fc.string({ unit: fc.constantFrom('a', 'b', '.', '-', '*'), minLength: 1, maxLength: 5 });
+const glob = fc
+  .array(fc.oneof(fc.constant('**'), starred), { minLength: 1, maxLength: 4 })
+  .map(parts => parts.join('/'))
+  .filter(text => !text.startsWith('.'));
+
+test('a glob of nothing but stars matches what picomatch matches', () => {
+  const options = { dot: true, strictSlashes: true, nonegate: true };
+  const property = fc.property(glob, name, (pattern, text) => {
+    expect(createNameTest([pattern])(text)).toBe(picomatch(pattern, options)(text));
+  });
+  fc.assert(property, { numRuns: 20_000 });
+});
+
+test('many stars take no longer than the product of both lengths', () => {
+  const before = process.cpuUsage();
+  const isName = createNameTest([`${'*a'.repeat(60)}b/**`, `${'**/*a*a/'.repeat(15)}b`]);
+  for (let i = 0; i < 100; i += 1) {
+    expect(isName(`${'a'.repeat(200)}/x`)).toBe(false);
+    expect(isName('aaa/'.repeat(60))).toBe(false);
+  }
+  // They were for ever.
+  expect(process.cpuUsage(before).user / 1e6).toBeLessThan(5);
+});
