@@ -98,7 +98,7 @@ export function createPulling(deps: PullingDeps): Pulling {
   });
   const placeLayers = createPlacing({
     indexes: createLayerIndexes({ records, now, limits: indexLimits }),
-    ...{ layers, content, records, waitMs: linkWaitMs },
+    ...{ layers, content, records, now, waitMs: linkWaitMs },
     onSlow: image => log.info({ image }, 'the layers of an image are still being read for their links'),
   });
   const augmentations = createAugmentations({

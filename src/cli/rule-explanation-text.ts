@@ -75,7 +75,7 @@ function formatMoved({ moved }: AddedLayer): readonly string[] {
   const { given, entries, count } = moved;
   const more = count - entries.length;
   return [
-    plainText(`MOVED  by links of the image, of ${given}`),
+    plainText(`MOVED by links of the image, of ${given}`),
     ...entries.map(({ from, to }) => plainText(`${from} → ${to}`)),
     ...(more > 0 ? [`and ${more} more`] : []),
   ];

@@ -255,6 +255,12 @@ describe('the layers of the image', () => {
     await app.configure({ rules: [await ruleDirectory('bin/tool')], cache: { negative: '0s' } });
     const response = await app.request(`/v2/${NAME}/manifests/1`);
     expect([response.status, await response.text()]).toEqual([503, expect.stringContaining('cannot be read now')]);
+    app.registry.intercept(({ url = '' }, answer) => {
+      if (url.includes(lowest)) answer.writeHead(200).end('other bytes');
+      return url.includes(lowest);
+    });
+    const lied = await app.request(`/v2/${NAME}/manifests/1`);
+    expect([lied.status, await lied.text()]).toEqual([502, expect.stringContaining(lowest)]);
     app.registry.intercept();
     expect((await pull()).length).toBe(2);
     const circle = await packTar([link('a', 'b'), link('b', 'a')]);
@@ -278,6 +284,12 @@ describe('the layers of the image', () => {
     const response = await app.request(`/v2/${NAME}/manifests/1`);
     expect([response.status, response.headers.get('retry-after')]).toEqual([503, '5']);
     expect(await response.text()).toContain('are not known yet');
+    const location = dataUrl(await makeLayer('bin/other', 'own'));
+    const submitted = await app.request('/v1alpha2/container', {
+      method: 'POST',
+      body: { containerImage: app.image, containerConfig: { layers: [{ location }] } },
+    });
+    expect([submitted.status, submitted.headers.get('retry-after')]).toEqual([503, '5']);
     gate.resolve();
     await expect.poll(async () => (await app.head(NAME, '1')).mediaType, { timeout: 30_000 }).toBe(mediaTypes.ociIndex);
     expectPlaced(await pull());

@@ -33,7 +33,12 @@ const EXPLANATION: Explanation = {
         { field: 'exposedPorts', key: '80/tcp', after: '' },
         { field: 'labels', key: 'a/b', after: '' },
       ],
-      layers: [{ digest: LAYER, size: 1536, rule: 'corporate-ca', from: 'directory ./layers/ca' }],
+      layers: [
+        {
+          ...{ digest: LAYER, size: 1536, rule: 'corporate-ca', from: 'directory ./layers/ca' },
+          moved: { given: SOURCE, entries: [{ from: 'bin/tool', to: 'usr/bin/tool' }], count: 3 },
+        },
+      ],
     },
     {
       ...{ platform: 'windows/amd64', rules: [], sourceDigest: SOURCE, digest: SOURCE },
@@ -106,6 +111,9 @@ test('explain says who, why and what, as diff shows it', async () => {
     `  + ${TARGET}`,
     `  LAYERS${' '.repeat(LAYER.length - 2)}SIZE     RULE          FROM`,
     `  + ${LAYER}  1.5 KiB  corporate-ca  directory ./layers/ca`,
+    `  MOVED by links of the image, of ${SOURCE}`,
+    '  bin/tool → usr/bin/tool',
+    '  and 2 more',
     '  ENV',
     '  - PATH=/bin',
     '  + PATH=/opt:/bin',

@@ -18,6 +18,7 @@ export function createPlacedLayers(
 ) {
   const { content, records } = deps;
   const layers = createLayers({ ...deps, limits: INDEX_LIMITS });
-  const indexes = createLayerIndexes({ records, now: () => new Date(), limits: INDEX_LIMITS });
-  return { layers, placeLayers: createPlacing({ indexes, layers, content, records, waitMs: 60_000 }) };
+  const now = () => new Date();
+  const indexes = createLayerIndexes({ records, now, limits: INDEX_LIMITS });
+  return { layers, placeLayers: createPlacing({ indexes, layers, content, records, now, waitMs: 60_000 }) };
 }

@@ -45,6 +45,7 @@ export interface PlacingDeps {
   readonly layers: Pick<Layers, 'get' | 'openMoved'>;
   readonly content: Pick<ContentStore, 'ingest'>;
   readonly records: RecordStore;
+  readonly now: () => Date;
   /** How long somebody waits for the links of an image. */
   readonly waitMs: number;
   /** Hears of an image whose links take long to be known. */
@@ -63,12 +64,14 @@ const MAX_PLANS = 10_000;
 const MAX_TOLD_ENTRIES = 20;
 const SLOW_MS = 10_000;
 const RETRY_AFTER_SECONDS = 5;
+/** Then it is made once more. */
+const KEEP_MS = 90 * 24 * 3_600_000;
 
 const digest = z.string().refine(isDigest, 'expected a digest');
 const movedSchema = z.object({ digest, size: z.int().nonnegative() });
 
 export function createPlacing(deps: PlacingDeps): PlaceLayers {
-  const { indexes, layers, content, records, waitMs, onSlow = () => {} } = deps;
+  const { indexes, layers, content, records, now, waitMs, onSlow = () => {} } = deps;
   const plans = new LRUCache<string, Plans>({ max: MAX_PLANS });
   const made = createCollection({ store: records, name: 'moved-layer', schema: movedSchema });
   const making = createFlight<z.infer<typeof movedSchema>>();
@@ -90,11 +93,17 @@ export function createPlacing(deps: PlacingDeps): PlaceLayers {
     const key = JSON.stringify([placeOf(origin), base, own.map(({ digest, place }) => [digest, place])]);
     const known = plans.get(key);
     if (known) return known;
-    const added = await Promise.all(own.map(indexes.get));
+    const added = await Promise.all(own.map(readAdded));
     // What lies in the root alone lies below no link.
     const found = added.some(hasDirectories) ? await plan(added, await readBase(request)) : [];
     plans.set(key, found);
     return found;
+  }
+
+  function readAdded(layer: PlacedBlob): Promise<LayerIndex> {
+    return indexes.get(layer).catch(error => {
+      throw explainAdded(error, layer.digest);
+    });
   }
 
   function readBase({ origin, image: { manifest } }: PlacingRequest): Promise<readonly LayerIndex[]> {
@@ -108,7 +117,7 @@ export function createPlacing(deps: PlacingDeps): PlaceLayers {
     try {
       return await indexes.get({ digest, place: placeOf(origin), isBrief: registry.scope !== undefined, open });
     } catch (error) {
-      throw explain(error, digest);
+      throw explainBase(error, digest);
     }
   }
 
@@ -126,8 +135,10 @@ export function createPlacing(deps: PlacingDeps): PlaceLayers {
     const known = await made.get(key);
     if (known) return known;
     return making(key, async () => {
-      const moved = await make(() => openMoved(inner, placement, request));
-      await remember(made.put(key, moved));
+      const moved = await make(() => openMoved(inner, placement, request)).catch(error => {
+        throw explainAdded(error, inner.digest);
+      });
+      await remember(made.put(key, moved, { expiresAt: new Date(now().getTime() + KEEP_MS) }));
       return moved;
     });
   }
@@ -173,8 +184,6 @@ export function createPlacing(deps: PlacingDeps): PlaceLayers {
     const timeout = setTimeout(() => reject(notYet(name)), waitMs);
     try {
       return await Promise.race([work, late]);
-    } catch (error) {
-      throw error instanceof UnreadableLayer ? invalid(error.message, error) : error;
     } finally {
       clearTimeout(slow);
       clearTimeout(timeout);
@@ -222,19 +231,24 @@ function placeOfSource(source: BasicSource): string {
   }
 }
 
-function explain(error: unknown, digest: Digest): unknown {
+function explainBase(error: unknown, digest: Digest): unknown {
   if (error instanceof UnreadableLayer) return unknowable(digest, error.message, error);
-  if (error instanceof ContentMismatch) {
-    return new RegistryError('UNKNOWN', `the layer ${digest} of the image: ${error.message}`, {
-      status: 502,
-      cause: error,
-    });
-  }
+  if (error instanceof ContentMismatch) return broken(digest, error);
   if (!(error instanceof RegistryError)) return error;
   if (error.status < 500 && error.status !== 429) return unknowable(digest, error.message, error);
   const reason = `the layer ${digest} of the image cannot be read now: ${error.message}`;
   const { retryAfterSeconds = RETRY_AFTER_SECONDS } = error;
   return new RegistryError('UNAVAILABLE', reason, { cause: error, retryAfterSeconds });
+}
+
+function explainAdded(error: unknown, digest: Digest): unknown {
+  if (error instanceof ContentMismatch) return broken(digest, error);
+  if (!(error instanceof UnreadableLayer)) return error;
+  return invalid(`the layer ${digest} cannot be put on top: ${error.message}`, error);
+}
+
+function broken(digest: Digest, cause: ContentMismatch): RegistryError {
+  return new RegistryError('UNKNOWN', `the layer ${digest}: ${cause.message}`, { status: 502, cause });
 }
 
 function unknowable(digest: Digest, reason: string, cause?: unknown): RegistryError {
