@@ -51,6 +51,9 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
   const tidy = (args: readonly string[]) => client.read(args, new AbortController().signal);
   const storage = createStorageKeeper({ read: tidy, isOwn: root !== undefined, now });
 
+  const closing = new AbortController();
+  const trialSignal = () => AbortSignal.any([closing.signal, AbortSignal.timeout(TRIAL_MS)]);
+
   const trials: Trials = {
     tryRun: way =>
       tryRun(
@@ -119,12 +122,10 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
       [known?.fault === undefined ? undefined : `no RUN works: ${known.fault}`, known?.note].filter(isText),
     answerMs: 4 * TRIAL_MS,
     build,
-    close: async () => undefined,
+    async close() {
+      closing.abort();
+    },
   };
-}
-
-function trialSignal(): AbortSignal {
-  return AbortSignal.timeout(TRIAL_MS);
 }
 
 function asFault(error: unknown): string {

@@ -11,6 +11,8 @@ export function detectBuildah(options: BuildahDetectOptions = {}): Detect {
   return async ({ environment, signal, onMiss }) => {
     const isolation = findIsolation(environment.BUILDAH_ISOLATION);
     const backend = createBuildahBackend({ name: 'buildah', ...options, environment, isolation });
+    // A service that ends does not wait for what a trial would show.
+    signal.addEventListener('abort', () => void backend.close(), { once: true });
     try {
       await backend.listPlatforms(signal);
       return backend;
