@@ -84,9 +84,11 @@ async function openBuilder(one: BackendConfig, deps: BuildersDeps, signal: Abort
     case 'embedded':
       return [createEmbeddedBackend({ name, ...embedded })];
     case 'buildkit': {
-      const { address, tls } = { address: undefined, tls: undefined, ...one };
+      const { address, tls, hostNetwork } = { address: undefined, tls: undefined, hostNetwork: false, ...one };
       const host = address ?? environment.BUILDKIT_HOST ?? DEFAULT_BUILDKIT;
-      return [createBuildkitBackend({ name, address: host, tls: tls && tlsPaths(tls), platforms, environment })];
+      return [
+        createBuildkitBackend({ name, address: host, tls: tls && tlsPaths(tls), platforms, environment, hostNetwork }),
+      ];
     }
     case 'docker':
       return [createDockerBackend({ ...one, name, platforms, environment })];

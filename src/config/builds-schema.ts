@@ -134,12 +134,19 @@ function backendSchema() {
     [
       z.enum(['auto', 'embedded']).transform(kind => ({ kind })),
       z.enum(['buildkit', 'docker', 'buildah']).transform(kind => ({ kind })),
-      z.strictObject({ kind: z.literal('buildkit'), ...common, address: address.optional(), tls: tls.optional() }),
+      z.strictObject({
+        kind: z.literal('buildkit'),
+        ...common,
+        address: address.optional(),
+        tls: tls.optional(),
+        hostNetwork: z.boolean().default(false),
+      }),
       z.strictObject({
         kind: z.literal('docker'),
         ...common,
         builder: z.string().min(1).optional(),
         host: z.string().min(1).optional(),
+        hostNetwork: z.boolean().default(false),
       }),
       z.strictObject({
         kind: z.literal('buildah'),

@@ -54,7 +54,7 @@ describe.skipIf(missing)(`builds with access${missing ? ` (${missing})` : ''}`, 
         upstreams: { ...upstreamsTo(lab.registry), [address]: { url: `http://${address}`, credentials } },
         access: { htpasswd, grants },
         builds: {
-          backends: [{ kind: 'buildkit', address: lab.buildkit }],
+          backends: [{ kind: 'buildkit', address: lab.buildkit, hostNetwork: true }],
           secrets: { step: SECRET },
           requests: { secrets: ['step'] },
           rate: { known: '6/1h' },
@@ -115,9 +115,9 @@ describe.skipIf(missing)(`builds with access${missing ? ` (${missing})` : ''}`, 
   });
 
   test.each([
-    ['an anonymous caller', undefined, 'local/builds', 401, 'an anonymous caller may not push local/builds'],
-    ['a user without the right to push there', 'dev', 'local/other', 403, 'may not push local/other'],
-    ['a user without rights in the other registry', 'owner', 'REMOTE/app', 403, 'may not push'],
+    ['an anonymous caller', undefined, 'local/builds', 401, 'an anonymous caller may not build local/builds'],
+    ['a user without the right to push there', 'dev', 'local/other', 403, 'may not build local/other'],
+    ['a user without rights in the other registry', 'owner', 'REMOTE/app', 403, 'may not build'],
   ] as const)('%s may not build', async (_, user, repository, status, reason) => {
     const buildRepository = repository.replace('REMOTE', guarded.address);
     const answer = await as(user).request({ containerFile: plain('refused'), buildRepository });

@@ -1,5 +1,7 @@
 // The buildkit backend beyond the contract: layer caches, TLS, attestations, pinned bases, and daemons that die.
+import { once } from 'node:events';
 import { mkdtemp, readdir, stat } from 'node:fs/promises';
+import { createServer as createWebServer } from 'node:http';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -177,6 +179,24 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
     const listed = await backend.listPlatforms(new AbortController().signal);
     expect(listed.map(formatPlatform)).toEqual(expect.arrayContaining(['linux/arm64', 'linux/arm/v7']));
     expect(listed.map(formatPlatform)).not.toContain('linux/amd64');
+  });
+
+  // The lab's gives its steps the network of the machine.
+  test.each([
+    [false, 'cannot'],
+    [true, 'reached'],
+  ])('a RUN reaches the loopback address of this machine where it may: %s', async (hostNetwork, expected) => {
+    const server = createWebServer((_, response) => response.end('reached')).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = Object(server.address());
+    const backend = createBackend({ hostNetwork });
+    await backend.listPlatforms(new AbortController().signal);
+    const containerFile = `FROM ${lab.source}\nRUN (wget -q -O - http://127.0.0.1:${port}/ || echo cannot) > /reached\n`;
+    const { pushed, told } = await build({ containerFile }, backend);
+    server.close();
+    expect((await pushed.images[0]?.readFile('/reached'))?.trim()).toBe(expected);
+    expect(backend.listNotes?.()).toHaveLength(1);
+    expect(told.filter(({ text }) => text?.startsWith('a RUN has no network'))).toHaveLength(hostNetwork ? 0 : 1);
   });
 
   test('is detected where BUILDKIT_HOST or a socket says', async () => {

@@ -131,7 +131,7 @@ describe.skipIf(missing)(`held pulls${missing ? ` (${missing})` : ''}`, { timeou
   });
 
   function serve(builds: object, settings: object = {}): Promise<Server> {
-    const backends = [{ kind: 'buildkit', address: lab.buildkit }];
+    const backends = [{ kind: 'buildkit', address: lab.buildkit, hostNetwork: true }];
     return lab.keep(startVeneer(lab.folder, lab.registry, { builds: { backends, recipes, ...builds }, ...settings }));
   }
 

@@ -6,14 +6,18 @@ import { csvFields } from './csv.ts';
 import { FILE_NAME, type Workspace } from './workspace.ts';
 
 /** The arguments of `buildctl` after those of the connection. */
-export function buildArguments(order: BuildOrder, workspace: Workspace): readonly string[] {
+export function buildArguments(
+  order: BuildOrder,
+  workspace: Workspace,
+  network: ContainerFileSpec['network'] = order.spec.network,
+): readonly string[] {
   const { spec, platforms } = order;
   return [
     ...['build', '--frontend', 'dockerfile.v0'],
     ...['--local', `context=${workspace.context}`, '--local', `dockerfile=${workspace.file}`],
     ...['--opt', `filename=${FILE_NAME}`, '--opt', `platform=${platforms.map(formatPlatform).join(',')}`],
     ...['--source-policy-file', workspace.sourcePolicy],
-    ...specArguments(spec),
+    ...specArguments({ ...spec, network }),
     ...[...workspace.secrets].flatMap(([id, src]) => ['--secret', csvFields({ id, src })]),
     ...[...order.ssh].flatMap(([id, path]) => ['--ssh', `${id}=${path}`]),
     ...cacheArguments(order.cache),

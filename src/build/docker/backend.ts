@@ -2,8 +2,16 @@
 import { join } from 'node:path';
 import { isSamePlatform, type Platform } from '../../oci/platform.ts';
 import { type Backend, BackendUnavailable, type BuildOptions, type BuildOrder, type BuildResult } from '../backend.ts';
+import { isInOurNetwork } from '../buildkit/connection.ts';
 import { describeFailure } from '../buildkit/failure.ts';
 import { readMetadata } from '../buildkit/metadata.ts';
+import {
+  findNetworkObstacle,
+  listNetworkNotes,
+  networkOf,
+  type StepNetwork,
+  tellNetwork,
+} from '../buildkit/network.ts';
 import { createProgressReader, PROGRESS_LINE_LENGTH } from '../buildkit/progress.ts';
 import { FILE_NAME, planWorkspace, writeWorkspace } from '../buildkit/workspace.ts';
 import { BuildFailure } from '../maker.ts';
@@ -19,6 +27,8 @@ export interface DockerOptions extends ClientOptions {
   readonly name: string;
   /** A builder of `buildx ls`; absent: the one that is in use. */
   readonly builder?: string | undefined;
+  /** Whether a RUN may have the network of this machine. */
+  readonly hostNetwork?: boolean | undefined;
   /** What it is to build for, of all that it can; absent: all. */
   readonly platforms?: readonly Platform[] | undefined;
 }
@@ -31,7 +41,7 @@ export function createDockerBackend(options: DockerOptions): Backend {
   const { name, builder, platforms } = options;
   const client = createClient(options);
   /** What the builder was when it was asked last. */
-  let known: Builder | undefined;
+  let known: (Builder & { readonly steps: StepNetwork }) | undefined;
 
   async function inspect(signal: AbortSignal): Promise<Builder> {
     const args = ['--debug', 'inspect', ...(builder === undefined ? [] : [builder])];
@@ -40,15 +50,21 @@ export function createDockerBackend(options: DockerOptions): Backend {
     return parseBuilder(await client.read([...args, '--bootstrap'], { signal, timeoutMs: START_MS }));
   }
 
-  async function ask(signal: AbortSignal): Promise<Builder> {
+  async function findSteps({ hostNetworks }: Builder): Promise<StepNetwork> {
+    const shared = await Promise.all(hostNetworks.map(isInOurNetwork));
+    if (!shared.includes(true)) return 'own';
+    return options.hostNetwork ? 'host' : 'none';
+  }
+
+  async function ask(signal: AbortSignal): Promise<NonNullable<typeof known>> {
     const found = await inspect(signal);
     if (found.platforms.length === 0) {
       throw new BackendUnavailable(
         `the builder ${builder ?? 'in use'} of buildx does not run; see \`docker buildx ls\``,
       );
     }
-    known = found;
-    return found;
+    known = { ...found, steps: await findSteps(found) };
+    return known;
   }
 
   async function listPlatforms(signal: AbortSignal): Promise<readonly Platform[]> {
@@ -69,13 +85,19 @@ export function createDockerBackend(options: DockerOptions): Backend {
     }
   }
 
-  async function buildOn(found: Builder, order: BuildOrder, { signal, tell }: BuildOptions): Promise<BuildResult> {
+  async function buildOn(
+    found: NonNullable<typeof known>,
+    order: BuildOrder,
+    { signal, tell }: BuildOptions,
+  ): Promise<BuildResult> {
     const workspace = planWorkspace(order);
     await writeWorkspace(order, workspace);
     if (!found.hasSourcePolicies) await writePinnedFile(order, join(workspace.file, FILE_NAME), tell);
     await writeDockerFolder(workspace.home, client.folder, order.credentials);
     const progress = createProgressReader(order.platforms, tell);
-    const { code, endedBy } = await client.run(buildArguments(order, workspace, { ...found, builder }), {
+    tellNetwork(order.spec, found.steps, tell);
+    const network = networkOf(order.spec, found.steps);
+    const { code, endedBy } = await client.run(buildArguments(order, workspace, { ...found, builder, network }), {
       ...{ home: workspace.home, sourcePolicy: workspace.sourcePolicy },
       ...{ signal, onLine: progress.read, maxLineLength: PROGRESS_LINE_LENGTH },
     });
@@ -105,7 +127,8 @@ export function createDockerBackend(options: DockerOptions): Backend {
       return known?.isMultiPlatform ?? false;
     },
     listPlatforms,
-    findObstacle: spec => findDockerObstacle(spec, known),
+    findObstacle: spec => findNetworkObstacle(spec, known?.steps ?? 'own') ?? findDockerObstacle(spec, known),
+    listNotes: () => listNetworkNotes(known?.steps ?? 'own'),
     build,
     close: async () => undefined,
   };

@@ -11,20 +11,22 @@ export interface CommandOptions {
   /** Absent: the one that is in use. */
   readonly builder: string | undefined;
   readonly hasCacheExport: boolean;
+  /** Of a RUN. */
+  readonly network: ContainerFileSpec['network'];
 }
 
 /** The arguments of buildx. */
 export function buildArguments(
   order: BuildOrder,
   workspace: Workspace,
-  { builder, hasCacheExport }: CommandOptions,
+  { builder, hasCacheExport, network }: CommandOptions,
 ): readonly string[] {
   const { spec, platforms, ssh, cache } = order;
   const layers = cache && hasCacheExport ? cacheFields(cache) : undefined;
   return [
     ...['build', ...(builder === undefined ? [] : ['--builder', builder])],
     ...['--file', join(workspace.file, FILE_NAME), '--platform', platforms.map(formatPlatform).join(',')],
-    ...specArguments(spec),
+    ...specArguments({ ...spec, network }),
     ...[...workspace.secrets].flatMap(([id, src]) => ['--secret', csvFields({ id, src })]),
     ...[...ssh].flatMap(([id, path]) => ['--ssh', `${id}=${path}`]),
     ...(layers ? ['--cache-to', layers.to, '--cache-from', layers.from] : []),

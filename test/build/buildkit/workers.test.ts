@@ -21,8 +21,21 @@ test('reads the platforms of all workers, each once, with the older variants of 
     },
     { platforms: null },
   ];
-  const names = parseWorkers(JSON.stringify(workers)).map(formatPlatform);
+  const names = parseWorkers(JSON.stringify(workers)).platforms.map(formatPlatform);
   expect(names).toEqual(['linux/amd64', 'linux/arm/v7', 'linux/arm/v6', 'linux/arm/v5', 'linux/arm64']);
+});
+
+test.each([
+  ['host', true],
+  ['cni', false],
+  [undefined, false],
+])('knows that the steps of a worker have the network of its machine: %s', (network, expected) => {
+  const labels = network === undefined ? {} : { 'org.mobyproject.buildkit.worker.network': network };
+  const workers = [
+    { platforms: [], labels: null },
+    { platforms: [], labels },
+  ];
+  expect(parseWorkers(JSON.stringify(workers)).hasHostNetwork).toBe(expected);
 });
 
 test.each(['', '{}', '[{"platforms": [1]}]', 'error'])('takes %j for no list of workers', output => {

@@ -51,6 +51,20 @@ Features:
  Multi-platform build:                                       true
 `;
 
+const LABEL = 'org.mobyproject.buildkit.worker.network';
+
+const CONTAINER = `Name:          mine
+Driver:        docker-container
+
+Nodes:
+Name:                  mine0
+Endpoint:              unix:///var/run/docker.sock
+Driver Options:        OPTIONS
+Status:                running
+BuildKit version:      v0.34.2
+Platforms:             linux/amd64
+`;
+
 const OFF = `Name:          dead
 Driver:        remote
 
@@ -64,6 +78,7 @@ test('an engine with the classic image store builds for one platform at a time',
   const { platforms, ...builder } = parseBuilder(ENGINE);
   expect(builder).toEqual({
     ...{ driver: 'docker', isMultiPlatform: false, hasCacheExport: false, hasSourcePolicies: false, isKeeping: true },
+    hostNetworks: [],
   });
   expect(platforms.map(formatPlatform)).toEqual([
     'linux/amd64',
@@ -78,6 +93,7 @@ test('a builder of several nodes builds for what any of them can', () => {
   const { platforms, ...builder } = parseBuilder(REMOTE);
   expect(builder).toEqual({
     ...{ driver: 'remote', isMultiPlatform: true, hasCacheExport: true, hasSourcePolicies: true, isKeeping: false },
+    hostNetworks: [],
   });
   expect(platforms.map(formatPlatform)).toEqual(['linux/amd64', 'linux/amd64/v2', 'linux/arm64']);
 });
@@ -109,4 +125,22 @@ test('an engine that does not answer is unavailable, with the reason', () => {
   const text = 'Name:   default\nDriver: \nError:  failed to connect to the docker API at unix:///nope\n';
   expect(() => parseBuilder(text)).toThrow(BackendUnavailable);
   expect(() => parseBuilder(text)).toThrow(/failed to connect to the docker API at unix:\/\/\/nope$/);
+});
+
+test.each([
+  [
+    'of a BuildKit in the network of its machine, its address',
+    REMOTE.replace('Labels:', `Labels:\n ${LABEL}: host`),
+    ['unix:///run/buildkitd.sock'],
+  ],
+  ['of one with a network for its steps, nothing', REMOTE.replace('Labels:', `Labels:\n ${LABEL}: cni`), []],
+  ['of an engine, which has a bridge, nothing', `${ENGINE}Labels:\n ${LABEL}: host\n`, []],
+  [
+    'of a container with that of the machine, the machine',
+    CONTAINER.replace('OPTIONS', 'network="host"'),
+    ['tcp://localhost'],
+  ],
+  ['of a container with one of its own, nothing', CONTAINER.replace('OPTIONS', 'image="x"'), []],
+])('tells where steps share a network: %s', (_, text, expected) => {
+  expect(parseBuilder(text).hostNetworks).toEqual(expected);
 });

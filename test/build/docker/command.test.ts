@@ -21,7 +21,7 @@ test('several platforms are one build', () => {
 });
 
 test('builds on the builder that it is told', () => {
-  const options = { builder: 'mine', hasCacheExport: true };
+  const options = { builder: 'mine', hasCacheExport: true, network: 'default' } as const;
   const args = buildArguments(plainOrder(), planWorkspace(plainOrder()), options);
   expect(args).toEqual(['build', '--builder', 'mine', ...FILE, ...PLAIN, ...OUTPUT, ...END]);
 });
@@ -71,5 +71,6 @@ test('names secrets and agents by their ids and paths, never by their values', (
 
 function argumentsOf(order: Partial<BuildOrder>, fields: SpecFields = {}, hasCacheExport = true): readonly string[] {
   const whole = plainOrder(order, fields);
-  return buildArguments(whole, planWorkspace(whole), { builder: undefined, hasCacheExport });
+  const { network } = whole.spec;
+  return buildArguments(whole, planWorkspace(whole), { builder: undefined, hasCacheExport, network });
 }

@@ -5,7 +5,7 @@ import { findDockerObstacle } from '../../../src/build/docker/obstacle.ts';
 import { plainSpec, type SpecFields } from '../../support/plain-order.ts';
 
 const remote: Builder = {
-  ...{ driver: 'remote', platforms: [], isMultiPlatform: true, hasCacheExport: true },
+  ...{ driver: 'remote', platforms: [], hostNetworks: [], isMultiPlatform: true, hasCacheExport: true },
   ...{ hasSourcePolicies: true, isKeeping: false },
 };
 const classic: Builder = { ...remote, driver: 'docker', isMultiPlatform: false };

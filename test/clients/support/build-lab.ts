@@ -30,7 +30,8 @@ export async function createBuildLab(): Promise<BuildLab> {
     from,
     waitAt: mark => from(`RUN ${gate.command(mark)}`),
     serve(address, { builds, ...settings } = {}) {
-      const backends = [{ kind: 'buildkit', address }];
+      // Its steps wait at a gate on this machine.
+      const backends = [{ kind: 'buildkit', address, hostNetwork: true }];
       return lab.keep(startVeneer(lab.folder, lab.registry, { ...settings, builds: { backends, ...builds } }));
     },
   };
