@@ -1,9 +1,10 @@
 // Bodies as other rooms take them. One that is cut goes on where it stopped: the rest is asked for anew, by Range.
 import type { Dispatcher } from 'undici';
 import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
 import type { ByteRange } from '../oci/range.ts';
 import { ContentMismatch, createVerifier } from '../oci/verify.ts';
-import { type Attempt, badAnswer, connectionFailure, isTimeout } from './failure.ts';
+import { type Attempt, badAnswer, connectionFailure, isTimeout, Outage } from './failure.ts';
 import {
   type Answer,
   contentLength,
@@ -45,7 +46,7 @@ export async function openBody(source: BodySource): Promise<BlobBody> {
   const canResume = end !== undefined && (source.digest !== undefined || etag !== undefined);
   const start = source.range?.start ?? 0;
   const reopen: Reopen | undefined = canResume
-    ? received => openPart(source, { start: start + received, end }, { signal, etag })
+    ? received => resume(source, { start: start + received, end }, { signal, etag })
     : undefined;
   const body = stream(first.chunks, { reopen, stop, source });
   if (coding === undefined || source.digest === undefined || source.range) return { body, size, coding };
@@ -87,11 +88,33 @@ async function openPart(
   }
   // Many a server that ignores a Range sends all there is. What is content by its digest is the same again; else its ETag has to say so.
   const isSame = digest !== undefined || (etag !== undefined && told.etag === etag);
-  if (range && isWhole(response) && isSame && (told.size ?? range.end + 1) > range.end) {
+  if (range && isWhole(response) && isSame && hasPart(told, range)) {
     return { ...told, chunks: cut(paced(chunks, response.unbound()), range), size: range.end - range.start + 1 };
   }
   discard(response);
   throw badAnswer(attempt, 'it does not serve the range asked for');
+}
+
+/** As far as its size is told. */
+function hasPart({ size }: Pick<Part, 'size'>, { end }: ByteRange): boolean {
+  return size === undefined || size > end;
+}
+
+/** A server that refuses the Range, or answers another one, may have the whole: what is content by its digest is the same again. */
+async function resume(source: BodySource, range: ByteRange, options: PartOptions): Promise<Part> {
+  try {
+    return await openPart(source, range, options);
+  } catch (error) {
+    if (source.digest === undefined || !isRefusal(error)) throw error;
+    const whole = await openPart(source, undefined, { signal: options.signal });
+    if (hasPart(whole, range)) return { ...whole, chunks: cut(whole.chunks, range) };
+    await whole.chunks.return?.();
+    throw error;
+  }
+}
+
+function isRefusal(error: unknown): boolean {
+  return error instanceof RegistryError && !(error instanceof Outage) && error.code !== 'TOOMANYREQUESTS';
 }
 
 /** A proxy that changed something may say 203. */
