@@ -26,12 +26,9 @@ export interface DockerCredentialsOptions {
 const text = z.string().nullish();
 const entrySchema = z.object({ auth: text, username: text, password: text, identitytoken: text }).nullish();
 
-/** As Go reads it: null counts as absent, in each place. */
-const configSchema = z.object({
-  auths: z.record(z.string(), z.unknown()).nullish(),
-  credHelpers: z.record(z.string(), z.unknown()).nullish(),
-  credsStore: text,
-});
+/** As Go reads it: null counts as absent, in each place. What one of them has wrong does not spoil the others. */
+const configSchema = z.object({ auths: z.unknown(), credHelpers: z.unknown(), credsStore: z.unknown() }).partial();
+const entriesSchema = z.record(z.string(), z.unknown()).nullish();
 
 interface DockerConfig {
   readonly auths: ReadonlyMap<string, NonNullable<z.infer<typeof entrySchema>>>;
@@ -114,19 +111,23 @@ async function readConfig(path: string): Promise<DockerConfig> {
 
 function parseConfig({ auths, credHelpers, credsStore }: z.infer<typeof configSchema>): DockerConfig {
   const faults: string[] = [];
-  function each<T>(field: string, entries: Readonly<Record<string, unknown>>, schema: z.ZodType<T>) {
+  function read<T>(field: string, value: unknown, schema: z.ZodType<T>): NonNullable<T> | undefined {
+    const { data, error } = schema.safeParse(value);
+    if (error) faults.push(`${field}: ${reasonOf(error)}`);
+    return data ?? undefined;
+  }
+  function each<T>(field: string, value: unknown, schema: z.ZodType<T>): ReadonlyMap<string, NonNullable<T>> {
     const parsed = new Map<string, NonNullable<T>>();
-    for (const [key, entry] of Object.entries(entries)) {
-      const { data, error } = schema.safeParse(entry);
-      if (error) faults.push(`${field}[${JSON.stringify(key.slice(0, 255))}]: ${reasonOf(error)}`);
-      else if (data) parsed.set(key, data);
+    for (const [key, entry] of Object.entries(read(field, value, entriesSchema) ?? {})) {
+      const data = read(`${field}[${JSON.stringify(key.slice(0, 255))}]`, entry, schema);
+      if (data) parsed.set(key, data);
     }
     return parsed;
   }
   return {
-    auths: each('auths', auths ?? {}, entrySchema),
-    credHelpers: each('credHelpers', credHelpers ?? {}, text),
-    credsStore: credsStore ?? undefined,
+    auths: each('auths', auths, entrySchema),
+    credHelpers: each('credHelpers', credHelpers, text),
+    credsStore: read('credsStore', credsStore, text),
     faults,
   };
 }

@@ -82,7 +82,7 @@ test.each([
   ['', 'nothing in it can be used: it is not JSON'],
   ['{"canary', 'nothing in it can be used: it is not JSON'],
   ['[]', expect.stringContaining('nothing in it can be used: Invalid input')],
-  ['{"auths":[]}', expect.stringContaining('auths: Invalid input')],
+  ['{"auths":[]}', 'auths: Invalid input: expected record, received array'],
   ['{"auths":{"a":1}}', 'auths["a"]: Invalid input: expected object, received number'],
 ])('finds nothing in the file %j, and says why', async (config, fault: unknown) => {
   expect(await find(config)).toEqual({ credentials: undefined, failures: [fault] });
@@ -105,6 +105,16 @@ test.each<[string, object, string[]]>([
     'a helper that is none',
     { auths: { [HOST]: own }, credHelpers: { 'gone.test': 7 } },
     ['credHelpers["gone.test"]: Invalid input: expected string, received number'],
+  ],
+  [
+    'a list of helpers',
+    { auths: { [HOST]: own }, credHelpers: [] },
+    ['credHelpers: Invalid input: expected record, received array'],
+  ],
+  [
+    'a store that is none',
+    { auths: { [HOST]: own }, credsStore: 7 },
+    ['credsStore: Invalid input: expected string, received number'],
   ],
 ])('finds its own beside %s', async (_, config, failures) => {
   expect(await find(config)).toEqual({ credentials: password, failures });
