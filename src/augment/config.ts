@@ -94,7 +94,8 @@ function extendHistory(
   const history = itemsOf(source.get('history'));
   const hasLayers = itemsOf(membersOf(source.get('rootfs')).get('diff_ids')).length > 0;
   const tellsLayers = history.some(entry => membersOf(entry).get('empty_layer')?.text !== 'true');
-  if (hasLayers && !tellsLayers) return undefined;
+  // Null is a list to clients written in Go alone.
+  if (hasLayers && !tellsLayers) return source.get('history')?.text === 'null' ? toList([]) : undefined;
   const told = toValue(source.get('created'));
   const created = typeof told === 'string' ? told : EPOCH;
   const entry = { created, created_by: 'veneer' };

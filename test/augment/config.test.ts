@@ -83,6 +83,12 @@ test('tells no history on top of layers that have none', () => {
   expect(JSON.parse(text)).not.toHaveProperty('history');
 });
 
+test('makes an empty list of a history that is null', () => {
+  const config = { rootfs: { type: 'layers', diff_ids: ['sha256:a'] }, history: null };
+  const text = augment(JSON.stringify(config), { env: { A: '1' }, layers: [createLayer('a', 'gzip').layer] });
+  expect(JSON.parse(text).history).toEqual([]);
+});
+
 test('dates its history at the epoch where the source has no date', () => {
   const config = { rootfs: { type: 'layers', diff_ids: [] } };
   expect(JSON.parse(augment(JSON.stringify(config), { env: { A: '1' } })).history).toEqual([
