@@ -1,11 +1,10 @@
 // The index of a layer: the names that it has, what each is, and where its links lead, without a byte of content. It is made in one pass over
 // the layer's bytes, in flat memory but for the index itself, and is a fact about these bytes: whoever has it need not read the layer again.
 // Names are paths from the root, such as `usr/bin/sh`: without a slash at either end, `.` and `..`. They are bytes, one character for each (latin1).
-import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import { zstdCompress, zstdDecompress } from 'node:zlib';
-import { InvalidTar, readTarParts, type TarMember } from './tar-members.ts';
-import { createUnpacker, isCorruption, isTarStart, readHead, sniffCompression, TAR_BLOCK_BYTES } from './unpack.ts';
+import { readTarParts, type TarMember } from './tar-members.ts';
+import { type UnpackLimits, UnreadableLayer, unpackLayer } from './unpack-layer.ts';
 
 /** Of a directory, as its own member says it. */
 export interface DirectoryAttributes {
@@ -32,23 +31,13 @@ export interface LayerIndex {
   readonly coded: Uint8Array;
 }
 
-export interface IndexLimits {
-  /** Of the layer, unpacked. */
-  readonly maxUnpackedBytes: number;
-  /** Unpacked to packed; looked at beyond the first GiB. */
-  readonly maxRatio: number;
+export interface IndexLimits extends UnpackLimits {
   /** Members of the layer. */
   readonly maxEntries: number;
 }
 
-/** The layer is beyond the limits, or no engine could unpack it. `message` says why, and quotes nothing of it. */
-export class UnreadableLayer extends Error {
-  override readonly name = 'UnreadableLayer';
-}
-
 /** Of the coded entries: what all names and targets together may take. */
 const MAX_CODED_BYTES = 64 * 1024 * 1024;
-const RATIO_FREE_BYTES = 1024 * 1024 * 1024;
 const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
 
@@ -64,91 +53,6 @@ export async function indexLayer(body: ReadableStream<Uint8Array>, limits: Index
     }
   });
   return writer.finish();
-}
-
-/** Gives `read` the tar of a layer, or reads what is none to its end without it. Throws as `indexLayer` does. */
-export async function unpackLayer(
-  body: ReadableStream<Uint8Array>,
-  limits: Omit<IndexLimits, 'maxEntries'>,
-  read: (tar: AsyncIterable<Uint8Array>) => Promise<void>,
-): Promise<void> {
-  const reader = body.getReader();
-  const sizes = { packed: 0, unpacked: 0 };
-  try {
-    const head = await readHead(reader);
-    const unpacker = createUnpacker(sniffCompression(head));
-    unpacker.stream.once('close', () => void reader.cancel().catch(() => {}));
-    await pipeline(packedChunks(head, reader, sizes), unpacker.stream, async (tar: AsyncIterable<Uint8Array>) =>
-      readTar(limitBytes(tar, sizes, limits), read),
-    );
-  } catch (error) {
-    throw explain(error);
-  } finally {
-    reader.cancel().catch(() => {});
-  }
-}
-
-interface Sizes {
-  packed: number;
-  unpacked: number;
-}
-
-async function* packedChunks(
-  head: Uint8Array,
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-  sizes: Sizes,
-): AsyncGenerator<Uint8Array> {
-  for (let chunk: Uint8Array | undefined = head; chunk !== undefined; chunk = (await reader.read()).value) {
-    sizes.packed += chunk.byteLength;
-    yield chunk;
-  }
-}
-
-async function* limitBytes(
-  tar: AsyncIterable<Uint8Array>,
-  sizes: Sizes,
-  { maxUnpackedBytes, maxRatio }: Omit<IndexLimits, 'maxEntries'>,
-): AsyncGenerator<Uint8Array> {
-  for await (const chunk of tar) {
-    sizes.unpacked += chunk.byteLength;
-    if (sizes.unpacked > maxUnpackedBytes)
-      throw new UnreadableLayer(`it unpacks to more than ${maxUnpackedBytes} bytes`);
-    if (sizes.unpacked > RATIO_FREE_BYTES && sizes.unpacked > sizes.packed * maxRatio) {
-      throw new UnreadableLayer(`it unpacks to more than ${maxRatio} times its ${sizes.packed} bytes`);
-    }
-    yield chunk;
-  }
-}
-
-async function readTar(
-  tar: AsyncIterable<Uint8Array>,
-  read: (tar: AsyncIterable<Uint8Array>) => Promise<void>,
-): Promise<void> {
-  const chunks = tar[Symbol.asyncIterator]();
-  const begun: Uint8Array[] = [];
-  let size = 0;
-  while (size < TAR_BLOCK_BYTES) {
-    const { done, value } = await chunks.next();
-    if (done) break;
-    begun.push(value);
-    size += value.byteLength;
-  }
-  const start = Buffer.concat(begun);
-  const rest = { [Symbol.asyncIterator]: () => chunks };
-  if (isTarStart(start.subarray(0, TAR_BLOCK_BYTES))) return read(joined(start, rest));
-  for await (const _ of rest);
-}
-
-async function* joined(start: Uint8Array, rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  yield start;
-  yield* rest;
-}
-
-function explain(error: unknown): unknown {
-  if (error instanceof InvalidTar) return new UnreadableLayer(error.message, { cause: error });
-  return isCorruption(error)
-    ? new UnreadableLayer(`it cannot be unpacked (${error.message})`, { cause: error })
-    : error;
 }
 
 function addMember(writer: Writer, member: TarMember): void {

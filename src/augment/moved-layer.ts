@@ -1,17 +1,11 @@
 // A layer whose entries were put where the links of an image lead: the same members in the same order under other names, with their bytes as
 // they were. It is a plain tar whatever the layer was packed with, so that its digest depends on no version of a packer: equal layers placed
 // equally are one layer, on any machine and at any time.
-import {
-  type DirectoryAttributes,
-  entriesOf,
-  type IndexLimits,
-  type LayerIndex,
-  normalizePath,
-  unpackLayer,
-} from './layer-index.ts';
+import { type DirectoryAttributes, entriesOf, type LayerIndex, normalizePath } from './layer-index.ts';
 import { createMapper, type Mapper, type Placement, readable } from './placement.ts';
 import { prefixLength, readTarParts, type TarMember } from './tar-members.ts';
 import { TAR_BLOCK_BYTES } from './unpack.ts';
+import { type UnpackLimits, unpackLayer } from './unpack-layer.ts';
 
 /** The tar of the layer, placed. Throws InvalidTar, or the error of `tar`. */
 export async function* moveLayer(tar: AsyncIterable<Uint8Array>, placement: Placement): AsyncGenerator<Uint8Array> {
@@ -28,7 +22,7 @@ export async function* moveLayer(tar: AsyncIterable<Uint8Array>, placement: Plac
 export function openMovedLayer(
   body: ReadableStream<Uint8Array>,
   placement: Placement,
-  limits: Omit<IndexLimits, 'maxEntries'>,
+  limits: UnpackLimits,
 ): ReadableStream<Uint8Array> {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const unpacked = unpackLayer(body, limits, tar =>

@@ -36,10 +36,18 @@ export async function tellOutcome(
   if (build?.status === 'failed') self.error(`error: ${plainText(describeFailure(build, builds))}`);
   if (json) return;
   for (const warning of submitted.warnings ?? []) explain(self, `warning: ${plainText(warning)}`);
+  for (const line of (submitted.moved ?? []).map(tellMoved)) explain(self, line);
   if (dryRun) explain(self, 'a dry run: nothing was begun');
   else if (submitted.buildId !== undefined && !succeeded) explain(self, underWay(submitted.buildId));
   if (targetDigest !== undefined) explain(self, `digest ${plainText(targetDigest)}`);
   print(self, plainText(submitted.targetImage));
+}
+
+/** What lies where the links of an image lead, and not where its layer has it. */
+function tellMoved({ platform, entries, count }: NonNullable<Submitted['moved']>[number]): string {
+  const shown = entries.map(({ from, to }) => `${from} → ${to}`);
+  const more = count > entries.length ? [`${count - entries.length} more`] : [];
+  return plainText(`${platform}, by its links: ${[...shown, ...more].join(', ')}`);
 }
 
 /** The build as it is in the end; undefined where there is none, or nobody waits for it. */

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { indexLayer, normalizePath } from '../../src/augment/layer-index.ts';
+import { createLinkTree } from '../../src/augment/link-tree.ts';
 import { listMoved, moveLayer } from '../../src/augment/moved-layer.ts';
-import { createLinkTree } from '../../src/augment/placement.ts';
 import { packTar, type TarFile } from '../support/build-images.ts';
 import { copyOver, type FileTree, layOver, readTarFiles } from '../support/file-tree.ts';
 
@@ -72,7 +72,7 @@ test('puts one added layer on what another has brought', async () => {
   const tree = await treeOf([USR_MERGED]);
   const first = await indexOf([link('bin/tools', '../../opt/tools-1')]);
   const placement = tree.place(first);
-  tree.add(first, placement);
+  await tree.add(first, placement);
   const moved = await move(tree, [file('bin/tools/x')]);
   expect(moved?.map(({ name }) => name)).toContain('opt/tools-1/x');
 });
@@ -158,7 +158,7 @@ async function indexOf(files: readonly TarFile[]) {
 
 async function treeOf(layers: readonly (readonly TarFile[])[]) {
   const tree = createLinkTree();
-  for (const layer of layers) tree.add(await indexOf(layer));
+  for (const layer of layers) await tree.add(await indexOf(layer));
   return tree;
 }
 

@@ -40,6 +40,13 @@ test('prints the reference, and explains its digest', async () => {
   });
 });
 
+test('says which files lie where the links of the image lead', async () => {
+  const entries = [{ from: 'bin/tool', to: 'usr/bin/tool' }];
+  service.answer = { succeeded: true, targetDigest: DIGEST, moved: [{ platform: 'linux/amd64', entries, count: 3 }] };
+  const { err } = await run(IMAGE, '--env', 'A=1');
+  expect(err).toBe(`linux/amd64, by its links: bin/tool → usr/bin/tool, 2 more\ndigest ${DIGEST}\n`);
+});
+
 test('a frozen image is waited for', async () => {
   service.answer = { buildId: 'mr-0123456789abcdef_1', targetImage: 'local/app:1', freeze: true };
   expect(await run(IMAGE, '-t', 'local/app:1')).toMatchObject({ out: 'local/app:1\n', exitCode: 0 });

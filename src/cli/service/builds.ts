@@ -10,6 +10,15 @@ const submittedSchema = z.looseObject({
   buildId: z.string().optional(),
   cached: z.boolean().optional(),
   warnings: z.array(z.string()).optional(),
+  moved: z
+    .array(
+      z.looseObject({
+        platform: z.string(),
+        entries: z.array(z.object({ from: z.string(), to: z.string() })),
+        count: z.number(),
+      }),
+    )
+    .optional(),
   /** Absent while a build is under way. */
   succeeded: z.boolean().optional(),
 });

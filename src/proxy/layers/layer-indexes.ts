@@ -2,14 +2,8 @@
 // its bytes: that a manifest names a digest earns nothing, so for each place that a layer is at, it is read there once, whole and verified.
 import { LRUCache } from 'lru-cache';
 import pLimit from 'p-limit';
-import {
-  type IndexLimits,
-  indexLayer,
-  type LayerIndex,
-  packIndex,
-  UnreadableLayer,
-  unpackIndex,
-} from '../../augment/layer-index.ts';
+import { type IndexLimits, indexLayer, type LayerIndex, packIndex, unpackIndex } from '../../augment/layer-index.ts';
+import { UnreadableLayer } from '../../augment/unpack-layer.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import type { RecordStore } from '../../state/store.ts';

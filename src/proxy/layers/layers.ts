@@ -1,7 +1,7 @@
 // Layers that we put on top: where their bytes are, and one way to open them.
-import type { IndexLimits } from '../../augment/layer-index.ts';
 import type { LayerSource, MovedLayerSource } from '../../augment/layer-source.ts';
 import { openMovedLayer } from '../../augment/moved-layer.ts';
+import type { UnpackLimits } from '../../augment/unpack-layer.ts';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
@@ -32,7 +32,7 @@ export interface LayersDeps {
   /** What rules read from this machine; absent where there are no rules. */
   readonly shelf?: Pick<ContentStore, 'find' | 'open' | 'delete'> | undefined;
   /** Of a layer that is moved. */
-  readonly limits: Omit<IndexLimits, 'maxEntries'>;
+  readonly limits: UnpackLimits;
 }
 
 export function createLayers(deps: LayersDeps): Layers {

@@ -1,15 +1,16 @@
 // Layers on their way onto an image: put where the image's own links lead. What the links are is read from the image's layers, by the right of
 // the pull; what a layer becomes by that is made once, and can be made again at any time, to the same bytes.
-import { setImmediate } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import { z } from 'zod';
 import type { Layer } from '../../augment/augmentation.ts';
 import { createGauge } from '../../augment/gauge.ts';
-import { hasDirectories, type LayerIndex, UnreadableLayer } from '../../augment/layer-index.ts';
+import { hasDirectories, type LayerIndex } from '../../augment/layer-index.ts';
 import type { LayerSource, MovedLayerSource } from '../../augment/layer-source.ts';
+import { createLinkTree } from '../../augment/link-tree.ts';
 import { listMoved } from '../../augment/moved-layer.ts';
-import { createLinkTree, type Placement } from '../../augment/placement.ts';
+import type { Placement } from '../../augment/placement.ts';
 import type { MovedLayer, PlacedLayer, SourceImage } from '../../augment/source.ts';
+import { UnreadableLayer } from '../../augment/unpack-layer.ts';
 import { type ContentStore, StorageFailure } from '../../content/store.ts';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { type Digest, digestOf, isDigest } from '../../oci/digest.ts';
@@ -195,18 +196,16 @@ export function createPlacing(deps: PlacingDeps): PlaceLayers {
 
 type BasicSource = MovedLayerSource['inner'];
 
-/** Large images keep others waiting for one layer at a time at most. */
 async function plan(added: readonly LayerIndex[], base: readonly LayerIndex[]): Promise<Plans> {
   const tree = createLinkTree();
-  for (const index of base) {
-    tree.add(index);
-    await setImmediate();
-  }
-  return added.map((index, at) => {
+  for (const index of base) await tree.add(index);
+  const plans: (Plan | undefined)[] = [];
+  for (const index of added) {
     const placement = tree.place(index);
-    if (at < added.length - 1) tree.add(index, placement);
-    return placement && { placement, ...listMoved(index, placement, MAX_TOLD_ENTRIES) };
-  });
+    plans.push(placement && { placement, ...listMoved(index, placement, MAX_TOLD_ENTRIES) });
+    if (plans.length < added.length) await tree.add(index, placement);
+  }
+  return plans;
 }
 
 function requireSource(sources: readonly LayerSource[], digest: Digest): BasicSource {
