@@ -36,6 +36,7 @@ export function augmentImage(
   placed: readonly PlacedLayer[],
 ): AugmentedImage {
   const { manifest, platform } = image;
+  checkWorkingDir(augmentation, platform);
   const json = openManifest(manifest);
   const layers = placed.map(({ layer }) => layer);
   const annotations = familyOf(manifest.mediaType) === 'oci' ? augmentation.annotations : undefined;
@@ -55,6 +56,13 @@ export function layersFor({ layers }: Pick<Augmentation, 'layers'>, platform: Pl
     ({ platforms }) =>
       platforms?.some(name => isSamePlatform(parsePlatform(name), platform)) ?? platform.os !== 'windows',
   );
+}
+
+/** A path of Windows is relative to all other systems, and no engine starts a container there. */
+function checkWorkingDir({ workingDir = '/' }: Augmentation, platform: Platform): void {
+  if (workingDir.startsWith('/') || platform.os === 'windows') return;
+  const reason = `workingDir: ${workingDir} is no absolute path on ${formatPlatform(platform)}; it would be one such as /opt/tool`;
+  throw new RegistryError('MANIFEST_INVALID', `the image cannot be augmented: ${reason}`);
 }
 
 function warningsOf({ manifest, platform }: SourceImage, { layers }: Augmentation, got: readonly Layer[]): string[] {

@@ -31,6 +31,16 @@ test('refuses an image whose diff_ids and layers differ in number', async () => 
   await expect(pull).rejects.toMatchObject({ code: 'MANIFEST_INVALID', message: expect.stringContaining('diff_ids') });
 });
 
+test('takes a working directory of Windows on an image of Windows alone', async () => {
+  const workingDir = 'C:\\app';
+  const { config } = await run(generateImage({ ...oci, platforms: ['windows/amd64'] }), { workingDir });
+  expect(config().config.WorkingDir).toBe(workingDir);
+  await expect(run(generateImage(oci), { workingDir })).rejects.toMatchObject({
+    code: 'MANIFEST_INVALID',
+    message: expect.stringContaining('workingDir: C:\\app is no absolute path on linux/amd64'),
+  });
+});
+
 test('refuses more layers than can be mounted, but takes them where it adds none', async () => {
   const { layer } = createLayer('x', 'gzip');
   const image = generateImage({ ...oci, layers: 499 });
