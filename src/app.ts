@@ -93,7 +93,7 @@ async function openRooms(
   );
   log.info(access.summary);
   const events = closing(createEvents({ endpoints: config.events.endpoints, records, log }));
-  const registryEvents = createRegistryEvents(events);
+  const registryEvents = createRegistryEvents(events, config.publicUrl);
   const hosting = closing(await createHosting({ config, records, now, onChange: registryEvents.changed }));
   const { ttlMs, layers: quota } = config.tokens;
   const tokenLayers = closing(

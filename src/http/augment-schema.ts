@@ -148,7 +148,8 @@ export function checkImage(field: string, image: string): void {
 
 function toPlatforms(text: string): readonly Platform[] {
   try {
-    return parsePlatforms(text);
+    // Some clients end a list with a comma.
+    return parsePlatforms(text.trimEnd().replace(/,$/, ''));
   } catch (error) {
     if (!(error instanceof InvalidPlatform)) throw error;
     throw new ApiError(400, `containerPlatform: ${error.message}`, { cause: error });

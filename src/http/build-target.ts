@@ -80,7 +80,14 @@ export function createTargets({ origins, repository, cacheRepository }: TargetsD
       const target = build.mirror
         ? { repository: locateTarget(build, origin.repository), ...(tag !== undefined && { tag }) }
         : { repository: locateTarget(build, undefined) };
-      return push(c, build, target);
+      const pushed = push(c, build, target);
+      const { registry } = origins.locateName(pushed.repository);
+      if (build.mirror && registry.name === origin.registry.name)
+        throw new ApiError(
+          400,
+          `buildRepository: is in ${registry.name}, where the image is: a mirror goes to another registry`,
+        );
+      return pushed;
     },
     ofCache(c, build) {
       const name = build.cacheRepository ?? cacheRepository;

@@ -16,7 +16,9 @@ export function createErrorHandler(log: Logger): (error: Error, c: Context) => R
   return (error, c) => {
     const known = toRegistryError(error);
     const hasLeft = c.req.raw.signal.aborted;
-    if (known.status >= 500 && !hasLeft) log.error({ err: error, method: c.req.method }, 'request failed');
+    // What this version does not do is no fault of it.
+    if (known.status >= 500 && known.status !== 501 && !hasLeft)
+      log.error({ err: error, method: c.req.method }, 'request failed');
     if (known.retryAfterSeconds !== undefined) c.header('Retry-After', String(Math.ceil(known.retryAfterSeconds)));
     return respond(c, known);
   };
@@ -28,9 +30,15 @@ export function notFound(c: Context): Response {
 
 function respond(c: Context, error: RegistryError): Response {
   const status = STATUSES.find(known => known === error.status) ?? (error.status < 500 ? 400 : 500);
-  if (!/^\/(v2|token)/.test(c.req.path)) return c.json({ message: error.message }, status);
-  const { code, message, detail } = error;
+  const message = printable(error.message);
+  if (!/^\/(v2|token)/.test(c.req.path)) return c.json({ message }, status);
+  const { code, detail } = error;
   return c.json({ errors: [{ code, message, ...(detail !== undefined && { detail }) }] }, status);
+}
+
+/** In one line: a message may quote what a client sent, and clients print it as it is. */
+function printable(message: string): string {
+  return message.replace(/[\p{Cc}\u2028\u2029]/gu, character => JSON.stringify(character).slice(1, -1));
 }
 
 function toRegistryError(error: Error): RegistryError {

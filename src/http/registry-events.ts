@@ -9,6 +9,7 @@ import type { HostedChange } from '../hosted/options.ts';
 import { type Origin, originName } from '../proxy/origin.ts';
 import type { ServedManifest } from '../proxy/proxy.ts';
 import { clientAddress } from './client-address.ts';
+import { findPublicHost } from './public-host.ts';
 
 export interface RegistryEvents {
   /** To be called while the request that made the change is under way, or by nobody's request. */
@@ -25,17 +26,36 @@ export interface PulledManifest {
   readonly reference: string;
 }
 
-export function createRegistryEvents(events: Pick<Events, 'emit'>): RegistryEvents {
+/** `publicUrl`: where clients reach us; without it a target has an address where the request came over loopback. */
+export function createRegistryEvents(events: Pick<Events, 'emit'>, publicUrl?: URL): RegistryEvents {
+  const urlOf = (c: Context | undefined, { repository, digest, mediaType }: Addressed) => {
+    const base = publicUrl?.href ?? (c && loopbackOrigin(c));
+    const kind = mediaType === 'application/octet-stream' ? 'blobs' : 'manifests';
+    return base === undefined ? {} : { url: new URL(`/v2/${repository}/${kind}/${digest}`, base).href };
+  };
+
   return {
     changed({ kind, repository, digest, tag, mediaType, size }) {
       const place = { repository, digest, ...(tag !== undefined && { tag }) };
-      const from = describeRequest(tryGetContext());
+      const c = tryGetContext();
+      const from = describeRequest(c);
       if (kind === 'delete') events.emit({ action: 'delete', target: place, ...from });
-      else events.emit({ action: 'push', target: { ...place, mediaType, size }, ...from });
+      else
+        events.emit({
+          action: 'push',
+          target: { ...place, mediaType, size, ...urlOf(c, { ...place, mediaType }) },
+          ...from,
+        });
     },
     pulled(c, { origin, manifest: { digest, mediaType, raw }, reference }) {
       const place = { repository: originName(origin), ...(!reference.includes(':') && { tag: reference }) };
-      const target = { ...place, digest, mediaType, size: raw.byteLength };
+      const target = {
+        ...place,
+        digest,
+        mediaType,
+        size: raw.byteLength,
+        ...urlOf(c, { ...place, digest, mediaType }),
+      };
       events.emit({ action: 'pull', target, ...describeRequest(c) });
     },
     built({ status, image, digest, caller, spec }) {
@@ -45,6 +65,14 @@ export function createRegistryEvents(events: Pick<Events, 'emit'>): RegistryEven
       events.emit({ action: 'build', target, actor: nameCaller(caller), request: { method: '' } });
     },
   };
+}
+
+type Addressed = { readonly repository: string; readonly digest: string; readonly mediaType: string };
+
+/** Any other Host is only what a client claims. */
+function loopbackOrigin(c: Context): string | undefined {
+  const host = findPublicHost(undefined, c.req.header('Host'));
+  return host && `${new URL(c.req.url).protocol}//${host}`;
 }
 
 /** What no user asked for has a name that no user has. */

@@ -32,6 +32,17 @@ const DEFAULT_VARIANTS: ReadonlyMap<string, readonly string[]> = new Map([
   ['arm64', ['v8', '8', 'v8.0']],
 ]);
 
+/** What stands alone and is no architecture. */
+const SYSTEMS: readonly (string | undefined)[] = [
+  'linux',
+  'windows',
+  'darwin',
+  'freebsd',
+  'netbsd',
+  'openbsd',
+  'wasip1',
+];
+
 /** Longer text is no platform. */
 const MAX_TEXT = 128;
 const WORD = /^[a-z0-9][a-z0-9._-]{0,31}$/;
@@ -43,6 +54,7 @@ export function parsePlatform(text: string): Platform {
   if (
     text.length > MAX_TEXT ||
     words.length > 3 ||
+    SYSTEMS.includes(architecture) ||
     !os ||
     !architecture ||
     ![os, architecture, variant ?? os].every(word => WORD.test(word))

@@ -72,6 +72,13 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
   };
 }
 
+function tellWant(isKnown: boolean, hasCredentials: boolean): string {
+  if (!isKnown)
+    return 'it wants other credentials than a Bearer token or a user name with its password, and Veneer knows no others';
+  if (!hasCredentials) return 'it wants credentials, and there are none for it';
+  return 'it wants a user name with its password, and what there is for it is a token';
+}
+
 async function answerChallenge(scope: string, header: string, options: AuthorizerOptions): Promise<Grant> {
   const challenge = findChallenge(header);
   const credentials = await options.findCredentials();
@@ -79,5 +86,8 @@ async function answerChallenge(scope: string, header: string, options: Authorize
   if (challenge && credentials && 'password' in credentials) {
     return { authorization: basic(credentials), ttlMs: BASIC_TTL_MS };
   }
-  throw new RegistryError('UNAUTHORIZED', `${options.upstream}: it wants credentials, and there are none for it`);
+  throw new RegistryError(
+    'UNAUTHORIZED',
+    `${options.upstream}: ${tellWant(challenge !== undefined, credentials !== undefined)}`,
+  );
 }

@@ -162,6 +162,23 @@ test('a layer whose address names an architecture is for that one, with one plat
   expect(await tops('linux/arm64')).toEqual(new Map([['linux/arm64', arm]]));
 });
 
+test('a list of platforms may end with a comma, and names an architecture', async () => {
+  app.putImage({ platforms: ['linux/amd64', 'linux/arm/v7'] });
+  expect((await answerTo({ containerPlatform: 'linux/amd64,arm, ' })).status).toBe(200);
+  for (const containerPlatform of ['linux', 'windows', 'linux/linux', ',', 'amd64,,arm']) {
+    const { status, body } = await answerTo({ containerPlatform });
+    expect([status, body.message]).toEqual([
+      400,
+      expect.stringMatching(/^containerPlatform: ".*" is no platform; expected/),
+    ]);
+  }
+  expect((await answerTo({ containerPlatform: 'arm/v6' })).body.message).toMatch(/arm\/v6/);
+  expect(await answerTo({ containerPlatform: 'linux/arm/v6' })).toEqual({
+    status: 400,
+    body: { message: `${app.image}: no image for linux/arm/v6; there is linux/amd64, linux/arm/v7` },
+  });
+});
+
 test('each included image must be for every platform', async () => {
   app.putImage({ platforms: ['linux/amd64', 'linux/arm64'] });
   const put = (name: string, platforms: readonly string[]) => {

@@ -86,6 +86,13 @@ test('a mirror keeps name, tag and digest below the repository, and its record i
   });
 });
 
+test('a mirror into the registry of its source is refused', async () => {
+  app.putImage();
+  const body = { containerImage: app.base, mirror: true, buildRepository: `${app.registry.host}/mirrors` };
+  const message = `buildRepository: is in ${app.registry.host}, where the image is: a mirror goes to another registry`;
+  expect(await app.refused(body)).toEqual([400, message]);
+});
+
 test.each(['linux/amd64', 'arm64', 'linux/s390x'])(
   'a mirror has all platforms, though it is asked for %s alone',
   async containerPlatform => {

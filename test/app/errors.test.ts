@@ -54,6 +54,21 @@ describe('of a name or reference', () => {
     expect(head.headers.get('content-type')).toMatch(/^application\/json/);
   });
 
+  test('a name or tag with line breaks is quoted in one line', async () => {
+    await start();
+    for (const path of ['/v2/lab/library/app/manifests/a%0a%1b%5b31mb', '/v2/lab/library/app/blobs/a%0db']) {
+      const { errors } = Object(await (await app.request(path)).json());
+      expect(errors[0].message).toMatch(/^[^\p{Cc}]+\\(?:n|r)[^\p{Cc}]+$/u);
+    }
+  });
+
+  test('what this version does not do is told the client, and is no error of the log', async () => {
+    await start();
+    const body = { containerFile: Buffer.from('FROM scratch').toString('base64'), format: 'sif' };
+    expect((await app.request('/v1alpha2/container', { method: 'POST', body })).status).toBe(501);
+    expect(app.log.filter(line => line.includes('"level":50'))).toEqual([]);
+  });
+
   test('there is none in a name whose slashes are written as %2F', async () => {
     await start();
     expect((await app.request('/v2/lab%2Flibrary%2fapp/manifests/1')).status).toBe(200);

@@ -64,6 +64,19 @@ test('what is asked for by HEAD, or refused, is no event', async () => {
   expect((await received(2)).map(({ action }) => action)).toEqual(['push', 'delete']);
 });
 
+test('a target that can be read here has its address, by a Host of loopback alone', async () => {
+  for (const [tag, Host] of [
+    ['1', `127.0.0.1:${server.port}`],
+    ['2', 'veneer.example'],
+  ] as const) {
+    const headers = { ...manifest().headers, Host };
+    await send('writer', 'PUT', `/v2/local/app/manifests/${tag}`, { headers, body: index.raw });
+  }
+  const url = `http://127.0.0.1:${server.port}/v2/local/app/manifests/${index.digest}`;
+  expect((await received(2)).map(({ target }) => 'url' in target && target.url)).toEqual([url, false]);
+  expect((await send('writer', 'GET', new URL(url).pathname)).status).toBe(200);
+});
+
 test('each of many pushes at the same time has its own actor', async () => {
   const users = ['writer', 'admin', 'blind'];
   const tags = Array.from({ length: 30 }, (_, i) => `${users[i % 3]}-${i}`);

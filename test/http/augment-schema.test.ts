@@ -74,7 +74,7 @@ test.each<[string, unknown, string]>([
   ['an invalid tag', { containerImage: 'alpine:-' }, 'containerImage: invalid tag "-"'],
   ['an invalid digest', { containerImage: 'alpine@sha256:1' }, 'containerImage: not a digest: "sha256:1"'],
   ['an unknown platform', { ...image, containerPlatform: 'a/b/c/d' }, 'containerPlatform: "a/b/c/d" is no platform'],
-  ['an empty platform', { ...image, containerPlatform: 'amd64,' }, 'containerPlatform: "" is no platform'],
+  ['an empty platform', { ...image, containerPlatform: 'amd64,,arm64' }, 'containerPlatform: "" is no platform'],
   ['an enum in another case', { ...image, scanMode: 'NONE' }, 'scanMode: Invalid option: expected one of "none"|'],
   ['an unknown format', { ...image, format: 'SIF' }, 'format: Invalid option: expected one of "docker"|"sif"'],
   ['an unknown name strategy', { ...image, nameStrategy: 'x' }, 'nameStrategy: Invalid option: expected one of'],
