@@ -27,6 +27,8 @@ export function createReadEnvironment({ timeoutMs, heapMib, maxWaiting }: Enviro
       workerData: question,
       resourceLimits: { maxOldGenerationSizeMb: heapMib },
     });
+    // A thread that is ended may still break, of which nobody hears then: that would end the process.
+    worker.on('error', () => undefined);
     try {
       const [answer] = await once(worker, 'message', { signal: AbortSignal.timeout(timeoutMs) });
       return answerSchema.parse(answer);

@@ -1,6 +1,7 @@
 // Requests for packages that are refused: nothing in them gets out of its place.
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { describe, expect, test } from 'vitest';
+import { Worker } from 'node:worker_threads';
+import { describe, expect, test, vi } from 'vitest';
 import { InvalidBuild } from '../../../src/build/invalid-build.ts';
 import { createPlanPackages } from '../../../src/build/packages/plan-packages.ts';
 import { createReadEnvironment } from '../../../src/build/packages/read-environment.ts';
@@ -191,4 +192,16 @@ test('gives up on an environment that takes too long, or more memory than it may
   const [first, second, third] = await Promise.allSettled([plan(question), plan(question), plan(question)]);
   expect([first.status, second.status]).toEqual(['fulfilled', 'fulfilled']);
   expect(third).toMatchObject({ status: 'rejected', reason: { code: 'TOOMANYREQUESTS' } });
+});
+
+test('gives up on an environment whose thread breaks as it is ended', async () => {
+  const { terminate } = Worker.prototype;
+  const spy = vi.spyOn(Worker.prototype, 'terminate').mockImplementation(function (this: Worker) {
+    this.emit('error', new Error('out of memory'));
+    return terminate.call(this);
+  });
+  const plan = createPlanPackages(createReadEnvironment({ timeoutMs: 1, heapMib: 128, maxWaiting: 1 }));
+  const given = plan({ type: 'CONDA', environment: base64(YAML) });
+  await expect(given).rejects.toThrow('YAML that cannot be read within');
+  spy.mockRestore();
 });
