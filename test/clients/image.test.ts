@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { digestOf } from '../../src/oci/digest.ts';
 import { PRINTED, submitAugmentation } from './support/augment.ts';
+import { containerFile, createBuildsClient } from './support/builds.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startDocker } from './support/daemons.ts';
 import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
@@ -16,6 +17,7 @@ const missing = findMissing([...LAB_COMMANDS, 'dockerd', 'docker', 'oras', 'npm'
 const Lock = z.object({
   packages: z.record(z.string(), z.object({ version: z.string().optional(), dev: z.boolean().default(false) })),
 });
+const Info = z.object({ serviceInfo: z.object({ builders: z.array(z.unknown()) }) });
 const Layers = z.object({ layers: z.array(z.object({ digest: z.string(), size: z.number() })) });
 const MIB = 1024 * 1024;
 
@@ -62,6 +64,24 @@ describe.skipIf(missing)(`the image${missing ? ` (${missing})` : ''}`, { timeout
     const health = () => docker('inspect', '-f', '{{.State.Health.Status}}', service.container);
     await waitUntil(async () => expect(await health()).toBe('healthy'));
     expect((await fetch(`http://${service.address}/health/ready`)).status).toBe(200);
+  });
+
+  test('builds, as a user whom its passwd does not know', async () => {
+    const passwd = await docker('exec', service.container, 'cat', '/etc/passwd');
+    expect(passwd).not.toContain('10001');
+    const builds = createBuildsClient(service.address);
+    const { serviceInfo } = Info.parse(await (await fetch(`http://${service.address}/service-info`)).json());
+    expect(serviceInfo.builders).toMatchObject([{ kind: 'embedded', isAvailable: true }]);
+    const ordered = await builds.submit({
+      containerFile: containerFile(`FROM ${lab.source}`, 'ENV BUILT=here'),
+      containerPlatform: 'linux/amd64,linux/arm64',
+    });
+    expect(await builds.awaitEnd(ordered)).toMatchObject({ status: 'succeeded' });
+    const refused = await builds.request({ containerFile: containerFile(`FROM ${lab.source}`, 'RUN true') });
+    expect([refused.status, await refused.json()]).toEqual([
+      400,
+      { message: expect.stringMatching(/RUN needs a builder/) },
+    ]);
   });
 
   test('serves a plain and an augmented image to the engine it runs on', async () => {

@@ -3,7 +3,7 @@ import { formatPlatform, type Platform } from '../../oci/platform.ts';
 import type { BuildOrder } from '../backend.ts';
 import { csvFields } from '../buildkit/csv.ts';
 import type { ContainerFileSpec } from '../spec.ts';
-import type { RunWay } from './isolation.ts';
+import { isCutOff, type RunWay } from './isolation.ts';
 import { pinBases } from './pins.ts';
 import type { Workspace } from './workspace.ts';
 
@@ -64,12 +64,10 @@ export interface PlatformOptions {
 }
 
 /** What keeps a RUN from the machine, whatever the machine's containers.conf says. With chroot it has what buildah has. */
-export function wayArguments(
-  { isolation, runtime, network }: RunWay,
-  wanted: ContainerFileSpec['network'] = 'default',
-): readonly string[] {
+export function wayArguments(way: RunWay, wanted: ContainerFileSpec['network'] = 'default'): readonly string[] {
+  const { isolation, runtime, network } = way;
   if (isolation === 'chroot') return ['--isolation', isolation];
-  const given = wanted === 'default' ? network : wanted;
+  const given = wanted === 'default' || isCutOff(way) ? network : wanted;
   return [
     ...['--isolation', isolation, ...(runtime === undefined ? [] : ['--runtime', runtime])],
     ...['--pid', 'private', '--network', given],

@@ -18,6 +18,11 @@ export interface RunWay {
   readonly wrapper: readonly string[];
 }
 
+/** Whether buildah itself has no network: what it reads has to be there before, and its steps have none, whatever they are given. */
+export function isCutOff({ wrapper }: RunWay): boolean {
+  return wrapper.includes('--net');
+}
+
 export interface Ability {
   readonly way: RunWay;
   /** Why no RUN works. */
@@ -62,10 +67,29 @@ async function findRuntime(options: IsolationOptions, trials: Trials): Promise<A
     if (fault === undefined) return hasHostNetwork ? { way, note: HOST_NOTE } : await findNetwork(way, options, trials);
     faults.push(fault);
   }
+  const cutOff = hasHostNetwork ? undefined : await findCutOff(options, runtimes, trials);
+  if (cutOff) {
+    return { way: cutOff, note: `a RUN has no network: ${faults[runtimes.indexOf(cutOff.runtime)]}` };
+  }
   return {
     way: { isolation, runtime, network: 'none', wrapper: [] },
     fault: `${faults[0]}; with a runtime that works here, or \`isolation: chroot\`, it does`,
   };
+}
+
+/** Some need for no network what they need for one: then they have that of a buildah that has none. */
+async function findCutOff(
+  { isolation }: IsolationOptions,
+  runtimes: readonly (string | undefined)[],
+  trials: Trials,
+): Promise<RunWay | undefined> {
+  const { wrapper, reason } = await findWrapper(['--net'], trials);
+  if (reason !== undefined) return undefined;
+  for (const runtime of runtimes) {
+    const way: RunWay = { isolation, runtime, network: 'host', wrapper };
+    if ((await trials.tryRun(way)) === undefined) return way;
+  }
+  return undefined;
 }
 
 async function findNetwork(way: RunWay, { isRoot }: IsolationOptions, trials: Trials): Promise<Ability> {

@@ -3,7 +3,7 @@ import { findCommandObstacle } from '../buildkit/obstacle.ts';
 import { isRemote } from '../embedded/copy-step.ts';
 import { findNeeds } from '../needed-steps.ts';
 import type { Compression, ContainerFileSpec } from '../spec.ts';
-import type { Ability } from './isolation.ts';
+import { type Ability, isCutOff } from './isolation.ts';
 
 /** Why buildah cannot do this spec; undefined where it can. Of what is not known yet, it is thought that it can. */
 export function findBuildahObstacle(spec: ContainerFileSpec, ability: Ability | undefined): string | undefined {
@@ -17,17 +17,19 @@ export function findBuildahObstacle(spec: ContainerFileSpec, ability: Ability | 
 
 function findStepObstacle(spec: ContainerFileSpec, ability: Ability | undefined): string | undefined {
   const { way, fault } = ability ?? {};
-  if (way?.isolation === 'chroot' && spec.network !== 'default' && spec.network !== way.network) {
-    const network = spec.network === 'none' ? 'no network' : 'the network of the machine';
-    return `a RUN with ${network} needs the isolation oci or rootless: with chroot it has what is configured for all`;
+  if (way && spec.network === 'none' && way.isolation === 'chroot' && !isCutOff(way)) {
+    return 'a RUN without a network needs the isolation oci or rootless: with chroot it has that of the machine here';
+  }
+  if (way && spec.network === 'host' && isCutOff(way)) {
+    return 'a RUN with the network of the machine needs `hostNetwork: true` of this builder';
   }
   for (const step of findNeeds(spec)?.steps ?? []) {
     if (step.kind === 'run' && fault !== undefined) return `line ${step.line}: no RUN works with it: ${fault}`;
     const demand = step.kind === 'run' ? step.demands.find(each => !isGranted(each, spec)) : undefined;
     // Newer ones do as they are told, and ask nobody.
     if (demand !== undefined) return `line ${step.line}: RUN ${demand} is not allowed`;
-    if (step.kind === 'add' && way?.wrapper.includes('--net') && step.sources.some(isRemote)) {
-      return `line ${step.line}: with the isolation chroot nothing remote is fetched`;
+    if (step.kind === 'add' && way && isCutOff(way) && step.sources.some(isRemote)) {
+      return `line ${step.line}: without a network of its own for steps it fetches nothing remote`;
     }
   }
   return undefined;

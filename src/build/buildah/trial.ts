@@ -38,7 +38,7 @@ export async function tryRun(run: RunBuildah, options: readonly string[]): Promi
     const build = ['build', ...options, '--no-cache', '--layers=false', '--force-rm', folder];
     const { code } = await run(build, { onLine });
     if (new RegExp(`exit status ${CODE}$`).test(complaint.find())) return undefined;
-    return runtime.find() || complaint.find() || `buildah ended with ${code}`;
+    return runtime.find() || complaint.find().replace(/^building at STEP ".*?": /, '') || `buildah ended with ${code}`;
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

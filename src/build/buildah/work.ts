@@ -12,7 +12,7 @@ import type { Client, RunOptions } from './client.ts';
 import { buildArguments, pullArguments, pushArguments, pushListArguments } from './command.ts';
 import { createComplaint } from './complaint.ts';
 import { describeBuildFailure, describePushFailure } from './failure.ts';
-import type { RunWay } from './isolation.ts';
+import { isCutOff, type RunWay } from './isolation.ts';
 import { createPushReader } from './push.ts';
 import { createStepReader } from './steps.ts';
 import type { Workspace } from './workspace.ts';
@@ -37,10 +37,9 @@ async function buildPlatform(work: Work, platform: Platform): Promise<void> {
   const { signal, tell } = options;
   const name = formatPlatform(platform);
   // Where buildah has no network itself, what it reads has to be there before.
-  const isCutOff = way.wrapper.includes('--net');
-  const pulled = isCutOff ? await pullImages(work, platform) : undefined;
-  if (isCutOff && order.cache)
-    tell({ kind: 'note', platform: name, text: 'with chroot no layers are kept in a registry' });
+  const pulled = isCutOff(way) ? await pullImages(work, platform) : undefined;
+  if (pulled && order.cache)
+    tell({ kind: 'note', platform: name, text: 'a buildah without a network keeps no layers in a registry' });
   const steps = createStepReader(name, tell);
   const end = await client.run(workspace, buildArguments(order, workspace, { platform, way, pulled }), {
     signal,

@@ -42,7 +42,7 @@ test('a runtime that is configured is the only one that is tried', async () => {
   const { trials, tried } = machine(['crun']);
   const { fault } = await findAbility({ ...ROOT, runtime: 'crun' }, trials);
   expect(fault).toMatch(/^crun with none failed; /);
-  expect(tried).toEqual(['crun none']);
+  expect(tried).toEqual(['crun none', 'crun host']);
 });
 
 test('a RUN has no network where there is none of its own, and it is said why', async () => {
@@ -69,8 +69,16 @@ test.each([ROOT, USER])(
   },
 );
 
+test('a user whose runtime needs for no network what it needs for one has that of a buildah without', async () => {
+  const { trials, tried } = machine(['its own', 'none', 'private']);
+  const { way, note } = await findAbility(USER, trials);
+  expect(way).toMatchObject({ runtime: 'runc', network: 'host', wrapper: expect.arrayContaining(['--net']) });
+  expect(note).toBe('a RUN has no network: runc with none failed');
+  expect(tried.slice(-2)).toEqual(['its own host', 'runc host']);
+});
+
 test('where nothing works there is no RUN, for the reason of the first', async () => {
-  expect((await findAbility(ROOT, machine(['none']).trials)).fault).toMatch(/^its own with none failed; /);
+  expect((await findAbility(ROOT, machine(['none', 'host']).trials)).fault).toMatch(/^its own with none failed; /);
 });
 
 test('chroot gets processes and a network of its own from what is in front of it', async () => {

@@ -9,6 +9,7 @@ const UNABLE: Ability = { ...OCI, fault: 'crun: no cgroups' };
 const CHROOT: Ability = {
   way: { isolation: 'chroot', runtime: undefined, network: 'none', wrapper: ['unshare', '--net'] },
 };
+const OPEN: Ability = { way: { isolation: 'chroot', runtime: undefined, network: 'host', wrapper: [] } };
 const run = (text: string): SpecFields => ({
   containerFile: `FROM scratch AS other\nRUN true\nFROM scratch\n${text}\n`,
 });
@@ -30,7 +31,9 @@ test.each<[name: string, fields: SpecFields, ability: Ability | undefined, obsta
   ['no RUN where none works', run('COPY a /a'), UNABLE, undefined],
   ['no network', { network: 'none' }, OCI, undefined],
   ['no network, with chroot', { network: 'none' }, CHROOT, undefined],
-  ['the network of the machine, with chroot', { network: 'host' }, CHROOT, /isolation/],
+  ['the network of the machine, with chroot', { network: 'host' }, CHROOT, /hostNetwork/],
+  ['no network, with a chroot that has that of the machine', { network: 'none' }, OPEN, /isolation/],
+  ['the network of the machine, which it has', { network: 'host' }, OPEN, undefined],
   ['a RUN in the network of the machine', run('RUN --network=host true'), OCI, /^line 4: RUN --network=host is not/],
   ['a RUN in it that was granted', { ...run('RUN --network=host true'), network: 'host' }, OCI, undefined],
   ['a RUN in the network that it has anyway', run('RUN --network=default true'), OCI, undefined],
