@@ -1,6 +1,7 @@
 // JSON that is edited as text: what no edit names keeps its very characters, be they numbers that a float cannot hold, keys whose order
 // JavaScript would change, or `__proto__`. It must be clear, too: two readers of what we rewrite see the same.
 import { RegistryError } from '../oci/errors.ts';
+import { DOCUMENT_LIMITS, InvalidJson, measure } from '../oci/json.ts';
 
 /** A value as it is written. An object has `members`, in their order, and a list has `items`. */
 export interface Json {
@@ -23,11 +24,13 @@ export function parseJson(raw: Uint8Array): Json {
 
 function decode(raw: Uint8Array): string {
   try {
+    measure(raw, { ...DOCUMENT_LIMITS, maxDepth: MAX_DEPTH });
     const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(raw);
     JSON.parse(text);
     return text;
   } catch (cause) {
-    throw invalid('not JSON in UTF-8', cause);
+    const isTooMuch = cause instanceof InvalidJson && cause.isTooMuch;
+    throw invalid(isTooMuch ? `it ${cause.message}` : 'not JSON in UTF-8', cause);
   }
 }
 

@@ -1,7 +1,7 @@
 // The keys `rules` and `ruleDigests`: what images get that clients pull.
 import { z } from 'zod';
+import { atMost } from '../oci/bounded.ts';
 import {
-  atMost,
   checkChangesLength,
   envEntrySchema,
   MAX_ADDED_LAYERS,

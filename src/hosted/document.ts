@@ -1,8 +1,10 @@
 // What is pushed as a manifest: its type, agreed on by document and Content-Type, and what it refers to. The bytes stay as they are.
+import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
+import { atMost, listSchema, mapSchema } from '../oci/bounded.ts';
 import { type Descriptor, descriptorSchema } from '../oci/descriptor.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { tellFault } from '../oci/json.ts';
+import { InvalidJson, parseJson, tellFault } from '../oci/json.ts';
 import { parseManifest } from '../oci/manifest.ts';
 import { isActiveType, isIndexType, isManifestType, mediaTypes } from '../oci/media-type.ts';
 
@@ -23,8 +25,7 @@ export interface ManifestDocument {
 /** Of one document. Each is a record of its own. */
 const MAX_REFERENCES = 8192;
 
-const annotations = z.record(
-  z.string(),
+const annotations = mapSchema(
   z
     .string()
     .nullish()
@@ -34,8 +35,8 @@ const annotations = z.record(
 const knownSchema = z.object({
   artifactType: z.string().max(255).nullish(),
   config: descriptorSchema.nullish(),
-  layers: z.array(descriptorSchema).nullish(),
-  manifests: z.array(descriptorSchema).nullish(),
+  layers: listSchema(descriptorSchema, MAX_REFERENCES).nullish(),
+  manifests: listSchema(descriptorSchema, MAX_REFERENCES).nullish(),
   subject: descriptorSchema.nullish(),
   annotations: annotations.nullish(),
 });
@@ -43,6 +44,7 @@ const knownSchema = z.object({
 const descriptorsAmongOthers = z
   .array(z.unknown())
   .catch([])
+  .check(atMost(MAX_REFERENCES, 'items'))
   .transform(entries => entries.flatMap(entry => descriptorSchema.safeParse(entry).data ?? []));
 
 const otherSchema = z.object({
@@ -62,7 +64,7 @@ const typeSchema = z.object({ mediaType: z.string().nullish() });
  * or one that says nothing.
  */
 export function parseDocument(raw: Uint8Array, contentType: string): ManifestDocument {
-  const value = parseJson(raw);
+  const value = parseUtf8(raw);
   const declared = parse(typeSchema, value).mediaType ?? '';
   const mediaType = agreeOnType(contentType.split(';', 1)[0]?.trim() ?? '', declared);
   parseManifest(raw, mediaType);
@@ -104,11 +106,13 @@ function agreeOnType(served: string, declared: string): string {
   throw invalid(`"${clip(mediaType)}" does not tell its type: name it in mediaType and in Content-Type`);
 }
 
-function parseJson(raw: Uint8Array): unknown {
+function parseUtf8(raw: Uint8Array): unknown {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(raw));
+    if (!isUtf8(raw)) throw new InvalidJson('is not UTF-8', { isTooMuch: false });
+    return parseJson(raw);
   } catch (cause) {
-    throw invalid('not JSON', cause);
+    if (!(cause instanceof InvalidJson)) throw cause;
+    throw invalid(`it ${cause.message}`, cause);
   }
 }
 

@@ -1,6 +1,6 @@
 // The submit request of the augment API. Clients send null for what is unset and keys that we do not know: both are as if absent.
 import { z } from 'zod';
-import { atMost, listSchema } from '../oci/config-fields.ts';
+import { atMost, listSchema } from '../oci/bounded.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { InvalidPlatform, type Platform, parsePlatforms } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';

@@ -2,11 +2,10 @@
 import { z } from 'zod';
 import { InvalidLayer } from '../augment/invalid-layer.ts';
 import { parseLocation } from '../augment/location.ts';
+import { atMost, listSchema } from '../oci/bounded.ts';
 import {
-  atMost,
   checkChangesLength,
   envEntrySchema,
-  listSchema,
   MAX_ADDED_LAYERS,
   platformSchema,
   portSchema,

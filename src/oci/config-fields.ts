@@ -1,5 +1,6 @@
 // Changes of an image config as people write them, in a request or in the configuration: their fields, checked one by one.
 import { z } from 'zod';
+import { atMost, mapSchema } from './bounded.ts';
 import { InvalidPlatform, parsePlatform } from './platform.ts';
 
 const MAX_USER = 256;
@@ -16,61 +17,10 @@ const MAX_CHANGES_CHARACTERS = 1024 * 1024;
 /** A string that a process can get: a NUL would end it early. */
 export const textSchema = z.string().refine(text => !text.includes('\0'), 'must not contain a NUL character');
 
-/** Of a list or map, so far as nothing else limits it. */
-const MAX_ITEMS = 10_000;
-
-/**
- * A list of at most `max`, looked at up to its first fault. A list of zod's looks at all items, however many, and makes a record of a
- * kilobyte of each fault.
- */
-export function listSchema<Item extends z.ZodType>(item: Item, max = MAX_ITEMS) {
-  return z
-    .array(z.unknown())
-    .check(atMost(max, 'items'))
-    .transform((items, context) => parseEach(items.entries(), item, context)?.map(([, value]) => value) ?? z.NEVER);
-}
-
-/** The same for an object of any keys. A map of zod's drops the key `__proto__` in silence, and what was asked for with it. */
-export function mapSchema<Value extends z.ZodType>(value: Value, max = MAX_ITEMS) {
-  return z
-    .custom<Readonly<Record<string, unknown>>>(isMap, 'must be an object')
-    .transform(map => Object.entries(map))
-    .check(atMost(max, 'items'))
-    .refine(entries => entries.every(([key]) => key !== '__proto__'), 'must not have the key "__proto__"')
-    .transform((entries, context) => {
-      const parsed = parseEach(entries, value, context);
-      return parsed ? Object.fromEntries(parsed) : z.NEVER;
-    });
-}
-
-function isMap(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-/** Undefined after a fault, which the context has. */
-function parseEach<Key extends string | number, Item extends z.ZodType>(
-  entries: Iterable<readonly [Key, unknown]>,
-  schema: Item,
-  context: z.core.$RefinementCtx,
-): readonly (readonly [Key, z.output<Item>])[] | undefined {
-  const parsed: (readonly [Key, z.output<Item>])[] = [];
-  for (const [key, item] of entries) {
-    const { success, data, error } = schema.safeParse(item);
-    if (success) parsed.push([key, data]);
-    else {
-      for (const { path, message } of error.issues) {
-        context.addIssue({ code: 'custom', path: [key, ...path], message });
-      }
-      return undefined;
-    }
-  }
-  return parsed;
-}
-
-export const textMapSchema = mapSchema(textSchema).refine(
-  map => Object.keys(map).every(key => !key.includes('\0')),
-  'must not have a NUL character in a key',
-);
+/** A key `__proto__` could be lost on its way, and a change with it that was asked for. */
+export const textMapSchema = mapSchema(textSchema)
+  .refine(map => !Object.hasOwn(map, '__proto__'), 'must not have the key "__proto__"')
+  .refine(map => Object.keys(map).every(key => !key.includes('\0')), 'must not have a NUL character in a key');
 
 /** `KEY=VALUE`. */
 export const envEntrySchema = textSchema
@@ -101,14 +51,6 @@ export const workingDirSchema = textSchema
   .check(atMost(MAX_WORKING_DIR, 'characters'))
   .regex(/^(?:\/|[A-Za-z]:[\\/]|\\\\)/, 'must be an absolute path, such as /opt/tool');
 export const userSchema = textSchema.check(atMost(MAX_USER, 'characters'));
-
-/** Refuses more than `max` characters or items, with the field's size in the message. */
-export function atMost<T extends { readonly length: number }>(max: number, unit: 'characters' | 'items') {
-  return ({ value, issues }: z.core.ParsePayload<T>): void => {
-    const message = `has ${value.length} ${unit}, over the limit of ${max}`;
-    if (value.length > max) issues.push({ code: 'custom', message, input: value });
-  };
-}
 
 /** Refuses changes of more than MAX_CHANGES_CHARACTERS. */
 export function checkChangesLength({ value, issues }: z.core.ParsePayload<{ readonly layers?: unknown }>): void {

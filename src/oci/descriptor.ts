@@ -1,5 +1,6 @@
 // Descriptors: a pointer to bytes. image-spec descriptor.md.
 import { z } from 'zod';
+import { listSchema, mapSchema } from './bounded.ts';
 import { type Digest, isDigest } from './digest.ts';
 import { isLayerType } from './media-type.ts';
 import type { Platform } from './platform.ts';
@@ -36,16 +37,13 @@ export const descriptorSchema = z.object({
     .string()
     .nullish()
     .transform(text => text ?? undefined),
-  annotations: z
-    .record(
-      z.string(),
-      z
-        .string()
-        .nullish()
-        .transform(text => text ?? ''),
-    )
-    .nullish(),
-  urls: z.array(z.string()).nullish(),
+  annotations: mapSchema(
+    z
+      .string()
+      .nullish()
+      .transform(text => text ?? ''),
+  ).nullish(),
+  urls: listSchema(z.string()).nullish(),
 });
 
 /** As parsed; `mediaType` is empty where the document has none, and `size` is in bytes. */

@@ -1,7 +1,8 @@
 // Image configs: the JSON that runs a container. image-spec config.md. A look only: edits are made on the raw JSON.
 import { z } from 'zod';
+import { listSchema } from './bounded.ts';
 import { RegistryError } from './errors.ts';
-import { tellFault } from './json.ts';
+import { DOCUMENT_LIMITS, InvalidJson, parseJson, tellFault } from './json.ts';
 import type { Platform } from './platform.ts';
 
 /** The largest config that we read, in bytes. */
@@ -9,7 +10,10 @@ export const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 
 const text = z.string().nullish();
 const optional = text.transform(value => value ?? undefined);
-const strings = z.array(text.transform(value => value ?? '')).nullish();
+const strings = listSchema(
+  text.transform(value => value ?? ''),
+  DOCUMENT_LIMITS.maxValues,
+).nullish();
 /** Docker's engine takes a single word for a list of it. */
 const words = z.union([strings, z.string().transform(word => [word])]);
 
@@ -53,16 +57,17 @@ export type ImageConfig = z.infer<typeof imageConfigSchema>;
 
 /** Throws MANIFEST_INVALID when the bytes are no image config, and names the field. */
 export function parseImageConfig(raw: Uint8Array): ImageConfig {
-  const { data, error } = imageConfigSchema.safeParse(parseJson(raw));
+  const { data, error } = imageConfigSchema.safeParse(parse(raw));
   if (data) return data;
   throw invalid(tellFault(error), error);
 }
 
-function parseJson(raw: Uint8Array): unknown {
+function parse(raw: Uint8Array): unknown {
   try {
-    return JSON.parse(new TextDecoder().decode(raw));
+    return parseJson(raw);
   } catch (cause) {
-    throw invalid('not JSON', cause);
+    if (!(cause instanceof InvalidJson)) throw cause;
+    throw invalid(`it ${cause.message}`, cause);
   }
 }
 

@@ -1,9 +1,10 @@
 // Manifests and indexes: parsed for a look, kept as bytes. image-spec manifest.md and image-index.md.
+import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
 import { type Descriptor, descriptorSchema } from './descriptor.ts';
 import { type Digest, digestOf } from './digest.ts';
 import { RegistryError } from './errors.ts';
-import { tellFault } from './json.ts';
+import { InvalidJson, parseJson, tellFault } from './json.ts';
 import {
   isGenericType,
   isImageConfigType,
@@ -72,7 +73,7 @@ export function parseManifest(raw: Uint8Array, contentType: string, digest: Dige
 type Content = Pick<Document, 'raw' | 'digest'>;
 
 function parseKnown(content: Content, served: string): Manifest {
-  const document = documentSchema.safeParse(parseJson(content.raw));
+  const document = documentSchema.safeParse(parseUtf8(content.raw));
   if (!document.success) throw invalid(tellFault(document.error), document.error);
   const { data } = document;
   const mediaType = data.mediaType ?? '';
@@ -149,11 +150,13 @@ function descriptors(value: unknown, field: string): readonly Descriptor[] {
   });
 }
 
-function parseJson(raw: Uint8Array): unknown {
+function parseUtf8(raw: Uint8Array): unknown {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(raw));
+    if (!isUtf8(raw)) throw new InvalidJson('is not UTF-8', { isTooMuch: false });
+    return parseJson(raw);
   } catch (cause) {
-    throw invalid('not JSON', cause);
+    if (!(cause instanceof InvalidJson)) throw cause;
+    throw invalid(`it ${cause.message}`, cause);
   }
 }
 

@@ -1,6 +1,7 @@
 // Who we are at an upstream, as docker's own config file and its helpers say.
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
+import { parseJson } from '../oci/json.ts';
 import { askHelper, HelperFailure } from './credential-helper.ts';
 
 /** A password, or an identity token that a token server takes in its place. */
@@ -103,7 +104,7 @@ function hostOf(key: string): string {
 async function readConfig(path: string): Promise<DockerConfig> {
   const nothing = { auths: new Map(), credHelpers: new Map(), credsStore: undefined };
   try {
-    return parseConfig(configSchema.parse(JSON.parse(new TextDecoder().decode(await readFile(path)))));
+    return parseConfig(configSchema.parse(parseJson(await readFile(path))));
   } catch (error) {
     return { ...nothing, faults: isAbsent(error) ? [] : [`nothing in it can be used: ${reasonOf(error)}`] };
   }

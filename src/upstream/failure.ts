@@ -4,6 +4,7 @@ import { type Dispatcher, errors } from 'undici';
 import { z } from 'zod';
 import { joinBytes } from '../oci/bytes.ts';
 import { type ErrorCode, isErrorCode, RegistryError } from '../oci/errors.ts';
+import { parseJson } from '../oci/json.ts';
 import { ForbiddenAddress } from './connector.ts';
 import { parseRetryAfter } from './response.ts';
 
@@ -79,7 +80,7 @@ function codeOf(status: number, { missing }: Attempt): ErrorCode {
 async function readCode({ body }: Dispatcher.ResponseData): Promise<ErrorCode | undefined> {
   try {
     const bytes = await readLimited(body, MAX_ERROR_BYTES);
-    const code = errorSchema.safeParse(JSON.parse(new TextDecoder().decode(bytes))).data?.errors[0]?.code;
+    const code = errorSchema.safeParse(parseJson(bytes)).data?.errors[0]?.code;
     return code && isErrorCode(code) ? code : undefined;
   } catch {
     // A body that is broken, too long or not JSON has no code; the status still says what happened.

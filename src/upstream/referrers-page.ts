@@ -1,6 +1,7 @@
 // Pages of referrers, and the one index that they become.
 import { z } from 'zod';
 import { isDigest } from '../oci/digest.ts';
+import { parseJson } from '../oci/json.ts';
 import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import type { Document } from './call.ts';
 import { type Attempt, badAnswer } from './failure.ts';
@@ -35,7 +36,7 @@ export interface ReferrersPage {
 
 /** Undefined where the bytes are no index. */
 export function findPage({ raw, headers }: Document): ReferrersPage | undefined {
-  const { data } = indexSchema.safeParse(parseJson(raw));
+  const { data } = indexSchema.safeParse(findJson(raw));
   return data && { raw, index: data, isFiltered: isFiltered(headers) };
 }
 
@@ -65,9 +66,9 @@ export function mergePages(
 }
 
 /** Undefined for what is no JSON. The error would quote the upstream. */
-function parseJson(raw: Uint8Array): unknown {
+function findJson(raw: Uint8Array): unknown {
   try {
-    return JSON.parse(new TextDecoder().decode(raw));
+    return parseJson(raw);
   } catch {
     return undefined;
   }

@@ -1,6 +1,7 @@
 // Getting a token from the server that a challenge names. The distribution project's token and OAuth2 specifications.
 import type { Dispatcher } from 'undici';
 import { z } from 'zod';
+import { parseJson } from '../oci/json.ts';
 import type { Challenge } from './challenge.ts';
 import { basic, type Credentials } from './credentials.ts';
 import type { Dialer } from './dialer.ts';
@@ -104,7 +105,7 @@ async function readToken(response: Dispatcher.ResponseData, attempt: Attempt): P
   }
   const bytes = await readLimited(response.body, MAX_TOKEN_BYTES);
   try {
-    return JSON.parse(new TextDecoder().decode(bytes));
+    return parseJson(bytes);
   } catch {
     // The cause would quote the answer, and with it the token.
     throw badAnswer(attempt, 'the answer is not JSON');

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { createDocument, type Document } from '../../augment/document.ts';
 import { toJson } from '../../augment/json.ts';
 import type { Digest } from '../../oci/digest.ts';
+import { parseJson } from '../../oci/json.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
 import type { Platform } from '../../oci/platform.ts';
 import { InvalidStep } from './step.ts';
@@ -65,7 +66,7 @@ export const emptyState: ImageState = { author: undefined, run: { WorkingDir: '/
 
 /** Throws InvalidStep for a config that is none. */
 export function parseState(raw: Uint8Array): ImageState {
-  const parsed = stateSchema.safeParse(parseJson(raw));
+  const parsed = stateSchema.safeParse(findJson(raw));
   if (!parsed.success)
     throw new InvalidStep('the base has an image config that is not as image-spec config.md wants it');
   const { author, config, history } = parsed.data;
@@ -78,9 +79,9 @@ function withPath(run: Run): Run {
   return env.some(entry => entry.startsWith('PATH=')) ? run : { ...run, Env: [...env, DEFAULT_PATH] };
 }
 
-function parseJson(raw: Uint8Array): unknown {
+function findJson(raw: Uint8Array): unknown {
   try {
-    return JSON.parse(new TextDecoder().decode(raw));
+    return parseJson(raw);
   } catch {
     return undefined;
   }

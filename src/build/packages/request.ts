@@ -1,6 +1,6 @@
 // `packages` of a request, as clients of the augment API send it: every field may be null, and unknown ones are ignored.
 import { z } from 'zod';
-import { listSchema } from '../../oci/config-fields.ts';
+import { listSchema } from '../../oci/bounded.ts';
 import { InvalidBuild } from '../invalid-build.ts';
 
 const MAX_ITEMS = 500;

@@ -1,0 +1,60 @@
+// Lists and maps from outside: of bounded length, and looked at up to their first fault.
+import { z } from 'zod';
+
+/** Of a list or map, so far as nothing else limits it. */
+const MAX_ITEMS = 10_000;
+
+/**
+ * A list of at most `max`, looked at up to its first fault. A list of zod's looks at all items, however many, and makes a record of a
+ * kilobyte of each fault.
+ */
+export function listSchema<Item extends z.ZodType>(item: Item, max = MAX_ITEMS) {
+  return z
+    .array(z.unknown())
+    .check(atMost(max, 'items'))
+    .transform((items, context) => parseEach(items.entries(), item, context)?.map(([, value]) => value) ?? z.NEVER);
+}
+
+/** The same for an object of any keys, `__proto__` too, which a map of zod's drops in silence. */
+export function mapSchema<Value extends z.ZodType>(value: Value, max = MAX_ITEMS) {
+  return z
+    .custom<Readonly<Record<string, unknown>>>(isMap, 'must be an object')
+    .transform(map => Object.entries(map))
+    .check(atMost(max, 'items'))
+    .transform((entries, context) => {
+      const parsed = parseEach(entries, value, context);
+      return parsed ? Object.fromEntries(parsed) : z.NEVER;
+    });
+}
+
+function isMap(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Undefined after a fault, which the context has. */
+function parseEach<Key extends string | number, Item extends z.ZodType>(
+  entries: Iterable<readonly [Key, unknown]>,
+  schema: Item,
+  context: z.core.$RefinementCtx,
+): readonly (readonly [Key, z.output<Item>])[] | undefined {
+  const parsed: (readonly [Key, z.output<Item>])[] = [];
+  for (const [key, item] of entries) {
+    const { success, data, error } = schema.safeParse(item);
+    if (success) parsed.push([key, data]);
+    else {
+      for (const { path, message } of error.issues) {
+        context.addIssue({ code: 'custom', path: [key, ...path], message });
+      }
+      return undefined;
+    }
+  }
+  return parsed;
+}
+
+/** Refuses more than `max` characters or items, with the field's size in the message. */
+export function atMost<T extends { readonly length: number }>(max: number, unit: 'characters' | 'items') {
+  return ({ value, issues }: z.core.ParsePayload<T>): void => {
+    const message = `has ${value.length} ${unit}, over the limit of ${max}`;
+    if (value.length > max) issues.push({ code: 'custom', message, input: value });
+  };
+}
