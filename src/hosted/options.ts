@@ -22,7 +22,9 @@ export type Sparse = 'refuse' | 'indexes' | 'allow';
 
 export interface Quota {
   /** Asked before an upload grows to `size` bytes: as a request promises it, and for each piece that comes in. Throws RegistryError to refuse. */
-  admitUpload(repository: string, size: number): void | Promise<void>;
+  admitUpload(repository: string, size: number, id: string): void | Promise<void>;
+  /** The upload is over: its bytes are content, or gone. */
+  endUpload?(id: string): void;
   /**
    * Asked, one call at a time, when `repository` is about to link content anew, or to unlink it: then `bytes` is negative.
    * Throws RegistryError to refuse. What it returns is written together with the links.

@@ -1,5 +1,5 @@
 // Quotas: how much repositories may hold together. What is asked at the link is exact, so that pushes at the same time cannot overrun one;
-// what is asked while an upload grows only spares the upload of what would be refused.
+// what is asked while uploads grow counts all that are under way, so that neither can what lies on the disk.
 import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import type { RecordStore } from '../state/store.ts';
@@ -32,6 +32,13 @@ export async function createQuota({ records, limits }: QuotaDeps): Promise<Quota
   const quotasOf = (repository: string) => quotas.filter(({ matches }) => matches(repository));
   const usage = await openUsage(records, repository => [...new Set(quotasOf(repository).map(({ name }) => name))]);
 
+  /** How far uploads have come, or will. */
+  const growing = new Map<string, { readonly repository: string; readonly bytes: number }>();
+
+  function growingBytes(matches: (repository: string) => boolean): number {
+    return [...growing.values()].reduce((sum, { repository, bytes }) => sum + (matches(repository) ? bytes : 0), 0);
+  }
+
   async function admit(repository: string, bytes: number): Promise<void> {
     if (bytes <= 0) return;
     for (const { name, maxBytes } of quotasOf(repository)) {
@@ -41,7 +48,19 @@ export async function createQuota({ records, limits }: QuotaDeps): Promise<Quota
   }
 
   return {
-    admitUpload: admit,
+    async admitUpload(repository, bytes, id) {
+      const limits = quotasOf(repository);
+      const before = growing.get(id)?.bytes ?? 0;
+      if (bytes <= before || limits.length === 0) return;
+      const linked = await Promise.all(limits.map(({ name }) => usage.ofQuota(name)));
+      // From here on nobody comes between: of many uploads those that fit are admitted, and not none.
+      for (const [at, { name, maxBytes, matches }] of limits.entries()) {
+        const usedBytes = (linked[at] ?? 0) + growingBytes(matches) - before;
+        if (usedBytes + bytes > maxBytes) throw refusal(name, { usedBytes, askedBytes: bytes, maxBytes });
+      }
+      growing.set(id, { repository, bytes });
+    },
+    endUpload: id => void growing.delete(id),
     async account(repository, _digest, bytes) {
       await admit(repository, bytes);
       return usage.adding(repository, bytes);

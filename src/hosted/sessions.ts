@@ -61,6 +61,7 @@ export function createSessions(room: Room, drafts: Drafts): Sessions {
 
   async function forget(id: string): Promise<void> {
     open.delete(id);
+    room.options.quota.endUpload?.(id);
     await counted.remove(id);
   }
 

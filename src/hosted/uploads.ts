@@ -21,15 +21,16 @@ export function createUploads(room: Room, drafts: Drafts): UploadsOfRoom {
   const sessions = createSessions(room, drafts);
 
   async function append(session: Session, chunk: Chunk): Promise<void> {
-    const { draft, repository } = session;
+    const { draft, repository, id } = session;
     if (chunk.range && chunk.range.start !== draft.size) {
       throw new RegistryError('RANGE_INVALID', `the next chunk of this upload begins at byte ${draft.size}`, {
         detail: { size: draft.size },
       });
     }
-    await options.quota.admitUpload(repository, chunk.range ? chunk.range.end + 1 : draft.size + (chunk.size ?? 0));
+    const promised = chunk.range ? chunk.range.end + 1 : draft.size + (chunk.size ?? 0);
+    await options.quota.admitUpload(repository, promised, id);
     try {
-      await draft.append(admitted(piecesOf(chunk), draft.size, repository));
+      await draft.append(admitted(piecesOf(chunk), session));
     } catch (error) {
       // Its bytes are a part of what fills the disk, and clients begin anew.
       if (isDiskFull(error)) await sessions.end(session.id).catch(() => {});
@@ -37,11 +38,11 @@ export function createUploads(room: Room, drafts: Drafts): UploadsOfRoom {
     }
   }
 
-  async function* admitted(pieces: AsyncIterable<Uint8Array>, before: number, repository: string) {
-    let size = before;
+  async function* admitted(pieces: AsyncIterable<Uint8Array>, { draft, repository, id }: Session) {
+    let { size } = draft;
     for await (const piece of pieces) {
       size += piece.byteLength;
-      await options.quota.admitUpload(repository, size);
+      await options.quota.admitUpload(repository, size, id);
       yield piece;
     }
   }

@@ -56,6 +56,22 @@ describe('a quota', () => {
     expect(await place.inventory()).toHaveLength(2);
   });
 
+  test('holds while uploads grow, all of them together, and gives back what ends', async () => {
+    const grow = async (repository: string, size: number) => {
+      const { id } = await hosted.uploads.start(repository);
+      await hosted.uploads.append(repository, id, chunk(randomBytes(size)));
+      return id;
+    };
+    const first = await grow('local/a', 500);
+    await grow('local/b', 400);
+    await expect(grow('local/c', 200)).rejects.toMatchObject(refusal('900 B of 1000 B are used'));
+    await expect(pushBlob(hosted, 'local/c', randomBytes(101))).rejects.toMatchObject({ code: 'DENIED' });
+    await pushBlob(hosted, 'local/c', randomBytes(100));
+    await hosted.uploads.cancel('local/a', first);
+    await grow('local/c', 500);
+    await expect(grow('local/c', 1)).rejects.toMatchObject({ code: 'DENIED' });
+  });
+
   test('counts manifests too, and lets tags move when it is used up', async () => {
     const { raw, size } = await pushSmall(hosted, 'local/a', 'a', { tags: ['a'] });
     await pushBlob(hosted, 'local/a', randomBytes(1000 - size - 22));
@@ -120,12 +136,17 @@ describe('a quota', () => {
       Array.from({ length: 8 }, async () => {
         const content = randomBytes(300);
         const { id } = await hosted.uploads.start('local/a');
-        await hosted.uploads.append('local/a', id, chunk(content));
-        return { id, digest: digestOf(content) };
+        const isAdmitted = await hosted.uploads.append('local/a', id, chunk(content)).then(
+          () => true,
+          () => false,
+        );
+        return { id, digest: digestOf(content), isAdmitted };
       }),
     );
     const ends = await Promise.allSettled(
-      uploads.map(({ id, digest }) => hosted.uploads.finish('local/a', id, digest)),
+      uploads
+        .filter(({ isAdmitted }) => isAdmitted)
+        .map(({ id, digest }) => hosted.uploads.finish('local/a', id, digest)),
     );
     expect(ends.filter(({ status }) => status === 'fulfilled')).toHaveLength(3);
     expect(await place.inventory()).toHaveLength(3);
