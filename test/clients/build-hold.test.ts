@@ -114,7 +114,8 @@ describe.skipIf(missing)(`held pulls${missing ? ` (${missing})` : ''}`, { timeou
   });
 
   test('a client that leaves frees its connection, and the build goes on', async () => {
-    const veneer = await serve({});
+    // The builder keeps its own connections for the next request, for as long as they are let.
+    const veneer = await serve({}, { limits: { keepAlive: '1s' } });
     const image = `${veneer.address}/local/held/left:1`;
     const client = await startProcess(clientPath('crane'), ['digest', '--insecure', image], {
       checkReady: () => gate.arrive('left-1'),

