@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { buffer } from 'node:stream/consumers';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { serve } from '@hono/node-server';
 import { Hono } from 'hono';
 import { pino } from 'pino';
@@ -47,6 +48,29 @@ beforeEach(async () => {
 afterEach(async () => {
   server.closeAllConnections();
   await new Promise(resolve => server.close(resolve));
+});
+
+test('begins a few chunks at a time, however many bodies have theirs at hand', async () => {
+  let begun = 0;
+  let most = 0;
+  const read = async (view: Uint8Array) => {
+    begun += 1;
+    return view.byteLength;
+  };
+  app.get(PATH, () => {
+    const source = { read, close: async () => {} };
+    return new Response(createByteStream(source));
+  });
+  const sockets = Array.from({ length: MANY }, () => connect(port, '127.0.0.1').pause());
+  for (const socket of sockets) socket.write(`GET ${PATH} HTTP/1.1\r\nHost: x\r\n\r\n`);
+  for (let all = 0; all < MANY * 2; begun = 0) {
+    await nextTurn();
+    most = Math.max(most, begun);
+    all += begun;
+  }
+  for (const socket of sockets) socket.destroy();
+  expect(most).toBeGreaterThan(0);
+  expect(most).toBeLessThanOrEqual(16);
 });
 
 test('sends all bytes with the status and headers of the response', async () => {
