@@ -1,6 +1,6 @@
 // Lists of tags: read as they come, for they may be large, and in pages, the upstream's or, where it knows none, our own.
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
-import { JSONParser } from '@streamparser/json';
+import { Tokenizer, TokenParser, TokenType } from '@streamparser/json';
 import type { Dispatcher } from 'undici';
 import { RegistryError } from '../oci/errors.ts';
 import { type Attempt, badAnswer, TooLong } from './failure.ts';
@@ -19,10 +19,9 @@ export const MAX_QUERY_LENGTH = 2048;
  */
 export async function readTags(response: Dispatcher.ResponseData, attempt: Attempt): Promise<readonly string[]> {
   const tags: string[] = [];
-  const parser = new JSONParser({ paths: ['$.tags.*'], keepStack: false });
-  parser.onValue = ({ value }) => {
+  const parser = createParser(value => {
     if (typeof value === 'string' && value.length <= MAX_TAG_LENGTH) tags.push(value);
-  };
+  });
   let bytes = 0;
   let start = '';
   for await (const chunk of response.body) {
@@ -41,7 +40,30 @@ function withoutMark(chunk: Uint8Array): Uint8Array {
   return chunk[0] === 0xef && chunk[1] === 0xbb && chunk[2] === 0xbf ? chunk.subarray(3) : chunk;
 }
 
-function parse(parser: JSONParser, chunk: Uint8Array): boolean {
+/** The list, and what is in it. */
+const MAX_DEPTH = 2;
+const OPENING: readonly TokenType[] = [TokenType.LEFT_BRACE, TokenType.LEFT_BRACKET];
+const CLOSING: readonly TokenType[] = [TokenType.RIGHT_BRACE, TokenType.RIGHT_BRACKET];
+
+/** Tells the members of `tags`. What nests deeper than they do counts as null, however deep: it takes no memory. */
+function createParser(onTag: (value: unknown) => void): Tokenizer {
+  const tokenizer = new Tokenizer();
+  const parser = new TokenParser({ paths: ['$.tags.*'], keepStack: false });
+  let depth = 0;
+  parser.onValue = ({ value }) => onTag(value);
+  parser.onEnd = () => tokenizer.isEnded || tokenizer.end();
+  tokenizer.onEnd = () => parser.isEnded || parser.end();
+  tokenizer.onToken = given => {
+    const isOpening = OPENING.includes(given.token);
+    if (isOpening && depth === MAX_DEPTH) parser.write({ token: TokenType.NULL, value: null });
+    else if (depth <= MAX_DEPTH) parser.write(given);
+    if (isOpening) depth += 1;
+    else if (CLOSING.includes(given.token)) depth -= 1;
+  };
+  return tokenizer;
+}
+
+function parse(parser: Tokenizer, chunk: Uint8Array): boolean {
   try {
     parser.write(chunk);
     return true;

@@ -93,6 +93,14 @@ test('reads a list of many megabytes, and of its tags only those that are some',
   expect((await openLab({ url: server.url }).listTags('a/b', {})).tags).toEqual(tags);
 });
 
+test('takes no memory for what nests in a list, and finds the tags beside it', async () => {
+  const deep = '['.repeat(4_000_000) + ']'.repeat(4_000_000);
+  const server = await listen((_, res) => res.end(`{"x":${deep},"tags":["a",{"b":["c"]},"d",[{"tags":["e"]}]]}`));
+  const before = process.memoryUsage().heapTotal;
+  expect((await openLab({ url: server.url }).listTags('a/b', {})).tags).toEqual(['a', 'd']);
+  expect(process.memoryUsage().heapTotal - before).toBeLessThan(200_000_000);
+});
+
 test('refuses a list beyond its limit', async () => {
   const block = Buffer.alloc(1024 * 1024, ' ');
   const server = await listen(async (_, res) => {
