@@ -73,7 +73,8 @@ export function createAugmentations(options: AugmentationsOptions): Augmentation
 
   async function compute(pull: AugmentedPull, signal: AbortSignal): Promise<Known> {
     const { origin, sourceName, sourceDigest, steps, layerSources, storedLayers } = pull;
-    const place: PlaceOnImage = (image, layers) => placeLayers({ origin, image, layers, layerSources, storedLayers });
+    const place: PlaceOnImage = (image, layers) =>
+      placeLayers({ origin, image, layers, layerSources, storedLayers, signal });
     const madeOf = new Set<Digest>();
     const source = createReader(origin, { onRead: digest => madeOf.add(digest), signal });
     const augmented = await turns.hold(source, async reader => {

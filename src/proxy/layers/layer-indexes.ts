@@ -22,10 +22,10 @@ export interface PlacedBlob {
 
 export interface LayerIndexes {
   /**
-   * Read once for all who ask at a time, whoever of them stays. Throws UnreadableLayer for what is beyond the limits, UNAVAILABLE where too much
+   * Read once for all who ask at a time, as long as one of them stays. Throws UnreadableLayer for what is beyond the limits, UNAVAILABLE where too much
    * is to be read already, and the error of `open` or of its stream.
    */
-  get(layer: PlacedBlob): Promise<LayerIndex>;
+  get(layer: PlacedBlob, signal?: AbortSignal): Promise<LayerIndex>;
 }
 
 export interface LayerIndexesDeps {
@@ -76,7 +76,7 @@ export function createLayerIndexes({ records, now, limits }: LayerIndexesDeps): 
     return found;
   }
 
-  async function read(layer: PlacedBlob, key: string): Promise<LayerIndex> {
+  async function read(layer: PlacedBlob, key: string, signal: AbortSignal): Promise<LayerIndex> {
     const { digest } = layer;
     const known = await find(digest);
     if (known && (await isReadAt(key))) return known;
@@ -85,7 +85,7 @@ export function createLayerIndexes({ records, now, limits }: LayerIndexesDeps): 
     if (reads.pendingCount > MAX_WAITING) {
       throw new RegistryError('UNAVAILABLE', 'too many layers wait to be read', { retryAfterSeconds: 10 });
     }
-    const index = await reads(() => readBytes(layer, known)).catch(error => {
+    const index = await reads(() => readBytes(layer, known, signal)).catch(error => {
       if (error instanceof UnreadableLayer) unreadable.set(key, error);
       throw error;
     });
@@ -96,8 +96,14 @@ export function createLayerIndexes({ records, now, limits }: LayerIndexesDeps): 
   }
 
   /** Of what is known it is enough to have been sent the bytes. */
-  async function readBytes({ open }: PlacedBlob, known: LayerIndex | undefined): Promise<LayerIndex> {
-    const body = (await open()).pipeThrough(new TransformStream(), { signal: AbortSignal.timeout(READ_TIMEOUT_MS) });
+  async function readBytes(
+    { open }: PlacedBlob,
+    known: LayerIndex | undefined,
+    wanted: AbortSignal,
+  ): Promise<LayerIndex> {
+    wanted.throwIfAborted();
+    const signal = AbortSignal.any([wanted, AbortSignal.timeout(READ_TIMEOUT_MS)]);
+    const body = (await open()).pipeThrough(new TransformStream(), { signal });
     if (!known) return indexLayer(body, limits);
     for await (const _ of body);
     return known;
@@ -113,10 +119,10 @@ export function createLayerIndexes({ records, now, limits }: LayerIndexesDeps): 
   }
 
   return {
-    async get(layer) {
+    async get(layer, signal) {
       const key = `${layer.place}@${layer.digest}`;
       const known = readAt.has(key) ? memory.get(layer.digest) : undefined;
-      return known ?? flight(key, () => read(layer, key));
+      return known ?? flight(key, stop => read(layer, key, stop), signal);
     },
   };
 }

@@ -33,6 +33,8 @@ export interface PlacingRequest {
   readonly layerSources: readonly LayerSource[];
   /** Of the `stored` ones, where they are not kept yet. */
   readonly storedLayers?: ReadonlyMap<Digest, Uint8Array> | undefined;
+  /** Aborts when nobody wants the image any more. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -94,29 +96,34 @@ export function createPlacing(deps: PlacingDeps): PlaceLayers {
     const key = JSON.stringify([placeOf(origin), base, own.map(({ digest, place }) => [digest, place])]);
     const known = plans.get(key);
     if (known) return known;
-    const added = await Promise.all(own.map(readAdded));
+    const added = await Promise.all(own.map(layer => readAdded(layer, request.signal)));
     // What lies in the root alone lies below no link.
     const found = added.some(hasDirectories) ? await plan(added, await readBase(request)) : [];
     plans.set(key, found);
     return found;
   }
 
-  function readAdded(layer: PlacedBlob): Promise<LayerIndex> {
-    return indexes.get(layer).catch(error => {
+  function readAdded(layer: PlacedBlob, signal: AbortSignal | undefined): Promise<LayerIndex> {
+    return indexes.get(layer, signal).catch(error => {
       throw explainAdded(error, layer.digest);
     });
   }
 
-  function readBase({ origin, image: { manifest } }: PlacingRequest): Promise<readonly LayerIndex[]> {
-    return Promise.all(manifest.layers.map(descriptor => readBaseLayer(origin, descriptor)));
+  function readBase({ origin, image: { manifest }, signal }: PlacingRequest): Promise<readonly LayerIndex[]> {
+    return Promise.all(manifest.layers.map(descriptor => readBaseLayer(origin, descriptor, signal)));
   }
 
-  async function readBaseLayer(origin: Origin, { digest, mediaType }: Descriptor): Promise<LayerIndex> {
+  async function readBaseLayer(
+    origin: Origin,
+    { digest, mediaType }: Descriptor,
+    signal: AbortSignal | undefined,
+  ): Promise<LayerIndex> {
     if (mediaType.endsWith('+encrypted')) throw unknowable(digest, 'it is encrypted');
     const { registry, repository } = origin;
     const open = async () => (await registry.getBlob(repository, digest)).open();
     try {
-      return await indexes.get({ digest, place: placeOf(origin), isBrief: registry.scope !== undefined, open });
+      const layer = { digest, place: placeOf(origin), isBrief: registry.scope !== undefined, open };
+      return await indexes.get(layer, signal);
     } catch (error) {
       throw explainBase(error, digest);
     }
