@@ -192,13 +192,25 @@ describe.skipIf(missing)(`multi-platform builds${missing ? ` (${missing})` : ''}
       expect(await builds.list()).toEqual(before);
     });
 
-    test('Missing Architecture: a base that lacks a platform fails the build, and the log says so', async () => {
+    test('Missing Architecture: a base that lacks a platform is refused before anything starts, with what there is', async () => {
+      const before = await builds.list();
       const containerPlatform = 'linux/amd64,linux/s390x';
-      const { buildId } = await builds.submit({ containerFile: RAN, containerPlatform });
+      const answer = await builds.request({ containerFile: RAN, containerPlatform });
+      const { message } = Object(await answer.json());
+      expect([answer.status, message]).toEqual([
+        400,
+        expect.stringMatching(/ubuntu:latest.*linux\/s390x.*linux\/amd64/),
+      ]);
+      expect(await builds.list()).toEqual(before);
+    });
+
+    test('Missing Architecture: what cannot be built for one platform fails the build, and the log says where', async () => {
+      const onlyHere = containerFile('FROM ubuntu:latest', 'RUN test "$(uname -m)" = x86_64');
+      const { buildId } = await builds.submit({ ...MULTI, containerFile: onlyHere });
       const log = await builds.readLog(buildId);
-      expect(log).toContain('linux/s390x');
+      expect(log).toContain('linux/arm64');
       const { status, reason } = await builds.find(buildId);
-      expect([status, reason]).toEqual(['failed', expect.stringMatching(/linux\/s390x/)]);
+      expect([status, reason]).toEqual(['failed', expect.stringMatching(/linux\/arm64/)]);
     });
   });
 
