@@ -4,6 +4,7 @@ import type { Context } from 'hono';
 import { z } from 'zod';
 import { type ByteBudget, createByteBudget } from '../augment/budget.ts';
 import { joinBytes } from '../oci/bytes.ts';
+import { RegistryError } from '../oci/errors.ts';
 import { InvalidJson, parseJson } from '../oci/json.ts';
 import { ApiError } from './api-error.ts';
 import { identify } from './authentication.ts';
@@ -50,14 +51,28 @@ export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: u
 async function read(c: Context, maxBytes: number, take: (bytes: number) => void): Promise<Uint8Array> {
   if (Number(c.req.header('Content-Length') ?? 0) > maxBytes) throw tooLarge(maxBytes);
   const chunks: Uint8Array[] = [];
+  let refused: RegistryError | undefined;
   let size = 0;
   for await (const chunk of c.req.raw.body ?? []) {
     size += chunk.byteLength;
     if (size > maxBytes) throw tooLarge(maxBytes);
-    take(chunk.byteLength);
-    chunks.push(chunk);
+    refused ??= refusalOf(() => take(chunk.byteLength));
+    // Many clients hear an answer only when they have sent everything.
+    if (refused) chunks.length = 0;
+    else chunks.push(chunk);
   }
+  if (refused) throw refused;
   return joinBytes(chunks);
+}
+
+function refusalOf(take: () => void): RegistryError | undefined {
+  try {
+    take();
+    return undefined;
+  } catch (error) {
+    if (error instanceof RegistryError) return error;
+    throw error;
+  }
 }
 
 function parse(raw: Uint8Array): unknown {

@@ -40,7 +40,10 @@ export function parseJson(raw: Uint8Array, limits: JsonLimits = DOCUMENT_LIMITS)
 export function measure(raw: Uint8Array, { maxValues, maxDepth }: JsonLimits): void {
   let values = 1;
   let depth = 0;
+  /** Of the number, or the word such as true, that is being passed. */
+  let digits = 0;
   for (let at = 0; at < raw.byteLength; at += 1) {
+    let passed = 0;
     switch (raw[at]) {
       case QUOTE:
         at = endOfString(raw, at);
@@ -57,12 +60,32 @@ export function measure(raw: Uint8Array, { maxValues, maxDepth }: JsonLimits): v
       case COMMA:
       case COLON:
         values += 1;
+        break;
+      case SPACE:
+      case TAB:
+      case LINE_FEED:
+      case CARRIAGE_RETURN:
+        break;
+      default:
+        passed = digits + 1;
     }
-    if (depth > maxDepth) throw new InvalidJson(`nests deeper than ${maxDepth}`, { isTooMuch: true });
-    if (values > maxValues) throw new InvalidJson(`has more than ${maxValues} values`, { isTooMuch: true });
+    digits = passed;
+    if (depth > maxDepth) throw tooMuch(`nests deeper than ${maxDepth}`);
+    if (values > maxValues) throw tooMuch(`has more than ${maxValues} values`);
+    if (digits > MAX_DIGITS) throw tooMuch(`has a number of more than ${MAX_DIGITS} digits`);
   }
 }
 
+function tooMuch(message: string): InvalidJson {
+  return new InvalidJson(message, { isTooMuch: true });
+}
+
+/** More than any number has that means something; to parse one takes longer than to parse as much of anything else. */
+const MAX_DIGITS = 1000;
+const TAB = 0x09;
+const LINE_FEED = 0x0a;
+const CARRIAGE_RETURN = 0x0d;
+const SPACE = 0x20;
 const QUOTE = 0x22;
 const COMMA = 0x2c;
 const COLON = 0x3a;

@@ -39,6 +39,8 @@ test.each([
   ['has more than 200000 values', `[${'0,'.repeat(200_001)}0]`],
   ['has more than 200000 values', `[${'[],'.repeat(100_001)}0]`],
   ['has more than 200000 values', `{${'"":"",'.repeat(100_001)}"a":0}`],
+  ['has a number of more than 1000 digits', `[1,${'9'.repeat(1001)}]`],
+  ['has a number of more than 1000 digits', 'x'.repeat(5000)],
   ['is not JSON', '{"a":"\\"}'],
   ['is not JSON', ']'.repeat(1000)],
 ])('refuses what %s', (reason, text) => {
@@ -47,6 +49,7 @@ test.each([
 
 test('takes long strings, deep lists and many values up to the limits', () => {
   for (const text of [
+    `[1, ${'9'.repeat(1000)},-0.5e-7]`,
     `"${'A,[:{'.repeat(1e5)}"`,
     `"${'\\"\\\\'.repeat(1e5)}"`,
     `${'['.repeat(100)}${']'.repeat(100)}`,
