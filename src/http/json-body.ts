@@ -2,7 +2,7 @@
 
 import type { Context } from 'hono';
 import { z } from 'zod';
-import { type ByteBudget, createByteBudget } from '../augment/budget.ts';
+import { type ByteBudget, createByteBudget, type Room } from '../augment/budget.ts';
 import { joinBytes } from '../oci/bytes.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { InvalidJson, parseJson } from '../oci/json.ts';
@@ -39,7 +39,7 @@ export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: u
     throw new ApiError(415, 'the body must be sent as JSON, with the header Content-Type: application/json');
   const room = limits.bodies.open();
   try {
-    const body = parse(await read(c, limits.maxBytes, room.take));
+    const body = parse(await read(c, limits.maxBytes, room));
     const { data } = identifiedSchema.safeParse(body);
     if (data) await identify(c, data.towerAccessToken);
     return await work(body);
@@ -48,7 +48,7 @@ export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: u
   }
 }
 
-async function read(c: Context, maxBytes: number, take: (bytes: number) => void): Promise<Uint8Array> {
+async function read(c: Context, maxBytes: number, room: Room): Promise<Uint8Array> {
   if (Number(c.req.header('Content-Length') ?? 0) > maxBytes) throw tooLarge(maxBytes);
   const chunks: Uint8Array[] = [];
   let refused: RegistryError | undefined;
@@ -56,7 +56,7 @@ async function read(c: Context, maxBytes: number, take: (bytes: number) => void)
   for await (const chunk of c.req.raw.body ?? []) {
     size += chunk.byteLength;
     if (size > maxBytes) throw tooLarge(maxBytes);
-    refused ??= refusalOf(() => take(chunk.byteLength));
+    refused ??= refusalOf(room, chunk.byteLength);
     // Many clients hear an answer only when they have sent everything.
     if (refused) chunks.length = 0;
     else chunks.push(chunk);
@@ -65,11 +65,13 @@ async function read(c: Context, maxBytes: number, take: (bytes: number) => void)
   return joinBytes(chunks);
 }
 
-function refusalOf(take: () => void): RegistryError | undefined {
+/** Who is refused leaves his room to others at once. */
+function refusalOf(room: Room, bytes: number): RegistryError | undefined {
   try {
-    take();
+    room.take(bytes);
     return undefined;
   } catch (error) {
+    room.close();
     if (error instanceof RegistryError) return error;
     throw error;
   }
