@@ -155,7 +155,7 @@ describe('a rate', () => {
     const copy = async (name: string) => {
       const built = JSON.parse((await build(server, 'a')).body.toString());
       await server.send('GET', `/v1alpha1/builds/${built.buildId}/logs`, { headers });
-      const body = { containerImage: built.containerImage, mirror: true, buildRepository: `local/${name}` };
+      const body = { containerImage: built.containerImage, freeze: true, buildRepository: `local/${name}` };
       return server.send('POST', '/v1alpha2/container', { headers, body: JSON.stringify(body) });
     };
     expect((await copy('one')).status).toBe(200);

@@ -2,7 +2,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { PRINTED, submitAugmentation } from './support/augment.ts';
+import { PRINTED, requestAugmentation, submitAugmentation } from './support/augment.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startDocker, startVeneer } from './support/daemons.ts';
 import { listEntries } from './support/entries.ts';
@@ -127,14 +127,16 @@ describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { t
     expect((await submitAugmentation(veneer, tag)).targetDigest).not.toBe(targetDigest);
   });
 
-  test('an artifact stays as it was pushed', async () => {
+  test('an artifact is pulled as it was pushed, and its augmentation is refused', async () => {
     const artifact = `${veneer}/local/artifact:1`;
     await writeFile(join(lab.folder, 'note.txt'), 'a note\n');
     const type = ['--artifact-type', 'application/vnd.example.note'];
     await run(clientPath('oras'), ['push', '--plain-http', ...type, artifact, 'note.txt'], { cwd: lab.folder });
-    const { targetImage, targetDigest } = await submitAugmentation(veneer, 'local/artifact:1');
-    expect(targetDigest).toBe(await crane('digest', artifact));
-    expect(await crane('manifest', targetImage)).toBe(await crane('manifest', artifact));
+    const refused = await requestAugmentation(veneer, 'local/artifact:1', {});
+    expect([refused.status, await refused.text()]).toEqual([400, expect.stringContaining('it is no image')]);
+    expect(JSON.parse(await crane('manifest', artifact))).toMatchObject({
+      artifactType: 'application/vnd.example.note',
+    });
   });
 
   function docker(...args: readonly string[]): Promise<string> {
