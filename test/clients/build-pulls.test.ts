@@ -27,7 +27,7 @@ describe.skipIf(missing)(`pulls of what is built${missing ? ` (${missing})` : ''
     host = (await lab.keep(startDocker(lab.folder))).host;
     gate = await lab.keep(startGate());
     const recipes = await writeRecipes(join(lab.folder, 'recipes'));
-    const backends = [{ kind: 'buildkit', address: lab.buildkit }];
+    const backends = [{ kind: 'buildkit', address: lab.buildkit, hostNetwork: true }];
     const veneer = await lab.keep(startVeneer(lab.folder, lab.registry, { builds: { backends, recipes } }));
     relay = await lab.keep(startRelay(veneer.address));
     builds = createBuildsClient(relay.address);
