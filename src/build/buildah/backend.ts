@@ -136,7 +136,7 @@ function asFault(error: unknown): string {
 
 /** `buildah version 1.28.2 (…)`; one that does not say counts as old. */
 function isBefore(output: string, [major, minor]: readonly [number, number]): boolean {
-  const [, first = '0', second = '0'] = /(\d+)\.(\d+)/.exec(output) ?? [];
+  const [, first = '0', second = '0'] = /(\d{1,4})\.(\d{1,4})/.exec(output) ?? [];
   return Number(first) < major || (Number(first) === major && Number(second) < minor);
 }
 

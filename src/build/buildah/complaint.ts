@@ -8,7 +8,7 @@ export interface Complaint {
   find(): string;
 }
 
-const RUNTIME = /^error running container: (?:from (\S+) )?(?:creating container for \[.*?\]: )?(.*)$/;
+const RUNTIME = /^error running container: (?:from (\S+) )?(?:creating container for \[[^\]]*\]: )?(.*)$/;
 /** Why the runtime could not begin a step, or the machine did not let it. A step that prints the like is tried again in vain, and no more. */
 export function createRuntimeComplaint(): Complaint {
   let text = '';
