@@ -47,42 +47,42 @@ function createPlainTest(glob: string): (name: string) => boolean {
   };
 }
 
-/** As in a glob of one line, only that `**` is what takes as many as there are. Only the last is ever tried anew. */
+/** A last `**` takes one component or more. */
 function matchComponents(names: readonly string[], components: readonly string[]): boolean {
-  let [at, place, star, retry] = [0, 0, -1, 0];
-  while (at < names.length) {
-    const component = components[place];
-    if (component === '**') {
-      [star, retry] = [place, at];
-      place += 1;
-    } else if (component !== undefined && matchComponent(names[at] ?? '', component)) {
-      at += 1;
-      place += 1;
-    } else if (star >= 0) {
-      retry += 1;
-      [at, place] = [retry, star + 1];
-    } else return false;
-  }
-  // At the end it takes one component or more.
-  return place === components.length;
+  const rest = skipMatched(names, components, '**', matchComponent);
+  return rest === components.length;
 }
 
 function matchComponent(name: string, component: string): boolean {
-  let [at, place, star, retry] = [0, 0, -1, 0];
-  while (at < name.length) {
-    if (component[place] === '*') {
-      [star, retry] = [place, at];
+  const rest = skipMatched(name, component, '*', (a, b) => a === b);
+  return rest !== undefined && /^\**$/.test(component.slice(rest));
+}
+
+/**
+ * Matches all items to parts of a pattern, where a star takes as many as there are. Gives the place in the pattern behind what was needed for
+ * them; undefined where they do not match. Only the last star is ever tried anew: it takes no more steps than the product of both lengths.
+ */
+function skipMatched(
+  items: ArrayLike<string>,
+  pattern: ArrayLike<string>,
+  star: string,
+  matches: (item: string, part: string) => boolean,
+): number | undefined {
+  let [at, place, starAt, retry] = [0, 0, -1, 0];
+  while (at < items.length) {
+    const part = pattern[place];
+    if (part === star) {
+      [starAt, retry] = [place, at];
       place += 1;
-    } else if (component[place] === name[at]) {
+    } else if (part !== undefined && matches(items[at] ?? '', part)) {
       at += 1;
       place += 1;
-    } else if (star >= 0) {
+    } else if (starAt >= 0) {
       retry += 1;
-      [at, place] = [retry, star + 1];
-    } else return false;
+      [at, place] = [retry, starAt + 1];
+    } else return undefined;
   }
-  while (component[place] === '*') place += 1;
-  return place === component.length;
+  return place;
 }
 
 /** Whether one of the patterns matches both a repository and its tag. */
