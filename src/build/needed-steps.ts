@@ -18,8 +18,17 @@ export interface Needs {
 
 const OFFICIAL_SYNTAX = /^(?:docker\.io\/)?docker\/dockerfile(?:-upstream)?(?:[:@]|$)/;
 
+/** Every builder asks, and a long file takes its time: it is read once. */
+const found = new WeakMap<ContainerFileSpec, { readonly needs: Needs | undefined }>();
+
 /** Undefined for a file that is invalid, or asks for too much: the build says what is wrong with it. */
 export function findNeeds(spec: ContainerFileSpec): Needs | undefined {
+  const known = found.get(spec) ?? { needs: readNeeds(spec) };
+  found.set(spec, known);
+  return known.needs;
+}
+
+function readNeeds(spec: ContainerFileSpec): Needs | undefined {
   try {
     const file = parseContainerFile(spec.containerFile);
     const syntax = Object.hasOwn(spec.args, 'BUILDKIT_SYNTAX') ? spec.args.BUILDKIT_SYNTAX : file.syntax?.value;

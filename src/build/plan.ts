@@ -1,4 +1,5 @@
 // From what a caller asks for to a spec: everything is looked at, looked up and pinned before a build of it begins.
+import { setImmediate as turn } from 'node:timers/promises';
 import type { ContentStore } from '../content/store.ts';
 import { formatPlatform, normalizePlatform, type Platform } from '../oci/platform.ts';
 import { type BaseUse, findBases } from './containerfile/bases.ts';
@@ -43,9 +44,12 @@ export function createPlan(deps: PlanDeps): Plan {
   const { images, limits = {}, supports, policy } = deps;
   return async (request, signal) => {
     checkRequest(request, limits.request ?? DEFAULT_REQUEST_LIMITS);
+    await turn();
     const platforms = platformsOf(request, policy);
     const bases = findReferences(request, platforms);
     const draft = draftSpec(request, platforms);
+    // A file that is long takes its time each time that it is read: others have their turn in between.
+    await turn();
     await supports(platforms, draft);
     const digests = policy.pinBases === false ? {} : await lookUpBases(bases, images, signal);
     signal?.throwIfAborted();

@@ -208,6 +208,21 @@ describe('a service that is open on loopback', () => {
     });
   });
 
+  const megabyte = (piece: string) => piece.repeat(Math.floor(1_000_000 / piece.length));
+
+  test.each([
+    ['a heredoc with a long name', `RUN << ${megabyte('a')}`],
+    ['mounts', `RUN ${megabyte('--mount=from=a ')} x`],
+    ['substitutions', `ENV A=${megabyte('$B')}`],
+    ['lines', megabyte('\n')],
+  ])('a Containerfile: a megabyte of %s', NOISY, async (_, instruction) => {
+    await victim.hold(async () => {
+      const containerFile = base64(`FROM scratch\n${instruction}\n`);
+      const { status } = await victim.submit({ containerFile, buildContext: {} });
+      expect([200, 400]).toContain(status);
+    });
+  });
+
   const many = (item: string) => Array.from({ length: (4 * MIB) / (item.length + 1) }, () => item).join(',');
 
   test.each([

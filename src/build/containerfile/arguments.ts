@@ -1,6 +1,5 @@
 // The forms that the arguments of instructions come in: JSON, words, keys with values.
 import { z } from 'zod';
-import { createCursor } from './cursor.ts';
 import type { EscapeCharacter } from './expand.ts';
 import { InvalidSyntax, quote } from './invalid.ts';
 import { isSpace, trimSpaceStart } from './space.ts';
@@ -53,23 +52,22 @@ export function splitWords(text: string): readonly string[] {
 /** Words between spaces that stand outside of quotes; quotes and escapes stay, for the expansion. */
 export function splitQuotedWords(text: string, escapeCharacter: EscapeCharacter): readonly string[] {
   const words: string[] = [];
-  const cursor = createCursor(text);
-  let word = '';
+  let start = 0;
   let quoted: string | undefined;
-  for (let char = cursor.next(); char !== undefined; char = cursor.next()) {
+  for (let at = 0; at < text.length; at += 1) {
+    const char = text.charAt(at);
     if (quoted === undefined && isSpace(char)) {
-      if (word) words.push(word);
-      word = '';
+      if (at > start) words.push(text.slice(start, at));
+      start = at + 1;
     } else if (char === escapeCharacter && quoted !== "'") {
-      const escaped = cursor.next();
-      if (escaped !== undefined) word += char + escaped;
-    } else {
-      if (char === quoted) quoted = undefined;
-      else if (quoted === undefined && (char === '"' || char === "'")) quoted = char;
-      word += char;
-    }
+      // What escapes nothing goes.
+      if (at === text.length - 1) return at > start ? [...words, text.slice(start, at)] : words;
+      at += 1;
+    } else if (char === quoted) quoted = undefined;
+    else if (quoted === undefined && (char === '"' || char === "'")) quoted = char;
   }
-  return word ? [...words, word] : words;
+  if (start < text.length) words.push(text.slice(start));
+  return words;
 }
 
 /** `key=value …`, or the old `key value`. Throws InvalidSyntax where one has no key, or there is nothing at all. */

@@ -14,6 +14,11 @@ export interface Command {
   readonly rest: string;
 }
 
+/** Whether the keyword of a line is FROM. */
+export function isFrom(line: string): boolean {
+  return /^from(?:[\t\v\f\r ]|$)/i.test(trimSpace(line));
+}
+
 export function splitCommand(line: string, escapeCharacter: EscapeCharacter): Command {
   const [, keyword = '', rest = ''] = /^([^\t\v\f\r ]*)[\t\v\f\r ]*(.*)$/s.exec(trimSpace(line)) ?? [];
   return { keyword: keyword.toUpperCase(), ...splitFlags(trimSpace(rest), escapeCharacter) };
@@ -34,6 +39,7 @@ function splitFlags(text: string, escapeCharacter: EscapeCharacter): Pick<Comman
 
 function readFlag(text: string, escapeCharacter: EscapeCharacter): { readonly word: string; readonly length: number } {
   const cursor = createCursor(text);
+  const isSpecial = (char: string) => char === escapeCharacter || char === '"' || char === "'" || isSpace(char);
   let word = '';
   let length = 0;
   let quoted: string | undefined;
@@ -46,7 +52,11 @@ function readFlag(text: string, escapeCharacter: EscapeCharacter): { readonly wo
       word += escaped;
     } else if (char === quoted) quoted = undefined;
     else if (quoted === undefined && (char === '"' || char === "'")) quoted = char;
-    else word += char;
+    else {
+      const more = quoted === undefined ? cursor.nextUntil(isSpecial) : '';
+      length += more.length;
+      word += char + more;
+    }
   }
   return { word, length };
 }

@@ -35,6 +35,8 @@ export const EXPANSION: WorkOptions = { maxSteps: 4 * 1024 * 1024, what: WHAT };
 /** The longest text that one expansion may become: values can double with each variable that is made of others. */
 const MAX_EXPANDED = 1024 * 1024;
 const MAX_DEPTH = 50;
+/** What it takes to read one, as many characters are copied meanwhile. */
+const SUBSTITUTION_STEPS = 32;
 
 /** One word: what spaces there are stay. Throws InvalidSyntax. */
 export function expandWord(text: string, variables: Variables, options: ExpandOptions): string {
@@ -61,6 +63,8 @@ function readAll(text: string, variables: Variables, options: ExpandOptions): Re
   return readUntil(undefined, { ...options, work, variables, cursor: createCursor(text), depth: 0, isPattern: false });
 }
 
+const QUOTES = `'"`;
+
 interface Read {
   readonly text: string;
   readonly words: readonly string[];
@@ -71,22 +75,21 @@ function readUntil(stop: string | undefined, reading: Reading): Read {
   const { cursor, escapeCharacter, keepsEscapes, work } = reading;
   if (reading.depth > MAX_DEPTH) throw new InvalidSyntax(`variables nest deeper than ${MAX_DEPTH}`);
   const words = createWords(work);
+  const special = `$<${escapeCharacter}${stop ?? ''}${reading.ignoresQuotes ? '' : QUOTES}`;
   for (let char = cursor.peek(); char !== undefined; char = cursor.peek()) {
     if (char === stop) {
       cursor.next();
       return words.finish();
     }
     if (char === '$') words.addSplit(readSubstitution(reading));
-    else if (!reading.ignoresQuotes && (char === "'" || char === '"')) words.add(readQuoted(char, reading));
+    else if (!reading.ignoresQuotes && QUOTES.includes(char)) words.add(readQuoted(char, reading));
     else if (char === '<') words.add(readArrows(cursor));
+    else if (char !== escapeCharacter) words.addSplit(cursor.nextUntil(next => special.includes(next)));
     else {
       cursor.next();
-      if (char !== escapeCharacter) words.addSplit(char);
-      else {
-        const escaped = cursor.next();
-        if (keepsEscapes) words.add(char);
-        if (escaped !== undefined) words.add(escaped);
-      }
+      const escaped = cursor.next();
+      if (keepsEscapes) words.add(char);
+      if (escaped !== undefined) words.add(escaped);
     }
   }
   if (stop !== undefined) throw new InvalidSyntax(`"${stop}" is missing at the end of a variable`);
@@ -94,15 +97,19 @@ function readUntil(stop: string | undefined, reading: Reading): Read {
 }
 
 function readQuoted(quote: string, reading: Reading): string {
-  const { cursor, keepsQuotes } = reading;
+  const { cursor, keepsQuotes, escapeCharacter, work } = reading;
   cursor.next();
   const parts = keepsQuotes ? [quote] : [];
+  const special = `${quote}${escapeCharacter}${quote === '"' ? '$' : ''}`;
   for (let char = cursor.peek(); char !== undefined; char = cursor.peek()) {
     if (char === quote) {
       cursor.next();
-      return [...parts, ...(keepsQuotes ? [quote] : [])].join('');
+      if (keepsQuotes) parts.push(quote);
+      return parts.join('');
     }
-    parts.push(quote === "'" ? readSingle(reading) : readDouble(char, reading));
+    work.spend(1);
+    if (!special.includes(char)) parts.push(cursor.nextUntil(next => special.includes(next)));
+    else parts.push(quote === "'" ? readSingle(reading) : readDouble(char, reading));
   }
   throw new InvalidSyntax(`a quote is not closed: ${quote} is missing`);
 }
@@ -112,12 +119,11 @@ function readSingle({ cursor, isPattern, escapeCharacter }: Reading): string {
   return isPattern && char === escapeCharacter ? char + char : char;
 }
 
-/** One character between double quotes, or what a variable there becomes. */
+/** What an escape between double quotes stands for, or a variable. */
 function readDouble(char: string, reading: Reading): string {
   const { cursor, escapeCharacter, keepsQuotes, keepsEscapes, isPattern } = reading;
   if (char === '$') return readSubstitution(reading);
   cursor.next();
-  if (char !== escapeCharacter) return char;
   const next = cursor.peek();
   if (next === undefined) return '';
   if (next === '"' || next === '$' || next === escapeCharacter) return `${keepsEscapes ? char : ''}${cursor.next()}`;
@@ -176,7 +182,8 @@ function createWords(work: Work) {
 
 /** One variable, such as $V, ${V:-default} or ${V#pattern}, and what it becomes; reads from the dollar on. */
 function readSubstitution(reading: Reading): string {
-  const { cursor, variables, keepsUnset } = reading;
+  const { cursor, variables, keepsUnset, work } = reading;
+  work.spend(SUBSTITUTION_STEPS);
   cursor.next();
   if (cursor.peek() === '{') return readBraces({ ...reading, depth: reading.depth + 1 });
   const name = readName(cursor);

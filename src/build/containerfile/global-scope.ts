@@ -13,6 +13,8 @@ export interface BuildArguments {
 
 /** Of all values in one scope: an image config that holds them could not be larger. */
 export const MAX_SCOPE_CHARACTERS = 4 * 1024 * 1024;
+/** What it takes to look at one, besides its text. */
+const ARG_STEPS = 4;
 
 /** Throws InvalidContainerFile, or TooMuchWork. */
 export function globalScope(
@@ -26,7 +28,7 @@ export function globalScope(
   let size = 0;
   for (const { line, args: declared } of file.globalArgs) {
     for (const { key, value } of declared) {
-      file.work.spend(1);
+      file.work.spend(ARG_STEPS);
       const given = Object.hasOwn(args, key) ? args[key] : undefined;
       const expand = () => (value === undefined ? undefined : expandWord(value, name => scope.get(name), file));
       const result = given ?? atLine(line, expand);

@@ -3,7 +3,7 @@
 import type { EscapeCharacter } from './expand.ts';
 import { createHeredoc, findHeredocs, type Heredoc, type HeredocMark } from './heredoc.ts';
 import { atLine, InvalidSyntax } from './invalid.ts';
-import { trimEndWhile, trimSpaceStart } from './space.ts';
+import { isSpace, trimEndWhile, trimSpaceStart } from './space.ts';
 
 export interface Line {
   readonly text: string;
@@ -17,7 +17,13 @@ const TAKES_HEREDOC = /^(?:onbuild[\t\v\f\r ]+)?(?:add|copy|run)(?:[\t\v\f\r ]|$
 
 /** Splits with the line breaks kept: a heredoc's content has them. */
 export function splitLines(text: string): readonly string[] {
-  return text.replace(/^\uFEFF/, '').split(/(?<=\n)/);
+  const lines: string[] = [];
+  for (let start = text.startsWith('\uFEFF') ? 1 : 0; start < text.length || lines.length === 0; ) {
+    const end = text.indexOf('\n', start) + 1 || text.length;
+    lines.push(text.slice(start, end));
+    start = end;
+  }
+  return lines;
 }
 
 /** Throws InvalidContainerFile where a heredoc does not end. */
@@ -25,6 +31,10 @@ export function joinLines(lines: readonly string[], escapeCharacter: EscapeChara
   const joined: Line[] = [];
   for (let at = 0; at < lines.length; ) {
     const start = at;
+    if (isNothing(lines[at] ?? '')) {
+      at += 1;
+      continue;
+    }
     const { text, next } = readContinued(lines, at, escapeCharacter);
     at = next;
     if (text === '') continue;
@@ -51,12 +61,12 @@ function readContinued(
   escapeCharacter: EscapeCharacter,
 ): { readonly text: string; readonly next: number } {
   const first = trimSpaceStart(withoutBreak(lines[start] ?? ''));
-  let { text: piece, isContinued } = cutContinuation(isComment(first) ? '' : first, escapeCharacter);
+  let { text: piece, isContinued } = cutContinuation(first, escapeCharacter);
   const pieces = [piece];
   let at = start + 1;
   for (; isContinued && at < lines.length; at += 1) {
+    if (isNothing(lines[at] ?? '')) continue;
     const line = withoutBreak(lines[at] ?? '');
-    if (isComment(line) || trimSpaceStart(line) === '') continue;
     ({ text: piece, isContinued } = cutContinuation(line, escapeCharacter));
     pieces.push(piece);
   }
@@ -80,8 +90,11 @@ function findTerminator(lines: readonly string[], from: number, { name, dropsTab
   );
 }
 
-function isComment(line: string): boolean {
-  return trimSpaceStart(line).startsWith('#');
+/** An empty line, or a comment. */
+function isNothing(line: string): boolean {
+  let at = 0;
+  while (at < line.length && isSpace(line.charAt(at))) at += 1;
+  return at === line.length || line.charAt(at) === '#';
 }
 
 function withoutBreak(line: string): string {

@@ -2,7 +2,7 @@
 
 import { createWork } from '../work.ts';
 import { splitWords } from './arguments.ts';
-import { type Command, parseFlags, splitCommand } from './command.ts';
+import { type Command, isFrom, parseFlags, splitCommand } from './command.ts';
 import type { ContainerFile, Stage } from './container-file.ts';
 import { readDirectives } from './directives.ts';
 import { type EscapeCharacter, PLANNING } from './expand.ts';
@@ -23,7 +23,7 @@ export function parseContainerFile(text: string): ContainerFile {
   const lines = joinLines(physical, escapeCharacter);
   if (lines.length > MAX_INSTRUCTIONS)
     throw new InvalidContainerFile(`it has more than ${MAX_INSTRUCTIONS} instructions`);
-  const starts = lines.flatMap((line, i) => (isFrom(line, escapeCharacter) ? [i] : []));
+  const starts = lines.flatMap((line, i) => (isFrom(line.text) ? [i] : []));
   const [first] = starts;
   if (first === undefined) throw new InvalidContainerFile('it has no FROM, so there is nothing to build');
   return {
@@ -42,10 +42,6 @@ export function parseTrigger(text: string, escapeCharacter: EscapeCharacter, lin
   if (!first || others.length > 0)
     throw new InvalidContainerFile(`the trigger ${quote(text)} is not one instruction`, line);
   return atLine(line, () => parseInstruction({ ...first, line }, escapeCharacter));
-}
-
-function isFrom(line: Line, escapeCharacter: EscapeCharacter): boolean {
-  return splitCommand(line.text, escapeCharacter).keyword === 'FROM';
 }
 
 function parseGlobalArg(line: Line, escapeCharacter: EscapeCharacter): ArgInstruction {

@@ -1,11 +1,14 @@
-// Shell patterns of ${V#p}, ${V%p} and ${V/p/r}: `*` and `?`, which match no line break, and escaped characters. Every end of a match is
-// followed at once, as an automaton does, so that no pattern can make it slow beyond the product of both lengths.
+// Shell patterns of ${V#p}, ${V%p} and ${V/p/r}: `*` and `?`, which match no line break, and escaped characters. Between two stars the first
+// place that fits is the right one, so that nothing is tried again: no pattern can make it slow beyond the product of both lengths.
 import type { Work } from '../work.ts';
 import { InvalidSyntax, quote } from './invalid.ts';
 
 /** Which of all matches from one place counts. */
 type Reach = 'shortest' | 'longest';
-type Token = { readonly any: 'one' | 'many' } | { readonly literal: string };
+/** A character, or any one of a line. */
+type Token = { readonly literal: string } | { readonly any: true };
+/** What stands between two stars: the first is at the start of the match, the last at its end. At least one; each may be empty. */
+type Pattern = readonly (readonly Token[])[];
 
 interface TrimOptions {
   readonly reach: Reach;
@@ -14,19 +17,22 @@ interface TrimOptions {
 
 /** The value without the part at its start that the pattern matches. Throws InvalidSyntax for an unknown escape, or TooMuchWork. */
 export function trimStart(value: string, pattern: string, options: TrimOptions): string {
-  return trim([...value], parsePattern(pattern), options).join('');
+  return trim([...value], parsePattern(pattern, options.work), options).join('');
 }
 
 /** The same at its end. */
 export function trimEnd(value: string, pattern: string, options: TrimOptions): string {
-  return trim([...value].reverse(), parsePattern(pattern).toReversed(), options)
+  const backwards = parsePattern(pattern, options.work)
+    .map(part => part.toReversed())
+    .reverse();
+  return trim([...value].reverse(), backwards, options)
     .reverse()
     .join('');
 }
 
-function trim(value: string[], tokens: readonly Token[], { reach, work }: TrimOptions): string[] {
-  work.spend(value.length + tokens.length);
-  const end = findEnd(value, 0, { tokens, reach, work });
+function trim(value: string[], pattern: Pattern, { reach, work }: TrimOptions): string[] {
+  work.spend(value.length);
+  const end = findEnd(value, 0, { pattern, reach, work });
   return end === undefined ? value : value.slice(end);
 }
 
@@ -38,16 +44,17 @@ export interface ReplaceOptions {
 }
 
 /** The value with the first longest match replaced, or all of them. Throws as `trimStart` does. */
-export function replacePattern(value: string, pattern: string, { replacement, all, work }: ReplaceOptions): string {
-  const [chars, tokens] = [[...value], parsePattern(pattern)];
-  work.spend(chars.length + tokens.length);
+export function replacePattern(value: string, text: string, { replacement, all, work }: ReplaceOptions): string {
+  const [chars, pattern] = [[...value], parsePattern(text, work)];
+  work.spend(chars.length);
   const out: string[] = [];
   let isDone = false;
   let lastEnd = -1;
   for (let at = 0; at <= chars.length; ) {
-    const end = isDone ? undefined : findEnd(chars, at, { tokens, reach: 'longest', work });
+    const end = isDone ? undefined : findEnd(chars, at, { pattern, reach: 'longest', work });
     const isMatch = end !== undefined && !(end === at && at === lastEnd);
     if (isMatch) {
+      work.spend(replacement.length);
       out.push(replacement);
       isDone = !all;
       lastEnd = end;
@@ -58,61 +65,72 @@ export function replacePattern(value: string, pattern: string, { replacement, al
   return out.join('');
 }
 
-type FindOptions = TrimOptions & { readonly tokens: readonly Token[] };
+type FindOptions = TrimOptions & { readonly pattern: Pattern };
+type Value = readonly string[];
 
 /** Where a match that starts at `start` ends; undefined where there is none. */
-function findEnd(value: readonly string[], start: number, { tokens, reach, work }: FindOptions): number | undefined {
-  let ends = new Set([start]);
-  for (const token of tokens) {
-    work.spend(ends.size);
-    ends = step(value, ends, { token, work });
-    if (ends.size === 0) return undefined;
+function findEnd(value: Value, start: number, { pattern, reach, work }: FindOptions): number | undefined {
+  const [first = [], ...others] = pattern;
+  let at = matchAt(value, start, { part: first, work });
+  for (const [i, part] of others.entries()) {
+    if (at === undefined) return undefined;
+    const isFurthest = reach === 'longest' && i === others.length - 1;
+    at = isFurthest ? findLast(value, at, { part, work }) : findFirst(value, at, { part, work });
   }
-  const pick = reach === 'shortest' ? Math.min : Math.max;
-  return [...ends].reduce((a, b) => pick(a, b));
+  return at;
 }
 
-function step(
-  value: readonly string[],
-  ends: ReadonlySet<number>,
-  { token, work }: { readonly token: Token; readonly work: Work },
-): Set<number> {
-  const next = new Set<number>();
-  for (const end of ends) {
-    if ('literal' in token) {
-      if (value[end] === token.literal) next.add(end + 1);
-    } else if (token.any === 'one') {
-      if (isAny(value[end])) next.add(end + 1);
-    } else {
-      let at = end;
-      // What another end has reached, it has continued from already.
-      while (!next.has(at)) {
-        work.spend(1);
-        next.add(at);
-        if (isAny(value[at])) at += 1;
-      }
-    }
+interface Part {
+  readonly part: readonly Token[];
+  readonly work: Work;
+}
+
+/** Where the part ends that begins here; undefined where it does not. */
+function matchAt(value: Value, start: number, { part, work }: Part): number | undefined {
+  let at = start;
+  for (const token of part) {
+    const char = value[at];
+    if (char === undefined || ('any' in token ? char === '\n' : char !== token.literal)) break;
+    at += 1;
   }
-  return next;
+  const matched = at - start;
+  work.spend(matched + 1);
+  return matched === part.length ? at : undefined;
 }
 
-function isAny(char: string | undefined): boolean {
-  return char !== undefined && char !== '\n';
+/** The end of the part at the first place that a star before it reaches. */
+function findFirst(value: Value, from: number, part: Part): number | undefined {
+  for (let start = from; start <= value.length; start += 1) {
+    const end = matchAt(value, start, part);
+    if (end !== undefined || value[start] === '\n') return end;
+  }
+  return undefined;
 }
 
-function isMany(token: Token | undefined): boolean {
-  return token !== undefined && 'any' in token && token.any === 'many';
+/** The same at the last place. */
+function findLast(value: Value, from: number, part: Part): number | undefined {
+  const lineEnd = value.indexOf('\n', from);
+  for (let start = lineEnd < 0 ? value.length : lineEnd; start >= from; start -= 1) {
+    const end = matchAt(value, start, part);
+    if (end !== undefined) return end;
+  }
+  return undefined;
 }
 
-function parsePattern(pattern: string): readonly Token[] {
-  const tokens: Token[] = [];
+function parsePattern(pattern: string, work: Work): Pattern {
+  work.spend(pattern.length);
+  let part: Token[] = [];
+  const parts = [part];
   const chars = [...pattern];
   for (let i = 0; i < chars.length; i += 1) {
     const char = chars[i] ?? '';
-    if (char === '*' || char === '?') {
+    if (char === '*') {
       // Two stars in a row are one.
-      if (char === '?' || !isMany(tokens.at(-1))) tokens.push({ any: char === '*' ? 'many' : 'one' });
-    } else if (char !== '\\') tokens.push({ literal: char });
+      if (part.length === 0 && parts.length > 1) continue;
+      part = [];
+      parts.push(part);
+    } else if (char === '?') part.push({ any: true });
+    else if (char !== '\\') part.push({ literal: char });
     else {
       i += 1;
       const escaped = chars[i] ?? '';
@@ -121,8 +139,8 @@ function parsePattern(pattern: string): readonly Token[] {
           `the pattern ${quote(pattern)} escapes what need not be; only * ? \\ } / can be escaped`,
         );
       }
-      tokens.push({ literal: escaped });
+      part.push({ literal: escaped });
     }
   }
-  return tokens;
+  return parts;
 }

@@ -6,6 +6,9 @@ const SPACE = /[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]
 
 /** Of a single character. */
 export function isSpace(char: string): boolean {
+  const code = char.charCodeAt(0);
+  // Of most texts nearly all.
+  if (code < 0x80) return code === 0x20 || (code >= 0x09 && code <= 0x0d);
   return SPACE.test(char);
 }
 

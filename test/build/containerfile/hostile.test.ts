@@ -3,6 +3,8 @@ import { expect, test } from 'vitest';
 import { findBases } from '../../../src/build/containerfile/bases.ts';
 import { InvalidContainerFile } from '../../../src/build/containerfile/invalid.ts';
 import { parseContainerFile } from '../../../src/build/containerfile/parse.ts';
+import { trimEnd, trimStart } from '../../../src/build/containerfile/pattern.ts';
+import { createWork } from '../../../src/build/work.ts';
 import type { Platform } from '../../../src/oci/platform.ts';
 
 const PLATFORMS: readonly Platform[] = Array.from({ length: 128 }, (_, i) => ({ os: 'linux', architecture: `a${i}` }));
@@ -61,6 +63,29 @@ function measure(one: (typeof cases)[number], size: number): number {
   const { user, system } = process.cpuUsage(before);
   return (user + system) / 1000;
 }
+
+const megabyte = (piece: string) => piece.repeat(Math.floor(1_000_000 / piece.length));
+
+test.each<[what: string, text: string]>([
+  ['a heredoc with a long name', `FROM a\nRUN << ${megabyte('a')}\n`],
+  ['a value', `FROM a\nENV A=${megabyte('a')}\n`],
+  ['mounts', `FROM a\nRUN ${megabyte('--mount=from=a ')} b\n`],
+  ['lines', `FROM a\n${megabyte('\n')}`],
+])('a megabyte of %s takes less than half a second of the processor', (_, text) => {
+  const before = process.cpuUsage();
+  plan(text);
+  const { user, system } = process.cpuUsage(before);
+  expect((user + system) / 1000).toBeLessThan(500);
+});
+
+test.each<[what: string, trim: typeof trimStart, pattern: string]>([
+  ['at the start', trimStart, `${'*a'.repeat(1000)}b`],
+  ['at the end', trimEnd, `b${'a*'.repeat(1000)}`],
+])('a pattern with a thousand stars %s takes a few looks at each character', (_, trim, pattern) => {
+  const long = 'a'.repeat(30_000);
+  const work = createWork({ maxSteps: 4 * long.length, what: 'a pattern' });
+  expect(trim(long, pattern, { reach: 'longest', work })).toBe(long);
+});
 
 function fill({ start, piece, end }: (typeof cases)[number], size: number): string {
   const pieces: string[] = [];
