@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import { createDiskStore } from '../content/disk.ts';
 import { createDrafts } from '../content/drafts.ts';
-import { listContent } from '../content/inventory.ts';
+import { createInventory } from '../content/inventory.ts';
 import { type Collector, createCollector } from '../hosted/collect.ts';
 import { createHosted } from '../hosted/create.ts';
 import type { Hosted } from '../hosted/hosted.ts';
@@ -40,12 +40,11 @@ export async function createHosting({ config, records, now, onChange }: HostingD
   const isImmutable = createTagTest(immutableTags);
   const options = { sparse, deletes, uploadTimeoutMs, maxUploads, isImmutable, quota, onChange };
   const room = createRoom({ content, records, now, options });
-  const parts = { drafts: await createDrafts({ directory }), listContent: () => listContent(directory) };
-  const hosted = createHosted(room, parts);
+  const hosted = createHosted(room, await createDrafts({ directory }));
   const names = prefixes.map(prefix => prefix.slice(0, -1));
   return {
     hosted,
-    collector: createCollector(room, { ...collect, retention, listContent: parts.listContent }),
+    collector: createCollector(room, { ...collect, retention, inventory: createInventory(directory) }),
     registries: new Map(names.map(name => [name, createHostedRegistry(hosted, name)])),
     close: () => content.close(),
   };

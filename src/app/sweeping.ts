@@ -3,6 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
 import type { Collector } from '../hosted/collect.ts';
+import { CollectionRefused } from '../hosted/collect-orphans.ts';
 import { createRoutine } from '../hosted/collect-routine.ts';
 import type { RecordStore } from '../state/store.ts';
 
@@ -38,7 +39,10 @@ export function createSweeping({
   const { everyMs } = config.hosted.collect;
   const routine = everyMs === undefined ? undefined : createRoutine({ collector, records, now, everyMs });
 
-  const tell = (error: unknown) => log.error({ err: error }, 'sweep failed');
+  const tell = (error: unknown) => {
+    if (error instanceof CollectionRefused) log.error({ reason: error.message }, 'the collection was refused');
+    else log.error({ err: error }, 'sweep failed');
+  };
   const isClosed = new AbortController();
   let running = Promise.resolve();
 

@@ -13,9 +13,9 @@ const HINTS: Hints = { 401: HINT, 403: HINT };
 /** Throws ServiceRefused. */
 export async function askService(
   service: Service,
-  { dryRun = false, onProgress }: CollectOptions,
+  { dryRun = false, force = false, onProgress }: CollectOptions,
 ): Promise<CollectReport> {
-  const response = await post(service, dryRun);
+  const response = await post(service, `dryRun=${dryRun}&force=${force}`);
   if (!response.ok) throw await refusalOf(response, HINTS);
   const { host } = service.url;
   for await (const text of linesOf(response, ADVICE)) {
@@ -27,9 +27,9 @@ export async function askService(
   throw new ServiceRefused(`${host} broke off: ${ADVICE}`);
 }
 
-async function post(service: Service, dryRun: boolean): Promise<Response> {
+async function post(service: Service, query: string): Promise<Response> {
   try {
-    return await sendRequest(service, `/v1/hosted/collect?dryRun=${dryRun}`, { method: 'POST' });
+    return await sendRequest(service, `/v1/hosted/collect?${query}`, { method: 'POST' });
   } catch (cause) {
     if (!(cause instanceof ServiceRefused && cause.isUnreachable)) throw cause;
     throw new ServiceRefused(`another process uses the data directory, and ${cause.message}`, { cause });

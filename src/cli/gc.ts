@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import type { CollectOptions } from '../hosted/collect.ts';
 import type { OpenCollector } from '../hosted/collect-in-place.ts';
+import { CollectionRefused } from '../hosted/collect-orphans.ts';
 import type { CollectProgress, CollectReport } from '../hosted/collect-report.ts';
 import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owner.ts';
 import { askService } from './gc-service.ts';
@@ -27,6 +28,7 @@ export interface GcPlace {
 
 interface GcOptions {
   readonly dryRun?: boolean;
+  readonly force?: boolean;
   readonly json?: boolean;
 }
 
@@ -35,13 +37,15 @@ export function createGcCommand({ findPlace, isTerminal }: GcCommandDeps): Comma
   return new Command('gc')
     .description('removes from the hosted repositories what nothing refers to, and what retention lets go of')
     .option('--dry-run', 'says what would be removed, and changes nothing')
+    .option('--force', 'removes files of no repository though they are most of what is there')
     .option('--json', 'prints the report as JSON')
-    .action(async ({ dryRun, json }: GcOptions, self: Command) => {
+    .action(async ({ dryRun, force, json }: GcOptions, self: Command) => {
       const { writeOut, writeErr } = self.configureOutput();
       const progress = createProgressLine(isTerminal ? writeErr : undefined);
-      const report = await collect(findPlace(), { dryRun, onProgress: progress.show }).catch(error => {
+      const report = await collect(findPlace(), { dryRun, force, onProgress: progress.show }).catch(error => {
         progress.clear();
-        if (error instanceof ServiceRefused) self.error(`error: ${error.message}`);
+        if (error instanceof ServiceRefused || error instanceof CollectionRefused)
+          self.error(`error: ${error.message}`);
         throw error;
       });
       progress.clear();

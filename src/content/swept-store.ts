@@ -1,7 +1,8 @@
-// Content that is kept for as long as something needs it. What has just come is left alone until it is known what it is for.
+// Content that is kept for as long as something needs it. What has just come is left alone until it is known what it is for, whoever looks:
+// a restart forgets what was spared, and records may be lost, but a file has its own time.
 import type { Digest } from '../oci/digest.ts';
 import { createDiskStore } from './disk.ts';
-import { listContent } from './inventory.ts';
+import { createInventory } from './inventory.ts';
 import type { ContentStore } from './store.ts';
 
 export interface SweptStore extends Pick<ContentStore, 'ingest' | 'open' | 'find' | 'delete' | 'close'> {
@@ -21,6 +22,7 @@ const GRACE_MS = 3_600_000;
 
 export async function createSweptStore({ directory, now }: SweptStoreDeps): Promise<SweptStore> {
   const content = await createDiskStore({ directory });
+  const inventory = createInventory(directory);
   const spared = new Map<Digest, number>();
   let arriving = 0;
   let removal: Promise<unknown> = Promise.resolve();
@@ -31,6 +33,11 @@ export async function createSweptStore({ directory, now }: SweptStoreDeps): Prom
 
   function spareFromNow(digest: Digest): void {
     spared.set(digest, now().getTime() + GRACE_MS);
+  }
+
+  async function isOld(digest: Digest): Promise<boolean> {
+    const keptAt = await inventory.findKeptAt(digest);
+    return keptAt !== undefined && keptAt.getTime() + GRACE_MS <= now().getTime();
   }
 
   /** What arrives may have this digest, too: its file would be the one that is removed. */
@@ -62,8 +69,8 @@ export async function createSweptStore({ directory, now }: SweptStoreDeps): Prom
     },
     async sweep(isNeeded) {
       for (const digest of spared.keys()) if (!isSpared(digest)) spared.delete(digest);
-      for await (const digest of listContent(directory)) {
-        if (!isSpared(digest) && !(await isNeeded(digest))) await remove(digest);
+      for await (const digest of inventory.list()) {
+        if (!isSpared(digest) && (await isOld(digest)) && !(await isNeeded(digest))) await remove(digest);
       }
     },
   };

@@ -1,6 +1,6 @@
 // The collector of a registry that no service has open: for whoever owns the data directory meanwhile.
 import { createDiskStore } from '../content/disk.ts';
-import { listContent } from '../content/inventory.ts';
+import { createInventory } from '../content/inventory.ts';
 import type { RecordStore } from '../state/store.ts';
 import { type Collector, type CollectPolicy, createCollector } from './collect.ts';
 import type { HostedOptions } from './options.ts';
@@ -16,6 +16,8 @@ export interface InPlaceDeps {
   readonly limits: readonly QuotaLimit[];
   readonly options?: Partial<HostedOptions> | undefined;
   readonly now?: (() => Date) | undefined;
+  /** As of RoomDeps. */
+  readonly reasonToKeep?: (() => string | undefined) | undefined;
 }
 
 export interface OpenCollector extends Collector {
@@ -23,10 +25,10 @@ export interface OpenCollector extends Collector {
 }
 
 export async function openCollector(deps: InPlaceDeps): Promise<OpenCollector> {
-  const { records, directory, policy, limits, options, now = () => new Date() } = deps;
+  const { records, directory, policy, limits, options, reasonToKeep, now = () => new Date() } = deps;
   const content = await createDiskStore({ directory });
   const quota = await createQuota({ records, limits });
-  const room = createRoom({ content, records, now, options: { ...options, quota } });
-  const { collect } = createCollector(room, { ...policy, listContent: () => listContent(directory) });
+  const room = createRoom({ content, records, now, options: { ...options, quota }, reasonToKeep });
+  const { collect } = createCollector(room, { ...policy, inventory: createInventory(directory) });
   return { collect, close: () => content.close() };
 }

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
 import type { Collector } from './collect.ts';
+import { CollectionRefused } from './collect-orphans.ts';
 import type { CollectReport } from './collect-report.ts';
 
 export interface RoutineDeps {
@@ -14,7 +15,10 @@ export interface RoutineDeps {
 }
 
 export interface Routine {
-  /** To be called every few minutes: collects where it is time. Undefined where it is not, where a run is under way, and where one was stopped. */
+  /**
+   * To be called every few minutes: collects where it is time. Undefined where it is not, where a run is under way, and where one was stopped.
+   * Rejects with CollectionRefused once for each time that it is due.
+   */
   runIfDue(): Promise<CollectReport | undefined>;
   /** Stops a run that is under way, and waits for it. */
   close(): Promise<void>;
@@ -27,16 +31,20 @@ export function createRoutine({ collector, records: store, now, everyMs }: Routi
   const runs = createCollection({ store, name: 'hosted.collection', schema });
   const closing = new AbortController();
   let running: Promise<CollectReport | undefined> | undefined;
+  let refusedAt = Number.NEGATIVE_INFINITY;
 
   async function run(): Promise<CollectReport | undefined> {
     const last = await runs.get(KEY);
-    if (last && Date.parse(last.finishedAt) + everyMs > now().getTime()) return undefined;
+    const endedAt = Math.max(last ? Date.parse(last.finishedAt) : 0, refusedAt);
+    if (endedAt + everyMs > now().getTime()) return undefined;
     try {
       const report = await collector.collect({ signal: closing.signal });
       await runs.put(KEY, { finishedAt: now().toISOString() });
       return report;
     } catch (error) {
       if (closing.signal.aborted) return undefined;
+      // It has looked at all there is: it does so again when the next one is due, or after a start.
+      if (error instanceof CollectionRefused) refusedAt = now().getTime();
       throw error;
     }
   }

@@ -1,11 +1,11 @@
 // Collection: removes from repositories what nothing refers to and what their owner does not want to keep, while pushes and pulls go on.
 // Each removal is one small step of the room's queue, together with the look that it rests on.
 import pLimit from 'p-limit';
-import type { Digest } from '../oci/digest.ts';
+import type { Inventory } from '../content/inventory.ts';
 import { collectBlobs } from './collect-blobs.ts';
 import { createRehearsal, createRemover } from './collect-hand.ts';
 import { collectManifests } from './collect-manifests.ts';
-import { collectOrphans } from './collect-orphans.ts';
+import { CollectionRefused, collectOrphans } from './collect-orphans.ts';
 import {
   addTally,
   type CollectReport,
@@ -32,26 +32,31 @@ export interface CollectPolicy {
 export const DEFAULT_POLICY: CollectPolicy = { graceMs: 24 * 3600 * 1000, retention: [] };
 
 export interface CollectorOptions extends Partial<CollectPolicy> {
-  /** All content of the room's store. */
-  readonly listContent: () => AsyncIterable<Digest>;
+  /** Of the room's store. */
+  readonly inventory: Inventory;
 }
 
 export interface Collector {
-  /** One run at a time: others wait. Rejects with the reason of `signal` where that stops it; what is removed by then stays removed. */
+  /**
+   * One run at a time: others wait. Rejects with the reason of `signal` where that stops it; what is removed by then stays removed. Rejects
+   * with CollectionRefused, and removes nothing, where records and bytes do not belong together or most of what is there would go.
+   */
   collect(options?: CollectOptions): Promise<CollectReport>;
 }
 
 export interface CollectOptions extends VisitOptions {
   /** Changes nothing, and reports what a run would do. */
   readonly dryRun?: boolean | undefined;
+  /** Removes what no repository links though it is most of what there is. */
+  readonly force?: boolean | undefined;
 }
 
-export function createCollector(room: Room, { listContent, ...options }: CollectorOptions): Collector {
+export function createCollector(room: Room, { inventory, ...options }: CollectorOptions): Collector {
   const policy = { ...DEFAULT_POLICY, ...options };
   const retention = createRetention(policy.retention);
   const queue = pLimit(1);
 
-  function start({ dryRun = false, ...visits }: CollectOptions): Run {
+  function start({ dryRun = false, ...visits }: Omit<CollectOptions, 'force'>): Run {
     const startedAt = room.now();
     const before = (ms: number) => new Date(startedAt.getTime() - ms).toISOString();
     const { graceMs, untaggedMs } = policy;
@@ -66,9 +71,11 @@ export function createCollector(room: Room, { listContent, ...options }: Collect
     };
   }
 
-  async function collect(options: CollectOptions): Promise<CollectReport> {
+  async function collect({ force = false, ...options }: CollectOptions): Promise<CollectReport> {
+    const reason = room.reasonToKeep();
+    if (reason !== undefined) throw new CollectionRefused(`nothing was collected: ${reason}`);
     const run = start(options);
-    const orphans = await collectOrphans(run, listContent());
+    const orphans = await collectOrphans(run, { inventory, force });
     const repositories: RepositoryReport[] = [];
     let [removed, kept] = [NOTHING, NOTHING];
     for await (const repository of repositoriesOf(room)) {

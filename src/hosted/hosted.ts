@@ -15,7 +15,7 @@ export interface Hosted {
   readonly tags: HostedTags;
   /** Manifests whose subject is `digest`, in the order of their digests; empty where there are none, whether the subject is there or not. */
   listReferrers(repository: string, digest: Digest, page: ReferrersPage): Promise<ReferrersList>;
-  /** Removes uploads that got no bytes for longer than their time-out; at the first call also content that a crash left without a link. */
+  /** Removes uploads that got no bytes for longer than their time-out. */
   sweep(): Promise<void>;
 }
 

@@ -22,13 +22,15 @@ export interface Room {
   exclusively<T>(work: () => Promise<T>): Promise<T>;
   /**
    * Runs `work`, which brings content of `digest` and then links it: in between, nobody takes it for content that nothing needs.
-   * Where `work` throws, unlinked content is gone. Not inside `exclusively`.
+   * Where `work` throws, unlinked content is gone, but not what was so before. Not inside `exclusively`.
    */
   hold<T>(digest: Digest, work: () => Promise<T>): Promise<T>;
   /** Whether a repository links the content or somebody holds it. Inside `exclusively`. */
   isNeeded(digest: Digest): Promise<boolean>;
-  /** Deletes content that is not needed. Inside `exclusively`. */
+  /** Deletes content that is not needed, as far as the records are to be believed. Inside `exclusively`. */
   deleteUnlinked(digest: Digest): Promise<void>;
+  /** Why nothing goes for want of a record; undefined: it may. */
+  reasonToKeep(): string | undefined;
 }
 
 export interface RoomDeps {
@@ -36,9 +38,11 @@ export interface RoomDeps {
   readonly records: RecordStore;
   readonly now: () => Date;
   readonly options?: Partial<HostedOptions> | undefined;
+  /** For the operator: why these records may not be all that there were. Default: they are. */
+  readonly reasonToKeep?: (() => string | undefined) | undefined;
 }
 
-export function createRoom({ content, records: store, now, options }: RoomDeps): Room {
+export function createRoom({ content, records: store, now, options, reasonToKeep = () => undefined }: RoomDeps): Room {
   const records = createHostedRecords(store);
   const queue = pLimit(1);
   const exclusively: Room['exclusively'] = work => refuseFullDisk(() => queue(work));
@@ -49,7 +53,7 @@ export function createRoom({ content, records: store, now, options }: RoomDeps):
   }
 
   async function deleteUnlinked(digest: Digest): Promise<void> {
-    if (!(await isNeeded(digest))) await content.delete(digest);
+    if (reasonToKeep() === undefined && !(await isNeeded(digest))) await content.delete(digest);
   }
 
   function drop(digest: Digest): void {
@@ -60,15 +64,19 @@ export function createRoom({ content, records: store, now, options }: RoomDeps):
 
   async function hold<T>(digest: Digest, work: () => Promise<T>): Promise<T> {
     // In the queue: a deletion of this very content may be under way, and would take what comes.
-    await exclusively(async () => void holds.set(digest, (holds.get(digest) ?? 0) + 1));
+    const isStray = await exclusively(async () => {
+      const isFound = !(await isNeeded(digest)) && (await content.find(digest)) !== undefined;
+      holds.set(digest, (holds.get(digest) ?? 0) + 1);
+      return isFound;
+    });
     try {
       const result = await refuseFullDisk(work);
       drop(digest);
       return result;
     } catch (error) {
       drop(digest);
-      // If this fails too, a sweep finds the content after the next start.
-      await exclusively(() => deleteUnlinked(digest)).catch(() => {});
+      // What lay there without a record is not its own: the record may be lost. If this fails too, a collection finds the content.
+      if (!isStray) await exclusively(() => deleteUnlinked(digest)).catch(() => {});
       throw error;
     }
   }
@@ -83,5 +91,6 @@ export function createRoom({ content, records: store, now, options }: RoomDeps):
     hold,
     isNeeded,
     deleteUnlinked,
+    reasonToKeep,
   };
 }

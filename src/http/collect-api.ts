@@ -1,8 +1,9 @@
 // Collecting on demand, in the service that has the registry open. A run takes as long as it takes, so its progress keeps the connection alive.
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
-import type { Collector } from '../hosted/collect.ts';
+import type { CollectOptions, Collector } from '../hosted/collect.ts';
 import { COLLECT_LINES_MEDIA_TYPE, type CollectLine, encodeLine } from '../hosted/collect-lines.ts';
+import { CollectionRefused } from '../hosted/collect-orphans.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ApiError } from './api-error.ts';
 
@@ -17,22 +18,26 @@ export function createCollectApi({ collector, authorise, log }: CollectApiDeps):
   const app = new Hono();
   app.post('/v1/hosted/collect', async c => {
     await authorise(c);
-    const dryRun = parseDryRun(c.req.query('dryRun'));
-    const lines = createLines(collector, dryRun, error => log.error({ err: error }, 'a collection failed'));
+    const [dryRun, force] = [parseFlag(c, 'dryRun'), parseFlag(c, 'force')];
+    const lines = createLines(collector, { dryRun, force }, error => {
+      if (error instanceof CollectionRefused) log.error({ reason: error.message }, 'a collection was refused');
+      else log.error({ err: error }, 'a collection failed');
+    });
     return c.body(lines, 200, { 'Content-Type': COLLECT_LINES_MEDIA_TYPE, 'Cache-Control': 'no-store' });
   });
   return app;
 }
 
-function parseDryRun(text = 'false'): boolean {
+function parseFlag(c: Context, name: 'dryRun' | 'force'): boolean {
+  const text = c.req.query(name) ?? 'false';
   if (text === 'true' || text === 'false') return text === 'true';
-  throw new ApiError(400, `dryRun is "${text.slice(0, 40)}": expected true or false`);
+  throw new ApiError(400, `${name} is "${text.slice(0, 40)}": expected true or false`);
 }
 
 /** Who stops reading stops the run. */
 function createLines(
   { collect }: Collector,
-  dryRun: boolean,
+  options: Pick<CollectOptions, 'dryRun' | 'force'>,
   onFailed: (error: unknown) => void,
 ): ReadableStream<Uint8Array> {
   const stop = new AbortController();
@@ -41,7 +46,7 @@ function createLines(
     const onProgress = (progress: { repositories: number; visited: number }) => send({ kind: 'progress', progress });
     onProgress({ repositories: 0, visited: 0 });
     try {
-      return { kind: 'report', report: await collect({ dryRun, onProgress, signal: stop.signal }) };
+      return { kind: 'report', report: await collect({ ...options, onProgress, signal: stop.signal }) };
     } catch (error) {
       if (!stop.signal.aborted) onFailed(error);
       return { kind: 'error', message: messageOf(error) };
@@ -65,5 +70,6 @@ function createLines(
 }
 
 function messageOf(error: unknown): string {
-  return error instanceof RegistryError ? error.message : 'the collection failed: the log of Veneer has the cause';
+  const isTold = error instanceof RegistryError || error instanceof CollectionRefused;
+  return isTold ? error.message : 'the collection failed: the log of Veneer has the cause';
 }

@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
 import { createDiskStore } from '../content/disk.ts';
 import { createFreeSpace } from '../content/free-space.ts';
-import { listContent } from '../content/inventory.ts';
+import { createInventory } from '../content/inventory.ts';
 import { isNoRoom } from '../content/no-room.ts';
 import type { ContentStore } from '../content/store.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
@@ -57,12 +57,15 @@ const MIN_BYTES = 4096;
 /** Content of more than 4 MiB leaves most of what must go on its room, and layers do so whatever their size. */
 const LARGE_BYTES = 4 * 1024 * 1024 + 1;
 const PAGE = 200;
+/** What has no record stays for so long after it came: its record may be on the way, or lost and put back. */
+const ORPHAN_MS = 24 * 3_600_000;
 /** Sweeps come so often. */
 const RETRY_AFTER_SECONDS = 600;
 
-/** What a crash left without a record is removed by the first sweep. */
+/** What a crash left without a record is removed by a sweep, a day later. */
 export async function createTokenLayers({ directory, records, now, quota }: TokenLayersDeps): Promise<TokenLayers> {
   const content = await createDiskStore({ directory });
+  const inventory = createInventory(directory);
   const claimSpace = createFreeSpace(directory);
   const holds = createCollection({ store: records, name: 'token-layer', schema: heldSchema });
   // One at a time for each layer: two keeps could otherwise both read the old expiry, and a sweep remove what was just kept.
@@ -144,8 +147,13 @@ export async function createTokenLayers({ directory, records, now, quota }: Toke
     if (held && isOver(held) && isDigest(key)) await forget(key, held);
   }
 
-  async function removeOrphan(digest: Digest): Promise<void> {
-    if ((await holds.get(digest)) === undefined) await content.delete(digest);
+  /** Whether it is one that stays for now. */
+  async function removeOrphan(digest: Digest): Promise<boolean> {
+    if ((await holds.get(digest)) !== undefined) return false;
+    const keptAt = await inventory.findKeptAt(digest);
+    if (keptAt && keptAt.getTime() + ORPHAN_MS > now().getTime()) return true;
+    await content.delete(digest);
+    return false;
   }
 
   async function findOld(digest: Digest): Promise<Uint8Array | undefined> {
@@ -178,8 +186,11 @@ export async function createTokenLayers({ directory, records, now, quota }: Toke
     async sweep() {
       for await (const { key, value } of listHeld()) if (isOver(value)) await turns.take(key, () => removeOver(key));
       if (!hasOrphans) return;
-      for await (const digest of listContent(directory)) await turns.take(digest, () => removeOrphan(digest));
-      hasOrphans = false;
+      let areLeft = false;
+      for await (const digest of inventory.list()) {
+        if (await turns.take(digest, () => removeOrphan(digest))) areLeft = true;
+      }
+      hasOrphans = areLeft;
     },
     close: content.close,
   };

@@ -126,6 +126,18 @@ describe.each(ways)('%s', (_, prepare) => {
     expect((await run([], given)).out).toBe(`removed: nothing\nfreed: 0 B on disk\n${STAYS}\n`);
   });
 
+  test('a run that would remove most of what is there is refused, and --force insists', async () => {
+    const given = await prepare();
+    for (let at = 0; at < 20; at += 1) await place.content.put(bytes(`of no repository ${at}`));
+    const before = await place.inventory();
+    const refused = await run([], given);
+    expect([refused.out, refused.exitCode]).toEqual(['', 1]);
+    expect(refused.err).toMatch(/^error: nothing was collected: 20 of 25 files .*veneer repair.*--force\n$/);
+    expect(await place.inventory()).toEqual(before);
+    expect((await run(['--force'], given)).out).toContain('left by a crash: 20 files');
+    expect(await place.inventory()).toHaveLength(3);
+  });
+
   test('--json prints the report for programs', async () => {
     const { out } = await run(['--json', '--dry-run'], await prepare());
     expect(collectReportSchema.parse(JSON.parse(out))).toMatchObject({

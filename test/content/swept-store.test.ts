@@ -1,8 +1,9 @@
 // Which content stays: what something needs, what has just come, and what comes at this moment.
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, utimes } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { createBlobFiles } from '../../src/content/blob-files.ts';
 import { createSweptStore, type SweptStore } from '../../src/content/swept-store.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 
@@ -52,11 +53,18 @@ test('one that comes again has its time again', async () => {
   expect(await has(digest)).toBe(true);
 });
 
-test('one that an earlier process left goes at once, for nobody is about to say what it is for', async () => {
+test('one that an earlier process left has its time from when its file came', async () => {
   const digest = await keep('1');
   await store.close();
   store = await open();
-  await sweep();
+  const age = async (ms: number) => {
+    const time = new Date(nowMs - ms);
+    await utimes(createBlobFiles(directory).pathOf(digest), time, time);
+    await sweep();
+  };
+  await age(HOUR - 1);
+  expect(await has(digest)).toBe(true);
+  await age(HOUR);
   expect(await has(digest)).toBe(false);
 });
 

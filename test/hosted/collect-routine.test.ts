@@ -1,6 +1,7 @@
 // The collection that comes by itself.
 import { beforeEach, expect, test } from 'vitest';
 import type { CollectOptions } from '../../src/hosted/collect.ts';
+import { CollectionRefused } from '../../src/hosted/collect-orphans.ts';
 import { type CollectReport, NOTHING } from '../../src/hosted/collect-report.ts';
 import { createRoutine } from '../../src/hosted/collect-routine.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
@@ -46,6 +47,17 @@ test('runs at once the first time, and then from time to time', async () => {
   time += 1;
   expect(await routine.runIfDue()).toBe(report);
   expect(runs.map(({ dryRun }) => dryRun)).toEqual([undefined, undefined]);
+});
+
+test('one that was refused is told of, and tried again when the next one is due, or after a restart', async () => {
+  const refuse = () => Promise.reject(new CollectionRefused('nothing was collected'));
+  const routine = start(refuse);
+  await expect(routine.runIfDue()).rejects.toThrow('nothing was collected');
+  time += 24 * HOUR - 1;
+  expect(await routine.runIfDue()).toBeUndefined();
+  await expect(start(refuse).runIfDue()).rejects.toThrow('nothing was collected');
+  time += 1;
+  await expect(routine.runIfDue()).rejects.toThrow('nothing was collected');
 });
 
 test('remembers the last run across a restart', async () => {

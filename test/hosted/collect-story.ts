@@ -80,10 +80,9 @@ async function open(world: World, policy: Partial<CollectPolicy>, gate?: Gate): 
     now: () => new Date(world.time),
     options: { sparse: 'refuse', quota, isImmutable: (_, tag) => tag === 'fixed' },
   });
-  const { listContent } = world;
   return {
-    hosted: createHosted(room, { drafts: parts.drafts, listContent }),
-    collector: createCollector(room, { listContent, ...policy }),
+    hosted: createHosted(room, parts.drafts),
+    collector: createCollector(room, { inventory: world.files, ...policy }),
   };
 }
 

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createDrafts } from '../../src/content/drafts.ts';
-import { listContent } from '../../src/content/inventory.ts';
+import { createInventory, type Inventory } from '../../src/content/inventory.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
@@ -22,7 +22,7 @@ export interface World extends Stores {
   time: number;
   /** Orders what happens. */
   ticks: number;
-  listContent(): AsyncIterable<Digest>;
+  readonly files: Inventory;
   inventory(): Promise<readonly Digest[]>;
   remove(): Promise<void>;
 }
@@ -39,7 +39,7 @@ export async function createMemoryWorld(): Promise<World> {
     ...place,
     directory,
     records: createMemoryStore(),
-    inventory: async () => (await Array.fromAsync(place.listContent())).sort(),
+    inventory: async () => (await Array.fromAsync(place.files.list())).sort(),
     remove: () => rm(directory, { recursive: true }),
   };
   return world;
@@ -50,6 +50,6 @@ export async function createDiskWorld(): Promise<World> {
   const place = await createPlace(directory => createSqliteStore({ path: join(directory, 'records.db') }));
   const { directory, content, records, inventory, remove } = place;
   const drafts = await createDrafts(place);
-  const all = { listContent: () => listContent(directory), inventory, remove };
+  const all = { files: createInventory(directory), inventory, remove };
   return { ...beginning(), directory, content, records, drafts, ...all };
 }

@@ -1,7 +1,7 @@
 // A registry that is collected: hosted repositories and their collector over one room, and a clock.
 import { expect } from 'vitest';
 import { createDrafts } from '../../src/content/drafts.ts';
-import { listContent } from '../../src/content/inventory.ts';
+import { createInventory } from '../../src/content/inventory.ts';
 import { type Collector, type CollectPolicy, createCollector } from '../../src/hosted/collect.ts';
 import type { CollectReport } from '../../src/hosted/collect-report.ts';
 import { createHosted } from '../../src/hosted/create.ts';
@@ -34,7 +34,7 @@ export async function createRegistry(): Promise<CollectedRegistry> {
   const place = await createPlace();
   const { directory, content, records } = place;
   const now = () => new Date(registry.time);
-  const listing = { listContent: () => listContent(directory) };
+  const inventory = createInventory(directory);
 
   function over(
     policy: Partial<CollectPolicy>,
@@ -44,8 +44,8 @@ export async function createRegistry(): Promise<CollectedRegistry> {
   ) {
     const room = createRoom({ content, records, now, options, ...parts });
     return {
-      hosted: createHosted(room, { drafts, ...listing }),
-      collector: createCollector(room, { ...listing, ...policy }),
+      hosted: createHosted(room, drafts),
+      collector: createCollector(room, { inventory, ...policy }),
     };
   }
 

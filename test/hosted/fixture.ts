@@ -1,11 +1,14 @@
 // A hosted registry in a folder of its own, and the pushes that tests need.
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, utimes } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createBlobFiles } from '../../src/content/blob-files.ts';
 import { createDiskStore } from '../../src/content/disk.ts';
 import { createDrafts, type Drafts } from '../../src/content/drafts.ts';
-import { listContent } from '../../src/content/inventory.ts';
+import { createInventory } from '../../src/content/inventory.ts';
 import type { ContentStore } from '../../src/content/store.ts';
+import { createCollector } from '../../src/hosted/collect.ts';
+import type { CollectReport } from '../../src/hosted/collect-report.ts';
 import { createHosted } from '../../src/hosted/create.ts';
 import type { Chunk, Hosted, ManifestPush, PushedManifest } from '../../src/hosted/hosted.ts';
 import type { HostedOptions } from '../../src/hosted/options.ts';
@@ -16,6 +19,7 @@ import { createMemoryStore } from '../../src/state/memory.ts';
 import type { RecordStore } from '../../src/state/store.ts';
 import type { GeneratedImage } from '../support/images.ts';
 
+const DAY = 24 * 3600 * 1000;
 export const LAYER = 'application/vnd.oci.image.layer.v1.tar';
 
 export interface Place {
@@ -26,6 +30,8 @@ export interface Place {
   advance(ms: number): void;
   /** A room over what is there: opened again, it is what a restart finds. Parts may be replaced by ones that fail. */
   open(options?: Partial<HostedOptions>, parts?: Partial<Parts>): Promise<Hosted>;
+  /** Collects, with a grace of a day; the files are older, whatever their records say. */
+  collect(): Promise<CollectReport>;
   /** The digests of all content on disk, in order. */
   inventory(): Promise<readonly Digest[]>;
   remove(): Promise<void>;
@@ -43,7 +49,9 @@ export async function createPlace(
   const directory = await mkdtemp(join(tmpdir(), 'veneer-hosted-'));
   const records = createRecords(directory);
   const content = await createDiskStore({ directory });
+  const inventory = createInventory(directory);
   let offset = 0;
+  const now = () => new Date(Date.now() + offset);
   return {
     directory,
     records,
@@ -53,11 +61,16 @@ export async function createPlace(
     },
     async open(options, parts) {
       const { drafts = await createDrafts({ directory }), ...stores } = parts ?? {};
-      const now = () => new Date(Date.now() + offset);
       const room = createRoom({ content, records, now, options, ...stores });
-      return createHosted(room, { drafts, listContent: () => listContent(directory) });
+      return createHosted(room, drafts);
     },
-    inventory: async () => (await Array.fromAsync(listContent(directory))).sort(),
+    async collect() {
+      const { pathOf } = createBlobFiles(directory);
+      const old = new Date(now().getTime() - 2 * DAY);
+      for await (const digest of inventory.list()) await utimes(pathOf(digest), old, old);
+      return createCollector(createRoom({ content, records, now }), { inventory }).collect();
+    },
+    inventory: async () => (await Array.fromAsync(inventory.list())).sort(),
     async remove() {
       await content.close();
       await records.close();

@@ -2,6 +2,7 @@
 import { Buffer } from 'node:buffer';
 import type { Draft } from '../../src/content/draft.ts';
 import type { Drafts } from '../../src/content/drafts.ts';
+import type { Inventory } from '../../src/content/inventory.ts';
 import type { ContentStore } from '../../src/content/store.ts';
 import { type Digest, type DigestAlgorithm, digestAlgorithm, digestOf } from '../../src/oci/digest.ts';
 import { ContentMismatch } from '../../src/oci/verify.ts';
@@ -9,18 +10,24 @@ import { ContentMismatch } from '../../src/oci/verify.ts';
 export interface MemoryPlace {
   readonly content: ContentStore;
   readonly drafts: Drafts;
-  listContent(): AsyncGenerator<Digest>;
+  readonly files: Inventory;
 }
 
 export function createMemoryPlace(now: () => Date): MemoryPlace {
   const kept = new Map<Digest, Uint8Array>();
+  const keptAt = new Map<Digest, Date>();
   const drafts = new Map<string, { bytes: Uint8Array; touched: Date }>();
+
+  function keep(digest: Digest, bytes: Uint8Array): void {
+    kept.set(digest, bytes);
+    keptAt.set(digest, now());
+  }
 
   async function ingest(body: ReadableStream<Uint8Array>, promised: Digest | undefined) {
     const bytes = Buffer.from(await new Response(body).arrayBuffer());
     const digest = digestOf(bytes, promised && digestAlgorithm(promised));
     if (promised && digest !== promised) throw new ContentMismatch(`${digest} is not ${promised}`);
-    kept.set(digest, bytes);
+    keep(digest, bytes);
     return { digest, size: bytes.byteLength };
   }
 
@@ -40,7 +47,7 @@ export function createMemoryPlace(now: () => Date): MemoryPlace {
       async keep(expected) {
         const { bytes } = find();
         if (digestOf(bytes, digestAlgorithm(expected)) !== expected) throw new ContentMismatch('other bytes');
-        kept.set(expected, bytes);
+        keep(expected, bytes);
         drafts.delete(id);
       },
     };
@@ -77,8 +84,11 @@ export function createMemoryPlace(now: () => Date): MemoryPlace {
       discard: async id => void drafts.delete(id),
       list: async () => [...drafts.keys()],
     },
-    async *listContent() {
-      yield* [...kept.keys()];
+    files: {
+      async *list() {
+        yield* [...kept.keys()];
+      },
+      findKeptAt: async digest => (kept.has(digest) ? keptAt.get(digest) : undefined),
     },
   };
 }

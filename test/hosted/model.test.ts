@@ -156,6 +156,7 @@ test('does what its model does, whatever the sequence', async () => {
       await expectSame(hosted, model);
       place.advance(48 * 3600 * 1000);
       await hosted.sweep();
+      await place.collect();
       await audit(place);
       await place.remove();
     }),

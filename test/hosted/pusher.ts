@@ -2,7 +2,6 @@
 import { join } from 'node:path';
 import { createDiskStore } from '../../src/content/disk.ts';
 import { createDrafts } from '../../src/content/drafts.ts';
-import { listContent } from '../../src/content/inventory.ts';
 import { createHosted } from '../../src/hosted/create.ts';
 import { createRoom } from '../../src/hosted/room.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
@@ -14,10 +13,7 @@ const room = createRoom({
   records: createSqliteStore({ path: join(directory, 'records.db') }),
   now: () => new Date(),
 });
-const hosted = createHosted(room, {
-  drafts: await createDrafts({ directory }),
-  listContent: () => listContent(directory),
-});
+const hosted = createHosted(room, await createDrafts({ directory }));
 
 async function pushForEver(pusher: number): Promise<never> {
   for (let i = 0; ; i++) {

@@ -7,6 +7,7 @@ import type { Access } from '../../src/access/access.ts';
 import { createUnconfiguredAccess } from '../../src/access/unconfigured.ts';
 import type { CollectOptions, Collector } from '../../src/hosted/collect.ts';
 import { type CollectLine, collectLineSchema } from '../../src/hosted/collect-lines.ts';
+import { CollectionRefused } from '../../src/hosted/collect-orphans.ts';
 import { type CollectReport, NOTHING } from '../../src/hosted/collect-report.ts';
 import { createAuthentication, requireRight } from '../../src/http/authentication.ts';
 import { createCollectApi } from '../../src/http/collect-api.ts';
@@ -75,12 +76,24 @@ test.each([
   expect(asked.map(options => options.dryRun)).toEqual([dryRun]);
 });
 
-test.each(['yes', '1', 'TRUE', ''])('dryRun=%s is refused, and nothing runs', async text => {
-  const response = await createApp().request(`${URL_OF_API}?dryRun=${text}`, { method: 'POST' });
-  expect(response.status).toBe(400);
-  expect(await response.json()).toEqual({ message: `dryRun is "${text}": expected true or false` });
-  expect(asked).toEqual([]);
+test.each([
+  ['', false],
+  ['?force=true', true],
+  ['?dryRun=true&force=true', true],
+])('a POST%s insists where it says so', async (query, force) => {
+  await (await createApp().request(URL_OF_API + query, { method: 'POST' })).text();
+  expect(asked).toMatchObject([{ force }]);
 });
+
+test.each(['dryRun', 'force'].flatMap(name => ['yes', '1', 'TRUE', ''].map(text => ({ name, text }))))(
+  '$name=$text is refused, and nothing runs',
+  async ({ name, text }) => {
+    const response = await createApp().request(`${URL_OF_API}?${name}=${text}`, { method: 'POST' });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toEqual({ message: `${name} is "${text}": expected true or false` });
+    expect(asked).toEqual([]);
+  },
+);
 
 test('progress comes while it runs, and what a slow reader does not take is left out', async () => {
   const gate = Promise.withResolvers<void>();
@@ -100,6 +113,7 @@ test('progress comes while it runs, and what a slow reader does not take is left
 
 describe('a run that fails', () => {
   test.each([
+    ['that is refused says why', new CollectionRefused('21 of 24 files'), '21 of 24 files'],
     ['of a full disk says so', new RegistryError('UNAVAILABLE', 'the disk is full'), 'the disk is full'],
     ['of anything else keeps it for the log', new Error('ENOENT /var/lib/secret'), 'the log of Veneer has the cause'],
   ])('%s', async (_, error, message) => {

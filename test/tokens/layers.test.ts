@@ -1,9 +1,10 @@
 // Layers that came with requests, over a real folder and records in memory, with a clock of its own.
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, utimes } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { createBlobFiles } from '../../src/content/blob-files.ts';
 import { listContent } from '../../src/content/inventory.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { ContentMismatch } from '../../src/oci/verify.ts';
@@ -150,11 +151,18 @@ test('that an older version kept in records are read until they expire', async (
   expect(await read(digest)).toBeUndefined();
 });
 
-test('that a crash left without a record are removed by the first sweep', async () => {
+test('that a crash left without a record are removed by a sweep, a day after they came', async () => {
   await keep(bytes);
   await records.delete('token-layer', digest);
   await restart();
-  await layers.sweep();
+  const age = async (ms: number) => {
+    const time = new Date(nowMs - ms);
+    await utimes(createBlobFiles(directory).pathOf(digest), time, time);
+    await layers.sweep();
+  };
+  await age(24 * HOUR - 1);
+  expect(await listFiles()).toEqual([digest]);
+  await age(24 * HOUR);
   expect(await listFiles()).toEqual([]);
 });
 

@@ -1,5 +1,5 @@
 // The logs of all builds: a file for each in one directory, named by the build's id.
-import { access, mkdir, readdir, unlink } from 'node:fs/promises';
+import { mkdir, readdir, stat, unlink } from 'node:fs/promises';
 import type { LogEntry } from '../progress.ts';
 import { buildIdSchema } from '../record.ts';
 import { createLiveLog, type LiveLog, type LiveLogDeps, logPath } from './live-log.ts';
@@ -12,36 +12,43 @@ export interface LogStore {
   find(id: string, signal: AbortSignal): Promise<AsyncIterable<LogEntry> | undefined>;
   /** Of one that is under way. */
   follow(log: LiveLog, options: ReadLogOptions): AsyncIterable<LogEntry>;
-  /** Removes the log of an attempt that is long forgotten, before another gets its id. */
-  remove(id: string): Promise<void>;
-  /** Removes the logs of all that nobody knows any more. */
+  /** Whether there is a log of this id, known or forgotten. */
+  has(id: string): Promise<boolean>;
+  /** Removes the logs of all that nobody knows any more, an hour after their last line. */
   sweep(isKnown: (id: string) => Promise<boolean>): Promise<void>;
 }
 
+/** A log whose record is not there may be about to get it back. */
+const GRACE_MS = 3_600_000;
+
 /** Makes the directory where it is absent, for this user alone. */
 export async function createLogStore(deps: LiveLogDeps): Promise<LogStore> {
-  const { directory } = deps;
+  const { directory, now } = deps;
   await mkdir(directory, { recursive: true, mode: 0o700 });
 
-  async function remove(id: string): Promise<void> {
-    await unlink(logPath(directory, id)).catch(ignoreAbsence);
+  async function findEnd(id: string): Promise<number | undefined> {
+    return (await stat(logPath(directory, id), { throwIfNoEntry: false }))?.mtimeMs;
+  }
+
+  async function has(id: string): Promise<boolean> {
+    return (await findEnd(id)) !== undefined;
   }
 
   return {
     create: id => createLiveLog(id, deps),
     follow: readLiveLog,
-    remove,
+    has,
     async find(id, signal) {
       if (!buildIdSchema.safeParse(id).success) return undefined;
-      const path = logPath(directory, id);
-      const isThere = await access(path).then(() => true, ignoreAbsence);
-      return isThere ? readStoredLog(path, signal) : undefined;
+      return (await has(id)) ? readStoredLog(logPath(directory, id), signal) : undefined;
     },
     async sweep(isKnown) {
       for (const name of await readdir(directory)) {
         const id = name.slice(0, -'.log'.length);
         if (!name.endsWith('.log') || !buildIdSchema.safeParse(id).success) continue;
-        if (!(await isKnown(id))) await remove(id);
+        const endedAt = await findEnd(id);
+        if (endedAt === undefined || endedAt + GRACE_MS > now().getTime() || (await isKnown(id))) continue;
+        await unlink(logPath(directory, id)).catch(ignoreAbsence);
       }
     },
   };

@@ -74,12 +74,17 @@ async function look(spec: Spec, { isRetry = false }: Submission, deps: SubmitDep
   const latest = job
     ? { attempt: splitId(job.record.id).attempt, record: job.record }
     : await deps.records.findLatest(key);
-  const attempt = (latest?.attempt ?? 0) + 1;
+  const attempt = await findAttempt(key, (latest?.attempt ?? 0) + 1, deps);
   const build = latest?.record;
   if (build && job && !hasEnded(build)) return { attempt, answer: { build, isCached: false } };
   if (build && (await stands(build, deps))) return { attempt, answer: { build, isCached: true } };
   if (build && !isRetry && isRemembered(build, deps)) return { attempt, answer: { build, isCached: false } };
   return { attempt, answer: undefined };
+}
+
+/** A log that is there stays, also where nobody remembers whose it is: its number is not given again. */
+async function findAttempt(key: string, first: number, { logs }: SubmitDeps): Promise<number> {
+  for (let attempt = first; ; attempt += 1) if (!(await logs.has(attemptId(key, attempt)))) return attempt;
 }
 
 async function stands({ image, digest }: BuildRecord, { isThere }: SubmitDeps): Promise<boolean> {
@@ -122,7 +127,6 @@ async function admit(record: BuildRecord, deps: SubmitDeps): Promise<BuildRecord
   // It counts as waiting from here on, while its record is on the way.
   jobs.add(job);
   try {
-    await logs.remove(record.id);
     await records.save(record, 0);
   } catch (error) {
     jobs.remove(job);

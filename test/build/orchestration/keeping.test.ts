@@ -1,5 +1,6 @@
 // What is kept of builds, and those who wait for it.
-import { readdir } from 'node:fs/promises';
+import { readdir, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { createMemoryStore } from '../../../src/state/memory.ts';
 import { RecordStoreFull } from '../../../src/state/store.ts';
@@ -81,6 +82,20 @@ test('records and logs go when their time has come, and no others', async () => 
   expect(await world.builds.find(old?.id ?? '')).toBeUndefined();
   expect(await readdir(world.directory)).toEqual([`${young?.id}.log`]);
   expect(await world.builds.list({ limit: 10 })).toEqual([young]);
+});
+
+test('a log whose record is lost stays for an hour after its last line, and its number is not given again', async () => {
+  const before = await createWorld();
+  const lost = await built(before, 'a');
+  const log = `${lost?.id}.log`;
+  const world = await createWorld({ directory: before.directory });
+  await world.builds.sweep();
+  expect((await submit(world, 'a')).id).toBe(lost?.id.replace(/_1$/, '_2'));
+  expect(await readdir(world.directory)).toContain(log);
+  const time = new Date(Date.now() - 3_600_000);
+  await utimes(join(world.directory, log), time, time);
+  await world.builds.sweep();
+  expect(await readdir(world.directory)).not.toContain(log);
 });
 
 test('a record that cannot be written is an error to who asks, and nothing is left of it', async () => {
