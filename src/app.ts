@@ -22,6 +22,7 @@ import { createEvents } from './events/events.ts';
 import { createBuildRate } from './http/build-rate.ts';
 import { createRegistryEvents } from './http/registry-events.ts';
 import { createShelf } from './rules/shelf.ts';
+import { type Clock, createClock } from './state/clock.ts';
 import { ownDirectory } from './state/owner.ts';
 import { createSqliteStore } from './state/sqlite.ts';
 import { createTokenLayers } from './tokens/layers.ts';
@@ -46,6 +47,8 @@ export interface AppDeps {
   /** What this Veneer was built from. */
   readonly commit?: string | undefined;
   readonly now?: () => Date;
+  /** Milliseconds that pass whatever the clock does. Default: this machine's; of a clock that is given, what it says has passed. */
+  readonly uptimeMs?: () => number;
   readonly dockerConfigPath?: string | undefined;
   /** How patient we are with upstreams, where it is not the default. */
   readonly patience?: Partial<Patience>;
@@ -57,6 +60,7 @@ export interface AppDeps {
   readonly reread?: Reread | undefined;
   /** From one look for changes of the rules to the next. */
   readonly lookEveryMs?: number | undefined;
+  readonly everySweepMs?: number | undefined;
 }
 
 /** What has been made before a start fails is ended again: nothing holds the data directory then. */
@@ -69,7 +73,7 @@ export async function createApp(deps: AppDeps): Promise<App> {
 }
 
 async function openRooms(
-  { config, log, now = () => new Date(), ...deps }: AppDeps,
+  { config, log, ...deps }: AppDeps,
   rooms: AsyncDisposableStack,
 ): Promise<Pick<App, 'reloadRules' | 'drain'> & { readonly app: Hono }> {
   const closing = <T extends { close(): unknown }>(room: T): T => {
@@ -78,6 +82,8 @@ async function openRooms(
   };
   const owner = ownDirectory(config.dataDir);
   rooms.defer(() => owner.release());
+  const clock = closing(await openClock({ config, log, ...deps }));
+  const { now } = clock;
   const records = closing(createSqliteStore({ path: join(config.dataDir, 'records.db'), now }));
   const access = closing(
     await createAccess({
@@ -94,14 +100,14 @@ async function openRooms(
   log.info(access.summary);
   const events = closing(createEvents({ endpoints: config.events.endpoints, records, log }));
   const registryEvents = createRegistryEvents(events, config.publicUrl);
-  const hosting = closing(await createHosting({ config, records, now, onChange: registryEvents.changed }));
+  const hosting = closing(await createHosting({ config, records, clock, onChange: registryEvents.changed }));
   const { ttlMs, layers: quota } = config.tokens;
   const tokenLayers = closing(
     await createTokenLayers({ directory: join(config.dataDir, 'tokens'), records, now, quota }),
   );
   const ledger = createLedger({ records, layers: tokenLayers, now, ttlMs });
   const { dockerConfigPath, patience } = deps;
-  const caching = closing(await createCaching({ config, log, now, records }));
+  const caching = closing(await createCaching({ config, log, clock, records }));
   const passing = await openPassing(config, now);
   const shelf = closing(await createShelf({ directory: join(config.dataDir, 'rules'), records, now }));
   const pulling = closing(
@@ -146,14 +152,24 @@ async function openRooms(
     ...{ hosted: hosting.hosted, collector: hosting.collector, cacheDesk: caching.desk, ...pulling },
     rules: ruling.rules,
     sealed: passing?.sealed,
+    listNotes: () => [clock.findDoubt()].filter(note => note !== undefined),
     checkReady: async () => void (await records.get('token', '')),
   });
 
   closing(
     createSweeping({
-      ...{ config, log, now, records, collector: hosting.collector },
+      ...{ config, log, clock, records, collector: hosting.collector },
+      everySweepMs: deps.everySweepMs,
       sweeps: [hosting.hosted.sweep, building.builds.sweep, caching.sweep, ruling.sweep, tokenLayers.sweep],
     }),
   );
   return { app, reloadRules: ruling.reload, drain: () => building.builds.close() };
+}
+
+function openClock({ config, log, now, uptimeMs = now && (() => now().getTime()) }: AppDeps): Promise<Clock> {
+  return createClock({
+    ...{ directory: config.dataDir, now, uptimeMs },
+    onDoubt: doubt => log.warn(doubt),
+    onTrust: () => log.info('the clock is believed again: what is over is deleted as ever'),
+  });
 }

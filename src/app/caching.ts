@@ -13,13 +13,14 @@ import { createUsage } from '../content/usage.ts';
 import { createUseTimes } from '../content/use-times.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import { createLinks, type Links } from '../proxy/kept/links.ts';
+import { type Clock, createClock } from '../state/clock.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
 import type { RecordStore } from '../state/store.ts';
 
 export interface CachingDeps {
   readonly config: Config;
   readonly log: Logger;
-  readonly now: () => Date;
+  readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly records: RecordStore;
   /** False: nothing goes by itself. */
   readonly isServing?: boolean;
@@ -39,7 +40,8 @@ export interface Caching {
   close(): Promise<void>;
 }
 
-export async function createCaching({ config, log, now, records, isServing = true }: CachingDeps): Promise<Caching> {
+export async function createCaching({ config, log, clock, records, isServing = true }: CachingDeps): Promise<Caching> {
+  const { now, deleteBy } = clock;
   const directory = join(config.dataDir, 'content');
   let keeping: Housekeeping | undefined;
   const { budget, pin, abandonedMs } = config.cache;
@@ -68,7 +70,7 @@ export async function createCaching({ config, log, now, records, isServing = tru
   const { counted } = housekeeping;
   const service = isServing ? { isCounted: () => housekeeping.isCounted, counts: content.counts } : undefined;
   const desk = createCacheDesk({
-    ...{ content: kept, remove: content.delete, usage, times, links, evict, budget, pin, now, counted, service },
+    ...{ content: kept, remove: content.delete, usage, times, links, evict, budget, pin, deleteBy, counted, service },
   });
   return {
     ...{ content, links, desk },
@@ -94,11 +96,13 @@ export function findCachePlace(config: Config, log: Logger, token: string | unde
 
 async function openHere(config: Config, log: Logger) {
   const records = createSqliteStore({ path: join(config.dataDir, 'records.db') });
-  const { desk, close } = await createCaching({ config, log, records, now: () => new Date(), isServing: false });
+  const clock = await createClock({ directory: config.dataDir, onDoubt: doubt => log.warn(doubt) });
+  const { desk, close } = await createCaching({ config, log, records, clock, isServing: false });
   return {
     ...desk,
     async close() {
       await close();
+      await clock.close();
       await records.close();
     },
   };

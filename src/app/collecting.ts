@@ -7,6 +7,7 @@ import { createEvents } from '../events/events.ts';
 import { openCollector } from '../hosted/collect-in-place.ts';
 import { createRegistryEvents } from '../http/registry-events.ts';
 import { createTagTest } from '../oci/name-pattern.ts';
+import { createClock } from '../state/clock.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
 
 export function findGcPlace(config: Config, log: Logger, token: string | undefined) {
@@ -16,10 +17,13 @@ export function findGcPlace(config: Config, log: Logger, token: string | undefin
 
 async function openHere({ dataDir, hosted, events: { endpoints } }: Config, log: Logger) {
   const records = createSqliteStore({ path: join(dataDir, 'records.db') });
+  const clock = await createClock({ directory: dataDir, onDoubt: doubt => log.warn(doubt) });
   const events = createEvents({ endpoints, records, log });
   const { collect, close } = await openCollector({
     records,
     directory: join(dataDir, 'hosted'),
+    now: clock.now,
+    deleteBy: clock.deleteBy,
     policy: { ...hosted.collect, retention: hosted.retention },
     limits: hosted.quotas,
     options: { isImmutable: createTagTest(hosted.immutableTags), onChange: createRegistryEvents(events).changed },
@@ -28,6 +32,7 @@ async function openHere({ dataDir, hosted, events: { endpoints } }: Config, log:
     collect,
     async close() {
       await close();
+      await clock.close();
       await events.close();
       await records.close();
     },

@@ -13,12 +13,13 @@ import { createRoom } from '../hosted/room.ts';
 import { createTagTest } from '../oci/name-pattern.ts';
 import { createHostedRegistry } from '../proxy/hosted-registry.ts';
 import type { Registry } from '../proxy/registry.ts';
+import type { Clock } from '../state/clock.ts';
 import type { RecordStore } from '../state/store.ts';
 
 export interface HostingDeps {
   readonly config: Config;
   readonly records: RecordStore;
-  readonly now: () => Date;
+  readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly onChange: (change: HostedChange) => void;
 }
 
@@ -31,7 +32,12 @@ export interface Hosting {
 }
 
 /** Content of its own, apart from what is kept of upstreams: what was pushed must not go when a cache makes room. */
-export async function createHosting({ config, records, now, onChange }: HostingDeps): Promise<Hosting> {
+export async function createHosting({
+  config,
+  records,
+  clock: { now, deleteBy },
+  onChange,
+}: HostingDeps): Promise<Hosting> {
   const directory = join(config.dataDir, 'hosted');
   const content = await createDiskStore({ directory });
   const { sparse, deletes, uploadTimeoutMs, maxUploads, immutableTags, prefixes, collect, retention, quotas } =
@@ -44,7 +50,7 @@ export async function createHosting({ config, records, now, onChange }: HostingD
   const names = prefixes.map(prefix => prefix.slice(0, -1));
   return {
     hosted,
-    collector: createCollector(room, { ...collect, retention, inventory: createInventory(directory) }),
+    collector: createCollector(room, { ...collect, deleteBy, retention, inventory: createInventory(directory) }),
     registries: new Map(names.map(name => [name, createHostedRegistry(hosted, name)])),
     close: () => content.close(),
   };

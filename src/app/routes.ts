@@ -75,6 +75,7 @@ export interface RoutesDeps extends PullingParts {
   readonly rules: LiveRules;
   readonly ruledPulls: RuledPulls;
   readonly checkReady: () => Promise<void>;
+  readonly listNotes: () => readonly string[];
   /** Where upstreams see the credentials of clients. */
   readonly sealed?: SealedCredentials | undefined;
 }
@@ -94,7 +95,10 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
   app.notFound(notFound);
   app.route(
     '/',
-    createHealth({ version, commit, log, checkReady: deps.checkReady, listBuilders: deps.building.platforms.list }),
+    createHealth({
+      ...{ version, commit, log, checkReady: deps.checkReady, listNotes: deps.listNotes },
+      listBuilders: deps.building.platforms.list,
+    }),
   );
   addTokenEndpoint(app, deps);
   addAuthentication(app, deps);

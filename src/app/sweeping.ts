@@ -1,16 +1,18 @@
-// What goes by itself: every few minutes each room drops what is over, and hosted repositories are collected when that is due.
+// What goes by itself: every few minutes each room drops what is over, and hosted repositories are collected when that is due. Nothing
+// of it happens while the clock is ahead of the time that has passed here.
 import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
 import type { Collector } from '../hosted/collect.ts';
 import { CollectionRefused } from '../hosted/collect-orphans.ts';
 import { createRoutine } from '../hosted/collect-routine.ts';
+import type { Clock } from '../state/clock.ts';
 import type { RecordStore } from '../state/store.ts';
 
 export interface SweepingDeps {
   readonly config: Config;
   readonly log: Logger;
-  readonly now: () => Date;
+  readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly records: RecordStore;
   readonly collector: Collector;
   /** Each of a room; all run at once. */
@@ -30,14 +32,14 @@ const PAUSE_MS = 1000;
 export function createSweeping({
   config,
   log,
-  now,
+  clock,
   records,
   collector,
   sweeps,
   everySweepMs = SWEEP_EVERY_MS,
 }: SweepingDeps): Sweeping {
   const { everyMs } = config.hosted.collect;
-  const routine = everyMs === undefined ? undefined : createRoutine({ collector, records, now, everyMs });
+  const routine = everyMs === undefined ? undefined : createRoutine({ collector, records, now: clock.now, everyMs });
 
   const tell = (error: unknown) => {
     if (error instanceof CollectionRefused) log.error({ reason: error.message }, 'the collection was refused');
@@ -46,17 +48,20 @@ export function createSweeping({
   const isClosed = new AbortController();
   let running = Promise.resolve();
 
+  const mayDelete = () => !isClosed.signal.aborted && clock.deleteBy() !== undefined;
+
   async function sweepRecords(): Promise<void> {
     const pause = { ref: false, signal: isClosed.signal };
-    while (!isClosed.signal.aborted && (await records.sweep()) > 0) {
+    while (mayDelete() && (await records.sweep()) > 0) {
       await setTimeout(PAUSE_MS, undefined, pause).catch(() => {});
     }
   }
 
   /** Never rejects. What fails in one room holds up no other. */
   async function sweep(): Promise<void> {
+    if (!mayDelete()) return;
     await Promise.all([sweepRecords, ...sweeps].map(each => each().catch(tell)));
-    if (isClosed.signal.aborted) return;
+    if (!mayDelete()) return;
     const report = await routine?.runIfDue().catch(tell);
     if (report) log.info({ removed: report.removed, freedBytes: report.freedBytes }, 'collected');
   }

@@ -21,7 +21,8 @@ export interface CacheParts {
   readonly evict: Evict;
   readonly budget: Budget;
   readonly pin: readonly string[];
-  readonly now: () => Date;
+  /** The clock's: undefined where nothing may go by its age now. */
+  readonly deleteBy: () => Date | undefined;
   /** Resolves when all that lies on the disk has been counted. */
   readonly counted: Promise<void>;
   /** Absent where nothing is served. */

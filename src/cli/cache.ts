@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import type { CacheLine } from '../cache/lines.ts';
 import { duration, size } from '../config/values.ts';
+import { RegistryError } from '../oci/errors.ts';
 import { askCache, type CachePlace, type CacheQuestion } from './cache-place.ts';
 import { formatAnswer, formatTally } from './cache-text.ts';
 import { createWarmCommand } from './cache-warm.ts';
@@ -20,6 +21,7 @@ interface PruneOptions {
   readonly to?: string;
   readonly match?: readonly string[];
   readonly dryRun?: boolean;
+  readonly force?: boolean;
 }
 
 /** Answers go to standard output, all else to standard error. */
@@ -37,6 +39,7 @@ export function createCacheCommand(deps: CacheCommandDeps): Command {
     .option('--to <size>', 'only until so much is left, such as 10GiB')
     .option('--match <patterns...>', 'only what no other repositories link, such as "docker.io/library/**"')
     .option('--dry-run', 'says what would be removed, and changes nothing')
+    .option('--force', 'by age also while the clock is ahead of the time that has passed here')
     .action((options: PruneOptions, self: Command) => run(self, () => pruning(options)));
   addCommand(command, 'verify', 'hashes all that is kept, and removes what is damaged')
     .option('--rate <size>', 'how much is read in a second, such as 50MiB; default: as fast as the disk gives it')
@@ -53,15 +56,15 @@ function listing(repository: string | undefined): CacheQuestion {
   return { ask: desk => desk.list(repository), method: 'GET', path: `content${query}` };
 }
 
-function pruning({ olderThan, to, match: repositories, dryRun }: PruneOptions): CacheQuestion {
+function pruning({ olderThan, to, match: repositories, dryRun, force }: PruneOptions): CacheQuestion {
   const unusedMs = olderThan === undefined ? undefined : parseValue(duration(), olderThan, '--older-than');
   const toBytes = to === undefined ? undefined : parseValue(size(), to, '--to');
   if (unusedMs === undefined && toBytes === undefined && !repositories) {
     throw new ServiceRefused('say what is to go: --older-than, --to or --match');
   }
-  const wish = { unusedMs, toBytes, repositories, dryRun };
+  const wish = { unusedMs, toBytes, repositories, dryRun, force };
   const query = new URLSearchParams(
-    Object.entries({ unusedMs, toBytes, dryRun }).flatMap(([key, value]) =>
+    Object.entries({ unusedMs, toBytes, dryRun, force }).flatMap(([key, value]) =>
       value === undefined ? [] : [[key, String(value)]],
     ),
   );
@@ -93,7 +96,8 @@ async function answer(self: Command, deps: CacheCommandDeps, question: () => Cac
     }
   } catch (error) {
     progress.clear();
-    if (error instanceof ServiceRefused) self.error(`error: ${plainText(error.message)}`);
+    if (error instanceof ServiceRefused || error instanceof RegistryError)
+      self.error(`error: ${plainText(error.message)}`);
     throw error;
   }
   progress.clear();

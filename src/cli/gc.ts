@@ -37,7 +37,7 @@ export function createGcCommand({ findPlace, isTerminal }: GcCommandDeps): Comma
   return new Command('gc')
     .description('removes from the hosted repositories what nothing refers to, and what retention lets go of')
     .option('--dry-run', 'says what would be removed, and changes nothing')
-    .option('--force', 'removes files of no repository though they are most of what is there')
+    .option('--force', 'also where files of no repository are most of what is there, or the clock has jumped ahead')
     .option('--json', 'prints the report as JSON')
     .action(async ({ dryRun, force, json }: GcOptions, self: Command) => {
       const { writeOut, writeErr } = self.configureOutput();

@@ -18,6 +18,8 @@ export interface InPlaceDeps {
   readonly now?: (() => Date) | undefined;
   /** As of RoomDeps. */
   readonly reasonToKeep?: (() => string | undefined) | undefined;
+  /** As of CollectorOptions. */
+  readonly deleteBy?: (() => Date | undefined) | undefined;
 }
 
 export interface OpenCollector extends Collector {
@@ -25,10 +27,10 @@ export interface OpenCollector extends Collector {
 }
 
 export async function openCollector(deps: InPlaceDeps): Promise<OpenCollector> {
-  const { records, directory, policy, limits, options, reasonToKeep, now = () => new Date() } = deps;
+  const { records, directory, policy, limits, options, reasonToKeep, now = () => new Date(), deleteBy } = deps;
   const content = await createDiskStore({ directory });
   const quota = await createQuota({ records, limits });
   const room = createRoom({ content, records, now, options: { ...options, quota }, reasonToKeep });
-  const { collect } = createCollector(room, { ...policy, inventory: createInventory(directory) });
+  const { collect } = createCollector(room, { ...policy, deleteBy, inventory: createInventory(directory) });
   return { collect, close: () => content.close() };
 }

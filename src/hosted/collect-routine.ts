@@ -36,7 +36,9 @@ export function createRoutine({ collector, records: store, now, everyMs }: Routi
   async function run(): Promise<CollectReport | undefined> {
     const last = await runs.get(KEY);
     const endedAt = Math.max(last ? Date.parse(last.finishedAt) : 0, refusedAt);
-    if (endedAt + everyMs > now().getTime()) return undefined;
+    const sinceMs = now().getTime() - endedAt;
+    // One that a wrong clock has dated later than now counts as none.
+    if (sinceMs >= 0 && sinceMs < everyMs) return undefined;
     try {
       const report = await collector.collect({ signal: closing.signal });
       await runs.put(KEY, { finishedAt: now().toISOString() });

@@ -34,12 +34,15 @@ export const DEFAULT_POLICY: CollectPolicy = { graceMs: 24 * 3600 * 1000, retent
 export interface CollectorOptions extends Partial<CollectPolicy> {
   /** Of the room's store. */
   readonly inventory: Inventory;
+  /** The clock's: undefined where nothing may go by its age now. Default: the room's time. */
+  readonly deleteBy?: (() => Date | undefined) | undefined;
 }
 
 export interface Collector {
   /**
    * One run at a time: others wait. Rejects with the reason of `signal` where that stops it; what is removed by then stays removed. Rejects
-   * with CollectionRefused, and removes nothing, where records and bytes do not belong together or most of what is there would go.
+   * with CollectionRefused, and removes nothing, where records and bytes do not belong together, most of what is there would go, or the
+   * clock has jumped ahead.
    */
   collect(options?: CollectOptions): Promise<CollectReport>;
 }
@@ -47,17 +50,19 @@ export interface Collector {
 export interface CollectOptions extends VisitOptions {
   /** Changes nothing, and reports what a run would do. */
   readonly dryRun?: boolean | undefined;
-  /** Removes what no repository links though it is most of what there is. */
+  /** Removes what no repository links though it is most of what there is, and believes the clock whatever it says. */
   readonly force?: boolean | undefined;
 }
 
-export function createCollector(room: Room, { inventory, ...options }: CollectorOptions): Collector {
+export function createCollector(
+  room: Room,
+  { inventory, deleteBy = room.now, ...options }: CollectorOptions,
+): Collector {
   const policy = { ...DEFAULT_POLICY, ...options };
   const retention = createRetention(policy.retention);
   const queue = pLimit(1);
 
-  function start({ dryRun = false, ...visits }: Omit<CollectOptions, 'force'>): Run {
-    const startedAt = room.now();
+  function start(startedAt: Date, { dryRun = false, ...visits }: Omit<CollectOptions, 'force'>): Run {
     const before = (ms: number) => new Date(startedAt.getTime() - ms).toISOString();
     const { graceMs, untaggedMs } = policy;
     return {
@@ -74,7 +79,9 @@ export function createCollector(room: Room, { inventory, ...options }: Collector
   async function collect({ force = false, ...options }: CollectOptions): Promise<CollectReport> {
     const reason = room.reasonToKeep();
     if (reason !== undefined) throw new CollectionRefused(`nothing was collected: ${reason}`);
-    const run = start(options);
+    const startedAt = force ? room.now() : deleteBy();
+    if (!startedAt) throw new CollectionRefused(`nothing was collected: ${JUMPED}`);
+    const run = start(startedAt, options);
     const orphans = await collectOrphans(run, { inventory, force });
     const repositories: RepositoryReport[] = [];
     let [removed, kept] = [NOTHING, NOTHING];
@@ -99,6 +106,9 @@ export function createCollector(room: Room, { inventory, ...options }: Collector
 
   return { collect: (options = {}) => queue(() => collect(options)) };
 }
+
+const JUMPED =
+  'the clock has jumped ahead, and what is young may look old enough to go. The log says by how much; --force collects all the same';
 
 /** What goes makes room for more to go: tags keep manifests, and manifests keep each other and blobs. */
 async function collectRepository(run: Run, repository: string): Promise<RepositoryReport> {

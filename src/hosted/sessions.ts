@@ -80,7 +80,10 @@ export function createSessions(room: Room, drafts: Drafts): Sessions {
     if (turns.isTaken(id)) return;
     await turns.take(id, async () => {
       const touched = await drafts.findTouched(id);
-      if (!touched || touched < deadline) await end(id);
+      if (touched && touched >= deadline) return;
+      // A clock that was behind has dated the draft too early; the record is by the time that had passed.
+      const startedAt = touched && (await uploads.get(id))?.startedAt;
+      if (startedAt === undefined || Date.parse(startedAt) < deadline.getTime()) await end(id);
     });
   }
 

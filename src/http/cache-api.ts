@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import { z } from 'zod';
 import type { CacheDesk } from '../cache/desk.ts';
 import { CACHE_LINES_MEDIA_TYPE, type CacheLine, encodeLine } from '../cache/lines.ts';
+import { RegistryError } from '../oci/errors.ts';
 import { EXPECTED_GLOB, isQuickGlob } from '../oci/name-pattern.ts';
 import { ApiError } from './api-error.ts';
 
@@ -35,6 +36,7 @@ export function createCacheApi({ desk, authorise, log }: CacheApiDeps): Hono {
 
 const single = z.tuple([z.string()]).transform(([text]) => text);
 const number = single.pipe(z.string().regex(/^\d{1,15}$/, 'expected a whole number')).transform(Number);
+const flag = single.pipe(z.stringbool({ truthy: ['true'], falsy: ['false'] }));
 const MAX_PATTERNS = 100;
 
 const pruneSchema = z
@@ -46,7 +48,8 @@ const pruneSchema = z
       .min(1)
       .max(MAX_PATTERNS)
       .optional(),
-    dryRun: single.pipe(z.stringbool({ truthy: ['true'], falsy: ['false'] })).optional(),
+    dryRun: flag.optional(),
+    force: flag.optional(),
   })
   .refine(wish => wish.unusedMs !== undefined || wish.toBytes !== undefined || wish.repositories !== undefined, {
     message: 'say what is to go: unusedMs, toBytes or repositories',
@@ -67,6 +70,10 @@ async function* encode(answer: AsyncGenerator<CacheLine>, onFailed: (error: unkn
     for await (const line of answer) yield encodeLine(line);
   } catch (error) {
     onFailed(error);
-    yield encodeLine({ kind: 'error', message: 'the cache could not be looked at: the log of Veneer has the cause' });
+    const message =
+      error instanceof RegistryError
+        ? error.message
+        : 'the cache could not be looked at: the log of Veneer has the cause';
+    yield encodeLine({ kind: 'error', message });
   }
 }

@@ -11,6 +11,8 @@ export interface HealthDeps {
   readonly log: Logger;
   /** Rejects while requests cannot be served. */
   readonly checkReady: () => Promise<void>;
+  /** What does not keep requests from being served, and has to be known. */
+  readonly listNotes?: (() => readonly string[]) | undefined;
   /** What can be built here for now. */
   readonly listBuilders: () => Promise<readonly Offer[]>;
 }
@@ -18,7 +20,8 @@ export interface HealthDeps {
 /** The level of the augment API that we are compatible with: clients refuse or complain below 1.31.0. */
 const API_LEVEL = '1.37.0';
 
-export function createHealth({ version, commit, log, checkReady, listBuilders }: HealthDeps): Hono {
+export function createHealth(deps: HealthDeps): Hono {
+  const { version, commit, log, checkReady, listNotes = () => [], listBuilders } = deps;
   const app = new Hono();
   app.get('/service-info', async c => {
     const builders = (await listBuilders()).map(describeBuilder);
@@ -28,7 +31,8 @@ export function createHealth({ version, commit, log, checkReady, listBuilders }:
   app.get('/health/ready', async c => {
     try {
       await checkReady();
-      return c.json({ status: 'UP' });
+      const notes = listNotes();
+      return c.json({ status: 'UP', ...(notes.length > 0 && { notes }) });
     } catch (error) {
       // Anybody may ask: what went wrong is for the log.
       log.error({ err: error }, 'not ready');

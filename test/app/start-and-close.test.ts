@@ -51,7 +51,8 @@ test('a sweep that runs is waited for, and one that fails holds up no other', as
   const begun = Promise.withResolvers<void>();
   const ended: string[] = [];
   const sweeping = createSweeping({
-    ...{ config, log, now: () => new Date(), records: createMemoryStore() },
+    ...{ config, log, records: createMemoryStore() },
+    clock: { now: () => new Date(), deleteBy: () => new Date() },
     collector: { collect: () => Promise.reject(new Error('not asked for')) },
     sweeps: [
       () => Promise.reject(new Error('no')),

@@ -1,5 +1,5 @@
 // `veneer cache`, as it is typed: in place where no service runs, through the service where one does, and images that are pulled into it.
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -133,6 +133,19 @@ describe.each(ways)('%s', (_, prepare) => {
     expect((await run('prune', '--match', 'docker.io/**')).out).toContain('removed: 0 files');
     expect((await run('prune', '--to', '1B')).out).toMatch(new RegExp(`^removed: ${files} files, .*\nstays: 0 files`));
     expect((await run('ls')).out).toBe('');
+  });
+
+  test('by age is refused where the clock is ahead, unless it is forced', async () => {
+    // A service has written its own by now, and goes by what it has seen.
+    if (server) return;
+    await writeFile(
+      join(directory ?? '', 'data', 'clock.json'),
+      JSON.stringify({ passed: Date.now() - 30 * 86_400_000 }),
+    );
+    const { out, err, exitCode } = await run('prune', '--older-than', '1h');
+    const message = expect.stringMatching(/^error: the clock has jumped ahead: .*--force prunes all the same\n$/);
+    expect({ out, err, exitCode }).toEqual({ out: '', err: message, exitCode: 1 });
+    expect((await run('prune', '--older-than', '1h', '--force')).out).toContain('removed: 0 files');
   });
 
   test('verify says that all is well', async () => {

@@ -10,7 +10,9 @@ import { Command, CommanderError } from 'commander';
 import { type Context, Hono } from 'hono';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { findGcPlace } from '../../src/app/collecting.ts';
 import { createGcCommand, type GcPlace } from '../../src/cli/gc.ts';
+import { configSchema } from '../../src/config/schema.ts';
 import { openCollector } from '../../src/hosted/collect-in-place.ts';
 import { collectReportSchema } from '../../src/hosted/collect-report.ts';
 import { createCollectApi } from '../../src/http/collect-api.ts';
@@ -158,6 +160,20 @@ describe.each(ways)('%s', (_, prepare) => {
 });
 
 describe('in place', () => {
+  test('is refused while the clock is ahead of the time that has passed, unless it is forced', async () => {
+    const collector = findGcPlace(configSchema({}).parse({ dataDir }), pino({ level: 'silent' }), undefined);
+    await writeFile(join(dataDir, 'clock.json'), JSON.stringify({ passed: Date.now() - 30 * 86_400_000 }));
+    const { out, err, exitCode } = await run([], collector);
+    const message = expect.stringMatching(
+      /^error: nothing was collected: the clock has jumped ahead, .*--force collects all the same\n$/,
+    );
+    expect({ out, err, exitCode }).toEqual({ out: '', err: message, exitCode: 1 });
+    expect(await run(['--force'], collector)).toMatchObject({
+      out: expect.stringContaining('removed: nothing'),
+      exitCode: 0,
+    });
+  });
+
   test('the data directory is owned while it runs, and free afterwards', async () => {
     const openCollector: GcPlace['openCollector'] = async () => {
       expect(() => ownDirectory(dataDir)).toThrow('another Veneer process');

@@ -49,14 +49,15 @@ test('two sessions of one blob end well at once, and its content is there once',
 });
 
 describe('a sweep', () => {
+  /** As if its last bytes had come so long before now, by the clock of the disk. */
   const age = (id: string, ms: number) =>
     utimes(join(place.directory, 'drafts', id), new Date(), new Date(Date.now() - ms));
 
   test('removes an upload that got no bytes for longer than the time-out, and no other', async () => {
     const [old, fresh] = [await start(), await start()];
     await hosted.uploads.append('local/app', old, chunk(content));
-    await age(old, DAY + 1000);
-    await age(fresh, DAY - 60_000);
+    place.advance(DAY + 1000);
+    await age(fresh, -60_000);
     await hosted.sweep();
     await expect(hosted.uploads.get('local/app', old)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
     expect(await hosted.uploads.get('local/app', fresh)).toEqual({ id: fresh, size: 0 });
@@ -74,11 +75,20 @@ describe('a sweep', () => {
     expect(await drafts()).toEqual([]);
   });
 
+  test('leaves an upload alone whose bytes came while the clock was years behind', async () => {
+    const id = await start();
+    await hosted.uploads.append('local/app', id, chunk(content.subarray(0, 1000)));
+    await age(id, 50 * 365 * DAY);
+    await hosted.sweep();
+    expect(await hosted.uploads.get('local/app', id)).toEqual({ id, size: 1000 });
+  });
+
   test('leaves an upload alone that is being written', async () => {
     const id = await start();
     const body = createBody();
     const running = hosted.uploads.append('local/app', id, { body: body.stream });
     await age(id, 2 * DAY);
+    place.advance(2 * DAY);
     await hosted.sweep();
     body.send(content);
     body.end();
@@ -128,7 +138,9 @@ describe('a repository with as many uploads as it may have', () => {
     [
       'timed out',
       async id => {
-        await utimes(join(place.directory, 'drafts', id), 0, 0);
+        const later = new Date(Date.now() + 2 * DAY);
+        for (const other of ids) if (other !== id) await utimes(join(place.directory, 'drafts', other), later, later);
+        place.advance(2 * DAY);
         await hosted.sweep();
       },
     ],

@@ -26,6 +26,8 @@ export interface TestAppOptions {
   /** Of the registry's entry as `lab`. */
   readonly credentials?: { readonly username: string; readonly password: string };
   readonly now?: () => Date;
+  readonly uptimeMs?: () => number;
+  readonly everySweepMs?: number;
   /** Default: nothing is tried again. */
   readonly patience?: AppDeps['patience'];
   readonly lookEveryMs?: AppDeps['lookEveryMs'];
@@ -94,11 +96,17 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
   async function open(dataDir: string): Promise<App> {
     await writeConfig(dataDir);
     const sink = new Writable({ write: (chunk, _encoding, done) => done(void log.push(String(chunk))) });
-    const { now, patience = { retries: 0 }, lookEveryMs } = options;
+    const { now, uptimeMs, everySweepMs, patience = { retries: 0 }, lookEveryMs } = options;
     const read = () => loadConfig({ file, env: {}, flags: {} });
     return createApp({
       ...{ config: read(), log: pino(sink), version: '0.0.0', patience },
-      ...{ reread: { path: file, read }, lookEveryMs, ...(now && { now }) },
+      ...{
+        reread: { path: file, read },
+        lookEveryMs,
+        everySweepMs,
+        ...(now && { now }),
+        ...(uptimeMs && { uptimeMs }),
+      },
     });
   }
 

@@ -1,0 +1,175 @@
+// The one clock that whatever deletes by age asks. A machine's own may be wrong for a while, such as until NTP has set it: a jump is believed
+// when it has stood for an hour of uptime, over restarts too, as the time that had passed by then is kept in a file.
+import { readFileSync } from 'node:fs';
+import { open, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+
+export interface Clock {
+  /** For what is written down. While the clock is behind the time that has passed here, it goes on from that: nothing new looks old. */
+  now(): Date;
+  /** The time to delete by. Undefined while the clock is ahead of what has passed here, and nobody knows whether it is right: nothing may go. */
+  deleteBy(): Date | undefined;
+  /** What is wrong with the clock, for people; undefined: nothing. */
+  findDoubt(): string | undefined;
+  close(): Promise<void>;
+}
+
+export interface ClockDeps {
+  /** The data directory, which is there. */
+  readonly directory: string;
+  readonly now?: (() => Date) | undefined;
+  /** Milliseconds from some moment on, on which no clock has an influence. */
+  readonly uptimeMs?: (() => number) | undefined;
+  /** Hears once of each doubt, and of its end. */
+  readonly onDoubt?: ((doubt: string) => void) | undefined;
+  readonly onTrust?: (() => void) | undefined;
+}
+
+/** A clock that is set by so little is right. */
+const TOLERANCE_MS = 5 * 60_000;
+/** A stop of this length is no jump. More than WRITE_EVERY_MS, which a crash may add. */
+const DOWNTIME_MS = 3_600_000;
+const CONFIRM_MS = 3_600_000;
+const LOOK_EVERY_MS = 60_000;
+const WRITE_EVERY_MS = 10 * 60_000;
+
+const FILE = 'clock.json';
+
+const storedSchema = z.object({
+  /** The latest time that has passed here for certain, in milliseconds since 1970. */
+  passed: z.number(),
+  /** How far the clock was off then, and for how long that had stood. */
+  doubt: z.object({ offMs: z.number(), stoodMs: z.number() }).optional(),
+});
+
+type Stored = z.infer<typeof storedSchema>;
+
+interface Doubt {
+  /** By how much the clock is ahead of the time that has passed. */
+  readonly offMs: number;
+  readonly sinceMs: number;
+}
+
+/** Has the time in its file when it resolves, unless the disk is full: then that is a later write's. */
+export async function createClock(deps: ClockDeps): Promise<Clock> {
+  const { directory, now = () => new Date(), uptimeMs = () => performance.now(), onDoubt, onTrust } = deps;
+  const path = join(directory, FILE);
+  const stored = readStored(path);
+  // What has passed for certain at some moment of the uptime; since then as much more as that.
+  let believed = { ms: stored?.passed ?? now().getTime(), atMs: uptimeMs() };
+  let doubt: Doubt | undefined;
+  let toleranceMs = DOWNTIME_MS;
+  let writtenAtMs = Number.NEGATIVE_INFINITY;
+  let writing: Promise<void> = Promise.resolve();
+
+  function look(): { readonly clockMs: number; readonly passedMs: number } {
+    const clockMs = now().getTime();
+    const atMs = uptimeMs();
+    const passedMs = believed.ms + (atMs - believed.atMs);
+    const offMs = clockMs - passedMs;
+    if (offMs <= toleranceMs && offMs >= -TOLERANCE_MS) return believe(clockMs, atMs);
+    // After a jump while one is in doubt the hour begins anew.
+    if (!doubt || Math.abs(offMs - doubt.offMs) > TOLERANCE_MS) begin({ offMs, sinceMs: atMs - stoodBefore(offMs) });
+    else if (atMs - doubt.sinceMs >= CONFIRM_MS) return believe(clockMs, atMs);
+    return { clockMs, passedMs };
+  }
+
+  function believe(clockMs: number, atMs: number) {
+    toleranceMs = TOLERANCE_MS;
+    believed = { ms: clockMs, atMs };
+    const wasInDoubt = doubt !== undefined;
+    doubt = undefined;
+    if (wasInDoubt) onTrust?.();
+    return { clockMs, passedMs: clockMs };
+  }
+
+  function begin(next: Doubt): void {
+    toleranceMs = TOLERANCE_MS;
+    doubt = next;
+    onDoubt?.(describe(next));
+  }
+
+  /** In earlier runs: a machine that never runs for an hour would have its clock in doubt for ever. */
+  function stoodBefore(offMs: number): number {
+    const before = doubt ? undefined : stored?.doubt;
+    const isSame = before && Math.sign(before.offMs) === Math.sign(offMs) && offMs >= before.offMs - TOLERANCE_MS;
+    return isSame ? before.stoodMs : 0;
+  }
+
+  async function writeIfDue(): Promise<void> {
+    if (uptimeMs() - writtenAtMs < WRITE_EVERY_MS) return;
+    writtenAtMs = uptimeMs();
+    const { passedMs } = look();
+    const standing = doubt && { offMs: doubt.offMs, stoodMs: uptimeMs() - doubt.sinceMs };
+    await write(path, { passed: passedMs, ...(standing && { doubt: standing }) });
+  }
+
+  function keep(): Promise<void> {
+    writing = writing.then(writeIfDue).catch(() => {});
+    return writing;
+  }
+
+  look();
+  await keep();
+  const looker = setInterval(() => {
+    look();
+    void keep();
+  }, LOOK_EVERY_MS);
+  looker.unref();
+
+  return {
+    now() {
+      const { clockMs, passedMs } = look();
+      return new Date(doubt && doubt.offMs < 0 ? passedMs : clockMs);
+    },
+    deleteBy() {
+      const { clockMs } = look();
+      return doubt && doubt.offMs > 0 ? undefined : new Date(clockMs);
+    },
+    findDoubt() {
+      look();
+      return doubt && describe(doubt);
+    },
+    async close() {
+      clearInterval(looker);
+      writtenAtMs = Number.NEGATIVE_INFINITY;
+      await keep();
+    },
+  };
+}
+
+const UNITS: readonly [string, number][] = [
+  ['days', 86_400_000],
+  ['hours', 3_600_000],
+  ['minutes', 60_000],
+];
+
+function describe({ offMs }: Doubt): string {
+  const [unit, ms] = UNITS.find(([, ms]) => Math.abs(offMs) >= 2 * ms) ?? ['seconds', 1000];
+  const by = `${Math.floor(Math.abs(offMs) / ms)} ${unit}`;
+  const untilThen = 'until it is where it was, or has stood for an hour of uptime';
+  return offMs > 0
+    ? `the clock is ${by} ahead of the time that has passed here: nothing is deleted by its age ${untilThen}`
+    : `the clock is ${by} behind the time that has passed here: what is new is dated by that ${untilThen}`;
+}
+
+/** A file that a loss of power has spoilt is none. */
+function readStored(path: string): Stored | undefined {
+  try {
+    return storedSchema.parse(JSON.parse(readFileSync(path, 'utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+async function write(path: string, stored: Stored): Promise<void> {
+  const file = await open(`${path}.new`, 'w', 0o600);
+  try {
+    await file.writeFile(JSON.stringify(stored));
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+  await rename(`${path}.new`, path);
+}
