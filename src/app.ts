@@ -85,6 +85,10 @@ async function openRooms(
   const clock = closing(await openClock({ config, log, ...deps }));
   const { now } = clock;
   const records = closing(createSqliteStore({ path: join(config.dataDir, 'records.db'), now }));
+  const { condition } = records;
+  if (condition.kind !== 'whole') {
+    log.error({ dataDir: config.dataDir, condition: condition.kind }, `${condition.reason}: ${condition.remedy}`);
+  }
   const access = closing(
     await createAccess({
       options: config.access,
@@ -154,6 +158,7 @@ async function openRooms(
     sealed: passing?.sealed,
     listNotes: () => [clock.findDoubt()].filter(note => note !== undefined),
     checkReady: async () => void (await records.get('token', '')),
+    listFaults: () => (records.condition.kind === 'whole' ? [] : [records.condition.reason]),
   });
 
   closing(

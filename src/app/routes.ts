@@ -76,6 +76,7 @@ export interface RoutesDeps extends PullingParts {
   readonly ruledPulls: RuledPulls;
   readonly checkReady: () => Promise<void>;
   readonly listNotes: () => readonly string[];
+  readonly listFaults: () => readonly string[];
   /** Where upstreams see the credentials of clients. */
   readonly sealed?: SealedCredentials | undefined;
 }
@@ -96,7 +97,8 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
   app.route(
     '/',
     createHealth({
-      ...{ version, commit, log, checkReady: deps.checkReady, listNotes: deps.listNotes },
+      ...{ version, commit, log, checkReady: deps.checkReady },
+      ...{ listFaults: deps.listFaults, listNotes: deps.listNotes },
       listBuilders: deps.building.platforms.list,
     }),
   );

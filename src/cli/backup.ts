@@ -6,9 +6,10 @@ import { copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promis
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import { Command } from 'commander';
 import { formatSize } from '../hosted/quota-size.ts';
+import { forgetAcknowledged, hasKeptBytes, type RecordsFault } from '../state/acknowledged.ts';
 import { makeDirectory, StateFault } from '../state/data-directory.ts';
 import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owner.ts';
-import { copyRecords } from '../state/sqlite.ts';
+import { copyRecords, createSqliteStore } from '../state/sqlite.ts';
 import { explain, print } from './output.ts';
 
 export interface BackupCommandDeps {
@@ -23,6 +24,7 @@ const NEW_RECORDS = 'records.db.new';
 /** What is of this process alone, on its way in, or had again from upstreams. */
 const LEFT_OUT = [
   /^records\.db/,
+  /^acknowledged\.json$/,
   /^owner\.db/,
   /^content\//,
   /^hosted\/drafts\//,
@@ -63,11 +65,32 @@ export function createRestoreCommand({ findDataDir }: BackupCommandDeps): Comman
         if (existsSync(join(to, RECORDS))) {
           self.error(`error: ${to} has records already: move it away, or name another directory with --data-dir`);
         }
-        print(self, `${to} has the records and ${tell(await backUp(from, to))}`);
+        print(self, `${to} has the records and ${tell(await restore(from, to))}`);
+        const fault = await takeRestored(to);
+        if (fault) explain(self, `${fault.reason}: ${fault.remedy}`);
       } finally {
         owner.release();
       }
     });
+}
+
+/** What was acknowledged here before is of no account where nothing of it is left; beside bytes that stayed, it tells what the backup lacks. */
+async function restore(from: string, to: string): Promise<Copied> {
+  if (!hasKeptBytes(to)) forgetAcknowledged(to);
+  return backUp(from, to);
+}
+
+/** From here on these are other records than those that the backup was made of, and go their own way. */
+async function takeRestored(directory: string): Promise<RecordsFault | undefined> {
+  const records = createSqliteStore({ path: join(directory, RECORDS) });
+  try {
+    const { condition } = records;
+    if (condition.kind !== 'whole') return condition;
+    await records.accept();
+    return undefined;
+  } finally {
+    await records.close();
+  }
 }
 
 interface Copied {

@@ -11,6 +11,8 @@ export interface HealthDeps {
   readonly log: Logger;
   /** Rejects while requests cannot be served. */
   readonly checkReady: () => Promise<void>;
+  /** Why an operator has to look, though requests are served; anybody reads it. */
+  readonly listFaults: () => readonly string[];
   /** What does not keep requests from being served, and has to be known. */
   readonly listNotes?: (() => readonly string[]) | undefined;
   /** What can be built here for now. */
@@ -21,7 +23,7 @@ export interface HealthDeps {
 const API_LEVEL = '1.37.0';
 
 export function createHealth(deps: HealthDeps): Hono {
-  const { version, commit, log, checkReady, listNotes = () => [], listBuilders } = deps;
+  const { version, commit, log, checkReady, listFaults, listNotes = () => [], listBuilders } = deps;
   const app = new Hono();
   app.get('/service-info', async c => {
     const builders = (await listBuilders()).map(describeBuilder);
@@ -32,7 +34,10 @@ export function createHealth(deps: HealthDeps): Hono {
     try {
       await checkReady();
       const notes = listNotes();
-      return c.json({ status: 'UP', ...(notes.length > 0 && { notes }) });
+      const about = notes.length > 0 ? { notes } : {};
+      const reason = listFaults().join('; ');
+      if (reason !== '') return c.json({ status: 'DOWN', reason, ...about }, 503);
+      return c.json({ status: 'UP', ...about });
     } catch (error) {
       // Anybody may ask: what went wrong is for the log.
       log.error({ err: error }, 'not ready');

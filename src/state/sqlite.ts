@@ -2,8 +2,19 @@
 import { dirname } from 'node:path';
 import { backup, DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { setImmediate } from 'node:timers/promises';
-import { makeDirectory, StateFault } from './data-directory.ts';
+import {
+  compare,
+  createAcknowledged,
+  faultOf,
+  type Generation,
+  isFaultKind,
+  type RecordsCondition,
+  readAcknowledged,
+  WHOLE,
+} from './acknowledged.ts';
+import { StateFault } from './data-directory.ts';
 import { compareKeys, endOfPrefix } from './keys.ts';
+import { BUSY_TIMEOUT_MS, openDatabase } from './schema.ts';
 import { type Change, type ListOptions, type RecordStore, RecordStoreFull } from './store.ts';
 
 export interface SqliteStoreOptions {
@@ -12,26 +23,40 @@ export interface SqliteStoreOptions {
   readonly now?: () => Date;
 }
 
-const BUSY_TIMEOUT_MS = 5_000;
-
-const SCHEMA = `
-  PRAGMA journal_mode = WAL;
-  PRAGMA synchronous = FULL;
-  CREATE TABLE IF NOT EXISTS records (
-    collection TEXT NOT NULL,
-    key TEXT NOT NULL,
-    value BLOB NOT NULL,
-    expires_at INTEGER,
-    PRIMARY KEY (collection, key)
-  ) STRICT;
-  CREATE INDEX IF NOT EXISTS records_by_expiry ON records (expires_at) WHERE expires_at IS NOT NULL;
-`;
+export interface SqliteStore extends RecordStore {
+  /** As it was found when the store was opened, and until what is there is accepted. Unless it is whole, nothing may be deleted for want of a record. */
+  readonly condition: RecordsCondition;
+  /** Takes the records as they are from now on, in whatever condition they were. Durable when it resolves. */
+  accept(): Promise<void>;
+}
 
 /** Throws StateFault where the file cannot be opened, or is something else. */
-export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreOptions): RecordStore {
+export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreOptions): SqliteStore {
+  const directory = dirname(path);
+  const noted = readAcknowledged(directory);
   const database = openDatabase(path);
   const statements = prepareStatements(database);
+  const acknowledged = createAcknowledged(directory);
+  let condition = readCondition(database, noted);
   const time = () => now().getTime();
+
+  /** All of it or nothing. What is noted beside the records stays as it is while it does not fit them: it is the evidence. */
+  function commit<T>(work: () => T): T {
+    const fault = condition.kind === 'whole' ? null : condition.kind;
+    const { result, row } = refuseFullDisk(() =>
+      inTransaction(database, () => {
+        const before = countChanges();
+        const result = work();
+        return { result, row: countChanges() === before ? undefined : statements.count.get(fault) };
+      }),
+    );
+    if (row && fault === null) acknowledged.note(toGeneration(row));
+    return result;
+  }
+
+  function countChanges(): unknown {
+    return statements.changes.get()?.count;
+  }
 
   function apply(change: Change): void {
     const { collection, key } = change;
@@ -61,13 +86,13 @@ export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreO
       return value instanceof Uint8Array ? value : undefined;
     },
     async put(collection, key, value, options) {
-      refuseFullDisk(() => apply({ kind: 'put', collection, key, value, ...options }));
+      commit(() => apply({ kind: 'put', collection, key, value, ...options }));
     },
     async delete(collection, key) {
-      return refuseFullDisk(() => statements.delete.get(collection, key, time())?.is_live === 1);
+      return commit(() => statements.delete.get(collection, key, time())?.is_live === 1);
     },
     async write(changes) {
-      refuseFullDisk(() => inTransaction(database, () => changes.forEach(apply)));
+      commit(() => changes.forEach(apply));
     },
     async list(collection, options) {
       const rows = await select(statements.list, MAX_KEYS_AT_ONCE, { collection, ...options });
@@ -85,17 +110,36 @@ export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreO
       let workedMs = 0;
       for (let isMore = true; isMore && workedMs < MAX_SWEEP_MS && database.isOpen; await setImmediate()) {
         const begunAt = performance.now();
-        const count = Number(refuseFullDisk(() => statements.sweep.run(time(), MAX_SWEPT_AT_ONCE).changes));
+        const count = Number(commit(() => statements.sweep.run(time(), MAX_SWEPT_AT_ONCE).changes));
         workedMs += performance.now() - begunAt;
         swept += count;
         isMore = count === MAX_SWEPT_AT_ONCE;
       }
       return swept;
     },
+    get condition() {
+      return condition;
+    },
+    async accept() {
+      const row = refuseFullDisk(() => inTransaction(database, () => statements.accept.get()));
+      condition = WHOLE;
+      acknowledged.note(toGeneration(row));
+    },
     async close() {
       if (database.isOpen) database.close();
+      acknowledged.close();
     },
   };
+}
+
+/** Records that were found in another condition than whole stay in it, whatever is written to them. */
+function readCondition(database: DatabaseSync, noted: Generation | undefined): RecordsCondition {
+  const row = database.prepare('SELECT id, sequence, fault FROM store').get();
+  return isFaultKind(row?.fault) ? faultOf(row.fault) : compare(noted, toGeneration(row));
+}
+
+function toGeneration(row: Row | undefined): Generation {
+  return { id: String(row?.id), sequence: Number(row?.sequence) };
 }
 
 /** More pages than there are: with a step for some of them each write of the service would make the copy begin anew. */
@@ -132,30 +176,6 @@ function checkWhole(path: string): void {
   }
 }
 
-function openDatabase(path: string): DatabaseSync {
-  makeDirectory(dirname(path));
-  try {
-    const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
-    database.exec(SCHEMA);
-    checkWritable(database);
-    return database;
-  } catch (error) {
-    throw new StateFault(path, error);
-  }
-}
-
-/** SQLite opens what it may only read without a word; found out at the start, it is no surprise at the first push. */
-function checkWritable(database: DatabaseSync): void {
-  try {
-    database.exec("BEGIN IMMEDIATE; DELETE FROM records WHERE collection = ''; ROLLBACK");
-  } catch (error) {
-    // Whoever writes just now shows that it can be done.
-    if (!(error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY)) throw error;
-  }
-}
-
-const SQLITE_BUSY = 5;
-
 const LIVE = '(expires_at IS NULL OR expires_at > ?)';
 // One bound on each side: SQLite seeks to the first and stops at the other, however many records there are around them. What has expired is not
 // left out, or one statement could read all of it to find one record.
@@ -185,6 +205,12 @@ function prepareStatements(database: DatabaseSync) {
     ),
     list: database.prepare(LIST_KEYS),
     entries: database.prepare(`SELECT key, value, ${LIVE} AS is_live ${RANGE}`),
+    changes: database.prepare('SELECT total_changes() AS count'),
+    count: database.prepare('UPDATE store SET sequence = sequence + 1, fault = ? RETURNING id, sequence'),
+    // Under another id: copies of what was before are other records from now on.
+    accept: database.prepare(
+      'UPDATE store SET id = lower(hex(randomblob(16))), sequence = sequence + 1, fault = NULL RETURNING id, sequence',
+    ),
     sweep: database.prepare(
       'DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)',
     ),
@@ -200,11 +226,12 @@ function boundsOf({ prefix = '', after = '' }: ListOptions) {
   return [start, endOfPrefix(prefix) ?? AFTER_ALL_TEXT, after] as const;
 }
 
-function inTransaction(database: DatabaseSync, work: () => void): void {
+function inTransaction<T>(database: DatabaseSync, work: () => T): T {
   database.exec('BEGIN IMMEDIATE');
   try {
-    work();
+    const result = work();
     database.exec('COMMIT');
+    return result;
   } catch (error) {
     // A full disk may have ended the transaction already.
     if (database.isTransaction) database.exec('ROLLBACK');

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createBackupCommand, createRestoreCommand } from '../../src/cli/backup.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
+import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { startApp, type TestApp } from '../support/app.ts';
 import { runCommand } from './run.ts';
 
@@ -128,6 +129,25 @@ test('a data directory that has records is not written over', async () => {
   expect((await readFile(join(data, 'records.db'))).equals(there)).toBe(true);
   await app.restart('data');
   await expectAll(pushed);
+});
+
+test('what is restored is whole, and beside bytes that stayed it tells what the backup lacks', async () => {
+  const findCondition = async (directory: string) => {
+    const records = createSqliteStore({ path: join(directory, 'records.db') });
+    await records.close();
+    return records.condition.kind;
+  };
+  await push('1');
+  await backUp();
+  await push('2');
+  await app.restart('other');
+  const fresh = join(folder, 'fresh');
+  expect(await restore(fresh)).toMatchObject({ err: '', exitCode: 0 });
+  expect(await findCondition(fresh)).toBe('whole');
+  for (const end of ['', '-wal', '-shm']) await rm(join(data, `records.db${end}`), { force: true });
+  const beside = await restore(data);
+  expect([beside.exitCode, beside.err]).toEqual([0, expect.stringMatching(/are older than .*veneer repair/)]);
+  expect(await findCondition(data)).toBe('older');
 });
 
 test.each([

@@ -8,7 +8,13 @@ import { createMemoryBackend, createMemoryRegistry } from '../support/build-back
 
 const registry = createMemoryRegistry();
 const log = pino({ level: 'silent' });
-const about = { version: '1.2.3', commit: '4962856', log, listBuilders: createPlatforms([]).list };
+const about = {
+  version: '1.2.3',
+  commit: '4962856',
+  log,
+  listBuilders: createPlatforms([]).list,
+  listFaults: () => [],
+};
 
 test('names the level of its API, its own version and what it was built from', async () => {
   const response = await createHealth({ ...about, checkReady: async () => {} }).request('/service-info');
@@ -41,4 +47,12 @@ test('is alive but not ready while records cannot be read, and keeps the cause t
   const ready = await health.request('/health/ready');
   expect([(await health.request('/health/live')).status, ready.status]).toEqual([200, 503]);
   expect(await ready.text()).not.toContain('secret');
+});
+
+test('is not ready while an operator has to look, and says why', async () => {
+  const listFaults = () => ['the records are gone', 'the clock is wrong'];
+  const health = createHealth({ ...about, listFaults, checkReady: async () => {} });
+  const ready = await health.request('/health/ready');
+  expect([(await health.request('/health/live')).status, ready.status]).toEqual([200, 503]);
+  expect(await ready.json()).toEqual({ status: 'DOWN', reason: 'the records are gone; the clock is wrong' });
 });

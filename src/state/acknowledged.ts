@@ -1,0 +1,125 @@
+// Whether records and bytes belong together. The records count their writes; a small file beside them, which no copy of the records takes along,
+// says which records these are and what the last write was that somebody was told of. It is written after each commit and before its
+// acknowledgement, so it is never ahead of the records: unless they were lost, exchanged or taken back.
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+
+/** `whole`: nothing speaks against the records. Otherwise nothing may be deleted because no record needs it. */
+export type RecordsCondition = { readonly kind: 'whole' } | RecordsFault;
+
+export interface RecordsFault {
+  readonly kind: 'gone' | 'other' | 'older';
+  /** What does not fit, in one line without paths. */
+  readonly reason: string;
+  /** What the operator can do. */
+  readonly remedy: string;
+}
+
+/** Which records these are, and how many writes they have had. */
+export interface Generation {
+  readonly id: string;
+  readonly sequence: number;
+}
+
+export const WHOLE = { kind: 'whole' } as const;
+
+const REASONS = {
+  gone: 'the records are gone: there are bytes that were kept with them, or a note of their writes, and the records are new',
+  other: 'the records are others than those that the bytes were kept with',
+  older:
+    'the records are older than what was acknowledged: they are a copy of before, or their write-ahead log is gone',
+} as const;
+
+const REMEDY =
+  'pulls go on with what the records tell, and nothing is collected. Stop Veneer and put the right records.db back, with its -wal where there is one; ' +
+  'or have `veneer repair` rebuild what the bytes tell, and accept the rest as lost';
+
+export function faultOf(kind: RecordsFault['kind']): RecordsFault {
+  return { kind, reason: REASONS[kind], remedy: REMEDY };
+}
+
+export function isFaultKind(text: unknown): text is RecordsFault['kind'] {
+  return typeof text === 'string' && Object.hasOwn(REASONS, text);
+}
+
+/** What the file says must have been read before the records: they go ahead. */
+export function compare(noted: Generation | undefined, records: Generation): RecordsCondition {
+  if (!noted) return WHOLE;
+  if (noted.id !== records.id) return faultOf('other');
+  return noted.sequence > records.sequence ? faultOf('older') : WHOLE;
+}
+
+const FILE = 'acknowledged.json';
+/** Always as long, and so written at once and in its place, also on a full disk. */
+const LENGTH = 128;
+
+/** Undefined where there is none, as in a directory of an older release, or it cannot be read: then it says nothing. */
+export function readAcknowledged(directory: string): Generation | undefined {
+  try {
+    const { id, sequence } = JSON.parse(readFileSync(join(directory, FILE), 'utf8'));
+    return typeof id === 'string' && Number.isSafeInteger(sequence) ? { id, sequence } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** For records that are put here in place of all that was. */
+export function forgetAcknowledged(directory: string): void {
+  rmSync(join(directory, FILE), { force: true });
+}
+
+export interface Acknowledged {
+  /** Never throws: what cannot be noted is durable all the same, and is noted with the next. */
+  note(generation: Generation): void;
+  close(): void;
+}
+
+export function createAcknowledged(directory: string): Acknowledged {
+  let file: number | undefined;
+  return {
+    note(generation) {
+      const text = Buffer.from(`${JSON.stringify(generation).padEnd(LENGTH - 1)}\n`);
+      try {
+        if (file === undefined) {
+          file = openSync(join(directory, FILE), constants.O_WRONLY | constants.O_CREAT, 0o600);
+          writeSync(file, text, 0, text.length, 0);
+          fsyncSync(file);
+        } else {
+          writeSync(file, text, 0, text.length, 0);
+        }
+      } catch {
+        close();
+      }
+    },
+    close,
+  };
+
+  function close(): void {
+    if (file !== undefined) closeSync(file);
+    file = undefined;
+  }
+}
+
+/** Bytes that only records explain, and nobody else has. */
+const KEPT_BYTES = ['hosted/blobs', 'tokens/blobs', 'rules/blobs'];
+
+/** Whether a data directory has bytes that only records explain. */
+export function hasKeptBytes(directory: string): boolean {
+  return KEPT_BYTES.some(folder => hasFile(join(directory, folder)));
+}
+
+function hasFile(directory: string): boolean {
+  if (!existsSync(directory)) return false;
+  const entries = readdirSync(directory, { withFileTypes: true });
+  return entries.some(entry => (entry.isDirectory() ? hasFile(join(directory, entry.name)) : entry.isFile()));
+}

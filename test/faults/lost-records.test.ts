@@ -1,0 +1,74 @@
+// Veneer as a process, over records that were lost, taken back or cut: it starts, says so, is not ready, and pulls go on.
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { digestOf } from '../../src/oci/digest.ts';
+import { checkUrl, findFreePort, type Killable, startProcess } from '../clients/support/process.ts';
+import { startRegistry, type TestRegistry } from '../support/registry.ts';
+
+const RAW = Buffer.from('what an upstream has');
+
+let folder: string;
+let data: string;
+let address: string;
+let file: string;
+let registry: TestRegistry;
+let running: Killable | undefined;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'veneer-lost-'));
+  data = join(folder, 'data');
+  address = `127.0.0.1:${await findFreePort()}`;
+  file = join(folder, 'veneer.yaml');
+  registry = await startRegistry();
+  registry.put('library/app', [{ mediaType: 'application/octet-stream', raw: RAW }]);
+  const settings = { listen: address, dataDir: data, upstreams: { lab: { url: registry.url } } };
+  await writeFile(file, JSON.stringify({ ...settings, builds: { backends: ['embedded'] } }));
+});
+
+afterEach(async () => {
+  await running?.kill();
+  await registry.close();
+  await rm(folder, { recursive: true });
+});
+
+async function start(): Promise<Killable> {
+  running = await startProcess(process.execPath, ['src/main.ts', '--config', file], {
+    checkReady: () => checkUrl(`http://${address}/health/live`),
+  });
+  return running;
+}
+
+async function pushBlob(text: string): Promise<void> {
+  const path = `/v2/local/app/blobs/uploads/?digest=${digestOf(Buffer.from(text))}`;
+  const { status } = await fetch(`http://${address}${path}`, { method: 'POST', body: text });
+  expect(status).toBe(201);
+}
+
+async function readiness() {
+  const response = await fetch(`http://${address}/health/ready`);
+  return [response.status, await response.json()];
+}
+
+test.each<[string, RegExp, () => Promise<unknown>]>([
+  ['are gone', /are gone/, () => rm(join(data, 'records.db'))],
+  ['have lost their write-ahead log', /are (?:older|gone)/, () => rm(join(data, 'records.db-wal'))],
+  ['have an empty write-ahead log', /are (?:older|gone)/, () => truncate(join(data, 'records.db-wal'), 0)],
+])('records that %s are told in log and readiness, and pulls go on', async (_, reason, harm) => {
+  const first = await start();
+  for (let at = 0; at < 30; at += 1) await pushBlob(`bytes of ${at}`);
+  expect(await readiness()).toEqual([200, { status: 'UP' }]);
+  await first.kill();
+  await harm();
+  const second = await start();
+  expect(await readiness()).toEqual([503, { status: 'DOWN', reason: expect.stringMatching(reason) }]);
+  expect(second.readOutput()).toMatch(/"level":50.*the records are .*veneer repair/);
+  const pulled = await fetch(`http://${address}/v2/lab/library/app/blobs/${digestOf(RAW)}`);
+  expect(Buffer.from(await pulled.arrayBuffer())).toEqual(RAW);
+  // Pushes go on as well, and what they bring makes nothing whole.
+  await pushBlob('bytes of a later push');
+  await second.kill();
+  await start();
+  expect((await readiness())[0]).toBe(503);
+});
