@@ -24,7 +24,7 @@ const NEW_RECORDS = 'records.db.new';
 /** What is of this process alone, on its way in, or had again from upstreams. */
 const LEFT_OUT = [
   /^records\.db/,
-  /^acknowledged\.json$/,
+  /^(?:acknowledged|clock)\.json$/,
   /^owner\.db/,
   /^content\//,
   /^hosted\/drafts\//,
