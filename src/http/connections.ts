@@ -4,6 +4,7 @@ import { openSync, readSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { createPipelining } from './pipelining.ts';
 
 export interface ConnectionLimits {
   /** In all; fewer where the process may not open as many files. */
@@ -90,6 +91,7 @@ export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFil
   // In the order in which they fell idle, or came.
   const idle = { strangers: new Set<Connection>(), known: new Set<Connection>() };
   const arrivals = new Map<Connection, Arrival>();
+  const pipelining = createPipelining({ cut: socket => void cut(all.get(socket)) });
   const crowded = { cut: 0, refused: 0 };
   let extraKnown = 0;
   let max = maxOf(limits, findMaxFiles());
@@ -110,6 +112,7 @@ export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFil
     peers.set(key, peer);
     peer.all.add(connection);
     idle.strangers.add(connection);
+    pipelining.take(socket);
     socket.once('close', () => forget(connection));
   }
 
@@ -134,6 +137,7 @@ export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFil
 
   function begin(connection: Connection, request: IncomingMessage, response: ServerResponse): void {
     connection.pending += 1;
+    pipelining.begin(request, response);
     idle.strangers.delete(connection);
     idle.known.delete(connection);
     if (!request.complete) {

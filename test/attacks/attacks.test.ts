@@ -319,6 +319,18 @@ describe('a service that is open on loopback', () => {
     });
   });
 
+  test('pipelining: fifty that send requests without an end and read nothing hold up nobody', NOISY, async () => {
+    await victim.hold(async () => {
+      const requests = `GET /v2/ HTTP/1.1\r\n${head(victim.host)}\r\n`.repeat(5000);
+      const clients = await Promise.all(Array.from({ length: 50 }, () => victim.connect('')));
+      for (const client of clients) {
+        client.pause();
+        client.write(requests);
+      }
+      await delay(3000);
+    });
+  });
+
   test('unread answers: readers that never read cost no memory, and are cut', NOISY, async () => {
     const blob = randomBytes(20 * MIB);
     const digest = `sha256:${createHash('sha256').update(blob).digest('hex')}`;
