@@ -8,6 +8,7 @@ import { createAccess } from './access/create-access.ts';
 import { createBuilding } from './app/building.ts';
 import { createCaching } from './app/caching.ts';
 import { createHosting } from './app/hosting.ts';
+import { contentFolder, createReportDamage } from './app/kept-content.ts';
 import type { Patience } from './app/open-upstreams.ts';
 import { openPassing } from './app/passing.ts';
 import { createPulling } from './app/pulling.ts';
@@ -18,6 +19,8 @@ import { createSweeping } from './app/sweeping.ts';
 import type { Environment } from './build/environment.ts';
 import { findOwnUrl } from './config/own-url.ts';
 import type { Config } from './config/schema.ts';
+import type { ContentKind, KeptContent } from './content/inventory.ts';
+import type { Damage } from './content/verification.ts';
 import { createEvents } from './events/events.ts';
 import { createBuildRate } from './http/build-rate.ts';
 import { createRegistryEvents } from './http/registry-events.ts';
@@ -104,16 +107,31 @@ async function openRooms(
   log.info(access.summary);
   const events = closing(createEvents({ endpoints: config.events.endpoints, records, log }));
   const registryEvents = createRegistryEvents(events, config.publicUrl);
-  const hosting = closing(await createHosting({ config, records, clock, onChange: registryEvents.changed }));
+  const reportDamage = createReportDamage({ log, events: registryEvents });
+  const tellLost = (of: ContentKind) => (damage: Damage) =>
+    reportDamage({ of, ...damage, repositories: [], isHealed: false });
+  const hosting = closing(
+    await createHosting({ config, records, clock, onChange: registryEvents.changed, reportDamage }),
+  );
   const { ttlMs, layers: quota } = config.tokens;
   const tokenLayers = closing(
-    await createTokenLayers({ directory: join(config.dataDir, 'tokens'), records, now, quota }),
+    await createTokenLayers({
+      ...{ directory: contentFolder(config.dataDir, 'tokens'), records, now, quota },
+      onDamaged: tellLost('tokens'),
+    }),
   );
   const ledger = createLedger({ records, layers: tokenLayers, now, ttlMs });
   const { dockerConfigPath, patience } = deps;
-  const caching = closing(await createCaching({ config, log, clock, records }));
+  const caching = closing(await createCaching({ config, log, clock, records, reportDamage }));
   const passing = await openPassing(config, now);
-  const shelf = closing(await createShelf({ directory: join(config.dataDir, 'rules'), records, now }));
+  const shelf = closing(
+    await createShelf({
+      directory: contentFolder(config.dataDir, 'rules'),
+      records,
+      now,
+      onDamaged: tellLost('rules'),
+    }),
+  );
   const pulling = closing(
     createPulling({
       ...{ config, log, now, records, tokenLayers, caching, shelf, dockerConfigPath, patience },
@@ -138,6 +156,7 @@ async function openRooms(
   const building = closing(
     await createBuilding({
       ...{ config, log, now, records, pulling },
+      onDamagedContext: tellLost('contexts'),
       hosted: hosting.hosted,
       accessTokens: config.access && createAccessTokens({ records, now }),
       environment: deps.environment ?? {},
@@ -147,13 +166,22 @@ async function openRooms(
     }),
   );
 
+  const keptBy = (of: ContentKind, { verify }: Pick<KeptContent, 'verify'>): KeptContent => ({
+    ...{ of, verify },
+    directory: contentFolder(config.dataDir, of),
+  });
+  const kept = [
+    ...[hosting.kept, caching.kept, keptBy('rules', shelf)],
+    ...[keptBy('tokens', tokenLayers), keptBy('contexts', building.contexts)],
+  ];
+
   const app = new Hono();
   // Changes tell who made them, and pulls that begin builds count for who pulls; where there are neither, no request pays for it.
   if (config.events.endpoints.length > 0 || config.builds.recipes.length > 0) app.use(contextStorage());
   createRoutes(app, {
     ...deps,
     ...{ config, log, now, ledger, access, registryEvents, building, buildRate, ruledPulls },
-    ...{ hosted: hosting.hosted, collector: hosting.collector, cacheDesk: caching.desk, ...pulling },
+    ...{ hosted: hosting.hosted, collector: hosting.collector, cacheDesk: caching.createDesk(kept), ...pulling },
     rules: ruling.rules,
     sealed: passing?.sealed,
     listNotes: () => [clock.findDoubt()].filter(note => note !== undefined),

@@ -22,6 +22,7 @@ import type { ContainerFileSpec } from '../build/spec.ts';
 import { ConfigError } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
 import { createSweptStore, type SweptStore } from '../content/swept-store.ts';
+import type { Damage } from '../content/verification.ts';
 import type { Hosted } from '../hosted/hosted.ts';
 import { buildLogPath } from '../http/build-response.ts';
 import type { CallerRate } from '../http/caller-rate.ts';
@@ -37,6 +38,7 @@ import type { Origin } from '../proxy/origin.ts';
 import type { RecordStore } from '../state/store.ts';
 import { createBuilderAccess } from './builder-access.ts';
 import { createBuilders } from './builders.ts';
+import { contentFolder } from './kept-content.ts';
 import type { Pulling } from './pulling.ts';
 import { createRecipeServing, createStartRecipe } from './recipes.ts';
 
@@ -53,6 +55,7 @@ export interface BuildingDeps {
   /** How builders on this machine reach us, with the port; undefined as long as nobody listens. */
   readonly findListenHost: () => string | undefined;
   readonly onEnded: (build: BuildRecord) => void;
+  readonly onDamagedContext: (damage: Damage) => void;
   /** Of all that begins builds. */
   readonly buildRate: CallerRate;
 }
@@ -65,6 +68,7 @@ export interface Building {
   readonly plan: Plan;
   /** Every image that a build would read. Throws InvalidBuild or RegistryError. */
   readonly listBases: (request: BuildRequest) => readonly Origin[];
+  readonly contexts: Pick<SweptStore, 'verify'>;
   close(): Promise<void>;
 }
 
@@ -72,7 +76,10 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   await using opened = new AsyncDisposableStack();
   const { config, now, pulling, hosted } = deps;
   const recipes = openRecipes(config.builds.recipes);
-  const contexts = await createSweptStore({ directory: join(config.dataDir, 'builds', 'contexts'), now });
+  const contexts = await createSweptStore({
+    ...{ directory: contentFolder(config.dataDir, 'contexts'), now },
+    onDamaged: deps.onDamagedContext,
+  });
   opened.defer(() => contexts.close());
   const images = createBaseImages(pulling.origins);
   const openDestination = createDestinations({ ...pulling, hosted });
@@ -94,6 +101,7 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
     builds,
     logAddress,
     platforms,
+    contexts,
     plan,
     listBases: request => listRead(request, policy, limits).map(name => locateBase(pulling.origins, name)),
     close: () => rooms.disposeAsync(),

@@ -1,4 +1,5 @@
 // The content of upstreams, kept within its budget: for the service, and for `veneer cache` where no service runs.
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { type CacheDesk, createCacheDesk } from '../cache/desk.ts';
@@ -9,13 +10,16 @@ import { type CountedStore, createCountedStore } from '../content/counted-store.
 import { createDiskStore } from '../content/disk.ts';
 import { type Budget, createEvict } from '../content/eviction.ts';
 import { createHousekeeping, type EvictionRun, type Housekeeping } from '../content/housekeeping.ts';
+import { CONTENT_KINDS, type KeptContent } from '../content/inventory.ts';
 import { createUsage } from '../content/usage.ts';
 import { createUseTimes } from '../content/use-times.ts';
+import type { Damage } from '../content/verification.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import { createLinks, type Links } from '../proxy/kept/links.ts';
 import { type Clock, createClock } from '../state/clock.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
 import type { RecordStore } from '../state/store.ts';
+import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './kept-content.ts';
 
 export interface CachingDeps {
   readonly config: Config;
@@ -24,6 +28,7 @@ export interface CachingDeps {
   readonly records: RecordStore;
   /** False: nothing goes by itself. */
   readonly isServing?: boolean;
+  readonly reportDamage: ReportDamage;
 }
 
 const UNLIMITED: Budget = { highBytes: undefined, lowBytes: 0, maxAgeMs: undefined };
@@ -34,25 +39,37 @@ const UNSIZED_GRACE_MS = 10_000;
 export interface Caching {
   readonly content: CountedStore;
   readonly links: Links;
-  readonly desk: CacheDesk;
+  readonly kept: KeptContent;
+  /** That verifies all of these. */
+  createDesk(kept: readonly KeptContent[]): CacheDesk;
   /** To be called every few minutes. */
   sweep(): Promise<void>;
   close(): Promise<void>;
 }
 
-export async function createCaching({ config, log, clock, records, isServing = true }: CachingDeps): Promise<Caching> {
+export async function createCaching(deps: CachingDeps): Promise<Caching> {
+  const { config, log, clock, records, isServing = true, reportDamage } = deps;
   const { now, deleteBy } = clock;
-  const directory = join(config.dataDir, 'content');
+  const directory = contentFolder(config.dataDir, 'cache');
   let keeping: Housekeeping | undefined;
   const { budget, pin, abandonedMs } = config.cache;
   const kept = await createDiskStore({
     directory,
     claimPlace: need => keeping?.claim(need),
+    onDamaged: damage => void tellDamage(damage),
     unread: { graceMs: Math.min(UNSIZED_GRACE_MS, abandonedMs), finishMs: abandonedMs },
   });
   const usage = createUsage();
   const times = createUseTimes({ directory });
   const links = createLinks(records);
+
+  /** Never rejects. */
+  async function tellDamage(damage: Damage): Promise<void> {
+    usage.forget(damage.digest);
+    const repositories = await links.holdersOf(damage.digest).catch(() => []);
+    reportDamage({ of: 'cache', ...damage, repositories, isHealed: false });
+  }
+
   const content = createCountedStore({
     ...{ content: kept, usage, times, now },
     onKept: () => keeping?.check(),
@@ -69,11 +86,10 @@ export async function createCaching({ config, log, clock, records, isServing = t
   keeping = housekeeping;
   const { counted } = housekeeping;
   const service = isServing ? { isCounted: () => housekeeping.isCounted, counts: content.counts } : undefined;
-  const desk = createCacheDesk({
-    ...{ content: kept, remove: content.delete, usage, times, links, evict, budget, pin, deleteBy, counted, service },
-  });
   return {
-    ...{ content, links, desk },
+    ...{ content, links },
+    kept: { of: 'cache', directory, verify: kept.verify },
+    createDesk: all => createCacheDesk({ usage, kept: all, links, evict, budget, pin, deleteBy, counted, service }),
     sweep: housekeeping.sweep,
     async close() {
       await housekeeping.close();
@@ -96,14 +112,26 @@ export function findCachePlace(config: Config, log: Logger, token: string | unde
 
 async function openHere(config: Config, log: Logger) {
   const records = createSqliteStore({ path: join(config.dataDir, 'records.db') });
+  await using opened = new AsyncDisposableStack();
+  opened.defer(() => records.close());
   const clock = await createClock({ directory: config.dataDir, onDoubt: doubt => log.warn(doubt) });
-  const { desk, close } = await createCaching({ config, log, records, clock, isServing: false });
-  return {
-    ...desk,
-    async close() {
-      await close();
-      await clock.close();
-      await records.close();
-    },
-  };
+  opened.defer(() => clock.close());
+  const caching = await createCaching({ config, log, records, clock, isServing: false, reportDamage() {} });
+  opened.defer(() => caching.close());
+  const others = await openOthers(config.dataDir, opened);
+  const rooms = opened.move();
+  return { ...caching.createDesk([caching.kept, ...others]), close: () => rooms.disposeAsync() };
+}
+
+/** What is kept beside the content of upstreams. */
+async function openOthers(dataDir: string, opened: AsyncDisposableStack): Promise<readonly KeptContent[]> {
+  const kept: KeptContent[] = [];
+  for (const of of CONTENT_KINDS) {
+    const directory = contentFolder(dataDir, of);
+    if (of === 'cache' || !existsSync(directory)) continue;
+    const store = await createDiskStore({ directory, ...(of === 'hosted' && { maxDamagedBytes: MAX_DAMAGED_BYTES }) });
+    opened.defer(() => store.close());
+    kept.push({ of, directory, verify: store.verify });
+  }
+  return kept;
 }

@@ -1,9 +1,9 @@
 // The repositories of our own: where they lie, what the configuration says of them, and who hears of their changes.
-import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import { createDiskStore } from '../content/disk.ts';
 import { createDrafts } from '../content/drafts.ts';
-import { createInventory } from '../content/inventory.ts';
+import { createInventory, type KeptContent } from '../content/inventory.ts';
+import type { Damage } from '../content/verification.ts';
 import { type Collector, createCollector } from '../hosted/collect.ts';
 import { createHosted } from '../hosted/create.ts';
 import type { Hosted } from '../hosted/hosted.ts';
@@ -15,41 +15,53 @@ import { createHostedRegistry } from '../proxy/hosted-registry.ts';
 import type { Registry } from '../proxy/registry.ts';
 import type { Clock } from '../state/clock.ts';
 import type { RecordStore } from '../state/store.ts';
+import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './kept-content.ts';
 
 export interface HostingDeps {
   readonly config: Config;
   readonly records: RecordStore;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly onChange: (change: HostedChange) => void;
+  readonly reportDamage: ReportDamage;
 }
 
 export interface Hosting {
   readonly hosted: Hosted;
   readonly collector: Collector;
+  readonly kept: KeptContent;
   /** By their names: the prefixes without their slash. */
   readonly registries: ReadonlyMap<string, Registry>;
   close(): Promise<void>;
 }
 
 /** Content of its own, apart from what is kept of upstreams: what was pushed must not go when a cache makes room. */
-export async function createHosting({
-  config,
-  records,
-  clock: { now, deleteBy },
-  onChange,
-}: HostingDeps): Promise<Hosting> {
-  const directory = join(config.dataDir, 'hosted');
-  const content = await createDiskStore({ directory });
+export async function createHosting(deps: HostingDeps): Promise<Hosting> {
+  const { config, records, onChange, reportDamage } = deps;
+  const { now, deleteBy } = deps.clock;
+  const directory = contentFolder(config.dataDir, 'hosted');
+  const content = await createDiskStore({
+    directory,
+    maxDamagedBytes: MAX_DAMAGED_BYTES,
+    onDamaged: damage => void heal(damage),
+  });
   const { sparse, deletes, uploadTimeoutMs, maxUploads, immutableTags, prefixes, collect, retention, quotas } =
     config.hosted;
   const quota = await createQuota({ records, limits: quotas });
   const isImmutable = createTagTest(immutableTags);
   const options = { sparse, deletes, uploadTimeoutMs, maxUploads, isImmutable, quota, onChange };
   const room = createRoom({ content, records, now, options });
-  const hosted = createHosted(room, await createDrafts({ directory }));
+  const hosted = createHosted(room, await createDrafts({ directory, onKept: content.noteVerified }));
+
+  /** Never rejects. */
+  async function heal(damage: Damage): Promise<void> {
+    const healed = await hosted.heal(damage.digest).catch(() => ({ repositories: [], isHealed: false }));
+    reportDamage({ of: 'hosted', ...damage, ...healed });
+  }
+
   const names = prefixes.map(prefix => prefix.slice(0, -1));
   return {
     hosted,
+    kept: { of: 'hosted', directory, verify: content.verify },
     collector: createCollector(room, { ...collect, deleteBy, retention, inventory: createInventory(directory) }),
     registries: new Map(names.map(name => [name, createHostedRegistry(hosted, name)])),
     close: () => content.close(),

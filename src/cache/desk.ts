@@ -1,9 +1,7 @@
 // The desk of the cache: what its operator asks of it. Each answer comes as lines; whoever leaves before the last stops what runs.
 import type { Budget, Evict } from '../content/eviction.ts';
-import type { ContentStore } from '../content/store.ts';
+import type { KeptContent } from '../content/inventory.ts';
 import type { Usage } from '../content/usage.ts';
-import type { UseTimes } from '../content/use-times.ts';
-import type { Digest } from '../oci/digest.ts';
 import type { CacheLine, StatLine } from './lines.ts';
 import type { CacheLinks } from './links.ts';
 import { listContents, listRepositories } from './listing.ts';
@@ -11,12 +9,9 @@ import { type PruneWish, prune } from './prune.ts';
 import { type VerifyOptions, verify } from './verify.ts';
 
 export interface CacheParts {
-  /** Does not count what it is asked as uses. */
-  readonly content: Pick<ContentStore, 'open'>;
-  /** Removes content, and its place in the usage. */
-  readonly remove: (digest: Digest) => Promise<void>;
   readonly usage: Usage;
-  readonly times: Pick<UseTimes, 'read'>;
+  /** Everything that can be verified, of the cache and of all others. */
+  readonly kept: readonly KeptContent[];
   readonly links: CacheLinks;
   readonly evict: Evict;
   readonly budget: Budget;
@@ -40,12 +35,12 @@ export interface CacheDesk {
   /** All repositories, or what one of them links of what is kept. */
   list(repository?: string): AsyncGenerator<CacheLine>;
   prune(wish: PruneWish): AsyncGenerator<CacheLine>;
-  /** Hashes all that is kept, and removes what is damaged: the next pull fetches it anew. */
+  /** Hashes all that is kept, of upstreams and all else, and sets aside what is damaged. */
   verify(options?: VerifyOptions): AsyncGenerator<CacheLine>;
 }
 
 export function createCacheDesk(parts: CacheParts): CacheDesk {
-  const { usage, budget, pin, service, counted } = parts;
+  const { usage, budget, pin, service, counted, kept } = parts;
   return {
     async *stat() {
       if (!service) await counted;
@@ -64,6 +59,6 @@ export function createCacheDesk(parts: CacheParts): CacheDesk {
       await counted;
       yield* prune(parts, wish);
     },
-    verify: (options = {}) => verify(parts, options),
+    verify: (options = {}) => verify(kept, options),
   };
 }

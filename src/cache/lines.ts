@@ -1,5 +1,6 @@
 // What is said of the cache, as lines of JSON: progress while something runs, and its end. What the API sends and the command line reads.
 import { z } from 'zod';
+import { CONTENT_KINDS } from '../content/inventory.ts';
 import { isDigest } from '../oci/digest.ts';
 
 export const CACHE_LINES_MEDIA_TYPE = 'application/x-ndjson';
@@ -63,8 +64,8 @@ export const cacheLineSchema = z.discriminatedUnion('kind', [
   contentSchema,
   prunedSchema,
   verifiedSchema,
-  /** Content that was damaged, and is kept no more. */
-  z.object({ kind: z.literal('damaged'), digest, size: count }),
+  /** Content that was damaged, and is there no more; what mends it. */
+  z.object({ kind: z.literal('damaged'), of: z.enum(CONTENT_KINDS), digest, size: count, remedy: z.string() }),
   z.object({ kind: z.literal('progress'), done: tally }),
   z.object({ kind: z.literal('error'), message: z.string() }),
 ]);

@@ -1,9 +1,6 @@
-// Verifying: all that is kept is hashed, and what has not the digest that it is kept by goes. The next pull fetches it anew.
+// Verifying: all that is kept is hashed, that of upstreams and all else, and what has not the digest that it is kept by is set aside.
 import { setTimeout } from 'node:timers/promises';
-import type { ContentStore } from '../content/store.ts';
-import type { UseTimes } from '../content/use-times.ts';
-import type { Digest } from '../oci/digest.ts';
-import { ContentMismatch, createVerifier } from '../oci/verify.ts';
+import { type ContentKind, type KeptContent, listContent } from '../content/inventory.ts';
 import type { CacheLine, Tally } from './lines.ts';
 
 export interface VerifyOptions {
@@ -11,56 +8,40 @@ export interface VerifyOptions {
   readonly bytesPerSecond?: number | undefined;
 }
 
-export interface VerifyParts {
-  readonly content: Pick<ContentStore, 'open'>;
-  readonly remove: (digest: Digest) => Promise<void>;
-  readonly times: Pick<UseTimes, 'read'>;
-}
+/** What mends damaged content. */
+export const REMEDIES: Record<ContentKind, string> = {
+  hosted: 'it is not there any more (404) until it is pushed again',
+  cache: 'the next pull fetches it anew',
+  rules: 'the rule reads its layer again in a moment',
+  tokens: 'its tokens serve it again when the same request is submitted',
+  contexts: 'a build that needs it has to be submitted again',
+};
 
-export async function* verify(parts: VerifyParts, { bytesPerSecond }: VerifyOptions): AsyncGenerator<CacheLine> {
-  const pause = bytesPerSecond === undefined ? async () => {} : createPace(bytesPerSecond);
+export async function* verify(
+  kept: readonly KeptContent[],
+  { bytesPerSecond }: VerifyOptions,
+): AsyncGenerator<CacheLine> {
+  const pace = bytesPerSecond === undefined ? undefined : createPace(bytesPerSecond);
   let seen: Tally = { count: 0, bytes: 0 };
   let damaged: Tally = { count: 0, bytes: 0 };
-  for await (const { digest, size } of parts.times.read()) {
-    const isIntact = await check(parts, digest, pause);
-    if (isIntact === undefined) continue;
-    seen = add(seen, size);
-    if (!isIntact) {
-      await parts.remove(digest);
-      damaged = add(damaged, size);
-      yield { kind: 'damaged', digest, size };
+  for (const { of, directory, verify: verifyOne } of kept) {
+    for await (const digest of listContent(directory)) {
+      const verified = await verifyOne(digest, { pace });
+      // Gone meanwhile.
+      if (!verified) continue;
+      const { size, isIntact } = verified;
+      seen = add(seen, size);
+      if (!isIntact) {
+        damaged = add(damaged, size);
+        yield { kind: 'damaged', of, digest, size, remedy: REMEDIES[of] };
+      }
+      yield { kind: 'progress', done: seen };
     }
-    yield { kind: 'progress', done: seen };
   }
   yield { kind: 'verified', seen, damaged };
 }
 
-/** Undefined for what has gone meanwhile. */
-async function check({ content }: VerifyParts, digest: Digest, pause: Pace): Promise<boolean | undefined> {
-  const body = await content.open(digest);
-  if (!body) return undefined;
-  const verifier = createVerifier({ digest });
-  try {
-    for await (const chunk of body) {
-      verifier.update(chunk);
-      await pause(chunk.byteLength);
-    }
-    verifier.finish();
-    return true;
-  } catch (error) {
-    if (error instanceof ContentMismatch || isUnreadable(error)) return false;
-    throw error;
-  }
-}
-
-/** A bad sector is damage, too. */
-function isUnreadable(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'EIO';
-}
-
-type Pace = (bytes: number) => Promise<void>;
-
-function createPace(bytesPerSecond: number): Pace {
+function createPace(bytesPerSecond: number): (bytes: number) => Promise<void> {
   const startedAt = performance.now();
   let total = 0;
   return async bytes => {

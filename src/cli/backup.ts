@@ -30,6 +30,7 @@ const LEFT_OUT = [
   /^hosted\/drafts\//,
   /^builds\/work\//,
   /(?:^|\/)ingest\//,
+  /(?:^|\/)damaged\//,
 ];
 /** Named by its digest: what is there has these bytes. */
 const CONTENT = /\/blobs\/sha\d+\//;

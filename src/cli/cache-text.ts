@@ -33,7 +33,7 @@ function formatOther(line: CacheLine): readonly string[] {
     case 'stat':
       return formatStat(line);
     case 'damaged':
-      return [`damaged, and removed: ${line.digest}, ${formatSize(line.size)}`];
+      return [`damaged (${line.of}): ${line.digest}, ${formatSize(line.size)}: ${line.remedy}`];
     case 'verified':
       return [`verified: ${formatTally(line.seen)}`, `damaged: ${formatTally(line.damaged)}`];
     case 'pruned':

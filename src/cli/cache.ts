@@ -41,7 +41,7 @@ export function createCacheCommand(deps: CacheCommandDeps): Command {
     .option('--dry-run', 'says what would be removed, and changes nothing')
     .option('--force', 'by age also while the clock is ahead of the time that has passed here')
     .action((options: PruneOptions, self: Command) => run(self, () => pruning(options)));
-  addCommand(command, 'verify', 'hashes all that is kept, and removes what is damaged')
+  addCommand(command, 'verify', 'hashes all that is kept, of upstreams and all else, and sets aside what is damaged')
     .option('--rate <size>', 'how much is read in a second, such as 50MiB; default: as fast as the disk gives it')
     .action(({ rate }: { readonly rate?: string }, self: Command) => run(self, () => verifying(rate)));
   return command.addCommand(createWarmCommand(deps));
@@ -88,8 +88,10 @@ async function answer(self: Command, deps: CacheCommandDeps, question: () => Cac
   const { json } = self.opts<{ readonly json?: boolean }>();
   const progress = createProgressLine(deps.terminal);
   const lines: CacheLine[] = [];
+  let damaged = 0;
   try {
     for await (const line of askCache(deps.findPlace(), question())) {
+      if (line.kind === 'verified') damaged = line.damaged.count;
       if (json) print(self, JSON.stringify(line));
       else if (line.kind === 'progress') progress.show(line.done);
       else lines.push(line);
@@ -102,6 +104,7 @@ async function answer(self: Command, deps: CacheCommandDeps, question: () => Cac
   }
   progress.clear();
   for (const line of formatAnswer(lines)) print(self, plainText(line));
+  if (damaged > 0) self.error('error: there was damaged content: look after the disk');
 }
 
 /** One line that is written over and over. */

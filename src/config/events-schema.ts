@@ -26,9 +26,9 @@ function endpointSchema(env: Environment) {
       url: secretUrl(env),
       headers: z.record(headerName, headerValue).default({}),
       on: z
-        .array(z.enum(['push', 'pull', 'delete', 'build']))
+        .array(z.enum(['push', 'pull', 'delete', 'build', 'damaged']))
         .min(1)
-        .default(['push', 'delete', 'build']),
+        .default(['push', 'delete', 'build', 'damaged']),
       /** Globs of repositories. */
       repositories: z.array(glob().min(1).max(512)).min(1).default(['**']),
       timeout: duration({ minMs: 1, maxMs: MAX_TIMER_MS }).prefault('10s'),

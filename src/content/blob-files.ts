@@ -1,5 +1,6 @@
-// Where a digest's bytes lie on disk, and how a finished file gets there: blobs/<algorithm>/<2 hex>/<hex>.
-import { mkdir, open, rename } from 'node:fs/promises';
+// Where a digest's bytes lie on disk, and how a finished file gets there: blobs/<algorithm>/<2 hex>/<hex>. What is damaged leaves that place
+// for damaged/<algorithm>-<hex>.
+import { link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 
@@ -7,10 +8,23 @@ export interface BlobFiles {
   pathOf(digest: Digest): string;
   /** Moves a file, already synced, to where its digest is found; durable when it resolves. What is there already is replaced. */
   keep(file: string, digest: Digest): Promise<void>;
+  /**
+   * Takes the file of this inode away from where its digest is found, and gives where it lies then: nowhere, where damaged files are not
+   * kept. Undefined where another file, or none, is there by now.
+   */
+  setAside(digest: Digest, inode: number): Promise<{ readonly path: string | undefined } | undefined>;
 }
 
+export interface BlobFilesOptions {
+  /** Damaged files stay up to so many bytes, the last one whatever its size; absent: none stays. */
+  readonly maxDamagedBytes?: number | undefined;
+}
+
+const MAX_DAMAGED = 1_000;
+
 /** Of the content in `directory`, whose `blobs` folder is there. */
-export function createBlobFiles(directory: string): BlobFiles {
+export function createBlobFiles(directory: string, { maxDamagedBytes }: BlobFilesOptions = {}): BlobFiles {
+  const damaged = join(directory, 'damaged');
   const durable = new Map<string, Promise<void>>();
   const pathOf = (digest: Digest) => {
     const hex = digestHex(digest);
@@ -34,7 +48,50 @@ export function createBlobFiles(directory: string): BlobFiles {
       await rename(file, path);
       await syncDirectory(folder);
     },
+    async setAside(digest, inode) {
+      const path = pathOf(digest);
+      const aside = join(damaged, `${digestAlgorithm(digest)}-${digestHex(digest)}`);
+      await mkdir(damaged, { recursive: true });
+      const moved = await orAbsent(rename(path, aside).then(() => stat(aside)));
+      if (moved && moved.ino !== inode) await putBack(aside, path);
+      if (!moved || moved.ino !== inode) return undefined;
+      await syncDirectory(dirname(path));
+      if (maxDamagedBytes === undefined) await rm(aside, { force: true });
+      else await dropOldest(damaged, maxDamagedBytes);
+      return { path: maxDamagedBytes === undefined ? undefined : aside };
+    },
   };
+}
+
+/** What has come in place of a damaged file. Where yet another has come meanwhile, that is as good. */
+async function putBack(aside: string, path: string): Promise<void> {
+  await link(aside, path).catch(error => {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+  });
+  await rm(aside, { force: true });
+}
+
+async function dropOldest(folder: string, maxBytes: number): Promise<void> {
+  const names = await readdir(folder);
+  const files = await Promise.all(
+    names.map(async name => ({ path: join(folder, name), stats: await orAbsent(stat(join(folder, name))) })),
+  );
+  files.sort((a, b) => (b.stats?.ctimeMs ?? 0) - (a.stats?.ctimeMs ?? 0));
+  let bytes = 0;
+  for (const [at, { path, stats }] of files.entries()) {
+    bytes += stats?.size ?? 0;
+    if (at > 0 && (bytes > maxBytes || at >= MAX_DAMAGED)) await rm(path, { force: true });
+  }
+}
+
+/** Undefined where there is no such file. */
+export async function orAbsent<T>(found: Promise<T>): Promise<T | undefined> {
+  try {
+    return await found;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 async function makeFolder(folder: string): Promise<void> {

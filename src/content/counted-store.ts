@@ -70,8 +70,8 @@ export function createCountedStore(deps: CountedStoreDeps): CountedStore {
       if (used) note(digest, used.size);
     },
     isArriving: digest => arriving.has(digest),
-    async open(digest, range, proof) {
-      const stream = await content.open(digest, range, proof);
+    async open(digest, range) {
+      const stream = await content.open(digest, range);
       if (stream) await hit(digest);
       else usage.forget(digest);
       return stream;

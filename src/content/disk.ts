@@ -1,15 +1,15 @@
 // Content in files: blobs/<algorithm>/<2 hex>/<hex>, written in ingest/ of the same file system. One process owns the directory.
 import { randomUUID } from 'node:crypto';
-import { type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
+import { mkdir, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Expected } from '../oci/verify.ts';
-import { type BlobFiles, createBlobFiles, syncDirectory } from './blob-files.ts';
-import { type FilePart, streamFile } from './file-stream.ts';
+import { type BlobFiles, createBlobFiles, orAbsent, syncDirectory } from './blob-files.ts';
 import { createFreeSpace, type Need, type SpaceClaim } from './free-space.ts';
 import { createIngestion, type Slot } from './ingestion.ts';
 import { isNoRoom } from './no-room.ts';
 import { createOutgrown } from './outgrown.ts';
-import { type ContentStore, ContentTooLarge, type Ingestion, type IngestOptions } from './store.ts';
+import type { ContentStore, Ingestion, IngestOptions } from './store.ts';
+import { createVerification, type Damage, type Verification } from './verification.ts';
 
 export interface DiskStoreOptions {
   readonly directory: string;
@@ -17,6 +17,17 @@ export interface DiskStoreOptions {
   readonly claimPlace?: ((need: Need) => SpaceClaim | undefined) | undefined;
   /** How long content that is for its readers goes on without any. */
   readonly unread?: UnreadLimits | undefined;
+  /** How many bytes of damaged content are set aside; absent: it is deleted. */
+  readonly maxDamagedBytes?: number | undefined;
+  /** Hears of content that was damaged, and is there no more. */
+  readonly onDamaged?: ((damage: Damage) => void) | undefined;
+}
+
+export interface DiskStore extends ContentStore {
+  /** Hashes content, and sets aside what is damaged. Undefined for what is not there. Throws the reason of the signal. */
+  readonly verify: Verification['verify'];
+  /** Content has come by another way than this store, verified, with these sums. */
+  readonly noteVerified: Verification['note'];
 }
 
 export interface UnreadLimits {
@@ -27,11 +38,13 @@ export interface UnreadLimits {
 }
 
 /** Opens the store in `directory`, which is made if absent. What a crash left unfinished is removed. `close` fails the running ingestions. */
-export async function createDiskStore({ directory, claimPlace, unread }: DiskStoreOptions): Promise<ContentStore> {
+export async function createDiskStore(options: DiskStoreOptions): Promise<DiskStore> {
+  const { directory, claimPlace, unread, maxDamagedBytes, onDamaged = () => {} } = options;
   await prepare(directory);
   const closing = new AbortController();
   const running = new Set<Promise<unknown>>();
-  const files = createBlobFiles(directory);
+  const files = createBlobFiles(directory, { maxDamagedBytes });
+  const verification = createVerification({ files, onDamaged });
   const claimSpace = createFreeSpace(directory);
   const outgrown = createOutgrown();
 
@@ -47,7 +60,8 @@ export async function createDiskStore({ directory, claimPlace, unread }: DiskSto
     { isForReaders = false, ...need }: Need & IngestOptions,
   ): Ingestion {
     const claims = [claimSpace(need.bytes), claimPlace?.(need)].filter(claim => claim !== undefined);
-    const slot = createSlot(join(directory, 'ingest', randomUUID()), files, claims);
+    const place = { temporary: join(directory, 'ingest', randomUUID()), files, verification };
+    const slot = createSlot(place, claims);
     const unreadMs = isForReaders ? (need.isExact ? unread?.finishMs : unread?.graceMs) : undefined;
     const ingestion = createIngestion({ body, expected, slot, signal: closing.signal, unreadMs });
     const { done } = ingestion;
@@ -68,15 +82,10 @@ export async function createDiskStore({ directory, claimPlace, unread }: DiskSto
       const stats = await orAbsent(stat(files.pathOf(digest)));
       return stats && { size: stats.size };
     },
-    async open(digest, range, proof) {
-      const file = await orAbsent(open(files.pathOf(digest)));
-      const part = { start: range?.start ?? 0, end: range ? range.end + 1 : Number.POSITIVE_INFINITY };
-      return file && streamPart(file, { ...part, proof });
-    },
-    async read(digest, maxBytes) {
-      const file = await orAbsent(open(files.pathOf(digest)));
-      return file && readSmall(file, maxBytes);
-    },
+    open: verification.open,
+    read: verification.read,
+    verify: verification.verify,
+    noteVerified: verification.note,
     async put(bytes) {
       const { digest } = await start(streamOf(bytes), undefined, { bytes: bytes.byteLength, isExact: true }).done;
       return digest;
@@ -104,7 +113,13 @@ interface DiskSlot extends Slot {
   wanted(): number;
 }
 
-function createSlot(temporary: string, files: BlobFiles, claims: readonly SpaceClaim[]): DiskSlot {
+interface SlotPlace {
+  readonly temporary: string;
+  readonly files: BlobFiles;
+  readonly verification: Pick<Verification, 'note'>;
+}
+
+function createSlot({ temporary, files, verification }: SlotPlace, claims: readonly SpaceClaim[]): DiskSlot {
   let wanted = 0;
   return {
     async create() {
@@ -115,32 +130,14 @@ function createSlot(temporary: string, files: BlobFiles, claims: readonly SpaceC
       wanted = size;
       for (const claim of claims) await claim.grow(size);
     },
-    keep: digest => files.keep(temporary, digest),
+    async keep(digest, sums) {
+      await files.keep(temporary, digest);
+      verification.note(digest, sums);
+    },
     reopen: digest => open(files.pathOf(digest)),
     discard: () => rm(temporary, { force: true }),
     wanted: () => wanted,
   };
-}
-
-/** Of the open file: what its name leads to may be replaced meanwhile. */
-async function readSmall(file: FileHandle, maxBytes: number): Promise<Uint8Array> {
-  try {
-    const { size } = await file.stat();
-    if (size > maxBytes) throw new ContentTooLarge(`${size} bytes are kept, more than ${maxBytes}`);
-    return await file.readFile();
-  } finally {
-    await file.close();
-  }
-}
-
-async function streamPart(file: FileHandle, part: FilePart): Promise<ReadableStream<Uint8Array>> {
-  try {
-    const { size } = await file.stat();
-    return streamFile(file, { ...part, end: Math.min(part.end, size) });
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
 }
 
 function streamOf(bytes: Uint8Array): ReadableStream<Uint8Array> {
@@ -150,13 +147,4 @@ function streamOf(bytes: Uint8Array): ReadableStream<Uint8Array> {
       controller.close();
     },
   });
-}
-
-async function orAbsent<T>(found: Promise<T>): Promise<T | undefined> {
-  try {
-    return await found;
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
-    throw error;
-  }
 }

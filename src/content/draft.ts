@@ -4,6 +4,7 @@ import { constants, type FileHandle, open } from 'node:fs/promises';
 import { type Digest, type DigestAlgorithm, digestAlgorithm, encodeDigest } from '../oci/digest.ts';
 import { ContentMismatch } from '../oci/verify.ts';
 import type { BlobFiles } from './blob-files.ts';
+import { type BlockSums, createBlockSummer } from './block-sums.ts';
 import { readChunk } from './file-stream.ts';
 
 /** Calls on one draft must not overlap. */
@@ -22,18 +23,22 @@ export interface DraftOptions {
   readonly size: number;
   /** What the bytes are hashed with while they arrive. Any other is computed from the file. */
   readonly algorithm: DigestAlgorithm;
-  readonly files: BlobFiles;
+  readonly files: Pick<BlobFiles, 'keep'>;
+  /** Hears of the sums of what was made content, where they are known. */
+  readonly onKept?: ((digest: Digest, sums: BlockSums) => void) | undefined;
 }
 
-export function createDraft({ path, size: initialSize, algorithm, files }: DraftOptions): Draft {
+export function createDraft({ path, size: initialSize, algorithm, files, onKept }: DraftOptions): Draft {
   let size = initialSize;
   // Of all bytes in the file; undefined where bytes are in it that passed another process.
   let hash = size === 0 ? createHash(algorithm) : undefined;
+  const summer = createBlockSummer();
 
   async function write(file: FileHandle, pieces: AsyncIterable<Uint8Array>): Promise<void> {
     for await (const piece of pieces) {
       const written = file.writeFile(piece);
       hash?.update(piece);
+      summer.update(piece);
       await written.catch(async error => {
         hash = undefined;
         size = (await file.stat()).size;
@@ -59,6 +64,7 @@ export function createDraft({ path, size: initialSize, algorithm, files }: Draft
         await file.datasync();
       });
       await files.keep(path, expected);
+      if (hash) onKept?.(expected, summer.finish());
     },
   };
 }

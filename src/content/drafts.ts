@@ -3,7 +3,7 @@ import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DigestAlgorithm } from '../oci/digest.ts';
 import { createBlobFiles } from './blob-files.ts';
-import { createDraft, type Draft } from './draft.ts';
+import { createDraft, type Draft, type DraftOptions } from './draft.ts';
 
 export interface Drafts {
   /** An empty draft. `id` is a UUID that no other draft has. */
@@ -17,8 +17,13 @@ export interface Drafts {
   list(): Promise<readonly string[]>;
 }
 
-/** In the directory of a disk store, which is open. Drafts of an earlier process are there again. */
-export async function createDrafts({ directory }: { readonly directory: string }): Promise<Drafts> {
+export interface DraftsOptions extends Pick<DraftOptions, 'onKept'> {
+  /** Of a disk store, which is open. */
+  readonly directory: string;
+}
+
+/** Drafts of an earlier process are there again. */
+export async function createDrafts({ directory, onKept }: DraftsOptions): Promise<Drafts> {
   const folder = join(directory, 'drafts');
   await mkdir(folder, { recursive: true });
   const files = createBlobFiles(directory);
@@ -28,12 +33,12 @@ export async function createDrafts({ directory }: { readonly directory: string }
       const path = pathOf(id);
       const file = await open(path, 'wx');
       await file.close();
-      return createDraft({ path, size: 0, algorithm, files });
+      return createDraft({ path, size: 0, algorithm, files, onKept });
     },
     async open(id, algorithm) {
       const path = pathOf(id);
       const size = (await findStats(path))?.size;
-      return size === undefined ? undefined : createDraft({ path, size, algorithm, files });
+      return size === undefined ? undefined : createDraft({ path, size, algorithm, files, onKept });
     },
     findTouched: async id => (await findStats(pathOf(id)))?.mtime,
     discard: id => rm(pathOf(id), { force: true }),

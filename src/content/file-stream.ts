@@ -8,19 +8,15 @@ export interface FilePart {
   readonly start: number;
   /** Exclusive. */
   readonly end: number;
-  /** What the last byte waits for. Where it rejects, that breaks the stream. */
-  readonly proof?: Promise<unknown> | undefined;
 }
 
 /** Closes `file` at the end, on an error and on cancel. */
-export function streamFile(file: FileHandle, { start, end, proof }: FilePart): ReadableStream<Uint8Array> {
-  const free = proof ? end - 1 : end;
+export function streamFile(file: FileHandle, { start, end }: FilePart): ReadableStream<Uint8Array> {
   let offset = start;
   return createByteStream({
     async read(view) {
-      if (offset >= free) await proof;
       if (offset >= end) return 0;
-      const bytes = await readAt(file, view.subarray(0, (offset < free ? free : end) - offset), offset);
+      const bytes = await readAt(file, view.subarray(0, end - offset), offset);
       offset += bytes;
       return bytes;
     },

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { type Digest, encodeDigest } from '../oci/digest.ts';
 import { createVerifier, type Expected } from '../oci/verify.ts';
+import { type BlockSums, createBlockSummer } from './block-sums.ts';
 import { createFileWriter } from './file-writer.ts';
 import { follow } from './follower.ts';
 import { createGrowthSignal } from './growth.ts';
@@ -16,7 +17,7 @@ export interface Slot {
   /** Called before the file grows to so many bytes. Throws where it must not. */
   grow(size: number): Promise<void> | undefined;
   /** Moves the file, already synced, to where its digest is found; durable when it resolves. */
-  keep(digest: Digest): Promise<void>;
+  keep(digest: Digest, sums: BlockSums): Promise<void>;
   /** Opens the file again after it was kept. */
   reopen(digest: Digest): Promise<FileHandle>;
   /** Removes the temporary file, if there is one. */
@@ -69,11 +70,11 @@ export function createIngestion({ body, expected, slot, unreadMs, ...options }: 
     signal.addEventListener('abort', stop);
     try {
       const target = await ofStorage(file.acquire());
-      const content = await write(source, target);
+      const { sums, ...content } = await write(source, target);
       growth.change({ state: 'verified', size: content.size });
       begun.resolve();
       await ofStorage(target.datasync());
-      await ofStorage(slot.keep(content.digest));
+      await ofStorage(slot.keep(content.digest, sums));
       kept = content.digest;
       return content;
     } catch (error) {
@@ -90,6 +91,7 @@ export function createIngestion({ body, expected, slot, unreadMs, ...options }: 
 
   async function write(source: ReadableStreamDefaultReader<Uint8Array>, target: FileHandle) {
     const check = expected ? checkPromised(expected) : computeDigest();
+    const summer = createBlockSummer();
     let size = 0;
     let beforeLast = 0;
     let written = 0;
@@ -114,6 +116,7 @@ export function createIngestion({ body, expected, slot, unreadMs, ...options }: 
       if (done) break;
       if (value.byteLength === 0) continue;
       check.update(value);
+      summer.update(value);
       // What came before is not the last chunk, now that another follows.
       beforeLast = size;
       size += value.byteLength;
@@ -122,7 +125,7 @@ export function createIngestion({ body, expected, slot, unreadMs, ...options }: 
     }
     // First, as a body that was cancelled for a failed write has ended too soon.
     await ofStorage(writer.flush());
-    return { digest: check.finish(), size };
+    return { digest: check.finish(), size, sums: summer.finish() };
   }
 }
 

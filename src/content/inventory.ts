@@ -1,8 +1,22 @@
-// All content of a disk store, for whoever has to tell what is still needed from what is not.
+// All content of a disk store, for whoever has to tell what is still needed from what is not, or what is intact.
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, isDigest } from '../oci/digest.ts';
-import { createBlobFiles } from './blob-files.ts';
+import { createBlobFiles, orAbsent } from './blob-files.ts';
+import type { DiskStore } from './disk.ts';
+
+/** What content is for. */
+export const CONTENT_KINDS = ['hosted', 'cache', 'rules', 'tokens', 'contexts'] as const;
+
+export type ContentKind = (typeof CONTENT_KINDS)[number];
+
+/** A disk store, as far as its content can be listed and verified. */
+export interface KeptContent extends Pick<DiskStore, 'verify'> {
+  readonly of: ContentKind;
+  readonly directory: string;
+}
+
+const ALGORITHMS = ['sha256', 'sha512'] as const;
 
 export interface Inventory {
   /** Digests in no order, read folder by folder. What comes or goes meanwhile may be among them or not. Other files are left out. */
@@ -21,13 +35,9 @@ export function createInventory(directory: string): Inventory {
 
 /** As the list of an inventory. */
 export async function* listContent(directory: string): AsyncGenerator<Digest> {
-  for (const algorithm of ['sha256', 'sha512']) {
-    const parent = join(directory, 'blobs', algorithm);
-    for (const folder of await listFolders(parent)) {
-      for (const name of await readdir(join(parent, folder))) {
-        const digest = `${algorithm}:${name}`;
-        if (isDigest(digest)) yield digest;
-      }
+  for (const algorithm of ALGORITHMS) {
+    for (const folder of await listFolders(join(directory, 'blobs', algorithm))) {
+      yield* await listFolder(directory, algorithm, folder);
     }
   }
 }
@@ -35,4 +45,19 @@ export async function* listContent(directory: string): AsyncGenerator<Digest> {
 async function listFolders(parent: string): Promise<readonly string[]> {
   const entries = await readdir(parent, { withFileTypes: true });
   return entries.filter(entry => entry.isDirectory()).map(({ name }) => name);
+}
+
+async function listFolder(
+  directory: string,
+  algorithm: (typeof ALGORITHMS)[number],
+  folder: string,
+): Promise<readonly Digest[]> {
+  const names = await readdir(join(directory, 'blobs', algorithm, folder));
+  return names.map(name => `${algorithm}:${name}`).filter(isDigest);
+}
+
+/** Digests whose hex begins with these two characters, in their order: a part of all content that is as good as any other. */
+export async function listPart(directory: string, hex: string): Promise<readonly Digest[]> {
+  const found = await Promise.all(ALGORITHMS.map(algorithm => orAbsent(listFolder(directory, algorithm, hex))));
+  return found.flatMap(digests => digests ?? []).sort();
 }

@@ -8,11 +8,14 @@ export interface ContentStore {
   /** The size in bytes; undefined when the content is not kept. */
   find(digest: Digest): Promise<{ readonly size: number } | undefined>;
   /**
-   * The bytes, or a part of them; undefined when the content is not kept. The last one waits for `proof`, and where that rejects, the
-   * stream breaks: a rejection is the caller's to handle, too. The caller reads the stream to its end or cancels it.
+   * The bytes, or a part of them; undefined when the content is not kept. What is read is what was verified: where the disk has damaged it,
+   * the stream breaks before its last byte, and the content is not kept any more. The caller reads the stream to its end or cancels it.
    */
-  open(digest: Digest, range?: ByteRange, proof?: Promise<unknown>): Promise<ReadableStream<Uint8Array> | undefined>;
-  /** All bytes of small content; undefined when it is not kept. Throws ContentTooLarge beyond `maxBytes`, and reads nothing of it then. */
+  open(digest: Digest, range?: ByteRange): Promise<ReadableStream<Uint8Array> | undefined>;
+  /**
+   * All bytes of small content, verified; undefined when it is not kept, or was damaged and is kept no more. Throws ContentTooLarge beyond
+   * `maxBytes`, and reads nothing of it then.
+   */
   read(digest: Digest, maxBytes: number): Promise<Uint8Array | undefined>;
   /** Keeps `bytes`, on disk when it resolves. */
   put(bytes: Uint8Array): Promise<Digest>;

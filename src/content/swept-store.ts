@@ -1,18 +1,17 @@
 // Content that is kept for as long as something needs it. What has just come is left alone until it is known what it is for, whoever looks:
 // a restart forgets what was spared, and records may be lost, but a file has its own time.
 import type { Digest } from '../oci/digest.ts';
-import { createDiskStore } from './disk.ts';
+import { createDiskStore, type DiskStore, type DiskStoreOptions } from './disk.ts';
 import { createInventory } from './inventory.ts';
-import type { ContentStore } from './store.ts';
 
-export interface SweptStore extends Pick<ContentStore, 'ingest' | 'open' | 'find' | 'delete' | 'close'> {
+export interface SweptStore extends Pick<DiskStore, 'ingest' | 'open' | 'find' | 'delete' | 'verify' | 'close'> {
   /** Leaves it alone as if it had just come. Whether it is there: it may be going at this moment. */
   spare(digest: Digest): Promise<boolean>;
   /** Removes what came a while ago and is not needed. What is equal to content on its way in stays for another time. */
   sweep(isNeeded: (digest: Digest) => Promise<boolean>): Promise<void>;
 }
 
-export interface SweptStoreDeps {
+export interface SweptStoreDeps extends Pick<DiskStoreOptions, 'onDamaged'> {
   readonly directory: string;
   readonly now: () => Date;
 }
@@ -20,8 +19,8 @@ export interface SweptStoreDeps {
 /** What content is for is known in this time after it has come. */
 const GRACE_MS = 3_600_000;
 
-export async function createSweptStore({ directory, now }: SweptStoreDeps): Promise<SweptStore> {
-  const content = await createDiskStore({ directory });
+export async function createSweptStore({ directory, now, onDamaged }: SweptStoreDeps): Promise<SweptStore> {
+  const content = await createDiskStore({ directory, onDamaged });
   const inventory = createInventory(directory);
   const spared = new Map<Digest, number>();
   let arriving = 0;

@@ -41,10 +41,14 @@ const originSchema = z.object({
 /** What was built may be in another registry: its digest tells what it is. */
 const builtSchema = contentSchema.pick({ repository: true, digest: true, tag: true });
 
+/** Without a repository where none has it: it came with a token, or for a rule. */
+const damagedSchema = contentSchema.pick({ digest: true, size: true }).extend({ repository: z.string().optional() });
+
 const newEventSchema = z.discriminatedUnion('action', [
   originSchema.extend({ action: z.enum(['push', 'pull']), target: contentSchema }),
   originSchema.extend({ action: z.literal('build'), target: builtSchema }),
   originSchema.extend({ action: z.literal('delete'), target: deletedSchema }),
+  originSchema.extend({ action: z.literal('damaged'), target: damagedSchema }),
 ]);
 
 export const eventSchema = z.object({ id: z.uuid(), timestamp: z.iso.datetime() }).and(newEventSchema);

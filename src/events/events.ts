@@ -62,7 +62,7 @@ export function createEvents({ now = () => new Date(), ...deps }: EventsDeps): E
 
 function createFilter({ on, repositories }: EndpointOptions): (event: NewEvent) => boolean {
   const matches = createNameTest(repositories);
-  return ({ action, target }) => on.includes(action) && matches(target.repository);
+  return ({ action, target }) => on.includes(action) && matches(target.repository ?? '');
 }
 
 type OpenDeps = EventsDeps & { readonly now: () => Date; readonly dispatcher: Dispatcher };

@@ -15,6 +15,11 @@ export interface Hosted {
   readonly tags: HostedTags;
   /** Manifests whose subject is `digest`, in the order of their digests; empty where there are none, whether the subject is there or not. */
   listReferrers(repository: string, digest: Digest, page: ReferrersPage): Promise<ReferrersList>;
+  /**
+   * Content was damaged, and is there no more. A manifest that is in memory is written anew; all else is unknown until it is pushed again.
+   * Gives the repositories that link it.
+   */
+  heal(digest: Digest): Promise<{ readonly repositories: readonly string[]; readonly isHealed: boolean }>;
   /** Removes uploads that got no bytes for longer than their time-out. */
   sweep(): Promise<void>;
 }

@@ -1,5 +1,6 @@
 // Manifests of a repository, kept to the byte. distribution-spec "Pushing Manifests", "Deleting Manifests".
 import { LRUCache } from 'lru-cache';
+import { ContentTooLarge } from '../content/store.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../oci/manifest.ts';
@@ -16,7 +17,12 @@ import type { Room } from './room.ts';
 const MEMORY_BYTES = 64 * 1024 * 1024;
 const MAX_TAGS = 50;
 
-export function createManifests(room: Room): HostedManifests {
+export interface ManifestsOfRoom extends HostedManifests {
+  /** Writes one that was damaged anew, where it is in memory. Whether it was. */
+  heal(digest: Digest): Promise<boolean>;
+}
+
+export function createManifests(room: Room): ManifestsOfRoom {
   const { content, records, options } = room;
   // Of bytes and their type, so it is never wrong; whether a repository has them, the records say.
   const parsed = new LRUCache<string, Manifest>({
@@ -24,10 +30,11 @@ export function createManifests(room: Room): HostedManifests {
     sizeCalculation: manifest => manifest.raw.byteLength || 1,
   });
 
-  async function read(digest: Digest, mediaType: string): Promise<Manifest> {
-    const raw = await content.read(digest, MAX_MANIFEST_BYTES);
-    if (!raw || digestOf(raw, digestAlgorithm(digest)) !== digest) {
-      throw new Error(`the stored manifest ${digest} is lost or damaged: push it again`);
+  async function read(repository: string, digest: Digest, mediaType: string): Promise<Manifest> {
+    const raw = await content.read(digest, MAX_MANIFEST_BYTES).catch(absentIfTooLarge);
+    if (!raw) {
+      const reason = `the manifest ${digest} of ${repository} is lost or damaged: push it again`;
+      throw new RegistryError('MANIFEST_UNKNOWN', reason);
     }
     return { ...parseManifest(raw, mediaType), digest, mediaType };
   }
@@ -61,12 +68,21 @@ export function createManifests(room: Room): HostedManifests {
   }
 
   return {
+    async heal(digest) {
+      const [, manifest] = [...parsed.entries()].find(([key]) => key.startsWith(`${digest} `)) ?? [];
+      if (!manifest) return false;
+      return room.exclusively(async () => {
+        if (!(await room.isNeeded(digest))) return false;
+        await keep(manifest.raw, digest);
+        return true;
+      });
+    },
     async get(repository, digest) {
       await room.looks.look(linkKey(repository, digest));
       const record = await records.manifests.get(linkKey(repository, digest));
       if (!record) throw await absent(room, repository, 'MANIFEST_UNKNOWN', `manifest ${digest}`);
       const key = `${digest} ${record.mediaType}`;
-      const manifest = parsed.get(key) ?? (await read(digest, record.mediaType));
+      const manifest = parsed.get(key) ?? (await read(repository, digest, record.mediaType));
       parsed.set(key, manifest);
       return manifest;
     },
@@ -114,4 +130,9 @@ function parsePush(repository: string, { raw, contentType, digest: promised, tag
     document: parseDocument(raw, contentType),
     tags: [...new Set(tags.map(parseTag))],
   };
+}
+
+/** A file that is larger than any manifest is damaged. */
+function absentIfTooLarge(error: unknown): undefined {
+  if (!(error instanceof ContentTooLarge)) throw error;
 }

@@ -6,6 +6,7 @@ import type { BuildRecord } from '../build/record.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Events } from '../events/events.ts';
 import type { HostedChange } from '../hosted/options.ts';
+import type { Digest } from '../oci/digest.ts';
 import { type Origin, originName } from '../proxy/origin.ts';
 import type { ServedManifest } from '../proxy/proxy.ts';
 import { clientAddress } from './client-address.ts';
@@ -17,6 +18,14 @@ export interface RegistryEvents {
   pulled(c: Context, pulled: PulledManifest): void;
   /** A build that has ended: of a failed one nothing is told, for there is no image. */
   built(build: BuildRecord): void;
+  /** The disk has damaged content: one event for each repository that has it. */
+  damaged(content: DamagedContent): void;
+}
+
+export interface DamagedContent {
+  readonly digest: Digest;
+  readonly size: number;
+  readonly repositories: readonly string[];
 }
 
 export interface PulledManifest {
@@ -57,6 +66,11 @@ export function createRegistryEvents(events: Pick<Events, 'emit'>, publicUrl?: U
         ...urlOf(c, { ...place, digest, mediaType }),
       };
       events.emit({ action: 'pull', target, ...describeRequest(c) });
+    },
+    damaged({ digest, size, repositories }) {
+      const targets = repositories.length > 0 ? repositories.map(repository => ({ repository })) : [{}];
+      const from = { actor: { name: 'veneer' }, request: { method: '' } };
+      for (const place of targets) events.emit({ action: 'damaged', target: { ...place, digest, size }, ...from });
     },
     built({ status, image, digest, caller, spec }) {
       if (status !== 'succeeded' || digest === undefined) return;

@@ -1,8 +1,7 @@
 // The layers of rules that are read from this machine, by digest: each stays while the rules in force have it, and for as long as it is held.
 import { z } from 'zod';
 import type { LayerSource } from '../augment/layer-source.ts';
-import type { ContentStore } from '../content/store.ts';
-import { createSweptStore } from '../content/swept-store.ts';
+import { createSweptStore, type SweptStore, type SweptStoreDeps } from '../content/swept-store.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -10,7 +9,7 @@ import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
 import { createTurns } from '../state/turns.ts';
 
-export interface Shelf extends Pick<ContentStore, 'open' | 'find' | 'delete'> {
+export interface Shelf extends Pick<SweptStore, 'open' | 'find' | 'delete' | 'verify'> {
   /** Reads the body to its end, or cancels it. What was put a short while ago is not swept. Throws StorageFailure, or the body's own error. */
   put(body: ReadableStream<Uint8Array>): Promise<Omit<ContentDescriptor, 'mediaType'>>;
   /**
@@ -26,7 +25,7 @@ export interface Shelf extends Pick<ContentStore, 'open' | 'find' | 'delete'> {
 /** As `hold` of a shelf. */
 export type HoldLayers = Shelf['hold'];
 
-export interface ShelfDeps {
+export interface ShelfDeps extends Pick<SweptStoreDeps, 'onDamaged'> {
   readonly directory: string;
   readonly records: RecordStore;
   readonly now: () => Date;
@@ -35,8 +34,8 @@ export interface ShelfDeps {
 const heldSchema = z.object({ until: z.iso.datetime() });
 
 /** What a crash left on its way in is removed. */
-export async function createShelf({ directory, records, now }: ShelfDeps): Promise<Shelf> {
-  const content = await createSweptStore({ directory, now });
+export async function createShelf({ directory, records, now, onDamaged }: ShelfDeps): Promise<Shelf> {
+  const content = await createSweptStore({ directory, now, onDamaged });
   const holds = createCollection({ store: records, name: 'rule-layer', schema: heldSchema });
   // Two who hold one layer at once could otherwise both read the old time, and the shorter one win.
   const turns = createTurns();
@@ -57,6 +56,7 @@ export async function createShelf({ directory, records, now }: ShelfDeps): Promi
     open: content.open,
     find: content.find,
     delete: content.delete,
+    verify: content.verify,
     close: content.close,
     put: body => content.ingest(body).done,
     async hold(digests, until) {

@@ -2,11 +2,10 @@
 // What an older version kept in records is read until it expires.
 import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
-import { createDiskStore } from '../content/disk.ts';
+import { createDiskStore, type DiskStore, type DiskStoreOptions } from '../content/disk.ts';
 import { createFreeSpace } from '../content/free-space.ts';
 import { createInventory } from '../content/inventory.ts';
 import { isNoRoom } from '../content/no-room.ts';
-import type { ContentStore } from '../content/store.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ContentMismatch, verifyBytes } from '../oci/verify.ts';
@@ -14,7 +13,7 @@ import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
 import { createTurns } from '../state/turns.ts';
 
-export interface TokenLayers extends Pick<ContentStore, 'find' | 'open' | 'delete'> {
+export interface TokenLayers extends Pick<DiskStore, 'find' | 'open' | 'delete' | 'verify'> {
   /**
    * Keeps a layer at least until then, on the account of a caller unless it is kept already; what keeps it longer wins. Durable when it
    * resolves. Throws ContentMismatch for bytes of another digest; UNAVAILABLE (507) where the disk or the quota of all is full, TOOMANYREQUESTS
@@ -38,7 +37,7 @@ export interface LayerQuota {
   readonly maxBytesPerAccount: number;
 }
 
-export interface TokenLayersDeps {
+export interface TokenLayersDeps extends Pick<DiskStoreOptions, 'onDamaged'> {
   readonly directory: string;
   readonly records: RecordStore;
   readonly now: () => Date;
@@ -63,8 +62,9 @@ const ORPHAN_MS = 24 * 3_600_000;
 const RETRY_AFTER_SECONDS = 600;
 
 /** What a crash left without a record is removed by a sweep, a day later. */
-export async function createTokenLayers({ directory, records, now, quota }: TokenLayersDeps): Promise<TokenLayers> {
-  const content = await createDiskStore({ directory });
+export async function createTokenLayers(deps: TokenLayersDeps): Promise<TokenLayers> {
+  const { directory, records, now, quota, onDamaged } = deps;
+  const content = await createDiskStore({ directory, onDamaged });
   const inventory = createInventory(directory);
   const claimSpace = createFreeSpace(directory);
   const holds = createCollection({ store: records, name: 'token-layer', schema: heldSchema });
@@ -175,12 +175,13 @@ export async function createTokenLayers({ directory, records, now, quota }: Toke
       const old = found ? undefined : await findOld(digest);
       return found ?? (old && { size: old.byteLength });
     },
-    async open(digest, range, proof) {
-      const body = (await isHeld(digest)) ? await content.open(digest, range, proof) : undefined;
+    async open(digest, range) {
+      const body = (await isHeld(digest)) ? await content.open(digest, range) : undefined;
       const old = body ? undefined : await findOld(digest);
       return body ?? (old && ReadableStream.from([range ? old.subarray(range.start, range.end + 1) : old]));
     },
     delete: content.delete,
+    verify: content.verify,
     keep: (bytes, digest, holding) => turns.take(digest, () => refuseFullDisk(keepOne(bytes, digest, holding))),
     requireRoom: () => requireRoom(0),
     async sweep() {

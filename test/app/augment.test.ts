@@ -250,10 +250,9 @@ describe('layers', () => {
     const { name } = await app.submit({ containerConfig });
     const raw = await readFile(fileOf(digest));
     await writeFile(fileOf(digest), raw.fill(1, raw.byteLength - 1));
-    const response = await app.request(`/v2/${name}/blobs/${digest}`);
-    await expect(response.bytes()).rejects.toThrow();
-    expect(app.log.join('')).toContain('ContentMismatch');
     expect((await app.request(`/v2/${name}/blobs/${digest}`)).status).toBe(404);
+    expect(app.log.join('')).toMatch(/"of":"tokens".*its tokens serve it again when the same request is submitted/);
+    expect((await app.request(`/v2/${name}/blobs/${digest}`, { method: 'HEAD' })).status).toBe(404);
     await app.submit({ containerConfig });
     expect(await (await app.request(`/v2/${name}/blobs/${digest}`)).bytes()).toEqual(new Uint8Array(layer));
   });

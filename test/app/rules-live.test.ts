@@ -166,11 +166,9 @@ test('a layer that was damaged on the disk reaches nobody whole, and is read aga
   const manifest = JSON.parse(Buffer.from(await app.read(NAME, index.manifests[0])).toString());
   const { digest, size } = manifest.layers.at(-1);
   const hex = digest.slice('sha256:'.length);
-  // What was verified a moment ago, as it was looked at, is believed for a while.
-  await app.restart();
   await writeFile(join(place('data/rules/blobs/sha256'), hex.slice(0, 2), hex), Buffer.alloc(size));
   const path = `/v2/${NAME}/blobs/${digest}`;
-  await expect((await app.request(path)).bytes()).rejects.toThrow();
+  expect((await app.request(path)).status).toBe(503);
   await vi.waitFor(async () => expect(digestOf(await (await app.request(path)).bytes())).toBe(digest), {
     timeout: 20_000,
   });

@@ -1,5 +1,5 @@
 // `veneer cache`, as it is typed: in place where no service runs, through the service where one does, and images that are pulled into it.
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -151,6 +151,21 @@ describe.each(ways)('%s', (_, prepare) => {
   test('verify says that all is well', async () => {
     const { out } = await run('verify', '--rate', '1GiB');
     expect(out).toMatch(new RegExp(`^verified: ${files} files, .*\ndamaged: 0 files, 0 B\n$`));
+  });
+
+  test.each<[string, readonly string[]]>([
+    ['', []],
+    [' as lines of JSON', ['--json']],
+  ])('verify finds what is damaged, hosted too, says what mends it, and fails%s', async (_, args) => {
+    const hosted = join(directory ?? '', 'data', 'hosted', 'blobs', 'sha256', 'ab');
+    await mkdir(hosted, { recursive: true });
+    const digest = `sha256:ab${'0'.repeat(62)}`;
+    await writeFile(join(hosted, digest.slice('sha256:'.length)), 'turned');
+    const { out, err, exitCode } = await run('verify', ...args);
+    expect({ exitCode, err }).toEqual({ exitCode: 1, err: expect.stringContaining('there was damaged content') });
+    expect(out).toContain(digest);
+    expect(out).toContain('it is not there any more (404) until it is pushed again');
+    expect(await run('verify', ...args)).toMatchObject({ exitCode: 0, err: '' });
   });
 
   test('lines of JSON come as they are', async () => {

@@ -12,7 +12,7 @@ test('an endpoint has defaults', () => {
       name: 'hook',
       url: new URL(endpoint.url),
       headers: {},
-      on: ['push', 'delete', 'build'],
+      on: ['push', 'delete', 'build', 'damaged'],
       repositories: ['**'],
       timeoutMs: 10_000,
       retries: 15,

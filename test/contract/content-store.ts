@@ -65,31 +65,6 @@ export function contentStoreContract(createPlace: () => Promise<ContentPlace>): 
       expect(bytes.subarray(start, end + 1).equals(part)).toBe(true);
     });
 
-    test('gives its last byte when it is proven', async () => {
-      await store.put(bytes);
-      const proof = Promise.withResolvers<void>();
-      const reader = (await store.open(digest, undefined, proof.promise))?.getReader();
-      let read = 0;
-      while (read < bytes.byteLength - 1) read += (await reader?.read())?.value?.byteLength ?? 0;
-      const last = reader?.read();
-      const isFirst = await Promise.race([last?.then(() => false), new Promise(setImmediate).then(() => true)]);
-      expect([read, isFirst]).toEqual([bytes.byteLength - 1, true]);
-      proof.resolve();
-      expect((await last)?.value).toEqual(new Uint8Array(bytes.subarray(-1)));
-      expect((await reader?.read())?.done).toBe(true);
-    });
-
-    test.each([
-      ['all', bytes],
-      ['an empty one', new Uint8Array()],
-    ])('breaks off where it proves wrong: %s', async (_, content) => {
-      const proof = Promise.reject(new Error('proven wrong'));
-      proof.catch(() => {});
-      await expect(collect(await store.open(await store.put(content), undefined, proof))).rejects.toThrow(
-        'proven wrong',
-      );
-    });
-
     test('may be left half read', async () => {
       await store.put(bytes);
       const reader = (await store.open(digest))?.getReader();

@@ -58,7 +58,7 @@ export function remove(tag: string, repository = 'local/app'): NewEvent {
 }
 
 export function tags(events: readonly RegistryEvent[]) {
-  return events.map(({ target }) => target.tag);
+  return events.map(({ target }) => ('tag' in target ? target.tag : undefined));
 }
 
 /** `1` to `count`, as tags. */

@@ -38,7 +38,7 @@ export interface BlobsDeps extends TransfersDeps {
 
 export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
   const transfers = createTransfers({ content, onFailed });
-  const keptBlob = createKeptBlobs({ content, onDamaged: onFailed });
+  const keptBlob = createKeptBlobs(content);
 
   async function findKept(origin: UpstreamRepository, digest: Digest): Promise<{ readonly size: number } | undefined> {
     const link = await links.find(origin, digest);

@@ -28,9 +28,9 @@ export interface LayersDeps {
   readonly origins: Origins;
   readonly onFailed: TransfersDeps['onFailed'];
   /** What came with requests. */
-  readonly stored: Pick<ContentStore, 'find' | 'open' | 'delete'>;
+  readonly stored: Pick<ContentStore, 'find' | 'open'>;
   /** What rules read from this machine; absent where there are no rules. */
-  readonly shelf?: Pick<ContentStore, 'find' | 'open' | 'delete'> | undefined;
+  readonly shelf?: Pick<ContentStore, 'find' | 'open'> | undefined;
   /** Of a layer that is moved. */
   readonly limits: UnpackLimits;
 }
@@ -38,9 +38,9 @@ export interface LayersDeps {
 export function createLayers(deps: LayersDeps): Layers {
   const { content, upstreams, origins, stored, shelf, onFailed, limits } = deps;
   const transfers = createTransfers({ content, onFailed });
-  const keptBlob = createKeptBlobs({ content, onDamaged: onFailed });
-  const storedBlob = createKeptBlobs({ content: stored, onDamaged: onFailed });
-  const shelvedBlob = shelf && createKeptBlobs({ content: shelf, onDamaged: onFailed });
+  const keptBlob = createKeptBlobs(content);
+  const storedBlob = createKeptBlobs(stored);
+  const shelvedBlob = shelf && createKeptBlobs(shelf);
 
   async function getStored(digest: Digest): Promise<Blob> {
     const lost = () =>

@@ -1,0 +1,51 @@
+// Checksums of the blocks of content, taken while all of it is verified by its digest: what is read of it later, a part too, is checked
+// against them at a fraction of what the digest costs.
+import { crc32 } from 'node:zlib';
+
+export const BLOCK_BYTES = 64 * 1024;
+
+export interface BlockSums {
+  /** Of the whole, in bytes. */
+  readonly size: number;
+  /** CRC-32 of each block. The last block may be shorter. */
+  readonly sums: Uint32Array;
+}
+
+/** Takes the sums of what passes through, in chunks of any length. */
+export interface BlockSummer {
+  update(chunk: Uint8Array): void;
+  finish(): BlockSums;
+}
+
+export function createBlockSummer(): BlockSummer {
+  let sums = new Uint32Array(16);
+  let size = 0;
+  let sum = 0;
+
+  function endBlock(): void {
+    const at = Math.ceil(size / BLOCK_BYTES) - 1;
+    if (at === sums.length) {
+      const larger = new Uint32Array(sums.length * 2);
+      larger.set(sums);
+      sums = larger;
+    }
+    sums[at] = sum;
+    sum = 0;
+  }
+
+  return {
+    update(chunk) {
+      for (let at = 0; at < chunk.byteLength; ) {
+        const part = chunk.subarray(at, at + BLOCK_BYTES - (size % BLOCK_BYTES));
+        sum = crc32(part, sum);
+        at += part.byteLength;
+        size += part.byteLength;
+        if (size % BLOCK_BYTES === 0) endBlock();
+      }
+    },
+    finish() {
+      if (size % BLOCK_BYTES > 0) endBlock();
+      return { size, sums: sums.slice(0, Math.ceil(size / BLOCK_BYTES)) };
+    },
+  };
+}

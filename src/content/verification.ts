@@ -1,0 +1,227 @@
+// What a store knows of its content being what its digest says, and what it does about content that is not: that is set aside, so that it is
+// there no more and can be had or pushed anew. No read gives bytes that were not checked.
+import { type FileHandle, open } from 'node:fs/promises';
+import { LRUCache } from 'lru-cache';
+import pLimit from 'p-limit';
+import type { Digest } from '../oci/digest.ts';
+import type { ByteRange } from '../oci/range.ts';
+import { createVerifier, verifyBytes } from '../oci/verify.ts';
+import { type BlobFiles, orAbsent } from './blob-files.ts';
+import { BLOCK_BYTES, type BlockSums, createBlockSummer } from './block-sums.ts';
+import { createByteStream } from './byte-stream.ts';
+import { isDamage, streamChecked } from './checked-stream.ts';
+import { ContentTooLarge } from './store.ts';
+
+/** Content that was damaged, and is there no more. */
+export interface Damage {
+  readonly digest: Digest;
+  /** In bytes, as it lay on the disk. */
+  readonly size: number;
+  readonly reason: string;
+  /** Where it was put; undefined where it was deleted. */
+  readonly setAside: string | undefined;
+}
+
+export interface VerifyOptions {
+  /** Waited for after each piece that was read. */
+  readonly pace?: ((bytes: number) => Promise<void>) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Verified {
+  /** In bytes. */
+  readonly size: number;
+  readonly isIntact: boolean;
+}
+
+export interface Verification {
+  /** As `open` of a content store. */
+  open(digest: Digest, range?: ByteRange): Promise<ReadableStream<Uint8Array> | undefined>;
+  /** As `read` of a content store. */
+  read(digest: Digest, maxBytes: number): Promise<Uint8Array | undefined>;
+  /** As `verify` of a disk store. */
+  verify(digest: Digest, options?: VerifyOptions): Promise<Verified | undefined>;
+  /** What is kept has been verified, with these sums. */
+  note(digest: Digest, sums: BlockSums): void;
+  forget(digest: Digest): void;
+}
+
+export interface VerificationDeps {
+  readonly files: BlobFiles;
+  /** Hears of each damage once, after the content was set aside. */
+  readonly onDamaged: (damage: Damage) => void;
+}
+
+/** Sums of 128 GiB of content: what is beyond that is verified whole when it is read the next time. */
+const SUMS_BYTES = 8 * 1024 * 1024;
+const ENTRY_BYTES = 512;
+/** Content is hashed in steps between which others have their turn. */
+const STEP_BYTES = 256 * 1024;
+/** How much is verified at once because somebody reads it. */
+const MAX_PROOFS = 4;
+
+export function createVerification({ files, onDamaged }: VerificationDeps): Verification {
+  const known = new LRUCache<Digest, BlockSums>({
+    maxSize: SUMS_BYTES,
+    sizeCalculation: ({ sums }) => sums.byteLength + ENTRY_BYTES,
+  });
+  const proofs = new Map<Digest, Promise<BlockSums>>();
+  const turns = pLimit(MAX_PROOFS);
+
+  /** What has one block is verified by its digest whenever it is read. */
+  function note(digest: Digest, sums: BlockSums): void {
+    if (sums.size > BLOCK_BYTES) known.set(digest, sums);
+  }
+
+  /** Hashes the open file. Throws ContentMismatch, or the error of the disk, once what is damaged was set aside. */
+  async function hash(file: FileHandle, digest: Digest, options?: VerifyOptions): Promise<BlockSums> {
+    try {
+      const sums = await hashFile(file, digest, options);
+      note(digest, sums);
+      return sums;
+    } catch (error) {
+      if (isDamage(error)) await setAside(file, digest, error);
+      throw error;
+    }
+  }
+
+  async function setAside(file: FileHandle, digest: Digest, error: unknown): Promise<void> {
+    known.delete(digest);
+    const { size, ino } = await file.stat();
+    const aside = await files.setAside(digest, ino);
+    if (!aside) return;
+    const reason = error instanceof Error ? error.message : String(error);
+    onDamaged({ digest, size, reason, setAside: aside.path });
+  }
+
+  /** Once for all who read it at the time. It goes on without them. */
+  function prove(digest: Digest): Promise<BlockSums> {
+    const running = proofs.get(digest) ?? startProof(digest);
+    proofs.set(digest, running);
+    return running;
+  }
+
+  async function startProof(digest: Digest): Promise<BlockSums> {
+    try {
+      // Opened before it is waited for: what is evicted meanwhile is verified all the same.
+      const file = await open(files.pathOf(digest));
+      return await closing(file, () => turns(() => hash(file, digest)));
+    } finally {
+      proofs.delete(digest);
+    }
+  }
+
+  /** What a reader met may be damage, or a whim of the memory that its bytes passed through. */
+  async function mistrust(digest: Digest): Promise<void> {
+    known.delete(digest);
+    await prove(digest).catch(() => {});
+  }
+
+  /** Undefined for what is damaged, and was set aside. */
+  async function readWhole(file: FileHandle, digest: Digest): Promise<Uint8Array | undefined> {
+    try {
+      const bytes = await file.readFile();
+      verifyBytes(bytes, { digest });
+      return bytes;
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      await setAside(file, digest, error);
+      return undefined;
+    }
+  }
+
+  async function openFile(file: FileHandle, digest: Digest, range: ByteRange | undefined) {
+    const { size } = await file.stat();
+    const start = range?.start ?? 0;
+    const end = Math.min(range ? range.end + 1 : size, size);
+    if (size <= BLOCK_BYTES) {
+      const bytes = await closing(file, () => readWhole(file, digest));
+      return bytes && streamBytes(bytes.subarray(start, end));
+    }
+    const sums = known.get(digest);
+    if (sums && sums.size !== size) {
+      await closing(file, () => mistrust(digest));
+      return undefined;
+    }
+    const check = { sums, prove: () => prove(digest), onMismatch: () => mistrust(digest) };
+    return streamChecked(file, { start, end, size, ...check });
+  }
+
+  return {
+    async open(digest, range) {
+      const file = await orAbsent(open(files.pathOf(digest)));
+      try {
+        return file && (await openFile(file, digest, range));
+      } catch (error) {
+        await file?.close();
+        throw error;
+      }
+    },
+    async read(digest, maxBytes) {
+      const file = await orAbsent(open(files.pathOf(digest)));
+      return file && closing(file, () => readSmall(file, digest, maxBytes));
+    },
+    async verify(digest, options) {
+      const file = await orAbsent(open(files.pathOf(digest)));
+      return file && closing(file, () => verifyFile(file, digest, options));
+    },
+    note,
+    forget: digest => void known.delete(digest),
+  };
+
+  async function readSmall(file: FileHandle, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined> {
+    const { size } = await file.stat();
+    if (size > maxBytes) throw new ContentTooLarge(`${size} bytes are kept, more than ${maxBytes}`);
+    return readWhole(file, digest);
+  }
+
+  async function verifyFile(file: FileHandle, digest: Digest, options?: VerifyOptions): Promise<Verified> {
+    const { size } = await file.stat();
+    try {
+      await hash(file, digest, options);
+      return { size, isIntact: true };
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      return { size, isIntact: false };
+    }
+  }
+}
+
+async function hashFile(file: FileHandle, digest: Digest, { pace, signal }: VerifyOptions = {}): Promise<BlockSums> {
+  const verifier = createVerifier({ digest });
+  const summer = createBlockSummer();
+  const { size } = await file.stat();
+  const buffer = Buffer.allocUnsafeSlow(Math.min(STEP_BYTES, size + 1));
+  for (;;) {
+    signal?.throwIfAborted();
+    const { bytesRead } = await file.read(buffer, 0, buffer.byteLength, verifier.size);
+    if (bytesRead === 0) break;
+    const bytes = buffer.subarray(0, bytesRead);
+    verifier.update(bytes);
+    summer.update(bytes);
+    await pace?.(bytesRead);
+  }
+  verifier.finish();
+  return summer.finish();
+}
+
+async function closing<T>(file: FileHandle, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } finally {
+    await file.close();
+  }
+}
+
+function streamBytes(bytes: Uint8Array): ReadableStream<Uint8Array> {
+  let left = bytes;
+  return createByteStream({
+    async read(view) {
+      const part = left.subarray(0, view.byteLength);
+      view.set(part);
+      left = left.subarray(part.byteLength);
+      return part.byteLength;
+    },
+    async close() {},
+  });
+}
