@@ -24,6 +24,7 @@ import type { Damage } from './content/verification.ts';
 import { createEvents } from './events/events.ts';
 import { createBuildRate } from './http/build-rate.ts';
 import { createRegistryEvents } from './http/registry-events.ts';
+import { createMemory, mostBytes } from './memory.ts';
 import { createShelf } from './rules/shelf.ts';
 import { type Clock, createClock } from './state/clock.ts';
 import { ownDirectory } from './state/owner.ts';
@@ -52,6 +53,8 @@ export interface AppDeps {
   readonly now?: () => Date;
   /** Milliseconds that pass whatever the clock does. Default: this machine's; of a clock that is given, what it says has passed. */
   readonly uptimeMs?: () => number;
+  /** What the process may have of the machine's memory. */
+  readonly memoryLimitBytes?: number | undefined;
   readonly dockerConfigPath?: string | undefined;
   /** How patient we are with upstreams, where it is not the default. */
   readonly patience?: Partial<Patience>;
@@ -83,6 +86,11 @@ async function openRooms(
     rooms.defer(async () => void (await room.close()));
     return room;
   };
+  const { memoryLimitBytes = Number.POSITIVE_INFINITY } = deps;
+  const memoryBytes = Math.min(config.memoryBytes, mostBytes(memoryLimitBytes));
+  if (memoryBytes < config.memoryBytes)
+    log.info({ memoryBytes, memoryLimitBytes }, 'caches have less than `memory` says');
+  const memory = createMemory(memoryBytes);
   const owner = ownDirectory(config.dataDir);
   rooms.defer(() => owner.release());
   const clock = closing(await openClock({ config, log, ...deps }));
@@ -98,6 +106,7 @@ async function openRooms(
       listenHost: config.listen.host,
       publicHost: config.publicUrl?.hostname,
       records,
+      memory,
       dataDir: config.dataDir,
       onFault: fault =>
         log.error({ reason: fault.message }, 'the file of users cannot be used: its last good state stays'),
@@ -111,7 +120,7 @@ async function openRooms(
   const tellLost = (of: ContentKind) => (damage: Damage) =>
     reportDamage({ of, ...damage, repositories: [], isHealed: false });
   const hosting = closing(
-    await createHosting({ config, records, clock, onChange: registryEvents.changed, reportDamage }),
+    await createHosting({ config, records, memory, clock, onChange: registryEvents.changed, reportDamage }),
   );
   const { ttlMs, layers: quota } = config.tokens;
   const tokenLayers = closing(
@@ -120,9 +129,9 @@ async function openRooms(
       onDamaged: tellLost('tokens'),
     }),
   );
-  const ledger = createLedger({ records, layers: tokenLayers, now, ttlMs });
+  const ledger = createLedger({ records, memory, layers: tokenLayers, now, ttlMs });
   const { dockerConfigPath, patience } = deps;
-  const caching = closing(await createCaching({ config, log, clock, records, reportDamage }));
+  const caching = closing(await createCaching({ config, log, clock, records, memory, reportDamage }));
   const passing = await openPassing(config, now);
   const shelf = closing(
     await createShelf({
@@ -134,7 +143,7 @@ async function openRooms(
   );
   const pulling = closing(
     createPulling({
-      ...{ config, log, now, records, tokenLayers, caching, shelf, dockerConfigPath, patience },
+      ...{ config, log, now, records, memory, tokenLayers, caching, shelf, dockerConfigPath, patience },
       hosted: hosting.registries,
       scopes: passing?.scopes,
     }),
@@ -148,14 +157,14 @@ async function openRooms(
     }),
   );
   const ruledPulls = createRuledPulls({
-    ...{ config, records, now, pulling, rules: ruling.rules },
+    ...{ config, records, memory, now, pulling, rules: ruling.rules },
     holdLayers: shelf.hold,
   });
 
   const buildRate = createBuildRate(config.builds.rate);
   const building = closing(
     await createBuilding({
-      ...{ config, log, now, records, pulling },
+      ...{ config, log, now, records, memory, pulling },
       onDamagedContext: tellLost('contexts'),
       hosted: hosting.hosted,
       accessTokens: config.access && createAccessTokens({ records, now }),

@@ -1,8 +1,9 @@
 // The process edge: arguments, the socket, signals and the drain.
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer, Server } from 'node:http';
-import { homedir } from 'node:os';
+import { homedir, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { type Http2Bindings, type HttpBindings, serve } from '@hono/node-server';
 import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
@@ -44,6 +45,9 @@ const { version } = z
   .object({ version: z.string() })
   .parse(JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')));
 
+/** Left alone, V8 lets garbage grow to several times what is in use before it looks for it: a container is killed for what nobody needs. */
+const HEAP_GROWING_PERCENT = 30;
+
 const command = new Command('veneer')
   .description('A registry proxy that puts a thin layer on any container image as it is pulled.')
   .version(version)
@@ -74,6 +78,7 @@ process.umask(0o077);
 await command.parseAsync().catch(refuseToStart);
 
 async function run(flags: Flags): Promise<void> {
+  setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`);
   const config = readConfig(flags);
   const log = createLog(config);
   // A user without an entry in passwd, as in a container, has a home only where HOME says so.
@@ -85,6 +90,7 @@ async function run(flags: Flags): Promise<void> {
   const app = await createApp({
     ...{ config, log, version, commit, dockerConfigPath, environment },
     findListenHost: () => listenHost,
+    memoryLimitBytes: findMemoryLimit(),
     reread: createReread(flags),
   });
   const server = openServer(app, config, {
@@ -111,6 +117,11 @@ async function run(flags: Flags): Promise<void> {
     await app.close();
     log.info('stopped');
   }
+}
+
+/** A container has less than the machine. Where nobody says, Node does so by 0 or by more than there can be. */
+function findMemoryLimit(): number {
+  return Math.min(process.constrainedMemory() || Number.POSITIVE_INFINITY, totalmem());
 }
 
 function findHome(): string {

@@ -24,7 +24,9 @@ const MAX_KEYS = 50_000;
 
 export function createAttempts({ max, windowMs, now }: AttemptsOptions): Attempts {
   const counts = new LRUCache<string, number>({
-    max: MAX_KEYS,
+    // By size, not by number: for a number it takes its memory at once.
+    maxSize: MAX_KEYS,
+    sizeCalculation: () => 1,
     // An entry lives through its last millisecond, and Retry-After must not end within it.
     ttl: windowMs - 1,
     ttlResolution: 0,

@@ -1,8 +1,8 @@
 // Bearer tokens: what a caller was granted, signed, for a few minutes. The distribution project's "Token Authentication Implementation".
 import { createHash } from 'node:crypto';
 import { errors, jwtVerify, SignJWT } from 'jose';
-import { LRUCache } from 'lru-cache';
 import { z } from 'zod';
+import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { BearerCaller, RepositoryAccess } from './caller.ts';
 import { verbs } from './right.ts';
@@ -28,11 +28,11 @@ export interface BearerTokens {
 export interface BearerTokensDeps {
   readonly key: SigningKey;
   readonly ttlMs: number;
+  readonly memory: Memory;
   readonly now: () => Date;
 }
 
 const ISSUER = 'veneer';
-const MAX_VERIFIED = 10_000;
 
 const accessSchema = z.array(
   z.object({ type: z.literal('repository'), name: z.string(), actions: z.array(z.enum([...verbs, 'build'])) }),
@@ -44,9 +44,9 @@ interface Verified extends BearerClaims {
   readonly expiresAt: Date;
 }
 
-export function createBearerTokens({ key, ttlMs, now }: BearerTokensDeps): BearerTokens {
+export function createBearerTokens({ key, ttlMs, memory, now }: BearerTokensDeps): BearerTokens {
   // A client sends one token with every request for minutes: its signature is verified once.
-  const verified = new LRUCache<string, Verified>({ max: MAX_VERIFIED });
+  const verified = memory.openCache<Verified>();
 
   async function verifySignature(token: string): Promise<Verified> {
     const options = {

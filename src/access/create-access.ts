@@ -1,5 +1,6 @@
 // Sets access up: by the configured grants; without any, all for this machine alone and pulls for the rest of the world.
 import { join } from 'node:path';
+import type { Memory } from '../memory.ts';
 import type { RecordStore } from '../state/store.ts';
 import type { Access } from './access.ts';
 import type { Bcrypt } from './bcrypt.ts';
@@ -16,6 +17,7 @@ export interface AccessDeps {
   /** The host that clients reach us by, where one is configured. */
   readonly publicHost: string | undefined;
   readonly records: RecordStore;
+  readonly memory: Memory;
   readonly dataDir: string;
   /** Is told when the file of users becomes unusable while the service runs. */
   readonly onFault: (fault: AccessFault) => void;

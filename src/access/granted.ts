@@ -1,4 +1,5 @@
 // Access by the configured grants: for users, for access tokens, and for the bearer tokens that both get.
+import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { RecordStore } from '../state/store.ts';
 import type { Access, BearerDesk } from './access.ts';
@@ -18,6 +19,7 @@ import { openUserFile } from './user-file.ts';
 export interface GrantedAccessDeps {
   readonly options: AccessOptions;
   readonly records: RecordStore;
+  readonly memory: Memory;
   readonly onFault: (fault: AccessFault) => void;
   readonly now: () => Date;
   readonly bcrypt?: Bcrypt;
@@ -27,7 +29,7 @@ export interface GrantedAccessDeps {
 
 /** Throws AccessFault. */
 export async function createGrantedAccess({ options, keyPath, ...deps }: GrantedAccessDeps): Promise<Access> {
-  const { records, onFault, now, bcrypt = createBcrypt() } = deps;
+  const { records, memory, onFault, now, bcrypt = createBcrypt() } = deps;
   const { grants, htpasswd, signingKey, tokenTtlMs } = options;
   const faults = findGrantFaults(options);
   if (faults.length > 0) throw new AccessFault(faults);
@@ -36,7 +38,7 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
 
   const passwords = users && createPasswords({ users, bcrypt, now });
   const accessTokens = createAccessTokens({ records, now });
-  const bearerTokens = createBearerTokens({ key, ttlMs: tokenTtlMs, now });
+  const bearerTokens = createBearerTokens({ key, ttlMs: tokenTtlMs, memory, now });
   const isAllowed = createDecision(grants);
   const isAdmin = createAdminTest(grants);
 

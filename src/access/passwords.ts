@@ -35,7 +35,9 @@ const DEFAULT_COST = 10;
 export function createPasswords({ users, bcrypt, now }: PasswordsDeps): Passwords {
   /** What was right a moment ago, under a key that tells nothing to who reads memory later. */
   const right = new LRUCache<string, true>({
-    max: MAX_REMEMBERED,
+    // By size, not by number: for a number it takes its memory at once.
+    maxSize: MAX_REMEMBERED,
+    sizeCalculation: () => 1,
     ttl: REMEMBER_MS,
     updateAgeOnGet: true,
     ttlResolution: 0,

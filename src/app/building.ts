@@ -27,6 +27,7 @@ import type { Hosted } from '../hosted/hosted.ts';
 import { buildLogPath } from '../http/build-response.ts';
 import type { CallerRate } from '../http/caller-rate.ts';
 import { createStartPulled } from '../http/rated-builds.ts';
+import type { Memory } from '../memory.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import { createBaseImages, locateBase } from '../proxy/builds/base-images.ts';
 import type { LogAddress } from '../proxy/builds/held.ts';
@@ -47,6 +48,7 @@ export interface BuildingDeps {
   readonly log: Logger;
   readonly now: () => Date;
   readonly records: RecordStore;
+  readonly memory: Memory;
   readonly pulling: Pulling;
   readonly hosted: Hosted;
   /** Undefined where callers need no credentials. */
@@ -171,7 +173,7 @@ function buildsPolicy({ builds, tokens }: Config, keepsPlaces: boolean): BuildsP
 
 /** From now on a pull of what is missing may build it. */
 function serveRecipes(
-  { config, log, now, records, pulling, buildRate }: BuildingDeps,
+  { config, log, now, records, memory, pulling, buildRate }: BuildingDeps,
   recipes: Recipes,
   { plan, builds, logAddress }: Pick<Building, 'plan' | 'builds' | 'logAddress'>,
 ): void {
@@ -179,7 +181,7 @@ function serveRecipes(
   if (options.length === 0) return;
   const images = createRecipeImages(records, builds);
   const withRecipes = createWithRecipes({
-    ...{ recipes, builds, images, logAddress, now },
+    ...{ recipes, builds, images, logAddress, memory, now },
     startRecipe: createStartRecipe({
       startPulled: createStartPulled(builds, buildRate),
       defaultPlatforms: config.builds.platforms.length,

@@ -14,6 +14,7 @@ import { CONTENT_KINDS, type KeptContent } from '../content/inventory.ts';
 import { createUsage } from '../content/usage.ts';
 import { createUseTimes } from '../content/use-times.ts';
 import type { Damage } from '../content/verification.ts';
+import { createMemory, type Memory } from '../memory.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import { createLinks, type Links } from '../proxy/kept/links.ts';
 import { type Clock, createClock } from '../state/clock.ts';
@@ -26,6 +27,7 @@ export interface CachingDeps {
   readonly log: Logger;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly records: RecordStore;
+  readonly memory: Memory;
   /** False: nothing goes by itself. */
   readonly isServing?: boolean;
   readonly reportDamage: ReportDamage;
@@ -48,7 +50,7 @@ export interface Caching {
 }
 
 export async function createCaching(deps: CachingDeps): Promise<Caching> {
-  const { config, log, clock, records, isServing = true, reportDamage } = deps;
+  const { config, log, clock, records, memory, isServing = true, reportDamage } = deps;
   const { now, deleteBy } = clock;
   const directory = contentFolder(config.dataDir, 'cache');
   let keeping: Housekeeping | undefined;
@@ -61,7 +63,7 @@ export async function createCaching(deps: CachingDeps): Promise<Caching> {
   });
   const usage = createUsage();
   const times = createUseTimes({ directory });
-  const links = createLinks(records);
+  const links = createLinks(records, memory);
 
   /** Never rejects. */
   async function tellDamage(damage: Damage): Promise<void> {
@@ -116,7 +118,10 @@ async function openHere(config: Config, log: Logger) {
   opened.defer(() => records.close());
   const clock = await createClock({ directory: config.dataDir, onDoubt: doubt => log.warn(doubt) });
   opened.defer(() => clock.close());
-  const caching = await createCaching({ config, log, records, clock, isServing: false, reportDamage() {} });
+  const caching = await createCaching({
+    ...{ config, log, records, clock, memory: createMemory(config.memoryBytes), isServing: false },
+    reportDamage() {},
+  });
   opened.defer(() => caching.close());
   const others = await openOthers(config.dataDir, opened);
   const rooms = opened.move();

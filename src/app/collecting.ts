@@ -6,6 +6,7 @@ import type { Config } from '../config/schema.ts';
 import { createEvents } from '../events/events.ts';
 import { openCollector } from '../hosted/collect-in-place.ts';
 import { createRegistryEvents } from '../http/registry-events.ts';
+import { createMemory } from '../memory.ts';
 import { createTagTest } from '../oci/name-pattern.ts';
 import { createClock } from '../state/clock.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
@@ -15,12 +16,13 @@ export function findGcPlace(config: Config, log: Logger, token: string | undefin
   return { dataDir: config.dataDir, service: url && { url, token }, openCollector: () => openHere(config, log) };
 }
 
-async function openHere({ dataDir, hosted, events: { endpoints } }: Config, log: Logger) {
+async function openHere({ dataDir, memoryBytes, hosted, events: { endpoints } }: Config, log: Logger) {
   const records = createSqliteStore({ path: join(dataDir, 'records.db') });
   const clock = await createClock({ directory: dataDir, onDoubt: doubt => log.warn(doubt) });
   const events = createEvents({ endpoints, records, log });
   const { collect, close } = await openCollector({
     records,
+    memory: createMemory(memoryBytes),
     directory: join(dataDir, 'hosted'),
     now: clock.now,
     deleteBy: clock.deleteBy,

@@ -10,6 +10,7 @@ import type { Hosted } from '../hosted/hosted.ts';
 import type { HostedChange } from '../hosted/options.ts';
 import { createQuota } from '../hosted/quota.ts';
 import { createRoom } from '../hosted/room.ts';
+import type { Memory } from '../memory.ts';
 import { createTagTest } from '../oci/name-pattern.ts';
 import { createHostedRegistry } from '../proxy/hosted-registry.ts';
 import type { Registry } from '../proxy/registry.ts';
@@ -21,6 +22,7 @@ export interface HostingDeps {
   readonly config: Config;
   readonly records: RecordStore;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
+  readonly memory: Memory;
   readonly onChange: (change: HostedChange) => void;
   readonly reportDamage: ReportDamage;
 }
@@ -36,7 +38,7 @@ export interface Hosting {
 
 /** Content of its own, apart from what is kept of upstreams: what was pushed must not go when a cache makes room. */
 export async function createHosting(deps: HostingDeps): Promise<Hosting> {
-  const { config, records, onChange, reportDamage } = deps;
+  const { config, records, memory, onChange, reportDamage } = deps;
   const { now, deleteBy } = deps.clock;
   const directory = contentFolder(config.dataDir, 'hosted');
   const content = await createDiskStore({
@@ -49,7 +51,7 @@ export async function createHosting(deps: HostingDeps): Promise<Hosting> {
   const quota = await createQuota({ records, limits: quotas });
   const isImmutable = createTagTest(immutableTags);
   const options = { sparse, deletes, uploadTimeoutMs, maxUploads, isImmutable, quota, onChange };
-  const room = createRoom({ content, records, now, options });
+  const room = createRoom({ content, records, memory, now, options });
   const hosted = createHosted(room, await createDrafts({ directory, onKept: content.noteVerified }));
 
   /** Never rejects. */

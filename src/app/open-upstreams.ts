@@ -2,6 +2,7 @@
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
 import { breakerSchema } from '../config/upstream-schema.ts';
+import type { Memory } from '../memory.ts';
 import type { BreakerChange } from '../upstream/breaker.ts';
 import { systemClock } from '../upstream/clock.ts';
 import type { ScopePolicy } from '../upstream/scopes.ts';
@@ -15,6 +16,7 @@ export interface OpenUpstreamsDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly now: () => Date;
+  readonly memory: Memory;
   readonly dockerConfigPath: string | undefined;
   readonly patience: Partial<Patience> | undefined;
   /** Of upstreams that see the credentials of clients. */
@@ -23,7 +25,7 @@ export interface OpenUpstreamsDeps {
 
 const PATIENCE: Patience = { timeouts: { connectMs: 10_000, headersMs: 30_000, bodyMs: 60_000 }, retries: 3 };
 
-export function openUpstreams({ config, log, now, scopes, ...options }: OpenUpstreamsDeps): Upstreams {
+export function openUpstreams({ config, log, now, memory, scopes, ...options }: OpenUpstreamsDeps): Upstreams {
   const { dockerConfigPath, patience } = options;
   return createUpstreams({
     entries: Object.fromEntries(
@@ -38,6 +40,7 @@ export function openUpstreams({ config, log, now, scopes, ...options }: OpenUpst
     onBreaker: logBreaker(log),
     scopes,
     clock: { ...systemClock, now },
+    memory,
     ...PATIENCE,
     ...patience,
     allowPrivateUrls: config.layers.allowPrivateAddresses,

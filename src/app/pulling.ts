@@ -1,6 +1,7 @@
 // The rooms that a pull goes through: what is kept of upstreams, where a name leads, and what an image becomes.
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
+import type { Memory } from '../memory.ts';
 import { createInspect, type Inspect } from '../proxy/inspect.ts';
 import { createAbsences } from '../proxy/kept/absences.ts';
 import { createBlobs, type TransfersDeps } from '../proxy/kept/blobs.ts';
@@ -33,6 +34,7 @@ export interface PullingDeps {
   readonly log: Logger;
   readonly now: () => Date;
   readonly records: RecordStore;
+  readonly memory: Memory;
   readonly tokenLayers: TokenLayers;
   readonly caching: Pick<Caching, 'content' | 'links'>;
   readonly shelf: Shelf;
@@ -61,7 +63,7 @@ export interface Pulling {
 }
 
 export function createPulling(deps: PullingDeps): Pulling {
-  const { config, log, now, records, shelf, hosted } = deps;
+  const { config, log, now, records, memory, shelf, hosted } = deps;
   const { content, links } = deps.caching;
   const upstreams = openUpstreams(deps);
 
@@ -72,10 +74,10 @@ export function createPulling(deps: PullingDeps): Pulling {
     );
   const blobs = createBlobs({ content, links, onFailed });
   const { tagFreshnessMs, freshness, stale, negativeMs } = config.cache;
-  const unlessAbsent = createAbsences({ memoryMs: negativeMs, now });
-  const manifests = createManifests({ content, links, unlessAbsent, onUsed: content.use });
+  const unlessAbsent = createAbsences({ memoryMs: negativeMs, now, memory });
+  const manifests = createManifests({ content, links, memory, unlessAbsent, onUsed: content.use });
   const policy = { tagFreshnessMs, freshness, staleMaxAgeMs: stale.maxAgeMs, staleOn: stale.on, negativeMs };
-  const tags = createTags({ records, now, policy, manifests });
+  const tags = createTags({ records, now, policy, manifests, memory });
   const registryOf = createUpstreamRegistries({ tags, manifests, blobs });
   const { defaultUpstream } = config;
   // Recipes stand on builds, and builds on all that is here.
@@ -97,17 +99,18 @@ export function createPulling(deps: PullingDeps): Pulling {
     limits: indexLimits,
   });
   const placeLayers = createPlacing({
-    indexes: createLayerIndexes({ records, now, limits: indexLimits }),
-    ...{ layers, content, records, now, waitMs: linkWaitMs },
+    indexes: createLayerIndexes({ records, now, limits: indexLimits, memory }),
+    ...{ layers, content, records, memory, now, waitMs: linkWaitMs },
     onSlow: image => log.info({ image }, 'the layers of an image are still being read for their links'),
   });
   const augmentations = createAugmentations({
     placeLayers,
+    memory,
     onUsed: content.use,
     onWarning: (image, warning) => log.warn({ image }, warning),
   });
   const limits = { maxUnpackedBytes: unpackedLayerBytes, maxRatio: unpackRatio };
-  const describeWanted = createDescribe({ origins, upstreams, content, limits });
+  const describeWanted = createDescribe({ origins, upstreams, content, limits, memory });
   const readIncludes = createIncludes(origins);
   const describeChanges = createDescribeChanges({ describeWanted, readIncludes });
   return {
@@ -116,7 +119,7 @@ export function createPulling(deps: PullingDeps): Pulling {
     serveRecipes(decorated) {
       serve = decorated;
     },
-    proxy: createProxy({ layers, augmentations }),
+    proxy: createProxy({ layers, augmentations, memory }),
     prepare: createPrepare({ origins, augmentations, describeChanges }),
     describeChanges,
     describeRemote: createDescribeRemote({ describeWanted, readIncludes }),

@@ -1,6 +1,7 @@
 // Rules at work: what clients pull and what they ask tokens for, through the rules in force.
 import type { Config } from '../config/schema.ts';
 import { createFindRuled, type FindRuled } from '../http/caller-rules.ts';
+import type { Memory } from '../memory.ts';
 import { createWithRules, type WithRules } from '../proxy/rules/ruled-registry.ts';
 import { createMadeDigests, type MadeDigests } from '../rules/made.ts';
 import type { Rules } from '../rules/rules.ts';
@@ -11,6 +12,7 @@ import type { Pulling } from './pulling.ts';
 export interface RuledPullsDeps {
   readonly config: Config;
   readonly records: RecordStore;
+  readonly memory: Memory;
   readonly now: () => Date;
   readonly pulling: Pick<Pulling, 'augmentations' | 'layers'>;
   readonly rules: Rules;
@@ -23,9 +25,17 @@ export interface RuledPulls {
   readonly findRuled: FindRuled;
 }
 
-export function createRuledPulls({ config, records, now, pulling, rules, holdLayers }: RuledPullsDeps): RuledPulls {
+export function createRuledPulls({
+  config,
+  records,
+  memory,
+  now,
+  pulling,
+  rules,
+  holdLayers,
+}: RuledPullsDeps): RuledPulls {
   const { augmentations, layers } = pulling;
-  const made = createMadeDigests({ records, now, keepMs: config.ruleDigests.keepMs, holdLayers });
+  const made = createMadeDigests({ records, memory, now, keepMs: config.ruleDigests.keepMs, holdLayers });
   return {
     made,
     withRules: createWithRules({ rules, made, augmentations, layers }),

@@ -12,6 +12,9 @@ import { isRegistryHost, upstreamsSchema } from './upstream-schema.ts';
 import { duration, type Environment, hostName, httpUrl, listenAddress, MAX_TIMER_MS, rate, size } from './values.ts';
 
 const MAX_HOSTS = 100;
+/** Less makes every pull read the disk and parse anew; more than V8's heap has would end the process. */
+const MIN_MEMORY_BYTES = 8 * 1024 ** 2;
+const MAX_MEMORY_BYTES = 2 * 1024 ** 3;
 
 export type Config = z.output<ReturnType<typeof configSchema>>;
 
@@ -30,6 +33,8 @@ export function configSchema(env: Environment) {
         .min(1)
         .default('.veneer')
         .transform(path => resolve(path)),
+      /** What all caches in memory share. */
+      memory: size({ min: MIN_MEMORY_BYTES, max: MAX_MEMORY_BYTES }).prefault('128MiB'),
       log: logSchema().prefault({}),
       /** The registry of names whose first component is none; `none` refuses them. */
       defaultUpstream: z.string().min(1).default('docker.io'),
@@ -53,7 +58,11 @@ export function configSchema(env: Environment) {
     .superRefine(checkPrefixes, { when: ({ value }) => prefixesSchema.safeParse(value).success })
     .superRefine(checkPassing, { when: ({ value }) => passingSchema.safeParse(value).success })
     .superRefine(checkDefaultUpstream, { when: ({ value }) => namesSchema.safeParse(value).success })
-    .transform(({ shutdownGrace, ...rest }) => ({ ...rest, shutdownGraceMs: shutdownGrace }));
+    .transform(({ shutdownGrace, memory, ...rest }) => ({
+      ...rest,
+      memoryBytes: memory,
+      shutdownGraceMs: shutdownGrace,
+    }));
 }
 
 const prefixesSchema = z.object({

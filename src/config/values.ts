@@ -25,9 +25,9 @@ export function duration({ minMs = 0, maxMs = 3650 * 86_400_000 } = {}) {
   return quantity(MS_PER_UNIT, 'a duration such as 30s, 5m, 36h or 7d', { min: minMs, max: maxMs });
 }
 
-/** `20MiB`, `4GiB` as bytes, at least one. */
-export function size() {
-  return quantity(BYTES_PER_UNIT, 'a size such as 512KiB, 20MiB or 50GiB', { min: 1, max: Number.MAX_SAFE_INTEGER });
+/** `20MiB`, `4GiB` as bytes, by default at least one. */
+export function size({ min = 1, max = Number.MAX_SAFE_INTEGER } = {}) {
+  return quantity(BYTES_PER_UNIT, 'a size such as 512KiB, 20MiB or 50GiB', { min, max });
 }
 
 function quantity(units: Readonly<Record<string, number>>, what: string, { min, max }: { min: number; max: number }) {

@@ -1,6 +1,7 @@
 // The collector of a registry that no service has open: for whoever owns the data directory meanwhile.
 import { createDiskStore } from '../content/disk.ts';
 import { createInventory } from '../content/inventory.ts';
+import type { Memory } from '../memory.ts';
 import type { RecordStore } from '../state/store.ts';
 import { type Collector, type CollectPolicy, createCollector } from './collect.ts';
 import type { HostedOptions } from './options.ts';
@@ -12,6 +13,7 @@ export interface InPlaceDeps {
   readonly records: RecordStore;
   /** Of the hosted content. */
   readonly directory: string;
+  readonly memory: Memory;
   readonly policy: Partial<CollectPolicy>;
   readonly limits: readonly QuotaLimit[];
   readonly options?: Partial<HostedOptions> | undefined;
@@ -27,10 +29,10 @@ export interface OpenCollector extends Collector {
 }
 
 export async function openCollector(deps: InPlaceDeps): Promise<OpenCollector> {
-  const { records, directory, policy, limits, options, reasonToKeep, now = () => new Date(), deleteBy } = deps;
+  const { records, directory, memory, policy, limits, options, reasonToKeep, now = () => new Date(), deleteBy } = deps;
   const content = await createDiskStore({ directory });
   const quota = await createQuota({ records, limits });
-  const room = createRoom({ content, records, now, options: { ...options, quota }, reasonToKeep });
+  const room = createRoom({ content, records, memory, now, options: { ...options, quota }, reasonToKeep });
   const { collect } = createCollector(room, { ...policy, deleteBy, inventory: createInventory(directory) });
   return { collect, close: () => content.close() };
 }

@@ -17,14 +17,14 @@ export interface Looks {
 const MAX_LOOKS = 50_000;
 
 export function createLooks(now: () => Date): Looks {
-  // By size, not by number: for a number it takes its memory at once.
-  const seen = new LRUCache<string, string>({ maxSize: MAX_LOOKS, sizeCalculation: () => 1 });
+  // By size, not by number: for a number it takes its memory at once. In milliseconds.
+  const seen = new LRUCache<string, number>({ maxSize: MAX_LOOKS, sizeCalculation: () => 1 });
   const removals = new Map<string, Promise<void>>();
-  const isSeenAfter: Looks['isSeenAfter'] = (key, instant) => (seen.peek(key) ?? '') > instant;
+  const isSeenAfter: Looks['isSeenAfter'] = (key, instant) => (seen.peek(key) ?? 0) > Date.parse(instant);
   return {
     isSeenAfter,
     async look(key) {
-      seen.set(key, now().toISOString());
+      seen.set(key, now().getTime());
       // Its failure is for who removes.
       await removals.get(key)?.catch(() => {});
     },

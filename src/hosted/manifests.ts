@@ -1,5 +1,4 @@
 // Manifests of a repository, kept to the byte. distribution-spec "Pushing Manifests", "Deleting Manifests".
-import { LRUCache } from 'lru-cache';
 import { ContentTooLarge } from '../content/store.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -14,7 +13,6 @@ import { checkReferences } from './references.ts';
 import { absent } from './repositories.ts';
 import type { Room } from './room.ts';
 
-const MEMORY_BYTES = 64 * 1024 * 1024;
 const MAX_TAGS = 50;
 
 export interface ManifestsOfRoom extends HostedManifests {
@@ -23,12 +21,9 @@ export interface ManifestsOfRoom extends HostedManifests {
 }
 
 export function createManifests(room: Room): ManifestsOfRoom {
-  const { content, records, options } = room;
+  const { content, records, options, memory } = room;
   // Of bytes and their type, so it is never wrong; whether a repository has them, the records say.
-  const parsed = new LRUCache<string, Manifest>({
-    maxSize: MEMORY_BYTES,
-    sizeCalculation: manifest => manifest.raw.byteLength || 1,
-  });
+  const parsed = memory.openCache<Manifest>();
 
   async function read(repository: string, digest: Digest, mediaType: string): Promise<Manifest> {
     const raw = await content.read(digest, MAX_MANIFEST_BYTES).catch(absentIfTooLarge);
@@ -69,7 +64,7 @@ export function createManifests(room: Room): ManifestsOfRoom {
 
   return {
     async heal(digest) {
-      const [, manifest] = [...parsed.entries()].find(([key]) => key.startsWith(`${digest} `)) ?? [];
+      const manifest = parsed.get(digest);
       if (!manifest) return false;
       return room.exclusively(async () => {
         if (!(await room.isNeeded(digest))) return false;
@@ -81,9 +76,10 @@ export function createManifests(room: Room): ManifestsOfRoom {
       await room.looks.look(linkKey(repository, digest));
       const record = await records.manifests.get(linkKey(repository, digest));
       if (!record) throw await absent(room, repository, 'MANIFEST_UNKNOWN', `manifest ${digest}`);
-      const key = `${digest} ${record.mediaType}`;
-      const manifest = parsed.get(key) ?? (await read(repository, digest, record.mediaType));
-      parsed.set(key, manifest);
+      const known = parsed.get(digest);
+      if (known?.mediaType === record.mediaType) return known;
+      const manifest = await read(repository, digest, record.mediaType);
+      parsed.set(digest, manifest);
       return manifest;
     },
     async put(repository, push) {

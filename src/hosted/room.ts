@@ -1,6 +1,7 @@
 // What all parts of the room share: content, records, and the one queue that keeps them in step.
 import pLimit from 'p-limit';
 import type { ContentStore } from '../content/store.ts';
+import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { RecordStore } from '../state/store.ts';
 import { createLooks, type Looks } from './collect-looks.ts';
@@ -11,6 +12,7 @@ import { createHostedRecords, type HostedRecords, holdersKey } from './records.t
 export interface Room {
   readonly content: ContentStore;
   readonly records: HostedRecords;
+  readonly memory: Memory;
   readonly now: () => Date;
   readonly options: HostedOptions;
   /** What clients have asked for of late, by `linkKey`. */
@@ -36,13 +38,21 @@ export interface Room {
 export interface RoomDeps {
   readonly content: ContentStore;
   readonly records: RecordStore;
+  readonly memory: Memory;
   readonly now: () => Date;
   readonly options?: Partial<HostedOptions> | undefined;
   /** For the operator: why these records may not be all that there were. Default: they are. */
   readonly reasonToKeep?: (() => string | undefined) | undefined;
 }
 
-export function createRoom({ content, records: store, now, options, reasonToKeep = () => undefined }: RoomDeps): Room {
+export function createRoom({
+  content,
+  records: store,
+  memory,
+  now,
+  options,
+  reasonToKeep = () => undefined,
+}: RoomDeps): Room {
   const records = createHostedRecords(store);
   const queue = pLimit(1);
   const exclusively: Room['exclusively'] = work => refuseFullDisk(() => queue(work));
@@ -84,6 +94,7 @@ export function createRoom({ content, records: store, now, options, reasonToKeep
   return {
     content,
     records,
+    memory,
     now,
     options: { ...DEFAULT_OPTIONS, ...options },
     looks: createLooks(now),

@@ -15,7 +15,7 @@ export interface Rate {
 export interface CallerRates {
   /** Of each network. */
   readonly anonymous: Rate | undefined;
-  /** Of each user and access token, and of all on this machine, where nothing is configured. */
+  /** Of each user and access token. */
   readonly known: Rate | undefined;
 }
 
@@ -26,7 +26,10 @@ export interface Counted {
   readonly key: string;
 }
 
-/** Throws TOOMANYREQUESTS with its Retry-After where `count` more are too many; they do not count then. */
+/**
+ * Throws TOOMANYREQUESTS with its Retry-After where `count` more are too many; they do not count then. Callers on this machine, where nothing is
+ * configured, are not limited: they may do all else, too.
+ */
 export type CountFor = (c: Context, count: number) => Promise<void>;
 
 export interface CallerRate {
@@ -42,15 +45,21 @@ export function createCallerRate({ anonymous, known }: CallerRates, counted: Cou
   const limiters = { anonymous: createLimiter(anonymous), known: createLimiter(known) };
   return {
     async count(c, count) {
+      if (isLocal(c)) return;
       const { key, isKnown } = accountOf(c);
       const [limiter, rate] = isKnown ? [limiters.known, known] : [limiters.anonymous, anonymous];
       if (limiter && rate) await consume(counted, { limiter, rate, key, isKnown, count });
     },
     async giveBack(c, count) {
+      if (isLocal(c)) return;
       const { key, isKnown } = accountOf(c);
       await limiters[isKnown ? 'known' : 'anonymous']?.reward(key, count);
     },
   };
+}
+
+function isLocal(c: Context): boolean {
+  return c.get('rights')?.caller.kind === 'local';
 }
 
 export interface Account {

@@ -22,7 +22,9 @@ const MAX_NETWORKS = 10_000;
 
 export function createFindToken({ ledger, now }: FindTokenDeps): FindToken {
   const guesses = new LRUCache<string, number>({
-    max: MAX_NETWORKS,
+    // By size, not by number: for a number it takes its memory at once.
+    maxSize: MAX_NETWORKS,
+    sizeCalculation: () => 1,
     // An entry lives through its last millisecond, and Retry-After must not end within it.
     ttl: GUESS_WINDOW_MS - 1,
     ttlResolution: 0,

@@ -1,6 +1,7 @@
 // The life of a pull, behind every way in: what a reference serves, plain or augmented.
 import type { Augmented, Document } from '../augment/augment.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
+import type { Memory } from '../memory.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -59,6 +60,7 @@ export interface PullProxy {
 export interface ProxyDeps {
   readonly layers: Layers;
   readonly augmentations: Augmentations;
+  readonly memory: Memory;
 }
 
 /** How a manifest is asked for. */
@@ -66,8 +68,8 @@ type Asking = Omit<ManifestOptions, 'acceptsIndex'>;
 
 const DEFAULT_PLATFORM: Platform = { os: 'linux', architecture: 'amd64' };
 
-export function createProxy({ layers, augmentations }: ProxyDeps): PullProxy {
-  const reachOf = createTokenReach();
+export function createProxy({ layers, augmentations, memory }: ProxyDeps): PullProxy {
+  const reachOf = createTokenReach(memory);
 
   async function resolveTag({ origin, augmented: pull }: Pull, tag: string, options: Asking): Promise<Digest> {
     if (!pull) return origin.registry.resolveTag(origin.repository, tag, options);

@@ -1,11 +1,11 @@
 // A pull: what every way in becomes. Behind it there is one path for plain and augmented images.
-import { LRUCache } from 'lru-cache';
 import { type Augmented, augment, type Document } from '../augment/augment.ts';
 import { type Augmentation, augmentationKey } from '../augment/augmentation.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
 import { createProvenance, type Provenance } from '../augment/provenance.ts';
 import type { PlaceOnImage } from '../augment/source.ts';
 import { type Steps, stepsKey } from '../augment/steps.ts';
+import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
 import { createFlight } from './flight.ts';
 import type { PlaceLayers } from './layers/placing.ts';
@@ -39,12 +39,12 @@ export interface Augmentations {
   get(pull: AugmentedPull, signal?: AbortSignal): Promise<MadeImage>;
 }
 
-const MEMORY_BYTES = 64 * 1024 * 1024;
 /** Of a manifest of which only the digest is known. */
 const ANY_TYPE = 'application/octet-stream';
 
 export interface AugmentationsOptions {
   readonly placeLayers: PlaceLayers;
+  readonly memory: Memory;
   /** Hears of all that an image in memory was made of, each time that it is had. */
   readonly onUsed?: (digest: Digest) => void;
   /** Hears of what whoever looks after the rules should know of an image, each time that it is computed. */
@@ -58,10 +58,10 @@ interface Known {
 }
 
 export function createAugmentations(options: AugmentationsOptions): Augmentations {
-  const { placeLayers, onUsed = () => {}, onWarning = () => {} } = options;
+  const { placeLayers, memory, onUsed = () => {}, onWarning = () => {} } = options;
   const flight = createFlight<Known>();
   const turns = createDocumentTurns();
-  const memory = new LRUCache<string, Known>({ maxSize: MEMORY_BYTES, sizeCalculation: ({ image }) => sizeOf(image) });
+  const images = memory.openCache<Known>();
   // A token's augmentation is one object for many requests.
   const keys = new WeakMap<Augmentation, string>();
 
@@ -94,16 +94,12 @@ export function createAugmentations(options: AugmentationsOptions): Augmentation
       const { scope = '' } = pull.origin.registry;
       const source = `${originName(pull.origin)}#${scope}@${pull.sourceDigest}`;
       const key = `${source} ${pull.sourceName} ${stepsKey(pull.steps, keyOf)}`;
-      const known = memory.get(key);
+      const known = images.get(key);
       for (const digest of known?.madeOf ?? []) onUsed(digest);
       if (known) return known.image;
       const computed = await flight(key, stop => compute(pull, stop), signal);
-      memory.set(key, computed);
+      images.set(key, computed);
       return computed.image;
     },
   };
-}
-
-function sizeOf({ made }: MadeImage): number {
-  return [...made.values()].reduce((bytes, document) => bytes + document.size, 1);
 }

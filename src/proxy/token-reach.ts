@@ -1,8 +1,8 @@
 // What hangs from a token: its image as it became, what that was made of, and what is about either. Nothing of it is recorded: it is found by
 // walks from the two roots, which give the same after a restart, and kept in memory for a while.
-import { LRUCache } from 'lru-cache';
 import pLimit from 'p-limit';
 import { type ManifestDocument, parseDocument } from '../hosted/document.ts';
+import type { Memory } from '../memory.ts';
 import { orUndefined } from '../oci/absence.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -36,8 +36,6 @@ interface Parts {
 
 const NO_PARTS: Parts = { subjects: new Set(), manifests: new Set(), blobs: new Set(), mayGrow: false };
 
-/** Digests in memory, of all tokens together. */
-const MAX_KNOWN = 250_000;
 /** Of one walk. */
 const MAX_WALKED = 100_000;
 const MAX_MANIFESTS = 1024;
@@ -51,31 +49,27 @@ const GROWING_MEMORY_MS = 60_000;
 /** How registries say that they know of no referrers, or not of the question. */
 const NO_REFERRERS: readonly number[] = [400, 401, 403, 404, 405, 501];
 
-export function createTokenReach(): ReachOf {
-  const memory = new LRUCache<string, Parts>({
-    maxSize: MAX_KNOWN,
-    sizeCalculation: ({ subjects, manifests, blobs }) => 1 + subjects.size + manifests.size + blobs.size,
-  });
+export function createTokenReach(memory: Memory): ReachOf {
+  const reached = memory.openCache<Parts>();
   const flight = createFlight<Parts>();
-  const blobsOfMade = new WeakMap<MadeImage, ReadonlySet<Digest>>();
 
   function remember(key: string, find: () => Promise<Parts>): Promise<Parts> {
-    const known = memory.get(key);
+    const known = reached.get(key);
     if (known) return Promise.resolve(known);
     return flight(key, async () => {
       const found = await find();
-      memory.set(key, found, found.mayGrow ? { ttl: GROWING_MEMORY_MS } : {});
+      reached.set(key, found, found.mayGrow ? { ttlMs: GROWING_MEMORY_MS } : {});
       return found;
     });
   }
 
-  function findBlobsOfMade(image: MadeImage): ReadonlySet<Digest> {
-    const known = blobsOfMade.get(image);
-    if (known) return known;
+  function findBlobsOfMade(key: string, image: MadeImage): ReadonlySet<Digest> {
+    const known = reached.get(key);
+    if (known) return known.blobs;
     const documents = [...image.made.values()].filter(({ mediaType }) => isManifestType(mediaType));
-    const found = new Set(documents.flatMap(document => linksOf(document).blobs.map(({ digest }) => digest)));
-    blobsOfMade.set(image, found);
-    return found;
+    const blobs = new Set(documents.flatMap(document => linksOf(document).blobs.map(({ digest }) => digest)));
+    reached.set(key, { ...NO_PARTS, blobs });
+    return blobs;
   }
 
   return ({ origin, sourceDigest }, image) => {
@@ -97,7 +91,7 @@ export function createTokenReach(): ReachOf {
         // Images are served as they became.
         return { ...parts, manifests: parts.manifests.difference(images) };
       });
-    const findShown = () => memory.get(`${key} shown`) ?? NO_PARTS;
+    const findShown = () => reached.get(`${key} shown`) ?? NO_PARTS;
     const findAbout = () => remember(`${key} about`, readAbout);
 
     /** Of the image, its source, and what was found to be about them. */
@@ -115,7 +109,7 @@ export function createTokenReach(): ReachOf {
         (await isSubject(subject)) || (depth < MAX_SUBJECT_DEPTH && (await isReferrer(subject, depth + 1)));
       if (!isReached) return false;
       const found = await walk([digest], readSource);
-      memory.set(`${key} shown`, merge([findShown(), found]));
+      reached.set(`${key} shown`, merge([findShown(), found]));
       return true;
     }
 
@@ -148,7 +142,7 @@ export function createTokenReach(): ReachOf {
       },
       async hasBlob(digest) {
         // Most are, and need nothing that could be gone from memory or disk.
-        if (findBlobsOfMade(image).has(digest)) return true;
+        if (findBlobsOfMade(`${key} made`, image).has(digest)) return true;
         // Clients ask for manifests as blobs, too.
         const has = ({ manifests, blobs }: Parts) => blobs.has(digest) || manifests.has(digest);
         if (has(await findResult()) || has(findShown()) || has(await findSource())) return true;

@@ -1,8 +1,8 @@
 // The digests that rules made, each with what made it: who resolved a tag to one gets it, also after an eviction, a restart, or a change of the rules.
-import { LRUCache } from 'lru-cache';
 import { z } from 'zod';
 import { layerSourceSchema } from '../augment/layer-source.ts';
 import { stepsSchema } from '../augment/steps.ts';
+import type { Memory } from '../memory.ts';
 import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
 import { type RecordStore, RecordStoreFull } from '../state/store.ts';
@@ -46,6 +46,7 @@ export interface MadeDigests {
 
 export interface MadeDigestsDeps {
   readonly records: RecordStore;
+  readonly memory: Memory;
   readonly now: () => Date;
   /** How long a digest is known since a tag was last resolved to it. */
   readonly keepMs: number;
@@ -54,17 +55,16 @@ export interface MadeDigestsDeps {
 
 /** Not each pull writes: a digest may end so much earlier than its last use says. */
 const RENEW_AFTER_MS = 24 * 60 * 60_000;
-const MAX_KNOWN = 10_000;
 
 /** Undefined for a record of a shape that this version does not know. */
 const storedSchema = z.object({ made: madeSchema, keptUntil: z.number() }).optional().catch(undefined);
 
-export function createMadeDigests({ records, now, keepMs, holdLayers }: MadeDigestsDeps): MadeDigests {
-  const stored = createCollection({ store: records, name: 'made', schema: storedSchema });
+export function createMadeDigests({ records, memory, now, keepMs, holdLayers }: MadeDigestsDeps): MadeDigests {
+  const stored = createCollection({ store: records, name: 'made', schema: storedSchema, memory });
   /** Each digest with the digest of the record that it is a part of. */
   const parts = createCollection({ store: records, name: 'made-digest', schema: z.object({ made: digest }) });
-  const knownUntil = new LRUCache<string, number>({ max: MAX_KNOWN });
-  const unsaved = new LRUCache<string, Made>({ max: MAX_KNOWN });
+  const knownUntil = memory.openCache<number>();
+  const unsaved = memory.openCache<Made>();
   const turns = createTurns();
   const slackMs = Math.min(RENEW_AFTER_MS, keepMs / 2);
 

@@ -1,6 +1,6 @@
 // One collection of JSON records: what goes in is typed, and what comes out is parsed, for an older release may have written it.
-import { LRUCache } from 'lru-cache';
 import type { z } from 'zod';
+import type { Memory } from '../memory.ts';
 import type { Change, Entry, ListOptions, PutOptions, RecordStore } from './store.ts';
 
 export interface Collection<S extends z.ZodType> {
@@ -24,25 +24,23 @@ export interface CollectionOptions<S extends z.ZodType> {
   readonly store: RecordStore;
   readonly name: string;
   readonly schema: S;
+  /** Where parsed records are kept, and given to others as the same objects. Absent: small ones cost more to keep than to parse. */
+  readonly memory?: Memory | undefined;
 }
 
-const MEMORY_BYTES = 8 * 1024 * 1024;
-
-export function createCollection<S extends z.ZodType>({ store, name, schema }: CollectionOptions<S>): Collection<S> {
-  // Parsing costs more than reading: what was parsed stands for the same bytes.
-  const parsed = new LRUCache<string, { readonly raw: Uint8Array; readonly record: z.output<S> }>({
-    maxSize: MEMORY_BYTES,
-    sizeCalculation: ({ raw }) => raw.byteLength || 1,
-  });
+export function createCollection<S extends z.ZodType>(options: CollectionOptions<S>): Collection<S> {
+  const { store, name, schema, memory } = options;
+  // What was parsed stands for the same bytes.
+  const parsed = memory?.openCache<{ readonly raw: Uint8Array; readonly record: z.output<S> }>();
 
   return {
     async get(key) {
       const raw = await store.get(name, key);
       if (!raw) return undefined;
-      const known = parsed.get(key);
+      const known = parsed?.get(key);
       if (known && Buffer.compare(known.raw, raw) === 0) return known.record;
       const record = decode(raw, key);
-      parsed.set(key, { raw, record });
+      parsed?.set(key, { raw, record });
       return record;
     },
     put: (key, record, options) => store.put(name, key, encode(record), options),

@@ -1,5 +1,6 @@
 // The ledger of tokens given out: in the record store, so that they outlive a restart. The layers that came with them are content.
 import { randomBytes } from 'node:crypto';
+import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
@@ -22,6 +23,7 @@ export interface TokenLedger {
 
 export interface LedgerDeps {
   readonly records: RecordStore;
+  readonly memory: Memory;
   readonly layers: Pick<TokenLayers, 'keep' | 'requireRoom'>;
   readonly now: () => Date;
   readonly ttlMs: number;
@@ -35,8 +37,8 @@ const EXPIRY_SLACK_MS = 60_000;
 /** Undefined for a record of a shape that this version does not know. */
 const storedSchema = tokenRecordSchema.optional().catch(undefined);
 
-export function createLedger({ records, layers: stored, now, ttlMs }: LedgerDeps): TokenLedger {
-  const tokens = createCollection({ store: records, name: 'token', schema: storedSchema });
+export function createLedger({ records, memory, layers: stored, now, ttlMs }: LedgerDeps): TokenLedger {
+  const tokens = createCollection({ store: records, name: 'token', schema: storedSchema, memory });
 
   return { issue, find, revoke, keepLayers };
 

@@ -1,5 +1,5 @@
 // Answers to an upstream's challenges: tokens and basic credentials, kept while they last, fetched once for all who wait.
-import { LRUCache } from 'lru-cache';
+import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { findChallenge } from './challenge.ts';
 import type { Clock } from './clock.ts';
@@ -28,8 +28,7 @@ export interface AnswerOptions {
 export interface AuthorizerOptions extends TokenServerOptions {
   readonly findCredentials: () => Promise<Credentials | undefined>;
   readonly clock: Clock;
-  /** How many scopes have their header kept. Memory for all of them is taken at once. */
-  readonly maxScopes?: number;
+  readonly memory: Memory;
 }
 
 interface Kept {
@@ -37,13 +36,12 @@ interface Kept {
   readonly until: number;
 }
 
-const MAX_SCOPES = 10_000;
 /** Basic credentials from a helper expire without saying when. */
 const BASIC_TTL_MS = 300_000;
 
 export function createAuthorizer(options: AuthorizerOptions): Authorizer {
-  const { clock, maxScopes = MAX_SCOPES } = options;
-  const grants = new LRUCache<string, Kept>({ max: maxScopes });
+  const { clock, memory } = options;
+  const grants = memory.openCache<Kept>();
   const pending = new Map<string, Promise<string>>();
 
   function find(scope: string): string | undefined {

@@ -1,5 +1,5 @@
 // Which registries do not answer HEAD, and are asked by GET in its place: for a while, as a GET by tag is what some of them count.
-import { LRUCache } from 'lru-cache';
+import type { Memory } from '../memory.ts';
 import { type Clock, remainingMs } from './clock.ts';
 
 /** What HEAD is for: a registry may send a client for its blobs to where only GET is answered, and answer HEAD of manifests itself. */
@@ -22,15 +22,14 @@ interface Known {
 }
 
 const MEMORY_MS = 3600_000;
-const MAX_KNOWN = 2000;
 /** Of all its repositories alike: it does not know the method. */
 const UNKNOWN_METHOD: readonly number[] = [405, 501];
 const DOUBTED: readonly number[] = [400, 403, 404, ...UNKNOWN_METHOD];
 /** No repository has this name. */
 const ALL = '*';
 
-export function createHeads(clock: Pick<Clock, 'now'>): Heads {
-  const known = new LRUCache<string, Known>({ max: MAX_KNOWN });
+export function createHeads(clock: Pick<Clock, 'now'>, memory: Memory): Heads {
+  const known = memory.openCache<Known>();
 
   function find(kind: HeadKind, repository: string): Known | undefined {
     const found = known.get(`${kind} ${repository}`);

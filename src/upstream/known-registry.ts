@@ -1,5 +1,5 @@
 // One registry with all that we can do to it, over one set of connections, tokens and credentials.
-import { LRUCache } from 'lru-cache';
+import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { type Authorizer, type AuthorizerOptions, createAuthorizer } from './authorizer.ts';
 import type { BreakerChange } from './breaker.ts';
@@ -40,45 +40,44 @@ export interface KnownRegistryOptions {
     readonly named: Dialer;
   };
   readonly clock: Clock;
+  readonly memory: Memory;
   readonly onBreaker?: ((change: BreakerChange) => void) | undefined;
 }
 
 export const HUB = 'docker.io';
-/** There may be many clients, and each has few repositories at a time. */
-const MAX_CLIENT_SCOPES = 100;
-/** Others that redirects lead to. */
-const MAX_HOSTS = 50;
-const MAX_HOST_SCOPES = 100;
+/** What an authorizer holds beside its grants. */
+const AUTHORIZER_BYTES = 4096;
 const HUB_URL = 'https://registry-1.docker.io';
 
 /** Who asks: Veneer or a client. */
-interface Who extends Pick<AuthorizerOptions, 'findCredentials' | 'maxScopes'> {
+interface Who extends Pick<AuthorizerOptions, 'findCredentials'> {
   readonly findAt?: FindCredentials | undefined;
 }
 
 export function createKnownRegistry(options: KnownRegistryOptions): KnownRegistry {
-  const { name, entry, findInDocker, dialers, clock } = options;
+  const { name, entry, findInDocker, dialers, clock, memory } = options;
   const { own, guarded, named } = dialers;
   const { tokenRealms = [], redirectHosts = [] } = entry;
   const url = new URL(entry.url ?? (name === HUB ? HUB_URL : `https://${name}`));
   // A mirror in its place is known by its own host, to builders and in Docker's config.json.
   const host = name === HUB && url.origin === HUB_URL ? HUB : url.host;
   const findCredentials = async () => entry.credentials ?? findInDocker?.(host);
-  const heads = createHeads(clock);
+  const heads = createHeads(clock, memory);
   const nextPages = createNextPages();
   const rules = { url, tokenRealms };
   const elsewhere = (target: URL) => (redirectHosts.includes(target.host) ? named : guarded);
   const gate = createGate({ name, policy: options.policy, clock, onBreaker: options.onBreaker });
   const connect = (way: Gate, who: Who) => {
-    const authorizer = createAuthorizer({ upstream: name, rules, dialers: { own, guarded }, clock, ...who });
-    const authorizers = new LRUCache<string, Authorizer>({ max: MAX_HOSTS });
+    const authorizer = createAuthorizer({ upstream: name, rules, dialers: { own, guarded }, clock, memory, ...who });
+    // Of others that redirects lead to.
+    const authorizers = memory.openCache<Authorizer>({ weigh: () => AUTHORIZER_BYTES });
     const createAt = ({ origin, host }: URL) =>
       createAuthorizer({
         upstream: `${name} (at ${host})`,
         rules: { url: new URL(origin), tokenRealms },
         dialers: { own: elsewhere(new URL(origin)), guarded },
         clock,
-        maxScopes: MAX_HOST_SCOPES,
+        memory,
         // Whoever sends us there chooses what is asked for there: as somebody only where the entry trusts it with that.
         findCredentials: async () => (redirectHosts.includes(host) ? who.findAt?.(host) : undefined),
       });
@@ -95,7 +94,7 @@ export function createKnownRegistry(options: KnownRegistryOptions): KnownRegistr
     place: createGated(createRegistry(registry), gate),
     forClient(credentials) {
       const way = gate.forAnother();
-      const who = { findCredentials: async () => credentials, maxScopes: MAX_CLIENT_SCOPES };
+      const who = { findCredentials: async () => credentials };
       return () => createGated(createRegistry(connect(way, who)), way);
     },
     pusher: createPusher({ ...registry, redirectHosts }),

@@ -1,5 +1,5 @@
 // A blob from the first place that has it. Where that breaks off, the next one goes on; where it lied, it is not asked for the blob again.
-import { LRUCache } from 'lru-cache';
+import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { ByteRange } from '../oci/range.ts';
@@ -21,10 +21,8 @@ export interface MirroredBlob {
   readonly lies: Lies;
 }
 
-const MAX_LIES = 10_000;
-
-export function createLies(): Lies {
-  const kept = new LRUCache<string, true>({ max: MAX_LIES });
+export function createLies(memory: Memory): Lies {
+  const kept = memory.openCache<true>();
   const keyOf = ({ name }: Place, digest: Digest) => `${name}@${digest}`;
   return {
     has: (place, digest) => kept.has(keyOf(place, digest)),

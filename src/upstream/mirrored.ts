@@ -1,4 +1,5 @@
 // One registry in several places: its mirrors are asked first, in order, and what they cannot give comes from the next, last of all from itself.
+import type { Memory } from '../memory.ts';
 import { isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { parseManifest } from '../oci/manifest.ts';
@@ -8,9 +9,9 @@ import { createLies, openFirst } from './mirrored-blob.ts';
 import type { CallOptions, ManifestBody, ManifestHead, Place } from './upstream.ts';
 
 /** Throws what `own` throws. */
-export function createMirrored(mirrors: readonly Place[], own: Place): Place {
+export function createMirrored(mirrors: readonly Place[], own: Place, memory: Memory): Place {
   if (mirrors.length === 0) return own;
-  const lies = createLies();
+  const lies = createLies(memory);
 
   async function first<T>(
     ask: (place: Place) => Promise<T>,

@@ -1,6 +1,6 @@
 // One upstream as each of its clients sees it, by the credentials that they show. What one scope opened is never another's: its id is the key.
 import { createHmac } from 'node:crypto';
-import { LRUCache } from 'lru-cache';
+import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { Clock } from './clock.ts';
 import { ForbiddenAddress } from './connector.ts';
@@ -19,12 +19,13 @@ export interface ScopesOptions extends ScopePolicy {
   /** The upstream. */
   readonly name: string;
   readonly clock: Pick<Clock, 'now'>;
+  readonly memory: Memory;
   readonly forClient: (credentials: PasswordCredentials | undefined) => () => Place;
   readonly toUpstream: (place: Place, scope: Scope) => Upstream;
 }
 
 /** What falls out is forgotten with its credentials and tokens as soon as no request uses it; connections are shared by all. */
-const MAX_CLIENTS = 1000;
+const CLIENT_BYTES = 16 * 1024;
 
 interface Client {
   readonly openPlace: () => Place;
@@ -32,8 +33,8 @@ interface Client {
 }
 
 export function createScopes(options: ScopesOptions): (credentials: PasswordCredentials | undefined) => Upstream {
-  const { name, key, lifeMs, clock, forClient, toUpstream } = options;
-  const clients = new LRUCache<string, Client>({ max: MAX_CLIENTS });
+  const { name, key, lifeMs, clock, memory, forClient, toUpstream } = options;
+  const clients = memory.openCache<Client>({ weigh: () => CLIENT_BYTES });
   const sign = (text: string) => createHmac('sha256', key).update(text).digest();
 
   /**

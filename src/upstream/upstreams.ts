@@ -1,5 +1,5 @@
 // The registries that may be pulled from and pushed to: the configured ones, and where it is open, every public one.
-import { LRUCache } from 'lru-cache';
+import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import { isRegistryHost } from '../oci/reference.ts';
@@ -48,11 +48,13 @@ export interface UpstreamsOptions {
   /** Of entries with passCredentials, which need it. */
   readonly scopes?: ScopePolicy | undefined;
   readonly clock?: Clock | undefined;
+  readonly memory: Memory;
   readonly lookup?: Lookup | undefined;
 }
 
 const HUB_NAMES: readonly string[] = [HUB, 'index.docker.io', 'registry-1.docker.io'];
-const MAX_OPEN_UPSTREAMS = 1000;
+/** What an upstream holds beside what its own caches do. */
+const UPSTREAM_BYTES = 32 * 1024;
 
 /** An upstream, and what of it is for more than pulls. */
 interface Known extends Pick<KnownRegistry, 'pusher' | 'describe' | 'findCredentials'> {
@@ -60,7 +62,7 @@ interface Known extends Pick<KnownRegistry, 'pusher' | 'describe' | 'findCredent
 }
 
 export function createUpstreams(options: UpstreamsOptions): Upstreams {
-  const { timeouts, retries, retryDelayMs = 250, clock = systemClock, random, lookup } = options;
+  const { timeouts, retries, retryDelayMs = 250, clock = systemClock, random, lookup, memory } = options;
   const dialers: Dialer[] = [];
   const guarded = dial({ isGuarded: true });
   const unguarded = dial({ isGuarded: false });
@@ -68,7 +70,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   const findInDocker = configPath
     ? createDockerCredentials({ configPath, onHelperFailed, onFault, helperTimeoutMs })
     : undefined;
-  const open = new LRUCache<string, Known>({ max: MAX_OPEN_UPSTREAMS });
+  const open = memory.openCache<Known>({ weigh: () => UPSTREAM_BYTES });
   const configured = new Map(
     Object.entries(options.entries).map(([key, entry]) => {
       const name = normalizeName(key);
@@ -105,6 +107,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
       findElsewhere: policy.passCredentials ? undefined : findByHost,
       dialers: { own, guarded, named },
       clock,
+      memory,
       onBreaker,
     });
   }
@@ -118,12 +121,12 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     const isOffline = options.offline || entry.offline === true;
     const isAllowed = createNameTest(entry.allow ?? ['**']);
     const isDenied = createNameTest(entry.deny ?? []);
-    const place = isOffline ? createOffline(name) : createMirrored(mirrors, own.place);
+    const place = isOffline ? createOffline(name) : createMirrored(mirrors, own.place, memory);
     const allows = (repository: string) => isAllowed(repository) && !isDenied(repository);
     const toUpstream = (place: Place, scope?: Scope) => ({ ...place, scope, isOffline, allows });
     if (entry.passCredentials) {
       const forClient: KnownRegistry['forClient'] = isOffline ? () => () => place : own.forClient;
-      const find = createScopes({ ...requireScopes(name), name, clock, forClient, toUpstream });
+      const find = createScopes({ ...requireScopes(name), name, clock, memory, forClient, toUpstream });
       return { ...own, open: show => find(show?.()) };
     }
     const upstream = toUpstream(place);

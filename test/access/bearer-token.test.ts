@@ -4,7 +4,10 @@ import { decodeJwt, decodeProtectedHeader, type JWTPayload, SignJWT, UnsecuredJW
 import { describe, expect, test } from 'vitest';
 import { type BearerTokens, createBearerTokens } from '../../src/access/bearer-token.ts';
 import { parseSigningKey } from '../../src/access/signing-key.ts';
+import { createMemory } from '../../src/memory.ts';
 import { START } from './fixture.ts';
+
+const memory = createMemory();
 
 const CLAIMS = {
   subject: 'ci',
@@ -105,7 +108,7 @@ describe('refuses', () => {
 function createFixture(signingKey = key): { tokens: BearerTokens; pass: (seconds: number) => void } {
   const clock = { time: START.getTime() };
   return {
-    tokens: createBearerTokens({ key: signingKey, ttlMs: 300_000, now: () => new Date(clock.time) }),
+    tokens: createBearerTokens({ memory, key: signingKey, ttlMs: 300_000, now: () => new Date(clock.time) }),
     pass(seconds) {
       clock.time += seconds * 1000;
     },

@@ -4,11 +4,15 @@ import type { Access } from '../../src/access/access.ts';
 import type { Caller } from '../../src/access/caller.ts';
 import { createAccess } from '../../src/access/create-access.ts';
 import { verbs } from '../../src/access/right.ts';
+import { createMemory } from '../../src/memory.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import { basic, START } from './fixture.ts';
 
+const memory = createMemory();
+
 const open = (listenHost: string, publicHost?: string) =>
   createAccess({
+    memory,
     options: undefined,
     listenHost,
     publicHost,

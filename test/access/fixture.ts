@@ -10,7 +10,10 @@ import type { Bcrypt } from '../../src/access/bcrypt.ts';
 import { createAccess } from '../../src/access/create-access.ts';
 import type { AccessFault } from '../../src/access/fault.ts';
 import type { AccessOptions, Grant } from '../../src/access/options.ts';
+import { createMemory } from '../../src/memory.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
+
+const memory = createMemory();
 
 export const START = new Date('2030-01-01T00:00:00Z');
 
@@ -48,6 +51,7 @@ export async function openAccess({
   const records = createMemoryStore({ now });
   const faults: AccessFault[] = [];
   const access = await createAccess({
+    memory,
     options: { htpasswd, tokenTtlMs: 300_000, grants, ...options },
     listenHost: '0.0.0.0',
     publicHost: undefined,

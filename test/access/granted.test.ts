@@ -9,8 +9,11 @@ import type { Caller } from '../../src/access/caller.ts';
 import { createAccess } from '../../src/access/create-access.ts';
 import { AccessFault } from '../../src/access/fault.ts';
 import { verbs } from '../../src/access/right.ts';
+import { createMemory } from '../../src/memory.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import { basic, htpasswdOf, openAccess, START } from './fixture.ts';
+
+const memory = createMemory();
 
 describe('by grants', () => {
   const users = { ci: 'ci-password', reader: 'reader-password', nobody: 'nobody-password' };
@@ -182,6 +185,7 @@ describe('bearer tokens', () => {
     const { access, directory, pass } = await openAccess({ grants: [] });
     const issued = await access.bearer?.issue({ asked });
     const again = await createAccess({
+      memory,
       options: { tokenTtlMs: 300_000, grants: [] },
       listenHost: '0.0.0.0',
       publicHost: undefined,

@@ -9,10 +9,13 @@ import { createAccess } from '../../src/access/create-access.ts';
 import { createBuilderAccess } from '../../src/app/builder-access.ts';
 import { specSchema } from '../../src/build/spec.ts';
 import { loadConfig } from '../../src/config.ts';
+import { createMemory } from '../../src/memory.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { basic } from '../access/fixture.ts';
 import { type Copying, createCopying } from '../proxy/copy/copying.ts';
+
+const memory = createMemory();
 
 let copying: Copying;
 let directory: string;
@@ -33,6 +36,7 @@ test('the credentials of a build are those of a build, also as the bearer token 
   const accessTokens = createAccessTokens({ records, now });
   const options = { grants: [], tokenTtlMs: 60_000 };
   const upstreams = createUpstreams({
+    memory,
     entries: {},
     openUpstreams: false,
     allowPrivateUrls: false,
@@ -40,6 +44,7 @@ test('the credentials of a build are those of a build, also as the bearer token 
     retries: 0,
   });
   const access = await createAccess({
+    memory,
     ...{ options, records, now, listenHost: '127.0.0.1', publicHost: undefined, dataDir: directory },
     onFault: () => {},
   });

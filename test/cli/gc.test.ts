@@ -17,10 +17,13 @@ import { openCollector } from '../../src/hosted/collect-in-place.ts';
 import { collectReportSchema } from '../../src/hosted/collect-report.ts';
 import { createCollectApi } from '../../src/http/collect-api.ts';
 import { createErrorHandler } from '../../src/http/errors.ts';
+import { createMemory } from '../../src/memory.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 import { type DirectoryOwner, ownDirectory } from '../../src/state/owner.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { bytes, createPlace, type Place, pushBlob, pushSmall } from '../hosted/fixture.ts';
+
+const memory = createMemory();
 
 let place: Place;
 let dataDir: string;
@@ -46,7 +49,7 @@ afterEach(async () => {
 });
 
 const openHere: GcPlace['openCollector'] = () =>
-  openCollector({ records: place.records, directory: dataDir, policy: { graceMs: 0 }, limits: [] });
+  openCollector({ memory, records: place.records, directory: dataDir, policy: { graceMs: 0 }, limits: [] });
 
 /** A service that owns the data directory. */
 async function serve(authorise: (c: Context) => void = () => {}): Promise<URL> {

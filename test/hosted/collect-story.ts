@@ -5,6 +5,7 @@ import { type CollectPolicy, createCollector } from '../../src/hosted/collect.ts
 import { createHosted } from '../../src/hosted/create.ts';
 import { createQuota } from '../../src/hosted/quota.ts';
 import { createRoom } from '../../src/hosted/room.ts';
+import { createMemory } from '../../src/memory.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 import { audit } from './audit.ts';
 import { type Contents, contentsOf, expectOnlyNeeded, expectUsageCounted, expectWhole } from './collect-checks.ts';
@@ -14,6 +15,8 @@ import { deletedBy, type Event, possibleTargets, pushedBy } from './collect-hist
 import { DAY, type World } from './collect-world.ts';
 import { outcomeOf } from './collecting.ts';
 import { createGate, type Gate, type GateOptions } from './gate.ts';
+
+const memory = createMemory();
 
 export interface Story {
   readonly before: readonly Action[];
@@ -75,6 +78,7 @@ async function open(world: World, policy: Partial<CollectPolicy>, gate?: Gate): 
   const parts = gate ? gate.around(world) : world;
   const quota = await createQuota({ records: world.records, limits: [{ repositories: ['**'], maxBytes: 1e9 }] });
   const room = createRoom({
+    memory,
     content: parts.content,
     records: parts.records,
     now: () => new Date(world.time),

@@ -8,9 +8,12 @@ import { createHosted } from '../../src/hosted/create.ts';
 import type { Hosted } from '../../src/hosted/hosted.ts';
 import type { HostedOptions } from '../../src/hosted/options.ts';
 import { createRoom } from '../../src/hosted/room.ts';
+import { createMemory } from '../../src/memory.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { audit } from './audit.ts';
 import { createPlace, type Parts, type Place } from './fixture.ts';
+
+const memory = createMemory();
 
 export const DAY = 24 * 3600 * 1000;
 
@@ -42,7 +45,7 @@ export async function createRegistry(): Promise<CollectedRegistry> {
     drafts: Parts['drafts'],
     parts: Partial<Parts>,
   ) {
-    const room = createRoom({ content, records, now, options, ...parts });
+    const room = createRoom({ memory, content, records, now, options, ...parts });
     return {
       hosted: createHosted(room, drafts),
       collector: createCollector(room, { inventory, ...policy }),

@@ -13,11 +13,14 @@ import { createHosted } from '../../src/hosted/create.ts';
 import type { Chunk, Hosted, ManifestPush, PushedManifest } from '../../src/hosted/hosted.ts';
 import type { HostedOptions } from '../../src/hosted/options.ts';
 import { createRoom } from '../../src/hosted/room.ts';
+import { createMemory } from '../../src/memory.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { isIndexType, isManifestType, mediaTypes } from '../../src/oci/media-type.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import type { RecordStore } from '../../src/state/store.ts';
 import type { GeneratedImage } from '../support/images.ts';
+
+const memory = createMemory();
 
 const DAY = 24 * 3600 * 1000;
 export const LAYER = 'application/vnd.oci.image.layer.v1.tar';
@@ -61,14 +64,14 @@ export async function createPlace(
     },
     async open(options, parts) {
       const { drafts = await createDrafts({ directory }), ...stores } = parts ?? {};
-      const room = createRoom({ content, records, now, options, ...stores });
+      const room = createRoom({ memory, content, records, now, options, ...stores });
       return createHosted(room, drafts);
     },
     async collect() {
       const { pathOf } = createBlobFiles(directory);
       const old = new Date(now().getTime() - 2 * DAY);
       for await (const digest of inventory.list()) await utimes(pathOf(digest), old, old);
-      return createCollector(createRoom({ content, records, now }), { inventory }).collect();
+      return createCollector(createRoom({ memory, content, records, now }), { inventory }).collect();
     },
     inventory: async () => (await Array.fromAsync(inventory.list())).sort(),
     async remove() {

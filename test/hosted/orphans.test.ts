@@ -8,9 +8,12 @@ import { createCollector } from '../../src/hosted/collect.ts';
 import { CollectionRefused } from '../../src/hosted/collect-orphans.ts';
 import { createHosted } from '../../src/hosted/create.ts';
 import { createRoom } from '../../src/hosted/room.ts';
+import { createMemory } from '../../src/memory.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import { bytes, chunk, createPlace, type Place, pushBlob, pushSmall, readBlob } from './fixture.ts';
+
+const memory = createMemory();
 
 const HOUR = 3600 * 1000;
 const content = bytes('some content');
@@ -29,7 +32,13 @@ afterEach(() => place.remove());
 /** A room over what is on the disk, and over these records. */
 async function open(records = place.records) {
   const { directory } = place;
-  const room = createRoom({ content: place.content, records, now: () => new Date(), reasonToKeep: () => reason });
+  const room = createRoom({
+    memory,
+    content: place.content,
+    records,
+    now: () => new Date(),
+    reasonToKeep: () => reason,
+  });
   const collector = createCollector(room, { inventory: createInventory(directory) });
   return { hosted: createHosted(room, await createDrafts({ directory })), collect: collector.collect };
 }

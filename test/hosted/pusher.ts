@@ -4,11 +4,15 @@ import { createDiskStore } from '../../src/content/disk.ts';
 import { createDrafts } from '../../src/content/drafts.ts';
 import { createHosted } from '../../src/hosted/create.ts';
 import { createRoom } from '../../src/hosted/room.ts';
+import { createMemory } from '../../src/memory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { pushSmall } from './fixture.ts';
 
+const memory = createMemory();
+
 const [, , directory = ''] = process.argv;
 const room = createRoom({
+  memory,
   content: await createDiskStore({ directory }),
   records: createSqliteStore({ path: join(directory, 'records.db') }),
   now: () => new Date(),

@@ -4,8 +4,11 @@ import { pino } from 'pino';
 import { beforeEach, expect, test } from 'vitest';
 import { createErrorHandler } from '../../src/http/errors.ts';
 import { createFindToken } from '../../src/http/find-token.ts';
+import { createMemory } from '../../src/memory.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import { createLedger } from '../../src/tokens/ledger.ts';
+
+const memory = createMemory();
 
 /** No token here comes with a layer. */
 const NO_LAYERS = { keep: async () => {}, requireRoom: async () => {} };
@@ -19,7 +22,7 @@ beforeEach(async () => {
   nowMs = Date.parse('2026-01-02T03:04:05Z');
   const now = () => new Date(nowMs);
   const records = createMemoryStore({ now });
-  const ledger = createLedger({ records, layers: NO_LAYERS, now, ttlMs: 3_600_000 });
+  const ledger = createLedger({ memory, records, layers: NO_LAYERS, now, ttlMs: 3_600_000 });
   const issued = await ledger.issue({
     registry: 'docker.io',
     repository: 'library/alpine',

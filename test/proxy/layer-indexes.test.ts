@@ -1,16 +1,24 @@
 // The indexes of layers, read for those who wait for them.
 import { expect, test } from 'vitest';
+import { createMemory } from '../../src/memory.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { createLayerIndexes } from '../../src/proxy/layers/layer-indexes.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import { makeTar } from '../support/app.ts';
 import { INDEX_LIMITS } from '../support/placing.ts';
 
+const memory = createMemory();
+
 const tar = await makeTar('opt/hello', 'hi');
 const digest = digestOf(tar);
 
 test('a layer that nobody waits for any more is read no further, and anew for who comes then', async () => {
-  const indexes = createLayerIndexes({ records: createMemoryStore(), now: () => new Date(), limits: INDEX_LIMITS });
+  const indexes = createLayerIndexes({
+    memory,
+    records: createMemoryStore(),
+    now: () => new Date(),
+    limits: INDEX_LIMITS,
+  });
   let cancelled: unknown;
   const stalling = new ReadableStream<Uint8Array>({
     start: controller => controller.enqueue(tar.subarray(0, 600)),

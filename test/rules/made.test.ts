@@ -4,12 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createMemory } from '../../src/memory.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { createMadeDigests, type Made, type MadeDigests } from '../../src/rules/made.ts';
 import { createShelf } from '../../src/rules/shelf.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { type RecordStore, RecordStoreFull } from '../../src/state/store.ts';
+
+const memory = createMemory();
 
 const HOUR_MS = 60 * 60_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -42,7 +45,7 @@ afterEach(async () => {
 
 function create(store = records, keepMs = 90 * DAY_MS): MadeDigests {
   const holdLayers = async (layers: readonly Digest[], until: Date) => void held.push({ layers, until });
-  return createMadeDigests({ records: store, now, keepMs, holdLayers });
+  return createMadeDigests({ memory, records: store, now, keepMs, holdLayers });
 }
 
 function madeOf(name: string, changes: Partial<Made> = {}): Made {
@@ -225,7 +228,7 @@ test('a layer outlives its rule on the shelf, for as long as a digest needs it',
   const shelf = await createShelf({ directory: join(directory, 'shelf'), records, now });
   const { digest: shelved, size } = await shelf.put(ReadableStream.from([new TextEncoder().encode('a layer')]));
   const layerSources = [{ kind: 'shelf', digest: shelved, size }] as const;
-  const digests = createMadeDigests({ records, now, keepMs: 90 * DAY_MS, holdLayers: shelf.hold });
+  const digests = createMadeDigests({ memory, records, now, keepMs: 90 * DAY_MS, holdLayers: shelf.hold });
   await digests.keep(madeOf('1', { layerSources }), []);
   time += 89 * DAY_MS;
   await shelf.sweep(new Set());

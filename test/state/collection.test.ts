@@ -1,6 +1,7 @@
 // Typed collections over a record store.
 import { expect, expectTypeOf, test } from 'vitest';
 import { z } from 'zod';
+import { createMemory } from '../../src/memory.ts';
 import { createCollection } from '../../src/state/collection.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 
@@ -27,7 +28,7 @@ test('parses on the way out: defaults are filled in and the type is the schema o
 
 test('parses a record once, and anew when another process has changed it', async () => {
   const store = createMemoryStore();
-  const tokens = createCollection({ store, name: 'tokens', schema });
+  const tokens = createCollection({ store, name: 'tokens', schema, memory: createMemory() });
   await tokens.put('a', { image: 'alpine' });
   const first = await tokens.get('a');
   expect(await tokens.get('a')).toBe(first);

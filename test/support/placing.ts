@@ -1,10 +1,13 @@
 // Layers on images: as they are given, where no links are looked for, and the real way.
 import type { PlaceOnImage } from '../../src/augment/source.ts';
 import type { ContentStore } from '../../src/content/store.ts';
+import { createMemory } from '../../src/memory.ts';
 import { createLayerIndexes } from '../../src/proxy/layers/layer-indexes.ts';
 import { createLayers, type LayersDeps } from '../../src/proxy/layers/layers.ts';
 import { createPlacing, type PlaceLayers } from '../../src/proxy/layers/placing.ts';
 import type { RecordStore } from '../../src/state/store.ts';
+
+const memory = createMemory();
 
 export const INDEX_LIMITS = { maxUnpackedBytes: 1024 ** 3, maxRatio: 200, maxEntries: 100_000 };
 
@@ -19,6 +22,6 @@ export function createPlacedLayers(
   const { content, records } = deps;
   const layers = createLayers({ ...deps, limits: INDEX_LIMITS });
   const now = () => new Date();
-  const indexes = createLayerIndexes({ records, now, limits: INDEX_LIMITS });
-  return { layers, placeLayers: createPlacing({ indexes, layers, content, records, now, waitMs: 60_000 }) };
+  const indexes = createLayerIndexes({ memory, records, now, limits: INDEX_LIMITS });
+  return { layers, placeLayers: createPlacing({ memory, indexes, layers, content, records, now, waitMs: 60_000 }) };
 }

@@ -1,10 +1,13 @@
 // The ledger over a real record store in memory, with a clock of its own.
 import { beforeEach, expect, test } from 'vitest';
+import { createMemory } from '../../src/memory.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import type { RecordStore } from '../../src/state/store.ts';
 import { createLedger, type LedgerDeps, type TokenLedger } from '../../src/tokens/ledger.ts';
 import type { NewTokenRecord } from '../../src/tokens/record.ts';
+
+const memory = createMemory();
 
 const HOUR = 3_600_000;
 const START = Date.parse('2026-01-02T03:04:05.000Z');
@@ -36,7 +39,7 @@ beforeEach(() => {
   kept = [];
   // Never expires by itself, as a store whose clock is behind: the ledger must look at expiries too.
   records = createMemoryStore({ now: () => new Date(0) });
-  ledger = createLedger({ records, layers, now: () => new Date(nowMs), ttlMs: HOUR });
+  ledger = createLedger({ memory, records, layers, now: () => new Date(nowMs), ttlMs: HOUR });
 });
 
 test('issues a record with a fresh id that lives for the ttl', async () => {
@@ -52,7 +55,7 @@ test('issues a record with a fresh id that lives for the ttl', async () => {
 
 test('finds what it issued, also through another ledger over the same records', async () => {
   const issued = await ledger.issue(asked);
-  const restarted = createLedger({ records, layers, now: () => new Date(nowMs), ttlMs: 1 });
+  const restarted = createLedger({ memory, records, layers, now: () => new Date(nowMs), ttlMs: 1 });
   expect(await restarted.find(issued.id)).toEqual(issued);
 });
 
@@ -100,7 +103,13 @@ test('keeps layers a little longer than a token that is issued now, on the accou
 test('gives out no token where there is no room for one', async () => {
   const refusal = new Error('no room');
   const requireRoom = () => Promise.reject(refusal);
-  const full = createLedger({ records, layers: { ...layers, requireRoom }, now: () => new Date(nowMs), ttlMs: HOUR });
+  const full = createLedger({
+    memory,
+    records,
+    layers: { ...layers, requireRoom },
+    now: () => new Date(nowMs),
+    ttlMs: HOUR,
+  });
   await expect(full.issue(asked)).rejects.toBe(refusal);
   expect(await records.list('token', { limit: 1 })).toEqual([]);
 });

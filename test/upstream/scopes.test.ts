@@ -1,5 +1,6 @@
 // Upstreams that see the credentials of clients: each client its own, sent where ours would go and nowhere else.
 import { describe, expect, test } from 'vitest';
+import { createMemory } from '../../src/memory.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { basic } from '../../src/upstream/credentials.ts';
 import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
@@ -17,9 +18,9 @@ const users = {
 };
 const raw = Buffer.from('{}');
 
-function openPassing(entry: UpstreamEntry, { lifeMs = 5 * MINUTE, key = KEY } = {}) {
+function openPassing(entry: UpstreamEntry, { lifeMs = 5 * MINUTE, key = KEY, memory = createMemory() } = {}) {
   const clock = createTestClock();
-  const upstreams = open({ lab: { ...entry, passCredentials: true } }, { scopes: { key, lifeMs }, clock });
+  const upstreams = open({ lab: { ...entry, passCredentials: true } }, { scopes: { key, lifeMs }, clock, memory });
   return { clock, upstreams, as: (shown?: typeof alice) => upstreams.get('lab', () => shown) };
 }
 
@@ -102,9 +103,9 @@ describe('a scope', () => {
   });
 
   test('ends when it ends although it was forgotten meanwhile, as the least used of many', () => {
-    const { as } = openPassing({ url: 'http://127.0.0.1:1' });
+    const { as } = openPassing({ url: 'http://127.0.0.1:1' }, { memory: createMemory(1024 ** 2) });
     const before = as(alice);
-    for (let at = 0; at < 1000; at++) as({ username: `u${at}`, password: 'p' });
+    for (let at = 0; at < 100; at++) as({ username: `u${at}`, password: 'p' });
     expect(as(alice)).not.toBe(before);
     expect(as(alice).scope).toEqual(before.scope);
   });

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer, type ServerOptions } from 'node:https';
 import { onTestFinished } from 'vitest';
+import { createMemory } from '../../src/memory.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import type { Clock } from '../../src/upstream/clock.ts';
 import type { Lookup } from '../../src/upstream/connector.ts';
@@ -10,6 +11,8 @@ import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
 import type { PushedBlob, Pusher } from '../../src/upstream/pusher.ts';
 import type { Upstream } from '../../src/upstream/upstream.ts';
 import { createUpstreams, type UpstreamsOptions } from '../../src/upstream/upstreams.ts';
+
+const memory = createMemory();
 
 export interface Server {
   /** At 127.0.0.1. */
@@ -85,7 +88,7 @@ const DEFAULTS = {
 };
 
 export function open(entries: Record<string, UpstreamEntry>, options: Partial<UpstreamsOptions> = {}) {
-  const upstreams = createUpstreams({ entries, ...DEFAULTS, ...options });
+  const upstreams = createUpstreams({ memory, entries, ...DEFAULTS, ...options });
   onTestFinished(() => upstreams.close());
   return upstreams;
 }

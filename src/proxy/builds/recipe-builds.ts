@@ -1,11 +1,11 @@
 // Builds that pulls begin: one for all that ask for an image at the same time, and none for a while after it failed.
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { LRUCache } from 'lru-cache';
 import { type Builds, QueueFull } from '../../build/builds.ts';
 import { InvalidBuild } from '../../build/invalid-build.ts';
 import { UnsupportedPlatform } from '../../build/make/unsupported-platform.ts';
 import type { RecipeMatch } from '../../build/recipes/recipe.ts';
 import type { BuildRecord } from '../../build/record.ts';
+import type { Memory } from '../../memory.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { untilAborted } from '../../upstream/until-aborted.ts';
 import { createFlight } from '../flight.ts';
@@ -19,6 +19,7 @@ export interface RecipeBuildsDeps {
   readonly startRecipe: StartRecipe;
   readonly policy: RecipePolicy;
   readonly logAddress: LogAddress;
+  readonly memory: Memory;
   readonly now: () => Date;
 }
 
@@ -52,18 +53,15 @@ export interface RecipeBuilds {
   hasFailed(image: string): boolean;
 }
 
-const MAX_FAILURES = 10_000;
 const BUSY_RETRY_SECONDS = 30;
 
 export function createRecipeBuilds(deps: RecipeBuildsDeps, images: RecipeImages): RecipeBuilds {
-  const { builds, startRecipe, policy, logAddress, now } = deps;
+  const { builds, startRecipe, policy, logAddress, memory, now } = deps;
   const starts = createFlight<BuildRecord>();
   // The images whose plans led to this one: a base is looked up as a pull looks it up.
   const chain = new AsyncLocalStorage<readonly string[]>();
   const ends = createFlight<void>();
-  const failures = new LRUCache<string, { readonly error: RegistryError; readonly until: number }>({
-    max: MAX_FAILURES,
-  });
+  const failures = memory.openCache<{ readonly error: RegistryError; readonly until: number }>();
 
   function findFailure(image: string): RegistryError | undefined {
     const failure = failures.get(image);

@@ -1,5 +1,5 @@
 // What an upstream has said that it has not: for a short while it is not asked again, however many clients ask us.
-import { LRUCache } from 'lru-cache';
+import type { Memory } from '../../memory.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
 /** Does the work, unless it ended with a 404 a moment ago: then throws that again. What has been pushed since is looked for all the same. */
@@ -9,22 +9,23 @@ export interface AbsencesOptions {
   /** How long a 404 is remembered, in milliseconds. */
   readonly memoryMs: number;
   readonly now: () => Date;
+  readonly memory: Memory;
 }
 
-interface Absence {
-  readonly error: RegistryError;
+/** What the error said: itself it may hold what it came through. */
+interface Absence extends Pick<RegistryError, 'code' | 'message' | 'detail'> {
   readonly since: number;
 }
 
-const MAX_ABSENCES = 10_000;
-
-export function createAbsences({ memoryMs, now }: AbsencesOptions): UnlessAbsent {
-  const absences = new LRUCache<string, Absence>({ max: MAX_ABSENCES });
+export function createAbsences({ memoryMs, now, memory }: AbsencesOptions): UnlessAbsent {
+  const absences = memory.openCache<Absence>();
 
   function find(key: string): RegistryError | undefined {
-    const { error, since = 0 } = absences.get(key) ?? {};
+    const absence = absences.get(key);
+    if (!absence) return undefined;
+    const { code, message, detail, since } = absence;
     const ageMs = now().getTime() - since;
-    return ageMs >= 0 && ageMs < memoryMs ? error : undefined;
+    return ageMs >= 0 && ageMs < memoryMs ? new RegistryError(code, message, { status: 404, detail }) : undefined;
   }
 
   return async (key, work, isPushed = false) => {
@@ -35,7 +36,10 @@ export function createAbsences({ memoryMs, now }: AbsencesOptions): UnlessAbsent
       absences.delete(key);
       return found;
     } catch (error) {
-      if (error instanceof RegistryError && error.status === 404) absences.set(key, { error, since: now().getTime() });
+      if (error instanceof RegistryError && error.status === 404) {
+        const { code, message, detail } = error;
+        absences.set(key, { code, message, detail, since: now().getTime() });
+      }
       throw error;
     }
   };

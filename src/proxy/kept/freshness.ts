@@ -1,5 +1,6 @@
 // Tags: what each points to, asked again by HEAD after its freshness, and believed longer while the upstream is down or limits us.
 import { z } from 'zod';
+import type { Memory } from '../../memory.ts';
 import { orUndefined } from '../../oci/absence.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import type { Manifest } from '../../oci/manifest.ts';
@@ -28,16 +29,17 @@ interface TagsDeps {
   readonly policy: TagPolicy;
   readonly now: () => Date;
   readonly manifests: Manifests;
+  readonly memory: Memory;
 }
 
 const tagSchema = z.object({ digest: z.string().refine(isDigest), checkedAt: z.number() });
 
-export function createTags({ records, policy, now, manifests }: TagsDeps): Tags {
+export function createTags({ records, policy, now, manifests, memory }: TagsDeps): Tags {
   const tags = createCollection({ store: records, name: 'tag', schema: tagSchema });
   const flight = createFlight<Digest>();
   const freshnessOf = createFreshness(policy);
   const mayBeStale = createStaleTest(policy);
-  const unlessAbsent = createAbsences({ memoryMs: policy.negativeMs ?? 0, now });
+  const unlessAbsent = createAbsences({ memoryMs: policy.negativeMs ?? 0, now, memory });
 
   async function resolve(origin: UpstreamRepository, tag: string, asking: Asking): Promise<Digest> {
     const { isPushed = false } = asking;

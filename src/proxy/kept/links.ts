@@ -2,8 +2,8 @@
 // earned by bytes alone: by the whole body, verified, from this upstream for this repository. That an upstream says it has some content
 // earns nothing, for any registry can say so of any digest. What credentials of clients opened is linked for their scope alone and as long
 // as that lasts; for the cache, which serves nobody, under no scope.
-import { LRUCache } from 'lru-cache';
 import { z } from 'zod';
+import type { Memory } from '../../memory.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createCollection } from '../../state/collection.ts';
@@ -60,13 +60,12 @@ export interface Links {
 
 const PAGE = 500;
 const MAX_HOLDERS = 10_000;
-const MAX_EARLIER = 50_000;
 
-export function createLinks(records: RecordStore): Links {
+export function createLinks(records: RecordStore, memory: Memory): Links {
   const links = createCollection({ store: records, name: 'link', schema: linkSchema });
   // The same, to be found by digest.
   const holders = createCollection({ store: records, name: 'linked', schema: z.object({}) });
-  const earlier = new LRUCache<string, Link>({ max: MAX_EARLIER });
+  const earlier = memory.openCache<Link>();
   const keyOf = (key: string, digest: Digest) => `${key}@${digest}`;
   const holderKey = (digest: Digest, repository: string) => `${digest} ${repository}`;
 

@@ -1,6 +1,6 @@
 // Manifests of upstream repositories: kept by digest, byte for byte as the upstream has them.
-import { LRUCache } from 'lru-cache';
 import type { ContentStore } from '../../content/store.ts';
+import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../../oci/manifest.ts';
 import type { ManifestBody, ManifestOptions } from '../../upstream/upstream.ts';
@@ -23,11 +23,10 @@ export interface Manifests {
 /** What is kept does not depend on it; whether an upstream has it may. */
 type Asking = Pick<ManifestOptions, 'accept'>;
 
-const MEMORY_BYTES = 64 * 1024 * 1024;
-
 export interface ManifestsDeps {
   readonly content: ContentStore;
   readonly links: Links;
+  readonly memory: Memory;
   /** Hears of each use of what is in memory. */
   readonly onUsed?: (digest: Digest) => void;
   /** Default: what an upstream has not is asked for each time. */
@@ -39,14 +38,12 @@ const askAlways: UnlessAbsent = (_key, work) => work();
 export function createManifests({
   content,
   links,
+  memory,
   onUsed = () => {},
   unlessAbsent = askAlways,
 }: ManifestsDeps): Manifests {
   const flight = createFlight<Manifest>();
-  const memory = new LRUCache<string, Manifest>({
-    maxSize: MEMORY_BYTES,
-    sizeCalculation: manifest => manifest.raw.byteLength || 1,
-  });
+  const parsed = memory.openCache<Manifest>();
 
   async function findKept(origin: UpstreamRepository, digest: Digest): Promise<Manifest | undefined> {
     const link = await links.find(origin, digest);
@@ -90,7 +87,7 @@ export function createManifests({
     keep,
     async get(origin, digest, asking) {
       const key = `${repositoryKey(origin)}@${digest}`;
-      const inMemory = memory.get(key);
+      const inMemory = parsed.get(key);
       if (inMemory) onUsed(digest);
       if (inMemory) return inMemory;
       // What is not there for one who asks for less may be for another.
@@ -104,7 +101,7 @@ export function createManifests({
             async () => (await findEarlier(origin, digest, asking)) ?? fetch(origin, digest, asking),
           ),
       );
-      memory.set(key, manifest);
+      parsed.set(key, manifest);
       return manifest;
     },
   };

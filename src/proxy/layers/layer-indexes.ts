@@ -1,9 +1,9 @@
 // The indexes of layers, each made of the layer's bytes once and remembered by its digest. What a layer has in it is told only to who was sent
 // its bytes: that a manifest names a digest earns nothing, so for each place that a layer is at, it is read there once, whole and verified.
-import { LRUCache } from 'lru-cache';
 import pLimit from 'p-limit';
 import { type IndexLimits, indexLayer, type LayerIndex, packIndex, unpackIndex } from '../../augment/layer-index.ts';
 import { UnreadableLayer } from '../../augment/unpack-layer.ts';
+import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import type { RecordStore } from '../../state/store.ts';
@@ -32,6 +32,7 @@ export interface LayerIndexesDeps {
   readonly records: RecordStore;
   readonly now: () => Date;
   readonly limits: IndexLimits;
+  readonly memory: Memory;
 }
 
 const MAX_READS = 4;
@@ -42,37 +43,33 @@ const KEEP_MS = 90 * 24 * 3_600_000;
 const KEEP_BRIEF_MS = 24 * 3_600_000;
 /** More than nearly all have. What is larger is read again after a restart. */
 const MAX_KEPT_BYTES = 8 * 1024 * 1024;
-const MEMORY_BYTES = 64 * 1024 * 1024;
-const MAX_KNOWN = 50_000;
 const UNREADABLE_MEMORY_MS = 3_600_000;
 
 const INDEXES = 'layer-index';
 /** The places at which a layer was read. */
 const READ_AT = 'layer-read-at';
 
-export function createLayerIndexes({ records, now, limits }: LayerIndexesDeps): LayerIndexes {
-  const memory = new LRUCache<Digest, LayerIndex>({
-    maxSize: MEMORY_BYTES,
-    sizeCalculation: ({ coded }) => coded.byteLength + 1,
-  });
-  const readAt = new LRUCache<string, true>({ max: MAX_KNOWN, ttl: KEEP_BRIEF_MS });
-  const unreadable = new LRUCache<string, UnreadableLayer>({ max: MAX_KNOWN, ttl: UNREADABLE_MEMORY_MS });
+export function createLayerIndexes({ records, now, limits, memory }: LayerIndexesDeps): LayerIndexes {
+  const indexes = memory.openCache<LayerIndex>();
+  const readAt = memory.openCache<true>();
+  /** The reasons. */
+  const unreadable = memory.openCache<string>();
   const flight = createFlight<LayerIndex>();
   const reads = pLimit(MAX_READS);
 
   async function find(digest: Digest): Promise<LayerIndex | undefined> {
-    const known = memory.get(digest);
+    const known = indexes.get(digest);
     if (known) return known;
     const packed = await records.get(INDEXES, digest);
     const index = packed && (await unpackIndex(packed));
-    if (index) memory.set(digest, index);
+    if (index) indexes.set(digest, index);
     return index;
   }
 
   async function isReadAt(key: string): Promise<boolean> {
     if (readAt.has(key)) return true;
     const found = (await records.get(READ_AT, key)) !== undefined;
-    if (found) readAt.set(key, true);
+    if (found) readAt.set(key, true, { ttlMs: KEEP_BRIEF_MS });
     return found;
   }
 
@@ -81,16 +78,16 @@ export function createLayerIndexes({ records, now, limits }: LayerIndexesDeps): 
     const known = await find(digest);
     if (known && (await isReadAt(key))) return known;
     const refused = unreadable.get(key);
-    if (refused) throw refused;
+    if (refused !== undefined) throw new UnreadableLayer(refused);
     if (reads.pendingCount > MAX_WAITING) {
       throw new RegistryError('UNAVAILABLE', 'too many layers wait to be read', { retryAfterSeconds: 10 });
     }
     const index = await reads(() => readBytes(layer, known, signal)).catch(error => {
-      if (error instanceof UnreadableLayer) unreadable.set(key, error);
+      if (error instanceof UnreadableLayer) unreadable.set(key, error.message, { ttlMs: UNREADABLE_MEMORY_MS });
       throw error;
     });
-    memory.set(digest, index);
-    readAt.set(key, true);
+    indexes.set(digest, index);
+    readAt.set(key, true, { ttlMs: KEEP_BRIEF_MS });
     await keep(layer, key, known ? undefined : index);
     return index;
   }
@@ -121,7 +118,7 @@ export function createLayerIndexes({ records, now, limits }: LayerIndexesDeps): 
   return {
     async get(layer, signal) {
       const key = `${layer.place}@${layer.digest}`;
-      const known = readAt.has(key) ? memory.get(layer.digest) : undefined;
+      const known = readAt.has(key) ? indexes.get(layer.digest) : undefined;
       return known ?? flight(key, stop => read(layer, key, stop), signal);
     },
   };

@@ -1,8 +1,8 @@
 // Layers at http(s) addresses: fetched once into the store, to be looked at and later served from there.
-import { LRUCache } from 'lru-cache';
 import { InvalidLayer } from '../../augment/invalid-layer.ts';
 import type { LayerClaims, LayerLimits } from '../../augment/layer.ts';
 import type { ContentStore } from '../../content/store.ts';
+import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { BlobBody, Upstreams } from '../../upstream/upstream.ts';
 
@@ -10,6 +10,7 @@ export interface LayerUrlsDeps {
   readonly upstreams: Pick<Upstreams, 'openUrl'>;
   readonly content: ContentStore;
   readonly limits: LayerLimits;
+  readonly memory: Memory;
 }
 
 /** The caller reads the stream to its end or cancels it. Throws RegistryError, InvalidLayer, or ContentMismatch for a wrong `gzipDigest`. */
@@ -20,11 +21,9 @@ export interface LayerUrlBody extends Pick<BlobBody, 'body' | 'coding'> {
   readonly digest: Digest;
 }
 
-const MAX_KNOWN = 10_000;
-
 /** A claimed digest alone opens nothing in the store, for content may be another repository's: only what the same address has brought. */
-export function createLayerUrls({ upstreams, content, limits }: LayerUrlsDeps): OpenLayerUrl {
-  const brought = new LRUCache<string, Digest>({ max: MAX_KNOWN });
+export function createLayerUrls({ upstreams, content, limits, memory }: LayerUrlsDeps): OpenLayerUrl {
+  const brought = memory.openCache<Digest>();
 
   async function fetch(
     url: URL,

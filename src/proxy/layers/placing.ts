@@ -1,6 +1,5 @@
 // Layers on their way onto an image: put where the image's own links lead. What the links are is read from the image's layers, by the right of
 // the pull; what a layer becomes by that is made once, and can be made again at any time, to the same bytes.
-import { LRUCache } from 'lru-cache';
 import { z } from 'zod';
 import type { Layer } from '../../augment/augmentation.ts';
 import { createGauge } from '../../augment/gauge.ts';
@@ -12,6 +11,7 @@ import type { Placement } from '../../augment/placement.ts';
 import type { MovedLayer, PlacedLayer, SourceImage } from '../../augment/source.ts';
 import { UnreadableLayer } from '../../augment/unpack-layer.ts';
 import { type ContentStore, StorageFailure } from '../../content/store.ts';
+import type { Memory } from '../../memory.ts';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { type Digest, digestOf, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
@@ -48,6 +48,7 @@ export interface PlacingDeps {
   readonly layers: Pick<Layers, 'get' | 'openMoved'>;
   readonly content: Pick<ContentStore, 'ingest'>;
   readonly records: RecordStore;
+  readonly memory: Memory;
   readonly now: () => Date;
   /** How long somebody waits for the links of an image. */
   readonly waitMs: number;
@@ -63,7 +64,6 @@ interface Plan {
 
 type Plans = readonly (Plan | undefined)[];
 
-const MAX_PLANS = 10_000;
 const MAX_TOLD_ENTRIES = 20;
 const SLOW_MS = 10_000;
 const RETRY_AFTER_SECONDS = 5;
@@ -74,8 +74,8 @@ const digest = z.string().refine(isDigest, 'expected a digest');
 const movedSchema = z.object({ digest, size: z.int().nonnegative() });
 
 export function createPlacing(deps: PlacingDeps): PlaceLayers {
-  const { indexes, layers, content, records, now, waitMs, onSlow = () => {} } = deps;
-  const plans = new LRUCache<string, Plans>({ max: MAX_PLANS });
+  const { indexes, layers, content, records, memory, now, waitMs, onSlow = () => {} } = deps;
+  const plans = memory.openCache<Plans>();
   const made = createCollection({ store: records, name: 'moved-layer', schema: movedSchema });
   const making = createFlight<z.infer<typeof movedSchema>>();
 

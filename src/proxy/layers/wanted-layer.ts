@@ -1,5 +1,4 @@
 // A layer that somebody wants on top of an image: its bytes are looked at once, and from then on known by digest.
-import { LRUCache } from 'lru-cache';
 import type { Layer } from '../../augment/augmentation.ts';
 import { createTurns, type Work } from '../../augment/budget.ts';
 import { InvalidLayer } from '../../augment/invalid-layer.ts';
@@ -7,6 +6,7 @@ import { describeLayer, type LayerClaims, type LayerDescription, type LayerLimit
 import type { LayerSource } from '../../augment/layer-source.ts';
 import { type LayerLocation, parseLocation } from '../../augment/location.ts';
 import type { ContentStore } from '../../content/store.ts';
+import type { Memory } from '../../memory.ts';
 import { type Digest, digestOf } from '../../oci/digest.ts';
 import { encodedFault } from '../../upstream/response.ts';
 import type { Upstreams } from '../../upstream/upstream.ts';
@@ -32,20 +32,20 @@ export interface DescribeDeps {
   readonly upstreams: Upstreams;
   readonly content: ContentStore;
   readonly limits: LayerLimits;
+  readonly memory: Memory;
 }
 
 /** Throws InvalidLayer for a layer that is none, or is not what was claimed, and RegistryError for one that cannot be had. */
 export type DescribeWanted = (wanted: WantedLayer, work?: Work) => Promise<DescribedLayer>;
 
-/** Layers whose bytes are known by where they are from. */
-const MAX_KNOWN = 10_000;
 /** Chunks that are unpacked at once, of all layers. */
 const MAX_UNPACKING = 2;
 
-export function createDescribe({ origins, upstreams, content, limits }: DescribeDeps): DescribeWanted {
-  const openUrl = createLayerUrls({ upstreams, content, limits });
+export function createDescribe({ origins, upstreams, content, limits, memory }: DescribeDeps): DescribeWanted {
+  const openUrl = createLayerUrls({ upstreams, content, limits, memory });
   const turns = createTurns(MAX_UNPACKING);
-  const known = new LRUCache<string, LayerDescription>({ max: MAX_KNOWN });
+  // By where the bytes are from.
+  const known = memory.openCache<LayerDescription>();
 
   /** What the bytes with that digest are. Once they are known, nobody unpacks them again; what `place` says of them, others have not proven. */
   async function look(bytes: Bytes, claims: LayerClaims, work: Work | undefined): Promise<LayerDescription> {

@@ -30,7 +30,7 @@ export function createWithRules({ rules, made, augmentations, layers }: RuledReg
   const images = createMadeImages({ made, augmentations });
   const findRefusing = createFindRefusing(augmentations);
   /** Manifests that were refused: containerd asks for them once more, as blobs, and would take them for those. */
-  const refused = new LRUCache<string, true>({ max: MAX_REFUSED });
+  const refused = new LRUCache<string, true>({ maxSize: MAX_REFUSED, sizeCalculation: () => 1 });
 
   /** What the source of a tag becomes. It can be pulled by its digest before anybody is told of it. */
   async function applyRules(origin: Origin, tag: string, { signal, ...source }: Source & CallOptions): Promise<Digest> {

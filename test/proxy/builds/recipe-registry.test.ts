@@ -4,6 +4,7 @@ import { QueueFull } from '../../../src/build/builds.ts';
 import { InvalidBuild } from '../../../src/build/invalid-build.ts';
 import { UnsupportedPlatform } from '../../../src/build/make/unsupported-platform.ts';
 import type { RecipeOptions } from '../../../src/build/recipes/recipe.ts';
+import { createMemory } from '../../../src/memory.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
 import { parsePlatform } from '../../../src/oci/platform.ts';
 import { createProxy } from '../../../src/proxy/proxy.ts';
@@ -13,6 +14,8 @@ import { pushSmall } from '../../hosted/fixture.ts';
 import { createMemoryBackend, createMemoryRegistry, parseSpec } from '../../support/build-backends.ts';
 import { placeLayersAsGiven } from '../../support/placing.ts';
 import { createRecipeWorld, POLICY, type RecipeWorld, settle } from './recipe-world.ts';
+
+const memory = createMemory();
 
 const recipe: RecipeOptions = {
   match: 'local/tools/{name}:{version}',
@@ -294,8 +297,9 @@ test('says of a recipe that needs its own image as a base that it does, and not 
 test('ends the wait of a client that leaves, all the way from its request', async () => {
   const refuse = () => Promise.reject(new Error('not a layer'));
   const proxy = createProxy({
+    memory,
     layers: { get: refuse, head: refuse, openMoved: refuse },
-    augmentations: createAugmentations({ placeLayers: placeLayersAsGiven }),
+    augmentations: createAugmentations({ memory, placeLayers: placeLayersAsGiven }),
   });
   const client = new AbortController();
   const pull = { origin: { registry: open(), repository: 'tools/jq' } };

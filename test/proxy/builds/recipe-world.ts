@@ -4,6 +4,7 @@ import type { Builds } from '../../../src/build/builds.ts';
 import { createRecipes, type RecipeMatch, type RecipeOptions } from '../../../src/build/recipes/recipe.ts';
 import type { BuildRecord, Failure } from '../../../src/build/record.ts';
 import type { Hosted } from '../../../src/hosted/hosted.ts';
+import { createMemory } from '../../../src/memory.ts';
 import type { Digest } from '../../../src/oci/digest.ts';
 import type { RecipeTarget } from '../../../src/proxy/builds/recipe-builds.ts';
 import { createRecipeImages, type RecipeImages } from '../../../src/proxy/builds/recipe-images.ts';
@@ -12,6 +13,8 @@ import { createHostedRegistry } from '../../../src/proxy/hosted-registry.ts';
 import type { Registry } from '../../../src/proxy/registry.ts';
 import { createPlace, type Place, pushSmall } from '../../hosted/fixture.ts';
 import { parseSpec } from '../../support/build-backends.ts';
+
+const memory = createMemory();
 
 export interface Begun {
   readonly id: string;
@@ -90,6 +93,7 @@ export async function createRecipeWorld(policy = POLICY): Promise<RecipeWorld> {
     onStart: () => {},
     withRecipes: recipes =>
       createWithRecipes({
+        memory,
         recipes: createRecipes(recipes, '/'),
         ...{ builds, images },
         startRecipe: start,

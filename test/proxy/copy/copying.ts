@@ -9,6 +9,7 @@ import type { CopySpec } from '../../../src/build/spec.ts';
 import { createDiskStore } from '../../../src/content/disk.ts';
 import type { Hosted } from '../../../src/hosted/hosted.ts';
 import type { HostedOptions } from '../../../src/hosted/options.ts';
+import { createMemory } from '../../../src/memory.ts';
 import type { ContentDescriptor } from '../../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 import { isIndexType, isManifestType } from '../../../src/oci/media-type.ts';
@@ -33,6 +34,8 @@ import { type GeneratedImage, generateImage, type ImageOptions } from '../../sup
 import { createPlacedLayers } from '../../support/placing.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 import { type Answer, startServer, type TestServer } from '../../support/server.ts';
+
+const memory = createMemory();
 
 export interface Copying {
   /** The upstream `lab`; below /hub and /quay, where it has nothing, docker.io and quay.io. */
@@ -70,6 +73,7 @@ export async function createCopying(
   const content = await createDiskStore({ directory });
   const hosted = await place.open(options);
   const upstreams = createUpstreams({
+    memory,
     entries: {
       lab: { url: registry.url },
       away: { url: `http://127.0.0.1:${away.port}` },
@@ -83,12 +87,12 @@ export async function createCopying(
     retries: 0,
   });
   const records = createMemoryStore();
-  const links = createLinks(records);
+  const links = createLinks(records, memory);
   const onFailed = () => {};
   const blobs = createBlobs({ content, links, onFailed });
-  const manifests = createManifests({ content, links });
+  const manifests = createManifests({ memory, content, links });
   const policy = { tagFreshnessMs: 3_600_000, staleMaxAgeMs: 0 };
-  const tags = createTags({ records, now: () => new Date(), policy, manifests });
+  const tags = createTags({ memory, records, now: () => new Date(), policy, manifests });
   const origins = createOrigins({
     upstreams,
     registryOf: createUpstreamRegistries({ tags, manifests, blobs }),
@@ -105,13 +109,13 @@ export async function createCopying(
   }
 
   const { layers, placeLayers } = createPlacedLayers({
-    ...{ content, upstreams, origins, onFailed, records },
+    ...{ content, upstreams, origins, onFailed, records, memory },
     stored: createHeldBytes(stored),
   });
   const deps = {
     origins,
     openDestination: createDestinations({ origins, upstreams, hosted }),
-    augmentations: createAugmentations({ placeLayers }),
+    augmentations: createAugmentations({ memory, placeLayers }),
     layers,
   };
   return {

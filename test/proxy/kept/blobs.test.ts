@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createDiskStore } from '../../../src/content/disk.ts';
 import { type ContentStore, StorageFailure } from '../../../src/content/store.ts';
+import { createMemory } from '../../../src/memory.ts';
 import { digestHex, digestOf } from '../../../src/oci/digest.ts';
 import { ContentMismatch } from '../../../src/oci/verify.ts';
 import { type Blobs, createBlobs } from '../../../src/proxy/kept/blobs.ts';
@@ -14,6 +15,8 @@ import { createMemoryStore } from '../../../src/state/memory.ts';
 import type { Upstreams } from '../../../src/upstream/upstream.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
+
+const memory = createMemory();
 
 const raw = Buffer.from('the bytes of a layer');
 const digest = digestOf(raw);
@@ -35,6 +38,7 @@ beforeEach(async () => {
   }
   content = await createDiskStore({ directory });
   upstreams = createUpstreams({
+    memory,
     entries: { lab: { url: registry.url } },
     openUpstreams: false,
     allowPrivateUrls: false,
@@ -42,7 +46,7 @@ beforeEach(async () => {
     retries: 0,
   });
   failures = [];
-  links = createLinks(createMemoryStore());
+  links = createLinks(createMemoryStore(), memory);
   blobs = createBlobs({ content, links, onFailed: (_, error) => failures.push(error) });
 });
 

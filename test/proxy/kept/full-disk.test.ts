@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createDiskStore } from '../../../src/content/disk.ts';
 import type { ContentStore } from '../../../src/content/store.ts';
+import { createMemory } from '../../../src/memory.ts';
 import { createTags } from '../../../src/proxy/kept/freshness.ts';
 import { createLinks } from '../../../src/proxy/kept/links.ts';
 import { createManifests } from '../../../src/proxy/kept/manifests.ts';
@@ -14,6 +15,8 @@ import type { Upstreams } from '../../../src/upstream/upstream.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { generateImage } from '../../support/images.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
+
+const memory = createMemory();
 
 let directory: string;
 let registry: TestRegistry;
@@ -25,6 +28,7 @@ beforeEach(async () => {
   registry = await startRegistry();
   content = await createDiskStore({ directory });
   upstreams = createUpstreams({
+    memory,
     entries: { lab: { url: registry.url } },
     openUpstreams: false,
     allowPrivateUrls: false,
@@ -45,9 +49,9 @@ test.each([
   ['content', removeIngest],
 ])('a tag and its manifest are served without room for %s', async (_, fill) => {
   const records = await fill(createMemoryStore());
-  const manifests = createManifests({ content, links: createLinks(records) });
+  const manifests = createManifests({ memory, content, links: createLinks(records, memory) });
   const policy = { tagFreshnessMs: 60_000, staleMaxAgeMs: 60_000 };
-  const tags = createTags({ records, manifests, policy, now: () => new Date(0) });
+  const tags = createTags({ memory, records, manifests, policy, now: () => new Date(0) });
   const { root, content: generated } = generateImage({ seed: 1, platforms: ['linux/amd64'], layers: 1, family: 'oci' });
   const raw = generated.get(root.digest)?.raw ?? Buffer.of();
   registry.put('app', [{ mediaType: root.mediaType, raw, tags: ['1'] }]);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createDiskStore } from '../../../src/content/disk.ts';
 import type { ContentStore } from '../../../src/content/store.ts';
+import { createMemory } from '../../../src/memory.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { mediaTypes } from '../../../src/oci/media-type.ts';
 import { createAbsences } from '../../../src/proxy/kept/absences.ts';
@@ -20,6 +21,8 @@ import type { Upstreams } from '../../../src/upstream/upstream.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { createPrivacy, type Privacy } from '../../support/private-registry.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
+
+const memory = createMemory();
 
 const MINUTE = 60_000;
 const blob = Buffer.from('the bytes of a layer');
@@ -60,8 +63,9 @@ beforeEach(async () => {
   registry.intercept(privacy.intercept);
   content = await createDiskStore({ directory });
   records = createMemoryStore({ now });
-  links = createLinks(records);
+  links = createLinks(records, memory);
   upstreams = createUpstreams({
+    memory,
     entries: { lab: { url: registry.url, passCredentials: true }, thief: { url: thief.url } },
     openUpstreams: false,
     allowPrivateUrls: false,
@@ -70,8 +74,8 @@ beforeEach(async () => {
     scopes: { key: Buffer.alloc(32, 1), lifeMs: 5 * MINUTE },
     clock: { now, wait: async () => {} },
   });
-  const unlessAbsent = createAbsences({ memoryMs: 10 * MINUTE, now });
-  const manifests = createManifests({ content, links, unlessAbsent });
+  const unlessAbsent = createAbsences({ memory, memoryMs: 10 * MINUTE, now });
+  const manifests = createManifests({ memory, content, links, unlessAbsent });
   const policy = {
     tagFreshnessMs: 60 * MINUTE,
     staleMaxAgeMs: 7 * 24 * 60 * MINUTE,
@@ -80,7 +84,7 @@ beforeEach(async () => {
   } as const;
   registryOf = createUpstreamRegistries({
     manifests,
-    tags: createTags({ records, now, policy, manifests }),
+    tags: createTags({ memory, records, now, policy, manifests }),
     blobs: createBlobs({ content, links, onFailed: () => {} }),
   });
 });

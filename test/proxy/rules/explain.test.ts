@@ -1,6 +1,7 @@
 // Explanations: each of what it says is what a pull through the same rules does.
 import { expect, test } from 'vitest';
 import type { Layer } from '../../../src/augment/augmentation.ts';
+import { createMemory } from '../../../src/memory.ts';
 import { type Digest, digestOf, parseDigest } from '../../../src/oci/digest.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
 import { parseManifest } from '../../../src/oci/manifest.ts';
@@ -16,6 +17,8 @@ import { createRuleSet } from '../../../src/rules/rule-set.ts';
 import type { DescribedLayer } from '../../../src/rules/rules.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from '../../support/images.ts';
 import { placeLayersAsGiven } from '../../support/placing.ts';
+
+const memory = createMemory();
 
 const NAME = 'quay.io/org/app';
 const PLATFORMS = ['linux/amd64', 'linux/arm64', 'windows/amd64'];
@@ -212,7 +215,7 @@ function createWorld({ rules, image: options, made }: WorldOptions) {
   const content = new Map(image.content);
   const tags = new Map<string, Digest>([['1', image.root.digest]]);
   const origin = { registry: createRegistry(content, tags), repository: 'org/app' };
-  const augmentations = createAugmentations({ placeLayers: placeLayersAsGiven });
+  const augmentations = createAugmentations({ memory, placeLayers: placeLayersAsGiven });
   const state = createRuleSet({ rules, getLayers, attestations: 'drop' });
   const explain = createExplain({
     origins: { locate: () => origin },

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Layer } from '../../../src/augment/augmentation.ts';
 import type { LayerSource } from '../../../src/augment/layer-source.ts';
 import { createDiskStore } from '../../../src/content/disk.ts';
+import { createMemory } from '../../../src/memory.ts';
 import type { ContentDescriptor } from '../../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 import { isIndexType, isManifestType } from '../../../src/oci/media-type.ts';
@@ -28,6 +29,8 @@ import { createHeldBytes } from '../../support/held-bytes.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from '../../support/images.ts';
 import { createPlacedLayers } from '../../support/placing.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
+
+const memory = createMemory();
 
 export interface RuledWorld {
   /** The upstream `lab`. */
@@ -98,6 +101,7 @@ export async function createRuledWorld(): Promise<RuledWorld> {
   async function start() {
     const content = await createDiskStore({ directory: join(directory, `cache-${cache}`) });
     const upstreams = createUpstreams({
+      memory,
       entries: { lab: { url: registry.url } },
       openUpstreams: false,
       allowPrivateUrls: false,
@@ -105,12 +109,13 @@ export async function createRuledWorld(): Promise<RuledWorld> {
       retries: 0,
     });
     const store = records;
-    const links = createLinks(store);
+    const links = createLinks(store, memory);
     const onFailed = () => {};
     const blobs = createBlobs({ content, links, onFailed });
-    const manifests = createManifests({ content, links });
+    const manifests = createManifests({ memory, content, links });
     const now = () => new Date();
     const tags = createTags({
+      memory,
       records: store,
       now,
       policy: { tagFreshnessMs: 0, staleMaxAgeMs: 3_600_000 },
@@ -133,7 +138,7 @@ export async function createRuledWorld(): Promise<RuledWorld> {
     };
     const stored = createHeldBytes(new Map([[LAYER_DIGEST, LAYER]]));
     const { layers, placeLayers } = createPlacedLayers({
-      ...{ content, upstreams, origins, stored, onFailed },
+      ...{ content, upstreams, origins, stored, onFailed, memory },
       records: store,
     });
     const withRules = createWithRules({
@@ -142,8 +147,8 @@ export async function createRuledWorld(): Promise<RuledWorld> {
           return current;
         },
       },
-      made: createMadeDigests({ records: counted, now, keepMs: 86_400_000 * 90, holdLayers: async () => {} }),
-      augmentations: countWork(createAugmentations({ placeLayers })),
+      made: createMadeDigests({ memory, records: counted, now, keepMs: 86_400_000 * 90, holdLayers: async () => {} }),
+      augmentations: countWork(createAugmentations({ memory, placeLayers })),
       layers,
     });
     return { upstreams, content, withRules, plain: origins.locateName('lab/library/app').registry };
