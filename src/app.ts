@@ -15,6 +15,7 @@ import { createPulling } from './app/pulling.ts';
 import { createRoutes } from './app/routes.ts';
 import { createRuledPulls } from './app/ruled-pulls.ts';
 import { createRuling, type Reread } from './app/ruling.ts';
+import { createScrubbing } from './app/scrubbing.ts';
 import { createSweeping } from './app/sweeping.ts';
 import type { Environment } from './build/environment.ts';
 import { findOwnUrl } from './config/own-url.ts';
@@ -198,6 +199,8 @@ async function openRooms(
     listFaults: () => (records.condition.kind === 'whole' ? [] : [records.condition.reason]),
   });
 
+  const scrubbing = createScrubbing({ config, log, records, kept });
+  if (scrubbing) closing(scrubbing);
   closing(
     createSweeping({
       ...{ config, log, clock, records, collector: hosting.collector },

@@ -105,6 +105,7 @@ test('an empty file gives every default', () => {
       budget: { highBytes: 0.95 * 50 * 1024 ** 3, lowBytes: 0.85 * 50 * 1024 ** 3, maxAgeMs: undefined },
       pin: [],
     },
+    scrub: { everyMs: 604_800_000, bytesPerSecond: 32 * 1024 ** 2 },
     attestations: 'drop',
     limits: {
       connections: 4096,

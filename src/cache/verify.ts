@@ -1,6 +1,6 @@
 // Verifying: all that is kept is hashed, that of upstreams and all else, and what has not the digest that it is kept by is set aside.
-import { setTimeout } from 'node:timers/promises';
 import { type ContentKind, type KeptContent, listContent } from '../content/inventory.ts';
+import { createPace } from '../content/pace.ts';
 import type { CacheLine, Tally } from './lines.ts';
 
 export interface VerifyOptions {
@@ -39,16 +39,6 @@ export async function* verify(
     }
   }
   yield { kind: 'verified', seen, damaged };
-}
-
-function createPace(bytesPerSecond: number): (bytes: number) => Promise<void> {
-  const startedAt = performance.now();
-  let total = 0;
-  return async bytes => {
-    total += bytes;
-    const aheadMs = (total / bytesPerSecond) * 1000 - (performance.now() - startedAt);
-    if (aheadMs > 1) await setTimeout(aheadMs);
-  };
 }
 
 function add({ count, bytes }: Tally, size: number): Tally {

@@ -50,6 +50,7 @@ export function configSchema(env: Environment) {
       events: eventsSchema(env).prefault({}),
       tokens: tokensSchema().prefault({}),
       cache: cacheSchema().prefault({}),
+      scrub: scrubSchema().prefault({}),
       attestations: z.enum(['drop', 'keep']).default('drop'),
       limits: limitsSchema().prefault({}),
       layers: z.strictObject({ allowPrivateAddresses: z.boolean().default(false) }).prefault({}),
@@ -147,6 +148,18 @@ function cacheSchema() {
       negativeMs: negative,
       abandonedMs: abandoned,
     }));
+}
+
+/** How all that is kept is read for damage. */
+function scrubSchema() {
+  return z
+    .strictObject({
+      /** Undefined: it is not. */
+      every: z.union([z.literal('never').transform(() => undefined), duration({ minMs: 60_000 })]).prefault('7d'),
+      /** A second. */
+      rate: size().prefault('32MiB'),
+    })
+    .transform(({ every, rate }) => ({ everyMs: every, bytesPerSecond: rate }));
 }
 
 function limitsSchema() {

@@ -92,7 +92,7 @@ function fileOf({ folder, digest }: Pick<Kept, 'folder' | 'digest'>): string {
   return join(app.directory, 'data', folder, 'blobs', 'sha256', digestHex(digest).slice(0, 2), digestHex(digest));
 }
 
-async function turnBit(kept: Kept, at: number): Promise<void> {
+async function turnBit(kept: Pick<Kept, 'folder' | 'digest'>, at: number): Promise<void> {
   const raw = await readFile(fileOf(kept));
   raw[at] = (raw[at] ?? 0) ^ 1;
   await writeFile(fileOf(kept), raw);
@@ -198,4 +198,22 @@ test('what nobody has read is found by `veneer cache verify`, wherever it is, an
   const aside = join(app.directory, 'data/hosted/damaged', `sha256-${digestHex(hosted.digest)}`);
   expect((await readFile(aside)).byteLength).toBe(SIZE);
   expect((await app.request(hosted.path, { method: 'HEAD' })).status).toBe(404);
+});
+
+test('what nobody reads and nobody asks for is found by the scrubber, and the service ends at once beside it', async () => {
+  // Of the first part, which comes first.
+  let raw = randomBytes(70_000);
+  while (!digestHex(digestOf(raw)).startsWith('00')) raw = randomBytes(70_000);
+  const kept = { folder: 'hosted', digest: digestOf(raw) };
+  expect(await push('local/app', raw)).toBe(201);
+  await turnBit(kept, 69_999);
+  const endpoints = [{ name: 'audit', url: receiver.url.href, on: ['damaged'] }];
+  await app.configure({ scrub: { every: '1m' }, events: { endpoints } });
+  await receiver.arrived(1);
+  expect(receiver.posts.flatMap(({ events }) => events)).toMatchObject([
+    { action: 'damaged', target: { digest: kept.digest, repository: 'local/app', size: 70_000 } },
+  ]);
+  expect(app.log.join('')).toContain('it is not there any more (404) until it is pushed again');
+  expect((await app.request(`/v2/local/app/blobs/${kept.digest}`, { method: 'HEAD' })).status).toBe(404);
+  await app.configure({ scrub: { every: 'never' } });
 });

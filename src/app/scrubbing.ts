@@ -1,0 +1,51 @@
+// The scrubber as the configuration has it: its place is a record, its rounds are told in the log.
+import type { Logger } from 'pino';
+import { z } from 'zod';
+import type { Config } from '../config/schema.ts';
+import { CONTENT_KINDS, type KeptContent } from '../content/inventory.ts';
+import { type Scrubber, type ScrubTotals, startScrubber } from '../content/scrubber.ts';
+import { isDigest } from '../oci/digest.ts';
+import { createCollection } from '../state/collection.ts';
+import type { RecordStore } from '../state/store.ts';
+
+export interface ScrubbingDeps {
+  readonly config: Pick<Config, 'scrub'>;
+  readonly log: Logger;
+  readonly records: RecordStore;
+  readonly kept: readonly KeptContent[];
+}
+
+const count = z.int().nonnegative();
+const digest = z.string().refine(isDigest);
+
+/** Undefined for a record of a shape that this version does not know: the round begins anew. */
+const placeSchema = z
+  .object({
+    part: count.max(255),
+    after: z.object({ of: z.enum(CONTENT_KINDS), digest }).optional(),
+    ...{ count, bytes: count, damaged: count, ranMs: count },
+  })
+  .optional()
+  .catch(undefined);
+
+const KEY = 'place';
+
+/** Undefined where nothing is to be scrubbed. */
+export function createScrubbing({ config, log, records, kept }: ScrubbingDeps): Scrubber | undefined {
+  const { everyMs, bytesPerSecond } = config.scrub;
+  if (everyMs === undefined) return undefined;
+  const places = createCollection({ store: records, name: 'scrub', schema: placeSchema });
+  return startScrubber({
+    ...{ kept, everyMs, bytesPerSecond },
+    places: { find: () => places.get(KEY), keep: place => places.put(KEY, place) },
+    onRound: round => tell(log, round, everyMs),
+    onFailed: error => log.error({ err: error }, 'kept content could not be scrubbed: the next round tries again'),
+  });
+}
+
+/** A slow disk, or a low rate, makes a round longer than it is to be. */
+function tell(log: Logger, { count, bytes, damaged, ranMs }: ScrubTotals, everyMs: number): void {
+  const facts = { count, bytes, damaged, ranMs };
+  if (ranMs > everyMs * 1.1) log.warn(facts, 'all kept content was read, in more than scrub.every: raise scrub.rate');
+  else log.info(facts, 'all kept content was read');
+}
