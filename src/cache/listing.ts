@@ -45,7 +45,9 @@ function addLink(line: RepositoryLine | undefined, { repository, digest, link }:
 
 /** In the order of their digests. */
 export async function* listContents({ links, usage }: ListingParts, repository: string): AsyncGenerator<CacheLine> {
+  let seen = 0;
   for await (const { digest, link } of links.list(repository)) {
+    if (++seen % LINKS_PER_TURN === 0) await setImmediate();
     const used = usage.find(digest);
     if (!used) continue;
     const { size, usedAt } = used;

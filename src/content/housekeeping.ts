@@ -70,7 +70,7 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
   async function count(): Promise<void> {
     const found: Used[] = [];
     for await (const used of times.read(closing.signal)) found.push(used);
-    usage.load(found);
+    await usage.load(found);
     isCounted = true;
   }
 

@@ -1,5 +1,7 @@
 // What content there is, how large, and in which order it was used last. The order is kept as such: a clock that jumps does not change it.
+import { setImmediate } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.ts';
+import { sortInSteps } from './sort-in-steps.ts';
 
 export interface Used {
   readonly digest: Digest;
@@ -19,14 +21,16 @@ export interface Usage {
   note(used: Used): void;
   /** The content is not there any more. */
   forget(digest: Digest): void;
-  /** What was found on the disk, in any order: all of it was used before whatever was noted meanwhile. */
-  load(found: readonly Used[]): void;
+  /** What was found on the disk, in any order: all of it was used before whatever is noted meanwhile. Counts when it resolves. */
+  load(found: readonly Used[]): Promise<void>;
   /** The longest unused first. Content that is noted or forgotten meanwhile moves or goes. */
   oldest(): Iterable<Used>;
 }
 
 /** How far a clock may be behind what it has said before it counts as set back. */
 const CLOCK_TOLERANCE_MS = 60_000;
+
+const LOADED_PER_TURN = 5000;
 
 export function createUsage(): Usage {
   // A Map keeps the order in which its keys came.
@@ -65,11 +69,17 @@ export function createUsage(): Usage {
       add(used);
     },
     forget,
-    load(found) {
+    async load(found) {
+      const loaded = new Map<Digest, Used>();
+      let loadedBytes = 0;
+      for (const used of await sortInSteps(found, (a, b) => a.usedAt - b.usedAt)) {
+        loadedBytes += used.size - (loaded.get(used.digest)?.size ?? 0);
+        loaded.set(used.digest, used);
+        if (loaded.size % LOADED_PER_TURN === 0) await setImmediate();
+      }
       const noted = entries;
-      entries = new Map();
-      bytes = 0;
-      for (const used of [...found].sort((a, b) => a.usedAt - b.usedAt)) add(used);
+      entries = loaded;
+      bytes = loadedBytes;
       for (const used of noted.values()) add(used);
     },
     oldest: () => entries.values(),

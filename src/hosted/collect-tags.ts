@@ -13,7 +13,7 @@ export async function collectTags(run: Run, repository: string): Promise<number>
   if (!retention.isAbout(repository)) return 0;
   const tags = await findMutable(run, repository);
   let removed = 0;
-  for (const tag of retention.findExpired(repository, tags, startedAt)) {
+  for (const tag of await retention.findExpired(repository, tags, startedAt)) {
     await run.visit();
     if (await removeSame(run, repository, tag)) removed += 1;
   }

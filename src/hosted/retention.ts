@@ -1,4 +1,6 @@
-// Retention: which tags a repository lets go of. Pure, so that a dry run and a run say the same.
+// Retention: which tags a repository lets go of. It looks at nothing but what it is given, so that a dry run and a run say the same.
+import { setImmediate } from 'node:timers/promises';
+import { sortInSteps } from '../content/sort-in-steps.ts';
 import { createNameTest, type TagPattern } from '../oci/name-pattern.ts';
 
 /** A tag that matches goes when neither `keepNewest` nor `maxAgeMs` keeps it. A rule with neither of them keeps all that it matches. */
@@ -18,8 +20,8 @@ export interface PushedTag {
 export interface Retention {
   /** Whether any rule is about the repository. */
   isAbout(repository: string): boolean;
-  /** Those of `tags`, which are all tags of a repository that may go, that no rule keeps. */
-  findExpired<T extends PushedTag>(repository: string, tags: readonly T[], now: Date): readonly T[];
+  /** Those of `tags`, which are all tags of a repository that may go, that no rule keeps. Others have their turn meanwhile. */
+  findExpired<T extends PushedTag>(repository: string, tags: readonly T[], now: Date): Promise<readonly T[]>;
 }
 
 /** The first rule whose patterns match a tag decides on it; what no rule matches stays. */
@@ -31,18 +33,29 @@ export function createRetention(rules: readonly RetentionRule[]): Retention {
   }));
   return {
     isAbout: repository => compiled.some(({ isAbout }) => isAbout(repository)),
-    findExpired(repository, tags, now) {
+    async findExpired<T extends PushedTag>(repository: string, tags: readonly T[], now: Date) {
       const candidates = compiled.filter(({ isAbout }) => isAbout(repository));
-      const decided = Map.groupBy(tags, ({ tag }) => candidates.find(({ matches }) => matches(tag))?.rule);
-      return [...decided].flatMap(([rule, group]) => (rule ? expiredBy(rule, group, now) : []));
+      const decided = new Map<RetentionRule, T[]>();
+      for (const [at, tag] of tags.entries()) {
+        if (at % TAGS_PER_TURN === TAGS_PER_TURN - 1) await setImmediate();
+        const rule = candidates.find(({ matches }) => matches(tag.tag))?.rule;
+        if (!rule) continue;
+        const group = decided.get(rule) ?? [];
+        group.push(tag);
+        decided.set(rule, group);
+      }
+      const expired = await Promise.all([...decided].map(([rule, group]) => expiredBy(rule, group, now)));
+      return expired.flat();
     },
   };
 }
 
-function expiredBy<T extends PushedTag>({ keepNewest, maxAgeMs }: RetentionRule, tags: readonly T[], now: Date) {
+const TAGS_PER_TURN = 1000;
+
+async function expiredBy<T extends PushedTag>({ keepNewest, maxAgeMs }: RetentionRule, tags: readonly T[], now: Date) {
   if (keepNewest === undefined && maxAgeMs === undefined) return [];
   const youngest = new Date(now.getTime() - (maxAgeMs ?? 0)).toISOString();
-  const older = tags.toSorted(newestFirst).slice(keepNewest ?? 0);
+  const older = (await sortInSteps(tags, newestFirst)).slice(keepNewest ?? 0);
   return maxAgeMs === undefined ? older : older.filter(({ pushedAt }) => pushedAt <= youngest);
 }
 

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { createUsage, type Usage } from '../../src/content/usage.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
+import { countTurns } from '../support/turns.ts';
 
 const [a, b, c] = ['a', 'b', 'c'].map(text => digestOf(Buffer.from(text)));
 
@@ -28,13 +29,29 @@ test('content counts once, with the size that was noted last, and not after it w
   expect({ bytes: usage.bytes, count: usage.count }).toEqual({ bytes: 5, count: 1 });
 });
 
-test('what is found on the disk is older than what was used meanwhile, and in the order of its times', () => {
+test('what is found on the disk is older than what was used meanwhile, and in the order of its times', async () => {
   const usage = createUsage();
   note(usage, b, 5);
   const found = [c, b, a].map((digest, i) => ({ digest: digest ?? digestOf(Buffer.of()), size: 1, usedAt: 90 - i }));
-  usage.load(found.map(used => ({ ...used, recordedAt: used.usedAt })));
+  await usage.load(found.map(used => ({ ...used, recordedAt: used.usedAt })));
   expect(orderOf(usage)).toEqual([a, c, b]);
   expect(usage.bytes).toBe(12);
+});
+
+test('others have their turn while much is loaded, and what they use meanwhile is the youngest', async () => {
+  const usage = createUsage();
+  const found = Array.from({ length: 30_000 }, (_, at) => {
+    const usedAt = (at * 7919) % 30_000;
+    return { digest: digestOf(Buffer.from(`${at}`)), size: 1, usedAt, recordedAt: usedAt };
+  });
+  setImmediate(() => note(usage, found[1]?.digest, 40_000));
+  const { turns } = await countTurns(() => usage.load(found));
+  expect(turns).toBeGreaterThan(40);
+  const times = [...usage.oldest()].map(({ usedAt }) => usedAt);
+  expect(times).toEqual(
+    [...found.map(({ usedAt }) => usedAt).filter(time => time !== 7919), 40_000].sort((x, y) => x - y),
+  );
+  expect({ bytes: usage.bytes, count: usage.count }).toEqual({ bytes: 30_009, count: 30_000 });
 });
 
 describe('a clock', () => {

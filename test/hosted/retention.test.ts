@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createRetention, type RetentionRule } from '../../src/hosted/retention.ts';
+import { countTurns } from '../support/turns.ts';
 
 const NOW = new Date('2030-01-31T00:00:00.000Z');
 const DAY = 24 * 3600 * 1000;
@@ -14,11 +15,13 @@ function tagsOf(ages: Readonly<Record<string, number>>) {
   }));
 }
 
-function expired(rules: readonly RetentionRule[], ages: Readonly<Record<string, number>>, repository = 'local/app') {
-  return createRetention(rules)
-    .findExpired(repository, tagsOf(ages), NOW)
-    .map(({ tag }) => tag)
-    .sort();
+async function expired(
+  rules: readonly RetentionRule[],
+  ages: Readonly<Record<string, number>>,
+  repository = 'local/app',
+) {
+  const found = await createRetention(rules).findExpired(repository, tagsOf(ages), NOW);
+  return found.map(({ tag }) => tag).sort();
 }
 
 describe('a rule', () => {
@@ -35,29 +38,29 @@ describe('a rule', () => {
     ['is about the tags that it matches', { tags: ['[d-e]'], keepNewest: 1 }, ['e']],
     ['has several patterns', { tags: ['a', 'e'], keepNewest: 1 }, ['e']],
     ['is about the repositories that it matches', { repositories: ['local/other', 'local/a/**'], keepNewest: 1 }, []],
-  ])('%s', (_, rule, gone) => {
-    expect(expired([{ ...all, ...rule }], ages)).toEqual(gone);
+  ])('%s', async (_, rule, gone) => {
+    expect(await expired([{ ...all, ...rule }], ages)).toEqual(gone);
   });
 });
 
-test('counts the newest by when they were pushed, and those of one push by name', () => {
-  expect(expired([{ ...all, keepNewest: 2 }], { '1.9': 3, '2.0': 1, '1.10': 2 })).toEqual(['1.9']);
-  expect(expired([{ ...all, keepNewest: 1 }], { b: 1, c: 1, a: 1 })).toEqual(['a', 'b']);
+test('counts the newest by when they were pushed, and those of one push by name', async () => {
+  expect(await expired([{ ...all, keepNewest: 2 }], { '1.9': 3, '2.0': 1, '1.10': 2 })).toEqual(['1.9']);
+  expect(await expired([{ ...all, keepNewest: 1 }], { b: 1, c: 1, a: 1 })).toEqual(['a', 'b']);
 });
 
-test('the first rule that matches a tag decides, and counts only what it decides', () => {
+test('the first rule that matches a tag decides, and counts only what it decides', async () => {
   const rules = [
     { ...all, tags: ['v*'] },
     { ...all, tags: ['pr-*'], maxAgeMs: 7 * DAY },
     { ...all, keepNewest: 1 },
   ];
   const ages = { v1: 1000, 'pr-1': 8, 'pr-2': 1, main: 5, old: 6, latest: 0 };
-  expect(expired(rules, ages)).toEqual(['main', 'old', 'pr-1']);
+  expect(await expired(rules, ages)).toEqual(['main', 'old', 'pr-1']);
 });
 
-test('what no rule matches stays', () => {
-  expect(expired([{ ...all, tags: ['pr-*'], maxAgeMs: 0 }], { main: 9, 'pr-1': 9 })).toEqual(['pr-1']);
-  expect(expired([], { main: 9 })).toEqual([]);
+test('what no rule matches stays', async () => {
+  expect(await expired([{ ...all, tags: ['pr-*'], maxAgeMs: 0 }], { main: 9, 'pr-1': 9 })).toEqual(['pr-1']);
+  expect(await expired([], { main: 9 })).toEqual([]);
 });
 
 test.each([
@@ -78,10 +81,10 @@ describe('whatever the tags and the order in which they come', () => {
   });
   const pushed = tags.map(found => tagsOf(Object.fromEntries(found.map(({ tag, days }) => [tag, days]))));
 
-  test('as many stay as are to be kept, and none that goes is newer than one that stays', () => {
-    fc.assert(
-      fc.property(pushed, fc.integer({ min: 1, max: 10 }), (found, keepNewest) => {
-        const gone = new Set(createRetention([{ ...all, keepNewest }]).findExpired('local/app', found, NOW));
+  test('as many stay as are to be kept, and none that goes is newer than one that stays', async () => {
+    await fc.assert(
+      fc.asyncProperty(pushed, fc.integer({ min: 1, max: 10 }), async (found, keepNewest) => {
+        const gone = new Set(await createRetention([{ ...all, keepNewest }]).findExpired('local/app', found, NOW));
         const kept = found.filter(tag => !gone.has(tag));
         expect(kept.length).toBe(Math.min(keepNewest, found.length));
         for (const old of gone) for (const young of kept) expect(old.pushedAt <= young.pushedAt).toBe(true);
@@ -89,16 +92,24 @@ describe('whatever the tags and the order in which they come', () => {
     );
   });
 
-  test('the same go, and none goes the second time', () => {
-    fc.assert(
-      fc.property(pushed, fc.nat(5), fc.nat(30), (found, keepNewest, days) => {
+  test('the same go, and none goes the second time', async () => {
+    await fc.assert(
+      fc.asyncProperty(pushed, fc.nat(5), fc.nat(30), async (found, keepNewest, days) => {
         const retention = createRetention([{ ...all, keepNewest, maxAgeMs: days * DAY }]);
-        const gone = retention.findExpired('local/app', found, NOW);
-        const backwards = retention.findExpired('local/app', found.toReversed(), NOW);
+        const gone = await retention.findExpired('local/app', found, NOW);
+        const backwards = await retention.findExpired('local/app', found.toReversed(), NOW);
         expect(new Set(backwards)).toEqual(new Set(gone));
         const rest = found.filter(tag => !gone.includes(tag));
-        expect(retention.findExpired('local/app', rest, NOW)).toEqual([]);
+        expect(await retention.findExpired('local/app', rest, NOW)).toEqual([]);
       }),
     );
   });
+});
+
+test('others have their turn while the tags of a large repository are looked at', async () => {
+  const found = tagsOf(Object.fromEntries(Array.from({ length: 30_000 }, (_, at) => [`t${at}`, (at * 7919) % 1000])));
+  const retention = createRetention([{ ...all, keepNewest: 10 }]);
+  const { result, turns } = await countTurns(() => retention.findExpired('local/app', found, NOW));
+  expect(result.length).toBe(found.length - 10);
+  expect(turns).toBeGreaterThan(40);
 });
