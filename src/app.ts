@@ -27,6 +27,7 @@ import { createBuildRate } from './http/build-rate.ts';
 import { createRegistryEvents } from './http/registry-events.ts';
 import { createMemory, mostBytes } from './memory.ts';
 import { createShelf } from './rules/shelf.ts';
+import { findReasonToKeep } from './state/acknowledged.ts';
 import { type Clock, createClock } from './state/clock.ts';
 import { ownDirectory } from './state/owner.ts';
 import { createSqliteStore } from './state/sqlite.ts';
@@ -97,10 +98,9 @@ async function openRooms(
   const clock = closing(await openClock({ config, log, ...deps }));
   const { now } = clock;
   const records = closing(createSqliteStore({ path: join(config.dataDir, 'records.db'), now }));
-  const { condition } = records;
-  if (condition.kind !== 'whole') {
-    log.error({ dataDir: config.dataDir, condition: condition.kind }, `${condition.reason}: ${condition.remedy}`);
-  }
+  const reasonToKeep = () => findReasonToKeep(records.condition);
+  const reason = reasonToKeep();
+  if (reason !== undefined) log.error({ dataDir: config.dataDir, condition: records.condition.kind }, reason);
   const access = closing(
     await createAccess({
       options: config.access,
@@ -121,7 +121,10 @@ async function openRooms(
   const tellLost = (of: ContentKind) => (damage: Damage) =>
     reportDamage({ of, ...damage, repositories: [], isHealed: false });
   const hosting = closing(
-    await createHosting({ config, records, memory, clock, onChange: registryEvents.changed, reportDamage }),
+    await createHosting({
+      ...{ config, records, memory, clock, reasonToKeep, reportDamage },
+      onChange: registryEvents.changed,
+    }),
   );
   const { ttlMs, layers: quota } = config.tokens;
   const tokenLayers = closing(
@@ -203,9 +206,9 @@ async function openRooms(
   if (scrubbing) closing(scrubbing);
   closing(
     createSweeping({
-      ...{ config, log, clock, records, collector: hosting.collector },
+      ...{ config, log, clock, records, reasonToKeep, collector: hosting.collector },
       everySweepMs: deps.everySweepMs,
-      sweeps: [hosting.hosted.sweep, building.builds.sweep, caching.sweep, ruling.sweep, tokenLayers.sweep],
+      sweeps: [hosting.sweep, building.builds.sweep, caching.sweep, ruling.sweep, tokenLayers.sweep],
     }),
   );
   return { app, reloadRules: ruling.reload, drain: () => building.builds.close() };

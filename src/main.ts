@@ -11,7 +11,7 @@ import pretty from 'pino-pretty';
 import { z } from 'zod';
 import { AccessFault } from './access/fault.ts';
 import { findCachePlace } from './app/caching.ts';
-import { findGcPlace } from './app/collecting.ts';
+import { findGcPlace, findRepairPlace } from './app/collecting.ts';
 import type { Reread } from './app/ruling.ts';
 import { type App, createApp } from './app.ts';
 import { createAugmentCommand } from './cli/augment.ts';
@@ -21,6 +21,7 @@ import { createBuildsCommand } from './cli/builds.ts';
 import { createCacheCommand } from './cli/cache.ts';
 import { createGcCommand, type GcPlace } from './cli/gc.ts';
 import { createMirrorConfigCommand } from './cli/mirror-config.ts';
+import { createRepairCommand } from './cli/repair.ts';
 import { createRulesCommand } from './cli/rules.ts';
 import { findServiceUrl } from './cli/service/address.ts';
 import type { Service } from './cli/service/service.ts';
@@ -59,6 +60,7 @@ const command = new Command('veneer')
   .addCommand(createGcCommand({ findPlace, isTerminal: process.stderr.isTTY }))
   .addCommand(createBackupCommand({ findDataDir }))
   .addCommand(createRestoreCommand({ findDataDir }))
+  .addCommand(createRepairCommand({ findPlace: () => findPlaceBy(findRepairPlace), isTerminal: process.stderr.isTTY }))
   .addCommand(createMirrorConfigCommand({ findMirror: () => describeMirror(readConfig(command.opts<Flags>())) }));
 
 const serviceCommands: ServiceCommandDeps = {

@@ -1,4 +1,4 @@
-// Collecting where no service runs: what `veneer gc` opens in its data directory, and where it asks where one does.
+// Where no service runs: what `veneer gc` opens in its data directory, and where it asks where one does; what `veneer repair` is for.
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { findOwnUrl } from '../config/own-url.ts';
@@ -8,12 +8,18 @@ import { openCollector } from '../hosted/collect-in-place.ts';
 import { createRegistryEvents } from '../http/registry-events.ts';
 import { createMemory } from '../memory.ts';
 import { createTagTest } from '../oci/name-pattern.ts';
+import { findReasonToKeep } from '../state/acknowledged.ts';
 import { createClock } from '../state/clock.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
 
 export function findGcPlace(config: Config, log: Logger, token: string | undefined) {
   const url = findOwnUrl(config);
   return { dataDir: config.dataDir, service: url && { url, token }, openCollector: () => openHere(config, log) };
+}
+
+/** Where `veneer repair` works, and which repository gets what belongs to none. */
+export function findRepairPlace({ dataDir, hosted }: Config) {
+  return { dataDir, recovered: `${hosted.prefixes[0] ?? 'local/'}recovered` };
 }
 
 async function openHere({ dataDir, memoryBytes, hosted, events: { endpoints } }: Config, log: Logger) {
@@ -26,6 +32,7 @@ async function openHere({ dataDir, memoryBytes, hosted, events: { endpoints } }:
     directory: join(dataDir, 'hosted'),
     now: clock.now,
     deleteBy: clock.deleteBy,
+    reasonToKeep: () => findReasonToKeep(records.condition),
     policy: { ...hosted.collect, retention: hosted.retention },
     limits: hosted.quotas,
     options: { isImmutable: createTagTest(hosted.immutableTags), onChange: createRegistryEvents(events).changed },

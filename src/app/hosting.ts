@@ -7,6 +7,7 @@ import type { Damage } from '../content/verification.ts';
 import { type Collector, createCollector } from '../hosted/collect.ts';
 import { createHosted } from '../hosted/create.ts';
 import type { Hosted } from '../hosted/hosted.ts';
+import { openLinkJournal } from '../hosted/link-journal.ts';
 import type { HostedChange } from '../hosted/options.ts';
 import { createQuota } from '../hosted/quota.ts';
 import { createRoom } from '../hosted/room.ts';
@@ -23,12 +24,16 @@ export interface HostingDeps {
   readonly records: RecordStore;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly memory: Memory;
+  /** As of RoomDeps. */
+  readonly reasonToKeep: () => string | undefined;
   readonly onChange: (change: HostedChange) => void;
   readonly reportDamage: ReportDamage;
 }
 
 export interface Hosting {
   readonly hosted: Hosted;
+  /** To be called every few minutes, while records and bytes belong together. */
+  sweep(): Promise<void>;
   readonly collector: Collector;
   readonly kept: KeptContent;
   /** By their names: the prefixes without their slash. */
@@ -38,7 +43,7 @@ export interface Hosting {
 
 /** Content of its own, apart from what is kept of upstreams: what was pushed must not go when a cache makes room. */
 export async function createHosting(deps: HostingDeps): Promise<Hosting> {
-  const { config, records, memory, onChange, reportDamage } = deps;
+  const { config, memory, reasonToKeep, onChange, reportDamage } = deps;
   const { now, deleteBy } = deps.clock;
   const directory = contentFolder(config.dataDir, 'hosted');
   const content = await createDiskStore({
@@ -46,12 +51,14 @@ export async function createHosting(deps: HostingDeps): Promise<Hosting> {
     maxDamagedBytes: MAX_DAMAGED_BYTES,
     onDamaged: damage => void heal(damage),
   });
+  const journal = openLinkJournal({ directory, records: deps.records, now });
+  const { records } = journal;
   const { sparse, deletes, uploadTimeoutMs, maxUploads, immutableTags, prefixes, collect, retention, quotas } =
     config.hosted;
   const quota = await createQuota({ records, limits: quotas });
   const isImmutable = createTagTest(immutableTags);
   const options = { sparse, deletes, uploadTimeoutMs, maxUploads, isImmutable, quota, onChange };
-  const room = createRoom({ content, records, memory, now, options });
+  const room = createRoom({ content, records, memory, now, options, reasonToKeep });
   const hosted = createHosted(room, await createDrafts({ directory, onKept: content.noteVerified }));
 
   /** Never rejects. */
@@ -64,8 +71,15 @@ export async function createHosting(deps: HostingDeps): Promise<Hosting> {
   return {
     hosted,
     kept: { of: 'hosted', directory, verify: content.verify },
+    async sweep() {
+      await hosted.sweep();
+      await journal.sweep();
+    },
     collector: createCollector(room, { ...collect, deleteBy, retention, inventory: createInventory(directory) }),
     registries: new Map(names.map(name => [name, createHostedRegistry(hosted, name)])),
-    close: () => content.close(),
+    async close() {
+      await content.close();
+      await journal.close();
+    },
   };
 }

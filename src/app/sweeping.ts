@@ -1,5 +1,5 @@
 // What goes by itself: every few minutes each room drops what is over, and hosted repositories are collected when that is due. Nothing
-// of it happens while the clock is ahead of the time that has passed here.
+// of it happens while the clock is ahead of the time that has passed here, or the records may not be all that there were.
 import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
@@ -14,6 +14,8 @@ export interface SweepingDeps {
   readonly log: Logger;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly records: RecordStore;
+  /** As of RoomDeps. */
+  readonly reasonToKeep: () => string | undefined;
   readonly collector: Collector;
   /** Each of a room; all run at once. */
   readonly sweeps: readonly (() => Promise<unknown>)[];
@@ -34,6 +36,7 @@ export function createSweeping({
   log,
   clock,
   records,
+  reasonToKeep,
   collector,
   sweeps,
   everySweepMs = SWEEP_EVERY_MS,
@@ -48,7 +51,7 @@ export function createSweeping({
   const isClosed = new AbortController();
   let running = Promise.resolve();
 
-  const mayDelete = () => !isClosed.signal.aborted && clock.deleteBy() !== undefined;
+  const mayDelete = () => !isClosed.signal.aborted && reasonToKeep() === undefined && clock.deleteBy() !== undefined;
 
   async function sweepRecords(): Promise<void> {
     const pause = { ref: false, signal: isClosed.signal };

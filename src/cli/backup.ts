@@ -26,7 +26,9 @@ const LEFT_OUT = [
   /^records\.db/,
   /^(?:acknowledged|clock)\.json$/,
   /^owner\.db/,
+  /^repair-/,
   /^content\//,
+  /^hosted\/links\.jsonl/,
   /^hosted\/drafts\//,
   /^builds\/work\//,
   /(?:^|\/)ingest\//,
@@ -173,7 +175,8 @@ function requireRecords(self: Command, directory: string, remedy: string): void 
   if (!existsSync(join(directory, RECORDS))) self.error(`error: there is no ${RECORDS} in ${directory}: ${remedy}`);
 }
 
-function own(self: Command, directory: string): DirectoryOwner {
+/** Ends the command where another process has the directory. */
+export function own(self: Command, directory: string): DirectoryOwner {
   try {
     return ownDirectory(directory);
   } catch (error) {

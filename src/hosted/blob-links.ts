@@ -19,15 +19,19 @@ export async function findBlob(room: Room, repository: string, digest: Digest): 
 }
 
 /** Links kept content, or notes that it was pushed again. Writes `also` with it. Inside `exclusively`. */
-export async function linkBlob(room: Room, link: BlobLink, also: readonly Change[] = []): Promise<void> {
-  const { records, options, now } = room;
+export async function linkBlob(
+  room: Room,
+  link: BlobLink,
+  { also = [], at = room.now() }: { readonly also?: readonly Change[]; readonly at?: Date } = {},
+): Promise<void> {
+  const { records, options } = room;
   const { repository, digest, size } = link;
   const key = linkKey(repository, digest);
   const isNew = (await records.blobs.get(key)) === undefined;
   const accounts = isNew ? await options.quota.account(repository, digest, size) : [];
   await records.write([
     ...accounts,
-    records.blobs.putting(key, { size, pushedAt: now().toISOString() }),
+    records.blobs.putting(key, { size, pushedAt: at.toISOString() }),
     records.holders.putting(holderKey(digest, 'blob', repository), {}),
     ...also,
   ]);

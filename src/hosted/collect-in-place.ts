@@ -4,6 +4,7 @@ import { createInventory } from '../content/inventory.ts';
 import type { Memory } from '../memory.ts';
 import type { RecordStore } from '../state/store.ts';
 import { type Collector, type CollectPolicy, createCollector } from './collect.ts';
+import { openLinkJournal } from './link-journal.ts';
 import type { HostedOptions } from './options.ts';
 import { createQuota, type QuotaLimit } from './quota.ts';
 import { createRoom } from './room.ts';
@@ -29,10 +30,18 @@ export interface OpenCollector extends Collector {
 }
 
 export async function openCollector(deps: InPlaceDeps): Promise<OpenCollector> {
-  const { records, directory, memory, policy, limits, options, reasonToKeep, now = () => new Date(), deleteBy } = deps;
+  const { directory, memory, policy, limits, options, reasonToKeep, now = () => new Date(), deleteBy } = deps;
   const content = await createDiskStore({ directory });
+  const journal = openLinkJournal({ directory, records: deps.records, now });
+  const { records } = journal;
   const quota = await createQuota({ records, limits });
   const room = createRoom({ content, records, memory, now, options: { ...options, quota }, reasonToKeep });
   const { collect } = createCollector(room, { ...policy, deleteBy, inventory: createInventory(directory) });
-  return { collect, close: () => content.close() };
+  return {
+    collect,
+    async close() {
+      await content.close();
+      await journal.close();
+    },
+  };
 }

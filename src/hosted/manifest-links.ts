@@ -14,14 +14,14 @@ export interface ManifestLink {
   readonly tags: readonly string[];
 }
 
-/** Links a manifest whose content is kept, and points the tags to it, all at once. Inside `exclusively`. */
-export async function linkManifest(room: Room, link: ManifestLink): Promise<void> {
-  const { records, options, now } = room;
+/** Links a manifest whose content is kept, and points the tags to it, all at once, as pushed at that time. Inside `exclusively`. */
+export async function linkManifest(room: Room, link: ManifestLink, at = room.now()): Promise<void> {
+  const { records, options } = room;
   const { repository, digest, size, document, tags } = link;
   const key = linkKey(repository, digest);
   const previous = await records.manifests.get(key);
   const references = [...new Set([...document.blobs, ...document.manifests].map(descriptor => descriptor.digest))];
-  const pushedAt = now().toISOString();
+  const pushedAt = at.toISOString();
   const { mediaType, subject } = document;
   const record = { mediaType, size, references, subject: subject?.digest, pushedAt };
   const tagChanges = await Promise.all(tags.map(tag => tagChangesOf(room, repository, tag, { digest, pushedAt })));
@@ -39,7 +39,8 @@ export async function linkManifest(room: Room, link: ManifestLink): Promise<void
   for (const tag of tags) options.onChange({ ...change, tag });
 }
 
-async function tagChangesOf(
+/** What pointing a tag to a manifest changes. */
+export async function tagChangesOf(
   room: Room,
   repository: string,
   tag: string,

@@ -36,6 +36,13 @@ export async function openUsage(
   };
 }
 
+/** Counts anew what repositories link, whatever was recorded of it. */
+export async function recountUsage(store: RecordStore): Promise<void> {
+  const repositories = createCollection({ store, name: 'hosted.usage', schema: usageSchema });
+  await store.write((await Array.fromAsync(keysOf(repositories, ''))).map(repositories.deleting));
+  await countOnce(store, repositories);
+}
+
 /** Usage of repositories is kept from the first push on; of records that are older, it has to be counted. */
 async function countOnce(store: RecordStore, repositories: UsageCollection): Promise<void> {
   if ((await repositories.list({ limit: 1 })).length > 0) return;

@@ -8,9 +8,9 @@ const digestSchema = z.string().refine(isDigest);
 const pushedAt = z.iso.datetime();
 const keyAlone = z.object({});
 
-const tagSchema = z.object({ digest: digestSchema, pushedAt });
+export const tagSchema = z.object({ digest: digestSchema, pushedAt });
 
-const manifestSchema = z.object({
+export const manifestSchema = z.object({
   mediaType: z.string(),
   size: z.int(),
   /** Config, layers and manifests, as `references` has them; not the subject. */
@@ -21,7 +21,7 @@ const manifestSchema = z.object({
   untaggedAt: z.iso.datetime().optional(),
 });
 
-const blobSchema = z.object({ size: z.int(), pushedAt });
+export const blobSchema = z.object({ size: z.int(), pushedAt });
 
 const referrerSchema = z.object({
   mediaType: z.string(),

@@ -53,7 +53,7 @@ export function createUploads(room: Room, drafts: Drafts): UploadsOfRoom {
       await room.hold(digest, async () => {
         await draft.keep(digest).catch(refuseMismatch);
         const link = { repository, digest, size: draft.size };
-        await room.exclusively(() => linkBlob(room, link, [records.uploads.deleting(id)]));
+        await room.exclusively(() => linkBlob(room, link, { also: [records.uploads.deleting(id)] }));
       });
       await sessions.forget(id);
     } catch (error) {

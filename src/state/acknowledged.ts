@@ -48,6 +48,11 @@ export function faultOf(kind: RecordsFault['kind']): RecordsFault {
   return { kind, reason: REASONS[kind], remedy: REMEDY };
 }
 
+/** Why nothing may be deleted for want of a record, and what helps; undefined: it may. */
+export function findReasonToKeep(condition: RecordsCondition): string | undefined {
+  return condition.kind === 'whole' ? undefined : `${condition.reason}: ${condition.remedy}`;
+}
+
 export function isFaultKind(text: unknown): text is RecordsFault['kind'] {
   return typeof text === 'string' && Object.hasOwn(REASONS, text);
 }

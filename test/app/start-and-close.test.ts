@@ -53,6 +53,7 @@ test('a sweep that runs is waited for, and one that fails holds up no other', as
   const sweeping = createSweeping({
     ...{ config, log, records: createMemoryStore() },
     clock: { now: () => new Date(), deleteBy: () => new Date() },
+    reasonToKeep: () => undefined,
     collector: { collect: () => Promise.reject(new Error('not asked for')) },
     sweeps: [
       () => Promise.reject(new Error('no')),
@@ -72,4 +73,27 @@ test('a sweep that runs is waited for, and one that fails holds up no other', as
   await closed;
   expect(ended.at(-1)).toBe('closed');
   expect(ended.filter(each => each === 'closed')).toHaveLength(1);
+});
+
+test('nothing is swept or collected while the records may not be all that there were', async () => {
+  const ran: string[] = [];
+  let looks = 0;
+  let reason: string | undefined = 'the records are older';
+  const records = createMemoryStore();
+  const sweeping = createSweeping({
+    ...{ config, log, records: { ...records, sweep: async () => ran.push('records') && 0 } },
+    clock: { now: () => new Date(), deleteBy: () => new Date() },
+    reasonToKeep() {
+      looks += 1;
+      return reason;
+    },
+    collector: { collect: async () => Promise.reject(ran.push('collection')) },
+    sweeps: [async () => ran.push('room')],
+    everySweepMs: 1,
+  });
+  await expect.poll(() => looks).toBeGreaterThan(5);
+  expect(ran).toEqual([]);
+  reason = undefined;
+  await expect.poll(() => new Set(ran)).toEqual(new Set(['records', 'room', 'collection']));
+  await sweeping.close();
 });
