@@ -1,5 +1,4 @@
 // The composition root: every room is made here and in app/, by hand, from the configuration.
-import { join } from 'node:path';
 import { Hono } from 'hono';
 import { contextStorage } from 'hono/context-storage';
 import type { Logger } from 'pino';
@@ -12,6 +11,7 @@ import { contentFolder, createReportDamage } from './app/kept-content.ts';
 import type { Patience } from './app/open-upstreams.ts';
 import { openPassing } from './app/passing.ts';
 import { createPulling } from './app/pulling.ts';
+import { openRecords } from './app/recording.ts';
 import { createRoutes } from './app/routes.ts';
 import { createRuledPulls } from './app/ruled-pulls.ts';
 import { createRuling, type Reread } from './app/ruling.ts';
@@ -27,10 +27,8 @@ import { createBuildRate } from './http/build-rate.ts';
 import { createRegistryEvents } from './http/registry-events.ts';
 import { createMemory, mostBytes } from './memory.ts';
 import { createShelf } from './rules/shelf.ts';
-import { findReasonToKeep } from './state/acknowledged.ts';
 import { type Clock, createClock } from './state/clock.ts';
 import { ownDirectory } from './state/owner.ts';
-import { createSqliteStore } from './state/sqlite.ts';
 import { createTokenLayers } from './tokens/layers.ts';
 import { createLedger } from './tokens/ledger.ts';
 
@@ -97,10 +95,8 @@ async function openRooms(
   rooms.defer(() => owner.release());
   const clock = closing(await openClock({ config, log, ...deps }));
   const { now } = clock;
-  const records = closing(createSqliteStore({ path: join(config.dataDir, 'records.db'), now }));
-  const reasonToKeep = () => findReasonToKeep(records.condition);
-  const reason = reasonToKeep();
-  if (reason !== undefined) log.error({ dataDir: config.dataDir, condition: records.condition.kind }, reason);
+  const { records, reasonToKeep, checkReady, listFaults } = openRecords({ config, log, now });
+  closing(records);
   const access = closing(
     await createAccess({
       options: config.access,
@@ -198,8 +194,7 @@ async function openRooms(
     rules: ruling.rules,
     sealed: passing?.sealed,
     listNotes: () => [clock.findDoubt()].filter(note => note !== undefined),
-    checkReady: async () => void (await records.get('token', '')),
-    listFaults: () => (records.condition.kind === 'whole' ? [] : [records.condition.reason]),
+    ...{ checkReady, listFaults },
   });
 
   const scrubbing = createScrubbing({ config, log, records, kept });

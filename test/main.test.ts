@@ -119,7 +119,11 @@ describe('a start', () => {
   test.each([
     ['a file', 'taken', /^cannot use \/.*\/taken: it is a file, where a directory is expected\n$/],
     ['below a file', 'taken/data', /^cannot use \/.*\/taken\/data: ENOTDIR.*\n$/],
-    ['one with records that are none', 'other', /^cannot use \/.*\/other\/records\.db: file is not a database\n$/],
+    [
+      'one with records that are none',
+      'other',
+      /^cannot use \/.*\/other\/records\.db: it is damaged, .*\(file is not a database\): .*veneer restore.*\n$/,
+    ],
   ])('is refused where the data directory is %s', async (_, directory, message) => {
     await writeFile(join(folder, 'taken'), '');
     await mkdir(join(folder, 'other'));

@@ -26,7 +26,7 @@ export interface HostingDeps {
   readonly memory: Memory;
   /** As of RoomDeps. */
   readonly reasonToKeep: () => string | undefined;
-  readonly onChange: (change: HostedChange) => void;
+  readonly onChange: (change: HostedChange) => unknown;
   readonly reportDamage: ReportDamage;
 }
 

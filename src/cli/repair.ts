@@ -9,6 +9,7 @@ import { formatSize } from '../hosted/quota-size.ts';
 import { type LinkCounts, type RebuildReport, rebuildLinks, rewriteJournal } from '../hosted/rebuild.ts';
 import { StateFault } from '../state/data-directory.ts';
 import { copyRecords, createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
+import { RecordStoreDamaged } from '../state/store.ts';
 import { own } from './backup.ts';
 import { explain, print } from './output.ts';
 
@@ -55,7 +56,7 @@ export function createRepairCommand({ findPlace, isTerminal }: RepairCommandDeps
         if (options.dryRun) await rehearse(repair, options);
         else await run(repair, options);
       } catch (error) {
-        if (!(error instanceof StateFault)) throw error;
+        if (!(error instanceof StateFault || error instanceof RecordStoreDamaged)) throw error;
         self.error(`error: ${error.message}. Move it away, or name a copy of before with --records`);
       } finally {
         owner.release();

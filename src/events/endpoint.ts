@@ -8,8 +8,8 @@ import { createOverflow } from './overflow.ts';
 import { DeliveryError } from './webhook.ts';
 
 export interface Endpoint {
-  /** Never throws or waits. Does nothing once `close` was called. */
-  accept(event: RegistryEvent): void;
+  /** Never rejects. Resolves when the event is kept, where it is one to keep. Does nothing once `close` was called. */
+  accept(event: RegistryEvent): Promise<void>;
   /** Resolves when all is delivered, or `drainMs` are over and what is under way is cut. */
   close(): Promise<void>;
 }
@@ -39,11 +39,13 @@ export function createEndpoint({ outbox, deliver, log, now, limits }: EndpointDe
   run(restore);
   return { accept, close };
 
-  function accept(event: RegistryEvent): void {
+  async function accept(event: RegistryEvent): Promise<void> {
     if (isClosed) return;
-    waiting.push(outbox.keep(event));
+    const entry = outbox.keep(event);
+    waiting.push(entry);
     makeRoom();
     schedule();
+    await entry.kept;
   }
 
   async function restore(): Promise<void> {

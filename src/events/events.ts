@@ -11,8 +11,8 @@ import { createOutbox } from './outbox.ts';
 import { createWebhook, type WebhookOptions } from './webhook.ts';
 
 export interface Events {
-  /** Never throws or waits. To be called before the client is answered: what it was told has happened then has its event kept. */
-  emit(event: NewEvent): void;
+  /** Never rejects. Resolves when it is kept: to be waited for before the client is answered, who is told that it has happened. */
+  emit(event: NewEvent): Promise<void>;
   /** Gives each endpoint a bounded time to take what waits. Call it before the record store is closed. */
   close(): Promise<void>;
 }
@@ -47,11 +47,11 @@ export function createEvents({ now = () => new Date(), ...deps }: EventsDeps): E
     endpoint: openEndpoint(options, { ...deps, now, dispatcher }),
   }));
   return {
-    emit(happened) {
+    async emit(happened) {
       const hearers = routes.filter(({ wants }) => wants(happened));
       if (hearers.length === 0) return;
       const event = createEvent(happened, now());
-      for (const { endpoint } of hearers) endpoint.accept(event);
+      await Promise.all(hearers.map(({ endpoint }) => endpoint.accept(event)));
     },
     async close() {
       await Promise.all(routes.map(({ endpoint }) => endpoint.close()));

@@ -6,7 +6,7 @@ import type { RecordStore } from '../state/store.ts';
 import { eventSchema, type RegistryEvent } from './event.ts';
 
 export interface Outbox {
-  /** The event is handed to the store before this returns, and SQLite has it on disk then. Never throws: a fault is logged. */
+  /** `kept` resolves when the event is on the disk, and never rejects: a fault is logged. */
   keep(event: RegistryEvent): OutboxEntry;
   /** Forgets an event that was delivered or dropped. Never rejects: a fault is logged, and the event comes again after a restart. */
   release(entry: OutboxEntry): Promise<void>;

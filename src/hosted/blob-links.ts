@@ -35,7 +35,7 @@ export async function linkBlob(
     records.holders.putting(holderKey(digest, 'blob', repository), {}),
     ...also,
   ]);
-  options.onChange(changeOf('push', link));
+  await options.onChange(changeOf('push', link));
 }
 
 /** Unlinks a blob, and deletes its content with the last link. Inside `exclusively`. */
@@ -47,7 +47,7 @@ export async function unlinkBlob(room: Room, link: BlobLink): Promise<void> {
     records.blobs.deleting(linkKey(repository, digest)),
     records.holders.deleting(holderKey(digest, 'blob', repository)),
   ]);
-  options.onChange(changeOf('delete', link));
+  await options.onChange(changeOf('delete', link));
   await room.deleteUnlinked(digest);
 }
 

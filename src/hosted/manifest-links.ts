@@ -35,8 +35,8 @@ export async function linkManifest(room: Room, link: ManifestLink, at = room.now
     ...tagChanges.flat(),
   ]);
   const change = { kind: 'push', repository, digest, mediaType, size } as const;
-  if (tags.length === 0) options.onChange(change);
-  for (const tag of tags) options.onChange({ ...change, tag });
+  const changes = tags.length === 0 ? [change] : tags.map(tag => ({ ...change, tag }));
+  await Promise.all(changes.map(options.onChange));
 }
 
 /** What pointing a tag to a manifest changes. */
@@ -83,8 +83,7 @@ export async function unlinkManifest(
     ...tags.map(tag => records.tagged.deleting(memberKey(repository, digest, tag))),
   ]);
   const change = { kind: 'delete', repository, digest, mediaType, size } as const;
-  for (const tag of tags) options.onChange({ ...change, tag });
-  options.onChange(change);
+  await Promise.all([...tags.map(tag => ({ ...change, tag })), change].map(options.onChange));
   await room.deleteUnlinked(digest);
 }
 

@@ -13,8 +13,8 @@ export interface HostedOptions {
   /** Whether a tag, once it is there, must neither move nor go. */
   readonly isImmutable: (repository: string, tag: string) => boolean;
   readonly quota: Quota;
-  /** Told of each change once it is durable, in the order of the changes. Must not throw. */
-  readonly onChange: (change: HostedChange) => void;
+  /** Told of each change once it is durable, in the order of the changes, and waited for before it is acknowledged. Must not fail. */
+  readonly onChange: (change: HostedChange) => unknown;
 }
 
 /** What a manifest may refer to that is not there: nothing, an index to manifests, or any manifest to anything. */

@@ -21,7 +21,7 @@ export async function unlinkTag(room: Room, link: TagLink, at = room.now()): Pro
     ...(await noteUntagged(room, link, at)),
   ]);
   const { mediaType = '', size = 0 } = (await records.manifests.get(linkKey(repository, digest))) ?? {};
-  options.onChange({ kind: 'delete', repository, digest, tag, mediaType, size });
+  await options.onChange({ kind: 'delete', repository, digest, tag, mediaType, size });
 }
 
 /** A manifest remembers when a tag left it: it may be collected some time after that. */

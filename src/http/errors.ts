@@ -41,9 +41,15 @@ function printable(message: string): string {
   return message.replace(/[\p{Cc}\u2028\u2029]/gu, character => JSON.stringify(character).slice(1, -1));
 }
 
+const BUSY_SECONDS = 5;
+
 function toRegistryError(error: Error): RegistryError {
   if (error instanceof RegistryError) return error;
   if (error instanceof ApiError) return new RegistryError('UNKNOWN', error.message, { status: error.status });
   if (error instanceof HTTPException) return new RegistryError('UNKNOWN', error.message, { status: error.status });
+  if ('code' in error && error.code === 'EBUSY') {
+    const message = 'records cannot be written now, as another program holds them: try again';
+    return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: BUSY_SECONDS });
+  }
   return new RegistryError('UNKNOWN', 'internal error: the log of Veneer has the cause');
 }

@@ -14,7 +14,7 @@ import { findPublicHost } from './public-host.ts';
 
 export interface RegistryEvents {
   /** To be called while the request that made the change is under way, or by nobody's request. */
-  changed(change: HostedChange): void;
+  changed(change: HostedChange): Promise<void>;
   pulled(c: Context, pulled: PulledManifest): void;
   /** A build that has ended: of a failed one nothing is told, for there is no image. */
   built(build: BuildRecord): void;
@@ -48,13 +48,13 @@ export function createRegistryEvents(events: Pick<Events, 'emit'>, publicUrl?: U
       const place = { repository, digest, ...(tag !== undefined && { tag }) };
       const c = tryGetContext();
       const from = describeRequest(c);
-      if (kind === 'delete') events.emit({ action: 'delete', target: place, ...from });
-      else
-        events.emit({
-          action: 'push',
-          target: { ...place, mediaType, size, ...urlOf(c, { ...place, mediaType }) },
-          ...from,
-        });
+      return kind === 'delete'
+        ? events.emit({ action: 'delete', target: place, ...from })
+        : events.emit({
+            action: 'push',
+            target: { ...place, mediaType, size, ...urlOf(c, { ...place, mediaType }) },
+            ...from,
+          });
     },
     pulled(c, { origin, manifest: { digest, mediaType, raw }, reference }) {
       const place = { repository: originName(origin), ...(!reference.includes(':') && { tag: reference }) };
@@ -65,7 +65,7 @@ export function createRegistryEvents(events: Pick<Events, 'emit'>, publicUrl?: U
         size: raw.byteLength,
         ...urlOf(c, { ...place, digest, mediaType }),
       };
-      events.emit({ action: 'pull', target, ...describeRequest(c) });
+      void events.emit({ action: 'pull', target, ...describeRequest(c) });
     },
     damaged({ digest, size, repositories }) {
       const targets = repositories.length > 0 ? repositories.map(repository => ({ repository })) : [{}];
@@ -76,7 +76,7 @@ export function createRegistryEvents(events: Pick<Events, 'emit'>, publicUrl?: U
       if (status !== 'succeeded' || digest === undefined) return;
       const tag = image.slice(image.lastIndexOf(':') + 1);
       const target = { repository: spec.target.repository, tag, digest };
-      events.emit({ action: 'build', target, actor: nameCaller(caller), request: { method: '' } });
+      void events.emit({ action: 'build', target, actor: nameCaller(caller), request: { method: '' } });
     },
   };
 }

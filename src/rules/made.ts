@@ -5,7 +5,7 @@ import { stepsSchema } from '../augment/steps.ts';
 import type { Memory } from '../memory.ts';
 import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
-import { type RecordStore, RecordStoreFull } from '../state/store.ts';
+import { type RecordStore, RecordStoreBusy, RecordStoreFull } from '../state/store.ts';
 import { createTurns } from '../state/turns.ts';
 import { type HoldLayers, shelvedIn } from './shelf.ts';
 
@@ -97,8 +97,8 @@ export function createMadeDigests({ records, memory, now, keepMs, holdLayers }: 
       ]);
       knownUntil.set(keyOf(repository, id), record.keptUntil);
     } catch (error) {
-      // A disk that takes nothing must not stop pulls.
-      if (!(error instanceof RecordStoreFull)) throw error;
+      // A disk that takes nothing must not stop pulls, and no other program either.
+      if (!(error instanceof RecordStoreFull || error instanceof RecordStoreBusy)) throw error;
       for (const key of keys) unsaved.set(key, made);
     }
   }

@@ -18,7 +18,7 @@ import { join } from 'node:path';
 export type RecordsCondition = { readonly kind: 'whole' } | RecordsFault;
 
 export interface RecordsFault {
-  readonly kind: 'gone' | 'other' | 'older';
+  readonly kind: 'gone' | 'other' | 'older' | 'damaged';
   /** What does not fit, in one line without paths. */
   readonly reason: string;
   /** What the operator can do. */
@@ -38,10 +38,11 @@ const REASONS = {
   other: 'the records are others than those that the bytes were kept with',
   older:
     'the records are older than what was acknowledged: they are a copy of before, or their write-ahead log is gone',
+  damaged: 'the records are damaged: a part of what was written to the disk cannot be read, or makes no sense',
 } as const;
 
 const REMEDY =
-  'pulls go on with what the records tell, and nothing is collected. Stop Veneer and put the right records.db back, with its -wal where there is one; ' +
+  'pulls go on with what the records tell, and nothing is collected. Stop Veneer and put the right records.db back, with its -wal where there is one, or a backup of it (`veneer restore`); ' +
   'or have `veneer repair` rebuild what the bytes tell, and accept the rest as lost';
 
 export function faultOf(kind: RecordsFault['kind']): RecordsFault {
@@ -57,11 +58,16 @@ export function isFaultKind(text: unknown): text is RecordsFault['kind'] {
   return typeof text === 'string' && Object.hasOwn(REASONS, text);
 }
 
-/** What the file says must have been read before the records: they go ahead. */
+/** What was noted must have been read before the records: they go ahead. */
 export function compare(noted: Generation | undefined, records: Generation): RecordsCondition {
   if (!noted) return WHOLE;
   if (noted.id !== records.id) return faultOf('other');
   return noted.sequence > records.sequence ? faultOf('older') : WHOLE;
+}
+
+/** A generation, and whether somebody may have gone on to write. */
+export interface Note extends Generation {
+  readonly isOpen: boolean;
 }
 
 const FILE = 'acknowledged.json';
@@ -69,10 +75,10 @@ const FILE = 'acknowledged.json';
 const LENGTH = 128;
 
 /** Undefined where there is none, as in a directory of an older release, or it cannot be read: then it says nothing. */
-export function readAcknowledged(directory: string): Generation | undefined {
+export function readAcknowledged(directory: string): Note | undefined {
   try {
-    const { id, sequence } = JSON.parse(readFileSync(join(directory, FILE), 'utf8'));
-    return typeof id === 'string' && Number.isSafeInteger(sequence) ? { id, sequence } : undefined;
+    const { id, sequence, isOpen = false } = JSON.parse(readFileSync(join(directory, FILE), 'utf8'));
+    return typeof id === 'string' && Number.isSafeInteger(sequence) ? { id, sequence, isOpen } : undefined;
   } catch {
     return undefined;
   }
@@ -85,19 +91,20 @@ export function forgetAcknowledged(directory: string): void {
 
 export interface Acknowledged {
   /** Never throws: what cannot be noted is durable all the same, and is noted with the next. */
-  note(generation: Generation): void;
+  note(note: Note): void;
   close(): void;
 }
 
 export function createAcknowledged(directory: string): Acknowledged {
   let file: number | undefined;
   return {
-    note(generation) {
-      const text = Buffer.from(`${JSON.stringify(generation).padEnd(LENGTH - 1)}\n`);
+    note(note) {
+      const text = Buffer.from(`${JSON.stringify(note).padEnd(LENGTH - 1)}\n`);
       try {
         if (file === undefined) {
           file = openSync(join(directory, FILE), constants.O_WRONLY | constants.O_CREAT, 0o600);
           writeSync(file, text, 0, text.length, 0);
+          // That somebody writes has to be known after a power cut too.
           fsyncSync(file);
         } else {
           writeSync(file, text, 0, text.length, 0);

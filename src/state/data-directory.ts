@@ -31,9 +31,15 @@ function missingOf(path: string): readonly string[] {
 /** Codes of the system, and of SQLite, which opens a file that it may not write to for reading. */
 const DENIED: readonly unknown[] = ['EACCES', 'EPERM', 8, 14];
 
+/** Of SQLite, for what is no database, or none any more. */
+const DAMAGED: readonly unknown[] = [11, 26];
+
 function explain(path: string, cause: unknown): string {
   if (!(cause instanceof Error)) return String(cause);
   const code = 'errcode' in cause ? cause.errcode : 'code' in cause ? cause.code : undefined;
+  if (DAMAGED.includes(code)) {
+    return `it is damaged, or of another program (${cause.message}): move it away, with its -wal, and bring a backup back (veneer restore), or have \`veneer repair\` rebuild what the bytes tell`;
+  }
   if (!DENIED.includes(code)) return cause.message;
   const user = process.geteuid?.();
   const whose = user === undefined ? 'this user' : `the user ${user}`;

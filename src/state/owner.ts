@@ -1,5 +1,7 @@
 // One process at a time owns a data directory: what keeps its files and records in step is in memory. The lock is one of SQLite's on a file
-// of its own, which the kernel releases with the process, however it ends: nothing is left that could be stale.
+// of its own, which the kernel releases with the process, however it ends: nothing is left that could be stale. Whoever removes that file does not
+// let a second process in: under a new one nobody owns the directory before the records themselves are found to be free.
+import { existsSync, statSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { makeDirectory, StateFault } from './data-directory.ts';
@@ -25,8 +27,10 @@ export function ownDirectory(directory: string): DirectoryOwner {
   const database = openLock(directory);
   try {
     database.exec('BEGIN EXCLUSIVE');
+    requireFree(directory);
   } catch (error) {
     database.close();
+    if (error instanceof DirectoryTaken) throw error;
     throw isBusy(error) ? new DirectoryTaken(directory, { cause: error }) : new StateFault(directory, error);
   }
   return {
@@ -39,9 +43,40 @@ export function ownDirectory(directory: string): DirectoryOwner {
 function openLock(directory: string): DatabaseSync {
   makeDirectory(directory);
   try {
-    return new DatabaseSync(join(directory, 'owner.db'), { timeout: 0 });
+    return new DatabaseSync(join(directory, LOCK), { timeout: 0 });
   } catch (error) {
     throw new StateFault(directory, error);
+  }
+}
+
+const LOCK = 'owner.db';
+const RECORDS = 'records.db';
+/** Longer than a command such as `veneer token` has them open. */
+const PROBE_MS = 3_000;
+
+/** The lock that an owner has held carries its own number as its time of change, which no copy and no new file has. Throws DirectoryTaken. */
+function requireFree(directory: string): void {
+  const lock = join(directory, LOCK);
+  const { ino, mtimeMs } = statSync(lock);
+  const mark = ino % 2 ** 31;
+  if (mtimeMs === mark * 1000) return;
+  if (existsSync(join(directory, RECORDS)) && isOpenElsewhere(join(directory, RECORDS))) {
+    throw new DirectoryTaken(directory, { cause: new Error(`${RECORDS} is open, and ${LOCK} is new`) });
+  }
+  utimesSync(lock, mark, mark);
+}
+
+/** Whoever has opened a write-ahead log keeps others from having the file alone. What cannot be opened is told by whoever needs it. */
+function isOpenElsewhere(path: string): boolean {
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(path, { timeout: PROBE_MS });
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; SELECT count(*) FROM sqlite_schema');
+    return false;
+  } catch (error) {
+    return isBusy(error);
+  } finally {
+    database?.close();
   }
 }
 

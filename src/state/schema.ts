@@ -4,6 +4,8 @@ import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { faultOf, hasKeptBytes, readAcknowledged } from './acknowledged.ts';
 import { makeDirectory, StateFault } from './data-directory.ts';
+import { toError, toFailure } from './failure.ts';
+import { RecordStoreBusy, RecordStoreDamaged } from './store.ts';
 
 export const BUSY_TIMEOUT_MS = 5_000;
 
@@ -56,6 +58,16 @@ export function openDatabase(path: string): DatabaseSync {
   }
 }
 
+/** Reads all of it: what does not make sense, or undefined. */
+export function quickCheck(database: DatabaseSync): string | undefined {
+  try {
+    const [verdict] = Object.values(database.prepare('PRAGMA quick_check(1)').get() ?? {});
+    return verdict === 'ok' ? undefined : String(verdict);
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
 /** SQLite removes the log of a file that has gone, and in it may be all that is left of the records. */
 function keepLog(path: string): void {
   const log = `${path}-wal`;
@@ -100,12 +112,12 @@ function checkWritable(database: DatabaseSync): void {
   try {
     database.exec("BEGIN IMMEDIATE; DELETE FROM records WHERE collection = ''; ROLLBACK");
   } catch (error) {
-    // Whoever writes just now shows that it can be done.
-    if (!(error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY)) throw error;
+    if (database.isTransaction) database.exec('ROLLBACK');
+    const known = toError(toFailure(error));
+    // Whoever writes just now shows that it can be done; and what is damaged in places is served where it is not.
+    if (!(known instanceof RecordStoreBusy || known instanceof RecordStoreDamaged)) throw error;
   }
 }
-
-const SQLITE_BUSY = 5;
 
 function versionOf(database: DatabaseSync): number {
   return readPragma(database, 'user_version');

@@ -1,10 +1,12 @@
-// Records in one SQLite file: no server to run. Write-ahead log, synced at every commit, so that what was acknowledged stays.
+// Records in one SQLite file: no server to run. Write-ahead log, synced at every commit, so that what was acknowledged stays. A thread writes, and
+// this one reads.
+import { once } from 'node:events';
 import { dirname } from 'node:path';
 import { backup, DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import {
   compare,
-  createAcknowledged,
   faultOf,
   type Generation,
   isFaultKind,
@@ -13,55 +15,76 @@ import {
   WHOLE,
 } from './acknowledged.ts';
 import { StateFault } from './data-directory.ts';
+import { isBusy, toError, toFailure } from './failure.ts';
 import { compareKeys, endOfPrefix } from './keys.ts';
-import { BUSY_TIMEOUT_MS, openDatabase } from './schema.ts';
-import { type Change, type ListOptions, type RecordStore, RecordStoreFull } from './store.ts';
+import { BUSY_TIMEOUT_MS, openDatabase, quickCheck } from './schema.ts';
+import { type ListOptions, type RecordStore, RecordStoreDamaged } from './store.ts';
+import type { Job } from './writer.ts';
+import { createWrites } from './writes.ts';
 
 export interface SqliteStoreOptions {
   /** The file; it and its directory are made if absent. */
   readonly path: string;
   readonly now?: () => Date;
+  /** For how long a lock of another program is waited for. */
+  readonly busyMs?: number;
 }
 
 export interface SqliteStore extends RecordStore {
-  /** As it was found when the store was opened, and until what is there is accepted. Unless it is whole, nothing may be deleted for want of a record. */
+  /** As it was found when the store was opened, and since. Unless it is whole, nothing may be deleted for want of a record. */
   readonly condition: RecordsCondition;
-  /** Takes the records as they are from now on, in whatever condition they were. Durable when it resolves. */
+  /** Takes the records as they are from now on, in whatever condition but damaged they were. Durable when it resolves. */
   accept(): Promise<void>;
+  /** Where the records were not closed, all of them are read: what is damaged shows in the condition. Takes as long as the file is large. */
+  check(): Promise<void>;
 }
 
 /** Throws StateFault where the file cannot be opened, or is something else. */
-export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreOptions): SqliteStore {
-  const directory = dirname(path);
-  const noted = readAcknowledged(directory);
+export function createSqliteStore({ path, now = () => new Date(), busyMs = BUSY_MS }: SqliteStoreOptions): SqliteStore {
+  const noted = readAcknowledged(dirname(path));
   const database = openDatabase(path);
   const statements = prepareStatements(database);
-  const acknowledged = createAcknowledged(directory);
   let condition = readCondition(database, noted);
+  let isChecked = !noted?.isOpen;
+  let checker: Worker | undefined;
+  // This connection reads: what is durable it sees, and no lock of a writer keeps it out.
+  database.exec('PRAGMA query_only = 1; PRAGMA busy_timeout = 0');
+  const writes = createWrites({
+    ...{ path, busyMs },
+    findFault: () => (condition.kind === 'whole' || condition.kind === 'damaged' ? undefined : condition.kind),
+    isSound: () => isChecked && condition.kind === 'whole',
+  });
+  const takeTurn = createTurnTaking();
   const time = () => now().getTime();
 
-  /** All of it or nothing. What is noted beside the records stays as it is while it does not fit them: it is the evidence. */
-  function commit<T>(work: () => T): T {
-    const fault = condition.kind === 'whole' ? null : condition.kind;
-    const { result, row } = refuseFullDisk(() =>
-      inTransaction(database, () => {
-        const before = countChanges();
-        const result = work();
-        return { result, row: countChanges() === before ? undefined : statements.count.get(fault) };
-      }),
-    );
-    if (row && fault === null) acknowledged.note(toGeneration(row));
-    return result;
+  /** Throws RecordStoreBusy where others keep readers out for long. */
+  async function read<T>(work: () => T): Promise<T> {
+    for (const until = performance.now() + busyMs; ; await setTimeout(RETRY_MS)) {
+      await takeTurn.begin();
+      const begunAt = performance.now();
+      try {
+        return work();
+      } catch (error) {
+        if (!isBusy(toFailure(error)) || begunAt > until) throw noticed(toError(toFailure(error)), error);
+      } finally {
+        takeTurn.spend(performance.now() - begunAt);
+      }
+    }
   }
 
-  function countChanges(): unknown {
-    return statements.changes.get()?.count;
+  async function write(job: Job): Promise<number> {
+    try {
+      return await writes.run(job);
+    } catch (error) {
+      throw noticed(error);
+    }
   }
 
-  function apply(change: Change): void {
-    const { collection, key } = change;
-    if (change.kind === 'delete') statements.delete.get(collection, key, time());
-    else statements.put.run(collection, key, change.value, change.expiresAt?.getTime() ?? null);
+  /** Damage is no matter of one request. */
+  function noticed(error: unknown, cause?: unknown): unknown {
+    if (!(error instanceof RecordStoreDamaged)) return error;
+    condition = faultOf('damaged');
+    return new RecordStoreDamaged(`${path} is damaged (${error.message}): ${condition.remedy}`, { cause });
   }
 
   /** What has expired lies among the rest until it is swept: a listing that has to pass much of it gives others their turn in between. */
@@ -72,7 +95,8 @@ export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreO
     for (let step = selection.limit; found.length < selection.limit; step *= 4) {
       if (after !== start) await setImmediate();
       const count = Math.min(step, maxAtOnce);
-      const rows = statement.all(time(), selection.collection, ...boundsOf({ ...selection, after }), count);
+      const bounds = boundsOf({ ...selection, after });
+      const rows = await read(() => statement.all(time(), selection.collection, ...bounds, count));
       found.push(...rows.filter(row => row.is_live === 1));
       if (rows.length < count) break;
       after = String(rows.at(-1)?.key);
@@ -82,17 +106,17 @@ export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreO
 
   return {
     async get(collection, key) {
-      const value = statements.get.get(collection, key, time())?.value;
-      return value instanceof Uint8Array ? value : undefined;
+      const row = await read(() => statements.get.get(collection, key, time()));
+      return row?.value instanceof Uint8Array ? row.value : undefined;
     },
     async put(collection, key, value, options) {
-      commit(() => apply({ kind: 'put', collection, key, value, ...options }));
+      await write({ kind: 'write', changes: [{ kind: 'put', collection, key, value, ...options }] });
     },
     async delete(collection, key) {
-      return commit(() => statements.delete.get(collection, key, time())?.is_live === 1);
+      return (await write({ kind: 'delete', collection, key, nowMs: time() })) > 0;
     },
     async write(changes) {
-      commit(() => changes.forEach(apply));
+      if (changes.length > 0) await write({ kind: 'write', changes });
     },
     async list(collection, options) {
       const rows = await select(statements.list, MAX_KEYS_AT_ONCE, { collection, ...options });
@@ -107,13 +131,10 @@ export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreO
     },
     async sweep() {
       let swept = 0;
-      let workedMs = 0;
-      for (let isMore = true; isMore && workedMs < MAX_SWEEP_MS && database.isOpen; await setImmediate()) {
-        const begunAt = performance.now();
-        const count = Number(commit(() => statements.sweep.run(time(), MAX_SWEPT_AT_ONCE).changes));
-        workedMs += performance.now() - begunAt;
+      for (const until = performance.now() + MAX_SWEEP_MS; performance.now() < until && database.isOpen; ) {
+        const count = await write({ kind: 'sweep', nowMs: time(), limit: MAX_SWEPT_AT_ONCE });
         swept += count;
-        isMore = count === MAX_SWEPT_AT_ONCE;
+        if (count < MAX_SWEPT_AT_ONCE) break;
       }
       return swept;
     },
@@ -121,25 +142,59 @@ export function createSqliteStore({ path, now = () => new Date() }: SqliteStoreO
       return condition;
     },
     async accept() {
-      const row = refuseFullDisk(() => inTransaction(database, () => statements.accept.get()));
-      condition = WHOLE;
-      acknowledged.note(toGeneration(row));
+      await write({ kind: 'accept' });
+      if (condition.kind !== 'damaged') condition = WHOLE;
+    },
+    async check() {
+      if (isChecked) return;
+      checker = new Worker(new URL('./checker.ts', import.meta.url), { workerData: { path } });
+      checker.unref();
+      const [verdict] = await Promise.race([once(checker, 'message'), once(checker, 'exit')]).catch(() => ['']);
+      if (typeof verdict === 'string') condition = faultOf('damaged');
+      else if (verdict === undefined) isChecked = true;
     },
     async close() {
+      await checker?.terminate();
       if (database.isOpen) database.close();
-      acknowledged.close();
+      await writes.close();
+    },
+  };
+}
+
+const BUSY_MS = 5_000;
+/** From one look whether a reader is let in to the next. */
+const RETRY_MS = 25;
+/** Of one turn of the loop, for all who read. */
+const MAX_TURN_MS = 5;
+
+/** Reading is done where everything else is: who has much to read lets all else go on in between, however many calls that takes. */
+function createTurnTaking() {
+  let spentMs = 0;
+  let next: Promise<void> | undefined;
+  return {
+    async begin(): Promise<void> {
+      while (spentMs > MAX_TURN_MS) await next;
+    },
+    spend(ms: number): void {
+      spentMs += ms;
+      next ??= setImmediate().then(() => {
+        spentMs = 0;
+        next = undefined;
+      });
     },
   };
 }
 
 /** Records that were found in another condition than whole stay in it, whatever is written to them. */
 function readCondition(database: DatabaseSync, noted: Generation | undefined): RecordsCondition {
-  const row = database.prepare('SELECT id, sequence, fault FROM store').get();
-  return isFaultKind(row?.fault) ? faultOf(row.fault) : compare(noted, toGeneration(row));
-}
-
-function toGeneration(row: Row | undefined): Generation {
-  return { id: String(row?.id), sequence: Number(row?.sequence) };
+  try {
+    const row = database.prepare('SELECT id, sequence, fault FROM store').get();
+    const generation = { id: String(row?.id), sequence: Number(row?.sequence) };
+    return isFaultKind(row?.fault) ? faultOf(row.fault) : compare(noted, generation);
+  } catch (error) {
+    if (toError(toFailure(error)) instanceof RecordStoreDamaged) return faultOf('damaged');
+    throw error;
+  }
 }
 
 /** More pages than there are: with a step for some of them each write of the service would make the copy begin anew. */
@@ -168,9 +223,8 @@ function checkWhole(path: string): void {
   try {
     // The copy is one file: nobody has to know of a log beside it.
     database.exec('PRAGMA journal_mode = DELETE');
-    const [row] = database.prepare('PRAGMA quick_check(1)').all();
-    const [verdict] = Object.values(row ?? {});
-    if (verdict !== 'ok') throw new Error(`it is damaged: ${verdict}`);
+    const verdict = quickCheck(database);
+    if (verdict !== undefined) throw new Error(`it is damaged: ${verdict}`);
   } finally {
     database.close();
   }
@@ -199,21 +253,8 @@ interface Selection extends ListOptions {
 function prepareStatements(database: DatabaseSync) {
   return {
     get: database.prepare(`SELECT value FROM records WHERE collection = ? AND key = ? AND ${LIVE}`),
-    put: database.prepare('INSERT OR REPLACE INTO records (collection, key, value, expires_at) VALUES (?, ?, ?, ?)'),
-    delete: database.prepare(
-      'DELETE FROM records WHERE collection = ? AND key = ? RETURNING expires_at IS NULL OR expires_at > ? AS is_live',
-    ),
     list: database.prepare(LIST_KEYS),
     entries: database.prepare(`SELECT key, value, ${LIVE} AS is_live ${RANGE}`),
-    changes: database.prepare('SELECT total_changes() AS count'),
-    count: database.prepare('UPDATE store SET sequence = sequence + 1, fault = ? RETURNING id, sequence'),
-    // Under another id: copies of what was before are other records from now on.
-    accept: database.prepare(
-      'UPDATE store SET id = lower(hex(randomblob(16))), sequence = sequence + 1, fault = NULL RETURNING id, sequence',
-    ),
-    sweep: database.prepare(
-      'DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)',
-    ),
   };
 }
 
@@ -224,31 +265,4 @@ const AFTER_ALL_TEXT = new Uint8Array();
 function boundsOf({ prefix = '', after = '' }: ListOptions) {
   const start = compareKeys(prefix, after) > 0 ? prefix : after;
   return [start, endOfPrefix(prefix) ?? AFTER_ALL_TEXT, after] as const;
-}
-
-function inTransaction<T>(database: DatabaseSync, work: () => T): T {
-  database.exec('BEGIN IMMEDIATE');
-  try {
-    const result = work();
-    database.exec('COMMIT');
-    return result;
-  } catch (error) {
-    // A full disk may have ended the transaction already.
-    if (database.isTransaction) database.exec('ROLLBACK');
-    throw error;
-  }
-}
-
-const SQLITE_FULL = 13;
-
-/** Throws RecordStoreFull where SQLite has no room left. */
-export function refuseFullDisk<T>(work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (error instanceof Error && 'errcode' in error && error.errcode === SQLITE_FULL) {
-      throw new RecordStoreFull('the disk of the record store is full', { cause: error });
-    }
-    throw error;
-  }
 }

@@ -46,6 +46,17 @@ export interface Entry<V> {
   readonly value: V;
 }
 
+/** Another program holds the lock of the records, and went on to: nothing was changed. It may be tried again. */
+export class RecordStoreBusy extends Error {
+  override readonly name = 'RecordStoreBusy';
+  readonly code = 'EBUSY';
+}
+
+/** What the records lie in is damaged. */
+export class RecordStoreDamaged extends Error {
+  override readonly name = 'RecordStoreDamaged';
+}
+
 /** The disk that holds the records is full: nothing was changed. Its code is the one that the file system uses. */
 export class RecordStoreFull extends Error {
   override readonly name = 'RecordStoreFull';

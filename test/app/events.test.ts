@@ -149,14 +149,14 @@ test('a build that succeeds is told, with who asked for it and the name of its i
 
 test('a build that nobody asked for by a request was asked for by Veneer', () => {
   const emitted: NewEvent[] = [];
-  const { built } = createRegistryEvents({ emit: event => emitted.push(event) });
+  const { built } = createRegistryEvents({ emit: async event => void emitted.push(event) });
   for (const caller of ['', ':recipes', 'ada']) built(buildRecordOf(caller));
   expect(emitted.map(({ actor }) => actor)).toEqual([{}, { name: 'veneer' }, { name: 'ada' }]);
 });
 
 test('what no request did was done by Veneer', () => {
   const emitted: unknown[] = [];
-  const { changed } = createRegistryEvents({ emit: event => emitted.push(event) });
+  const { changed } = createRegistryEvents({ emit: async event => void emitted.push(event) });
   changed({
     kind: 'delete',
     repository: 'local/app',

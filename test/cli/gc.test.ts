@@ -33,7 +33,11 @@ let server: Server | undefined;
 beforeEach(async () => {
   owner = undefined;
   server = undefined;
-  place = await createPlace(directory => createSqliteStore({ path: join(directory, 'records.db') }));
+  place = await createPlace(directory => {
+    // Else its first owner would find the records open already.
+    ownDirectory(directory).release();
+    return createSqliteStore({ path: join(directory, 'records.db') });
+  });
   dataDir = place.directory;
   const hosted = await place.open();
   await pushSmall(hosted, 'local/app', 'a', { tags: ['a'] });

@@ -34,14 +34,14 @@ test('delivers after a restart what was left, in order, before what is new', asy
   expect(after.slice(0, 4)).toEqual(before);
 });
 
-test('has an event on disk when emit returns', async () => {
+test('has an event on disk when emit resolves', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'veneer-events-'));
   onTestFinished(() => rmSync(directory, { recursive: true }));
   const [records, other] = [1, 2].map(() => createSqliteStore({ path: join(directory, 'records.db') }));
   if (!records || !other) throw new Error('two connections');
   const hanging = await receive(() => {});
   const events = open([{ url: hanging.url }], { records, limits: cutAtOnce });
-  events.emit(push('1'));
+  await events.emit(push('1'));
   expect(await other.list('event', { limit: 9 })).toHaveLength(1);
   await events.close();
   await records.close();

@@ -65,7 +65,7 @@ test('each acknowledged write is noted beside the records, and none that changes
   const store = open();
   const note = async () => JSON.parse(await readFile(join(data, 'acknowledged.json'), 'utf8'));
   await store.put('tags', ...record(1));
-  expect(await note()).toEqual({ id: expect.stringMatching(/^[0-9a-f]{32}$/), sequence: 1 });
+  expect(await note()).toEqual({ id: expect.stringMatching(/^[0-9a-f]{32}$/), sequence: 1, isOpen: true });
   await store.write([{ kind: 'delete', collection: 'tags', key: 'tag-1' }]);
   expect(await note()).toMatchObject({ sequence: 2 });
   await store.write([]);
@@ -73,6 +73,7 @@ test('each acknowledged write is noted beside the records, and none that changes
   await store.delete('tags', 'none');
   expect(await note()).toMatchObject({ sequence: 2 });
   await store.close();
+  expect(await note()).toMatchObject({ sequence: 2, isOpen: false });
 });
 
 describe.each<[string, string, () => Promise<unknown>]>([

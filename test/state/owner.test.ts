@@ -5,7 +5,7 @@ import { chmod, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { StateFault } from '../../src/state/data-directory.ts';
 import { DirectoryTaken, ownDirectory } from '../../src/state/owner.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
@@ -76,6 +76,38 @@ test('is free when its owner, still alive, lets go of it, also twice', async () 
   owner.release();
   owner.release();
   await startOwner();
+});
+
+describe('a lock that was removed by hand', () => {
+  const records = () => join(directory, 'records.db');
+
+  test('lets nobody in while its owner lives and has the records open', async () => {
+    const child = await startOwner();
+    child.stdin.write('open\n');
+    expect(String((await once(child.stdout, 'data'))[0])).toBe('opened\n');
+    await rm(join(directory, 'owner.db'));
+    // Also not at a second try, which finds the lock that the first one made.
+    for (let time = 0; time < 2; time += 1) expect(() => ownDirectory(directory)).toThrow(DirectoryTaken);
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    ownDirectory(directory).release();
+  });
+
+  test('is no matter where nobody has the records open, nor where they are of an older release', async () => {
+    const store = createSqliteStore({ path: records() });
+    await store.put('tags', 'a', Uint8Array.of(1));
+    await store.close();
+    ownDirectory(directory).release();
+    await rm(join(directory, 'owner.db'));
+    ownDirectory(directory).release();
+  });
+
+  test('a program that reads the records keeps out nobody whose lock is there', async () => {
+    ownDirectory(directory).release();
+    const store = createSqliteStore({ path: records() });
+    ownDirectory(directory).release();
+    await store.close();
+  });
 });
 
 test('leaves nothing that grows, and nothing that has to be cleaned up', async () => {

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { createSqliteStore, LIST_KEYS, refuseFullDisk } from '../../src/state/sqlite.ts';
+import { toError, toFailure } from '../../src/state/failure.ts';
+import { createSqliteStore, LIST_KEYS } from '../../src/state/sqlite.ts';
 import { type Change, RecordStoreFull } from '../../src/state/store.ts';
 import { recordStoreContract } from '../contract/record-store.ts';
 
@@ -35,18 +36,29 @@ test('has put a record on disk when put resolves: a second connection sees it', 
 const put = (key: string, value: Uint8Array): Change => ({ kind: 'put', collection: 'tags', key, value });
 
 test('writes all changes or none', async () => {
-  const store = createSqliteStore({ path: temporaryPath() });
+  const path = temporaryPath();
+  const store = createSqliteStore({ path });
   await store.put('tags', 'kept', Uint8Array.of(1));
-  // A value that SQLite refuses, after others that it took: more bytes than one value may have.
-  const refused = put('c', new Uint8Array(1_000_000_001));
+  refuseKey(path, 'refused');
+  // After others that SQLite took.
+  const refused = put('refused', Uint8Array.of(4));
   await expect(
     store.write([{ kind: 'delete', collection: 'tags', key: 'kept' }, put('b', Uint8Array.of(2)), refused]),
-  ).rejects.toThrow();
+  ).rejects.toThrow('not this one');
   expect(await store.list('tags', { limit: 10 })).toEqual(['kept']);
   await store.write([put('d', Uint8Array.of(3))]);
   expect(await store.list('tags', { limit: 10 })).toEqual(['d', 'kept']);
   await store.close();
 });
+
+/** From now on SQLite itself refuses a record of this key. */
+function refuseKey(path: string, key: string): void {
+  const database = new DatabaseSync(path);
+  database.exec(
+    `CREATE TRIGGER refusing BEFORE INSERT ON records WHEN NEW.key = '${key}' BEGIN SELECT RAISE(ABORT, 'not this one'); END`,
+  );
+  database.close();
+}
 
 test('a second connection sees a write of several changes at once', async () => {
   const path = temporaryPath();
@@ -72,9 +84,14 @@ test('seeks to a prefix: records around it are not looked at', async () => {
 test('says in the words of the file system that the disk is full', () => {
   const database = new DatabaseSync(':memory:');
   database.exec('PRAGMA max_page_count = 2; CREATE TABLE t (v BLOB)');
-  const fill = () => database.prepare('INSERT INTO t VALUES (?)').run(new Uint8Array(100_000));
-  expect(() => refuseFullDisk(fill)).toThrow(RecordStoreFull);
-  expect(() => refuseFullDisk(fill)).toThrow(expect.objectContaining({ code: 'ENOSPC' }));
+  let said: unknown;
+  try {
+    database.prepare('INSERT INTO t VALUES (?)').run(new Uint8Array(100_000));
+  } catch (error) {
+    said = toError(toFailure(error));
+  }
+  expect(said).toBeInstanceOf(RecordStoreFull);
+  expect(said).toMatchObject({ code: 'ENOSPC' });
   database.close();
 });
 

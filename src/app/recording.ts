@@ -1,0 +1,52 @@
+// The records of the service, and what of them an operator has to know.
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import type { Config } from '../config/schema.ts';
+import { findReasonToKeep } from '../state/acknowledged.ts';
+import { createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
+
+export interface RecordingDeps {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly now: () => Date;
+}
+
+export interface Recording {
+  readonly records: SqliteStore;
+  /** Why nothing may be deleted for want of a record. */
+  reasonToKeep(): string | undefined;
+  /** Rejects while records cannot be read. */
+  checkReady(): Promise<void>;
+  /** Why readiness is refused, though requests are served; without names of this machine. */
+  listFaults(): readonly string[];
+}
+
+/** For so long readiness waits for a look at all records: large ones take longer, and are served meanwhile. */
+const CHECK_MS = 10_000;
+
+/** Whoever gets it closes the records. */
+export function openRecords({ config: { dataDir }, log, now }: RecordingDeps): Recording {
+  const records = createSqliteStore({ path: join(dataDir, 'records.db'), now });
+  const reasonToKeep = () => findReasonToKeep(records.condition);
+  const tell = () => {
+    const reason = reasonToKeep();
+    if (reason !== undefined) log.error({ dataDir, condition: records.condition.kind }, reason);
+  };
+  tell();
+  let isChecking = true;
+  const waitsUntil = performance.now() + CHECK_MS;
+  void records.check().then(() => {
+    isChecking = false;
+    if (records.condition.kind === 'damaged') tell();
+  });
+  return {
+    ...{ records, reasonToKeep },
+    checkReady: async () => void (await records.get('token', '')),
+    listFaults() {
+      const { condition } = records;
+      if (condition.kind !== 'whole') return [condition.reason];
+      const isWaiting = isChecking && performance.now() < waitsUntil;
+      return isWaiting ? ['the records are being checked: they were not closed when Veneer ended'] : [];
+    },
+  };
+}

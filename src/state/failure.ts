@@ -1,0 +1,38 @@
+// What SQLite says when it fails, told between threads, and in the words of the record store.
+import { RecordStoreBusy, RecordStoreDamaged, RecordStoreFull } from './store.ts';
+
+/** An error that can be sent to another thread. */
+export interface Failure {
+  readonly message: string;
+  /** SQLite's own. */
+  readonly errcode: number | undefined;
+}
+
+export function toFailure(error: unknown): Failure {
+  if (!(error instanceof Error)) return { message: String(error), errcode: undefined };
+  return { message: error.message, errcode: 'errcode' in error ? Number(error.errcode) : undefined };
+}
+
+const SQLITE = { busy: 5, corrupt: 11, full: 13, noDatabase: 26, noRoomForShared: 4874 } as const;
+
+/** RecordStoreFull, RecordStoreBusy or RecordStoreDamaged where it is one of these. */
+export function toError({ message, errcode }: Failure): Error {
+  const kind = kindOf(errcode);
+  if (kind === SQLITE.full || errcode === SQLITE.noRoomForShared) {
+    return new RecordStoreFull('the disk of the record store is full', { cause: message });
+  }
+  if (kind === SQLITE.busy) {
+    return new RecordStoreBusy('another program holds the lock of the records', { cause: message });
+  }
+  if (kind === SQLITE.corrupt || kind === SQLITE.noDatabase) return new RecordStoreDamaged(message);
+  return new Error(`the record store has failed: ${message}`);
+}
+
+export function isBusy({ errcode }: Failure): boolean {
+  return kindOf(errcode) === SQLITE.busy;
+}
+
+/** The lowest byte; the others tell more of it. */
+function kindOf(errcode: number | undefined): number | undefined {
+  return errcode === undefined ? undefined : errcode & 0xff;
+}

@@ -1,0 +1,136 @@
+// The thread that writes records: a commit waits for the disk, and nothing else has to. All jobs of a message are one transaction.
+import { dirname } from 'node:path';
+import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
+import { pathToFileURL } from 'node:url';
+import { parentPort, workerData } from 'node:worker_threads';
+import { createAcknowledged, type RecordsFault } from './acknowledged.ts';
+import { type Failure, isBusy, toFailure } from './failure.ts';
+import type { Change } from './store.ts';
+
+/** What the thread is started with. */
+export interface WriterOptions {
+  readonly path: string;
+  /** For how long a lock of another program is waited for. */
+  readonly busyMs: number;
+  /** What is written down with the records while they are not whole: then nothing is noted beside them, it is the evidence. */
+  readonly fault: RecordsFault['kind'] | undefined;
+}
+
+export type Job =
+  | { readonly kind: 'write'; readonly changes: readonly Change[] }
+  | { readonly kind: 'delete'; readonly collection: string; readonly key: string; readonly nowMs: number }
+  | { readonly kind: 'sweep'; readonly nowMs: number; readonly limit: number }
+  | { readonly kind: 'accept' };
+
+/** How many live records a deletion met, or how many a sweep removed; of others nothing. */
+export type Answer = { readonly count: number } | { readonly failure: Failure };
+
+/** Sound: what was there before may be called whole, too. */
+export type Message = { readonly jobs: readonly Job[] } | { readonly close: { readonly isSound: boolean } };
+
+const { path, busyMs, fault: found } = readOptions();
+// Not made where it is absent: records that were removed under the service are not to be replaced by new ones.
+const database = new DatabaseSync(`${pathToFileURL(path).href}?mode=rw`, { timeout: busyMs });
+database.exec('PRAGMA synchronous = FULL');
+const acknowledged = createAcknowledged(dirname(path));
+const statements = {
+  put: database.prepare('INSERT OR REPLACE INTO records (collection, key, value, expires_at) VALUES (?, ?, ?, ?)'),
+  delete: database.prepare(
+    'DELETE FROM records WHERE collection = ? AND key = ? RETURNING expires_at IS NULL OR expires_at > ? AS is_live',
+  ),
+  sweep: database.prepare(
+    'DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)',
+  ),
+  changes: database.prepare('SELECT total_changes() AS count'),
+  count: database.prepare('UPDATE store SET sequence = sequence + 1, fault = ? RETURNING id, sequence'),
+  // Under another id: copies of what was before are other records from now on.
+  accept: database.prepare('UPDATE store SET id = lower(hex(randomblob(16)))'),
+};
+let fault = found;
+let last: { readonly id: string; readonly sequence: number } | undefined;
+
+parentPort?.on('message', (message: Message) => {
+  if ('jobs' in message) parentPort?.postMessage(answer(message.jobs));
+  else close(message.close.isSound);
+});
+
+function close(isSound: boolean): void {
+  database.close();
+  if (last && isSound) acknowledged.note({ ...last, isOpen: false });
+  acknowledged.close();
+  parentPort?.close();
+}
+
+function answer(jobs: readonly Job[]): readonly Answer[] {
+  try {
+    return commit(jobs);
+  } catch (error) {
+    const failure = toFailure(error);
+    // A lock or a disk that keeps out one job keeps out all; else each is tried alone, and who fails fails alone.
+    return jobs.length === 1 || isBusy(failure) ? jobs.map(() => ({ failure })) : jobs.flatMap(job => answer([job]));
+  }
+}
+
+/** Throws where nothing of it was written. */
+function commit(jobs: readonly Job[]): readonly Answer[] {
+  database.exec('BEGIN IMMEDIATE');
+  try {
+    const before = countChanges();
+    const answers = jobs.map(attempt);
+    const isAccepted = jobs.some(({ kind }, at) => kind === 'accept' && 'count' in (answers[at] ?? {}));
+    const next = isAccepted ? undefined : fault;
+    const row = countChanges() === before ? undefined : statements.count.get(next ?? null);
+    database.exec('COMMIT');
+    fault = next;
+    if (row && !fault) note(row);
+    return answers;
+  } catch (error) {
+    // A full disk may have ended the transaction already.
+    if (database.isTransaction) database.exec('ROLLBACK');
+    throw error;
+  }
+}
+
+/** One of many in a transaction: what fails is undone alone, unless all of it is. */
+function attempt(job: Job): Answer {
+  database.exec('SAVEPOINT job');
+  try {
+    const count = run(job);
+    database.exec('RELEASE job');
+    return { count };
+  } catch (error) {
+    if (!database.isTransaction) throw error;
+    database.exec('ROLLBACK TO job; RELEASE job');
+    return { failure: toFailure(error) };
+  }
+}
+
+function run(job: Job): number {
+  if (job.kind === 'write') {
+    job.changes.forEach(apply);
+    return 0;
+  }
+  if (job.kind === 'delete') return statements.delete.get(job.collection, job.key, job.nowMs)?.is_live === 1 ? 1 : 0;
+  if (job.kind === 'sweep') return Number(statements.sweep.run(job.nowMs, job.limit).changes);
+  statements.accept.run();
+  return 0;
+}
+
+function apply(change: Change): void {
+  const { collection, key } = change;
+  if (change.kind === 'delete') statements.delete.get(collection, key, 0);
+  else statements.put.run(collection, key, change.value, change.expiresAt?.getTime() ?? null);
+}
+
+function countChanges(): unknown {
+  return statements.changes.get()?.count;
+}
+
+function note({ id, sequence }: Readonly<Record<string, SQLOutputValue>>): void {
+  last = { id: String(id), sequence: Number(sequence) };
+  acknowledged.note({ ...last, isOpen: true });
+}
+
+function readOptions(): WriterOptions {
+  return workerData;
+}

@@ -1,0 +1,147 @@
+// Veneer as a process, while another program holds the lock of its records, and over records that are damaged.
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { setTimeout as wait } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { digestOf } from '../../src/oci/digest.ts';
+import { checkUrl, findFreePort, type Killable, startProcess, waitUntil } from '../clients/support/process.ts';
+import { startRegistry, type TestRegistry } from '../support/registry.ts';
+
+const RAW = Buffer.from('what an upstream has');
+
+let folder: string;
+let data: string;
+let address: string;
+let file: string;
+let registry: TestRegistry;
+let running: Killable | undefined;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'veneer-held-'));
+  data = join(folder, 'data');
+  address = `127.0.0.1:${await findFreePort()}`;
+  file = join(folder, 'veneer.yaml');
+  registry = await startRegistry();
+  registry.put('library/app', [{ mediaType: 'application/octet-stream', raw: RAW }]);
+  const settings = { listen: address, dataDir: data, upstreams: { lab: { url: registry.url } } };
+  await writeFile(file, JSON.stringify({ ...settings, builds: { backends: ['embedded'] } }));
+});
+
+afterEach(async () => {
+  await running?.kill();
+  await registry.close();
+  await rm(folder, { recursive: true });
+});
+
+async function start(): Promise<Killable> {
+  running = await startProcess(process.execPath, ['src/main.ts', '--config', file], {
+    checkReady: () => checkUrl(`http://${address}/health/live`),
+  });
+  return running;
+}
+
+function pushBlob(text: string): Promise<Response> {
+  const path = `/v2/local/app/blobs/uploads/?digest=${digestOf(Buffer.from(text))}`;
+  return fetch(`http://${address}${path}`, { method: 'POST', body: text });
+}
+
+/** Pulls one after the other until it is told to end: how long the slowest of them took. */
+function keepPulling() {
+  let isOver = false;
+  const pulling = (async () => {
+    let slowestMs = 0;
+    let count = 0;
+    for (; !isOver; count += 1) {
+      const begunAt = performance.now();
+      const pulled = await fetch(`http://${address}/v2/lab/library/app/blobs/${digestOf(RAW)}`);
+      expect(Buffer.from(await pulled.arrayBuffer())).toEqual(RAW);
+      slowestMs = Math.max(slowestMs, performance.now() - begunAt);
+      await wait(20);
+    }
+    return { slowestMs, count };
+  })();
+  return () => {
+    isOver = true;
+    return pulling;
+  };
+}
+
+test('while another program holds the lock pulls go on, a push waits, and one that waits for long is told to come again', async () => {
+  await start();
+  expect((await pushBlob('warm')).status).toBe(201);
+  await (await fetch(`http://${address}/v2/lab/library/app/blobs/${digestOf(RAW)}`)).arrayBuffer();
+  const endPulling = keepPulling();
+
+  const lock = new DatabaseSync(join(data, 'records.db'));
+  lock.exec('BEGIN IMMEDIATE');
+  const waiting = pushBlob('waits');
+  await wait(2_000);
+  lock.exec('ROLLBACK');
+  expect((await waiting).status).toBe(201);
+
+  lock.exec('BEGIN IMMEDIATE');
+  const refused = await pushBlob('is refused');
+  lock.close();
+  expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '5']);
+  expect(await refused.json()).toMatchObject({ errors: [{ code: 'UNAVAILABLE' }] });
+  expect((await pushBlob('is refused')).status).toBe(201);
+
+  // The lock was held for more than seven seconds.
+  const { slowestMs, count } = await endPulling();
+  expect(slowestMs).toBeLessThan(3_000);
+  expect(count).toBeGreaterThan(20);
+}, 60_000);
+
+test('a drain waits for what is being written', async () => {
+  const veneer = await start();
+  expect((await pushBlob('warm')).status).toBe(201);
+  const lock = new DatabaseSync(join(data, 'records.db'));
+  lock.exec('BEGIN IMMEDIATE');
+  const waiting = pushBlob('waits');
+  await wait(1_000);
+  const stopped = veneer.stop();
+  await wait(1_000);
+  lock.close();
+  expect((await waiting).status).toBe(201);
+  await stopped;
+  await start();
+  const head = await fetch(`http://${address}/v2/local/app/blobs/${digestOf(Buffer.from('waits'))}`, {
+    method: 'HEAD',
+  });
+  expect(head.status).toBe(200);
+}, 60_000);
+
+test('damaged records after a crash: the start goes on, readiness tells, and pulls go on', async () => {
+  const first = await start();
+  for (let at = 0; at < 150; at += 1) expect((await pushBlob(`bytes of ${at}`)).status).toBe(201);
+  await (await fetch(`http://${address}/v2/lab/library/app/blobs/${digestOf(RAW)}`)).arrayBuffer();
+  const database = new DatabaseSync(join(data, 'records.db'));
+  database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+  database.close();
+  await first.kill();
+  await damage(join(data, 'records.db'));
+
+  const second = await start();
+  await waitUntil(async () => expect(second.readOutput()).toMatch(/"condition":"damaged".*veneer restore/));
+  const ready = await fetch(`http://${address}/health/ready`);
+  expect([ready.status, await ready.json()]).toEqual([
+    503,
+    { status: 'DOWN', reason: expect.stringContaining('damaged') },
+  ]);
+  let served = 0;
+  for (let at = 0; at < 150; at += 1) {
+    const pulled = await fetch(`http://${address}/v2/local/app/blobs/${digestOf(Buffer.from(`bytes of ${at}`))}`);
+    served += pulled.status === 200 && (await pulled.text()) === `bytes of ${at}` ? 1 : 0;
+  }
+  expect(served).toBeGreaterThan(75);
+}, 60_000);
+
+/** The last page. */
+async function damage(path: string): Promise<void> {
+  const handle = await open(path, 'r+');
+  const { size } = await handle.stat();
+  await handle.write(Buffer.alloc(2000, 0x5a), 0, 2000, size - 4096 + 8);
+  await handle.close();
+}
