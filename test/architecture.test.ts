@@ -38,16 +38,17 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'config',
     'memory',
   ],
-  main: ['app', 'http', 'cli', 'access', 'state', 'config'],
+  program: ['app', 'http', 'cli', 'access', 'state', 'config'],
+  main: ['program'],
 };
 
 const ONLY_IN: Readonly<Record<string, readonly string[]>> = {
   hono: ['http', 'app'],
-  '@hono/node-server': ['main', 'http'],
+  '@hono/node-server': ['program', 'http'],
   undici: ['upstream', 'events'],
   jose: ['access'],
   bcryptjs: ['access'],
-  commander: ['cli', 'main'],
+  commander: ['cli', 'program'],
   'node:sqlite': ['state'],
   'node:child_process': ['build', 'upstream'],
   'tar-stream': ['build'],

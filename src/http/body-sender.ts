@@ -78,7 +78,13 @@ function takeChunks(reader: ReadableStreamDefaultReader<Uint8Array>): BodyReader
   };
 }
 
-const NO_BUFFER = Promise.resolve<ArrayBuffer | undefined>(undefined);
+/** A buffer, and how long its client took for what was in it. */
+interface Written {
+  readonly buffer: ArrayBuffer;
+  readonly tookMs: number;
+}
+
+const NOTHING = Promise.resolve<Written | undefined>(undefined);
 
 /** So many chunks are begun before others than bodies are heard. */
 const CHUNKS_AT_ONCE = 8;
@@ -114,22 +120,24 @@ async function send(reader: BodyReader, outgoing: ServerResponse, { share, takeT
   const leave = () => void reader.cancel().catch(() => {});
   outgoing.once('close', leave);
   if (outgoing.destroyed) leave();
-  let free = share.fit();
+  let free = share.open();
   /** What comes free when the write before is done. */
-  let other = NO_BUFFER;
+  let other = NOTHING;
   for (;;) {
     await takeTurn();
     const { chunk, buffer } = await reader.read(free);
     const next = await other;
     if (!chunk) break;
-    const written = write(outgoing, chunk).then(() => buffer);
+    const begunAt = performance.now();
+    const written = write(outgoing, chunk).then(() => ({ buffer, tookMs: performance.now() - begunAt }));
     if (share.hasPair) {
-      free = share.fit(next);
+      free = next ? share.fit(next.buffer, next.tookMs) : share.open();
       other = written;
     } else {
-      next?.transfer(0);
-      free = share.fit(await written);
-      other = NO_BUFFER;
+      next?.buffer.transfer(0);
+      const { buffer, tookMs } = await written;
+      free = share.fit(buffer, tookMs);
+      other = NOTHING;
     }
   }
   outgoing.end();

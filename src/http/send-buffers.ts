@@ -1,12 +1,15 @@
 // How much memory the bodies that are being sent take for their buffers. A few large buffers make one body fast; with many bodies at once the
-// machine is busy anyway, and what counts is that memory does not follow their number.
+// machine is busy anyway, and what counts is that memory does not follow their number. A client that takes its time needs no more than the
+// smallest, and who is one of these shows only after some megabytes: so much the system takes at once for any client.
 
 /** Of one body that is being sent. */
 export interface BufferShare {
   /** Whether the body may have two buffers: one is filled while the other is written. */
   readonly hasPair: boolean;
-  /** A buffer of the size that is right now: this one, which is not to be used any more, or a new one. */
-  fit(buffer?: ArrayBuffer): ArrayBuffer;
+  /** The first buffer. */
+  open(): ArrayBuffer;
+  /** A buffer of the size that is right now: this one, which the client took in `tookMs` and which is not to be used any more, or a new one. */
+  fit(buffer: ArrayBuffer, tookMs: number): ArrayBuffer;
   /** Called once, when the body needs no buffer any more. */
   leave(): void;
 }
@@ -20,6 +23,11 @@ export interface SendBuffersOptions {
   readonly maxBytes?: number;
 }
 
+/** A client that takes a buffer sooner waits for us. */
+const QUICK_MS = 100;
+/** A buffer may be such a part of what its client has taken without a pause. */
+const PART = 1 / 128;
+
 /** Sizes are powers of two, so that a body changes its buffers seldom while others come and go. */
 export function createSendBuffers({
   totalBytes = 64 * 1024 * 1024,
@@ -28,21 +36,20 @@ export function createSendBuffers({
 }: SendBuffersOptions = {}): () => BufferShare {
   let bodies = 0;
 
-  const hasPair = () => totalBytes >= bodies * 2 * maxBytes;
-
-  function size(): number {
-    const share = 2 ** Math.floor(Math.log2(totalBytes / bodies));
-    return Math.min(maxBytes, Math.max(minBytes, share));
-  }
+  const size = (bytes: number) => Math.min(maxBytes, Math.max(minBytes, 2 ** Math.floor(Math.log2(bytes))));
 
   return () => {
     bodies += 1;
+    let quickBytes = 0;
+    const ownBytes = () => size(Math.min(totalBytes / bodies, quickBytes * PART));
     return {
       get hasPair() {
-        return hasPair();
+        return ownBytes() === maxBytes && totalBytes >= bodies * 2 * maxBytes;
       },
-      fit(buffer = new ArrayBuffer(0)) {
-        const bytes = size();
+      open: () => new ArrayBuffer(ownBytes()),
+      fit(buffer, tookMs) {
+        quickBytes = tookMs < QUICK_MS ? quickBytes + buffer.byteLength : 0;
+        const bytes = ownBytes();
         // What is left of it is free at once, and not when the garbage is collected next.
         return buffer.byteLength === bytes ? buffer : buffer.transfer(bytes);
       },

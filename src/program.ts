@@ -1,0 +1,223 @@
+// The edge of the process: arguments, the socket, signals and the drain.
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer, Server } from 'node:http';
+import { homedir, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { type Http2Bindings, type HttpBindings, serve } from '@hono/node-server';
+import { Command } from 'commander';
+import { type Logger, pino } from 'pino';
+import pretty from 'pino-pretty';
+import { z } from 'zod';
+import { AccessFault } from './access/fault.ts';
+import { findCachePlace } from './app/caching.ts';
+import { findGcPlace, findRepairPlace } from './app/collecting.ts';
+import type { Reread } from './app/ruling.ts';
+import { type App, createApp } from './app.ts';
+import { createAugmentCommand } from './cli/augment.ts';
+import { createBackupCommand, createRestoreCommand } from './cli/backup.ts';
+import { createBuildCommand } from './cli/build.ts';
+import { createBuildsCommand } from './cli/builds.ts';
+import { createCacheCommand } from './cli/cache.ts';
+import { createGcCommand, type GcPlace } from './cli/gc.ts';
+import { createMirrorConfigCommand } from './cli/mirror-config.ts';
+import { createRepairCommand } from './cli/repair.ts';
+import { createRulesCommand } from './cli/rules.ts';
+import { findServiceUrl } from './cli/service/address.ts';
+import type { Service } from './cli/service/service.ts';
+import type { ServiceCommandDeps } from './cli/service-command.ts';
+import { createTokenCommand } from './cli/token.ts';
+import { ConfigError } from './config/faults.ts';
+import { describeMirror } from './config/own-mirror.ts';
+import { findOwnUrl, listenUrl } from './config/own-url.ts';
+import type { Config } from './config/schema.ts';
+import { findConfigFile, loadConfig } from './config.ts';
+import { type Crowded, createConnections } from './http/connections.ts';
+import { StateFault } from './state/data-directory.ts';
+import { DirectoryTaken } from './state/owner.ts';
+
+interface Flags {
+  readonly config?: string;
+  readonly listen?: string;
+  readonly dataDir?: string;
+}
+
+const { version } = z
+  .object({ version: z.string() })
+  .parse(JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')));
+
+const command = new Command('veneer')
+  .description('A registry proxy that puts a thin layer on any container image as it is pulled.')
+  .version(version)
+  .option('--config <file>', 'the configuration (VENEER_CONFIG; default: ./veneer.yaml if it is there)')
+  .option('--listen <host:port>', 'where to listen (VENEER_LISTEN; default: 127.0.0.1:8080)')
+  .option('--data-dir <directory>', 'where data lies (VENEER_DATA_DIR; default: .veneer)')
+  .action(run)
+  .addCommand(createTokenCommand({ findRecords: () => join(findDataDir(), 'records.db') }))
+  .addCommand(createGcCommand({ findPlace, isTerminal: process.stderr.isTTY }))
+  .addCommand(createBackupCommand({ findDataDir }))
+  .addCommand(createRestoreCommand({ findDataDir }))
+  .addCommand(createRepairCommand({ findPlace: () => findPlaceBy(findRepairPlace), isTerminal: process.stderr.isTTY }))
+  .addCommand(createMirrorConfigCommand({ findMirror: () => describeMirror(readConfig(command.opts<Flags>())) }));
+
+const serviceCommands: ServiceCommandDeps = {
+  findService,
+  stdin: process.stdin,
+  terminal: process.stderr.isTTY ? process.stderr : undefined,
+  listenForInterrupt,
+};
+for (const create of [createBuildCommand, createAugmentCommand, createBuildsCommand, createRulesCommand]) {
+  command.addCommand(create(serviceCommands));
+}
+
+command.addCommand(createCacheCommand({ ...serviceCommands, findPlace: () => findPlaceBy(findCachePlace) }));
+
+// Records hold tokens, layers and the addresses of layers: what we write is nobody else's to read.
+process.umask(0o077);
+await command.parseAsync().catch(refuseToStart);
+
+async function run(flags: Flags): Promise<void> {
+  const config = readConfig(flags);
+  const log = createLog(config);
+  // A user without an entry in passwd, as in a container, has a home only where HOME says so.
+  const home = findHome();
+  const environment = { ...process.env, HOME: home };
+  const dockerConfigPath = join(process.env.DOCKER_CONFIG ?? join(home, '.docker'), 'config.json');
+  const commit = process.env.VENEER_COMMIT || undefined;
+  let listenHost: string | undefined;
+  const app = await createApp({
+    ...{ config, log, version, commit, dockerConfigPath, environment },
+    findListenHost: () => listenHost,
+    memoryLimitBytes: findMemoryLimit(),
+    reread: createReread(flags),
+  });
+  const server = openServer(app, config, {
+    log,
+    onListening(port) {
+      announce(log, config, port);
+      listenHost = listenUrl({ ...config.listen, port }).host;
+    },
+  });
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void drain(signal));
+  // At a terminal it says that this one is gone.
+  if (process.stdout.isTTY) process.once('SIGHUP', () => void drain('SIGHUP'));
+  else process.on('SIGHUP', () => void app.reloadRules());
+
+  /** Takes no new connection, lets requests end within the grace time, and leaves. */
+  async function drain(signal: NodeJS.Signals): Promise<void> {
+    log.info({ signal, graceMs: config.shutdownGraceMs }, 'draining');
+    // A connection that carries its last request now is not kept for another.
+    server.keepAliveTimeout = 1;
+    const cut = setTimeout(() => server.closeAllConnections(), config.shutdownGraceMs);
+    const ended = new Promise(resolve => server.close(resolve));
+    await Promise.all([ended, app.drain()]);
+    clearTimeout(cut);
+    await app.close();
+    log.info('stopped');
+  }
+}
+
+/** A container has less than the machine. Where nobody says, Node does so by 0 or by more than there can be. */
+function findMemoryLimit(): number {
+  return Math.min(process.constrainedMemory() || Number.POSITIVE_INFINITY, totalmem());
+}
+
+function findHome(): string {
+  try {
+    return homedir();
+  } catch {
+    return '/';
+  }
+}
+
+function openServer({ fetch }: App, { listen, limits }: Config, { log, onListening }: ServerOptions): Server {
+  const { host, port } = listen;
+  const onCrowded = (crowded: Crowded) =>
+    log.warn(crowded, 'connections were cut or refused: all places were taken (limits.connections)');
+  const connections = createConnections({ limits, onCrowded });
+  const options = {
+    hostname: host,
+    port,
+    fetch: (request: Request, env: HttpBindings | Http2Bindings) =>
+      connections.refuse(env.incoming.socket, request) ?? fetch(request, env),
+    createServer,
+    serverOptions: { connectionsCheckingInterval: Math.min(limits.requestHeadMs / 2, 5000) },
+  };
+  const server = serve(options, ({ port }) => onListening(port));
+  if (!(server instanceof Server)) throw new TypeError('this server is not of node:http');
+  connections.guard(server);
+  server.on('error', ({ message }) => {
+    process.stderr.write(`cannot listen on ${host}:${port}: ${message}; --listen names another address\n`);
+    process.exit(1);
+  });
+  return server;
+}
+
+interface ServerOptions {
+  readonly log: Logger;
+  readonly onListening: (port: number) => void;
+}
+
+/** What an operator can put right is told without a stack; all else is a fault of ours. */
+function refuseToStart(error: unknown): never {
+  const isKnown = [ConfigError, AccessFault, DirectoryTaken, StateFault].some(known => error instanceof known);
+  if (!isKnown || !(error instanceof Error)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  process.exit(1);
+}
+
+function findPlace(): GcPlace {
+  return findPlaceBy(findGcPlace);
+}
+
+function findPlaceBy<T>(find: (config: Config, log: Logger, token: string | undefined) => T): T {
+  const config = readConfig(command.opts<Flags>());
+  return find(config, pino({ level: config.log.level }, pino.destination(2)), process.env.VENEER_TOKEN || undefined);
+}
+
+function findService(server: string | undefined): Service {
+  const findOwn = () => findOwnUrl(readConfig(command.opts<Flags>()));
+  return { url: findServiceUrl({ server, env: process.env, findOwn }), token: process.env.VENEER_TOKEN || undefined };
+}
+
+/** A second interrupt ends the process. */
+function listenForInterrupt(): AbortSignal {
+  const interrupted = new AbortController();
+  process.once('SIGINT', () => interrupted.abort());
+  return interrupted.signal;
+}
+
+/** Where it is given, nothing of the configuration has to be readable, such as its secrets. */
+function findDataDir(): string {
+  const flags = command.opts<Flags>();
+  return flags.dataDir ?? readConfig(flags).dataDir;
+}
+
+function readConfig(flags: Flags): Config {
+  return loadConfig({ env: process.env, flags });
+}
+
+/** A file that was there has to be there: that it is gone takes no rule away. */
+function createReread(flags: Flags): Reread {
+  const path = findConfigFile({ env: process.env, flags });
+  let wasThere = existsSync(path);
+  return {
+    path,
+    read() {
+      wasThere ||= existsSync(path);
+      return loadConfig({ env: process.env, flags, ...(wasThere && { file: path }) });
+    },
+  };
+}
+
+function createLog({ log }: Config): Logger {
+  const isPretty = (log.format ?? (process.stdout.isTTY ? 'pretty' : 'json')) === 'pretty';
+  return isPretty ? pino({ level: log.level }, pretty({ sync: true })) : pino({ level: log.level });
+}
+
+function announce(log: Logger, config: Config, port: number): void {
+  const address = `${config.listen.host}:${port}`;
+  log.info(
+    { dataDir: config.dataDir },
+    `listening on http://${address}, data in ${config.dataDir}; try: docker pull ${address}/library/alpine:3`,
+  );
+}
