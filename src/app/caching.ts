@@ -35,8 +35,8 @@ export interface CachingDeps {
 
 const UNLIMITED: Budget = { highBytes: undefined, lowBytes: 0, maxAgeMs: undefined };
 
-/** How long a transfer that may never end goes on when its clients have left. */
-const UNSIZED_GRACE_MS = 10_000;
+/** How long a transfer goes on when its clients have left, whatever there is of it. */
+const GRACE_MS = 10_000;
 
 export interface Caching {
   readonly content: CountedStore;
@@ -54,12 +54,16 @@ export async function createCaching(deps: CachingDeps): Promise<Caching> {
   const { now, deleteBy } = clock;
   const directory = contentFolder(config.dataDir, 'cache');
   let keeping: Housekeeping | undefined;
-  const { budget, pin, abandonedMs } = config.cache;
+  const { budget, pin, abandonedMs, finish } = config.cache;
   const kept = await createDiskStore({
     directory,
     claimPlace: need => keeping?.claim(need),
     onDamaged: damage => void tellDamage(damage),
-    unread: { graceMs: Math.min(UNSIZED_GRACE_MS, abandonedMs), finishMs: abandonedMs },
+    unread: {
+      graceMs: Math.min(GRACE_MS, abandonedMs),
+      finishMs: abandonedMs,
+      isWorthFinishing: (bytes, size) => bytes >= size * finish.part || size - bytes <= finish.restBytes,
+    },
   });
   const usage = createUsage();
   const times = createUseTimes({ directory });

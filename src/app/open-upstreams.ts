@@ -43,6 +43,7 @@ export function openUpstreams({ config, log, now, memory, scopes, ...options }: 
     memory,
     ...PATIENCE,
     ...patience,
+    timeouts: { minBytesPerSecond: config.limits.upstreamRateBytes, ...PATIENCE.timeouts, ...patience?.timeouts },
     allowPrivateUrls: config.layers.allowPrivateAddresses,
     dockerConfigPath,
     onHelperFailed: failure =>

@@ -137,8 +137,13 @@ function cacheSchema() {
       freshness: freshnessSchema(),
       stale: staleSchema(),
       negative: negativeSchema(),
-      /** How long what nobody waits for any more is fetched on. */
+      /** How long what nobody waits for any more is fetched on, where that is worth it. */
       abandoned: duration({ maxMs: MAX_TIMER_MS }).prefault('5m'),
+      /** What is worth it: so much is there, or no more than so much is left. */
+      finish: z
+        .strictObject({ part: z.number().min(0).max(1).default(0.5), rest: size().prefault('16MiB') })
+        .transform(({ part, rest }) => ({ part, restBytes: rest }))
+        .prefault({}),
       ...cacheBudgetFields(),
     })
     .transform(({ tagFreshness, negative, abandoned, maxSize, water, maxAge, ...rest }) => ({
@@ -167,6 +172,8 @@ function limitsSchema() {
     .strictObject({
       ...connectionFields(),
       requestBody: size().prefault('20MiB'),
+      /** A second, of a blob. */
+      upstreamRate: size().prefault('1KiB'),
       /** In characters: a layer may be in a data: URL. */
       layerLocation: z.int().positive().default(14_000_000),
       containerIncludes: z.int().nonnegative().default(10),
@@ -181,11 +188,20 @@ function limitsSchema() {
       linkWait: duration({ maxMs: MAX_TIMER_MS }).prefault('45s'),
     })
     .transform(({ requestBody, unpackedLayer, unpackedRequest, requestTime, indexedLayer, linkWait, ...rest }) => {
-      const { requestHead, keepAlive, requestBodyRate, requestBodyGrace, unreadResponse, idleConnection, ...others } =
-        rest;
+      const {
+        requestHead,
+        keepAlive,
+        requestBodyRate,
+        requestBodyGrace,
+        unreadResponse,
+        idleConnection,
+        upstreamRate,
+        ...others
+      } = rest;
       return {
         ...others,
         requestHeadMs: requestHead,
+        upstreamRateBytes: upstreamRate,
         keepAliveMs: keepAlive,
         requestBodyRateBytes: requestBodyRate,
         requestBodyGraceMs: requestBodyGrace,

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Expected } from '../oci/verify.ts';
 import { type BlobFiles, createBlobFiles, orAbsent, syncDirectory } from './blob-files.ts';
 import { createFreeSpace, type Need, type SpaceClaim } from './free-space.ts';
-import { createIngestion, type Slot } from './ingestion.ts';
+import { createIngestion, type Slot, type UnreadPolicy } from './ingestion.ts';
 import { isNoRoom } from './no-room.ts';
 import { createOutgrown } from './outgrown.ts';
 import type { ContentStore, Ingestion, IngestOptions } from './store.ts';
@@ -15,8 +15,8 @@ export interface DiskStoreOptions {
   readonly directory: string;
   /** Claims a part of what all content may take, for a size as far as it is known. */
   readonly claimPlace?: ((need: Need) => SpaceClaim | undefined) | undefined;
-  /** How long content that is for its readers goes on without any. */
-  readonly unread?: UnreadLimits | undefined;
+  /** What becomes of content that is for its readers, without any. */
+  readonly unread?: UnreadPolicy | undefined;
   /** How many bytes of damaged content are set aside; absent: it is deleted. */
   readonly maxDamagedBytes?: number | undefined;
   /** Hears of content that was damaged, and is there no more. */
@@ -28,13 +28,6 @@ export interface DiskStore extends ContentStore {
   readonly verify: Verification['verify'];
   /** Content has come by another way than this store, verified, with these sums. */
   readonly noteVerified: Verification['note'];
-}
-
-export interface UnreadLimits {
-  /** Where nobody knows how much is to come. */
-  readonly graceMs: number;
-  /** Where that is known: whoever asked is likely to come again. */
-  readonly finishMs: number;
 }
 
 /** Opens the store in `directory`, which is made if absent. What a crash left unfinished is removed. `close` fails the running ingestions. */
@@ -62,8 +55,8 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
     const claims = [claimSpace(need.bytes), claimPlace?.(need)].filter(claim => claim !== undefined);
     const place = { temporary: join(directory, 'ingest', randomUUID()), files, verification };
     const slot = createSlot(place, claims);
-    const unreadMs = isForReaders ? (need.isExact ? unread?.finishMs : unread?.graceMs) : undefined;
-    const ingestion = createIngestion({ body, expected, slot, signal: closing.signal, unreadMs });
+    const { signal } = closing;
+    const ingestion = createIngestion({ body, expected, slot, signal, unread: isForReaders ? unread : undefined });
     const { done } = ingestion;
     running.add(done);
     const forget = () => {

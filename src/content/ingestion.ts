@@ -30,12 +30,24 @@ export interface IngestionOptions {
   readonly slot: Slot;
   /** Ends the ingestion as a failure. */
   readonly signal: AbortSignal;
-  /** How long it goes on without a reader; undefined: for as long as it takes. */
-  readonly unreadMs?: number | undefined;
+  /** Undefined: it goes on without a reader for as long as it takes. */
+  readonly unread?: UnreadPolicy | undefined;
 }
 
-export function createIngestion({ body, expected, slot, unreadMs, ...options }: IngestionOptions): Ingestion {
-  const readers = createReaders(unreadMs);
+/** What becomes of content that is for its readers, when the last of them has left or none has come. */
+export interface UnreadPolicy {
+  /** How long it goes on whatever there is of it: who was cut off comes again. */
+  readonly graceMs: number;
+  /** How long it goes on in all, where it is worth it. */
+  readonly finishMs: number;
+  /** Whether with so many of all its bytes it is to be finished though nobody waits. Not asked where nobody knows how many those are. */
+  readonly isWorthFinishing: (bytes: number, size: number) => boolean;
+}
+
+export function createIngestion({ body, expected, slot, unread, ...options }: IngestionOptions): Ingestion {
+  let size = 0;
+  const isWorthFinishing = () => expected?.size !== undefined && unread?.isWorthFinishing(size, expected.size) === true;
+  const readers = createReaders(unread, isWorthFinishing);
   const signal = AbortSignal.any([options.signal, readers.none]);
   let kept: Digest | undefined;
   let failure: { readonly error: unknown } | undefined;
@@ -92,7 +104,6 @@ export function createIngestion({ body, expected, slot, unreadMs, ...options }: 
   async function write(source: ReadableStreamDefaultReader<Uint8Array>, target: FileHandle) {
     const check = expected ? checkPromised(expected) : computeDigest();
     const summer = createBlockSummer();
-    let size = 0;
     let beforeLast = 0;
     let written = 0;
     const grow = () => growth.grow(Math.min(written, beforeLast));
@@ -130,7 +141,7 @@ export function createIngestion({ body, expected, slot, unreadMs, ...options }: 
 }
 
 /** Everybody for whom the content was on its way has left. Who comes at this moment gets it without the store. */
-function unread(): StorageFailure {
+function unwanted(): StorageFailure {
   return new StorageFailure('nobody waits for the content any more');
 }
 
@@ -142,15 +153,19 @@ interface Readers {
   close(): void;
 }
 
-function createReaders(unreadMs: number | undefined): Readers {
+function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: () => boolean): Readers {
   const none = new AbortController();
   let count = 0;
   let isOver = false;
   let timer: NodeJS.Timeout | undefined;
 
   function wait(): void {
-    if (unreadMs === undefined || isOver) return;
-    timer = setTimeout(() => none.abort(unread()), unreadMs).unref();
+    if (policy && !isOver) timer = setTimeout(endGrace, policy.graceMs, policy.finishMs - policy.graceMs).unref();
+  }
+
+  function endGrace(leftMs: number): void {
+    if (leftMs > 0 && isWorthFinishing()) timer = setTimeout(endGrace, leftMs, 0).unref();
+    else none.abort(unwanted());
   }
 
   wait();

@@ -76,9 +76,7 @@ export function createVerification({ files, onDamaged }: VerificationDeps): Veri
   /** Hashes the open file. Throws ContentMismatch, or the error of the disk, once what is damaged was set aside. */
   async function hash(file: FileHandle, digest: Digest, options?: VerifyOptions): Promise<BlockSums> {
     try {
-      const sums = await hashFile(file, digest, options);
-      note(digest, sums);
-      return sums;
+      return await hashFile(file, digest, options);
     } catch (error) {
       if (isDamage(error)) await setAside(file, digest, error);
       throw error;
@@ -105,7 +103,9 @@ export function createVerification({ files, onDamaged }: VerificationDeps): Veri
     try {
       // Opened before it is waited for: what is evicted meanwhile is verified all the same.
       const file = await open(files.pathOf(digest));
-      return await closing(file, () => turns(() => hash(file, digest)));
+      const sums = await closing(file, () => turns(() => hash(file, digest)));
+      note(digest, sums);
+      return sums;
     } finally {
       proofs.delete(digest);
     }

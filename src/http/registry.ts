@@ -62,7 +62,7 @@ export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono
       if (isNotModified(c, digest)) return c.body(null, 304, headers);
       return new Response(null, { headers: { ...headers, ...contentLength(size) } });
     }
-    const blob = await proxy.getBlob(pull, digest);
+    const blob = await proxy.getBlob(pull, digest, { signal: c.req.raw.signal });
     const range = blob.size === undefined ? undefined : parseRange(c.req.header('Range'), blob.size);
     return new Response(await blob.open(range), {
       status: range ? 206 : 200,

@@ -50,7 +50,7 @@ export interface ManifestOptions extends CallOptions {
 /** Every function throws RegistryError. */
 export interface PullProxy {
   getManifest(pull: Pull, reference: string, options: ManifestOptions): Promise<ServedManifest>;
-  getBlob(pull: Pull, digest: Digest): Promise<Blob>;
+  getBlob(pull: Pull, digest: Digest, options?: CallOptions): Promise<Blob>;
   headBlob(pull: Pull, digest: Digest): Promise<{ readonly size: number | undefined }>;
   listTags(pull: Pull, page: TagPage, options?: CallOptions): Promise<TagList>;
   /** Referrers of the artifact type alone where one is given; undefined when there are none. Of what was made, its provenance. */
@@ -129,13 +129,13 @@ export function createProxy({ layers, augmentations, memory }: ProxyDeps): PullP
         readConfig: descriptor => readConfig(pull, descriptor),
       });
     },
-    async getBlob(pull, digest) {
+    async getBlob(pull, digest, options) {
       const made = await findMade(pull, digest);
       if (made) return bytesBlob(made.raw);
       const layer = await findLayer(pull, digest);
       if (layer) return layers.get(layer);
       await requireReached(pull.augmented, digest);
-      return pull.origin.registry.getBlob(pull.origin.repository, digest);
+      return pull.origin.registry.getBlob(pull.origin.repository, digest, options);
     },
     async headBlob(pull, digest) {
       const made = await findMade(pull, digest);

@@ -20,7 +20,8 @@ export interface Registry {
   readConfig(repository: string, descriptor: ContentDescriptor): Promise<Uint8Array>;
   /** Starts no transfer. */
   headBlob(repository: string, digest: Digest): Promise<{ readonly size: number | undefined }>;
-  getBlob(repository: string, digest: Digest): Promise<Blob>;
+  /** The signal ends the wait for a transfer to begin, with its reason. */
+  getBlob(repository: string, digest: Digest, options?: CallOptions): Promise<Blob>;
   listTags(repository: string, page: TagPage, options?: CallOptions): Promise<TagList>;
   /** Referrers of the artifact type alone where one is given; undefined when there are none. */
   findReferrers(repository: string, digest: Digest, options?: ReferrersPage): Promise<ReferrersIndex | undefined>;

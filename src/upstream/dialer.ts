@@ -15,6 +15,8 @@ export interface Timeouts {
   readonly bodyMs: number;
   /** For the whole of a body that is no blob; default: one minute. */
   readonly documentMs?: number | undefined;
+  /** What a blob brings at least in a second, on average; default: 1 KiB. */
+  readonly minBytesPerSecond?: number | undefined;
 }
 
 export interface DialerOptions extends Pick<ConnectorOptions, 'isGuarded' | 'tls'> {
@@ -56,11 +58,11 @@ const STORING = 10;
 
 /** A body that drips could go on for ever within the time that it may be silent. */
 const DOCUMENT_MS = 60_000;
-/** What a blob brings at least in a second, on average. */
 const MIN_BYTES_PER_SECOND = 1024;
 
 /** Breaks a body that takes longer than a document may, until it is unbound. */
-function bind({ body }: Dispatcher.ResponseData, { documentMs = DOCUMENT_MS, bodyMs }: Timeouts): Answer['unbound'] {
+function bind({ body }: Dispatcher.ResponseData, timeouts: Timeouts): Answer['unbound'] {
+  const { documentMs = DOCUMENT_MS, bodyMs, minBytesPerSecond = MIN_BYTES_PER_SECOND } = timeouts;
   const timer = setTimeout(() => {
     // Nobody may be reading just now.
     body.on('error', () => {}).destroy(new errors.BodyTimeoutError());
@@ -70,7 +72,7 @@ function bind({ body }: Dispatcher.ResponseData, { documentMs = DOCUMENT_MS, bod
     clearTimeout(timer);
     let lateMs = 0;
     return (waitedMs, bytes) => {
-      lateMs = Math.max(0, lateMs + waitedMs - (bytes / MIN_BYTES_PER_SECOND) * 1000);
+      lateMs = Math.max(0, lateMs + waitedMs - (bytes / minBytesPerSecond) * 1000);
       if (lateMs > bodyMs) throw new errors.BodyTimeoutError();
     };
   };

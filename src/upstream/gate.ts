@@ -4,12 +4,12 @@ import type { Clock } from './clock.ts';
 import { type CallKind, createQuiet, type Quiet } from './quiet.ts';
 import { createTurns, type Rate } from './rate.ts';
 import type { ResponseHeaders } from './response.ts';
-import { createSlots, freeingAtEnd } from './slots.ts';
+import { createSlots, freeingAtEnd, type TakeSlot } from './slots.ts';
 import type { BlobBody, CallOptions } from './upstream.ts';
 
 /** Absent: not limited. */
 export interface GatePolicy {
-  /** Calls under way at a time; one for a blob is as long as its body. */
+  /** Calls under way at a time; one for a blob is as long as its body. Where it is more than one, blobs leave one place to all else. */
   readonly concurrency?: number | undefined;
   /** How many calls may wait for others. */
   readonly queue?: number | undefined;
@@ -53,28 +53,47 @@ const DEFAULT_QUEUE = 1000;
 export function createGate({ name, policy, clock, onBreaker }: GateOptions): Gate {
   const { concurrency, queue = DEFAULT_QUEUE, rate, breaker } = policy;
   const takeTurn = rate && createTurns({ name, rate, clock });
-  const takeSlot = concurrency === undefined ? undefined : createSlots({ name, concurrency, maxWaiting: queue });
+  const slotsOf = (count: number) => createSlots({ name, concurrency: count, maxWaiting: queue });
+  const takeSlot = concurrency === undefined ? undefined : slotsOf(concurrency);
+  const takeBlobSlot = concurrency === undefined || concurrency === 1 ? undefined : slotsOf(concurrency - 1);
   const guard = breaker?.failures
     ? createBreaker({ name, ...breaker, clock, onChange: onBreaker })
     : <T>(work: () => Promise<T>) => work();
-  const forAnother = () => createWay({ guard, takeSlot, takeTurn, quiet: createQuiet(name, clock), forAnother });
+  const forAnother = () =>
+    createWay({ guard, takeSlot, takeBlobSlot, takeTurn, quiet: createQuiet(name, clock), forAnother });
   return forAnother();
 }
 
 interface WayDeps extends Pick<Gate, 'forAnother'> {
   readonly guard: Breaker;
-  readonly takeSlot: ReturnType<typeof createSlots> | undefined;
+  readonly takeSlot: TakeSlot | undefined;
+  /** Taken before the other, by what may take long. */
+  readonly takeBlobSlot: TakeSlot | undefined;
   readonly takeTurn: ReturnType<typeof createTurns> | undefined;
   readonly quiet: Quiet;
 }
 
-function createWay({ guard, takeSlot, takeTurn, quiet, forAnother }: WayDeps): Gate {
+function createWay({ guard, takeSlot, takeBlobSlot, takeTurn, quiet, forAnother }: WayDeps): Gate {
   async function attempt<T>(kind: CallKind, work: () => Promise<T>): Promise<T> {
     quiet.require(kind);
     try {
       return await guard(work);
     } catch (error) {
       quiet.refused(error);
+      throw error;
+    }
+  }
+
+  async function takeBoth(signal: AbortSignal | undefined): Promise<() => void> {
+    const freeBlob = await takeBlobSlot?.(signal);
+    try {
+      const free = await takeSlot?.(signal);
+      return () => {
+        free?.();
+        freeBlob?.();
+      };
+    } catch (error) {
+      freeBlob?.();
       throw error;
     }
   }
@@ -90,12 +109,12 @@ function createWay({ guard, takeSlot, takeTurn, quiet, forAnother }: WayDeps): G
       }
     },
     async open(work, { signal } = {}) {
-      const free = await takeSlot?.(signal);
+      const free = await takeBoth(signal);
       try {
         const { body, size } = await attempt('other', work);
-        return { body: free ? freeingAtEnd(body, free) : body, size };
+        return { body: takeSlot ? freeingAtEnd(body, free) : body, size };
       } catch (error) {
-        free?.();
+        free();
         throw error;
       }
     },

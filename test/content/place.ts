@@ -47,7 +47,8 @@ async function open(directory: string, options: PlaceOptions): Promise<BudgetPla
   const { now = () => new Date(), isPinned = () => false, wrap = content => content } = options;
   const budget = { highBytes: undefined, lowBytes: 0, maxAgeMs: undefined, ...options.budget };
   let keeping: Housekeeping | undefined;
-  const unread = { graceMs: 100, finishMs: 400 };
+  const isWorthFinishing = (bytes: number, size: number) => bytes >= size / 2;
+  const unread = { graceMs: 100, finishMs: 400, isWorthFinishing };
   const content = wrap(await createDiskStore({ directory, unread, claimPlace: need => keeping?.claim(need) }));
   const usage = createUsage();
   const times = createUseTimes({ directory });

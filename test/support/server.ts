@@ -8,7 +8,7 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { serve } from '@hono/node-server';
 import { pino } from 'pino';
-import { type App, createApp } from '../../src/app.ts';
+import { type App, type AppDeps, createApp } from '../../src/app.ts';
 import { loadConfig } from '../../src/config.ts';
 
 export interface TestServer {
@@ -27,6 +27,8 @@ export interface TestServer {
 /** What the configuration file has beside the data directory. */
 type Settings = Readonly<Record<string, unknown>>;
 
+type Patience = NonNullable<AppDeps['patience']>;
+
 export interface Sent {
   readonly headers?: Readonly<Record<string, string>>;
   /** A stream goes out in chunks of no announced length. */
@@ -40,11 +42,11 @@ export interface Answer {
 }
 
 /** Its one connection is kept alive. */
-export async function startServer(config: Settings = {}): Promise<TestServer> {
-  return openServer(await mkdtemp(join(tmpdir(), 'veneer-server-')), config);
+export async function startServer(config: Settings = {}, patience: Patience = { retries: 0 }): Promise<TestServer> {
+  return openServer(await mkdtemp(join(tmpdir(), 'veneer-server-')), config, patience);
 }
 
-async function openServer(directory: string, config: Settings): Promise<TestServer> {
+async function openServer(directory: string, config: Settings, patience: Patience): Promise<TestServer> {
   const file = join(directory, 'veneer.yaml');
   await writeFile(
     file,
@@ -56,7 +58,7 @@ async function openServer(directory: string, config: Settings): Promise<TestServ
     config: loadConfig({ file, env: {}, flags: {} }),
     log: pino({}, { write: line => void log.push(line) }),
     version: '0.0.0',
-    patience: { retries: 0 },
+    patience,
     findListenHost: () => listenHost,
   });
   const server = serve({ fetch: app.fetch, hostname: '127.0.0.1', port: 0 });
@@ -84,7 +86,7 @@ async function openServer(directory: string, config: Settings): Promise<TestServ
     },
     async restart(other) {
       await stop();
-      return openServer(directory, other);
+      return openServer(directory, other, patience);
     },
     async close() {
       await stop();

@@ -52,7 +52,8 @@ export function createShadowedRegistry(
     readConfig: (repository, descriptor) =>
       either(repository, place => place.registry.readConfig(place.repository, descriptor)),
     headBlob: (repository, digest) => either(repository, place => place.registry.headBlob(place.repository, digest)),
-    getBlob: (repository, digest) => either(repository, place => place.registry.getBlob(place.repository, digest)),
+    getBlob: (repository, digest, options) =>
+      either(repository, place => place.registry.getBlob(place.repository, digest, options)),
     async listTags(repository, page, options) {
       const shadow = findShadow(repository);
       const ours = shadow && (await found(listBuilt(shadow, page, options)));

@@ -5,6 +5,7 @@ import { joinBytes } from '../../oci/bytes.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { ByteRange } from '../../oci/range.ts';
 import { ContentMismatch } from '../../oci/verify.ts';
+import type { CallOptions } from '../../upstream/upstream.ts';
 import { createFlight } from '../flight.ts';
 import { passThrough } from '../pass-through.ts';
 import { readKept } from './kept.ts';
@@ -23,14 +24,19 @@ export interface Blob {
 export interface Blobs {
   /** Asks only whether it is there: starts no transfer. Throws the upstream's error. */
   head(origin: UpstreamRepository, digest: Digest): Promise<{ readonly size: number | undefined }>;
-  /** Starts the transfer, or joins it, unless the blob is kept. Throws the upstream's error. */
-  get(origin: UpstreamRepository, digest: Digest): Promise<Blob>;
+  /**
+   * Starts the transfer, or joins it, unless the blob is kept. Throws the upstream's error, or the signal's reason: where all who asked leave
+   * before it begins, it does not.
+   */
+  get(origin: UpstreamRepository, digest: Digest, options?: CallOptions): Promise<Blob>;
   /** All bytes of one that is kept, verified; undefined where it is not, or is larger than `maxBytes`. */
   readKept(origin: UpstreamRepository, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined>;
 }
 
 /** Opens a body whose digest is known, from wherever it is. */
-export type OpenBody = () => Promise<{ readonly body: ReadableStream<Uint8Array>; readonly size: number | undefined }>;
+export type OpenBody = (
+  signal?: AbortSignal,
+) => Promise<{ readonly body: ReadableStream<Uint8Array>; readonly size: number | undefined }>;
 
 export interface BlobsDeps extends TransfersDeps {
   readonly links: Links;
@@ -60,12 +66,17 @@ export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
   }
 
   /** `knownSize` is of a blob that was kept, for an upstream that does not say. */
-  function transfer(origin: UpstreamRepository, digest: Digest, knownSize?: number): Promise<Blob> {
+  function transfer(
+    origin: UpstreamRepository,
+    digest: Digest,
+    { knownSize, signal }: CallOptions & { readonly knownSize?: number } = {},
+  ): Promise<Blob> {
     return transfers({
       key: `${repositoryKey(origin)}@${digest}`,
       digest,
-      async openBody() {
-        const { body, size = knownSize } = await origin.upstream.openBlob(origin.repository, digest);
+      signal,
+      async openBody(stop) {
+        const { body, size = knownSize } = await origin.upstream.openBlob(origin.repository, digest, { signal: stop });
         return { body, size };
       },
       onKept: size => links.add(origin, digest, { size }),
@@ -75,10 +86,15 @@ export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
   return {
     head: async (origin, digest) =>
       (await findKept(origin, digest)) ?? origin.upstream.headBlob(origin.repository, digest),
-    async get(origin, digest) {
+    async get(origin, digest, options) {
       const kept = await findKept(origin, digest);
-      if (kept) return keptBlob({ digest, size: kept.size, getAnew: () => transfer(origin, digest, kept.size) });
-      return transfer(origin, digest);
+      if (kept)
+        return keptBlob({
+          digest,
+          size: kept.size,
+          getAnew: () => transfer(origin, digest, { ...options, knownSize: kept.size }),
+        });
+      return transfer(origin, digest, options);
     },
     async readKept(origin, digest, maxBytes) {
       const link = await links.find(origin, digest);
@@ -91,6 +107,8 @@ export interface TransferRequest {
   readonly key: string;
   readonly digest: Digest;
   readonly openBody: OpenBody;
+  /** Of who asks. */
+  readonly signal?: AbortSignal | undefined;
   /** Called when the whole body was sent, verified and kept. Until it resolves, who asks joins the transfer. */
   readonly onKept?: (size: number) => Promise<void>;
 }
@@ -106,8 +124,8 @@ export function createTransfers({ content, onFailed }: TransfersDeps): (request:
   const opening = createFlight<Blob>();
   const growing = new Map<string, Blob>();
 
-  async function start({ key, digest, openBody, onKept }: TransferRequest): Promise<Blob> {
-    const { body, size } = await openBody();
+  async function start({ key, digest, openBody, onKept }: TransferRequest, signal: AbortSignal): Promise<Blob> {
+    const { body, size } = await openBody(signal);
     const expected = { digest, size };
     const ingestion = content.ingest(body, expected, { isForReaders: true });
     const blob: Blob = { size, open };
@@ -146,7 +164,8 @@ export function createTransfers({ content, onFailed }: TransfersDeps): (request:
     }
   }
 
-  return async request => growing.get(request.key) ?? opening(request.key, () => start(request));
+  return async request =>
+    growing.get(request.key) ?? opening(request.key, signal => start(request, signal), request.signal);
 }
 
 /** A blob whose bytes are at hand. */

@@ -38,7 +38,7 @@ export function createUpstreamRegistries(deps: UpstreamRegistriesDeps): (upstrea
     getManifest: (repository, digest, options) => manifests.get({ upstream, repository }, digest, options),
     readConfig: (repository, descriptor) => readConfig({ upstream, repository }, descriptor),
     headBlob: (repository, digest) => blobs.head({ upstream, repository }, digest),
-    getBlob: (repository, digest) => blobs.get({ upstream, repository }, digest),
+    getBlob: (repository, digest, options) => blobs.get({ upstream, repository }, digest, options),
     listTags: upstream.listTags,
     // Upstreams are read to their last page.
     async findReferrers(repository, digest, options) {

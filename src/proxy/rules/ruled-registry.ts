@@ -94,13 +94,13 @@ export function createWithRules({ rules, made, augmentations, layers }: RuledReg
       if (layer) return layers.head(layer);
       return (await images.findDocument(origin, digest)) ?? registry.headBlob(repository, digest);
     },
-    async getBlob(repository, digest) {
+    async getBlob(repository, digest, options) {
       const origin = { registry, repository };
       await requireBlob(origin, { digest, caller });
       const layer = await images.findLayer(origin, digest);
       if (layer) return layers.get(layer);
       const document = await images.findDocument(origin, digest);
-      return document ? bytesBlob(document.raw) : registry.getBlob(repository, digest);
+      return document ? bytesBlob(document.raw) : registry.getBlob(repository, digest, options);
     },
     async findReferrers(repository, digest, options) {
       const origin = { registry, repository };
