@@ -1,10 +1,11 @@
 // `veneer backup` and `veneer restore`: all that cannot be had again, out of a data directory and back, while a service writes to it.
-// The records come first, in one consistent copy, and then the bytes that they refer to: of content that came meanwhile there is too much in
-// the backup, which does no harm, and never too little.
+// The records are copied in one piece, and the bytes that they refer to before and after: what came before the records is there, though it is
+// deleted meanwhile, and so is what came while the first bytes were copied. Of the rest there is too much, which does no harm.
 import { constants, existsSync } from 'node:fs';
 import { copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import { Command } from 'commander';
+import pLimit from 'p-limit';
 import { formatSize } from '../hosted/quota-size.ts';
 import { forgetAcknowledged, hasKeptBytes, type RecordsFault } from '../state/acknowledged.ts';
 import { makeDirectory, StateFault } from '../state/data-directory.ts';
@@ -34,6 +35,7 @@ const LEFT_OUT = [
   /(?:^|\/)ingest\//,
   /(?:^|\/)damaged\//,
 ];
+const AT_ONCE = 16;
 /** Named by its digest: what is there has these bytes. */
 const CONTENT = /\/blobs\/sha\d+\//;
 
@@ -49,8 +51,7 @@ export function createBackupCommand({ findDataDir }: BackupCommandDeps): Command
       requireRecords(self, from, 'name the data directory of the service with --data-dir');
       if (isWithin(to, from) || isWithin(from, to)) self.error(`error: ${to} and ${from} must not contain each other`);
       const copied = await backUp(from, to);
-      if (copied.gone > 0)
-        explain(self, `${copied.gone} files were deleted meanwhile: what needs them is deleted, too`);
+      if (copied.gone > 0) explain(self, `${copied.gone} files came and were deleted meanwhile: they are not in it`);
       print(self, `${to} has the records and ${tell(copied)}`);
     });
 }
@@ -109,18 +110,19 @@ async function backUp(from: string, to: string): Promise<Copied> {
   makeDirectory(to);
   const fresh = join(to, NEW_RECORDS);
   await rm(fresh, { force: true });
+  const before = await copyFiles(from, to, file => CONTENT.test(file));
   await copyRecords(join(from, RECORDS), fresh);
   await sync(fresh);
-  const copied = await copyFiles(from, to);
+  const after = await copyFiles(from, to);
   await rename(fresh, join(to, RECORDS));
   await sync(to);
-  return copied;
+  return { ...after, fresh: before.fresh + after.fresh, bytes: before.bytes + after.bytes };
 }
 
-async function copyFiles(from: string, to: string): Promise<Copied> {
+async function copyFiles(from: string, to: string, isWanted = (_: string) => true): Promise<Copied> {
   let [files, fresh, bytes, gone] = [0, 0, 0, 0];
   const directories = new Set<string>([to]);
-  for await (const file of listFiles(from)) {
+  async function copy(file: string): Promise<void> {
     const target = join(to, file);
     await mkdir(dirname(target), { recursive: true, mode: 0o700 });
     directories.add(dirname(target));
@@ -128,6 +130,12 @@ async function copyFiles(from: string, to: string): Promise<Copied> {
     if (size === undefined) gone += 1;
     else files += 1;
     if (size !== undefined && size > 0) [fresh, bytes] = [fresh + 1, bytes + size];
+  }
+
+  // A disk syncs some at once as fast as one.
+  const atOnce = pLimit(AT_ONCE);
+  for await (const folder of listFolders(from)) {
+    await atOnce.map(folder.filter(isWanted), copy);
   }
   for (const directory of directories) await sync(directory);
   return { files, fresh, bytes, gone };
@@ -151,14 +159,16 @@ async function copyOne(source: string, target: string, isContent: boolean): Prom
   }
 }
 
-/** Relative to the directory. */
-async function* listFiles(directory: string, below = ''): AsyncGenerator<string> {
+/** The files of each folder, relative to the directory. */
+async function* listFolders(directory: string, below = ''): AsyncGenerator<readonly string[]> {
+  const files: string[] = [];
   for (const entry of await readdir(join(directory, below), { withFileTypes: true })) {
     const name = below === '' ? entry.name : `${below}/${entry.name}`;
     if (LEFT_OUT.some(pattern => pattern.test(entry.isDirectory() ? `${name}/` : name))) continue;
-    if (entry.isDirectory()) yield* listFiles(directory, name);
-    else if (entry.isFile() && !name.endsWith('.new')) yield name;
+    if (entry.isDirectory()) yield* listFolders(directory, name);
+    else if (entry.isFile() && !name.endsWith('.new')) files.push(name);
   }
+  yield files;
 }
 
 /** On the disk: what is printed is true after a power cut. */

@@ -2,13 +2,20 @@
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { z } from 'zod';
 import { createBackupCommand, createRestoreCommand } from '../../src/cli/backup.ts';
-import { type Digest, digestOf } from '../../src/oci/digest.ts';
+import { createRepairCommand } from '../../src/cli/repair.ts';
+import { type Digest, digestOf, parseDigest } from '../../src/oci/digest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { startApp, type TestApp } from '../support/app.ts';
 import { runCommand } from './run.ts';
+
+const blobSchema = z.object({ digest: z.string() });
+const manifestSchema = z.object({ config: blobSchema, layers: z.array(blobSchema) });
+const tagsSchema = z.object({ tags: z.array(z.string()) });
 
 let app: TestApp;
 let folder: string;
@@ -72,7 +79,11 @@ test('copies of a service that is being pushed to have all that was acknowledged
   const acknowledged = new Map<string, Digest>();
   let isOver = false;
   const pushing = [0, 1].map(async worker => {
-    for (let at = 0; !isOver; at += 1) acknowledged.set(`t${worker}-${at}`, await push(`t${worker}-${at}`));
+    for (let at = 0; !isOver; at += 1) {
+      acknowledged.set(`t${worker}-${at}`, await push(`t${worker}-${at}`));
+      // A disk may copy slower than memory is pushed to.
+      await setTimeout(20);
+    }
   });
   const copies: { readonly directory: string; readonly before: ReadonlyMap<string, Digest> }[] = [];
   for (let round = 0; round < 4; round += 1) {
@@ -91,6 +102,33 @@ test('copies of a service that is being pushed to have all that was acknowledged
     await app.restart(target);
     await expectAll(before);
   }
+}, 120_000);
+
+test('copies of a service that deletes and collects meanwhile have the bytes of all that they name', async () => {
+  for (let at = 0; at < 30; at += 1) await push(`stays-${at}`);
+  for (let at = 0; at < 30; at += 1) await push(`old-${at}`);
+  const deleting = (async () => {
+    for (let at = 0; at < 30; at += 1) {
+      const path = `/v2/local/app/manifests/old-${at}`;
+      const digest = (await app.request(path, { method: 'HEAD' })).headers.get('docker-content-digest');
+      const { config, layers } = manifestSchema.parse(await (await app.request(path)).json());
+      await app.request(`/v2/local/app/manifests/${digest}`, { method: 'DELETE' });
+      for (const blob of [config, ...layers]) {
+        await app.request(`/v2/local/app/blobs/${blob.digest}`, { method: 'DELETE' });
+      }
+    }
+  })();
+  expect((await backUp()).exitCode).toBe(0);
+  await deleting;
+  expect((await restore(join(app.directory, 'restored'))).exitCode).toBe(0);
+  await app.restart('restored');
+  const { tags } = tagsSchema.parse(await (await app.request('/v2/local/app/tags/list')).json());
+  const digests = tags.map(async tag => {
+    const { headers } = await app.request(`/v2/local/app/manifests/${tag}`, { method: 'HEAD' });
+    return [tag, parseDigest(headers.get('docker-content-digest') ?? '')] as const;
+  });
+  expect(digests.length).toBeGreaterThanOrEqual(30);
+  await expectAll(new Map(await Promise.all(digests)));
 }, 120_000);
 
 test('the same directory again takes what is new, and is whole at any time', async () => {
@@ -131,15 +169,15 @@ test('a data directory that has records is not written over', async () => {
   await expectAll(pushed);
 });
 
-test('what is restored is whole, and beside bytes that stayed it tells what the backup lacks', async () => {
+test('what is restored is whole, and beside bytes that stayed it tells what the backup lacks, which a repair adds', async () => {
   const findCondition = async (directory: string) => {
     const records = createSqliteStore({ path: join(directory, 'records.db') });
     await records.close();
     return records.condition.kind;
   };
-  await push('1');
+  const pushed = new Map([['1', await push('1')]]);
   await backUp();
-  await push('2');
+  pushed.set('2', await push('2'));
   await app.restart('other');
   const fresh = join(folder, 'fresh');
   expect(await restore(fresh)).toMatchObject({ err: '', exitCode: 0 });
@@ -148,6 +186,11 @@ test('what is restored is whole, and beside bytes that stayed it tells what the 
   const beside = await restore(data);
   expect([beside.exitCode, beside.err]).toEqual([0, expect.stringMatching(/are older than .*veneer repair/)]);
   expect(await findCondition(data)).toBe('older');
+  const place = { dataDir: data, recovered: 'local/recovered' };
+  await runCommand(createRepairCommand({ findPlace: () => place, isTerminal: false }), []);
+  expect(await findCondition(data)).toBe('whole');
+  await app.restart('data');
+  await expectAll(pushed);
 });
 
 test.each([
