@@ -29,6 +29,7 @@ import { createMemory, mostBytes } from './memory.ts';
 import { createShelf } from './rules/shelf.ts';
 import { type Clock, createClock } from './state/clock.ts';
 import { ownDirectory } from './state/owner.ts';
+import { createReserve } from './state/reserve.ts';
 import { createTokenLayers } from './tokens/layers.ts';
 import { createLedger } from './tokens/ledger.ts';
 
@@ -93,10 +94,13 @@ async function openRooms(
   const memory = createMemory(memoryBytes);
   const owner = ownDirectory(config.dataDir);
   rooms.defer(() => owner.release());
+  const reserve = closing(createReserve(config.dataDir));
   const clock = closing(await openClock({ config, log, ...deps }));
   const { now } = clock;
-  const { records, reasonToKeep, checkReady, listFaults } = openRecords({ config, log, now });
+  const { records, reasonToKeep, checkReady, listFaults } = openRecords({ config, log, now, reserve });
   closing(records);
+  // Before anything else takes its room.
+  await reserve.restore();
   const access = closing(
     await createAccess({
       options: config.access,
@@ -193,7 +197,7 @@ async function openRooms(
     ...{ hosted: hosting.hosted, collector: hosting.collector, cacheDesk: caching.createDesk(kept), ...pulling },
     rules: ruling.rules,
     sealed: passing?.sealed,
-    listNotes: () => [clock.findDoubt()].filter(note => note !== undefined),
+    listNotes: async () => [clock.findDoubt(), await reserve.findNote()].filter(note => note !== undefined),
     ...{ checkReady, listFaults },
   });
 

@@ -34,6 +34,7 @@ import { findConfigFile, loadConfig } from './config.ts';
 import { type Crowded, createConnections } from './http/connections.ts';
 import { StateFault } from './state/data-directory.ts';
 import { DirectoryTaken } from './state/owner.ts';
+import { RecordStoreFull } from './state/store.ts';
 
 interface Flags {
   readonly config?: string;
@@ -159,7 +160,9 @@ interface ServerOptions {
 
 /** What an operator can put right is told without a stack; all else is a fault of ours. */
 function refuseToStart(error: unknown): never {
-  const isKnown = [ConfigError, AccessFault, DirectoryTaken, StateFault].some(known => error instanceof known);
+  const isKnown = [ConfigError, AccessFault, DirectoryTaken, StateFault, RecordStoreFull].some(
+    known => error instanceof known,
+  );
   if (!isKnown || !(error instanceof Error)) throw error;
   process.stderr.write(`${error.message}\n`);
   process.exit(1);

@@ -18,6 +18,7 @@ import { createMemory, type Memory } from '../memory.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import { createLinks, type Links } from '../proxy/kept/links.ts';
 import { type Clock, createClock } from '../state/clock.ts';
+import { createReserve, createReservedStore } from '../state/reserve.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
 import type { RecordStore } from '../state/store.ts';
 import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './kept-content.ts';
@@ -117,8 +118,10 @@ export function findCachePlace(config: Config, log: Logger, token: string | unde
 }
 
 async function openHere(config: Config, log: Logger) {
-  const records = createSqliteStore({ path: join(config.dataDir, 'records.db') });
   await using opened = new AsyncDisposableStack();
+  const reserve = createReserve(config.dataDir);
+  opened.defer(() => reserve.close());
+  const records = createReservedStore(createSqliteStore({ path: join(config.dataDir, 'records.db') }), reserve);
   opened.defer(() => records.close());
   const clock = await createClock({ directory: config.dataDir, onDoubt: doubt => log.warn(doubt) });
   opened.defer(() => clock.close());

@@ -10,6 +10,7 @@ import { createMemory } from '../memory.ts';
 import { createTagTest } from '../oci/name-pattern.ts';
 import { findReasonToKeep } from '../state/acknowledged.ts';
 import { createClock } from '../state/clock.ts';
+import { createReserve, createReservedStore } from '../state/reserve.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
 
 export function findGcPlace(config: Config, log: Logger, token: string | undefined) {
@@ -23,7 +24,8 @@ export function findRepairPlace({ dataDir, hosted }: Config) {
 }
 
 async function openHere({ dataDir, memoryBytes, hosted, events: { endpoints } }: Config, log: Logger) {
-  const records = createSqliteStore({ path: join(dataDir, 'records.db') });
+  const reserve = createReserve(dataDir);
+  const records = createReservedStore(createSqliteStore({ path: join(dataDir, 'records.db') }), reserve);
   const clock = await createClock({ directory: dataDir, onDoubt: doubt => log.warn(doubt) });
   const events = createEvents({ endpoints, records, log });
   const { collect, close } = await openCollector({
@@ -44,6 +46,7 @@ async function openHere({ dataDir, memoryBytes, hosted, events: { endpoints } }:
       await clock.close();
       await events.close();
       await records.close();
+      await reserve.close();
     },
   };
 }

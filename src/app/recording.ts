@@ -3,12 +3,14 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
 import { findReasonToKeep } from '../state/acknowledged.ts';
+import { createReservedStore, type Reserve } from '../state/reserve.ts';
 import { createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
 
 export interface RecordingDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly now: () => Date;
+  readonly reserve: Reserve;
 }
 
 export interface Recording {
@@ -25,8 +27,8 @@ export interface Recording {
 const CHECK_MS = 10_000;
 
 /** Whoever gets it closes the records. */
-export function openRecords({ config: { dataDir }, log, now }: RecordingDeps): Recording {
-  const records = createSqliteStore({ path: join(dataDir, 'records.db'), now });
+export function openRecords({ config: { dataDir }, log, now, reserve }: RecordingDeps): Recording {
+  const records = createReservedStore(createSqliteStore({ path: join(dataDir, 'records.db'), now }), reserve);
   const reasonToKeep = () => findReasonToKeep(records.condition);
   const tell = () => {
     const reason = reasonToKeep();

@@ -75,7 +75,7 @@ export interface RoutesDeps extends PullingParts {
   readonly rules: LiveRules;
   readonly ruledPulls: RuledPulls;
   readonly checkReady: () => Promise<void>;
-  readonly listNotes: () => readonly string[];
+  readonly listNotes: () => Promise<readonly string[]>;
   readonly listFaults: () => readonly string[];
   /** Where upstreams see the credentials of clients. */
   readonly sealed?: SealedCredentials | undefined;

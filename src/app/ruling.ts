@@ -49,6 +49,9 @@ export async function createRuling(deps: RulingDeps): Promise<Ruling> {
   const { log, shelf, lookEveryMs = LOOK_EVERY_MS } = deps;
   const rules = await openRules(deps);
   if (rules.rules.length > 0) log.info({ rules: namesOf(rules.rules) }, 'rules are in force');
+  const { faults } = rules.status;
+  if (faults.length > 0)
+    log.warn({ faults }, 'layers of rules wait: images that need them are refused until they are there');
   void rules.warm().then(reasons => {
     if (reasons.length > 0) log.warn({ reasons }, 'layers of rules cannot be had now: pulls that need them ask again');
   });

@@ -26,6 +26,7 @@ const NEW_RECORDS = 'records.db.new';
 const LEFT_OUT = [
   /^records\.db/,
   /^(?:acknowledged|clock)\.json$/,
+  /^reserve$/,
   /^owner\.db/,
   /^repair-/,
   /^content\//,

@@ -1,9 +1,10 @@
 // `veneer token`: gives out access tokens, lists and revokes them, beside the running service.
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { Command } from 'commander';
 import { type AccessTokens, createAccessTokens } from '../access/access-token.ts';
 import type { Permission } from '../access/right.ts';
+import { createReserve, createReservedStore } from '../state/reserve.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
 import { explain, print } from './output.ts';
 import { collectPatterns, parseName, parseTtl } from './token-options.ts';
@@ -100,11 +101,13 @@ async function withTokens<T>(
   { now = () => new Date() }: TokenCommandDeps,
   work: (tokens: AccessTokens) => Promise<T>,
 ): Promise<T> {
-  const records = createSqliteStore({ path, now });
+  const reserve = createReserve(dirname(path));
+  const records = createReservedStore(createSqliteStore({ path, now }), reserve);
   try {
     return await work(createAccessTokens({ records, now }));
   } finally {
     await records.close();
+    await reserve.close();
   }
 }
 

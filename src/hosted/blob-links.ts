@@ -42,11 +42,14 @@ export async function linkBlob(
 export async function unlinkBlob(room: Room, link: BlobLink): Promise<void> {
   const { records, options } = room;
   const { repository, digest, size } = link;
-  await records.write([
-    ...(await options.quota.account(repository, digest, -size)),
-    records.blobs.deleting(linkKey(repository, digest)),
-    records.holders.deleting(holderKey(digest, 'blob', repository)),
-  ]);
+  await records.write(
+    [
+      ...(await options.quota.account(repository, digest, -size)),
+      records.blobs.deleting(linkKey(repository, digest)),
+      records.holders.deleting(holderKey(digest, 'blob', repository)),
+    ],
+    { makesRoom: true },
+  );
   await options.onChange(changeOf('delete', link));
   await room.deleteUnlinked(digest);
 }

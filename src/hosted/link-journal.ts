@@ -108,8 +108,8 @@ export function openLinkJournal({ directory, records, now }: LinkJournalDeps): L
         await note([{ kind: 'delete', collection, key }]);
         return wasThere;
       },
-      async write(changes) {
-        await records.write(changes);
+      async write(changes, options) {
+        await records.write(changes, options);
         await note(changes);
       },
     },

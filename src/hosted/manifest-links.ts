@@ -74,14 +74,17 @@ export async function unlinkManifest(
   const { records, options } = room;
   const { mediaType, size } = record;
   const tags = await membersOf(records.tagged, repository, digest);
-  await records.write([
-    ...(await options.quota.account(repository, digest, -size)),
-    ...leavingsOf(room, repository, digest, record),
-    records.manifests.deleting(linkKey(repository, digest)),
-    records.holders.deleting(holderKey(digest, 'manifest', repository)),
-    ...tags.map(tag => records.tags.deleting(tagKey(repository, tag))),
-    ...tags.map(tag => records.tagged.deleting(memberKey(repository, digest, tag))),
-  ]);
+  await records.write(
+    [
+      ...(await options.quota.account(repository, digest, -size)),
+      ...leavingsOf(room, repository, digest, record),
+      records.manifests.deleting(linkKey(repository, digest)),
+      records.holders.deleting(holderKey(digest, 'manifest', repository)),
+      ...tags.map(tag => records.tags.deleting(tagKey(repository, tag))),
+      ...tags.map(tag => records.tagged.deleting(memberKey(repository, digest, tag))),
+    ],
+    { makesRoom: true },
+  );
   const change = { kind: 'delete', repository, digest, mediaType, size } as const;
   await Promise.all([...tags.map(tag => ({ ...change, tag })), change].map(options.onChange));
   await room.deleteUnlinked(digest);

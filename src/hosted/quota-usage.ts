@@ -24,8 +24,13 @@ export async function openUsage(
   const repositories = createCollection({ store, name: 'hosted.usage', schema: usageSchema });
   const quotas = createCollection({ store, name: 'hosted.quota', schema: usageSchema });
   await countOnce(store, repositories);
-  const stale = (await Array.fromAsync(keysOf(quotas, ''))).map(quotas.deleting);
-  await store.write([...stale, ...puttingAll(quotas, await sumQuotas(entriesOf(repositories, ''), findQuotas))]);
+  const sums = await sumQuotas(entriesOf(repositories, ''), findQuotas);
+  const known = new Map((await Array.fromAsync(entriesOf(quotas, ''))).map(({ key, value }) => [key, value.bytes]));
+  const stale = [...known.keys()].filter(name => !sums.has(name));
+  const fresh = new Map([...sums].filter(([name, bytes]) => known.get(name) !== bytes));
+  // A start with the quotas of the one before writes nothing, and so needs no room.
+  const changes = [...stale.map(quotas.deleting), ...puttingAll(quotas, fresh)];
+  if (changes.length > 0) await store.write(changes, { makesRoom: true });
   return {
     ofQuota: name => bytesOf(quotas, name),
     adding: (repository, bytes) =>
@@ -53,7 +58,7 @@ async function countOnce(store: RecordStore, repositories: UsageCollection): Pro
       addTo(sums, key.slice(0, key.indexOf('@')), value.size);
     }
   }
-  await store.write(puttingAll(repositories, sums));
+  await store.write(puttingAll(repositories, sums), { makesRoom: true });
 }
 
 async function sumQuotas(

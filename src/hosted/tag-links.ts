@@ -15,11 +15,14 @@ export interface TagLink {
 export async function unlinkTag(room: Room, link: TagLink, at = room.now()): Promise<void> {
   const { records, options } = room;
   const { repository, tag, digest } = link;
-  await records.write([
-    records.tags.deleting(tagKey(repository, tag)),
-    records.tagged.deleting(memberKey(repository, digest, tag)),
-    ...(await noteUntagged(room, link, at)),
-  ]);
+  await records.write(
+    [
+      records.tags.deleting(tagKey(repository, tag)),
+      records.tagged.deleting(memberKey(repository, digest, tag)),
+      ...(await noteUntagged(room, link, at)),
+    ],
+    { makesRoom: true },
+  );
   const { mediaType = '', size = 0 } = (await records.manifests.get(linkKey(repository, digest))) ?? {};
   await options.onChange({ kind: 'delete', repository, digest, tag, mediaType, size });
 }

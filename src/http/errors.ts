@@ -2,8 +2,11 @@
 import type { Context } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import type { Logger } from 'pino';
+import { isDiskFull } from '../hosted/full-disk.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ApiError } from './api-error.ts';
+
+const DISK_FULL = 'the disk of Veneer is full: what was asked for cannot be kept. Pulls go on, and deletions make room';
 
 /** The statuses that an upstream may answer, and those that are ours. */
 const STATUSES = [
@@ -51,5 +54,6 @@ function toRegistryError(error: Error): RegistryError {
     const message = 'records cannot be written now, as another program holds them: try again';
     return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: BUSY_SECONDS });
   }
+  if (isDiskFull(error)) return new RegistryError('UNAVAILABLE', DISK_FULL, { status: 507 });
   return new RegistryError('UNKNOWN', 'internal error: the log of Veneer has the cause');
 }

@@ -14,7 +14,7 @@ export interface HealthDeps {
   /** Why an operator has to look, though requests are served; anybody reads it. */
   readonly listFaults: () => readonly string[];
   /** What does not keep requests from being served, and has to be known. */
-  readonly listNotes?: (() => readonly string[]) | undefined;
+  readonly listNotes?: (() => Promise<readonly string[]>) | undefined;
   /** What can be built here for now. */
   readonly listBuilders: () => Promise<readonly Offer[]>;
 }
@@ -23,7 +23,7 @@ export interface HealthDeps {
 const API_LEVEL = '1.37.0';
 
 export function createHealth(deps: HealthDeps): Hono {
-  const { version, commit, log, checkReady, listFaults, listNotes = () => [], listBuilders } = deps;
+  const { version, commit, log, checkReady, listFaults, listNotes = async () => [], listBuilders } = deps;
   const app = new Hono();
   app.get('/service-info', async c => {
     const builders = (await listBuilders()).map(describeBuilder);
@@ -33,7 +33,7 @@ export function createHealth(deps: HealthDeps): Hono {
   app.get('/health/ready', async c => {
     try {
       await checkReady();
-      const notes = listNotes();
+      const notes = await listNotes();
       const about = notes.length > 0 ? { notes } : {};
       const reason = listFaults().join('; ');
       if (reason !== '') return c.json({ status: 'DOWN', reason, ...about }, 503);

@@ -42,7 +42,7 @@ const RETIRE_MS = 3_600_000;
 export function createInForce(first: OpenedRules, { now, onChanged, onFaulty }: InForceDeps): InForce {
   let opened = first;
   let loadedAt = now();
-  let faults: readonly string[] = [];
+  let faults = first.waiting;
   let retired: readonly Retired[] = [];
 
   const findRetired = () => retired.filter(({ until }) => until > now());
@@ -61,8 +61,9 @@ export function createInForce(first: OpenedRules, { now, onChanged, onFaulty }: 
       const isChanged = faults.length > 0 || !isSame(opened, next);
       retired = [...findRetired(), { digests: digestsOf(opened), until: new Date(now().getTime() + RETIRE_MS) }];
       opened = next;
-      faults = [];
-      if (!isChanged) return;
+      const isWaitingStill = next.waiting.length > 0 && isDeepStrictEqual(next.waiting, faults);
+      faults = next.waiting;
+      if (!isChanged || isWaitingStill) return;
       loadedAt = now();
       onChanged(next.rules);
     },

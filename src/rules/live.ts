@@ -7,7 +7,7 @@ import { type Fingerprint, isUnchanged } from './fingerprint.ts';
 import { createFollowedSource, type RulesSource } from './followed-source.ts';
 import { createInForce, type InForceDeps, type RulesStatus } from './in-force.ts';
 import type { LocalLayers } from './local-layers.ts';
-import { digestsOf, isLocal, type OpenRules, remoteLayersOf, type Watched } from './open-rules.ts';
+import { digestsOf, isLocal, type OpenedRules, type OpenRules, remoteLayersOf, type Watched } from './open-rules.ts';
 import { keyOf } from './remote-layers.ts';
 import type { RemoteLayer, RuleOptions } from './rule.ts';
 import { RuleFaults } from './rule-faults.ts';
@@ -54,14 +54,14 @@ const TURN = 'look';
 const RETRY_MS = 30_000;
 const RARE_RETRY_MS = 300_000;
 
-/** Opens the rules, but asks no registry. Throws RuleFaults. */
+/** Opens the rules, but asks no registry; layers of this machine that there is no room for are waited for. Throws RuleFaults. */
 export async function createLiveRules(deps: LiveRulesDeps): Promise<LiveRules> {
   const { source, openRules, localLayers, shelf, now } = deps;
-  const { watched, outcome } = await openRules(deps.rules);
+  const { watched, outcome } = await openRules(deps.rules, { mayWait: true });
   if (outcome.kind === 'faulty') throw new RuleFaults(outcome.faults);
   const inForce = createInForce(outcome.opened, deps);
   const followed = source && createFollowedSource(source, now);
-  let attempt: Attempt = { rules: deps.rules, watched };
+  let attempt: Attempt = { rules: deps.rules, watched, ...retryOf(outcome.opened) };
   let written = deps.rules;
   let queued: Promise<void> | undefined;
   let isClosed = false;
@@ -112,13 +112,19 @@ export async function createLiveRules(deps: LiveRulesDeps): Promise<LiveRules> {
   }
 
   async function open(rules: readonly RuleOptions[], isAsked: boolean): Promise<void> {
-    const options = isAsked ? { isNeeded: () => true } : { earlier: inForce.opened, isNeeded: isNew };
+    const { opened } = inForce;
+    const mayWait = opened.waiting.length > 0;
+    const options = isAsked ? { isNeeded: () => true, mayWait } : { earlier: opened, isNeeded: isNew, mayWait };
     const { watched, outcome } = await openRules(rules, options);
-    attempt = { rules, watched };
+    attempt = { rules, watched, ...(outcome.kind === 'opened' && retryOf(outcome.opened)) };
     if (outcome.kind === 'opened') return inForce.replace(outcome.opened);
     const retryMs = outcome.mayPass ? RETRY_MS : RARE_RETRY_MS;
     attempt = { ...attempt, retryAt: new Date(now().getTime() + retryMs) };
     inForce.refuse(outcome.faults, { isAsked });
+  }
+
+  function retryOf({ waiting }: OpenedRules): Pick<Attempt, 'retryAt'> {
+    return waiting.length > 0 ? { retryAt: new Date(now().getTime() + RETRY_MS) } : {};
   }
 
   function isNew(layer: RemoteLayer): boolean {

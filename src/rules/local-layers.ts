@@ -1,4 +1,5 @@
 // Layers of this machine: a directory or a file becomes content of the shelf. What changes while it is read is read again, never half of each.
+import { createHash } from 'node:crypto';
 import { realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { InvalidLayer } from '../augment/invalid-layer.ts';
@@ -10,14 +11,15 @@ import {
   packFiles,
 } from '../build/context/layer-directory.ts';
 import { readFileOf } from '../build/context/read-file.ts';
-import type { Digest } from '../oci/digest.ts';
+import { isNoRoom } from '../content/no-room.ts';
+import { type Digest, encodeDigest } from '../oci/digest.ts';
 import { type Fingerprint, takeFingerprint } from './fingerprint.ts';
 import type { LocalLayer } from './rule.ts';
 import type { DescribedLayer } from './rules.ts';
 import type { Shelf } from './shelf.ts';
 
 export interface LocalLayersDeps {
-  readonly shelf: Pick<Shelf, 'put' | 'open'>;
+  readonly shelf: Pick<Shelf, 'put' | 'open' | 'find'>;
   readonly limits: LayerLimits;
   readonly now: () => Date;
 }
@@ -29,7 +31,7 @@ export interface ReadLayer {
 }
 
 export interface LocalLayers {
-  /** Throws InvalidLayer, which says what is wrong with the directory or file. */
+  /** Throws InvalidLayer, which says what is wrong with the directory or file. A layer that is on the shelf needs no room. */
   read(layer: LocalLayer): Promise<ReadLayer>;
   fingerprint(layer: LocalLayer): Promise<Fingerprint>;
 }
@@ -53,10 +55,25 @@ export function createLocalLayers({ shelf, limits, now }: LocalLayersDeps): Loca
   }
 
   async function readNow({ kind, path }: LocalLayer): Promise<DescribedLayer> {
-    const { digest, size } = await shelf.put(await (kind === 'directory' ? openDirectory : openFile)(path));
+    const open = kind === 'directory' ? openDirectory : openFile;
+    const { digest, size } = await open(path)
+      .then(shelf.put)
+      .catch(async error => {
+        const shelved = isNoRoom(error) ? await findShelved(await open(path)) : undefined;
+        if (!shelved) throw error;
+        return shelved;
+      });
     const source = { kind: 'shelf' as const, digest, size };
     if (kind === 'directory') return { layer: { digest, size, diffId: digest, compression: 'none' }, source };
     return { layer: await describeShelved(digest), source };
+  }
+
+  async function findShelved(body: ReadableStream<Uint8Array>) {
+    const hash = createHash('sha256');
+    for await (const chunk of body) hash.update(chunk);
+    const digest = encodeDigest('sha256', hash);
+    const found = await shelf.find(digest);
+    return found && { digest, size: found.size };
   }
 
   async function openDirectory(path: string): Promise<ReadableStream<Uint8Array>> {

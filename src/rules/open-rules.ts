@@ -1,7 +1,9 @@
 // Rules with their layers: all that needs no network is read and checked at once, and every fault is told.
 import pLimit from 'p-limit';
 import type { Augmentation } from '../augment/augmentation.ts';
+import { isNoRoom } from '../content/no-room.ts';
 import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
 import { type Fingerprint, isUnchanged } from './fingerprint.ts';
 import type { LocalLayers, ReadLayer } from './local-layers.ts';
 import { checkRemoteLayer, createRemoteLayers, keyOf, type RemoteLayers } from './remote-layers.ts';
@@ -15,6 +17,8 @@ export interface OpenedRules {
   readonly set: RuleSet;
   readonly local: LocalReads;
   readonly remote: RemoteLayers;
+  /** The layers of this machine that there was no room for, each in a line: until there is, images that need them are not had. */
+  readonly waiting: readonly string[];
 }
 
 /** By `keyOf`. */
@@ -44,6 +48,8 @@ export interface OpenRulesOptions {
   readonly earlier?: OpenedRules | undefined;
   /** Remote layers that have to be had now; the others are asked for when an image needs them. Default: none. */
   readonly isNeeded?: (layer: RemoteLayer) => boolean;
+  /** Whether a layer of this machine that there is no room for is one to wait for. Default: it throws what a full disk throws. */
+  readonly mayWait?: boolean;
 }
 
 export type OpenRules = (rules: readonly RuleOptions[], options?: OpenRulesOptions) => Promise<Opening>;
@@ -56,9 +62,10 @@ export function createOpenRules({ localLayers, shelf, describeRemote, attestatio
     return isKept ? earlier : localLayers.read(layer);
   }
 
-  return async (rules, { earlier, isNeeded = () => false } = {}) => {
+  return async (rules, { earlier, isNeeded = () => false, mayWait = false } = {}) => {
     const watched = new Map<string, Fingerprint>();
     const local = new Map<string, ReadLayer>();
+    const waiting = new Map<string, RegistryError>();
     const remote = createRemoteLayers(describeRemote, earlier?.remote.knownOf(remoteLayersOf(rules)));
     // Each may be gigabytes, all of the same disk.
     const inTurn = pLimit(1);
@@ -68,9 +75,16 @@ export function createOpenRules({ localLayers, shelf, describeRemote, attestatio
       if (local.has(key)) return;
       const seen = await localLayers.fingerprint(layer);
       watched.set(key, seen);
-      const read = await readOnce(layer, earlier?.local.get(key), seen);
+      const read = await readOnce(layer, earlier?.local.get(key), seen).catch(error => waitFor(layer, error));
+      if (!read) return;
       watched.set(key, read.fingerprint);
       local.set(key, read);
+    }
+
+    function waitFor(layer: LocalLayer, error: unknown): undefined {
+      if (!mayWait || !isNoRoom(error)) throw error;
+      const reason = `there is no room on the disk for ${layer.path}: it is read as soon as there is some`;
+      waiting.set(keyOf(layer), new RegistryError('UNAVAILABLE', reason, { cause: error }));
     }
 
     async function openRemote(layer: RemoteLayer): Promise<void> {
@@ -86,11 +100,19 @@ export function createOpenRules({ localLayers, shelf, describeRemote, attestatio
     }
     const getLayers = async (layer: RuleLayer) => {
       if (!isLocal(layer)) return remote.get(layer);
+      const fault = waiting.get(keyOf(layer));
+      if (fault) throw fault;
       const read = local.get(keyOf(layer));
       return read ? [read.described] : [];
     };
     const set = createRuleSet({ rules, getLayers, attestations });
-    return { watched, outcome: { kind: 'opened', opened: { rules, set, local, remote } } };
+    return {
+      watched,
+      outcome: {
+        kind: 'opened',
+        opened: { rules, set, local, remote, waiting: [...waiting.values()].map(({ message }) => message) },
+      },
+    };
   };
 }
 

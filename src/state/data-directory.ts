@@ -33,6 +33,7 @@ const DENIED: readonly unknown[] = ['EACCES', 'EPERM', 8, 14];
 
 /** Of SQLite, for what is no database, or none any more. */
 const DAMAGED: readonly unknown[] = [11, 26];
+const FULL: readonly unknown[] = ['ENOSPC', 'EDQUOT', 13, 4874];
 
 function explain(path: string, cause: unknown): string {
   if (!(cause instanceof Error)) return String(cause);
@@ -40,6 +41,7 @@ function explain(path: string, cause: unknown): string {
   if (DAMAGED.includes(code)) {
     return `it is damaged, or of another program (${cause.message}): move it away, with its -wal, and bring a backup back (veneer restore), or have \`veneer repair\` rebuild what the bytes tell`;
   }
+  if (FULL.includes(code)) return `the disk is full (${cause.message}): make a megabyte of room on it`;
   if (!DENIED.includes(code)) return cause.message;
   const user = process.geteuid?.();
   const whose = user === undefined ? 'this user' : `the user ${user}`;

@@ -19,7 +19,9 @@ const SQLITE = { busy: 5, corrupt: 11, full: 13, noDatabase: 26, noRoomForShared
 export function toError({ message, errcode }: Failure): Error {
   const kind = kindOf(errcode);
   if (kind === SQLITE.full || errcode === SQLITE.noRoomForShared) {
-    return new RecordStoreFull('the disk of the record store is full', { cause: message });
+    return new RecordStoreFull('the disk of the record store is full: make room on it, or delete what is not needed', {
+      cause: message,
+    });
   }
   if (kind === SQLITE.busy) {
     return new RecordStoreBusy('another program holds the lock of the records', { cause: message });

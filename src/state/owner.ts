@@ -26,7 +26,8 @@ export class DirectoryTaken extends Error {
 export function ownDirectory(directory: string): DirectoryOwner {
   const database = openLock(directory);
   try {
-    database.exec('BEGIN EXCLUSIVE');
+    // A journal is a file, for which a full disk has no room.
+    database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
     requireFree(directory);
   } catch (error) {
     database.close();

@@ -8,7 +8,7 @@ export interface RecordStore {
   /** Whether there was such a record. */
   delete(collection: string, key: string): Promise<boolean>;
   /** Makes all changes, in their order, or none of them; durable when it resolves. No reader sees a part of them. */
-  write(changes: readonly Change[]): Promise<void>;
+  write(changes: readonly Change[], options?: WriteOptions): Promise<void>;
   /** Keys in ascending order, at most `limit` of them. Where that is more than a few hundred, changes made meanwhile may be in it or not. */
   list(collection: string, options: ListOptions): Promise<readonly string[]>;
   /** What `list` gives, with the values. */
@@ -16,6 +16,11 @@ export interface RecordStore {
   /** Removes what has expired, or a part of it where that is much: how many records that were. None: all of it is gone. */
   sweep(): Promise<number>;
   close(): Promise<void>;
+}
+
+export interface WriteOptions {
+  /** Whether the changes let something go that takes more room than they do: then they may use what a full disk has in reserve. */
+  readonly makesRoom?: boolean;
 }
 
 export interface PutOptions {

@@ -125,7 +125,7 @@ export function createLinks(records: RecordStore, memory: Memory): Links {
       const changes = held.flatMap(({ digest, keys }) =>
         keys.flatMap(key => [links.deleting(keyOf(key, digest)), holders.deleting(holderKey(digest, key))]),
       );
-      if (changes.length > 0) await remember(records.write(changes));
+      if (changes.length > 0) await remember(records.write(changes, { makesRoom: true }));
     },
   };
 }
