@@ -28,7 +28,12 @@ const CHECK_MS = 10_000;
 
 /** Whoever gets it closes the records. */
 export function openRecords({ config: { dataDir }, log, now, reserve }: RecordingDeps): Recording {
-  const records = createReservedStore(createSqliteStore({ path: join(dataDir, 'records.db'), now }), reserve);
+  const store = createSqliteStore({
+    path: join(dataDir, 'records.db'),
+    now,
+    onUnreadable: error => log.error({ err: error }, 'a record cannot be read, and is left out: nothing else is'),
+  });
+  const records = createReservedStore(store, reserve);
   const reasonToKeep = () => findReasonToKeep(records.condition);
   const tell = () => {
     const reason = reasonToKeep();

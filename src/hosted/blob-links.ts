@@ -13,7 +13,7 @@ export interface BlobLink {
 
 /** The link, where its content is there as it was kept. What is lost counts as unknown, so that the next push brings it again. */
 export async function findBlob(room: Room, repository: string, digest: Digest): Promise<BlobRecord | undefined> {
-  const link = await room.records.blobs.get(linkKey(repository, digest));
+  const link = await room.records.blobs.find(linkKey(repository, digest));
   const found = link && (await room.content.find(digest));
   return found?.size === link?.size ? link : undefined;
 }
@@ -27,7 +27,7 @@ export async function linkBlob(
   const { records, options } = room;
   const { repository, digest, size } = link;
   const key = linkKey(repository, digest);
-  const isNew = (await records.blobs.get(key)) === undefined;
+  const isNew = !(await records.blobs.has(key));
   const accounts = isNew ? await options.quota.account(repository, digest, size) : [];
   await records.write([
     ...accounts,

@@ -39,14 +39,16 @@ export function createBlobs(room: Room): HostedBlobs {
   }
 
   async function deleteNow(repository: string, digest: Digest): Promise<void> {
-    const link = await records.blobs.get(linkKey(repository, digest));
-    if (!link) throw unknownBlob(repository, digest);
+    const key = linkKey(repository, digest);
+    if (!(await records.blobs.has(key))) throw unknownBlob(repository, digest);
     const prefix = memberKey(repository, digest);
     const [parent] = await records.references.list({ prefix, limit: 1 });
     if (parent !== undefined) {
       throw new RegistryError('UNSUPPORTED', `the manifest ${parent.slice(prefix.length)} refers to ${digest}`);
     }
-    await unlinkBlob(room, { repository, digest, size: link.size });
+    // One that cannot be read goes as well.
+    const { size } = (await records.blobs.find(key)) ?? (await content.find(digest)) ?? { size: 0 };
+    await unlinkBlob(room, { repository, digest, size });
   }
 
   return {

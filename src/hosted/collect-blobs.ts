@@ -36,7 +36,7 @@ async function removeUnneeded(run: Run, repository: string, digest: Digest): Pro
 async function findUnneeded(run: Run, repository: string, digest: Digest): Promise<BlobRecord | undefined> {
   const { records, looks } = run.room;
   const key = linkKey(repository, digest);
-  const link = await records.blobs.get(key);
+  const link = await records.blobs.find(key);
   if (!link || link.pushedAt > run.graceBefore || looks.isSeenAfter(key, run.graceBefore)) return undefined;
   const isReferredTo = await hasMember(records.references, memberKey(repository, digest), run.hand.isGone);
   return isReferredTo ? undefined : link;

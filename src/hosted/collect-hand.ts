@@ -39,7 +39,7 @@ export function createRemover(room: Room, startedAt: Date): Hand {
       return freedBytes;
     },
     isGone: () => false,
-    findManifest: key => room.records.manifests.get(key),
+    findManifest: key => room.records.manifests.find(key),
     removeTag: link => unlinkTag(room, link, startedAt),
     async removeManifest({ repository, digest, record }) {
       await unlinkManifest(room, repository, digest, record);
@@ -73,7 +73,7 @@ export function createRehearsal({ records }: Room, startedAt: Date): Hand {
     },
     isGone,
     async findManifest(key) {
-      const record = gone.has(key) ? undefined : await records.manifests.get(key);
+      const record = gone.has(key) ? undefined : await records.manifests.find(key);
       return record && untagged.has(key) ? { ...record, untaggedAt: startedAt.toISOString() } : record;
     },
     async removeTag({ repository, tag, digest }) {

@@ -76,6 +76,8 @@ async function findUnneeded(run: Run, { repository, digest, before }: Candidate)
   return (await hasSubject(run, repository, record)) ? undefined : record;
 }
 
-async function hasSubject({ hand }: Run, repository: string, { subject }: ManifestRecord): Promise<boolean> {
-  return subject !== undefined && (await hand.findManifest(linkKey(repository, subject))) !== undefined;
+/** Whether it can be read or not. */
+async function hasSubject({ room, hand }: Run, repository: string, { subject }: ManifestRecord): Promise<boolean> {
+  const key = subject && linkKey(repository, subject);
+  return key !== undefined && !hand.isGone(key) && room.records.manifests.has(key);
 }

@@ -34,7 +34,7 @@ export function createRoutine({ collector, records: store, now, everyMs }: Routi
   let refusedAt = Number.NEGATIVE_INFINITY;
 
   async function run(): Promise<CollectReport | undefined> {
-    const last = await runs.get(KEY);
+    const last = await runs.find(KEY);
     const endedAt = Math.max(last ? Date.parse(last.finishedAt) : 0, refusedAt);
     const sinceMs = now().getTime() - endedAt;
     // One that a wrong clock has dated later than now counts as none.

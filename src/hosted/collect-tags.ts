@@ -36,7 +36,7 @@ async function findMutable(run: Run, repository: string): Promise<readonly Found
 async function removeSame({ room, hand }: Run, repository: string, found: FoundTag): Promise<boolean> {
   const { tag, digest, pushedAt } = found;
   return room.exclusively(async () => {
-    const current = await room.records.tags.get(tagKey(repository, tag));
+    const current = await room.records.tags.find(tagKey(repository, tag));
     if (current?.digest !== digest || current.pushedAt !== pushedAt) return false;
     await hand.removeTag({ repository, tag, digest });
     return true;

@@ -7,7 +7,7 @@ import type { Room } from './room.ts';
 /** Throws DENIED where an immutable tag is there and points to another manifest. Holds until the next change. */
 export async function refuseMove(room: Room, repository: string, tag: string, digest: Digest): Promise<void> {
   if (!room.options.isImmutable(repository, tag)) return;
-  const current = await room.records.tags.get(tagKey(repository, tag));
+  const current = await room.records.tags.find(tagKey(repository, tag));
   if (current && current.digest !== digest) {
     throw denied(`the tag ${tag} of ${repository} is immutable, and points to ${current.digest}: push another tag`);
   }

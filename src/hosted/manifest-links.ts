@@ -1,10 +1,19 @@
 // The records of a manifest: what a push adds to them, and a removal takes away.
-import type { Digest } from '../oci/digest.ts';
+import { type Digest, parseDigest } from '../oci/digest.ts';
 import type { Change } from '../state/store.ts';
 import type { ManifestDocument } from './document.ts';
-import { holderKey, linkKey, type ManifestRecord, memberKey, membersOf, type Referrer, tagKey } from './records.ts';
+import {
+  holderKey,
+  keysOf,
+  linkKey,
+  type ManifestRecord,
+  memberKey,
+  membersOf,
+  type Referrer,
+  tagKey,
+} from './records.ts';
 import type { Room } from './room.ts';
-import { noteUntagged } from './tag-links.ts';
+import { findTagged, noteUntagged } from './tag-links.ts';
 
 export interface ManifestLink {
   readonly repository: string;
@@ -19,14 +28,15 @@ export async function linkManifest(room: Room, link: ManifestLink, at = room.now
   const { records, options } = room;
   const { repository, digest, size, document, tags } = link;
   const key = linkKey(repository, digest);
-  const previous = await records.manifests.get(key);
+  const isNew = !(await records.manifests.has(key));
+  const previous = await records.manifests.find(key);
   const references = [...new Set([...document.blobs, ...document.manifests].map(descriptor => descriptor.digest))];
   const pushedAt = at.toISOString();
   const { mediaType, subject } = document;
   const record = { mediaType, size, references, subject: subject?.digest, pushedAt };
   const tagChanges = await Promise.all(tags.map(tag => tagChangesOf(room, repository, tag, { digest, pushedAt })));
   await records.write([
-    ...(previous ? [] : await options.quota.account(repository, digest, size)),
+    ...(isNew ? await options.quota.account(repository, digest, size) : []),
     ...(previous ? leavingsOf(room, repository, digest, previous) : []),
     records.manifests.putting(key, record),
     records.holders.putting(holderKey(digest, 'manifest', repository), {}),
@@ -48,11 +58,11 @@ export async function tagChangesOf(
 ): Promise<readonly Change[]> {
   const { records } = room;
   const key = tagKey(repository, tag);
-  const current = await records.tags.get(key);
-  const isMoved = current !== undefined && current.digest !== next.digest;
+  const current = await findTagged(room, repository, tag);
+  const isMoved = current !== undefined && current !== next.digest;
   return [
-    ...(isMoved ? await noteUntagged(room, { repository, digest: current.digest }, room.now()) : []),
-    ...(current ? [records.tagged.deleting(memberKey(repository, current.digest, tag))] : []),
+    ...(isMoved ? await noteUntagged(room, { repository, digest: current }, room.now()) : []),
+    ...(current ? [records.tagged.deleting(memberKey(repository, current, tag))] : []),
     records.tags.putting(key, next),
     records.tagged.putting(memberKey(repository, next.digest, tag), {}),
   ];
@@ -88,6 +98,26 @@ export async function unlinkManifest(
   const change = { kind: 'delete', repository, digest, mediaType, size } as const;
   await Promise.all([...tags.map(tag => ({ ...change, tag })), change].map(options.onChange));
   await room.deleteUnlinked(digest);
+}
+
+/** The record of a manifest, if there is one. For whoever removes it: where it cannot be read, what others say of it. */
+export async function findManifestRecord(
+  { records, content }: Room,
+  repository: string,
+  digest: Digest,
+): Promise<ManifestRecord | undefined> {
+  const key = linkKey(repository, digest);
+  const record = await records.manifests.find(key);
+  if (record || !(await records.manifests.has(key))) return record;
+  const prefix = `${repository}@`;
+  const end = ` ${digest}`;
+  const namedBy = async (collection: Parameters<typeof keysOf>[0]) => {
+    const keys = await Array.fromAsync(keysOf(collection, prefix));
+    return keys.filter(each => each.endsWith(end)).map(each => parseDigest(each.slice(prefix.length, -end.length)));
+  };
+  const [subject] = await namedBy(records.referrers);
+  const { size = 0 } = (await content.find(digest)) ?? {};
+  return { mediaType: '', size, references: await namedBy(records.references), subject, pushedAt: '' };
 }
 
 /** Takes out what a manifest says about others. */

@@ -7,7 +7,7 @@ import { parseRepository, parseTag } from '../oci/reference.ts';
 import { parseDocument } from './document.ts';
 import type { HostedManifests, ManifestPush } from './hosted.ts';
 import { refuseMove, refuseRemoval } from './immutable.ts';
-import { linkManifest, type ManifestLink, unlinkManifest } from './manifest-links.ts';
+import { findManifestRecord, linkManifest, type ManifestLink, unlinkManifest } from './manifest-links.ts';
 import { linkKey } from './records.ts';
 import { checkReferences } from './references.ts';
 import { absent } from './repositories.ts';
@@ -36,7 +36,7 @@ export function createManifests(room: Room): ManifestsOfRoom {
 
   async function check(link: ManifestLink): Promise<readonly Digest[]> {
     const { repository, digest, document, tags } = link;
-    const current = await records.manifests.get(linkKey(repository, digest));
+    const current = await records.manifests.find(linkKey(repository, digest));
     if (current && current.mediaType !== document.mediaType) {
       throw new RegistryError('MANIFEST_INVALID', `invalid manifest: ${digest} is here as ${current.mediaType}`);
     }
@@ -56,7 +56,7 @@ export function createManifests(room: Room): ManifestsOfRoom {
   }
 
   async function deleteNow(repository: string, digest: Digest): Promise<void> {
-    const record = await records.manifests.get(linkKey(repository, digest));
+    const record = await findManifestRecord(room, repository, digest);
     if (!record) throw await absent(room, repository, 'MANIFEST_UNKNOWN', `manifest ${digest}`);
     await refuseRemoval(room, repository, digest);
     await unlinkManifest(room, repository, digest, record);

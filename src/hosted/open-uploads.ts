@@ -25,7 +25,7 @@ export function createOpenUploads({ uploads }: HostedRecords, max: number): Open
   /** Those of an earlier process. */
   async function countRecords(): Promise<void> {
     for await (const id of keysOf(uploads, '')) {
-      const record = await uploads.get(id);
+      const record = await uploads.find(id);
       if (record && !repositories.has(id)) count(id, record.repository, 1);
     }
   }

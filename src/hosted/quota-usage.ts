@@ -79,7 +79,7 @@ function puttingAll(collection: UsageCollection, sums: ReadonlyMap<string, numbe
 }
 
 async function bytesOf(collection: UsageCollection, key: string): Promise<number> {
-  return (await collection.get(key))?.bytes ?? 0;
+  return (await collection.find(key))?.bytes ?? 0;
 }
 
 async function adding(collection: UsageCollection, key: string, bytes: number): Promise<Change> {

@@ -22,8 +22,8 @@ export async function checkReferences(
   if (!document.isKnown) return [];
   const { sparse } = room.options;
   const { blobs, manifests } = room.records;
-  const findBlob: FindSize = async digest => (await blobs.get(linkKey(repository, digest)))?.size;
-  const findManifest: FindSize = async digest => (await manifests.get(linkKey(repository, digest)))?.size;
+  const findBlob: FindSize = async digest => (await blobs.find(linkKey(repository, digest)))?.size;
+  const findManifest: FindSize = async digest => (await manifests.find(linkKey(repository, digest)))?.size;
   const missingBlobs = (await missingOf(document.blobs, findBlob)).filter(descriptor => !isFromElsewhere(descriptor));
   // A build cache is an index of blobs.
   const missingEntries = await missingOf(

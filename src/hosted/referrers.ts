@@ -14,7 +14,7 @@ export function createListReferrers({ records }: Room): Hosted['listReferrers'] 
       memberKey(repository, subject),
       memberKey(repository, subject, after),
     )) {
-      const referrer = await records.referrers.get(key);
+      const referrer = await records.referrers.find(key);
       if (referrer && (artifactType === undefined || referrer.artifactType === artifactType)) yield referrer;
     }
   }

@@ -45,7 +45,7 @@ export function createSessions(room: Room, drafts: Drafts): Sessions {
   }
 
   async function find(repository: string, id: string): Promise<Session> {
-    const record = await uploads.get(id);
+    const record = await uploads.find(id);
     const draft = record?.repository === repository ? await openDraft(id, record) : undefined;
     if (!draft) throw unknownUpload(repository);
     return { id, repository, draft };
@@ -82,7 +82,7 @@ export function createSessions(room: Room, drafts: Drafts): Sessions {
       const touched = await drafts.findTouched(id);
       if (touched && touched >= deadline) return;
       // A clock that was behind has dated the draft too early; the record is by the time that had passed.
-      const startedAt = touched && (await uploads.get(id))?.startedAt;
+      const startedAt = touched && (await uploads.find(id))?.startedAt;
       if (startedAt === undefined || Date.parse(startedAt) < deadline.getTime()) await end(id);
     });
   }

@@ -1,7 +1,7 @@
 // The records of a tag: what its removal takes away.
-import type { Digest } from '../oci/digest.ts';
+import { type Digest, parseDigest } from '../oci/digest.ts';
 import type { Change } from '../state/store.ts';
-import { linkKey, memberKey, tagKey } from './records.ts';
+import { keysOf, linkKey, memberKey, tagKey } from './records.ts';
 import type { Room } from './room.ts';
 
 export interface TagLink {
@@ -23,8 +23,21 @@ export async function unlinkTag(room: Room, link: TagLink, at = room.now()): Pro
     ],
     { makesRoom: true },
   );
-  const { mediaType = '', size = 0 } = (await records.manifests.get(linkKey(repository, digest))) ?? {};
+  const { mediaType = '', size = 0 } = (await records.manifests.find(linkKey(repository, digest))) ?? {};
   await options.onChange({ kind: 'delete', repository, digest, tag, mediaType, size });
+}
+
+/** Where a tag points, if anywhere. For whoever moves or removes it: where its own record cannot be read, those of the manifests tell. */
+export async function findTagged({ records }: Room, repository: string, tag: string): Promise<Digest | undefined> {
+  const key = tagKey(repository, tag);
+  const record = await records.tags.find(key);
+  if (record || !(await records.tags.has(key))) return record?.digest;
+  const prefix = `${repository}@`;
+  const end = ` ${tag}`;
+  for await (const each of keysOf(records.tagged, prefix)) {
+    if (each.endsWith(end)) return parseDigest(each.slice(prefix.length, -end.length));
+  }
+  return undefined;
 }
 
 /** A manifest remembers when a tag left it: it may be collected some time after that. */
@@ -34,6 +47,6 @@ export async function noteUntagged(
   at: Date,
 ): Promise<readonly Change[]> {
   const key = linkKey(repository, digest);
-  const manifest = await records.manifests.get(key);
+  const manifest = await records.manifests.find(key);
   return manifest ? [records.manifests.putting(key, { ...manifest, untaggedAt: at.toISOString() })] : [];
 }

@@ -5,7 +5,7 @@ import { refuseTagRemoval } from './immutable.ts';
 import { tagKey } from './records.ts';
 import { absent, hasRepository } from './repositories.ts';
 import type { Room } from './room.ts';
-import { unlinkTag } from './tag-links.ts';
+import { findTagged, unlinkTag } from './tag-links.ts';
 
 /** More than that come page by page. */
 const MAX_PAGE = 10_000;
@@ -15,14 +15,19 @@ export function createTags(room: Room): HostedTags {
 
   async function get(repository: string, tag: string) {
     const record = await records.tags.get(tagKey(repository, tag));
-    if (!record) throw await absent(room, repository, 'MANIFEST_UNKNOWN', `tag ${tag}`);
+    if (!record) throw await unknown(repository, tag);
     return record;
   }
 
+  const unknown = (repository: string, tag: string) => absent(room, repository, 'MANIFEST_UNKNOWN', `tag ${tag}`);
+
   async function deleteNow(repository: string, tag: string): Promise<void> {
-    const { digest } = await get(repository, tag);
+    const digest = await findTagged(room, repository, tag);
+    if (digest === undefined && !(await records.tags.has(tagKey(repository, tag))))
+      throw await unknown(repository, tag);
     refuseTagRemoval(room, repository, tag);
-    await unlinkTag(room, { repository, tag, digest });
+    if (digest) await unlinkTag(room, { repository, tag, digest });
+    else await records.tags.delete(tagKey(repository, tag));
   }
 
   return {

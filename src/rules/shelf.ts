@@ -42,14 +42,16 @@ export async function createShelf({ directory, records, now, onDamaged }: ShelfD
 
   async function holdOne(digest: Digest, until: Date): Promise<void> {
     if (!(await content.spare(digest))) throw lost(digest);
-    const held = await holds.get(digest);
+    const held = await holds.find(digest);
     if (held && Date.parse(held.until) >= until.getTime()) return;
     await holds.put(digest, { until: until.toISOString() }, { expiresAt: until });
   }
 
   async function isHeld(digest: Digest): Promise<boolean> {
-    const held = await holds.get(digest);
-    return held !== undefined && Date.parse(held.until) > now().getTime();
+    const held = await holds.find(digest);
+    // Nobody knows until when one is held whose record cannot be read.
+    if (!held) return holds.has(digest);
+    return Date.parse(held.until) > now().getTime();
   }
 
   return {

@@ -1,18 +1,29 @@
 // One collection of JSON records: what goes in is typed, and what comes out is parsed, for an older release may have written it.
 import type { z } from 'zod';
 import type { Memory } from '../memory.ts';
-import type { Change, Entry, ListOptions, PutOptions, RecordStore } from './store.ts';
+import {
+  type Change,
+  type Entry,
+  type ListOptions,
+  type PutOptions,
+  type RecordStore,
+  RecordUnreadable,
+} from './store.ts';
 
 export interface Collection<S extends z.ZodType> {
-  /** The record, which others may share; undefined when there is none or it has expired. Throws for one that does not fit the schema. */
+  /** The record, which others may share; undefined when there is none or it has expired. Throws RecordUnreadable. */
   get(key: string): Promise<z.output<S> | undefined>;
+  /** The same for whoever writes over it or can do without: undefined also for one that cannot be read, and the store hears of it. */
+  find(key: string): Promise<z.output<S> | undefined>;
+  /** Whether there is one, whatever it is. */
+  has(key: string): Promise<boolean>;
   /** Durable when it resolves. */
   put(key: string, record: z.input<S>, options?: PutOptions): Promise<void>;
   /** Whether there was such a record. */
   delete(key: string): Promise<boolean>;
   /** Keys in ascending order, at most `limit` of them. */
   list(options: ListOptions): Promise<readonly string[]>;
-  /** What `list` gives, with the records. Throws for one that does not fit the schema. */
+  /** What `list` gives, with the records. Those that cannot be read are left out, and the store hears of them. */
   entries(options: ListOptions): Promise<readonly Entry<z.output<S>>[]>;
   /** A put as a part of RecordStore.write. */
   putting(key: string, record: z.input<S>, options?: PutOptions): Change;
@@ -28,27 +39,58 @@ export interface CollectionOptions<S extends z.ZodType> {
   readonly memory?: Memory | undefined;
 }
 
+/** Of one collection: of more the log would say nothing new. */
+const MAX_TOLD = 1000;
+
 export function createCollection<S extends z.ZodType>(options: CollectionOptions<S>): Collection<S> {
   const { store, name, schema, memory } = options;
   // What was parsed stands for the same bytes.
   const parsed = memory?.openCache<{ readonly raw: Uint8Array; readonly record: z.output<S> }>();
 
+  /** Keys of those that were told. */
+  const told = new Set<string>();
+
+  async function get(key: string): Promise<z.output<S> | undefined> {
+    const raw = await store.get(name, key);
+    if (!raw) return undefined;
+    const known = parsed?.get(key);
+    if (known && Buffer.compare(known.raw, raw) === 0) return known.record;
+    const record = decode(raw, key);
+    parsed?.set(key, { raw, record });
+    return record;
+  }
+
+  /** Each is told once. */
+  function tell(error: unknown, key: string): void {
+    if (!(error instanceof RecordUnreadable)) throw error;
+    if (told.has(key)) return;
+    if (told.size < MAX_TOLD) told.add(key);
+    store.onUnreadable?.(error);
+  }
+
   return {
-    async get(key) {
-      const raw = await store.get(name, key);
-      if (!raw) return undefined;
-      const known = parsed?.get(key);
-      if (known && Buffer.compare(known.raw, raw) === 0) return known.record;
-      const record = decode(raw, key);
-      parsed?.set(key, { raw, record });
-      return record;
-    },
+    get,
+    find: key => get(key).catch(error => void tell(error, key)),
+    has: async key => (await store.get(name, key)) !== undefined,
     put: (key, record, options) => store.put(name, key, encode(record), options),
     delete: key => store.delete(name, key),
     list: options => store.list(name, options),
     async entries(options) {
-      const entries = await store.entries(name, options);
-      return entries.map(({ key, value }) => ({ key, value: decode(value, key) }));
+      const found: Entry<z.output<S>>[] = [];
+      for (let { after = '' } = options; ; ) {
+        const limit = options.limit - found.length;
+        const page = await store.entries(name, { ...options, after, limit });
+        for (const { key, value } of page) {
+          try {
+            found.push({ key, value: decode(value, key) });
+          } catch (error) {
+            tell(error, key);
+          }
+        }
+        // What was left out makes room for more: fewer than were asked for are all that there are.
+        if (page.length < limit || found.length === options.limit) return found;
+        after = page.at(-1)?.key ?? '';
+      }
     },
     putting: (key, record, options) => ({ kind: 'put', collection: name, key, value: encode(record), ...options }),
     deleting: key => ({ kind: 'delete', collection: name, key }),
@@ -62,7 +104,7 @@ export function createCollection<S extends z.ZodType>(options: CollectionOptions
     try {
       return schema.parse(JSON.parse(new TextDecoder().decode(raw)));
     } catch (cause) {
-      throw new Error(`the stored record ${name}/${key} cannot be read`, { cause });
+      throw new RecordUnreadable(`the stored record ${name}/${key} cannot be read`, { cause });
     }
   }
 }

@@ -112,6 +112,7 @@ export function createReservedStore(store: SqliteStore, reserve: Reserve): Sqlit
     get condition() {
       return store.condition;
     },
+    onUnreadable: store.onUnreadable,
     accept: store.accept,
     check: store.check,
     get: store.get,

@@ -28,6 +28,7 @@ export interface SqliteStoreOptions {
   readonly now?: () => Date;
   /** For how long a lock of another program is waited for. */
   readonly busyMs?: number;
+  readonly onUnreadable?: RecordStore['onUnreadable'];
 }
 
 export interface SqliteStore extends RecordStore {
@@ -40,7 +41,12 @@ export interface SqliteStore extends RecordStore {
 }
 
 /** Throws StateFault where the file cannot be opened, or is something else. */
-export function createSqliteStore({ path, now = () => new Date(), busyMs = BUSY_MS }: SqliteStoreOptions): SqliteStore {
+export function createSqliteStore({
+  path,
+  now = () => new Date(),
+  busyMs = BUSY_MS,
+  onUnreadable,
+}: SqliteStoreOptions): SqliteStore {
   const noted = readAcknowledged(dirname(path));
   const database = openDatabase(path);
   const statements = prepareStatements(database);
@@ -105,6 +111,7 @@ export function createSqliteStore({ path, now = () => new Date(), busyMs = BUSY_
   }
 
   return {
+    onUnreadable,
     async get(collection, key) {
       const row = await read(() => statements.get.get(collection, key, time()));
       return row?.value instanceof Uint8Array ? row.value : undefined;

@@ -16,6 +16,13 @@ export interface RecordStore {
   /** Removes what has expired, or a part of it where that is much: how many records that were. None: all of it is gone. */
   sweep(): Promise<number>;
   close(): Promise<void>;
+  /** Hears of records that were left out because they cannot be read. */
+  readonly onUnreadable?: ((error: RecordUnreadable) => void) | undefined;
+}
+
+/** A record of a shape that this release does not know. It spoils nothing but itself. */
+export class RecordUnreadable extends Error {
+  override readonly name = 'RecordUnreadable';
 }
 
 export interface WriteOptions {

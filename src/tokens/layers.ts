@@ -87,7 +87,7 @@ export async function createTokenLayers(deps: TokenLayersDeps): Promise<TokenLay
   const isOver = ({ until }: Pick<Held, 'until'>) => Date.parse(until) <= now().getTime();
 
   async function keepOne(bytes: Uint8Array, digest: Digest, holding: Holding): Promise<void> {
-    const held = await holds.get(digest);
+    const held = await holds.find(digest);
     const end = Math.max(held ? Date.parse(held.until) : 0, holding.until.getTime());
     const until = new Date(end).toISOString();
     if (held && (await content.find(digest))) {
@@ -143,13 +143,13 @@ export async function createTokenLayers(deps: TokenLayersDeps): Promise<TokenLay
   }
 
   async function removeOver(key: string): Promise<void> {
-    const held = await holds.get(key);
+    const held = await holds.find(key);
     if (held && isOver(held) && isDigest(key)) await forget(key, held);
   }
 
   /** Whether it is one that stays for now. */
   async function removeOrphan(digest: Digest): Promise<boolean> {
-    if ((await holds.get(digest)) !== undefined) return false;
+    if (await holds.has(digest)) return false;
     const keptAt = await inventory.findKeptAt(digest);
     if (keptAt && keptAt.getTime() + ORPHAN_MS > now().getTime()) return true;
     await content.delete(digest);

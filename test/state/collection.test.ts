@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { createMemory } from '../../src/memory.ts';
 import { createCollection } from '../../src/state/collection.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
+import { type ListOptions, RecordUnreadable } from '../../src/state/store.ts';
 
 const schema = z.object({ image: z.string(), pulls: z.number().default(0) });
 
@@ -79,4 +80,29 @@ test('hands on the expiry', async () => {
   await tokens.put('a', { image: 'alpine' }, { expiresAt: new Date(1000) });
   time = 1000;
   expect(await tokens.get('a')).toBeUndefined();
+});
+
+test('leaves out of a listing what cannot be read, tells of it once, and fills the page with others', async () => {
+  const told: string[] = [];
+  const store = { ...createMemoryStore(), onUnreadable: (error: Error) => void told.push(error.message) };
+  const tokens = createCollection({ store, name: 'tokens', schema });
+  for (const key of ['a', 'b', 'c', 'd', 'e']) await tokens.put(key, { image: key });
+  for (const key of ['a', 'b', 'd']) await store.put('tokens', key, new TextEncoder().encode('[7]'));
+  const keysOf = async (options: ListOptions) => (await tokens.entries(options)).map(({ key }) => key);
+  expect(await keysOf({ limit: 2 })).toEqual(['c', 'e']);
+  expect(await keysOf({ limit: 1 })).toEqual(['c']);
+  expect(await keysOf({ after: 'c', limit: 5 })).toEqual(['e']);
+  expect(await tokens.list({ limit: 9 })).toHaveLength(5);
+  expect(told).toEqual(['a', 'b', 'd'].map(key => `the stored record tokens/${key} cannot be read`));
+});
+
+test('is without what cannot be read for who can do without it, and knows that it is there', async () => {
+  const store = createMemoryStore();
+  const tokens = createCollection({ store, name: 'tokens', schema });
+  await store.put('tokens', 'a', new TextEncoder().encode('[7]'));
+  expect([await tokens.find('a'), await tokens.has('a'), await tokens.has('none')]).toEqual([undefined, true, false]);
+  await expect(tokens.get('a')).rejects.toThrow(RecordUnreadable);
+  await tokens.put('a', { image: 'alpine' });
+  expect(await tokens.find('a')).toEqual({ image: 'alpine', pulls: 0 });
+  expect(await tokens.delete('a')).toBe(true);
 });

@@ -46,24 +46,24 @@ export function createRecipeImages(records: RecordStore, builds: Pick<Builds, 'f
 
   return {
     async findPlanned(image, digest) {
-      const known = await images.get(image);
+      const known = await images.find(image);
       return known && (await isBuilt(known, digest)) ? known.plannedAt : undefined;
     },
     async wasBuilt(image, digest) {
-      const known = await images.get(image);
+      const known = await images.find(image);
       return known !== undefined && (known.replaced === digest || (await isBuilt(known, digest)));
     },
     async begin(image, buildId, plannedAt) {
-      const known = await images.get(image);
+      const known = await images.find(image);
       // Until the build has succeeded, the image is still what it was, and as old.
       await remember(images.put(image, { plannedAt, ...known, digest: known && (await findLatest(known)), buildId }));
     },
     async forget(image, buildId) {
-      const known = await images.get(image);
+      const known = await images.find(image);
       if (known?.buildId === buildId && known.digest === undefined) await images.delete(image);
     },
     async end(image, built) {
-      const known = await images.get(image);
+      const known = await images.find(image);
       await remember(images.put(image, { ...built, replaced: known?.digest }));
     },
   };

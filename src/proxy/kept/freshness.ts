@@ -44,7 +44,7 @@ export function createTags({ records, policy, now, manifests, memory }: TagsDeps
   async function resolve(origin: UpstreamRepository, tag: string, asking: Asking): Promise<Digest> {
     const { isPushed = false } = asking;
     const key = keyOf(origin, tag);
-    const stored = await tags.get(key);
+    const stored = await tags.find(key);
     if (stored && origin.upstream.isOffline) return stored.digest;
     const ageMs = stored ? now().getTime() - stored.checkedAt : Number.POSITIVE_INFINITY;
     const isFresh = !isPushed && ageMs >= 0 && ageMs < freshnessOf(repositoryName(origin), tag);

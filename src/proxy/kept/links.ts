@@ -91,7 +91,7 @@ export function createLinks(records: RecordStore, memory: Memory): Links {
   }
 
   return {
-    find: async (origin, digest) => sentLink(await links.get(keyOf(repositoryKey(origin), digest))),
+    find: async (origin, digest) => sentLink(await links.find(keyOf(repositoryKey(origin), digest))),
     findEarlier(origin, digest) {
       const key = earlierKey(origin, digest);
       return key === undefined ? undefined : earlier.get(key);

@@ -140,7 +140,7 @@ export function createPlacing(deps: PlacingDeps): PlaceLayers {
 
   async function findMoved(inner: BasicSource, placement: Placement, request: PlacingRequest) {
     const key = digestOf(new TextEncoder().encode(JSON.stringify([inner.digest, placement])));
-    const known = await made.get(key);
+    const known = await made.find(key);
     if (known) return known;
     return making(key, async () => {
       const moved = await make(() => openMoved(inner, placement, request)).catch(error => {
