@@ -129,7 +129,7 @@ async function openRooms(
   const { ttlMs, layers: quota } = config.tokens;
   const tokenLayers = closing(
     await createTokenLayers({
-      ...{ directory: contentFolder(config.dataDir, 'tokens'), records, now, quota },
+      ...{ directory: contentFolder(config.dataDir, 'tokens'), records, memory, now, quota },
       onDamaged: tellLost('tokens'),
     }),
   );
@@ -141,6 +141,7 @@ async function openRooms(
     await createShelf({
       directory: contentFolder(config.dataDir, 'rules'),
       records,
+      memory,
       now,
       onDamaged: tellLost('rules'),
     }),

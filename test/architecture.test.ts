@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   memory: [],
   oci: [],
-  content: ['oci'],
+  content: ['oci', 'memory'],
   state: ['memory'],
   upstream: ['oci', 'memory'],
   augment: ['oci'],

@@ -79,7 +79,7 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   const { config, now, pulling, hosted } = deps;
   const recipes = openRecipes(config.builds.recipes);
   const contexts = await createSweptStore({
-    ...{ directory: contentFolder(config.dataDir, 'contexts'), now },
+    ...{ directory: contentFolder(config.dataDir, 'contexts'), memory: deps.memory, now },
     onDamaged: deps.onDamagedContext,
   });
   opened.defer(() => contexts.close());

@@ -58,6 +58,7 @@ export async function createCaching(deps: CachingDeps): Promise<Caching> {
   const { budget, pin, abandonedMs, finish } = config.cache;
   const kept = await createDiskStore({
     directory,
+    memory,
     claimPlace: need => keeping?.claim(need),
     onDamaged: damage => void tellDamage(damage),
     unread: {

@@ -48,6 +48,7 @@ export async function createHosting(deps: HostingDeps): Promise<Hosting> {
   const directory = contentFolder(config.dataDir, 'hosted');
   const content = await createDiskStore({
     directory,
+    memory,
     maxDamagedBytes: MAX_DAMAGED_BYTES,
     onDamaged: damage => void heal(damage),
   });

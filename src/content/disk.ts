@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createMemory, type Memory } from '../memory.ts';
 import type { Expected } from '../oci/verify.ts';
 import { type BlobFiles, createBlobFiles, orAbsent, syncDirectory } from './blob-files.ts';
 import { createFreeSpace, type Need, type SpaceClaim } from './free-space.ts';
@@ -17,6 +18,8 @@ export interface DiskStoreOptions {
   readonly claimPlace?: ((need: Need) => SpaceClaim | undefined) | undefined;
   /** What becomes of content that is for its readers, without any. */
   readonly unread?: UnreadPolicy | undefined;
+  /** For what is known of content. Default: a little of its own. */
+  readonly memory?: Pick<Memory, 'openCache'> | undefined;
   /** How many bytes of damaged content are set aside; absent: it is deleted. */
   readonly maxDamagedBytes?: number | undefined;
   /** Hears of content that was damaged, and is there no more. */
@@ -30,14 +33,17 @@ export interface DiskStore extends ContentStore {
   readonly noteVerified: Verification['note'];
 }
 
+const OWN_MEMORY_BYTES = 8 * 1024 * 1024;
+
 /** Opens the store in `directory`, which is made if absent. What a crash left unfinished is removed. `close` fails the running ingestions. */
 export async function createDiskStore(options: DiskStoreOptions): Promise<DiskStore> {
-  const { directory, claimPlace, unread, maxDamagedBytes, onDamaged = () => {} } = options;
+  const { directory, claimPlace, unread, memory = createMemory(OWN_MEMORY_BYTES), maxDamagedBytes } = options;
+  const { onDamaged = () => {} } = options;
   await prepare(directory);
   const closing = new AbortController();
   const running = new Set<Promise<unknown>>();
   const files = createBlobFiles(directory, { maxDamagedBytes });
-  const verification = createVerification({ files, onDamaged });
+  const verification = createVerification({ files, memory, onDamaged });
   const claimSpace = createFreeSpace(directory);
   const outgrown = createOutgrown();
 

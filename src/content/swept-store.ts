@@ -11,7 +11,7 @@ export interface SweptStore extends Pick<DiskStore, 'ingest' | 'open' | 'find' |
   sweep(isNeeded: (digest: Digest) => Promise<boolean>): Promise<void>;
 }
 
-export interface SweptStoreDeps extends Pick<DiskStoreOptions, 'onDamaged'> {
+export interface SweptStoreDeps extends Pick<DiskStoreOptions, 'memory' | 'onDamaged'> {
   readonly directory: string;
   readonly now: () => Date;
 }
@@ -19,8 +19,8 @@ export interface SweptStoreDeps extends Pick<DiskStoreOptions, 'onDamaged'> {
 /** What content is for is known in this time after it has come. */
 const GRACE_MS = 3_600_000;
 
-export async function createSweptStore({ directory, now, onDamaged }: SweptStoreDeps): Promise<SweptStore> {
-  const content = await createDiskStore({ directory, onDamaged });
+export async function createSweptStore({ directory, now, memory, onDamaged }: SweptStoreDeps): Promise<SweptStore> {
+  const content = await createDiskStore({ directory, memory, onDamaged });
   const inventory = createInventory(directory);
   const spared = new Map<Digest, number>();
   let arriving = 0;

@@ -1,8 +1,8 @@
 // What a store knows of its content being what its digest says, and what it does about content that is not: that is set aside, so that it is
 // there no more and can be had or pushed anew. No read gives bytes that were not checked.
 import { type FileHandle, open } from 'node:fs/promises';
-import { LRUCache } from 'lru-cache';
 import pLimit from 'p-limit';
+import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ByteRange } from '../oci/range.ts';
 import { createVerifier, verifyBytes } from '../oci/verify.ts';
@@ -43,28 +43,23 @@ export interface Verification {
   verify(digest: Digest, options?: VerifyOptions): Promise<Verified | undefined>;
   /** What is kept has been verified, with these sums. */
   note(digest: Digest, sums: BlockSums): void;
-  forget(digest: Digest): void;
 }
 
 export interface VerificationDeps {
   readonly files: BlobFiles;
+  readonly memory: Pick<Memory, 'openCache'>;
   /** Hears of each damage once, after the content was set aside. */
   readonly onDamaged: (damage: Damage) => void;
 }
 
-/** Sums of 128 GiB of content: what is beyond that is verified whole when it is read the next time. */
-const SUMS_BYTES = 8 * 1024 * 1024;
-const ENTRY_BYTES = 512;
 /** Content is hashed in steps between which others have their turn. */
 const STEP_BYTES = 256 * 1024;
 /** How much is verified at once because somebody reads it. */
 const MAX_PROOFS = 4;
 
-export function createVerification({ files, onDamaged }: VerificationDeps): Verification {
-  const known = new LRUCache<Digest, BlockSums>({
-    maxSize: SUMS_BYTES,
-    sizeCalculation: ({ sums }) => sums.byteLength + ENTRY_BYTES,
-  });
+export function createVerification({ files, memory, onDamaged }: VerificationDeps): Verification {
+  // Where they have gone, the content is verified whole when it is read the next time.
+  const known = memory.openCache<BlockSums>();
   const proofs = new Map<Digest, Promise<BlockSums>>();
   const turns = pLimit(MAX_PROOFS);
 
@@ -166,7 +161,6 @@ export function createVerification({ files, onDamaged }: VerificationDeps): Veri
       return file && closing(file, () => verifyFile(file, digest, options));
     },
     note,
-    forget: digest => void known.delete(digest),
   };
 
   async function readSmall(file: FileHandle, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined> {

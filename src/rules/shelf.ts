@@ -25,7 +25,7 @@ export interface Shelf extends Pick<SweptStore, 'open' | 'find' | 'delete' | 've
 /** As `hold` of a shelf. */
 export type HoldLayers = Shelf['hold'];
 
-export interface ShelfDeps extends Pick<SweptStoreDeps, 'onDamaged'> {
+export interface ShelfDeps extends Pick<SweptStoreDeps, 'memory' | 'onDamaged'> {
   readonly directory: string;
   readonly records: RecordStore;
   readonly now: () => Date;
@@ -34,8 +34,8 @@ export interface ShelfDeps extends Pick<SweptStoreDeps, 'onDamaged'> {
 const heldSchema = z.object({ until: z.iso.datetime() });
 
 /** What a crash left on its way in is removed. */
-export async function createShelf({ directory, records, now, onDamaged }: ShelfDeps): Promise<Shelf> {
-  const content = await createSweptStore({ directory, now, onDamaged });
+export async function createShelf({ directory, records, now, memory, onDamaged }: ShelfDeps): Promise<Shelf> {
+  const content = await createSweptStore({ directory, now, memory, onDamaged });
   const holds = createCollection({ store: records, name: 'rule-layer', schema: heldSchema });
   // Two who hold one layer at once could otherwise both read the old time, and the shorter one win.
   const turns = createTurns();

@@ -37,7 +37,7 @@ export interface LayerQuota {
   readonly maxBytesPerAccount: number;
 }
 
-export interface TokenLayersDeps extends Pick<DiskStoreOptions, 'onDamaged'> {
+export interface TokenLayersDeps extends Pick<DiskStoreOptions, 'memory' | 'onDamaged'> {
   readonly directory: string;
   readonly records: RecordStore;
   readonly now: () => Date;
@@ -63,8 +63,8 @@ const RETRY_AFTER_SECONDS = 600;
 
 /** What a crash left without a record is removed by a sweep, a day later. */
 export async function createTokenLayers(deps: TokenLayersDeps): Promise<TokenLayers> {
-  const { directory, records, now, quota, onDamaged } = deps;
-  const content = await createDiskStore({ directory, onDamaged });
+  const { directory, records, now, quota, memory, onDamaged } = deps;
+  const content = await createDiskStore({ directory, memory, onDamaged });
   const inventory = createInventory(directory);
   const claimSpace = createFreeSpace(directory);
   const holds = createCollection({ store: records, name: 'token-layer', schema: heldSchema });

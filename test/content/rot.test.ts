@@ -52,13 +52,16 @@ async function read(digest: Digest, range?: ByteRange): Promise<{ readonly given
 }
 
 const KNOWN = ['that was verified as it came', async () => {}] as const;
+/** As all memory may, where there is need of it. */
+const forgetful = { openCache: () => ({ get: () => undefined, has: () => false, set() {}, delete() {} }) };
+const FORGOTTEN = ['whose sums are always forgotten', () => open({ memory: forgetful })] as const;
 const UNKNOWN = ['that this process has not verified yet', () => open()] as const;
 
 // Less than a block, one block, a few with a shorter last one, and many of which the last is whole.
 const SIZES = [20, 65_536, 300_000, 20 * 65_536];
 const partsOf = (size: number) => [0, Math.floor(size / 2), size - 1];
 
-describe.each([KNOWN, UNKNOWN])('content %s', (_, forget) => {
+describe.each([KNOWN, UNKNOWN, FORGOTTEN])('content %s', (_, forget) => {
   test.each(SIZES)('is read as it came, whole and in any part: of %d bytes', async size => {
     const bytes = randomBytes(size);
     const digest = await store.put(bytes);
