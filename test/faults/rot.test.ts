@@ -67,10 +67,16 @@ async function keepCached(): Promise<Kept> {
   const digest = digestOf(raw);
   app.registry.put('library/app', [{ mediaType: 'application/octet-stream', raw }]);
   const path = `/v2/${NAME}/blobs/${digest}`;
-  await (await app.request(path)).bytes();
-  await expect.poll(() => readFile(fileOf({ folder: 'content', digest })).catch(() => undefined)).toBeDefined();
+  /** Until it is kept, and linked. */
+  async function pull(): Promise<void> {
+    expect(digestOf(await (await app.request(path)).bytes())).toBe(digest);
+    const list = async () => (await app.request(`/v1/cache/content?repository=${NAME}`)).text();
+    await expect.poll(list, { timeout: 20_000 }).toContain(digest);
+  }
+
+  await pull();
   // The upstream has it.
-  return { path, folder: 'content', digest, status: 200, heal: async () => {} };
+  return { path, folder: 'content', digest, status: 200, heal: pull };
 }
 
 async function keepRuled(): Promise<Kept> {
