@@ -157,7 +157,7 @@ async function openRooms(
   const { reread, lookEveryMs } = deps;
   const ruling = closing(
     await createRuling({
-      ...{ config, log, now, shelf, reread, lookEveryMs },
+      ...{ config, log, now, records, shelf, reread, lookEveryMs },
       describeRemote: pulling.describeRemote,
     }),
   );

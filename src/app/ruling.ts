@@ -5,13 +5,15 @@ import { ConfigError } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
 import { takeFingerprint } from '../rules/fingerprint.ts';
 import type { RulesSource } from '../rules/followed-source.ts';
+import { createKeptReads } from '../rules/kept-reads.ts';
 import { createLiveRules, type LiveRules } from '../rules/live.ts';
-import { createLocalLayers } from '../rules/local-layers.ts';
+import { createLocalLayers, type LocalLayers } from '../rules/local-layers.ts';
 import { createOpenRules } from '../rules/open-rules.ts';
 import type { RuleOptions } from '../rules/rule.ts';
 import { RuleFaults } from '../rules/rule-faults.ts';
 import type { DescribeRemote } from '../rules/rules.ts';
 import type { Shelf } from '../rules/shelf.ts';
+import type { RecordStore } from '../state/store.ts';
 
 /** How the configuration is had once more. */
 export interface Reread {
@@ -25,6 +27,7 @@ export interface RulingDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly now: () => Date;
+  readonly records: RecordStore;
   readonly shelf: Shelf;
   readonly describeRemote: DescribeRemote;
   /** Absent: rules change by their layers alone. */
@@ -47,7 +50,8 @@ const LOOK_EVERY_MS = 5000;
 /** Throws ConfigError, which names every fault of the rules. */
 export async function createRuling(deps: RulingDeps): Promise<Ruling> {
   const { log, shelf, lookEveryMs = LOOK_EVERY_MS } = deps;
-  const rules = await openRules(deps);
+  const localLayers = openLocalLayers(deps);
+  const rules = await openRules(deps, localLayers);
   if (rules.rules.length > 0) log.info({ rules: namesOf(rules.rules) }, 'rules are in force');
   const { faults } = rules.status;
   if (faults.length > 0)
@@ -67,20 +71,29 @@ export async function createRuling(deps: RulingDeps): Promise<Ruling> {
     async close() {
       clearInterval(looker);
       await rules.close();
+      localLayers.close();
     },
   };
 }
 
-async function openRules(deps: RulingDeps): Promise<LiveRules> {
-  const { config, log, now, shelf, describeRemote, reread } = deps;
-  const { attestations, limits } = config;
-  const layerLimits = { maxUnpackedBytes: limits.unpackedLayerBytes, maxRatio: limits.unpackRatio };
-  const localLayers = createLocalLayers({ shelf, limits: layerLimits, now });
+function openLocalLayers({ config, log, now, shelf }: RulingDeps): LocalLayers {
+  const { unpackedLayerBytes: maxUnpackedBytes, unpackRatio: maxRatio } = config.limits;
+  return createLocalLayers({
+    ...{ shelf, now, limits: { maxUnpackedBytes, maxRatio } },
+    onUnwatched: (path, reason) =>
+      log.warn({ path, reason }, 'changes of the layer are looked for now and then: nothing here tells of them'),
+  });
+}
+
+async function openRules(deps: RulingDeps, localLayers: LocalLayers): Promise<LiveRules> {
+  const { config, log, now, records, shelf, describeRemote, reread } = deps;
+  const { attestations } = config;
+  const keptReads = createKeptReads({ records, shelf, now });
   try {
     return await createLiveRules({
       rules: config.rules,
       source: reread && createSource(deps, reread),
-      openRules: createOpenRules({ localLayers, shelf, describeRemote, attestations }),
+      openRules: createOpenRules({ localLayers, keptReads, shelf, describeRemote, attestations }),
       ...{ localLayers, shelf, now },
       onChanged: rules => log.info({ rules: namesOf(rules) }, 'the rules have changed'),
       onFaulty: faults => log.error({ faults }, 'the rules have changed, but with faults: the old ones stay'),

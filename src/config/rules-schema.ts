@@ -28,7 +28,7 @@ const MIN_KEEP_MS = 2 * 86_400_000;
 export function rulesSchema() {
   return z
     .array(ruleSchema())
-    .max(MAX_RULES)
+    .max(MAX_RULES, `at most ${MAX_RULES} rules; one rule may have up to ${MAX_GLOBS} patterns in match.image`)
     .superRefine((rules, context) => {
       for (const [at, { name }] of rules.entries()) {
         if (rules.findIndex(other => other.name === name) === at) continue;

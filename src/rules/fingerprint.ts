@@ -1,8 +1,8 @@
-// What tells that a file or directory is another one than before, without a look at its bytes. Nothing is asked of the system's watchers: they
-// do not see what happens behind a link that is swapped, or on another machine that shares the directory.
+// What tells that a file or directory is another one than before, without a look at its bytes.
 import { createHash } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
 import {
   InvalidLayerDirectory,
   type LayerDirectoryLimits,
@@ -19,15 +19,39 @@ export interface Fingerprint {
 /** Times of files are as coarse as this on some file systems. */
 const COARSE_MS = 2000;
 
+/** What was met on the way to a fingerprint. */
+export interface Walk {
+  readonly fingerprint: Fingerprint;
+  /** Where the path leads to; the path itself where nothing is there. */
+  readonly place: string;
+  /** The place and those below it; none where it is a file. */
+  readonly folders: readonly Folder[];
+  readonly entries: number;
+}
+
+export interface Folder {
+  readonly path: string;
+  readonly dev: number;
+  readonly ino: number;
+}
+
 /** Of what cannot be read it says so: no fingerprint fails. */
 export async function takeFingerprint(path: string, now: Date, limits?: LayerDirectoryLimits): Promise<Fingerprint> {
+  return (await walkPath(path, now, limits)).fingerprint;
+}
+
+export async function walkPath(path: string, now: Date, limits?: LayerDirectoryLimits): Promise<Walk> {
   try {
     const place = await realpath(path);
     const stats = await stat(place);
-    const files = stats.isDirectory() ? await listLayer(place, limits) : [];
-    return fingerprintOf(place, [{ name: '', path: place, stats }, ...files], now);
+    const below = stats.isDirectory() ? await listLayer(place, limits) : [];
+    const files = [{ name: '', path: place, stats }, ...below];
+    const folders = files
+      .filter(file => file.stats.isDirectory())
+      .map(file => ({ path: file.path, dev: file.stats.dev, ino: file.stats.ino }));
+    return { fingerprint: await fingerprintOf(place, files, now), place, folders, entries: files.length };
   } catch (error) {
-    return { value: reasonOf(error), isSettled: true };
+    return { fingerprint: { value: reasonOf(error), isSettled: true }, place: path, folders: [], entries: 0 };
   }
 }
 
@@ -36,10 +60,13 @@ export function isUnchanged(before: Fingerprint | undefined, after: Fingerprint)
   return before?.value === after.value && before.isSettled;
 }
 
-function fingerprintOf(place: string, files: readonly LayerFile[], now: Date): Fingerprint {
+const FILES_PER_TURN = 1000;
+
+async function fingerprintOf(place: string, files: readonly LayerFile[], now: Date): Promise<Fingerprint> {
   const hash = createHash('sha256').update(place);
   let isSettled = true;
-  for (const { name, stats, target } of files) {
+  for (const [at, { name, stats, target }] of files.entries()) {
+    if (at % FILES_PER_TURN === FILES_PER_TURN - 1) await setImmediate();
     hash.update(`${JSON.stringify([name, target, ...factsOf(stats)])}\n`);
     if (Math.abs(now.getTime() - stats.ctimeMs) < COARSE_MS) isSettled = false;
   }

@@ -37,7 +37,7 @@ export interface LiveRulesDeps extends InForceDeps {
   /** Undefined where rules change by their layers alone. */
   readonly source?: RulesSource | undefined;
   readonly openRules: OpenRules;
-  readonly localLayers: Pick<LocalLayers, 'fingerprint'>;
+  readonly localLayers: Pick<LocalLayers, 'look'>;
   readonly shelf: Pick<Shelf, 'find'>;
 }
 
@@ -100,7 +100,7 @@ export async function createLiveRules(deps: LiveRulesDeps): Promise<LiveRules> {
     const layers = rules.flatMap(rule => rule.layers).filter(isLocal);
     const changed: Fingerprint[] = [];
     for (const [key, layer] of new Map(layers.map(each => [keyOf(each), each]))) {
-      const seen = await localLayers.fingerprint(layer);
+      const seen = await localLayers.look(layer);
       if (!isUnchanged(attempt.watched.get(key), seen)) changed.push(seen);
     }
     return changed;
@@ -114,7 +114,9 @@ export async function createLiveRules(deps: LiveRulesDeps): Promise<LiveRules> {
   async function open(rules: readonly RuleOptions[], isAsked: boolean): Promise<void> {
     const { opened } = inForce;
     const mayWait = opened.waiting.length > 0;
-    const options = isAsked ? { isNeeded: () => true, mayWait } : { earlier: opened, isNeeded: isNew, mayWait };
+    const options = isAsked
+      ? { isNeeded: () => true, isAsked, mayWait }
+      : { earlier: opened, isNeeded: isNew, mayWait };
     const { watched, outcome } = await openRules(rules, options);
     attempt = { rules, watched, ...(outcome.kind === 'opened' && retryOf(outcome.opened)) };
     if (outcome.kind === 'opened') return inForce.replace(outcome.opened);

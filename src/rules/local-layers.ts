@@ -13,15 +13,17 @@ import {
 import { readFileOf } from '../build/context/read-file.ts';
 import { isNoRoom } from '../content/no-room.ts';
 import { type Digest, encodeDigest } from '../oci/digest.ts';
-import { type Fingerprint, takeFingerprint } from './fingerprint.ts';
+import { type Fingerprint, takeFingerprint, walkPath } from './fingerprint.ts';
 import type { LocalLayer } from './rule.ts';
 import type { DescribedLayer } from './rules.ts';
 import type { Shelf } from './shelf.ts';
+import { createWatching, type WatchingDeps } from './watching.ts';
 
 export interface LocalLayersDeps {
   readonly shelf: Pick<Shelf, 'put' | 'open' | 'find'>;
   readonly limits: LayerLimits;
   readonly now: () => Date;
+  readonly onUnwatched?: WatchingDeps['onUnwatched'];
 }
 
 /** A layer as it was when it was read. */
@@ -34,15 +36,20 @@ export interface LocalLayers {
   /** Throws InvalidLayer, which says what is wrong with the directory or file. A layer that is on the shelf needs no room. */
   read(layer: LocalLayer): Promise<ReadLayer>;
   fingerprint(layer: LocalLayer): Promise<Fingerprint>;
+  /** The same, as far as anything has told of a change since it was taken last: a large directory is not walked at each look. */
+  look(layer: LocalLayer): Promise<Fingerprint>;
+  /** Nothing is watched any more. */
+  close(): void;
 }
 
 const MAX_ENTRIES = 100_000;
 const ATTEMPTS = 3;
 
-export function createLocalLayers({ shelf, limits, now }: LocalLayersDeps): LocalLayers {
+export function createLocalLayers({ shelf, limits, now, onUnwatched }: LocalLayersDeps): LocalLayers {
   const { maxUnpackedBytes } = limits;
   const directoryLimits: LayerDirectoryLimits = { maxBytes: maxUnpackedBytes, maxEntries: MAX_ENTRIES };
   const fingerprint = ({ path }: LocalLayer) => takeFingerprint(resolve(path), now(), directoryLimits);
+  const watching = createWatching({ walk: path => walkPath(path, now(), directoryLimits), onUnwatched });
 
   async function read(layer: LocalLayer, attempt = 1): Promise<ReadLayer> {
     const before = await fingerprint(layer);
@@ -99,7 +106,12 @@ export function createLocalLayers({ shelf, limits, now }: LocalLayersDeps): Loca
     return describeLayer(body, { gzipDigest: digest }, limits);
   }
 
-  return { read: layer => read(layer), fingerprint };
+  return {
+    read: layer => read(layer),
+    fingerprint,
+    look: ({ path }) => watching.look(resolve(path)),
+    close: watching.close,
+  };
 }
 
 /** What is wrong with a file is told with its path; what is wrong with us is not hidden. */

@@ -5,6 +5,7 @@ import { isNoRoom } from '../content/no-room.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { type Fingerprint, isUnchanged } from './fingerprint.ts';
+import type { KeptReads } from './kept-reads.ts';
 import type { LocalLayers, ReadLayer } from './local-layers.ts';
 import { checkRemoteLayer, createRemoteLayers, keyOf, type RemoteLayers } from './remote-layers.ts';
 import type { LocalLayer, RemoteLayer, RuleLayer, RuleOptions } from './rule.ts';
@@ -37,7 +38,9 @@ export type Outcome =
   | { readonly kind: 'faulty'; readonly faults: readonly string[]; readonly mayPass: boolean };
 
 export interface OpenRulesDeps {
-  readonly localLayers: LocalLayers;
+  readonly localLayers: Pick<LocalLayers, 'read' | 'fingerprint'>;
+  /** Of an earlier run of the service. */
+  readonly keptReads: KeptReads;
   readonly shelf: Pick<Shelf, 'find'>;
   readonly describeRemote: DescribeRemote;
   readonly attestations: Augmentation['attestations'];
@@ -50,19 +53,33 @@ export interface OpenRulesOptions {
   readonly isNeeded?: (layer: RemoteLayer) => boolean;
   /** Whether a layer of this machine that there is no room for is one to wait for. Default: it throws what a full disk throws. */
   readonly mayWait?: boolean;
+  /** Reads every layer of this machine, whether it shows a change or not. */
+  readonly isAsked?: boolean;
+}
+
+interface ReadOptions {
+  readonly earlier: ReadLayer | undefined;
+  readonly seen: Fingerprint;
+  readonly isAsked: boolean;
 }
 
 export type OpenRules = (rules: readonly RuleOptions[], options?: OpenRulesOptions) => Promise<Opening>;
 
 /** What it makes throws for what is no fault of the rules, such as a full disk. */
-export function createOpenRules({ localLayers, shelf, describeRemote, attestations }: OpenRulesDeps): OpenRules {
-  async function readOnce(layer: LocalLayer, earlier: ReadLayer | undefined, seen: Fingerprint): Promise<ReadLayer> {
+export function createOpenRules(deps: OpenRulesDeps): OpenRules {
+  const { localLayers, keptReads, shelf, describeRemote, attestations } = deps;
+
+  async function readOnce(layer: LocalLayer, { earlier, seen, isAsked }: ReadOptions): Promise<ReadLayer> {
     const isKept =
       earlier && isUnchanged(earlier.fingerprint, seen) && (await shelf.find(earlier.described.layer.digest));
-    return isKept ? earlier : localLayers.read(layer);
+    if (isKept) return earlier;
+    const kept = isAsked ? undefined : await keptReads.find(layer, seen);
+    const read = kept ?? (await localLayers.read(layer));
+    await keptReads.keep(layer, read);
+    return read;
   }
 
-  return async (rules, { earlier, isNeeded = () => false, mayWait = false } = {}) => {
+  return async (rules, { earlier, isNeeded = () => false, mayWait = false, isAsked = false } = {}) => {
     const watched = new Map<string, Fingerprint>();
     const local = new Map<string, ReadLayer>();
     const waiting = new Map<string, RegistryError>();
@@ -75,7 +92,8 @@ export function createOpenRules({ localLayers, shelf, describeRemote, attestatio
       if (local.has(key)) return;
       const seen = await localLayers.fingerprint(layer);
       watched.set(key, seen);
-      const read = await readOnce(layer, earlier?.local.get(key), seen).catch(error => waitFor(layer, error));
+      const options = { earlier: earlier?.local.get(key), seen, isAsked };
+      const read = await readOnce(layer, options).catch(error => waitFor(layer, error));
       if (!read) return;
       watched.set(key, read.fingerprint);
       local.set(key, read);

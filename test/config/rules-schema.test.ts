@@ -154,6 +154,14 @@ test.each([
   expect(JSON.stringify(error?.issues)).not.toContain('hunter2');
 });
 
+test('more rules than there may be are refused, with the limit', () => {
+  const { error } = parse(...Array.from({ length: 1001 }, (_, at) => ({ name: `r${at}`, match: ANY, ...CHANGE })));
+  expect(error?.issues[0]).toMatchObject({
+    path: ['rules'],
+    message: 'at most 1000 rules; one rule may have up to 1000 patterns in match.image',
+  });
+});
+
 test('two rules of one name are refused, by the later one', () => {
   const { error } = parse(...['a', 'b', 'a'].map(name => ({ name, match: ANY, ...CHANGE })));
   expect(error?.issues).toMatchObject([{ path: ['rules', 2, 'name'], message: 'another rule has the name "a"' }]);

@@ -9,6 +9,7 @@ import { configSchema } from '../../src/config/schema.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 import { takeFingerprint } from '../../src/rules/fingerprint.ts';
+import { createKeptReads } from '../../src/rules/kept-reads.ts';
 import { createLiveRules, type LiveRules } from '../../src/rules/live.ts';
 import { createLocalLayers } from '../../src/rules/local-layers.ts';
 import { createOpenRules } from '../../src/rules/open-rules.ts';
@@ -80,7 +81,9 @@ export async function createLiveLab({ rules: written, files = {}, doesAnswer = t
 
   for (const [name, text] of Object.entries(files)) await write(name, text);
   await rule(written(place));
-  const shelf = await createShelf({ directory: place('shelf'), records: createMemoryStore(), now });
+  const records = createMemoryStore();
+  const shelf = await createShelf({ directory: place('shelf'), records, now });
+  const keptReads = createKeptReads({ records, shelf, now });
   const put: Shelf['put'] = body => {
     reads += 1;
     return shelf.put(body);
@@ -99,7 +102,7 @@ export async function createLiveLab({ rules: written, files = {}, doesAnswer = t
       },
     ];
   };
-  const openRules = createOpenRules({ localLayers, shelf, describeRemote, attestations: 'drop' });
+  const openRules = createOpenRules({ localLayers, keptReads, shelf, describeRemote, attestations: 'drop' });
   const find = (image: string) => {
     const [repository = '', tag] = image.split(':');
     return rules.current.find({ repository, tag, caller: undefined });

@@ -2,6 +2,7 @@
 import type { Stats } from 'node:fs';
 import { lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { sortInSteps } from '../../content/sort-in-steps.ts';
 import { encodeTar } from './encode-tar.ts';
 import { readFileOf } from './read-file.ts';
 import type { Entry } from './tree.ts';
@@ -73,7 +74,7 @@ export async function listLayer(directory: string, limits?: LayerDirectoryLimits
   }
 
   await addChildren(directory, '');
-  return files.sort(({ name: a }, { name: b }) => (a < b ? -1 : 1));
+  return sortInSteps(files, ({ name: a }, { name: b }) => (a < b ? -1 : 1));
 }
 
 /** The directory that holds what there is to see, which lies beside its link; undefined where the link is another one. */

@@ -1,0 +1,172 @@
+// Large directories, followed without walking them every few seconds: where the system tells of changes, a walk is only taken when it has told
+// of one, and from time to time all the same. Nobody tells of what other machines change, or of what lies behind another mount.
+import { type FSWatcher, watch } from 'node:fs';
+import { realpath, stat, statfs } from 'node:fs/promises';
+import type { Fingerprint, Folder, Walk, walkPath } from './fingerprint.ts';
+
+export interface Watching {
+  /** As it looks now, or as it looked at the last walk where nothing has told of a change since, or where that is not long ago for its size. */
+  look(path: string): Promise<Fingerprint>;
+  close(): void;
+}
+
+export interface WatchingDeps {
+  readonly walk: (path: string) => ReturnType<typeof walkPath>;
+  /** Hears, once for each path, why changes of it are looked for by walks alone. */
+  readonly onUnwatched?: ((path: string, reason: string) => void) | undefined;
+  /** What has fewer files and folders is walked at each look. Default: 1000. */
+  readonly minEntries?: number | undefined;
+  /** Of all paths: a system may allow as few as 8192 for all that a user runs. Default: 5000. */
+  readonly maxFolders?: number | undefined;
+  /** What is watched is walked as often, however quiet it is. Default: 5 minutes. */
+  readonly walkEveryMs?: number | undefined;
+}
+
+interface Watched {
+  readonly watchers: Map<string, FSWatcher>;
+  last: { readonly walk: Walk; readonly root: string; readonly at: number; readonly costMs: number } | undefined;
+  /** Whether all folders of the last walk were watched when it began. */
+  isTrusted: boolean;
+  isChanged: boolean;
+  /** Nothing can be watched there. */
+  isSilent: boolean;
+  lookedAt: number;
+}
+
+/** Without a watcher, a walk every so many times as long as one takes. */
+const REST = 50;
+/** What nobody has looked at for so long is no layer any more. */
+const FORGET_AFTER_MS = 60_000;
+/** Numbers of statfs(2) for file systems that others may change: NFS, SMB (three of them), FUSE, 9P, Ceph, AFS, GFS2, OCFS2, Lustre, vboxsf. */
+const SHARED = new Set([
+  0x6969, 0x517b, 0xfe534d42, 0xff534d42, 0x65735546, 0x01021997, 0x00c36400, 0x5346414f, 0x01161970, 0x7461636f,
+  0x0bd00bd0, 0x786f4256,
+]);
+
+export function createWatching(deps: WatchingDeps): Watching {
+  const { walk, onUnwatched, minEntries = 1000, maxFolders = 5000, walkEveryMs = 300_000 } = deps;
+  const paths = new Map<string, Watched>();
+  let isClosed = false;
+
+  function find(path: string): Watched {
+    const known = paths.get(path);
+    if (known) return known;
+    const fresh = { watchers: new Map(), last: undefined, isTrusted: false, isChanged: false, isSilent: false };
+    const watched = { ...fresh, lookedAt: 0 };
+    paths.set(path, watched);
+    return watched;
+  }
+
+  function forgetOthers(): void {
+    for (const [path, watched] of paths) {
+      if (performance.now() - watched.lookedAt < FORGET_AFTER_MS) continue;
+      unwatch(watched);
+      paths.delete(path);
+    }
+  }
+
+  function countFolders(): number {
+    return [...paths.values()].reduce((sum, { watchers }) => sum + watchers.size, 0);
+  }
+
+  /** Whether all folders were watched already. */
+  async function watchAll(path: string, watched: Watched, { place, folders }: Walk): Promise<boolean> {
+    const { watchers } = watched;
+    const keys = new Map(folders.map(folder => [keyOf(folder), folder]));
+    for (const [key, watcher] of watchers) {
+      if (keys.has(key)) continue;
+      watcher.close();
+      watchers.delete(key);
+    }
+    const missing = [...keys].filter(([key]) => !watchers.has(key));
+    if (missing.length === 0) return true;
+    const reason = (await findSilence(place)) ?? watchFolders(watched, missing);
+    if (reason !== undefined) {
+      unwatch(watched);
+      watched.isSilent = true;
+      onUnwatched?.(path, reason);
+    }
+    return false;
+  }
+
+  /** Why that cannot be. */
+  function watchFolders(watched: Watched, folders: readonly (readonly [string, Folder])[]): string | undefined {
+    if (countFolders() + folders.length > maxFolders) return `there are more than ${maxFolders} folders to watch`;
+    const change = () => {
+      watched.isChanged = true;
+    };
+    try {
+      for (const [key, { path }] of folders) {
+        if (isClosed) return undefined;
+        const watcher = watch(path, { persistent: false }, change).on('error', change);
+        watched.watchers.set(key, watcher);
+      }
+      return undefined;
+    } catch (error) {
+      // It has gone since: the next walk finds out.
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+      return error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  function isDue({ last, isTrusted, isChanged }: Watched, root: string): boolean {
+    if (!last || last.root !== root || !last.walk.fingerprint.isSettled || last.walk.entries < minEntries) return true;
+    const restMs = performance.now() - last.at;
+    if (isTrusted) return isChanged || restMs > walkEveryMs;
+    return restMs > Math.min(last.costMs * REST, walkEveryMs);
+  }
+
+  return {
+    async look(path) {
+      const watched = find(path);
+      watched.lookedAt = performance.now();
+      forgetOthers();
+      const root = await findRoot(path);
+      if (watched.last && !isDue(watched, root)) return watched.last.walk.fingerprint;
+      watched.isChanged = false;
+      const begunAt = performance.now();
+      const walked = await walk(path);
+      const at = performance.now();
+      const isLarge = walked.entries >= minEntries;
+      watched.isTrusted = isLarge && !watched.isSilent && (await watchAll(path, watched, walked));
+      if (!isLarge) unwatch(watched);
+      // The walk that found what is to be watched has not seen what came since: the next one has.
+      const costMs = isLarge && !watched.isTrusted && !watched.isSilent ? 0 : at - begunAt;
+      watched.last = { walk: walked, root, at, costMs };
+      return walked.fingerprint;
+    },
+    close() {
+      isClosed = true;
+      for (const watched of paths.values()) unwatch(watched);
+      paths.clear();
+    },
+  };
+}
+
+function unwatch({ watchers }: Watched): void {
+  for (const watcher of watchers.values()) watcher.close();
+  watchers.clear();
+}
+
+/** Another folder of the same name is another one. */
+function keyOf({ path, dev, ino }: Folder): string {
+  return `${dev}:${ino}:${path}`;
+}
+
+/** What the path leads to: a link that is swapped, or a mount, is another place. */
+async function findRoot(path: string): Promise<string> {
+  try {
+    const place = await realpath(path);
+    const { dev, ino, mtimeMs, ctimeMs } = await stat(place);
+    return [place, dev, ino, mtimeMs, ctimeMs].join();
+  } catch (error) {
+    return String(error);
+  }
+}
+
+/** Why nobody would tell of changes there. */
+async function findSilence(place: string): Promise<string | undefined> {
+  if (process.platform !== 'linux') return 'only Linux tells of changes of files by their folders';
+  const { type } = await statfs(place);
+  return SHARED.has(type) ? `others may change its file system (0x${type.toString(16)})` : undefined;
+}
