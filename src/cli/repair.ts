@@ -33,6 +33,7 @@ interface RepairOptions {
 }
 
 const RECORDS = 'records.db';
+const HINT = 'Move records.db away with what is beside it, or name a copy of before with --records';
 /** How many names are told: of more, their number. */
 const MAX_NAMED = 20;
 
@@ -57,7 +58,7 @@ export function createRepairCommand({ findPlace, isTerminal }: RepairCommandDeps
         else await run(repair, options);
       } catch (error) {
         if (!(error instanceof StateFault || error instanceof RecordStoreDamaged)) throw error;
-        self.error(`error: ${error.message}. Move it away, or name a copy of before with --records`);
+        self.error(`error: ${error.message}. ${HINT}`);
       } finally {
         owner.release();
       }
@@ -79,6 +80,8 @@ async function run(repair: Repair, { records: copy, asIs }: RepairOptions): Prom
   const hosted = join(directory, 'hosted');
   try {
     tellCondition(self, records);
+    await records.check();
+    if (records.condition.kind === 'damaged') self.error(`error: ${records.condition.reason}. ${HINT}`);
     const report = asIs ? undefined : await rebuild(repair, records);
     if (report) tell(self, report, repair.recovered);
     await keepJournal(self, hosted, aside);
