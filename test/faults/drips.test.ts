@@ -16,7 +16,7 @@ const MANIFEST = JSON.stringify({
 });
 const SIZE = 100 * 1024 * 1024;
 /** How long an upstream may be too slow, here. */
-const PATIENCE_MS = 1500;
+const PATIENCE_MS = 3000;
 
 let upstream: Server;
 let veneer: TestServer;
@@ -62,9 +62,10 @@ afterEach(async () => {
 
 const upstreamUrl = () => `http://127.0.0.1:${Object(upstream.address()).port}`;
 
-async function start(entry: object, cache: object = {}, patienceMs = PATIENCE_MS): Promise<void> {
+async function start(entry: object, settings: object = {}, patienceMs = PATIENCE_MS): Promise<void> {
   const timeouts = { connectMs: 5000, headersMs: 5000, bodyMs: patienceMs, documentMs: patienceMs };
-  veneer = await startServer({ upstreams: { lab: { url: upstreamUrl(), ...entry } }, cache }, { retries: 0, timeouts });
+  const config = { upstreams: { lab: { url: upstreamUrl(), ...entry } }, ...settings };
+  veneer = await startServer(config, { retries: 0, timeouts });
 }
 
 const get = (path: string, signal?: AbortSignal) =>
@@ -97,6 +98,24 @@ test('blobs that drip hold up no manifest, their clients are let go, and their p
   await expect.poll(arriving).toBe(0);
 });
 
+test('how slow a blob may be is for the operator to say', async () => {
+  const slow = digestOf(Buffer.from('slow'));
+  replies.set(slow, response => {
+    response.writeHead(200, { 'Content-Length': SIZE });
+    drip(response, 5000);
+  });
+  await start({});
+  const leaving = new AbortController();
+  const response = await get(`app/blobs/${slow}`, leaving.signal);
+  const reader = response.body?.getReader();
+  const since = performance.now();
+  while (performance.now() - since < PATIENCE_MS * 2) expect((await reader?.read())?.done).toBe(false);
+  leaving.abort();
+  await veneer.close();
+  await start({}, { limits: { upstreamRate: '1MiB' } });
+  await expect((await get(`app/blobs/${slow}`)).bytes()).rejects.toThrow();
+});
+
 test('a token server that drips is given up, and its client and its place are let go', async () => {
   await start({ concurrency: 1 });
   const challenge = { 'WWW-Authenticate': `Bearer realm="${upstreamUrl()}/token",service="x"` };
@@ -112,7 +131,7 @@ test('a token server that drips is given up, and its client and its place are le
 });
 
 test('of a hundred clients who leave blobs that drip, nothing is left behind', async () => {
-  await start({}, { abandoned: '1s' }, 60_000);
+  await start({}, { cache: { abandoned: '1s' } }, 60_000);
   const leaving = new AbortController();
   const responses = await Promise.all(Array.from({ length: 100 }, (_, at) => get(blob(`${at}`), leaving.signal)));
   for (const response of responses)
@@ -147,7 +166,7 @@ test.each([
 ])('of a transfer that its client leaves: %s', async (_, part, isKept) => {
   const content = randomBytes(8 * 1024 * 1024);
   const digest = digestOf(content);
-  await start({}, { abandoned: '30s', finish: { part: 0.5, rest: '1KiB' } });
+  await start({}, { cache: { abandoned: '30s', finish: { part: 0.5, rest: '1KiB' } } });
   const go = Promise.withResolvers<void>();
   let isCut = false;
   replies.set(digest, async response => {
