@@ -9,6 +9,7 @@ import { measureHosted } from './hosted.ts';
 import { pushImage, pushRandomBlob } from './image.ts';
 import { measureImages } from './images.ts';
 import { readPeakMemory } from './memory.ts';
+import { measureMixedLoad } from './mixed.ts';
 import { findProgram, type Server } from './processes.ts';
 import { countTransfers, measurePulls, settleDisk } from './pulls.ts';
 import { type Pair, startPeer, startProxies, stopPair } from './registries.ts';
@@ -63,6 +64,7 @@ async function bench(): Promise<readonly Row[]> {
     ...(await measureHosted(directory)),
     ...(await measureTags(directory)),
     ...(await measureBlobs(directory)),
+    ...(await measureMixedLoad(directory)),
   ];
 }
 

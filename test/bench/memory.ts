@@ -12,6 +12,10 @@ export interface Memory {
   readonly growth: number;
 }
 
+export async function readMemory(server: Server): Promise<number> {
+  return readStatus(server, 'VmRSS');
+}
+
 export async function readPeakMemory(server: Server): Promise<number> {
   return readStatus(server, 'VmHWM');
 }
@@ -20,7 +24,7 @@ export async function readPeakMemory(server: Server): Promise<number> {
 export async function sampleMemory(server: Server, work: () => Promise<unknown>): Promise<Memory> {
   const samples: number[] = [];
   const timer = setInterval(() => {
-    readStatus(server, 'VmRSS').then(
+    readMemory(server).then(
       mebibytes => samples.push(mebibytes),
       () => {},
     );
