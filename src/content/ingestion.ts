@@ -38,7 +38,7 @@ export interface IngestionOptions {
 export interface UnreadPolicy {
   /** How long it goes on whatever there is of it: who was cut off comes again. */
   readonly graceMs: number;
-  /** How long it goes on in all, where it is worth it. */
+  /** How long it goes on in all, where it is worth it, and would be there by then if it came as it has so far. */
   readonly finishMs: number;
   /** Whether with so many of all its bytes it is to be finished though nobody waits. Not asked where nobody knows how many those are. */
   readonly isWorthFinishing: (bytes: number, size: number) => boolean;
@@ -46,7 +46,12 @@ export interface UnreadPolicy {
 
 export function createIngestion({ body, expected, slot, unread, ...options }: IngestionOptions): Ingestion {
   let size = 0;
-  const isWorthFinishing = () => expected?.size !== undefined && unread?.isWorthFinishing(size, expected.size) === true;
+  const startedAt = performance.now();
+  const isWorthFinishing = (withinMs: number) => {
+    if (!unread || expected?.size === undefined) return false;
+    const isInTime = (expected.size - size) * (performance.now() - startedAt) <= size * withinMs;
+    return isInTime && unread.isWorthFinishing(size, expected.size);
+  };
   const readers = createReaders(unread, isWorthFinishing);
   const signal = AbortSignal.any([options.signal, readers.none]);
   let kept: Digest | undefined;
@@ -153,7 +158,7 @@ interface Readers {
   close(): void;
 }
 
-function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: () => boolean): Readers {
+function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (withinMs: number) => boolean): Readers {
   const none = new AbortController();
   let count = 0;
   let isOver = false;
@@ -164,7 +169,7 @@ function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: () =>
   }
 
   function endGrace(leftMs: number): void {
-    if (leftMs > 0 && isWorthFinishing()) timer = setTimeout(endGrace, leftMs, 0).unref();
+    if (leftMs > 0 && isWorthFinishing(leftMs)) timer = setTimeout(endGrace, leftMs, 0).unref();
     else none.abort(unwanted());
   }
 
