@@ -28,6 +28,7 @@ import { createRegistryEvents } from './http/registry-events.ts';
 import { createMemory, mostBytes } from './memory.ts';
 import { createShelf } from './rules/shelf.ts';
 import { type Clock, createClock } from './state/clock.ts';
+import { takeEnding } from './state/ending.ts';
 import { ownDirectory } from './state/owner.ts';
 import { createReserve } from './state/reserve.ts';
 import { createTokenLayers } from './tokens/layers.ts';
@@ -94,6 +95,8 @@ async function openRooms(
   const memory = createMemory(memoryBytes);
   const owner = ownDirectory(config.dataDir);
   rooms.defer(() => owner.release());
+  const endedByItself = takeEnding(config.dataDir);
+  if (endedByItself) log.error('the process before this one ended by itself, by a fault of its own');
   const reserve = closing(createReserve(config.dataDir));
   const clock = closing(await openClock({ config, log, ...deps }));
   const { now } = clock;
@@ -176,6 +179,7 @@ async function openRooms(
       environment: deps.environment ?? {},
       findListenHost: deps.findListenHost ?? (() => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host)),
       onEnded: registryEvents.built,
+      endedByItself,
       buildRate,
     }),
   );

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer, Server } from 'node:http';
 import { homedir, totalmem } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type Http2Bindings, type HttpBindings, serve } from '@hono/node-server';
 import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
@@ -33,6 +33,7 @@ import type { Config } from './config/schema.ts';
 import { findConfigFile, loadConfig } from './config.ts';
 import { type Crowded, createConnections } from './http/connections.ts';
 import { StateFault } from './state/data-directory.ts';
+import { FATAL_REPORT, noteEnding } from './state/ending.ts';
 import { DirectoryTaken } from './state/owner.ts';
 import { RecordStoreFull } from './state/store.ts';
 
@@ -91,6 +92,7 @@ async function run(flags: Flags): Promise<void> {
     memoryLimitBytes: findMemoryLimit(),
     reread: createReread(flags),
   });
+  watchEnding(config.dataDir);
   const server = openServer(app, config, {
     log,
     onListening(port) {
@@ -115,6 +117,15 @@ async function run(flags: Flags): Promise<void> {
     await app.close();
     log.info('stopped');
   }
+}
+
+/** A fault that ends the process is to be known to the next one: it may be a build's. What V8 dies of leaves a report, without secrets. */
+function watchEnding(directory: string): void {
+  process.on('uncaughtExceptionMonitor', () => noteEnding(directory));
+  Object.assign(process.report, {
+    ...{ reportOnFatalError: true, directory: resolve(directory), filename: FATAL_REPORT },
+    ...{ excludeEnv: true, excludeNetwork: true, compact: true },
+  });
 }
 
 /** A container has less than the machine. Where nobody says, Node does so by 0 or by more than there can be. */

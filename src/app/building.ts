@@ -57,6 +57,8 @@ export interface BuildingDeps {
   /** How builders on this machine reach us, with the port; undefined as long as nobody listens. */
   readonly findListenHost: () => string | undefined;
   readonly onEnded: (build: BuildRecord) => void;
+  /** Whether the process before this one ended by a fault of its own. */
+  readonly endedByItself: boolean;
   readonly onDamagedContext: (damage: Damage) => void;
   /** Of all that begins builds. */
   readonly buildRate: CallerRate;
@@ -134,6 +136,7 @@ async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
     policy: buildsPolicy(config, deps.accessTokens !== undefined),
     redact: createRedaction(Object.values(config.builds.secrets)),
     ...{ onEnded, log, now },
+    endedByItself: deps.endedByItself,
   });
 }
 

@@ -7,7 +7,7 @@ import { specSchema } from './spec.ts';
 export const buildIdSchema = z.string().regex(/^(?:bd|mr)-[0-9a-f]{16}_[1-9]\d{0,8}$/);
 
 export const failureSchema = z.object({
-  /** `build`: the Containerfile's own fault. `infrastructure`: a builder or registry failed. `lost`: it was under way in a crash too often. */
+  /** `build`: the Containerfile's own fault. `infrastructure`: a builder or registry failed. `lost`: the service ended by itself too often while it alone ran. */
   kind: z.enum(['build', 'infrastructure', 'timeout', 'cancelled', 'lost']),
   /** One line for people, without secrets. */
   reason: z.string(),

@@ -26,7 +26,7 @@ const NEW_RECORDS = 'records.db.new';
 const LEFT_OUT = [
   /^records\.db/,
   /^(?:acknowledged|clock)\.json$/,
-  /^reserve$/,
+  /^(?:reserve|ended-by-itself|fatal-report\..*)$/,
   /^owner\.db/,
   /^repair-/,
   /^content\//,

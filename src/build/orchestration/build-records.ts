@@ -6,14 +6,14 @@ import { createCollection } from '../../state/collection.ts';
 import type { PutOptions, RecordStore } from '../../state/store.ts';
 import type { BuildsPage } from '../builds.ts';
 import { type BuildRecord, buildIdSchema, buildRecordSchema } from '../record.ts';
+import { type Blame, blameSchema, NO_BLAME } from './blame.ts';
 import { splitId } from './id.ts';
 
 export interface BuildRecords {
   /**
-   * Durable when it resolves. `crashes` is how often the service will have ended while the build ran, should it end now without another
-   * word; it is kept until the build has ended, as its record is for a while afterwards.
+   * Durable when it resolves. What it is blamed for is kept until the build has ended, as its record is for a while afterwards.
    */
-  save(record: BuildRecord, crashes: number): Promise<void>;
+  save(record: BuildRecord, blame: Blame): Promise<void>;
   /** Undefined for one that cannot be read, too: an older release wrote it, and the log says so. */
   find(id: string): Promise<BuildRecord | undefined>;
   /** The last attempt at a spec, however it went; without its record where that cannot be read. */
@@ -33,7 +33,7 @@ export interface LatestAttempt {
 
 export interface UnderWay {
   readonly record: BuildRecord;
-  readonly crashes: number;
+  readonly blame: Blame;
 }
 
 export interface BuildRecordsDeps {
@@ -49,7 +49,8 @@ const PAGE = 1000;
 export function createBuildRecords({ records: store, keepMs, log }: BuildRecordsDeps): BuildRecords {
   const builds = createCollection({ store, name: 'build', schema: buildRecordSchema });
   const order = createCollection({ store, name: 'build-order', schema: buildIdSchema });
-  const crashCounts = createCollection({ store, name: 'build-crash', schema: z.int().nonnegative() });
+  // Releases before this one have a number there, which blamed whatever ran.
+  const blames = createCollection({ store, name: 'build-crash', schema: blameSchema.catch(NO_BLAME) });
 
   function expiryOf({ endedAt }: BuildRecord): PutOptions {
     return endedAt === undefined ? {} : { expiresAt: new Date(Date.parse(endedAt) + keepMs) };
@@ -65,13 +66,13 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
     }
   }
 
-  async function countCrashes({ id }: BuildRecord): Promise<number> {
+  async function findBlame({ id }: BuildRecord): Promise<Blame> {
     try {
-      return (await crashCounts.get(id)) ?? 0;
+      return (await blames.get(id)) ?? NO_BLAME;
     } catch (error) {
       if (!isUnreadable(error)) throw error;
-      log.error({ err: error, build: id }, 'how often a build has ended with the service cannot be read');
-      return 0;
+      log.error({ err: error, build: id }, 'what a build is blamed for cannot be read');
+      return NO_BLAME;
     }
   }
 
@@ -99,7 +100,7 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
 
   return {
     find,
-    async save(record, crashes) {
+    async save(record, blame) {
       const { id, status, endedAt } = record;
       const expiry = expiryOf(record);
       await store.write([
@@ -108,7 +109,7 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
           order.deleting(statusPrefix(other) + timeKey(record)),
         ),
         ...keysOf(record).map(key => order.putting(key, id, expiry)),
-        endedAt === undefined ? crashCounts.putting(id, crashes) : crashCounts.deleting(id),
+        endedAt === undefined ? blames.putting(id, blame) : blames.deleting(id),
       ]);
     },
     async findLatest(key) {
@@ -124,7 +125,7 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
     hasContext: async digest => (await idsOf(contextPrefix(digest), { limit: 1 })).length > 0,
     async listUnderWay() {
       const records = [...(await listStatus('running')), ...(await listStatus('queued'))];
-      return Promise.all(records.map(async record => ({ record, crashes: await countCrashes(record) })));
+      return Promise.all(records.map(async record => ({ record, blame: await findBlame(record) })));
     },
   };
 }

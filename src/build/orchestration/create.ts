@@ -23,7 +23,7 @@ export interface BuildsPolicy extends RunPolicy, SubmitPolicy {
   readonly keepMs: number;
   /** Of the log of one build: its beginning and its end stay. */
   readonly maxLogBytes: number;
-  /** How often the service may end while a build runs, before that is not begun anew. */
+  /** How often the service may end by itself while a build alone runs, before that is not begun anew. */
   readonly maxStarts: number;
 }
 
@@ -41,13 +41,20 @@ export interface BuildsDeps {
   readonly redact: Redact;
   /** Called once for each build, when its end is durable. */
   readonly onEnded: (record: BuildRecord) => void;
+  /** Whether the process before this one ended by a fault of its own. Default: it was stopped or killed. */
+  readonly endedByItself?: boolean | undefined;
   readonly log: Logger;
   readonly now?: () => Date;
   readonly wait?: Wait;
 }
 
 /** Goes on with what an earlier process left. */
-export async function createBuilds({ now = () => new Date(), wait = waitFor, ...deps }: BuildsDeps): Promise<Builds> {
+export async function createBuilds({
+  now = () => new Date(),
+  wait = waitFor,
+  endedByItself = false,
+  ...deps
+}: BuildsDeps): Promise<Builds> {
   const { directory, policy, redact, log } = deps;
   const closing = new AbortController();
   const jobs = createJobs();
@@ -58,11 +65,12 @@ export async function createBuilds({ now = () => new Date(), wait = waitFor, ...
   const queue = createQueue<Job>({
     concurrency: policy.concurrency,
     maxNameless: policy.keepsPlaces ? Math.max(1, policy.concurrency - 1) : undefined,
+    mustBeAlone: ({ blame }) => blame.isSuspect,
     serve,
   });
   const desk = createDesk({ ...deps, records, jobs, queue, logs, now, closing: closing.signal });
   const cancel = createCancel({ jobs, queue, endJob });
-  await restoreJobs({ records, jobs, queue, logs, endJob, maxStarts: policy.maxStarts, log });
+  await restoreJobs({ records, jobs, queue, logs, endJob, maxStarts: policy.maxStarts, endedByItself, log });
   queue.open();
 
   const find = async (id: string) => jobs.get(id)?.record ?? records.find(id);

@@ -33,7 +33,7 @@ const RETRY_MS = { min: 1000, max: 60_000 } as const;
 export function createEndJob({ records, jobs, redact, onEnded, closing, now, wait, log }: EndJobDeps): EndJob {
   async function store(job: Job, record: BuildRecord): Promise<boolean> {
     try {
-      await records.save(record, job.crashes);
+      await records.save(record, job.blame);
     } catch (error) {
       log.error({ err: error, build: record.id }, 'the end of a build cannot be stored');
       return false;

@@ -1,12 +1,12 @@
 // A build that is under way: what is known of it in memory until its end is stored.
 import type { BuildRecord } from '../record.ts';
 import { type Bell, createBell } from './bell.ts';
+import type { Blame } from './blame.ts';
 import type { LiveLog } from './live-log.ts';
 
 export interface Job {
   readonly record: BuildRecord;
-  /** How often the service has ended while it ran. */
-  readonly crashes: number;
+  readonly blame: Blame;
   readonly log: LiveLog;
   /** Aborts with a BuildStopped. */
   readonly stop: AbortController;
@@ -16,17 +16,17 @@ export interface Job {
 }
 
 export interface JobOptions {
-  readonly crashes: number;
+  readonly blame: Blame;
   readonly log: LiveLog;
 }
 
-export function createJob(first: BuildRecord, { crashes, log }: JobOptions): Job {
+export function createJob(first: BuildRecord, { blame, log }: JobOptions): Job {
   let record = first;
   return {
     get record() {
       return record;
     },
-    crashes,
+    blame,
     log,
     stop: new AbortController(),
     ended: createBell(),

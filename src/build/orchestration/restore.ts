@@ -1,5 +1,6 @@
 // What an earlier process left under way goes on: nothing is ever stuck.
 import type { Logger } from 'pino';
+import { judge } from './blame.ts';
 import type { BuildRecords, UnderWay } from './build-records.ts';
 import type { EndJob } from './end-job.ts';
 import { createJob, type Job } from './job.ts';
@@ -13,32 +14,39 @@ export interface RestoreDeps {
   readonly queue: Queue<Job>;
   readonly logs: LogStore;
   readonly endJob: EndJob;
-  /** So many crashes of the service are enough to think that the build is their cause. */
+  /** Whether the process that left them ended by itself, by a fault of its own. */
+  readonly endedByItself: boolean;
+  /** So many such ends while a build ran alone are enough to think that it is their cause. */
   readonly maxStarts: number;
   readonly log: Logger;
 }
 
 /** One that cannot go on is no reason for the service not to start. */
 export async function restoreJobs(deps: RestoreDeps): Promise<void> {
-  for (const underWay of await deps.records.listUnderWay()) {
-    await restore(underWay, deps).catch(error => {
+  const left = await deps.records.listUnderWay();
+  const blames = judge(
+    left.map(({ blame }) => blame),
+    deps.endedByItself,
+  );
+  for (const [at, underWay] of left.entries()) {
+    await restore({ ...underWay, blame: blames[at] ?? underWay.blame }, deps).catch(error => {
       deps.log.error({ err: error, build: underWay.record.id }, 'a build that was under way cannot go on');
     });
   }
 }
 
-async function restore({ record, crashes }: UnderWay, deps: RestoreDeps): Promise<void> {
+async function restore({ record, blame }: UnderWay, deps: RestoreDeps): Promise<void> {
   const { records, jobs, queue, logs, endJob, maxStarts, log } = deps;
-  const job = createJob(record, { crashes, log: logs.create(record.id) });
+  const job = createJob(record, { blame, log: logs.create(record.id) });
   jobs.add(job);
-  if (crashes >= maxStarts) {
-    const reason = `the service ended ${crashes} times while this build ran: it may be the cause`;
+  if (blame.crashes >= maxStarts) {
+    const reason = `the service ended by itself ${blame.crashes} times while this build alone ran: it may be the cause`;
     return endJob(job, { failure: { kind: 'lost', reason } });
   }
   if (record.status === 'running') {
-    job.log.add({ kind: 'note', text: 'begun anew after a restart of the service' });
+    job.log.add({ kind: 'note', text: `begun anew after a restart of the service${blame.isSuspect ? ', alone' : ''}` });
     job.update({ status: 'queued' });
-    await records.save(job.record, crashes).catch(error => {
+    await records.save(job.record, blame).catch(error => {
       log.error({ err: error, build: record.id }, 'that a build waits again cannot be stored');
     });
   }

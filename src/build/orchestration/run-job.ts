@@ -73,8 +73,7 @@ function explain(error: unknown, job: Job, log: Logger): Outcome | undefined {
 async function leaveJob(job: Job, { records, log }: RunJobDeps): Promise<void> {
   job.log.add({ kind: 'note', text: 'stopped with the service: it goes on when that starts again' });
   await job.log.end();
-  // Its end was foreseen as a crash.
-  await records.save(job.record, job.crashes).catch(error => {
+  await records.save(job.record, { ...job.blame, isRunning: false }).catch(error => {
     log.error({ err: error, build: job.record.id }, 'that a build was stopped cannot be stored');
   });
 }
@@ -108,7 +107,7 @@ async function begin(job: Job, { records, now, log }: RunJobDeps): Promise<void>
   job.update({ status: 'running', starts: starts + 1, startedAt: isFirst ? now().toISOString() : startedAt });
   const { id, image, spec } = job.record;
   log.info({ build: id, image, platforms: spec.platforms, starts: starts + 1 }, 'build begins');
-  await records.save(job.record, job.crashes + 1).catch(error => {
+  await records.save(job.record, { ...job.blame, isRunning: true }).catch(error => {
     log.error({ err: error, build: id }, 'the beginning of a build cannot be stored');
   });
 }

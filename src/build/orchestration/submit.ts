@@ -4,6 +4,7 @@ import { createTurns } from '../../state/turns.ts';
 import { QueueFull, type SubmitOptions, type Submitted } from '../builds.ts';
 import type { BuildRecord } from '../record.ts';
 import type { Spec } from '../spec.ts';
+import { NO_BLAME } from './blame.ts';
 import type { BuildRecords } from './build-records.ts';
 import { attemptId, imageOf, specKey, splitId } from './id.ts';
 import { createJob, hasEnded, type Job } from './job.ts';
@@ -123,11 +124,11 @@ function join(id: string, { priority = 0 }: Submission, { jobs, queue }: SubmitD
 async function admit(record: BuildRecord, deps: SubmitDeps): Promise<BuildRecord> {
   const { records, jobs, queue, logs } = deps;
   refuseTooMany(record.caller, deps);
-  const job = createJob(record, { crashes: 0, log: logs.create(record.id) });
+  const job = createJob(record, { blame: NO_BLAME, log: logs.create(record.id) });
   // It counts as waiting from here on, while its record is on the way.
   jobs.add(job);
   try {
-    await records.save(record, 0);
+    await records.save(record, NO_BLAME);
   } catch (error) {
     jobs.remove(job);
     job.ended.ring();

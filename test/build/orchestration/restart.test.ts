@@ -20,7 +20,7 @@ import {
 /** A world whose service can crash: what it does afterwards reaches no disk. */
 async function createPlace(options: WorldOptions = {}) {
   const directory = await createDirectory();
-  const start = async () => {
+  const start = async (process: Pick<WorldOptions, 'endedByItself'> = {}) => {
     const store = createSqliteStore({ path: join(directory, 'records.db') });
     const dead = new AbortController();
     const records: RecordStore = {
@@ -30,7 +30,7 @@ async function createPlace(options: WorldOptions = {}) {
         await store.write(changes);
       },
     };
-    const world = await createWorld({ ...options, records, directory: join(directory, 'logs') });
+    const world = await createWorld({ ...options, ...process, records, directory: join(directory, 'logs') });
     const crash = async () => {
       dead.abort();
       await store.close();
@@ -93,21 +93,72 @@ test('a build that ended before a restart is known after it', async () => {
   expect(world.works).toEqual([]);
 });
 
-test('a build that the service crashed with too often is lost', async () => {
+test('a build that the service ended by itself with, again and again while it ran alone, is lost', async () => {
   const { start } = await createPlace({ policy: { maxStarts: 3 } });
   for (let crashes = 0; crashes < 3; crashes += 1) {
-    const { world, crash } = await start();
+    const { world, crash } = await start({ endedByItself: crashes > 0 });
     if (crashes === 0) await submit(world, 'a');
     await until(() => world.works.length === 1);
     await world.builds.list({ limit: 1, status: 'running' });
     await crash();
   }
-  const { world } = await start();
+  const { world } = await start({ endedByItself: true });
   const [record] = await world.builds.list({ limit: 1 });
   expect(record).toMatchObject({ status: 'failed', failure: { kind: 'lost' }, starts: 3 });
   expect(world.ended).toEqual([record]);
   expect(world.works).toEqual([]);
   expect((await logOf(world, record?.id ?? '')).at(-1)?.text).toContain('failed (lost)');
+});
+
+test('builds that ran while the service was killed are not blamed, however often', async () => {
+  const { start } = await createPlace({ policy: { maxStarts: 2 } });
+  for (let kills = 0; kills < 6; kills += 1) {
+    const { world, crash } = await start();
+    if (kills === 0) for (const name of ['a', 'b']) await submit(world, name);
+    await until(() => world.works.length === 2);
+    await world.builds.list({ limit: 1, status: 'running' });
+    await crash();
+  }
+  const { world } = await start();
+  await until(() => world.works.length === 2);
+  for (const work of world.works) work.succeed();
+  await until(() => world.ended.length === 2);
+  expect(world.ended.map(({ status, starts }) => [status, starts])).toEqual(Array(2).fill(['succeeded', 7]));
+});
+
+test('of builds that ran while the service ended by itself, each runs alone then, and the guilty one is found', async () => {
+  const { start } = await createPlace({ policy: { concurrency: 3, maxStarts: 2 } });
+  const specs = new Map<string, string>();
+  const isGuilty = (world: World) => world.works.some(({ options }) => specs.get(options.id) === 'guilty');
+  let endedByItself = false;
+  let isDone = false;
+  for (let starts = 0; !isDone; starts += 1) {
+    expect(starts).toBeLessThan(10);
+    const { world, crash } = await start({ endedByItself });
+    if (starts === 0) {
+      for (const name of ['innocent', 'guilty', 'other']) specs.set((await submit(world, name)).id, name);
+      await until(() => world.works.length === 3);
+    } else {
+      // Whoever comes meanwhile waits.
+      specs.set((await submit(world, `late ${starts}`)).id, 'late');
+    }
+    for (let ended = world.ended.length; !isDone && !(isGuilty(world) && starts > 0); ended = world.ended.length) {
+      if (starts === 0) break;
+      await until(() => world.works.some(({ isOver }) => !isOver) || world.ended.length > ended);
+      if (isGuilty(world)) break;
+      for (const work of world.works.filter(({ isOver }) => !isOver)) work.succeed();
+      const all = await world.builds.list({ limit: 100 });
+      isDone = all.every(({ endedAt }) => endedAt !== undefined);
+    }
+    if (isDone) break;
+    if (starts > 0) expect(world.works.filter(({ isOver }) => !isOver)).toHaveLength(1);
+    await crash();
+    endedByItself = true;
+  }
+  const { world } = await start();
+  const found = await world.builds.list({ limit: 100 });
+  const outcomes = found.map(({ id, status, failure }) => [specs.get(id), status, failure?.kind]);
+  expect(outcomes.filter(([, status]) => status !== 'succeeded')).toEqual([['guilty', 'failed', 'lost']]);
 });
 
 test('a stop is no crash and no failure, however often: builds go on', async () => {
