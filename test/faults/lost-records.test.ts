@@ -1,7 +1,10 @@
 // Veneer as a process, over records that were lost, taken back or cut: it starts, says so, is not ready, and pulls go on.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { checkUrl, findFreePort, type Killable, startProcess } from '../clients/support/process.ts';
@@ -55,7 +58,7 @@ test.each<[string, RegExp, () => Promise<unknown>]>([
   ['are gone', /are gone/, () => rm(join(data, 'records.db'))],
   ['have lost their write-ahead log', /are (?:older|gone)/, () => rm(join(data, 'records.db-wal'))],
   ['have an empty write-ahead log', /are (?:older|gone)/, () => truncate(join(data, 'records.db-wal'), 0)],
-])('records that %s are told in log and readiness, and pulls go on', async (_, reason, harm) => {
+])('records that %s are told in log and readiness, and pulls go on', { timeout: 90_000 }, async (_, reason, harm) => {
   const first = await start();
   for (let at = 0; at < 30; at += 1) await pushBlob(`bytes of ${at}`);
   expect(await readiness()).toEqual([200, { status: 'UP' }]);
@@ -71,4 +74,21 @@ test.each<[string, RegExp, () => Promise<unknown>]>([
   await second.kill();
   await start();
   expect((await readiness())[0]).toBe(503);
+});
+
+test('records that are lost while it is killed are rebuilt by a command, and it is ready again', {
+  timeout: 90_000,
+}, async () => {
+  const first = await start();
+  for (let at = 0; at < 10; at += 1) await pushBlob(`bytes of ${at}`);
+  await first.kill();
+  for (const end of ['', '-wal', '-shm']) await rm(join(data, `records.db${end}`), { force: true });
+  const repair = spawn(process.execPath, ['src/main.ts', '--config', file, 'repair'], { stdio: 'pipe' });
+  const [out, [exitCode]] = await Promise.all([text(repair.stdout), once(repair, 'exit')]);
+  expect([out, exitCode]).toEqual([expect.stringContaining('rebuilt: 0 tags, 0 manifests, 10 blobs\n'), 0]);
+  await start();
+  expect(await readiness()).toEqual([200, { status: 'UP' }]);
+  const digest = digestOf(Buffer.from('bytes of 7'));
+  const pulled = await fetch(`http://${address}/v2/local/app/blobs/${digest}`);
+  expect(await pulled.text()).toBe('bytes of 7');
 });
