@@ -12,7 +12,7 @@ export interface Pipelining {
 }
 
 export interface PipeliningDeps {
-  /** Of all connections: the others begin in the next turns of the loop, in their order. Default: 32. */
+  /** Of all connections: the others begin in the next turns of the loop, in their order. Default: 16. */
   readonly maxPerTurn?: number;
   /** Connections with more requests than the one that is being answered, each of which keeps 128 KiB at most. Default: 512. */
   readonly maxWaiting?: number;
@@ -34,12 +34,12 @@ interface Line {
 
 const HEAD_END = '\r\n\r\n';
 
-export function createPipelining({ maxPerTurn = 32, maxWaiting = 512, cut }: PipeliningDeps): Pipelining {
+export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: PipeliningDeps): Pipelining {
   const lines = new WeakMap<Socket, Line>();
   /** They wait for an answer of their own. */
   const waiting = new Set<Line>();
-  /** They wait for a turn of the loop. */
-  const ready = new Set<Line>();
+  // They wait for a turn of the loop: those that have had an answer meanwhile get half of it, and so hold up nobody who has had none.
+  const ready = { first: new Set<Line>(), again: new Set<Line>() };
   let begun = 0;
   let hasNextTurn = false;
 
@@ -64,7 +64,7 @@ export function createPipelining({ maxPerTurn = 32, maxWaiting = 512, cut }: Pip
       return false;
     }
     if (begun >= maxPerTurn) {
-      ready.add(line);
+      ready.first.add(line);
       return false;
     }
     begun += 1;
@@ -85,11 +85,9 @@ export function createPipelining({ maxPerTurn = 32, maxWaiting = 512, cut }: Pip
     setImmediate(() => {
       hasNextTurn = false;
       begun = 0;
-      for (const line of [...ready].slice(0, maxPerTurn)) {
-        ready.delete(line);
-        line.socket.resume();
-      }
-      if (ready.size > 0) takeTurn();
+      const again = resume(ready.again, Math.ceil(maxPerTurn / 2));
+      resume(ready.first, maxPerTurn - again);
+      if (ready.first.size + ready.again.size > 0) takeTurn();
     });
   }
 
@@ -107,7 +105,8 @@ export function createPipelining({ maxPerTurn = 32, maxWaiting = 512, cut }: Pip
       socket.on('data', (bytes: Buffer<ArrayBuffer>) => read(line, bytes));
       socket.once('close', () => {
         waiting.delete(line);
-        ready.delete(line);
+        ready.first.delete(line);
+        ready.again.delete(line);
       });
     },
     begin(request, response) {
@@ -120,11 +119,21 @@ export function createPipelining({ maxPerTurn = 32, maxWaiting = 512, cut }: Pip
       response.once('close', () => {
         line.pending -= 1;
         if (line.pending > 0 || !waiting.delete(line)) return;
-        ready.add(line);
+        ready.again.add(line);
         takeTurn();
       });
     },
   };
+}
+
+/** How many went on: at most `max`. */
+function resume(lines: Set<Line>, max: number): number {
+  const next = [...lines.values().take(max)];
+  for (const line of next) {
+    lines.delete(line);
+    line.socket.resume();
+  }
+  return next.length;
 }
 
 /** As far as one request goes: the rest of its body, or the end of its head. Where neither is known, Node finds out. */
