@@ -100,6 +100,7 @@ async function openRooms(
   const reserve = closing(createReserve(config.dataDir));
   const clock = closing(await openClock({ config, log, ...deps }));
   const { now } = clock;
+  const mayDelete = () => clock.deleteBy() !== undefined;
   const { records, reasonToKeep, checkReady, listFaults } = openRecords({ config, log, now, reserve });
   closing(records);
   // Before anything else takes its room.
@@ -132,7 +133,7 @@ async function openRooms(
   const { ttlMs, layers: quota } = config.tokens;
   const tokenLayers = closing(
     await createTokenLayers({
-      ...{ directory: contentFolder(config.dataDir, 'tokens'), records, memory, now, quota },
+      ...{ directory: contentFolder(config.dataDir, 'tokens'), records, memory, now, mayDelete, quota },
       onDamaged: tellLost('tokens'),
     }),
   );
@@ -146,6 +147,7 @@ async function openRooms(
       records,
       memory,
       now,
+      mayDelete,
       onDamaged: tellLost('rules'),
     }),
   );
@@ -172,7 +174,7 @@ async function openRooms(
   const buildRate = createBuildRate(config.builds.rate);
   const building = closing(
     await createBuilding({
-      ...{ config, log, now, records, memory, pulling },
+      ...{ config, log, now, mayDelete, records, memory, pulling },
       onDamagedContext: tellLost('contexts'),
       hosted: hosting.hosted,
       accessTokens: config.access && createAccessTokens({ records, now }),

@@ -47,6 +47,8 @@ export interface BuildingDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly now: () => Date;
+  /** As of SweptStoreDeps. */
+  readonly mayDelete: () => boolean;
   readonly records: RecordStore;
   readonly memory: Memory;
   readonly pulling: Pulling;
@@ -81,7 +83,7 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   const { config, now, pulling, hosted } = deps;
   const recipes = openRecipes(config.builds.recipes);
   const contexts = await createSweptStore({
-    ...{ directory: contentFolder(config.dataDir, 'contexts'), memory: deps.memory, now },
+    ...{ directory: contentFolder(config.dataDir, 'contexts'), memory: deps.memory, now, mayDelete: deps.mayDelete },
     onDamaged: deps.onDamagedContext,
   });
   opened.defer(() => contexts.close());

@@ -14,12 +14,15 @@ export interface SweptStore extends Pick<DiskStore, 'ingest' | 'open' | 'find' |
 export interface SweptStoreDeps extends Pick<DiskStoreOptions, 'memory' | 'onDamaged'> {
   readonly directory: string;
   readonly now: () => Date;
+  /** Asked before each removal: false while nobody knows what time it is. Default: it may go. */
+  readonly mayDelete?: (() => boolean) | undefined;
 }
 
 /** What content is for is known in this time after it has come. */
 const GRACE_MS = 3_600_000;
 
-export async function createSweptStore({ directory, now, memory, onDamaged }: SweptStoreDeps): Promise<SweptStore> {
+export async function createSweptStore(deps: SweptStoreDeps): Promise<SweptStore> {
+  const { directory, now, mayDelete = () => true, memory, onDamaged } = deps;
   const content = await createDiskStore({ directory, memory, onDamaged });
   const inventory = createInventory(directory);
   const spared = new Map<Digest, number>();
@@ -41,7 +44,7 @@ export async function createSweptStore({ directory, now, memory, onDamaged }: Sw
 
   /** What arrives may have this digest, too: its file would be the one that is removed. */
   async function remove(digest: Digest): Promise<void> {
-    if (arriving > 0 || isSpared(digest)) return;
+    if (arriving > 0 || isSpared(digest) || !mayDelete()) return;
     const removed = content.delete(digest);
     removal = removed.catch(() => {});
     await removed;

@@ -25,7 +25,7 @@ export interface Shelf extends Pick<SweptStore, 'open' | 'find' | 'delete' | 've
 /** As `hold` of a shelf. */
 export type HoldLayers = Shelf['hold'];
 
-export interface ShelfDeps extends Pick<SweptStoreDeps, 'memory' | 'onDamaged'> {
+export interface ShelfDeps extends Pick<SweptStoreDeps, 'memory' | 'mayDelete' | 'onDamaged'> {
   readonly directory: string;
   readonly records: RecordStore;
   readonly now: () => Date;
@@ -34,8 +34,9 @@ export interface ShelfDeps extends Pick<SweptStoreDeps, 'memory' | 'onDamaged'> 
 const heldSchema = z.object({ until: z.iso.datetime() });
 
 /** What a crash left on its way in is removed. */
-export async function createShelf({ directory, records, now, memory, onDamaged }: ShelfDeps): Promise<Shelf> {
-  const content = await createSweptStore({ directory, now, memory, onDamaged });
+export async function createShelf({ records, ...deps }: ShelfDeps): Promise<Shelf> {
+  const { now } = deps;
+  const content = await createSweptStore(deps);
   const holds = createCollection({ store: records, name: 'rule-layer', schema: heldSchema });
   // Two who hold one layer at once could otherwise both read the old time, and the shorter one win.
   const turns = createTurns();

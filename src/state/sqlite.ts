@@ -137,9 +137,11 @@ export function createSqliteStore({
       }));
     },
     async sweep() {
+      // That of the call: a clock that jumps meanwhile changes nothing.
+      const nowMs = time();
       let swept = 0;
       for (const until = performance.now() + MAX_SWEEP_MS; performance.now() < until && database.isOpen; ) {
-        const count = await write({ kind: 'sweep', nowMs: time(), limit: MAX_SWEPT_AT_ONCE });
+        const count = await write({ kind: 'sweep', nowMs, limit: MAX_SWEPT_AT_ONCE });
         swept += count;
         if (count < MAX_SWEPT_AT_ONCE) break;
       }

@@ -41,6 +41,8 @@ export interface TokenLayersDeps extends Pick<DiskStoreOptions, 'memory' | 'onDa
   readonly directory: string;
   readonly records: RecordStore;
   readonly now: () => Date;
+  /** As of SweptStoreDeps. */
+  readonly mayDelete?: (() => boolean) | undefined;
   readonly quota: LayerQuota;
 }
 
@@ -63,7 +65,7 @@ const RETRY_AFTER_SECONDS = 600;
 
 /** What a crash left without a record is removed by a sweep, a day later. */
 export async function createTokenLayers(deps: TokenLayersDeps): Promise<TokenLayers> {
-  const { directory, records, now, quota, memory, onDamaged } = deps;
+  const { directory, records, now, mayDelete = () => true, quota, memory, onDamaged } = deps;
   const content = await createDiskStore({ directory, memory, onDamaged });
   const inventory = createInventory(directory);
   const claimSpace = createFreeSpace(directory);
@@ -144,14 +146,14 @@ export async function createTokenLayers(deps: TokenLayersDeps): Promise<TokenLay
 
   async function removeOver(key: string): Promise<void> {
     const held = await holds.find(key);
-    if (held && isOver(held) && isDigest(key)) await forget(key, held);
+    if (held && isOver(held) && isDigest(key) && mayDelete()) await forget(key, held);
   }
 
   /** Whether it is one that stays for now. */
   async function removeOrphan(digest: Digest): Promise<boolean> {
     if (await holds.has(digest)) return false;
     const keptAt = await inventory.findKeptAt(digest);
-    if (keptAt && keptAt.getTime() + ORPHAN_MS > now().getTime()) return true;
+    if ((keptAt && keptAt.getTime() + ORPHAN_MS > now().getTime()) || !mayDelete()) return true;
     await content.delete(digest);
     return false;
   }

@@ -16,6 +16,7 @@ let store: SweptStore;
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'veneer-swept-'));
   nowMs = Date.UTC(2030, 0, 1);
+  mayDelete = true;
   store = await open();
 });
 
@@ -24,8 +25,10 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
+let mayDelete: boolean;
+
 function open(): Promise<SweptStore> {
-  return createSweptStore({ directory, now: () => new Date(nowMs) });
+  return createSweptStore({ directory, now: () => new Date(nowMs), mayDelete: () => mayDelete });
 }
 
 async function keep(text: string): Promise<Digest> {
@@ -43,6 +46,16 @@ test('one that is needed stays, and one that is not goes when its time has come'
   nowMs += 1;
   await sweep(needed);
   expect([await has(needed), await has(other)]).toEqual([true, false]);
+});
+
+test('nothing goes when the clock jumps while a sweep is under way', async () => {
+  const digest = await keep('1');
+  nowMs += 30 * 24 * HOUR;
+  await store.sweep(async () => {
+    mayDelete = false;
+    return false;
+  });
+  expect(await has(digest)).toBe(true);
 });
 
 test('one that comes again has its time again', async () => {
