@@ -7,6 +7,8 @@ export interface Memory {
   openCache<V extends Value>(options?: CacheOptions<V>): Cache<V>;
   /** What all caches hold, in bytes. */
   readonly bytes: number;
+  /** What they may hold. */
+  readonly maxBytes: number;
 }
 
 export interface Cache<V extends Value> {
@@ -87,6 +89,7 @@ export function createMemory(maxBytes = DEFAULT_BYTES, now = () => performance.n
 
   return {
     openCache,
+    maxBytes,
     get bytes() {
       return order.calculatedSize;
     },

@@ -1,4 +1,5 @@
 // Guesses of passwords, counted for a while by who makes them. Memory is bounded: the oldest counts go first.
+import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/errors.ts';
 
@@ -22,6 +23,9 @@ export interface AttemptsOptions {
 /** More than one thread compares in a minute, at the lowest cost that there is: what is counted is not pushed out. */
 const MAX_KEYS = 50_000;
 
+/** A client chooses names, of users too: a long one is kept by its hash. */
+const MAX_KEY_LENGTH = 64;
+
 export function createAttempts({ max, windowMs, now }: AttemptsOptions): Attempts {
   const counts = new LRUCache<string, number>({
     // By size, not by number: for a number it takes its memory at once.
@@ -35,7 +39,8 @@ export function createAttempts({ max, windowMs, now }: AttemptsOptions): Attempt
   });
   const add = (key: string, change: number) => counts.set(key, (counts.get(key) ?? 0) + change);
   return {
-    begin(key) {
+    begin(name) {
+      const key = shorten(name);
       if ((counts.get(key) ?? 0) >= max) {
         const retryAfterSeconds = Math.max(1, Math.ceil(counts.getRemainingTTL(key) / 1000));
         throw new RegistryError('TOOMANYREQUESTS', 'too many wrong passwords: wait before the next', {
@@ -50,4 +55,8 @@ export function createAttempts({ max, windowMs, now }: AttemptsOptions): Attempt
       };
     },
   };
+}
+
+function shorten(name: string): string {
+  return name.length <= MAX_KEY_LENGTH ? name : createHash('sha256').update(name).digest('base64');
 }

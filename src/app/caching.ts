@@ -34,6 +34,9 @@ export interface CachingDeps {
   readonly reportDamage: ReportDamage;
 }
 
+/** What is known of content takes half of it: beside the caches it may have half of what they have. */
+const BYTES_PER_CONTENT = 512;
+
 const UNLIMITED: Budget = { highBytes: undefined, lowBytes: 0, maxAgeMs: undefined };
 
 /** How long a transfer goes on when its clients have left, whatever there is of it. */
@@ -67,6 +70,7 @@ export async function createCaching(deps: CachingDeps): Promise<Caching> {
       isWorthFinishing: (bytes, size) => bytes >= size * finish.part || size - bytes <= finish.restBytes,
     },
   });
+  const maxCount = Math.floor(memory.maxBytes / BYTES_PER_CONTENT);
   const usage = createUsage();
   const times = createUseTimes({ directory });
   const links = createLinks(records, memory);
@@ -87,7 +91,7 @@ export async function createCaching(deps: CachingDeps): Promise<Caching> {
   const { isArriving } = content;
   const evict = createEvict({ content: kept, usage, isArriving, isPinned, unlink: links.forget });
   const housekeeping = createHousekeeping({
-    ...{ usage, times, evict, now, budget: isServing ? budget : UNLIMITED },
+    ...{ usage, times, evict, now, budget: isServing ? { ...budget, maxCount } : UNLIMITED },
     onEvicted: run => tell(log, run),
     onFailed: error => log.error({ err: error }, 'making room in the cache failed'),
   });

@@ -12,11 +12,14 @@ export interface Budget {
   readonly lowBytes: number;
   /** How long content stays that nobody uses; undefined: for ever. */
   readonly maxAgeMs: number | undefined;
+  /** How many contents there may be: each takes some memory. Default: any number. */
+  readonly maxCount?: number | undefined;
 }
 
-/** What is to go: the longest unused until `toBytes` are left, and all that was last used before `usedBefore`. */
+/** What is to go: the longest unused until `toBytes` and `toCount` are left, and all that was last used before `usedBefore`. */
 export interface EvictionGoal {
   readonly toBytes?: number | undefined;
+  readonly toCount?: number | undefined;
   /** In milliseconds. */
   readonly usedBefore?: number | undefined;
   /** Whether content stays this time, beside what is pinned. */
@@ -62,7 +65,8 @@ export function createEvict(deps: EvictionDeps): Evict {
   }
 
   return async function* evict(goal, signal) {
-    const { toBytes = Number.POSITIVE_INFINITY, usedBefore = Number.NEGATIVE_INFINITY, stays, dryRun } = goal;
+    const { toBytes = Number.POSITIVE_INFINITY, toCount = Number.POSITIVE_INFINITY } = goal;
+    const { usedBefore = Number.NEGATIVE_INFINITY, stays, dryRun } = goal;
     let evicted: Evicted = { count: 0, bytes: 0 };
     let step: Used[] = [];
     // Of what is to go, and still counted.
@@ -78,7 +82,8 @@ export function createEvict(deps: EvictionDeps): Evict {
     for (const used of usage.oldest()) {
       signal?.throwIfAborted();
       // What is used from now on is behind all that was there.
-      if (visits === 0 || (usage.bytes - leavingBytes <= toBytes && used.usedAt >= usedBefore)) break;
+      const isEnough = usage.bytes - leavingBytes <= toBytes && usage.count - step.length <= toCount;
+      if (visits === 0 || (isEnough && used.usedAt >= usedBefore)) break;
       visits -= 1;
       if (visits % STEP === 0) await setImmediate();
       if (isArriving(used.digest) || (await isPinned(used.digest)) || (await stays?.(used.digest))) continue;

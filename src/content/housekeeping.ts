@@ -18,7 +18,7 @@ export interface HousekeepingDeps {
 }
 
 export interface EvictionRun extends Evicted {
-  readonly reason: 'budget' | 'age' | 'full disk';
+  readonly reason: 'budget' | 'number' | 'age' | 'full disk';
   /** What is left. */
   readonly leftBytes: number;
   /** Whether more is left than should be: it is pinned. */
@@ -55,6 +55,9 @@ const LARGE_PART = 7 / 8;
 /** How much of it all content of unknown size may, which may never end: it cannot push out all that is kept. */
 const UNSIZED_PART = 1 / 2;
 
+/** Of the contents that there may be: what is left of them where there were more. */
+const LEFT_PART = 0.9;
+
 export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
   const { usage, times, evict, budget, now, onEvicted, onFailed } = deps;
   const closing = new AbortController();
@@ -62,6 +65,7 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
   let running: Promise<void> | undefined;
   // Where pinned content alone is beyond the mark, a run for each new blob would remove nothing but what just came.
   let shortBytes = 0;
+  let shortCount = 0;
   // How much the last run has.
   let removed = 0;
   // Of content on its way in.
@@ -77,10 +81,12 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
   async function run(reason: EvictionRun['reason'], goal: EvictionGoal): Promise<void> {
     let evicted: Evicted = { count: 0, bytes: 0 };
     for await (evicted of evict(goal, closing.signal));
-    const isShort = usage.bytes > (goal.toBytes ?? Number.POSITIVE_INFINITY);
+    const { toBytes = Number.POSITIVE_INFINITY, toCount = Number.POSITIVE_INFINITY } = goal;
+    const isShort = usage.bytes > toBytes || usage.count > toCount;
     if (evicted.count > 0 || isShort) onEvicted({ ...evicted, reason, leftBytes: usage.bytes, isShort });
     removed = evicted.count;
-    shortBytes = isShort && removed === 0 ? usage.bytes : 0;
+    shortBytes = usage.bytes > toBytes && removed === 0 ? usage.bytes : 0;
+    shortCount = usage.count > toCount && removed === 0 ? usage.count : 0;
   }
 
   /** One run at a time. Undefined where another is under way: what it leaves is looked at by the next. */
@@ -98,6 +104,17 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
   }
 
   function check(): void {
+    checkBytes();
+    checkCount();
+  }
+
+  function checkCount(): void {
+    const { maxCount = Number.POSITIVE_INFINITY } = budget;
+    const isKnownShort = shortCount > 0 && usage.count < shortCount * (2 - LEFT_PART);
+    if (usage.count > maxCount && !isKnownShort) start('number', { toCount: Math.floor(maxCount * LEFT_PART) });
+  }
+
+  function checkBytes(): void {
     const { highBytes, lowBytes } = budget;
     if (highBytes === undefined || usage.bytes + arriving.all <= highBytes) return;
     if (shortBytes > 0 && usage.bytes < shortBytes + (highBytes - lowBytes)) return;

@@ -56,6 +56,22 @@ test('nothing goes up to the high mark, and above it the longest unused goes unt
   expect([...place.unlinked].sort()).toEqual(digestsOf(1, 3, 4, 5, 6, 7));
 });
 
+test('above the number that there may be the longest unused goes until nine tenths are left, and pinned content is looked at once', async () => {
+  const pinned = new Set<Digest>();
+  await open({ budget: { maxCount: 10 }, isPinned: digest => pinned.has(digest) });
+  await keep(0, 1, 2, 3, 4, 5, 6, 7, 8, 9);
+  await place.settle();
+  expect(place.runs).toEqual([]);
+  await keep(10);
+  await place.settle();
+  expect(await place.inventory()).toEqual(digestsOf(2, 3, 4, 5, 6, 7, 8, 9, 10));
+  expect(place.runs).toEqual([{ reason: 'number', count: 2, bytes: 200, leftBytes: 900, isShort: false }]);
+  for (const digest of [...(await place.inventory()), ...digestsOf(11, 12)]) pinned.add(digest);
+  await keep(11, 12);
+  await place.settle();
+  expect(place.runs.slice(1)).toMatchObject([{ reason: 'number', count: 0, isShort: true }]);
+});
+
 test('many writers stay within the high mark and what comes while room is made', async () => {
   await open({ budget: { highBytes: 1_000_000, lowBytes: 500_000 } });
   let peak = 0;

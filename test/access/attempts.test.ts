@@ -1,0 +1,24 @@
+// Guesses, counted by names that clients choose.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { expect, test } from 'vitest';
+import { createAttempts } from '../../src/access/attempts.ts';
+
+const OPTIONS = { max: 2, windowMs: 60_000, now: () => new Date(0) };
+
+test('long names are told apart, and take no more memory than short ones', () => {
+  setFlagsFromString('--expose-gc');
+  const collect: () => void = runInNewContext('gc');
+  const attempts = createAttempts(OPTIONS);
+  const nameOf = (at: number) => `${at} ${'x'.repeat(8000)}`;
+  collect();
+  const before = process.memoryUsage().heapUsed;
+  for (let at = 0; at < 2000; at += 1) {
+    attempts.begin(nameOf(at));
+    attempts.begin(nameOf(at));
+  }
+  collect();
+  expect(process.memoryUsage().heapUsed - before).toBeLessThan(4_000_000);
+  expect(() => attempts.begin(nameOf(0))).toThrow('too many wrong passwords');
+  expect(() => attempts.begin(nameOf(2000))).not.toThrow();
+});
