@@ -1,5 +1,6 @@
 // What is kept in memory although it could be had again. All caches share one budget: where it is used up, what was used least lately goes,
-// whosever it is. An entry counts as what it really holds, which for small values is many times their bytes.
+// whosever it is. What nobody has come back for has a part of it alone: most is asked for once. An entry counts as what it really holds, which
+// for small values is many times their bytes.
 import { LRUCache } from 'lru-cache';
 
 export interface Memory {
@@ -28,14 +29,25 @@ export interface CacheOptions<V> {
 /** Undefined is what is not there. */
 type Value = NonNullable<unknown>;
 
+/** In the order of use. */
+type Order = LRUCache<Entry, Map<string, unknown>>;
+
 interface Entry {
   readonly key: string;
+  /** In bytes. */
+  readonly size: number;
+  readonly since: number;
+  order: Order;
 }
 
 /** So many of the largest have room at once. */
 const MIN_ENTRIES = 8;
 /** What an entry costs beside key and value: itself, and its places in two maps and in the order of use, which are half empty at times. */
 const ENTRY_BYTES = 300;
+/** What a pull, and the pulls that follow from it, ask for is asked for again at once: who comes later shows that it is worth keeping. */
+const FRESH_MS = 60_000;
+/** What all may have that nobody has come back for. */
+const FRESH_PART = 1 / 4;
 
 const DEFAULT_BYTES = 128 * 1024 * 1024;
 /** Of the process without any cache: Node, the program, what is under way, and what is garbage but not collected yet. */
@@ -50,38 +62,56 @@ export function mostBytes(limitBytes: number): number {
 /** `now`: in milliseconds, by a clock that is never set. */
 export function createMemory(maxBytes = DEFAULT_BYTES, now = () => performance.now()): Memory {
   const maxEntryBytes = Math.floor(maxBytes / MIN_ENTRIES);
-  // By its size alone: for a number of entries it would take the memory of its lists at once.
-  const order = new LRUCache<Entry, Map<string, unknown>>({
-    maxSize: maxBytes,
-    perf: { now },
-    ttlResolution: 0,
-    dispose: (entries, { key }) => void entries.delete(key),
-  });
+  const fresh = createOrder(maxBytes * FRESH_PART);
+  const proven = createOrder(maxBytes * (1 - FRESH_PART));
+
+  function createOrder(maxSize: number): Order {
+    return new LRUCache({
+      // By its size alone: for a number of entries it would take the memory of its lists at once.
+      maxSize: Math.floor(maxSize),
+      perf: { now },
+      ttlResolution: 0,
+      dispose: (entries, { key }, reason) => {
+        if (reason !== 'delete') entries.delete(key);
+      },
+    });
+  }
+
+  /** What somebody has come back for stays whatever comes once. */
+  function prove(entry: Entry, entries: Map<string, unknown>): void {
+    const ttl = fresh.getRemainingTTL(entry);
+    fresh.delete(entry);
+    entry.order = proven;
+    proven.set(entry, entries, { size: entry.size, ...(Number.isFinite(ttl) && { ttl }) });
+  }
 
   function openCache<V extends Value>({ weigh: weighOne = weigh }: CacheOptions<V> = {}): Cache<V> {
     const entries = new Map<string, Entry & { readonly value: V }>();
 
     function remove(key: string): void {
       const entry = entries.get(key);
-      if (entry) order.delete(entry);
+      entries.delete(key);
+      if (entry) entry.order.delete(entry);
     }
 
     return {
       get(key) {
         const entry = entries.get(key);
-        return entry && order.get(entry) ? entry.value : undefined;
+        if (!entry?.order.get(entry)) return undefined;
+        if (entry.order === fresh && now() - entry.since > FRESH_MS) prove(entry, entries);
+        return entry.value;
       },
       has(key) {
         const entry = entries.get(key);
-        return entry !== undefined && order.has(entry);
+        return entry?.order.has(entry) ?? false;
       },
       set(key, value, { ttlMs } = {}) {
         remove(key);
         const size = Math.ceil(ENTRY_BYTES + weigh(key) + weighOne(value));
         if (size > maxEntryBytes) return;
-        const entry = { key, value };
+        const entry = { key, value, size, since: now(), order: fresh };
         entries.set(key, entry);
-        order.set(entry, entries, { size, ...(ttlMs !== undefined && { ttl: ttlMs }) });
+        fresh.set(entry, entries, { size, ...(ttlMs !== undefined && { ttl: ttlMs }) });
       },
       delete: remove,
     };
@@ -91,7 +121,7 @@ export function createMemory(maxBytes = DEFAULT_BYTES, now = () => performance.n
     openCache,
     maxBytes,
     get bytes() {
-      return order.calculatedSize;
+      return fresh.calculatedSize + proven.calculatedSize;
     },
   };
 }

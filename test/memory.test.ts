@@ -9,7 +9,7 @@ import { mediaTypes } from '../src/oci/media-type.ts';
 const MIB = 1024 * 1024;
 
 test('what was used least lately goes first, whosever cache it is in', () => {
-  const memory = createMemory(10_000);
+  const memory = createMemory(40_000);
   const one = memory.openCache<string>();
   const other = memory.openCache<string>();
   for (let at = 0; at < 8; at += 1) (at % 2 ? other : one).set(`key ${at}`, 'x'.repeat(800));
@@ -20,6 +20,38 @@ test('what was used least lately goes first, whosever cache it is in', () => {
   expect([other.has('key 1'), one.has('key 2')]).toEqual([false, false]);
   expect(other.has('one more')).toBe(true);
   expect(memory.bytes).toBeLessThanOrEqual(10_000);
+});
+
+test('what somebody comes back for after a minute stays whatever comes once, and that has a quarter of the budget', () => {
+  let ms = 1;
+  const memory = createMemory(MIB, () => ms);
+  const cache = memory.openCache<string>();
+  for (let at = 0; at < 20; at += 1) cache.set(`often ${at}`, 'x'.repeat(10_000));
+  ms += 61_000;
+  for (let at = 0; at < 20; at += 1) expect(cache.get(`often ${at}`)).toBeDefined();
+  for (let at = 0; at < 500; at += 1) {
+    cache.set(`once ${at}`, 'x'.repeat(10_000));
+    cache.get(`once ${at}`);
+  }
+  for (let at = 0; at < 20; at += 1) expect(cache.has(`often ${at}`)).toBe(true);
+  expect(memory.bytes).toBeLessThan(MIB / 4 + 20 * 11_000);
+  cache.delete('often 0');
+  expect([cache.has('often 0'), cache.get('often 0')]).toEqual([false, undefined]);
+});
+
+test('what has been come back for is bounded too, and goes in its order', () => {
+  let ms = 1;
+  const memory = createMemory(MIB, () => ms);
+  const cache = memory.openCache<string>();
+  for (let at = 0; at < 200; at += 1) {
+    cache.set(`key ${at}`, 'x'.repeat(10_000), at === 199 ? { ttlMs: 120_000 } : {});
+    ms += 61_000;
+    cache.get(`key ${at}`);
+  }
+  expect(memory.bytes).toBeLessThanOrEqual(MIB);
+  expect([cache.has('key 0'), cache.has('key 198'), cache.has('key 199')]).toEqual([false, true, true]);
+  ms += 60_000;
+  expect(cache.has('key 199')).toBe(false);
 });
 
 test('caches have keys of their own', () => {
@@ -102,7 +134,7 @@ const KINDS: Readonly<Record<string, (at: number) => NonNullable<unknown>>> = {
 };
 
 test.each(Object.entries(KINDS))('%s counts as about what it takes of the memory', (_, create) => {
-  const memory = createMemory(1024 * MIB);
+  const memory = createMemory(8 * 1024 * MIB);
   const cache = memory.openCache();
   const before = usedBytes();
   for (let at = 0; at < 10_000; at += 1) cache.set(`registry.example/team/app#@${digest(at)}`, create(at));
