@@ -95,7 +95,7 @@ describe('a blob', () => {
 describe('content that no repository links', () => {
   const content = randomBytes(300);
 
-  test('goes, whatever its age', async () => {
+  test('goes, once its file is older than the grace', async () => {
     await registry.place.content.put(content);
     expect(await registry.collector.collect({ dryRun: true })).toMatchObject({ orphans: { blobs: 1, bytes: 300 } });
     expect(await registry.place.inventory()).toHaveLength(1);
