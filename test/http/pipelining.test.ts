@@ -114,6 +114,24 @@ test('begins no more in one turn of the loop than is said', async () => {
   expect(Math.max(...most)).toBeLessThanOrEqual(2 * 3);
 });
 
+test('leaves half of each turn to those that have had no answer yet', async () => {
+  let inTurn = 0;
+  const most: number[] = [];
+  const open = await listen(
+    ({ url }, response) => {
+      if (inTurn === 0) setImmediate(() => (inTurn = 0));
+      if (url === '/again') inTurn += 1;
+      most.push(inTurn);
+      response.end(`> ${url}\n`);
+    },
+    { maxPerTurn: 20 },
+  );
+  const clients = await Promise.all(Array.from({ length: 60 }, open));
+  for (const client of clients) client.write(get('/') + get('/again').repeat(20) + getLast('/last'));
+  await Promise.all(clients.map(text));
+  expect(Math.max(...most)).toBeLessThanOrEqual(10);
+});
+
 const PUT = (body: string) => `PUT /put HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
 const CHUNKED = (...parts: string[]) =>
   `PUT /chunked HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n${[...parts, '']
