@@ -1,4 +1,5 @@
 // The records of the service, and what of them an operator has to know.
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
@@ -28,12 +29,16 @@ const CHECK_MS = 10_000;
 
 /** Whoever gets it closes the records. */
 export function openRecords({ config: { dataDir }, log, now, reserve }: RecordingDeps): Recording {
+  const path = join(dataDir, 'records.db');
   const store = createSqliteStore({
-    path: join(dataDir, 'records.db'),
+    path,
     now,
     onUnreadable: error => log.error({ err: error }, 'a record cannot be read, and is left out: nothing else is'),
   });
   const records = createReservedStore(store, reserve);
+  // The one that was opened: another under its name is not ours.
+  const file = findFile(path);
+  let isInPlace = true;
   const reasonToKeep = () => findReasonToKeep(records.condition);
   const tell = () => {
     const reason = reasonToKeep();
@@ -48,12 +53,20 @@ export function openRecords({ config: { dataDir }, log, now, reserve }: Recordin
   });
   return {
     ...{ records, reasonToKeep },
-    checkReady: async () => void (await records.get('token', '')),
+    async checkReady() {
+      await records.get('token', '');
+      isInPlace = findFile(path) === file;
+    },
     listFaults() {
       const { condition } = records;
       if (condition.kind !== 'whole') return [condition.reason];
+      if (!isInPlace) return ['the records were removed or exchanged under Veneer: nothing can be written'];
       const isWaiting = isChecking && performance.now() < waitsUntil;
       return isWaiting ? ['the records are being checked: they were not closed when Veneer ended'] : [];
     },
   };
+}
+
+function findFile(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.ino;
 }

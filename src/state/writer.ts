@@ -1,4 +1,5 @@
 // The thread that writes records: a commit waits for the disk, and nothing else has to. All jobs of a message are one transaction.
+import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
@@ -32,6 +33,7 @@ const { path, busyMs, fault: found } = readOptions();
 // Not made where it is absent: records that were removed under the service are not to be replaced by new ones.
 const database = new DatabaseSync(`${pathToFileURL(path).href}?mode=rw`, { timeout: busyMs });
 database.exec('PRAGMA synchronous = FULL');
+const file = findFile();
 const acknowledged = createAcknowledged(dirname(path));
 const statements = {
   put: database.prepare('INSERT OR REPLACE INTO records (collection, key, value, expires_at) VALUES (?, ?, ?, ?)'),
@@ -71,8 +73,19 @@ function answer(jobs: readonly Job[]): readonly Answer[] {
   }
 }
 
+/** What is written to a file that has no name any more is lost, however well it is synced. */
+function requireInPlace(): void {
+  if (findFile() === file) return;
+  throw new Error(`${path} was removed or exchanged while it is in use: put it back, or start anew`);
+}
+
+function findFile(): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.ino;
+}
+
 /** Throws where nothing of it was written. */
 function commit(jobs: readonly Job[]): readonly Answer[] {
+  requireInPlace();
   database.exec('BEGIN IMMEDIATE');
   try {
     const before = countChanges();

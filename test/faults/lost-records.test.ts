@@ -5,12 +5,15 @@ import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { checkUrl, findFreePort, type Killable, startProcess } from '../clients/support/process.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 
 const RAW = Buffer.from('what an upstream has');
+
+// Three starts of a process, where the machine is busy.
+vi.setConfig({ testTimeout: 90_000 });
 
 let folder: string;
 let data: string;
@@ -53,6 +56,15 @@ async function readiness() {
   const response = await fetch(`http://${address}/health/ready`);
   return [response.status, await response.json()];
 }
+
+test('records that are removed under the service take no push, and readiness tells', async () => {
+  await start();
+  await pushBlob('bytes');
+  for (const end of ['', '-wal', '-shm']) await rm(join(data, `records.db${end}`), { force: true });
+  expect(await readiness()).toEqual([503, { status: 'DOWN', reason: expect.stringMatching(/removed or exchanged/) }]);
+  const path = `/v2/local/app/blobs/uploads/?digest=${digestOf(Buffer.from('lost'))}`;
+  expect((await fetch(`http://${address}${path}`, { method: 'POST', body: 'lost' })).status).toBe(500);
+});
 
 test.each<[string, RegExp, () => Promise<unknown>]>([
   ['are gone', /are gone/, () => rm(join(data, 'records.db'))],

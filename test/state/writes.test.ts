@@ -136,6 +136,17 @@ test('a thread that dies fails what it was at, and another makes the next write'
   expect(await store.list('tags', { limit: 10 })).toEqual(['b']);
 });
 
+test('nothing is acknowledged once the file was removed or exchanged, and all is well when it is back', async () => {
+  await store.put('tags', 'a', bytes('x'));
+  await rename(path, `${path}.away`);
+  await expect(store.put('tags', 'b', bytes('y'))).rejects.toThrow(/records\.db was removed or exchanged/);
+  await cp(`${path}.away`, path);
+  await expect(store.put('tags', 'b', bytes('y'))).rejects.toThrow(/put it back/);
+  await rename(`${path}.away`, path);
+  await store.put('tags', 'c', bytes('z'));
+  expect(await store.list('tags', { limit: 10 })).toEqual(['a', 'c']);
+});
+
 test('whoever reads all of much, page by page, lets all else go on in between', async () => {
   const changes = Array.from({ length: 20_000 }, (_, at) => {
     return { kind: 'put', collection: 'tags', key: `k${at}`, value: new Uint8Array(200) } as const;
