@@ -107,7 +107,7 @@ const ways: [string, () => Promise<void>][] = [
 describe.each(ways)('%s', (_, prepare) => {
   beforeEach(async () => {
     await run('warm', image);
-    await expect.poll(async () => (await run('stat')).out).toContain(`kept: ${files} files, `);
+    await expect.poll(async () => (await run('stat')).out, { timeout: 10_000 }).toContain(`kept: ${files} files, `);
     await prepare();
   });
 

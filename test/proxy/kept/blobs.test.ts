@@ -62,7 +62,8 @@ describe('a kept blob', () => {
 
   beforeEach(async () => {
     expect(await pull()).toBe(`${raw}`);
-    await expect.poll(() => content.find(digest)).toBeDefined();
+    // The transfer is over when its link is there.
+    await expect.poll(() => links.find(origin('app'), digest)).toBeDefined();
     registry.requests.length = 0;
   });
 
