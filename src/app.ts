@@ -214,7 +214,14 @@ async function openRooms(
     createSweeping({
       ...{ config, log, clock, records, reasonToKeep, collector: hosting.collector },
       everySweepMs: deps.everySweepMs,
-      sweeps: [hosting.sweep, building.builds.sweep, caching.sweep, ruling.sweep, tokenLayers.sweep],
+      sweeps: [
+        hosting.sweep,
+        building.builds.sweep,
+        building.platforms.sweep,
+        caching.sweep,
+        ruling.sweep,
+        tokenLayers.sweep,
+      ],
     }),
   );
   return { app, reloadRules: ruling.reload, drain: () => building.builds.close() };

@@ -46,6 +46,7 @@ const ONLY_IN: Readonly<Record<string, readonly string[]>> = {
   hono: ['http', 'app'],
   '@hono/node-server': ['program', 'http'],
   undici: ['upstream', 'events'],
+  '@kubernetes/client-node': ['build'],
   jose: ['access'],
   bcryptjs: ['access'],
   commander: ['cli', 'program'],

@@ -1,6 +1,6 @@
 // What builders need to reach registries, us among them: names, addresses and credentials, and the secrets that are configured.
 import type { AccessTokens } from '../access/access-token.ts';
-import type { BuildCredentials, PinnedBase, PushTarget } from '../build/backend.ts';
+import type { BuildCredentials, OwnRegistry, PinnedBase, PushTarget } from '../build/backend.ts';
 import type { OrdersDeps } from '../build/make/order.ts';
 import type { Recipes } from '../build/recipes/recipe.ts';
 import type { ContainerFileSpec } from '../build/spec.ts';
@@ -38,18 +38,21 @@ export function createBuilderAccess(deps: BuilderAccessDeps): BuilderAccess {
     return { origin: origins.locateName(image.slice(0, colon)), tag: image.slice(colon + 1) };
   }
 
-  async function targetOf(image: string): Promise<PushTarget> {
+  async function targetOf(image: string, own: OwnRegistry | undefined): Promise<PushTarget> {
     const { origin, tag } = locateImage(image);
-    if (origin.registry.isHosted)
-      return { name: `${findOwnHost(deps)}/${image}`, image, isInsecure: isOwnInsecure(deps) };
+    if (origin.registry.isHosted) {
+      const { host, isInsecure } = own ?? findOwnRegistry(deps);
+      return { name: `${host}/${image}`, image, isInsecure };
+    }
     const { host, isInsecure } = upstreams.describe(origin.registry.name);
     return { name: `${host}/${origin.repository}:${tag}`, image, isInsecure };
   }
 
-  async function pinBase(name: string, digest: Digest): Promise<PinnedBase> {
+  async function pinBase(name: string, digest: Digest, own: OwnRegistry | undefined): Promise<PinnedBase> {
     const origin = locateBase(origins, name);
     if (isOurs(origin)) {
-      return { name: `${findOwnHost(deps)}/${originName(origin)}@${digest}`, isInsecure: isOwnInsecure(deps) };
+      const { host, isInsecure } = own ?? findOwnRegistry(deps);
+      return { name: `${host}/${originName(origin)}@${digest}`, isInsecure };
     }
     const { host, isInsecure } = upstreams.describe(origin.registry.name);
     return { name: `${host}/${origin.repository}@${digest}`, isInsecure };
@@ -96,7 +99,8 @@ export function createBuilderAccess(deps: BuilderAccessDeps): BuilderAccess {
       ],
       ttlMs: lifeMs + TOKEN_SLACK_MS,
     });
-    return [[findOwnHost(deps), { username: 'token', password: secret }]];
+    const hosts = [findOwnHost(deps), ...listCallbackUrls(config).map(({ host }) => host)];
+    return hosts.map(host => [host, { username: 'token', password: secret }] as const);
   }
 
   /** One that stays ends by itself a little later. */
@@ -125,8 +129,18 @@ export function findOwnHost({ config, findListenHost }: Pick<BuilderAccessDeps, 
   throw new RegistryError('UNAVAILABLE', 'builders cannot reach this registry yet: it does not listen');
 }
 
+function findOwnRegistry(deps: Pick<BuilderAccessDeps, 'config' | 'findListenHost'>): OwnRegistry {
+  return { host: findOwnHost(deps), isInsecure: isOwnInsecure(deps) };
+}
+
+/** How builders that have a way of their own reach us. */
+export function listCallbackUrls({ builds: { backends }, publicUrl }: Config): readonly URL[] {
+  const urls = backends.map(one => (one.kind === 'kubernetes' ? (one.callbackUrl ?? publicUrl) : undefined));
+  return urls.filter(url => url !== undefined);
+}
+
 /** Behind a public address with TLS there is a proxy that has it; we ourselves speak HTTP. */
-function isOwnInsecure({ config }: BuilderAccessDeps): boolean {
+function isOwnInsecure({ config }: Pick<BuilderAccessDeps, 'config'>): boolean {
   const isPublic = config.builds.registryHost === undefined && isForAll(config);
   return !isPublic || config.publicUrl?.protocol !== 'https:';
 }

@@ -1,16 +1,18 @@
 // The builders of this service: those that the configuration names, or the best that the machine has.
 import type { Logger } from 'pino';
-import type { Backend } from '../build/backend.ts';
+import { type Backend, BackendUnavailable } from '../build/backend.ts';
 import { createBuildahBackend } from '../build/buildah/backend.ts';
 import { detectBuildah } from '../build/buildah/detect.ts';
 import { createBuildkitBackend } from '../build/buildkit/backend.ts';
 import { detectBuildkit } from '../build/buildkit/detect.ts';
-import { detectBackends } from '../build/detect.ts';
+import { type Detect, detectBackends } from '../build/detect.ts';
 import { createDockerBackend } from '../build/docker/backend.ts';
 import { detectDocker } from '../build/docker/detect.ts';
 import { createEmbeddedBackend, type EmbeddedDeps } from '../build/embedded/backend.ts';
 import type { Environment } from '../build/environment.ts';
+import type { KubernetesOptions } from '../build/kubernetes/backend.ts';
 import { createPlatforms, type Platforms } from '../build/make/platforms.ts';
+import { defaultCluster } from '../config/kubernetes-schema.ts';
 import type { Config } from '../config/schema.ts';
 import { formatPlatform, parsePlatform } from '../oci/platform.ts';
 
@@ -19,12 +21,20 @@ export interface BuildersDeps {
   readonly log: Logger;
   readonly environment: Environment;
   readonly embedded: Omit<EmbeddedDeps, 'name'>;
+  /** What a builder needs whose work goes on without us. */
+  readonly afar: Pick<KubernetesOptions, 'contexts' | 'isUnderWay'>;
+}
+
+export interface Builders extends Platforms {
+  /** Ends what builders have at work that nobody will ask for. Never rejects. */
+  sweep(): Promise<void>;
+  close(): Promise<void>;
 }
 
 type BackendConfig = Config['builds']['backends'][number];
 
 /** What the builders can do. They are looked for in the background: whoever asks waits until they are found. */
-export function createBuilders(deps: BuildersDeps): Platforms & { close(): Promise<void> } {
+export function createBuilders(deps: BuildersDeps): Builders {
   const { log } = deps;
   const stop = new AbortController();
   const onUnavailable = (builder: string, reason: string) => log.warn({ builder, reason }, 'a builder does not answer');
@@ -41,6 +51,14 @@ export function createBuilders(deps: BuildersDeps): Platforms & { close(): Promi
   return {
     list: async () => (await found).platforms.list(),
     assign: async (spec, without) => (await found).platforms.assign(spec, without),
+    async sweep() {
+      const { backends } = await found.catch(() => ({ backends: [] }));
+      for (const { name, sweep } of backends) {
+        await sweep?.().catch(error =>
+          log.warn({ builder: name, err: error }, 'what a builder left cannot be looked for'),
+        );
+      }
+    },
     async close() {
       stop.abort();
       const backends = await found.then(({ backends }) => backends).catch(() => []);
@@ -94,24 +112,56 @@ async function openBuilder(one: BackendConfig, deps: BuildersDeps, signal: Abort
       return [createDockerBackend({ ...one, name, platforms, environment })];
     case 'buildah':
       return [createBuildahBackend({ ...one, name, platforms, environment })];
+    case 'kubernetes':
+      return [await openKubernetes({ ...one, name, platforms }, deps)];
   }
+}
+
+type KubernetesConfig = Omit<Extract<BackendConfig, { kind: 'kubernetes' }>, 'kind' | 'name' | 'platforms'> &
+  Pick<KubernetesOptions, 'name' | 'platforms'>;
+
+/** Its library is large, and loaded where it is needed. */
+async function openKubernetes(one: KubernetesConfig, { config, afar }: BuildersDeps): Promise<Backend> {
+  const { createKubernetesBackend } = await import('../build/kubernetes/backend.ts');
+  const { jobs, callbackUrl = config.publicUrl, ...options } = one;
+  const { timeoutMs } = config.builds;
+  return createKubernetesBackend({ ...options, ...afar, callbackUrl, timeoutMs, isOneJob: jobs === 'one' });
 }
 
 const DEFAULT_BUILDKIT = 'unix:///run/buildkit/buildkitd.sock';
 
 /** What needs no RUN is built without a builder, in the process: a builder comes first, since it can do all. */
-async function findBest(
-  { log, environment, embedded }: BuildersDeps,
-  signal: AbortSignal,
-): Promise<readonly Backend[]> {
+async function findBest(deps: BuildersDeps, signal: AbortSignal): Promise<readonly Backend[]> {
+  const { log, environment, embedded } = deps;
   const onMiss = (reason: string) => log.debug({ reason }, 'a builder was looked for and is not there');
-  const builders = await detectBackends([detectBuildkit(), detectDocker(), detectBuildah()], {
+  const builders = await detectBackends([detectBuildkit(), detectDocker(), detectBuildah(), detectCluster(deps)], {
     environment,
     signal,
     onMiss,
     onFault: error => log.error({ err: error }, 'a builder was looked for, which failed'),
   });
   return [...builders, createEmbeddedBackend({ name: 'embedded', ...embedded })];
+}
+
+/** The cluster that Veneer runs in, where its service account may do what builds need. */
+function detectCluster(deps: BuildersDeps): Detect {
+  return async ({ environment, signal, onMiss }) => {
+    const miss = (reason: string) => {
+      onMiss(`Kubernetes: ${reason}`);
+      return undefined;
+    };
+    if (!environment.KUBERNETES_SERVICE_HOST) return miss('Veneer runs in no cluster');
+    if (!deps.config.publicUrl) return miss('without publicUrl pods do not know where Veneer is');
+    const backend = await openKubernetes({ ...defaultCluster(), name: 'kubernetes' }, deps);
+    try {
+      await backend.listPlatforms(signal);
+      return backend;
+    } catch (error) {
+      await backend.close();
+      if (!(error instanceof BackendUnavailable)) throw error;
+      return miss(error.message);
+    }
+  };
 }
 
 function tlsPaths({ ca, cert, key, serverName }: TlsConfig) {

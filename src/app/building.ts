@@ -1,12 +1,15 @@
 // The rooms that build what is missing: builders, the queue of builds, and recipes for pulls.
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { AccessTokens } from '../access/access-token.ts';
+import { readOrMake } from '../access/key-file.ts';
 import type { Builds } from '../build/builds.ts';
 import { DEFAULT_CONTEXT_LIMITS } from '../build/context/limits.ts';
 import { unpackContext } from '../build/context/unpack-context.ts';
 import type { Environment } from '../build/environment.ts';
 import type { BaseImages, OpenDestination } from '../build/images.ts';
+import { type ContextOffers, createContextOffers } from '../build/kubernetes/context-offers.ts';
 import { createImageMaker } from '../build/make/image-maker.ts';
 import type { Platforms } from '../build/make/platforms.ts';
 import { createRedaction } from '../build/make/redaction.ts';
@@ -38,7 +41,7 @@ import { createDestinations } from '../proxy/copy/destination.ts';
 import type { Origin } from '../proxy/origin.ts';
 import type { RecordStore } from '../state/store.ts';
 import { createBuilderAccess } from './builder-access.ts';
-import { createBuilders } from './builders.ts';
+import { type Builders, createBuilders } from './builders.ts';
 import { contentFolder } from './kept-content.ts';
 import type { Pulling } from './pulling.ts';
 import { createRecipeServing, createStartRecipe } from './recipes.ts';
@@ -68,9 +71,11 @@ export interface BuildingDeps {
 
 export interface Building {
   readonly builds: Builds;
+  /** What pods fetch. */
+  readonly buildContexts: ContextOffers;
   /** Where a build's log is. */
   readonly logAddress: LogAddress;
-  readonly platforms: Pick<Platforms, 'list'>;
+  readonly platforms: Pick<Builders, 'list' | 'sweep'>;
   readonly plan: Plan;
   /** Every image that a build would read. Throws InvalidBuild or RegistryError. */
   readonly listBases: (request: BuildRequest) => readonly Origin[];
@@ -81,6 +86,7 @@ export interface Building {
 export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   await using opened = new AsyncDisposableStack();
   const { config, now, pulling, hosted } = deps;
+  let known: Builds | undefined;
   const recipes = openRecipes(config.builds.recipes);
   const contexts = await createSweptStore({
     ...{ directory: contentFolder(config.dataDir, 'contexts'), memory: deps.memory, now, mayDelete: deps.mayDelete },
@@ -89,7 +95,16 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   opened.defer(() => contexts.close());
   const images = createBaseImages(pulling.origins);
   const openDestination = createDestinations({ ...pulling, hosted });
-  const platforms = createBuilders({ ...deps, embedded: { images, openDestination } });
+  const buildContexts = createContextOffers({
+    key: await readOrMake(join(config.dataDir, 'builds', 'contexts-key'), () => randomBytes(32).toString('hex')),
+    now,
+  });
+  const isUnderWay = async (id: string) => {
+    const build = await known?.find(id);
+    return known === undefined || build?.status === 'queued' || build?.status === 'running';
+  };
+  const afar = { contexts: buildContexts, isUnderWay };
+  const platforms = createBuilders({ ...deps, afar, embedded: { images, openDestination } });
   opened.defer(() => platforms.close());
   const parts: Parts = { recipes, contexts, images, openDestination, platforms };
 
@@ -99,12 +114,15 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   const plan = createPlan({ images, content: contexts, limits, policy, supports });
   const builds = await openBuilds(deps, parts);
   opened.defer(() => builds.close());
+  known = builds;
+  void platforms.sweep();
   const logAddress = createLogAddress(deps);
   serveRecipes(deps, recipes, { plan, builds, logAddress });
 
   const rooms = opened.move();
   return {
     builds,
+    buildContexts,
     logAddress,
     platforms,
     contexts,

@@ -20,6 +20,7 @@ import { createCacheApi } from '../http/cache-api.ts';
 import { type CallerRate, createCallerRate } from '../http/caller-rate.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { createCollectApi } from '../http/collect-api.ts';
+import { createContextsApi } from '../http/contexts-api.ts';
 import { createReadCopy } from '../http/copy-request.ts';
 import { createDescribeRequested } from '../http/describe-requested.ts';
 import { createErrorHandler, notFound } from '../http/errors.ts';
@@ -49,6 +50,7 @@ import type { LiveRules } from '../rules/live.ts';
 import { tellRules } from '../rules/rule-list.ts';
 import type { TokenLedger } from '../tokens/ledger.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
+import { listCallbackUrls } from './builder-access.ts';
 import type { Building } from './building.ts';
 import type { Pulling } from './pulling.ts';
 import type { RuledPulls } from './ruled-pulls.ts';
@@ -102,6 +104,7 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
       listBuilders: deps.building.platforms.list,
     }),
   );
+  app.route('/', createContextsApi(deps.building.buildContexts));
   addTokenEndpoint(app, deps);
   addAuthentication(app, deps);
   const findToken = createFindToken(deps);
@@ -113,9 +116,15 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
 }
 
 /** By what names clients reach us. */
-function describeNames({ publicUrl, hosts, builds: { registryHost } }: Config) {
+function describeNames(config: Config) {
+  const {
+    publicUrl,
+    hosts,
+    builds: { registryHost },
+  } = config;
   const ofBuilders = registryHost === undefined ? [] : [new URL(`http://${registryHost}`).hostname];
-  return { publicUrl, names: [...hosts, ...ofBuilders], isClosed: hosts.length > 0 };
+  const ofPods = listCallbackUrls(config).map(({ hostname }) => hostname);
+  return { publicUrl, names: [...hosts, ...ofBuilders, ...ofPods], isClosed: hosts.length > 0 };
 }
 
 /** What a mirror's clients need beside the registry. */

@@ -10,6 +10,12 @@ export interface Backend {
   readonly kind: BackendKind;
   /** Whether one build can be for several platforms at once; else each platform is a build of its own, and their images are joined. */
   readonly isMultiPlatform: boolean;
+  /** Whether the platforms of a build that is not multi-platform are built at the same time; absent: one after the other. */
+  readonly isParallel?: boolean;
+  /** Whether what it has begun goes on when the service stops, and is found again by the next `build` of the same order. */
+  readonly goesOn?: boolean;
+  /** How it writes and reaches Veneer, where that is not as other builders do. */
+  readonly ownRegistry?: OwnRegistry;
   /** What it can build for now, normalised. Throws BackendUnavailable where it does not answer. */
   listPlatforms(signal: AbortSignal): Promise<readonly Platform[]>;
   /** Why it cannot do this spec whatever the platform, such as "RUN needs a builder: install BuildKit, …"; undefined where it can. */
@@ -20,10 +26,12 @@ export interface Backend {
   readonly answerMs?: number;
   /** Builds and pushes. Throws BuildFailure, or the signal's reason once all that it started has ended. */
   build(order: BuildOrder, options: BuildOptions): Promise<BuildResult>;
+  /** Ends what an earlier process began and nobody will ask for any more. */
+  sweep?(): Promise<void>;
   close(): Promise<void>;
 }
 
-export const backendKinds = ['buildkit', 'docker', 'buildah', 'embedded'] as const;
+export const backendKinds = ['buildkit', 'docker', 'buildah', 'kubernetes', 'embedded'] as const;
 export type BackendKind = (typeof backendKinds)[number];
 
 export interface BuildOptions {
@@ -52,6 +60,13 @@ export interface BuildOrder {
   readonly ssh: ReadonlyMap<string, string>;
   /** For the registries that the build pulls from and pushes to, by host. */
   readonly credentials: ReadonlyMap<string, BuildCredentials>;
+}
+
+export interface OwnRegistry {
+  /** `host[:port]`. */
+  readonly host: string;
+  /** Whether it speaks plain HTTP there. */
+  readonly isInsecure: boolean;
 }
 
 /** A reference as a builder has to write it. */

@@ -28,3 +28,20 @@ export class BuildFailure extends Error {
     this.failure = failure;
   }
 }
+
+/** Why a build is stopped from outside: the reason of its signal. */
+export class BuildStopped extends Error {
+  override readonly name = 'BuildStopped';
+  /** `closing`: the service stops, and the build goes on when it starts again. */
+  readonly kind: 'timeout' | 'cancelled' | 'closing';
+
+  constructor(kind: BuildStopped['kind'], message: string) {
+    super(message);
+    this.kind = kind;
+  }
+}
+
+/** Whether what goes on without the service is to be left alone: the build is asked for again when that starts. */
+export function isClosing({ reason }: AbortSignal): boolean {
+  return reason instanceof BuildStopped && reason.kind === 'closing';
+}

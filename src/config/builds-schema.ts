@@ -1,6 +1,8 @@
 // The key `builds`: what builds missing images, where they go, and how much of it at a time.
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { formatPath } from './faults.ts';
+import { clusterOf, kubernetesFields } from './kubernetes-schema.ts';
 import { recipesSchema } from './recipes-schema.ts';
 import { duration, type Environment, host, MAX_TIMER_MS, platform, rate, secret, size } from './values.ts';
 
@@ -134,34 +136,48 @@ function backendSchema() {
     [
       z.enum(['auto', 'embedded']).transform(kind => ({ kind })),
       z.enum(['buildkit', 'docker', 'buildah']).transform(kind => ({ kind })),
-      z.strictObject({
-        kind: z.literal('buildkit'),
-        ...common,
-        address: address.optional(),
-        tls: tls.optional(),
-        hostNetwork: z.boolean().default(false),
-      }),
-      z.strictObject({
-        kind: z.literal('docker'),
-        ...common,
-        builder: z.string().min(1).optional(),
-        host: z.string().min(1).optional(),
-        hostNetwork: z.boolean().default(false),
-      }),
-      z.strictObject({
-        kind: z.literal('buildah'),
-        ...common,
-        root: path().optional(),
-        runRoot: path().optional(),
-        storageDriver: z.string().min(1).optional(),
-        isolation: z.enum(['oci', 'rootless', 'chroot']).optional(),
-        runtime: z.string().min(1).optional(),
-        hostNetwork: z.boolean().default(false),
-      }),
-      z.strictObject({ kind: z.literal('embedded'), ...common }),
+      z.discriminatedUnion('kind', [
+        z.strictObject({
+          kind: z.literal('buildkit'),
+          ...common,
+          address: address.optional(),
+          tls: tls.optional(),
+          hostNetwork: z.boolean().default(false),
+        }),
+        z.strictObject({
+          kind: z.literal('docker'),
+          ...common,
+          builder: z.string().min(1).optional(),
+          host: z.string().min(1).optional(),
+          hostNetwork: z.boolean().default(false),
+        }),
+        z.strictObject({
+          kind: z.literal('buildah'),
+          ...common,
+          root: path().optional(),
+          runRoot: path().optional(),
+          storageDriver: z.string().min(1).optional(),
+          isolation: z.enum(['oci', 'rootless', 'chroot']).optional(),
+          runtime: z.string().min(1).optional(),
+          hostNetwork: z.boolean().default(false),
+        }),
+        z.strictObject({ kind: z.literal('kubernetes'), ...common, ...kubernetesFields() }).transform(clusterOf),
+        z.strictObject({ kind: z.literal('embedded'), ...common }),
+      ]),
     ],
-    'expected auto, buildkit, docker, buildah or embedded, or a mapping with `kind` and its own keys',
+    { error: issue => (issue.code === 'invalid_union' && findInner(issue.errors)) || EXPECTED_BACKEND },
   );
+}
+
+const EXPECTED_BACKEND =
+  'expected auto, buildkit, docker, buildah or embedded, or a mapping with `kind` and its own keys, such as that of kubernetes';
+
+/** What is wrong inside of a mapping whose kind is known. */
+function findInner(errors: readonly (readonly z.core.$ZodIssue[])[]): string | undefined {
+  const inner = errors
+    .flat()
+    .find(({ path, code }) => (path.length > 0 && path[0] !== 'kind') || code === 'unrecognized_keys');
+  return inner && [formatPath(inner.path), inner.message].filter(part => part !== '').join(': ');
 }
 
 function nameOf(backend: { readonly kind: string; readonly name?: string | undefined }): string {

@@ -7,6 +7,7 @@ import { cacheBudget, cacheBudgetFields } from './cache-budget-schema.ts';
 import { eventsSchema } from './events-schema.ts';
 import { freshnessSchema, negativeSchema, staleSchema } from './freshness-schema.ts';
 import { hostedSchema } from './hosted-schema.ts';
+import { nodeSelectors } from './kubernetes-schema.ts';
 import { ruleDigestsSchema, rulesSchema } from './rules-schema.ts';
 import { isRegistryHost, upstreamsSchema } from './upstream-schema.ts';
 import { duration, type Environment, hostName, httpUrl, listenAddress, MAX_TIMER_MS, rate, size } from './values.ts';
@@ -55,15 +56,56 @@ export function configSchema(env: Environment) {
       limits: limitsSchema().prefault({}),
       layers: z.strictObject({ allowPrivateAddresses: z.boolean().default(false) }).prefault({}),
       shutdownGrace: duration({ maxMs: MAX_TIMER_MS }).prefault('30s'),
+      /** What a configuration of Wave has for the same, in its place. */
+      wave: waveSchema().optional(),
     })
     .superRefine(checkPrefixes, { when: ({ value }) => prefixesSchema.safeParse(value).success })
     .superRefine(checkPassing, { when: ({ value }) => passingSchema.safeParse(value).success })
     .superRefine(checkDefaultUpstream, { when: ({ value }) => namesSchema.safeParse(value).success })
-    .transform(({ shutdownGrace, memory, ...rest }) => ({
+    .superRefine(checkClusters, { when: ({ value }) => clustersSchema.safeParse(value).success })
+    .transform(({ shutdownGrace, memory, wave, ...rest }) => ({
       ...rest,
       memoryBytes: memory,
+      builds: withNodeSelector(rest.builds, wave?.build.k8s['node-selector']),
       shutdownGraceMs: shutdownGrace,
     }));
+}
+
+function waveSchema() {
+  const k8s = z.strictObject({ 'node-selector': nodeSelectors() });
+  return z.strictObject({ build: z.strictObject({ k8s }) });
+}
+
+type Builds = z.output<ReturnType<typeof buildsSchema>>;
+type Selectors = z.output<ReturnType<typeof nodeSelectors>>;
+
+/** A backend with a map of its own keeps that. */
+function withNodeSelector(builds: Builds, nodeSelector: Selectors | undefined): Builds {
+  const backends = builds.backends.map(one =>
+    one.kind === 'kubernetes' && nodeSelector ? { ...one, nodeSelector: one.nodeSelector ?? nodeSelector } : one,
+  );
+  return { ...builds, backends };
+}
+
+const clustersSchema = z.object({
+  publicUrl: z.unknown().optional(),
+  wave: z.unknown().optional(),
+  builds: z.object({ backends: z.array(z.looseObject({ kind: z.string(), callbackUrl: z.unknown().optional() })) }),
+});
+
+function checkClusters(
+  { publicUrl, wave, builds: { backends } }: z.infer<typeof clustersSchema>,
+  context: z.core.$RefinementCtx,
+): void {
+  if (wave !== undefined && !backends.some(({ kind }) => kind === 'kubernetes')) {
+    const message = 'its node selectors are of no use: no entry of builds.backends has `kind: kubernetes`';
+    context.addIssue({ code: 'custom', path: ['wave'], message });
+  }
+  for (const [at, { kind, callbackUrl }] of backends.entries()) {
+    if (kind !== 'kubernetes' || callbackUrl !== undefined || publicUrl !== undefined) continue;
+    const message = 'how pods reach Veneer is needed, such as http://veneer.default.svc:8080, as there is no publicUrl';
+    context.addIssue({ code: 'custom', path: ['builds', 'backends', at, 'callbackUrl'], message });
+  }
 }
 
 const prefixesSchema = z.object({

@@ -21,18 +21,23 @@ const nodeSchema = z.looseObject({
   additionalProperties: z.unknown().optional(),
   /** A value that may have one of several shapes. */
   anyOf: z.array(z.unknown()).default([]),
+  /** The same, where one of its keys says which. */
+  oneOf: z.array(z.unknown()).default([]),
 });
 
 /** The path of each key that has no keys of its own; `[]` stands for an item of a list, `*` for any name. */
 function keysOf(value: unknown, path = ''): readonly string[] {
   const node = nodeSchema.safeParse(value);
   if (!node.success) return [path];
-  const { properties, items, additionalProperties, anyOf } = node.data;
+  const { properties, items, additionalProperties, anyOf, oneOf } = node.data;
   const inner = [
     ...Object.entries(properties).map(([key, each]) => ({ each, at: path ? `${path}.${key}` : key })),
     { each: items, at: `${path}[]` },
     { each: additionalProperties, at: `${path}.*` },
-    ...anyOf.filter(hasKeys).map(each => ({ each, at: path })),
+    ...anyOf
+      .filter(each => hasKeys(each) || nodeSchema.safeParse(each).data?.oneOf.length)
+      .map(each => ({ each, at: path })),
+    ...oneOf.map(each => ({ each, at: path })),
   ].filter(({ each }) => typeof each === 'object');
   const keys = inner.length === 0 ? [path] : inner.flatMap(({ each, at }) => keysOf(each, at));
   return [...new Set(keys)];
@@ -96,8 +101,8 @@ test('every documented key is there', () => {
   expect(unknown.map(({ key }) => key)).toEqual([]);
 });
 
-/** Keys whose absence means something, and those of `access`, which is absent as a whole. */
-const HAS_NO_DEFAULT = /^(?:publicUrl|log\.format|access\..*|builds\.(?:cacheRepository|registryHost))$/;
+/** Keys whose absence means something, and those of `access` and `wave`, which are absent as a whole. */
+const HAS_NO_DEFAULT = /^(?:publicUrl|log\.format|access\..*|wave\..*|builds\.(?:cacheRepository|registryHost))$/;
 
 function leavesOf(value: unknown, path = ''): readonly string[] {
   const isMapping = typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -6,7 +6,7 @@ import type { Backend } from '../backend.ts';
 import type { OpenDestination } from '../images.ts';
 import { InvalidBuild } from '../invalid-build.ts';
 import { type LookUp, lookUpBases } from '../look-up-bases.ts';
-import { BuildFailure, type Make, type MakeOptions } from '../maker.ts';
+import { BuildFailure, isClosing, type Make, type MakeOptions } from '../maker.ts';
 import { listUses } from '../read-images.ts';
 import type { ContainerFileSpec } from '../spec.ts';
 import { checkPlatforms, checkTag, tagOf } from './check.ts';
@@ -47,7 +47,8 @@ export function createImageMaker(deps: ImageMakerDeps): Make<ContainerFileSpec> 
     let redact: Redact = text => text;
     try {
       const destination = deps.openDestination(spec.target.repository);
-      const { digest } = await useKeys(deps, { spec, image }, async keys => {
+      const goesOn = () => leavesWork(deps, spec, options.signal);
+      const { digest } = await useKeys(deps, { spec, image, goesOn }, async keys => {
         redact = createRedaction(secretsOf(keys));
         return deps.workspaces.use(id, directory =>
           makeImage(deps, { spec, keys, directory, destination, image, options: quiet(options, redact) }),
@@ -59,6 +60,17 @@ export function createImageMaker(deps: ImageMakerDeps): Make<ContainerFileSpec> 
       throw toBuildFailure(error, redact);
     }
   };
+}
+
+/** Whether a builder works on while the service stops. */
+async function leavesWork(
+  { platforms }: ImageMakerDeps,
+  spec: ContainerFileSpec,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (!isClosing(signal)) return false;
+  const assigned = await platforms.assign(spec).catch(() => undefined);
+  return assigned?.keys().some(({ goesOn }) => goesOn === true) ?? false;
 }
 
 async function makeImage(deps: ImageMakerDeps, building: Building): Promise<Built> {

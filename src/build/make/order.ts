@@ -3,17 +3,17 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '../../oci/digest.ts';
 import type { Platform } from '../../oci/platform.ts';
-import type { BuildCredentials, BuildOrder, PinnedBase, PushTarget } from '../backend.ts';
+import type { BuildCredentials, BuildOrder, OwnRegistry, PinnedBase, PushTarget } from '../backend.ts';
 import type { Modes } from '../context/unpack-context.ts';
 import { BuildFailure } from '../maker.ts';
 import type { ContainerFileSpec } from '../spec.ts';
 import { cacheImage } from './cache-image.ts';
 
 export interface OrdersDeps {
-  /** How a builder has to write an image that Veneer knows as `local/builds:tag`. */
-  readonly targetOf: (image: string) => Promise<PushTarget>;
+  /** How a builder has to write an image that Veneer knows as `local/builds:tag`; `own` is how it reaches Veneer, if it has a way of its own. */
+  readonly targetOf: (image: string, own: OwnRegistry | undefined) => Promise<PushTarget>;
   /** How a builder has to write a base that was resolved to the digest. */
-  readonly pinBase: (name: string, digest: Digest) => Promise<PinnedBase>;
+  readonly pinBase: (name: string, digest: Digest, own: OwnRegistry | undefined) => Promise<PinnedBase>;
   /** The value of a configured secret. */
   readonly findSecret: (id: string) => Promise<Uint8Array | undefined>;
   /** The path of a configured agent's socket or key. */
@@ -29,17 +29,20 @@ export interface OrdersDeps {
 /** What is secret, or private, and the same for all parts of a build. */
 export type Keys = Pick<BuildOrder, 'secrets' | 'ssh' | 'credentials'>;
 
-/** Calls `work` with the keys, which are of no more use after it. Throws BuildFailure for an id that is not configured. */
+/**
+ * Calls `work` with the keys, which are of no more use after it, unless `goesOn` says that somebody still needs them: then they end by
+ * themselves. Throws BuildFailure for an id that is not configured.
+ */
 export async function useKeys<T>(
   deps: OrdersDeps,
-  { spec, image }: Pick<Part, 'spec' | 'image'>,
+  { spec, image, goesOn }: Pick<Part, 'spec' | 'image'> & { readonly goesOn: () => Promise<boolean> },
   work: (keys: Keys) => Promise<T>,
 ): Promise<T> {
   const keys = await findKeys(deps, spec, image);
   try {
     return await work(keys);
   } finally {
-    await deps.endCredentials(keys.credentials);
+    if (!(await goesOn())) await deps.endCredentials(keys.credentials);
   }
 }
 
@@ -75,11 +78,13 @@ export interface Part {
   /** Does not exist yet. */
   readonly directory: string;
   readonly keys: Keys;
+  /** Of its builder. */
+  readonly own?: OwnRegistry | undefined;
 }
 
 /** Lays out the part's folder. */
 export async function prepareOrder(deps: OrdersDeps, part: Part): Promise<BuildOrder> {
-  const { id, spec, platforms, image, directory, keys } = part;
+  const { id, spec, platforms, image, directory, keys, own } = part;
   const context = join(directory, 'context');
   await mkdir(context, { recursive: true, mode: 0o700 });
   await writeFile(join(directory, 'Containerfile'), spec.containerFile);
@@ -87,13 +92,17 @@ export async function prepareOrder(deps: OrdersDeps, part: Part): Promise<BuildO
   const cache = cacheImage(spec, platforms);
   return {
     ...{ id, spec, platforms, directory, contextModes, ...keys },
-    target: await deps.targetOf(image),
-    cache: cache === undefined ? undefined : await deps.targetOf(cache),
-    bases: await pinBases(spec, deps),
+    target: await deps.targetOf(image, own),
+    cache: cache === undefined ? undefined : await deps.targetOf(cache, own),
+    bases: await pinBases(spec, deps, own),
   };
 }
 
-async function pinBases({ bases }: ContainerFileSpec, { pinBase }: OrdersDeps): Promise<BuildOrder['bases']> {
-  const pinned = Object.entries(bases).map(async ([name, digest]) => [name, await pinBase(name, digest)] as const);
+async function pinBases(
+  { bases }: ContainerFileSpec,
+  { pinBase }: OrdersDeps,
+  own: OwnRegistry | undefined,
+): Promise<BuildOrder['bases']> {
+  const pinned = Object.entries(bases).map(async ([name, digest]) => [name, await pinBase(name, digest, own)] as const);
   return new Map(await Promise.all(pinned));
 }

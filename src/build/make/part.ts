@@ -48,7 +48,15 @@ export async function buildPart(deps: OrdersDeps, building: Building, part: Part
   const platform = onlyOf(platforms, spec);
   const tell: Tell = told => options.tell(platform === undefined ? told : { platform, ...told });
   tell({ kind: 'note', text: `${backend.name} builds ${platforms.map(formatPlatform).join(', ')}` });
-  const order = await prepareOrder(deps, { id: options.id, spec, platforms, image, directory, keys });
+  const order = await prepareOrder(deps, {
+    id: options.id,
+    spec,
+    platforms,
+    image,
+    directory,
+    keys,
+    own: backend.ownRegistry,
+  });
   signal.throwIfAborted();
   refuseUnreadable(order, backend);
   try {

@@ -53,10 +53,10 @@ function splitParts({ directory, spec, options }: Building, assigned: ReadonlyMa
   );
 }
 
-/** The backends work side by side; one that takes a platform at a time gets them one by one. */
+/** The backends work side by side; one that takes a platform at a time gets them one by one, unless it says that it takes them at once. */
 async function buildAll(deps: SpreadDeps, building: Building, parts: readonly Part[]): Promise<readonly Built[]> {
-  const byBackend = [...Map.groupBy(parts, ({ backend }) => backend).values()];
-  const work = byBackend.map(group => async (signal: AbortSignal) => {
+  const groups = Map.groupBy(parts, part => (part.backend.isParallel ? part : part.backend));
+  const work = [...groups.values()].map(group => async (signal: AbortSignal) => {
     const built: Built[] = [];
     for (const part of group) built.push(await buildPart(deps, building, part, signal));
     return built;

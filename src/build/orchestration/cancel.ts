@@ -1,7 +1,8 @@
 // Ending a build before its time: one that waits leaves at once, one that runs is stopped.
+
+import { BuildStopped } from '../maker.ts';
 import type { BuildRecord } from '../record.ts';
 import type { EndJob } from './end-job.ts';
-import { BuildStopped } from './failure.ts';
 import { hasEnded, type Job } from './job.ts';
 import type { Jobs } from './jobs.ts';
 import type { Queue } from './queue.ts';

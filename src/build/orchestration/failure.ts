@@ -4,18 +4,6 @@ import { BuildFailure } from '../maker.ts';
 import type { Failure } from '../record.ts';
 import type { Redact } from './log-entry.ts';
 
-/** Why a build is stopped from outside: the reason of its signal. */
-export class BuildStopped extends Error {
-  override readonly name = 'BuildStopped';
-  /** `closing`: the service stops, and the build goes on when it starts again. */
-  readonly kind: 'timeout' | 'cancelled' | 'closing';
-
-  constructor(kind: BuildStopped['kind'], message: string) {
-    super(message);
-    this.kind = kind;
-  }
-}
-
 /** What a maker threw that was not stopped. A fault that nobody has foreseen is for the service's log alone. */
 export function failureOf(error: unknown): Failure {
   if (error instanceof BuildFailure) return error.failure;

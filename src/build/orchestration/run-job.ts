@@ -1,12 +1,12 @@
 // The life of a build from when its turn has come: begun, tried again where a builder failed, stopped where it takes too long, ended.
 import type { Logger } from 'pino';
-import { BuildFailure, type Make, type MakeOptions } from '../maker.ts';
+import { BuildFailure, BuildStopped, type Make, type MakeOptions } from '../maker.ts';
 import type { Tell } from '../progress.ts';
 import type { ContainerFileSpec, CopySpec, Spec } from '../spec.ts';
 import { attempt } from './attempt.ts';
 import type { BuildRecords } from './build-records.ts';
 import type { EndJob, Outcome } from './end-job.ts';
-import { BuildStopped, failureOf } from './failure.ts';
+import { failureOf } from './failure.ts';
 import type { Job } from './job.ts';
 import type { Wait } from './wait.ts';
 

@@ -3,7 +3,7 @@ import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { BackendUnavailable, type BuildOrder } from '../../../src/build/backend.ts';
-import { BuildFailure } from '../../../src/build/maker.ts';
+import { BuildFailure, BuildStopped } from '../../../src/build/maker.ts';
 import type { Failure } from '../../../src/build/record.ts';
 import type { ContainerFileSpec } from '../../../src/build/spec.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
@@ -169,6 +169,27 @@ test('gives a backend that takes one platform at a time one after the other', as
   await workshop.make(parseSpec({ platforms: PLATFORMS }));
   expect(backend.orders.map(({ platforms }) => platforms)).toEqual(PLATFORMS.map(platform => [platform]));
   expect(most).toBe(1);
+  expect(await pushed(registry)).toMatchObject({ kind: 'index', platforms: PLATFORMS });
+  expect(workshop.worked).toEqual(['memory']);
+});
+
+test('gives one that takes them at once all platforms at the same time, each with a tag of its own', async () => {
+  const registry = createMemoryRegistry();
+  const all = Promise.withResolvers<void>();
+  let running = 0;
+  const memory = createMemoryBackend({
+    registry,
+    platforms: PLATFORMS,
+    isMultiPlatform: false,
+    async onBuild() {
+      running += 1;
+      if (running === PLATFORMS.length) all.resolve();
+      await all.promise;
+    },
+  });
+  const workshop = await openWorkshop(registry, [{ ...memory, isParallel: true }]);
+  await workshop.make(parseSpec({ platforms: PLATFORMS }));
+  expect(new Set(memory.orders.map(({ order }) => order.target.image)).size).toBe(PLATFORMS.length);
   expect(await pushed(registry)).toMatchObject({ kind: 'index', platforms: PLATFORMS });
   expect(workshop.worked).toEqual(['memory']);
 });
@@ -396,6 +417,23 @@ test.each([
   });
   await workshop.make(parseSpec({})).catch(() => undefined);
   expect(ended).toEqual([credentials]);
+});
+
+test.each([
+  ['the service stops, and its builder works on', 'closing', true, []],
+  ['the service stops, and its builder with it', 'closing', false, ['ended']],
+  ['somebody cancels, whatever its builder', 'cancelled', true, ['ended']],
+] as const)('the credentials of a build that is under way when %s', async (_, kind, goesOn, ended) => {
+  const registry = createMemoryRegistry();
+  const stop = new AbortController();
+  const stopped = new BuildStopped(kind, 'stopped');
+  const backend = createMemoryBackend({ registry, onBuild: () => stop.abort(stopped) });
+  const calls: string[] = [];
+  const workshop = await openWorkshop(registry, [{ ...backend, goesOn }], {
+    endCredentials: async () => void calls.push('ended'),
+  });
+  await expect(workshop.make(parseSpec({}), stop.signal)).rejects.toBe(stopped);
+  expect(calls).toEqual(ended);
 });
 
 describe('where a builder fails for a reason of its own', () => {

@@ -1,0 +1,270 @@
+// A real Kubernetes for a suite: its control plane, and two nodes with a kubelet and a containerd each, all on the loopback of this machine.
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { globSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { CoreV1Api, Health, KubeConfig, KubernetesObjectApi, loadAllYaml } from '@kubernetes/client-node';
+import { stringify } from 'yaml';
+import { parsePlatform } from '../../../src/oci/platform.ts';
+import { clientPath, searchPath } from './clients.ts';
+import { buildImage } from './image.ts';
+import type { Lab } from './lab.ts';
+import { findFreePort, run, startProcess, waitUntil } from './process.ts';
+
+/** The commands that a cluster needs. */
+export const CLUSTER_COMMANDS = [
+  ...['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet'],
+  ...['containerd', 'runc', 'unshare'],
+] as const;
+
+export interface Cluster {
+  /** Of an administrator. */
+  readonly admin: KubeConfig;
+  /** A file that opens it as deploy/kubernetes.yaml has it for Veneer: with the rights of its Role, and no more. */
+  readonly kubeconfig: string;
+  /** Where builds work, with those rights. */
+  readonly namespace: string;
+  /** BuildKit and a shell, for pods. */
+  readonly image: string;
+}
+
+const NODES = [
+  { name: '127.0.0.1', service: 'wave-build' },
+  { name: 'localhost', service: 'wave-build-arm64' },
+] as const;
+const NAMESPACE = 'veneer';
+
+/** Ends with the lab, in whose registry its images are. The second node is for arm64 by its labels; both have the processor of this machine. */
+export async function startCluster(lab: Lab): Promise<Cluster> {
+  const folder = await mkdtemp(join(lab.folder, 'cluster-'));
+  const images = await pushImages(lab, folder);
+  const plane = await startControlPlane(lab, folder);
+  const objects = KubernetesObjectApi.makeApiClient(plane.admin);
+  for (const object of [...loadAllYaml(HOST_NETWORK), ...(await readDeployed())]) await objects.create(object);
+  for (const { name, service } of NODES) await startNode(lab, folder, { name, service, pause: images.pause });
+  const core = plane.admin.makeApiClient(CoreV1Api);
+  await waitUntil(async () => {
+    const { items } = await core.listNode();
+    const ready = items.filter(({ status }) =>
+      status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True'),
+    );
+    if (ready.length < NODES.length) throw new Error(`${ready.length} nodes are ready`);
+  });
+  const kubeconfig = join(folder, 'veneer.kubeconfig');
+  await writeFile(kubeconfig, configFile(plane.server, await findToken(core)), { mode: 0o600 });
+  return { admin: plane.admin, kubeconfig, namespace: NAMESPACE, image: images.buildkit };
+}
+
+/** There is no network of pods: each has that of the machine, with the registry of the lab. */
+const HOST_NETWORK = `
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicy
+metadata: { name: host-network }
+spec:
+  failurePolicy: Fail
+  reinvocationPolicy: Never
+  matchConstraints:
+    resourceRules: [{ apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods] }]
+  mutations:
+    - patchType: ApplyConfiguration
+      applyConfiguration: { expression: "Object{spec: Object.spec{hostNetwork: true}}" }
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicyBinding
+metadata: { name: host-network }
+spec: { policyName: host-network }
+`;
+
+/** What is deployed of Veneer's rights, as it is. */
+async function readDeployed() {
+  const kinds = ['Namespace', 'ServiceAccount', 'Role', 'RoleBinding'];
+  const objects = loadAllYaml(await readFile('deploy/kubernetes.yaml', 'utf8'));
+  return objects.filter(({ kind = '' }) => kinds.includes(kind));
+}
+
+async function findToken(core: CoreV1Api): Promise<string> {
+  const body = { spec: { audiences: [], expirationSeconds: 7200 } };
+  const { status } = await core.createNamespacedServiceAccountToken({ name: 'veneer', namespace: NAMESPACE, body });
+  return status?.token ?? '';
+}
+
+async function startControlPlane(lab: Lab, folder: string) {
+  const [etcd, peer, port] = [await findFreePort(), await findFreePort(), await findFreePort()];
+  const server = `https://127.0.0.1:${port}`;
+  const pem = (name: string) => resolve('fixtures/certificates', name);
+  const token = randomBytes(16).toString('hex');
+  await writeFile(join(folder, 'tokens.csv'), `${token},admin,admin,"system:masters"\n`, { mode: 0o600 });
+  await writeFile(join(folder, 'nodes.kubeconfig'), configFile(server, token), { mode: 0o600 });
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  await writeFile(join(folder, 'accounts.key'), privateKey.export({ type: 'sec1', format: 'pem' }), { mode: 0o600 });
+  await writeFile(join(folder, 'accounts.pub'), publicKey.export({ type: 'spki', format: 'pem' }));
+  const admin = new KubeConfig();
+  admin.loadFromString(configFile(server, token));
+
+  const [client, cluster] = [`http://127.0.0.1:${etcd}`, `http://127.0.0.1:${peer}`];
+  await lab.keep(
+    startProcess(
+      clientPath('etcd'),
+      [
+        ...['--name', 'e', '--data-dir', join(folder, 'etcd'), '--unsafe-no-fsync', '--log-level', 'warn'],
+        ...['--listen-client-urls', client, '--advertise-client-urls', client, '--listen-peer-urls', cluster],
+        ...['--initial-advertise-peer-urls', cluster, '--initial-cluster', `e=${cluster}`],
+      ],
+      { checkReady: async () => void (await fetch(`${client}/health`)) },
+    ),
+  );
+  await lab.keep(
+    startProcess(
+      clientPath('kube-apiserver'),
+      [
+        ...[`--etcd-servers=${client}`, '--bind-address=127.0.0.1', `--secure-port=${port}`, '--anonymous-auth=false'],
+        ...['--advertise-address=127.0.0.1', '--endpoint-reconciler-type=none', '--external-hostname=localhost'],
+        ...[`--tls-cert-file=${pem('server.pem')}`, `--tls-private-key-file=${pem('server.key')}`],
+        ...[`--token-auth-file=${join(folder, 'tokens.csv')}`, '--authorization-mode=RBAC', '--allow-privileged'],
+        ...['--service-account-issuer=https://localhost', '--service-cluster-ip-range=10.96.0.0/16'],
+        ...[`--service-account-key-file=${join(folder, 'accounts.pub')}`, '--profiling=false'],
+        ...[`--service-account-signing-key-file=${join(folder, 'accounts.key')}`],
+        '--kubelet-preferred-address-types=Hostname,InternalIP',
+      ],
+      { checkReady: () => checkReady(admin) },
+    ),
+  );
+  const common = [
+    `--kubeconfig=${join(folder, 'nodes.kubeconfig')}`,
+    '--bind-address=127.0.0.1',
+    '--leader-elect=false',
+  ];
+  await lab.keep(
+    startProcess(
+      clientPath('kube-controller-manager'),
+      [
+        ...[...common, `--secure-port=${await findFreePort()}`, `--cert-dir=${join(folder, 'manager')}`],
+        ...[`--service-account-private-key-file=${join(folder, 'accounts.key')}`, `--root-ca-file=${pem('ca.pem')}`],
+        ...[`--flex-volume-plugin-dir=${join(folder, 'flex')}`, '--node-monitor-period=2s'],
+      ],
+      {
+        checkReady: () =>
+          admin.makeApiClient(CoreV1Api).readNamespacedServiceAccount({ name: 'default', namespace: 'default' }),
+      },
+    ),
+  );
+  await lab.keep(
+    startProcess(
+      clientPath('kube-scheduler'),
+      [...common, `--secure-port=${await findFreePort()}`, `--cert-dir=${join(folder, 'scheduler')}`],
+      { checkReady: async () => undefined },
+    ),
+  );
+  return { admin, server };
+}
+
+/** Its own roles are there by then, too. */
+async function checkReady(config: KubeConfig): Promise<void> {
+  if (!(await new Health(config).readyz({}))) throw new Error('the API server is not ready');
+}
+
+function configFile(server: string, token: string): string {
+  return stringify({
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [{ name: 'c', cluster: { server, 'certificate-authority': resolve('fixtures/certificates/ca.pem') } }],
+    users: [{ name: 'u', user: { token } }],
+    contexts: [{ name: 'x', context: { cluster: 'c', user: 'u' } }],
+    'current-context': 'x',
+  });
+}
+
+interface NodeOptions {
+  readonly name: string;
+  readonly service: string;
+  readonly pause: string;
+}
+
+async function startNode(lab: Lab, folder: string, { name, service, pause }: NodeOptions): Promise<void> {
+  const port = await findFreePort();
+  const own = join(folder, `node-${port}`);
+  await mkdir(own);
+  const script = resolve('test/clients/support/cluster-node.sh');
+  const args = ['--pid', '--mount', '--fork', '--kill-child', '--mount-proc', script];
+  const running = await startProcess('unshare', [...args, own, name, String(port), `service=${service}`, pause], {
+    env: { PATH: searchPath() },
+    checkReady: async () => undefined,
+  });
+  const stop = async () => {
+    await running.kill();
+    // The namespace takes its processes along; then their cgroups can go.
+    await waitUntil(() => removeGroups(`veneer-node-${port}`));
+    await rmdir('/var/lib/kubelet').catch(() => undefined);
+  };
+  await lab.keep(Promise.resolve({ stop }));
+}
+
+async function removeGroups(name: string): Promise<void> {
+  const groups = globSync([`/sys/fs/cgroup/${name}`, `/sys/fs/cgroup/*/${name}`]);
+  for (const group of groups) await run('find', [group, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', '+']);
+}
+
+/** A pause that does nothing, and BuildKit with what its script needs: busybox, and the runc of this machine with its libraries. */
+async function pushImages({ buildkit, registry, source }: Lab, folder: string) {
+  const images = { pause: `${registry}/cluster/pause:1`, buildkit: `${registry}/cluster/buildkit:1` };
+  const pause = join(folder, 'pause');
+  await mkdir(pause);
+  await writeFile(join(pause, 'Dockerfile'), `FROM ${source}\nENTRYPOINT ["/bin/busybox", "sleep", "1000000"]\n`);
+  await buildImage({ buildkit, context: pause, image: images.pause });
+  const pod = join(folder, 'pod');
+  await mkdir(join(pod, 'root/usr/bin'), { recursive: true });
+  await mkdir(join(pod, 'root/tmp'));
+  const runc = (await run('which', ['runc'])).trim();
+  for (const path of [clientPath('buildkitd'), clientPath('buildctl'), runc])
+    await run('cp', [path, join(pod, 'root/usr/bin')]);
+  const libraries = (await run('ldd', [runc])).match(/\/\S+/g) ?? [];
+  for (const library of libraries) await run('install', ['-D', '-m', '755', library, join(pod, 'root', library)]);
+  await writeFile(join(pod, 'root/usr/bin/buildctl-daemonless.sh'), DAEMONLESS, { mode: 0o755 });
+  await writeFile(
+    join(pod, 'Dockerfile'),
+    `FROM ${source}\nCOPY root /\nENV PATH=/usr/bin:/bin\nENTRYPOINT ["/usr/bin/buildkitd"]\n`,
+  );
+  await buildImage({ buildkit, context: pod, image: images.buildkit, compression: 'uncompressed' });
+  return images;
+}
+
+/** As BuildKit's own script of this name: a buildkitd that lives as long as one buildctl. */
+const DAEMONLESS = `#!/bin/sh
+set -eu
+address=unix:///run/buildkit/buildkitd.sock
+log=$(mktemp)
+buildkitd \${BUILDKITD_FLAGS:-} --addr=$address >$log 2>&1 &
+pid=$!
+trap 'kill $pid || true; wait $pid || true' EXIT
+try=0
+until buildctl --addr=$address debug workers >/dev/null 2>&1; do
+  try=$(expr $try + 1)
+  if [ $try -gt \${BUILDCTL_CONNECT_RETRIES_MAX:-10} ]; then cat $log >&2; exit 1; fi
+  sleep 0.2
+done
+buildctl --addr=$address "$@"
+`;
+
+/** Of a backend in it that builds for the platforms of the contract, without a Veneer that its pods would have to reach. */
+export function clusterOptions({ kubeconfig, namespace, image }: Cluster) {
+  return {
+    ...{ name: 'kubernetes', kubeconfig, namespace, image },
+    platforms: ['linux/amd64', 'linux/arm64', 'linux/arm/v7'].map(parsePlatform),
+    nodeSelector: {
+      'linux/amd64': { service: 'wave-build' },
+      'linux/arm64': { service: 'wave-build-arm64' },
+      default: { service: 'wave-build' },
+    },
+    // The pods of the lab have no newuidmap.
+    security: 'privileged' as const,
+    isOneJob: false,
+    scheduleTimeoutMs: 60_000,
+    timeoutMs: 120_000,
+    labels: {},
+    annotations: {},
+    tolerations: [],
+    resources: { requests: { cpu: '100m' }, limits: {} },
+    storage: { kind: 'emptyDir' as const },
+    isUnderWay: async () => true,
+  };
+}

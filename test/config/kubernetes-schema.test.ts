@@ -1,0 +1,94 @@
+// A backend of kind `kubernetes`, and the map of node selectors, here and where Wave has it.
+import { expect, test } from 'vitest';
+import { configSchema } from '../../src/config/schema.ts';
+
+const parse = (value: object) => configSchema({}).safeParse(value);
+const backend = (fields: object = {}) => ({
+  builds: { backends: [{ kind: 'kubernetes', callbackUrl: 'http://veneer:8080', ...fields }] },
+});
+const WAVE = { 'linux/amd64': 'service=wave-build', 'linux/arm64': 'service=wave-build-arm64' };
+
+function faults(value: object): readonly string[] {
+  const { error } = parse(value);
+  return error?.issues.map(({ path, message }) => `${path.join('.')}: ${message}`) ?? [];
+}
+
+test('it needs no more than a way for pods to reach us', () => {
+  const [found] = parse(backend()).data?.builds.backends ?? [];
+  expect(found).toEqual({
+    kind: 'kubernetes',
+    callbackUrl: new URL('http://veneer:8080'),
+    jobs: 'each',
+    security: 'auto',
+    scheduleTimeoutMs: 300_000,
+    nodeSelector: undefined,
+    labels: {},
+    annotations: {},
+    tolerations: [],
+    resources: { requests: { cpu: '250m', memory: '512Mi' }, limits: {} },
+    storage: { kind: 'emptyDir', size: undefined },
+  });
+});
+
+test('the map is read as Wave writes it, under either name, and where Wave has it', () => {
+  const map = { 'linux/amd64': { service: 'wave-build' }, 'linux/arm64': { service: 'wave-build-arm64' } };
+  const selectorOf = (value: object) => {
+    const [found] = parse(value).data?.builds.backends ?? [];
+    return found?.kind === 'kubernetes' ? found.nodeSelector : undefined;
+  };
+  const wave = { build: { k8s: { 'node-selector': WAVE } } };
+  expect(selectorOf(backend({ nodeSelector: WAVE }))).toEqual(map);
+  expect(selectorOf(backend({ 'node-selector': WAVE }))).toEqual(map);
+  expect(selectorOf({ ...backend(), wave })).toEqual(map);
+  expect(selectorOf({ ...backend({ nodeSelector: { noarch: 'a=b' } }), wave })).toEqual({ noarch: { a: 'b' } });
+});
+
+test('several labels have commas between them, and may be empty', () => {
+  const [found] = parse(backend({ nodeSelector: { default: 'a=b, example.com/c=' } })).data?.builds.backends ?? [];
+  expect(found).toMatchObject({ nodeSelector: { default: { a: 'b', 'example.com/c': '' } } });
+});
+
+test.each([
+  [
+    'a key that is no platform',
+    backend({ nodeSelector: { linux: 'a=b' } }),
+    /"linux" is no platform.*, or noarch, or default/,
+  ],
+  ['a map of nothing', backend({ nodeSelector: {} }), /nodeSelector: expected at least one platform/],
+  [
+    'a label without a value',
+    backend({ nodeSelector: { arm64: 'service' } }),
+    /"service" is no list of labels; expected name=value/,
+  ],
+  ['a label with two values', backend({ nodeSelector: { arm64: 'a=b=c' } }), /"a=b=c" is no list of labels/],
+  ['a label that cannot be', backend({ nodeSelector: { arm64: 'a b=c' } }), /"a b=c" is no list of labels/],
+  ['a label that is too long', backend({ nodeSelector: { arm64: `a=${'b'.repeat(64)}` } }), /is no list of labels/],
+  ['a label that is ours', backend({ labels: { 'veneer/build': 'x' } }), /labels/],
+  ['a path in the way of names', backend({ callbackUrl: 'http://veneer:8080/x' }), /callbackUrl: must have no path/],
+  [
+    'no way to reach us',
+    { builds: { backends: [{ kind: 'kubernetes' }] } },
+    /builds\.backends\.0\.callbackUrl: how pods reach Veneer/,
+  ],
+  [
+    'a quantity that is none',
+    backend({ resources: { limits: { memory: '4 GB' } } }),
+    /expected a quantity such as 500m, 2 or 4Gi/,
+  ],
+  [
+    'a path out of the volume',
+    backend({ storage: { claim: 'a', subPath: '../b' } }),
+    /is no path inside the volume|expected \{ emptyDir/,
+  ],
+  [
+    'selectors of Wave that nobody asks',
+    { wave: { build: { k8s: { 'node-selector': WAVE } } } },
+    /wave: its node selectors are of no use/,
+  ],
+])('%s is a fault', (_, value, fault) => {
+  expect(faults(value).join('\n')).toMatch(fault);
+});
+
+test('where there is a publicUrl, pods reach us by that', () => {
+  expect(faults({ publicUrl: 'https://veneer.example', builds: { backends: [{ kind: 'kubernetes' }] } })).toEqual([]);
+});
