@@ -14,8 +14,10 @@ RUN --mount=type=secret,id=npmrc,target=/root/.npmrc --mount=type=secret,id=ca \
 
 FROM ${BASE}
 WORKDIR /app
+# Each thread takes memory from the system by itself, and gives little of it back: two such pools take 10 to 20 MiB less than eight.
 ENV VENEER_LISTEN=0.0.0.0:8080 \
-    VENEER_DATA_DIR=/data
+    VENEER_DATA_DIR=/data \
+    MALLOC_ARENA_MAX=2
 COPY --from=dependencies --chown=10001:10001 /data /data
 COPY --from=dependencies /app/node_modules node_modules
 COPY package.json LICENSE ./

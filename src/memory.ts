@@ -41,13 +41,13 @@ interface Entry {
 }
 
 /** So many of the largest have room at once. */
-const MIN_ENTRIES = 8;
+const MIN_ENTRIES = 16;
 /** What an entry costs beside key and value: itself, and its places in two maps and in the order of use, which are half empty at times. */
 const ENTRY_BYTES = 300;
 /** What a pull, and the pulls that follow from it, ask for is asked for again at once: who comes later shows that it is worth keeping. */
 const FRESH_MS = 60_000;
 /** What all may have that nobody has come back for. */
-const FRESH_PART = 1 / 4;
+const FRESH_PART = 1 / 8;
 
 const DEFAULT_BYTES = 128 * 1024 * 1024;
 /** Of the process without any cache: Node, the program, what is under way, and what is garbage but not collected yet. */

@@ -25,6 +25,8 @@ export interface ComparisonOptions {
 }
 
 const MAX_WAITING = 100;
+/** Many times what the thread needs: one that grew would take the whole process along. */
+const HEAP_MIB = 64;
 /** Longer than a comparison that need not wait: by then it is known whether a user's password is right. */
 const REFUSAL_DELAY_MS = 1000;
 
@@ -36,7 +38,9 @@ export function createBcrypt({ refusalDelayMs = REFUSAL_DELAY_MS } = {}): Bcrypt
   let isBusy = false;
 
   function startWorker(): Worker {
-    const started = new Worker(new URL('./bcrypt-worker.ts', import.meta.url));
+    const started = new Worker(new URL('./bcrypt-worker.ts', import.meta.url), {
+      resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB },
+    });
     started.unref();
     // A thread that broke is replaced for the next comparison.
     started.on('error', () => {
