@@ -71,6 +71,8 @@ export interface LogOptions {
 
 /** After a connection broke. */
 const RETRY_MS = 1000;
+/** After a log has ended, of a pod that seems to work on. */
+const END_MS = 100;
 
 /** What builds need: verbs by resource, as the Role in deploy/kubernetes.yaml has them. */
 const RIGHTS = [
@@ -311,6 +313,7 @@ async function readLog(
   let last = '';
   for (;;) {
     const isLast = !isThere(pod);
+    let pauseMs = RETRY_MS;
     const splitter = createLineSplitter(line => {
       const space = line.indexOf(' ');
       const at = line.slice(0, space);
@@ -323,11 +326,13 @@ async function readLog(
       for await (const chunk of await openLog(config, { namespace, pod, since: last }, signal)) splitter.write(chunk);
       splitter.end();
       if (isLast || !isThere(pod)) return;
+      // Its end comes by the log before it comes by the watch.
+      pauseMs = END_MS;
     } catch {
       signal.throwIfAborted();
       if (isLast) return;
     }
-    await wait(RETRY_MS, undefined, { signal }).catch(() => signal.throwIfAborted());
+    await wait(pauseMs, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
 }
 
