@@ -32,7 +32,7 @@ const LEFT_OUT = [
   /^content\//,
   /^hosted\/links\.jsonl/,
   /^hosted\/drafts\//,
-  /^builds\/work\//,
+  /^builds\/(?:work\/|contexts-key$)/,
   /(?:^|\/)ingest\//,
   /(?:^|\/)damaged\//,
 ];
