@@ -156,7 +156,7 @@ describe('of a request to the API', () => {
 
 test('of our own are 500 UNKNOWN, and only the log knows the cause', async () => {
   await start();
-  const database = new DatabaseSync(join(app.directory, 'data/records.db'));
+  const database = new DatabaseSync(join(app.directory, 'data/records.db'), { timeout: 5_000 });
   database.exec('DROP TABLE records');
   database.close();
   const response = await app.request(PATH);

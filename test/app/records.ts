@@ -10,7 +10,7 @@ export function editRecords(
   collection: string,
   edit: (value: Buffer) => Uint8Array | undefined,
 ): void {
-  const database = new DatabaseSync(join(directory, 'data/records.db'));
+  const database = new DatabaseSync(join(directory, 'data/records.db'), { timeout: 5_000 });
   const rows = database.prepare('SELECT key, value FROM records WHERE collection = ?').all(collection);
   if (rows.length === 0) throw new Error(`no records of ${collection}`);
   for (const { key, value } of rows) {

@@ -45,7 +45,7 @@ async function push(tag: string, subject?: Digest): Promise<Image> {
 
 /** As a later release may write it. */
 function change(collection: string, key = '%'): number {
-  const database = new DatabaseSync(join(app.directory, 'data/records.db'));
+  const database = new DatabaseSync(join(app.directory, 'data/records.db'), { timeout: 5_000 });
   const set = database.prepare('UPDATE records SET value = ? WHERE collection = ? AND key LIKE ?');
   const { changes } = set.run(Buffer.from('[7]'), collection, key);
   database.close();

@@ -74,7 +74,7 @@ test('while another program holds the lock pulls go on, a push waits, and one th
   await (await fetch(`http://${address}/v2/lab/library/app/blobs/${digestOf(RAW)}`)).arrayBuffer();
   const endPulling = keepPulling();
 
-  const lock = new DatabaseSync(join(data, 'records.db'));
+  const lock = new DatabaseSync(join(data, 'records.db'), { timeout: 5_000 });
   lock.exec('BEGIN IMMEDIATE');
   const waiting = pushBlob('waits');
   await wait(2_000);
@@ -97,7 +97,7 @@ test('while another program holds the lock pulls go on, a push waits, and one th
 test('a drain waits for what is being written', async () => {
   const veneer = await start();
   expect((await pushBlob('warm')).status).toBe(201);
-  const lock = new DatabaseSync(join(data, 'records.db'));
+  const lock = new DatabaseSync(join(data, 'records.db'), { timeout: 5_000 });
   lock.exec('BEGIN IMMEDIATE');
   const waiting = pushBlob('waits');
   await wait(1_000);
@@ -117,7 +117,7 @@ test('damaged records after a crash: the start goes on, readiness tells, and pul
   const first = await start();
   for (let at = 0; at < 150; at += 1) expect((await pushBlob(`bytes of ${at}`)).status).toBe(201);
   await (await fetch(`http://${address}/v2/lab/library/app/blobs/${digestOf(RAW)}`)).arrayBuffer();
-  const database = new DatabaseSync(join(data, 'records.db'));
+  const database = new DatabaseSync(join(data, 'records.db'), { timeout: 5_000 });
   database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
   database.close();
   await first.kill();

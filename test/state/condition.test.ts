@@ -179,7 +179,7 @@ test('the records of an older release are whole, and what it kept is found in th
 
 test('an older release that has lost its records, but not its bytes, is found out', async () => {
   await cp('fixtures/releases/schema-0', data, { recursive: true });
-  const database = new DatabaseSync(join(data, 'records.db'));
+  const database = new DatabaseSync(join(data, 'records.db'), { timeout: 5_000 });
   database.exec('DELETE FROM records');
   database.close();
   expect(await findCondition()).toBe('gone');
