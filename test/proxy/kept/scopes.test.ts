@@ -111,7 +111,7 @@ const ROUTES: Readonly<Record<string, (place: Registry, repository: string) => P
 describe.each(Object.entries(ROUTES))('%s', (_, ask) => {
   beforeEach(async () => {
     for (const each of Object.values(ROUTES)) await each(as(alice), 'app');
-    await expect.poll(() => content.find(blobDigest)).toBeDefined();
+    await expect.poll(() => links.holdersOf(blobDigest)).not.toEqual([]);
   });
 
   test.each([
@@ -146,7 +146,7 @@ describe('for the one that opened it', () => {
       route => ROUTES[route] ?? [],
     );
     for (const ask of kept) await ask(as(alice), 'app');
-    await expect.poll(() => content.find(blobDigest)).toBeDefined();
+    await expect.poll(() => links.holdersOf(blobDigest)).not.toEqual([]);
     registry.requests.length = 0;
     for (const ask of kept) await ask(as(alice), 'app');
     expect(registry.requests).toEqual([]);
@@ -175,7 +175,7 @@ describe('for the one that opened it', () => {
 
   test('it is sent anew where a HEAD is refused after the scope has ended', async () => {
     for (const ask of Object.values(ROUTES)) await ask(as(alice), 'app');
-    await expect.poll(() => content.find(blobDigest)).toBeDefined();
+    await expect.poll(() => links.holdersOf(blobDigest)).not.toEqual([]);
     nowMs += 5 * MINUTE;
     registry.intercept((request, response) => {
       if (request.method !== 'HEAD') return privacy.intercept(request, response);
@@ -191,7 +191,7 @@ test.each(['a manifest', 'a blob', 'a look at a blob', 'a config'])(
   '%s is not in a repository of another client that lacks it',
   async route => {
     for (const ask of Object.values(ROUTES)) await ask(as(alice), 'app');
-    await expect.poll(() => content.find(blobDigest)).toBeDefined();
+    await expect.poll(() => links.holdersOf(blobDigest)).not.toEqual([]);
     await expect(ROUTES[route]?.(as(bob), 'bob')).rejects.toMatchObject({ status: 404 });
   },
 );
@@ -226,7 +226,7 @@ test('a 404 for one client is not one for another', async () => {
 
 test('an upstream that says that it has a blob, and never sent it, has to send it', async () => {
   await ROUTES['a blob']?.(as(alice), 'app');
-  await expect.poll(() => content.find(blobDigest)).toBeDefined();
+  await expect.poll(() => links.holdersOf(blobDigest)).not.toEqual([]);
   thief.intercept((request, response) => {
     response.writeHead(200, { 'content-length': blob.length });
     response.end(request.method === 'HEAD' ? undefined : Buffer.alloc(blob.length));
