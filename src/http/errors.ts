@@ -7,6 +7,7 @@ import { RegistryError } from '../oci/errors.ts';
 import { ApiError } from './api-error.ts';
 
 const DISK_FULL = 'the disk of Veneer is full: what was asked for cannot be kept. Pulls go on, and deletions make room';
+const UNUSABLE = 'what Veneer keeps cannot be read or written now: its log has the cause, and what to do';
 
 /** The statuses that an upstream may answer, and those that are ours. */
 const STATUSES = [
@@ -54,6 +55,7 @@ function toRegistryError(error: Error): RegistryError {
     const message = 'records cannot be written now, as another program holds them: try again';
     return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: BUSY_SECONDS });
   }
+  if ('code' in error && error.code === 'EIO') return new RegistryError('UNAVAILABLE', UNUSABLE, { status: 503 });
   if (isDiskFull(error)) return new RegistryError('UNAVAILABLE', DISK_FULL, { status: 507 });
   return new RegistryError('UNKNOWN', 'internal error: the log of Veneer has the cause');
 }

@@ -1,5 +1,5 @@
 // What SQLite says when it fails, told between threads, and in the words of the record store.
-import { RecordStoreBusy, RecordStoreDamaged, RecordStoreFull } from './store.ts';
+import { RecordStoreBusy, RecordStoreDamaged, RecordStoreFailed, RecordStoreFull } from './store.ts';
 
 /** An error that can be sent to another thread. */
 export interface Failure {
@@ -15,7 +15,7 @@ export function toFailure(error: unknown): Failure {
 
 const SQLITE = { busy: 5, corrupt: 11, full: 13, noDatabase: 26, noRoomForShared: 4874 } as const;
 
-/** RecordStoreFull, RecordStoreBusy or RecordStoreDamaged where it is one of these. */
+/** RecordStoreFull, RecordStoreBusy or RecordStoreDamaged where it is one of these, else RecordStoreFailed. */
 export function toError({ message, errcode }: Failure): Error {
   const kind = kindOf(errcode);
   if (kind === SQLITE.full || errcode === SQLITE.noRoomForShared) {
@@ -27,7 +27,7 @@ export function toError({ message, errcode }: Failure): Error {
     return new RecordStoreBusy('another program holds the lock of the records', { cause: message });
   }
   if (kind === SQLITE.corrupt || kind === SQLITE.noDatabase) return new RecordStoreDamaged(message);
-  return new Error(`the record store has failed: ${message}`);
+  return new RecordStoreFailed(`the record store has failed: ${message}`);
 }
 
 export function isBusy({ errcode }: Failure): boolean {

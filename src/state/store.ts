@@ -64,8 +64,14 @@ export class RecordStoreBusy extends Error {
   readonly code = 'EBUSY';
 }
 
+/** The records cannot be read or written until somebody looks after them: nothing was changed. Its code is the file system's for a bad disk. */
+export class RecordStoreFailed extends Error {
+  override readonly name: string = 'RecordStoreFailed';
+  readonly code = 'EIO';
+}
+
 /** What the records lie in is damaged. */
-export class RecordStoreDamaged extends Error {
+export class RecordStoreDamaged extends RecordStoreFailed {
   override readonly name = 'RecordStoreDamaged';
 }
 

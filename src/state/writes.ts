@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { toError } from './failure.ts';
-import type { Change } from './store.ts';
+import { type Change, RecordStoreFailed } from './store.ts';
 import type { Answer, Job, Message, WriterOptions } from './writer.ts';
 
 export interface Writes {
@@ -61,7 +61,7 @@ export function createWrites({ findFault, isSound, ...options }: WritesOptions):
       worker.ref();
       send(worker, { jobs }, jobs.flatMap(buffersOf));
     } catch (error) {
-      fail(new Error('the thread that writes records cannot be started', { cause: error }));
+      fail(new RecordStoreFailed('the thread that writes records cannot be started', { cause: error }));
     }
   }
 
@@ -91,7 +91,7 @@ export function createWrites({ findFault, isSound, ...options }: WritesOptions):
     if (worker !== lost) return;
     worker = undefined;
     // Whether it was written nobody can tell: it may have been.
-    fail(new Error(`the thread that writes records has died: ${cause.message}`, { cause }));
+    fail(new RecordStoreFailed(`the thread that writes records has died: ${cause.message}`, { cause }));
   }
 
   function fail(error: Error): void {
