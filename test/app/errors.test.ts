@@ -154,15 +154,22 @@ describe('of a request to the API', () => {
   });
 });
 
-test('of our own are 500 UNKNOWN, and only the log knows the cause', async () => {
+test('of our own records are 503 UNAVAILABLE, and only the log knows the cause', async () => {
   await start();
   const database = new DatabaseSync(join(app.directory, 'data/records.db'), { timeout: 5_000 });
   database.exec('DROP TABLE records');
   database.close();
   const response = await app.request(PATH);
   expect([response.status, await response.json()]).toEqual([
-    500,
-    { errors: [{ code: 'UNKNOWN', message: 'internal error: the log of Veneer has the cause' }] },
+    503,
+    {
+      errors: [
+        {
+          code: 'UNAVAILABLE',
+          message: expect.stringMatching(/^what Veneer keeps cannot be read .* log has the cause/),
+        },
+      ],
+    },
   ]);
   expect(app.log.join('')).toMatch(/"level":50.*no such table/);
   const health = await app.request('/health/ready');
