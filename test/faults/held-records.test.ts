@@ -1,46 +1,12 @@
 // Veneer as a process, while another program holds the lock of its records, and over records that are damaged.
-import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as wait } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
-import { checkUrl, findFreePort, type Killable, startProcess, waitUntil } from '../clients/support/process.ts';
-import { startRegistry, type TestRegistry } from '../support/registry.ts';
-
-const RAW = Buffer.from('what an upstream has');
-
-let folder: string;
-let data: string;
-let address: string;
-let file: string;
-let registry: TestRegistry;
-let running: Killable | undefined;
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'veneer-held-'));
-  data = join(folder, 'data');
-  address = `127.0.0.1:${await findFreePort()}`;
-  file = join(folder, 'veneer.yaml');
-  registry = await startRegistry();
-  registry.put('library/app', [{ mediaType: 'application/octet-stream', raw: RAW }]);
-  const settings = { listen: address, dataDir: data, upstreams: { lab: { url: registry.url } } };
-  await writeFile(file, JSON.stringify({ ...settings, builds: { backends: ['embedded'] } }));
-});
-
-afterEach(async () => {
-  await running?.kill();
-  await registry.close();
-  await rm(folder, { recursive: true });
-});
-
-async function start(): Promise<Killable> {
-  running = await startProcess(process.execPath, ['src/main.ts', '--config', file], {
-    checkReady: () => checkUrl(`http://${address}/health/live`),
-  });
-  return running;
-}
+import { waitUntil } from '../clients/support/process.ts';
+import { address, data, RAW, start } from './harmed-service.ts';
 
 function pushBlob(text: string): Promise<Response> {
   const path = `/v2/local/app/blobs/uploads/?digest=${digestOf(Buffer.from(text))}`;

@@ -1,50 +1,15 @@
 // Veneer as a process, over records that were lost, taken back or cut: it starts, says so, is not ready, and pulls go on.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
-import { checkUrl, findFreePort, type Killable, startProcess } from '../clients/support/process.ts';
-import { startRegistry, type TestRegistry } from '../support/registry.ts';
-
-const RAW = Buffer.from('what an upstream has');
+import { address, data, file, RAW, start } from './harmed-service.ts';
 
 // Three starts of a process, where the machine is busy.
 vi.setConfig({ testTimeout: 90_000 });
-
-let folder: string;
-let data: string;
-let address: string;
-let file: string;
-let registry: TestRegistry;
-let running: Killable | undefined;
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'veneer-lost-'));
-  data = join(folder, 'data');
-  address = `127.0.0.1:${await findFreePort()}`;
-  file = join(folder, 'veneer.yaml');
-  registry = await startRegistry();
-  registry.put('library/app', [{ mediaType: 'application/octet-stream', raw: RAW }]);
-  const settings = { listen: address, dataDir: data, upstreams: { lab: { url: registry.url } } };
-  await writeFile(file, JSON.stringify({ ...settings, builds: { backends: ['embedded'] } }));
-});
-
-afterEach(async () => {
-  await running?.kill();
-  await registry.close();
-  await rm(folder, { recursive: true });
-});
-
-async function start(): Promise<Killable> {
-  running = await startProcess(process.execPath, ['src/main.ts', '--config', file], {
-    checkReady: () => checkUrl(`http://${address}/health/live`),
-  });
-  return running;
-}
 
 async function pushBlob(text: string): Promise<void> {
   const path = `/v2/local/app/blobs/uploads/?digest=${digestOf(Buffer.from(text))}`;
