@@ -71,8 +71,8 @@ export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
     digest: Digest,
     { knownSize, signal }: CallOptions & { readonly knownSize?: number } = {},
   ): Promise<Blob> {
-    return transfers({
-      key: `${repositoryKey(origin)}@${digest}`,
+    return transfers.join({
+      key: transferKey(origin, digest),
       digest,
       signal,
       async openBody(stop) {
@@ -84,9 +84,15 @@ export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
   }
 
   return {
-    head: async (origin, digest) =>
-      (await findKept(origin, digest)) ?? origin.upstream.headBlob(origin.repository, digest),
+    async head(origin, digest) {
+      const growing = transfers.find(transferKey(origin, digest));
+      if (growing?.size !== undefined) return { size: growing.size };
+      return (await findKept(origin, digest)) ?? origin.upstream.headBlob(origin.repository, digest);
+    },
     async get(origin, digest, options) {
+      // First, as its reader may have all its bytes while nothing at rest tells of it yet.
+      const growing = transfers.find(transferKey(origin, digest));
+      if (growing) return growing;
       const kept = await findKept(origin, digest);
       if (kept)
         return keptBlob({
@@ -101,6 +107,11 @@ export function createBlobs({ content, links, onFailed }: BlobsDeps): Blobs {
       return link && link.size <= maxBytes ? readKept(content, digest, maxBytes) : undefined;
     },
   };
+}
+
+/** No transfer is followed by another client, nor by another repository. */
+function transferKey(origin: UpstreamRepository, digest: Digest): string {
+  return `${repositoryKey(origin)}@${digest}`;
 }
 
 export interface TransferRequest {
@@ -120,7 +131,14 @@ export interface TransfersDeps {
 }
 
 /** One transfer into the store for each key at a time; all who ask meanwhile follow it. */
-export function createTransfers({ content, onFailed }: TransfersDeps): (request: TransferRequest) => Promise<Blob> {
+export interface Transfers {
+  /** One that goes on: until what it leaves can be found by all who look for it. */
+  find(key: string): Blob | undefined;
+  /** Starts it, unless it goes on. */
+  join(request: TransferRequest): Promise<Blob>;
+}
+
+export function createTransfers({ content, onFailed }: TransfersDeps): Transfers {
   const opening = createFlight<Blob>();
   const growing = new Map<string, Blob>();
 
@@ -164,8 +182,11 @@ export function createTransfers({ content, onFailed }: TransfersDeps): (request:
     }
   }
 
-  return async request =>
-    growing.get(request.key) ?? opening(request.key, signal => start(request, signal), request.signal);
+  return {
+    find: key => growing.get(key),
+    join: async request =>
+      growing.get(request.key) ?? opening(request.key, signal => start(request, signal), request.signal),
+  };
 }
 
 /** A blob whose bytes are at hand. */

@@ -54,9 +54,11 @@ export function createLayers(deps: LayersDeps): Layers {
   }
 
   async function getFromUrl({ digest, url }: { readonly digest: Digest; readonly url: string }): Promise<Blob> {
+    const key = `${url} ${digest}`;
+    const growing = transfers.find(key);
+    if (growing) return growing;
     const kept = await content.find(digest);
-    const transfer = () =>
-      transfers({ key: `${url} ${digest}`, digest, openBody: () => upstreams.openUrl(new URL(url), { digest }) });
+    const transfer = () => transfers.join({ key, digest, openBody: () => upstreams.openUrl(new URL(url), { digest }) });
     return kept ? keptBlob({ digest, size: kept.size, getAnew: transfer }) : transfer();
   }
 
@@ -72,10 +74,13 @@ export function createLayers(deps: LayersDeps): Layers {
 
   async function getMoved(source: MovedLayerSource): Promise<Blob> {
     const { digest, size } = source;
+    const key = `moved ${digest}`;
+    const growing = transfers.find(key);
+    if (growing) return growing;
     const kept = await content.find(digest);
     const make = () =>
-      transfers({
-        key: `moved ${digest}`,
+      transfers.join({
+        key,
         digest,
         openBody: async () => ({ body: await openMoved(source), size }),
       });

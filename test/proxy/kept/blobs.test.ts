@@ -80,7 +80,6 @@ describe('a kept blob', () => {
   test('is sent once to another repository, and kept once', async () => {
     for (let round = 0; round < 2; round += 1) {
       expect(await pull('other')).toBe(`${raw}`);
-      await expect.poll(() => links.find(origin('other'), digest)).toEqual({ size: raw.length });
     }
     expect(registry.requests.map(({ method, url }) => `${method} ${url}`)).toEqual([`GET /v2/other/blobs/${digest}`]);
   });
@@ -101,7 +100,6 @@ describe('a kept blob', () => {
   });
 
   test('is read whole only within a bound', async () => {
-    await expect.poll(() => links.find(origin('app'), digest)).toBeDefined();
     expect(await blobs.readKept(origin('app'), digest, raw.length)).toEqual(raw);
     expect(await blobs.readKept(origin('app'), digest, raw.length - 1)).toBeUndefined();
     await truncate(path(), 2 ** 31);

@@ -87,7 +87,7 @@ test('a transfer that has ended is read from the store, and anew where it is the
     opened += 1;
     return { body: bodyOf(bytes), size };
   };
-  const blob = await transfers({ key: 'a', digest, openBody });
+  const blob = await transfers.join({ key: 'a', digest, openBody });
   expect(await text(await blob.open())).toBe(`${bytes}`);
   await done;
   expect(await text(await blob.open({ start: 0, end: 2 }))).toBe('the');

@@ -14,6 +14,7 @@ import { createTags } from '../../../src/proxy/kept/freshness.ts';
 import { createLinks, type Links } from '../../../src/proxy/kept/links.ts';
 import { createManifests } from '../../../src/proxy/kept/manifests.ts';
 import { createUpstreamRegistries } from '../../../src/proxy/kept/upstream-registry.ts';
+import type { UpstreamRepository } from '../../../src/proxy/kept/upstream-repository.ts';
 import type { Registry } from '../../../src/proxy/registry.ts';
 import { createMemoryStore } from '../../../src/state/memory.ts';
 import type { RecordStore } from '../../../src/state/store.ts';
@@ -44,6 +45,8 @@ let privacy: Privacy;
 let content: ContentStore;
 let records: RecordStore;
 let links: Links;
+/** Links are written after it. */
+let mayWrite: Promise<void>;
 let upstreams: Upstreams;
 let nowMs: number;
 let registryOf: ReturnType<typeof createUpstreamRegistries>;
@@ -63,7 +66,9 @@ beforeEach(async () => {
   registry.intercept(privacy.intercept);
   content = await createDiskStore({ directory });
   records = createMemoryStore({ now });
-  links = createLinks(records, memory);
+  mayWrite = Promise.resolve();
+  const write: RecordStore['write'] = (...args) => mayWrite.then(() => records.write(...args));
+  links = createLinks({ ...records, write }, memory);
   upstreams = createUpstreams({
     memory,
     entries: { lab: { url: registry.url, passCredentials: true }, thief: { url: thief.url } },
@@ -155,6 +160,21 @@ describe('for the one that opened it', () => {
     const sent = registry.requests.filter(({ headers }) => headers.authorization);
     expect(new Set(sent.map(({ method }) => method))).toEqual(new Set(['HEAD']));
   });
+
+  test.each(['a blob', 'a look at a blob', 'a config'])(
+    '%s is not asked for while its link is written',
+    async route => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      mayWrite = promise;
+      await ROUTES['a blob']?.(as(alice), 'app');
+      await expect.poll(() => links.findEarlier(placeOf(alice, 'app'), blobDigest)).toBeDefined();
+      registry.requests.length = 0;
+      await ROUTES[route]?.(as(alice), 'app');
+      expect(registry.requests).toEqual([]);
+      await expect(ROUTES[route]?.(as(bob), 'app')).rejects.toMatchObject({ status: 403 });
+      resolve();
+    },
+  );
 
   test('it is sent once, to a second client and to a second repository too', async () => {
     for (const ask of Object.values(ROUTES)) await ask(as(alice), 'app');
@@ -268,6 +288,10 @@ describe('to the cache', () => {
 
 function as(who: typeof alice | undefined): Registry {
   return registryOf(upstreams.get('lab', () => who));
+}
+
+function placeOf(who: typeof alice, repository: string): UpstreamRepository {
+  return { upstream: upstreams.get('lab', () => who), repository };
 }
 
 function textOf(stream: ReadableStream<Uint8Array>): Promise<string> {
