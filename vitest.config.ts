@@ -8,7 +8,10 @@ const LEFT_OUT = [...configDefaults.exclude, ...(process.env.VENEER_CONFORMANCE 
 
 export default defineConfig({
   test: {
-    testTimeout: 20_000,
+    // They end what hangs: how fast something is no test of ours tells by them, for a machine may be as slow as it likes.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    expect: { poll: { timeout: 30_000, interval: 20 } },
     projects: [
       {
         extends: true,

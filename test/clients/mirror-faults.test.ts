@@ -42,18 +42,22 @@ describe.skipIf(missing)(`faults${missing ? ` (${missing})` : ''}`, { timeout: 1
       expect(asked()).toBe(0);
     });
 
-    test('pulls a layer that the upstream cuts three times: Veneer goes on by Range, and brings each byte once', async () => {
+    test('pulls a layer that the upstream cuts three times: Veneer goes on by Range where what it received ends', async () => {
       const { way, runtime, asked } = await start(name);
-      const cuts = [3 * MIB, 5 * MIB, 7 * MIB];
-      way.cut(layer.digest, ...cuts);
+      way.cut(layer.digest, 3 * MIB, 5 * MIB, 7 * MIB);
       expect(await runtime.pull(LARGE)).toContain(digest);
       expect(asked()).toBe(0);
-      const end = layer.size - 1;
-      expect(way.transfers.map(({ range }) => range)).toEqual([
-        undefined,
-        ...[3, 8, 15].map(received => `bytes=${received * MIB}-${end}`),
-      ]);
-      expect(way.transfers.reduce((sum, { sent }) => sum + sent, 0)).toBe(layer.size);
+      expect(way.transfers).toHaveLength(4);
+      let part = { from: 0, sent: 0 };
+      for (const { range, sent } of way.transfers) {
+        const from = Number(range?.match(/^bytes=(\d+)-/)?.[1] ?? 0);
+        expect(range).toBe(from === 0 ? undefined : `bytes=${from}-${layer.size - 1}`);
+        // What is on its way when a connection breaks may be lost with it.
+        expect(from).toBeLessThanOrEqual(part.from + part.sent);
+        if (part.sent > 0) expect(from).toBeGreaterThan(part.from);
+        part = { from, sent };
+      }
+      expect(part.from + part.sent).toBe(layer.size);
     });
   });
 
