@@ -69,7 +69,7 @@ test('an empty file gives every default', () => {
       quotas: [],
     },
     builds: {
-      backends: [{ kind: 'auto' }],
+      backends: [{ type: 'auto' }],
       repository: 'local/builds',
       platforms: ['linux/amd64'],
       timeoutMs: 900_000,

@@ -135,7 +135,7 @@ function findOwnRegistry(deps: Pick<BuilderAccessDeps, 'config' | 'findListenHos
 
 /** How builders that have a way of their own reach us. */
 export function listCallbackUrls({ builds: { backends }, publicUrl }: Config): readonly URL[] {
-  const urls = backends.map(one => (one.kind === 'kubernetes' ? (one.callbackUrl ?? publicUrl) : undefined));
+  const urls = backends.map(one => (one.type === 'kubernetes' ? (one.callbackUrl ?? publicUrl) : undefined));
   return urls.filter(url => url !== undefined);
 }
 

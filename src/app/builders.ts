@@ -84,7 +84,7 @@ async function findBuilders(deps: BuildersDeps, signal: AbortSignal): Promise<re
         return await openBuilder(one, deps, signal);
       } catch (error) {
         signal.throwIfAborted();
-        deps.log.error({ builder: one.kind, err: error }, 'a builder cannot be used');
+        deps.log.error({ builder: one.type, err: error }, 'a builder cannot be used');
         return [];
       }
     }),
@@ -94,9 +94,9 @@ async function findBuilders(deps: BuildersDeps, signal: AbortSignal): Promise<re
 
 async function openBuilder(one: BackendConfig, deps: BuildersDeps, signal: AbortSignal): Promise<readonly Backend[]> {
   const { environment, embedded } = deps;
-  const name = 'name' in one && one.name !== undefined ? one.name : one.kind;
+  const name = 'name' in one && one.name !== undefined ? one.name : one.type;
   const platforms = 'platforms' in one ? one.platforms?.map(parsePlatform) : undefined;
-  switch (one.kind) {
+  switch (one.type) {
     case 'auto':
       return findBest(deps, signal);
     case 'embedded':
@@ -117,7 +117,7 @@ async function openBuilder(one: BackendConfig, deps: BuildersDeps, signal: Abort
   }
 }
 
-type KubernetesConfig = Omit<Extract<BackendConfig, { kind: 'kubernetes' }>, 'kind' | 'name' | 'platforms'> &
+type KubernetesConfig = Omit<Extract<BackendConfig, { type: 'kubernetes' }>, 'type' | 'name' | 'platforms'> &
   Pick<KubernetesOptions, 'name' | 'platforms'>;
 
 /** Its library is large, and loaded where it is needed. */

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { formatPath } from './faults.ts';
 import { clusterOf, kubernetesFields } from './kubernetes-schema.ts';
 import { recipesSchema } from './recipes-schema.ts';
+import { isMapping } from './shape.ts';
 import { duration, type Environment, host, MAX_TIMER_MS, platform, rate, secret, size } from './values.ts';
 
 const REPOSITORY = /^[A-Za-z0-9.:_-]+(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)+$/;
@@ -132,56 +133,69 @@ function backendSchema() {
       /^(?:unix:\/\/\/|tcp:\/\/|docker-container:\/\/|kube-pod:\/\/|podman-container:\/\/)./,
       'expected an address such as unix:///run/buildkit/buildkitd.sock or tcp://builder:1234',
     );
-  return z.union(
+  const mappings = z.discriminatedUnion('type', [
+    z.strictObject({
+      type: z.literal('buildkit'),
+      ...common,
+      address: address.optional(),
+      tls: tls.optional(),
+      hostNetwork: z.boolean().default(false),
+    }),
+    z.strictObject({
+      type: z.literal('docker'),
+      ...common,
+      builder: z.string().min(1).optional(),
+      host: z.string().min(1).optional(),
+      hostNetwork: z.boolean().default(false),
+    }),
+    z.strictObject({
+      type: z.literal('buildah'),
+      ...common,
+      root: path().optional(),
+      runRoot: path().optional(),
+      storageDriver: z.string().min(1).optional(),
+      isolation: z.enum(['oci', 'rootless', 'chroot']).optional(),
+      runtime: z.string().min(1).optional(),
+      hostNetwork: z.boolean().default(false),
+    }),
+    z.strictObject({ type: z.literal('kubernetes'), ...common, ...kubernetesFields() }).transform(clusterOf),
+    z.strictObject({ type: z.literal('embedded'), ...common }),
+  ]);
+  const backend = z.union(
     [
-      z.enum(['auto', 'embedded']).transform(kind => ({ kind })),
-      z.enum(['buildkit', 'docker', 'buildah']).transform(kind => ({ kind })),
-      z.discriminatedUnion('kind', [
-        z.strictObject({
-          kind: z.literal('buildkit'),
-          ...common,
-          address: address.optional(),
-          tls: tls.optional(),
-          hostNetwork: z.boolean().default(false),
-        }),
-        z.strictObject({
-          kind: z.literal('docker'),
-          ...common,
-          builder: z.string().min(1).optional(),
-          host: z.string().min(1).optional(),
-          hostNetwork: z.boolean().default(false),
-        }),
-        z.strictObject({
-          kind: z.literal('buildah'),
-          ...common,
-          root: path().optional(),
-          runRoot: path().optional(),
-          storageDriver: z.string().min(1).optional(),
-          isolation: z.enum(['oci', 'rootless', 'chroot']).optional(),
-          runtime: z.string().min(1).optional(),
-          hostNetwork: z.boolean().default(false),
-        }),
-        z.strictObject({ kind: z.literal('kubernetes'), ...common, ...kubernetesFields() }).transform(clusterOf),
-        z.strictObject({ kind: z.literal('embedded'), ...common }),
-      ]),
+      z.enum(['auto', 'embedded']).transform(type => ({ type })),
+      z.enum(['buildkit', 'docker', 'buildah']).transform(type => ({ type })),
+      mappings,
     ],
     { error: issue => (issue.code === 'invalid_union' && findInner(issue.errors)) || EXPECTED_BACKEND },
   );
+  return z.preprocess(readType, backend);
+}
+
+/** `kind` is another name of `type`. */
+function readType(value: unknown, context: z.core.$RefinementCtx): unknown {
+  if (!isMapping(value)) return value;
+  const { kind, ...rest } = value;
+  const addIssue = (key: string, message: string) => context.addIssue({ code: 'custom', path: [key], message });
+  if (rest.cache !== undefined) addIssue('cache', 'the cache of all backends is in builds.cacheRepository');
+  if (kind === undefined) return value;
+  if (rest.type !== undefined && rest.type !== kind) addIssue('kind', 'is another name of type, and says another one');
+  return { type: kind, ...rest };
 }
 
 const EXPECTED_BACKEND =
-  'expected auto, buildkit, docker, buildah or embedded, or a mapping with `kind` and its own keys, such as that of kubernetes';
+  'expected auto, buildkit, docker, buildah or embedded, or a mapping with `type` and its own keys, such as that of kubernetes';
 
-/** What is wrong inside of a mapping whose kind is known. */
+/** What is wrong inside of a mapping whose type is known. */
 function findInner(errors: readonly (readonly z.core.$ZodIssue[])[]): string | undefined {
   const inner = errors
     .flat()
-    .find(({ path, code }) => (path.length > 0 && path[0] !== 'kind') || code === 'unrecognized_keys');
+    .find(({ path, code }) => (path.length > 0 && path[0] !== 'type') || code === 'unrecognized_keys');
   return inner && [formatPath(inner.path), inner.message].filter(part => part !== '').join(': ');
 }
 
-function nameOf(backend: { readonly kind: string; readonly name?: string | undefined }): string {
-  return backend.name ?? backend.kind;
+function nameOf(backend: { readonly type: string; readonly name?: string | undefined }): string {
+  return backend.name ?? backend.type;
 }
 
 /** The name of a repository, with its registry where it is none of ours. */

@@ -1,4 +1,4 @@
-// A backend of kind `kubernetes`, and the map of node selectors, which Wave's configuration has, too.
+// A backend of type `kubernetes`, and the map of node selectors, which Wave's configuration has, too.
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { InvalidPlatform, parsePlatform } from '../oci/platform.ts';
@@ -11,7 +11,7 @@ const MAX_PREFIX = 253;
 /** Of Jobs and their labels this much is ours. */
 const OWN = /^(?:veneer\/|app\.kubernetes\.io\/(?:managed-by|component)$)/;
 
-/** The keys of the backend beside `kind`, `name` and `platforms`. */
+/** The keys of the backend beside `type`, `name` and `platforms`. */
 export function kubernetesFields() {
   return {
     /** Absent: the service account of the pod that Veneer runs in. */

@@ -82,7 +82,7 @@ type Selectors = z.output<ReturnType<typeof nodeSelectors>>;
 /** A backend with a map of its own keeps that. */
 function withNodeSelector(builds: Builds, nodeSelector: Selectors | undefined): Builds {
   const backends = builds.backends.map(one =>
-    one.kind === 'kubernetes' && nodeSelector ? { ...one, nodeSelector: one.nodeSelector ?? nodeSelector } : one,
+    one.type === 'kubernetes' && nodeSelector ? { ...one, nodeSelector: one.nodeSelector ?? nodeSelector } : one,
   );
   return { ...builds, backends };
 }
@@ -90,19 +90,19 @@ function withNodeSelector(builds: Builds, nodeSelector: Selectors | undefined): 
 const clustersSchema = z.object({
   publicUrl: z.unknown().optional(),
   wave: z.unknown().optional(),
-  builds: z.object({ backends: z.array(z.looseObject({ kind: z.string(), callbackUrl: z.unknown().optional() })) }),
+  builds: z.object({ backends: z.array(z.looseObject({ type: z.string(), callbackUrl: z.unknown().optional() })) }),
 });
 
 function checkClusters(
   { publicUrl, wave, builds: { backends } }: z.infer<typeof clustersSchema>,
   context: z.core.$RefinementCtx,
 ): void {
-  if (wave !== undefined && !backends.some(({ kind }) => kind === 'kubernetes')) {
-    const message = 'its node selectors are of no use: no entry of builds.backends has `kind: kubernetes`';
+  if (wave !== undefined && !backends.some(({ type }) => type === 'kubernetes')) {
+    const message = 'its node selectors are of no use: no entry of builds.backends has `type: kubernetes`';
     context.addIssue({ code: 'custom', path: ['wave'], message });
   }
-  for (const [at, { kind, callbackUrl }] of backends.entries()) {
-    if (kind !== 'kubernetes' || callbackUrl !== undefined || publicUrl !== undefined) continue;
+  for (const [at, { type, callbackUrl }] of backends.entries()) {
+    if (type !== 'kubernetes' || callbackUrl !== undefined || publicUrl !== undefined) continue;
     const message = 'how pods reach Veneer is needed, such as http://veneer.default.svc:8080, as there is no publicUrl';
     context.addIssue({ code: 'custom', path: ['builds', 'backends', at, 'callbackUrl'], message });
   }

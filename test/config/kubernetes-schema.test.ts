@@ -1,10 +1,10 @@
-// A backend of kind `kubernetes`, and the map of node selectors, here and where Wave has it.
+// A backend of type `kubernetes`, and the map of node selectors, here and where Wave has it.
 import { expect, test } from 'vitest';
 import { configSchema } from '../../src/config/schema.ts';
 
 const parse = (value: object) => configSchema({}).safeParse(value);
 const backend = (fields: object = {}) => ({
-  builds: { backends: [{ kind: 'kubernetes', callbackUrl: 'http://veneer:8080', ...fields }] },
+  builds: { backends: [{ type: 'kubernetes', callbackUrl: 'http://veneer:8080', ...fields }] },
 });
 const WAVE = { 'linux/amd64': 'service=wave-build', 'linux/arm64': 'service=wave-build-arm64' };
 
@@ -16,7 +16,7 @@ function faults(value: object): readonly string[] {
 test('it needs no more than a way for pods to reach us', () => {
   const [found] = parse(backend()).data?.builds.backends ?? [];
   expect(found).toEqual({
-    kind: 'kubernetes',
+    type: 'kubernetes',
     callbackUrl: new URL('http://veneer:8080'),
     jobs: 'each',
     security: 'auto',
@@ -30,11 +30,17 @@ test('it needs no more than a way for pods to reach us', () => {
   });
 });
 
+test('the type of a backend may be written as its kind', () => {
+  const backends = [{ kind: 'buildkit', name: 'a' }, { type: 'buildah' }, { kind: 'embedded', type: 'embedded' }];
+  const { data } = parse({ builds: { backends } });
+  expect(data?.builds.backends.map(({ type }) => type)).toEqual(['buildkit', 'buildah', 'embedded']);
+});
+
 test('the map is read as Wave writes it, under either name, and where Wave has it', () => {
   const map = { 'linux/amd64': { service: 'wave-build' }, 'linux/arm64': { service: 'wave-build-arm64' } };
   const selectorOf = (value: object) => {
     const [found] = parse(value).data?.builds.backends ?? [];
-    return found?.kind === 'kubernetes' ? found.nodeSelector : undefined;
+    return found?.type === 'kubernetes' ? found.nodeSelector : undefined;
   };
   const wave = { build: { k8s: { 'node-selector': WAVE } } };
   expect(selectorOf(backend({ nodeSelector: WAVE }))).toEqual(map);
@@ -66,8 +72,19 @@ test.each([
   ['a label that is ours', backend({ labels: { 'veneer/build': 'x' } }), /labels/],
   ['a path in the way of names', backend({ callbackUrl: 'http://veneer:8080/x' }), /callbackUrl: must have no path/],
   [
+    'a kind that is another one than the type',
+    backend({ kind: 'docker' }),
+    /^builds\.backends\.0\.kind: is another name of type, and says another one$/,
+  ],
+  ['a type that is none', { builds: { backends: [{ type: 'kaniko' }] } }, /mapping with `type` and its own keys/],
+  [
+    'a cache of a backend of its own',
+    backend({ cache: 'registry.example/cache' }),
+    /^builds\.backends\.0\.cache: the cache of all backends is in builds\.cacheRepository$/,
+  ],
+  [
     'no way to reach us',
-    { builds: { backends: [{ kind: 'kubernetes' }] } },
+    { builds: { backends: [{ type: 'kubernetes' }] } },
     /builds\.backends\.0\.callbackUrl: how pods reach Veneer/,
   ],
   [
@@ -90,5 +107,5 @@ test.each([
 });
 
 test('where there is a publicUrl, pods reach us by that', () => {
-  expect(faults({ publicUrl: 'https://veneer.example', builds: { backends: [{ kind: 'kubernetes' }] } })).toEqual([]);
+  expect(faults({ publicUrl: 'https://veneer.example', builds: { backends: [{ type: 'kubernetes' }] } })).toEqual([]);
 });
