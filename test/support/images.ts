@@ -33,6 +33,8 @@ export interface ImageOptions {
   readonly tars?: Readonly<Record<string, readonly Uint8Array[]>>;
   /** Merged into each image's manifest. */
   readonly manifest?: Readonly<Record<string, unknown>>;
+  /** How layers are packed. Default: as zlib does, whose bytes another version of it may make otherwise. */
+  readonly pack?: (tar: Uint8Array, compression: Compression) => Uint8Array;
 }
 
 export interface Content {
@@ -110,7 +112,7 @@ export function generateImage(options: ImageOptions): GeneratedImage {
     const compression = isForeign ? 'gzip' : (compressions[Math.floor(random() * compressions.length)] ?? 'gzip');
     const tar = given ?? new Uint8Array(512).map(() => Math.floor(random() * 256));
     const mediaType = isForeign ? TYPES[family].foreign : (layerType(family, compression) ?? '');
-    const descriptor = add(mediaType, pack(tar, compression));
+    const descriptor = add(mediaType, (options.pack ?? pack)(tar, compression));
     const urls = { urls: ['https://layers.example/1'] };
     return { descriptor: { ...descriptor, ...(isForeign && urls) }, diffId: digestOf(tar) };
   }
