@@ -1,7 +1,7 @@
 // A builder: what all backends are to the rest, and what test/contract/build-backend.ts checks.
 import type { Digest } from '../oci/digest.ts';
 import type { Platform } from '../oci/platform.ts';
-import type { Tell } from './progress.ts';
+import type { Resume, Tell } from './progress.ts';
 import type { ContainerFileSpec } from './spec.ts';
 
 export interface Backend {
@@ -37,6 +37,8 @@ export type BackendKind = (typeof backendKinds)[number];
 export interface BuildOptions {
   readonly signal: AbortSignal;
   readonly tell: Tell;
+  /** Absent: there is no log of an earlier process. */
+  readonly resume?: Resume;
 }
 
 /** One build, ready for a builder: everything is looked up, and nothing in it is to be stored. */

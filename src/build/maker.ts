@@ -1,6 +1,6 @@
 // Who does the work of one kind of spec: what the orchestration of builds calls, and knows nothing more of.
 import type { Digest } from '../oci/digest.ts';
-import type { Tell } from './progress.ts';
+import type { Resume, Tell } from './progress.ts';
 import type { Failure } from './record.ts';
 
 export interface MakeOptions {
@@ -11,6 +11,7 @@ export interface MakeOptions {
   /** When it aborts, all that was started is to be stopped, processes killed, before the promise settles. */
   readonly signal: AbortSignal;
   readonly tell: Tell;
+  readonly resume?: Resume;
   /** To be called once for each backend that works on it. */
   readonly onBackend: (name: string) => void;
 }

@@ -22,3 +22,8 @@ export type LogEntry = z.infer<typeof logEntrySchema>;
 export type Told = Omit<LogEntry, 'at'>;
 /** Must not throw; what it is told may hold secrets, and is redacted behind it. */
 export type Tell = (told: Told) => void;
+/**
+ * How to tell what a builder has from its beginning, as much of it as may have been told before the service was started again: what the log has behind
+ * the note of this text is left out.
+ */
+export type Resume = (note: string) => Promise<Tell>;

@@ -260,6 +260,9 @@ describe.skipIf(missing)(`kubernetes and Veneer${missing ? ` (${missing})` : ''}
       const log = await client.readLog(submitted.buildId);
       expect(build, log).toMatchObject({ status: 'succeeded', starts: 2 });
       expect(log).toContain('goes on with the Job');
+      const told = log.split('\n').map(line => line.slice(line.indexOf(' ') + 1));
+      const ofPods = told.filter(line => /works in the pod/.test(line) || !line.includes('note: '));
+      expect(ofPods).toEqual([...new Set(ofPods)]);
       expect((await readPushed(submitted.targetImage)).platforms).toEqual(BOTH.split(','));
       await isGone(submitted.buildId);
     },

@@ -187,8 +187,9 @@ interface Work {
 }
 
 /** The Job is gone afterwards, with its pod and its Secret; it stays where the service stops, which goes on with it later. */
-async function runJob(order: BuildOrder, { signal, tell }: BuildOptions, work: Work): Promise<BuildResult> {
+async function runJob(order: BuildOrder, buildOptions: BuildOptions, work: Work): Promise<BuildResult> {
   const { cluster, options, jobOptions } = work;
+  const { signal, tell, resume } = buildOptions;
   const { name } = jobOptions;
   const { context, end } = await prepareContext(order, work);
   let isGood = false;
@@ -197,7 +198,7 @@ async function runJob(order: BuildOrder, { signal, tell }: BuildOptions, work: W
     tell({ kind: 'note', text: `${isFound ? 'goes on with the' : 'begins the'} Job ${cluster.namespace}/${name}` });
     const { scheduleTimeoutMs } = options;
     const following = { cluster, name, asked: askedOf(order, work), scheduleTimeoutMs };
-    const digest = digestOf(await followJob(order, { signal, tell }, following));
+    const digest = digestOf(await followJob(order, { signal, tell, ...(isFound && resume && { resume }) }, following));
     isGood = true;
     return { digest };
   } finally {
@@ -281,13 +282,14 @@ interface Followed {
 }
 
 /** To the end of the Job, and of its log. Throws BuildFailure for a pod that does not begin in time. */
-async function followJob(order: BuildOrder, { signal, tell }: BuildOptions, following: Following): Promise<Followed> {
+async function followJob(order: BuildOrder, options: BuildOptions, following: Following): Promise<Followed> {
   const { cluster, name, asked } = following;
+  const { signal, tell } = options;
   const over = new AbortController();
   const stop = AbortSignal.any([signal, over.signal]);
   const say = createSayOnce(tell);
   const patience = createPatience(following.scheduleTimeoutMs, reason => over.abort(reason));
-  const reader = createPodReader(order, { cluster, signal: stop, tell });
+  const reader = createPodReader(order, { ...options, cluster, signal: stop });
   let wasThere = false;
   try {
     for await (const _ of cluster.changes(name, stop)) {
@@ -339,20 +341,29 @@ function createPatience(ms: number, giveUp: (reason: BuildFailure) => void) {
 }
 
 /** The log of each pod as the progress of the build: of one that took the place of another from its beginning. */
-function createPodReader(order: BuildOrder, { cluster, signal, tell }: BuildOptions & { readonly cluster: Cluster }) {
+function createPodReader(order: BuildOrder, options: BuildOptions & { readonly cluster: Cluster }) {
+  const { cluster, signal, tell, resume = async () => tell } = options;
   let uid: string | undefined;
   let progress: ProgressReader | undefined;
   let reading: Promise<void> = Promise.resolve();
+
+  /** From its beginning, also where an earlier process has read it: later lines speak of steps that earlier ones name. */
+  async function readAll(pod: V1Pod): Promise<void> {
+    const text = `works in the pod ${pod.metadata?.name} on the node ${pod.spec?.nodeName}`;
+    const tellPod = await resume(text);
+    if (uid !== pod.metadata?.uid) return;
+    tellPod({ kind: 'note', text });
+    progress = createProgressReader(order.platforms, tellPod);
+    await cluster.readLog(pod, progress.read, { signal, maxLineLength: PROGRESS_LINE_LENGTH });
+  }
+
   return {
     read(pod: V1Pod): void {
-      const { uid: found, name } = pod.metadata ?? {};
-      if (found === uid) return;
+      if (pod.metadata?.uid === uid) return;
       progress?.end();
-      uid = found;
-      tell({ kind: 'note', text: `works in the pod ${name} on the node ${pod.spec?.nodeName}` });
-      progress = createProgressReader(order.platforms, tell);
-      const options = { signal, maxLineLength: PROGRESS_LINE_LENGTH };
-      reading = cluster.readLog(pod, progress.read, options).catch(() => undefined);
+      progress = undefined;
+      uid = pod.metadata?.uid;
+      reading = readAll(pod).catch(() => undefined);
     },
     async end(): Promise<ProgressReader | undefined> {
       await Promise.race([reading, pause(LOG_REST_MS, undefined, { signal, ref: false })]);

@@ -7,6 +7,7 @@ import type { OpenDestination } from '../images.ts';
 import { InvalidBuild } from '../invalid-build.ts';
 import { type LookUp, lookUpBases } from '../look-up-bases.ts';
 import { BuildFailure, isClosing, type Make, type MakeOptions } from '../maker.ts';
+import type { Tell } from '../progress.ts';
 import { listUses } from '../read-images.ts';
 import type { ContainerFileSpec } from '../spec.ts';
 import { checkPlatforms, checkTag, tagOf } from './check.ts';
@@ -148,13 +149,18 @@ function secretsOf({ secrets, credentials }: Keys): readonly (string | Uint8Arra
 }
 
 function quiet(options: MakeOptions, redact: Redact): MakeOptions {
-  return {
-    ...options,
-    tell: ({ text, step, ...told }) =>
-      options.tell({
+  const { resume } = options;
+  const quieten =
+    (tell: Tell): Tell =>
+    ({ text, step, ...told }) =>
+      tell({
         ...told,
         ...(step !== undefined && { step: redact(step) }),
         ...(text !== undefined && { text: redact(text) }),
-      }),
+      });
+  return {
+    ...options,
+    tell: quieten(options.tell),
+    ...(resume && { resume: async note => quieten(await resume(note)) }),
   };
 }

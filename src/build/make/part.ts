@@ -46,7 +46,9 @@ export async function buildPart(deps: OrdersDeps, building: Building, part: Part
   const { spec, keys, destination, options } = building;
   const { backend, platforms, image, directory } = part;
   const platform = onlyOf(platforms, spec);
-  const tell: Tell = told => options.tell(platform === undefined ? told : { platform, ...told });
+  const name = (tell: Tell): Tell => (platform === undefined ? tell : told => tell({ platform, ...told }));
+  const tell = name(options.tell);
+  const { resume } = options;
   tell({ kind: 'note', text: `${backend.name} builds ${platforms.map(formatPlatform).join(', ')}` });
   const order = await prepareOrder(deps, {
     id: options.id,
@@ -60,7 +62,12 @@ export async function buildPart(deps: OrdersDeps, building: Building, part: Part
   signal.throwIfAborted();
   refuseUnreadable(order, backend);
   try {
-    const built = { image, digest: (await backend.build(order, { signal, tell })).digest };
+    const built = {
+      image,
+      digest: (
+        await backend.build(order, { signal, tell, ...(resume && { resume: async note => name(await resume(note)) }) })
+      ).digest,
+    };
     await checkTag(built, destination);
     return built;
   } catch (error) {

@@ -3,11 +3,12 @@
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import type { LogEntry, Told } from '../progress.ts';
+import type { LogEntry, Tell, Told } from '../progress.ts';
 import { type Bell, createBell } from './bell.ts';
 import { createEntry, encodeEntry, type Redact } from './log-entry.ts';
 import { type LogFile, openLogFile } from './log-file.ts';
 import { createLogTail, type LogTail } from './log-tail.ts';
+import { findRetold } from './retold.ts';
 
 /** What a reader looks at; `changes` rings when any of it is another. */
 export interface FollowedLog {
@@ -30,6 +31,8 @@ export interface FollowedLog {
 export interface LiveLog extends FollowedLog {
   /** Never throws. */
   add(told: Told): void;
+  /** Adds what the file does not have behind the note of this text. Never rejects. */
+  resume(note: string): Promise<Tell>;
   /** Writes the end of a log that did not fit; nothing may be added afterwards. Never rejects. */
   complete(): Promise<void>;
   /** Lets the readers and the file go. Never rejects. */
@@ -125,6 +128,12 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
     while (writing) await writing;
   }
 
+  function add(entry: LogEntry): void {
+    tail.add(entry, encodeEntry(entry));
+    if (isFull) changes.ring();
+    else write(writeHead);
+  }
+
   return {
     path,
     tail,
@@ -143,11 +152,17 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
     get isEnded() {
       return isEnded;
     },
-    add(told) {
-      const entry = entryOf(told);
-      tail.add(entry, encodeEntry(entry));
-      if (isFull) changes.ring();
-      else write(writeHead);
+    add: told => add(entryOf(told)),
+    async resume(note) {
+      await settle();
+      const isRetold = await findRetold(path, note).catch(error => {
+        log.error({ err: error, build: id }, 'what the log of a build has already cannot be read');
+        return () => false;
+      });
+      return told => {
+        const entry = entryOf(told);
+        if (!isRetold(entry)) add(entry);
+      };
     },
     async complete() {
       await settle();

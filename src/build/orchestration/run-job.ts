@@ -123,14 +123,17 @@ async function make(makers: Makers, spec: Spec, options: MakeOptions) {
 
 /** What a maker says once it is all over is not heard. */
 function createMakeOptions(job: Job, over: AbortSignal): MakeOptions {
-  const tell: Tell = told => {
-    if (!over.aborted) job.log.add(told);
-  };
+  const until =
+    (tell: Tell): Tell =>
+    told => {
+      if (!over.aborted) tell(told);
+    };
   return {
     id: job.record.id,
     image: job.record.image,
     signal: job.stop.signal,
-    tell,
+    tell: until(job.log.add),
+    resume: async note => until(await job.log.resume(note)),
     onBackend(name) {
       const { backends } = job.record;
       if (!over.aborted && !backends.includes(name)) job.update({ backends: [...backends, name] });

@@ -195,3 +195,20 @@ test('a follower who leaves while nothing comes is let go with his own reason', 
   await expect(reader).rejects.toThrow('gone');
   await finish(log);
 });
+
+test('what a builder tells again behind a note is left out, once each, and what is new is not', async () => {
+  const first = await open();
+  first.log.add({ kind: 'output', text: 'before' });
+  first.log.add({ kind: 'note', text: 'works in the pod a' });
+  for (const text of ['same', 'same', 'hunter2']) first.log.add({ kind: 'output', text });
+  await first.log.end();
+  const { log, lines } = await open({ directory: first.directory });
+  const tellAgain = await log.resume('works in the pod a');
+  tellAgain({ kind: 'note', text: 'works in the pod a' });
+  for (const text of ['same', 'same', 'hunter2', 'before', 'same']) tellAgain({ kind: 'output', text });
+  const tellAnew = await log.resume('works in the pod b');
+  tellAnew({ kind: 'output', text: 'same' });
+  await finish(log);
+  expect(await stored(log)).toEqual(['before', 'works in the pod a', 'same', 'same', '***', 'before', 'same', 'same']);
+  expect(lines).toEqual([]);
+});
