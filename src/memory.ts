@@ -12,7 +12,7 @@ export interface Memory {
   readonly maxBytes: number;
 }
 
-export interface Cache<V extends Value> {
+interface Cache<V extends Value> {
   /** The value, which others may share; it counts as used. */
   get(key: string): V | undefined;
   has(key: string): boolean;
@@ -21,7 +21,7 @@ export interface Cache<V extends Value> {
   delete(key: string): void;
 }
 
-export interface CacheOptions<V> {
+interface CacheOptions<V> {
   /** What a value holds, in bytes, where it has closures: nobody can look into these. Default: `weigh`. */
   readonly weigh?: (value: V) => number;
 }

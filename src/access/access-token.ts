@@ -17,7 +17,7 @@ const accessTokenSchema = z.object({
 });
 
 /** What an access token stands for; nothing of it is secret. */
-export type AccessTokenRecord = Readonly<z.infer<typeof accessTokenSchema>>;
+type AccessTokenRecord = Readonly<z.infer<typeof accessTokenSchema>>;
 
 export interface AccessToken extends AccessTokenRecord {
   /** 12 hex characters, the beginning of the secret's SHA-256. */

@@ -12,7 +12,7 @@ export interface Bcrypt {
   close(): Promise<void>;
 }
 
-export interface ComparisonOptions {
+interface ComparisonOptions {
   /** The work to do, as a cost of bcrypt; more than the hash's own is filled up. Default: the hash's. */
   readonly cost?: number;
   /** Where the password comes from. Each gets a turn before any gets another, and who has most waiting is refused first. */

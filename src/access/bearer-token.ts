@@ -11,7 +11,7 @@ import type { SigningKey } from './signing-key.ts';
 /** What our challenges name as `service`, and our tokens as their audience. */
 export const SERVICE = 'veneer';
 
-export type BearerClaims = Omit<BearerCaller, 'kind'>;
+type BearerClaims = Omit<BearerCaller, 'kind'>;
 
 export interface BearerToken {
   readonly token: string;

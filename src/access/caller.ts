@@ -9,7 +9,7 @@ export type Caller =
   | AccessTokenCaller
   | BearerCaller;
 
-export interface AccessTokenCaller {
+interface AccessTokenCaller {
   readonly kind: 'access-token';
   readonly id: string;
   readonly permissions: readonly Permission[];

@@ -13,7 +13,7 @@ import type { TreeOptions } from './image-tree.ts';
 import type { PlaceOnImage, SourceReader } from './source.ts';
 import { augmentationFor, choiceOf, type Steps } from './steps.ts';
 
-export type { Document, SourceReader };
+export type { Document };
 
 /** What an image became. */
 export interface Augmented {
@@ -37,7 +37,7 @@ export interface ImageOutcome extends Pick<AugmentedImage, 'platform' | 'source'
  */
 export type Augment = (source: Manifest, steps: Steps, reading: AugmentReading) => Promise<Augmented>;
 
-export interface AugmentReading {
+interface AugmentReading {
   readonly reader: SourceReader;
   readonly place: PlaceOnImage;
 }

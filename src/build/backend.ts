@@ -31,8 +31,8 @@ export interface Backend {
   close(): Promise<void>;
 }
 
-export const backendKinds = ['buildkit', 'docker', 'buildah', 'kubernetes', 'embedded'] as const;
-export type BackendKind = (typeof backendKinds)[number];
+const backendKinds = ['buildkit', 'docker', 'buildah', 'kubernetes', 'embedded'] as const;
+type BackendKind = (typeof backendKinds)[number];
 
 export interface BuildOptions {
   readonly signal: AbortSignal;

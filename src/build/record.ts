@@ -6,7 +6,7 @@ import { specSchema } from './spec.ts';
 /** `bd-<16 hex>_<n>` of a build, `mr-…` of a plain copy: the hex is of the spec, n counts the attempts at it from 1. */
 export const buildIdSchema = z.string().regex(/^(?:bd|mr)-[0-9a-f]{16}_[1-9]\d{0,8}$/);
 
-export const failureSchema = z.object({
+const failureSchema = z.object({
   /** `build`: the Containerfile's own fault. `infrastructure`: a builder or registry failed. `lost`: the service ended by itself too often while it alone ran. */
   kind: z.enum(['build', 'infrastructure', 'timeout', 'cancelled', 'lost']),
   /** One line for people, without secrets. */

@@ -16,7 +16,7 @@ export const compressionSchema = z.object({
 });
 
 /** Where the result is pushed, and how it is named there. */
-export const targetSchema = z.object({
+const targetSchema = z.object({
   /** The full name: a hosted one such as `local/builds`, or `registry.example.com/team/app`. */
   repository: z.string(),
   /** Absent: the 16 hex characters of the build's id. */

@@ -24,7 +24,7 @@ export interface CacheParts {
   readonly service?: CacheService | undefined;
 }
 
-export interface CacheService {
+interface CacheService {
   readonly isCounted: () => boolean;
   /** Since the start. */
   readonly counts: Pick<StatLine, 'hits' | 'misses'>;

@@ -8,7 +8,7 @@ import { linesOf } from './service/lines.ts';
 import { type Hints, parseJson, refusalOf } from './service/refusal.ts';
 import { type Service, ServiceRefused, sendRequest } from './service/service.ts';
 
-export interface OpenDesk extends CacheDesk {
+interface OpenDesk extends CacheDesk {
   close(): Promise<void>;
 }
 

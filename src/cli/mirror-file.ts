@@ -10,7 +10,7 @@ export interface Mirror {
   readonly upstreams: readonly MirroredUpstream[];
 }
 
-export interface MirroredUpstream {
+interface MirroredUpstream {
   /** The registry's host, as names of images have it. */
   readonly host: string;
   /** Whether its images must come through Veneer or not at all. */

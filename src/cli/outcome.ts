@@ -8,7 +8,7 @@ import { createLineView } from './progress/lines.ts';
 import type { Build, BuildsClient, Submitted } from './service/builds.ts';
 import type { ServiceCommandDeps } from './service-command.ts';
 
-export interface OutcomeOptions {
+interface OutcomeOptions {
   readonly await: boolean;
   readonly json?: boolean;
   readonly dryRun?: boolean;

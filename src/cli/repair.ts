@@ -20,7 +20,7 @@ export interface RepairCommandDeps {
   readonly isTerminal: boolean;
 }
 
-export interface RepairPlace {
+interface RepairPlace {
   readonly dataDir: string;
   /** The repository for what belongs to none. */
   readonly recovered: string;

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { duration, glob } from './values.ts';
 
-export const STALE_CAUSES = ['unavailable', 'notFound', 'unauthorized'] as const;
+const STALE_CAUSES = ['unavailable', 'notFound', 'unauthorized'] as const;
 
 const MAX_RULES = 1000;
 

@@ -1,6 +1,6 @@
 // How far a file that is being written may be read, and a way to wait for more.
 
-export type Growth =
+type Growth =
   /** Bytes before `available` are written, and more are to come. */
   | { readonly state: 'growing'; readonly available: number }
   /** All `size` bytes are written and the promised ones. */

@@ -19,7 +19,7 @@ export interface ScrubberOptions {
   readonly onFailed: (error: unknown) => void;
 }
 
-export interface ScrubPlaces {
+interface ScrubPlaces {
   find(): Promise<ScrubPlace | undefined>;
   keep(place: ScrubPlace): Promise<void>;
 }

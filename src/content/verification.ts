@@ -22,13 +22,13 @@ export interface Damage {
   readonly setAside: string | undefined;
 }
 
-export interface VerifyOptions {
+interface VerifyOptions {
   /** Waited for after each piece that was read. */
   readonly pace?: ((bytes: number) => Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface Verified {
+interface Verified {
   /** In bytes. */
   readonly size: number;
   readonly isIntact: boolean;

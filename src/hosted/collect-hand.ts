@@ -6,7 +6,7 @@ import { holderKey, holdersKey, keysOf, linkKey, type ManifestRecord, memberKey,
 import type { Room } from './room.ts';
 import { type TagLink, unlinkTag } from './tag-links.ts';
 
-export interface ManifestTarget {
+interface ManifestTarget {
   readonly repository: string;
   readonly digest: Digest;
   readonly record: ManifestRecord;

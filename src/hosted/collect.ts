@@ -29,7 +29,7 @@ export interface CollectPolicy {
   readonly retention: readonly RetentionRule[];
 }
 
-export const DEFAULT_POLICY: CollectPolicy = { graceMs: 24 * 3600 * 1000, retention: [] };
+const DEFAULT_POLICY: CollectPolicy = { graceMs: 24 * 3600 * 1000, retention: [] };
 
 export interface CollectorOptions extends Partial<CollectPolicy> {
   /** Of the room's store. */

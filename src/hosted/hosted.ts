@@ -73,7 +73,7 @@ export interface MountSource {
   readonly isReadable: (repository: string) => boolean;
 }
 
-export interface HostedBlob {
+interface HostedBlob {
   readonly size: number;
   /** The caller reads the stream to its end or cancels it. */
   open(range?: ByteRange): Promise<ReadableStream<Uint8Array>>;
@@ -128,7 +128,7 @@ export interface ReferrersPage {
   readonly after?: Digest | undefined;
 }
 
-export interface ReferrersList {
+interface ReferrersList {
   readonly descriptors: readonly Descriptor[];
   readonly hasMore: boolean;
 }

@@ -18,7 +18,7 @@ export interface HostedOptions {
 }
 
 /** What a manifest may refer to that is not there: nothing, an index to manifests, or any manifest to anything. */
-export type Sparse = 'refuse' | 'indexes' | 'allow';
+type Sparse = 'refuse' | 'indexes' | 'allow';
 
 export interface Quota {
   /** Asked before an upload grows to `size` bytes: as a request promises it, and for each piece that comes in. Throws RegistryError to refuse. */

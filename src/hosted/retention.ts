@@ -11,7 +11,7 @@ export interface RetentionRule extends TagPattern {
   readonly maxAgeMs?: number | undefined;
 }
 
-export interface PushedTag {
+interface PushedTag {
   readonly tag: string;
   /** ISO 8601 in UTC. */
   readonly pushedAt: string;

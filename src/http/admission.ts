@@ -35,7 +35,7 @@ export interface Admission {
 }
 
 /** A hosted repository that the caller may change. */
-export interface HostedTarget {
+interface HostedTarget {
   readonly repository: string;
   /** Whether the same caller may pull from another hosted repository. */
   readonly mayPull: (repository: string) => boolean;

@@ -6,7 +6,7 @@ import { networkOf } from '../access/passwords.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { clientAddress } from './client-address.ts';
 
-export interface Rate {
+interface Rate {
   readonly count: number;
   readonly perMs: number;
 }

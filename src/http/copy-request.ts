@@ -25,7 +25,7 @@ export interface ReadCopyDeps {
 /** Throws ApiError or RegistryError. */
 export type ReadCopy = (c: Context, request: SubmitRequest, options: CopyOptions) => Promise<Asked>;
 
-export interface CopyOptions {
+interface CopyOptions {
   /** As asked. */
   readonly image: string;
   readonly work: Work;

@@ -22,13 +22,13 @@ export interface RegistryEvents {
   damaged(content: DamagedContent): void;
 }
 
-export interface DamagedContent {
+interface DamagedContent {
   readonly digest: Digest;
   readonly size: number;
   readonly repositories: readonly string[];
 }
 
-export interface PulledManifest {
+interface PulledManifest {
   readonly origin: Origin;
   readonly manifest: ServedManifest;
   /** What the client asked for: a tag or a digest. */

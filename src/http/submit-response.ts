@@ -32,7 +32,7 @@ export interface View {
 const NO_WAIT_SECONDS = 0.001;
 
 /** The image to pull: that of the token, by tag, or by our digest where the request named a digest; a frozen one by its own name. */
-export function targetImage(
+function targetImage(
   { id, repository, tag, targetDigest, frozenImage }: TokenRecord,
   { host, addressOf }: View,
 ): string {

@@ -40,7 +40,7 @@ export interface ImageIndex extends Document {
 }
 
 /** Anything else that a registry keeps: an artifact's manifest, or a type that we do not know. Never rewritten. */
-export interface OtherManifest extends Document {
+interface OtherManifest extends Document {
   readonly kind: 'other';
 }
 

@@ -18,7 +18,7 @@ export type Inspected = { readonly registry: string; readonly repository: string
  */
 export type Inspect = (reference: Reference, options?: InspectOptions) => Promise<Inspected>;
 
-export interface InspectOptions {
+interface InspectOptions {
   readonly platform?: Platform | undefined;
   readonly signal?: AbortSignal | undefined;
 }

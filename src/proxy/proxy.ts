@@ -27,7 +27,7 @@ export interface Pull {
 }
 
 /** The augmentation of a token: it names one image, and serves only what that image became. */
-export interface TokenPull extends AugmentedPull {
+interface TokenPull extends AugmentedPull {
   /** The only tag that is served; undefined where the image was named by its digest. */
   readonly tag: string | undefined;
   /** What the tag was promised to serve; undefined where a build made the source, of which nothing was known then. */
@@ -40,7 +40,7 @@ export interface ServedManifest {
   readonly raw: Uint8Array;
 }
 
-export interface ManifestOptions extends CallOptions {
+interface ManifestOptions extends CallOptions {
   /** False for old clients: a tag then gives the image of the default platform. */
   readonly acceptsIndex: boolean;
   /** The types of manifests that the client takes beside those of images. */

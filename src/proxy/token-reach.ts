@@ -13,7 +13,7 @@ import { type Origin, originName } from './origin.ts';
 import type { AugmentedPull, MadeImage } from './pull.ts';
 
 /** Of what was made itself nothing is asked here. Every function throws what the registry throws, but nothing for what is absent. */
-export interface TokenReach {
+interface TokenReach {
   /** Whether it is a manifest of the image as it became, an attestation or artifact of its source, or about one of them. */
   hasManifest(digest: Digest): Promise<boolean>;
   /** Whether a manifest of the image names it, of its source, or of what is about them. */

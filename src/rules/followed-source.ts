@@ -11,7 +11,7 @@ export interface RulesSource {
   load(): readonly RuleOptions[];
 }
 
-export type Look =
+type Look =
   /** As it was at the last look. */
   | { readonly kind: 'same' }
   /** To be looked at later: it is being written, or was faulty a moment ago. */

@@ -23,16 +23,16 @@ export interface OpenedRules {
 }
 
 /** By `keyOf`. */
-export type LocalReads = ReadonlyMap<string, ReadLayer>;
+type LocalReads = ReadonlyMap<string, ReadLayer>;
 export type Watched = ReadonlyMap<string, Fingerprint>;
 
-export interface Opening {
+interface Opening {
   /** Every layer of this machine, as it was when it was tried, by `keyOf`. */
   readonly watched: Watched;
   readonly outcome: Outcome;
 }
 
-export type Outcome =
+type Outcome =
   | { readonly kind: 'opened'; readonly opened: OpenedRules }
   /** `mayPass`: without a change here, such as when a registry is there again. */
   | { readonly kind: 'faulty'; readonly faults: readonly string[]; readonly mayPass: boolean };

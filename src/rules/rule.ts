@@ -28,7 +28,7 @@ export interface RuleMatch {
   readonly caller?: readonly string[] | undefined;
 }
 
-export type RuleChanges = Omit<Augmentation, 'layers' | 'platforms' | 'attestations'>;
+type RuleChanges = Omit<Augmentation, 'layers' | 'platforms' | 'attestations'>;
 
 /** `platforms` are normalised; absent: all that the rule is for. */
 export type RuleLayer = { readonly platforms?: readonly string[] | undefined } & (LocalLayer | RemoteLayer);

@@ -25,7 +25,7 @@ export class RecordUnreadable extends Error {
   override readonly name = 'RecordUnreadable';
 }
 
-export interface WriteOptions {
+interface WriteOptions {
   /** Whether the changes let something go that takes more room than they do: then they may use what a full disk has in reserve. */
   readonly makesRoom?: boolean;
 }

@@ -27,7 +27,7 @@ export interface TokenLayers extends Pick<DiskStore, 'find' | 'open' | 'delete' 
   close(): Promise<void>;
 }
 
-export interface Holding {
+interface Holding {
   readonly until: Date;
   readonly account: string;
 }

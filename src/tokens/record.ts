@@ -22,7 +22,7 @@ const shownLayerSchema = z.object({
 });
 
 /** The client's request, for showing: it holds no layer data, access token or secret URL. */
-export const shownRequestSchema = z.object({
+const shownRequestSchema = z.object({
   containerPlatform: z.string().optional(),
   containerIncludes: strings,
   containerConfig: z

@@ -20,7 +20,7 @@ export interface Authorizer {
   forget(scope: string): void;
 }
 
-export interface AnswerOptions {
+interface AnswerOptions {
   readonly refused: string | undefined;
   readonly signal?: AbortSignal | undefined;
 }

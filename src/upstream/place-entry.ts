@@ -15,7 +15,7 @@ export interface PlaceEntry {
   readonly redirectHosts?: readonly string[] | undefined;
 }
 
-export interface MirrorEntry extends PlaceEntry {
+interface MirrorEntry extends PlaceEntry {
   readonly url: string;
 }
 

@@ -23,11 +23,11 @@ export interface Pusher {
 }
 
 /** As those of a call of Upstream. */
-export interface PushOptions {
+interface PushOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface MountOptions extends PushOptions {
+interface MountOptions extends PushOptions {
   readonly from: string;
 }
 
@@ -35,7 +35,7 @@ export interface PushedBlob extends Pick<ContentDescriptor, 'digest' | 'size'> {
   readonly open: () => Promise<ReadableStream<Uint8Array>>;
 }
 
-export interface PushedManifest extends Pick<ContentDescriptor, 'digest' | 'mediaType'> {
+interface PushedManifest extends Pick<ContentDescriptor, 'digest' | 'mediaType'> {
   readonly raw: Uint8Array;
   readonly reference: string;
 }

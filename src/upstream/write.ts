@@ -22,7 +22,7 @@ export interface WriteTarget {
   readonly signal?: AbortSignal | undefined;
 }
 
-export type WriteRequest = Pick<SendOptions, 'method' | 'headers' | 'body'>;
+type WriteRequest = Pick<SendOptions, 'method' | 'headers' | 'body'>;
 
 /** The writes of one push. Every function but `send` throws RegistryError. */
 export interface Writes {

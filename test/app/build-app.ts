@@ -28,8 +28,8 @@ const recordSchema = z.looseObject({
   digest: z.string().optional(),
 });
 
-export type Answer = z.infer<typeof answerSchema>;
-export type Record = z.infer<typeof recordSchema>;
+type Answer = z.infer<typeof answerSchema>;
+type Record = z.infer<typeof recordSchema>;
 
 export interface BuildApp extends TestApp {
   /** The image that putImage fills, as bases are named; its layers are no tars that could be read. */

@@ -19,13 +19,13 @@ const MAX_WORST_MS = 250;
 const MAX_TIMES_BASELINE = 5;
 const MAX_MEMORY_BYTES = 512 * MIB;
 
-export interface Answer {
+interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly text: string;
 }
 
-export interface Sent {
+interface Sent {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | Uint8Array;
   readonly signal?: AbortSignal;

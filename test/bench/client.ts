@@ -3,13 +3,13 @@ import { finished } from 'node:stream/promises';
 import { Agent, type Dispatcher, request } from 'undici';
 import { MANIFEST_TYPE } from './image.ts';
 
-export interface Outgoing {
+interface Outgoing {
   readonly method?: Dispatcher.HttpMethod;
   readonly type?: string;
   readonly body?: Uint8Array;
 }
 
-export interface Answer {
+interface Answer {
   readonly status: number;
   readonly body: Uint8Array;
   /** Where Location leads. */

@@ -15,14 +15,14 @@ export const BUILD_ID = 'bd-0123456789abcdef_1';
 export const DIGEST = `sha256:${'ab'.repeat(32)}`;
 
 /** One connection that follows the log: what it gets, and how it ends. */
-export interface LogConnection {
+interface LogConnection {
   readonly entries: readonly LogEntry[];
   readonly ends: 'end' | 'cut' | 'close' | 'hang';
 }
 
 type Env = { Bindings: HttpBindings };
 
-export interface SeenRequest {
+interface SeenRequest {
   readonly method: string;
   readonly path: string;
   readonly query: Readonly<Record<string, string>>;

@@ -38,7 +38,7 @@ interface LayerOptions {
   readonly algorithm?: DigestAlgorithm | undefined;
 }
 
-export function makeConfig(name: string, algorithm?: DigestAlgorithm): Content {
+function makeConfig(name: string, algorithm?: DigestAlgorithm): Content {
   return makeContent(JSON.stringify({ os: 'linux', architecture: 'amd64', name }), mediaTypes.ociConfig, algorithm);
 }
 

@@ -10,7 +10,7 @@ export const LIMITS = { maxBatch: 50, maxQueued: 1000, drainMs: 15_000 };
 
 type Endpoint = Partial<EndpointOptions> & Pick<EndpointOptions, 'url'>;
 
-export function endpoint(options: Endpoint): EndpointOptions {
+function endpoint(options: Endpoint): EndpointOptions {
   const all = ['push', 'pull', 'delete', 'build'] as const;
   return { name: 'lab', on: all, repositories: ['**'], timeoutMs: 10_000, retries: 3, ...options };
 }

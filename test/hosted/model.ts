@@ -12,7 +12,7 @@ export type Operation =
   | { readonly kind: 'crash'; readonly repository: string; readonly blob: number }
   | { readonly kind: 'restart' };
 
-export interface RepositoryModel {
+interface RepositoryModel {
   readonly blobs: Set<number>;
   readonly manifests: Set<number>;
   readonly tags: Map<string, number>;

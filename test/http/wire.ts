@@ -10,7 +10,7 @@ import { isIndexType, isManifestType } from '../../src/oci/media-type.ts';
 import { checkImage } from '../support/oracle.ts';
 import type { TestApi } from './api.ts';
 
-export interface PulledImage {
+interface PulledImage {
   readonly config: ImageConfig['config'];
   /** Digests, from the lowest. */
   readonly layers: readonly string[];

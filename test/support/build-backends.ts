@@ -92,7 +92,7 @@ export interface MemoryBackend extends Backend {
   readonly orders: readonly SeenOrder[];
 }
 
-export interface SeenOrder {
+interface SeenOrder {
   readonly order: BuildOrder;
   readonly platforms: readonly string[];
   readonly containerFile: string;

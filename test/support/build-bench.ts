@@ -22,7 +22,7 @@ export interface BackendPlace {
 }
 
 /** Without an image it is pushed to a tag of its own in the registry for everyone. */
-export type BenchOrder = Omit<OrderOptions, 'image'> & { readonly image?: string };
+type BenchOrder = Omit<OrderOptions, 'image'> & { readonly image?: string };
 
 export interface Bench {
   readonly place: BackendPlace;
@@ -32,13 +32,13 @@ export interface Bench {
   fail(options: BenchOrder): Promise<Failed>;
 }
 
-export interface Built {
+interface Built {
   readonly digest: string;
   readonly told: readonly Told[];
   readonly pushed: Pushed;
 }
 
-export interface Failed {
+interface Failed {
   readonly failure: Failure;
   readonly told: readonly Told[];
 }

@@ -13,7 +13,7 @@ import type { Content } from './images.ts';
 
 export type TarFile = Partial<Header> & { readonly name: string; readonly body?: string };
 
-export interface MadeImage {
+interface MadeImage {
   readonly platforms: readonly string[];
   /** Of each image, from below; a tar that is given is taken as it is. */
   readonly layers?: readonly (readonly TarFile[] | Uint8Array)[];

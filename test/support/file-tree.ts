@@ -7,7 +7,7 @@ import type { TarFile } from './build-images.ts';
 /** By its path from the root, without slashes around it. */
 export type FileTree = ReadonlyMap<string, TreeNode>;
 
-export interface TreeNode {
+interface TreeNode {
   readonly type: 'directory' | 'symlink' | 'file';
   readonly mode?: number | undefined;
   readonly target?: string | undefined;

@@ -9,7 +9,7 @@ import { type ImageManifest, parseManifest } from '../../src/oci/manifest.ts';
 import { formatPlatform, normalizePlatform } from '../../src/oci/platform.ts';
 import type { Read } from './oracle.ts';
 
-export interface FlatFile {
+interface FlatFile {
   readonly type: string;
   readonly mode: string;
   readonly owner: string;

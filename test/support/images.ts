@@ -42,7 +42,7 @@ export interface Content {
   readonly raw: Uint8Array;
 }
 
-export interface GeneratedDescriptor {
+interface GeneratedDescriptor {
   readonly mediaType: string;
   readonly digest: Digest;
   readonly size: number;

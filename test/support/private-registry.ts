@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Intercept } from './registry.ts';
 
-export interface User {
+interface User {
   readonly password: string;
   readonly repositories: readonly string[];
 }

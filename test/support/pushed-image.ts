@@ -22,7 +22,7 @@ const configSchema = platformSchema.extend({
     .prefault({}),
 });
 
-export interface PushedImage {
+interface PushedImage {
   readonly platform: string;
   readonly env: readonly string[];
   readonly labels: Readonly<Record<string, string>>;

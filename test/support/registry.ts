@@ -5,7 +5,7 @@ import { isIndexType, isManifestType } from '../../src/oci/media-type.ts';
 import { answer, type Content, type Repository } from './registry-answers.ts';
 import { createTokenDesk } from './token-desk.ts';
 
-export interface SeenRequest {
+interface SeenRequest {
   readonly method: string;
   /** Path and query. */
   readonly url: string;

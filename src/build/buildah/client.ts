@@ -21,7 +21,7 @@ export interface Client {
   run(workspace: Workspace, args: readonly string[], options: RunOptions): Promise<ProcessEnd>;
 }
 
-export type TryOptions = Required<Pick<ProcessOptions, 'signal' | 'onLine'>> & {
+type TryOptions = Required<Pick<ProcessOptions, 'signal' | 'onLine'>> & {
   /** A command in front of buildah. */
   readonly wrapper?: readonly string[];
 };

@@ -50,7 +50,7 @@ export interface Trials {
   readonly leaksLoopback: () => Promise<boolean>;
 }
 
-export const HOST_NOTE = 'a RUN has the network of this machine, and reaches what listens on its loopback address';
+const HOST_NOTE = 'a RUN has the network of this machine, and reaches what listens on its loopback address';
 
 export function findAbility(options: IsolationOptions, trials: Trials): Promise<Ability> {
   return options.isolation === 'chroot' ? findChroot(options, trials) : findRuntime(options, trials);

@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatPlatform, type Platform, parsePlatform } from '../../oci/platform.ts';
 
-export const BINFMT_FOLDER = '/proc/sys/fs/binfmt_misc';
+const BINFMT_FOLDER = '/proc/sys/fs/binfmt_misc';
 
 /** By the name of QEMU's handler, without `qemu-`. */
 const EMULATED: ReadonlyMap<string, readonly string[]> = new Map([

@@ -16,7 +16,7 @@ export type ContextSource =
   /** A directory of this machine. */
   | DirectorySource;
 
-export interface DirectorySource {
+interface DirectorySource {
   readonly kind: 'directory';
   readonly path: string;
   /** The name of the Containerfile in it, for the ignore file of its own. */

@@ -25,12 +25,12 @@ export interface Client {
   removeImage(name: string): Promise<void>;
 }
 
-export interface ReadOptions {
+interface ReadOptions {
   readonly signal: AbortSignal;
   readonly timeoutMs: number;
 }
 
-export interface RunOptions extends Pick<ProcessOptions, 'signal' | 'onLine' | 'maxLineLength'> {
+interface RunOptions extends Pick<ProcessOptions, 'signal' | 'onLine' | 'maxLineLength'> {
   /** The home of this build, with its config.json. */
   readonly home: string;
   /** The file that pins the base images. */

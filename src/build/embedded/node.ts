@@ -17,12 +17,12 @@ export interface FileNode extends Attributes {
   readonly open: () => AsyncIterable<Uint8Array>;
 }
 
-export interface LinkNode extends Attributes {
+interface LinkNode extends Attributes {
   readonly kind: 'symlink';
   readonly target: string;
 }
 
-export interface DeviceNode extends Attributes {
+interface DeviceNode extends Attributes {
   readonly kind: 'character-device' | 'block-device' | 'fifo';
   readonly major: number;
   readonly minor: number;

@@ -67,12 +67,6 @@ function checkLength(text: string): void {
   );
 }
 
-/** The same, but the last component itself may be a symlink. */
-export function followParent(root: DirectoryNode, path: Path): Path {
-  const last = path.at(-1);
-  return last === undefined ? path : [...followPath(root, path.slice(0, -1)), last];
-}
-
 /** `..` stays: what it means depends on where the links before it lead. */
 function componentsOf(target: string): string[] {
   checkLength(target);

@@ -16,7 +16,7 @@ export interface StepNames {
   readonly total: number;
 }
 
-export interface Numbered {
+interface Numbered {
   readonly line: number;
   readonly code: string;
 }

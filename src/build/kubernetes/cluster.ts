@@ -63,7 +63,7 @@ export interface Cluster {
   close(): Promise<void>;
 }
 
-export interface LogOptions {
+interface LogOptions {
   readonly signal: AbortSignal;
   /** Of UTF-16 units; a longer line is cut. */
   readonly maxLineLength: number;

@@ -14,7 +14,7 @@ export interface ContextOffers {
   ): AsyncIterable<Uint8Array> | undefined;
 }
 
-export interface Offer {
+interface Offer {
   readonly path: string;
   end(): void;
 }

@@ -30,7 +30,7 @@ export interface PodOptions {
   readonly storage: Storage;
 }
 
-export interface Toleration {
+interface Toleration {
   readonly key?: string | undefined;
   readonly operator?: string | undefined;
   readonly value?: string | undefined;
@@ -39,7 +39,7 @@ export interface Toleration {
 }
 
 /** Where a pod works: gone with it, or a folder of its own in a volume that is there, which it empties in the end. */
-export type Storage =
+type Storage =
   | { readonly kind: 'emptyDir'; readonly size?: string | undefined }
   | { readonly kind: 'claim'; readonly claim: string; readonly subPath: string }
   | { readonly kind: 'hostPath'; readonly hostPath: string };

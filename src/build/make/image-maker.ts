@@ -31,7 +31,7 @@ export interface ImageMakerDeps extends SpreadDeps {
 }
 
 /** Puts changes on top of an image, and pushes what it becomes as `image`. Throws BuildFailure, or the signal's reason. */
-export type Finish = (order: FinishOrder) => Promise<Digest>;
+type Finish = (order: FinishOrder) => Promise<Digest>;
 
 export interface FinishOrder extends Pick<MakeOptions, 'image' | 'signal' | 'tell'> {
   /** Where the image is that was built: the full name of its repository. */

@@ -5,7 +5,7 @@ import type { ContainerFileSpec } from '../spec.ts';
 import { createSurvey, type Offer, type SurveyOptions } from './survey.ts';
 import { UnsupportedPlatform } from './unsupported-platform.ts';
 
-export type Assigned = ReadonlyMap<Backend, readonly Platform[]>;
+type Assigned = ReadonlyMap<Backend, readonly Platform[]>;
 
 export interface Platforms {
   /** What can be built for now, in the configured order of the backends. */

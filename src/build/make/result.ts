@@ -19,13 +19,13 @@ export interface Result {
   readonly attestations: readonly Attestation[];
 }
 
-export interface BuiltImage {
+interface BuiltImage {
   readonly descriptor: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>;
   readonly platform: Platform;
 }
 
 /** An entry that describes another one. */
-export interface Attestation {
+interface Attestation {
   readonly descriptor: Descriptor;
   readonly subject: string | undefined;
 }

@@ -26,7 +26,7 @@ export interface BuildRecords {
   listUnderWay(): Promise<readonly UnderWay[]>;
 }
 
-export interface LatestAttempt {
+interface LatestAttempt {
   readonly attempt: number;
   readonly record: BuildRecord | undefined;
 }

@@ -35,7 +35,7 @@ export interface SubmitDeps {
   readonly closing: AbortSignal;
 }
 
-export interface Submission extends SubmitOptions {
+interface Submission extends SubmitOptions {
   /** Whether a failure that is still remembered is no answer. */
   readonly isRetry?: boolean;
 }

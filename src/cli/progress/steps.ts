@@ -1,7 +1,7 @@
 // How far each platform of a build is: steps done of those that are known.
 import type { LogEntry } from '../../build/progress.ts';
 
-export interface PlatformProgress {
+interface PlatformProgress {
   /** `build` for the steps that belong to no platform. */
   readonly platform: string;
   readonly done: number;

@@ -31,7 +31,7 @@ export interface RecipeTarget {
   readonly tag: string;
 }
 
-export interface RecipePolicy {
+interface RecipePolicy {
   /** How long a pull waits for a build. */
   readonly holdMs: number;
   /** For how long a build that failed is not begun again. */

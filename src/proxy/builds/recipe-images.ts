@@ -30,7 +30,7 @@ const recipeImageSchema = z.object({
   plannedAt: z.number(),
 });
 
-export type RecipeImage = z.infer<typeof recipeImageSchema>;
+type RecipeImage = z.infer<typeof recipeImageSchema>;
 
 export function createRecipeImages(records: RecordStore, builds: Pick<Builds, 'find'>): RecipeImages {
   const images = createCollection({ store: records, name: 'recipe-image', schema: recipeImageSchema });

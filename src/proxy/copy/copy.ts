@@ -18,7 +18,7 @@ export function createCopy(deps: CopyImageDeps): Make<CopySpec> {
   };
 }
 
-export interface FinishOrder extends CopyImageOptions {
+interface FinishOrder extends CopyImageOptions {
   /** The image as it was built: the full name of the repository that it was pushed to, and its digest. */
   readonly source: { readonly repository: string; readonly digest: Digest };
   readonly changes: Changes;

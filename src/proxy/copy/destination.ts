@@ -15,7 +15,7 @@ export interface MountingDestination extends Destination {
   putBlob(blob: ContentDescriptor, open: Open, options?: PutBlobOptions): Promise<void>;
 }
 
-export interface PutBlobOptions {
+interface PutBlobOptions {
   readonly from?: Origin | undefined;
 }
 

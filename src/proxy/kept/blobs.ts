@@ -34,7 +34,7 @@ export interface Blobs {
 }
 
 /** Opens a body whose digest is known, from wherever it is. */
-export type OpenBody = (
+type OpenBody = (
   signal?: AbortSignal,
 ) => Promise<{ readonly body: ReadableStream<Uint8Array>; readonly size: number | undefined }>;
 
@@ -114,7 +114,7 @@ function transferKey(origin: UpstreamRepository, digest: Digest): string {
   return `${repositoryKey(origin)}@${digest}`;
 }
 
-export interface TransferRequest {
+interface TransferRequest {
   readonly key: string;
   readonly digest: Digest;
   readonly openBody: OpenBody;

@@ -34,7 +34,7 @@ export interface Link {
 }
 
 /** A link as a repository's list has it. */
-export interface NamedLink {
+interface NamedLink {
   /** `<upstream>/<repository>` */
   readonly repository: string;
   readonly digest: Digest;

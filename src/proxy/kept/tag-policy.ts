@@ -14,14 +14,14 @@ export interface TagPolicy {
   readonly negativeMs?: number;
 }
 
-export interface FreshnessRule {
+interface FreshnessRule {
   readonly images: readonly string[];
   readonly tags: readonly string[];
   readonly timeMs: number;
 }
 
 /** What an upstream may do instead of saying what a tag points to; unavailable: it limits us, is broken, or hangs. */
-export type StaleCause = 'unavailable' | 'notFound' | 'unauthorized';
+type StaleCause = 'unavailable' | 'notFound' | 'unauthorized';
 
 /** How long the digest of a tag is believed, in milliseconds. */
 export function createFreshness({ tagFreshnessMs, freshness = [] }: TagPolicy): (name: string, tag: string) => number {

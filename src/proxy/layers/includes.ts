@@ -13,7 +13,7 @@ import { type Candidate, listImages } from '../images.ts';
 import { type Origin, type Origins, resolveReference } from '../origin.ts';
 import { createReader } from '../source-reader.ts';
 
-export interface IncludedLayer {
+interface IncludedLayer {
   readonly layer: Layer;
   readonly source: LayerSource;
 }

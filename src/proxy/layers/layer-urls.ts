@@ -16,7 +16,7 @@ export interface LayerUrlsDeps {
 /** The caller reads the stream to its end or cancels it. Throws RegistryError, InvalidLayer, or ContentMismatch for a wrong `gzipDigest`. */
 export type OpenLayerUrl = (url: URL, claims: LayerClaims, signal?: AbortSignal) => Promise<LayerUrlBody>;
 
-export interface LayerUrlBody extends Pick<BlobBody, 'body' | 'coding'> {
+interface LayerUrlBody extends Pick<BlobBody, 'body' | 'coding'> {
   /** Of its bytes, which this address has brought. */
   readonly digest: Digest;
 }

@@ -26,7 +26,7 @@ import type { LayerIndexes, PlacedBlob } from './layer-indexes.ts';
 import type { Layers } from './layers.ts';
 
 /** Layers that go onto an image of `origin`. */
-export interface PlacingRequest {
+interface PlacingRequest {
   readonly origin: Origin;
   readonly image: SourceImage;
   readonly layers: readonly Layer[];

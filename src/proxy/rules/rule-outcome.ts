@@ -15,7 +15,7 @@ export interface OutcomesDeps {
   readonly augmentations: Augmentations;
 }
 
-export interface Question {
+interface Question {
   readonly origin: Origin;
   readonly subject: Subject;
   readonly state: RuleSet;

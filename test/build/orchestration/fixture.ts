@@ -23,7 +23,7 @@ export const BROKEN = new BuildFailure({
   step: 'RUN make',
 });
 
-export const POLICY: BuildsPolicy = {
+const POLICY: BuildsPolicy = {
   concurrency: 2,
   maxQueued: 100,
   maxQueuedPerCaller: 100,
@@ -54,7 +54,7 @@ export interface Work {
   fail(error: unknown): void;
 }
 
-export interface Timer {
+interface Timer {
   readonly ms: number;
   goOff(): void;
 }

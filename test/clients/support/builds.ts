@@ -25,7 +25,7 @@ const buildSchema = z.object({
 });
 
 export type Submitted = z.infer<typeof submittedSchema>;
-export type Build = z.infer<typeof buildSchema>;
+type Build = z.infer<typeof buildSchema>;
 
 export interface BuildsClient {
   /** Any answer. */

@@ -18,7 +18,7 @@ const Index = z.object({
 
 type Entry = z.output<typeof Index>['manifests'][number];
 
-export interface Attestation {
+interface Attestation {
   readonly digest: string;
   readonly type: string | undefined;
   /** The digest of the image that it is about. */

@@ -11,7 +11,7 @@ export interface RoughWay extends Relay {
   hold(digest: string, afterBytes: number): void;
 }
 
-export interface Transfer {
+interface Transfer {
   /** The header of the request. */
   readonly range: string | undefined;
   /** What was sent, in bytes. */

@@ -7,7 +7,7 @@ import type { Lab } from './lab.ts';
 import { makeMirrorFile } from './mirrored.ts';
 import { run } from './process.ts';
 
-export interface RuntimeOptions {
+interface RuntimeOptions {
   readonly lab: Lab;
   /** host:port of the Veneer. */
   readonly mirror: string;
@@ -25,13 +25,13 @@ export interface Runtime {
   see(name: string, wanted: Wanted): Promise<Seen>;
 }
 
-export interface Wanted {
+interface Wanted {
   readonly platform: string;
   /** For the image's shell. */
   readonly command: string;
 }
 
-export interface Seen {
+interface Seen {
   /** All that the runtime shows for the name: podman has that of the platform's image, too. */
   readonly digests: readonly string[];
   /** The digest of the config. */

@@ -16,7 +16,7 @@ import { parseSpec } from '../../support/build-backends.ts';
 
 const memory = createMemory();
 
-export interface Begun {
+interface Begun {
   readonly id: string;
   readonly match: RecipeMatch;
   readonly target: RecipeTarget;
