@@ -1,14 +1,14 @@
 // What builders need to reach registries, us among them: names, addresses and credentials, and the secrets that are configured.
 import type { AccessTokens } from '../access/access-token.ts';
-import type { BuildCredentials, OwnRegistry, PinnedBase, PushTarget } from '../build/backend.ts';
-import type { OrdersDeps } from '../build/make/order.ts';
-import type { Recipes } from '../build/recipes/recipe.ts';
-import type { ContainerFileSpec } from '../build/spec.ts';
+import type { BuildCredentials, OwnRegistry, PinnedBase, PushTarget } from '../builds/backend.ts';
+import type { OrdersDeps } from '../builds/executor/order.ts';
+import type { Recipes } from '../builds/recipes/recipe.ts';
+import type { ContainerFileSpec } from '../builds/spec.ts';
 import type { Config } from '../config/schema.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { locateBase } from '../proxy/builds/base-images.ts';
-import { type Origin, type Origins, originName } from '../proxy/origin.ts';
+import { type Origin, type Origins, originName } from '../pull/origin.ts';
+import { locateBase } from '../pull/recipes/base-images.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 
 export interface BuilderAccessDeps {

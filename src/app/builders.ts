@@ -1,17 +1,17 @@
 // The builders of this service: those that the configuration names, or the best that the machine has.
 import type { Logger } from 'pino';
-import { type Backend, BackendUnavailable } from '../build/backend.ts';
-import { createBuildahBackend } from '../build/buildah/backend.ts';
-import { detectBuildah } from '../build/buildah/detect.ts';
-import { createBuildkitBackend } from '../build/buildkit/backend.ts';
-import { detectBuildkit } from '../build/buildkit/detect.ts';
-import { type Detect, detectBackends } from '../build/detect.ts';
-import { createDockerBackend } from '../build/docker/backend.ts';
-import { detectDocker } from '../build/docker/detect.ts';
-import { createEmbeddedBackend, type EmbeddedDeps } from '../build/embedded/backend.ts';
-import type { Environment } from '../build/environment.ts';
-import type { KubernetesOptions } from '../build/kubernetes/backend.ts';
-import { createPlatforms, type Platforms } from '../build/make/platforms.ts';
+import { type Backend, BackendUnavailable } from '../builds/backend.ts';
+import { createBuildahBackend } from '../builds/backends/buildah/backend.ts';
+import { detectBuildah } from '../builds/backends/buildah/detect.ts';
+import { createBuildkitBackend } from '../builds/backends/buildkit/backend.ts';
+import { detectBuildkit } from '../builds/backends/buildkit/detect.ts';
+import { createDockerBackend } from '../builds/backends/docker/backend.ts';
+import { detectDocker } from '../builds/backends/docker/detect.ts';
+import { createEmbeddedBackend, type EmbeddedDeps } from '../builds/backends/embedded/backend.ts';
+import type { KubernetesOptions } from '../builds/backends/kubernetes/backend.ts';
+import { type Detect, detectBackends } from '../builds/detect.ts';
+import type { Environment } from '../builds/environment.ts';
+import { createPlatforms, type Platforms } from '../builds/executor/platforms.ts';
 import { defaultCluster } from '../config/kubernetes-schema.ts';
 import type { Config } from '../config/schema.ts';
 import { formatPlatform, parsePlatform } from '../oci/platform.ts';
@@ -122,7 +122,7 @@ type KubernetesConfig = Omit<Extract<BackendConfig, { type: 'kubernetes' }>, 'ty
 
 /** Its library is large, and loaded where it is needed. */
 async function openKubernetes(one: KubernetesConfig, { config, afar }: BuildersDeps): Promise<Backend> {
-  const { createKubernetesBackend } = await import('../build/kubernetes/backend.ts');
+  const { createKubernetesBackend } = await import('../builds/backends/kubernetes/backend.ts');
   const { jobs, callbackUrl = config.publicUrl, ...options } = one;
   const { timeoutMs } = config.builds;
   return createKubernetesBackend({ ...options, ...afar, callbackUrl, timeoutMs, isOneJob: jobs === 'one' });

@@ -1,19 +1,19 @@
 // Recipes at work: how a pull's match becomes a build, and which registries have their missing images built.
 import { readFile } from 'node:fs/promises';
 import { relative } from 'node:path';
-import { InvalidBuild } from '../build/invalid-build.ts';
-import type { Plan } from '../build/plan.ts';
-import type { RecipeMatch, Recipes } from '../build/recipes/recipe.ts';
-import type { Spec } from '../build/spec.ts';
+import { InvalidBuild } from '../builds/invalid-build.ts';
+import type { Plan } from '../builds/plan.ts';
+import type { RecipeMatch, Recipes } from '../builds/recipes/recipe.ts';
+import type { Spec } from '../builds/spec.ts';
 import type { StartPulled } from '../http/rated-builds.ts';
 import { parsePlatform } from '../oci/platform.ts';
-import type { RecipeTarget, StartRecipe } from '../proxy/builds/recipe-builds.ts';
-import type { RecipeImages } from '../proxy/builds/recipe-images.ts';
-import type { WithRecipes } from '../proxy/builds/recipe-registry.ts';
-import { shadowName } from '../proxy/builds/shadow-name.ts';
-import { createShadowedRegistry, type Shadow } from '../proxy/builds/shadowed-registry.ts';
-import type { Origins } from '../proxy/origin.ts';
-import type { Registry } from '../proxy/registry.ts';
+import type { Origins } from '../pull/origin.ts';
+import type { RecipeTarget, StartRecipe } from '../pull/recipes/recipe-builds.ts';
+import type { RecipeImages } from '../pull/recipes/recipe-images.ts';
+import type { WithRecipes } from '../pull/recipes/recipe-registry.ts';
+import { shadowName } from '../pull/recipes/shadow-name.ts';
+import { createShadowedRegistry, type Shadow } from '../pull/recipes/shadowed-registry.ts';
+import type { Registry } from '../pull/registry.ts';
 
 export interface StartRecipeDeps {
   readonly plan: Plan;

@@ -2,7 +2,7 @@
 import type { Config } from '../config/schema.ts';
 import { createFindRuled, type FindRuled } from '../http/caller-rules.ts';
 import type { Memory } from '../memory.ts';
-import { createWithRules, type WithRules } from '../proxy/rules/ruled-registry.ts';
+import { createWithRules, type WithRules } from '../pull/rules/ruled-registry.ts';
 import { createMadeDigests, type MadeDigests } from '../rules/made.ts';
 import type { Rules } from '../rules/rules.ts';
 import type { HoldLayers } from '../rules/shelf.ts';

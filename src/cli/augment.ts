@@ -3,7 +3,7 @@ import { mkdtempDisposable } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { packLayer } from '../build/context/layer-directory.ts';
+import { packLayer } from '../builds/context/layer-directory.ts';
 import { openArchive } from './archive.ts';
 import { type AugmentCommandOptions, augmentRequestOf, type SentLayer } from './augment-request.ts';
 import { collect, collectEnv, collectPair, collectPlatforms, collectWords, parseTargetName } from './image-options.ts';

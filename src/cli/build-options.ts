@@ -1,6 +1,6 @@
 // The options of `veneer build` alone, checked while they are read. Each parser throws InvalidArgumentError, which the command line shows.
 import { InvalidArgumentError } from 'commander';
-import { compressionSchema } from '../build/spec.ts';
+import { compressionSchema } from '../builds/spec.ts';
 import { duration } from '../config/values.ts';
 
 export interface CompressionOption {

@@ -1,8 +1,8 @@
 // `veneer builds`: lists the builds of a running service, shows their logs, cancels and retries them.
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { formatLogEntry } from '../build/orchestration/log-text.ts';
-import type { LogEntry } from '../build/progress.ts';
-import { buildIdSchema } from '../build/record.ts';
+import type { LogEntry } from '../builds/progress.ts';
+import { formatLogEntry } from '../builds/queue/log-text.ts';
+import { buildIdSchema } from '../builds/record.ts';
 import { awaitBuild, describeFailure } from './await-build.ts';
 import { formatBuilds } from './builds-table.ts';
 import { explain, print } from './output.ts';

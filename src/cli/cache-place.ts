@@ -1,8 +1,8 @@
 // Where the cache is looked after: in its directory, where no service has it open, and through the service where one does.
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import type { CacheDesk } from '../cache/desk.ts';
-import { type CacheLine, cacheLineSchema } from '../cache/lines.ts';
+import type { CacheDesk } from '../cache/admin/desk.ts';
+import { type CacheLine, cacheLineSchema } from '../cache/admin/lines.ts';
 import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owner.ts';
 import { linesOf } from './service/lines.ts';
 import { type Hints, parseJson, refusalOf } from './service/refusal.ts';

@@ -1,5 +1,5 @@
 // What is said of the cache, as lines for people.
-import type { CacheLine, StatLine, Tally } from '../cache/lines.ts';
+import type { CacheLine, StatLine, Tally } from '../cache/admin/lines.ts';
 import { formatSize } from '../hosted/quota-size.ts';
 import { formatColumns } from './columns.ts';
 

@@ -1,6 +1,6 @@
 // `veneer cache`: looks after what is kept of upstreams, beside a service or through it.
 import { Command } from 'commander';
-import type { CacheLine } from '../cache/lines.ts';
+import type { CacheLine } from '../cache/admin/lines.ts';
 import { duration, size } from '../config/values.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { askCache, type CachePlace, type CacheQuestion } from './cache-place.ts';

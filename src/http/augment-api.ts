@@ -1,11 +1,11 @@
 // The augment API: a request becomes a token, and the token names an image to pull.
 import { type Context, Hono } from 'hono';
 import type { Work } from '../augment/budget.ts';
-import type { Builds } from '../build/builds.ts';
+import type { Builds } from '../builds/builds.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
-import type { Origins } from '../proxy/origin.ts';
-import type { Prepare, Prepared } from '../proxy/prepare.ts';
-import type { TokenLedger } from '../tokens/ledger.ts';
+import type { Origins } from '../pull/origin.ts';
+import type { Prepare, Prepared } from '../pull/prepare.ts';
+import type { TokenLedger } from '../pull/tokens/ledger.ts';
 import { ApiError } from './api-error.ts';
 import { parseSubmit, type SubmitLimits, type SubmitRequest } from './augment-schema.ts';
 import { callerSubject } from './authentication.ts';

@@ -2,10 +2,10 @@
 import type { Context } from 'hono';
 import { streamSSE } from 'hono/streaming';
 import type { Logger } from 'pino';
-import type { Builds } from '../build/builds.ts';
-import { formatLogEntry } from '../build/orchestration/log-text.ts';
-import type { LogEntry } from '../build/progress.ts';
-import type { BuildRecord } from '../build/record.ts';
+import type { Builds } from '../builds/builds.ts';
+import type { LogEntry } from '../builds/progress.ts';
+import { formatLogEntry } from '../builds/queue/log-text.ts';
+import type { BuildRecord } from '../builds/record.ts';
 import { ApiError } from './api-error.ts';
 
 export interface BuildLogDeps {

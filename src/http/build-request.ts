@@ -1,16 +1,16 @@
 // From a submit request for a Containerfile, or for packages, to the spec of its build: what is read for it, and whether the caller may.
 import type { Context } from 'hono';
 import type { Work } from '../augment/budget.ts';
-import type { ContextSource } from '../build/context/store-context.ts';
-import type { PackageNames } from '../build/packages/names.ts';
-import { createPlanPackages, type PlanPackages } from '../build/packages/plan-packages.ts';
-import type { Plan } from '../build/plan.ts';
-import type { BuildRequest } from '../build/request.ts';
-import type { Changes, ContainerFileSpec, Spec } from '../build/spec.ts';
+import type { ContextSource } from '../builds/context/store-context.ts';
+import type { PackageNames } from '../builds/packages/names.ts';
+import { createPlanPackages, type PlanPackages } from '../builds/packages/plan-packages.ts';
+import type { Plan } from '../builds/plan.ts';
+import type { BuildRequest } from '../builds/request.ts';
+import type { Changes, ContainerFileSpec, Spec } from '../builds/spec.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parsePlatform } from '../oci/platform.ts';
-import { type Origin, originName } from '../proxy/origin.ts';
-import type { PlatformMoves, PreparedChanges } from '../proxy/prepare.ts';
+import { type Origin, originName } from '../pull/origin.ts';
+import type { PlatformMoves, PreparedChanges } from '../pull/prepare.ts';
 import { ApiError } from './api-error.ts';
 import type { SubmitRequest, SubmitSource } from './augment-schema.ts';
 import { requireRight } from './authentication.ts';

@@ -1,6 +1,6 @@
 // What the API says of a build: field names are those that existing clients read, absent fields are left out.
-import type { BuildRecord } from '../build/record.ts';
-import type { CopySpec } from '../build/spec.ts';
+import type { BuildRecord } from '../builds/record.ts';
+import type { CopySpec } from '../builds/spec.ts';
 
 /** The path of a build's or a copy's log. */
 export function buildLogPath(id: string): string {

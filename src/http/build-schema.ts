@@ -1,6 +1,6 @@
 // The fields of a submit request that say what to build, checked field by field. What a build itself cannot take, its plan refuses.
 import { z } from 'zod';
-import { compressionSchema } from '../build/spec.ts';
+import { compressionSchema } from '../builds/spec.ts';
 import { atMost, listSchema, mapSchema } from '../oci/bounded.ts';
 import { textMapSchema } from '../oci/config-fields.ts';
 import { createLayerSchema, dropUnset } from './config-schema.ts';

@@ -1,9 +1,9 @@
 // Where what a request asks for is pushed: the repository that it names or the configured one, and whether the caller may push there.
 import type { Context } from 'hono';
-import type { PackageNames } from '../build/packages/names.ts';
-import type { Target } from '../build/spec.ts';
+import type { PackageNames } from '../builds/packages/names.ts';
+import type { Target } from '../builds/spec.ts';
 import { parseReference } from '../oci/reference.ts';
-import { type Origin, type Origins, originName } from '../proxy/origin.ts';
+import { type Origin, type Origins, originName } from '../pull/origin.ts';
 import { ApiError } from './api-error.ts';
 import { callerName, hasRight, requireRight } from './authentication.ts';
 import type { RequestedBuild } from './build-schema.ts';

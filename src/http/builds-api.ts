@@ -1,9 +1,9 @@
 // What becomes of builds and copies: their records, their logs as they run, and the way to end one or to try it again.
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
-import type { Builds } from '../build/builds.ts';
-import type { BuildRecord } from '../build/record.ts';
-import type { Origins } from '../proxy/origin.ts';
+import type { Builds } from '../builds/builds.ts';
+import type { BuildRecord } from '../builds/record.ts';
+import type { Origins } from '../pull/origin.ts';
 import { ApiError } from './api-error.ts';
 import { requireRight } from './authentication.ts';
 import { createSendLog } from './build-log.ts';

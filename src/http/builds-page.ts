@@ -1,7 +1,7 @@
 // A page of the list of builds: those that the caller may see, however many others lie between them.
 import type { Context } from 'hono';
-import type { Builds } from '../build/builds.ts';
-import { type BuildRecord, buildRecordSchema } from '../build/record.ts';
+import type { Builds } from '../builds/builds.ts';
+import { type BuildRecord, buildRecordSchema } from '../builds/record.ts';
 import { ApiError } from './api-error.ts';
 import { hasRight } from './authentication.ts';
 

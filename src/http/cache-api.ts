@@ -2,8 +2,8 @@
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import { z } from 'zod';
-import type { CacheDesk } from '../cache/desk.ts';
-import { CACHE_LINES_MEDIA_TYPE, type CacheLine, encodeLine } from '../cache/lines.ts';
+import type { CacheDesk } from '../cache/admin/desk.ts';
+import { CACHE_LINES_MEDIA_TYPE, type CacheLine, encodeLine } from '../cache/admin/lines.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { EXPECTED_GLOB, isQuickGlob } from '../oci/name-pattern.ts';
 import { ApiError } from './api-error.ts';

@@ -3,7 +3,7 @@ import type { Context } from 'hono';
 import type { LayerSource } from '../augment/layer-source.ts';
 import type { Step } from '../augment/steps.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { type Origin, originName } from '../proxy/origin.ts';
+import { type Origin, originName } from '../pull/origin.ts';
 import type { Rules } from '../rules/rules.ts';
 import { type HoldLayers, shelvedIn } from '../rules/shelf.ts';
 import { callerName } from './authentication.ts';

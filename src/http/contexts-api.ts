@@ -1,6 +1,6 @@
 // Build contexts for the pods that build them: the address itself is the credential, as a token in a path is.
 import { Hono } from 'hono';
-import { CONTEXTS_PATH, type ContextOffers } from '../build/kubernetes/context-offers.ts';
+import { CONTEXTS_PATH, type ContextOffers } from '../builds/backends/kubernetes/context-offers.ts';
 import { ApiError } from './api-error.ts';
 
 export function createContextsApi(offers: ContextOffers): Hono {

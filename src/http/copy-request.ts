@@ -1,12 +1,12 @@
 // From a submit request for an image that exists to the spec of its copy: a mirror of it as it is, or a frozen one with its changes.
 import type { Context } from 'hono';
 import type { Work } from '../augment/budget.ts';
-import type { Changes } from '../build/spec.ts';
+import type { Changes } from '../builds/spec.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatPlatform } from '../oci/platform.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
-import { type Origin, type Origins, resolveReference } from '../proxy/origin.ts';
-import type { Prepare, Prepared } from '../proxy/prepare.ts';
+import { type Origin, type Origins, resolveReference } from '../pull/origin.ts';
+import type { Prepare, Prepared } from '../pull/prepare.ts';
 import type { SubmitRequest } from './augment-schema.ts';
 import type { Asked } from './build-request.ts';
 import type { Targets } from './build-target.ts';

@@ -1,7 +1,7 @@
 // The changes that a submit request wants on top of a build: looked at before it begins, for the image that is not there yet.
 import type { Context } from 'hono';
 import type { Work } from '../augment/budget.ts';
-import type { DescribeChanges, PreparedChanges } from '../proxy/prepare.ts';
+import type { DescribeChanges, PreparedChanges } from '../pull/prepare.ts';
 import type { SubmitRequest } from './augment-schema.ts';
 import { checkMediaTypes, hasChanges, toApiError, toChanges } from './requested-changes.ts';
 import { placesOfChanges, type RequireSources } from './source-rights.ts';

@@ -3,8 +3,8 @@ import type { Context } from 'hono';
 import { LRUCache } from 'lru-cache';
 import { networkOf } from '../access/passwords.ts';
 import { RegistryError } from '../oci/errors.ts';
-import type { TokenLedger } from '../tokens/ledger.ts';
-import { isLongTokenId, type TokenRecord } from '../tokens/record.ts';
+import type { TokenLedger } from '../pull/tokens/ledger.ts';
+import { isLongTokenId, type TokenRecord } from '../pull/tokens/record.ts';
 import { clientAddress } from './client-address.ts';
 
 /** Undefined for what is no token. Throws TOOMANYREQUESTS for that, too, where a network has guessed too often. */

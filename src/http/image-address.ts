@@ -1,6 +1,6 @@
 // What an image of a repository is called by clients.
 import { isRegistryHost } from '../oci/reference.ts';
-import type { Origins } from '../proxy/origin.ts';
+import type { Origins } from '../pull/origin.ts';
 
 /**
  * `image` is the full name with its tag. What is hosted here is on our own host, and so is what an alias names: only we know that name.

@@ -3,7 +3,7 @@ import { parseImageConfig } from '../oci/image-config.ts';
 import { type JsonObject, objectIn, parseObject } from '../oci/json.ts';
 import { familyOf } from '../oci/media-type.ts';
 import { isRegistryHost, type Reference, tagOrDigest } from '../oci/reference.ts';
-import type { Inspected } from '../proxy/inspect.ts';
+import type { Inspected } from '../pull/inspect.ts';
 
 // A map, for the names come from foreign configs, and an object would inherit `constructor`.
 /** The fields whose names are more than the first letter in lower case. */

@@ -3,7 +3,7 @@ import { Hono } from 'hono';
 import { z } from 'zod';
 import { InvalidPlatform, type Platform, parsePlatform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
-import type { Inspect } from '../proxy/inspect.ts';
+import type { Inspect } from '../pull/inspect.ts';
 import { ApiError } from './api-error.ts';
 import { checkImage, imageSchema } from './augment-schema.ts';
 import { dropUnset } from './config-schema.ts';

@@ -2,9 +2,9 @@
 import type { Context } from 'hono';
 import { tryGetContext } from 'hono/context-storage';
 import { subjectOf } from '../access/caller.ts';
-import { type Builds, QueueFull, type Submitted } from '../build/builds.ts';
-import type { BuildRecord } from '../build/record.ts';
-import type { Spec } from '../build/spec.ts';
+import { type Builds, QueueFull, type Submitted } from '../builds/builds.ts';
+import type { BuildRecord } from '../builds/record.ts';
+import type { Spec } from '../builds/spec.ts';
 import { toBuildError } from './build-error.ts';
 import type { CallerRate } from './caller-rate.ts';
 import { sourceError } from './source-error.ts';

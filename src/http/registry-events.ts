@@ -2,13 +2,13 @@
 import type { Context } from 'hono';
 import { tryGetContext } from 'hono/context-storage';
 import { subjectOf } from '../access/caller.ts';
-import type { BuildRecord } from '../build/record.ts';
+import type { BuildRecord } from '../builds/record.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Events } from '../events/events.ts';
 import type { HostedChange } from '../hosted/options.ts';
 import type { Digest } from '../oci/digest.ts';
-import { type Origin, originName } from '../proxy/origin.ts';
-import type { ServedManifest } from '../proxy/proxy.ts';
+import { type Origin, originName } from '../pull/origin.ts';
+import type { ServedManifest } from '../pull/proxy.ts';
 import { clientAddress } from './client-address.ts';
 import { findPublicHost } from './public-host.ts';
 

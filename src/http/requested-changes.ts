@@ -4,7 +4,7 @@ import { InvalidLayer } from '../augment/invalid-layer.ts';
 import { compressionOf } from '../oci/media-type.ts';
 import { formatPlatform, normalizePlatform } from '../oci/platform.ts';
 import { ContentMismatch } from '../oci/verify.ts';
-import type { Wanted } from '../proxy/prepare.ts';
+import type { Wanted } from '../pull/prepare.ts';
 import { ApiError } from './api-error.ts';
 import type { SubmitRequest } from './augment-schema.ts';
 import type { RequestedLayer } from './config-schema.ts';

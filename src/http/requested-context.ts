@@ -1,8 +1,8 @@
 // The build context of a submit request: files that come with it, or a layer at any place that the caller may read.
 import type { Context } from 'hono';
 import type { Work } from '../augment/budget.ts';
-import type { ContextSource } from '../build/context/store-context.ts';
-import type { OpenLayer } from '../proxy/layers/open-layer.ts';
+import type { ContextSource } from '../builds/context/store-context.ts';
+import type { OpenLayer } from '../pull/layers/open-layer.ts';
 import type { RequestedContext } from './build-schema.ts';
 import { toApiError } from './requested-changes.ts';
 import { placesOfChanges, type RequireSources } from './source-rights.ts';

@@ -3,8 +3,8 @@ import type { Context } from 'hono';
 import { parseLocation } from '../augment/location.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
-import { type Origin, type Origins, originName } from '../proxy/origin.ts';
-import type { Wanted } from '../proxy/prepare.ts';
+import { type Origin, type Origins, originName } from '../pull/origin.ts';
+import type { Wanted } from '../pull/prepare.ts';
 import { requireRight } from './authentication.ts';
 
 type Place = Pick<Reference, 'registry' | 'repository'>;

@@ -1,10 +1,10 @@
 // Submitting what has to be made first: an image from a Containerfile or from packages, a copy, a frozen image.
 import type { Context } from 'hono';
 import type { Work } from '../augment/budget.ts';
-import type { Submitted } from '../build/builds.ts';
-import { imageName, type Origins } from '../proxy/origin.ts';
-import type { TokenLedger } from '../tokens/ledger.ts';
-import type { NewTokenRecord } from '../tokens/record.ts';
+import type { Submitted } from '../builds/builds.ts';
+import { imageName, type Origins } from '../pull/origin.ts';
+import type { TokenLedger } from '../pull/tokens/ledger.ts';
+import type { NewTokenRecord } from '../pull/tokens/record.ts';
 import type { SubmitRequest } from './augment-schema.ts';
 import { callerSubject } from './authentication.ts';
 import type { Asked, ReadBuild } from './build-request.ts';

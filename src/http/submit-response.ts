@@ -1,8 +1,8 @@
 // What the augment API says of a token: field names are those that existing clients read, absent fields are left out.
-import type { BuildRecord } from '../build/record.ts';
+import type { BuildRecord } from '../builds/record.ts';
 import type { Digest } from '../oci/digest.ts';
-import type { PlatformMoves } from '../proxy/prepare.ts';
-import type { ShownRequest, TokenRecord } from '../tokens/record.ts';
+import type { PlatformMoves } from '../pull/prepare.ts';
+import type { ShownRequest, TokenRecord } from '../pull/tokens/record.ts';
 import type { SubmitRequest } from './augment-schema.ts';
 import { describeFailure, durationSeconds, hasEnded } from './build-response.ts';
 import type { ContainerConfig, RequestedLayer } from './config-schema.ts';

@@ -8,7 +8,7 @@ import {
   type LayerDirectoryLimits,
   type LayerFile,
   listLayer,
-} from '../build/context/layer-directory.ts';
+} from '../builds/context/layer-directory.ts';
 
 export interface Fingerprint {
   readonly value: string;

@@ -9,8 +9,8 @@ import {
   type LayerDirectoryLimits,
   listLayer,
   packFiles,
-} from '../build/context/layer-directory.ts';
-import { readFileOf } from '../build/context/read-file.ts';
+} from '../builds/context/layer-directory.ts';
+import { readFileOf } from '../builds/context/read-file.ts';
 import { isNoRoom } from '../content/no-room.ts';
 import { type Digest, encodeDigest } from '../oci/digest.ts';
 import { type Fingerprint, takeFingerprint, walkPath } from './fingerprint.ts';

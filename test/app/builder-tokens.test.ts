@@ -7,13 +7,13 @@ import { createAccessTokens } from '../../src/access/access-token.ts';
 import { isBuild } from '../../src/access/caller.ts';
 import { createAccess } from '../../src/access/create-access.ts';
 import { createBuilderAccess } from '../../src/app/builder-access.ts';
-import { specSchema } from '../../src/build/spec.ts';
-import { loadConfig } from '../../src/config.ts';
+import { specSchema } from '../../src/builds/spec.ts';
+import { loadConfig } from '../../src/config/config.ts';
 import { createMemory } from '../../src/memory.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { basic } from '../access/fixture.ts';
-import { type Copying, createCopying } from '../proxy/copy/copying.ts';
+import { type Copying, createCopying } from '../copy/copying.ts';
 
 const memory = createMemory();
 

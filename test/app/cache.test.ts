@@ -2,7 +2,7 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { cacheLineSchema } from '../../src/cache/lines.ts';
+import { cacheLineSchema } from '../../src/cache/admin/lines.ts';
 import { type Digest, digestHex, digestOf, parseDigest } from '../../src/oci/digest.ts';
 import { startApp, type TestApp, type TestAppOptions } from '../support/app.ts';
 

@@ -1,6 +1,6 @@
 // What requests do is told to webhooks: who did it, from where, and to what; with no token in it.
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { type BuildRecord, buildRecordSchema } from '../../src/build/record.ts';
+import { type BuildRecord, buildRecordSchema } from '../../src/builds/record.ts';
 import type { NewEvent, RegistryEvent } from '../../src/events/event.ts';
 import { createRegistryEvents } from '../../src/http/registry-events.ts';
 import { basic } from '../access/fixture.ts';

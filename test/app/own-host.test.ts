@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { findOwnHost } from '../../src/app/builder-access.ts';
-import { loadConfig } from '../../src/config.ts';
+import { loadConfig } from '../../src/config/config.ts';
 
 async function configOf(settings: object) {
   const directory = await mkdtemp(join(tmpdir(), 'veneer-own-host-'));

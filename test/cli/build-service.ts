@@ -7,7 +7,7 @@ import { type HttpBindings, serve } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
 import { z } from 'zod';
-import type { LogEntry } from '../../src/build/progress.ts';
+import type { LogEntry } from '../../src/builds/progress.ts';
 import type { ServiceCommandDeps } from '../../src/cli/service-command.ts';
 import { startServer, type TestServer } from '../support/server.ts';
 

@@ -1,6 +1,6 @@
 // The buildkit backend with a real buildkitd.
 import { describe } from 'vitest';
-import { createBuildkitBackend } from '../../src/build/buildkit/backend.ts';
+import { createBuildkitBackend } from '../../src/builds/backends/buildkit/backend.ts';
 import { backendContract } from '../contract/build-backend.ts';
 import { createBackendPlace } from './support/backend-place.ts';
 import { clientPath, findMissing } from './support/clients.ts';

@@ -1,9 +1,9 @@
 // The embedded backend by the contract of all backends, with the service's own connections to real registries.
 import { describe } from 'vitest';
-import { createEmbeddedBackend } from '../../src/build/embedded/backend.ts';
-import { createBaseImages } from '../../src/proxy/builds/base-images.ts';
+import { createEmbeddedBackend } from '../../src/builds/backends/embedded/backend.ts';
+import { createBaseImages } from '../../src/pull/recipes/base-images.ts';
 import { backendContract } from '../contract/build-backend.ts';
-import { createCopying } from '../proxy/copy/copying.ts';
+import { createCopying } from '../copy/copying.ts';
 import { findMissing } from './support/clients.ts';
 import { startGuardedRegistry } from './support/guarded-registry.ts';
 import { createLab, LAB_COMMANDS } from './support/lab.ts';

@@ -2,7 +2,7 @@
 import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createEmbeddedBackend } from '../../src/build/embedded/backend.ts';
+import { createEmbeddedBackend } from '../../src/builds/backends/embedded/backend.ts';
 import { createOrder } from '../support/build-order.ts';
 import { type FlatImage, flattenImages } from '../support/flat-image.ts';
 import { checkImage } from '../support/oracle.ts';

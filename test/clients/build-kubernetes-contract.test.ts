@@ -1,6 +1,6 @@
 // The kubernetes backend with a real cluster: what every builder keeps to, and how its pods end before their time.
 import { describe, expect, test } from 'vitest';
-import { createKubernetesBackend, type KubernetesOptions } from '../../src/build/kubernetes/backend.ts';
+import { createKubernetesBackend, type KubernetesOptions } from '../../src/builds/backends/kubernetes/backend.ts';
 import { backendContract } from '../contract/build-backend.ts';
 import { createBench } from '../support/build-bench.ts';
 import { createBackendPlace } from './support/backend-place.ts';

@@ -4,7 +4,7 @@ import { mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BatchV1Api, CoreV1Api, EventsV1Api, type V1Job, type V1Pod } from '@kubernetes/client-node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createKubernetesBackend } from '../../src/build/kubernetes/backend.ts';
+import { createKubernetesBackend } from '../../src/builds/backends/kubernetes/backend.ts';
 import { readPushed } from '../support/pushed-image.ts';
 import { type BuildsClient, containerFile, createBuildsClient, manifestPath } from './support/builds.ts';
 import { findMissing } from './support/clients.ts';

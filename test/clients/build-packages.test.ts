@@ -2,7 +2,7 @@
 import { mkdir, mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createPlanPackages, type PackagesPlan } from '../../src/build/packages/plan-packages.ts';
+import { createPlanPackages, type PackagesPlan } from '../../src/builds/packages/plan-packages.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { buildImage } from './support/image.ts';
 import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';

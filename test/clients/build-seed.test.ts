@@ -1,5 +1,5 @@
 // The specification of multi-platform builds, request by request: its bodies as they are, a real BuildKit, a real registry, a real engine.
-// How its examples of commands compare with what is run is in test/build/buildkit/command.test.ts.
+// How its examples of commands compare with what is run is in test/builds/backends/buildkit/command.test.ts.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import { readPushed } from '../support/pushed-image.ts';

@@ -1,6 +1,6 @@
 // That a build which is not wanted any more ends, and all that it started.
 import { describe, expect, test } from 'vitest';
-import type { Told } from '../../src/build/progress.ts';
+import type { Told } from '../../src/builds/progress.ts';
 import type { Bench } from '../support/build-bench.ts';
 import { listCommandLines } from '../support/command-lines.ts';
 

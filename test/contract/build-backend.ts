@@ -1,4 +1,4 @@
-// What every builder keeps to: the contract of src/build/backend.ts as tests, against real registries.
+// What every builder keeps to: the contract of src/builds/backend.ts as tests, against real registries.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { formatPlatform } from '../../src/oci/platform.ts';
 import { type BackendPlace, type Bench, createBench } from '../support/build-bench.ts';

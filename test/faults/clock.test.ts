@@ -1,7 +1,7 @@
 // Clocks that jump, through the whole app: what was kept stays, what is new is seen, and nothing is left alone for longer than it should be.
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { cacheLineSchema } from '../../src/cache/lines.ts';
+import { cacheLineSchema } from '../../src/cache/admin/lines.ts';
 import { listContent } from '../../src/content/inventory.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { makeIndex } from '../conformance/documents.ts';

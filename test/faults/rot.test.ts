@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { cacheLineSchema } from '../../src/cache/lines.ts';
+import { cacheLineSchema } from '../../src/cache/admin/lines.ts';
 import { type Digest, digestHex, digestOf, parseDigest } from '../../src/oci/digest.ts';
 import { type Receiver, receive } from '../events/receiver.ts';
 import { dataUrl, makeTar, startApp, type TestApp } from '../support/app.ts';

@@ -6,8 +6,8 @@ import { Writable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { pino } from 'pino';
 import { pack } from 'tar-stream';
-import { type App, createApp } from '../../src/app.ts';
-import { loadConfig } from '../../src/config.ts';
+import { type App, createApp } from '../../src/app/app.ts';
+import { loadConfig } from '../../src/config/config.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from '../support/images.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 

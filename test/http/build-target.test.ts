@@ -3,11 +3,11 @@ import { Hono } from 'hono';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Access } from '../../src/access/access.ts';
 import { ANONYMOUS } from '../../src/access/caller.ts';
-import { namesOfEntries } from '../../src/build/packages/names.ts';
+import { namesOfEntries } from '../../src/builds/packages/names.ts';
 import { createAuthentication } from '../../src/http/authentication.ts';
 import type { RequestedBuild } from '../../src/http/build-schema.ts';
 import { createTargets, type Targets } from '../../src/http/build-target.ts';
-import { type Copying, createCopying } from '../proxy/copy/copying.ts';
+import { type Copying, createCopying } from '../copy/copying.ts';
 
 let world: Copying;
 

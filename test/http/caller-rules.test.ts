@@ -5,7 +5,7 @@ import type { Caller } from '../../src/access/caller.ts';
 import { createUnconfiguredAccess } from '../../src/access/unconfigured.ts';
 import { createFindRuled, type RequestedImage, type RuledChanges } from '../../src/http/caller-rules.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
-import type { Registry } from '../../src/proxy/registry.ts';
+import type { Registry } from '../../src/pull/registry.ts';
 import type { RuleOptions } from '../../src/rules/rule.ts';
 import { createRuleSet } from '../../src/rules/rule-set.ts';
 

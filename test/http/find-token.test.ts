@@ -5,8 +5,8 @@ import { beforeEach, expect, test } from 'vitest';
 import { createErrorHandler } from '../../src/http/errors.ts';
 import { createFindToken } from '../../src/http/find-token.ts';
 import { createMemory } from '../../src/memory.ts';
+import { createLedger } from '../../src/pull/tokens/ledger.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
-import { createLedger } from '../../src/tokens/ledger.ts';
 
 const memory = createMemory();
 

@@ -1,6 +1,6 @@
 // Answers of the augment API, as JSON that existing clients read.
 import { expect, test } from 'vitest';
-import { type BuildRecord, buildRecordSchema } from '../../src/build/record.ts';
+import { type BuildRecord, buildRecordSchema } from '../../src/builds/record.ts';
 import { parseSubmit } from '../../src/http/augment-schema.ts';
 import {
   describeTokenResponse,
@@ -10,7 +10,7 @@ import {
   submitResponse,
 } from '../../src/http/submit-response.ts';
 import { digestOf } from '../../src/oci/digest.ts';
-import type { TokenRecord } from '../../src/tokens/record.ts';
+import type { TokenRecord } from '../../src/pull/tokens/record.ts';
 
 const host = 'veneer.example:8080';
 const view = { host, addressOf: (image: string) => `${host}/${image}` };

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { packLayer } from '../../src/build/context/layer-directory.ts';
+import { packLayer } from '../../src/builds/context/layer-directory.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { createLocalLayers } from '../../src/rules/local-layers.ts';
 import type { LocalLayer } from '../../src/rules/rule.ts';

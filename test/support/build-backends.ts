@@ -1,9 +1,9 @@
 // Builders that need no builder: they push images of the seeded generator to a registry in memory.
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Backend, BuildOptions, BuildOrder } from '../../src/build/backend.ts';
-import type { BaseImages, OpenDestination } from '../../src/build/images.ts';
-import { type ContainerFileSpec, specSchema } from '../../src/build/spec.ts';
+import type { Backend, BuildOptions, BuildOrder } from '../../src/builds/backend.ts';
+import type { BaseImages, OpenDestination } from '../../src/builds/images.ts';
+import { type ContainerFileSpec, specSchema } from '../../src/builds/spec.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 import { parseManifest } from '../../src/oci/manifest.ts';

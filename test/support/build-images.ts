@@ -2,7 +2,7 @@
 import { buffer } from 'node:stream/consumers';
 import { gzipSync } from 'node:zlib';
 import { type Header, pack } from 'tar-stream';
-import type { BaseImages, Destination, OpenDestination } from '../../src/build/images.ts';
+import type { BaseImages, Destination, OpenDestination } from '../../src/builds/images.ts';
 import type { ContentDescriptor } from '../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/errors.ts';

@@ -1,9 +1,9 @@
 // Orders for builders: a Containerfile, its context and what else a test is about, in a folder of its own.
 import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { BuildCredentials, BuildOrder } from '../../src/build/backend.ts';
-import { normalizeImage } from '../../src/build/buildkit/source-policy.ts';
-import { type ContainerFileSpec, specSchema } from '../../src/build/spec.ts';
+import type { BuildCredentials, BuildOrder } from '../../src/builds/backend.ts';
+import { normalizeImage } from '../../src/builds/backends/buildkit/source-policy.ts';
+import { type ContainerFileSpec, specSchema } from '../../src/builds/spec.ts';
 import { parsePlatform } from '../../src/oci/platform.ts';
 
 export interface OrderOptions {

@@ -1,7 +1,7 @@
 // Layers that came with requests, as what reads them sees them, in memory.
 
 import type { Digest } from '../../src/oci/digest.ts';
-import type { TokenLayers } from '../../src/tokens/layers.ts';
+import type { TokenLayers } from '../../src/pull/tokens/layers.ts';
 
 export function createHeldBytes(bytes: ReadonlyMap<Digest, Uint8Array>): Pick<TokenLayers, 'find' | 'open' | 'delete'> {
   return {

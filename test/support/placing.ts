@@ -2,9 +2,9 @@
 import type { PlaceOnImage } from '../../src/augment/source.ts';
 import type { ContentStore } from '../../src/content/store.ts';
 import { createMemory } from '../../src/memory.ts';
-import { createLayerIndexes } from '../../src/proxy/layers/layer-indexes.ts';
-import { createLayers, type LayersDeps } from '../../src/proxy/layers/layers.ts';
-import { createPlacing, type PlaceLayers } from '../../src/proxy/layers/placing.ts';
+import { createLayerIndexes } from '../../src/pull/layers/layer-indexes.ts';
+import { createLayers, type LayersDeps } from '../../src/pull/layers/layers.ts';
+import { createPlacing, type PlaceLayers } from '../../src/pull/layers/placing.ts';
 import type { RecordStore } from '../../src/state/store.ts';
 
 const memory = createMemory();

@@ -1,6 +1,6 @@
 // Orders that are values alone: for what makes commands and files of them.
-import type { BuildOrder } from '../../src/build/backend.ts';
-import { type ContainerFileSpec, specSchema } from '../../src/build/spec.ts';
+import type { BuildOrder } from '../../src/builds/backend.ts';
+import { type ContainerFileSpec, specSchema } from '../../src/builds/spec.ts';
 import { parsePlatform } from '../../src/oci/platform.ts';
 
 export type SpecFields = Readonly<Record<string, unknown>>;

@@ -3,7 +3,7 @@ import { text } from 'node:stream/consumers';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { extract } from 'tar-stream';
 import { z } from 'zod';
-import type { BuildCredentials } from '../../src/build/backend.ts';
+import type { BuildCredentials } from '../../src/builds/backend.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import { formatPlatform, normalizePlatform } from '../../src/oci/platform.ts';

@@ -8,8 +8,8 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { serve } from '@hono/node-server';
 import { pino } from 'pino';
-import { type App, type AppDeps, createApp } from '../../src/app.ts';
-import { loadConfig } from '../../src/config.ts';
+import { type App, type AppDeps, createApp } from '../../src/app/app.ts';
+import { loadConfig } from '../../src/config/config.ts';
 
 export interface TestServer {
   readonly app: App;

@@ -1,5 +1,5 @@
 // A build as lines, for where no terminal is, and for reading afterwards.
-import type { LogEntry } from '../../build/progress.ts';
+import type { LogEntry } from '../../builds/progress.ts';
 import { plainText } from '../plain-text.ts';
 import type { ProgressView } from './view.ts';
 

@@ -1,5 +1,5 @@
 // How far each platform of a build is: steps done of those that are known.
-import type { LogEntry } from '../../build/progress.ts';
+import type { LogEntry } from '../../builds/progress.ts';
 
 interface PlatformProgress {
   /** `build` for the steps that belong to no platform. */

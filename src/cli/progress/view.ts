@@ -1,5 +1,5 @@
 // How a build that runs is shown.
-import type { LogEntry } from '../../build/progress.ts';
+import type { LogEntry } from '../../builds/progress.ts';
 
 export interface ProgressView {
   show(entry: LogEntry): void;

@@ -1,7 +1,7 @@
 // Follows the log of a build to its end, over connections that break.
 import { EventSourceParserStream } from 'eventsource-parser/stream';
 import pRetry, { type Options } from 'p-retry';
-import { type LogEntry, logEntrySchema } from '../../build/progress.ts';
+import { type LogEntry, logEntrySchema } from '../../builds/progress.ts';
 import { type Build, type BuildsClient, buildSchema, hasEnded, parseAnswer } from './builds.ts';
 import { ServiceRefused } from './service.ts';
 

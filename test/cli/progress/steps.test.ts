@@ -1,6 +1,6 @@
 // How far each platform is, from what is told of its steps.
 import { expect, test } from 'vitest';
-import type { LogEntry } from '../../../src/build/progress.ts';
+import type { LogEntry } from '../../../src/builds/progress.ts';
 import { createStepCounter } from '../../../src/cli/progress/steps.ts';
 
 type Told = readonly [step: string, state: NonNullable<LogEntry['state']>];

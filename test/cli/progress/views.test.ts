@@ -1,7 +1,7 @@
 // What is seen of a build: lines where no terminal is, bars where one is.
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import type { LogEntry } from '../../../src/build/progress.ts';
+import type { LogEntry } from '../../../src/builds/progress.ts';
 import { createBarView } from '../../../src/cli/progress/bars.ts';
 import { formatEntry } from '../../../src/cli/progress/lines.ts';
 import { createTerminal } from '../terminal.ts';

@@ -1,5 +1,5 @@
 // A real builder in the lab: where it is tested, and what all of them have to show beside their contract.
-import type { Backend } from '../../../src/build/backend.ts';
+import type { Backend } from '../../../src/builds/backend.ts';
 import type { BackendPlace, Bench } from '../../support/build-bench.ts';
 import { startGuardedRegistry } from './guarded-registry.ts';
 import type { Lab } from './lab.ts';

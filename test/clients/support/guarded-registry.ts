@@ -3,7 +3,7 @@ import { mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hashSync } from 'bcryptjs';
 import { stringify } from 'yaml';
-import type { BuildCredentials } from '../../../src/build/backend.ts';
+import type { BuildCredentials } from '../../../src/builds/backend.ts';
 import { clientPath } from './clients.ts';
 import type { Server } from './daemons.ts';
 import { findFreePort, startProcess } from './process.ts';

@@ -1,5 +1,5 @@
 // A registry of its own as builds see one: where bases come from, and where results go. Over plain HTTP, without credentials.
-import type { BaseImages, Destination } from '../../../src/build/images.ts';
+import type { BaseImages, Destination } from '../../../src/builds/images.ts';
 import type { ContentDescriptor } from '../../../src/oci/descriptor.ts';
 import { type Digest, digestOf, parseDigest } from '../../../src/oci/digest.ts';
 import { type Manifest, parseManifest } from '../../../src/oci/manifest.ts';

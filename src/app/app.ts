@@ -1,0 +1,236 @@
+// The composition root: every room is made here and in app/, by hand, from the configuration.
+import { Hono } from 'hono';
+import { contextStorage } from 'hono/context-storage';
+import type { Logger } from 'pino';
+import { createAccessTokens } from '../access/access-token.ts';
+import { createAccess } from '../access/create-access.ts';
+import type { Environment } from '../builds/environment.ts';
+import { findOwnUrl } from '../config/own-url.ts';
+import type { Config } from '../config/schema.ts';
+import type { ContentKind, KeptContent } from '../content/inventory.ts';
+import type { Damage } from '../content/verification.ts';
+import { createEvents } from '../events/events.ts';
+import { createBuildRate } from '../http/build-rate.ts';
+import { createRegistryEvents } from '../http/registry-events.ts';
+import { createMemory, mostBytes } from '../memory.ts';
+import { createTokenLayers } from '../pull/tokens/layers.ts';
+import { createLedger } from '../pull/tokens/ledger.ts';
+import { createShelf } from '../rules/shelf.ts';
+import { type Clock, createClock } from '../state/clock.ts';
+import { takeEnding } from '../state/ending.ts';
+import { ownDirectory } from '../state/owner.ts';
+import { createReserve } from '../state/reserve.ts';
+import { createBuilding } from './building.ts';
+import { createCaching } from './caching.ts';
+import { createHosting } from './hosting.ts';
+import { contentFolder, createReportDamage } from './kept-content.ts';
+import type { Patience } from './open-upstreams.ts';
+import { openPassing } from './passing.ts';
+import { createPulling } from './pulling.ts';
+import { openRecords } from './recording.ts';
+import { createRoutes } from './routes.ts';
+import { createRuledPulls } from './ruled-pulls.ts';
+import { createRuling, type Reread } from './ruling.ts';
+import { createScrubbing } from './scrubbing.ts';
+import { createSweeping } from './sweeping.ts';
+
+export interface App {
+  readonly fetch: Hono['fetch'];
+  /** What is answered, so that all of it can be looked at. */
+  readonly routes: Hono['routes'];
+  /** Reads the rules anew, with all their layers; faulty ones are told in the log, and the old ones stay. */
+  reloadRules(): Promise<void>;
+  /** Stops builds, to go on at the next start: who waits for one is told to come again. Call it when no new connection is taken. */
+  drain(): Promise<void>;
+  /** Ends what the app holds: call it when no request is under way any more. */
+  close(): Promise<void>;
+}
+
+export interface AppDeps {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly version: string;
+  /** What this Veneer was built from. */
+  readonly commit?: string | undefined;
+  readonly now?: () => Date;
+  /** Milliseconds that pass whatever the clock does. Default: this machine's; of a clock that is given, what it says has passed. */
+  readonly uptimeMs?: () => number;
+  /** What the process may have of the machine's memory. */
+  readonly memoryLimitBytes?: number | undefined;
+  readonly dockerConfigPath?: string | undefined;
+  /** How patient we are with upstreams, where it is not the default. */
+  readonly patience?: Partial<Patience>;
+  /** What builders are looked for in, and what they get a part of. */
+  readonly environment?: Environment;
+  /** Our host with its port, as this machine reaches it; undefined as long as nobody listens. Default: as the configuration says. */
+  readonly findListenHost?: () => string | undefined;
+  /** Absent: changes of the configuration are not looked for. */
+  readonly reread?: Reread | undefined;
+  /** From one look for changes of the rules to the next. */
+  readonly lookEveryMs?: number | undefined;
+  readonly everySweepMs?: number | undefined;
+}
+
+/** What has been made before a start fails is ended again: nothing holds the data directory then. */
+export async function createApp(deps: AppDeps): Promise<App> {
+  await using rooms = new AsyncDisposableStack();
+  const { app, ...handles } = await openRooms(deps, rooms);
+  // From here on all of it is the caller's to close. The last is ended first, and all are, also where the end of one fails.
+  const held = rooms.move();
+  return { fetch: app.fetch, routes: app.routes, ...handles, close: () => held.disposeAsync() };
+}
+
+async function openRooms(
+  { config, log, ...deps }: AppDeps,
+  rooms: AsyncDisposableStack,
+): Promise<Pick<App, 'reloadRules' | 'drain'> & { readonly app: Hono }> {
+  const closing = <T extends { close(): unknown }>(room: T): T => {
+    rooms.defer(async () => void (await room.close()));
+    return room;
+  };
+  const { memoryLimitBytes = Number.POSITIVE_INFINITY } = deps;
+  const memoryBytes = Math.min(config.memoryBytes, mostBytes(memoryLimitBytes));
+  if (memoryBytes < config.memoryBytes)
+    log.info({ memoryBytes, memoryLimitBytes }, 'caches have less than `memory` says');
+  const memory = createMemory(memoryBytes);
+  const owner = ownDirectory(config.dataDir);
+  rooms.defer(() => owner.release());
+  const endedByItself = takeEnding(config.dataDir);
+  if (endedByItself) log.error('the process before this one ended by itself, by a fault of its own');
+  const reserve = closing(createReserve(config.dataDir));
+  const clock = closing(await openClock({ config, log, ...deps }));
+  const { now } = clock;
+  const mayDelete = () => clock.deleteBy() !== undefined;
+  const { records, reasonToKeep, checkReady, listFaults } = openRecords({ config, log, now, reserve });
+  closing(records);
+  // Before anything else takes its room.
+  await reserve.restore();
+  const access = closing(
+    await createAccess({
+      options: config.access,
+      listenHost: config.listen.host,
+      publicHost: config.publicUrl?.hostname,
+      records,
+      memory,
+      dataDir: config.dataDir,
+      onFault: fault =>
+        log.error({ reason: fault.message }, 'the file of users cannot be used: its last good state stays'),
+      now,
+    }),
+  );
+  log.info(access.summary);
+  const events = closing(createEvents({ endpoints: config.events.endpoints, records, log }));
+  const registryEvents = createRegistryEvents(events, config.publicUrl);
+  const reportDamage = createReportDamage({ log, events: registryEvents });
+  const tellLost = (of: ContentKind) => (damage: Damage) =>
+    reportDamage({ of, ...damage, repositories: [], isHealed: false });
+  const hosting = closing(
+    await createHosting({
+      ...{ config, records, memory, clock, reasonToKeep, reportDamage },
+      onChange: registryEvents.changed,
+    }),
+  );
+  const { ttlMs, layers: quota } = config.tokens;
+  const tokenLayers = closing(
+    await createTokenLayers({
+      ...{ directory: contentFolder(config.dataDir, 'tokens'), records, memory, now, mayDelete, quota },
+      onDamaged: tellLost('tokens'),
+    }),
+  );
+  const ledger = createLedger({ records, memory, layers: tokenLayers, now, ttlMs });
+  const { dockerConfigPath, patience } = deps;
+  const caching = closing(await createCaching({ config, log, clock, records, memory, reportDamage }));
+  const passing = await openPassing(config, now);
+  const shelf = closing(
+    await createShelf({
+      directory: contentFolder(config.dataDir, 'rules'),
+      records,
+      memory,
+      now,
+      mayDelete,
+      onDamaged: tellLost('rules'),
+    }),
+  );
+  const pulling = closing(
+    createPulling({
+      ...{ config, log, now, records, memory, tokenLayers, caching, shelf, dockerConfigPath, patience },
+      hosted: hosting.registries,
+      scopes: passing?.scopes,
+    }),
+  );
+
+  const { reread, lookEveryMs } = deps;
+  const ruling = closing(
+    await createRuling({
+      ...{ config, log, now, records, shelf, reread, lookEveryMs },
+      describeRemote: pulling.describeRemote,
+    }),
+  );
+  const ruledPulls = createRuledPulls({
+    ...{ config, records, memory, now, pulling, rules: ruling.rules },
+    holdLayers: shelf.hold,
+  });
+
+  const buildRate = createBuildRate(config.builds.rate);
+  const building = closing(
+    await createBuilding({
+      ...{ config, log, now, mayDelete, records, memory, pulling },
+      onDamagedContext: tellLost('contexts'),
+      hosted: hosting.hosted,
+      accessTokens: config.access && createAccessTokens({ records, now }),
+      environment: deps.environment ?? {},
+      findListenHost: deps.findListenHost ?? (() => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host)),
+      onEnded: registryEvents.built,
+      endedByItself,
+      buildRate,
+    }),
+  );
+
+  const keptBy = (of: ContentKind, { verify }: Pick<KeptContent, 'verify'>): KeptContent => ({
+    ...{ of, verify },
+    directory: contentFolder(config.dataDir, of),
+  });
+  const kept = [
+    ...[hosting.kept, caching.kept, keptBy('rules', shelf)],
+    ...[keptBy('tokens', tokenLayers), keptBy('contexts', building.contexts)],
+  ];
+
+  const app = new Hono();
+  // Changes tell who made them, and pulls that begin builds count for who pulls; where there are neither, no request pays for it.
+  if (config.events.endpoints.length > 0 || config.builds.recipes.length > 0) app.use(contextStorage());
+  createRoutes(app, {
+    ...deps,
+    ...{ config, log, now, ledger, access, registryEvents, building, buildRate, ruledPulls },
+    ...{ hosted: hosting.hosted, collector: hosting.collector, cacheDesk: caching.createDesk(kept), ...pulling },
+    rules: ruling.rules,
+    sealed: passing?.sealed,
+    listNotes: async () => [clock.findDoubt(), await reserve.findNote()].filter(note => note !== undefined),
+    ...{ checkReady, listFaults },
+  });
+
+  const scrubbing = createScrubbing({ config, log, records, kept });
+  if (scrubbing) closing(scrubbing);
+  closing(
+    createSweeping({
+      ...{ config, log, clock, records, reasonToKeep, collector: hosting.collector },
+      everySweepMs: deps.everySweepMs,
+      sweeps: [
+        hosting.sweep,
+        building.builds.sweep,
+        building.platforms.sweep,
+        caching.sweep,
+        ruling.sweep,
+        tokenLayers.sweep,
+      ],
+    }),
+  );
+  return { app, reloadRules: ruling.reload, drain: () => building.builds.close() };
+}
+
+function openClock({ config, log, now, uptimeMs = now && (() => now().getTime()) }: AppDeps): Promise<Clock> {
+  return createClock({
+    ...{ directory: config.dataDir, now, uptimeMs },
+    onDoubt: doubt => log.warn(doubt),
+    onTrust: () => log.info('the clock is believed again: what is over is deleted as ever'),
+  });
+}

@@ -1,0 +1,161 @@
+// The builder that needs no daemon: buildah, with a storage of its own, and without root where it must.
+import { getuid } from 'node:process';
+import { z } from 'zod';
+import { isSamePlatform, type Platform } from '../../../oci/platform.ts';
+import {
+  type Backend,
+  BackendUnavailable,
+  type BuildOptions,
+  type BuildOrder,
+  type BuildResult,
+} from '../../backend.ts';
+import { childEnvironment, type Environment } from '../../environment.ts';
+import { findNeeds } from '../../needed-steps.ts';
+import { readProcess } from '../../read-process.ts';
+import { createClient } from './client.ts';
+import { type StorageOptions, wayArguments } from './command.ts';
+import { type Ability, findAbility, type Isolation, type Trials } from './isolation.ts';
+import { findBuildahObstacle } from './obstacle.ts';
+import { listMachinePlatforms } from './platforms.ts';
+import { createStorageKeeper } from './storage.ts';
+import { tryRun } from './trial.ts';
+import { buildImages } from './work.ts';
+import { planWorkspace, type Workspace, writeWorkspace } from './workspace.ts';
+
+/** With a `root`, the storage below it is for these builds alone, and put in order after them. */
+export interface BuildahOptions extends StorageOptions {
+  readonly name: string;
+  /** Absent: `oci` for root, `rootless` for everyone else, as they are the strongest that each can have. */
+  readonly isolation?: Isolation | undefined;
+  /** The OCI runtime; absent: the first of buildah's own, runc and crun that works. */
+  readonly runtime?: string | undefined;
+  /** Whether a RUN may have the network of this machine. */
+  readonly hostNetwork?: boolean | undefined;
+  /** What it is to build for, of all that it can; absent: all. */
+  readonly platforms?: readonly Platform[] | undefined;
+  /** The buildah to run: a name in PATH or a path. */
+  readonly command?: string | undefined;
+  /** The service's: buildah gets the part of it that childEnvironment passes on. */
+  readonly environment: Environment;
+  readonly now?: () => number;
+}
+
+/** From the start of a runtime to its end, on a machine that is busy. */
+const TRIAL_MS = 30_000;
+const RETRY_MS = 5 * 60_000;
+/** Since then the network of a user who is not root does not lead to the loopback address of the machine. */
+const MIN_PRIVATE = [1, 32] as const;
+
+const infoSchema = z.object({ host: z.object({ os: z.string(), arch: z.string() }) });
+
+export function createBuildahBackend(options: BuildahOptions): Backend {
+  const { name, root, platforms, command = 'buildah', now = Date.now } = options;
+  const isRoot = getuid?.() === 0;
+  const isolation = options.isolation ?? (isRoot ? 'oci' : 'rootless');
+  const client = createClient({ ...options, command });
+  // A build that was cancelled is tidied up after all the same.
+  const tidy = (args: readonly string[]) => client.read(args, new AbortController().signal);
+  const storage = createStorageKeeper({ read: tidy, isOwn: root !== undefined, now });
+
+  const closing = new AbortController();
+  const trialSignal = () => AbortSignal.any([closing.signal, AbortSignal.timeout(TRIAL_MS)]);
+
+  const trials: Trials = {
+    tryRun: way =>
+      tryRun(
+        (args, { onLine }) => client.tryOut(args, { onLine, wrapper: way.wrapper, signal: trialSignal() }),
+        wayArguments(way),
+      ).catch(asFault),
+    async tryCommand([program = '', ...args]) {
+      const env = childEnvironment(options.environment, { HOME: options.environment.HOME });
+      return readProcess(program, args, { env, signal: trialSignal(), timeoutMs: TRIAL_MS }).then(
+        () => undefined,
+        asFault,
+      );
+    },
+    enter: isRoot ? [] : [command, 'unshare', '--'],
+    leaksLoopback: async () => isBefore(await client.read(['--version'], trialSignal()), MIN_PRIVATE),
+  };
+  const hasHostNetwork = options.hostNetwork ?? false;
+  let known: (Ability & { readonly until: number }) | undefined;
+
+  /** What works is believed until the service ends; what does not may be put right. */
+  async function findOut(): Promise<Ability> {
+    if (known && now() < known.until) return known;
+    const ability = await findAbility({ isolation, runtime: options.runtime, hasHostNetwork, isRoot }, trials);
+    known = { ...ability, until: ability.fault === undefined ? Number.POSITIVE_INFINITY : now() + RETRY_MS };
+    return ability;
+  }
+
+  async function listPlatforms(signal: AbortSignal): Promise<readonly Platform[]> {
+    const all = await listMachinePlatforms(parseInfo(await client.read(['info'], signal)));
+    await findOut();
+    return platforms ? all.filter(one => platforms.some(other => isSamePlatform(one, other))) : all;
+  }
+
+  async function build(order: BuildOrder, { signal, tell }: BuildOptions): Promise<BuildResult> {
+    signal.throwIfAborted();
+    const workspace = planWorkspace(order);
+    await writeWorkspace(order, workspace);
+    const { way, note } = await findOut();
+    if (note !== undefined && findNeeds(order.spec)?.steps.some(({ kind }) => kind === 'run'))
+      tell({ kind: 'note', text: note });
+    return await storage.use(async () => {
+      try {
+        return { digest: await buildImages({ client, order, workspace, way, options: { signal, tell } }) };
+      } finally {
+        if (order.platforms.length > 1) await removeList(workspace);
+      }
+    });
+  }
+
+  async function removeList({ list }: Workspace): Promise<void> {
+    try {
+      await tidy(['manifest', 'rm', list]);
+    } catch (error) {
+      // It was never made, or the next sweep removes it.
+      if (!(error instanceof BackendUnavailable)) throw error;
+    }
+  }
+
+  return {
+    name,
+    kind: 'buildah',
+    isMultiPlatform: true,
+    listPlatforms,
+    findObstacle: spec => findBuildahObstacle(spec, known),
+    listNotes: () =>
+      [known?.fault === undefined ? undefined : `no RUN works: ${known.fault}`, known?.note].filter(isText),
+    answerMs: 4 * TRIAL_MS,
+    build,
+    async close() {
+      closing.abort();
+    },
+  };
+}
+
+function asFault(error: unknown): string {
+  if (error instanceof BackendUnavailable) return error.message;
+  if (error instanceof DOMException && error.name === 'TimeoutError') return `nothing happened within ${TRIAL_MS} ms`;
+  throw error;
+}
+
+/** `buildah version 1.28.2 (…)`; one that does not say counts as old. */
+function isBefore(output: string, [major, minor]: readonly [number, number]): boolean {
+  const [, first = '0', second = '0'] = /(\d{1,4})\.(\d{1,4})/.exec(output) ?? [];
+  return Number(first) < major || (Number(first) === major && Number(second) < minor);
+}
+
+function isText(value: string | undefined): value is string {
+  return value !== undefined;
+}
+
+/** The machine's own platform. Throws BackendUnavailable for what is no answer. */
+function parseInfo(output: string): string {
+  try {
+    const { host } = infoSchema.parse(JSON.parse(output));
+    return `${host.os}/${host.arch}`;
+  } catch (cause) {
+    throw new BackendUnavailable('`buildah info` does not say what machine this is', { cause });
+  }
+}

@@ -1,0 +1,60 @@
+// How buildah is run: always on the same storage, and with a home that is the build's.
+import { join } from 'node:path';
+import { childEnvironment, type Environment } from '../../environment.ts';
+import { type ProcessEnd, type ProcessOptions, runProcess } from '../../process.ts';
+import { readProcess } from '../../read-process.ts';
+import { failUnavailable } from '../../unavailable.ts';
+import { type StorageOptions, storageArguments } from './command.ts';
+import type { Workspace } from './workspace.ts';
+
+export interface ClientOptions extends StorageOptions {
+  readonly command: string;
+  readonly environment: Environment;
+}
+
+export interface Client {
+  /** What a command of the storage answers. Throws BackendUnavailable, or the signal's reason. */
+  read(args: readonly string[], signal: AbortSignal): Promise<string>;
+  /** Runs a command on the storage to its end, in this user's own home. Throws BackendUnavailable, or the signal's reason. */
+  tryOut(args: readonly string[], options: TryOptions): Promise<ProcessEnd>;
+  /** Runs a command of a build to its end. Throws BuildFailure where it cannot be started, or the signal's reason. */
+  run(workspace: Workspace, args: readonly string[], options: RunOptions): Promise<ProcessEnd>;
+}
+
+type TryOptions = Required<Pick<ProcessOptions, 'signal' | 'onLine'>> & {
+  /** A command in front of buildah. */
+  readonly wrapper?: readonly string[];
+};
+export type RunOptions = TryOptions;
+
+const ANSWER_MS = 30_000;
+/** In which buildah removes the containers that it was working in. */
+const GRACE_MS = 10_000;
+
+export function createClient({ command, environment, ...storage }: ClientOptions): Client {
+  const { HOME, XDG_DATA_HOME, CONTAINERS_STORAGE_CONF } = environment;
+  // Without root the storage is in this user's home, whatever home the process gets.
+  const data = XDG_DATA_HOME ?? (HOME && join(HOME, '.local', 'share'));
+  const own = { HOME, XDG_DATA_HOME: data, CONTAINERS_STORAGE_CONF };
+  const global = storageArguments(storage);
+
+  function start(
+    args: readonly string[],
+    { wrapper = [], ...options }: TryOptions & Pick<ProcessOptions, 'env'>,
+  ): Promise<ProcessEnd> {
+    const [program = command, ...rest] = [...wrapper, command, ...global, ...args];
+    return runProcess(program, rest, { ...options, graceMs: GRACE_MS });
+  }
+
+  return {
+    tryOut: (args, options) => start(args, { ...options, env: childEnvironment(environment, own) }),
+    read(args, signal) {
+      const env = childEnvironment(environment, own);
+      return readProcess(command, [...global, ...args], { env, signal, timeoutMs: ANSWER_MS });
+    },
+    run({ home, temporary }, args, options) {
+      const env = childEnvironment(environment, { ...own, HOME: home, TMPDIR: temporary });
+      return start(args, { ...options, env }).catch(failUnavailable);
+    },
+  };
+}

@@ -1,0 +1,122 @@
+// The commands of a build: pure functions of the order. Nothing in them is secret: everyone can read arguments.
+import { formatPlatform, type Platform } from '../../../oci/platform.ts';
+import type { BuildOrder } from '../../backend.ts';
+import type { ContainerFileSpec } from '../../spec.ts';
+import { csvFields } from '../buildkit/csv.ts';
+import { isCutOff, type RunWay } from './isolation.ts';
+import { pinBases } from './pins.ts';
+import type { Workspace } from './workspace.ts';
+
+/** Where buildah keeps images and containers; what is absent is as storage.conf says. */
+export interface StorageOptions {
+  readonly root?: string | undefined;
+  readonly runRoot?: string | undefined;
+  readonly storageDriver?: string | undefined;
+}
+
+export function storageArguments({ root, runRoot, storageDriver }: StorageOptions): readonly string[] {
+  return [
+    ...(root === undefined ? [] : ['--root', root]),
+    ...(runRoot === undefined ? [] : ['--runroot', runRoot]),
+    ...(storageDriver === undefined ? [] : ['--storage-driver', storageDriver]),
+  ];
+}
+
+/**
+ * Builds one platform and, where the order has several, adds it to the list. One command for all of them would list them in the order in
+ * which they end, go on with the others when one fails, and not say which it was.
+ */
+export function buildArguments(
+  order: BuildOrder,
+  workspace: Workspace,
+  { platform, way, pulled }: PlatformOptions,
+): readonly string[] {
+  const { spec, platforms, ssh } = order;
+  // What is pulled already is all that there is: buildah has no network then.
+  const cache = pulled ? undefined : order.cache;
+  return [
+    ...registries(workspace),
+    ...['build', '--platform', formatPlatform(platform)],
+    ...(platforms.length > 1 ? ['--manifest', workspace.list] : []),
+    ...['--file', workspace.file, '--iidfile', workspace.imageId],
+    ...specArguments(spec),
+    ...[...workspace.secrets].flatMap(([id, src]) => ['--secret', csvFields({ id, src })]),
+    ...[...ssh].flatMap(([id, path]) => ['--ssh', `${id}=${path}`]),
+    ...(pulled
+      ? [...pulled].flatMap(([name, id]) => ['--build-context', `${name}=container-image://${id}`])
+      : pinBases(order).flatMap(pin => ['--build-context', pin])),
+    ...(pulled ? ['--pull-never'] : []),
+    ...(cache ? ['--cache-from', withoutTag(cache.name), '--cache-to', withoutTag(cache.name)] : []),
+    // The times in layers stay as they are: --timestamp would change those of all files that a step makes, and what depends on them.
+    ...wayArguments(way, spec.network),
+    ...['--format', 'oci', '--layers', '--force-rm'],
+    ...(isFromScratch(spec) ? ['--no-cache'] : []),
+    // A RUN gets a proxy where the build's arguments name one, as with the other builders: ours may hold a password.
+    ...['--http-proxy=false', '--authfile', workspace.authFile, workspace.context],
+  ];
+}
+
+export interface PlatformOptions {
+  readonly platform: Platform;
+  readonly way: RunWay;
+  /** The ids of the images that were pulled for it, by their names in the Containerfile; absent: they are pulled as it goes. */
+  readonly pulled?: ReadonlyMap<string, string> | undefined;
+}
+
+/** What keeps a RUN from the machine, whatever the machine's containers.conf says. With chroot it has what buildah has. */
+export function wayArguments(way: RunWay, wanted: ContainerFileSpec['network'] = 'default'): readonly string[] {
+  const { isolation, runtime, network } = way;
+  if (isolation === 'chroot') return ['--isolation', isolation];
+  const given = wanted === 'default' || isCutOff(way) ? network : wanted;
+  return [
+    ...['--isolation', isolation, ...(runtime === undefined ? [] : ['--runtime', runtime])],
+    ...['--pid', 'private', '--network', given],
+  ];
+}
+
+/** Pulls an image, and prints its id. */
+export function pullArguments(workspace: Workspace, name: string, platform: Platform): readonly string[] {
+  const options = ['--quiet', '--platform', formatPlatform(platform), '--authfile', workspace.authFile];
+  return [...registries(workspace), 'pull', ...options, `docker://${name}`];
+}
+
+/** Pushes the one image. */
+export function pushArguments(order: BuildOrder, workspace: Workspace, imageId: string): readonly string[] {
+  const options = ['--authfile', workspace.authFile, '--format', 'oci', '--digestfile', workspace.digest];
+  return [...registries(workspace), 'push', ...options, imageId, `docker://${order.target.name}`];
+}
+
+/** Pushes the list and its images. With a file for its digest buildah ends well even when it fails, and says nothing. */
+export function pushListArguments(
+  order: BuildOrder,
+  workspace: Workspace,
+  { hasDigestFile }: { readonly hasDigestFile: boolean },
+): readonly string[] {
+  const options = ['--all', '--authfile', workspace.authFile, '--format', 'oci'];
+  const digest = hasDigestFile ? ['--digestfile', workspace.digest] : [];
+  const names = [workspace.list, `docker://${order.target.name}`];
+  return [...registries(workspace), 'manifest', 'push', ...options, ...digest, ...names];
+}
+
+function registries({ registries }: Workspace): readonly string[] {
+  return ['--registries-conf', registries];
+}
+
+function specArguments({ args, labels, stage }: ContainerFileSpec): readonly string[] {
+  return [
+    ...Object.entries(args).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]),
+    ...Object.entries(labels).flatMap(([name, value]) => ['--label', `${name}=${value}`]),
+    ...(stage === undefined ? [] : ['--target', stage]),
+  ];
+}
+
+/** The cache is a repository of one tag for each step. */
+function withoutTag(name: string): string {
+  const colon = name.lastIndexOf(':');
+  return colon > name.lastIndexOf('/') ? name.slice(0, colon) : name;
+}
+
+/** Steps on no base are the same for every platform to the cache, which then gives one the image of another. */
+function isFromScratch({ containerFile }: ContainerFileSpec): boolean {
+  return /^[ \t]*FROM[ \t]+(?:--\S+[ \t]+)*(?:scratch|\S*\$)/im.test(containerFile);
+}

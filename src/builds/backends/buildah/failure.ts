@@ -1,0 +1,94 @@
+// Why buildah gave up, and whose fault it is: only what another attempt may cure is the infrastructure's.
+import type { Failure } from '../../record.ts';
+
+export interface FailedCommand {
+  /** What buildah said of its end, on one line; empty where it said nothing. */
+  readonly complaint: string;
+  /** How it ended, such as `exit code 125`. */
+  readonly end: string;
+}
+
+export interface FailedBuild extends FailedCommand {
+  readonly platform: string;
+  /** The instruction that it was at; absent where it did not come to one. */
+  readonly instruction: string | undefined;
+  /** Why the runtime could not begin it; empty where it did. */
+  readonly runtimeFault?: string;
+}
+
+const REASON_LENGTH = 300;
+const COMMAND_LENGTH = 100;
+
+/** Answers of a registry that stay as they are, and what a RUN ends with. */
+const REQUEST = [
+  /manifest unknown|name unknown|unauthorized|denied|authentication required|invalid username\/password/,
+  /(?:status code|status:?|HTTP status:?) 4(?!08|25|29)\d\d\b/,
+];
+
+const INFRASTRUCTURE = [
+  /connection (?:refused|reset|closed)|broken pipe|unexpected EOF|: EOF$|server closed/i,
+  /no such host|i\/o timeout|deadline exceeded|TLS handshake|x509:|HTTP response to HTTPS client|server misbehaving/i,
+  /(?:status code|status:?|HTTP status:?) (?:5\d\d|408|425|429)\b|toomanyrequests|too many requests/i,
+  /no space left on device|cannot allocate memory|input\/output error|too many open files/,
+  /user namespace|unshare\(|newuidmap|newgidmap|netavark|slirp4netns|pasta|setup network|setting up network/,
+  /error (?:mounting|creating) (?:new )?(?:container|layer)|layer not known|image not known|locking/,
+];
+
+/** What the runtime says of a command that the image does not have, which is a fault of the step. */
+const MISSING = /exec: "|executable file/;
+
+/** A failure of the Containerfile, unless it looks like one of the machine or a registry. */
+export function describeBuildFailure({ complaint, end, platform, instruction, runtimeFault }: FailedBuild): Failure {
+  const error = withoutStep(complaint, instruction);
+  if (runtimeFault && /while running runtime: exit status \d+$/.test(complaint)) {
+    const isMissing = MISSING.test(runtimeFault);
+    return {
+      kind: isMissing ? 'build' : 'infrastructure',
+      reason: cut(isMissing ? runtimeFault : `buildah cannot run a step here: ${runtimeFault}`),
+      platform,
+      ...(instruction !== undefined && { step: instruction }),
+    };
+  }
+  const isOver = complaint.startsWith('building at STEP') && EXIT.test(error);
+  return {
+    kind: isOver ? 'build' : kindOf(error, complaint === '' ? 'infrastructure' : 'build'),
+    reason: describe(error, instruction) || `buildah ended with ${end}`,
+    platform,
+    ...(instruction !== undefined && { step: instruction }),
+  };
+}
+
+/** A failure of the registry, unless that refuses us: with the same credentials it will again. */
+export function describePushFailure({ complaint, end }: FailedCommand): Failure {
+  const reason = cut(
+    complaint.replace(/^[^"]*pushing (?:image|manifest list) "[^"]*" to "(?:docker:\/\/)?([^"]*)": /, 'push to $1: '),
+  );
+  return { kind: kindOf(complaint, 'infrastructure'), reason: reason || `the push ended with ${end}` };
+}
+
+function kindOf(error: string, otherwise: Failure['kind']): Failure['kind'] {
+  if (REQUEST.some(pattern => pattern.test(error))) return 'build';
+  return INFRASTRUCTURE.some(pattern => pattern.test(error)) ? 'infrastructure' : otherwise;
+}
+
+const EXIT = /^(?:while running runtime: )?exit status (\d+)$/;
+
+function withoutStep(complaint: string, instruction: string | undefined): string {
+  const prefix = `building at STEP "${instruction}": `;
+  if (complaint.startsWith(prefix)) return complaint.slice(prefix.length);
+  return complaint.replace(/^building at STEP ".*?": /, '');
+}
+
+function describe(error: string, instruction = 'the step'): string {
+  const [, code] = EXIT.exec(error) ?? [];
+  if (code !== undefined) return `"${cut(instruction, COMMAND_LENGTH)}" ended with exit code ${code}`;
+  return cut(
+    error
+      .replace(/checking on sources under "[^"]*": (?:copier: stat: )?/, '')
+      .replace(/^creating build container: (?:initializing source )?/, ''),
+  );
+}
+
+function cut(text: string, length = REASON_LENGTH): string {
+  return text.length > length ? `${text.slice(0, length)}…` : text;
+}

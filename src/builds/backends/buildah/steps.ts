@@ -1,0 +1,83 @@
+// The progress of a build from what buildah prints: a line for each step that begins, and between them what the steps say.
+import { stripVTControlCharacters } from 'node:util';
+import type { OutputName } from '../../process.ts';
+import type { Tell, Told } from '../../progress.ts';
+import { createComplaint, createRuntimeComplaint } from './complaint.ts';
+
+export interface StepReader {
+  read(line: string, from: OutputName): void;
+  /** The build has ended: so has its last step. */
+  end(): void;
+  /** The build has ended, and its last step failed. */
+  fail(reason: string): void;
+  /** The instruction of the last step that began, such as `RUN make`. */
+  findInstruction(): string | undefined;
+  /** What buildah itself said of its end, on one line; empty where it said nothing. */
+  findComplaint(): string;
+  /** Why the runtime could not begin the last step; empty where it did. */
+  findRuntimeFault(): string;
+}
+
+const STEP = /^(?:\[(?<stage>\d+)\/\d+\] )?STEP (?<place>\d+\/\d+): (?<instruction>.*)$/;
+const CACHED = /^--> Using cache \S+$/;
+const DONE = /^--> \S+$/;
+const COMMIT = /^(?:\[\d+\/\d+\] )?COMMIT(?: \S+)?$/;
+const IMAGE_ID = /^[0-9a-f]{64}$/;
+const LOGGED = /^time="[^"]*" level=\w+ /;
+/** What buildah gives to every build, whether it asks or not. */
+const UNUSED_ARGUMENTS = /^\[Warning\] one or more build args were not consumed: \[TARGET[A-Z]+(?: TARGET[A-Z]+)*\]$/;
+const INSTRUCTION_LENGTH = 1_000;
+
+/** Of a build for one platform. A RUN can print lines that look like buildah's: they spoil its log, and nothing else. */
+export function createStepReader(platform: string, tell: Tell): StepReader {
+  /** The name of the step that runs. */
+  let current: string | undefined;
+  let instruction: string | undefined;
+  const complaint = createComplaint();
+  const runtime = createRuntimeComplaint();
+
+  function move(state: NonNullable<Told['state']>, text?: string): void {
+    if (current) tell({ kind: 'step', platform, step: current, state, ...(text !== undefined && { text }) });
+    if (state !== 'started') current = undefined;
+  }
+
+  function begin({ stage, place, instruction: text }: Record<string, string>): void {
+    move('done');
+    complaint.forget();
+    runtime.forget();
+    instruction = foldSpace(text ?? '').slice(0, INSTRUCTION_LENGTH);
+    const stageName = stage === undefined ? '' : ` stage-${Number(stage) - 1}`;
+    current = `[${platform}${stageName} ${place}] ${instruction}`;
+    move('started');
+  }
+
+  function readProgress(line: string): boolean {
+    const step = STEP.exec(line)?.groups;
+    if (step) begin(step);
+    else if (CACHED.test(line)) move('cached');
+    else if (DONE.test(line) || COMMIT.test(line)) move('done');
+    else return current === undefined && (IMAGE_ID.test(line) || UNUSED_ARGUMENTS.test(line));
+    return true;
+  }
+
+  return {
+    read(raw, from) {
+      const line = stripVTControlCharacters(raw);
+      if (from === 'stderr') {
+        complaint.listen(line);
+        runtime.listen(line);
+      } else if (readProgress(line)) return;
+      if (current && !LOGGED.test(line)) tell({ kind: 'output', platform, step: current, text: line });
+      else if (line !== '') tell({ kind: 'note', platform, text: line });
+    },
+    end: () => move('done'),
+    fail: reason => move('failed', reason),
+    findInstruction: () => instruction,
+    findComplaint: complaint.find,
+    findRuntimeFault: runtime.find,
+  };
+}
+
+function foldSpace(text: string): string {
+  return text.replace(/\s+/g, ' ').trim();
+}

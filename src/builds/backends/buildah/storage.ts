@@ -1,0 +1,89 @@
+// Buildah's storage over time: what builds leave in it is removed while none runs, since nobody can tell whose it is.
+import { z } from 'zod';
+import { BackendUnavailable } from '../../backend.ts';
+import { LIST_PREFIX } from './workspace.ts';
+
+export interface StorageKeeper {
+  /** Runs a build. Where it was the last of those that ran, the storage is put in order before the promise settles. */
+  use<T>(build: () => Promise<T>): Promise<T>;
+}
+
+export interface StorageKeeperOptions {
+  /** The output of buildah on its storage; throws BackendUnavailable. */
+  readonly read: (args: readonly string[]) => Promise<string>;
+  /** Whether only these builds work in the storage. Nothing of another's is removed. */
+  readonly isOwn: boolean;
+  readonly now: () => number;
+}
+
+/** How long the layers of a step are kept for later builds, since they were made. */
+const KEEP_MS = 7 * 24 * 60 * 60 * 1_000;
+const PRUNE_EVERY_MS = 60 * 60 * 1_000;
+
+const imagesSchema = z.array(z.object({ id: z.string(), created: z.number() }));
+
+export function createStorageKeeper({ read, isOwn, now }: StorageKeeperOptions): StorageKeeper {
+  let running = 0;
+  let sweeping: Promise<void> = Promise.resolve();
+  /** Before the first build: a crash may have left something. */
+  let isDirty = true;
+  let prunedAt = Number.NEGATIVE_INFINITY;
+
+  async function sweep(): Promise<void> {
+    if (isDirty) isDirty = !(await succeeds(removeLeftovers(read)));
+    if (now() - prunedAt < PRUNE_EVERY_MS) return;
+    prunedAt = now();
+    await succeeds(prune(read, now() - KEEP_MS));
+  }
+
+  return {
+    async use(build) {
+      running += 1;
+      await sweeping;
+      try {
+        return await build();
+      } catch (error) {
+        isDirty = true;
+        throw error;
+      } finally {
+        running -= 1;
+        if (running === 0 && isOwn) sweeping = sweep();
+        await sweeping;
+      }
+    },
+  };
+}
+
+/** Containers in which steps ran, with their mounts, and lists of images. */
+async function removeLeftovers(read: StorageKeeperOptions['read']): Promise<void> {
+  await read(['rm', '--all']);
+  const lists = words(await read(['images', '--quiet', '--filter', `reference=${LIST_PREFIX}*`]));
+  if (lists.length > 0) await read(['rmi', '--force', ...lists]);
+}
+
+/** Images without a name that buildah made, which is what its cache consists of. One that a younger one needs stays. */
+async function prune(read: StorageKeeperOptions['read'], before: number): Promise<void> {
+  const filters = ['--filter', 'dangling=true', '--filter', 'label=io.buildah.version'];
+  const output = await read(['images', '--all', '--no-trunc', '--json', ...filters]);
+  const images = imagesSchema.parse(JSON.parse(output || '[]') ?? []);
+  for (const { id, created } of images) if (created * 1_000 < before) await succeeds(read(['rmi', id]));
+}
+
+/** What does not succeed is tried again by a later sweep, and fails no build. */
+async function succeeds(work: Promise<unknown>): Promise<boolean> {
+  try {
+    await work;
+    return true;
+  } catch (error) {
+    if (isNoAnswer(error)) return false;
+    throw error;
+  }
+}
+
+function isNoAnswer(error: unknown): boolean {
+  return error instanceof BackendUnavailable || error instanceof z.ZodError || error instanceof SyntaxError;
+}
+
+function words(output: string): readonly string[] {
+  return output.split(/\s+/).filter(Boolean);
+}

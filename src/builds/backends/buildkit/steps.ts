@@ -1,0 +1,105 @@
+// The steps of a running build: each begins and ends once for each time that BuildKit works on it, and the first real failure is kept.
+import { stripVTControlCharacters } from 'node:util';
+import { formatPlatform, type Platform } from '../../../oci/platform.ts';
+import type { Tell, Told } from '../../progress.ts';
+import type { Vertex, VertexStatus } from './solve-status.ts';
+import { parseStep, type Step } from './step.ts';
+
+export interface Steps {
+  update(vertex: Vertex): void;
+  count(status: VertexStatus): void;
+  /** What an entry about a vertex says of platform and step; nothing for an unknown vertex. */
+  describe(digest: string): Pick<Told, 'platform' | 'step'>;
+  /** The first that failed by itself, and not since another one did. */
+  findFailed(): FailedStep | undefined;
+}
+
+export interface FailedStep extends Step {
+  readonly name: string;
+  readonly error: string;
+}
+
+interface Known extends Step {
+  readonly name: string;
+  state: Told['state'];
+  /** The tenths of each part that were told. */
+  readonly parts: Map<string, number>;
+}
+
+const MAX_STEPS = 10_000;
+const MAX_PARTS = 1_000;
+const MAX_LENGTH = 1_000;
+
+/** A step whose name has no platform is the only one's, or all of theirs. */
+export function createSteps(platforms: readonly Platform[], tell: Tell): Steps {
+  const asked = platforms.map(formatPlatform);
+  const steps = new Map<string, Known>();
+  let failed: FailedStep | undefined;
+
+  function know({ digest, name: spelling }: Vertex): Known | undefined {
+    const known = steps.get(digest);
+    if (known || steps.size >= MAX_STEPS) return known;
+    const name = oneLine(spelling);
+    const { platform = asked.length === 1 ? asked[0] : undefined, instruction } = parseStep(name);
+    const isAsked = platform !== undefined && asked.includes(platform);
+    const step: Known = {
+      name,
+      platform: isAsked ? platform : undefined,
+      instruction,
+      state: undefined,
+      parts: new Map(),
+    };
+    steps.set(digest, step);
+    return step;
+  }
+
+  return {
+    update(vertex) {
+      const step = know(vertex);
+      if (!step || !vertex.started) return;
+      const state = stateOf(vertex, step);
+      if (state === step.state) return;
+      step.state = state;
+      if (state === 'failed' && !isCancelled(vertex.error)) failed ??= { ...step, error: vertex.error };
+      tell({ kind: 'step', ...labels(step), state, ...(vertex.error && { text: oneLine(vertex.error) }) });
+    },
+    count({ id, vertex, current, total }) {
+      const step = steps.get(vertex);
+      if (!step || total <= 0 || (step.parts.size >= MAX_PARTS && !step.parts.has(id))) return;
+      const tenths = Math.floor((current / total) * 10);
+      if (step.parts.get(id) === tenths) return;
+      step.parts.set(id, tenths);
+      tell({ kind: 'step', ...labels(step), text: oneLine(id), progress: { current, total } });
+    },
+    describe(digest) {
+      const step = steps.get(digest);
+      return step ? labels(step) : {};
+    },
+    findFailed: () => failed,
+  };
+}
+
+function stateOf({ error, completed, cached }: Vertex, { name, state }: Known): Told['state'] {
+  if (error) return isHarmless(name) ? 'done' : 'failed';
+  if (!completed) return 'started';
+  if (cached) return 'cached';
+  // What is completed without a beginning took no time: BuildKit says so before the work itself.
+  return state === 'started' ? 'done' : state;
+}
+
+function labels({ platform, name }: Known): Pick<Told, 'platform' | 'step'> {
+  return { ...(platform !== undefined && { platform }), step: name };
+}
+
+function isCancelled(error: string): boolean {
+  return /context cancell?ed/.test(error);
+}
+
+/** A layer cache that is not there yet, or does not answer, fails no build. */
+function isHarmless(name: string): boolean {
+  return name.startsWith('importing cache manifest from ');
+}
+
+function oneLine(text: string): string {
+  return stripVTControlCharacters(text).replace(/\s+/g, ' ').trim().slice(0, MAX_LENGTH);
+}

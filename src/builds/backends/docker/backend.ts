@@ -1,0 +1,145 @@
+// The builder that Docker users have: buildx, on the engine itself or on a builder that was set up for it.
+import { join } from 'node:path';
+import { isSamePlatform, type Platform } from '../../../oci/platform.ts';
+import {
+  type Backend,
+  BackendUnavailable,
+  type BuildOptions,
+  type BuildOrder,
+  type BuildResult,
+} from '../../backend.ts';
+import { BuildFailure } from '../../maker.ts';
+import { failUnavailable } from '../../unavailable.ts';
+import { isInOurNetwork } from '../buildkit/connection.ts';
+import { describeFailure } from '../buildkit/failure.ts';
+import { readMetadata } from '../buildkit/metadata.ts';
+import {
+  findNetworkObstacle,
+  listNetworkNotes,
+  networkOf,
+  type StepNetwork,
+  tellNetwork,
+} from '../buildkit/network.ts';
+import { createProgressReader, PROGRESS_LINE_LENGTH } from '../buildkit/progress.ts';
+import { FILE_NAME, planWorkspace, writeWorkspace } from '../buildkit/workspace.ts';
+import { type Builder, parseBuilder } from './builder.ts';
+import { type ClientOptions, createClient } from './client.ts';
+import { buildArguments } from './command.ts';
+import { writeDockerFolder } from './docker-folder.ts';
+import { findDockerObstacle } from './obstacle.ts';
+import { writePinnedFile } from './pinned-file.ts';
+
+export interface DockerOptions extends ClientOptions {
+  readonly name: string;
+  /** A builder of `buildx ls`; absent: the one that is in use. */
+  readonly builder?: string | undefined;
+  /** Whether a RUN may have the network of this machine. */
+  readonly hostNetwork?: boolean | undefined;
+  /** What it is to build for, of all that it can; absent: all. */
+  readonly platforms?: readonly Platform[] | undefined;
+}
+
+const ANSWER_MS = 10_000;
+/** A builder that runs in a container may have to be started first. */
+const START_MS = 60_000;
+
+export function createDockerBackend(options: DockerOptions): Backend {
+  const { name, builder, platforms } = options;
+  const client = createClient(options);
+  /** What the builder was when it was asked last. */
+  let known: (Builder & { readonly steps: StepNetwork }) | undefined;
+
+  async function inspect(signal: AbortSignal): Promise<Builder> {
+    const args = ['--debug', 'inspect', ...(builder === undefined ? [] : [builder])];
+    const found = parseBuilder(await client.read(args, { signal, timeoutMs: ANSWER_MS }));
+    if (found.platforms.length > 0 || !canStart(found)) return found;
+    return parseBuilder(await client.read([...args, '--bootstrap'], { signal, timeoutMs: START_MS }));
+  }
+
+  async function findSteps({ hostNetworks }: Builder): Promise<StepNetwork> {
+    const shared = await Promise.all(hostNetworks.map(isInOurNetwork));
+    if (!shared.includes(true)) return 'own';
+    return options.hostNetwork ? 'host' : 'none';
+  }
+
+  async function ask(signal: AbortSignal): Promise<NonNullable<typeof known>> {
+    const found = await inspect(signal);
+    if (found.platforms.length === 0) {
+      throw new BackendUnavailable(
+        `the builder ${builder ?? 'in use'} of buildx does not run; see \`docker buildx ls\``,
+      );
+    }
+    known = { ...found, steps: await findSteps(found) };
+    return known;
+  }
+
+  async function listPlatforms(signal: AbortSignal): Promise<readonly Platform[]> {
+    const { platforms: all } = await ask(signal);
+    return platforms ? all.filter(one => platforms.some(other => isSamePlatform(one, other))) : all;
+  }
+
+  async function build(order: BuildOrder, { signal, tell }: BuildOptions): Promise<BuildResult> {
+    signal.throwIfAborted();
+    const found = known ?? (await ask(signal).catch(failUnavailable));
+    if (order.cache && !found.hasCacheExport) {
+      tell({ kind: 'note', text: 'this builder keeps no layers in a registry: built without that cache' });
+    }
+    try {
+      return await buildOn(found, order, { signal, tell });
+    } finally {
+      if (found.isKeeping) await removeImage(order);
+    }
+  }
+
+  async function buildOn(
+    found: NonNullable<typeof known>,
+    order: BuildOrder,
+    { signal, tell }: BuildOptions,
+  ): Promise<BuildResult> {
+    const workspace = planWorkspace(order);
+    await writeWorkspace(order, workspace);
+    if (!found.hasSourcePolicies) await writePinnedFile(order, join(workspace.file, FILE_NAME), tell);
+    await writeDockerFolder(workspace.home, client.folder, order.credentials);
+    const progress = createProgressReader(order.platforms, tell);
+    tellNetwork(order.spec, found.steps, tell);
+    const network = networkOf(order.spec, found.steps);
+    const { code, endedBy } = await client.run(buildArguments(order, workspace, { ...found, builder, network }), {
+      ...{ home: workspace.home, sourcePolicy: workspace.sourcePolicy },
+      ...{ signal, onLine: progress.read, maxLineLength: PROGRESS_LINE_LENGTH },
+    });
+    progress.end();
+    if (code === 0) return { digest: await readMetadata(workspace.metadata) };
+    const complaint = progress.findComplaint().replace(/^ERROR: failed to build: /, 'error: ');
+    throw new BuildFailure(
+      describeFailure({ step: progress.findFailed(), complaint, end: endedBy ?? `exit code ${code}` }),
+    );
+  }
+
+  /** The registry has it; its layers stay in the engine's build cache, which the engine bounds. */
+  async function removeImage({ target }: BuildOrder): Promise<void> {
+    try {
+      await client.removeImage(target.name);
+    } catch (error) {
+      // The build did not come to an image, or a container runs it by now.
+      if (!(error instanceof BackendUnavailable)) throw error;
+    }
+  }
+
+  return {
+    name,
+    kind: 'docker',
+    /** Before the builder was asked for its platforms: one at a time is what every builder can do. */
+    get isMultiPlatform() {
+      return known?.isMultiPlatform ?? false;
+    },
+    listPlatforms,
+    findObstacle: spec => findNetworkObstacle(spec, known?.steps ?? 'own') ?? findDockerObstacle(spec, known),
+    listNotes: () => listNetworkNotes(known?.steps ?? 'own'),
+    build,
+    close: async () => undefined,
+  };
+}
+
+function canStart({ driver }: Builder): boolean {
+  return driver === 'docker-container' || driver === 'kubernetes';
+}

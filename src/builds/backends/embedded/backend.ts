@@ -1,0 +1,127 @@
+// Builds without a builder: a Containerfile that runs nothing is only a rewriting of images, for any platform, in this process.
+import { readFile } from 'node:fs/promises';
+import { arch } from 'node:os';
+import { join } from 'node:path';
+import { RegistryError } from '../../../oci/errors.ts';
+import { type Platform, parsePlatform } from '../../../oci/platform.ts';
+import { parseTag } from '../../../oci/reference.ts';
+import type { Backend, BuildOptions, BuildOrder, BuildResult } from '../../backend.ts';
+import { InvalidContainerFile } from '../../containerfile/invalid.ts';
+import { parseContainerFile } from '../../containerfile/parse.ts';
+import type { ContextLimits } from '../../context/limits.ts';
+import { createSpool, type Spool } from '../../context/spool.ts';
+import type { BaseImages, OpenDestination } from '../../images.ts';
+import { BuildFailure } from '../../maker.ts';
+import { kindOfRegistryError } from '../../registry-failure.ts';
+import { createWork, TooMuchWork } from '../../work.ts';
+import { buildPlatform, type PlatformBuild } from './build-platform.ts';
+import { readContext } from './context-tree.ts';
+import { createdAt } from './created.ts';
+import { DEFAULT_EMBEDDED_LIMITS } from './limits.ts';
+import { findObstacle } from './obstacle.ts';
+import { type BuiltImage, pushImages } from './push.ts';
+import { once, type Snapshot } from './stage.ts';
+import { InvalidStep } from './step.ts';
+import { stoppableImages } from './stoppable-images.ts';
+
+export interface EmbeddedDeps {
+  readonly name?: string;
+  readonly images: BaseImages;
+  readonly openDestination: OpenDestination;
+  readonly limits?: ContextLimits;
+  /** What BUILDPLATFORM says; default: this machine's. */
+  readonly buildPlatform?: Platform;
+}
+
+/** Of one build: some minutes of what strangers made slow, and far more than what people write. */
+const COPYING = { maxSteps: 2 ** 33, what: 'what it copies: use fewer wildcards, or copy fewer files' } as const;
+
+/** Those that bases are commonly made for: nothing is run, so none costs more than another. */
+const PLATFORMS: readonly Platform[] = [
+  ...[
+    'amd64',
+    '386',
+    'arm64',
+    'arm/v7',
+    'arm/v6',
+    'arm/v5',
+    'ppc64le',
+    's390x',
+    'riscv64',
+    'loong64',
+    'mips64le',
+    'mips64',
+  ],
+].map(platform => parsePlatform(`linux/${platform}`));
+
+const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', ppc64: 'ppc64le', arm: 'arm/v7' };
+
+export function createEmbeddedBackend(deps: EmbeddedDeps): Backend {
+  return {
+    name: deps.name ?? 'embedded',
+    kind: 'embedded',
+    isMultiPlatform: true,
+    listPlatforms: async () => PLATFORMS,
+    findObstacle,
+    build: (order, options) => build(deps, order, options),
+    close: async () => {},
+  };
+}
+
+async function build(deps: EmbeddedDeps, order: BuildOrder, options: BuildOptions): Promise<BuildResult> {
+  const { signal } = options;
+  signal.throwIfAborted();
+  const spool = await createSpool(order.directory);
+  try {
+    const images = await buildAll(await prepare(deps, order, { ...options, spool }), order);
+    const colon = order.target.image.lastIndexOf(':');
+    const destination = deps.openDestination(order.target.image.slice(0, colon));
+    const tag = parseTag(order.target.image.slice(colon + 1));
+    return { digest: await pushImages(destination, images, { tag, created: createdAt(order.spec.args), signal }) };
+  } catch (error) {
+    signal.throwIfAborted();
+    throw toFailure(error);
+  } finally {
+    await spool.close();
+  }
+}
+
+async function buildAll(work: PlatformBuild, { platforms, spec }: BuildOrder): Promise<readonly BuiltImage[]> {
+  const images: BuiltImage[] = [];
+  for (const platform of platforms) {
+    images.push({ platform, snapshot: withLabels(await buildPlatform(platform, work), spec.labels) });
+  }
+  return images;
+}
+
+async function prepare(
+  deps: EmbeddedDeps,
+  { spec, directory, contextModes }: BuildOrder,
+  { signal, tell, spool }: BuildOptions & { readonly spool: Spool },
+): Promise<PlatformBuild> {
+  const { limits = DEFAULT_EMBEDDED_LIMITS } = deps;
+  const images = stoppableImages(deps.images, signal);
+  const work = createWork({ ...COPYING, signal });
+  return {
+    file: parseContainerFile(await readFile(join(directory, 'Containerfile'), 'utf8')),
+    ...{ args: spec.args, stage: spec.stage, bases: spec.bases, images, tell },
+    buildPlatform: deps.buildPlatform ?? parsePlatform(`linux/${ARCHITECTURES[arch()] ?? arch()}`),
+    context: once(() => readContext(join(directory, 'context'), { modes: contextModes, work })),
+    reading: { limits, spool, signal, work },
+    writing: { directory, compression: spec.compression, signal },
+  };
+}
+
+function withLabels(snapshot: Snapshot, labels: Readonly<Record<string, string>>): Snapshot {
+  const { state } = snapshot;
+  return { ...snapshot, state: { ...state, run: { ...state.run, Labels: { ...state.run.Labels, ...labels } } } };
+}
+
+function toFailure(cause: unknown): unknown {
+  if (cause instanceof RegistryError) {
+    return new BuildFailure({ kind: kindOfRegistryError(cause), reason: cause.message }, { cause });
+  }
+  const isFault = cause instanceof InvalidContainerFile || cause instanceof InvalidStep || cause instanceof TooMuchWork;
+  if (!isFault) return cause;
+  return new BuildFailure({ kind: 'build', reason: cause.message }, { cause });
+}

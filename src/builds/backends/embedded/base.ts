@@ -1,0 +1,85 @@
+// The image that a stage begins with or is read from: the one for the platform.
+
+import type { Descriptor } from '../../../oci/descriptor.ts';
+import type { Digest } from '../../../oci/digest.ts';
+import { parseDigest } from '../../../oci/digest.ts';
+import { RegistryError } from '../../../oci/errors.ts';
+import { parseImageConfig } from '../../../oci/image-config.ts';
+import type { ImageManifest } from '../../../oci/manifest.ts';
+import { compressionOf, layerType } from '../../../oci/media-type.ts';
+import type { Platform } from '../../../oci/platform.ts';
+import { createVerifier } from '../../../oci/verify.ts';
+import { describeAbsence, findPlatformImage } from '../../base-platform.ts';
+import type { BaseImage, BaseImages } from '../../images.ts';
+import { type ImageState, parseState } from './image-state.ts';
+import { InvalidStep } from './step.ts';
+import type { Layer } from './write-layer.ts';
+
+export interface Base {
+  readonly state: ImageState;
+  readonly layers: readonly Layer[];
+}
+
+export interface BaseOptions {
+  readonly platform: Platform;
+  /** What the spec says the name is; undefined: it is resolved now. */
+  readonly digest: Digest | undefined;
+}
+
+/** Throws InvalidStep for an image that is not there for the platform, and what `images` throws. */
+export async function openBase(
+  images: BaseImages,
+  reference: string,
+  { platform, digest }: BaseOptions,
+): Promise<Base> {
+  const image = await openImage(images, reference, digest);
+  const manifest = await findImage(image, reference, platform);
+  const raw = await image.readConfig(manifest.config);
+  const diffIds = parseImageConfig(raw).rootfs.diff_ids ?? [];
+  if (diffIds.length !== manifest.layers.length) {
+    throw new InvalidStep(`${reference} has ${manifest.layers.length} layers, but names ${diffIds.length}`);
+  }
+  const layers = manifest.layers.map((descriptor, i) => toLayer(image, descriptor, diffIds[i] ?? ''));
+  return { state: parseState(raw), layers };
+}
+
+/** The registry's error, with the name that the Containerfile has for the image. */
+async function openImage(images: BaseImages, reference: string, digest: Digest | undefined): Promise<BaseImage> {
+  try {
+    return await images.open(reference, digest ?? (await images.resolve(reference)));
+  } catch (cause) {
+    if (!(cause instanceof RegistryError)) throw cause;
+    throw new RegistryError(cause.code, `${reference}: ${cause.message}`, { status: cause.status, cause });
+  }
+}
+
+/** Layers of Docker's family become those of OCI's: the bytes are the same. */
+function toLayer(image: BaseImage, { mediaType, digest, size }: Descriptor, diffId: string): Layer {
+  const compression = compressionOf(mediaType);
+  const type = compression && layerType('oci', compression);
+  if (!type) throw new InvalidStep(`the base has a layer of type ${JSON.stringify(mediaType)}, which cannot be pushed`);
+  return {
+    descriptor: { mediaType: type, digest, size },
+    diffId: parseDigest(diffId),
+    open: async () => verified(await image.openBlob(digest), digest, size),
+  };
+}
+
+function verified(body: ReadableStream<Uint8Array>, digest: Digest, size: number): ReadableStream<Uint8Array> {
+  const verifier = createVerifier({ digest, size });
+  return body.pipeThrough(
+    new TransformStream<Uint8Array, Uint8Array>({
+      transform(chunk, controller) {
+        verifier.update(chunk);
+        controller.enqueue(chunk);
+      },
+      flush: () => verifier.finish(),
+    }),
+  );
+}
+
+async function findImage(image: BaseImage, reference: string, platform: Platform): Promise<ImageManifest> {
+  const found = await findPlatformImage(image, platform);
+  if (found.manifest) return found.manifest;
+  throw new InvalidStep(describeAbsence(reference, platform, found));
+}

@@ -1,0 +1,359 @@
+// The API of a cluster, as far as builds need it: what is made and removed, what becomes of it as it happens, and the logs of pods.
+import { EventEmitter, on } from 'node:events';
+import { get as getHttp, type IncomingMessage } from 'node:http';
+import { get as getHttps, type RequestOptions } from 'node:https';
+import { setTimeout as wait } from 'node:timers/promises';
+import {
+  ApiException,
+  AuthorizationV1Api,
+  BatchV1Api,
+  CoreV1Api,
+  type CoreV1Event,
+  KubeConfig,
+  type KubernetesListObject,
+  type KubernetesObject,
+  ListWatch,
+  PatchStrategy,
+  setHeaderOptions,
+  type V1Job,
+  type V1Pod,
+  type V1Secret,
+  Watch,
+} from '@kubernetes/client-node';
+import { z } from 'zod';
+import { BackendUnavailable } from '../../backend.ts';
+import { bytesOf } from '../../context/bytes.ts';
+import { createLineSplitter } from '../../lines.ts';
+import { CONTAINER, LABELS } from './job.ts';
+import type { Seen } from './outcome.ts';
+
+export interface ClusterOptions {
+  /** A path; absent: that of the pod that we run in. */
+  readonly kubeconfig?: string | undefined;
+  /** Of the kubeconfig; absent: its current one. */
+  readonly context?: string | undefined;
+  /** Absent: that of the context, else `default`. */
+  readonly namespace?: string | undefined;
+  /** What Jobs of ours are labelled with. */
+  readonly instance: string;
+}
+
+export interface Cluster {
+  readonly namespace: string;
+  /** Throws BackendUnavailable where it does not answer, or we may not do what builds need. */
+  check(): Promise<void>;
+  /** Whether every node can give a pod a user namespace; undefined where we may not look at nodes. */
+  hasUserNamespaces(): Promise<boolean | undefined>;
+  /** Undefined where there is one of this name. */
+  createJob(job: V1Job): Promise<V1Job | undefined>;
+  createSecret(secret: V1Secret): Promise<void>;
+  /** Lets the pod of a suspended Job be made. */
+  resumeJob(name: string): Promise<void>;
+  /** Its pods and its Secret go with it; does nothing where it is not there. */
+  deleteJob(name: string): Promise<void>;
+  /** From now on what happens is seen. Throws BackendUnavailable. */
+  watch(): Promise<void>;
+  /** All Jobs of ours. */
+  listJobs(): readonly V1Job[];
+  see(name: string): Seen;
+  /** One element at once, and one each time that the Job or its pods have changed, until the signal, whose reason is thrown. */
+  changes(name: string, signal: AbortSignal): AsyncIterable<unknown>;
+  /** Of a pod whose container has begun, to its end; goes on where the connection broke. Rejects with the signal's reason. */
+  readLog(pod: V1Pod, onLine: (line: string) => void, options: LogOptions): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface LogOptions {
+  readonly signal: AbortSignal;
+  /** Of UTF-16 units; a longer line is cut. */
+  readonly maxLineLength: number;
+}
+
+/** After a connection broke. */
+const RETRY_MS = 1000;
+/** After a log has ended, of a pod that seems to work on. */
+const END_MS = 100;
+
+/** What builds need: verbs by resource, as the Role in deploy/kubernetes.yaml has them. */
+const RIGHTS = [
+  ...['create', 'delete', 'list', 'patch', 'watch'].map(verb => ({ group: 'batch', resource: 'jobs', verb })),
+  ...['list', 'watch'].map(verb => ({ group: '', resource: 'pods', verb })),
+  { group: '', resource: 'pods', subresource: 'log', verb: 'get' },
+  { group: '', resource: 'secrets', verb: 'create' },
+  ...['list', 'watch'].map(verb => ({ group: '', resource: 'events', verb })),
+];
+
+/** Throws BackendUnavailable for a kubeconfig that cannot be used. */
+export function openCluster(options: ClusterOptions): Cluster {
+  const config = loadConfig(options);
+  const namespace = options.namespace ?? config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
+  const batch = config.makeApiClient(BatchV1Api);
+  const core = config.makeApiClient(CoreV1Api);
+  const authorization = config.makeApiClient(AuthorizationV1Api);
+  const closing = new AbortController();
+  const changed = new EventEmitter();
+  changed.setMaxListeners(0);
+  const warnings = new Map<string, CoreV1Event>();
+
+  const labelSelector = `${LABELS.instance}=${options.instance}`;
+  const jobs = createInformer<V1Job>(`/apis/batch/v1/namespaces/${namespace}/jobs`, {
+    labelSelector,
+    list: () => batch.listNamespacedJob({ namespace, labelSelector }),
+    onChange: job => tell(job.metadata?.name),
+  });
+  const pods = createInformer<V1Pod>(`/api/v1/namespaces/${namespace}/pods`, {
+    labelSelector,
+    list: () => core.listNamespacedPod({ namespace, labelSelector }),
+    onChange: pod => tell(ownerOf(pod)),
+  });
+  const fieldSelector = 'type=Warning';
+  const events = createInformer<CoreV1Event>(`/api/v1/namespaces/${namespace}/events`, {
+    fieldSelector,
+    list: () => core.listNamespacedEvent({ namespace, fieldSelector }),
+    onChange: hearWarning,
+  });
+  let watching: Promise<void> | undefined;
+
+  function createInformer<T extends KubernetesObject>(path: string, part: InformerOptions<T>): ListWatch<T> {
+    const informer = new ListWatch<T>(
+      path,
+      new Watch(config),
+      part.list,
+      false,
+      part.labelSelector,
+      part.fieldSelector,
+    );
+    informer.on('change', part.onChange);
+    informer.on('error', () => {
+      // It goes on where it stood, or lists anew where that is too long ago.
+      wait(RETRY_MS, undefined, { signal: closing.signal }).then(
+        () => informer.start(),
+        () => undefined,
+      );
+    });
+    return informer;
+  }
+
+  function tell(name: string | undefined): void {
+    if (name !== undefined) changed.emit(name, undefined);
+  }
+
+  /** What is told of a Job that nobody follows is of no use. */
+  function hearWarning(event: CoreV1Event): void {
+    const about = event.involvedObject.name ?? '';
+    const name = changed.eventNames().find(each => about === each || about.startsWith(`${String(each)}-`));
+    if (typeof name !== 'string') return;
+    warnings.set(name, event);
+    tell(name);
+  }
+
+  async function startWatching(): Promise<void> {
+    try {
+      // A list that fails is told by the first, and tried again by the informers.
+      await batch.listNamespacedJob({ namespace, labelSelector, limit: 1 });
+    } catch (error) {
+      throw unavailable(error);
+    }
+    await Promise.all([jobs.start(), pods.start(), events.start()]);
+  }
+
+  async function mayDo(right: (typeof RIGHTS)[number]): Promise<boolean> {
+    const body = { spec: { resourceAttributes: { namespace, ...right } } };
+    return (await authorization.createSelfSubjectAccessReview({ body })).status?.allowed === true;
+  }
+
+  return {
+    namespace,
+    async check() {
+      const allowed = await Promise.all(RIGHTS.map(mayDo)).catch(error => Promise.reject(unavailable(error)));
+      const missing = RIGHTS.filter((_, i) => !allowed[i]).map(nameRight);
+      if (missing.length === 0) return;
+      throw new BackendUnavailable(
+        `in the namespace ${namespace} of the cluster Veneer may not: ${missing.join(', ')}; the Role is in deploy/kubernetes.yaml`,
+      );
+    },
+    async hasUserNamespaces() {
+      try {
+        const { items } = await core.listNode();
+        const handlers = items.map(({ status }) => status?.runtimeHandlers ?? []);
+        return handlers.length > 0 && handlers.every(some => some.some(({ features }) => features?.userNamespaces));
+      } catch {
+        return undefined;
+      }
+    },
+    createJob: job => batch.createNamespacedJob({ namespace, body: job }).catch(error => unless(409, error)),
+    async createSecret(secret) {
+      await core.createNamespacedSecret({ namespace, body: secret }).catch(error => Promise.reject(unavailable(error)));
+    },
+    async resumeJob(name) {
+      const merge = setHeaderOptions('Content-Type', PatchStrategy.MergePatch);
+      await batch
+        .patchNamespacedJob({ namespace, name, body: { spec: { suspend: false } } }, merge)
+        .catch(error => Promise.reject(unavailable(error)));
+    },
+    async deleteJob(name) {
+      const propagationPolicy = 'Foreground';
+      await batch.deleteNamespacedJob({ namespace, name, propagationPolicy }).catch(error => unless(404, error));
+    },
+    async watch() {
+      watching ??= startWatching();
+      await watching.catch(error => {
+        watching = undefined;
+        throw error;
+      });
+    },
+    listJobs: () => jobs.list(namespace),
+    see(name) {
+      const own = pods.list(namespace).filter(pod => ownerOf(pod) === name);
+      const pod = own.toSorted((a, b) => createdAt(b) - createdAt(a))[0];
+      return { job: jobs.get(name, namespace), pod, warning: warnings.get(name) };
+    },
+    async *changes(name, signal) {
+      signal.throwIfAborted();
+      const following = on(changed, name, { signal });
+      try {
+        yield undefined;
+        yield* following;
+      } catch (error) {
+        signal.throwIfAborted();
+        throw error;
+      } finally {
+        await following.return?.();
+        if (changed.listenerCount(name) === 0) warnings.delete(name);
+      }
+    },
+    readLog: (pod, onLine, logOptions) => readLog(config, { namespace, pod, isThere: isRunning }, onLine, logOptions),
+    async close() {
+      closing.abort();
+      await Promise.all([jobs.stop(), pods.stop(), events.stop()]);
+    },
+  };
+
+  function isRunning(pod: V1Pod): boolean {
+    const now = pods.get(pod.metadata?.name ?? '', namespace);
+    return now?.status?.containerStatuses?.some(({ state }) => state?.running !== undefined) ?? false;
+  }
+}
+
+interface InformerOptions<T extends KubernetesObject> {
+  readonly labelSelector?: string;
+  readonly fieldSelector?: string;
+  readonly list: () => Promise<KubernetesListObject<T>>;
+  readonly onChange: (object: T) => void;
+}
+
+function loadConfig({ kubeconfig, context }: ClusterOptions): KubeConfig {
+  const config = new KubeConfig();
+  try {
+    if (kubeconfig === undefined) config.loadFromCluster();
+    else config.loadFromFile(kubeconfig);
+    if (context !== undefined) config.setCurrentContext(context);
+    if (!config.getCurrentCluster()) throw new Error('it names no cluster');
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new BackendUnavailable(`${kubeconfig ?? 'the service account of the pod'} cannot be used: ${reason}`, {
+      cause,
+    });
+  }
+  return config;
+}
+
+function ownerOf(pod: V1Pod): string | undefined {
+  return pod.metadata?.ownerReferences?.find(({ kind }) => kind === 'Job')?.name;
+}
+
+/** What comes by a watch has its times as text, whatever its type says. */
+function createdAt({ metadata }: V1Pod): number {
+  return new Date(metadata?.creationTimestamp ?? 0).getTime();
+}
+
+function nameRight({ verb, resource, subresource }: { verb: string; resource: string; subresource?: string }): string {
+  return `${verb} ${subresource === undefined ? resource : `${resource}/${subresource}`}`;
+}
+
+function unless(code: number, error: unknown): undefined {
+  if (error instanceof ApiException && error.code === code) return undefined;
+  throw unavailable(error);
+}
+
+const statusSchema = z.object({ message: z.string() });
+
+function unavailable(error: unknown): BackendUnavailable {
+  return new BackendUnavailable(`the cluster does not do it: ${explain(error)}`, { cause: error });
+}
+
+function explain(error: unknown): string {
+  if (error instanceof ApiException) return `${error.code}: ${explainBody(error.body)}`;
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  return cause instanceof Error ? cause.message : String(cause);
+}
+
+function explainBody(body: unknown): string {
+  try {
+    return statusSchema.parse(typeof body === 'string' ? JSON.parse(body) : body).message.slice(0, 300);
+  } catch {
+    return 'without a reason';
+  }
+}
+
+interface LogPlace {
+  readonly namespace: string;
+  readonly pod: V1Pod;
+  /** Whether more may come of it. */
+  readonly isThere: (pod: V1Pod) => boolean;
+}
+
+/** The library's own reader leaves the error of a connection that breaks to nobody, which ends the process. */
+async function readLog(
+  config: KubeConfig,
+  { namespace, pod, isThere }: LogPlace,
+  onLine: (line: string) => void,
+  { signal, maxLineLength }: LogOptions,
+): Promise<void> {
+  let last = '';
+  for (;;) {
+    const isLast = !isThere(pod);
+    let pauseMs = RETRY_MS;
+    const splitter = createLineSplitter(line => {
+      const space = line.indexOf(' ');
+      const at = line.slice(0, space);
+      // Whole seconds are what can be asked for: what was read is sent again.
+      if (at <= last) return;
+      last = at;
+      onLine(line.slice(space + 1));
+    }, maxLineLength);
+    try {
+      for await (const chunk of await openLog(config, { namespace, pod, since: last }, signal)) splitter.write(chunk);
+      splitter.end();
+      if (isLast || !isThere(pod)) return;
+      // Its end comes by the log before it comes by the watch.
+      pauseMs = END_MS;
+    } catch {
+      signal.throwIfAborted();
+      if (isLast) return;
+    }
+    await wait(pauseMs, undefined, { signal }).catch(() => signal.throwIfAborted());
+  }
+}
+
+async function openLog(
+  config: KubeConfig,
+  { namespace, pod, since }: { namespace: string; pod: V1Pod; since: string },
+  signal: AbortSignal,
+): Promise<AsyncIterable<Uint8Array>> {
+  const server = config.getCurrentCluster()?.server ?? '';
+  const url = new URL(`${server}/api/v1/namespaces/${namespace}/pods/${pod.metadata?.name ?? ''}/log`);
+  const query = { container: CONTAINER, follow: 'true', timestamps: 'true', ...(since && { sinceTime: since }) };
+  url.search = String(new URLSearchParams(query));
+  const options: RequestOptions = {};
+  await config.applyToHTTPSOptions(options);
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    const get = url.protocol === 'http:' ? getHttp : getHttps;
+    get(url, { ...options, signal }, resolve).on('error', reject);
+  });
+  if (response.statusCode !== 200) {
+    response.resume();
+    throw new BackendUnavailable(`the log of a pod is answered with ${response.statusCode}`);
+  }
+  return bytesOf(response);
+}

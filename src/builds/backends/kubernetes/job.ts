@@ -1,0 +1,317 @@
+// The objects of one part of a build: a Job, and the Secret that it owns. Pure. What is secret is in the Secret alone, and never in the Job.
+import { createHash } from 'node:crypto';
+import type {
+  V1Job,
+  V1JobSpec,
+  V1PodSpec,
+  V1Secret,
+  V1Toleration,
+  V1Volume,
+  V1VolumeMount,
+} from '@kubernetes/client-node';
+import { formatPlatform } from '../../../oci/platform.ts';
+import type { BuildOrder } from '../../backend.ts';
+import { BuildFailure } from '../../maker.ts';
+import { buildArguments } from '../buildkit/command.ts';
+import { dockerConfig } from '../buildkit/docker-config.ts';
+import { createSourcePolicy } from '../buildkit/source-policy.ts';
+import { FILE_NAME, type Workspace } from '../buildkit/workspace.ts';
+import type { Labels } from './node-selector.ts';
+
+export interface PodOptions {
+  readonly image: string;
+  readonly serviceAccount?: string | undefined;
+  readonly labels: Labels;
+  readonly annotations: Labels;
+  readonly priorityClass?: string | undefined;
+  readonly tolerations: readonly Toleration[];
+  readonly affinity?: V1PodSpec['affinity'];
+  readonly resources: { readonly requests: Labels; readonly limits: Labels };
+  readonly storage: Storage;
+}
+
+interface Toleration {
+  readonly key?: string | undefined;
+  readonly operator?: string | undefined;
+  readonly value?: string | undefined;
+  readonly effect?: string | undefined;
+  readonly tolerationSeconds?: number | undefined;
+}
+
+/** Where a pod works: gone with it, or a folder of its own in a volume that is there, which it empties in the end. */
+type Storage =
+  | { readonly kind: 'emptyDir'; readonly size?: string | undefined }
+  | { readonly kind: 'claim'; readonly claim: string; readonly subPath: string }
+  | { readonly kind: 'hostPath'; readonly hostPath: string };
+
+/** `rootless`: BuildKit without root. `userns`: root in a user namespace of the pod. `privileged`: root of the node. */
+export type Security = 'rootless' | 'userns' | 'privileged';
+
+export interface JobOptions extends PodOptions {
+  readonly name: string;
+  /** The name of its Secret: another one each time, as that of an earlier Job of the same name may go only now. */
+  readonly secret: string;
+  readonly namespace: string;
+  /** Of this Veneer. */
+  readonly instance: string;
+  readonly security: Security;
+  readonly selector?: Labels | undefined;
+  readonly timeoutMs: number;
+  /** How the pod reaches Veneer; undefined where it need not. */
+  readonly callbackUrl?: URL | undefined;
+}
+
+export const CONTAINER = 'build';
+export const LABELS = { instance: 'veneer/instance', build: 'veneer/build' } as const;
+/** What the pod ends with where it came to no build, and why. */
+export const EXIT_CODES = { callback: 90, context: 91 } as const;
+
+const CONFIG = '/veneer/config';
+const WORK = '/veneer/work';
+const STATE: Readonly<Record<Security, string>> = {
+  rootless: '/home/user/.local/share/buildkit',
+  userns: '/var/lib/buildkit',
+  privileged: '/var/lib/buildkit',
+};
+const ROOTLESS_USER = 1000;
+/** A shell as the first process ignores SIGTERM: a pod that is not wanted any more is waited for so long. */
+const GRACE_SECONDS = 1;
+/** Veneer removes what it has read; this is for Jobs of one that never came back. */
+const TTL_SECONDS = 3600;
+/** What a Secret may hold. */
+const MAX_SECRET_BYTES = 1024 * 1024;
+
+const CONTEXT = 'context.cpio.gz';
+const CONTEXT_URL = 'context-url';
+
+/** The same for the same part of the same build, so that it is found again. */
+export function jobName({ id, target, platforms }: Pick<BuildOrder, 'id' | 'target' | 'platforms'>): string {
+  const part = createHash('sha256').update([target.image, ...platforms.map(formatPlatform)].join('\n'));
+  return `veneer-${id.toLowerCase().replaceAll('_', '-')}-${part.digest('hex').slice(0, 8)}`;
+}
+
+/** Begins suspended: its pod is made once the Secret is there. */
+export function createJob(order: BuildOrder, options: JobOptions): V1Job {
+  const { name, namespace, instance, labels, annotations, timeoutMs } = options;
+  const own = {
+    ...labels,
+    'app.kubernetes.io/managed-by': 'veneer',
+    'app.kubernetes.io/component': 'build',
+    [LABELS.instance]: instance,
+    [LABELS.build]: order.id,
+  };
+  const told = { ...annotations, 'veneer/platforms': order.platforms.map(formatPlatform).join(',') };
+  return {
+    apiVersion: 'batch/v1',
+    kind: 'Job',
+    metadata: { name, namespace, labels: own, annotations: told },
+    spec: {
+      suspend: true,
+      completions: 1,
+      backoffLimit: 0,
+      podFailurePolicy: POD_FAILURE_POLICY,
+      activeDeadlineSeconds: Math.ceil(timeoutMs / 1000),
+      ttlSecondsAfterFinished: TTL_SECONDS,
+      template: { metadata: { labels: own, annotations: told }, spec: createPod(order, options) },
+    },
+  };
+}
+
+/** A pod that lost its node, or had to make room, is made anew; one that failed has failed. */
+const POD_FAILURE_POLICY: NonNullable<V1JobSpec['podFailurePolicy']> = {
+  rules: [
+    { action: 'Ignore', onPodConditions: [{ type: 'DisruptionTarget', status: 'True' }] },
+    { action: 'FailJob', onExitCodes: { containerName: CONTAINER, operator: 'NotIn', values: [0] } },
+  ],
+};
+
+function createPod(order: BuildOrder, options: JobOptions): V1PodSpec {
+  const { secret, security, selector, tolerations, affinity, priorityClass, serviceAccount } = options;
+  return {
+    restartPolicy: 'Never',
+    automountServiceAccountToken: false,
+    enableServiceLinks: false,
+    terminationGracePeriodSeconds: GRACE_SECONDS,
+    ...(security === 'userns' && { hostUsers: false }),
+    ...(selector && { nodeSelector: { ...selector } }),
+    ...(tolerations.length > 0 && { tolerations: tolerations.map(tolerationOf) }),
+    ...(affinity && { affinity }),
+    ...(priorityClass !== undefined && { priorityClassName: priorityClass }),
+    ...(serviceAccount !== undefined && { serviceAccountName: serviceAccount }),
+    ...(security === 'rootless' && { securityContext: { fsGroup: ROOTLESS_USER } }),
+    containers: [createContainer(order, options)],
+    volumes: [{ name: 'config', secret: { secretName: secret, defaultMode: 0o440 } }, ...volumesOf(options)],
+  };
+}
+
+function tolerationOf({ key, operator, value, effect, tolerationSeconds }: Toleration): V1Toleration {
+  return {
+    ...(key !== undefined && { key }),
+    ...(operator !== undefined && { operator }),
+    ...(value !== undefined && { value }),
+    ...(effect !== undefined && { effect }),
+    ...(tolerationSeconds !== undefined && { tolerationSeconds }),
+  };
+}
+
+function createContainer(order: BuildOrder, options: JobOptions): V1PodSpec['containers'][number] {
+  const { image, security, resources, storage, callbackUrl } = options;
+  const { requests, limits } = resources;
+  const script = storage.kind === 'emptyDir' ? SCRIPT : `${EMPTY_AFTERWARDS}${SCRIPT}`;
+  return {
+    name: CONTAINER,
+    image,
+    command: ['/bin/sh', '-c', script, CONTAINER].map(escapeReferences),
+    args: buildArguments(order, podWorkspace(order)).map(escapeReferences),
+    env: [
+      { name: 'DOCKER_CONFIG', value: CONFIG },
+      { name: 'BUILDKITD_FLAGS', value: daemonFlags(security) },
+      { name: 'BUILDCTL_CONNECT_RETRIES_MAX', value: '60' },
+      { name: 'STATE', value: STATE[security] },
+      ...(callbackUrl ? [{ name: 'CALLBACK', value: callbackUrl.origin }] : []),
+    ],
+    securityContext: securityOf(security),
+    resources: { requests: { ...requests }, limits: { ...limits } },
+    volumeMounts: [{ name: 'config', mountPath: CONFIG, readOnly: true }, ...mountsOf(options)],
+  };
+}
+
+function daemonFlags(security: Security): string {
+  const config = `--config ${CONFIG}/buildkitd.toml`;
+  return security === 'rootless' ? `${config} --oci-worker-no-process-sandbox` : config;
+}
+
+/** What BuildKit needs, as its own examples for Kubernetes have it. */
+function securityOf(security: Security): NonNullable<V1PodSpec['containers'][number]['securityContext']> {
+  if (security !== 'rootless') return { privileged: true };
+  return {
+    runAsUser: ROOTLESS_USER,
+    runAsGroup: ROOTLESS_USER,
+    // Without root it makes namespaces of its own, which the default profiles forbid, by way of newuidmap, which is setuid.
+    allowPrivilegeEscalation: true,
+    seccompProfile: { type: 'Unconfined' },
+    appArmorProfile: { type: 'Unconfined' },
+  };
+}
+
+/** The API replaces `$(NAME)` in commands by a variable of that name; `$$` is a dollar. */
+function escapeReferences(text: string): string {
+  return text.replaceAll('$', '$$$$');
+}
+
+function volumesOf({ storage }: JobOptions): readonly V1Volume[] {
+  switch (storage.kind) {
+    case 'emptyDir': {
+      const emptyDir = storage.size === undefined ? {} : { sizeLimit: storage.size };
+      return [
+        { name: 'work', emptyDir },
+        { name: 'state', emptyDir },
+      ];
+    }
+    case 'claim':
+      return [{ name: 'storage', persistentVolumeClaim: { claimName: storage.claim } }];
+    case 'hostPath':
+      return [{ name: 'storage', hostPath: { path: storage.hostPath, type: 'DirectoryOrCreate' } }];
+  }
+}
+
+function mountsOf({ name, storage, security }: JobOptions): readonly V1VolumeMount[] {
+  const places = { work: WORK, state: STATE[security] };
+  return Object.entries(places).map(([volume, mountPath]) => {
+    if (storage.kind === 'emptyDir') return { name: volume, mountPath };
+    const parent = storage.kind === 'claim' && storage.subPath !== '' ? `${storage.subPath}/` : '';
+    return { name: 'storage', mountPath, subPath: `${parent}${name}/${volume}` };
+  });
+}
+
+/** Where the pod has what buildctl reads. */
+function podWorkspace({ secrets }: BuildOrder): Workspace {
+  return {
+    context: `${WORK}/context`,
+    file: `${WORK}/file`,
+    home: CONFIG,
+    secrets: new Map([...secrets.keys()].map((id, i) => [id, `${CONFIG}/${secretKey(i)}`])),
+    sourcePolicy: `${CONFIG}/source-policy.json`,
+    metadata: `${WORK}/metadata.json`,
+  };
+}
+
+function secretKey(at: number): string {
+  return `secret-${at}`;
+}
+
+/** For BusyBox. A Veneer that is started again just now is waited for. The digest goes where the API shows it: logs may be cut. */
+const SCRIPT = `set -eu
+fetch() {
+  try=0
+  until timeout "$3" wget -q -O "$1" "$2"; do
+    try=$((try + 1))
+    [ $try -lt 5 ] || return 1
+    sleep $try
+  done
+}
+if [ -n "\${CALLBACK:-}" ]; then
+  fetch /dev/null "$CALLBACK/health/live" 20 || exit ${EXIT_CODES.callback}
+fi
+mkdir -p ${WORK}/context ${WORK}/file
+cp ${CONFIG}/${FILE_NAME} ${WORK}/file/
+if [ -f ${CONFIG}/${CONTEXT_URL} ]; then
+  fetch ${WORK}/${CONTEXT} "$(cat ${CONFIG}/${CONTEXT_URL})" 600 || exit ${EXIT_CODES.context}
+else
+  cp ${CONFIG}/${CONTEXT} ${WORK}/
+fi
+gunzip -t ${WORK}/${CONTEXT} || exit ${EXIT_CODES.context}
+( cd ${WORK}/context && gunzip -c ../${CONTEXT} | cpio -i -d 2>/dev/null && find . -print0 | xargs -0 touch -h -d @0 ) || exit ${EXIT_CODES.context}
+rm ${WORK}/${CONTEXT}
+buildctl-daemonless.sh "$@"
+sed -n 's/.*"containerimage.digest": *"\\([^"]*\\)".*/\\1/p' ${WORK}/metadata.json > /dev/termination-log
+`;
+
+const EMPTY_AFTERWARDS = `trap 'rm -rf ${WORK}/* "$STATE"/* 2>/dev/null || true' EXIT\n`;
+
+export type PodContext = { readonly bytes: Uint8Array } | { readonly url: string };
+
+/** Owned by the Job, and gone with it. Throws BuildFailure for what no Secret can hold. */
+export function createSecret(
+  order: BuildOrder,
+  job: V1Job,
+  { name: secret, context }: { readonly name: string; readonly context: PodContext },
+): V1Secret {
+  const files: Readonly<Record<string, string | Uint8Array>> = {
+    'config.json': JSON.stringify(dockerConfig(order.credentials)),
+    'buildkitd.toml': daemonConfig(order),
+    'source-policy.json': JSON.stringify(createSourcePolicy(order)),
+    [FILE_NAME]: order.spec.containerFile,
+    ...Object.fromEntries([...order.secrets.values()].map((value, i) => [secretKey(i), value])),
+    ...('url' in context ? { [CONTEXT_URL]: context.url } : { [CONTEXT]: context.bytes }),
+  };
+  const data = Object.entries(files).map(([key, value]) => [key, Buffer.from(value)] as const);
+  const bytes = data.reduce((sum, [, value]) => sum + value.byteLength, 0);
+  if (bytes > MAX_SECRET_BYTES) throw tooLarge(bytes);
+  const { name = '', namespace, labels, uid = '' } = job.metadata ?? {};
+  return {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    immutable: true,
+    type: 'Opaque',
+    metadata: {
+      name: secret,
+      ...(namespace !== undefined && { namespace }),
+      ...(labels && { labels }),
+      ownerReferences: [{ apiVersion: 'batch/v1', kind: 'Job', name, uid }],
+    },
+    data: Object.fromEntries(data.map(([key, value]) => [key, value.toString('base64')])),
+  };
+}
+
+function tooLarge(bytes: number): BuildFailure {
+  const reason = `the Containerfile and the secrets of the build have ${bytes} bytes together, and a Secret of Kubernetes holds ${MAX_SECRET_BYTES}`;
+  return new BuildFailure({ kind: 'build', reason });
+}
+
+/** Which registries speak plain HTTP. */
+function daemonConfig({ target, cache, bases }: BuildOrder): string {
+  const places = [target, ...(cache ? [cache] : []), ...bases.values()];
+  const hosts = places.filter(({ isInsecure }) => isInsecure).map(({ name }) => name.split('/', 1)[0] ?? '');
+  return [...new Set(hosts)].map(host => `[registry.${JSON.stringify(host)}]\nhttp = true\n`).join('');
+}

@@ -1,0 +1,129 @@
+// What a Job and its pod say, in words for people: why one does not begin, and why it came to nothing.
+import type { CoreV1Event, V1ContainerStatus, V1Job, V1Pod } from '@kubernetes/client-node';
+import type { Failure } from '../../record.ts';
+import { CONTAINER, EXIT_CODES } from './job.ts';
+import { formatLabels, type Labels } from './node-selector.ts';
+
+/** A Job as it is now. */
+export interface Seen {
+  readonly job: V1Job | undefined;
+  /** The newest of its pods. */
+  readonly pod: V1Pod | undefined;
+  /** What the cluster complained of last, about the Job or a pod of it. */
+  readonly warning: CoreV1Event | undefined;
+}
+
+/** What it was made of, as far as words need it. */
+export interface Asked {
+  /** Such as `linux/s390x`. */
+  readonly platforms: string;
+  readonly selector: Labels | undefined;
+  readonly image: string;
+  readonly memoryLimit: string | undefined;
+  readonly timeoutMs: number;
+  readonly callbackUrl: string | undefined;
+}
+
+const MAX_MESSAGE = 240;
+const IMAGE_REASONS = ['ErrImagePull', 'ImagePullBackOff', 'InvalidImageName', 'ErrImageNeverPull'];
+/** Of these the pod itself says nothing. */
+const WARNINGS: Readonly<Record<string, string>> = {
+  FailedCreate: 'the pod is not made',
+  FailedMount: 'a volume of the pod is not there',
+  FailedAttachVolume: 'a volume of the pod is not there',
+  FailedCreatePodSandBox: 'the pod is not started',
+};
+
+/** Why the pod does not work yet; undefined where nothing is wrong. */
+export function describeWait({ pod, warning }: Seen, asked: Asked): string | undefined {
+  const waiting = containerOf(pod)?.state?.waiting;
+  const reason = waiting?.reason ?? '';
+  if (IMAGE_REASONS.includes(reason))
+    return `the image ${asked.image} cannot be pulled: ${cut(waiting?.message ?? reason)}`;
+  if (/Error$/.test(reason)) return `the pod cannot start: ${reason}: ${cut(waiting?.message ?? '')}`;
+  const unscheduled = pod?.status?.conditions?.find(
+    ({ type, status }) => type === 'PodScheduled' && status === 'False',
+  );
+  if (unscheduled?.reason === 'Unschedulable') return describeUnschedulable(unscheduled.message ?? '', asked);
+  const what = warning?.reason === undefined ? undefined : WARNINGS[warning.reason];
+  return what && !hasBegun(pod) ? `${what}: ${cut(warning?.message ?? '')}` : undefined;
+}
+
+function describeUnschedulable(message: string, { platforms, selector }: Asked): string {
+  const labels = selector && formatLabels(selector);
+  const said = cut(message.split(/ (?:preemption|no new claims)/)[0] ?? '');
+  if (labels !== undefined && /node affinity\/selector/.test(message) && !/Insufficient/.test(message)) {
+    return `no node for ${platforms} matches ${labels}: ${said}`;
+  }
+  return `no node takes the pod for ${platforms}${labels === undefined ? '' : ` (${labels})`}: ${said}`;
+}
+
+export function hasBegun(pod: V1Pod | undefined): boolean {
+  const state = containerOf(pod)?.state;
+  return state?.running !== undefined || state?.terminated !== undefined;
+}
+
+/** Whether all that it will ever say is there. */
+export function hasEnded({ job, pod }: Seen): boolean {
+  const isOver = conditionOf(job, 'Complete') ?? conditionOf(job, 'Failed');
+  return isOver !== undefined && (!hasBegun(pod) || containerOf(pod)?.state?.terminated !== undefined);
+}
+
+/** What the pod wrote in the end of a Job that is complete: the digest. */
+export function findDigest({ job, pod }: Seen): string | undefined {
+  if (!conditionOf(job, 'Complete')) return undefined;
+  return containerOf(pod)?.state?.terminated?.message?.trim() ?? '';
+}
+
+/** Why a Job failed, where that was not the build itself; undefined where its log has to tell. */
+export function describeEnd({ job, pod }: Seen, asked: Asked): Failure | undefined {
+  const failed = conditionOf(job, 'Failed');
+  if (failed?.reason === 'DeadlineExceeded') {
+    return { kind: 'timeout', reason: `it was not done after ${asked.timeoutMs / 1000} s, the deadline of its Job` };
+  }
+  const end = containerOf(pod)?.state?.terminated;
+  if (end?.reason === 'OOMKilled') {
+    const limit =
+      asked.memoryLimit === undefined ? 'there was no room on the node' : `the limit is ${asked.memoryLimit}`;
+    return { kind: 'build', reason: `out of memory: ${limit}` };
+  }
+  const disrupted = describeDisruption(pod);
+  if (disrupted !== undefined) return { kind: 'infrastructure', reason: disrupted };
+  if (end?.exitCode === EXIT_CODES.callback) {
+    const reason = `the pod does not reach Veneer at ${asked.callbackUrl}: the callbackUrl of the backend has to lead here from inside the cluster`;
+    return { kind: 'infrastructure', reason };
+  }
+  if (end?.exitCode === EXIT_CODES.context) {
+    return { kind: 'infrastructure', reason: 'the pod could not get the build context, or not unpack it' };
+  }
+  if (end) return undefined;
+  const words = [failed?.reason, failed?.message].filter(part => part !== undefined && part !== '').join(': ');
+  return { kind: 'infrastructure', reason: `the pod came to nothing: ${cut(words)}` };
+}
+
+/** Why a pod had to go; undefined for one that went by itself. */
+export function describeDisruption(pod: V1Pod | undefined): string | undefined {
+  const { reason, message, conditions = [] } = pod?.status ?? {};
+  if (reason === 'Evicted') return `the pod was evicted: ${cut(message ?? '')}`;
+  const target = conditions.find(({ type, status }) => type === 'DisruptionTarget' && status === 'True');
+  return target && `the pod had to go: ${cut([target.reason, target.message].filter(Boolean).join(': '))}`;
+}
+
+/** How the container ended, such as `exit code 1`. */
+export function describeExit({ pod }: Seen): string {
+  const end = containerOf(pod)?.state?.terminated;
+  return end?.signal ? `signal ${end.signal}` : `exit code ${end?.exitCode ?? 'unknown'}`;
+}
+
+function containerOf(pod: V1Pod | undefined): V1ContainerStatus | undefined {
+  return pod?.status?.containerStatuses?.find(({ name }) => name === CONTAINER);
+}
+
+function conditionOf(job: V1Job | undefined, wanted: string) {
+  return job?.status?.conditions?.find(({ type, status }) => type === wanted && status === 'True');
+}
+
+function cut(text: string): string {
+  const line = text.replace(/\s+/g, ' ').trim();
+  return line.length > MAX_MESSAGE ? `${line.slice(0, MAX_MESSAGE)}…` : line;
+}

@@ -1,0 +1,95 @@
+// Tags: what each points to, asked again by HEAD after its freshness, and believed longer while the upstream is down or limits us.
+import { z } from 'zod';
+import type { Memory } from '../../memory.ts';
+import { orUndefined } from '../../oci/absence.ts';
+import { type Digest, isDigest } from '../../oci/digest.ts';
+import type { Manifest } from '../../oci/manifest.ts';
+import { createCollection } from '../../state/collection.ts';
+import type { RecordStore } from '../../state/store.ts';
+import type { ManifestOptions } from '../../upstream/upstream.ts';
+import { bestEffort } from './best-effort.ts';
+import type { Manifests } from './manifests.ts';
+import { createAbsences } from './negative-cache.ts';
+import { createSingleFlight } from './single-flight.ts';
+import { createFreshness, createStaleTest, type TagPolicy } from './tag-policy.ts';
+import { repositoryEnd, repositoryKey, repositoryName, type UpstreamRepository } from './upstream-repository.ts';
+
+export interface Tags {
+  /**
+   * The digest that a tag points to. Throws the upstream's own error, unless it fails and the stored digest is not too old. Of an
+   * upstream that is offline, the stored digest is as good as any.
+   */
+  resolve(origin: UpstreamRepository, tag: string, options?: Asking): Promise<Digest>;
+}
+
+export interface ResolveOptions extends ManifestOptions {
+  /** Whether we have just had the tag pushed: what is remembered of it is not so any more. */
+  readonly isPushed?: boolean;
+}
+
+type Asking = Pick<ResolveOptions, 'isPushed' | 'accept'>;
+
+interface TagsDeps {
+  readonly records: RecordStore;
+  readonly policy: TagPolicy;
+  readonly now: () => Date;
+  readonly manifests: Manifests;
+  readonly memory: Memory;
+}
+
+const tagSchema = z.object({ digest: z.string().refine(isDigest), checkedAt: z.number() });
+
+export function createTags({ records, policy, now, manifests, memory }: TagsDeps): Tags {
+  const tags = createCollection({ store: records, name: 'tag', schema: tagSchema });
+  const flight = createSingleFlight<Digest>();
+  const freshnessOf = createFreshness(policy);
+  const mayBeStale = createStaleTest(policy);
+  const unlessAbsent = createAbsences({ memoryMs: policy.negativeMs ?? 0, now, memory });
+
+  async function resolve(origin: UpstreamRepository, tag: string, asking: Asking): Promise<Digest> {
+    const { isPushed = false } = asking;
+    const key = keyOf(origin, tag);
+    const stored = await tags.find(key);
+    if (stored && origin.upstream.isOffline) return stored.digest;
+    const ageMs = stored ? now().getTime() - stored.checkedAt : Number.POSITIVE_INFINITY;
+    const isFresh = !isPushed && ageMs >= 0 && ageMs < freshnessOf(repositoryName(origin), tag);
+    if (stored && isFresh) return stored.digest;
+    try {
+      const manifest = await unlessAbsent(questionOf(key, asking), () => ask(origin, tag, asking), isPushed);
+      const { digest, mediaType } = manifest;
+      // What is there only for who asks for its type is not remembered for all.
+      if (!asking.accept?.includes(mediaType))
+        await bestEffort(tags.put(key, { digest, checkedAt: now().getTime() }, repositoryEnd(origin)));
+      return digest;
+    } catch (error) {
+      if (stored && ageMs < policy.staleMaxAgeMs && mayBeStale(error)) return stored.digest;
+      throw error;
+    }
+  }
+
+  /** Keeps the manifest, too, before the tag is said to point to it: what a stale tag points to must be there. */
+  async function ask(origin: UpstreamRepository, tag: string, asking: Asking): Promise<Manifest> {
+    const { digest, body } = await origin.upstream.headManifest(origin.repository, tag, asking);
+    if (body) return manifests.keep(origin, body);
+    // A tag may move meanwhile, and a mirror may have the tag of what it has no more.
+    const manifest = digest && (await orUndefined(manifests.get(origin, digest, asking)));
+    return manifest ?? manifests.fetch(origin, tag, asking);
+  }
+
+  return {
+    resolve(origin, tag, asking = {}) {
+      // Who asked before the push does not know of it.
+      const key = `${questionOf(keyOf(origin, tag), asking)}${asking.isPushed ? ' pushed' : ''}`;
+      return flight(key, () => resolve(origin, tag, asking));
+    },
+  };
+}
+
+/** An upstream may not have for one what it has for who accepts more. */
+function questionOf(key: string, { accept = [] }: Asking): string {
+  return [key, ...accept].join(' ');
+}
+
+function keyOf(origin: UpstreamRepository, tag: string): string {
+  return `${repositoryKey(origin)}:${tag}`;
+}

@@ -1,0 +1,152 @@
+// Links: which content a repository was sent. Content is kept once for all, but read only through a repository that links it, and a link is
+// earned by bytes alone: by the whole body, verified, from this upstream for this repository. That an upstream says it has some content
+// earns nothing, for any registry can say so of any digest. What credentials of clients opened is linked for their scope alone and as long
+// as that lasts; for the cache, which serves nobody, under no scope.
+import { z } from 'zod';
+import type { Memory } from '../../memory.ts';
+import { type Digest, isDigest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { createCollection } from '../../state/collection.ts';
+import type { Change, RecordStore } from '../../state/store.ts';
+import { bestEffort } from './best-effort.ts';
+import {
+  repositoryEnd,
+  repositoryKey,
+  repositoryName,
+  SCOPE_MARK,
+  type UpstreamRepository,
+} from './upstream-repository.ts';
+
+const linkSchema = z.object({
+  /** Of a manifest: the Content-Type it was served with. */
+  contentType: z.string().optional(),
+  /** In bytes. */
+  size: z.number().optional(),
+  /** Absent in what earlier releases wrote when an upstream only said that it has the content: that opens nothing. */
+  isSent: z.literal(true).optional(),
+});
+
+/** What a repository was sent. */
+export interface Link {
+  readonly contentType?: string | undefined;
+  /** In bytes, as they were counted. */
+  readonly size: number;
+}
+
+/** A link as a repository's list has it. */
+interface NamedLink {
+  /** `<upstream>/<repository>` */
+  readonly repository: string;
+  readonly digest: Digest;
+  readonly link: Link;
+}
+
+export interface Links {
+  find(origin: UpstreamRepository, digest: Digest): Promise<Link | undefined>;
+  /**
+   * What the same clients were sent in the same repository in a time of theirs that has ended: they have it, and whether they still may is
+   * for the upstream to say. Undefined where there are no such times. Nothing at rest tells of it: after a restart it is fetched anew.
+   */
+  findEarlier(origin: UpstreamRepository, digest: Digest): Link | undefined;
+  /** To be called when the whole body was sent and verified. On a full disk nothing is added, and the upstream sends it again. */
+  add(origin: UpstreamRepository, digest: Digest, link: Link): Promise<void>;
+  /** The full names of the repositories that hold some content. */
+  holdersOf(digest: Digest): Promise<readonly string[]>;
+  /** All links, or those of one repository, in the order of their full names. */
+  list(repository?: string): AsyncGenerator<NamedLink>;
+  /** Removes all links to content that goes. On a full disk they stay, and lead to what is fetched anew. */
+  forget(digests: readonly Digest[]): Promise<void>;
+}
+
+const PAGE = 500;
+const MAX_HOLDERS = 10_000;
+
+export function createLinks(records: RecordStore, memory: Memory): Links {
+  const links = createCollection({ store: records, name: 'link', schema: linkSchema });
+  // The same, to be found by digest.
+  const holders = createCollection({ store: records, name: 'linked', schema: z.object({}) });
+  const earlier = memory.openCache<Link>();
+  const keyOf = (key: string, digest: Digest) => `${key}@${digest}`;
+  const holderKey = (digest: Digest, repository: string) => `${digest} ${repository}`;
+
+  async function holderKeysOf(digest: Digest): Promise<readonly string[]> {
+    const prefix = holderKey(digest, '');
+    return (await holders.list({ prefix, limit: MAX_HOLDERS })).map(key => key.slice(prefix.length));
+  }
+
+  function earlierKey(origin: UpstreamRepository, digest: Digest): string | undefined {
+    const { scope } = origin.upstream;
+    return scope && keyOf(`${repositoryName(origin)}${SCOPE_MARK}${scope.client}`, digest);
+  }
+
+  function adding(origin: UpstreamRepository, digest: Digest, link: Link): readonly Change[] {
+    const key = repositoryKey(origin);
+    const lasting = origin.upstream.scope ? `${repositoryName(origin)}${SCOPE_MARK}` : key;
+    const record = { ...link, isSent: true } as const;
+    return [
+      ...(lasting === key ? [] : [links.putting(keyOf(key, digest), record, repositoryEnd(origin))]),
+      links.putting(keyOf(lasting, digest), record),
+      holders.putting(holderKey(digest, lasting), {}),
+    ];
+  }
+
+  return {
+    find: async (origin, digest) => sentLink(await links.find(keyOf(repositoryKey(origin), digest))),
+    findEarlier(origin, digest) {
+      const key = earlierKey(origin, digest);
+      return key === undefined ? undefined : earlier.get(key);
+    },
+    async add(origin, digest, link) {
+      const key = earlierKey(origin, digest);
+      if (key !== undefined) earlier.set(key, link);
+      await bestEffort(records.write(adding(origin, digest, link)));
+    },
+    async holdersOf(digest) {
+      return [...new Set((await holderKeysOf(digest)).map(nameOf))];
+    },
+    async *list(repository) {
+      const prefix = repository === undefined ? '' : `${repository}@`;
+      let after: string | undefined = '';
+      while (after !== undefined) {
+        const page: Awaited<ReturnType<typeof links.entries>> = await links.entries({ prefix, after, limit: PAGE });
+        for (const { key, value } of page) {
+          const at = key.lastIndexOf('@');
+          const digest = key.slice(at + 1);
+          const name = nameOf(key.slice(0, at));
+          const link = sentLink(value);
+          if (link && !name.includes(SCOPE_MARK) && isDigest(digest)) yield { repository: name, digest, link };
+        }
+        after = page.at(-1)?.key;
+      }
+    },
+    async forget(digests) {
+      // Those of scopes end by themselves.
+      const held = await Promise.all(digests.map(async digest => ({ digest, keys: await holderKeysOf(digest) })));
+      const changes = held.flatMap(({ digest, keys }) =>
+        keys.flatMap(key => [links.deleting(keyOf(key, digest)), holders.deleting(holderKey(digest, key))]),
+      );
+      if (changes.length > 0) await bestEffort(records.write(changes, { makesRoom: true }));
+    },
+  };
+}
+
+/** Whether a HEAD says that it may be had still. One that is refused says nothing of a GET, which is to say why then. */
+export async function isStillOpen(head: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await head();
+    return true;
+  } catch (error) {
+    if (error instanceof RegistryError && error.status < 500 && error.status !== 429) return false;
+    throw error;
+  }
+}
+
+function sentLink(record: z.infer<typeof linkSchema> | undefined): Link | undefined {
+  const { contentType, size, isSent } = record ?? {};
+  return isSent && size !== undefined ? { size, ...(contentType !== undefined && { contentType }) } : undefined;
+}
+
+/** Of a key without a scope, or of no scope: what some scope has brought. */
+function nameOf(key: string): string {
+  return key.endsWith(SCOPE_MARK) ? key.slice(0, -SCOPE_MARK.length) : key;
+}

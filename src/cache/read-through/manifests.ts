@@ -1,0 +1,108 @@
+// Manifests of upstream repositories: kept by digest, byte for byte as the upstream has them.
+import type { ContentStore } from '../../content/store.ts';
+import type { Memory } from '../../memory.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../../oci/manifest.ts';
+import type { ManifestBody, ManifestOptions } from '../../upstream/upstream.ts';
+import { bestEffort } from './best-effort.ts';
+import { readKept } from './cached.ts';
+import { isStillOpen, type Link, type Links } from './links.ts';
+import type { UnlessAbsent } from './negative-cache.ts';
+import { createSingleFlight } from './single-flight.ts';
+import { repositoryKey, type UpstreamRepository } from './upstream-repository.ts';
+
+export interface Manifests {
+  /** From the store if this repository was sent it before, else from the upstream. Throws the upstream's error. */
+  get(origin: UpstreamRepository, digest: Digest, options?: Asking): Promise<Manifest>;
+  /** Fetches what a tag points to now, and keeps it. */
+  fetch(origin: UpstreamRepository, reference: string, options?: Asking): Promise<Manifest>;
+  /** Keeps what the upstream has sent. */
+  keep(origin: UpstreamRepository, body: ManifestBody): Promise<Manifest>;
+}
+
+/** What is kept does not depend on it; whether an upstream has it may. */
+type Asking = Pick<ManifestOptions, 'accept'>;
+
+export interface ManifestsDeps {
+  readonly content: ContentStore;
+  readonly links: Links;
+  readonly memory: Memory;
+  /** Hears of each use of what is in memory. */
+  readonly onUsed?: (digest: Digest) => void;
+  /** Default: what an upstream has not is asked for each time. */
+  readonly unlessAbsent?: UnlessAbsent;
+}
+
+const askAlways: UnlessAbsent = (_key, work) => work();
+
+export function createManifests({
+  content,
+  links,
+  memory,
+  onUsed = () => {},
+  unlessAbsent = askAlways,
+}: ManifestsDeps): Manifests {
+  const flight = createSingleFlight<Manifest>();
+  const parsed = memory.openCache<Manifest>();
+
+  async function findKept(origin: UpstreamRepository, digest: Digest): Promise<Manifest | undefined> {
+    const link = await links.find(origin, digest);
+    return link && readLinked(digest, link);
+  }
+
+  async function readLinked(digest: Digest, { contentType, size }: Link): Promise<Manifest | undefined> {
+    // Of a blob.
+    if (contentType === undefined) return undefined;
+    const raw = await readKept(content, digest, Math.min(size, MAX_MANIFEST_BYTES));
+    return raw && parseManifest(raw, contentType, digest);
+  }
+
+  /** Registries count what is got: what the same clients were sent before they may have again as long as a HEAD says so. */
+  async function findEarlier(
+    origin: UpstreamRepository,
+    digest: Digest,
+    asking?: Asking,
+  ): Promise<Manifest | undefined> {
+    const { upstream, repository } = origin;
+    const link = links.findEarlier(origin, digest);
+    const manifest = link && (await readLinked(digest, link));
+    if (!manifest || !(await isStillOpen(() => upstream.headManifest(repository, digest, asking)))) return undefined;
+    await links.add(origin, digest, link);
+    return manifest;
+  }
+
+  async function fetch(origin: UpstreamRepository, reference: string, asking?: Asking): Promise<Manifest> {
+    return keep(origin, await origin.upstream.getManifest(origin.repository, reference, asking));
+  }
+
+  async function keep(origin: UpstreamRepository, { raw, digest, contentType }: ManifestBody): Promise<Manifest> {
+    const manifest = parseManifest(raw, contentType, digest);
+    await bestEffort(content.ingest(ReadableStream.from([raw]), { digest, size: raw.byteLength }).done);
+    await links.add(origin, digest, { contentType, size: raw.byteLength });
+    return manifest;
+  }
+
+  return {
+    fetch,
+    keep,
+    async get(origin, digest, asking) {
+      const key = `${repositoryKey(origin)}@${digest}`;
+      const inMemory = parsed.get(key);
+      if (inMemory) onUsed(digest);
+      if (inMemory) return inMemory;
+      // What is not there for one who asks for less may be for another.
+      const question = [key, ...(asking?.accept ?? [])].join(' ');
+      const manifest = await flight(
+        question,
+        async () =>
+          (await findKept(origin, digest)) ??
+          unlessAbsent(
+            question,
+            async () => (await findEarlier(origin, digest, asking)) ?? fetch(origin, digest, asking),
+          ),
+      );
+      parsed.set(key, manifest);
+      return manifest;
+    },
+  };
+}

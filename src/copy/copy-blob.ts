@@ -1,0 +1,85 @@
+// One blob of a copy on its way, told of as it goes.
+import type { Tell, Told } from '../builds/progress.ts';
+import type { Blob } from '../cache/read-through/blobs.ts';
+import { isImageConfigType, isLayerType } from '../oci/media-type.ts';
+import { untilAborted } from '../upstream/until-aborted.ts';
+import { copyFailure } from './copy-failure.ts';
+import type { PlannedBlob } from './copy-plan.ts';
+import type { CopySource } from './copy-source.ts';
+import type { MountingDestination } from './destination.ts';
+
+export interface BlobCopying {
+  readonly source: CopySource;
+  readonly destination: MountingDestination;
+  readonly signal: AbortSignal;
+  readonly tell: Tell;
+}
+
+/** How often the progress of a blob is told, at most. */
+const PARTS = 10;
+
+/** Throws BuildFailure, or the signal's reason. */
+export async function copyBlob(
+  { descriptor, platform }: PlannedBlob,
+  { source, destination, signal, tell }: BlobCopying,
+): Promise<void> {
+  const { digest, size } = descriptor;
+  const step = `${kindOf(descriptor.mediaType)} ${digest.slice(0, 19)}`;
+  const where = { step, ...(platform !== undefined && { platform }) };
+  const told = (more: Partial<Told>) => tell({ kind: 'step', ...where, ...more });
+  let isCached = true;
+
+  async function open(): Promise<ReadableStream<Uint8Array>> {
+    isCached = false;
+    const blob = await untilAborted(source.getBlob(digest), signal);
+    const stream = await openUntilAborted(blob, signal);
+    return stream.pipeThrough(
+      countBytes(size, current => told({ progress: { current, total: size } })),
+      { signal },
+    );
+  }
+
+  told({ state: 'started' });
+  try {
+    await destination.putBlob(descriptor, open, { from: source.originOf(descriptor) });
+    told({ state: isCached ? 'cached' : 'done', progress: { current: size, total: size } });
+  } catch (error) {
+    signal.throwIfAborted();
+    const failed = copyFailure(error, where);
+    told({ state: 'failed', text: failed.failure.reason });
+    throw failed;
+  }
+}
+
+/** A stream that comes too late is let go. */
+async function openUntilAborted(blob: Blob, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+  const opening = blob.open();
+  try {
+    return await untilAborted(opening, signal);
+  } catch (error) {
+    opening.then(stream => stream.cancel()).catch(() => {});
+    throw error;
+  }
+}
+
+function kindOf(mediaType: string): string {
+  if (isLayerType(mediaType)) return 'layer';
+  return isImageConfigType(mediaType) ? 'config' : 'blob';
+}
+
+function countBytes(total: number, report: (current: number) => void): TransformStream<Uint8Array, Uint8Array> {
+  let current = 0;
+  let reported = 0;
+  return new TransformStream({
+    transform(chunk, controller) {
+      current += chunk.byteLength;
+      const part = Math.floor((current / total) * PARTS);
+      // The end is told by itself.
+      if (part > reported && current < total) {
+        reported = part;
+        report(current);
+      }
+      controller.enqueue(chunk);
+    },
+  });
+}

@@ -1,0 +1,95 @@
+// What a copy reads: an image as it is, or as an augmentation makes it.
+
+import { type Augmentation, augmentationSchema } from '../augment/augmentation.ts';
+import type { LayerSource } from '../augment/layer-source.ts';
+import type { CopySpec } from '../builds/spec.ts';
+import { type Blob, bytesBlob } from '../cache/read-through/blobs.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
+import type { Digest } from '../oci/digest.ts';
+import { type Manifest, parseManifest } from '../oci/manifest.ts';
+import type { Layers } from '../pull/layers/layers.ts';
+import type { Origin, Origins } from '../pull/origin.ts';
+import type { Augmentations } from '../pull/pull.ts';
+
+/** What an image gets beyond its source. */
+export type Changes = NonNullable<CopySpec['changes']>;
+
+/** Every function throws RegistryError. */
+export interface CopySource {
+  readonly root: Manifest;
+  readManifest(digest: Digest): Promise<Manifest>;
+  getBlob(digest: Digest): Promise<Blob>;
+  /** Where a blob is; undefined for one that is in no repository. */
+  originOf(descriptor: Descriptor): Origin | undefined;
+}
+
+export interface CopiedImage {
+  readonly origin: Origin;
+  /** For its provenance. */
+  readonly name: string;
+  readonly digest: Digest;
+  /** Absent: all. One gives its image, several an index of exactly those. */
+  readonly platforms?: readonly string[] | undefined;
+  readonly changes?: Changes | undefined;
+}
+
+export interface CopySourceDeps {
+  readonly origins: Origins;
+  readonly augmentations: Augmentations;
+  readonly layers: Layers;
+}
+
+/** Throws RegistryError where the image cannot be had or changed, or lacks a platform. */
+export async function openCopySource(image: CopiedImage, deps: CopySourceDeps): Promise<CopySource> {
+  const { registry, repository } = image.origin;
+  const plain: CopySource = {
+    root: await registry.getManifest(repository, image.digest),
+    readManifest: digest => registry.getManifest(repository, digest),
+    getBlob: digest => registry.getBlob(repository, digest),
+    originOf: () => image.origin,
+  };
+  return image.changes || image.platforms ? change(plain, image, deps) : plain;
+}
+
+async function change(
+  plain: CopySource,
+  { origin, name, digest, platforms, changes }: CopiedImage,
+  { origins, augmentations, layers }: CopySourceDeps,
+): Promise<CopySource> {
+  const augmentation = choose(changes?.augmentation, platforms);
+  const layerSources = changes?.layerSources ?? [];
+  const pull = { origin, sourceName: name, sourceDigest: digest, steps: [{ augmentation }], layerSources };
+  const { root, documents, moved } = await augmentations.get(pull);
+  const made = new Map(documents.map(document => [document.digest, document]));
+  const added = new Map([...layerSources, ...moved.values()].map(source => [source.digest, source]));
+
+  async function readManifest(wanted: Digest): Promise<Manifest> {
+    const document = made.get(wanted);
+    return document ? parseManifest(document.raw, document.mediaType, wanted) : plain.readManifest(wanted);
+  }
+
+  return {
+    root: await readManifest(root.digest),
+    readManifest,
+    async getBlob(wanted) {
+      const document = made.get(wanted);
+      if (document) return bytesBlob(document.raw);
+      const layer = added.get(wanted);
+      return layer ? layers.get(layer) : plain.getBlob(wanted);
+    },
+    originOf(descriptor) {
+      const layer = added.get(descriptor.digest);
+      if (layer) return originOfLayer(layer, origins);
+      return made.has(descriptor.digest) ? undefined : origin;
+    },
+  };
+}
+
+function choose(augmentation: Augmentation | undefined, platforms: readonly string[] | undefined): Augmentation {
+  const chosen = augmentation ?? augmentationSchema.parse({});
+  return platforms ? { ...chosen, platforms: [...platforms] } : chosen;
+}
+
+function originOfLayer(layer: LayerSource, origins: Origins): Origin | undefined {
+  return layer.kind === 'blob' ? origins.locate(layer.registry, layer.repository) : undefined;
+}

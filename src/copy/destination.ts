@@ -1,0 +1,114 @@
+// Destinations: what a name that is pushed to means, hosted here or in another registry.
+import type { Destination } from '../builds/images.ts';
+import type { Hosted } from '../hosted/hosted.ts';
+import { orUndefined } from '../oci/absence.ts';
+import type { ContentDescriptor } from '../oci/descriptor.ts';
+import { type Digest, digestAlgorithm } from '../oci/digest.ts';
+import { type Origin, type Origins, originName } from '../pull/origin.ts';
+import type { Pusher } from '../upstream/pusher.ts';
+import type { CallOptions, Upstreams } from '../upstream/upstream.ts';
+import { type Open, pushBody } from './pushed-body.ts';
+
+/** A destination that can take over blobs which its own registry has already. */
+export interface MountingDestination extends Destination {
+  /** `from`: where the blob is, which is asked for a mount where it is another repository of the same registry. */
+  putBlob(blob: ContentDescriptor, open: Open, options?: PutBlobOptions): Promise<void>;
+}
+
+interface PutBlobOptions {
+  readonly from?: Origin | undefined;
+}
+
+/** An OpenDestination. The signal ends what is under way, with its reason. */
+export type OpenMountingDestination = (repository: string, options?: CallOptions) => MountingDestination;
+
+export interface DestinationsDeps {
+  readonly origins: Pick<Origins, 'locateName'>;
+  readonly upstreams: Pick<Upstreams, 'getPusher'>;
+  readonly hosted: Hosted;
+}
+
+export function createDestinations({ origins, upstreams, hosted }: DestinationsDeps): OpenMountingDestination {
+  return (name, options = {}) => {
+    const origin = origins.locateName(name);
+    if (origin.registry.isHosted) return createHostedDestination(hosted, originName(origin), options);
+    return createUpstreamDestination(upstreams.getPusher(origin.registry.name), origin, options);
+  };
+}
+
+/** A hosted repository. */
+function createHostedDestination(
+  { uploads, blobs, manifests, tags }: Hosted,
+  repository: string,
+  { signal }: CallOptions,
+): MountingDestination {
+  async function hasBlob(digest: Digest): Promise<boolean> {
+    return (await orUndefined(blobs.head(repository, digest))) !== undefined;
+  }
+
+  async function mount(digest: Digest, from: Origin | undefined): Promise<boolean> {
+    if (!from?.registry.isHosted) return false;
+    const name = originName(from);
+    return blobs.mount(repository, digest, { from: name, isReadable: candidate => candidate === name });
+  }
+
+  async function upload({ digest }: ContentDescriptor, open: Open): Promise<void> {
+    const { id } = await uploads.start(repository, { algorithm: digestAlgorithm(digest) });
+    try {
+      const body = await open();
+      await uploads.finish(repository, id, digest, { body }).catch(async error => {
+        await body.cancel().catch(() => {});
+        throw error;
+      });
+    } catch (error) {
+      // Where it is gone by itself, there is nothing to cancel.
+      await uploads.cancel(repository, id).catch(() => {});
+      throw error;
+    }
+  }
+
+  return {
+    repository,
+    async hasBlob(digest) {
+      signal?.throwIfAborted();
+      return hasBlob(digest);
+    },
+    async putBlob(blob, open, { from } = {}) {
+      signal?.throwIfAborted();
+      if ((await hasBlob(blob.digest)) || (await mount(blob.digest, from))) return;
+      await pushBody(blob, open, reopen => upload(blob, reopen));
+    },
+    async putManifest({ raw, mediaType, digest, tags }) {
+      signal?.throwIfAborted();
+      await manifests.put(repository, { raw, contentType: mediaType, digest, tags });
+    },
+    findTag: tag => orUndefined(tags.resolve(repository, tag)),
+  };
+}
+
+/** A repository of another registry: asked itself, for what is kept of it may be older. */
+function createUpstreamDestination(pusher: Pusher, origin: Origin, options: CallOptions): MountingDestination {
+  const { repository } = origin;
+
+  async function mount(digest: Digest, from: Origin | undefined): Promise<boolean> {
+    if (from?.registry.name !== pusher.name || from.repository === repository) return false;
+    return pusher.mountBlob(repository, digest, { from: from.repository, ...options });
+  }
+
+  return {
+    repository: originName(origin),
+    hasBlob: digest => pusher.hasBlob(repository, digest, options),
+    async putBlob({ digest, size, ...rest }, open, { from } = {}) {
+      if ((await pusher.hasBlob(repository, digest, options)) || (await mount(digest, from))) return;
+      await pushBody({ digest, size }, open, reopen =>
+        pusher.putBlob(repository, { ...rest, digest, size, open: reopen }, options),
+      );
+    },
+    async putManifest({ raw, mediaType, digest, tags }) {
+      for (const reference of tags.length > 0 ? tags : [digest]) {
+        await pusher.putManifest(repository, { reference, raw, mediaType, digest }, options);
+      }
+    },
+    findTag: tag => pusher.findManifest(repository, tag, options),
+  };
+}

@@ -1,0 +1,125 @@
+// The indexes of layers, each made of the layer's bytes once and remembered by its digest. What a layer has in it is told only to who was sent
+// its bytes: that a manifest names a digest earns nothing, so for each place that a layer is at, it is read there once, whole and verified.
+import pLimit from 'p-limit';
+import { type IndexLimits, indexLayer, type LayerIndex, packIndex, unpackIndex } from '../../augment/layer-index.ts';
+import { UnreadableLayer } from '../../augment/unpack-layer.ts';
+import { bestEffort } from '../../cache/read-through/best-effort.ts';
+import { createSingleFlight } from '../../cache/read-through/single-flight.ts';
+import type { Memory } from '../../memory.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import type { RecordStore } from '../../state/store.ts';
+
+/** A layer at a place: a repository as one scope sees it, an address, or what is ours. */
+export interface PlacedBlob {
+  readonly digest: Digest;
+  readonly place: string;
+  /** Whether what is known of the place is soon over, as a scope is. */
+  readonly isBrief?: boolean;
+  /** Its bytes, which are verified as they are read. The stream is read to its end or cancelled. */
+  readonly open: () => Promise<ReadableStream<Uint8Array>>;
+}
+
+export interface LayerIndexes {
+  /**
+   * Read once for all who ask at a time, as long as one of them stays. Throws UnreadableLayer for what is beyond the limits, UNAVAILABLE where too much
+   * is to be read already, and the error of `open` or of its stream.
+   */
+  get(layer: PlacedBlob, signal?: AbortSignal): Promise<LayerIndex>;
+}
+
+export interface LayerIndexesDeps {
+  readonly records: RecordStore;
+  readonly now: () => Date;
+  readonly limits: IndexLimits;
+  readonly memory: Memory;
+}
+
+const MAX_READS = 4;
+const MAX_WAITING = 500;
+/** A layer that takes longer is let go: others wait for its turn. */
+const READ_TIMEOUT_MS = 15 * 60_000;
+const KEEP_MS = 90 * 24 * 3_600_000;
+const KEEP_BRIEF_MS = 24 * 3_600_000;
+/** More than nearly all have. What is larger is read again after a restart. */
+const MAX_KEPT_BYTES = 8 * 1024 * 1024;
+const UNREADABLE_MEMORY_MS = 3_600_000;
+
+const INDEXES = 'layer-index';
+/** The places at which a layer was read. */
+const READ_AT = 'layer-read-at';
+
+export function createLayerIndexes({ records, now, limits, memory }: LayerIndexesDeps): LayerIndexes {
+  const indexes = memory.openCache<LayerIndex>();
+  const readAt = memory.openCache<true>();
+  /** The reasons. */
+  const unreadable = memory.openCache<string>();
+  const flight = createSingleFlight<LayerIndex>();
+  const reads = pLimit(MAX_READS);
+
+  async function find(digest: Digest): Promise<LayerIndex | undefined> {
+    const known = indexes.get(digest);
+    if (known) return known;
+    const packed = await records.get(INDEXES, digest);
+    const index = packed && (await unpackIndex(packed));
+    if (index) indexes.set(digest, index);
+    return index;
+  }
+
+  async function isReadAt(key: string): Promise<boolean> {
+    if (readAt.has(key)) return true;
+    const found = (await records.get(READ_AT, key)) !== undefined;
+    if (found) readAt.set(key, true, { ttlMs: KEEP_BRIEF_MS });
+    return found;
+  }
+
+  async function read(layer: PlacedBlob, key: string, signal: AbortSignal): Promise<LayerIndex> {
+    const { digest } = layer;
+    const known = await find(digest);
+    if (known && (await isReadAt(key))) return known;
+    const refused = unreadable.get(key);
+    if (refused !== undefined) throw new UnreadableLayer(refused);
+    if (reads.pendingCount > MAX_WAITING) {
+      throw new RegistryError('UNAVAILABLE', 'too many layers wait to be read', { retryAfterSeconds: 10 });
+    }
+    const index = await reads(() => readBytes(layer, known, signal)).catch(error => {
+      if (error instanceof UnreadableLayer) unreadable.set(key, error.message, { ttlMs: UNREADABLE_MEMORY_MS });
+      throw error;
+    });
+    indexes.set(digest, index);
+    readAt.set(key, true, { ttlMs: KEEP_BRIEF_MS });
+    await keep(layer, key, known ? undefined : index);
+    return index;
+  }
+
+  /** Of what is known it is enough to have been sent the bytes. */
+  async function readBytes(
+    { open }: PlacedBlob,
+    known: LayerIndex | undefined,
+    wanted: AbortSignal,
+  ): Promise<LayerIndex> {
+    wanted.throwIfAborted();
+    const signal = AbortSignal.any([wanted, AbortSignal.timeout(READ_TIMEOUT_MS)]);
+    const body = (await open()).pipeThrough(new TransformStream(), { signal });
+    if (!known) return indexLayer(body, limits);
+    for await (const _ of body);
+    return known;
+  }
+
+  async function keep({ digest, isBrief }: PlacedBlob, key: string, index: LayerIndex | undefined): Promise<void> {
+    const expiresAt = (keepMs: number) => ({ expiresAt: new Date(now().getTime() + keepMs) });
+    const packed = index && (await packIndex(index));
+    if (packed && packed.byteLength <= MAX_KEPT_BYTES) {
+      await bestEffort(records.put(INDEXES, digest, packed, expiresAt(KEEP_MS)));
+    }
+    await bestEffort(records.put(READ_AT, key, new Uint8Array([1]), expiresAt(isBrief ? KEEP_BRIEF_MS : KEEP_MS)));
+  }
+
+  return {
+    async get(layer, signal) {
+      const key = `${layer.place}@${layer.digest}`;
+      const known = readAt.has(key) ? indexes.get(layer.digest) : undefined;
+      return known ?? flight(key, stop => read(layer, key, stop), signal);
+    },
+  };
+}

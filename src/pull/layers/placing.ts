@@ -1,0 +1,277 @@
+// Layers on their way onto an image: put where the image's own links lead. What the links are is read from the image's layers, by the right of
+// the pull; what a layer becomes by that is made once, and can be made again at any time, to the same bytes.
+import { z } from 'zod';
+import type { Layer } from '../../augment/augmentation.ts';
+import { createGauge } from '../../augment/gauge.ts';
+import { hasDirectories, type LayerIndex } from '../../augment/layer-index.ts';
+import type { LayerSource, MovedLayerSource } from '../../augment/layer-source.ts';
+import { createLinkTree } from '../../augment/link-tree.ts';
+import { listMoved } from '../../augment/moved-layer.ts';
+import type { Placement } from '../../augment/placement.ts';
+import type { MovedLayer, PlacedLayer, SourceImage } from '../../augment/source.ts';
+import { UnreadableLayer } from '../../augment/unpack-layer.ts';
+import { bestEffort } from '../../cache/read-through/best-effort.ts';
+import { bytesBlob } from '../../cache/read-through/blobs.ts';
+import { createSingleFlight } from '../../cache/read-through/single-flight.ts';
+import { type ContentStore, StorageFailure } from '../../content/store.ts';
+import type { Memory } from '../../memory.ts';
+import type { Descriptor } from '../../oci/descriptor.ts';
+import { type Digest, digestOf, isDigest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { ContentMismatch } from '../../oci/verify.ts';
+import { createCollection } from '../../state/collection.ts';
+import type { RecordStore } from '../../state/store.ts';
+import { type Origin, originName } from '../origin.ts';
+import type { LayerIndexes, PlacedBlob } from './layer-indexes.ts';
+import type { Layers } from './layers.ts';
+
+/** Layers that go onto an image of `origin`. */
+interface PlacingRequest {
+  readonly origin: Origin;
+  readonly image: SourceImage;
+  readonly layers: readonly Layer[];
+  readonly layerSources: readonly LayerSource[];
+  /** Of the `stored` ones, where they are not kept yet. */
+  readonly storedLayers?: ReadonlyMap<Digest, Uint8Array> | undefined;
+  /** Aborts when nobody wants the image any more. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * The layers as the image gets them, in their order. Throws MANIFEST_INVALID where the links cannot be known or lead nowhere, UNAVAILABLE where
+ * they are not known in time: what was begun goes on, and who comes again finds it.
+ */
+export type PlaceLayers = (request: PlacingRequest) => Promise<readonly PlacedLayer[]>;
+
+export interface PlacingDeps {
+  readonly indexes: LayerIndexes;
+  readonly layers: Pick<Layers, 'get' | 'openMoved'>;
+  readonly content: Pick<ContentStore, 'ingest'>;
+  readonly records: RecordStore;
+  readonly memory: Memory;
+  readonly now: () => Date;
+  /** How long somebody waits for the links of an image. */
+  readonly waitMs: number;
+  /** Hears of an image whose links take long to be known. */
+  readonly onSlow?: (image: string) => void;
+}
+
+interface Plan {
+  readonly placement: Placement;
+  readonly entries: MovedLayer['entries'];
+  readonly count: number;
+}
+
+type Plans = readonly (Plan | undefined)[];
+
+const MAX_TOLD_ENTRIES = 20;
+const SLOW_MS = 10_000;
+const RETRY_AFTER_SECONDS = 5;
+/** Then it is made once more. */
+const KEEP_MS = 90 * 24 * 3_600_000;
+
+const digest = z.string().refine(isDigest, 'expected a digest');
+const movedSchema = z.object({ digest, size: z.int().nonnegative() });
+
+export function createPlacing(deps: PlacingDeps): PlaceLayers {
+  const { indexes, layers, content, records, memory, now, waitMs, onSlow = () => {} } = deps;
+  const plans = memory.openCache<Plans>();
+  const made = createCollection({ store: records, name: 'moved-layer', schema: movedSchema });
+  const making = createSingleFlight<z.infer<typeof movedSchema>>();
+
+  async function place(request: PlacingRequest): Promise<readonly PlacedLayer[]> {
+    const found = await findPlans(request);
+    return Promise.all(
+      request.layers.map(async (layer, at) => {
+        const plan = found[at];
+        return plan ? placeOne(layer, plan, request) : { layer };
+      }),
+    );
+  }
+
+  async function findPlans(request: PlacingRequest): Promise<Plans> {
+    const { origin, image } = request;
+    const own = request.layers.map(layer => blobOf(layer.digest, request));
+    const base = image.manifest.layers.map(({ digest }) => digest);
+    const key = JSON.stringify([placeOf(origin), base, own.map(({ digest, place }) => [digest, place])]);
+    const known = plans.get(key);
+    if (known) return known;
+    const added = await Promise.all(own.map(layer => readAdded(layer, request.signal)));
+    // What lies in the root alone lies below no link.
+    const found = added.some(hasDirectories) ? await plan(added, await readBase(request)) : [];
+    plans.set(key, found);
+    return found;
+  }
+
+  function readAdded(layer: PlacedBlob, signal: AbortSignal | undefined): Promise<LayerIndex> {
+    return indexes.get(layer, signal).catch(error => {
+      throw explainAdded(error, layer.digest);
+    });
+  }
+
+  function readBase({ origin, image: { manifest }, signal }: PlacingRequest): Promise<readonly LayerIndex[]> {
+    return Promise.all(manifest.layers.map(descriptor => readBaseLayer(origin, descriptor, signal)));
+  }
+
+  async function readBaseLayer(
+    origin: Origin,
+    { digest, mediaType }: Descriptor,
+    signal: AbortSignal | undefined,
+  ): Promise<LayerIndex> {
+    if (mediaType.endsWith('+encrypted')) throw unknowable(digest, 'it is encrypted');
+    const { registry, repository } = origin;
+    const open = async () => (await registry.getBlob(repository, digest)).open();
+    try {
+      const layer = { digest, place: placeOf(origin), isBrief: registry.scope !== undefined, open };
+      return await indexes.get(layer, signal);
+    } catch (error) {
+      throw explainBase(error, digest);
+    }
+  }
+
+  async function placeOne(layer: Layer, { placement, entries, count }: Plan, request: PlacingRequest) {
+    const inner = requireSource(request.layerSources, layer.digest);
+    const moved = await findMoved(inner, placement, request);
+    const source: MovedLayerSource = { kind: 'moved', ...moved, inner, placement };
+    const { platforms } = layer;
+    const placed: Layer = { ...moved, diffId: moved.digest, compression: 'none', ...(platforms && { platforms }) };
+    return { layer: placed, moved: { source, entries, count } };
+  }
+
+  async function findMoved(inner: BasicSource, placement: Placement, request: PlacingRequest) {
+    const key = digestOf(new TextEncoder().encode(JSON.stringify([inner.digest, placement])));
+    const known = await made.find(key);
+    if (known) return known;
+    return making(key, async () => {
+      const moved = await make(() => openMoved(inner, placement, request)).catch(error => {
+        throw explainAdded(error, inner.digest);
+      });
+      await bestEffort(made.put(key, moved, { expiresAt: new Date(now().getTime() + KEEP_MS) }));
+      return moved;
+    });
+  }
+
+  async function openMoved(inner: BasicSource, placement: Placement, { storedLayers }: PlacingRequest) {
+    return layers.openMoved({ inner, placement }, storedLayers?.get(inner.digest));
+  }
+
+  /** Kept, so that the first who pulls it does not wait for it again; a disk that takes nothing must not stop pulls. */
+  async function make(open: () => Promise<ReadableStream<Uint8Array>>): Promise<z.infer<typeof movedSchema>> {
+    try {
+      const { digest, size } = await content.ingest(await open()).done;
+      return { digest, size };
+    } catch (error) {
+      if (!(error instanceof StorageFailure)) throw error;
+    }
+    const gauge = createGauge(undefined, () => {});
+    for await (const chunk of await open()) gauge.update(chunk);
+    return { digest: gauge.digest(), size: gauge.size };
+  }
+
+  function blobOf(digest: Digest, { layerSources, storedLayers }: PlacingRequest): PlacedBlob {
+    const source = requireSource(layerSources, digest);
+    const stored = source.kind === 'stored' ? storedLayers?.get(digest) : undefined;
+    return {
+      ...{ digest, place: placeOfSource(source) },
+      open: async () => (stored ? bytesBlob(stored) : await layers.get(source)).open(),
+    };
+  }
+
+  return async request => {
+    // Those of Windows have links of another kind, and in another place.
+    if (request.layers.length === 0 || request.image.platform.os === 'windows') {
+      return request.layers.map(layer => ({ layer }));
+    }
+    return withinTime(place(request), request);
+  };
+
+  async function withinTime<T>(work: Promise<T>, { origin, image }: PlacingRequest): Promise<T> {
+    const name = `${originName(origin)}@${image.manifest.digest}`;
+    const { promise: late, reject } = Promise.withResolvers<never>();
+    const slow = setTimeout(() => onSlow(name), SLOW_MS);
+    const timeout = setTimeout(() => reject(notYet(name)), waitMs);
+    try {
+      return await Promise.race([work, late]);
+    } finally {
+      clearTimeout(slow);
+      clearTimeout(timeout);
+      // What comes after the time is for nobody who waits.
+      work.catch(() => {});
+    }
+  }
+}
+
+type BasicSource = MovedLayerSource['inner'];
+
+async function plan(added: readonly LayerIndex[], base: readonly LayerIndex[]): Promise<Plans> {
+  const tree = createLinkTree();
+  for (const index of base) await tree.add(index);
+  const plans: (Plan | undefined)[] = [];
+  for (const index of added) {
+    const placement = tree.place(index);
+    plans.push(placement && { placement, ...listMoved(index, placement, MAX_TOLD_ENTRIES) });
+    if (plans.length < added.length) await tree.add(index, placement);
+  }
+  return plans;
+}
+
+function requireSource(sources: readonly LayerSource[], digest: Digest): BasicSource {
+  const source = sources.find(each => each.digest === digest);
+  if (source && source.kind !== 'moved') return source;
+  throw new Error(`the layer ${digest} is nowhere`);
+}
+
+function placeOf({ registry, repository }: Origin): string {
+  return `${registry.name}/${repository}#${registry.scope ?? ''}`;
+}
+
+function placeOfSource(source: BasicSource): string {
+  switch (source.kind) {
+    case 'stored':
+    case 'shelf':
+      return source.kind;
+    case 'url':
+      return source.url;
+    case 'blob':
+      return `${source.registry}/${source.repository}#`;
+  }
+}
+
+function explainBase(error: unknown, digest: Digest): unknown {
+  if (error instanceof UnreadableLayer) return unknowable(digest, error.message, error);
+  if (error instanceof ContentMismatch) return broken(digest, error);
+  if (!(error instanceof RegistryError)) return error;
+  if (error.status < 500 && error.status !== 429) return unknowable(digest, error.message, error);
+  const reason = `the layer ${digest} of the image cannot be read now: ${error.message}`;
+  const { retryAfterSeconds = RETRY_AFTER_SECONDS } = error;
+  return new RegistryError('UNAVAILABLE', reason, { cause: error, retryAfterSeconds });
+}
+
+function explainAdded(error: unknown, digest: Digest): unknown {
+  if (error instanceof ContentMismatch) return broken(digest, error);
+  if (!(error instanceof UnreadableLayer)) return error;
+  return invalid(`the layer ${digest} cannot be put on top: ${error.message}`, error);
+}
+
+function broken(digest: Digest, cause: ContentMismatch): RegistryError {
+  return new RegistryError('UNKNOWN', `the layer ${digest}: ${cause.message}`, { status: 502, cause });
+}
+
+function unknowable(digest: Digest, reason: string, cause?: unknown): RegistryError {
+  return invalid(
+    `where the links of the image lead cannot be known, for its layer ${digest} cannot be read: ${reason}`,
+    cause,
+  );
+}
+
+function invalid(reason: string, cause?: unknown): RegistryError {
+  return new RegistryError('MANIFEST_INVALID', `the image cannot be augmented: ${reason}`, { cause });
+}
+
+function notYet(name: string): RegistryError {
+  return new RegistryError(
+    'UNAVAILABLE',
+    `the links of ${name} are not known yet: its layers are being read, so that no layer on top hides them. Try again`,
+    { retryAfterSeconds: RETRY_AFTER_SECONDS },
+  );
+}

@@ -1,0 +1,128 @@
+// A layer that somebody wants on top of an image: its bytes are looked at once, and from then on known by digest.
+import type { Layer } from '../../augment/augmentation.ts';
+import { createTurns, type Work } from '../../augment/budget.ts';
+import { InvalidLayer } from '../../augment/invalid-layer.ts';
+import { describeLayer, type LayerClaims, type LayerDescription, type LayerLimits } from '../../augment/layer.ts';
+import type { LayerSource } from '../../augment/layer-source.ts';
+import { type LayerLocation, parseLocation } from '../../augment/location.ts';
+import { bytesBlob } from '../../cache/read-through/blobs.ts';
+import type { ContentStore } from '../../content/store.ts';
+import type { Memory } from '../../memory.ts';
+import { type Digest, digestOf } from '../../oci/digest.ts';
+import { encodedFault } from '../../upstream/response.ts';
+import type { Upstreams } from '../../upstream/upstream.ts';
+import type { Origins } from '../origin.ts';
+import { createLayerUrls } from './layer-urls.ts';
+
+export interface WantedLayer extends LayerClaims {
+  readonly location: string;
+  /** Normalised; absent: all platforms get it. */
+  readonly platforms?: readonly string[] | undefined;
+}
+
+export interface DescribedLayer {
+  readonly layer: Layer;
+  readonly source: LayerSource;
+  /** Of a layer that came with the request. */
+  readonly bytes?: Uint8Array;
+}
+
+export interface DescribeDeps {
+  readonly origins: Origins;
+  readonly upstreams: Upstreams;
+  readonly content: ContentStore;
+  readonly limits: LayerLimits;
+  readonly memory: Memory;
+}
+
+/** Throws InvalidLayer for a layer that is none, or is not what was claimed, and RegistryError for one that cannot be had. */
+export type DescribeWanted = (wanted: WantedLayer, work?: Work) => Promise<DescribedLayer>;
+
+/** Chunks that are unpacked at once, of all layers. */
+const MAX_UNPACKING = 2;
+
+export function createDescribe({ origins, upstreams, content, limits, memory }: DescribeDeps): DescribeWanted {
+  const openUrl = createLayerUrls({ upstreams, content, limits, memory });
+  const turns = createTurns(MAX_UNPACKING);
+  // By where the bytes are from.
+  const known = memory.openCache<LayerDescription>();
+
+  /** What the bytes with that digest are. Once they are known, nobody unpacks them again; what `place` says of them, others have not proven. */
+  async function look(bytes: Bytes, claims: LayerClaims, work: Work | undefined): Promise<LayerDescription> {
+    const key = `${bytes.place} ${bytes.digest}`;
+    const found = known.get(key);
+    const body = await bytes.open();
+    if (found && agrees(found, claims)) {
+      await body.cancel();
+      return found;
+    }
+    const described = await describeLayer(body, claims, { ...limits, work, turns });
+    known.set(key, described);
+    return described;
+  }
+
+  async function describe(
+    location: LayerLocation,
+    claims: LayerClaims,
+    work: Work | undefined,
+  ): Promise<DescribedLayer> {
+    switch (location.kind) {
+      case 'data': {
+        const bytes = location.read();
+        const layer = await look({ place: '', digest: digestOf(bytes), open: bytesBlob(bytes).open }, claims, work);
+        return { layer, source: { kind: 'stored', ...bytesOf(layer) }, bytes };
+      }
+      case 'url': {
+        const { body, coding, digest } = await openUrl(location.url, claims, work?.signal);
+        const layer = await look({ place: '', digest, open: async () => body }, claims, work).catch(error => {
+          throw coding && error instanceof InvalidLayer ? encoded(error, coding) : error;
+        });
+        return { layer, source: { kind: 'url', ...bytesOf(layer), url: location.url.href } };
+      }
+      case 'blob': {
+        const named = namedClaims(location, claims);
+        const { registry, repository } = origins.locate(location.registry, location.repository);
+        const blob = await registry.getBlob(repository, location.digest);
+        const place = `${registry.name}/${repository}#${registry.scope ?? ''}`;
+        const layer = await look({ place, digest: location.digest, open: blob.open }, named, work);
+        return { layer, source: { kind: 'blob', ...bytesOf(layer), registry: registry.name, repository } };
+      }
+    }
+  }
+
+  return async ({ location, platforms, ...claims }, work) => {
+    const { layer, ...rest } = await describe(parseLocation(location), claims, work);
+    return { ...rest, layer: { ...layer, ...(platforms && { platforms }) } };
+  };
+}
+
+/** Bytes whose digest is proven at their place: empty where they are here. */
+interface Bytes {
+  readonly place: string;
+  readonly digest: Digest;
+  readonly open: () => Promise<ReadableStream<Uint8Array>>;
+}
+
+/** Whether nothing is claimed that would have to be looked at, or refused with its reason. */
+function agrees(
+  { digest, size, diffId }: LayerDescription,
+  { gzipDigest = digest, gzipSize = size, tarDigest = diffId }: LayerClaims,
+): boolean {
+  return gzipDigest === digest && gzipSize === size && tarDigest === diffId;
+}
+
+/** What its server has packed once more on the way is no layer. */
+function encoded(cause: InvalidLayer, coding: string): InvalidLayer {
+  return new InvalidLayer(`${cause.message}; ${encodedFault(coding)}`, { cause });
+}
+
+/** The location of a blob is a claim, too. */
+function namedClaims({ digest }: LayerLocation & { readonly kind: 'blob' }, claims: LayerClaims): LayerClaims {
+  const { gzipDigest = digest } = claims;
+  if (gzipDigest === digest) return { ...claims, gzipDigest };
+  throw new InvalidLayer(`layer: gzipDigest is ${gzipDigest}, but the location names ${digest}`);
+}
+
+function bytesOf({ digest, size }: Layer) {
+  return { digest, size };
+}

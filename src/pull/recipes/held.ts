@@ -1,0 +1,51 @@
+// A pull that waits for a build: until it has ended, or as long as clients of its kind wait.
+import type { Builds } from '../../builds/builds.ts';
+import type { BuildRecord } from '../../builds/record.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { waitUntil } from './hold.ts';
+
+export interface HeldOptions {
+  /** How long the pull may wait. */
+  readonly holdMs: number;
+  /** The client's: its leaving frees its place, and stops no build. */
+  readonly signal?: AbortSignal | undefined;
+  readonly logAddress: LogAddress;
+}
+
+/** Where the log of a build is, such as `/v1alpha1/builds/<id>/logs`. */
+export type LogAddress = (id: string) => string;
+
+/** When a client that was sent away should come again: the build goes on, and the next pull waits, too. */
+const RETRY_AFTER_SECONDS = 15;
+
+/**
+ * The record of the build once it has succeeded. Throws UNAVAILABLE (503) when the build takes longer than the pull may wait, or the service runs,
+ * MANIFEST_UNKNOWN (404) with the reason and the log's address when it came to nothing, or the signal's reason.
+ */
+export async function awaitBuild(builds: Pick<Builds, 'wait'>, id: string, options: HeldOptions): Promise<BuildRecord> {
+  const { logAddress } = options;
+  const late = () => notYet(`${id} goes on, and its log is ${logAddress(id)}`, { build: id, log: logAddress(id) });
+  const record = await waitUntil(options, until => builds.wait(id, until), late);
+  if (!record) throw new RegistryError('MANIFEST_UNKNOWN', `the build ${id} is not known any more: pull again`);
+  if (record.status === 'succeeded') return record;
+  // The service stops: the build goes on when it starts again.
+  if (record.status !== 'failed') throw late();
+  throw failedBuild(record, logAddress);
+}
+
+/** The error of a pull that waited as long as it may. */
+export function notYet(state: string, detail?: unknown): RegistryError {
+  return new RegistryError('UNAVAILABLE', `the image is still being built: ${state}; pull again`, {
+    detail,
+    retryAfterSeconds: RETRY_AFTER_SECONDS,
+  });
+}
+
+/** The error of a pull whose image could not be built. */
+export function failedBuild({ id, failure }: BuildRecord, logAddress: LogAddress): RegistryError {
+  const { kind, reason, platform, step } = failure ?? { kind: 'lost', reason: 'it has no result' };
+  const where = [platform, step].filter(part => part !== undefined).join(' ');
+  const message = `the build ${id} failed: ${where && `[${where}] `}${reason}; its log is ${logAddress(id)}`;
+  const detail = { build: id, log: logAddress(id), kind, reason, platform, step };
+  return new RegistryError('MANIFEST_UNKNOWN', message, { detail });
+}

@@ -1,0 +1,141 @@
+// Builds that pulls begin: one for all that ask for an image at the same time, and none for a while after it failed.
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { type Builds, QueueFull } from '../../builds/builds.ts';
+import { UnsupportedPlatform } from '../../builds/executor/unsupported-platform.ts';
+import { InvalidBuild } from '../../builds/invalid-build.ts';
+import type { RecipeMatch } from '../../builds/recipes/recipe.ts';
+import type { BuildRecord } from '../../builds/record.ts';
+import { createSingleFlight } from '../../cache/read-through/single-flight.ts';
+import type { Memory } from '../../memory.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { untilAborted } from '../../upstream/until-aborted.ts';
+import { awaitBuild, failedBuild, type LogAddress, notYet } from './held.ts';
+import { waitUntil } from './hold.ts';
+import type { RecipeImages } from './recipe-images.ts';
+
+export interface RecipeBuildsDeps {
+  readonly builds: Pick<Builds, 'wait'>;
+  /** Plans a build and submits it. Throws InvalidBuild, UnsupportedPlatform, QueueFull or RegistryError. */
+  readonly startRecipe: StartRecipe;
+  readonly policy: RecipePolicy;
+  readonly logAddress: LogAddress;
+  readonly memory: Memory;
+  readonly now: () => Date;
+}
+
+export type StartRecipe = (match: RecipeMatch, target: RecipeTarget) => Promise<BuildRecord>;
+
+/** Where the image is to be pushed: the full name of a repository, and the tag. */
+export interface RecipeTarget {
+  readonly repository: string;
+  readonly tag: string;
+}
+
+interface RecipePolicy {
+  /** How long a pull waits for a build. */
+  readonly holdMs: number;
+  /** For how long a build that failed is not begun again. */
+  readonly failureMemoryMs: number;
+}
+
+/** An image that a recipe is for. */
+export interface Wanted {
+  /** The name that was asked for, with the tag. */
+  readonly image: string;
+  readonly match: RecipeMatch;
+  readonly target: RecipeTarget;
+}
+
+export interface RecipeBuilds {
+  /** Resolves when the image is there. Throws as `awaitBuild` does. */
+  build(wanted: Wanted, signal: AbortSignal | undefined): Promise<void>;
+  /** Whether it failed so lately that it is not begun again. */
+  hasFailed(image: string): boolean;
+}
+
+const BUSY_RETRY_SECONDS = 30;
+
+export function createRecipeBuilds(deps: RecipeBuildsDeps, images: RecipeImages): RecipeBuilds {
+  const { builds, startRecipe, policy, logAddress, memory, now } = deps;
+  const starts = createSingleFlight<BuildRecord>();
+  // The images whose plans led to this one: a base is looked up as a pull looks it up.
+  const chain = new AsyncLocalStorage<readonly string[]>();
+  const ends = createSingleFlight<void>();
+  const failures = memory.openCache<{ readonly error: RegistryError; readonly until: number }>();
+
+  function findFailure(image: string): RegistryError | undefined {
+    const failure = failures.get(image);
+    return failure && now().getTime() < failure.until ? failure.error : undefined;
+  }
+
+  function rememberFailure(image: string, error: RegistryError): void {
+    if (error.code !== 'MANIFEST_UNKNOWN') return;
+    failures.set(image, { error, until: now().getTime() + policy.failureMemoryMs });
+  }
+
+  async function start({ image, match, target }: Wanted): Promise<BuildRecord> {
+    const plannedAt = now().getTime();
+    try {
+      const record = await chain.run([...(chain.getStore() ?? []), image], () => startRecipe(match, target));
+      await images.begin(image, record.id, plannedAt);
+      void ends(record.id, () => watch(image, record.id, plannedAt));
+      return record;
+    } catch (cause) {
+      const error = startError(cause);
+      rememberFailure(image, error);
+      throw error;
+    }
+  }
+
+  /** The end is kept also where everybody has left before it. */
+  async function watch(image: string, id: string, plannedAt: number): Promise<void> {
+    const record = await builds.wait(id, new AbortController().signal).catch(() => undefined);
+    if (record?.status === 'failed') {
+      rememberFailure(image, failedBuild(record, logAddress));
+      await images.forget(image, id).catch(() => {});
+    }
+    if (record?.status !== 'succeeded') return;
+    failures.delete(image);
+    // Where it cannot be written, the next pull finds the end in the build's own record.
+    await images.end(image, { buildId: id, digest: record.digest, plannedAt }).catch(() => {});
+  }
+
+  return {
+    hasFailed: image => findFailure(image) !== undefined,
+    async build(wanted, signal) {
+      const failure = findFailure(wanted.image);
+      if (failure) throw failure;
+      if (chain.getStore()?.includes(wanted.image)) throw cycle(wanted.image);
+      const begun = now().getTime();
+      const { holdMs } = policy;
+      const record = await waitUntil(
+        { holdMs, signal },
+        until =>
+          untilAborted(
+            starts(wanted.image, () => start(wanted)),
+            until,
+          ),
+        () => notYet('it is being planned'),
+      );
+      const left = holdMs - (now().getTime() - begun);
+      await awaitBuild(builds, record.id, { holdMs: left, signal, logAddress });
+    },
+  };
+}
+
+function cycle(image: string): RegistryError {
+  return new RegistryError('MANIFEST_UNKNOWN', `${image} is not there, and its recipe would need it as a base`);
+}
+
+function startError(cause: unknown): RegistryError {
+  const passing = { cause, retryAfterSeconds: BUSY_RETRY_SECONDS };
+  if (cause instanceof QueueFull) return new RegistryError('TOOMANYREQUESTS', cause.message, passing);
+  if (cause instanceof UnsupportedPlatform && cause.isPassing) {
+    return new RegistryError('UNAVAILABLE', cause.message, passing);
+  }
+  if (cause instanceof InvalidBuild || cause instanceof UnsupportedPlatform) {
+    return new RegistryError('MANIFEST_UNKNOWN', `the recipe cannot be built: ${cause.message}`, { cause });
+  }
+  if (cause instanceof RegistryError) return cause;
+  throw cause;
+}

@@ -1,0 +1,134 @@
+// An upstream with a repository of ours behind each of its own: what recipes built is there, and served under the upstream's name.
+// Others may push there, too: their tags are no tags of the upstream.
+import pLimit from 'p-limit';
+import type { ResolveOptions } from '../../cache/read-through/freshness.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { pageOfAll } from '../../upstream/tag-list.ts';
+import type { CallOptions, TagList, TagPage } from '../../upstream/upstream.ts';
+import type { Origin } from '../origin.ts';
+import type { Registry } from '../registry.ts';
+import { mergeTags } from './merged-tags.ts';
+
+/** The repository that may have what the upstream lacks. */
+export interface Shadow extends Origin {
+  /** Whether the digest is what a recipe built for the tag. */
+  wasBuilt(tag: string, digest: Digest): Promise<boolean>;
+}
+
+/** Tags of a shadow that are looked up at the same time. */
+const LOOKUPS = 16;
+
+/**
+ * Tags are the upstream's where it has them, and what recipes built for the shadow's where it lacks them or fails. What has a digest is
+ * looked for in the shadow first, which is here. `findShadow` gives the one of an upstream's repository, if it has one.
+ */
+export function createShadowedRegistry(
+  upstream: Registry,
+  findShadow: (repository: string) => Shadow | undefined,
+): Registry {
+  async function either<T>(repository: string, ask: (place: Origin) => Promise<T>): Promise<T> {
+    const own = { registry: upstream, repository };
+    const shadow = findShadow(repository);
+    return (shadow && (await found(ask(shadow)))) ?? ask(own);
+  }
+
+  return {
+    name: upstream.name,
+    scope: upstream.scope,
+    isHosted: upstream.isHosted,
+    async resolveTag(repository, tag, options) {
+      try {
+        return await upstream.resolveTag(repository, tag, options);
+      } catch (error) {
+        const shadow = findShadow(repository);
+        if (!shadow || !(isMissing(error) || isPassing(error))) throw error;
+        const digest = await findBuilt(shadow, tag, options);
+        if (digest === undefined) throw error;
+        return digest;
+      }
+    },
+    getManifest: (repository, digest, options) =>
+      either(repository, place => place.registry.getManifest(place.repository, digest, options)),
+    readConfig: (repository, descriptor) =>
+      either(repository, place => place.registry.readConfig(place.repository, descriptor)),
+    headBlob: (repository, digest) => either(repository, place => place.registry.headBlob(place.repository, digest)),
+    getBlob: (repository, digest, options) =>
+      either(repository, place => place.registry.getBlob(place.repository, digest, options)),
+    async listTags(repository, page, options) {
+      const shadow = findShadow(repository);
+      const ours = shadow && (await found(listBuilt(shadow, page, options)));
+      if (!ours || ours.tags.length === 0) return upstream.listTags(repository, page, options);
+      const theirs = await found(listWhole(page, each => upstream.listTags(repository, each, options)));
+      return theirs ? mergeTags(theirs, ours, page) : ours;
+    },
+    async findReferrers(repository, digest, options) {
+      const { registry, repository: name } = (await findHolder(digest, findShadow(repository))) ?? {
+        registry: upstream,
+        repository,
+      };
+      return registry.findReferrers(name, digest, options);
+    },
+  };
+}
+
+const MAX_PAGES = 100;
+
+/**
+ * A page after which the next one begins with what comes after its last tag. An upstream that has words of its own for that is read to its
+ * end, and paged here.
+ */
+async function listWhole(page: TagPage, list: (page: TagPage) => Promise<TagList>): Promise<TagList> {
+  const first = await list(page);
+  if (first.next === undefined) return first;
+  // What it gave out by such words is no page after `last`.
+  let current = page.last === undefined ? first : await list({});
+  const all = [...current.tags];
+  for (let pages = 1; current.hasMore; pages++) {
+    if (pages === MAX_PAGES) {
+      throw new RegistryError('UNKNOWN', `its tags fill more than ${MAX_PAGES} pages`, { status: 502 });
+    }
+    current = await list(current.next === undefined ? { last: current.tags.at(-1) } : { next: current.next });
+    all.push(...current.tags);
+  }
+  return pageOfAll(all, page);
+}
+
+/** What the shadow's tag points to, where a recipe built it. */
+async function findBuilt(shadow: Shadow, tag: string, options?: ResolveOptions): Promise<Digest | undefined> {
+  const digest = await found(shadow.registry.resolveTag(shadow.repository, tag, options));
+  return digest !== undefined && (await shadow.wasBuilt(tag, digest)) ? digest : undefined;
+}
+
+/** The tags of a page that recipes built. While there are more, it has one of them at least: the next page begins after it. */
+async function listBuilt(shadow: Shadow, page: TagPage, options?: CallOptions): Promise<TagList> {
+  const { tags, hasMore } = await shadow.registry.listTags(shadow.repository, page, options);
+  const digests = await pLimit(LOOKUPS).map(tags, tag => findBuilt(shadow, tag, options));
+  const built = tags.filter((_, i) => digests[i] !== undefined);
+  const last = tags.at(-1);
+  if (built.length > 0 || !hasMore || last === undefined) return { tags: built, hasMore };
+  return listBuilt(shadow, { ...page, last }, options);
+}
+
+/** Referrers are where their subject is. */
+async function findHolder(digest: Digest, shadow: Shadow | undefined): Promise<Shadow | undefined> {
+  return shadow && (await found(shadow.registry.getManifest(shadow.repository, digest))) ? shadow : undefined;
+}
+
+async function found<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof RegistryError && error.status === 404;
+}
+
+/** Whether the upstream may recover by itself. */
+function isPassing(error: unknown): boolean {
+  return error instanceof RegistryError && (error.status === 429 || error.status >= 500);
+}

@@ -1,0 +1,242 @@
+// Layers that came with requests: content by digest, each kept for as long as a token may need it, within a quota of all and of each caller.
+// What an older version kept in records is read until it expires.
+import { setImmediate } from 'node:timers/promises';
+import { z } from 'zod';
+import { createDiskStore, type DiskStore, type DiskStoreOptions } from '../../content/disk.ts';
+import { createFreeSpace } from '../../content/free-space.ts';
+import { createInventory } from '../../content/inventory.ts';
+import { isNoRoom } from '../../content/no-room.ts';
+import { type Digest, isDigest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { ContentMismatch, verifyBytes } from '../../oci/verify.ts';
+import { createCollection } from '../../state/collection.ts';
+import type { RecordStore } from '../../state/store.ts';
+import { createTurns } from '../../state/turns.ts';
+
+export interface TokenLayers extends Pick<DiskStore, 'find' | 'open' | 'delete' | 'verify'> {
+  /**
+   * Keeps a layer at least until then, on the account of a caller unless it is kept already; what keeps it longer wins. Durable when it
+   * resolves. Throws ContentMismatch for bytes of another digest; UNAVAILABLE (507) where the disk or the quota of all is full, TOOMANYREQUESTS
+   * where the caller's is.
+   */
+  keep(bytes: Uint8Array, digest: Digest, holding: Holding): Promise<void>;
+  /** Throws UNAVAILABLE (507) where the disk has no room but for what must go on. */
+  requireRoom(): Promise<void>;
+  /** Removes what has expired. */
+  sweep(): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface Holding {
+  readonly until: Date;
+  readonly account: string;
+}
+
+export interface LayerQuota {
+  readonly maxBytes: number;
+  readonly maxBytesPerAccount: number;
+}
+
+export interface TokenLayersDeps extends Pick<DiskStoreOptions, 'memory' | 'onDamaged'> {
+  readonly directory: string;
+  readonly records: RecordStore;
+  readonly now: () => Date;
+  /** As of SweptStoreDeps. */
+  readonly mayDelete?: (() => boolean) | undefined;
+  readonly quota: LayerQuota;
+}
+
+const heldSchema = z.object({ until: z.iso.datetime(), account: z.string(), bytes: z.number() });
+
+type Held = z.infer<typeof heldSchema>;
+
+/** Where an older version kept layers: 8 bytes of expiry, milliseconds as a double, and then the layer. */
+const OLD = 'layer';
+const OLD_HEADER_BYTES = 8;
+/** A file takes as much on a disk, however small it is. */
+const MIN_BYTES = 4096;
+/** Content of more than 4 MiB leaves most of what must go on its room, and layers do so whatever their size. */
+const LARGE_BYTES = 4 * 1024 * 1024 + 1;
+const PAGE = 200;
+/** What has no record stays for so long after it came: its record may be on the way, or lost and put back. */
+const ORPHAN_MS = 24 * 3_600_000;
+/** Sweeps come so often. */
+const RETRY_AFTER_SECONDS = 600;
+
+/** What a crash left without a record is removed by a sweep, a day later. */
+export async function createTokenLayers(deps: TokenLayersDeps): Promise<TokenLayers> {
+  const { directory, records, now, mayDelete = () => true, quota, memory, onDamaged } = deps;
+  const content = await createDiskStore({ directory, memory, onDamaged });
+  const inventory = createInventory(directory);
+  const claimSpace = createFreeSpace(directory);
+  const holds = createCollection({ store: records, name: 'token-layer', schema: heldSchema });
+  // One at a time for each layer: two keeps could otherwise both read the old expiry, and a sweep remove what was just kept.
+  const turns = createTurns();
+  const used = createAccounts();
+  for await (const { value } of listHeld()) used.add(value.account, value.bytes);
+  let hasOrphans = true;
+
+  async function* listHeld() {
+    for (let after = ''; ; ) {
+      const page = await holds.entries({ after, limit: PAGE });
+      yield* page;
+      after = page.at(-1)?.key ?? '';
+      if (page.length < PAGE) return;
+      await setImmediate();
+    }
+  }
+
+  const isOver = ({ until }: Pick<Held, 'until'>) => Date.parse(until) <= now().getTime();
+
+  async function keepOne(bytes: Uint8Array, digest: Digest, holding: Holding): Promise<void> {
+    const held = await holds.find(digest);
+    const end = Math.max(held ? Date.parse(held.until) : 0, holding.until.getTime());
+    const until = new Date(end).toISOString();
+    if (held && (await content.find(digest))) {
+      if (until !== held.until) await holds.put(digest, { ...held, until });
+      return;
+    }
+    // A disk may have lost it.
+    if (held) await forget(digest, held);
+    const { account } = holding;
+    const size = Math.max(bytes.byteLength, MIN_BYTES);
+    reserve(account, size);
+    try {
+      await requireRoom(size);
+      await content.ingest(ReadableStream.from([bytes]), { digest, size: bytes.byteLength }).done;
+      await holds.put(digest, { until, account, bytes: size });
+    } catch (error) {
+      used.add(account, -size);
+      throw error;
+    }
+  }
+
+  async function forget(digest: Digest, { account, bytes }: Held): Promise<void> {
+    await holds.delete(digest);
+    await content.delete(digest);
+    used.add(account, -bytes);
+  }
+
+  function reserve(account: string, size: number): void {
+    const { maxBytes, maxBytesPerAccount } = quota;
+    if (used.all() + size > maxBytes)
+      throw full(`all layers of requests may have ${maxBytes} bytes (tokens.layers.maxSize)`);
+    const own = used.of(account);
+    if (own + size > maxBytesPerAccount) {
+      const reason = `this layer would make ${own + size} of the ${maxBytesPerAccount} bytes that the layers of one caller may have`;
+      throw new RegistryError(
+        'TOOMANYREQUESTS',
+        `${reason} (tokens.layers.maxSizePerCaller): they go with their tokens`,
+        {
+          retryAfterSeconds: RETRY_AFTER_SECONDS,
+        },
+      );
+    }
+    used.add(account, size);
+  }
+
+  async function requireRoom(bytes: number): Promise<void> {
+    const claim = claimSpace(Math.max(bytes, LARGE_BYTES));
+    try {
+      await refuseFullDisk(claim.ensure());
+    } finally {
+      claim.release();
+    }
+  }
+
+  async function removeOver(key: string): Promise<void> {
+    const held = await holds.find(key);
+    if (held && isOver(held) && isDigest(key) && mayDelete()) await forget(key, held);
+  }
+
+  /** Whether it is one that stays for now. */
+  async function removeOrphan(digest: Digest): Promise<boolean> {
+    if (await holds.has(digest)) return false;
+    const keptAt = await inventory.findKeptAt(digest);
+    if ((keptAt && keptAt.getTime() + ORPHAN_MS > now().getTime()) || !mayDelete()) return true;
+    await content.delete(digest);
+    return false;
+  }
+
+  async function findOld(digest: Digest): Promise<Uint8Array | undefined> {
+    const stored = await records.get(OLD, digest);
+    if (!stored) return undefined;
+    const expiresAtMs = new DataView(stored.buffer, stored.byteOffset).getFloat64(0);
+    const bytes = stored.subarray(OLD_HEADER_BYTES);
+    return now().getTime() < expiresAtMs && isIntact(bytes, digest) ? bytes : undefined;
+  }
+
+  async function isHeld(digest: Digest): Promise<boolean> {
+    const held = await holds.get(digest);
+    return held !== undefined && !isOver(held);
+  }
+
+  return {
+    async find(digest) {
+      const found = (await isHeld(digest)) ? await content.find(digest) : undefined;
+      const old = found ? undefined : await findOld(digest);
+      return found ?? (old && { size: old.byteLength });
+    },
+    async open(digest, range) {
+      const body = (await isHeld(digest)) ? await content.open(digest, range) : undefined;
+      const old = body ? undefined : await findOld(digest);
+      return body ?? (old && ReadableStream.from([range ? old.subarray(range.start, range.end + 1) : old]));
+    },
+    delete: content.delete,
+    verify: content.verify,
+    keep: (bytes, digest, holding) => turns.take(digest, () => refuseFullDisk(keepOne(bytes, digest, holding))),
+    requireRoom: () => requireRoom(0),
+    async sweep() {
+      for await (const { key, value } of listHeld()) if (isOver(value)) await turns.take(key, () => removeOver(key));
+      if (!hasOrphans) return;
+      let areLeft = false;
+      for await (const digest of inventory.list()) {
+        if (await turns.take(digest, () => removeOrphan(digest))) areLeft = true;
+      }
+      hasOrphans = areLeft;
+    },
+    close: content.close,
+  };
+}
+
+/** Bytes by account, and of all. */
+function createAccounts() {
+  const bytes = new Map<string, number>();
+  let total = 0;
+  return {
+    all: () => total,
+    of: (account: string) => bytes.get(account) ?? 0,
+    add(account: string, change: number): void {
+      total += change;
+      const left = (bytes.get(account) ?? 0) + change;
+      if (left > 0) bytes.set(account, left);
+      else bytes.delete(account);
+    },
+  };
+}
+
+function isIntact(bytes: Uint8Array, digest: Digest): boolean {
+  try {
+    verifyBytes(bytes, { digest });
+    return true;
+  } catch (error) {
+    if (error instanceof ContentMismatch) return false;
+    throw error;
+  }
+}
+
+/** Throws UNAVAILABLE (507) in place of what a full disk made `work` throw. */
+export async function refuseFullDisk<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw isNoRoom(error) ? full('its disk is full', error) : error;
+  }
+}
+
+function full(reason: string, cause?: unknown): RegistryError {
+  return new RegistryError('UNAVAILABLE', `there is no room for another token and its layers: ${reason}`, {
+    status: 507,
+    cause,
+  });
+}

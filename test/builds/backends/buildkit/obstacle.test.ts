@@ -1,0 +1,22 @@
+// What cannot be handed over on a command line.
+import { expect, test } from 'vitest';
+import { findCommandObstacle } from '../../../../src/builds/backends/buildkit/obstacle.ts';
+import { specSchema } from '../../../../src/builds/spec.ts';
+
+test.each<[name: string, fields: object, obstacle: RegExp | undefined]>([
+  ['nothing', {}, undefined],
+  ['values of any text', { args: { A: 'a=b\n,"' }, labels: { 'a.b': 'c' } }, undefined],
+  ['attestations by a build argument', { args: { BUILDKIT_ATTEST_SBOM: '' } }, /BUILDKIT_ATTEST_SBOM is reserved/],
+  ['the form of the result', { args: { BUILDKIT_MULTI_PLATFORM: '1' } }, /BUILDKIT_MULTI_PLATFORM is reserved/],
+  ['a value over the limit of Linux', { args: { A: 'ä'.repeat(70_000) } }, /"A" is over 120 KiB/],
+  ['a NUL', { labels: { a: '\0' } }, /"a" has a character/],
+  ['a name that holds a value', { args: { 'A=B': '' } }, /"A=B" has a character/],
+])('finds an obstacle in %s', (_, fields, obstacle) => {
+  const spec = specSchema.parse({
+    ...{ kind: 'containerfile', containerFile: '', platforms: ['linux/amd64'], bases: {}, target: { repository: 'r' } },
+    ...fields,
+  });
+  const found = spec.kind === 'containerfile' ? findCommandObstacle(spec) : 'not the spec of a Containerfile';
+  if (obstacle) expect(found).toMatch(obstacle);
+  else expect(found).toBeUndefined();
+});

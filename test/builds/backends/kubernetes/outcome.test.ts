@@ -1,0 +1,154 @@
+// What a cluster says, in words for people.
+import type { V1Job, V1Pod } from '@kubernetes/client-node';
+import { expect, test } from 'vitest';
+import {
+  type Asked,
+  describeDisruption,
+  describeEnd,
+  describeExit,
+  describeWait,
+  findDigest,
+  hasBegun,
+  hasEnded,
+  type Seen,
+} from '../../../../src/builds/backends/kubernetes/outcome.ts';
+
+const ASKED: Asked = {
+  platforms: 'linux/s390x',
+  selector: { service: 'wave-build-s390x' },
+  image: 'registry.example/buildkit:1',
+  memoryLimit: '64Mi',
+  timeoutMs: 5000,
+  callbackUrl: 'http://veneer:8080',
+};
+
+type State = NonNullable<NonNullable<NonNullable<V1Pod['status']>['containerStatuses']>[number]['state']>;
+
+function seen(parts: {
+  readonly pod?: V1Pod['status'];
+  readonly job?: V1Job['status'];
+  readonly warning?: string;
+}): Seen {
+  const { pod, job, warning } = parts;
+  const [reason, message] = warning?.split(': ') ?? [];
+  const about = { involvedObject: {}, metadata: {}, ...(reason !== undefined && { reason }) };
+  return {
+    job: { ...(job && { status: job }) },
+    pod: pod && { status: pod },
+    warning: warning === undefined ? undefined : { ...about, ...(message !== undefined && { message }) },
+  };
+}
+
+const container = (state: State): V1Pod['status'] => ({
+  containerStatuses: [{ name: 'build', state, image: '', imageID: '', ready: false, restartCount: 0 }],
+});
+const unscheduled = (message: string): V1Pod['status'] => ({
+  conditions: [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message }],
+});
+const ended = (type: 'Complete' | 'Failed', reason?: string): V1Job['status'] => ({
+  conditions: [{ type, status: 'True', ...(reason !== undefined && { reason }) }],
+});
+
+test.each<[string, Parameters<typeof seen>[0], RegExp]>([
+  [
+    'a selector that no node has',
+    {
+      pod: unscheduled("0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. preemption: no"),
+    },
+    /^no node for linux\/s390x matches service=wave-build-s390x: 0\/2 nodes are available: 2 node\(s\) didn't match Pod's node affinity\/selector\.$/,
+  ],
+  [
+    'nodes without room',
+    {
+      pod: unscheduled(
+        "0/2 nodes are available: 1 Insufficient memory, 1 node(s) didn't match Pod's node affinity/selector.",
+      ),
+    },
+    /^no node takes the pod for linux\/s390x \(service=wave-build-s390x\): 0\/2 .* 1 Insufficient memory/,
+  ],
+  [
+    'an image that cannot be pulled',
+    { pod: container({ waiting: { reason: 'ImagePullBackOff', message: 'Back-off pulling image: not found' } }) },
+    /^the image registry\.example\/buildkit:1 cannot be pulled: Back-off/,
+  ],
+  [
+    'a pod that cannot start',
+    { pod: container({ waiting: { reason: 'CreateContainerConfigError', message: 'secret "x" not found' } }) },
+    /^the pod cannot start: CreateContainerConfigError: secret "x" not found$/,
+  ],
+  ['a quota', { warning: 'FailedCreate: exceeded quota' }, /^the pod is not made: exceeded quota$/],
+  ['a volume', { pod: {}, warning: 'FailedMount: no such claim' }, /^a volume of the pod is not there: no such claim$/],
+])('a wait for %s is told', (_, parts, words) => {
+  expect(describeWait(seen(parts), ASKED)).toMatch(words);
+});
+
+test('a pod that starts as it should is no matter', () => {
+  expect(describeWait(seen({ pod: container({ waiting: { reason: 'ContainerCreating' } }) }), ASKED)).toBeUndefined();
+  expect(describeWait(seen({ pod: container({ running: {} }), warning: 'FailedMount: once' }), ASKED)).toBeUndefined();
+  expect(describeWait(seen({ warning: 'Unhealthy: whatever' }), ASKED)).toBeUndefined();
+});
+
+test.each<[string, Parameters<typeof seen>[0], object]>([
+  [
+    'the deadline of the Job',
+    { job: ended('Failed', 'DeadlineExceeded') },
+    { kind: 'timeout', reason: 'it was not done after 5 s, the deadline of its Job' },
+  ],
+  [
+    'the limit of memory',
+    { job: ended('Failed'), pod: container({ terminated: { exitCode: 1, reason: 'OOMKilled' } }) },
+    { kind: 'build', reason: 'out of memory: the limit is 64Mi' },
+  ],
+  [
+    'an eviction',
+    { job: ended('Failed'), pod: { reason: 'Evicted', message: 'The node was low on memory.' } },
+    { kind: 'infrastructure', reason: 'the pod was evicted: The node was low on memory.' },
+  ],
+  [
+    'an address that does not lead to us',
+    { job: ended('Failed'), pod: container({ terminated: { exitCode: 90 } }) },
+    { kind: 'infrastructure', reason: expect.stringContaining('does not reach Veneer at http://veneer:8080') },
+  ],
+  [
+    'a context that is not there',
+    { job: ended('Failed'), pod: container({ terminated: { exitCode: 91 } }) },
+    { kind: 'infrastructure', reason: expect.stringContaining('build context') },
+  ],
+  [
+    'a pod that never was',
+    { job: ended('Failed', 'BackoffLimitExceeded') },
+    { kind: 'infrastructure', reason: 'the pod came to nothing: BackoffLimitExceeded' },
+  ],
+])('a failure by %s is told', (_, parts, failure) => {
+  expect(describeEnd(seen(parts), ASKED)).toEqual(failure);
+});
+
+test('what BuildKit ends with is for its log to tell', () => {
+  const failed = seen({ job: ended('Failed', 'PodFailurePolicy'), pod: container({ terminated: { exitCode: 1 } }) });
+  expect(describeEnd(failed, ASKED)).toBeUndefined();
+  expect(describeExit(failed)).toBe('exit code 1');
+});
+
+test('a pod that lost its node says why', () => {
+  const conditions = [
+    { type: 'DisruptionTarget', status: 'True', reason: 'DeletionByTaintManager', message: 'deleting' },
+  ];
+  expect(describeDisruption({ status: { conditions } })).toBe('the pod had to go: DeletionByTaintManager: deleting');
+  expect(describeDisruption({ status: {} })).toBeUndefined();
+});
+
+test('a Job has ended once its pod has said all', () => {
+  const running = container({ running: {} });
+  const done = container({ terminated: { exitCode: 0, message: 'sha256:0\n' } });
+  expect(hasEnded(seen({ pod: done }))).toBe(false);
+  expect(hasEnded(seen({ job: ended('Complete'), pod: running }))).toBe(false);
+  expect(hasEnded(seen({ job: ended('Complete'), pod: done }))).toBe(true);
+  expect(hasEnded(seen({ job: ended('Failed') }))).toBe(true);
+  expect(findDigest(seen({ job: ended('Complete'), pod: done }))).toBe('sha256:0');
+  expect(findDigest(seen({ job: ended('Failed'), pod: done }))).toBeUndefined();
+  expect([hasBegun(undefined), hasBegun({ status: {} }), hasBegun({ status: running ?? {} })]).toEqual([
+    false,
+    false,
+    true,
+  ]);
+});

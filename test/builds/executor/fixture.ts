@@ -1,0 +1,76 @@
+// A maker of images over backends in memory, and what it told.
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+import type { Backend } from '../../../src/builds/backend.ts';
+import { createImageMaker, type FinishOrder, type ImageMakerDeps } from '../../../src/builds/executor/image-maker.ts';
+import { createPlatforms } from '../../../src/builds/executor/platforms.ts';
+import { createWorkspaces } from '../../../src/builds/executor/workspace.ts';
+import type { Told } from '../../../src/builds/progress.ts';
+import type { ContainerFileSpec } from '../../../src/builds/spec.ts';
+import type { Digest } from '../../../src/oci/digest.ts';
+import type { MemoryRegistry } from '../../support/build-backends.ts';
+
+export const ID = 'bd-0123456789abcdef_1';
+export const IMAGE = 'local/builds:app';
+
+export interface Workshop {
+  readonly registry: MemoryRegistry;
+  readonly told: readonly Told[];
+  /** The names of the backends that worked. */
+  readonly worked: readonly string[];
+  readonly finished: readonly FinishOrder[];
+  make(spec: ContainerFileSpec, signal?: AbortSignal): Promise<Digest>;
+  /** What lies in the folder of the workspaces. */
+  leftovers(): Promise<readonly string[]>;
+}
+
+/** `registry` is made before the backends, which push to it. */
+export async function openWorkshop(
+  registry: MemoryRegistry,
+  backends: readonly Backend[],
+  parts: Partial<ImageMakerDeps> = {},
+): Promise<Workshop> {
+  const directory = await mkdtemp(join(tmpdir(), 'veneer-make-'));
+  onTestFinished(() => rm(directory, { recursive: true }));
+  const told: Told[] = [];
+  const worked: string[] = [];
+  const finished: FinishOrder[] = [];
+  const make = createImageMaker({
+    platforms: createPlatforms(backends),
+    workspaces: await createWorkspaces({ directory }),
+    openDestination: registry.openDestination,
+    images: registry.images,
+    targetOf: async image => ({ image, name: `127.0.0.1:8080/${image}`, isInsecure: true }),
+    isHosted: () => false,
+    pinBase: async (name, digest) => ({ name: `${name}@${digest}`, isInsecure: false }),
+    findSecret: async () => undefined,
+    findSsh: async () => undefined,
+    findCredentials: async () => new Map(),
+    endCredentials: async () => {},
+    unpackContext: async () => new Map(),
+    removeTag: async (repository, tag) => void registry.tags.delete(`${repository}:${tag}`),
+    async finish(order) {
+      finished.push(order);
+      registry.tags.set(order.image, order.source.digest);
+      return order.source.digest;
+    },
+    ...parts,
+  });
+  return {
+    registry,
+    told,
+    worked,
+    finished,
+    async make(spec, signal = new AbortController().signal) {
+      const options = {
+        signal,
+        tell: (entry: Told) => told.push(entry),
+        onBackend: (name: string) => worked.push(name),
+      };
+      return (await make(spec, { id: ID, image: IMAGE, ...options })).digest;
+    },
+    leftovers: () => readdir(directory),
+  };
+}

@@ -1,0 +1,50 @@
+// Builders that an earlier process left at work: ended, and nobody else is.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { endLeftovers } from '../../../src/builds/executor/leftovers.ts';
+import { createWorkspaces } from '../../../src/builds/executor/workspace.ts';
+
+test('ends what a crash left at work in a folder of builds', async () => {
+  const directory = await makeFolder();
+  const left = await start('echo ready; exec sleep 1000', join(directory, 'bd-1/home'));
+  const exit = once(left, 'exit');
+  await createWorkspaces({ directory });
+  expect(await exit).toEqual([null, 'SIGTERM']);
+});
+
+test('kills what does not heed that in time', async () => {
+  const directory = await makeFolder();
+  const left = await start('trap "" TERM; echo ready; while :; do sleep 0.01; done', join(directory, 'home'));
+  const exit = once(left, 'exit');
+  await endLeftovers(directory, { graceMs: 50 });
+  expect(await exit).toEqual([null, 'SIGKILL']);
+});
+
+test('lets everybody else live', async () => {
+  const directory = await makeFolder();
+  const others = await Promise.all(
+    [`${directory}-other`, directory, tmpdir()].map(home => start('echo ready; exec sleep 1000', home)),
+  );
+  await endLeftovers(directory);
+  expect(others.map(({ exitCode, signalCode }) => [exitCode, signalCode])).toEqual(others.map(() => [null, null]));
+});
+
+/** A process that has said that it is ready; gone with the test. */
+async function start(script: string, home: string): Promise<ChildProcess> {
+  const child = spawn('/bin/sh', ['-c', script], { env: { PATH: '/usr/bin:/bin', HOME: home } });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  await once(child.stdout, 'data');
+  return child;
+}
+
+async function makeFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'veneer-left-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const directory = join(folder, 'work');
+  await mkdir(directory);
+  return directory;
+}

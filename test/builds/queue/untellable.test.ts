@@ -1,0 +1,38 @@
+// What cannot be searched for secrets: it is told to nobody, and ends neither the service nor its next start.
+import { expect, test } from 'vitest';
+import { BuildFailure } from '../../../src/builds/maker.ts';
+import { createWorld, ending, logOf, submit, until } from './fixture.ts';
+
+const SECRET = 'canary-of-the-pattern';
+
+function redact(text: string): string {
+  if (text.includes('odd')) throw new Error(`invalid pattern: ${SECRET}`);
+  return text;
+}
+
+test('a line that cannot be searched is left out, and the build goes on', async () => {
+  const world = await createWorld({ redact });
+  const { id } = await submit(world, 'a');
+  await until(() => world.works.length === 1);
+  world.works[0]?.options.tell({ kind: 'output', text: 'odd' });
+  world.works[0]?.options.tell({ kind: 'output', text: 'even' });
+  world.works[0]?.succeed();
+  expect(await ending(world, id)).toMatchObject({ status: 'succeeded' });
+  expect((await logOf(world, id)).map(({ text }) => text)).toEqual([
+    'a line is left out: it could not be searched for secrets',
+    'even',
+    expect.stringMatching(/^succeeded/),
+  ]);
+});
+
+test('a failure that cannot be searched ends its build without a reason, and the next one is built', async () => {
+  const world = await createWorld({ redact });
+  const { id } = await submit(world, 'a');
+  await until(() => world.works.length === 1);
+  world.works[0]?.fail(new BuildFailure({ kind: 'build', reason: `odd ${SECRET}` }));
+  expect((await ending(world, id))?.failure).toEqual({ kind: 'build', reason: 'its reason cannot be told' });
+  const next = await submit(world, 'b');
+  await until(() => world.works.length === 2);
+  world.works[1]?.succeed();
+  expect(await ending(world, next.id)).toMatchObject({ status: 'succeeded' });
+});

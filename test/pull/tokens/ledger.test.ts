@@ -1,0 +1,115 @@
+// The ledger over a real record store in memory, with a clock of its own.
+import { beforeEach, expect, test } from 'vitest';
+import { createMemory } from '../../../src/memory.ts';
+import { digestOf } from '../../../src/oci/digest.ts';
+import { createLedger, type LedgerDeps, type TokenLedger } from '../../../src/pull/tokens/ledger.ts';
+import type { NewTokenRecord } from '../../../src/pull/tokens/record.ts';
+import { createMemoryStore } from '../../../src/state/memory.ts';
+import type { RecordStore } from '../../../src/state/store.ts';
+
+const memory = createMemory();
+
+const HOUR = 3_600_000;
+const START = Date.parse('2026-01-02T03:04:05.000Z');
+const bytes = new TextEncoder().encode('a layer');
+const digest = digestOf(bytes);
+const asked: NewTokenRecord = {
+  registry: 'docker.io',
+  repository: 'library/alpine',
+  tag: '3',
+  containerImage: 'alpine:3',
+  sourceDigest: digestOf(new Uint8Array([1])),
+  targetDigest: digestOf(new Uint8Array([2])),
+  augmentation: { layers: [], env: { A: 'b' }, attestations: 'drop' },
+  layerSources: [{ digest, size: bytes.byteLength, kind: 'stored' }],
+  request: { containerConfig: { env: ['A=b'] } },
+};
+
+let nowMs = START;
+let kept: unknown[] = [];
+const layers: LedgerDeps['layers'] = {
+  keep: async (...layer) => void kept.push(layer),
+  requireRoom: async () => {},
+};
+let records: RecordStore;
+let ledger: TokenLedger;
+
+beforeEach(() => {
+  nowMs = START;
+  kept = [];
+  // Never expires by itself, as a store whose clock is behind: the ledger must look at expiries too.
+  records = createMemoryStore({ now: () => new Date(0) });
+  ledger = createLedger({ memory, records, layers, now: () => new Date(nowMs), ttlMs: HOUR });
+});
+
+test('issues a record with a fresh id that lives for the ttl', async () => {
+  const issued = await ledger.issue(asked);
+  expect(issued).toMatchObject({
+    ...asked,
+    createdAt: '2026-01-02T03:04:05.000Z',
+    expiresAt: '2026-01-02T04:04:05.000Z',
+  });
+  expect(issued.id).toMatch(/^[0-9a-f]{24}$/);
+  expect((await ledger.issue(asked)).id).not.toBe(issued.id);
+});
+
+test('finds what it issued, also through another ledger over the same records', async () => {
+  const issued = await ledger.issue(asked);
+  const restarted = createLedger({ memory, records, layers, now: () => new Date(nowMs), ttlMs: 1 });
+  expect(await restarted.find(issued.id)).toEqual(issued);
+});
+
+test('finds a token until it expires, and not from then on', async () => {
+  const { id } = await ledger.issue(asked);
+  nowMs = START + HOUR - 1;
+  expect(await ledger.find(id)).toBeDefined();
+  nowMs = START + HOUR;
+  expect(await ledger.find(id)).toBeUndefined();
+  expect(await ledger.revoke(id)).toBe(false);
+});
+
+test.each(['', '0123456789ab', '0123456789AB', '../token/x', '0123456789abc'])('finds nothing for "%s"', async id => {
+  expect(await ledger.find(id)).toBeUndefined();
+});
+
+test('finds nothing where an id that is no id is the key of a whole record', async () => {
+  const issued = await ledger.issue(asked);
+  await records.put('token', 'not-an-id', new TextEncoder().encode(JSON.stringify(issued)));
+  expect(await ledger.find('not-an-id')).toBeUndefined();
+});
+
+test.each(['{}', 'null'])('finds nothing for a record of another version, such as %s', async stored => {
+  await records.put('token', '0123456789ab', new TextEncoder().encode(stored));
+  expect(await ledger.find('0123456789ab')).toBeUndefined();
+});
+
+test('says that a damaged record cannot be read', async () => {
+  await records.put('token', '0123456789ab', new TextEncoder().encode('{'));
+  await expect(ledger.find('0123456789ab')).rejects.toThrow('the stored record token/0123456789ab cannot be read');
+});
+
+test('revokes a token once', async () => {
+  const { id } = await ledger.issue(asked);
+  expect(await ledger.revoke(id)).toBe(true);
+  expect(await ledger.find(id)).toBeUndefined();
+  expect(await ledger.revoke(id)).toBe(false);
+});
+
+test('keeps layers a little longer than a token that is issued now, on the account of who sent them', async () => {
+  await ledger.keepLayers(new Map([[digest, bytes]]), 'alice');
+  expect(kept).toEqual([[bytes, digest, { until: new Date(START + HOUR + 60_000), account: 'alice' }]]);
+});
+
+test('gives out no token where there is no room for one', async () => {
+  const refusal = new Error('no room');
+  const requireRoom = () => Promise.reject(refusal);
+  const full = createLedger({
+    memory,
+    records,
+    layers: { ...layers, requireRoom },
+    now: () => new Date(nowMs),
+    ttlMs: HOUR,
+  });
+  await expect(full.issue(asked)).rejects.toBe(refusal);
+  expect(await records.list('token', { limit: 1 })).toEqual([]);
+});
