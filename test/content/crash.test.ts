@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
+import { createUseTimes } from '../../src/cache/eviction/usage.ts';
 import { createDiskStore } from '../../src/content/disk.ts';
-import { createUseTimes } from '../../src/content/use-times.ts';
 import { createVerifier } from '../../src/oci/verify.ts';
-import { openPlace } from './place.ts';
+import { openPlace } from '../cache/eviction/fixture.ts';
 
 const KILLS = 6;
 const BODY_BYTES = 100_000;
@@ -30,7 +30,7 @@ test('a store that was killed in a loop holds nothing but whole content, and com
 }, 60_000);
 
 async function killAfter(directory: string, lines: number): Promise<void> {
-  const keeper = join(import.meta.dirname, 'keeper.ts');
+  const keeper = join(import.meta.dirname, '../cache/eviction/keeper.ts');
   const child = spawn(process.execPath, [keeper, directory], { stdio: ['ignore', 'pipe', 'inherit'] });
   let seen = 0;
   for await (const _ of createInterface({ input: child.stdout })) if (++seen === lines) child.kill('SIGKILL');

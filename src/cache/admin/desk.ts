@@ -1,7 +1,8 @@
 // The desk of the cache: what its operator asks of it. Each answer comes as lines; whoever leaves before the last stops what runs.
-import type { Budget, Evict } from '../../content/eviction.ts';
+
 import type { KeptContent } from '../../content/inventory.ts';
-import type { Usage } from '../../content/usage.ts';
+import type { Budget, Evict } from '../eviction/evict.ts';
+import type { Usage } from '../eviction/usage.ts';
 import type { CacheLine, StatLine } from './lines.ts';
 import type { CacheLinks } from './links.ts';
 import { listContents, listRepositories } from './listing.ts';

@@ -1,6 +1,6 @@
 // What is in the cache, by the repositories that link it.
 import { setImmediate } from 'node:timers/promises';
-import type { Usage } from '../../content/usage.ts';
+import type { Usage } from '../eviction/usage.ts';
 import type { CacheLine, RepositoryLine } from './lines.ts';
 import type { CacheLink, CacheLinks } from './links.ts';
 

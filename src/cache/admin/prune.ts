@@ -1,9 +1,10 @@
 // Pruning: content goes because somebody says so, the longest unused first. What is pinned stays.
-import type { Evict, Evicted } from '../../content/eviction.ts';
-import type { Usage } from '../../content/usage.ts';
+
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createNameTest } from '../../oci/name-pattern.ts';
+import type { Evict, Evicted } from '../eviction/evict.ts';
+import type { Usage } from '../eviction/usage.ts';
 import type { CacheLine } from './lines.ts';
 import type { CacheLinks } from './links.ts';
 

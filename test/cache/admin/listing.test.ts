@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import type { CacheLink } from '../../../src/cache/admin/links.ts';
 import { listContents, listRepositories } from '../../../src/cache/admin/listing.ts';
-import { createUsage } from '../../../src/content/usage.ts';
+import { createUsage } from '../../../src/cache/eviction/usage.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { countTurns } from '../../support/turns.ts';
 

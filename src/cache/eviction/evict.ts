@@ -1,7 +1,7 @@
 // Eviction: content goes, the longest unused first, in small steps beside all that is served. A reader that has begun goes on from its open file.
 import { setImmediate } from 'node:timers/promises';
-import type { Digest } from '../oci/digest.ts';
-import type { ContentStore } from './store.ts';
+import type { ContentStore } from '../../content/store.ts';
+import type { Digest } from '../../oci/digest.ts';
 import type { Usage, Used } from './usage.ts';
 
 /** How much content there may be. */

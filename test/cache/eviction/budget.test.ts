@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
-import { createDiskStore } from '../../src/content/disk.ts';
-import { type ContentStore, StorageFailure } from '../../src/content/store.ts';
-import { type Digest, digestHex, digestOf } from '../../src/oci/digest.ts';
-import { contentStoreContract } from '../contract/content-store.ts';
-import { type BudgetPlace, contentOf, openPlace, type PlaceOptions } from './place.ts';
+import { createDiskStore } from '../../../src/content/disk.ts';
+import { type ContentStore, StorageFailure } from '../../../src/content/store.ts';
+import { type Digest, digestHex, digestOf } from '../../../src/oci/digest.ts';
+import { contentStoreContract } from '../../contract/content-store.ts';
+import { type BudgetPlace, contentOf, openPlace, type PlaceOptions } from './fixture.ts';
 
 let place: BudgetPlace;
 const BUDGET = { highBytes: 1000, lowBytes: 500 };

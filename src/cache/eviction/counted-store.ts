@@ -1,9 +1,9 @@
 // A content store that tells what is used: each look moves content behind all that was used before, and what comes and goes is counted.
-import type { Digest } from '../oci/digest.ts';
-import { isBeyondBudget, isNoRoom } from './no-room.ts';
-import type { ContentStore } from './store.ts';
-import type { Usage } from './usage.ts';
-import type { UseTimes } from './use-times.ts';
+
+import { isBeyondBudget, isNoRoom } from '../../content/no-room.ts';
+import type { ContentStore } from '../../content/store.ts';
+import type { Digest } from '../../oci/digest.ts';
+import type { Usage, UseTimes } from './usage.ts';
 
 export interface CountedStoreDeps {
   readonly content: ContentStore;

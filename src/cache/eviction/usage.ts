@@ -1,7 +1,11 @@
 // What content there is, how large, and in which order it was used last. The order is kept as such: a clock that jumps does not change it.
+
+import { stat, utimes } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
-import type { Digest } from '../oci/digest.ts';
-import { sortInSteps } from './sort-in-steps.ts';
+import { createBlobFiles } from '../../content/blob-files.ts';
+import { listContent } from '../../content/inventory.ts';
+import { sortInSteps } from '../../content/sort-in-steps.ts';
+import type { Digest } from '../../oci/digest.ts';
 
 export interface Used {
   readonly digest: Digest;
@@ -83,5 +87,37 @@ export function createUsage(): Usage {
       for (const used of noted.values()) add(used);
     },
     oldest: () => entries.values(),
+  };
+}
+
+/**
+ * When content was used last, across restarts: the time of change of its file. A use sets it, which nothing has to be synced for, and a start
+ * reads it from the disk while all else goes on.
+ */
+export interface UseTimes {
+  /** Sets the time of a use. Content that is not there stays so. */
+  record(digest: Digest, usedAt: number): Promise<void>;
+  /** All content, in no order. What comes or goes meanwhile may be among it or not. */
+  read(signal?: AbortSignal): AsyncGenerator<Used>;
+}
+
+/** Of the disk store in `directory`. */
+export function createUseTimes({ directory }: { readonly directory: string }): UseTimes {
+  const { pathOf } = createBlobFiles(directory);
+  return {
+    async record(digest, usedAt) {
+      const seconds = usedAt / 1000;
+      // A use that is not recorded makes nothing wrong.
+      await utimes(pathOf(digest), seconds, seconds).catch(() => {});
+    },
+    async *read(signal) {
+      for await (const digest of listContent(directory)) {
+        signal?.throwIfAborted();
+        const stats = await stat(pathOf(digest), { throwIfNoEntry: false });
+        if (!stats?.isFile()) continue;
+        const { size, mtimeMs: usedAt } = stats;
+        yield { digest, size, usedAt, recordedAt: usedAt };
+      }
+    },
   };
 }

@@ -1,7 +1,7 @@
 // The budget against a model of it: ten fit, and five are left when an eleventh comes.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type BudgetPlace, contentOf, openPlace } from './place.ts';
+import { type BudgetPlace, contentOf, openPlace } from './fixture.ts';
 
 const BUDGET = { highBytes: 1000, lowBytes: 500 };
 

@@ -1,8 +1,8 @@
 // The order in which content was used, whatever the clock does.
 import { describe, expect, test } from 'vitest';
-import { createUsage, type Usage } from '../../src/content/usage.ts';
-import { type Digest, digestOf } from '../../src/oci/digest.ts';
-import { countTurns } from '../support/turns.ts';
+import { createUsage, type Usage } from '../../../src/cache/eviction/usage.ts';
+import { type Digest, digestOf } from '../../../src/oci/digest.ts';
+import { countTurns } from '../../support/turns.ts';
 
 const [a, b, c] = ['a', 'b', 'c'].map(text => digestOf(Buffer.from(text)));
 

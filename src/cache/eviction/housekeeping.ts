@@ -1,10 +1,10 @@
 // Keeps a content store within its budget, by itself: while content grows, at times, and when the disk is full. Nothing goes before all
 // that lies on the disk has been counted, which waits for nobody and for which nobody waits.
-import type { Budget, Evict, Evicted, EvictionGoal } from './eviction.ts';
-import type { Need, SpaceClaim } from './free-space.ts';
-import { BeyondBudget } from './no-room.ts';
-import type { Usage, Used } from './usage.ts';
-import type { UseTimes } from './use-times.ts';
+
+import type { Need, SpaceClaim } from '../../content/free-space.ts';
+import { BeyondBudget } from '../../content/no-room.ts';
+import type { Budget, Evict, Evicted, EvictionGoal } from './evict.ts';
+import type { Usage, Used, UseTimes } from './usage.ts';
 
 export interface HousekeepingDeps {
   readonly usage: Usage;

@@ -2,15 +2,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type CountedStore, createCountedStore } from '../../src/content/counted-store.ts';
-import { createDiskStore } from '../../src/content/disk.ts';
-import { type Budget, createEvict, type Evict } from '../../src/content/eviction.ts';
-import { createHousekeeping, type EvictionRun, type Housekeeping } from '../../src/content/housekeeping.ts';
-import { listContent } from '../../src/content/inventory.ts';
-import type { ContentStore } from '../../src/content/store.ts';
-import { createUsage, type Usage } from '../../src/content/usage.ts';
-import { createUseTimes } from '../../src/content/use-times.ts';
-import { type Digest, digestOf } from '../../src/oci/digest.ts';
+import { type CountedStore, createCountedStore } from '../../../src/cache/eviction/counted-store.ts';
+import { type Budget, createEvict, type Evict } from '../../../src/cache/eviction/evict.ts';
+import { createHousekeeping, type EvictionRun, type Housekeeping } from '../../../src/cache/eviction/housekeeping.ts';
+import { createUsage, createUseTimes, type Usage } from '../../../src/cache/eviction/usage.ts';
+import { createDiskStore } from '../../../src/content/disk.ts';
+import { listContent } from '../../../src/content/inventory.ts';
+import type { ContentStore } from '../../../src/content/store.ts';
+import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 
 export interface BudgetPlace {
   readonly directory: string;

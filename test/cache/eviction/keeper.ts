@@ -1,12 +1,11 @@
 // A process that keeps content in the directory that it is given, eight bodies at a time and within a budget, and prints what was kept,
 // until it is killed.
 import { randomBytes } from 'node:crypto';
-import { createCountedStore } from '../../src/content/counted-store.ts';
-import { createDiskStore } from '../../src/content/disk.ts';
-import { createEvict } from '../../src/content/eviction.ts';
-import { createHousekeeping, type Housekeeping } from '../../src/content/housekeeping.ts';
-import { createUsage } from '../../src/content/usage.ts';
-import { createUseTimes } from '../../src/content/use-times.ts';
+import { createCountedStore } from '../../../src/cache/eviction/counted-store.ts';
+import { createEvict } from '../../../src/cache/eviction/evict.ts';
+import { createHousekeeping, type Housekeeping } from '../../../src/cache/eviction/housekeeping.ts';
+import { createUsage, createUseTimes } from '../../../src/cache/eviction/usage.ts';
+import { createDiskStore } from '../../../src/content/disk.ts';
 
 const [, , directory = ''] = process.argv;
 let keeping: Housekeeping | undefined;
