@@ -37,17 +37,17 @@ test('lets other work go on while it compares', async () => {
 test('takes as long for a cheap hash as for a dear one', async () => {
   const bcrypt = open();
   const hashes = { cheap: hashSync('x', 4), dear: hashSync('x', 9), none: hashOfNothing(9) };
-  const times: Record<string, number> = { cheap: 0, dear: 0, none: 0 };
-  // In turns, so that a busy machine is as busy for each.
+  const shortest: Record<string, number> = {};
   for (let round = 0; round < 12; round++) {
     for (const [kind, hash] of Object.entries(hashes)) {
       const start = performance.now();
       await bcrypt.compare('wrong', hash, { cost: 9, user: kind === 'none' ? undefined : kind });
-      if (round > 1) times[kind] = (times[kind] ?? 0) + performance.now() - start;
+      // The shortest of many is that of a machine with nothing else to do.
+      shortest[kind] = Math.min(shortest[kind] ?? Number.POSITIVE_INFINITY, performance.now() - start);
     }
   }
   // The costs alone are 1 to 32.
-  expect(Math.max(...Object.values(times)) / Math.min(...Object.values(times))).toBeLessThan(3);
+  expect(Math.max(...Object.values(shortest)) / Math.min(...Object.values(shortest))).toBeLessThan(3);
 });
 
 describe('while others guess at names', () => {
@@ -90,7 +90,7 @@ describe('while others guess at names', () => {
     const both = Promise.all([refused('user', 'ada'), refused('nobody')]);
     expect(await bcrypt.compare('right', hash, { from: 'here', user: 'bob' })).toBe(true);
     await Promise.all([both, guesses]);
-    expect(Object.values(times).map(time => Math.round(time / 1000))).toEqual([1, 1]);
+    expect(Math.min(...Object.values(times))).toBeGreaterThan(990);
   });
 
   test('one address takes no room from others', async () => {

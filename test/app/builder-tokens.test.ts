@@ -14,6 +14,7 @@ import { createMemoryStore } from '../../src/state/memory.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { basic } from '../access/fixture.ts';
 import { type Copying, createCopying } from '../copy/copying.ts';
+import { PATIENT } from '../support/patience.ts';
 
 const memory = createMemory();
 
@@ -40,7 +41,7 @@ test('the credentials of a build are those of a build, also as the bearer token 
     entries: {},
     openUpstreams: false,
     allowPrivateUrls: false,
-    timeouts: { connectMs: 1000, headersMs: 1000, bodyMs: 1000 },
+    timeouts: PATIENT,
     retries: 0,
   });
   const access = await createAccess({

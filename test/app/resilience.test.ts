@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { afterEach, describe, expect, test } from 'vitest';
 import { startApp, type TestApp } from '../support/app.ts';
 import { checkImage } from '../support/oracle.ts';
+import { PATIENT } from '../support/patience.ts';
 
 const NAME = 'lab/library/app';
 const TAG = `/v2/${NAME}/manifests/1`;
@@ -16,7 +17,7 @@ let nowMs: number;
 /** `entry` is of `lab`; `config` of the whole file. */
 async function start(config: Record<string, unknown> = {}): Promise<void> {
   nowMs = Date.parse('2026-01-02T03:04:05Z');
-  const patience = { retries: 0, timeouts: { connectMs: 1000, headersMs: 100, bodyMs: 100 } };
+  const patience = { retries: 0, timeouts: PATIENT };
   app = await startApp({ now: () => new Date(nowMs), patience, config });
 }
 

@@ -4,6 +4,7 @@ import { afterEach, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import { startApp, type TestApp, type TestAppOptions } from '../support/app.ts';
+import { IMPATIENT, PATIENT } from '../support/patience.ts';
 import { sendError } from '../support/registry-answers.ts';
 
 const PATH = '/v2/lab/library/app/manifests/1';
@@ -34,7 +35,7 @@ test.each<[string, (response: ServerResponse) => unknown, number, string]>([
   ['that it breaks the connection', response => response.destroy(), 502, 'UNKNOWN'],
   ['a redirect into the void', response => response.writeHead(302, { location: 'file:///x' }).end(), 502, 'UNKNOWN'],
 ])('passes on %s', async (_, answer, status, code) => {
-  await start({ patience: { retries: 0, timeouts: { connectMs: 1000, headersMs: 100, bodyMs: 100 } } });
+  await start({ patience: { retries: 0, timeouts: answer === hangs ? IMPATIENT : PATIENT } });
   app.registry.intercept((_request, response) => {
     answer(response);
     return true;

@@ -1,7 +1,8 @@
 // An upstream that goes up and down under many clients, each of whom wants something else and asks again at once: no storm reaches it.
 import type { ServerResponse } from 'node:http';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 import { startApp, type TestApp } from '../support/app.ts';
+import { IMPATIENT, PATIENT } from '../support/patience.ts';
 
 const CLIENTS = 40;
 const TRIES = 5;
@@ -14,27 +15,29 @@ let nowMs: number;
 /** How many tags have been asked for. */
 let wanted: number;
 
-beforeEach(async () => {
+async function start(timeouts: typeof PATIENT): Promise<void> {
   nowMs = Date.parse('2030-01-01T00:00:00Z');
   wanted = 0;
-  const patience = { retries: 0, timeouts: { connectMs: 1000, headersMs: 50, bodyMs: 50 } };
+  const patience = { retries: 0, timeouts };
   app = await startApp({ now: () => new Date(nowMs), patience });
   const breaker = { failures: FAILURES, pause: `${PAUSE_MS / 1000}s` };
   const lab = { url: app.registry.url, concurrency: CONCURRENCY, breaker };
   await app.configure({ upstreams: { lab }, cache: { negative: '0s' } });
-});
+}
 
 afterEach(() => app.close());
 
+const hang = () => undefined;
 const ways: [string, (response: ServerResponse) => unknown][] = [
   ['answers 503', response => response.writeHead(503).end()],
   ['breaks connections', response => response.destroy()],
-  ['hangs', () => undefined],
+  ['hangs', hang],
 ];
 
 test.each(ways)(
   'an upstream that flaps, and %s while it is down, gets one request in each pause, and is asked by all once it answers',
   async (_, fail) => {
+    await start(fail === hang ? IMPATIENT : PATIENT);
     for (let round = 0; round < 2; round += 1) {
       app.registry.intercept((__, response) => {
         fail(response);
@@ -55,7 +58,6 @@ test.each(ways)(
       expect(await countAsked([404])).toBe(2 * CLIENTS * TRIES);
     }
   },
-  60_000,
 );
 
 /** All clients ask, and again at once, each for a tag that nobody has asked for. Gives what reached the upstream of it. */

@@ -87,7 +87,7 @@ function countOf(server: Server): Promise<number> {
 }
 
 async function until(isTrue: () => boolean): Promise<void> {
-  await expect.poll(isTrue, { timeout: 10_000, interval: 20 }).toBe(true);
+  await expect.poll(isTrue).toBe(true);
 }
 
 test.each([
@@ -118,14 +118,15 @@ test('cuts a body that trickles, and no body that keeps the rate', async () => {
 });
 
 test('lets a body stand still as long as its handler has not taken what came', async () => {
+  const mayTake = Promise.withResolvers<void>();
   const { open } = await listen({ requestBodyGraceMs: 100 }, async (request, response) => {
-    await delay(600);
+    await mayTake.promise;
     OK(request, response);
   });
   const client = await open(`${post(2)}x`);
   await delay(500);
   expect(client.isClosed).toBe(false);
-  client.socket.write('y');
+  client.socket.write('y', () => mayTake.resolve());
   await until(() => client.received.endsWith('ok'));
 });
 
@@ -141,7 +142,7 @@ test('cuts a client that does not read what waits for it, and none for which not
   const quiet = await open(GET.replace('/x', '/quiet'));
   const waiting = await open(GET.replace('/x', '/wait'));
   await until(() => quiet.received.includes('begun'));
-  await expect.poll(() => countOf(server), { timeout: 10_000 }).toBe(2);
+  await expect.poll(() => countOf(server)).toBe(2);
   await delay(700);
   expect([quiet.isClosed, waiting.isClosed]).toEqual([false, false]);
 });
@@ -206,7 +207,7 @@ test('gives no address more than its part, but this machine as many as in all', 
   );
   for (let i = 0; i < 20; i++) await open(half);
   await expect.poll(() => countOf(server)).toBe(22);
-  await expect.poll(() => crowded, { timeout: 5000 }).toEqual([{ cut: 18, refused: 0, open: 22 }]);
+  await expect.poll(() => crowded).toEqual([{ cut: 18, refused: 0, open: 22 }]);
 });
 
 test('takes no more places than a third of the files that may be open, whenever that changes', async () => {
@@ -214,5 +215,5 @@ test('takes no more places than a third of the files that may be open, whenever 
   const { open, server } = await listen({ requestBodyGraceMs: 400 }, OK, { findMaxFiles: () => files });
   for (let i = 0; i < 20; i++) await open(half);
   files = 15;
-  await expect.poll(() => countOf(server), { timeout: 5000 }).toBe(5);
+  await expect.poll(() => countOf(server)).toBe(5);
 });

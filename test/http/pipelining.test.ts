@@ -81,7 +81,7 @@ test('does not read from who does not read', async () => {
   expect(begun).toBeLessThan(200);
   expect(socket.writableLength).toBeGreaterThan(0);
   socket.resume();
-  await expect.poll(() => begun, { timeout: 10_000 }).toBeGreaterThan(200);
+  await expect.poll(() => begun).toBeGreaterThan(200);
 });
 
 test('cuts the one that has waited longest, where too many wait', async () => {
@@ -91,7 +91,7 @@ test('cuts the one that has waited longest, where too many wait', async () => {
     client.write(get('/').repeat(2));
     await turn();
   }
-  await expect.poll(() => clients.map(({ closed }) => closed), { timeout: 10_000 }).toEqual([true, false, false]);
+  await expect.poll(() => clients.map(({ closed }) => closed)).toEqual([true, false, false]);
 });
 
 test('begins no more in one turn of the loop than is said', async () => {

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import picomatch from 'picomatch';
 import { expect, test } from 'vitest';
 import { createNameTest, isQuickGlob } from '../../src/oci/name-pattern.ts';
+import { measureThreadMs } from '../support/thread-time.ts';
 
 const LONGEST = 255;
 
@@ -37,9 +38,8 @@ test.each(['*/*a*a*x', '**/a/**/a/**/a/**/x*', '**/*a*/**/ax*', 'r.io/!(*a)*x', 
     const names = ['a', 'a-', 'a/', 'aa/', 'aaaaaaa/', 'ab'].map(part =>
       `r.io/${part.repeat(LONGEST)}`.slice(0, LONGEST),
     );
-    const startedAt = performance.now();
-    expect(names.map(matches)).toEqual(names.map(() => false));
-    expect(performance.now() - startedAt).toBeLessThan(5000);
+    const look = () => expect(names.map(matches)).toEqual(names.map(() => false));
+    expect(measureThreadMs(look)).toBeLessThan(5000);
   },
 );
 
@@ -62,12 +62,13 @@ test('a glob of nothing but stars matches what picomatch matches', () => {
 });
 
 test('many stars take no longer than the product of both lengths', () => {
-  const before = process.cpuUsage();
   const isName = createNameTest([`${'*a'.repeat(60)}b/**`, `${'**/*a*a/'.repeat(15)}b`]);
-  for (let i = 0; i < 100; i += 1) {
-    expect(isName(`${'a'.repeat(200)}/x`)).toBe(false);
-    expect(isName('aaa/'.repeat(60))).toBe(false);
-  }
+  const look = () => {
+    for (let i = 0; i < 100; i += 1) {
+      expect(isName(`${'a'.repeat(200)}/x`)).toBe(false);
+      expect(isName('aaa/'.repeat(60))).toBe(false);
+    }
+  };
   // They were for ever.
-  expect(process.cpuUsage(before).user / 1e6).toBeLessThan(5);
+  expect(measureThreadMs(look)).toBeLessThan(5000);
 });

@@ -5,6 +5,7 @@ import { buffer, text } from 'node:stream/consumers';
 import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
+import { IMPATIENT, PATIENT } from '../support/patience.ts';
 import { failure, json, listen, open, openLab, type Server } from './server.ts';
 
 const RAW = Buffer.from('0123456789');
@@ -238,7 +239,7 @@ test('passes a large body on that says a coding, and breaks at its end where tha
   expect(await failure(buffer(body))).toMatchObject({ status: 502, message });
 });
 
-const timeouts = { connectMs: 500, headersMs: 50, bodyMs: 50 };
+const timeouts = { ...PATIENT, headersMs: 200, bodyMs: 200 };
 
 test.each<[string, Answer]>([
   ['before the headers', () => {}],
@@ -261,7 +262,7 @@ const drip =
     res.on('close', () => clearInterval(timer));
   };
 
-const dripping = { connectMs: 500, headersMs: 500, bodyMs: 500, documentMs: 300 };
+const dripping = { ...IMPATIENT, documentMs: 300 };
 
 test.each<[string, Answer, number]>([
   ['a manifest', drip(200), 504],
@@ -302,7 +303,7 @@ test('gives up a blob that comes in drips, but none that is only slow', async ()
     }
     res.end();
   };
-  const timely = openLab({ url: (await listen(slow)).url }, { timeouts: dripping });
+  const timely = openLab({ url: (await listen(slow)).url }, { timeouts: { ...dripping, bodyMs: 60_000 } });
   expect(await buffer((await timely.openBlob('a', digestOf(content))).body)).toEqual(content);
   const lab = openLab({ url: (await listen(drip(200, { 'content-length': '5000' }))).url }, { timeouts: dripping });
   const { body } = await lab.openBlob('a', DIGEST);
@@ -328,9 +329,7 @@ test.each([
   const server = await listen((_, res) => {
     res.on('close', ended.resolve).writeHead(200, { 'content-length': 10 }).write('0123');
   });
-  // No time limit ends it before the test's own.
-  const timeouts = { connectMs: 500, headersMs: 60_000, bodyMs: 60_000 };
-  const { body } = await openLab({ url: server.url }, { timeouts }).openBlob('a', DIGEST);
+  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST);
   const reader = body.getReader();
   if (isReading) await reader.read();
   const pending = isReading ? reader.read() : undefined;

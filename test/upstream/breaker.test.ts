@@ -2,6 +2,7 @@
 import type { ServerResponse } from 'node:http';
 import { expect, test } from 'vitest';
 import type { BreakerChange } from '../../src/upstream/breaker.ts';
+import { PATIENT } from '../support/patience.ts';
 import { createTestClock, failure, json, listen, open } from './server.ts';
 
 const PAUSE_MS = 10_000;
@@ -130,7 +131,7 @@ test.each<[string, (res: ServerResponse) => unknown]>([
     asked += 1;
     respond(res);
   });
-  const timeouts = { connectMs: 1000, headersMs: 50, bodyMs: 50 };
+  const timeouts = { ...PATIENT, headersMs: 200 };
   const upstreams = open({ lab: { url: server.url, breaker: { failures: 1, pauseMs: PAUSE_MS } } }, { timeouts });
   await failure(upstreams.get('lab').getManifest('a', 'b'));
   expect(await failure(upstreams.get('lab').getManifest('a', 'b'))).toMatchObject({ code: 'UNAVAILABLE' });

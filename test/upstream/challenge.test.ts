@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { findChallenge, parseChallenges } from '../../src/upstream/challenge.ts';
+import { measureThreadMs } from '../support/thread-time.ts';
 
 test('reads several challenges with quoted commas and escapes', () => {
   const [basic, bearer] = parseChallenges('Basic realm="a, b=\\"c\\"", BEARER Realm=x , scope="p:q:pull,push"');
@@ -60,8 +61,6 @@ test('reads any text without an error', () => {
 test.each(['a', ' ', '=', '"', '\\', ',', 'a ', 'a=', 'a="', 'a="\\', ' ,', 'a , ', '"\\"'])(
   'reads a header of 200 000 times %j at once',
   piece => {
-    const before = performance.now();
-    parseChallenges(`Bearer ${piece.repeat(200_000)}`);
-    expect(performance.now() - before).toBeLessThan(2000);
+    expect(measureThreadMs(() => parseChallenges(`Bearer ${piece.repeat(200_000)}`))).toBeLessThan(2000);
   },
 );

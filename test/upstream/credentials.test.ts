@@ -23,15 +23,14 @@ afterEach(async () => {
 });
 
 /** What is found with this config file, and which failures of helpers were told. */
-async function find(config: unknown, host = HOST) {
+async function find(config: unknown, host = HOST, helperTimeoutMs = 30_000) {
   const configPath = join(folder, 'config.json');
   await writeFile(configPath, typeof config === 'string' ? config : JSON.stringify(config));
   const failures: string[] = [];
   const onHelperFailed = (failure: Error) => failures.push(String(failure.stack));
   const onFault = (fault: string) => failures.push(fault);
-  const credentials = await createDockerCredentials({ configPath, onHelperFailed, onFault, helperTimeoutMs: 300 })(
-    host,
-  );
+  const look = createDockerCredentials({ configPath, onHelperFailed, onFault, helperTimeoutMs });
+  const credentials = await look(host);
   return { credentials, failures };
 }
 
@@ -158,17 +157,17 @@ test.each([
   expect(await find({ credsStore: 'canary' })).toEqual({ credentials: undefined, failures: [] });
 });
 
-test.each([
-  ['hangs', 'sleep 20', 'did not answer within 300 ms'],
-  ['hangs and ignores signals', 'trap "" TERM; sleep 20', 'did not answer within 300 ms'],
+test.each<[string, string, string, number?]>([
+  ['hangs', 'sleep 20', 'did not answer within 300 ms', 300],
+  ['hangs and ignores signals', 'trap "" TERM; sleep 20', 'did not answer within 300 ms', 300],
   ['fails', 'echo canary-out; echo canary-err >&2; exit 3', 'failed (3)'],
   ['ends by a signal', 'kill -9 $$', 'ended by a signal'],
   ['prints garbage', 'echo canary-out', 'as JSON'],
   ['prints another shape', answer({ Secret: ['canary-secret'] }), 'as JSON'],
   ['prints without end', 'yes canary-out', 'wrote too much'],
-])('goes on without credentials, and tells of it, where the helper %s', async (_, script, reason) => {
+])('goes on without credentials, and tells of it, where the helper %s', async (_, script, reason, timeoutMs) => {
   await writeHelper(script);
-  const { credentials, failures } = await find({ credsStore: 'canary' });
+  const { credentials, failures } = await find({ credsStore: 'canary' }, HOST, timeoutMs);
   expect([credentials, failures.length]).toEqual([undefined, 1]);
   expect(failures[0]).toContain(reason);
   expect(failures[0]?.replaceAll('docker-credential-canary', '')).not.toContain('canary');

@@ -6,6 +6,7 @@ import { digestOf } from '../../src/oci/digest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
 import type { UpstreamsOptions } from '../../src/upstream/upstreams.ts';
+import { IMPATIENT } from '../support/patience.ts';
 import { createTestClock, failure, json, listen, openLab } from './server.ts';
 
 type Answer = (req: IncomingMessage, res: ServerResponse) => unknown;
@@ -25,9 +26,8 @@ const serveParts: Answer = ({ headers }, res) => {
 
 async function startPlaces(mirror: Answer, own: Answer, more: Partial<UpstreamsOptions & UpstreamEntry> = {}) {
   const [first, last] = [await listen(mirror), await listen(own)];
-  const timeouts = { connectMs: 1000, headersMs: 100, bodyMs: 100 };
   const { breaker, ...options } = more;
-  const lab = openLab({ url: last.url, mirrors: [{ url: first.url }], breaker }, { timeouts, ...options });
+  const lab = openLab({ url: last.url, mirrors: [{ url: first.url }], breaker }, options);
   return { first, last, lab };
 }
 
@@ -60,7 +60,7 @@ test.each<[string, Answer]>([
   ['lies', (_, res) => res.end('something else')],
   ['sends us away', (_, res) => res.writeHead(302, { location: 'file:///x' }).end()],
 ])('what a mirror cannot give comes from the registry itself: it %s', async (_, answer) => {
-  const { lab, last } = await startPlaces(answer, serve);
+  const { lab, last } = await startPlaces(answer, serve, { timeouts: IMPATIENT });
   expect(Buffer.from((await lab.getManifest('a', DIGEST)).raw)).toEqual(RAW);
   expect(last.requests).toHaveLength(1);
 });

@@ -6,6 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { ContentMismatch } from '../../src/oci/verify.ts';
+import { PATIENT } from '../support/patience.ts';
 import { everythingOf, failure, json, listen, lookupAt, openPusher, pushed, type Server } from './server.ts';
 
 const raw = Buffer.from('the bytes of a layer');
@@ -167,7 +168,7 @@ describe('an upload', () => {
       if (req.method === 'POST') res.writeHead(202, { location: '/up' }).end();
       else req.resume();
     });
-    const pusher = openPusher({ url: server.url }, { timeouts: { connectMs: 100, headersMs: 100, bodyMs: 100 } });
+    const pusher = openPusher({ url: server.url }, { timeouts: { ...PATIENT, headersMs: 250 } });
     expect(await failure(pusher.putBlob('a', pushed(raw)))).toMatchObject({ status: 504 });
   });
 

@@ -11,6 +11,7 @@ import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
 import type { PushedBlob, Pusher } from '../../src/upstream/pusher.ts';
 import type { Upstream } from '../../src/upstream/upstream.ts';
 import { createUpstreams, type UpstreamsOptions } from '../../src/upstream/upstreams.ts';
+import { PATIENT } from '../support/patience.ts';
 
 const memory = createMemory();
 
@@ -82,7 +83,7 @@ export function createTestClock(): TestClock {
 const DEFAULTS = {
   openUpstreams: true,
   allowPrivateUrls: false,
-  timeouts: { connectMs: 2000, headersMs: 5000, bodyMs: 5000 },
+  timeouts: PATIENT,
   retries: 0,
   retryDelayMs: 1,
 };

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type EscapeCharacter, expandWord, expandWords } from '../../../src/builds/containerfile/expand.ts';
 import { InvalidSyntax } from '../../../src/builds/containerfile/invalid.ts';
+import { measureThreadMs } from '../../support/thread-time.ts';
 
 const values: ReadonlyMap<string, string> = new Map([
   ['A', 'value'],
@@ -112,9 +113,9 @@ test('stops a value that doubles without end', () => {
 
 test('is done soon with a pattern full of stars', () => {
   const long = 'a'.repeat(3000);
-  const start = performance.now();
-  expect(expandWord(`\${V#${'a*'.repeat(40)}b}`, () => long, { escapeCharacter: '\\' })).toBe(long);
-  expect(performance.now() - start).toBeLessThan(2000);
+  const expand = () =>
+    expect(expandWord(`\${V#${'a*'.repeat(40)}b}`, () => long, { escapeCharacter: '\\' })).toBe(long);
+  expect(measureThreadMs(expand)).toBeLessThan(2000);
 });
 
 test('takes any text, or says what is wrong with it', () => {

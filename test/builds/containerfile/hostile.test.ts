@@ -6,6 +6,7 @@ import { parseContainerFile } from '../../../src/builds/containerfile/parse.ts';
 import { trimEnd, trimStart } from '../../../src/builds/containerfile/pattern.ts';
 import { createWork } from '../../../src/builds/work.ts';
 import type { Platform } from '../../../src/oci/platform.ts';
+import { measureThreadMs } from '../../support/thread-time.ts';
 
 const PLATFORMS: readonly Platform[] = Array.from({ length: 128 }, (_, i) => ({ os: 'linux', architecture: `a${i}` }));
 const STARTS = [
@@ -55,13 +56,9 @@ test('what is six times as long takes about six times as long', { timeout: 240_0
   expect(slow).toEqual([]);
 });
 
-/** The time of the processor, in milliseconds. */
 function measure(one: (typeof cases)[number], size: number): number {
   const text = fill(one, size);
-  const before = process.cpuUsage();
-  plan(text);
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / 1000;
+  return measureThreadMs(() => plan(text));
 }
 
 const megabyte = (piece: string) => piece.repeat(Math.floor(1_000_000 / piece.length));
@@ -72,10 +69,7 @@ test.each<[what: string, text: string]>([
   ['mounts', `FROM a\nRUN ${megabyte('--mount=from=a ')} b\n`],
   ['lines', `FROM a\n${megabyte('\n')}`],
 ])('a megabyte of %s takes less than half a second of the processor', (_, text) => {
-  const before = process.cpuUsage();
-  plan(text);
-  const { user, system } = process.cpuUsage(before);
-  expect((user + system) / 1000).toBeLessThan(500);
+  expect(measureThreadMs(() => plan(text))).toBeLessThan(500);
 });
 
 test.each<[what: string, trim: typeof trimStart, pattern: string]>([

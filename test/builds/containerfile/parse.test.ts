@@ -4,6 +4,7 @@ import type { ContainerFile } from '../../../src/builds/containerfile/container-
 import type { Instruction } from '../../../src/builds/containerfile/instruction.ts';
 import { InvalidContainerFile } from '../../../src/builds/containerfile/invalid.ts';
 import { parseContainerFile } from '../../../src/builds/containerfile/parse.ts';
+import { measureThreadMs } from '../../support/thread-time.ts';
 
 /** The instructions of all stages as `line kind`. */
 function outline(file: ContainerFile): readonly string[] {
@@ -284,11 +285,12 @@ test.each<[name: string, text: string]>([
   ['continued lines', `FROM a\nRUN ${'a \\\n'.repeat(200_000)}`],
   ['spaces', `FROM a\nENV a${' '.repeat(900_000)}`],
 ])('is done soon with a file full of %s', (_, text) => {
-  const start = performance.now();
-  try {
-    parseContainerFile(text);
-  } catch (error) {
-    expect(error).toBeInstanceOf(InvalidContainerFile);
-  }
-  expect(performance.now() - start).toBeLessThan(5000);
+  const parse = () => {
+    try {
+      parseContainerFile(text);
+    } catch (error) {
+      expect(error).toBeInstanceOf(InvalidContainerFile);
+    }
+  };
+  expect(measureThreadMs(parse)).toBeLessThan(5000);
 });

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { InvalidRecipe, parsePattern } from '../../../src/builds/recipes/pattern.ts';
+import { measureThreadMs } from '../../support/thread-time.ts';
 
 test.each<[string, string, string, Record<string, string> | undefined]>([
   ['local/tools/{name}:{version}', 'local/tools/jq', '1.7', { name: 'jq', version: '1.7' }],
@@ -76,7 +77,6 @@ test('takes any text for a pattern or refuses it as one', () => {
 
 test('matches a long name that is made for it in no time', () => {
   const pattern = parsePattern('local/*a*a*b:*-*-*x');
-  const start = performance.now();
-  expect(pattern.match(`local/${'a'.repeat(250)}`, '-'.repeat(128))).toBeUndefined();
-  expect(performance.now() - start).toBeLessThan(1000);
+  const match = () => expect(pattern.match(`local/${'a'.repeat(250)}`, '-'.repeat(128))).toBeUndefined();
+  expect(measureThreadMs(match)).toBeLessThan(1000);
 });

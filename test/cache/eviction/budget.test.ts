@@ -386,20 +386,24 @@ describe('while content grows', () => {
   });
 
   test('a transfer goes on as long as somebody reads, and to its end where that is near', async () => {
-    await open({ budget: BIG });
+    await open({ budget: BIG, unread: { graceMs: 100, finishMs: 600_000 } });
     const bytes = Buffer.alloc(20_000, 'x');
-    const body = ReadableStream.from(
-      (async function* () {
-        for (let at = 0; at < 20; at += 1) {
-          await delay(40);
-          yield bytes.subarray(at * 1000, at * 1000 + 1000);
-        }
-      })(),
-    );
+    let source: ReadableStreamDefaultController<Uint8Array> | undefined;
+    const body = new ReadableStream<Uint8Array>({
+      start(controller) {
+        source = controller;
+      },
+    });
     const ingestion = place.store.ingest(body, { digest: digestOf(bytes), size: 20_000 }, { isForReaders: true });
     const reader = ingestion.open().getReader();
-    await delay(600);
+    await delay(300);
+    source?.enqueue(bytes.subarray(0, 1000));
+    source?.enqueue(bytes.subarray(1000, 15_000));
+    await reader.read();
     await reader.cancel();
+    await delay(300);
+    source?.enqueue(bytes.subarray(15_000));
+    source?.close();
     expect(await ingestion.done).toMatchObject({ size: 20_000 });
   });
 });

@@ -7,6 +7,7 @@ import { type Budget, createEvict, type Evict } from '../../../src/cache/evictio
 import { createHousekeeping, type EvictionRun, type Housekeeping } from '../../../src/cache/eviction/housekeeping.ts';
 import { createUsage, createUseTimes, type Usage } from '../../../src/cache/eviction/usage.ts';
 import { createDiskStore } from '../../../src/content/disk.ts';
+import type { UnreadPolicy } from '../../../src/content/ingestion.ts';
 import { listContent } from '../../../src/content/inventory.ts';
 import type { ContentStore } from '../../../src/content/store.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
@@ -34,6 +35,8 @@ export interface PlaceOptions {
   readonly budget?: Partial<Budget>;
   readonly now?: () => Date;
   readonly isPinned?: (digest: Digest) => boolean;
+  /** How long content without a reader goes on. */
+  readonly unread?: Pick<UnreadPolicy, 'graceMs' | 'finishMs'>;
   /** Changes the store under the budget. */
   readonly wrap?: (content: ContentStore) => ContentStore;
 }
@@ -47,7 +50,7 @@ async function open(directory: string, options: PlaceOptions): Promise<BudgetPla
   const budget = { highBytes: undefined, lowBytes: 0, maxAgeMs: undefined, ...options.budget };
   let keeping: Housekeeping | undefined;
   const isWorthFinishing = (bytes: number, size: number) => bytes >= size / 2;
-  const unread = { graceMs: 100, finishMs: 400, isWorthFinishing };
+  const unread = { graceMs: 100, finishMs: 400, ...options.unread, isWorthFinishing };
   const content = wrap(await createDiskStore({ directory, unread, claimPlace: need => keeping?.claim(need) }));
   const usage = createUsage();
   const times = createUseTimes({ directory });

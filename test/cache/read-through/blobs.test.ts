@@ -14,6 +14,7 @@ import { ContentMismatch } from '../../../src/oci/verify.ts';
 import { createMemoryStore } from '../../../src/state/memory.ts';
 import type { Upstreams } from '../../../src/upstream/upstream.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
+import { PATIENT } from '../../support/patience.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 
 const memory = createMemory();
@@ -42,7 +43,7 @@ beforeEach(async () => {
     entries: { lab: { url: registry.url } },
     openUpstreams: false,
     allowPrivateUrls: false,
-    timeouts: { connectMs: 1000, headersMs: 1000, bodyMs: 1000 },
+    timeouts: PATIENT,
     retries: 0,
   });
   failures = [];

@@ -20,6 +20,7 @@ import { createMemoryStore } from '../../../src/state/memory.ts';
 import type { RecordStore } from '../../../src/state/store.ts';
 import type { Upstreams } from '../../../src/upstream/upstream.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
+import { PATIENT } from '../../support/patience.ts';
 import { createPrivacy, type Privacy } from '../../support/private-registry.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 
@@ -74,7 +75,7 @@ beforeEach(async () => {
     entries: { lab: { url: registry.url, passCredentials: true }, thief: { url: thief.url } },
     openUpstreams: false,
     allowPrivateUrls: false,
-    timeouts: { connectMs: 2000, headersMs: 2000, bodyMs: 2000 },
+    timeouts: PATIENT,
     retries: 0,
     scopes: { key: Buffer.alloc(32, 1), lifeMs: 5 * MINUTE },
     clock: { now, wait: async () => {} },

@@ -27,6 +27,7 @@ import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { PLATFORMS } from '../../support/app.ts';
 import { createHeldBytes } from '../../support/held-bytes.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from '../../support/images.ts';
+import { PATIENT } from '../../support/patience.ts';
 import { createPlacedLayers } from '../../support/placing.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 
@@ -105,7 +106,7 @@ export async function createRuledWorld(): Promise<RuledWorld> {
       entries: { lab: { url: registry.url } },
       openUpstreams: false,
       allowPrivateUrls: false,
-      timeouts: { connectMs: 1000, headersMs: 1000, bodyMs: 1000 },
+      timeouts: PATIENT,
       retries: 0,
     });
     const store = records;
