@@ -11,7 +11,7 @@ export interface Source {
   readonly imports: readonly Import[];
 }
 
-export interface Import {
+interface Import {
   /** A path as `path` is, or the name of a package. */
   readonly target: string;
   readonly isPackage: boolean;
