@@ -1,5 +1,6 @@
 // The rooms of src/ and who may import whom: docs/architecture.md as a test. Types count too.
 import { expect, test } from 'vitest';
+import { measure } from './shape/figures.ts';
 import { findCycles, readSources, roomOf } from './shape/sources.ts';
 
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
@@ -78,4 +79,8 @@ test('packages stay in their rooms', () => {
 
 test('no file imports itself by way of others, types included', () => {
   expect(findCycles(sources)).toEqual([]);
+});
+
+test('exports are imported by another file, be it a test', () => {
+  expect(measure(sources, readSources('test/**/*.ts')).exports.unused).toEqual([]);
 });

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/errors.ts';
 
-export interface Attempts {
+interface Attempts {
   /** Counts a guess as wrong until `forgive` is called, so that guesses at the same time count too. Throws TOOMANYREQUESTS when there were too many. */
   begin(key: string): Guess;
 }
@@ -13,7 +13,7 @@ export interface Guess {
   readonly forgive: () => void;
 }
 
-export interface AttemptsOptions {
+interface AttemptsOptions {
   readonly max: number;
   /** From the first guess on; then counting begins anew. */
   readonly windowMs: number;

@@ -1,7 +1,7 @@
 // The Authorization header: RFC 9110 section 11.6.2, Basic of RFC 7617, Bearer of RFC 6750.
 import { RegistryError } from '../oci/errors.ts';
 
-export type Credentials = PasswordCredentials | { readonly kind: 'bearer'; readonly token: string };
+type Credentials = PasswordCredentials | { readonly kind: 'bearer'; readonly token: string };
 
 export interface PasswordCredentials {
   readonly kind: 'password';

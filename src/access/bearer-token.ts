@@ -25,7 +25,7 @@ export interface BearerTokens {
   verify(token: string): Promise<BearerClaims>;
 }
 
-export interface BearerTokensDeps {
+interface BearerTokensDeps {
   readonly key: SigningKey;
   readonly ttlMs: number;
   readonly memory: Memory;

@@ -10,7 +10,7 @@ import { isLoopback } from './loopback.ts';
 import type { AccessOptions } from './options.ts';
 import { createUnconfiguredAccess } from './unconfigured.ts';
 
-export interface AccessDeps {
+interface AccessDeps {
   /** Absent: nothing is configured. */
   readonly options: AccessOptions | undefined;
   readonly listenHost: string;

@@ -16,7 +16,7 @@ import { includesRight, mayAdminister, type Right, type RightTest } from './righ
 import { loadSigningKey, parseSigningKey } from './signing-key.ts';
 import { openUserFile } from './user-file.ts';
 
-export interface GrantedAccessDeps {
+interface GrantedAccessDeps {
   readonly options: AccessOptions;
   readonly records: RecordStore;
   readonly memory: Memory;

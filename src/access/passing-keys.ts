@@ -3,7 +3,7 @@ import { hkdfSync, randomBytes } from 'node:crypto';
 import { AccessFault } from './fault.ts';
 import { readOrMake } from './key-file.ts';
 
-export interface PassingKeys {
+interface PassingKeys {
   /** 32 bytes each. */
   readonly sealing: Uint8Array;
   readonly scopes: Uint8Array;

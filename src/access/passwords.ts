@@ -10,7 +10,7 @@ import type { Bcrypt } from './bcrypt.ts';
 import { hashOfNothing, highestCost, type UserHashes } from './htpasswd.ts';
 import type { UserFile } from './user-file.ts';
 
-export interface Passwords {
+interface Passwords {
   /**
    * Whether this user has this password; takes equally long for any user and for one that is not there. `address` is where the guess comes from.
    * Throws TOOMANYREQUESTS after too many wrong guesses, and for want of room, UNAVAILABLE while the users cannot be read.
@@ -18,7 +18,7 @@ export interface Passwords {
   check(credentials: PasswordCredentials, address: string): Promise<boolean>;
 }
 
-export interface PasswordsDeps {
+interface PasswordsDeps {
   readonly users: UserFile;
   readonly bcrypt: Pick<Bcrypt, 'compare'>;
   readonly now: () => Date;

@@ -11,7 +11,7 @@ export interface SealedCredentials extends BearerDesk {
   open(token: string): PasswordCredentials | undefined;
 }
 
-export interface SealedCredentialsDeps {
+interface SealedCredentialsDeps {
   /** 32 bytes. */
   readonly key: Uint8Array;
   readonly ttlMs: number;

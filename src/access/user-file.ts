@@ -9,7 +9,7 @@ export interface UserFile {
   read(): Promise<UserHashes>;
 }
 
-export interface UserFileOptions {
+interface UserFileOptions {
   readonly path: string;
   /** Is told of a fault once for each state of the file. */
   readonly onFault: (fault: AccessFault) => void;

@@ -11,7 +11,7 @@ import { type Origin, type Origins, originName } from '../pull/origin.ts';
 import { locateBase } from '../pull/recipes/base-images.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 
-export interface BuilderAccessDeps {
+interface BuilderAccessDeps {
   readonly config: Config;
   readonly pulling: { readonly origins: Origins; readonly upstreams: Upstreams };
   /** Undefined where callers need no credentials. */

@@ -16,7 +16,7 @@ import { defaultCluster } from '../config/kubernetes-schema.ts';
 import type { Config } from '../config/schema.ts';
 import { formatPlatform, parsePlatform } from '../oci/platform.ts';
 
-export interface BuildersDeps {
+interface BuildersDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly environment: Environment;

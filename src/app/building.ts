@@ -46,7 +46,7 @@ import { contentFolder } from './kept-content.ts';
 import type { Pulling } from './pulling.ts';
 import { createRecipeServing, createStartRecipe } from './recipes.ts';
 
-export interface BuildingDeps {
+interface BuildingDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly now: () => Date;

@@ -22,7 +22,7 @@ import { createSqliteStore } from '../state/sqlite.ts';
 import type { RecordStore } from '../state/store.ts';
 import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './kept-content.ts';
 
-export interface CachingDeps {
+interface CachingDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;

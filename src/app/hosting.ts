@@ -19,7 +19,7 @@ import type { Clock } from '../state/clock.ts';
 import type { RecordStore } from '../state/store.ts';
 import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './kept-content.ts';
 
-export interface HostingDeps {
+interface HostingDeps {
   readonly config: Config;
   readonly records: RecordStore;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
@@ -30,7 +30,7 @@ export interface HostingDeps {
   readonly reportDamage: ReportDamage;
 }
 
-export interface Hosting {
+interface Hosting {
   readonly hosted: Hosted;
   /** To be called every few minutes, while records and bytes belong together. */
   sweep(): Promise<void>;

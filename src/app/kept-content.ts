@@ -22,7 +22,7 @@ const FOLDERS: Record<ContentKind, string> = {
 /** What stays of damaged content that only a push can mend: whoever can read more of it than we may want it. */
 export const MAX_DAMAGED_BYTES = 1024 ** 3;
 
-export interface DamageReportDeps {
+interface DamageReportDeps {
   readonly log: Logger;
   readonly events: Pick<RegistryEvents, 'damaged'>;
 }

@@ -12,7 +12,7 @@ import { createUpstreams, type UpstreamsOptions } from '../upstream/upstreams.ts
 /** How long we wait for upstreams, and how often we try again. */
 export type Patience = Pick<UpstreamsOptions, 'timeouts' | 'retries' | 'retryDelayMs'>;
 
-export interface OpenUpstreamsDeps {
+interface OpenUpstreamsDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly now: () => Date;

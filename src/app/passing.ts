@@ -5,7 +5,7 @@ import { createSealedCredentials, type SealedCredentials } from '../access/seale
 import type { Config } from '../config/schema.ts';
 import type { ScopePolicy } from '../upstream/scopes.ts';
 
-export interface Passing {
+interface Passing {
   readonly scopes: ScopePolicy;
   readonly sealed: SealedCredentials;
 }

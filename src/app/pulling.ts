@@ -29,7 +29,7 @@ import type { Upstreams } from '../upstream/upstream.ts';
 import type { Caching } from './caching.ts';
 import { openUpstreams, type Patience } from './open-upstreams.ts';
 
-export interface PullingDeps {
+interface PullingDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly now: () => Date;

@@ -15,7 +15,7 @@ import { shadowName } from '../pull/recipes/shadow-name.ts';
 import { createShadowedRegistry, type Shadow } from '../pull/recipes/shadowed-registry.ts';
 import type { Registry } from '../pull/registry.ts';
 
-export interface StartRecipeDeps {
+interface StartRecipeDeps {
   readonly plan: Plan;
   readonly startPulled: StartPulled;
   /** How many platforms a build has that names none. */
@@ -63,7 +63,7 @@ async function readContainerFile(path: string): Promise<string> {
   }
 }
 
-export interface RecipeServingDeps {
+interface RecipeServingDeps {
   readonly origins: Origins;
   readonly recipes: Recipes;
   readonly images: Pick<RecipeImages, 'wasBuilt'>;

@@ -7,14 +7,14 @@ import { findReasonToKeep } from '../state/acknowledged.ts';
 import { createReservedStore, type Reserve } from '../state/reserve.ts';
 import { createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
 
-export interface RecordingDeps {
+interface RecordingDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly now: () => Date;
   readonly reserve: Reserve;
 }
 
-export interface Recording {
+interface Recording {
   readonly records: SqliteStore;
   /** Why nothing may be deleted for want of a record. */
   reasonToKeep(): string | undefined;

@@ -60,7 +60,7 @@ type PullingParts = Pick<
   'origins' | 'proxy' | 'prepare' | 'inspect' | 'describeChanges' | 'openLayer' | 'augmentations'
 >;
 
-export interface RoutesDeps extends PullingParts {
+interface RoutesDeps extends PullingParts {
   readonly config: Config;
   readonly log: Logger;
   readonly version: string;

@@ -9,7 +9,7 @@ import type { HoldLayers } from '../rules/shelf.ts';
 import type { RecordStore } from '../state/store.ts';
 import type { Pulling } from './pulling.ts';
 
-export interface RuledPullsDeps {
+interface RuledPullsDeps {
   readonly config: Config;
   readonly records: RecordStore;
   readonly memory: Memory;

@@ -23,7 +23,7 @@ export interface Reread {
   read(): Config;
 }
 
-export interface RulingDeps {
+interface RulingDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly now: () => Date;
@@ -36,7 +36,7 @@ export interface RulingDeps {
   readonly lookEveryMs?: number | undefined;
 }
 
-export interface Ruling {
+interface Ruling {
   readonly rules: LiveRules;
   /** All anew, whether a change shows or not. */
   reload(): Promise<void>;

@@ -8,7 +8,7 @@ import { isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
 
-export interface ScrubbingDeps {
+interface ScrubbingDeps {
   readonly config: Pick<Config, 'scrub'>;
   readonly log: Logger;
   readonly records: RecordStore;

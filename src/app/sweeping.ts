@@ -9,7 +9,7 @@ import { createRoutine } from '../hosted/collect-routine.ts';
 import type { Clock } from '../state/clock.ts';
 import type { RecordStore } from '../state/store.ts';
 
-export interface SweepingDeps {
+interface SweepingDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
@@ -22,7 +22,7 @@ export interface SweepingDeps {
   readonly everySweepMs?: number | undefined;
 }
 
-export interface Sweeping {
+interface Sweeping {
   /** Stops a collection that is under way, and waits for it and for a sweep. */
   close(): Promise<void>;
 }

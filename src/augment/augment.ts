@@ -35,7 +35,7 @@ export interface ImageOutcome extends Pick<AugmentedImage, 'platform' | 'source'
  * Throws MANIFEST_INVALID for an image that cannot be augmented and MANIFEST_UNKNOWN, naming those there are, for a platform that it
  * lacks: never is anything served plain that was to be changed. Artifacts are no images and stay as they are.
  */
-export type Augment = (source: Manifest, steps: Steps, reading: AugmentReading) => Promise<Augmented>;
+type Augment = (source: Manifest, steps: Steps, reading: AugmentReading) => Promise<Augmented>;
 
 interface AugmentReading {
   readonly reader: SourceReader;

@@ -12,7 +12,7 @@ import {
 import { createMapper, type Placement, readable } from './placement.ts';
 
 /** A root file system as far as links and directories go, which layers are put on. */
-export interface LinkTree {
+interface LinkTree {
   /** Puts a layer on it, placed or as it is. One after the other; of a large one others get their turns in between. */
   add(layer: LayerIndex, placement?: Placement): Promise<void>;
   /**

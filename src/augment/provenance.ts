@@ -28,7 +28,7 @@ export interface Provenance {
   readonly documents: readonly Document[];
 }
 
-export interface ProvenanceSource {
+interface ProvenanceSource {
   /** registry/repository[:tag], as it was asked for: nothing else that is made tells it. */
   readonly name: string;
   /** What the name led to. */

@@ -28,7 +28,7 @@ export interface TarMember {
 }
 
 /** A member, or a part of the content of the last one with its padding. */
-export type TarPart =
+type TarPart =
   | { readonly kind: 'member'; readonly member: TarMember }
   | { readonly kind: 'content'; readonly bytes: Uint8Array };
 

@@ -11,7 +11,7 @@ const CHECKSUM_START = 148;
 const CHECKSUM_END = 156;
 const SPACE = 0x20;
 
-export interface Unpacker {
+interface Unpacker {
   /** Packed bytes in, unpacked bytes out; fails with an error of `isCorruption`. */
   readonly stream: Transform;
   /** Whether some of the `packedSize` bytes read follow the last member or frame and are none. Ask when `stream` gave its last byte. */

@@ -7,7 +7,7 @@ import { formatPlatform, isSamePlatform, normalizePlatform, type Platform } from
 import { withOlderArms } from './arm-variants.ts';
 import type { BaseImage } from './images.ts';
 
-export interface Found {
+interface Found {
   /** Undefined where there is none for the platform. */
   readonly manifest: ImageManifest | undefined;
   /** What was looked at: all that there is, where none is for the platform. */

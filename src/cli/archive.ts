@@ -11,7 +11,7 @@ import { encodeDigest } from '../oci/digest.ts';
 import type { UploadedBlob } from './service/upload.ts';
 
 /** A directory as a tar: the same files give the same bytes. */
-export type PackDirectory = (directory: string) => Promise<ReadableStream<Uint8Array>>;
+type PackDirectory = (directory: string) => Promise<ReadableStream<Uint8Array>>;
 
 /** What is to be sent is not there, or neither a file nor a directory. */
 export class NothingToSend extends Error {

@@ -4,7 +4,7 @@ import type { Build, BuildsClient } from './service/builds.ts';
 import { followBuild, type Patience } from './service/follow.ts';
 import { ServiceRefused } from './service/service.ts';
 
-export interface AwaitOptions {
+interface AwaitOptions {
   /** Closed in the end. */
   readonly view: ProgressView;
   /** Aborts when somebody interrupts the command. */

@@ -13,7 +13,7 @@ import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owne
 import { copyRecords, createSqliteStore } from '../state/sqlite.ts';
 import { explain, print } from './output.ts';
 
-export interface BackupCommandDeps {
+interface BackupCommandDeps {
   /** Asked when a command runs. */
   readonly findDataDir: () => string;
 }

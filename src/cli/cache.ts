@@ -11,7 +11,7 @@ import { plainText } from './plain-text.ts';
 import { ServiceRefused } from './service/service.ts';
 import type { ServiceCommandDeps } from './service-command.ts';
 
-export interface CacheCommandDeps extends ServiceCommandDeps {
+interface CacheCommandDeps extends ServiceCommandDeps {
   /** Asked when a command runs. */
   readonly findPlace: () => CachePlace;
 }

@@ -11,7 +11,7 @@ export interface ContainerFile {
   readonly path?: string;
 }
 
-export interface ContainerFilePlaces {
+interface ContainerFilePlaces {
   /** What -f says: a path, or `-` for standard input. */
   readonly file: string | undefined;
   /** The directory of the build context, if it is one. */

@@ -11,7 +11,7 @@ import { askService } from './gc-service.ts';
 import { formatReport } from './gc-table.ts';
 import { type Service, ServiceRefused } from './service/service.ts';
 
-export interface GcCommandDeps {
+interface GcCommandDeps {
   /** Asked when the command runs. */
   readonly findPlace: () => GcPlace;
   /** Whether standard error is a terminal: then it shows how far the run is. */

@@ -4,7 +4,7 @@ import { isRegistryHost } from '../oci/reference.ts';
 import { createMirrorFile, HUB, hasPort, type Mirror, NotMirrored, RUNTIMES, type Runtime } from './mirror-file.ts';
 import { explain } from './output.ts';
 
-export interface MirrorConfigDeps {
+interface MirrorConfigDeps {
   /** Asked when the command runs. */
   readonly findMirror: () => OwnMirror;
 }

@@ -17,7 +17,7 @@ interface MirroredUpstream {
   readonly isStrict: boolean;
 }
 
-export interface MirrorFile {
+interface MirrorFile {
   readonly content: string;
   /** A line each: where the file goes, and what to do then. */
   readonly hints: readonly string[];

@@ -13,7 +13,7 @@ import { RecordStoreDamaged } from '../state/store.ts';
 import { own } from './backup.ts';
 import { explain, print } from './output.ts';
 
-export interface RepairCommandDeps {
+interface RepairCommandDeps {
   /** Asked when the command runs. */
   readonly findPlace: () => RepairPlace;
   /** Whether standard error is a terminal: then it shows how far the run is. */

@@ -11,7 +11,7 @@ export interface SentBytes {
   readonly gzipSize?: number;
 }
 
-export interface SenderOptions extends Pick<UploadOptions, 'patience'> {
+interface SenderOptions extends Pick<UploadOptions, 'patience'> {
   /** What all together may have within one request. */
   readonly inlineBytes?: number;
   /** Shows how far an upload is. */

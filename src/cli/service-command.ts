@@ -20,7 +20,7 @@ export interface ServiceCommandDeps {
   readonly patience?: Patience;
 }
 
-export interface ServiceCall {
+interface ServiceCall {
   readonly service: Service;
   readonly builds: BuildsClient;
 }

@@ -10,7 +10,7 @@ import { explain, print } from './output.ts';
 import { collectPatterns, parseName, parseTtl } from './token-options.ts';
 import { formatTokens } from './token-table.ts';
 
-export interface TokenCommandDeps {
+interface TokenCommandDeps {
   /** The path of the records that the service keeps; asked when a command runs. */
   readonly findRecords: () => string;
   readonly now?: () => Date;

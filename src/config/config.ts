@@ -5,7 +5,7 @@ import { dropEmpty, isMapping } from './shape.ts';
 import { type Environment, readText } from './values.ts';
 import { parseYaml } from './yaml-file.ts';
 
-export interface ConfigSources {
+interface ConfigSources {
   /** The file to read where neither flag nor environment names one; without it ./veneer.yaml, if there is one. */
   readonly file?: string | undefined;
   readonly env: Environment;

@@ -2,7 +2,7 @@
 import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { ConfigError } from './faults.ts';
 
-export interface YamlFile {
+interface YamlFile {
   readonly content: unknown;
   /** The line of a key, or of the nearest one above it that is there; from 1. */
   lineOf(path: readonly PropertyKey[]): number;

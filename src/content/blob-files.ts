@@ -15,7 +15,7 @@ export interface BlobFiles {
   setAside(digest: Digest, inode: number): Promise<{ readonly path: string | undefined } | undefined>;
 }
 
-export interface BlobFilesOptions {
+interface BlobFilesOptions {
   /** Damaged files stay up to so many bytes, the last one whatever its size; absent: none stays. */
   readonly maxDamagedBytes?: number | undefined;
 }

@@ -12,7 +12,7 @@ export interface BlockSums {
 }
 
 /** Takes the sums of what passes through, in chunks of any length. */
-export interface BlockSummer {
+interface BlockSummer {
   update(chunk: Uint8Array): void;
   finish(): BlockSums;
 }

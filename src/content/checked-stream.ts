@@ -7,7 +7,7 @@ import { BLOCK_BYTES, type BlockSums } from './block-sums.ts';
 import { createByteStream } from './byte-stream.ts';
 import { readAt } from './file-stream.ts';
 
-export interface CheckedPart {
+interface CheckedPart {
   readonly start: number;
   /** Exclusive, and no more than `size`. */
   readonly end: number;

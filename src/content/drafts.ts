@@ -17,7 +17,7 @@ export interface Drafts {
   list(): Promise<readonly string[]>;
 }
 
-export interface DraftsOptions extends Pick<DraftOptions, 'onKept'> {
+interface DraftsOptions extends Pick<DraftOptions, 'onKept'> {
   /** Of a disk store, which is open. */
   readonly directory: string;
 }

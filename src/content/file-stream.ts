@@ -4,7 +4,7 @@ import { createByteStream } from './byte-stream.ts';
 
 const CHUNK_BYTES = 1024 * 1024;
 
-export interface FilePart {
+interface FilePart {
   readonly start: number;
   /** Exclusive. */
   readonly end: number;

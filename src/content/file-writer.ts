@@ -3,7 +3,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 
-export interface FileWriter {
+interface FileWriter {
   /** Takes a chunk, and resolves when there is room for another. Throws once a write has failed. */
   write(chunk: Uint8Array): Promise<void>;
   /** Resolves when all is written. */
@@ -13,7 +13,7 @@ export interface FileWriter {
 /** Bytes that wait while as many are being written. */
 const MAX_WAITING_BYTES = 1024 * 1024;
 
-export interface FileWriterOptions {
+interface FileWriterOptions {
   /** Hears after each write how many bytes are in the file. */
   readonly onWritten: (size: number) => void;
   /** Hears at once of a failure that `write` or `flush` will throw: the next chunk may be long in coming. */

@@ -6,7 +6,7 @@ import { type GrowthSignal, readableEnd } from './growth.ts';
 import type { SharedFile } from './shared-file.ts';
 import { type Recover, StorageFailure } from './store.ts';
 
-export interface FollowOptions {
+interface FollowOptions {
   readonly range?: ByteRange | undefined;
   readonly recover?: Recover | undefined;
   /** Called once, when it is read no more. */

@@ -24,7 +24,7 @@ export interface Slot {
   discard(): Promise<void>;
 }
 
-export interface IngestionOptions {
+interface IngestionOptions {
   readonly body: ReadableStream<Uint8Array>;
   readonly expected: Expected | undefined;
   readonly slot: Slot;

@@ -4,7 +4,7 @@ import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.ts';
 import type { Expected } from '../oci/verify.ts';
 
-export interface Outgrown {
+interface Outgrown {
   /** How many bytes of room content needs, as far as anybody knows. */
   needOf(expected: Expected | undefined): number;
   /** The disk had no room for more than so many bytes of it. */

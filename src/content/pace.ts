@@ -1,7 +1,7 @@
 // Reading no faster than so much a second: whoever has read a piece waits until it is time for the next.
 import { setTimeout } from 'node:timers/promises';
 
-export interface PaceOptions {
+interface PaceOptions {
   /** Ends a wait, which throws then. */
   readonly signal?: AbortSignal | undefined;
   /** Whether a wait keeps the process alive. */

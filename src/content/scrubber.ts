@@ -5,7 +5,7 @@ import type { Digest } from '../oci/digest.ts';
 import { type ContentKind, type KeptContent, listPart } from './inventory.ts';
 import { createPace } from './pace.ts';
 
-export interface ScrubberOptions {
+interface ScrubberOptions {
   readonly kept: readonly KeptContent[];
   /** All content is read once in this time, as far as the rate allows. */
   readonly everyMs: number;

@@ -45,7 +45,7 @@ export interface Verification {
   note(digest: Digest, sums: BlockSums): void;
 }
 
-export interface VerificationDeps {
+interface VerificationDeps {
   readonly files: BlobFiles;
   readonly memory: Pick<Memory, 'openCache'>;
   /** Hears of each damage once, after the content was set aside. */

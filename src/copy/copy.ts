@@ -25,7 +25,7 @@ interface FinishOrder extends CopyImageOptions {
 }
 
 /** Changes a built image, and pushes what it became. Throws BuildFailure, or the signal's reason. */
-export type Finish = (order: FinishOrder) => Promise<Digest>;
+type Finish = (order: FinishOrder) => Promise<Digest>;
 
 export function createFinish(deps: CopyImageDeps): Finish {
   return ({ source, changes, ...options }) => {

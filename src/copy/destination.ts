@@ -22,7 +22,7 @@ interface PutBlobOptions {
 /** An OpenDestination. The signal ends what is under way, with its reason. */
 export type OpenMountingDestination = (repository: string, options?: CallOptions) => MountingDestination;
 
-export interface DestinationsDeps {
+interface DestinationsDeps {
   readonly origins: Pick<Origins, 'locateName'>;
   readonly upstreams: Pick<Upstreams, 'getPusher'>;
   readonly hosted: Hosted;

@@ -22,7 +22,7 @@ export interface QueueLimits {
   readonly drainMs: number;
 }
 
-export interface EndpointDeps {
+interface EndpointDeps {
   readonly outbox: Outbox;
   readonly deliver: Deliver;
   readonly log: Logger;

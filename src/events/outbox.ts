@@ -22,7 +22,7 @@ export interface OutboxEntry {
 }
 
 /** `name` is the endpoint's, without a slash. */
-export interface OutboxDeps {
+interface OutboxDeps {
   readonly records: RecordStore;
   readonly name: string;
   readonly now: () => Date;

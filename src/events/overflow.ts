@@ -1,7 +1,7 @@
 // Events that gave way to newer ones: counted, and said once a minute at most, for a flood must not flood the log too.
 import type { Logger } from 'pino';
 
-export interface Overflow {
+interface Overflow {
   count(events: number): void;
   /** Says what has not been said yet. */
   report(): void;

@@ -17,7 +17,7 @@ export interface WebhookOptions {
   readonly timeoutMs: number;
 }
 
-export interface WebhookDeps {
+interface WebhookDeps {
   readonly dispatcher: Dispatcher;
   readonly now: () => Date;
 }

@@ -9,7 +9,7 @@ import type { HostedOptions } from './options.ts';
 import { createQuota, type QuotaLimit } from './quota.ts';
 import { createRoom } from './room.ts';
 
-export interface InPlaceDeps {
+interface InPlaceDeps {
   /** Closed by the caller. */
   readonly records: RecordStore;
   /** Of the hosted content. */

@@ -7,7 +7,7 @@ import type { Run } from './collect-run.ts';
 import { formatSize } from './quota-size.ts';
 import { holdersKey } from './records.ts';
 
-export interface OrphanOptions {
+interface OrphanOptions {
   readonly inventory: Inventory;
   /** Whether they go though they are most of what there is. */
   readonly force: boolean;

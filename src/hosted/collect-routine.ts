@@ -6,7 +6,7 @@ import type { Collector } from './collect.ts';
 import { CollectionRefused } from './collect-orphans.ts';
 import type { CollectReport } from './collect-report.ts';
 
-export interface RoutineDeps {
+interface RoutineDeps {
   readonly collector: Collector;
   readonly records: RecordStore;
   readonly now: () => Date;
@@ -14,7 +14,7 @@ export interface RoutineDeps {
   readonly everyMs: number;
 }
 
-export interface Routine {
+interface Routine {
   /**
    * To be called every few minutes: collects where it is time. Undefined where it is not, where a run is under way, and where one was stopped.
    * Rejects with CollectionRefused once for each time that it is due.

@@ -31,7 +31,7 @@ export interface CollectPolicy {
 
 const DEFAULT_POLICY: CollectPolicy = { graceMs: 24 * 3600 * 1000, retention: [] };
 
-export interface CollectorOptions extends Partial<CollectPolicy> {
+interface CollectorOptions extends Partial<CollectPolicy> {
   /** Of the room's store. */
   readonly inventory: Inventory;
   /** The clock's: undefined where nothing may go by its age now. Default: the room's time. */

@@ -8,7 +8,7 @@ import { z } from 'zod';
 import type { Change, Entry, RecordStore } from '../state/store.ts';
 import { type BlobRecord, blobSchema, manifestSchema, type TagRecord, tagSchema } from './records.ts';
 
-export interface LinkJournalDeps {
+interface LinkJournalDeps {
   /** Of the hosted content. */
   readonly directory: string;
   readonly records: RecordStore;

@@ -15,7 +15,7 @@ import type { Room } from './room.ts';
 
 const MAX_TAGS = 50;
 
-export interface ManifestsOfRoom extends HostedManifests {
+interface ManifestsOfRoom extends HostedManifests {
   /** Writes one that was damaged anew, where it is in memory. Whether it was. */
   heal(digest: Digest): Promise<boolean>;
 }

@@ -3,7 +3,7 @@
 import { RegistryError } from '../oci/errors.ts';
 import { type HostedRecords, keysOf } from './records.ts';
 
-export interface OpenUploads {
+interface OpenUploads {
   /** Counts an upload that is about to begin. Throws TOOMANYREQUESTS where its repository has too many. */
   add(id: string, repository: string): Promise<void>;
   /** An upload is over, and its record is gone. */

@@ -9,7 +9,7 @@ const usageSchema = z.object({ bytes: z.int().nonnegative() });
 
 type UsageCollection = Collection<typeof usageSchema>;
 
-export interface Usage {
+interface Usage {
   /** Bytes that count for the quota of this name. */
   ofQuota(name: string): Promise<number>;
   /** `bytes` more, or less where it is negative, for a repository and its quotas. To be written before the next call. */

@@ -17,7 +17,7 @@ export interface QuotaLimit {
   readonly maxBytes: number;
 }
 
-export interface QuotaDeps {
+interface QuotaDeps {
   readonly records: RecordStore;
   readonly limits: readonly QuotaLimit[];
 }

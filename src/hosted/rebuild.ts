@@ -21,7 +21,7 @@ import { holdersKey, keysOf, linkKey } from './records.ts';
 import { createRoom, type Room } from './room.ts';
 import { unlinkTag } from './tag-links.ts';
 
-export interface RebuildOptions {
+interface RebuildOptions {
   /** Of the hosted content; owned by the caller. */
   readonly directory: string;
   /** What is there of them. Closed by the caller. */

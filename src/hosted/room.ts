@@ -35,7 +35,7 @@ export interface Room {
   reasonToKeep(): string | undefined;
 }
 
-export interface RoomDeps {
+interface RoomDeps {
   readonly content: ContentStore;
   readonly records: RecordStore;
   readonly memory: Memory;

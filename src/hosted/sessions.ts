@@ -16,7 +16,7 @@ export interface Session {
   readonly draft: Draft;
 }
 
-export interface Sessions {
+interface Sessions {
   /** Throws TOOMANYREQUESTS where the repository has `maxUploads` of them. */
   start(repository: string, algorithm: DigestAlgorithm): Promise<Session>;
   /** Runs `work` alone on a session. Throws BLOB_UPLOAD_UNKNOWN for one that is unknown, or of another repository. */

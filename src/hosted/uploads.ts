@@ -11,7 +11,7 @@ import type { Chunk, UploadStatus, Uploads } from './hosted.ts';
 import type { Room } from './room.ts';
 import { createSessions, type Session } from './sessions.ts';
 
-export interface UploadsOfRoom extends Uploads {
+interface UploadsOfRoom extends Uploads {
   /** Removes what timed out. */
   sweep(): Promise<void>;
 }

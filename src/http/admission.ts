@@ -12,7 +12,7 @@ import { callerName, hasRight, hasRightStill, isBuilder, requireRight } from './
 import type { FindToken } from './find-token.ts';
 import { readNamespace } from './namespace.ts';
 
-export interface AdmissionDeps {
+interface AdmissionDeps {
   readonly origins: Origins;
   readonly findToken: FindToken;
   /** The image that a token's build makes: waits for it. Throws RegistryError when it came to nothing, or takes longer than clients wait. */

@@ -30,7 +30,7 @@ import {
 } from './submit-response.ts';
 import type { StartWork } from './work.ts';
 
-export interface AugmentApiDeps {
+interface AugmentApiDeps {
   readonly prepare: Prepare;
   readonly submitBuilt: SubmitBuilt;
   readonly builds: Pick<Builds, 'find'>;

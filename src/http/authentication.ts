@@ -27,7 +27,7 @@ interface RepositoryRight {
   readonly repository: string;
 }
 
-export interface AuthenticationDeps {
+interface AuthenticationDeps {
   readonly access: Access;
   /** Where clients reach us; without it, as the request was addressed. */
   readonly publicUrl: string | undefined;

@@ -8,13 +8,13 @@ import { formatLogEntry } from '../builds/queue/log-text.ts';
 import type { BuildRecord } from '../builds/record.ts';
 import { ApiError } from './api-error.ts';
 
-export interface BuildLogDeps {
+interface BuildLogDeps {
   readonly builds: Pick<Builds, 'find' | 'openLog'>;
   readonly log: Logger;
 }
 
 /** `describe` gives what is told of the build when its log has ended. Throws ApiError where no log is kept. */
-export type SendLog = (c: Context, build: BuildRecord, describe: (build: BuildRecord) => object) => Promise<Response>;
+type SendLog = (c: Context, build: BuildRecord, describe: (build: BuildRecord) => object) => Promise<Response>;
 
 /** Proxies on the way cut a stream that is silent for long. */
 const KEEP_ALIVE_MS = 15_000;

@@ -35,7 +35,7 @@ export interface Asked {
   readonly moved?: readonly PlatformMoves[] | undefined;
 }
 
-export interface ReadBuildDeps {
+interface ReadBuildDeps {
   readonly targets: Targets;
   readonly readContext: ReadContext;
   readonly describeRequested: DescribeRequested;

@@ -24,7 +24,7 @@ export interface Targets {
   ofCache(c: Context, build: RequestedBuild): string | undefined;
 }
 
-export interface TargetsDeps {
+interface TargetsDeps {
   readonly origins: Origins;
   /** Where goes what names no repository. */
   readonly repository: string;

@@ -13,7 +13,7 @@ import { imageAddress } from './image-address.ts';
 import { findPublicHost } from './public-host.ts';
 import type { RatedBuilds } from './rated-builds.ts';
 
-export interface BuildsApiDeps {
+interface BuildsApiDeps {
   readonly builds: Builds;
   readonly ratedBuilds: Pick<RatedBuilds, 'retry'>;
   readonly origins: Origins;

@@ -8,7 +8,7 @@ import { RegistryError } from '../oci/errors.ts';
 import { EXPECTED_GLOB, isQuickGlob } from '../oci/name-pattern.ts';
 import { ApiError } from './api-error.ts';
 
-export interface CacheApiDeps {
+interface CacheApiDeps {
   readonly desk: CacheDesk;
   /** Throws RegistryError unless the caller may look after the cache. */
   readonly authorise: (c: Context) => void;

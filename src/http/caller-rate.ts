@@ -20,7 +20,7 @@ export interface CallerRates {
 }
 
 /** What is counted, in the plural, and the key of the configuration that its rates have. */
-export interface Counted {
+interface Counted {
   readonly what: string;
   readonly units: string;
   readonly key: string;
@@ -62,7 +62,7 @@ function isLocal(c: Context): boolean {
   return c.get('rights')?.caller.kind === 'local';
 }
 
-export interface Account {
+interface Account {
   readonly key: string;
   readonly isKnown: boolean;
 }

@@ -26,7 +26,7 @@ export interface RuledChanges {
  */
 export type FindRuled = (c: Context, image: RequestedImage) => Promise<RuledChanges>;
 
-export interface FindRuledDeps {
+interface FindRuledDeps {
   readonly rules: Rules;
   readonly holdLayers: HoldLayers;
   readonly now: () => Date;

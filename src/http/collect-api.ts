@@ -7,7 +7,7 @@ import { CollectionRefused } from '../hosted/collect-orphans.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ApiError } from './api-error.ts';
 
-export interface CollectApiDeps {
+interface CollectApiDeps {
   readonly collector: Collector;
   /** Throws RegistryError unless the caller may collect. */
   readonly authorise: (c: Context) => void | Promise<void>;

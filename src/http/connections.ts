@@ -25,7 +25,7 @@ export interface ConnectionLimits {
   readonly idleConnectionMs: number;
 }
 
-export interface Connections {
+interface Connections {
   /** Holds the connections of a server to the limits, until it is closed. To be called before it listens. */
   guard(server: Server): void;
   /** The answer to a request that has come where no place is left for it; undefined for all others. */

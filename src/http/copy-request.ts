@@ -13,7 +13,7 @@ import type { Targets } from './build-target.ts';
 import { checkMediaTypes, hasChanges, toApiError, toChanges } from './requested-changes.ts';
 import { placesOf, type RequireSources } from './source-rights.ts';
 
-export interface ReadCopyDeps {
+interface ReadCopyDeps {
   readonly origins: Origins;
   readonly targets: Targets;
   readonly prepare: Prepare;

@@ -6,7 +6,7 @@ import type { SubmitRequest } from './augment-schema.ts';
 import { checkMediaTypes, hasChanges, toApiError, toChanges } from './requested-changes.ts';
 import { placesOfChanges, type RequireSources } from './source-rights.ts';
 
-export interface DescribeRequestedDeps {
+interface DescribeRequestedDeps {
   readonly describeChanges: DescribeChanges;
   readonly requireSources: RequireSources;
 }

@@ -10,7 +10,7 @@ import { clientAddress } from './client-address.ts';
 /** Undefined for what is no token. Throws TOOMANYREQUESTS for that, too, where a network has guessed too often. */
 export type FindToken = (c: Context, id: string) => Promise<TokenRecord | undefined>;
 
-export interface FindTokenDeps {
+interface FindTokenDeps {
   readonly ledger: Pick<TokenLedger, 'find'>;
   readonly now: () => Date;
 }

@@ -4,7 +4,7 @@ import type { Logger } from 'pino';
 import type { Offer } from '../builds/executor/survey.ts';
 import { formatPlatform } from '../oci/platform.ts';
 
-export interface HealthDeps {
+interface HealthDeps {
   readonly version: string;
   /** What this Veneer was built from. */
   readonly commit: string;

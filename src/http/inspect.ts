@@ -12,7 +12,7 @@ import { type BodyLimits, withJson } from './json-body.ts';
 import { sourceError } from './source-error.ts';
 import type { RequireSources } from './source-rights.ts';
 
-export interface InspectDeps {
+interface InspectDeps {
   readonly inspect: Inspect;
   readonly requireSources: RequireSources;
   readonly body: BodyLimits;

@@ -4,7 +4,7 @@ import type { Context, MiddlewareHandler } from 'hono';
 import { isLoopback } from '../access/loopback.ts';
 import { RegistryError } from '../oci/errors.ts';
 
-export interface PageGuardDeps {
+interface PageGuardDeps {
   /** Whether whoever is on this machine may do all: then no page is ours, and no name but those that we know. */
   readonly isOpen: boolean;
   readonly publicUrl: URL | undefined;

@@ -14,14 +14,14 @@ declare module 'hono' {
   }
 }
 
-export interface PassedCredentials {
+interface PassedCredentials {
   /** What the client has shown. Throws UNAUTHORIZED for what is neither Basic nor a bearer token of ours; it quotes nothing. */
   show(c: Context): PasswordCredentials | undefined;
   /** Goes before the registry's routes: a 401 of an upstream that sees credentials says how to show some. */
   readonly challenge: MiddlewareHandler;
 }
 
-export interface PassedCredentialsDeps {
+interface PassedCredentialsDeps {
   readonly sealed: Pick<SealedCredentials, 'open'>;
   /** Where clients reach us; without it, as the request was addressed. */
   readonly publicUrl: string | undefined;

@@ -4,7 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
-export interface Pipelining {
+interface Pipelining {
   /** From now on requests of the connection begin one after the other. To be called as the server has taken it. */
   take(socket: Socket): void;
   /** To be called for each request of such a connection as it begins. */

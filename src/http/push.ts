@@ -9,7 +9,7 @@ import type { Admission } from './admission.ts';
 import { chunkOf, readBody } from './request-body.ts';
 import { formatWarning } from './warning.ts';
 
-export interface PushDeps {
+interface PushDeps {
   readonly hosted: Hosted;
   readonly admission: Pick<Admission, 'admitPush'>;
 }

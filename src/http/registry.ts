@@ -10,7 +10,7 @@ import { requireCaller } from './authentication.ts';
 import { readNamespace } from './namespace.ts';
 import type { RegistryEvents } from './registry-events.ts';
 
-export interface RegistryDeps {
+interface RegistryDeps {
   readonly admission: Pick<Admission, 'admitPull'>;
   readonly proxy: PullProxy;
   readonly events: Pick<RegistryEvents, 'pulled'>;

@@ -7,7 +7,7 @@ import type { RequestedContext } from './build-schema.ts';
 import { toApiError } from './requested-changes.ts';
 import { placesOfChanges, type RequireSources } from './source-rights.ts';
 
-export interface ReadContextDeps {
+interface ReadContextDeps {
   readonly openLayer: OpenLayer;
   readonly requireSources: RequireSources;
 }

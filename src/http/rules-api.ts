@@ -14,7 +14,7 @@ import { callerName } from './authentication.ts';
 import { sourceError } from './source-error.ts';
 import type { RequireSources } from './source-rights.ts';
 
-export interface RulesApiDeps {
+interface RulesApiDeps {
   readonly explain: Explain;
   readonly listRules: () => RuleList;
   readonly origins: Pick<Origins, 'isOwn'>;

@@ -14,7 +14,7 @@ export interface BufferShare {
   leave(): void;
 }
 
-export interface SendBuffersOptions {
+interface SendBuffersOptions {
   /** What all bodies share, as far as `minBytes` allows. */
   readonly totalBytes?: number;
   /** Smaller buffers cost more processor time than they save memory. */

@@ -18,7 +18,7 @@ import { type Building, shownRequest } from './submit-response.ts';
 /** Throws ApiError or RegistryError, in words for people. */
 export type SubmitBuilt = (c: Context, request: SubmitRequest, work: Work) => Promise<Building>;
 
-export interface SubmitBuiltDeps {
+interface SubmitBuiltDeps {
   readonly origins: Origins;
   readonly readBuild: ReadBuild;
   readonly readCopy: ReadCopy;

@@ -14,7 +14,7 @@ import type { RepositoryAccess } from '../access/caller.ts';
 import { formatScope, parseScopes } from '../access/scope.ts';
 import { RegistryError } from '../oci/errors.ts';
 
-export interface TokenEndpointDeps {
+interface TokenEndpointDeps {
   readonly bearer: BearerDesk;
   /** The one full name of a repository that a client named. Throws RegistryError for a name of nothing. */
   readonly normalizeName: (name: string) => string;

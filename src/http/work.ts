@@ -3,7 +3,7 @@ import type { Context } from 'hono';
 import { createWork, type Work } from '../augment/budget.ts';
 import { ApiError } from './api-error.ts';
 
-export interface WorkLimits {
+interface WorkLimits {
   readonly requestTimeMs: number;
   /** Of all layers of a request together. */
   readonly unpackedRequestBytes: number;

@@ -24,7 +24,7 @@ const STATUS_BY_CODE = {
 
 export type ErrorCode = keyof typeof STATUS_BY_CODE;
 
-export interface RegistryErrorOptions extends ErrorOptions {
+interface RegistryErrorOptions extends ErrorOptions {
   /** The HTTP status, where it differs from the code's own: an upstream's, or 502 and 504 for an upstream that failed. */
   readonly status?: number;
   /** What went wrong, for programs; JSON, free of secrets. */

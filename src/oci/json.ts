@@ -17,7 +17,7 @@ export class InvalidJson extends Error {
   }
 }
 
-export interface JsonLimits {
+interface JsonLimits {
   /** Keys count too. */
   readonly maxValues: number;
   readonly maxDepth: number;

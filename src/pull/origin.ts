@@ -34,7 +34,7 @@ export interface Origins {
 
 export const DOCKER_HUB = 'docker.io';
 
-export interface OriginsDeps {
+interface OriginsDeps {
   readonly upstreams: Upstreams;
   readonly registryOf: (upstream: Upstream) => Registry;
   /** By their names: those have no dot and no colon, and may have slashes. */

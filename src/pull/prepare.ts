@@ -67,7 +67,7 @@ export interface PreparedChanges extends Pick<Prepared, 'augmentation' | 'layerS
   requirePlatforms(platforms: readonly Platform[]): void;
 }
 
-export interface DescribeChangesDeps {
+interface DescribeChangesDeps {
   readonly describeWanted: DescribeWanted;
   readonly readIncludes: ReadIncludes;
 }
@@ -128,7 +128,7 @@ export function createDescribeChanges({ describeWanted, readIncludes }: Describe
   };
 }
 
-export interface PrepareDeps {
+interface PrepareDeps {
   readonly origins: Origins;
   readonly augmentations: Augmentations;
   readonly describeChanges: DescribeChanges;

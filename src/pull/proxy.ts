@@ -57,7 +57,7 @@ export interface PullProxy {
   findReferrers(pull: Pull, digest: Digest, options?: ReferrersPage): Promise<ReferrersIndex | undefined>;
 }
 
-export interface ProxyDeps {
+interface ProxyDeps {
   readonly layers: Layers;
   readonly augmentations: Augmentations;
   readonly memory: Memory;

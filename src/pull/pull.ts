@@ -42,7 +42,7 @@ export interface Augmentations {
 /** Of a manifest of which only the digest is known. */
 const ANY_TYPE = 'application/octet-stream';
 
-export interface AugmentationsOptions {
+interface AugmentationsOptions {
   readonly placeLayers: PlaceLayers;
   readonly memory: Memory;
   /** Hears of all that an image in memory was made of, each time that it is had. */

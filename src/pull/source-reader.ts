@@ -12,7 +12,7 @@ import type { Origin } from './origin.ts';
 const MAX_TOTAL_BYTES = 64 * 1024 * 1024;
 const MAX_READS = 16;
 
-export interface ReaderOptions {
+interface ReaderOptions {
   /** Hears of all that is read. */
   readonly onRead?: ((digest: Digest) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -56,7 +56,7 @@ function requireRoom(bytes: number): void {
 }
 
 /** Keeps the documents that a process has in memory few: an image of many bytes waits for its turn, and small ones pass by. */
-export interface DocumentTurns {
+interface DocumentTurns {
   /** Does the work with the reader. All that it reads counts as held until the work has ended. */
   hold<T>(reader: SourceReader, work: (reader: SourceReader) => Promise<T>): Promise<T>;
 }

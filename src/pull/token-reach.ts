@@ -22,7 +22,7 @@ interface TokenReach {
   hasSubject(digest: Digest): Promise<boolean>;
 }
 
-export type ReachOf = (pull: AugmentedPull, image: MadeImage) => TokenReach;
+type ReachOf = (pull: AugmentedPull, image: MadeImage) => TokenReach;
 
 /** A part of what is reached. */
 interface Parts {

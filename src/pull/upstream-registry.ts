@@ -11,7 +11,7 @@ import { ContentMismatch } from '../oci/verify.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import type { Registry } from './registry.ts';
 
-export interface UpstreamRegistriesDeps {
+interface UpstreamRegistriesDeps {
   readonly tags: Tags;
   readonly manifests: Manifests;
   readonly blobs: Blobs;

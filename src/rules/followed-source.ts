@@ -18,7 +18,7 @@ type Look =
   | { readonly kind: 'left' }
   | { readonly kind: 'read'; readonly rules: readonly RuleOptions[] };
 
-export interface FollowedSource {
+interface FollowedSource {
   /** Who asks for it has it read in any case. Throws what `load` throws. */
   look(options: { readonly isAsked: boolean }): Promise<Look>;
   /** The next look reads it, whether it has changed or not. */

@@ -11,7 +11,7 @@ export interface RulesStatus {
   readonly faults: readonly string[];
 }
 
-export interface InForce {
+interface InForce {
   readonly opened: OpenedRules;
   readonly status: RulesStatus;
   /** On the shelf, of the rules in force, and of those that pulls under way may have. */

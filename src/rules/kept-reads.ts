@@ -16,7 +16,7 @@ export interface KeptReads {
   keep(layer: LocalLayer, read: ReadLayer): Promise<void>;
 }
 
-export interface KeptReadsDeps {
+interface KeptReadsDeps {
   readonly records: RecordStore;
   readonly shelf: Pick<Shelf, 'find'>;
   readonly now: () => Date;

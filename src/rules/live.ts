@@ -31,7 +31,7 @@ export interface LiveRules extends Rules {
   close(): Promise<void>;
 }
 
-export interface LiveRulesDeps extends InForceDeps {
+interface LiveRulesDeps extends InForceDeps {
   /** As they are written at the start. */
   readonly rules: readonly RuleOptions[];
   /** Undefined where rules change by their layers alone. */

@@ -19,7 +19,7 @@ import type { DescribedLayer } from './rules.ts';
 import type { Shelf } from './shelf.ts';
 import { createWatching, type WatchingDeps } from './watching.ts';
 
-export interface LocalLayersDeps {
+interface LocalLayersDeps {
   readonly shelf: Pick<Shelf, 'put' | 'open' | 'find'>;
   readonly limits: LayerLimits;
   readonly now: () => Date;

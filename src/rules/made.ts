@@ -44,7 +44,7 @@ export interface MadeDigests {
   find(repository: string, digest: Digest): Promise<Made | undefined>;
 }
 
-export interface MadeDigestsDeps {
+interface MadeDigestsDeps {
   readonly records: RecordStore;
   readonly memory: Memory;
   readonly now: () => Date;

@@ -37,7 +37,7 @@ type Outcome =
   /** `mayPass`: without a change here, such as when a registry is there again. */
   | { readonly kind: 'faulty'; readonly faults: readonly string[]; readonly mayPass: boolean };
 
-export interface OpenRulesDeps {
+interface OpenRulesDeps {
   readonly localLayers: Pick<LocalLayers, 'read' | 'fingerprint'>;
   /** Of an earlier run of the service. */
   readonly keptReads: KeptReads;

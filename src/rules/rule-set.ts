@@ -10,7 +10,7 @@ import type { DescribedLayer, RuledSteps, RuleSet } from './rules.ts';
 /** The layers that a layer of a rule stands for. Throws InvalidLayer or RegistryError for one that cannot be had now. */
 export type GetLayers = (layer: RuleLayer) => Promise<readonly DescribedLayer[]>;
 
-export interface RuleSetDeps {
+interface RuleSetDeps {
   readonly rules: readonly RuleOptions[];
   readonly getLayers: GetLayers;
   /** What becomes of attestation entries: rules have no say in it. */

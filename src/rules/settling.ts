@@ -1,7 +1,7 @@
 // Files that somebody writes at this moment: the half of a change is no state. It is left for a later look, though not for ever.
 import type { Fingerprint } from './fingerprint.ts';
 
-export interface Settling {
+interface Settling {
   /** Whether what has changed, as it looks now, is to be left for a later look. */
   mustWait(changed: readonly Fingerprint[]): boolean;
 }

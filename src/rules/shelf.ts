@@ -25,7 +25,7 @@ export interface Shelf extends Pick<SweptStore, 'open' | 'find' | 'delete' | 've
 /** As `hold` of a shelf. */
 export type HoldLayers = Shelf['hold'];
 
-export interface ShelfDeps extends Pick<SweptStoreDeps, 'memory' | 'mayDelete' | 'onDamaged'> {
+interface ShelfDeps extends Pick<SweptStoreDeps, 'memory' | 'mayDelete' | 'onDamaged'> {
   readonly directory: string;
   readonly records: RecordStore;
   readonly now: () => Date;

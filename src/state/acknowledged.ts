@@ -66,7 +66,7 @@ export function compare(noted: Generation | undefined, records: Generation): Rec
 }
 
 /** A generation, and whether somebody may have gone on to write. */
-export interface Note extends Generation {
+interface Note extends Generation {
   readonly isOpen: boolean;
 }
 
@@ -89,7 +89,7 @@ export function forgetAcknowledged(directory: string): void {
   rmSync(join(directory, FILE), { force: true });
 }
 
-export interface Acknowledged {
+interface Acknowledged {
   /** Never throws: what cannot be noted is durable all the same, and is noted with the next. */
   note(note: Note): void;
   close(): void;

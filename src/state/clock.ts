@@ -15,7 +15,7 @@ export interface Clock {
   close(): Promise<void>;
 }
 
-export interface ClockDeps {
+interface ClockDeps {
   /** The data directory, which is there. */
   readonly directory: string;
   readonly now?: (() => Date) | undefined;

@@ -31,7 +31,7 @@ export interface Collection<S extends z.ZodType> {
   deleting(key: string): Change;
 }
 
-export interface CollectionOptions<S extends z.ZodType> {
+interface CollectionOptions<S extends z.ZodType> {
   readonly store: RecordStore;
   readonly name: string;
   readonly schema: S;

@@ -22,7 +22,7 @@ import { type ListOptions, type RecordStore, RecordStoreDamaged } from './store.
 import type { Job } from './writer.ts';
 import { createWrites } from './writes.ts';
 
-export interface SqliteStoreOptions {
+interface SqliteStoreOptions {
   /** The file; it and its directory are made if absent. */
   readonly path: string;
   readonly now?: () => Date;

@@ -1,7 +1,7 @@
 // One at a time for each key: who comes later waits for all who came before.
 import pLimit, { type LimitFunction } from 'p-limit';
 
-export interface Turns {
+interface Turns {
   take<T>(key: string, work: () => Promise<T>): Promise<T>;
   /** Whether anybody works under this key or waits to. */
   isTaken(key: string): boolean;

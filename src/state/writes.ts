@@ -6,14 +6,14 @@ import { toError } from './failure.ts';
 import { type Change, RecordStoreFailed } from './store.ts';
 import type { Answer, Job, Message, WriterOptions } from './writer.ts';
 
-export interface Writes {
+interface Writes {
   /** The count of its answer. Throws RecordStoreFull or RecordStoreBusy: then nothing was changed. */
   run(job: Job): Promise<number>;
   /** Waits for all that is under way. What comes later fails. */
   close(): Promise<void>;
 }
 
-export interface WritesOptions extends Omit<WriterOptions, 'fault'> {
+interface WritesOptions extends Omit<WriterOptions, 'fault'> {
   /** Asked whenever the thread begins. */
   readonly findFault: () => WriterOptions['fault'];
   /** Asked when it ends: whether what is left behind may be called sound. */

@@ -18,7 +18,7 @@ import {
 import type { BlobBody } from './upstream.ts';
 
 /** Something that can be read whole or in part, more than once. */
-export interface BodySource {
+interface BodySource {
   readonly attempt: Attempt;
   /** An answer of status 2xx to a request with these headers. The signal ends the request, and later the body. */
   readonly read: (headers: Readonly<Record<string, string>>, signal: AbortSignal) => Promise<Answer>;

@@ -4,7 +4,7 @@ import { type Clock, remainingMs } from './clock.ts';
 import { Outage } from './failure.ts';
 import { OutOfTurn } from './rate.ts';
 
-export interface BreakerOptions {
+interface BreakerOptions {
   /** The upstream, for messages. */
   readonly name: string;
   /** How many calls in a row fail before the next is not made. */

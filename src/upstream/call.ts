@@ -18,7 +18,7 @@ export interface CallsOptions {
 }
 
 /** As a token's scope has them. */
-export type Actions = 'pull' | 'pull,push';
+type Actions = 'pull' | 'pull,push';
 
 export interface CallRequest extends CallOptions {
   readonly method?: 'GET' | 'HEAD';
@@ -47,7 +47,7 @@ export interface Call {
 }
 
 /** `path` is what follows the repository, and may have a query. */
-export type CreateCall = (repository: string, path: string, request: CallRequest) => Call;
+type CreateCall = (repository: string, path: string, request: CallRequest) => Call;
 
 export function createCalls({ name, url, authorizer, dialers, actions = 'pull' }: CallsOptions): CreateCall {
   const base = apiBase(url);

@@ -2,7 +2,7 @@
 import { type ExecFileException, execFile } from 'node:child_process';
 import { z } from 'zod';
 
-export interface HelperAnswer {
+interface HelperAnswer {
   readonly username: string;
   readonly secret: string;
 }

@@ -15,7 +15,7 @@ export interface PasswordCredentials {
 /** The credentials for a host; undefined where there are none. */
 export type FindCredentials = (host: string) => Promise<Credentials | undefined>;
 
-export interface DockerCredentialsOptions {
+interface DockerCredentialsOptions {
   readonly configPath: string;
   /** Hears of a helper that failed: its host is then asked as if there were no credentials for it. */
   readonly onHelperFailed?: ((failure: HelperFailure) => void) | undefined;

@@ -23,7 +23,7 @@ export interface BreakerPolicy {
   readonly pauseMs: number;
 }
 
-export interface GateOptions {
+interface GateOptions {
   /** The registry, for messages. */
   readonly name: string;
   readonly policy: GatePolicy;

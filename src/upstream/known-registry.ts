@@ -26,7 +26,7 @@ export interface KnownRegistry {
   forClient(credentials: Credentials | undefined): () => Place;
 }
 
-export interface KnownRegistryOptions {
+interface KnownRegistryOptions {
   readonly name: string;
   readonly entry: PlaceEntry;
   readonly policy: GatePolicy;

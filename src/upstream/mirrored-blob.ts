@@ -8,12 +8,12 @@ import { badAnswer } from './failure.ts';
 import type { BlobBody, Place } from './upstream.ts';
 
 /** Which places have sent other bytes for a digest. */
-export interface Lies {
+interface Lies {
   has(place: Place, digest: Digest): boolean;
   add(place: Place, digest: Digest): void;
 }
 
-export interface MirroredBlob {
+interface MirroredBlob {
   readonly digest: Digest;
   readonly range?: ByteRange | undefined;
   readonly signal?: AbortSignal | undefined;

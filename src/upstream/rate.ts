@@ -8,7 +8,7 @@ export interface Rate {
   readonly perMs: number;
 }
 
-export interface TurnsOptions {
+interface TurnsOptions {
   /** The upstream, for messages. */
   readonly name: string;
   readonly rate: Rate;
@@ -19,7 +19,7 @@ export interface TurnsOptions {
 export class OutOfTurn extends RegistryError {}
 
 /** Waits for the next turn. Throws OutOfTurn where that is too far away, or the signal's reason. */
-export type TakeTurn = (signal?: AbortSignal) => Promise<void>;
+type TakeTurn = (signal?: AbortSignal) => Promise<void>;
 
 /** Clients give up on what says nothing for longer. */
 const MAX_WAIT_MS = 30_000;

@@ -27,7 +27,7 @@ const indexSchema = z.looseObject({
 
 type Index = z.infer<typeof indexSchema>;
 
-export interface ReferrersPage {
+interface ReferrersPage {
   readonly raw: Uint8Array;
   readonly index: Index;
   /** Whether the upstream has filtered it by artifact type. */

@@ -11,7 +11,7 @@ import { findPage, mergePages, parsePage } from './referrers-page.ts';
 import { contentType } from './response.ts';
 import type { ManifestBody } from './upstream.ts';
 
-export interface ReferrersRequest {
+interface ReferrersRequest {
   readonly digest: Digest;
   readonly artifactType: string | undefined;
   /** Reads the manifest of a tag. */

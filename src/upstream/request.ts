@@ -31,7 +31,7 @@ export interface SendOptions {
   readonly body?: Uint8Array | (() => Promise<Readable>) | undefined;
 }
 
-export interface ReadOptions extends SendOptions {
+interface ReadOptions extends SendOptions {
   readonly method: 'GET' | 'HEAD';
   /** Statuses that are no error to the caller. */
   readonly tolerated?: readonly number[] | undefined;

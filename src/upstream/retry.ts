@@ -3,7 +3,7 @@ import { errors } from 'undici';
 import type { Clock } from './clock.ts';
 import { type Answer, discard, parseRetryAfter } from './response.ts';
 
-export interface RetryOptions {
+interface RetryOptions {
   /** How often a request is sent again after the first time. */
   readonly retries: number;
   /** The longest wait before the first retry; it doubles. */

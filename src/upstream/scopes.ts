@@ -15,7 +15,7 @@ export interface ScopePolicy {
   readonly lifeMs: number;
 }
 
-export interface ScopesOptions extends ScopePolicy {
+interface ScopesOptions extends ScopePolicy {
   /** The upstream. */
   readonly name: string;
   readonly clock: Pick<Clock, 'now'>;

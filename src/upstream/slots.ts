@@ -2,7 +2,7 @@
 import PQueue from 'p-queue';
 import { RegistryError } from '../oci/errors.ts';
 
-export interface SlotsOptions {
+interface SlotsOptions {
   /** The upstream, for messages. */
   readonly name: string;
   readonly concurrency: number;

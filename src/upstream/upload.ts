@@ -16,7 +16,7 @@ const MAX_CHUNK_BYTES = 64 * 1024 * 1024;
 /** What a registry, or a proxy before it, says that takes no blob in one piece. */
 const WANTS_CHUNKS: readonly number[] = [405, 413];
 
-export interface Upload {
+interface Upload {
   readonly writes: Writes;
   /** Decides how often an upload that broke begins anew. */
   readonly dialer: Dialer;

@@ -13,7 +13,7 @@ export interface WritesOptions extends RegistryOptions {
   readonly redirectHosts: readonly string[];
 }
 
-export interface WriteTarget {
+interface WriteTarget {
   readonly repository: string;
   /** What is written, after the repository, for messages. */
   readonly part: string;

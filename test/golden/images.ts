@@ -5,6 +5,7 @@ import { type GeneratedImage, generateImage, type ImageOptions } from '../suppor
 
 const PLATFORMS = ['linux/amd64', 'linux/arm64', 'linux/arm/v7', 'windows/amd64'];
 
+/** New ones come last: the seed of an image and its repository follow from its place. */
 const SHAPES: Readonly<Record<string, Partial<ImageOptions>>> = {
   'an OCI index': {},
   'a Docker list': { family: 'docker' },

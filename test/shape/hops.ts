@@ -13,6 +13,10 @@ export interface Hops {
   readonly recordReads: number;
 }
 
+type Counted = Omit<Hops, 'pull'>;
+
+const NONE: Counted = { files: [], recordReads: 0 };
+const WARM_PULLS = 5;
 const MANIFEST = '/v2/lab/library/app/manifests/1';
 const RULES = [{ name: 'audit', match: { image: '**' }, env: { RULED: 'yes' } }];
 
@@ -39,12 +43,25 @@ export async function countHops(): Promise<readonly Hops[]> {
 }
 
 async function countPulls(app: TestApp, session: Session, how: string): Promise<readonly Hops[]> {
-  const cold = await countPull(app, session, `cold, ${how}`);
-  await countPull(app, session, 'what the first one left to do is over');
-  return [cold, await countPull(app, session, `warm, ${how}`)];
+  const [cold, , ...warm] = await countRepeated(app, session);
+  const [first = NONE, ...others] = warm;
+  // What a timer does at the time of a pull is not the pull's.
+  const files = first.files.filter(path => others.every(other => other.files.includes(path)));
+  const recordReads = Math.min(...warm.map(each => each.recordReads));
+  return [
+    { ...(cold ?? NONE), pull: `cold, ${how}` },
+    { pull: `warm, ${how}`, files, recordReads },
+  ];
 }
 
-async function countPull(app: TestApp, session: Session, pull: string): Promise<Hops> {
+/** One pull after the other: the first is cold, and the second may find what that left to do. */
+async function countRepeated(app: TestApp, session: Session): Promise<readonly Counted[]> {
+  const counted: Counted[] = [];
+  while (counted.length < 2 + WARM_PULLS) counted.push(await countPull(app, session));
+  return counted;
+}
+
+async function countPull(app: TestApp, session: Session): Promise<Counted> {
   const reads = countReads();
   await session.post('Profiler.takePreciseCoverage');
   const response = await app.request(MANIFEST);
@@ -56,7 +73,7 @@ async function countPull(app: TestApp, session: Session, pull: string): Promise<
     functions.some(({ ranges }) => ranges.some(({ count }) => count > 0)),
   );
   const paths = called.flatMap(({ url }) => (url.startsWith('file:') ? [relative('.', fileURLToPath(url))] : []));
-  return { pull, files: paths.filter(path => path.startsWith('src/')).sort(), recordReads: reads.end() };
+  return { files: paths.filter(path => path.startsWith('src/')).sort(), recordReads: reads.end() };
 }
 
 /** Counts from here to its end. */

@@ -9,7 +9,7 @@ export interface Directive {
   readonly line: number;
 }
 
-export interface Directives {
+interface Directives {
   /** The image of the frontend that reads the file instead of the builder's own. */
   readonly syntax: Directive | undefined;
   readonly check: Directive | undefined;

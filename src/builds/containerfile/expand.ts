@@ -6,7 +6,7 @@ import { replacePattern, trimEnd, trimStart } from './pattern.ts';
 import { splitAtSpace } from './space.ts';
 
 /** The value of a variable; undefined for one that is not set. */
-export type Variables = (name: string) => string | undefined;
+type Variables = (name: string) => string | undefined;
 
 export type EscapeCharacter = '\\' | '`';
 

@@ -4,7 +4,7 @@ import { expandWord } from './expand.ts';
 import { atLine, InvalidContainerFile } from './invalid.ts';
 import { type BuildPlatforms, platformArgs } from './platform-args.ts';
 
-export interface BuildArguments {
+interface BuildArguments {
   /** The values that the build was given. */
   readonly args: Readonly<Record<string, string>>;
   /** The target stage as it was asked for. */

@@ -36,7 +36,7 @@ function trim(value: string[], pattern: Pattern, { reach, work }: TrimOptions): 
   return end === undefined ? value : value.slice(end);
 }
 
-export interface ReplaceOptions {
+interface ReplaceOptions {
   readonly replacement: string;
   /** Each match, and not the first alone. */
   readonly all: boolean;

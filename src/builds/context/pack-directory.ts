@@ -5,7 +5,7 @@ import { bytesOf } from './bytes.ts';
 import { type DirectoryOptions, readDirectory } from './directory.ts';
 import { encodeTar } from './encode-tar.ts';
 
-export interface PackOptions extends DirectoryOptions {
+interface PackOptions extends DirectoryOptions {
   /** Whether the tar is packed with gzip. */
   readonly gzip?: boolean | undefined;
 }

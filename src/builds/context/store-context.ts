@@ -23,7 +23,7 @@ interface DirectorySource {
   readonly containerFile?: string | undefined;
 }
 
-export interface StoreContextOptions {
+interface StoreContextOptions {
   readonly limits?: ContextLimits | undefined;
   /** Where a tar is unpacked on its way; default: the system's. */
   readonly temporaryDirectory?: string | undefined;

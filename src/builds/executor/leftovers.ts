@@ -4,7 +4,7 @@ import { join, resolve, sep } from 'node:path';
 import { kill } from 'node:process';
 import { setTimeout as wait } from 'node:timers/promises';
 
-export interface LeftoversOptions {
+interface LeftoversOptions {
   /** How long they have between SIGTERM and SIGKILL. */
   readonly graceMs?: number;
 }

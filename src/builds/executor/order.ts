@@ -69,7 +69,7 @@ async function findAll<T>(
   );
 }
 
-export interface Part {
+interface Part {
   readonly id: string;
   readonly spec: ContainerFileSpec;
   readonly platforms: readonly Platform[];

@@ -24,7 +24,7 @@ export interface SurveyOptions {
 }
 
 /** In the configured order. */
-export type Survey = () => Promise<readonly Offer[]>;
+type Survey = () => Promise<readonly Offer[]>;
 
 export function createSurvey(backends: readonly Backend[], options: SurveyOptions = {}): Survey {
   const asks = backends.map(backend => remembered(() => ask(backend, options), options));

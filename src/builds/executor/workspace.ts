@@ -8,7 +8,7 @@ export interface Workspaces {
   use<T>(id: string, work: (directory: string) => Promise<T>): Promise<T>;
 }
 
-export interface WorkspacesOptions {
+interface WorkspacesOptions {
   /** Used for nothing else: what a crash left in it is removed, and what still works in it is ended. */
   readonly directory: string;
   /** Hears of a folder that could not be removed: the next start tries again. */

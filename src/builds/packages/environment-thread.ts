@@ -3,7 +3,7 @@ import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { parseDocument, stringify } from 'yaml';
 import { z } from 'zod';
 
-export const questionSchema = z.object({ text: z.string(), channels: z.array(z.string()) });
+const questionSchema = z.object({ text: z.string(), channels: z.array(z.string()) });
 /** An environment, and channels that it is to have beside its own. */
 export type EnvironmentQuestion = z.infer<typeof questionSchema>;
 
@@ -34,7 +34,7 @@ const environmentSchema = z.looseObject({
 });
 const pipSchema = z.looseObject({ pip: z.array(z.unknown()) });
 
-export function readEnvironment({ text, channels }: EnvironmentQuestion): EnvironmentAnswer {
+function readEnvironment({ text, channels }: EnvironmentQuestion): EnvironmentAnswer {
   // To compare each key with all before it, and to show the place of each fault, both take the square of the length.
   const document = parseDocument(text, { uniqueKeys: false, prettyErrors: false });
   const [fault] = document.errors;

@@ -11,7 +11,7 @@ export type ReadEnvironment = (
   question: EnvironmentQuestion,
 ) => Promise<Exclude<EnvironmentAnswer, { readonly kind: 'fault' }>>;
 
-export interface EnvironmentLimits {
+interface EnvironmentLimits {
   readonly timeoutMs: number;
   readonly heapMib: number;
   readonly maxWaiting: number;

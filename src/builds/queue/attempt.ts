@@ -3,7 +3,7 @@
 import type { Logger } from 'pino';
 import type { Wait } from './wait.ts';
 
-export interface AttemptOptions {
+interface AttemptOptions {
   readonly signal: AbortSignal;
   readonly graceMs: number;
   readonly wait: Wait;

@@ -36,7 +36,7 @@ export interface UnderWay {
   readonly blame: Blame;
 }
 
-export interface BuildRecordsDeps {
+interface BuildRecordsDeps {
   readonly records: RecordStore;
   /** How long a record stays after the end of its build. */
   readonly keepMs: number;

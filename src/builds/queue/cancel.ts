@@ -7,7 +7,7 @@ import { hasEnded, type Job } from './job.ts';
 import type { Jobs } from './jobs.ts';
 import type { Queue } from './queue.ts';
 
-export interface CancelDeps {
+interface CancelDeps {
   readonly jobs: Jobs;
   readonly queue: Queue<Job>;
   readonly endJob: EndJob;

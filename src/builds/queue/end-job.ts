@@ -15,7 +15,7 @@ export type Outcome = { readonly digest: Digest } | { readonly failure: Failure 
 /** Never rejects. */
 export type EndJob = (job: Job, outcome: Outcome) => Promise<void>;
 
-export interface EndJobDeps {
+interface EndJobDeps {
   readonly records: BuildRecords;
   readonly jobs: Jobs;
   readonly redact: Redact;

@@ -15,7 +15,7 @@ export interface Job {
   update(change: Partial<BuildRecord>): void;
 }
 
-export interface JobOptions {
+interface JobOptions {
   readonly blame: Blame;
   readonly log: LiveLog;
 }

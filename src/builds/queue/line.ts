@@ -6,7 +6,7 @@ export interface Place {
   readonly priority: number;
 }
 
-export interface Line<T> {
+interface Line<T> {
   readonly size: number;
   add(item: T, place: Place): void;
   /** Takes out whose turn it is, but for callers that are to wait; undefined where nobody else waits. */

@@ -15,7 +15,7 @@ export interface Queue<T> {
   close(): Promise<void>;
 }
 
-export interface QueueOptions<T> {
+interface QueueOptions<T> {
   readonly concurrency: number;
   /** How many of callers without a name are served at a time; default: as many as of others. */
   readonly maxNameless?: number | undefined;

@@ -8,7 +8,7 @@ import type { Jobs } from './jobs.ts';
 import type { LogStore } from './log-store.ts';
 import type { Queue } from './queue.ts';
 
-export interface RestoreDeps {
+interface RestoreDeps {
   readonly records: BuildRecords;
   readonly jobs: Jobs;
   readonly queue: Queue<Job>;

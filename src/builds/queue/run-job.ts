@@ -24,7 +24,7 @@ export interface RunPolicy {
   readonly graceMs?: number | undefined;
 }
 
-export interface RunJobDeps {
+interface RunJobDeps {
   readonly makers: Makers;
   readonly records: BuildRecords;
   readonly endJob: EndJob;

@@ -23,7 +23,7 @@ export interface SubmitPolicy {
   readonly failureMemoryMs?: number | undefined;
 }
 
-export interface SubmitDeps {
+interface SubmitDeps {
   readonly records: BuildRecords;
   readonly jobs: Jobs;
   readonly queue: Queue<Job>;
@@ -40,7 +40,7 @@ interface Submission extends SubmitOptions {
   readonly isRetry?: boolean;
 }
 
-export interface Desk {
+interface Desk {
   /** As Builds has it. */
   submit(spec: Spec, submission: Submission): Promise<Submitted>;
   preview(spec: Spec, submission: Submission): Promise<Submitted>;

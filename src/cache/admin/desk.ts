@@ -9,7 +9,7 @@ import { listContents, listRepositories } from './listing.ts';
 import { type PruneWish, prune } from './prune.ts';
 import { type VerifyOptions, verify } from './verify.ts';
 
-export interface CacheParts {
+interface CacheParts {
   readonly usage: Usage;
   /** Everything that can be verified, of the cache and of all others. */
   readonly kept: readonly KeptContent[];

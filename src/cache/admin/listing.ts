@@ -4,7 +4,7 @@ import type { Usage } from '../eviction/usage.ts';
 import type { CacheLine, RepositoryLine } from './lines.ts';
 import type { CacheLink, CacheLinks } from './links.ts';
 
-export interface ListingParts {
+interface ListingParts {
   readonly links: CacheLinks;
   readonly usage: Usage;
 }

@@ -20,7 +20,7 @@ export interface PruneWish {
   readonly force?: boolean | undefined;
 }
 
-export interface PruneParts {
+interface PruneParts {
   readonly links: CacheLinks;
   readonly usage: Usage;
   readonly evict: Evict;

@@ -5,7 +5,7 @@ import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { Usage, UseTimes } from './usage.ts';
 
-export interface CountedStoreDeps {
+interface CountedStoreDeps {
   readonly content: ContentStore;
   readonly usage: Usage;
   readonly times: Pick<UseTimes, 'record'>;

@@ -33,7 +33,7 @@ export interface Evicted {
   readonly bytes: number;
 }
 
-export interface EvictionDeps {
+interface EvictionDeps {
   readonly content: Pick<ContentStore, 'delete'>;
   readonly usage: Usage;
   readonly isArriving: (digest: Digest) => boolean;

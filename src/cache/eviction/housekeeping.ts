@@ -6,7 +6,7 @@ import { BeyondBudget } from '../../content/no-room.ts';
 import type { Budget, Evict, Evicted, EvictionGoal } from './evict.ts';
 import type { Usage, Used, UseTimes } from './usage.ts';
 
-export interface HousekeepingDeps {
+interface HousekeepingDeps {
   readonly usage: Usage;
   readonly times: Pick<UseTimes, 'read'>;
   readonly evict: Evict;

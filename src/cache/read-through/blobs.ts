@@ -38,7 +38,7 @@ type OpenBody = (
   signal?: AbortSignal,
 ) => Promise<{ readonly body: ReadableStream<Uint8Array>; readonly size: number | undefined }>;
 
-export interface BlobsDeps extends TransfersDeps {
+interface BlobsDeps extends TransfersDeps {
   readonly links: Links;
 }
 
@@ -131,7 +131,7 @@ export interface TransfersDeps {
 }
 
 /** One transfer into the store for each key at a time; all who ask meanwhile follow it. */
-export interface Transfers {
+interface Transfers {
   /** One that goes on: until what it leaves can be found by all who look for it. */
   find(key: string): Blob | undefined;
   /** Starts it, unless it goes on. */

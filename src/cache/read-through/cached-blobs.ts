@@ -8,7 +8,7 @@ interface Opener {
   open(range?: ByteRange): Promise<ReadableStream<Uint8Array>>;
 }
 
-export interface KeptBlob {
+interface KeptBlob {
   readonly digest: Digest;
   readonly size: number;
   /** The same blob, from where it came from. */

@@ -23,7 +23,7 @@ export interface Manifests {
 /** What is kept does not depend on it; whether an upstream has it may. */
 type Asking = Pick<ManifestOptions, 'accept'>;
 
-export interface ManifestsDeps {
+interface ManifestsDeps {
   readonly content: ContentStore;
   readonly links: Links;
   readonly memory: Memory;

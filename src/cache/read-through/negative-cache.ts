@@ -5,7 +5,7 @@ import { RegistryError } from '../../oci/errors.ts';
 /** Does the work, unless it ended with a 404 a moment ago: then throws that again. What has been pushed since is looked for all the same. */
 export type UnlessAbsent = <T>(key: string, work: () => Promise<T>, isPushed?: boolean) => Promise<T>;
 
-export interface AbsencesOptions {
+interface AbsencesOptions {
   /** How long a 404 is remembered, in milliseconds. */
   readonly memoryMs: number;
   readonly now: () => Date;

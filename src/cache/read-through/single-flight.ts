@@ -5,7 +5,7 @@ import { untilAborted } from '../../upstream/until-aborted.ts';
  * Runs `work` for a key unless it runs already. A waiter whose signal aborts cancels only his own wait, and gets its reason; when every waiter
  * has left, the signal of the work aborts. Whoever waits without a signal stays.
  */
-export type SingleFlight<T> = (
+type SingleFlight<T> = (
   key: string,
   work: (signal: AbortSignal) => Promise<T>,
   signal?: AbortSignal | undefined,

@@ -10,7 +10,7 @@ interface PlatformProgress {
   readonly step: string;
 }
 
-export interface StepCounter {
+interface StepCounter {
   /** How far the entry's platform is now; undefined where the entry is about no step. */
   count(entry: LogEntry): PlatformProgress | undefined;
 }

@@ -8,7 +8,7 @@ import { ServiceRefused } from './service.ts';
 /** How a connection that broke, or was refused for now, is tried again; what has been read begins the count anew. */
 export type Patience = Pick<Options, 'retries' | 'minTimeout' | 'maxTimeout' | 'factor'>;
 
-export interface FollowOptions {
+interface FollowOptions {
   /** Called once for each entry, in order. */
   readonly onEntry: (entry: LogEntry) => void;
   /** Ends the following, not the build. */

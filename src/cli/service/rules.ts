@@ -6,7 +6,7 @@ import { parseAnswer } from './builds.ts';
 import { type Hints, refusalOf } from './refusal.ts';
 import { type Service, ServiceRefused, sendRequest } from './service.ts';
 
-export interface ExplainQuery {
+interface ExplainQuery {
   readonly image: string;
   readonly platform?: string | undefined;
   readonly caller?: string | undefined;

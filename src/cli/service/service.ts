@@ -7,7 +7,7 @@ export interface Service {
   readonly token?: string | undefined;
 }
 
-export interface RefusalOptions extends ErrorOptions {
+interface RefusalOptions extends ErrorOptions {
   /** Whether no answer came at all. */
   readonly isUnreachable?: boolean;
   /** Whether the same request may get another answer soon. */

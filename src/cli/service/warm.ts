@@ -17,7 +17,7 @@ export interface WarmProgress {
   readonly bytes: number;
 }
 
-export interface WarmOptions {
+interface WarmOptions {
   /** Of an index; absent: all. */
   readonly platforms?: readonly Platform[] | undefined;
   readonly onProgress?: (progress: WarmProgress) => void;

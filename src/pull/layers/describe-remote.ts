@@ -3,7 +3,7 @@ import type { DescribeRemote } from '../../rules/rules.ts';
 import type { ReadIncludes } from './includes.ts';
 import type { DescribeWanted } from './wanted-layer.ts';
 
-export interface DescribeRemoteDeps {
+interface DescribeRemoteDeps {
   readonly describeWanted: DescribeWanted;
   readonly readIncludes: ReadIncludes;
 }

@@ -28,7 +28,7 @@ export interface LayerIndexes {
   get(layer: PlacedBlob, signal?: AbortSignal): Promise<LayerIndex>;
 }
 
-export interface LayerIndexesDeps {
+interface LayerIndexesDeps {
   readonly records: RecordStore;
   readonly now: () => Date;
   readonly limits: IndexLimits;

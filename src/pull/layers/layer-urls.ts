@@ -6,7 +6,7 @@ import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { BlobBody, Upstreams } from '../../upstream/upstream.ts';
 
-export interface LayerUrlsDeps {
+interface LayerUrlsDeps {
   readonly upstreams: Pick<Upstreams, 'openUrl'>;
   readonly content: ContentStore;
   readonly limits: LayerLimits;
@@ -14,7 +14,7 @@ export interface LayerUrlsDeps {
 }
 
 /** The caller reads the stream to its end or cancels it. Throws RegistryError, InvalidLayer, or ContentMismatch for a wrong `gzipDigest`. */
-export type OpenLayerUrl = (url: URL, claims: LayerClaims, signal?: AbortSignal) => Promise<LayerUrlBody>;
+type OpenLayerUrl = (url: URL, claims: LayerClaims, signal?: AbortSignal) => Promise<LayerUrlBody>;
 
 interface LayerUrlBody extends Pick<BlobBody, 'body' | 'coding'> {
   /** Of its bytes, which this address has brought. */

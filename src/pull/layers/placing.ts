@@ -43,7 +43,7 @@ interface PlacingRequest {
  */
 export type PlaceLayers = (request: PlacingRequest) => Promise<readonly PlacedLayer[]>;
 
-export interface PlacingDeps {
+interface PlacingDeps {
   readonly indexes: LayerIndexes;
   readonly layers: Pick<Layers, 'get' | 'openMoved'>;
   readonly content: Pick<ContentStore, 'ingest'>;

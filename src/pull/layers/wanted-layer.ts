@@ -27,7 +27,7 @@ export interface DescribedLayer {
   readonly bytes?: Uint8Array;
 }
 
-export interface DescribeDeps {
+interface DescribeDeps {
   readonly origins: Origins;
   readonly upstreams: Upstreams;
   readonly content: ContentStore;

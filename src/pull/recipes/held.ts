@@ -4,7 +4,7 @@ import type { BuildRecord } from '../../builds/record.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { waitUntil } from './hold.ts';
 
-export interface HeldOptions {
+interface HeldOptions {
   /** How long the pull may wait. */
   readonly holdMs: number;
   /** The client's: its leaving frees its place, and stops no build. */

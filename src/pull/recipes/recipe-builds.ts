@@ -46,7 +46,7 @@ export interface Wanted {
   readonly target: RecipeTarget;
 }
 
-export interface RecipeBuilds {
+interface RecipeBuilds {
   /** Resolves when the image is there. Throws as `awaitBuild` does. */
   build(wanted: Wanted, signal: AbortSignal | undefined): Promise<void>;
   /** Whether it failed so lately that it is not begun again. */

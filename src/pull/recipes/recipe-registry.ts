@@ -6,7 +6,7 @@ import type { Registry } from '../registry.ts';
 import { createRecipeBuilds, type RecipeBuildsDeps, type Wanted } from './recipe-builds.ts';
 import type { RecipeImages } from './recipe-images.ts';
 
-export interface RecipeRegistryDeps extends RecipeBuildsDeps {
+interface RecipeRegistryDeps extends RecipeBuildsDeps {
   readonly recipes: Pick<Recipes, 'find'>;
   readonly images: RecipeImages;
   /** Hears why an image that was to be built anew is still the old one. */

@@ -15,7 +15,7 @@ import { tellLayerPlace } from '../../rules/layer-place.ts';
 import type { RuleLayer } from '../../rules/rule.ts';
 import { compareImages, type ImageWords } from './config-difference.ts';
 
-export interface ExplainImageOptions {
+interface ExplainImageOptions {
   readonly steps: Steps;
   /** Of each step, of each of its layers: as the rule says it. */
   readonly ruleLayers: readonly (readonly RuleLayer[])[];
@@ -25,7 +25,7 @@ export interface ExplainImageOptions {
 }
 
 /** Tells what became of an image of `augmented`. Throws what the readers throw. */
-export type ExplainImage = (image: ImageOutcome) => Promise<ExplainedImage>;
+type ExplainImage = (image: ImageOutcome) => Promise<ExplainedImage>;
 
 export function createExplainImage(options: ExplainImageOptions): ExplainImage {
   const { steps, ruleLayers, augmented, readManifest, readConfig } = options;

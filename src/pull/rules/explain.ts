@@ -11,7 +11,7 @@ import { createReader } from '../source-reader.ts';
 import { createExplainImage } from './explain-image.ts';
 import { createOutcomes, type Outcome, type OutcomesDeps } from './rule-outcome.ts';
 
-export interface ExplainDeps extends OutcomesDeps {
+interface ExplainDeps extends OutcomesDeps {
   readonly origins: Pick<Origins, 'locate'>;
   readonly rules: Rules;
 }

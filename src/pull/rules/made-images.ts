@@ -6,7 +6,7 @@ import type { Made, MadeDigests } from '../../rules/made.ts';
 import { type Origin, originName } from '../origin.ts';
 import type { Augmentations, AugmentedPull, MadeImage } from '../pull.ts';
 
-export interface MadeImages {
+interface MadeImages {
   /** From now on the image, with all that it leads to, is found by its digests. */
   keep(pull: AugmentedPull, image: MadeImage): Promise<void>;
   /** The image that has the digest, or that a part of its has; undefined for what rules did not make. Throws the error of its source. */
@@ -19,7 +19,7 @@ export interface MadeImages {
   findLayer(origin: Origin, digest: Digest): Promise<LayerSource | undefined>;
 }
 
-export interface MadeImagesDeps {
+interface MadeImagesDeps {
   readonly made: MadeDigests;
   readonly augmentations: Augmentations;
 }

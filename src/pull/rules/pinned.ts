@@ -9,7 +9,7 @@ import type { RuleSet } from '../../rules/rules.ts';
 import { type Origin, originName } from '../origin.ts';
 import type { Augmentations } from '../pull.ts';
 
-export interface PinnedImage {
+interface PinnedImage {
   readonly origin: Origin;
   /** Of an image or an index. */
   readonly digest: Digest;
@@ -18,7 +18,7 @@ export interface PinnedImage {
 }
 
 /** The rules that do not let the image be pulled by this digest; none: it may be. Throws RegistryError. */
-export type FindRefusing = (rules: RuleSet, image: PinnedImage) => Promise<readonly RuleOptions[]>;
+type FindRefusing = (rules: RuleSet, image: PinnedImage) => Promise<readonly RuleOptions[]>;
 
 const NOTHING: Augmentation = { layers: [], attestations: 'drop' };
 

@@ -36,7 +36,7 @@ interface Applied {
   readonly augmented: Augmented;
 }
 
-export interface Outcomes {
+interface Outcomes {
   /** Throws RegistryError where the tag cannot be resolved. `signal` ends the wait for a build, as of a pull's. */
   ofTag(question: Question, tag: string, signal?: AbortSignal): Promise<Outcome>;
   ofDigest(question: Question, digest: Digest): Promise<Outcome>;

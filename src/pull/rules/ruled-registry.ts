@@ -14,7 +14,7 @@ import type { Registry } from '../registry.ts';
 import { createMadeImages } from './made-images.ts';
 import { createFindRefusing, NO_STEPS, refusePinned } from './pinned.ts';
 
-export interface RuledRegistryDeps {
+interface RuledRegistryDeps {
   readonly rules: Rules;
   readonly made: MadeDigests;
   readonly augmentations: Augmentations;

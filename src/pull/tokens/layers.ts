@@ -37,7 +37,7 @@ export interface LayerQuota {
   readonly maxBytesPerAccount: number;
 }
 
-export interface TokenLayersDeps extends Pick<DiskStoreOptions, 'memory' | 'onDamaged'> {
+interface TokenLayersDeps extends Pick<DiskStoreOptions, 'memory' | 'onDamaged'> {
   readonly directory: string;
   readonly records: RecordStore;
   readonly now: () => Date;

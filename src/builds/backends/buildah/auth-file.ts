@@ -4,7 +4,7 @@ import type { BuildOrder } from '../../backend.ts';
 import { listReadImages } from '../../read-images.ts';
 import { normalizeImage } from '../buildkit/source-policy.ts';
 
-export interface AuthFile {
+interface AuthFile {
   readonly auths: Readonly<Record<string, { readonly auth: string }>>;
 }
 

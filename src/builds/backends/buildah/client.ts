@@ -7,7 +7,7 @@ import { failUnavailable } from '../../unavailable.ts';
 import { type StorageOptions, storageArguments } from './command.ts';
 import type { Workspace } from './workspace.ts';
 
-export interface ClientOptions extends StorageOptions {
+interface ClientOptions extends StorageOptions {
   readonly command: string;
   readonly environment: Environment;
 }

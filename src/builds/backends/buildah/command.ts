@@ -56,7 +56,7 @@ export function buildArguments(
   ];
 }
 
-export interface PlatformOptions {
+interface PlatformOptions {
   readonly platform: Platform;
   readonly way: RunWay;
   /** The ids of the images that were pulled for it, by their names in the Containerfile; absent: they are pulled as it goes. */

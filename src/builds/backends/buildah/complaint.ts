@@ -1,6 +1,6 @@
 // What buildah says when it gives up: the last lines of its standard error, from `Error:` on, and what its runtime said before.
 
-export interface Complaint {
+interface Complaint {
   listen(line: string): void;
   /** What was said does not count: it goes on. */
   forget(): void;

@@ -4,7 +4,7 @@ import type { Detect } from '../../detect.ts';
 import { type BuildahOptions, createBuildahBackend } from './backend.ts';
 import { type Isolation, isolations } from './isolation.ts';
 
-export type BuildahDetectOptions = Pick<BuildahOptions, 'command' | 'root' | 'runRoot' | 'storageDriver'>;
+type BuildahDetectOptions = Pick<BuildahOptions, 'command' | 'root' | 'runRoot' | 'storageDriver'>;
 
 /** Gives buildah where it is there and its storage answers. It isolates as BUILDAH_ISOLATION says, where that is set. */
 export function detectBuildah(options: BuildahDetectOptions = {}): Detect {

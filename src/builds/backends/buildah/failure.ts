@@ -1,14 +1,14 @@
 // Why buildah gave up, and whose fault it is: only what another attempt may cure is the infrastructure's.
 import type { Failure } from '../../record.ts';
 
-export interface FailedCommand {
+interface FailedCommand {
   /** What buildah said of its end, on one line; empty where it said nothing. */
   readonly complaint: string;
   /** How it ended, such as `exit code 125`. */
   readonly end: string;
 }
 
-export interface FailedBuild extends FailedCommand {
+interface FailedBuild extends FailedCommand {
   readonly platform: string;
   /** The instruction that it was at; absent where it did not come to one. */
   readonly instruction: string | undefined;

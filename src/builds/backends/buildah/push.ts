@@ -3,7 +3,7 @@ import { stripVTControlCharacters } from 'node:util';
 import type { Tell } from '../../progress.ts';
 import { createComplaint } from './complaint.ts';
 
-export interface PushReader {
+interface PushReader {
   read(line: string): void;
   end(): void;
   fail(reason: string): void;

@@ -3,12 +3,12 @@ import { z } from 'zod';
 import { BackendUnavailable } from '../../backend.ts';
 import { LIST_PREFIX } from './workspace.ts';
 
-export interface StorageKeeper {
+interface StorageKeeper {
   /** Runs a build. Where it was the last of those that ran, the storage is put in order before the promise settles. */
   use<T>(build: () => Promise<T>): Promise<T>;
 }
 
-export interface StorageKeeperOptions {
+interface StorageKeeperOptions {
   /** The output of buildah on its storage; throws BackendUnavailable. */
   readonly read: (args: readonly string[]) => Promise<string>;
   /** Whether only these builds work in the storage. Nothing of another's is removed. */

@@ -16,10 +16,7 @@ const PROGRAMS: Readonly<Record<string, { readonly machine: number; readonly cod
   arm64: { machine: 0xb7, code: [0xa0, 0x04, 0x80, 0xd2, 0xa8, 0x0b, 0x80, 0xd2, 0x01, 0, 0, 0xd4] },
 };
 
-export type RunBuildah = (
-  args: readonly string[],
-  options: Required<Pick<ProcessOptions, 'onLine'>>,
-) => Promise<ProcessEnd>;
+type RunBuildah = (args: readonly string[], options: Required<Pick<ProcessOptions, 'onLine'>>) => Promise<ProcessEnd>;
 
 /** Why a RUN fails with these options of `buildah build`; undefined where it works, and on a processor that there is no program for. */
 export async function tryRun(run: RunBuildah, options: readonly string[]): Promise<string | undefined> {

@@ -17,7 +17,7 @@ import { createPushReader } from './push.ts';
 import { createStepReader } from './steps.ts';
 import type { Workspace } from './workspace.ts';
 
-export interface Work {
+interface Work {
   readonly client: Client;
   readonly order: BuildOrder;
   readonly workspace: Workspace;

@@ -22,7 +22,7 @@ import { createProgressReader, PROGRESS_LINE_LENGTH } from './progress.ts';
 import { parseWorkers, WORKERS_FORMAT } from './workers.ts';
 import { planWorkspace, writeWorkspace } from './workspace.ts';
 
-export interface BuildkitOptions extends BuildkitConnection {
+interface BuildkitOptions extends BuildkitConnection {
   readonly name: string;
   /** What it is to build for, of all that it can; absent: all. */
   readonly platforms?: readonly Platform[] | undefined;

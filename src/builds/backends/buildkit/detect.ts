@@ -8,7 +8,7 @@ import { createBuildkitBackend } from './backend.ts';
 
 const ROOT_SOCKET = '/run/buildkit/buildkitd.sock';
 
-export interface BuildkitDetectOptions {
+interface BuildkitDetectOptions {
   readonly command?: string;
   /** Where a BuildKit of root listens. */
   readonly rootSocket?: string;

@@ -5,7 +5,7 @@ import type { BuildCredentials } from '../../backend.ts';
 const DOCKER_HUB_KEY = 'https://index.docker.io/v1/';
 const DOCKER_HUB = ['docker.io', 'index.docker.io', 'registry-1.docker.io'];
 
-export interface DockerConfig {
+interface DockerConfig {
   readonly auths: Readonly<Record<string, { readonly auth: string }>>;
 }
 

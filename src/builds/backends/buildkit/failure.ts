@@ -3,7 +3,7 @@ import { mayNotRead } from '../../read-images.ts';
 import type { Failure } from '../../record.ts';
 import type { FailedStep } from './steps.ts';
 
-export interface FailedRun {
+interface FailedRun {
   readonly step: FailedStep | undefined;
   /** What the client said last; empty where it said nothing. */
   readonly complaint: string;

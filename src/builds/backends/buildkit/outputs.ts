@@ -5,7 +5,7 @@ import { LINE_LENGTH } from '../../process.ts';
 import type { Tell, Told } from '../../progress.ts';
 import type { VertexLog } from './solve-status.ts';
 
-export interface Outputs {
+interface Outputs {
   write(log: VertexLog): void;
   /** Tells what a step printed without a line break at the end. */
   end(vertex: string): void;

@@ -4,7 +4,7 @@
 import type { BuildOrder } from '../../backend.ts';
 import { listReadImages } from '../../read-images.ts';
 
-export interface SourcePolicy {
+interface SourcePolicy {
   readonly version: 1;
   readonly rules: readonly SourceRule[];
 }

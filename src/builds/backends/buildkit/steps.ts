@@ -5,7 +5,7 @@ import type { Tell, Told } from '../../progress.ts';
 import type { Vertex, VertexStatus } from './solve-status.ts';
 import { parseStep, type Step } from './step.ts';
 
-export interface Steps {
+interface Steps {
   update(vertex: Vertex): void;
   count(status: VertexStatus): void;
   /** What an entry about a vertex says of platform and step; nothing for an unknown vertex. */

@@ -18,7 +18,7 @@ const workersSchema = z.array(
 /** The template that `buildctl debug workers --format` gets. */
 export const WORKERS_FORMAT = '{{json .}}';
 
-export interface Workers {
+interface Workers {
   /** Of all of them, normalised, each once. */
   readonly platforms: readonly Platform[];
   /** Whether a step of any has the network of its machine. */

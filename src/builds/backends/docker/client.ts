@@ -14,7 +14,7 @@ export interface ClientOptions {
   readonly environment: Environment;
 }
 
-export interface Client {
+interface Client {
   /** Where docker keeps what this user has set up: builders, contexts, plugins. */
   readonly folder: string;
   /** What a command of buildx answers. Throws BackendUnavailable, or the signal's reason. */

@@ -7,7 +7,7 @@ import { cacheFields, outputFields } from '../buildkit/command.ts';
 import { csvFields } from '../buildkit/csv.ts';
 import { FILE_NAME, type Workspace } from '../buildkit/workspace.ts';
 
-export interface CommandOptions {
+interface CommandOptions {
   /** Absent: the one that is in use. */
   readonly builder: string | undefined;
   readonly hasCacheExport: boolean;

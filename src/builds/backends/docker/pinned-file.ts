@@ -4,7 +4,7 @@ import type { BuildOrder, PinnedBase } from '../../backend.ts';
 import { hasStage } from '../../containerfile/has-stage.ts';
 import type { Tell } from '../../progress.ts';
 
-export interface PinnedFile {
+interface PinnedFile {
   readonly text: string;
   /** The bases whose names do not stand in it as they are: they are made of arguments, or are a stage's too. */
   readonly missed: readonly string[];

@@ -32,7 +32,7 @@ export async function findArchive(root: DirectoryNode, path: Path): Promise<File
   return start.some(byte => byte !== 0) && isTarStart(start) ? node : undefined;
 }
 
-export interface UnpackOptions {
+interface UnpackOptions {
   readonly archive: FileNode;
   /** Of all that is in it; undefined: as it says itself. */
   readonly owner: Owner | undefined;

@@ -15,12 +15,12 @@ import { type ImageState, parseState } from './image-state.ts';
 import { InvalidStep } from './step.ts';
 import type { Layer } from './write-layer.ts';
 
-export interface Base {
+interface Base {
   readonly state: ImageState;
   readonly layers: readonly Layer[];
 }
 
-export interface BaseOptions {
+interface BaseOptions {
   readonly platform: Platform;
   /** What the spec says the name is; undefined: it is resolved now. */
   readonly digest: Digest | undefined;

@@ -6,7 +6,7 @@ import type { ImageState, Run } from './image-state.ts';
 import { parsePorts } from './ports.ts';
 import { checkSignal } from './stop-signal.ts';
 
-export interface ChangeOptions {
+interface ChangeOptions {
   /** Expands the variables of a word. Throws InvalidSyntax. */
   readonly expand: (text: string) => string;
   /** The same, as many words as it becomes. */

@@ -11,7 +11,7 @@ import { InvalidStep } from './step.ts';
 
 const MODE = 0o7777;
 
-export interface ContextOptions {
+interface ContextOptions {
   /** Of entries, by name, that have another one on disk. */
   readonly modes?: Modes | undefined;
   readonly work: Work;

@@ -14,7 +14,7 @@ import { InvalidStep } from './step.ts';
 import { makeDirectories, transfer } from './transfer.ts';
 import { findMatches, hasWildcard } from './wildcard.ts';
 
-export interface CopyOptions {
+interface CopyOptions {
   readonly scope: StageScope;
   readonly workingDir: string;
   /** What is copied from: the build context, a stage or an image. */

@@ -87,7 +87,7 @@ function findJson(raw: Uint8Array): unknown {
   }
 }
 
-export interface ConfigOptions {
+interface ConfigOptions {
   readonly platform: Platform;
   readonly diffIds: readonly Digest[];
   /** RFC 3339, of the image and of all steps. */

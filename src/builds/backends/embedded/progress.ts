@@ -9,7 +9,7 @@ import { kindOfRegistryError } from '../../registry-failure.ts';
 import { TooMuchWork } from '../../work.ts';
 import { InvalidStep } from './step.ts';
 
-export interface StepNames {
+interface StepNames {
   /** Absent where there is one stage only. */
   readonly stage: string | undefined;
   /** How many steps the stage has. */
@@ -21,7 +21,7 @@ interface Numbered {
   readonly code: string;
 }
 
-export interface StepTeller {
+interface StepTeller {
   /** Does the work, tells when it begins and ends, and makes a BuildFailure of what is wrong with it. */
   run<T>(step: Numbered, work: () => Promise<T>): Promise<T>;
   /** The same without a word: for what takes no time. */

@@ -13,7 +13,7 @@ export interface BuiltImage {
   readonly snapshot: Snapshot;
 }
 
-export interface PushOptions {
+interface PushOptions {
   readonly tag: string;
   /** RFC 3339. */
   readonly created: string;

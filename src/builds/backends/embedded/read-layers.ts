@@ -8,7 +8,7 @@ import { type DirectoryNode, emptyDirectory, type Node } from './node.ts';
 import { findNode, followPath, formatPath, type Path } from './path.ts';
 import { InvalidStep } from './step.ts';
 
-export interface PackedLayer {
+interface PackedLayer {
   /** Names it in messages: its digest. */
   readonly name: string;
   readonly open: () => Promise<ReadableStream<Uint8Array>>;

@@ -19,7 +19,7 @@ export interface StageScope {
   readonly work: Work;
 }
 
-export interface ScopeOptions {
+interface ScopeOptions {
   readonly escapeCharacter: EscapeCharacter;
   readonly work: Work;
   /** Of the build. */

@@ -22,7 +22,7 @@ export interface Snapshot {
   readonly root: () => Promise<DirectoryNode>;
 }
 
-export interface StageOptions {
+interface StageOptions {
   readonly scope: StageScope;
   readonly reading: ReadOptions;
   readonly writing: WriteOptions;

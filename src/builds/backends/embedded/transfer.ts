@@ -8,7 +8,7 @@ import { findNode, followPath, formatPath, type Path, splitPath } from './path.t
 import { everything, type Selection } from './selection.ts';
 import { InvalidStep } from './step.ts';
 
-export interface TransferOptions {
+interface TransferOptions {
   /** As it is written, absolute: a slash at the end says that it is a directory. */
   readonly destination: string;
   /** Whom the copies belong to; undefined: whom the originals do. */
