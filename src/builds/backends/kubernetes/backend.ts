@@ -9,7 +9,13 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { V1Pod } from '@kubernetes/client-node';
 import { type Digest, isDigest } from '../../../oci/digest.ts';
 import { formatPlatform, type Platform } from '../../../oci/platform.ts';
-import type { Backend, BuildOptions, BuildOrder, BuildResult } from '../../backend.ts';
+import {
+  type Backend,
+  BackendUnavailable,
+  type BuildOptions,
+  type BuildOrder,
+  type BuildResult,
+} from '../../backend.ts';
 import { BuildFailure, isClosing } from '../../maker.ts';
 import type { Tell } from '../../progress.ts';
 import type { Failure } from '../../record.ts';
@@ -37,6 +43,7 @@ import {
   describeDisruption,
   describeEnd,
   describeExit,
+  describeRefusal,
   describeWait,
   findDigest,
   hasBegun,
@@ -68,6 +75,9 @@ export interface KubernetesOptions extends Omit<ClusterOptions, 'instance'>, Omi
   readonly isUnderWay: (id: string) => Promise<boolean>;
 }
 
+/** A field that a cluster does not know is dropped by it. */
+const NO_HOST_USERS =
+  'the cluster does not know hostUsers, and its pods would be root of their nodes: set security: rootless, or privileged';
 const IMAGE = 'docker.io/moby/buildkit:v0.34.2';
 /** What a Secret has to hold beside it is small. */
 const MAX_CONTEXT_BYTES = 512 * 1024;
@@ -87,11 +97,24 @@ export function createKubernetesBackend(options: KubernetesOptions): Backend {
   const platforms = platformsOf(options);
   const working = new Set<string>();
   let security: Security = options.security === 'auto' ? 'rootless' : options.security;
+  let withoutUserNamespaces: string | undefined;
   let opened: Cluster | undefined;
 
   function getCluster(): Cluster {
     opened ??= openCluster({ ...options, instance });
     return opened;
+  }
+
+  /** Throws BackendUnavailable where the nodes cannot do what is configured. */
+  async function chooseSecurity(cluster: Cluster): Promise<void> {
+    if (options.security === 'rootless' || options.security === 'privileged') return;
+    const obstacle = await cluster.findUserNamespaceObstacle(nodeSelector ? Object.values(nodeSelector) : [{}]);
+    if (options.security === 'userns') {
+      if (!obstacle?.isKnown) return;
+      throw new BackendUnavailable(`security: userns: ${obstacle.reason}; set security: rootless, or privileged`);
+    }
+    security = obstacle ? 'rootless' : 'userns';
+    withoutUserNamespaces = obstacle?.reason;
   }
 
   async function sweep(): Promise<void> {
@@ -138,11 +161,11 @@ export function createKubernetesBackend(options: KubernetesOptions): Backend {
       const cluster = getCluster();
       await cluster.check();
       await cluster.watch();
-      if (options.security === 'auto') security = (await cluster.hasUserNamespaces()) ? 'userns' : 'rootless';
+      await chooseSecurity(cluster);
       return platforms;
     },
     findObstacle,
-    listNotes: () => [...listSecurityNotes(security), ...listCallbackNotes(callbackUrl)],
+    listNotes: () => [...listSecurityNotes(security, withoutUserNamespaces), ...listCallbackNotes(callbackUrl)],
     build,
     sweep,
     close: async () => opened?.close(),
@@ -163,13 +186,14 @@ function findObstacle(spec: ContainerFileSpec): string | undefined {
   return findCommandObstacle(spec);
 }
 
-function listSecurityNotes(security: Security): readonly string[] {
+function listSecurityNotes(security: Security, withoutUserNamespaces: string | undefined): readonly string[] {
   const notes = {
     rootless: 'pods work without root; a RUN sees the processes of its own pod',
     userns: 'pods are root in a user namespace of their own',
     privileged: 'pods are root of their node: only builds of people whom you trust may run there',
   } as const;
-  return [`${security}: ${notes[security]}`];
+  const why = withoutUserNamespaces === undefined ? '' : `; no user namespaces: ${withoutUserNamespaces}`;
+  return [`${security}: ${notes[security]}${why}`];
 }
 
 function listCallbackNotes(callbackUrl: URL | undefined): readonly string[] {
@@ -208,10 +232,11 @@ async function runJob(order: BuildOrder, buildOptions: BuildOptions, work: Work)
 }
 
 function askedOf(order: BuildOrder, { jobOptions, options }: Work): Asked {
-  const { selector, image, resources, timeoutMs } = jobOptions;
+  const { selector, image, security, namespace, resources, timeoutMs } = jobOptions;
   const platforms = order.platforms.map(formatPlatform).join(', ');
   const memoryLimit = resources.limits.memory;
-  return { platforms, selector, image, memoryLimit, timeoutMs, callbackUrl: options.callbackUrl?.origin };
+  const callbackUrl = options.callbackUrl?.origin;
+  return { platforms, selector, image, security, namespace, memoryLimit, timeoutMs, callbackUrl };
 }
 
 /** True where the Job of an earlier process works on. */
@@ -227,6 +252,8 @@ async function beginJob(order: BuildOrder, { cluster, jobOptions }: Work, contex
     made = await cluster.createJob(job);
   }
   if (!made) throw failed('infrastructure', `the Job ${name} of an earlier try is still there`);
+  if (jobOptions.security === 'userns' && made.spec?.template.spec?.hostUsers !== false)
+    throw failed('infrastructure', NO_HOST_USERS);
   await cluster.createSecret(createSecret(order, made, { name: jobOptions.secret, context }));
   await cluster.resumeJob(name);
   return false;
@@ -296,6 +323,8 @@ async function followJob(order: BuildOrder, options: BuildOptions, following: Fo
       const seen = cluster.see(name);
       if (!seen.job && wasThere) throw failed('infrastructure', `somebody removed the Job ${name}`);
       wasThere ||= seen.job !== undefined;
+      const refusal = describeRefusal(seen, asked);
+      if (refusal !== undefined) throw failed('infrastructure', refusal);
       const wait = describeWait(seen, asked);
       for (const text of [wait, describeDisruption(seen.pod)]) say(text);
       patience.look(hasBegun(seen.pod), wait);
@@ -383,7 +412,7 @@ function digestOf({ seen, asked, progress }: Followed): Digest {
 
 function failureOf({ seen, asked, progress }: Followed): Failure {
   const step = progress?.findFailed();
-  const failure = describeEnd(seen, asked);
+  const failure = describeEnd(seen, asked, progress?.findComplaint());
   if (!failure) return describeFailure({ step, complaint: progress?.findComplaint() ?? '', end: describeExit(seen) });
   const { platform, instruction } = step ?? {};
   return {

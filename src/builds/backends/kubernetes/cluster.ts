@@ -16,6 +16,8 @@ import {
   PatchStrategy,
   setHeaderOptions,
   type V1Job,
+  type V1Node,
+  type V1NodeRuntimeHandler,
   type V1Pod,
   type V1Secret,
   Watch,
@@ -25,6 +27,7 @@ import { BackendUnavailable } from '../../backend.ts';
 import { bytesOf } from '../../context/bytes.ts';
 import { createLineSplitter } from '../../lines.ts';
 import { CONTAINER, LABELS } from './job.ts';
+import type { Labels } from './node-selector.ts';
 import type { Seen } from './outcome.ts';
 
 export interface ClusterOptions {
@@ -42,8 +45,8 @@ export interface Cluster {
   readonly namespace: string;
   /** Throws BackendUnavailable where it does not answer, or we may not do what builds need. */
   check(): Promise<void>;
-  /** Whether every node can give a pod a user namespace; undefined where we may not look at nodes. */
-  hasUserNamespaces(): Promise<boolean | undefined>;
+  /** Why a pod on one of the nodes with any of the labels would have no user namespace; undefined where all give it one. */
+  findUserNamespaceObstacle(selectors: readonly Labels[]): Promise<UserNamespaceObstacle | undefined>;
   /** Undefined where there is one of this name. */
   createJob(job: V1Job): Promise<V1Job | undefined>;
   createSecret(secret: V1Secret): Promise<void>;
@@ -61,6 +64,12 @@ export interface Cluster {
   /** Of a pod whose container has begun, to its end; goes on where the connection broke. Rejects with the signal's reason. */
   readLog(pod: V1Pod, onLine: (line: string) => void, options: LogOptions): Promise<void>;
   close(): Promise<void>;
+}
+
+interface UserNamespaceObstacle {
+  readonly reason: string;
+  /** False where we may not look at nodes. */
+  readonly isKnown: boolean;
 }
 
 interface LogOptions {
@@ -172,13 +181,17 @@ export function openCluster(options: ClusterOptions): Cluster {
         `in the namespace ${namespace} of the cluster Veneer may not: ${missing.join(', ')}; the Role is in deploy/kubernetes.yaml`,
       );
     },
-    async hasUserNamespaces() {
+    async findUserNamespaceObstacle(selectors) {
       try {
-        const { items } = await core.listNode();
-        const handlers = items.map(({ status }) => status?.runtimeHandlers ?? []);
-        return handlers.length > 0 && handlers.every(some => some.some(({ features }) => features?.userNamespaces));
-      } catch {
-        return undefined;
+        const nodes = (await core.listNode()).items.filter(node => matchesAny(node, selectors));
+        const without = nodes.find(({ status }) => !status?.runtimeHandlers?.some(isForUserNamespaces));
+        if (!without) return nodes.length > 0 ? undefined : { reason: 'there is no node yet', isKnown: false };
+        return {
+          reason: `the runtime of the node ${without.metadata?.name} does not say that it gives pods any`,
+          isKnown: true,
+        };
+      } catch (error) {
+        return { reason: `what nodes can do may not be looked at: ${explain(error)}`, isKnown: false };
       }
     },
     createJob: job => batch.createNamespacedJob({ namespace, body: job }).catch(error => unless(409, error)),
@@ -256,6 +269,15 @@ function loadConfig({ kubeconfig, context }: ClusterOptions): KubeConfig {
     });
   }
   return config;
+}
+
+function matchesAny({ metadata }: V1Node, selectors: readonly Labels[]): boolean {
+  const { labels = {} } = metadata ?? {};
+  return selectors.some(selector => Object.entries(selector).every(([name, value]) => labels[name] === value));
+}
+
+function isForUserNamespaces({ features }: V1NodeRuntimeHandler): boolean {
+  return features?.userNamespaces === true;
 }
 
 function ownerOf(pod: V1Pod): string | undefined {

@@ -64,7 +64,7 @@ export interface JobOptions extends PodOptions {
 export const CONTAINER = 'build';
 export const LABELS = { instance: 'veneer/instance', build: 'veneer/build' } as const;
 /** What the pod ends with where it came to no build, and why. */
-export const EXIT_CODES = { callback: 90, context: 91 } as const;
+export const EXIT_CODES = { callback: 90, context: 91, storage: 92, rootless: 93 } as const;
 
 const CONFIG = '/veneer/config';
 const WORK = '/veneer/work';
@@ -253,7 +253,8 @@ fetch() {
 if [ -n "\${CALLBACK:-}" ]; then
   fetch /dev/null "$CALLBACK/health/live" 20 || exit ${EXIT_CODES.callback}
 fi
-mkdir -p ${WORK}/context ${WORK}/file
+mkdir -p ${WORK}/context ${WORK}/file && [ -w "$STATE" ] || exit ${EXIT_CODES.storage}
+[ "$(id -u)" = 0 ] || rootlesskit true || exit ${EXIT_CODES.rootless}
 cp ${CONFIG}/${FILE_NAME} ${WORK}/file/
 if [ -f ${CONFIG}/${CONTEXT_URL} ]; then
   fetch ${WORK}/${CONTEXT} "$(cat ${CONFIG}/${CONTEXT_URL})" 600 || exit ${EXIT_CODES.context}

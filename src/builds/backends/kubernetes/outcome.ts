@@ -1,7 +1,7 @@
 // What a Job and its pod say, in words for people: why one does not begin, and why it came to nothing.
 import type { CoreV1Event, V1ContainerStatus, V1Job, V1Pod } from '@kubernetes/client-node';
 import type { Failure } from '../../record.ts';
-import { CONTAINER, EXIT_CODES } from './job.ts';
+import { CONTAINER, EXIT_CODES, type Security } from './job.ts';
 import { formatLabels, type Labels } from './node-selector.ts';
 
 /** A Job as it is now. */
@@ -19,12 +19,16 @@ export interface Asked {
   readonly platforms: string;
   readonly selector: Labels | undefined;
   readonly image: string;
+  readonly security: Security;
   readonly memoryLimit: string | undefined;
   readonly timeoutMs: number;
   readonly callbackUrl: string | undefined;
+  readonly namespace: string;
 }
 
 const MAX_MESSAGE = 240;
+/** What a shell adds to the number of a signal. */
+const EXIT_BY_SIGNAL = 128;
 const IMAGE_REASONS = ['ErrImagePull', 'ImagePullBackOff', 'InvalidImageName', 'ErrImageNeverPull'];
 /** Of these the pod itself says nothing. */
 const WARNINGS: Readonly<Record<string, string>> = {
@@ -49,6 +53,23 @@ export function describeWait({ pod, warning }: Seen, asked: Asked): string | und
   return what && !hasBegun(pod) ? `${what}: ${cut(warning?.message ?? '')}` : undefined;
 }
 
+/** What no waiting will change, and what would. */
+export function describeRefusal({ pod, warning }: Seen, { security, namespace }: Asked): string | undefined {
+  const { reason, message = '' } = warning ?? {};
+  if (reason === 'FailedCreate' && /violates PodSecurity/.test(message)) {
+    return `the namespace ${namespace} takes no pod with security: ${security}: ${cut(message)}; give builds a namespace with the label pod-security.kubernetes.io/enforce=privileged`;
+  }
+  if (
+    reason === 'FailedCreatePodSandBox' &&
+    security === 'userns' &&
+    !hasBegun(pod) &&
+    /user ?ns|user namespace/i.test(message)
+  ) {
+    return `the node ${pod?.spec?.nodeName} gives no pod a user namespace: ${cut(message)}; set security: rootless, or privileged`;
+  }
+  return undefined;
+}
+
 function describeUnschedulable(message: string, { platforms, selector }: Asked): string {
   const labels = selector && formatLabels(selector);
   const said = cut(message.split(/ (?:preemption|no new claims)/)[0] ?? '');
@@ -63,20 +84,27 @@ export function hasBegun(pod: V1Pod | undefined): boolean {
   return state?.running !== undefined || state?.terminated !== undefined;
 }
 
-/** Whether all that it will ever say is there. */
+/** Whether all that it will ever say is there. A pod that ended by itself has the last word, a second before its Job repeats it. */
 export function hasEnded({ job, pod }: Seen): boolean {
   const isOver = conditionOf(job, 'Complete') ?? conditionOf(job, 'Failed');
-  return isOver !== undefined && (!hasBegun(pod) || containerOf(pod)?.state?.terminated !== undefined);
+  const end = containerOf(pod)?.state?.terminated;
+  if (isOver) return !hasBegun(pod) || end !== undefined;
+  return end !== undefined && end.exitCode < EXIT_BY_SIGNAL && !isUnwanted(pod);
 }
 
-/** What the pod wrote in the end of a Job that is complete: the digest. */
+/** What the pod wrote in the end, where it ended well: the digest. */
 export function findDigest({ job, pod }: Seen): string | undefined {
-  if (!conditionOf(job, 'Complete')) return undefined;
-  return containerOf(pod)?.state?.terminated?.message?.trim() ?? '';
+  const end = containerOf(pod)?.state?.terminated;
+  return conditionOf(job, 'Complete') || end?.exitCode === 0 ? (end?.message?.trim() ?? '') : undefined;
 }
 
-/** Why a Job failed, where that was not the build itself; undefined where its log has to tell. */
-export function describeEnd({ job, pod }: Seen, asked: Asked): Failure | undefined {
+/** Whether it was told to end: what comes of it then is for the Job to say. */
+function isUnwanted(pod: V1Pod | undefined): boolean {
+  return pod?.metadata?.deletionTimestamp !== undefined || describeDisruption(pod) !== undefined;
+}
+
+/** Why a Job failed, where that was not the build itself; undefined where its log has to tell. `complaint` is its last line. */
+export function describeEnd({ job, pod }: Seen, asked: Asked, complaint = ''): Failure | undefined {
   const failed = conditionOf(job, 'Failed');
   if (failed?.reason === 'DeadlineExceeded') {
     return { kind: 'timeout', reason: `it was not done after ${asked.timeoutMs / 1000} s, the deadline of its Job` };
@@ -95,6 +123,15 @@ export function describeEnd({ job, pod }: Seen, asked: Asked): Failure | undefin
   }
   if (end?.exitCode === EXIT_CODES.context) {
     return { kind: 'infrastructure', reason: 'the pod could not get the build context, or not unpack it' };
+  }
+  if (end?.exitCode === EXIT_CODES.storage) {
+    const reason = `the pod may not write to its storage${asked.security === 'rootless' ? ' as the user 1000, without root: make the volume one of that user, or set security: userns or privileged' : ''}`;
+    return { kind: 'infrastructure', reason };
+  }
+  if (end?.exitCode === EXIT_CODES.rootless) {
+    const where = pod?.spec?.nodeName === undefined ? 'the node' : `the node ${pod.spec.nodeName}`;
+    const reason = `${where} does not let a pod without root work in namespaces of its own: ${cut(complaint)}; let it (user.max_user_namespaces, AppArmor, an image with newuidmap), or set security: userns or privileged`;
+    return { kind: 'infrastructure', reason };
   }
   if (end) return undefined;
   const words = [failed?.reason, failed?.message].filter(part => part !== undefined && part !== '').join(': ');

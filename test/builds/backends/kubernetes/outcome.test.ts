@@ -6,6 +6,7 @@ import {
   describeDisruption,
   describeEnd,
   describeExit,
+  describeRefusal,
   describeWait,
   findDigest,
   hasBegun,
@@ -17,6 +18,8 @@ const ASKED: Asked = {
   platforms: 'linux/s390x',
   selector: { service: 'wave-build-s390x' },
   image: 'registry.example/buildkit:1',
+  security: 'rootless',
+  namespace: 'builds',
   memoryLimit: '64Mi',
   timeoutMs: 5000,
   callbackUrl: 'http://veneer:8080',
@@ -115,12 +118,43 @@ test.each<[string, Parameters<typeof seen>[0], object]>([
     { kind: 'infrastructure', reason: expect.stringContaining('build context') },
   ],
   [
+    'a volume that is not its own',
+    { job: ended('Failed'), pod: container({ terminated: { exitCode: 92 } }) },
+    {
+      kind: 'infrastructure',
+      reason: expect.stringMatching(/may not write to its storage as the user 1000.*set security/),
+    },
+  ],
+  [
+    'a node that keeps namespaces to itself',
+    { job: ended('Failed'), pod: container({ terminated: { exitCode: 93 } }) },
+    {
+      kind: 'infrastructure',
+      reason: expect.stringMatching(/^the node does not let a pod without root.*set security/),
+    },
+  ],
+  [
     'a pod that never was',
     { job: ended('Failed', 'BackoffLimitExceeded') },
     { kind: 'infrastructure', reason: 'the pod came to nothing: BackoffLimitExceeded' },
   ],
 ])('a failure by %s is told', (_, parts, failure) => {
   expect(describeEnd(seen(parts), ASKED)).toEqual(failure);
+});
+
+test('what no waiting changes is told at once, with what would', () => {
+  const forbidden = seen({
+    warning: 'FailedCreate: pods "x" is forbidden, as it violates PodSecurity "baseline:latest"',
+  });
+  expect(describeRefusal(forbidden, ASKED)).toMatch(
+    /^the namespace builds takes no pod with security: rootless: pods "x".*label pod-security\.kubernetes\.io\/enforce=privileged$/,
+  );
+  const sandbox = seen({ pod: {}, warning: 'FailedCreatePodSandBox: the runtime does not support user namespaces' });
+  expect(describeRefusal(sandbox, { ...ASKED, security: 'userns' })).toMatch(
+    /gives no pod a user namespace.*set security/,
+  );
+  expect(describeRefusal(sandbox, ASKED)).toBeUndefined();
+  expect(describeRefusal(seen({ warning: 'FailedCreate: exceeded quota' }), ASKED)).toBeUndefined();
 });
 
 test('what BuildKit ends with is for its log to tell', () => {
@@ -137,15 +171,30 @@ test('a pod that lost its node says why', () => {
   expect(describeDisruption({ status: {} })).toBeUndefined();
 });
 
+test('a pod that ended by itself is not heard of from its Job first, and one that was ended is', () => {
+  const end = (exitCode: number, more: V1Pod['status'] = {}) =>
+    seen({ pod: { ...container({ terminated: { exitCode } }), ...more } });
+  const conditions = [{ type: 'DisruptionTarget', status: 'True' }];
+  expect([0, 1, 90].map(code => hasEnded(end(code)))).toEqual([true, true, true]);
+  expect([hasEnded(end(137)), hasEnded(end(1, { conditions })), hasEnded(end(1, { reason: 'Evicted' }))]).toEqual([
+    false,
+    false,
+    false,
+  ]);
+  const { pod, ...rest } = end(1);
+  const deleted = { ...pod, metadata: { deletionTimestamp: new Date() } };
+  expect(hasEnded({ ...rest, pod: deleted })).toBe(false);
+});
+
 test('a Job has ended once its pod has said all', () => {
   const running = container({ running: {} });
   const done = container({ terminated: { exitCode: 0, message: 'sha256:0\n' } });
-  expect(hasEnded(seen({ pod: done }))).toBe(false);
+  expect(findDigest(seen({ pod: done }))).toBe('sha256:0');
   expect(hasEnded(seen({ job: ended('Complete'), pod: running }))).toBe(false);
   expect(hasEnded(seen({ job: ended('Complete'), pod: done }))).toBe(true);
   expect(hasEnded(seen({ job: ended('Failed') }))).toBe(true);
   expect(findDigest(seen({ job: ended('Complete'), pod: done }))).toBe('sha256:0');
-  expect(findDigest(seen({ job: ended('Failed'), pod: done }))).toBeUndefined();
+  expect(findDigest(seen({ job: ended('Failed'), pod: running }))).toBeUndefined();
   expect([hasBegun(undefined), hasBegun({ status: {} }), hasBegun({ status: running ?? {} })]).toEqual([
     false,
     false,
