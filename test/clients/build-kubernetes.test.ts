@@ -1,305 +1,45 @@
-// Veneer and a real cluster of two nodes: every platform built in a Job on its own node, with the rights of deploy/kubernetes.yaml and no more.
-import { randomBytes } from 'node:crypto';
-import { mkdtemp, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { BatchV1Api, CoreV1Api, EventsV1Api, type V1Job, type V1Pod } from '@kubernetes/client-node';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+// Builds on a real cluster of two nodes, which all cases share: what every builder keeps to, what Veneer makes of it, and what happens to its pods.
+import { afterAll, beforeAll, describe } from 'vitest';
 import { createKubernetesBackend } from '../../src/builds/backends/kubernetes/backend.ts';
-import { readPushed } from '../support/pushed-image.ts';
-import { type BuildsClient, containerFile, createBuildsClient, manifestPath } from './support/builds.ts';
+import { backendContract } from '../contract/build-backend.ts';
+import { buildCases } from './kubernetes/build-cases.ts';
+import { CLUSTER_COMMANDS, clusterOptions, startCluster } from './kubernetes/cluster.ts';
+import { deployCases } from './kubernetes/deploy-cases.ts';
+import { faultCases } from './kubernetes/fault-cases.ts';
+import type { Place } from './kubernetes/place.ts';
+import { podCases } from './kubernetes/pod-cases.ts';
+import { createBackendPlace } from './support/backend-place.ts';
 import { findMissing } from './support/clients.ts';
-import { CLUSTER_COMMANDS, type Cluster, clusterOptions, startCluster } from './support/cluster.ts';
-import { startDocker, startVeneer } from './support/daemons.ts';
-import { type Gate, startGate } from './support/gate.ts';
+import { startGate } from './support/gate.ts';
 import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
-import { findFreePort, run, waitUntil } from './support/process.ts';
 
 const missing = findMissing([...LAB_COMMANDS, ...CLUSTER_COMMANDS, 'dockerd', 'docker']);
-const BOTH = 'linux/amd64,linux/arm64';
-const CANARY = 'canary-of-a-build-secret';
 
-describe.skipIf(missing)(`kubernetes and Veneer${missing ? ` (${missing})` : ''}`, { timeout: 90_000 }, () => {
+describe.skipIf(missing)(`kubernetes${missing ? ` (${missing})` : ''}`, () => {
   let lab: Lab;
-  let cluster: Cluster;
-  let gate: Gate;
-  let veneer: Awaited<ReturnType<typeof serve>>;
-  let own: BuildsClient;
+  let place: Place;
 
   beforeAll(async () => {
     lab = await createLab();
-    cluster = await startCluster(lab);
-    gate = await lab.keep(startGate());
-    veneer = await serve();
-    own = createBuildsClient(veneer.address);
+    place = { lab, cluster: await startCluster(lab), gate: await lab.keep(startGate()) };
   }, 240_000);
 
   afterAll(() => lab?.close(), 60_000);
 
-  /** Where Wave has its map of selectors; at an address that stays when it is started again. */
-  async function serve({
-    dataDir,
-    listen,
-    ...more
-  }: {
-    dataDir?: string;
-    listen?: string;
-    scheduleTimeout?: string;
-  } = {}) {
-    const address = listen ?? `127.0.0.1:${await findFreePort()}`;
-    const { kubeconfig, image } = cluster;
-    const backend = { kind: 'kubernetes', kubeconfig, image, security: 'privileged', callbackUrl: `http://${address}` };
-    const selectors = { 'linux/amd64': 'service=wave-build', 'linux/arm64': 'service=wave-build-arm64' };
-    const recipe = join(lab.folder, 'recipe.Containerfile');
-    await writeFile(
-      recipe,
-      `FROM ${lab.source}\nRUN --mount=type=secret,id=canary wc -c < /run/secrets/canary > /length; ${gate.command('secret')}\n`,
+  const getPlace = () => place;
+
+  describe('among others', { concurrent: true }, () => {
+    backendContract(
+      async () => {
+        const backend = createKubernetesBackend({ ...clusterOptions(place.cluster), isOneJob: true });
+        return { ...(await createBackendPlace(lab, backend)), close: () => backend.close() };
+      },
+      { hasRun: true, isMultiPlatform: true },
     );
-    return lab.keep(
-      startVeneer(lab.folder, lab.registry, {
-        listen: address,
-        ...(dataDir !== undefined && { dataDir }),
-        wave: { build: { k8s: { 'node-selector': { ...selectors, 'linux/s390x': 'service=nowhere' } } } },
-        builds: {
-          backends: [{ ...backend, namespace: cluster.namespace, ...more }],
-          secrets: { canary: CANARY },
-          recipes: [{ match: 'local/secret/{name}:{tag}', containerFile: recipe, secrets: ['canary'] }],
-        },
-      }),
-    );
-  }
-
-  const from = (...steps: readonly string[]) => containerFile(`FROM ${lab.source}`, ...steps);
-  const waitAt = (mark: string) => from('ARG TARGETARCH', `RUN uname -m > /machine; ${gate.command(mark)}`);
-
-  async function listJobs(build?: string): Promise<readonly V1Job[]> {
-    const { items } = await cluster.admin.makeApiClient(BatchV1Api).listNamespacedJob({ namespace: cluster.namespace });
-    return items.filter(({ metadata }) => build === undefined || metadata?.labels?.['veneer/build'] === build);
-  }
-
-  async function listPods(build: string): Promise<readonly V1Pod[]> {
-    const labelSelector = `veneer/build=${build}`;
-    const core = cluster.admin.makeApiClient(CoreV1Api);
-    return (await core.listNamespacedPod({ namespace: cluster.namespace, labelSelector })).items;
-  }
-
-  const isGone = (build: string) => waitUntil(async () => expect(await listJobs(build)).toEqual([]));
-
-  test('each platform is built at the same time, in a Job on its own node, and all are one index', async () => {
-    const submitted = await own.submit({ containerFile: waitAt('both'), containerPlatform: BOTH });
-    await gate.arrive('both', 2);
-    const pods = await listPods(submitted.buildId);
-    const places = pods.map(({ metadata, spec }) => [metadata?.annotations?.['veneer/platforms'], spec?.nodeName]);
-    expect(places.toSorted()).toEqual([
-      ['linux/amd64', '127.0.0.1'],
-      ['linux/arm64', 'localhost'],
-    ]);
-    gate.open('both');
-    const build = await own.awaitEnd(submitted);
-    const log = await own.readLog(submitted.buildId);
-    expect(build, log).toMatchObject({ status: 'succeeded', backends: ['kubernetes'] });
-    const pushed = await readPushed(submitted.targetImage);
-    expect(pushed.platforms).toEqual(BOTH.split(','));
-    const machines = await Promise.all(pushed.images.map(image => image.readFile('/machine')));
-    expect(machines.map(machine => machine?.trim())).toEqual(['x86_64', 'aarch64']);
-    expect(log).toMatch(/linux\/arm64.*on the node localhost/);
-    const folder = await mkdtemp(join(lab.folder, 'docker-'));
-    const { host } = await lab.keep(startDocker(folder));
-    for (const [at, platform] of BOTH.split(',').entries()) {
-      await run('docker', ['-H', host, 'pull', '--quiet', '--platform', platform, submitted.targetImage]);
-      const command = [
-        'run',
-        '--rm',
-        '--network',
-        'none',
-        '--platform',
-        platform,
-        submitted.targetImage,
-        'busybox',
-        'cat',
-        '/machine',
-      ];
-      expect(await run('docker', ['-H', host, ...command])).toBe(['x86_64', 'aarch64'][at]);
-    }
-    const tags = await own.ask('/v2/local/builds/tags/list');
-    expect(await tags.json()).toMatchObject({ tags: [submitted.targetImage.split(':').at(-1)] });
-    await isGone(submitted.buildId);
+    buildCases(getPlace);
+    podCases(getPlace);
+    deployCases(getPlace);
   });
 
-  test('one platform is one Job and one manifest', async () => {
-    const submitted = await own.submit({ containerFile: waitAt('one'), containerPlatform: 'linux/arm64' });
-    await gate.arrive('one');
-    expect(await listJobs(submitted.buildId)).toHaveLength(1);
-    gate.open('one');
-    expect(await own.awaitEnd(submitted)).toMatchObject({ status: 'succeeded' });
-    expect(await readPushed(submitted.targetImage)).toMatchObject({
-      mediaType: 'application/vnd.oci.image.manifest.v1+json',
-      platforms: ['linux/arm64'],
-    });
-  });
-
-  test('a platform without a selector is refused before anything begins, with those that have one', async () => {
-    const before = (await own.list()).length;
-    const response = await own.request({ containerFile: from(), containerPlatform: 'linux/amd64,linux/ppc64le' });
-    expect(response.status).toBe(400);
-    expect(await response.json()).toMatchObject({
-      message: expect.stringMatching(
-        /linux\/ppc64le cannot be built here.*kubernetes builds linux\/amd64, linux\/arm64, linux\/s390x/,
-      ),
-    });
-    expect((await own.list()).length).toBe(before);
-  });
-
-  test('a selector that no node has is told while the pod waits, and a failure after the time', async () => {
-    const patient = createBuildsClient((await serve({ scheduleTimeout: '4s' })).address);
-    const submitted = await patient.submit({
-      containerFile: containerFile('FROM scratch', 'COPY a /a'),
-      buildContext: { a: 'a' },
-      containerPlatform: 'linux/s390x',
-    });
-    const words = /no node for linux\/s390x matches service=nowhere: 0\/2 nodes are available/;
-    expect((await patient.awaitEnd(submitted)).failure).toMatchObject({
-      kind: 'timeout',
-      reason: expect.stringMatching(words),
-    });
-    const lines = (await patient.readLog(submitted.buildId)).split('\n');
-    expect(lines.findIndex(line => words.test(line))).toBeLessThan(lines.length - 2);
-    await isGone(submitted.buildId);
-  });
-
-  test('a RUN that fails on one platform stops the other at once, and the failure names platform and step', async () => {
-    const step = `RUN if [ $TARGETARCH = arm64 ]; then ${gate.command('fails')}; exit 7; fi; ${gate.command('stops')}`;
-    const submitted = await own.submit({ containerFile: from('ARG TARGETARCH', step), containerPlatform: BOTH });
-    await gate.arrive('fails');
-    await gate.arrive('stops');
-    gate.open('fails');
-    const { failure } = await own.awaitEnd(submitted);
-    expect(failure).toMatchObject({
-      kind: 'build',
-      platform: 'linux/arm64',
-      reason: expect.stringMatching(/exit code 7/),
-    });
-    expect(failure?.step).toContain('exit 7');
-    await gate.arrive('stops', 0);
-    expect(await listJobs(submitted.buildId)).toEqual([]);
-  });
-
-  test('what is cancelled is gone when that is answered', async () => {
-    const submitted = await own.submit({ containerFile: waitAt('cancelled'), containerPlatform: BOTH });
-    await gate.arrive('cancelled', 2);
-    const cancelled = await own.ask(`/v1alpha1/builds/${submitted.buildId}/cancel`, { method: 'POST' });
-    expect(await cancelled.json()).toMatchObject({ failure: { kind: 'cancelled' } });
-    expect(await listJobs(submitted.buildId)).toEqual([]);
-    await gate.arrive('cancelled', 0);
-  });
-
-  test('twenty pulls of an image that is being built are one set of Jobs', async () => {
-    const submitted = await own.submit({ containerFile: waitAt('twenty'), containerPlatform: BOTH });
-    const pulls = Array.from({ length: 20 }, () => own.ask(manifestPath(submitted.targetImage)));
-    await gate.arrive('twenty', 2);
-    expect(await listJobs(submitted.buildId)).toHaveLength(2);
-    gate.open('twenty');
-    const answers = await Promise.all(pulls);
-    expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
-    expect((await own.find(submitted.buildId)).starts).toBe(1);
-  });
-
-  test('a context that no Secret holds is fetched by the pod from an address of its own', async () => {
-    const name = `deep/${'d'.repeat(120)}/Grüße 世界`;
-    const random = randomBytes(900_000).toString('base64');
-    const { targetImage } = await own.build({
-      containerFile: from('COPY . /context'),
-      buildContext: { random, [name]: 'found' },
-      containerPlatform: 'linux/amd64',
-    });
-    const [image] = (await readPushed(targetImage)).images;
-    expect(await image?.readFile(`/context/${name}`)).toBe('found');
-    expect((await image?.readFile('/context/random'))?.length).toBe(random.length);
-    expect(veneer.readOutput()).not.toMatch(/signature=/);
-  });
-
-  test('a secret of a build is in its Secret, and in nothing else that the cluster keeps', async () => {
-    const pulling = own.ask('/v2/local/secret/app/manifests/1');
-    await gate.arrive('secret');
-    const { namespace, admin } = cluster;
-    const core = admin.makeApiClient(CoreV1Api);
-    const secrets = (await core.listNamespacedSecret({ namespace })).items;
-    const values = secrets.flatMap(({ data = {} }) => Object.values(data).map(value => Buffer.from(value, 'base64')));
-    expect(values.filter(value => value.includes(CANARY))).toHaveLength(1);
-    const owners = secrets.map(({ metadata }) => metadata?.ownerReferences?.[0]?.name);
-    expect(owners.toSorted()).toEqual((await listJobs()).map(({ metadata }) => metadata?.name).toSorted());
-    const others = await Promise.all([
-      admin.makeApiClient(BatchV1Api).listNamespacedJob({ namespace }),
-      core.listNamespacedPod({ namespace }),
-      core.listNamespacedConfigMap({ namespace }),
-      admin.makeApiClient(EventsV1Api).listNamespacedEvent({ namespace }),
-    ]);
-    const encoded = Buffer.from(CANARY).toString('base64').slice(0, -4);
-    expect(JSON.stringify(others)).not.toMatch(new RegExp(`${CANARY}|${encoded}|signature=`));
-    gate.open('secret');
-    expect((await pulling).status).toBe(200);
-  });
-
-  test.each([
-    ['killed', 'kill'],
-    ['told to stop', 'stop'],
-  ] as const)(
-    'a Veneer that is %s in the middle finds its Jobs when it is back, and goes on with them',
-    async (_, end) => {
-      const dataDir = await mkdtemp(join(lab.folder, 'data-'));
-      const first = await serve({ dataDir });
-      const client = createBuildsClient(first.address);
-      const submitted = await client.submit({ containerFile: waitAt(end), containerPlatform: BOTH });
-      await gate.arrive(end, 2);
-      const before = (await listJobs(submitted.buildId)).map(({ metadata }) => metadata?.uid);
-      await first[end]();
-      await serve({ dataDir, listen: first.address });
-      await waitUntil(async () => expect((await client.find(submitted.buildId)).status).toBe('running'));
-      expect((await listJobs(submitted.buildId)).map(({ metadata }) => metadata?.uid)).toEqual(before);
-      gate.open(end);
-      const build = await client.awaitEnd(submitted);
-      const log = await client.readLog(submitted.buildId);
-      expect(build, log).toMatchObject({ status: 'succeeded', starts: 2 });
-      expect(log).toContain('goes on with the Job');
-      const told = log.split('\n').map(line => line.slice(line.indexOf(' ') + 1));
-      const ofPods = told.filter(line => /works in the pod/.test(line) || !line.includes('note: '));
-      expect(ofPods).toEqual([...new Set(ofPods)]);
-      expect((await readPushed(submitted.targetImage)).platforms).toEqual(BOTH.split(','));
-      await isGone(submitted.buildId);
-    },
-  );
-
-  test('a Job whose build nobody knows is swept when Veneer starts', async () => {
-    const first = await serve();
-    const client = createBuildsClient(first.address);
-    const submitted = await client.submit({ containerFile: waitAt('swept'), containerPlatform: 'linux/amd64' });
-    await gate.arrive('swept');
-    await first.kill();
-    await serve({ listen: first.address, dataDir: await mkdtemp(join(lab.folder, 'data-')) });
-    await isGone(submitted.buildId);
-    await gate.arrive('swept', 0);
-  });
-
-  describe('by itself', () => {
-    const signal = new AbortController().signal;
-
-    test('without the rights of the Role it says which are missing', async () => {
-      const options = { ...clusterOptions(cluster), namespace: 'default' };
-      const backend = createKubernetesBackend(options);
-      await expect(backend.listPlatforms(signal)).rejects.toThrow(
-        /in the namespace default .* may not: create jobs, .*get pods\/log, create secrets.*deploy\/kubernetes\.yaml/,
-      );
-      await backend.close();
-    });
-
-    test('a cluster that does not answer is unavailable', async () => {
-      const file = join(lab.folder, 'nowhere.kubeconfig');
-      const server = `https://127.0.0.1:${await findFreePort()}`;
-      const contexts = [{ name: 'x', context: { cluster: 'c', user: 'u' } }];
-      const config = { clusters: [{ name: 'c', cluster: { server } }], users: [{ name: 'u', user: {} }], contexts };
-      await writeFile(file, JSON.stringify({ ...config, 'current-context': 'x' }));
-      const backend = createKubernetesBackend({ ...clusterOptions(cluster), kubeconfig: file });
-      await expect(backend.listPlatforms(signal)).rejects.toThrow(/ECONNREFUSED/);
-      await backend.close();
-    });
-  });
+  faultCases(getPlace);
 });

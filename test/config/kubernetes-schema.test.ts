@@ -1,5 +1,8 @@
 // A backend of type `kubernetes`, and the map of node selectors, here and where Wave has it.
+import { readFile } from 'node:fs/promises';
+import { loadAllYaml } from '@kubernetes/client-node';
 import { expect, test } from 'vitest';
+import { parse as parseYaml } from 'yaml';
 import { configSchema } from '../../src/config/schema.ts';
 
 const parse = (value: object) => configSchema({}).safeParse(value);
@@ -108,4 +111,10 @@ test.each([
 
 test('where there is a publicUrl, pods reach us by that', () => {
   expect(faults({ publicUrl: 'https://veneer.example', builds: { backends: [{ type: 'kubernetes' }] } })).toEqual([]);
+});
+
+test('the configuration that is deployed in a cluster is one', async () => {
+  const objects = loadAllYaml(await readFile('deploy/kubernetes.yaml', 'utf8'));
+  const [text] = objects.flatMap(object => ('data' in object ? Object.values(object.data ?? {}) : []));
+  expect(parse(parseYaml(String(text))).data?.builds.backends).toMatchObject([{ type: 'kubernetes' }]);
 });

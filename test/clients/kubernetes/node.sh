@@ -4,6 +4,8 @@
 set -euo pipefail
 folder=$1 name=$2 port=$3 labels=$4 pause=$5
 cgroup=veneer-node-$port
+# A name that is an address is where the API server asks for logs.
+case $name in 127.*) address=$name ;; *) address=127.0.0.1 ;; esac
 mkdir -p "$folder"/{etc/cni,certs,log,kubelet,containerd,sysctl,plugins}
 
 mount --make-rshared /
@@ -53,11 +55,17 @@ state = "/run/containerd"
   [plugins."io.containerd.grpc.v1.cri".cni]
     conf_dir = "$folder/etc/cni"
     bin_dir = "/usr/lib/cni"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "$folder/etc/certs.d"
 TOML
+# What is asked of Docker Hub, such as BuildKit by default, is in the registry of the lab.
+mkdir -p "$folder/etc/certs.d/docker.io"
+printf 'server = "https://registry-1.docker.io"\n[host."http://%s"]\n  capabilities = ["pull", "resolve"]\n' "${pause%%/*}" \
+  >"$folder/etc/certs.d/docker.io/hosts.toml"
 cat >"$folder/etc/kubelet.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-address: 127.0.0.1
+address: $address
 port: $port
 readOnlyPort: 0
 healthzPort: 0

@@ -6,10 +6,10 @@ import { join, resolve } from 'node:path';
 import { CoreV1Api, Health, KubeConfig, KubernetesObjectApi, loadAllYaml } from '@kubernetes/client-node';
 import { stringify } from 'yaml';
 import { parsePlatform } from '../../../src/oci/platform.ts';
-import { clientPath, searchPath } from './clients.ts';
-import { buildImage } from './image.ts';
-import type { Lab } from './lab.ts';
-import { findFreePort, run, startProcess, waitUntil } from './process.ts';
+import { clientPath, searchPath } from '../support/clients.ts';
+import type { Lab } from '../support/lab.ts';
+import { findFreePort, type Killable, run, startProcess, waitUntil } from '../support/process.ts';
+import { pushClusterImages } from './cluster-images.ts';
 
 /** The commands that a cluster needs. */
 export const CLUSTER_COMMANDS = [
@@ -22,10 +22,25 @@ export interface Cluster {
   readonly admin: KubeConfig;
   /** A file that opens it as deploy/kubernetes.yaml has it for Veneer: with the rights of its Role, and no more. */
   readonly kubeconfig: string;
+  /** Of an administrator, as a file. */
+  readonly adminKubeconfig: string;
   /** Where builds work, with those rights. */
   readonly namespace: string;
-  /** BuildKit and a shell, for pods. */
+  /** Of the API server. */
+  readonly server: string;
+  /** BuildKit with root and a shell, for pods. */
   readonly image: string;
+  /** The same as BuildKit has it without root. */
+  readonly rootlessImage: string;
+  /** Kills the API server, lets the work be done without it, and starts it again at the same address, with all that it knew. */
+  withoutServer(work: () => Promise<void>): Promise<void>;
+  /** One more, until it is killed or the lab ends. */
+  addNode(options: { readonly name: string; readonly service: string }): Promise<Node>;
+}
+
+export interface Node {
+  /** As its machine would go: with all that runs on it, and without a word. */
+  kill(): Promise<void>;
 }
 
 const NODES = [
@@ -37,22 +52,39 @@ const NAMESPACE = 'veneer';
 /** Ends with the lab, in whose registry its images are. The second node is for arm64 by its labels; both have the processor of this machine. */
 export async function startCluster(lab: Lab): Promise<Cluster> {
   const folder = await mkdtemp(join(lab.folder, 'cluster-'));
-  const images = await pushImages(lab, folder);
-  const plane = await startControlPlane(lab, folder);
+  const [images, plane] = await Promise.all([pushClusterImages(lab, folder), startControlPlane(lab, folder)]);
   const objects = KubernetesObjectApi.makeApiClient(plane.admin);
   for (const object of [...loadAllYaml(HOST_NETWORK), ...(await readDeployed())]) await objects.create(object);
-  for (const { name, service } of NODES) await startNode(lab, folder, { name, service, pause: images.pause });
   const core = plane.admin.makeApiClient(CoreV1Api);
-  await waitUntil(async () => {
-    const { items } = await core.listNode();
-    const ready = items.filter(({ status }) =>
-      status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True'),
-    );
-    if (ready.length < NODES.length) throw new Error(`${ready.length} nodes are ready`);
-  });
+
+  async function addNode({ name, service }: { readonly name: string; readonly service: string }): Promise<Node> {
+    const node = await startNode(lab, folder, { name, service, pause: images.pause });
+    await waitUntil(async () => {
+      const { status } = await core.readNode({ name });
+      if (!status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True'))
+        throw new Error(`the node ${name} is not ready`);
+    });
+    return node;
+  }
+
+  await Promise.all(NODES.map(addNode));
   const kubeconfig = join(folder, 'veneer.kubeconfig');
   await writeFile(kubeconfig, configFile(plane.server, await findToken(core)), { mode: 0o600 });
-  return { admin: plane.admin, kubeconfig, namespace: NAMESPACE, image: images.buildkit };
+  const { admin, server, withoutServer } = plane;
+  const { buildkit, rootless } = images;
+  return {
+    ...{
+      admin,
+      adminKubeconfig: join(folder, 'nodes.kubeconfig'),
+      server,
+      kubeconfig,
+      namespace: NAMESPACE,
+      image: buildkit,
+      rootlessImage: rootless,
+    },
+    withoutServer,
+    addNode,
+  };
 }
 
 /** There is no network of pods: each has that of the machine, with the registry of the lab. */
@@ -113,7 +145,7 @@ async function startControlPlane(lab: Lab, folder: string) {
       { checkReady: async () => void (await fetch(`${client}/health`)) },
     ),
   );
-  await lab.keep(
+  const startServer = () =>
     startProcess(
       clientPath('kube-apiserver'),
       [
@@ -127,8 +159,19 @@ async function startControlPlane(lab: Lab, folder: string) {
         '--kubelet-preferred-address-types=Hostname,InternalIP',
       ],
       { checkReady: () => checkReady(admin) },
-    ),
-  );
+    );
+  let running: Killable = await startServer();
+  await lab.keep(Promise.resolve({ stop: () => running.kill() }));
+
+  async function withoutServer(work: () => Promise<void>): Promise<void> {
+    await running.kill();
+    try {
+      await work();
+    } finally {
+      running = await startServer();
+    }
+  }
+
   const common = [
     `--kubeconfig=${join(folder, 'nodes.kubeconfig')}`,
     '--bind-address=127.0.0.1',
@@ -140,7 +183,11 @@ async function startControlPlane(lab: Lab, folder: string) {
       [
         ...[...common, `--secure-port=${await findFreePort()}`, `--cert-dir=${join(folder, 'manager')}`],
         ...[`--service-account-private-key-file=${join(folder, 'accounts.key')}`, `--root-ca-file=${pem('ca.pem')}`],
-        ...[`--flex-volume-plugin-dir=${join(folder, 'flex')}`, '--node-monitor-period=2s'],
+        ...[
+          `--flex-volume-plugin-dir=${join(folder, 'flex')}`,
+          '--node-monitor-period=1s',
+          '--node-monitor-grace-period=12s',
+        ],
       ],
       {
         checkReady: () =>
@@ -155,7 +202,7 @@ async function startControlPlane(lab: Lab, folder: string) {
       { checkReady: async () => undefined },
     ),
   );
-  return { admin, server };
+  return { admin, server, withoutServer };
 }
 
 /** Its own roles are there by then, too. */
@@ -180,11 +227,11 @@ interface NodeOptions {
   readonly pause: string;
 }
 
-async function startNode(lab: Lab, folder: string, { name, service, pause }: NodeOptions): Promise<void> {
+async function startNode(lab: Lab, folder: string, { name, service, pause }: NodeOptions): Promise<Node> {
   const port = await findFreePort();
   const own = join(folder, `node-${port}`);
   await mkdir(own);
-  const script = resolve('test/clients/support/cluster-node.sh');
+  const script = resolve('test/clients/kubernetes/node.sh');
   const args = ['--pid', '--mount', '--fork', '--kill-child', '--mount-proc', script];
   const running = await startProcess('unshare', [...args, own, name, String(port), `service=${service}`, pause], {
     env: { PATH: searchPath() },
@@ -197,53 +244,13 @@ async function startNode(lab: Lab, folder: string, { name, service, pause }: Nod
     await rmdir('/var/lib/kubelet').catch(() => undefined);
   };
   await lab.keep(Promise.resolve({ stop }));
+  return { kill: running.kill };
 }
 
 async function removeGroups(name: string): Promise<void> {
   const groups = globSync([`/sys/fs/cgroup/${name}`, `/sys/fs/cgroup/*/${name}`]);
   for (const group of groups) await run('find', [group, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', '+']);
 }
-
-/** A pause that does nothing, and BuildKit with what its script needs: busybox, and the runc of this machine with its libraries. */
-async function pushImages({ buildkit, registry, source }: Lab, folder: string) {
-  const images = { pause: `${registry}/cluster/pause:1`, buildkit: `${registry}/cluster/buildkit:1` };
-  const pause = join(folder, 'pause');
-  await mkdir(pause);
-  await writeFile(join(pause, 'Dockerfile'), `FROM ${source}\nENTRYPOINT ["/bin/busybox", "sleep", "1000000"]\n`);
-  await buildImage({ buildkit, context: pause, image: images.pause });
-  const pod = join(folder, 'pod');
-  await mkdir(join(pod, 'root/usr/bin'), { recursive: true });
-  await mkdir(join(pod, 'root/tmp'));
-  const runc = (await run('which', ['runc'])).trim();
-  for (const path of [clientPath('buildkitd'), clientPath('buildctl'), runc])
-    await run('cp', [path, join(pod, 'root/usr/bin')]);
-  const libraries = (await run('ldd', [runc])).match(/\/\S+/g) ?? [];
-  for (const library of libraries) await run('install', ['-D', '-m', '755', library, join(pod, 'root', library)]);
-  await writeFile(join(pod, 'root/usr/bin/buildctl-daemonless.sh'), DAEMONLESS, { mode: 0o755 });
-  await writeFile(
-    join(pod, 'Dockerfile'),
-    `FROM ${source}\nCOPY root /\nENV PATH=/usr/bin:/bin\nENTRYPOINT ["/usr/bin/buildkitd"]\n`,
-  );
-  await buildImage({ buildkit, context: pod, image: images.buildkit, compression: 'uncompressed' });
-  return images;
-}
-
-/** As BuildKit's own script of this name: a buildkitd that lives as long as one buildctl. */
-const DAEMONLESS = `#!/bin/sh
-set -eu
-address=unix:///run/buildkit/buildkitd.sock
-log=$(mktemp)
-buildkitd \${BUILDKITD_FLAGS:-} --addr=$address >$log 2>&1 &
-pid=$!
-trap 'kill $pid || true; wait $pid || true' EXIT
-try=0
-until buildctl --addr=$address debug workers >/dev/null 2>&1; do
-  try=$(expr $try + 1)
-  if [ $try -gt \${BUILDCTL_CONNECT_RETRIES_MAX:-10} ]; then cat $log >&2; exit 1; fi
-  sleep 0.2
-done
-buildctl --addr=$address "$@"
-`;
 
 /** Of a backend in it that builds for the platforms of the contract, without a Veneer that its pods would have to reach. */
 export function clusterOptions({ kubeconfig, namespace, image }: Cluster) {
@@ -255,7 +262,6 @@ export function clusterOptions({ kubeconfig, namespace, image }: Cluster) {
       'linux/arm64': { service: 'wave-build-arm64' },
       default: { service: 'wave-build' },
     },
-    // The pods of the lab have no newuidmap.
     security: 'privileged' as const,
     isOneJob: false,
     scheduleTimeoutMs: 60_000,
