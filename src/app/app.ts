@@ -4,7 +4,7 @@ import { contextStorage } from 'hono/context-storage';
 import type { Logger } from 'pino';
 import { createAccessTokens } from '../access/access-token.ts';
 import { createAccess } from '../access/create-access.ts';
-import type { Environment } from '../builds/environment.ts';
+import type { Environment } from '../builds/process.ts';
 import { findOwnUrl } from '../config/own-url.ts';
 import type { Config } from '../config/schema.ts';
 import type { ContentKind, KeptContent } from '../content/inventory.ts';

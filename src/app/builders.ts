@@ -1,17 +1,14 @@
 // The builders of this service: those that the configuration names, or the best that the machine has.
 import type { Logger } from 'pino';
-import { type Backend, BackendUnavailable } from '../builds/backend.ts';
-import { createBuildahBackend } from '../builds/backends/buildah/backend.ts';
-import { detectBuildah } from '../builds/backends/buildah/detect.ts';
-import { createBuildkitBackend } from '../builds/backends/buildkit/backend.ts';
-import { detectBuildkit } from '../builds/backends/buildkit/detect.ts';
-import { createDockerBackend } from '../builds/backends/docker/backend.ts';
-import { detectDocker } from '../builds/backends/docker/detect.ts';
+import { type Backend, type Detect, detectBackends } from '../builds/backend.ts';
+import { createBuildahBackend, detectBuildah } from '../builds/backends/buildah/backend.ts';
+import { createBuildkitBackend, detectBuildkit } from '../builds/backends/buildkit/backend.ts';
+import { createDockerBackend, detectDocker } from '../builds/backends/docker/backend.ts';
 import { createEmbeddedBackend, type EmbeddedDeps } from '../builds/backends/embedded/backend.ts';
 import type { KubernetesOptions } from '../builds/backends/kubernetes/backend.ts';
-import { type Detect, detectBackends } from '../builds/detect.ts';
-import type { Environment } from '../builds/environment.ts';
+import { BackendUnavailable } from '../builds/execution.ts';
 import { createPlatforms, type Platforms } from '../builds/executor/platforms.ts';
+import type { Environment } from '../builds/process.ts';
 import { defaultCluster } from '../config/kubernetes-schema.ts';
 import type { Config } from '../config/schema.ts';
 import { formatPlatform, parsePlatform } from '../oci/platform.ts';

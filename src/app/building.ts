@@ -8,14 +8,14 @@ import { type ContextOffers, createContextOffers } from '../builds/backends/kube
 import type { Builds } from '../builds/builds.ts';
 import { DEFAULT_CONTEXT_LIMITS } from '../builds/context/limits.ts';
 import { unpackContext } from '../builds/context/unpack-context.ts';
-import type { Environment } from '../builds/environment.ts';
-import { createImageMaker } from '../builds/executor/image-maker.ts';
+import type { Make } from '../builds/execution.ts';
+import { createImageMaker } from '../builds/executor/image-executor.ts';
 import type { Platforms } from '../builds/executor/platforms.ts';
 import { createRedaction } from '../builds/executor/redaction.ts';
 import { createWorkspaces } from '../builds/executor/workspace.ts';
 import type { BaseImages, OpenDestination } from '../builds/images.ts';
-import type { Make } from '../builds/maker.ts';
 import { createPlan, listRead, type Plan, type PlanDeps, type PlanLimits, type PlanPolicy } from '../builds/plan.ts';
+import type { Environment } from '../builds/process.ts';
 import { type BuildsPolicy, createBuilds } from '../builds/queue/create.ts';
 import { InvalidRecipe } from '../builds/recipes/pattern.ts';
 import { createRecipes, type Recipes } from '../builds/recipes/recipe.ts';

@@ -1,9 +1,9 @@
 // Recipes at work: how a pull's match becomes a build, and which registries have their missing images built.
 import { readFile } from 'node:fs/promises';
 import { relative } from 'node:path';
-import { InvalidBuild } from '../builds/invalid-build.ts';
 import type { Plan } from '../builds/plan.ts';
 import type { RecipeMatch, Recipes } from '../builds/recipes/recipe.ts';
+import { InvalidBuild } from '../builds/request.ts';
 import type { Spec } from '../builds/spec.ts';
 import type { StartPulled } from '../http/rated-builds.ts';
 import { parsePlatform } from '../oci/platform.ts';

@@ -1,6 +1,7 @@
-// A builder: what all backends are to the rest, and what test/contract/build-backend.ts checks.
+// A builder behind one interface, whatever its kind: what test/contract/build-backend.ts checks. And how this machine's builders are found.
 import type { Digest } from '../oci/digest.ts';
 import type { Platform } from '../oci/platform.ts';
+import type { Environment } from './process.ts';
 import type { Resume, Tell } from './progress.ts';
 import type { ContainerFileSpec } from './spec.ts';
 
@@ -32,6 +33,7 @@ export interface Backend {
 }
 
 const backendKinds = ['buildkit', 'docker', 'buildah', 'kubernetes', 'embedded'] as const;
+
 type BackendKind = (typeof backendKinds)[number];
 
 export interface BuildOptions {
@@ -99,7 +101,30 @@ export interface BuildResult {
   readonly digest: Digest;
 }
 
-/** The builder is not there or does not answer. `message` is for people: what was tried, and what would help. */
-export class BackendUnavailable extends Error {
-  override readonly name = 'BackendUnavailable';
+export interface DetectOptions {
+  readonly environment: Environment;
+  readonly signal: AbortSignal;
+  /** Told of one whose look failed unexpectedly: the others are there all the same. */
+  readonly onFault?: (error: unknown) => void;
+  /** Told what was looked for and why it is not there, one line for the start log. */
+  readonly onMiss: (reason: string) => void;
+}
+
+/** Looks for one kind of builder; undefined where it is not there or does not answer within seconds. Throws only the signal's reason. */
+export type Detect = (options: DetectOptions) => Promise<Backend | undefined>;
+
+/** Those that are there, in the order of the list; all are looked for at once. */
+export async function detectBackends(detects: readonly Detect[], options: DetectOptions): Promise<readonly Backend[]> {
+  const found = await Promise.all(
+    detects.map(async detect => {
+      try {
+        return await detect(options);
+      } catch (error) {
+        options.signal.throwIfAborted();
+        options.onFault?.(error);
+        return undefined;
+      }
+    }),
+  );
+  return found.filter(backend => backend !== undefined);
 }

@@ -2,15 +2,20 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ContentStore } from '../content/store.ts';
 import { formatPlatform, normalizePlatform, type Platform } from '../oci/platform.ts';
+import { type LookUp, lookUpBases } from './bases.ts';
 import { type BaseUse, findBases } from './containerfile/bases.ts';
 import { InvalidContainerFile } from './containerfile/invalid.ts';
 import { parseContainerFile } from './containerfile/parse.ts';
 import { InvalidContext } from './context/invalid-context.ts';
 import type { ContextLimits } from './context/limits.ts';
 import { type ContextSource, storeContext } from './context/store-context.ts';
-import { InvalidBuild } from './invalid-build.ts';
-import { type LookUp, lookUpBases } from './look-up-bases.ts';
-import { type BuildRequest, checkRequest, DEFAULT_REQUEST_LIMITS, type RequestLimits } from './request.ts';
+import {
+  type BuildRequest,
+  checkRequest,
+  DEFAULT_REQUEST_LIMITS,
+  InvalidBuild,
+  type RequestLimits,
+} from './request.ts';
 import type { ContainerFileSpec } from './spec.ts';
 
 export interface PlanDeps {

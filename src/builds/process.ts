@@ -1,8 +1,10 @@
-// Child processes of builds, each a process group of its own, so that all that a command started ends with it.
+// Child processes of builds, each a process group of its own, so that all that a command started ends with it. They see only a part of the
+// service's environment, since the rest of it may hold secrets.
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { kill } from 'node:process';
-import { BackendUnavailable } from './backend.ts';
+import { stripVTControlCharacters } from 'node:util';
+import { BackendUnavailable } from './execution.ts';
 import { createLineSplitter } from './lines.ts';
 
 export interface ProcessOptions {
@@ -29,6 +31,7 @@ export interface ProcessEnd {
 }
 
 export const LINE_LENGTH = 16_384;
+
 const GRACE_MS = 5_000;
 
 /**
@@ -125,4 +128,56 @@ function signalGroup(pid: number, signal: NodeJS.Signals): void {
 
 function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+}
+
+const MAX_LENGTH = 4 * 1024 * 1024;
+const COMPLAINT_LENGTH = 400;
+
+export type ReadOptions = Omit<ProcessOptions, 'onLine'> & { readonly timeoutMs: number };
+
+/**
+ * The standard output of a command. Throws BackendUnavailable where it cannot be started, ends with a code other than 0 (then with the
+ * last line of its standard error), says more than 4 Mi characters or does not end within `timeoutMs`; else the signal's reason.
+ */
+export async function readProcess(command: string, args: readonly string[], options: ReadOptions): Promise<string> {
+  const { timeoutMs } = options;
+  const late = AbortSignal.timeout(timeoutMs);
+  try {
+    return await read(command, args, { ...options, signal: AbortSignal.any([options.signal, late]) });
+  } catch (error) {
+    if (error !== late.reason) throw error;
+    throw new BackendUnavailable(`${command} does not answer within ${timeoutMs} ms`, { cause: error });
+  }
+}
+
+async function read(command: string, args: readonly string[], options: ProcessOptions): Promise<string> {
+  const tooLong = new AbortController();
+  const signal = AbortSignal.any([options.signal, tooLong.signal]);
+  let output = '';
+  let complaint = '';
+  const onLine: ProcessOptions['onLine'] = (line, from) => {
+    if (from === 'stderr') complaint = line.trim() || complaint;
+    else output += `${line}\n`;
+    if (output.length <= MAX_LENGTH) return;
+    output = '';
+    tooLong.abort(new BackendUnavailable(`${command} says more than ${MAX_LENGTH} characters`));
+  };
+  const { code, endedBy } = await runProcess(command, args, { maxLineLength: MAX_LENGTH, ...options, signal, onLine });
+  if (code === 0) return output;
+  const said = stripVTControlCharacters(complaint).slice(0, COMPLAINT_LENGTH);
+  throw new BackendUnavailable(`${command} failed: ${said || (endedBy ?? `exit code ${code}`)}`);
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+const PASSED = [
+  ...['PATH', 'TMPDIR', 'LANG', 'LC_ALL', 'XDG_RUNTIME_DIR', 'SSL_CERT_FILE', 'SSL_CERT_DIR'],
+  ...['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'ALL_PROXY', 'http_proxy', 'https_proxy', 'no_proxy', 'all_proxy'],
+] as const;
+
+/** The variables that are passed on, and `own` over them: HOME, DOCKER_CONFIG and what else the command needs. */
+export function childEnvironment(environment: Environment, own: Environment): Readonly<Record<string, string>> {
+  const passed = PASSED.map(name => [name, environment[name]] as const);
+  const entries = [...passed, ...Object.entries(own)];
+  return Object.fromEntries(entries.flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])));
 }

@@ -1,4 +1,5 @@
-// What is told of a build while it runs: one entry is one line of its stored log.
+// What a build reports while it runs: one entry is one line of its stored log.
+import { stripVTControlCharacters } from 'node:util';
 import { z } from 'zod';
 
 export const logEntrySchema = z.object({
@@ -18,12 +19,48 @@ export const logEntrySchema = z.object({
 });
 
 export type LogEntry = z.infer<typeof logEntrySchema>;
+
 /** An entry before it gets its time. */
 export type Told = Omit<LogEntry, 'at'>;
+
 /** Must not throw; what it is told may hold secrets, and is redacted behind it. */
 export type Tell = (told: Told) => void;
+
 /**
  * How to tell what a builder has from its beginning, as much of it as may have been told before the service was started again: what the log has behind
  * the note of this text is left out.
  */
 export type Resume = (note: string) => Promise<Tell>;
+
+/**
+ * One line of text without its break, made to be searched; what could move a terminal's cursor is taken out. The form is stable:
+ *
+ *   2030-01-02T03:04:05.678Z linux/arm64 [2/3] RUN make: started
+ *   2030-01-02T03:04:05.678Z linux/arm64 [2/3] RUN make | cc -o main main.c
+ *   2030-01-02T03:04:05.678Z note: tried again in 2 s
+ */
+export function formatLogEntry(entry: LogEntry): string {
+  const where = [entry.at, ...placeOf(entry)].join(' ');
+  return stripVTControlCharacters(`${where}${whatOf(entry)}`)
+    .replaceAll(/(?!\t)\p{Cc}/gu, ' ')
+    .trimEnd();
+}
+
+/** A step's name may have the platform already. */
+function placeOf({ platform, step }: LogEntry): readonly string[] {
+  const isNamed = platform !== undefined && step?.includes(platform);
+  return [isNamed ? undefined : platform, step].filter(part => part !== undefined);
+}
+
+function whatOf({ kind, state, progress, text }: LogEntry): string {
+  switch (kind) {
+    case 'output':
+      return ` | ${text ?? ''}`;
+    case 'note':
+      return ` note: ${text ?? ''}`;
+    case 'step': {
+      const done = progress && [progress.current, progress.total].filter(count => count !== undefined).join('/');
+      return `: ${[state, done, text].filter(part => part !== undefined).join(' ')}`;
+    }
+  }
+}

@@ -1,8 +1,6 @@
 // What a caller asks a build for, before anything of it is looked up.
-
 import type { Platform } from '../oci/platform.ts';
 import type { ContextSource } from './context/store-context.ts';
-import { InvalidBuild } from './invalid-build.ts';
 import type { ContainerFileSpec } from './spec.ts';
 
 export interface BuildRequest {
@@ -86,4 +84,9 @@ function checkBytes(field: string, text: string, limit: number): void {
 
 function quote(name: string): string {
   return JSON.stringify(name.slice(0, 80));
+}
+
+/** `message` is for people: it names field and rule, and holds no secret. */
+export class InvalidBuild extends Error {
+  override readonly name = 'InvalidBuild';
 }

@@ -1,7 +1,6 @@
 // `veneer builds`: lists the builds of a running service, shows their logs, cancels and retries them.
 import { Command, InvalidArgumentError, Option } from 'commander';
-import type { LogEntry } from '../builds/progress.ts';
-import { formatLogEntry } from '../builds/queue/log-text.ts';
+import { formatLogEntry, type LogEntry } from '../builds/progress.ts';
 import { buildIdSchema } from '../builds/record.ts';
 import { awaitBuild, describeFailure } from './await-build.ts';
 import { formatBuilds } from './builds-table.ts';

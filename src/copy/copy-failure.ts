@@ -1,7 +1,6 @@
 // What the failure of a copy is to who asked for it.
-import { BuildFailure } from '../builds/maker.ts';
+import { BuildFailure, kindOfRegistryError } from '../builds/execution.ts';
 import type { Failure } from '../builds/record.ts';
-import { kindOfRegistryError } from '../builds/registry-failure.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ContentMismatch } from '../oci/verify.ts';
 

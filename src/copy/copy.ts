@@ -1,5 +1,5 @@
 // Copies of images into other repositories: as they are (a mirror), or changed (frozen). Every byte is verified on its way.
-import type { Make } from '../builds/maker.ts';
+import type { Make } from '../builds/execution.ts';
 import type { CopySpec } from '../builds/spec.ts';
 import type { Digest } from '../oci/digest.ts';
 import { imageName } from '../pull/origin.ts';

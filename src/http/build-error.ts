@@ -1,8 +1,8 @@
 // Errors of builds, as the API shows them.
 import { QueueFull } from '../builds/builds.ts';
 import { InvalidContext } from '../builds/context/invalid-context.ts';
-import { UnsupportedPlatform } from '../builds/executor/unsupported-platform.ts';
-import { InvalidBuild } from '../builds/invalid-build.ts';
+import { UnsupportedPlatform } from '../builds/executor/platforms.ts';
+import { InvalidBuild } from '../builds/request.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ApiError } from './api-error.ts';
 

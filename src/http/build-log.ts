@@ -3,8 +3,7 @@ import type { Context } from 'hono';
 import { streamSSE } from 'hono/streaming';
 import type { Logger } from 'pino';
 import type { Builds } from '../builds/builds.ts';
-import type { LogEntry } from '../builds/progress.ts';
-import { formatLogEntry } from '../builds/queue/log-text.ts';
+import { formatLogEntry, type LogEntry } from '../builds/progress.ts';
 import type { BuildRecord } from '../builds/record.ts';
 import { ApiError } from './api-error.ts';
 

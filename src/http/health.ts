@@ -1,7 +1,7 @@
 // What orchestrators and clients ask a service about itself.
 import { Hono } from 'hono';
 import type { Logger } from 'pino';
-import type { Offer } from '../builds/executor/survey.ts';
+import type { Offer } from '../builds/executor/platforms.ts';
 import { formatPlatform } from '../oci/platform.ts';
 
 interface HealthDeps {

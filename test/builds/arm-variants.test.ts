@@ -1,6 +1,6 @@
 // The variants of arm that a builder has without naming them.
 import { expect, test } from 'vitest';
-import { withOlderArms } from '../../src/builds/arm-variants.ts';
+import { withOlderArms } from '../../src/builds/bases.ts';
 import { formatPlatform, parsePlatforms } from '../../src/oci/platform.ts';
 
 test.each([

@@ -1,9 +1,8 @@
 // From a request to a spec: what is pinned, and what is refused before anything starts.
 import { describe, expect, test } from 'vitest';
 import type { BaseImages } from '../../src/builds/images.ts';
-import { InvalidBuild } from '../../src/builds/invalid-build.ts';
 import { createPlan, listRead, type PlanDeps } from '../../src/builds/plan.ts';
-import type { BuildRequest } from '../../src/builds/request.ts';
+import { type BuildRequest, InvalidBuild } from '../../src/builds/request.ts';
 import { specSchema } from '../../src/builds/spec.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/errors.ts';

@@ -1,10 +1,8 @@
 // Child processes: what they get, what is read of them, and that nothing of them is left.
 import { readdir, readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
-import { BackendUnavailable } from '../../src/builds/backend.ts';
-import { childEnvironment } from '../../src/builds/environment.ts';
-import { type ProcessOptions, runProcess } from '../../src/builds/process.ts';
-import { readProcess } from '../../src/builds/read-process.ts';
+import { BackendUnavailable } from '../../src/builds/execution.ts';
+import { childEnvironment, type ProcessOptions, readProcess, runProcess } from '../../src/builds/process.ts';
 
 const env = childEnvironment(process.env, {});
 const signal = new AbortController().signal;

@@ -2,8 +2,7 @@
 import { mkdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createDockerBackend } from '../../src/builds/backends/docker/backend.ts';
-import { detectDocker } from '../../src/builds/backends/docker/detect.ts';
+import { createDockerBackend, detectDocker } from '../../src/builds/backends/docker/backend.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import { backendContract } from '../contract/build-backend.ts';
 import { type BackendPlace, type Bench, createBench } from '../support/build-bench.ts';

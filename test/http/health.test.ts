@@ -1,7 +1,7 @@
 // What a service says of itself.
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
-import { BackendUnavailable } from '../../src/builds/backend.ts';
+import { BackendUnavailable } from '../../src/builds/execution.ts';
 import { createPlatforms } from '../../src/builds/executor/platforms.ts';
 import { createHealth } from '../../src/http/health.ts';
 import { createMemoryBackend, createMemoryRegistry } from '../support/build-backends.ts';

@@ -1,7 +1,7 @@
 // A builder on the bench: orders for it, what it pushed and told, and how it failed.
 import { rm } from 'node:fs/promises';
 import type { Backend, BuildCredentials, BuildOrder } from '../../src/builds/backend.ts';
-import { BuildFailure } from '../../src/builds/maker.ts';
+import { BuildFailure } from '../../src/builds/execution.ts';
 import type { Told } from '../../src/builds/progress.ts';
 import type { Failure } from '../../src/builds/record.ts';
 import { createOrder, type OrderOptions } from './build-order.ts';

@@ -1,15 +1,14 @@
 // One backend's part of a build: ordered, built, and its tag checked.
 import { formatPlatform, type Platform } from '../../oci/platform.ts';
-import { type Backend, BackendUnavailable, type BuildOrder } from '../backend.ts';
+import type { Backend, BuildOrder } from '../backend.ts';
 import { quoteName } from '../context/invalid-context.ts';
+import { BackendUnavailable, BuildFailure, type MakeOptions } from '../execution.ts';
 import type { Destination } from '../images.ts';
-import { BuildFailure, type MakeOptions } from '../maker.ts';
 import type { Tell } from '../progress.ts';
 import type { Failure } from '../record.ts';
 import type { ContainerFileSpec } from '../spec.ts';
-import { checkTag } from './check.ts';
-import { type Keys, type OrdersDeps, prepareOrder } from './order.ts';
-import type { Built } from './result.ts';
+import { type Keys, type OrdersDeps, prepareOrder } from './build-input.ts';
+import { type Built, checkTag } from './result.ts';
 
 /** A build, once what it needs is looked up. */
 export interface Building {

@@ -1,9 +1,9 @@
-// Which backend builds what: the platforms of one build, spread over the configured backends.
-import { isSamePlatform, type Platform, parsePlatform } from '../../oci/platform.ts';
+// Which backend builds which platform of a build: each is asked what it can build, and the answer is believed for a while.
+import { distance } from 'fastest-levenshtein';
+import { formatPlatform, isSamePlatform, type Platform, parsePlatform } from '../../oci/platform.ts';
 import type { Backend } from '../backend.ts';
+import { BackendUnavailable } from '../execution.ts';
 import type { ContainerFileSpec } from '../spec.ts';
-import { createSurvey, type Offer, type SurveyOptions } from './survey.ts';
-import { UnsupportedPlatform } from './unsupported-platform.ts';
 
 type Assigned = ReadonlyMap<Backend, readonly Platform[]>;
 
@@ -45,4 +45,138 @@ function assignOffers(spec: ContainerFileSpec, offers: readonly Offer[]): Assign
 
 function findBackend(platform: Platform, offers: readonly Offer[]): Backend | undefined {
   return offers.find(({ platforms }) => platforms.some(other => isSamePlatform(other, platform)))?.backend;
+}
+
+/** A backend, and what it can build for; one that does not answer has no platforms, but the reason. */
+export interface Offer {
+  readonly backend: Backend;
+  readonly platforms: readonly Platform[];
+  readonly fault?: string;
+}
+
+interface SurveyOptions {
+  /** How long an answer is believed. */
+  readonly freshMs?: number;
+  /** How long a backend that did not answer is left in peace. */
+  readonly retryMs?: number;
+  /** How long a backend may take to answer. */
+  readonly timeoutMs?: number;
+  readonly now?: () => Date;
+  /** Hears of a backend each time that it does not answer. */
+  readonly onUnavailable?: (name: string, reason: string) => void;
+  /** Hears of what a backend threw that nobody has foreseen. */
+  readonly onFault?: (name: string, error: unknown) => void;
+}
+
+/** In the configured order. */
+type Survey = () => Promise<readonly Offer[]>;
+
+function createSurvey(backends: readonly Backend[], options: SurveyOptions = {}): Survey {
+  const asks = backends.map(backend => remembered(() => ask(backend, options), options));
+  return () => Promise.all(asks.map(offer => offer()));
+}
+
+async function ask(backend: Backend, options: SurveyOptions): Promise<Offer> {
+  const { onUnavailable, onFault } = options;
+  const timeoutMs = options.timeoutMs ?? backend.answerMs ?? 10_000;
+  const signal = AbortSignal.timeout(timeoutMs);
+  // Also one that does not heed the signal is waited for no longer.
+  const late = new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  try {
+    return { backend, platforms: await Promise.race([backend.listPlatforms(signal), late]) };
+  } catch (error) {
+    const fault = faultOf(error, timeoutMs);
+    if (fault === FAULT) onFault?.(backend.name, error);
+    else onUnavailable?.(backend.name, fault);
+    return { backend, platforms: [], fault };
+  }
+}
+
+const FAULT = 'it failed unexpectedly: the log of Veneer has the cause';
+
+/** Anything else that it throws is a fault of ours, which is no reason to do without the others. */
+function faultOf(error: unknown, timeoutMs: number): string {
+  if (error instanceof BackendUnavailable) return error.message;
+  if (error instanceof DOMException && error.name === 'TimeoutError') return `no answer within ${timeoutMs} ms`;
+  return FAULT;
+}
+
+/** Asked once at a time. */
+function remembered(work: () => Promise<Offer>, options: SurveyOptions): () => Promise<Offer> {
+  const { freshMs = 60_000, retryMs = 5_000, now = () => new Date() } = options;
+  let running: Promise<Offer> | undefined;
+  let known: { readonly offer: Offer; readonly until: number } | undefined;
+
+  async function renew(): Promise<Offer> {
+    const offer = await work();
+    known = { offer, until: now().getTime() + (offer.fault === undefined ? freshMs : retryMs) };
+    return offer;
+  }
+
+  return async () => {
+    if (known && now().getTime() < known.until) return known.offer;
+    running ??= renew().finally(() => {
+      running = undefined;
+    });
+    return running;
+  };
+}
+
+/** `message` is for people: each platform that cannot be built, and what can. */
+export class UnsupportedPlatform extends Error {
+  override readonly name = 'UnsupportedPlatform';
+  readonly platforms: readonly Platform[];
+  /** Whether a backend that might have done it does not answer now. */
+  readonly isPassing: boolean;
+
+  constructor(platforms: readonly Platform[], offers: readonly Offer[], spec: ContainerFileSpec) {
+    super([...platforms.map(describe), listOffers(platforms, offers, spec)].join('; '));
+    this.platforms = platforms;
+    this.isPassing = offers.some(({ fault }) => fault !== undefined);
+  }
+}
+
+/** What images are commonly made for, and other spellings of the same. */
+const KNOWN = [
+  ...['linux/amd64', 'linux/arm64', 'linux/arm/v5', 'linux/arm/v6', 'linux/arm/v7', 'linux/386', 'linux/ppc64le'],
+  ...[
+    'linux/s390x',
+    'linux/riscv64',
+    'linux/loong64',
+    'linux/mips64',
+    'linux/mips64le',
+    'windows/amd64',
+    'windows/arm64',
+  ],
+  ...['linux/x86_64', 'linux/x86-64', 'linux/aarch64', 'linux/armhf', 'linux/armel', 'linux/i386'],
+] as const;
+
+const MAX_DISTANCE = 2;
+
+function describe(platform: Platform): string {
+  const meant = findMeant(platform);
+  return `${formatPlatform(platform)} cannot be built here${meant === undefined ? '' : ` (did you mean ${meant}?)`}`;
+}
+
+/** The known platform whose spelling is closest, unless none is close, or it is one already. */
+function findMeant(platform: Platform): string | undefined {
+  const text = formatPlatform(platform);
+  const [closest] = KNOWN.map(known => ({ known, far: distance(text, known) })).sort((a, b) => a.far - b.far);
+  if (!closest || closest.far > MAX_DISTANCE) return undefined;
+  const meant = parsePlatform(closest.known);
+  return isSamePlatform(meant, platform) ? undefined : formatPlatform(meant);
+}
+
+function listOffers(missing: readonly Platform[], offers: readonly Offer[], spec: ContainerFileSpec): string {
+  if (offers.length === 0) return 'no builder is configured';
+  return offers.map(offer => `${offer.backend.name} ${describeOffer(missing, offer, spec)}`).join('; ');
+}
+
+function describeOffer(missing: readonly Platform[], { backend, platforms, fault }: Offer, spec: ContainerFileSpec) {
+  if (fault !== undefined) return `does not answer: ${fault}`;
+  const builds = `builds ${platforms.map(formatPlatform).join(', ') || 'nothing now'}`;
+  const obstacle = missing.some(platform => platforms.some(other => isSamePlatform(other, platform)))
+    ? backend.findObstacle(spec)
+    : undefined;
+  return obstacle === undefined ? builds : `${builds}, but not this: ${obstacle}`;
 }

@@ -1,7 +1,8 @@
-// Where a build works: a folder of its own, gone when the build has ended.
-import { chmod, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { endLeftovers } from './leftovers.ts';
+// Where a build works: a folder of its own, gone when the build has ended, with whatever process a crash left at work in it.
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { join, resolve, sep } from 'node:path';
+import { kill } from 'node:process';
+import { setTimeout as wait } from 'node:timers/promises';
 
 export interface Workspaces {
   /** Calls `work` with a new folder that only this user can read, and removes it in the end, whatever comes of the work. */
@@ -54,5 +55,46 @@ async function openUp(directory: string): Promise<void> {
   await chmod(directory, 0o700);
   for (const entry of await readdir(directory, { withFileTypes: true })) {
     if (entry.isDirectory()) await openUp(join(directory, entry.name));
+  }
+}
+
+interface LeftoversOptions {
+  /** How long they have between SIGTERM and SIGKILL. */
+  readonly graceMs?: number;
+}
+
+const GRACE_MS = 5_000;
+const LOOK_MS = 50;
+
+/** Ends every process whose HOME is below the directory: builders have it in the folder of their build. Without /proc, as on macOS, none is found. */
+export async function endLeftovers(directory: string, { graceMs = GRACE_MS }: LeftoversOptions = {}): Promise<void> {
+  const deadline = Date.now() + graceMs;
+  let left = await findLeftovers(directory);
+  for (const id of left) end(id, 'SIGTERM');
+  while (left.length > 0 && Date.now() < deadline) {
+    await wait(LOOK_MS);
+    left = await findLeftovers(directory);
+  }
+  for (const id of left) end(id, 'SIGKILL');
+}
+
+async function findLeftovers(directory: string): Promise<readonly number[]> {
+  const ids = (await readdir('/proc').catch(() => [])).filter(name => /^\d+$/.test(name));
+  const homes = await Promise.all(ids.map(readHome));
+  return ids.filter((_, i) => homes[i]?.startsWith(resolve(directory) + sep)).map(Number);
+}
+
+/** Undefined also for one that has ended, or is another user's. */
+async function readHome(id: string): Promise<string | undefined> {
+  const environment = await readFile(join('/proc', id, 'environ'), 'latin1').catch(() => '');
+  const home = /(?:^|\0)HOME=([^\0]+)/.exec(environment)?.[1];
+  return home && resolve(home);
+}
+
+function end(id: number, signal: NodeJS.Signals): void {
+  try {
+    kill(id, signal);
+  } catch {
+    // It has ended meanwhile.
   }
 }

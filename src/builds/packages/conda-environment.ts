@@ -1,6 +1,6 @@
 // An environment of conda packages as a file that its tools read.
 import { stringify } from 'yaml';
-import { InvalidBuild } from '../invalid-build.ts';
+import { InvalidBuild } from '../request.ts';
 import { NO_NAMES, namesOfEntries, namesOfEnvironment, type PackageNames } from './names.ts';
 import type { ReadEnvironment } from './read-environment.ts';
 import { decodeEnvironment, type PackagesRequest } from './request.ts';

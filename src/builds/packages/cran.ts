@@ -1,6 +1,6 @@
 // R packages of CRAN and Bioconductor, installed into an image of R by a script of base R alone.
 import { InvalidJson, parseJson } from '../../oci/json.ts';
-import { InvalidBuild } from '../invalid-build.ts';
+import { InvalidBuild } from '../request.ts';
 import { installScript, RESTORE_SCRIPT } from './r-script.ts';
 import type { Rendered } from './rendered.ts';
 import { decodeEnvironment, type PackagesRequest } from './request.ts';

@@ -1,5 +1,5 @@
 // Conda packages by pixi: only the environment goes onto the base image, whose entrypoint activates it.
-import { InvalidBuild } from '../invalid-build.ts';
+import { InvalidBuild } from '../request.ts';
 import { type CondaEnvironment, DEFAULT_BASE_PACKAGES, quoteSpecs } from './conda-environment.ts';
 import type { Rendered } from './rendered.ts';
 import type { PackagesRequest } from './request.ts';

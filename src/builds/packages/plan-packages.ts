@@ -1,5 +1,5 @@
 // Packages of an environment as a build: the Containerfile that installs them, the files that it needs, and what the image is called.
-import { InvalidBuild } from '../invalid-build.ts';
+import { InvalidBuild } from '../request.ts';
 import { type CondaEnvironment, condaEnvironment } from './conda-environment.ts';
 import { renderCran } from './cran.ts';
 import { renderMicromambaV1, renderMicromambaV2 } from './micromamba.ts';

@@ -1,5 +1,5 @@
 // Scripts of R that install packages, and fail where one is missing in the end: R itself only warns.
-import { InvalidBuild } from '../invalid-build.ts';
+import { InvalidBuild } from '../request.ts';
 
 /** `[bioc::]name[==version]`, with the signs that people use for the version. */
 const ENTRY = /^(bioc::)?([A-Za-z][A-Za-z0-9.]*)(?:(?:==?|@)([0-9][0-9.-]*))?$/;

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import pLimit from 'p-limit';
 import { RegistryError } from '../../oci/errors.ts';
-import { InvalidBuild } from '../invalid-build.ts';
+import { InvalidBuild } from '../request.ts';
 import { answerSchema, type EnvironmentAnswer, type EnvironmentQuestion } from './environment-thread.ts';
 
 /** Throws InvalidBuild for what is no environment or costs too much to read, TOOMANYREQUESTS while too many wait. */

@@ -1,7 +1,7 @@
 // `packages` of a request, as clients of the augment API send it: every field may be null, and unknown ones are ignored.
 import { z } from 'zod';
 import { listSchema } from '../../oci/bounded.ts';
-import { InvalidBuild } from '../invalid-build.ts';
+import { InvalidBuild } from '../request.ts';
 
 const MAX_ITEMS = 500;
 const MAX_WORD = 512;

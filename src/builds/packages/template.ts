@@ -2,7 +2,7 @@
 
 import { RegistryError } from '../../oci/errors.ts';
 import { parseReference } from '../../oci/reference.ts';
-import { InvalidBuild } from '../invalid-build.ts';
+import { InvalidBuild } from '../request.ts';
 
 /** Throws InvalidBuild for what is no image's name. */
 export function checkImage(field: string, image: string): string {

@@ -6,7 +6,6 @@ import { createCollection } from '../../state/collection.ts';
 import type { PutOptions, RecordStore } from '../../state/store.ts';
 import type { BuildsPage } from '../builds.ts';
 import { type BuildRecord, buildIdSchema, buildRecordSchema } from '../record.ts';
-import { type Blame, blameSchema, NO_BLAME } from './blame.ts';
 import { splitId } from './id.ts';
 
 export interface BuildRecords {
@@ -170,3 +169,16 @@ function timeKey({ createdAt, id }: BuildRecord): string {
 function descending(count: number, max: number): string {
   return String(max - count).padStart(String(max).length, '0');
 }
+
+const blameSchema = z.object({
+  /** Whether it runs: found so after a start, it ran when the process ended. A stop of the service says that it does not. */
+  isRunning: z.boolean(),
+  /** Whether it ran when the process ended by itself: from then on it runs alone. */
+  isSuspect: z.boolean(),
+  /** How often the process ended by itself while it ran alone. */
+  crashes: z.int().nonnegative(),
+});
+
+export type Blame = z.infer<typeof blameSchema>;
+
+export const NO_BLAME: Blame = { isRunning: false, isSuspect: false, crashes: 0 };

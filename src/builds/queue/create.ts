@@ -3,20 +3,18 @@ import type { Logger } from 'pino';
 import type { Digest } from '../../oci/digest.ts';
 import type { RecordStore } from '../../state/store.ts';
 import type { Builds } from '../builds.ts';
-import { BuildStopped } from '../maker.ts';
+import { BuildStopped } from '../execution.ts';
 import type { BuildRecord } from '../record.ts';
 import { createBuildRecords } from './build-records.ts';
-import { createCancel } from './cancel.ts';
-import { createEndJob } from './end-job.ts';
-import type { Job } from './job.ts';
-import { createJobs } from './jobs.ts';
-import type { Redact } from './log-entry.ts';
+import { createEndJob, type EndJob } from './end-job.ts';
+import { createJobs, hasEnded, type Job, type Jobs } from './jobs.ts';
+import type { Redact } from './log-file.ts';
 import { createLogStore } from './log-store.ts';
-import { createQueue } from './queue.ts';
+import { type Wait, waitFor } from './notifier.ts';
+import { createQueue, type Queue } from './queue.ts';
 import { restoreJobs } from './restore.ts';
 import { createRunJob, type Makers, type RunPolicy } from './run-job.ts';
 import { createDesk, type SubmitPolicy } from './submit.ts';
-import { type Wait, waitFor } from './wait.ts';
 
 export interface BuildsPolicy extends RunPolicy, SubmitPolicy {
   /** How long records and logs stay after the end of a build. */
@@ -106,5 +104,23 @@ export async function createBuilds({
       await Promise.all(jobs.all().map(job => job.log.end()));
       jobs.close();
     },
+  };
+}
+
+interface CancelDeps {
+  readonly jobs: Jobs;
+  readonly queue: Queue<Job>;
+  readonly endJob: EndJob;
+}
+
+/** Resolves when the build has stopped; undefined where it is not under way. */
+function createCancel({ jobs, queue, endJob }: CancelDeps): (id: string) => Promise<BuildRecord | undefined> {
+  return async id => {
+    const job = jobs.get(id);
+    if (!job || hasEnded(job.record)) return job?.record;
+    const stopped = new BuildStopped('cancelled', 'it was cancelled');
+    job.stop.abort(stopped);
+    if (queue.remove(job)) await endJob(job, { failure: { kind: 'cancelled', reason: stopped.message } });
+    return jobs.waitFor(job, new AbortController().signal);
   };
 }

@@ -2,13 +2,13 @@
 // are told at once, and the end is stored as soon as that is possible.
 import type { Logger } from 'pino';
 import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { BuildFailure } from '../execution.ts';
 import type { BuildRecord, Failure } from '../record.ts';
 import type { BuildRecords } from './build-records.ts';
-import { describeFailure, presentFailure } from './failure.ts';
-import type { Job } from './job.ts';
-import type { Jobs } from './jobs.ts';
-import type { Redact } from './log-entry.ts';
-import type { Wait } from './wait.ts';
+import type { Job, Jobs } from './jobs.ts';
+import type { Redact } from './log-file.ts';
+import type { Wait } from './notifier.ts';
 
 export type Outcome = { readonly digest: Digest } | { readonly failure: Failure };
 
@@ -90,4 +90,31 @@ function describe({ image, digest, failure }: BuildRecord): string {
 function summarize({ id, image, status, startedAt, endedAt, failure }: BuildRecord) {
   const durationMs = startedAt && endedAt ? Date.parse(endedAt) - Date.parse(startedAt) : 0;
   return { build: id, image, status, durationMs, ...(failure && { failure }) };
+}
+
+/** What a maker threw that was not stopped. A fault that nobody has foreseen is for the service's log alone. */
+export function failureOf(error: unknown): Failure {
+  if (error instanceof BuildFailure) return error.failure;
+  if (error instanceof RegistryError) return { kind: 'infrastructure', reason: error.message };
+  return { kind: 'infrastructure', reason: 'an unexpected fault, of which the log of the service says more' };
+}
+
+const MAX_LENGTH = 1000;
+
+/** A failure as it may be kept: without secrets, its texts one line each and bounded. */
+function presentFailure(failure: Failure, redact: Redact): Failure {
+  const line = (text: string) => {
+    const whole = redact(text)
+      .replaceAll(/[\s\p{Cc}]+/gu, ' ')
+      .trim();
+    return whole.length > MAX_LENGTH ? `${whole.slice(0, MAX_LENGTH).toWellFormed()}…` : whole;
+  };
+  const { step, reason } = failure;
+  return { ...failure, reason: line(reason), ...(step !== undefined && { step: line(step) }) };
+}
+
+/** The last line of a failed build's log. */
+function describeFailure({ kind, reason, platform, step }: Failure): string {
+  const where = [platform, step].filter(part => part !== undefined).join(', ');
+  return `failed (${kind}): ${where === '' ? reason : `${where}: ${reason}`}`;
 }

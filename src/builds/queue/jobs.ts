@@ -1,7 +1,45 @@
-// All builds that are under way, by id and by what they are of.
+// Builds that are under way, by id and by spec: what is known of each in memory until its end is stored.
 import type { BuildRecord } from '../record.ts';
+import type { Blame } from './build-records.ts';
 import { splitId } from './id.ts';
-import { hasEnded, type Job } from './job.ts';
+import type { LiveLog } from './live-log.ts';
+import { type Bell, createBell } from './notifier.ts';
+
+export interface Job {
+  readonly record: BuildRecord;
+  readonly blame: Blame;
+  readonly log: LiveLog;
+  /** Aborts with a BuildStopped. */
+  readonly stop: AbortController;
+  /** Rings when it has ended, or there is nothing more to wait for. */
+  readonly ended: Bell;
+  update(change: Partial<BuildRecord>): void;
+}
+
+interface JobOptions {
+  readonly blame: Blame;
+  readonly log: LiveLog;
+}
+
+export function createJob(first: BuildRecord, { blame, log }: JobOptions): Job {
+  let record = first;
+  return {
+    get record() {
+      return record;
+    },
+    blame,
+    log,
+    stop: new AbortController(),
+    ended: createBell(),
+    update(change) {
+      record = { ...record, ...change };
+    },
+  };
+}
+
+export function hasEnded({ status }: BuildRecord): boolean {
+  return status === 'succeeded' || status === 'failed';
+}
 
 export interface Jobs {
   add(job: Job): void;

@@ -4,11 +4,9 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { LogEntry, Tell, Told } from '../progress.ts';
-import { type Bell, createBell } from './bell.ts';
-import { createEntry, encodeEntry, type Redact } from './log-entry.ts';
-import { type LogFile, openLogFile } from './log-file.ts';
+import { createEntry, encodeEntry, findRetold, type LogFile, openLogFile, type Redact } from './log-file.ts';
 import { createLogTail, type LogTail } from './log-tail.ts';
-import { findRetold } from './retold.ts';
+import { type Bell, createBell } from './notifier.ts';
 
 /** What a reader looks at; `changes` rings when any of it is another. */
 export interface FollowedLog {

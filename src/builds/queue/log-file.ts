@@ -1,8 +1,7 @@
-// The file of one log: whole lines are appended to it, and read while it grows.
+// The file of one log: whole lines are appended to it, and read while it grows. Each line is one entry.
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import type { LogEntry } from '../progress.ts';
-import { decodeEntry } from './log-entry.ts';
+import { type LogEntry, logEntrySchema, type Told } from '../progress.ts';
 
 export interface LogFile {
   /** Bytes that are written and end with a whole line. */
@@ -84,4 +83,67 @@ function* decodeLines(bytes: Buffer): Generator<LogEntry> {
     if (entry) yield entry;
     start = end + 1;
   }
+}
+
+export type Redact = (text: string) => string;
+
+/** In UTF-16 units: more of one line is cut. */
+const MAX_TEXT_LENGTH = 8192;
+
+/** What may be kept and sent: without secrets, and bounded. The whole text is redacted before it is cut. */
+export function createEntry(told: Told, { redact, at }: { readonly redact: Redact; readonly at: Date }): LogEntry {
+  const { text, step } = told;
+  return {
+    ...told,
+    at: at.toISOString(),
+    ...(step !== undefined && { step: bound(redact(step)) }),
+    ...(text !== undefined && { text: bound(redact(text)) }),
+  };
+}
+
+function bound(text: string): string {
+  return text.length > MAX_TEXT_LENGTH ? `${text.slice(0, MAX_TEXT_LENGTH).toWellFormed()}…` : text;
+}
+
+export function encodeEntry(entry: LogEntry): Uint8Array {
+  return Buffer.from(`${JSON.stringify(entry)}\n`);
+}
+
+/** Undefined for what is no entry: a crash may have left half a line. */
+function decodeEntry(line: Uint8Array): LogEntry | undefined {
+  try {
+    return logEntrySchema.parse(JSON.parse(Buffer.from(line).toString()));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether the file has the entry behind the note of this text; true for each entry there only once. */
+export async function findRetold(path: string, note: string): Promise<(entry: LogEntry) => boolean> {
+  const counts = await countBehind(path, note);
+  return entry => {
+    const key = keyOf(entry);
+    const count = counts.get(key) ?? 0;
+    if (count > 0) counts.set(key, count - 1);
+    return count > 0;
+  };
+}
+
+async function countBehind(path: string, note: string): Promise<Map<string, number>> {
+  const counts = new Map<string, number>();
+  const file = await open(path);
+  try {
+    for await (const entry of readEntries(file, 0, (await file.stat()).size)) {
+      if (counts.size === 0 && (entry.kind !== 'note' || entry.text !== note)) continue;
+      const key = keyOf(entry);
+      counts.set(key, (counts.get(key) ?? 0) + 1);
+    }
+  } finally {
+    await file.close();
+  }
+  return counts;
+}
+
+function keyOf({ kind, platform, step, state, text, progress }: LogEntry): string {
+  return JSON.stringify([kind, platform, step, state, text, progress?.current, progress?.total]);
 }

@@ -1,10 +1,8 @@
 // What an earlier process left under way goes on: nothing is ever stuck.
 import type { Logger } from 'pino';
-import { judge } from './blame.ts';
-import type { BuildRecords, UnderWay } from './build-records.ts';
+import type { Blame, BuildRecords, UnderWay } from './build-records.ts';
 import type { EndJob } from './end-job.ts';
-import { createJob, type Job } from './job.ts';
-import type { Jobs } from './jobs.ts';
+import { createJob, type Job, type Jobs } from './jobs.ts';
 import type { LogStore } from './log-store.ts';
 import type { Queue } from './queue.ts';
 
@@ -51,4 +49,17 @@ async function restore({ record, blame }: UnderWay, deps: RestoreDeps): Promise<
     });
   }
   queue.add(job, job.record);
+}
+
+/** What the end of the process says of all builds that it has left under way, in their order. */
+export function judge(left: readonly Blame[], endedByItself: boolean): readonly Blame[] {
+  const isAlone = left.filter(({ isRunning }) => isRunning).length === 1;
+  return left.map(blame => {
+    const wasThere = blame.isRunning && endedByItself;
+    return {
+      isRunning: false,
+      isSuspect: blame.isSuspect || wasThere,
+      crashes: blame.crashes + (wasThere && isAlone ? 1 : 0),
+    };
+  });
 }

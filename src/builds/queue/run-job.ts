@@ -1,14 +1,13 @@
-// The life of a build from when its turn has come: begun, tried again where a builder failed, stopped where it takes too long, ended.
+// The life of a build from when its turn has come: begun, tried again where a builder failed, stopped where it takes too long, ended. An
+// executor that does not stop when it is told to is abandoned after a grace time, so that it holds up nobody for ever.
 import type { Logger } from 'pino';
-import { BuildFailure, BuildStopped, type Make, type MakeOptions } from '../maker.ts';
+import { BuildFailure, BuildStopped, type Make, type MakeOptions } from '../execution.ts';
 import type { Tell } from '../progress.ts';
 import type { ContainerFileSpec, CopySpec, Spec } from '../spec.ts';
-import { attempt } from './attempt.ts';
 import type { BuildRecords } from './build-records.ts';
-import type { EndJob, Outcome } from './end-job.ts';
-import { failureOf } from './failure.ts';
-import type { Job } from './job.ts';
-import type { Wait } from './wait.ts';
+import { type EndJob, failureOf, type Outcome } from './end-job.ts';
+import type { Job } from './jobs.ts';
+import type { Wait } from './notifier.ts';
 
 export interface Makers {
   readonly containerfile: Make<ContainerFileSpec>;
@@ -139,4 +138,48 @@ function createMakeOptions(job: Job, over: AbortSignal): MakeOptions {
       if (!over.aborted && !backends.includes(name)) job.update({ backends: [...backends, name] });
     },
   };
+}
+
+interface AttemptOptions {
+  readonly signal: AbortSignal;
+  readonly graceMs: number;
+  readonly wait: Wait;
+  /** Of this build. */
+  readonly log: Logger;
+}
+
+/** What `make` gives or throws; the signal's reason where it is given up. */
+async function attempt<T>(make: () => Promise<T>, options: AttemptOptions): Promise<T> {
+  const { signal, log } = options;
+  signal.throwIfAborted();
+  const settled = new AbortController();
+  const made = make();
+  try {
+    return await Promise.race([made, giveUp(settled.signal, options)]);
+  } catch (error) {
+    if (error instanceof GivenUp) {
+      log.error({ afterMs: options.graceMs }, 'a build did not stop when it was told to, and is given up');
+      watch(made, log);
+      throw signal.reason;
+    }
+    throw error;
+  } finally {
+    settled.abort();
+  }
+}
+
+class GivenUp extends Error {
+  override readonly name = 'GivenUp';
+}
+
+/** Rejects a grace time after the signal; of no account once the work has settled. */
+async function giveUp(settled: AbortSignal, { signal, graceMs, wait }: AttemptOptions): Promise<never> {
+  await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true, signal: settled }));
+  await wait(graceMs, settled);
+  throw new GivenUp();
+}
+
+function watch(made: Promise<unknown>, log: Logger): void {
+  const report = () => log.warn('a build that was given up has stopped after all');
+  made.then(report, report);
 }

@@ -4,11 +4,9 @@ import { createTurns } from '../../state/turns.ts';
 import { QueueFull, type SubmitOptions, type Submitted } from '../builds.ts';
 import type { BuildRecord } from '../record.ts';
 import type { Spec } from '../spec.ts';
-import { NO_BLAME } from './blame.ts';
-import type { BuildRecords } from './build-records.ts';
+import { type BuildRecords, NO_BLAME } from './build-records.ts';
 import { attemptId, imageOf, specKey, splitId } from './id.ts';
-import { createJob, hasEnded, type Job } from './job.ts';
-import type { Jobs } from './jobs.ts';
+import { createJob, hasEnded, type Job, type Jobs } from './jobs.ts';
 import type { LogStore } from './log-store.ts';
 import type { Queue } from './queue.ts';
 

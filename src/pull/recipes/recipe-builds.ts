@@ -1,10 +1,10 @@
 // Builds that pulls begin: one for all that ask for an image at the same time, and none for a while after it failed.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { type Builds, QueueFull } from '../../builds/builds.ts';
-import { UnsupportedPlatform } from '../../builds/executor/unsupported-platform.ts';
-import { InvalidBuild } from '../../builds/invalid-build.ts';
+import { UnsupportedPlatform } from '../../builds/executor/platforms.ts';
 import type { RecipeMatch } from '../../builds/recipes/recipe.ts';
 import type { BuildRecord } from '../../builds/record.ts';
+import { InvalidBuild } from '../../builds/request.ts';
 import { createSingleFlight } from '../../cache/read-through/single-flight.ts';
 import type { Memory } from '../../memory.ts';
 import { RegistryError } from '../../oci/errors.ts';

@@ -1,6 +1,6 @@
 // The tag of a layer cache: shared by builds that have use for each other's layers.
 import { expect, test } from 'vitest';
-import { cacheImage } from '../../../src/builds/executor/cache-image.ts';
+import { cacheImage } from '../../../src/builds/executor/build-input.ts';
 import { parsePlatform } from '../../../src/oci/platform.ts';
 import { parseSpec } from '../../support/build-backends.ts';
 

@@ -4,7 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { Backend } from '../../../src/builds/backend.ts';
-import { createImageMaker, type FinishOrder, type ImageMakerDeps } from '../../../src/builds/executor/image-maker.ts';
+import {
+  createImageMaker,
+  type FinishOrder,
+  type ImageMakerDeps,
+} from '../../../src/builds/executor/image-executor.ts';
 import { createPlatforms } from '../../../src/builds/executor/platforms.ts';
 import { createWorkspaces } from '../../../src/builds/executor/workspace.ts';
 import type { Told } from '../../../src/builds/progress.ts';

@@ -5,8 +5,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { endLeftovers } from '../../../src/builds/executor/leftovers.ts';
-import { createWorkspaces } from '../../../src/builds/executor/workspace.ts';
+import { createWorkspaces, endLeftovers } from '../../../src/builds/executor/workspace.ts';
 
 test('ends what a crash left at work in a folder of builds', async () => {
   const directory = await makeFolder();

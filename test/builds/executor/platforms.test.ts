@@ -1,8 +1,8 @@
 // Which backend builds which platform, and what is said of one that none can build.
 import { expect, test } from 'vitest';
-import { type Backend, BackendUnavailable } from '../../../src/builds/backend.ts';
-import { createPlatforms } from '../../../src/builds/executor/platforms.ts';
-import { UnsupportedPlatform } from '../../../src/builds/executor/unsupported-platform.ts';
+import type { Backend } from '../../../src/builds/backend.ts';
+import { BackendUnavailable } from '../../../src/builds/execution.ts';
+import { createPlatforms, UnsupportedPlatform } from '../../../src/builds/executor/platforms.ts';
 import { formatPlatform, parsePlatform } from '../../../src/oci/platform.ts';
 import {
   type BackendOptions,

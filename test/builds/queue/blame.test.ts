@@ -1,7 +1,8 @@
 // Whom an end of the process is blamed on, whatever ran and however it ended.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { judge, NO_BLAME } from '../../../src/builds/queue/blame.ts';
+import { NO_BLAME } from '../../../src/builds/queue/build-records.ts';
+import { judge } from '../../../src/builds/queue/restore.ts';
 
 /** Which of five builds run when the process ends, and how it ends. */
 const end = fc.record({

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import type { Builds } from '../../../src/builds/builds.ts';
-import { BuildFailure, type MakeOptions } from '../../../src/builds/maker.ts';
+import { BuildFailure, type MakeOptions } from '../../../src/builds/execution.ts';
 import type { LogEntry } from '../../../src/builds/progress.ts';
 import { type BuildsDeps, type BuildsPolicy, createBuilds } from '../../../src/builds/queue/create.ts';
 import type { BuildRecord } from '../../../src/builds/record.ts';

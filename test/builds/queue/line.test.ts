@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { createLine } from '../../../src/builds/queue/line.ts';
+import { createLine } from '../../../src/builds/queue/queue.ts';
 
 function serveAll<T>(line: ReturnType<typeof createLine<T>>): T[] {
   const served: T[] = [];

@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import type { LogEntry } from '../../../src/builds/progress.ts';
 import { createLiveLog, type LiveLog, logPath } from '../../../src/builds/queue/live-log.ts';
-import { readLiveLog, readStoredLog } from '../../../src/builds/queue/read-log.ts';
+import { readLiveLog, readStoredLog } from '../../../src/builds/queue/log-store.ts';
 import { createDirectory, until } from './fixture.ts';
 
 const ID = 'bd-0123456789abcdef_1';

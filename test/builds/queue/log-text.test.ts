@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest';
-import type { LogEntry } from '../../../src/builds/progress.ts';
-import { formatLogEntry } from '../../../src/builds/queue/log-text.ts';
+import { formatLogEntry, type LogEntry } from '../../../src/builds/progress.ts';
 
 const at = '2030-01-02T03:04:05.678Z';
 const step = '[2/3] RUN make';

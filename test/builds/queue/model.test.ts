@@ -2,7 +2,7 @@
 // every waiter is answered, and every build ends.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { BuildFailure } from '../../../src/builds/maker.ts';
+import { BuildFailure } from '../../../src/builds/execution.ts';
 import { splitId } from '../../../src/builds/queue/id.ts';
 import type { BuildRecord } from '../../../src/builds/record.ts';
 import type { Digest } from '../../../src/oci/digest.ts';

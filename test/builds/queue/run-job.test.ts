@@ -1,7 +1,7 @@
 // Builds while they run, and how they end.
 
 import { expect, test } from 'vitest';
-import { BuildFailure } from '../../../src/builds/maker.ts';
+import { BuildFailure } from '../../../src/builds/execution.ts';
 import { createMemoryStore } from '../../../src/state/memory.ts';
 import { BROKEN, built, createWorld, ending, logOf, me, pass, specOf, submit, until } from './fixture.ts';
 

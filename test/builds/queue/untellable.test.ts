@@ -1,6 +1,6 @@
 // What cannot be searched for secrets: it is told to nobody, and ends neither the service nor its next start.
 import { expect, test } from 'vitest';
-import { BuildFailure } from '../../../src/builds/maker.ts';
+import { BuildFailure } from '../../../src/builds/execution.ts';
 import { createWorld, ending, logOf, submit, until } from './fixture.ts';
 
 const SECRET = 'canary-of-the-pattern';

@@ -1,7 +1,7 @@
 // BuildKit on a TCP port of the loopback that speaks TLS, and only with clients that the CA of fixtures/certificates knows.
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { BuildkitTls } from '../../../src/builds/backends/buildkit/connection.ts';
+import type { BuildkitTls } from '../../../src/builds/backends/buildkit/network.ts';
 import { clientPath } from './clients.ts';
 import { findFreePort, type Killable, run, startProcess } from './process.ts';
 

@@ -1,9 +1,9 @@
 // Images that a recipe builds: when a build begins, who waits for it, and what is served when it fails.
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { QueueFull } from '../../../src/builds/builds.ts';
-import { UnsupportedPlatform } from '../../../src/builds/executor/unsupported-platform.ts';
-import { InvalidBuild } from '../../../src/builds/invalid-build.ts';
+import { UnsupportedPlatform } from '../../../src/builds/executor/platforms.ts';
 import type { RecipeOptions } from '../../../src/builds/recipes/recipe.ts';
+import { InvalidBuild } from '../../../src/builds/request.ts';
 import { createMemory } from '../../../src/memory.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
 import { parsePlatform } from '../../../src/oci/platform.ts';

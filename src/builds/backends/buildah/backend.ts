@@ -2,28 +2,20 @@
 import { getuid } from 'node:process';
 import { z } from 'zod';
 import { isSamePlatform, type Platform } from '../../../oci/platform.ts';
-import {
-  type Backend,
-  BackendUnavailable,
-  type BuildOptions,
-  type BuildOrder,
-  type BuildResult,
-} from '../../backend.ts';
-import { childEnvironment, type Environment } from '../../environment.ts';
-import { findNeeds } from '../../needed-steps.ts';
-import { readProcess } from '../../read-process.ts';
+import type { Backend, BuildOptions, BuildOrder, BuildResult, Detect } from '../../backend.ts';
+import { BackendUnavailable } from '../../execution.ts';
+import { findNeeds } from '../../needs.ts';
+import { childEnvironment, type Environment, readProcess } from '../../process.ts';
+import { buildImages } from './build.ts';
 import { createClient } from './client.ts';
-import { type StorageOptions, wayArguments } from './command.ts';
-import { type Ability, findAbility, type Isolation, type Trials } from './isolation.ts';
-import { findBuildahObstacle } from './obstacle.ts';
+import { findBuildahObstacle, type StorageOptions, wayArguments } from './command.ts';
+import { type Ability, findAbility, type Isolation, isolations, type Trials, tryRun } from './isolation.ts';
 import { listMachinePlatforms } from './platforms.ts';
 import { createStorageKeeper } from './storage.ts';
-import { tryRun } from './trial.ts';
-import { buildImages } from './work.ts';
 import { planWorkspace, type Workspace, writeWorkspace } from './workspace.ts';
 
 /** With a `root`, the storage below it is for these builds alone, and put in order after them. */
-export interface BuildahOptions extends StorageOptions {
+interface BuildahOptions extends StorageOptions {
   readonly name: string;
   /** Absent: `oci` for root, `rootless` for everyone else, as they are the strongest that each can have. */
   readonly isolation?: Isolation | undefined;
@@ -45,7 +37,6 @@ const TRIAL_MS = 30_000;
 const RETRY_MS = 5 * 60_000;
 /** Since then the network of a user who is not root does not lead to the loopback address of the machine. */
 const MIN_PRIVATE = [1, 32] as const;
-
 const infoSchema = z.object({ host: z.object({ os: z.string(), arch: z.string() }) });
 
 export function createBuildahBackend(options: BuildahOptions): Backend {
@@ -158,4 +149,28 @@ function parseInfo(output: string): string {
   } catch (cause) {
     throw new BackendUnavailable('`buildah info` does not say what machine this is', { cause });
   }
+}
+
+type BuildahDetectOptions = Pick<BuildahOptions, 'command' | 'root' | 'runRoot' | 'storageDriver'>;
+
+/** Gives buildah where it is there and its storage answers. It isolates as BUILDAH_ISOLATION says, where that is set. */
+export function detectBuildah(options: BuildahDetectOptions = {}): Detect {
+  return async ({ environment, signal, onMiss }) => {
+    const isolation = findIsolation(environment.BUILDAH_ISOLATION);
+    const backend = createBuildahBackend({ name: 'buildah', ...options, environment, isolation });
+    // A service that ends does not wait for what a trial would show.
+    signal.addEventListener('abort', () => void backend.close(), { once: true });
+    try {
+      await backend.listPlatforms(signal);
+      return backend;
+    } catch (error) {
+      if (!(error instanceof BackendUnavailable)) throw error;
+      onMiss(`buildah: ${error.message}`);
+      return undefined;
+    }
+  };
+}
+
+function findIsolation(text: string | undefined): Isolation | undefined {
+  return isolations.find(isolation => isolation === text);
 }

@@ -1,9 +1,14 @@
 // How buildah is run: always on the same storage, and with a home that is the build's.
 import { join } from 'node:path';
-import { childEnvironment, type Environment } from '../../environment.ts';
-import { type ProcessEnd, type ProcessOptions, runProcess } from '../../process.ts';
-import { readProcess } from '../../read-process.ts';
-import { failUnavailable } from '../../unavailable.ts';
+import { failUnavailable } from '../../execution.ts';
+import {
+  childEnvironment,
+  type Environment,
+  type ProcessEnd,
+  type ProcessOptions,
+  readProcess,
+  runProcess,
+} from '../../process.ts';
 import { type StorageOptions, storageArguments } from './command.ts';
 import type { Workspace } from './workspace.ts';
 

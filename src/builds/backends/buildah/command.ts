@@ -1,10 +1,12 @@
 // The commands of a build: pure functions of the order. Nothing in them is secret: everyone can read arguments.
 import { formatPlatform, type Platform } from '../../../oci/platform.ts';
 import type { BuildOrder } from '../../backend.ts';
-import type { ContainerFileSpec } from '../../spec.ts';
-import { csvFields } from '../buildkit/csv.ts';
-import { isCutOff, type RunWay } from './isolation.ts';
-import { pinBases } from './pins.ts';
+import { hasStage } from '../../containerfile/has-stage.ts';
+import { findNeeds } from '../../needs.ts';
+import type { Compression, ContainerFileSpec } from '../../spec.ts';
+import { csvFields, findCommandObstacle } from '../buildkit/command.ts';
+import { isRemote } from '../embedded/copy-step.ts';
+import { type Ability, isCutOff, type RunWay } from './isolation.ts';
 import type { Workspace } from './workspace.ts';
 
 /** Where buildah keeps images and containers; what is absent is as storage.conf says. */
@@ -119,4 +121,52 @@ function withoutTag(name: string): string {
 /** Steps on no base are the same for every platform to the cache, which then gives one the image of another. */
 function isFromScratch({ containerFile }: ContainerFileSpec): boolean {
   return /^[ \t]*FROM[ \t]+(?:--\S+[ \t]+)*(?:scratch|\S*\$)/im.test(containerFile);
+}
+
+/**
+ * Values of `--build-context`, one for each base by its name as the Containerfile has it. A name that is a stage's too gets none: it
+ * would take the stage's place.
+ */
+export function pinBases({ bases, spec }: Pick<BuildOrder, 'bases' | 'spec'>): readonly string[] {
+  return [...bases]
+    .filter(([name]) => !hasStage(spec.containerFile, name))
+    .map(([name, base]) => `${name}=docker-image://${base.name}`);
+}
+
+/** Why buildah cannot do this spec; undefined where it can. Of what is not known yet, it is thought that it can. */
+export function findBuildahObstacle(spec: ContainerFileSpec, ability: Ability | undefined): string | undefined {
+  const { sbom, provenance } = spec.attestations;
+  if (sbom || provenance !== 'none') return 'attestations need a BuildKit: buildah makes none';
+  if (spec.compression && !isPlainGzip(spec.compression)) {
+    return 'buildah packs layers with gzip alone, at its own level: another compression needs a BuildKit';
+  }
+  return findStepObstacle(spec, ability) ?? findCommandObstacle(spec);
+}
+
+function findStepObstacle(spec: ContainerFileSpec, ability: Ability | undefined): string | undefined {
+  const { way, fault } = ability ?? {};
+  if (way && spec.network === 'none' && way.isolation === 'chroot' && !isCutOff(way)) {
+    return 'a RUN without a network needs the isolation oci or rootless: with chroot it has that of the machine here';
+  }
+  if (way && spec.network === 'host' && isCutOff(way)) {
+    return 'a RUN with the network of the machine needs `hostNetwork: true` of this builder';
+  }
+  for (const step of findNeeds(spec)?.steps ?? []) {
+    if (step.kind === 'run' && fault !== undefined) return `line ${step.line}: no RUN works with it: ${fault}`;
+    const demand = step.kind === 'run' ? step.demands.find(each => !isGranted(each, spec)) : undefined;
+    // Newer ones do as they are told, and ask nobody.
+    if (demand !== undefined) return `line ${step.line}: RUN ${demand} is not allowed`;
+    if (step.kind === 'add' && way && isCutOff(way) && step.sources.some(isRemote)) {
+      return `line ${step.line}: without a network of its own for steps it fetches nothing remote`;
+    }
+  }
+  return undefined;
+}
+
+function isGranted(demand: string, { network }: ContainerFileSpec): boolean {
+  return demand === '--network=host' && network === 'host';
+}
+
+function isPlainGzip({ mode, level, force = false }: Compression): boolean {
+  return mode === 'gzip' && level === undefined && !force;
 }

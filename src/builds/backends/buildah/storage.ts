@@ -1,6 +1,6 @@
 // Buildah's storage over time: what builds leave in it is removed while none runs, since nobody can tell whose it is.
 import { z } from 'zod';
-import { BackendUnavailable } from '../../backend.ts';
+import { BackendUnavailable } from '../../execution.ts';
 import { LIST_PREFIX } from './workspace.ts';
 
 interface StorageKeeper {

@@ -1,10 +1,10 @@
-// What buildah reads and writes of one build, in the order's directory.
+// What buildah reads and writes of one build, in the input's directory: its Containerfile, credentials and registries.
 import { randomUUID } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildOrder } from '../../backend.ts';
-import { authFile } from './auth-file.ts';
-import { registriesConf } from './registries-conf.ts';
+import { listReadImages } from '../../needs.ts';
+import { normalizeImage } from '../buildkit/source-policy.ts';
 
 export interface Workspace {
   readonly context: string;
@@ -56,4 +56,62 @@ export async function writeWorkspace(order: BuildOrder, workspace: Workspace): P
 
 function writePrivate(path: string, content: string | Uint8Array): Promise<void> {
   return writeFile(path, content, { mode: 0o600 });
+}
+
+interface AuthFile {
+  readonly auths: Readonly<Record<string, { readonly auth: string }>>;
+}
+
+/** For each repository that the build was planned to read or to write, the credentials of its host. Throws BuildFailure for a Containerfile that is none. */
+export function authFile({
+  spec,
+  bases,
+  target,
+  cache,
+  credentials,
+}: Pick<BuildOrder, 'spec' | 'bases' | 'target' | 'cache' | 'credentials'>): AuthFile {
+  const written = [target, ...(cache ? [cache] : [])];
+  const names = [...written, ...bases.values()].map(({ name }) => name);
+  const repositories = new Set([...names, ...listReadImages(spec).map(normalizeImage)].map(repositoryOf));
+  const entries = [...repositories].flatMap(repository => {
+    const found = credentials.get(repository.slice(0, repository.indexOf('/')));
+    return found ? [[repository, { auth: encode(found) }] as const] : [];
+  });
+  return { auths: Object.fromEntries(entries) };
+}
+
+/** `host[:port]/repository`. */
+function repositoryOf(name: string): string {
+  const [named = ''] = name.split('@', 1);
+  const colon = named.lastIndexOf(':');
+  return colon > named.lastIndexOf('/') ? named.slice(0, colon) : named;
+}
+
+function encode({ username, password }: { readonly username: string; readonly password: string }): string {
+  return Buffer.from(`${username}:${password}`).toString('base64');
+}
+
+/** A host of this machine, wherever it stands in a text. */
+const LOOPBACK = /(?<![\w.-])(?:localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3})(?::\d{1,5})?(?![\w.-])/g;
+
+/**
+ * A name without a registry is docker.io's, as for every other builder. Plain HTTP is for the targets that want it, and for this machine's
+ * own registries, as the other builders have it; `--tls-verify=false` would be for every registry that a base image comes from.
+ */
+export function registriesConf(order: InsecureOrder): string {
+  const insecure = [...listInsecure(order)].map(
+    host => `[[registry]]\nlocation = ${JSON.stringify(host)}\ninsecure = true\n`,
+  );
+  return ['unqualified-search-registries = ["docker.io"]\nshort-name-mode = "disabled"\n', ...insecure].join('\n');
+}
+
+type InsecureOrder = Pick<BuildOrder, 'target' | 'cache' | 'bases' | 'spec'>;
+
+function listInsecure({ target, cache, bases, spec }: InsecureOrder): ReadonlySet<string> {
+  const targets = [target, ...(cache ? [cache] : []), ...bases.values()].filter(({ isInsecure }) => isInsecure);
+  const texts = [spec.containerFile, ...Object.values(spec.args)];
+  return new Set([
+    ...targets.map(({ name }) => name.slice(0, name.indexOf('/'))),
+    ...texts.flatMap(text => [...text.matchAll(LOOPBACK)].map(([host]) => host)),
+  ]);
 }

@@ -1,26 +1,26 @@
-// The builder that talks to a BuildKit, wherever it runs, through buildctl.
-import { isSamePlatform, type Platform } from '../../../oci/platform.ts';
-import {
-  type Backend,
-  BackendUnavailable,
-  type BuildOptions,
-  type BuildOrder,
-  type BuildResult,
-} from '../../backend.ts';
-import { childEnvironment, type Environment } from '../../environment.ts';
-import { BuildFailure } from '../../maker.ts';
-import { runProcess } from '../../process.ts';
-import { readProcess } from '../../read-process.ts';
-import { failUnavailable } from '../../unavailable.ts';
-import { buildArguments } from './command.ts';
-import { type BuildkitConnection, connectionArguments, isInOurNetwork } from './connection.ts';
+// The builder that talks to a BuildKit through buildctl, wherever it runs.
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { isSamePlatform, normalizePlatform, type Platform } from '../../../oci/platform.ts';
+import type { Backend, BuildOptions, BuildOrder, BuildResult, Detect, DetectOptions } from '../../backend.ts';
+import { withOlderArms } from '../../bases.ts';
+import { BackendUnavailable, BuildFailure, failUnavailable } from '../../execution.ts';
+import { childEnvironment, type Environment, readProcess, runProcess } from '../../process.ts';
+import { buildArguments, findCommandObstacle } from './command.ts';
 import { describeFailure } from './failure.ts';
-import { readMetadata } from './metadata.ts';
-import { findNetworkObstacle, listNetworkNotes, networkOf, type StepNetwork, tellNetwork } from './network.ts';
-import { findCommandObstacle } from './obstacle.ts';
+import {
+  type BuildkitConnection,
+  connectionArguments,
+  findNetworkObstacle,
+  isInOurNetwork,
+  listNetworkNotes,
+  networkOf,
+  type StepNetwork,
+  tellNetwork,
+} from './network.ts';
 import { createProgressReader, PROGRESS_LINE_LENGTH } from './progress.ts';
-import { parseWorkers, WORKERS_FORMAT } from './workers.ts';
-import { planWorkspace, writeWorkspace } from './workspace.ts';
+import { planWorkspace, readMetadata, writeWorkspace } from './workspace.ts';
 
 interface BuildkitOptions extends BuildkitConnection {
   readonly name: string;
@@ -91,4 +91,92 @@ export function createBuildkitBackend(options: BuildkitOptions): Backend {
 function nameAddress(address: string, error: unknown): never {
   if (!(error instanceof BackendUnavailable)) throw error;
   throw new BackendUnavailable(`BuildKit at ${address} does not answer: ${error.message}`, { cause: error });
+}
+
+const ROOT_SOCKET = '/run/buildkit/buildkitd.sock';
+
+interface BuildkitDetectOptions {
+  readonly command?: string;
+  /** Where a BuildKit of root listens. */
+  readonly rootSocket?: string;
+}
+
+/** Gives the first that answers: BUILDKIT_HOST alone where it is set, else the sockets that BuildKit has by default. */
+export function detectBuildkit({ command, rootSocket = ROOT_SOCKET }: BuildkitDetectOptions = {}): Detect {
+  return async options => {
+    const addresses = await listAddresses(options.environment, rootSocket);
+    if (addresses.length === 0) options.onMiss(`BuildKit: BUILDKIT_HOST is not set, and there is no ${rootSocket}`);
+    for (const address of addresses) {
+      const backend = createBuildkitBackend({ name: 'buildkit', address, command, environment: options.environment });
+      if (await answers(backend, options)) return backend;
+    }
+    return undefined;
+  };
+}
+
+async function listAddresses(environment: Environment, rootSocket: string): Promise<readonly string[]> {
+  if (environment.BUILDKIT_HOST) return [environment.BUILDKIT_HOST];
+  const runtime = environment.XDG_RUNTIME_DIR;
+  const sockets = [rootSocket, ...(runtime ? [join(runtime, 'buildkit', 'buildkitd.sock')] : [])];
+  const found = await Promise.all(sockets.map(async path => ((await isSocket(path)) ? [`unix://${path}`] : [])));
+  return found.flat();
+}
+
+async function isSocket(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isSocket();
+  } catch {
+    // Not there or not ours to see: no BuildKit for us.
+    return false;
+  }
+}
+
+async function answers(backend: Backend, { signal, onMiss }: DetectOptions): Promise<boolean> {
+  try {
+    await backend.listPlatforms(signal);
+    return true;
+  } catch (error) {
+    if (!(error instanceof BackendUnavailable)) throw error;
+    onMiss(error.message);
+    return false;
+  }
+}
+
+/** What tells which network a step gets: `host`, or one of its own. */
+export const NETWORK_LABEL = 'org.mobyproject.buildkit.worker.network';
+
+const platformSchema = z.object({ os: z.string(), architecture: z.string(), variant: z.string().optional() });
+
+const workersSchema = z.array(
+  z.object({
+    platforms: z.array(platformSchema).nullish(),
+    labels: z.record(z.string(), z.string()).nullish(),
+  }),
+);
+
+/** The template that `buildctl debug workers --format` gets. */
+const WORKERS_FORMAT = '{{json .}}';
+
+interface Workers {
+  /** Of all of them, normalised, each once. */
+  readonly platforms: readonly Platform[];
+  /** Whether a step of any has the network of its machine. */
+  readonly hasHostNetwork: boolean;
+}
+
+/** Throws BackendUnavailable for what is no answer. */
+export function parseWorkers(output: string): Workers {
+  const workers = workersOf(output);
+  return {
+    platforms: withOlderArms(workers.flatMap(worker => (worker.platforms ?? []).map(normalizePlatform))),
+    hasHostNetwork: workers.some(({ labels }) => labels?.[NETWORK_LABEL] === 'host'),
+  };
+}
+
+function workersOf(output: string): z.output<typeof workersSchema> {
+  try {
+    return workersSchema.parse(JSON.parse(output));
+  } catch (cause) {
+    throw new BackendUnavailable('the list of workers is not one that BuildKit gives', { cause });
+  }
 }

@@ -1,5 +1,5 @@
 // Why a build of BuildKit's came to nothing, and whose fault it is: only what another attempt may cure is the infrastructure's.
-import { mayNotRead } from '../../read-images.ts';
+import { mayNotRead } from '../../needs.ts';
 import type { Failure } from '../../record.ts';
 import type { FailedStep } from './steps.ts';
 

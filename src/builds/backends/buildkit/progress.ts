@@ -1,10 +1,11 @@
-// The progress of a build from the lines of `--progress=rawjson`, which buildctl and buildx write alike.
+// The progress of a build from the lines of `--progress=rawjson`, which buildctl and buildx write alike. What steps print comes in pieces that
+// end anywhere, and becomes lines.
 import { stripVTControlCharacters } from 'node:util';
 import type { Platform } from '../../../oci/platform.ts';
+import { createLineSplitter, type LineSplitter } from '../../lines.ts';
 import { LINE_LENGTH } from '../../process.ts';
-import type { Tell } from '../../progress.ts';
-import { createOutputs } from './outputs.ts';
-import { findSolveStatus, type SolveStatus } from './solve-status.ts';
+import type { Tell, Told } from '../../progress.ts';
+import { findSolveStatus, type SolveStatus, type VertexLog } from './solve-status.ts';
 import { createSteps, type FailedStep } from './steps.ts';
 
 /** A line of progress holds many steps and their output: it may be longer than a line of text. */
@@ -57,4 +58,53 @@ export function createProgressReader(platforms: readonly Platform[], tell: Tell)
 
 function oneLine(text: string): string {
   return stripVTControlCharacters(text).replace(/\s+/g, ' ').trim().slice(0, LINE_LENGTH);
+}
+
+interface Outputs {
+  write(log: VertexLog): void;
+  /** Tells what a step printed without a line break at the end. */
+  end(vertex: string): void;
+  endAll(): void;
+}
+
+const STREAMS = [1, 2] as const;
+/** Of steps that print at the same time. */
+const MAX_OPEN = 1_000;
+
+function createOutputs(tell: Tell, describe: (vertex: string) => Pick<Told, 'platform' | 'step'>): Outputs {
+  const open = new Map<string, LineSplitter>();
+
+  function splitterOf(vertex: string, key: string): LineSplitter {
+    const splitter =
+      open.get(key) ??
+      createLineSplitter(line => {
+        tell({ kind: 'output', ...describe(vertex), text: stripVTControlCharacters(line) });
+      }, LINE_LENGTH);
+    if (open.size < MAX_OPEN) open.set(key, splitter);
+    return splitter;
+  }
+
+  function close(key: string): void {
+    open.get(key)?.end();
+    open.delete(key);
+  }
+
+  return {
+    write({ vertex, stream, data }) {
+      const key = keyOf(vertex, stream);
+      const splitter = splitterOf(vertex, key);
+      splitter.write(Buffer.from(data ?? '', 'base64'));
+      if (!open.has(key)) splitter.end();
+    },
+    end(vertex) {
+      for (const stream of STREAMS) close(keyOf(vertex, stream));
+    },
+    endAll() {
+      for (const key of [...open.keys()]) close(key);
+    },
+  };
+}
+
+function keyOf(vertex: string, stream: number): string {
+  return `${vertex} ${stream}`;
 }

@@ -2,7 +2,7 @@
 // moves meanwhile changes nothing, and a trigger of a base or a frontend gets no image with our credentials that its caller may not have.
 // Pins are not made by `--opt context:<name>=…`: that would also take the place of a stage with the name of an image.
 import type { BuildOrder } from '../../backend.ts';
-import { listReadImages } from '../../read-images.ts';
+import { listReadImages } from '../../needs.ts';
 
 interface SourcePolicy {
   readonly version: 1;

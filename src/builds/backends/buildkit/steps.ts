@@ -1,9 +1,9 @@
-// The steps of a running build: each begins and ends once for each time that BuildKit works on it, and the first real failure is kept.
+// The steps of a running build: each begins and ends once for each time that BuildKit works on it, and the first real failure is kept. What they
+// are is in their names: `[linux/amd64->arm64 build 2/3] RUN make`, BuildKit's prefixCommand.
 import { stripVTControlCharacters } from 'node:util';
-import { formatPlatform, type Platform } from '../../../oci/platform.ts';
+import { formatPlatform, InvalidPlatform, type Platform, parsePlatform } from '../../../oci/platform.ts';
 import type { Tell, Told } from '../../progress.ts';
 import type { Vertex, VertexStatus } from './solve-status.ts';
-import { parseStep, type Step } from './step.ts';
 
 interface Steps {
   update(vertex: Vertex): void;
@@ -17,6 +17,13 @@ interface Steps {
 export interface FailedStep extends Step {
   readonly name: string;
   readonly error: string;
+}
+
+interface Step {
+  /** Normalised: of a cross compilation the one that it is for. Absent where the name has none. */
+  readonly platform: string | undefined;
+  /** As the Containerfile has it, such as `RUN make`, white space folded; absent for what BuildKit does of its own. */
+  readonly instruction: string | undefined;
 }
 
 interface Known extends Step {
@@ -102,4 +109,31 @@ function isHarmless(name: string): boolean {
 
 function oneLine(text: string): string {
   return stripVTControlCharacters(text).replace(/\s+/g, ' ').trim().slice(0, MAX_LENGTH);
+}
+
+const NAME = /^\[(?:(?<platform>[^\s\]/]+\/[^\s\]]+) )?(?<place>[^\]]*)\] (?<rest>.*)$/s;
+const NUMBERED = /(?:^|\s)\d+\/\d+$/;
+const METADATA = 'load metadata for ';
+
+export function parseStep(name: string): Step {
+  const { platform, place = '', rest = '' } = NAME.exec(name)?.groups ?? {};
+  return { platform: platform && findPlatform(platform), instruction: findInstruction(place, rest) };
+}
+
+function findInstruction(place: string, rest: string): string | undefined {
+  if (NUMBERED.test(place)) return rest.replace(/\s+/g, ' ').trim();
+  // The first step of a stage is its base: BuildKit looks it up before it counts the steps.
+  return place.endsWith('internal') && rest.startsWith(METADATA) ? `FROM ${rest.slice(METADATA.length)}` : undefined;
+}
+
+function findPlatform(text: string): string | undefined {
+  const [base = '', target = base] = text.split('->');
+  // A target with the os of the base comes without it.
+  const platform = /^[^/]+(?:\/v\d+)?$/.test(target) ? `${base.split('/')[0]}/${target}` : target;
+  try {
+    return formatPlatform(parsePlatform(platform));
+  } catch (error) {
+    if (error instanceof InvalidPlatform) return undefined;
+    throw error;
+  }
 }

@@ -1,8 +1,10 @@
-// What buildctl reads and writes of one build, in the order's directory.
-import { mkdir, writeFile } from 'node:fs/promises';
+// What BuildKit's clients read and write of one build, in the input's directory.
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { BuildOrder } from '../../backend.ts';
-import { dockerConfig } from './docker-config.ts';
+import { z } from 'zod';
+import { type Digest, parseDigest } from '../../../oci/digest.ts';
+import type { BuildCredentials, BuildOrder } from '../../backend.ts';
+import { BuildFailure } from '../../execution.ts';
 import { createSourcePolicy } from './source-policy.ts';
 
 export interface Workspace {
@@ -48,4 +50,38 @@ export async function writeWorkspace(order: BuildOrder, workspace: Workspace): P
 
 function writePrivate(path: string, content: string | Uint8Array): Promise<void> {
   return writeFile(path, content, { mode: 0o600 });
+}
+
+/** The key under which these tools keep what Docker Hub wants. */
+const DOCKER_HUB_KEY = 'https://index.docker.io/v1/';
+const DOCKER_HUB = ['docker.io', 'index.docker.io', 'registry-1.docker.io'];
+
+interface DockerConfig {
+  readonly auths: Readonly<Record<string, { readonly auth: string }>>;
+}
+
+/** Credentials by their registry's host as a config.json. Without credentials it is one that knows nobody. */
+export function dockerConfig(credentials: ReadonlyMap<string, BuildCredentials>): DockerConfig {
+  const entries = [...credentials].flatMap(([host, { username, password }]) => {
+    const auth = Buffer.from(`${username}:${password}`).toString('base64');
+    return keysOf(host).map(key => [key, { auth }] as const);
+  });
+  return { auths: Object.fromEntries(entries) };
+}
+
+function keysOf(host: string): readonly string[] {
+  return DOCKER_HUB.includes(host) ? [host, DOCKER_HUB_KEY] : [host];
+}
+
+const metadataSchema = z.object({ 'containerimage.digest': z.string() });
+
+/** The digest of the manifest or index that was pushed. Throws BuildFailure where the file does not tell it. */
+export async function readMetadata(path: string): Promise<Digest> {
+  try {
+    const metadata = metadataSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    return parseDigest(metadata['containerimage.digest']);
+  } catch (cause) {
+    const reason = 'the builder ended well, but does not say which digest it pushed';
+    throw new BuildFailure({ kind: 'infrastructure', reason }, { cause });
+  }
 }

@@ -1,35 +1,24 @@
 // The builder that Docker users have: buildx, on the engine itself or on a builder that was set up for it.
 import { join } from 'node:path';
 import { isSamePlatform, type Platform } from '../../../oci/platform.ts';
-import {
-  type Backend,
-  BackendUnavailable,
-  type BuildOptions,
-  type BuildOrder,
-  type BuildResult,
-} from '../../backend.ts';
-import { BuildFailure } from '../../maker.ts';
-import { failUnavailable } from '../../unavailable.ts';
-import { isInOurNetwork } from '../buildkit/connection.ts';
+import type { Backend, BuildOptions, BuildOrder, BuildResult, Detect } from '../../backend.ts';
+import { BackendUnavailable, BuildFailure, failUnavailable } from '../../execution.ts';
 import { describeFailure } from '../buildkit/failure.ts';
-import { readMetadata } from '../buildkit/metadata.ts';
 import {
   findNetworkObstacle,
+  isInOurNetwork,
   listNetworkNotes,
   networkOf,
   type StepNetwork,
   tellNetwork,
 } from '../buildkit/network.ts';
 import { createProgressReader, PROGRESS_LINE_LENGTH } from '../buildkit/progress.ts';
-import { FILE_NAME, planWorkspace, writeWorkspace } from '../buildkit/workspace.ts';
+import { FILE_NAME, planWorkspace, readMetadata, writeWorkspace } from '../buildkit/workspace.ts';
 import { type Builder, parseBuilder } from './builder.ts';
-import { type ClientOptions, createClient } from './client.ts';
-import { buildArguments } from './command.ts';
-import { writeDockerFolder } from './docker-folder.ts';
-import { findDockerObstacle } from './obstacle.ts';
-import { writePinnedFile } from './pinned-file.ts';
+import { type ClientOptions, createClient, writeDockerFolder } from './client.ts';
+import { buildArguments, findDockerObstacle, writePinnedFile } from './command.ts';
 
-export interface DockerOptions extends ClientOptions {
+interface DockerOptions extends ClientOptions {
   readonly name: string;
   /** A builder of `buildx ls`; absent: the one that is in use. */
   readonly builder?: string | undefined;
@@ -142,4 +131,19 @@ export function createDockerBackend(options: DockerOptions): Backend {
 
 function canStart({ driver }: Builder): boolean {
   return driver === 'docker-container' || driver === 'kubernetes';
+}
+
+/** Gives the builder that is in use, where buildx is there and the builder answers. */
+export function detectDocker(options: Pick<DockerOptions, 'command'> = {}): Detect {
+  return async ({ environment, signal, onMiss }) => {
+    const backend = createDockerBackend({ name: 'docker', ...options, environment });
+    try {
+      await backend.listPlatforms(signal);
+      return backend;
+    } catch (error) {
+      if (!(error instanceof BackendUnavailable)) throw error;
+      onMiss(`Docker: ${error.message}`);
+      return undefined;
+    }
+  };
 }

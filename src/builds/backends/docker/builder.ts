@@ -1,8 +1,8 @@
 // What a builder of buildx can do, from what `buildx --debug inspect` prints: it has no other form for it.
 import { type Platform, parsePlatforms } from '../../../oci/platform.ts';
-import { withOlderArms } from '../../arm-variants.ts';
-import { BackendUnavailable } from '../../backend.ts';
-import { NETWORK_LABEL } from '../buildkit/workers.ts';
+import { withOlderArms } from '../../bases.ts';
+import { BackendUnavailable } from '../../execution.ts';
+import { NETWORK_LABEL } from '../buildkit/backend.ts';
 
 export interface Builder {
   /** `docker`, `docker-container`, `kubernetes`, `remote` or `cloud`. */

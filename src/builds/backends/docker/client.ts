@@ -1,10 +1,19 @@
 // How buildx is run: as a plugin of the docker command, or by itself. Both take the same arguments.
+import { readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { childEnvironment, type Environment } from '../../environment.ts';
-import { type ProcessEnd, type ProcessOptions, runProcess } from '../../process.ts';
-import { readProcess } from '../../read-process.ts';
-import { failUnavailable } from '../../unavailable.ts';
-import { findBuildx } from './find-buildx.ts';
+import { z } from 'zod';
+import type { BuildCredentials } from '../../backend.ts';
+import { BackendUnavailable, failUnavailable } from '../../execution.ts';
+import {
+  childEnvironment,
+  type Environment,
+  type ProcessEnd,
+  type ProcessOptions,
+  type ReadOptions,
+  readProcess,
+  runProcess,
+} from '../../process.ts';
+import { dockerConfig } from '../buildkit/workspace.ts';
 
 export interface ClientOptions {
   /** What to run, with its first arguments; absent: what findBuildx finds. */
@@ -18,14 +27,14 @@ interface Client {
   /** Where docker keeps what this user has set up: builders, contexts, plugins. */
   readonly folder: string;
   /** What a command of buildx answers. Throws BackendUnavailable, or the signal's reason. */
-  read(args: readonly string[], options: ReadOptions): Promise<string>;
+  read(args: readonly string[], options: AnswerOptions): Promise<string>;
   /** Runs a command of buildx to its end. Throws BuildFailure where it cannot be started, or the signal's reason. */
   run(args: readonly string[], options: RunOptions): Promise<ProcessEnd>;
   /** Removes an image from the engine, where there is a docker command to do it with. Throws BackendUnavailable. */
   removeImage(name: string): Promise<void>;
 }
 
-interface ReadOptions {
+interface AnswerOptions {
   readonly signal: AbortSignal;
   readonly timeoutMs: number;
 }
@@ -50,7 +59,7 @@ export function createClient({ command, host, environment }: ClientOptions): Cli
     return found;
   }
 
-  async function read(args: readonly string[], options: ReadOptions): Promise<string> {
+  async function read(args: readonly string[], options: AnswerOptions): Promise<string> {
     const [program = 'buildx', ...first] = await find(options.signal);
     return await readProcess(program, [...first, ...args], { ...options, env: reading });
   }
@@ -85,4 +94,56 @@ function engineEnvironment(
     ...{ DOCKER_TLS_VERIFY, DOCKER_CERT_PATH: DOCKER_CERT_PATH ?? (DOCKER_TLS_VERIFY && folder), SSH_AUTH_SOCK },
     ...{ BUILDX_BUILDER, BUILDX_CONFIG: BUILDX_CONFIG ?? join(folder, 'buildx') },
   };
+}
+
+const COMMANDS: readonly (readonly [string, ...string[]])[] = [['docker', 'buildx'], ['buildx']];
+const ANSWER_MS = 10_000;
+
+/** The plugin of docker, or else the program, with its first arguments. Throws BackendUnavailable where neither runs. */
+async function findBuildx(options: Pick<ReadOptions, 'env' | 'signal'>): Promise<readonly string[]> {
+  for (const command of COMMANDS) if (await runs(command, options)) return command;
+  throw new BackendUnavailable('neither `docker buildx` nor `buildx` runs; install the buildx plugin of docker');
+}
+
+async function runs(
+  [program, ...first]: readonly [string, ...string[]],
+  options: Pick<ReadOptions, 'env' | 'signal'>,
+): Promise<boolean> {
+  try {
+    await readProcess(program, [...first, 'version'], { ...options, timeoutMs: ANSWER_MS });
+    return true;
+  } catch (error) {
+    if (!(error instanceof BackendUnavailable)) throw error;
+    return false;
+  }
+}
+
+/** What is taken over: nothing in it is secret. */
+const configSchema = z.object({
+  currentContext: z.string().optional(),
+  cliPluginsExtraDirs: z.array(z.string()).optional(),
+});
+
+type Config = z.output<typeof configSchema>;
+
+/** `home` exists; `folder` is the user's own. */
+export async function writeDockerFolder(
+  home: string,
+  folder: string,
+  credentials: ReadonlyMap<string, BuildCredentials>,
+): Promise<void> {
+  const { currentContext, cliPluginsExtraDirs = [] } = await readConfig(join(folder, 'config.json'));
+  const plugins = [join(folder, 'cli-plugins'), ...cliPluginsExtraDirs];
+  const config = { ...dockerConfig(credentials), currentContext, cliPluginsExtraDirs: plugins };
+  await writeFile(join(home, 'config.json'), JSON.stringify(config), { mode: 0o600 });
+  await symlink(join(folder, 'contexts'), join(home, 'contexts'));
+}
+
+/** Empty where there is none that docker could read. */
+async function readConfig(path: string): Promise<Config> {
+  try {
+    return configSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+  } catch {
+    return {};
+  }
 }

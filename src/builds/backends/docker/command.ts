@@ -1,11 +1,14 @@
 // The command that builds and pushes: a pure function of the order. Nothing in it is secret: everyone can read arguments.
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatPlatform } from '../../../oci/platform.ts';
-import type { BuildOrder } from '../../backend.ts';
-import type { ContainerFileSpec } from '../../spec.ts';
-import { cacheFields, outputFields } from '../buildkit/command.ts';
-import { csvFields } from '../buildkit/csv.ts';
+import type { BuildOrder, PinnedBase } from '../../backend.ts';
+import { hasStage } from '../../containerfile/has-stage.ts';
+import type { Tell } from '../../progress.ts';
+import type { Compression, ContainerFileSpec } from '../../spec.ts';
+import { cacheFields, csvFields, findCommandObstacle, outputFields } from '../buildkit/command.ts';
 import { FILE_NAME, type Workspace } from '../buildkit/workspace.ts';
+import type { Builder } from './builder.ts';
 
 interface CommandOptions {
   /** Absent: the one that is in use. */
@@ -46,4 +49,61 @@ function specArguments({ args, labels, stage, network, attestations }: Container
     // Unasked, buildx adds a provenance, and makes an index of one image.
     ...[`--sbom=${sbom}`, `--provenance=${provenance === 'none' ? 'false' : `mode=${provenance}`}`],
   ];
+}
+
+/** Why the builder cannot do this spec; undefined where it can. Of a builder that is not known yet, what holds for all. */
+export function findDockerObstacle(spec: ContainerFileSpec, builder: Builder | undefined): string | undefined {
+  if (builder?.driver === 'docker' && !builder.isMultiPlatform)
+    return findClassicObstacle(spec) ?? findCommandObstacle(spec);
+  return findCommandObstacle(spec);
+}
+
+/** Of an engine that keeps images in its classic store, and pushes them from there. */
+function findClassicObstacle({ attestations, compression }: ContainerFileSpec): string | undefined {
+  const help =
+    'create a builder with `docker buildx create --use`, or turn on the containerd image store of the engine';
+  if (attestations.sbom || attestations.provenance !== 'none')
+    return `this Docker engine makes no attestations: ${help}`;
+  if (compression && !isPlainGzip(compression)) return `this Docker engine packs layers with gzip alone: ${help}`;
+  return undefined;
+}
+
+function isPlainGzip({ mode, level, force = false }: Compression): boolean {
+  return mode === 'gzip' && level === undefined && !force;
+}
+
+interface PinnedFile {
+  readonly text: string;
+  /** The bases whose names do not stand in it as they are: they are made of arguments, or are a stage's too. */
+  readonly missed: readonly string[];
+}
+
+/** Tells of each base that is not pinned. */
+export async function writePinnedFile({ spec, bases }: BuildOrder, path: string, tell: Tell): Promise<void> {
+  const { text, missed } = pinFile(spec.containerFile, bases);
+  await writeFile(path, text, { mode: 0o600 });
+  for (const name of missed) {
+    tell({ kind: 'note', text: `the BuildKit of this engine is too old to pin ${name}: it is what its tag is now` });
+  }
+}
+
+/** Puts what the bases are pinned to in the place of their names, after FROM and --from=. */
+export function pinFile(containerFile: string, bases: ReadonlyMap<string, PinnedBase>): PinnedFile {
+  const missed: string[] = [];
+  let text = containerFile;
+  for (const [name, base] of bases) {
+    const pinned = hasStage(containerFile, name) ? text : replaceName(text, name, base.name);
+    if (pinned === text) missed.push(name);
+    text = pinned;
+  }
+  return { text, missed };
+}
+
+function replaceName(text: string, name: string, pinned: string): string {
+  const use = new RegExp(`(^[ \\t]*FROM[ \\t]+(?:--\\S+[ \\t]+)*|--from=)${escapePattern(name)}(?=\\s|$)`, 'gim');
+  return text.replace(use, (_, before: string) => `${before}${pinned}`);
+}
+
+function escapePattern(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 }

@@ -9,7 +9,7 @@ import type { ImageManifest } from '../../../oci/manifest.ts';
 import { compressionOf, layerType } from '../../../oci/media-type.ts';
 import type { Platform } from '../../../oci/platform.ts';
 import { createVerifier } from '../../../oci/verify.ts';
-import { describeAbsence, findPlatformImage } from '../../base-platform.ts';
+import { describeAbsence, findPlatformImage } from '../../bases.ts';
 import type { BaseImage, BaseImages } from '../../images.ts';
 import { type ImageState, parseState } from './image-state.ts';
 import { InvalidStep } from './step.ts';

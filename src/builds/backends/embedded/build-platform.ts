@@ -17,8 +17,8 @@ import {
   type StageSource,
 } from '../../containerfile/stages.ts';
 import type { BaseImages } from '../../images.ts';
+import { mayNotRead } from '../../needs.ts';
 import type { Tell } from '../../progress.ts';
-import { mayNotRead } from '../../read-images.ts';
 import { createWork } from '../../work.ts';
 import { openBase } from './base.ts';
 import { emptyState } from './image-state.ts';

@@ -1,5 +1,5 @@
 // What a build without a builder cannot do, as far as the spec shows it.
-import { findNeeds, type Needs } from '../../needed-steps.ts';
+import { findNeeds, type Needs } from '../../needs.ts';
 import type { ContainerFileSpec } from '../../spec.ts';
 import { isRemote } from './copy-step.ts';
 

@@ -3,9 +3,8 @@ import { RegistryError } from '../../../oci/errors.ts';
 import { formatPlatform, InvalidPlatform, type Platform } from '../../../oci/platform.ts';
 import type { Instruction } from '../../containerfile/instruction.ts';
 import { InvalidContainerFile, InvalidSyntax } from '../../containerfile/invalid.ts';
-import { BuildFailure } from '../../maker.ts';
+import { BuildFailure, kindOfRegistryError } from '../../execution.ts';
 import type { Tell } from '../../progress.ts';
-import { kindOfRegistryError } from '../../registry-failure.ts';
 import { TooMuchWork } from '../../work.ts';
 import { InvalidStep } from './step.ts';
 

@@ -9,20 +9,13 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { V1Pod } from '@kubernetes/client-node';
 import { type Digest, isDigest } from '../../../oci/digest.ts';
 import { formatPlatform, type Platform } from '../../../oci/platform.ts';
-import {
-  type Backend,
-  BackendUnavailable,
-  type BuildOptions,
-  type BuildOrder,
-  type BuildResult,
-} from '../../backend.ts';
-import { BuildFailure, isClosing } from '../../maker.ts';
+import type { Backend, BuildOptions, BuildOrder, BuildResult } from '../../backend.ts';
+import { BackendUnavailable, BuildFailure, failUnavailable, isClosing } from '../../execution.ts';
 import type { Tell } from '../../progress.ts';
 import type { Failure } from '../../record.ts';
 import type { ContainerFileSpec } from '../../spec.ts';
-import { failUnavailable } from '../../unavailable.ts';
+import { findCommandObstacle } from '../buildkit/command.ts';
 import { describeFailure } from '../buildkit/failure.ts';
-import { findCommandObstacle } from '../buildkit/obstacle.ts';
 import { createProgressReader, PROGRESS_LINE_LENGTH, type ProgressReader } from '../buildkit/progress.ts';
 import { packContext } from './archive.ts';
 import { type Cluster, type ClusterOptions, openCluster } from './cluster.ts';

@@ -23,8 +23,8 @@ import {
   Watch,
 } from '@kubernetes/client-node';
 import { z } from 'zod';
-import { BackendUnavailable } from '../../backend.ts';
 import { bytesOf } from '../../context/bytes.ts';
+import { BackendUnavailable } from '../../execution.ts';
 import { createLineSplitter } from '../../lines.ts';
 import { CONTAINER, LABELS } from './job.ts';
 import type { Labels } from './node-selector.ts';

@@ -11,11 +11,10 @@ import type {
 } from '@kubernetes/client-node';
 import { formatPlatform } from '../../../oci/platform.ts';
 import type { BuildOrder } from '../../backend.ts';
-import { BuildFailure } from '../../maker.ts';
+import { BuildFailure } from '../../execution.ts';
 import { buildArguments } from '../buildkit/command.ts';
-import { dockerConfig } from '../buildkit/docker-config.ts';
 import { createSourcePolicy } from '../buildkit/source-policy.ts';
-import { FILE_NAME, type Workspace } from '../buildkit/workspace.ts';
+import { dockerConfig, FILE_NAME, type Workspace } from '../buildkit/workspace.ts';
 import type { Labels } from './node-selector.ts';
 
 export interface PodOptions {

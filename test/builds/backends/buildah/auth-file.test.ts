@@ -1,7 +1,7 @@
 // Credentials for buildah: for the repositories of a build, and for nothing else of their hosts.
 import { expect, test } from 'vitest';
 import type { BuildOrder } from '../../../../src/builds/backend.ts';
-import { authFile } from '../../../../src/builds/backends/buildah/auth-file.ts';
+import { authFile } from '../../../../src/builds/backends/buildah/workspace.ts';
 import { plainOrder } from '../../../support/plain-order.ts';
 
 const CREDENTIALS = new Map([

@@ -1,7 +1,7 @@
 // What buildah is not asked to do.
 import { expect, test } from 'vitest';
+import { findBuildahObstacle } from '../../../../src/builds/backends/buildah/command.ts';
 import type { Ability } from '../../../../src/builds/backends/buildah/isolation.ts';
-import { findBuildahObstacle } from '../../../../src/builds/backends/buildah/obstacle.ts';
 import { plainSpec, type SpecFields } from '../../../support/plain-order.ts';
 
 const OCI: Ability = { way: { isolation: 'oci', runtime: undefined, network: 'private', wrapper: [] } };

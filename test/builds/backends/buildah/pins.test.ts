@@ -1,6 +1,6 @@
 // Which bases are pinned.
 import { expect, test } from 'vitest';
-import { pinBases } from '../../../../src/builds/backends/buildah/pins.ts';
+import { pinBases } from '../../../../src/builds/backends/buildah/command.ts';
 import { plainSpec } from '../../../support/plain-order.ts';
 
 const pinned = { name: 'docker.io/library/alpine@sha256:1', isInsecure: false };

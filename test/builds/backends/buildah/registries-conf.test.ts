@@ -1,6 +1,6 @@
 // Which registries buildah reaches over plain HTTP.
 import { expect, test } from 'vitest';
-import { registriesConf } from '../../../../src/builds/backends/buildah/registries-conf.ts';
+import { registriesConf } from '../../../../src/builds/backends/buildah/workspace.ts';
 import { plainOrder } from '../../../support/plain-order.ts';
 
 const UNQUALIFIED = 'unqualified-search-registries = ["docker.io"]\nshort-name-mode = "disabled"\n';

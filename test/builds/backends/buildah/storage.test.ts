@@ -1,7 +1,7 @@
 // When buildah's storage is put in order.
 import { beforeEach, expect, test } from 'vitest';
-import { BackendUnavailable } from '../../../../src/builds/backend.ts';
 import { createStorageKeeper } from '../../../../src/builds/backends/buildah/storage.ts';
+import { BackendUnavailable } from '../../../../src/builds/execution.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1_000;
 const SWEEP = ['rm --all', 'images --quiet --filter reference=localhost/veneer-*'];

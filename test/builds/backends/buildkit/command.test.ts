@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import type { BuildOrder } from '../../../../src/builds/backend.ts';
 import { buildArguments } from '../../../../src/builds/backends/buildkit/command.ts';
-import { connectionArguments } from '../../../../src/builds/backends/buildkit/connection.ts';
+import { connectionArguments } from '../../../../src/builds/backends/buildkit/network.ts';
 import { planWorkspace } from '../../../../src/builds/backends/buildkit/workspace.ts';
 import { specSchema } from '../../../../src/builds/spec.ts';
 import { parsePlatforms } from '../../../../src/oci/platform.ts';

@@ -1,6 +1,6 @@
 // Fields of options, as buildctl reads them.
 import { expect, test } from 'vitest';
-import { csvFields } from '../../../../src/builds/backends/buildkit/csv.ts';
+import { csvFields } from '../../../../src/builds/backends/buildkit/command.ts';
 
 test.each([
   ['plain fields', { type: 'image', name: 'a:b' }, 'type=image,name=a:b'],

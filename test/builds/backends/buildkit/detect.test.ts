@@ -6,9 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { createBuildkitBackend } from '../../../../src/builds/backends/buildkit/backend.ts';
-import { detectBuildkit } from '../../../../src/builds/backends/buildkit/detect.ts';
-import { detectBackends } from '../../../../src/builds/detect.ts';
+import { detectBackends } from '../../../../src/builds/backend.ts';
+import { createBuildkitBackend, detectBuildkit } from '../../../../src/builds/backends/buildkit/backend.ts';
 
 let folder: string;
 let misses: string[];

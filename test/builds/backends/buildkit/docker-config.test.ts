@@ -1,6 +1,6 @@
 // Credentials in a config.json.
 import { expect, test } from 'vitest';
-import { dockerConfig } from '../../../../src/builds/backends/buildkit/docker-config.ts';
+import { dockerConfig } from '../../../../src/builds/backends/buildkit/workspace.ts';
 
 test('gives credentials by host, and those of Docker Hub under its old key too', () => {
   const credentials = new Map([

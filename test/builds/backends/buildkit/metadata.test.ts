@@ -3,8 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { readMetadata } from '../../../../src/builds/backends/buildkit/metadata.ts';
-import { BuildFailure } from '../../../../src/builds/maker.ts';
+import { readMetadata } from '../../../../src/builds/backends/buildkit/workspace.ts';
+import { BuildFailure } from '../../../../src/builds/execution.ts';
 
 const DIGEST = `sha256:${'a'.repeat(64)}`;
 

@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { buildArguments } from '../../../../src/builds/backends/buildkit/command.ts';
-import { isInOurNetwork } from '../../../../src/builds/backends/buildkit/connection.ts';
 import {
   findNetworkObstacle,
+  isInOurNetwork,
   networkOf,
   type StepNetwork,
   tellNetwork,

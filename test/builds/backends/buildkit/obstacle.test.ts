@@ -1,6 +1,6 @@
 // What cannot be handed over on a command line.
 import { expect, test } from 'vitest';
-import { findCommandObstacle } from '../../../../src/builds/backends/buildkit/obstacle.ts';
+import { findCommandObstacle } from '../../../../src/builds/backends/buildkit/command.ts';
 import { specSchema } from '../../../../src/builds/spec.ts';
 
 test.each<[name: string, fields: object, obstacle: RegExp | undefined]>([

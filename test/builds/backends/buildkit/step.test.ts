@@ -1,6 +1,6 @@
 // Names of steps, as BuildKit writes them.
 import { expect, test } from 'vitest';
-import { parseStep } from '../../../../src/builds/backends/buildkit/step.ts';
+import { parseStep } from '../../../../src/builds/backends/buildkit/steps.ts';
 
 test.each([
   ['[2/3] RUN make', undefined, 'RUN make'],

@@ -1,7 +1,7 @@
 // What the workers of a BuildKit can build for.
 import { expect, test } from 'vitest';
-import { BackendUnavailable } from '../../../../src/builds/backend.ts';
-import { parseWorkers } from '../../../../src/builds/backends/buildkit/workers.ts';
+import { parseWorkers } from '../../../../src/builds/backends/buildkit/backend.ts';
+import { BackendUnavailable } from '../../../../src/builds/execution.ts';
 import { formatPlatform } from '../../../../src/oci/platform.ts';
 
 test('reads the platforms of all workers, each once, with the older variants of arm that none lists', () => {

@@ -3,10 +3,8 @@ import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { BackendUnavailable } from '../../../../src/builds/backend.ts';
-import { createDockerBackend } from '../../../../src/builds/backends/docker/backend.ts';
-import { detectDocker } from '../../../../src/builds/backends/docker/detect.ts';
-import { BuildFailure } from '../../../../src/builds/maker.ts';
+import { createDockerBackend, detectDocker } from '../../../../src/builds/backends/docker/backend.ts';
+import { BackendUnavailable, BuildFailure } from '../../../../src/builds/execution.ts';
 import { formatPlatform, parsePlatforms } from '../../../../src/oci/platform.ts';
 import { plainOrder } from '../../../support/plain-order.ts';
 

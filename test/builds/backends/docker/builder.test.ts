@@ -1,7 +1,7 @@
 // What a builder can do, from what buildx printed of real ones.
 import { expect, test } from 'vitest';
-import { BackendUnavailable } from '../../../../src/builds/backend.ts';
 import { parseBuilder } from '../../../../src/builds/backends/docker/builder.ts';
+import { BackendUnavailable } from '../../../../src/builds/execution.ts';
 import { formatPlatform } from '../../../../src/oci/platform.ts';
 
 const ENGINE = `Name:          default

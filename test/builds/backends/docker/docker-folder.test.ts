@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readFile, readlink, rm, stat, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { writeDockerFolder } from '../../../../src/builds/backends/docker/docker-folder.ts';
+import { writeDockerFolder } from '../../../../src/builds/backends/docker/client.ts';
 
 let root: string;
 let home: string;

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createEmbeddedBackend } from '../../../../src/builds/backends/embedded/backend.ts';
-import { BuildFailure } from '../../../../src/builds/maker.ts';
+import { BuildFailure } from '../../../../src/builds/execution.ts';
 import type { Told } from '../../../../src/builds/progress.ts';
 import { parseManifest } from '../../../../src/oci/manifest.ts';
 import { mediaTypes } from '../../../../src/oci/media-type.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { createJob, createSecret, type JobOptions, jobName } from '../../../../src/builds/backends/kubernetes/job.ts';
-import { BuildFailure } from '../../../../src/builds/maker.ts';
+import { BuildFailure } from '../../../../src/builds/execution.ts';
 import { parsePlatform } from '../../../../src/oci/platform.ts';
 import { createOrder, type OrderOptions } from '../../../support/build-order.ts';
 

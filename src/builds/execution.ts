@@ -1,5 +1,6 @@
-// Who does the work of one kind of spec: what the orchestration of builds calls, and knows nothing more of.
+// One run of a spec: what the queue gives to an executor, and how it may end.
 import type { Digest } from '../oci/digest.ts';
+import type { RegistryError } from '../oci/errors.ts';
 import type { Resume, Tell } from './progress.ts';
 import type { Failure } from './record.ts';
 
@@ -28,6 +29,21 @@ export class BuildFailure extends Error {
     super(failure.reason, options);
     this.failure = failure;
   }
+}
+
+export function kindOfRegistryError({ status }: RegistryError): Failure['kind'] {
+  return status === 429 || status >= 500 ? 'infrastructure' : 'build';
+}
+
+/** The builder is not there or does not answer. `message` is for people: what was tried, and what would help. */
+export class BackendUnavailable extends Error {
+  override readonly name = 'BackendUnavailable';
+}
+
+/** Throws BuildFailure for a BackendUnavailable, and everything else as it is. */
+export function failUnavailable(error: unknown): never {
+  if (!(error instanceof BackendUnavailable)) throw error;
+  throw new BuildFailure({ kind: 'infrastructure', reason: error.message }, { cause: error });
 }
 
 /** Why a build is stopped from outside: the reason of its signal. */

@@ -1,11 +1,13 @@
-// The instructions that a build comes to: what a builder has to be able to do.
+// What a Containerfile asks of a builder: the instructions that the target comes to, and the images that it may read.
 import { parsePlatform } from '../oci/platform.ts';
+import { type BaseUse, findBases } from './containerfile/bases.ts';
 import type { ContainerFile } from './containerfile/container-file.ts';
 import { globalScope } from './containerfile/global-scope.ts';
 import type { Instruction } from './containerfile/instruction.ts';
 import { InvalidContainerFile } from './containerfile/invalid.ts';
 import { parseContainerFile } from './containerfile/parse.ts';
 import { effectiveInstructions, findTarget, neededStages, resolveBase } from './containerfile/stages.ts';
+import { BuildFailure } from './execution.ts';
 import type { ContainerFileSpec } from './spec.ts';
 import { TooMuchWork } from './work.ts';
 
@@ -17,7 +19,6 @@ export interface Needs {
 }
 
 const OFFICIAL_SYNTAX = /^(?:docker\.io\/)?docker\/dockerfile(?:-upstream)?(?:[:@]|$)/;
-
 /** Every builder asks, and a long file takes its time: it is read once. */
 const found = new WeakMap<ContainerFileSpec, { readonly needs: Needs | undefined }>();
 
@@ -46,4 +47,25 @@ function listSteps(file: ContainerFile, platform: string, spec: ContainerFileSpe
   return neededStages(file, findTarget(file, spec.stage), scope).flatMap(index =>
     effectiveInstructions(file, index, resolveBase(file, index, scope)),
   );
+}
+
+/** Their names as they are written, as the plan has found them. Throws BuildFailure for a Containerfile that is none. */
+export function listReadImages(spec: ContainerFileSpec): readonly string[] {
+  return listUses(spec).map(({ reference }) => reference);
+}
+
+/** The same with where and for what they are read. */
+export function listUses({ containerFile, args, stage, platforms }: ContainerFileSpec): readonly BaseUse[] {
+  const options = { args, stage, platforms: platforms.map(parsePlatform) };
+  try {
+    return findBases(parseContainerFile(containerFile), options);
+  } catch (error) {
+    if (!(error instanceof InvalidContainerFile)) throw error;
+    throw new BuildFailure({ kind: 'build', reason: error.message }, { cause: error });
+  }
+}
+
+/** Why an image is not read, in words for people. */
+export function mayNotRead(image: string): string {
+  return `${image} may not be read: the Containerfile does not name it, but a trigger of a base or a frontend; name it with FROM or COPY --from`;
 }

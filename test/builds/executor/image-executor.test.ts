@@ -2,8 +2,8 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { BackendUnavailable, type BuildOrder } from '../../../src/builds/backend.ts';
-import { BuildFailure, BuildStopped } from '../../../src/builds/maker.ts';
+import type { BuildOrder } from '../../../src/builds/backend.ts';
+import { BackendUnavailable, BuildFailure, BuildStopped } from '../../../src/builds/execution.ts';
 import type { Failure } from '../../../src/builds/record.ts';
 import type { ContainerFileSpec } from '../../../src/builds/spec.ts';
 import { digestOf } from '../../../src/oci/digest.ts';

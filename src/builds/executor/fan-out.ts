@@ -1,15 +1,15 @@
 // A build spread over backends: each part is pushed under a tag that says what it is, and all are joined into one index.
 import { join } from 'node:path';
+import { digestOf } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import type { Platform } from '../../oci/platform.ts';
+import { mediaTypes } from '../../oci/media-type.ts';
+import { isSamePlatform, type Platform, parsePlatform } from '../../oci/platform.ts';
 import type { Backend } from '../backend.ts';
-import type { BaseImages } from '../images.ts';
-import { checkTag, tagOf } from './check.ts';
-import { failFast } from './fail-fast.ts';
-import { joinParts } from './join.ts';
-import type { OrdersDeps } from './order.ts';
+import type { BaseImages, PushedDocument } from '../images.ts';
+import type { ContainerFileSpec } from '../spec.ts';
+import type { OrdersDeps } from './build-input.ts';
 import { type Building, buildPart, type Part } from './part.ts';
-import { type Built, readResult } from './result.ts';
+import { type Built, checkTag, type Result, readResult, tagOf } from './result.ts';
 
 export interface SpreadDeps extends OrdersDeps {
   readonly images: Pick<BaseImages, 'open'>;
@@ -86,4 +86,46 @@ export async function removeTag(
     if (error instanceof RegistryError && error.status === 404) return;
     options.tell({ kind: 'note', text: `the tag ${image} could not be removed` });
   }
+}
+
+/** The results in the order of the work. Throws the first failure, once all parts have ended. */
+async function failFast<T>(
+  work: readonly ((signal: AbortSignal) => Promise<T>)[],
+  signal: AbortSignal,
+): Promise<readonly T[]> {
+  const stop = new AbortController();
+  const either = AbortSignal.any([signal, stop.signal]);
+  const failures: unknown[] = [];
+  const run = async (part: (signal: AbortSignal) => Promise<T>) => {
+    try {
+      return await part(either);
+    } catch (error) {
+      failures.push(error);
+      stop.abort(new DOMException('another part of the build failed', 'AbortError'));
+      throw error;
+    }
+  };
+  const settled = await Promise.allSettled(work.map(run));
+  if (failures.length > 0) throw failures[0];
+  return settled.flatMap(result => (result.status === 'fulfilled' ? [result.value] : []));
+}
+
+/** An index of the parts' images, in the order of the spec's platforms, and of their attestations behind them. */
+function joinParts({ platforms }: ContainerFileSpec, parts: readonly Result[]): Omit<PushedDocument, 'tags'> {
+  const images = parts.flatMap(part => part.images);
+  const ordered = images.toSorted((a, b) => rankOf(a.platform, platforms) - rankOf(b.platform, platforms));
+  const index = {
+    schemaVersion: 2,
+    mediaType: mediaTypes.ociIndex,
+    manifests: [
+      ...ordered.map(({ descriptor, platform }) => ({ ...descriptor, platform })),
+      ...parts.flatMap(part => part.attestations.map(({ descriptor }) => descriptor)),
+    ],
+  };
+  const raw = new TextEncoder().encode(JSON.stringify(index));
+  return { raw, mediaType: mediaTypes.ociIndex, digest: digestOf(raw) };
+}
+
+function rankOf(platform: Platform, order: readonly string[]): number {
+  return order.findIndex(text => isSamePlatform(parsePlatform(text), platform));
 }

@@ -1,4 +1,5 @@
-// What many wait for and one makes known. A waiter who leaves costs nothing afterwards.
+// What a build waits for: news that one makes known to many, and time.
+import { setTimeout as delay } from 'node:timers/promises';
 
 export interface Bell {
   /** Wakes all who wait now. */
@@ -31,4 +32,14 @@ export function createBell(): Bell {
       return promise;
     },
   };
+}
+
+/** Resolves after so many milliseconds. Rejects when the signal aborts. */
+export type Wait = (ms: number, signal: AbortSignal) => Promise<void>;
+
+/** What a timer takes; one of more goes off at once. */
+const MAX_MS = 2 ** 31 - 1;
+
+export async function waitFor(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(Math.min(ms, MAX_MS), undefined, { signal });
 }

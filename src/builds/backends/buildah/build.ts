@@ -4,17 +4,15 @@ import { type Digest, parseDigest } from '../../../oci/digest.ts';
 import { formatPlatform, type Platform } from '../../../oci/platform.ts';
 import type { BuildOptions, BuildOrder } from '../../backend.ts';
 import { hasStage } from '../../containerfile/has-stage.ts';
-import { BuildFailure } from '../../maker.ts';
+import { BuildFailure } from '../../execution.ts';
+import { listReadImages } from '../../needs.ts';
 import type { ProcessEnd } from '../../process.ts';
-import { listReadImages } from '../../read-images.ts';
 import { normalizeImage } from '../buildkit/source-policy.ts';
 import type { Client, RunOptions } from './client.ts';
 import { buildArguments, pullArguments, pushArguments, pushListArguments } from './command.ts';
-import { createComplaint } from './complaint.ts';
-import { describeBuildFailure, describePushFailure } from './failure.ts';
+import { createComplaint, describeBuildFailure, describePushFailure } from './failure.ts';
 import { isCutOff, type RunWay } from './isolation.ts';
-import { createPushReader } from './push.ts';
-import { createStepReader } from './steps.ts';
+import { createPushReader, createStepReader } from './progress.ts';
 import type { Workspace } from './workspace.ts';
 
 interface Work {

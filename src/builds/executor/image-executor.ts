@@ -1,23 +1,30 @@
 // The maker of images: a Containerfile becomes an image, or an index, under its name in the repository.
-
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
 import type { Backend } from '../backend.ts';
+import { type LookUp, lookUpBases } from '../bases.ts';
+import {
+  BackendUnavailable,
+  BuildFailure,
+  isClosing,
+  kindOfRegistryError,
+  type Make,
+  type MakeOptions,
+} from '../execution.ts';
 import type { OpenDestination } from '../images.ts';
-import { InvalidBuild } from '../invalid-build.ts';
-import { type LookUp, lookUpBases } from '../look-up-bases.ts';
-import { BuildFailure, isClosing, type Make, type MakeOptions } from '../maker.ts';
+import { listUses } from '../needs.ts';
 import type { Tell } from '../progress.ts';
-import { listUses } from '../read-images.ts';
+import type { Failure } from '../record.ts';
+import { InvalidBuild } from '../request.ts';
 import type { ContainerFileSpec } from '../spec.ts';
-import { checkPlatforms, checkTag, tagOf } from './check.ts';
-import { toBuildFailure } from './failure.ts';
-import { type Keys, useKeys } from './order.ts';
+import { type Keys, useKeys } from './build-input.ts';
+import { buildParts, removeTag, type SpreadDeps } from './fan-out.ts';
 import { BuilderFailure, type Building } from './part.ts';
-import type { Platforms } from './platforms.ts';
-import { createRedaction, type Redact } from './redaction.ts';
-import type { Built } from './result.ts';
-import { buildParts, removeTag, type SpreadDeps } from './spread.ts';
+import { type Platforms, UnsupportedPlatform } from './platforms.ts';
+import { createRedaction, type Redact, RedactionFault } from './redaction.ts';
+import { type Built, checkPlatforms, checkTag, tagOf } from './result.ts';
 import type { Workspaces } from './workspace.ts';
 
 export interface ImageMakerDeps extends SpreadDeps {
@@ -163,4 +170,40 @@ function quiet(options: MakeOptions, redact: Redact): MakeOptions {
     tell: quieten(options.tell),
     ...(resume && { resume: async note => quieten(await resume(note)) }),
   };
+}
+
+/** The failure that the error is; its cause is kept as text alone, in which secrets can be found. Throws nothing. */
+function toBuildFailure(error: unknown, redact: Redact): BuildFailure {
+  try {
+    return describe(error, redact);
+  } catch {
+    return new BuildFailure(failureOf(new RedactionFault('its failure could not be searched for secrets')));
+  }
+}
+
+function describe(error: unknown, redact: Redact): BuildFailure {
+  const { reason, step, ...rest } = failureOf(error);
+  const failure = { ...rest, reason: oneLine(redact(reason)), ...(step !== undefined && { step: redact(step) }) };
+  const cause = new Error(redact(inspect(error, { maxStringLength: Number.POSITIVE_INFINITY })));
+  return new BuildFailure(failure, { cause });
+}
+
+function failureOf(error: unknown): Failure {
+  if (error instanceof BuildFailure) return error.failure;
+  if (error instanceof BackendUnavailable) return { kind: 'infrastructure', reason: error.message };
+  if (error instanceof UnsupportedPlatform) {
+    return { kind: error.isPassing ? 'infrastructure' : 'build', reason: error.message };
+  }
+  if (error instanceof RegistryError) {
+    return { kind: kindOfRegistryError(error), reason: error.message };
+  }
+  if (error instanceof RedactionFault) return { kind: 'build', reason: error.message };
+  return { kind: 'infrastructure', reason: 'internal error: the log of Veneer has the cause' };
+}
+
+function oneLine(text: string): string {
+  return text
+    .split(/[\r\n]+/)
+    .map(line => line.trim())
+    .join(' ');
 }

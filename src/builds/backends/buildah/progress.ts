@@ -1,8 +1,8 @@
-// The progress of a build from what buildah prints: a line for each step that begins, and between them what the steps say.
+// The progress of a build and a push from what buildah prints: a line for each step that begins, and between them what the steps say.
 import { stripVTControlCharacters } from 'node:util';
 import type { OutputName } from '../../process.ts';
 import type { Tell, Told } from '../../progress.ts';
-import { createComplaint, createRuntimeComplaint } from './complaint.ts';
+import { createComplaint, createRuntimeComplaint } from './failure.ts';
 
 export interface StepReader {
   read(line: string, from: OutputName): void;
@@ -80,4 +80,28 @@ export function createStepReader(platform: string, tell: Tell): StepReader {
 
 function foldSpace(text: string): string {
   return text.replace(/\s+/g, ' ').trim();
+}
+
+interface PushReader {
+  read(line: string): void;
+  end(): void;
+  fail(reason: string): void;
+  /** What buildah itself said of its end, on one line; empty where it said nothing. */
+  findComplaint(): string;
+}
+
+export function createPushReader(image: string, tell: Tell): PushReader {
+  const step = `push ${image}`;
+  const complaint = createComplaint();
+  tell({ kind: 'step', step, state: 'started' });
+  return {
+    read(raw) {
+      const line = stripVTControlCharacters(raw);
+      complaint.listen(line);
+      tell({ kind: 'output', step, text: line });
+    },
+    end: () => tell({ kind: 'step', step, state: 'done' }),
+    fail: reason => tell({ kind: 'step', step, state: 'failed', text: reason }),
+    findComplaint: complaint.find,
+  };
 }

@@ -1,13 +1,13 @@
 // What one backend needs for its part of a build: everything looked up, and the files laid out.
+import { createHash } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '../../oci/digest.ts';
-import type { Platform } from '../../oci/platform.ts';
+import { formatPlatform, type Platform } from '../../oci/platform.ts';
 import type { BuildCredentials, BuildOrder, OwnRegistry, PinnedBase, PushTarget } from '../backend.ts';
 import type { Modes } from '../context/unpack-context.ts';
-import { BuildFailure } from '../maker.ts';
+import { BuildFailure } from '../execution.ts';
 import type { ContainerFileSpec } from '../spec.ts';
-import { cacheImage } from './cache-image.ts';
 
 export interface OrdersDeps {
   /** How a builder has to write an image that Veneer knows as `local/builds:tag`; `own` is how it reaches Veneer, if it has a way of its own. */
@@ -105,4 +105,14 @@ async function pinBases(
 ): Promise<BuildOrder['bases']> {
   const pinned = Object.entries(bases).map(async ([name, digest]) => [name, await pinBase(name, digest, own)] as const);
   return new Map(await Promise.all(pinned));
+}
+
+/**
+ * The name of the cache; undefined where none is kept. Builds share it that differ in their context, arguments and bases alone: those are
+ * what a cache is for. Another file or other platforms have another one, for each export replaces the one before.
+ */
+export function cacheImage(spec: ContainerFileSpec, platforms: readonly Platform[]): string | undefined {
+  if (spec.cacheRepository === undefined) return undefined;
+  const key = JSON.stringify([spec.containerFile, spec.stage ?? null, platforms.map(formatPlatform).toSorted()]);
+  return `${spec.cacheRepository}:cache-${createHash('sha256').update(key).digest('hex').slice(0, 16)}`;
 }
