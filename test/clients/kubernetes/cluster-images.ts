@@ -10,9 +10,6 @@ import { run } from '../support/process.ts';
 const OWN = ['buildkitd', 'buildctl', 'buildctl-daemonless.sh', 'rootlesskit'] as const;
 const OF_MACHINE = ['runc', 'newuidmap', 'newgidmap'] as const;
 
-/** The commands that the images are made of. */
-export const IMAGE_COMMANDS = [...OWN, ...OF_MACHINE] as const;
-
 const PAUSE = `ENTRYPOINT ["/bin/busybox", "sleep", "1000000"]
 `;
 
