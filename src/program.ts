@@ -31,7 +31,7 @@ import { ConfigError } from './config/faults.ts';
 import { describeMirror } from './config/own-mirror.ts';
 import { findOwnUrl, listenUrl } from './config/own-url.ts';
 import type { Config } from './config/schema.ts';
-import { type Crowded, createConnections } from './http/connections.ts';
+import { type Crowded, createConnections } from './http/middleware/connections.ts';
 import { StateFault } from './state/data-directory.ts';
 import { FATAL_REPORT, noteEnding } from './state/ending.ts';
 import { DirectoryTaken } from './state/owner.ts';

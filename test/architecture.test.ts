@@ -18,7 +18,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   events: ['oci', 'state'],
   pull: ['oci', 'content', 'state', 'upstream', 'augment', 'cache', 'hosted', 'builds', 'rules', 'memory'],
   copy: ['oci', 'upstream', 'augment', 'cache', 'hosted', 'builds', 'pull'],
-  http: ['pull', 'copy', 'augment', 'hosted', 'cache', 'builds', 'rules', 'access', 'events', 'oci'],
+  submit: ['pull', 'augment', 'builds', 'rules', 'access', 'oci'],
+  http: ['submit', 'pull', 'augment', 'hosted', 'cache', 'builds', 'rules', 'access', 'events', 'oci'],
   cli: ['access', 'hosted', 'cache', 'builds', 'rules', 'state', 'config', 'oci'],
   config: ['oci'],
   app: [
@@ -34,6 +35,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'events',
     'pull',
     'copy',
+    'submit',
     'http',
     'config',
     'memory',
@@ -55,7 +57,7 @@ const ONLY_IN: Readonly<Record<string, readonly string[]>> = {
   'tar-stream': ['builds'],
   'cli-progress': ['cli'],
   'eventsource-parser': ['cli'],
-  'rate-limiter-flexible': ['http'],
+  'rate-limiter-flexible': ['access'],
 };
 
 const sources = readSources('src/**/*.ts');

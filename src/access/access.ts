@@ -1,8 +1,9 @@
 // Who may do what: the one place that is asked.
+import { RegistryError } from '../oci/errors.ts';
 import type { PasswordCredentials } from './authorization.ts';
 import type { BearerToken } from './bearer-token.ts';
 import type { Caller, RepositoryAccess } from './caller.ts';
-import type { Right } from './right.ts';
+import type { Permission, Right } from './right.ts';
 
 /** A repository is always taken by its one full name, such as `docker.io/library/alpine`, however a client wrote it. */
 export interface Access {
@@ -18,17 +19,28 @@ export interface Access {
    * ended, has what anyone has. Throws UNAVAILABLE while the users cannot be read.
    */
   mayStill(subject: string, right: Right, repository: string): Promise<boolean>;
-  /** Throws UNAUTHORIZED where other credentials could help, else DENIED. */
+  /** Throws MissingRight: UNAUTHORIZED where other credentials could help, else DENIED. */
   requireRight(caller: Caller, right: Right, repository: string): void;
   /** Whether the caller may look after Veneer, which no right to repositories includes. */
   isAdmin(caller: Caller): boolean;
-  /** Throws UNAUTHORIZED where credentials could help, else DENIED. */
+  /** Throws MissingRight: UNAUTHORIZED where credentials could help, else DENIED. */
   requireAdmin(caller: Caller): void;
-  /** Throws UNAUTHORIZED where a caller has to show who it is before anything else. */
+  /** Throws MissingRight, UNAUTHORIZED, where a caller has to show who it is before anything else. */
   requireCaller(caller: Caller): void;
   /** Gives out bearer tokens; undefined where nobody needs one. */
-  readonly bearer: BearerDesk | undefined;
+  readonly bearer: TokenIssuer | undefined;
   close(): Promise<void>;
+}
+
+/** The caller lacks a right. */
+export class MissingRight extends RegistryError {
+  /** What a token would have to hold; undefined where any login, or none, would do. */
+  readonly needed: { readonly right: Right; readonly repository: string } | undefined;
+
+  constructor(code: 'UNAUTHORIZED' | 'DENIED', message: string, needed?: MissingRight['needed']) {
+    super(code, message);
+    this.needed = needed;
+  }
 }
 
 export interface AccessRequest {
@@ -42,7 +54,7 @@ export interface AccessRequest {
   readonly origin?: string | undefined;
 }
 
-export interface BearerDesk {
+export interface TokenIssuer {
   /** A token with what the caller may of what it asks for, which may be nothing. Throws as `authenticate` does. */
   issue(request: BearerRequest): Promise<IssuedBearer>;
 }
@@ -56,4 +68,21 @@ export interface BearerRequest {
 
 export interface IssuedBearer extends BearerToken {
   readonly granted: readonly RepositoryAccess[];
+}
+
+/** The `access` part of the configuration. All of it was checked when the configuration was read, but patterns and key. */
+export interface AccessOptions {
+  /** The path of a file of users with bcrypt hashes, as `htpasswd -B` writes it. Without it there are no users. */
+  readonly htpasswd?: string | undefined;
+  /** How long a bearer token lives; at least a minute, as clients expect. */
+  readonly tokenTtlMs: number;
+  /** A private key, Ed25519 or P-256, as PEM or JWK. Without it one is made, and kept under the data directory. */
+  readonly signingKey?: string | undefined;
+  readonly grants: readonly Grant[];
+}
+
+/** What the configuration allows, and to whom: to users by their names, or to anyone, known or not. */
+export interface Grant extends Permission {
+  readonly users?: readonly string[] | undefined;
+  readonly anyone?: boolean | undefined;
 }

@@ -1,7 +1,7 @@
 // The thread that compares passwords with bcrypt hashes: each message is one comparison, each answer whether they are equal.
 import { parentPort } from 'node:worker_threads';
 import { compareSync } from 'bcryptjs';
-import { costOf, hashOfNothing } from './htpasswd.ts';
+import { costOf, hashOfNothing } from './user-file.ts';
 
 interface Comparison {
   readonly password: string;

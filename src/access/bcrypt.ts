@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { RegistryError } from '../oci/errors.ts';
-import { costOf } from './htpasswd.ts';
+import { costOf } from './user-file.ts';
 
 export interface Bcrypt {
   /** One comparison at a time. Throws TOOMANYREQUESTS, after a while, when too many are waiting. */

@@ -32,6 +32,12 @@ export interface RepositoryAccess {
   readonly verbs: readonly Right[];
 }
 
+/** A caller, and the address that its request comes from, if it is known. */
+export interface Requester {
+  readonly caller: Caller;
+  readonly address: string | undefined;
+}
+
 export const ANONYMOUS: Caller = { kind: 'anonymous' };
 
 const BUILD = 'build';

@@ -1,14 +1,13 @@
-// Sets access up: by the configured grants; without any, all for this machine alone and pulls for the rest of the world.
+// Sets access up: by the configured grants; without any, this machine may do all and everybody else may pull.
 import { join } from 'node:path';
 import type { Memory } from '../memory.ts';
 import type { RecordStore } from '../state/store.ts';
-import type { Access } from './access.ts';
+import { type Access, type AccessOptions, type AccessRequest, MissingRight } from './access.ts';
+import { isLoopback } from './address.ts';
 import type { Bcrypt } from './bcrypt.ts';
+import { ANONYMOUS } from './caller.ts';
 import type { AccessFault } from './fault.ts';
 import { createGrantedAccess } from './granted.ts';
-import { isLoopback } from './loopback.ts';
-import type { AccessOptions } from './options.ts';
-import { createUnconfiguredAccess } from './unconfigured.ts';
 
 interface AccessDeps {
   /** Absent: nothing is configured. */
@@ -19,7 +18,7 @@ interface AccessDeps {
   readonly records: RecordStore;
   readonly memory: Memory;
   readonly dataDir: string;
-  /** Is told when the file of users becomes unusable while the service runs. */
+  /** Called when the file of users becomes unusable while the service runs. */
   readonly onFault: (fault: AccessFault) => void;
   readonly now: () => Date;
   /** Compares passwords, and is closed with the rest; default: in a thread of its own. */
@@ -31,4 +30,38 @@ export async function createAccess({ options, listenHost, publicHost, ...deps }:
   if (options) return createGrantedAccess({ options, keyPath: join(deps.dataDir, 'signing-key.pem'), ...deps });
   // A public address in front of a loopback one is a proxy on this machine: whoever comes through it is not local.
   return createUnconfiguredAccess({ isOpen: isLoopback(listenHost) && isLoopback(publicHost ?? listenHost) });
+}
+
+const HINT = 'set "access" in veneer.yaml to say who may';
+
+/** Credentials are not looked at. `isOpen`: whether only this machine can reach us. */
+export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean }): Access {
+  const reason = isOpen ? 'only clients on this machine may' : 'nobody may';
+  const access: Access = {
+    isOpen,
+    summary: isOpen
+      ? `access is open: anyone on this machine may pull, push and delete; ${HINT}`
+      : `access is for reading: anyone may pull, and nobody may push or delete; ${HINT}`,
+    authenticate: async request => (isOpen && isLocal(request) ? { kind: 'local' } : ANONYMOUS),
+    isAllowed: (caller, verb) => verb === 'pull' || caller.kind === 'local',
+    mayStill: async (_, verb) => verb === 'pull',
+    requireRight(caller, verb, repository) {
+      if (access.isAllowed(caller, verb, repository)) return;
+      const grant = `; a grant { users: [<name>], repositories: ["${repository}"], allow: [pull, build] } in it opens no pushes`;
+      throw new MissingRight('DENIED', `${reason} ${verb} here: ${HINT}${verb === 'build' ? grant : ''}`);
+    },
+    isAdmin: caller => caller.kind === 'local',
+    requireAdmin(caller) {
+      if (!access.isAdmin(caller)) throw new MissingRight('DENIED', `${reason} administer here: ${HINT}`);
+    },
+    requireCaller() {},
+    bearer: undefined,
+    async close() {},
+  };
+  return access;
+}
+
+/** A browser on this machine sends what pages of the web tell it to, from any origin or to a name of theirs that leads here. */
+function isLocal({ host, origin }: AccessRequest): boolean {
+  return host !== undefined && isLoopback(host) && origin === undefined;
 }

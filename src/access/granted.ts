@@ -2,17 +2,22 @@
 import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { RecordStore } from '../state/store.ts';
-import type { Access, BearerDesk } from './access.ts';
+import { type Access, type AccessOptions, type Grant, MissingRight, type TokenIssuer } from './access.ts';
 import { type AccessToken, createAccessTokens, isAccessToken } from './access-token.ts';
 import { type PasswordCredentials, parseAuthorization } from './authorization.ts';
 import { type Bcrypt, createBcrypt } from './bcrypt.ts';
 import { createBearerTokens } from './bearer-token.ts';
 import { ANONYMOUS, accessTokenOf, type Caller, describeCaller, type RepositoryAccess, subjectOf } from './caller.ts';
 import { AccessFault } from './fault.ts';
-import { createAdminTest, createDecision, findGrantFaults } from './grants.ts';
-import type { AccessOptions } from './options.ts';
 import { createPasswords } from './passwords.ts';
-import { includesRight, mayAdminister, type Right, type RightTest } from './right.ts';
+import {
+  createRightTest,
+  findPatternFault,
+  includesRight,
+  mayAdminister,
+  type Right,
+  type RightTest,
+} from './right.ts';
 import { loadSigningKey, parseSigningKey } from './signing-key.ts';
 import { openUserFile } from './user-file.ts';
 
@@ -55,14 +60,14 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
     return toCaller(token);
   }
 
-  /** Nobody, where it is no more. */
+  /** Anonymous where the user or access token is gone. */
   async function findCaller(subject: string): Promise<Caller> {
     const id = accessTokenOf(subject);
     if (id !== undefined) return toCaller(await accessTokens.findById(id));
     return (await users?.read())?.has(subject) ? { kind: 'user', name: subject } : ANONYMOUS;
   }
 
-  const bearer: BearerDesk = {
+  const bearer: TokenIssuer = {
     async issue({ credentials, address = '', asked }) {
       const caller = credentials ? await login(credentials, address) : ANONYMOUS;
       const granted = selectVerbs(asked, (verb, repository) => isAllowed(caller, verb, repository));
@@ -95,21 +100,21 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
     requireRight(caller, verb, repository) {
       if (isAllowed(caller, verb, repository)) return;
       const code = isFinal(caller, verb, repository) ? 'DENIED' : 'UNAUTHORIZED';
-      throw new RegistryError(code, `${describeCaller(caller)} may not ${verb} ${repository.slice(0, 255)}`);
+      const message = `${describeCaller(caller)} may not ${verb} ${repository.slice(0, 255)}`;
+      throw new MissingRight(code, message, { right: verb, repository });
     },
     isAdmin,
     requireAdmin(caller) {
       if (isAdmin(caller)) return;
       const isKnown = caller.kind !== 'anonymous';
       const remedy = 'a grant of its own { users: [<name>], allow: [admin] }, or veneer token create --admin, gives it';
-      throw new RegistryError(
+      throw new MissingRight(
         isKnown ? 'DENIED' : 'UNAUTHORIZED',
         `${describeCaller(caller)} has no right to administer, which no right to repositories includes: ${remedy}`,
       );
     },
     requireCaller(caller) {
-      if (caller.kind === 'anonymous')
-        throw new RegistryError('UNAUTHORIZED', 'this registry wants a login or a token');
+      if (caller.kind === 'anonymous') throw new MissingRight('UNAUTHORIZED', 'this registry wants a login or a token');
     },
     close: () => bcrypt.close(),
   };
@@ -123,7 +128,7 @@ function summarise(grants: AccessOptions['grants']): string {
 }
 
 function wrongCredentials(): RegistryError {
-  return new RegistryError('UNAUTHORIZED', 'wrong user name or password, or an access token that is no more');
+  return new RegistryError('UNAUTHORIZED', 'wrong user name or password, or access token expired or revoked');
 }
 
 function toCaller(token: AccessToken | undefined): Caller {
@@ -143,4 +148,59 @@ function isFinal(caller: Caller, right: Right, repository: string): boolean {
   if (caller.kind !== 'bearer') return caller.kind === 'user' || caller.kind === 'access-token';
   const wasRefused = caller.refused.some(entry => entry.repository === repository && includesRight(entry.verbs, right));
   return caller.subject !== '' && wasRefused;
+}
+
+/** Every fault of the grants, with its place in the configuration. */
+function findGrantFaults({ grants, htpasswd }: AccessOptions): readonly string[] {
+  return grants.flatMap(({ users, repositories }, index) => {
+    const place = `access.grants.${index}`;
+    const lacksUsers = users !== undefined && htpasswd === undefined;
+    const patternFaults = repositories.flatMap((pattern, at) => {
+      const fault = findPatternFault(pattern);
+      return fault === undefined ? [] : [`${place}.repositories.${at}: ${fault}`];
+    });
+    return [...(lacksUsers ? [`${place}.users: there are no users without access.htpasswd`] : []), ...patternFaults];
+  });
+}
+
+/** What anyone may, each caller may too. A bearer token adds what it was given, and nothing else that its subject may. */
+function createDecision(grants: readonly Grant[]): (caller: Caller, right: Right, repository: string) => boolean {
+  const mayAnyone = createRightTest(grants.filter(({ anyone }) => anyone === true));
+  const names = new Set(grants.flatMap(({ users = [] }) => users));
+  const testsByUser: ReadonlyMap<string, RightTest> = new Map(
+    [...names].map(name => [name, createRightTest(grants.filter(({ users }) => users?.includes(name)))]),
+  );
+
+  function mayItself(caller: Caller, right: Right, repository: string): boolean {
+    switch (caller.kind) {
+      case 'anonymous':
+      case 'local':
+        return false;
+      case 'user':
+        return testsByUser.get(caller.name)?.(right, repository) ?? false;
+      case 'access-token':
+        return createRightTest(caller.permissions)(right, repository);
+      case 'bearer':
+        return caller.access.some(entry => entry.repository === repository && includesRight(entry.verbs, right));
+    }
+  }
+
+  return (caller, right, repository) => mayAnyone(right, repository) || mayItself(caller, right, repository);
+}
+
+/** A bearer token holds rights to repositories, and no other. */
+function createAdminTest(grants: readonly Grant[]): (caller: Caller) => boolean {
+  const names = new Set(grants.filter(grant => mayAdminister([grant])).flatMap(({ users = [] }) => users));
+  return caller => {
+    switch (caller.kind) {
+      case 'anonymous':
+      case 'local':
+      case 'bearer':
+        return false;
+      case 'user':
+        return names.has(caller.name);
+      case 'access-token':
+        return mayAdminister(caller.permissions);
+    }
+  };
 }

@@ -1,14 +1,13 @@
 // Checking passwords: slow for who guesses, fast for who has just shown the right one.
 import { createHmac, randomBytes } from 'node:crypto';
 import { truncates } from 'bcryptjs';
-import ipaddr from 'ipaddr.js';
 import { LRUCache } from 'lru-cache';
 import { RegistryError } from '../oci/errors.ts';
+import { type Network, networkOf } from './address.ts';
 import { createAttempts, type Guess } from './attempts.ts';
 import type { PasswordCredentials } from './authorization.ts';
 import type { Bcrypt } from './bcrypt.ts';
-import { hashOfNothing, highestCost, type UserHashes } from './htpasswd.ts';
-import type { UserFile } from './user-file.ts';
+import { hashOfNothing, highestCost, type UserFile, type UserHashes } from './user-file.ts';
 
 interface Passwords {
   /**
@@ -111,18 +110,4 @@ function createCost(): (hashes: UserHashes) => number {
     if (last?.hashes !== hashes) last = { hashes, cost: highestCost(hashes) ?? DEFAULT_COST };
     return last.cost;
   };
-}
-
-interface Network {
-  readonly name: string;
-  readonly isPublic: boolean;
-}
-
-/** The address, or the first half of an IPv6 one: whoever has one has all of them. */
-export function networkOf(address: string): Network {
-  if (!ipaddr.isValid(address)) return { name: address, isPublic: false };
-  const parsed = ipaddr.process(address);
-  const text = parsed.toNormalizedString();
-  const name = parsed.kind() === 'ipv6' ? text.split(':').slice(0, 4).join(':') : text;
-  return { name, isPublic: parsed.range() === 'unicast' };
 }

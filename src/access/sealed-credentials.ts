@@ -3,10 +3,10 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
-import type { BearerDesk } from './access.ts';
+import type { TokenIssuer } from './access.ts';
 import type { PasswordCredentials } from './authorization.ts';
 
-export interface SealedCredentials extends BearerDesk {
+export interface SealedCredentials extends TokenIssuer {
   /** Undefined for a client that has shown none. Throws UNAUTHORIZED for a token that is not ours, was changed, or has expired. */
   open(token: string): PasswordCredentials | undefined;
 }

@@ -1,8 +1,8 @@
-// The users, read from their file anew whenever it has changed.
+// The users, read from their file anew whenever it has changed: one `name:hash` a line, as Apache's htpasswd writes it with -B. Only bcrypt: the
+// other kinds can be guessed too fast.
 import { readFile, stat } from 'node:fs/promises';
 import { RegistryError } from '../oci/errors.ts';
 import { AccessFault } from './fault.ts';
-import { parseHtpasswd, type UserHashes } from './htpasswd.ts';
 
 export interface UserFile {
   /** Throws UNAVAILABLE while the file cannot be read or has a fault: a user who was taken out must not stay in because of it. */
@@ -11,7 +11,7 @@ export interface UserFile {
 
 interface UserFileOptions {
   readonly path: string;
-  /** Is told of a fault once for each state of the file. */
+  /** Called once for each state of the file that has a fault. */
   readonly onFault: (fault: AccessFault) => void;
 }
 
@@ -62,4 +62,59 @@ async function versionOf(path: string): Promise<string> {
 
 function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+}
+
+/** bcrypt hashes by user name. */
+export type UserHashes = ReadonlyMap<string, string>;
+
+const BCRYPT = /^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$/;
+/** Each step doubles the time of a login; above this it is many seconds. */
+const COST = { min: 4, max: 16 } as const;
+const MAX_NAME = 255;
+const MAX_BYTES = 1024 * 1024;
+
+/** Empty lines and those that begin with # are comments. Throws AccessFault with the line number of every fault; it never quotes a line. */
+export function parseHtpasswd(text: string, path: string): UserHashes {
+  if (text.length > MAX_BYTES) throw new AccessFault([`${path} is larger than ${MAX_BYTES} bytes`]);
+  const lines = text.split(/\r?\n/).map((line, index) => ({ line, place: `${path}:${index + 1}` }));
+  const entries = lines.filter(({ line }) => line.trim() !== '' && !line.startsWith('#'));
+  const hashes = new Map<string, string>();
+  const faults: string[] = [];
+  for (const { line, place } of entries) {
+    const { name, hash } = splitLine(line);
+    const fault = hashes.has(name) ? 'this user is there already' : findFault(name, hash);
+    if (fault === undefined) hashes.set(name, hash);
+    else faults.push(`${place}: ${fault}`);
+  }
+  if (faults.length > 0) throw new AccessFault(faults);
+  return hashes;
+}
+
+/** The highest cost of any hash; undefined where there is none. */
+export function highestCost(hashes: UserHashes): number | undefined {
+  const costs = [...hashes.values()].map(costOf);
+  return costs.length === 0 ? undefined : Math.max(...costs);
+}
+
+function splitLine(line: string): { readonly name: string; readonly hash: string } {
+  const colon = line.indexOf(':');
+  return { name: line.slice(0, Math.max(colon, 0)), hash: line.slice(colon + 1).trimEnd() };
+}
+
+function findFault(name: string, hash: string): string | undefined {
+  if (name === '' || name.length > MAX_NAME || /\p{Cc}/u.test(name)) return 'expected <user>:<bcrypt hash>';
+  if (!BCRYPT.test(hash)) return 'the hash is not bcrypt ($2y$, $2a$ or $2b$): make it with htpasswd -B';
+  const cost = costOf(hash);
+  if (cost >= COST.min && cost <= COST.max) return undefined;
+  return `the hash has cost ${cost}: expected ${COST.min} to ${COST.max}`;
+}
+
+/** Of a bcrypt hash. */
+export function costOf(hash: string): number {
+  return Number(BCRYPT.exec(hash)?.[1]);
+}
+
+/** The hash of no password. */
+export function hashOfNothing(cost: number): string {
+  return `$2b$${String(cost).padStart(2, '0')}$${'.'.repeat(53)}`;
 }

@@ -3,7 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { AccessTokens } from '../access/access-token.ts';
-import { readOrMake } from '../access/key-file.ts';
+import type { CallerRate } from '../access/caller-rate.ts';
+import { readOrMake } from '../access/signing-key.ts';
 import { type ContextOffers, createContextOffers } from '../builds/backends/kubernetes/context-offers.ts';
 import type { Builds } from '../builds/builds.ts';
 import { DEFAULT_CONTEXT_LIMITS } from '../builds/context/limits.ts';
@@ -29,9 +30,8 @@ import type { Damage } from '../content/verification.ts';
 import { createCopy, createFinish } from '../copy/copy.ts';
 import { createDestinations } from '../copy/destination.ts';
 import type { Hosted } from '../hosted/hosted.ts';
-import { buildLogPath } from '../http/build-response.ts';
-import type { CallerRate } from '../http/caller-rate.ts';
-import { createStartPulled } from '../http/rated-builds.ts';
+import { findRequester } from '../http/middleware/authentication.ts';
+import { buildLogPath } from '../http/wave/build-response.ts';
 import type { Memory } from '../memory.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import type { Origin } from '../pull/origin.ts';
@@ -40,6 +40,7 @@ import type { LogAddress } from '../pull/recipes/held.ts';
 import { createRecipeImages } from '../pull/recipes/recipe-images.ts';
 import { createWithRecipes } from '../pull/recipes/recipe-registry.ts';
 import type { RecordStore } from '../state/store.ts';
+import { createStartPulled } from '../submit/rated-builds.ts';
 import { createBuilderAccess } from './builder-access.ts';
 import { type Builders, createBuilders } from './builders.ts';
 import { contentFolder } from './kept-content.ts';
@@ -206,7 +207,7 @@ function serveRecipes(
   const withRecipes = createWithRecipes({
     ...{ recipes, builds, images, logAddress, memory, now },
     startRecipe: createStartRecipe({
-      startPulled: createStartPulled(builds, buildRate),
+      startPulled: createStartPulled({ builds, rate: buildRate, findRequester }),
       defaultPlatforms: config.builds.platforms.length,
       ...{ plan, cacheRepository },
     }),

@@ -5,7 +5,7 @@ import { findOwnUrl } from '../config/own-url.ts';
 import type { Config } from '../config/schema.ts';
 import { createEvents } from '../events/events.ts';
 import { openCollector } from '../hosted/collect-in-place.ts';
-import { createRegistryEvents } from '../http/registry-events.ts';
+import { createRegistryEvents } from '../http/distribution/registry-events.ts';
 import { createMemory } from '../memory.ts';
 import { createTagTest } from '../oci/name-pattern.ts';
 import { findReasonToKeep } from '../state/acknowledged.ts';

@@ -4,7 +4,7 @@ import type { Logger } from 'pino';
 import { REMEDIES } from '../cache/admin/verify.ts';
 import type { ContentKind } from '../content/inventory.ts';
 import type { Damage } from '../content/verification.ts';
-import type { RegistryEvents } from '../http/registry-events.ts';
+import type { RegistryEvents } from '../http/distribution/registry-events.ts';
 
 /** In the data directory. */
 export function contentFolder(dataDir: string, of: ContentKind): string {

@@ -1,7 +1,7 @@
 // What it takes to show upstreams the credentials of clients, where the configuration has one that is to see them.
 import { join } from 'node:path';
-import { loadPassingKeys } from '../access/passing-keys.ts';
 import { createSealedCredentials, type SealedCredentials } from '../access/sealed-credentials.ts';
+import { loadPassThroughKeys } from '../access/signing-key.ts';
 import type { Config } from '../config/schema.ts';
 import type { ScopePolicy } from '../upstream/scopes.ts';
 
@@ -19,7 +19,7 @@ const MAX_LIFE_MS = 3_600_000;
 /** Undefined where no upstream sees any. Throws AccessFault. */
 export async function openPassing(config: Config, now: () => Date): Promise<Passing | undefined> {
   if (!Object.values(config.upstreams).some(({ passCredentials }) => passCredentials)) return undefined;
-  const keys = await loadPassingKeys(join(config.dataDir, 'passing-key'));
+  const keys = await loadPassThroughKeys(join(config.dataDir, 'passing-key'));
   return {
     scopes: { key: keys.scopes, lifeMs: Math.min(config.cache.tagFreshnessMs, MAX_LIFE_MS) },
     sealed: createSealedCredentials({ key: keys.sealing, ttlMs: SEALED_TTL_MS, now }),

@@ -5,7 +5,6 @@ import type { Plan } from '../builds/plan.ts';
 import type { RecipeMatch, Recipes } from '../builds/recipes/recipe.ts';
 import { InvalidBuild } from '../builds/request.ts';
 import type { Spec } from '../builds/spec.ts';
-import type { StartPulled } from '../http/rated-builds.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import type { Origins } from '../pull/origin.ts';
 import type { RecipeTarget, StartRecipe } from '../pull/recipes/recipe-builds.ts';
@@ -14,6 +13,7 @@ import type { WithRecipes } from '../pull/recipes/recipe-registry.ts';
 import { shadowName } from '../pull/recipes/shadow-name.ts';
 import { createShadowedRegistry, type Shadow } from '../pull/recipes/shadowed-registry.ts';
 import type { Registry } from '../pull/registry.ts';
+import type { StartPulled } from '../submit/rated-builds.ts';
 
 interface StartRecipeDeps {
   readonly plan: Plan;

@@ -3,52 +3,45 @@ import type { Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import type { Access } from '../access/access.ts';
 import { FOREIGN } from '../access/authorization.ts';
+import { type CallerRate, createCallerRate } from '../access/caller-rate.ts';
 import type { SealedCredentials } from '../access/sealed-credentials.ts';
 import type { CacheDesk } from '../cache/admin/desk.ts';
 import type { Config } from '../config/schema.ts';
 import type { Collector } from '../hosted/collect.ts';
 import type { Hosted } from '../hosted/hosted.ts';
-import { createAdmission } from '../http/admission.ts';
-import { createAugmentApi } from '../http/augment-api.ts';
-import type { SubmitLimits } from '../http/augment-schema.ts';
-import { createAuthentication, isAdmin, requireAdmin } from '../http/authentication.ts';
-import { createBodySender } from '../http/body-sender.ts';
-import { createReadBuild } from '../http/build-request.ts';
-import { createTargets } from '../http/build-target.ts';
-import { createBuildsApi } from '../http/builds-api.ts';
-import { createCacheApi } from '../http/cache-api.ts';
-import { type CallerRate, createCallerRate } from '../http/caller-rate.ts';
-import { clientAddress } from '../http/client-address.ts';
-import { createCollectApi } from '../http/collect-api.ts';
-import { createContextsApi } from '../http/contexts-api.ts';
-import { createReadCopy } from '../http/copy-request.ts';
-import { createDescribeRequested } from '../http/describe-requested.ts';
-import { createErrorHandler, notFound } from '../http/errors.ts';
-import { createFindToken, type FindToken } from '../http/find-token.ts';
-import { createHealth } from '../http/health.ts';
-import { createInspectApi } from '../http/inspect.ts';
-import { createBodyLimits } from '../http/json-body.ts';
-import { createNamespaceEcho } from '../http/namespace.ts';
-import { createInertAnswers, createPageGuard } from '../http/pages.ts';
-import { createPassedCredentials } from '../http/passed-credentials.ts';
-import { createPush } from '../http/push.ts';
-import { createRatedBuilds, type RatedBuilds } from '../http/rated-builds.ts';
-import { createRegistry } from '../http/registry.ts';
-import type { RegistryEvents } from '../http/registry-events.ts';
-import { createRequestLog } from '../http/request-log.ts';
-import { createReadContext } from '../http/requested-context.ts';
-import { createRulesApi } from '../http/rules-api.ts';
-import { createSourceRights, type RequireSources } from '../http/source-rights.ts';
-import { createStrict, STRICT_PATHS } from '../http/strict.ts';
-import { createSubmitBuilt, type SubmitBuilt } from '../http/submit-built.ts';
-import { createTokenEndpoint } from '../http/token-endpoint.ts';
-import { createStartWork } from '../http/work.ts';
+import { createCacheApi } from '../http/admin/cache-api.ts';
+import { createCollectApi } from '../http/admin/collect-api.ts';
+import { createContextsApi } from '../http/admin/contexts-api.ts';
+import { createHealth } from '../http/admin/health.ts';
+import { createRulesApi } from '../http/admin/rules-api.ts';
+import { createAdmission } from '../http/distribution/admission.ts';
+import { createCredentialPassThrough } from '../http/distribution/credential-pass-through.ts';
+import { createFindToken, type FindToken } from '../http/distribution/find-token.ts';
+import { createNamespaceEcho } from '../http/distribution/namespace.ts';
+import { createPush } from '../http/distribution/push.ts';
+import { createRegistry } from '../http/distribution/registry.ts';
+import type { RegistryEvents } from '../http/distribution/registry-events.ts';
+import { createStrict, STRICT_PATHS } from '../http/distribution/strict.ts';
+import { createTokenEndpoint } from '../http/distribution/token-endpoint.ts';
+import { clientAddress, createAuthentication } from '../http/middleware/authentication.ts';
+import { createBodySender } from '../http/middleware/body-sender.ts';
+import { createErrorHandler, notFound } from '../http/middleware/errors.ts';
+import { createInertAnswers, createPageGuard } from '../http/middleware/pages.ts';
+import { createRequestLog } from '../http/middleware/request-log.ts';
+import { createAugmentApi } from '../http/wave/augment-api.ts';
+import { createBuildsApi } from '../http/wave/builds-api.ts';
+import { createInspectApi } from '../http/wave/inspect.ts';
+import { createBodyLimits } from '../http/wave/json-body.ts';
+import type { SubmitLimits } from '../http/wave/submit-schema.ts';
 import { originName } from '../pull/origin.ts';
 import { awaitBuild } from '../pull/recipes/held.ts';
 import { createExplain } from '../pull/rules/explain.ts';
 import type { TokenLedger } from '../pull/tokens/ledger.ts';
 import type { LiveRules } from '../rules/live.ts';
 import { tellRules } from '../rules/rule-list.ts';
+import { createRatedBuilds } from '../submit/rated-builds.ts';
+import { createSourceRights } from '../submit/source-rights.ts';
+import { createSubmit } from '../submit/submit.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 import { listCallbackUrls } from './builder-access.ts';
 import type { Building } from './building.ts';
@@ -110,9 +103,7 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
   const findToken = createFindToken(deps);
   addRegistry(app, { ...deps, findToken });
   addAugmentApi(app, { ...deps, findToken });
-  addCollectApi(app, deps);
-  addCacheApi(app, deps);
-  addRulesApi(app, deps);
+  addAdminApis(app, deps);
 }
 
 /** By what names clients reach us. */
@@ -166,7 +157,7 @@ function addRegistry(app: Hono, deps: TokenRoutesDeps): void {
     if (digest === undefined) throw new Error(`the build ${id} has succeeded without a digest`);
     return digest;
   };
-  const passed = deps.sealed && createPassedCredentials({ sealed: deps.sealed, publicUrl: config.publicUrl?.href });
+  const passed = deps.sealed && createCredentialPassThrough({ sealed: deps.sealed, publicUrl: config.publicUrl?.href });
   if (passed) app.use('/v2/*', passed.challenge);
   const admission = createAdmission({
     origins,
@@ -179,78 +170,36 @@ function addRegistry(app: Hono, deps: TokenRoutesDeps): void {
   app.route('/', createPush({ admission, hosted }));
 }
 
-function addCollectApi(app: Hono, { config, log, collector }: RoutesDeps): void {
-  if (config.hosted.prefixes.length === 0) return;
-  app.route('/', createCollectApi({ collector, authorise: requireAdmin, log }));
-}
-
-function addCacheApi(app: Hono, { log, cacheDesk: desk }: RoutesDeps): void {
-  app.route('/', createCacheApi({ desk, authorise: requireAdmin, log }));
-}
-
-function addRulesApi(app: Hono, { origins, augmentations, rules, ruledPulls: { made } }: RoutesDeps): void {
-  const explain = createExplain({ origins, augmentations, rules, made });
-  const requireSources = createSourceRights(origins);
-  const listRules = () => tellRules(rules);
-  app.route(
-    '/',
-    createRulesApi({ explain, listRules, origins, requireSources, authorise: requireAdmin, isOperator: isAdmin }),
-  );
+function addAdminApis(app: Hono, deps: RoutesDeps): void {
+  const { config, log, origins, augmentations, rules, collector, cacheDesk: desk } = deps;
+  if (config.hosted.prefixes.length > 0) app.route('/', createCollectApi({ collector, log }));
+  app.route('/', createCacheApi({ desk, log }));
+  const explain = createExplain({ origins, augmentations, rules, made: deps.ruledPulls.made });
+  const requireSources = createSourceRights(deps);
+  app.route('/', createRulesApi({ explain, listRules: () => tellRules(rules), origins, requireSources }));
 }
 
 function addAugmentApi(app: Hono, deps: TokenRoutesDeps): void {
-  const { config, log, origins, ledger, findToken, prepare, inspect, building } = deps;
-  const requireSources = createSourceRights(origins);
+  const { config, log, origins, ledger, findToken, inspect, building, ruledPulls } = deps;
+  const requireSources = createSourceRights(deps);
   const body = createBodyLimits(config.limits.requestBodyBytes);
   const publicUrl = config.publicUrl?.href;
-  const { builds } = building;
-  const { findRuled } = deps.ruledPulls;
-  const countToken = createCallerRate(config.tokens.rate, {
-    what: 'tokens',
-    units: 'tokens',
-    key: 'tokens.rate',
-  }).count;
+  const { builds, plan, listBases } = building;
   const ratedBuilds = createRatedBuilds(builds, deps.buildRate);
-  const submitBuilt = createSubmitBuilding(deps, requireSources, ratedBuilds);
-  const options = {
-    publicUrl,
-    attestations: config.attestations,
-    body,
-    startWork: createStartWork(config.limits),
-    limits: submitLimits(config),
-  };
-  app.route(
-    '/',
-    createAugmentApi({
-      prepare,
-      submitBuilt,
-      builds,
-      ledger,
-      findToken,
-      origins,
-      requireSources,
-      findRuled,
-      countToken,
-      options,
-    }),
-  );
+  const { repository, cacheRepository, requests, timeoutMs } = config.builds;
+  const submit = createSubmit({
+    ...deps,
+    ...{ requireSources, plan, listBases, builds: ratedBuilds, findRuled: ruledPulls.findRuled },
+    tokenRate: createCallerRate(config.tokens.rate, { what: 'tokens', units: 'tokens', key: 'tokens.rate' }),
+    options: {
+      ...{ attestations: config.attestations, repository, cacheRepository, allowance: { ...requests, timeoutMs } },
+      ...config.limits,
+    },
+  });
+  const limits = submitLimits(config);
+  app.route('/', createAugmentApi({ submit, builds, ledger, findToken, origins, publicUrl, body, limits }));
   app.route('/', createBuildsApi({ builds, ratedBuilds, origins, publicUrl, log }));
   app.route('/', createInspectApi({ inspect, requireSources, body }));
-}
-
-function createSubmitBuilding(deps: RoutesDeps, requireSources: RequireSources, builds: RatedBuilds): SubmitBuilt {
-  const { config, origins, ledger, prepare, describeChanges, openLayer, building, ruledPulls } = deps;
-  const { plan, listBases } = building;
-  const { repository, cacheRepository, requests, timeoutMs } = config.builds;
-  const targets = createTargets({ origins, repository, cacheRepository });
-  const readBuild = createReadBuild({
-    ...{ targets, plan, listBases, allowance: { ...requests, timeoutMs } },
-    readContext: createReadContext({ openLayer, requireSources }),
-    describeRequested: createDescribeRequested({ describeChanges, requireSources }),
-  });
-  const { attestations } = config;
-  const readCopy = createReadCopy({ origins, targets, prepare, requireSources, attestations });
-  return createSubmitBuilt({ origins, readBuild, readCopy, builds, ledger, findRuled: ruledPulls.findRuled });
 }
 
 function submitLimits({ limits, builds }: Config): SubmitLimits {

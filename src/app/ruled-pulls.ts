@@ -1,12 +1,12 @@
 // Rules at work: what clients pull and what they ask tokens for, through the rules in force.
 import type { Config } from '../config/schema.ts';
-import { createFindRuled, type FindRuled } from '../http/caller-rules.ts';
 import type { Memory } from '../memory.ts';
 import { createWithRules, type WithRules } from '../pull/rules/ruled-registry.ts';
 import { createMadeDigests, type MadeDigests } from '../rules/made.ts';
 import type { Rules } from '../rules/rules.ts';
 import type { HoldLayers } from '../rules/shelf.ts';
 import type { RecordStore } from '../state/store.ts';
+import { createFindRuled, type FindRuled } from '../submit/rules.ts';
 import type { Pulling } from './pulling.ts';
 
 interface RuledPullsDeps {

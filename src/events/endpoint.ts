@@ -1,11 +1,10 @@
 // The queue of one endpoint: events go out in order, one batch after the other, and the oldest give way when too many wait.
 import PQueue from 'p-queue';
 import type { Logger } from 'pino';
-import type { Deliver } from './delivery.ts';
-import type { RegistryEvent } from './event.ts';
-import type { Outbox, OutboxEntry } from './outbox.ts';
-import { createOverflow } from './overflow.ts';
-import { DeliveryError } from './webhook.ts';
+import { createCollection } from '../state/collection.ts';
+import type { RecordStore } from '../state/store.ts';
+import { eventSchema, type RegistryEvent } from './event.ts';
+import { type Deliver, DeliveryError } from './webhook.ts';
 
 export interface Endpoint {
   /** Never rejects. Resolves when the event is kept, where it is one to keep. Does nothing once `close` was called. */
@@ -101,5 +100,89 @@ export function createEndpoint({ outbox, deliver, log, now, limits }: EndpointDe
     overflow.report();
     const kept = waiting.filter(({ key }) => key !== undefined).length;
     if (waiting.length > 0) log.warn({ kept, lost: waiting.length - kept }, 'events not delivered before the stop');
+  }
+}
+
+// The outbox of one endpoint: events are in the record store until they are delivered, so that a stop or a crash loses none.
+// Pulls are in memory alone: there are many, and each would cost a sync of the disk.
+
+interface Outbox {
+  /** `kept` resolves when the event is on the disk, and never rejects: a fault is logged. */
+  keep(event: RegistryEvent): OutboxEntry;
+  /** Forgets an event that was delivered or dropped. Never rejects: a fault is logged, and the event comes again after a restart. */
+  release(entry: OutboxEntry): Promise<void>;
+  /** The oldest `limit` of what is kept, in the order in which it came. One that cannot be read is logged and left to expire. */
+  restore(limit: number): Promise<readonly OutboxEntry[]>;
+}
+
+interface OutboxEntry {
+  readonly event: RegistryEvent;
+  /** Absent for an event that is in memory alone. */
+  readonly key?: string;
+  readonly kept?: Promise<void>;
+}
+
+/** `name` is the endpoint's, without a slash. */
+interface OutboxDeps {
+  readonly records: RecordStore;
+  readonly name: string;
+  readonly now: () => Date;
+  readonly log: Logger;
+}
+
+/** What is kept for an endpoint that left the configuration goes after this time. */
+const KEEP_MS = 7 * 86_400_000;
+
+export function createOutbox({ records, name, now, log }: OutboxDeps): Outbox {
+  const events = createCollection({ store: records, name: 'event', schema: eventSchema });
+  const prefix = `${name}/`;
+  const report = (message: string) => (error: unknown) => log.error({ err: error }, message);
+  let last = 0;
+  return {
+    keep(event) {
+      if (event.action === 'pull') return { event };
+      // The clock, but ascending for events of one millisecond too: keys are in the order of events.
+      last = Math.max(last + 1, now().getTime() * 1000);
+      const key = `${prefix}${String(last).padStart(16, '0')}`;
+      const kept = events.put(key, event, { expiresAt: new Date(now().getTime() + KEEP_MS) });
+      return { event, key, kept: kept.catch(report('an event could not be kept')) };
+    },
+    async release({ key, kept }) {
+      await kept;
+      if (key !== undefined) await events.delete(key).catch(report('an event could not be forgotten'));
+    },
+    async restore(limit) {
+      const keys = (await events.list({ after: prefix, limit })).filter(key => key.startsWith(prefix));
+      const found = await Promise.all(keys.map(key => events.get(key).catch(report('a kept event could not be read'))));
+      return keys.flatMap((key, index) => (found[index] ? [{ event: found[index], key }] : []));
+    },
+  };
+}
+
+// Events that gave way to newer ones: counted, and said once a minute at most, for a flood must not flood the log too.
+
+interface Overflow {
+  count(events: number): void;
+  /** Says what has not been said yet. */
+  report(): void;
+}
+
+const REPORT_EVERY_MS = 60_000;
+
+function createOverflow({ log, now }: { readonly log: Logger; readonly now: () => Date }): Overflow {
+  let dropped = 0;
+  let reportedAt = Number.NEGATIVE_INFINITY;
+  return { count, report };
+
+  function count(events: number): void {
+    dropped += events;
+    if (now().getTime() - reportedAt >= REPORT_EVERY_MS) report();
+  }
+
+  function report(): void {
+    if (dropped === 0) return;
+    log.error({ events: dropped }, 'events dropped: too many wait for the endpoint');
+    dropped = 0;
+    reportedAt = now().getTime();
   }
 }

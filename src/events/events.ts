@@ -4,11 +4,9 @@ import type { Logger } from 'pino';
 import { Agent, type Dispatcher } from 'undici';
 import { createNameTest } from '../oci/name-pattern.ts';
 import type { RecordStore } from '../state/store.ts';
-import { type Backoff, createDelivery, type DeliveryDeps } from './delivery.ts';
-import { createEndpoint, type Endpoint, type QueueLimits } from './endpoint.ts';
+import { createEndpoint, createOutbox, type Endpoint, type QueueLimits } from './endpoint.ts';
 import { createEvent, type EventAction, type NewEvent } from './event.ts';
-import { createOutbox } from './outbox.ts';
-import { createWebhook, type WebhookOptions } from './webhook.ts';
+import { type Backoff, createDelivery, createWebhook, type DeliveryDeps, type WebhookOptions } from './webhook.ts';
 
 export interface Events {
   /** Never rejects. Resolves when it is kept: to be waited for before the client is answered, who is told that it has happened. */

@@ -1,9 +1,11 @@
 // One POST to an endpoint, judged by its status alone. Errors name neither the address, which may itself be the secret, nor a header.
 import { unescape as decodePercents } from 'node:querystring';
+import pRetry from 'p-retry';
+import type { Logger } from 'pino';
 import { type Dispatcher, request } from 'undici';
-import { EVENTS_MEDIA_TYPE } from './event.ts';
+import { EVENTS_MEDIA_TYPE, encodeEnvelope, type RegistryEvent } from './event.ts';
 
-export interface Webhook {
+interface Webhook {
   /** Resolves for a 2xx, whatever its body does. Throws DeliveryError, or the signal's reason when that aborts. */
   post(body: string, signal: AbortSignal): Promise<void>;
 }
@@ -88,4 +90,50 @@ function reasonOf(cause: unknown): string {
   if (cause instanceof DOMException && cause.name === 'TimeoutError') return 'timed out';
   const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
   return typeof code === 'string' ? `connection failed (${code})` : 'connection failed';
+}
+
+// A batch on its way: tried until the endpoint takes it, refuses it, or the retries are used up.
+
+/** Throws DeliveryError when the endpoint did not take the events, or the signal's reason when that aborts. */
+export type Deliver = (events: readonly RegistryEvent[], signal: AbortSignal) => Promise<void>;
+
+export interface Backoff {
+  /** The wait before the first retry; it doubles, up to `maxMs`. */
+  readonly minMs: number;
+  readonly maxMs: number;
+  /** Whether each wait is stretched by up to twice, at random. */
+  readonly hasJitter: boolean;
+}
+
+export interface DeliveryDeps {
+  readonly webhook: Webhook;
+  readonly retries: number;
+  readonly backoff: Backoff;
+  /** Waits for as long as an endpoint asks for beyond the back-off. Rejects when the signal aborts. */
+  readonly wait: (ms: number, signal: AbortSignal) => Promise<void>;
+  readonly log: Logger;
+}
+
+export function createDelivery({ webhook, retries, backoff, wait, log }: DeliveryDeps): Deliver {
+  return async (events, signal) => {
+    const body = encodeEnvelope(events);
+    await pRetry(() => webhook.post(body, signal), {
+      retries,
+      signal,
+      minTimeout: backoff.minMs,
+      maxTimeout: backoff.maxMs,
+      randomize: backoff.hasJitter,
+      shouldRetry: ({ error }) => isPassing(error),
+      async onFailedAttempt({ error, attemptNumber, retriesLeft, retryDelay }) {
+        if (!isPassing(error) || retriesLeft === 0) return;
+        const waitMs = Math.max(error.retryAfterMs, retryDelay);
+        log.warn({ reason: error.message, attempt: attemptNumber, retriesLeft, waitMs }, 'events not delivered yet');
+        if (waitMs > retryDelay) await wait(waitMs - retryDelay, signal);
+      },
+    });
+  };
+}
+
+function isPassing(error: Error): error is DeliveryError {
+  return error instanceof DeliveryError && !error.isFinal;
 }

@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { hashSync } from 'bcryptjs';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type Bcrypt, createBcrypt } from '../../src/access/bcrypt.ts';
-import { hashOfNothing } from '../../src/access/htpasswd.ts';
+import { hashOfNothing } from '../../src/access/user-file.ts';
 
 test('tells a right password from a wrong one, in every spelling of the hash', async () => {
   const bcrypt = open();

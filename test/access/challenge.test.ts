@@ -1,6 +1,6 @@
 // What a 401 tells a client, and that it cannot be made to tell more.
 import { expect, test } from 'vitest';
-import { formatChallenge } from '../../src/access/challenge.ts';
+import { formatChallenge } from '../../src/access/authorization.ts';
 
 const realm = 'https://registry.example/token';
 

@@ -4,12 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compare, hashSync } from 'bcryptjs';
 import { onTestFinished } from 'vitest';
-import type { Access } from '../../src/access/access.ts';
+import type { Access, AccessOptions, Grant } from '../../src/access/access.ts';
 import { type AccessTokens, createAccessTokens } from '../../src/access/access-token.ts';
 import type { Bcrypt } from '../../src/access/bcrypt.ts';
 import { createAccess } from '../../src/access/create-access.ts';
 import type { AccessFault } from '../../src/access/fault.ts';
-import type { AccessOptions, Grant } from '../../src/access/options.ts';
 import { createMemory } from '../../src/memory.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 

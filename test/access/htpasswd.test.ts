@@ -2,7 +2,7 @@
 import { hashSync } from 'bcryptjs';
 import { expect, test } from 'vitest';
 import { AccessFault } from '../../src/access/fault.ts';
-import { highestCost, parseHtpasswd } from '../../src/access/htpasswd.ts';
+import { highestCost, parseHtpasswd } from '../../src/access/user-file.ts';
 
 const HASH = hashSync('x', 4);
 

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type { PasswordCredentials } from '../../src/access/authorization.ts';
-import { loadPassingKeys } from '../../src/access/passing-keys.ts';
 import { createSealedCredentials } from '../../src/access/sealed-credentials.ts';
+import { loadPassThroughKeys } from '../../src/access/signing-key.ts';
 
 const TTL_MS = 300_000;
 const alice: PasswordCredentials = { kind: 'password', username: 'älice', password: 'canary:with a colon' };
@@ -74,8 +74,8 @@ function flip(token: string): string {
 
 test('the keys are made once, in a file that only this user may read, and are two', async () => {
   const path = join(await makeFolder(), 'passing-key');
-  const keys = await loadPassingKeys(path);
-  expect(await loadPassingKeys(path)).toEqual(keys);
+  const keys = await loadPassThroughKeys(path);
+  expect(await loadPassThroughKeys(path)).toEqual(keys);
   expect((await stat(path)).mode & 0o777).toBe(0o600);
   expect([keys.sealing.length, keys.scopes.length]).toEqual([32, 32]);
   expect(keys.sealing).not.toEqual(keys.scopes);
@@ -85,7 +85,7 @@ test('the keys are made once, in a file that only this user may read, and are tw
 test('a file that holds no key is a fault that does not quote it', async () => {
   const path = join(await makeFolder(), 'passing-key');
   await writeFile(path, 'canary');
-  await expect(loadPassingKeys(path)).rejects.toThrow(`${path}: expected a key of 64 hex characters`);
+  await expect(loadPassThroughKeys(path)).rejects.toThrow(`${path}: expected a key of 64 hex characters`);
 });
 
 async function makeFolder(): Promise<string> {

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type BuildRecord, buildRecordSchema } from '../../src/builds/record.ts';
 import type { NewEvent, RegistryEvent } from '../../src/events/event.ts';
-import { createRegistryEvents } from '../../src/http/registry-events.ts';
+import { createRegistryEvents } from '../../src/http/distribution/registry-events.ts';
 import { basic } from '../access/fixture.ts';
 import { makeContent, makeIndex } from '../conformance/documents.ts';
 import { type Receiver, receive } from '../events/receiver.ts';

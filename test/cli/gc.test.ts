@@ -10,13 +10,15 @@ import { Command, CommanderError } from 'commander';
 import { type Context, Hono } from 'hono';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createUnconfiguredAccess } from '../../src/access/create-access.ts';
 import { findGcPlace } from '../../src/app/collecting.ts';
 import { createGcCommand, type GcPlace } from '../../src/cli/gc.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { openCollector } from '../../src/hosted/collect-in-place.ts';
 import { collectReportSchema } from '../../src/hosted/collect-report.ts';
-import { createCollectApi } from '../../src/http/collect-api.ts';
-import { createErrorHandler } from '../../src/http/errors.ts';
+import { createCollectApi } from '../../src/http/admin/collect-api.ts';
+import { createAuthentication } from '../../src/http/middleware/authentication.ts';
+import { createErrorHandler } from '../../src/http/middleware/errors.ts';
 import { createMemory } from '../../src/memory.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 import { type DirectoryOwner, ownDirectory } from '../../src/state/owner.ts';
@@ -61,7 +63,13 @@ async function serve(authorise: (c: Context) => void = () => {}): Promise<URL> {
   const log = pino({ level: 'silent' });
   const app = new Hono();
   app.onError(createErrorHandler(log));
-  app.route('/', createCollectApi({ collector: await openHere(), authorise, log }));
+  const access = createUnconfiguredAccess({ isOpen: true });
+  app.use(createAuthentication({ access, publicUrl: undefined, addressOf: () => '127.0.0.1' }));
+  app.use(async (c, next) => {
+    authorise(c);
+    await next();
+  });
+  app.route('/', createCollectApi({ collector: await openHere(), log }));
   return listen(createServer(getRequestListener(app.fetch)));
 }
 

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
 import { createContextOffers } from '../../../../src/builds/backends/kubernetes/context-offers.ts';
-import { createContextsApi } from '../../../../src/http/contexts-api.ts';
-import { createErrorHandler } from '../../../../src/http/errors.ts';
+import { createContextsApi } from '../../../../src/http/admin/contexts-api.ts';
+import { createErrorHandler } from '../../../../src/http/middleware/errors.ts';
 
 async function open() {
   const folder = await mkdtemp(join(tmpdir(), 'veneer-offers-'));

@@ -1,0 +1,98 @@
+// How much of something each caller may have in a time: those who are known by their name, and all others by the network that they come from.
+import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
+import { RegistryError } from '../oci/errors.ts';
+import { networkOf } from './address.ts';
+import { type Requester, subjectOf } from './caller.ts';
+
+interface Rate {
+  readonly count: number;
+  readonly perMs: number;
+}
+
+/** Undefined: not limited. */
+export interface CallerRates {
+  /** Of each network. */
+  readonly anonymous: Rate | undefined;
+  /** Of each user and access token. */
+  readonly known: Rate | undefined;
+}
+
+/** What is counted, in the plural, and the key of the configuration that its rates have. */
+interface Counted {
+  readonly what: string;
+  readonly units: string;
+  readonly key: string;
+}
+
+/** Callers on this machine, where nothing is configured, are not limited: they may do all else, too. */
+export interface CallerRate {
+  /** Throws TOOMANYREQUESTS with its Retry-After where `count` more are too many; they do not count then. */
+  count(requester: Requester, count: number): Promise<void>;
+  /** Takes back what was counted for nothing. */
+  giveBack(requester: Requester, count: number): Promise<void>;
+}
+
+export function createCallerRate({ anonymous, known }: CallerRates, counted: Counted): CallerRate {
+  const limiters = { anonymous: createLimiter(anonymous), known: createLimiter(known) };
+  return {
+    async count(requester, count) {
+      if (requester.caller.kind === 'local') return;
+      const { key, isKnown } = accountOf(requester);
+      const [limiter, rate] = isKnown ? [limiters.known, known] : [limiters.anonymous, anonymous];
+      if (limiter && rate) await consume(counted, { limiter, rate, key, isKnown, count });
+    },
+    async giveBack(requester, count) {
+      if (requester.caller.kind === 'local') return;
+      const { key, isKnown } = accountOf(requester);
+      await limiters[isKnown ? 'known' : 'anonymous']?.reward(key, count);
+    },
+  };
+}
+
+/** No address and no user has such a name. */
+const THIS_MACHINE = 'this machine:';
+
+interface Account {
+  readonly key: string;
+  readonly isKnown: boolean;
+}
+
+/** On whose account a request goes. */
+export function accountOf({ caller, address }: Requester): Account {
+  if (caller.kind === 'local') return { key: THIS_MACHINE, isKnown: true };
+  const subject = subjectOf(caller);
+  if (subject) return { key: subject, isKnown: true };
+  return { key: `anonymous at ${networkOf(address ?? 'an unknown address').name}`, isKnown: false };
+}
+
+function createLimiter(rate: Rate | undefined): RateLimiterMemory | undefined {
+  return rate && new RateLimiterMemory({ points: rate.count, duration: Math.ceil(rate.perMs / 1000) });
+}
+
+interface Consumption {
+  readonly limiter: RateLimiterMemory;
+  readonly rate: Rate;
+  readonly key: string;
+  readonly isKnown: boolean;
+  readonly count: number;
+}
+
+async function consume(counted: Counted, { limiter, rate, key, isKnown, count }: Consumption): Promise<void> {
+  const before = await limiter.get(key);
+  try {
+    await limiter.consume(key, count);
+  } catch (error) {
+    if (!(error instanceof RateLimiterRes)) throw error;
+    // What was refused is not to be waited for as well.
+    await limiter.reward(key, count);
+    const used = before?.consumedPoints ?? 0;
+    const { what, units } = counted;
+    const limit = `${rate.count} ${units} in ${Math.ceil(rate.perMs / 1000)} seconds`;
+    const configured = `${counted.key}.${isKnown ? 'known' : 'anonymous'} in veneer.yaml`;
+    throw new RegistryError(
+      'TOOMANYREQUESTS',
+      `too many ${what}: ${count} more would be ${used + count} of ${limit} (${configured})`,
+      { status: 429, retryAfterSeconds: Math.max(1, Math.ceil(error.msBeforeNext / 1000)) },
+    );
+  }
+}

@@ -1,0 +1,74 @@
+// Collecting on demand, in the service that has the registry open. A run takes as long as it takes, so its progress keeps the connection alive.
+import { type Context, Hono } from 'hono';
+import type { Logger } from 'pino';
+import type { CollectOptions, Collector } from '../../hosted/collect.ts';
+import { COLLECT_LINES_MEDIA_TYPE, type CollectLine, encodeLine } from '../../hosted/collect-lines.ts';
+import { CollectionRefused } from '../../hosted/collect-orphans.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { ApiError } from '../../submit/errors.ts';
+import { requireAdmin } from '../middleware/authentication.ts';
+
+interface CollectApiDeps {
+  readonly collector: Collector;
+  readonly log: Logger;
+}
+
+export function createCollectApi({ collector, log }: CollectApiDeps): Hono {
+  const app = new Hono();
+  app.post('/v1/hosted/collect', c => {
+    requireAdmin(c);
+    const [dryRun, force] = [parseFlag(c, 'dryRun'), parseFlag(c, 'force')];
+    const lines = createLines(collector, { dryRun, force }, error => {
+      if (error instanceof CollectionRefused) log.error({ reason: error.message }, 'a collection was refused');
+      else log.error({ err: error }, 'a collection failed');
+    });
+    return c.body(lines, 200, { 'Content-Type': COLLECT_LINES_MEDIA_TYPE, 'Cache-Control': 'no-store' });
+  });
+  return app;
+}
+
+function parseFlag(c: Context, name: 'dryRun' | 'force'): boolean {
+  const text = c.req.query(name) ?? 'false';
+  if (text === 'true' || text === 'false') return text === 'true';
+  throw new ApiError(400, `${name} is "${text.slice(0, 40)}": expected true or false`);
+}
+
+/** Who stops reading stops the run. */
+function createLines(
+  { collect }: Collector,
+  options: Pick<CollectOptions, 'dryRun' | 'force'>,
+  onFailed: (error: unknown) => void,
+): ReadableStream<Uint8Array> {
+  const stop = new AbortController();
+
+  async function run(send: (line: CollectLine) => void): Promise<CollectLine> {
+    const onProgress = (progress: { repositories: number; visited: number }) => send({ kind: 'progress', progress });
+    onProgress({ repositories: 0, visited: 0 });
+    try {
+      return { kind: 'report', report: await collect({ ...options, onProgress, signal: stop.signal }) };
+    } catch (error) {
+      if (!stop.signal.aborted) onFailed(error);
+      return { kind: 'error', message: messageOf(error) };
+    }
+  }
+
+  return new ReadableStream({
+    start(controller) {
+      const send = (line: CollectLine) => {
+        // A slow reader misses progress rather than having it wait in memory.
+        if ((controller.desiredSize ?? 0) > 0) controller.enqueue(encodeLine(line));
+      };
+      void run(send).then(last => {
+        if (stop.signal.aborted) return;
+        controller.enqueue(encodeLine(last));
+        controller.close();
+      });
+    },
+    cancel: () => stop.abort(new Error('the client has left')),
+  });
+}
+
+function messageOf(error: unknown): string {
+  const isTold = error instanceof RegistryError || error instanceof CollectionRefused;
+  return isTold ? error.message : 'the collection failed: the log of Veneer has the cause';
+}

@@ -1,0 +1,149 @@
+// Admission: what a name in a path asks for, and whether the caller may. The token in a path is its credential.
+import type { Context } from 'hono';
+import type { PasswordCredentials } from '../../access/authorization.ts';
+import type { Right } from '../../access/right.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { imageName, type Origin, type Origins, originName } from '../../pull/origin.ts';
+import type { Pull } from '../../pull/proxy.ts';
+import type { WithRules } from '../../pull/rules/ruled-registry.ts';
+import type { TokenRecord } from '../../pull/tokens/record.ts';
+import { callerName, hasRight, hasRightStill, isBuilder, requireRight } from '../middleware/authentication.ts';
+import type { FindToken } from './find-token.ts';
+import { readNamespace } from './namespace.ts';
+
+interface AdmissionDeps {
+  readonly origins: Origins;
+  readonly findToken: FindToken;
+  /** The image that a token's build makes: waits for it. Throws RegistryError when it came to nothing, or takes longer than clients wait. */
+  readonly awaitBuilt: (c: Context, buildId: string) => Promise<Digest>;
+  /** What clients pull is what the rules make of it; a token has those of its submit, and a build of ours sees images as they are. */
+  readonly withRules: WithRules;
+  /** What the client has shown, for upstreams that get to see it. */
+  readonly show?: ((c: Context) => PasswordCredentials | undefined) | undefined;
+}
+
+/** Throws NAME_UNKNOWN, NAME_INVALID, UNAUTHORIZED or DENIED, and what `awaitBuilt` throws. */
+export interface Admission {
+  /**
+   * Makes a pull of `wt/<token>/<repository>` or `[registry/]repository`; with `ns` of the repository in that registry. No name under `wt/`
+   * is an upstream's: it would get to know a token.
+   */
+  admitPull(c: Context, name: string): Promise<Pull>;
+  /** Throws UNSUPPORTED for a repository that is not hosted here, too. */
+  admitPush(c: Context, verb: 'push' | 'delete', name: string): HostedTarget;
+}
+
+/** A hosted repository that the caller may change. */
+interface HostedTarget {
+  readonly repository: string;
+  /** Whether the same caller may pull from another hosted repository. */
+  readonly mayPull: (repository: string) => boolean;
+}
+
+export function createAdmission({ origins, findToken, awaitBuilt, withRules, show }: AdmissionDeps): Admission {
+  async function admitToken(c: Context, token: string, repository: string): Promise<Pull> {
+    const record = await findToken(c, token);
+    if (!record) throw unknown('this token is unknown or has expired: submit the request anew to get another');
+    const { frozenImage } = record;
+    if (frozenImage !== undefined)
+      throw unknown(`this image is kept under its own name, without a token: pull ${frozenImage}`);
+    if (repository !== record.repository) {
+      throw unknown(`this token serves ${record.repository}, not ${repository.slice(0, 255)}`);
+    }
+    await requireOwner(c, record);
+    const sourceDigest = await sourceOf(c, record);
+    const origin = origins.locate(record.registry, record.repository, () => show?.(c));
+    return pullOf(record, sourceDigest, origin);
+  }
+
+  /** A token is worth no more than the rights of who asked for it. An older version did not write down who that was. */
+  async function requireOwner(c: Context, { caller, ...record }: TokenRecord): Promise<void> {
+    if (caller === undefined) return;
+    for (const { repository, rights } of neededRights(record)) {
+      const held = await Promise.all(rights.map(verb => hasRightStill(c, caller, { verb, repository })));
+      if (held.includes(true)) continue;
+      const reason = `whoever asked for this token may not pull ${repository} any more`;
+      throw new RegistryError('DENIED', `${reason}: submit the request anew to get another`);
+    }
+  }
+
+  async function sourceOf(c: Context, { sourceDigest, buildId = '', isDryRun }: TokenRecord): Promise<Digest> {
+    if (sourceDigest === undefined && isDryRun)
+      throw new RegistryError('MANIFEST_UNKNOWN', 'this token is of a dry run: nothing was built for it');
+    return sourceDigest ?? awaitBuilt(c, buildId);
+  }
+
+  function locate(c: Context, name: string): Origin {
+    const namespace = readNamespace(c);
+    const shown = () => show?.(c);
+    return namespace === undefined ? origins.locateName(name, shown) : origins.locateIn(namespace, name, shown);
+  }
+
+  return {
+    async admitPull(c, name) {
+      const [first, token, ...rest] = name.split('/');
+      const namespace = readNamespace(c);
+      if (first === 'wt' && token !== undefined) {
+        if (namespace !== undefined && !origins.isOwn(namespace)) throw foreignToken(namespace);
+        return admitToken(c, token, rest.join('/'));
+      }
+      const origin = locate(c, name);
+      requireRight(c, 'pull', originName(origin));
+      if (isBuilder(c)) return { origin };
+      const registry = withRules(origin.registry, callerName(c), c.req.method === 'HEAD');
+      return { origin: { ...origin, registry } };
+    },
+    admitPush(c, verb, name) {
+      if (name.startsWith('wt/')) throw notHosted('what a token serves can only be pulled');
+      const origin = locate(c, name);
+      const repository = originName(origin);
+      requireRight(c, verb, repository);
+      if (!origin.registry.isHosted)
+        throw notHosted(`${repository} is pulled from ${origin.registry.name}, and not hosted here`);
+      return { repository, mayPull: other => hasRight(c, 'pull', other) };
+    },
+  };
+}
+
+interface NeededRight {
+  readonly repository: string;
+  /** Any of them will do. */
+  readonly rights: readonly Right[];
+}
+
+/** What was asked of the caller at the submit: the source, or what is built, and where layers of its own are. Those of rules are for whoever pulls. */
+function neededRights({
+  registry,
+  repository,
+  buildId,
+  ruleSteps = [],
+  layerSources,
+}: Omit<TokenRecord, 'caller'>): readonly NeededRight[] {
+  const ruled = new Set(ruleSteps.flatMap(({ augmentation }) => augmentation.layers.map(({ digest }) => digest)));
+  const blobs = layerSources.flatMap(layer => (layer.kind === 'blob' && !ruled.has(layer.digest) ? [layer] : []));
+  const places = new Set(blobs.map(blob => `${blob.registry}/${blob.repository}`));
+  return [
+    { repository: `${registry}/${repository}`, rights: buildId === undefined ? ['pull'] : ['pull', 'build'] },
+    ...[...places].map(place => ({ repository: place, rights: ['pull'] as const })),
+  ];
+}
+
+function pullOf(record: TokenRecord, sourceDigest: Digest, origin: Origin): Pull {
+  const { tag, targetDigest, ruleSteps = [], augmentation, layerSources } = record;
+  const steps = [...ruleSteps, { augmentation }];
+  const sourceName = imageName(origin, tag);
+  return { origin, augmented: { origin, sourceName, sourceDigest, targetDigest, steps, layerSources, tag } };
+}
+
+function foreignToken(namespace: string): RegistryError {
+  return unknown(`names under wt/ are Veneer's own, and in no other registry: ns is "${namespace}"`);
+}
+
+function notHosted(reason: string): RegistryError {
+  return new RegistryError('UNSUPPORTED', `${reason}: push to a repository under a hosted prefix, such as local/`);
+}
+
+function unknown(message: string): RegistryError {
+  return new RegistryError('NAME_UNKNOWN', message);
+}

@@ -1,0 +1,77 @@
+// The credentials of a client, where an upstream gets to see them in place of ours: as Basic, or sealed in a bearer token of ours. Engines show
+// theirs only after a challenge, most of them to /v2/; a Basic one there would end every pull of dockerd without a login, a Bearer one does not.
+import type { Context, MiddlewareHandler } from 'hono';
+import {
+  type Challenge,
+  FOREIGN,
+  formatChallenge,
+  type PasswordCredentials,
+  parseAuthorization,
+} from '../../access/authorization.ts';
+import { SERVICE } from '../../access/bearer-token.ts';
+import type { SealedCredentials } from '../../access/sealed-credentials.ts';
+import { RegistryError } from '../../oci/errors.ts';
+
+declare module 'hono' {
+  interface ContextVariableMap {
+    /** Set once an upstream is to see what the client has shown. */
+    isShown: boolean;
+  }
+}
+
+interface CredentialPassThrough {
+  /** What the client has shown. Throws UNAUTHORIZED for what is neither Basic nor a bearer token of ours; it quotes nothing. */
+  show(c: Context): PasswordCredentials | undefined;
+  /** Goes before the registry's routes: a 401 of an upstream that sees credentials says how to show some. */
+  readonly challenge: MiddlewareHandler;
+}
+
+interface CredentialPassThroughDeps {
+  readonly sealed: Pick<SealedCredentials, 'open'>;
+  /** Where clients reach us; without it, as the request was addressed. */
+  readonly publicUrl: string | undefined;
+}
+
+export function createCredentialPassThrough({ sealed, publicUrl }: CredentialPassThroughDeps): CredentialPassThrough {
+  function find(c: Context): PasswordCredentials | undefined {
+    const shown = parseAuthorization(c.req.header('Authorization'), FOREIGN);
+    const credentials = shown?.kind === 'bearer' ? sealed.open(shown.token) : shown;
+    // Some clients send an empty name and password for none.
+    return credentials && (credentials.username || credentials.password) ? credentials : undefined;
+  }
+
+  function bearer(c: Context, error?: Challenge['error']): string {
+    return formatChallenge({ realm: new URL('/token', publicUrl ?? c.req.url).href, error });
+  }
+
+  /** For clients that ask before they pull. */
+  function greet(c: Context): void {
+    try {
+      find(c);
+      if (c.req.header('Authorization') !== undefined) return;
+      throw new RegistryError(
+        'UNAUTHORIZED',
+        'get a token first, with a login or without: an upstream may want to see it',
+      );
+    } catch (error) {
+      c.header('WWW-Authenticate', bearer(c));
+      c.header('Docker-Distribution-Api-Version', 'registry/2.0');
+      throw error;
+    }
+  }
+
+  return {
+    show(c) {
+      c.set('isShown', true);
+      return find(c);
+    },
+    async challenge(c, next) {
+      if (/^\/v2\/?$/.test(c.req.path)) greet(c);
+      await next();
+      if (c.res.status !== 401 || !c.get('isShown')) return;
+      const isBearer = /^bearer /i.test(c.req.header('Authorization') ?? '');
+      const error = isBearer ? 'invalid_token' : undefined;
+      c.res.headers.set('WWW-Authenticate', `${bearer(c, error)}, Basic realm="${SERVICE}",charset="UTF-8"`);
+    },
+  };
+}

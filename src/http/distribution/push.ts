@@ -1,0 +1,192 @@
+// The distribution API, the half that writes: distribution-spec "Push" and "Content Management", for hosted repositories.
+import { type Context, Hono } from 'hono';
+import type { Chunk, Hosted, UploadStatus } from '../../hosted/hosted.ts';
+import { joinBytes } from '../../oci/bytes.ts';
+import { type Digest, digestAlgorithm, isDigestAlgorithm, parseDigest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { MAX_MANIFEST_BYTES } from '../../oci/manifest.ts';
+import type { ByteRange } from '../../oci/range.ts';
+import { parseTag, parseTagOrDigest } from '../../oci/reference.ts';
+import type { Admission } from './admission.ts';
+
+interface PushDeps {
+  readonly hosted: Hosted;
+  readonly admission: Pick<Admission, 'admitPush'>;
+}
+
+const UPLOADS = '/v2/:name{.+}/blobs/uploads';
+const UPLOAD = `${UPLOADS}/:id`;
+
+export function createPush({ hosted: { uploads, blobs, manifests, tags }, admission }: PushDeps): Hono {
+  const app = new Hono();
+
+  async function start(c: Context): Promise<Response> {
+    const { repository, mayPull } = admission.admitPush(c, 'push', nameOf(c));
+    const { mount, from, digest: wanted, 'digest-algorithm': named } = c.req.query();
+    if (mount !== undefined) {
+      const digest = parseDigest(mount);
+      if (await blobs.mount(repository, digest, { from, isReadable: mayPull })) return created(c, repository, digest);
+    }
+    const algorithm = parseAlgorithm(named);
+    if (wanted === undefined) return accepted(c, repository, await uploads.start(repository, { algorithm }));
+    const digest = parseDigest(wanted);
+    const chunk = chunkOf(c);
+    const upload = await uploads.start(repository, { algorithm: digestAlgorithm(digest) });
+    await uploads.finish(repository, upload.id, digest, chunk).catch(async error => {
+      // Of a single request nobody knows the session: nobody could go on with it.
+      await uploads.cancel(repository, upload.id).catch(() => {});
+      throw error;
+    });
+    return created(c, repository, digest);
+  }
+  app.post(UPLOADS, start);
+  app.post(`${UPLOADS}/`, start);
+
+  app.get(UPLOAD, async c => {
+    const { repository } = admission.admitPush(c, 'push', nameOf(c));
+    const upload = await uploads.get(repository, c.req.param('id'));
+    return c.body(null, 204, uploadHeaders(repository, upload));
+  });
+
+  app.patch(UPLOAD, async c => {
+    const { repository } = admission.admitPush(c, 'push', nameOf(c));
+    const chunk = chunkOf(c) ?? { body: ReadableStream.from([]) };
+    return accepted(c, repository, await uploads.append(repository, c.req.param('id'), chunk));
+  });
+
+  app.put(UPLOAD, async c => {
+    const { repository } = admission.admitPush(c, 'push', nameOf(c));
+    const digest = parseDigest(c.req.query('digest') ?? '');
+    await uploads.finish(repository, c.req.param('id'), digest, chunkOf(c));
+    return created(c, repository, digest);
+  });
+
+  app.delete(UPLOAD, async c => {
+    const { repository } = admission.admitPush(c, 'push', nameOf(c));
+    await uploads.cancel(repository, c.req.param('id'));
+    return c.body(null, 204);
+  });
+
+  app.put('/v2/:name{.+}/manifests/:reference', async c => {
+    const { repository } = admission.admitPush(c, 'push', nameOf(c));
+    const target = parseTagOrDigest(c.req.param('reference'));
+    const raw = await readBody(c, MAX_MANIFEST_BYTES);
+    const contentType = c.req.header('Content-Type') ?? '';
+    const named = [...new Set((c.req.queries('tag') ?? []).map(parseTag))];
+    const promised = 'digest' in target ? { digest: target.digest, tags: named } : { tags: [target.tag, ...named] };
+    const { digest, subject, missing } = await manifests.put(repository, { raw, contentType, ...promised });
+    for (const tag of named) c.header('OCI-Tag', tag, { append: true });
+    if (subject) c.header('OCI-Subject', subject);
+    if (missing.length > 0) c.header('Warning', formatWarning(missingText(repository, missing)));
+    return c.body(null, 201, {
+      Location: `/v2/${repository}/manifests/${digest}`,
+      'Docker-Content-Digest': digest,
+    });
+  });
+
+  app.delete('/v2/:name{.+}/manifests/:reference', async c => {
+    const { repository } = admission.admitPush(c, 'delete', nameOf(c));
+    const target = parseTagOrDigest(c.req.param('reference'));
+    await ('digest' in target ? manifests.delete(repository, target.digest) : tags.delete(repository, target.tag));
+    return c.body(null, 202);
+  });
+
+  app.delete('/v2/:name{.+}/blobs/:digest', async c => {
+    const { repository } = admission.admitPush(c, 'delete', nameOf(c));
+    await blobs.delete(repository, parseDigest(c.req.param('digest')));
+    return c.body(null, 202);
+  });
+
+  return app;
+}
+
+function nameOf(c: Context): string {
+  return c.req.param('name') ?? '';
+}
+
+function parseAlgorithm(name: string | undefined) {
+  if (name === undefined || isDigestAlgorithm(name)) return name;
+  throw new RegistryError('DIGEST_INVALID', `digest-algorithm is "${name.slice(0, 40)}": expected sha256 or sha512`);
+}
+
+function created(c: Context, repository: string, digest: Digest): Response {
+  return c.body(null, 201, { Location: `/v2/${repository}/blobs/${digest}`, 'Docker-Content-Digest': digest });
+}
+
+function accepted(c: Context, repository: string, upload: UploadStatus): Response {
+  return c.body(null, 202, uploadHeaders(repository, upload));
+}
+
+/** How many are named: a warning is read by people. */
+const MAX_NAMED = 10;
+
+function missingText(repository: string, missing: readonly Digest[]): string {
+  const more = missing.length > MAX_NAMED ? `, and ${missing.length - MAX_NAMED} more` : '';
+  const named = missing.slice(0, MAX_NAMED).join(', ');
+  return `${repository} has not all that this manifest refers to, and cannot serve: ${named}${more}`;
+}
+
+/** Range is inclusive, and clients expect 0-0 of an upload that has nothing yet. */
+function uploadHeaders(repository: string, { id, size }: UploadStatus): Record<string, string> {
+  return {
+    Location: `/v2/${repository}/blobs/uploads/${id}`,
+    Range: `0-${Math.max(size - 1, 0)}`,
+    'Docker-Upload-UUID': id,
+  };
+}
+
+// What a request carries: a chunk of an upload as it streams, or a small body whole.
+
+/** The body and the range it promises; undefined where the request has no body. Throws RANGE_INVALID or SIZE_INVALID. */
+function chunkOf(c: Context): Chunk | undefined {
+  const range = parseContentRange(c.req.header('Content-Range'));
+  const length = c.req.header('Content-Length');
+  if (range && length !== undefined && Number(length) !== range.end - range.start + 1) {
+    throw new RegistryError('SIZE_INVALID', `Content-Range is of another length than the Content-Length ${length}`);
+  }
+  const { body } = c.req.raw;
+  const size = length === undefined ? undefined : Number(length);
+  return body && length !== '0' ? { body, range, size } : undefined;
+}
+
+/** Digits on both ends, inclusive: distribution-spec "Pushing a blob in chunks". */
+function parseContentRange(header: string | undefined): ByteRange | undefined {
+  if (header === undefined) return undefined;
+  const [, start, end] = /^(\d{1,15})-(\d{1,15})$/.exec(header) ?? [];
+  if (start !== undefined && end !== undefined && Number(start) <= Number(end)) {
+    return { start: Number(start), end: Number(end) };
+  }
+  throw new RegistryError('RANGE_INVALID', `Content-Range is "${header.slice(0, 60)}": expected <first>-<last>`);
+}
+
+/** How much of a body that is too large is read all the same: many clients hear an answer only when they have sent everything. */
+const MAX_REFUSED_BYTES = 64 * 1024 * 1024;
+
+/** The whole body. Throws SIZE_INVALID (413) for more than `maxBytes`, of which no more are held. */
+async function readBody(c: Context, maxBytes: number): Promise<Uint8Array> {
+  if (Number(c.req.header('Content-Length') ?? 0) > MAX_REFUSED_BYTES) throw tooLarge(maxBytes);
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of c.req.raw.body ?? []) {
+    size += chunk.byteLength;
+    if (size <= maxBytes) chunks.push(chunk);
+    if (size > MAX_REFUSED_BYTES) break;
+  }
+  if (size > maxBytes) throw tooLarge(maxBytes);
+  return joinBytes(chunks);
+}
+
+function tooLarge(maxBytes: number): RegistryError {
+  return new RegistryError('SIZE_INVALID', `the body is larger than ${maxBytes} bytes`, { status: 413 });
+}
+
+// What a client should tell its user although the request went well. distribution-spec "Warnings".
+
+/** With every character escaped, they stay below the 4096 bytes that all warnings of a response may have. */
+const MAX_CHARACTERS = 2000;
+
+/** The value of a Warning header. What is not printable ASCII becomes a question mark, and what is too long is cut. */
+export function formatWarning(text: string): string {
+  const printable = text.slice(0, MAX_CHARACTERS).replace(/[^\x20-\x7e]/g, '?');
+  return `299 - "${printable.replace(/["\\]/g, '\\$&')}"`;
+}

@@ -1,0 +1,109 @@
+// What requests do to the registry, as events: who asked, from where, and for what.
+import type { Context } from 'hono';
+import { tryGetContext } from 'hono/context-storage';
+import { subjectOf } from '../../access/caller.ts';
+import type { BuildRecord } from '../../builds/record.ts';
+import type { NewEvent } from '../../events/event.ts';
+import type { Events } from '../../events/events.ts';
+import type { HostedChange } from '../../hosted/options.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { type Origin, originName } from '../../pull/origin.ts';
+import type { ServedManifest } from '../../pull/proxy.ts';
+import { clientAddress } from '../middleware/authentication.ts';
+import { findPublicHost } from '../wave/public-host.ts';
+
+export interface RegistryEvents {
+  /** To be called while the request that made the change is under way, or by nobody's request. */
+  changed(change: HostedChange): Promise<void>;
+  pulled(c: Context, pulled: PulledManifest): void;
+  /** A build that has ended: of a failed one nothing is told, for there is no image. */
+  built(build: BuildRecord): void;
+  /** The disk has damaged content: one event for each repository that has it. */
+  damaged(content: DamagedContent): void;
+}
+
+interface DamagedContent {
+  readonly digest: Digest;
+  readonly size: number;
+  readonly repositories: readonly string[];
+}
+
+interface PulledManifest {
+  readonly origin: Origin;
+  readonly manifest: ServedManifest;
+  /** What the client asked for: a tag or a digest. */
+  readonly reference: string;
+}
+
+/** `publicUrl`: where clients reach us; without it a target has an address where the request came over loopback. */
+export function createRegistryEvents(events: Pick<Events, 'emit'>, publicUrl?: URL): RegistryEvents {
+  const urlOf = (c: Context | undefined, { repository, digest, mediaType }: Addressed) => {
+    const base = publicUrl?.href ?? (c && loopbackOrigin(c));
+    const kind = mediaType === 'application/octet-stream' ? 'blobs' : 'manifests';
+    return base === undefined ? {} : { url: new URL(`/v2/${repository}/${kind}/${digest}`, base).href };
+  };
+
+  return {
+    changed({ kind, repository, digest, tag, mediaType, size }) {
+      const place = { repository, digest, ...(tag !== undefined && { tag }) };
+      const c = tryGetContext();
+      const from = describeRequest(c);
+      return kind === 'delete'
+        ? events.emit({ action: 'delete', target: place, ...from })
+        : events.emit({
+            action: 'push',
+            target: { ...place, mediaType, size, ...urlOf(c, { ...place, mediaType }) },
+            ...from,
+          });
+    },
+    pulled(c, { origin, manifest: { digest, mediaType, raw }, reference }) {
+      const place = { repository: originName(origin), ...(!reference.includes(':') && { tag: reference }) };
+      const target = {
+        ...place,
+        digest,
+        mediaType,
+        size: raw.byteLength,
+        ...urlOf(c, { ...place, digest, mediaType }),
+      };
+      void events.emit({ action: 'pull', target, ...describeRequest(c) });
+    },
+    damaged({ digest, size, repositories }) {
+      const targets = repositories.length > 0 ? repositories.map(repository => ({ repository })) : [{}];
+      const from = { actor: { name: 'veneer' }, request: { method: '' } };
+      for (const place of targets) events.emit({ action: 'damaged', target: { ...place, digest, size }, ...from });
+    },
+    built({ status, image, digest, caller, spec }) {
+      if (status !== 'succeeded' || digest === undefined) return;
+      const tag = image.slice(image.lastIndexOf(':') + 1);
+      const target = { repository: spec.target.repository, tag, digest };
+      void events.emit({ action: 'build', target, actor: nameCaller(caller), request: { method: '' } });
+    },
+  };
+}
+
+type Addressed = { readonly repository: string; readonly digest: string; readonly mediaType: string };
+
+/** Any other Host is only what a client claims. */
+function loopbackOrigin(c: Context): string | undefined {
+  const host = findPublicHost(undefined, c.req.header('Host'));
+  return host && `${new URL(c.req.url).protocol}//${host}`;
+}
+
+/** What no user asked for has a name that no user has. */
+function nameCaller(caller: string): NewEvent['actor'] {
+  if (caller === '') return {};
+  return { name: caller.startsWith(':') ? 'veneer' : caller };
+}
+
+/** Without a request it is Veneer itself: a collection, or a retention. */
+function describeRequest(c: Context | undefined): Pick<NewEvent, 'actor' | 'request'> {
+  if (!c) return { actor: { name: 'veneer' }, request: { method: '' } };
+  const caller = c.get('rights')?.caller;
+  const name = caller && subjectOf(caller);
+  const addr = clientAddress(c);
+  const useragent = c.req.header('User-Agent');
+  return {
+    actor: name ? { name } : {},
+    request: { method: c.req.method, ...(addr && { addr }), ...(useragent && { useragent }) },
+  };
+}

@@ -1,0 +1,143 @@
+// The distribution API: distribution-spec "Pull", "Content Discovery" and "Listing Referrers". Read only.
+import { type Context, Hono } from 'hono';
+import { parseDigest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { inertManifestType, mediaTypes, otherManifestTypes } from '../../oci/media-type.ts';
+import { parseRange } from '../../oci/range.ts';
+import { acceptsIndex, type PullProxy } from '../../pull/proxy.ts';
+import { requireCaller } from '../middleware/authentication.ts';
+import type { Admission } from './admission.ts';
+import { readNamespace } from './namespace.ts';
+import type { RegistryEvents } from './registry-events.ts';
+
+interface RegistryDeps {
+  readonly admission: Pick<Admission, 'admitPull'>;
+  readonly proxy: PullProxy;
+  readonly events: Pick<RegistryEvents, 'pulled'>;
+}
+
+const MAX_PAGE = 10_000;
+
+export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono {
+  const app = new Hono();
+
+  app.on('GET', ['/v2/', '/v2'], c => {
+    requireCaller(c);
+    return c.json({}, 200, { 'Docker-Distribution-Api-Version': 'registry/2.0' });
+  });
+
+  app.get('/v2/_catalog', c => {
+    requireCaller(c);
+    throw new RegistryError('UNSUPPORTED', 'the catalog is off: a proxy has no list of all repositories', {
+      status: 404,
+    });
+  });
+
+  app.get('/v2/:name{.+}/manifests/:reference', async c => {
+    const pull = await admission.admitPull(c, c.req.param('name'));
+    const accept = c.req.header('Accept');
+    const options = {
+      acceptsIndex: acceptsIndex(accept),
+      accept: otherManifestTypes(accept),
+      signal: c.req.raw.signal,
+    };
+    const reference = c.req.param('reference');
+    const manifest = await proxy.getManifest(pull, reference, options);
+    const { raw, digest, mediaType } = manifest;
+    const headers = { 'Content-Type': inertManifestType(mediaType), ...contentHeaders(digest) };
+    if (isNotModified(c, digest)) return c.body(null, 304, headers);
+    if (c.req.method !== 'HEAD') events.pulled(c, { origin: pull.origin, manifest, reference });
+    return new Response(c.req.method === 'HEAD' ? null : raw, {
+      headers: { ...headers, 'Content-Length': String(raw.byteLength) },
+    });
+  });
+
+  app.get('/v2/:name{.+}/blobs/:digest', async c => {
+    const pull = await admission.admitPull(c, c.req.param('name'));
+    const digest = parseDigest(c.req.param('digest'));
+    const headers = { 'Content-Type': 'application/octet-stream', 'Accept-Ranges': 'bytes', ...contentHeaders(digest) };
+    if (c.req.method === 'HEAD' || isNotModified(c, digest)) {
+      // Nothing is transferred, but only a repository that has the blob says so.
+      const { size } = await proxy.headBlob(pull, digest);
+      if (isNotModified(c, digest)) return c.body(null, 304, headers);
+      return new Response(null, { headers: { ...headers, ...contentLength(size) } });
+    }
+    const blob = await proxy.getBlob(pull, digest, { signal: c.req.raw.signal });
+    const range = blob.size === undefined ? undefined : parseRange(c.req.header('Range'), blob.size);
+    return new Response(await blob.open(range), {
+      status: range ? 206 : 200,
+      headers: {
+        ...headers,
+        ...contentLength(range ? range.end - range.start + 1 : blob.size),
+        ...(range && { 'Content-Range': `bytes ${range.start}-${range.end}/${blob.size}` }),
+      },
+    });
+  });
+
+  app.get('/v2/:name{.+}/tags/list', async c => {
+    const name = c.req.param('name');
+    const n = parsePageSize(c.req.query('n'));
+    const page = { n, last: c.req.query('last'), next: c.req.query('next') };
+    const { tags, hasMore, next } = await proxy.listTags(await admission.admitPull(c, name), page, {
+      signal: c.req.raw.signal,
+    });
+    const last = tags.at(-1);
+    const after = next === undefined ? hasMore && last && { last } : { next };
+    if (after) {
+      const query = new URLSearchParams({ ...(n !== undefined && { n: String(n) }), ...after, ...namespaceOf(c) });
+      c.header('Link', `</v2/${name}/tags/list?${query}>; rel="next"`);
+    }
+    return c.json({ name, tags });
+  });
+
+  app.get('/v2/:name{.+}/referrers/:digest', async c => {
+    const name = c.req.param('name');
+    const pull = await admission.admitPull(c, name);
+    const digest = parseDigest(c.req.param('digest'));
+    const { artifactType, last } = c.req.query();
+    const page = { artifactType, last: last === undefined ? undefined : parseDigest(last) };
+    const index = await proxy.findReferrers(pull, digest, { ...page, signal: c.req.raw.signal });
+    if (index?.last) {
+      const filter = artifactType !== undefined && { artifactType };
+      const query = new URLSearchParams({ ...filter, last: index.last, ...namespaceOf(c) });
+      c.header('Link', `</v2/${name}/referrers/${digest}?${query}>; rel="next"`);
+    }
+    const empty = JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: [] });
+    return c.body(index ? index.raw.slice() : empty, 200, {
+      'Content-Type': mediaTypes.ociIndex,
+      ...(artifactType !== undefined && { 'OCI-Filters-Applied': 'artifactType' }),
+    });
+  });
+
+  return app;
+}
+
+/** The next page is in the same namespace. */
+function namespaceOf(c: Context): { readonly ns?: string } {
+  const ns = readNamespace(c);
+  return ns === undefined ? {} : { ns };
+}
+
+function contentHeaders(digest: string): Record<string, string> {
+  return { 'Docker-Content-Digest': digest, ETag: `"${digest}"` };
+}
+
+function contentLength(size: number | undefined): Record<string, string> {
+  return size === undefined ? {} : { 'Content-Length': String(size) };
+}
+
+function isNotModified(c: Context, digest: string): boolean {
+  const tags =
+    c.req
+      .header('If-None-Match')
+      ?.split(',')
+      .map(tag => tag.trim().replace(/^W\//, '')) ?? [];
+  return tags.includes(`"${digest}"`) || tags.includes('*');
+}
+
+function parsePageSize(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^\d{1,9}$/.test(text))
+    throw new RegistryError('UNSUPPORTED', `n is "${text.slice(0, 20)}": expected a whole number`, { status: 400 });
+  return Math.min(Number(text), MAX_PAGE);
+}

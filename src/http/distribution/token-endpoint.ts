@@ -1,0 +1,125 @@
+// The token endpoint: credentials in, a bearer token out. The distribution project's token specification, by GET and by OAuth2's POST.
+import { type Context, Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { z } from 'zod';
+import type { BearerRequest, IssuedBearer, TokenIssuer } from '../../access/access.ts';
+import {
+  type CredentialLimits,
+  type PasswordCredentials,
+  parseAuthorization,
+  passwordCredentials,
+} from '../../access/authorization.ts';
+import { SERVICE } from '../../access/bearer-token.ts';
+import type { RepositoryAccess } from '../../access/caller.ts';
+import { formatScope, parseScopes } from '../../access/scope.ts';
+import { RegistryError } from '../../oci/errors.ts';
+
+interface TokenEndpointDeps {
+  readonly bearer: TokenIssuer;
+  /** The one full name of a repository that a client named. Throws RegistryError for a name of nothing. */
+  readonly normalizeName: (name: string) => string;
+  /** The address that a request comes from, if it is known. */
+  readonly addressOf: (c: Context) => string | undefined;
+  /** Of credentials; default: those of our own. */
+  readonly limits?: CredentialLimits;
+}
+
+const MAX_BODY_BYTES = 16 * 1024;
+
+const text = z.string().optional();
+const formSchema = z.object({
+  grant_type: text,
+  service: text,
+  scope: text,
+  username: text,
+  password: text,
+  refresh_token: text,
+});
+
+export function createTokenEndpoint({ bearer, normalizeName, addressOf, limits }: TokenEndpointDeps): Hono {
+  const app = new Hono();
+
+  app.get('/token', async c => {
+    checkService(c.req.query('service'));
+    const asked = parseScopes(c.req.queries('scope') ?? []);
+    return issue(c, asked, () => parseBasic(c.req.header('Authorization'), limits));
+  });
+
+  app.post('/token', bodyLimit({ maxSize: MAX_BODY_BYTES, onError: refuseBody }), async c => {
+    const form = formSchema.parse(Object.fromEntries(new URLSearchParams(await c.req.text())));
+    checkService(form.service);
+    const asked = parseScopes(form.scope === undefined ? [] : [form.scope]);
+    return issue(c, asked, () => parseForm(form, limits));
+  });
+
+  async function issue(
+    c: Context,
+    asked: readonly RepositoryAccess[],
+    parseCredentials: () => BearerRequest['credentials'],
+  ): Promise<Response> {
+    try {
+      const request = { credentials: parseCredentials(), address: addressOf(c), asked: asked.flatMap(normalize) };
+      return c.json(answer(await bearer.issue(request)), 200, { 'Cache-Control': 'no-store' });
+    } catch (error) {
+      if (error instanceof RegistryError && error.status === 401) {
+        c.header('WWW-Authenticate', `Basic realm="${SERVICE}",charset="UTF-8"`);
+      }
+      throw error;
+    }
+  }
+
+  /** A name that means nothing here gives no right; the request that uses it will say why. */
+  function normalize(asked: RepositoryAccess): readonly RepositoryAccess[] {
+    try {
+      return [{ ...asked, repository: normalizeName(asked.repository) }];
+    } catch (error) {
+      if (error instanceof RegistryError) return [];
+      throw error;
+    }
+  }
+
+  return app;
+}
+
+function checkService(service: string | undefined): void {
+  if (service === undefined || service === SERVICE) return;
+  throw invalid(`service is "${service.slice(0, 100)}": expected ${SERVICE}`);
+}
+
+function parseBasic(header: string | undefined, limits?: CredentialLimits): PasswordCredentials | undefined {
+  const credentials = parseAuthorization(header, limits);
+  if (credentials?.kind !== 'bearer') return credentials;
+  throw new RegistryError('UNAUTHORIZED', 'a bearer token gets no other: send user name and password');
+}
+
+/** An access token may be the password of any user name, or a refresh token: we give out none of another kind. */
+function parseForm(form: z.infer<typeof formSchema>, limits?: CredentialLimits): PasswordCredentials {
+  switch (form.grant_type) {
+    case 'password':
+      return passwordCredentials(form.username ?? '', form.password ?? '', limits);
+    case 'refresh_token':
+      return passwordCredentials('', form.refresh_token ?? '', limits);
+    default:
+      throw invalid('grant_type: expected password or refresh_token');
+  }
+}
+
+/** `token` is for clients of the token specification, the others for those of OAuth2. */
+function answer({ token, issuedAt, expiresInSeconds, granted }: IssuedBearer) {
+  return {
+    token,
+    access_token: token,
+    token_type: 'Bearer',
+    scope: granted.map(formatScope).join(' '),
+    expires_in: expiresInSeconds,
+    issued_at: issuedAt.toISOString(),
+  };
+}
+
+function refuseBody(): never {
+  throw new RegistryError('SIZE_INVALID', `the body is larger than ${MAX_BODY_BYTES} bytes`, { status: 413 });
+}
+
+function invalid(message: string): RegistryError {
+  return new RegistryError('UNSUPPORTED', message, { status: 400 });
+}

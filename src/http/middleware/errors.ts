@@ -1,0 +1,64 @@
+// Errors become HTTP here, and only here: the registry's JSON under /v2 and for its tokens, the API's message elsewhere.
+import type { Context } from 'hono';
+import { HTTPException } from 'hono/http-exception';
+import type { Logger } from 'pino';
+import { MissingRight } from '../../access/access.ts';
+import { isDiskFull } from '../../hosted/full-disk.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { ApiError } from '../../submit/errors.ts';
+import { setChallenge } from './authentication.ts';
+
+const DISK_FULL = 'the disk of Veneer is full: what was asked for cannot be kept. Pulls go on, and deletions make room';
+const UNUSABLE = 'what Veneer keeps cannot be read or written now: its log has the cause, and what to do';
+
+/** The statuses that an upstream may answer, and those that are ours. */
+const STATUSES = [
+  400, 401, 402, 403, 404, 405, 406, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423, 424, 426, 428,
+  429, 431, 451, 500, 501, 502, 503, 504, 507,
+] as const;
+
+/** What has no code of its own is UNKNOWN to the client, and logged with its cause. */
+export function createErrorHandler(log: Logger): (error: Error, c: Context) => Response {
+  return (error, c) => {
+    const known = toRegistryError(error);
+    const hasLeft = c.req.raw.signal.aborted;
+    // What this version does not do is no fault of it.
+    if (known.status >= 500 && known.status !== 501 && !hasLeft)
+      log.error({ err: error, method: c.req.method }, 'request failed');
+    if (error instanceof MissingRight) setChallenge(c, error);
+    if (known.retryAfterSeconds !== undefined) c.header('Retry-After', String(Math.ceil(known.retryAfterSeconds)));
+    return respond(c, known);
+  };
+}
+
+export function notFound(c: Context): Response {
+  return respond(c, new RegistryError('UNKNOWN', `there is no such route for ${c.req.method}`, { status: 404 }));
+}
+
+function respond(c: Context, error: RegistryError): Response {
+  const status = STATUSES.find(known => known === error.status) ?? (error.status < 500 ? 400 : 500);
+  const message = printable(error.message);
+  if (!/^\/(v2|token)/.test(c.req.path)) return c.json({ message }, status);
+  const { code, detail } = error;
+  return c.json({ errors: [{ code, message, ...(detail !== undefined && { detail }) }] }, status);
+}
+
+/** In one line: a message may quote what a client sent, and clients print it as it is. */
+function printable(message: string): string {
+  return message.replace(/[\p{Cc}\u2028\u2029]/gu, character => JSON.stringify(character).slice(1, -1));
+}
+
+const BUSY_SECONDS = 5;
+
+function toRegistryError(error: Error): RegistryError {
+  if (error instanceof RegistryError) return error;
+  if (error instanceof ApiError) return new RegistryError('UNKNOWN', error.message, { status: error.status });
+  if (error instanceof HTTPException) return new RegistryError('UNKNOWN', error.message, { status: error.status });
+  if ('code' in error && error.code === 'EBUSY') {
+    const message = 'records cannot be written now, as another program holds them: try again';
+    return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: BUSY_SECONDS });
+  }
+  if ('code' in error && error.code === 'EIO') return new RegistryError('UNAVAILABLE', UNUSABLE, { status: 503 });
+  if (isDiskFull(error)) return new RegistryError('UNAVAILABLE', DISK_FULL, { status: 507 });
+  return new RegistryError('UNKNOWN', 'internal error: the log of Veneer has the cause');
+}

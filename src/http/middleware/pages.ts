@@ -1,0 +1,73 @@
+// Pages of the web: they have a browser on this machine ask us for things, also under a name of their own that leads here. What they ask for is
+// refused, whatever it is, and what we answer does nothing in a browser.
+import type { Context, MiddlewareHandler } from 'hono';
+import { isLoopback } from '../../access/address.ts';
+import { RegistryError } from '../../oci/errors.ts';
+
+interface PageGuardDeps {
+  /** Whether whoever is on this machine may do all: then no page is ours, and no name but those that we know. */
+  readonly isOpen: boolean;
+  readonly publicUrl: URL | undefined;
+  /** Further hosts that are ours, without ports and as URLs have them; those of loopback are, in any case. */
+  readonly names: readonly string[];
+  /** Whether requests by any other name are refused where access is not open, too. */
+  readonly isClosed: boolean;
+}
+
+/** Probes ask by the address of a pod or a container, and hear nothing but whether we are up. */
+const HEALTH = ['/health/live', '/health/ready'];
+
+/** Goes before all routes. Refuses with 421 what is addressed to somebody else, and with 403 what a page of another origin has sent. */
+export function createPageGuard({ isOpen, publicUrl, names, isClosed }: PageGuardDeps): MiddlewareHandler {
+  const own = new Set([...names, ...(publicUrl ? [publicUrl.hostname] : [])]);
+  const isOwnName = (name: string) => isLoopback(name) || own.has(name);
+
+  /** The address bar is no page; neither is a client that is no browser. */
+  function isAllowed(c: Context): boolean {
+    const site = c.req.header('Sec-Fetch-Site') ?? 'none';
+    const origin = c.req.header('Origin');
+    if (isOpen) return site === 'none' && origin === undefined;
+    return ['none', 'same-origin'].includes(site) && (origin === undefined || isOwnOrigin(c, origin));
+  }
+
+  /** A page that a proxy has put beside us. */
+  function isOwnOrigin(c: Context, origin: string): boolean {
+    const { host = '', hostname = '' } = URL.parse(origin) ?? {};
+    return origin === publicUrl?.origin || (isOwnName(hostname) && host === new URL(c.req.url).host);
+  }
+
+  return async (c, next) => {
+    if (!HEALTH.includes(c.req.path)) {
+      const stranger = isOpen || isClosed ? namesOf(c).find(name => !isOwnName(name)) : undefined;
+      if (stranger !== undefined) throw misdirected(stranger);
+      if (!isAllowed(c)) throw new RegistryError('DENIED', 'a page of the web asks for this, and none may');
+    }
+    await next();
+  };
+}
+
+/** The host of the URL, and that of the header where a client sends both. */
+function namesOf(c: Context): readonly string[] {
+  const { hostname } = new URL(c.req.url);
+  const header = c.req.header('Host');
+  return header === undefined ? [hostname] : [hostname, URL.parse(`http://${header}`)?.hostname ?? header];
+}
+
+function misdirected(name: string): RegistryError {
+  const remedy = 'if clients reach it by that name, add the name to "hosts" in veneer.yaml';
+  return new RegistryError('DENIED', `${name.slice(0, 255)} is no name of this Veneer: ${remedy}`, { status: 421 });
+}
+
+const INERT = {
+  'X-Content-Type-Options': 'nosniff',
+  'Content-Security-Policy': "default-src 'none'; sandbox",
+  'Cross-Origin-Resource-Policy': 'same-origin',
+} as const;
+
+/** Of every answer, errors too: whatever bytes it has, and whoever made them, a browser runs, frames and guesses nothing. */
+export function createInertAnswers(): MiddlewareHandler {
+  return async (c, next) => {
+    await next();
+    for (const [name, value] of Object.entries(INERT)) c.res.headers.set(name, value);
+  };
+}

@@ -1,0 +1,77 @@
+// The log of a build as it is sent: as text, or as server-sent events, to its end or as far as it has come.
+import type { Context } from 'hono';
+import { streamSSE } from 'hono/streaming';
+import type { Logger } from 'pino';
+import type { Builds } from '../../builds/builds.ts';
+import type { LogEntry } from '../../builds/progress.ts';
+import { formatLogEntry } from '../../builds/progress.ts';
+import type { BuildRecord } from '../../builds/record.ts';
+import { ApiError } from '../../submit/errors.ts';
+
+interface BuildLogDeps {
+  readonly builds: Pick<Builds, 'find' | 'openLog'>;
+  readonly log: Logger;
+}
+
+/** `describe` gives what is told of the build when its log has ended. Throws ApiError where no log is kept. */
+type SendLog = (c: Context, build: BuildRecord, describe: (build: BuildRecord) => object) => Promise<Response>;
+
+/** Proxies on the way cut a stream that is silent for long. */
+const KEEP_ALIVE_MS = 15_000;
+const HEADERS = { 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' };
+
+export function createSendLog({ builds, log }: BuildLogDeps): SendLog {
+  function sendEvents(
+    c: Context,
+    entries: AsyncIterable<LogEntry>,
+    findEnd: () => Promise<object | undefined>,
+  ): Response {
+    return streamSSE(
+      c,
+      async stream => {
+        const keepAlive = setInterval(() => void stream.write(': \n\n'), KEEP_ALIVE_MS);
+        try {
+          for await (const entry of entries) await stream.writeSSE({ event: 'log', data: JSON.stringify(entry) });
+          const end = await findEnd();
+          if (end) await stream.writeSSE({ event: 'end', data: JSON.stringify(end) });
+        } finally {
+          clearInterval(keepAlive);
+        }
+      },
+      async error => {
+        if (!c.req.raw.signal.aborted) log.error({ err: error }, 'the log of a build broke off');
+      },
+    );
+  }
+
+  return async (c, build, describe) => {
+    const follow = c.req.query('follow') !== 'false';
+    const isEvents = c.req.header('Accept')?.includes('text/event-stream') === true;
+    const headers = { ...HEADERS, 'Content-Type': isEvents ? 'text/event-stream' : 'text/plain; charset=utf-8' };
+    const entries = await builds.openLog(build.id, { follow, signal: c.req.raw.signal });
+    if (!entries) throw new ApiError(404, `the log of ${build.id} is not kept any more`);
+    // Nothing is read of it that nobody gets.
+    if (c.req.method === 'HEAD') return c.body(null, 200, headers);
+    if (!isEvents) return c.body(toText(entries), 200, headers);
+    for (const [name, value] of Object.entries(HEADERS)) c.header(name, value);
+    return sendEvents(c, entries, async () => {
+      const ended = await builds.find(build.id);
+      return ended && describe(ended);
+    });
+  };
+}
+
+function toText(entries: AsyncIterable<LogEntry>): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  const iterator = entries[Symbol.asyncIterator]();
+  return new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await iterator.next();
+      if (done) controller.close();
+      else controller.enqueue(encoder.encode(`${formatLogEntry(value)}\n`));
+    },
+    async cancel() {
+      await iterator.return?.();
+    },
+  });
+}

@@ -1,0 +1,68 @@
+// What the API says of a build: field names are those that existing clients read, absent fields are left out.
+import type { BuildRecord } from '../../builds/record.ts';
+import type { CopySpec } from '../../builds/spec.ts';
+
+/** The path of a build's or a copy's log. */
+export function buildLogPath(id: string): string {
+  return `/v1alpha1/${id.startsWith('mr-') ? 'mirrors' : 'builds'}/${id}/logs`;
+}
+
+/** Decimal seconds, and never a whole number: clients read an integer as nanoseconds. */
+export function durationSeconds(fromIso: string, toIso: string): number {
+  const ms = Math.max(1, Date.parse(toIso) - Date.parse(fromIso));
+  return ms % 1000 === 0 ? (ms + 1) / 1000 : ms / 1000;
+}
+
+export function hasEnded({ status }: BuildRecord): boolean {
+  return status === 'succeeded' || status === 'failed';
+}
+
+/** The answer of /v1alpha1/builds/{id}. Who asked for it is not told: whoever may pull the image may see this. */
+export function buildResponse(build: BuildRecord, targetImage: string) {
+  const { spec, failure } = build;
+  const platforms = spec.platforms ?? [];
+  return {
+    buildId: build.id,
+    status: build.status,
+    ...(spec.kind === 'containerfile' && { dockerFile: spec.containerFile }),
+    ...(spec.kind === 'copy' && { sourceImage: sourceImage(spec.source), sourceDigest: spec.source.digest }),
+    targetImage,
+    creationTime: build.createdAt,
+    ...(build.startedAt && { startTime: build.startedAt }),
+    ...(build.endedAt && { duration: durationSeconds(build.startedAt ?? build.createdAt, build.endedAt) }),
+    ...(hasEnded(build) && {
+      exitStatus: build.status === 'succeeded' ? 0 : 1,
+      succeeded: build.status === 'succeeded',
+    }),
+    ...(platforms.length > 0 && { platform: platforms.join(','), platforms }),
+    format: 'docker',
+    ...(build.digest && { digest: build.digest }),
+    ...(build.backends.length > 0 && { backends: build.backends }),
+    starts: build.starts,
+    ...(failure && { reason: describeFailure(build), failure }),
+  };
+}
+
+function sourceImage({ registry, repository, tag, digest }: CopySpec['source']): string {
+  return `${registry}/${repository}${tag === undefined ? `@${digest}` : `:${tag}`}`;
+}
+
+/** The answer of /v1alpha1/builds/{id}/status. */
+export function buildStatusResponse(build: BuildRecord) {
+  const isOver = hasEnded(build);
+  return {
+    id: build.id,
+    status: isOver ? 'COMPLETED' : 'PENDING',
+    startTime: build.startedAt ?? build.createdAt,
+    ...(build.endedAt && { duration: durationSeconds(build.startedAt ?? build.createdAt, build.endedAt) }),
+    ...(isOver && { succeeded: build.status === 'succeeded' }),
+  };
+}
+
+/** One line: what failed, on which platform, in which step. */
+export function describeFailure({ id, failure }: BuildRecord): string {
+  if (!failure) return `the build ${id} failed`;
+  const { reason, platform, step } = failure;
+  const place = [platform, step].filter(Boolean).join(', ');
+  return place ? `${reason} (${place})` : reason;
+}

@@ -1,0 +1,95 @@
+// What becomes of builds and copies: their records, their logs as they run, and the way to end one or to try it again.
+import { type Context, Hono } from 'hono';
+import type { Logger } from 'pino';
+import type { Builds } from '../../builds/builds.ts';
+import { type BuildRecord, buildRecordSchema } from '../../builds/record.ts';
+import type { Origins } from '../../pull/origin.ts';
+import { ApiError } from '../../submit/errors.ts';
+import type { RatedBuilds } from '../../submit/rated-builds.ts';
+import { hasRight, requesterOf, requireRight } from '../middleware/authentication.ts';
+import { createSendLog } from './build-log.ts';
+import { buildResponse, buildStatusResponse } from './build-response.ts';
+import { findPublicHost, imageAddress } from './public-host.ts';
+
+interface BuildsApiDeps {
+  readonly builds: Builds;
+  readonly ratedBuilds: Pick<RatedBuilds, 'retry'>;
+  readonly origins: Origins;
+  readonly publicUrl: string | undefined;
+  readonly log: Logger;
+}
+
+/** Where builds are, and where copies; by what their ids begin with. */
+const PATHS = { bd: '/v1alpha1/builds', mr: '/v1alpha1/mirrors' } as const;
+
+export function createBuildsApi({ builds, ratedBuilds, origins, publicUrl, log }: BuildsApiDeps): Hono {
+  const app = new Hono();
+  const sendLog = createSendLog({ builds, log });
+
+  /** Who may pull what is built may see how; whoever may build there may end it, or try again. Throws 404 for what is not there. */
+  async function getBuild(c: Context, prefix: string, verbs: readonly ('pull' | 'build')[]): Promise<BuildRecord> {
+    const build = await builds.find(c.req.param('id') ?? '');
+    if (!build?.id.startsWith(prefix)) throw new ApiError(404, 'this build is unknown, or its record was deleted');
+    for (const verb of verbs) requireRight(c, verb, build.spec.target.repository);
+    return build;
+  }
+
+  function describeFor(c: Context): (build: BuildRecord) => object {
+    const host = findPublicHost(publicUrl, c.req.header('Host'));
+    return build => buildResponse(build, imageAddress(build.image, origins, host));
+  }
+
+  app.get(PATHS.bd, async c => c.json({ builds: (await listVisible(c, builds)).map(describeFor(c)) }));
+  for (const [prefix, path] of Object.entries(PATHS)) {
+    const see = (c: Context) => getBuild(c, prefix, ['pull']);
+    const change = (c: Context) => getBuild(c, prefix, ['pull', 'build']);
+    app.get(`${path}/:id`, async c => c.json(describeFor(c)(await see(c))));
+    app.get(`${path}/:id/status`, async c => c.json(buildStatusResponse(await see(c))));
+    app.get(`${path}/:id/logs`, async c => sendLog(c, await see(c), describeFor(c)));
+    app.post(`${path}/:id/cancel`, async c => {
+      const build = await change(c);
+      return c.json(describeFor(c)((await builds.cancel(build.id)) ?? build));
+    });
+    app.post(`${path}/:id/retry`, async c =>
+      c.json(describeFor(c)(await ratedBuilds.retry(requesterOf(c), await change(c)))),
+    );
+  }
+  return app;
+}
+
+const DEFAULT_PAGE = 20;
+const MAX_PAGE = 100;
+/** So many are looked at for one page, and no more. */
+const MAX_SCANNED = 5000;
+const STATUSES = buildRecordSchema.shape.status.options;
+
+/** The builds that the caller may see, however many others lie between them: by `limit`, `after` and `status`, the newest first. Throws ApiError. */
+async function listVisible(c: Context, builds: Pick<Builds, 'list'>): Promise<readonly BuildRecord[]> {
+  const limit = parseLimit(c.req.query('limit'));
+  const status = parseStatus(c.req.query('status'));
+  const visible: BuildRecord[] = [];
+  let after = c.req.query('after');
+  for (let scanned = 0; visible.length < limit && scanned < MAX_SCANNED; ) {
+    const page = await builds.list({ limit: MAX_PAGE, after, status });
+    const last = page.at(-1);
+    if (!last) break;
+    visible.push(...page.filter(({ spec }) => hasRight(c, 'pull', spec.target.repository)));
+    scanned += page.length;
+    after = last.id;
+  }
+  return visible.slice(0, limit);
+}
+
+function parseLimit(text: string | undefined): number {
+  if (text === undefined) return DEFAULT_PAGE;
+  if (!/^[1-9]\d{0,8}$/.test(text))
+    throw new ApiError(400, `limit is "${text.slice(0, 20)}": expected a whole number from 1`);
+  return Math.min(Number(text), MAX_PAGE);
+}
+
+function parseStatus(text: string | undefined): BuildRecord['status'] | undefined {
+  const status = STATUSES.find(known => known === text);
+  if (text !== undefined && !status)
+    throw new ApiError(400, `status is "${text.slice(0, 20)}": expected ${STATUSES.join(', ')}`);
+  return status;
+}

@@ -1,0 +1,93 @@
+// JSON bodies of API requests: no more is read than the limits allow, and nothing is parsed that would become far larger than it is.
+
+import type { Context } from 'hono';
+import { z } from 'zod';
+import { type ByteBudget, createByteBudget, type Room } from '../../augment/budget.ts';
+import { joinBytes } from '../../oci/bytes.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { InvalidJson, parseJson } from '../../oci/json.ts';
+import { ApiError } from '../../submit/errors.ts';
+import { identify } from '../middleware/authentication.ts';
+
+export interface BodyLimits {
+  readonly maxBytes: number;
+  /** Of the bodies of all requests together, from when they begin to come to when they are answered. */
+  readonly bodies: ByteBudget;
+}
+
+/** So many of the largest may be here at once, but for what is kept free. */
+const MAX_LARGEST = 4;
+
+export function createBodyLimits(maxBytes: number): BodyLimits {
+  return { maxBytes, bodies: createByteBudget('the requests', maxBytes * MAX_LARGEST) };
+}
+
+const JSON_TYPE = /^application\/(?:[\w.+-]+\+)?json *(?:;|$)/i;
+
+/** What no request of the API comes near. */
+const JSON_LIMITS = { maxValues: 50_000, maxDepth: 64 };
+
+const identifiedSchema = z.object({ towerAccessToken: z.string() });
+
+/**
+ * What `work` makes of the body, whose memory counts until then, by the caller whose access token is in it, if there is one. Throws 415 unless it
+ * is sent as JSON, which no page of another origin can do unasked; 413 for one of more than `maxBytes`, before more of it is read; 400 for what
+ * is no JSON or has too many values; UNAVAILABLE while the bodies of others leave no room; UNAUTHORIZED.
+ */
+export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: unknown) => Promise<T>): Promise<T> {
+  if (!JSON_TYPE.test(c.req.header('Content-Type') ?? ''))
+    throw new ApiError(415, 'the body must be sent as JSON, with the header Content-Type: application/json');
+  const room = limits.bodies.open();
+  try {
+    const body = parse(await read(c, limits.maxBytes, room));
+    const { data } = identifiedSchema.safeParse(body);
+    if (data) await identify(c, data.towerAccessToken);
+    return await work(body);
+  } finally {
+    room.close();
+  }
+}
+
+async function read(c: Context, maxBytes: number, room: Room): Promise<Uint8Array> {
+  if (Number(c.req.header('Content-Length') ?? 0) > maxBytes) throw tooLarge(maxBytes);
+  const chunks: Uint8Array[] = [];
+  let refused: RegistryError | undefined;
+  let size = 0;
+  for await (const chunk of c.req.raw.body ?? []) {
+    size += chunk.byteLength;
+    if (size > maxBytes) throw tooLarge(maxBytes);
+    refused ??= refusalOf(room, chunk.byteLength);
+    // Many clients hear an answer only when they have sent everything.
+    if (refused) chunks.length = 0;
+    else chunks.push(chunk);
+  }
+  if (refused) throw refused;
+  return joinBytes(chunks);
+}
+
+/** Who is refused leaves his room to others at once. */
+function refusalOf(room: Room, bytes: number): RegistryError | undefined {
+  try {
+    room.take(bytes);
+    return undefined;
+  } catch (error) {
+    room.close();
+    if (error instanceof RegistryError) return error;
+    throw error;
+  }
+}
+
+function parse(raw: Uint8Array): unknown {
+  try {
+    return parseJson(raw, JSON_LIMITS);
+  } catch (cause) {
+    if (!(cause instanceof InvalidJson)) throw cause;
+    throw new ApiError(400, cause.isTooMuch ? `the body ${cause.message}` : 'the body must be a JSON object', {
+      cause,
+    });
+  }
+}
+
+function tooLarge(maxBytes: number): ApiError {
+  return new ApiError(413, `the body is larger than the limit of ${maxBytes} bytes`);
+}

@@ -1,0 +1,137 @@
+// The submit request of the augment API. Clients send null for what is unset and keys that we do not know: both are as if absent.
+import { z } from 'zod';
+import { atMost, listSchema } from '../../oci/bounded.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { InvalidPlatform, type Platform, parsePlatforms } from '../../oci/platform.ts';
+import { parseReference } from '../../oci/reference.ts';
+import { ApiError } from '../../submit/errors.ts';
+import type { SubmitRequest, SubmitSource } from '../../submit/request.ts';
+import { type BuildLimits, createBuildSchema, fileSchema, packagesSchema } from './build-schema.ts';
+import { createConfigSchema, dropUnset, wholeNumberSchema } from './config-schema.ts';
+
+export interface SubmitLimits extends BuildLimits {
+  /** How many containerIncludes there may be. */
+  readonly maxIncludes: number;
+}
+
+/** In characters, of text that is stored or parsed. */
+const MAX_SHORT_TEXT = 1024;
+
+/** Its grammar is looked at by checkImage. */
+export const imageSchema = z.string().check(atMost(MAX_SHORT_TEXT, 'characters'));
+
+/** Throws ApiError naming field and rule: 400 for a request that breaks one, 501 for what this version does not do. */
+export function parseSubmit(body: unknown, limits: SubmitLimits): SubmitRequest {
+  const {
+    format,
+    scanMode,
+    containerIncludes = [],
+    dryRun = false,
+    ...fields
+  } = check(createSubmitSchema(limits), body);
+  const build = check(createBuildSchema(limits), body);
+  if (format === 'sif') throw unsupported('format "sif"', 'it builds images for docker and OCI alone');
+  if (scanMode && scanMode !== 'none') throw unsupported(`scanMode "${scanMode}"`, 'it scans nothing');
+  const { containerPlatform, containerConfig, towerWorkspaceId, workflowId, fingerprint } = fields;
+  const source = chooseSource(fields);
+  if (source.kind === 'image') checkImage('containerImage', source.image);
+  for (const [at, image] of containerIncludes.entries()) checkImage(`containerIncludes[${at}]`, image);
+  const isPlain = source.kind === 'image' && containerConfig === undefined && containerIncludes.length === 0;
+  if (build.mirror && !isPlain) throw new ApiError(400, `mirror: ${MIRRORED}`);
+  const platforms = containerPlatform === undefined ? undefined : toPlatforms(containerPlatform);
+  const image = { source, containerPlatform, platforms, containerConfig, containerIncludes };
+  return { ...image, towerWorkspaceId, workflowId, fingerprint, dryRun, build };
+}
+
+const MIRRORED = 'copies an image as it is: it takes containerImage, and neither containerConfig nor containerIncludes';
+
+function check<T>(schema: z.ZodType<T>, body: unknown): T {
+  const { data, error } = schema.safeParse(body);
+  if (error) throw new ApiError(400, describe(error), { cause: error });
+  return data;
+}
+
+function createSubmitSchema(limits: SubmitLimits) {
+  const text = z.string().optional();
+  const shortText = z.string().check(atMost(MAX_SHORT_TEXT, 'characters')).optional();
+  const file = fileSchema(limits).optional();
+  const fields = z.object({
+    towerAccessToken: text,
+    towerRefreshToken: text,
+    towerEndpoint: text,
+    towerWorkspaceId: wholeNumberSchema.optional(),
+    containerImage: imageSchema.optional(),
+    containerFile: file,
+    condaFile: file,
+    packages: packagesSchema(),
+    containerConfig: createConfigSchema(limits).optional(),
+    containerPlatform: shortText,
+    containerIncludes: listSchema(imageSchema, limits.maxIncludes).optional(),
+    timestamp: text,
+    fingerprint: shortText,
+    workflowId: shortText,
+    dryRun: z.boolean().optional(),
+    format: z.enum(['docker', 'sif']).optional(),
+    scanMode: z.enum(['none', 'async', 'required']).optional(),
+  });
+  return z.preprocess(dropUnset, fields);
+}
+
+type SubmitFields = z.infer<ReturnType<typeof createSubmitSchema>>;
+type SourceFields = Pick<SubmitFields, 'containerImage' | 'containerFile' | 'condaFile' | 'packages'>;
+
+function chooseSource({ containerImage, containerFile, condaFile, packages }: SourceFields): SubmitSource {
+  const given: readonly (readonly [string, SubmitSource])[] = [
+    ...(containerImage === undefined ? [] : [['containerImage', { kind: 'image', image: containerImage }] as const]),
+    ...(containerFile === undefined ? [] : [['containerFile', { kind: 'file', containerFile }] as const]),
+    ...(condaFile === undefined
+      ? []
+      : [['condaFile', { kind: 'packages', packages: condaPackages(condaFile) }] as const]),
+    ...(packages === undefined ? [] : [['packages', { kind: 'packages', packages }] as const]),
+  ];
+  const [[, source] = [], ...others] = given;
+  if (source && others.length === 0) return source;
+  const found = source ? `${given.map(([name]) => name).join(' and ')} were given` : 'none was given';
+  throw new ApiError(400, `exactly one of containerImage, containerFile, condaFile and packages is needed: ${found}`);
+}
+
+/** What older clients send for an environment file. */
+function condaPackages(condaFile: string) {
+  return { type: 'CONDA', environment: Buffer.from(condaFile).toString('base64') };
+}
+
+function unsupported(what: string, reason: string): ApiError {
+  return new ApiError(501, `${what} is not supported by this version: ${reason}`);
+}
+
+/** Throws ApiError for a name with a protocol or out of grammar. */
+export function checkImage(field: string, image: string): void {
+  if (image.includes('://'))
+    throw new ApiError(400, `${field}: an image name takes no protocol prefix such as docker://`);
+  try {
+    parseReference(image);
+  } catch (error) {
+    if (error instanceof RegistryError) throw new ApiError(400, `${field}: ${error.message}`, { cause: error });
+    throw error;
+  }
+}
+
+function toPlatforms(text: string): readonly Platform[] {
+  try {
+    // Some clients end a list with a comma.
+    return parsePlatforms(text.trimEnd().replace(/,$/, ''));
+  } catch (error) {
+    if (!(error instanceof InvalidPlatform)) throw error;
+    throw new ApiError(400, `containerPlatform: ${error.message}`, { cause: error });
+  }
+}
+
+/** The first fault, such as "containerConfig.env[2]: must be KEY=VALUE with a non-empty key". */
+function describe(error: z.ZodError): string {
+  const { path = [], message = 'invalid' } = error.issues[0] ?? {};
+  if (path.length === 0) return 'the body must be a JSON object';
+  const field = path.map((step, at) =>
+    typeof step === 'number' ? `[${step}]` : `${at > 0 ? '.' : ''}${String(step)}`,
+  );
+  return `${field.join('').slice(0, 200)}: ${message}`;
+}

@@ -1,0 +1,65 @@
+// What a submit request wants changed in an image, and every repository that the changes are read from.
+import type { Layer } from '../augment/augmentation.ts';
+import { parseLocation } from '../augment/location.ts';
+import { compressionOf } from '../oci/media-type.ts';
+import { formatPlatform, normalizePlatform } from '../oci/platform.ts';
+import { parseReference, type Reference } from '../oci/reference.ts';
+import type { Wanted } from '../pull/prepare.ts';
+import { ApiError } from './errors.ts';
+import type { RequestedLayer, SubmitRequest } from './request.ts';
+
+/** Of an image that exists: its platforms are chosen here, too. */
+export function toChanges(request: SubmitRequest, attestations: 'drop' | 'keep'): Omit<Wanted, 'reference'> {
+  const { layers = [], env, ...config } = request.containerConfig ?? {};
+  return {
+    layers: layers.map(withOwnPlatform),
+    includes: request.containerIncludes,
+    changes: {
+      ...config,
+      ...(env && { env: Object.fromEntries(env.map(splitEnv)) }),
+      ...(request.platforms && { platforms: request.platforms.map(formatPlatform) }),
+      attestations,
+    },
+  };
+}
+
+/** Clients put the layers of several architectures into one request, and tell them apart by this name alone. */
+const ARCHITECTURE_LAYER = /\/fusion-(\w{1,32})\.tar\.gz$/;
+
+/** A layer whose address names an architecture is for that one, unless the request says what it is for. */
+function withOwnPlatform(layer: RequestedLayer): RequestedLayer {
+  const path = /^https?:/i.test(layer.location) ? URL.parse(layer.location)?.pathname : undefined;
+  const architecture = ARCHITECTURE_LAYER.exec(path ?? '')?.[1];
+  if (layer.platforms || architecture === undefined) return layer;
+  return { ...layer, platforms: [formatPlatform(normalizePlatform({ os: 'linux', architecture }))] };
+}
+
+function splitEnv(entry: string): [name: string, value: string] {
+  const at = entry.indexOf('=');
+  return [entry.slice(0, at), entry.slice(at + 1)];
+}
+
+/** Whether it wants the image other than it is. */
+export function hasChanges({ containerConfig, containerIncludes }: SubmitRequest): boolean {
+  return containerConfig !== undefined || containerIncludes.length > 0;
+}
+
+/** The described layers begin with the requested ones, in their order. Throws ApiError. */
+export function checkMediaTypes({ containerConfig }: SubmitRequest, described: readonly Layer[]): void {
+  for (const [at, { mediaType }] of (containerConfig?.layers ?? []).entries()) {
+    const compression = described[at]?.compression;
+    if (mediaType === undefined || compressionOf(mediaType) === compression) continue;
+    const field = `containerConfig.layers[${at}].mediaType`;
+    throw new ApiError(400, `${field}: is ${mediaType}, but the bytes have the compression ${compression}`);
+  }
+}
+
+/** A repository as it is named in a request. */
+export type NamedRepository = Pick<Reference, 'registry' | 'repository'>;
+
+/** Every repository that layers and includes are read from. */
+export function repositoriesOf({ includes, layers }: Pick<Wanted, 'layers' | 'includes'>): readonly NamedRepository[] {
+  const locations = layers.map(({ location }) => parseLocation(location));
+  const blobs = locations.flatMap(location => (location.kind === 'blob' ? [location] : []));
+  return [...includes.map(parseReference), ...blobs];
+}

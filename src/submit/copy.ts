@@ -1,0 +1,88 @@
+// From a submit request for an image that exists to the spec of its copy: a mirror of it as it is, or a frozen one with its changes.
+import type { Caller } from '../access/caller.ts';
+import type { Work } from '../augment/budget.ts';
+import type { Changes } from '../builds/spec.ts';
+import type { Digest } from '../oci/digest.ts';
+import { formatPlatform } from '../oci/platform.ts';
+import { parseReference, type Reference } from '../oci/reference.ts';
+import { type Origin, type Origins, resolveReference } from '../pull/origin.ts';
+import type { Prepare, Prepared } from '../pull/prepare.ts';
+import type { Planned } from './build.ts';
+import { checkMediaTypes, hasChanges, repositoriesOf, toChanges } from './changes.ts';
+import { toApiError } from './errors.ts';
+import type { SubmitRequest } from './request.ts';
+import type { RequireSources } from './source-rights.ts';
+import type { Targets } from './target.ts';
+
+interface PlanCopyDeps {
+  readonly origins: Origins;
+  readonly targets: Targets;
+  readonly prepare: Prepare;
+  readonly requireSources: RequireSources;
+  /** What becomes of them in an image that is changed. */
+  readonly attestations: 'drop' | 'keep';
+}
+
+interface CopyOptions {
+  /** As asked. */
+  readonly image: string;
+  readonly work: Work;
+}
+
+/** Throws ApiError or RegistryError. */
+type PlanCopy = (caller: Caller, request: SubmitRequest, options: CopyOptions) => Promise<Planned>;
+
+interface Source {
+  readonly reference: Reference;
+  readonly origin: Origin;
+  readonly work: Work;
+}
+
+interface Pinned extends Pick<Prepared, 'storedLayers' | 'warnings' | 'moved'> {
+  readonly digest: Digest;
+  readonly changes: Changes | undefined;
+}
+
+export function createPlanCopy({ origins, targets, prepare, requireSources, attestations }: PlanCopyDeps): PlanCopy {
+  function locate({ registry, repository }: Reference, image: string): Origin {
+    try {
+      return origins.locate(registry, repository);
+    } catch (error) {
+      throw toApiError(error, image);
+    }
+  }
+
+  /** Whether the image can be had and changed, for each platform, is known before anything of it is copied. */
+  async function pin(request: SubmitRequest, { reference, origin, work }: Source): Promise<Pinned> {
+    if (!hasChanges(request) && platformsOf(request) === undefined) {
+      const digest = await resolveReference(origin, reference, { signal: work.signal });
+      return { digest, changes: undefined, storedLayers: new Map(), warnings: [], moved: [] };
+    }
+    const prepared = await prepare({ reference, ...toChanges(request, attestations) }, work);
+    const { sourceDigest, layerSources, storedLayers, warnings, moved } = prepared;
+    const { platforms: _, ...augmentation } = prepared.augmentation;
+    checkMediaTypes(request, augmentation.layers);
+    const changes = hasChanges(request) ? { augmentation, layerSources } : undefined;
+    return { digest: sourceDigest, changes, storedLayers, warnings, moved };
+  }
+
+  return async (caller, request, { image, work }) => {
+    const reference = parseReference(image);
+    const origin = locate(reference, image);
+    requireSources(caller, [reference, ...repositoriesOf(toChanges(request, attestations))]);
+    const tag = reference.digest ? undefined : reference.tag;
+    const target = targets.ofCopy(caller, request.build, { origin, tag });
+    const { digest, changes, ...rest } = await pin(request, { reference, origin, work }).catch(error => {
+      throw toApiError(error, image);
+    });
+    const source = { registry: origin.registry.name, repository: origin.repository, tag, digest };
+    const platforms = platformsOf(request)?.map(formatPlatform);
+    const spec = { kind: 'copy', source, platforms, changes, target, timeoutMs: request.build.buildTimeout } as const;
+    return { spec, onTop: undefined, ...rest };
+  };
+}
+
+/** A mirror has all platforms, whatever it is asked for: clients always name one, and each would overwrite the tag with its own. */
+function platformsOf({ build, platforms }: SubmitRequest): SubmitRequest['platforms'] {
+  return build.mirror ? undefined : platforms;
+}

@@ -1,0 +1,56 @@
+// What the rules make of an image for which a caller wants a token: decided with the request, and pinned with all else of it.
+import { type Caller, subjectOf } from '../access/caller.ts';
+import type { LayerSource } from '../augment/layer-source.ts';
+import type { Step } from '../augment/steps.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { type Origin, originName } from '../pull/origin.ts';
+import type { Rules } from '../rules/rules.ts';
+import { type HoldLayers, shelvedIn } from '../rules/shelf.ts';
+
+export interface RequestedImage {
+  readonly origin: Origin;
+  /** Undefined where it is named by its digest. */
+  readonly tag: string | undefined;
+}
+
+export interface RuledChanges {
+  readonly ruleSteps: readonly Step[];
+  /** Of all layers of the steps. */
+  readonly ruleLayerSources: readonly LayerSource[];
+}
+
+/**
+ * No steps where no rule applies. Their layers are kept a little longer than a token that is issued now. Throws DENIED for a digest, where a rule
+ * for some tags refuses those.
+ */
+export type FindRuled = (caller: Caller, image: RequestedImage) => Promise<RuledChanges>;
+
+interface FindRuledDeps {
+  readonly rules: Rules;
+  readonly holdLayers: HoldLayers;
+  readonly now: () => Date;
+  /** How long tokens live. */
+  readonly ttlMs: number;
+}
+
+/** The token is issued a moment later. */
+const EXPIRY_SLACK_MS = 60_000;
+
+export function createFindRuled({ rules, holdLayers, now, ttlMs }: FindRuledDeps): FindRuled {
+  return async (caller, { origin, tag }) => {
+    const { current } = rules;
+    const subject = { repository: originName(origin), tag, caller: subjectOf(caller) || undefined };
+    const { steps = [], layerSources = [] } = (await current.find(subject)) ?? {};
+    const refusing = tag === undefined ? current.refusesPinned(subject) : [];
+    const unapplied = refusing.find(({ name }) => !steps.some(({ rule }) => rule === name));
+    if (unapplied) throw refuseDigest(unapplied.name, subject.repository);
+    const shelved = shelvedIn(layerSources);
+    if (shelved.length > 0) await holdLayers(shelved, new Date(now().getTime() + ttlMs + EXPIRY_SLACK_MS));
+    return { ruleSteps: steps, ruleLayerSources: layerSources };
+  };
+}
+
+function refuseDigest(rule: string, repository: string): RegistryError {
+  const reason = `the rule ${rule} is for some tags of ${repository}, and which of them has this digest cannot be known`;
+  return new RegistryError('DENIED', `${reason} (pinned: refused): name the image by its tag`);
+}

@@ -1,0 +1,33 @@
+// The augment API reads images for its caller: it must not open what the same caller could not pull.
+import type { Access } from '../access/access.ts';
+import type { Caller } from '../access/caller.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { type Origin, type Origins, originName } from '../pull/origin.ts';
+import type { NamedRepository } from './changes.ts';
+
+/** Throws UNAUTHORIZED or DENIED unless the caller may pull from each of the repositories. */
+export type RequireSources = (caller: Caller, repositories: readonly NamedRepository[]) => void;
+
+interface SourceRightsDeps {
+  readonly origins: Pick<Origins, 'locate'>;
+  readonly access: Pick<Access, 'requireRight'>;
+}
+
+export function createSourceRights({ origins, access }: SourceRightsDeps): RequireSources {
+  /** Undefined for a name that leads nowhere: whoever reads from it says so, in the API's words. */
+  function findOrigin({ registry, repository }: NamedRepository): Origin | undefined {
+    try {
+      return origins.locate(registry, repository);
+    } catch (error) {
+      if (error instanceof RegistryError) return undefined;
+      throw error;
+    }
+  }
+
+  return (caller, repositories) => {
+    for (const named of repositories) {
+      const origin = findOrigin(named);
+      if (origin) access.requireRight(caller, 'pull', originName(origin));
+    }
+  };
+}

@@ -1,0 +1,204 @@
+// What a submit request becomes: a token for an image, once everything that needs a network is settled; a build or copy is begun where the image
+// has to be made first.
+import { type Requester, subjectOf } from '../access/caller.ts';
+import { accountOf, type CallerRate } from '../access/caller-rate.ts';
+import { createWork, type Work } from '../augment/budget.ts';
+import type { Submitted } from '../builds/builds.ts';
+import type { BuildRecord } from '../builds/record.ts';
+import { parseReference } from '../oci/reference.ts';
+import { imageName, type Origins } from '../pull/origin.ts';
+import type { PlatformMoves, Prepare } from '../pull/prepare.ts';
+import type { TokenLedger } from '../pull/tokens/ledger.ts';
+import type { NewTokenRecord, ShownRequest, TokenRecord } from '../pull/tokens/record.ts';
+import { createPlanBuild, type PlanBuildDeps, type Planned } from './build.ts';
+import { checkMediaTypes, repositoriesOf, toChanges } from './changes.ts';
+import { createPlanCopy } from './copy.ts';
+import { ApiError, toApiError, toSourceError } from './errors.ts';
+import type { RatedBuilds } from './rated-builds.ts';
+import type { ContainerConfig, RequestedLayer, SubmitRequest } from './request.ts';
+import type { FindRuled, RequestedImage, RuledChanges } from './rules.ts';
+import { createTargets, type TargetsDeps } from './target.ts';
+
+/** A token's record, and the build that makes its image, if one does. */
+export interface Submission {
+  readonly record: TokenRecord;
+  /** Undefined where nothing is built, or where the build's record was deleted. */
+  readonly build?: BuildRecord | undefined;
+  /** Whether it was built before. */
+  readonly isCached?: boolean | undefined;
+  /** What the caller should know, each in a sentence. */
+  readonly warnings?: readonly string[] | undefined;
+  /** Layers that lie where the links of an image lead. */
+  readonly moved?: readonly PlatformMoves[] | undefined;
+}
+
+/** The work ends with the signal. Throws ApiError or RegistryError, in words for people. */
+export type Submit = (requester: Requester, request: SubmitRequest, signal: AbortSignal) => Promise<Submission>;
+
+interface SubmitDeps
+  extends Pick<TargetsDeps, 'access'>,
+    Pick<PlanBuildDeps, 'requireSources' | 'describeChanges' | 'openLayer' | 'plan' | 'listBases'> {
+  readonly origins: Origins;
+  readonly prepare: Prepare;
+  readonly builds: RatedBuilds;
+  readonly ledger: Pick<TokenLedger, 'issue' | 'keepLayers'>;
+  readonly findRuled: FindRuled;
+  /** Of tokens: a large request counts for several. */
+  readonly tokenRate: CallerRate;
+  readonly options: SubmitOptions;
+}
+
+interface SubmitOptions extends Pick<TargetsDeps, 'repository' | 'cacheRepository'>, WorkLimits {
+  /** What becomes of attestations in an image that is changed. */
+  readonly attestations: 'drop' | 'keep';
+  readonly allowance: PlanBuildDeps['allowance'];
+}
+
+interface WorkLimits {
+  readonly requestTimeMs: number;
+  /** Of all layers of a request together. */
+  readonly unpackedRequestBytes: number;
+}
+
+/** An image as asked for. */
+interface AskedImage {
+  readonly image: string;
+  readonly work: Work;
+}
+
+const NO_RULES: RuledChanges = { ruleSteps: [], ruleLayerSources: [] };
+
+export function createSubmit(deps: SubmitDeps): Submit {
+  const { origins, prepare, requireSources, builds, ledger, findRuled, tokenRate, options } = deps;
+  const { attestations, allowance, repository, cacheRepository } = options;
+  const targets = createTargets({ origins, access: deps.access, repository, cacheRepository });
+  const planBuild = createPlanBuild({ ...deps, targets, allowance });
+  const planCopy = createPlanCopy({ origins, targets, prepare, requireSources, attestations });
+
+  async function submitImage(requester: Requester, request: SubmitRequest, asked: AskedImage): Promise<Submission> {
+    const { storedLayers, tag, warnings, moved, ...prepared } = await prepareImage(requester, request, asked);
+    checkMediaTypes(request, prepared.augmentation.layers);
+    await ledger.keepLayers(storedLayers, accountOf(requester).key);
+    const record = await ledger.issue({
+      ...prepared,
+      ...(tag && { tag }),
+      containerImage: asked.image,
+      caller: subjectOf(requester.caller),
+      request: shownRequest(request),
+    });
+    return { record, warnings, moved };
+  }
+
+  async function prepareImage({ caller }: Requester, request: SubmitRequest, { image, work }: AskedImage) {
+    const reference = parseReference(image);
+    const changes = toChanges(request, attestations);
+    requireSources(caller, [reference, ...repositoriesOf(changes)]);
+    try {
+      const origin = origins.locate(reference.registry, reference.repository);
+      const ruled = await findRuled(caller, { origin, tag: reference.digest ? undefined : reference.tag });
+      return await prepare({ reference, ...changes, ...ruled }, work);
+    } catch (error) {
+      throw toApiError(error, image);
+    }
+  }
+
+  async function submitBuild(requester: Requester, request: SubmitRequest, work: Work): Promise<Submission> {
+    const { caller } = requester;
+    const { source, dryRun } = request;
+    const planned = await (source.kind === 'image'
+      ? planCopy(caller, request, { image: source.image, work })
+      : planBuild(caller, request, { source, work }));
+    if (!dryRun) await ledger.keepLayers(planned.storedLayers, accountOf(requester).key);
+    const submitted = await (dryRun ? builds.preview : builds.submit)(requester, planned.spec);
+    const record = await ledger.issue(await toRecord(requester, request, { ...planned, ...submitted }));
+    return { ...submitted, record, warnings: planned.warnings, moved: planned.moved };
+  }
+
+  async function toRecord(
+    { caller }: Requester,
+    request: SubmitRequest,
+    { spec, onTop, build }: Planned & Submitted,
+  ): Promise<NewTokenRecord> {
+    const { source, dryRun } = request;
+    const { freeze, mirror } = request.build;
+    const origin = origins.locateName(spec.target.repository);
+    const tag = build.image.slice(build.image.lastIndexOf(':') + 1);
+    // An image under a name of its own stays as it was asked for.
+    const { ruleSteps, ruleLayerSources } =
+      freeze || mirror ? NO_RULES : await findBuiltRules({ caller, image: { origin, tag } });
+    return {
+      registry: origin.registry.name,
+      repository: origin.repository,
+      tag,
+      containerImage: source.kind === 'image' ? source.image : build.image,
+      buildId: build.id,
+      // From here on it needs no record of the build, which may end before the token does.
+      ...(build.digest && { sourceDigest: build.digest }),
+      ...((freeze || mirror) && { frozenImage: build.image }),
+      ...(mirror && { isMirrored: true }),
+      ...(dryRun && { isDryRun: true }),
+      ruleSteps,
+      augmentation: onTop?.augmentation ?? { layers: [], attestations: 'keep' },
+      layerSources: [...ruleLayerSources, ...(onTop?.layerSources ?? [])],
+      caller: subjectOf(caller),
+      request: shownRequest(request),
+    };
+  }
+
+  async function findBuiltRules(of: Pick<Requester, 'caller'> & { readonly image: RequestedImage }) {
+    const { caller, image } = of;
+    return findRuled(caller, image).catch(error => {
+      throw toSourceError(error, imageName(image.origin, image.tag));
+    });
+  }
+
+  return async (requester, request, signal) => {
+    await tokenRate.count(requester, weightOf(request));
+    const { source, build } = request;
+    const isThere = source.kind === 'image' && !build.freeze && !build.mirror;
+    const work = startWork(signal, options);
+    return isThere
+      ? submitImage(requester, request, { image: source.image, work })
+      : submitBuild(requester, request, work);
+  };
+}
+
+/** So many bytes of a request, which its token's record keeps, count for one token. */
+const BYTES_OF_ONE = 32 * 1024;
+
+/** Bytes of layers are not in the record. */
+function weightOf({ containerConfig: { layers = [], ...config } = {}, containerIncludes }: SubmitRequest): number {
+  const places = layers.map(({ location }) => (/^data:/i.test(location) ? '' : location));
+  return 1 + Math.floor(JSON.stringify([config, containerIncludes, places]).length / BYTES_OF_ONE);
+}
+
+/** The work of one request: it ends with its client, and has so much time, which begins here, and so many bytes to unpack. */
+function startWork(signal: AbortSignal, { requestTimeMs, unpackedRequestBytes }: WorkLimits): Work {
+  const timeUp = new AbortController();
+  const reason = `the request took longer than ${requestTimeMs / 1000} s (limits.requestTime in veneer.yaml)`;
+  setTimeout(() => timeUp.abort(new ApiError(504, reason)), requestTimeMs).unref();
+  return createWork(AbortSignal.any([signal, timeUp.signal]), unpackedRequestBytes);
+}
+
+/** The part of a request that may be stored and shown: no layer data, no access token, no user info or query of an address. */
+export function shownRequest(request: SubmitRequest): ShownRequest {
+  const { containerPlatform, containerIncludes, containerConfig, towerWorkspaceId, workflowId, fingerprint } = request;
+  return {
+    containerPlatform,
+    containerIncludes: [...containerIncludes],
+    containerConfig: containerConfig && shownConfig(containerConfig),
+    towerWorkspaceId,
+    workflowId,
+    fingerprint,
+  };
+}
+
+function shownConfig(config: ContainerConfig): ShownRequest['containerConfig'] {
+  return { ...config, layers: config.layers?.map(layer => ({ ...layer, location: shownLocation(layer) })) };
+}
+
+function shownLocation({ location }: RequestedLayer): string {
+  if (location.startsWith('data:')) return 'data:';
+  const { protocol, host, pathname } = new URL(location);
+  return `${protocol}//${host}${pathname}`;
+}
