@@ -1,10 +1,19 @@
+import { statfsSync } from 'node:fs';
 import { configDefaults, defineConfig } from 'vitest/config';
 
 /** Needs an executable that nobody can install: test/conformance/README.md says how to build it. */
 const CONFORMANCE_SUITE = 'test/conformance/suite.test.ts';
-/** They measure, or share the machine's own docker, containerd and disks: one file at a time, and nothing beside it. */
-const ALONE = ['test/attacks/**/*.test.ts', 'test/clients/**/*.test.ts', 'test/faults/**/*.test.ts'];
 const LEFT_OUT = [...configDefaults.exclude, ...(process.env.VENEER_CONFORMANCE ? [] : [CONFORMANCE_SUITE])];
+
+/** They start real clients, engines and builders, or wait for what takes its time, each with folders and ports of its own. */
+const CLIENTS = ['test/clients/**/*.test.ts', 'test/faults/**/*.test.ts'];
+/** They measure, or need most of the machine: one file at a time, and nothing beside it. */
+const ALONE = [
+  'test/attacks/**/*.test.ts',
+  'test/clients/build-kubernetes.test.ts',
+  'test/faults/full-disk.test.ts',
+  'test/faults/memory.test.ts',
+];
 
 export default defineConfig({
   test: {
@@ -16,11 +25,26 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          name: 'many',
+          name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: [...LEFT_OUT, ...ALONE],
+          exclude: [...LEFT_OUT, ...CLIENTS, ...ALONE],
           maxWorkers: '100%',
+          // No module of ours has state: what one file has loaded is good for the next.
+          isolate: false,
+          env: findFastDisk(),
+          unstubEnvs: true,
+          restoreMocks: true,
           sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'clients',
+          include: CLIENTS,
+          exclude: [...LEFT_OUT, ...ALONE],
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -30,9 +54,19 @@ export default defineConfig({
           include: ALONE,
           exclude: LEFT_OUT,
           maxWorkers: 1,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
     ],
   },
 });
+
+/** Temporary folders in memory, where there is room for them: all that is made durable is waited for, and a disk takes its time. */
+function findFastDisk(): { TMPDIR?: string } {
+  try {
+    const { bavail, bsize } = statfsSync('/dev/shm');
+    return bavail * bsize > 4 * 2 ** 30 ? { TMPDIR: '/dev/shm' } : {};
+  } catch {
+    return {};
+  }
+}

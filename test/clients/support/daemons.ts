@@ -10,9 +10,9 @@ export interface Server extends Running {
   readonly address: string;
 }
 
-/** Distribution with an empty store below the folder. */
-export async function startRegistry(folder: string): Promise<Server> {
-  const address = `127.0.0.1:${await findFreePort()}`;
+/** Distribution with its store in `registry` below the folder, which is empty if it is not there. */
+export async function startRegistry(folder: string, address?: string): Promise<Server> {
+  address ??= `127.0.0.1:${await findFreePort()}`;
   const file = join(folder, 'registry.yml');
   const storage = { filesystem: { rootdirectory: join(folder, 'registry') }, delete: { enabled: true } };
   await writeFile(file, stringify({ version: 0.1, storage, http: { addr: address } }));

@@ -46,18 +46,17 @@ export async function buildImage({
   await run(clientPath('buildctl'), args, { env });
 }
 
-/** Builds and pushes the source image, with provenance; BuildKit's context is made below the folder. */
-export async function makeBusyboxImage(folder: string, buildkit: string, image: string): Promise<void> {
+/** What the source image is made of, below the folder. */
+export async function makeBusyboxContext(folder: string): Promise<void> {
   const context = busyboxContext(folder);
   await mkdir(context, { recursive: true });
   await writeFile(join(context, 'Dockerfile'), DOCKERFILE);
   for (const architecture of ARCHITECTURES) {
     await copyFile(busyboxPath(architecture), join(context, `busybox-${architecture}`));
   }
-  await buildBusybox(folder, buildkit, { image, options: ['--opt', 'attest:provenance=mode=max'] });
 }
 
-/** Builds what the source image is made of once more: without attestations, unless the options ask for them. */
+/** Builds and pushes what was made ready by makeBusyboxContext: without attestations, unless the options ask for them. */
 export async function buildBusybox(
   folder: string,
   buildkit: string,

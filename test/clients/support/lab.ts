@@ -1,10 +1,13 @@
 // What a suite of clients stands on: a folder, a registry with an image that BuildKit made, and all that the suite starts.
-import { mkdtemp, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { cp, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ARCHITECTURES, busyboxPath, clientPath } from './clients.ts';
 import { startBuildkit, startRegistry } from './daemons.ts';
-import { makeBusyboxImage } from './image.ts';
-import type { Running } from './process.ts';
+import { buildBusybox, makeBusyboxContext } from './image.ts';
+import { findFreePort, type Running, run } from './process.ts';
 
 /** The commands that a lab needs. */
 export const LAB_COMMANDS = ['registry', 'buildkitd', 'buildctl', 'runc', 'crane'] as const;
@@ -23,6 +26,8 @@ export interface Lab {
   close(): Promise<void>;
 }
 
+const SOURCE = 'library/bb:1';
+
 export async function createLab(): Promise<Lab> {
   const folder = await mkdtemp(join(tmpdir(), 'veneer-lab-'));
   const running: Running[] = [];
@@ -39,13 +44,51 @@ export async function createLab(): Promise<Lab> {
   }
 
   try {
-    const { address: registry } = await keep(startRegistry(folder));
-    const { socket: buildkit } = await keep(startBuildkit(folder, registry));
-    const source = `${registry}/library/bb:1`;
-    await makeBusyboxImage(folder, buildkit, source);
-    return { folder, registry, buildkit, source, keep, close };
+    const registry = `127.0.0.1:${await findFreePort()}`;
+    const building = keep(startBuildkit(folder, registry));
+    const serving = copySource(folder).then(() => keep(startRegistry(folder, registry)));
+    // What has started must be known before another's failure ends it.
+    await Promise.allSettled([building, serving]);
+    await Promise.all([serving, makeBusyboxContext(folder)]);
+    const { socket: buildkit } = await building;
+    return { folder, registry, buildkit, source: `${registry}/${SOURCE}`, keep, close };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/** Of the source image: built once on a machine, and then only copied. */
+async function copySource(folder: string): Promise<void> {
+  const store = join(tmpdir(), `veneer-source-image-${await hashSource()}`);
+  if (!existsSync(store)) await makeSource(store);
+  await cp(store, join(folder, 'registry'), { recursive: true });
+}
+
+/** Another process may do the same meanwhile: whoever is done first has made it for all. */
+async function makeSource(store: string): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'veneer-source-'));
+  try {
+    const registry = await startRegistry(folder);
+    const buildkit = await startBuildkit(folder, registry.address);
+    await makeBusyboxContext(folder);
+    const image = `${registry.address}/${SOURCE}`;
+    await buildBusybox(folder, buildkit.socket, { image, options: ['--opt', 'attest:provenance=mode=max'] });
+    await buildkit.stop();
+    await registry.stop();
+    await rename(join(folder, 'registry'), store).catch(error => {
+      if (!existsSync(store)) throw error;
+    });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Changes with whatever makes the image another. */
+async function hashSource(): Promise<string> {
+  const hash = createHash('sha256').update(await run(clientPath('buildkitd'), ['--version']));
+  for (const path of [join(import.meta.dirname, 'image.ts'), ...ARCHITECTURES.map(busyboxPath)]) {
+    hash.update(await readFile(path));
+  }
+  return hash.digest('hex').slice(0, 16);
 }

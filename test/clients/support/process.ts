@@ -1,5 +1,6 @@
 // Child processes of the client tests: started on free ports, awaited until they answer, stopped by their own id.
 import { execFile, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -106,15 +107,26 @@ export async function run(
   return stdout.trim();
 }
 
-/** A port of the loopback that nobody listened on a moment ago. */
+/** Below those that the kernel gives to whoever asks for none, and apart from those of test files that run beside this one. */
+const FIRST_PORT = 20_000;
+const PORTS_PER_WORKER = 1000;
+const MAX_WORKERS = 10;
+
+/** A port of the loopback that nobody listens on, and that nobody else is given. */
 export async function findFreePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
+  const first = FIRST_PORT + (Number(process.env.VITEST_POOL_ID ?? 0) % MAX_WORKERS) * PORTS_PER_WORKER;
+  for (;;) {
+    const port = first + randomInt(PORTS_PER_WORKER);
+    const server = createServer().listen(port, '127.0.0.1');
+    const isFree = await once(server, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
 /** Throws unless the address answers with a success. */
