@@ -19,7 +19,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   pull: ['oci', 'content', 'state', 'upstream', 'augment', 'cache', 'hosted', 'builds', 'rules', 'memory'],
   copy: ['oci', 'upstream', 'augment', 'cache', 'hosted', 'builds', 'pull'],
   submit: ['pull', 'augment', 'builds', 'rules', 'access', 'oci'],
-  http: ['submit', 'pull', 'augment', 'hosted', 'cache', 'builds', 'rules', 'access', 'events', 'oci'],
+  http: ['submit', 'pull', 'augment', 'content', 'hosted', 'cache', 'builds', 'rules', 'access', 'events', 'oci'],
   cli: ['access', 'hosted', 'cache', 'builds', 'rules', 'state', 'config', 'oci'],
   config: ['oci'],
   app: [

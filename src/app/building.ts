@@ -29,7 +29,7 @@ import { createSweptStore, type SweptStore } from '../content/swept-store.ts';
 import type { Damage } from '../content/verification.ts';
 import { createCopy, createFinish } from '../copy/copy.ts';
 import { createDestinations } from '../copy/destination.ts';
-import type { Hosted } from '../hosted/hosted.ts';
+import type { HostedRepositories } from '../hosted/repositories.ts';
 import { findRequester } from '../http/middleware/authentication.ts';
 import { buildLogPath } from '../http/wave/build-response.ts';
 import type { Memory } from '../memory.ts';
@@ -56,7 +56,7 @@ interface BuildingDeps {
   readonly records: RecordStore;
   readonly memory: Memory;
   readonly pulling: Pulling;
-  readonly hosted: Hosted;
+  readonly hosted: HostedRepositories;
   /** Undefined where callers need no credentials. */
   readonly accessTokens: AccessTokens | undefined;
   readonly environment: Environment;

@@ -3,8 +3,13 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { findOwnUrl } from '../config/own-url.ts';
 import type { Config } from '../config/schema.ts';
+import { createDiskStore } from '../content/disk.ts';
+import { createInventory } from '../content/inventory.ts';
 import { createEvents } from '../events/events.ts';
-import { openCollector } from '../hosted/collect-in-place.ts';
+import { createGarbageCollector } from '../hosted/gc/collector.ts';
+import { createQuota } from '../hosted/quota.ts';
+import { openLinkJournal } from '../hosted/repair/link-journal.ts';
+import { createHostedStore } from '../hosted/store.ts';
 import { createRegistryEvents } from '../http/distribution/registry-events.ts';
 import { createMemory } from '../memory.ts';
 import { createTagTest } from '../oci/name-pattern.ts';
@@ -12,6 +17,7 @@ import { findReasonToKeep } from '../state/acknowledged.ts';
 import { createClock } from '../state/clock.ts';
 import { createReserve, createReservedStore } from '../state/reserve.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
+import { contentFolder } from './kept-content.ts';
 
 export function findGcPlace(config: Config, log: Logger, token: string | undefined) {
   const url = findOwnUrl(config);
@@ -28,21 +34,30 @@ async function openHere({ dataDir, memoryBytes, hosted, events: { endpoints } }:
   const records = createReservedStore(createSqliteStore({ path: join(dataDir, 'records.db') }), reserve);
   const clock = await createClock({ directory: dataDir, onDoubt: doubt => log.warn(doubt) });
   const events = createEvents({ endpoints, records, log });
-  const { collect, close } = await openCollector({
-    records,
+  const directory = contentFolder(dataDir, 'hosted');
+  const content = await createDiskStore({ directory });
+  const journal = openLinkJournal({ directory, records, now: clock.now });
+  const store = createHostedStore({
+    content,
+    records: journal.records,
     memory: createMemory(memoryBytes),
-    directory: join(dataDir, 'hosted'),
     now: clock.now,
-    deleteBy: clock.deleteBy,
     reasonToKeep: () => findReasonToKeep(records.condition),
-    policy: { ...hosted.collect, retention: hosted.retention },
-    limits: hosted.quotas,
-    options: { isImmutable: createTagTest(hosted.immutableTags), onChange: createRegistryEvents(events).changed },
+    options: {
+      isImmutable: createTagTest(hosted.immutableTags),
+      quota: await createQuota({ records: journal.records, limits: hosted.quotas }),
+      onChange: createRegistryEvents(events).changed,
+    },
+  });
+  const collector = createGarbageCollector(store, {
+    ...{ ...hosted.collect, retention: hosted.retention },
+    ...{ inventory: createInventory(directory), deleteBy: clock.deleteBy },
   });
   return {
-    collect,
+    ...collector,
     async close() {
-      await close();
+      await content.close();
+      await journal.close();
       await clock.close();
       await events.close();
       await records.close();

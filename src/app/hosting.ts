@@ -4,13 +4,11 @@ import { createDiskStore } from '../content/disk.ts';
 import { createDrafts } from '../content/drafts.ts';
 import { createInventory, type KeptContent } from '../content/inventory.ts';
 import type { Damage } from '../content/verification.ts';
-import { type Collector, createCollector } from '../hosted/collect.ts';
-import { createHosted } from '../hosted/create.ts';
-import type { Hosted } from '../hosted/hosted.ts';
-import { openLinkJournal } from '../hosted/link-journal.ts';
-import type { HostedChange } from '../hosted/options.ts';
+import { createGarbageCollector, type GarbageCollector } from '../hosted/gc/collector.ts';
 import { createQuota } from '../hosted/quota.ts';
-import { createRoom } from '../hosted/room.ts';
+import { openLinkJournal } from '../hosted/repair/link-journal.ts';
+import { createHostedRepositories, type HostedRepositories } from '../hosted/repositories.ts';
+import { createHostedStore, type HostedChange } from '../hosted/store.ts';
 import type { Memory } from '../memory.ts';
 import { createTagTest } from '../oci/name-pattern.ts';
 import { createHostedRegistry } from '../pull/hosted-registry.ts';
@@ -24,17 +22,17 @@ interface HostingDeps {
   readonly records: RecordStore;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly memory: Memory;
-  /** As of RoomDeps. */
+  /** As of HostedStoreDeps. */
   readonly reasonToKeep: () => string | undefined;
   readonly onChange: (change: HostedChange) => unknown;
   readonly reportDamage: ReportDamage;
 }
 
 interface Hosting {
-  readonly hosted: Hosted;
+  readonly hosted: HostedRepositories;
   /** To be called every few minutes, while records and bytes belong together. */
   sweep(): Promise<void>;
-  readonly collector: Collector;
+  readonly collector: GarbageCollector;
   readonly kept: KeptContent;
   /** By their names: the prefixes without their slash. */
   readonly registries: ReadonlyMap<string, Registry>;
@@ -59,8 +57,8 @@ export async function createHosting(deps: HostingDeps): Promise<Hosting> {
   const quota = await createQuota({ records, limits: quotas });
   const isImmutable = createTagTest(immutableTags);
   const options = { sparse, deletes, uploadTimeoutMs, maxUploads, isImmutable, quota, onChange };
-  const room = createRoom({ content, records, memory, now, options, reasonToKeep });
-  const hosted = createHosted(room, await createDrafts({ directory, onKept: content.noteVerified }));
+  const store = createHostedStore({ content, records, memory, now, options, reasonToKeep });
+  const hosted = createHostedRepositories(store, await createDrafts({ directory, onKept: content.noteVerified }));
 
   /** Never rejects. */
   async function heal(damage: Damage): Promise<void> {
@@ -73,10 +71,15 @@ export async function createHosting(deps: HostingDeps): Promise<Hosting> {
     hosted,
     kept: { of: 'hosted', directory, verify: content.verify },
     async sweep() {
-      await hosted.sweep();
+      await hosted.expireUploads();
       await journal.sweep();
     },
-    collector: createCollector(room, { ...collect, deleteBy, retention, inventory: createInventory(directory) }),
+    collector: createGarbageCollector(store, {
+      ...collect,
+      deleteBy,
+      retention,
+      inventory: createInventory(directory),
+    }),
     registries: new Map(names.map(name => [name, createHostedRegistry(hosted, name)])),
     async close() {
       await content.close();

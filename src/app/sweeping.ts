@@ -3,9 +3,9 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
-import type { Collector } from '../hosted/collect.ts';
-import { CollectionRefused } from '../hosted/collect-orphans.ts';
-import { createRoutine } from '../hosted/collect-routine.ts';
+import type { GarbageCollector } from '../hosted/gc/collector.ts';
+import { GcRefused } from '../hosted/gc/orphans.ts';
+import { createGcSchedule } from '../hosted/gc/schedule.ts';
 import type { Clock } from '../state/clock.ts';
 import type { RecordStore } from '../state/store.ts';
 
@@ -14,9 +14,9 @@ interface SweepingDeps {
   readonly log: Logger;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly records: RecordStore;
-  /** As of RoomDeps. */
+  /** As of HostedStoreDeps. */
   readonly reasonToKeep: () => string | undefined;
-  readonly collector: Collector;
+  readonly collector: GarbageCollector;
   /** Each of a room; all run at once. */
   readonly sweeps: readonly (() => Promise<unknown>)[];
   readonly everySweepMs?: number | undefined;
@@ -42,10 +42,10 @@ export function createSweeping({
   everySweepMs = SWEEP_EVERY_MS,
 }: SweepingDeps): Sweeping {
   const { everyMs } = config.hosted.collect;
-  const routine = everyMs === undefined ? undefined : createRoutine({ collector, records, now: clock.now, everyMs });
+  const routine = everyMs === undefined ? undefined : createGcSchedule({ collector, records, now: clock.now, everyMs });
 
   const tell = (error: unknown) => {
-    if (error instanceof CollectionRefused) log.error({ reason: error.message }, 'the collection was refused');
+    if (error instanceof GcRefused) log.error({ reason: error.message }, 'the collection was refused');
     else log.error({ err: error }, 'sweep failed');
   };
   const isClosed = new AbortController();

@@ -6,7 +6,7 @@ import { copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promis
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import { Command } from 'commander';
 import pLimit from 'p-limit';
-import { formatSize } from '../hosted/quota-size.ts';
+import { formatSize } from '../oci/size.ts';
 import { forgetAcknowledged, hasKeptBytes, type RecordsFault } from '../state/acknowledged.ts';
 import { makeDirectory, StateFault } from '../state/data-directory.ts';
 import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owner.ts';

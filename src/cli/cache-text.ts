@@ -1,6 +1,6 @@
 // What is said of the cache, as lines for people.
 import type { CacheLine, StatLine, Tally } from '../cache/admin/lines.ts';
-import { formatSize } from '../hosted/quota-size.ts';
+import { formatSize } from '../oci/size.ts';
 import { formatColumns } from './columns.ts';
 
 /** The answer without its progress: a table of what it lists, and what else it says. */

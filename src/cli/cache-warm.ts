@@ -1,8 +1,8 @@
 // `veneer cache warm`: pulls images through the service, so that the next pull finds them there.
 import { Command } from 'commander';
-import { formatSize } from '../hosted/quota-size.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { InvalidPlatform, type Platform, parsePlatforms } from '../oci/platform.ts';
+import { formatSize } from '../oci/size.ts';
 import { explain, print } from './output.ts';
 import { plainText } from './plain-text.ts';
 import { type Service, ServiceRefused } from './service/service.ts';

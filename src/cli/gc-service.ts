@@ -1,7 +1,6 @@
 // Asks the service that has the registry open to collect, and reads what it says.
-import type { CollectOptions } from '../hosted/collect.ts';
-import { type CollectLine, collectLineSchema } from '../hosted/collect-lines.ts';
-import type { CollectReport } from '../hosted/collect-report.ts';
+import type { GcOptions } from '../hosted/gc/collector.ts';
+import { type GcLine, type GcReport, gcLineSchema } from '../hosted/gc/report.ts';
 import { linesOf } from './service/lines.ts';
 import { type Hints, parseJson, refusalOf } from './service/refusal.ts';
 import { type Service, ServiceRefused, sendRequest } from './service/service.ts';
@@ -13,8 +12,8 @@ const HINTS: Hints = { 401: HINT, 403: HINT };
 /** Throws ServiceRefused. */
 export async function askService(
   service: Service,
-  { dryRun = false, force = false, onProgress }: CollectOptions,
-): Promise<CollectReport> {
+  { dryRun = false, force = false, onProgress }: GcOptions,
+): Promise<GcReport> {
   const response = await post(service, `dryRun=${dryRun}&force=${force}`);
   if (!response.ok) throw await refusalOf(response, HINTS);
   const { host } = service.url;
@@ -36,8 +35,8 @@ async function post(service: Service, query: string): Promise<Response> {
   }
 }
 
-function parseLine(text: string, host: string): CollectLine {
-  const { data } = collectLineSchema.safeParse(parseJson(text));
+function parseLine(text: string, host: string): GcLine {
+  const { data } = gcLineSchema.safeParse(parseJson(text));
   if (data) return data;
   throw new ServiceRefused(`what answers at ${host} is no Veneer of this version`);
 }

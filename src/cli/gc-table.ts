@@ -1,11 +1,11 @@
 // What a collection did, as lines for people.
-import { type CollectReport, isNothing, type Tally } from '../hosted/collect-report.ts';
-import { formatSize } from '../hosted/quota-size.ts';
+import { type GcReport, isNothing, type Tally } from '../hosted/gc/report.ts';
+import { formatSize } from '../oci/size.ts';
 
 const HEADINGS = ['REPOSITORY', 'TAGS', 'MANIFESTS', 'BLOBS', 'SIZE'] as const;
 
 /** A table of the repositories that lose something, if there are any, and the sums. */
-export function formatReport(report: CollectReport): readonly string[] {
+export function formatReport(report: GcReport): readonly string[] {
   const { dryRun, repositories, removed, kept, orphans, freedBytes } = report;
   const rows = repositories.map(({ repository, removed: gone }) => [repository, ...cellsOf(gone)]);
   const found = orphans.blobs > 0 ? [`left by a crash: ${formatContent(orphans)}`] : [];
@@ -27,7 +27,7 @@ function formatTally({ tags, manifests, blobs, bytes }: Tally): string {
   return `${count(tags, 'tag')}, ${content}`;
 }
 
-function formatContent({ blobs, bytes }: CollectReport['orphans']): string {
+function formatContent({ blobs, bytes }: GcReport['orphans']): string {
   return `${count(blobs, 'file')}; ${formatSize(bytes)}`;
 }
 

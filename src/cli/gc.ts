@@ -2,10 +2,9 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
-import type { CollectOptions } from '../hosted/collect.ts';
-import type { OpenCollector } from '../hosted/collect-in-place.ts';
-import { CollectionRefused } from '../hosted/collect-orphans.ts';
-import type { CollectProgress, CollectReport } from '../hosted/collect-report.ts';
+import type { GarbageCollector, GcOptions } from '../hosted/gc/collector.ts';
+import { GcRefused } from '../hosted/gc/orphans.ts';
+import type { GcProgress, GcReport } from '../hosted/gc/report.ts';
 import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owner.ts';
 import { askService } from './gc-service.ts';
 import { formatReport } from './gc-table.ts';
@@ -21,12 +20,12 @@ interface GcCommandDeps {
 export interface GcPlace {
   readonly dataDir: string;
   /** Opens what is in the data directory. Called by its owner. */
-  readonly openCollector: () => Promise<OpenCollector>;
+  readonly openCollector: () => Promise<GarbageCollector & { close(): Promise<void> }>;
   /** Where a service that owns the data directory can be asked; absent where the configuration does not tell. */
   readonly service: Service | undefined;
 }
 
-interface GcOptions {
+interface GcFlags {
   readonly dryRun?: boolean;
   readonly force?: boolean;
   readonly json?: boolean;
@@ -39,13 +38,12 @@ export function createGcCommand({ findPlace, isTerminal }: GcCommandDeps): Comma
     .option('--dry-run', 'says what would be removed, and changes nothing')
     .option('--force', 'also where files of no repository are most of what is there, or the clock has jumped ahead')
     .option('--json', 'prints the report as JSON')
-    .action(async ({ dryRun, force, json }: GcOptions, self: Command) => {
+    .action(async ({ dryRun, force, json }: GcFlags, self: Command) => {
       const { writeOut, writeErr } = self.configureOutput();
       const progress = createProgressLine(isTerminal ? writeErr : undefined);
       const report = await collect(findPlace(), { dryRun, force, onProgress: progress.show }).catch(error => {
         progress.clear();
-        if (error instanceof ServiceRefused || error instanceof CollectionRefused)
-          self.error(`error: ${error.message}`);
+        if (error instanceof ServiceRefused || error instanceof GcRefused) self.error(`error: ${error.message}`);
         throw error;
       });
       progress.clear();
@@ -54,7 +52,7 @@ export function createGcCommand({ findPlace, isTerminal }: GcCommandDeps): Comma
     });
 }
 
-async function collect({ dataDir, openCollector, service }: GcPlace, options: CollectOptions): Promise<CollectReport> {
+async function collect({ dataDir, openCollector, service }: GcPlace, options: GcOptions): Promise<GcReport> {
   const directory = resolve(dataDir);
   // Nothing is made here: a directory without records is the wrong one.
   if (!existsSync(join(directory, 'records.db'))) {
@@ -78,8 +76,8 @@ function findOwnership(directory: string): DirectoryOwner | undefined {
 async function collectInPlace(
   owner: DirectoryOwner,
   openCollector: GcPlace['openCollector'],
-  options: CollectOptions,
-): Promise<CollectReport> {
+  options: GcOptions,
+): Promise<GcReport> {
   try {
     const collector = await openCollector();
     try {
@@ -95,7 +93,7 @@ async function collectInPlace(
 /** One line that is written over and over. */
 function createProgressLine(write: ((text: string) => void) | undefined) {
   return {
-    show({ repositories, visited }: CollectProgress) {
+    show({ repositories, visited }: GcProgress) {
       write?.(`\rcollecting: ${repositories} repositories done, ${visited} tags, manifests, blobs and files seen`);
     },
     // From the beginning of the line to its end.

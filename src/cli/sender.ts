@@ -1,5 +1,5 @@
 // Brings bytes to where a request can name them: into the request itself while they are few, else into a repository of the service.
-import { formatSize } from '../hosted/quota-size.ts';
+import { formatSize } from '../oci/size.ts';
 import { type ByteBar, createByteBar } from './progress/bars.ts';
 import type { Service } from './service/service.ts';
 import { type UploadedBlob, type UploadOptions, uploadBlob } from './service/upload.ts';

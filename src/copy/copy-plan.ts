@@ -1,7 +1,7 @@
 // What a copy has to bring: all manifests below its roots, children first, and all blobs, each once.
 import pLimit from 'p-limit';
 import { isUnknownPlatform } from '../augment/source.ts';
-import { type ManifestDocument, parseDocument } from '../hosted/document.ts';
+import { type ManifestDocument, parseDocument } from '../hosted/repository/manifest-document.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';

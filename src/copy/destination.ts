@@ -1,6 +1,6 @@
 // Destinations: what a name that is pushed to means, hosted here or in another registry.
 import type { Destination } from '../builds/images.ts';
-import type { Hosted } from '../hosted/hosted.ts';
+import type { HostedRepositories } from '../hosted/repositories.ts';
 import { orUndefined } from '../oci/absence.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm } from '../oci/digest.ts';
@@ -25,7 +25,7 @@ export type OpenMountingDestination = (repository: string, options?: CallOptions
 interface DestinationsDeps {
   readonly origins: Pick<Origins, 'locateName'>;
   readonly upstreams: Pick<Upstreams, 'getPusher'>;
-  readonly hosted: Hosted;
+  readonly hosted: HostedRepositories;
 }
 
 export function createDestinations({ origins, upstreams, hosted }: DestinationsDeps): OpenMountingDestination {
@@ -38,7 +38,7 @@ export function createDestinations({ origins, upstreams, hosted }: DestinationsD
 
 /** A hosted repository. */
 function createHostedDestination(
-  { uploads, blobs, manifests, tags }: Hosted,
+  { uploads, blobs, manifests, tags }: HostedRepositories,
   repository: string,
   { signal }: CallOptions,
 ): MountingDestination {

@@ -1,15 +1,18 @@
 // Quotas: how much repositories may hold together. What is asked at the link is exact, so that pushes at the same time cannot overrun one;
 // what is asked while uploads grow counts all that are under way, so that neither can what lies on the disk.
+
+import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
-import type { RecordStore } from '../state/store.ts';
-import type { Quota } from './options.ts';
-import { formatSize } from './quota-size.ts';
-import { openUsage } from './quota-usage.ts';
+import { formatSize } from '../oci/size.ts';
+import { type Collection, createCollection } from '../state/collection.ts';
+import type { Change, Entry, RecordStore } from '../state/store.ts';
+import { createHostedRecords, entriesOf, keysOf } from './records.ts';
+import type { Quota } from './store.ts';
 
 /**
  * The sum of all that the repositories link, blobs and manifests. What one repository links as often as it likes counts once, and what
- * two of them link counts twice: deleting it from one alone gives that one its room back.
+ * two of them link counts twice: deleting it from one alone frees its bytes there.
  */
 export interface QuotaLimit {
   /** Globs of repositories. */
@@ -22,7 +25,7 @@ interface QuotaDeps {
   readonly limits: readonly QuotaLimit[];
 }
 
-/** For a room over the same records, at each of its starts, with limits or without: what it is not told of, it does not know. */
+/** To be opened over the same records at each start, with limits or without: what passes it by is not counted. */
 export async function createQuota({ records, limits }: QuotaDeps): Promise<Quota> {
   const quotas = limits.map(({ repositories, maxBytes }) => ({
     name: repositories.join(', '),
@@ -82,4 +85,83 @@ function refusal(quota: string, refused: Refused): RegistryError {
     `the quota of ${quota} is too small: ${reason}. Delete what is not needed any more, or have the quota raised`,
     { detail: { quota, ...refused } },
   );
+}
+
+const usageSchema = z.object({ bytes: z.int().nonnegative() });
+
+type UsageCollection = Collection<typeof usageSchema>;
+
+interface Usage {
+  /** Bytes that count for the quota of this name. */
+  ofQuota(name: string): Promise<number>;
+  /** `bytes` more, or less where it is negative, for a repository and its quotas. To be written before the next call. */
+  adding(repository: string, bytes: number): Promise<readonly Change[]>;
+}
+
+/** Sums the repositories up for the quotas of today, whatever those of an earlier start were. `findQuotas`: names of a repository's quotas. */
+async function openUsage(store: RecordStore, findQuotas: (repository: string) => readonly string[]): Promise<Usage> {
+  const repositories = createCollection({ store, name: 'hosted.usage', schema: usageSchema });
+  const quotas = createCollection({ store, name: 'hosted.quota', schema: usageSchema });
+  await countOnce(store, repositories);
+  const sums = await sumQuotas(entriesOf(repositories, ''), findQuotas);
+  const known = new Map((await Array.fromAsync(entriesOf(quotas, ''))).map(({ key, value }) => [key, value.bytes]));
+  const stale = [...known.keys()].filter(name => !sums.has(name));
+  const fresh = new Map([...sums].filter(([name, bytes]) => known.get(name) !== bytes));
+  // A start with the same quotas as before writes nothing, and so needs no space.
+  const changes = [...stale.map(quotas.deleting), ...puttingAll(quotas, fresh)];
+  if (changes.length > 0) await store.write(changes, { makesRoom: true });
+  return {
+    ofQuota: name => bytesOf(quotas, name),
+    adding: (repository, bytes) =>
+      Promise.all([
+        adding(repositories, repository, bytes),
+        ...findQuotas(repository).map(name => adding(quotas, name, bytes)),
+      ]),
+  };
+}
+
+/** Counts anew what repositories link, whatever was recorded of it. */
+export async function recountUsage(store: RecordStore): Promise<void> {
+  const repositories = createCollection({ store, name: 'hosted.usage', schema: usageSchema });
+  await store.write((await Array.fromAsync(keysOf(repositories, ''))).map(repositories.deleting));
+  await countOnce(store, repositories);
+}
+
+/** Usage of repositories is kept from the first push on; of records that are older, it has to be counted. */
+async function countOnce(store: RecordStore, repositories: UsageCollection): Promise<void> {
+  if ((await repositories.list({ limit: 1 })).length > 0) return;
+  const { blobs, manifests } = createHostedRecords(store);
+  const sums = new Map<string, number>();
+  for (const links of [blobs, manifests]) {
+    for await (const { key, value } of entriesOf<{ readonly size: number }>(links, '')) {
+      addTo(sums, key.slice(0, key.indexOf('@')), value.size);
+    }
+  }
+  await store.write(puttingAll(repositories, sums), { makesRoom: true });
+}
+
+async function sumQuotas(
+  usage: AsyncIterable<Entry<z.output<typeof usageSchema>>>,
+  findQuotas: (repository: string) => readonly string[],
+): Promise<ReadonlyMap<string, number>> {
+  const sums = new Map<string, number>();
+  for await (const { key, value } of usage) for (const name of findQuotas(key)) addTo(sums, name, value.bytes);
+  return sums;
+}
+
+function addTo(sums: Map<string, number>, key: string, bytes: number): void {
+  sums.set(key, (sums.get(key) ?? 0) + bytes);
+}
+
+function puttingAll(collection: UsageCollection, sums: ReadonlyMap<string, number>): readonly Change[] {
+  return [...sums].map(([key, bytes]) => collection.putting(key, { bytes }));
+}
+
+async function bytesOf(collection: UsageCollection, key: string): Promise<number> {
+  return (await collection.find(key))?.bytes ?? 0;
+}
+
+async function adding(collection: UsageCollection, key: string, bytes: number): Promise<Change> {
+  const next = (await bytesOf(collection, key)) + bytes;
+  return next > 0 ? collection.putting(key, { bytes: next }) : collection.deleting(key);
 }

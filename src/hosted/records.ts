@@ -1,8 +1,9 @@
-// What is recorded about hosted repositories: the collections and the keys of docs/storage.md.
+// What is recorded about hosted repositories: the collections and keys of docs/storage.md, and walks through them, page by page.
 import { z } from 'zod';
 import { type Digest, isDigest } from '../oci/digest.ts';
+import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import { createCollection } from '../state/collection.ts';
-import type { ListOptions, RecordStore } from '../state/store.ts';
+import type { Entry, ListOptions, RecordStore } from '../state/store.ts';
 
 const digestSchema = z.string().refine(isDigest);
 const pushedAt = z.iso.datetime();
@@ -77,6 +78,8 @@ export const holderKey = (digest: Digest, as: 'blob' | 'manifest', repository = 
 export const holdersKey = (digest: Digest) => `${digest} `;
 
 const PAGE = 1_000;
+/** Values take more memory than keys. */
+const PAGE_OF_ENTRIES = 500;
 
 /** All keys with a prefix that come after another key, read page by page: what is written meanwhile may be among them or not. */
 export async function* keysOf(
@@ -100,4 +103,56 @@ export async function membersOf(
 ): Promise<readonly string[]> {
   const prefix = memberKey(repository, digest);
   return (await Array.fromAsync(keysOf(collection, prefix))).map(key => key.slice(prefix.length));
+}
+
+/** A repository needs no creating: it exists while it has a manifest or links a blob. */
+export async function hasRepository(records: HostedRecords, repository: string): Promise<boolean> {
+  // A tag points to a manifest of its repository, always.
+  const page = { prefix: `${repository}@`, limit: 1 };
+  return (await records.manifests.list(page)).length > 0 || (await records.blobs.list(page)).length > 0;
+}
+
+/** The error for what is not in a repository: NAME_UNKNOWN where nothing is in it at all. */
+export async function absent(
+  records: HostedRecords,
+  repository: string,
+  code: ErrorCode,
+  what: string,
+): Promise<RegistryError> {
+  if (await hasRepository(records, repository)) return new RegistryError(code, `${repository} has no ${what}`);
+  return new RegistryError('NAME_UNKNOWN', `there is no repository ${repository}`);
+}
+
+/** All repositories that have anything, in the order of their keys. */
+export async function* repositoriesOf(records: HostedRecords): AsyncGenerator<string> {
+  let after = '';
+  for (;;) {
+    const firsts = await Promise.all([
+      records.manifests.list({ after, limit: 1 }),
+      records.blobs.list({ after, limit: 1 }),
+    ]);
+    const [next] = firsts.flat().map(prefixOf).sort();
+    if (next === undefined) return;
+    yield next.slice(0, -1);
+    // A digest begins with a letter, so this is beyond all digests of the repository.
+    after = `${next}~`;
+  }
+}
+
+/** `<repository>@` of a link: the keys of links sort by it. */
+function prefixOf(key: string): string {
+  return key.slice(0, key.indexOf('@') + 1);
+}
+
+/** All records with a prefix. What is written meanwhile may be among them or not. */
+export async function* entriesOf<V>(
+  collection: { entries(options: ListOptions): Promise<readonly Entry<V>[]> },
+  prefix: string,
+): AsyncGenerator<Entry<V>> {
+  let after: string | undefined = '';
+  while (after !== undefined) {
+    const page: readonly Entry<V>[] = await collection.entries({ prefix, after, limit: PAGE_OF_ENTRIES });
+    yield* page;
+    after = page.at(-1)?.key;
+  }
 }

@@ -1,15 +1,49 @@
-// A repository needs no making: it is there while it has a manifest or links a blob.
-import { type ErrorCode, RegistryError } from '../oci/errors.ts';
-import type { Room } from './room.ts';
+// Hosted repositories: what is pushed to us, in the words of distribution-spec. The interface that http, pull and copy work with.
+import type { Drafts } from '../content/drafts.ts';
+import type { Digest } from '../oci/digest.ts';
+import { holdersKey, keysOf } from './records.ts';
+import { createBlobs, type HostedBlobs } from './repository/blobs.ts';
+import { createManifests, type HostedManifests } from './repository/manifests.ts';
+import { createListReferrers, type ListReferrers } from './repository/referrers.ts';
+import { createTags, type HostedTags } from './repository/tags.ts';
+import { createUploads, type Uploads } from './repository/uploads.ts';
+import type { HostedStore } from './store.ts';
 
-export async function hasRepository({ records }: Room, repository: string): Promise<boolean> {
-  // A tag points to a manifest of its repository, always.
-  const page = { prefix: `${repository}@`, limit: 1 };
-  return (await records.manifests.list(page)).length > 0 || (await records.blobs.list(page)).length > 0;
+/**
+ * When a promise resolves, what it acknowledges is on disk. Every function throws RegistryError for what a client can know of: a full disk is
+ * UNAVAILABLE with status 507, and an Error of another kind is a fault of ours. Names and tags of what is written are checked here.
+ */
+export interface HostedRepositories {
+  readonly uploads: Uploads;
+  readonly blobs: HostedBlobs;
+  readonly manifests: HostedManifests;
+  readonly tags: HostedTags;
+  readonly listReferrers: ListReferrers;
+  /**
+   * To be called when damaged content was set aside. A manifest that is in memory is written again; all else is unknown until it is pushed
+   * again. Returns the repositories that link it.
+   */
+  heal(digest: Digest): Promise<{ readonly repositories: readonly string[]; readonly isHealed: boolean }>;
+  /** Removes uploads that received no bytes for longer than their time-out. */
+  expireUploads(): Promise<void>;
 }
 
-/** The error for what is not in a repository: NAME_UNKNOWN where nothing is in it at all. */
-export async function absent(room: Room, repository: string, code: ErrorCode, what: string): Promise<RegistryError> {
-  if (await hasRepository(room, repository)) return new RegistryError(code, `${repository} has no ${what}`);
-  return new RegistryError('NAME_UNKNOWN', `there is no repository ${repository}`);
+/** Garbage collection may work on the same store. */
+export function createHostedRepositories(store: HostedStore, drafts: Drafts): HostedRepositories {
+  const { expire, ...uploads } = createUploads(store, drafts);
+  const { heal, ...manifests } = createManifests(store);
+  return {
+    uploads,
+    blobs: createBlobs(store),
+    manifests,
+    tags: createTags(store),
+    listReferrers: createListReferrers(store),
+    async heal(digest) {
+      const prefix = holdersKey(digest);
+      const holders = await Array.fromAsync(keysOf(store.records.holders, prefix));
+      const repositories = [...new Set(holders.map(key => key.slice(key.lastIndexOf(' ') + 1)))];
+      return { repositories, isHealed: await heal(digest) };
+    },
+    expireUploads: expire,
+  };
 }

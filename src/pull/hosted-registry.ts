@@ -1,12 +1,15 @@
 // Hosted repositories as a registry: read where they are, with nothing in between that could be stale.
 
 import { readConfigBlob } from '../cache/read-through/config-blob.ts';
-import type { Hosted } from '../hosted/hosted.ts';
+import type { HostedRepositories } from '../hosted/repositories.ts';
 import { encodeReferrers } from './referrers-index.ts';
 import type { Registry } from './registry.ts';
 
 /** The repositories under a prefix, whose name, without its slash, is what names the registry. */
-export function createHostedRegistry({ manifests, tags, blobs, listReferrers }: Hosted, name: string): Registry {
+export function createHostedRegistry(
+  { manifests, tags, blobs, listReferrers }: HostedRepositories,
+  name: string,
+): Registry {
   const full = (repository: string) => `${name}/${repository}`;
   return {
     name,

@@ -2,7 +2,7 @@
 // walks from the two roots, which give the same after a restart, and kept in memory for a while.
 import pLimit from 'p-limit';
 import { createSingleFlight } from '../cache/read-through/single-flight.ts';
-import { type ManifestDocument, parseDocument } from '../hosted/document.ts';
+import { type ManifestDocument, parseDocument } from '../hosted/repository/manifest-document.ts';
 import type { Memory } from '../memory.ts';
 import { orUndefined } from '../oci/absence.ts';
 import type { Digest } from '../oci/digest.ts';

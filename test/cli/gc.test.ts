@@ -14,8 +14,10 @@ import { createUnconfiguredAccess } from '../../src/access/create-access.ts';
 import { findGcPlace } from '../../src/app/collecting.ts';
 import { createGcCommand, type GcPlace } from '../../src/cli/gc.ts';
 import { configSchema } from '../../src/config/schema.ts';
-import { openCollector } from '../../src/hosted/collect-in-place.ts';
-import { collectReportSchema } from '../../src/hosted/collect-report.ts';
+import { createInventory } from '../../src/content/inventory.ts';
+import { createGarbageCollector } from '../../src/hosted/gc/collector.ts';
+import { gcReportSchema } from '../../src/hosted/gc/report.ts';
+import { createHostedStore } from '../../src/hosted/store.ts';
 import { createCollectApi } from '../../src/http/admin/collect-api.ts';
 import { createAuthentication } from '../../src/http/middleware/authentication.ts';
 import { createErrorHandler } from '../../src/http/middleware/errors.ts';
@@ -54,8 +56,12 @@ afterEach(async () => {
   await place.remove();
 });
 
-const openHere: GcPlace['openCollector'] = () =>
-  openCollector({ memory, records: place.records, directory: dataDir, policy: { graceMs: 0 }, limits: [] });
+const openHere: GcPlace['openCollector'] = async () => {
+  const { content, records } = place;
+  const store = createHostedStore({ content, records, memory, now: () => new Date() });
+  const collector = createGarbageCollector(store, { graceMs: 0, inventory: createInventory(dataDir) });
+  return { ...collector, async close() {} };
+};
 
 /** A service that owns the data directory. */
 async function serve(authorise: (c: Context) => void = () => {}): Promise<URL> {
@@ -157,7 +163,7 @@ describe.each(ways)('%s', (_, prepare) => {
 
   test('--json prints the report for programs', async () => {
     const { out } = await run(['--json', '--dry-run'], await prepare());
-    expect(collectReportSchema.parse(JSON.parse(out))).toMatchObject({
+    expect(gcReportSchema.parse(JSON.parse(out))).toMatchObject({
       dryRun: true,
       repositories: [{ repository: 'local/app' }, { repository: 'local/team/other' }],
       removed: { tags: 0, manifests: 0, blobs: 2, bytes: 2022 },

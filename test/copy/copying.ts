@@ -14,8 +14,8 @@ import { createDiskStore } from '../../src/content/disk.ts';
 import { createCopy } from '../../src/copy/copy.ts';
 import type { CopyImageDeps } from '../../src/copy/copy-image.ts';
 import { createDestinations } from '../../src/copy/destination.ts';
-import type { Hosted } from '../../src/hosted/hosted.ts';
-import type { HostedOptions } from '../../src/hosted/options.ts';
+import type { HostedRepositories } from '../../src/hosted/repositories.ts';
+import type { HostedOptions } from '../../src/hosted/store.ts';
 import { createMemory } from '../../src/memory.ts';
 import type { ContentDescriptor } from '../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
@@ -42,7 +42,7 @@ export interface Copying {
   readonly registry: TestRegistry;
   /** The upstream `away`: a registry that can be pushed to, under local/. */
   readonly away: TestServer;
-  readonly hosted: Hosted;
+  readonly hosted: HostedRepositories;
   /** Bytes that layers of the kind `stored` have. */
   readonly stored: Map<Digest, Uint8Array>;
   readonly deps: CopyImageDeps;

@@ -1,7 +1,7 @@
 // Things that happen at once: whatever the order, nothing that is linked is lost, and nothing else stays.
 import { stat } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Hosted } from '../../src/hosted/hosted.ts';
+import type { HostedRepositories } from '../../src/hosted/repositories.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { audit } from './audit.ts';
 import {
@@ -51,10 +51,10 @@ async function openWithSlowDeletes() {
 
 describe('while the last link of a blob is being deleted', () => {
   test.each([
-    ['a push of it', (hosted: Hosted) => pushBlob(hosted, 'local/b', content)],
+    ['a push of it', (hosted: HostedRepositories) => pushBlob(hosted, 'local/b', content)],
     [
       'a mount of it, or else a push',
-      async (hosted: Hosted) => {
+      async (hosted: HostedRepositories) => {
         if (!(await hosted.blobs.mount('local/b', digest, everyone))) await pushBlob(hosted, 'local/b', content);
       },
     ],

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createDrafts } from '../../src/content/drafts.ts';
-import type { Hosted } from '../../src/hosted/hosted.ts';
+import type { HostedRepositories } from '../../src/hosted/repositories.ts';
 import { digestOf, parseDigest } from '../../src/oci/digest.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { audit } from './audit.ts';
@@ -35,7 +35,7 @@ afterEach(() => place.remove());
 /** Runs `work` until it calls `stopAt`, and never goes on from there: the process is dead for all that the disk can tell. */
 async function crash(
   stopAt: (stop: () => Promise<never>) => Partial<Parts>,
-  work: (hosted: Hosted) => Promise<unknown>,
+  work: (hosted: HostedRepositories) => Promise<unknown>,
 ) {
   const stopped = Promise.withResolvers<void>();
   const parts = stopAt(() => {
@@ -51,10 +51,10 @@ const noWrite = (stop: () => Promise<never>) => ({ records: { ...place.records, 
 
 async function expectSweptClean(): Promise<void> {
   const hosted = await place.open();
-  await hosted.sweep();
+  await hosted.expireUploads();
   await place.collect();
   place.advance(DAY + 60_000);
-  await hosted.sweep();
+  await hosted.expireUploads();
   await audit(place);
 }
 
@@ -111,7 +111,7 @@ describe('a crash', () => {
     const { id } = await before.uploads.start('local/app');
     await before.uploads.append('local/app', id, chunk(content.subarray(0, 5)));
     const hosted = await place.open();
-    await hosted.sweep();
+    await hosted.expireUploads();
     await hosted.uploads.finish('local/app', id, digest, chunk(content.subarray(5), 5));
     await expectSweptClean();
     expect(await place.inventory()).toEqual([digest]);

@@ -7,12 +7,12 @@ import { createDiskStore } from '../../src/content/disk.ts';
 import { createDrafts, type Drafts } from '../../src/content/drafts.ts';
 import { createInventory } from '../../src/content/inventory.ts';
 import type { ContentStore } from '../../src/content/store.ts';
-import { createCollector } from '../../src/hosted/collect.ts';
-import type { CollectReport } from '../../src/hosted/collect-report.ts';
-import { createHosted } from '../../src/hosted/create.ts';
-import type { Chunk, Hosted, ManifestPush, PushedManifest } from '../../src/hosted/hosted.ts';
-import type { HostedOptions } from '../../src/hosted/options.ts';
-import { createRoom } from '../../src/hosted/room.ts';
+import { createGarbageCollector } from '../../src/hosted/gc/collector.ts';
+import type { GcReport } from '../../src/hosted/gc/report.ts';
+import { createHostedRepositories, type HostedRepositories } from '../../src/hosted/repositories.ts';
+import type { ManifestPush, PushedManifest } from '../../src/hosted/repository/manifests.ts';
+import type { Chunk } from '../../src/hosted/repository/uploads.ts';
+import { createHostedStore, type HostedOptions } from '../../src/hosted/store.ts';
 import { createMemory } from '../../src/memory.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { isIndexType, isManifestType, mediaTypes } from '../../src/oci/media-type.ts';
@@ -32,9 +32,9 @@ export interface Place {
   /** Moves the clock of the room. */
   advance(ms: number): void;
   /** A room over what is there: opened again, it is what a restart finds. Parts may be replaced by ones that fail. */
-  open(options?: Partial<HostedOptions>, parts?: Partial<Parts>): Promise<Hosted>;
+  open(options?: Partial<HostedOptions>, parts?: Partial<Parts>): Promise<HostedRepositories>;
   /** Collects, with a grace of a day; the files are older, whatever their records say. */
-  collect(): Promise<CollectReport>;
+  collect(): Promise<GcReport>;
   /** The digests of all content on disk, in order. */
   inventory(): Promise<readonly Digest[]>;
   remove(): Promise<void>;
@@ -64,14 +64,14 @@ export async function createPlace(
     },
     async open(options, parts) {
       const { drafts = await createDrafts({ directory }), ...stores } = parts ?? {};
-      const room = createRoom({ memory, content, records, now, options, ...stores });
-      return createHosted(room, drafts);
+      const store = createHostedStore({ memory, content, records, now, options, ...stores });
+      return createHostedRepositories(store, drafts);
     },
     async collect() {
       const { pathOf } = createBlobFiles(directory);
       const old = new Date(now().getTime() - 2 * DAY);
       for await (const digest of inventory.list()) await utimes(pathOf(digest), old, old);
-      return createCollector(createRoom({ memory, content, records, now }), { inventory }).collect();
+      return createGarbageCollector(createHostedStore({ memory, content, records, now }), { inventory }).collect();
     },
     inventory: async () => (await Array.fromAsync(inventory.list())).sort(),
     async remove() {
@@ -108,7 +108,7 @@ export function createBody() {
 }
 
 export async function pushBlob(
-  hosted: Hosted,
+  hosted: HostedRepositories,
   repository: string,
   content: Uint8Array,
   digest = digestOf(content),
@@ -118,7 +118,7 @@ export async function pushBlob(
   return digest;
 }
 
-export async function readBlob(hosted: Hosted, repository: string, digest: Digest): Promise<Uint8Array> {
+export async function readBlob(hosted: HostedRepositories, repository: string, digest: Digest): Promise<Uint8Array> {
   const blob = await hosted.blobs.get(repository, digest);
   return new Uint8Array(await new Response(await blob.open()).arrayBuffer());
 }
@@ -128,7 +128,7 @@ export function json(value: unknown): Uint8Array {
 }
 
 export function putManifest(
-  hosted: Hosted,
+  hosted: HostedRepositories,
   repository: string,
   raw: Uint8Array,
   push: Partial<ManifestPush> = {},
@@ -143,7 +143,7 @@ export function descriptorOf(content: Uint8Array, mediaType: string, algorithm?:
 
 /** Everything of a generated image, blobs and manifests, children first; the root with `tags`. */
 export async function pushImage(
-  hosted: Hosted,
+  hosted: HostedRepositories,
   repository: string,
   { content, root }: GeneratedImage,
   tags: readonly string[] = [],
@@ -156,7 +156,12 @@ export async function pushImage(
 }
 
 /** A small image manifest, its blobs pushed. */
-export async function pushSmall(hosted: Hosted, repository: string, seed: string, push: Partial<ManifestPush> = {}) {
+export async function pushSmall(
+  hosted: HostedRepositories,
+  repository: string,
+  seed: string,
+  push: Partial<ManifestPush> = {},
+) {
   const [config, layer] = [bytes(`{"seed":"${seed}"}`), bytes(`layer of ${seed}`)];
   await pushBlob(hosted, repository, config);
   await pushBlob(hosted, repository, layer);
@@ -185,6 +190,6 @@ export const layer = bytes('a layer');
 export const empty = bytes('{}');
 export const small = smallManifest(config, layer);
 
-export async function pushParts(hosted: Hosted): Promise<void> {
+export async function pushParts(hosted: HostedRepositories): Promise<void> {
   for (const content of [empty, config, layer]) await pushBlob(hosted, 'local/app', content);
 }

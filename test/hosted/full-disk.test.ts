@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Draft } from '../../src/content/draft.ts';
 import { createDrafts, type Drafts } from '../../src/content/drafts.ts';
-import type { Hosted } from '../../src/hosted/hosted.ts';
+import type { HostedRepositories } from '../../src/hosted/repositories.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { RecordStoreFull } from '../../src/state/store.ts';
 import { audit } from './audit.ts';
@@ -142,7 +142,7 @@ describe('a disk that is full', () => {
     expect((await hosted.tags.list('local/app', {})).tags).toEqual(['a']);
   });
 
-  test.each<[string, (hosted: Hosted) => Promise<unknown>]>([
+  test.each<[string, (hosted: HostedRepositories) => Promise<unknown>]>([
     ['a tag', hosted => hosted.tags.delete('local/app', 'a')],
     ['a manifest', async hosted => hosted.manifests.delete('local/app', await hosted.tags.resolve('local/app', 'a'))],
     ['a blob', hosted => hosted.blobs.delete('local/app', digestOf(content))],

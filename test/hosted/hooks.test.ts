@@ -1,13 +1,13 @@
 // Where quotas and events hook in.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Hosted } from '../../src/hosted/hosted.ts';
-import type { HostedChange, Quota } from '../../src/hosted/options.ts';
+import type { HostedRepositories } from '../../src/hosted/repositories.ts';
+import type { HostedChange, Quota } from '../../src/hosted/store.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 import type { Change } from '../../src/state/store.ts';
 import { bytes, chunk, createPlace, type Place, pushBlob, pushSmall, putManifest } from './fixture.ts';
 
 let place: Place;
-let hosted: Hosted;
+let hosted: HostedRepositories;
 
 beforeEach(async () => {
   place = await createPlace();

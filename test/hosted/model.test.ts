@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { createDrafts } from '../../src/content/drafts.ts';
-import type { Hosted } from '../../src/hosted/hosted.ts';
+import type { HostedRepositories } from '../../src/hosted/repositories.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
@@ -66,7 +66,7 @@ const any: fc.Arbitrary<Operation> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: kind('restart') }) },
 );
 
-async function run(hosted: Hosted, operation: Operation): Promise<Outcome> {
+async function run(hosted: HostedRepositories, operation: Operation): Promise<Outcome> {
   try {
     return await attempt(hosted, operation);
   } catch (error) {
@@ -75,7 +75,7 @@ async function run(hosted: Hosted, operation: Operation): Promise<Outcome> {
   }
 }
 
-async function attempt(hosted: Hosted, operation: Operation): Promise<Outcome> {
+async function attempt(hosted: HostedRepositories, operation: Operation): Promise<Outcome> {
   switch (operation.kind) {
     case 'push':
       await pushBlob(hosted, operation.repository, blobOf(operation.blob));
@@ -118,7 +118,7 @@ async function crash(place: Place, name: string, content: Uint8Array): Promise<v
   await died.promise;
 }
 
-async function expectSame(hosted: Hosted, { repositories }: Model): Promise<void> {
+async function expectSame(hosted: HostedRepositories, { repositories }: Model): Promise<void> {
   for (const [name, { blobs, manifests, tags }] of repositories) {
     const isThere = blobs.size + manifests.size > 0;
     const listed = await run(hosted, { kind: 'deleteTag', repository: name, tag: 'never' });
@@ -149,13 +149,13 @@ test('does what its model does, whatever the sequence', async () => {
         if (operation.kind === 'crash') await crash(place, operation.repository, blobOf(operation.blob));
         if (operation.kind === 'restart' || operation.kind === 'crash') {
           hosted = await place.open();
-          await hosted.sweep();
+          await hosted.expireUploads();
         }
         expect([operation, await run(hosted, operation)]).toEqual([operation, model.apply(operation)]);
       }
       await expectSame(hosted, model);
       place.advance(48 * 3600 * 1000);
-      await hosted.sweep();
+      await hosted.expireUploads();
       await place.collect();
       await audit(place);
       await place.remove();
@@ -240,7 +240,9 @@ test('loses nothing that is linked and keeps nothing else, whatever the interlea
         const quiet = await place.open();
         for (const content of BLOBS) await pushBlob(quiet, 'local/a', content);
         const hosted = await place.open({}, await schedule(place, scheduler));
-        await scheduler.waitFor(Promise.all([...operations.map(operation => run(hosted, operation)), hosted.sweep()]));
+        await scheduler.waitFor(
+          Promise.all([...operations.map(operation => run(hosted, operation)), hosted.expireUploads()]),
+        );
         await audit(place);
         await expectImagesWhole(place);
         await place.remove();

@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import { createDiskStore } from '../../src/content/disk.ts';
 import { createDrafts } from '../../src/content/drafts.ts';
-import { createHosted } from '../../src/hosted/create.ts';
-import { createRoom } from '../../src/hosted/room.ts';
+import { createHostedRepositories } from '../../src/hosted/repositories.ts';
+import { createHostedStore } from '../../src/hosted/store.ts';
 import { createMemory } from '../../src/memory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { pushSmall } from './fixture.ts';
@@ -11,13 +11,13 @@ import { pushSmall } from './fixture.ts';
 const memory = createMemory();
 
 const [, , directory = ''] = process.argv;
-const room = createRoom({
+const store = createHostedStore({
   memory,
   content: await createDiskStore({ directory }),
   records: createSqliteStore({ path: join(directory, 'records.db') }),
   now: () => new Date(),
 });
-const hosted = createHosted(room, await createDrafts({ directory }));
+const hosted = createHostedRepositories(store, await createDrafts({ directory }));
 
 async function pushForEver(pusher: number): Promise<never> {
   for (let i = 0; ; i++) {

@@ -1,13 +1,11 @@
 // Quotas: how much repositories may hold, and what is said when they may not hold more.
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import type { Hosted } from '../../src/hosted/hosted.ts';
 import { createQuota, type QuotaLimit } from '../../src/hosted/quota.ts';
-import { formatSize } from '../../src/hosted/quota-size.ts';
+import type { HostedRepositories } from '../../src/hosted/repositories.ts';
 import { digestOf } from '../../src/oci/digest.ts';
+import { formatSize } from '../../src/oci/size.ts';
 import { audit } from './audit.ts';
-import { expectUsageCounted } from './collect-checks.ts';
-import { createRegistry } from './collecting.ts';
 import {
   bytes,
   chunk,
@@ -19,12 +17,14 @@ import {
   pushSmall,
   putManifest,
 } from './fixture.ts';
+import { createRegistry } from './gc/fixture.ts';
+import { expectUsageCounted } from './gc/history-checks.ts';
 
 const everyone = { isReadable: () => true };
 const local = { repositories: ['local/**'], maxBytes: 1000 };
 
 let place: Place;
-let hosted: Hosted;
+let hosted: HostedRepositories;
 
 async function open(limits: readonly QuotaLimit[], parts: Partial<Parts> = {}) {
   const quota = await createQuota({ records: place.records, limits });
@@ -56,7 +56,7 @@ describe('a quota', () => {
     expect(await place.inventory()).toHaveLength(2);
   });
 
-  test('holds while uploads grow, all of them together, and gives back what ends', async () => {
+  test('leases while uploads grow, all of them together, and gives back what ends', async () => {
     const grow = async (repository: string, size: number) => {
       const { id } = await hosted.uploads.start(repository);
       await hosted.uploads.append(repository, id, chunk(randomBytes(size)));

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { parseJson as parseEditable } from '../../src/augment/json.ts';
-import { parseDocument } from '../../src/hosted/document.ts';
+import { parseDocument } from '../../src/hosted/repository/manifest-document.ts';
 import { listSchema, mapSchema } from '../../src/oci/bounded.ts';
 import { parseImageConfig } from '../../src/oci/image-config.ts';
 import { parseObject } from '../../src/oci/json.ts';

@@ -1,15 +1,15 @@
 // Collecting on demand, in the service that has the registry open. A run takes as long as it takes, so its progress keeps the connection alive.
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
-import type { CollectOptions, Collector } from '../../hosted/collect.ts';
-import { COLLECT_LINES_MEDIA_TYPE, type CollectLine, encodeLine } from '../../hosted/collect-lines.ts';
-import { CollectionRefused } from '../../hosted/collect-orphans.ts';
+import type { GarbageCollector, GcOptions } from '../../hosted/gc/collector.ts';
+import { GcRefused } from '../../hosted/gc/orphans.ts';
+import { encodeLine, GC_LINES_MEDIA_TYPE, type GcLine } from '../../hosted/gc/report.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { requireAdmin } from '../middleware/authentication.ts';
 
 interface CollectApiDeps {
-  readonly collector: Collector;
+  readonly collector: GarbageCollector;
   readonly log: Logger;
 }
 
@@ -19,10 +19,10 @@ export function createCollectApi({ collector, log }: CollectApiDeps): Hono {
     requireAdmin(c);
     const [dryRun, force] = [parseFlag(c, 'dryRun'), parseFlag(c, 'force')];
     const lines = createLines(collector, { dryRun, force }, error => {
-      if (error instanceof CollectionRefused) log.error({ reason: error.message }, 'a collection was refused');
+      if (error instanceof GcRefused) log.error({ reason: error.message }, 'a collection was refused');
       else log.error({ err: error }, 'a collection failed');
     });
-    return c.body(lines, 200, { 'Content-Type': COLLECT_LINES_MEDIA_TYPE, 'Cache-Control': 'no-store' });
+    return c.body(lines, 200, { 'Content-Type': GC_LINES_MEDIA_TYPE, 'Cache-Control': 'no-store' });
   });
   return app;
 }
@@ -35,13 +35,13 @@ function parseFlag(c: Context, name: 'dryRun' | 'force'): boolean {
 
 /** Who stops reading stops the run. */
 function createLines(
-  { collect }: Collector,
-  options: Pick<CollectOptions, 'dryRun' | 'force'>,
+  { collect }: GarbageCollector,
+  options: Pick<GcOptions, 'dryRun' | 'force'>,
   onFailed: (error: unknown) => void,
 ): ReadableStream<Uint8Array> {
   const stop = new AbortController();
 
-  async function run(send: (line: CollectLine) => void): Promise<CollectLine> {
+  async function run(send: (line: GcLine) => void): Promise<GcLine> {
     const onProgress = (progress: { repositories: number; visited: number }) => send({ kind: 'progress', progress });
     onProgress({ repositories: 0, visited: 0 });
     try {
@@ -54,7 +54,7 @@ function createLines(
 
   return new ReadableStream({
     start(controller) {
-      const send = (line: CollectLine) => {
+      const send = (line: GcLine) => {
         // A slow reader misses progress rather than having it wait in memory.
         if ((controller.desiredSize ?? 0) > 0) controller.enqueue(encodeLine(line));
       };
@@ -69,6 +69,6 @@ function createLines(
 }
 
 function messageOf(error: unknown): string {
-  const isTold = error instanceof RegistryError || error instanceof CollectionRefused;
+  const isTold = error instanceof RegistryError || error instanceof GcRefused;
   return isTold ? error.message : 'the collection failed: the log of Veneer has the cause';
 }

@@ -1,6 +1,7 @@
 // The distribution API, the half that writes: distribution-spec "Push" and "Content Management", for hosted repositories.
 import { type Context, Hono } from 'hono';
-import type { Chunk, Hosted, UploadStatus } from '../../hosted/hosted.ts';
+import type { HostedRepositories } from '../../hosted/repositories.ts';
+import type { Chunk, UploadStatus } from '../../hosted/repository/uploads.ts';
 import { joinBytes } from '../../oci/bytes.ts';
 import { type Digest, digestAlgorithm, isDigestAlgorithm, parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
@@ -10,7 +11,7 @@ import { parseTag, parseTagOrDigest } from '../../oci/reference.ts';
 import type { Admission } from './admission.ts';
 
 interface PushDeps {
-  readonly hosted: Hosted;
+  readonly hosted: HostedRepositories;
   readonly admission: Pick<Admission, 'admitPush'>;
 }
 

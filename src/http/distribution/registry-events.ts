@@ -5,7 +5,7 @@ import { subjectOf } from '../../access/caller.ts';
 import type { BuildRecord } from '../../builds/record.ts';
 import type { NewEvent } from '../../events/event.ts';
 import type { Events } from '../../events/events.ts';
-import type { HostedChange } from '../../hosted/options.ts';
+import type { HostedChange } from '../../hosted/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { type Origin, originName } from '../../pull/origin.ts';
 import type { ServedManifest } from '../../pull/proxy.ts';

@@ -5,17 +5,16 @@ import { pino } from 'pino';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Access } from '../../../src/access/access.ts';
 import { createUnconfiguredAccess } from '../../../src/access/create-access.ts';
-import type { CollectOptions, Collector } from '../../../src/hosted/collect.ts';
-import { type CollectLine, collectLineSchema } from '../../../src/hosted/collect-lines.ts';
-import { CollectionRefused } from '../../../src/hosted/collect-orphans.ts';
-import { type CollectReport, NOTHING } from '../../../src/hosted/collect-report.ts';
+import type { GarbageCollector, GcOptions } from '../../../src/hosted/gc/collector.ts';
+import { GcRefused } from '../../../src/hosted/gc/orphans.ts';
+import { type GcLine, type GcReport, gcLineSchema, NOTHING } from '../../../src/hosted/gc/report.ts';
 import { createCollectApi } from '../../../src/http/admin/collect-api.ts';
 import { createAuthentication } from '../../../src/http/middleware/authentication.ts';
 import { createErrorHandler } from '../../../src/http/middleware/errors.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
 import { basic, openAccess } from '../../access/fixture.ts';
 
-const report: CollectReport = {
+const report: GcReport = {
   dryRun: false,
   startedAt: '2030-01-01T00:00:00.000Z',
   finishedAt: '2030-01-01T00:00:01.000Z',
@@ -27,7 +26,7 @@ const report: CollectReport = {
 };
 const URL_OF_API = 'http://127.0.0.1:8080/v1/hosted/collect';
 
-let asked: CollectOptions[];
+let asked: GcOptions[];
 let logged: string[];
 
 beforeEach(() => {
@@ -36,7 +35,7 @@ beforeEach(() => {
 });
 
 interface Setup {
-  readonly collect?: Collector['collect'];
+  readonly collect?: GarbageCollector['collect'];
   readonly access?: Access;
 }
 
@@ -45,7 +44,7 @@ function createApp({ collect = async () => report, access = createUnconfiguredAc
   const app = new Hono();
   app.onError(createErrorHandler(log));
   app.use(createAuthentication({ access, publicUrl: undefined, addressOf: () => '127.0.0.1' }));
-  const collector: Collector = {
+  const collector: GarbageCollector = {
     collect(options = {}) {
       asked.push(options);
       return collect(options);
@@ -55,9 +54,9 @@ function createApp({ collect = async () => report, access = createUnconfiguredAc
   return app;
 }
 
-async function linesOf(response: Response): Promise<readonly CollectLine[]> {
+async function linesOf(response: Response): Promise<readonly GcLine[]> {
   const lines = (await response.text()).trimEnd().split('\n');
-  return lines.map(line => collectLineSchema.parse(JSON.parse(line)));
+  return lines.map(line => gcLineSchema.parse(JSON.parse(line)));
 }
 
 test.each([
@@ -112,7 +111,7 @@ test('progress comes while it runs, and what a slow reader does not take is left
 
 describe('a run that fails', () => {
   test.each([
-    ['that is refused says why', new CollectionRefused('21 of 24 files'), '21 of 24 files'],
+    ['that is refused says why', new GcRefused('21 of 24 files'), '21 of 24 files'],
     ['of a full disk says so', new RegistryError('UNAVAILABLE', 'the disk is full'), 'the disk is full'],
     ['of anything else keeps it for the log', new Error('ENOENT /var/lib/secret'), 'the log of Veneer has the cause'],
   ])('%s', async (_, error, message) => {

@@ -3,7 +3,7 @@
 import type { Builds } from '../../../src/builds/builds.ts';
 import { createRecipes, type RecipeMatch, type RecipeOptions } from '../../../src/builds/recipes/recipe.ts';
 import type { BuildRecord, Failure } from '../../../src/builds/record.ts';
-import type { Hosted } from '../../../src/hosted/hosted.ts';
+import type { HostedRepositories } from '../../../src/hosted/repositories.ts';
 import { createMemory } from '../../../src/memory.ts';
 import type { Digest } from '../../../src/oci/digest.ts';
 import { createHostedRegistry } from '../../../src/pull/hosted-registry.ts';
@@ -23,7 +23,7 @@ interface Begun {
 }
 
 export interface RecipeWorld {
-  readonly hosted: Hosted;
+  readonly hosted: HostedRepositories;
   /** The hosted repositories under `local/`, without recipes. */
   readonly local: Registry;
   /** The builds that were begun, in their order. */

@@ -1,6 +1,6 @@
 // What recipes built for an upstream's names, served under those names: by tag, by digest, in lists.
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Hosted } from '../../../src/hosted/hosted.ts';
+import type { HostedRepositories } from '../../../src/hosted/repositories.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
 import { mediaTypes } from '../../../src/oci/media-type.ts';
@@ -13,8 +13,8 @@ import { createPlace, type Place, pushSmall, readBlob } from '../../hosted/fixtu
 import { createRecipeWorld, settle } from './recipe-world.ts';
 
 let places: readonly [Place, Place];
-let ours: Hosted;
-let theirs: Hosted;
+let ours: HostedRepositories;
+let theirs: HostedRepositories;
 let upstream: Registry;
 /** What recipes built, as `<tag>@<digest>`. */
 let built: Set<string>;
@@ -158,7 +158,7 @@ test('finds the referrers of an image where it is', async () => {
   expect(new TextDecoder().decode(others?.raw)).toContain(signature);
 });
 
-async function pushReferrer(hosted: Hosted, name: string, subject: object): Promise<string> {
+async function pushReferrer(hosted: HostedRepositories, name: string, subject: object): Promise<string> {
   const { digest, config, layer } = await pushSmall(hosted, name, 'signature');
   const { raw } = await hosted.manifests.get(name, digest);
   const manifest = { ...JSON.parse(new TextDecoder().decode(raw)), subject, annotations: { config, layer } };

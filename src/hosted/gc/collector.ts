@@ -1,0 +1,97 @@
+// Garbage collection: removes from repositories what nothing refers to, and tags that retention expires, while pushes and pulls go on. Each
+// removal is one small step under the store's lock, together with the reads that it depends on.
+import pLimit from 'p-limit';
+import type { Inventory } from '../../content/inventory.ts';
+import { repositoriesOf } from '../records.ts';
+import type { HostedStore } from '../store.ts';
+import { GcRefused, sweepOrphans } from './orphans.ts';
+import { addTally, type GcReport, isNothing, NOTHING, type RepositoryReport } from './report.ts';
+import { sweepRepository } from './repository.ts';
+import { createRetention, type RetentionRule } from './retention.ts';
+import { countVisits, createDryRun, createSweeper, type GcRun, type VisitOptions } from './run.ts';
+
+export interface GcPolicy {
+  /** What was pushed, mounted or asked for less than this ago stays: it may belong to a push or pull in progress. */
+  readonly graceMs: number;
+  /** How long a manifest stays without a tag or anything else that refers to it; absent: for ever, as its digest may be pinned somewhere. */
+  readonly untaggedMs?: number | undefined;
+  readonly retention: readonly RetentionRule[];
+}
+
+const DEFAULT_POLICY: GcPolicy = { graceMs: 24 * 3600 * 1000, retention: [] };
+
+export interface GarbageCollector {
+  /**
+   * One run at a time: others wait. Rejects with the reason of `signal` once that aborts; what is removed by then stays removed. Rejects with
+   * GcRefused, and removes nothing, where records and content do not match, most of the content would go, or the clock has jumped ahead.
+   */
+  collect(options?: GcOptions): Promise<GcReport>;
+}
+
+export interface GcOptions extends VisitOptions {
+  /** Changes nothing; reports what a run would do. */
+  readonly dryRun?: boolean | undefined;
+  /** Removes unlinked content even where it is most of what there is, and trusts the clock whatever it says. */
+  readonly force?: boolean | undefined;
+}
+
+export function createGarbageCollector(
+  store: HostedStore,
+  options: Partial<GcPolicy> & {
+    /** Of the store's content. */
+    readonly inventory: Inventory;
+    /** The time by which ages are judged; undefined while the clock is not to be trusted. Default: the store's time. */
+    readonly deleteBy?: (() => Date | undefined) | undefined;
+  },
+): GarbageCollector {
+  const { inventory, deleteBy = store.now, ...policy } = { ...DEFAULT_POLICY, ...options };
+  const retention = createRetention(policy.retention);
+  const lock = pLimit(1);
+
+  function start(startedAt: Date, { dryRun = false, ...visits }: Omit<GcOptions, 'force'>): GcRun {
+    const before = (ms: number) => new Date(startedAt.getTime() - ms).toISOString();
+    const { graceMs, untaggedMs } = policy;
+    return {
+      store,
+      sweeper: dryRun ? createDryRun(store, startedAt) : createSweeper(store, startedAt),
+      retention,
+      startedAt,
+      graceBefore: before(graceMs),
+      untaggedBefore: untaggedMs === undefined ? undefined : before(Math.max(untaggedMs, graceMs)),
+      ...countVisits(visits),
+    };
+  }
+
+  async function collect({ force = false, ...options }: GcOptions): Promise<GcReport> {
+    const reason = store.reasonToKeep();
+    if (reason !== undefined) throw new GcRefused(`nothing was collected: ${reason}`);
+    const startedAt = force ? store.now() : deleteBy();
+    if (!startedAt) throw new GcRefused(`nothing was collected: ${JUMPED}`);
+    const run = start(startedAt, options);
+    const orphans = await sweepOrphans(run, { inventory, force });
+    const repositories: RepositoryReport[] = [];
+    let [removed, kept] = [NOTHING, NOTHING];
+    for await (const repository of repositoriesOf(store.records)) {
+      const report = await sweepRepository(run, repository);
+      removed = addTally(removed, report.removed);
+      kept = addTally(kept, report.kept);
+      if (!isNothing(report.removed)) repositories.push(report);
+      run.finishRepository();
+    }
+    return {
+      dryRun: options.dryRun ?? false,
+      startedAt: run.startedAt.toISOString(),
+      finishedAt: store.now().toISOString(),
+      repositories,
+      removed,
+      kept,
+      orphans,
+      freedBytes: run.sweeper.freedBytes,
+    };
+  }
+
+  return { collect: (options = {}) => lock(() => collect(options)) };
+}
+
+const JUMPED =
+  'the clock has jumped ahead, and what is young may look old enough to go. The log says by how much; --force collects all the same';

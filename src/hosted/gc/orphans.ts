@@ -1,0 +1,79 @@
+// Content that no repository links: a crash between bytes and records leaves it, or a deletion that failed. So does whoever loses the
+// records: that is why it has an age, and why a run that would remove most of what there is wants to be told so.
+import type { Inventory } from '../../content/inventory.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { formatSize } from '../../oci/size.ts';
+import { holdersKey } from '../records.ts';
+import type { GcReport } from './report.ts';
+import type { GcRun } from './run.ts';
+
+interface OrphanOptions {
+  readonly inventory: Inventory;
+  /** Whether they go though they are most of what there is. */
+  readonly force: boolean;
+}
+
+/** Nothing was removed: what the run would do is more likely a mistake than what anybody wants. The message says why, and what helps. */
+export class GcRefused extends Error {
+  override readonly name = 'GcRefused';
+}
+
+/** A crash leaves no more than that. */
+const FEW = 10;
+
+/** Looks at all content there is, and removes nothing before it has. Throws GcRefused. */
+export async function sweepOrphans(run: GcRun, { inventory, force }: OrphanOptions): Promise<GcReport['orphans']> {
+  const found = { blobs: 0, bytes: 0 };
+  let files = 0;
+  for await (const digest of inventory.list()) {
+    files += 1;
+    await run.visit();
+    const size = await findOrphan(run, inventory, digest);
+    if (size === undefined) continue;
+    found.blobs += 1;
+    found.bytes += size;
+  }
+  const orphans = { blobs: 0, bytes: 0 };
+  if (found.blobs === 0) return orphans;
+  if (!force && found.blobs > FEW && found.blobs * 2 > files) throw refusal(found, files);
+  for await (const digest of inventory.list()) {
+    await run.visit();
+    const size = await removeOrphan(run, inventory, digest);
+    if (size === undefined) continue;
+    orphans.blobs += 1;
+    orphans.bytes += size;
+  }
+  return orphans;
+}
+
+/** Its size; undefined for what is linked, or came within the grace. */
+async function findOrphan(
+  { store, graceBefore }: GcRun,
+  inventory: Inventory,
+  digest: Digest,
+): Promise<number | undefined> {
+  const [holder] = await store.records.holders.list({ prefix: holdersKey(digest), limit: 1 });
+  if (holder !== undefined) return undefined;
+  const keptAt = await inventory.findKeptAt(digest);
+  if (!keptAt || keptAt.toISOString() > graceBefore) return undefined;
+  return (await store.content.find(digest))?.size;
+}
+
+async function removeOrphan(run: GcRun, inventory: Inventory, digest: Digest): Promise<number | undefined> {
+  // First without holding up anybody: most are linked.
+  if ((await findOrphan(run, inventory, digest)) === undefined) return undefined;
+  const { store, sweeper } = run;
+  return store.withLock(async () => {
+    if (await store.isNeeded(digest)) return undefined;
+    const size = await findOrphan(run, inventory, digest);
+    if (size !== undefined) await sweeper.removeContent({ digest, size });
+    return size;
+  });
+}
+
+function refusal({ blobs, bytes }: GcReport['orphans'], files: number): GcRefused {
+  const what = `${blobs} of ${files} files (${formatSize(bytes)}) belong to no repository, more than a crash leaves`;
+  const remedy =
+    'where records were lost or are those of an older copy, put the right ones back or run `veneer repair`; where these files are to go, collect with --force';
+  return new GcRefused(`nothing was collected: ${what}. ${remedy}`);
+}

@@ -1,0 +1,71 @@
+// What a garbage collection did, or would do: for people, for programs that read it as JSON, and as lines while it runs.
+import { z } from 'zod';
+
+const count = z.int().nonnegative();
+
+const tallySchema = z.object({
+  tags: count,
+  manifests: count,
+  blobs: count,
+  /** Of the manifests and blobs, as repositories link them: what two repositories link counts twice. */
+  bytes: count,
+});
+
+const repositorySchema = z.object({ repository: z.string(), removed: tallySchema, kept: tallySchema });
+
+export const gcReportSchema = z.object({
+  /** Whether nothing was changed. */
+  dryRun: z.boolean(),
+  startedAt: z.iso.datetime(),
+  finishedAt: z.iso.datetime(),
+  /** Those that lose something. */
+  repositories: z.array(repositorySchema),
+  removed: tallySchema,
+  kept: tallySchema,
+  /** Content that no repository links: what a crash left. */
+  orphans: z.object({ blobs: count, bytes: count }),
+  /** What the disk gets back: content goes with its last link, once; orphans are part of it. */
+  freedBytes: count,
+});
+
+const gcProgressSchema = z.object({
+  /** Finished ones. */
+  repositories: count,
+  /** Tags, manifests, blobs and files that were looked at. */
+  visited: count,
+});
+
+export type Tally = z.infer<typeof tallySchema>;
+export type RepositoryReport = z.infer<typeof repositorySchema>;
+export type GcReport = z.infer<typeof gcReportSchema>;
+export type GcProgress = z.infer<typeof gcProgressSchema>;
+
+export const NOTHING: Tally = { tags: 0, manifests: 0, blobs: 0, bytes: 0 };
+
+export function addTally(a: Tally, b: Tally): Tally {
+  return {
+    tags: a.tags + b.tags,
+    manifests: a.manifests + b.manifests,
+    blobs: a.blobs + b.blobs,
+    bytes: a.bytes + b.bytes,
+  };
+}
+
+export function isNothing({ tags, manifests, blobs }: Tally): boolean {
+  return tags + manifests + blobs === 0;
+}
+
+export const GC_LINES_MEDIA_TYPE = 'application/x-ndjson';
+
+/** Progress while it runs, then its end: what the API sends and the command line reads. */
+export const gcLineSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('progress'), progress: gcProgressSchema }),
+  z.object({ kind: z.literal('report'), report: gcReportSchema }),
+  z.object({ kind: z.literal('error'), message: z.string() }),
+]);
+
+export type GcLine = z.infer<typeof gcLineSchema>;
+
+export function encodeLine(line: GcLine): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(line)}\n`);
+}

@@ -1,0 +1,206 @@
+// What a run of garbage collection removes from one repository: expired tags, then manifests that nothing keeps any longer, then blobs that no
+// manifest refers to.
+
+import { type Digest, parseDigest } from '../../oci/digest.ts';
+import {
+  type BlobRecord,
+  entriesOf,
+  keysOf,
+  linkKey,
+  type ManifestRecord,
+  memberKey,
+  membersOf,
+  type TagRecord,
+  tagKey,
+} from '../records.ts';
+import { addTally, NOTHING, type RepositoryReport, type Tally } from './report.ts';
+import { type GcRun, hasMember } from './run.ts';
+
+/** In an order in which each removal frees more: tags keep manifests, and manifests keep each other and blobs. */
+export async function sweepRepository(run: GcRun, repository: string): Promise<RepositoryReport> {
+  const tags = await sweepTags(run, repository);
+  const manifests = await sweepManifests(run, repository);
+  const blobs = await sweepBlobs(run, repository);
+  const removed = addTally({ ...manifests, tags }, blobs.removed);
+  const kept = addTally(await countKept(run, repository), blobs.kept);
+  return { repository, removed, kept };
+}
+
+interface FoundTag extends TagRecord {
+  readonly tag: string;
+}
+
+/** How many went. Holds the tags of one repository in memory, where a rule is about it. */
+async function sweepTags(run: GcRun, repository: string): Promise<number> {
+  const { retention, startedAt } = run;
+  if (!retention.isAbout(repository)) return 0;
+  const tags = await findMutable(run, repository);
+  let removed = 0;
+  for (const tag of await retention.findExpired(repository, tags, startedAt)) {
+    await run.visit();
+    if (await removeSame(run, repository, tag)) removed += 1;
+  }
+  return removed;
+}
+
+async function findMutable(run: GcRun, repository: string): Promise<readonly FoundTag[]> {
+  const { records, options } = run.store;
+  const prefix = tagKey(repository, '');
+  const found: FoundTag[] = [];
+  for await (const { key, value } of entriesOf(records.tags, prefix)) {
+    await run.visit();
+    const tag = key.slice(prefix.length);
+    if (!options.isImmutable(repository, tag)) found.push({ tag, ...value });
+  }
+  return found;
+}
+
+/** Removes the tag, unless it was pushed again since it was found. */
+async function removeSame({ store, sweeper }: GcRun, repository: string, found: FoundTag): Promise<boolean> {
+  const { tag, digest, pushedAt } = found;
+  return store.withLock(async () => {
+    const current = await store.records.tags.find(tagKey(repository, tag));
+    if (current?.digest !== digest || current.pushedAt !== pushedAt) return false;
+    await sweeper.removeTag({ repository, tag, digest });
+    return true;
+  });
+}
+
+interface Candidate {
+  readonly repository: string;
+  readonly digest: Digest;
+  /** Stays where it was pushed or lost a tag after this instant. */
+  readonly before: string;
+}
+
+/** What went. */
+async function sweepManifests(run: GcRun, repository: string): Promise<Tally> {
+  const { untaggedBefore: before } = run;
+  if (before === undefined) return NOTHING;
+  const prefix = `${repository}@`;
+  let removed = NOTHING;
+  for await (const key of keysOf(run.store.records.manifests, prefix)) {
+    const digest = parseDigest(key.slice(prefix.length));
+    removed = addTally(removed, await sweepFrom(run, { repository, digest, before }));
+  }
+  return removed;
+}
+
+/** Looks at one manifest and, where it goes, at those that it may have been the last to keep. */
+async function sweepFrom(run: GcRun, first: Candidate): Promise<Tally> {
+  const candidates = [first];
+  let removed = NOTHING;
+  for (let candidate = candidates.pop(); candidate; candidate = candidates.pop()) {
+    await run.visit();
+    const record = await removeUnneededManifest(run, candidate);
+    if (!record) continue;
+    removed = addTally(removed, { ...NOTHING, manifests: 1, bytes: record.size });
+    candidates.push(...(await dependentsOf(run, candidate, record)));
+  }
+  return removed;
+}
+
+async function dependentsOf(run: GcRun, parent: Candidate, record: ManifestRecord): Promise<readonly Candidate[]> {
+  const { repository, digest } = parent;
+  const before = run.untaggedBefore ?? parent.before;
+  const referrers = await membersOf(run.store.records.referrers, repository, digest);
+  return [
+    ...record.references.map(child => ({ repository, digest: child, before })),
+    // They go together with their subject, however young beside it.
+    ...referrers.map(referrer => ({ repository, digest: parseDigest(referrer), before: run.graceBefore })),
+  ];
+}
+
+async function removeUnneededManifest(run: GcRun, candidate: Candidate): Promise<ManifestRecord | undefined> {
+  // First without holding up anybody: most are needed.
+  if (!(await findUnneededManifest(run, candidate))) return undefined;
+  const { store, sweeper, graceBefore } = run;
+  return store.withLock(async () => {
+    const record = await findUnneededManifest(run, candidate);
+    if (!record) return undefined;
+    const key = linkKey(candidate.repository, candidate.digest);
+    const isRemoved = await store.recentAccess.removeIfIdle(key, graceBefore, () =>
+      sweeper.removeManifest({ ...candidate, record }),
+    );
+    return isRemoved ? record : undefined;
+  });
+}
+
+async function findUnneededManifest(
+  run: GcRun,
+  { repository, digest, before }: Candidate,
+): Promise<ManifestRecord | undefined> {
+  const { store, sweeper } = run;
+  const { records, recentAccess } = store;
+  const key = linkKey(repository, digest);
+  const record = await sweeper.findManifest(key);
+  if (!record || record.pushedAt > before || (record.untaggedAt ?? '') > before) return undefined;
+  if (recentAccess.isAccessedAfter(key, run.graceBefore)) return undefined;
+  const members = memberKey(repository, digest);
+  if (await hasMember(records.tagged, members, sweeper.isRemoved)) return undefined;
+  if (await hasMember(records.references, members, sweeper.isRemoved)) return undefined;
+  return (await hasSubject(run, repository, record)) ? undefined : record;
+}
+
+/** Whether it can be read or not. */
+async function hasSubject(
+  { store, sweeper }: GcRun,
+  repository: string,
+  { subject }: ManifestRecord,
+): Promise<boolean> {
+  const key = subject && linkKey(repository, subject);
+  return key !== undefined && !sweeper.isRemoved(key) && store.records.manifests.has(key);
+}
+
+async function sweepBlobs(run: GcRun, repository: string): Promise<{ readonly removed: Tally; readonly kept: Tally }> {
+  const prefix = `${repository}@`;
+  let [removed, kept] = [NOTHING, NOTHING];
+  for await (const { key, value } of entriesOf(run.store.records.blobs, prefix)) {
+    await run.visit();
+    const one: Tally = { ...NOTHING, blobs: 1, bytes: value.size };
+    if (await removeUnneededBlob(run, repository, parseDigest(key.slice(prefix.length))))
+      removed = addTally(removed, one);
+    else kept = addTally(kept, one);
+  }
+  return { removed, kept };
+}
+
+async function removeUnneededBlob(run: GcRun, repository: string, digest: Digest): Promise<boolean> {
+  // First without holding up anybody: most are needed.
+  if (!(await findUnneededBlob(run, repository, digest))) return false;
+  const { store, sweeper, graceBefore } = run;
+  return store.withLock(async () => {
+    const link = await findUnneededBlob(run, repository, digest);
+    if (!link) return false;
+    const key = linkKey(repository, digest);
+    return store.recentAccess.removeIfIdle(key, graceBefore, () =>
+      sweeper.removeBlob({ repository, digest, size: link.size }),
+    );
+  });
+}
+
+async function findUnneededBlob(run: GcRun, repository: string, digest: Digest): Promise<BlobRecord | undefined> {
+  const { records, recentAccess } = run.store;
+  const key = linkKey(repository, digest);
+  const link = await records.blobs.find(key);
+  if (!link || link.pushedAt > run.graceBefore || recentAccess.isAccessedAfter(key, run.graceBefore)) return undefined;
+  const isReferredTo = await hasMember(records.references, memberKey(repository, digest), run.sweeper.isRemoved);
+  return isReferredTo ? undefined : link;
+}
+
+/** The tags and manifests that stay. */
+async function countKept(run: GcRun, repository: string): Promise<Tally> {
+  const { sweeper, store } = run;
+  const { records } = store;
+  let kept = NOTHING;
+  for await (const key of keysOf(records.tags, tagKey(repository, ''))) {
+    await run.visit();
+    if (!sweeper.isRemoved(key)) kept = addTally(kept, { ...NOTHING, tags: 1 });
+  }
+  for await (const key of keysOf(records.manifests, `${repository}@`)) {
+    await run.visit();
+    const manifest = await sweeper.findManifest(key);
+    if (manifest) kept = addTally(kept, { ...NOTHING, manifests: 1, bytes: manifest.size });
+  }
+  return kept;
+}

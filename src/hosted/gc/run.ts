@@ -1,0 +1,148 @@
+// What the parts of one garbage collection share: its deadlines, its progress, and the sweeper that removes, or in a dry run only notes.
+import { setImmediate } from 'node:timers/promises';
+import type { Digest } from '../../oci/digest.ts';
+import { type BlobLink, type TagLink, unlinkBlob, unlinkManifest, unlinkTag } from '../links.ts';
+import { holderKey, holdersKey, keysOf, linkKey, type ManifestRecord, memberKey, tagKey } from '../records.ts';
+import type { HostedStore } from '../store.ts';
+import type { GcProgress } from './report.ts';
+import type { Retention } from './retention.ts';
+
+export interface GcRun {
+  readonly store: HostedStore;
+  readonly sweeper: Sweeper;
+  readonly retention: Retention;
+  readonly startedAt: Date;
+  /** What was pushed, mounted or asked for after this instant stays. ISO 8601 in UTC, as all of these. */
+  readonly graceBefore: string;
+  /** What was pushed or lost a tag after this instant stays, though nothing refers to it; undefined: manifests stay. */
+  readonly untaggedBefore: string | undefined;
+  /** To be awaited at each record and file: yields to other work, reports progress, and throws once the run is aborted. */
+  visit(): Promise<void>;
+  /** Called after each repository. */
+  finishRepository(): void;
+}
+
+export interface VisitOptions {
+  readonly onProgress?: ((progress: GcProgress) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Record stores may answer synchronously: without a pause, no request would be served while the run lasts. */
+const VISITS_PER_TURN = 50;
+const VISITS_PER_REPORT = 1_000;
+
+export function countVisits({
+  onProgress = () => {},
+  signal,
+}: VisitOptions): Pick<GcRun, 'visit' | 'finishRepository'> {
+  const progress = { repositories: 0, visited: 0 };
+  return {
+    async visit() {
+      signal?.throwIfAborted();
+      progress.visited += 1;
+      if (progress.visited % VISITS_PER_REPORT === 0) onProgress({ ...progress });
+      if (progress.visited % VISITS_PER_TURN === 0) await setImmediate();
+    },
+    finishRepository() {
+      progress.repositories += 1;
+      onProgress({ ...progress });
+    },
+  };
+}
+
+/** Everything that removes is to be called inside `withLock`. */
+interface Sweeper {
+  /** Bytes freed on disk. */
+  readonly freedBytes: number;
+  /** Whether a record counts as removed although it is still there. */
+  isRemoved(key: string): boolean;
+  /** By `linkKey`, as it is after everything that was removed. */
+  findManifest(key: string): Promise<ManifestRecord | undefined>;
+  removeTag(link: TagLink): Promise<void>;
+  removeManifest(target: {
+    readonly repository: string;
+    readonly digest: Digest;
+    readonly record: ManifestRecord;
+  }): Promise<void>;
+  removeBlob(link: BlobLink): Promise<void>;
+  /** Removes content that is not needed. */
+  removeContent(content: { readonly digest: Digest; readonly size: number }): Promise<void>;
+}
+
+export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
+  let freedBytes = 0;
+
+  async function noteFreed({ digest, size }: { readonly digest: Digest; readonly size: number }): Promise<void> {
+    if (!(await store.isNeeded(digest))) freedBytes += size;
+  }
+
+  return {
+    get freedBytes() {
+      return freedBytes;
+    },
+    isRemoved: () => false,
+    findManifest: key => store.records.manifests.find(key),
+    removeTag: link => unlinkTag(store, link, startedAt),
+    async removeManifest({ repository, digest, record }) {
+      await unlinkManifest(store, repository, digest, record);
+      await noteFreed({ digest, size: record.size });
+    },
+    async removeBlob(link) {
+      await unlinkBlob(store, link);
+      await noteFreed(link);
+    },
+    async removeContent(content) {
+      await store.deleteUnlinked(content.digest);
+      await noteFreed(content);
+    },
+  };
+}
+
+/** Its memory grows with what a run would remove. */
+export function createDryRun({ records }: HostedStore, startedAt: Date): Sweeper {
+  let freedBytes = 0;
+  const removed = new Set<string>();
+  const untagged = new Set<string>();
+  const isRemoved: Sweeper['isRemoved'] = key => removed.has(key);
+
+  async function noteFreed({ digest, size }: { readonly digest: Digest; readonly size: number }): Promise<void> {
+    if (!(await hasMember(records.holders, holdersKey(digest), isRemoved))) freedBytes += size;
+  }
+
+  return {
+    get freedBytes() {
+      return freedBytes;
+    },
+    isRemoved,
+    async findManifest(key) {
+      const record = removed.has(key) ? undefined : await records.manifests.find(key);
+      return record && untagged.has(key) ? { ...record, untaggedAt: startedAt.toISOString() } : record;
+    },
+    async removeTag({ repository, tag, digest }) {
+      removed.add(tagKey(repository, tag));
+      removed.add(memberKey(repository, digest, tag));
+      untagged.add(linkKey(repository, digest));
+    },
+    async removeManifest({ repository, digest, record }) {
+      removed.add(linkKey(repository, digest));
+      removed.add(holderKey(digest, 'manifest', repository));
+      for (const child of record.references) removed.add(memberKey(repository, child, digest));
+      await noteFreed({ digest, size: record.size });
+    },
+    async removeBlob(link) {
+      removed.add(holderKey(link.digest, 'blob', link.repository));
+      await noteFreed(link);
+    },
+    removeContent: noteFreed,
+  };
+}
+
+/** Whether a key with this prefix is left. */
+export async function hasMember(
+  collection: Parameters<typeof keysOf>[0],
+  prefix: string,
+  isRemoved: Sweeper['isRemoved'],
+): Promise<boolean> {
+  for await (const key of keysOf(collection, prefix)) if (!isRemoved(key)) return true;
+  return false;
+}

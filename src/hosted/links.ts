@@ -1,0 +1,243 @@
+// What a repository has: the records that a push or mount adds, and a removal takes away, all at once. Content is stored once for all
+// repositories, and read only through a link. Everything that writes is to be called inside `withLock`.
+import { type Digest, parseDigest } from '../oci/digest.ts';
+import type { Change } from '../state/store.ts';
+import {
+  type BlobRecord,
+  holderKey,
+  keysOf,
+  linkKey,
+  type ManifestRecord,
+  memberKey,
+  membersOf,
+  type Referrer,
+  tagKey,
+} from './records.ts';
+import type { ManifestDocument } from './repository/manifest-document.ts';
+import type { HostedChange, HostedStore } from './store.ts';
+
+export interface ManifestLink {
+  readonly repository: string;
+  readonly digest: Digest;
+  readonly size: number;
+  readonly document: ManifestDocument;
+  readonly tags: readonly string[];
+}
+
+/** Links a manifest whose content is stored, and points the tags to it, as pushed at that time. */
+export async function linkManifest(store: HostedStore, link: ManifestLink, at = store.now()): Promise<void> {
+  const { records, options } = store;
+  const { repository, digest, size, document, tags } = link;
+  const key = linkKey(repository, digest);
+  const isNew = !(await records.manifests.has(key));
+  const previous = await records.manifests.find(key);
+  const references = [...new Set([...document.blobs, ...document.manifests].map(descriptor => descriptor.digest))];
+  const pushedAt = at.toISOString();
+  const { mediaType, subject } = document;
+  const record = { mediaType, size, references, subject: subject?.digest, pushedAt };
+  const tagChanges = await Promise.all(tags.map(tag => tagChangesOf(store, repository, tag, { digest, pushedAt })));
+  await records.write([
+    ...(isNew ? await options.quota.account(repository, digest, size) : []),
+    ...(previous ? referenceRemovals(store, repository, digest, previous) : []),
+    records.manifests.putting(key, record),
+    records.holders.putting(holderKey(digest, 'manifest', repository), {}),
+    ...references.map(child => records.references.putting(memberKey(repository, child, digest), {})),
+    ...(subject ? [records.referrers.putting(memberKey(repository, subject.digest, digest), referrerOf(link))] : []),
+    ...tagChanges.flat(),
+  ]);
+  const change = { kind: 'push', repository, digest, mediaType, size } as const;
+  const changes = tags.length === 0 ? [change] : tags.map(tag => ({ ...change, tag }));
+  await Promise.all(changes.map(options.onChange));
+}
+
+/** The changes that point a tag to a manifest. */
+export async function tagChangesOf(
+  store: HostedStore,
+  repository: string,
+  tag: string,
+  next: { readonly digest: Digest; readonly pushedAt: string },
+): Promise<readonly Change[]> {
+  const { records } = store;
+  const key = tagKey(repository, tag);
+  const current = await findTagged(store, repository, tag);
+  const isMoved = current !== undefined && current !== next.digest;
+  return [
+    ...(isMoved ? await noteUntagged(store, { repository, digest: current }, store.now()) : []),
+    ...(current ? [records.tagged.deleting(memberKey(repository, current, tag))] : []),
+    records.tags.putting(key, next),
+    records.tagged.putting(memberKey(repository, next.digest, tag), {}),
+  ];
+}
+
+/** distribution-spec "Listing Referrers": the descriptor of a manifest with a subject. */
+function referrerOf({ digest, size, document }: ManifestLink): Referrer {
+  const { mediaType, artifactType, annotations } = document;
+  return { mediaType, digest, size, ...(artifactType && { artifactType }), ...(annotations && { annotations }) };
+}
+
+/** Removes a manifest, its tags, and its content with the last link. */
+export async function unlinkManifest(
+  store: HostedStore,
+  repository: string,
+  digest: Digest,
+  record: ManifestRecord,
+): Promise<void> {
+  const { records, options } = store;
+  const { mediaType, size } = record;
+  const tags = await membersOf(records.tagged, repository, digest);
+  await records.write(
+    [
+      ...(await options.quota.account(repository, digest, -size)),
+      ...referenceRemovals(store, repository, digest, record),
+      records.manifests.deleting(linkKey(repository, digest)),
+      records.holders.deleting(holderKey(digest, 'manifest', repository)),
+      ...tags.map(tag => records.tags.deleting(tagKey(repository, tag))),
+      ...tags.map(tag => records.tagged.deleting(memberKey(repository, digest, tag))),
+    ],
+    { makesRoom: true },
+  );
+  const change = { kind: 'delete', repository, digest, mediaType, size } as const;
+  await Promise.all([...tags.map(tag => ({ ...change, tag })), change].map(options.onChange));
+  await store.deleteUnlinked(digest);
+}
+
+/** The record of a manifest, if there is one, for its removal: where it cannot be read, what other records say of it. */
+export async function findManifestRecord(
+  { records, content }: HostedStore,
+  repository: string,
+  digest: Digest,
+): Promise<ManifestRecord | undefined> {
+  const key = linkKey(repository, digest);
+  const record = await records.manifests.find(key);
+  if (record || !(await records.manifests.has(key))) return record;
+  const prefix = `${repository}@`;
+  const end = ` ${digest}`;
+  const namedBy = async (collection: Parameters<typeof keysOf>[0]) => {
+    const keys = await Array.fromAsync(keysOf(collection, prefix));
+    return keys.filter(each => each.endsWith(end)).map(each => parseDigest(each.slice(prefix.length, -end.length)));
+  };
+  const [subject] = await namedBy(records.referrers);
+  const { size = 0 } = (await content.find(digest)) ?? {};
+  return { mediaType: '', size, references: await namedBy(records.references), subject, pushedAt: '' };
+}
+
+/** Removes what a manifest says about others. */
+function referenceRemovals(
+  { records }: HostedStore,
+  repository: string,
+  digest: Digest,
+  record: ManifestRecord,
+): readonly Change[] {
+  return [
+    ...record.references.map(child => records.references.deleting(memberKey(repository, child, digest))),
+    ...(record.subject ? [records.referrers.deleting(memberKey(repository, record.subject, digest))] : []),
+  ];
+}
+
+export interface TagLink {
+  readonly repository: string;
+  readonly tag: string;
+  /** Where it points. */
+  readonly digest: Digest;
+}
+
+/** Removes a tag; its manifest stays, and records when that was. */
+export async function unlinkTag(store: HostedStore, link: TagLink, at = store.now()): Promise<void> {
+  const { records, options } = store;
+  const { repository, tag, digest } = link;
+  await records.write(
+    [
+      records.tags.deleting(tagKey(repository, tag)),
+      records.tagged.deleting(memberKey(repository, digest, tag)),
+      ...(await noteUntagged(store, link, at)),
+    ],
+    { makesRoom: true },
+  );
+  const { mediaType = '', size = 0 } = (await records.manifests.find(linkKey(repository, digest))) ?? {};
+  await options.onChange({ kind: 'delete', repository, digest, tag, mediaType, size });
+}
+
+/** Where a tag points, if anywhere, for moving or removing it: where its own record cannot be read, those of the manifests say. */
+export async function findTagged(
+  { records }: HostedStore,
+  repository: string,
+  tag: string,
+): Promise<Digest | undefined> {
+  const key = tagKey(repository, tag);
+  const record = await records.tags.find(key);
+  if (record || !(await records.tags.has(key))) return record?.digest;
+  const prefix = `${repository}@`;
+  const end = ` ${tag}`;
+  for await (const each of keysOf(records.tagged, prefix)) {
+    if (each.endsWith(end)) return parseDigest(each.slice(prefix.length, -end.length));
+  }
+  return undefined;
+}
+
+/** A manifest records when a tag left it: garbage collection may remove it some time after that. */
+async function noteUntagged(
+  { records }: HostedStore,
+  { repository, digest }: Omit<TagLink, 'tag'>,
+  at: Date,
+): Promise<readonly Change[]> {
+  const key = linkKey(repository, digest);
+  const manifest = await records.manifests.find(key);
+  return manifest ? [records.manifests.putting(key, { ...manifest, untaggedAt: at.toISOString() })] : [];
+}
+
+export interface BlobLink {
+  readonly repository: string;
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+/** The link, where its content is there with the same size. What is lost counts as unknown, so that the next push brings it again. */
+export async function findBlob(
+  store: HostedStore,
+  repository: string,
+  digest: Digest,
+): Promise<BlobRecord | undefined> {
+  const link = await store.records.blobs.find(linkKey(repository, digest));
+  const found = link && (await store.content.find(digest));
+  return found?.size === link?.size ? link : undefined;
+}
+
+/** Links stored content, or records that it was pushed again. Writes `also` with it. */
+export async function linkBlob(
+  store: HostedStore,
+  link: BlobLink,
+  { also = [], at = store.now() }: { readonly also?: readonly Change[]; readonly at?: Date } = {},
+): Promise<void> {
+  const { records, options } = store;
+  const { repository, digest, size } = link;
+  const key = linkKey(repository, digest);
+  const isNew = !(await records.blobs.has(key));
+  const accounts = isNew ? await options.quota.account(repository, digest, size) : [];
+  await records.write([
+    ...accounts,
+    records.blobs.putting(key, { size, pushedAt: at.toISOString() }),
+    records.holders.putting(holderKey(digest, 'blob', repository), {}),
+    ...also,
+  ]);
+  await options.onChange(changeOf('push', link));
+}
+
+/** Unlinks a blob, and deletes its content with the last link. */
+export async function unlinkBlob(store: HostedStore, link: BlobLink): Promise<void> {
+  const { records, options } = store;
+  const { repository, digest, size } = link;
+  await records.write(
+    [
+      ...(await options.quota.account(repository, digest, -size)),
+      records.blobs.deleting(linkKey(repository, digest)),
+      records.holders.deleting(holderKey(digest, 'blob', repository)),
+    ],
+    { makesRoom: true },
+  );
+  await options.onChange(changeOf('delete', link));
+  await store.deleteUnlinked(digest);
+}
+
+function changeOf(kind: HostedChange['kind'], link: BlobLink): HostedChange {
+  return { kind, ...link, mediaType: 'application/octet-stream' };
+}

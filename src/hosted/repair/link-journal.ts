@@ -1,0 +1,222 @@
+// The link journal: a file beside the content that says once more which blobs, manifests and tags the repositories have, a line of JSON for each
+// change. It is what records are rebuilt from when they are lost. It is not synced with each push, as the records are: it is for a slip of an
+// operator, not for a power cut, after which the next sweep writes it anew.
+import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import pLimit from 'p-limit';
+import { z } from 'zod';
+import type { Change, Entry, RecordStore } from '../../state/store.ts';
+import { type BlobRecord, blobSchema, manifestSchema, type TagRecord, tagSchema } from '../records.ts';
+
+interface LinkJournalDeps {
+  /** Of the hosted content. */
+  readonly directory: string;
+  readonly records: RecordStore;
+  readonly now: () => Date;
+}
+
+export interface LinkJournal {
+  /** The same records, whose changes are noted once they are durable. */
+  readonly records: RecordStore;
+  /**
+   * To be called every few minutes, while the records are to be believed: writes it anew from them at the first call, and where a line could not
+   * be written or most of it is of the past.
+   */
+  sweep(): Promise<void>;
+  /** Writes it anew from the records; changes go on meanwhile. */
+  rewrite(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** In the directory of the hosted content. */
+export const LINK_JOURNAL = 'links.jsonl';
+/** A file of this many bytes is not worth to be written anew. */
+const SMALL_BYTES = 1024 * 1024;
+const PAGE = 500;
+
+export function openLinkJournal({ directory, records, now }: LinkJournalDeps): LinkJournal {
+  const path = pathOf(directory);
+  // One after the other, as the changes came.
+  const queue = pLimit(1);
+  let file: FileHandle | undefined;
+  let isBehind = true;
+  let freshBytes = 0;
+
+  /** Never rejects: what is acknowledged is in the records. */
+  async function append(lines: readonly string[]): Promise<void> {
+    if (lines.length === 0) return;
+    try {
+      file ??= await open(path, 'a', 0o600);
+      await file.appendFile(encodeAll(lines));
+    } catch {
+      isBehind = true;
+    }
+  }
+
+  const note = (changes: readonly Change[]) => {
+    const lines = changes.flatMap(change => encodeChange(change, now));
+    return queue(() => append(lines));
+  };
+
+  async function copyAll(to: FileHandle): Promise<void> {
+    for (const collection of COLLECTIONS) {
+      for (let after: string | undefined = ''; after !== undefined; ) {
+        const page: readonly Entry<Uint8Array>[] = await records.entries(collection, { after, limit: PAGE });
+        const puts = page.map(entry => ({ kind: 'put', collection, ...entry }) as const);
+        await to.appendFile(encodeAll(puts.flatMap(put => encodeChange(put, now))));
+        after = page.at(-1)?.key;
+      }
+    }
+  }
+
+  async function rewrite(): Promise<void> {
+    const fresh = `${path}.new`;
+    const to = await open(fresh, 'w+', 0o600);
+    try {
+      // What a change says from here on is more than what was copied.
+      const start = await queue(async () => {
+        isBehind = false;
+        return (await stat(path, { throwIfNoEntry: false }))?.size ?? 0;
+      });
+      await copyAll(to);
+      await queue(async () => {
+        await copyTail(path, start, to);
+        await to.sync();
+        freshBytes = (await to.stat()).size;
+        await rename(fresh, path);
+        await file?.close();
+        file = undefined;
+      });
+    } catch (error) {
+      isBehind = true;
+      await rm(fresh, { force: true });
+      throw error;
+    } finally {
+      await to.close();
+    }
+  }
+
+  return {
+    records: {
+      ...records,
+      async put(collection, key, value, options) {
+        await records.put(collection, key, value, options);
+        await note([{ kind: 'put', collection, key, value }]);
+      },
+      async delete(collection, key) {
+        const wasThere = await records.delete(collection, key);
+        await note([{ kind: 'delete', collection, key }]);
+        return wasThere;
+      },
+      async write(changes, options) {
+        await records.write(changes, options);
+        await note(changes);
+      },
+    },
+    rewrite,
+    async sweep() {
+      const bytes = (await stat(path, { throwIfNoEntry: false }))?.size ?? 0;
+      if (isBehind || bytes > 2 * Math.max(freshBytes, SMALL_BYTES)) await rewrite();
+    },
+    close: () =>
+      queue(async () => {
+        await file?.close();
+        file = undefined;
+      }),
+  };
+}
+
+/** What the last line about a key says: its record, or since when it is gone. */
+interface Said<V> {
+  readonly value?: V | undefined;
+  readonly goneAt?: string | undefined;
+}
+
+/** By the keys of the records. */
+export interface JournaledLinks {
+  readonly blobs: ReadonlyMap<string, Said<BlobRecord>>;
+  readonly manifests: ReadonlyMap<string, Said<JournaledManifest>>;
+  readonly tags: ReadonlyMap<string, Said<TagRecord>>;
+  /** Lines that were cut or are damaged: they are left out. */
+  readonly damaged: number;
+}
+
+/** Undefined where there is no journal. */
+export async function readLinkJournal(directory: string): Promise<JournaledLinks | undefined> {
+  const path = pathOf(directory);
+  if (!(await stat(path, { throwIfNoEntry: false }))) return undefined;
+  const blobs = new Map<string, Said<BlobRecord>>();
+  const manifests = new Map<string, Said<JournaledManifest>>();
+  const tags = new Map<string, Said<TagRecord>>();
+  let damaged = 0;
+  await using file = await open(path);
+  for await (const text of file.readLines()) {
+    if (text === '') continue;
+    const line = parseLine(text);
+    if (!line) damaged += 1;
+    else if (line.collection === 'hosted.blob') blobs.set(line.key, line);
+    else if (line.collection === 'hosted.manifest') manifests.set(line.key, line);
+    else tags.set(line.key, line);
+  }
+  return { blobs, manifests, tags, damaged };
+}
+
+/** What its bytes do not tell. */
+const journaledManifestSchema = manifestSchema.pick({ mediaType: true, pushedAt: true, untaggedAt: true });
+
+export type JournaledManifest = z.infer<typeof journaledManifestSchema>;
+
+const lineOf = { key: z.string(), goneAt: z.iso.datetime().optional() };
+
+/** A line has a value or an end. */
+const lineSchema = z.discriminatedUnion('collection', [
+  z.object({ collection: z.literal('hosted.blob'), ...lineOf, value: blobSchema.optional() }),
+  z.object({ collection: z.literal('hosted.manifest'), ...lineOf, value: journaledManifestSchema.optional() }),
+  z.object({ collection: z.literal('hosted.tag'), ...lineOf, value: tagSchema.optional() }),
+]);
+
+const COLLECTIONS = ['hosted.blob', 'hosted.manifest', 'hosted.tag'];
+
+/** Nothing for a change of other records, and for a record of a shape that nobody knows. */
+function encodeChange(change: Change, now: () => Date): readonly string[] {
+  const { collection, key } = change;
+  if (!COLLECTIONS.includes(collection)) return [];
+  const rest = change.kind === 'put' ? { value: parseJson(change.value) } : { goneAt: now().toISOString() };
+  const { data } = lineSchema.safeParse({ collection, key, ...rest });
+  return data ? [JSON.stringify(data)] : [];
+}
+
+/** Each begins a line of its own, also behind one that was cut. */
+function encodeAll(lines: readonly string[]): string {
+  return lines.map(line => `\n${line}`).join('');
+}
+
+function parseLine(text: string): z.infer<typeof lineSchema> | undefined {
+  return lineSchema.safeParse(parseJson(Buffer.from(text))).data;
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    return undefined;
+  }
+}
+
+function pathOf(directory: string): string {
+  return join(directory, LINK_JOURNAL);
+}
+
+const COPY_BYTES = 64 * 1024;
+
+async function copyTail(path: string, start: number, to: FileHandle): Promise<void> {
+  if (!(await stat(path, { throwIfNoEntry: false }))) return;
+  await using from = await open(path);
+  const buffer = new Uint8Array(COPY_BYTES);
+  for (let at = start; ; ) {
+    const { bytesRead } = await from.read(buffer, 0, COPY_BYTES, at);
+    if (bytesRead === 0) return;
+    await to.appendFile(buffer.subarray(0, bytesRead));
+    at += bytesRead;
+  }
+}

@@ -1,0 +1,173 @@
+// Upload sessions: a record that says which repository an upload is for, a draft with its bytes, and one caller at a time.
+import { randomUUID } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
+import type { Draft } from '../../content/draft.ts';
+import type { Drafts } from '../../content/drafts.ts';
+import type { DigestAlgorithm } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { createTurns } from '../../state/turns.ts';
+import { type HostedRecords, keysOf, type UploadRecord } from '../records.ts';
+import type { HostedStore } from '../store.ts';
+
+export interface Session {
+  readonly id: string;
+  readonly repository: string;
+  readonly draft: Draft;
+}
+
+interface Sessions {
+  /** Throws TOOMANYREQUESTS where the repository has `maxUploads` of them. */
+  start(repository: string, algorithm: DigestAlgorithm): Promise<Session>;
+  /** Runs `work` alone on a session. Throws BLOB_UPLOAD_UNKNOWN for one that is unknown, or of another repository. */
+  use<T>(repository: string, id: string, work: (session: Session) => Promise<T>): Promise<T>;
+  /** Drops a session whose record and draft are gone. Inside `use`. */
+  forget(id: string): Promise<void>;
+  /** Removes a session and its bytes. Inside `use`. */
+  end(id: string): Promise<void>;
+  /** Removes the sessions and drafts that got no bytes since `deadline`, and are not in use. */
+  expire(deadline: Date): Promise<void>;
+}
+
+/** Drafts with a running hash. A draft that was pushed out of memory is hashed from its file in the end. */
+const MAX_OPEN_DRAFTS = 1_000;
+
+export function createSessions(store: HostedStore, drafts: Drafts): Sessions {
+  const { uploads } = store.records;
+  const counted = createOpenUploads(store.records, store.options.maxUploads);
+  const turns = createTurns();
+  const open = new LRUCache<string, Draft>({ max: MAX_OPEN_DRAFTS });
+
+  async function openDraft(id: string, { algorithm }: UploadRecord): Promise<Draft | undefined> {
+    const draft = open.get(id) ?? (await drafts.open(id, algorithm));
+    if (draft) open.set(id, draft);
+    return draft;
+  }
+
+  async function find(repository: string, id: string): Promise<Session> {
+    const record = await uploads.find(id);
+    const draft = record?.repository === repository ? await openDraft(id, record) : undefined;
+    if (!draft) throw unknownUpload(repository);
+    return { id, repository, draft };
+  }
+
+  // The bytes first: on a full disk, their room may be what the record's removal needs.
+  async function end(id: string): Promise<void> {
+    open.delete(id);
+    await drafts.discard(id);
+    await uploads.delete(id);
+    await forget(id);
+  }
+
+  async function forget(id: string): Promise<void> {
+    open.delete(id);
+    store.options.quota.endUpload?.(id);
+    await counted.remove(id);
+  }
+
+  async function create(id: string, repository: string, algorithm: DigestAlgorithm): Promise<Draft> {
+    const draft = await drafts.create(id, algorithm);
+    try {
+      await uploads.put(id, { repository, algorithm, startedAt: store.now().toISOString() });
+      return draft;
+    } catch (error) {
+      await drafts.discard(id);
+      throw error;
+    }
+  }
+
+  async function expireOne(id: string, deadline: Date): Promise<void> {
+    if (turns.isTaken(id)) return;
+    await turns.take(id, async () => {
+      const touched = await drafts.findTouched(id);
+      if (touched && touched >= deadline) return;
+      // A clock that was behind has dated the draft too early; the record is by the time that had passed.
+      const startedAt = touched && (await uploads.find(id))?.startedAt;
+      if (startedAt === undefined || Date.parse(startedAt) < deadline.getTime()) await end(id);
+    });
+  }
+
+  return {
+    async start(repository, algorithm) {
+      const id = randomUUID();
+      return turns.take(id, async () => {
+        await counted.add(id, repository);
+        try {
+          const draft = await create(id, repository, algorithm);
+          open.set(id, draft);
+          return { id, repository, draft };
+        } catch (error) {
+          await counted.remove(id);
+          throw error;
+        }
+      });
+    },
+    use: (repository, id, work) => turns.take(id, async () => work(await find(repository, id))),
+    forget,
+    end,
+    async expire(deadline) {
+      for (const id of await drafts.list()) await expireOne(id, deadline);
+      // Records whose draft is gone: a crash came between the two.
+      for await (const id of keysOf(uploads, '')) await expireOne(id, deadline);
+    },
+  };
+}
+
+function unknownUpload(repository: string): RegistryError {
+  return new RegistryError('BLOB_UPLOAD_UNKNOWN', `${repository} has no such upload: it ended, timed out or never was`);
+}
+
+/**
+ * How many uploads are open in each repository. Each is a file and a record until it ends or times out: without a limit, whoever may push could
+ * fill the disk with empty ones.
+ */
+interface OpenUploads {
+  /** Counts an upload that is about to begin. Throws TOOMANYREQUESTS where its repository has too many. */
+  add(id: string, repository: string): Promise<void>;
+  /** An upload is over, and its record is gone. */
+  remove(id: string): Promise<void>;
+}
+
+function createOpenUploads({ uploads }: HostedRecords, max: number): OpenUploads {
+  const repositories = new Map<string, string>();
+  const counts = new Map<string, number>();
+  let counted: Promise<void> | undefined;
+
+  function count(id: string, repository: string, step: 1 | -1): void {
+    if (step === 1) repositories.set(id, repository);
+    else repositories.delete(id);
+    counts.set(repository, (counts.get(repository) ?? 0) + step);
+    if (counts.get(repository) === 0) counts.delete(repository);
+  }
+
+  /** Those of an earlier process. */
+  async function countRecords(): Promise<void> {
+    for await (const id of keysOf(uploads, '')) {
+      const record = await uploads.find(id);
+      if (record && !repositories.has(id)) count(id, record.repository, 1);
+    }
+  }
+
+  async function untilCounted(): Promise<void> {
+    counted ??= countRecords().catch(error => {
+      counted = undefined;
+      throw error;
+    });
+    await counted;
+  }
+
+  return {
+    async add(id, repository) {
+      await untilCounted();
+      if ((counts.get(repository) ?? 0) >= max) {
+        const message = `${repository} has ${max} uploads under way: finish or cancel some of them, or wait until they time out`;
+        throw new RegistryError('TOOMANYREQUESTS', message);
+      }
+      count(id, repository, 1);
+    },
+    async remove(id) {
+      await counted?.catch(() => {});
+      const repository = repositories.get(id);
+      if (repository !== undefined) count(id, repository, -1);
+    },
+  };
+}

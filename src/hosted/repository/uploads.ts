@@ -1,0 +1,163 @@
+// Uploads of blobs. distribution-spec "Pushing blobs".
+
+import type { Drafts } from '../../content/drafts.ts';
+import { isNoRoom } from '../../content/no-room.ts';
+import type { Digest, DigestAlgorithm } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import type { ByteRange } from '../../oci/range.ts';
+import { parseRepository } from '../../oci/reference.ts';
+import { ContentMismatch } from '../../oci/verify.ts';
+import { linkBlob } from '../links.ts';
+import { type HostedStore, refuseFullDisk } from '../store.ts';
+import { createSessions, type Session } from './upload-sessions.ts';
+
+/** distribution-spec "Pushing blobs". A call on an unknown session throws BLOB_UPLOAD_UNKNOWN; calls on one session wait for each other. */
+export interface Uploads {
+  start(repository: string, options?: { readonly algorithm?: DigestAlgorithm | undefined }): Promise<UploadStatus>;
+  get(repository: string, id: string): Promise<UploadStatus>;
+  /**
+   * Appends `body`; what arrived before it broke (BLOB_UPLOAD_INVALID) stays, so that the client can ask for the status and go on.
+   * Throws RANGE_INVALID when `range` does not begin where the upload ends, SIZE_INVALID when the body has another length than `range`.
+   * A full disk ends the upload.
+   */
+  append(repository: string, id: string, chunk: Chunk): Promise<UploadStatus>;
+  /**
+   * Appends the last chunk, if any, as `append` does, and with its errors; then verifies all, and links the blob. Throws DIGEST_INVALID for
+   * other bytes; whatever it throws once all is here, the upload is gone.
+   */
+  finish(repository: string, id: string, digest: Digest, chunk?: Chunk): Promise<void>;
+  cancel(repository: string, id: string): Promise<void>;
+}
+
+export interface UploadStatus {
+  readonly id: string;
+  /** Bytes received: where the next chunk begins. */
+  readonly size: number;
+}
+
+export interface Chunk {
+  /** Read to its end. Where a call throws it may be half read or not at all: it is unlocked, and the caller drains or cancels it. */
+  readonly body: ReadableStream<Uint8Array>;
+  /** What Content-Range promised; absent for a stream. */
+  readonly range?: ByteRange | undefined;
+  /** What Content-Length promised: a hint, by which a body that is too large is refused before it is read. */
+  readonly size?: number | undefined;
+}
+
+export function createUploads(store: HostedStore, drafts: Drafts): Uploads & { expire(): Promise<void> } {
+  const { options, records, now } = store;
+  const sessions = createSessions(store, drafts);
+
+  async function append(session: Session, chunk: Chunk): Promise<void> {
+    const { draft, repository, id } = session;
+    if (chunk.range && chunk.range.start !== draft.size) {
+      throw new RegistryError('RANGE_INVALID', `the next chunk of this upload begins at byte ${draft.size}`, {
+        detail: { size: draft.size },
+      });
+    }
+    const promised = chunk.range ? chunk.range.end + 1 : draft.size + (chunk.size ?? 0);
+    await options.quota.admitUpload(repository, promised, id);
+    try {
+      await draft.append(admitted(piecesOf(chunk), session));
+    } catch (error) {
+      // Its bytes are a part of what fills the disk, and clients begin anew.
+      if (isNoRoom(error)) await sessions.end(session.id).catch(() => {});
+      throw error;
+    }
+  }
+
+  async function* admitted(pieces: AsyncIterable<Uint8Array>, { draft, repository, id }: Session) {
+    let { size } = draft;
+    for await (const piece of pieces) {
+      size += piece.byteLength;
+      await options.quota.admitUpload(repository, size, id);
+      yield piece;
+    }
+  }
+
+  async function finish(session: Session, digest: Digest): Promise<void> {
+    const { id, repository, draft } = session;
+    try {
+      await store.withLease(digest, async () => {
+        await draft.keep(digest).catch(refuseMismatch);
+        const link = { repository, digest, size: draft.size };
+        await store.withLock(() => linkBlob(store, link, { also: [records.uploads.deleting(id)] }));
+      });
+      await sessions.forget(id);
+    } catch (error) {
+      // What is left after this is removed when it times out.
+      await sessions.end(id).catch(() => {});
+      throw error;
+    }
+  }
+
+  return {
+    async start(repository, { algorithm = 'sha256' } = {}) {
+      parseRepository(repository);
+      return statusOf(await refuseFullDisk(() => sessions.start(repository, algorithm)));
+    },
+    get: (repository, id) => sessions.use(repository, id, async session => statusOf(session)),
+    append: (repository, id, chunk) =>
+      sessions.use(repository, id, async session => {
+        await refuseFullDisk(() => append(session, chunk));
+        return statusOf(session);
+      }),
+    finish: (repository, id, digest, chunk) =>
+      sessions.use(repository, id, async session => {
+        if (chunk) await refuseFullDisk(() => append(session, chunk));
+        await finish(session, digest);
+      }),
+    cancel: (repository, id) => sessions.use(repository, id, session => sessions.end(session.id)),
+    expire: () => sessions.expire(new Date(now().getTime() - options.uploadTimeoutMs)),
+  };
+}
+
+function statusOf({ id, draft }: Session): UploadStatus {
+  return { id, size: draft.size };
+}
+
+function refuseMismatch(error: unknown): never {
+  if (!(error instanceof ContentMismatch)) throw error;
+  throw new RegistryError('DIGEST_INVALID', `the upload is not what its digest says: ${error.message}`, {
+    cause: error,
+  });
+}
+
+/** The pieces of a chunk as a client sends them. Throws SIZE_INVALID where the body is longer or shorter than its range. Leaves the body unlocked and uncancelled in any case. */
+function piecesOf({ body, range }: Chunk): AsyncGenerator<Uint8Array> {
+  return range ? checkSize(read(body), range) : read(body);
+}
+
+async function* checkSize(pieces: AsyncGenerator<Uint8Array>, range: ByteRange): AsyncGenerator<Uint8Array> {
+  const promised = range.end - range.start + 1;
+  let size = 0;
+  for await (const piece of pieces) {
+    size += piece.byteLength;
+    if (size > promised) throw wrongSize(`more than ${promised}`, range);
+    yield piece;
+  }
+  if (size < promised) throw wrongSize(`${size}`, range);
+}
+
+async function* read(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const reader = body.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch(brokenOff);
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    reader.releaseLock();
+  }
+}
+
+function brokenOff(cause: unknown): never {
+  throw new RegistryError('BLOB_UPLOAD_INVALID', 'the body broke off: ask for the status of the upload and go on', {
+    cause,
+  });
+}
+
+function wrongSize(found: string, { start, end }: ByteRange): RegistryError {
+  return new RegistryError('SIZE_INVALID', `the body has ${found} bytes, and its Content-Range is ${start}-${end}`);
+}

@@ -1,0 +1,165 @@
+// What all parts of the hosted repositories share: content, records, and the one lock that keeps them in step.
+import pLimit from 'p-limit';
+import { isNoRoom } from '../content/no-room.ts';
+import type { ContentStore } from '../content/store.ts';
+import type { Memory } from '../memory.ts';
+import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
+import type { Change, RecordStore } from '../state/store.ts';
+import { createRecentAccess, type RecentAccess } from './recent-access.ts';
+import { createHostedRecords, type HostedRecords, holdersKey } from './records.ts';
+
+export interface HostedStore {
+  readonly content: ContentStore;
+  readonly records: HostedRecords;
+  readonly memory: Memory;
+  readonly now: () => Date;
+  readonly options: HostedOptions;
+  /** What clients asked for recently, by `linkKey`. */
+  readonly recentAccess: RecentAccess;
+  /**
+   * Runs alone what changes records or deletes content, together with the reads that it depends on. Nothing that waits for a client or moves
+   * many bytes belongs in it. Must not be nested.
+   */
+  withLock<T>(work: () => Promise<T>): Promise<T>;
+  /**
+   * Runs `work`, which brings content of `digest` and then links it: in between, the content counts as needed. Where `work` throws, content
+   * that it left unlinked is deleted, but not what lay there before. Must not be called inside `withLock`.
+   */
+  withLease<T>(digest: Digest, work: () => Promise<T>): Promise<T>;
+  /** Whether a repository links the content, or it is leased. Inside `withLock`. */
+  isNeeded(digest: Digest): Promise<boolean>;
+  /** Deletes content that is not needed, unless the records may be incomplete. Inside `withLock`. */
+  deleteUnlinked(digest: Digest): Promise<void>;
+  /** Why content without a record must stay; undefined where it may be deleted. */
+  reasonToKeep(): string | undefined;
+}
+
+/** What the operator may choose, and where quotas and events hook in. */
+export interface HostedOptions {
+  /** How long an upload may go without new bytes. */
+  readonly uploadTimeoutMs: number;
+  /** How many uploads may be in progress in a repository; more are TOOMANYREQUESTS. */
+  readonly maxUploads: number;
+  readonly sparse: Sparse;
+  /** What may be deleted by request; the rest is UNSUPPORTED. */
+  readonly deletes: { readonly tags: boolean; readonly manifests: boolean; readonly blobs: boolean };
+  /** Whether a tag, once set, must be neither moved nor deleted. */
+  readonly isImmutable: (repository: string, tag: string) => boolean;
+  readonly quota: Quota;
+  /** Called with each change once it is durable, in order, and awaited before the change is acknowledged. Must not fail. */
+  readonly onChange: (change: HostedChange) => unknown;
+}
+
+/** What a manifest may refer to that is not there: nothing, an index to manifests, or any manifest to anything. */
+type Sparse = 'refuse' | 'indexes' | 'allow';
+
+export interface Quota {
+  /** Called before an upload grows to `size` bytes: as a request promises it, and for each piece. Throws RegistryError to refuse. */
+  admitUpload(repository: string, size: number, id: string): void | Promise<void>;
+  /** The upload has ended: its bytes are content, or deleted. */
+  endUpload?(id: string): void;
+  /**
+   * Called, one at a time, when `repository` is about to link new content, or to unlink it: then `bytes` is negative. Throws RegistryError to
+   * refuse. What it returns is written together with the links.
+   */
+  account(repository: string, digest: Digest, bytes: number): Promise<readonly Change[]>;
+}
+
+export interface HostedChange {
+  readonly kind: 'push' | 'delete';
+  readonly repository: string;
+  readonly digest: Digest;
+  /** Where a tag was set or removed. */
+  readonly tag?: string;
+  /** application/octet-stream for a blob. */
+  readonly mediaType: string;
+  /** In bytes. */
+  readonly size: number;
+}
+
+export function createHostedStore(deps: {
+  readonly content: ContentStore;
+  readonly records: RecordStore;
+  readonly memory: Memory;
+  readonly now: () => Date;
+  readonly options?: Partial<HostedOptions> | undefined;
+  /** Why the records may be incomplete, for the operator. Default: they are complete. */
+  readonly reasonToKeep?: (() => string | undefined) | undefined;
+}): HostedStore {
+  const { content, memory, now, reasonToKeep = () => undefined } = deps;
+  const records = createHostedRecords(deps.records);
+  const lock = pLimit(1);
+  const withLock: HostedStore['withLock'] = work => refuseFullDisk(() => lock(work));
+  const leases = new Map<Digest, number>();
+
+  async function isNeeded(digest: Digest): Promise<boolean> {
+    return leases.has(digest) || (await records.holders.list({ prefix: holdersKey(digest), limit: 1 })).length > 0;
+  }
+
+  async function deleteUnlinked(digest: Digest): Promise<void> {
+    if (reasonToKeep() === undefined && !(await isNeeded(digest))) await content.delete(digest);
+  }
+
+  function release(digest: Digest): void {
+    const others = (leases.get(digest) ?? 1) - 1;
+    if (others > 0) leases.set(digest, others);
+    else leases.delete(digest);
+  }
+
+  async function withLease<T>(digest: Digest, work: () => Promise<T>): Promise<T> {
+    // Under the lock: this very content may be being deleted, and the deletion would take what is brought.
+    const wasStray = await withLock(async () => {
+      const wasFound = !(await isNeeded(digest)) && (await content.find(digest)) !== undefined;
+      leases.set(digest, (leases.get(digest) ?? 0) + 1);
+      return wasFound;
+    });
+    try {
+      const result = await refuseFullDisk(work);
+      release(digest);
+      return result;
+    } catch (error) {
+      release(digest);
+      // Unlinked content that was there before is not ours to delete: its record may be lost. If this fails too, gc finds the content.
+      if (!wasStray) await withLock(() => deleteUnlinked(digest)).catch(() => {});
+      throw error;
+    }
+  }
+
+  return {
+    content,
+    records,
+    memory,
+    now,
+    options: { ...DEFAULT_OPTIONS, ...deps.options },
+    recentAccess: createRecentAccess(now),
+    withLock,
+    withLease,
+    isNeeded,
+    deleteUnlinked,
+    reasonToKeep,
+  };
+}
+
+const DEFAULT_OPTIONS: HostedOptions = {
+  uploadTimeoutMs: 24 * 3600 * 1000,
+  maxUploads: 1_000,
+  sparse: 'indexes',
+  deletes: { tags: true, manifests: true, blobs: true },
+  isImmutable: () => false,
+  quota: { admitUpload() {}, account: async () => [] },
+  onChange() {},
+};
+
+/** A full disk is the registry's trouble, not a fault of a push: throws UNAVAILABLE (507) in place of whatever a full disk made `work` throw. */
+export async function refuseFullDisk<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!isNoRoom(error)) throw error;
+    throw new RegistryError('UNAVAILABLE', 'the disk of the registry is full: nothing was kept and nothing changed', {
+      status: 507,
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,55 @@
+// Where a story plays: content, drafts and records that outlive every room over them, and a clock.
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createDrafts } from '../../../src/content/drafts.ts';
+import { createInventory, type Inventory } from '../../../src/content/inventory.ts';
+import type { Digest } from '../../../src/oci/digest.ts';
+import { createMemoryStore } from '../../../src/state/memory.ts';
+import { createSqliteStore } from '../../../src/state/sqlite.ts';
+import { createPlace } from '../fixture.ts';
+import type { Stores } from '../gate.ts';
+import { createMemoryPlace } from '../memory-place.ts';
+import type { Event } from './history.ts';
+
+export const DAY = 24 * 3600 * 1000;
+
+export interface World extends Stores {
+  /** Has all drafts in the end: none. */
+  readonly directory: string;
+  readonly history: Event[];
+  /** Of the clock. */
+  time: number;
+  /** Orders what happens. */
+  ticks: number;
+  readonly files: Inventory;
+  inventory(): Promise<readonly Digest[]>;
+  remove(): Promise<void>;
+}
+
+const beginning = () => ({ history: [], time: Date.UTC(2030, 0, 1), ticks: 0 });
+
+/** For very many stories. */
+export async function createMemoryWorld(): Promise<World> {
+  const directory = await mkdtemp(join(tmpdir(), 'veneer-world-'));
+  await mkdir(join(directory, 'drafts'));
+  const place = createMemoryPlace(() => new Date(world.time));
+  const world: World = {
+    ...beginning(),
+    ...place,
+    directory,
+    records: createMemoryStore(),
+    inventory: async () => (await Array.fromAsync(place.files.list())).sort(),
+    remove: () => rm(directory, { recursive: true }),
+  };
+  return world;
+}
+
+/** What a service has. */
+export async function createDiskWorld(): Promise<World> {
+  const place = await createPlace(directory => createSqliteStore({ path: join(directory, 'records.db') }));
+  const { directory, content, records, inventory, remove } = place;
+  const drafts = await createDrafts(place);
+  const all = { files: createInventory(directory), inventory, remove };
+  return { ...beginning(), directory, content, records, drafts, ...all };
+}

@@ -1,0 +1,104 @@
+// Collection while clients work, crash and meet faults, in any order and at every point between two steps: nothing that is needed is lost,
+// and in the end nothing else is left.
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import type { GcPolicy } from '../../../src/hosted/gc/collector.ts';
+import { RegistryError } from '../../../src/oci/errors.ts';
+import { type GateOptions, InjectedFault } from '../gate.ts';
+import { type Action, any, collecting, leftovers, peaceful, pushes } from './clients.ts';
+import { BLOBS, REPOSITORIES } from './documents.ts';
+import { createDiskWorld, createMemoryWorld, DAY, type World } from './environment.ts';
+import type { Event } from './history.ts';
+import { play, type Story } from './scenario.ts';
+
+const faults: fc.Arbitrary<GateOptions> = fc.record({
+  crashAfter: fc.oneof({ weight: 3, arbitrary: fc.constant(Number.POSITIVE_INFINITY) }, fc.nat(120)),
+  faultyWrites: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, fc.array(fc.nat(20), { maxLength: 3 })),
+});
+
+function phasesOf(action: fc.Arbitrary<Action>) {
+  const actions = fc.array(action, { minLength: 2, maxLength: 7 }).map(some => [...some, collecting]);
+  return fc.array(fc.record({ actions, faults }), { minLength: 1, maxLength: 3 });
+}
+
+const every = { repositories: ['**'], tags: ['*'] };
+
+const policies: fc.Arbitrary<Partial<GcPolicy>> = fc.record({
+  graceMs: fc.constant(0),
+  untaggedMs: fc.constantFrom(0, undefined),
+  retention: fc.constantFrom([], [{ ...every, keepNewest: 1 }], [{ ...every, maxAgeMs: 0 }]),
+});
+
+function isInjected(error: unknown): boolean {
+  return error instanceof InjectedFault || (error instanceof Error && isInjected(error.cause));
+}
+
+const MAY_BE = ['MANIFEST_BLOB_UNKNOWN', 'MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN', 'UNSUPPORTED', 'DENIED'];
+
+/** Whatever comes between, a client is told so. */
+function expectTold(events: readonly Event[]): void {
+  for (const { error } of events) {
+    if (error === undefined || isInjected(error)) continue;
+    expect(error).toBeInstanceOf(RegistryError);
+    if (error instanceof RegistryError) expect(MAY_BE).toContain(error.code);
+  }
+}
+
+/** Where no client deletes by name, one is refused only what is immutable, or not there. */
+function expectServed(events: readonly Event[]): void {
+  for (const { action, error } of events) {
+    if (error === undefined || isInjected(error)) continue;
+    const code = error instanceof RegistryError ? error.code : String(error);
+    const mayBe = action.kind === 'deleteTag' ? ['MANIFEST_UNKNOWN', 'NAME_UNKNOWN', 'DENIED'] : ['DENIED'];
+    expect([action.kind, mayBe]).toEqual([action.kind, expect.arrayContaining([code])]);
+  }
+}
+
+interface Telling {
+  readonly createWorld?: () => Promise<World>;
+  readonly check: Story['check'];
+  readonly numRuns: number;
+}
+
+async function tellStories(plots: fc.Arbitrary<Plot>, { createWorld = createMemoryWorld, check, numRuns }: Telling) {
+  const property = fc.asyncProperty(plots, fc.scheduler(), async (plot, scheduler) => {
+    const world = await createWorld();
+    try {
+      await play(world, { ...plot, scheduler, check });
+    } finally {
+      await world.remove();
+    }
+  });
+  await fc.assert(property, { numRuns });
+}
+
+type Plot = Pick<Story, 'before' | 'phases' | 'policy'>;
+
+const before = fc.array(leftovers, { maxLength: 5 });
+const withoutGrace = fc.record({ before, phases: phasesOf(any), policy: policies });
+const grace = fc.record({ graceMs: fc.constant(DAY), untaggedMs: fc.constantFrom(0, DAY, undefined) });
+
+test('with no grace at all: what tags and manifests need is never lost, and nothing else is left', async () => {
+  await tellStories(withoutGrace, { check: expectTold, numRuns: 200 });
+}, 60_000);
+
+test('on a real disk with real records, too', async () => {
+  await tellStories(withoutGrace, { createWorld: createDiskWorld, check: expectTold, numRuns: 12 });
+}, 60_000);
+
+test('with the grace time: no push and no pull fails because of a collection', async () => {
+  const plots = fc.record({ before, phases: phasesOf(peaceful), policy: grace });
+  await tellStories(plots, { check: expectServed, numRuns: 200 });
+}, 60_000);
+
+test('with the grace time: what a client was told is there is there when it relies on it', async () => {
+  const lying = REPOSITORIES.flatMap(repository =>
+    BLOBS.map((_, blob) => ({ kind: 'pushBlob', repository, blob }) as const),
+  );
+  const plots = fc.record({
+    before: fc.array(leftovers, { maxLength: 2 }).map(some => [...lying, ...some]),
+    phases: fc.tuple(fc.record({ actions: fc.tuple(pushes, fc.constant(collecting)), faults: fc.constant({}) })),
+    policy: grace,
+  });
+  await tellStories(plots, { check: expectServed, numRuns: 400 });
+}, 60_000);

@@ -1,0 +1,131 @@
+// Content that no record names: it may be what a crash left, or all that is left of records that were lost.
+import { utimes } from 'node:fs/promises';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createBlobFiles } from '../../../src/content/blob-files.ts';
+import { createDrafts } from '../../../src/content/drafts.ts';
+import { createInventory } from '../../../src/content/inventory.ts';
+import { createGarbageCollector } from '../../../src/hosted/gc/collector.ts';
+import { GcRefused } from '../../../src/hosted/gc/orphans.ts';
+import { createHostedRepositories } from '../../../src/hosted/repositories.ts';
+import { createHostedStore } from '../../../src/hosted/store.ts';
+import { createMemory } from '../../../src/memory.ts';
+import { digestOf } from '../../../src/oci/digest.ts';
+import { createMemoryStore } from '../../../src/state/memory.ts';
+import { bytes, chunk, createPlace, type Place, pushBlob, pushSmall, readBlob } from '../fixture.ts';
+
+const memory = createMemory();
+
+const HOUR = 3600 * 1000;
+const content = bytes('some content');
+const digest = digestOf(content);
+
+let place: Place;
+let reason: string | undefined;
+
+beforeEach(async () => {
+  place = await createPlace();
+  reason = undefined;
+});
+
+afterEach(() => place.remove());
+
+/** A room over what is on the disk, and over these records. */
+async function open(records = place.records) {
+  const { directory } = place;
+  const store = createHostedStore({
+    memory,
+    content: place.content,
+    records,
+    now: () => new Date(),
+    reasonToKeep: () => reason,
+  });
+  const collector = createGarbageCollector(store, { inventory: createInventory(directory) });
+  return { hosted: createHostedRepositories(store, await createDrafts({ directory })), collect: collector.collect };
+}
+
+async function age(hours: number): Promise<void> {
+  const { pathOf } = createBlobFiles(place.directory);
+  const time = new Date(Date.now() - hours * HOUR);
+  for (const digest of await place.inventory()) await utimes(pathOf(digest), time, time);
+}
+
+async function push(images: number): Promise<void> {
+  const { hosted } = await open();
+  for (let at = 0; at < images; at += 1) await pushSmall(hosted, 'local/app', `${at}`, { tags: [`${at}`] });
+}
+
+describe('a file whose record is lost', () => {
+  test('stays for the grace from its own time, whatever the records say', async () => {
+    await push(1);
+    const { collect } = await open(createMemoryStore());
+    await age(23);
+    expect((await collect()).orphans.blobs).toBe(0);
+    expect(await place.inventory()).toHaveLength(3);
+    await age(25);
+    expect((await collect({ dryRun: true })).orphans.blobs).toBe(3);
+    expect((await collect()).orphans.blobs).toBe(3);
+    expect(await place.inventory()).toEqual([]);
+  });
+
+  test.each([true, false])('stays with all others where most would go, and that is said: dryRun %s', async dryRun => {
+    await push(7);
+    await age(48);
+    const { hosted, collect } = await open(createMemoryStore());
+    await pushSmall(hosted, 'local/new', 'new', { tags: ['new'] });
+    await expect(collect({ dryRun })).rejects.toThrow(GcRefused);
+    await expect(collect({ dryRun })).rejects.toThrow(
+      /^nothing was collected: 21 of 24 files \(.+\) belong to no repository.*veneer repair.*--force$/,
+    );
+    expect(await place.inventory()).toHaveLength(24);
+    expect((await collect({ dryRun, force: true })).orphans.blobs).toBe(21);
+    expect(await place.inventory()).toHaveLength(dryRun ? 24 : 3);
+  });
+
+  test('goes without a word where it is one of a few, or most is linked', async () => {
+    await push(8);
+    for (let at = 0; at < 11; at += 1) await place.content.put(bytes(`left by a crash: ${at}`));
+    await age(48);
+    const { collect } = await open();
+    expect((await collect()).orphans.blobs).toBe(11);
+    expect(await place.inventory()).toHaveLength(24);
+  });
+
+  test.each(['whole', 'not whole'])('stays when a push of the same fails, and the records are %s', async condition => {
+    await push(0);
+    const before = await open();
+    await pushBlob(before.hosted, 'local/app', content);
+    reason = condition === 'whole' ? undefined : 'the records are older';
+    const { hosted } = await open(createMemoryStore());
+    const { id } = await hosted.uploads.start('local/app');
+    const finished = hosted.uploads.finish('local/app', id, digest, chunk(bytes('other bytes')));
+    await expect(finished).rejects.toMatchObject({ code: 'DIGEST_INVALID' });
+    expect(Buffer.from(await readBlob(before.hosted, 'local/app', digest)).equals(content)).toBe(true);
+  });
+});
+
+describe('while the records may not be all that there were', () => {
+  test('nothing is collected, by force neither, and what helps is said', async () => {
+    const { hosted, collect } = await open();
+    await pushBlob(hosted, 'local/app', content);
+    await place.content.put(bytes('left by a crash'));
+    await age(48);
+    reason = 'the records are older than the bytes: put back the right ones';
+    for (const options of [{}, { dryRun: true }, { force: true }]) {
+      await expect(collect(options)).rejects.toThrow(`nothing was collected: ${reason}`);
+    }
+    expect(await place.inventory()).toHaveLength(2);
+  });
+
+  test('who deletes gets what he wants, and the bytes stay for records that may come back', async () => {
+    const { hosted } = await open();
+    const pushed = await pushSmall(hosted, 'local/app', 'a', { tags: ['a'] });
+    reason = 'the records are older';
+    await hosted.manifests.delete('local/app', pushed.digest);
+    await hosted.blobs.delete('local/app', pushed.layer);
+    await expect(hosted.blobs.head('local/app', pushed.layer)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
+    expect(await place.inventory()).toHaveLength(3);
+    reason = undefined;
+    await hosted.blobs.delete('local/app', pushed.config);
+    expect(await place.inventory()).toHaveLength(2);
+  });
+});

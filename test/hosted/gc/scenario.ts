@@ -1,0 +1,122 @@
+// A story of a registry: phases in which clients are at work all at once, each of which ends well or in a crash, and the end of it all.
+import type fc from 'fast-check';
+import { expect } from 'vitest';
+import { createGarbageCollector, type GcPolicy } from '../../../src/hosted/gc/collector.ts';
+import { createQuota } from '../../../src/hosted/quota.ts';
+import { createHostedRepositories } from '../../../src/hosted/repositories.ts';
+import { createHostedStore } from '../../../src/hosted/store.ts';
+import { createMemory } from '../../../src/memory.ts';
+import { RegistryError } from '../../../src/oci/errors.ts';
+import { audit } from '../audit.ts';
+import { createGate, type Gate, type GateOptions } from '../gate.ts';
+import { type Action, act, type Registry } from './clients.ts';
+import { REPOSITORIES, TAGS } from './documents.ts';
+import { DAY, type World } from './environment.ts';
+import { outcomeOf } from './fixture.ts';
+import { deletedBy, type Event, possibleTargets, pushedBy } from './history.ts';
+import { type Contents, contentsOf, expectOnlyNeeded, expectUsageCounted, expectWhole } from './history-checks.ts';
+
+const memory = createMemory();
+
+export interface Story {
+  readonly before: readonly Action[];
+  readonly phases: readonly { readonly actions: readonly Action[]; readonly faults: GateOptions }[];
+  readonly policy: Partial<GcPolicy>;
+  readonly scheduler: fc.Scheduler;
+  /** What may have happened to the clients of a phase. */
+  readonly check: (events: readonly Event[]) => void;
+}
+
+/** Plays a story, and checks after each phase what has to be true; then collects, and checks that nothing else is left. */
+export async function play(world: World, { before, phases, policy, scheduler, check }: Story): Promise<void> {
+  const quiet = createGate(undefined, {});
+  const hasRetention = (policy.retention ?? []).length > 0;
+  for (const action of before) await workAtOnce(world, await open(world, policy), [action], quiet);
+  for (const phase of phases) {
+    world.time += 2 * DAY;
+    const earlier = await contentsOf(world.records);
+    const gate = createGate(scheduler, phase.faults);
+    const events = await workAtOnce(world, await open(world, policy, gate), phase.actions, gate);
+    check(events);
+    await expectWhole(world.records, world.content, link => deletedBy(world.history).has(link));
+    await expectUsageCounted(world.records);
+    const now = await contentsOf(world.records);
+    for (const repository of REPOSITORIES) {
+      for (const tag of TAGS) {
+        const key = `${repository}:${tag}`;
+        expect(possibleTargets(world.history, key, hasRetention && tag !== 'fixed')).toContain(now.tags.get(key));
+      }
+    }
+    const isKept = policy.untaggedMs === undefined ? [...earlier.manifests, ...pushedBy(events)] : [];
+    const isYoung = policy.graceMs === 0 ? [] : [...pushedBy(events), ...taggedIn(earlier)];
+    for (const link of [...isKept, ...isYoung]) if (!deletedBy(events).has(link)) expect(now.manifests).toContain(link);
+  }
+  await end(world, policy);
+}
+
+/** What had a tag, and lost it at most a moment ago. */
+function taggedIn({ tags }: Contents): readonly string[] {
+  return [...tags].map(([key, digest]) => `${key.split(':')[0]}@${digest}`);
+}
+
+async function end(world: World, { untaggedMs }: Partial<GcPolicy>): Promise<void> {
+  world.time += 60 * DAY;
+  const before = await contentsOf(world.records);
+  const { hosted, collector } = await open(world, { graceMs: 0, untaggedMs: untaggedMs === undefined ? undefined : 0 });
+  await hosted.expireUploads();
+  const rehearsed = await collector.collect({ dryRun: true });
+  expect(outcomeOf(await collector.collect())).toEqual(outcomeOf(rehearsed));
+  expectOnlyNeeded(await contentsOf(world.records), before, untaggedMs === undefined);
+  await expectWhole(world.records, world.content, link => deletedBy(world.history).has(link));
+  await expectUsageCounted(world.records);
+  await audit(world);
+  expect(await collector.collect()).toMatchObject({ repositories: [], orphans: { blobs: 0 }, freedBytes: 0 });
+}
+
+/** What a start finds: a room over what is there. */
+async function open(world: World, policy: Partial<GcPolicy>, gate?: Gate): Promise<Registry> {
+  const parts = gate ? gate.around(world) : world;
+  const quota = await createQuota({ records: world.records, limits: [{ repositories: ['**'], maxBytes: 1e9 }] });
+  const store = createHostedStore({
+    memory,
+    content: parts.content,
+    records: parts.records,
+    now: () => new Date(world.time),
+    options: { sparse: 'refuse', quota, isImmutable: (_, tag) => tag === 'fixed' },
+  });
+  return {
+    hosted: createHostedRepositories(store, parts.drafts),
+    collector: createGarbageCollector(store, { inventory: world.files, ...policy }),
+  };
+}
+
+/** All at once, and each call at a time that the scheduler chooses, until all are done or the process dies. */
+async function workAtOnce(
+  world: World,
+  registry: Registry,
+  actions: readonly Action[],
+  gate: Gate,
+): Promise<readonly Event[]> {
+  const events = actions.map(
+    (action): Event => ({
+      action,
+      startedAt: world.ticks++,
+      endedAt: Number.POSITIVE_INFINITY,
+      outcome: 'unknown',
+    }),
+  );
+  const working = events.map(async event => {
+    try {
+      await act(registry, event.action);
+      event.outcome = 'done';
+    } catch (error) {
+      event.error = error;
+      if (error instanceof RegistryError && error.status < 500) event.outcome = 'refused';
+    }
+    event.endedAt = world.ticks++;
+  });
+  await gate.passAll(working);
+  for (const event of events) event.endedAt = Math.min(event.endedAt, world.ticks++);
+  world.history.push(...events);
+  return events;
+}

@@ -1,0 +1,103 @@
+// The collection that comes by itself.
+import { beforeEach, expect, test } from 'vitest';
+import type { GcOptions } from '../../../src/hosted/gc/collector.ts';
+import { GcRefused } from '../../../src/hosted/gc/orphans.ts';
+import { type GcReport, NOTHING } from '../../../src/hosted/gc/report.ts';
+import { createGcSchedule } from '../../../src/hosted/gc/schedule.ts';
+import { createMemoryStore } from '../../../src/state/memory.ts';
+import type { RecordStore } from '../../../src/state/store.ts';
+
+const HOUR = 3600 * 1000;
+const report: GcReport = {
+  dryRun: false,
+  startedAt: '2030-01-01T00:00:00.000Z',
+  finishedAt: '2030-01-01T00:00:00.000Z',
+  repositories: [],
+  removed: NOTHING,
+  kept: NOTHING,
+  orphans: { blobs: 0, bytes: 0 },
+  freedBytes: 0,
+};
+
+let records: RecordStore;
+let time: number;
+let runs: GcOptions[];
+
+beforeEach(() => {
+  records = createMemoryStore();
+  time = Date.UTC(2030, 0, 1);
+  runs = [];
+});
+
+function start(collect = async (_: GcOptions): Promise<GcReport> => report) {
+  const collector = {
+    collect: (options: GcOptions = {}) => {
+      runs.push(options);
+      return collect(options);
+    },
+  };
+  return createGcSchedule({ collector, records, now: () => new Date(time), everyMs: 24 * HOUR });
+}
+
+test('runs at once the first time, and then from time to time', async () => {
+  const routine = start();
+  expect(await routine.runIfDue()).toBe(report);
+  time += 24 * HOUR - 1;
+  expect(await routine.runIfDue()).toBeUndefined();
+  time += 1;
+  expect(await routine.runIfDue()).toBe(report);
+  expect(runs.map(({ dryRun }) => dryRun)).toEqual([undefined, undefined]);
+});
+
+test('one that was refused is told of, and tried again when the next one is due, or after a restart', async () => {
+  const refuse = () => Promise.reject(new GcRefused('nothing was collected'));
+  const routine = start(refuse);
+  await expect(routine.runIfDue()).rejects.toThrow('nothing was collected');
+  time += 24 * HOUR - 1;
+  expect(await routine.runIfDue()).toBeUndefined();
+  await expect(start(refuse).runIfDue()).rejects.toThrow('nothing was collected');
+  time += 1;
+  await expect(routine.runIfDue()).rejects.toThrow('nothing was collected');
+});
+
+test('remembers the last run across a restart', async () => {
+  await start().runIfDue();
+  time += HOUR;
+  expect(await start().runIfDue()).toBeUndefined();
+  time += 23 * HOUR;
+  expect(await start().runIfDue()).toBe(report);
+});
+
+test('counts from the end of a run, and starts no second one meanwhile', async () => {
+  const gate = Promise.withResolvers<void>();
+  const routine = start(async () => {
+    await gate.promise;
+    return report;
+  });
+  const running = routine.runIfDue();
+  expect(await routine.runIfDue()).toBeUndefined();
+  time += 30 * HOUR;
+  gate.resolve();
+  expect(await running).toBe(report);
+  time += HOUR;
+  expect(await routine.runIfDue()).toBeUndefined();
+  expect(runs).toHaveLength(1);
+});
+
+test('tells of a run that failed, which is due again', async () => {
+  const routine = start(() => Promise.reject(new Error('a disk of tears')));
+  await expect(routine.runIfDue()).rejects.toThrow('a disk of tears');
+  await expect(routine.runIfDue()).rejects.toThrow('a disk of tears');
+});
+
+test('stops a run when it is closed, and starts no more', async () => {
+  const routine = start(
+    ({ signal }) => new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason))),
+  );
+  const running = routine.runIfDue();
+  while (runs.length === 0) await new Promise(setImmediate);
+  await routine.close();
+  expect(await running).toBeUndefined();
+  expect(await routine.runIfDue()).toBeUndefined();
+  expect(await start().runIfDue()).toBe(report);
+});

@@ -1,0 +1,54 @@
+// What clients asked for of late, and removals that do not cross them.
+import { expect, test } from 'vitest';
+import { createRecentAccess } from '../../src/hosted/recent-access.ts';
+
+const START = Date.UTC(2030, 0, 1);
+const EARLIER = new Date(START - 1).toISOString();
+let time = START;
+const now = () => new Date(time);
+
+test('a look is remembered with its time', async () => {
+  const recentAccess = createRecentAccess(now);
+  await recentAccess.touch('a');
+  expect(recentAccess.isAccessedAfter('a', EARLIER)).toBe(true);
+  expect(recentAccess.isAccessedAfter('a', now().toISOString())).toBe(false);
+  expect(recentAccess.isAccessedAfter('b', EARLIER)).toBe(false);
+  time += 5;
+  await recentAccess.touch('a');
+  expect(recentAccess.isAccessedAfter('a', new Date(time - 1).toISOString())).toBe(true);
+});
+
+test('what was seen is not removed', async () => {
+  const recentAccess = createRecentAccess(now);
+  await recentAccess.touch('a');
+  expect(await recentAccess.removeIfIdle('a', EARLIER, () => expect.unreachable())).toBe(false);
+});
+
+test('who recentAccess during a removal waits for its end', async () => {
+  const recentAccess = createRecentAccess(now);
+  const order: string[] = [];
+  const gate = Promise.withResolvers<void>();
+  const removing = recentAccess.removeIfIdle('a', EARLIER, async () => {
+    await gate.promise;
+    order.push('removed');
+  });
+  const looking = recentAccess.touch('a').then(() => order.push('looked'));
+  await recentAccess.touch('b');
+  gate.resolve();
+  await Promise.all([removing, looking]);
+  expect(order).toEqual(['removed', 'looked']);
+});
+
+test('a removal that fails is for who removes, and leases up nobody', async () => {
+  const recentAccess = createRecentAccess(now);
+  const removing = recentAccess.removeIfIdle('a', EARLIER, () => Promise.reject(new Error('a disk of tears')));
+  await Promise.all([recentAccess.touch('a'), expect(removing).rejects.toThrow('a disk of tears')]);
+  await recentAccess.touch('a');
+});
+
+test('remembers the last of very many', async () => {
+  const recentAccess = createRecentAccess(now);
+  for (let i = 0; i <= 50_000; i++) await recentAccess.touch(`${i}`);
+  expect(recentAccess.isAccessedAfter('0', EARLIER)).toBe(false);
+  expect(recentAccess.isAccessedAfter('1', EARLIER)).toBe(true);
+});
