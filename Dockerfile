@@ -13,6 +13,12 @@ RUN --mount=type=secret,id=npmrc,target=/root/.npmrc --mount=type=secret,id=ca \
     npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund && mkdir /data
 # Nearly half of it is for compilers and debuggers.
 RUN node -e "for (const file of fs.globSync('node_modules/**/*.{d.ts,d.mts,d.cts,map}')) fs.rmSync(file)"
+# As JavaScript: what takes types off at each start stays in memory, 20 to 30 MiB of it in each thread.
+COPY src src
+RUN node -e "for (const file of fs.globSync('src/**/*.ts')) { \
+    const text = process.getBuiltinModule('module').stripTypeScriptTypes(fs.readFileSync(file, 'utf8')); \
+    fs.writeFileSync(file.replace(/ts$/, 'js'), text.replaceAll(/(?<=['\"]\.[^'\"]*\.)ts(?=['\"])/g, 'js')); \
+    fs.rmSync(file); }"
 
 FROM ${BASE}
 WORKDIR /app
@@ -22,8 +28,8 @@ ENV VENEER_LISTEN=0.0.0.0:8080 \
     MALLOC_ARENA_MAX=2
 COPY --from=dependencies --chown=10001:10001 /data /data
 COPY --from=dependencies /app/node_modules node_modules
+COPY --from=dependencies /app/src src
 COPY package.json LICENSE ./
-COPY src src
 # What /service-info says that this image was built from.
 ARG VENEER_COMMIT=unknown
 ENV VENEER_COMMIT=${VENEER_COMMIT}
@@ -33,4 +39,4 @@ EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
   CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.VENEER_LISTEN.split(':').pop() + '/health/live').then(r => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 # Exec form: node is process 1 and gets SIGTERM itself.
-ENTRYPOINT ["node", "src/main.ts"]
+ENTRYPOINT ["node", "src/main.js"]
