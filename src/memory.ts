@@ -49,12 +49,15 @@ const FRESH_MS = 60_000;
 /** What all may have that nobody has come back for. */
 const FRESH_PART = 1 / 8;
 
-const DEFAULT_BYTES = 128 * 1024 * 1024;
+const DEFAULT_BYTES = 64 * 1024 * 1024;
 /** Of the process without any cache: Node, the program, what is under way, and what is garbage but not collected yet. */
 const OWN_BYTES = 192 * 1024 * 1024;
 const MIN_BYTES = 8 * 1024 * 1024;
 
-/** The most that caches can have in a process that the machine gives so much: half of what it does not need itself. */
+/**
+ * The most that caches, and bodies of each kind that are under way, can have in a process that the machine gives so much: half of what it does not
+ * need itself. They are seldom all at their most.
+ */
 export function mostBytes(limitBytes: number): number {
   return Math.max(MIN_BYTES, Math.floor((limitBytes - OWN_BYTES) / 2));
 }

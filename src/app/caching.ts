@@ -33,8 +33,8 @@ interface CachingDeps {
   readonly reportDamage: ReportDamage;
 }
 
-/** What is known of content takes half of it: beside the caches it may have half of what they have. */
-const BYTES_PER_CONTENT = 512;
+/** What is known of content takes a third of it: beside the caches it may have a third of what they have. */
+const BYTES_PER_CONTENT = 256;
 
 const UNLIMITED: Budget = { highBytes: undefined, lowBytes: 0, maxAgeMs: undefined };
 

@@ -35,7 +35,7 @@ export function configSchema(env: Environment) {
         .default('.veneer')
         .transform(path => resolve(path)),
       /** What all caches in memory share. */
-      memory: size({ min: MIN_MEMORY_BYTES, max: MAX_MEMORY_BYTES }).prefault('128MiB'),
+      memory: size({ min: MIN_MEMORY_BYTES, max: MAX_MEMORY_BYTES }).prefault('64MiB'),
       log: logSchema().prefault({}),
       /** The registry of names whose first component is none; `none` refuses them. */
       defaultUpstream: z.string().min(1).default('docker.io'),

@@ -2,7 +2,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
-import type { Usage, Used } from './usage.ts';
+import type { Counted, Usage, Used } from './usage.ts';
 
 /** How much content there may be. */
 export interface Budget {
@@ -56,9 +56,9 @@ export function createEvict(deps: EvictionDeps): Evict {
   const { content, usage, isArriving, isPinned, unlink } = deps;
 
   /** Others have their turn meanwhile: what is used again, or brought again, stays. */
-  async function remove(victims: readonly Used[]): Promise<readonly Used[]> {
+  async function remove(victims: readonly Counted[]): Promise<readonly Counted[]> {
     await unlink(victims.map(({ digest }) => digest));
-    const removed = victims.filter(used => !isArriving(used.digest) && usage.find(used.digest) === used);
+    const removed = victims.filter(used => !isArriving(used.digest) && usage.find(used.digest)?.use === used.use);
     for (const { digest } of removed) usage.forget(digest);
     await Promise.all(removed.map(({ digest }) => content.delete(digest)));
     return removed;
@@ -68,7 +68,7 @@ export function createEvict(deps: EvictionDeps): Evict {
     const { toBytes = Number.POSITIVE_INFINITY, toCount = Number.POSITIVE_INFINITY } = goal;
     const { usedBefore = Number.NEGATIVE_INFINITY, stays, dryRun } = goal;
     let evicted: Evicted = { count: 0, bytes: 0 };
-    let step: Used[] = [];
+    let step: Counted[] = [];
     // Of what is to go, and still counted.
     let leavingBytes = 0;
     let visits = usage.count;

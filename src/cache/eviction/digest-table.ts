@@ -1,0 +1,114 @@
+// Digests by the numbers of their rows, in 40 bytes each: what is known of the content of a row lies in columns beside it.
+import { type Digest, digestHex, parseDigest } from '../../oci/digest.ts';
+
+/** No row has this number. */
+export const NONE = 0;
+
+interface DigestTable {
+  /** NONE: it is not in the table. */
+  find(digest: Digest): number;
+  /** The row of a digest that is not in the table: one that was left, or the next after all there are. */
+  add(digest: Digest): number;
+  /** Of a row that has one. */
+  get(row: number): Digest;
+  /** Another digest may have the row from now on. */
+  remove(row: number): void;
+}
+
+const WORDS = 8;
+const PREFIX = 'sha256:';
+const FIRST_ROOM = 1024;
+/** The most of the places that are taken: a search meets a few others. */
+const FULL_PART = 1 / 2;
+
+/** Searched by hash, place after place: what nobody outside knows is mixed in, so that nobody can bring digests that all lie in one place. */
+export function createDigestTable(): DigestTable {
+  const [seed = 0, factor = 0] = crypto.getRandomValues(new Uint32Array(2));
+  const bytes = Buffer.alloc(WORDS * 4);
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, WORDS);
+  /** The digest itself where it is another than one of SHA-256; of these a row has no bytes but the first. */
+  const others = new Map<number, Digest>();
+  const free: number[] = [];
+  let rows = new Uint32Array(FIRST_ROOM * WORDS);
+  let places = new Uint32Array(FIRST_ROOM / FULL_PART);
+  let count = 0;
+  let lastRow = NONE;
+
+  /** The first bytes of it are in `words` from now on. */
+  function read(digest: Digest): Digest | undefined {
+    bytes.write(digestHex(digest), 0, WORDS * 4, 'hex');
+    return digest.startsWith(PREFIX) ? undefined : digest;
+  }
+
+  const placeOf = (at: (word: number) => number) =>
+    (Math.imul(at(0) ^ seed, factor | 1) ^ Math.imul(at(1), seed | 1)) >>> 0;
+  const homeOf = (row: number) => placeOf(word => rows[row * WORDS + word] ?? 0) % places.length;
+
+  function holds(row: number, other: Digest | undefined): boolean {
+    for (let word = 0; word < WORDS; word += 1) if (rows[row * WORDS + word] !== words[word]) return false;
+    return others.get(row) === other;
+  }
+
+  /** Of the row with what was read, or the empty place where it belongs. */
+  function search(other: Digest | undefined): number {
+    let place = placeOf(word => words[word] ?? 0) % places.length;
+    for (; ; place = (place + 1) % places.length) {
+      const row = places[place] ?? NONE;
+      if (row === NONE || holds(row, other)) return place;
+    }
+  }
+
+  function seat(row: number): void {
+    let place = homeOf(row);
+    while (places[place] !== NONE) place = (place + 1) % places.length;
+    places[place] = row;
+  }
+
+  function grow(): void {
+    rows = new Uint32Array(rows.buffer.transfer(rows.byteLength * 2));
+    const taken = places.filter(row => row !== NONE);
+    places = new Uint32Array(places.length * 2);
+    for (const row of taken) seat(row);
+  }
+
+  /** What lies behind an empty place would not be found any more: all up to the next one are seated anew. */
+  function close(empty: number): void {
+    places[empty] = NONE;
+    for (let place = (empty + 1) % places.length; ; place = (place + 1) % places.length) {
+      const row = places[place] ?? NONE;
+      if (row === NONE) return;
+      places[place] = NONE;
+      seat(row);
+    }
+  }
+
+  return {
+    find(digest) {
+      return places[search(read(digest))] ?? NONE;
+    },
+    add(digest) {
+      if (count + 1 >= places.length * FULL_PART) grow();
+      const other = read(digest);
+      const row = free.pop() ?? ++lastRow;
+      rows.set(words, row * WORDS);
+      if (other) others.set(row, other);
+      places[search(other)] = row;
+      count += 1;
+      return row;
+    },
+    get(row) {
+      const known = others.get(row);
+      if (known) return known;
+      words.set(rows.subarray(row * WORDS, (row + 1) * WORDS));
+      return parseDigest(`${PREFIX}${bytes.toString('hex')}`);
+    },
+    remove(row) {
+      words.set(rows.subarray(row * WORDS, (row + 1) * WORDS));
+      const place = search(others.get(row));
+      others.delete(row);
+      close(place);
+      free.push(row);
+      count -= 1;
+    },
+  };
+}
