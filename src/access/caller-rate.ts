@@ -1,4 +1,5 @@
 // How much of something each caller may have in a time: those who are known by their name, and all others by the network that they come from.
+import { LRUCache } from 'lru-cache';
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import { RegistryError } from '../oci/errors.ts';
 import { networkOf } from './address.ts';
@@ -44,7 +45,7 @@ export function createCallerRate({ anonymous, known }: CallerRates, counted: Cou
     async giveBack(requester, count) {
       if (requester.caller.kind === 'local') return;
       const { key, isKnown } = accountOf(requester);
-      await limiters[isKnown ? 'known' : 'anonymous']?.reward(key, count);
+      await limiters[isKnown ? 'known' : 'anonymous']?.rates.reward(key, count);
     },
   };
 }
@@ -65,12 +66,31 @@ export function accountOf({ caller, address }: Requester): Account {
   return { key: `anonymous at ${networkOf(address ?? 'an unknown address').name}`, isKnown: false };
 }
 
-function createLimiter(rate: Rate | undefined): RateLimiterMemory | undefined {
-  return rate && new RateLimiterMemory({ points: rate.count, duration: Math.ceil(rate.perMs / 1000) });
+/** A flood from more networks than these is held up by other limits: who was away longest is counted anew. */
+const MAX_ACCOUNTS = 10_000;
+
+interface Limiter {
+  readonly rates: RateLimiterMemory;
+  /** Accounts in the order of use. */
+  readonly accounts: LRUCache<string, true>;
+}
+
+function createLimiter(rate: Rate | undefined): Limiter | undefined {
+  if (!rate) return undefined;
+  const rates = new RateLimiterMemory({ points: rate.count, duration: Math.ceil(rate.perMs / 1000) });
+  const accounts = new LRUCache<string, true>({
+    // By size, not by number: for a number it takes its memory at once.
+    maxSize: MAX_ACCOUNTS,
+    sizeCalculation: () => 1,
+    dispose: (_, key, reason) => {
+      if (reason === 'evict') void rates.delete(key);
+    },
+  });
+  return { rates, accounts };
 }
 
 interface Consumption {
-  readonly limiter: RateLimiterMemory;
+  readonly limiter: Limiter;
   readonly rate: Rate;
   readonly key: string;
   readonly isKnown: boolean;
@@ -78,13 +98,15 @@ interface Consumption {
 }
 
 async function consume(counted: Counted, { limiter, rate, key, isKnown, count }: Consumption): Promise<void> {
-  const before = await limiter.get(key);
+  const { rates, accounts } = limiter;
+  accounts.set(key, true);
+  const before = await rates.get(key);
   try {
-    await limiter.consume(key, count);
+    await rates.consume(key, count);
   } catch (error) {
     if (!(error instanceof RateLimiterRes)) throw error;
     // What was refused is not to be waited for as well.
-    await limiter.reward(key, count);
+    await rates.reward(key, count);
     const used = before?.consumedPoints ?? 0;
     const { what, units } = counted;
     const limit = `${rate.count} ${units} in ${Math.ceil(rate.perMs / 1000)} seconds`;

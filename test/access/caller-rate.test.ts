@@ -46,6 +46,14 @@ test('say how many there were, how many there may be, and when to come again', a
   expect(error?.retryAfterSeconds).toBeLessThanOrEqual(86_400);
 });
 
+test('are kept of some thousands of callers: who was away longest is counted anew', async () => {
+  const count = createCounter({ anonymous: undefined, known: hourly(1) });
+  const user = (at: number): Caller => ({ kind: 'user', name: `user ${at}` });
+  for (let at = 0; at <= 10_000; at += 1) await count(user(at), 1);
+  expect(await count(user(0), 1)).toBeUndefined();
+  expect((await count(user(10_000), 1))?.status).toBe(429);
+});
+
 test('count nothing of what they refuse', async () => {
   const count = createCounter({ anonymous: undefined, known: hourly(2) });
   for (let at = 0; at < 5; at += 1) expect((await count(ada, 3))?.status).toBe(429);
