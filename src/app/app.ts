@@ -89,7 +89,8 @@ async function openRooms(
     return room;
   };
   const { memoryLimitBytes = Number.POSITIVE_INFINITY } = deps;
-  const memoryBytes = Math.min(config.memoryBytes, mostBytes(memoryLimitBytes));
+  const spareBytes = mostBytes(memoryLimitBytes);
+  const memoryBytes = Math.min(config.memoryBytes, spareBytes);
   if (memoryBytes < config.memoryBytes)
     log.info({ memoryBytes, memoryLimitBytes }, 'caches have less than `memory` says');
   const memory = createMemory(memoryBytes);
@@ -200,7 +201,7 @@ async function openRooms(
   if (config.events.endpoints.length > 0 || config.builds.recipes.length > 0) app.use(contextStorage());
   createRoutes(app, {
     ...deps,
-    ...{ config, log, now, ledger, access, registryEvents, building, buildRate, ruledPulls },
+    ...{ config, log, spareBytes, now, ledger, access, registryEvents, building, buildRate, ruledPulls },
     ...{ hosted: hosting.hosted, collector: hosting.collector, cacheDesk: caching.createDesk(kept), ...pulling },
     rules: ruling.rules,
     sealed: passing?.sealed,

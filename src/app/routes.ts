@@ -24,6 +24,7 @@ import type { RegistryEvents } from '../http/distribution/registry-events.ts';
 import { createStrict, STRICT_PATHS } from '../http/distribution/strict.ts';
 import { createTokenEndpoint } from '../http/distribution/token-endpoint.ts';
 import { clientAddress, createAuthentication } from '../http/middleware/authentication.ts';
+import { createBodyBudget } from '../http/middleware/body-budget.ts';
 import { createBodySender } from '../http/middleware/body-sender.ts';
 import { createErrorHandler, notFound } from '../http/middleware/errors.ts';
 import { createInertAnswers, createPageGuard } from '../http/middleware/pages.ts';
@@ -31,8 +32,8 @@ import { createRequestLog } from '../http/middleware/request-log.ts';
 import { createAugmentApi } from '../http/wave/augment-api.ts';
 import { createBuildsApi } from '../http/wave/builds-api.ts';
 import { createInspectApi } from '../http/wave/inspect.ts';
-import { createBodyLimits } from '../http/wave/json-body.ts';
 import type { SubmitLimits } from '../http/wave/submit-schema.ts';
+import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import { originName } from '../pull/origin.ts';
 import { awaitBuild } from '../pull/recipes/held.ts';
 import { createExplain } from '../pull/rules/explain.ts';
@@ -56,6 +57,8 @@ type PullingParts = Pick<
 interface RoutesDeps extends PullingParts {
   readonly config: Config;
   readonly log: Logger;
+  /** What bodies under way may take of the memory, each kind. */
+  readonly spareBytes: number;
   readonly version: string;
   readonly commit?: string | undefined;
   readonly now: () => Date;
@@ -81,8 +84,8 @@ interface TokenRoutesDeps extends RoutesDeps {
 }
 
 export function createRoutes(app: Hono, deps: RoutesDeps): void {
-  const { config, log, version, commit = 'unknown' } = deps;
-  app.use('/v2/:name{.+}/blobs/:digest', createBodySender(log));
+  const { config, log, spareBytes, version, commit = 'unknown' } = deps;
+  app.use('/v2/:name{.+}/blobs/:digest', createBodySender(log, { spareBytes }));
   app.use(createRequestLog(log));
   app.use(createInertAnswers());
   addMirror(app, config);
@@ -167,7 +170,7 @@ function addRegistry(app: Hono, deps: TokenRoutesDeps): void {
     withRules: deps.ruledPulls.withRules,
   });
   app.route('/', createRegistry({ admission, proxy, events: registryEvents }));
-  app.route('/', createPush({ admission, hosted }));
+  app.route('/', createPush({ admission, hosted, bodies: createBodyBudget(MAX_MANIFEST_BYTES, deps.spareBytes) }));
 }
 
 function addAdminApis(app: Hono, deps: RoutesDeps): void {
@@ -182,7 +185,8 @@ function addAdminApis(app: Hono, deps: RoutesDeps): void {
 function addAugmentApi(app: Hono, deps: TokenRoutesDeps): void {
   const { config, log, origins, ledger, findToken, inspect, building, ruledPulls } = deps;
   const requireSources = createSourceRights(deps);
-  const body = createBodyLimits(config.limits.requestBodyBytes);
+  const { requestBodyBytes } = config.limits;
+  const body = { maxBytes: requestBodyBytes, bodies: createBodyBudget(requestBodyBytes, deps.spareBytes) };
   const publicUrl = config.publicUrl?.href;
   const { builds, plan, listBases } = building;
   const ratedBuilds = createRatedBuilds(builds, deps.buildRate);

@@ -45,6 +45,17 @@ async function load({ address }: MeasuredProcess, rounds: number): Promise<void>
   await Promise.all(Array.from({ length: 4 }, worker));
 }
 
+/** Of nearly 4 MiB and 100 000 entries, each another one. */
+function makeBomb(at: number): Buffer {
+  const entries = Array.from({ length: 100_000 }, (_, entry) => `"${at}-${entry}-${'x'.repeat(24)}"`);
+  const config = {
+    mediaType: 'application/vnd.oci.image.config.v1+json',
+    size: 2,
+    digest: digestOf(Buffer.from('{}')),
+  };
+  return Buffer.from(`{"schemaVersion":2,"config":${JSON.stringify(config)},"layers":[],"entries":[${entries}]}`);
+}
+
 function putBlob(bytes: number): string {
   const raw = randomBytes(bytes);
   registry.put('team/app', [{ mediaType: 'application/octet-stream', raw }]);
@@ -89,6 +100,32 @@ test.skipIf(noLimit !== undefined)(
     await load(service, 100);
     left.abort();
     expect(await readers).toBe(0);
+    expect((await fetch(`http://${service.address}/health/ready`)).status).toBe(200);
+  },
+  180_000,
+);
+
+test.skipIf(noLimit !== undefined)(
+  'a container of 256 MiB survives 50 manifests of 4 MiB that are pushed at once, and tells who finds no room',
+  async () => {
+    const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+    const bombs = Array.from({ length: 50 }, (_, at) => makeBomb(at));
+    const service = await start({}, { limitBytes: 256 * MIB });
+    const send = async (path: string, init: RequestInit) => {
+      const response = await fetch(`http://${service.address}${path}`, init);
+      await response.arrayBuffer();
+      return response.status;
+    };
+    const headers = { 'content-type': mediaType };
+    for (let times = 0; times < 2; times += 1) {
+      const pushed = await Promise.all(
+        bombs.map((body, at) =>
+          send(`/v2/local/app/manifests/${at}`, { method: 'PUT', headers, body: new Uint8Array(body) }),
+        ),
+      );
+      // A blob of it is not there.
+      expect([...new Set(pushed)].sort()).toEqual([404, 503]);
+    }
     expect((await fetch(`http://${service.address}/health/ready`)).status).toBe(200);
   },
   180_000,

@@ -1,5 +1,6 @@
 // The distribution API, the half that writes: distribution-spec "Push" and "Content Management", for hosted repositories.
 import { type Context, Hono } from 'hono';
+import type { ByteBudget, Room } from '../../augment/budget.ts';
 import type { HostedRepositories } from '../../hosted/repositories.ts';
 import type { Chunk, UploadStatus } from '../../hosted/repository/uploads.ts';
 import { joinBytes } from '../../oci/bytes.ts';
@@ -8,17 +9,20 @@ import { RegistryError } from '../../oci/errors.ts';
 import { MAX_MANIFEST_BYTES } from '../../oci/manifest.ts';
 import type { ByteRange } from '../../oci/range.ts';
 import { parseTag, parseTagOrDigest } from '../../oci/reference.ts';
+import { takeRoom } from '../middleware/body-budget.ts';
 import type { Admission } from './admission.ts';
 
 interface PushDeps {
   readonly hosted: HostedRepositories;
   readonly admission: Pick<Admission, 'admitPush'>;
+  /** Of the manifests that are being pushed. */
+  readonly bodies: ByteBudget;
 }
 
 const UPLOADS = '/v2/:name{.+}/blobs/uploads';
 const UPLOAD = `${UPLOADS}/:id`;
 
-export function createPush({ hosted: { uploads, blobs, manifests, tags }, admission }: PushDeps): Hono {
+export function createPush({ hosted: { uploads, blobs, manifests, tags }, admission, bodies }: PushDeps): Hono {
   const app = new Hono();
 
   async function start(c: Context): Promise<Response> {
@@ -71,7 +75,9 @@ export function createPush({ hosted: { uploads, blobs, manifests, tags }, admiss
   app.put('/v2/:name{.+}/manifests/:reference', async c => {
     const { repository } = admission.admitPush(c, 'push', nameOf(c));
     const target = parseTagOrDigest(c.req.param('reference'));
-    const raw = await readBody(c, MAX_MANIFEST_BYTES);
+    using stack = new DisposableStack();
+    const room = stack.adopt(bodies.open(), ({ close }) => close());
+    const raw = await readBody(c, MAX_MANIFEST_BYTES, room);
     const contentType = c.req.header('Content-Type') ?? '';
     const named = [...new Set((c.req.queries('tag') ?? []).map(parseTag))];
     const promised = 'digest' in target ? { digest: target.digest, tags: named } : { tags: [target.tag, ...named] };
@@ -163,17 +169,24 @@ function parseContentRange(header: string | undefined): ByteRange | undefined {
 /** How much of a body that is too large is read all the same: many clients hear an answer only when they have sent everything. */
 const MAX_REFUSED_BYTES = 64 * 1024 * 1024;
 
-/** The whole body. Throws SIZE_INVALID (413) for more than `maxBytes`, of which no more are held. */
-async function readBody(c: Context, maxBytes: number): Promise<Uint8Array> {
+/**
+ * The whole body, which has taken its room. Throws SIZE_INVALID (413) for more than `maxBytes`, of which no more are held, and UNAVAILABLE while
+ * the bodies of others leave no room.
+ */
+async function readBody(c: Context, maxBytes: number, room: Room): Promise<Uint8Array> {
   if (Number(c.req.header('Content-Length') ?? 0) > MAX_REFUSED_BYTES) throw tooLarge(maxBytes);
   const chunks: Uint8Array[] = [];
+  let refused: RegistryError | undefined;
   let size = 0;
   for await (const chunk of c.req.raw.body ?? []) {
     size += chunk.byteLength;
-    if (size <= maxBytes) chunks.push(chunk);
+    if (size <= maxBytes) refused ??= takeRoom(room, chunk.byteLength);
+    if (refused || size > maxBytes) chunks.length = 0;
+    else chunks.push(chunk);
     if (size > MAX_REFUSED_BYTES) break;
   }
   if (size > maxBytes) throw tooLarge(maxBytes);
+  if (refused) throw refused;
   return joinBytes(chunks);
 }
 

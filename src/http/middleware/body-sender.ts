@@ -5,7 +5,7 @@ import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { MiddlewareHandler } from 'hono';
 import type { Logger } from 'pino';
 import { redactPath } from './request-log.ts';
-import { type BufferShare, createSendBuffers } from './send-buffers.ts';
+import { type BufferShare, createSendBuffers, type SendBuffersOptions } from './send-buffers.ts';
 
 /** What the Node server gives with a request. */
 interface Env {
@@ -16,8 +16,8 @@ interface Env {
  * Sends the body of a response at the client's pace. It is cancelled when the client leaves; the connection breaks, and the log says why,
  * when it fails. Goes outside of any middleware that looks at the response: nothing is left of it.
  */
-export function createBodySender(log: Logger): MiddlewareHandler<Env> {
-  const shareBuffers = createSendBuffers();
+export function createBodySender(log: Logger, buffers: SendBuffersOptions = {}): MiddlewareHandler<Env> {
+  const shareBuffers = createSendBuffers(buffers);
   const takeTurn = createTurns();
   return async (c, next) => {
     await next();

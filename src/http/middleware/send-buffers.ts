@@ -14,9 +14,11 @@ export interface BufferShare {
   leave(): void;
 }
 
-interface SendBuffersOptions {
+export interface SendBuffersOptions {
   /** What all bodies share, as far as `minBytes` allows. */
   readonly totalBytes?: number;
+  /** What there is for them: of all that they share at most so much. */
+  readonly spareBytes?: number;
   /** Smaller buffers cost more processor time than they save memory. */
   readonly minBytes?: number;
   /** Larger ones make nothing faster. */
@@ -30,10 +32,12 @@ const PART = 1 / 128;
 
 /** Sizes are powers of two, so that a body changes its buffers seldom while others come and go. */
 export function createSendBuffers({
-  totalBytes = 64 * 1024 * 1024,
+  totalBytes: wantedBytes = 64 * 1024 * 1024,
+  spareBytes = Number.POSITIVE_INFINITY,
   minBytes = 64 * 1024,
   maxBytes = 512 * 1024,
 }: SendBuffersOptions = {}): () => BufferShare {
+  const totalBytes = Math.min(wantedBytes, spareBytes);
   let bodies = 0;
 
   const size = (bytes: number) => Math.min(maxBytes, Math.max(minBytes, 2 ** Math.floor(Math.log2(bytes))));

@@ -2,24 +2,18 @@
 
 import type { Context } from 'hono';
 import { z } from 'zod';
-import { type ByteBudget, createByteBudget, type Room } from '../../augment/budget.ts';
+import type { ByteBudget, Room } from '../../augment/budget.ts';
 import { joinBytes } from '../../oci/bytes.ts';
-import { RegistryError } from '../../oci/errors.ts';
+import type { RegistryError } from '../../oci/errors.ts';
 import { InvalidJson, parseJson } from '../../oci/json.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { identify } from '../middleware/authentication.ts';
+import { takeRoom } from '../middleware/body-budget.ts';
 
 export interface BodyLimits {
   readonly maxBytes: number;
   /** Of the bodies of all requests together, from when they begin to come to when they are answered. */
   readonly bodies: ByteBudget;
-}
-
-/** So many of the largest may be here at once, but for what is kept free. */
-const MAX_LARGEST = 4;
-
-export function createBodyLimits(maxBytes: number): BodyLimits {
-  return { maxBytes, bodies: createByteBudget('the requests', maxBytes * MAX_LARGEST) };
 }
 
 const JSON_TYPE = /^application\/(?:[\w.+-]+\+)?json *(?:;|$)/i;
@@ -56,25 +50,13 @@ async function read(c: Context, maxBytes: number, room: Room): Promise<Uint8Arra
   for await (const chunk of c.req.raw.body ?? []) {
     size += chunk.byteLength;
     if (size > maxBytes) throw tooLarge(maxBytes);
-    refused ??= refusalOf(room, chunk.byteLength);
+    refused ??= takeRoom(room, chunk.byteLength);
     // Many clients hear an answer only when they have sent everything.
     if (refused) chunks.length = 0;
     else chunks.push(chunk);
   }
   if (refused) throw refused;
   return joinBytes(chunks);
-}
-
-/** Who is refused leaves his room to others at once. */
-function refusalOf(room: Room, bytes: number): RegistryError | undefined {
-  try {
-    room.take(bytes);
-    return undefined;
-  } catch (error) {
-    room.close();
-    if (error instanceof RegistryError) return error;
-    throw error;
-  }
 }
 
 function parse(raw: Uint8Array): unknown {

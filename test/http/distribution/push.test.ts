@@ -180,6 +180,21 @@ describe('a manifest', () => {
     expect((await repository.send('HEAD', '/manifests/large')).status).toBe(404);
   });
 
+  test('is refused while those of others take the memory for them, unless it is small', async () => {
+    const blocks = Buffer.alloc(3.5 * 1024 * 1024, ' ');
+    const headers = { 'Content-Length': `${blocks.length + 1}`, 'Content-Type': index.mediaType };
+    const others = await Promise.all(Array.from({ length: 3 }, () => open('PUT', '/manifests/other', headers)));
+    for (const socket of others) socket.write(blocks);
+    const push = () =>
+      repository.send('PUT', '/manifests/large', { headers, body: Buffer.concat([blocks, blocks.subarray(0, 1)]) });
+    await expect.poll(async () => (await push()).status).toBe(503);
+    expect((await push()).headers['retry-after']).toBe('2');
+    expect((await repository.pushManifest(index, 'small')).status).toBe(201);
+    for (const socket of others) socket.write(' ');
+    expect(await Promise.all(others.map(statusOf))).toEqual([400, 400, 400]);
+    expect((await push()).status).toBe(400);
+  });
+
   test('that refers to what is not there brings a warning that says to what, and any other none', async () => {
     const sparse = makeIndex([descriptorOf(makeImage('not pushed'))]);
     const answer = await repository.pushManifest(sparse, 'sparse');

@@ -28,6 +28,13 @@ test.each([
   expect(shares.map(one => one.hasPair)).toEqual(shares.map(() => hasPair));
 });
 
+test('bodies have no more than there is for them', () => {
+  const share = createSendBuffers({ totalBytes: 16 * KIB, spareBytes: 4 * KIB, minBytes: KIB, maxBytes: 4 * KIB });
+  const shares = [share(), share()];
+  expect(shares.map(one => send(one).byteLength)).toEqual([2 * KIB, 2 * KIB]);
+  expect(shares.map(one => one.hasPair)).toEqual([false, false]);
+});
+
 test('a body begins with the smallest, and keeps it for some megabytes, as far as the system takes them from any client', () => {
   const share = createSendBuffers()();
   expect([share.open().byteLength, share.hasPair]).toEqual([64 * KIB, false]);
