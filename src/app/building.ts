@@ -7,7 +7,7 @@ import type { CallerRate } from '../access/caller-rate.ts';
 import { readOrMake } from '../access/signing-key.ts';
 import { type ContextOffers, createContextOffers } from '../builds/backends/kubernetes/context-offers.ts';
 import type { Builds } from '../builds/builds.ts';
-import { DEFAULT_CONTEXT_LIMITS } from '../builds/context/limits.ts';
+import { DEFAULT_CONTEXT_LIMITS } from '../builds/context/tree.ts';
 import { unpackContext } from '../builds/context/unpack-context.ts';
 import type { Make } from '../builds/execution.ts';
 import { createImageMaker } from '../builds/executor/image-executor.ts';

@@ -1,12 +1,9 @@
 // What a Containerfile asks of a builder: the instructions that the target comes to, and the images that it may read.
 import { parsePlatform } from '../oci/platform.ts';
 import { type BaseUse, findBases } from './containerfile/bases.ts';
-import type { ContainerFile } from './containerfile/container-file.ts';
-import { globalScope } from './containerfile/global-scope.ts';
-import type { Instruction } from './containerfile/instruction.ts';
-import { InvalidContainerFile } from './containerfile/invalid.ts';
+import { type ContainerFile, type Instruction, InvalidContainerFile } from './containerfile/container-file.ts';
 import { parseContainerFile } from './containerfile/parse.ts';
-import { effectiveInstructions, findTarget, neededStages, resolveBase } from './containerfile/stages.ts';
+import { effectiveInstructions, findTarget, globalScope, neededStages, resolveBase } from './containerfile/stages.ts';
 import { BuildFailure } from './execution.ts';
 import type { ContainerFileSpec } from './spec.ts';
 import { TooMuchWork } from './work.ts';

@@ -4,11 +4,10 @@ import type { ContentStore } from '../content/store.ts';
 import { formatPlatform, normalizePlatform, type Platform } from '../oci/platform.ts';
 import { type LookUp, lookUpBases } from './bases.ts';
 import { type BaseUse, findBases } from './containerfile/bases.ts';
-import { InvalidContainerFile } from './containerfile/invalid.ts';
+import { InvalidContainerFile } from './containerfile/container-file.ts';
 import { parseContainerFile } from './containerfile/parse.ts';
-import { InvalidContext } from './context/invalid-context.ts';
-import type { ContextLimits } from './context/limits.ts';
 import { type ContextSource, storeContext } from './context/store-context.ts';
+import { type ContextLimits, InvalidContext } from './context/tree.ts';
 import {
   type BuildRequest,
   checkRequest,

@@ -5,8 +5,8 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
-import { InvalidContext } from '../builds/context/invalid-context.ts';
 import { InvalidLayerDirectory } from '../builds/context/layer-directory.ts';
+import { InvalidContext } from '../builds/context/tree.ts';
 import { encodeDigest } from '../oci/digest.ts';
 import type { UploadedBlob } from './service/upload.ts';
 

@@ -3,7 +3,7 @@ import { mkdtempDisposable } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { Command, Option } from 'commander';
-import { packDirectory } from '../builds/context/pack-directory.ts';
+import { packDirectory } from '../builds/context/directory.ts';
 import { openArchive } from './archive.ts';
 import { parseCompression, parseTimeout } from './build-options.ts';
 import { type BuildCommandOptions, buildRequestOf } from './build-request.ts';

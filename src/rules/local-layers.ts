@@ -4,13 +4,13 @@ import { realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { InvalidLayer } from '../augment/invalid-layer.ts';
 import { describeLayer, type LayerLimits } from '../augment/layer.ts';
+import { readFileOf } from '../builds/context/directory.ts';
 import {
   InvalidLayerDirectory,
   type LayerDirectoryLimits,
   listLayer,
   packFiles,
 } from '../builds/context/layer-directory.ts';
-import { readFileOf } from '../builds/context/read-file.ts';
 import { isNoRoom } from '../content/no-room.ts';
 import { type Digest, encodeDigest } from '../oci/digest.ts';
 import { type Fingerprint, takeFingerprint, walkPath } from './fingerprint.ts';

@@ -1,7 +1,7 @@
 // Errors of the API, in words for people: each names the field or the image, the rule, and the remedy.
 import { InvalidLayer } from '../augment/invalid-layer.ts';
 import { QueueFull } from '../builds/builds.ts';
-import { InvalidContext } from '../builds/context/invalid-context.ts';
+import { InvalidContext } from '../builds/context/tree.ts';
 import { UnsupportedPlatform } from '../builds/executor/platforms.ts';
 import { InvalidBuild } from '../builds/request.ts';
 import { RegistryError } from '../oci/errors.ts';

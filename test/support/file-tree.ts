@@ -1,7 +1,7 @@
 // A root file system in memory, and two ways to put files on it: as engines put one layer on others, and as COPY puts files into an image.
 import { extract } from 'tar-stream';
 import { normalizePath } from '../../src/augment/layer-index.ts';
-import { bytesOf } from '../../src/builds/context/bytes.ts';
+import { bytesOf } from '../../src/builds/context/tar.ts';
 import type { TarFile } from './build-images.ts';
 
 /** By its path from the root, without slashes around it. */

@@ -2,7 +2,7 @@
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { extract, type Header } from 'tar-stream';
 import { z } from 'zod';
-import { bytesOf } from '../../src/builds/context/bytes.ts';
+import { bytesOf } from '../../src/builds/context/tar.ts';
 import type { ContentDescriptor } from '../../src/oci/descriptor.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { type ImageManifest, parseManifest } from '../../src/oci/manifest.ts';

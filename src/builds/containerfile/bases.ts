@@ -1,12 +1,10 @@
 // The images outside of a Containerfile that a build of it can reach: what is to be resolved before it, and decides its id.
 import { formatPlatform, InvalidPlatform, type Platform, parsePlatform } from '../../oci/platform.ts';
 import { TooMuchWork } from '../work.ts';
-import type { ContainerFile } from './container-file.ts';
+import { atLine, type ContainerFile, InvalidContainerFile } from './container-file.ts';
 import { expandWord } from './expand.ts';
-import { globalScope } from './global-scope.ts';
-import { atLine, InvalidContainerFile } from './invalid.ts';
-import { trimSpace } from './space.ts';
-import { findTarget, getStage, neededStages, sourcesOf } from './stages.ts';
+import { trimSpace } from './scanner.ts';
+import { findTarget, getStage, globalScope, neededStages, sourcesOf } from './stages.ts';
 
 export interface BaseUse {
   /** The name as it is written, variables expanded. */

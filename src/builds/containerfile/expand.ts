@@ -1,14 +1,11 @@
 // Words with quotes, escapes and variables, read as BuildKit reads them: https://docs.docker.com/reference/dockerfile/#environment-replacement
 import { createWork, type Work, type WorkOptions } from '../work.ts';
-import { type Cursor, createCursor } from './cursor.ts';
-import { InvalidSyntax } from './invalid.ts';
+import { type EscapeCharacter, InvalidSyntax } from './container-file.ts';
 import { replacePattern, trimEnd, trimStart } from './pattern.ts';
-import { splitAtSpace } from './space.ts';
+import { type Cursor, createCursor, splitAtSpace } from './scanner.ts';
 
 /** The value of a variable; undefined for one that is not set. */
 type Variables = (name: string) => string | undefined;
-
-export type EscapeCharacter = '\\' | '`';
 
 export interface ExpandOptions {
   readonly escapeCharacter: EscapeCharacter;

@@ -1,9 +1,6 @@
-// HEALTHCHECK: https://docs.docker.com/reference/dockerfile/#healthcheck
-import { parseCommandLine } from './arguments.ts';
-import { type Command, parseFlags } from './command.ts';
-import { parseDuration } from './duration.ts';
-import type { Healthcheck } from './instruction.ts';
-import { InvalidSyntax, quote } from './invalid.ts';
+// HEALTHCHECK and its durations, as Go writes them: https://docs.docker.com/reference/dockerfile/#healthcheck
+import { type Command, parseCommandLine, parseFlags } from './command.ts';
+import { type Healthcheck, InvalidSyntax, quote } from './container-file.ts';
 
 const FLAGS = {
   interval: 'text',
@@ -14,7 +11,9 @@ const FLAGS = {
 } as const;
 
 const MILLISECOND = 1e6;
+
 const MAX_RETRIES = 2 ** 31 - 1;
+
 const NONE: Healthcheck = { test: ['NONE'], interval: 0, timeout: 0, startPeriod: 0, startInterval: 0, retries: 0 };
 
 /** Throws InvalidSyntax. */
@@ -49,6 +48,33 @@ function parseInterval(name: string, text = ''): number {
   const duration = text === '' ? 0 : parseDuration(text);
   if (duration === 0 || duration >= MILLISECOND) return duration;
   throw new InvalidSyntax(`--${name} is ${quote(text)}; it must be at least 1ms`);
+}
+
+const NANOSECONDS: ReadonlyMap<string, number> = new Map([
+  ['ns', 1],
+  ['us', 1e3],
+  ['µs', 1e3],
+  ['μs', 1e3],
+  ['ms', 1e6],
+  ['s', 1e9],
+  ['m', 60e9],
+  ['h', 3600e9],
+]);
+
+const DURATION = /^[-+]?(?:0|(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)$/;
+
+const PART = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/gy;
+
+/** In nanoseconds. Throws InvalidSyntax. */
+function parseDuration(text: string): number {
+  if (text.length > 40 || !DURATION.test(text)) {
+    throw new InvalidSyntax(`${quote(text)} is no duration; expected a number with its unit, such as 30s or 1m30s`);
+  }
+  const parts = [...text.replace(/^[-+]/, '').matchAll(PART)].map(
+    ([, number, unit = '']) => Number(number) * (NANOSECONDS.get(unit) ?? 0),
+  );
+  const total = Math.trunc(parts.reduce((sum, part) => sum + part, 0));
+  return text.startsWith('-') ? -total : total;
 }
 
 function parseRetries(text = ''): number {

@@ -1,9 +1,8 @@
-// The lines of a Containerfile as instructions see them: continued lines joined, comments gone, heredocs taken out. A reader of our own and
-// not an editor's parser: what BuildKit takes for an instruction and we do not would be a base image that nobody looked at.
-import type { EscapeCharacter } from './expand.ts';
-import { createHeredoc, findHeredocs, type Heredoc, type HeredocMark } from './heredoc.ts';
-import { atLine, InvalidSyntax } from './invalid.ts';
-import { isSpace, trimEndWhile, trimSpaceStart } from './space.ts';
+// From the text of a Containerfile to its logical lines: parser directives read, comments dropped, continued lines joined, heredocs taken out. A
+// parser of our own and not an editor's: what BuildKit takes for an instruction and we do not would be a base image that nobody looked at.
+import { atLine, type Directive, type EscapeCharacter, type Heredoc, InvalidSyntax, quote } from './container-file.ts';
+import { type ExpandOptions, expandWords } from './expand.ts';
+import { isSpace, trimEndWhile, trimSpaceStart } from './scanner.ts';
 
 export interface Line {
   readonly text: string;
@@ -11,9 +10,6 @@ export interface Line {
   readonly line: number;
   readonly heredocs: readonly Heredoc[];
 }
-
-/** The instructions that can be followed by heredocs. */
-const TAKES_HEREDOC = /^(?:onbuild[\t\v\f\r ]+)?(?:add|copy|run)(?:[\t\v\f\r ]|$)/i;
 
 /** Splits with the line breaks kept: a heredoc's content has them. */
 export function splitLines(text: string): readonly string[] {
@@ -25,6 +21,61 @@ export function splitLines(text: string): readonly string[] {
   }
   return lines;
 }
+
+interface Directives {
+  /** The image of the frontend that reads the file instead of the builder's own. */
+  readonly syntax: Directive | undefined;
+  readonly check: Directive | undefined;
+  readonly escapeCharacter: EscapeCharacter;
+}
+
+const DIRECTIVE = /^([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+)$/s;
+
+const NAMES: readonly string[] = ['syntax', 'check', 'escape'];
+
+/** Throws InvalidContainerFile for a directive that is there twice, or an escape character that is none. */
+export function readDirectives(lines: readonly string[]): Directives {
+  // The first line may be for the system that runs the file. Then only the syntax counts: the parser takes that line for a comment.
+  const isRunnable = lines[0]?.startsWith('#!') ?? false;
+  const found = new Map<string, Directive>();
+  for (const [i, text] of lines.entries()) {
+    if (isRunnable && i === 0) continue;
+    const { name, value } = readDirective(trimSpaceStart(text));
+    if (!NAMES.includes(name)) break;
+    const line = i + 1;
+    if (found.has(name)) atLine(line, () => failTwice(name));
+    found.set(name, { value, line });
+  }
+  const escapeCharacter = isRunnable ? undefined : found.get('escape');
+  return {
+    syntax: firstWord(found.get('syntax')),
+    check: found.get('check'),
+    escapeCharacter: escapeCharacter ? atLine(escapeCharacter.line, () => parseEscape(escapeCharacter.value)) : '\\',
+  };
+}
+
+/** The name is empty where there is none. */
+function readDirective(line: string): { readonly name: string; readonly value: string } {
+  const text = line.startsWith('#') ? trimSpaceStart(line.slice(1)) : '';
+  const [, name = '', value = ''] = DIRECTIVE.exec(text) ?? [];
+  return { name: name.toLowerCase(), value: trimEndWhile(value, char => '\t\n\f\r '.includes(char)) };
+}
+
+function parseEscape(value: string): EscapeCharacter {
+  if (value === '\\' || value === '`') return value;
+  throw new InvalidSyntax(`${quote(value)} cannot be the escape character; it is \\ or \``);
+}
+
+function firstWord(directive: Directive | undefined): Directive | undefined {
+  return directive && { ...directive, value: directive.value.split(' ', 1)[0] ?? '' };
+}
+
+function failTwice(name: string): never {
+  throw new InvalidSyntax(`the directive "${name}" is there twice; keep one of them`);
+}
+
+/** The instructions that can be followed by heredocs. */
+const TAKES_HEREDOC = /^(?:onbuild[\t\v\f\r ]+)?(?:add|copy|run)(?:[\t\v\f\r ]|$)/i;
 
 /** Throws InvalidContainerFile where a heredoc does not end. */
 export function joinLines(lines: readonly string[], escapeCharacter: EscapeCharacter): readonly Line[] {
@@ -99,4 +150,63 @@ function isNothing(line: string): boolean {
 
 function withoutBreak(line: string): string {
   return trimEndWhile(line, char => char === '\r' || char === '\n');
+}
+
+interface HeredocMark {
+  readonly name: string;
+  readonly isExpanded: boolean;
+  /** `<<-`: leading tabs of the terminator do not count, and those of the content go. */
+  readonly dropsTabs: boolean;
+}
+
+const MARK = /^\d*<<(-?)([^<]*)$/;
+
+/** Heredocs are the shell's: their names know no other escape character. */
+const NAME: ExpandOptions = { escapeCharacter: '\\', keepsUnset: true };
+
+/** To look for them takes longer than for anything else in a line. */
+const MAX_MARKS = 256;
+
+/** The heredocs that a line begins, in order. Throws InvalidSyntax where more may begin than anybody writes. */
+function findHeredocs(line: string): readonly HeredocMark[] {
+  const marks = line.split('<<', MAX_MARKS + 2).length - 1;
+  if (marks === 0) return [];
+  if (marks > MAX_MARKS) throw new InvalidSyntax(`it has "<<" more than ${MAX_MARKS} times; move some into a file`);
+  return splitShellWords(line, { ...NAME, keepsQuotes: true, keepsEscapes: true }).flatMap(
+    word => parseHeredocMark(word) ?? [],
+  );
+}
+
+/** Undefined for a word that begins none. */
+export function parseHeredocMark(word: string): HeredocMark | undefined {
+  if (!word.includes('<<')) return undefined;
+  const [, minus, rest = ''] = MARK.exec(word) ?? [];
+  const [name, ...others] = splitShellWords(rest, NAME);
+  if (name === undefined || others.length > 0) return undefined;
+  const [quoted = ''] = splitShellWords(rest, { ...NAME, keepsQuotes: true });
+  return { name, isExpanded: countQuotes(name) === countQuotes(quoted), dropsTabs: minus === '-' };
+}
+
+/** What a shell could not read, such as an apostrophe in a RUN, begins no heredoc. */
+function splitShellWords(text: string, options: ExpandOptions): readonly string[] {
+  try {
+    return expandWords(text, unset, options);
+  } catch (error) {
+    if (error instanceof InvalidSyntax) return [];
+    throw error;
+  }
+}
+
+function countQuotes(text: string): number {
+  return text.replaceAll(/[^'"]/g, '').length;
+}
+
+function unset(): undefined {
+  return undefined;
+}
+
+/** The heredoc of a mark from its lines, as they stand between the mark's and the terminator's. */
+export function createHeredoc({ name, isExpanded, dropsTabs }: HeredocMark, lines: readonly string[]): Heredoc {
+  const content = lines.join('');
+  return { name, isExpanded, content: dropsTabs ? content.replaceAll(/^\t+/gm, '') : content };
 }

@@ -1,24 +1,34 @@
 // One instruction from its line: a row for each keyword.
-
 import { findSimilar } from '../../oci/similar.ts';
 import {
+  type Command,
+  type FlagKind,
   parseCommandLine,
+  parseFlags,
   parseJsonList,
   parseJsonOrWords,
   parseKeyValues,
+  splitCommand,
   splitQuotedWords,
   splitWords,
-} from './arguments.ts';
-import { type Command, parseFlags, splitCommand } from './command.ts';
-import type { EscapeCharacter } from './expand.ts';
+} from './command.ts';
+import {
+  type AddInstruction,
+  type ArgInstruction,
+  type CopyInstruction,
+  type EscapeCharacter,
+  type Heredoc,
+  type Instruction,
+  InvalidSyntax,
+  quote,
+  type RunInstruction,
+  type Transfer,
+} from './container-file.ts';
 import { parseHealthcheck } from './healthcheck.ts';
-import type { ArgInstruction, Instruction } from './instruction.ts';
-import { InvalidSyntax, quote } from './invalid.ts';
-import type { Line } from './lines.ts';
-import { parseRunFlags } from './run.ts';
-import { parseAdd, parseCopy } from './transfer.ts';
+import { createHeredoc, type Line, parseHeredocMark } from './lines.ts';
 
 type Unplaced<I> = I extends Instruction ? Omit<I, 'line' | 'code'> : never;
+
 type Parse = (command: Command, line: Line, escapeCharacter: EscapeCharacter) => Unplaced<Instruction>;
 
 const PARSERS: ReadonlyMap<string, Parse> = new Map<string, Parse>([
@@ -70,6 +80,107 @@ function unknownKeyword(keyword: string): InvalidSyntax {
   const similar = findSimilar(keyword, KEYWORDS);
   const hint = similar ? `did you mean ${similar}?` : `there are ${KEYWORDS.join(', ')}`;
   return new InvalidSyntax(`${quote(keyword)} is no instruction; ${hint}`);
+}
+
+const COMMON = { chown: 'text', chmod: 'text', link: 'switch', exclude: 'texts' } as const;
+
+const COPY: Readonly<Record<string, FlagKind>> = { ...COMMON, from: 'text', parents: 'switch' };
+
+const ADD: Readonly<Record<string, FlagKind>> = {
+  ...COMMON,
+  'keep-git-dir': 'switch',
+  checksum: 'text',
+  unpack: 'switch',
+};
+
+type Flags = ReadonlyMap<string, readonly string[]>;
+
+/** Throws InvalidSyntax. */
+function parseCopy(command: Command, heredocs: readonly Heredoc[]): Unplaced<CopyInstruction> {
+  const flags = parseFlags(command, COPY);
+  const from = flags.get('from')?.[0] || undefined;
+  if (from && /\$(?!$)/.test(from)) throw new InvalidSyntax(noVariable('--from'));
+  return { kind: 'copy', ...parseTransfer(command, flags, heredocs), from, keepsParents: isOn(flags, 'parents') };
+}
+
+/** Throws InvalidSyntax. */
+function parseAdd(command: Command, heredocs: readonly Heredoc[]): Unplaced<AddInstruction> {
+  const flags = parseFlags(command, ADD);
+  const unpacks = flags.has('unpack') ? isOn(flags, 'unpack') : undefined;
+  return {
+    kind: 'add',
+    ...parseTransfer(command, flags, heredocs),
+    unpacks,
+    checksum: flags.get('checksum')?.[0] || undefined,
+  };
+}
+
+function parseTransfer({ keyword, rest }: Command, flags: Flags, heredocs: readonly Heredoc[]): Transfer {
+  const words = parseJsonOrWords(rest);
+  const destination = words.at(-1);
+  if (destination === undefined || words.length < 2) {
+    throw new InvalidSyntax(`${keyword} has no destination; expected ${keyword} source… destination`);
+  }
+  if (parseHeredocMark(destination))
+    throw new InvalidSyntax(`${keyword} has the heredoc ${quote(destination)} as its destination`);
+  const sources = words.slice(0, -1);
+  // As in a shell, the last one of a name is meant.
+  const byName = new Map(heredocs.map(heredoc => [heredoc.name, heredoc]));
+  return {
+    sources: sources.filter(source => !parseHeredocMark(source)),
+    heredocs: sources.flatMap(source => findHeredoc(source, byName) ?? []),
+    destination,
+    chown: flags.get('chown')?.[0] || undefined,
+    chmod: flags.get('chmod')?.[0] || undefined,
+    isLinked: isOn(flags, 'link'),
+    excludes: flags.get('exclude') ?? [],
+  };
+}
+
+function findHeredoc(source: string, heredocs: ReadonlyMap<string, Heredoc>): Heredoc | undefined {
+  const mark = parseHeredocMark(source);
+  return mark && (heredocs.get(mark.name) ?? createHeredoc(mark, []));
+}
+
+function isOn(flags: Flags, name: string): boolean {
+  return flags.get(name)?.[0] === 'true';
+}
+
+/** Throws InvalidSyntax. */
+function parseRunFlags(command: Command): Pick<RunInstruction, 'mountSources' | 'demands'> {
+  const flags = parseFlags(command, { mount: 'texts', network: 'text', security: 'text', device: 'texts' });
+  const [network, security] = [flags.get('network')?.at(-1), flags.get('security')?.at(-1)];
+  return {
+    mountSources: (flags.get('mount') ?? []).flatMap(mount => findFrom(mount) ?? []),
+    demands: [
+      ...(network === undefined || HARMLESS.includes(network) ? [] : [`--network=${network}`]),
+      ...(security === undefined || security === 'sandbox' ? [] : [`--security=${security}`]),
+      ...(flags.get('device') ?? []).map(device => `--device=${device}`),
+    ],
+  };
+}
+
+const HARMLESS = ['default', 'none'];
+
+function findFrom(mount: string): string | undefined {
+  const from = splitFields(mount).findLast(({ key }) => key === 'from')?.value;
+  if (from && /\$(?!$)/.test(from)) throw new InvalidSyntax(noVariable('the "from" of --mount'));
+  return from || undefined;
+}
+
+/** Fields of comma-separated values; one in double quotes may hold commas. */
+function splitFields(text: string): readonly { readonly key: string; readonly value: string }[] {
+  const fields = text.match(/(?:"[^"]*"|[^,"])+/g) ?? [];
+  return fields.map(field => {
+    const plain = field.replace(/^"(.*)"$/s, '$1').replaceAll('""', '"');
+    const equals = plain.indexOf('=');
+    return { key: plain.slice(0, equals).toLowerCase(), value: plain.slice(equals + 1) };
+  });
+}
+
+/** Stages and images that are read from must be known before anything is built. */
+function noVariable(where: string): string {
+  return `${where} takes no variable; name a stage there: FROM … AS name may have one`;
 }
 
 function parseArgs(command: Command, escapeCharacter: EscapeCharacter): ArgInstruction['args'] {

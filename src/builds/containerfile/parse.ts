@@ -1,14 +1,20 @@
 // From the text of a Containerfile to its stages. https://docs.docker.com/reference/dockerfile/
 
 import { createWork } from '../work.ts';
-import { splitWords } from './arguments.ts';
-import { type Command, isFrom, parseFlags, splitCommand } from './command.ts';
-import type { ContainerFile, Stage } from './container-file.ts';
-import { readDirectives } from './directives.ts';
-import { type EscapeCharacter, PLANNING } from './expand.ts';
-import type { ArgInstruction, Instruction } from './instruction.ts';
-import { atLine, InvalidContainerFile, InvalidSyntax, quote } from './invalid.ts';
-import { joinLines, type Line, splitLines } from './lines.ts';
+import { type Command, isFrom, parseFlags, splitCommand, splitWords } from './command.ts';
+import {
+  type ArgInstruction,
+  atLine,
+  type ContainerFile,
+  type EscapeCharacter,
+  type Instruction,
+  InvalidContainerFile,
+  InvalidSyntax,
+  quote,
+  type Stage,
+} from './container-file.ts';
+import { PLANNING } from './expand.ts';
+import { joinLines, type Line, readDirectives, splitLines } from './lines.ts';
 import { parseInstruction } from './parse-instruction.ts';
 
 const MAX_CHARACTERS = 1024 * 1024;

@@ -1,7 +1,7 @@
 // Shell patterns of ${V#p}, ${V%p} and ${V/p/r}: `*` and `?`, which match no line break, and escaped characters. Between two stars the first
 // place that fits is the right one, so that nothing is tried again: no pattern can make it slow beyond the product of both lengths.
 import type { Work } from '../work.ts';
-import { InvalidSyntax, quote } from './invalid.ts';
+import { InvalidSyntax, quote } from './container-file.ts';
 
 /** Which of all matches from one place counts. */
 type Reach = 'shortest' | 'longest';

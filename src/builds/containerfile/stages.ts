@@ -1,10 +1,15 @@
-// Which stage a name means, and which stages a target needs.
-
+// The stages of a Containerfile: what FROM and --from mean once variables are expanded, and which stages a target needs.
+import { formatPlatform, type Platform } from '../../oci/platform.ts';
 import { findSimilar } from '../../oci/similar.ts';
-import type { ContainerFile, Stage } from './container-file.ts';
+import {
+  atLine,
+  type ContainerFile,
+  type Instruction,
+  InvalidContainerFile,
+  quote,
+  type Stage,
+} from './container-file.ts';
 import { expandWord } from './expand.ts';
-import type { Instruction } from './instruction.ts';
-import { atLine, InvalidContainerFile, quote } from './invalid.ts';
 import { parseTrigger } from './parse.ts';
 
 /** What a stage begins with, or is read from: another stage by its number, an image, or nothing. */
@@ -12,6 +17,67 @@ export type StageSource =
   | { readonly kind: 'stage'; readonly index: number }
   | { readonly kind: 'image'; readonly reference: string; readonly line: number }
   | { readonly kind: 'scratch' };
+
+interface BuildPlatforms {
+  /** Of the machine that builds. */
+  readonly build: Platform;
+  readonly target: Platform;
+}
+
+interface BuildArguments {
+  /** The values that the build was given. */
+  readonly args: Readonly<Record<string, string>>;
+  /** The target stage as it was asked for. */
+  readonly stage?: string | undefined;
+}
+
+/** Of all values in one scope: an image config that holds them could not be larger. */
+export const MAX_SCOPE_CHARACTERS = 4 * 1024 * 1024;
+
+/** What it takes to look at one, besides its text. */
+const ARG_STEPS = 4;
+
+/** Throws InvalidContainerFile, or TooMuchWork. */
+export function globalScope(
+  file: ContainerFile,
+  platforms: BuildPlatforms,
+  { args, stage }: BuildArguments,
+): ReadonlyMap<string, string> {
+  const target = stage || file.stages.at(-1)?.name || 'default';
+  const scope = new Map(platformArgs(platforms, target));
+  for (const name of scope.keys()) if (Object.hasOwn(args, name)) scope.set(name, args[name] ?? '');
+  let size = 0;
+  for (const { line, args: declared } of file.globalArgs) {
+    for (const { key, value } of declared) {
+      file.work.spend(ARG_STEPS);
+      const given = Object.hasOwn(args, key) ? args[key] : undefined;
+      const expand = () => (value === undefined ? undefined : expandWord(value, name => scope.get(name), file));
+      const result = given ?? atLine(line, expand);
+      if (result === undefined) continue;
+      scope.set(key, result);
+      size += result.length;
+      if (size > MAX_SCOPE_CHARACTERS) throw new InvalidContainerFile('the values of its ARGs are too long', line);
+    }
+  }
+  return scope;
+}
+
+/** https://docs.docker.com/reference/dockerfile/#automatic-platform-args-in-the-global-scope; `stage` is the target stage. */
+function platformArgs({ build, target }: BuildPlatforms, stage: string): ReadonlyMap<string, string> {
+  return new Map([
+    ['BUILDPLATFORM', formatPlatform(build)],
+    ['BUILDOS', build.os],
+    ['BUILDOSVERSION', ''],
+    ['BUILDARCH', build.architecture],
+    ['BUILDVARIANT', build.variant ?? ''],
+    ['TARGETPLATFORM', formatPlatform(target)],
+    ['TARGETOS', target.os],
+    ['TARGETOSVERSION', ''],
+    ['TARGETARCH', target.architecture],
+    ['TARGETVARIANT', target.variant ?? ''],
+    ['TARGETSTAGE', stage],
+  ]);
+}
 
 /** The number of the stage to build: the last, where none is asked for. Throws InvalidContainerFile or TooMuchWork. */
 export function findTarget(file: ContainerFile, stage: string | undefined): number {
@@ -22,41 +88,6 @@ export function findTarget(file: ContainerFile, stage: string | undefined): numb
   const similar = findSimilar(stage, names);
   const hint = similar ? `did you mean ${similar}?` : `there are ${names.join(', ') || 'no named ones'}`;
   throw new InvalidContainerFile(`it has no stage ${quote(stage)}; ${hint}`);
-}
-
-/** What the stage begins with, variables expanded. Throws InvalidContainerFile or TooMuchWork. */
-export function resolveBase(file: ContainerFile, index: number, scope: ReadonlyMap<string, string>): StageSource {
-  const { base, line } = getStage(file, index);
-  const name = atLine(line, () => expandWord(base, variable => scope.get(variable), file));
-  if (name === '') throw new InvalidContainerFile(`FROM ${quote(base)} names nothing; give its ARG a value`, line);
-  file.work.spend(index);
-  const earlier = file.stages.findLastIndex((stage, i) => i < index && stage.name === name);
-  if (earlier >= 0) return { kind: 'stage', index: earlier };
-  return name === 'scratch' ? { kind: 'scratch' } : { kind: 'image', reference: name, line };
-}
-
-/** What an instruction of a stage reads from. Throws InvalidContainerFile for a stage that is not there yet. */
-export function resolveSources(file: ContainerFile, index: number, instruction: Instruction): readonly StageSource[] {
-  if (instruction.kind === 'copy' && instruction.from !== undefined) {
-    return [resolveFrom(file, index, { from: instruction.from, line: instruction.line })];
-  }
-  if (instruction.kind !== 'run') return [];
-  return instruction.mountSources.map(from => resolveNamed(file, index, { from, line: instruction.line }));
-}
-
-/** The instructions of a stage, with the triggers in front that the stage it begins with leaves behind. Throws InvalidContainerFile or TooMuchWork. */
-export function effectiveInstructions(file: ContainerFile, index: number, base: StageSource): readonly Instruction[] {
-  const { instructions, line } = getStage(file, index);
-  if (base.kind !== 'stage') return instructions;
-  const triggers = getStage(file, base.index).instructions.flatMap(each =>
-    each.kind === 'onbuild' ? each.trigger : [],
-  );
-  return [...triggers.map(trigger => readTrigger(file, trigger, line)), ...instructions];
-}
-
-function readTrigger({ work }: ContainerFile, trigger: string, line: number): Instruction {
-  work.spend(trigger.length);
-  return parseTrigger(trigger, '\\', line);
 }
 
 /** The stages that the target needs, itself too, in their order. Throws InvalidContainerFile or TooMuchWork. */
@@ -85,10 +116,39 @@ export function sourcesOf(
   return [base, ...effectiveInstructions(file, index, base).flatMap(each => resolveSources(file, index, each))];
 }
 
-export function getStage(file: ContainerFile, index: number): Stage {
-  const stage = file.stages[index];
-  if (!stage) throw new InvalidContainerFile(`it has no stage ${index}`);
-  return stage;
+/** What the stage begins with, variables expanded. Throws InvalidContainerFile or TooMuchWork. */
+export function resolveBase(file: ContainerFile, index: number, scope: ReadonlyMap<string, string>): StageSource {
+  const { base, line } = getStage(file, index);
+  const name = atLine(line, () => expandWord(base, variable => scope.get(variable), file));
+  if (name === '') throw new InvalidContainerFile(`FROM ${quote(base)} names nothing; give its ARG a value`, line);
+  file.work.spend(index);
+  const earlier = file.stages.findLastIndex((stage, i) => i < index && stage.name === name);
+  if (earlier >= 0) return { kind: 'stage', index: earlier };
+  return name === 'scratch' ? { kind: 'scratch' } : { kind: 'image', reference: name, line };
+}
+
+/** The instructions of a stage, with the triggers in front that the stage it begins with leaves behind. Throws InvalidContainerFile or TooMuchWork. */
+export function effectiveInstructions(file: ContainerFile, index: number, base: StageSource): readonly Instruction[] {
+  const { instructions, line } = getStage(file, index);
+  if (base.kind !== 'stage') return instructions;
+  const triggers = getStage(file, base.index).instructions.flatMap(each =>
+    each.kind === 'onbuild' ? each.trigger : [],
+  );
+  return [...triggers.map(trigger => readTrigger(file, trigger, line)), ...instructions];
+}
+
+function readTrigger({ work }: ContainerFile, trigger: string, line: number): Instruction {
+  work.spend(trigger.length);
+  return parseTrigger(trigger, '\\', line);
+}
+
+/** What an instruction of a stage reads from. Throws InvalidContainerFile for a stage that is not there yet. */
+export function resolveSources(file: ContainerFile, index: number, instruction: Instruction): readonly StageSource[] {
+  if (instruction.kind === 'copy' && instruction.from !== undefined) {
+    return [resolveFrom(file, index, { from: instruction.from, line: instruction.line })];
+  }
+  if (instruction.kind !== 'run') return [];
+  return instruction.mountSources.map(from => resolveNamed(file, index, { from, line: instruction.line }));
 }
 
 interface From {
@@ -116,4 +176,21 @@ function findNamed(file: ContainerFile, text: string): number | undefined {
   file.work.spend(file.stages.length);
   const index = file.stages.findLastIndex(stage => stage.name === name);
   return index < 0 ? undefined : index;
+}
+
+export function getStage(file: ContainerFile, index: number): Stage {
+  const stage = file.stages[index];
+  if (!stage) throw new InvalidContainerFile(`it has no stage ${index}`);
+  return stage;
+}
+
+/** A line of a heredoc that looks like a FROM counts as one. */
+export function hasStage(containerFile: string, name: string): boolean {
+  return containerFile.split('\n').some(line => {
+    const words = line
+      .trim()
+      .toLowerCase()
+      .split(/[ \t]+/);
+    return words[0] === 'from' && words.at(-2) === 'as' && words.at(-1) === name.toLowerCase();
+  });
 }

@@ -1,15 +1,25 @@
-// A directory of this machine as a build context. No link is followed on the way.
-import type { Dirent, Stats } from 'node:fs';
-import { lstat, readdir, readlink } from 'node:fs/promises';
+// A directory of this machine as a build context, without what its .dockerignore leaves out. No symlink is followed on the way.
+import { constants, type Dirent, type Stats } from 'node:fs';
+import { lstat, open, readdir, readlink, readFile as readWhole, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createWork } from '../work.ts';
-import { type IgnoreRules, readIgnoreRules } from './ignore.ts';
-import { invalidEntry } from './invalid-context.ts';
-import { type ContextLimits, DEFAULT_CONTEXT_LIMITS } from './limits.ts';
-import { readFileOf } from './read-file.ts';
-import { createTree, type Entry, type ReadonlyTree, type Tree } from './tree.ts';
+import { Readable } from 'node:stream';
+import { createGzip } from 'node:zlib';
+import { readChunk } from '../../content/file-stream.ts';
+import { createWork, type Work } from '../work.ts';
+import { createPathPatterns, InvalidPathPattern, linesOf, type PathPatterns } from './path-patterns.ts';
+import { bytesOf, encodeTar } from './tar.ts';
+import {
+  type ContextLimits,
+  createTree,
+  DEFAULT_CONTEXT_LIMITS,
+  type Entry,
+  InvalidContext,
+  invalidEntry,
+  type ReadonlyTree,
+  type Tree,
+} from './tree.ts';
 
-export interface DirectoryOptions {
+interface DirectoryOptions {
   readonly limits?: ContextLimits | undefined;
   /** The name of the Containerfile in the directory, for an ignore file of its own. */
   readonly containerFile?: string | undefined;
@@ -26,6 +36,23 @@ export async function readDirectory(
   const rules = await readIgnoreRules(path, containerFile, createWork(IGNORING));
   await addChildren(tree, { root: path, name: '', rules });
   return tree;
+}
+
+interface PackOptions extends DirectoryOptions {
+  /** Whether the tar is packed with gzip. */
+  readonly gzip?: boolean | undefined;
+}
+
+/**
+ * What the ignore file of the directory leaves. Throws InvalidContext, which names the path, or the error of the file system; one that
+ * comes later breaks the stream. The caller reads it to its end or cancels it.
+ */
+export async function packDirectory(
+  path: string,
+  { gzip = false, ...options }: PackOptions = {},
+): Promise<ReadableStream<Uint8Array>> {
+  const tar = encodeTar(await readDirectory(path, options));
+  return gzip ? ReadableStream.from(bytesOf(Readable.fromWeb(tar).compose(createGzip()))) : tar;
 }
 
 interface Place {
@@ -79,4 +106,70 @@ function refuseUnreadable(path: string): (error: unknown) => never {
     if (!isRefused) throw error;
     throw invalidEntry(path, 'this user may not read it; name it in .dockerignore, or change its mode', error);
   };
+}
+
+/** Exactly as many as it had; no link is followed. `changed()` is thrown where it is another file, or has another size. */
+export async function* readFileOf(
+  path: string,
+  { dev, ino, size }: Stats,
+  changed: () => Error,
+): AsyncGenerator<Uint8Array> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const now = await file.stat();
+    if (now.dev !== dev || now.ino !== ino || now.size !== size) throw changed();
+    for (let at = 0; at < size; ) {
+      const chunk = await readChunk(file, at, size);
+      at += chunk.byteLength;
+      yield chunk;
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+export interface IgnoreRules {
+  /** Rejects as PathPatterns has it. */
+  ignores(name: string): Promise<boolean>;
+  /** Whether something below an ignored directory may be wanted after all. */
+  readonly hasExceptions: boolean;
+}
+
+const MAX_BYTES = 1024 * 1024;
+
+/** From `<containerFile>.dockerignore` where there is one, else from `.dockerignore`, in the directory. Throws InvalidContext. */
+export async function readIgnoreRules(
+  directory: string,
+  containerFile: string | undefined,
+  work: Work,
+): Promise<IgnoreRules> {
+  const own =
+    containerFile === undefined ? undefined : await readRules(directory, `${containerFile}.dockerignore`, work);
+  if (own === undefined) {
+    const shared = (await readRules(directory, '.dockerignore', work)) ?? createPathPatterns([], work);
+    return { hasExceptions: shared.hasExceptions, ignores: shared.match };
+  }
+  // Builders would look at it again.
+  return { hasExceptions: own.hasExceptions, ignores: async name => name === '.dockerignore' || own.match(name) };
+}
+
+async function readRules(directory: string, name: string, work: Work): Promise<PathPatterns | undefined> {
+  const text = await readText(join(directory, name));
+  try {
+    return text === undefined ? undefined : createPathPatterns(linesOf(text), work);
+  } catch (cause) {
+    if (!(cause instanceof InvalidPathPattern)) throw cause;
+    throw new InvalidContext(`build context: ${name}: ${cause.message}`, { cause });
+  }
+}
+
+async function readText(path: string): Promise<string | undefined> {
+  try {
+    const { size } = await stat(path);
+    if (size > MAX_BYTES) throw new InvalidContext(`build context: ${path}: more than ${MAX_BYTES} bytes`);
+    return await readWhole(path, 'utf8');
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
 }

@@ -3,8 +3,8 @@ import type { Stats } from 'node:fs';
 import { lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sortInSteps } from '../../content/sort-in-steps.ts';
-import { encodeTar } from './encode-tar.ts';
-import { readFileOf } from './read-file.ts';
+import { readFileOf } from './directory.ts';
+import { encodeTar } from './tar.ts';
 import type { Entry } from './tree.ts';
 
 /** It cannot be a layer as it is. `message` names the path and what is wrong. */

@@ -2,7 +2,7 @@
 // `**` for any directories, and `!` for what is taken back. A pattern runs over a path as an automaton, so that none takes longer than the
 // product of both lengths, whoever wrote it.
 import { posix } from 'node:path';
-import { trimSpace } from '../containerfile/space.ts';
+import { trimSpace } from '../containerfile/scanner.ts';
 import type { Work } from '../work.ts';
 
 /** `message` names the pattern and what is wrong. */

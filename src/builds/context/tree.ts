@@ -1,7 +1,4 @@
-// The files of a build context by their names, whatever they came as: what is added is checked, and the last of equal names wins.
-import { checkSymlink, parseEntryName } from './entry-name.ts';
-import { InvalidContext, invalidEntry, quoteName } from './invalid-context.ts';
-import type { ContextLimits } from './limits.ts';
+// The files of a build context by name, whatever they came as: what is added is checked against the limits, and no name or symlink leads out of it.
 
 export type Entry =
   | { readonly kind: 'directory'; readonly mode: number }
@@ -29,7 +26,33 @@ export interface Tree {
   list(): readonly (readonly [name: string, entry: Entry])[];
 }
 
+export interface ContextLimits {
+  /** Of a tar, as it comes. */
+  readonly maxPackedBytes: number;
+  /** Of an unpacked tar, and of all files together. */
+  readonly maxBytes: number;
+  /** Directories count too, those that are only implied by a name as well. */
+  readonly maxEntries: number;
+  /** How many directories may lie in each other. */
+  readonly maxDepth: number;
+  /** Unpacked to packed; looked at only beyond `ratioFreeBytes` of unpacked bytes. */
+  readonly maxRatio: number;
+  readonly ratioFreeBytes: number;
+}
+
+const MIB = 1024 * 1024;
+
+export const DEFAULT_CONTEXT_LIMITS: ContextLimits = {
+  maxPackedBytes: 1024 * MIB,
+  maxBytes: 2048 * MIB,
+  maxEntries: 100_000,
+  maxDepth: 64,
+  maxRatio: 200,
+  ratioFreeBytes: 64 * MIB,
+};
+
 const IMPLIED: Entry = { kind: 'directory', mode: 0o755 };
+
 /** All twelve: who cannot read such a file says so, and makes no other of it. */
 const MODE = 0o7777;
 
@@ -89,4 +112,73 @@ function withMode(entry: Entry): Entry {
 
 function sizeOf(entry: Entry | undefined): number {
   return entry?.kind === 'file' ? entry.size : 0;
+}
+
+/** In bytes: what file systems take, and what a name is worth in memory. */
+const MAX_NAME_BYTES = 1024;
+
+const MAX_COMPONENT_BYTES = 255;
+
+/**
+ * The components of a name, without those that mean nothing (`.` and empty ones); none: the root of the context. Throws InvalidContext
+ * for a name that is absolute, climbs, is not text, or is too long.
+ */
+export function parseEntryName(name: string): readonly string[] {
+  checkText(name, 'name', name);
+  if (name.startsWith('/')) throw invalidEntry(name, 'its name is absolute; expected one relative to the context');
+  const components = componentsOf(name);
+  if (components.includes('..')) throw invalidEntry(name, 'its name has ".."');
+  return components;
+}
+
+/**
+ * Throws InvalidContext for a symlink that is absolute or leads out of the context. What is followed where differs by builder, and one
+ * that follows such a link would read this machine's files. A target may climb only at its start: from there on it passes directories
+ * and links of the context alone, each of which stays inside, so that no chain of links leads out either.
+ */
+export function checkSymlink(components: readonly string[], target: string): void {
+  const name = components.join('/');
+  if (target === '') throw invalidEntry(name, 'the symlink has no target');
+  checkText(name, 'target', target);
+  if (target.startsWith('/'))
+    throw invalidEntry(name, 'the symlink is absolute; expected one that stays in the context');
+  const steps = componentsOf(target);
+  const climbs = steps.findIndex(step => step !== '..');
+  const climbed = climbs === -1 ? steps.length : climbs;
+  if (steps.slice(climbed).includes('..'))
+    throw invalidEntry(name, 'the symlink has ".." after the start of its target');
+  if (climbed > components.length - 1) throw invalidEntry(name, 'the symlink leads out of the context');
+}
+
+function componentsOf(path: string): readonly string[] {
+  return path.split('/').filter(component => component !== '' && component !== '.');
+}
+
+function checkText(name: string, what: 'name' | 'target', text: string): void {
+  if (text.includes('\0')) throw invalidEntry(name, `its ${what} has a NUL character`);
+  // A tar's bytes that are not UTF-8 arrive as U+FFFD: two names could become one.
+  if (!text.isWellFormed() || text.includes('\ufffd')) throw invalidEntry(name, `its ${what} is not UTF-8`);
+  if (Buffer.byteLength(text) > MAX_NAME_BYTES)
+    throw invalidEntry(name, `its ${what} has more than ${MAX_NAME_BYTES} bytes`);
+  if (componentsOf(text).some(component => Buffer.byteLength(component) > MAX_COMPONENT_BYTES)) {
+    throw invalidEntry(name, `a part of its ${what} has more than ${MAX_COMPONENT_BYTES} bytes`);
+  }
+}
+
+/** It cannot be used as given. `message` is for people: it names the entry and the rule, and holds no secret. */
+export class InvalidContext extends Error {
+  override readonly name = 'InvalidContext';
+}
+
+/** What is wrong with one entry. */
+export function invalidEntry(name: string, reason: string, cause?: unknown): InvalidContext {
+  return new InvalidContext(`build context: ${quoteName(name)}: ${reason}`, { cause });
+}
+
+const MAX_SHOWN = 160;
+
+/** A name as messages show it: whoever chose it may have put anything in it. */
+export function quoteName(name: string): string {
+  const shown = name.length > MAX_SHOWN ? `${name.slice(0, MAX_SHOWN)}…` : name;
+  return JSON.stringify(shown.toWellFormed());
 }

@@ -6,9 +6,8 @@ import { geteuid } from 'node:process';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { createVerifier, type Verifier } from '../../oci/verify.ts';
-import { checkSymlink, parseEntryName } from './entry-name.ts';
-import { invalidEntry } from './invalid-context.ts';
-import { type TarEntry, tarEntries } from './tar-entries.ts';
+import { type TarEntry, tarEntries } from './tar.ts';
+import { checkSymlink, invalidEntry, parseEntryName } from './tree.ts';
 
 /** No clock decides what a build sees. */
 const EPOCH = new Date(0);

@@ -1,8 +1,7 @@
 // The bytes of a tar out of whatever packs it, within limits.
 import { pipeline } from 'node:stream/promises';
 import { createUnpacker, isCorruption, readHead, sniffCompression } from '../../augment/unpack.ts';
-import { InvalidContext } from './invalid-context.ts';
-import type { ContextLimits } from './limits.ts';
+import { type ContextLimits, InvalidContext } from './tree.ts';
 
 /**
  * Reads a plain tar, a gzip or a zstd to its end, or cancels it. `read` gets the unpacked bytes. Throws InvalidContext as soon as the

@@ -1,7 +1,7 @@
 // One backend's part of a build: ordered, built, and its tag checked.
 import { formatPlatform, type Platform } from '../../oci/platform.ts';
 import type { Backend, BuildOrder } from '../backend.ts';
-import { quoteName } from '../context/invalid-context.ts';
+import { quoteName } from '../context/tree.ts';
 import { BackendUnavailable, BuildFailure, type MakeOptions } from '../execution.ts';
 import type { Destination } from '../images.ts';
 import type { Tell } from '../progress.ts';

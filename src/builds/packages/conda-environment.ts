@@ -1,10 +1,15 @@
-// An environment of conda packages as a file that its tools read.
+// An environment of conda packages as a file that its tools read. YAML of strangers is parsed by a thread of its own, one at a time, within a
+// time and a memory of its own.
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import pLimit from 'p-limit';
 import { stringify } from 'yaml';
+import { RegistryError } from '../../oci/errors.ts';
 import { InvalidBuild } from '../request.ts';
+import { answerSchema, type EnvironmentAnswer, type EnvironmentQuestion } from './environment-thread.ts';
 import { NO_NAMES, namesOfEntries, namesOfEnvironment, type PackageNames } from './names.ts';
-import type { ReadEnvironment } from './read-environment.ts';
 import { decodeEnvironment, type PackagesRequest } from './request.ts';
-import { quoteWord } from './shell-word.ts';
+import { quoteWord } from './template.ts';
 
 export type CondaEnvironment =
   /** In the build context. Only one of kind `yaml` names channels and dependencies; a `lock` names every file that is installed. */
@@ -13,12 +18,15 @@ export type CondaEnvironment =
 
 /** Without `ps` no workflow engine can watch what runs. */
 export const DEFAULT_BASE_PACKAGES = ['conda-forge::procps-ng'] as const;
+
 const DEFAULT_CHANNELS = ['conda-forge', 'bioconda'] as const;
 
 /** `[channel::]name` with an optional constraint, as conda's specs, or `pip:name` with one of pip's. */
 const SPEC =
   /^(?:[A-Za-z0-9_./:@-]+::)?[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:\[[^\]]+\])?\s*(?:[=<>!~][A-Za-z0-9_.*+=<>!~,|\s-]*)?$/;
+
 const CHANNEL = /^[A-Za-z0-9_][A-Za-z0-9_./:@-]*$/;
+
 /** Without credentials: what is written here is kept with the build. */
 const URL_LINE = /^https?:\/\/[^\s"'\\@/]{1,300}(?:\/[^\s"'\\]{0,2000})?$/;
 
@@ -37,11 +45,12 @@ export async function condaEnvironment(
   return { kind: 'yaml', file: 'conda.yml', text, names: namesOfEntries(entries) };
 }
 
-/** Packages as the words of a shell command. Throws InvalidBuild. */
-export function quoteSpecs(field: string, specs: readonly string[]): string {
-  const bad = specs.find(spec => !SPEC.test(spec));
-  if (bad !== undefined) throw new InvalidBuild(`packages.${field}: ${quote(bad)} is no package`);
-  return specs.map(quoteWord).join(' ');
+async function fromText(text: string, channels: readonly string[], read: ReadEnvironment): Promise<CondaEnvironment> {
+  if (URL_LINE.test(text)) return { kind: 'url', url: text, names: NO_NAMES };
+  if (/^@EXPLICIT\s*$/m.test(text)) return { kind: 'lock', file: 'conda-lock.txt', text: `${text}\n`, names: NO_NAMES };
+  const answer = await read({ text, channels: [...channels] });
+  if (answer.kind === 'lock') return { kind: 'lock', file: 'conda-lock.yml', text: `${text}\n`, names: NO_NAMES };
+  return { kind: 'yaml', file: 'conda.yml', text: answer.text, names: namesOfEnvironment(answer) };
 }
 
 function fromEntries(entries: readonly string[], channels: readonly string[]) {
@@ -63,14 +72,61 @@ function isPip(entry: string): boolean {
   return entry.startsWith('pip:') && !entry.startsWith('pip::');
 }
 
-async function fromText(text: string, channels: readonly string[], read: ReadEnvironment): Promise<CondaEnvironment> {
-  if (URL_LINE.test(text)) return { kind: 'url', url: text, names: NO_NAMES };
-  if (/^@EXPLICIT\s*$/m.test(text)) return { kind: 'lock', file: 'conda-lock.txt', text: `${text}\n`, names: NO_NAMES };
-  const answer = await read({ text, channels: [...channels] });
-  if (answer.kind === 'lock') return { kind: 'lock', file: 'conda-lock.yml', text: `${text}\n`, names: NO_NAMES };
-  return { kind: 'yaml', file: 'conda.yml', text: answer.text, names: namesOfEnvironment(answer) };
+/** Packages as the words of a shell command. Throws InvalidBuild. */
+export function quoteSpecs(field: string, specs: readonly string[]): string {
+  const bad = specs.find(spec => !SPEC.test(spec));
+  if (bad !== undefined) throw new InvalidBuild(`packages.${field}: ${quote(bad)} is no package`);
+  return specs.map(quoteWord).join(' ');
 }
 
 function quote(text: string): string {
   return JSON.stringify(text.slice(0, 80));
+}
+
+/** Throws InvalidBuild for what is no environment or costs too much to read, TOOMANYREQUESTS while too many wait. */
+export type ReadEnvironment = (
+  question: EnvironmentQuestion,
+) => Promise<Exclude<EnvironmentAnswer, { readonly kind: 'fault' }>>;
+
+interface EnvironmentLimits {
+  readonly timeoutMs: number;
+  readonly heapMib: number;
+  readonly maxWaiting: number;
+}
+
+const LIMITS: EnvironmentLimits = { timeoutMs: 10_000, heapMib: 128, maxWaiting: 20 };
+
+export function createReadEnvironment({ timeoutMs, heapMib, maxWaiting }: EnvironmentLimits = LIMITS): ReadEnvironment {
+  const oneAtATime = pLimit(1);
+
+  async function ask(question: EnvironmentQuestion): Promise<EnvironmentAnswer> {
+    const worker = new Worker(new URL('./environment-thread.ts', import.meta.url), {
+      workerData: question,
+      resourceLimits: { maxOldGenerationSizeMb: heapMib },
+    });
+    // A thread that is ended may still break, of which nobody hears then: that would end the process.
+    worker.on('error', () => undefined);
+    try {
+      const [answer] = await once(worker, 'message', { signal: AbortSignal.timeout(timeoutMs) });
+      return answerSchema.parse(answer);
+    } catch (cause) {
+      throw new InvalidBuild(
+        `packages.environment: YAML that cannot be read within ${timeoutMs / 1000} s and ${heapMib} MiB`,
+        {
+          cause,
+        },
+      );
+    } finally {
+      await worker.terminate();
+    }
+  }
+
+  return async question => {
+    if (oneAtATime.pendingCount >= maxWaiting) {
+      throw new RegistryError('TOOMANYREQUESTS', 'too many environments are being read', { retryAfterSeconds: 5 });
+    }
+    const answer = await oneAtATime(() => ask(question));
+    if (answer.kind === 'fault') throw new InvalidBuild(`packages.environment: ${answer.message}`);
+    return answer;
+  };
 }

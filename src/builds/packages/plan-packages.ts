@@ -1,13 +1,17 @@
 // Packages of an environment as a build: the Containerfile that installs them, the files that it needs, and what the image is called.
+
 import { InvalidBuild } from '../request.ts';
-import { type CondaEnvironment, condaEnvironment } from './conda-environment.ts';
+import {
+  type CondaEnvironment,
+  condaEnvironment,
+  createReadEnvironment,
+  type ReadEnvironment,
+} from './conda-environment.ts';
+import { renderMicromambaV1, renderMicromambaV2, renderPixi } from './conda-templates.ts';
 import { renderCran } from './cran.ts';
-import { renderMicromambaV1, renderMicromambaV2 } from './micromamba.ts';
 import { NO_NAMES, namesOfEntries, type PackageNames } from './names.ts';
-import { renderPixi } from './pixi.ts';
-import { createReadEnvironment, type ReadEnvironment } from './read-environment.ts';
-import type { Rendered } from './rendered.ts';
 import { type PackagesRequest, parsePackages } from './request.ts';
+import type { Rendered } from './template.ts';
 
 export interface PackagesPlan extends Rendered {
   readonly names: PackageNames;

@@ -1,8 +1,13 @@
-// What the templates of Containerfiles have in common: the images that they start from, and the lines that a request adds.
-
+// What the templates of Containerfiles share: the images that they start from, the lines that a request adds, and words in shell commands.
 import { RegistryError } from '../../oci/errors.ts';
 import { parseReference } from '../../oci/reference.ts';
 import { InvalidBuild } from '../request.ts';
+
+export interface Rendered {
+  readonly containerFile: string;
+  /** The build context: texts by their names. */
+  readonly files: Readonly<Record<string, string>>;
+}
 
 /** Throws InvalidBuild for what is no image's name. */
 export function checkImage(field: string, image: string): string {
@@ -32,4 +37,9 @@ export function checkCommands(field: string, commands: readonly string[]): reado
 /** Commands of one RUN: the next runs only where the one before it succeeded. */
 export function chain(commands: readonly string[]): string {
   return commands.join(' \\\n    && ');
+}
+
+/** One word of a POSIX shell, whatever is in it but line ends, which a Containerfile would see first. */
+export function quoteWord(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
 }

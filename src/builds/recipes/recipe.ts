@@ -1,8 +1,8 @@
 // Recipes: how an image is built that a pull does not find.
+import { resolve, sep } from 'node:path';
 import { InvalidPlatform, parsePlatform } from '../../oci/platform.ts';
 import type { ContainerFileSpec } from '../spec.ts';
 import { InvalidRecipe, type Pattern, parsePattern, type Values } from './pattern.ts';
-import { fillPath, fillText, placeholdersOf } from './template.ts';
 
 /** As the configuration has it. Arguments, labels and paths may hold the placeholders of `match`. */
 export interface RecipeOptions {
@@ -117,4 +117,36 @@ function fill({ match: _, ...options }: RecipeOptions, values: Values, directory
 
 function fillTexts(texts: Texts = {}, values: Values): Texts {
   return Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, fillText(text, values)]));
+}
+
+const PLACEHOLDER = /\{([A-Za-z_][A-Za-z0-9_]*)\}/g;
+
+/** The names of the placeholders in a text. */
+function placeholdersOf(text: string): readonly string[] {
+  return [...text.matchAll(PLACEHOLDER)].map(([, name = '']) => name);
+}
+
+/** What is no value's name stays as it is. A value that looks like a placeholder is not filled again. */
+function fillText(text: string, values: Values): string {
+  return text.replace(PLACEHOLDER, (placeholder, name: string) => values.get(name) ?? placeholder);
+}
+
+/**
+ * The absolute path; undefined where a value would lead it out of the folder that it begins with, which is all before the first
+ * component with a placeholder.
+ */
+function fillPath(path: string, values: Values, directory: string): string | undefined {
+  const components = path.split('/');
+  const first = components.findIndex(component => placeholdersOf(component).length > 0);
+  if (first < 0) return resolve(directory, path);
+  const folder = resolve(directory, components.slice(0, first).join('/') || (path.startsWith('/') ? '/' : '.'));
+  const filled = components.slice(first).map(component => fillText(component, values));
+  const isSafe = filled.join('/').split('/').every(isPlain);
+  const found = resolve(folder, ...filled);
+  return isSafe && found.startsWith(folder.endsWith(sep) ? folder : folder + sep) ? found : undefined;
+}
+
+/** A component that names something in its folder. */
+function isPlain(component: string): boolean {
+  return component !== '' && component !== '.' && component !== '..' && !component.includes('\0');
 }

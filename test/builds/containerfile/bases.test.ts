@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { type BasesOptions, findBases } from '../../../src/builds/containerfile/bases.ts';
-import { InvalidContainerFile } from '../../../src/builds/containerfile/invalid.ts';
+import { InvalidContainerFile } from '../../../src/builds/containerfile/container-file.ts';
 import { parseContainerFile } from '../../../src/builds/containerfile/parse.ts';
 import { formatPlatform, parsePlatforms } from '../../../src/oci/platform.ts';
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type EscapeCharacter, expandWord, expandWords } from '../../../src/builds/containerfile/expand.ts';
-import { InvalidSyntax } from '../../../src/builds/containerfile/invalid.ts';
+import { type EscapeCharacter, InvalidSyntax } from '../../../src/builds/containerfile/container-file.ts';
+import { expandWord, expandWords } from '../../../src/builds/containerfile/expand.ts';
 import { measureThreadMs } from '../../support/thread-time.ts';
 
 const values: ReadonlyMap<string, string> = new Map([

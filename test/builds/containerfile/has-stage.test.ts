@@ -1,6 +1,6 @@
 // Names of stages, told from the text.
 import { expect, test } from 'vitest';
-import { hasStage } from '../../../src/builds/containerfile/has-stage.ts';
+import { hasStage } from '../../../src/builds/containerfile/stages.ts';
 
 test.each([
   ['FROM alpine AS build\n', 'build', true],

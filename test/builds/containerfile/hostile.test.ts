@@ -1,7 +1,7 @@
 // Containerfiles that are made to take long: reading one takes time by its length alone, and what it asks for is bounded.
 import { expect, test } from 'vitest';
 import { findBases } from '../../../src/builds/containerfile/bases.ts';
-import { InvalidContainerFile } from '../../../src/builds/containerfile/invalid.ts';
+import { InvalidContainerFile } from '../../../src/builds/containerfile/container-file.ts';
 import { parseContainerFile } from '../../../src/builds/containerfile/parse.ts';
 import { trimEnd, trimStart } from '../../../src/builds/containerfile/pattern.ts';
 import { createWork } from '../../../src/builds/work.ts';

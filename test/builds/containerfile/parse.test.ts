@@ -1,8 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { ContainerFile } from '../../../src/builds/containerfile/container-file.ts';
-import type { Instruction } from '../../../src/builds/containerfile/instruction.ts';
-import { InvalidContainerFile } from '../../../src/builds/containerfile/invalid.ts';
+import {
+  type ContainerFile,
+  type Instruction,
+  InvalidContainerFile,
+} from '../../../src/builds/containerfile/container-file.ts';
 import { parseContainerFile } from '../../../src/builds/containerfile/parse.ts';
 import { measureThreadMs } from '../../support/thread-time.ts';
 

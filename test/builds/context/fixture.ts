@@ -5,9 +5,8 @@ import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { extract, type Header, pack } from 'tar-stream';
 import { onTestFinished } from 'vitest';
-import { InvalidContext } from '../../../src/builds/context/invalid-context.ts';
-import { type ContextLimits, DEFAULT_CONTEXT_LIMITS } from '../../../src/builds/context/limits.ts';
 import { type ContextSource, storeContext } from '../../../src/builds/context/store-context.ts';
+import { type ContextLimits, DEFAULT_CONTEXT_LIMITS, InvalidContext } from '../../../src/builds/context/tree.ts';
 import { createDiskStore } from '../../../src/content/disk.ts';
 import type { ContentStore } from '../../../src/content/store.ts';
 

@@ -6,9 +6,8 @@ import { dirname, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import { InvalidContext } from '../../../src/builds/context/invalid-context.ts';
-import { DEFAULT_CONTEXT_LIMITS } from '../../../src/builds/context/limits.ts';
-import { packDirectory } from '../../../src/builds/context/pack-directory.ts';
+import { packDirectory } from '../../../src/builds/context/directory.ts';
+import { DEFAULT_CONTEXT_LIMITS, InvalidContext } from '../../../src/builds/context/tree.ts';
 import { asNobody } from '../../support/as-nobody.ts';
 import { canonical, listTar, makeFolder, tarSource } from './fixture.ts';
 

@@ -2,8 +2,8 @@
 import { chown, lstat, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { InvalidContext } from '../../../src/builds/context/invalid-context.ts';
 import { storeContext } from '../../../src/builds/context/store-context.ts';
+import { InvalidContext } from '../../../src/builds/context/tree.ts';
 import { unpackContext } from '../../../src/builds/context/unpack-context.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { ContentMismatch } from '../../../src/oci/verify.ts';

@@ -1,8 +1,8 @@
 // Requests for packages that are refused: nothing in them gets out of its place.
 import { Worker } from 'node:worker_threads';
 import { describe, expect, test, vi } from 'vitest';
+import { createReadEnvironment } from '../../../src/builds/packages/conda-environment.ts';
 import { createPlanPackages } from '../../../src/builds/packages/plan-packages.ts';
-import { createReadEnvironment } from '../../../src/builds/packages/read-environment.ts';
 import { InvalidBuild } from '../../../src/builds/request.ts';
 import { measureLongestHoldMs } from '../../support/thread-time.ts';
 

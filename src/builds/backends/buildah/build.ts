@@ -3,7 +3,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { type Digest, parseDigest } from '../../../oci/digest.ts';
 import { formatPlatform, type Platform } from '../../../oci/platform.ts';
 import type { BuildOptions, BuildOrder } from '../../backend.ts';
-import { hasStage } from '../../containerfile/has-stage.ts';
+import { hasStage } from '../../containerfile/stages.ts';
 import { BuildFailure } from '../../execution.ts';
 import { listReadImages } from '../../needs.ts';
 import type { ProcessEnd } from '../../process.ts';

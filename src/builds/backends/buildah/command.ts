@@ -1,7 +1,7 @@
 // The commands of a build: pure functions of the order. Nothing in them is secret: everyone can read arguments.
 import { formatPlatform, type Platform } from '../../../oci/platform.ts';
 import type { BuildOrder } from '../../backend.ts';
-import { hasStage } from '../../containerfile/has-stage.ts';
+import { hasStage } from '../../containerfile/stages.ts';
 import { findNeeds } from '../../needs.ts';
 import type { Compression, ContainerFileSpec } from '../../spec.ts';
 import { csvFields, findCommandObstacle } from '../buildkit/command.ts';

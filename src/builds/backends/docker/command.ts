@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatPlatform } from '../../../oci/platform.ts';
 import type { BuildOrder, PinnedBase } from '../../backend.ts';
-import { hasStage } from '../../containerfile/has-stage.ts';
+import { hasStage } from '../../containerfile/stages.ts';
 import type { Tell } from '../../progress.ts';
 import type { Compression, ContainerFileSpec } from '../../spec.ts';
 import { cacheFields, csvFields, findCommandObstacle, outputFields } from '../buildkit/command.ts';

@@ -1,12 +1,28 @@
-// The entries of a tar, a layer's or an archive's, as nodes.
+// Tars as files of an image: the entries of a layer, and the archives that ADD unpacks, plain or packed with gzip or zstd.
+import { Readable } from 'node:stream';
 import type { Header } from 'tar-stream';
 import { z } from 'zod';
-import { InvalidContext } from '../../context/invalid-context.ts';
-import type { ContextLimits } from '../../context/limits.ts';
-import { tarEntries } from '../../context/tar-entries.ts';
+import { createUnpacker, isTarStart, sniffCompression, TAR_BLOCK_BYTES } from '../../../augment/unpack.ts';
+import type { Spool } from '../../context/spool.ts';
+import { bytesOf, tarEntries } from '../../context/tar.ts';
+import { type ContextLimits, InvalidContext } from '../../context/tree.ts';
 import { readUnpacked } from '../../context/unpacked.ts';
-import { type Attributes, emptyDirectory, type Leaf, type Node } from './node.ts';
-import { formatPath, type Path, splitPath } from './path.ts';
+import type { Work } from '../../work.ts';
+import type { Owner } from './chown-chmod.ts';
+import {
+  type Attributes,
+  type DirectoryNode,
+  type Draft,
+  emptyDirectory,
+  type FileNode,
+  findNode,
+  followPath,
+  formatPath,
+  type Leaf,
+  type Node,
+  type Path,
+  splitPath,
+} from './file-system.ts';
 import { InvalidStep } from './step.ts';
 
 export interface ArchiveEntry {
@@ -16,7 +32,29 @@ export interface ArchiveEntry {
   readonly body: AsyncIterable<Uint8Array>;
 }
 
+export interface ReadOptions {
+  readonly limits: ContextLimits;
+  /** Takes the bodies of a layer when one of them is opened. */
+  readonly spool: Spool;
+  readonly signal: AbortSignal;
+  /** Of the whole build. */
+  readonly work: Work;
+}
+
+const MIB = 1024 * 1024;
+
+/** For each layer of a base that is read, and for each archive that ADD unpacks. */
+export const DEFAULT_EMBEDDED_LIMITS: ContextLimits = {
+  maxPackedBytes: 8 * 1024 * MIB,
+  maxBytes: 16 * 1024 * MIB,
+  maxEntries: 500_000,
+  maxDepth: 256,
+  maxRatio: 400,
+  ratioFreeBytes: 256 * MIB,
+};
+
 const paxSchema = z.record(z.string(), z.string()).catch({});
+
 const XATTR = 'SCHILY.xattr.';
 
 /** Reads the tar, packed or not, to its end. Throws InvalidStep, which says `what` the archive is, for one that cannot be read or is beyond a limit. */
@@ -38,6 +76,28 @@ export async function readArchive(
     if (!(error instanceof InvalidContext)) throw error;
     throw new InvalidStep(`${what} ${error.message.replace(/^build context: /, 'cannot be read: ')}`, { cause: error });
   }
+}
+
+function pathOf(name: string, what: string, { maxDepth }: ContextLimits): Path {
+  const path = splitPath(name);
+  if (path.length <= maxDepth) return path;
+  throw new InvalidStep(`${what} has directories deeper than ${maxDepth}`);
+}
+
+function attributesOf(header: Readonly<Header>): Attributes {
+  const pax = paxSchema.parse(header.pax ?? {});
+  const xattrs = Object.fromEntries(Object.entries(pax).filter(([key]) => key.startsWith(XATTR)));
+  return {
+    mode: (header.mode ?? 0) & 0o7777,
+    uid: numberOf(pax.uid) ?? header.uid ?? 0,
+    gid: numberOf(pax.gid) ?? header.gid ?? 0,
+    mtime: Math.trunc((header.mtime?.getTime() ?? 0) / 1000),
+    xattrs,
+  };
+}
+
+function numberOf(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : undefined;
 }
 
 /** The node of an entry, but for hard links and what is no file at all: undefined. A file is opened by `open`. */
@@ -74,24 +134,96 @@ function toDevice(
   return { ...attributes, kind, major: header.devmajor ?? 0, minor: header.devminor ?? 0 };
 }
 
-function pathOf(name: string, what: string, { maxDepth }: ContextLimits): Path {
-  const path = splitPath(name);
-  if (path.length <= maxDepth) return path;
-  throw new InvalidStep(`${what} has directories deeper than ${maxDepth}`);
+/** How archives begin that others can unpack. */
+const FOREIGN: readonly { readonly name: string; readonly magic: readonly number[] }[] = [
+  { name: 'bzip2', magic: [0x42, 0x5a, 0x68] },
+  { name: 'xz', magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00] },
+];
+
+/** The file, if it is an archive; undefined for any other. Throws InvalidStep for one that we cannot unpack. */
+export async function findArchive(root: DirectoryNode, path: Path): Promise<FileNode | undefined> {
+  const node = findNode(root, followPath(root, path));
+  if (node?.kind !== 'file' || node.size === 0) return undefined;
+  const head = await readStart(node.open(), TAR_BLOCK_BYTES);
+  const foreign = FOREIGN.find(({ magic }) => magic.every((byte, i) => head[i] === byte));
+  if (foreign) {
+    throw new InvalidStep(
+      `${formatPath(path)} is packed with ${foreign.name}, which the embedded builder cannot unpack; use gzip or zstd`,
+    );
+  }
+  const compression = sniffCompression(head);
+  const start = compression === 'none' ? head : await readPackedStart(node, compression);
+  return start.some(byte => byte !== 0) && isTarStart(start) ? node : undefined;
 }
 
-function attributesOf(header: Readonly<Header>): Attributes {
-  const pax = paxSchema.parse(header.pax ?? {});
-  const xattrs = Object.fromEntries(Object.entries(pax).filter(([key]) => key.startsWith(XATTR)));
-  return {
-    mode: (header.mode ?? 0) & 0o7777,
-    uid: numberOf(pax.uid) ?? header.uid ?? 0,
-    gid: numberOf(pax.gid) ?? header.gid ?? 0,
-    mtime: Math.trunc((header.mtime?.getTime() ?? 0) / 1000),
-    xattrs,
-  };
+async function readPackedStart(file: FileNode, compression: 'gzip' | 'zstd'): Promise<Uint8Array> {
+  const unpacker = createUnpacker(compression).stream;
+  const source = Readable.from(file.open());
+  source.on('error', error => unpacker.destroy(error));
+  source.pipe(unpacker);
+  try {
+    return await readStart(bytesOf(unpacker), TAR_BLOCK_BYTES);
+  } catch {
+    // What only looks like a packed file is a file like others.
+    return new Uint8Array(0);
+  } finally {
+    source.destroy();
+    unpacker.destroy();
+  }
 }
 
-function numberOf(text: string | undefined): number | undefined {
-  return text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : undefined;
+async function readStart(bytes: AsyncIterable<Uint8Array>, length: number): Promise<Uint8Array> {
+  let start: Uint8Array = new Uint8Array(0);
+  for await (const chunk of bytes) {
+    start = Buffer.concat([start, chunk]);
+    if (start.byteLength >= length) break;
+  }
+  return start.subarray(0, length);
+}
+
+interface UnpackOptions {
+  readonly archive: FileNode;
+  /** Of all that is in it; undefined: as it says itself. */
+  readonly owner: Owner | undefined;
+  readonly reading: ReadOptions;
+}
+
+/** Unpacks into a directory that is there. Throws InvalidStep. */
+export async function unpackArchive(
+  draft: Draft,
+  target: Path,
+  { archive, owner, reading }: UnpackOptions,
+): Promise<void> {
+  const { limits, spool, signal } = reading;
+  const body = ReadableStream.from(archive.open());
+  await readArchive(body, { what: 'the archive', limits }, async entry => {
+    signal.throwIfAborted();
+    const open = await spool.append(entry.body);
+    placeEntry(draft, target, { entry, open, owner });
+  });
+}
+
+interface Placed {
+  readonly entry: ArchiveEntry;
+  readonly open: () => AsyncIterable<Uint8Array>;
+  readonly owner: Owner | undefined;
+}
+
+function placeEntry(draft: Draft, target: Path, { entry, open, owner }: Placed): void {
+  const { header, path } = entry;
+  const node = header.type === 'link' ? findLinked(draft, target, entry) : toNode(entry, open);
+  const name = path.at(-1);
+  if (!node || name === undefined) return;
+  const parent = followPath(draft.root, [...target, ...path.slice(0, -1)]);
+  draft.makeDirectories(parent, {});
+  const place = [...parent, name];
+  const before = findNode(draft.root, place);
+  if (before && (before.kind !== 'directory' || node.kind !== 'directory')) draft.remove(place);
+  draft.put(place, { ...node, ...owner });
+}
+
+function findLinked(draft: Draft, target: Path, { header, path }: ArchiveEntry): Node {
+  const linked = findNode(draft.root, [...target, ...splitPath(header.linkname ?? '')]);
+  if (linked && linked.kind !== 'directory') return linked;
+  throw new InvalidStep(`the archive has a hard link ${formatPath(path)} to what is not there`);
 }

@@ -1,4 +1,4 @@
-// Builds without a builder: a Containerfile that runs nothing is only a rewriting of images, for any platform, in this process.
+// Builds without a builder: a Containerfile that runs nothing only rewrites images, for any platform, in this process.
 import { readFile } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { join } from 'node:path';
@@ -6,22 +6,23 @@ import { RegistryError } from '../../../oci/errors.ts';
 import { type Platform, parsePlatform } from '../../../oci/platform.ts';
 import { parseTag } from '../../../oci/reference.ts';
 import type { Backend, BuildOptions, BuildOrder, BuildResult } from '../../backend.ts';
-import { InvalidContainerFile } from '../../containerfile/invalid.ts';
+import { InvalidContainerFile } from '../../containerfile/container-file.ts';
 import { parseContainerFile } from '../../containerfile/parse.ts';
-import type { ContextLimits } from '../../context/limits.ts';
 import { createSpool, type Spool } from '../../context/spool.ts';
+import type { ContextLimits } from '../../context/tree.ts';
 import { BuildFailure, kindOfRegistryError } from '../../execution.ts';
 import type { BaseImages, OpenDestination } from '../../images.ts';
+import { findNeeds, type Needs } from '../../needs.ts';
+import type { ContainerFileSpec } from '../../spec.ts';
 import { createWork, TooMuchWork } from '../../work.ts';
+import { DEFAULT_EMBEDDED_LIMITS } from './archive.ts';
+import { stoppableImages } from './base.ts';
 import { buildPlatform, type PlatformBuild } from './build-platform.ts';
 import { readContext } from './context-tree.ts';
-import { createdAt } from './created.ts';
-import { DEFAULT_EMBEDDED_LIMITS } from './limits.ts';
-import { findObstacle } from './obstacle.ts';
-import { type BuiltImage, pushImages } from './push.ts';
+import { isRemote } from './copy-step.ts';
+import { type BuiltImage, createdAt, pushImages } from './push.ts';
 import { once, type Snapshot } from './stage.ts';
 import { InvalidStep } from './step.ts';
-import { stoppableImages } from './stoppable-images.ts';
 
 export interface EmbeddedDeps {
   readonly name?: string;
@@ -67,6 +68,37 @@ export function createEmbeddedBackend(deps: EmbeddedDeps): Backend {
   };
 }
 
+const BUILDERS = 'install BuildKit, docker with buildx, or buildah';
+
+const MAX_GZIP_LEVEL = 9;
+
+/** Undefined where there is none. A file that is invalid is none either: the build says what is wrong with it. */
+export function findObstacle(spec: ContainerFileSpec): string | undefined {
+  const { attestations, compression } = spec;
+  if (attestations.sbom)
+    return `an SBOM needs a builder that looks into the image: install BuildKit, or docker with buildx`;
+  if (attestations.provenance !== 'none')
+    return `provenance is attested by BuildKit alone: install it, or docker with buildx`;
+  if (compression?.mode === 'estargz')
+    return 'layers are packed as estargz by BuildKit alone: install it, or docker with buildx';
+  if (compression?.force)
+    return 'layers of base images are packed anew by BuildKit alone: install it, or docker with buildx';
+  if (compression?.mode !== 'zstd' && (compression?.level ?? 0) > MAX_GZIP_LEVEL)
+    return `gzip has levels up to ${MAX_GZIP_LEVEL}`;
+  const needs = findNeeds(spec);
+  return needs && findFileObstacle(needs);
+}
+
+function findFileObstacle({ frontend, steps }: Needs): string | undefined {
+  if (frontend) return `the frontend ${JSON.stringify(frontend)} runs in a builder: ${BUILDERS}`;
+  for (const { kind, line, ...rest } of steps) {
+    if (kind === 'run') return `line ${line}: RUN needs a builder: ${BUILDERS}`;
+    const isFetched = 'sources' in rest && rest.sources.some(isRemote);
+    if (isFetched) return `line ${line}: what is remote is fetched by a builder: ${BUILDERS}`;
+  }
+  return undefined;
+}
+
 async function build(deps: EmbeddedDeps, order: BuildOrder, options: BuildOptions): Promise<BuildResult> {
   const { signal } = options;
   signal.throwIfAborted();
@@ -79,18 +111,10 @@ async function build(deps: EmbeddedDeps, order: BuildOrder, options: BuildOption
     return { digest: await pushImages(destination, images, { tag, created: createdAt(order.spec.args), signal }) };
   } catch (error) {
     signal.throwIfAborted();
-    throw toFailure(error);
+    throw describeFault(error);
   } finally {
     await spool.close();
   }
-}
-
-async function buildAll(work: PlatformBuild, { platforms, spec }: BuildOrder): Promise<readonly BuiltImage[]> {
-  const images: BuiltImage[] = [];
-  for (const platform of platforms) {
-    images.push({ platform, snapshot: withLabels(await buildPlatform(platform, work), spec.labels) });
-  }
-  return images;
 }
 
 async function prepare(
@@ -111,12 +135,20 @@ async function prepare(
   };
 }
 
+async function buildAll(work: PlatformBuild, { platforms, spec }: BuildOrder): Promise<readonly BuiltImage[]> {
+  const images: BuiltImage[] = [];
+  for (const platform of platforms) {
+    images.push({ platform, snapshot: withLabels(await buildPlatform(platform, work), spec.labels) });
+  }
+  return images;
+}
+
 function withLabels(snapshot: Snapshot, labels: Readonly<Record<string, string>>): Snapshot {
   const { state } = snapshot;
   return { ...snapshot, state: { ...state, run: { ...state.run, Labels: { ...state.run.Labels, ...labels } } } };
 }
 
-function toFailure(cause: unknown): unknown {
+function describeFault(cause: unknown): unknown {
   if (cause instanceof RegistryError) {
     return new BuildFailure({ kind: kindOfRegistryError(cause), reason: cause.message }, { cause });
   }

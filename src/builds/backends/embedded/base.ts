@@ -1,8 +1,6 @@
-// The image that a stage begins with or is read from: the one for the platform.
-
+// The image that a stage begins with or copies from: the one for the platform, out of registries that may hang.
 import type { Descriptor } from '../../../oci/descriptor.ts';
-import type { Digest } from '../../../oci/digest.ts';
-import { parseDigest } from '../../../oci/digest.ts';
+import { type Digest, parseDigest } from '../../../oci/digest.ts';
 import { RegistryError } from '../../../oci/errors.ts';
 import { parseImageConfig } from '../../../oci/image-config.ts';
 import type { ImageManifest } from '../../../oci/manifest.ts';
@@ -11,9 +9,9 @@ import type { Platform } from '../../../oci/platform.ts';
 import { createVerifier } from '../../../oci/verify.ts';
 import { describeAbsence, findPlatformImage } from '../../bases.ts';
 import type { BaseImage, BaseImages } from '../../images.ts';
-import { type ImageState, parseState } from './image-state.ts';
+import { type ImageState, parseState } from './image-config.ts';
+import type { Layer } from './layers.ts';
 import { InvalidStep } from './step.ts';
-import type { Layer } from './write-layer.ts';
 
 interface Base {
   readonly state: ImageState;
@@ -53,6 +51,12 @@ async function openImage(images: BaseImages, reference: string, digest: Digest |
   }
 }
 
+async function findImage(image: BaseImage, reference: string, platform: Platform): Promise<ImageManifest> {
+  const found = await findPlatformImage(image, platform);
+  if (found.manifest) return found.manifest;
+  throw new InvalidStep(describeAbsence(reference, platform, found));
+}
+
 /** Layers of Docker's family become those of OCI's: the bytes are the same. */
 function toLayer(image: BaseImage, { mediaType, digest, size }: Descriptor, diffId: string): Layer {
   const compression = compressionOf(mediaType);
@@ -78,8 +82,38 @@ function verified(body: ReadableStream<Uint8Array>, digest: Digest, size: number
   );
 }
 
-async function findImage(image: BaseImage, reference: string, platform: Platform): Promise<ImageManifest> {
-  const found = await findPlatformImage(image, platform);
-  if (found.manifest) return found.manifest;
-  throw new InvalidStep(describeAbsence(reference, platform, found));
+type Body = ReadableStream<Uint8Array>;
+
+/** Every function rejects with the signal's reason when that aborts, a body breaks with it, and its source is cancelled. */
+export function stoppableImages(images: BaseImages, signal: AbortSignal): BaseImages {
+  const stoppable = <T>(work: Promise<T>) => untilAborted(work, signal);
+  const ofImage = ({ root, readManifest, readConfig, openBlob }: BaseImage): BaseImage => ({
+    root,
+    readManifest: descriptor => stoppable(readManifest(descriptor)),
+    readConfig: descriptor => stoppable(readConfig(descriptor)),
+    openBlob: digest => openBody(openBlob(digest), signal),
+  });
+  return {
+    resolve: reference => stoppable(images.resolve(reference)),
+    open: async (reference, digest) => ofImage(await stoppable(images.open(reference, digest))),
+  };
+}
+
+async function openBody(opening: Promise<Body>, signal: AbortSignal): Promise<Body> {
+  try {
+    const body = await untilAborted(opening, signal);
+    return body.pipeThrough(new TransformStream<Uint8Array, Uint8Array>(), { signal });
+  } catch (error) {
+    opening.then(body => body.cancel(error)).catch(() => {});
+    throw error;
+  }
+}
+
+function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(signal.reason);
+    if (signal.aborted) leave();
+    signal.addEventListener('abort', leave, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
+  });
 }

@@ -3,15 +3,14 @@
 import type { Digest } from '../../../oci/digest.ts';
 import { type Platform, parsePlatform } from '../../../oci/platform.ts';
 import { findBases } from '../../containerfile/bases.ts';
-import type { ContainerFile } from '../../containerfile/container-file.ts';
+import type { AddInstruction, ContainerFile, CopyInstruction } from '../../containerfile/container-file.ts';
 import { EXPANSION, expandWord } from '../../containerfile/expand.ts';
-import { globalScope } from '../../containerfile/global-scope.ts';
-import type { AddInstruction, CopyInstruction } from '../../containerfile/instruction.ts';
 import { parseTrigger } from '../../containerfile/parse.ts';
 import {
   effectiveInstructions,
   findTarget,
   getStage,
+  globalScope,
   resolveBase,
   resolveSources,
   type StageSource,
@@ -20,15 +19,13 @@ import type { BaseImages } from '../../images.ts';
 import { mayNotRead } from '../../needs.ts';
 import type { Tell } from '../../progress.ts';
 import { createWork } from '../../work.ts';
+import type { ReadOptions } from './archive.ts';
 import { openBase } from './base.ts';
-import { emptyState } from './image-state.ts';
-import { type DirectoryNode, emptyDirectory } from './node.ts';
-import { createStepTeller, isStep } from './progress.ts';
-import { type ReadOptions, readLayers } from './read-layers.ts';
-import { buildStage, once, type Snapshot, setVariables } from './stage.ts';
-import { createStageScope } from './stage-scope.ts';
-import { InvalidStep } from './step.ts';
-import type { WriteOptions } from './write-layer.ts';
+import { type DirectoryNode, emptyDirectory } from './file-system.ts';
+import { emptyState } from './image-config.ts';
+import { readLayers, type WriteOptions } from './layers.ts';
+import { buildStage, createStageScope, once, type Snapshot, setVariables } from './stage.ts';
+import { createStepTeller, InvalidStep, isStep } from './step.ts';
 
 export interface PlatformBuild {
   readonly file: ContainerFile;

@@ -1,10 +1,9 @@
-// Instructions that change only how the image runs.
-import type { CommandLine } from '../../containerfile/arguments.ts';
-import type { Healthcheck, Instruction } from '../../containerfile/instruction.ts';
+// Instructions that change only the image config.
+import { constants } from 'node:os';
+import type { CommandLine, Healthcheck, Instruction } from '../../containerfile/container-file.ts';
 import type { Work } from '../../work.ts';
-import type { ImageState, Run } from './image-state.ts';
-import { parsePorts } from './ports.ts';
-import { checkSignal } from './stop-signal.ts';
+import type { ImageState, Run } from './image-config.ts';
+import { InvalidStep } from './step.ts';
 
 interface ChangeOptions {
   /** Expands the variables of a word. Throws InvalidSyntax. */
@@ -122,6 +121,44 @@ function setEnv(env: readonly string[], pairs: readonly (readonly [key: string, 
 function commandOf({ Shell }: Run, command: CommandLine): string[] {
   if (command.form === 'exec') return [...command.args];
   return [...(Shell && Shell.length > 0 ? Shell : DEFAULT_SHELL), command.text];
+}
+
+const PORT =
+  /^(?:(?<ip>\[[0-9a-fA-F:.]+\]|[0-9a-fA-F:.]*):)?(?:(?<host>\d+(?:-\d+)?)?:)?(?<ports>\d+(?:-\d+)?)(?:\/(?<protocol>\w*))?$/;
+
+const PROTOCOLS: readonly string[] = ['tcp', 'udp', 'sctp'];
+
+const MAX_PORT = 65535;
+
+const STEPS_OF_A_PORT = 8;
+
+/** As an image config names them: `80/tcp`, each of a range for itself. Throws InvalidStep. */
+export function parsePorts(text: string, work: Work): readonly string[] {
+  const { ports = '', protocol } = PORT.exec(text)?.groups ?? {};
+  const [first = '', last = first] = ports.split('-');
+  const [start, end] = [Number(first || Number.NaN), Number(last || Number.NaN)];
+  const name = protocol?.toLowerCase() || 'tcp';
+  if (!(start <= end && end <= MAX_PORT) || !PROTOCOLS.includes(name)) {
+    throw new InvalidStep(`${JSON.stringify(text.slice(0, 80))} is no port; expected such as 80, 53/udp or 8000-8010`);
+  }
+  work.spend((end - start) * STEPS_OF_A_PORT);
+  return Array.from({ length: end - start + 1 }, (_, i) => `${start + i}/${name}`);
+}
+
+const MAX_SIGNAL = 64;
+
+/** Names that Linux has beyond those of this system, which may be another. */
+const MORE = ['SIGCLD', 'SIGSTKFLT', 'SIGPOLL', 'SIGPWR'];
+
+const REALTIME = /^SIGRTM(?:IN(?:\+(?:[1-9]|1[0-5]))?|AX(?:-(?:[1-9]|1[0-4]))?)$/;
+
+/** The text itself. Throws InvalidStep. */
+export function checkSignal(text: string): string {
+  const number = /^\d{1,3}$/.test(text) ? Number(text) : undefined;
+  const name = text.toUpperCase().startsWith('SIG') ? text.toUpperCase() : `SIG${text.toUpperCase()}`;
+  const isName = Object.hasOwn(constants.signals, name) || MORE.includes(name) || REALTIME.test(name);
+  if (number === undefined ? isName : number > 0 && number <= MAX_SIGNAL) return text;
+  throw new InvalidStep(`${JSON.stringify(text.slice(0, 80))} is no signal; expected such as SIGTERM or 15`);
 }
 
 /** What is not said is the engine's default. */

@@ -1,12 +1,11 @@
 // The build context as it lies on disk, as a file system: of root, of no time, without what .dockerignore leaves out.
 import { lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type IgnoreRules, readIgnoreRules } from '../../context/ignore.ts';
-import { InvalidContext } from '../../context/invalid-context.ts';
-import { readFileOf } from '../../context/read-file.ts';
+import { type IgnoreRules, readFileOf, readIgnoreRules } from '../../context/directory.ts';
+import { InvalidContext } from '../../context/tree.ts';
 import type { Modes } from '../../context/unpack-context.ts';
 import type { Work } from '../../work.ts';
-import { type DirectoryNode, emptyDirectory, type Node } from './node.ts';
+import { type DirectoryNode, emptyDirectory, type Node } from './file-system.ts';
 import { InvalidStep } from './step.ts';
 
 const MODE = 0o7777;

@@ -5,7 +5,7 @@ import type { Digest } from '../../../oci/digest.ts';
 import { mediaTypes } from '../../../oci/media-type.ts';
 import type { Platform } from '../../../oci/platform.ts';
 import type { Destination } from '../../images.ts';
-import { encodeState } from './image-state.ts';
+import { encodeState } from './image-config.ts';
 import type { Snapshot } from './stage.ts';
 
 export interface BuiltImage {
@@ -79,4 +79,15 @@ async function putDocument(
   tags: readonly string[],
 ): Promise<void> {
   await destination.putManifest({ raw, mediaType, digest, tags });
+}
+
+const EPOCH = 'SOURCE_DATE_EPOCH';
+
+const SECONDS = /^\d{1,11}$/;
+
+/** As the build's SOURCE_DATE_EPOCH says, in seconds since 1970; else 1970. RFC 3339. https://reproducible-builds.org/specs/source-date-epoch/ */
+export function createdAt(args: Readonly<Record<string, string>>): string {
+  const given = Object.hasOwn(args, EPOCH) ? (args[EPOCH] ?? '') : '';
+  const seconds = SECONDS.test(given) ? Number(given) : 0;
+  return new Date(seconds * 1000).toISOString().replace('.000Z', 'Z');
 }

@@ -1,18 +1,31 @@
-// One stage, instruction by instruction.
-
+// One stage, instruction by instruction, and its variables.
 import type { Platform } from '../../../oci/platform.ts';
-import type { AddInstruction, CopyInstruction, Instruction } from '../../containerfile/instruction.ts';
+import type {
+  AddInstruction,
+  ArgInstruction,
+  CopyInstruction,
+  EscapeCharacter,
+  Instruction,
+} from '../../containerfile/container-file.ts';
+import { type ExpandOptions, expandWord, expandWords } from '../../containerfile/expand.ts';
+import { MAX_SCOPE_CHARACTERS } from '../../containerfile/stages.ts';
+import type { Work } from '../../work.ts';
+import type { ReadOptions } from './archive.ts';
 import { changeConfig, historyOf } from './change-config.ts';
+import { findOwner } from './chown-chmod.ts';
 import { copyFiles, isLinked, toAbsolute } from './copy-step.ts';
-import { createDraft, type Draft } from './draft.ts';
-import type { ImageState } from './image-state.ts';
-import { type DirectoryNode, emptyDirectory } from './node.ts';
-import { findOwner } from './owner.ts';
-import { followPath, formatPath, splitPath } from './path.ts';
-import type { ReadOptions } from './read-layers.ts';
-import type { StageScope } from './stage-scope.ts';
+import {
+  createDraft,
+  type DirectoryNode,
+  type Draft,
+  emptyDirectory,
+  followPath,
+  formatPath,
+  splitPath,
+} from './file-system.ts';
+import type { ImageState } from './image-config.ts';
+import { type Layer, type WriteOptions, writeLayer } from './layers.ts';
 import { InvalidStep } from './step.ts';
-import { type Layer, type WriteOptions, writeLayer } from './write-layer.ts';
 
 /** What a stage is at some point: how its image runs, its layers, and the files in them, which are read only when somebody asks. */
 export interface Snapshot {
@@ -34,6 +47,7 @@ interface StageOptions {
 
 /** As many as can be mounted. */
 const MAX_LAYERS = 500;
+
 const DIRECTORY_MODE = 0o755;
 
 /** Throws what `onStep` throws. */
@@ -74,14 +88,6 @@ async function apply(before: Snapshot, instruction: Instruction, options: ApplyO
       if (instruction.kind === 'env') setVariables(scope, state.run.Env ?? []);
       return { ...before, state };
     }
-  }
-}
-
-/** The environment of an image as variables. */
-export function setVariables(scope: StageScope, env: readonly string[]): void {
-  for (const entry of env) {
-    const equals = entry.indexOf('=');
-    if (equals > 0) scope.set(entry.slice(0, equals), entry.slice(equals + 1));
   }
 }
 
@@ -140,6 +146,79 @@ function putOnto(root: DirectoryNode, above: Draft): DirectoryNode {
   const draft = createDraft(root);
   for (const { path, node } of above.changes()) draft.put(path, node);
   return draft.root;
+}
+
+/** The environment of an image as variables. */
+export function setVariables(scope: StageScope, env: readonly string[]): void {
+  for (const entry of env) {
+    const equals = entry.indexOf('=');
+    if (equals > 0) scope.set(entry.slice(0, equals), entry.slice(equals + 1));
+  }
+}
+
+export interface StageScope {
+  expand(text: string): string;
+  expandAll(text: string): readonly string[];
+  /** The content of a heredoc: quotes are no quotes in it. */
+  expandContent(text: string): string;
+  set(name: string, value: string): void;
+  /** Declares arguments; gives them as the history tells them. */
+  declare(args: ArgInstruction['args']): string;
+  /** A copy, for a stage that begins with this one. */
+  values(): ReadonlyMap<string, string>;
+  /** Of all that a file's text makes to be done. */
+  readonly work: Work;
+}
+
+interface ScopeOptions {
+  readonly escapeCharacter: EscapeCharacter;
+  readonly work: Work;
+  /** Of the build. */
+  readonly args: Readonly<Record<string, string>>;
+  /** Of the file, for an ARG that says no more than its name. */
+  readonly globals: ReadonlyMap<string, string>;
+}
+
+/** All functions throw InvalidSyntax or InvalidStep. */
+export function createStageScope(
+  start: ReadonlyMap<string, string>,
+  { escapeCharacter, work, args, globals }: ScopeOptions,
+): StageScope {
+  const values = new Map(start);
+  const find = (name: string) => values.get(name);
+  const words: ExpandOptions = { escapeCharacter, work };
+  work.spend(values.size);
+  let size = 0;
+
+  function set(name: string, value: string): void {
+    size += value.length - (values.get(name)?.length ?? 0);
+    work.spend(1);
+    if (size > MAX_SCOPE_CHARACTERS) throw new InvalidStep('the values of its variables are too long');
+    values.set(name, value);
+  }
+
+  function resultOf({ key, value }: ArgInstruction['args'][number]): string | undefined {
+    if (Object.hasOwn(args, key)) return args[key];
+    return value === undefined ? globals.get(key) : expandWord(value, find, words);
+  }
+
+  return {
+    expand: text => expandWord(text, find, words),
+    expandAll: text => expandWords(text, find, words),
+    expandContent: text => expandWord(text, find, { escapeCharacter: '\\', ignoresQuotes: true, work }),
+    set,
+    declare(declared) {
+      const texts = declared.map(arg => {
+        const value = resultOf(arg);
+        if (value === undefined) return arg.key;
+        set(arg.key, value);
+        return `${arg.key}=${value}`;
+      });
+      return `ARG ${texts.join(' ')}`;
+    },
+    values: () => new Map(values),
+    work,
+  };
 }
 
 /** The work is done at most once, and only if somebody asks. */

@@ -1,6 +1,83 @@
-// A step that cannot be done: a fault of the Containerfile or of what it works on.
+// The steps of a platform's build by the names that BuildKit gives them, and failures with their place.
+import { RegistryError } from '../../../oci/errors.ts';
+import { formatPlatform, InvalidPlatform, type Platform } from '../../../oci/platform.ts';
+import { type Instruction, InvalidContainerFile, InvalidSyntax } from '../../containerfile/container-file.ts';
+import { BuildFailure, kindOfRegistryError } from '../../execution.ts';
+import type { Tell } from '../../progress.ts';
+import { TooMuchWork } from '../../work.ts';
 
 /** `message` says what is wrong; where, is told by who knows the step. */
 export class InvalidStep extends Error {
   override readonly name = 'InvalidStep';
+}
+
+interface StepNames {
+  /** Absent where there is one stage only. */
+  readonly stage: string | undefined;
+  /** How many steps the stage has. */
+  readonly total: number;
+}
+
+interface Numbered {
+  readonly line: number;
+  readonly code: string;
+}
+
+interface StepTeller {
+  /** Does the work, tells when it begins and ends, and makes a BuildFailure of what is wrong with it. */
+  run<T>(step: Numbered, work: () => Promise<T>): Promise<T>;
+  /** The same without a word: for what takes no time. */
+  check<T>(step: Numbered, work: () => Promise<T>): Promise<T>;
+}
+
+/** Whether the instruction makes a layer, and so is a step of its own. */
+export function isStep({ kind }: Instruction): boolean {
+  return kind === 'copy' || kind === 'add' || kind === 'workdir' || kind === 'run';
+}
+
+export function createStepTeller(tell: Tell, platform: Platform, { stage, total }: StepNames): StepTeller {
+  const name = formatPlatform(platform);
+  let count = 0;
+
+  async function check<T>(step: Numbered, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw toFailure(error, step, name);
+    }
+  }
+
+  return {
+    check,
+    async run(step, work) {
+      count += 1;
+      const place = [name, ...(stage === undefined ? [] : [stage]), `${count}/${total}`].join(' ');
+      const entry = { kind: 'step', platform: name, step: `[${place}] ${step.code}` } as const;
+      tell({ ...entry, state: 'started' });
+      try {
+        const result = await check(step, work);
+        tell({ ...entry, state: 'done' });
+        return result;
+      } catch (error) {
+        tell({ ...entry, state: 'failed' });
+        throw error;
+      }
+    },
+  };
+}
+
+const FAULTS = [InvalidStep, InvalidSyntax, TooMuchWork, InvalidPlatform, RegistryError] as const;
+
+/** Faults of the step become failures that name it; all other errors stay what they are. */
+function toFailure(cause: unknown, { line, code }: Numbered, platform: string): unknown {
+  const reason = reasonOf(cause, line);
+  if (reason === undefined) return cause;
+  const kind = cause instanceof RegistryError ? kindOfRegistryError(cause) : 'build';
+  return new BuildFailure({ kind, reason, platform, step: code }, { cause });
+}
+
+function reasonOf(cause: unknown, line: number): string | undefined {
+  if (cause instanceof InvalidContainerFile) return cause.message;
+  const isFault = cause instanceof Error && FAULTS.some(fault => cause instanceof fault);
+  return isFault ? `line ${line}: ${cause.message}` : undefined;
 }

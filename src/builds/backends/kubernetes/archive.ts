@@ -1,8 +1,8 @@
 // A build context on its way into a pod: a cpio archive (newc), since busybox's tar loses names that need an extended header.
 import { Readable } from 'node:stream';
 import { createGzip } from 'node:zlib';
-import { bytesOf } from '../../context/bytes.ts';
 import { readDirectory } from '../../context/directory.ts';
+import { bytesOf } from '../../context/tar.ts';
 import type { Entry } from '../../context/tree.ts';
 
 const ALIGNMENT = 4;

@@ -23,7 +23,7 @@ import {
   Watch,
 } from '@kubernetes/client-node';
 import { z } from 'zod';
-import { bytesOf } from '../../context/bytes.ts';
+import { bytesOf } from '../../context/tar.ts';
 import { BackendUnavailable } from '../../execution.ts';
 import { createLineSplitter } from '../../lines.ts';
 import { CONTAINER, LABELS } from './job.ts';

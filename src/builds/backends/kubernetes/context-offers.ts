@@ -2,7 +2,7 @@
 // which waited for its node finds its context after a restart, too.
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { bytesOf } from '../../context/bytes.ts';
+import { bytesOf } from '../../context/tar.ts';
 
 export interface ContextOffers {
   /** The path, with its query, under which whoever knows it gets the file as long as the offer stands. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { findObstacle } from '../../../../src/builds/backends/embedded/obstacle.ts';
+import { findObstacle } from '../../../../src/builds/backends/embedded/backend.ts';
 import { parseSpec } from '../../../support/build-backends.ts';
 
 test.each<[containerFile: string, fields?: Readonly<Record<string, unknown>>]>([

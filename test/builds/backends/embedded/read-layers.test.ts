@@ -1,9 +1,13 @@
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { DEFAULT_EMBEDDED_LIMITS } from '../../../../src/builds/backends/embedded/limits.ts';
-import type { DirectoryNode } from '../../../../src/builds/backends/embedded/node.ts';
-import { findNode, formatPath, splitPath } from '../../../../src/builds/backends/embedded/path.ts';
-import { readLayers } from '../../../../src/builds/backends/embedded/read-layers.ts';
+import { DEFAULT_EMBEDDED_LIMITS } from '../../../../src/builds/backends/embedded/archive.ts';
+import {
+  type DirectoryNode,
+  findNode,
+  formatPath,
+  splitPath,
+} from '../../../../src/builds/backends/embedded/file-system.ts';
+import { readLayers } from '../../../../src/builds/backends/embedded/layers.ts';
 import { InvalidStep } from '../../../../src/builds/backends/embedded/step.ts';
 import { createSpool, type Spool } from '../../../../src/builds/context/spool.ts';
 import { packTar, type TarFile } from '../../../support/build-images.ts';

@@ -1,16 +1,15 @@
 // The small languages in arguments: modes, ports, signals, wildcards.
 
 import { expect, test } from 'vitest';
-import { parseMode } from '../../../../src/builds/backends/embedded/mode.ts';
+import { checkSignal, parsePorts } from '../../../../src/builds/backends/embedded/change-config.ts';
+import { parseMode } from '../../../../src/builds/backends/embedded/chown-chmod.ts';
+import { findMatches } from '../../../../src/builds/backends/embedded/copy-step.ts';
 import {
   createFile,
   type DirectoryNode,
   emptyDirectory,
   type Node,
-} from '../../../../src/builds/backends/embedded/node.ts';
-import { parsePorts } from '../../../../src/builds/backends/embedded/ports.ts';
-import { checkSignal } from '../../../../src/builds/backends/embedded/stop-signal.ts';
-import { findMatches } from '../../../../src/builds/backends/embedded/wildcard.ts';
+} from '../../../../src/builds/backends/embedded/file-system.ts';
 import { createWork } from '../../../../src/builds/work.ts';
 import { plentyOfWork } from '../../../support/plenty-of-work.ts';
 

@@ -4,9 +4,8 @@ import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { extract, type Header } from 'tar-stream';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Change } from '../../../../src/builds/backends/embedded/draft.ts';
-import { createFile, emptyDirectory } from '../../../../src/builds/backends/embedded/node.ts';
-import { writeLayer } from '../../../../src/builds/backends/embedded/write-layer.ts';
+import { type Change, createFile, emptyDirectory } from '../../../../src/builds/backends/embedded/file-system.ts';
+import { writeLayer } from '../../../../src/builds/backends/embedded/layers.ts';
 import { digestOf } from '../../../../src/oci/digest.ts';
 
 let directory: string;

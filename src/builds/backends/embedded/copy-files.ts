@@ -1,11 +1,19 @@
 // Copying files of one file system into another, as BuildKit does it.
+
+import { createPathPatterns, InvalidPathPattern, type PathPatterns } from '../../context/path-patterns.ts';
 import type { Work } from '../../work.ts';
-import type { Draft } from './draft.ts';
-import type { ChangeMode } from './mode.ts';
-import type { Attributes, DirectoryNode, Node } from './node.ts';
-import type { Owner } from './owner.ts';
-import { findNode, followPath, formatPath, type Path, splitPath } from './path.ts';
-import { everything, type Selection } from './selection.ts';
+import type { ChangeMode, Owner } from './chown-chmod.ts';
+import {
+  type Attributes,
+  type DirectoryNode,
+  type Draft,
+  findNode,
+  followPath,
+  formatPath,
+  type Node,
+  type Path,
+  splitPath,
+} from './file-system.ts';
 import { InvalidStep } from './step.ts';
 
 interface TransferOptions {
@@ -130,4 +138,29 @@ function copyMissing(draft: Draft, target: Path, copying: Copying<DirectoryNode>
 function attributesOf(node: Node, { owner, changeMode }: TransferOptions): Partial<Attributes> {
   const mode = changeMode && node.kind !== 'symlink' ? changeMode(node.mode, node.kind === 'directory') : node.mode;
   return { ...owner, mode };
+}
+
+export interface Selection {
+  /** Whether the path, below the source, is taken; one that is not may still have children that are. Rejects as PathPatterns has it. */
+  takes(path: string): Promise<boolean>;
+  /** Whether something below a directory that is not taken may be. */
+  readonly looksBelow: boolean;
+}
+
+const everything: Selection = { takes: async () => true, looksBelow: true };
+
+export function createSelection(included: PathPatterns | undefined, excluded: PathPatterns): Selection {
+  return {
+    takes: async path => (!included || (await included.match(path))) && !(await excluded.match(path)),
+    looksBelow: included !== undefined || excluded.hasExceptions,
+  };
+}
+
+/** Throws InvalidStep for a pattern that cannot be read. */
+export function parsePatterns(texts: readonly string[], work: Work): PathPatterns {
+  try {
+    return createPathPatterns(texts, work);
+  } catch (cause) {
+    throw cause instanceof InvalidPathPattern ? new InvalidStep(cause.message, { cause }) : cause;
+  }
 }

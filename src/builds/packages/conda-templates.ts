@@ -1,9 +1,9 @@
-// Conda packages by micromamba: into the image of micromamba itself, or from there onto another image.
+// Containerfiles that install conda packages: by micromamba, into its own image or from there onto another, and by pixi.
+
+import { InvalidBuild } from '../request.ts';
 import { type CondaEnvironment, DEFAULT_BASE_PACKAGES, quoteSpecs } from './conda-environment.ts';
-import type { Rendered } from './rendered.ts';
 import type { PackagesRequest } from './request.ts';
-import { quoteWord } from './shell-word.ts';
-import { chain, checkCommands, checkImage } from './template.ts';
+import { chain, checkCommands, checkImage, quoteWord, type Rendered } from './template.ts';
 
 const DEFAULT_BASE = 'ubuntu:24.04';
 
@@ -12,7 +12,7 @@ export function renderMicromambaV1(request: PackagesRequest, environment: CondaE
   const { mambaImage = 'mambaorg/micromamba:1.5.10-noble', commands, basePackages } = request.condaOpts;
   const lines = [
     `FROM ${checkImage('condaOpts.mambaImage', mambaImage)}`,
-    install(environment, basePackages ?? DEFAULT_BASE_PACKAGES),
+    installByMicromamba(environment, basePackages ?? DEFAULT_BASE_PACKAGES),
     'USER root',
     'ENV PATH="$MAMBA_ROOT_PREFIX/bin:$PATH"',
     ...checkCommands('condaOpts.commands', commands),
@@ -26,7 +26,7 @@ export function renderMicromambaV2(request: PackagesRequest, environment: CondaE
   const { commands, basePackages } = request.condaOpts;
   const lines = [
     `FROM ${checkImage('condaOpts.mambaImage', mambaImage)} AS build`,
-    install(environment, basePackages ?? DEFAULT_BASE_PACKAGES),
+    installByMicromamba(environment, basePackages ?? DEFAULT_BASE_PACKAGES),
     '',
     `FROM ${checkImage('condaOpts.baseImage', baseImage)}`,
     'ENV MAMBA_ROOT_PREFIX="/opt/conda"',
@@ -39,7 +39,7 @@ export function renderMicromambaV2(request: PackagesRequest, environment: CondaE
 }
 
 /** The environment is printed to the build's log, so that it can be had again. */
-function install(environment: CondaEnvironment, basePackages: readonly string[]): string {
+function installByMicromamba(environment: CondaEnvironment, basePackages: readonly string[]): string {
   const isLocal = environment.kind !== 'url';
   const file = isLocal ? `/tmp/${environment.file}` : quoteWord(environment.url);
   const mount = isLocal ? ` --mount=type=bind,source=${environment.file},target=${file} \\\n   ` : '';
@@ -55,4 +55,44 @@ function install(environment: CondaEnvironment, basePackages: readonly string[])
 
 function filesOf(environment: CondaEnvironment): Rendered['files'] {
   return environment.kind === 'url' ? {} : { [environment.file]: environment.text };
+}
+
+const DEFAULT_PIXI = 'ghcr.io/prefix-dev/pixi:0.61.0-noble';
+
+/** Where an environment was made it has to stay: its files name their own path. */
+const ENVIRONMENT = '/opt/pixi/.pixi/envs/default';
+
+export function renderPixi(request: PackagesRequest, environment: CondaEnvironment): Rendered {
+  const { pixiImage = DEFAULT_PIXI, baseImage = DEFAULT_BASE, basePackages, commands } = request.pixiOpts;
+  if (environment.kind !== 'yaml') {
+    throw new InvalidBuild('packages.environment: conda/pixi:v1 takes YAML with a list of dependencies, and no lock');
+  }
+  const lines = [
+    `FROM ${checkImage('pixiOpts.pixiImage', pixiImage)} AS build`,
+    'WORKDIR /opt/pixi',
+    `RUN --mount=type=bind,source=conda.yml,target=/tmp/conda.yml \\\n    ${chain(installByPixi(basePackages))}`,
+    '',
+    `FROM ${checkImage('pixiOpts.baseImage', baseImage)}`,
+    `COPY --from=build ${ENVIRONMENT} ${ENVIRONMENT}`,
+    'COPY --from=build /shell-hook.sh /shell-hook.sh',
+    'USER root',
+    'ENV USER="root"',
+    `ENV PATH="${ENVIRONMENT}/bin:$PATH"`,
+    'ENTRYPOINT ["/bin/bash", "/shell-hook.sh"]',
+    'CMD ["/bin/bash"]',
+    ...checkCommands('pixiOpts.commands', commands),
+  ];
+  return { containerFile: `${lines.join('\n')}\n`, files: { [environment.file]: environment.text } };
+}
+
+function installByPixi(basePackages: readonly string[] = DEFAULT_BASE_PACKAGES): readonly string[] {
+  const words = quoteSpecs('pixiOpts.basePackages', basePackages);
+  return [
+    'pixi init --import /tmp/conda.yml',
+    ...(words === '' ? [] : [`pixi add ${words}`]),
+    'pixi install',
+    'pixi shell-hook --shell bash > /shell-hook.sh',
+    `echo 'exec "$@"' >> /shell-hook.sh`,
+    'cat pixi.lock',
+  ];
 }

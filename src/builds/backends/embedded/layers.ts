@@ -1,0 +1,219 @@
+// Layers as image-spec layer.md has them: read into the file system of an image, where bodies stay packed until one of a layer is wanted, and
+// written from changes, as a sorted tar of fixed form that is packed into a file of the build's folder while it is measured.
+import { randomUUID } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { PassThrough, Readable, type Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { constants, createGzip, createZstdCompress } from 'node:zlib';
+import { createGauge, type Gauge } from '../../../augment/gauge.ts';
+import { streamFile } from '../../../content/file-stream.ts';
+import type { ContentDescriptor } from '../../../oci/descriptor.ts';
+import type { Digest } from '../../../oci/digest.ts';
+import { layerType, type Compression as Packing } from '../../../oci/media-type.ts';
+import { bytesOf, type PackedEntry, packEntries } from '../../context/tar.ts';
+import type { Compression } from '../../spec.ts';
+import type { Work } from '../../work.ts';
+import { type ArchiveEntry, type ReadOptions, readArchive, toNode } from './archive.ts';
+import {
+  type Change,
+  createDraft,
+  type DirectoryNode,
+  type Draft,
+  emptyDirectory,
+  findNode,
+  followPath,
+  formatPath,
+  type Node,
+  type Path,
+} from './file-system.ts';
+import { InvalidStep } from './step.ts';
+
+interface PackedLayer {
+  /** Names it in messages: its digest. */
+  readonly name: string;
+  readonly open: () => Promise<ReadableStream<Uint8Array>>;
+}
+
+type Bodies = ReadonlyMap<number, () => AsyncIterable<Uint8Array>>;
+
+const OPAQUE = '.wh..wh..opq';
+
+const WHITEOUT = '.wh.';
+
+/** Throws InvalidStep for a layer that is no tar or beyond a limit, and the error of the body that breaks. */
+export async function readLayers(layers: readonly PackedLayer[], options: ReadOptions): Promise<DirectoryNode> {
+  const draft = createDraft(emptyDirectory);
+  for (const layer of layers) await applyLayer(draft, layer, options);
+  return draft.root;
+}
+
+async function applyLayer(draft: Draft, layer: PackedLayer, options: ReadOptions): Promise<void> {
+  let bodies: Promise<Bodies> | undefined;
+  const written = new Set<string>();
+  let index = 0;
+
+  async function* openBody(at: number): AsyncGenerator<Uint8Array> {
+    bodies ??= spoolBodies(layer, options);
+    const open = (await bodies).get(at);
+    if (open) yield* open();
+  }
+
+  const { limits, signal, work } = options;
+  await readArchive(await layer.open(), { what: `the layer ${layer.name}`, limits }, async entry => {
+    signal.throwIfAborted();
+    const at = index++;
+    applyEntry(draft, entry, { written, open: () => openBody(at), work });
+    await work.rest();
+  });
+}
+
+async function spoolBodies(layer: PackedLayer, { limits, spool, signal }: ReadOptions): Promise<Bodies> {
+  const bodies = new Map<number, () => AsyncIterable<Uint8Array>>();
+  let index = 0;
+  await readArchive(await layer.open(), { what: `the layer ${layer.name}`, limits }, async ({ header, body }) => {
+    signal.throwIfAborted();
+    const at = index++;
+    if (header.size > 0 && header.type?.endsWith('file')) bodies.set(at, await spool.append(body));
+  });
+  return bodies;
+}
+
+interface Applied {
+  /** What this layer brought itself: its own whiteouts leave that alone. */
+  readonly written: Set<string>;
+  readonly open: () => AsyncIterable<Uint8Array>;
+  readonly work: Work;
+}
+
+function applyEntry(draft: Draft, entry: ArchiveEntry, { written, open, work }: Applied): void {
+  const name = entry.path.at(-1);
+  if (name === undefined) return;
+  const parent = followPath(draft.root, entry.path.slice(0, -1));
+  if (name === OPAQUE) removeChildren(draft, parent, { written, work });
+  else if (name.startsWith(WHITEOUT)) removeHidden(draft, [...parent, name.slice(WHITEOUT.length)], written);
+  else {
+    const node = entry.header.type === 'link' ? findLinked(draft, entry) : toNode(entry, open);
+    if (!node) return;
+    const path = [...parent, name];
+    draft.makeDirectories(parent, {});
+    draft.put(path, node);
+    for (let length = path.length; length > 0; length -= 1) written.add(path.slice(0, length).join('/'));
+  }
+}
+
+function removeHidden(draft: Draft, path: Path, written: ReadonlySet<string>): void {
+  if (!written.has(path.join('/')) && findNode(draft.root, path)) draft.remove(path);
+}
+
+function removeChildren(draft: Draft, path: Path, { written, work }: Pick<Applied, 'written' | 'work'>): void {
+  const node = findNode(draft.root, path);
+  if (node?.kind !== 'directory') return;
+  work.spend(node.children.size);
+  for (const [name, child] of [...node.children]) {
+    const below = [...path, name];
+    if (!written.has(below.join('/'))) draft.remove(below);
+    else if (child.kind === 'directory') removeChildren(draft, below, { written, work });
+  }
+}
+
+/** Two names of one file become two files with the same bytes. */
+function findLinked(draft: Draft, { header, path }: ArchiveEntry): Node {
+  const target = findNode(draft.root, followTarget(draft, header.linkname ?? ''));
+  if (target && target.kind !== 'directory') return target;
+  throw new InvalidStep(`${formatPath(path)} is a hard link to what is not there`);
+}
+
+function followTarget(draft: Draft, name: string): Path {
+  const path = name.split('/').filter(component => component !== '' && component !== '.');
+  return [...followPath(draft.root, path.slice(0, -1)), ...path.slice(-1)];
+}
+
+export interface Layer {
+  readonly descriptor: ContentDescriptor;
+  readonly diffId: Digest;
+  readonly open: () => Promise<ReadableStream<Uint8Array>>;
+}
+
+export interface WriteOptions {
+  readonly directory: string;
+  readonly compression: Compression | undefined;
+  readonly signal: AbortSignal;
+}
+
+const PACKINGS: Readonly<Record<Exclude<Compression['mode'], 'estargz'>, Packing>> = {
+  gzip: 'gzip',
+  zstd: 'zstd',
+  uncompressed: 'none',
+};
+
+/** Larger ids do not fit into a plain header. */
+const MAX_HEADER_ID = 0o7777777;
+
+/** The same changes give the same bytes. Throws the error of a body that cannot be read. */
+export async function writeLayer(
+  changes: readonly Change[],
+  { directory, compression, signal }: WriteOptions,
+): Promise<Layer> {
+  const mode = compression?.mode ?? 'gzip';
+  const packing = mode === 'estargz' ? 'gzip' : PACKINGS[mode];
+  const path = join(directory, `layer-${randomUUID()}`);
+  const [unpacked, packed] = [createGauge(undefined, () => {}), createGauge(undefined, () => {})];
+  await pipeline(
+    Readable.from(measured(packEntries(changes.map(toEntry)), unpacked)),
+    createPacker(packing, compression?.level),
+    source => measured(bytesOf(source), packed),
+    createWriteStream(path, { flags: 'wx', mode: 0o600 }),
+    { signal },
+  );
+  const descriptor = { mediaType: layerType('oci', packing) ?? '', digest: packed.digest(), size: packed.size };
+  return {
+    descriptor,
+    diffId: unpacked.digest(),
+    open: async () => streamFile(await open(path), { start: 0, end: descriptor.size }),
+  };
+}
+
+function createPacker(packing: Packing, level: number | undefined): Transform {
+  if (packing === 'none') return new PassThrough();
+  if (packing === 'gzip') return createGzip(level === undefined ? {} : { level });
+  const params = level ? { [constants.ZSTD_c_compressionLevel]: level } : {};
+  return createZstdCompress({ params });
+}
+
+async function* measured(bytes: AsyncIterable<Uint8Array>, gauge: Gauge): AsyncGenerator<Uint8Array> {
+  for await (const chunk of bytes) {
+    gauge.update(chunk);
+    yield chunk;
+  }
+}
+
+function toEntry({ path, node }: Change): PackedEntry {
+  const header = headerOf(path.join('/'), node);
+  return node.kind === 'file' ? { header, open: () => node.open() } : { header };
+}
+
+function headerOf(name: string, node: Node): PackedEntry['header'] {
+  const { mode, uid, gid, xattrs, mtime } = node;
+  const large = { ...(uid > MAX_HEADER_ID && { uid: `${uid}` }), ...(gid > MAX_HEADER_ID && { gid: `${gid}` }) };
+  const pax = { ...xattrs, ...large };
+  const common = {
+    name,
+    mode,
+    uid,
+    gid,
+    mtime: new Date(mtime * 1000),
+    ...(Object.keys(pax).length > 0 && { pax }),
+  };
+  switch (node.kind) {
+    case 'directory':
+      return { ...common, name: `${name}/`, type: 'directory' };
+    case 'symlink':
+      return { ...common, type: 'symlink', linkname: node.target };
+    case 'file':
+      return { ...common, type: 'file', size: node.size };
+    default:
+      return { ...common, type: node.kind, devmajor: node.major, devminor: node.minor };
+  }
+}
