@@ -24,7 +24,8 @@ import { openBase } from './base.ts';
 import { type DirectoryNode, emptyDirectory } from './file-system.ts';
 import { emptyState } from './image-config.ts';
 import { readLayers, type WriteOptions } from './layers.ts';
-import { buildStage, createStageScope, once, type Snapshot, setVariables } from './stage.ts';
+import { buildStage, once, type Snapshot, setVariables } from './stage.ts';
+import { createStageScope } from './stage-scope.ts';
 import { createStepTeller, InvalidStep, isStep } from './step.ts';
 
 export interface PlatformBuild {

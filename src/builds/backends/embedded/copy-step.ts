@@ -17,7 +17,7 @@ import {
   type Path,
   splitPath,
 } from './file-system.ts';
-import type { StageScope } from './stage.ts';
+import type { StageScope } from './stage-scope.ts';
 import { InvalidStep } from './step.ts';
 
 interface CopyOptions {

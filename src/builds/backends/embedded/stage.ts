@@ -1,15 +1,6 @@
-// One stage, instruction by instruction, and its variables.
+// One stage, instruction by instruction.
 import type { Platform } from '../../../oci/platform.ts';
-import type {
-  AddInstruction,
-  ArgInstruction,
-  CopyInstruction,
-  EscapeCharacter,
-  Instruction,
-} from '../../containerfile/container-file.ts';
-import { type ExpandOptions, expandWord, expandWords } from '../../containerfile/expand.ts';
-import { MAX_SCOPE_CHARACTERS } from '../../containerfile/stages.ts';
-import type { Work } from '../../work.ts';
+import type { AddInstruction, CopyInstruction, Instruction } from '../../containerfile/container-file.ts';
 import type { ReadOptions } from './archive.ts';
 import { changeConfig, historyOf } from './change-config.ts';
 import { findOwner } from './chown-chmod.ts';
@@ -25,6 +16,7 @@ import {
 } from './file-system.ts';
 import type { ImageState } from './image-config.ts';
 import { type Layer, type WriteOptions, writeLayer } from './layers.ts';
+import type { StageScope } from './stage-scope.ts';
 import { InvalidStep } from './step.ts';
 
 /** What a stage is at some point: how its image runs, its layers, and the files in them, which are read only when somebody asks. */
@@ -154,71 +146,6 @@ export function setVariables(scope: StageScope, env: readonly string[]): void {
     const equals = entry.indexOf('=');
     if (equals > 0) scope.set(entry.slice(0, equals), entry.slice(equals + 1));
   }
-}
-
-export interface StageScope {
-  expand(text: string): string;
-  expandAll(text: string): readonly string[];
-  /** The content of a heredoc: quotes are no quotes in it. */
-  expandContent(text: string): string;
-  set(name: string, value: string): void;
-  /** Declares arguments; gives them as the history tells them. */
-  declare(args: ArgInstruction['args']): string;
-  /** A copy, for a stage that begins with this one. */
-  values(): ReadonlyMap<string, string>;
-  /** Of all that a file's text makes to be done. */
-  readonly work: Work;
-}
-
-interface ScopeOptions {
-  readonly escapeCharacter: EscapeCharacter;
-  readonly work: Work;
-  /** Of the build. */
-  readonly args: Readonly<Record<string, string>>;
-  /** Of the file, for an ARG that says no more than its name. */
-  readonly globals: ReadonlyMap<string, string>;
-}
-
-/** All functions throw InvalidSyntax or InvalidStep. */
-export function createStageScope(
-  start: ReadonlyMap<string, string>,
-  { escapeCharacter, work, args, globals }: ScopeOptions,
-): StageScope {
-  const values = new Map(start);
-  const find = (name: string) => values.get(name);
-  const words: ExpandOptions = { escapeCharacter, work };
-  work.spend(values.size);
-  let size = 0;
-
-  function set(name: string, value: string): void {
-    size += value.length - (values.get(name)?.length ?? 0);
-    work.spend(1);
-    if (size > MAX_SCOPE_CHARACTERS) throw new InvalidStep('the values of its variables are too long');
-    values.set(name, value);
-  }
-
-  function resultOf({ key, value }: ArgInstruction['args'][number]): string | undefined {
-    if (Object.hasOwn(args, key)) return args[key];
-    return value === undefined ? globals.get(key) : expandWord(value, find, words);
-  }
-
-  return {
-    expand: text => expandWord(text, find, words),
-    expandAll: text => expandWords(text, find, words),
-    expandContent: text => expandWord(text, find, { escapeCharacter: '\\', ignoresQuotes: true, work }),
-    set,
-    declare(declared) {
-      const texts = declared.map(arg => {
-        const value = resultOf(arg);
-        if (value === undefined) return arg.key;
-        set(arg.key, value);
-        return `${arg.key}=${value}`;
-      });
-      return `ARG ${texts.join(' ')}`;
-    },
-    values: () => new Map(values),
-    work,
-  };
 }
 
 /** The work is done at most once, and only if somebody asks. */

@@ -1,0 +1,71 @@
+// The variables of a stage: its environment and its ARGs, in one namespace in which the later one wins.
+import type { ArgInstruction, EscapeCharacter } from '../../containerfile/container-file.ts';
+import { type ExpandOptions, expandWord, expandWords } from '../../containerfile/expand.ts';
+import { MAX_SCOPE_CHARACTERS } from '../../containerfile/stages.ts';
+import type { Work } from '../../work.ts';
+import { InvalidStep } from './step.ts';
+
+export interface StageScope {
+  expand(text: string): string;
+  expandAll(text: string): readonly string[];
+  /** The content of a heredoc: quotes are no quotes in it. */
+  expandContent(text: string): string;
+  set(name: string, value: string): void;
+  /** Declares arguments; gives them as the history tells them. */
+  declare(args: ArgInstruction['args']): string;
+  /** A copy, for a stage that begins with this one. */
+  values(): ReadonlyMap<string, string>;
+  /** Of all that a file's text makes to be done. */
+  readonly work: Work;
+}
+
+interface ScopeOptions {
+  readonly escapeCharacter: EscapeCharacter;
+  readonly work: Work;
+  /** Of the build. */
+  readonly args: Readonly<Record<string, string>>;
+  /** Of the file, for an ARG that says no more than its name. */
+  readonly globals: ReadonlyMap<string, string>;
+}
+
+/** All functions throw InvalidSyntax or InvalidStep. */
+export function createStageScope(
+  start: ReadonlyMap<string, string>,
+  { escapeCharacter, work, args, globals }: ScopeOptions,
+): StageScope {
+  const values = new Map(start);
+  const find = (name: string) => values.get(name);
+  const words: ExpandOptions = { escapeCharacter, work };
+  work.spend(values.size);
+  let size = 0;
+
+  function set(name: string, value: string): void {
+    size += value.length - (values.get(name)?.length ?? 0);
+    work.spend(1);
+    if (size > MAX_SCOPE_CHARACTERS) throw new InvalidStep('the values of its variables are too long');
+    values.set(name, value);
+  }
+
+  function resultOf({ key, value }: ArgInstruction['args'][number]): string | undefined {
+    if (Object.hasOwn(args, key)) return args[key];
+    return value === undefined ? globals.get(key) : expandWord(value, find, words);
+  }
+
+  return {
+    expand: text => expandWord(text, find, words),
+    expandAll: text => expandWords(text, find, words),
+    expandContent: text => expandWord(text, find, { escapeCharacter: '\\', ignoresQuotes: true, work }),
+    set,
+    declare(declared) {
+      const texts = declared.map(arg => {
+        const value = resultOf(arg);
+        if (value === undefined) return arg.key;
+        set(arg.key, value);
+        return `${arg.key}=${value}`;
+      });
+      return `ARG ${texts.join(' ')}`;
+    },
+    values: () => new Map(values),
+    work,
+  };
+}
