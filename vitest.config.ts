@@ -29,8 +29,6 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: [...LEFT_OUT, ...CLIENTS, ...ALONE],
           maxWorkers: '100%',
-          // No module of ours has state: what one file has loaded is good for the next.
-          isolate: false,
           env: findFastDisk(),
           unstubEnvs: true,
           restoreMocks: true,
