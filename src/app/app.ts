@@ -14,7 +14,7 @@ import { createRegistryEvents } from '../http/distribution/registry-events.ts';
 import { createMemory, mostBytes } from '../memory.ts';
 import { createTokenLayers } from '../pull/tokens/layers.ts';
 import { createLedger } from '../pull/tokens/ledger.ts';
-import { createShelf } from '../rules/shelf.ts';
+import { createRuleLayerStore } from '../rules/layers/layer-store.ts';
 import { type Clock, createClock } from '../state/clock.ts';
 import { takeEnding } from '../state/ending.ts';
 import { ownDirectory } from '../state/owner.ts';
@@ -25,7 +25,7 @@ import { createCaching } from './caching.ts';
 import { createHosting } from './hosting.ts';
 import { contentFolder, createReportDamage } from './kept-content.ts';
 import type { Patience } from './open-upstreams.ts';
-import { openPassing } from './passing.ts';
+import { openCredentialPassThrough } from './passing.ts';
 import { createPulling } from './pulling.ts';
 import { openRecords } from './recording.ts';
 import { createRoutes } from './routes.ts';
@@ -141,9 +141,9 @@ async function openRooms(
   const ledger = createLedger({ records, memory, layers: tokenLayers, now, ttlMs });
   const { dockerConfigPath, patience } = deps;
   const caching = closing(await createCaching({ config, log, clock, records, memory, reportDamage }));
-  const passing = await openPassing(config, now);
-  const shelf = closing(
-    await createShelf({
+  const passing = await openCredentialPassThrough(config, now);
+  const layerStore = closing(
+    await createRuleLayerStore({
       directory: contentFolder(config.dataDir, 'rules'),
       records,
       memory,
@@ -154,7 +154,7 @@ async function openRooms(
   );
   const pulling = closing(
     createPulling({
-      ...{ config, log, now, records, memory, tokenLayers, caching, shelf, dockerConfigPath, patience },
+      ...{ config, log, now, records, memory, tokenLayers, caching, layerStore, dockerConfigPath, patience },
       hosted: hosting.registries,
       scopes: passing?.scopes,
     }),
@@ -163,13 +163,13 @@ async function openRooms(
   const { reread, lookEveryMs } = deps;
   const ruling = closing(
     await createRuling({
-      ...{ config, log, now, records, shelf, reread, lookEveryMs },
+      ...{ config, log, now, records, layerStore, reread, lookEveryMs },
       describeRemote: pulling.describeRemote,
     }),
   );
   const ruledPulls = createRuledPulls({
     ...{ config, records, memory, now, pulling, rules: ruling.rules },
-    holdLayers: shelf.hold,
+    leaseRuleLayers: layerStore.lease,
   });
 
   const buildRate = createBuildRate(config.builds.rate);
@@ -192,7 +192,7 @@ async function openRooms(
     directory: contentFolder(config.dataDir, of),
   });
   const kept = [
-    ...[hosting.kept, caching.kept, keptBy('rules', shelf)],
+    ...[hosting.kept, caching.kept, keptBy('rules', layerStore)],
     ...[keptBy('tokens', tokenLayers), keptBy('contexts', building.contexts)],
   ];
 
@@ -202,7 +202,7 @@ async function openRooms(
   createRoutes(app, {
     ...deps,
     ...{ config, log, spareBytes, now, ledger, access, registryEvents, building, buildRate, ruledPulls },
-    ...{ hosted: hosting.hosted, collector: hosting.collector, cacheDesk: caching.createDesk(kept), ...pulling },
+    ...{ hosted: hosting.hosted, collector: hosting.collector, cacheAdmin: caching.createAdmin(kept), ...pulling },
     rules: ruling.rules,
     sealed: passing?.sealed,
     listNotes: async () => [clock.findDoubt(), await reserve.findNote()].filter(note => note !== undefined),

@@ -7,8 +7,8 @@ import type { ContainerFileSpec } from '../builds/spec.ts';
 import type { Config } from '../config/schema.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
+import { locateBase } from '../pull/images.ts';
 import { type Origin, type Origins, originName } from '../pull/origin.ts';
-import { locateBase } from '../pull/recipes/base-images.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 
 interface BuilderAccessDeps {

@@ -2,8 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { type CacheDesk, createCacheDesk } from '../cache/admin/desk.ts';
-import { createHolderTest } from '../cache/admin/links.ts';
+import { type CacheAdmin, createCacheAdmin, createHolderTest } from '../cache/admin/cache-admin.ts';
 import { type CountedStore, createCountedStore } from '../cache/eviction/counted-store.ts';
 import { type Budget, createEvict } from '../cache/eviction/evict.ts';
 import { createHousekeeping, type EvictionRun, type Housekeeping } from '../cache/eviction/housekeeping.ts';
@@ -46,7 +45,7 @@ export interface Caching {
   readonly links: Links;
   readonly kept: KeptContent;
   /** That verifies all of these. */
-  createDesk(kept: readonly KeptContent[]): CacheDesk;
+  createAdmin(kept: readonly KeptContent[]): CacheAdmin;
   /** To be called every few minutes. */
   sweep(): Promise<void>;
   close(): Promise<void>;
@@ -100,7 +99,7 @@ export async function createCaching(deps: CachingDeps): Promise<Caching> {
   return {
     ...{ content, links },
     kept: { of: 'cache', directory, verify: kept.verify },
-    createDesk: all => createCacheDesk({ usage, kept: all, links, evict, budget, pin, deleteBy, counted, service }),
+    createAdmin: all => createCacheAdmin({ usage, kept: all, links, evict, budget, pin, deleteBy, counted, service }),
     sweep: housekeeping.sweep,
     async close() {
       await housekeeping.close();
@@ -118,7 +117,7 @@ function tell(log: Logger, { reason, count, bytes, leftBytes, isShort }: Evictio
 /** What `veneer cache` opens in the data directory, and where it asks where a service has it open. */
 export function findCachePlace(config: Config, log: Logger, token: string | undefined) {
   const url = findOwnUrl(config);
-  return { dataDir: config.dataDir, service: url && { url, token }, openDesk: () => openHere(config, log) };
+  return { dataDir: config.dataDir, service: url && { url, token }, openCacheAdmin: () => openHere(config, log) };
 }
 
 async function openHere(config: Config, log: Logger) {
@@ -136,7 +135,7 @@ async function openHere(config: Config, log: Logger) {
   opened.defer(() => caching.close());
   const others = await openOthers(config.dataDir, opened);
   const rooms = opened.move();
-  return { ...caching.createDesk([caching.kept, ...others]), close: () => rooms.disposeAsync() };
+  return { ...caching.createAdmin([caching.kept, ...others]), close: () => rooms.disposeAsync() };
 }
 
 /** What is kept beside the content of upstreams. */

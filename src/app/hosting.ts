@@ -11,7 +11,7 @@ import { createHostedRepositories, type HostedRepositories } from '../hosted/rep
 import { createHostedStore, type HostedChange } from '../hosted/store.ts';
 import type { Memory } from '../memory.ts';
 import { createTagTest } from '../oci/name-pattern.ts';
-import { createHostedRegistry } from '../pull/hosted-registry.ts';
+import { createHostedRegistry } from '../pull/registries.ts';
 import type { Registry } from '../pull/registry.ts';
 import type { Clock } from '../state/clock.ts';
 import type { RecordStore } from '../state/store.ts';

@@ -1,7 +1,7 @@
 // Where content lies, and what is done about content that the disk has damaged: log and webhooks are told of it once.
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { REMEDIES } from '../cache/admin/verify.ts';
+import { REMEDIES } from '../cache/admin/cache-admin.ts';
 import type { ContentKind } from '../content/inventory.ts';
 import type { Damage } from '../content/verification.ts';
 import type { RegistryEvents } from '../http/distribution/registry-events.ts';

@@ -17,7 +17,7 @@ const SEALED_TTL_MS = 5 * 60_000;
 const MAX_LIFE_MS = 3_600_000;
 
 /** Undefined where no upstream sees any. Throws AccessFault. */
-export async function openPassing(config: Config, now: () => Date): Promise<Passing | undefined> {
+export async function openCredentialPassThrough(config: Config, now: () => Date): Promise<Passing | undefined> {
   if (!Object.values(config.upstreams).some(({ passCredentials }) => passCredentials)) return undefined;
   const keys = await loadPassThroughKeys(join(config.dataDir, 'passing-key'));
   return {

@@ -1,28 +1,27 @@
 // The rooms that a pull goes through: what is kept of upstreams, where a name leads, and what an image becomes.
 import type { Logger } from 'pino';
-import { createBlobs, type TransfersDeps } from '../cache/read-through/blobs.ts';
-import { createTags } from '../cache/read-through/freshness.ts';
+import { createBlobs } from '../cache/read-through/blobs.ts';
 import { createManifests } from '../cache/read-through/manifests.ts';
-import { createAbsences } from '../cache/read-through/negative-cache.ts';
+import { createNegativeCache } from '../cache/read-through/negative-cache.ts';
+import { createTags } from '../cache/read-through/tags.ts';
+import type { TransfersDeps } from '../cache/read-through/transfers.ts';
 import type { Config } from '../config/schema.ts';
 import type { Memory } from '../memory.ts';
-import { createInspect, type Inspect } from '../pull/inspect.ts';
-import { createDescribeRemote } from '../pull/layers/describe-remote.ts';
+import { type Augmentations, createAugmentations } from '../pull/derived-images.ts';
+import { createInspect, type Inspect } from '../pull/images.ts';
+import { createDescribe, createDescribeRemote } from '../pull/layers/describe-layer.ts';
 import { createIncludes } from '../pull/layers/includes.ts';
 import { createLayerIndexes } from '../pull/layers/layer-indexes.ts';
-import { createLayers, type Layers } from '../pull/layers/layers.ts';
-import { createOpenLayer, type OpenLayer } from '../pull/layers/open-layer.ts';
+import { createLayers, createOpenLayer, type Layers, type OpenLayer } from '../pull/layers/layers.ts';
 import { createPlacing } from '../pull/layers/placing.ts';
-import { createDescribe } from '../pull/layers/wanted-layer.ts';
 import { createOrigins, type DecorateRegistry, type Origins } from '../pull/origin.ts';
 import { createDescribeChanges, createPrepare, type DescribeChanges, type Prepare } from '../pull/prepare.ts';
-import { createProxy, type PullProxy } from '../pull/proxy.ts';
-import { type Augmentations, createAugmentations } from '../pull/pull.ts';
+import { createProxy, type PullProxy } from '../pull/pull.ts';
+import { createCachedRegistries } from '../pull/registries.ts';
 import type { Registry } from '../pull/registry.ts';
 import type { TokenLayers } from '../pull/tokens/layers.ts';
-import { createUpstreamRegistries } from '../pull/upstream-registry.ts';
+import type { RuleLayerStore } from '../rules/layers/layer-store.ts';
 import type { DescribeRemote } from '../rules/rules.ts';
-import type { Shelf } from '../rules/shelf.ts';
 import type { RecordStore } from '../state/store.ts';
 import type { ScopePolicy } from '../upstream/scopes.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
@@ -37,7 +36,7 @@ interface PullingDeps {
   readonly memory: Memory;
   readonly tokenLayers: TokenLayers;
   readonly caching: Pick<Caching, 'content' | 'links'>;
-  readonly shelf: Shelf;
+  readonly layerStore: RuleLayerStore;
   /** By their names. */
   readonly hosted: ReadonlyMap<string, Registry>;
   readonly dockerConfigPath: string | undefined;
@@ -63,7 +62,7 @@ export interface Pulling {
 }
 
 export function createPulling(deps: PullingDeps): Pulling {
-  const { config, log, now, records, memory, shelf, hosted } = deps;
+  const { config, log, now, records, memory, layerStore, hosted } = deps;
   const { content, links } = deps.caching;
   const upstreams = openUpstreams(deps);
 
@@ -74,11 +73,11 @@ export function createPulling(deps: PullingDeps): Pulling {
     );
   const blobs = createBlobs({ content, links, onFailed });
   const { tagFreshnessMs, freshness, stale, negativeMs } = config.cache;
-  const unlessAbsent = createAbsences({ memoryMs: negativeMs, now, memory });
-  const manifests = createManifests({ content, links, memory, unlessAbsent, onUsed: content.use });
+  const negativeCache = createNegativeCache({ memoryMs: negativeMs, now, memory });
+  const manifests = createManifests({ content, links, memory, negativeCache, onUsed: content.use });
   const policy = { tagFreshnessMs, freshness, staleMaxAgeMs: stale.maxAgeMs, staleOn: stale.on, negativeMs };
   const tags = createTags({ records, now, policy, manifests, memory });
-  const registryOf = createUpstreamRegistries({ tags, manifests, blobs });
+  const registryOf = createCachedRegistries({ tags, manifests, blobs });
   const { defaultUpstream } = config;
   // Recipes stand on builds, and builds on all that is here.
   let serve: DecorateRegistry = registry => registry;
@@ -95,7 +94,7 @@ export function createPulling(deps: PullingDeps): Pulling {
   const { unpackedLayerBytes, unpackRatio, indexedLayerBytes, indexedEntries, linkWaitMs } = config.limits;
   const indexLimits = { maxUnpackedBytes: indexedLayerBytes, maxRatio: unpackRatio, maxEntries: indexedEntries };
   const layers = createLayers({
-    ...{ content, upstreams, origins, stored: deps.tokenLayers, shelf, onFailed },
+    ...{ content, upstreams, origins, stored: deps.tokenLayers, ruleLayers: layerStore, onFailed },
     limits: indexLimits,
   });
   const placeLayers = createPlacing({

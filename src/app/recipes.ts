@@ -10,8 +10,7 @@ import type { Origins } from '../pull/origin.ts';
 import type { RecipeTarget, StartRecipe } from '../pull/recipes/recipe-builds.ts';
 import type { RecipeImages } from '../pull/recipes/recipe-images.ts';
 import type { WithRecipes } from '../pull/recipes/recipe-registry.ts';
-import { shadowName } from '../pull/recipes/shadow-name.ts';
-import { createShadowedRegistry, type Shadow } from '../pull/recipes/shadowed-registry.ts';
+import { createShadowedRegistry, type Shadow, shadowName } from '../pull/recipes/shadowed-registry.ts';
 import type { Registry } from '../pull/registry.ts';
 import type { StartPulled } from '../submit/rated-builds.ts';
 

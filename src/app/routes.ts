@@ -5,7 +5,7 @@ import type { Access } from '../access/access.ts';
 import { FOREIGN } from '../access/authorization.ts';
 import { type CallerRate, createCallerRate } from '../access/caller-rate.ts';
 import type { SealedCredentials } from '../access/sealed-credentials.ts';
-import type { CacheDesk } from '../cache/admin/desk.ts';
+import type { CacheAdmin } from '../cache/admin/cache-admin.ts';
 import type { Config } from '../config/schema.ts';
 import type { GarbageCollector } from '../hosted/gc/collector.ts';
 import type { HostedRepositories } from '../hosted/repositories.ts';
@@ -35,11 +35,11 @@ import { createInspectApi } from '../http/wave/inspect.ts';
 import type { SubmitLimits } from '../http/wave/submit-schema.ts';
 import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import { originName } from '../pull/origin.ts';
-import { awaitBuild } from '../pull/recipes/held.ts';
+import { awaitBuild } from '../pull/recipes/wait-for-build.ts';
 import { createExplain } from '../pull/rules/explain.ts';
 import type { TokenLedger } from '../pull/tokens/ledger.ts';
-import type { LiveRules } from '../rules/live.ts';
-import { tellRules } from '../rules/rule-list.ts';
+import { tellRules } from '../rules/explanation.ts';
+import type { RuleReloader } from '../rules/reload/reloader.ts';
 import { createRatedBuilds } from '../submit/rated-builds.ts';
 import { createSourceRights } from '../submit/source-rights.ts';
 import { createSubmit } from '../submit/submit.ts';
@@ -65,12 +65,12 @@ interface RoutesDeps extends PullingParts {
   readonly access: Access;
   readonly hosted: HostedRepositories;
   readonly collector: GarbageCollector;
-  readonly cacheDesk: CacheDesk;
+  readonly cacheAdmin: CacheAdmin;
   readonly ledger: TokenLedger;
   readonly building: Building;
   readonly buildRate: CallerRate;
   readonly registryEvents: RegistryEvents;
-  readonly rules: LiveRules;
+  readonly rules: RuleReloader;
   readonly ruledPulls: RuledPulls;
   readonly checkReady: () => Promise<void>;
   readonly listNotes: () => Promise<readonly string[]>;
@@ -174,9 +174,9 @@ function addRegistry(app: Hono, deps: TokenRoutesDeps): void {
 }
 
 function addAdminApis(app: Hono, deps: RoutesDeps): void {
-  const { config, log, origins, augmentations, rules, collector, cacheDesk: desk } = deps;
+  const { config, log, origins, augmentations, rules, collector, cacheAdmin: admin } = deps;
   if (config.hosted.prefixes.length > 0) app.route('/', createCollectApi({ collector, log }));
-  app.route('/', createCacheApi({ desk, log }));
+  app.route('/', createCacheApi({ admin, log }));
   const explain = createExplain({ origins, augmentations, rules, made: deps.ruledPulls.made });
   const requireSources = createSourceRights(deps);
   app.route('/', createRulesApi({ explain, listRules: () => tellRules(rules), origins, requireSources }));

@@ -2,9 +2,9 @@
 import type { Config } from '../config/schema.ts';
 import type { Memory } from '../memory.ts';
 import { createWithRules, type WithRules } from '../pull/rules/ruled-registry.ts';
-import { createMadeDigests, type MadeDigests } from '../rules/made.ts';
+import { createDerivedDigests, type DerivedDigests } from '../rules/derived-digests.ts';
+import type { LeaseRuleLayers } from '../rules/layers/layer-store.ts';
 import type { Rules } from '../rules/rules.ts';
-import type { HoldLayers } from '../rules/shelf.ts';
 import type { RecordStore } from '../state/store.ts';
 import { createFindRuled, type FindRuled } from '../submit/rules.ts';
 import type { Pulling } from './pulling.ts';
@@ -16,11 +16,11 @@ interface RuledPullsDeps {
   readonly now: () => Date;
   readonly pulling: Pick<Pulling, 'augmentations' | 'layers'>;
   readonly rules: Rules;
-  readonly holdLayers: HoldLayers;
+  readonly leaseRuleLayers: LeaseRuleLayers;
 }
 
 export interface RuledPulls {
-  readonly made: MadeDigests;
+  readonly made: DerivedDigests;
   readonly withRules: WithRules;
   readonly findRuled: FindRuled;
 }
@@ -32,13 +32,13 @@ export function createRuledPulls({
   now,
   pulling,
   rules,
-  holdLayers,
+  leaseRuleLayers,
 }: RuledPullsDeps): RuledPulls {
   const { augmentations, layers } = pulling;
-  const made = createMadeDigests({ records, memory, now, keepMs: config.ruleDigests.keepMs, holdLayers });
+  const made = createDerivedDigests({ records, memory, now, keepMs: config.ruleDigests.keepMs, leaseRuleLayers });
   return {
     made,
     withRules: createWithRules({ rules, made, augmentations, layers }),
-    findRuled: createFindRuled({ rules, holdLayers, now, ttlMs: config.tokens.ttlMs }),
+    findRuled: createFindRuled({ rules, leaseRuleLayers, now, ttlMs: config.tokens.ttlMs }),
   };
 }

@@ -3,16 +3,13 @@ import { statSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { ConfigError } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
-import { takeFingerprint } from '../rules/fingerprint.ts';
-import type { RulesSource } from '../rules/followed-source.ts';
-import { createKeptReads } from '../rules/kept-reads.ts';
-import { createLiveRules, type LiveRules } from '../rules/live.ts';
-import { createLocalLayers, type LocalLayers } from '../rules/local-layers.ts';
-import { createOpenRules } from '../rules/open-rules.ts';
-import type { RuleOptions } from '../rules/rule.ts';
-import { RuleFaults } from '../rules/rule-faults.ts';
-import type { DescribeRemote } from '../rules/rules.ts';
-import type { Shelf } from '../rules/shelf.ts';
+import { takeFingerprint } from '../rules/layers/fingerprint.ts';
+import type { RuleLayerStore } from '../rules/layers/layer-store.ts';
+import { createKeptReads, createLocalLayers, type LocalLayers } from '../rules/layers/local-layers.ts';
+import { RuleFaults, type RulesSource } from '../rules/reload/config-watcher.ts';
+import { createOpenRules } from '../rules/reload/open-rules.ts';
+import { createRuleReloader, type RuleReloader } from '../rules/reload/reloader.ts';
+import type { DescribeRemote, RuleOptions } from '../rules/rules.ts';
 import type { RecordStore } from '../state/store.ts';
 
 /** How the configuration is had once more. */
@@ -28,7 +25,7 @@ interface RulingDeps {
   readonly log: Logger;
   readonly now: () => Date;
   readonly records: RecordStore;
-  readonly shelf: Shelf;
+  readonly layerStore: RuleLayerStore;
   readonly describeRemote: DescribeRemote;
   /** Absent: rules change by their layers alone. */
   readonly reread?: Reread | undefined;
@@ -37,7 +34,7 @@ interface RulingDeps {
 }
 
 interface Ruling {
-  readonly rules: LiveRules;
+  readonly rules: RuleReloader;
   /** All anew, whether a change shows or not. */
   reload(): Promise<void>;
   /** To be called every few minutes. */
@@ -49,7 +46,7 @@ const LOOK_EVERY_MS = 5000;
 
 /** Throws ConfigError, which names every fault of the rules. */
 export async function createRuling(deps: RulingDeps): Promise<Ruling> {
-  const { log, shelf, lookEveryMs = LOOK_EVERY_MS } = deps;
+  const { log, layerStore, lookEveryMs = LOOK_EVERY_MS } = deps;
   const localLayers = openLocalLayers(deps);
   const rules = await openRules(deps, localLayers);
   if (rules.rules.length > 0) log.info({ rules: namesOf(rules.rules) }, 'rules are in force');
@@ -67,7 +64,7 @@ export async function createRuling(deps: RulingDeps): Promise<Ruling> {
       await rules.reload();
       log.info({ rules: namesOf(rules.rules), faults: rules.status.faults }, 'rules were read anew');
     },
-    sweep: () => shelf.sweep(rules.layers),
+    sweep: () => layerStore.sweep(rules.layers),
     async close() {
       clearInterval(looker);
       await rules.close();
@@ -76,25 +73,25 @@ export async function createRuling(deps: RulingDeps): Promise<Ruling> {
   };
 }
 
-function openLocalLayers({ config, log, now, shelf }: RulingDeps): LocalLayers {
+function openLocalLayers({ config, log, now, layerStore }: RulingDeps): LocalLayers {
   const { unpackedLayerBytes: maxUnpackedBytes, unpackRatio: maxRatio } = config.limits;
   return createLocalLayers({
-    ...{ shelf, now, limits: { maxUnpackedBytes, maxRatio } },
+    ...{ layerStore, now, limits: { maxUnpackedBytes, maxRatio } },
     onUnwatched: (path, reason) =>
       log.warn({ path, reason }, 'changes of the layer are looked for now and then: nothing here tells of them'),
   });
 }
 
-async function openRules(deps: RulingDeps, localLayers: LocalLayers): Promise<LiveRules> {
-  const { config, log, now, records, shelf, describeRemote, reread } = deps;
+async function openRules(deps: RulingDeps, localLayers: LocalLayers): Promise<RuleReloader> {
+  const { config, log, now, records, layerStore, describeRemote, reread } = deps;
   const { attestations } = config;
-  const keptReads = createKeptReads({ records, shelf, now });
+  const keptReads = createKeptReads({ records, layerStore, now });
   try {
-    return await createLiveRules({
+    return await createRuleReloader({
       rules: config.rules,
       source: reread && createSource(deps, reread),
-      openRules: createOpenRules({ localLayers, keptReads, shelf, describeRemote, attestations }),
-      ...{ localLayers, shelf, now },
+      openRules: createOpenRules({ localLayers, keptReads, layerStore, describeRemote, attestations }),
+      ...{ localLayers, layerStore, now },
       onChanged: rules => log.info({ rules: namesOf(rules) }, 'the rules have changed'),
       onFaulty: faults => log.error({ faults }, 'the rules have changed, but with faults: the old ones stay'),
     });

@@ -1,28 +1,28 @@
 // Where the cache is looked after: in its directory, where no service has it open, and through the service where one does.
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import type { CacheDesk } from '../cache/admin/desk.ts';
+import type { CacheAdmin } from '../cache/admin/cache-admin.ts';
 import { type CacheLine, cacheLineSchema } from '../cache/admin/lines.ts';
 import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owner.ts';
 import { linesOf } from './service/lines.ts';
 import { type Hints, parseJson, refusalOf } from './service/refusal.ts';
 import { type Service, ServiceRefused, sendRequest } from './service/service.ts';
 
-interface OpenDesk extends CacheDesk {
+interface OpenedCacheAdmin extends CacheAdmin {
   close(): Promise<void>;
 }
 
 export interface CachePlace {
   readonly dataDir: string;
   /** Opens what is in the data directory. Called by its owner. */
-  readonly openDesk: () => Promise<OpenDesk>;
+  readonly openCacheAdmin: () => Promise<OpenedCacheAdmin>;
   /** Where a service that owns the data directory can be asked; absent where the configuration does not tell. */
   readonly service: Service | undefined;
 }
 
 /** One thing to ask, in both ways. */
 export interface CacheQuestion {
-  readonly ask: (desk: CacheDesk) => AsyncGenerator<CacheLine>;
+  readonly ask: (admin: CacheAdmin) => AsyncGenerator<CacheLine>;
   readonly method: 'GET' | 'POST';
   /** Below `/v1/cache/`. */
   readonly path: string;
@@ -54,13 +54,13 @@ function findOwnership(directory: string): DirectoryOwner | undefined {
   }
 }
 
-async function* askHere(owner: DirectoryOwner, { openDesk }: CachePlace, { ask }: CacheQuestion) {
+async function* askHere(owner: DirectoryOwner, { openCacheAdmin }: CachePlace, { ask }: CacheQuestion) {
   try {
-    const desk = await openDesk();
+    const admin = await openCacheAdmin();
     try {
-      yield* ask(desk);
+      yield* ask(admin);
     } finally {
-      await desk.close();
+      await admin.close();
     }
   } finally {
     owner.release();

@@ -32,7 +32,7 @@ export function createCacheCommand(deps: CacheCommandDeps): Command {
     (repository: string | undefined, _, self: Command) => run(self, () => listing(repository)),
   );
   addCommand(command, 'stat', 'says how much there is, and how much there may be').action((_, self: Command) =>
-    run(self, () => ({ ask: desk => desk.stat(), method: 'GET', path: 'stat' })),
+    run(self, () => ({ ask: admin => admin.stat(), method: 'GET', path: 'stat' })),
   );
   addCommand(command, 'prune', 'removes what is named, the longest unused first; what is pinned stays')
     .option('--older-than <duration>', 'what was not used for so long, such as 30d')
@@ -53,7 +53,7 @@ function addCommand(command: Command, usage: string, description: string): Comma
 
 function listing(repository: string | undefined): CacheQuestion {
   const query = repository === undefined ? '' : `?${new URLSearchParams({ repository })}`;
-  return { ask: desk => desk.list(repository), method: 'GET', path: `content${query}` };
+  return { ask: admin => admin.list(repository), method: 'GET', path: `content${query}` };
 }
 
 function pruning({ olderThan, to, match: repositories, dryRun, force }: PruneOptions): CacheQuestion {
@@ -69,13 +69,13 @@ function pruning({ olderThan, to, match: repositories, dryRun, force }: PruneOpt
     ),
   );
   for (const pattern of repositories ?? []) query.append('repositories', pattern);
-  return { ask: desk => desk.prune(wish), method: 'POST', path: `prune?${query}` };
+  return { ask: admin => admin.prune(wish), method: 'POST', path: `prune?${query}` };
 }
 
 function verifying(rate: string | undefined): CacheQuestion {
   const bytesPerSecond = rate === undefined ? undefined : parseValue(size(), rate, '--rate');
   const query = bytesPerSecond === undefined ? '' : `?bytesPerSecond=${bytesPerSecond}`;
-  return { ask: desk => desk.verify({ bytesPerSecond }), method: 'POST', path: `verify${query}` };
+  return { ask: admin => admin.verify({ bytesPerSecond }), method: 'POST', path: `verify${query}` };
 }
 
 function parseValue(schema: ReturnType<typeof size>, text: string, option: string): number {

@@ -1,5 +1,5 @@
 // The rules in force as lines for people.
-import type { RuleList, ToldRule } from '../rules/rule-list.ts';
+import type { RuleList, ToldRule } from '../rules/explanation.ts';
 import { formatColumns } from './columns.ts';
 import { plainText } from './plain-text.ts';
 

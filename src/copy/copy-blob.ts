@@ -1,9 +1,13 @@
 // One blob of a copy on its way, told of as it goes.
+
+import { BuildFailure, kindOfRegistryError } from '../builds/execution.ts';
 import type { Tell, Told } from '../builds/progress.ts';
-import type { Blob } from '../cache/read-through/blobs.ts';
+import type { Failure } from '../builds/record.ts';
+import type { Blob } from '../cache/read-through/cached.ts';
+import { RegistryError } from '../oci/errors.ts';
 import { isImageConfigType, isLayerType } from '../oci/media-type.ts';
+import { ContentMismatch } from '../oci/verify.ts';
 import { untilAborted } from '../upstream/until-aborted.ts';
-import { copyFailure } from './copy-failure.ts';
 import type { PlannedBlob } from './copy-plan.ts';
 import type { CopySource } from './copy-source.ts';
 import type { MountingDestination } from './destination.ts';
@@ -24,7 +28,7 @@ export async function copyBlob(
   { source, destination, signal, tell }: BlobCopying,
 ): Promise<void> {
   const { digest, size } = descriptor;
-  const step = `${kindOf(descriptor.mediaType)} ${digest.slice(0, 19)}`;
+  const step = `${blobKind(descriptor.mediaType)} ${digest.slice(0, 19)}`;
   const where = { step, ...(platform !== undefined && { platform }) };
   const told = (more: Partial<Told>) => tell({ kind: 'step', ...where, ...more });
   let isCached = true;
@@ -62,7 +66,7 @@ async function openUntilAborted(blob: Blob, signal: AbortSignal): Promise<Readab
   }
 }
 
-function kindOf(mediaType: string): string {
+function blobKind(mediaType: string): string {
   if (isLayerType(mediaType)) return 'layer';
   return isImageConfigType(mediaType) ? 'config' : 'blob';
 }
@@ -82,4 +86,23 @@ function countBytes(total: number, report: (current: number) => void): Transform
       controller.enqueue(chunk);
     },
   });
+}
+
+// What the failure of a copy is to who asked for it.
+
+/** A BuildFailure is returned as it is. An error that no client can know of is told by its kind alone: its message may name our files. */
+export function copyFailure(error: unknown, where: Pick<Failure, 'platform' | 'step'> = {}): BuildFailure {
+  if (error instanceof BuildFailure) return error;
+  return new BuildFailure({ ...where, kind: kindOf(error), reason: reasonOf(error) }, { cause: error });
+}
+
+/** What may be otherwise the next time is of the infrastructure: a registry that fails, limits us, or sends other bytes than it promised. */
+function kindOf(error: unknown): Failure['kind'] {
+  if (!(error instanceof RegistryError) || error.cause instanceof ContentMismatch) return 'infrastructure';
+  return kindOfRegistryError(error);
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof RegistryError || error instanceof ContentMismatch) return error.message.replace(/\s+/g, ' ');
+  return `the copy failed (${error instanceof Error ? error.name : 'no error'})`;
 }

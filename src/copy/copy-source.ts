@@ -3,13 +3,13 @@
 import { type Augmentation, augmentationSchema } from '../augment/augmentation.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
 import type { CopySpec } from '../builds/spec.ts';
-import { type Blob, bytesBlob } from '../cache/read-through/blobs.ts';
+import { type Blob, bytesBlob } from '../cache/read-through/cached.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { type Manifest, parseManifest } from '../oci/manifest.ts';
+import type { Augmentations } from '../pull/derived-images.ts';
 import type { Layers } from '../pull/layers/layers.ts';
 import type { Origin, Origins } from '../pull/origin.ts';
-import type { Augmentations } from '../pull/pull.ts';
 
 /** What an image gets beyond its source. */
 export type Changes = NonNullable<CopySpec['changes']>;

@@ -1,13 +1,16 @@
 // The images that a manifest leads to, each with its platform, however deep indexes nest.
 import { checkAvailable, isChosen } from '../augment/choice.ts';
 import { isUnknownPlatform, type SourceReader } from '../augment/source.ts';
+import type { BaseImages } from '../builds/images.ts';
 import { type Descriptor, findManifests } from '../oci/descriptor.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { configPlatform, parseImageConfig } from '../oci/image-config.ts';
-import type { Manifest } from '../oci/manifest.ts';
+import type { ImageIndex, ImageManifest, Manifest } from '../oci/manifest.ts';
 import { isIndexType } from '../oci/media-type.ts';
 import type { Platform } from '../oci/platform.ts';
-import { withinBudget } from './source-reader.ts';
+import { parseReference, type Reference } from '../oci/reference.ts';
+import { DOCKER_HUB, type Origin, type Origins, resolveReference } from './origin.ts';
+import { createReader, withinBudget } from './source-reader.ts';
 
 /** An entry for a platform. */
 export interface Candidate {
@@ -65,4 +68,64 @@ async function* findImages(root: Manifest, source: SourceReader): AsyncGenerator
 
 function invalid(reason: string): RegistryError {
   return new RegistryError('MANIFEST_INVALID', `invalid index: ${reason}`);
+}
+
+// Inspection: what a reference is now, as its registry has it; an image with its config, or an index.
+
+export type Inspected = { readonly registry: string; readonly repository: string } & (
+  | { readonly kind: 'image'; readonly manifest: ImageManifest; readonly config: Uint8Array }
+  | { readonly kind: 'index'; readonly manifest: ImageIndex }
+);
+
+/**
+ * What the reference names, or the image of `platform` in it, however deep its index nests.
+ * Throws RegistryError: the upstream's own, MANIFEST_UNKNOWN listing the platforms there are, or MANIFEST_INVALID for no image.
+ */
+export type Inspect = (reference: Reference, options?: InspectOptions) => Promise<Inspected>;
+
+interface InspectOptions {
+  readonly platform?: Platform | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export function createInspect(origins: Origins): Inspect {
+  return async (reference, { platform, signal } = {}) => {
+    const origin = origins.locate(reference.registry, reference.repository);
+    const digest = await resolveReference(origin, reference, { signal });
+    const root = await origin.registry.getManifest(origin.repository, digest);
+    const reader = createReader(origin, { signal });
+    const manifest = platform ? await chooseImage(root, platform, reader) : root;
+    const place = { registry: origin.registry.name, repository: origin.repository };
+    if (manifest.kind === 'index') return { ...place, kind: 'index', manifest };
+    if (manifest.kind === 'image') {
+      return { ...place, kind: 'image', manifest, config: await reader.readConfig(manifest.config) };
+    }
+    throw new RegistryError('MANIFEST_INVALID', `cannot be inspected: ${manifest.mediaType} is no image`);
+  };
+}
+
+// Base images: what a name in a Containerfile means, and its bytes, from wherever a pull would have them.
+
+/** The default upstream is for pulls: a Containerfile has to mean the same in every builder. Throws NAME_INVALID, TAG_INVALID, DIGEST_INVALID or DENIED. */
+export function locateBase(origins: Origins, text: string): Origin {
+  const { registry, repository } = parseReference(text);
+  if (registry !== undefined) return origins.locate(registry, repository);
+  return origins.findNamed(repository) ?? origins.locate(DOCKER_HUB, repository);
+}
+
+export function createBaseImages(origins: Origins): BaseImages {
+  return {
+    async resolve(text) {
+      return resolveReference(locateBase(origins, text), parseReference(text));
+    },
+    async open(text, digest) {
+      const origin = locateBase(origins, text);
+      const { registry, repository } = origin;
+      return {
+        root: await registry.getManifest(repository, digest),
+        ...createReader(origin),
+        openBlob: async blob => (await registry.getBlob(repository, blob)).open(),
+      };
+    },
+  };
 }

@@ -13,10 +13,10 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { formatPlatform, normalizePlatform, type Platform, parsePlatform } from '../oci/platform.ts';
 import type { Reference } from '../oci/reference.ts';
+import type { Augmentations } from './derived-images.ts';
+import type { DescribedLayer, DescribeWanted, WantedLayer } from './layers/describe-layer.ts';
 import type { ReadIncludes } from './layers/includes.ts';
-import type { DescribedLayer, DescribeWanted, WantedLayer } from './layers/wanted-layer.ts';
 import { imageName, type Origins, resolveReference } from './origin.ts';
-import type { Augmentations } from './pull.ts';
 
 /** What somebody wants an image to become. */
 export interface Wanted {

@@ -1,8 +1,7 @@
 // Provenance as the referrers API lists it. What was made has no other referrers: those of the source are about the source's digest.
 import type { Digest } from '../oci/digest.ts';
-import type { MadeImage } from './pull.ts';
-import { encodeReferrers } from './referrers-index.ts';
-import type { ReferrersIndex, ReferrersPage } from './registry.ts';
+import type { MadeImage } from './derived-images.ts';
+import { encodeReferrers, type ReferrersIndex, type ReferrersPage } from './registry.ts';
 
 /** All on one page. */
 export function provenanceReferrers(

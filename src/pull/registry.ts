@@ -1,10 +1,10 @@
 // One registry, as the life of a pull sees it, whether an upstream behind what is kept of it, or the repositories of our own.
-
-import type { Blob } from '../cache/read-through/blobs.ts';
-import type { ResolveOptions } from '../cache/read-through/freshness.ts';
+import type { Blob } from '../cache/read-through/cached.ts';
+import type { ResolveOptions } from '../cache/read-through/tags.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Manifest } from '../oci/manifest.ts';
+import { mediaTypes } from '../oci/media-type.ts';
 import type { CallOptions, ManifestOptions, ReferrersOptions, TagList, TagPage } from '../upstream/upstream.ts';
 
 /** Every function throws RegistryError. */
@@ -39,4 +39,10 @@ export interface ReferrersIndex {
   readonly raw: Uint8Array;
   /** Where the next page begins; undefined where all are here. */
   readonly last?: Digest | undefined;
+}
+
+// The index that the referrers API answers with. distribution-spec "Listing Referrers".
+
+export function encodeReferrers(manifests: readonly ContentDescriptor[]): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests }));
 }

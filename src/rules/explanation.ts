@@ -1,5 +1,7 @@
 // What rules make of an image, told: the answer of the API, which the command prints.
 import { z } from 'zod';
+import type { RuleReloader } from './reload/reloader.ts';
+import type { RuleLayer, RuleOptions } from './rules.ts';
 
 const valueSchema = z.union([z.string(), z.array(z.string())]);
 
@@ -85,3 +87,83 @@ export type Difference = z.infer<typeof differenceSchema>;
 export type AddedLayer = z.infer<typeof addedLayerSchema>;
 export type ExplainedImage = z.infer<typeof explainedImageSchema>;
 export type Explanation = z.infer<typeof explanationSchema>;
+
+// The rules in force, told: what each is for and what it does, without what may be a secret.
+
+const globs = z.array(z.string());
+
+const toldRuleSchema = z.object({
+  name: z.string(),
+  match: z.object({
+    image: globs,
+    not: globs.optional(),
+    platform: globs.optional(),
+    caller: globs.optional(),
+  }),
+  /** `from` is as the rule says it, without user info and query of an address. */
+  layers: z.array(z.object({ from: z.string(), platforms: globs.optional() })),
+  /** The fields that it changes, without what it makes of them. */
+  changes: z.array(z.string()),
+  pinned: z.enum(['untouched', 'refused']),
+});
+
+export const ruleListSchema = z.object({
+  /** In their order. */
+  rules: z.array(toldRuleSchema),
+  /** When they came into force: an instant in UTC. */
+  loadedAt: z.string(),
+  /** What stands in the way of those that are written there now; none where these are in force. */
+  faults: z.array(z.string()),
+});
+
+export type RuleList = z.infer<typeof ruleListSchema>;
+export type ToldRule = z.infer<typeof toldRuleSchema>;
+
+export function tellRules({ rules, status }: Pick<RuleReloader, 'rules' | 'status'>): RuleList {
+  const { loadedAt, faults } = status;
+  return { rules: rules.map(tellRule), loadedAt: loadedAt.toISOString(), faults: [...faults] };
+}
+
+function tellRule({ name, match, layers, changes, pinned }: RuleOptions): ToldRule {
+  const { image, not, platform, caller } = match;
+  return {
+    name,
+    match: {
+      image: [...image],
+      ...(not.length > 0 && { not: [...not] }),
+      ...(platform && { platform: [...platform] }),
+      ...(caller && { caller: [...caller] }),
+    },
+    layers: layers.map(layer => ({
+      from: tellLayerPlace(layer),
+      ...(layer.platforms && { platforms: [...layer.platforms] }),
+    })),
+    changes: Object.entries(changes).flatMap(([field, value]) => (value === undefined ? [] : field)),
+    pinned,
+  };
+}
+
+// Where a rule has a layer from, for people: as it says it, but for what may be a secret.
+
+/** Such as `directory ./layers/ca`, or `https://example.com/tool.tar.gz`. Without user info, query and fragment of an address. */
+export function tellLayerPlace(layer: RuleLayer): string {
+  switch (layer.kind) {
+    case 'directory':
+    case 'file':
+      return `${layer.kind} ${layer.path}`;
+    case 'url':
+      return tellAddress(layer.url);
+    case 'blob':
+      return tellAddress(layer.location);
+    case 'image':
+      return `image ${layer.image}`;
+  }
+}
+
+/** Of any scheme; what is no address is not told at all. */
+function tellAddress(text: string): string {
+  const url = URL.parse(text);
+  if (!url) return 'an address that is none';
+  const { protocol, host, pathname } = url;
+  return `${protocol}//${host}${pathname}`;
+}

@@ -10,7 +10,7 @@ import type { BuildRequest } from '../builds/request.ts';
 import type { Changes, ContainerFileSpec, Spec } from '../builds/spec.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parsePlatform } from '../oci/platform.ts';
-import type { OpenLayer } from '../pull/layers/open-layer.ts';
+import type { OpenLayer } from '../pull/layers/layers.ts';
 import { type Origin, originName } from '../pull/origin.ts';
 import type { DescribeChanges, PlatformMoves, PreparedChanges } from '../pull/prepare.ts';
 import { checkMediaTypes, hasChanges, repositoriesOf, toChanges } from './changes.ts';

@@ -3,7 +3,7 @@ import type { Augmentation } from '../augment/augmentation.ts';
 import type { BuildRequest } from '../builds/request.ts';
 import type { Compression } from '../builds/spec.ts';
 import type { Platform } from '../oci/platform.ts';
-import type { WantedLayer } from '../pull/layers/wanted-layer.ts';
+import type { WantedLayer } from '../pull/layers/describe-layer.ts';
 
 export interface SubmitRequest {
   readonly source: SubmitSource;

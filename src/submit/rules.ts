@@ -4,8 +4,8 @@ import type { LayerSource } from '../augment/layer-source.ts';
 import type { Step } from '../augment/steps.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { type Origin, originName } from '../pull/origin.ts';
+import { type LeaseRuleLayers, ruleLayersIn } from '../rules/layers/layer-store.ts';
 import type { Rules } from '../rules/rules.ts';
-import { type HoldLayers, shelvedIn } from '../rules/shelf.ts';
 
 export interface RequestedImage {
   readonly origin: Origin;
@@ -27,7 +27,7 @@ export type FindRuled = (caller: Caller, image: RequestedImage) => Promise<Ruled
 
 interface FindRuledDeps {
   readonly rules: Rules;
-  readonly holdLayers: HoldLayers;
+  readonly leaseRuleLayers: LeaseRuleLayers;
   readonly now: () => Date;
   /** How long tokens live. */
   readonly ttlMs: number;
@@ -36,7 +36,7 @@ interface FindRuledDeps {
 /** The token is issued a moment later. */
 const EXPIRY_SLACK_MS = 60_000;
 
-export function createFindRuled({ rules, holdLayers, now, ttlMs }: FindRuledDeps): FindRuled {
+export function createFindRuled({ rules, leaseRuleLayers, now, ttlMs }: FindRuledDeps): FindRuled {
   return async (caller, { origin, tag }) => {
     const { current } = rules;
     const subject = { repository: originName(origin), tag, caller: subjectOf(caller) || undefined };
@@ -44,8 +44,8 @@ export function createFindRuled({ rules, holdLayers, now, ttlMs }: FindRuledDeps
     const refusing = tag === undefined ? current.refusesPinned(subject) : [];
     const unapplied = refusing.find(({ name }) => !steps.some(({ rule }) => rule === name));
     if (unapplied) throw refuseDigest(unapplied.name, subject.repository);
-    const shelved = shelvedIn(layerSources);
-    if (shelved.length > 0) await holdLayers(shelved, new Date(now().getTime() + ttlMs + EXPIRY_SLACK_MS));
+    const stored = ruleLayersIn(layerSources);
+    if (stored.length > 0) await leaseRuleLayers(stored, new Date(now().getTime() + ttlMs + EXPIRY_SLACK_MS));
     return { ruleSteps: steps, ruleLayerSources: layerSources };
   };
 }

@@ -3,8 +3,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createRulesCommand } from '../../src/cli/rules.ts';
-import type { Explanation } from '../../src/rules/explanation.ts';
-import type { RuleList } from '../../src/rules/rule-list.ts';
+import type { Explanation, RuleList } from '../../src/rules/explanation.ts';
 import { depsOf } from './build-service.ts';
 import { runCommand } from './run.ts';
 

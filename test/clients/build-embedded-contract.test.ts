@@ -1,7 +1,7 @@
 // The embedded backend by the contract of all backends, with the service's own connections to real registries.
 import { describe } from 'vitest';
 import { createEmbeddedBackend } from '../../src/builds/backends/embedded/backend.ts';
-import { createBaseImages } from '../../src/pull/recipes/base-images.ts';
+import { createBaseImages } from '../../src/pull/images.ts';
 import { backendContract } from '../contract/build-backend.ts';
 import { createCopying } from '../copy/copying.ts';
 import { findMissing } from './support/clients.ts';

@@ -1,7 +1,7 @@
 // The keys `rules` and `ruleDigests`: what they become, and every fault.
 import { expect, test } from 'vitest';
 import { configSchema } from '../../src/config/schema.ts';
-import type { RuleOptions } from '../../src/rules/rule.ts';
+import type { RuleOptions } from '../../src/rules/rules.ts';
 
 const DIGEST = `sha256:${'a'.repeat(64)}`;
 const ANY = { image: 'docker.io/**' };

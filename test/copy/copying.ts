@@ -7,12 +7,11 @@ import { buffer } from 'node:stream/consumers';
 import type { Told } from '../../src/builds/progress.ts';
 import type { CopySpec } from '../../src/builds/spec.ts';
 import { createBlobs } from '../../src/cache/read-through/blobs.ts';
-import { createTags } from '../../src/cache/read-through/freshness.ts';
 import { createLinks } from '../../src/cache/read-through/links.ts';
 import { createManifests } from '../../src/cache/read-through/manifests.ts';
+import { createTags } from '../../src/cache/read-through/tags.ts';
 import { createDiskStore } from '../../src/content/disk.ts';
-import { createCopy } from '../../src/copy/copy.ts';
-import type { CopyImageDeps } from '../../src/copy/copy-image.ts';
+import { type CopyImageDeps, createCopy } from '../../src/copy/copy.ts';
 import { createDestinations } from '../../src/copy/destination.ts';
 import type { HostedRepositories } from '../../src/hosted/repositories.ts';
 import type { HostedOptions } from '../../src/hosted/store.ts';
@@ -20,10 +19,9 @@ import { createMemory } from '../../src/memory.ts';
 import type { ContentDescriptor } from '../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { isIndexType, isManifestType } from '../../src/oci/media-type.ts';
-import { createHostedRegistry } from '../../src/pull/hosted-registry.ts';
+import { createAugmentations } from '../../src/pull/derived-images.ts';
 import { createOrigins } from '../../src/pull/origin.ts';
-import { createAugmentations } from '../../src/pull/pull.ts';
-import { createUpstreamRegistries } from '../../src/pull/upstream-registry.ts';
+import { createCachedRegistries, createHostedRegistry } from '../../src/pull/registries.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
@@ -95,7 +93,7 @@ export async function createCopying(
   const tags = createTags({ memory, records, now: () => new Date(), policy, manifests });
   const origins = createOrigins({
     upstreams,
-    registryOf: createUpstreamRegistries({ tags, manifests, blobs }),
+    registryOf: createCachedRegistries({ tags, manifests, blobs }),
     hosted: new Map([['local', createHostedRegistry(hosted, 'local')]]),
     ownHosts: new Set(),
     defaultUpstream: 'lab',

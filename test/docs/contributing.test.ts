@@ -21,7 +21,7 @@ test.each([
   ['backendSchema', 'src/config/builds-schema.ts'],
   ['backendContract', 'test/contract/build-backend.ts'],
   ['backendContract', 'test/clients/build-buildkit.test.ts'],
-  ['RuleLayer', 'src/rules/rule.ts'],
+  ['RuleLayer', 'src/rules/rules.ts'],
   ['waitUntil', 'test/clients/support/process.ts'],
   ['IMPATIENT', 'test/support/patience.ts'],
 ])('%s is in %s', (name, path) => {

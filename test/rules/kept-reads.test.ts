@@ -3,11 +3,10 @@ import { appendFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { createKeptReads } from '../../src/rules/kept-reads.ts';
-import { createLocalLayers } from '../../src/rules/local-layers.ts';
-import { createOpenRules, digestsOf, type OpenRulesOptions } from '../../src/rules/open-rules.ts';
-import type { RuleOptions } from '../../src/rules/rule.ts';
-import { createShelf, type Shelf } from '../../src/rules/shelf.ts';
+import { createRuleLayerStore, type RuleLayerStore } from '../../src/rules/layers/layer-store.ts';
+import { createKeptReads, createLocalLayers } from '../../src/rules/layers/local-layers.ts';
+import { createOpenRules, digestsOf, type OpenRulesOptions } from '../../src/rules/reload/open-rules.ts';
+import type { RuleOptions } from '../../src/rules/rules.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import type { RecordStore } from '../../src/state/store.ts';
 
@@ -15,7 +14,7 @@ const LATER = () => new Date(Date.UTC(2040, 0, 1));
 
 let folder: string;
 let records: RecordStore;
-let shelf: Shelf;
+let layerStore: RuleLayerStore;
 let rules: readonly RuleOptions[];
 
 beforeEach(async () => {
@@ -23,30 +22,30 @@ beforeEach(async () => {
   await mkdir(join(folder, 'layer'));
   await writeFile(join(folder, 'layer/file'), 'one');
   records = createMemoryStore();
-  shelf = await createShelf({ directory: join(folder, 'shelf'), records, now: LATER });
+  layerStore = await createRuleLayerStore({ directory: join(folder, 'shelf'), records, now: LATER });
   const layers = [{ kind: 'directory', path: join(folder, 'layer') }] as const;
   rules = [{ name: 'a', match: { image: ['**'], not: [] }, layers, changes: {}, pinned: 'untouched' }];
 });
 
 afterEach(async () => {
-  await shelf.close();
+  await layerStore.close();
   await rm(folder, { recursive: true });
 });
 
 /** As a start does, or as who asks for it does. */
 async function start({ now = LATER, ...options }: OpenRulesOptions & { readonly now?: () => Date } = {}) {
   let reads = 0;
-  const put: Shelf['put'] = body => {
+  const put: RuleLayerStore['put'] = body => {
     reads += 1;
-    return shelf.put(body);
+    return layerStore.put(body);
   };
   const localLayers = createLocalLayers({
-    ...{ shelf: { ...shelf, put }, now },
+    ...{ layerStore: { ...layerStore, put }, now },
     limits: { maxUnpackedBytes: 1_000_000, maxRatio: 200 },
   });
-  const keptReads = createKeptReads({ records, shelf, now });
+  const keptReads = createKeptReads({ records, layerStore, now });
   const describeRemote = async () => [];
-  const open = createOpenRules({ localLayers, keptReads, shelf, describeRemote, attestations: 'drop' });
+  const open = createOpenRules({ localLayers, keptReads, layerStore, describeRemote, attestations: 'drop' });
   const { outcome } = await open(rules, options);
   const digests = outcome.kind === 'opened' ? digestsOf(outcome.opened) : [];
   return { reads, digest: digests[0] };
@@ -67,9 +66,9 @@ test('a start reads a layer that shows a change', async () => {
   expect(await start()).toEqual({ reads: 0, digest: second.digest });
 });
 
-test('a start reads a layer whose bytes are not on the shelf any more', async () => {
+test('a start reads a layer whose bytes are not in the layer store any more', async () => {
   const { digest } = await start();
-  if (digest) await shelf.delete(digest);
+  if (digest) await layerStore.delete(digest);
   expect(await start()).toEqual({ reads: 1, digest });
 });
 

@@ -1,8 +1,7 @@
 // Where a rule has a layer from, without what may be a secret.
 import { expect, test } from 'vitest';
-import { tellLayerPlace } from '../../src/rules/layer-place.ts';
-import type { RuleLayer } from '../../src/rules/rule.ts';
-import { tellRules } from '../../src/rules/rule-list.ts';
+import { tellLayerPlace, tellRules } from '../../src/rules/explanation.ts';
+import type { RuleLayer } from '../../src/rules/rules.ts';
 
 const cases: readonly (readonly [RuleLayer, string])[] = [
   [{ kind: 'directory', path: './layers/ca' }, 'directory ./layers/ca'],

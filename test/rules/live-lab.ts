@@ -8,19 +8,18 @@ import type { Layer } from '../../src/augment/augmentation.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
-import { takeFingerprint } from '../../src/rules/fingerprint.ts';
-import { createKeptReads } from '../../src/rules/kept-reads.ts';
-import { createLiveRules, type LiveRules } from '../../src/rules/live.ts';
-import { createLocalLayers } from '../../src/rules/local-layers.ts';
-import { createOpenRules } from '../../src/rules/open-rules.ts';
-import { RuleFaults } from '../../src/rules/rule-faults.ts';
+import { takeFingerprint } from '../../src/rules/layers/fingerprint.ts';
+import { createRuleLayerStore, type RuleLayerStore } from '../../src/rules/layers/layer-store.ts';
+import { createKeptReads, createLocalLayers } from '../../src/rules/layers/local-layers.ts';
+import { RuleFaults } from '../../src/rules/reload/config-watcher.ts';
+import { createOpenRules } from '../../src/rules/reload/open-rules.ts';
+import { createRuleReloader, type RuleReloader } from '../../src/rules/reload/reloader.ts';
 import type { DescribedLayer } from '../../src/rules/rules.ts';
-import { createShelf, type Shelf } from '../../src/rules/shelf.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 
 export interface LiveLab {
-  readonly rules: LiveRules;
-  readonly shelf: Shelf;
+  readonly rules: RuleReloader;
+  readonly layerStore: RuleLayerStore;
   /** What was told, in its order: names of rules that came into force, or faults. */
   readonly told: readonly string[];
   /** The names of images that were asked for as layers. */
@@ -82,14 +81,14 @@ export async function createLiveLab({ rules: written, files = {}, doesAnswer = t
   for (const [name, text] of Object.entries(files)) await write(name, text);
   await rule(written(place));
   const records = createMemoryStore();
-  const shelf = await createShelf({ directory: place('shelf'), records, now });
-  const keptReads = createKeptReads({ records, shelf, now });
-  const put: Shelf['put'] = body => {
+  const layerStore = await createRuleLayerStore({ directory: place('shelf'), records, now });
+  const keptReads = createKeptReads({ records, layerStore, now });
+  const put: RuleLayerStore['put'] = body => {
     reads += 1;
-    return shelf.put(body);
+    return layerStore.put(body);
   };
   const limits = { maxUnpackedBytes: 1_000_000, maxRatio: 200 };
-  const localLayers = createLocalLayers({ shelf: { ...shelf, put }, limits, now });
+  const localLayers = createLocalLayers({ layerStore: { ...layerStore, put }, limits, now });
   const describeRemote = async (layer: object): Promise<readonly DescribedLayer[]> => {
     const name = 'image' in layer ? String(layer.image) : 'url';
     asked.push(name);
@@ -102,25 +101,25 @@ export async function createLiveLab({ rules: written, files = {}, doesAnswer = t
       },
     ];
   };
-  const openRules = createOpenRules({ localLayers, keptReads, shelf, describeRemote, attestations: 'drop' });
+  const openRules = createOpenRules({ localLayers, keptReads, layerStore, describeRemote, attestations: 'drop' });
   const find = (image: string) => {
     const [repository = '', tag] = image.split(':');
     return rules.current.find({ repository, tag, caller: undefined });
   };
-  const rules = await createLiveRules({
+  const rules = await createRuleReloader({
     rules: load(),
     source: { fingerprint: () => takeFingerprint(place(file), now()), load },
-    ...{ openRules, localLayers, shelf, now },
+    ...{ openRules, localLayers, layerStore, now },
     onChanged: current => told.push(`rules ${current.map(({ name }) => name).join(' ')}`),
     onFaulty: faults => told.push(...faults),
   }).catch(async (error: unknown) => {
-    await shelf.close();
+    await layerStore.close();
     await rm(folder, { recursive: true });
     throw error;
   });
 
   const lab: LiveLab = {
-    ...{ rules, shelf, told, asked, place, write, rule },
+    ...{ rules, layerStore, told, asked, place, write, rule },
     get reads() {
       return reads;
     },
@@ -138,7 +137,7 @@ export async function createLiveLab({ rules: written, files = {}, doesAnswer = t
     },
     async close() {
       await rules.close();
-      await shelf.close();
+      await layerStore.close();
       await rm(folder, { recursive: true });
     },
   };

@@ -78,7 +78,7 @@ test.each<[string, (lab: LiveLab) => Promise<void>]>([
   await lab.rules.check();
   const [after] = await lab.layersOf();
   expect(after?.digest).not.toBe(before?.digest);
-  expect(await lab.shelf.find(after?.digest ?? fail())).toEqual({ size: after?.size });
+  expect(await lab.layerStore.find(after?.digest ?? fail())).toEqual({ size: after?.size });
   expect(lab.told).toEqual(['rules ca']);
 });
 
@@ -280,22 +280,22 @@ test('a layer that is out of force stays for pulls under way, and goes after tha
   lab.pass(2 * HOUR);
   await lab.write('ca/ca.pem', 'second and longer');
   await lab.rules.check();
-  await lab.shelf.sweep(lab.rules.layers);
-  expect(await lab.shelf.find(digest)).toBeDefined();
+  await lab.layerStore.sweep(lab.rules.layers);
+  expect(await lab.layerStore.find(digest)).toBeDefined();
   lab.pass(2 * HOUR);
-  await lab.shelf.sweep(lab.rules.layers);
-  expect(await lab.shelf.find(digest)).toBeUndefined();
+  await lab.layerStore.sweep(lab.rules.layers);
+  expect(await lab.layerStore.find(digest)).toBeUndefined();
   const [now] = await lab.layersOf();
-  expect(await lab.shelf.find(now?.digest ?? fail())).toBeDefined();
+  expect(await lab.layerStore.find(now?.digest ?? fail())).toBeDefined();
 });
 
 test('a layer that is lost is read again', async () => {
   const lab = await openDirectory();
   const [layer] = await lab.layersOf();
   const digest = layer?.digest ?? fail();
-  await lab.shelf.delete(digest);
+  await lab.layerStore.delete(digest);
   await lab.rules.check();
-  expect([await lab.shelf.find(digest), lab.told]).toEqual([{ size: layer?.size }, []]);
+  expect([await lab.layerStore.find(digest), lab.told]).toEqual([{ size: layer?.size }, []]);
 });
 
 test('a change that shows in no time of a file is seen, as what has just changed is read again', async () => {

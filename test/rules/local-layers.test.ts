@@ -8,25 +8,29 @@ import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { packLayer } from '../../src/builds/context/layer-directory.ts';
 import { digestOf } from '../../src/oci/digest.ts';
-import { createLocalLayers } from '../../src/rules/local-layers.ts';
-import type { LocalLayer } from '../../src/rules/rule.ts';
-import { createShelf, type Shelf } from '../../src/rules/shelf.ts';
+import { createRuleLayerStore, type RuleLayerStore } from '../../src/rules/layers/layer-store.ts';
+import { createLocalLayers } from '../../src/rules/layers/local-layers.ts';
+import type { LocalLayer } from '../../src/rules/rules.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 
 const LIMITS = { maxUnpackedBytes: 100_000, maxRatio: 200, ratioFreeBytes: 1000 };
 
 let folder: string;
-let shelf: Shelf;
+let layerStore: RuleLayerStore;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'veneer-local-'));
-  shelf = await createShelf({ directory: join(folder, 'rules'), records: createMemoryStore(), now: () => new Date() });
+  layerStore = await createRuleLayerStore({
+    directory: join(folder, 'rules'),
+    records: createMemoryStore(),
+    now: () => new Date(),
+  });
   await mkdir(join(folder, 'ca'));
   await writeFile(join(folder, 'ca/ca.pem'), 'first');
 });
 
 afterEach(async () => {
-  await shelf.close();
+  await layerStore.close();
   await rm(folder, { recursive: true });
 });
 
@@ -36,12 +40,12 @@ const bytesOf = async (name: string) => new Response(await packLayer(place(name)
 /** `whileRead` is called with the number of the reading, before its bytes are read. */
 function read(layer: LocalLayer, whileRead: (reading: number) => Promise<void> = async () => {}) {
   let reading = 0;
-  const put: Shelf['put'] = async body => {
+  const put: RuleLayerStore['put'] = async body => {
     reading += 1;
     await whileRead(reading);
-    return shelf.put(body);
+    return layerStore.put(body);
   };
-  const layers = createLocalLayers({ shelf: { ...shelf, put }, limits: LIMITS, now: () => new Date() });
+  const layers = createLocalLayers({ layerStore: { ...layerStore, put }, limits: LIMITS, now: () => new Date() });
   return layers.read(layer);
 }
 
@@ -53,7 +57,7 @@ test('a directory is an unpacked tar on the shelf', async () => {
     layer: { digest, size: tar.byteLength, diffId: digest, compression: 'none' },
     source: { kind: 'shelf', digest, size: tar.byteLength },
   });
-  expect(await new Response(await shelf.open(digest)).bytes()).toEqual(tar);
+  expect(await new Response(await layerStore.open(digest)).bytes()).toEqual(tar);
 });
 
 test.each(['none', 'gzip'] as const)('a file is what it is, packed by %s', async compression => {
@@ -135,7 +139,7 @@ test.each(['directory', 'file'] as const)('a %s that changes again and again is 
   await expect(read({ kind, path }, change)).rejects.toThrow('changes again and again while it is read');
 });
 
-test('what is wrong with the shelf is no fault of the layer', async () => {
+test('what is wrong with the layerStore is no fault of the layer', async () => {
   const failure = new Error('the disk is full');
   const broken = read({ kind: 'directory', path: place('ca') }, () => Promise.reject(failure));
   await expect(broken).rejects.toBe(failure);

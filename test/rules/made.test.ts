@@ -6,8 +6,8 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createMemory } from '../../src/memory.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
-import { createMadeDigests, type Made, type MadeDigests } from '../../src/rules/made.ts';
-import { createShelf } from '../../src/rules/shelf.ts';
+import { createDerivedDigests, type DerivedDigests, type Made } from '../../src/rules/derived-digests.ts';
+import { createRuleLayerStore } from '../../src/rules/layers/layer-store.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { type RecordStore, RecordStoreFull } from '../../src/state/store.ts';
@@ -43,9 +43,9 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-function create(store = records, keepMs = 90 * DAY_MS): MadeDigests {
-  const holdLayers = async (layers: readonly Digest[], until: Date) => void held.push({ layers, until });
-  return createMadeDigests({ memory, records: store, now, keepMs, holdLayers });
+function create(store = records, keepMs = 90 * DAY_MS): DerivedDigests {
+  const leaseRuleLayers = async (layers: readonly Digest[], until: Date) => void held.push({ layers, until });
+  return createDerivedDigests({ memory, records: store, now, keepMs, leaseRuleLayers });
 }
 
 function madeOf(name: string, changes: Partial<Made> = {}): Made {
@@ -211,32 +211,38 @@ test('twenty who resolve a tag at once write it once', async () => {
   expect([store.writes(), held.length]).toEqual([1, 1]);
 });
 
-test('layers of the shelf are held as long, before anybody knows a digest that needs them', async () => {
-  const [shelved, elsewhere] = [digest('shelved'), digest('elsewhere')];
+test('layers of the layerStore are held as long, before anybody knows a digest that needs them', async () => {
+  const [stored, elsewhere] = [digest('shelved'), digest('elsewhere')];
   const made = madeOf('1', {
     layerSources: [
-      { kind: 'shelf', digest: shelved, size: 1 },
+      { kind: 'shelf', digest: stored, size: 1 },
       { kind: 'url', digest: elsewhere, size: 1, url: 'https://example.com/layer' },
     ],
   });
   const store = { ...records, write: () => Promise.reject(new Error('the machine went down')) };
   await expect(create(store).keep(made, [])).rejects.toThrow('the machine went down');
-  expect(held).toEqual([{ layers: [shelved], until: new Date(time + 90 * DAY_MS) }]);
+  expect(held).toEqual([{ layers: [stored], until: new Date(time + 90 * DAY_MS) }]);
 });
 
-test('a layer outlives its rule on the shelf, for as long as a digest needs it', async () => {
-  const shelf = await createShelf({ directory: join(directory, 'shelf'), records, now });
-  const { digest: shelved, size } = await shelf.put(ReadableStream.from([new TextEncoder().encode('a layer')]));
-  const layerSources = [{ kind: 'shelf', digest: shelved, size }] as const;
-  const digests = createMadeDigests({ memory, records, now, keepMs: 90 * DAY_MS, holdLayers: shelf.hold });
+test('a layer outlives its rule in the layer store, for as long as a digest needs it', async () => {
+  const layerStore = await createRuleLayerStore({ directory: join(directory, 'shelf'), records, now });
+  const { digest: stored, size } = await layerStore.put(ReadableStream.from([new TextEncoder().encode('a layer')]));
+  const layerSources = [{ kind: 'shelf', digest: stored, size }] as const;
+  const digests = createDerivedDigests({
+    memory,
+    records,
+    now,
+    keepMs: 90 * DAY_MS,
+    leaseRuleLayers: layerStore.lease,
+  });
   await digests.keep(madeOf('1', { layerSources }), []);
   time += 89 * DAY_MS;
-  await shelf.sweep(new Set());
-  expect(await shelf.find(shelved)).toBeDefined();
+  await layerStore.sweep(new Set());
+  expect(await layerStore.find(stored)).toBeDefined();
   time += 2 * DAY_MS;
-  await shelf.sweep(new Set());
-  expect(await shelf.find(shelved)).toBeUndefined();
-  await shelf.close();
+  await layerStore.sweep(new Set());
+  expect(await layerStore.find(stored)).toBeUndefined();
+  await layerStore.close();
 });
 
 test('a full disk stops nobody: what cannot be written is known for as long as the process lives, and written when there is room', async () => {

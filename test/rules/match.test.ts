@@ -2,8 +2,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { InvalidPattern, parseImagePattern } from '../../src/oci/image-pattern.ts';
-import { createMatcher } from '../../src/rules/match.ts';
-import type { RuleMatch } from '../../src/rules/rule.ts';
+import { createMatcher } from '../../src/rules/rule-set.ts';
+import type { RuleMatch } from '../../src/rules/rules.ts';
 
 interface Row {
   readonly image?: string;

@@ -3,10 +3,9 @@ import { expect, test } from 'vitest';
 import { InvalidLayer } from '../../src/augment/invalid-layer.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
-import { createRemoteLayers } from '../../src/rules/remote-layers.ts';
-import type { RuleOptions } from '../../src/rules/rule.ts';
+import { createRemoteLayers } from '../../src/rules/layers/remote-layers.ts';
 import { createRuleSet, type GetLayers } from '../../src/rules/rule-set.ts';
-import type { DescribedLayer } from '../../src/rules/rules.ts';
+import type { DescribedLayer, RuleOptions } from '../../src/rules/rules.ts';
 
 const PULLED = { repository: 'docker.io/library/alpine', tag: '3', caller: undefined };
 

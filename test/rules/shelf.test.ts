@@ -1,10 +1,10 @@
-// Which layers of rules stay on the shelf: those in force, those that are held, and those that have just come.
+// Which layers of rules stay in the layer store: those in force, those that are held, and those that have just come.
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
-import { createShelf, type Shelf } from '../../src/rules/shelf.ts';
+import { createRuleLayerStore, type RuleLayerStore } from '../../src/rules/layers/layer-store.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import type { RecordStore } from '../../src/state/store.ts';
 
@@ -13,7 +13,7 @@ const HOUR = 3_600_000;
 let directory: string;
 let nowMs: number;
 let records: RecordStore;
-let shelf: Shelf;
+let layerStore: RuleLayerStore;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'veneer-shelf-'));
@@ -29,11 +29,11 @@ afterEach(async () => {
 async function open(): Promise<void> {
   const now = () => new Date(nowMs);
   records = createSqliteStore({ path: join(directory, 'records.db'), now });
-  shelf = await createShelf({ directory: join(directory, 'rules'), records, now });
+  layerStore = await createRuleLayerStore({ directory: join(directory, 'rules'), records, now });
 }
 
 async function close(): Promise<void> {
-  await shelf.close();
+  await layerStore.close();
   await records.close();
 }
 
@@ -42,18 +42,18 @@ async function restart(): Promise<void> {
   await open();
 }
 
-const put = async (text: string) => (await shelf.put(new Blob([text]).stream())).digest;
-const read = async (digest: Digest) => new Response(await shelf.open(digest)).text();
-const has = async (digest: Digest) => (await shelf.find(digest)) !== undefined;
-const sweep = (...inUse: readonly Digest[]) => shelf.sweep(new Set(inUse));
+const put = async (text: string) => (await layerStore.put(new Blob([text]).stream())).digest;
+const read = async (digest: Digest) => new Response(await layerStore.open(digest)).text();
+const has = async (digest: Digest) => (await layerStore.find(digest)) !== undefined;
+const sweep = (...inUse: readonly Digest[]) => layerStore.sweep(new Set(inUse));
 const inHours = (hours: number) => new Date(nowMs + hours * HOUR);
 
 test('what is put is read by its digest, whole or in part', async () => {
-  const { digest, size } = await shelf.put(new Blob(['a layer']).stream());
+  const { digest, size } = await layerStore.put(new Blob(['a layer']).stream());
   expect([digest, size]).toEqual([digestOf(Buffer.from('a layer')), 7]);
-  expect(await shelf.find(digest)).toEqual({ size: 7 });
+  expect(await layerStore.find(digest)).toEqual({ size: 7 });
   expect(await read(digest)).toBe('a layer');
-  expect(await new Response(await shelf.open(digest, { start: 2, end: 4 })).text()).toBe('lay');
+  expect(await new Response(await layerStore.open(digest, { start: 2, end: 4 })).text()).toBe('lay');
 });
 
 test('a layer in force stays, and another goes when its time has come', async () => {
@@ -68,7 +68,7 @@ test('a layer in force stays, and another goes when its time has come', async ()
 
 test('a held layer stays for as long, and over a restart', async () => {
   const digest = await put('1');
-  await shelf.hold([digest], inHours(48));
+  await layerStore.lease([digest], inHours(48));
   await restart();
   nowMs += 48 * HOUR - 1;
   await sweep();
@@ -84,8 +84,8 @@ test.each([
   ['both at once', [48, 2, 48, 2]],
 ])('the longest hold wins, with %s', async (name, hours) => {
   const digest = await put('1');
-  if (name === 'both at once') await Promise.all(hours.map(each => shelf.hold([digest], inHours(each))));
-  else for (const each of hours) await shelf.hold([digest], inHours(each));
+  if (name === 'both at once') await Promise.all(hours.map(each => layerStore.lease([digest], inHours(each))));
+  else for (const each of hours) await layerStore.lease([digest], inHours(each));
   nowMs += 47 * HOUR;
   await sweep();
   expect(await has(digest)).toBe(true);
@@ -93,8 +93,8 @@ test.each([
 
 test('a layer that is not there cannot be held', async () => {
   const digest = await put('1');
-  await shelf.delete(digest);
-  await expect(shelf.hold([digest], inHours(1))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  await layerStore.delete(digest);
+  await expect(layerStore.lease([digest], inHours(1))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
 });
 
 test('who holds a layer while others are swept has it, or is told that it is gone', async () => {
@@ -102,7 +102,7 @@ test('who holds a layer while others are swept has it, or is told that it is gon
     const digest = await put(`${round}`);
     nowMs += HOUR;
     const until = inHours(1);
-    const [held] = await Promise.allSettled([shelf.hold([digest], until), sweep()]);
+    const [held] = await Promise.allSettled([layerStore.lease([digest], until), sweep()]);
     expect(await has(digest)).toBe(held.status === 'fulfilled');
   }
 });
@@ -123,7 +123,7 @@ test('a body that breaks off leaves nothing', async () => {
       controller.error(new Error('gone'));
     },
   });
-  await expect(shelf.put(broken)).rejects.toThrow('gone');
+  await expect(layerStore.put(broken)).rejects.toThrow('gone');
   expect(await has(digestOf(Buffer.from('half')))).toBe(false);
   expect(await readdir(join(directory, 'rules/ingest'))).toEqual([]);
 });

@@ -13,15 +13,19 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { walkPath } from '../../src/rules/fingerprint.ts';
-import { createWatching, type Watching, type WatchingDeps } from '../../src/rules/watching.ts';
+import {
+  createDirectoryWatcher,
+  type DirectoryWatcher,
+  type DirectoryWatcherDeps,
+} from '../../src/rules/layers/directory-watcher.ts';
+import { walkPath } from '../../src/rules/layers/fingerprint.ts';
 
 /** Far from the times of all files: what was written a moment ago is looked at again and again. */
 const LATER = new Date(Date.UTC(2040, 0, 1));
 const isLinux = process.platform === 'linux';
 
 let folder: string;
-let watching: Watching;
+let watcher: DirectoryWatcher;
 let walks: number;
 let told: string[];
 
@@ -34,14 +38,14 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  watching.close();
+  watcher.close();
   await rm(folder, { recursive: true });
 });
 
-function open(deps: Partial<WatchingDeps> = {}): void {
+function open(deps: Partial<DirectoryWatcherDeps> = {}): void {
   walks = 0;
   told = [];
-  watching = createWatching({
+  watcher = createDirectoryWatcher({
     walk(path) {
       walks += 1;
       return walkPath(path, LATER);
@@ -52,7 +56,7 @@ function open(deps: Partial<WatchingDeps> = {}): void {
   });
 }
 
-const look = async (name = 'layer') => (await watching.look(at(name))).value;
+const look = async (name = 'layer') => (await watcher.look(at(name))).value;
 
 /** Looks until nothing is walked any more. */
 async function rest(name = 'layer'): Promise<string> {

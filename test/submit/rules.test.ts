@@ -3,8 +3,8 @@ import { expect, test } from 'vitest';
 import type { Caller } from '../../src/access/caller.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import type { Registry } from '../../src/pull/registry.ts';
-import type { RuleOptions } from '../../src/rules/rule.ts';
 import { createRuleSet } from '../../src/rules/rule-set.ts';
+import type { RuleOptions } from '../../src/rules/rules.ts';
 import { createFindRuled, type RequestedImage } from '../../src/submit/rules.ts';
 
 const NOW = Date.UTC(2030, 0, 1);
@@ -30,7 +30,7 @@ async function ask({ rule, tag, caller = { kind: 'anonymous' } }: Asked) {
   const current = createRuleSet({ rules: [options], attestations: 'drop', getLayers: async () => [{ layer, source }] });
   const findRuled = createFindRuled({
     rules: { current },
-    holdLayers: async (layers, until) => void held.push({ layers, until }),
+    leaseRuleLayers: async (layers, until) => void held.push({ layers, until }),
     now: () => new Date(NOW),
     ttlMs: HOUR_MS,
   });

@@ -18,7 +18,10 @@ const users = {
 };
 const raw = Buffer.from('{}');
 
-function openPassing(entry: UpstreamEntry, { lifeMs = 5 * MINUTE, key = KEY, memory = createMemory() } = {}) {
+function openCredentialPassThrough(
+  entry: UpstreamEntry,
+  { lifeMs = 5 * MINUTE, key = KEY, memory = createMemory() } = {},
+) {
   const clock = createTestClock();
   const upstreams = open({ lab: { ...entry, passCredentials: true } }, { scopes: { key, lifeMs }, clock, memory });
   return { clock, upstreams, as: (shown?: typeof alice) => upstreams.get('lab', () => shown) };
@@ -31,7 +34,7 @@ async function startPrivate(scheme: 'Basic' | 'Bearer') {
   for (const name of ['alice/app', 'bob/app', 'open/app']) {
     registry.put(name, [{ mediaType: 'application/json', raw, tags: ['1'] }]);
   }
-  return { registry, privacy, ...openPassing({ url: registry.url }) };
+  return { registry, privacy, ...openCredentialPassThrough({ url: registry.url }) };
 }
 
 describe.each(['Basic', 'Bearer'] as const)('a registry that wants %s', scheme => {
@@ -81,8 +84,8 @@ describe.each(['Basic', 'Bearer'] as const)('a registry that wants %s', scheme =
 
 describe('a scope', () => {
   test('is that of one client for one time, and the same after a restart', () => {
-    const { clock, as } = openPassing({ url: 'http://127.0.0.1:1' });
-    const again = openPassing({ url: 'http://127.0.0.1:1' });
+    const { clock, as } = openCredentialPassThrough({ url: 'http://127.0.0.1:1' });
+    const again = openCredentialPassThrough({ url: 'http://127.0.0.1:1' });
     expect(as(alice)).toBe(as({ ...alice }));
     expect(again.as(alice).scope).toEqual(as(alice).scope);
     const ids = [as(alice), as(bob), as({ ...alice, password: 'other' }), as()].map(({ scope }) => scope?.id);
@@ -93,7 +96,7 @@ describe('a scope', () => {
   });
 
   test('ends within its time, for each client at moments of its own', () => {
-    const { clock, as } = openPassing({ url: 'http://127.0.0.1:1' });
+    const { clock, as } = openCredentialPassThrough({ url: 'http://127.0.0.1:1' });
     const ends = Array.from({ length: 20 }, (_, at) =>
       as({ username: `u${at}`, password: 'p' }).scope?.endsAt.getTime(),
     );
@@ -103,7 +106,7 @@ describe('a scope', () => {
   });
 
   test('ends when it ends although it was forgotten meanwhile, as the least used of many', () => {
-    const { as } = openPassing({ url: 'http://127.0.0.1:1' }, { memory: createMemory(1024 ** 2) });
+    const { as } = openCredentialPassThrough({ url: 'http://127.0.0.1:1' }, { memory: createMemory(1024 ** 2) });
     const before = as(alice);
     for (let at = 0; at < 100; at++) as({ username: `u${at}`, password: 'p' });
     expect(as(alice)).not.toBe(before);
@@ -114,8 +117,10 @@ describe('a scope', () => {
     ['another key', { key: Buffer.alloc(32, 8) }],
     ['another length of its times', { lifeMs: MINUTE }],
   ])('is another one with %s', (_, options) => {
-    const { as } = openPassing({ url: 'http://127.0.0.1:1' });
-    expect(openPassing({ url: 'http://127.0.0.1:1' }, options).as(alice).scope?.id).not.toBe(as(alice).scope?.id);
+    const { as } = openCredentialPassThrough({ url: 'http://127.0.0.1:1' });
+    expect(openCredentialPassThrough({ url: 'http://127.0.0.1:1' }, options).as(alice).scope?.id).not.toBe(
+      as(alice).scope?.id,
+    );
   });
 
   test('is none where credentials are not passed on: what a client shows is not asked for', () => {
@@ -128,7 +133,7 @@ describe('a scope', () => {
   });
 
   test('is there for a registry that is offline, too, and nothing of it is asked', async () => {
-    const { as } = openPassing({ url: 'http://127.0.0.1:1', offline: true });
+    const { as } = openCredentialPassThrough({ url: 'http://127.0.0.1:1', offline: true });
     expect(as(alice).scope?.id).not.toBe(as(bob).scope?.id);
     expect(await failure(as(alice).getManifest('a', '1'))).toMatchObject({ code: 'UNAVAILABLE', status: 503 });
   });
@@ -137,7 +142,7 @@ describe('a scope', () => {
 describe('credentials of a client', () => {
   test('are not those of docker’s config.json, for which nobody is asked', async () => {
     const server = await listen((_, res) => json(res, 401, {}, { 'www-authenticate': 'Basic realm="lab"' }));
-    const { upstreams, as } = openPassing({ url: server.url });
+    const { upstreams, as } = openCredentialPassThrough({ url: server.url });
     await failure(as().getManifest('a', '1'));
     expect(server.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
     expect(await upstreams.findCredentials('lab')).toBeUndefined();
@@ -149,7 +154,7 @@ describe('credentials of a client', () => {
       if (!req.headers.authorization) return json(res, 401, {}, { 'www-authenticate': 'Basic realm="lab"' });
       res.writeHead(307, { location: `${elsewhere.url}/blob` }).end();
     });
-    const { as } = openPassing({ url: server.url, redirectHosts: [`127.0.0.1:${elsewhere.port}`] });
+    const { as } = openCredentialPassThrough({ url: server.url, redirectHosts: [`127.0.0.1:${elsewhere.port}`] });
     await as(alice).getManifest('a', '1');
     expect(server.requests.at(-1)?.headers.authorization).toBe(basic(alice));
     expect(elsewhere.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
@@ -158,7 +163,7 @@ describe('credentials of a client', () => {
   test('do not go to a token realm of another domain', async () => {
     const header = 'Bearer realm="https://tokens.elsewhere.example/token"';
     const server = await listen((_, res) => json(res, 401, {}, { 'www-authenticate': header }));
-    const { as } = openPassing({ url: server.url });
+    const { as } = openCredentialPassThrough({ url: server.url });
     const error = await failure(as(alice).getManifest('a', '1'));
     expect(error).toMatchObject({ status: 502, message: expect.stringContaining('tokens.elsewhere.example') });
     expect(everythingOf(error)).not.toContain('canary');
@@ -171,7 +176,7 @@ test('what limits one client does not limit another, and what they share is stil
     if (req.headers.authorization === basic(alice)) return json(res, 429, {}, { 'retry-after': '600' });
     res.end('{}');
   });
-  const { clock, as } = openPassing({ url: server.url, rate: { count: 5, perMs: 3600_000 } });
+  const { clock, as } = openCredentialPassThrough({ url: server.url, rate: { count: 5, perMs: 3600_000 } });
   expect(await failure(as(alice).getManifest('a', '1'))).toMatchObject({ status: 429 });
   const { length } = server.requests;
   clock.pass(5 * MINUTE);

@@ -8,14 +8,8 @@ import { type Digest, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createCollection } from '../../state/collection.ts';
 import type { Change, RecordStore } from '../../state/store.ts';
-import { bestEffort } from './best-effort.ts';
-import {
-  repositoryEnd,
-  repositoryKey,
-  repositoryName,
-  SCOPE_MARK,
-  type UpstreamRepository,
-} from './upstream-repository.ts';
+import type { Upstream } from '../../upstream/upstream.ts';
+import { bestEffort } from './cached.ts';
 
 const linkSchema = z.object({
   /** Of a manifest: the Content-Type it was served with. */
@@ -131,7 +125,7 @@ export function createLinks(records: RecordStore, memory: Memory): Links {
 }
 
 /** Whether a HEAD says that it may be had still. One that is refused says nothing of a GET, which is to say why then. */
-export async function isStillOpen(head: () => Promise<unknown>): Promise<boolean> {
+export async function isStillAccessible(head: () => Promise<unknown>): Promise<boolean> {
   try {
     await head();
     return true;
@@ -149,4 +143,30 @@ function sentLink(record: z.infer<typeof linkSchema> | undefined): Link | undefi
 /** Of a key without a scope, or of no scope: what some scope has brought. */
 function nameOf(key: string): string {
   return key.endsWith(SCOPE_MARK) ? key.slice(0, -SCOPE_MARK.length) : key;
+}
+
+// A repository of an upstream: under which its content is kept, for what one repository or one scope holds is no other's.
+
+export interface UpstreamRepository {
+  readonly upstream: Upstream;
+  readonly repository: string;
+}
+
+/** The full name. */
+export function repositoryName({ upstream, repository }: UpstreamRepository): string {
+  return `${upstream.name}/${repository}`;
+}
+
+/** After a name: what follows is the id of a scope. No name has it. */
+const SCOPE_MARK = '@#';
+
+/** One key for all that belongs to this repository: of one scope, where its upstream has them. */
+export function repositoryKey(origin: UpstreamRepository): string {
+  const { scope } = origin.upstream;
+  return scope ? `${repositoryName(origin)}${SCOPE_MARK}${scope.id}` : repositoryName(origin);
+}
+
+/** When what is kept under the key is over. */
+export function repositoryEnd({ upstream }: UpstreamRepository): { readonly expiresAt?: Date } {
+  return upstream.scope ? { expiresAt: upstream.scope.endsAt } : {};
 }

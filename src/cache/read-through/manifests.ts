@@ -4,12 +4,10 @@ import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../../oci/manifest.ts';
 import type { ManifestBody, ManifestOptions } from '../../upstream/upstream.ts';
-import { bestEffort } from './best-effort.ts';
-import { readKept } from './cached.ts';
-import { isStillOpen, type Link, type Links } from './links.ts';
-import type { UnlessAbsent } from './negative-cache.ts';
+import { bestEffort, readCached } from './cached.ts';
+import { isStillAccessible, type Link, type Links, repositoryKey, type UpstreamRepository } from './links.ts';
+import type { NegativeCache } from './negative-cache.ts';
 import { createSingleFlight } from './single-flight.ts';
-import { repositoryKey, type UpstreamRepository } from './upstream-repository.ts';
 
 export interface Manifests {
   /** From the store if this repository was sent it before, else from the upstream. Throws the upstream's error. */
@@ -30,17 +28,17 @@ interface ManifestsDeps {
   /** Hears of each use of what is in memory. */
   readonly onUsed?: (digest: Digest) => void;
   /** Default: what an upstream has not is asked for each time. */
-  readonly unlessAbsent?: UnlessAbsent;
+  readonly negativeCache?: NegativeCache;
 }
 
-const askAlways: UnlessAbsent = (_key, work) => work();
+const askAlways: NegativeCache = (_key, work) => work();
 
 export function createManifests({
   content,
   links,
   memory,
   onUsed = () => {},
-  unlessAbsent = askAlways,
+  negativeCache = askAlways,
 }: ManifestsDeps): Manifests {
   const flight = createSingleFlight<Manifest>();
   const parsed = memory.openCache<Manifest>();
@@ -53,7 +51,7 @@ export function createManifests({
   async function readLinked(digest: Digest, { contentType, size }: Link): Promise<Manifest | undefined> {
     // Of a blob.
     if (contentType === undefined) return undefined;
-    const raw = await readKept(content, digest, Math.min(size, MAX_MANIFEST_BYTES));
+    const raw = await readCached(content, digest, Math.min(size, MAX_MANIFEST_BYTES));
     return raw && parseManifest(raw, contentType, digest);
   }
 
@@ -66,7 +64,8 @@ export function createManifests({
     const { upstream, repository } = origin;
     const link = links.findEarlier(origin, digest);
     const manifest = link && (await readLinked(digest, link));
-    if (!manifest || !(await isStillOpen(() => upstream.headManifest(repository, digest, asking)))) return undefined;
+    if (!manifest || !(await isStillAccessible(() => upstream.headManifest(repository, digest, asking))))
+      return undefined;
     await links.add(origin, digest, link);
     return manifest;
   }
@@ -96,7 +95,7 @@ export function createManifests({
         question,
         async () =>
           (await findKept(origin, digest)) ??
-          unlessAbsent(
+          negativeCache(
             question,
             async () => (await findEarlier(origin, digest, asking)) ?? fetch(origin, digest, asking),
           ),

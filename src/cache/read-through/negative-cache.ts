@@ -3,9 +3,9 @@ import type { Memory } from '../../memory.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
 /** Does the work, unless it ended with a 404 a moment ago: then throws that again. What has been pushed since is looked for all the same. */
-export type UnlessAbsent = <T>(key: string, work: () => Promise<T>, isPushed?: boolean) => Promise<T>;
+export type NegativeCache = <T>(key: string, work: () => Promise<T>, isPushed?: boolean) => Promise<T>;
 
-interface AbsencesOptions {
+interface NegativeCacheOptions {
   /** How long a 404 is remembered, in milliseconds. */
   readonly memoryMs: number;
   readonly now: () => Date;
@@ -17,7 +17,7 @@ interface Absence extends Pick<RegistryError, 'code' | 'message' | 'detail'> {
   readonly since: number;
 }
 
-export function createAbsences({ memoryMs, now, memory }: AbsencesOptions): UnlessAbsent {
+export function createNegativeCache({ memoryMs, now, memory }: NegativeCacheOptions): NegativeCache {
   const absences = memory.openCache<Absence>();
 
   function find(key: string): RegistryError | undefined {

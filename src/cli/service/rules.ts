@@ -1,7 +1,6 @@
 // The rules of the service, as docs/api.md has them. Every function throws ServiceRefused.
 import type { z } from 'zod';
-import { type Explanation, explanationSchema } from '../../rules/explanation.ts';
-import { type RuleList, ruleListSchema } from '../../rules/rule-list.ts';
+import { type Explanation, explanationSchema, type RuleList, ruleListSchema } from '../../rules/explanation.ts';
 import { parseAnswer } from './builds.ts';
 import { type Hints, refusalOf } from './refusal.ts';
 import { type Service, ServiceRefused, sendRequest } from './service.ts';

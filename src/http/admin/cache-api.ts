@@ -2,7 +2,7 @@
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import { z } from 'zod';
-import type { CacheDesk } from '../../cache/admin/desk.ts';
+import type { CacheAdmin } from '../../cache/admin/cache-admin.ts';
 import { CACHE_LINES_MEDIA_TYPE, type CacheLine, encodeLine } from '../../cache/admin/lines.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { EXPECTED_GLOB, isQuickGlob } from '../../oci/name-pattern.ts';
@@ -10,11 +10,11 @@ import { ApiError } from '../../submit/errors.ts';
 import { requireAdmin } from '../middleware/authentication.ts';
 
 interface CacheApiDeps {
-  readonly desk: CacheDesk;
+  readonly admin: CacheAdmin;
   readonly log: Logger;
 }
 
-export function createCacheApi({ desk, log }: CacheApiDeps): Hono {
+export function createCacheApi({ admin, log }: CacheApiDeps): Hono {
   const app = new Hono();
 
   function send(c: Context, answer: AsyncGenerator<CacheLine>): Response {
@@ -26,10 +26,10 @@ export function createCacheApi({ desk, log }: CacheApiDeps): Hono {
     requireAdmin(c);
     await next();
   });
-  app.get('/v1/cache/stat', c => send(c, desk.stat()));
-  app.get('/v1/cache/content', c => send(c, desk.list(c.req.query('repository'))));
-  app.post('/v1/cache/prune', c => send(c, desk.prune(parseQuery(c, pruneSchema))));
-  app.post('/v1/cache/verify', c => send(c, desk.verify(parseQuery(c, verifySchema))));
+  app.get('/v1/cache/stat', c => send(c, admin.stat()));
+  app.get('/v1/cache/content', c => send(c, admin.list(c.req.query('repository'))));
+  app.post('/v1/cache/prune', c => send(c, admin.prune(parseQuery(c, pruneSchema))));
+  app.post('/v1/cache/verify', c => send(c, admin.verify(parseQuery(c, verifySchema))));
   return app;
 }
 

@@ -5,7 +5,7 @@ import type { Right } from '../../access/right.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { imageName, type Origin, type Origins, originName } from '../../pull/origin.ts';
-import type { Pull } from '../../pull/proxy.ts';
+import type { Pull } from '../../pull/pull.ts';
 import type { WithRules } from '../../pull/rules/ruled-registry.ts';
 import type { TokenRecord } from '../../pull/tokens/record.ts';
 import { callerName, hasRight, hasRightStill, isBuilder, requireRight } from '../middleware/authentication.ts';

@@ -4,7 +4,7 @@ import { parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { inertManifestType, mediaTypes, otherManifestTypes } from '../../oci/media-type.ts';
 import { parseRange } from '../../oci/range.ts';
-import { acceptsIndex, type PullProxy } from '../../pull/proxy.ts';
+import { acceptsIndex, type PullProxy } from '../../pull/pull.ts';
 import { requireCaller } from '../middleware/authentication.ts';
 import type { Admission } from './admission.ts';
 import { readNamespace } from './namespace.ts';

@@ -6,7 +6,7 @@ import { type JsonObject, objectIn, parseObject } from '../../oci/json.ts';
 import { familyOf } from '../../oci/media-type.ts';
 import { InvalidPlatform, type Platform, parsePlatform } from '../../oci/platform.ts';
 import { isRegistryHost, parseReference, type Reference, tagOrDigest } from '../../oci/reference.ts';
-import type { Inspect, Inspected } from '../../pull/inspect.ts';
+import type { Inspect, Inspected } from '../../pull/images.ts';
 import { ApiError, toSourceError } from '../../submit/errors.ts';
 import type { RequireSources } from '../../submit/source-rights.ts';
 import { callerOf } from '../middleware/authentication.ts';

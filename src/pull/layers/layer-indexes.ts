@@ -3,7 +3,7 @@
 import pLimit from 'p-limit';
 import { type IndexLimits, indexLayer, type LayerIndex, packIndex, unpackIndex } from '../../augment/layer-index.ts';
 import { UnreadableLayer } from '../../augment/unpack-layer.ts';
-import { bestEffort } from '../../cache/read-through/best-effort.ts';
+import { bestEffort } from '../../cache/read-through/cached.ts';
 import { createSingleFlight } from '../../cache/read-through/single-flight.ts';
 import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';

@@ -1,17 +1,20 @@
 // Layers that we put on top: where their bytes are, and one way to open them.
+
+import type { Work } from '../../augment/budget.ts';
 import type { LayerSource, MovedLayerSource } from '../../augment/layer-source.ts';
 import { openMovedLayer } from '../../augment/moved-layer.ts';
 import type { UnpackLimits } from '../../augment/unpack-layer.ts';
-import { type Blob, bytesBlob, createTransfers, type TransfersDeps } from '../../cache/read-through/blobs.ts';
-import { createKeptBlobs } from '../../cache/read-through/cached-blobs.ts';
+import { type Blob, bytesBlob, cachedBlob } from '../../cache/read-through/cached.ts';
+import { createTransfers, type OpenBody, type TransfersDeps } from '../../cache/read-through/transfers.ts';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import type { Upstreams } from '../../upstream/upstream.ts';
 import type { Origins } from '../origin.ts';
+import type { DescribeWanted, WantedLayer } from './describe-layer.ts';
 
 export interface Layers {
-  /** Throws BLOB_UNKNOWN for a stored layer that is gone, UNAVAILABLE for one of the shelf, or the error of where it is. */
+  /** Throws BLOB_UNKNOWN for a layer of a request that is gone, UNAVAILABLE for one of a rule, or the error of where it is. */
   get(source: LayerSource): Promise<Blob>;
   /** The same without a transfer. An address is not asked: many that serve a layer know no HEAD. */
   head(source: LayerSource): Promise<{ readonly size: number | undefined }>;
@@ -30,62 +33,38 @@ export interface LayersDeps {
   /** What came with requests. */
   readonly stored: Pick<ContentStore, 'find' | 'open'>;
   /** What rules read from this machine; absent where there are no rules. */
-  readonly shelf?: Pick<ContentStore, 'find' | 'open'> | undefined;
+  readonly ruleLayers?: Pick<ContentStore, 'find' | 'open'> | undefined;
   /** Of a layer that is moved. */
   readonly limits: UnpackLimits;
 }
 
 export function createLayers(deps: LayersDeps): Layers {
-  const { content, upstreams, origins, stored, shelf, onFailed, limits } = deps;
+  const { content, upstreams, origins, stored, ruleLayers, onFailed, limits } = deps;
   const transfers = createTransfers({ content, onFailed });
-  const keptBlob = createKeptBlobs(content);
-  const storedBlob = createKeptBlobs(stored);
-  const shelvedBlob = shelf && createKeptBlobs(shelf);
 
-  async function getStored(digest: Digest): Promise<Blob> {
-    const lost = () =>
-      new RegistryError('BLOB_UNKNOWN', `the layer ${digest} is not kept any more: submit the request anew`);
-    const found = await stored.find(digest);
-    if (!found) throw lost();
-    const getAnew = async () => {
-      throw lost();
-    };
-    return storedBlob({ digest, size: found.size, getAnew });
+  /** A layer that is here or lost: nobody can send it again. */
+  async function getLocal(
+    store: Pick<ContentStore, 'find' | 'open'> | undefined,
+    digest: Digest,
+    lost: () => RegistryError,
+  ): Promise<Blob & { readonly size: number }> {
+    const found = await store?.find(digest);
+    if (!store || !found) throw lost();
+    const refetch = () => Promise.reject(lost());
+    return cachedBlob(store, { digest, size: found.size, refetch });
   }
 
-  async function getFromUrl({ digest, url }: { readonly digest: Digest; readonly url: string }): Promise<Blob> {
-    const key = `${url} ${digest}`;
+  /** A layer that is cached, and had again where it is gone: one transfer for all who ask by the same key. */
+  async function getCached(key: string, digest: Digest, openBody: OpenBody): Promise<Blob> {
     const growing = transfers.find(key);
     if (growing) return growing;
-    const kept = await content.find(digest);
-    const transfer = () => transfers.join({ key, digest, openBody: () => upstreams.openUrl(new URL(url), { digest }) });
-    return kept ? keptBlob({ digest, size: kept.size, getAnew: transfer }) : transfer();
+    const cached = await content.find(digest);
+    const transfer = () => transfers.join({ key, digest, openBody });
+    return cached ? cachedBlob(content, { digest, size: cached.size, refetch: transfer }) : transfer();
   }
 
-  async function getShelved({ digest, size }: { readonly digest: Digest; readonly size: number }): Promise<Blob> {
-    const lost = () =>
-      new RegistryError('UNAVAILABLE', `the layer ${digest} of a rule is lost: it may be read again soon`);
-    if (!shelvedBlob || !(await shelf.find(digest))) throw lost();
-    const getAnew = async () => {
-      throw lost();
-    };
-    return shelvedBlob({ digest, size, getAnew });
-  }
-
-  async function getMoved(source: MovedLayerSource): Promise<Blob> {
-    const { digest, size } = source;
-    const key = `moved ${digest}`;
-    const growing = transfers.find(key);
-    if (growing) return growing;
-    const kept = await content.find(digest);
-    const make = () =>
-      transfers.join({
-        key,
-        digest,
-        openBody: async () => ({ body: await openMoved(source), size }),
-      });
-    return kept ? keptBlob({ digest, size: kept.size, getAnew: make }) : make();
-  }
+  const getStored = (digest: Digest) => getLocal(stored, digest, () => lostUpload(digest));
+  const getRuleLayer = (digest: Digest) => getLocal(ruleLayers, digest, () => lostRuleLayer(digest));
 
   const openMoved: Layers['openMoved'] = async ({ inner, placement }, stored) => {
     const blob = stored ? bytesBlob(stored) : await get(inner);
@@ -97,11 +76,16 @@ export function createLayers(deps: LayersDeps): Layers {
       case 'stored':
         return getStored(source.digest);
       case 'shelf':
-        return getShelved(source);
+        return getRuleLayer(source.digest);
       case 'url':
-        return getFromUrl(source);
+        return getCached(`${source.url} ${source.digest}`, source.digest, () =>
+          upstreams.openUrl(new URL(source.url), { digest: source.digest }),
+        );
       case 'moved':
-        return getMoved(source);
+        return getCached(`moved ${source.digest}`, source.digest, async () => ({
+          body: await openMoved(source),
+          size: source.size,
+        }));
       case 'blob': {
         const { registry, repository } = origins.locate(source.registry, source.repository);
         return registry.getBlob(repository, source.digest);
@@ -114,10 +98,30 @@ export function createLayers(deps: LayersDeps): Layers {
     openMoved,
     async head(source) {
       if (source.kind === 'stored') return getStored(source.digest);
-      if (source.kind === 'shelf') return getShelved(source);
+      if (source.kind === 'shelf') return getRuleLayer(source.digest);
       if (source.kind === 'url' || source.kind === 'moved') return source;
       const { registry, repository } = origins.locate(source.registry, source.repository);
       return registry.headBlob(repository, source.digest);
     },
+  };
+}
+
+function lostUpload(digest: Digest): RegistryError {
+  return new RegistryError('BLOB_UNKNOWN', `the layer ${digest} is not kept any more: submit the request anew`);
+}
+
+function lostRuleLayer(digest: Digest): RegistryError {
+  return new RegistryError('UNAVAILABLE', `the layer ${digest} of a rule is lost: it may be read again soon`);
+}
+
+/** Throws InvalidLayer for one that is none, or is not what was claimed, and RegistryError for one that cannot be had. The caller reads the stream to its end or cancels it. */
+export type OpenLayer = (wanted: WantedLayer, work?: Work) => Promise<ReadableStream<Uint8Array>>;
+
+export function createOpenLayer(deps: { readonly describeWanted: DescribeWanted; readonly layers: Layers }): OpenLayer {
+  return async (wanted, work) => {
+    const { bytes, source } = await deps.describeWanted(wanted, work);
+    const blob = bytes ? bytesBlob(bytes) : await deps.layers.get(source);
+    const body = await blob.open();
+    return work ? body.pipeThrough(new TransformStream(), { signal: work.signal }) : body;
   };
 }

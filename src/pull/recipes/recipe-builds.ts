@@ -9,9 +9,8 @@ import { createSingleFlight } from '../../cache/read-through/single-flight.ts';
 import type { Memory } from '../../memory.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { untilAborted } from '../../upstream/until-aborted.ts';
-import { awaitBuild, failedBuild, type LogAddress, notYet } from './held.ts';
-import { waitUntil } from './hold.ts';
 import type { RecipeImages } from './recipe-images.ts';
+import { awaitBuild, failedBuild, type LogAddress, notYet, waitUntil } from './wait-for-build.ts';
 
 export interface RecipeBuildsDeps {
   readonly builds: Pick<Builds, 'wait'>;

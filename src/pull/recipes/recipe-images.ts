@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { Builds } from '../../builds/builds.ts';
 import { buildIdSchema } from '../../builds/record.ts';
-import { bestEffort } from '../../cache/read-through/best-effort.ts';
+import { bestEffort } from '../../cache/read-through/cached.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import { createCollection } from '../../state/collection.ts';
 import type { RecordStore } from '../../state/store.ts';

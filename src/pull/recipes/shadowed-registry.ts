@@ -1,14 +1,13 @@
 // An upstream with a repository of ours behind each of its own: what recipes built is there, and served under the upstream's name.
 // Others may push there, too: their tags are no tags of the upstream.
 import pLimit from 'p-limit';
-import type { ResolveOptions } from '../../cache/read-through/freshness.ts';
+import type { ResolveOptions } from '../../cache/read-through/tags.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { pageOfAll } from '../../upstream/tag-list.ts';
 import type { CallOptions, TagList, TagPage } from '../../upstream/upstream.ts';
 import type { Origin } from '../origin.ts';
 import type { Registry } from '../registry.ts';
-import { mergeTags } from './merged-tags.ts';
 
 /** The repository that may have what the upstream lacks. */
 export interface Shadow extends Origin {
@@ -131,4 +130,28 @@ function isMissing(error: unknown): boolean {
 /** Whether the upstream may recover by itself. */
 function isPassing(error: unknown): boolean {
   return error instanceof RegistryError && (error.status === 429 || error.status >= 500);
+}
+
+// Where images are that recipes built for an upstream's names.
+
+/** `local/builds/registry.example-5000/team/app` for `team/app` of `registry.example:5000`: nothing has to be kept to find it again. */
+export function shadowName(buildsRepository: string, registry: string, repository: string): string {
+  // A component holds letters, digits, and single separators between them.
+  const component = registry
+    .toLowerCase()
+    .split(/[^a-z0-9._-]+/)
+    .filter(Boolean)
+    .join('-');
+  return `${buildsRepository}/${component}/${repository}`;
+}
+
+// Two lists of tags as one, page by page.
+
+/** Both are the same page, in ASCII order, of their repositories. */
+export function mergeTags(a: TagList, b: TagList, { n = Number.POSITIVE_INFINITY }: TagPage): TagList {
+  // Beyond the end of a page that goes on, the other list may not be shown yet: the next page begins after the last tag of this one.
+  const ends = [a, b].flatMap(({ tags, hasMore }) => (hasMore ? tags.slice(-1) : []));
+  const all = [...new Set([...a.tags, ...b.tags])].sort();
+  const shown = all.filter(tag => ends.every(end => tag <= end)).slice(0, n);
+  return { tags: shown, hasMore: a.hasMore || b.hasMore || shown.length < all.length };
 }

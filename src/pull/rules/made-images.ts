@@ -2,9 +2,9 @@
 import type { Document } from '../../augment/augment.ts';
 import type { LayerSource } from '../../augment/layer-source.ts';
 import type { Digest } from '../../oci/digest.ts';
-import type { Made, MadeDigests } from '../../rules/made.ts';
+import type { DerivedDigests, Made } from '../../rules/derived-digests.ts';
+import type { Augmentations, AugmentedPull, MadeImage } from '../derived-images.ts';
 import { type Origin, originName } from '../origin.ts';
-import type { Augmentations, AugmentedPull, MadeImage } from '../pull.ts';
 
 interface MadeImages {
   /** From now on the image, with all that it leads to, is found by its digests. */
@@ -20,7 +20,7 @@ interface MadeImages {
 }
 
 interface MadeImagesDeps {
-  readonly made: MadeDigests;
+  readonly made: DerivedDigests;
   readonly augmentations: Augmentations;
 }
 

@@ -4,10 +4,9 @@ import { type Steps, stepsFor } from '../../augment/steps.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import type { Platform } from '../../oci/platform.ts';
-import type { RuleOptions } from '../../rules/rule.ts';
-import type { RuleSet } from '../../rules/rules.ts';
+import type { RuleOptions, RuleSet } from '../../rules/rules.ts';
+import type { Augmentations } from '../derived-images.ts';
 import { type Origin, originName } from '../origin.ts';
-import type { Augmentations } from '../pull.ts';
 
 interface PinnedImage {
   readonly origin: Origin;

@@ -3,15 +3,14 @@ import type { Augmented } from '../../augment/augment.ts';
 import type { Steps } from '../../augment/steps.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import type { Made, MadeDigests } from '../../rules/made.ts';
-import type { RuleLayer } from '../../rules/rule.ts';
-import type { RuleSet, Subject } from '../../rules/rules.ts';
+import type { DerivedDigests, Made } from '../../rules/derived-digests.ts';
+import type { RuleLayer, RuleSet, Subject } from '../../rules/rules.ts';
+import type { Augmentations } from '../derived-images.ts';
 import { imageName, type Origin } from '../origin.ts';
-import type { Augmentations } from '../pull.ts';
 import { createFindRefusing, refusePinned } from './pinned.ts';
 
 export interface OutcomesDeps {
-  readonly made: Pick<MadeDigests, 'find'>;
+  readonly made: Pick<DerivedDigests, 'find'>;
   readonly augmentations: Augmentations;
 }
 

@@ -1,22 +1,22 @@
 // A registry as rules make one caller see it: a tag leads to what they make of its image, and that stays under its digest for who found it so.
 import { LRUCache } from 'lru-cache';
-import { bytesBlob } from '../../cache/read-through/blobs.ts';
+import { bytesBlob } from '../../cache/read-through/cached.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { parseManifest } from '../../oci/manifest.ts';
-import type { MadeDigests } from '../../rules/made.ts';
+import type { DerivedDigests } from '../../rules/derived-digests.ts';
 import type { Rules } from '../../rules/rules.ts';
 import type { CallOptions } from '../../upstream/upstream.ts';
+import type { Augmentations } from '../derived-images.ts';
 import type { Layers } from '../layers/layers.ts';
 import { imageName, type Origin, originName } from '../origin.ts';
 import { provenanceReferrers } from '../provenance-referrers.ts';
-import type { Augmentations } from '../pull.ts';
 import type { Registry } from '../registry.ts';
 import { createMadeImages } from './made-images.ts';
 import { createFindRefusing, NO_STEPS, refusePinned } from './pinned.ts';
 
 interface RuledRegistryDeps {
   readonly rules: Rules;
-  readonly made: MadeDigests;
+  readonly made: DerivedDigests;
   readonly augmentations: Augmentations;
   readonly layers: Layers;
 }

@@ -1,7 +1,6 @@
 // What is in the cache, told while all else goes on.
 import { expect, test } from 'vitest';
-import type { CacheLink } from '../../../src/cache/admin/links.ts';
-import { listContents, listRepositories } from '../../../src/cache/admin/listing.ts';
+import { type CacheLink, listContents, listRepositories } from '../../../src/cache/admin/cache-admin.ts';
 import { createUsage } from '../../../src/cache/eviction/usage.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { countTurns } from '../../support/turns.ts';

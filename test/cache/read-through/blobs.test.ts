@@ -4,8 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Blobs, createBlobs } from '../../../src/cache/read-through/blobs.ts';
-import { createLinks, type Links } from '../../../src/cache/read-through/links.ts';
-import type { UpstreamRepository } from '../../../src/cache/read-through/upstream-repository.ts';
+import { createLinks, type Links, type UpstreamRepository } from '../../../src/cache/read-through/links.ts';
 import { createDiskStore } from '../../../src/content/disk.ts';
 import { type ContentStore, StorageFailure } from '../../../src/content/store.ts';
 import { createMemory } from '../../../src/memory.ts';
@@ -94,17 +93,17 @@ describe('a kept blob', () => {
     for (let round = 0; round < 2; round += 1) {
       await expect(pull('other')).rejects.toBeInstanceOf(ContentMismatch);
       expect(await blobs.head(origin('other'), digest)).toEqual({ size: bytes });
-      expect(await blobs.readKept(origin('other'), digest, raw.length)).toBeUndefined();
+      expect(await blobs.readCached(origin('other'), digest, raw.length)).toBeUndefined();
     }
     expect(await links.find(origin('other'), digest)).toBeUndefined();
     expect(await pull()).toBe(`${raw}`);
   });
 
   test('is read whole only within a bound', async () => {
-    expect(await blobs.readKept(origin('app'), digest, raw.length)).toEqual(raw);
-    expect(await blobs.readKept(origin('app'), digest, raw.length - 1)).toBeUndefined();
+    expect(await blobs.readCached(origin('app'), digest, raw.length)).toEqual(raw);
+    expect(await blobs.readCached(origin('app'), digest, raw.length - 1)).toBeUndefined();
     await truncate(path(), 2 ** 31);
-    expect(await blobs.readKept(origin('app'), digest, raw.length)).toBeUndefined();
+    expect(await blobs.readCached(origin('app'), digest, raw.length)).toBeUndefined();
   });
 });
 

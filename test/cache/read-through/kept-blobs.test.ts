@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createTransfers } from '../../../src/cache/read-through/blobs.ts';
-import { createKeptBlobs } from '../../../src/cache/read-through/cached-blobs.ts';
+import { cachedBlob } from '../../../src/cache/read-through/cached.ts';
+import { createTransfers } from '../../../src/cache/read-through/transfers.ts';
 import { createDiskStore } from '../../../src/content/disk.ts';
 import type { ContentStore } from '../../../src/content/store.ts';
 import { type Digest, digestHex, digestOf } from '../../../src/oci/digest.ts';
@@ -36,11 +36,11 @@ const pathOf = (of: Digest) => join(directory, 'blobs', 'sha256', digestHex(of).
 const bodyOf = (raw: Uint8Array) => new Blob([Buffer.from(raw)]).stream();
 
 describe('a kept blob', () => {
-  const kept = createKeptBlobs({ open: (...args) => content.open(...args) });
+  const kept = (blob: Parameters<typeof cachedBlob>[1]) => cachedBlob(content, blob);
   const nothing = () => Promise.reject(new Error('asked for anew'));
 
   test('is read from the store, whole and in part', async () => {
-    const blob = kept({ digest, size, getAnew: nothing });
+    const blob = kept({ digest, size, refetch: nothing });
     expect(blob.size).toBe(size);
     expect(await text(await blob.open())).toBe(`${bytes}`);
     expect(await text(await blob.open({ start: 4, end: 8 }))).toBe('bytes');
@@ -57,7 +57,7 @@ describe('a kept blob', () => {
         return bodyOf(bytes);
       },
     };
-    const blob = kept({ digest, size, getAnew: async () => anew });
+    const blob = kept({ digest, size, refetch: async () => anew });
     await harm();
     expect(await text(await blob.open())).toBe(`${bytes}`);
     expect(await text(await blob.open({ start: 4, end: 8 }))).toBe(`${bytes}`);
@@ -66,7 +66,7 @@ describe('a kept blob', () => {
   });
 
   test('may be left half read', async () => {
-    const stream = await kept({ digest, size, getAnew: nothing }).open();
+    const stream = await kept({ digest, size, refetch: nothing }).open();
     await stream.cancel();
     expect(await content.find(digest)).toEqual({ size });
   });

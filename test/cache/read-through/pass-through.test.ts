@@ -1,6 +1,6 @@
 // A body that nobody keeps is verified all the same, and cancelled with its reader.
 import { expect, test } from 'vitest';
-import { passThrough } from '../../../src/cache/read-through/pass-through.ts';
+import { passThrough } from '../../../src/cache/read-through/transfers.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { ContentMismatch } from '../../../src/oci/verify.ts';
 

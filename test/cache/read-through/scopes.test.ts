@@ -4,18 +4,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createBlobs } from '../../../src/cache/read-through/blobs.ts';
-import { createTags } from '../../../src/cache/read-through/freshness.ts';
-import { createLinks, type Links } from '../../../src/cache/read-through/links.ts';
+import { createLinks, type Links, type UpstreamRepository } from '../../../src/cache/read-through/links.ts';
 import { createManifests } from '../../../src/cache/read-through/manifests.ts';
-import { createAbsences } from '../../../src/cache/read-through/negative-cache.ts';
-import type { UpstreamRepository } from '../../../src/cache/read-through/upstream-repository.ts';
+import { createNegativeCache } from '../../../src/cache/read-through/negative-cache.ts';
+import { createTags } from '../../../src/cache/read-through/tags.ts';
 import { createDiskStore } from '../../../src/content/disk.ts';
 import type { ContentStore } from '../../../src/content/store.ts';
 import { createMemory } from '../../../src/memory.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { mediaTypes } from '../../../src/oci/media-type.ts';
+import { createCachedRegistries } from '../../../src/pull/registries.ts';
 import type { Registry } from '../../../src/pull/registry.ts';
-import { createUpstreamRegistries } from '../../../src/pull/upstream-registry.ts';
 import { createMemoryStore } from '../../../src/state/memory.ts';
 import type { RecordStore } from '../../../src/state/store.ts';
 import type { Upstreams } from '../../../src/upstream/upstream.ts';
@@ -50,7 +49,7 @@ let links: Links;
 let mayWrite: Promise<void>;
 let upstreams: Upstreams;
 let nowMs: number;
-let registryOf: ReturnType<typeof createUpstreamRegistries>;
+let registryOf: ReturnType<typeof createCachedRegistries>;
 
 beforeEach(async () => {
   nowMs = Date.UTC(2030, 0, 1);
@@ -80,15 +79,15 @@ beforeEach(async () => {
     scopes: { key: Buffer.alloc(32, 1), lifeMs: 5 * MINUTE },
     clock: { now, wait: async () => {} },
   });
-  const unlessAbsent = createAbsences({ memory, memoryMs: 10 * MINUTE, now });
-  const manifests = createManifests({ memory, content, links, unlessAbsent });
+  const negativeCache = createNegativeCache({ memory, memoryMs: 10 * MINUTE, now });
+  const manifests = createManifests({ memory, content, links, negativeCache });
   const policy = {
     tagFreshnessMs: 60 * MINUTE,
     staleMaxAgeMs: 7 * 24 * 60 * MINUTE,
     staleOn: ['unavailable', 'notFound', 'unauthorized'],
     negativeMs: 10 * MINUTE,
   } as const;
-  registryOf = createUpstreamRegistries({
+  registryOf = createCachedRegistries({
     manifests,
     tags: createTags({ memory, records, now, policy, manifests }),
     blobs: createBlobs({ content, links, onFailed: () => {} }),

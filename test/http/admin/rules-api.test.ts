@@ -2,8 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type Explanation, explanationSchema } from '../../../src/rules/explanation.ts';
-import { type RuleList, ruleListSchema } from '../../../src/rules/rule-list.ts';
+import { type Explanation, explanationSchema, type RuleList, ruleListSchema } from '../../../src/rules/explanation.ts';
 import { basic, htpasswdOf } from '../../access/fixture.ts';
 import { makeTar, PLATFORMS, startApp, type TestApp } from '../../support/app.ts';
 

@@ -1,7 +1,7 @@
 // Base images: a name in a Containerfile means what it means in every builder, and beyond that what it means to us.
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createBaseImages } from '../../../src/pull/recipes/base-images.ts';
+import { createBaseImages } from '../../../src/pull/images.ts';
 import { makeIndex } from '../../conformance/documents.ts';
 import { type Copying, createCopying } from '../../copy/copying.ts';
 import { checkImage } from '../../support/oracle.ts';

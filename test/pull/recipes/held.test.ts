@@ -4,7 +4,7 @@ import type { Builds } from '../../../src/builds/builds.ts';
 import type { BuildRecord, Failure } from '../../../src/builds/record.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
-import { awaitBuild } from '../../../src/pull/recipes/held.ts';
+import { awaitBuild } from '../../../src/pull/recipes/wait-for-build.ts';
 import { recordOf } from './recipe-world.ts';
 
 const ID = 'bd-0123456789abcdef_1';

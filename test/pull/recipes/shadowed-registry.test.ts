@@ -4,10 +4,13 @@ import type { HostedRepositories } from '../../../src/hosted/repositories.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
 import { mediaTypes } from '../../../src/oci/media-type.ts';
-import { createHostedRegistry } from '../../../src/pull/hosted-registry.ts';
-import { mergeTags } from '../../../src/pull/recipes/merged-tags.ts';
-import { shadowName } from '../../../src/pull/recipes/shadow-name.ts';
-import { createShadowedRegistry, type Shadow } from '../../../src/pull/recipes/shadowed-registry.ts';
+import {
+  createShadowedRegistry,
+  mergeTags,
+  type Shadow,
+  shadowName,
+} from '../../../src/pull/recipes/shadowed-registry.ts';
+import { createHostedRegistry } from '../../../src/pull/registries.ts';
 import type { Registry } from '../../../src/pull/registry.ts';
 import { createPlace, type Place, pushSmall, readBlob } from '../../hosted/fixture.ts';
 import { createRecipeWorld, settle } from './recipe-world.ts';

@@ -1,7 +1,7 @@
 // What is different between two images, told field by field.
 import { expect, test } from 'vitest';
 import { type ImageConfig, imageConfigSchema } from '../../../src/oci/image-config.ts';
-import { compareImages, type ImageWords } from '../../../src/pull/rules/config-difference.ts';
+import { compareImages, type ImageWords } from '../../../src/pull/rules/explain-image.ts';
 
 type Run = NonNullable<ImageConfig['config']>;
 

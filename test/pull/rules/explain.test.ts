@@ -7,14 +7,13 @@ import { RegistryError } from '../../../src/oci/errors.ts';
 import { parseManifest } from '../../../src/oci/manifest.ts';
 import { parsePlatform } from '../../../src/oci/platform.ts';
 import { parseReference } from '../../../src/oci/reference.ts';
-import { createAugmentations } from '../../../src/pull/pull.ts';
+import { createAugmentations } from '../../../src/pull/derived-images.ts';
 import type { Registry } from '../../../src/pull/registry.ts';
 import { createExplain, type ExplainOptions } from '../../../src/pull/rules/explain.ts';
+import type { Made } from '../../../src/rules/derived-digests.ts';
 import { type Explanation, explanationSchema } from '../../../src/rules/explanation.ts';
-import type { Made } from '../../../src/rules/made.ts';
-import type { RuleLayer, RuleOptions } from '../../../src/rules/rule.ts';
 import { createRuleSet } from '../../../src/rules/rule-set.ts';
-import type { DescribedLayer } from '../../../src/rules/rules.ts';
+import type { DescribedLayer, RuleLayer, RuleOptions } from '../../../src/rules/rules.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from '../../support/images.ts';
 import { placeLayersAsGiven } from '../../support/placing.ts';
 

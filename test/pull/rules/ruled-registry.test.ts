@@ -1,6 +1,6 @@
 // A registry through rules: what a tag leads to is changed and complete, and its digest means the same to all who found it, whatever happens since.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { readBlob } from '../../../src/cache/read-through/blobs.ts';
+import { readBlob } from '../../../src/cache/read-through/cached.ts';
 import type { ContentDescriptor } from '../../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
@@ -343,7 +343,7 @@ describe('referrers', () => {
     );
     expect(provenance.subject.digest).toBe(digest);
     const payload = await readBlob(await registry.getBlob(APP, provenance.layers[0].digest), 1_000_000);
-    expect(JSON.parse(Buffer.from(payload).toString())).toMatchObject({
+    expect(JSON.parse(Buffer.from(payload ?? []).toString())).toMatchObject({
       source: { name: 'lab/library/app:1', digest: root.digest },
       rules: ['rule-0'],
     });

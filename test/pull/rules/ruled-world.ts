@@ -5,23 +5,24 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Layer } from '../../../src/augment/augmentation.ts';
 import type { LayerSource } from '../../../src/augment/layer-source.ts';
-import { createBlobs, readBlob } from '../../../src/cache/read-through/blobs.ts';
-import { createTags } from '../../../src/cache/read-through/freshness.ts';
+import { createBlobs } from '../../../src/cache/read-through/blobs.ts';
+import { readBlob } from '../../../src/cache/read-through/cached.ts';
 import { createLinks } from '../../../src/cache/read-through/links.ts';
 import { createManifests } from '../../../src/cache/read-through/manifests.ts';
+import { createTags } from '../../../src/cache/read-through/tags.ts';
 import { createDiskStore } from '../../../src/content/disk.ts';
 import { createMemory } from '../../../src/memory.ts';
 import type { ContentDescriptor } from '../../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 import { isIndexType, isManifestType } from '../../../src/oci/media-type.ts';
+import { type Augmentations, createAugmentations } from '../../../src/pull/derived-images.ts';
 import { createOrigins } from '../../../src/pull/origin.ts';
-import { type Augmentations, createAugmentations } from '../../../src/pull/pull.ts';
+import { createCachedRegistries } from '../../../src/pull/registries.ts';
 import type { Registry } from '../../../src/pull/registry.ts';
 import { createWithRules } from '../../../src/pull/rules/ruled-registry.ts';
-import { createUpstreamRegistries } from '../../../src/pull/upstream-registry.ts';
-import { createMadeDigests } from '../../../src/rules/made.ts';
-import type { RuleOptions } from '../../../src/rules/rule.ts';
+import { createDerivedDigests } from '../../../src/rules/derived-digests.ts';
 import { createRuleSet } from '../../../src/rules/rule-set.ts';
+import type { RuleOptions } from '../../../src/rules/rules.ts';
 import { createMemoryStore } from '../../../src/state/memory.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { PLATFORMS } from '../../support/app.ts';
@@ -124,7 +125,7 @@ export async function createRuledWorld(): Promise<RuledWorld> {
     });
     const origins = createOrigins({
       upstreams,
-      registryOf: createUpstreamRegistries({ tags, manifests, blobs }),
+      registryOf: createCachedRegistries({ tags, manifests, blobs }),
       hosted: new Map(),
       ownHosts: new Set(),
       defaultUpstream: 'lab',
@@ -148,7 +149,13 @@ export async function createRuledWorld(): Promise<RuledWorld> {
           return current;
         },
       },
-      made: createMadeDigests({ memory, records: counted, now, keepMs: 86_400_000 * 90, holdLayers: async () => {} }),
+      made: createDerivedDigests({
+        memory,
+        records: counted,
+        now,
+        keepMs: 86_400_000 * 90,
+        leaseRuleLayers: async () => {},
+      }),
       augmentations: countWork(createAugmentations({ memory, placeLayers })),
       layers,
     });
@@ -197,6 +204,6 @@ export function readerOf(registry: Registry, repository: string) {
   return async ({ digest, mediaType, size }: ContentDescriptor): Promise<Uint8Array> => {
     const isManifest = isIndexType(mediaType) || isManifestType(mediaType);
     if (isManifest) return (await registry.getManifest(repository, digest)).raw;
-    return readBlob(await registry.getBlob(repository, digest), size);
+    return (await readBlob(await registry.getBlob(repository, digest), size)) ?? new Uint8Array();
   };
 }

@@ -1,30 +1,30 @@
 // Upstreams as the life of a pull sees them: what they send is kept, and served from there as long as the policies say.
-
 import type { Blobs } from '../cache/read-through/blobs.ts';
-import { readConfigBlob, requireSmall } from '../cache/read-through/config-blob.ts';
-import type { Tags } from '../cache/read-through/freshness.ts';
+import { readConfigBlob, requireSmallConfig } from '../cache/read-through/cached.ts';
+import type { UpstreamRepository } from '../cache/read-through/links.ts';
 import type { Manifests } from '../cache/read-through/manifests.ts';
-import type { UpstreamRepository } from '../cache/read-through/upstream-repository.ts';
+import type { Tags } from '../cache/read-through/tags.ts';
+import type { HostedRepositories } from '../hosted/repositories.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ContentMismatch } from '../oci/verify.ts';
 import type { Upstream } from '../upstream/upstream.ts';
-import type { Registry } from './registry.ts';
+import { encodeReferrers, type Registry } from './registry.ts';
 
-interface UpstreamRegistriesDeps {
+interface CachedRegistriesDeps {
   readonly tags: Tags;
   readonly manifests: Manifests;
   readonly blobs: Blobs;
 }
 
-export function createUpstreamRegistries(deps: UpstreamRegistriesDeps): (upstream: Upstream) => Registry {
+export function createCachedRegistries(deps: CachedRegistriesDeps): (upstream: Upstream) => Registry {
   const { tags, manifests, blobs } = deps;
 
   async function readConfig(place: UpstreamRepository, descriptor: ContentDescriptor): Promise<Uint8Array> {
     const { digest, size } = descriptor;
-    requireSmall(descriptor);
+    requireSmallConfig(descriptor);
     // Verified whenever it is read; what is damaged goes, so that the blob is fetched anew.
-    const kept = await blobs.readKept(place, digest, size);
+    const kept = await blobs.readCached(place, digest, size);
     if (kept?.byteLength === size) return kept;
     return readConfigBlob(descriptor, () => blobs.get(place, descriptor.digest)).catch(error => {
       throw error instanceof ContentMismatch ? lie(place, error) : error;
@@ -54,4 +54,33 @@ function lie({ upstream, repository }: UpstreamRepository, cause: ContentMismatc
     status: 502,
     cause,
   });
+}
+
+// Hosted repositories as a registry: read where they are, with nothing in between that could be stale.
+
+/** The repositories under a prefix, whose name, without its slash, is what names the registry. */
+export function createHostedRegistry(
+  { manifests, tags, blobs, listReferrers }: HostedRepositories,
+  name: string,
+): Registry {
+  const full = (repository: string) => `${name}/${repository}`;
+  return {
+    name,
+    scope: undefined,
+    isHosted: true,
+    resolveTag: (repository, tag) => tags.resolve(full(repository), tag),
+    getManifest: (repository, digest) => manifests.get(full(repository), digest),
+    readConfig: (repository, descriptor) =>
+      readConfigBlob(descriptor, () => blobs.get(full(repository), descriptor.digest)),
+    headBlob: (repository, digest) => blobs.head(full(repository), digest),
+    getBlob: (repository, digest) => blobs.get(full(repository), digest),
+    listTags: (repository, page) => tags.list(full(repository), page),
+    async findReferrers(repository, digest, { artifactType, last } = {}) {
+      const page = await listReferrers(full(repository), digest, { artifactType, after: last });
+      return {
+        raw: encodeReferrers(page.descriptors),
+        last: page.hasMore ? page.descriptors.at(-1)?.digest : undefined,
+      };
+    },
+  };
 }

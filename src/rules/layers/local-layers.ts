@@ -1,29 +1,32 @@
-// Layers of this machine: a directory or a file becomes content of the shelf. What changes while it is read is read again, never half of each.
+// Layers of this machine: a directory or a file becomes content of the layerStore. What changes while it is read is read again, never half of each.
 import { createHash } from 'node:crypto';
 import { realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { InvalidLayer } from '../augment/invalid-layer.ts';
-import { describeLayer, type LayerLimits } from '../augment/layer.ts';
-import { readFileOf } from '../builds/context/directory.ts';
+import { z } from 'zod';
+import { layerSchema } from '../../augment/augmentation.ts';
+import { InvalidLayer } from '../../augment/invalid-layer.ts';
+import { describeLayer, type LayerLimits } from '../../augment/layer.ts';
+import { readFileOf } from '../../builds/context/directory.ts';
 import {
   InvalidLayerDirectory,
   type LayerDirectoryLimits,
   listLayer,
   packFiles,
-} from '../builds/context/layer-directory.ts';
-import { isNoRoom } from '../content/no-room.ts';
-import { type Digest, encodeDigest } from '../oci/digest.ts';
-import { type Fingerprint, takeFingerprint, walkPath } from './fingerprint.ts';
-import type { LocalLayer } from './rule.ts';
-import type { DescribedLayer } from './rules.ts';
-import type { Shelf } from './shelf.ts';
-import { createWatching, type WatchingDeps } from './watching.ts';
+} from '../../builds/context/layer-directory.ts';
+import { isNoRoom } from '../../content/no-room.ts';
+import { type Digest, encodeDigest } from '../../oci/digest.ts';
+import { createCollection } from '../../state/collection.ts';
+import type { RecordStore } from '../../state/store.ts';
+import type { DescribedLayer, LocalLayer } from '../rules.ts';
+import { createDirectoryWatcher, type DirectoryWatcherDeps } from './directory-watcher.ts';
+import { type Fingerprint, isUnchanged, takeFingerprint, walkPath } from './fingerprint.ts';
+import type { RuleLayerStore } from './layer-store.ts';
 
 interface LocalLayersDeps {
-  readonly shelf: Pick<Shelf, 'put' | 'open' | 'find'>;
+  readonly layerStore: Pick<RuleLayerStore, 'put' | 'open' | 'find'>;
   readonly limits: LayerLimits;
   readonly now: () => Date;
-  readonly onUnwatched?: WatchingDeps['onUnwatched'];
+  readonly onUnwatched?: DirectoryWatcherDeps['onUnwatched'];
 }
 
 /** A layer as it was when it was read. */
@@ -33,7 +36,7 @@ export interface ReadLayer {
 }
 
 export interface LocalLayers {
-  /** Throws InvalidLayer, which says what is wrong with the directory or file. A layer that is on the shelf needs no room. */
+  /** Throws InvalidLayer, which says what is wrong with the directory or file. A layer that is in the layer store needs no room. */
   read(layer: LocalLayer): Promise<ReadLayer>;
   fingerprint(layer: LocalLayer): Promise<Fingerprint>;
   /** The same, as far as anything has told of a change since it was taken last: a large directory is not walked at each look. */
@@ -45,11 +48,11 @@ export interface LocalLayers {
 const MAX_ENTRIES = 100_000;
 const ATTEMPTS = 3;
 
-export function createLocalLayers({ shelf, limits, now, onUnwatched }: LocalLayersDeps): LocalLayers {
+export function createLocalLayers({ layerStore, limits, now, onUnwatched }: LocalLayersDeps): LocalLayers {
   const { maxUnpackedBytes } = limits;
   const directoryLimits: LayerDirectoryLimits = { maxBytes: maxUnpackedBytes, maxEntries: MAX_ENTRIES };
   const fingerprint = ({ path }: LocalLayer) => takeFingerprint(resolve(path), now(), directoryLimits);
-  const watching = createWatching({ walk: path => walkPath(path, now(), directoryLimits), onUnwatched });
+  const watcher = createDirectoryWatcher({ walk: path => walkPath(path, now(), directoryLimits), onUnwatched });
 
   async function read(layer: LocalLayer, attempt = 1): Promise<ReadLayer> {
     const before = await fingerprint(layer);
@@ -64,22 +67,22 @@ export function createLocalLayers({ shelf, limits, now, onUnwatched }: LocalLaye
   async function readNow({ kind, path }: LocalLayer): Promise<DescribedLayer> {
     const open = kind === 'directory' ? openDirectory : openFile;
     const { digest, size } = await open(path)
-      .then(shelf.put)
+      .then(layerStore.put)
       .catch(async error => {
-        const shelved = isNoRoom(error) ? await findShelved(await open(path)) : undefined;
-        if (!shelved) throw error;
-        return shelved;
+        const stored = isNoRoom(error) ? await findStored(await open(path)) : undefined;
+        if (!stored) throw error;
+        return stored;
       });
     const source = { kind: 'shelf' as const, digest, size };
     if (kind === 'directory') return { layer: { digest, size, diffId: digest, compression: 'none' }, source };
-    return { layer: await describeShelved(digest), source };
+    return { layer: await describeStored(digest), source };
   }
 
-  async function findShelved(body: ReadableStream<Uint8Array>) {
+  async function findStored(body: ReadableStream<Uint8Array>) {
     const hash = createHash('sha256');
     for await (const chunk of body) hash.update(chunk);
     const digest = encodeDigest('sha256', hash);
-    const found = await shelf.find(digest);
+    const found = await layerStore.find(digest);
     return found && { digest, size: found.size };
   }
 
@@ -100,8 +103,8 @@ export function createLocalLayers({ shelf, limits, now, onUnwatched }: LocalLaye
     return ReadableStream.from(readFileOf(place, stats, () => new InvalidLayer(`${path} changed while it was read`)));
   }
 
-  async function describeShelved(digest: Digest) {
-    const body = await shelf.open(digest);
+  async function describeStored(digest: Digest) {
+    const body = await layerStore.open(digest);
     if (!body) throw new InvalidLayer(`what was read of it is lost`);
     return describeLayer(body, { gzipDigest: digest }, limits);
   }
@@ -109,8 +112,8 @@ export function createLocalLayers({ shelf, limits, now, onUnwatched }: LocalLaye
   return {
     read: layer => read(layer),
     fingerprint,
-    look: ({ path }) => watching.look(resolve(path)),
-    close: watching.close,
+    look: ({ path }) => watcher.look(resolve(path)),
+    close: watcher.close,
   };
 }
 
@@ -122,4 +125,47 @@ function explain(cause: unknown, path: string): unknown {
   if (!(cause instanceof Error && 'code' in cause && 'syscall' in cause)) return cause;
   if (cause.code === 'ENOENT') return new InvalidLayer(`there is no ${path}`, { cause });
   return new InvalidLayer(`cannot read ${'path' in cause ? cause.path : path} (${cause.code})`, { cause });
+}
+
+// What was read of the directories and files of this machine, over restarts: one that shows no change since is not read again.
+
+export interface KeptReads {
+  /** Undefined where it was not read as it looks now, or what was read is not in the layer store any more. */
+  find(layer: LocalLayer, seen: Fingerprint): Promise<ReadLayer | undefined>;
+  /** Nothing is kept of what may change without a sign, nor where the records take nothing. */
+  keep(layer: LocalLayer, read: ReadLayer): Promise<void>;
+}
+
+interface KeptReadsDeps {
+  readonly records: RecordStore;
+  readonly layerStore: Pick<RuleLayerStore, 'find'>;
+  readonly now: () => Date;
+}
+
+/** Undefined for a record of a shape that this version does not know. */
+const readSchema = z.object({ fingerprint: z.string(), layer: layerSchema }).optional().catch(undefined);
+
+/** After it, a start reads once more. */
+const KEEP_MS = 30 * 86_400_000;
+
+export function createKeptReads({ records, layerStore, now }: KeptReadsDeps): KeptReads {
+  const reads = createCollection({ store: records, name: 'rule-read', schema: readSchema });
+  const keyOf = ({ kind, path }: LocalLayer) => `${kind} ${resolve(path)}`;
+  return {
+    async find(layer, seen) {
+      // A record that cannot be read is none: the layer can be read anew.
+      const kept = await reads.get(keyOf(layer)).catch(() => undefined);
+      if (!kept || !isUnchanged({ value: kept.fingerprint, isSettled: true }, seen)) return undefined;
+      const { digest, size } = kept.layer;
+      if (!(await layerStore.find(digest))) return undefined;
+      return { described: { layer: kept.layer, source: { kind: 'shelf', digest, size } }, fingerprint: seen };
+    },
+    async keep(layer, { described, fingerprint }) {
+      if (!fingerprint.isSettled) return;
+      const expiresAt = new Date(now().getTime() + KEEP_MS);
+      const record = { fingerprint: fingerprint.value, layer: described.layer };
+      // What is not kept is read once more: that is no reason to be without rules.
+      await reads.put(keyOf(layer), record, { expiresAt }).catch(() => {});
+    },
+  };
 }

@@ -1,7 +1,6 @@
 // Layers of registries and addresses: described at the first need, and from then on the same.
-import { parseLocation } from '../augment/location.ts';
-import type { RemoteLayer, RuleLayer } from './rule.ts';
-import type { DescribedLayer, DescribeRemote } from './rules.ts';
+import { parseLocation } from '../../augment/location.ts';
+import type { DescribedLayer, DescribeRemote, RemoteLayer, RuleLayer } from '../rules.ts';
 
 /** By what the layer is, as text. */
 type Known = ReadonlyMap<string, readonly DescribedLayer[]>;

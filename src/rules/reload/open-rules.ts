@@ -1,17 +1,15 @@
 // Rules with their layers: all that needs no network is read and checked at once, and every fault is told.
 import pLimit from 'p-limit';
-import type { Augmentation } from '../augment/augmentation.ts';
-import { isNoRoom } from '../content/no-room.ts';
-import type { Digest } from '../oci/digest.ts';
-import { RegistryError } from '../oci/errors.ts';
-import { type Fingerprint, isUnchanged } from './fingerprint.ts';
-import type { KeptReads } from './kept-reads.ts';
-import type { LocalLayers, ReadLayer } from './local-layers.ts';
-import { checkRemoteLayer, createRemoteLayers, keyOf, type RemoteLayers } from './remote-layers.ts';
-import type { LocalLayer, RemoteLayer, RuleLayer, RuleOptions } from './rule.ts';
-import { createRuleSet, isExplained } from './rule-set.ts';
-import type { DescribeRemote, RuleSet } from './rules.ts';
-import type { Shelf } from './shelf.ts';
+import type { Augmentation } from '../../augment/augmentation.ts';
+import { isNoRoom } from '../../content/no-room.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { type Fingerprint, isUnchanged } from '../layers/fingerprint.ts';
+import type { RuleLayerStore } from '../layers/layer-store.ts';
+import type { KeptReads, LocalLayers, ReadLayer } from '../layers/local-layers.ts';
+import { checkRemoteLayer, createRemoteLayers, keyOf, type RemoteLayers } from '../layers/remote-layers.ts';
+import { createRuleSet, isExplained } from '../rule-set.ts';
+import type { DescribeRemote, LocalLayer, RemoteLayer, RuleLayer, RuleOptions, RuleSet } from '../rules.ts';
 
 export interface OpenedRules {
   readonly rules: readonly RuleOptions[];
@@ -41,7 +39,7 @@ interface OpenRulesDeps {
   readonly localLayers: Pick<LocalLayers, 'read' | 'fingerprint'>;
   /** Of an earlier run of the service. */
   readonly keptReads: KeptReads;
-  readonly shelf: Pick<Shelf, 'find'>;
+  readonly layerStore: Pick<RuleLayerStore, 'find'>;
   readonly describeRemote: DescribeRemote;
   readonly attestations: Augmentation['attestations'];
 }
@@ -67,11 +65,11 @@ export type OpenRules = (rules: readonly RuleOptions[], options?: OpenRulesOptio
 
 /** What it makes throws for what is no fault of the rules, such as a full disk. */
 export function createOpenRules(deps: OpenRulesDeps): OpenRules {
-  const { localLayers, keptReads, shelf, describeRemote, attestations } = deps;
+  const { localLayers, keptReads, layerStore, describeRemote, attestations } = deps;
 
   async function readOnce(layer: LocalLayer, { earlier, seen, isAsked }: ReadOptions): Promise<ReadLayer> {
     const isKept =
-      earlier && isUnchanged(earlier.fingerprint, seen) && (await shelf.find(earlier.described.layer.digest));
+      earlier && isUnchanged(earlier.fingerprint, seen) && (await layerStore.find(earlier.described.layer.digest));
     if (isKept) return earlier;
     const kept = isAsked ? undefined : await keptReads.find(layer, seen);
     const read = kept ?? (await localLayers.read(layer));
@@ -163,7 +161,7 @@ export function remoteLayersOf(rules: readonly RuleOptions[]): readonly RemoteLa
   return rules.flatMap(({ layers }) => layers).flatMap(layer => (isLocal(layer) ? [] : [layer]));
 }
 
-/** Those on the shelf. */
+/** Those in the layer store. */
 export function digestsOf({ local }: OpenedRules): readonly Digest[] {
   return [...local.values()].map(({ described }) => described.layer.digest);
 }

@@ -1,16 +1,16 @@
 // What hangs from a token: its image as it became, what that was made of, and what is about either. Nothing of it is recorded: it is found by
 // walks from the two roots, which give the same after a restart, and kept in memory for a while.
 import pLimit from 'p-limit';
-import { createSingleFlight } from '../cache/read-through/single-flight.ts';
-import { type ManifestDocument, parseDocument } from '../hosted/repository/manifest-document.ts';
-import type { Memory } from '../memory.ts';
-import { orUndefined } from '../oci/absence.ts';
-import type { Digest } from '../oci/digest.ts';
-import { RegistryError } from '../oci/errors.ts';
-import { type Manifest, parseManifest } from '../oci/manifest.ts';
-import { isLayerType, isManifestType, mediaTypes } from '../oci/media-type.ts';
-import { type Origin, originName } from './origin.ts';
-import type { AugmentedPull, MadeImage } from './pull.ts';
+import { createSingleFlight } from '../../cache/read-through/single-flight.ts';
+import { type ManifestDocument, parseDocument } from '../../hosted/repository/manifest-document.ts';
+import type { Memory } from '../../memory.ts';
+import { orUndefined } from '../../oci/absence.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { type Manifest, parseManifest } from '../../oci/manifest.ts';
+import { isLayerType, isManifestType, mediaTypes } from '../../oci/media-type.ts';
+import type { AugmentedPull, MadeImage } from '../derived-images.ts';
+import { type Origin, originName } from '../origin.ts';
 
 /** Of what was made itself nothing is asked here. Every function throws what the registry throws, but nothing for what is absent. */
 interface TokenReach {

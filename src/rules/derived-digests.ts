@@ -7,7 +7,7 @@ import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
 import { type RecordStore, RecordStoreBusy, RecordStoreFull } from '../state/store.ts';
 import { createTurns } from '../state/turns.ts';
-import { type HoldLayers, shelvedIn } from './shelf.ts';
+import { type LeaseRuleLayers, ruleLayersIn } from './layers/layer-store.ts';
 
 const digest = z.string().refine(isDigest, 'expected a digest');
 
@@ -31,7 +31,7 @@ const madeSchema = z.object({
 /** All that is needed to make an image again, to the same bytes. */
 export type Made = z.infer<typeof madeSchema>;
 
-export interface MadeDigests {
+export interface DerivedDigests {
   /**
    * Durable when it resolves, but for a full disk: then it is kept in memory. `members` are the digests of all that is a part of it: manifests,
    * configs, layers of rules, provenance; also what stayed as it was.
@@ -44,13 +44,13 @@ export interface MadeDigests {
   find(repository: string, digest: Digest): Promise<Made | undefined>;
 }
 
-interface MadeDigestsDeps {
+interface DerivedDigestsDeps {
   readonly records: RecordStore;
   readonly memory: Memory;
   readonly now: () => Date;
   /** How long a digest is known since a tag was last resolved to it. */
   readonly keepMs: number;
-  readonly holdLayers: HoldLayers;
+  readonly leaseRuleLayers: LeaseRuleLayers;
 }
 
 /** Not each pull writes: a digest may end so much earlier than its last use says. */
@@ -59,7 +59,13 @@ const RENEW_AFTER_MS = 24 * 60 * 60_000;
 /** Undefined for a record of a shape that this version does not know. */
 const storedSchema = z.object({ made: madeSchema, keptUntil: z.number() }).optional().catch(undefined);
 
-export function createMadeDigests({ records, memory, now, keepMs, holdLayers }: MadeDigestsDeps): MadeDigests {
+export function createDerivedDigests({
+  records,
+  memory,
+  now,
+  keepMs,
+  leaseRuleLayers,
+}: DerivedDigestsDeps): DerivedDigests {
   const stored = createCollection({ store: records, name: 'made', schema: storedSchema, memory });
   /** Each digest with the digest of the record that it is a part of. */
   const parts = createCollection({ store: records, name: 'made-digest', schema: z.object({ made: digest }) });
@@ -90,7 +96,7 @@ export function createMadeDigests({ records, memory, now, keepMs, holdLayers }: 
     const record = { made, keptUntil: expiresAt.getTime() };
     try {
       // First the layers: no digest is known whose layers a crash lost.
-      await holdLayers(shelvedIn(made.layerSources), expiresAt);
+      await leaseRuleLayers(ruleLayersIn(made.layerSources), expiresAt);
       await records.write([
         stored.putting(keyOf(repository, id), record, { expiresAt }),
         ...keys.map(key => parts.putting(key, { made: id }, { expiresAt })),

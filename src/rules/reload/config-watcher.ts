@@ -1,7 +1,6 @@
 // Where the rules are written, followed: it is read when it has changed and rests, and what cannot be taken is left alone for a while.
-import { type Fingerprint, isUnchanged } from './fingerprint.ts';
-import type { RuleOptions } from './rule.ts';
-import { createSettling } from './settling.ts';
+import { createDebounce, type Fingerprint, isUnchanged } from '../layers/fingerprint.ts';
+import type { RuleOptions } from '../rules.ts';
 
 /** Where the rules are written. */
 export interface RulesSource {
@@ -18,7 +17,7 @@ type Look =
   | { readonly kind: 'left' }
   | { readonly kind: 'read'; readonly rules: readonly RuleOptions[] };
 
-interface FollowedSource {
+interface ConfigWatcher {
   /** Who asks for it has it read in any case. Throws what `load` throws. */
   look(options: { readonly isAsked: boolean }): Promise<Look>;
   /** The next look reads it, whether it has changed or not. */
@@ -28,8 +27,8 @@ interface FollowedSource {
 /** What is parsed for nothing holds up who is served: a faulty file is left alone, but for what may be at fault beside it. */
 const RETRY_MS = 30_000;
 
-export function createFollowedSource(source: RulesSource, now: () => Date): FollowedSource {
-  const settling = createSettling(now);
+export function createConfigWatcher(source: RulesSource, now: () => Date): ConfigWatcher {
+  const debounce = createDebounce(now);
   let read: Fingerprint | undefined;
   let refused: { readonly seen: Fingerprint; readonly until: Date } | undefined;
 
@@ -50,7 +49,7 @@ export function createFollowedSource(source: RulesSource, now: () => Date): Foll
       if (!isAsked) {
         if (isRefused(seen)) return { kind: 'left' };
         if (isUnchanged(read, seen)) return { kind: 'same' };
-        if (settling.mustWait([seen])) return { kind: 'left' };
+        if (debounce.mustWait([seen])) return { kind: 'left' };
       }
       const rules = load(seen);
       read = seen;
@@ -60,4 +59,17 @@ export function createFollowedSource(source: RulesSource, now: () => Date): Foll
       read = undefined;
     },
   };
+}
+
+// What is wrong with rules or their layers.
+
+/** Each fault names its place. None quotes a secret. */
+export class RuleFaults extends Error {
+  override readonly name = 'RuleFaults';
+  readonly faults: readonly string[];
+
+  constructor(faults: readonly string[], options?: ErrorOptions) {
+    super(faults.join('; '), options);
+    this.faults = faults;
+  }
 }

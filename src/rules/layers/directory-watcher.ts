@@ -4,13 +4,13 @@ import { type FSWatcher, watch } from 'node:fs';
 import { realpath, stat, statfs } from 'node:fs/promises';
 import type { Fingerprint, Folder, Walk, walkPath } from './fingerprint.ts';
 
-export interface Watching {
+export interface DirectoryWatcher {
   /** As it looks now, or as it looked at the last walk where nothing has told of a change since, or where that is not long ago for its size. */
   look(path: string): Promise<Fingerprint>;
   close(): void;
 }
 
-export interface WatchingDeps {
+export interface DirectoryWatcherDeps {
   readonly walk: (path: string) => ReturnType<typeof walkPath>;
   /** Hears, once for each path, why changes of it are looked for by walks alone. */
   readonly onUnwatched?: ((path: string, reason: string) => void) | undefined;
@@ -43,7 +43,7 @@ const SHARED = new Set([
   0x0bd00bd0, 0x786f4256,
 ]);
 
-export function createWatching(deps: WatchingDeps): Watching {
+export function createDirectoryWatcher(deps: DirectoryWatcherDeps): DirectoryWatcher {
   const { walk, onUnwatched, minEntries = 1000, maxFolders = 5000, walkEveryMs = 300_000 } = deps;
   const paths = new Map<string, Watched>();
   let isClosed = false;

@@ -1,8 +1,8 @@
 // The state of the rules that is in force, and what is known of it: since when, with which layers, and what stands in the way of the next.
 import { isDeepStrictEqual } from 'node:util';
-import type { Digest } from '../oci/digest.ts';
+import type { Digest } from '../../oci/digest.ts';
+import type { RuleOptions } from '../rules.ts';
 import { digestsOf, type OpenedRules, remoteLayersOf } from './open-rules.ts';
-import type { RuleOptions } from './rule.ts';
 
 export interface RulesStatus {
   /** Since when the rules in force are so. */
@@ -11,10 +11,10 @@ export interface RulesStatus {
   readonly faults: readonly string[];
 }
 
-interface InForce {
+interface ActiveRules {
   readonly opened: OpenedRules;
   readonly status: RulesStatus;
-  /** On the shelf, of the rules in force, and of those that pulls under way may have. */
+  /** On the layerStore, of the rules in force, and of those that pulls under way may have. */
   readonly layers: ReadonlySet<Digest>;
   /** From now on these are in force. */
   replace(opened: OpenedRules): void;
@@ -22,7 +22,7 @@ interface InForce {
   refuse(faults: readonly string[], options: { readonly isAsked: boolean }): void;
 }
 
-export interface InForceDeps {
+export interface ActiveRulesDeps {
   readonly now: () => Date;
   /** Hears of a state that came into force. */
   readonly onChanged: (rules: readonly RuleOptions[]) => void;
@@ -39,7 +39,7 @@ interface Retired {
 /** A pull that has found its rules makes sure of their layers in this time. */
 const RETIRE_MS = 3_600_000;
 
-export function createInForce(first: OpenedRules, { now, onChanged, onFaulty }: InForceDeps): InForce {
+export function createActiveRules(first: OpenedRules, { now, onChanged, onFaulty }: ActiveRulesDeps): ActiveRules {
   let opened = first;
   let loadedAt = now();
   let faults = first.waiting;

@@ -1,25 +1,22 @@
 // Rules that follow their file and their layers while the service runs. A changed state is opened whole beside the one in force, and takes its
 // place only when it has no fault.
 import { isDeepStrictEqual } from 'node:util';
-import type { Digest } from '../oci/digest.ts';
-import { createTurns } from '../state/turns.ts';
-import { type Fingerprint, isUnchanged } from './fingerprint.ts';
-import { createFollowedSource, type RulesSource } from './followed-source.ts';
-import { createInForce, type InForceDeps, type RulesStatus } from './in-force.ts';
-import type { LocalLayers } from './local-layers.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { createTurns } from '../../state/turns.ts';
+import { createDebounce, type Fingerprint, isUnchanged } from '../layers/fingerprint.ts';
+import type { RuleLayerStore } from '../layers/layer-store.ts';
+import type { LocalLayers } from '../layers/local-layers.ts';
+import { keyOf } from '../layers/remote-layers.ts';
+import type { RemoteLayer, RuleOptions, Rules } from '../rules.ts';
+import { type ActiveRulesDeps, createActiveRules, type RulesStatus } from './active-rules.ts';
+import { createConfigWatcher, RuleFaults, type RulesSource } from './config-watcher.ts';
 import { digestsOf, isLocal, type OpenedRules, type OpenRules, remoteLayersOf, type Watched } from './open-rules.ts';
-import { keyOf } from './remote-layers.ts';
-import type { RemoteLayer, RuleOptions } from './rule.ts';
-import { RuleFaults } from './rule-faults.ts';
-import type { Rules } from './rules.ts';
-import { createSettling } from './settling.ts';
-import type { Shelf } from './shelf.ts';
 
-export interface LiveRules extends Rules {
+export interface RuleReloader extends Rules {
   /** Those in force. */
   readonly rules: readonly RuleOptions[];
   readonly status: RulesStatus;
-  /** On the shelf, of the rules in force, and of those that pulls under way may have. */
+  /** On the layerStore, of the rules in force, and of those that pulls under way may have. */
   readonly layers: ReadonlySet<Digest>;
   /** Asks for the layers of registries and addresses before an image needs them. Why some cannot be had now; pulls will ask again. */
   warm(): Promise<readonly string[]>;
@@ -31,14 +28,14 @@ export interface LiveRules extends Rules {
   close(): Promise<void>;
 }
 
-interface LiveRulesDeps extends InForceDeps {
+interface RuleReloaderDeps extends ActiveRulesDeps {
   /** As they are written at the start. */
   readonly rules: readonly RuleOptions[];
   /** Undefined where rules change by their layers alone. */
   readonly source?: RulesSource | undefined;
   readonly openRules: OpenRules;
   readonly localLayers: Pick<LocalLayers, 'look'>;
-  readonly shelf: Pick<Shelf, 'find'>;
+  readonly layerStore: Pick<RuleLayerStore, 'find'>;
 }
 
 /** What was tried last. */
@@ -55,18 +52,18 @@ const RETRY_MS = 30_000;
 const RARE_RETRY_MS = 300_000;
 
 /** Opens the rules, but asks no registry; layers of this machine that there is no room for are waited for. Throws RuleFaults. */
-export async function createLiveRules(deps: LiveRulesDeps): Promise<LiveRules> {
-  const { source, openRules, localLayers, shelf, now } = deps;
+export async function createRuleReloader(deps: RuleReloaderDeps): Promise<RuleReloader> {
+  const { source, openRules, localLayers, layerStore, now } = deps;
   const { watched, outcome } = await openRules(deps.rules, { mayWait: true });
   if (outcome.kind === 'faulty') throw new RuleFaults(outcome.faults);
-  const inForce = createInForce(outcome.opened, deps);
-  const followed = source && createFollowedSource(source, now);
+  const active = createActiveRules(outcome.opened, deps);
+  const watcher = source && createConfigWatcher(source, now);
   let attempt: Attempt = { rules: deps.rules, watched, ...retryOf(outcome.opened) };
   let written = deps.rules;
   let queued: Promise<void> | undefined;
   let isClosed = false;
   const turns = createTurns();
-  const settling = createSettling(now);
+  const debounce = createDebounce(now);
 
   /** What is wrong with the whole, such as a full disk, is tried again at the next look. */
   async function lookSafely(isAsked: boolean): Promise<void> {
@@ -74,20 +71,20 @@ export async function createLiveRules(deps: LiveRulesDeps): Promise<LiveRules> {
     try {
       await look(isAsked);
     } catch (error) {
-      followed?.forget();
+      watcher?.forget();
       attempt = { ...attempt, retryAt: now() };
-      inForce.refuse(error instanceof RuleFaults ? error.faults : [reasonOf(error)], { isAsked });
+      active.refuse(error instanceof RuleFaults ? error.faults : [reasonOf(error)], { isAsked });
     }
   }
 
   async function look(isAsked: boolean): Promise<void> {
-    const found = await followed?.look({ isAsked });
+    const found = await watcher?.look({ isAsked });
     if (found?.kind === 'left') return;
     if (found?.kind === 'read') written = found.rules;
     const changed = await findChanged(written);
-    if (!isAsked && settling.mustWait(changed)) return;
+    if (!isAsked && debounce.mustWait(changed)) return;
     const isSameRules = isDeepStrictEqual(written, attempt.rules) && !isRetryDue();
-    const isSame = isSameRules && changed.length === 0 && (await areShelved());
+    const isSame = isSameRules && changed.length === 0 && (await areStored());
     if (isAsked || !isSame) await open(written, isAsked);
   }
 
@@ -106,23 +103,23 @@ export async function createLiveRules(deps: LiveRulesDeps): Promise<LiveRules> {
     return changed;
   }
 
-  async function areShelved(): Promise<boolean> {
-    for (const digest of digestsOf(inForce.opened)) if (!(await shelf.find(digest))) return false;
+  async function areStored(): Promise<boolean> {
+    for (const digest of digestsOf(active.opened)) if (!(await layerStore.find(digest))) return false;
     return true;
   }
 
   async function open(rules: readonly RuleOptions[], isAsked: boolean): Promise<void> {
-    const { opened } = inForce;
+    const { opened } = active;
     const mayWait = opened.waiting.length > 0;
     const options = isAsked
       ? { isNeeded: () => true, isAsked, mayWait }
       : { earlier: opened, isNeeded: isNew, mayWait };
     const { watched, outcome } = await openRules(rules, options);
     attempt = { rules, watched, ...(outcome.kind === 'opened' && retryOf(outcome.opened)) };
-    if (outcome.kind === 'opened') return inForce.replace(outcome.opened);
+    if (outcome.kind === 'opened') return active.replace(outcome.opened);
     const retryMs = outcome.mayPass ? RETRY_MS : RARE_RETRY_MS;
     attempt = { ...attempt, retryAt: new Date(now().getTime() + retryMs) };
-    inForce.refuse(outcome.faults, { isAsked });
+    active.refuse(outcome.faults, { isAsked });
   }
 
   function retryOf({ waiting }: OpenedRules): Pick<Attempt, 'retryAt'> {
@@ -130,24 +127,24 @@ export async function createLiveRules(deps: LiveRulesDeps): Promise<LiveRules> {
   }
 
   function isNew(layer: RemoteLayer): boolean {
-    return !remoteLayersOf(inForce.opened.rules).some(known => keyOf(known) === keyOf(layer));
+    return !remoteLayersOf(active.opened.rules).some(known => keyOf(known) === keyOf(layer));
   }
 
   return {
     get current() {
-      return inForce.opened.set;
+      return active.opened.set;
     },
     get rules() {
-      return inForce.opened.rules;
+      return active.opened.rules;
     },
     get status() {
-      return inForce.status;
+      return active.status;
     },
     get layers() {
-      return inForce.layers;
+      return active.layers;
     },
     async warm() {
-      const { rules, remote } = inForce.opened;
+      const { rules, remote } = active.opened;
       const asked = await Promise.allSettled(remoteLayersOf(rules).map(remote.get));
       return asked.flatMap(each => (each.status === 'rejected' ? [reasonOf(each.reason)] : []));
     },

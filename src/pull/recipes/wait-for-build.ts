@@ -2,7 +2,6 @@
 import type { Builds } from '../../builds/builds.ts';
 import type { BuildRecord } from '../../builds/record.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { waitUntil } from './hold.ts';
 
 interface HeldOptions {
   /** How long the pull may wait. */
@@ -48,4 +47,23 @@ export function failedBuild({ id, failure }: BuildRecord, logAddress: LogAddress
   const message = `the build ${id} failed: ${where && `[${where}] `}${reason}; its log is ${logAddress(id)}`;
   const detail = { build: id, log: logAddress(id), kind, reason, platform, step };
   return new RegistryError('MANIFEST_UNKNOWN', message, { detail });
+}
+
+// Waiting that ends: at a deadline, or when the one who waits leaves.
+
+/** What `work` gives. Throws `late()` when that takes longer than `holdMs`, or the signal's reason when that aborts. */
+export async function waitUntil<T>(
+  { holdMs, signal }: { readonly holdMs: number; readonly signal?: AbortSignal | undefined },
+  work: (signal: AbortSignal) => Promise<T>,
+  late: () => Error,
+): Promise<T> {
+  const deadline = new AbortController();
+  const timer = setTimeout(() => deadline.abort(), Math.max(0, holdMs));
+  try {
+    return await work(signal ? AbortSignal.any([signal, deadline.signal]) : deadline.signal);
+  } catch (error) {
+    throw deadline.signal.aborted && error === deadline.signal.reason ? late() : error;
+  } finally {
+    clearTimeout(timer);
+  }
 }

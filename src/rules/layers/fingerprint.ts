@@ -8,7 +8,7 @@ import {
   type LayerDirectoryLimits,
   type LayerFile,
   listLayer,
-} from '../builds/context/layer-directory.ts';
+} from '../../builds/context/layer-directory.ts';
 
 export interface Fingerprint {
   readonly value: string;
@@ -80,4 +80,28 @@ function factsOf({ dev, ino, mode, size, mtimeMs, ctimeMs }: Stats): readonly nu
 function reasonOf(error: unknown): string {
   if (error instanceof InvalidLayerDirectory) return error.message;
   return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+}
+
+// Files that somebody writes at this moment: the half of a change is no state. It is left for a later look, though not for ever.
+
+interface Debounce {
+  /** Whether what has changed, as it looks now, is to be left for a later look. */
+  mustWait(changed: readonly Fingerprint[]): boolean;
+}
+
+/** What is written without an end is taken as it is. */
+const PATIENCE_MS = 30_000;
+
+export function createDebounce(now: () => Date): Debounce {
+  let since: number | undefined;
+  return {
+    mustWait(changed) {
+      if (changed.every(({ isSettled }) => isSettled)) {
+        since = undefined;
+        return false;
+      }
+      since ??= now().getTime();
+      return Math.abs(now().getTime() - since) < PATIENCE_MS;
+    },
+  };
 }

@@ -3,16 +3,17 @@ import { z } from 'zod';
 import type { Memory } from '../../memory.ts';
 import { orUndefined } from '../../oci/absence.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
 import type { Manifest } from '../../oci/manifest.ts';
+import { createTagTest } from '../../oci/name-pattern.ts';
 import { createCollection } from '../../state/collection.ts';
 import type { RecordStore } from '../../state/store.ts';
 import type { ManifestOptions } from '../../upstream/upstream.ts';
-import { bestEffort } from './best-effort.ts';
+import { bestEffort } from './cached.ts';
+import { repositoryEnd, repositoryKey, repositoryName, type UpstreamRepository } from './links.ts';
 import type { Manifests } from './manifests.ts';
-import { createAbsences } from './negative-cache.ts';
+import { createNegativeCache } from './negative-cache.ts';
 import { createSingleFlight } from './single-flight.ts';
-import { createFreshness, createStaleTest, type TagPolicy } from './tag-policy.ts';
-import { repositoryEnd, repositoryKey, repositoryName, type UpstreamRepository } from './upstream-repository.ts';
 
 export interface Tags {
   /**
@@ -44,7 +45,7 @@ export function createTags({ records, policy, now, manifests, memory }: TagsDeps
   const flight = createSingleFlight<Digest>();
   const freshnessOf = createFreshness(policy);
   const mayBeStale = createStaleTest(policy);
-  const unlessAbsent = createAbsences({ memoryMs: policy.negativeMs ?? 0, now, memory });
+  const negativeCache = createNegativeCache({ memoryMs: policy.negativeMs ?? 0, now, memory });
 
   async function resolve(origin: UpstreamRepository, tag: string, asking: Asking): Promise<Digest> {
     const { isPushed = false } = asking;
@@ -55,7 +56,7 @@ export function createTags({ records, policy, now, manifests, memory }: TagsDeps
     const isFresh = !isPushed && ageMs >= 0 && ageMs < freshnessOf(repositoryName(origin), tag);
     if (stored && isFresh) return stored.digest;
     try {
-      const manifest = await unlessAbsent(questionOf(key, asking), () => ask(origin, tag, asking), isPushed);
+      const manifest = await negativeCache(questionOf(key, asking), () => ask(origin, tag, asking), isPushed);
       const { digest, mediaType } = manifest;
       // What is there only for who asks for its type is not remembered for all.
       if (!asking.accept?.includes(mediaType))
@@ -92,4 +93,50 @@ function questionOf(key: string, { accept = [] }: Asking): string {
 
 function keyOf(origin: UpstreamRepository, tag: string): string {
   return `${repositoryKey(origin)}:${tag}`;
+}
+
+// How long a tag is believed, and which failures of an upstream make us believe it longer.
+
+interface TagPolicy {
+  readonly tagFreshnessMs: number;
+  /** Rules for some tags, by globs of full names and of tags: the first that matches decides in place of tagFreshnessMs. */
+  readonly freshness?: readonly FreshnessRule[];
+  /** How old a tag may be that is served because the upstream fails. */
+  readonly staleMaxAgeMs: number;
+  /** Default: unavailable. */
+  readonly staleOn?: readonly StaleCause[];
+  /** How long a 404 is remembered; default: not at all. */
+  readonly negativeMs?: number;
+}
+
+interface FreshnessRule {
+  readonly images: readonly string[];
+  readonly tags: readonly string[];
+  readonly timeMs: number;
+}
+
+/** What an upstream may do instead of saying what a tag points to; unavailable: it limits us, is broken, or hangs. */
+type StaleCause = 'unavailable' | 'notFound' | 'unauthorized';
+
+/** How long the digest of a tag is believed, in milliseconds. */
+function createFreshness({ tagFreshnessMs, freshness = [] }: TagPolicy): (name: string, tag: string) => number {
+  const rules = freshness.map(({ images, tags, timeMs }) => ({
+    matches: createTagTest([{ repositories: images, tags }]),
+    timeMs,
+  }));
+  return (name, tag) => rules.find(({ matches }) => matches(name, tag))?.timeMs ?? tagFreshnessMs;
+}
+
+/** Whether a stored copy may be served in place of the error. */
+function createStaleTest({ staleOn = ['unavailable'] }: TagPolicy): (error: unknown) => boolean {
+  return error => {
+    const cause = error instanceof RegistryError ? causeOf(error) : undefined;
+    return cause !== undefined && staleOn.includes(cause);
+  };
+}
+
+function causeOf({ status }: RegistryError): StaleCause | undefined {
+  if (status === 429 || status >= 500) return 'unavailable';
+  if (status === 404) return 'notFound';
+  return status === 401 || status === 403 ? 'unauthorized' : undefined;
 }

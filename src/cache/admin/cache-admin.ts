@@ -1,0 +1,243 @@
+// The desk of the cache: what its operator asks of it. Each answer comes as lines; whoever leaves before the last stops what runs.
+
+import { setImmediate } from 'node:timers/promises';
+import { type ContentKind, type KeptContent, listContent } from '../../content/inventory.ts';
+import { createPace } from '../../content/pace.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { createNameTest } from '../../oci/name-pattern.ts';
+import type { Budget, Evict, Evicted } from '../eviction/evict.ts';
+import type { Usage } from '../eviction/usage.ts';
+import type { CacheLine, RepositoryLine, StatLine, Tally } from './lines.ts';
+
+interface CacheParts {
+  readonly usage: Usage;
+  /** Everything that can be verified, of the cache and of all others. */
+  readonly kept: readonly KeptContent[];
+  readonly links: CacheLinks;
+  readonly evict: Evict;
+  readonly budget: Budget;
+  readonly pin: readonly string[];
+  /** The clock's: undefined where nothing may go by its age now. */
+  readonly deleteBy: () => Date | undefined;
+  /** Resolves when all that lies on the disk has been counted. */
+  readonly counted: Promise<void>;
+  /** Absent where nothing is served. */
+  readonly service?: CacheService | undefined;
+}
+
+interface CacheService {
+  readonly isCounted: () => boolean;
+  /** Since the start. */
+  readonly counts: Pick<StatLine, 'hits' | 'misses'>;
+}
+
+export interface CacheAdmin {
+  stat(): AsyncGenerator<CacheLine>;
+  /** All repositories, or what one of them links of what is kept. */
+  list(repository?: string): AsyncGenerator<CacheLine>;
+  prune(wish: PruneOptions): AsyncGenerator<CacheLine>;
+  /** Hashes all that is kept, of upstreams and all else, and sets aside what is damaged. */
+  verify(options?: VerifyOptions): AsyncGenerator<CacheLine>;
+}
+
+export function createCacheAdmin(parts: CacheParts): CacheAdmin {
+  const { usage, budget, pin, service, counted, kept } = parts;
+  return {
+    async *stat() {
+      if (!service) await counted;
+      const { highBytes, lowBytes, maxAgeMs } = budget;
+      yield {
+        ...{ kind: 'stat', bytes: usage.bytes, count: usage.count, isCounted: service?.isCounted() ?? true },
+        ...{ highBytes, lowBytes: highBytes === undefined ? undefined : lowBytes, maxAgeMs, pin: [...pin] },
+        ...service?.counts,
+      };
+    },
+    async *list(repository) {
+      await counted;
+      yield* repository === undefined ? listRepositories(parts) : listContents(parts, repository);
+    },
+    async *prune(wish) {
+      await counted;
+      yield* prune(parts, wish);
+    },
+    verify: (options = {}) => verify(kept, options),
+  };
+}
+
+// What is in the cache, by the repositories that link it.
+
+interface ListingParts {
+  readonly links: CacheLinks;
+  readonly usage: Usage;
+}
+
+/** Record stores may answer without leaving the event loop's turn. */
+const LINKS_PER_TURN = 200;
+
+/** In the order of their names. One that has nothing left is not among them. */
+export async function* listRepositories({ links, usage }: ListingParts): AsyncGenerator<CacheLine> {
+  let current: RepositoryLine | undefined;
+  let seen = 0;
+  for await (const link of links.list()) {
+    if (++seen % LINKS_PER_TURN === 0) await setImmediate();
+    if (current && current.repository !== link.repository) {
+      yield current;
+      current = undefined;
+    }
+    current = addLink(current, link, usage);
+  }
+  if (current) yield current;
+}
+
+function addLink(line: RepositoryLine | undefined, { repository, digest, link }: CacheLink, usage: Usage) {
+  const used = usage.find(digest);
+  if (!used) return line;
+  const { manifests, blobs, bytes, usedAt } = line ?? { manifests: 0, blobs: 0, bytes: 0, usedAt: undefined };
+  const isManifest = link.contentType !== undefined;
+  const time = new Date(used.usedAt).toISOString();
+  return {
+    kind: 'repository' as const,
+    repository,
+    manifests: manifests + (isManifest ? 1 : 0),
+    blobs: blobs + (isManifest ? 0 : 1),
+    bytes: bytes + used.size,
+    usedAt: usedAt !== undefined && usedAt > time ? usedAt : time,
+  };
+}
+
+/** In the order of their digests. */
+export async function* listContents({ links, usage }: ListingParts, repository: string): AsyncGenerator<CacheLine> {
+  let seen = 0;
+  for await (const { digest, link } of links.list(repository)) {
+    if (++seen % LINKS_PER_TURN === 0) await setImmediate();
+    const used = usage.find(digest);
+    if (!used) continue;
+    const { size, usedAt } = used;
+    const { contentType } = link;
+    yield {
+      ...{ kind: 'content', digest, size, usedAt: new Date(usedAt).toISOString() },
+      ...(contentType !== undefined && { contentType }),
+    };
+  }
+}
+
+// Pruning: content goes because somebody says so, the longest unused first. What is pinned stays.
+
+interface PruneOptions {
+  /** What was not used for so long; absent: of any age. */
+  readonly unusedMs?: number | undefined;
+  /** Only until so much is left of the whole cache; absent: all that the rest of the wish names. */
+  readonly toBytes?: number | undefined;
+  /** Only what no other repositories link; absent: of any repository, and of none. */
+  readonly repositories?: readonly string[] | undefined;
+  readonly dryRun?: boolean | undefined;
+  /** Believes the clock, whatever it says. */
+  readonly force?: boolean | undefined;
+}
+
+interface PruneParts {
+  readonly links: CacheLinks;
+  readonly usage: Usage;
+  readonly evict: Evict;
+  readonly deleteBy: () => Date | undefined;
+}
+
+/** Throws UNAVAILABLE for a wish by age while the clock is in doubt, unless it is forced. */
+async function* prune(parts: PruneParts, wish: PruneOptions): AsyncGenerator<CacheLine> {
+  const { usage, evict } = parts;
+  const { toBytes, dryRun = false } = wish;
+  const usedBefore = findUsedBefore(parts, wish);
+  const stays = createStays(parts, wish, usedBefore);
+  // An age or a pattern alone is about all of the cache, however large; with a size, both have to let go.
+  const goal = toBytes === undefined && usedBefore !== undefined ? { usedBefore } : { toBytes: toBytes ?? -1 };
+  let removed: Evicted = { count: 0, bytes: 0 };
+  for await (removed of evict({ ...goal, stays, dryRun })) yield { kind: 'progress', done: removed };
+  const gone = dryRun ? removed : { count: 0, bytes: 0 };
+  const left = { count: usage.count - gone.count, bytes: usage.bytes - gone.bytes };
+  yield { kind: 'pruned', dryRun, removed, left };
+}
+
+function findUsedBefore({ deleteBy }: PruneParts, { unusedMs, force = false }: PruneOptions): number | undefined {
+  if (unusedMs === undefined) return undefined;
+  const at = force ? new Date() : deleteBy();
+  if (at) return at.getTime() - unusedMs;
+  const reason = 'the clock has jumped ahead: what was used of late may look unused';
+  throw new RegistryError('UNAVAILABLE', `${reason}. The log says by how much; --force prunes all the same`);
+}
+
+function createStays({ links, usage }: PruneParts, { repositories }: PruneOptions, usedBefore: number | undefined) {
+  const isNamed = repositories && createNameTest(repositories);
+  return async (digest: Digest): Promise<boolean> => {
+    if (usedBefore !== undefined && (usage.find(digest)?.usedAt ?? usedBefore) >= usedBefore) return true;
+    if (!isNamed) return false;
+    const holders = await links.holdersOf(digest);
+    return holders.length === 0 || !holders.every(isNamed);
+  };
+}
+
+// Verifying: all that is kept is hashed, that of upstreams and all else, and what has not the digest that it is kept by is set aside.
+
+interface VerifyOptions {
+  /** How fast the disk is read; absent: as fast as it can be. */
+  readonly bytesPerSecond?: number | undefined;
+}
+
+/** What mends damaged content. */
+export const REMEDIES: Record<ContentKind, string> = {
+  hosted: 'it is not there any more (404) until it is pushed again',
+  cache: 'the next pull fetches it anew',
+  rules: 'the rule reads its layer again in a moment',
+  tokens: 'its tokens serve it again when the same request is submitted',
+  contexts: 'a build that needs it has to be submitted again',
+};
+
+async function* verify(kept: readonly KeptContent[], { bytesPerSecond }: VerifyOptions): AsyncGenerator<CacheLine> {
+  const pace = bytesPerSecond === undefined ? undefined : createPace(bytesPerSecond);
+  let seen: Tally = { count: 0, bytes: 0 };
+  let damaged: Tally = { count: 0, bytes: 0 };
+  for (const { of, directory, verify: verifyOne } of kept) {
+    for await (const digest of listContent(directory)) {
+      const verified = await verifyOne(digest, { pace });
+      // Gone meanwhile.
+      if (!verified) continue;
+      const { size, isIntact } = verified;
+      seen = add(seen, size);
+      if (!isIntact) {
+        damaged = add(damaged, size);
+        yield { kind: 'damaged', of, digest, size, remedy: REMEDIES[of] };
+      }
+      yield { kind: 'progress', done: seen };
+    }
+  }
+  yield { kind: 'verified', seen, damaged };
+}
+
+function add({ count, bytes }: Tally, size: number): Tally {
+  return { count: count + 1, bytes: bytes + size };
+}
+
+// Which repository has which content of the cache, as far as the cache asks.
+
+interface CacheLinks {
+  /** All links, or those of one repository, in the order of their full names. */
+  list(repository?: string): AsyncIterable<CacheLink>;
+  /** The full names of the repositories that hold some content. */
+  holdersOf(digest: Digest): Promise<readonly string[]>;
+}
+
+export interface CacheLink {
+  /** `<upstream>/<repository>` */
+  readonly repository: string;
+  readonly digest: Digest;
+  /** `contentType` is there for a manifest alone. */
+  readonly link: { readonly contentType?: string | undefined };
+}
+
+/** Whether one of the repositories that hold some content is such a one. */
+export function createHolderTest(
+  links: Pick<CacheLinks, 'holdersOf'>,
+  isWanted: (repository: string) => boolean,
+): (digest: Digest) => Promise<boolean> {
+  return async digest => (await links.holdersOf(digest)).some(isWanted);
+}

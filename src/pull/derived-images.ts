@@ -1,0 +1,105 @@
+// A pull: what every way in becomes. Behind it there is one path for plain and augmented images.
+import { type Augmented, augment, type Document } from '../augment/augment.ts';
+import { type Augmentation, augmentationKey } from '../augment/augmentation.ts';
+import type { LayerSource } from '../augment/layer-source.ts';
+import { createProvenance, type Provenance } from '../augment/provenance.ts';
+import type { PlaceOnImage } from '../augment/source.ts';
+import { type Steps, stepsKey } from '../augment/steps.ts';
+import { createSingleFlight } from '../cache/read-through/single-flight.ts';
+import type { Memory } from '../memory.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { PlaceLayers } from './layers/placing.ts';
+import { type Origin, originName } from './origin.ts';
+import { createDocumentTurns, createReader } from './source-reader.ts';
+
+/** An image and what it is to become. */
+export interface AugmentedPull {
+  readonly origin: Origin;
+  /** The source's name, for its provenance. */
+  readonly sourceName: string;
+  readonly sourceDigest: Digest;
+  readonly steps: Steps;
+  /** Where the bytes of all their layers are. */
+  readonly layerSources: readonly LayerSource[];
+  /** Of those that came with a request a moment ago. */
+  readonly storedLayers?: ReadonlyMap<Digest, Uint8Array> | undefined;
+}
+
+/** An image as it becomes, with all that was made for it in one place. */
+export interface MadeImage extends Augmented {
+  readonly provenance: readonly Provenance[];
+  /** The documents, and those of the provenance. */
+  readonly made: ReadonlyMap<Digest, Document>;
+  /** Layers that became others, by their digests. */
+  readonly moved: ReadonlyMap<Digest, LayerSource>;
+}
+
+export interface Augmentations {
+  /** The image as it becomes. Computed once at a time and kept in memory: it can always be computed again, to the same bytes. Ends when all who want it have left. */
+  get(pull: AugmentedPull, signal?: AbortSignal): Promise<MadeImage>;
+}
+
+/** Of a manifest of which only the digest is known. */
+const ANY_TYPE = 'application/octet-stream';
+
+interface AugmentationsOptions {
+  readonly placeLayers: PlaceLayers;
+  readonly memory: Memory;
+  /** Hears of all that an image in memory was made of, each time that it is had. */
+  readonly onUsed?: (digest: Digest) => void;
+  /** Hears of what whoever looks after the rules should know of an image, each time that it is computed. */
+  readonly onWarning?: (image: string, warning: string) => void;
+}
+
+/** What it takes to make the image again: it must not go because the image is in memory. */
+interface Known {
+  readonly image: MadeImage;
+  readonly madeOf: ReadonlySet<Digest>;
+}
+
+export function createAugmentations(options: AugmentationsOptions): Augmentations {
+  const { placeLayers, memory, onUsed = () => {}, onWarning = () => {} } = options;
+  const flight = createSingleFlight<Known>();
+  const turns = createDocumentTurns();
+  const images = memory.openCache<Known>();
+  // A token's augmentation is one object for many requests.
+  const keys = new WeakMap<Augmentation, string>();
+
+  function keyOf(augmentation: Augmentation): string {
+    const key = keys.get(augmentation) ?? augmentationKey(augmentation);
+    keys.set(augmentation, key);
+    return key;
+  }
+
+  async function compute(pull: AugmentedPull, signal: AbortSignal): Promise<Known> {
+    const { origin, sourceName, sourceDigest, steps, layerSources, storedLayers } = pull;
+    const place: PlaceOnImage = (image, layers) =>
+      placeLayers({ origin, image, layers, layerSources, storedLayers, signal });
+    const madeOf = new Set<Digest>();
+    const source = createReader(origin, { onRead: digest => madeOf.add(digest), signal });
+    const augmented = await turns.hold(source, async reader => {
+      const manifest = await reader.readManifest({ mediaType: ANY_TYPE, digest: sourceDigest, size: 0 });
+      return augment(manifest, steps, { reader, place });
+    });
+    for (const warning of augmented.images.flatMap(({ warnings }) => warnings)) onWarning(sourceName, warning);
+    const provenance = createProvenance({ name: sourceName, digest: sourceDigest }, augmented, steps);
+    const all = [...augmented.documents, ...provenance.flatMap(({ documents }) => documents)];
+    const made = new Map(all.map(document => [document.digest, document]));
+    const moved = new Map(augmented.images.flatMap(image => image.moved.map(({ source }) => [source.digest, source])));
+    return { image: { ...augmented, provenance, made, moved }, madeOf };
+  }
+
+  return {
+    async get(pull, signal) {
+      const { scope = '' } = pull.origin.registry;
+      const source = `${originName(pull.origin)}#${scope}@${pull.sourceDigest}`;
+      const key = `${source} ${pull.sourceName} ${stepsKey(pull.steps, keyOf)}`;
+      const known = images.get(key);
+      for (const digest of known?.madeOf ?? []) onUsed(digest);
+      if (known) return known.image;
+      const computed = await flight(key, stop => compute(pull, stop), signal);
+      images.set(key, computed);
+      return computed.image;
+    },
+  };
+}
