@@ -10,6 +10,8 @@ const CLIENTS = ['test/clients/**/*.test.ts', 'test/faults/**/*.test.ts'];
 /** They measure, or need most of the machine: one file at a time, and nothing beside it. */
 const ALONE = [
   'test/attacks/**/*.test.ts',
+  // Its networks are those of the machine, whatever storage it has.
+  'test/clients/build-{buildah,reads,spread}.test.ts',
   'test/clients/build-kubernetes.test.ts',
   'test/faults/full-disk.test.ts',
   'test/faults/memory.test.ts',

@@ -129,5 +129,5 @@ export async function listTar(tar: Uint8Array): Promise<readonly { readonly line
 export async function refusal(source: ContextSource, limits: Partial<ContextLimits> = {}): Promise<string> {
   const outcome = await canonical(source, limits).catch((error: unknown) => error);
   if (outcome instanceof InvalidContext) return outcome.message;
-  throw new Error('it was not refused', { cause: outcome });
+  throw new Error(`it was not refused: ${String(outcome)}`, { cause: outcome });
 }
