@@ -1,7 +1,7 @@
 // The pods of builds: what they may, where they go and work, and how they end before their time.
 import { chmod, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { KubernetesObjectApi, loadAllYaml } from '@kubernetes/client-node';
+import { CoreV1Api, KubernetesObjectApi, loadAllYaml } from '@kubernetes/client-node';
 import { describe, expect, test } from 'vitest';
 import type { KubernetesOptions } from '../../../src/builds/backends/kubernetes/backend.ts';
 import type { Bench } from '../../support/build-bench.ts';
@@ -95,6 +95,39 @@ export function podCases(getPlace: () => Place): void {
       });
     });
 
+    test('has the labels, the service account, the priority and the resources that are configured', async () => {
+      const { cluster, gate } = getPlace();
+      const { admin, namespace } = cluster;
+      const objects = KubernetesObjectApi.makeApiClient(admin);
+      for (const object of loadAllYaml(IDENTITY.replaceAll('NAMESPACE', namespace))) await objects.create(object);
+      const options = {
+        labels: { team: 'tools' },
+        annotations: { 'example.com/note': 'of a test' },
+        serviceAccount: 'nobody',
+        priorityClass: 'builds',
+        resources: { requests: { cpu: '50m' }, limits: { memory: '2Gi' } },
+      };
+      await use(options, async bench => {
+        const building = bench.build({ containerFile: from(`RUN ${gate.command('configured')}`) });
+        await Promise.race([gate.arrive('configured'), building]);
+        const labelSelector = 'team=tools';
+        const { items } = await admin.makeApiClient(CoreV1Api).listNamespacedPod({ namespace, labelSelector });
+        gate.open('configured');
+        await building;
+        expect(items).toMatchObject([
+          {
+            metadata: { annotations: options.annotations },
+            spec: {
+              serviceAccountName: 'nobody',
+              priority: -10,
+              automountServiceAccountToken: false,
+              containers: [{ resources: { requests: { cpu: '50m', memory: '2Gi' }, limits: { memory: '2Gi' } } }],
+            },
+          },
+        ]);
+      });
+    });
+
     describe('goes where it is sent', () => {
       test('by an affinity to nodes', async () => {
         const matchExpressions = [{ key: 'service', operator: 'In', values: ['wave-build-arm64'] }];
@@ -165,6 +198,17 @@ export function podCases(getPlace: () => Place): void {
     });
   });
 }
+
+const IDENTITY = `
+apiVersion: v1
+kind: ServiceAccount
+metadata: { name: nobody, namespace: NAMESPACE }
+---
+apiVersion: scheduling.k8s.io/v1
+kind: PriorityClass
+metadata: { name: builds }
+value: -10
+`;
 
 function claimOf(path: string, namespace: string): string {
   return `
