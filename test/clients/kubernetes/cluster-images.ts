@@ -8,14 +8,16 @@ import { run } from '../support/process.ts';
 
 /** What is in BuildKit's images beside a shell, installed for the tests and of this machine. */
 const OWN = ['buildkitd', 'buildctl', 'buildctl-daemonless.sh', 'rootlesskit'] as const;
-const OF_MACHINE = ['runc', 'newuidmap', 'newgidmap'] as const;
+const OF_MACHINE = ['runc', 'newuidmap', 'newgidmap', 'setcap'] as const;
 
 const PAUSE = `ENTRYPOINT ["/bin/busybox", "sleep", "1000000"]
 `;
 
+/** Debian's newuidmap, as root that lacks the rights of the machine's, may do nothing: it gets the one right that it needs. */
 const WITH_ROOT = `COPY root /
 ENV PATH=/usr/bin:/bin
-RUN mkdir -m 1777 /tmp && chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap
+RUN mkdir -m 1777 /tmp && chmod u-s /usr/bin/new?idmap \\
+  && setcap cap_setuid+ep /usr/bin/newuidmap && setcap cap_setgid+ep /usr/bin/newgidmap
 ENTRYPOINT ["/usr/bin/buildkitd"]
 `;
 
