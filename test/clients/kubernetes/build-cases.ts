@@ -120,8 +120,9 @@ export function buildCases(getPlace: () => Place): void {
         ];
         expect(await run('docker', ['-H', host, ...command])).toBe(['x86_64', 'aarch64'][at]);
       }
-      const tags = await own.ask('/v2/local/builds/tags/list');
-      expect(await tags.json()).toMatchObject({ tags: [submitted.targetImage.split(':').at(-1)] });
+      const tags = await (await own.ask('/v2/local/builds/tags/list')).text();
+      expect(tags).toContain(submitted.targetImage.split(':').at(-1));
+      expect(tags).not.toContain(`${submitted.buildId}.`);
       await isGone(submitted.buildId);
     });
 
@@ -264,8 +265,10 @@ export function buildCases(getPlace: () => Place): void {
         expect(build, log).toMatchObject({ status: 'succeeded', starts: 2 });
         expect(log).toContain('goes on with the Job');
         const told = log.split('\n').map(line => line.slice(line.indexOf(' ') + 1));
-        const ofPods = told.filter(line => /works in the pod/.test(line) || !line.includes('note: '));
-        expect(ofPods).toEqual([...new Set(ofPods)]);
+        // What BuildKit says once of each platform: steps that it takes up again it tells again.
+        const once = told.filter(line => / RUN .*: (?:started|done)$|\[internal\]|works in the pod/.test(line));
+        expect(once.length).toBeGreaterThan(8);
+        expect(once).toEqual([...new Set(once)]);
         expect((await readPushed(submitted.targetImage)).platforms).toEqual(BOTH.split(','));
         await isGone(submitted.buildId);
       },

@@ -32,7 +32,8 @@ export function faultCases(getPlace: () => Place): void {
       `FROM ${getPlace().lab.source}\nRUN uname -m > /machine; ${getPlace().gate.command(mark)}\n`;
 
     async function listPods(): Promise<readonly V1Pod[]> {
-      return (await core.listNamespacedPod({ namespace: getPlace().cluster.namespace })).items;
+      const labelSelector = 'app.kubernetes.io/component=build';
+      return (await core.listNamespacedPod({ namespace: getPlace().cluster.namespace, labelSelector })).items;
     }
 
     /** A build that waits at the gate while the work is done, and then goes on to its end. */

@@ -65,13 +65,13 @@ export function podCases(getPlace: () => Place): void {
       });
 
       test('without root on what does not let it says so at once, and what would', async () => {
-        // An image without users below its own.
+        // An image without such a user.
         const { image } = getPlace().cluster;
         const { failure } = await fail({ security: 'rootless', image }, { run: 'true' });
         expect(failure).toMatchObject({
           kind: 'infrastructure',
           reason: expect.stringMatching(
-            /^the node .* does not let a pod without root work in namespaces of its own: .*subuid.*; .*or set security: userns or privileged$/,
+            /^the node .* does not let a pod without root work in namespaces of its own: .*rootlesskit.*; .*or set security: userns or privileged$/,
           ),
         });
       });

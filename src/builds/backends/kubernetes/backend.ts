@@ -405,7 +405,7 @@ function digestOf({ seen, asked, progress }: Followed): Digest {
 
 function failureOf({ seen, asked, progress }: Followed): Failure {
   const step = progress?.findFailed();
-  const failure = describeEnd(seen, asked, progress?.findComplaint());
+  const failure = describeEnd(seen, asked);
   if (!failure) return describeFailure({ step, complaint: progress?.findComplaint() ?? '', end: describeExit(seen) });
   const { platform, instruction } = step ?? {};
   return {

@@ -253,7 +253,10 @@ if [ -n "\${CALLBACK:-}" ]; then
   fetch /dev/null "$CALLBACK/health/live" 20 || exit ${EXIT_CODES.callback}
 fi
 mkdir -p ${WORK}/context ${WORK}/file && [ -w "$STATE" ] || exit ${EXIT_CODES.storage}
-[ "$(id -u)" = 0 ] || rootlesskit true || exit ${EXIT_CODES.rootless}
+if [ "$(id -u)" != 0 ] && ! said=$(rootlesskit sh -c : 2>&1); then
+  echo "$said" | tee /dev/termination-log >&2
+  exit ${EXIT_CODES.rootless}
+fi
 cp ${CONFIG}/${FILE_NAME} ${WORK}/file/
 if [ -f ${CONFIG}/${CONTEXT_URL} ]; then
   fetch ${WORK}/${CONTEXT} "$(cat ${CONFIG}/${CONTEXT_URL})" 600 || exit ${EXIT_CODES.context}

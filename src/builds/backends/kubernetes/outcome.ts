@@ -73,7 +73,9 @@ export function describeRefusal({ pod, warning }: Seen, { security, namespace }:
 function describeUnschedulable(message: string, { platforms, selector }: Asked): string {
   const labels = selector && formatLabels(selector);
   const said = cut(message.split(/ (?:preemption|no new claims)/)[0] ?? '');
-  if (labels !== undefined && /node affinity\/selector/.test(message) && !/Insufficient/.test(message)) {
+  const [, nodes] = /^0\/(\d+) nodes/.exec(message) ?? [];
+  const [, others] = /(\d+) node\(s\) didn't match Pod's node affinity\/selector/.exec(message) ?? [];
+  if (labels !== undefined && nodes !== undefined && nodes === others) {
     return `no node for ${platforms} matches ${labels}: ${said}`;
   }
   return `no node takes the pod for ${platforms}${labels === undefined ? '' : ` (${labels})`}: ${said}`;
@@ -103,8 +105,8 @@ function isUnwanted(pod: V1Pod | undefined): boolean {
   return pod?.metadata?.deletionTimestamp !== undefined || describeDisruption(pod) !== undefined;
 }
 
-/** Why a Job failed, where that was not the build itself; undefined where its log has to tell. `complaint` is its last line. */
-export function describeEnd({ job, pod }: Seen, asked: Asked, complaint = ''): Failure | undefined {
+/** Why a Job failed, where that was not the build itself; undefined where its log has to tell. */
+export function describeEnd({ job, pod }: Seen, asked: Asked): Failure | undefined {
   const failed = conditionOf(job, 'Failed');
   if (failed?.reason === 'DeadlineExceeded') {
     return { kind: 'timeout', reason: `it was not done after ${asked.timeoutMs / 1000} s, the deadline of its Job` };
@@ -130,7 +132,7 @@ export function describeEnd({ job, pod }: Seen, asked: Asked, complaint = ''): F
   }
   if (end?.exitCode === EXIT_CODES.rootless) {
     const where = pod?.spec?.nodeName === undefined ? 'the node' : `the node ${pod.spec.nodeName}`;
-    const reason = `${where} does not let a pod without root work in namespaces of its own: ${cut(complaint)}; let it (user.max_user_namespaces, AppArmor, an image with newuidmap), or set security: userns or privileged`;
+    const reason = `${where} does not let a pod without root work in namespaces of its own: ${cut(end.message ?? '')}; let it (user.max_user_namespaces, AppArmor, an image with newuidmap), or set security: userns or privileged`;
     return { kind: 'infrastructure', reason };
   }
   if (end) return undefined;

@@ -70,6 +70,15 @@ test.each<[string, Parameters<typeof seen>[0], RegExp]>([
     /^no node takes the pod for linux\/s390x \(service=wave-build-s390x\): 0\/2 .* 1 Insufficient memory/,
   ],
   [
+    'a node that has a taint',
+    {
+      pod: unscheduled(
+        "0/2 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) didn't match Pod's node affinity/selector.",
+      ),
+    },
+    /^no node takes the pod for linux\/s390x \(service=wave-build-s390x\): 0\/2 .*untolerated taint/,
+  ],
+  [
     'an image that cannot be pulled',
     { pod: container({ waiting: { reason: 'ImagePullBackOff', message: 'Back-off pulling image: not found' } }) },
     /^the image registry\.example\/buildkit:1 cannot be pulled: Back-off/,
@@ -127,10 +136,12 @@ test.each<[string, Parameters<typeof seen>[0], object]>([
   ],
   [
     'a node that keeps namespaces to itself',
-    { job: ended('Failed'), pod: container({ terminated: { exitCode: 93 } }) },
+    { job: ended('Failed'), pod: container({ terminated: { exitCode: 93, message: 'newuidmap failed' } }) },
     {
       kind: 'infrastructure',
-      reason: expect.stringMatching(/^the node does not let a pod without root.*set security/),
+      reason: expect.stringMatching(
+        /^the node does not let a pod without root work in namespaces of its own: newuidmap failed; .*set security/,
+      ),
     },
   ],
   [
