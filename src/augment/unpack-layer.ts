@@ -1,4 +1,4 @@
-// The tar of a layer, however that is packed, within bounds: for what looks into layers that others have made.
+// Tars out of whatever packs them, within bounds: layers that others have made, and build contexts.
 import { pipeline } from 'node:stream/promises';
 import { InvalidTar } from './tar-members.ts';
 import { createUnpacker, isCorruption, isTarStart, readHead, sniffCompression, TAR_BLOCK_BYTES } from './unpack.ts';
@@ -26,52 +26,81 @@ export async function unpackLayer(
   limits: UnpackLimits,
   read: (tar: AsyncIterable<Uint8Array>) => Promise<void>,
 ): Promise<void> {
-  const reader = body.getReader();
-  const sizes = { packed: 0, unpacked: 0 };
+  const options: UnpackOptions = {
+    limits: { ...limits, ratioFreeBytes: RATIO_FREE_BYTES },
+    refuse: reason => new UnreadableLayer(reason),
+  };
   try {
-    const head = await readHead(reader);
-    const unpacker = createUnpacker(sniffCompression(head));
-    unpacker.stream.once('close', () => void reader.cancel().catch(() => {}));
-    await pipeline(packedChunks(head, reader, sizes), unpacker.stream, async (tar: AsyncIterable<Uint8Array>) =>
-      readTar(limitBytes(tar, sizes, limits), read),
-    );
+    await unpackTar(body, options, tar => readTar(tar, read));
   } catch (error) {
     throw explain(error);
-  } finally {
-    reader.cancel().catch(() => {});
   }
 }
 
-interface Sizes {
-  packed: number;
-  unpacked: number;
+interface UnpackOptions {
+  readonly limits: UnpackLimits & {
+    /** Of the body, as it comes; absent: whoever opened it has a limit. */
+    readonly maxPackedBytes?: number;
+    /** Up to so many unpacked bytes, the ratio does not matter. */
+    readonly ratioFreeBytes: number;
+  };
+  /** The error for a body that is beyond a limit, or not as it should be. */
+  readonly refuse: (reason: string) => Error;
+  /** Whether an empty body is refused, and one that goes on behind what is packed; default: neither. */
+  readonly isStrict?: boolean;
 }
 
-async function* packedChunks(
-  head: Uint8Array,
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-  sizes: Sizes,
-): AsyncGenerator<Uint8Array> {
-  for (let chunk: Uint8Array | undefined = head; chunk !== undefined; chunk = (await reader.read()).value) {
-    sizes.packed += chunk.byteLength;
-    yield chunk;
-  }
-}
+/**
+ * Gives `read` the bytes of a plain tar, a gzip or a zstd. Reads `body` to its end, or cancels it. Throws what `refuse` gives as soon as a
+ * limit is passed, an error of `isCorruption`, and what `read` or the body threw.
+ */
+export async function unpackTar(
+  body: ReadableStream<Uint8Array>,
+  { limits, refuse, isStrict = false }: UnpackOptions,
+  read: (tar: AsyncIterable<Uint8Array>) => Promise<void>,
+): Promise<void> {
+  const reader = body.getReader();
+  const { maxPackedBytes = Number.POSITIVE_INFINITY, maxUnpackedBytes, maxRatio, ratioFreeBytes } = limits;
+  let packed = 0;
+  let unpacked = 0;
 
-async function* limitBytes(
-  tar: AsyncIterable<Uint8Array>,
-  sizes: Sizes,
-  { maxUnpackedBytes, maxRatio }: UnpackLimits,
-): AsyncGenerator<Uint8Array> {
-  for await (const chunk of tar) {
-    sizes.unpacked += chunk.byteLength;
-    if (sizes.unpacked > maxUnpackedBytes)
-      throw new UnreadableLayer(`it unpacks to more than ${maxUnpackedBytes} bytes`);
-    if (sizes.unpacked > RATIO_FREE_BYTES && sizes.unpacked > sizes.packed * maxRatio) {
-      throw new UnreadableLayer(`it unpacks to more than ${maxRatio} times its ${sizes.packed} bytes`);
+  async function* countPacked(head: Uint8Array): AsyncGenerator<Uint8Array> {
+    for (let chunk: Uint8Array | undefined = head; chunk !== undefined; chunk = (await reader.read()).value) {
+      packed += chunk.byteLength;
+      if (packed > maxPackedBytes) throw refuse(`more than ${maxPackedBytes} bytes`);
+      yield chunk;
     }
-    yield chunk;
   }
+
+  async function* countUnpacked(tar: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of tar) {
+      unpacked += chunk.byteLength;
+      if (unpacked > maxUnpackedBytes) throw refuse(`it unpacks to more than ${maxUnpackedBytes} bytes`);
+      if (unpacked > ratioFreeBytes && unpacked > packed * maxRatio)
+        throw refuse(`it unpacks to more than ${maxRatio} times its ${packed} bytes`);
+      yield chunk;
+    }
+  }
+
+  try {
+    const head = await readHead(reader);
+    if (isStrict && head.byteLength === 0) throw refuse('it is empty; expected a tar');
+    const compression = sniffCompression(head);
+    const unpacker = createUnpacker(compression);
+    // A read from a sender who stalls would hold the pipeline's end back: cancelled, it ends.
+    unpacker.stream.once('close', () => cancel(reader));
+    await pipeline(countPacked(head), unpacker.stream, async (tar: AsyncIterable<Uint8Array>) => {
+      await read(countUnpacked(tar));
+      if (isStrict && unpacker.hasTrailing(packed)) throw refuse(`bytes follow the end of its ${compression}`);
+    });
+  } finally {
+    cancel(reader);
+  }
+}
+
+/** Does nothing to a body that has ended; the error of one that broke was thrown where it was read. */
+function cancel(reader: ReadableStreamDefaultReader<Uint8Array>): void {
+  reader.cancel().catch(() => {});
 }
 
 async function readTar(

@@ -108,7 +108,7 @@ function refuseUnreadable(path: string): (error: unknown) => never {
   };
 }
 
-/** Exactly as many as it had; no link is followed. `changed()` is thrown where it is another file, or has another size. */
+/** The bytes of a file that was looked at before, exactly as many as it had, and of no other that has its name since; no link is followed. `changed()` is thrown where it is another file, or has another size. */
 export async function* readFileOf(
   path: string,
   { dev, ino, size }: Stats,

@@ -3,7 +3,7 @@ import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { readDirectory } from './directory.ts';
 import { createSpool, type Spool } from './spool.ts';
-import { encodeTar, type TarEntry, tarEntries } from './tar.ts';
+import { encodeTar, readUnpacked, type TarEntry, tarEntries } from './tar.ts';
 import {
   type ContextLimits,
   createTree,
@@ -14,8 +14,6 @@ import {
   quoteName,
   type ReadonlyTree,
 } from './tree.ts';
-import { readUnpacked } from './unpacked.ts';
-
 export type ContextSource =
   /** A tar, plain or packed with gzip or zstd. The stream is read to its end or cancelled. */
   | { readonly kind: 'tar'; readonly open: () => Promise<ReadableStream<Uint8Array>> }
@@ -73,7 +71,8 @@ async function* streamOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-/** The files can be opened as long as the spool is open. Reads `body` to its end or cancels it. Throws InvalidContext, or the body's error. */
+/**
+ * A tar that somebody sent, as a tree; what a context cannot have is refused. The files can be opened as long as the spool is open. Reads `body` to its end or cancels it. Throws InvalidContext, or the body's error. */
 async function readTar(body: ReadableStream<Uint8Array>, spool: Spool, limits: ContextLimits): Promise<ReadonlyTree> {
   const tree = createTree(limits);
   await readUnpacked(body, limits, async tar => {
@@ -86,7 +85,7 @@ async function readEntry({ header, body }: TarEntry, tree: ReadonlyTree, spool: 
   const { name, mode, size } = header;
   const kind = kindOf(header);
   // Some readers give such an entry bytes, and some none.
-  if (kind !== 'file' && size !== 0) throw invalidEntry(name, 'it has bytes, and is no file');
+  if (kind !== 'file' && size !== 0) throw invalidEntry(name, 'it has content, but is not a file');
   if (isSparse(header)) throw invalidEntry(name, 'it is a sparse file');
   switch (kind) {
     case 'directory':
@@ -127,5 +126,5 @@ function isSparse({ pax }: TarEntry['header']): boolean {
 function findLinked(tree: ReadonlyTree, name: string, target: string): FileEntry {
   const linked = tree.find(target);
   if (linked?.kind === 'file') return linked;
-  throw invalidEntry(name, `it is a hard link to ${quoteName(target)}, which is no file before it`);
+  throw invalidEntry(name, `it is a hard link to ${quoteName(target)}, which is not a file that comes before it`);
 }

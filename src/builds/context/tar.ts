@@ -1,7 +1,26 @@
 // Tars read and written entry by entry with tar-stream, at the pace of whoever reads; and the canonical tar of a build context.
 import { once } from 'node:events';
 import { type Extract, extract, type Header, type Pack, pack } from 'tar-stream';
-import { type Entry, InvalidContext, type ReadonlyTree } from './tree.ts';
+import { isCorruption } from '../../augment/unpack.ts';
+import { unpackTar } from '../../augment/unpack-layer.ts';
+import { type ContextLimits, type Entry, InvalidContext, type ReadonlyTree } from './tree.ts';
+
+/**
+ * Gives `read` the bytes of a plain tar, a gzip or a zstd. Reads `body` to its end, or cancels it. Throws InvalidContext as soon as the bytes
+ * are corrupt or beyond a limit, else what `read` or the body threw.
+ */
+export async function readUnpacked(
+  body: ReadableStream<Uint8Array>,
+  limits: ContextLimits,
+  read: (tar: AsyncIterable<Uint8Array>) => Promise<void>,
+): Promise<void> {
+  const refuse = (reason: string, cause?: unknown) => new InvalidContext(`build context: ${reason}`, { cause });
+  try {
+    await unpackTar(body, { limits: { ...limits, maxUnpackedBytes: limits.maxBytes }, refuse, isStrict: true }, read);
+  } catch (error) {
+    throw isCorruption(error) ? refuse(`corrupt or truncated: ${error.message}`, error) : error;
+  }
+}
 
 export interface TarEntry {
   readonly header: Readonly<Header>;
@@ -70,7 +89,7 @@ function corrupt(reason: string, cause?: unknown): InvalidContext {
   return new InvalidContext(`build context: corrupt or truncated tar: ${reason}`, { cause });
 }
 
-/** The caller reads it to its end or cancels it. It breaks with the error of a file that cannot be read. */
+/** Uncompressed and sorted, without times and owners. The caller reads it to its end or cancels it. It breaks with the error of a file that cannot be read. */
 export function encodeTar(tree: ReadonlyTree): ReadableStream<Uint8Array> {
   return ReadableStream.from(packEntries(tree.list().map(([name, entry]) => packed(name, entry))));
 }
@@ -135,7 +154,7 @@ async function addFile(archive: Pack, header: PackedEntry['header'], body: Async
   await written.promise;
 }
 
-/** Throws TypeError for a chunk that is something else. */
+/** The chunks of a stream whose type does not say that it carries bytes. Throws TypeError for a chunk that is something else. */
 export async function* bytesOf(stream: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
   for await (const chunk of stream) {
     if (!(chunk instanceof Uint8Array)) throw new TypeError('a stream of bytes gave something else');

@@ -4,15 +4,13 @@ import type { Header } from 'tar-stream';
 import { z } from 'zod';
 import { createUnpacker, isTarStart, sniffCompression, TAR_BLOCK_BYTES } from '../../../augment/unpack.ts';
 import type { Spool } from '../../context/spool.ts';
-import { bytesOf, tarEntries } from '../../context/tar.ts';
+import { bytesOf, readUnpacked, tarEntries } from '../../context/tar.ts';
 import { type ContextLimits, InvalidContext } from '../../context/tree.ts';
-import { readUnpacked } from '../../context/unpacked.ts';
 import type { Work } from '../../work.ts';
-import type { Owner } from './chown-chmod.ts';
+import type { Ownership } from './chown-chmod.ts';
 import {
   type Attributes,
   type DirectoryNode,
-  type Draft,
   emptyDirectory,
   type FileNode,
   findNode,
@@ -21,6 +19,7 @@ import {
   type Leaf,
   type Node,
   type Path,
+  type Rootfs,
   splitPath,
 } from './file-system.ts';
 import { InvalidStep } from './step.ts';
@@ -184,46 +183,46 @@ async function readStart(bytes: AsyncIterable<Uint8Array>, length: number): Prom
 interface UnpackOptions {
   readonly archive: FileNode;
   /** Of all that is in it; undefined: as it says itself. */
-  readonly owner: Owner | undefined;
+  readonly chown: Ownership | undefined;
   readonly reading: ReadOptions;
 }
 
 /** Unpacks into a directory that is there. Throws InvalidStep. */
 export async function unpackArchive(
-  draft: Draft,
+  rootfs: Rootfs,
   target: Path,
-  { archive, owner, reading }: UnpackOptions,
+  { archive, chown, reading }: UnpackOptions,
 ): Promise<void> {
   const { limits, spool, signal } = reading;
   const body = ReadableStream.from(archive.open());
   await readArchive(body, { what: 'the archive', limits }, async entry => {
     signal.throwIfAborted();
     const open = await spool.append(entry.body);
-    placeEntry(draft, target, { entry, open, owner });
+    placeEntry(rootfs, target, { entry, open, chown });
   });
 }
 
 interface Placed {
   readonly entry: ArchiveEntry;
   readonly open: () => AsyncIterable<Uint8Array>;
-  readonly owner: Owner | undefined;
+  readonly chown: Ownership | undefined;
 }
 
-function placeEntry(draft: Draft, target: Path, { entry, open, owner }: Placed): void {
+function placeEntry(rootfs: Rootfs, target: Path, { entry, open, chown }: Placed): void {
   const { header, path } = entry;
-  const node = header.type === 'link' ? findLinked(draft, target, entry) : toNode(entry, open);
+  const node = header.type === 'link' ? findLinked(rootfs, target, entry) : toNode(entry, open);
   const name = path.at(-1);
   if (!node || name === undefined) return;
-  const parent = followPath(draft.root, [...target, ...path.slice(0, -1)]);
-  draft.makeDirectories(parent, {});
+  const parent = followPath(rootfs.root, [...target, ...path.slice(0, -1)]);
+  rootfs.makeDirectories(parent, {});
   const place = [...parent, name];
-  const before = findNode(draft.root, place);
-  if (before && (before.kind !== 'directory' || node.kind !== 'directory')) draft.remove(place);
-  draft.put(place, { ...node, ...owner });
+  const before = findNode(rootfs.root, place);
+  if (before && (before.kind !== 'directory' || node.kind !== 'directory')) rootfs.remove(place);
+  rootfs.put(place, { ...node, ...chown });
 }
 
-function findLinked(draft: Draft, target: Path, { header, path }: ArchiveEntry): Node {
-  const linked = findNode(draft.root, [...target, ...splitPath(header.linkname ?? '')]);
+function findLinked(rootfs: Rootfs, target: Path, { header, path }: ArchiveEntry): Node {
+  const linked = findNode(rootfs.root, [...target, ...splitPath(header.linkname ?? '')]);
   if (linked && linked.kind !== 'directory') return linked;
   throw new InvalidStep(`the archive has a hard link ${formatPath(path)} to what is not there`);
 }
