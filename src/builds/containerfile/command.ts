@@ -74,7 +74,7 @@ export function parseFlags(
     if (kind === undefined) throw unknownFlag(command.keyword, name, Object.keys(kinds));
     const before = values.get(name) ?? [];
     if (before.length > 0 && kind !== 'texts')
-      throw new InvalidSyntax(`the flag --${name} is there twice; keep one of them`);
+      throw new InvalidSyntax(`the flag --${name} is given twice; keep one of them`);
     before.push(kind === 'switch' ? parseSwitch(name, value) : parseText(name, value));
     values.set(name, before);
   }

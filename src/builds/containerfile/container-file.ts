@@ -6,7 +6,7 @@ export interface ContainerFile {
   readonly syntax: Directive | undefined;
   readonly check: Directive | undefined;
   readonly escapeCharacter: EscapeCharacter;
-  /** What may be done to find out what the file means, in all: its text can ask for more than anybody has. */
+  /** The budget for expanding variables and finding stages, all told: a short text can ask for very much. */
   readonly work: Work;
   /** Before the first stage: they are for FROM, and for stages that name them. */
   readonly globalArgs: readonly ArgInstruction[];
@@ -37,16 +37,16 @@ export type Instruction =
   | CopyInstruction
   | AddInstruction
   | RunInstruction
-  | (Written & { readonly kind: 'env' | 'label'; readonly pairs: readonly KeyValue[] })
-  | (Written & { readonly kind: 'workdir' | 'user' | 'stopsignal' | 'maintainer'; readonly value: string })
-  | (Written & { readonly kind: 'cmd' | 'entrypoint'; readonly command: CommandLine })
-  | (Written & { readonly kind: 'shell'; readonly shell: readonly string[] })
-  | (Written & { readonly kind: 'expose' | 'volume'; readonly values: readonly string[] })
-  | (Written & { readonly kind: 'healthcheck'; readonly healthcheck: Healthcheck })
+  | (Positioned & { readonly kind: 'env' | 'label'; readonly pairs: readonly KeyValue[] })
+  | (Positioned & { readonly kind: 'workdir' | 'user' | 'stopsignal' | 'maintainer'; readonly value: string })
+  | (Positioned & { readonly kind: 'cmd' | 'entrypoint'; readonly command: CommandLine })
+  | (Positioned & { readonly kind: 'shell'; readonly shell: readonly string[] })
+  | (Positioned & { readonly kind: 'expose' | 'volume'; readonly values: readonly string[] })
+  | (Positioned & { readonly kind: 'healthcheck'; readonly healthcheck: Healthcheck })
   /** `trigger` is the text of an instruction. */
-  | (Written & { readonly kind: 'onbuild'; readonly trigger: string });
+  | (Positioned & { readonly kind: 'onbuild'; readonly trigger: string });
 
-interface Written {
+interface Positioned {
   /** From 1; of a trigger, that of the ONBUILD or FROM that it came with. */
   readonly line: number;
   /** Its line, continued lines joined. */
@@ -54,7 +54,7 @@ interface Written {
 }
 
 /** What COPY and ADD have in common. */
-export interface Transfer {
+export interface SourcesAndDest {
   readonly sources: readonly string[];
   /** Files that stand in the Containerfile. */
   readonly heredocs: readonly Heredoc[];
@@ -66,14 +66,14 @@ export interface Transfer {
   readonly excludes: readonly string[];
 }
 
-export interface CopyInstruction extends Written, Transfer {
+export interface CopyInstruction extends Positioned, SourcesAndDest {
   readonly kind: 'copy';
   /** The name or number of a stage, or an image. */
   readonly from: string | undefined;
   readonly keepsParents: boolean;
 }
 
-export interface AddInstruction extends Written, Transfer {
+export interface AddInstruction extends Positioned, SourcesAndDest {
   readonly kind: 'add';
   /** Whether archives are unpacked; undefined: as it is usual, local ones are. */
   readonly unpacks: boolean | undefined;
@@ -88,17 +88,17 @@ export interface Heredoc {
   readonly isExpanded: boolean;
 }
 
-export interface ArgInstruction extends Written {
+export interface ArgInstruction extends Positioned {
   readonly kind: 'arg';
   readonly args: readonly { readonly key: string; readonly value: string | undefined }[];
 }
 
-export interface RunInstruction extends Written {
+export interface RunInstruction extends Positioned {
   readonly kind: 'run';
   /** Stages and images that its mounts read from. */
   readonly mountSources: readonly string[];
-  /** Such as `--network=host`: what needs a leave that no builder gives by itself, or should not. */
-  readonly demands: readonly string[];
+  /** Flags such as `--network=host`, for which a builder has to be allowed more than usual. */
+  readonly entitlements: readonly string[];
 }
 
 export interface KeyValue {
@@ -136,12 +136,12 @@ export class InvalidContainerFile extends Error {
   }
 }
 
-/** What is wrong with a piece of text, by one who does not know where it stands. */
+/** What is wrong with a piece of text, without its place. */
 export class InvalidSyntax extends Error {
   override readonly name = 'InvalidSyntax';
 }
 
-/** Does the work on behalf of a line: its InvalidSyntax, or TooMuchWork, becomes an InvalidContainerFile that names the line. */
+/** Turns an InvalidSyntax or TooMuchWork of `work` into an InvalidContainerFile that names the line. */
 export function atLine<T>(line: number, work: () => T): T {
   try {
     return work();

@@ -68,7 +68,7 @@ const PART = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/gy;
 /** In nanoseconds. Throws InvalidSyntax. */
 function parseDuration(text: string): number {
   if (text.length > 40 || !DURATION.test(text)) {
-    throw new InvalidSyntax(`${quote(text)} is no duration; expected a number with its unit, such as 30s or 1m30s`);
+    throw new InvalidSyntax(`${quote(text)} is not a duration; expected a number with its unit, such as 30s or 1m30s`);
   }
   const parts = [...text.replace(/^[-+]/, '').matchAll(PART)].map(
     ([, number, unit = '']) => Number(number) * (NANOSECONDS.get(unit) ?? 0),

@@ -71,7 +71,7 @@ function firstWord(directive: Directive | undefined): Directive | undefined {
 }
 
 function failTwice(name: string): never {
-  throw new InvalidSyntax(`the directive "${name}" is there twice; keep one of them`);
+  throw new InvalidSyntax(`the directive "${name}" is given twice; keep one of them`);
 }
 
 /** The instructions that can be followed by heredocs. */

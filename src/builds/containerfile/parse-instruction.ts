@@ -22,14 +22,14 @@ import {
   InvalidSyntax,
   quote,
   type RunInstruction,
-  type Transfer,
+  type SourcesAndDest,
 } from './container-file.ts';
 import { parseHealthcheck } from './healthcheck.ts';
 import { createHeredoc, type Line, parseHeredocMark } from './lines.ts';
 
-type Unplaced<I> = I extends Instruction ? Omit<I, 'line' | 'code'> : never;
+type WithoutPosition<I> = I extends Instruction ? Omit<I, 'line' | 'code'> : never;
 
-type Parse = (command: Command, line: Line, escapeCharacter: EscapeCharacter) => Unplaced<Instruction>;
+type Parse = (command: Command, line: Line, escapeCharacter: EscapeCharacter) => WithoutPosition<Instruction>;
 
 const PARSERS: ReadonlyMap<string, Parse> = new Map<string, Parse>([
   ['ADD', (command, { heredocs }) => parseAdd(command, heredocs)],
@@ -78,8 +78,8 @@ export function parseInstruction(line: Line, escapeCharacter: EscapeCharacter): 
 
 function unknownKeyword(keyword: string): InvalidSyntax {
   const similar = findSimilar(keyword, KEYWORDS);
-  const hint = similar ? `did you mean ${similar}?` : `there are ${KEYWORDS.join(', ')}`;
-  return new InvalidSyntax(`${quote(keyword)} is no instruction; ${hint}`);
+  const hint = similar ? `did you mean ${similar}?` : `expected one of ${KEYWORDS.join(', ')}`;
+  return new InvalidSyntax(`unknown instruction ${quote(keyword)}; ${hint}`);
 }
 
 const COMMON = { chown: 'text', chmod: 'text', link: 'switch', exclude: 'texts' } as const;
@@ -96,26 +96,26 @@ const ADD: Readonly<Record<string, FlagKind>> = {
 type Flags = ReadonlyMap<string, readonly string[]>;
 
 /** Throws InvalidSyntax. */
-function parseCopy(command: Command, heredocs: readonly Heredoc[]): Unplaced<CopyInstruction> {
+function parseCopy(command: Command, heredocs: readonly Heredoc[]): WithoutPosition<CopyInstruction> {
   const flags = parseFlags(command, COPY);
   const from = flags.get('from')?.[0] || undefined;
   if (from && /\$(?!$)/.test(from)) throw new InvalidSyntax(noVariable('--from'));
-  return { kind: 'copy', ...parseTransfer(command, flags, heredocs), from, keepsParents: isOn(flags, 'parents') };
+  return { kind: 'copy', ...parseSourcesAndDest(command, flags, heredocs), from, keepsParents: isOn(flags, 'parents') };
 }
 
 /** Throws InvalidSyntax. */
-function parseAdd(command: Command, heredocs: readonly Heredoc[]): Unplaced<AddInstruction> {
+function parseAdd(command: Command, heredocs: readonly Heredoc[]): WithoutPosition<AddInstruction> {
   const flags = parseFlags(command, ADD);
   const unpacks = flags.has('unpack') ? isOn(flags, 'unpack') : undefined;
   return {
     kind: 'add',
-    ...parseTransfer(command, flags, heredocs),
+    ...parseSourcesAndDest(command, flags, heredocs),
     unpacks,
     checksum: flags.get('checksum')?.[0] || undefined,
   };
 }
 
-function parseTransfer({ keyword, rest }: Command, flags: Flags, heredocs: readonly Heredoc[]): Transfer {
+function parseSourcesAndDest({ keyword, rest }: Command, flags: Flags, heredocs: readonly Heredoc[]): SourcesAndDest {
   const words = parseJsonOrWords(rest);
   const destination = words.at(-1);
   if (destination === undefined || words.length < 2) {
@@ -147,12 +147,12 @@ function isOn(flags: Flags, name: string): boolean {
 }
 
 /** Throws InvalidSyntax. */
-function parseRunFlags(command: Command): Pick<RunInstruction, 'mountSources' | 'demands'> {
+function parseRunFlags(command: Command): Pick<RunInstruction, 'mountSources' | 'entitlements'> {
   const flags = parseFlags(command, { mount: 'texts', network: 'text', security: 'text', device: 'texts' });
   const [network, security] = [flags.get('network')?.at(-1), flags.get('security')?.at(-1)];
   return {
     mountSources: (flags.get('mount') ?? []).flatMap(mount => findFrom(mount) ?? []),
-    demands: [
+    entitlements: [
       ...(network === undefined || HARMLESS.includes(network) ? [] : [`--network=${network}`]),
       ...(security === undefined || security === 'sandbox' ? [] : [`--security=${security}`]),
       ...(flags.get('device') ?? []).map(device => `--device=${device}`),

@@ -37,7 +37,10 @@ export const MAX_SCOPE_CHARACTERS = 4 * 1024 * 1024;
 /** What it takes to look at one, besides its text. */
 const ARG_STEPS = 4;
 
-/** Throws InvalidContainerFile, or TooMuchWork. */
+/**
+ * What variables mean in FROM, and the values that stages take over: the platform's, and those of the ARGs before the first FROM. Throws
+ * InvalidContainerFile or TooMuchWork.
+ */
 export function globalScope(
   file: ContainerFile,
   platforms: BuildPlatforms,
@@ -160,7 +163,10 @@ function resolveFrom(file: ContainerFile, index: number, { from, line }: From): 
   if (!/^[-+]?\d+$/.test(from)) return resolveNamed(file, index, { from, line });
   const number = Number(from);
   if (number >= 0 && number < index) return { kind: 'stage', index: number };
-  throw new InvalidContainerFile(`--from=${quote(from)} is no earlier stage; there are ${index}, counted from 0`, line);
+  throw new InvalidContainerFile(
+    `--from=${quote(from)} is not an earlier stage; there are ${index}, counted from 0`,
+    line,
+  );
 }
 
 function resolveNamed(file: ContainerFile, index: number, { from, line }: From): StageSource {
@@ -184,7 +190,7 @@ export function getStage(file: ContainerFile, index: number): Stage {
   return stage;
 }
 
-/** A line of a heredoc that looks like a FROM counts as one. */
+/** By the text alone, for a Containerfile that only its builder can read. A line of a heredoc that looks like a FROM counts as one. */
 export function hasStage(containerFile: string, name: string): boolean {
   return containerFile.split('\n').some(line => {
     const words = line

@@ -36,7 +36,7 @@ export async function condaEnvironment(
   read: ReadEnvironment,
 ): Promise<CondaEnvironment> {
   for (const [at, channel] of channels.entries()) {
-    if (!CHANNEL.test(channel)) throw new InvalidBuild(`packages.channels[${at}]: ${quote(channel)} is no channel`);
+    if (!CHANNEL.test(channel)) throw new InvalidBuild(`packages.channels[${at}]: ${quote(channel)} is not a channel`);
   }
   if (environment !== undefined) return fromText(decodeEnvironment(environment).trim(), channels, read);
   const [first = ''] = entries;
@@ -58,7 +58,7 @@ function fromEntries(entries: readonly string[], channels: readonly string[]) {
   for (const [at, entry] of entries.entries()) {
     if (!SPEC.test(isPip(entry) ? entry.slice('pip:'.length) : entry)) {
       throw new InvalidBuild(
-        `packages.entries[${at}]: ${quote(entry)} is no package; expected [channel::]name[=version]`,
+        `packages.entries[${at}]: ${quote(entry)} is not a package; expected [channel::]name[=version]`,
       );
     }
   }
@@ -75,7 +75,7 @@ function isPip(entry: string): boolean {
 /** Packages as the words of a shell command. Throws InvalidBuild. */
 export function quoteSpecs(field: string, specs: readonly string[]): string {
   const bad = specs.find(spec => !SPEC.test(spec));
-  if (bad !== undefined) throw new InvalidBuild(`packages.${field}: ${quote(bad)} is no package`);
+  if (bad !== undefined) throw new InvalidBuild(`packages.${field}: ${quote(bad)} is not a package`);
   return specs.map(quoteWord).join(' ');
 }
 

@@ -62,6 +62,7 @@ const DEFAULT_PIXI = 'ghcr.io/prefix-dev/pixi:0.61.0-noble';
 /** Where an environment was made it has to stay: its files name their own path. */
 const ENVIRONMENT = '/opt/pixi/.pixi/envs/default';
 
+/** Two stages: only the environment goes onto the base image, whose entrypoint activates it. */
 export function renderPixi(request: PackagesRequest, environment: CondaEnvironment): Rendered {
   const { pixiImage = DEFAULT_PIXI, baseImage = DEFAULT_BASE, basePackages, commands } = request.pixiOpts;
   if (environment.kind !== 'yaml') {

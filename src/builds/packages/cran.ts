@@ -27,7 +27,9 @@ export function renderCran(request: PackagesRequest): Rendered {
 function installSystemPackages(packages: readonly string[]): readonly string[] {
   const bad = packages.find(name => !SYSTEM_PACKAGE.test(name));
   if (bad !== undefined) {
-    throw new InvalidBuild(`packages.cranOpts.basePackages: ${JSON.stringify(bad.slice(0, 80))} is no package of apt`);
+    throw new InvalidBuild(
+      `packages.cranOpts.basePackages: ${JSON.stringify(bad.slice(0, 80))} is not a package of apt`,
+    );
   }
   if (packages.length === 0) return [];
   const commands = [
@@ -92,7 +94,7 @@ function parseEntry(entry: string, at: number): Parsed {
   if (name === undefined || (prefix !== undefined && version !== undefined)) {
     const shown = JSON.stringify(entry.slice(0, 80));
     throw new InvalidBuild(
-      `packages.entries[${at}]: ${shown} is no package; expected name, name==version or bioc::name`,
+      `packages.entries[${at}]: ${shown} is not a package; expected name, name==version or bioc::name`,
     );
   }
   return { name, version, isBioconductor: prefix !== undefined };

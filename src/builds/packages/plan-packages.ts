@@ -50,7 +50,7 @@ function findTemplate(name: string, type: PackagesRequest['type']): Template {
   const template = TEMPLATES.get(name);
   if (template?.type === type) return template;
   const known = [...TEMPLATES].filter(([, { type: of }]) => of === type).map(([key]) => key);
-  const what = `${JSON.stringify(name.slice(0, 80))} is no template for packages of type ${type}`;
+  const what = `${JSON.stringify(name.slice(0, 80))} is not a template for packages of type ${type}`;
   throw new InvalidBuild(`buildTemplate: ${what}; expected ${known.join(', ')}`);
 }
 

@@ -48,9 +48,13 @@ test.each<{ what: string; parts: readonly TarPart[]; says: RegExp }>([
   {
     what: 'a symlink with bytes',
     parts: [rawHeader({ name: 'l', type: '2', linkname: 'x', body: 'hidden' })],
-    says: /is no file/,
+    says: /is not a file/,
   },
-  { what: 'a directory with bytes', parts: [rawHeader({ name: 'd', type: '5', body: 'hidden' })], says: /is no file/ },
+  {
+    what: 'a directory with bytes',
+    parts: [rawHeader({ name: 'd', type: '5', body: 'hidden' })],
+    says: /is not a file/,
+  },
   { what: 'a hard link to nothing', parts: [{ name: 'l', type: 'link', linkname: 'x' }], says: /"l".*"x"/ },
   { what: 'a hard link out', parts: [{ name: 'l', type: 'link', linkname: '../x' }], says: /"\.\."/ },
   {
@@ -64,7 +68,7 @@ test.each<{ what: string; parts: readonly TarPart[]; says: RegExp }>([
       { name: 'l', type: 'link', linkname: 'x' },
       { name: 'x', text: '' },
     ],
-    says: /no file before it/,
+    says: /not a file that comes before it/,
   },
   {
     what: 'a hard link to a symlink',
@@ -72,7 +76,7 @@ test.each<{ what: string; parts: readonly TarPart[]; says: RegExp }>([
       { name: 's', type: 'symlink', linkname: 'x' },
       { name: 'l', type: 'link', linkname: 's' },
     ],
-    says: /no file before it/,
+    says: /not a file that comes before it/,
   },
   {
     what: 'a hard link to a directory',
@@ -80,7 +84,7 @@ test.each<{ what: string; parts: readonly TarPart[]; says: RegExp }>([
       { name: 'd', type: 'directory' },
       { name: 'l', type: 'link', linkname: 'd' },
     ],
-    says: /no file before it/,
+    says: /not a file that comes before it/,
   },
   {
     what: 'a character device',

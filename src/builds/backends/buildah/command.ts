@@ -153,7 +153,7 @@ function findStepObstacle(spec: ContainerFileSpec, ability: Ability | undefined)
   }
   for (const step of findNeeds(spec)?.steps ?? []) {
     if (step.kind === 'run' && fault !== undefined) return `line ${step.line}: no RUN works with it: ${fault}`;
-    const demand = step.kind === 'run' ? step.demands.find(each => !isGranted(each, spec)) : undefined;
+    const demand = step.kind === 'run' ? step.entitlements.find(each => !isGranted(each, spec)) : undefined;
     // Newer ones do as they are told, and ask nobody.
     if (demand !== undefined) return `line ${step.line}: RUN ${demand} is not allowed`;
     if (step.kind === 'add' && way && isCutOff(way) && step.sources.some(isRemote)) {

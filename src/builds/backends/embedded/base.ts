@@ -84,7 +84,7 @@ function verified(body: ReadableStream<Uint8Array>, digest: Digest, size: number
 
 type Body = ReadableStream<Uint8Array>;
 
-/** Every function rejects with the signal's reason when that aborts, a body breaks with it, and its source is cancelled. */
+/** Images of registries that may hang. Every function rejects with the signal's reason when that aborts, a body breaks with it, and its source is cancelled. */
 export function stoppableImages(images: BaseImages, signal: AbortSignal): BaseImages {
   const stoppable = <T>(work: Promise<T>) => untilAborted(work, signal);
   const ofImage = ({ root, readManifest, readConfig, openBlob }: BaseImage): BaseImage => ({

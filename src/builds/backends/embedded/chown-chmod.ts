@@ -4,7 +4,8 @@ import { text } from 'node:stream/consumers';
 import { type DirectoryNode, findNode, followPath } from './file-system.ts';
 import { InvalidStep } from './step.ts';
 
-export interface Owner {
+/** What --chown or USER comes to. */
+export interface Ownership {
   readonly uid: number;
   readonly gid: number;
 }
@@ -14,19 +15,19 @@ const MAX_BYTES = 1024 * 1024;
 const MAX_ID = 2 ** 31 - 1;
 
 /** Of `user[:group]`; a user's group is the one of its name, or of its own number. A name that the image does not know is root. */
-export async function findOwner(root: DirectoryNode, owner: string): Promise<Owner> {
-  const colon = owner.indexOf(':');
-  const [user, group] = colon < 0 ? [owner, ''] : [owner.slice(0, colon), owner.slice(colon + 1)];
+export async function resolveChown(root: DirectoryNode, chown: string): Promise<Ownership> {
+  const colon = chown.indexOf(':');
+  const [user, group] = colon < 0 ? [chown, ''] : [chown.slice(0, colon), chown.slice(colon + 1)];
   const found = await findUser(root, user);
   return group === '' ? found : { ...found, gid: await findGroup(root, group) };
 }
 
 /** Whether it is numbers alone, which mean the same in every image. */
-export function isNumericOwner(owner: string): boolean {
-  return owner.split(':').every(part => part === '' || parseId(part) !== undefined);
+export function isNumericChown(chown: string): boolean {
+  return chown.split(':').every(part => part === '' || parseId(part) !== undefined);
 }
 
-async function findUser(root: DirectoryNode, user: string): Promise<Owner> {
+async function findUser(root: DirectoryNode, user: string): Promise<Ownership> {
   const id = parseId(user);
   if (id !== undefined) return { uid: id, gid: id };
   const [, , uid = '', gid = ''] = await findFields(root, ['etc', 'passwd'], user);

@@ -2,77 +2,72 @@
 
 import { createPathPatterns, InvalidPathPattern, type PathPatterns } from '../../context/path-patterns.ts';
 import type { Work } from '../../work.ts';
-import type { ChangeMode, Owner } from './chown-chmod.ts';
+import type { ChangeMode, Ownership } from './chown-chmod.ts';
 import {
   type Attributes,
   type DirectoryNode,
-  type Draft,
   findNode,
   followPath,
   formatPath,
   type Node,
   type Path,
+  type Rootfs,
   splitPath,
 } from './file-system.ts';
 import { InvalidStep } from './step.ts';
 
-interface TransferOptions {
+interface CopyOptions {
   /** As it is written, absolute: a slash at the end says that it is a directory. */
   readonly destination: string;
-  /** Whom the copies belong to; undefined: whom the originals do. */
-  readonly owner: Owner | undefined;
+  /** Undefined: as the originals have it. */
+  readonly chown: Ownership | undefined;
   readonly changeMode: ChangeMode | undefined;
   /** Of directories that have to be made. */
   readonly directoryMode: number;
-  readonly selection?: Selection;
+  readonly filter?: CopyFilter;
   readonly work: Work;
 }
 
 /** Copies a file, or what is in a directory. Throws InvalidStep, or what `work` throws. */
-export async function transfer(
-  draft: Draft,
-  from: DirectoryNode,
-  source: Path,
-  options: TransferOptions,
-): Promise<void> {
+export async function copyPath(rootfs: Rootfs, from: DirectoryNode, source: Path, options: CopyOptions): Promise<void> {
   const { destination, work } = options;
   await spend(work);
   const node = findNode(from, followPath(from, source));
   if (!node) throw new InvalidStep(`${formatPath(source)} is not there`);
   const ends = /(?:^|\/)\.?$/.test(destination);
   const path = splitPath(destination);
-  makeDirectories(draft, ends ? path : path.slice(0, -1), options);
-  const target = findTarget(draft, path, { node, name: source.at(-1) });
+  makeDirectories(rootfs, ends ? path : path.slice(0, -1), options);
+  const target = findTarget(rootfs, path, { node, name: source.at(-1) });
   makeDirectories(
-    draft,
-    node.kind === 'directory' && !findNode(draft.root, target) ? target : target.slice(0, -1),
+    rootfs,
+    node.kind === 'directory' && !findNode(rootfs.root, target) ? target : target.slice(0, -1),
     options,
   );
-  if (node.kind !== 'directory') copyLeaf(draft, target, { node, options });
+  if (node.kind !== 'directory') copyLeaf(rootfs, target, { node, options });
   else {
-    const before = findNode(draft.root, target);
-    if (before && before.kind !== 'directory') throw new InvalidStep(`${formatPath(target)} is no directory`);
-    await copyChildren(draft, target, { node, options, below: '', waiting: [] });
+    const before = findNode(rootfs.root, target);
+    if (before && before.kind !== 'directory') throw new InvalidStep(`${formatPath(target)} is not a directory`);
+    await copyChildren(rootfs, target, { node, options, below: '', waiting: [] });
   }
 }
 
 export function makeDirectories(
-  draft: Draft,
+  rootfs: Rootfs,
   path: Path,
-  { owner, directoryMode }: Pick<TransferOptions, 'owner' | 'directoryMode'>,
+  { chown, directoryMode }: Pick<CopyOptions, 'chown' | 'directoryMode'>,
 ): void {
-  draft.makeDirectories(followPath(draft.root, path), { mode: directoryMode, ...owner });
+  rootfs.makeDirectories(followPath(rootfs.root, path), { mode: directoryMode, ...chown });
 }
 
-function findTarget(draft: Draft, path: Path, { node, name }: { node: Node; name: string | undefined }): Path {
-  const target = followPath(draft.root, path);
-  const isInto = node.kind !== 'directory' && findNode(draft.root, target)?.kind === 'directory';
+function findTarget(rootfs: Rootfs, path: Path, { node, name }: { node: Node; name: string | undefined }): Path {
+  const target = followPath(rootfs.root, path);
+  const isInto = node.kind !== 'directory' && findNode(rootfs.root, target)?.kind === 'directory';
   return isInto && name !== undefined ? [...target, name] : target;
 }
 
 interface Copying<N> {
   readonly node: N;
-  readonly options: TransferOptions;
+  readonly options: CopyOptions;
 }
 
 interface CopyingDirectory extends Copying<DirectoryNode> {
@@ -91,11 +86,11 @@ async function spend(work: Work): Promise<void> {
 }
 
 async function copyChildren(
-  draft: Draft,
+  rootfs: Rootfs,
   target: Path,
   { node, options, below, waiting }: CopyingDirectory,
 ): Promise<void> {
-  const { selection = everything, work } = options;
+  const { filter = allFiles, work } = options;
   const names = [...node.children.keys()].sort();
   for (const name of names) {
     const child = node.children.get(name);
@@ -103,56 +98,57 @@ async function copyChildren(
     await spend(work);
     const childBelow = below === '' ? name : `${below}/${name}`;
     const childTarget = [...target, name];
-    const isTaken = await selection.takes(childBelow);
+    const isTaken = await filter.includes(childBelow);
     if (isTaken) for (const make of waiting) make();
     if (child.kind !== 'directory') {
-      if (isTaken) copyLeaf(draft, childTarget, { node: child, options });
+      if (isTaken) copyLeaf(rootfs, childTarget, { node: child, options });
       continue;
     }
-    if (isTaken) copyDirectory(draft, childTarget, { node: child, options });
-    if (!isTaken && !selection.looksBelow) continue;
-    const make = () => copyMissing(draft, childTarget, { node: child, options });
+    if (isTaken) copyDirectory(rootfs, childTarget, { node: child, options });
+    if (!isTaken && !filter.mayIncludeBelow) continue;
+    const make = () => copyMissing(rootfs, childTarget, { node: child, options });
     const next = isTaken ? [] : [...waiting, make];
-    await copyChildren(draft, childTarget, { node: child, options, below: childBelow, waiting: next });
+    await copyChildren(rootfs, childTarget, { node: child, options, below: childBelow, waiting: next });
   }
 }
 
-function copyLeaf(draft: Draft, target: Path, { node, options }: Copying<Node>): void {
-  if (findNode(draft.root, target)?.kind === 'directory') {
+function copyLeaf(rootfs: Rootfs, target: Path, { node, options }: Copying<Node>): void {
+  if (findNode(rootfs.root, target)?.kind === 'directory') {
     throw new InvalidStep(`${formatPath(target)} is a directory, and cannot be replaced by a file`);
   }
-  draft.put(target, { ...node, ...attributesOf(node, options) });
+  rootfs.put(target, { ...node, ...attributesOf(node, options) });
 }
 
-function copyDirectory(draft: Draft, target: Path, { node, options }: Copying<DirectoryNode>): void {
-  const before = findNode(draft.root, target);
-  if (before && before.kind !== 'directory') throw new InvalidStep(`${formatPath(target)} is no directory`);
-  draft.put(target, { ...node, ...attributesOf(node, options) });
+function copyDirectory(rootfs: Rootfs, target: Path, { node, options }: Copying<DirectoryNode>): void {
+  const before = findNode(rootfs.root, target);
+  if (before && before.kind !== 'directory') throw new InvalidStep(`${formatPath(target)} is not a directory`);
+  rootfs.put(target, { ...node, ...attributesOf(node, options) });
 }
 
 /** One that something below is copied into: if it is there, it stays as it is. */
-function copyMissing(draft: Draft, target: Path, copying: Copying<DirectoryNode>): void {
-  if (findNode(draft.root, target)?.kind !== 'directory') copyDirectory(draft, target, copying);
+function copyMissing(rootfs: Rootfs, target: Path, copying: Copying<DirectoryNode>): void {
+  if (findNode(rootfs.root, target)?.kind !== 'directory') copyDirectory(rootfs, target, copying);
 }
 
-function attributesOf(node: Node, { owner, changeMode }: TransferOptions): Partial<Attributes> {
+function attributesOf(node: Node, { chown, changeMode }: CopyOptions): Partial<Attributes> {
   const mode = changeMode && node.kind !== 'symlink' ? changeMode(node.mode, node.kind === 'directory') : node.mode;
-  return { ...owner, mode };
+  return { ...chown, mode };
 }
 
-export interface Selection {
-  /** Whether the path, below the source, is taken; one that is not may still have children that are. Rejects as PathPatterns has it. */
-  takes(path: string): Promise<boolean>;
-  /** Whether something below a directory that is not taken may be. */
-  readonly looksBelow: boolean;
+/** Which files of a source a COPY takes: patterns of .dockerignore's kind exclude them (--exclude), or include them (--parents). */
+export interface CopyFilter {
+  /** Whether the path, below the source, is copied; of one that is not, children may be. Rejects as PathPatterns has it. */
+  includes(path: string): Promise<boolean>;
+  /** Whether something below a directory that is not included may be. */
+  readonly mayIncludeBelow: boolean;
 }
 
-const everything: Selection = { takes: async () => true, looksBelow: true };
+const allFiles: CopyFilter = { includes: async () => true, mayIncludeBelow: true };
 
-export function createSelection(included: PathPatterns | undefined, excluded: PathPatterns): Selection {
+export function createCopyFilter(included: PathPatterns | undefined, excluded: PathPatterns): CopyFilter {
   return {
-    takes: async path => (!included || (await included.match(path))) && !(await excluded.match(path)),
-    looksBelow: included !== undefined || excluded.hasExceptions,
+    includes: async path => (!included || (await included.match(path))) && !(await excluded.match(path)),
+    mayIncludeBelow: included !== undefined || excluded.hasExceptions,
   };
 }
 

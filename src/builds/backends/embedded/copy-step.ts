@@ -3,24 +3,31 @@ import type { AddInstruction, CopyInstruction } from '../../containerfile/contai
 import type { PathPatterns } from '../../context/path-patterns.ts';
 import type { Work } from '../../work.ts';
 import { findArchive, type ReadOptions, unpackArchive } from './archive.ts';
-import { type ChangeMode, findOwner, isNumericOwner, type Owner, parseMode, parseOctalMode } from './chown-chmod.ts';
-import { createSelection, makeDirectories, parsePatterns, type Selection, transfer } from './copy-files.ts';
 import {
-  createDraft,
+  type ChangeMode,
+  isNumericChown,
+  type Ownership,
+  parseMode,
+  parseOctalMode,
+  resolveChown,
+} from './chown-chmod.ts';
+import { type CopyFilter, copyPath, createCopyFilter, makeDirectories, parsePatterns } from './copy-files.ts';
+import {
   createFile,
+  createRootfs,
   type DirectoryNode,
-  type Draft,
   emptyDirectory,
   findNode,
   followPath,
   type Node,
   type Path,
+  type Rootfs,
   splitPath,
 } from './file-system.ts';
 import type { StageScope } from './stage-scope.ts';
 import { InvalidStep } from './step.ts';
 
-interface CopyOptions {
+interface StepOptions {
   readonly scope: StageScope;
   readonly workingDir: string;
   /** What is copied from: the build context, a stage or an image. */
@@ -46,37 +53,37 @@ export function isLinked({ isLinked, chmod }: CopyInstruction | AddInstruction):
   return isLinked && chmod === undefined;
 }
 
-/** A draft on `root` with the files copied. Throws InvalidStep or InvalidSyntax. */
+/** A rootfs on `root` with the files copied. Throws InvalidStep or InvalidSyntax. */
 export async function copyFiles(
   root: DirectoryNode,
   instruction: CopyInstruction | AddInstruction,
-  options: CopyOptions,
-): Promise<Draft> {
+  options: StepOptions,
+): Promise<Rootfs> {
   const { scope, workingDir } = options;
-  const draft = createDraft(root);
+  const rootfs = createRootfs(root);
   const chmod = instruction.chmod === undefined ? undefined : scope.expand(instruction.chmod);
   const chown = instruction.chown === undefined ? undefined : scope.expand(instruction.chown);
-  if (chown && isLinked(instruction) && !isNumericOwner(chown)) {
+  if (chown && isLinked(instruction) && !isNumericChown(chown)) {
     throw new InvalidStep(`--chown=${chown} is a name, which --link cannot look up; use numbers`);
   }
   const placement: Placement = {
     destination: toAbsolute(scope.expand(instruction.destination), workingDir),
-    owner: chown ? await findOwner(root, chown) : undefined,
+    chown: chown ? await resolveChown(root, chown) : undefined,
     changeMode: chmod ? parseMode(chmod) : undefined,
     directoryMode: directoryMode(chmod),
   };
   const excluded = parsePatterns(instruction.excludes, options.reading.work);
   for (const written of instruction.sources) {
     options.reading.signal.throwIfAborted();
-    await copySource(draft, scope.expand(written), { instruction, excluded, placement, options });
+    await copySource(rootfs, scope.expand(written), { instruction, excluded, placement, options });
   }
   for (const { name, content, isExpanded } of instruction.heredocs) {
     const text = isExpanded ? scope.expandContent(content) : content;
     const file = createFile(new TextEncoder().encode(text), HEREDOC_MODE);
     const { work } = options.reading;
-    await transfer(draft, { ...emptyDirectory, children: new Map([[name, file]]) }, [name], { ...placement, work });
+    await copyPath(rootfs, { ...emptyDirectory, children: new Map([[name, file]]) }, [name], { ...placement, work });
   }
-  return draft;
+  return rootfs;
 }
 
 /** What is made on the way gets an octal mode too, but no more of it than permissions. */
@@ -92,7 +99,7 @@ export function toAbsolute(path: string, workingDir: string): string {
 
 interface Placement {
   readonly destination: string;
-  readonly owner: Owner | undefined;
+  readonly chown: Ownership | undefined;
   readonly changeMode: ChangeMode | undefined;
   readonly directoryMode: number;
 }
@@ -101,32 +108,32 @@ interface Copy {
   readonly instruction: CopyInstruction | AddInstruction;
   readonly excluded: PathPatterns;
   readonly placement: Placement;
-  readonly options: CopyOptions;
+  readonly options: StepOptions;
 }
 
-async function copySource(draft: Draft, text: string, copy: Copy): Promise<void> {
+async function copySource(rootfs: Rootfs, text: string, copy: Copy): Promise<void> {
   const { instruction, placement, options } = copy;
   const { source, reading } = options;
   if (isRemote(text))
     throw new InvalidStep(`${JSON.stringify(text)} is remote, which the embedded builder does not fetch`);
   const { work } = reading;
-  const { matches, selection } = await findSources(text, copy);
+  const { matches, filter } = await findSources(text, copy);
   for (const path of matches) {
     const unpacks = instruction.kind === 'add' && (instruction.unpacks ?? true);
     const archive = unpacks ? await findArchive(source, path) : undefined;
     if (archive === undefined) {
-      await transfer(draft, source, path, { ...placement, selection, work });
+      await copyPath(rootfs, source, path, { ...placement, filter, work });
       continue;
     }
-    const target = followPath(draft.root, splitPath(placement.destination));
-    makeDirectories(draft, target, { owner: placement.owner, directoryMode: DIRECTORY_MODE });
-    await unpackArchive(draft, target, { archive, owner: placement.owner, reading });
+    const target = followPath(rootfs.root, splitPath(placement.destination));
+    makeDirectories(rootfs, target, { chown: placement.chown, directoryMode: DIRECTORY_MODE });
+    await unpackArchive(rootfs, target, { archive, chown: placement.chown, reading });
   }
 }
 
 interface Sources {
   readonly matches: readonly Path[];
-  readonly selection: Selection;
+  readonly filter: CopyFilter;
 }
 
 async function findSources(text: string, { instruction, excluded, options }: Copy): Promise<Sources> {
@@ -135,7 +142,7 @@ async function findSources(text: string, { instruction, excluded, options }: Cop
     reading: { work },
   } = options;
   if (instruction.kind === 'add' || !instruction.keepsParents) {
-    return { matches: await findMatches(source, text, work), selection: createSelection(undefined, excluded) };
+    return { matches: await findMatches(source, text, work), filter: createCopyFilter(undefined, excluded) };
   }
   // What stands before "/./" is left out of the parents that are kept.
   const pivot = text.indexOf('/./');
@@ -144,8 +151,8 @@ async function findSources(text: string, { instruction, excluded, options }: Cop
   const isPlain = !hasWildcard(above) && !hasWildcard(pattern);
   const path = [...splitPath(above), ...splitPath(below)];
   if (isPlain && !findNode(source, followPath(source, path))) throw new InvalidStep(`/${path.join('/')} is not there`);
-  const selection = createSelection(parsePatterns([pattern], work), excluded);
-  return { matches: await findMatches(source, above, work), selection };
+  const filter = createCopyFilter(parsePatterns([pattern], work), excluded);
+  return { matches: await findMatches(source, above, work), filter };
 }
 
 /** `*`, or what one character has to be. */

@@ -53,6 +53,7 @@ async function* once(content: Uint8Array): AsyncGenerator<Uint8Array> {
   if (content.byteLength > 0) yield content;
 }
 
+/** The components from the root of an image, which no symlink leads out of. */
 export type Path = readonly string[];
 
 const MAX_LINKS = 255;
@@ -125,8 +126,9 @@ function componentsOf(target: string): string[] {
   return target.split('/').filter(component => component !== '' && component !== '.');
 }
 
-export interface Draft {
-  /** As it is now, until the next change: only what the draft began with stays as it was. */
+/** A root file system that can be changed, and remembers what was: the next layer. */
+export interface Rootfs {
+  /** As it is until the next change: only what the rootfs began with stays as it was. */
   readonly root: DirectoryNode;
   /** Puts a node, in place of what is there; all above it must be directories. A directory keeps the children that are there. */
   put(path: Path, node: Node): void;
@@ -145,7 +147,7 @@ export interface Change {
 /** Names that mean something else in a layer. */
 const WHITEOUT = '.wh.';
 
-export function createDraft(start: DirectoryNode): Draft {
+export function createRootfs(start: DirectoryNode): Rootfs {
   let root = start;
   const owned = new WeakMap<DirectoryNode, Map<string, Node>>();
   const changed = new Map<string, Path>();
@@ -156,7 +158,7 @@ export function createDraft(start: DirectoryNode): Draft {
     root = editBelow(root, path, children => change(children, name));
   }
 
-  /** A directory of the start is copied at its first change, and then it is the draft's own. */
+  /** A directory of the start is copied at its first change, and then the copy is changed. */
   function editBelow(directory: DirectoryNode, path: Path, work: (children: Map<string, Node>) => void): DirectoryNode {
     const own = owned.get(directory);
     const children = own ?? new Map(directory.children);
@@ -164,7 +166,7 @@ export function createDraft(start: DirectoryNode): Draft {
     if (first === undefined || rest.length === 0) work(children);
     else {
       const child = children.get(first);
-      if (child?.kind !== 'directory') throw new InvalidStep(`${first} is no directory`);
+      if (child?.kind !== 'directory') throw new InvalidStep(`${first} is not a directory`);
       children.set(first, editBelow(child, rest, work));
     }
     return own ? directory : adopt(directory, children);
@@ -176,7 +178,7 @@ export function createDraft(start: DirectoryNode): Draft {
     return copy;
   }
 
-  const draft: Draft = {
+  const rootfs: Rootfs = {
     get root() {
       return root;
     },
@@ -200,8 +202,8 @@ export function createDraft(start: DirectoryNode): Draft {
         node = node?.kind === 'directory' ? node.children.get(component) : undefined;
         if (node?.kind === 'directory') continue;
         const part = path.slice(0, depth + 1);
-        if (node) throw new InvalidStep(`${formatPath(part)} is no directory`);
-        draft.put(part, { ...emptyDirectory, ...attributes });
+        if (node) throw new InvalidStep(`${formatPath(part)} is not a directory`);
+        rootfs.put(part, { ...emptyDirectory, ...attributes });
       }
     },
     changes() {
@@ -216,7 +218,7 @@ export function createDraft(start: DirectoryNode): Draft {
       });
     },
   };
-  return draft;
+  return rootfs;
 }
 
 function comparePaths(a: Path, b: Path): number {

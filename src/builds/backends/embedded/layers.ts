@@ -18,15 +18,15 @@ import type { Work } from '../../work.ts';
 import { type ArchiveEntry, type ReadOptions, readArchive, toNode } from './archive.ts';
 import {
   type Change,
-  createDraft,
+  createRootfs,
   type DirectoryNode,
-  type Draft,
   emptyDirectory,
   findNode,
   followPath,
   formatPath,
   type Node,
   type Path,
+  type Rootfs,
 } from './file-system.ts';
 import { InvalidStep } from './step.ts';
 
@@ -44,12 +44,12 @@ const WHITEOUT = '.wh.';
 
 /** Throws InvalidStep for a layer that is no tar or beyond a limit, and the error of the body that breaks. */
 export async function readLayers(layers: readonly PackedLayer[], options: ReadOptions): Promise<DirectoryNode> {
-  const draft = createDraft(emptyDirectory);
-  for (const layer of layers) await applyLayer(draft, layer, options);
-  return draft.root;
+  const rootfs = createRootfs(emptyDirectory);
+  for (const layer of layers) await applyLayer(rootfs, layer, options);
+  return rootfs.root;
 }
 
-async function applyLayer(draft: Draft, layer: PackedLayer, options: ReadOptions): Promise<void> {
+async function applyLayer(rootfs: Rootfs, layer: PackedLayer, options: ReadOptions): Promise<void> {
   let bodies: Promise<Bodies> | undefined;
   const written = new Set<string>();
   let index = 0;
@@ -64,7 +64,7 @@ async function applyLayer(draft: Draft, layer: PackedLayer, options: ReadOptions
   await readArchive(await layer.open(), { what: `the layer ${layer.name}`, limits }, async entry => {
     signal.throwIfAborted();
     const at = index++;
-    applyEntry(draft, entry, { written, open: () => openBody(at), work });
+    applyEntry(rootfs, entry, { written, open: () => openBody(at), work });
     await work.rest();
   });
 }
@@ -87,47 +87,47 @@ interface Applied {
   readonly work: Work;
 }
 
-function applyEntry(draft: Draft, entry: ArchiveEntry, { written, open, work }: Applied): void {
+function applyEntry(rootfs: Rootfs, entry: ArchiveEntry, { written, open, work }: Applied): void {
   const name = entry.path.at(-1);
   if (name === undefined) return;
-  const parent = followPath(draft.root, entry.path.slice(0, -1));
-  if (name === OPAQUE) removeChildren(draft, parent, { written, work });
-  else if (name.startsWith(WHITEOUT)) removeHidden(draft, [...parent, name.slice(WHITEOUT.length)], written);
+  const parent = followPath(rootfs.root, entry.path.slice(0, -1));
+  if (name === OPAQUE) removeChildren(rootfs, parent, { written, work });
+  else if (name.startsWith(WHITEOUT)) removeHidden(rootfs, [...parent, name.slice(WHITEOUT.length)], written);
   else {
-    const node = entry.header.type === 'link' ? findLinked(draft, entry) : toNode(entry, open);
+    const node = entry.header.type === 'link' ? findLinked(rootfs, entry) : toNode(entry, open);
     if (!node) return;
     const path = [...parent, name];
-    draft.makeDirectories(parent, {});
-    draft.put(path, node);
+    rootfs.makeDirectories(parent, {});
+    rootfs.put(path, node);
     for (let length = path.length; length > 0; length -= 1) written.add(path.slice(0, length).join('/'));
   }
 }
 
-function removeHidden(draft: Draft, path: Path, written: ReadonlySet<string>): void {
-  if (!written.has(path.join('/')) && findNode(draft.root, path)) draft.remove(path);
+function removeHidden(rootfs: Rootfs, path: Path, written: ReadonlySet<string>): void {
+  if (!written.has(path.join('/')) && findNode(rootfs.root, path)) rootfs.remove(path);
 }
 
-function removeChildren(draft: Draft, path: Path, { written, work }: Pick<Applied, 'written' | 'work'>): void {
-  const node = findNode(draft.root, path);
+function removeChildren(rootfs: Rootfs, path: Path, { written, work }: Pick<Applied, 'written' | 'work'>): void {
+  const node = findNode(rootfs.root, path);
   if (node?.kind !== 'directory') return;
   work.spend(node.children.size);
   for (const [name, child] of [...node.children]) {
     const below = [...path, name];
-    if (!written.has(below.join('/'))) draft.remove(below);
-    else if (child.kind === 'directory') removeChildren(draft, below, { written, work });
+    if (!written.has(below.join('/'))) rootfs.remove(below);
+    else if (child.kind === 'directory') removeChildren(rootfs, below, { written, work });
   }
 }
 
 /** Two names of one file become two files with the same bytes. */
-function findLinked(draft: Draft, { header, path }: ArchiveEntry): Node {
-  const target = findNode(draft.root, followTarget(draft, header.linkname ?? ''));
+function findLinked(rootfs: Rootfs, { header, path }: ArchiveEntry): Node {
+  const target = findNode(rootfs.root, followTarget(rootfs, header.linkname ?? ''));
   if (target && target.kind !== 'directory') return target;
   throw new InvalidStep(`${formatPath(path)} is a hard link to what is not there`);
 }
 
-function followTarget(draft: Draft, name: string): Path {
+function followTarget(rootfs: Rootfs, name: string): Path {
   const path = name.split('/').filter(component => component !== '' && component !== '.');
-  return [...followPath(draft.root, path.slice(0, -1)), ...path.slice(-1)];
+  return [...followPath(rootfs.root, path.slice(0, -1)), ...path.slice(-1)];
 }
 
 export interface Layer {

@@ -3,15 +3,15 @@ import type { Platform } from '../../../oci/platform.ts';
 import type { AddInstruction, CopyInstruction, Instruction } from '../../containerfile/container-file.ts';
 import type { ReadOptions } from './archive.ts';
 import { changeConfig, historyOf } from './change-config.ts';
-import { findOwner } from './chown-chmod.ts';
+import { resolveChown } from './chown-chmod.ts';
 import { copyFiles, isLinked, toAbsolute } from './copy-step.ts';
 import {
-  createDraft,
+  createRootfs,
   type DirectoryNode,
-  type Draft,
   emptyDirectory,
   followPath,
   formatPath,
+  type Rootfs,
   splitPath,
 } from './file-system.ts';
 import type { ImageState } from './image-config.ts';
@@ -94,10 +94,10 @@ async function changeWorkingDir(before: Snapshot, path: string, options: StageOp
   const snapshot = { ...before, state: { ...state, run: { ...state.run, WorkingDir } } };
   const text = `WORKDIR ${WorkingDir}`;
   if (WorkingDir === '/') return withHistory(snapshot, text);
-  const draft = createDraft(await before.root());
-  const owner = state.run.User ? await findOwner(draft.root, state.run.User) : { uid: 0, gid: 0 };
-  draft.makeDirectories(followPath(draft.root, splitPath(WorkingDir)), { mode: DIRECTORY_MODE, ...owner });
-  return withLayer(snapshot, draft, { text, root: async () => draft.root, options });
+  const rootfs = createRootfs(await before.root());
+  const ownership = state.run.User ? await resolveChown(rootfs.root, state.run.User) : { uid: 0, gid: 0 };
+  rootfs.makeDirectories(followPath(rootfs.root, splitPath(WorkingDir)), { mode: DIRECTORY_MODE, ...ownership });
+  return withLayer(snapshot, rootfs, { text, root: async () => rootfs.root, options });
 }
 
 async function copy(
@@ -108,13 +108,13 @@ async function copy(
   const source = await options.openSource(instruction);
   const workingDir = before.state.run.WorkingDir ?? '';
   const alone = isLinked(instruction);
-  const draft = await copyFiles(alone ? emptyDirectory : await before.root(), instruction, {
+  const rootfs = await copyFiles(alone ? emptyDirectory : await before.root(), instruction, {
     ...options,
     workingDir,
     source,
   });
-  const root = alone ? once(async () => putOnto(await before.root(), draft)) : async () => draft.root;
-  return withLayer(before, draft, { text: `${instruction.code} # buildkit`, root, options });
+  const root = alone ? once(async () => putOnto(await before.root(), rootfs)) : async () => rootfs.root;
+  return withLayer(before, rootfs, { text: `${instruction.code} # buildkit`, root, options });
 }
 
 interface Added {
@@ -124,20 +124,20 @@ interface Added {
   readonly options: StageOptions;
 }
 
-async function withLayer(snapshot: Snapshot, draft: Draft, { text, root, options }: Added): Promise<Snapshot> {
+async function withLayer(snapshot: Snapshot, rootfs: Rootfs, { text, root, options }: Added): Promise<Snapshot> {
   if (snapshot.layers.length >= MAX_LAYERS)
     throw new InvalidStep(`the image would have more than ${MAX_LAYERS} layers`);
-  const layer = await writeLayer(draft.changes(), options.writing);
+  const layer = await writeLayer(rootfs.changes(), options.writing);
   const { state } = snapshot;
   const history = [...state.history, historyOf(text, false)];
   return { ...snapshot, state: { ...state, history }, layers: [...snapshot.layers, layer], root };
 }
 
 /** What lies above wins, as in every layer. */
-function putOnto(root: DirectoryNode, above: Draft): DirectoryNode {
-  const draft = createDraft(root);
-  for (const { path, node } of above.changes()) draft.put(path, node);
-  return draft.root;
+function putOnto(root: DirectoryNode, above: Rootfs): DirectoryNode {
+  const rootfs = createRootfs(root);
+  for (const { path, node } of above.changes()) rootfs.put(path, node);
+  return rootfs.root;
 }
 
 /** The environment of an image as variables. */

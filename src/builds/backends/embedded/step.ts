@@ -6,7 +6,7 @@ import { BuildFailure, kindOfRegistryError } from '../../execution.ts';
 import type { Tell } from '../../progress.ts';
 import { TooMuchWork } from '../../work.ts';
 
-/** `message` says what is wrong; where, is told by who knows the step. */
+/** A step that cannot be done, by a fault of the Containerfile or of what it works on. `message` says what is wrong, but not where. */
 export class InvalidStep extends Error {
   override readonly name = 'InvalidStep';
 }

@@ -123,7 +123,7 @@ test.each<[name: string, files: readonly TarFile[], message: RegExp]>([
     /lead to each other/,
   ],
   ['a hard link to nothing', [{ name: 'a', type: 'link', linkname: 'nothing' }], /what is not there/],
-  ['a file below a file', [{ name: 'a' }, { name: 'a/b' }], /no directory/],
+  ['a file below a file', [{ name: 'a' }, { name: 'a/b' }], /not a directory/],
   ['directories that are too deep', [{ name: `${'a/'.repeat(300)}b` }], /deeper than/],
 ])('refuses %s', async (_, files, message) => {
   await expect(read(files)).rejects.toThrow(InvalidStep);

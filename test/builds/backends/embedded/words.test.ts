@@ -49,7 +49,7 @@ test.each<[text: string, ports: readonly string[]]>([
 });
 
 test.each(['', 'x', '70000', '9-8', '80/icmp', '1-', '-1', '80:'])('takes %j for no port', text => {
-  expect(() => parsePorts(text, plentyOfWork())).toThrow(/is no port/);
+  expect(() => parsePorts(text, plentyOfWork())).toThrow(/is not a port/);
 });
 
 test.each(['SIGTERM', 'kill', '9', 'SIGRTMIN+3', 'SIGRTMAX'])('takes %s for a signal', text => {
@@ -57,7 +57,7 @@ test.each(['SIGTERM', 'kill', '9', 'SIGRTMIN+3', 'SIGRTMAX'])('takes %s for a si
 });
 
 test.each(['', '0', '99', 'SIGNO', 'TERM 9', 'SIGRTMIN+99'])('takes %j for no signal', text => {
-  expect(() => checkSignal(text)).toThrow(/is no signal/);
+  expect(() => checkSignal(text)).toThrow(/is not a signal/);
 });
 
 const leaf = createFile(new Uint8Array(0), 0o644);
