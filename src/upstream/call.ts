@@ -1,8 +1,8 @@
 // Calls to the distribution API of one registry: addressed, authorised for their repository, and named for messages.
 import type { ErrorCode } from '../oci/errors.ts';
-import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import type { Authorizer } from './authorizer.ts';
-import { type Attempt, connectionFailure, readLimited } from './failure.ts';
+import { type Attempt, connectionFailure } from './failure.ts';
+import type { ReadDocument } from './read-document.ts';
 import { type Dialers, read } from './request.ts';
 import type { Answer, ResponseHeaders } from './response.ts';
 import type { CallOptions } from './upstream.ts';
@@ -13,6 +13,7 @@ export interface CallsOptions {
   readonly url: URL;
   readonly authorizer: Authorizer;
   readonly dialers: Dialers;
+  readonly readDocument: ReadDocument;
   /** What the calls are authorised for; default: pull. */
   readonly actions?: Actions;
 }
@@ -49,7 +50,14 @@ export interface Call {
 /** `path` is what follows the repository, and may have a query. */
 type CreateCall = (repository: string, path: string, request: CallRequest) => Call;
 
-export function createCalls({ name, url, authorizer, dialers, actions = 'pull' }: CallsOptions): CreateCall {
+export function createCalls({
+  name,
+  url,
+  authorizer,
+  dialers,
+  readDocument,
+  actions = 'pull',
+}: CallsOptions): CreateCall {
   const base = apiBase(url);
   return (repository, path, { method = 'GET', headers = {}, signal, missing, tolerated }) => {
     const attempt: Attempt = { upstream: name, action: `${repository}/${path.replace(/\?.*/, '')}`, missing };
@@ -70,8 +78,7 @@ export function createCalls({ name, url, authorizer, dialers, actions = 'pull' }
       address,
       readBody,
       read: (more, until = signal) => read(address, { ...options, headers: { ...headers, ...more }, signal: until }),
-      readDocument: page =>
-        readBody(async ({ body, headers }) => ({ raw: await readLimited(body, MAX_MANIFEST_BYTES), headers }), page),
+      readDocument: page => readBody(async ({ body, headers }) => ({ raw: await readDocument(body), headers }), page),
     };
   };
 }

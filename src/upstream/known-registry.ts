@@ -11,6 +11,7 @@ import { createGated } from './gated.ts';
 import { createHeads } from './heads.ts';
 import type { PlaceEntry } from './place-entry.ts';
 import type { Pusher } from './pusher.ts';
+import type { ReadDocument } from './read-document.ts';
 import { createRegistry } from './registry.ts';
 import { createPusher } from './registry-pusher.ts';
 import { createNextPages } from './tag-list.ts';
@@ -39,6 +40,7 @@ interface KnownRegistryOptions {
     /** To the entry's redirectHosts. */
     readonly named: Dialer;
   };
+  readonly readDocument: ReadDocument;
   readonly clock: Clock;
   readonly memory: Memory;
   readonly onBreaker?: ((change: BreakerChange) => void) | undefined;
@@ -55,7 +57,7 @@ interface Who extends Pick<AuthorizerOptions, 'findCredentials'> {
 }
 
 export function createKnownRegistry(options: KnownRegistryOptions): KnownRegistry {
-  const { name, entry, findInDocker, dialers, clock, memory } = options;
+  const { name, entry, findInDocker, dialers, readDocument, clock, memory } = options;
   const { own, guarded, named } = dialers;
   const { tokenRealms = [], redirectHosts = [] } = entry;
   const url = new URL(entry.url ?? (name === HUB ? HUB_URL : `https://${name}`));
@@ -87,7 +89,8 @@ export function createKnownRegistry(options: KnownRegistryOptions): KnownRegistr
       authorizers.set(target.origin, found);
       return found;
     };
-    return { name, url, authorizer, dialers: { own, elsewhere, pace: way.pace, authorizerAt }, heads, nextPages };
+    const routes = { own, elsewhere, pace: way.pace, authorizerAt };
+    return { name, url, authorizer, dialers: routes, readDocument, heads, nextPages };
   };
   const registry = connect(gate, { findCredentials, findAt: options.findElsewhere });
   return {

@@ -15,6 +15,7 @@ import { createKnownRegistry, HUB, type KnownRegistry } from './known-registry.t
 import { createMirrored } from './mirrored.ts';
 import { createOffline, offline } from './offline.ts';
 import type { PlaceEntry, UpstreamEntry } from './place-entry.ts';
+import { createReadDocument } from './read-document.ts';
 import { read, requireHttp } from './request.ts';
 import { createScopes, type ScopePolicy } from './scopes.ts';
 import type { Place, Scope, ShowCredentials, Upstream, Upstreams } from './upstream.ts';
@@ -64,6 +65,7 @@ interface Known extends Pick<KnownRegistry, 'pusher' | 'describe' | 'findCredent
 export function createUpstreams(options: UpstreamsOptions): Upstreams {
   const { timeouts, retries, retryDelayMs = 250, clock = systemClock, random, lookup, memory } = options;
   const dialers: Dialer[] = [];
+  const readDocument = createReadDocument();
   const guarded = dial({ isGuarded: true });
   const unguarded = dial({ isGuarded: false });
   const { dockerConfigPath: configPath, onHelperFailed, onDockerConfigFault: onFault, helperTimeoutMs } = options;
@@ -106,6 +108,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
       findInDocker: policy.passCredentials ? undefined : findInDocker,
       findElsewhere: policy.passCredentials ? undefined : findByHost,
       dialers: { own, guarded, named },
+      readDocument,
       clock,
       memory,
       onBreaker,

@@ -106,10 +106,11 @@ test.skipIf(noLimit !== undefined)(
 );
 
 test.skipIf(noLimit !== undefined)(
-  'a container of 256 MiB survives 50 manifests of 4 MiB that are pushed at once, and tells who finds no room',
+  'a container of 256 MiB survives 50 manifests of 4 MiB at once, pulled or pushed, and tells who finds no room',
   async () => {
     const mediaType = 'application/vnd.oci.image.manifest.v1+json';
     const bombs = Array.from({ length: 50 }, (_, at) => makeBomb(at));
+    for (const [at, raw] of bombs.entries()) registry.put('team/app', [{ mediaType, raw, tags: [`${at}`] }]);
     const service = await start({}, { limitBytes: 256 * MIB });
     const send = async (path: string, init: RequestInit) => {
       const response = await fetch(`http://${service.address}${path}`, init);
@@ -118,6 +119,8 @@ test.skipIf(noLimit !== undefined)(
     };
     const headers = { 'content-type': mediaType };
     for (let times = 0; times < 2; times += 1) {
+      const pulled = await Promise.all(bombs.map((_, at) => send(`/v2/lab/team/app/manifests/${at}`, {})));
+      expect(new Set(pulled)).toEqual(new Set([200]));
       const pushed = await Promise.all(
         bombs.map((body, at) =>
           send(`/v2/local/app/manifests/${at}`, { method: 'PUT', headers, body: new Uint8Array(body) }),

@@ -1,4 +1,6 @@
 // Manifests of upstream repositories: kept by digest, byte for byte as the upstream has them.
+import { setImmediate } from 'node:timers/promises';
+import pLimit from 'p-limit';
 import type { ContentStore } from '../../content/store.ts';
 import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';
@@ -31,6 +33,10 @@ interface ManifestsDeps {
   readonly negativeCache?: NegativeCache;
 }
 
+/** What nearly all manifests have is far less: larger ones are read few at a time, and what was read is on its way before the next. */
+const LITTLE_BYTES = 512 * 1024;
+const MAX_LARGE = 2;
+
 const askAlways: NegativeCache = (_key, work) => work();
 
 export function createManifests({
@@ -42,6 +48,7 @@ export function createManifests({
 }: ManifestsDeps): Manifests {
   const flight = createSingleFlight<Manifest>();
   const parsed = memory.openCache<Manifest>();
+  const turns = pLimit(MAX_LARGE);
 
   async function findKept(origin: UpstreamRepository, digest: Digest): Promise<Manifest | undefined> {
     const link = await links.find(origin, digest);
@@ -51,8 +58,16 @@ export function createManifests({
   async function readLinked(digest: Digest, { contentType, size }: Link): Promise<Manifest | undefined> {
     // Of a blob.
     if (contentType === undefined) return undefined;
-    const raw = await readCached(content, digest, Math.min(size, MAX_MANIFEST_BYTES));
-    return raw && parseManifest(raw, contentType, digest);
+    const read = async () => {
+      const raw = await readCached(content, digest, Math.min(size, MAX_MANIFEST_BYTES));
+      return raw && parseManifest(raw, contentType, digest);
+    };
+    if (size <= LITTLE_BYTES) return read();
+    return turns(async () => {
+      const manifest = await read();
+      await setImmediate();
+      return manifest;
+    });
   }
 
   /** Registries count what is got: what the same clients were sent before they may have again as long as a HEAD says so. */
