@@ -8,7 +8,7 @@ import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
 import { z } from 'zod';
-import { AccessFault } from './access/fault.ts';
+import { AccessFault } from './access/access.ts';
 import { type App, createApp } from './app/app.ts';
 import { findCachePlace } from './app/caching.ts';
 import { findGcPlace, findRepairPlace } from './app/collecting.ts';

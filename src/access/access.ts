@@ -1,9 +1,8 @@
 // Who may do what: the one place that is asked.
 import { RegistryError } from '../oci/errors.ts';
 import type { PasswordCredentials } from './authorization.ts';
-import type { BearerToken } from './bearer-token.ts';
-import type { Caller, RepositoryAccess } from './caller.ts';
-import type { Permission, Right } from './right.ts';
+import type { Caller } from './caller.ts';
+import type { Permission, RepositoryAccess, Right } from './right.ts';
 
 /** A repository is always taken by its one full name, such as `docker.io/library/alpine`, however a client wrote it. */
 export interface Access {
@@ -66,6 +65,12 @@ export interface BearerRequest {
   readonly asked: readonly RepositoryAccess[];
 }
 
+export interface BearerToken {
+  readonly token: string;
+  readonly issuedAt: Date;
+  readonly expiresInSeconds: number;
+}
+
 export interface IssuedBearer extends BearerToken {
   readonly granted: readonly RepositoryAccess[];
 }
@@ -85,4 +90,16 @@ export interface AccessOptions {
 export interface Grant extends Permission {
   readonly users?: readonly string[] | undefined;
   readonly anyone?: boolean | undefined;
+}
+
+/** Access cannot be set up, for a fault of the configuration or of a file that it names. */
+export class AccessFault extends Error {
+  override readonly name = 'AccessFault';
+  /** For the operator: each says what is wrong, where, and what would be right, and quotes no secret. */
+  readonly faults: readonly string[];
+
+  constructor(faults: readonly string[], options: ErrorOptions = {}) {
+    super(`access cannot be set up:\n${faults.map(fault => `  ${fault}`).join('\n')}`, options);
+    this.faults = faults;
+  }
 }

@@ -1,6 +1,5 @@
 // The headers of authentication: Authorization with Basic of RFC 7617 or Bearer of RFC 6750, and the challenge of a 401.
 import { RegistryError } from '../oci/errors.ts';
-import { SERVICE } from './bearer-token.ts';
 
 type Credentials = PasswordCredentials | { readonly kind: 'bearer'; readonly token: string };
 
@@ -74,6 +73,9 @@ function decodeUtf8(bytes: Uint8Array): string | undefined {
 function malformed(what: string): RegistryError {
   return new RegistryError('UNAUTHORIZED', `the Authorization header ${what}`);
 }
+
+/** What our challenges name as `service`, and our tokens as their audience. */
+export const SERVICE = 'veneer';
 
 /** What a 401 tells a client to do. RFC 6750 section 3, with the parameters of the token specification. */
 export interface Challenge {

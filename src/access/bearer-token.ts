@@ -4,20 +4,14 @@ import { errors, jwtVerify, SignJWT } from 'jose';
 import { z } from 'zod';
 import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
-import type { BearerCaller, RepositoryAccess } from './caller.ts';
+import type { BearerToken } from './access.ts';
+import { SERVICE } from './authorization.ts';
+import type { BearerCaller } from './caller.ts';
+import type { SigningKey } from './keys.ts';
+import type { RepositoryAccess } from './right.ts';
 import { verbs } from './right.ts';
-import type { SigningKey } from './signing-key.ts';
-
-/** What our challenges name as `service`, and our tokens as their audience. */
-export const SERVICE = 'veneer';
 
 type BearerClaims = Omit<BearerCaller, 'kind'>;
-
-export interface BearerToken {
-  readonly token: string;
-  readonly issuedAt: Date;
-  readonly expiresInSeconds: number;
-}
 
 export interface BearerTokens {
   issue(claims: BearerClaims): Promise<BearerToken>;

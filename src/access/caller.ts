@@ -1,5 +1,5 @@
 // Callers: who a request comes from, as far as it has shown.
-import type { Permission, Right } from './right.ts';
+import type { Permission, RepositoryAccess } from './right.ts';
 
 export type Caller =
   | { readonly kind: 'anonymous' }
@@ -25,11 +25,6 @@ export interface BearerCaller {
   readonly access: readonly RepositoryAccess[];
   /** What its subject asked for and was not: another token would not hold it either. */
   readonly refused: readonly RepositoryAccess[];
-}
-
-export interface RepositoryAccess {
-  readonly repository: string;
-  readonly verbs: readonly Right[];
 }
 
 /** A caller, and the address that its request comes from, if it is known. */

@@ -2,11 +2,11 @@
 import { join } from 'node:path';
 import type { Memory } from '../memory.ts';
 import type { RecordStore } from '../state/store.ts';
+import type { AccessFault } from './access.ts';
 import { type Access, type AccessOptions, type AccessRequest, MissingRight } from './access.ts';
 import { isLoopback } from './address.ts';
 import type { Bcrypt } from './bcrypt.ts';
 import { ANONYMOUS } from './caller.ts';
-import type { AccessFault } from './fault.ts';
 import { createGrantedAccess } from './granted.ts';
 
 interface AccessDeps {
@@ -32,7 +32,7 @@ export async function createAccess({ options, listenHost, publicHost, ...deps }:
   return createUnconfiguredAccess({ isOpen: isLoopback(listenHost) && isLoopback(publicHost ?? listenHost) });
 }
 
-const HINT = 'set "access" in veneer.yaml to say who may';
+const HINT = 'set "access" in veneer.yaml to change who may';
 
 /** Credentials are not looked at. `isOpen`: whether only this machine can reach us. */
 export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean }): Access {

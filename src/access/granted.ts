@@ -2,23 +2,23 @@
 import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { RecordStore } from '../state/store.ts';
-import { type Access, type AccessOptions, type Grant, MissingRight, type TokenIssuer } from './access.ts';
+import { type Access, AccessFault, type AccessOptions, type Grant, MissingRight, type TokenIssuer } from './access.ts';
 import { type AccessToken, createAccessTokens, isAccessToken } from './access-token.ts';
 import { type PasswordCredentials, parseAuthorization } from './authorization.ts';
 import { type Bcrypt, createBcrypt } from './bcrypt.ts';
 import { createBearerTokens } from './bearer-token.ts';
-import { ANONYMOUS, accessTokenOf, type Caller, describeCaller, type RepositoryAccess, subjectOf } from './caller.ts';
-import { AccessFault } from './fault.ts';
+import { ANONYMOUS, accessTokenOf, type Caller, describeCaller, subjectOf } from './caller.ts';
+import { loadSigningKey, parseSigningKey } from './keys.ts';
 import { createPasswords } from './passwords.ts';
 import {
   createRightTest,
   findPatternFault,
   includesRight,
   mayAdminister,
+  type RepositoryAccess,
   type Right,
   type RightTest,
 } from './right.ts';
-import { loadSigningKey, parseSigningKey } from './signing-key.ts';
 import { openUserFile } from './user-file.ts';
 
 interface GrantedAccessDeps {
@@ -110,11 +110,12 @@ export async function createGrantedAccess({ options, keyPath, ...deps }: Granted
       const remedy = 'a grant of its own { users: [<name>], allow: [admin] }, or veneer token create --admin, gives it';
       throw new MissingRight(
         isKnown ? 'DENIED' : 'UNAUTHORIZED',
-        `${describeCaller(caller)} has no right to administer, which no right to repositories includes: ${remedy}`,
+        `${describeCaller(caller)} may not administer, which no right to repositories includes: ${remedy}`,
       );
     },
     requireCaller(caller) {
-      if (caller.kind === 'anonymous') throw new MissingRight('UNAUTHORIZED', 'this registry wants a login or a token');
+      if (caller.kind === 'anonymous')
+        throw new MissingRight('UNAUTHORIZED', 'this registry requires a login or a token');
     },
     close: () => bcrypt.close(),
   };

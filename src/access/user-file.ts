@@ -2,7 +2,7 @@
 // other kinds can be guessed too fast.
 import { readFile, stat } from 'node:fs/promises';
 import { RegistryError } from '../oci/errors.ts';
-import { AccessFault } from './fault.ts';
+import { AccessFault } from './access.ts';
 
 export interface UserFile {
   /** Throws UNAVAILABLE while the file cannot be read or has a fault: a user who was taken out must not stay in because of it. */
@@ -34,7 +34,7 @@ export async function openUserFile({ path, onFault }: UserFileOptions): Promise<
         last = next;
       }
       if (!(last.result instanceof AccessFault)) return last.result;
-      const reason = 'the file of users has a fault, which the log of Veneer names';
+      const reason = 'the file of users is invalid: see the log of Veneer';
       throw new RegistryError('UNAVAILABLE', reason, { cause: last.result });
     },
   };
@@ -82,7 +82,7 @@ export function parseHtpasswd(text: string, path: string): UserHashes {
   const faults: string[] = [];
   for (const { line, place } of entries) {
     const { name, hash } = splitLine(line);
-    const fault = hashes.has(name) ? 'this user is there already' : findFault(name, hash);
+    const fault = hashes.has(name) ? 'duplicate user' : findFault(name, hash);
     if (fault === undefined) hashes.set(name, hash);
     else faults.push(`${place}: ${fault}`);
   }

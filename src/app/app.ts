@@ -19,7 +19,7 @@ import { type Clock, createClock } from '../state/clock.ts';
 import { takeEnding } from '../state/ending.ts';
 import { ownDirectory } from '../state/owner.ts';
 import { createReserve } from '../state/reserve.ts';
-import { createBuildRate } from '../submit/rated-builds.ts';
+import { createBuildRateLimiter } from '../submit/rate-limited-builds.ts';
 import { createBuilding } from './building.ts';
 import { createCaching } from './caching.ts';
 import { createHosting } from './hosting.ts';
@@ -172,7 +172,7 @@ async function openRooms(
     leaseRuleLayers: layerStore.lease,
   });
 
-  const buildRate = createBuildRate(config.builds.rate);
+  const buildRate = createBuildRateLimiter(config.builds.rate);
   const building = closing(
     await createBuilding({
       ...{ config, log, now, mayDelete, records, memory, pulling },

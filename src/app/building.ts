@@ -3,8 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { AccessTokens } from '../access/access-token.ts';
-import type { CallerRate } from '../access/caller-rate.ts';
-import { readOrMake } from '../access/signing-key.ts';
+import { readOrMake } from '../access/keys.ts';
+import type { CallerRateLimiter } from '../access/rate-limiter.ts';
 import { type ContextOffers, createContextOffers } from '../builds/backends/kubernetes/context-offers.ts';
 import type { Builds } from '../builds/builds.ts';
 import { DEFAULT_CONTEXT_LIMITS } from '../builds/context/tree.ts';
@@ -40,7 +40,7 @@ import { createRecipeImages } from '../pull/recipes/recipe-images.ts';
 import { createWithRecipes } from '../pull/recipes/recipe-registry.ts';
 import type { LogAddress } from '../pull/recipes/wait-for-build.ts';
 import type { RecordStore } from '../state/store.ts';
-import { createStartPulled } from '../submit/rated-builds.ts';
+import { createStartBuildForPull } from '../submit/rate-limited-builds.ts';
 import { createBuilderAccess } from './builder-access.ts';
 import { type Builders, createBuilders } from './builders.ts';
 import { contentFolder } from './kept-content.ts';
@@ -67,7 +67,7 @@ interface BuildingDeps {
   readonly endedByItself: boolean;
   readonly onDamagedContext: (damage: Damage) => void;
   /** Of all that begins builds. */
-  readonly buildRate: CallerRate;
+  readonly buildRate: CallerRateLimiter;
 }
 
 export interface Building {
@@ -207,7 +207,7 @@ function serveRecipes(
   const withRecipes = createWithRecipes({
     ...{ recipes, builds, images, logAddress, memory, now },
     startRecipe: createStartRecipe({
-      startPulled: createStartPulled({ builds, rate: buildRate, findRequester }),
+      startBuildForPull: createStartBuildForPull({ builds, limiter: buildRate, findRequester }),
       defaultPlatforms: config.builds.platforms.length,
       ...{ plan, cacheRepository },
     }),

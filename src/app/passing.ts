@@ -1,7 +1,7 @@
 // What it takes to show upstreams the credentials of clients, where the configuration has one that is to see them.
 import { join } from 'node:path';
+import { loadPassThroughKeys } from '../access/keys.ts';
 import { createSealedCredentials, type SealedCredentials } from '../access/sealed-credentials.ts';
-import { loadPassThroughKeys } from '../access/signing-key.ts';
 import type { Config } from '../config/schema.ts';
 import type { ScopePolicy } from '../upstream/scopes.ts';
 

@@ -12,18 +12,18 @@ import type { RecipeImages } from '../pull/recipes/recipe-images.ts';
 import type { WithRecipes } from '../pull/recipes/recipe-registry.ts';
 import { createShadowedRegistry, type Shadow, shadowName } from '../pull/recipes/shadowed-registry.ts';
 import type { Registry } from '../pull/registry.ts';
-import type { StartPulled } from '../submit/rated-builds.ts';
+import type { StartBuildForPull } from '../submit/rate-limited-builds.ts';
 
 interface StartRecipeDeps {
   readonly plan: Plan;
-  readonly startPulled: StartPulled;
+  readonly startBuildForPull: StartBuildForPull;
   /** How many platforms a build has that names none. */
   readonly defaultPlatforms: number;
   readonly cacheRepository: string | undefined;
 }
 
 export function createStartRecipe(deps: StartRecipeDeps): StartRecipe {
-  const { plan, startPulled, defaultPlatforms, cacheRepository } = deps;
+  const { plan, startBuildForPull, defaultPlatforms, cacheRepository } = deps;
 
   async function planRecipe(match: RecipeMatch, target: RecipeTarget): Promise<Spec> {
     const {
@@ -49,7 +49,7 @@ export function createStartRecipe(deps: StartRecipeDeps): StartRecipe {
 
   return async (match, target) => {
     const platforms = match.platforms?.length ?? defaultPlatforms;
-    return (await startPulled(() => planRecipe(match, target), platforms)).build;
+    return (await startBuildForPull(() => planRecipe(match, target), platforms)).build;
   };
 }
 

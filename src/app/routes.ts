@@ -3,7 +3,7 @@ import type { Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import type { Access } from '../access/access.ts';
 import { FOREIGN } from '../access/authorization.ts';
-import { type CallerRate, createCallerRate } from '../access/caller-rate.ts';
+import { type CallerRateLimiter, createCallerRateLimiter } from '../access/rate-limiter.ts';
 import type { SealedCredentials } from '../access/sealed-credentials.ts';
 import type { CacheAdmin } from '../cache/admin/cache-admin.ts';
 import type { Config } from '../config/schema.ts';
@@ -17,11 +17,10 @@ import { createRulesApi } from '../http/admin/rules-api.ts';
 import { createAdmission } from '../http/distribution/admission.ts';
 import { createCredentialPassThrough } from '../http/distribution/credential-pass-through.ts';
 import { createFindToken, type FindToken } from '../http/distribution/find-token.ts';
-import { createNamespaceEcho } from '../http/distribution/namespace.ts';
+import { createNamespaceEcho, createStrict, STRICT_PATHS } from '../http/distribution/mirror.ts';
 import { createPush } from '../http/distribution/push.ts';
 import { createRegistry } from '../http/distribution/registry.ts';
 import type { RegistryEvents } from '../http/distribution/registry-events.ts';
-import { createStrict, STRICT_PATHS } from '../http/distribution/strict.ts';
 import { createTokenEndpoint } from '../http/distribution/token-endpoint.ts';
 import { clientAddress, createAuthentication } from '../http/middleware/authentication.ts';
 import { createBodyBudget } from '../http/middleware/body-budget.ts';
@@ -40,7 +39,7 @@ import { createExplain } from '../pull/rules/explain.ts';
 import type { TokenLedger } from '../pull/tokens/ledger.ts';
 import { tellRules } from '../rules/explanation.ts';
 import type { RuleReloader } from '../rules/reload/reloader.ts';
-import { createRatedBuilds } from '../submit/rated-builds.ts';
+import { createRateLimitedBuilds } from '../submit/rate-limited-builds.ts';
 import { createSourceRights } from '../submit/source-rights.ts';
 import { createSubmit } from '../submit/submit.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
@@ -68,7 +67,7 @@ interface RoutesDeps extends PullingParts {
   readonly cacheAdmin: CacheAdmin;
   readonly ledger: TokenLedger;
   readonly building: Building;
-  readonly buildRate: CallerRate;
+  readonly buildRate: CallerRateLimiter;
   readonly registryEvents: RegistryEvents;
   readonly rules: RuleReloader;
   readonly ruledPulls: RuledPulls;
@@ -189,12 +188,12 @@ function addAugmentApi(app: Hono, deps: TokenRoutesDeps): void {
   const body = { maxBytes: requestBodyBytes, bodies: createBodyBudget(requestBodyBytes, deps.spareBytes) };
   const publicUrl = config.publicUrl?.href;
   const { builds, plan, listBases } = building;
-  const ratedBuilds = createRatedBuilds(builds, deps.buildRate);
+  const limitedBuilds = createRateLimitedBuilds(builds, deps.buildRate);
   const { repository, cacheRepository, requests, timeoutMs } = config.builds;
   const submit = createSubmit({
     ...deps,
-    ...{ requireSources, plan, listBases, builds: ratedBuilds, findRuled: ruledPulls.findRuled },
-    tokenRate: createCallerRate(config.tokens.rate, { what: 'tokens', units: 'tokens', key: 'tokens.rate' }),
+    ...{ requireSources, plan, listBases, builds: limitedBuilds, findRuled: ruledPulls.findRuled },
+    tokenLimiter: createCallerRateLimiter(config.tokens.rate, { what: 'tokens', units: 'tokens', key: 'tokens.rate' }),
     options: {
       ...{ attestations: config.attestations, repository, cacheRepository, allowance: { ...requests, timeoutMs } },
       ...config.limits,
@@ -202,7 +201,7 @@ function addAugmentApi(app: Hono, deps: TokenRoutesDeps): void {
   });
   const limits = submitLimits(config);
   app.route('/', createAugmentApi({ submit, builds, ledger, findToken, origins, publicUrl, body, limits }));
-  app.route('/', createBuildsApi({ builds, ratedBuilds, origins, publicUrl, log }));
+  app.route('/', createBuildsApi({ builds, limitedBuilds, origins, publicUrl, log }));
   app.route('/', createInspectApi({ inspect, requireSources, body }));
 }
 

@@ -86,7 +86,7 @@ export function createEndpoint({ outbox, deliver, log, now, limits }: EndpointDe
     } catch (error) {
       if (stop.signal.aborted) return void waiting.unshift(...batch);
       if (!(error instanceof DeliveryError)) throw error;
-      log.error({ events: batch.length, reason: error.message }, 'events dropped: the endpoint did not take them');
+      log.error({ events: batch.length, reason: error.message }, 'events dropped: the endpoint refused them');
     }
     await Promise.all(batch.map(outbox.release));
     schedule();
@@ -145,15 +145,17 @@ export function createOutbox({ records, name, now, log }: OutboxDeps): Outbox {
       last = Math.max(last + 1, now().getTime() * 1000);
       const key = `${prefix}${String(last).padStart(16, '0')}`;
       const kept = events.put(key, event, { expiresAt: new Date(now().getTime() + KEEP_MS) });
-      return { event, key, kept: kept.catch(report('an event could not be kept')) };
+      return { event, key, kept: kept.catch(report('an event could not be stored')) };
     },
     async release({ key, kept }) {
       await kept;
-      if (key !== undefined) await events.delete(key).catch(report('an event could not be forgotten'));
+      if (key !== undefined) await events.delete(key).catch(report('a delivered event could not be removed'));
     },
     async restore(limit) {
       const keys = (await events.list({ after: prefix, limit })).filter(key => key.startsWith(prefix));
-      const found = await Promise.all(keys.map(key => events.get(key).catch(report('a kept event could not be read'))));
+      const found = await Promise.all(
+        keys.map(key => events.get(key).catch(report('a stored event could not be read'))),
+      );
       return keys.flatMap((key, index) => (found[index] ? [{ event: found[index], key }] : []));
     },
   };
@@ -181,7 +183,7 @@ function createOverflow({ log, now }: { readonly log: Logger; readonly now: () =
 
   function report(): void {
     if (dropped === 0) return;
-    log.error({ events: dropped }, 'events dropped: too many wait for the endpoint');
+    log.error({ events: dropped }, 'events dropped: too many are waiting for the endpoint');
     dropped = 0;
     reportedAt = now().getTime();
   }

@@ -164,7 +164,7 @@ function checkNames(field: string, given: readonly string[], known: readonly str
 type Files = Readonly<Record<string, string>>;
 
 function filesContext({ buildContext }: RequestedBuild, files: Files): ContextSource {
-  if (buildContext) throw new ApiError(400, 'buildContext: what is built from packages takes no context');
+  if (buildContext) throw new ApiError(400, 'buildContext: a build from packages takes no context');
   return { kind: 'files', files };
 }
 

@@ -1,7 +1,7 @@
 // What a submit request becomes: a token for an image, once everything that needs a network is settled; a build or copy is begun where the image
 // has to be made first.
 import { type Requester, subjectOf } from '../access/caller.ts';
-import { accountOf, type CallerRate } from '../access/caller-rate.ts';
+import { accountOf, type CallerRateLimiter } from '../access/rate-limiter.ts';
 import { createWork, type Work } from '../augment/budget.ts';
 import type { Submitted } from '../builds/builds.ts';
 import type { BuildRecord } from '../builds/record.ts';
@@ -14,7 +14,7 @@ import { createPlanBuild, type PlanBuildDeps, type Planned } from './build.ts';
 import { checkMediaTypes, repositoriesOf, toChanges } from './changes.ts';
 import { createPlanCopy } from './copy.ts';
 import { ApiError, toApiError, toSourceError } from './errors.ts';
-import type { RatedBuilds } from './rated-builds.ts';
+import type { RateLimitedBuilds } from './rate-limited-builds.ts';
 import type { ContainerConfig, RequestedLayer, SubmitRequest } from './request.ts';
 import type { FindRuled, RequestedImage, RuledChanges } from './rules.ts';
 import { createTargets, type TargetsDeps } from './target.ts';
@@ -40,11 +40,11 @@ interface SubmitDeps
     Pick<PlanBuildDeps, 'requireSources' | 'describeChanges' | 'openLayer' | 'plan' | 'listBases'> {
   readonly origins: Origins;
   readonly prepare: Prepare;
-  readonly builds: RatedBuilds;
+  readonly builds: RateLimitedBuilds;
   readonly ledger: Pick<TokenLedger, 'issue' | 'keepLayers'>;
   readonly findRuled: FindRuled;
   /** Of tokens: a large request counts for several. */
-  readonly tokenRate: CallerRate;
+  readonly tokenLimiter: CallerRateLimiter;
   readonly options: SubmitOptions;
 }
 
@@ -69,7 +69,7 @@ interface AskedImage {
 const NO_RULES: RuledChanges = { ruleSteps: [], ruleLayerSources: [] };
 
 export function createSubmit(deps: SubmitDeps): Submit {
-  const { origins, prepare, requireSources, builds, ledger, findRuled, tokenRate, options } = deps;
+  const { origins, prepare, requireSources, builds, ledger, findRuled, tokenLimiter, options } = deps;
   const { attestations, allowance, repository, cacheRepository } = options;
   const targets = createTargets({ origins, access: deps.access, repository, cacheRepository });
   const planBuild = createPlanBuild({ ...deps, targets, allowance });
@@ -153,7 +153,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
   }
 
   return async (requester, request, signal) => {
-    await tokenRate.count(requester, weightOf(request));
+    await tokenLimiter.consume(requester, weightOf(request));
     const { source, build } = request;
     const isThere = source.kind === 'image' && !build.freeze && !build.mirror;
     const work = startWork(signal, options);

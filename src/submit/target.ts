@@ -47,7 +47,7 @@ export function createTargets({ origins, access, repository, cacheRepository }: 
   function locateDefault(): string {
     const isOurs = parseReference(repository).registry !== undefined || origins.findNamed(repository) !== undefined;
     if (isOurs) return locate('buildRepository', repository);
-    throw new ApiError(400, `buildRepository: is needed, for ${repository} of builds.repository is not hosted here`);
+    throw new ApiError(400, `buildRepository: must be given, as ${repository} (builds.repository) is not hosted here`);
   }
 
   function locateTarget({ buildRepository }: RequestedBuild, below: string | undefined): string {

@@ -2,7 +2,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
-import { createAttempts } from '../../src/access/attempts.ts';
+import { createAttempts } from '../../src/access/passwords.ts';
 
 const OPTIONS = { max: 2, windowMs: 60_000, now: () => new Date(0) };
 

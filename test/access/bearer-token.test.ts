@@ -3,7 +3,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { decodeJwt, decodeProtectedHeader, type JWTPayload, SignJWT, UnsecuredJWT } from 'jose';
 import { describe, expect, test } from 'vitest';
 import { type BearerTokens, createBearerTokens } from '../../src/access/bearer-token.ts';
-import { parseSigningKey } from '../../src/access/signing-key.ts';
+import { parseSigningKey } from '../../src/access/keys.ts';
 import { createMemory } from '../../src/memory.ts';
 import { START } from './fixture.ts';
 

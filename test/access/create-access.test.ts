@@ -67,7 +67,7 @@ test('a refusal says what to configure', async () => {
   expect(() => access.requireRight({ kind: 'anonymous' }, 'push', 'local/app')).toThrow(
     expect.objectContaining({
       code: 'DENIED',
-      message: 'nobody may push here: set "access" in veneer.yaml to say who may',
+      message: 'nobody may push here: set "access" in veneer.yaml to change who may',
     }),
   );
 });

@@ -4,11 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compare, hashSync } from 'bcryptjs';
 import { onTestFinished } from 'vitest';
-import type { Access, AccessOptions, Grant } from '../../src/access/access.ts';
+import type { Access, AccessFault, AccessOptions, Grant } from '../../src/access/access.ts';
 import { type AccessTokens, createAccessTokens } from '../../src/access/access-token.ts';
 import type { Bcrypt } from '../../src/access/bcrypt.ts';
 import { createAccess } from '../../src/access/create-access.ts';
-import type { AccessFault } from '../../src/access/fault.ts';
 import { createMemory } from '../../src/memory.ts';
 import { createMemoryStore } from '../../src/state/memory.ts';
 

@@ -1,7 +1,7 @@
 // The file of users: what is read, and how its faults are named.
 import { hashSync } from 'bcryptjs';
 import { expect, test } from 'vitest';
-import { AccessFault } from '../../src/access/fault.ts';
+import { AccessFault } from '../../src/access/access.ts';
 import { highestCost, parseHtpasswd } from '../../src/access/user-file.ts';
 
 const HASH = hashSync('x', 4);
@@ -36,7 +36,7 @@ test.each([
   ['a cost below the least', `ci:${HASH.replace('$04$', '$03$')}`, /:2: the hash has cost 3/],
   ['no colon', 'canary', /:2: expected <user>:<bcrypt hash>/],
   ['no name', `:${HASH}`, /:2: expected <user>:<bcrypt hash>/],
-  ['a name twice', `first:${HASH}`, /:2: this user is there already/],
+  ['a name twice', `first:${HASH}`, /:2: duplicate user/],
 ])('%s is a fault with its line, and no hash', (_name, line, message) => {
   const text = `first:${HASH}\n${line}\n`;
   expect(() => parseHtpasswd(text, '/etc/htpasswd')).toThrow(message);

@@ -1,7 +1,7 @@
 // Scopes: the grammar of the token specification, and its limits.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { formatScope, parseScopes } from '../../src/access/scope.ts';
+import { formatScope, parseScopes } from '../../src/access/right.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 
 test.each([

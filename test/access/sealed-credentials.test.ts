@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type { PasswordCredentials } from '../../src/access/authorization.ts';
+import { loadPassThroughKeys } from '../../src/access/keys.ts';
 import { createSealedCredentials } from '../../src/access/sealed-credentials.ts';
-import { loadPassThroughKeys } from '../../src/access/signing-key.ts';
 
 const TTL_MS = 300_000;
 const alice: PasswordCredentials = { kind: 'password', username: 'älice', password: 'canary:with a colon' };

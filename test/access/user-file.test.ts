@@ -2,7 +2,7 @@
 import { rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { AccessFault } from '../../src/access/fault.ts';
+import { AccessFault } from '../../src/access/access.ts';
 import { openUserFile } from '../../src/access/user-file.ts';
 import { htpasswdOf, temporaryDirectory } from './fixture.ts';
 

@@ -132,7 +132,7 @@ test('a network that is open to all hears how to let somebody build', async () =
   const answer = await other.send('POST', '/v1alpha2/container', { headers, body });
   expect([answer.status, JSON.parse(answer.body.toString()).message]).toEqual([
     403,
-    'nobody may build here: set "access" in veneer.yaml to say who may; a grant { users: [<name>], repositories: ["local/builds"], ' +
+    'nobody may build here: set "access" in veneer.yaml to change who may; a grant { users: [<name>], repositories: ["local/builds"], ' +
       'allow: [pull, build] } in it opens no pushes',
   ]);
   expect((await other.send('POST', '/v1/cache/verify')).status).toBe(403);

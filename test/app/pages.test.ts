@@ -97,7 +97,7 @@ describe('where this machine may do all', () => {
   test('who asks by another name hears which key to set', async () => {
     const server = await start();
     const { body } = await server.send('GET', '/v2/', { headers: { Host: 'veneer:8080' } });
-    expect(body.toString()).toContain('veneer is no name of this Veneer');
+    expect(body.toString()).toContain('veneer is not a name of this Veneer');
     expect(body.toString()).toContain('add the name to \\"hosts\\" in veneer.yaml');
   });
 

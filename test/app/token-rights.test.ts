@@ -70,7 +70,7 @@ async function pull({ name, tag }: Token) {
 }
 
 async function expectEnded(token: Token, repository = 'lab/library/app'): Promise<void> {
-  expect(await pull(token)).toEqual([403, expect.stringContaining(`may not pull ${repository} any more`)]);
+  expect(await pull(token)).toEqual([403, expect.stringContaining(`may no longer pull ${repository}`)]);
   for (const path of ['tags/list', `blobs/sha256:${'0'.repeat(64)}`, `referrers/sha256:${'0'.repeat(64)}`]) {
     expect([path, (await app.request(`/v2/${token.name}/${path}`)).status]).toEqual([path, 403]);
   }

@@ -82,7 +82,7 @@ describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { t
     const foreign = `${veneer}/lab/library/bb:pushed`;
     await docker('pull', image);
     await docker('tag', image, foreign);
-    const reason = 'unsupported: lab/library/bb is pulled from lab, and not hosted here';
+    const reason = 'unsupported: lab/library/bb is in lab, and not hosted here';
     await expect(docker('push', foreign)).rejects.toThrow(reason);
   });
 

@@ -70,7 +70,7 @@ test.each([400, 401, 403, 404, 410, 413, 422])('takes %i as final and goes on', 
   await events.close();
   expect(receiver.posts.map(post => tags(post.events))).toEqual([['1'], ['2']]);
   const reason = `status ${code}`;
-  expect(events.logged('events dropped: the endpoint did not take them')).toMatchObject([{ events: 1, reason }]);
+  expect(events.logged('events dropped: the endpoint refused them')).toMatchObject([{ events: 1, reason }]);
 });
 
 test('drops a batch when the retries are used up, and goes on', async () => {
@@ -79,7 +79,7 @@ test('drops a batch when the retries are used up, and goes on', async () => {
   for (const tag of numbers(2)) events.emit(push(tag));
   await events.close();
   expect(receiver.posts.map(post => tags(post.events))).toEqual([['1'], ['1'], ['1'], ['2']]);
-  expect(events.logged('events dropped: the endpoint did not take them')).toMatchObject([{ reason: 'status 500' }]);
+  expect(events.logged('events dropped: the endpoint refused them')).toMatchObject([{ reason: 'status 500' }]);
 });
 
 test.each([200, 201, 204])('takes %i as delivered', async code => {
@@ -155,7 +155,7 @@ test('sends the headers and the credentials of the address, which never show in 
     expect(post.headers['x-token']).toBe('canary-header');
     expect(post.headers.authorization).toBe(`Basic ${btoa('canary-name:canary pass%')}`);
   }
-  expect(events.logged('events dropped: the endpoint did not take them')).toHaveLength(2);
+  expect(events.logged('events dropped: the endpoint refused them')).toHaveLength(2);
   expect(events.lines.join('')).not.toMatch(/canary|hook/);
 });
 

@@ -110,7 +110,7 @@ test('drops the oldest of too many, counts them, and says so once a minute', asy
   });
   const limits = { ...LIMITS, maxBatch: 2, maxQueued: 3 };
   const events = open([{ url: receiver.url }], { limits, now: () => new Date(time) });
-  const dropped = () => events.logged('events dropped: too many wait for the endpoint').map(line => line.events);
+  const dropped = () => events.logged('events dropped: too many are waiting for the endpoint').map(line => line.events);
   events.emit(push('under way'));
   await receiver.arrived(1);
   for (const tag of numbers(6)) events.emit(push(tag));

@@ -102,7 +102,7 @@ test('delivers the others where one record cannot be read', async () => {
   const events = open([{ url: receiver.url }], { records, now: () => NOW });
   await events.close();
   expect(receiver.posts.flatMap(post => tags(post.events))).toEqual(['1', '3']);
-  expect(events.logged('a kept event could not be read')).toHaveLength(1);
+  expect(events.logged('a stored event could not be read')).toHaveLength(1);
 });
 
 test('drops the oldest where more was left than may wait', async () => {
@@ -123,7 +123,7 @@ test('delivers from memory where the store fails', async () => {
   events.emit(push('1'));
   await events.close();
   expect(receiver.posts.flatMap(post => tags(post.events))).toEqual(['1']);
-  expect(events.logged('an event could not be kept')).toHaveLength(1);
+  expect(events.logged('an event could not be stored')).toHaveLength(1);
 });
 
 test('delivers once what a slow store lists although it came meanwhile', async () => {

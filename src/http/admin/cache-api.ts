@@ -18,7 +18,7 @@ export function createCacheApi({ admin, log }: CacheApiDeps): Hono {
   const app = new Hono();
 
   function send(c: Context, answer: AsyncGenerator<CacheLine>): Response {
-    const lines = ReadableStream.from(encode(answer, error => log.error({ err: error }, 'a look at the cache failed')));
+    const lines = ReadableStream.from(encode(answer, error => log.error({ err: error }, 'reading the cache failed')));
     return c.body(lines, 200, { 'Content-Type': CACHE_LINES_MEDIA_TYPE, 'Cache-Control': 'no-store' });
   }
 
@@ -51,7 +51,7 @@ const pruneSchema = z
     force: flag.optional(),
   })
   .refine(wish => wish.unusedMs !== undefined || wish.toBytes !== undefined || wish.repositories !== undefined, {
-    message: 'say what is to go: unusedMs, toBytes or repositories',
+    message: 'name what to prune: unusedMs, toBytes or repositories',
   });
 
 const verifySchema = z.strictObject({ bytesPerSecond: number.refine(bytes => bytes > 0, 'is 0').optional() });
@@ -70,9 +70,7 @@ async function* encode(answer: AsyncGenerator<CacheLine>, onFailed: (error: unkn
   } catch (error) {
     onFailed(error);
     const message =
-      error instanceof RegistryError
-        ? error.message
-        : 'the cache could not be looked at: the log of Veneer has the cause';
+      error instanceof RegistryError ? error.message : 'the cache could not be read: the log of Veneer has the cause';
     yield encodeLine({ kind: 'error', message });
   }
 }

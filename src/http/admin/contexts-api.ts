@@ -8,7 +8,7 @@ export function createContextsApi(offers: ContextOffers): Hono {
   app.get(`${CONTEXTS_PATH}:name`, c => {
     const { expires = '', signature = '' } = c.req.query();
     const context = offers.open(c.req.param('name'), { expires, signature });
-    if (!context) throw new ApiError(404, 'there is no such build context, or no more');
+    if (!context) throw new ApiError(404, 'this build context is unknown or has expired');
     const headers = { 'Content-Type': 'application/gzip', 'Cache-Control': 'no-store' };
     // Nothing is read of it that nobody gets.
     if (c.req.method === 'HEAD') return c.body(null, 200, headers);

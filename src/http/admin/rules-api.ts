@@ -95,7 +95,7 @@ function parseImage(image: string, { isOwn }: Pick<Origins, 'isOwn'>): Reference
   if (repository.startsWith('wt/') && (registry === undefined || isOwn(registry))) {
     throw new ApiError(
       400,
-      'image: what a token serves keeps the rules of its day; name the image that it was made of',
+      'image: an image of a token keeps the rules that were active when it was issued: name its source image',
     );
   }
   return reference;

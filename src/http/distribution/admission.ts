@@ -10,7 +10,7 @@ import type { WithRules } from '../../pull/rules/ruled-registry.ts';
 import type { TokenRecord } from '../../pull/tokens/record.ts';
 import { callerName, hasRight, hasRightStill, isBuilder, requireRight } from '../middleware/authentication.ts';
 import type { FindToken } from './find-token.ts';
-import { readNamespace } from './namespace.ts';
+import { readNamespace } from './mirror.ts';
 
 interface AdmissionDeps {
   readonly origins: Origins;
@@ -44,10 +44,10 @@ interface HostedTarget {
 export function createAdmission({ origins, findToken, awaitBuilt, withRules, show }: AdmissionDeps): Admission {
   async function admitToken(c: Context, token: string, repository: string): Promise<Pull> {
     const record = await findToken(c, token);
-    if (!record) throw unknown('this token is unknown or has expired: submit the request anew to get another');
+    if (!record) throw unknown('this token is unknown or has expired: submit the request again for a new one');
     const { frozenImage } = record;
     if (frozenImage !== undefined)
-      throw unknown(`this image is kept under its own name, without a token: pull ${frozenImage}`);
+      throw unknown(`this image has a name of its own, and needs no token: pull ${frozenImage}`);
     if (repository !== record.repository) {
       throw unknown(`this token serves ${record.repository}, not ${repository.slice(0, 255)}`);
     }
@@ -63,14 +63,14 @@ export function createAdmission({ origins, findToken, awaitBuilt, withRules, sho
     for (const { repository, rights } of neededRights(record)) {
       const held = await Promise.all(rights.map(verb => hasRightStill(c, caller, { verb, repository })));
       if (held.includes(true)) continue;
-      const reason = `whoever asked for this token may not pull ${repository} any more`;
-      throw new RegistryError('DENIED', `${reason}: submit the request anew to get another`);
+      const reason = `the caller that this token was issued to may no longer pull ${repository}`;
+      throw new RegistryError('DENIED', `${reason}: submit the request again for a new one`);
     }
   }
 
   async function sourceOf(c: Context, { sourceDigest, buildId = '', isDryRun }: TokenRecord): Promise<Digest> {
     if (sourceDigest === undefined && isDryRun)
-      throw new RegistryError('MANIFEST_UNKNOWN', 'this token is of a dry run: nothing was built for it');
+      throw new RegistryError('MANIFEST_UNKNOWN', 'this token is from a dry run: nothing was built for it');
     return sourceDigest ?? awaitBuilt(c, buildId);
   }
 
@@ -95,12 +95,12 @@ export function createAdmission({ origins, findToken, awaitBuilt, withRules, sho
       return { origin: { ...origin, registry } };
     },
     admitPush(c, verb, name) {
-      if (name.startsWith('wt/')) throw notHosted('what a token serves can only be pulled');
+      if (name.startsWith('wt/')) throw notHosted('names under wt/ can only be pulled');
       const origin = locate(c, name);
       const repository = originName(origin);
       requireRight(c, verb, repository);
       if (!origin.registry.isHosted)
-        throw notHosted(`${repository} is pulled from ${origin.registry.name}, and not hosted here`);
+        throw notHosted(`${repository} is in ${origin.registry.name}, and not hosted here`);
       return { repository, mayPull: other => hasRight(c, 'pull', other) };
     },
   };

@@ -7,8 +7,8 @@ import {
   formatChallenge,
   type PasswordCredentials,
   parseAuthorization,
+  SERVICE,
 } from '../../access/authorization.ts';
-import { SERVICE } from '../../access/bearer-token.ts';
 import type { SealedCredentials } from '../../access/sealed-credentials.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
@@ -51,7 +51,7 @@ export function createCredentialPassThrough({ sealed, publicUrl }: CredentialPas
       if (c.req.header('Authorization') !== undefined) return;
       throw new RegistryError(
         'UNAUTHORIZED',
-        'get a token first, with a login or without: an upstream may want to see it',
+        'get a token first, with or without a login: an upstream may want to see it',
       );
     } catch (error) {
       c.header('WWW-Authenticate', bearer(c));

@@ -45,8 +45,8 @@ export function createFindToken({ ledger, now }: FindTokenDeps): FindToken {
 }
 
 function tooMany(waitMs: number): RegistryError {
-  const reason = `more than ${MAX_GUESSES} unknown tokens were asked for in ${GUESS_WINDOW_MS / 1000} seconds from this network`;
-  return new RegistryError('TOOMANYREQUESTS', `${reason}: wait before the next`, {
+  const reason = `more than ${MAX_GUESSES} unknown tokens were requested from this network in ${GUESS_WINDOW_MS / 1000} seconds`;
+  return new RegistryError('TOOMANYREQUESTS', `${reason}: try again later`, {
     retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1000)),
   });
 }

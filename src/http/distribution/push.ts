@@ -130,7 +130,7 @@ const MAX_NAMED = 10;
 function missingText(repository: string, missing: readonly Digest[]): string {
   const more = missing.length > MAX_NAMED ? `, and ${missing.length - MAX_NAMED} more` : '';
   const named = missing.slice(0, MAX_NAMED).join(', ');
-  return `${repository} has not all that this manifest refers to, and cannot serve: ${named}${more}`;
+  return `${repository} lacks what this manifest refers to, and cannot serve: ${named}${more}`;
 }
 
 /** Range is inclusive, and clients expect 0-0 of an upload that has nothing yet. */

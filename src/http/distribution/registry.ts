@@ -7,7 +7,7 @@ import { parseRange } from '../../oci/range.ts';
 import { acceptsIndex, type PullProxy } from '../../pull/pull.ts';
 import { requireCaller } from '../middleware/authentication.ts';
 import type { Admission } from './admission.ts';
-import { readNamespace } from './namespace.ts';
+import { readNamespace } from './mirror.ts';
 import type { RegistryEvents } from './registry-events.ts';
 
 interface RegistryDeps {

@@ -8,10 +8,10 @@ import {
   type PasswordCredentials,
   parseAuthorization,
   passwordCredentials,
+  SERVICE,
 } from '../../access/authorization.ts';
-import { SERVICE } from '../../access/bearer-token.ts';
-import type { RepositoryAccess } from '../../access/caller.ts';
-import { formatScope, parseScopes } from '../../access/scope.ts';
+import type { RepositoryAccess } from '../../access/right.ts';
+import { formatScope, parseScopes } from '../../access/right.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
 interface TokenEndpointDeps {
@@ -89,7 +89,10 @@ function checkService(service: string | undefined): void {
 function parseBasic(header: string | undefined, limits?: CredentialLimits): PasswordCredentials | undefined {
   const credentials = parseAuthorization(header, limits);
   if (credentials?.kind !== 'bearer') return credentials;
-  throw new RegistryError('UNAUTHORIZED', 'a bearer token gets no other: send user name and password');
+  throw new RegistryError(
+    'UNAUTHORIZED',
+    'a bearer token cannot be exchanged for another: send a user name and password',
+  );
 }
 
 /** An access token may be the password of any user name, or a refresh token: we give out none of another kind. */

@@ -6,10 +6,9 @@ import type { Access, AccessRequest, MissingRight } from '../../access/access.ts
 import { isAccessToken } from '../../access/access-token.ts';
 import { type Challenge, formatChallenge } from '../../access/authorization.ts';
 import { ANONYMOUS, type Caller, isBuild, type Requester, subjectOf } from '../../access/caller.ts';
-import { type Right, verbs } from '../../access/right.ts';
-import { formatScope } from '../../access/scope.ts';
+import { formatScope, type Right, verbs } from '../../access/right.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { findNamespace } from '../distribution/namespace.ts';
+import { findNamespace } from '../distribution/mirror.ts';
 
 declare module 'hono' {
   interface ContextVariableMap {

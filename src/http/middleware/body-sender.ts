@@ -17,6 +17,8 @@ interface Env {
  * when it fails. Goes outside of any middleware that looks at the response: nothing is left of it.
  */
 export function createBodySender(log: Logger, buffers: SendBuffersOptions = {}): MiddlewareHandler<Env> {
+  // Once a Node server has replaced the global Response, it sends one that nobody has read as it is, and finds no mark in its headers.
+  void RESPONSE_ALREADY_SENT.body;
   const shareBuffers = createSendBuffers(buffers);
   const takeTurn = createTurns();
   return async (c, next) => {
@@ -32,7 +34,7 @@ export function createBodySender(log: Logger, buffers: SendBuffersOptions = {}):
     const share = shareBuffers();
     await send(openReader(body), outgoing, { share, takeTurn })
       .catch(error => {
-        log.warn({ err: error, path: redactPath(c.req.path) }, 'a body broke: its connection was cut');
+        log.warn({ err: error, path: redactPath(c.req.path) }, 'a response body failed: its connection was closed');
         outgoing.destroy();
       })
       .finally(share.leave);

@@ -246,7 +246,7 @@ function cutSilent(server: Server, { unreadResponseMs, idleConnectionMs }: Conne
 }
 
 function crowdedAnswer(pathname: string, max: number): Response {
-  const message = `all ${max} connections are taken: try again, or see limits.connections`;
+  const message = `all ${max} connections are in use: try again, or raise limits.connections`;
   const body = pathname.startsWith('/v2') ? { errors: [{ code: 'TOOMANYREQUESTS', message }] } : { message };
   return Response.json(body, { status: 503, headers: { 'Retry-After': '1', Connection: 'close' } });
 }

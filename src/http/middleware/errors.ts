@@ -8,8 +8,8 @@ import { RegistryError } from '../../oci/errors.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { setChallenge } from './authentication.ts';
 
-const DISK_FULL = 'the disk of Veneer is full: what was asked for cannot be kept. Pulls go on, and deletions make room';
-const UNUSABLE = 'what Veneer keeps cannot be read or written now: its log has the cause, and what to do';
+const DISK_FULL = 'the disk of Veneer is full: this cannot be stored. Pulls still work, and deletions free space';
+const UNUSABLE = 'records cannot be read or written: the log of Veneer has the cause and the remedy';
 
 /** The statuses that an upstream may answer, and those that are ours. */
 const STATUSES = [
@@ -55,7 +55,7 @@ function toRegistryError(error: Error): RegistryError {
   if (error instanceof ApiError) return new RegistryError('UNKNOWN', error.message, { status: error.status });
   if (error instanceof HTTPException) return new RegistryError('UNKNOWN', error.message, { status: error.status });
   if ('code' in error && error.code === 'EBUSY') {
-    const message = 'records cannot be written now, as another program holds them: try again';
+    const message = 'records are locked by another program: try again';
     return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: BUSY_SECONDS });
   }
   if ('code' in error && error.code === 'EIO') return new RegistryError('UNAVAILABLE', UNUSABLE, { status: 503 });

@@ -40,7 +40,7 @@ export function createPageGuard({ isOpen, publicUrl, names, isClosed }: PageGuar
     if (!HEALTH.includes(c.req.path)) {
       const stranger = isOpen || isClosed ? namesOf(c).find(name => !isOwnName(name)) : undefined;
       if (stranger !== undefined) throw misdirected(stranger);
-      if (!isAllowed(c)) throw new RegistryError('DENIED', 'a page of the web asks for this, and none may');
+      if (!isAllowed(c)) throw new RegistryError('DENIED', 'requests from web pages are refused');
     }
     await next();
   };
@@ -55,7 +55,7 @@ function namesOf(c: Context): readonly string[] {
 
 function misdirected(name: string): RegistryError {
   const remedy = 'if clients reach it by that name, add the name to "hosts" in veneer.yaml';
-  return new RegistryError('DENIED', `${name.slice(0, 255)} is no name of this Veneer: ${remedy}`, { status: 421 });
+  return new RegistryError('DENIED', `${name.slice(0, 255)} is not a name of this Veneer: ${remedy}`, { status: 421 });
 }
 
 const INERT = {

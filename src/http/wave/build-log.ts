@@ -39,7 +39,7 @@ export function createSendLog({ builds, log }: BuildLogDeps): SendLog {
         }
       },
       async error => {
-        if (!c.req.raw.signal.aborted) log.error({ err: error }, 'the log of a build broke off');
+        if (!c.req.raw.signal.aborted) log.error({ err: error }, 'the log of a build was cut short');
       },
     );
   }
@@ -49,7 +49,7 @@ export function createSendLog({ builds, log }: BuildLogDeps): SendLog {
     const isEvents = c.req.header('Accept')?.includes('text/event-stream') === true;
     const headers = { ...HEADERS, 'Content-Type': isEvents ? 'text/event-stream' : 'text/plain; charset=utf-8' };
     const entries = await builds.openLog(build.id, { follow, signal: c.req.raw.signal });
-    if (!entries) throw new ApiError(404, `the log of ${build.id} is not kept any more`);
+    if (!entries) throw new ApiError(404, `the log of ${build.id} has been deleted`);
     // Nothing is read of it that nobody gets.
     if (c.req.method === 'HEAD') return c.body(null, 200, headers);
     if (!isEvents) return c.body(toText(entries), 200, headers);

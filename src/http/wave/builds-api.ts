@@ -5,7 +5,7 @@ import type { Builds } from '../../builds/builds.ts';
 import { type BuildRecord, buildRecordSchema } from '../../builds/record.ts';
 import type { Origins } from '../../pull/origin.ts';
 import { ApiError } from '../../submit/errors.ts';
-import type { RatedBuilds } from '../../submit/rated-builds.ts';
+import type { RateLimitedBuilds } from '../../submit/rate-limited-builds.ts';
 import { hasRight, requesterOf, requireRight } from '../middleware/authentication.ts';
 import { createSendLog } from './build-log.ts';
 import { buildResponse, buildStatusResponse } from './build-response.ts';
@@ -13,7 +13,7 @@ import { findPublicHost, imageAddress } from './public-host.ts';
 
 interface BuildsApiDeps {
   readonly builds: Builds;
-  readonly ratedBuilds: Pick<RatedBuilds, 'retry'>;
+  readonly limitedBuilds: Pick<RateLimitedBuilds, 'retry'>;
   readonly origins: Origins;
   readonly publicUrl: string | undefined;
   readonly log: Logger;
@@ -22,7 +22,7 @@ interface BuildsApiDeps {
 /** Where builds are, and where copies; by what their ids begin with. */
 const PATHS = { bd: '/v1alpha1/builds', mr: '/v1alpha1/mirrors' } as const;
 
-export function createBuildsApi({ builds, ratedBuilds, origins, publicUrl, log }: BuildsApiDeps): Hono {
+export function createBuildsApi({ builds, limitedBuilds, origins, publicUrl, log }: BuildsApiDeps): Hono {
   const app = new Hono();
   const sendLog = createSendLog({ builds, log });
 
@@ -51,7 +51,7 @@ export function createBuildsApi({ builds, ratedBuilds, origins, publicUrl, log }
       return c.json(describeFor(c)((await builds.cancel(build.id)) ?? build));
     });
     app.post(`${path}/:id/retry`, async c =>
-      c.json(describeFor(c)(await ratedBuilds.retry(requesterOf(c), await change(c)))),
+      c.json(describeFor(c)(await limitedBuilds.retry(requesterOf(c), await change(c)))),
     );
   }
   return app;

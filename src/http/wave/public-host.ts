@@ -16,7 +16,7 @@ export function findPublicHost(publicUrl: string | undefined, host: string | und
 export function publicHost(publicUrl: string | undefined, host: string | undefined): string {
   const found = findPublicHost(publicUrl, host);
   if (found) return found;
-  throw new ApiError(400, 'the address that images are pulled from is not configured: set publicUrl in veneer.yaml');
+  throw new ApiError(400, 'images have no address to be pulled from: set publicUrl in veneer.yaml');
 }
 
 // What an image of a repository is called by clients.

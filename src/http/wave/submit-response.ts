@@ -58,7 +58,7 @@ export function statusResponse(submission: Submission, logAddress: (id: string) 
     ...(buildId !== undefined && { [isCopy(buildId) ? 'mirrorId' : 'buildId']: buildId }),
     ...(isOver && { succeeded: hasSucceeded(submission) }),
     ...(build?.failure && { reason: describeFailure(build), detailsUri: logAddress(build.id) }),
-    ...(isLost && { reason: `the record of ${buildId} is not kept any more` }),
+    ...(isLost && { reason: `the record of ${buildId} was deleted` }),
     creationTime: createdAt,
     ...(isOver && { duration: build?.endedAt ? durationSeconds(build.createdAt, build.endedAt) : NO_WAIT_SECONDS }),
   };

@@ -106,8 +106,7 @@ function unsupported(what: string, reason: string): ApiError {
 
 /** Throws ApiError for a name with a protocol or out of grammar. */
 export function checkImage(field: string, image: string): void {
-  if (image.includes('://'))
-    throw new ApiError(400, `${field}: an image name takes no protocol prefix such as docker://`);
+  if (image.includes('://')) throw new ApiError(400, `${field}: an image name takes no prefix such as docker://`);
   try {
     parseReference(image);
   } catch (error) {

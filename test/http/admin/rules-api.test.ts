@@ -106,9 +106,15 @@ describe('an explanation', () => {
     ['?image=a&image=b', 'image: is given more than once'],
     [`?image=${'a'.repeat(513)}`, 'image: has more than 512 characters'],
     ['?image=UPPER', 'image: invalid repository name "UPPER"'],
-    ['?image=docker://a', 'image: an image name takes no protocol prefix such as docker://'],
-    ['?image=wt/0123456789ab/library/app:1', 'image: what a token serves keeps the rules of its day'],
-    ['?image=127.0.0.1:8080/wt/0123456789ab/library/app:1', 'image: what a token serves keeps the rules of its day'],
+    ['?image=docker://a', 'image: an image name takes no prefix such as docker://'],
+    [
+      '?image=wt/0123456789ab/library/app:1',
+      'image: an image of a token keeps the rules that were active when it was issued',
+    ],
+    [
+      '?image=127.0.0.1:8080/wt/0123456789ab/library/app:1',
+      'image: an image of a token keeps the rules that were active when it was issued',
+    ],
     ['?image=a&platform=x%20y', 'platform: "x y" is no platform'],
     ['?image=a&caller=', 'caller: is empty'],
     ['?image=a&callers=b', 'Unrecognized key: "callers"'],

@@ -200,7 +200,7 @@ describe('a manifest', () => {
     const answer = await repository.pushManifest(sparse, 'sparse');
     expect([answer.status, answer.headers.warning]).toEqual([
       201,
-      `299 - "local/app has not all that this manifest refers to, and cannot serve: ${makeImage('not pushed').digest}"`,
+      `299 - "local/app lacks what this manifest refers to, and cannot serve: ${makeImage('not pushed').digest}"`,
     ]);
     expect((await repository.pushManifest(index, 'whole')).headers.warning).toBeUndefined();
   });
@@ -229,7 +229,7 @@ test.each(['wt/0123456789ab/library/alpine', 'wt/local/app'])(
     const other = openRepository(server, name);
     for (const answer of [await other.pushManifest(index, '1'), await other.send('DELETE', '/manifests/1')]) {
       expect([answer.status, codeOf(answer)]).toEqual([405, 'UNSUPPORTED']);
-      expect(answer.body.toString()).toContain('what a token serves can only be pulled');
+      expect(answer.body.toString()).toContain('names under wt/ can only be pulled');
       expect(answer.body.toString()).not.toContain('0123456789ab');
     }
   },

@@ -144,7 +144,7 @@ test.each<[string, TokenRecord, BuildRecord | undefined, object]>([
       buildId: ID,
       succeeded: false,
       duration: 0.001,
-      reason: `the record of ${ID} is not kept any more`,
+      reason: `the record of ${ID} was deleted`,
     },
   ],
   [

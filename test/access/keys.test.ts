@@ -3,8 +3,8 @@ import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { AccessFault } from '../../src/access/fault.ts';
-import { loadSigningKey, parseSigningKey } from '../../src/access/signing-key.ts';
+import { AccessFault } from '../../src/access/access.ts';
+import { loadSigningKey, parseSigningKey } from '../../src/access/keys.ts';
 import { temporaryDirectory } from './fixture.ts';
 
 const ed25519 = generateKeyPairSync('ed25519').privateKey;

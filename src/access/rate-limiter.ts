@@ -26,23 +26,23 @@ interface Counted {
 }
 
 /** Callers on this machine, where nothing is configured, are not limited: they may do all else, too. */
-export interface CallerRate {
+export interface CallerRateLimiter {
   /** Throws TOOMANYREQUESTS with its Retry-After where `count` more are too many; they do not count then. */
-  count(requester: Requester, count: number): Promise<void>;
+  consume(requester: Requester, count: number): Promise<void>;
   /** Takes back what was counted for nothing. */
-  giveBack(requester: Requester, count: number): Promise<void>;
+  refund(requester: Requester, count: number): Promise<void>;
 }
 
-export function createCallerRate({ anonymous, known }: CallerRates, counted: Counted): CallerRate {
+export function createCallerRateLimiter({ anonymous, known }: CallerRates, counted: Counted): CallerRateLimiter {
   const limiters = { anonymous: createLimiter(anonymous), known: createLimiter(known) };
   return {
-    async count(requester, count) {
+    async consume(requester, count) {
       if (requester.caller.kind === 'local') return;
       const { key, isKnown } = accountOf(requester);
       const [limiter, rate] = isKnown ? [limiters.known, known] : [limiters.anonymous, anonymous];
       if (limiter && rate) await consume(counted, { limiter, rate, key, isKnown, count });
     },
-    async giveBack(requester, count) {
+    async refund(requester, count) {
       if (requester.caller.kind === 'local') return;
       const { key, isKnown } = accountOf(requester);
       await limiters[isKnown ? 'known' : 'anonymous']?.rates.reward(key, count);

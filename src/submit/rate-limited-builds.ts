@@ -1,21 +1,20 @@
-// Builds that callers begin: what is new counts against the caller's rate, what is under way or built already does not.
+// Builds that callers start, within their rates: a new one counts, one that is under way or finished does not.
 import { type Requester, subjectOf } from '../access/caller.ts';
-import { type CallerRate, type CallerRates, createCallerRate } from '../access/caller-rate.ts';
+import { type CallerRateLimiter, type CallerRates, createCallerRateLimiter } from '../access/rate-limiter.ts';
 import { type Builds, QueueFull, type Submitted } from '../builds/builds.ts';
 import type { BuildRecord } from '../builds/record.ts';
 import type { Spec } from '../builds/spec.ts';
 import { toBuildError, toSourceError } from './errors.ts';
 
 /**
- * How many builds a caller may have begun, whatever begins them: a submit, a copy, a pull that a recipe is for. Each platform of one counts, and
- * what is built already is free.
+ * How many builds a caller may start, whatever starts them: a submit, a copy, a pull that a recipe is for. Each platform of one counts.
  */
-export function createBuildRate(rates: CallerRates): CallerRate {
-  return createCallerRate(rates, { what: 'builds', units: 'platforms', key: 'builds.rate' });
+export function createBuildRateLimiter(rates: CallerRates): CallerRateLimiter {
+  return createCallerRateLimiter(rates, { what: 'builds', units: 'platforms', key: 'builds.rate' });
 }
 
 /** Every function throws ApiError or RegistryError, in words for people. */
-export interface RatedBuilds {
+export interface RateLimitedBuilds {
   submit(requester: Requester, spec: Spec): Promise<Submitted>;
   /** What `submit` would answer. Nothing is started, kept or counted. */
   preview(requester: Requester, spec: Spec): Promise<Submitted>;
@@ -23,32 +22,33 @@ export interface RatedBuilds {
   retry(requester: Requester, build: BuildRecord): Promise<BuildRecord>;
 }
 
-export function createRatedBuilds(builds: Builds, rate: CallerRate): RatedBuilds {
+export function createRateLimitedBuilds(builds: Builds, limiter: CallerRateLimiter): RateLimitedBuilds {
   async function count(requester: Requester, spec: Spec): Promise<void> {
     // A copy of all platforms counts as one.
-    if (await worded(isNew(builds, requester, spec), spec)) await rate.count(requester, spec.platforms?.length ?? 1);
+    if (await withApiErrors(isNew(builds, requester, spec), spec))
+      await limiter.consume(requester, spec.platforms?.length ?? 1);
   }
 
   return {
-    preview: ({ caller }, spec) => worded(builds.preview(spec, { caller: subjectOf(caller) }), spec),
+    preview: ({ caller }, spec) => withApiErrors(builds.preview(spec, { caller: subjectOf(caller) }), spec),
     async submit(requester, spec) {
       await count(requester, spec);
-      return worded(builds.submit(spec, { caller: subjectOf(requester.caller) }), spec);
+      return withApiErrors(builds.submit(spec, { caller: subjectOf(requester.caller) }), spec);
     },
     async retry(requester, build) {
       await count(requester, build.spec);
       const retried = builds.retry(build.id, { caller: subjectOf(requester.caller) });
-      return (await worded(retried, build.spec)) ?? build;
+      return (await withApiErrors(retried, build.spec)) ?? build;
     },
   };
 }
 
-/** A build that a pull begins. `plan` is not free: its platforms count before it, and are given back where nothing new comes of it. */
-export type StartPulled = (plan: () => Promise<Spec>, platforms: number) => Promise<Submitted>;
+/** Starts a build for a pull. `plan` is not free: the platforms count before it, and are refunded where nothing new is built. */
+export type StartBuildForPull = (plan: () => Promise<Spec>, platforms: number) => Promise<Submitted>;
 
-interface StartPulledDeps {
+interface StartBuildForPullDeps {
   readonly builds: Builds;
-  readonly rate: CallerRate;
+  readonly limiter: CallerRateLimiter;
   /** Whose request is pulling; undefined outside of any. */
   readonly findRequester: () => Requester | undefined;
 }
@@ -57,20 +57,20 @@ interface StartPulledDeps {
 const PULL_PRIORITY = 1;
 
 /**
- * What nobody's request asks for is not limited. Builds of callers who are known, or on this machine, go before those that no pull waits for.
+ * Outside of a request nothing is limited. Builds of callers who are known, or on this machine, go before those that no pull waits for.
  * Throws TOOMANYREQUESTS and what `plan` and Builds throw.
  */
-export function createStartPulled({ builds, rate, findRequester }: StartPulledDeps): StartPulled {
+export function createStartBuildForPull({ builds, limiter, findRequester }: StartBuildForPullDeps): StartBuildForPull {
   return async (plan, platforms) => {
     const requester = findRequester();
     if (!requester) return builds.submit(await plan(), { caller: NOBODY, priority: PULL_PRIORITY });
-    await rate.count(requester, platforms);
+    await limiter.consume(requester, platforms);
     const spec = await plan();
     const isCounted = await isNew(builds, requester, spec);
     const caller = subjectOf(requester.caller);
     const isStranger = caller === '' && requester.caller.kind !== 'local';
     const submitted = await builds.submit(spec, { caller, priority: isStranger ? 0 : PULL_PRIORITY });
-    if (!isCounted) await rate.giveBack(requester, platforms);
+    if (!isCounted) await limiter.refund(requester, platforms);
     return submitted;
   };
 }
@@ -84,7 +84,7 @@ async function isNew(builds: Builds, { caller }: Requester, spec: Spec): Promise
 }
 
 /** Whether an image is there is asked of its registry, too. */
-async function worded<T>(answer: Promise<T>, { target }: Spec): Promise<T> {
+async function withApiErrors<T>(answer: Promise<T>, { target }: Spec): Promise<T> {
   try {
     return await answer;
   } catch (error) {

@@ -10,7 +10,7 @@ import {
 } from 'node:crypto';
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { AccessFault } from './fault.ts';
+import { AccessFault } from './access.ts';
 
 export interface SigningKey {
   readonly algorithm: 'EdDSA' | 'ES256';

@@ -1,7 +1,7 @@
 // Rates of callers: by whom they are counted, and what the error says when there were too many.
 import { expect, test } from 'vitest';
 import type { Caller } from '../../src/access/caller.ts';
-import { type CallerRates, createCallerRate } from '../../src/access/caller-rate.ts';
+import { type CallerRates, createCallerRateLimiter } from '../../src/access/rate-limiter.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 
 const ada: Caller = { kind: 'user', name: 'ada' };
@@ -10,12 +10,12 @@ const anonymous: Caller = { kind: 'anonymous' };
 
 /** Counts so many platforms for a caller; gives the error of what is too much. */
 function createCounter(rates: CallerRates) {
-  const rate = createCallerRate(rates, { what: 'builds', units: 'platforms', key: 'builds.rate' });
+  const limiter = createCallerRateLimiter(rates, { what: 'builds', units: 'platforms', key: 'builds.rate' });
   return async (caller: Caller, platforms: number, address?: string): Promise<RegistryError | undefined> => {
     try {
       await (platforms < 0
-        ? rate.giveBack({ caller, address }, -platforms)
-        : rate.count({ caller, address }, platforms));
+        ? limiter.refund({ caller, address }, -platforms)
+        : limiter.consume({ caller, address }, platforms));
       return undefined;
     } catch (error) {
       if (error instanceof RegistryError) return error;
