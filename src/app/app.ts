@@ -7,7 +7,7 @@ import { createAccess } from '../access/create-access.ts';
 import type { Environment } from '../builds/process.ts';
 import { findOwnUrl } from '../config/own-url.ts';
 import type { Config } from '../config/schema.ts';
-import type { ContentKind, KeptContent } from '../content/inventory.ts';
+import type { ContentKind, StoredContent } from '../content/inventory.ts';
 import type { Damage } from '../content/verification.ts';
 import { createEvents } from '../events/events.ts';
 import { createRegistryEvents } from '../http/distribution/registry-events.ts';
@@ -187,7 +187,7 @@ async function openRooms(
     }),
   );
 
-  const keptBy = (of: ContentKind, { verify }: Pick<KeptContent, 'verify'>): KeptContent => ({
+  const keptBy = (of: ContentKind, { verify }: Pick<StoredContent, 'verify'>): StoredContent => ({
     ...{ of, verify },
     directory: contentFolder(config.dataDir, of),
   });

@@ -25,7 +25,7 @@ import { type BuildRequest, DEFAULT_REQUEST_LIMITS } from '../builds/request.ts'
 import type { ContainerFileSpec } from '../builds/spec.ts';
 import { ConfigError } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
-import { createSweptStore, type SweptStore } from '../content/swept-store.ts';
+import { createLeasedStore, type LeasedStore } from '../content/leased-store.ts';
 import type { Damage } from '../content/verification.ts';
 import { createCopy, createFinish } from '../copy/copy.ts';
 import { createDestinations } from '../copy/destination.ts';
@@ -51,7 +51,7 @@ interface BuildingDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly now: () => Date;
-  /** As of SweptStoreDeps. */
+  /** As of LeasedStoreDeps. */
   readonly mayDelete: () => boolean;
   readonly records: RecordStore;
   readonly memory: Memory;
@@ -80,7 +80,7 @@ export interface Building {
   readonly plan: Plan;
   /** Every image that a build would read. Throws InvalidBuild or RegistryError. */
   readonly listBases: (request: BuildRequest) => readonly Origin[];
-  readonly contexts: Pick<SweptStore, 'verify'>;
+  readonly contexts: Pick<LeasedStore, 'verify'>;
   close(): Promise<void>;
 }
 
@@ -89,7 +89,7 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   const { config, now, pulling, hosted } = deps;
   let known: Builds | undefined;
   const recipes = openRecipes(config.builds.recipes);
-  const contexts = await createSweptStore({
+  const contexts = await createLeasedStore({
     ...{ directory: contentFolder(config.dataDir, 'contexts'), memory: deps.memory, now, mayDelete: deps.mayDelete },
     onDamaged: deps.onDamagedContext,
   });
@@ -136,7 +136,7 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
 /** What several of the rooms are made of. */
 interface Parts {
   readonly recipes: Recipes;
-  readonly contexts: SweptStore;
+  readonly contexts: LeasedStore;
   readonly images: BaseImages;
   readonly openDestination: OpenDestination;
   readonly platforms: Platforms;

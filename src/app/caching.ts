@@ -11,7 +11,7 @@ import { createLinks, type Links } from '../cache/read-through/links.ts';
 import { findOwnUrl } from '../config/own-url.ts';
 import type { Config } from '../config/schema.ts';
 import { createDiskStore } from '../content/disk.ts';
-import { CONTENT_KINDS, type KeptContent } from '../content/inventory.ts';
+import { CONTENT_KINDS, type StoredContent } from '../content/inventory.ts';
 import type { Damage } from '../content/verification.ts';
 import { createMemory, type Memory } from '../memory.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
@@ -43,9 +43,9 @@ const GRACE_MS = 10_000;
 export interface Caching {
   readonly content: CountedStore;
   readonly links: Links;
-  readonly kept: KeptContent;
+  readonly kept: StoredContent;
   /** That verifies all of these. */
-  createAdmin(kept: readonly KeptContent[]): CacheAdmin;
+  createAdmin(kept: readonly StoredContent[]): CacheAdmin;
   /** To be called every few minutes. */
   sweep(): Promise<void>;
   close(): Promise<void>;
@@ -60,7 +60,7 @@ export async function createCaching(deps: CachingDeps): Promise<Caching> {
   const kept = await createDiskStore({
     directory,
     memory,
-    claimPlace: need => keeping?.claim(need),
+    claimBudget: need => keeping?.claim(need),
     onDamaged: damage => void tellDamage(damage),
     unread: {
       graceMs: Math.min(GRACE_MS, abandonedMs),
@@ -139,8 +139,8 @@ async function openHere(config: Config, log: Logger) {
 }
 
 /** What is kept beside the content of upstreams. */
-async function openOthers(dataDir: string, opened: AsyncDisposableStack): Promise<readonly KeptContent[]> {
-  const kept: KeptContent[] = [];
+async function openOthers(dataDir: string, opened: AsyncDisposableStack): Promise<readonly StoredContent[]> {
+  const kept: StoredContent[] = [];
   for (const of of CONTENT_KINDS) {
     const directory = contentFolder(dataDir, of);
     if (of === 'cache' || !existsSync(directory)) continue;

@@ -1,8 +1,8 @@
 // The repositories of our own: where they lie, what the configuration says of them, and who hears of their changes.
 import type { Config } from '../config/schema.ts';
 import { createDiskStore } from '../content/disk.ts';
-import { createDrafts } from '../content/drafts.ts';
-import { createInventory, type KeptContent } from '../content/inventory.ts';
+import { createInventory, type StoredContent } from '../content/inventory.ts';
+import { createUploadFiles } from '../content/upload-files.ts';
 import type { Damage } from '../content/verification.ts';
 import { createGarbageCollector, type GarbageCollector } from '../hosted/gc/collector.ts';
 import { createQuota } from '../hosted/quota.ts';
@@ -33,7 +33,7 @@ interface Hosting {
   /** To be called every few minutes, while records and bytes belong together. */
   sweep(): Promise<void>;
   readonly collector: GarbageCollector;
-  readonly kept: KeptContent;
+  readonly kept: StoredContent;
   /** By their names: the prefixes without their slash. */
   readonly registries: ReadonlyMap<string, Registry>;
   close(): Promise<void>;
@@ -58,7 +58,10 @@ export async function createHosting(deps: HostingDeps): Promise<Hosting> {
   const isImmutable = createTagTest(immutableTags);
   const options = { sparse, deletes, uploadTimeoutMs, maxUploads, isImmutable, quota, onChange };
   const store = createHostedStore({ content, records, memory, now, options, reasonToKeep });
-  const hosted = createHostedRepositories(store, await createDrafts({ directory, onKept: content.noteVerified }));
+  const hosted = createHostedRepositories(
+    store,
+    await createUploadFiles({ directory, onCommitted: content.noteVerified }),
+  );
 
   /** Never rejects. */
   async function heal(damage: Damage): Promise<void> {

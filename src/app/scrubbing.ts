@@ -1,8 +1,8 @@
-// The scrubber as the configuration has it: its place is a record, its rounds are told in the log.
+// The scrubber as the configuration has it: its position is a record, its rounds are logged.
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import type { Config } from '../config/schema.ts';
-import { CONTENT_KINDS, type KeptContent } from '../content/inventory.ts';
+import { CONTENT_KINDS, type StoredContent } from '../content/inventory.ts';
 import { type Scrubber, type ScrubTotals, startScrubber } from '../content/scrubber.ts';
 import { isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
@@ -12,14 +12,14 @@ interface ScrubbingDeps {
   readonly config: Pick<Config, 'scrub'>;
   readonly log: Logger;
   readonly records: RecordStore;
-  readonly kept: readonly KeptContent[];
+  readonly kept: readonly StoredContent[];
 }
 
 const count = z.int().nonnegative();
 const digest = z.string().refine(isDigest);
 
 /** Undefined for a record of a shape that this version does not know: the round begins anew. */
-const placeSchema = z
+const cursorSchema = z
   .object({
     part: count.max(255),
     after: z.object({ of: z.enum(CONTENT_KINDS), digest }).optional(),
@@ -34,10 +34,10 @@ const KEY = 'place';
 export function createScrubbing({ config, log, records, kept }: ScrubbingDeps): Scrubber | undefined {
   const { everyMs, bytesPerSecond } = config.scrub;
   if (everyMs === undefined) return undefined;
-  const places = createCollection({ store: records, name: 'scrub', schema: placeSchema });
+  const cursors = createCollection({ store: records, name: 'scrub', schema: cursorSchema });
   return startScrubber({
     ...{ kept, everyMs, bytesPerSecond },
-    places: { find: () => places.get(KEY), keep: place => places.put(KEY, place) },
+    cursors: { find: () => cursors.get(KEY), save: cursor => cursors.put(KEY, cursor) },
     onRound: round => tell(log, round, everyMs),
     onFailed: error => log.error({ err: error }, 'kept content could not be scrubbed: the next round tries again'),
   });

@@ -6,11 +6,11 @@ import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 
 export interface BlobFiles {
   pathOf(digest: Digest): string;
-  /** Moves a file, already synced, to where its digest is found; durable when it resolves. What is there already is replaced. */
-  keep(file: string, digest: Digest): Promise<void>;
+  /** Moves a file, already synced, to the path of its digest; durable when it resolves. Replaces what is there. */
+  commit(file: string, digest: Digest): Promise<void>;
   /**
-   * Takes the file of this inode away from where its digest is found, and gives where it lies then: nowhere, where damaged files are not
-   * kept. Undefined where another file, or none, is there by now.
+   * Moves the file of this inode away from the path of its digest, and returns where it is then: nowhere, where damaged files are deleted.
+   * Undefined where another file, or none, is there by now.
    */
   setAside(digest: Digest, inode: number): Promise<{ readonly path: string | undefined } | undefined>;
 }
@@ -31,7 +31,7 @@ export function createBlobFiles(directory: string, { maxDamagedBytes }: BlobFile
     return join(directory, 'blobs', digestAlgorithm(digest), hex.slice(0, 2), hex);
   };
 
-  /** Once for each folder and process, whoever made it: a folder that is there may be too new to be durable. */
+  /** Once per folder and process, even where it exists: it may be too new to be durable. */
   function ensureFolder(folder: string): Promise<void> {
     const ensured = durable.get(folder) ?? makeFolder(folder);
     durable.set(folder, ensured);
@@ -41,7 +41,7 @@ export function createBlobFiles(directory: string, { maxDamagedBytes }: BlobFile
 
   return {
     pathOf,
-    async keep(file, digest) {
+    async commit(file, digest) {
       const path = pathOf(digest);
       const folder = dirname(path);
       await ensureFolder(folder);
@@ -63,7 +63,7 @@ export function createBlobFiles(directory: string, { maxDamagedBytes }: BlobFile
   };
 }
 
-/** What has come in place of a damaged file. Where yet another has come meanwhile, that is as good. */
+/** Puts back a file that had replaced the damaged one. Where yet another has come meanwhile, that is as good. */
 async function putBack(aside: string, path: string): Promise<void> {
   await link(aside, path).catch(error => {
     if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;

@@ -1,4 +1,6 @@
-// A source of bytes as a byte stream: a reader who brings his buffer again and again gets a large body without a new one for each chunk.
+import type { FileHandle } from 'node:fs/promises';
+
+// Sources of bytes as byte streams, and files among them: a reader that brings its own buffer gets a large body without a new one for each chunk.
 
 export interface ByteSource {
   /** Writes the next bytes, at least one, to the start of `view`, and gives their number; 0 at the end. Calls do not overlap. */
@@ -7,7 +9,7 @@ export interface ByteSource {
   close(): Promise<void>;
 }
 
-/** What a reader without a buffer of his own gets at once. */
+/** The chunk for a reader without its own buffer. */
 const CHUNK_BYTES = 256 * 1024;
 
 export function createByteStream({ read, close }: ByteSource): ReadableStream<Uint8Array> {
@@ -60,4 +62,39 @@ export function streamSource(stream: ReadableStream<Uint8Array>): ByteSource {
     // That of a stream which has broken fails with its error, which the reader has.
     close: () => reader.cancel().catch(() => {}),
   };
+}
+
+const FILE_CHUNK_BYTES = 1024 * 1024;
+
+interface FilePart {
+  readonly start: number;
+  /** Exclusive. */
+  readonly end: number;
+}
+
+/** Closes `file` at the end, on an error and on cancel. */
+export function streamFile(file: FileHandle, { start, end }: FilePart): ReadableStream<Uint8Array> {
+  let offset = start;
+  return createByteStream({
+    async read(view) {
+      if (offset >= end) return 0;
+      const bytes = await readAt(file, view.subarray(0, end - offset), offset);
+      offset += bytes;
+      return bytes;
+    },
+    close: () => file.close(),
+  });
+}
+
+/** Reads at least one byte from `offset` on into `view`, and gives their number. Throws where the file is shorter. */
+export async function readAt(file: FileHandle, view: Uint8Array, offset: number): Promise<number> {
+  const { bytesRead } = await file.read(view, 0, view.byteLength, offset);
+  if (bytesRead === 0) throw new Error(`the file ends at byte ${offset} instead of ${offset + view.byteLength}`);
+  return bytesRead;
+}
+
+/** At least one byte and at most 1 MiB from `start`, none from `end` on. Throws where the file is shorter. */
+export async function readChunk(file: FileHandle, start: number, end: number): Promise<Uint8Array> {
+  const chunk = Buffer.allocUnsafeSlow(Math.min(FILE_CHUNK_BYTES, end - start));
+  return chunk.subarray(0, await readAt(file, chunk, start));
 }

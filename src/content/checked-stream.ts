@@ -1,11 +1,10 @@
-// Reading a file that is kept, as a stream whose every block is checked before it is given or, where nobody has verified the file yet, before
-// the last byte is.
+// Reading a stored file as a stream whose every block is checked before it is given or, where the file has not been verified yet, before the
+// last byte is.
 import type { FileHandle } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { ContentMismatch } from '../oci/verify.ts';
 import { BLOCK_BYTES, type BlockSums } from './block-sums.ts';
-import { createByteStream } from './byte-stream.ts';
-import { readAt } from './file-stream.ts';
+import { createByteStream, readAt } from './byte-stream.ts';
 
 interface CheckedPart {
   readonly start: number;
@@ -16,7 +15,7 @@ interface CheckedPart {
   /** Absent where the file has not been verified yet. */
   readonly sums: BlockSums | undefined;
   /** Verifies the whole file. Throws ContentMismatch where it is damaged. */
-  readonly prove: () => Promise<BlockSums>;
+  readonly verify: () => Promise<BlockSums>;
   /** Called before the stream breaks because what was read is not what was verified. */
   readonly onMismatch: () => Promise<void>;
 }
@@ -32,10 +31,10 @@ export function streamChecked(
   { start, end, size, ...check }: CheckedPart,
 ): ReadableStream<Uint8Array> {
   let { sums } = check;
-  const proof = sums ? undefined : check.prove();
-  proof?.then(
-    proven => {
-      sums = proven;
+  const verification = sums ? undefined : check.verify();
+  verification?.then(
+    verified => {
+      sums = verified;
     },
     () => {},
   );
@@ -43,7 +42,7 @@ export function streamChecked(
   const firstBlock = Math.floor(start / BLOCK_BYTES);
   const unchecked: number[] = [];
   let offset = start;
-  // One that is not given whole, or has the last byte.
+  // A block that is not given whole, or has the last byte.
   let held: Block | undefined;
 
   function checkBlocks(bytes: Uint8Array, from: number): void {
@@ -55,12 +54,12 @@ export function streamChecked(
     }
   }
 
-  function checkGiven(proven: BlockSums): void {
-    for (const [at, sum] of unchecked.entries()) requireSum(proven, firstBlock + at, sum);
+  function checkGiven(verified: BlockSums): void {
+    for (const [at, sum] of unchecked.entries()) requireSum(verified, firstBlock + at, sum);
     unchecked.length = 0;
   }
 
-  /** Whole blocks as they are wanted, without what has the last byte of all as long as that has to wait. */
+  /** Whole blocks that fit into `view`, without the one that has the last byte while that has to wait. */
   async function readBlocks(view: Uint8Array): Promise<number> {
     const free = sums ? end : Math.floor((end - 1) / BLOCK_BYTES) * BLOCK_BYTES;
     const most = Math.min(view.byteLength, free - offset);
@@ -80,8 +79,8 @@ export function streamChecked(
       checkBlocks(bytes, blockStart);
       held = { start: blockStart, bytes };
     }
-    if (proof && offset === end - 1) checkGiven(await proof);
-    const free = proof && offset < end - 1 ? end - 1 : end;
+    if (verification && offset === end - 1) checkGiven(await verification);
+    const free = verification && offset < end - 1 ? end - 1 : end;
     const part = held.bytes.subarray(offset - held.start, free - held.start).subarray(0, view.byteLength);
     view.set(part);
     return part.byteLength;
@@ -113,7 +112,7 @@ async function readAll(file: FileHandle, view: Uint8Array, start: number): Promi
   for (let read = 0; read < view.byteLength; ) read += await readAt(file, view.subarray(read), start + read);
 }
 
-/** Whether an error says that the disk has not the bytes that it was given; a bad sector does, too. */
+/** Whether an error says that the disk has other bytes than it was given; a bad sector does, too. */
 export function isDamage(error: unknown): boolean {
   return error instanceof ContentMismatch || (error instanceof Error && 'code' in error && error.code === 'EIO');
 }

@@ -5,24 +5,22 @@ import { join } from 'node:path';
 import { createMemory, type Memory } from '../memory.ts';
 import type { Expected } from '../oci/verify.ts';
 import { type BlobFiles, createBlobFiles, orAbsent, syncDirectory } from './blob-files.ts';
-import { createFreeSpace, type Need, type SpaceClaim } from './free-space.ts';
+import { createFreeSpace, createSizeHints, isDiskFull, type Need, type SpaceClaim } from './free-space.ts';
 import { createIngestion, type Slot, type UnreadPolicy } from './ingestion.ts';
-import { isNoRoom } from './no-room.ts';
-import { createOutgrown } from './outgrown.ts';
 import type { ContentStore, Ingestion, IngestOptions } from './store.ts';
 import { createVerification, type Damage, type Verification } from './verification.ts';
 
 export interface DiskStoreOptions {
   readonly directory: string;
-  /** Claims a part of what all content may take, for a size as far as it is known. */
-  readonly claimPlace?: ((need: Need) => SpaceClaim | undefined) | undefined;
-  /** What becomes of content that is for its readers, without any. */
+  /** Claims a part of the budget for all content, for a size as far as it is known. */
+  readonly claimBudget?: ((need: Need) => SpaceClaim | undefined) | undefined;
+  /** When to give up content that is only for its readers, without any. */
   readonly unread?: UnreadPolicy | undefined;
-  /** For what is known of content. Default: a little of its own. */
+  /** Caches checksums of content. Default: a little of its own. */
   readonly memory?: Pick<Memory, 'openCache'> | undefined;
   /** How many bytes of damaged content are set aside; absent: it is deleted. */
   readonly maxDamagedBytes?: number | undefined;
-  /** Hears of content that was damaged, and is there no more. */
+  /** Called with content that was damaged and set aside. */
   readonly onDamaged?: ((damage: Damage) => void) | undefined;
 }
 
@@ -37,7 +35,7 @@ const OWN_MEMORY_BYTES = 8 * 1024 * 1024;
 
 /** Opens the store in `directory`, which is made if absent. What a crash left unfinished is removed. `close` fails the running ingestions. */
 export async function createDiskStore(options: DiskStoreOptions): Promise<DiskStore> {
-  const { directory, claimPlace, unread, memory = createMemory(OWN_MEMORY_BYTES), maxDamagedBytes } = options;
+  const { directory, claimBudget, unread, memory = createMemory(OWN_MEMORY_BYTES), maxDamagedBytes } = options;
   const { onDamaged = () => {} } = options;
   await prepare(directory);
   const closing = new AbortController();
@@ -45,11 +43,11 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
   const files = createBlobFiles(directory, { maxDamagedBytes });
   const verification = createVerification({ files, memory, onDamaged });
   const claimSpace = createFreeSpace(directory);
-  const outgrown = createOutgrown();
+  const sizeHints = createSizeHints();
 
   const ingest: ContentStore['ingest'] = (body, expected, options) =>
     start(body, expected, {
-      ...{ bytes: outgrown.needOf(expected), isExact: expected?.size !== undefined },
+      ...{ bytes: sizeHints.needOf(expected), isExact: expected?.size !== undefined },
       ...options,
     });
 
@@ -58,7 +56,7 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
     expected: Expected | undefined,
     { isForReaders = false, ...need }: Need & IngestOptions,
   ): Ingestion {
-    const claims = [claimSpace(need.bytes), claimPlace?.(need)].filter(claim => claim !== undefined);
+    const claims = [claimSpace(need.bytes), claimBudget?.(need)].filter(claim => claim !== undefined);
     const place = { temporary: join(directory, 'ingest', randomUUID()), files, verification };
     const slot = createSlot(place, claims);
     const { signal } = closing;
@@ -71,7 +69,7 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
     };
     done.then(forget, error => {
       forget();
-      if (isNoRoom(error)) outgrown.note(expected, slot.wanted());
+      if (isDiskFull(error)) sizeHints.note(expected, slot.wanted());
     });
     return ingestion;
   }
@@ -129,8 +127,8 @@ function createSlot({ temporary, files, verification }: SlotPlace, claims: reado
       wanted = size;
       for (const claim of claims) await claim.grow(size);
     },
-    async keep(digest, sums) {
-      await files.keep(temporary, digest);
+    async commit(digest, sums) {
+      await files.commit(temporary, digest);
       verification.note(digest, sums);
     },
     reopen: digest => open(files.pathOf(digest)),

@@ -1,24 +1,22 @@
-// Content on its way in: one writer pulls the body into a temporary file, any number of readers follow the file as it grows.
+// Ingestion: one writer pulls the body into a temporary file, while any number of readers read the tail of it.
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { type Digest, encodeDigest } from '../oci/digest.ts';
 import { createVerifier, type Expected } from '../oci/verify.ts';
 import { type BlockSums, createBlockSummer } from './block-sums.ts';
 import { createFileWriter } from './file-writer.ts';
-import { follow } from './follower.ts';
-import { createGrowthSignal } from './growth.ts';
-import { createSharedFile } from './shared-file.ts';
 import { type Ingestion, StorageFailure } from './store.ts';
+import { createSharedFile, createWatermark, readTail } from './tail-reader.ts';
 
-/** The place of one ingestion on disk. */
+/** Where one ingestion is stored. */
 export interface Slot {
   /** Creates the temporary file, for writing and reading. */
   create(): Promise<FileHandle>;
   /** Called before the file grows to so many bytes. Throws where it must not. */
   grow(size: number): Promise<void> | undefined;
   /** Moves the file, already synced, to where its digest is found; durable when it resolves. */
-  keep(digest: Digest, sums: BlockSums): Promise<void>;
-  /** Opens the file again after it was kept. */
+  commit(digest: Digest, sums: BlockSums): Promise<void>;
+  /** Opens the file again after it was committed. */
   reopen(digest: Digest): Promise<FileHandle>;
   /** Removes the temporary file, if there is one. */
   discard(): Promise<void>;
@@ -30,17 +28,17 @@ interface IngestionOptions {
   readonly slot: Slot;
   /** Ends the ingestion as a failure. */
   readonly signal: AbortSignal;
-  /** Undefined: it goes on without a reader for as long as it takes. */
+  /** Undefined: it goes on without readers for as long as it takes. */
   readonly unread?: UnreadPolicy | undefined;
 }
 
-/** What becomes of content that is for its readers, when the last of them has left or none has come. */
+/** When to give up content that is only for its readers, once the last of them has left or none has come. */
 export interface UnreadPolicy {
-  /** How long it goes on whatever there is of it: who was cut off comes again. */
+  /** How long it goes on in any case: a client that was cut off comes back. */
   readonly graceMs: number;
-  /** How long it goes on in all, where it is worth it, and would be there by then if it came as it has so far. */
+  /** How long it goes on in all, where it is worth it and would be complete by then at the rate so far. */
   readonly finishMs: number;
-  /** Whether with so many of all its bytes it is to be finished though nobody waits. Not asked where nobody knows how many those are. */
+  /** Whether to finish it with so many of its bytes there, though nobody reads. Not called where the size is unknown. */
   readonly isWorthFinishing: (bytes: number, size: number) => boolean;
 }
 
@@ -56,21 +54,21 @@ export function createIngestion({ body, expected, slot, unread, ...options }: In
   const signal = AbortSignal.any([options.signal, readers.none]);
   let kept: Digest | undefined;
   let failure: { readonly error: unknown } | undefined;
-  const growth = createGrowthSignal();
+  const watermark = createWatermark();
   const begun = Promise.withResolvers<void>();
   const file = createSharedFile(async () => {
     if (failure) throw failure.error;
     return kept ? slot.reopen(kept) : slot.create();
   });
   const done = ingest(body.getReader()).catch(error => {
-    // Last of all: when its readers learn of a failure, nothing of the ingestion is left, and another may start.
+    // Last: when readers learn of a failure, nothing of the ingestion is left, and another may start.
     failure = { error };
     begun.reject(error);
-    // What is verified is read to its end from the open file, though it cannot be kept.
-    if (growth.current.state !== 'verified') growth.change({ state: 'failed', error });
+    // What is verified is read to its end from the open file, though it cannot be stored.
+    if (watermark.current.state !== 'verified') watermark.change({ state: 'failed', error });
     throw error;
   });
-  // Who follows only a reader learns of a failure from its stream: nobody else has to listen.
+  // Readers learn of a failure from their streams: nobody has to await these.
   done.catch(() => {});
   begun.promise.catch(() => {});
   return {
@@ -78,7 +76,7 @@ export function createIngestion({ body, expected, slot, unread, ...options }: In
     done,
     open(range, recover) {
       if (range && expected?.size === undefined) throw new TypeError('a range of content of unknown size');
-      return follow(file, growth, { range, recover, onLeft: readers.join() });
+      return readTail(file, watermark, { range, recover, onLeft: readers.join() });
     },
   };
 
@@ -88,10 +86,10 @@ export function createIngestion({ body, expected, slot, unread, ...options }: In
     try {
       const target = await ofStorage(file.acquire());
       const { sums, ...content } = await write(source, target);
-      growth.change({ state: 'verified', size: content.size });
+      watermark.change({ state: 'verified', size: content.size });
       begun.resolve();
       await ofStorage(target.datasync());
-      await ofStorage(slot.keep(content.digest, sums));
+      await ofStorage(slot.commit(content.digest, sums));
       kept = content.digest;
       return content;
     } catch (error) {
@@ -111,12 +109,12 @@ export function createIngestion({ body, expected, slot, unread, ...options }: In
     const summer = createBlockSummer();
     let beforeLast = 0;
     let written = 0;
-    const grow = () => growth.grow(Math.min(written, beforeLast));
+    const raise = () => watermark.raise(Math.min(written, beforeLast));
     const writer = createFileWriter(target, {
       onWritten(bytes) {
         written = bytes;
         begun.resolve();
-        grow();
+        raise();
       },
       onFailed: error => cancelQuietly(source, error),
     });
@@ -133,10 +131,10 @@ export function createIngestion({ body, expected, slot, unread, ...options }: In
       if (value.byteLength === 0) continue;
       check.update(value);
       summer.update(value);
-      // What came before is not the last chunk, now that another follows.
+      // What came before is not the last chunk, as another follows it.
       beforeLast = size;
       size += value.byteLength;
-      grow();
+      raise();
       await ofStorage(growAndWrite(value));
     }
     // First, as a body that was cancelled for a failed write has ended too soon.
@@ -145,15 +143,15 @@ export function createIngestion({ body, expected, slot, unread, ...options }: In
   }
 }
 
-/** Everybody for whom the content was on its way has left. Who comes at this moment gets it without the store. */
+/** All readers have left. One that comes at this moment gets the content without the store. */
 function unwanted(): StorageFailure {
-  return new StorageFailure('nobody waits for the content any more');
+  return new StorageFailure('nobody reads the content any more');
 }
 
 interface Readers {
   /** Aborts when there has been no reader for too long. */
   readonly none: AbortSignal;
-  /** Counts one, until what it returns is called. */
+  /** Counts a reader until the returned function is called. */
   join(): () => void;
   close(): void;
 }
@@ -191,7 +189,7 @@ function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (with
   };
 }
 
-/** Names the failures that are the store's own. */
+/** Marks failures as the store's own. */
 async function ofStorage<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;

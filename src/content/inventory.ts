@@ -1,4 +1,4 @@
-// All content of a disk store, for whoever has to tell what is still needed from what is not, or what is intact.
+// A list of all content in a disk store: to tell what is still needed, or intact.
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, isDigest } from '../oci/digest.ts';
@@ -11,7 +11,7 @@ export const CONTENT_KINDS = ['hosted', 'cache', 'rules', 'tokens', 'contexts'] 
 export type ContentKind = (typeof CONTENT_KINDS)[number];
 
 /** A disk store, as far as its content can be listed and verified. */
-export interface KeptContent extends Pick<DiskStore, 'verify'> {
+export interface StoredContent extends Pick<DiskStore, 'verify'> {
   readonly of: ContentKind;
   readonly directory: string;
 }
@@ -21,15 +21,15 @@ const ALGORITHMS = ['sha256', 'sha512'] as const;
 export interface Inventory {
   /** Digests in no order, read folder by folder. What comes or goes meanwhile may be among them or not. Other files are left out. */
   list(): AsyncIterable<Digest>;
-  /** When content came last, by the time of change of its file; undefined for what is not there. */
-  findKeptAt(digest: Digest): Promise<Date | undefined>;
+  /** When content was last stored, by the mtime of its file; undefined for what is not there. */
+  findStoredAt(digest: Digest): Promise<Date | undefined>;
 }
 
 export function createInventory(directory: string): Inventory {
   const { pathOf } = createBlobFiles(directory);
   return {
     list: () => listContent(directory),
-    findKeptAt: async digest => (await stat(pathOf(digest), { throwIfNoEntry: false }))?.mtime,
+    findStoredAt: async digest => (await stat(pathOf(digest), { throwIfNoEntry: false }))?.mtime,
   };
 }
 

@@ -1,6 +1,7 @@
-// What a store knows of its content being what its digest says, and what it does about content that is not: that is set aside, so that it is
-// there no more and can be had or pushed anew. No read gives bytes that were not checked.
+// What a store knows about its content matching its digests, and what it does with content that does not: it is set aside, so that it is
+// missing, and can be fetched or pushed again. No read gives bytes that were not checked.
 import { type FileHandle, open } from 'node:fs/promises';
+import { setTimeout } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -12,7 +13,7 @@ import { createByteStream } from './byte-stream.ts';
 import { isDamage, streamChecked } from './checked-stream.ts';
 import { ContentTooLarge } from './store.ts';
 
-/** Content that was damaged, and is there no more. */
+/** Content that was found damaged, and was set aside. */
 export interface Damage {
   readonly digest: Digest;
   /** In bytes, as it lay on the disk. */
@@ -23,8 +24,8 @@ export interface Damage {
 }
 
 interface VerifyOptions {
-  /** Waited for after each piece that was read. */
-  readonly pace?: ((bytes: number) => Promise<void>) | undefined;
+  /** Awaited after each piece that was read. */
+  readonly limitRate?: ((bytes: number) => Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -41,29 +42,29 @@ export interface Verification {
   read(digest: Digest, maxBytes: number): Promise<Uint8Array | undefined>;
   /** As `verify` of a disk store. */
   verify(digest: Digest, options?: VerifyOptions): Promise<Verified | undefined>;
-  /** What is kept has been verified, with these sums. */
+  /** Stored content has been verified, with these sums. */
   note(digest: Digest, sums: BlockSums): void;
 }
 
 interface VerificationDeps {
   readonly files: BlobFiles;
   readonly memory: Pick<Memory, 'openCache'>;
-  /** Hears of each damage once, after the content was set aside. */
+  /** Called once for each damage, after the content was set aside. */
   readonly onDamaged: (damage: Damage) => void;
 }
 
-/** Content is hashed in steps between which others have their turn. */
+/** Content is hashed in steps, between which other work goes on. */
 const STEP_BYTES = 256 * 1024;
-/** How much is verified at once because somebody reads it. */
-const MAX_PROOFS = 4;
+/** How much is verified at once because it is being read. */
+const MAX_VERIFYING = 4;
 
 export function createVerification({ files, memory, onDamaged }: VerificationDeps): Verification {
-  // Where they have gone, the content is verified whole when it is read the next time.
+  // Without them, content is verified whole when it is next read.
   const known = memory.openCache<BlockSums>();
-  const proofs = new Map<Digest, Promise<BlockSums>>();
-  const turns = pLimit(MAX_PROOFS);
+  const verifying = new Map<Digest, Promise<BlockSums>>();
+  const limit = pLimit(MAX_VERIFYING);
 
-  /** What has one block is verified by its digest whenever it is read. */
+  /** Content of one block is verified by its digest whenever it is read. */
   function note(digest: Digest, sums: BlockSums): void {
     if (sums.size > BLOCK_BYTES) known.set(digest, sums);
   }
@@ -87,29 +88,29 @@ export function createVerification({ files, memory, onDamaged }: VerificationDep
     onDamaged({ digest, size, reason, setAside: aside.path });
   }
 
-  /** Once for all who read it at the time. It goes on without them. */
-  function prove(digest: Digest): Promise<BlockSums> {
-    const running = proofs.get(digest) ?? startProof(digest);
-    proofs.set(digest, running);
+  /** Once for all that read it at the time. It goes on when they leave. */
+  function verifyOnce(digest: Digest): Promise<BlockSums> {
+    const running = verifying.get(digest) ?? startVerifying(digest);
+    verifying.set(digest, running);
     return running;
   }
 
-  async function startProof(digest: Digest): Promise<BlockSums> {
+  async function startVerifying(digest: Digest): Promise<BlockSums> {
     try {
-      // Opened before it is waited for: what is evicted meanwhile is verified all the same.
+      // Opened before the wait: what is evicted meanwhile is verified all the same.
       const file = await open(files.pathOf(digest));
-      const sums = await closing(file, () => turns(() => hash(file, digest)));
+      const sums = await closing(file, () => limit(() => hash(file, digest)));
       note(digest, sums);
       return sums;
     } finally {
-      proofs.delete(digest);
+      verifying.delete(digest);
     }
   }
 
-  /** What a reader met may be damage, or a whim of the memory that its bytes passed through. */
-  async function mistrust(digest: Digest): Promise<void> {
+  /** A mismatch may be damage on disk, or a fault of the memory that the bytes passed through. */
+  async function recheck(digest: Digest): Promise<void> {
     known.delete(digest);
-    await prove(digest).catch(() => {});
+    await verifyOnce(digest).catch(() => {});
   }
 
   /** Undefined for what is damaged, and was set aside. */
@@ -135,10 +136,10 @@ export function createVerification({ files, memory, onDamaged }: VerificationDep
     }
     const sums = known.get(digest);
     if (sums && sums.size !== size) {
-      await closing(file, () => mistrust(digest));
+      await closing(file, () => recheck(digest));
       return undefined;
     }
-    const check = { sums, prove: () => prove(digest), onMismatch: () => mistrust(digest) };
+    const check = { sums, verify: () => verifyOnce(digest), onMismatch: () => recheck(digest) };
     return streamChecked(file, { start, end, size, ...check });
   }
 
@@ -181,7 +182,11 @@ export function createVerification({ files, memory, onDamaged }: VerificationDep
   }
 }
 
-async function hashFile(file: FileHandle, digest: Digest, { pace, signal }: VerifyOptions = {}): Promise<BlockSums> {
+async function hashFile(
+  file: FileHandle,
+  digest: Digest,
+  { limitRate, signal }: VerifyOptions = {},
+): Promise<BlockSums> {
   const verifier = createVerifier({ digest });
   const summer = createBlockSummer();
   const { size } = await file.stat();
@@ -193,7 +198,7 @@ async function hashFile(file: FileHandle, digest: Digest, { pace, signal }: Veri
     const bytes = buffer.subarray(0, bytesRead);
     verifier.update(bytes);
     summer.update(bytes);
-    await pace?.(bytesRead);
+    await limitRate?.(bytesRead);
   }
   verifier.finish();
   return summer.finish();
@@ -219,3 +224,26 @@ function streamBytes(bytes: Uint8Array): ReadableStream<Uint8Array> {
     async close() {},
   });
 }
+
+interface RateLimiterOptions {
+  /** Ends a wait, which throws then. */
+  readonly signal?: AbortSignal | undefined;
+  /** Whether a wait keeps the process alive. */
+  readonly ref?: boolean | undefined;
+}
+
+/** Limits reading from now on: idle time is not made up for later. */
+export function createRateLimiter(
+  bytesPerSecond: number,
+  options: RateLimiterOptions = {},
+): (bytes: number) => Promise<void> {
+  let dueAt = performance.now();
+  return async bytes => {
+    const now = performance.now();
+    dueAt = Math.max(dueAt, now - MAX_LATE_MS) + (bytes / bytesPerSecond) * 1000;
+    if (dueAt - now > 1) await setTimeout(dueAt - now, undefined, options);
+  };
+}
+
+/** How far a slow disk may fall behind. */
+const MAX_LATE_MS = 100;

@@ -1,5 +1,5 @@
 // Hosted repositories: what is pushed to us, in the words of distribution-spec. The interface that http, pull and copy work with.
-import type { Drafts } from '../content/drafts.ts';
+import type { UploadFiles } from '../content/upload-files.ts';
 import type { Digest } from '../oci/digest.ts';
 import { holdersKey, keysOf } from './records.ts';
 import { createBlobs, type HostedBlobs } from './repository/blobs.ts';
@@ -29,8 +29,8 @@ export interface HostedRepositories {
 }
 
 /** Garbage collection may work on the same store. */
-export function createHostedRepositories(store: HostedStore, drafts: Drafts): HostedRepositories {
-  const { expire, ...uploads } = createUploads(store, drafts);
+export function createHostedRepositories(store: HostedStore, uploadFiles: UploadFiles): HostedRepositories {
+  const { expire, ...uploads } = createUploads(store, uploadFiles);
   const { heal, ...manifests } = createManifests(store);
   return {
     uploads,

@@ -1,6 +1,6 @@
 // What all parts of the hosted repositories share: content, records, and the one lock that keeps them in step.
 import pLimit from 'p-limit';
-import { isNoRoom } from '../content/no-room.ts';
+import { isDiskFull } from '../content/free-space.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -156,7 +156,7 @@ export async function refuseFullDisk<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    if (!isNoRoom(error)) throw error;
+    if (!isDiskFull(error)) throw error;
     throw new RegistryError('UNAVAILABLE', 'the disk of the registry is full: nothing was kept and nothing changed', {
       status: 507,
       cause: error,

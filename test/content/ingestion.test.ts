@@ -21,7 +21,7 @@ beforeEach(async () => {
   slot = {
     create: () => open(path, 'wx+'),
     grow: () => undefined,
-    keep: async () => {},
+    commit: async () => {},
     reopen: () => open(path),
     discard: () => rm(path, { force: true }),
   };
@@ -52,7 +52,7 @@ test.runIf(process.platform === 'linux').each([
 });
 
 test('what is verified is served to its end, though it cannot be kept', async () => {
-  const fault = { keep: () => Promise.reject(new Error('no space for a directory entry')) };
+  const fault = { commit: () => Promise.reject(new Error('no space for a directory entry')) };
   const ingestion = ingest(new Blob([bytes]).stream(), fault);
   const before = ingestion.open();
   await expect(ingestion.done).rejects.toBeInstanceOf(StorageFailure);

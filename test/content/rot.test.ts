@@ -198,11 +198,11 @@ describe('verifying', () => {
     const digest = await store.put(randomBytes(1_000_000));
     const stop = new AbortController();
     const paced: number[] = [];
-    const pace = async (bytes: number) => {
+    const limitRate = async (bytes: number) => {
       paced.push(bytes);
       if (paced.length === 2) stop.abort(new Error('enough'));
     };
-    await expect(store.verify(digest, { pace, signal: stop.signal })).rejects.toThrow('enough');
+    await expect(store.verify(digest, { limitRate, signal: stop.signal })).rejects.toThrow('enough');
     expect(paced).toEqual([262_144, 262_144]);
     expect(await store.find(digest)).toBeDefined();
   });

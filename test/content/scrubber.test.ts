@@ -5,15 +5,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createDiskStore, type DiskStore } from '../../src/content/disk.ts';
-import type { KeptContent } from '../../src/content/inventory.ts';
-import { type Scrubber, type ScrubPlace, type ScrubTotals, startScrubber } from '../../src/content/scrubber.ts';
+import type { StoredContent } from '../../src/content/inventory.ts';
+import { type Scrubber, type ScrubCursor, type ScrubTotals, startScrubber } from '../../src/content/scrubber.ts';
 import { type Digest, digestHex } from '../../src/oci/digest.ts';
 
 let directory: string;
 let stores: DiskStore[];
-let kept: KeptContent[];
+let kept: StoredContent[];
 let read: string[];
-let place: ScrubPlace | undefined;
+let place: ScrubCursor | undefined;
 let rounds: ScrubTotals[];
 let failures: unknown[];
 let scrubber: Scrubber | undefined;
@@ -42,9 +42,9 @@ afterEach(async () => {
 function start(everyMs: number, bytesPerSecond = 1024 ** 3): void {
   scrubber = startScrubber({
     ...{ kept, everyMs, bytesPerSecond },
-    places: {
+    cursors: {
       find: async () => place,
-      async keep(next) {
+      async save(next) {
         place = next;
       },
     },

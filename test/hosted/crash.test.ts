@@ -4,7 +4,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createDrafts } from '../../src/content/drafts.ts';
+import { createUploadFiles } from '../../src/content/upload-files.ts';
 import type { HostedRepositories } from '../../src/hosted/repositories.ts';
 import { digestOf, parseDigest } from '../../src/oci/digest.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
@@ -98,7 +98,7 @@ describe('a crash', () => {
     expect(await place.inventory()).toEqual([]);
   });
 
-  test('after a draft was made, and before its session was recorded, leaves nothing', async () => {
+  test('after a file was made, and before its session was recorded, leaves nothing', async () => {
     const noPut = (stop: () => Promise<never>) => ({ records: { ...place.records, put: stop } });
     await crash(noPut, hosted => hosted.uploads.start('local/app'));
     expect(await readdir(join(place.directory, 'drafts'))).toHaveLength(1);
@@ -120,7 +120,7 @@ describe('a crash', () => {
 
 test('drafts are found again by whoever opens the directory', async () => {
   const { id } = await (await place.open()).uploads.start('local/app', { algorithm: 'sha512' });
-  expect(await (await createDrafts(place)).list()).toEqual([id]);
+  expect(await (await createUploadFiles(place)).list()).toEqual([id]);
 });
 
 test('what a killed process had acknowledged is there', async () => {

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createBlobFiles } from '../../src/content/blob-files.ts';
 import { createDiskStore } from '../../src/content/disk.ts';
-import { createDrafts, type Drafts } from '../../src/content/drafts.ts';
 import { createInventory } from '../../src/content/inventory.ts';
 import type { ContentStore } from '../../src/content/store.ts';
+import { createUploadFiles, type UploadFiles } from '../../src/content/upload-files.ts';
 import { createGarbageCollector } from '../../src/hosted/gc/collector.ts';
 import type { GcReport } from '../../src/hosted/gc/report.ts';
 import { createHostedRepositories, type HostedRepositories } from '../../src/hosted/repositories.ts';
@@ -42,7 +42,7 @@ export interface Place {
 
 export interface Parts {
   readonly content: ContentStore;
-  readonly drafts: Drafts;
+  readonly uploadFiles: UploadFiles;
   readonly records: RecordStore;
 }
 
@@ -63,9 +63,9 @@ export async function createPlace(
       offset += ms;
     },
     async open(options, parts) {
-      const { drafts = await createDrafts({ directory }), ...stores } = parts ?? {};
+      const { uploadFiles = await createUploadFiles({ directory }), ...stores } = parts ?? {};
       const store = createHostedStore({ memory, content, records, now, options, ...stores });
-      return createHostedRepositories(store, drafts);
+      return createHostedRepositories(store, uploadFiles);
     },
     async collect() {
       const { pathOf } = createBlobFiles(directory);

@@ -1,7 +1,6 @@
 // A full disk, wherever it is met: one clear error, nothing kept of the push, and nothing lost.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Draft } from '../../src/content/draft.ts';
-import { createDrafts, type Drafts } from '../../src/content/drafts.ts';
+import { createUploadFiles, type UploadFile, type UploadFiles } from '../../src/content/upload-files.ts';
 import type { HostedRepositories } from '../../src/hosted/repositories.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { RecordStoreFull } from '../../src/state/store.ts';
@@ -37,32 +36,32 @@ function noSpace(code: string): Error {
 }
 
 /** Drafts that fail in one function. */
-async function brokenDrafts(change: (draft: Draft) => Partial<Draft>): Promise<Drafts> {
-  const drafts = await createDrafts(place);
-  const breakIt = (draft: Draft): Draft => {
-    const broken = change(draft);
+async function brokenUploadFiles(change: (file: UploadFile) => Partial<UploadFile>): Promise<UploadFiles> {
+  const uploadFiles = await createUploadFiles(place);
+  const breakIt = (file: UploadFile): UploadFile => {
+    const broken = change(file);
     return {
-      append: broken.append ?? draft.append,
-      keep: broken.keep ?? draft.keep,
+      append: broken.append ?? file.append,
+      commit: broken.commit ?? file.commit,
       get size() {
-        return draft.size;
+        return file.size;
       },
     };
   };
   return {
-    ...drafts,
-    create: async (id, algorithm) => breakIt(await drafts.create(id, algorithm)),
+    ...uploadFiles,
+    create: async (id, algorithm) => breakIt(await uploadFiles.create(id, algorithm)),
     async open(id, algorithm) {
-      const draft = await drafts.open(id, algorithm);
-      return draft && breakIt(draft);
+      const file = await uploadFiles.open(id, algorithm);
+      return file && breakIt(file);
     },
   };
 }
 
 /** After some of the bytes are written. */
-function appendSome(draft: Draft, code: string): Draft['append'] {
+function appendSome(file: UploadFile, code: string): UploadFile['append'] {
   return async pieces => {
-    await draft.append(
+    await file.append(
       (async function* () {
         for await (const piece of pieces) {
           yield piece.subarray(0, 3);
@@ -76,19 +75,21 @@ function appendSome(draft: Draft, code: string): Draft['append'] {
 const places: [string, () => Promise<Partial<Parts>>][] = [
   [
     'while a blob arrives',
-    async () => ({ drafts: await brokenDrafts(draft => ({ append: appendSome(draft, 'ENOSPC') })) }),
+    async () => ({ uploadFiles: await brokenUploadFiles(file => ({ append: appendSome(file, 'ENOSPC') })) }),
   ],
   [
     'by a quota of the system',
-    async () => ({ drafts: await brokenDrafts(draft => ({ append: appendSome(draft, 'EDQUOT') })) }),
+    async () => ({ uploadFiles: await brokenUploadFiles(file => ({ append: appendSome(file, 'EDQUOT') })) }),
   ],
   [
     'while a blob is kept',
-    async () => ({ drafts: await brokenDrafts(() => ({ keep: () => Promise.reject(noSpace('ENOSPC')) })) }),
+    async () => ({ uploadFiles: await brokenUploadFiles(() => ({ commit: () => Promise.reject(noSpace('ENOSPC')) })) }),
   ],
   [
     'when an upload starts',
-    async () => ({ drafts: { ...(await createDrafts(place)), create: () => Promise.reject(noSpace('ENOSPC')) } }),
+    async () => ({
+      uploadFiles: { ...(await createUploadFiles(place)), create: () => Promise.reject(noSpace('ENOSPC')) },
+    }),
   ],
   [
     'when an upload is recorded',
@@ -111,12 +112,12 @@ describe('a disk that is full', () => {
   });
 
   test('while a chunk arrives ends the upload, for its bytes are a part of what fills it', async () => {
-    const drafts = await brokenDrafts(draft => ({ append: appendSome(draft, 'ENOSPC') }));
-    const hosted = await place.open({}, { drafts });
+    const uploadFiles = await brokenUploadFiles(file => ({ append: appendSome(file, 'ENOSPC') }));
+    const hosted = await place.open({}, { uploadFiles });
     const { id } = await hosted.uploads.start('local/app');
     await expect(hosted.uploads.append('local/app', id, chunk(content))).rejects.toMatchObject(full);
     await expect(hosted.uploads.get('local/app', id)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
-    expect(await drafts.list()).toEqual([]);
+    expect(await uploadFiles.list()).toEqual([]);
   });
 
   const manifest = smallManifest(bytes('{"seed":"a"}'), bytes('layer of a'), { annotations: { new: 'one' } });

@@ -1,9 +1,8 @@
 // A gate between a room and its stores: the scheduler lets calls through, in an order of its choosing; some fail; and at some point the
 // process is dead, and nothing passes any more.
 import type fc from 'fast-check';
-import type { Draft } from '../../src/content/draft.ts';
-import type { Drafts } from '../../src/content/drafts.ts';
 import type { ContentStore } from '../../src/content/store.ts';
+import type { UploadFile, UploadFiles } from '../../src/content/upload-files.ts';
 import type { RecordStore } from '../../src/state/store.ts';
 
 export interface GateOptions {
@@ -15,7 +14,7 @@ export interface GateOptions {
 
 export interface Stores {
   readonly content: ContentStore;
-  readonly drafts: Drafts;
+  readonly uploadFiles: UploadFiles;
   readonly records: RecordStore;
 }
 
@@ -58,16 +57,16 @@ export function createGate(scheduler: fc.Scheduler | undefined, options: GateOpt
     };
   }
 
-  const aroundDraft = (draft: Draft): Draft => ({
-    append: reading(draft.append),
-    keep: writing(draft.keep),
+  const aroundDraft = (file: UploadFile): UploadFile => ({
+    append: reading(file.append),
+    commit: writing(file.commit),
     get size() {
-      return draft.size;
+      return file.size;
     },
   });
 
   return {
-    around: ({ content, drafts, records }) => ({
+    around: ({ content, uploadFiles, records }) => ({
       content: {
         ...content,
         find: reading(content.find),
@@ -81,10 +80,10 @@ export function createGate(scheduler: fc.Scheduler | undefined, options: GateOpt
           return { begun, done, open: () => ReadableStream.from([]) };
         },
       },
-      drafts: {
-        ...drafts,
-        create: async (id, algorithm) => aroundDraft(await reading(drafts.create)(id, algorithm)),
-        discard: writing(drafts.discard),
+      uploadFiles: {
+        ...uploadFiles,
+        create: async (id, algorithm) => aroundDraft(await reading(uploadFiles.create)(id, algorithm)),
+        discard: writing(uploadFiles.discard),
       },
       records: {
         ...records,

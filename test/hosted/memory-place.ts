@@ -1,22 +1,21 @@
 // Content and drafts in memory, which outlive a room as files outlive a process, and take no time: for tests of very many interleavings.
 import { Buffer } from 'node:buffer';
-import type { Draft } from '../../src/content/draft.ts';
-import type { Drafts } from '../../src/content/drafts.ts';
 import type { Inventory } from '../../src/content/inventory.ts';
 import type { ContentStore } from '../../src/content/store.ts';
+import type { UploadFile, UploadFiles } from '../../src/content/upload-files.ts';
 import { type Digest, type DigestAlgorithm, digestAlgorithm, digestOf } from '../../src/oci/digest.ts';
 import { ContentMismatch } from '../../src/oci/verify.ts';
 
 export interface MemoryPlace {
   readonly content: ContentStore;
-  readonly drafts: Drafts;
+  readonly uploadFiles: UploadFiles;
   readonly files: Inventory;
 }
 
 export function createMemoryPlace(now: () => Date): MemoryPlace {
   const kept = new Map<Digest, Uint8Array>();
   const keptAt = new Map<Digest, Date>();
-  const drafts = new Map<string, { bytes: Uint8Array; touched: Date }>();
+  const uploadFiles = new Map<string, { bytes: Uint8Array; touched: Date }>();
 
   function keep(digest: Digest, bytes: Uint8Array): void {
     kept.set(digest, bytes);
@@ -31,8 +30,8 @@ export function createMemoryPlace(now: () => Date): MemoryPlace {
     return { digest, size: bytes.byteLength };
   }
 
-  function draftOf(id: string): Draft {
-    const find = () => drafts.get(id) ?? { bytes: Buffer.of(), touched: now() };
+  function draftOf(id: string): UploadFile {
+    const find = () => uploadFiles.get(id) ?? { bytes: Buffer.of(), touched: now() };
     let { byteLength: size } = find().bytes;
     return {
       get size() {
@@ -40,15 +39,15 @@ export function createMemoryPlace(now: () => Date): MemoryPlace {
       },
       async append(pieces) {
         for await (const piece of pieces) {
-          drafts.set(id, { bytes: Buffer.concat([find().bytes, piece]), touched: now() });
+          uploadFiles.set(id, { bytes: Buffer.concat([find().bytes, piece]), touched: now() });
           size += piece.byteLength;
         }
       },
-      async keep(expected) {
+      async commit(expected) {
         const { bytes } = find();
         if (digestOf(bytes, digestAlgorithm(expected)) !== expected) throw new ContentMismatch('other bytes');
         keep(expected, bytes);
-        drafts.delete(id);
+        uploadFiles.delete(id);
       },
     };
   }
@@ -74,21 +73,21 @@ export function createMemoryPlace(now: () => Date): MemoryPlace {
       delete: async digest => void kept.delete(digest),
       async close() {},
     },
-    drafts: {
+    uploadFiles: {
       async create(id: string, _algorithm: DigestAlgorithm) {
-        drafts.set(id, { bytes: Buffer.of(), touched: now() });
+        uploadFiles.set(id, { bytes: Buffer.of(), touched: now() });
         return draftOf(id);
       },
-      open: async id => (drafts.has(id) ? draftOf(id) : undefined),
-      findTouched: async id => drafts.get(id)?.touched,
-      discard: async id => void drafts.delete(id),
-      list: async () => [...drafts.keys()],
+      open: async id => (uploadFiles.has(id) ? draftOf(id) : undefined),
+      findTouched: async id => uploadFiles.get(id)?.touched,
+      discard: async id => void uploadFiles.delete(id),
+      list: async () => [...uploadFiles.keys()],
     },
     files: {
       async *list() {
         yield* [...kept.keys()];
       },
-      findKeptAt: async digest => (kept.has(digest) ? keptAt.get(digest) : undefined),
+      findStoredAt: async digest => (kept.has(digest) ? keptAt.get(digest) : undefined),
     },
   };
 }

@@ -1,7 +1,7 @@
 // The registry against its model: any sequence of pushes, mounts, deletions, crashes and restarts, and any interleaving of them.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { createDrafts } from '../../src/content/drafts.ts';
+import { createUploadFiles } from '../../src/content/upload-files.ts';
 import type { HostedRepositories } from '../../src/hosted/repositories.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
@@ -167,7 +167,7 @@ test('does what its model does, whatever the sequence', async () => {
 /** Every call on content, drafts and records waits until the scheduler lets it go on, in an order of its choosing. */
 async function schedule(place: Place, scheduler: fc.Scheduler): Promise<Partial<Parts>> {
   const { content, records } = place;
-  const drafts = await createDrafts(place);
+  const uploadFiles = await createUploadFiles(place);
   return {
     content: {
       ...content,
@@ -175,15 +175,15 @@ async function schedule(place: Place, scheduler: fc.Scheduler): Promise<Partial<
       read: scheduler.scheduleFunction(content.read),
       delete: scheduler.scheduleFunction(content.delete),
     },
-    drafts: {
-      ...drafts,
+    uploadFiles: {
+      ...uploadFiles,
       async create(id, algorithm) {
-        const draft = await drafts.create(id, algorithm);
+        const file = await uploadFiles.create(id, algorithm);
         return {
-          append: draft.append,
-          keep: scheduler.scheduleFunction(draft.keep),
+          append: file.append,
+          commit: scheduler.scheduleFunction(file.commit),
           get size() {
-            return draft.size;
+            return file.size;
           },
         };
       },

@@ -1,7 +1,7 @@
 // A process that pushes images into the directory that it is given, eight at a time, and prints what was acknowledged, until it is killed.
 import { join } from 'node:path';
 import { createDiskStore } from '../../src/content/disk.ts';
-import { createDrafts } from '../../src/content/drafts.ts';
+import { createUploadFiles } from '../../src/content/upload-files.ts';
 import { createHostedRepositories } from '../../src/hosted/repositories.ts';
 import { createHostedStore } from '../../src/hosted/store.ts';
 import { createMemory } from '../../src/memory.ts';
@@ -17,7 +17,7 @@ const store = createHostedStore({
   records: createSqliteStore({ path: join(directory, 'records.db') }),
   now: () => new Date(),
 });
-const hosted = createHostedRepositories(store, await createDrafts({ directory }));
+const hosted = createHostedRepositories(store, await createUploadFiles({ directory }));
 
 async function pushForEver(pusher: number): Promise<never> {
   for (let i = 0; ; i++) {

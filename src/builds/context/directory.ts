@@ -4,7 +4,7 @@ import { lstat, open, readdir, readlink, readFile as readWhole, stat } from 'nod
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { createGzip } from 'node:zlib';
-import { readChunk } from '../../content/file-stream.ts';
+import { readChunk } from '../../content/byte-stream.ts';
 import { createWork, type Work } from '../work.ts';
 import { createPathPatterns, InvalidPathPattern, linesOf, type PathPatterns } from './path-patterns.ts';
 import { bytesOf, encodeTar } from './tar.ts';

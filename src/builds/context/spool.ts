@@ -2,7 +2,7 @@
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readChunk } from '../../content/file-stream.ts';
+import { readChunk } from '../../content/byte-stream.ts';
 
 export interface Spool {
   /** Reads `body` to its end, or throws its error. What it gives opens those bytes, as long as the spool is open. */

@@ -1,8 +1,8 @@
 // The desk of the cache: what its operator asks of it. Each answer comes as lines; whoever leaves before the last stops what runs.
 
 import { setImmediate } from 'node:timers/promises';
-import { type ContentKind, type KeptContent, listContent } from '../../content/inventory.ts';
-import { createPace } from '../../content/pace.ts';
+import { type ContentKind, listContent, type StoredContent } from '../../content/inventory.ts';
+import { createRateLimiter } from '../../content/verification.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createNameTest } from '../../oci/name-pattern.ts';
@@ -13,7 +13,7 @@ import type { CacheLine, RepositoryLine, StatLine, Tally } from './lines.ts';
 interface CacheParts {
   readonly usage: Usage;
   /** Everything that can be verified, of the cache and of all others. */
-  readonly kept: readonly KeptContent[];
+  readonly kept: readonly StoredContent[];
   readonly links: CacheLinks;
   readonly evict: Evict;
   readonly budget: Budget;
@@ -192,13 +192,13 @@ export const REMEDIES: Record<ContentKind, string> = {
   contexts: 'a build that needs it has to be submitted again',
 };
 
-async function* verify(kept: readonly KeptContent[], { bytesPerSecond }: VerifyOptions): AsyncGenerator<CacheLine> {
-  const pace = bytesPerSecond === undefined ? undefined : createPace(bytesPerSecond);
+async function* verify(kept: readonly StoredContent[], { bytesPerSecond }: VerifyOptions): AsyncGenerator<CacheLine> {
+  const limitRate = bytesPerSecond === undefined ? undefined : createRateLimiter(bytesPerSecond);
   let seen: Tally = { count: 0, bytes: 0 };
   let damaged: Tally = { count: 0, bytes: 0 };
   for (const { of, directory, verify: verifyOne } of kept) {
     for await (const digest of listContent(directory)) {
-      const verified = await verifyOne(digest, { pace });
+      const verified = await verifyOne(digest, { limitRate });
       // Gone meanwhile.
       if (!verified) continue;
       const { size, isIntact } = verified;

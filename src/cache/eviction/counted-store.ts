@@ -1,6 +1,6 @@
 // A content store that tells what is used: each look moves content behind all that was used before, and what comes and goes is counted.
 
-import { isBeyondBudget, isNoRoom } from '../../content/no-room.ts';
+import { isDiskFull, isOverBudget } from '../../content/free-space.ts';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { Usage, UseTimes } from './usage.ts';
@@ -99,7 +99,7 @@ export function createCountedStore(deps: CountedStoreDeps): CountedStore {
             onKept();
           },
           error => {
-            if (isNoRoom(error) && !isBeyondBudget(error)) onFull(expected?.size ?? 0);
+            if (isDiskFull(error) && !isOverBudget(error)) onFull(expected?.size ?? 0);
           },
         )
         .finally(() => expected && arrive(expected.digest, -1));

@@ -1,8 +1,7 @@
 // Keeps a content store within its budget, by itself: while content grows, at times, and when the disk is full. Nothing goes before all
 // that lies on the disk has been counted, which waits for nobody and for which nobody waits.
 
-import type { Need, SpaceClaim } from '../../content/free-space.ts';
-import { BeyondBudget } from '../../content/no-room.ts';
+import { type Need, OverBudget, type SpaceClaim } from '../../content/free-space.ts';
 import type { Budget, Evict, Evicted, EvictionGoal } from './evict.ts';
 import type { Usage, Used, UseTimes } from './usage.ts';
 
@@ -31,7 +30,7 @@ export interface Housekeeping {
   /** Resolves when it has; rejects where it could not be. */
   readonly counted: Promise<void>;
   /**
-   * Place in the budget for content on its way in, which is taken as it grows: older content goes meanwhile. Its calls throw BeyondBudget
+   * Place in the budget for content on its way in, which is taken as it grows: older content goes meanwhile. Its calls throw OverBudget
    * where that is not enough, as it is for what is larger than the budget from the start.
    */
   claim(need: Need): SpaceClaim;
@@ -146,13 +145,13 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
         await running;
         if (fits(bytes)) return take(bytes);
       }
-      throw new BeyondBudget(`${taken} bytes are there, and the budget of ${highBytes} has no place for ${bytes} more`);
+      throw new OverBudget(`${taken} bytes are there, and the budget of ${highBytes} has no place for ${bytes} more`);
     }
 
     return {
       async ensure() {
         if (needBytes <= most) return;
-        throw new BeyondBudget(`${needBytes} bytes are more than ${most}, which is what such content may take`);
+        throw new OverBudget(`${needBytes} bytes are more than ${most}, which is what such content may take`);
       },
       grow(size) {
         const bytes = size - taken;

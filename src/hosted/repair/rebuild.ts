@@ -108,7 +108,7 @@ async function recoverManifests(run: RebuildRun, strays: readonly Digest[], repo
     await visit();
     const found = await readDocument(content, digest, ['', mediaTypes.ociIndex, mediaTypes.ociManifest]);
     if (!found?.document.isKnown) continue;
-    const at = (await inventory.findKeptAt(digest)) ?? store.now();
+    const at = (await inventory.findStoredAt(digest)) ?? store.now();
     for (const { digest: blob, size } of found.document.blobs) {
       const isThere = (await content.find(blob))?.size === size;
       if (!isThere || (await records.blobs.get(linkKey(repository, blob)))) continue;

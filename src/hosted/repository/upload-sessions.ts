@@ -1,8 +1,7 @@
 // Upload sessions: a record that says which repository an upload is for, a draft with its bytes, and one caller at a time.
 import { randomUUID } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
-import type { Draft } from '../../content/draft.ts';
-import type { Drafts } from '../../content/drafts.ts';
+import type { UploadFile, UploadFiles } from '../../content/upload-files.ts';
 import type { DigestAlgorithm } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createTurns } from '../../state/turns.ts';
@@ -12,7 +11,7 @@ import type { HostedStore } from '../store.ts';
 export interface Session {
   readonly id: string;
   readonly repository: string;
-  readonly draft: Draft;
+  readonly file: UploadFile;
 }
 
 interface Sessions {
@@ -29,31 +28,31 @@ interface Sessions {
 }
 
 /** Drafts with a running hash. A draft that was pushed out of memory is hashed from its file in the end. */
-const MAX_OPEN_DRAFTS = 1_000;
+const MAX_OPEN_FILES = 1_000;
 
-export function createSessions(store: HostedStore, drafts: Drafts): Sessions {
+export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Sessions {
   const { uploads } = store.records;
   const counted = createOpenUploads(store.records, store.options.maxUploads);
   const turns = createTurns();
-  const open = new LRUCache<string, Draft>({ max: MAX_OPEN_DRAFTS });
+  const open = new LRUCache<string, UploadFile>({ max: MAX_OPEN_FILES });
 
-  async function openDraft(id: string, { algorithm }: UploadRecord): Promise<Draft | undefined> {
-    const draft = open.get(id) ?? (await drafts.open(id, algorithm));
-    if (draft) open.set(id, draft);
-    return draft;
+  async function openFile(id: string, { algorithm }: UploadRecord): Promise<UploadFile | undefined> {
+    const file = open.get(id) ?? (await uploadFiles.open(id, algorithm));
+    if (file) open.set(id, file);
+    return file;
   }
 
   async function find(repository: string, id: string): Promise<Session> {
     const record = await uploads.find(id);
-    const draft = record?.repository === repository ? await openDraft(id, record) : undefined;
-    if (!draft) throw unknownUpload(repository);
-    return { id, repository, draft };
+    const file = record?.repository === repository ? await openFile(id, record) : undefined;
+    if (!file) throw unknownUpload(repository);
+    return { id, repository, file };
   }
 
   // The bytes first: on a full disk, their room may be what the record's removal needs.
   async function end(id: string): Promise<void> {
     open.delete(id);
-    await drafts.discard(id);
+    await uploadFiles.discard(id);
     await uploads.delete(id);
     await forget(id);
   }
@@ -64,13 +63,13 @@ export function createSessions(store: HostedStore, drafts: Drafts): Sessions {
     await counted.remove(id);
   }
 
-  async function create(id: string, repository: string, algorithm: DigestAlgorithm): Promise<Draft> {
-    const draft = await drafts.create(id, algorithm);
+  async function create(id: string, repository: string, algorithm: DigestAlgorithm): Promise<UploadFile> {
+    const file = await uploadFiles.create(id, algorithm);
     try {
       await uploads.put(id, { repository, algorithm, startedAt: store.now().toISOString() });
-      return draft;
+      return file;
     } catch (error) {
-      await drafts.discard(id);
+      await uploadFiles.discard(id);
       throw error;
     }
   }
@@ -78,7 +77,7 @@ export function createSessions(store: HostedStore, drafts: Drafts): Sessions {
   async function expireOne(id: string, deadline: Date): Promise<void> {
     if (turns.isTaken(id)) return;
     await turns.take(id, async () => {
-      const touched = await drafts.findTouched(id);
+      const touched = await uploadFiles.findTouched(id);
       if (touched && touched >= deadline) return;
       // A clock that was behind has dated the draft too early; the record is by the time that had passed.
       const startedAt = touched && (await uploads.find(id))?.startedAt;
@@ -92,9 +91,9 @@ export function createSessions(store: HostedStore, drafts: Drafts): Sessions {
       return turns.take(id, async () => {
         await counted.add(id, repository);
         try {
-          const draft = await create(id, repository, algorithm);
-          open.set(id, draft);
-          return { id, repository, draft };
+          const file = await create(id, repository, algorithm);
+          open.set(id, file);
+          return { id, repository, file };
         } catch (error) {
           await counted.remove(id);
           throw error;
@@ -105,7 +104,7 @@ export function createSessions(store: HostedStore, drafts: Drafts): Sessions {
     forget,
     end,
     async expire(deadline) {
-      for (const id of await drafts.list()) await expireOne(id, deadline);
+      for (const id of await uploadFiles.list()) await expireOne(id, deadline);
       // Records whose draft is gone: a crash came between the two.
       for await (const id of keysOf(uploads, '')) await expireOne(id, deadline);
     },

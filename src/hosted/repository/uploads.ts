@@ -1,7 +1,7 @@
 // Uploads of blobs. distribution-spec "Pushing blobs".
 
-import type { Drafts } from '../../content/drafts.ts';
-import { isNoRoom } from '../../content/no-room.ts';
+import { isDiskFull } from '../../content/free-space.ts';
+import type { UploadFiles } from '../../content/upload-files.ts';
 import type { Digest, DigestAlgorithm } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import type { ByteRange } from '../../oci/range.ts';
@@ -44,30 +44,30 @@ export interface Chunk {
   readonly size?: number | undefined;
 }
 
-export function createUploads(store: HostedStore, drafts: Drafts): Uploads & { expire(): Promise<void> } {
+export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Uploads & { expire(): Promise<void> } {
   const { options, records, now } = store;
-  const sessions = createSessions(store, drafts);
+  const sessions = createSessions(store, uploadFiles);
 
   async function append(session: Session, chunk: Chunk): Promise<void> {
-    const { draft, repository, id } = session;
-    if (chunk.range && chunk.range.start !== draft.size) {
-      throw new RegistryError('RANGE_INVALID', `the next chunk of this upload begins at byte ${draft.size}`, {
-        detail: { size: draft.size },
+    const { file, repository, id } = session;
+    if (chunk.range && chunk.range.start !== file.size) {
+      throw new RegistryError('RANGE_INVALID', `the next chunk of this upload begins at byte ${file.size}`, {
+        detail: { size: file.size },
       });
     }
-    const promised = chunk.range ? chunk.range.end + 1 : draft.size + (chunk.size ?? 0);
+    const promised = chunk.range ? chunk.range.end + 1 : file.size + (chunk.size ?? 0);
     await options.quota.admitUpload(repository, promised, id);
     try {
-      await draft.append(admitted(piecesOf(chunk), session));
+      await file.append(admitted(piecesOf(chunk), session));
     } catch (error) {
       // Its bytes are a part of what fills the disk, and clients begin anew.
-      if (isNoRoom(error)) await sessions.end(session.id).catch(() => {});
+      if (isDiskFull(error)) await sessions.end(session.id).catch(() => {});
       throw error;
     }
   }
 
-  async function* admitted(pieces: AsyncIterable<Uint8Array>, { draft, repository, id }: Session) {
-    let { size } = draft;
+  async function* admitted(pieces: AsyncIterable<Uint8Array>, { file, repository, id }: Session) {
+    let { size } = file;
     for await (const piece of pieces) {
       size += piece.byteLength;
       await options.quota.admitUpload(repository, size, id);
@@ -76,11 +76,11 @@ export function createUploads(store: HostedStore, drafts: Drafts): Uploads & { e
   }
 
   async function finish(session: Session, digest: Digest): Promise<void> {
-    const { id, repository, draft } = session;
+    const { id, repository, file } = session;
     try {
       await store.withLease(digest, async () => {
-        await draft.keep(digest).catch(refuseMismatch);
-        const link = { repository, digest, size: draft.size };
+        await file.commit(digest).catch(refuseMismatch);
+        const link = { repository, digest, size: file.size };
         await store.withLock(() => linkBlob(store, link, { also: [records.uploads.deleting(id)] }));
       });
       await sessions.forget(id);
@@ -112,8 +112,8 @@ export function createUploads(store: HostedStore, drafts: Drafts): Uploads & { e
   };
 }
 
-function statusOf({ id, draft }: Session): UploadStatus {
-  return { id, size: draft.size };
+function statusOf({ id, file }: Session): UploadStatus {
+  return { id, size: file.size };
 }
 
 function refuseMismatch(error: unknown): never {

@@ -3,7 +3,7 @@ import type { Context } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import type { Logger } from 'pino';
 import { MissingRight } from '../../access/access.ts';
-import { isNoRoom } from '../../content/no-room.ts';
+import { isDiskFull } from '../../content/free-space.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { setChallenge } from './authentication.ts';
@@ -59,6 +59,6 @@ function toRegistryError(error: Error): RegistryError {
     return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: BUSY_SECONDS });
   }
   if ('code' in error && error.code === 'EIO') return new RegistryError('UNAVAILABLE', UNUSABLE, { status: 503 });
-  if (isNoRoom(error)) return new RegistryError('UNAVAILABLE', DISK_FULL, { status: 507 });
+  if (isDiskFull(error)) return new RegistryError('UNAVAILABLE', DISK_FULL, { status: 507 });
   return new RegistryError('UNKNOWN', 'internal error: the log of Veneer has the cause');
 }

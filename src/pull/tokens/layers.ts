@@ -3,9 +3,8 @@
 import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
 import { createDiskStore, type DiskStore, type DiskStoreOptions } from '../../content/disk.ts';
-import { createFreeSpace } from '../../content/free-space.ts';
+import { createFreeSpace, isDiskFull } from '../../content/free-space.ts';
 import { createInventory } from '../../content/inventory.ts';
-import { isNoRoom } from '../../content/no-room.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ContentMismatch, verifyBytes } from '../../oci/verify.ts';
@@ -41,7 +40,7 @@ interface TokenLayersDeps extends Pick<DiskStoreOptions, 'memory' | 'onDamaged'>
   readonly directory: string;
   readonly records: RecordStore;
   readonly now: () => Date;
-  /** As of SweptStoreDeps. */
+  /** As of LeasedStoreDeps. */
   readonly mayDelete?: (() => boolean) | undefined;
   readonly quota: LayerQuota;
 }
@@ -152,7 +151,7 @@ export async function createTokenLayers(deps: TokenLayersDeps): Promise<TokenLay
   /** Whether it is one that stays for now. */
   async function removeOrphan(digest: Digest): Promise<boolean> {
     if (await holds.has(digest)) return false;
-    const keptAt = await inventory.findKeptAt(digest);
+    const keptAt = await inventory.findStoredAt(digest);
     if ((keptAt && keptAt.getTime() + ORPHAN_MS > now().getTime()) || !mayDelete()) return true;
     await content.delete(digest);
     return false;
@@ -230,7 +229,7 @@ export async function refuseFullDisk<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {
-    throw isNoRoom(error) ? full('its disk is full', error) : error;
+    throw isDiskFull(error) ? full('its disk is full', error) : error;
   }
 }
 

@@ -1,7 +1,7 @@
 // The layers of rules that are read from this machine, by digest: each stays while the rules in force have it, and for as long as it is held.
 import { z } from 'zod';
 import type { LayerSource } from '../../augment/layer-source.ts';
-import { createSweptStore, type SweptStore, type SweptStoreDeps } from '../../content/swept-store.ts';
+import { createLeasedStore, type LeasedStore, type LeasedStoreDeps } from '../../content/leased-store.ts';
 import type { ContentDescriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
@@ -9,7 +9,7 @@ import { createCollection } from '../../state/collection.ts';
 import type { RecordStore } from '../../state/store.ts';
 import { createTurns } from '../../state/turns.ts';
 
-export interface RuleLayerStore extends Pick<SweptStore, 'open' | 'find' | 'delete' | 'verify'> {
+export interface RuleLayerStore extends Pick<LeasedStore, 'open' | 'find' | 'delete' | 'verify'> {
   /** Reads the body to its end, or cancels it. What was put a short while ago is not swept. Throws StorageFailure, or the body's own error. */
   put(body: ReadableStream<Uint8Array>): Promise<Omit<ContentDescriptor, 'mediaType'>>;
   /**
@@ -25,7 +25,7 @@ export interface RuleLayerStore extends Pick<SweptStore, 'open' | 'find' | 'dele
 /** As `lease` of the store. */
 export type LeaseRuleLayers = RuleLayerStore['lease'];
 
-interface RuleLayerStoreDeps extends Pick<SweptStoreDeps, 'memory' | 'mayDelete' | 'onDamaged'> {
+interface RuleLayerStoreDeps extends Pick<LeasedStoreDeps, 'memory' | 'mayDelete' | 'onDamaged'> {
   readonly directory: string;
   readonly records: RecordStore;
   readonly now: () => Date;
@@ -36,13 +36,13 @@ const leaseSchema = z.object({ until: z.iso.datetime() });
 /** What a crash left on its way in is removed. */
 export async function createRuleLayerStore({ records, ...deps }: RuleLayerStoreDeps): Promise<RuleLayerStore> {
   const { now } = deps;
-  const content = await createSweptStore(deps);
+  const content = await createLeasedStore(deps);
   const leases = createCollection({ store: records, name: 'rule-layer', schema: leaseSchema });
   // Two who hold one layer at once could otherwise both read the old time, and the shorter one win.
   const turns = createTurns();
 
   async function leaseOne(digest: Digest, until: Date): Promise<void> {
-    if (!(await content.spare(digest))) throw lost(digest);
+    if (!(await content.touch(digest))) throw lost(digest);
     const lease = await leases.find(digest);
     if (lease && Date.parse(lease.until) >= until.getTime()) return;
     await leases.put(digest, { until: until.toISOString() }, { expiresAt: until });

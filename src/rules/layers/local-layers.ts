@@ -13,7 +13,7 @@ import {
   listLayer,
   packFiles,
 } from '../../builds/context/layer-directory.ts';
-import { isNoRoom } from '../../content/no-room.ts';
+import { isDiskFull } from '../../content/free-space.ts';
 import { type Digest, encodeDigest } from '../../oci/digest.ts';
 import { createCollection } from '../../state/collection.ts';
 import type { RecordStore } from '../../state/store.ts';
@@ -69,7 +69,7 @@ export function createLocalLayers({ layerStore, limits, now, onUnwatched }: Loca
     const { digest, size } = await open(path)
       .then(layerStore.put)
       .catch(async error => {
-        const stored = isNoRoom(error) ? await findStored(await open(path)) : undefined;
+        const stored = isDiskFull(error) ? await findStored(await open(path)) : undefined;
         if (!stored) throw error;
         return stored;
       });

@@ -1,7 +1,7 @@
 // Rules with their layers: all that needs no network is read and checked at once, and every fault is told.
 import pLimit from 'p-limit';
 import type { Augmentation } from '../../augment/augmentation.ts';
-import { isNoRoom } from '../../content/no-room.ts';
+import { isDiskFull } from '../../content/free-space.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { type Fingerprint, isUnchanged } from '../layers/fingerprint.ts';
@@ -98,7 +98,7 @@ export function createOpenRules(deps: OpenRulesDeps): OpenRules {
     }
 
     function waitFor(layer: LocalLayer, error: unknown): undefined {
-      if (!mayWait || !isNoRoom(error)) throw error;
+      if (!mayWait || !isDiskFull(error)) throw error;
       const reason = `there is no room on the disk for ${layer.path}: it is read as soon as there is some`;
       waiting.set(keyOf(layer), new RegistryError('UNAVAILABLE', reason, { cause: error }));
     }

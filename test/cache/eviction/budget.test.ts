@@ -308,7 +308,7 @@ describe('while content grows', () => {
     const watch = setInterval(async () => {
       most = Math.max(most, await usedBytes().catch(() => 0));
     }, 5);
-    for (const end of ends) await expect(end).rejects.toMatchObject({ cause: { name: 'BeyondBudget' } });
+    for (const end of ends) await expect(end).rejects.toMatchObject({ cause: { name: 'OverBudget' } });
     clearInterval(watch);
     expect(bodies.every(({ state }) => state.isCancelled)).toBe(true);
     // Files that are just going are seen, too, and the walk takes its time.
@@ -328,7 +328,7 @@ describe('while content grows', () => {
     await open({ budget: BIG });
     const { state, body } = bodyOf();
     const { done } = place.store.ingest(body, { digest: some, size: BIG.highBytes });
-    await expect(done).rejects.toMatchObject({ cause: { name: 'BeyondBudget' } });
+    await expect(done).rejects.toMatchObject({ cause: { name: 'OverBudget' } });
     expect(state.sent).toBeLessThanOrEqual(2 * MIB);
     expect(place.runs).toEqual([]);
   });

@@ -51,7 +51,7 @@ async function open(directory: string, options: PlaceOptions): Promise<BudgetPla
   let keeping: Housekeeping | undefined;
   const isWorthFinishing = (bytes: number, size: number) => bytes >= size / 2;
   const unread = { graceMs: 100, finishMs: 400, ...options.unread, isWorthFinishing };
-  const content = wrap(await createDiskStore({ directory, unread, claimPlace: need => keeping?.claim(need) }));
+  const content = wrap(await createDiskStore({ directory, unread, claimBudget: need => keeping?.claim(need) }));
   const usage = createUsage();
   const times = createUseTimes({ directory });
   const runs: EvictionRun[] = [];

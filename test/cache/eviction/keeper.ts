@@ -9,7 +9,7 @@ import { createDiskStore } from '../../../src/content/disk.ts';
 
 const [, , directory = ''] = process.argv;
 let keeping: Housekeeping | undefined;
-const content = await createDiskStore({ directory, claimPlace: need => keeping?.claim(need) });
+const content = await createDiskStore({ directory, claimBudget: need => keeping?.claim(need) });
 const usage = createUsage();
 const times = createUseTimes({ directory });
 const now = () => new Date();

@@ -2,8 +2,8 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createDrafts } from '../../../src/content/drafts.ts';
 import { createInventory, type Inventory } from '../../../src/content/inventory.ts';
+import { createUploadFiles } from '../../../src/content/upload-files.ts';
 import type { Digest } from '../../../src/oci/digest.ts';
 import { createMemoryStore } from '../../../src/state/memory.ts';
 import { createSqliteStore } from '../../../src/state/sqlite.ts';
@@ -49,7 +49,7 @@ export async function createMemoryWorld(): Promise<World> {
 export async function createDiskWorld(): Promise<World> {
   const place = await createPlace(directory => createSqliteStore({ path: join(directory, 'records.db') }));
   const { directory, content, records, inventory, remove } = place;
-  const drafts = await createDrafts(place);
+  const uploadFiles = await createUploadFiles(place);
   const all = { files: createInventory(directory), inventory, remove };
-  return { ...beginning(), directory, content, records, drafts, ...all };
+  return { ...beginning(), directory, content, records, uploadFiles, ...all };
 }

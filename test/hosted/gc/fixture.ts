@@ -1,7 +1,7 @@
 // A registry that is collected: hosted repositories and their collector over one room, and a clock.
 import { expect } from 'vitest';
-import { createDrafts } from '../../../src/content/drafts.ts';
 import { createInventory } from '../../../src/content/inventory.ts';
+import { createUploadFiles } from '../../../src/content/upload-files.ts';
 import { createGarbageCollector, type GarbageCollector, type GcPolicy } from '../../../src/hosted/gc/collector.ts';
 import type { GcReport } from '../../../src/hosted/gc/report.ts';
 import { createHostedRepositories, type HostedRepositories } from '../../../src/hosted/repositories.ts';
@@ -40,17 +40,17 @@ export async function createRegistry(): Promise<CollectedRegistry> {
   function over(
     policy: Partial<GcPolicy>,
     options: Partial<HostedOptions>,
-    drafts: Parts['drafts'],
+    uploadFiles: Parts['uploadFiles'],
     parts: Partial<Parts>,
   ) {
     const store = createHostedStore({ memory, content, records, now, options, ...parts });
     return {
-      hosted: createHostedRepositories(store, drafts),
+      hosted: createHostedRepositories(store, uploadFiles),
       collector: createGarbageCollector(store, { inventory, ...policy }),
     };
   }
 
-  let current = over({}, {}, await createDrafts(place), {});
+  let current = over({}, {}, await createUploadFiles(place), {});
   const registry: CollectedRegistry = {
     place,
     time: Date.UTC(2030, 0, 1),
@@ -60,8 +60,8 @@ export async function createRegistry(): Promise<CollectedRegistry> {
     get collector() {
       return current.collector;
     },
-    async open(policy = {}, options = {}, { drafts, ...parts } = {}) {
-      current = over(policy, options, drafts ?? (await createDrafts(place)), parts);
+    async open(policy = {}, options = {}, { uploadFiles, ...parts } = {}) {
+      current = over(policy, options, uploadFiles ?? (await createUploadFiles(place)), parts);
     },
     async collect() {
       const before = await place.inventory();

@@ -2,8 +2,8 @@
 import { utimes } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createBlobFiles } from '../../../src/content/blob-files.ts';
-import { createDrafts } from '../../../src/content/drafts.ts';
 import { createInventory } from '../../../src/content/inventory.ts';
+import { createUploadFiles } from '../../../src/content/upload-files.ts';
 import { createGarbageCollector } from '../../../src/hosted/gc/collector.ts';
 import { GcRefused } from '../../../src/hosted/gc/orphans.ts';
 import { createHostedRepositories } from '../../../src/hosted/repositories.ts';
@@ -40,7 +40,10 @@ async function open(records = place.records) {
     reasonToKeep: () => reason,
   });
   const collector = createGarbageCollector(store, { inventory: createInventory(directory) });
-  return { hosted: createHostedRepositories(store, await createDrafts({ directory })), collect: collector.collect };
+  return {
+    hosted: createHostedRepositories(store, await createUploadFiles({ directory })),
+    collect: collector.collect,
+  };
 }
 
 async function age(hours: number): Promise<void> {

@@ -85,7 +85,7 @@ async function open(world: World, policy: Partial<GcPolicy>, gate?: Gate): Promi
     options: { sparse: 'refuse', quota, isImmutable: (_, tag) => tag === 'fixed' },
   });
   return {
-    hosted: createHostedRepositories(store, parts.drafts),
+    hosted: createHostedRepositories(store, parts.uploadFiles),
     collector: createGarbageCollector(store, { inventory: world.files, ...policy }),
   };
 }

@@ -2,7 +2,7 @@
 import { appendFile, mkdir, readFile, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createDrafts } from '../../../src/content/drafts.ts';
+import { createUploadFiles } from '../../../src/content/upload-files.ts';
 import { type LinkJournal, openLinkJournal, readLinkJournal } from '../../../src/hosted/repair/link-journal.ts';
 import { createHostedRepositories } from '../../../src/hosted/repositories.ts';
 import { createHostedStore } from '../../../src/hosted/store.ts';
@@ -31,7 +31,7 @@ function open(): LinkJournal {
 async function openHosted() {
   const stores = { content: place.content, records: journal.records, memory: createMemory() };
   const store = createHostedStore({ ...stores, now: () => new Date() });
-  return createHostedRepositories(store, await createDrafts(place));
+  return createHostedRepositories(store, await createUploadFiles(place));
 }
 
 const WHAT = { 'hosted.blob': 'blobs', 'hosted.manifest': 'manifests', 'hosted.tag': 'tags' } as const;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createBlobFiles } from '../../../src/content/blob-files.ts';
-import { createDrafts } from '../../../src/content/drafts.ts';
+import { createUploadFiles } from '../../../src/content/upload-files.ts';
 import { createQuota } from '../../../src/hosted/quota.ts';
 import { openLinkJournal } from '../../../src/hosted/repair/link-journal.ts';
 import { rebuildLinks } from '../../../src/hosted/repair/rebuild.ts';
@@ -36,7 +36,7 @@ async function open(records = place.records): Promise<HostedRepositories> {
   const quota = await createQuota({ records: journal.records, limits: [] });
   const stores = { content: place.content, records: journal.records, memory: createMemory() };
   const store = createHostedStore({ ...stores, now, options: { quota } });
-  return createHostedRepositories(store, await createDrafts({ directory }));
+  return createHostedRepositories(store, await createUploadFiles({ directory }));
 }
 
 const rebuild = (records: RecordStore) =>

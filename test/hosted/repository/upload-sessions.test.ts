@@ -20,7 +20,7 @@ beforeEach(async () => {
 
 afterEach(() => place.remove());
 
-const drafts = () => readdir(join(place.directory, 'drafts'));
+const uploadFiles = () => readdir(join(place.directory, 'drafts'));
 const start = async () => (await hosted.uploads.start('local/app')).id;
 
 test('lets one writer at a time into a session: the next one waits, and has its range checked then', async () => {
@@ -61,7 +61,7 @@ describe('a sweep', () => {
     await hosted.expireUploads();
     await expect(hosted.uploads.get('local/app', old)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
     expect(await hosted.uploads.get('local/app', fresh)).toEqual({ id: fresh, size: 0 });
-    expect(await drafts()).toEqual([fresh]);
+    expect(await uploadFiles()).toEqual([fresh]);
     expect(await place.records.list('hosted.upload', { limit: 10 })).toEqual([fresh]);
   });
 
@@ -69,10 +69,10 @@ describe('a sweep', () => {
     hosted = await place.open({ uploadTimeoutMs: 1000 });
     await start();
     await hosted.expireUploads();
-    expect(await drafts()).toHaveLength(1);
+    expect(await uploadFiles()).toHaveLength(1);
     place.advance(60_000);
     await hosted.expireUploads();
-    expect(await drafts()).toEqual([]);
+    expect(await uploadFiles()).toEqual([]);
   });
 
   test('leaves an upload alone whose bytes came while the clock was years behind', async () => {
@@ -116,7 +116,7 @@ describe('a repository with as many uploads as it may have', () => {
 
   test('begins no other, leaves nothing of it, and stands in the way of no other repository', async () => {
     await expect(start()).rejects.toMatchObject(tooMany);
-    expect(await drafts()).toHaveLength(2);
+    expect(await uploadFiles()).toHaveLength(2);
     expect(await hosted.uploads.start('local/other')).toMatchObject({ size: 0 });
   });
 

@@ -19,7 +19,7 @@ beforeEach(async () => {
 
 afterEach(() => place.remove());
 
-const drafts = () => readdir(join(place.directory, 'drafts'));
+const uploadFiles = () => readdir(join(place.directory, 'drafts'));
 const start = async (algorithm?: 'sha256' | 'sha512') => (await hosted.uploads.start('local/app', { algorithm })).id;
 
 describe.each(['sha256', 'sha512'] as const)('a blob of %s is pushed', algorithm => {
@@ -27,7 +27,7 @@ describe.each(['sha256', 'sha512'] as const)('a blob of %s is pushed', algorithm
 
   afterEach(async () => {
     expect(content.equals(await readBlob(hosted, 'local/app', wanted))).toBe(true);
-    expect(await drafts()).toEqual([]);
+    expect(await uploadFiles()).toEqual([]);
   });
 
   test('in one piece, with or without the algorithm announced', async () => {
@@ -142,7 +142,7 @@ describe('other bytes than the digest says are refused, and nothing of them stay
       status: 404,
     });
     await expect(hosted.blobs.head('local/app', digest)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
-    expect(await drafts()).toEqual([]);
+    expect(await uploadFiles()).toEqual([]);
     expect(await place.inventory()).toEqual([]);
     expect(await place.records.list('hosted.upload', { limit: 10 })).toEqual([]);
   });
@@ -206,7 +206,7 @@ test('ends a cancelled upload', async () => {
   await hosted.uploads.append('local/app', id, chunk(content));
   await hosted.uploads.cancel('local/app', id);
   await expect(hosted.uploads.get('local/app', id)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
-  expect(await drafts()).toEqual([]);
+  expect(await uploadFiles()).toEqual([]);
 });
 
 test('takes a body at the pace of the disk', async () => {

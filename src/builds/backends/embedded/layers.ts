@@ -8,7 +8,7 @@ import { PassThrough, Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createGzip, createZstdCompress } from 'node:zlib';
 import { createGauge, type Gauge } from '../../../augment/gauge.ts';
-import { streamFile } from '../../../content/file-stream.ts';
+import { streamFile } from '../../../content/byte-stream.ts';
 import type { ContentDescriptor } from '../../../oci/descriptor.ts';
 import type { Digest } from '../../../oci/digest.ts';
 import { layerType, type Compression as Packing } from '../../../oci/media-type.ts';

@@ -5,23 +5,22 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createDiskStore } from '../../src/content/disk.ts';
-import { createDraft } from '../../src/content/draft.ts';
-import { createDrafts, type Drafts } from '../../src/content/drafts.ts';
 import { listContent } from '../../src/content/inventory.ts';
 import type { ContentStore } from '../../src/content/store.ts';
+import { createUploadFile, createUploadFiles, type UploadFiles } from '../../src/content/upload-files.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { ContentMismatch } from '../../src/oci/verify.ts';
 
 let directory: string;
 let store: ContentStore;
-let drafts: Drafts;
+let uploadFiles: UploadFiles;
 const id = randomUUID();
 const bytes = randomBytes(2_500_000);
 
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'veneer-drafts-'));
+  directory = await mkdtemp(join(tmpdir(), 'veneer-uploadFiles-'));
   store = await createDiskStore({ directory });
-  drafts = await createDrafts({ directory });
+  uploadFiles = await createUploadFiles({ directory });
 });
 
 afterEach(async () => {
@@ -40,138 +39,138 @@ async function* brokenAfter(content: Uint8Array): AsyncGenerator<Uint8Array> {
 
 const path = () => join(directory, 'drafts', id);
 
-describe('a draft', () => {
-  test.each(['sha256', 'sha512'] as const)('becomes content of its %s, and is no draft any more', async algorithm => {
-    const draft = await drafts.create(id, algorithm);
-    await draft.append(piecesOf(bytes.subarray(0, 1_000_000)));
-    await draft.append(piecesOf(bytes.subarray(1_000_000)));
-    expect(draft.size).toBe(bytes.byteLength);
+describe('a file', () => {
+  test.each(['sha256', 'sha512'] as const)('becomes content of its %s, and is no file any more', async algorithm => {
+    const file = await uploadFiles.create(id, algorithm);
+    await file.append(piecesOf(bytes.subarray(0, 1_000_000)));
+    await file.append(piecesOf(bytes.subarray(1_000_000)));
+    expect(file.size).toBe(bytes.byteLength);
     const digest = digestOf(bytes, algorithm);
-    await draft.keep(digest);
+    await file.commit(digest);
     expect(bytes.equals((await store.read(digest, bytes.length)) ?? Buffer.of())).toBe(true);
-    expect(await drafts.list()).toEqual([]);
-    expect(await drafts.open(id, algorithm)).toBeUndefined();
+    expect(await uploadFiles.list()).toEqual([]);
+    expect(await uploadFiles.open(id, algorithm)).toBeUndefined();
   });
 
   test('becomes content of another algorithm than the one it was hashed with', async () => {
-    const draft = await drafts.create(id, 'sha256');
-    await draft.append(piecesOf(bytes));
-    await draft.keep(digestOf(bytes, 'sha512'));
+    const file = await uploadFiles.create(id, 'sha256');
+    await file.append(piecesOf(bytes));
+    await file.commit(digestOf(bytes, 'sha512'));
     expect(await store.find(digestOf(bytes, 'sha512'))).toEqual({ size: bytes.byteLength });
   });
 
   test('may be empty', async () => {
-    const draft = await drafts.create(id, 'sha256');
-    await draft.keep(digestOf(Buffer.of()));
+    const file = await uploadFiles.create(id, 'sha256');
+    await file.commit(digestOf(Buffer.of()));
     expect(await store.find(digestOf(Buffer.of()))).toEqual({ size: 0 });
   });
 
   test('takes the place of equal content', async () => {
     await store.put(bytes);
-    const draft = await drafts.create(id, 'sha256');
-    await draft.append(piecesOf(bytes));
-    await draft.keep(digestOf(bytes));
+    const file = await uploadFiles.create(id, 'sha256');
+    await file.append(piecesOf(bytes));
+    await file.commit(digestOf(bytes));
     expect(bytes.equals((await store.read(digestOf(bytes), bytes.length)) ?? Buffer.of())).toBe(true);
   });
 
   test('keeps nothing of other bytes than the promised ones, and stays as it was', async () => {
-    const draft = await drafts.create(id, 'sha256');
-    await draft.append(piecesOf(bytes));
-    await expect(draft.keep(digestOf(Buffer.of(1)))).rejects.toBeInstanceOf(ContentMismatch);
+    const file = await uploadFiles.create(id, 'sha256');
+    await file.append(piecesOf(bytes));
+    await expect(file.commit(digestOf(Buffer.of(1)))).rejects.toBeInstanceOf(ContentMismatch);
     expect(await store.find(digestOf(Buffer.of(1)))).toBeUndefined();
-    await draft.keep(digestOf(bytes));
+    await file.commit(digestOf(bytes));
     expect(await store.find(digestOf(bytes))).toBeDefined();
   });
 
   test('keeps what arrived before its source broke, and goes on from there', async () => {
-    const draft = await drafts.create(id, 'sha256');
-    await expect(draft.append(brokenAfter(bytes.subarray(0, 100)))).rejects.toThrow('the client is gone');
-    expect(draft.size).toBe(100);
-    await draft.append(piecesOf(bytes.subarray(100)));
-    await draft.keep(digestOf(bytes));
+    const file = await uploadFiles.create(id, 'sha256');
+    await expect(file.append(brokenAfter(bytes.subarray(0, 100)))).rejects.toThrow('the client is gone');
+    expect(file.size).toBe(100);
+    await file.append(piecesOf(bytes.subarray(100)));
+    await file.commit(digestOf(bytes));
     expect(await store.find(digestOf(bytes))).toEqual({ size: bytes.byteLength });
   });
 
   test('goes on after a restart, with a hash of the whole', async () => {
-    await (await drafts.create(id, 'sha256')).append(piecesOf(bytes.subarray(0, 1_000_000)));
-    const reopened = await (await createDrafts({ directory })).open(id, 'sha256');
+    await (await uploadFiles.create(id, 'sha256')).append(piecesOf(bytes.subarray(0, 1_000_000)));
+    const reopened = await (await createUploadFiles({ directory })).open(id, 'sha256');
     expect(reopened?.size).toBe(1_000_000);
     await reopened?.append(piecesOf(bytes.subarray(1_000_000)));
-    await expect(reopened?.keep(digestOf(bytes.subarray(1_000_000)))).rejects.toBeInstanceOf(ContentMismatch);
-    await reopened?.keep(digestOf(bytes));
+    await expect(reopened?.commit(digestOf(bytes.subarray(1_000_000)))).rejects.toBeInstanceOf(ContentMismatch);
+    await reopened?.commit(digestOf(bytes));
     expect(await store.find(digestOf(bytes))).toBeDefined();
   });
 
   test('is not kept when its file is not what was written', async () => {
-    const draft = await drafts.create(id, 'sha256');
-    await draft.append(piecesOf(bytes));
+    const file = await uploadFiles.create(id, 'sha256');
+    await file.append(piecesOf(bytes));
     await truncate(path(), 10);
-    await expect(draft.keep(digestOf(bytes))).rejects.toThrow('10 on disk');
+    await expect(file.commit(digestOf(bytes))).rejects.toThrow('10 on disk');
     expect(await store.find(digestOf(bytes))).toBeUndefined();
   });
 
   test('does not come back by an append when its file is gone', async () => {
-    const draft = await drafts.create(id, 'sha256');
+    const file = await uploadFiles.create(id, 'sha256');
     await rm(path());
-    await expect(draft.append(piecesOf(bytes))).rejects.toThrow('ENOENT');
-    expect(await drafts.list()).toEqual([]);
+    await expect(file.append(piecesOf(bytes))).rejects.toThrow('ENOENT');
+    expect(await uploadFiles.list()).toEqual([]);
   });
 
   test('is gone once discarded, and may be discarded again', async () => {
-    const draft = await drafts.create(id, 'sha256');
-    await draft.append(piecesOf(bytes));
-    await drafts.discard(id);
-    await drafts.discard(id);
-    expect(await drafts.open(id, 'sha256')).toBeUndefined();
+    const file = await uploadFiles.create(id, 'sha256');
+    await file.append(piecesOf(bytes));
+    await uploadFiles.discard(id);
+    await uploadFiles.discard(id);
+    expect(await uploadFiles.open(id, 'sha256')).toBeUndefined();
   });
 
   test('tells when bytes came in last', async () => {
-    await drafts.create(id, 'sha256');
+    await uploadFiles.create(id, 'sha256');
     await utimes(path(), new Date(0), new Date(86_400_000));
-    expect(await drafts.findTouched(id)).toEqual(new Date(86_400_000));
-    expect(await drafts.findTouched(randomUUID())).toBeUndefined();
+    expect(await uploadFiles.findTouched(id)).toEqual(new Date(86_400_000));
+    expect(await uploadFiles.findTouched(randomUUID())).toBeUndefined();
   });
 
   test('pulls its source at the pace of the disk: one piece at a time', async () => {
-    const draft = await drafts.create(id, 'sha256');
+    const file = await uploadFiles.create(id, 'sha256');
     let pulled = 0;
     const sizes: number[] = [];
     async function* counted() {
       for await (const piece of piecesOf(bytes, 500_000)) {
-        sizes.push(pulled - draft.size);
+        sizes.push(pulled - file.size);
         pulled += piece.byteLength;
         yield piece;
       }
     }
-    await draft.append(counted());
+    await file.append(counted());
     expect(sizes).toEqual([0, 0, 0, 0, 0]);
   });
 });
 
 test.runIf(process.platform === 'linux')(
-  'a draft on a full disk is as long as its file, whatever was tried',
+  'a file on a full disk is as long as its file, whatever was tried',
   async () => {
-    const files = { pathOf: () => '', keep: async () => {} };
-    const draft = createDraft({ path: '/dev/full', size: 0, algorithm: 'sha256', files });
-    await expect(draft.append(piecesOf(bytes))).rejects.toMatchObject({ code: 'ENOSPC' });
-    expect(draft.size).toBe(0);
+    const files = { pathOf: () => '', commit: async () => {} };
+    const file = createUploadFile({ path: '/dev/full', size: 0, algorithm: 'sha256', files });
+    await expect(file.append(piecesOf(bytes))).rejects.toMatchObject({ code: 'ENOSPC' });
+    expect(file.size).toBe(0);
   },
 );
 
-test('a second draft of the same id is refused, and a name that is no UUID is none', async () => {
-  await drafts.create(id, 'sha256');
-  await expect(drafts.create(id, 'sha256')).rejects.toThrow('EEXIST');
-  await expect(drafts.create('../blobs/x', 'sha256')).rejects.toThrow(TypeError);
+test('a second file of the same id is refused, and a name that is no UUID is none', async () => {
+  await uploadFiles.create(id, 'sha256');
+  await expect(uploadFiles.create(id, 'sha256')).rejects.toThrow('EEXIST');
+  await expect(uploadFiles.create('../blobs/x', 'sha256')).rejects.toThrow(TypeError);
   await writeFile(join(directory, 'drafts', 'other'), '');
-  expect(await drafts.list()).toEqual([id]);
+  expect(await uploadFiles.list()).toEqual([id]);
 });
 
 test('the inventory lists all content and nothing else', async () => {
   const contents = Array.from({ length: 20 }, () => randomBytes(8));
   for (const content of contents) await store.put(content);
-  const draft = await drafts.create(id, 'sha512');
-  await draft.append(piecesOf(bytes));
-  await draft.keep(digestOf(bytes, 'sha512'));
+  const file = await uploadFiles.create(id, 'sha512');
+  await file.append(piecesOf(bytes));
+  await file.commit(digestOf(bytes, 'sha512'));
   await writeFile(join(directory, 'blobs', 'sha256', 'stray'), '');
   const listed = await Array.fromAsync(listContent(directory));
   const expected = [...contents.map(content => digestOf(content)), digestOf(bytes, 'sha512')];

@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createBlobFiles } from '../../src/content/blob-files.ts';
-import { createSweptStore, type SweptStore } from '../../src/content/swept-store.ts';
+import { createLeasedStore, type LeasedStore } from '../../src/content/leased-store.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 
 const HOUR = 3_600_000;
 
 let directory: string;
 let nowMs: number;
-let store: SweptStore;
+let store: LeasedStore;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'veneer-swept-'));
@@ -27,8 +27,8 @@ afterEach(async () => {
 
 let mayDelete: boolean;
 
-function open(): Promise<SweptStore> {
-  return createSweptStore({ directory, now: () => new Date(nowMs), mayDelete: () => mayDelete });
+function open(): Promise<LeasedStore> {
+  return createLeasedStore({ directory, now: () => new Date(nowMs), mayDelete: () => mayDelete });
 }
 
 async function keep(text: string): Promise<Digest> {
@@ -91,18 +91,18 @@ test('one that comes while it is looked at stays', async () => {
   expect(await has(digest)).toBe(true);
 });
 
-test('one that is spared while it is looked at stays, and has its time again', async () => {
+test('one that is touchedUntil while it is looked at stays, and has its time again', async () => {
   const digest = await keep('1');
   nowMs += HOUR;
-  const spared: Promise<boolean>[] = [];
+  const touchedUntil: Promise<boolean>[] = [];
   await store.sweep(async each => {
-    spared.push(store.spare(each));
+    touchedUntil.push(store.touch(each));
     return false;
   });
-  expect([await Promise.all(spared), await has(digest)]).toEqual([[true], true]);
+  expect([await Promise.all(touchedUntil), await has(digest)]).toEqual([[true], true]);
   nowMs += HOUR;
   await sweep();
-  expect([await store.spare(digest), await has(digest)]).toEqual([false, false]);
+  expect([await store.touch(digest), await has(digest)]).toEqual([false, false]);
 });
 
 test('who spares one that is going is told that it is gone', async () => {
@@ -112,7 +112,7 @@ test('who spares one that is going is told that it is gone', async () => {
     let turns = at;
     const isThere = (async () => {
       while (turns-- > 0) await Promise.resolve();
-      return store.spare(digest);
+      return store.touch(digest);
     })();
     await sweep();
     expect(await has(digest)).toBe(await isThere);

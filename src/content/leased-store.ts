@@ -1,0 +1,78 @@
+// Content that is stored for as long as something needs it. What has just come, or was touched, stays for a lease in which its use becomes
+// known. Leases are forgotten in a restart, and records may be lost, but a file has its own time.
+import type { Digest } from '../oci/digest.ts';
+import { createDiskStore, type DiskStore, type DiskStoreOptions } from './disk.ts';
+import { createInventory } from './inventory.ts';
+
+export interface LeasedStore extends Pick<DiskStore, 'ingest' | 'open' | 'find' | 'delete' | 'verify' | 'close'> {
+  /** Renews its lease, as if it had just come. Returns whether it is there: it may be going at this moment. */
+  touch(digest: Digest): Promise<boolean>;
+  /** Removes what has no lease and is not needed; nothing, while content is on its way in. */
+  sweep(isNeeded: (digest: Digest) => Promise<boolean>): Promise<void>;
+}
+
+export interface LeasedStoreDeps extends Pick<DiskStoreOptions, 'memory' | 'onDamaged'> {
+  readonly directory: string;
+  readonly now: () => Date;
+  /** Called before each removal: false while the clock is not to be trusted. Default: true. */
+  readonly mayDelete?: (() => boolean) | undefined;
+}
+
+const LEASE_MS = 3_600_000;
+
+export async function createLeasedStore(deps: LeasedStoreDeps): Promise<LeasedStore> {
+  const { directory, now, mayDelete = () => true, memory, onDamaged } = deps;
+  const content = await createDiskStore({ directory, memory, onDamaged });
+  const inventory = createInventory(directory);
+  const leasedUntil = new Map<Digest, number>();
+  let arriving = 0;
+  let removal: Promise<unknown> = Promise.resolve();
+
+  function isLeased(digest: Digest): boolean {
+    return (leasedUntil.get(digest) ?? 0) > now().getTime();
+  }
+
+  function lease(digest: Digest): void {
+    leasedUntil.set(digest, now().getTime() + LEASE_MS);
+  }
+
+  async function isOld(digest: Digest): Promise<boolean> {
+    const keptAt = await inventory.findStoredAt(digest);
+    return keptAt !== undefined && keptAt.getTime() + LEASE_MS <= now().getTime();
+  }
+
+  /** What is arriving may have this digest, too: its file would be the one that is removed. */
+  async function remove(digest: Digest): Promise<void> {
+    if (arriving > 0 || isLeased(digest) || !mayDelete()) return;
+    const removed = content.delete(digest);
+    removal = removed.catch(() => {});
+    await removed;
+  }
+
+  return {
+    ...content,
+    ingest(body, expected) {
+      arriving += 1;
+      const whenRemoved = new TransformStream<Uint8Array, Uint8Array>({ start: async () => void (await removal) });
+      const ingestion = content.ingest(body.pipeThrough(whenRemoved), expected);
+      const settled = ingestion.done.then(({ digest }) => lease(digest));
+      settled
+        .catch(() => {})
+        .finally(() => {
+          arriving -= 1;
+        });
+      return ingestion;
+    },
+    async touch(digest) {
+      lease(digest);
+      await removal;
+      return (await content.find(digest)) !== undefined;
+    },
+    async sweep(isNeeded) {
+      for (const digest of leasedUntil.keys()) if (!isLeased(digest)) leasedUntil.delete(digest);
+      for await (const digest of inventory.list()) {
+        if (!isLeased(digest) && (await isOld(digest)) && !(await isNeeded(digest))) await remove(digest);
+      }
+    },
+  };
+}

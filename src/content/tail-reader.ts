@@ -1,0 +1,144 @@
+// Reading a file while it is being written: a watermark says how far it may be read, and readers share one open file with the writer.
+
+import type { FileHandle } from 'node:fs/promises';
+import type { ByteRange } from '../oci/range.ts';
+import { type ByteSource, createByteStream, readAt, streamSource } from './byte-stream.ts';
+import { type Recover, StorageFailure } from './store.ts';
+
+/**
+ * The bytes of `range` up to the watermark, as it rises. Fails when the writer does, unless `recover` has the rest. Releases `file` in the end,
+ * however that comes.
+ */
+export function readTail(
+  file: SharedFile,
+  watermark: Watermark,
+  options: {
+    readonly range?: ByteRange | undefined;
+    readonly recover?: Recover | undefined;
+    /** Called once, when the stream has ended or was cancelled. */
+    readonly onLeft: () => void;
+  },
+): ReadableStream<Uint8Array> {
+  const { range, recover, onLeft } = options;
+  const limit = range ? range.end + 1 : Number.POSITIVE_INFINITY;
+  let offset = range?.start ?? 0;
+  let isClosed = false;
+  let rest: ByteSource | undefined;
+  // Acquired at once: the writer may be done, and the file closed, before the first read.
+  const source = file.acquire();
+  source.catch(() => {});
+
+  async function readAvailable(view: Uint8Array): Promise<number> {
+    const end = await readableEnd(watermark, offset, limit);
+    if (offset >= end) return 0;
+    const bytes = await readAt(await source, view.subarray(0, end - offset), offset);
+    if (watermark.current.state === 'failed') throw watermark.current.error;
+    offset += bytes;
+    return bytes;
+  }
+
+  async function findRest(error: unknown): Promise<ByteSource> {
+    if (!recover || !(error instanceof StorageFailure)) throw error;
+    const found = streamSource(await recover({ start: offset, end: limit - 1 }));
+    // The reader has left meanwhile.
+    if (isClosed) await found.close();
+    return found;
+  }
+
+  return createByteStream({
+    async read(view) {
+      if (rest) return rest.read(view);
+      try {
+        return await readAvailable(view);
+      } catch (error) {
+        rest = await findRest(error);
+        return rest.read(view);
+      }
+    },
+    async close() {
+      isClosed = true;
+      onLeft();
+      await Promise.all([rest?.close(), file.release()]);
+    },
+  });
+}
+
+type WatermarkState =
+  /** Bytes before `available` are written, and more are to come. */
+  | { readonly state: 'growing'; readonly available: number }
+  /** All `size` bytes are written and the promised ones. */
+  | { readonly state: 'verified'; readonly size: number }
+  | { readonly state: 'failed'; readonly error: unknown };
+
+interface Watermark {
+  readonly current: WatermarkState;
+  /** Changes nothing unless more is available than before. */
+  raise(available: number): void;
+  change(next: WatermarkState): void;
+  /** Resolves at the next change. */
+  changed(): Promise<void>;
+}
+
+export function createWatermark(): Watermark {
+  let current: WatermarkState = { state: 'growing', available: 0 };
+  let next = Promise.withResolvers<void>();
+
+  function change(state: WatermarkState): void {
+    current = state;
+    next.resolve();
+    next = Promise.withResolvers();
+  }
+
+  return {
+    get current() {
+      return current;
+    },
+    raise(available) {
+      if (current.state === 'growing' && available > current.available) change({ state: 'growing', available });
+    },
+    change,
+    changed: () => next.promise,
+  };
+}
+
+/**
+ * Waits until a reader of the bytes before `limit` may go on from `offset`, and returns the exclusive end of what it may read. Until all
+ * is verified that is less than `limit`, so that no reader, not even of a part, ends well on bytes that turn out wrong. Throws the failure.
+ */
+async function readableEnd(watermark: Watermark, offset: number, limit: number): Promise<number> {
+  for (;;) {
+    const { current } = watermark;
+    if (current.state === 'failed') throw current.error;
+    if (current.state === 'verified') return Math.min(current.size, limit);
+    const end = Math.min(current.available, limit - 1);
+    if (end > offset) return end;
+    await watermark.changed();
+  }
+}
+
+interface SharedFile {
+  /** The caller releases what it acquired, once, also when this rejects. */
+  acquire(): Promise<FileHandle>;
+  release(): Promise<void>;
+}
+
+/** A file that is opened for the first of its users, and closed after the last. */
+export function createSharedFile(open: () => Promise<FileHandle>): SharedFile {
+  let users = 0;
+  let file: Promise<FileHandle> | undefined;
+  return {
+    acquire() {
+      users += 1;
+      file ??= open();
+      return file;
+    },
+    async release() {
+      users -= 1;
+      if (users > 0) return;
+      const last = file;
+      file = undefined;
+      const opened = await last?.catch(() => undefined);
+      await opened?.close();
+    },
+  };
+}

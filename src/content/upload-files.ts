@@ -1,0 +1,154 @@
+// Uploads in progress, as files: drafts/<id>, beside the blobs that they become, in the same file system. Each grows over several requests,
+// and survives a restart, until its digest makes it content.
+
+import { createHash, type Hash } from 'node:crypto';
+import { constants, type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Digest, type DigestAlgorithm, digestAlgorithm, encodeDigest } from '../oci/digest.ts';
+import { ContentMismatch } from '../oci/verify.ts';
+import { type BlobFiles, createBlobFiles } from './blob-files.ts';
+import { type BlockSums, createBlockSummer } from './block-sums.ts';
+import { readChunk } from './byte-stream.ts';
+
+export interface UploadFiles {
+  /** An empty file. `id` is a UUID that no other upload has. */
+  create(id: string, algorithm: DigestAlgorithm): Promise<UploadFile>;
+  /** A file as it was left; undefined where there is none. */
+  open(id: string, algorithm: DigestAlgorithm): Promise<UploadFile | undefined>;
+  /** When bytes came in last, by the clock of the file system; undefined where there is no such file. */
+  findTouched(id: string): Promise<Date | undefined>;
+  /** Removes a file, if there is one. */
+  discard(id: string): Promise<void>;
+  list(): Promise<readonly string[]>;
+}
+
+interface UploadFilesOptions extends Pick<UploadFileOptions, 'onCommitted'> {
+  /** Of a disk store, which is open. */
+  readonly directory: string;
+}
+
+/** Files of an earlier process are there again. */
+export async function createUploadFiles({ directory, onCommitted }: UploadFilesOptions): Promise<UploadFiles> {
+  const folder = join(directory, 'drafts');
+  await mkdir(folder, { recursive: true });
+  const files = createBlobFiles(directory);
+  const pathOf = (id: string) => join(folder, parseId(id));
+  return {
+    async create(id, algorithm) {
+      const path = pathOf(id);
+      const file = await open(path, 'wx');
+      await file.close();
+      return createUploadFile({ path, size: 0, algorithm, files, onCommitted });
+    },
+    async open(id, algorithm) {
+      const path = pathOf(id);
+      const size = (await findStats(path))?.size;
+      return size === undefined ? undefined : createUploadFile({ path, size, algorithm, files, onCommitted });
+    },
+    findTouched: async id => (await findStats(pathOf(id)))?.mtime,
+    discard: id => rm(pathOf(id), { force: true }),
+    list: async () => (await readdir(folder)).filter(name => UUID.test(name)),
+  };
+}
+
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** An id becomes a file name. */
+function parseId(id: string): string {
+  if (!UUID.test(id)) throw new TypeError('the id of a file is no UUID');
+  return id;
+}
+
+async function findStats(path: string) {
+  return await stat(path, { throwIfNoEntry: false });
+}
+
+/** Calls on one file must not overlap. */
+export interface UploadFile {
+  /** Bytes on disk. Until they are committed, only a crash of the machine can lose them. */
+  readonly size: number;
+  /** Appends `pieces`, as fast as the disk takes them. What arrived before an error stays. */
+  append(pieces: AsyncIterable<Uint8Array>): Promise<void>;
+  /** Turns the file into content, durable when it resolves. Throws ContentMismatch for other bytes, and the file is as it was. */
+  commit(expected: Digest): Promise<void>;
+}
+
+interface UploadFileOptions {
+  readonly path: string;
+  /** Bytes that the file has already. */
+  readonly size: number;
+  /** What the bytes are hashed with while they arrive. Any other is computed from the file. */
+  readonly algorithm: DigestAlgorithm;
+  readonly files: Pick<BlobFiles, 'commit'>;
+  /** Called with the sums of what was committed, where they are known. */
+  readonly onCommitted?: ((digest: Digest, sums: BlockSums) => void) | undefined;
+}
+
+export function createUploadFile({
+  path,
+  size: initialSize,
+  algorithm,
+  files,
+  onCommitted,
+}: UploadFileOptions): UploadFile {
+  let size = initialSize;
+  // Of all bytes in the file; undefined where bytes are in it that passed another process.
+  let hash = size === 0 ? createHash(algorithm) : undefined;
+  const summer = createBlockSummer();
+
+  async function write(file: FileHandle, pieces: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const piece of pieces) {
+      const written = file.writeFile(piece);
+      hash?.update(piece);
+      summer.update(piece);
+      await written.catch(async error => {
+        hash = undefined;
+        size = (await file.stat()).size;
+        throw error;
+      });
+      size += piece.byteLength;
+    }
+  }
+
+  return {
+    get size() {
+      return size;
+    },
+    append: pieces => withFile(path, APPEND, file => write(file, pieces)),
+    async commit(expected) {
+      await withFile(path, constants.O_RDONLY, async file => {
+        const wanted = digestAlgorithm(expected);
+        const seen = hash && wanted === algorithm ? hash.copy() : await hashFile(file, size, wanted);
+        const actual = encodeDigest(wanted, seen);
+        if (actual !== expected) throw new ContentMismatch(`the ${size} bytes have digest ${actual}, not ${expected}`);
+        const { size: onDisk } = await file.stat();
+        if (onDisk !== size) throw new Error(`a file of ${size} bytes has ${onDisk} on disk`);
+        await file.datasync();
+      });
+      await files.commit(path, expected);
+      if (hash) onCommitted?.(expected, summer.finish());
+    },
+  };
+}
+
+/** Not 'a', which would create a file that is gone. */
+const APPEND = constants.O_WRONLY | constants.O_APPEND;
+
+async function hashFile(file: FileHandle, size: number, algorithm: DigestAlgorithm): Promise<Hash> {
+  const hash = createHash(algorithm);
+  for (let offset = 0; offset < size; ) {
+    const chunk = await readChunk(file, offset, size);
+    hash.update(chunk);
+    offset += chunk.byteLength;
+  }
+  return hash;
+}
+
+async function withFile<T>(path: string, flags: number, work: (file: FileHandle) => Promise<T>): Promise<T> {
+  const file = await open(path, flags);
+  try {
+    return await work(file);
+  } finally {
+    await file.close();
+  }
+}
