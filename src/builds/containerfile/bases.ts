@@ -11,7 +11,7 @@ export interface BaseUse {
   readonly reference: string;
   /** Where it is used first. */
   readonly line: number;
-  /** What it is used for, each once; without the platform of whoever builds, which nobody knows yet. */
+  /** What it is used for, each once; without the platform of the builder, which is not known yet. */
   readonly platforms: readonly Platform[];
 }
 
@@ -40,7 +40,7 @@ const SYNTAX_ARG = 'BUILDKIT_SYNTAX';
 
 /**
  * Each name once, in the order of their lines; of the frontend too. Stages that the target does not need are left out, and so are triggers of
- * images, which nobody knows yet. Throws InvalidContainerFile.
+ * base images, which are not known yet. Throws InvalidContainerFile.
  */
 export function findBases(file: ContainerFile, options: BasesOptions): readonly BaseUse[] {
   try {

@@ -123,7 +123,7 @@ export function parseJsonList(text: string): readonly string[] | undefined {
   }
   const strings = stringsSchema.safeParse(value);
   if (strings.success) return strings.data;
-  throw new InvalidSyntax('a JSON list has something else than strings; put each argument into double quotes');
+  throw new InvalidSyntax('a JSON list may hold strings only; put each argument into double quotes');
 }
 
 export function splitWords(text: string): readonly string[] {

@@ -33,7 +33,7 @@ const DIRECTIVE = /^([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+)$/s;
 
 const NAMES: readonly string[] = ['syntax', 'check', 'escape'];
 
-/** Throws InvalidContainerFile for a directive that is there twice, or an escape character that is none. */
+/** Throws InvalidContainerFile for a directive that is given twice, or an invalid escape character. */
 export function readDirectives(lines: readonly string[]): Directives {
   // The first line may be for the system that runs the file. Then only the syntax counts: the parser takes that line for a comment.
   const isRunnable = lines[0]?.startsWith('#!') ?? false;
@@ -137,7 +137,7 @@ function findTerminator(lines: readonly string[], from: number, { name, dropsTab
     if ((dropsTabs ? text.replace(/^\t+/, '') : text) === name) return i;
   }
   throw new InvalidSyntax(
-    `the heredoc "${name.slice(0, 80)}" does not end; a line with nothing but its name has to follow`,
+    `the heredoc "${name.slice(0, 80)}" is never closed; end it with a line that holds only its name`,
   );
 }
 

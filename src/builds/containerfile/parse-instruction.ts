@@ -180,7 +180,7 @@ function splitFields(text: string): readonly { readonly key: string; readonly va
 
 /** Stages and images that are read from must be known before anything is built. */
 function noVariable(where: string): string {
-  return `${where} takes no variable; name a stage there: FROM … AS name may have one`;
+  return `${where} cannot use a variable; name a stage there, whose FROM can use one`;
 }
 
 function parseArgs(command: Command, escapeCharacter: EscapeCharacter): ArgInstruction['args'] {

@@ -67,7 +67,10 @@ function parseText(text: string): Parsed['file'] {
 function parseGlobalArg(line: Line, escapeCharacter: EscapeCharacter): ArgInstruction {
   const instruction = atLine(line.line, () => parseInstruction(line, escapeCharacter));
   if (instruction.kind === 'arg') return instruction;
-  throw new InvalidContainerFile(`${quote(instruction.code)} stands before the first FROM; only ARG can`, line.line);
+  throw new InvalidContainerFile(
+    `${quote(instruction.code)} comes before the first FROM, where only ARG can be`,
+    line.line,
+  );
 }
 
 function parseStage([from, ...lines]: readonly Line[], escapeCharacter: EscapeCharacter): Stage {
@@ -83,7 +86,7 @@ function parseFrom(command: Command): Pick<Stage, 'base' | 'name' | 'platform'> 
   const [base, as, written, ...others] = splitWords(command.rest);
   const isNamed = as?.toLowerCase() === 'as' && written !== undefined;
   if (base === undefined || others.length > 0 || (as !== undefined && !isNamed)) {
-    throw new InvalidSyntax('FROM takes an image and perhaps a name; expected FROM image [AS name]');
+    throw new InvalidSyntax('FROM takes an image and an optional name; expected FROM image [AS name]');
   }
   return { base, name: isNamed ? parseStageName(written) : undefined, platform };
 }

@@ -123,7 +123,11 @@ export function sourcesOf(
 export function resolveBase(file: ContainerFile, index: number, scope: ReadonlyMap<string, string>): StageSource {
   const { base, line } = getStage(file, index);
   const name = atLine(line, () => expandWord(base, variable => scope.get(variable), file));
-  if (name === '') throw new InvalidContainerFile(`FROM ${quote(base)} names nothing; give its ARG a value`, line);
+  if (name === '')
+    throw new InvalidContainerFile(
+      `FROM ${quote(base)} is empty once its variables are expanded; give its ARG a value`,
+      line,
+    );
   file.work.spend(index);
   const earlier = file.stages.findLastIndex((stage, i) => i < index && stage.name === name);
   if (earlier >= 0) return { kind: 'stage', index: earlier };

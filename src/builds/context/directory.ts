@@ -104,7 +104,7 @@ function refuseUnreadable(path: string): (error: unknown) => never {
   return error => {
     const isRefused = error instanceof Error && 'code' in error && (error.code === 'EACCES' || error.code === 'EPERM');
     if (!isRefused) throw error;
-    throw invalidEntry(path, 'this user may not read it; name it in .dockerignore, or change its mode', error);
+    throw invalidEntry(path, 'permission denied; name it in .dockerignore, or change its mode', error);
   };
 }
 

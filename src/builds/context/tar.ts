@@ -1,4 +1,4 @@
-// Tars read and written entry by entry with tar-stream, at the pace of whoever reads; and the canonical tar of a build context.
+// Tars read and written entry by entry with tar-stream, at the pace of their reader; and the canonical tar of a build context.
 import { once } from 'node:events';
 import { type Extract, extract, type Header, type Pack, pack } from 'tar-stream';
 import { isCorruption } from '../../augment/unpack.ts';
@@ -67,7 +67,7 @@ async function nextOf<T>(
 
 async function feed(tar: AsyncIterable<Uint8Array>, archive: Extract): Promise<void> {
   const closed = once(archive, 'close');
-  // A failure of the archive is told to who reads its entries.
+  // Whoever reads the entries gets the failure of the archive.
   closed.catch(() => {});
   let last: Uint8Array = new Uint8Array(0);
   for await (const chunk of tar) {
@@ -134,7 +134,7 @@ async function fill(archive: Pack, entries: Iterable<PackedEntry>): Promise<void
     const { open } = entry;
     const header = { ...entry.header, mode: entry.header.mode | MODE_MARK };
     if (open && header.size !== 0) await addFile(archive, header, open());
-    // Nothing ever comes from a body of no bytes.
+    // The library never ends an empty body.
     else if (open) archive.entry(header, Buffer.alloc(0));
     else archive.entry(header);
   }
@@ -144,7 +144,7 @@ async function fill(archive: Pack, entries: Iterable<PackedEntry>): Promise<void
 async function addFile(archive: Pack, header: PackedEntry['header'], body: AsyncIterable<Uint8Array>): Promise<void> {
   const written = Promise.withResolvers<void>();
   const sink = archive.entry(header, error => (error ? written.reject(error) : written.resolve()));
-  // The archive breaks with the same error, and its reader is told: here nobody has to listen.
+  // The archive breaks with the same error, which its reader gets.
   sink.on('error', () => {});
   written.promise.catch(() => {});
   for await (const chunk of body) {

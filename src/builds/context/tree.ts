@@ -63,7 +63,7 @@ export function createTree({ maxBytes, maxEntries, maxDepth }: ContextLimits): T
   function set(name: string, entry: Entry): void {
     const before = entries.get(name);
     if (before && (before.kind === 'directory') !== (entry.kind === 'directory')) {
-      throw invalidEntry(name, 'it is a directory and something else at once');
+      throw invalidEntry(name, 'it is both a directory and something else');
     }
     entries.set(name, entry);
     bytes += sizeOf(entry) - sizeOf(before);
@@ -177,7 +177,7 @@ export function invalidEntry(name: string, reason: string, cause?: unknown): Inv
 
 const MAX_SHOWN = 160;
 
-/** A name as messages show it: whoever chose it may have put anything in it. */
+/** A name as messages show it: it is foreign, and may hold anything. */
 export function quoteName(name: string): string {
   const shown = name.length > MAX_SHOWN ? `${name.slice(0, MAX_SHOWN)}…` : name;
   return JSON.stringify(shown.toWellFormed());

@@ -15,7 +15,7 @@ const PRIVATE_FILE = 0o600;
 const PRIVATE_DIRECTORY = 0o700;
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
-/** What it takes to read an entry, and all below it, for whoever is not root. */
+/** The permissions that a user other than root needs to read an entry, and all below it. */
 const READABLE = { directory: 0o500, file: 0o400 } as const;
 
 export type Modes = ReadonlyMap<string, number>;
@@ -31,7 +31,7 @@ export async function unpackContext(
   directory: string,
 ): Promise<Modes> {
   const tar = await content.open(digest);
-  if (!tar) throw new Error(`the build context ${digest} is not kept any more`);
+  if (!tar) throw new Error(`the build context ${digest} is gone`);
   const verifier = createVerifier({ digest });
   const written: Written = { directories: [[directory, PRIVATE_DIRECTORY]], symlinks: [], modes: new Map() };
   for await (const entry of tarEntries(verified(tar, verifier))) await writeEntry(directory, entry, written);

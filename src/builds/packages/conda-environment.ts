@@ -104,7 +104,7 @@ export function createReadEnvironment({ timeoutMs, heapMib, maxWaiting }: Enviro
       workerData: question,
       resourceLimits: { maxOldGenerationSizeMb: heapMib },
     });
-    // A thread that is ended may still break, of which nobody hears then: that would end the process.
+    // A thread may still break while it is terminated: without a listener that would end the process.
     worker.on('error', () => undefined);
     try {
       const [answer] = await once(worker, 'message', { signal: AbortSignal.timeout(timeoutMs) });

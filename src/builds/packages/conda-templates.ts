@@ -66,7 +66,9 @@ const ENVIRONMENT = '/opt/pixi/.pixi/envs/default';
 export function renderPixi(request: PackagesRequest, environment: CondaEnvironment): Rendered {
   const { pixiImage = DEFAULT_PIXI, baseImage = DEFAULT_BASE, basePackages, commands } = request.pixiOpts;
   if (environment.kind !== 'yaml') {
-    throw new InvalidBuild('packages.environment: conda/pixi:v1 takes YAML with a list of dependencies, and no lock');
+    throw new InvalidBuild(
+      'packages.environment: conda/pixi:v1 takes YAML with a list of dependencies, not a lock file',
+    );
   }
   const lines = [
     `FROM ${checkImage('pixiOpts.pixiImage', pixiImage)} AS build`,

@@ -44,7 +44,7 @@ function installSystemPackages(packages: readonly string[]): readonly string[] {
 function filesOf({ environment, entries, channels }: PackagesRequest): Rendered['files'] {
   if (environment === undefined) return { 'install.R': installScript(entries, channels) };
   const text = decodeEnvironment(environment);
-  if (/^https?:/.test(text)) throw new InvalidBuild('packages.environment: of type CRAN it cannot be a URL');
+  if (/^https?:/.test(text)) throw new InvalidBuild('packages.environment: it cannot be a URL where the type is CRAN');
   return isRenvLock(text) ? { 'install.R': RESTORE_SCRIPT, 'renv.lock': text } : { 'install.R': text };
 }
 
@@ -104,7 +104,7 @@ function setRepositories(channels: readonly string[]): readonly string[] {
   const addresses = channels.map((channel, at) => {
     if (channel.toLowerCase() === 'cran') return CRAN;
     if (REPOSITORY.test(channel)) return channel;
-    throw new InvalidBuild(`packages.channels[${at}]: of type CRAN it is the address of a repository, or cran`);
+    throw new InvalidBuild(`packages.channels[${at}]: expected the URL of a repository, or cran`);
   });
   return addresses.length === 0 ? [] : [`options(repos = c(${addresses.map(address => `'${address}'`).join(', ')}))`];
 }

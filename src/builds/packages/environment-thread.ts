@@ -22,7 +22,7 @@ export const answerSchema = z.discriminatedUnion('kind', [
 ]);
 export type EnvironmentAnswer = z.infer<typeof answerSchema>;
 
-/** Names are made of no more. */
+/** Names are made of so many at most. */
 const MAX_SPECS = 100;
 const MAX_SPEC = 256;
 const MAX_ALIASES = 100;

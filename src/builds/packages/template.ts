@@ -29,7 +29,8 @@ export function checkCommands(field: string, commands: readonly string[]): reado
     if (!INSTRUCTION.test(command)) {
       throw new InvalidBuild(`packages.${field}[${at}]: expected an instruction such as "RUN make"`);
     }
-    if (/\\\s*$/.test(command)) throw new InvalidBuild(`packages.${field}[${at}]: it goes on after its end`);
+    if (/\\\s*$/.test(command))
+      throw new InvalidBuild(`packages.${field}[${at}]: it ends with a backslash, which would continue it`);
   }
   return commands;
 }

@@ -20,7 +20,7 @@ export interface RecipeOptions {
   readonly ssh?: readonly string[] | undefined;
   readonly network?: ContainerFileSpec['network'] | undefined;
   readonly attestations?: Partial<ContainerFileSpec['attestations']> | undefined;
-  /** After that an image is planned anew; absent: never. */
+  /** After that an image is planned again; absent: never. */
   readonly ttlMs?: number | undefined;
   readonly timeoutMs?: number | undefined;
 }
@@ -48,7 +48,7 @@ interface Recipe {
   readonly options: RecipeOptions;
 }
 
-/** Relative paths are below `directory`. Throws InvalidRecipe for the first that is none. */
+/** Relative paths are below `directory`. Throws InvalidRecipe for the first that is invalid. */
 export function createRecipes(options: readonly RecipeOptions[], directory: string): Recipes {
   const recipes = options.map(parseRecipe);
   return {

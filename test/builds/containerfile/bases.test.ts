@@ -112,7 +112,7 @@ test('finds what triggers of a stage read from', () => {
 });
 
 test.each<[text: string, message: RegExp, stage?: string]>([
-  ['FROM $NOTHING', /line 1: .*names nothing/],
+  ['FROM $NOTHING', /line 1: .*is empty/],
   [`FROM \${NOTHING:?set-it}`, /line 1: NOTHING: set-it/],
   ['FROM a\nCOPY --from=0 b c', /line 2: .*not an earlier stage/],
   ['FROM a AS x\nCOPY --from=y b c\nFROM b AS y\nFROM x', /line 2: .*not built yet/],

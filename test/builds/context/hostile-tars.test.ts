@@ -122,7 +122,7 @@ test.each<{ what: string; parts: readonly TarPart[]; says: RegExp }>([
       { name: 'd/x', text: '' },
       { name: 'd', type: 'symlink', linkname: 'e' },
     ],
-    says: /"d": it is a directory and something else/,
+    says: /"d": it is both a directory and something else/,
   },
   {
     what: 'a directory in place of a symlink',

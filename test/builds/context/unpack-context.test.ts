@@ -75,7 +75,7 @@ test('refuses bytes that are not those of the digest', async () => {
   await expect(unpackContext(lying, other, await makeFolder())).rejects.toBeInstanceOf(ContentMismatch);
 });
 
-test('says which context is not kept any more', async () => {
+test('says which context is gone', async () => {
   const digest = digestOf(Buffer.from('gone'));
   await expect(unpackContext(await openStore(), digest, await makeFolder())).rejects.toThrow(digest);
 });

@@ -119,7 +119,7 @@ export function toNode(
     case 'fifo':
       return toDevice(header.type, header, attributes);
     case 'link':
-      throw new InvalidStep(`${formatPath(path)} is a hard link to what is not there`);
+      throw new InvalidStep(`${formatPath(path)} is a hard link to a file that does not exist`);
     default:
       return undefined;
   }
@@ -224,5 +224,5 @@ function placeEntry(rootfs: Rootfs, target: Path, { entry, open, chown }: Placed
 function findLinked(rootfs: Rootfs, target: Path, { header, path }: ArchiveEntry): Node {
   const linked = findNode(rootfs.root, [...target, ...splitPath(header.linkname ?? '')]);
   if (linked && linked.kind !== 'directory') return linked;
-  throw new InvalidStep(`the archive has a hard link ${formatPath(path)} to what is not there`);
+  throw new InvalidStep(`the archive has a hard link ${formatPath(path)} to a file that does not exist`);
 }

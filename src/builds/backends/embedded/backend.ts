@@ -72,17 +72,16 @@ const BUILDERS = 'install BuildKit, docker with buildx, or buildah';
 
 const MAX_GZIP_LEVEL = 9;
 
-/** Undefined where there is none. A file that is invalid is none either: the build says what is wrong with it. */
+/** As far as the spec shows it; undefined where it can be built. Of an invalid file the build itself says what is wrong. */
 export function findObstacle(spec: ContainerFileSpec): string | undefined {
   const { attestations, compression } = spec;
   if (attestations.sbom)
     return `an SBOM needs a builder that looks into the image: install BuildKit, or docker with buildx`;
-  if (attestations.provenance !== 'none')
-    return `provenance is attested by BuildKit alone: install it, or docker with buildx`;
+  if (attestations.provenance !== 'none') return `only BuildKit attests provenance: install it, or docker with buildx`;
   if (compression?.mode === 'estargz')
-    return 'layers are packed as estargz by BuildKit alone: install it, or docker with buildx';
+    return 'only BuildKit packs layers as estargz: install it, or docker with buildx';
   if (compression?.force)
-    return 'layers of base images are packed anew by BuildKit alone: install it, or docker with buildx';
+    return 'only BuildKit compresses the layers of base images again: install it, or docker with buildx';
   if (compression?.mode !== 'zstd' && (compression?.level ?? 0) > MAX_GZIP_LEVEL)
     return `gzip has levels up to ${MAX_GZIP_LEVEL}`;
   const needs = findNeeds(spec);

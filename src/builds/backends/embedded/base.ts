@@ -35,7 +35,9 @@ export async function openBase(
   const raw = await image.readConfig(manifest.config);
   const diffIds = parseImageConfig(raw).rootfs.diff_ids ?? [];
   if (diffIds.length !== manifest.layers.length) {
-    throw new InvalidStep(`${reference} has ${manifest.layers.length} layers, but names ${diffIds.length}`);
+    throw new InvalidStep(
+      `${reference} has ${manifest.layers.length} layers in its manifest, but ${diffIds.length} in its config`,
+    );
   }
   const layers = manifest.layers.map((descriptor, i) => toLayer(image, descriptor, diffIds[i] ?? ''));
   return { state: parseState(raw), layers };

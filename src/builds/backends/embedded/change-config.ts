@@ -139,9 +139,7 @@ export function parsePorts(text: string, work: Work): readonly string[] {
   const [start, end] = [Number(first || Number.NaN), Number(last || Number.NaN)];
   const name = protocol?.toLowerCase() || 'tcp';
   if (!(start <= end && end <= MAX_PORT) || !PROTOCOLS.includes(name)) {
-    throw new InvalidStep(
-      `${JSON.stringify(text.slice(0, 80))} is not a port; expected such as 80, 53/udp or 8000-8010`,
-    );
+    throw new InvalidStep(`${JSON.stringify(text.slice(0, 80))} is not a port; write it as 80, 53/udp or 8000-8010`);
   }
   work.spend((end - start) * STEPS_OF_A_PORT);
   return Array.from({ length: end - start + 1 }, (_, i) => `${start + i}/${name}`);
@@ -160,7 +158,7 @@ export function checkSignal(text: string): string {
   const name = text.toUpperCase().startsWith('SIG') ? text.toUpperCase() : `SIG${text.toUpperCase()}`;
   const isName = Object.hasOwn(constants.signals, name) || MORE.includes(name) || REALTIME.test(name);
   if (number === undefined ? isName : number > 0 && number <= MAX_SIGNAL) return text;
-  throw new InvalidStep(`${JSON.stringify(text.slice(0, 80))} is not a signal; expected such as SIGTERM or 15`);
+  throw new InvalidStep(`${JSON.stringify(text.slice(0, 80))} is not a signal; write it as SIGTERM or 15`);
 }
 
 /** What is not said is the engine's default. */

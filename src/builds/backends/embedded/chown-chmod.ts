@@ -80,7 +80,7 @@ export function parseMode(text: string): ChangeMode {
   if (octal !== undefined) return () => octal;
   const clauses = text.split(',').map(clause => CLAUSE.exec(clause));
   if (clauses.some(clause => clause === null)) {
-    throw new InvalidStep(`--chmod is ${JSON.stringify(text.slice(0, 80))}; expected such as 755 or u=rwX,go=rX`);
+    throw new InvalidStep(`--chmod is ${JSON.stringify(text.slice(0, 80))}; write it as 755 or u=rwX,go=rX`);
   }
   const actions = clauses.flatMap(clause => parseActions(clause?.[1] ?? '', clause?.[2] ?? ''));
   return (mode, isDirectory) =>

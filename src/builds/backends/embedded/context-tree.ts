@@ -1,4 +1,4 @@
-// The build context as it lies on disk, as a file system: of root, of no time, without what .dockerignore leaves out.
+// The build context on disk as a file system: owned by root, without times, and without what .dockerignore excludes.
 import { lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type IgnoreRules, readFileOf, readIgnoreRules } from '../../context/directory.ts';

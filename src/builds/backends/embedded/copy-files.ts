@@ -33,7 +33,7 @@ export async function copyPath(rootfs: Rootfs, from: DirectoryNode, source: Path
   const { destination, work } = options;
   await spend(work);
   const node = findNode(from, followPath(from, source));
-  if (!node) throw new InvalidStep(`${formatPath(source)} is not there`);
+  if (!node) throw new InvalidStep(`${formatPath(source)} does not exist`);
   const ends = /(?:^|\/)\.?$/.test(destination);
   const path = splitPath(destination);
   makeDirectories(rootfs, ends ? path : path.slice(0, -1), options);

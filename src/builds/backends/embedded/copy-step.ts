@@ -150,7 +150,8 @@ async function findSources(text: string, { instruction, excluded, options }: Cop
   const pattern = splitPath(below).join('/');
   const isPlain = !hasWildcard(above) && !hasWildcard(pattern);
   const path = [...splitPath(above), ...splitPath(below)];
-  if (isPlain && !findNode(source, followPath(source, path))) throw new InvalidStep(`/${path.join('/')} is not there`);
+  if (isPlain && !findNode(source, followPath(source, path)))
+    throw new InvalidStep(`/${path.join('/')} does not exist`);
   const filter = createCopyFilter(parsePatterns([pattern], work), excluded);
   return { matches: await findMatches(source, above, work), filter };
 }
@@ -188,7 +189,7 @@ async function matchBelow(node: Node, [pattern, ...rest]: readonly Pattern[], wo
   return found;
 }
 
-/** Only the last `*` is ever tried anew: what an earlier one took more would help nothing. */
+/** Only the last `*` is tried again: if an earlier one took more, that would not help. */
 async function isMatch(name: readonly string[], pattern: Pattern, work: Work): Promise<boolean> {
   let [at, token, star, retry] = [0, 0, -1, 0];
   while (at < name.length) {

@@ -64,11 +64,10 @@ export interface ImageState {
 /** What an image without a base begins with. */
 export const emptyState: ImageState = { author: undefined, run: { WorkingDir: '/', Env: [DEFAULT_PATH] }, history: [] };
 
-/** Throws InvalidStep for a config that is none. */
+/** Throws InvalidStep for an invalid config. */
 export function parseState(raw: Uint8Array): ImageState {
   const parsed = stateSchema.safeParse(findJson(raw));
-  if (!parsed.success)
-    throw new InvalidStep('the base has an image config that is not as image-spec config.md wants it');
+  if (!parsed.success) throw new InvalidStep('the base image has an invalid image config');
   const { author, config, history } = parsed.data;
   return { author, run: withPath(config ?? {}), history: history ?? [] };
 }
@@ -111,7 +110,7 @@ export function encodeState(
   return createDocument(mediaTypes.ociConfig, toJson(config));
 }
 
-/** Docker and BuildKit leave out what says nothing; an empty command is as none. */
+/** Docker and BuildKit leave out empty values; an empty command means no command. */
 function withoutEmpty(run: Run): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(run).filter(([, value]) => {

@@ -81,7 +81,7 @@ async function spoolBodies(layer: PackedLayer, { limits, spool, signal }: ReadOp
 }
 
 interface Applied {
-  /** What this layer brought itself: its own whiteouts leave that alone. */
+  /** Paths that this layer has written: its own whiteouts do not remove them. */
   readonly written: Set<string>;
   readonly open: () => AsyncIterable<Uint8Array>;
   readonly work: Work;
@@ -122,7 +122,7 @@ function removeChildren(rootfs: Rootfs, path: Path, { written, work }: Pick<Appl
 function findLinked(rootfs: Rootfs, { header, path }: ArchiveEntry): Node {
   const target = findNode(rootfs.root, followTarget(rootfs, header.linkname ?? ''));
   if (target && target.kind !== 'directory') return target;
-  throw new InvalidStep(`${formatPath(path)} is a hard link to what is not there`);
+  throw new InvalidStep(`${formatPath(path)} is a hard link to a file that does not exist`);
 }
 
 function followTarget(rootfs: Rootfs, name: string): Path {

@@ -199,15 +199,15 @@ test('refuses an image of another platform that is no index', async () => {
 });
 
 test.each<[text: string, reason: RegExp, step?: string]>([
-  ['COPY missing /x', /^line 2: \/missing is not there$/],
-  ['COPY ../a /x', /^line 2: \/a is not there$/],
+  ['COPY missing /x', /^line 2: \/missing does not exist$/],
+  ['COPY ../a /x', /^line 2: \/a does not exist$/],
   ['COPY dir /file', /^line 2: \/file is not a directory$/],
   ['COPY f /dir/\nCOPY f /dir/f/g', /^line 3: \/dir\/f is not a directory$/, 'COPY f /dir/f/g'],
-  ['COPY --parents dir/none /x', /^line 2: \/dir\/none is not there$/],
+  ['COPY --parents dir/none /x', /^line 2: \/dir\/none does not exist$/],
   ['COPY [ /x', /"\[" without its "\]"/],
   ['COPY --link --chown=ann f /x', /a name, which --link cannot look up/],
   ['COPY --chmod=9 f /x', /an octal mode/],
-  ['COPY --chmod=u!x f /x', /expected such as 755/],
+  ['COPY --chmod=u!x f /x', /write it as 755/],
   ['COPY f /.wh.x', /begins with \.wh\./],
   ['ADD bad.tar.xz /x', /packed with xz/],
   ['EXPOSE 70000', /not a port/],
@@ -276,7 +276,7 @@ test('reads nothing outside of the build context', async () => {
   };
   for (const source of ['absolute', 'relative', 'root/../secret', `root${secret}`, '../secret', secret]) {
     expect(await failureOf(build(`FROM scratch\nCOPY ${source} /x\n`, { prepare }))).toMatchObject({
-      reason: /is not there/,
+      reason: /does not exist/,
     });
   }
   await build('FROM scratch\nCOPY . /x/\n', { prepare });

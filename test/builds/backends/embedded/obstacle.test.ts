@@ -33,7 +33,7 @@ test.each<[containerFile: string, obstacle: RegExp, fields?: Readonly<Record<str
   ['FROM a', /SBOM/, { attestations: { sbom: true } }],
   ['FROM a', /provenance/, { attestations: { provenance: 'min' } }],
   ['FROM a', /estargz/, { compression: { mode: 'estargz' } }],
-  ['FROM a', /packed anew/, { compression: { mode: 'gzip', force: true } }],
+  ['FROM a', /compresses the layers of base images again/, { compression: { mode: 'gzip', force: true } }],
   ['FROM a', /levels up to 9/, { compression: { mode: 'gzip', level: 10 } }],
 ])('says what is in the way of %j', (containerFile, obstacle, fields = {}) => {
   expect(findObstacle(parseSpec({ containerFile, ...fields }))).toMatch(obstacle);

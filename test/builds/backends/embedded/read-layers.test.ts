@@ -122,7 +122,7 @@ test.each<[name: string, files: readonly TarFile[], message: RegExp]>([
     [{ name: 'a', type: 'symlink', linkname: 'b' }, { name: 'b', type: 'symlink', linkname: 'a' }, { name: 'a/x' }],
     /lead to each other/,
   ],
-  ['a hard link to nothing', [{ name: 'a', type: 'link', linkname: 'nothing' }], /what is not there/],
+  ['a hard link to nothing', [{ name: 'a', type: 'link', linkname: 'nothing' }], /does not exist/],
   ['a file below a file', [{ name: 'a' }, { name: 'a/b' }], /not a directory/],
   ['directories that are too deep', [{ name: `${'a/'.repeat(300)}b` }], /deeper than/],
 ])('refuses %s', async (_, files, message) => {

@@ -52,7 +52,7 @@ test.each([
   const packed = async () => buffer(await packDirectory(folder));
   const refused = asNobody(packed);
   await expect(refused).rejects.toThrow(InvalidContext);
-  await expect(refused).rejects.toThrow(`${JSON.stringify(join(folder, name))}: this user may not read it`);
+  await expect(refused).rejects.toThrow(`${JSON.stringify(join(folder, name))}: permission denied`);
 });
 
 test('makes the same context sent as a tar, packed or not, as on this machine', async () => {
