@@ -97,6 +97,8 @@ spec:
   reinvocationPolicy: Never
   matchConstraints:
     resourceRules: [{ apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods] }]
+  # One with users of its own may not have it.
+  matchConditions: [{ name: has-users-of-node, expression: "!has(object.spec.hostUsers) || object.spec.hostUsers" }]
   mutations:
     - patchType: ApplyConfiguration
       applyConfiguration: { expression: "Object{spec: Object.spec{hostNetwork: true}}" }

@@ -76,6 +76,16 @@ export function podCases(getPlace: () => Place): void {
         });
       });
 
+      test('with users of its own on a node that gives none says so at once, and what to set', async () => {
+        const { failure } = await fail({ security: 'userns' }, { run: 'true' });
+        expect(failure).toMatchObject({
+          kind: 'infrastructure',
+          reason: expect.stringMatching(
+            /^the node 127\.0\.0\.1 gives no pod a user namespace: .*; set security: rootless, or privileged$/,
+          ),
+        });
+      });
+
       test('in a namespace that forbids its mode says so at once, and what would help', async () => {
         const { admin, adminKubeconfig: kubeconfig, rootlessImage: image } = getPlace().cluster;
         const namespace = 'baseline';
