@@ -156,7 +156,10 @@ export function createSqliteStore({
     },
     async check() {
       if (isChecked) return;
-      checker = new Worker(new URL('./checker.ts', import.meta.url), { workerData: { path } });
+      checker = new Worker(new URL('./checker.ts', import.meta.url), {
+        workerData: { path },
+        resourceLimits: { maxOldGenerationSizeMb: CHECKER_HEAP_MIB },
+      });
       checker.unref();
       const [verdict] = await Promise.race([once(checker, 'message'), once(checker, 'exit')]).catch(() => ['']);
       if (typeof verdict === 'string') condition = faultOf('damaged');
@@ -171,6 +174,8 @@ export function createSqliteStore({
 }
 
 const BUSY_MS = 5_000;
+/** What it reads is SQLite's: of its own it has next to nothing. */
+const CHECKER_HEAP_MIB = 32;
 /** From one look whether a reader is let in to the next. */
 const RETRY_MS = 25;
 /** Of one turn of the loop, for all who read. */

@@ -22,6 +22,8 @@ interface WritesOptions extends Omit<WriterOptions, 'fault'> {
 
 const MAX_JOBS = 500;
 const MAX_BYTES = 16 * 1024 * 1024;
+/** Far more than that and its keys take. */
+const HEAP_MIB = 128;
 
 interface Waiting {
   readonly job: Job;
@@ -40,7 +42,11 @@ export function createWrites({ findFault, isSound, ...options }: WritesOptions):
 
   function begin(): Worker {
     const data: WriterOptions = { ...options, fault: findFault() };
-    const started = new Worker(new URL('./writer.ts', import.meta.url), { workerData: data });
+    const started = new Worker(new URL('./writer.ts', import.meta.url), {
+      workerData: data,
+      // One that takes more dies alone, and what it was at fails.
+      resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB },
+    });
     started.on('message', (answers: readonly Answer[]) => settle(answers));
     started.on('error', error => lose(started, error instanceof Error ? error : new Error(String(error))));
     started.on('exit', () => lose(started, new Error('it has ended')));
