@@ -102,7 +102,7 @@ test.skipIf(noLimit !== undefined)(
     expect(await readers).toBe(0);
     expect((await fetch(`http://${service.address}/health/ready`)).status).toBe(200);
   },
-  180_000,
+  600_000,
 );
 
 test.skipIf(noLimit !== undefined)(
@@ -131,5 +131,5 @@ test.skipIf(noLimit !== undefined)(
     }
     expect((await fetch(`http://${service.address}/health/ready`)).status).toBe(200);
   },
-  180_000,
+  600_000,
 );
