@@ -16,10 +16,10 @@ import { createLayers, createOpenLayer, type Layers, type OpenLayer } from '../p
 import { createPlacing } from '../pull/layers/placing.ts';
 import { createOrigins, type DecorateRegistry, type Origins } from '../pull/origin.ts';
 import { createDescribeChanges, createPrepare, type DescribeChanges, type Prepare } from '../pull/prepare.ts';
-import { createProxy, type PullProxy } from '../pull/pull.ts';
 import { createCachedRegistries } from '../pull/registries.ts';
 import type { Registry } from '../pull/registry.ts';
 import type { TokenLayers } from '../pull/tokens/layers.ts';
+import { createWithToken, type WithToken } from '../pull/tokens/token-registry.ts';
 import type { RuleLayerStore } from '../rules/layers/layer-store.ts';
 import type { DescribeRemote } from '../rules/rules.ts';
 import type { RecordStore } from '../state/store.ts';
@@ -53,7 +53,7 @@ export interface Pulling {
   readonly openLayer: OpenLayer;
   /** From now on every registry is what it makes of it. */
   serveRecipes(decorate: DecorateRegistry): void;
-  readonly proxy: PullProxy;
+  readonly withToken: WithToken;
   readonly prepare: Prepare;
   readonly describeChanges: DescribeChanges;
   readonly describeRemote: DescribeRemote;
@@ -118,7 +118,7 @@ export function createPulling(deps: PullingDeps): Pulling {
     serveRecipes(decorated) {
       serve = decorated;
     },
-    proxy: createProxy({ layers, augmentations, memory }),
+    withToken: createWithToken({ layers, augmentations, memory }),
     prepare: createPrepare({ origins, augmentations, describeChanges }),
     describeChanges,
     describeRemote: createDescribeRemote({ describeWanted, readIncludes }),

@@ -50,7 +50,7 @@ import type { RuledPulls } from './ruled-pulls.ts';
 
 type PullingParts = Pick<
   Pulling,
-  'origins' | 'proxy' | 'prepare' | 'inspect' | 'describeChanges' | 'openLayer' | 'augmentations'
+  'origins' | 'withToken' | 'prepare' | 'inspect' | 'describeChanges' | 'openLayer' | 'augmentations'
 >;
 
 interface RoutesDeps extends PullingParts {
@@ -151,7 +151,7 @@ function addAuthentication(app: Hono, { config, access }: RoutesDeps): void {
 }
 
 function addRegistry(app: Hono, deps: TokenRoutesDeps): void {
-  const { config, origins, findToken, proxy, hosted, registryEvents, building } = deps;
+  const { config, origins, findToken, withToken, hosted, registryEvents, building } = deps;
   const { builds, logAddress } = building;
   const awaitBuilt = async (c: Context, id: string) => {
     const holdMs = config.builds.hold.tokenMs;
@@ -167,8 +167,9 @@ function addRegistry(app: Hono, deps: TokenRoutesDeps): void {
     awaitBuilt,
     show: passed?.show,
     withRules: deps.ruledPulls.withRules,
+    withToken,
   });
-  app.route('/', createRegistry({ admission, proxy, events: registryEvents }));
+  app.route('/', createRegistry({ admission, events: registryEvents }));
   app.route('/', createPush({ admission, hosted, bodies: createBodyBudget(MAX_MANIFEST_BYTES, deps.spareBytes) }));
 }
 

@@ -3,10 +3,11 @@
 import { type Augmentation, augmentationSchema } from '../augment/augmentation.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
 import type { CopySpec } from '../builds/spec.ts';
-import { type Blob, bytesBlob } from '../cache/read-through/cached.ts';
+import type { Blob } from '../cache/read-through/cached.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
-import { type Manifest, parseManifest } from '../oci/manifest.ts';
+import type { Manifest } from '../oci/manifest.ts';
+import { createAugmentedRegistry, createImageOverlay } from '../pull/augmented-registry.ts';
 import type { Augmentations } from '../pull/derived-images.ts';
 import type { Layers } from '../pull/layers/layers.ts';
 import type { Origin, Origins } from '../pull/origin.ts';
@@ -56,31 +57,25 @@ async function change(
   { origin, name, digest, platforms, changes }: CopiedImage,
   { origins, augmentations, layers }: CopySourceDeps,
 ): Promise<CopySource> {
+  const { repository } = origin;
   const augmentation = choose(changes?.augmentation, platforms);
   const layerSources = changes?.layerSources ?? [];
-  const pull = { origin, sourceName: name, sourceDigest: digest, steps: [{ augmentation }], layerSources };
-  const { root, documents, moved } = await augmentations.get(pull);
-  const made = new Map(documents.map(document => [document.digest, document]));
-  const added = new Map([...layerSources, ...moved.values()].map(source => [source.digest, source]));
-
-  async function readManifest(wanted: Digest): Promise<Manifest> {
-    const document = made.get(wanted);
-    return document ? parseManifest(document.raw, document.mediaType, wanted) : plain.readManifest(wanted);
-  }
-
+  const derivation = { origin, sourceName: name, sourceDigest: digest, steps: [{ augmentation }], layerSources };
+  const image = await augmentations.get(derivation);
+  const registry = createAugmentedRegistry(
+    origin.registry,
+    createImageOverlay(async () => image, layerSources),
+    layers,
+  );
+  const added = new Map([...layerSources, ...image.moved.values()].map(source => [source.digest, source]));
   return {
-    root: await readManifest(root.digest),
-    readManifest,
-    async getBlob(wanted) {
-      const document = made.get(wanted);
-      if (document) return bytesBlob(document.raw);
-      const layer = added.get(wanted);
-      return layer ? layers.get(layer) : plain.getBlob(wanted);
-    },
+    root: await registry.getManifest(repository, image.root.digest),
+    readManifest: wanted => registry.getManifest(repository, wanted),
+    getBlob: wanted => registry.getBlob(repository, wanted),
     originOf(descriptor) {
       const layer = added.get(descriptor.digest);
       if (layer) return originOfLayer(layer, origins);
-      return made.has(descriptor.digest) ? undefined : origin;
+      return image.derived.has(descriptor.digest) ? undefined : plain.originOf(descriptor);
     },
   };
 }

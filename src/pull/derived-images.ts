@@ -13,7 +13,7 @@ import { type Origin, originName } from './origin.ts';
 import { createDocumentTurns, createReader } from './source-reader.ts';
 
 /** An image and what it is to become. */
-export interface AugmentedPull {
+export interface Derivation {
   readonly origin: Origin;
   /** The source's name, for its provenance. */
   readonly sourceName: string;
@@ -26,17 +26,17 @@ export interface AugmentedPull {
 }
 
 /** An image as it becomes, with all that was made for it in one place. */
-export interface MadeImage extends Augmented {
+export interface DerivedImage extends Augmented {
   readonly provenance: readonly Provenance[];
   /** The documents, and those of the provenance. */
-  readonly made: ReadonlyMap<Digest, Document>;
+  readonly derived: ReadonlyMap<Digest, Document>;
   /** Layers that became others, by their digests. */
   readonly moved: ReadonlyMap<Digest, LayerSource>;
 }
 
 export interface Augmentations {
   /** The image as it becomes. Computed once at a time and kept in memory: it can always be computed again, to the same bytes. Ends when all who want it have left. */
-  get(pull: AugmentedPull, signal?: AbortSignal): Promise<MadeImage>;
+  get(pull: Derivation, signal?: AbortSignal): Promise<DerivedImage>;
 }
 
 /** Of a manifest of which only the digest is known. */
@@ -53,7 +53,7 @@ interface AugmentationsOptions {
 
 /** What it takes to make the image again: it must not go because the image is in memory. */
 interface Known {
-  readonly image: MadeImage;
+  readonly image: DerivedImage;
   readonly madeOf: ReadonlySet<Digest>;
 }
 
@@ -71,7 +71,7 @@ export function createAugmentations(options: AugmentationsOptions): Augmentation
     return key;
   }
 
-  async function compute(pull: AugmentedPull, signal: AbortSignal): Promise<Known> {
+  async function compute(pull: Derivation, signal: AbortSignal): Promise<Known> {
     const { origin, sourceName, sourceDigest, steps, layerSources, storedLayers } = pull;
     const place: PlaceOnImage = (image, layers) =>
       placeLayers({ origin, image, layers, layerSources, storedLayers, signal });
@@ -84,9 +84,9 @@ export function createAugmentations(options: AugmentationsOptions): Augmentation
     for (const warning of augmented.images.flatMap(({ warnings }) => warnings)) onWarning(sourceName, warning);
     const provenance = createProvenance({ name: sourceName, digest: sourceDigest }, augmented, steps);
     const all = [...augmented.documents, ...provenance.flatMap(({ documents }) => documents)];
-    const made = new Map(all.map(document => [document.digest, document]));
+    const derived = new Map(all.map(document => [document.digest, document]));
     const moved = new Map(augmented.images.flatMap(image => image.moved.map(({ source }) => [source.digest, source])));
-    return { image: { ...augmented, provenance, made, moved }, madeOf };
+    return { image: { ...augmented, provenance, derived, moved }, madeOf };
   }
 
   return {

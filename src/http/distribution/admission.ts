@@ -4,10 +4,12 @@ import type { PasswordCredentials } from '../../access/authorization.ts';
 import type { Right } from '../../access/right.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
+import { createPlainRegistry } from '../../pull/augmented-registry.ts';
 import { imageName, type Origin, type Origins, originName } from '../../pull/origin.ts';
 import type { Pull } from '../../pull/pull.ts';
 import type { WithRules } from '../../pull/rules/ruled-registry.ts';
 import type { TokenRecord } from '../../pull/tokens/record.ts';
+import type { TokenImage, WithToken } from '../../pull/tokens/token-registry.ts';
 import { callerName, hasRight, hasRightStill, isBuilder, requireRight } from '../middleware/authentication.ts';
 import type { FindToken } from './find-token.ts';
 import { readNamespace } from './mirror.ts';
@@ -19,6 +21,7 @@ interface AdmissionDeps {
   readonly awaitBuilt: (c: Context, buildId: string) => Promise<Digest>;
   /** What clients pull is what the rules make of it; a token has those of its submit, and a build of ours sees images as they are. */
   readonly withRules: WithRules;
+  readonly withToken: WithToken;
   /** What the client has shown, for upstreams that get to see it. */
   readonly show?: ((c: Context) => PasswordCredentials | undefined) | undefined;
 }
@@ -41,7 +44,9 @@ interface HostedTarget {
   readonly mayPull: (repository: string) => boolean;
 }
 
-export function createAdmission({ origins, findToken, awaitBuilt, withRules, show }: AdmissionDeps): Admission {
+export function createAdmission(deps: AdmissionDeps): Admission {
+  const { origins, findToken, awaitBuilt, withRules, withToken, show } = deps;
+
   async function admitToken(c: Context, token: string, repository: string): Promise<Pull> {
     const record = await findToken(c, token);
     if (!record) throw unknown('this token is unknown or has expired: submit the request again for a new one');
@@ -54,7 +59,8 @@ export function createAdmission({ origins, findToken, awaitBuilt, withRules, sho
     await requireOwner(c, record);
     const sourceDigest = await sourceOf(c, record);
     const origin = origins.locate(record.registry, record.repository, () => show?.(c));
-    return pullOf(record, sourceDigest, origin);
+    const registry = withToken(tokenImage(record, sourceDigest, origin), c.req.raw.signal);
+    return { ...origin, registry };
   }
 
   /** A token is worth no more than the rights of who asked for it. An older version did not write down who that was. */
@@ -90,9 +96,9 @@ export function createAdmission({ origins, findToken, awaitBuilt, withRules, sho
       }
       const origin = locate(c, name);
       requireRight(c, 'pull', originName(origin));
-      if (isBuilder(c)) return { origin };
+      if (isBuilder(c)) return { ...origin, registry: createPlainRegistry(origin.registry) };
       const registry = withRules(origin.registry, callerName(c), c.req.method === 'HEAD');
-      return { origin: { ...origin, registry } };
+      return { ...origin, registry };
     },
     admitPush(c, verb, name) {
       if (name.startsWith('wt/')) throw notHosted('names under wt/ can only be pulled');
@@ -129,11 +135,10 @@ function neededRights({
   ];
 }
 
-function pullOf(record: TokenRecord, sourceDigest: Digest, origin: Origin): Pull {
+function tokenImage(record: TokenRecord, sourceDigest: Digest, origin: Origin): TokenImage {
   const { tag, targetDigest, ruleSteps = [], augmentation, layerSources } = record;
   const steps = [...ruleSteps, { augmentation }];
-  const sourceName = imageName(origin, tag);
-  return { origin, augmented: { origin, sourceName, sourceDigest, targetDigest, steps, layerSources, tag } };
+  return { origin, sourceName: imageName(origin, tag), sourceDigest, targetDigest, steps, layerSources, tag };
 }
 
 function foreignToken(namespace: string): RegistryError {

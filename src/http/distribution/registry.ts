@@ -4,7 +4,7 @@ import { parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { inertManifestType, mediaTypes, otherManifestTypes } from '../../oci/media-type.ts';
 import { parseRange } from '../../oci/range.ts';
-import { acceptsIndex, type PullProxy } from '../../pull/pull.ts';
+import { acceptsIndex, pullManifest } from '../../pull/pull.ts';
 import { requireCaller } from '../middleware/authentication.ts';
 import type { Admission } from './admission.ts';
 import { readNamespace } from './mirror.ts';
@@ -12,13 +12,12 @@ import type { RegistryEvents } from './registry-events.ts';
 
 interface RegistryDeps {
   readonly admission: Pick<Admission, 'admitPull'>;
-  readonly proxy: PullProxy;
   readonly events: Pick<RegistryEvents, 'pulled'>;
 }
 
 const MAX_PAGE = 10_000;
 
-export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono {
+export function createRegistry({ admission, events }: RegistryDeps): Hono {
   const app = new Hono();
 
   app.on('GET', ['/v2/', '/v2'], c => {
@@ -42,27 +41,27 @@ export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono
       signal: c.req.raw.signal,
     };
     const reference = c.req.param('reference');
-    const manifest = await proxy.getManifest(pull, reference, options);
+    const manifest = await pullManifest(pull, reference, options);
     const { raw, digest, mediaType } = manifest;
     const headers = { 'Content-Type': inertManifestType(mediaType), ...contentHeaders(digest) };
     if (isNotModified(c, digest)) return c.body(null, 304, headers);
-    if (c.req.method !== 'HEAD') events.pulled(c, { origin: pull.origin, manifest, reference });
+    if (c.req.method !== 'HEAD') events.pulled(c, { origin: pull, manifest, reference });
     return new Response(c.req.method === 'HEAD' ? null : raw, {
       headers: { ...headers, 'Content-Length': String(raw.byteLength) },
     });
   });
 
   app.get('/v2/:name{.+}/blobs/:digest', async c => {
-    const pull = await admission.admitPull(c, c.req.param('name'));
+    const { registry, repository } = await admission.admitPull(c, c.req.param('name'));
     const digest = parseDigest(c.req.param('digest'));
     const headers = { 'Content-Type': 'application/octet-stream', 'Accept-Ranges': 'bytes', ...contentHeaders(digest) };
     if (c.req.method === 'HEAD' || isNotModified(c, digest)) {
       // Nothing is transferred, but only a repository that has the blob says so.
-      const { size } = await proxy.headBlob(pull, digest);
+      const { size } = await registry.headBlob(repository, digest);
       if (isNotModified(c, digest)) return c.body(null, 304, headers);
       return new Response(null, { headers: { ...headers, ...contentLength(size) } });
     }
-    const blob = await proxy.getBlob(pull, digest, { signal: c.req.raw.signal });
+    const blob = await registry.getBlob(repository, digest, { signal: c.req.raw.signal });
     const range = blob.size === undefined ? undefined : parseRange(c.req.header('Range'), blob.size);
     return new Response(await blob.open(range), {
       status: range ? 206 : 200,
@@ -78,9 +77,8 @@ export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono
     const name = c.req.param('name');
     const n = parsePageSize(c.req.query('n'));
     const page = { n, last: c.req.query('last'), next: c.req.query('next') };
-    const { tags, hasMore, next } = await proxy.listTags(await admission.admitPull(c, name), page, {
-      signal: c.req.raw.signal,
-    });
+    const { registry, repository } = await admission.admitPull(c, name);
+    const { tags, hasMore, next } = await registry.listTags(repository, page, { signal: c.req.raw.signal });
     const last = tags.at(-1);
     const after = next === undefined ? hasMore && last && { last } : { next };
     if (after) {
@@ -92,11 +90,11 @@ export function createRegistry({ admission, proxy, events }: RegistryDeps): Hono
 
   app.get('/v2/:name{.+}/referrers/:digest', async c => {
     const name = c.req.param('name');
-    const pull = await admission.admitPull(c, name);
+    const { registry, repository } = await admission.admitPull(c, name);
     const digest = parseDigest(c.req.param('digest'));
     const { artifactType, last } = c.req.query();
     const page = { artifactType, last: last === undefined ? undefined : parseDigest(last) };
-    const index = await proxy.findReferrers(pull, digest, { ...page, signal: c.req.raw.signal });
+    const index = await registry.findReferrers(repository, digest, { ...page, signal: c.req.raw.signal });
     if (index?.last) {
       const filter = artifactType !== undefined && { artifactType };
       const query = new URLSearchParams({ ...filter, last: index.last, ...namespaceOf(c) });

@@ -1,118 +1,136 @@
 // A registry as rules make one caller see it: a tag leads to what they make of its image, and that stays under its digest for who found it so.
 import { LRUCache } from 'lru-cache';
-import { bytesBlob } from '../../cache/read-through/cached.ts';
 import type { Digest } from '../../oci/digest.ts';
-import { parseManifest } from '../../oci/manifest.ts';
-import type { DerivedDigests } from '../../rules/derived-digests.ts';
+import type { DerivedDigests, Made } from '../../rules/derived-digests.ts';
 import type { Rules } from '../../rules/rules.ts';
 import type { CallOptions } from '../../upstream/upstream.ts';
-import type { Augmentations } from '../derived-images.ts';
+import {
+  type AugmentedRegistry,
+  createAugmentedRegistry,
+  type Overlay,
+  type ResolvedTag,
+} from '../augmented-registry.ts';
+import type { Augmentations, Derivation, DerivedImage } from '../derived-images.ts';
 import type { Layers } from '../layers/layers.ts';
 import { imageName, type Origin, originName } from '../origin.ts';
-import { provenanceReferrers } from '../provenance-referrers.ts';
 import type { Registry } from '../registry.ts';
-import { createMadeImages } from './made-images.ts';
 import { createFindRefusing, NO_STEPS, refusePinned } from './pinned.ts';
 
 interface RuledRegistryDeps {
   readonly rules: Rules;
   readonly made: DerivedDigests;
   readonly augmentations: Augmentations;
-  readonly layers: Layers;
+  readonly layers: Pick<Layers, 'get' | 'head'>;
 }
 
 /** `caller` is undefined for who has no name; `isLook`: whether something is there is all that is told of it. */
-export type WithRules = (registry: Registry, caller: string | undefined, isLook?: boolean) => Registry;
+export type WithRules = (registry: Registry, caller: string | undefined, isLook?: boolean) => AugmentedRegistry;
 
 const MAX_REFUSED = 10_000;
 
 export function createWithRules({ rules, made, augmentations, layers }: RuledRegistryDeps): WithRules {
-  const images = createMadeImages({ made, augmentations });
   const findRefusing = createFindRefusing(augmentations);
   /** Manifests that were refused: containerd asks for them once more, as blobs, and would take them for those. */
   const refused = new LRUCache<string, true>({ maxSize: MAX_REFUSED, sizeCalculation: () => 1 });
 
   /** What the source of a tag becomes. It can be pulled by its digest before anybody is told of it. */
-  async function applyRules(origin: Origin, tag: string, { signal, ...source }: Source & CallOptions): Promise<Digest> {
+  async function applyRules(
+    origin: Origin,
+    tag: string,
+    { signal, digest: sourceDigest, caller }: Source & CallOptions,
+  ): Promise<ResolvedTag> {
     const { current } = rules;
-    const subject = { repository: originName(origin), tag, caller: source.caller };
+    const subject = { repository: originName(origin), tag, caller };
     const found = await current.find(subject);
     const isPinning = current.refusesPinned(subject).length > 0;
-    if (!found && !isPinning) return source.digest;
+    if (!found && !isPinning) return { digest: sourceDigest };
     const { steps, layerSources } = found ?? { steps: NO_STEPS, layerSources: [] };
-    const pull = { origin, sourceName: imageName(origin, tag), sourceDigest: source.digest, steps, layerSources };
-    const image = await augmentations.get(pull, signal);
+    const derivation = { origin, sourceName: imageName(origin, tag), sourceDigest, steps, layerSources };
+    const image = await augmentations.get(derivation, signal);
     const { digest } = image.root;
     // Where digests of the upstream's are refused, one that a tag leads to is not.
-    const isToKeep = digest !== source.digest || (isPinning && image.images.length > 0);
-    if (isToKeep) await images.keep(pull, image);
-    return digest;
+    const isToKeep = digest !== sourceDigest || (isPinning && image.images.length > 0);
+    if (isToKeep) await keep(derivation, image);
+    return { digest, image };
   }
 
+  /** From now on the image, with all that it leads to, is found by its digests. */
+  async function keep({ origin, ...derivation }: Derivation, image: DerivedImage): Promise<void> {
+    const { sourceName, sourceDigest, steps, layerSources } = derivation;
+    const place = { registry: origin.registry.name, repository: origin.repository };
+    const moved = [...image.moved.values()];
+    const kept = [...image.kept];
+    const members = [...image.derived.keys(), ...kept, ...[...layerSources, ...moved].map(layer => layer.digest)];
+    const movedLayers = moved.length > 0 ? { movedLayers: moved } : {};
+    const root = image.root.digest;
+    await made.keep({ ...place, sourceName, sourceDigest, steps, layerSources, root, kept, ...movedLayers }, members);
+  }
+
+  /** Throws DENIED for a digest of the upstream's that a rule refuses, unless a tag led to it. */
   async function requireUnpinned(origin: Origin, source: Source): Promise<void> {
+    const { current } = rules;
+    const repository = originName(origin);
+    if (current.refusesPinned({ repository, caller: source.caller }).length === 0) return;
+    if (await made.find(repository, source.digest)) return;
     const image = { origin, ...source };
-    const refusing = await findRefusing(rules.current, image);
+    const refusing = await findRefusing(current, image);
     if (refusing.length === 0) return;
-    refused.set(`${originName(origin)}@${source.digest}`, true);
+    refused.set(`${repository}@${source.digest}`, true);
     throw refusePinned(refusing, image);
   }
 
   async function requireBlob(origin: Origin, source: Source): Promise<void> {
-    if (!refused.has(`${originName(origin)}@${source.digest}`)) return;
-    if (await images.isKept(origin, source.digest)) return;
-    if (!(await images.find(origin, source.digest))) await requireUnpinned(origin, source);
+    if (refused.has(`${originName(origin)}@${source.digest}`)) await requireUnpinned(origin, source);
   }
 
-  return (registry, caller, isLook = false) => ({
-    ...registry,
-    async resolveTag(repository, tag, options) {
-      const digest = await registry.resolveTag(repository, tag, options);
-      return applyRules({ registry, repository }, tag, { digest, caller, signal: options?.signal });
-    },
-    async getManifest(repository, digest, options) {
-      const origin = { registry, repository };
-      if (await images.isKept(origin, digest)) return registry.getManifest(repository, digest, options);
-      const image = await images.find(origin, digest);
-      const document = image?.made.get(digest);
-      if (document) return parseManifest(document.raw, document.mediaType, digest);
-      const manifest = await registry.getManifest(repository, digest, options);
-      // Before a push its client asks for what it need not bring.
-      const isOpen = image !== undefined || manifest.kind === 'other' || (registry.isHosted && isLook);
-      if (!isOpen) await requireUnpinned(origin, { digest, caller });
-      return manifest;
-    },
-    async readConfig(repository, descriptor) {
-      const document = await images.findDocument({ registry, repository }, descriptor.digest);
-      return document ? document.raw : registry.readConfig(repository, descriptor);
-    },
-    async headBlob(repository, digest) {
-      const origin = { registry, repository };
-      await requireBlob(origin, { digest, caller });
-      // Before a push its client asks for what it need not bring: that is what was pushed, and no more.
-      if (registry.isHosted) return registry.headBlob(repository, digest);
-      const layer = await images.findLayer(origin, digest);
-      if (layer) return layers.head(layer);
-      return (await images.findDocument(origin, digest)) ?? registry.headBlob(repository, digest);
-    },
-    async getBlob(repository, digest, options) {
-      const origin = { registry, repository };
-      await requireBlob(origin, { digest, caller });
-      const layer = await images.findLayer(origin, digest);
-      if (layer) return layers.get(layer);
-      const document = await images.findDocument(origin, digest);
-      return document ? bytesBlob(document.raw) : registry.getBlob(repository, digest, options);
-    },
-    async findReferrers(repository, digest, options) {
-      const origin = { registry, repository };
-      const image = (await images.isKept(origin, digest)) ? undefined : await images.find(origin, digest);
-      if (image?.made.has(digest)) return provenanceReferrers(image, digest, options);
-      return registry.findReferrers(repository, digest, options);
-    },
-  });
+  return (registry, caller, isLook = false) => {
+    const guarded: Registry = {
+      ...registry,
+      async getManifest(repository, digest, options) {
+        const manifest = await registry.getManifest(repository, digest, options);
+        // Before a push its client asks for what it need not bring.
+        const isOpen = manifest.kind === 'other' || (registry.isHosted && isLook);
+        if (!isOpen) await requireUnpinned({ registry, repository }, { digest, caller });
+        return manifest;
+      },
+      async headBlob(repository, digest) {
+        await requireBlob({ registry, repository }, { digest, caller });
+        return registry.headBlob(repository, digest);
+      },
+      async getBlob(repository, digest, options) {
+        await requireBlob({ registry, repository }, { digest, caller });
+        return registry.getBlob(repository, digest, options);
+      },
+    };
+    const overlay: Overlay = {
+      async resolveTag(repository, tag, options) {
+        const digest = await registry.resolveTag(repository, tag, options);
+        return applyRules({ registry, repository }, tag, { digest, caller, signal: options?.signal });
+      },
+      async find(repository, digest) {
+        const origin = { registry, repository };
+        const record = await made.find(originName(origin), digest);
+        if (!record || record.kept?.includes(digest)) return undefined;
+        const { sourceName, sourceDigest, steps, layerSources } = record;
+        const image = () => augmentations.get({ origin, sourceName, sourceDigest, steps, layerSources });
+        const layer = layerOf(record, digest);
+        // Who may not have the source has no layer of its image either, where that is not open to all who may pull.
+        if (layer && registry.scope !== undefined) await image();
+        return { layer, image };
+      },
+    };
+    const augmented = createAugmentedRegistry(guarded, overlay, layers);
+    // Before a push its client asks for what it need not bring: that is what was pushed, and no more.
+    return registry.isHosted ? { ...augmented, headBlob: guarded.headBlob } : augmented;
+  };
 }
 
 /** An image as it is upstream, and who pulls it. */
 interface Source {
   readonly digest: Digest;
   readonly caller: string | undefined;
+}
+
+function layerOf({ layerSources, movedLayers = [] }: Made, digest: Digest) {
+  return [...layerSources, ...movedLayers].find(layer => layer.digest === digest);
 }

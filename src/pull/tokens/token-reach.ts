@@ -9,7 +9,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { type Manifest, parseManifest } from '../../oci/manifest.ts';
 import { isLayerType, isManifestType, mediaTypes } from '../../oci/media-type.ts';
-import type { AugmentedPull, MadeImage } from '../derived-images.ts';
+import type { Derivation, DerivedImage } from '../derived-images.ts';
 import { type Origin, originName } from '../origin.ts';
 
 /** Of what was made itself nothing is asked here. Every function throws what the registry throws, but nothing for what is absent. */
@@ -22,7 +22,7 @@ interface TokenReach {
   hasSubject(digest: Digest): Promise<boolean>;
 }
 
-type ReachOf = (pull: AugmentedPull, image: MadeImage) => TokenReach;
+type ReachOf = (pull: Derivation, image: DerivedImage) => TokenReach;
 
 /** A part of what is reached. */
 interface Parts {
@@ -63,21 +63,21 @@ export function createTokenReach(memory: Memory): ReachOf {
     });
   }
 
-  function findBlobsOfMade(key: string, image: MadeImage): ReadonlySet<Digest> {
+  function findBlobsOfMade(key: string, image: DerivedImage): ReadonlySet<Digest> {
     const known = reached.get(key);
     if (known) return known.blobs;
-    const documents = [...image.made.values()].filter(({ mediaType }) => isManifestType(mediaType));
+    const documents = [...image.derived.values()].filter(({ mediaType }) => isManifestType(mediaType));
     const blobs = new Set(documents.flatMap(document => linksOf(document).blobs.map(({ digest }) => digest)));
     reached.set(key, { ...NO_PARTS, blobs });
     return blobs;
   }
 
   return ({ origin, sourceDigest }, image) => {
-    const { root, made } = image;
+    const { root, derived } = image;
     const key = `${originName(origin)}#${origin.registry.scope ?? ''}@${sourceDigest} ${root.digest}`;
     const readSource = (digest: Digest) => readReachable(origin, digest);
     const readResult = async (digest: Digest) => {
-      const document = made.get(digest);
+      const document = derived.get(digest);
       return document ? parseManifest(document.raw, document.mediaType, digest) : readSource(digest);
     };
 
@@ -120,7 +120,7 @@ export function createTokenReach(memory: Memory): ReachOf {
       const asked = new Set<Digest>();
       const seen = new Set<Digest>();
       for (let subject = queue.shift(); subject && asked.size < MAX_SUBJECTS; subject = queue.shift()) {
-        if (asked.has(subject) || made.has(subject)) continue;
+        if (asked.has(subject) || derived.has(subject)) continue;
         asked.add(subject);
         for (const referrer of await listReferrers(origin, subject)) {
           if (seen.has(referrer) || seen.size >= MAX_REFERRERS || size > MAX_WALKED) continue;

@@ -4,18 +4,14 @@ import { QueueFull } from '../../../src/builds/builds.ts';
 import { UnsupportedPlatform } from '../../../src/builds/executor/platforms.ts';
 import type { RecipeOptions } from '../../../src/builds/recipes/recipe.ts';
 import { InvalidBuild } from '../../../src/builds/request.ts';
-import { createMemory } from '../../../src/memory.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
 import { parsePlatform } from '../../../src/oci/platform.ts';
-import { createAugmentations } from '../../../src/pull/derived-images.ts';
-import { createProxy } from '../../../src/pull/pull.ts';
+import { createPlainRegistry } from '../../../src/pull/augmented-registry.ts';
+import { pullManifest } from '../../../src/pull/pull.ts';
 import type { Registry } from '../../../src/pull/registry.ts';
 import { pushSmall } from '../../hosted/fixture.ts';
 import { createMemoryBackend, createMemoryRegistry, parseSpec } from '../../support/build-backends.ts';
-import { placeLayersAsGiven } from '../../support/placing.ts';
 import { createRecipeWorld, POLICY, type RecipeWorld, settle } from './recipe-world.ts';
-
-const memory = createMemory();
 
 const recipe: RecipeOptions = {
   match: 'local/tools/{name}:{version}',
@@ -295,15 +291,9 @@ test('says of a recipe that needs its own image as a base that it does, and not 
 });
 
 test('ends the wait of a client that leaves, all the way from its request', async () => {
-  const refuse = () => Promise.reject(new Error('not a layer'));
-  const proxy = createProxy({
-    memory,
-    layers: { get: refuse, head: refuse, openMoved: refuse },
-    augmentations: createAugmentations({ memory, placeLayers: placeLayersAsGiven }),
-  });
   const client = new AbortController();
-  const pull = { origin: { registry: open(), repository: 'tools/jq' } };
-  const served = proxy.getManifest(pull, '1', { acceptsIndex: true, signal: client.signal });
+  const pull = { registry: createPlainRegistry(open()), repository: 'tools/jq' };
+  const served = pullManifest(pull, '1', { acceptsIndex: true, signal: client.signal });
   await settle();
   client.abort(new Error('the client left'));
   await expect(served).rejects.toThrow('the client left');
