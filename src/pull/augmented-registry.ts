@@ -13,8 +13,11 @@ import { encodeReferrers, type ReferrersIndex, type ReferrersPage, type Registry
 /** A registry as clients pull from it. */
 export interface AugmentedRegistry extends Registry {
   /** The manifest that a tag points to. One that was derived for it is not looked up again by its digest. May wait for a build, as `resolveTag`. */
-  getTag(repository: string, tag: string, options?: ResolveOptions): Promise<Manifest>;
+  getTag(repository: string, tag: string, options?: ResolveOptions): Promise<ServedManifest>;
 }
+
+/** A manifest as clients get it. */
+export type ServedManifest = Pick<Manifest, 'digest' | 'mediaType' | 'raw'>;
 
 /** Which derived images lie over a registry. Every function throws RegistryError. */
 export interface Overlay {
@@ -58,7 +61,7 @@ export function createAugmentedRegistry(
     async getTag(repository, tag, options) {
       const { digest, image } = await resolveTag(repository, tag, options);
       const document = image?.derived.get(digest);
-      return document ? toManifest(document) : registry.getManifest(repository, digest, options);
+      return document ?? registry.getManifest(repository, digest, options);
     },
     async getManifest(repository, digest, options) {
       const document = await findDocument(repository, digest);

@@ -1,23 +1,16 @@
 // A pull, behind every way in: which manifest a reference gives the client.
-import type { Digest } from '../oci/digest.ts';
-import type { Manifest } from '../oci/manifest.ts';
+import { parseManifest } from '../oci/manifest.ts';
 import { isIndexType, mediaTypes } from '../oci/media-type.ts';
 import type { Platform } from '../oci/platform.ts';
 import { parseTagOrDigest } from '../oci/reference.ts';
 import type { CallOptions } from '../upstream/upstream.ts';
-import type { AugmentedRegistry } from './augmented-registry.ts';
+import type { AugmentedRegistry, ServedManifest } from './augmented-registry.ts';
 import { chooseImage } from './images.ts';
 import type { Origin } from './origin.ts';
 
 /** What admission makes of a request: an origin as the client may see it. */
 export interface Pull extends Origin {
   readonly registry: AugmentedRegistry;
-}
-
-export interface ServedManifest {
-  readonly digest: Digest;
-  readonly mediaType: string;
-  readonly raw: Uint8Array;
 }
 
 interface PullOptions extends CallOptions {
@@ -34,13 +27,15 @@ export async function pullManifest(
   { registry, repository }: Pull,
   reference: string,
   { acceptsIndex, ...options }: PullOptions,
-): Promise<Manifest> {
+): Promise<ServedManifest> {
   const { signal } = options;
   signal?.throwIfAborted();
   const parsed = parseTagOrDigest(reference);
   if ('digest' in parsed) return registry.getManifest(repository, parsed.digest, options);
-  const manifest = await registry.getTag(repository, parsed.tag, options);
-  if (manifest.kind !== 'index' || acceptsIndex) return manifest;
+  const served = await registry.getTag(repository, parsed.tag, options);
+  if (acceptsIndex) return served;
+  const manifest = parseManifest(served.raw, served.mediaType, served.digest);
+  if (manifest.kind !== 'index') return served;
   return chooseImage(manifest, DEFAULT_PLATFORM, {
     async readManifest({ digest }) {
       signal?.throwIfAborted();

@@ -7,8 +7,8 @@ import type { NewEvent } from '../../events/event.ts';
 import type { Events } from '../../events/events.ts';
 import type { HostedChange } from '../../hosted/store.ts';
 import type { Digest } from '../../oci/digest.ts';
+import type { ServedManifest } from '../../pull/augmented-registry.ts';
 import { type Origin, originName } from '../../pull/origin.ts';
-import type { ServedManifest } from '../../pull/pull.ts';
 import { clientAddress } from '../middleware/authentication.ts';
 import { findPublicHost } from '../wave/public-host.ts';
 
