@@ -1,7 +1,7 @@
 // What builders need to reach registries, us among them: names, addresses and credentials, and the secrets that are configured.
 import type { AccessTokens } from '../access/access-token.ts';
 import type { BuildCredentials, OwnRegistry, PinnedBase, PushTarget } from '../builds/backend.ts';
-import type { OrdersDeps } from '../builds/executor/build-input.ts';
+import type { BuildInputDeps } from '../builds/executor/build-input.ts';
 import type { Recipes } from '../builds/recipes/recipe.ts';
 import type { ContainerFileSpec } from '../builds/spec.ts';
 import type { Config } from '../config/schema.ts';
@@ -21,7 +21,7 @@ interface BuilderAccessDeps {
 }
 
 type BuilderAccess = Pick<
-  OrdersDeps,
+  BuildInputDeps,
   'targetOf' | 'pinBase' | 'findSecret' | 'findSsh' | 'findCredentials' | 'endCredentials'
 >;
 

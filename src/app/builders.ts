@@ -35,10 +35,10 @@ export function createBuilders(deps: BuildersDeps): Builders {
   const { log } = deps;
   const stop = new AbortController();
   const onUnavailable = (builder: string, reason: string) => log.warn({ builder, reason }, 'a builder does not answer');
-  const onFault = (builder: string, error: unknown) => log.error({ builder, err: error }, 'a builder cannot be used');
+  const onError = (builder: string, error: unknown) => log.error({ builder, err: error }, 'a builder cannot be used');
   const found = findBuilders(deps, stop.signal).then(backends => ({
     backends,
-    platforms: createPlatforms(backends, { onUnavailable, onFault }),
+    platforms: createPlatforms(backends, { onUnavailable, onError }),
   }));
   found
     .then(({ platforms }) => announce(platforms, log))
@@ -135,7 +135,7 @@ async function findBest(deps: BuildersDeps, signal: AbortSignal): Promise<readon
     environment,
     signal,
     onMiss,
-    onFault: error => log.error({ err: error }, 'a builder was looked for, which failed'),
+    onError: error => log.error({ err: error }, 'a builder was looked for, which failed'),
   });
   return [...builders, createEmbeddedBackend({ name: 'embedded', ...embedded })];
 }

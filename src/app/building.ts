@@ -9,8 +9,8 @@ import { type ContextOffers, createContextOffers } from '../builds/backends/kube
 import type { Builds } from '../builds/builds.ts';
 import { DEFAULT_CONTEXT_LIMITS } from '../builds/context/tree.ts';
 import { unpackContext } from '../builds/context/unpack-context.ts';
-import type { Make } from '../builds/execution.ts';
-import { createImageMaker } from '../builds/executor/image-executor.ts';
+import type { Execute } from '../builds/execution.ts';
+import { createImageExecutor } from '../builds/executor/image-executor.ts';
 import type { Platforms } from '../builds/executor/platforms.ts';
 import { createRedaction } from '../builds/executor/redaction.ts';
 import { createWorkspaces } from '../builds/executor/workspace.ts';
@@ -148,9 +148,9 @@ async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
   return createBuilds({
     records,
     directory: join(config.dataDir, 'builds', 'logs'),
-    makers: { containerfile: await openMaker(deps, parts), copy: createCopy({ ...pulling, openDestination }) },
+    executors: { containerfile: await openMaker(deps, parts), copy: createCopy({ ...pulling, openDestination }) },
     sweepContexts: contexts.sweep,
-    isThere: async (image, digest) => {
+    imageExists: async (image, digest) => {
       const colon = image.lastIndexOf(':');
       return (await openDestination(image.slice(0, colon)).findTag(image.slice(colon + 1))) === digest;
     },
@@ -161,10 +161,10 @@ async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
   });
 }
 
-async function openMaker(deps: BuildingDeps, parts: Parts): Promise<Make<ContainerFileSpec>> {
+async function openMaker(deps: BuildingDeps, parts: Parts): Promise<Execute<ContainerFileSpec>> {
   const { config, log, pulling } = deps;
   const { recipes, contexts, images, openDestination, platforms } = parts;
-  return createImageMaker({
+  return createImageExecutor({
     ...createBuilderAccess({ ...deps, recipes }),
     ...{ images, openDestination, platforms },
     isHosted: repository => pulling.origins.locateName(repository).registry.isHosted,
@@ -180,12 +180,12 @@ async function openMaker(deps: BuildingDeps, parts: Parts): Promise<Make<Contain
 
 const MAX_STARTS = 3;
 
-function buildsPolicy({ builds, tokens }: Config, keepsPlaces: boolean): BuildsPolicy {
+function buildsPolicy({ builds, tokens }: Config, limitsAnonymous: boolean): BuildsPolicy {
   return {
     concurrency: builds.concurrency,
     maxQueued: builds.queue.max,
     maxQueuedPerCaller: builds.queue.maxPerCaller,
-    keepsPlaces,
+    limitsAnonymous,
     timeoutMs: builds.timeoutMs,
     // A pull by a token finds its build for as long as the token lives.
     keepMs: Math.max(builds.keepMs, tokens.ttlMs),

@@ -2,7 +2,7 @@
 import type { Digest } from '../oci/digest.ts';
 import type { Platform } from '../oci/platform.ts';
 import type { Environment } from './process.ts';
-import type { Resume, Tell } from './progress.ts';
+import type { Report, Resume } from './progress.ts';
 import type { ContainerFileSpec } from './spec.ts';
 
 export interface Backend {
@@ -14,19 +14,19 @@ export interface Backend {
   /** Whether the platforms of a build that is not multi-platform are built at the same time; absent: one after the other. */
   readonly isParallel?: boolean;
   /** Whether what it has begun goes on when the service stops, and is found again by the next `build` of the same order. */
-  readonly goesOn?: boolean;
+  readonly survivesRestart?: boolean;
   /** How it writes and reaches Veneer, where that is not as other builders do. */
   readonly ownRegistry?: OwnRegistry;
   /** What it can build for now, normalised. Throws BackendUnavailable where it does not answer. */
   listPlatforms(signal: AbortSignal): Promise<readonly Platform[]>;
   /** Why it cannot do this spec whatever the platform, such as "RUN needs a builder: install BuildKit, …"; undefined where it can. */
-  findObstacle(spec: ContainerFileSpec): string | undefined;
+  findUnsupportedReason(spec: ContainerFileSpec): string | undefined;
   /** What a RUN lacks here, or is not kept from, in words for people; as far as it is known by now. */
   readonly listNotes?: () => readonly string[];
   /** How long it may take until it says what it can build for; absent: as all others. */
-  readonly answerMs?: number;
+  readonly answerTimeoutMs?: number;
   /** Builds and pushes. Throws BuildFailure, or the signal's reason once all that it started has ended. */
-  build(order: BuildOrder, options: BuildOptions): Promise<BuildResult>;
+  build(order: BuildInput, options: BuildOptions): Promise<BuildResult>;
   /** Ends what an earlier process began and nobody will ask for any more. */
   sweep?(): Promise<void>;
   close(): Promise<void>;
@@ -38,13 +38,13 @@ type BackendKind = (typeof backendKinds)[number];
 
 export interface BuildOptions {
   readonly signal: AbortSignal;
-  readonly tell: Tell;
+  readonly report: Report;
   /** Absent: there is no log of an earlier process. */
   readonly resume?: Resume;
 }
 
 /** One build, ready for a builder: everything is looked up, and nothing in it is to be stored. */
-export interface BuildOrder {
+export interface BuildInput {
   /** The build's id. */
   readonly id: string;
   readonly spec: ContainerFileSpec;
@@ -105,7 +105,7 @@ export interface DetectOptions {
   readonly environment: Environment;
   readonly signal: AbortSignal;
   /** Told of one whose look failed unexpectedly: the others are there all the same. */
-  readonly onFault?: (error: unknown) => void;
+  readonly onError?: (error: unknown) => void;
   /** Told what was looked for and why it is not there, one line for the start log. */
   readonly onMiss: (reason: string) => void;
 }
@@ -121,7 +121,7 @@ export async function detectBackends(detects: readonly Detect[], options: Detect
         return await detect(options);
       } catch (error) {
         options.signal.throwIfAborted();
-        options.onFault?.(error);
+        options.onError?.(error);
         return undefined;
       }
     }),

@@ -12,7 +12,7 @@ import type { BaseUse } from './containerfile/bases.ts';
 import type { BaseImage, BaseImages } from './images.ts';
 import { InvalidBuild } from './request.ts';
 
-export type LookUp = Pick<BaseImages, 'resolve' | 'open'>;
+export type BaseLookup = Pick<BaseImages, 'resolve' | 'open'>;
 
 /**
  * The digest of each base by its name. One whose registry fails now is left out: a builder may have it, or find it later. Throws
@@ -20,7 +20,7 @@ export type LookUp = Pick<BaseImages, 'resolve' | 'open'>;
  */
 export async function lookUpBases(
   bases: readonly BaseUse[],
-  images: LookUp,
+  images: BaseLookup,
   signal?: AbortSignal,
 ): Promise<Readonly<Record<string, Digest>>> {
   const limit = pLimit(CONCURRENCY);
@@ -47,14 +47,18 @@ async function findDigest({ reference, line }: BaseUse, images: Pick<BaseImages,
 }
 
 /** A base that cannot be read now, or is nothing that we understand, is left to the builder. */
-async function checkPlatforms({ reference, line, platforms }: BaseUse, digest: Digest, images: LookUp): Promise<void> {
+async function checkPlatforms(
+  { reference, line, platforms }: BaseUse,
+  digest: Digest,
+  images: BaseLookup,
+): Promise<void> {
   if (platforms.length === 0) return;
   try {
     const image = await images.open(reference, digest);
     for (const platform of platforms) {
       const found = await findPlatformImage(image, platform);
       if (!found.manifest) {
-        throw new InvalidBuild(`containerFile: line ${line}: ${describeAbsence(reference, platform, found)}`);
+        throw new InvalidBuild(`containerFile: line ${line}: ${describeMissingPlatform(reference, platform, found)}`);
       }
     }
   } catch (error) {
@@ -66,7 +70,7 @@ function isPassing({ status }: RegistryError): boolean {
   return status === 408 || status === 429 || status >= 500;
 }
 
-interface Found {
+interface PlatformImage {
   /** Undefined where there is none for the platform. */
   readonly manifest: ImageManifest | undefined;
   /** What was looked at: all that there is, where none is for the platform. */
@@ -74,10 +78,10 @@ interface Found {
 }
 
 /** One for the platform itself comes first, then one for an older arm, whose code it runs. Throws what `image` throws. */
-export async function findPlatformImage(image: BaseImage, platform: Platform): Promise<Found> {
+export async function findPlatformImage(image: BaseImage, platform: Platform): Promise<PlatformImage> {
   const candidates = await listCandidates(image);
   const there = [...new Set(candidates.map(each => formatPlatform(normalizePlatform(each.platform))))];
-  for (const wanted of withOlderArms([normalizePlatform(platform)])) {
+  for (const wanted of withOlderArmVariants([normalizePlatform(platform)])) {
     const found = candidates.find(each => isSamePlatform(each.platform, wanted));
     const manifest = found && (await found.read());
     if (manifest?.kind === 'image') return { manifest, there };
@@ -90,7 +94,7 @@ const MAX_DEPTH = 4;
 const MAX_READ = 64;
 
 /** In words for people. */
-export function describeAbsence(reference: string, platform: Platform, { there }: Found): string {
+export function describeMissingPlatform(reference: string, platform: Platform, { there }: PlatformImage): string {
   return `${reference} is not there for ${formatPlatform(platform)}; there is ${there.join(', ') || 'no image at all'}`;
 }
 
@@ -131,7 +135,7 @@ async function listCandidates(image: BaseImage): Promise<readonly Candidate[]> {
 const ARM_VARIANTS = ['v5', 'v6', 'v7'];
 
 /** Normalised platforms, with the older variants of each arm, each once. BuildKit lists v7 and v6, and builds v5 all the same. */
-export function withOlderArms(platforms: readonly Platform[]): readonly Platform[] {
+export function withOlderArmVariants(platforms: readonly Platform[]): readonly Platform[] {
   const all = platforms.flatMap(platform => [platform, ...olderArms(platform)]);
   return [...new Map(all.map(platform => [formatPlatform(platform), platform])).values()];
 }

@@ -1,24 +1,24 @@
 // One run of a spec: what the queue gives to an executor, and how it may end.
 import type { Digest } from '../oci/digest.ts';
 import type { RegistryError } from '../oci/errors.ts';
-import type { Resume, Tell } from './progress.ts';
+import type { Report, Resume } from './progress.ts';
 import type { Failure } from './record.ts';
 
-export interface MakeOptions {
+export interface ExecuteOptions {
   /** The build's id. */
   readonly id: string;
   /** The repository and tag where the result has to be in the end, as the record's `image`. */
   readonly image: string;
   /** When it aborts, all that was started is to be stopped, processes killed, before the promise settles. */
   readonly signal: AbortSignal;
-  readonly tell: Tell;
+  readonly report: Report;
   readonly resume?: Resume;
   /** To be called once for each backend that works on it. */
   readonly onBackend: (name: string) => void;
 }
 
 /** Makes and pushes the image; resolves when it can be pulled. Throws BuildFailure, or the signal's reason. */
-export type Make<S> = (spec: S, options: MakeOptions) => Promise<{ readonly digest: Digest }>;
+export type Execute<S> = (spec: S, options: ExecuteOptions) => Promise<{ readonly digest: Digest }>;
 
 /** The build came to nothing. Only failures of kind `infrastructure` are tried again. */
 export class BuildFailure extends Error {

@@ -48,11 +48,11 @@ function listSteps(file: ContainerFile, platform: string, spec: ContainerFileSpe
 
 /** Their names as they are written, as the plan has found them. Throws BuildFailure for a Containerfile that is none. */
 export function listReadImages(spec: ContainerFileSpec): readonly string[] {
-  return listUses(spec).map(({ reference }) => reference);
+  return listBaseUses(spec).map(({ reference }) => reference);
 }
 
 /** The same with where and for what they are read. */
-export function listUses({ containerFile, args, stage, platforms }: ContainerFileSpec): readonly BaseUse[] {
+export function listBaseUses({ containerFile, args, stage, platforms }: ContainerFileSpec): readonly BaseUse[] {
   const options = { args, stage, platforms: platforms.map(parsePlatform) };
   try {
     return findBases(parseContainerFile(containerFile), options);
@@ -63,6 +63,6 @@ export function listUses({ containerFile, args, stage, platforms }: ContainerFil
 }
 
 /** Why an image is not read, in words for people. */
-export function mayNotRead(image: string): string {
+export function describeDeniedImage(image: string): string {
   return `${image} may not be read: the Containerfile does not name it, but a trigger of a base or a frontend; name it with FROM or COPY --from`;
 }

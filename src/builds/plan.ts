@@ -2,7 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ContentStore } from '../content/store.ts';
 import { formatPlatform, normalizePlatform, type Platform } from '../oci/platform.ts';
-import { type LookUp, lookUpBases } from './bases.ts';
+import { type BaseLookup, lookUpBases } from './bases.ts';
 import { type BaseUse, findBases } from './containerfile/bases.ts';
 import { InvalidContainerFile } from './containerfile/container-file.ts';
 import { parseContainerFile } from './containerfile/parse.ts';
@@ -18,7 +18,7 @@ import {
 import type { ContainerFileSpec } from './spec.ts';
 
 export interface PlanDeps {
-  readonly images: LookUp;
+  readonly images: BaseLookup;
   /** Where build contexts are kept. */
   readonly content: Pick<ContentStore, 'ingest'>;
   readonly limits?: PlanLimits | undefined;

@@ -21,16 +21,16 @@ export const logEntrySchema = z.object({
 export type LogEntry = z.infer<typeof logEntrySchema>;
 
 /** An entry before it gets its time. */
-export type Told = Omit<LogEntry, 'at'>;
+export type ProgressEvent = Omit<LogEntry, 'at'>;
 
 /** Must not throw; what it is told may hold secrets, and is redacted behind it. */
-export type Tell = (told: Told) => void;
+export type Report = (event: ProgressEvent) => void;
 
 /**
  * How to tell what a builder has from its beginning, as much of it as may have been told before the service was started again: what the log has behind
  * the note of this text is left out.
  */
-export type Resume = (note: string) => Promise<Tell>;
+export type Resume = (note: string) => Promise<Report>;
 
 /**
  * One line of text without its break, made to be searched; what could move a terminal's cursor is taken out. The form is stable:

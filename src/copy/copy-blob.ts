@@ -1,7 +1,7 @@
 // One blob of a copy on its way, told of as it goes.
 
 import { BuildFailure, kindOfRegistryError } from '../builds/execution.ts';
-import type { Tell, Told } from '../builds/progress.ts';
+import type { ProgressEvent, Report } from '../builds/progress.ts';
 import type { Failure } from '../builds/record.ts';
 import type { Blob } from '../cache/read-through/cached.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -16,7 +16,7 @@ export interface BlobCopying {
   readonly source: CopySource;
   readonly destination: MountingDestination;
   readonly signal: AbortSignal;
-  readonly tell: Tell;
+  readonly report: Report;
 }
 
 /** How often the progress of a blob is told, at most. */
@@ -25,12 +25,12 @@ const PARTS = 10;
 /** Throws BuildFailure, or the signal's reason. */
 export async function copyBlob(
   { descriptor, platform }: PlannedBlob,
-  { source, destination, signal, tell }: BlobCopying,
+  { source, destination, signal, report }: BlobCopying,
 ): Promise<void> {
   const { digest, size } = descriptor;
   const step = `${blobKind(descriptor.mediaType)} ${digest.slice(0, 19)}`;
   const where = { step, ...(platform !== undefined && { platform }) };
-  const told = (more: Partial<Told>) => tell({ kind: 'step', ...where, ...more });
+  const reportStep = (more: Partial<ProgressEvent>) => report({ kind: 'step', ...where, ...more });
   let isCached = true;
 
   async function open(): Promise<ReadableStream<Uint8Array>> {
@@ -38,19 +38,19 @@ export async function copyBlob(
     const blob = await untilAborted(source.getBlob(digest), signal);
     const stream = await openUntilAborted(blob, signal);
     return stream.pipeThrough(
-      countBytes(size, current => told({ progress: { current, total: size } })),
+      countBytes(size, current => reportStep({ progress: { current, total: size } })),
       { signal },
     );
   }
 
-  told({ state: 'started' });
+  reportStep({ state: 'started' });
   try {
     await destination.putBlob(descriptor, open, { from: source.originOf(descriptor) });
-    told({ state: isCached ? 'cached' : 'done', progress: { current: size, total: size } });
+    reportStep({ state: isCached ? 'cached' : 'done', progress: { current: size, total: size } });
   } catch (error) {
     signal.throwIfAborted();
     const failed = copyFailure(error, where);
-    told({ state: 'failed', text: failed.failure.reason });
+    reportStep({ state: 'failed', text: failed.failure.reason });
     throw failed;
   }
 }

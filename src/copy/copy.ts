@@ -1,8 +1,8 @@
 // Copies of images into other repositories: as they are (a mirror), or changed (frozen). Every byte is verified on its way.
 
 import pLimit from 'p-limit';
-import type { Make } from '../builds/execution.ts';
-import type { Tell } from '../builds/progress.ts';
+import type { Execute } from '../builds/execution.ts';
+import type { Report } from '../builds/progress.ts';
 import type { CopySpec } from '../builds/spec.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -15,7 +15,7 @@ import { type Changes, type CopiedImage, type CopySource, type CopySourceDeps, o
 import type { OpenMountingDestination } from './destination.ts';
 
 /** Of all platforms, or of some: one gives its image, several an index of exactly those. Without changes, what is copied keeps its digest. */
-export function createCopy(deps: CopyImageDeps): Make<CopySpec> {
+export function createCopy(deps: CopyImageDeps): Execute<CopySpec> {
   return async ({ source, platforms, changes }, options) => {
     const locate = () => {
       const origin = deps.origins.locate(source.registry, source.repository);
@@ -66,7 +66,7 @@ interface CopyImageOptions {
   /** Where it has to be in the end: the repository's full name, and the tag. */
   readonly image: string;
   readonly signal: AbortSignal;
-  readonly tell: Tell;
+  readonly report: Report;
 }
 
 const MAX_BLOBS = 4;
@@ -74,7 +74,7 @@ const MAX_BLOBS = 4;
 /** The digest of what was pushed. Throws RegistryError, BuildFailure or the signal's reason, once nothing of it is being pushed any more. */
 async function copyImage(
   image: CopiedImage,
-  { image: target, signal, tell }: CopyImageOptions,
+  { image: target, signal, report }: CopyImageOptions,
   deps: CopyImageDeps,
 ): Promise<Digest> {
   const { repository, tag } = splitTarget(target);
@@ -84,7 +84,7 @@ async function copyImage(
   const stop = new AbortController();
   const until = AbortSignal.any([signal, stop.signal]);
   const destination = deps.openDestination(repository, { signal: until });
-  const copying = { source, destination, signal: until, tell };
+  const copying = { source, destination, signal: until, report };
   await copyBlobs(plan.blobs, copying, { stop, maxBlobs: deps.maxBlobs ?? MAX_BLOBS });
   for (const planned of plan.manifests) {
     await putManifest(planned, copying);
@@ -123,7 +123,7 @@ async function copyBlobs(
 
 async function putManifest(
   { manifest, tags, platform }: PlannedManifest,
-  { destination, tell }: BlobCopying,
+  { destination, report }: BlobCopying,
 ): Promise<void> {
   const step = `manifest ${manifest.digest.slice(0, 19)}`;
   const where = { step, ...(platform !== undefined && { platform }) };
@@ -133,7 +133,7 @@ async function putManifest(
   } catch (error) {
     throw copyFailure(error, where);
   }
-  tell({ kind: 'step', ...where, state: 'done' });
+  report({ kind: 'step', ...where, state: 'done' });
 }
 
 function splitTarget(image: string): { readonly repository: string; readonly tag: string } {

@@ -42,7 +42,7 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
       const order = await bench.prepare({ containerFile, platforms: SEVERAL, context: { file: unique() } });
       const building = bench.place.backend.build(order, {
         signal: stop.signal,
-        tell: ({ text, step }) => {
+        report: ({ text, step }) => {
           const isThere = text === stopAt || (stopAt === 'STEP' && step?.includes('COPY file'));
           if (stopAt && isThere) stop.abort(new Error('enough'));
         },
@@ -58,12 +58,12 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
     });
 
     test('stops at the first platform that fails', async () => {
-      const { failure, told } = await bench.fail({
+      const { failure, events } = await bench.fail({
         containerFile: `FROM ${bench.place.base}\nLABEL unique=${unique()}\nRUN [ $(uname -m) != aarch64 ]\n`,
         platforms: SEVERAL,
       });
       expect(failure).toMatchObject({ platform: 'linux/arm64', step: 'RUN [ $(uname -m) != aarch64 ]' });
-      expect(new Set(told.map(({ platform }) => platform))).toEqual(new Set(['linux/arm64']));
+      expect(new Set(events.map(({ platform }) => platform))).toEqual(new Set(['linux/arm64']));
     });
 
     test('says why an index cannot be pushed', async () => {
@@ -115,7 +115,7 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
         const options = { ...storageOf(lab), isolation, hostNetwork, environment: process.env };
         const own = createBench({ ...bench.place, backend: createBuildahBackend({ name: 'buildah', ...options }) });
         // What the backend has not found out yet, it finds out now.
-        const { pushed, told } = await own.build({
+        const { pushed, events } = await own.build({
           containerFile: [
             `FROM ${bench.place.base}`,
             `LABEL unique=${unique()}`,
@@ -128,7 +128,7 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
         expect((await image?.readFile('/reached'))?.trim()).toBe(expected[0]);
         expect(await image?.readFile('/seen')).not.toMatch(/vitest/);
         expect(Number(await image?.readFile('/count'))).toBeLessThan(15);
-        const notes = told.filter(({ kind, text }) => kind === 'note' && text?.startsWith('a RUN '));
+        const notes = events.filter(({ kind, text }) => kind === 'note' && text?.startsWith('a RUN '));
         expect(notes).toHaveLength(isolation === 'oci' && !hostNetwork ? 0 : 1);
       });
     });
@@ -138,7 +138,7 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
       const backend = createBuildahBackend({ name: 'buildah', ...options });
       await backend.listPlatforms(new AbortController().signal);
       const { spec } = await bench.prepare({ containerFile: `FROM ${bench.place.base}\nRUN true\n` });
-      expect(backend.findObstacle(spec)).toMatch(/^line 2: no RUN works with it: /);
+      expect(backend.findUnsupportedReason(spec)).toMatch(/^line 2: no RUN works with it: /);
       expect(backend.listNotes?.()).toEqual([expect.stringMatching(/^no RUN works: /)]);
       const own = createBench({ ...bench.place, backend });
       const copied = await own.build({

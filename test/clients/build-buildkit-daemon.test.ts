@@ -5,11 +5,11 @@ import { createServer as createWebServer } from 'node:http';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Backend, type BuildOrder, detectBackends } from '../../src/builds/backend.ts';
+import { type Backend, type BuildInput, detectBackends } from '../../src/builds/backend.ts';
 import { createBuildkitBackend, detectBuildkit } from '../../src/builds/backends/buildkit/backend.ts';
 import type { BuildkitConnection } from '../../src/builds/backends/buildkit/network.ts';
 import { BackendUnavailable, BuildFailure } from '../../src/builds/execution.ts';
-import type { Told } from '../../src/builds/progress.ts';
+import type { ProgressEvent } from '../../src/builds/progress.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import { formatPlatform, parsePlatform } from '../../src/oci/platform.ts';
@@ -72,10 +72,10 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
       cache: `${lab.registry}/builds/cache:1`,
     };
     const first = await build(options);
-    expect(statesOf(first.told, 'RUN date > /first')).toEqual(['started', 'done']);
+    expect(statesOf(first.events, 'RUN date > /first')).toEqual(['started', 'done']);
     const other = await lab.keep(startBuildkit(await mkdtemp(join(lab.folder, 'other-')), lab.registry));
     const second = await build(options, createBackend({ address: other.socket }));
-    expect(statesOf(second.told, 'RUN date > /first').at(-1)).toBe('cached');
+    expect(statesOf(second.events, 'RUN date > /first').at(-1)).toBe('cached');
     expect(await second.pushed.images[0]?.readFile('/first')).toBe(await first.pushed.images[0]?.readFile('/first'));
   });
 
@@ -90,7 +90,7 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
 
   test('what a build needs is in files that others cannot read', async () => {
     const order = await prepare({ containerFile: 'FROM scratch\nLABEL a=1\n', secrets: { one: 'value' } });
-    await createBackend().build(order, { signal: new AbortController().signal, tell: () => undefined });
+    await createBackend().build(order, { signal: new AbortController().signal, report: () => undefined });
     const own = join(order.directory, 'buildkit');
     const files = await readdir(own, { recursive: true, withFileTypes: true });
     const modes = await Promise.all(
@@ -147,12 +147,12 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
     const daemon = await lab.keep(startBuildkit(folder, lab.registry));
     const order = await prepare({ containerFile: `FROM ${lab.source}\nRUN echo ready; sleep 30\n` });
     let killed: Promise<void> | undefined;
-    const tell = ({ text }: Told) => {
+    const report = ({ text }: ProgressEvent) => {
       if (text === 'ready') killed = daemon.kill();
     };
     const building = createBackend({ address: daemon.socket }).build(order, {
       signal: new AbortController().signal,
-      tell,
+      report,
     });
     expect(await failureOf(building)).toMatchObject({
       kind: 'infrastructure',
@@ -166,7 +166,7 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
     const backend = createBackend({ address: `unix://${lab.folder}/nobody.sock` });
     const order = await prepare({ containerFile: 'FROM scratch\n' });
     const { signal } = new AbortController();
-    const failure = await failureOf(backend.build(order, { signal, tell: () => undefined }));
+    const failure = await failureOf(backend.build(order, { signal, report: () => undefined }));
     expect(failure).toMatchObject({ kind: 'infrastructure', reason: expect.stringContaining('nobody.sock') });
     await expect(backend.listPlatforms(signal)).rejects.toThrow(/nobody\.sock/);
   });
@@ -190,11 +190,11 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
     const backend = createBackend({ hostNetwork });
     await backend.listPlatforms(new AbortController().signal);
     const containerFile = `FROM ${lab.source}\nRUN (wget -q -O - http://127.0.0.1:${port}/ || echo cannot) > /reached\n`;
-    const { pushed, told } = await build({ containerFile }, backend);
+    const { pushed, events } = await build({ containerFile }, backend);
     server.close();
     expect((await pushed.images[0]?.readFile('/reached'))?.trim()).toBe(expected);
     expect(backend.listNotes?.()).toHaveLength(1);
-    expect(told.filter(({ text }) => text?.startsWith('a RUN has no network'))).toHaveLength(hostNetwork ? 0 : 1);
+    expect(events.filter(({ text }) => text?.startsWith('a RUN has no network'))).toHaveLength(hostNetwork ? 0 : 1);
   });
 
   test('is detected where BUILDKIT_HOST or a socket says', async () => {
@@ -220,22 +220,22 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
     return createBuildkitBackend({ name: 'lab', address: lab.buildkit, command, environment: process.env, ...options });
   }
 
-  function prepare(options: Omit<OrderOptions, 'image'> & { readonly image?: string }): Promise<BuildOrder> {
+  function prepare(options: Omit<OrderOptions, 'image'> & { readonly image?: string }): Promise<BuildInput> {
     const tag = digestOf(Buffer.from(JSON.stringify(options))).slice(7, 23);
     return createOrder(lab.folder, { image: `${lab.registry}/builds/daemon:${tag}`, ...options });
   }
 
   async function build(options: Omit<OrderOptions, 'image'> & { readonly image?: string }, backend = createBackend()) {
-    const told: Told[] = [];
+    const events: ProgressEvent[] = [];
     const order = await prepare(options);
     const { signal } = new AbortController();
-    const { digest } = await backend.build(order, { signal, tell: entry => told.push(entry) });
-    return { digest, told, pushed: await readPushed(order.target.name) };
+    const { digest } = await backend.build(order, { signal, report: entry => events.push(entry) });
+    return { digest, events, pushed: await readPushed(order.target.name) };
   }
 });
 
-function statesOf(told: readonly Told[], instruction: string) {
-  const steps = told.filter(({ step, progress }) => step?.endsWith(instruction) && !progress);
+function statesOf(events: readonly ProgressEvent[], instruction: string) {
+  const steps = events.filter(({ step, progress }) => step?.endsWith(instruction) && !progress);
   return steps.flatMap(({ kind, state }) => (kind === 'step' ? [state] : []));
 }
 

@@ -50,8 +50,8 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
       const cache = `${bench.place.registry}/builds/cache:1`;
       const containerFile = `FROM ${bench.place.base}\nRUN cat /proc/uptime > /made\n`;
       await bench.build({ containerFile, cache });
-      const { told } = await bench.build({ containerFile, cache });
-      expect(told).toContainEqual(
+      const { events } = await bench.build({ containerFile, cache });
+      expect(events).toContainEqual(
         expect.objectContaining({ step: expect.stringContaining('importing cache manifest'), state: 'done' }),
       );
     });
@@ -78,7 +78,7 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
     });
 
     test('builds and pushes an image for another architecture, and leaves none in the engine', async () => {
-      const { digest, pushed, told } = await bench.build({
+      const { digest, pushed, events } = await bench.build({
         containerFile: `FROM ${bench.place.base}\nRUN uname -m > /machine\n`,
         platforms: ['linux/arm64'],
         // This engine has no bridge.
@@ -86,7 +86,7 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
       });
       expect(pushed).toMatchObject({ digest, mediaType: mediaTypes.dockerManifest, platforms: ['linux/arm64'] });
       expect(await pushed.images[0]?.readFile('/machine')).toBe('aarch64\n');
-      expect(told).toContainEqual(
+      expect(events).toContainEqual(
         expect.objectContaining({ kind: 'step', platform: 'linux/arm64', step: expect.stringContaining('RUN uname') }),
       );
       expect(await run('docker', ['-H', host, 'image', 'ls', '--quiet'])).toBe('');
@@ -120,18 +120,18 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
     });
 
     test('does without what this engine lacks, and says so', async () => {
-      const { told } = await bench.build({
+      const { events } = await bench.build({
         containerFile: `FROM ${bench.place.base}\n`,
         cache: `${bench.place.registry}/builds/cache:1`,
       });
-      const notes = told.filter(({ kind }) => kind === 'note').map(({ text }) => text);
+      const notes = events.filter(({ kind }) => kind === 'note').map(({ text }) => text);
       expect(notes).toEqual([expect.stringContaining('no layers in a registry')]);
     });
 
     test('refuses what it cannot do', async () => {
       const obstacleOf = async (spec: Readonly<Record<string, unknown>>) => {
         const order = await bench.prepare({ containerFile: 'FROM scratch\n', spec });
-        return bench.place.backend.findObstacle(order.spec);
+        return bench.place.backend.findUnsupportedReason(order.spec);
       };
       expect(await obstacleOf({ attestations: { sbom: true } })).toContain('attestations');
       expect(await obstacleOf({ compression: { mode: 'zstd' } })).toContain('gzip');

@@ -93,8 +93,8 @@ describe.skipIf(missing !== undefined)(`the embedded builder${missing ? ` (${mis
       openDestination,
       buildPlatform: { os: 'linux', architecture: 'amd64' },
     });
-    expect(backend.findObstacle(order.spec)).toBeUndefined();
-    const { digest } = await backend.build(order, { signal: AbortSignal.timeout(100_000), tell: () => {} });
+    expect(backend.findUnsupportedReason(order.spec)).toBeUndefined();
+    const { digest } = await backend.build(order, { signal: AbortSignal.timeout(100_000), report: () => {} });
     expect((await readRoot(image)).digest).toBe(digest);
   }
 

@@ -67,12 +67,12 @@ describe.skipIf(missing)(`pushes to distribution${missing ? ` (${missing})` : ''
   }
 
   async function copy(world: Copying, { root }: GeneratedImage, target: string, from = 'lab/library/app') {
-    const { told, options } = createTelling(target);
+    const { events, options } = createTelling(target);
     const [registry = '', ...path] = from.split('/');
     const source = { registry, repository: path.join('/'), tag: '1', digest: root.digest };
     const [repository = ''] = target.split(':');
     await createCopy(world.deps)({ kind: 'copy', source, target: { repository } }, options);
-    return told;
+    return events;
   }
 
   test.each<[string, Partial<ImageOptions>]>([
@@ -95,9 +95,9 @@ describe.skipIf(missing)(`pushes to distribution${missing ? ` (${missing})` : ''
     const world = await open();
     const image = world.putImage({ seed: 7 });
     await copy(world, image, 'dist/mounted/from:1');
-    const told = await copy(world, image, 'dist/mounted/to:1', 'dist/mounted/from');
+    const events = await copy(world, image, 'dist/mounted/to:1', 'dist/mounted/from');
     expect(await checkImage(image.root, readFrom('mounted/to'))).toHaveLength(3);
-    const blobs = told.filter(({ step, state }) => !step?.startsWith('manifest') && state !== 'started');
+    const blobs = events.filter(({ step, state }) => !step?.startsWith('manifest') && state !== 'started');
     expect(new Set(blobs.map(({ state }) => state))).toEqual(new Set(['cached']));
   });
 

@@ -1,6 +1,6 @@
 // That a build which is not wanted any more ends, and all that it started.
 import { describe, expect, test } from 'vitest';
-import type { Told } from '../../src/builds/progress.ts';
+import type { ProgressEvent } from '../../src/builds/progress.ts';
 import type { Bench } from '../support/build-bench.ts';
 import { listCommandLines } from '../support/command-lines.ts';
 
@@ -10,10 +10,10 @@ export function abortContract(getBench: () => Bench, { hasRun }: { readonly hasR
       const { place, prepare } = getBench();
       const reason = new Error('before');
       const order = await prepare({ containerFile: `FROM ${place.base}\n` });
-      const told: Told[] = [];
-      const options = { signal: AbortSignal.abort(reason), tell: (entry: Told) => told.push(entry) };
+      const events: ProgressEvent[] = [];
+      const options = { signal: AbortSignal.abort(reason), report: (entry: ProgressEvent) => events.push(entry) };
       await expect(place.backend.build(order, options)).rejects.toBe(reason);
-      expect(told).toEqual([]);
+      expect(events).toEqual([]);
     });
 
     test('settles with its reason, and no process of the build goes on', async () => {
@@ -26,10 +26,10 @@ export function abortContract(getBench: () => Bench, { hasRun }: { readonly hasR
         containerFile: `FROM ${place.base}\nCOPY a /a\n${hasRun ? `RUN echo ready; sleep ${seconds}\n` : ''}`,
         context: { a: String(seconds) },
       });
-      const tell = ({ text }: Told) => {
+      const report = ({ text }: ProgressEvent) => {
         if (!hasRun || text === 'ready') stop.abort(reason);
       };
-      await expect(place.backend.build(order, { signal: stop.signal, tell })).rejects.toBe(reason);
+      await expect(place.backend.build(order, { signal: stop.signal, report })).rejects.toBe(reason);
       expect(listCommandLines(new RegExp(order.directory))).toEqual([]);
       // A daemon ends it once it has seen that nobody waits.
       const isSleeping = () => listCommandLines(new RegExp(`sleep ${seconds}$`));

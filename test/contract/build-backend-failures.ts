@@ -55,14 +55,14 @@ export function failureContract(
     ])('refuses a push %s: another attempt would change nothing, and no password is told', async (_, wrong) => {
       const { place, fail } = getBench();
       const { registry } = place.guarded;
-      const { failure, told } = await fail({
+      const { failure, events } = await fail({
         containerFile: `FROM ${place.base}\nLABEL refused=1\n`,
         credentials: wrong ? { [registry]: wrong } : {},
         image: `${registry}/builds/refused:1`,
       });
       expect(failure.kind).toBe('build');
       expect(failure.reason).toMatch(ONE_LINE);
-      expect(JSON.stringify([failure, told])).not.toContain('canary-wrong');
+      expect(JSON.stringify([failure, events])).not.toContain('canary-wrong');
     });
   });
 }

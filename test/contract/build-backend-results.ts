@@ -64,8 +64,8 @@ export function resultContract(getBench: () => Bench): void {
 
     test('tells its steps with their platform', async () => {
       const { place, build } = getBench();
-      const { told } = await build({ containerFile: `FROM ${place.base}\nCOPY a /a\n`, context: { a: 'a' } });
-      const steps = told.filter(({ kind, step }) => kind === 'step' && step?.includes('COPY a /a'));
+      const { events } = await build({ containerFile: `FROM ${place.base}\nCOPY a /a\n`, context: { a: 'a' } });
+      const steps = events.filter(({ kind, step }) => kind === 'step' && step?.includes('COPY a /a'));
       expect(steps.map(({ platform }) => platform)).toEqual(steps.map(() => 'linux/amd64'));
       expect(steps.map(({ state }) => state)).toEqual(expect.arrayContaining(['started', 'done']));
     });
@@ -87,11 +87,11 @@ export function runContract(getBench: () => Bench): void {
     test('that fails says on which platform, with its exit code, and its output is told', async () => {
       const { place, fail } = getBench();
       const containerFile = `FROM ${place.base}\nRUN echo to be seen; exit 7\n`;
-      const { failure, told } = await fail({ containerFile, platforms: ['linux/arm/v7'] });
+      const { failure, events } = await fail({ containerFile, platforms: ['linux/arm/v7'] });
       expect(failure).toMatchObject({ kind: 'build', platform: 'linux/arm/v7', step: 'RUN echo to be seen; exit 7' });
       expect(failure.reason).toMatch(/^.*exit (code|status):? 7.*$/);
       const output = { kind: 'output', platform: 'linux/arm/v7', text: 'to be seen' };
-      expect(told).toContainEqual(expect.objectContaining(output));
+      expect(events).toContainEqual(expect.objectContaining(output));
     });
 
     test('reads secrets, which are in no command line and not in the image', async () => {
@@ -103,8 +103,8 @@ export function runContract(getBench: () => Bench): void {
         secrets: { canary: value },
         credentials: { [place.registry]: { username: 'canary-user', password: 'canary-of-the-password' } },
       });
-      const tell = () => seen.push(...listCommandLines(/canary-of/));
-      await place.backend.build(order, { signal: new AbortController().signal, tell });
+      const report = () => seen.push(...listCommandLines(/canary-of/));
+      await place.backend.build(order, { signal: new AbortController().signal, report });
       expect(seen).toEqual([]);
       const [image] = (await readPushed(order.target.name)).images;
       expect((await image?.readFile('/length'))?.trim()).toBe(String(value.length));
@@ -139,8 +139,8 @@ export function severalContract(getBench: () => Bench, { hasRun }: { readonly ha
     test('tells the steps of each', async () => {
       const { place, build } = getBench();
       const containerFile = `FROM ${place.base}\nCOPY a /several\n`;
-      const { told } = await build({ containerFile, context: { a: 'a' }, platforms: PLATFORMS });
-      const steps = told.filter(({ kind, step }) => kind === 'step' && step?.includes('COPY a /several'));
+      const { events } = await build({ containerFile, context: { a: 'a' }, platforms: PLATFORMS });
+      const steps = events.filter(({ kind, step }) => kind === 'step' && step?.includes('COPY a /several'));
       expect(new Set(steps.map(({ platform }) => platform))).toEqual(new Set(PLATFORMS));
     });
   });

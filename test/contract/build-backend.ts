@@ -40,7 +40,7 @@ export function backendContract(createPlace: () => Promise<BackendPlace>, capabi
 
     test('it finds no obstacle in a plain spec', async () => {
       const { spec } = await bench.prepare({ containerFile: `FROM ${bench.place.base}\nCOPY a /a\n` });
-      expect(bench.place.backend.findObstacle(spec)).toBeUndefined();
+      expect(bench.place.backend.findUnsupportedReason(spec)).toBeUndefined();
     });
 
     resultContract(getBench);

@@ -50,10 +50,10 @@ describe('a copy fails', () => {
       if (request.url?.includes('/blobs/')) sendError(response, 404, 'BLOB_UNKNOWN');
       return request.url?.includes('/blobs/') === true;
     });
-    const { told, options } = createTelling('local/mirror:1');
+    const { events, options } = createTelling('local/mirror:1');
     const work = createCopy({ ...world.deps, maxBlobs: 1 })(copySpecOf(image, 'local/mirror:1'), options);
     await expect(work).rejects.toMatchObject({ name: 'BuildFailure' });
-    expect(told.map(({ state }) => state)).toEqual(['started', 'failed']);
+    expect(events.map(({ state }) => state)).toEqual(['started', 'failed']);
   });
 
   test('with the platform and the step', async () => {

@@ -71,9 +71,9 @@ describe.each(TARGETS)('to %s, a mirror', target => {
     await world.copy(image, `${target}:1`);
     const brought = world.registry.requests.filter(({ method, url }) => method === 'GET' && url.includes('/blobs/'));
     expect(new Set(brought.map(({ url }) => url)).size).toBe(brought.length);
-    const { told } = await world.copy(image, `${target}:2`);
+    const { events } = await world.copy(image, `${target}:2`);
     expect((await world.rootOf(target, '2')).digest).toBe(image.root.digest);
-    const blobs = told.filter(({ step, state }) => !step?.startsWith('manifest') && state !== 'started');
+    const blobs = events.filter(({ step, state }) => !step?.startsWith('manifest') && state !== 'started');
     expect(new Set(blobs.map(({ state }) => state))).toEqual(new Set(['cached']));
     const again = world.registry.requests.filter(({ method, url }) => method === 'GET' && url.includes('/blobs/'));
     expect(again).toHaveLength(brought.length);
@@ -94,12 +94,12 @@ describe.each(TARGETS)('to %s, a mirror', target => {
     const signature = about(tag, image.root);
     const sbom = about('an sbom', image.root);
     const signatureOfSbom = about('a signature of it', sbom);
-    const { told } = await world.copy(image, `${target}:1`);
+    const { events } = await world.copy(image, `${target}:1`);
     expect((await world.rootOf(target, tag)).digest).toBe(signature.digest);
     for (const each of [sbom, signatureOfSbom]) {
       expect(digestOf(await world.readFrom(target)(each))).toBe(each.digest);
     }
-    expect(told.at(-1)?.step).toBe(`manifest ${image.root.digest.slice(0, 19)}`);
+    expect(events.at(-1)?.step).toBe(`manifest ${image.root.digest.slice(0, 19)}`);
   });
 
   test('of some platforms is an index of exactly those, whose images are the same', async () => {
@@ -136,15 +136,15 @@ describe.each(TARGETS)('to %s, a mirror', target => {
 
   test('tells of each blob when it begins and ends, with its bytes and platform', async () => {
     const image = world.putImage({ layers: 1 });
-    const { told } = await world.copy(image, `${target}:1`);
-    const layers = told.filter(({ step }) => step?.startsWith('layer'));
+    const { events } = await world.copy(image, `${target}:1`);
+    const layers = events.filter(({ step }) => step?.startsWith('layer'));
     expect(layers.map(({ platform }) => platform).filter((_, i) => layers[i]?.state === 'started')).toEqual(
       expect.arrayContaining(PLATFORMS),
     );
     for (const { state, progress } of layers) {
       if (state === 'done') expect(progress?.current).toBe(progress?.total);
     }
-    expect(told.at(-1)).toMatchObject({ step: `manifest ${image.root.digest.slice(0, 19)}`, state: 'done' });
+    expect(events.at(-1)).toMatchObject({ step: `manifest ${image.root.digest.slice(0, 19)}`, state: 'done' });
   });
 });
 
@@ -155,11 +155,11 @@ test.each(['local/to', 'away/local/to'])('mounts what another repository of the 
   const before = world.registry.requests.length;
   const [registry = '', ...rest] = from.split('/');
   const source = { registry, repository: rest.join('/'), digest: image.root.digest };
-  const { told, options } = createTelling(`${target}:1`);
+  const { events, options } = createTelling(`${target}:1`);
   await createCopy(world.deps)({ ...copySpecOf(image, target), source }, options);
   expect((await check(target)).root.digest).toBe(image.root.digest);
-  expect(told.some(({ progress, state }) => progress && state === undefined)).toBe(false);
-  expect(new Set(told.filter(({ step }) => !step?.startsWith('manifest')).map(({ state }) => state))).toEqual(
+  expect(events.some(({ progress, state }) => progress && state === undefined)).toBe(false);
+  expect(new Set(events.filter(({ step }) => !step?.startsWith('manifest')).map(({ state }) => state))).toEqual(
     new Set(['started', 'cached']),
   );
   expect(world.registry.requests).toHaveLength(before);

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import type { Told } from '../../src/builds/progress.ts';
+import type { ProgressEvent } from '../../src/builds/progress.ts';
 import type { CopySpec } from '../../src/builds/spec.ts';
 import { createBlobs } from '../../src/cache/read-through/blobs.ts';
 import { createLinks } from '../../src/cache/read-through/links.ts';
@@ -57,7 +57,7 @@ export interface Copying {
 
 interface Copied {
   readonly digest: Digest;
-  readonly told: readonly Told[];
+  readonly events: readonly ProgressEvent[];
 }
 
 export async function createCopying(
@@ -123,9 +123,9 @@ export async function createCopying(
     stored,
     deps,
     async copy(image, target, more) {
-      const { told, options } = createTelling(target);
+      const { events, options } = createTelling(target);
       const { digest } = await createCopy(deps)(copySpecOf(image, target, more), options);
-      return { digest, told };
+      return { digest, events };
     },
     putImage(imageOptions) {
       const image = generateImage({ seed: 1, platforms: PLATFORMS, layers: 2, family: 'oci', ...imageOptions });
@@ -173,15 +173,15 @@ export function copySpecOf({ root }: GeneratedImage, target: string, more: Parti
 
 /** What a copy told, and the options that make it tell. */
 export function createTelling(image: string, signal: AbortSignal = new AbortController().signal) {
-  const told: Told[] = [];
+  const events: ProgressEvent[] = [];
   const options = {
     id: 'mr-0123456789abcdef_1',
     image,
     signal,
-    tell: (entry: Told) => void told.push(entry),
+    report: (entry: ProgressEvent) => void events.push(entry),
     onBackend() {},
   };
-  return { told, options };
+  return { events, options };
 }
 
 const AWAY = 'away/';

@@ -1,7 +1,7 @@
 // Builders that need no builder: they push images of the seeded generator to a registry in memory.
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Backend, BuildOptions, BuildOrder } from '../../src/builds/backend.ts';
+import type { Backend, BuildInput, BuildOptions } from '../../src/builds/backend.ts';
 import type { BaseImages, OpenDestination } from '../../src/builds/images.ts';
 import { type ContainerFileSpec, specSchema } from '../../src/builds/spec.ts';
 import type { Digest } from '../../src/oci/digest.ts';
@@ -80,11 +80,11 @@ export interface BackendOptions {
   /** Of the images that it pushes. */
   readonly image?: Partial<ImageOptions>;
   /** Called before anything is pushed; what it throws is the build's end. */
-  readonly onBuild?: (order: BuildOrder, options: BuildOptions) => Promise<void> | void;
+  readonly onBuild?: (order: BuildInput, options: BuildOptions) => Promise<void> | void;
   /** Instead of what it can build: throws, or takes its time. */
   readonly listPlatforms?: Backend['listPlatforms'];
   /** Instead of the digest that it pushed. */
-  readonly tells?: Digest;
+  readonly reports?: Digest;
 }
 
 export interface MemoryBackend extends Backend {
@@ -93,7 +93,7 @@ export interface MemoryBackend extends Backend {
 }
 
 interface SeenOrder {
-  readonly order: BuildOrder;
+  readonly order: BuildInput;
   readonly platforms: readonly string[];
   readonly containerFile: string;
   readonly context: readonly string[];
@@ -108,20 +108,20 @@ export function createMemoryBackend(options: BackendOptions): MemoryBackend {
     isMultiPlatform,
     orders,
     listPlatforms: options.listPlatforms ?? (async () => platforms.map(parsePlatform)),
-    findObstacle: () => options.obstacle,
+    findUnsupportedReason: () => options.obstacle,
     async build(order, buildOptions) {
       orders.push(await see(order));
       await options.onBuild?.(order, buildOptions);
       buildOptions.signal.throwIfAborted();
       const generated = generate(order, options.image);
       const digest = registry.put(order.target.image, generated);
-      return { digest: options.tells ?? digest };
+      return { digest: options.reports ?? digest };
     },
     close: async () => {},
   };
 }
 
-async function see(order: BuildOrder): Promise<SeenOrder> {
+async function see(order: BuildInput): Promise<SeenOrder> {
   return {
     order,
     platforms: order.platforms.map(formatPlatform),
@@ -130,7 +130,7 @@ async function see(order: BuildOrder): Promise<SeenOrder> {
   };
 }
 
-function generate({ platforms, spec }: BuildOrder, options: Partial<ImageOptions> = {}): GeneratedImage {
+function generate({ platforms, spec }: BuildInput, options: Partial<ImageOptions> = {}): GeneratedImage {
   const attestations = spec.attestations.sbom || spec.attestations.provenance !== 'none';
   return generateImage({
     seed: 1,

@@ -1,8 +1,8 @@
 // A builder on the bench: orders for it, what it pushed and told, and how it failed.
 import { rm } from 'node:fs/promises';
-import type { Backend, BuildCredentials, BuildOrder } from '../../src/builds/backend.ts';
+import type { Backend, BuildCredentials, BuildInput } from '../../src/builds/backend.ts';
 import { BuildFailure } from '../../src/builds/execution.ts';
-import type { Told } from '../../src/builds/progress.ts';
+import type { ProgressEvent } from '../../src/builds/progress.ts';
 import type { Failure } from '../../src/builds/record.ts';
 import { createOrder, type OrderOptions } from './build-order.ts';
 import { type Pushed, readPushed } from './pushed-image.ts';
@@ -26,7 +26,7 @@ type BenchOrder = Omit<OrderOptions, 'image'> & { readonly image?: string };
 
 export interface Bench {
   readonly place: BackendPlace;
-  prepare(options: BenchOrder): Promise<BuildOrder>;
+  prepare(options: BenchOrder): Promise<BuildInput>;
   build(options: BenchOrder): Promise<Built>;
   /** Throws where the build succeeds, or throws anything but a BuildFailure. */
   fail(options: BenchOrder): Promise<Failed>;
@@ -34,28 +34,28 @@ export interface Bench {
 
 interface Built {
   readonly digest: string;
-  readonly told: readonly Told[];
+  readonly events: readonly ProgressEvent[];
   readonly pushed: Pushed;
 }
 
 interface Failed {
   readonly failure: Failure;
-  readonly told: readonly Told[];
+  readonly events: readonly ProgressEvent[];
 }
 
 export function createBench(place: BackendPlace): Bench {
   let count = 0;
 
-  function prepare(options: BenchOrder): Promise<BuildOrder> {
+  function prepare(options: BenchOrder): Promise<BuildInput> {
     count += 1;
     return createOrder(place.folder, { image: `${place.registry}/builds/bench:${count}`, ...options });
   }
 
-  async function run(options: BenchOrder, told: Told[]) {
+  async function run(options: BenchOrder, events: ProgressEvent[]) {
     const order = await prepare(options);
     const { signal } = new AbortController();
     try {
-      const { digest } = await place.backend.build(order, { signal, tell: entry => told.push(entry) });
+      const { digest } = await place.backend.build(order, { signal, report: entry => events.push(entry) });
       return { digest, image: order.target.name };
     } finally {
       await rm(order.directory, { recursive: true, force: true });
@@ -66,15 +66,15 @@ export function createBench(place: BackendPlace): Bench {
     place,
     prepare,
     async build(options) {
-      const told: Told[] = [];
-      const { digest, image } = await run(options, told);
+      const events: ProgressEvent[] = [];
+      const { digest, image } = await run(options, events);
       const [host = ''] = image.split('/');
-      return { digest, told, pushed: await readPushed(image, options.credentials?.[host]) };
+      return { digest, events, pushed: await readPushed(image, options.credentials?.[host]) };
     },
     async fail(options) {
-      const told: Told[] = [];
-      const error = await run(options, told).catch((error: unknown) => error);
-      if (error instanceof BuildFailure) return { failure: error.failure, told };
+      const events: ProgressEvent[] = [];
+      const error = await run(options, events).catch((error: unknown) => error);
+      if (error instanceof BuildFailure) return { failure: error.failure, events };
       throw new Error('expected a BuildFailure', { cause: error });
     },
   };

@@ -1,7 +1,7 @@
 // Orders for builders: a Containerfile, its context and what else a test is about, in a folder of its own.
 import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { BuildCredentials, BuildOrder } from '../../src/builds/backend.ts';
+import type { BuildCredentials, BuildInput } from '../../src/builds/backend.ts';
 import { normalizeImage } from '../../src/builds/backends/buildkit/source-policy.ts';
 import { type ContainerFileSpec, specSchema } from '../../src/builds/spec.ts';
 import { parsePlatform } from '../../src/oci/platform.ts';
@@ -24,7 +24,7 @@ export interface OrderOptions {
 }
 
 /** An order whose directory is a new one below the folder. All registries speak plain HTTP. */
-export async function createOrder(folder: string, options: OrderOptions): Promise<BuildOrder> {
+export async function createOrder(folder: string, options: OrderOptions): Promise<BuildInput> {
   const { containerFile, image, platforms = ['linux/amd64'], context = {}, secrets = {}, ssh = {}, cache } = options;
   const directory = await mkdtemp(join(folder, 'order-'));
   await mkdir(join(directory, 'context'));

@@ -1,12 +1,12 @@
 // Orders that are values alone: for what makes commands and files of them.
-import type { BuildOrder } from '../../src/builds/backend.ts';
+import type { BuildInput } from '../../src/builds/backend.ts';
 import { type ContainerFileSpec, specSchema } from '../../src/builds/spec.ts';
 import { parsePlatform } from '../../src/oci/platform.ts';
 
 export type SpecFields = Readonly<Record<string, unknown>>;
 
 /** For linux/amd64, in the directory /b, without a context or anything that is optional. */
-export function plainOrder(order: Partial<BuildOrder> = {}, fields: SpecFields = {}): BuildOrder {
+export function plainOrder(order: Partial<BuildInput> = {}, fields: SpecFields = {}): BuildInput {
   return {
     id: 'bd-0123456789abcdef_1',
     spec: plainSpec(fields),

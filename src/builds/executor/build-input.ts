@@ -4,12 +4,12 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '../../oci/digest.ts';
 import { formatPlatform, type Platform } from '../../oci/platform.ts';
-import type { BuildCredentials, BuildOrder, OwnRegistry, PinnedBase, PushTarget } from '../backend.ts';
+import type { BuildCredentials, BuildInput, OwnRegistry, PinnedBase, PushTarget } from '../backend.ts';
 import type { Modes } from '../context/unpack-context.ts';
 import { BuildFailure } from '../execution.ts';
 import type { ContainerFileSpec } from '../spec.ts';
 
-export interface OrdersDeps {
+export interface BuildInputDeps {
   /** How a builder has to write an image that Veneer knows as `local/builds:tag`; `own` is how it reaches Veneer, if it has a way of its own. */
   readonly targetOf: (image: string, own: OwnRegistry | undefined) => Promise<PushTarget>;
   /** How a builder has to write a base that was resolved to the digest. */
@@ -27,16 +27,16 @@ export interface OrdersDeps {
 }
 
 /** What is secret, or private, and the same for all parts of a build. */
-export type Keys = Pick<BuildOrder, 'secrets' | 'ssh' | 'credentials'>;
+export type BuildSecrets = Pick<BuildInput, 'secrets' | 'ssh' | 'credentials'>;
 
 /**
  * Calls `work` with the keys, which are of no more use after it, unless `goesOn` says that somebody still needs them: then they end by
  * themselves. Throws BuildFailure for an id that is not configured.
  */
-export async function useKeys<T>(
-  deps: OrdersDeps,
+export async function withSecrets<T>(
+  deps: BuildInputDeps,
   { spec, image, goesOn }: Pick<Part, 'spec' | 'image'> & { readonly goesOn: () => Promise<boolean> },
-  work: (keys: Keys) => Promise<T>,
+  work: (keys: BuildSecrets) => Promise<T>,
 ): Promise<T> {
   const keys = await findKeys(deps, spec, image);
   try {
@@ -46,7 +46,7 @@ export async function useKeys<T>(
   }
 }
 
-async function findKeys(deps: OrdersDeps, spec: ContainerFileSpec, image: string): Promise<Keys> {
+async function findKeys(deps: BuildInputDeps, spec: ContainerFileSpec, image: string): Promise<BuildSecrets> {
   const [secrets, ssh, credentials] = await Promise.all([
     findAll('secret', spec.secrets, deps.findSecret),
     findAll('ssh', spec.ssh, deps.findSsh),
@@ -77,13 +77,13 @@ interface Part {
   readonly image: string;
   /** Does not exist yet. */
   readonly directory: string;
-  readonly keys: Keys;
+  readonly keys: BuildSecrets;
   /** Of its builder. */
   readonly own?: OwnRegistry | undefined;
 }
 
 /** Lays out the part's folder. */
-export async function prepareOrder(deps: OrdersDeps, part: Part): Promise<BuildOrder> {
+export async function prepareInput(deps: BuildInputDeps, part: Part): Promise<BuildInput> {
   const { id, spec, platforms, image, directory, keys, own } = part;
   const context = join(directory, 'context');
   await mkdir(context, { recursive: true, mode: 0o700 });
@@ -100,9 +100,9 @@ export async function prepareOrder(deps: OrdersDeps, part: Part): Promise<BuildO
 
 async function pinBases(
   { bases }: ContainerFileSpec,
-  { pinBase }: OrdersDeps,
+  { pinBase }: BuildInputDeps,
   own: OwnRegistry | undefined,
-): Promise<BuildOrder['bases']> {
+): Promise<BuildInput['bases']> {
   const pinned = Object.entries(bases).map(async ([name, digest]) => [name, await pinBase(name, digest, own)] as const);
   return new Map(await Promise.all(pinned));
 }

@@ -7,11 +7,11 @@ import { isSamePlatform, type Platform, parsePlatform } from '../../oci/platform
 import type { Backend } from '../backend.ts';
 import type { BaseImages, PushedDocument } from '../images.ts';
 import type { ContainerFileSpec } from '../spec.ts';
-import type { OrdersDeps } from './build-input.ts';
+import type { BuildInputDeps } from './build-input.ts';
 import { type Building, buildPart, type Part } from './part.ts';
 import { type Built, checkTag, type Result, readResult, tagOf } from './result.ts';
 
-export interface SpreadDeps extends OrdersDeps {
+export interface FanOutDeps extends BuildInputDeps {
   readonly images: Pick<BaseImages, 'open'>;
   /** Removes a tag that was needed on the way alone, where tags can be removed. Throws RegistryError, which fails no build. */
   readonly removeTag: (repository: string, tag: string) => Promise<void>;
@@ -19,7 +19,7 @@ export interface SpreadDeps extends OrdersDeps {
 
 /** Builds on all backends at once. Throws the first failure, once all have stopped. */
 export async function buildParts(
-  deps: SpreadDeps,
+  deps: FanOutDeps,
   building: Building,
   assigned: ReadonlyMap<Backend, readonly Platform[]>,
 ): Promise<Built> {
@@ -54,7 +54,7 @@ function splitParts({ directory, spec, options }: Building, assigned: ReadonlyMa
 }
 
 /** The backends work side by side; one that takes a platform at a time gets them one by one, unless it says that it takes them at once. */
-async function buildAll(deps: SpreadDeps, building: Building, parts: readonly Part[]): Promise<readonly Built[]> {
+async function buildAll(deps: FanOutDeps, building: Building, parts: readonly Part[]): Promise<readonly Built[]> {
   const groups = Map.groupBy(parts, part => (part.backend.isParallel ? part : part.backend));
   const work = [...groups.values()].map(group => async (signal: AbortSignal) => {
     const built: Built[] = [];
@@ -64,7 +64,7 @@ async function buildAll(deps: SpreadDeps, building: Building, parts: readonly Pa
   return (await failFast(work, building.options.signal)).flat();
 }
 
-async function pushJoined(deps: SpreadDeps, building: Building, built: readonly Built[]): Promise<Built> {
+async function pushJoined(deps: FanOutDeps, building: Building, built: readonly Built[]): Promise<Built> {
   const { spec, image, destination } = building;
   const results = await Promise.all(built.map(part => readResult(part, deps.images)));
   const index = joinParts(spec, results);
@@ -76,7 +76,7 @@ async function pushJoined(deps: SpreadDeps, building: Building, built: readonly 
 
 /** A tag too many does no harm, and one that was never pushed need not go. */
 export async function removeTag(
-  { removeTag }: SpreadDeps,
+  { removeTag }: FanOutDeps,
   { spec, options }: Pick<Building, 'spec' | 'options'>,
   image: string,
 ): Promise<void> {
@@ -84,7 +84,7 @@ export async function removeTag(
     await removeTag(spec.target.repository, tagOf(image));
   } catch (error) {
     if (error instanceof RegistryError && error.status === 404) return;
-    options.tell({ kind: 'note', text: `the tag ${image} could not be removed` });
+    options.report({ kind: 'note', text: `the tag ${image} could not be removed` });
   }
 }
 
@@ -126,6 +126,6 @@ function joinParts({ platforms }: ContainerFileSpec, parts: readonly Result[]): 
   return { raw, mediaType: mediaTypes.ociIndex, digest: digestOf(raw) };
 }
 
-function rankOf(platform: Platform, order: readonly string[]): number {
-  return order.findIndex(text => isSamePlatform(parsePlatform(text), platform));
+function rankOf(platform: Platform, input: readonly string[]): number {
+  return input.findIndex(text => isSamePlatform(parsePlatform(text), platform));
 }

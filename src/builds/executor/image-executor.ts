@@ -4,43 +4,43 @@ import { inspect } from 'node:util';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import type { Backend } from '../backend.ts';
-import { type LookUp, lookUpBases } from '../bases.ts';
+import { type BaseLookup, lookUpBases } from '../bases.ts';
 import {
   BackendUnavailable,
   BuildFailure,
+  type Execute,
+  type ExecuteOptions,
   isClosing,
   kindOfRegistryError,
-  type Make,
-  type MakeOptions,
 } from '../execution.ts';
 import type { OpenDestination } from '../images.ts';
-import { listUses } from '../needs.ts';
-import type { Tell } from '../progress.ts';
+import { listBaseUses } from '../needs.ts';
+import type { Report } from '../progress.ts';
 import type { Failure } from '../record.ts';
 import { InvalidBuild } from '../request.ts';
 import type { ContainerFileSpec } from '../spec.ts';
-import { type Keys, useKeys } from './build-input.ts';
-import { buildParts, removeTag, type SpreadDeps } from './fan-out.ts';
+import { type BuildSecrets, withSecrets } from './build-input.ts';
+import { buildParts, type FanOutDeps, removeTag } from './fan-out.ts';
 import { BuilderFailure, type Building } from './part.ts';
 import { type Platforms, UnsupportedPlatform } from './platforms.ts';
-import { createRedaction, type Redact, RedactionFault } from './redaction.ts';
+import { createRedaction, type Redact, RedactionError } from './redaction.ts';
 import { type Built, checkPlatforms, checkTag, tagOf } from './result.ts';
 import type { Workspaces } from './workspace.ts';
 
-export interface ImageMakerDeps extends SpreadDeps {
+export interface ImageExecutorDeps extends FanOutDeps {
   /** Whether the repository is hosted here: an image gets its tag there once it is known to be what was asked for. */
   readonly isHosted: (repository: string) => boolean;
   readonly openDestination: OpenDestination;
-  readonly images: LookUp;
+  readonly images: BaseLookup;
   readonly platforms: Pick<Platforms, 'assign'>;
   readonly workspaces: Workspaces;
   readonly finish: Finish;
 }
 
 /** Puts changes on top of an image, and pushes what it becomes as `image`. Throws BuildFailure, or the signal's reason. */
-type Finish = (order: FinishOrder) => Promise<Digest>;
+type Finish = (input: FinishInput) => Promise<Digest>;
 
-export interface FinishOrder extends Pick<MakeOptions, 'image' | 'signal' | 'tell'> {
+export interface FinishInput extends Pick<ExecuteOptions, 'image' | 'signal' | 'report'> {
   /** Where the image is that was built: the full name of its repository. */
   readonly source: { readonly repository: string; readonly digest: Digest };
   readonly changes: Changes;
@@ -49,14 +49,14 @@ export interface FinishOrder extends Pick<MakeOptions, 'image' | 'signal' | 'tel
 type Changes = NonNullable<ContainerFileSpec['changes']>;
 
 /** Nothing that the maker tells or throws holds a secret of the build. */
-export function createImageMaker(deps: ImageMakerDeps): Make<ContainerFileSpec> {
+export function createImageExecutor(deps: ImageExecutorDeps): Execute<ContainerFileSpec> {
   return async (spec, options) => {
     const { id, image } = options;
     let redact: Redact = text => text;
     try {
       const destination = deps.openDestination(spec.target.repository);
       const goesOn = () => leavesWork(deps, spec, options.signal);
-      const { digest } = await useKeys(deps, { spec, image, goesOn }, async keys => {
+      const { digest } = await withSecrets(deps, { spec, image, goesOn }, async keys => {
         redact = createRedaction(secretsOf(keys));
         return deps.workspaces.use(id, directory =>
           makeImage(deps, { spec, keys, directory, destination, image, options: quiet(options, redact) }),
@@ -72,16 +72,16 @@ export function createImageMaker(deps: ImageMakerDeps): Make<ContainerFileSpec> 
 
 /** Whether a builder works on while the service stops. */
 async function leavesWork(
-  { platforms }: ImageMakerDeps,
+  { platforms }: ImageExecutorDeps,
   spec: ContainerFileSpec,
   signal: AbortSignal,
 ): Promise<boolean> {
   if (!isClosing(signal)) return false;
   const assigned = await platforms.assign(spec).catch(() => undefined);
-  return assigned?.keys().some(({ goesOn }) => goesOn === true) ?? false;
+  return assigned?.keys().some(({ survivesRestart }) => survivesRestart === true) ?? false;
 }
 
-async function makeImage(deps: ImageMakerDeps, building: Building): Promise<Built> {
+async function makeImage(deps: ImageExecutorDeps, building: Building): Promise<Built> {
   const { spec, options } = building;
   const { repository } = spec.target;
   // Another registry may not let us remove a tag again: what is not changed afterwards gets its own at once there.
@@ -98,9 +98,9 @@ async function makeImage(deps: ImageMakerDeps, building: Building): Promise<Buil
 }
 
 /** Those that the plan could not look up. What cannot be looked up now either is left to the builder. */
-async function checkLateBases(spec: ContainerFileSpec, images: LookUp): Promise<void> {
+async function checkLateBases(spec: ContainerFileSpec, images: BaseLookup): Promise<void> {
   try {
-    const late = listUses(spec).filter(({ reference }) => !Object.hasOwn(spec.bases, reference));
+    const late = listBaseUses(spec).filter(({ reference }) => !Object.hasOwn(spec.bases, reference));
     await lookUpBases(late, images);
   } catch (error) {
     if (error instanceof InvalidBuild)
@@ -110,7 +110,7 @@ async function checkLateBases(spec: ContainerFileSpec, images: LookUp): Promise<
 }
 
 /** A builder that fails for a reason of its own, or of its machine, does not have the last word where another can do it. */
-async function buildOnAny(deps: ImageMakerDeps, building: Building): Promise<Built> {
+async function buildOnAny(deps: ImageExecutorDeps, building: Building): Promise<Built> {
   const failed = new Set<Backend>();
   let assigned = await deps.platforms.assign(building.spec);
   for (;;) {
@@ -123,30 +123,33 @@ async function buildOnAny(deps: ImageMakerDeps, building: Building): Promise<Bui
       const others = await deps.platforms.assign(building.spec, failed).catch(() => undefined);
       if (!others) throw error;
       const names = [...others.keys()].map(({ name }) => name).join(', ');
-      building.options.tell({ kind: 'note', text: `${error.backend.name} failed: ${error.message}; ${names} goes on` });
+      building.options.report({
+        kind: 'note',
+        text: `${error.backend.name} failed: ${error.message}; ${names} goes on`,
+      });
       assigned = others;
     }
   }
 }
 
-async function finish(deps: ImageMakerDeps, building: Building, built: Built): Promise<Built> {
+async function finish(deps: ImageExecutorDeps, building: Building, built: Built): Promise<Built> {
   const { spec, image, destination, options } = building;
-  const { signal, tell } = options;
+  const { signal, report } = options;
   const source = { repository: spec.target.repository, digest: built.digest };
   if (!spec.changes) return tagBuilt(deps, building, built);
-  const made = { image, digest: await deps.finish({ source, changes: spec.changes, image, signal, tell }) };
+  const made = { image, digest: await deps.finish({ source, changes: spec.changes, image, signal, report }) };
   await checkTag(made, destination);
   return made;
 }
 
-async function tagBuilt({ images }: ImageMakerDeps, { image, destination }: Building, built: Built): Promise<Built> {
+async function tagBuilt({ images }: ImageExecutorDeps, { image, destination }: Building, built: Built): Promise<Built> {
   const { root } = await images.open(built.image, built.digest);
   const { raw, mediaType, digest } = root;
   await destination.putManifest({ raw, mediaType, digest, tags: [tagOf(image)] });
   return { image, digest };
 }
 
-function secretsOf({ secrets, credentials }: Keys): readonly (string | Uint8Array)[] {
+function secretsOf({ secrets, credentials }: BuildSecrets): readonly (string | Uint8Array)[] {
   const passwords = [...credentials.values()].flatMap(({ username, password }) => [
     password,
     // As HTTP sends it.
@@ -155,19 +158,19 @@ function secretsOf({ secrets, credentials }: Keys): readonly (string | Uint8Arra
   return [...secrets.values(), ...passwords];
 }
 
-function quiet(options: MakeOptions, redact: Redact): MakeOptions {
+function quiet(options: ExecuteOptions, redact: Redact): ExecuteOptions {
   const { resume } = options;
   const quieten =
-    (tell: Tell): Tell =>
-    ({ text, step, ...told }) =>
-      tell({
-        ...told,
+    (report: Report): Report =>
+    ({ text, step, ...event }) =>
+      report({
+        ...event,
         ...(step !== undefined && { step: redact(step) }),
         ...(text !== undefined && { text: redact(text) }),
       });
   return {
     ...options,
-    tell: quieten(options.tell),
+    report: quieten(options.report),
     ...(resume && { resume: async note => quieten(await resume(note)) }),
   };
 }
@@ -177,7 +180,7 @@ function toBuildFailure(error: unknown, redact: Redact): BuildFailure {
   try {
     return describe(error, redact);
   } catch {
-    return new BuildFailure(failureOf(new RedactionFault('its failure could not be searched for secrets')));
+    return new BuildFailure(failureOf(new RedactionError('its failure could not be searched for secrets')));
   }
 }
 
@@ -197,7 +200,7 @@ function failureOf(error: unknown): Failure {
   if (error instanceof RegistryError) {
     return { kind: kindOfRegistryError(error), reason: error.message };
   }
-  if (error instanceof RedactionFault) return { kind: 'build', reason: error.message };
+  if (error instanceof RedactionError) return { kind: 'build', reason: error.message };
   return { kind: 'infrastructure', reason: 'internal error: the log of Veneer has the cause' };
 }
 

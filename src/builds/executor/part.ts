@@ -1,25 +1,25 @@
 // One backend's part of a build: ordered, built, and its tag checked.
 import { formatPlatform, type Platform } from '../../oci/platform.ts';
-import type { Backend, BuildOrder } from '../backend.ts';
+import type { Backend, BuildInput } from '../backend.ts';
 import { quoteName } from '../context/tree.ts';
-import { BackendUnavailable, BuildFailure, type MakeOptions } from '../execution.ts';
+import { BackendUnavailable, BuildFailure, type ExecuteOptions } from '../execution.ts';
 import type { Destination } from '../images.ts';
-import type { Tell } from '../progress.ts';
+import type { Report } from '../progress.ts';
 import type { Failure } from '../record.ts';
 import type { ContainerFileSpec } from '../spec.ts';
-import { type Keys, type OrdersDeps, prepareOrder } from './build-input.ts';
+import { type BuildInputDeps, type BuildSecrets, prepareInput } from './build-input.ts';
 import { type Built, checkTag } from './result.ts';
 
 /** A build, once what it needs is looked up. */
 export interface Building {
   readonly spec: ContainerFileSpec;
-  readonly keys: Keys;
+  readonly keys: BuildSecrets;
   readonly destination: Destination;
   /** Its workspace. */
   readonly directory: string;
   /** What the builder pushes: not yet the image of the options where that is made of it. */
   readonly image: string;
-  readonly options: MakeOptions;
+  readonly options: ExecuteOptions;
 }
 
 export interface Part {
@@ -41,15 +41,21 @@ export class BuilderFailure extends BuildFailure {
 }
 
 /** Throws BuildFailure with its platform, if it is for one alone, or the signal's reason. */
-export async function buildPart(deps: OrdersDeps, building: Building, part: Part, signal: AbortSignal): Promise<Built> {
+export async function buildPart(
+  deps: BuildInputDeps,
+  building: Building,
+  part: Part,
+  signal: AbortSignal,
+): Promise<Built> {
   const { spec, keys, destination, options } = building;
   const { backend, platforms, image, directory } = part;
   const platform = onlyOf(platforms, spec);
-  const name = (tell: Tell): Tell => (platform === undefined ? tell : told => tell({ platform, ...told }));
-  const tell = name(options.tell);
+  const withPlatform = (report: Report): Report =>
+    platform === undefined ? report : event => report({ platform, ...event });
+  const report = withPlatform(options.report);
   const { resume } = options;
-  tell({ kind: 'note', text: `${backend.name} builds ${platforms.map(formatPlatform).join(', ')}` });
-  const order = await prepareOrder(deps, {
+  report({ kind: 'note', text: `${backend.name} builds ${platforms.map(formatPlatform).join(', ')}` });
+  const input = await prepareInput(deps, {
     id: options.id,
     spec,
     platforms,
@@ -59,12 +65,16 @@ export async function buildPart(deps: OrdersDeps, building: Building, part: Part
     own: backend.ownRegistry,
   });
   signal.throwIfAborted();
-  refuseUnreadable(order, backend);
+  refuseUnreadable(input, backend);
   try {
     const built = {
       image,
       digest: (
-        await backend.build(order, { signal, tell, ...(resume && { resume: async note => name(await resume(note)) }) })
+        await backend.build(input, {
+          signal,
+          report,
+          ...(resume && { resume: async note => withPlatform(await resume(note)) }),
+        })
       ).digest,
     };
     await checkTag(built, destination);
@@ -81,7 +91,7 @@ export async function buildPart(deps: OrdersDeps, building: Building, part: Part
 }
 
 /** What reads the context from disk would see modes that are not its own. */
-function refuseUnreadable({ contextModes }: BuildOrder, { name, kind }: Backend): void {
+function refuseUnreadable({ contextModes }: BuildInput, { name, kind }: Backend): void {
   const [first] = contextModes ?? [];
   if (!first || kind === 'embedded') return;
   const [file, mode] = first;

@@ -9,7 +9,7 @@ type Assigned = ReadonlyMap<Backend, readonly Platform[]>;
 
 export interface Platforms {
   /** What can be built for now, in the configured order of the backends. */
-  list(): Promise<readonly Offer[]>;
+  list(): Promise<readonly Capabilities[]>;
   /**
    * Who builds what: each platform goes to the first backend, in the configured order, that has it and can do the spec. No backend has
    * an empty list. Throws UnsupportedPlatform unless each of the spec's platforms has a backend that is none of `without`.
@@ -17,8 +17,8 @@ export interface Platforms {
   assign(spec: ContainerFileSpec, without?: ReadonlySet<Backend>): Promise<Assigned>;
 }
 
-export function createPlatforms(backends: readonly Backend[], options: SurveyOptions = {}): Platforms {
-  const list = createSurvey(backends, options);
+export function createPlatforms(backends: readonly Backend[], options: ProbeOptions = {}): Platforms {
+  const list = createCapabilityProbe(backends, options);
   return {
     list,
     async assign(spec, without = new Set()) {
@@ -30,8 +30,8 @@ export function createPlatforms(backends: readonly Backend[], options: SurveyOpt
   };
 }
 
-function assignOffers(spec: ContainerFileSpec, offers: readonly Offer[]): Assigned {
-  const able = offers.filter(({ backend }) => backend.findObstacle(spec) === undefined);
+function assignOffers(spec: ContainerFileSpec, offers: readonly Capabilities[]): Assigned {
+  const able = offers.filter(({ backend }) => backend.findUnsupportedReason(spec) === undefined);
   const assigned = new Map<Backend, Platform[]>();
   const missing: Platform[] = [];
   for (const platform of spec.platforms.map(parsePlatform)) {
@@ -43,18 +43,18 @@ function assignOffers(spec: ContainerFileSpec, offers: readonly Offer[]): Assign
   return assigned;
 }
 
-function findBackend(platform: Platform, offers: readonly Offer[]): Backend | undefined {
+function findBackend(platform: Platform, offers: readonly Capabilities[]): Backend | undefined {
   return offers.find(({ platforms }) => platforms.some(other => isSamePlatform(other, platform)))?.backend;
 }
 
 /** A backend, and what it can build for; one that does not answer has no platforms, but the reason. */
-export interface Offer {
+export interface Capabilities {
   readonly backend: Backend;
   readonly platforms: readonly Platform[];
   readonly fault?: string;
 }
 
-interface SurveyOptions {
+interface ProbeOptions {
   /** How long an answer is believed. */
   readonly freshMs?: number;
   /** How long a backend that did not answer is left in peace. */
@@ -65,20 +65,20 @@ interface SurveyOptions {
   /** Hears of a backend each time that it does not answer. */
   readonly onUnavailable?: (name: string, reason: string) => void;
   /** Hears of what a backend threw that nobody has foreseen. */
-  readonly onFault?: (name: string, error: unknown) => void;
+  readonly onError?: (name: string, error: unknown) => void;
 }
 
 /** In the configured order. */
-type Survey = () => Promise<readonly Offer[]>;
+type Survey = () => Promise<readonly Capabilities[]>;
 
-function createSurvey(backends: readonly Backend[], options: SurveyOptions = {}): Survey {
+function createCapabilityProbe(backends: readonly Backend[], options: ProbeOptions = {}): Survey {
   const asks = backends.map(backend => remembered(() => ask(backend, options), options));
   return () => Promise.all(asks.map(offer => offer()));
 }
 
-async function ask(backend: Backend, options: SurveyOptions): Promise<Offer> {
-  const { onUnavailable, onFault } = options;
-  const timeoutMs = options.timeoutMs ?? backend.answerMs ?? 10_000;
+async function ask(backend: Backend, options: ProbeOptions): Promise<Capabilities> {
+  const { onUnavailable, onError } = options;
+  const timeoutMs = options.timeoutMs ?? backend.answerTimeoutMs ?? 10_000;
   const signal = AbortSignal.timeout(timeoutMs);
   // Also one that does not heed the signal is waited for no longer.
   const late = new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
@@ -86,7 +86,7 @@ async function ask(backend: Backend, options: SurveyOptions): Promise<Offer> {
     return { backend, platforms: await Promise.race([backend.listPlatforms(signal), late]) };
   } catch (error) {
     const fault = faultOf(error, timeoutMs);
-    if (fault === FAULT) onFault?.(backend.name, error);
+    if (fault === FAULT) onError?.(backend.name, error);
     else onUnavailable?.(backend.name, fault);
     return { backend, platforms: [], fault };
   }
@@ -102,12 +102,12 @@ function faultOf(error: unknown, timeoutMs: number): string {
 }
 
 /** Asked once at a time. */
-function remembered(work: () => Promise<Offer>, options: SurveyOptions): () => Promise<Offer> {
+function remembered(work: () => Promise<Capabilities>, options: ProbeOptions): () => Promise<Capabilities> {
   const { freshMs = 60_000, retryMs = 5_000, now = () => new Date() } = options;
-  let running: Promise<Offer> | undefined;
-  let known: { readonly offer: Offer; readonly until: number } | undefined;
+  let running: Promise<Capabilities> | undefined;
+  let known: { readonly offer: Capabilities; readonly until: number } | undefined;
 
-  async function renew(): Promise<Offer> {
+  async function renew(): Promise<Capabilities> {
     const offer = await work();
     known = { offer, until: now().getTime() + (offer.fault === undefined ? freshMs : retryMs) };
     return offer;
@@ -129,7 +129,7 @@ export class UnsupportedPlatform extends Error {
   /** Whether a backend that might have done it does not answer now. */
   readonly isPassing: boolean;
 
-  constructor(platforms: readonly Platform[], offers: readonly Offer[], spec: ContainerFileSpec) {
+  constructor(platforms: readonly Platform[], offers: readonly Capabilities[], spec: ContainerFileSpec) {
     super([...platforms.map(describe), listOffers(platforms, offers, spec)].join('; '));
     this.platforms = platforms;
     this.isPassing = offers.some(({ fault }) => fault !== undefined);
@@ -167,16 +167,20 @@ function findMeant(platform: Platform): string | undefined {
   return isSamePlatform(meant, platform) ? undefined : formatPlatform(meant);
 }
 
-function listOffers(missing: readonly Platform[], offers: readonly Offer[], spec: ContainerFileSpec): string {
+function listOffers(missing: readonly Platform[], offers: readonly Capabilities[], spec: ContainerFileSpec): string {
   if (offers.length === 0) return 'no builder is configured';
   return offers.map(offer => `${offer.backend.name} ${describeOffer(missing, offer, spec)}`).join('; ');
 }
 
-function describeOffer(missing: readonly Platform[], { backend, platforms, fault }: Offer, spec: ContainerFileSpec) {
+function describeOffer(
+  missing: readonly Platform[],
+  { backend, platforms, fault }: Capabilities,
+  spec: ContainerFileSpec,
+) {
   if (fault !== undefined) return `does not answer: ${fault}`;
   const builds = `builds ${platforms.map(formatPlatform).join(', ') || 'nothing now'}`;
   const obstacle = missing.some(platform => platforms.some(other => isSamePlatform(other, platform)))
-    ? backend.findObstacle(spec)
+    ? backend.findUnsupportedReason(spec)
     : undefined;
   return obstacle === undefined ? builds : `${builds}, but not this: ${obstacle}`;
 }

@@ -33,7 +33,7 @@ export function createRedaction(values: Iterable<string | Uint8Array>): Redact {
 }
 
 /** Secrets could not be looked for. What went wrong may quote them, and is told to nobody. */
-export class RedactionFault extends Error {
+export class RedactionError extends Error {
   override readonly name = 'RedactionFault';
 }
 
@@ -41,7 +41,7 @@ function guard<T>(work: () => T): T {
   try {
     return work();
   } catch {
-    throw new RedactionFault('a text could not be searched for secrets');
+    throw new RedactionError('a text could not be searched for secrets');
   }
 }
 

@@ -34,7 +34,7 @@ interface Attestation {
 /** Throws BuildFailure unless the tag is the image that was told. */
 export async function checkTag({ image, digest }: Built, destination: Destination): Promise<void> {
   const found = await destination.findTag(tagOf(image));
-  if (found !== digest) throw wrong(`${image} is ${found ?? 'not there'}, but the builder told ${digest}`);
+  if (found !== digest) throw wrong(`${image} is ${found ?? 'not there'}, but the builder reported ${digest}`);
 }
 
 /** Throws BuildFailure, naming what is missing or too much, unless the image has exactly the platforms of the spec. */

@@ -20,7 +20,7 @@ const REMOVAL = { recursive: true, force: true, maxRetries: 3 } as const;
 
 export async function createWorkspaces({ directory, onLeft = () => {} }: WorkspacesOptions): Promise<Workspaces> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  await endLeftovers(directory);
+  await endLeftoverProcesses(directory);
   const leftovers = await readdir(directory);
   await Promise.all(leftovers.map(name => remove(join(directory, name))));
 
@@ -67,7 +67,10 @@ const GRACE_MS = 5_000;
 const LOOK_MS = 50;
 
 /** Ends every process whose HOME is below the directory: builders have it in the folder of their build. Without /proc, as on macOS, none is found. */
-export async function endLeftovers(directory: string, { graceMs = GRACE_MS }: LeftoversOptions = {}): Promise<void> {
+export async function endLeftoverProcesses(
+  directory: string,
+  { graceMs = GRACE_MS }: LeftoversOptions = {},
+): Promise<void> {
   const deadline = Date.now() + graceMs;
   let left = await findLeftovers(directory);
   for (const id of left) end(id, 'SIGTERM');

@@ -12,7 +12,7 @@ export interface BuildRecords {
   /**
    * Durable when it resolves. What it is blamed for is kept until the build has ended, as its record is for a while afterwards.
    */
-  save(record: BuildRecord, blame: Blame): Promise<void>;
+  save(record: BuildRecord, crashHistory: CrashHistory): Promise<void>;
   /** Undefined for one that cannot be read, too: an older release wrote it, and the log says so. */
   find(id: string): Promise<BuildRecord | undefined>;
   /** The last attempt at a spec, however it went; without its record where that cannot be read. */
@@ -32,7 +32,7 @@ interface LatestAttempt {
 
 export interface UnderWay {
   readonly record: BuildRecord;
-  readonly blame: Blame;
+  readonly crashHistory: CrashHistory;
 }
 
 interface BuildRecordsDeps {
@@ -49,7 +49,7 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
   const builds = createCollection({ store, name: 'build', schema: buildRecordSchema });
   const order = createCollection({ store, name: 'build-order', schema: buildIdSchema });
   // Releases before this one have a number there, which blamed whatever ran.
-  const blames = createCollection({ store, name: 'build-crash', schema: blameSchema.catch(NO_BLAME) });
+  const crashHistories = createCollection({ store, name: 'build-crash', schema: blameSchema.catch(NO_CRASHES) });
 
   function expiryOf({ endedAt }: BuildRecord): PutOptions {
     return endedAt === undefined ? {} : { expiresAt: new Date(Date.parse(endedAt) + keepMs) };
@@ -65,13 +65,13 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
     }
   }
 
-  async function findBlame({ id }: BuildRecord): Promise<Blame> {
+  async function findBlame({ id }: BuildRecord): Promise<CrashHistory> {
     try {
-      return (await blames.get(id)) ?? NO_BLAME;
+      return (await crashHistories.get(id)) ?? NO_CRASHES;
     } catch (error) {
       if (!isUnreadable(error)) throw error;
       log.error({ err: error, build: id }, 'what a build is blamed for cannot be read');
-      return NO_BLAME;
+      return NO_CRASHES;
     }
   }
 
@@ -99,7 +99,7 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
 
   return {
     find,
-    async save(record, blame) {
+    async save(record, crashHistory) {
       const { id, status, endedAt } = record;
       const expiry = expiryOf(record);
       await store.write([
@@ -108,7 +108,7 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
           order.deleting(statusPrefix(other) + timeKey(record)),
         ),
         ...keysOf(record).map(key => order.putting(key, id, expiry)),
-        endedAt === undefined ? blames.putting(id, blame) : blames.deleting(id),
+        endedAt === undefined ? crashHistories.putting(id, crashHistory) : crashHistories.deleting(id),
       ]);
     },
     async findLatest(key) {
@@ -124,7 +124,7 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
     hasContext: async digest => (await idsOf(contextPrefix(digest), { limit: 1 })).length > 0,
     async listUnderWay() {
       const records = [...(await listStatus('running')), ...(await listStatus('queued'))];
-      return Promise.all(records.map(async record => ({ record, blame: await findBlame(record) })));
+      return Promise.all(records.map(async record => ({ record, crashHistory: await findBlame(record) })));
     },
   };
 }
@@ -179,6 +179,6 @@ const blameSchema = z.object({
   crashes: z.int().nonnegative(),
 });
 
-export type Blame = z.infer<typeof blameSchema>;
+export type CrashHistory = z.infer<typeof blameSchema>;
 
-export const NO_BLAME: Blame = { isRunning: false, isSuspect: false, crashes: 0 };
+export const NO_CRASHES: CrashHistory = { isRunning: false, isSuspect: false, crashes: 0 };

@@ -13,8 +13,8 @@ import { createLogStore } from './log-store.ts';
 import { type Wait, waitFor } from './notifier.ts';
 import { createQueue, type Queue } from './queue.ts';
 import { restoreJobs } from './restore.ts';
-import { createRunJob, type Makers, type RunPolicy } from './run-job.ts';
-import { createDesk, type SubmitPolicy } from './submit.ts';
+import { createRunJob, type Executors, type RunPolicy } from './run-job.ts';
+import { createBuildScheduler, type SubmitPolicy } from './submit.ts';
 
 export interface BuildsPolicy extends RunPolicy, SubmitPolicy {
   /** How long records and logs stay after the end of a build. */
@@ -29,9 +29,9 @@ export interface BuildsDeps {
   readonly records: RecordStore;
   /** For the logs; made where it is absent. */
   readonly directory: string;
-  readonly makers: Makers;
+  readonly executors: Executors;
   /** Whether this is what the image's tag points to, all there. */
-  readonly isThere: (image: string, digest: Digest) => Promise<boolean>;
+  readonly imageExists: (image: string, digest: Digest) => Promise<boolean>;
   readonly policy: BuildsPolicy;
   /** Removes the build contexts that are not needed. */
   readonly sweepContexts?: ((isNeeded: (digest: Digest) => Promise<boolean>) => Promise<void>) | undefined;
@@ -59,14 +59,14 @@ export async function createBuilds({
   const records = createBuildRecords({ records: deps.records, keepMs: policy.keepMs, log });
   const logs = await createLogStore({ directory, maxBytes: policy.maxLogBytes, redact, now, log });
   const endJob = createEndJob({ ...deps, records, jobs, now, wait, closing: closing.signal });
-  const serve = createRunJob({ ...deps, records, endJob, now, wait });
+  const run = createRunJob({ ...deps, records, endJob, now, wait });
   const queue = createQueue<Job>({
     concurrency: policy.concurrency,
-    maxNameless: policy.keepsPlaces ? Math.max(1, policy.concurrency - 1) : undefined,
-    mustBeAlone: ({ blame }) => blame.isSuspect,
-    serve,
+    maxAnonymous: policy.limitsAnonymous ? Math.max(1, policy.concurrency - 1) : undefined,
+    mustRunAlone: ({ crashHistory }) => crashHistory.isSuspect,
+    run,
   });
-  const desk = createDesk({ ...deps, records, jobs, queue, logs, now, closing: closing.signal });
+  const desk = createBuildScheduler({ ...deps, records, jobs, queue, logs, now, closing: closing.signal });
   const cancel = createCancel({ jobs, queue, endJob });
   await restoreJobs({ records, jobs, queue, logs, endJob, maxStarts: policy.maxStarts, endedByItself, log });
   queue.open();

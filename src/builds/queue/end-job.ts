@@ -33,7 +33,7 @@ const RETRY_MS = { min: 1000, max: 60_000 } as const;
 export function createEndJob({ records, jobs, redact, onEnded, closing, now, wait, log }: EndJobDeps): EndJob {
   async function store(job: Job, record: BuildRecord): Promise<boolean> {
     try {
-      await records.save(record, job.blame);
+      await records.save(record, job.crashHistory);
     } catch (error) {
       log.error({ err: error, build: record.id }, 'the end of a build cannot be stored');
       return false;
@@ -55,7 +55,7 @@ export function createEndJob({ records, jobs, redact, onEnded, closing, now, wai
   function finish(job: Job, outcome: Outcome): Pick<BuildRecord, 'status' | 'digest' | 'failure'> {
     if ('digest' in outcome) return { status: 'succeeded', digest: outcome.digest };
     try {
-      return { status: 'failed', failure: presentFailure(outcome.failure, redact) };
+      return { status: 'failed', failure: sanitizeFailure(outcome.failure, redact) };
     } catch (error) {
       log.error({ err: error, build: job.record.id }, 'why a build failed cannot be told');
       return { status: 'failed', failure: { kind: outcome.failure.kind, reason: 'its reason cannot be told' } };
@@ -78,7 +78,7 @@ export function createEndJob({ records, jobs, redact, onEnded, closing, now, wai
     job.update(record);
     await job.log.end();
     log.info(summarize(record), 'build ended');
-    job.ended.ring();
+    job.ended.notify();
     if (!isStored) keepStoring(job).catch(() => {});
   };
 }
@@ -102,7 +102,7 @@ export function failureOf(error: unknown): Failure {
 const MAX_LENGTH = 1000;
 
 /** A failure as it may be kept: without secrets, its texts one line each and bounded. */
-function presentFailure(failure: Failure, redact: Redact): Failure {
+function sanitizeFailure(failure: Failure, redact: Redact): Failure {
   const line = (text: string) => {
     const whole = redact(text)
       .replaceAll(/[\s\p{Cc}]+/gu, ' ')

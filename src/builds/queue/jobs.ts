@@ -1,36 +1,36 @@
 // Builds that are under way, by id and by spec: what is known of each in memory until its end is stored.
 import type { BuildRecord } from '../record.ts';
-import type { Blame } from './build-records.ts';
+import type { CrashHistory } from './build-records.ts';
 import { splitId } from './id.ts';
 import type { LiveLog } from './live-log.ts';
-import { type Bell, createBell } from './notifier.ts';
+import { createNotifier, type Notifier } from './notifier.ts';
 
 export interface Job {
   readonly record: BuildRecord;
-  readonly blame: Blame;
+  readonly crashHistory: CrashHistory;
   readonly log: LiveLog;
   /** Aborts with a BuildStopped. */
   readonly stop: AbortController;
   /** Rings when it has ended, or there is nothing more to wait for. */
-  readonly ended: Bell;
+  readonly ended: Notifier;
   update(change: Partial<BuildRecord>): void;
 }
 
 interface JobOptions {
-  readonly blame: Blame;
+  readonly crashHistory: CrashHistory;
   readonly log: LiveLog;
 }
 
-export function createJob(first: BuildRecord, { blame, log }: JobOptions): Job {
+export function createJob(first: BuildRecord, { crashHistory, log }: JobOptions): Job {
   let record = first;
   return {
     get record() {
       return record;
     },
-    blame,
+    crashHistory,
     log,
     stop: new AbortController(),
-    ended: createBell(),
+    ended: createNotifier(),
     update(change) {
       record = { ...record, ...change };
     },
@@ -87,7 +87,7 @@ export function createJobs(): Jobs {
     },
     close() {
       isClosed = true;
-      for (const { ended } of jobs.values()) ended.ring();
+      for (const { ended } of jobs.values()) ended.notify();
     },
   };
 }

@@ -3,10 +3,10 @@
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import type { LogEntry, Tell, Told } from '../progress.ts';
-import { createEntry, encodeEntry, findRetold, type LogFile, openLogFile, type Redact } from './log-file.ts';
+import type { LogEntry, ProgressEvent, Report } from '../progress.ts';
+import { createEntry, encodeEntry, findReported, type LogFile, openLogFile, type Redact } from './log-file.ts';
 import { createLogTail, type LogTail } from './log-tail.ts';
-import { type Bell, createBell } from './notifier.ts';
+import { createNotifier, type Notifier } from './notifier.ts';
 
 /** What a reader looks at; `changes` rings when any of it is another. */
 export interface FollowedLog {
@@ -19,18 +19,18 @@ export interface FollowedLog {
   readonly isSpilling: boolean;
   readonly isEnded: boolean;
   readonly tail: Pick<LogTail, 'first' | 'next' | 'find'>;
-  readonly changes: Bell;
+  readonly changes: Notifier;
   /** Resolves when what was told is in the file, as far as there is room for it. Never rejects. */
-  settle(): Promise<void>;
+  flush(): Promise<void>;
   /** What stands for entries that are lost. */
   createGap(count: number): LogEntry;
 }
 
 export interface LiveLog extends FollowedLog {
   /** Never throws. */
-  add(told: Told): void;
+  add(event: ProgressEvent): void;
   /** Adds what the file does not have behind the note of this text. Never rejects. */
-  resume(note: string): Promise<Tell>;
+  resume(note: string): Promise<Report>;
   /** Writes the end of a log that did not fit; nothing may be added afterwards. Never rejects. */
   complete(): Promise<void>;
   /** Lets the readers and the file go. Never rejects. */
@@ -56,7 +56,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
   const tailBytes = Math.min(maxBytes / 4, MAX_TAIL_BYTES);
   const headBytes = maxBytes - tailBytes - NOTE_BYTES;
   const tail = createLogTail(MAX_WAITING_BYTES);
-  const changes = createBell();
+  const changes = createNotifier();
   let file: LogFile | undefined;
   let written = 0;
   let isFull = false;
@@ -64,9 +64,9 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
   let writing: Promise<void> | undefined;
 
   /** What cannot be searched for secrets is told to nobody. */
-  function entryOf(told: Told): LogEntry {
+  function entryOf(event: ProgressEvent): LogEntry {
     try {
-      return createEntry(told, { redact, at: now() });
+      return createEntry(event, { redact, at: now() });
     } catch (error) {
       log.error({ err: error, build: id }, 'a line of the log of a build cannot be told');
       return {
@@ -96,7 +96,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
       const lines = tail.take(headBytes - file.size);
       if (lines.length === 0) spill();
       else await append(lines, first);
-      changes.ring();
+      changes.notify();
     }
   }
 
@@ -108,7 +108,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
   function write(work: () => Promise<void>): void {
     writing ??= attempt(work).finally(() => {
       writing = undefined;
-      changes.ring();
+      changes.notify();
       if (!isFull && tail.next > tail.first) write(writeHead);
     });
   }
@@ -122,13 +122,13 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
     }
   }
 
-  async function settle(): Promise<void> {
+  async function flush(): Promise<void> {
     while (writing) await writing;
   }
 
   function add(entry: LogEntry): void {
     tail.add(entry, encodeEntry(entry));
-    if (isFull) changes.ring();
+    if (isFull) changes.notify();
     else write(writeHead);
   }
 
@@ -136,7 +136,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
     path,
     tail,
     changes,
-    settle,
+    flush,
     createGap,
     get size() {
       return file?.size ?? 0;
@@ -150,27 +150,27 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
     get isEnded() {
       return isEnded;
     },
-    add: told => add(entryOf(told)),
+    add: event => add(entryOf(event)),
     async resume(note) {
-      await settle();
-      const isRetold = await findRetold(path, note).catch(error => {
+      await flush();
+      const isReported = await findReported(path, note).catch(error => {
         log.error({ err: error, build: id }, 'what the log of a build has already cannot be read');
         return () => false;
       });
-      return told => {
-        const entry = entryOf(told);
-        if (!isRetold(entry)) add(entry);
+      return event => {
+        const entry = entryOf(event);
+        if (!isReported(entry)) add(entry);
       };
     },
     async complete() {
-      await settle();
+      await flush();
       if (isFull) write(() => append(tail.lines(), tail.first));
-      await settle();
+      await flush();
     },
     async end() {
-      await settle();
+      await flush();
       isEnded = true;
-      changes.ring();
+      changes.notify();
       await file?.close().catch(() => {});
     },
   };

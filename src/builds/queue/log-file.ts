@@ -1,7 +1,7 @@
 // The file of one log: whole lines are appended to it, and read while it grows. Each line is one entry.
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { type LogEntry, logEntrySchema, type Told } from '../progress.ts';
+import { type LogEntry, logEntrySchema, type ProgressEvent } from '../progress.ts';
 
 export interface LogFile {
   /** Bytes that are written and end with a whole line. */
@@ -91,10 +91,13 @@ export type Redact = (text: string) => string;
 const MAX_TEXT_LENGTH = 8192;
 
 /** What may be kept and sent: without secrets, and bounded. The whole text is redacted before it is cut. */
-export function createEntry(told: Told, { redact, at }: { readonly redact: Redact; readonly at: Date }): LogEntry {
-  const { text, step } = told;
+export function createEntry(
+  event: ProgressEvent,
+  { redact, at }: { readonly redact: Redact; readonly at: Date },
+): LogEntry {
+  const { text, step } = event;
   return {
-    ...told,
+    ...event,
     at: at.toISOString(),
     ...(step !== undefined && { step: bound(redact(step)) }),
     ...(text !== undefined && { text: bound(redact(text)) }),
@@ -119,7 +122,7 @@ function decodeEntry(line: Uint8Array): LogEntry | undefined {
 }
 
 /** Whether the file has the entry behind the note of this text; true for each entry there only once. */
-export async function findRetold(path: string, note: string): Promise<(entry: LogEntry) => boolean> {
+export async function findReported(path: string, note: string): Promise<(entry: LogEntry) => boolean> {
   const counts = await countBehind(path, note);
   return entry => {
     const key = keyOf(entry);

@@ -79,7 +79,7 @@ export async function* readStoredLog(path: string, signal: AbortSignal): AsyncGe
 
 /** Each entry once. Where the reader is slower than what comes and goes, a note stands for what it missed. */
 export async function* readLiveLog(log: FollowedLog, options: ReadLogOptions): AsyncGenerator<LogEntry> {
-  await log.settle();
+  await log.flush();
   const spilled = yield* readFile(log, options);
   if (spilled !== undefined) yield* readTail(log, spilled, options);
 }

@@ -1,17 +1,17 @@
 // What a build waits for: news that one makes known to many, and time.
 import { setTimeout as delay } from 'node:timers/promises';
 
-export interface Bell {
+export interface Notifier {
   /** Wakes all who wait now. */
-  ring(): void;
+  notify(): void;
   /** Resolves when it rings next. Rejects with the signal's reason. */
   wait(signal: AbortSignal): Promise<void>;
 }
 
-export function createBell(): Bell {
+export function createNotifier(): Notifier {
   let waiting = new Set<() => void>();
   return {
-    ring() {
+    notify() {
       const woken = waiting;
       waiting = new Set();
       for (const wake of woken) wake();

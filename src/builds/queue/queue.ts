@@ -4,11 +4,11 @@
 export interface Queue<T> {
   readonly waiting: number;
   readonly running: number;
-  add(item: T, place: Place): void;
+  add(item: T, place: QueueEntry): void;
   /** Takes out one that waits, which it says; one that is served stays. */
   remove(item: T): boolean;
   /** Moves one that waits up; never down. */
-  raise(item: T, place: Place): void;
+  raise(item: T, place: QueueEntry): void;
   /** Begins to serve; until then all wait. */
   open(): void;
   /** Serves nobody any more. Resolves when those who are being served are done. */
@@ -18,20 +18,20 @@ export interface Queue<T> {
 interface QueueOptions<T> {
   readonly concurrency: number;
   /** How many of callers without a name are served at a time; default: as many as of others. */
-  readonly maxNameless?: number | undefined;
+  readonly maxAnonymous?: number | undefined;
   /** Who is served while nobody else is, and before all others. */
-  readonly mustBeAlone?: (item: T) => boolean;
+  readonly mustRunAlone?: (item: T) => boolean;
   /** Must not reject. */
-  readonly serve: (item: T) => Promise<void>;
+  readonly run: (item: T) => Promise<void>;
 }
 
 export function createQueue<T>({
   concurrency,
-  maxNameless = concurrency,
-  mustBeAlone = () => false,
-  serve,
+  maxAnonymous = concurrency,
+  mustRunAlone = () => false,
+  run,
 }: QueueOptions<T>): Queue<T> {
-  const line = createLine<T>();
+  const line = createFairQueue<T>();
   const served = new Set<Promise<void>>();
   const callers = new Map<T, string>();
   const loners = new Set<T>();
@@ -47,7 +47,7 @@ export function createQueue<T>({
       return;
     }
     while (isOpen && served.size < concurrency) {
-      const item = line.next(caller => caller === '' && nameless >= maxNameless);
+      const item = line.take(caller => caller === '' && nameless >= maxAnonymous);
       if (item === undefined) return;
       begin(item);
     }
@@ -57,7 +57,7 @@ export function createQueue<T>({
     const isNameless = callers.get(item) === '';
     callers.delete(item);
     if (isNameless) nameless += 1;
-    const done = serve(item).finally(() => {
+    const done = run(item).finally(() => {
       served.delete(done);
       if (isNameless) nameless -= 1;
       onDone();
@@ -66,8 +66,8 @@ export function createQueue<T>({
     served.add(done);
   }
 
-  function add(item: T, place: Place): void {
-    if (mustBeAlone(item)) loners.add(item);
+  function add(item: T, place: QueueEntry): void {
+    if (mustRunAlone(item)) loners.add(item);
     else line.add(item, place);
     callers.set(item, place.caller);
     serveNext();
@@ -103,16 +103,16 @@ export function createQueue<T>({
   };
 }
 
-interface Place {
+interface QueueEntry {
   readonly caller: string;
   readonly priority: number;
 }
 
-interface Line<T> {
+interface FairQueue<T> {
   readonly size: number;
-  add(item: T, place: Place): void;
+  add(item: T, place: QueueEntry): void;
   /** Takes out whose turn it is, but for callers that are to wait; undefined where nobody else waits. */
-  next(hasToWait?: (caller: string) => boolean): T | undefined;
+  take(hasToWait?: (caller: string) => boolean): T | undefined;
   /** Whether it waited. */
   remove(item: T): boolean;
 }
@@ -120,11 +120,11 @@ interface Line<T> {
 /** The items of each caller; the caller whose turn it is comes first. */
 type Callers<T> = Map<string, Set<T>>;
 
-export function createLine<T>(): Line<T> {
-  const places = new Map<T, Place>();
+export function createFairQueue<T>(): FairQueue<T> {
+  const places = new Map<T, QueueEntry>();
   const priorities = new Map<number, Callers<T>>();
 
-  function take(item: T, { caller, priority }: Place): void {
+  function take(item: T, { caller, priority }: QueueEntry): void {
     places.delete(item);
     const callers = priorities.get(priority);
     const items = callers?.get(caller);
@@ -152,7 +152,7 @@ export function createLine<T>(): Line<T> {
       priorities.set(priority, callers.set(caller, (callers.get(caller) ?? new Set()).add(item)));
       places.set(item, place);
     },
-    next(hasToWait = () => false) {
+    take(hasToWait = () => false) {
       const item = first(hasToWait);
       const place = item !== undefined && places.get(item);
       if (!place) return undefined;

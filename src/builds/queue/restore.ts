@@ -1,6 +1,6 @@
 // What an earlier process left under way goes on: nothing is ever stuck.
 import type { Logger } from 'pino';
-import type { Blame, BuildRecords, UnderWay } from './build-records.ts';
+import type { BuildRecords, CrashHistory, UnderWay } from './build-records.ts';
 import type { EndJob } from './end-job.ts';
 import { createJob, type Job, type Jobs } from './jobs.ts';
 import type { LogStore } from './log-store.ts';
@@ -22,29 +22,32 @@ interface RestoreDeps {
 /** One that cannot go on is no reason for the service not to start. */
 export async function restoreJobs(deps: RestoreDeps): Promise<void> {
   const left = await deps.records.listUnderWay();
-  const blames = judge(
-    left.map(({ blame }) => blame),
+  const crashHistories = updateCrashHistories(
+    left.map(({ crashHistory }) => crashHistory),
     deps.endedByItself,
   );
   for (const [at, underWay] of left.entries()) {
-    await restore({ ...underWay, blame: blames[at] ?? underWay.blame }, deps).catch(error => {
+    await restore({ ...underWay, crashHistory: crashHistories[at] ?? underWay.crashHistory }, deps).catch(error => {
       deps.log.error({ err: error, build: underWay.record.id }, 'a build that was under way cannot go on');
     });
   }
 }
 
-async function restore({ record, blame }: UnderWay, deps: RestoreDeps): Promise<void> {
+async function restore({ record, crashHistory }: UnderWay, deps: RestoreDeps): Promise<void> {
   const { records, jobs, queue, logs, endJob, maxStarts, log } = deps;
-  const job = createJob(record, { blame, log: logs.create(record.id) });
+  const job = createJob(record, { crashHistory, log: logs.create(record.id) });
   jobs.add(job);
-  if (blame.crashes >= maxStarts) {
-    const reason = `the service ended by itself ${blame.crashes} times while this build alone ran: it may be the cause`;
+  if (crashHistory.crashes >= maxStarts) {
+    const reason = `the service ended by itself ${crashHistory.crashes} times while this build alone ran: it may be the cause`;
     return endJob(job, { failure: { kind: 'lost', reason } });
   }
   if (record.status === 'running') {
-    job.log.add({ kind: 'note', text: `begun anew after a restart of the service${blame.isSuspect ? ', alone' : ''}` });
+    job.log.add({
+      kind: 'note',
+      text: `begun anew after a restart of the service${crashHistory.isSuspect ? ', alone' : ''}`,
+    });
     job.update({ status: 'queued' });
-    await records.save(job.record, blame).catch(error => {
+    await records.save(job.record, crashHistory).catch(error => {
       log.error({ err: error, build: record.id }, 'that a build waits again cannot be stored');
     });
   }
@@ -52,14 +55,14 @@ async function restore({ record, blame }: UnderWay, deps: RestoreDeps): Promise<
 }
 
 /** What the end of the process says of all builds that it has left under way, in their order. */
-export function judge(left: readonly Blame[], endedByItself: boolean): readonly Blame[] {
+export function updateCrashHistories(left: readonly CrashHistory[], endedByItself: boolean): readonly CrashHistory[] {
   const isAlone = left.filter(({ isRunning }) => isRunning).length === 1;
-  return left.map(blame => {
-    const wasThere = blame.isRunning && endedByItself;
+  return left.map(crashHistory => {
+    const wasThere = crashHistory.isRunning && endedByItself;
     return {
       isRunning: false,
-      isSuspect: blame.isSuspect || wasThere,
-      crashes: blame.crashes + (wasThere && isAlone ? 1 : 0),
+      isSuspect: crashHistory.isSuspect || wasThere,
+      crashes: crashHistory.crashes + (wasThere && isAlone ? 1 : 0),
     };
   });
 }

@@ -1,17 +1,17 @@
 // The life of a build from when its turn has come: begun, tried again where a builder failed, stopped where it takes too long, ended. An
 // executor that does not stop when it is told to is abandoned after a grace time, so that it holds up nobody for ever.
 import type { Logger } from 'pino';
-import { BuildFailure, BuildStopped, type Make, type MakeOptions } from '../execution.ts';
-import type { Tell } from '../progress.ts';
+import { BuildFailure, BuildStopped, type Execute, type ExecuteOptions } from '../execution.ts';
+import type { Report } from '../progress.ts';
 import type { ContainerFileSpec, CopySpec, Spec } from '../spec.ts';
 import type { BuildRecords } from './build-records.ts';
 import { type EndJob, failureOf, type Outcome } from './end-job.ts';
 import type { Job } from './jobs.ts';
 import type { Wait } from './notifier.ts';
 
-export interface Makers {
-  readonly containerfile: Make<ContainerFileSpec>;
-  readonly copy: Make<CopySpec>;
+export interface Executors {
+  readonly containerfile: Execute<ContainerFileSpec>;
+  readonly copy: Execute<CopySpec>;
 }
 
 export interface RunPolicy {
@@ -24,7 +24,7 @@ export interface RunPolicy {
 }
 
 interface RunJobDeps {
-  readonly makers: Makers;
+  readonly executors: Executors;
   readonly records: BuildRecords;
   readonly endJob: EndJob;
   readonly policy: RunPolicy;
@@ -72,7 +72,7 @@ function explain(error: unknown, job: Job, log: Logger): Outcome | undefined {
 async function leaveJob(job: Job, { records, log }: RunJobDeps): Promise<void> {
   job.log.add({ kind: 'note', text: 'stopped with the service: it goes on when that starts again' });
   await job.log.end();
-  await records.save(job.record, { ...job.blame, isRunning: false }).catch(error => {
+  await records.save(job.record, { ...job.crashHistory, isRunning: false }).catch(error => {
     log.error({ err: error, build: job.record.id }, 'that a build was stopped cannot be stored');
   });
 }
@@ -85,7 +85,7 @@ async function makeImage(job: Job, over: AbortSignal, deps: RunJobDeps): Promise
     await begin(job, deps);
     const options = { signal, wait, graceMs: policy.graceMs ?? GRACE_MS, log: log.child({ build: job.record.id }) };
     try {
-      return await attempt(() => make(deps.makers, job.record.spec, createMakeOptions(job, over)), options);
+      return await attempt(() => make(deps.executors, job.record.spec, createMakeOptions(job, over)), options);
     } catch (error) {
       if (signal.aborted || retry >= policy.infrastructureRetries || !isPassing(error)) throw error;
       const waitMs = Math.min(BACKOFF_MS.min * 2 ** retry, BACKOFF_MS.max);
@@ -106,32 +106,32 @@ async function begin(job: Job, { records, now, log }: RunJobDeps): Promise<void>
   job.update({ status: 'running', starts: starts + 1, startedAt: isFirst ? now().toISOString() : startedAt });
   const { id, image, spec } = job.record;
   log.info({ build: id, image, platforms: spec.platforms, starts: starts + 1 }, 'build begins');
-  await records.save(job.record, { ...job.blame, isRunning: true }).catch(error => {
+  await records.save(job.record, { ...job.crashHistory, isRunning: true }).catch(error => {
     log.error({ err: error, build: id }, 'the beginning of a build cannot be stored');
   });
 }
 
-async function make(makers: Makers, spec: Spec, options: MakeOptions) {
+async function make(executors: Executors, spec: Spec, options: ExecuteOptions) {
   switch (spec.kind) {
     case 'containerfile':
-      return makers.containerfile(spec, options);
+      return executors.containerfile(spec, options);
     case 'copy':
-      return makers.copy(spec, options);
+      return executors.copy(spec, options);
   }
 }
 
 /** What a maker says once it is all over is not heard. */
-function createMakeOptions(job: Job, over: AbortSignal): MakeOptions {
+function createMakeOptions(job: Job, over: AbortSignal): ExecuteOptions {
   const until =
-    (tell: Tell): Tell =>
-    told => {
-      if (!over.aborted) tell(told);
+    (report: Report): Report =>
+    event => {
+      if (!over.aborted) report(event);
     };
   return {
     id: job.record.id,
     image: job.record.image,
     signal: job.stop.signal,
-    tell: until(job.log.add),
+    report: until(job.log.add),
     resume: async note => until(await job.log.resume(note)),
     onBackend(name) {
       const { backends } = job.record;

@@ -4,7 +4,7 @@ import { createTurns } from '../../state/turns.ts';
 import { QueueFull, type SubmitOptions, type Submitted } from '../builds.ts';
 import type { BuildRecord } from '../record.ts';
 import type { Spec } from '../spec.ts';
-import { type BuildRecords, NO_BLAME } from './build-records.ts';
+import { type BuildRecords, NO_CRASHES } from './build-records.ts';
 import { attemptId, imageOf, specKey, splitId } from './id.ts';
 import { createJob, hasEnded, type Job, type Jobs } from './jobs.ts';
 import type { LogStore } from './log-store.ts';
@@ -16,7 +16,7 @@ export interface SubmitPolicy {
   readonly maxQueued: number;
   readonly maxQueuedPerCaller: number;
   /** Whether callers without a name get no more than half of the line, and leave one place to be served to those who have one. */
-  readonly keepsPlaces?: boolean | undefined;
+  readonly limitsAnonymous?: boolean | undefined;
   /** How long a failed build answers for its spec, before one that asks begins it anew. A cancelled one never does. */
   readonly failureMemoryMs?: number | undefined;
 }
@@ -27,7 +27,7 @@ interface SubmitDeps {
   readonly queue: Queue<Job>;
   readonly logs: LogStore;
   /** Whether an image is still what it was when it was built. */
-  readonly isThere: (image: string, digest: Digest) => Promise<boolean>;
+  readonly imageExists: (image: string, digest: Digest) => Promise<boolean>;
   readonly policy: SubmitPolicy;
   readonly now: () => Date;
   readonly closing: AbortSignal;
@@ -38,13 +38,13 @@ interface Submission extends SubmitOptions {
   readonly isRetry?: boolean;
 }
 
-interface Desk {
+interface BuildScheduler {
   /** As Builds has it. */
   submit(spec: Spec, submission: Submission): Promise<Submitted>;
   preview(spec: Spec, submission: Submission): Promise<Submitted>;
 }
 
-export function createDesk(deps: SubmitDeps): Desk {
+export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
   const turns = createTurns();
   const nextTime = createAscendingClock(deps.now);
   return {
@@ -86,8 +86,8 @@ async function findAttempt(key: string, first: number, { logs }: SubmitDeps): Pr
   for (let attempt = first; ; attempt += 1) if (!(await logs.has(attemptId(key, attempt)))) return attempt;
 }
 
-async function stands({ image, digest }: BuildRecord, { isThere }: SubmitDeps): Promise<boolean> {
-  return digest !== undefined && isThere(image, digest);
+async function stands({ image, digest }: BuildRecord, { imageExists }: SubmitDeps): Promise<boolean> {
+  return digest !== undefined && imageExists(image, digest);
 }
 
 function isRemembered({ failure, endedAt }: BuildRecord, { policy, now }: SubmitDeps): boolean {
@@ -122,14 +122,14 @@ function join(id: string, { priority = 0 }: Submission, { jobs, queue }: SubmitD
 async function admit(record: BuildRecord, deps: SubmitDeps): Promise<BuildRecord> {
   const { records, jobs, queue, logs } = deps;
   refuseTooMany(record.caller, deps);
-  const job = createJob(record, { blame: NO_BLAME, log: logs.create(record.id) });
+  const job = createJob(record, { crashHistory: NO_CRASHES, log: logs.create(record.id) });
   // It counts as waiting from here on, while its record is on the way.
   jobs.add(job);
   try {
-    await records.save(record, NO_BLAME);
+    await records.save(record, NO_CRASHES);
   } catch (error) {
     jobs.remove(job);
-    job.ended.ring();
+    job.ended.notify();
     throw error;
   }
   queue.add(job, job.record);
@@ -150,7 +150,7 @@ function refuseTooMany(caller: string, { jobs, queue, policy, closing }: SubmitD
       `${Math.max(own, 0)} builds ${whose} wait already, as many as may (builds.queue.maxPerCaller): ${LATER}`,
     );
   }
-  if (caller === '' && policy.keepsPlaces && own >= Math.ceil(policy.maxQueued / 2)) {
+  if (caller === '' && policy.limitsAnonymous && own >= Math.ceil(policy.maxQueued / 2)) {
     throw new QueueFull(`${own} builds of callers without a name wait already, half of builds.queue.max: ${LATER}`);
   }
 }

@@ -1,7 +1,7 @@
 // What orchestrators and clients ask a service about itself.
 import { Hono } from 'hono';
 import type { Logger } from 'pino';
-import type { Offer } from '../../builds/executor/platforms.ts';
+import type { Capabilities } from '../../builds/executor/platforms.ts';
 import { formatPlatform } from '../../oci/platform.ts';
 
 interface HealthDeps {
@@ -16,7 +16,7 @@ interface HealthDeps {
   /** What does not keep requests from being served, and has to be known. */
   readonly listNotes?: (() => Promise<readonly string[]>) | undefined;
   /** What can be built here for now. */
-  readonly listBuilders: () => Promise<readonly Offer[]>;
+  readonly listBuilders: () => Promise<readonly Capabilities[]>;
 }
 
 /** The level of the augment API that we are compatible with: clients refuse or complain below 1.31.0. */
@@ -48,7 +48,7 @@ export function createHealth(deps: HealthDeps): Hono {
 }
 
 /** Why one does not answer is for the log: it may name what only operators know. */
-function describeBuilder({ backend, platforms, fault }: Offer) {
+function describeBuilder({ backend, platforms, fault }: Capabilities) {
   const { name, kind } = backend;
   const notes = backend.listNotes?.() ?? [];
   return {

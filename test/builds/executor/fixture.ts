@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { Backend } from '../../../src/builds/backend.ts';
 import {
-  createImageMaker,
-  type FinishOrder,
-  type ImageMakerDeps,
+  createImageExecutor,
+  type FinishInput,
+  type ImageExecutorDeps,
 } from '../../../src/builds/executor/image-executor.ts';
 import { createPlatforms } from '../../../src/builds/executor/platforms.ts';
 import { createWorkspaces } from '../../../src/builds/executor/workspace.ts';
-import type { Told } from '../../../src/builds/progress.ts';
+import type { ProgressEvent } from '../../../src/builds/progress.ts';
 import type { ContainerFileSpec } from '../../../src/builds/spec.ts';
 import type { Digest } from '../../../src/oci/digest.ts';
 import type { MemoryRegistry } from '../../support/build-backends.ts';
@@ -21,10 +21,10 @@ export const IMAGE = 'local/builds:app';
 
 export interface Workshop {
   readonly registry: MemoryRegistry;
-  readonly told: readonly Told[];
+  readonly events: readonly ProgressEvent[];
   /** The names of the backends that worked. */
   readonly worked: readonly string[];
-  readonly finished: readonly FinishOrder[];
+  readonly finished: readonly FinishInput[];
   make(spec: ContainerFileSpec, signal?: AbortSignal): Promise<Digest>;
   /** What lies in the folder of the workspaces. */
   leftovers(): Promise<readonly string[]>;
@@ -34,14 +34,14 @@ export interface Workshop {
 export async function openWorkshop(
   registry: MemoryRegistry,
   backends: readonly Backend[],
-  parts: Partial<ImageMakerDeps> = {},
+  parts: Partial<ImageExecutorDeps> = {},
 ): Promise<Workshop> {
   const directory = await mkdtemp(join(tmpdir(), 'veneer-make-'));
   onTestFinished(() => rm(directory, { recursive: true }));
-  const told: Told[] = [];
+  const events: ProgressEvent[] = [];
   const worked: string[] = [];
-  const finished: FinishOrder[] = [];
-  const make = createImageMaker({
+  const finished: FinishInput[] = [];
+  const make = createImageExecutor({
     platforms: createPlatforms(backends),
     workspaces: await createWorkspaces({ directory }),
     openDestination: registry.openDestination,
@@ -64,13 +64,13 @@ export async function openWorkshop(
   });
   return {
     registry,
-    told,
+    events,
     worked,
     finished,
     async make(spec, signal = new AbortController().signal) {
       const options = {
         signal,
-        tell: (entry: Told) => told.push(entry),
+        report: (entry: ProgressEvent) => events.push(entry),
         onBackend: (name: string) => worked.push(name),
       };
       return (await make(spec, { id: ID, image: IMAGE, ...options })).digest;

@@ -2,7 +2,7 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { BuildOrder } from '../../../src/builds/backend.ts';
+import type { BuildInput } from '../../../src/builds/backend.ts';
 import { BackendUnavailable, BuildFailure, BuildStopped } from '../../../src/builds/execution.ts';
 import type { Failure } from '../../../src/builds/record.ts';
 import type { ContainerFileSpec } from '../../../src/builds/spec.ts';
@@ -304,10 +304,10 @@ test('does not believe a builder that leaves the attestations out', async () => 
 
 test('does not believe a builder that tells another digest than the tag has', async () => {
   const registry = createMemoryRegistry();
-  const workshop = await openWorkshop(registry, [createMemoryBackend({ registry, tells: OTHER })]);
+  const workshop = await openWorkshop(registry, [createMemoryBackend({ registry, reports: OTHER })]);
   const { kind, reason } = await failureOf(workshop, parseSpec());
   expect(kind).toBe('infrastructure');
-  expect(reason).toBe(`${IMAGE} is ${registry.tags.get(IMAGE)}, but the builder told ${OTHER}`);
+  expect(reason).toBe(`${IMAGE} is ${registry.tags.get(IMAGE)}, but the builder reported ${OTHER}`);
 });
 
 const CHANGES = { augmentation: { env: { A: '1' } }, layerSources: [] };
@@ -384,8 +384,8 @@ test('tells and throws no secret of the build', async () => {
   const leaks = [secret, Buffer.from(secret).toString('base64'), 'p4ssword', btoa('builder:p4ssword')];
   const backend = createMemoryBackend({
     registry,
-    onBuild(order: BuildOrder, { tell }) {
-      for (const leak of leaks) tell({ kind: 'output', text: `saw ${leak}`, step: `RUN echo ${leak}` });
+    onBuild(order: BuildInput, { report }) {
+      for (const leak of leaks) report({ kind: 'output', text: `saw ${leak}`, step: `RUN echo ${leak}` });
       const reason = `failed with ${leaks.join(' ')}`;
       const cause = new Error(`cause ${leaks.join(' ')} ${order.id}`);
       throw new BuildFailure({ kind: 'build', reason, step: `RUN ${secret}` }, { cause });
@@ -397,11 +397,11 @@ test('tells and throws no secret of the build', async () => {
   });
   const error = await workshop.make(parseSpec({ secrets: ['npm'] })).catch(caught => caught);
   const cause = error.cause instanceof Error ? `${error.cause.message} ${error.cause.stack}` : '';
-  const all = JSON.stringify([workshop.told, error.failure, error.message, cause]);
+  const all = JSON.stringify([workshop.events, error.failure, error.message, cause]);
   for (const leak of leaks) expect(all).not.toContain(leak);
   expect(error.failure.reason).toBe('failed with *** *** *** ***');
   expect(cause).toContain(ID);
-  expect(workshop.told).toContainEqual({ kind: 'output', text: 'saw ***', step: 'RUN echo ***' });
+  expect(workshop.events).toContainEqual({ kind: 'output', text: 'saw ***', step: 'RUN echo ***' });
 });
 
 test.each([
@@ -423,13 +423,13 @@ test.each([
   ['the service stops, and its builder works on', 'closing', true, []],
   ['the service stops, and its builder with it', 'closing', false, ['ended']],
   ['somebody cancels, whatever its builder', 'cancelled', true, ['ended']],
-] as const)('the credentials of a build that is under way when %s', async (_, kind, goesOn, ended) => {
+] as const)('the credentials of a build that is under way when %s', async (_, kind, survivesRestart, ended) => {
   const registry = createMemoryRegistry();
   const stop = new AbortController();
   const stopped = new BuildStopped(kind, 'stopped');
   const backend = createMemoryBackend({ registry, onBuild: () => stop.abort(stopped) });
   const calls: string[] = [];
-  const workshop = await openWorkshop(registry, [{ ...backend, goesOn }], {
+  const workshop = await openWorkshop(registry, [{ ...backend, survivesRestart }], {
     endCredentials: async () => void calls.push('ended'),
   });
   await expect(workshop.make(parseSpec({}), stop.signal)).rejects.toBe(stopped);
@@ -456,7 +456,7 @@ describe('where a builder fails for a reason of its own', () => {
     await workshop.make(parseSpec({ platforms: PLATFORMS }));
     expect(await pushed(registry)).toMatchObject({ platforms: PLATFORMS });
     expect(workshop.worked).toEqual(['first', 'second', 'third']);
-    const notes = workshop.told.flatMap(({ text }) => (text?.includes('goes on') ? [text] : []));
+    const notes = workshop.events.flatMap(({ text }) => (text?.includes('goes on') ? [text] : []));
     expect(notes).toEqual([
       `first failed: ${error.message}; second goes on`,
       'second failed: no cgroups; third goes on',

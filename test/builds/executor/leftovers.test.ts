@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { createWorkspaces, endLeftovers } from '../../../src/builds/executor/workspace.ts';
+import { createWorkspaces, endLeftoverProcesses } from '../../../src/builds/executor/workspace.ts';
 
 test('ends what a crash left at work in a folder of builds', async () => {
   const directory = await makeFolder();
@@ -19,7 +19,7 @@ test('kills what does not heed that in time', async () => {
   const directory = await makeFolder();
   const left = await start('trap "" TERM; echo ready; while :; do sleep 0.01; done', join(directory, 'home'));
   const exit = once(left, 'exit');
-  await endLeftovers(directory, { graceMs: 50 });
+  await endLeftoverProcesses(directory, { graceMs: 50 });
   expect(await exit).toEqual([null, 'SIGKILL']);
 });
 
@@ -28,7 +28,7 @@ test('lets everybody else live', async () => {
   const others = await Promise.all(
     [`${directory}-other`, directory, tmpdir()].map(home => start('echo ready; exec sleep 1000', home)),
   );
-  await endLeftovers(directory);
+  await endLeftoverProcesses(directory);
   expect(others.map(({ exitCode, signalCode }) => [exitCode, signalCode])).toEqual(others.map(() => [null, null]));
 });
 

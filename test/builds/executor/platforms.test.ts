@@ -107,7 +107,7 @@ test('says that there is no builder', async () => {
 test('believes an answer for a while, and asks a backend that did not answer sooner', async () => {
   let time = 0;
   const asked: string[] = [];
-  const told: string[] = [];
+  const unavailable: string[] = [];
   const counted = (name: string, answers: boolean) =>
     create({
       name,
@@ -121,7 +121,7 @@ test('believes an answer for a while, and asks a backend that did not answer soo
     freshMs: 100,
     retryMs: 10,
     now: () => new Date(time),
-    onUnavailable: (name, reason) => told.push(`${name}: ${reason}`),
+    onUnavailable: (name, reason) => unavailable.push(`${name}: ${reason}`),
   });
   await Promise.all([platforms.list(), platforms.list()]);
   expect(asked).toEqual(['up', 'down']);
@@ -131,7 +131,7 @@ test('believes an answer for a while, and asks a backend that did not answer soo
   time = 100;
   await platforms.list();
   expect(asked).toEqual(['up', 'down', 'down', 'up', 'down']);
-  expect(told).toEqual(Array(3).fill('down: no answer'));
+  expect(unavailable).toEqual(Array(3).fill('down: no answer'));
 });
 
 test('gives up on a backend that hangs', async () => {
@@ -151,7 +151,7 @@ test('is not silent about a fault of ours, and does not lose the others by it', 
     },
   });
   const faults: unknown[] = [];
-  const platforms = createPlatforms([broken, amd64], { onFault: (name, error) => faults.push(`${name}: ${error}`) });
+  const platforms = createPlatforms([broken, amd64], { onError: (name, error) => faults.push(`${name}: ${error}`) });
   expect((await platforms.list()).map(({ fault }) => fault)).toEqual([
     'it failed unexpectedly: the log of Veneer has the cause',
     undefined,

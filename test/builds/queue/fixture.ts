@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import type { Builds } from '../../../src/builds/builds.ts';
-import { BuildFailure, type MakeOptions } from '../../../src/builds/execution.ts';
+import { BuildFailure, type ExecuteOptions } from '../../../src/builds/execution.ts';
 import type { LogEntry } from '../../../src/builds/progress.ts';
 import { type BuildsDeps, type BuildsPolicy, createBuilds } from '../../../src/builds/queue/create.ts';
 import type { BuildRecord } from '../../../src/builds/record.ts';
@@ -48,7 +48,7 @@ export function specOf(name: string, rest: object = {}): Spec {
 /** A maker that is at work, until the test says how it ends. */
 export interface Work {
   readonly spec: Spec;
-  readonly options: MakeOptions;
+  readonly options: ExecuteOptions;
   readonly isOver: boolean;
   succeed(digest?: Digest): void;
   fail(error: unknown): void;
@@ -93,7 +93,7 @@ export async function createWorld({
   const directory = deps.directory ?? (await createDirectory());
   const records = deps.records ?? createMemoryStore(deps.now && { now: deps.now });
 
-  async function make(spec: Spec, options: MakeOptions): Promise<{ readonly digest: Digest }> {
+  async function make(spec: Spec, options: ExecuteOptions): Promise<{ readonly digest: Digest }> {
     const { promise, resolve, reject } = Promise.withResolvers<Digest>();
     if (!isDeaf) options.signal.addEventListener('abort', () => reject(options.signal.reason));
     let isOver = false;
@@ -116,8 +116,8 @@ export async function createWorld({
   const builds = await createBuilds({
     records,
     directory,
-    makers: { containerfile: make, copy: make },
-    isThere: async (image, digest) => images.get(image) === digest,
+    executors: { containerfile: make, copy: make },
+    imageExists: async (image, digest) => images.get(image) === digest,
     policy: { ...POLICY, ...policy },
     redact: text => text.replaceAll('hunter2', '***'),
     onEnded: record => ended.push(record),

@@ -64,7 +64,7 @@ test('follows a log from before the build begins to its last line', async () => 
   await until(() => world.works.length === 1);
   world.works[0]?.succeed();
   await until(() => world.works.length === 2);
-  world.works[1]?.options.tell({ kind: 'output', text: 'one' });
+  world.works[1]?.options.report({ kind: 'output', text: 'one' });
   world.works[1]?.succeed();
   expect((await following).map(({ text }) => text)).toEqual(['one', expect.stringContaining(`@${DIGEST}`)]);
 });

@@ -23,7 +23,7 @@ async function open({ maxBytes = 1_000_000, directory = '' } = {}) {
   return { log, lines, directory: place };
 }
 
-function tell(log: LiveLog, from: number, to: number): void {
+function report(log: LiveLog, from: number, to: number): void {
   for (let n = from; n < to; n += 1) log.add({ kind: 'output', text: `line ${n}` });
 }
 
@@ -39,7 +39,7 @@ async function finish(log: LiveLog): Promise<void> {
 
 test('keeps what is told, in order, for this user alone', async () => {
   const { log } = await open();
-  tell(log, 0, 5000);
+  report(log, 0, 5000);
   await finish(log);
   expect(await stored(log)).toEqual(numbered(0, 5000));
   expect((await stat(log.path)).mode & 0o777).toBe(0o600);
@@ -49,9 +49,9 @@ test('followers who come at any time get every entry once', async () => {
   const { log } = await open();
   const readers = [followed(log)];
   for (let n = 0; n < 2000; n += 100) {
-    tell(log, n, n + 100);
+    report(log, n, n + 100);
     if (n % 500 === 0) readers.push(followed(log));
-    if (n % 300 === 0) await log.settle();
+    if (n % 300 === 0) await log.flush();
   }
   await log.complete();
   readers.push(followed(log));
@@ -62,7 +62,7 @@ test('followers who come at any time get every entry once', async () => {
 
 test('a reader who does not follow gets all that was told, and no more', async () => {
   const { log } = await open();
-  tell(log, 0, 10);
+  report(log, 0, 10);
   expect(texts(await Array.fromAsync(readLiveLog(log, { follow: false, signal })))).toEqual(numbered(0, 10));
   await finish(log);
 });
@@ -70,8 +70,8 @@ test('a reader who does not follow gets all that was told, and no more', async (
 test('has its limit: the beginning and the end stay, and a note between', async () => {
   const { log } = await open({ maxBytes: 20_000 });
   for (let n = 0; n < 3000; n += 100) {
-    tell(log, n, n + 100);
-    await log.settle();
+    report(log, n, n + 100);
+    await log.flush();
   }
   await finish(log);
   const kept = await stored(log);
@@ -88,7 +88,7 @@ test('one who keeps up with a log over its limit misses nothing', async () => {
   const { log } = await open({ maxBytes: 20_000 });
   const reader = readLiveLog(log, { follow: true, signal });
   for (let n = 0; n < 3000; n += 1) {
-    tell(log, n, n + 1);
+    report(log, n, n + 1);
     expect((await reader.next()).value).toMatchObject({ text: `line ${n}` });
   }
   await finish(log);
@@ -98,11 +98,11 @@ test('one who keeps up with a log over its limit misses nothing', async () => {
 test('one who falls behind gets a note for what he missed, and the end', async () => {
   const { log } = await open({ maxBytes: 20_000 });
   const reader = readLiveLog(log, { follow: true, signal });
-  tell(log, 0, 1);
+  report(log, 0, 1);
   const first = await reader.next();
   for (let n = 1; n < 3000; n += 100) {
-    tell(log, n, n + 100);
-    await log.settle();
+    report(log, n, n + 100);
+    await log.flush();
   }
   const rest = Array.fromAsync(reader);
   await finish(log);
@@ -114,8 +114,8 @@ test('one who comes while a log is over its limit gets its beginning, a note and
   const { log } = await open({ maxBytes: 20_000 });
   const read = async () => texts(await Array.fromAsync(readLiveLog(log, { follow: false, signal })));
   for (let n = 0; n < 3000; n += 100) {
-    tell(log, n, n + 100);
-    await log.settle();
+    report(log, n, n + 100);
+    await log.flush();
   }
   const before = await read();
   await log.complete();
@@ -129,11 +129,11 @@ test('one who comes while a log is over its limit gets its beginning, a note and
 test('what is told at the very end of a write is written, too', async () => {
   const { log } = await open();
   for (let ticks = 0; ticks < 20; ticks += 1) {
-    tell(log, 2 * ticks, 2 * ticks + 1);
+    report(log, 2 * ticks, 2 * ticks + 1);
     await log.changes.wait(signal);
     for (let tick = 0; tick < ticks; tick += 1) await undefined;
-    tell(log, 2 * ticks + 1, 2 * ticks + 2);
-    await log.settle();
+    report(log, 2 * ticks + 1, 2 * ticks + 2);
+    await log.flush();
     expect(log.written).toBe(2 * ticks + 2);
   }
   await finish(log);
@@ -152,11 +152,11 @@ test('redacts before it keeps, in text and step, and cuts a line without end', a
 
 test('goes on after a crash in the middle of a line', async () => {
   const before = await open();
-  tell(before.log, 0, 3);
+  report(before.log, 0, 3);
   await finish(before.log);
   await appendFile(before.log.path, '{"at":"2030-01-0');
   const { log } = await open({ directory: before.directory });
-  tell(log, 3, 6);
+  report(log, 3, 6);
   await finish(log);
   expect(await stored(log)).toEqual(numbered(0, 6));
   expect(await followed(log)).toEqual(numbered(0, 6));
@@ -167,7 +167,7 @@ test('a log that crashed at its limit still gets the end of the next try', async
   const full = `${JSON.stringify({ at: '2030-01-01T00:00:00Z', kind: 'note', text: 'old' })}\n`.repeat(400);
   await writeFile(logPath(directory, ID), full);
   const { log } = await open({ maxBytes: 20_000, directory });
-  tell(log, 0, 10);
+  report(log, 0, 10);
   const reader = followed(log);
   await finish(log);
   expect((await stored(log)).slice(-10)).toEqual(numbered(0, 10));
@@ -177,10 +177,10 @@ test('a log that crashed at its limit still gets the end of the next try', async
 test('a log that cannot be written is told to the service, and its latest lines to followers', async () => {
   const { log, lines, directory } = await open();
   await mkdir(logPath(directory, ID));
-  tell(log, 0, 5);
+  report(log, 0, 5);
   await until(() => lines.length > 0);
   const reader = followed(log);
-  tell(log, 5, 10);
+  report(log, 5, 10);
   await finish(log);
   expect(lines.join()).toContain('the log of a build cannot be written');
   expect((await reader).at(-1)).toBe('line 9');

@@ -48,7 +48,7 @@ test('after a crash all that was under way goes on in its old order', async () =
   const ids: string[] = [];
   for (const name of ['a', 'b', 'c']) ids.push((await submit(first.world, name)).id);
   await until(() => first.world.works.length === 1);
-  first.world.works[0]?.options.tell({ kind: 'output', text: 'before' });
+  first.world.works[0]?.options.report({ kind: 'output', text: 'before' });
   await logOf(first.world, ids[0] ?? '');
   await first.crash();
 

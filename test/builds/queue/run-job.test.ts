@@ -11,7 +11,7 @@ test('a failure says in one line which platform and step failed, without secrets
   const world = await createWorld();
   const { id } = await submit(world, 'a');
   await until(() => world.works.length === 1);
-  world.works[0]?.options.tell({ kind: 'output', text: 'token hunter2' });
+  world.works[0]?.options.report({ kind: 'output', text: 'token hunter2' });
   world.works[0]?.fail(
     new BuildFailure({ kind: 'build', reason: 'bad\n password hunter2', platform: 'linux/arm64', step: 'RUN make' }),
   );
@@ -83,7 +83,7 @@ test('a maker that does not stop is given up, its slot is free, and it is heard 
   const ended = await ending(world, id);
   expect(ended?.failure?.kind).toBe('timeout');
   await until(() => world.works.length === 2);
-  world.works[0]?.options.tell({ kind: 'output', text: 'late' });
+  world.works[0]?.options.report({ kind: 'output', text: 'late' });
   world.works[0]?.options.onBackend('late');
   world.works[0]?.succeed();
   expect(world.works[1]?.options.id).toBe(next.id);

@@ -115,7 +115,7 @@ test('one who asks for what waits already makes it as urgent as it is to him', a
 });
 
 test('whoever has a name gets a place in the line, and is served, whatever those without one ask for', async () => {
-  const world = await createWorld({ policy: { concurrency: 2, maxQueued: 10, keepsPlaces: true } });
+  const world = await createWorld({ policy: { concurrency: 2, maxQueued: 10, limitsAnonymous: true } });
   const stranger = { caller: '', priority: 0 };
   const asked = await Promise.allSettled(
     Array.from({ length: 30 }, (_, i) => world.builds.submit(specOf(`stranger-${i}`), stranger)),

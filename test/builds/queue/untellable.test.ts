@@ -14,8 +14,8 @@ test('a line that cannot be searched is left out, and the build goes on', async 
   const world = await createWorld({ redact });
   const { id } = await submit(world, 'a');
   await until(() => world.works.length === 1);
-  world.works[0]?.options.tell({ kind: 'output', text: 'odd' });
-  world.works[0]?.options.tell({ kind: 'output', text: 'even' });
+  world.works[0]?.options.report({ kind: 'output', text: 'odd' });
+  world.works[0]?.options.report({ kind: 'output', text: 'even' });
   world.works[0]?.succeed();
   expect(await ending(world, id)).toMatchObject({ status: 'succeeded' });
   expect((await logOf(world, id)).map(({ text }) => text)).toEqual([

@@ -47,8 +47,8 @@ export function faultCases(getPlace: () => Place): void {
         if (!pod) throw new Error('no pod runs');
         await work(pod);
         gate.open(mark);
-        const { told, pushed } = await building;
-        return { pod, pushed, notes: told.flatMap(({ kind, text = '' }) => (kind === 'note' ? [text] : [])) };
+        const { events, pushed } = await building;
+        return { pod, pushed, notes: events.flatMap(({ kind, text = '' }) => (kind === 'note' ? [text] : [])) };
       });
     }
 
@@ -62,10 +62,10 @@ export function faultCases(getPlace: () => Place): void {
         kind: 'timeout',
         reason: expect.stringMatching(/^no node .* for linux\/amd64.*service=spare.*untolerated taint/),
       });
-      const { told } = await useBackend(getPlace(), { nodeSelector, tolerations: [TOLERATION] }, bench =>
+      const { events } = await useBackend(getPlace(), { nodeSelector, tolerations: [TOLERATION] }, bench =>
         bench.build({ containerFile }),
       );
-      expect(told.map(({ text }) => text)).toContainEqual(expect.stringMatching(/on the node 127\.0\.0\.2$/));
+      expect(events.map(({ text }) => text)).toContainEqual(expect.stringMatching(/on the node 127\.0\.0\.2$/));
     });
 
     test('a pod that is evicted, as from a node that is drained, is begun anew, and the build knows why', async () => {

@@ -34,10 +34,10 @@ export function podCases(getPlace: () => Place): void {
 
       test('whose image is not there says which, while it waits and in the end', async () => {
         const image = `${getPlace().lab.registry}/no/such:1`;
-        const { failure, told } = await fail({ image, scheduleTimeoutMs: 6000 }, { run: 'true' });
+        const { failure, events } = await fail({ image, scheduleTimeoutMs: 6000 }, { run: 'true' });
         const words = `the image ${image} cannot be pulled`;
         expect(failure).toMatchObject({ kind: 'timeout', reason: expect.stringContaining(words) });
-        expect(told.map(({ text }) => text)).toContainEqual(expect.stringContaining(words));
+        expect(events.map(({ text }) => text)).toContainEqual(expect.stringContaining(words));
       });
 
       test('that does not reach Veneer says at which address', async () => {
@@ -143,10 +143,10 @@ export function podCases(getPlace: () => Place): void {
         const matchExpressions = [{ key: 'service', operator: 'In', values: ['wave-build-arm64'] }];
         const requiredDuringSchedulingIgnoredDuringExecution = { nodeSelectorTerms: [{ matchExpressions }] };
         const affinity = { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution } };
-        const { told } = await use({ nodeSelector: undefined, affinity }, bench =>
+        const { events } = await use({ nodeSelector: undefined, affinity }, bench =>
           bench.build({ containerFile: from('RUN true') }),
         );
-        expect(told.map(({ text }) => text)).toContainEqual(
+        expect(events.map(({ text }) => text)).toContainEqual(
           expect.stringMatching(/works in the pod .* on the node localhost$/),
         );
       });
@@ -160,11 +160,11 @@ export function podCases(getPlace: () => Place): void {
         const objects = KubernetesObjectApi.makeApiClient(cluster.admin);
         for (const object of loadAllYaml(claimOf(volume, cluster.namespace))) await objects.create(object);
         const storage = { kind: 'claim', claim: 'work', subPath: 'deep/builds' } as const;
-        const { told } = await use({ storage }, async bench => {
+        const { events } = await use({ storage }, async bench => {
           const order = { containerFile: from('COPY a /a', 'RUN cat /a'), context: { a: 'A' } };
           return (await Promise.all([bench.build(order), bench.build(order)]))[0];
         });
-        expect(told).toContainEqual(expect.objectContaining({ kind: 'output', text: 'A' }));
+        expect(events).toContainEqual(expect.objectContaining({ kind: 'output', text: 'A' }));
         expect(await findFiles(join(volume, 'deep/builds'))).toEqual([
           expect.stringMatching(/^veneer-[^/]+$/),
           expect.stringMatching(/^veneer-[^/]+\/state$/),

@@ -2,14 +2,21 @@
 import { getuid } from 'node:process';
 import { z } from 'zod';
 import { isSamePlatform, type Platform } from '../../../oci/platform.ts';
-import type { Backend, BuildOptions, BuildOrder, BuildResult, Detect } from '../../backend.ts';
+import type { Backend, BuildInput, BuildOptions, BuildResult, Detect } from '../../backend.ts';
 import { BackendUnavailable } from '../../execution.ts';
 import { findNeeds } from '../../needs.ts';
 import { childEnvironment, type Environment, readProcess } from '../../process.ts';
 import { buildImages } from './build.ts';
 import { createClient } from './client.ts';
-import { findBuildahObstacle, type StorageOptions, wayArguments } from './command.ts';
-import { type Ability, findAbility, type Isolation, isolations, type Trials, tryRun } from './isolation.ts';
+import { findUnsupportedReason, runModeArguments, type StorageOptions } from './command.ts';
+import {
+  detectRunSupport,
+  type Isolation,
+  isolations,
+  probeRun,
+  type RunProbes,
+  type RunSupport,
+} from './isolation.ts';
 import { listMachinePlatforms } from './platforms.ts';
 import { createStorageKeeper } from './storage.ts';
 import { planWorkspace, type Workspace, writeWorkspace } from './workspace.ts';
@@ -51,13 +58,13 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
   const closing = new AbortController();
   const trialSignal = () => AbortSignal.any([closing.signal, AbortSignal.timeout(TRIAL_MS)]);
 
-  const trials: Trials = {
-    tryRun: way =>
-      tryRun(
-        (args, { onLine }) => client.tryOut(args, { onLine, wrapper: way.wrapper, signal: trialSignal() }),
-        wayArguments(way),
+  const trials: RunProbes = {
+    probeRun: mode =>
+      probeRun(
+        (args, { onLine }) => client.probe(args, { onLine, wrapper: mode.wrapper, signal: trialSignal() }),
+        runModeArguments(mode),
       ).catch(asFault),
-    async tryCommand([program = '', ...args]) {
+    async probeCommand([program = '', ...args]) {
       const env = childEnvironment(options.environment, { HOME: options.environment.HOME });
       return readProcess(program, args, { env, signal: trialSignal(), timeoutMs: TRIAL_MS }).then(
         () => undefined,
@@ -68,12 +75,12 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
     leaksLoopback: async () => isBefore(await client.read(['--version'], trialSignal()), MIN_PRIVATE),
   };
   const hasHostNetwork = options.hostNetwork ?? false;
-  let known: (Ability & { readonly until: number }) | undefined;
+  let known: (RunSupport & { readonly until: number }) | undefined;
 
   /** What works is believed until the service ends; what does not may be put right. */
-  async function findOut(): Promise<Ability> {
+  async function findOut(): Promise<RunSupport> {
     if (known && now() < known.until) return known;
-    const ability = await findAbility({ isolation, runtime: options.runtime, hasHostNetwork, isRoot }, trials);
+    const ability = await detectRunSupport({ isolation, runtime: options.runtime, hasHostNetwork, isRoot }, trials);
     known = { ...ability, until: ability.fault === undefined ? Number.POSITIVE_INFINITY : now() + RETRY_MS };
     return ability;
   }
@@ -84,18 +91,18 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
     return platforms ? all.filter(one => platforms.some(other => isSamePlatform(one, other))) : all;
   }
 
-  async function build(order: BuildOrder, { signal, tell }: BuildOptions): Promise<BuildResult> {
+  async function build(input: BuildInput, { signal, report }: BuildOptions): Promise<BuildResult> {
     signal.throwIfAborted();
-    const workspace = planWorkspace(order);
-    await writeWorkspace(order, workspace);
-    const { way, note } = await findOut();
-    if (note !== undefined && findNeeds(order.spec)?.steps.some(({ kind }) => kind === 'run'))
-      tell({ kind: 'note', text: note });
+    const workspace = planWorkspace(input);
+    await writeWorkspace(input, workspace);
+    const { mode, note } = await findOut();
+    if (note !== undefined && findNeeds(input.spec)?.steps.some(({ kind }) => kind === 'run'))
+      report({ kind: 'note', text: note });
     return await storage.use(async () => {
       try {
-        return { digest: await buildImages({ client, order, workspace, way, options: { signal, tell } }) };
+        return { digest: await buildImages({ client, input, workspace, mode, options: { signal, report } }) };
       } finally {
-        if (order.platforms.length > 1) await removeList(workspace);
+        if (input.platforms.length > 1) await removeList(workspace);
       }
     });
   }
@@ -114,10 +121,10 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
     kind: 'buildah',
     isMultiPlatform: true,
     listPlatforms,
-    findObstacle: spec => findBuildahObstacle(spec, known),
+    findUnsupportedReason: spec => findUnsupportedReason(spec, known),
     listNotes: () =>
       [known?.fault === undefined ? undefined : `no RUN works: ${known.fault}`, known?.note].filter(isText),
-    answerMs: 4 * TRIAL_MS,
+    answerTimeoutMs: 4 * TRIAL_MS,
     build,
     async close() {
       closing.abort();

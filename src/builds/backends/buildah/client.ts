@@ -21,7 +21,7 @@ export interface Client {
   /** What a command of the storage answers. Throws BackendUnavailable, or the signal's reason. */
   read(args: readonly string[], signal: AbortSignal): Promise<string>;
   /** Runs a command on the storage to its end, in this user's own home. Throws BackendUnavailable, or the signal's reason. */
-  tryOut(args: readonly string[], options: TryOptions): Promise<ProcessEnd>;
+  probe(args: readonly string[], options: TryOptions): Promise<ProcessEnd>;
   /** Runs a command of a build to its end. Throws BuildFailure where it cannot be started, or the signal's reason. */
   run(workspace: Workspace, args: readonly string[], options: RunOptions): Promise<ProcessEnd>;
 }
@@ -52,7 +52,7 @@ export function createClient({ command, environment, ...storage }: ClientOptions
   }
 
   return {
-    tryOut: (args, options) => start(args, { ...options, env: childEnvironment(environment, own) }),
+    probe: (args, options) => start(args, { ...options, env: childEnvironment(environment, own) }),
     read(args, signal) {
       const env = childEnvironment(environment, own);
       return readProcess(command, [...global, ...args], { env, signal, timeoutMs: ANSWER_MS });

@@ -1,12 +1,12 @@
 // The commands of a build: pure functions of the order. Nothing in them is secret: everyone can read arguments.
 import { formatPlatform, type Platform } from '../../../oci/platform.ts';
-import type { BuildOrder } from '../../backend.ts';
+import type { BuildInput } from '../../backend.ts';
 import { hasStage } from '../../containerfile/stages.ts';
 import { findNeeds } from '../../needs.ts';
 import type { Compression, ContainerFileSpec } from '../../spec.ts';
-import { csvFields, findCommandObstacle } from '../buildkit/command.ts';
+import { csvFields, findUnsupportedArgument } from '../buildkit/command.ts';
 import { isRemote } from '../embedded/copy-step.ts';
-import { type Ability, isCutOff, type RunWay } from './isolation.ts';
+import { isOffline, type RunMode, type RunSupport } from './isolation.ts';
 import type { Workspace } from './workspace.ts';
 
 /** Where buildah keeps images and containers; what is absent is as storage.conf says. */
@@ -29,13 +29,13 @@ export function storageArguments({ root, runRoot, storageDriver }: StorageOption
  * which they end, go on with the others when one fails, and not say which it was.
  */
 export function buildArguments(
-  order: BuildOrder,
+  input: BuildInput,
   workspace: Workspace,
-  { platform, way, pulled }: PlatformOptions,
+  { platform, mode, pulled }: PlatformOptions,
 ): readonly string[] {
-  const { spec, platforms, ssh } = order;
+  const { spec, platforms, ssh } = input;
   // What is pulled already is all that there is: buildah has no network then.
-  const cache = pulled ? undefined : order.cache;
+  const cache = pulled ? undefined : input.cache;
   return [
     ...registries(workspace),
     ...['build', '--platform', formatPlatform(platform)],
@@ -46,11 +46,11 @@ export function buildArguments(
     ...[...ssh].flatMap(([id, path]) => ['--ssh', `${id}=${path}`]),
     ...(pulled
       ? [...pulled].flatMap(([name, id]) => ['--build-context', `${name}=container-image://${id}`])
-      : pinBases(order).flatMap(pin => ['--build-context', pin])),
+      : pinBases(input).flatMap(pin => ['--build-context', pin])),
     ...(pulled ? ['--pull-never'] : []),
     ...(cache ? ['--cache-from', withoutTag(cache.name), '--cache-to', withoutTag(cache.name)] : []),
     // The times in layers stay as they are: --timestamp would change those of all files that a step makes, and what depends on them.
-    ...wayArguments(way, spec.network),
+    ...runModeArguments(mode, spec.network),
     ...['--format', 'oci', '--layers', '--force-rm'],
     ...(isFromScratch(spec) ? ['--no-cache'] : []),
     // A RUN gets a proxy where the build's arguments name one, as with the other builders: ours may hold a password.
@@ -60,16 +60,16 @@ export function buildArguments(
 
 interface PlatformOptions {
   readonly platform: Platform;
-  readonly way: RunWay;
+  readonly mode: RunMode;
   /** The ids of the images that were pulled for it, by their names in the Containerfile; absent: they are pulled as it goes. */
   readonly pulled?: ReadonlyMap<string, string> | undefined;
 }
 
 /** What keeps a RUN from the machine, whatever the machine's containers.conf says. With chroot it has what buildah has. */
-export function wayArguments(way: RunWay, wanted: ContainerFileSpec['network'] = 'default'): readonly string[] {
-  const { isolation, runtime, network } = way;
+export function runModeArguments(mode: RunMode, wanted: ContainerFileSpec['network'] = 'default'): readonly string[] {
+  const { isolation, runtime, network } = mode;
   if (isolation === 'chroot') return ['--isolation', isolation];
-  const given = wanted === 'default' || isCutOff(way) ? network : wanted;
+  const given = wanted === 'default' || isOffline(mode) ? network : wanted;
   return [
     ...['--isolation', isolation, ...(runtime === undefined ? [] : ['--runtime', runtime])],
     ...['--pid', 'private', '--network', given],
@@ -83,20 +83,20 @@ export function pullArguments(workspace: Workspace, name: string, platform: Plat
 }
 
 /** Pushes the one image. */
-export function pushArguments(order: BuildOrder, workspace: Workspace, imageId: string): readonly string[] {
+export function pushArguments(input: BuildInput, workspace: Workspace, imageId: string): readonly string[] {
   const options = ['--authfile', workspace.authFile, '--format', 'oci', '--digestfile', workspace.digest];
-  return [...registries(workspace), 'push', ...options, imageId, `docker://${order.target.name}`];
+  return [...registries(workspace), 'push', ...options, imageId, `docker://${input.target.name}`];
 }
 
 /** Pushes the list and its images. With a file for its digest buildah ends well even when it fails, and says nothing. */
 export function pushListArguments(
-  order: BuildOrder,
+  input: BuildInput,
   workspace: Workspace,
   { hasDigestFile }: { readonly hasDigestFile: boolean },
 ): readonly string[] {
   const options = ['--all', '--authfile', workspace.authFile, '--format', 'oci'];
   const digest = hasDigestFile ? ['--digestfile', workspace.digest] : [];
-  const names = [workspace.list, `docker://${order.target.name}`];
+  const names = [workspace.list, `docker://${input.target.name}`];
   return [...registries(workspace), 'manifest', 'push', ...options, ...digest, ...names];
 }
 
@@ -127,28 +127,28 @@ function isFromScratch({ containerFile }: ContainerFileSpec): boolean {
  * Values of `--build-context`, one for each base by its name as the Containerfile has it. A name that is a stage's too gets none: it
  * would take the stage's place.
  */
-export function pinBases({ bases, spec }: Pick<BuildOrder, 'bases' | 'spec'>): readonly string[] {
+export function pinBases({ bases, spec }: Pick<BuildInput, 'bases' | 'spec'>): readonly string[] {
   return [...bases]
     .filter(([name]) => !hasStage(spec.containerFile, name))
     .map(([name, base]) => `${name}=docker-image://${base.name}`);
 }
 
 /** Why buildah cannot do this spec; undefined where it can. Of what is not known yet, it is thought that it can. */
-export function findBuildahObstacle(spec: ContainerFileSpec, ability: Ability | undefined): string | undefined {
+export function findUnsupportedReason(spec: ContainerFileSpec, ability: RunSupport | undefined): string | undefined {
   const { sbom, provenance } = spec.attestations;
   if (sbom || provenance !== 'none') return 'attestations need a BuildKit: buildah makes none';
   if (spec.compression && !isPlainGzip(spec.compression)) {
     return 'buildah packs layers with gzip alone, at its own level: another compression needs a BuildKit';
   }
-  return findStepObstacle(spec, ability) ?? findCommandObstacle(spec);
+  return findStepObstacle(spec, ability) ?? findUnsupportedArgument(spec);
 }
 
-function findStepObstacle(spec: ContainerFileSpec, ability: Ability | undefined): string | undefined {
-  const { way, fault } = ability ?? {};
-  if (way && spec.network === 'none' && way.isolation === 'chroot' && !isCutOff(way)) {
+function findStepObstacle(spec: ContainerFileSpec, ability: RunSupport | undefined): string | undefined {
+  const { mode, fault } = ability ?? {};
+  if (mode && spec.network === 'none' && mode.isolation === 'chroot' && !isOffline(mode)) {
     return 'a RUN without a network needs the isolation oci or rootless: with chroot it has that of the machine here';
   }
-  if (way && spec.network === 'host' && isCutOff(way)) {
+  if (mode && spec.network === 'host' && isOffline(mode)) {
     return 'a RUN with the network of the machine needs `hostNetwork: true` of this builder';
   }
   for (const step of findNeeds(spec)?.steps ?? []) {
@@ -156,7 +156,7 @@ function findStepObstacle(spec: ContainerFileSpec, ability: Ability | undefined)
     const demand = step.kind === 'run' ? step.entitlements.find(each => !isGranted(each, spec)) : undefined;
     // Newer ones do as they are told, and ask nobody.
     if (demand !== undefined) return `line ${step.line}: RUN ${demand} is not allowed`;
-    if (step.kind === 'add' && way && isCutOff(way) && step.sources.some(isRemote)) {
+    if (step.kind === 'add' && mode && isOffline(mode) && step.sources.some(isRemote)) {
       return `line ${step.line}: without a network of its own for steps it fetches nothing remote`;
     }
   }

@@ -4,7 +4,7 @@ import type { Failure } from '../../record.ts';
 
 interface FailedCommand {
   /** What buildah said of its end, on one line; empty where it said nothing. */
-  readonly complaint: string;
+  readonly errorText: string;
   /** How it ended, such as `exit code 125`. */
   readonly end: string;
 }
@@ -39,9 +39,9 @@ const INFRASTRUCTURE = [
 const MISSING = /exec: "|executable file/;
 
 /** A failure of the Containerfile, unless it looks like one of the machine or a registry. */
-export function describeBuildFailure({ complaint, end, platform, instruction, runtimeFault }: FailedBuild): Failure {
-  const error = withoutStep(complaint, instruction);
-  if (runtimeFault && /while running runtime: exit status \d+$/.test(complaint)) {
+export function describeBuildFailure({ errorText, end, platform, instruction, runtimeFault }: FailedBuild): Failure {
+  const error = withoutStep(errorText, instruction);
+  if (runtimeFault && /while running runtime: exit status \d+$/.test(errorText)) {
     const isMissing = MISSING.test(runtimeFault);
     return {
       kind: isMissing ? 'build' : 'infrastructure',
@@ -50,9 +50,9 @@ export function describeBuildFailure({ complaint, end, platform, instruction, ru
       ...(instruction !== undefined && { step: instruction }),
     };
   }
-  const isOver = complaint.startsWith('building at STEP') && EXIT.test(error);
+  const isOver = errorText.startsWith('building at STEP') && EXIT.test(error);
   return {
-    kind: isOver ? 'build' : kindOf(error, complaint === '' ? 'infrastructure' : 'build'),
+    kind: isOver ? 'build' : kindOf(error, errorText === '' ? 'infrastructure' : 'build'),
     reason: describe(error, instruction) || `buildah ended with ${end}`,
     platform,
     ...(instruction !== undefined && { step: instruction }),
@@ -60,11 +60,11 @@ export function describeBuildFailure({ complaint, end, platform, instruction, ru
 }
 
 /** A failure of the registry, unless that refuses us: with the same credentials it will again. */
-export function describePushFailure({ complaint, end }: FailedCommand): Failure {
+export function describePushFailure({ errorText, end }: FailedCommand): Failure {
   const reason = cut(
-    complaint.replace(/^[^"]*pushing (?:image|manifest list) "[^"]*" to "(?:docker:\/\/)?([^"]*)": /, 'push to $1: '),
+    errorText.replace(/^[^"]*pushing (?:image|manifest list) "[^"]*" to "(?:docker:\/\/)?([^"]*)": /, 'push to $1: '),
   );
-  return { kind: kindOf(complaint, 'infrastructure'), reason: reason || `the push ended with ${end}` };
+  return { kind: kindOf(errorText, 'infrastructure'), reason: reason || `the push ended with ${end}` };
 }
 
 function kindOf(error: string, otherwise: Failure['kind']): Failure['kind'] {
@@ -94,10 +94,10 @@ function cut(text: string, length = REASON_LENGTH): string {
   return text.length > length ? `${text.slice(0, length)}…` : text;
 }
 
-interface Complaint {
-  listen(line: string): void;
+interface ErrorReader {
+  read(line: string): void;
   /** What was said does not count: it goes on. */
-  forget(): void;
+  reset(): void;
   /** On one line, without `Error:`; empty where nothing was said. */
   find(): string;
 }
@@ -105,14 +105,14 @@ interface Complaint {
 const RUNTIME = /^error running container: (?:from (\S+) )?(?:creating container for \[[^\]]*\]: )?(.*)$/;
 
 /** Why the runtime could not begin a step, or the machine did not let it. A step that prints the like is tried again in vain, and no more. */
-export function createRuntimeComplaint(): Complaint {
+export function createRuntimeErrorReader(): ErrorReader {
   let text = '';
   return {
-    listen(line) {
+    read(line) {
       const [, runtime = 'the runtime', said = ''] = RUNTIME.exec(line.slice(0, MAX_LENGTH)) ?? [];
       if (said !== '') text = `${runtime}: ${said.replace(/: exit status \d+$/, '')}`;
     },
-    forget() {
+    reset() {
       text = '';
     },
     find: () => text.trim(),
@@ -123,14 +123,14 @@ const PREFIX = 'Error: ';
 const MAX_LENGTH = 4_000;
 
 /** Steps may print the like: the last is buildah's own, since it ends after it. */
-export function createComplaint(): Complaint {
+export function createErrorReader(): ErrorReader {
   let text = '';
   return {
-    listen(line) {
+    read(line) {
       if (line.startsWith(PREFIX)) text = line.slice(PREFIX.length, MAX_LENGTH);
       else if (text !== '') text = `${text} ${line}`.slice(0, MAX_LENGTH);
     },
-    forget() {
+    reset() {
       text = '';
     },
     find: () => text.replace(/\s+/g, ' ').trim(),

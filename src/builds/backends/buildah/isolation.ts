@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ProcessEnd, ProcessOptions } from '../../process.ts';
-import { createComplaint, createRuntimeComplaint } from './failure.ts';
+import { createErrorReader, createRuntimeErrorReader } from './failure.ts';
 
 export const isolations = ['oci', 'rootless', 'chroot'] as const;
 
@@ -11,7 +11,7 @@ export const isolations = ['oci', 'rootless', 'chroot'] as const;
 export type Isolation = (typeof isolations)[number];
 
 /** How buildah is run, for its steps to be kept from the machine. */
-export interface RunWay {
+export interface RunMode {
   readonly isolation: Isolation;
   /** The OCI runtime; absent: buildah's own choice. */
   readonly runtime: string | undefined;
@@ -25,12 +25,12 @@ export interface RunWay {
 }
 
 /** Whether buildah itself has no network: what it reads has to be there before, and its steps have none, whatever they are given. */
-export function isCutOff({ wrapper }: RunWay): boolean {
+export function isOffline({ wrapper }: RunMode): boolean {
   return wrapper.includes('--net');
 }
 
-export interface Ability {
-  readonly way: RunWay;
+export interface RunSupport {
+  readonly mode: RunMode;
   /** Why no RUN works. */
   readonly fault?: string;
   /** What a RUN lacks, or is not kept from, in words for people. */
@@ -45,11 +45,11 @@ export interface IsolationOptions {
   readonly isRoot: boolean;
 }
 
-export interface Trials {
+export interface RunProbes {
   /** Why a RUN fails in this way; undefined where it works. */
-  readonly tryRun: (way: RunWay) => Promise<string | undefined>;
+  readonly probeRun: (mode: RunMode) => Promise<string | undefined>;
   /** Why the command fails; undefined where it works. */
-  readonly tryCommand: (command: readonly string[]) => Promise<string | undefined>;
+  readonly probeCommand: (command: readonly string[]) => Promise<string | undefined>;
   /** Enters the namespaces of this user's images; empty for root. */
   readonly enter: readonly string[];
   /** Whether the network that this buildah gives to a user who is not root leads to the loopback address of the machine. */
@@ -58,27 +58,28 @@ export interface Trials {
 
 const HOST_NOTE = 'a RUN has the network of this machine, and reaches what listens on its loopback address';
 
-export function findAbility(options: IsolationOptions, trials: Trials): Promise<Ability> {
+export function detectRunSupport(options: IsolationOptions, trials: RunProbes): Promise<RunSupport> {
   return options.isolation === 'chroot' ? findChroot(options, trials) : findRuntime(options, trials);
 }
 
-async function findRuntime(options: IsolationOptions, trials: Trials): Promise<Ability> {
+async function findRuntime(options: IsolationOptions, trials: RunProbes): Promise<RunSupport> {
   const { isolation, runtime, hasHostNetwork } = options;
   const { wrapper } = await findWrapper([], trials);
   const runtimes = runtime === undefined ? [undefined, 'runc', '/usr/sbin/runc', 'crun'] : [runtime];
   const faults: string[] = [];
   for (const each of runtimes) {
-    const way: RunWay = { isolation, runtime: each, network: hasHostNetwork ? 'host' : 'none', wrapper };
-    const fault = await trials.tryRun(way);
-    if (fault === undefined) return hasHostNetwork ? { way, note: HOST_NOTE } : await findNetwork(way, options, trials);
+    const mode: RunMode = { isolation, runtime: each, network: hasHostNetwork ? 'host' : 'none', wrapper };
+    const fault = await trials.probeRun(mode);
+    if (fault === undefined)
+      return hasHostNetwork ? { mode, note: HOST_NOTE } : await findNetwork(mode, options, trials);
     faults.push(fault);
   }
   const cutOff = hasHostNetwork ? undefined : await findCutOff(options, runtimes, trials);
   if (cutOff) {
-    return { way: cutOff, note: `a RUN has no network: ${faults[runtimes.indexOf(cutOff.runtime)]}` };
+    return { mode: cutOff, note: `a RUN has no network: ${faults[runtimes.indexOf(cutOff.runtime)]}` };
   }
   return {
-    way: { isolation, runtime, network: 'none', wrapper: [] },
+    mode: { isolation, runtime, network: 'none', wrapper: [] },
     fault: `${faults[0]}; with a runtime that works here, or \`isolation: chroot\`, it does`,
   };
 }
@@ -87,52 +88,52 @@ async function findRuntime(options: IsolationOptions, trials: Trials): Promise<A
 async function findCutOff(
   { isolation }: IsolationOptions,
   runtimes: readonly (string | undefined)[],
-  trials: Trials,
-): Promise<RunWay | undefined> {
+  trials: RunProbes,
+): Promise<RunMode | undefined> {
   const { wrapper, reason } = await findWrapper(['--net'], trials);
   if (reason !== undefined) return undefined;
   for (const runtime of runtimes) {
-    const way: RunWay = { isolation, runtime, network: 'host', wrapper };
-    if ((await trials.tryRun(way)) === undefined) return way;
+    const mode: RunMode = { isolation, runtime, network: 'host', wrapper };
+    if ((await trials.probeRun(mode)) === undefined) return mode;
   }
   return undefined;
 }
 
-async function findNetwork(way: RunWay, { isRoot }: IsolationOptions, trials: Trials): Promise<Ability> {
-  const own: RunWay = { ...way, network: 'private' };
+async function findNetwork(mode: RunMode, { isRoot }: IsolationOptions, trials: RunProbes): Promise<RunSupport> {
+  const own: RunMode = { ...mode, network: 'private' };
   const reason =
     !isRoot && (await trials.leaksLoopback())
       ? 'that of a buildah before 1.32 leads to the loopback address of this machine'
-      : await trials.tryRun(own);
-  return reason === undefined ? { way: own } : { way, note: `a RUN has no network: ${reason}` };
+      : await trials.probeRun(own);
+  return reason === undefined ? { mode: own } : { mode, note: `a RUN has no network: ${reason}` };
 }
 
 /** Empty where it does not work, with the reason. */
 async function findWrapper(
   namespaces: readonly string[],
-  { enter, tryCommand }: Trials,
+  { enter, probeCommand }: RunProbes,
 ): Promise<{ readonly wrapper: readonly string[]; readonly reason: string | undefined }> {
   const own = ['--pid', '--fork', '--kill-child', '--mount', '--mount-proc', ...namespaces];
   const wrapper = [...enter, 'unshare', ...own, '--', 'sh', '-c', BEGIN, 'sh'];
-  const reason = await tryCommand([...wrapper, 'true']);
+  const reason = await probeCommand([...wrapper, 'true']);
   return { wrapper: reason === undefined ? wrapper : [], reason };
 }
 
 /** A process of our own in front: as the first of its namespace, buildah would not hear that it is to stop. */
 const BEGIN = 'ip link set lo up 2>/dev/null; "$@"; exit $?';
 
-async function findChroot({ hasHostNetwork }: IsolationOptions, trials: Trials): Promise<Ability> {
+async function findChroot({ hasHostNetwork }: IsolationOptions, trials: RunProbes): Promise<RunSupport> {
   const { wrapper, reason } = await findWrapper(hasHostNetwork ? [] : ['--net'], trials);
   const network = hasHostNetwork || reason !== undefined ? 'host' : 'none';
-  const way: RunWay = { isolation: 'chroot', runtime: undefined, network, wrapper };
-  const fault = await trials.tryRun(way);
-  if (fault !== undefined) return { way, fault };
+  const mode: RunMode = { isolation: 'chroot', runtime: undefined, network, wrapper };
+  const fault = await trials.probeRun(mode);
+  if (fault !== undefined) return { mode, fault };
   if (reason !== undefined)
     return {
-      way,
+      mode,
       note: `a RUN sees the processes of this machine, and ${HOST_NOTE.slice('a RUN '.length)}: ${reason}`,
     };
-  return { way, note: hasHostNetwork ? HOST_NOTE : 'a RUN has no network with the isolation chroot' };
+  return { mode, note: hasHostNetwork ? HOST_NOTE : 'a RUN has no network with the isolation chroot' };
 }
 
 /** What it ends with: no other failure looks like it, and nothing is left in the storage of a build that fails. */
@@ -149,18 +150,18 @@ const PROGRAMS: Readonly<Record<string, { readonly machine: number; readonly cod
 type RunBuildah = (args: readonly string[], options: Required<Pick<ProcessOptions, 'onLine'>>) => Promise<ProcessEnd>;
 
 /** Why a RUN fails with these options of `buildah build`; undefined where it works, and on a processor that there is no program for. */
-export async function tryRun(run: RunBuildah, options: readonly string[]): Promise<string | undefined> {
+export async function probeRun(run: RunBuildah, options: readonly string[]): Promise<string | undefined> {
   const program = PROGRAMS[process.arch];
   if (!program) return undefined;
   const folder = await mkdtemp(join(tmpdir(), 'veneer-trial-'));
   try {
     await writeFile(join(folder, 'program'), encodeProgram(program), { mode: 0o755 });
     await writeFile(join(folder, 'Containerfile'), 'FROM scratch\nCOPY program /program\nRUN ["/program"]\n');
-    const complaint = createComplaint();
-    const runtime = createRuntimeComplaint();
+    const complaint = createErrorReader();
+    const runtime = createRuntimeErrorReader();
     const onLine = (line: string) => {
-      complaint.listen(line);
-      runtime.listen(line);
+      complaint.read(line);
+      runtime.read(line);
     };
     const build = ['build', ...options, '--no-cache', '--layers=false', '--force-rm', folder];
     const { code } = await run(build, { onLine });

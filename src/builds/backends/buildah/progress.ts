@@ -1,8 +1,8 @@
 // The progress of a build and a push from what buildah prints: a line for each step that begins, and between them what the steps say.
 import { stripVTControlCharacters } from 'node:util';
 import type { OutputName } from '../../process.ts';
-import type { Tell, Told } from '../../progress.ts';
-import { createComplaint, createRuntimeComplaint } from './failure.ts';
+import type { ProgressEvent, Report } from '../../progress.ts';
+import { createErrorReader, createRuntimeErrorReader } from './failure.ts';
 
 export interface StepReader {
   read(line: string, from: OutputName): void;
@@ -13,7 +13,7 @@ export interface StepReader {
   /** The instruction of the last step that began, such as `RUN make`. */
   findInstruction(): string | undefined;
   /** What buildah itself said of its end, on one line; empty where it said nothing. */
-  findComplaint(): string;
+  findErrorText(): string;
   /** Why the runtime could not begin the last step; empty where it did. */
   findRuntimeFault(): string;
 }
@@ -29,22 +29,22 @@ const UNUSED_ARGUMENTS = /^\[Warning\] one or more build args were not consumed:
 const INSTRUCTION_LENGTH = 1_000;
 
 /** Of a build for one platform. A RUN can print lines that look like buildah's: they spoil its log, and nothing else. */
-export function createStepReader(platform: string, tell: Tell): StepReader {
+export function createStepReader(platform: string, report: Report): StepReader {
   /** The name of the step that runs. */
   let current: string | undefined;
   let instruction: string | undefined;
-  const complaint = createComplaint();
-  const runtime = createRuntimeComplaint();
+  const complaint = createErrorReader();
+  const runtime = createRuntimeErrorReader();
 
-  function move(state: NonNullable<Told['state']>, text?: string): void {
-    if (current) tell({ kind: 'step', platform, step: current, state, ...(text !== undefined && { text }) });
+  function move(state: NonNullable<ProgressEvent['state']>, text?: string): void {
+    if (current) report({ kind: 'step', platform, step: current, state, ...(text !== undefined && { text }) });
     if (state !== 'started') current = undefined;
   }
 
   function begin({ stage, place, instruction: text }: Record<string, string>): void {
     move('done');
-    complaint.forget();
-    runtime.forget();
+    complaint.reset();
+    runtime.reset();
     instruction = foldSpace(text ?? '').slice(0, INSTRUCTION_LENGTH);
     const stageName = stage === undefined ? '' : ` stage-${Number(stage) - 1}`;
     current = `[${platform}${stageName} ${place}] ${instruction}`;
@@ -64,16 +64,16 @@ export function createStepReader(platform: string, tell: Tell): StepReader {
     read(raw, from) {
       const line = stripVTControlCharacters(raw);
       if (from === 'stderr') {
-        complaint.listen(line);
-        runtime.listen(line);
+        complaint.read(line);
+        runtime.read(line);
       } else if (readProgress(line)) return;
-      if (current && !LOGGED.test(line)) tell({ kind: 'output', platform, step: current, text: line });
-      else if (line !== '') tell({ kind: 'note', platform, text: line });
+      if (current && !LOGGED.test(line)) report({ kind: 'output', platform, step: current, text: line });
+      else if (line !== '') report({ kind: 'note', platform, text: line });
     },
     end: () => move('done'),
     fail: reason => move('failed', reason),
     findInstruction: () => instruction,
-    findComplaint: complaint.find,
+    findErrorText: complaint.find,
     findRuntimeFault: runtime.find,
   };
 }
@@ -87,21 +87,21 @@ interface PushReader {
   end(): void;
   fail(reason: string): void;
   /** What buildah itself said of its end, on one line; empty where it said nothing. */
-  findComplaint(): string;
+  findErrorText(): string;
 }
 
-export function createPushReader(image: string, tell: Tell): PushReader {
+export function createPushReader(image: string, report: Report): PushReader {
   const step = `push ${image}`;
-  const complaint = createComplaint();
-  tell({ kind: 'step', step, state: 'started' });
+  const complaint = createErrorReader();
+  report({ kind: 'step', step, state: 'started' });
   return {
     read(raw) {
       const line = stripVTControlCharacters(raw);
-      complaint.listen(line);
-      tell({ kind: 'output', step, text: line });
+      complaint.read(line);
+      report({ kind: 'output', step, text: line });
     },
-    end: () => tell({ kind: 'step', step, state: 'done' }),
-    fail: reason => tell({ kind: 'step', step, state: 'failed', text: reason }),
-    findComplaint: complaint.find,
+    end: () => report({ kind: 'step', step, state: 'done' }),
+    fail: reason => report({ kind: 'step', step, state: 'failed', text: reason }),
+    findErrorText: complaint.find,
   };
 }

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { BuildOrder } from '../../backend.ts';
+import type { BuildInput } from '../../backend.ts';
 import { listReadImages } from '../../needs.ts';
 import { normalizeImage } from '../buildkit/source-policy.ts';
 
@@ -27,7 +27,7 @@ export interface Workspace {
 /** What the names of lists begin with. */
 export const LIST_PREFIX = 'localhost/veneer-';
 
-export function planWorkspace({ directory, secrets }: BuildOrder, unique: string = randomUUID()): Workspace {
+export function planWorkspace({ directory, secrets }: BuildInput, unique: string = randomUUID()): Workspace {
   const own = join(directory, 'buildah');
   return {
     context: join(directory, 'context'),
@@ -44,13 +44,13 @@ export function planWorkspace({ directory, secrets }: BuildOrder, unique: string
 }
 
 /** Makes the folders and files of the workspace, readable for this user alone. */
-export async function writeWorkspace(order: BuildOrder, workspace: Workspace): Promise<void> {
-  const { secrets, spec } = order;
-  const folders = [workspace.context, workspace.home, workspace.temporary, join(order.directory, 'buildah', 'secrets')];
+export async function writeWorkspace(input: BuildInput, workspace: Workspace): Promise<void> {
+  const { secrets, spec } = input;
+  const folders = [workspace.context, workspace.home, workspace.temporary, join(input.directory, 'buildah', 'secrets')];
   for (const folder of folders) await mkdir(folder, { recursive: true, mode: 0o700 });
   await writePrivate(workspace.file, spec.containerFile);
-  await writePrivate(workspace.authFile, JSON.stringify(authFile(order)));
-  await writePrivate(workspace.registries, registriesConf(order));
+  await writePrivate(workspace.authFile, JSON.stringify(authFile(input)));
+  await writePrivate(workspace.registries, registriesConf(input));
   for (const [id, path] of workspace.secrets) await writePrivate(path, secrets.get(id) ?? '');
 }
 
@@ -69,7 +69,7 @@ export function authFile({
   target,
   cache,
   credentials,
-}: Pick<BuildOrder, 'spec' | 'bases' | 'target' | 'cache' | 'credentials'>): AuthFile {
+}: Pick<BuildInput, 'spec' | 'bases' | 'target' | 'cache' | 'credentials'>): AuthFile {
   const written = [target, ...(cache ? [cache] : [])];
   const names = [...written, ...bases.values()].map(({ name }) => name);
   const repositories = new Set([...names, ...listReadImages(spec).map(normalizeImage)].map(repositoryOf));
@@ -98,14 +98,14 @@ const LOOPBACK = /(?<![\w.-])(?:localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3})(?::\d{
  * A name without a registry is docker.io's, as for every other builder. Plain HTTP is for the targets that want it, and for this machine's
  * own registries, as the other builders have it; `--tls-verify=false` would be for every registry that a base image comes from.
  */
-export function registriesConf(order: InsecureOrder): string {
-  const insecure = [...listInsecure(order)].map(
+export function registriesConf(input: InsecureOrder): string {
+  const insecure = [...listInsecure(input)].map(
     host => `[[registry]]\nlocation = ${JSON.stringify(host)}\ninsecure = true\n`,
   );
   return ['unqualified-search-registries = ["docker.io"]\nshort-name-mode = "disabled"\n', ...insecure].join('\n');
 }
 
-type InsecureOrder = Pick<BuildOrder, 'target' | 'cache' | 'bases' | 'spec'>;
+type InsecureOrder = Pick<BuildInput, 'target' | 'cache' | 'bases' | 'spec'>;
 
 function listInsecure({ target, cache, bases, spec }: InsecureOrder): ReadonlySet<string> {
   const targets = [target, ...(cache ? [cache] : []), ...bases.values()].filter(({ isInsecure }) => isInsecure);

@@ -3,21 +3,21 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { isSamePlatform, normalizePlatform, type Platform } from '../../../oci/platform.ts';
-import type { Backend, BuildOptions, BuildOrder, BuildResult, Detect, DetectOptions } from '../../backend.ts';
-import { withOlderArms } from '../../bases.ts';
+import type { Backend, BuildInput, BuildOptions, BuildResult, Detect, DetectOptions } from '../../backend.ts';
+import { withOlderArmVariants } from '../../bases.ts';
 import { BackendUnavailable, BuildFailure, failUnavailable } from '../../execution.ts';
 import { childEnvironment, type Environment, readProcess, runProcess } from '../../process.ts';
-import { buildArguments, findCommandObstacle } from './command.ts';
+import { buildArguments, findUnsupportedArgument } from './command.ts';
 import { describeFailure } from './failure.ts';
 import {
   type BuildkitConnection,
   connectionArguments,
-  findNetworkObstacle,
-  isInOurNetwork,
+  findUnsupportedNetwork,
   listNetworkNotes,
   networkOf,
+  reportNetwork,
   type StepNetwork,
-  tellNetwork,
+  sharesOurNetwork,
 } from './network.ts';
 import { createProgressReader, PROGRESS_LINE_LENGTH } from './progress.ts';
 import { planWorkspace, readMetadata, writeWorkspace } from './workspace.ts';
@@ -47,22 +47,22 @@ export function createBuildkitBackend(options: BuildkitOptions): Backend {
     const { platforms: all, hasHostNetwork } = await readProcess(command, args, { env, signal, timeoutMs: ANSWER_MS })
       .then(parseWorkers)
       .catch(error => nameAddress(options.address, error));
-    known = hasHostNetwork && (await isInOurNetwork(options.address)) ? shared : 'own';
+    known = hasHostNetwork && (await sharesOurNetwork(options.address)) ? shared : 'own';
     return platforms ? all.filter(one => platforms.some(other => isSamePlatform(one, other))) : all;
   }
 
   /** As long as it has not said otherwise, it is thought to share that of this machine. */
   const shared: StepNetwork = options.hostNetwork ? 'host' : 'none';
 
-  async function build(order: BuildOrder, { signal, tell }: BuildOptions): Promise<BuildResult> {
+  async function build(input: BuildInput, { signal, report }: BuildOptions): Promise<BuildResult> {
     signal.throwIfAborted();
-    const workspace = planWorkspace(order);
-    await writeWorkspace(order, workspace);
-    const progress = createProgressReader(order.platforms, tell);
+    const workspace = planWorkspace(input);
+    await writeWorkspace(input, workspace);
+    const progress = createProgressReader(input.platforms, report);
     const env = childEnvironment(environment, { HOME: workspace.home, DOCKER_CONFIG: workspace.home });
     const steps = known ?? shared;
-    tellNetwork(order.spec, steps, tell);
-    const args = [...connection, ...buildArguments(order, workspace, networkOf(order.spec, steps))];
+    reportNetwork(input.spec, steps, report);
+    const args = [...connection, ...buildArguments(input, workspace, networkOf(input.spec, steps))];
     const run = { env, signal, onLine: progress.read, maxLineLength: PROGRESS_LINE_LENGTH };
     const { code, endedBy } = await runProcess(command, args, run).catch(failUnavailable);
     progress.end();
@@ -70,7 +70,7 @@ export function createBuildkitBackend(options: BuildkitOptions): Backend {
     throw new BuildFailure(
       describeFailure({
         step: progress.findFailed(),
-        complaint: progress.findComplaint(),
+        errorText: progress.findErrorText(),
         end: endedBy ?? `exit code ${code}`,
       }),
     );
@@ -81,7 +81,7 @@ export function createBuildkitBackend(options: BuildkitOptions): Backend {
     kind: 'buildkit',
     isMultiPlatform: true,
     listPlatforms,
-    findObstacle: spec => findNetworkObstacle(spec, known ?? shared) ?? findCommandObstacle(spec),
+    findUnsupportedReason: spec => findUnsupportedNetwork(spec, known ?? shared) ?? findUnsupportedArgument(spec),
     listNotes: () => listNetworkNotes(known ?? 'own'),
     build,
     close: async () => undefined,
@@ -168,7 +168,7 @@ interface Workers {
 export function parseWorkers(output: string): Workers {
   const workers = workersOf(output);
   return {
-    platforms: withOlderArms(workers.flatMap(worker => (worker.platforms ?? []).map(normalizePlatform))),
+    platforms: withOlderArmVariants(workers.flatMap(worker => (worker.platforms ?? []).map(normalizePlatform))),
     hasHostNetwork: workers.some(({ labels }) => labels?.[NETWORK_LABEL] === 'host'),
   };
 }

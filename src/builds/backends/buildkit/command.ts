@@ -1,16 +1,16 @@
 // The command that builds and pushes: a pure function of the order. Nothing in it is secret: everyone can read arguments.
 import { formatPlatform } from '../../../oci/platform.ts';
-import type { BuildOrder, PushTarget } from '../../backend.ts';
+import type { BuildInput, PushTarget } from '../../backend.ts';
 import type { ContainerFileSpec } from '../../spec.ts';
 import { FILE_NAME, type Workspace } from './workspace.ts';
 
 /** The arguments of `buildctl` after those of the connection. */
 export function buildArguments(
-  order: BuildOrder,
+  input: BuildInput,
   workspace: Workspace,
-  network: ContainerFileSpec['network'] = order.spec.network,
+  network: ContainerFileSpec['network'] = input.spec.network,
 ): readonly string[] {
-  const { spec, platforms } = order;
+  const { spec, platforms } = input;
   return [
     ...['build', '--frontend', 'dockerfile.v0'],
     ...['--local', `context=${workspace.context}`, '--local', `dockerfile=${workspace.file}`],
@@ -18,9 +18,9 @@ export function buildArguments(
     ...['--source-policy-file', workspace.sourcePolicy],
     ...specArguments({ ...spec, network }),
     ...[...workspace.secrets].flatMap(([id, src]) => ['--secret', csvFields({ id, src })]),
-    ...[...order.ssh].flatMap(([id, path]) => ['--ssh', `${id}=${path}`]),
-    ...cacheArguments(order.cache),
-    ...['--output', outputFields(order)],
+    ...[...input.ssh].flatMap(([id, path]) => ['--ssh', `${id}=${path}`]),
+    ...cacheArguments(input.cache),
+    ...['--output', outputFields(input)],
     ...['--progress', 'rawjson', '--metadata-file', workspace.metadata],
   ];
 }
@@ -41,7 +41,7 @@ function specArguments({ args, labels, stage, network, attestations }: Container
 }
 
 /** What is made and where it is pushed, as fields of an option. */
-export function outputFields({ target, spec: { compression } }: BuildOrder): string {
+export function outputFields({ target, spec: { compression } }: BuildInput): string {
   return csvFields({
     type: 'image',
     name: target.name,
@@ -92,7 +92,7 @@ const RESERVED = /^BUILDKIT_(?:ATTEST_.*|MULTI_PLATFORM)$/;
 const MAX_BYTES = 120 * 1024;
 
 /** Why a spec cannot be handed over on a command line; undefined where it can. */
-export function findCommandObstacle({ args, labels }: ContainerFileSpec): string | undefined {
+export function findUnsupportedArgument({ args, labels }: ContainerFileSpec): string | undefined {
   const reserved = Object.keys(args).find(name => RESERVED.test(name));
   if (reserved)
     return `the build argument ${reserved} is reserved; attestations and platforms are options of the build`;

@@ -1,12 +1,12 @@
 // Why a build of BuildKit's came to nothing, and whose fault it is: only what another attempt may cure is the infrastructure's.
-import { mayNotRead } from '../../needs.ts';
+import { describeDeniedImage } from '../../needs.ts';
 import type { Failure } from '../../record.ts';
 import type { FailedStep } from './steps.ts';
 
 interface FailedRun {
   readonly step: FailedStep | undefined;
   /** What the client said last; empty where it said nothing. */
-  readonly complaint: string;
+  readonly errorText: string;
   /** How the client ended, such as `exit code 1`. */
   readonly end: string;
 }
@@ -31,12 +31,12 @@ const INFRASTRUCTURE = [
   /no active session|inconsistent graph state/,
 ];
 
-export function describeFailure({ step, complaint, end }: FailedRun): Failure {
-  const said = complaint.replace(/^error: (?:failed to solve: )?/i, '');
+export function describeFailure({ step, errorText, end }: FailedRun): Failure {
+  const said = errorText.replace(/^error: (?:failed to solve: )?/i, '');
   const error = step?.error ?? said;
   const { platform, instruction } = step ?? {};
   return {
-    kind: kindOf(error, step !== undefined || /^error: failed to solve/i.test(complaint)),
+    kind: kindOf(error, step !== undefined || /^error: failed to solve/i.test(errorText)),
     reason: shorten(nameBase(instruction, error)) || `the builder ended with ${end}`,
     ...(platform !== undefined && { platform }),
     ...(instruction !== undefined && { step: instruction }),
@@ -78,7 +78,7 @@ function shorten(error: string): string {
     .replace(/failed to calculate checksum of ref \S+: /, '')
     .trim();
   const [, image] = /^.*source "docker-image:\/\/([^\s"]+)" denied by policy/.exec(line) ?? [];
-  if (image !== undefined) return cut(mayNotRead(image), REASON_LENGTH);
+  if (image !== undefined) return cut(describeDeniedImage(image), REASON_LENGTH);
   const [, command, code] = /^process "(.*)" did not complete successfully: exit code: (\d{1,10})/.exec(line) ?? [];
   if (command !== undefined) return `"${cut(command, COMMAND_LENGTH)}" ended with exit code ${code}`;
   return cut(line, REASON_LENGTH);

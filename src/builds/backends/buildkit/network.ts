@@ -3,7 +3,7 @@ import { readFile, realpath } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { findNeeds } from '../../needs.ts';
-import type { Tell } from '../../progress.ts';
+import type { Report } from '../../progress.ts';
 import type { ContainerFileSpec } from '../../spec.ts';
 
 /** `own`: what the builder gives is no matter of ours. */
@@ -26,16 +26,16 @@ export function networkOf({ network }: ContainerFileSpec, steps: StepNetwork): C
 }
 
 /** A frontend of the file's own runs where the builder lets it. */
-export function findNetworkObstacle(spec: ContainerFileSpec, steps: StepNetwork): string | undefined {
+export function findUnsupportedNetwork(spec: ContainerFileSpec, steps: StepNetwork): string | undefined {
   const frontend = steps === 'none' ? findNeeds(spec)?.frontend : undefined;
   return frontend && `the frontend ${JSON.stringify(frontend)} would have the network of this machine`;
 }
 
 /** Whoever looks for the reason why a step reaches nothing finds it. */
-export function tellNetwork(spec: ContainerFileSpec, steps: StepNetwork, tell: Tell): void {
+export function reportNetwork(spec: ContainerFileSpec, steps: StepNetwork, report: Report): void {
   if (steps !== 'none' || spec.network !== 'default') return;
   if (!findNeeds(spec)?.steps.some(({ kind }) => kind === 'run')) return;
-  for (const text of listNetworkNotes(steps)) tell({ kind: 'note', text });
+  for (const text of listNetworkNotes(steps)) report({ kind: 'note', text });
 }
 
 export interface BuildkitConnection {
@@ -69,7 +69,7 @@ export function connectionArguments({ address, tls = {} }: BuildkitConnection): 
  * Whether the address is one of our own network, so that the network of its machine is ours, too. A socket in a folder is listed where its
  * server listens: that of a container, or of a BuildKit without root in a network of its own, is not among ours.
  */
-export async function isInOurNetwork(address: string): Promise<boolean> {
+export async function sharesOurNetwork(address: string): Promise<boolean> {
   const url = URL.parse(address);
   if (url?.protocol === 'unix:') return isOurSocket(url.pathname);
   return url?.protocol === 'tcp:' && isOurHost(url.hostname.replace(/^\[(.*)\]$/, '$1'));

@@ -4,7 +4,7 @@ import { stripVTControlCharacters } from 'node:util';
 import type { Platform } from '../../../oci/platform.ts';
 import { createLineSplitter, type LineSplitter } from '../../lines.ts';
 import { LINE_LENGTH } from '../../process.ts';
-import type { Tell, Told } from '../../progress.ts';
+import type { ProgressEvent, Report } from '../../progress.ts';
 import { findSolveStatus, type SolveStatus, type VertexLog } from './solve-status.ts';
 import { createSteps, type FailedStep } from './steps.ts';
 
@@ -17,19 +17,19 @@ export interface ProgressReader {
   end(): void;
   findFailed(): FailedStep | undefined;
   /** What the command itself said last, from its last `error:` on; empty where it said nothing. */
-  findComplaint(): string;
+  findErrorText(): string;
 }
 
-export function createProgressReader(platforms: readonly Platform[], tell: Tell): ProgressReader {
-  const steps = createSteps(platforms, tell);
-  const outputs = createOutputs(tell, steps.describe);
+export function createProgressReader(platforms: readonly Platform[], report: Report): ProgressReader {
+  const steps = createSteps(platforms, report);
+  const outputs = createOutputs(report, steps.describe);
   let complaint = '';
 
   function note(line: string): void {
     const text = stripVTControlCharacters(line).slice(0, LINE_LENGTH);
     if (text.trim() === '') return;
     complaint = /^error:/i.test(text) || !/^error:/i.test(complaint) ? text : complaint;
-    tell({ kind: 'note', text });
+    report({ kind: 'note', text });
   }
 
   function take(status: SolveStatus): void {
@@ -40,7 +40,7 @@ export function createProgressReader(platforms: readonly Platform[], tell: Tell)
     for (const count of status.statuses ?? []) steps.count(count);
     for (const log of status.logs ?? []) outputs.write(log);
     for (const { short } of status.warnings ?? []) {
-      tell({ kind: 'note', text: `warning: ${oneLine(Buffer.from(short, 'base64').toString())}` });
+      report({ kind: 'note', text: `warning: ${oneLine(Buffer.from(short, 'base64').toString())}` });
     }
   }
 
@@ -52,7 +52,7 @@ export function createProgressReader(platforms: readonly Platform[], tell: Tell)
     },
     end: outputs.endAll,
     findFailed: steps.findFailed,
-    findComplaint: () => complaint,
+    findErrorText: () => complaint,
   };
 }
 
@@ -71,14 +71,17 @@ const STREAMS = [1, 2] as const;
 /** Of steps that print at the same time. */
 const MAX_OPEN = 1_000;
 
-function createOutputs(tell: Tell, describe: (vertex: string) => Pick<Told, 'platform' | 'step'>): Outputs {
+function createOutputs(
+  report: Report,
+  describe: (vertex: string) => Pick<ProgressEvent, 'platform' | 'step'>,
+): Outputs {
   const open = new Map<string, LineSplitter>();
 
   function splitterOf(vertex: string, key: string): LineSplitter {
     const splitter =
       open.get(key) ??
       createLineSplitter(line => {
-        tell({ kind: 'output', ...describe(vertex), text: stripVTControlCharacters(line) });
+        report({ kind: 'output', ...describe(vertex), text: stripVTControlCharacters(line) });
       }, LINE_LENGTH);
     if (open.size < MAX_OPEN) open.set(key, splitter);
     return splitter;

@@ -1,7 +1,7 @@
 // What a build may read, as a source policy of BuildKit: the images that its plan has looked at, pinned to what they were then, so that a tag that
 // moves meanwhile changes nothing, and a trigger of a base or a frontend gets no image with our credentials that its caller may not have.
 // Pins are not made by `--opt context:<name>=…`: that would also take the place of a stage with the name of an image.
-import type { BuildOrder } from '../../backend.ts';
+import type { BuildInput } from '../../backend.ts';
 import { listReadImages } from '../../needs.ts';
 
 interface SourcePolicy {
@@ -22,7 +22,7 @@ interface Selector {
 const SBOM_SCANNER = 'docker-image://docker.io/docker/buildkit-syft-scanner*';
 
 /** The last rule that matches counts; what is converted is looked at anew. Throws BuildFailure for a Containerfile that is none. */
-export function createSourcePolicy({ spec, bases }: Pick<BuildOrder, 'spec' | 'bases'>): SourcePolicy {
+export function createSourcePolicy({ spec, bases }: Pick<BuildInput, 'spec' | 'bases'>): SourcePolicy {
   const named = listReadImages(spec).map(normalizeImage);
   const pinned = [...bases.values()].map(({ name }) => name);
   const allowed = [

@@ -2,14 +2,14 @@
 // are is in their names: `[linux/amd64->arm64 build 2/3] RUN make`, BuildKit's prefixCommand.
 import { stripVTControlCharacters } from 'node:util';
 import { formatPlatform, InvalidPlatform, type Platform, parsePlatform } from '../../../oci/platform.ts';
-import type { Tell, Told } from '../../progress.ts';
+import type { ProgressEvent, Report } from '../../progress.ts';
 import type { Vertex, VertexStatus } from './solve-status.ts';
 
 interface Steps {
   update(vertex: Vertex): void;
   count(status: VertexStatus): void;
   /** What an entry about a vertex says of platform and step; nothing for an unknown vertex. */
-  describe(digest: string): Pick<Told, 'platform' | 'step'>;
+  describe(digest: string): Pick<ProgressEvent, 'platform' | 'step'>;
   /** The first that failed by itself, and not since another one did. */
   findFailed(): FailedStep | undefined;
 }
@@ -28,7 +28,7 @@ interface Step {
 
 interface Known extends Step {
   readonly name: string;
-  state: Told['state'];
+  state: ProgressEvent['state'];
   /** The tenths of each part that were told. */
   readonly parts: Map<string, number>;
 }
@@ -38,7 +38,7 @@ const MAX_PARTS = 1_000;
 const MAX_LENGTH = 1_000;
 
 /** A step whose name has no platform is the only one's, or all of theirs. */
-export function createSteps(platforms: readonly Platform[], tell: Tell): Steps {
+export function createSteps(platforms: readonly Platform[], report: Report): Steps {
   const asked = platforms.map(formatPlatform);
   const steps = new Map<string, Known>();
   let failed: FailedStep | undefined;
@@ -68,7 +68,7 @@ export function createSteps(platforms: readonly Platform[], tell: Tell): Steps {
       if (state === step.state) return;
       step.state = state;
       if (state === 'failed' && !isCancelled(vertex.error)) failed ??= { ...step, error: vertex.error };
-      tell({ kind: 'step', ...labels(step), state, ...(vertex.error && { text: oneLine(vertex.error) }) });
+      report({ kind: 'step', ...labels(step), state, ...(vertex.error && { text: oneLine(vertex.error) }) });
     },
     count({ id, vertex, current, total }) {
       const step = steps.get(vertex);
@@ -76,7 +76,7 @@ export function createSteps(platforms: readonly Platform[], tell: Tell): Steps {
       const tenths = Math.floor((current / total) * 10);
       if (step.parts.get(id) === tenths) return;
       step.parts.set(id, tenths);
-      tell({ kind: 'step', ...labels(step), text: oneLine(id), progress: { current, total } });
+      report({ kind: 'step', ...labels(step), text: oneLine(id), progress: { current, total } });
     },
     describe(digest) {
       const step = steps.get(digest);
@@ -86,7 +86,7 @@ export function createSteps(platforms: readonly Platform[], tell: Tell): Steps {
   };
 }
 
-function stateOf({ error, completed, cached }: Vertex, { name, state }: Known): Told['state'] {
+function stateOf({ error, completed, cached }: Vertex, { name, state }: Known): ProgressEvent['state'] {
   if (error) return isHarmless(name) ? 'done' : 'failed';
   if (!completed) return 'started';
   if (cached) return 'cached';
@@ -94,7 +94,7 @@ function stateOf({ error, completed, cached }: Vertex, { name, state }: Known): 
   return state === 'started' ? 'done' : state;
 }
 
-function labels({ platform, name }: Known): Pick<Told, 'platform' | 'step'> {
+function labels({ platform, name }: Known): Pick<ProgressEvent, 'platform' | 'step'> {
   return { ...(platform !== undefined && { platform }), step: name };
 }
 

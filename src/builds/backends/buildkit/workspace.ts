@@ -3,7 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type Digest, parseDigest } from '../../../oci/digest.ts';
-import type { BuildCredentials, BuildOrder } from '../../backend.ts';
+import type { BuildCredentials, BuildInput } from '../../backend.ts';
 import { BuildFailure } from '../../execution.ts';
 import { createSourcePolicy } from './source-policy.ts';
 
@@ -24,7 +24,7 @@ export interface Workspace {
 /** The name of the Containerfile in its folder. */
 export const FILE_NAME = 'Containerfile';
 
-export function planWorkspace({ directory, secrets }: BuildOrder): Workspace {
+export function planWorkspace({ directory, secrets }: BuildInput): Workspace {
   const own = join(directory, 'buildkit');
   return {
     context: join(directory, 'context'),
@@ -37,14 +37,14 @@ export function planWorkspace({ directory, secrets }: BuildOrder): Workspace {
 }
 
 /** Makes the folders and files of the workspace, readable for this user alone. */
-export async function writeWorkspace(order: BuildOrder, workspace: Workspace): Promise<void> {
-  const { secrets, spec, credentials } = order;
-  const own = join(order.directory, 'buildkit');
+export async function writeWorkspace(input: BuildInput, workspace: Workspace): Promise<void> {
+  const { secrets, spec, credentials } = input;
+  const own = join(input.directory, 'buildkit');
   const folders = [own, workspace.context, workspace.file, workspace.home, join(own, 'secrets')];
   for (const folder of folders) await mkdir(folder, { recursive: true, mode: 0o700 });
   await writePrivate(join(workspace.file, FILE_NAME), spec.containerFile);
   await writePrivate(join(workspace.home, 'config.json'), JSON.stringify(dockerConfig(credentials)));
-  await writePrivate(workspace.sourcePolicy, JSON.stringify(createSourcePolicy(order)));
+  await writePrivate(workspace.sourcePolicy, JSON.stringify(createSourcePolicy(input)));
   for (const [id, path] of workspace.secrets) await writePrivate(path, secrets.get(id) ?? '');
 }
 

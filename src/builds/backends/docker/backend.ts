@@ -1,22 +1,22 @@
 // The builder that Docker users have: buildx, on the engine itself or on a builder that was set up for it.
 import { join } from 'node:path';
 import { isSamePlatform, type Platform } from '../../../oci/platform.ts';
-import type { Backend, BuildOptions, BuildOrder, BuildResult, Detect } from '../../backend.ts';
+import type { Backend, BuildInput, BuildOptions, BuildResult, Detect } from '../../backend.ts';
 import { BackendUnavailable, BuildFailure, failUnavailable } from '../../execution.ts';
 import { describeFailure } from '../buildkit/failure.ts';
 import {
-  findNetworkObstacle,
-  isInOurNetwork,
+  findUnsupportedNetwork,
   listNetworkNotes,
   networkOf,
+  reportNetwork,
   type StepNetwork,
-  tellNetwork,
+  sharesOurNetwork,
 } from '../buildkit/network.ts';
 import { createProgressReader, PROGRESS_LINE_LENGTH } from '../buildkit/progress.ts';
 import { FILE_NAME, planWorkspace, readMetadata, writeWorkspace } from '../buildkit/workspace.ts';
 import { type Builder, parseBuilder } from './builder.ts';
 import { type ClientOptions, createClient, writeDockerFolder } from './client.ts';
-import { buildArguments, findDockerObstacle, writePinnedFile } from './command.ts';
+import { buildArguments, findUnsupportedReason, writePinnedFile } from './command.ts';
 
 interface DockerOptions extends ClientOptions {
   readonly name: string;
@@ -46,7 +46,7 @@ export function createDockerBackend(options: DockerOptions): Backend {
   }
 
   async function findSteps({ hostNetworks }: Builder): Promise<StepNetwork> {
-    const shared = await Promise.all(hostNetworks.map(isInOurNetwork));
+    const shared = await Promise.all(hostNetworks.map(sharesOurNetwork));
     if (!shared.includes(true)) return 'own';
     return options.hostNetwork ? 'host' : 'none';
   }
@@ -67,45 +67,45 @@ export function createDockerBackend(options: DockerOptions): Backend {
     return platforms ? all.filter(one => platforms.some(other => isSamePlatform(one, other))) : all;
   }
 
-  async function build(order: BuildOrder, { signal, tell }: BuildOptions): Promise<BuildResult> {
+  async function build(input: BuildInput, { signal, report }: BuildOptions): Promise<BuildResult> {
     signal.throwIfAborted();
     const found = known ?? (await ask(signal).catch(failUnavailable));
-    if (order.cache && !found.hasCacheExport) {
-      tell({ kind: 'note', text: 'this builder keeps no layers in a registry: built without that cache' });
+    if (input.cache && !found.hasCacheExport) {
+      report({ kind: 'note', text: 'this builder keeps no layers in a registry: built without that cache' });
     }
     try {
-      return await buildOn(found, order, { signal, tell });
+      return await buildOn(found, input, { signal, report });
     } finally {
-      if (found.isKeeping) await removeImage(order);
+      if (found.keepsImages) await removeImage(input);
     }
   }
 
   async function buildOn(
     found: NonNullable<typeof known>,
-    order: BuildOrder,
-    { signal, tell }: BuildOptions,
+    input: BuildInput,
+    { signal, report }: BuildOptions,
   ): Promise<BuildResult> {
-    const workspace = planWorkspace(order);
-    await writeWorkspace(order, workspace);
-    if (!found.hasSourcePolicies) await writePinnedFile(order, join(workspace.file, FILE_NAME), tell);
-    await writeDockerFolder(workspace.home, client.folder, order.credentials);
-    const progress = createProgressReader(order.platforms, tell);
-    tellNetwork(order.spec, found.steps, tell);
-    const network = networkOf(order.spec, found.steps);
-    const { code, endedBy } = await client.run(buildArguments(order, workspace, { ...found, builder, network }), {
+    const workspace = planWorkspace(input);
+    await writeWorkspace(input, workspace);
+    if (!found.hasSourcePolicies) await writePinnedFile(input, join(workspace.file, FILE_NAME), report);
+    await writeDockerFolder(workspace.home, client.folder, input.credentials);
+    const progress = createProgressReader(input.platforms, report);
+    reportNetwork(input.spec, found.steps, report);
+    const network = networkOf(input.spec, found.steps);
+    const { code, endedBy } = await client.run(buildArguments(input, workspace, { ...found, builder, network }), {
       ...{ home: workspace.home, sourcePolicy: workspace.sourcePolicy },
       ...{ signal, onLine: progress.read, maxLineLength: PROGRESS_LINE_LENGTH },
     });
     progress.end();
     if (code === 0) return { digest: await readMetadata(workspace.metadata) };
-    const complaint = progress.findComplaint().replace(/^ERROR: failed to build: /, 'error: ');
+    const errorText = progress.findErrorText().replace(/^ERROR: failed to build: /, 'error: ');
     throw new BuildFailure(
-      describeFailure({ step: progress.findFailed(), complaint, end: endedBy ?? `exit code ${code}` }),
+      describeFailure({ step: progress.findFailed(), errorText, end: endedBy ?? `exit code ${code}` }),
     );
   }
 
   /** The registry has it; its layers stay in the engine's build cache, which the engine bounds. */
-  async function removeImage({ target }: BuildOrder): Promise<void> {
+  async function removeImage({ target }: BuildInput): Promise<void> {
     try {
       await client.removeImage(target.name);
     } catch (error) {
@@ -122,7 +122,8 @@ export function createDockerBackend(options: DockerOptions): Backend {
       return known?.isMultiPlatform ?? false;
     },
     listPlatforms,
-    findObstacle: spec => findNetworkObstacle(spec, known?.steps ?? 'own') ?? findDockerObstacle(spec, known),
+    findUnsupportedReason: spec =>
+      findUnsupportedNetwork(spec, known?.steps ?? 'own') ?? findUnsupportedReason(spec, known),
     listNotes: () => listNetworkNotes(known?.steps ?? 'own'),
     build,
     close: async () => undefined,

@@ -1,6 +1,6 @@
 // What a builder of buildx can do, from what `buildx --debug inspect` prints: it has no other form for it.
 import { type Platform, parsePlatforms } from '../../../oci/platform.ts';
-import { withOlderArms } from '../../bases.ts';
+import { withOlderArmVariants } from '../../bases.ts';
 import { BackendUnavailable } from '../../execution.ts';
 import { NETWORK_LABEL } from '../buildkit/backend.ts';
 
@@ -17,7 +17,7 @@ export interface Builder {
   /** Whether a step of any node has the network of its machine, and where the nodes are then; none where each has its own. */
   readonly hostNetworks: readonly string[];
   /** Whether the engine keeps what was built under its name, beside what is pushed. */
-  readonly isKeeping: boolean;
+  readonly keepsImages: boolean;
 }
 
 const OLD_BUILDKIT = /^v0\.(?:[1-9]|10)(?:\D|$)/;
@@ -34,7 +34,8 @@ export function parseBuilder(output: string): Builder {
     // A buildx that does not list them has the docker driver of the classic store, or another driver with all.
     isMultiPlatform: hasFeature(fields, 'Multi-platform build') ?? driver !== 'docker',
     hasCacheExport: hasFeature(fields, 'Cache export') ?? driver !== 'docker',
-    isKeeping: hasFeature(fields, 'Automatically load images to the Docker Engine image store') ?? driver === 'docker',
+    keepsImages:
+      hasFeature(fields, 'Automatically load images to the Docker Engine image store') ?? driver === 'docker',
     hostNetworks: driver === 'docker-container' ? containerNetworks(fields) : findHostNetworks(output, driver),
     hasSourcePolicies: !(fields.get('BuildKit version') ?? []).some(version => OLD_BUILDKIT.test(version)),
   };
@@ -71,5 +72,5 @@ function hasFeature(fields: Fields, name: string): boolean | undefined {
 
 /** A star marks those that were set by hand. */
 function collectPlatforms(lists: readonly string[]): readonly Platform[] {
-  return withOlderArms(lists.flatMap(list => parsePlatforms(list.replaceAll('*', ''))));
+  return withOlderArmVariants(lists.flatMap(list => parsePlatforms(list.replaceAll('*', ''))));
 }

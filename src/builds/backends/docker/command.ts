@@ -2,11 +2,11 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatPlatform } from '../../../oci/platform.ts';
-import type { BuildOrder, PinnedBase } from '../../backend.ts';
+import type { BuildInput, PinnedBase } from '../../backend.ts';
 import { hasStage } from '../../containerfile/stages.ts';
-import type { Tell } from '../../progress.ts';
+import type { Report } from '../../progress.ts';
 import type { Compression, ContainerFileSpec } from '../../spec.ts';
-import { cacheFields, csvFields, findCommandObstacle, outputFields } from '../buildkit/command.ts';
+import { cacheFields, csvFields, findUnsupportedArgument, outputFields } from '../buildkit/command.ts';
 import { FILE_NAME, type Workspace } from '../buildkit/workspace.ts';
 import type { Builder } from './builder.ts';
 
@@ -20,11 +20,11 @@ interface CommandOptions {
 
 /** The arguments of buildx. */
 export function buildArguments(
-  order: BuildOrder,
+  input: BuildInput,
   workspace: Workspace,
   { builder, hasCacheExport, network }: CommandOptions,
 ): readonly string[] {
-  const { spec, platforms, ssh, cache } = order;
+  const { spec, platforms, ssh, cache } = input;
   const layers = cache && hasCacheExport ? cacheFields(cache) : undefined;
   return [
     ...['build', ...(builder === undefined ? [] : ['--builder', builder])],
@@ -33,7 +33,7 @@ export function buildArguments(
     ...[...workspace.secrets].flatMap(([id, src]) => ['--secret', csvFields({ id, src })]),
     ...[...ssh].flatMap(([id, path]) => ['--ssh', `${id}=${path}`]),
     ...(layers ? ['--cache-to', layers.to, '--cache-from', layers.from] : []),
-    ...['--output', outputFields(order), '--metadata-file', workspace.metadata, '--progress', 'rawjson'],
+    ...['--output', outputFields(input), '--metadata-file', workspace.metadata, '--progress', 'rawjson'],
     workspace.context,
   ];
 }
@@ -52,10 +52,10 @@ function specArguments({ args, labels, stage, network, attestations }: Container
 }
 
 /** Why the builder cannot do this spec; undefined where it can. Of a builder that is not known yet, what holds for all. */
-export function findDockerObstacle(spec: ContainerFileSpec, builder: Builder | undefined): string | undefined {
+export function findUnsupportedReason(spec: ContainerFileSpec, builder: Builder | undefined): string | undefined {
   if (builder?.driver === 'docker' && !builder.isMultiPlatform)
-    return findClassicObstacle(spec) ?? findCommandObstacle(spec);
-  return findCommandObstacle(spec);
+    return findClassicObstacle(spec) ?? findUnsupportedArgument(spec);
+  return findUnsupportedArgument(spec);
 }
 
 /** Of an engine that keeps images in its classic store, and pushes them from there. */
@@ -79,11 +79,11 @@ interface PinnedFile {
 }
 
 /** Tells of each base that is not pinned. */
-export async function writePinnedFile({ spec, bases }: BuildOrder, path: string, tell: Tell): Promise<void> {
+export async function writePinnedFile({ spec, bases }: BuildInput, path: string, report: Report): Promise<void> {
   const { text, missed } = pinFile(spec.containerFile, bases);
   await writeFile(path, text, { mode: 0o600 });
   for (const name of missed) {
-    tell({ kind: 'note', text: `the BuildKit of this engine is too old to pin ${name}: it is what its tag is now` });
+    report({ kind: 'note', text: `the BuildKit of this engine is too old to pin ${name}: it is what its tag is now` });
   }
 }
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { RegistryError } from '../../../oci/errors.ts';
 import { type Platform, parsePlatform } from '../../../oci/platform.ts';
 import { parseTag } from '../../../oci/reference.ts';
-import type { Backend, BuildOptions, BuildOrder, BuildResult } from '../../backend.ts';
+import type { Backend, BuildInput, BuildOptions, BuildResult } from '../../backend.ts';
 import { InvalidContainerFile } from '../../containerfile/container-file.ts';
 import { parseContainerFile } from '../../containerfile/parse.ts';
 import { createSpool, type Spool } from '../../context/spool.ts';
@@ -62,7 +62,7 @@ export function createEmbeddedBackend(deps: EmbeddedDeps): Backend {
     kind: 'embedded',
     isMultiPlatform: true,
     listPlatforms: async () => PLATFORMS,
-    findObstacle,
+    findUnsupportedReason: findObstacle,
     build: (order, options) => build(deps, order, options),
     close: async () => {},
   };
@@ -98,7 +98,7 @@ function findFileObstacle({ frontend, steps }: Needs): string | undefined {
   return undefined;
 }
 
-async function build(deps: EmbeddedDeps, order: BuildOrder, options: BuildOptions): Promise<BuildResult> {
+async function build(deps: EmbeddedDeps, order: BuildInput, options: BuildOptions): Promise<BuildResult> {
   const { signal } = options;
   signal.throwIfAborted();
   const spool = await createSpool(order.directory);
@@ -118,15 +118,15 @@ async function build(deps: EmbeddedDeps, order: BuildOrder, options: BuildOption
 
 async function prepare(
   deps: EmbeddedDeps,
-  { spec, directory, contextModes }: BuildOrder,
-  { signal, tell, spool }: BuildOptions & { readonly spool: Spool },
+  { spec, directory, contextModes }: BuildInput,
+  { signal, report, spool }: BuildOptions & { readonly spool: Spool },
 ): Promise<PlatformBuild> {
   const { limits = DEFAULT_EMBEDDED_LIMITS } = deps;
   const images = stoppableImages(deps.images, signal);
   const work = createWork({ ...COPYING, signal });
   return {
     file: parseContainerFile(await readFile(join(directory, 'Containerfile'), 'utf8')),
-    ...{ args: spec.args, stage: spec.stage, bases: spec.bases, images, tell },
+    ...{ args: spec.args, stage: spec.stage, bases: spec.bases, images, tell: report },
     buildPlatform: deps.buildPlatform ?? parsePlatform(`linux/${ARCHITECTURES[arch()] ?? arch()}`),
     context: once(() => readContext(join(directory, 'context'), { modes: contextModes, work })),
     reading: { limits, spool, signal, work },
@@ -134,7 +134,7 @@ async function prepare(
   };
 }
 
-async function buildAll(work: PlatformBuild, { platforms, spec }: BuildOrder): Promise<readonly BuiltImage[]> {
+async function buildAll(work: PlatformBuild, { platforms, spec }: BuildInput): Promise<readonly BuiltImage[]> {
   const images: BuiltImage[] = [];
   for (const platform of platforms) {
     images.push({ platform, snapshot: withLabels(await buildPlatform(platform, work), spec.labels) });

@@ -7,7 +7,7 @@ import type { ImageManifest } from '../../../oci/manifest.ts';
 import { compressionOf, layerType } from '../../../oci/media-type.ts';
 import type { Platform } from '../../../oci/platform.ts';
 import { createVerifier } from '../../../oci/verify.ts';
-import { describeAbsence, findPlatformImage } from '../../bases.ts';
+import { describeMissingPlatform, findPlatformImage } from '../../bases.ts';
 import type { BaseImage, BaseImages } from '../../images.ts';
 import { type ImageState, parseState } from './image-config.ts';
 import type { Layer } from './layers.ts';
@@ -56,7 +56,7 @@ async function openImage(images: BaseImages, reference: string, digest: Digest |
 async function findImage(image: BaseImage, reference: string, platform: Platform): Promise<ImageManifest> {
   const found = await findPlatformImage(image, platform);
   if (found.manifest) return found.manifest;
-  throw new InvalidStep(describeAbsence(reference, platform, found));
+  throw new InvalidStep(describeMissingPlatform(reference, platform, found));
 }
 
 /** Layers of Docker's family become those of OCI's: the bytes are the same. */

@@ -16,8 +16,8 @@ import {
   type StageSource,
 } from '../../containerfile/stages.ts';
 import type { BaseImages } from '../../images.ts';
-import { mayNotRead } from '../../needs.ts';
-import type { Tell } from '../../progress.ts';
+import { describeDeniedImage } from '../../needs.ts';
+import type { Report } from '../../progress.ts';
 import { createWork } from '../../work.ts';
 import type { ReadOptions } from './archive.ts';
 import { openBase } from './base.ts';
@@ -39,7 +39,7 @@ export interface PlatformBuild {
   readonly context: () => Promise<DirectoryNode>;
   readonly reading: ReadOptions;
   readonly writing: WriteOptions;
-  readonly tell: Tell;
+  readonly tell: Report;
 }
 
 /** A stage when it is done, with its variables: a stage that begins with it has them too. */
@@ -105,7 +105,7 @@ export async function buildPlatform(target: Platform, build: PlatformBuild): Pro
 
   async function openSnapshot(source: StageSource, platform: Platform): Promise<Snapshot> {
     if (source.kind !== 'image') return { platform, state: emptyState, layers: [], root: async () => emptyDirectory };
-    if (!planned.has(source.reference)) throw new InvalidStep(mayNotRead(source.reference));
+    if (!planned.has(source.reference)) throw new InvalidStep(describeDeniedImage(source.reference));
     const digest = Object.hasOwn(build.bases, source.reference) ? build.bases[source.reference] : undefined;
     const { state, layers } = await openBase(build.images, source.reference, { platform, digest });
     const packed = layers.map(({ descriptor, open }) => ({ name: descriptor.digest, open }));

@@ -3,7 +3,7 @@ import { RegistryError } from '../../../oci/errors.ts';
 import { formatPlatform, InvalidPlatform, type Platform } from '../../../oci/platform.ts';
 import { type Instruction, InvalidContainerFile, InvalidSyntax } from '../../containerfile/container-file.ts';
 import { BuildFailure, kindOfRegistryError } from '../../execution.ts';
-import type { Tell } from '../../progress.ts';
+import type { Report } from '../../progress.ts';
 import { TooMuchWork } from '../../work.ts';
 
 /** A step that cannot be done, by a fault of the Containerfile or of what it works on. `message` says what is wrong, but not where. */
@@ -35,7 +35,7 @@ export function isStep({ kind }: Instruction): boolean {
   return kind === 'copy' || kind === 'add' || kind === 'workdir' || kind === 'run';
 }
 
-export function createStepTeller(tell: Tell, platform: Platform, { stage, total }: StepNames): StepTeller {
+export function createStepTeller(tell: Report, platform: Platform, { stage, total }: StepNames): StepTeller {
   const name = formatPlatform(platform);
   let count = 0;
 

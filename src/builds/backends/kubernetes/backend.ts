@@ -9,12 +9,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { V1Pod } from '@kubernetes/client-node';
 import { type Digest, isDigest } from '../../../oci/digest.ts';
 import { formatPlatform, type Platform } from '../../../oci/platform.ts';
-import type { Backend, BuildOptions, BuildOrder, BuildResult } from '../../backend.ts';
+import type { Backend, BuildInput, BuildOptions, BuildResult } from '../../backend.ts';
 import { BackendUnavailable, BuildFailure, failUnavailable, isClosing } from '../../execution.ts';
-import type { Tell } from '../../progress.ts';
+import type { Report } from '../../progress.ts';
 import type { Failure } from '../../record.ts';
 import type { ContainerFileSpec } from '../../spec.ts';
-import { findCommandObstacle } from '../buildkit/command.ts';
+import { findUnsupportedArgument } from '../buildkit/command.ts';
 import { describeFailure } from '../buildkit/failure.ts';
 import { createProgressReader, PROGRESS_LINE_LENGTH, type ProgressReader } from '../buildkit/progress.ts';
 import { packContext } from './archive.ts';
@@ -120,7 +120,7 @@ export function createKubernetesBackend(options: KubernetesOptions): Backend {
     }
   }
 
-  async function build(order: BuildOrder, buildOptions: BuildOptions): Promise<BuildResult> {
+  async function build(order: BuildInput, buildOptions: BuildOptions): Promise<BuildResult> {
     buildOptions.signal.throwIfAborted();
     const job = jobName(order);
     working.add(job);
@@ -147,8 +147,8 @@ export function createKubernetesBackend(options: KubernetesOptions): Backend {
     kind: 'kubernetes',
     isMultiPlatform: options.isOneJob,
     isParallel: true,
-    goesOn: true,
-    answerMs: ANSWER_MS,
+    survivesRestart: true,
+    answerTimeoutMs: ANSWER_MS,
     ...(callbackUrl && { ownRegistry: { host: callbackUrl.host, isInsecure: callbackUrl.protocol === 'http:' } }),
     async listPlatforms() {
       const cluster = getCluster();
@@ -157,7 +157,7 @@ export function createKubernetesBackend(options: KubernetesOptions): Backend {
       await chooseSecurity(cluster);
       return platforms;
     },
-    findObstacle,
+    findUnsupportedReason: findObstacle,
     listNotes: () => [...listSecurityNotes(security, withoutUserNamespaces), ...listCallbackNotes(callbackUrl)],
     build,
     sweep,
@@ -176,7 +176,7 @@ function findObstacle(spec: ContainerFileSpec): string | undefined {
     return 'an agent or key of this machine is not given to a pod: RUN --mount=type=ssh has none';
   if (spec.network === 'host')
     return 'the network of a node is not given to a RUN: that of its pod is the most that it can have';
-  return findCommandObstacle(spec);
+  return findUnsupportedArgument(spec);
 }
 
 function listSecurityNotes(security: Security, withoutUserNamespaces: string | undefined): readonly string[] {
@@ -204,18 +204,20 @@ interface Work {
 }
 
 /** The Job is gone afterwards, with its pod and its Secret; it stays where the service stops, which goes on with it later. */
-async function runJob(order: BuildOrder, buildOptions: BuildOptions, work: Work): Promise<BuildResult> {
+async function runJob(order: BuildInput, buildOptions: BuildOptions, work: Work): Promise<BuildResult> {
   const { cluster, options, jobOptions } = work;
-  const { signal, tell, resume } = buildOptions;
+  const { signal, report, resume } = buildOptions;
   const { name } = jobOptions;
   const { context, end } = await prepareContext(order, work);
   let isGood = false;
   try {
     const isFound = await beginJob(order, work, context);
-    tell({ kind: 'note', text: `${isFound ? 'goes on with the' : 'begins the'} Job ${cluster.namespace}/${name}` });
+    report({ kind: 'note', text: `${isFound ? 'goes on with the' : 'begins the'} Job ${cluster.namespace}/${name}` });
     const { scheduleTimeoutMs } = options;
     const following = { cluster, name, asked: askedOf(order, work), scheduleTimeoutMs };
-    const digest = digestOf(await followJob(order, { signal, tell, ...(isFound && resume && { resume }) }, following));
+    const digest = digestOf(
+      await followJob(order, { signal, report, ...(isFound && resume && { resume }) }, following),
+    );
     isGood = true;
     return { digest };
   } finally {
@@ -224,7 +226,7 @@ async function runJob(order: BuildOrder, buildOptions: BuildOptions, work: Work)
   }
 }
 
-function askedOf(order: BuildOrder, { jobOptions, options }: Work): Asked {
+function askedOf(order: BuildInput, { jobOptions, options }: Work): Asked {
   const { selector, image, security, namespace, resources, timeoutMs } = jobOptions;
   const platforms = order.platforms.map(formatPlatform).join(', ');
   const memoryLimit = resources.limits.memory;
@@ -233,7 +235,7 @@ function askedOf(order: BuildOrder, { jobOptions, options }: Work): Asked {
 }
 
 /** True where the Job of an earlier process works on. */
-async function beginJob(order: BuildOrder, { cluster, jobOptions }: Work, context: PodContext): Promise<boolean> {
+async function beginJob(order: BuildInput, { cluster, jobOptions }: Work, context: PodContext): Promise<boolean> {
   const { name } = jobOptions;
   const job = createJob(order, jobOptions);
   let made = await cluster.createJob(job);
@@ -268,7 +270,7 @@ async function removeJob(
 }
 
 async function prepareContext(
-  order: BuildOrder,
+  order: BuildInput,
   { options, jobOptions }: Work,
 ): Promise<{ readonly context: PodContext; end(): void }> {
   const file = join(order.directory, 'context.cpio.gz');
@@ -302,12 +304,12 @@ interface Followed {
 }
 
 /** To the end of the Job, and of its log. Throws BuildFailure for a pod that does not begin in time. */
-async function followJob(order: BuildOrder, options: BuildOptions, following: Following): Promise<Followed> {
+async function followJob(order: BuildInput, options: BuildOptions, following: Following): Promise<Followed> {
   const { cluster, name, asked } = following;
-  const { signal, tell } = options;
+  const { signal, report } = options;
   const over = new AbortController();
   const stop = AbortSignal.any([signal, over.signal]);
-  const say = createSayOnce(tell);
+  const say = createSayOnce(report);
   const patience = createPatience(following.scheduleTimeoutMs, reason => over.abort(reason));
   const reader = createPodReader(order, { ...options, cluster, signal: stop });
   let wasThere = false;
@@ -332,7 +334,7 @@ async function followJob(order: BuildOrder, options: BuildOptions, following: Fo
 }
 
 /** What stays as it is is said once. */
-function createSayOnce(tell: Tell): (text: string | undefined) => void {
+function createSayOnce(tell: Report): (text: string | undefined) => void {
   const said = new Set<string>();
   return text => {
     if (text === undefined || said.has(text)) return;
@@ -363,8 +365,8 @@ function createPatience(ms: number, giveUp: (reason: BuildFailure) => void) {
 }
 
 /** The log of each pod as the progress of the build: of one that took the place of another from its beginning. */
-function createPodReader(order: BuildOrder, options: BuildOptions & { readonly cluster: Cluster }) {
-  const { cluster, signal, tell, resume = async () => tell } = options;
+function createPodReader(order: BuildInput, options: BuildOptions & { readonly cluster: Cluster }) {
+  const { cluster, signal, report, resume = async () => report } = options;
   let uid: string | undefined;
   let progress: ProgressReader | undefined;
   let reading: Promise<void> = Promise.resolve();
@@ -406,7 +408,7 @@ function digestOf({ seen, asked, progress }: Followed): Digest {
 function failureOf({ seen, asked, progress }: Followed): Failure {
   const step = progress?.findFailed();
   const failure = describeEnd(seen, asked);
-  if (!failure) return describeFailure({ step, complaint: progress?.findComplaint() ?? '', end: describeExit(seen) });
+  if (!failure) return describeFailure({ step, errorText: progress?.findErrorText() ?? '', end: describeExit(seen) });
   const { platform, instruction } = step ?? {};
   return {
     ...failure,

@@ -10,7 +10,7 @@ import type {
   V1VolumeMount,
 } from '@kubernetes/client-node';
 import { formatPlatform } from '../../../oci/platform.ts';
-import type { BuildOrder } from '../../backend.ts';
+import type { BuildInput } from '../../backend.ts';
 import { BuildFailure } from '../../execution.ts';
 import { buildArguments } from '../buildkit/command.ts';
 import { createSourcePolicy } from '../buildkit/source-policy.ts';
@@ -84,13 +84,13 @@ const CONTEXT = 'context.cpio.gz';
 const CONTEXT_URL = 'context-url';
 
 /** The same for the same part of the same build, so that it is found again. */
-export function jobName({ id, target, platforms }: Pick<BuildOrder, 'id' | 'target' | 'platforms'>): string {
+export function jobName({ id, target, platforms }: Pick<BuildInput, 'id' | 'target' | 'platforms'>): string {
   const part = createHash('sha256').update([target.image, ...platforms.map(formatPlatform)].join('\n'));
   return `veneer-${id.toLowerCase().replaceAll('_', '-')}-${part.digest('hex').slice(0, 8)}`;
 }
 
 /** Begins suspended: its pod is made once the Secret is there. */
-export function createJob(order: BuildOrder, options: JobOptions): V1Job {
+export function createJob(order: BuildInput, options: JobOptions): V1Job {
   const { name, namespace, instance, labels, annotations, timeoutMs } = options;
   const own = {
     ...labels,
@@ -124,7 +124,7 @@ const POD_FAILURE_POLICY: NonNullable<V1JobSpec['podFailurePolicy']> = {
   ],
 };
 
-function createPod(order: BuildOrder, options: JobOptions): V1PodSpec {
+function createPod(order: BuildInput, options: JobOptions): V1PodSpec {
   const { secret, security, selector, tolerations, affinity, priorityClass, serviceAccount } = options;
   return {
     restartPolicy: 'Never',
@@ -153,7 +153,7 @@ function tolerationOf({ key, operator, value, effect, tolerationSeconds }: Toler
   };
 }
 
-function createContainer(order: BuildOrder, options: JobOptions): V1PodSpec['containers'][number] {
+function createContainer(order: BuildInput, options: JobOptions): V1PodSpec['containers'][number] {
   const { image, security, resources, storage, callbackUrl } = options;
   const { requests, limits } = resources;
   const script = storage.kind === 'emptyDir' ? SCRIPT : `${EMPTY_AFTERWARDS}${SCRIPT}`;
@@ -224,7 +224,7 @@ function mountsOf({ name, storage, security }: JobOptions): readonly V1VolumeMou
 }
 
 /** Where the pod has what buildctl reads. */
-function podWorkspace({ secrets }: BuildOrder): Workspace {
+function podWorkspace({ secrets }: BuildInput): Workspace {
   return {
     context: `${WORK}/context`,
     file: `${WORK}/file`,
@@ -276,7 +276,7 @@ export type PodContext = { readonly bytes: Uint8Array } | { readonly url: string
 
 /** Owned by the Job, and gone with it. Throws BuildFailure for what no Secret can hold. */
 export function createSecret(
-  order: BuildOrder,
+  order: BuildInput,
   job: V1Job,
   { name: secret, context }: { readonly name: string; readonly context: PodContext },
 ): V1Secret {
@@ -313,7 +313,7 @@ function tooLarge(bytes: number): BuildFailure {
 }
 
 /** Which registries speak plain HTTP. */
-function daemonConfig({ target, cache, bases }: BuildOrder): string {
+function daemonConfig({ target, cache, bases }: BuildInput): string {
   const places = [target, ...(cache ? [cache] : []), ...bases.values()];
   const hosts = places.filter(({ isInsecure }) => isInsecure).map(({ name }) => name.split('/', 1)[0] ?? '');
   return [...new Set(hosts)].map(host => `[registry.${JSON.stringify(host)}]\nhttp = true\n`).join('');

@@ -1,6 +1,6 @@
 // Credentials for buildah: for the repositories of a build, and for nothing else of their hosts.
 import { expect, test } from 'vitest';
-import type { BuildOrder } from '../../../../src/builds/backend.ts';
+import type { BuildInput } from '../../../../src/builds/backend.ts';
 import { authFile } from '../../../../src/builds/backends/buildah/workspace.ts';
 import { plainOrder } from '../../../support/plain-order.ts';
 
@@ -30,10 +30,10 @@ test('writes credentials as Basic has them', () => {
   });
 });
 
-function keysOf(order: Partial<BuildOrder>, containerFile: string): readonly string[] {
+function keysOf(order: Partial<BuildInput>, containerFile: string): readonly string[] {
   return Object.keys(authOf(order, containerFile)).toSorted();
 }
 
-function authOf(order: Partial<BuildOrder>, containerFile: string) {
+function authOf(order: Partial<BuildInput>, containerFile: string) {
   return authFile(plainOrder({ credentials: CREDENTIALS, ...order }, { containerFile })).auths;
 }

@@ -1,13 +1,13 @@
 // The commands for an order.
 import { expect, test } from 'vitest';
-import type { BuildOrder } from '../../../../src/builds/backend.ts';
+import type { BuildInput } from '../../../../src/builds/backend.ts';
 import {
   buildArguments,
   pushArguments,
   pushListArguments,
   storageArguments,
 } from '../../../../src/builds/backends/buildah/command.ts';
-import type { RunWay } from '../../../../src/builds/backends/buildah/isolation.ts';
+import type { RunMode } from '../../../../src/builds/backends/buildah/isolation.ts';
 import { planWorkspace } from '../../../../src/builds/backends/buildah/workspace.ts';
 import { parsePlatform, parsePlatforms } from '../../../../src/oci/platform.ts';
 import { plainOrder, type SpecFields } from '../../../support/plain-order.ts';
@@ -50,8 +50,8 @@ test('reads what was pulled before, and no registry, where it has no network', (
   const bases = new Map([['alpine:3', { name: 'docker.io/library/alpine@sha256:1', isInsecure: false }]]);
   const cache = { name: 'host:5000/cache:x', image: 'cache:x', isInsecure: true };
   const pulled = ['--build-context', 'alpine:3=container-image://0123', '--pull-never'];
-  const way: RunWay = { isolation: 'chroot', runtime: undefined, network: 'none', wrapper: ['unshare'] };
-  expect(argumentsOf({ bases, cache }, {}, way, new Map([['alpine:3', '0123']]))).toEqual([
+  const mode: RunMode = { isolation: 'chroot', runtime: undefined, network: 'none', wrapper: ['unshare'] };
+  expect(argumentsOf({ bases, cache }, {}, mode, new Map([['alpine:3', '0123']]))).toEqual([
     ...BEGIN,
     ...FILES,
     ...pulled,
@@ -82,9 +82,9 @@ test('names secrets and agents by their ids and paths, never by their values', (
 });
 
 test('isolates by the runtime that works', () => {
-  const way: RunWay = { isolation: 'rootless', runtime: 'runc', network: 'none', wrapper: [] };
+  const mode: RunMode = { isolation: 'rootless', runtime: 'runc', network: 'none', wrapper: [] };
   const args = ['--isolation', 'rootless', '--runtime', 'runc', '--pid', 'private', '--network', 'none'];
-  expect(argumentsOf({}, {}, way)).toEqual([...BEGIN, ...FILES, ...args, ...END]);
+  expect(argumentsOf({}, {}, mode)).toEqual([...BEGIN, ...FILES, ...args, ...END]);
 });
 
 test('pushes one image by its id', () => {
@@ -117,15 +117,15 @@ test('works in the storage that it is told, or in that of the machine', () => {
   );
 });
 
-const PLAIN: RunWay = { isolation: 'oci', runtime: undefined, network: 'private', wrapper: [] };
+const PLAIN: RunMode = { isolation: 'oci', runtime: undefined, network: 'private', wrapper: [] };
 
 function argumentsOf(
-  order: Partial<BuildOrder>,
+  order: Partial<BuildInput>,
   fields: SpecFields = {},
-  way = PLAIN,
+  mode = PLAIN,
   pulled?: ReadonlyMap<string, string>,
 ) {
   const whole = plainOrder(order, fields);
   const platform = parsePlatform('linux/amd64');
-  return buildArguments(whole, planWorkspace(whole, 'unique'), { platform, way, pulled });
+  return buildArguments(whole, planWorkspace(whole, 'unique'), { platform, mode, pulled });
 }

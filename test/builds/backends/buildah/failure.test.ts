@@ -49,8 +49,8 @@ test.each([
     'infrastructure',
     'writing blob: storing blob to file "/b/x": write /b/x: no space left on device',
   ],
-])('%s: %s', (instruction, complaint, kind, reason) => {
-  expect(describeBuildFailure({ complaint, instruction, platform: 'linux/arm64', end: 'exit code 125' })).toEqual({
+])('%s: %s', (instruction, errorText, kind, reason) => {
+  expect(describeBuildFailure({ errorText, instruction, platform: 'linux/arm64', end: 'exit code 125' })).toEqual({
     kind,
     reason,
     platform: 'linux/arm64',
@@ -66,8 +66,8 @@ test.each([
   ],
   ['runc: exec: "/bin/sh": stat /bin/sh: no such file', 'build', 'runc: exec: "/bin/sh": stat /bin/sh: no such file'],
 ])('a runtime that does not begin a step: %s', (runtimeFault, kind, reason) => {
-  const complaint = 'building at STEP "RUN make": while running runtime: exit status 1';
-  const failed = { complaint, instruction: 'RUN make', platform: 'linux/amd64', end: 'exit code 1', runtimeFault };
+  const errorText = 'building at STEP "RUN make": while running runtime: exit status 1';
+  const failed = { errorText, instruction: 'RUN make', platform: 'linux/amd64', end: 'exit code 1', runtimeFault };
   expect(describeBuildFailure(failed)).toMatchObject({ kind, reason });
 });
 
@@ -75,18 +75,18 @@ test.each([
   ['exec: "slirp4netns": executable file not found in $PATH', 'infrastructure'],
   ['error during unshare(CLONE_NEWUSER): Operation not permitted', 'infrastructure'],
 ])('what the machine lacks is not the fault of a step: %s', (error, kind) => {
-  const complaint = `building at STEP "RUN make": ${error}`;
-  const failed = { complaint, instruction: 'RUN make', platform: 'linux/amd64', end: 'exit code 1' };
+  const errorText = `building at STEP "RUN make": ${error}`;
+  const failed = { errorText, instruction: 'RUN make', platform: 'linux/amd64', end: 'exit code 1' };
   expect(describeBuildFailure(failed)).toMatchObject({ kind, reason: error });
 });
 
 test.each([
   ['The target "nope" was not found in the provided Dockerfile', 'exit code 125', 'build'],
   ['', 'SIGKILL', 'infrastructure'],
-])('without a step: %j', (complaint, end, kind) => {
-  expect(describeBuildFailure({ complaint, instruction: undefined, platform: 'linux/amd64', end })).toEqual({
+])('without a step: %j', (errorText, end, kind) => {
+  expect(describeBuildFailure({ errorText, instruction: undefined, platform: 'linux/amd64', end })).toEqual({
     kind,
-    reason: complaint || 'buildah ended with SIGKILL',
+    reason: errorText || 'buildah ended with SIGKILL',
     platform: 'linux/amd64',
   });
 });
@@ -109,11 +109,11 @@ test.each([
   ],
   ['uploading manifest 1 to h/x: received unexpected HTTP status: 405 Method Not Allowed', 'build', undefined],
   ['something that nobody knows', 'infrastructure', undefined],
-])('push: %s', (complaint, kind, reason = complaint) => {
-  expect(describePushFailure({ complaint, end: 'exit code 125' })).toEqual({ kind, reason });
+])('push: %s', (errorText, kind, reason = errorText) => {
+  expect(describePushFailure({ errorText, end: 'exit code 125' })).toEqual({ kind, reason });
 });
 
 test('is one line of a bounded length', () => {
-  const { reason } = describePushFailure({ complaint: 'x'.repeat(10_000), end: '' });
+  const { reason } = describePushFailure({ errorText: 'x'.repeat(10_000), end: '' });
   expect(reason).toMatch(/^x{300}…$/);
 });

@@ -1,20 +1,20 @@
 // What buildah is not asked to do.
 import { expect, test } from 'vitest';
-import { findBuildahObstacle } from '../../../../src/builds/backends/buildah/command.ts';
-import type { Ability } from '../../../../src/builds/backends/buildah/isolation.ts';
+import { findUnsupportedReason } from '../../../../src/builds/backends/buildah/command.ts';
+import type { RunSupport } from '../../../../src/builds/backends/buildah/isolation.ts';
 import { plainSpec, type SpecFields } from '../../../support/plain-order.ts';
 
-const OCI: Ability = { way: { isolation: 'oci', runtime: undefined, network: 'private', wrapper: [] } };
-const UNABLE: Ability = { ...OCI, fault: 'crun: no cgroups' };
-const CHROOT: Ability = {
-  way: { isolation: 'chroot', runtime: undefined, network: 'none', wrapper: ['unshare', '--net'] },
+const OCI: RunSupport = { mode: { isolation: 'oci', runtime: undefined, network: 'private', wrapper: [] } };
+const UNABLE: RunSupport = { ...OCI, fault: 'crun: no cgroups' };
+const CHROOT: RunSupport = {
+  mode: { isolation: 'chroot', runtime: undefined, network: 'none', wrapper: ['unshare', '--net'] },
 };
-const OPEN: Ability = { way: { isolation: 'chroot', runtime: undefined, network: 'host', wrapper: [] } };
+const OPEN: RunSupport = { mode: { isolation: 'chroot', runtime: undefined, network: 'host', wrapper: [] } };
 const run = (text: string): SpecFields => ({
   containerFile: `FROM scratch AS other\nRUN true\nFROM scratch\n${text}\n`,
 });
 
-test.each<[name: string, fields: SpecFields, ability: Ability | undefined, obstacle: RegExp | undefined]>([
+test.each<[name: string, fields: SpecFields, ability: RunSupport | undefined, obstacle: RegExp | undefined]>([
   ['a plain build', {}, OCI, undefined],
   ['gzip', { compression: { mode: 'gzip' } }, OCI, undefined],
   ['gzip of a level', { compression: { mode: 'gzip', level: 9 } }, OCI, /gzip alone/],
@@ -42,7 +42,7 @@ test.each<[name: string, fields: SpecFields, ability: Ability | undefined, obsta
   ['what is remote', run('ADD https://example.com/a /a'), OCI, undefined],
   ['what is remote, with chroot', run('ADD https://example.com/a /a'), CHROOT, /nothing remote/],
 ])('%s', (_, fields, ability, obstacle) => {
-  const found = findBuildahObstacle(plainSpec(fields), ability);
+  const found = findUnsupportedReason(plainSpec(fields), ability);
   if (obstacle) expect(found).toMatch(obstacle);
   else expect(found).toBeUndefined();
 });

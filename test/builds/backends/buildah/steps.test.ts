@@ -2,12 +2,12 @@
 import { expect, test } from 'vitest';
 import { createStepReader, type StepReader } from '../../../../src/builds/backends/buildah/progress.ts';
 import type { OutputName } from '../../../../src/builds/process.ts';
-import type { Told } from '../../../../src/builds/progress.ts';
+import type { ProgressEvent } from '../../../../src/builds/progress.ts';
 
 const ID = '3bba22e85fb1e0972b70acc0864b9ab8d91ed1e9d3865aa3599c1c64b9999872';
 
 test('tells the steps of a build, and what they print', () => {
-  const { told, reader } = read([
+  const { events, reader } = read([
     ['stdout', 'STEP 1/3: FROM 127.0.0.1:5000/library/bb:1'],
     ['stderr', 'Trying to pull 127.0.0.1:5000/library/bb:1...'],
     ['stdout', 'STEP 2/3: COPY hello.txt /hello.txt'],
@@ -26,7 +26,7 @@ test('tells the steps of a build, and what they print', () => {
     '[linux/arm64 2/3] COPY hello.txt /hello.txt',
     '[linux/arm64 3/3] RUN echo built; echo err >&2',
   ];
-  expect(told).toEqual([
+  expect(events).toEqual([
     step(from, 'started'),
     { kind: 'output', platform: 'linux/arm64', step: from, text: 'Trying to pull 127.0.0.1:5000/library/bb:1...' },
     step(from, 'done'),
@@ -38,17 +38,17 @@ test('tells the steps of a build, and what they print', () => {
     step(run, 'done'),
   ]);
   expect(reader.findInstruction()).toBe('RUN echo built; echo err >&2');
-  expect(reader.findComplaint()).toBe('');
+  expect(reader.findErrorText()).toBe('');
 });
 
 test('names the stage of a step where there are several', () => {
-  const { told } = read([
+  const { events } = read([
     ['stdout', '[1/3] STEP 2/4: ARG NAME=x'],
     ['stdout', '--> 0384ab1ca52'],
     ['stdout', '[3/3] STEP 1/2: FROM 48bf4cf9ca26'],
     ['stdout', '[3/3] COMMIT'],
   ]);
-  expect(told).toEqual([
+  expect(events).toEqual([
     step('[linux/arm64 stage-0 2/4] ARG NAME=x', 'started'),
     step('[linux/arm64 stage-0 2/4] ARG NAME=x', 'done'),
     step('[linux/arm64 stage-2 1/2] FROM 48bf4cf9ca26', 'started'),
@@ -58,15 +58,15 @@ test('names the stage of a step where there are several', () => {
 
 test('tells what buildah logs as notes', () => {
   const logged = 'time="2026-11-23T11:02:42Z" level=warning msg="Failed, retrying in 2s"';
-  const { told } = read([
+  const { events } = read([
     ['stdout', 'STEP 1/1: FROM a'],
     ['stderr', logged],
   ]);
-  expect(told.at(-1)).toEqual({ kind: 'note', platform: 'linux/arm64', text: logged });
+  expect(events.at(-1)).toEqual({ kind: 'note', platform: 'linux/arm64', text: logged });
 });
 
 test('what fails is the last step, and the complaint is the last that buildah made', () => {
-  const { told, reader } = read([
+  const { events, reader } = read([
     ['stdout', 'STEP 2/4: COPY nope /x'],
     ['stderr', 'Error: what a step printed'],
     ['stdout', 'STEP 3/4: RUN exit 3'],
@@ -77,8 +77,8 @@ test('what fails is the last step, and the complaint is the last that buildah ma
     ['stderr', ''],
   ]);
   reader.fail('it ended');
-  expect(reader.findComplaint()).toBe('2 errors occurred: * building at STEP "RUN exit 3": exit status 3');
-  expect(told.at(-1)).toEqual({ ...step('[linux/arm64 3/4] RUN exit 3', 'failed'), text: 'it ended' });
+  expect(reader.findErrorText()).toBe('2 errors occurred: * building at STEP "RUN exit 3": exit status 3');
+  expect(events.at(-1)).toEqual({ ...step('[linux/arm64 3/4] RUN exit 3', 'failed'), text: 'it ended' });
 });
 
 test('keeps little of a complaint without an end', () => {
@@ -86,16 +86,19 @@ test('keeps little of a complaint without an end', () => {
     ['stderr', `Error: ${'x'.repeat(10_000)}`],
     ['stderr', 'y'.repeat(10_000)],
   ]);
-  expect(reader.findComplaint().length).toBeLessThanOrEqual(4_000);
+  expect(reader.findErrorText().length).toBeLessThanOrEqual(4_000);
 });
 
-function read(lines: readonly (readonly [OutputName, string])[]): { told: readonly Told[]; reader: StepReader } {
-  const told: Told[] = [];
-  const reader = createStepReader('linux/arm64', entry => told.push(entry));
+function read(lines: readonly (readonly [OutputName, string])[]): {
+  events: readonly ProgressEvent[];
+  reader: StepReader;
+} {
+  const events: ProgressEvent[] = [];
+  const reader = createStepReader('linux/arm64', entry => events.push(entry));
   for (const [from, line] of lines) reader.read(line, from);
-  return { told, reader };
+  return { events, reader };
 }
 
-function step(name: string, state: Told['state']) {
+function step(name: string, state: ProgressEvent['state']) {
   return { kind: 'step', platform: 'linux/arm64', step: name, state };
 }

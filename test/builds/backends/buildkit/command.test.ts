@@ -1,6 +1,6 @@
 // The command for an order, and how it compares with the examples of the specification of multi-platform builds.
 import { expect, test } from 'vitest';
-import type { BuildOrder } from '../../../../src/builds/backend.ts';
+import type { BuildInput } from '../../../../src/builds/backend.ts';
 import { buildArguments } from '../../../../src/builds/backends/buildkit/command.ts';
 import { connectionArguments } from '../../../../src/builds/backends/buildkit/network.ts';
 import { planWorkspace } from '../../../../src/builds/backends/buildkit/workspace.ts';
@@ -123,7 +123,7 @@ test.each([
   expect(connectionArguments(connection).join(' ')).toBe(args);
 });
 
-function argumentsOf(order: Partial<BuildOrder>, fields: object = {}): readonly string[] {
+function argumentsOf(order: Partial<BuildInput>, fields: object = {}): readonly string[] {
   const spec = specSchema.parse({
     kind: 'containerfile',
     containerFile: 'FROM scratch\n',
@@ -133,7 +133,7 @@ function argumentsOf(order: Partial<BuildOrder>, fields: object = {}): readonly 
     ...fields,
   });
   if (spec.kind !== 'containerfile') throw new Error('not the spec of a Containerfile');
-  const whole: BuildOrder = {
+  const whole: BuildInput = {
     id: 'bd-0123456789abcdef_1',
     spec,
     platforms: parsePlatforms('linux/amd64'),

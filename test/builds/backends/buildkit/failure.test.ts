@@ -66,10 +66,10 @@ test.each<[fixture: string, platforms: string, failure: Failure]>([
   for (const line of readFileSync(`fixtures/buildkit/${fixture}.txt`, 'utf8').trimEnd().split('\n')) reader.read(line);
   reader.end();
   const step = reader.findFailed();
-  expect(describeFailure({ step, complaint: reader.findComplaint(), end: 'exit code 1' })).toEqual(failure);
+  expect(describeFailure({ step, errorText: reader.findErrorText(), end: 'exit code 1' })).toEqual(failure);
 });
 
-test.each<[kind: Failure['kind'], complaint: string]>([
+test.each<[kind: Failure['kind'], errorText: string]>([
   ['build', 'failed to solve: target stage "nope" could not be found'],
   ['build', 'failed to solve: granting entitlement network.host is not allowed by build daemon configuration'],
   ['build', 'failed to solve: failed to push h/x:1: server message: insufficient_scope: authorization failed'],
@@ -107,7 +107,7 @@ test.each<[kind: Failure['kind'], complaint: string]>([
   ],
   ['infrastructure', 'could not load client certificate'],
 ])('is of kind %s where the client says: %s', (kind, said) => {
-  const failure = describeFailure({ step: undefined, complaint: `error: ${said}`, end: 'exit code 1' });
+  const failure = describeFailure({ step: undefined, errorText: `error: ${said}`, end: 'exit code 1' });
   expect(failure.kind).toBe(kind);
   expect(failure.reason).toBe(
     said.startsWith('failed to solve: process') ? failure.reason : said.replace('failed to solve: ', ''),
@@ -115,7 +115,7 @@ test.each<[kind: Failure['kind'], complaint: string]>([
 });
 
 test('is of the infrastructure where the client was killed and said nothing', () => {
-  expect(describeFailure({ step: undefined, complaint: '', end: 'SIGKILL' })).toEqual({
+  expect(describeFailure({ step: undefined, errorText: '', end: 'SIGKILL' })).toEqual({
     kind: 'infrastructure',
     reason: 'the builder ended with SIGKILL',
   });
@@ -124,7 +124,7 @@ test('is of the infrastructure where the client was killed and said nothing', ()
 test('has a reason of one short line, however long the command was', () => {
   const error = `process "/bin/sh -c ${'make\n&& '.repeat(1_000)}" did not complete successfully: exit code: 2`;
   const step = { name: '[1/1] RUN make', platform: undefined, instruction: 'RUN make', error };
-  const { reason } = describeFailure({ step, complaint: '', end: 'exit code 1' });
+  const { reason } = describeFailure({ step, errorText: '', end: 'exit code 1' });
   expect(reason).toMatch(/^"\/bin\/sh -c make && .*…" ended with exit code 2$/);
   expect(reason.length).toBeLessThan(200);
 });
@@ -132,7 +132,7 @@ test('has a reason of one short line, however long the command was', () => {
 test('says of an image that the policy denies why it may not be read', () => {
   const denied =
     'error: failed to solve: h:5000/x:1: failed to resolve source metadata for h:5000/x:1: could not resolve image due to policy: source "docker-image://h:5000/x:1" denied by policy: source denied by policy';
-  expect(describeFailure({ step: undefined, complaint: denied, end: 'exit code 1' })).toMatchObject({
+  expect(describeFailure({ step: undefined, errorText: denied, end: 'exit code 1' })).toMatchObject({
     kind: 'build',
     reason: expect.stringMatching(/^h:5000\/x:1 may not be read: /),
   });

@@ -7,11 +7,11 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { buildArguments } from '../../../../src/builds/backends/buildkit/command.ts';
 import {
-  findNetworkObstacle,
-  isInOurNetwork,
+  findUnsupportedNetwork,
   networkOf,
+  reportNetwork,
   type StepNetwork,
-  tellNetwork,
+  sharesOurNetwork,
 } from '../../../../src/builds/backends/buildkit/network.ts';
 import { planWorkspace } from '../../../../src/builds/backends/buildkit/workspace.ts';
 import { plainOrder, plainSpec } from '../../../support/plain-order.ts';
@@ -24,9 +24,9 @@ test.runIf(process.platform === 'linux')('a socket is of our network where its s
   const path = join(folder, 'buildkitd.sock');
   const server = createServer().listen(path);
   await once(server, 'listening');
-  expect(await isInOurNetwork(`unix://${path}`)).toBe(true);
-  expect(await isInOurNetwork(`unix://${folder}-link/buildkitd.sock`)).toBe(true);
-  expect(await isInOurNetwork(`unix://${folder}/other.sock`)).toBe(false);
+  expect(await sharesOurNetwork(`unix://${path}`)).toBe(true);
+  expect(await sharesOurNetwork(`unix://${folder}-link/buildkitd.sock`)).toBe(true);
+  expect(await sharesOurNetwork(`unix://${folder}/other.sock`)).toBe(false);
   server.close();
 });
 
@@ -40,7 +40,7 @@ test.each([
   ['docker-container://buildkitd', false],
   ['no address', false],
 ])('%s is of our network: %s', async (address, expected) => {
-  expect(await isInOurNetwork(address)).toBe(expected);
+  expect(await sharesOurNetwork(address)).toBe(expected);
 });
 
 test.each<[StepNetwork, 'default' | 'none' | 'host', string]>([
@@ -62,7 +62,7 @@ test('BuildKit is asked for what steps get', () => {
 test('whoever builds with a RUN that has no network is told why', () => {
   const notesOf = (containerFile: string, steps: StepNetwork) => {
     const notes: unknown[] = [];
-    tellNetwork(plainSpec({ containerFile }), steps, ({ text }) => notes.push(text));
+    reportNetwork(plainSpec({ containerFile }), steps, ({ text }) => notes.push(text));
     return notes;
   };
   expect(notesOf('FROM scratch\nRUN a\n', 'none')).toEqual([
@@ -74,9 +74,9 @@ test('whoever builds with a RUN that has no network is told why', () => {
 
 test('a frontend of the file, which runs as it likes, is not run in our network', () => {
   const spec = plainSpec({ containerFile: '# syntax=example.com/own\nFROM scratch\n' });
-  expect(findNetworkObstacle(spec, 'none')).toMatch(/example.com\/own/);
-  expect(findNetworkObstacle(spec, 'own')).toBeUndefined();
+  expect(findUnsupportedNetwork(spec, 'none')).toMatch(/example.com\/own/);
+  expect(findUnsupportedNetwork(spec, 'own')).toBeUndefined();
   expect(
-    findNetworkObstacle(plainSpec({ containerFile: '# syntax=docker/dockerfile:1\nFROM scratch\n' }), 'none'),
+    findUnsupportedNetwork(plainSpec({ containerFile: '# syntax=docker/dockerfile:1\nFROM scratch\n' }), 'none'),
   ).toBeUndefined();
 });

@@ -1,6 +1,6 @@
 // What cannot be handed over on a command line.
 import { expect, test } from 'vitest';
-import { findCommandObstacle } from '../../../../src/builds/backends/buildkit/command.ts';
+import { findUnsupportedArgument } from '../../../../src/builds/backends/buildkit/command.ts';
 import { specSchema } from '../../../../src/builds/spec.ts';
 
 test.each<[name: string, fields: object, obstacle: RegExp | undefined]>([
@@ -16,7 +16,7 @@ test.each<[name: string, fields: object, obstacle: RegExp | undefined]>([
     ...{ kind: 'containerfile', containerFile: '', platforms: ['linux/amd64'], bases: {}, target: { repository: 'r' } },
     ...fields,
   });
-  const found = spec.kind === 'containerfile' ? findCommandObstacle(spec) : 'not the spec of a Containerfile';
+  const found = spec.kind === 'containerfile' ? findUnsupportedArgument(spec) : 'not the spec of a Containerfile';
   if (obstacle) expect(found).toMatch(obstacle);
   else expect(found).toBeUndefined();
 });

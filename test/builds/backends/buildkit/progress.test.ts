@@ -3,16 +3,16 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createProgressReader } from '../../../../src/builds/backends/buildkit/progress.ts';
-import { logEntrySchema, type Told } from '../../../../src/builds/progress.ts';
+import { logEntrySchema, type ProgressEvent } from '../../../../src/builds/progress.ts';
 import { parsePlatforms } from '../../../../src/oci/platform.ts';
 
 const THREE = 'linux/amd64,linux/arm64,linux/arm/v7';
 
 describe('a build for three platforms', () => {
-  const { told } = replay('three-platforms', THREE);
+  const { events } = replay('three-platforms', THREE);
 
   test.each(THREE.split(','))('tells of %s when its steps begin and end', platform => {
-    const copy = told.filter(entry => entry.platform === platform && entry.step?.includes('COPY file.txt'));
+    const copy = events.filter(entry => entry.platform === platform && entry.step?.includes('COPY file.txt'));
     expect(copy).toEqual(
       ['started', 'done'].map(state => ({
         kind: 'step',
@@ -28,7 +28,7 @@ describe('a build for three platforms', () => {
     ['linux/arm64', 'aarch64'],
     ['linux/arm/v7', 'armv7l'],
   ])('tells what the steps of %s print, also without a line break', (platform, machine) => {
-    const output = told.filter(entry => entry.kind === 'output' && entry.platform === platform);
+    const output = events.filter(entry => entry.kind === 'output' && entry.platform === platform);
     expect(output.map(({ text }) => text).toSorted()).toEqual(
       [`hello me on ${machine}`, machine, 'no break'].toSorted(),
     );
@@ -36,7 +36,7 @@ describe('a build for three platforms', () => {
   });
 
   test('tells how many bytes of a layer were pulled', () => {
-    const [counted] = told.filter(({ progress }) => progress !== undefined);
+    const [counted] = events.filter(({ progress }) => progress !== undefined);
     expect(counted).toMatchObject({
       kind: 'step',
       progress: { total: 1_029_767 },
@@ -45,72 +45,74 @@ describe('a build for three platforms', () => {
   });
 
   test('leaves the platform out where it is about all of them', () => {
-    const shared = told.filter(({ step }) => step === '[internal] load build context' || step === 'exporting to image');
+    const shared = events.filter(
+      ({ step }) => step === '[internal] load build context' || step === 'exporting to image',
+    );
     expect(shared.length).toBeGreaterThan(3);
     expect(shared.map(({ platform }) => platform)).toEqual(shared.map(() => undefined));
   });
 
   test('tells nothing twice in a row', () => {
-    expect(told.filter((entry, i) => JSON.stringify(entry) === JSON.stringify(told[i - 1]))).toEqual([]);
+    expect(events.filter((entry, i) => JSON.stringify(entry) === JSON.stringify(events[i - 1]))).toEqual([]);
   });
 });
 
 test('the steps of a build for one platform are of that platform, and cached ones say so', () => {
-  const { told } = replay('one-platform-cached', 'linux/arm64');
-  expect(told.filter(({ step }) => step?.includes('RUN'))).toEqual([
+  const { events } = replay('one-platform-cached', 'linux/arm64');
+  expect(events.filter(({ step }) => step?.includes('RUN'))).toEqual([
     { kind: 'step', platform: 'linux/arm64', step: '[base 2/2] RUN echo one; date > /date', state: 'cached' },
     { kind: 'step', platform: 'linux/arm64', step: '[stage-1 1/1] RUN echo two', state: 'cached' },
   ]);
 });
 
 describe('a cross compilation', () => {
-  const { told, reader } = replay('cross-compiled', 'linux/arm64,linux/arm/v7');
+  const { events, reader } = replay('cross-compiled', 'linux/arm64,linux/arm/v7');
 
   test('is of the platform that it is for; what is for none of those asked for has none', () => {
-    const output = told.filter(({ kind }) => kind === 'output');
+    const output = events.filter(({ kind }) => kind === 'output');
     expect(output.map(({ platform, text }) => `${platform} ${text}`).toSorted()).toEqual([
       'linux/arm/v7 100%',
       'linux/arm/v7 for linux/arm/v7',
       'linux/arm64 100%',
       'linux/arm64 for linux/arm64',
     ]);
-    const base = told.filter(({ step }) => step?.startsWith('[linux/amd64 build 1/2]'));
+    const base = events.filter(({ step }) => step?.startsWith('[linux/amd64 build 1/2]'));
     expect(new Set(base.map(({ platform }) => platform))).toEqual(new Set([undefined]));
   });
 
   test('tells warnings, and of a missing layer cache no failure', () => {
-    expect(told.filter(({ kind }) => kind === 'note').map(({ text }) => text)).toEqual([
+    expect(events.filter(({ kind }) => kind === 'note').map(({ text }) => text)).toEqual([
       "warning: FromAsCasing: 'as' and 'FROM' keywords' casing do not match (line 1)",
     ]);
-    expect(told.filter(({ state }) => state === 'failed')).toEqual([]);
+    expect(events.filter(({ state }) => state === 'failed')).toEqual([]);
     expect(reader.findFailed()).toBeUndefined();
   });
 });
 
 test('the failed step is the one that failed by itself, and the others say that they were cancelled', () => {
-  const { told, reader } = replay('failing-run', 'linux/amd64,linux/arm64');
+  const { events, reader } = replay('failing-run', 'linux/amd64,linux/arm64');
   expect(reader.findFailed()).toMatchObject({
     platform: 'linux/arm64',
     instruction: expect.stringMatching(/^RUN \[ /),
   });
-  const failed = told.filter(({ state }) => state === 'failed');
+  const failed = events.filter(({ state }) => state === 'failed');
   expect(failed.map(({ platform }) => platform)).toEqual(['linux/arm64', 'linux/amd64']);
   expect(failed[1]?.text).toContain('context canceled');
-  expect(reader.findComplaint()).toMatch(/^error: failed to solve: process /);
+  expect(reader.findErrorText()).toMatch(/^error: failed to solve: process /);
 });
 
 test('a line that is no status becomes a note, without control characters', () => {
-  const { told } = read(['\u001b[31mred\u001b[0m', '', '{"cut": ', '[1]', 'null']);
-  expect(told).toEqual(['red', '{"cut": ', '[1]', 'null'].map(text => ({ kind: 'note', text })));
+  const { events } = read(['\u001b[31mred\u001b[0m', '', '{"cut": ', '[1]', 'null']);
+  expect(events).toEqual(['red', '{"cut": ', '[1]', 'null'].map(text => ({ kind: 'note', text })));
 });
 
 test('fields that are not known are ignored, and missing ones do no harm', () => {
-  const { told } = read([
+  const { events } = read([
     '{"new": 1, "vertexes": [{"digest": "a", "name": "[1/1] RUN x", "started": "now", "new": {}}], "logs": null}',
     '{"logs": [{"vertex": "unknown", "data": "aGk="}, {"vertex": "a"}], "statuses": [{"id": "i", "vertex": "unknown"}]}',
     '{}',
   ]);
-  expect(told).toEqual([
+  expect(events).toEqual([
     { kind: 'step', platform: 'linux/amd64', step: '[1/1] RUN x', state: 'started' },
     { kind: 'output', text: 'hi' },
   ]);
@@ -122,19 +124,19 @@ test('what it remembers has a bound, whatever it reads', () => {
     name: 'x'.repeat(5_000),
     started: 'now',
   }));
-  const { told } = read(many.map(vertex => JSON.stringify({ vertexes: [vertex] })));
-  expect(told).toHaveLength(10_000);
-  expect(told[0]?.step).toHaveLength(1_000);
+  const { events } = read(many.map(vertex => JSON.stringify({ vertexes: [vertex] })));
+  expect(events).toHaveLength(10_000);
+  expect(events[0]?.step).toHaveLength(1_000);
 });
 
 test('progress is told for each tenth at most', () => {
   const vertexes = [{ digest: 'a', name: 'pull', started: 'now' }];
   const statuses = Array.from({ length: 1_000 }, (_, i) => ({ id: 'layer', vertex: 'a', current: i, total: 1_000 }));
-  const { told } = read([
+  const { events } = read([
     JSON.stringify({ vertexes }),
     ...statuses.map(status => JSON.stringify({ statuses: [status] })),
   ]);
-  expect(told.filter(({ progress }) => progress)).toHaveLength(10);
+  expect(events.filter(({ progress }) => progress)).toHaveLength(10);
 });
 
 test('never throws, and tells only entries of the log, for any lines', () => {
@@ -142,7 +144,7 @@ test('never throws, and tells only entries of the log, for any lines', () => {
   const line = fc.oneof(fc.string(), fc.json(), fc.constantFrom(...linesOf('failing-run')));
   fc.assert(
     fc.property(fc.array(line, { maxLength: 30 }), lines => {
-      for (const entry of read(lines).told) logEntrySchema.parse({ at, ...entry });
+      for (const entry of read(lines).events) logEntrySchema.parse({ at, ...entry });
     }),
     { numRuns: 200 },
   );
@@ -153,11 +155,11 @@ function replay(name: string, platforms: string) {
 }
 
 function read(lines: readonly string[], platforms = 'linux/amd64') {
-  const told: Told[] = [];
-  const reader = createProgressReader(parsePlatforms(platforms), entry => told.push(entry));
+  const events: ProgressEvent[] = [];
+  const reader = createProgressReader(parsePlatforms(platforms), entry => events.push(entry));
   for (const line of lines) reader.read(line);
   reader.end();
-  return { told, reader };
+  return { events, reader };
 }
 
 function linesOf(name: string): readonly string[] {

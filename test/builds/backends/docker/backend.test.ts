@@ -45,7 +45,7 @@ test('builds one platform at a time until it knows better', async () => {
 test('a builder that does not run is unavailable, and a build on it a failure of the infrastructure', async () => {
   const backend = await createBackend("printf 'Driver: remote\\nStatus: inactive\\n'");
   await expect(backend.listPlatforms(signal)).rejects.toThrow(BackendUnavailable);
-  const building = backend.build(plainOrder(), { signal, tell: () => undefined });
+  const building = backend.build(plainOrder(), { signal, report: () => undefined });
   await expect(building).rejects.toThrow(BuildFailure);
   await expect(building).rejects.toMatchObject({ failure: { kind: 'infrastructure' } });
 });

@@ -77,7 +77,7 @@ Status:   inactive
 test('an engine with the classic image store builds for one platform at a time', () => {
   const { platforms, ...builder } = parseBuilder(ENGINE);
   expect(builder).toEqual({
-    ...{ driver: 'docker', isMultiPlatform: false, hasCacheExport: false, hasSourcePolicies: false, isKeeping: true },
+    ...{ driver: 'docker', isMultiPlatform: false, hasCacheExport: false, hasSourcePolicies: false, keepsImages: true },
     hostNetworks: [],
   });
   expect(platforms.map(formatPlatform)).toEqual([
@@ -92,7 +92,7 @@ test('an engine with the classic image store builds for one platform at a time',
 test('a builder of several nodes builds for what any of them can', () => {
   const { platforms, ...builder } = parseBuilder(REMOTE);
   expect(builder).toEqual({
-    ...{ driver: 'remote', isMultiPlatform: true, hasCacheExport: true, hasSourcePolicies: true, isKeeping: false },
+    ...{ driver: 'remote', isMultiPlatform: true, hasCacheExport: true, hasSourcePolicies: true, keepsImages: false },
     hostNetworks: [],
   });
   expect(platforms.map(formatPlatform)).toEqual(['linux/amd64', 'linux/amd64/v2', 'linux/arm64']);

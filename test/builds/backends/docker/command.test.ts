@@ -1,6 +1,6 @@
 // The command for an order.
 import { expect, test } from 'vitest';
-import type { BuildOrder } from '../../../../src/builds/backend.ts';
+import type { BuildInput } from '../../../../src/builds/backend.ts';
 import { planWorkspace } from '../../../../src/builds/backends/buildkit/workspace.ts';
 import { buildArguments } from '../../../../src/builds/backends/docker/command.ts';
 import { parsePlatforms } from '../../../../src/oci/platform.ts';
@@ -69,7 +69,7 @@ test('names secrets and agents by their ids and paths, never by their values', (
   expect(args).toEqual(['build', ...FILE, ...PLAIN, ...named, ...OUTPUT, ...END]);
 });
 
-function argumentsOf(order: Partial<BuildOrder>, fields: SpecFields = {}, hasCacheExport = true): readonly string[] {
+function argumentsOf(order: Partial<BuildInput>, fields: SpecFields = {}, hasCacheExport = true): readonly string[] {
   const whole = plainOrder(order, fields);
   const { network } = whole.spec;
   return buildArguments(whole, planWorkspace(whole), { builder: undefined, hasCacheExport, network });

@@ -1,12 +1,12 @@
 // What a builder of buildx is not asked to do.
 import { expect, test } from 'vitest';
 import type { Builder } from '../../../../src/builds/backends/docker/builder.ts';
-import { findDockerObstacle } from '../../../../src/builds/backends/docker/command.ts';
+import { findUnsupportedReason } from '../../../../src/builds/backends/docker/command.ts';
 import { plainSpec, type SpecFields } from '../../../support/plain-order.ts';
 
 const remote: Builder = {
   ...{ driver: 'remote', platforms: [], hostNetworks: [], isMultiPlatform: true, hasCacheExport: true },
-  ...{ hasSourcePolicies: true, isKeeping: false },
+  ...{ hasSourcePolicies: true, keepsImages: false },
 };
 const classic: Builder = { ...remote, driver: 'docker', isMultiPlatform: false };
 const containerd: Builder = { ...remote, driver: 'docker' };
@@ -23,7 +23,7 @@ test.each<[name: string, fields: SpecFields, builder: Builder | undefined, obsta
   ['attestations on one that is not known yet', attested, undefined, undefined],
   ['a value that is too long', { args: { A: 'x'.repeat(130_000) } }, classic, /120 KiB/],
 ])('%s', (_, fields, builder, obstacle) => {
-  const found = findDockerObstacle(plainSpec(fields), builder);
+  const found = findUnsupportedReason(plainSpec(fields), builder);
   if (obstacle) expect(found).toMatch(obstacle);
   else expect(found).toBeUndefined();
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createEmbeddedBackend } from '../../../../src/builds/backends/embedded/backend.ts';
 import { BuildFailure } from '../../../../src/builds/execution.ts';
-import type { Told } from '../../../../src/builds/progress.ts';
+import type { ProgressEvent } from '../../../../src/builds/progress.ts';
 import { parseManifest } from '../../../../src/oci/manifest.ts';
 import { mediaTypes } from '../../../../src/oci/media-type.ts';
 import { formatPlatform } from '../../../../src/oci/platform.ts';
@@ -28,14 +28,14 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 
 interface Options extends Partial<Omit<OrderOptions, 'containerFile' | 'image'>> {
   readonly signal?: AbortSignal;
-  readonly tell?: (told: Told) => void;
+  readonly report?: (event: ProgressEvent) => void;
   readonly prepare?: (directory: string) => Promise<void>;
 }
 
-async function build(containerFile: string, { signal, tell = () => {}, prepare, ...options }: Options = {}) {
+async function build(containerFile: string, { signal, report = () => {}, prepare, ...options }: Options = {}) {
   const order = await createOrder(folder, { containerFile, image: IMAGE, ...options });
   await prepare?.(join(order.directory, 'context'));
-  return createEmbeddedBackend(store).build(order, { signal: signal ?? AbortSignal.timeout(20_000), tell });
+  return createEmbeddedBackend(store).build(order, { signal: signal ?? AbortSignal.timeout(20_000), report });
 }
 
 /** What was pushed, checked by the oracle. */
@@ -70,7 +70,7 @@ test('keeps all bits of modes of the context, and of those that it had before it
   const modes = { su: 0o4755, tmp: 0o3777, odd: 0o2470 };
   for (const [name, mode] of Object.entries(modes)) await chmod(join(order.directory, 'context', name), mode);
   const contextModes = new Map([['shadow', 0]]);
-  const options = { signal: AbortSignal.timeout(20_000), tell: () => {} };
+  const options = { signal: AbortSignal.timeout(20_000), report: () => {} };
   await createEmbeddedBackend(store).build({ ...order, contextModes }, options);
   const [image] = await pushed();
   const found = Object.entries(image?.files ?? {}).map(([name, { mode }]) => `${mode} ${name}`);
@@ -168,10 +168,10 @@ test.each(['gzip', 'zstd', 'uncompressed'] as const)('packs its layers as %s', a
 
 test('tells its steps by the names that BuildKit gives them', async () => {
   await store.make('base', { platforms: ['linux/arm64'] });
-  const told: Told[] = [];
+  const events: ProgressEvent[] = [];
   const text = 'FROM base AS one\nENV a=b\nCOPY a \\\n  /\nFROM one\nWORKDIR /w\n';
-  await build(text, { context: { a: 'A' }, platforms: ['linux/arm64'], tell: entry => told.push(entry) });
-  expect(told.map(({ step, state }) => `${state} ${step}`)).toEqual([
+  await build(text, { context: { a: 'A' }, platforms: ['linux/arm64'], report: entry => events.push(entry) });
+  expect(events.map(({ step, state }) => `${state} ${step}`)).toEqual([
     'started [linux/arm64 one 1/2] FROM base AS one',
     'done [linux/arm64 one 1/2] FROM base AS one',
     'started [linux/arm64 one 2/2] COPY a   /',
@@ -179,7 +179,7 @@ test('tells its steps by the names that BuildKit gives them', async () => {
     'started [linux/arm64 stage-1 1/1] WORKDIR /w',
     'done [linux/arm64 stage-1 1/1] WORKDIR /w',
   ]);
-  expect(told.every(({ platform }) => platform === 'linux/arm64')).toBe(true);
+  expect(events.every(({ platform }) => platform === 'linux/arm64')).toBe(true);
 });
 
 test('names the platforms that a base has, where one is missing', async () => {
@@ -256,7 +256,7 @@ test.each([
   await store.make('secret-arm64', { platforms });
   const backend = createEmbeddedBackend({ ...store, buildPlatform: { os: 'linux', architecture: 'arm64' } });
   const order = await createOrder(folder, { containerFile, image: IMAGE, platforms });
-  const failure = await failureOf(backend.build(order, { signal: AbortSignal.timeout(20_000), tell: () => {} }));
+  const failure = await failureOf(backend.build(order, { signal: AbortSignal.timeout(20_000), report: () => {} }));
   expect(failure).toMatchObject({ kind: 'build', reason: expect.stringMatching(/may not be read/) });
   expect(store.tags.get(IMAGE)).toBeUndefined();
 });
@@ -294,10 +294,12 @@ test('stops when it is told to, with the reason that it is given', async () => {
   await store.make('base', { platforms: ['linux/amd64'], layers: [[{ name: 'x' }]] });
   const stop = new AbortController();
   const reason = new Error('enough');
-  const tell = ({ step, state }: Told) => {
+  const report = ({ step, state }: ProgressEvent) => {
     if (step?.includes('COPY') && state === 'started') stop.abort(reason);
   };
-  await expect(build('FROM base\nCOPY a /\n', { context: { a: 'A' }, signal: stop.signal, tell })).rejects.toBe(reason);
+  await expect(build('FROM base\nCOPY a /\n', { context: { a: 'A' }, signal: stop.signal, report })).rejects.toBe(
+    reason,
+  );
   expect(store.pushes).toEqual([]);
   await expect(build('FROM scratch\n', { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
 });
@@ -316,7 +318,7 @@ test('refuses layers and archives that unpack to very much', async () => {
   const order = await createOrder(folder, { containerFile: 'FROM bomb\nWORKDIR /x\n', image: IMAGE });
   const building = createEmbeddedBackend({ ...store, limits }).build(order, {
     signal: AbortSignal.timeout(20_000),
-    tell: () => {},
+    report: () => {},
   });
   expect(await failureOf(building)).toMatchObject({
     reason: /^line 2: the layer sha256:.* more than 10 times its \d+ bytes/,

@@ -1,6 +1,6 @@
 // The variants of arm that a builder has without naming them.
 import { expect, test } from 'vitest';
-import { withOlderArms } from '../../src/builds/bases.ts';
+import { withOlderArmVariants } from '../../src/builds/bases.ts';
 import { formatPlatform, parsePlatforms } from '../../src/oci/platform.ts';
 
 test.each([
@@ -11,5 +11,5 @@ test.each([
   ['linux/amd64,linux/arm64', 'linux/amd64,linux/arm64'],
   ['linux/amd64/v3,linux/arm/v9', 'linux/amd64/v3,linux/arm/v9'],
 ])('whoever builds for %s builds for %s', (listed, built) => {
-  expect(withOlderArms(parsePlatforms(listed)).map(formatPlatform).join()).toBe(built);
+  expect(withOlderArmVariants(parsePlatforms(listed)).map(formatPlatform).join()).toBe(built);
 });

@@ -1,8 +1,8 @@
 // Whom an end of the process is blamed on, whatever ran and however it ended.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { NO_BLAME } from '../../../src/builds/queue/build-records.ts';
-import { judge } from '../../../src/builds/queue/restore.ts';
+import { NO_CRASHES } from '../../../src/builds/queue/build-records.ts';
+import { updateCrashHistories } from '../../../src/builds/queue/restore.ts';
 
 /** Which of five builds run when the process ends, and how it ends. */
 const end = fc.record({
@@ -12,10 +12,10 @@ const end = fc.record({
 
 test('counts for a build are the ends by itself while it alone ran, and nothing else', () => {
   const property = fc.property(fc.array(end, { maxLength: 30 }), ends => {
-    let blames: ReturnType<typeof judge> = Array(5).fill(NO_BLAME);
+    let blames: ReturnType<typeof updateCrashHistories> = Array(5).fill(NO_CRASHES);
     for (const { running, how } of ends) {
       const left = blames.map((blame, at) => ({ ...blame, isRunning: running.includes(at) }));
-      blames = judge(left, how === 'by itself');
+      blames = updateCrashHistories(left, how === 'by itself');
     }
     const faults = ends.filter(({ how }) => how === 'by itself').map(({ running }) => running);
     for (const [at, blame] of blames.entries()) {
@@ -33,14 +33,14 @@ test('counts for a build are the ends by itself while it alone ran, and nothing 
 test('kills alone never blame anybody', () => {
   const kills = fc.array(end, { maxLength: 100 });
   const property = fc.property(kills, ends => {
-    let blames: ReturnType<typeof judge> = Array(5).fill(NO_BLAME);
+    let blames: ReturnType<typeof updateCrashHistories> = Array(5).fill(NO_CRASHES);
     for (const { running } of ends) {
-      blames = judge(
+      blames = updateCrashHistories(
         blames.map((blame, at) => ({ ...blame, isRunning: running.includes(at) })),
         false,
       );
     }
-    expect(blames).toEqual(Array(5).fill(NO_BLAME));
+    expect(blames).toEqual(Array(5).fill(NO_CRASHES));
   });
   fc.assert(property);
 });

@@ -1,14 +1,14 @@
 import { expect, test } from 'vitest';
-import { createLine } from '../../../src/builds/queue/queue.ts';
+import { createFairQueue } from '../../../src/builds/queue/queue.ts';
 
-function serveAll<T>(line: ReturnType<typeof createLine<T>>): T[] {
+function serveAll<T>(line: ReturnType<typeof createFairQueue<T>>): T[] {
   const served: T[] = [];
-  for (let item = line.next(); item !== undefined; item = line.next()) served.push(item);
+  for (let item = line.take(); item !== undefined; item = line.take()) served.push(item);
   return served;
 }
 
 function lineOf(items: readonly (readonly [string, string, number?])[]) {
-  const line = createLine<string>();
+  const line = createFairQueue<string>();
   for (const [item, caller, priority = 0] of items) line.add(item, { caller, priority });
   return line;
 }
@@ -38,11 +38,11 @@ test('serves callers in turn', () => {
 });
 
 test('a caller with one item does not wait for the hundred of another', () => {
-  const line = createLine<string>();
+  const line = createFairQueue<string>();
   for (let n = 0; n < 100; n += 1) line.add(`many ${n}`, { caller: 'many', priority: 0 });
-  line.next();
+  line.take();
   line.add('one', { caller: 'one', priority: 0 });
-  expect([line.next(), line.next()]).toContain('one');
+  expect([line.take(), line.take()]).toContain('one');
 });
 
 test('serves higher priorities first, whoever asks', () => {
@@ -71,7 +71,7 @@ test('who has to wait is passed over, and keeps the place', () => {
     ['s2', '', 1],
     ['k1', 'k'],
   ]);
-  expect(line.next(caller => caller === '')).toBe('k1');
-  expect(line.next(caller => caller === '')).toBeUndefined();
+  expect(line.take(caller => caller === '')).toBe('k1');
+  expect(line.take(caller => caller === '')).toBeUndefined();
   expect(serveAll(line)).toEqual(['s1', 's2']);
 });
