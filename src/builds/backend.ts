@@ -13,21 +13,21 @@ export interface Backend {
   readonly isMultiPlatform: boolean;
   /** Whether the platforms of a build that is not multi-platform are built at the same time; absent: one after the other. */
   readonly isParallel?: boolean;
-  /** Whether what it has begun goes on when the service stops, and is found again by the next `build` of the same order. */
+  /** Whether its work continues while the service is down, and the next `build` of the same input picks it up. */
   readonly survivesRestart?: boolean;
-  /** How it writes and reaches Veneer, where that is not as other builders do. */
+  /** How it reaches Veneer, if not as other builders do. */
   readonly ownRegistry?: OwnRegistry;
-  /** What it can build for now, normalised. Throws BackendUnavailable where it does not answer. */
+  /** The platforms that it can build for at present, normalised. Throws BackendUnavailable where it does not answer. */
   listPlatforms(signal: AbortSignal): Promise<readonly Platform[]>;
   /** Why it cannot do this spec whatever the platform, such as "RUN needs a builder: install BuildKit, …"; undefined where it can. */
   findUnsupportedReason(spec: ContainerFileSpec): string | undefined;
-  /** What a RUN lacks here, or is not kept from, in words for people; as far as it is known by now. */
+  /** For people: what a RUN lacks here, or is not isolated from, as far as that is known. */
   readonly listNotes?: () => readonly string[];
-  /** How long it may take until it says what it can build for; absent: as all others. */
+  /** How long `listPlatforms` may take; absent: the default of all builders. */
   readonly answerTimeoutMs?: number;
   /** Builds and pushes. Throws BuildFailure, or the signal's reason once all that it started has ended. */
   build(order: BuildInput, options: BuildOptions): Promise<BuildResult>;
-  /** Ends what an earlier process began and nobody will ask for any more. */
+  /** Ends work of an earlier process that no build needs. */
   sweep?(): Promise<void>;
   close(): Promise<void>;
 }
@@ -39,11 +39,11 @@ type BackendKind = (typeof backendKinds)[number];
 export interface BuildOptions {
   readonly signal: AbortSignal;
   readonly report: Report;
-  /** Absent: there is no log of an earlier process. */
+  /** Absent: no earlier process has reported anything of this build. */
   readonly resume?: Resume;
 }
 
-/** One build, ready for a builder: everything is looked up, and nothing in it is to be stored. */
+/** What a builder gets: a spec with everything resolved. It holds secrets, and is never stored. */
 export interface BuildInput {
   /** The build's id. */
   readonly id: string;
@@ -52,11 +52,11 @@ export interface BuildInput {
   readonly platforms: readonly Platform[];
   /** Private to this build, and removed after it: `context/` is the unpacked build context, `Containerfile` the file. The backend may add to it. */
   readonly directory: string;
-  /** Of entries of `context/`, by name, that have others there: the service could not read them with their own. */
+  /** The true modes of entries of `context/`, by name, that were unpacked with another one since the service could not read them otherwise. */
   readonly contextModes?: ReadonlyMap<string, number> | undefined;
   readonly target: PushTarget;
   readonly cache: PushTarget | undefined;
-  /** What the base images that were resolved are to be read as, by their names in the Containerfile. */
+  /** The pinned base images, by their names in the Containerfile. */
   readonly bases: ReadonlyMap<string, PinnedBase>;
   /** The values of the spec's secrets by their ids. */
   readonly secrets: ReadonlyMap<string, Uint8Array>;
@@ -73,7 +73,7 @@ export interface OwnRegistry {
   readonly isInsecure: boolean;
 }
 
-/** A reference as a builder has to write it. */
+/** A reference as a builder writes it. */
 export interface PushTarget {
   /** `host[:port]/repository:tag`. */
   readonly name: string;
@@ -83,7 +83,7 @@ export interface PushTarget {
   readonly isInsecure: boolean;
 }
 
-/** A base image as a builder has to write it: one of ours is read through us. */
+/** A base image as a builder writes it: one of ours is read through Veneer. */
 export interface PinnedBase {
   /** `host[:port]/repository@digest`. */
   readonly name: string;
@@ -104,16 +104,16 @@ export interface BuildResult {
 export interface DetectOptions {
   readonly environment: Environment;
   readonly signal: AbortSignal;
-  /** Told of one whose look failed unexpectedly: the others are there all the same. */
+  /** Called for a detection that failed unexpectedly; the others still count. */
   readonly onError?: (error: unknown) => void;
-  /** Told what was looked for and why it is not there, one line for the start log. */
+  /** Called with why a builder is not available, one line for the log. */
   readonly onMiss: (reason: string) => void;
 }
 
-/** Looks for one kind of builder; undefined where it is not there or does not answer within seconds. Throws only the signal's reason. */
+/** Looks for one kind of builder; undefined if it is absent or does not answer within seconds. Throws only the signal's reason. */
 export type Detect = (options: DetectOptions) => Promise<Backend | undefined>;
 
-/** Those that are there, in the order of the list; all are looked for at once. */
+/** The available ones, in the order of the list; all are looked for at once. */
 export async function detectBackends(detects: readonly Detect[], options: DetectOptions): Promise<readonly Backend[]> {
   const found = await Promise.all(
     detects.map(async detect => {

@@ -15,8 +15,8 @@ import { InvalidBuild } from './request.ts';
 export type BaseLookup = Pick<BaseImages, 'resolve' | 'open'>;
 
 /**
- * The digest of each base by its name. One whose registry fails now is left out: a builder may have it, or find it later. Throws
- * InvalidBuild for one that does not exist, that we may not have, or that is not there for a platform.
+ * The digest of each base by its name. One whose registry fails is left out: a builder may have it, or find it later. Throws
+ * InvalidBuild for one that does not exist, is denied to us, or has no image for a platform.
  */
 export async function lookUpBases(
   bases: readonly BaseUse[],
@@ -42,11 +42,11 @@ async function findDigest({ reference, line }: BaseUse, images: Pick<BaseImages,
     if (!(error instanceof RegistryError)) throw error;
     if (isPassing(error)) return undefined;
     const place = `containerFile: line ${line}: the image ${JSON.stringify(reference.slice(0, 300))}`;
-    throw new InvalidBuild(`${place} cannot be had: ${error.message}`, { cause: error });
+    throw new InvalidBuild(`${place} cannot be resolved: ${error.message}`, { cause: error });
   }
 }
 
-/** A base that cannot be read now, or is nothing that we understand, is left to the builder. */
+/** A base that cannot be read at present, or whose form is unknown to us, is left to the builder. */
 async function checkPlatforms(
   { reference, line, platforms }: BaseUse,
   digest: Digest,
@@ -71,13 +71,13 @@ function isPassing({ status }: RegistryError): boolean {
 }
 
 interface PlatformImage {
-  /** Undefined where there is none for the platform. */
+  /** Undefined if there is none for the platform. */
   readonly manifest: ImageManifest | undefined;
-  /** What was looked at: all that there is, where none is for the platform. */
+  /** The platforms that the image has, as far as they were looked at. */
   readonly there: readonly string[];
 }
 
-/** One for the platform itself comes first, then one for an older arm, whose code it runs. Throws what `image` throws. */
+/** Prefers an exact match, then an older ARM variant, whose code the platform runs. Throws what `image` throws. */
 export async function findPlatformImage(image: BaseImage, platform: Platform): Promise<PlatformImage> {
   const candidates = await listCandidates(image);
   const there = [...new Set(candidates.map(each => formatPlatform(normalizePlatform(each.platform))))];
@@ -90,12 +90,12 @@ export async function findPlatformImage(image: BaseImage, platform: Platform): P
 }
 
 const MAX_DEPTH = 4;
-/** Of entries that do not say what they are for, and have to be read. */
+/** Of entries without a platform, whose manifests have to be read. */
 const MAX_READ = 64;
 
 /** In words for people. */
 export function describeMissingPlatform(reference: string, platform: Platform, { there }: PlatformImage): string {
-  return `${reference} is not there for ${formatPlatform(platform)}; there is ${there.join(', ') || 'no image at all'}`;
+  return `${reference} has no image for ${formatPlatform(platform)}, only for ${there.join(', ') || 'no platform at all'}`;
 }
 
 interface Candidate {
@@ -126,7 +126,7 @@ async function listCandidates(image: BaseImage): Promise<readonly Candidate[]> {
     await visit(await read(), depth + 1);
   }
 
-  /** What describes an image is none. */
+  /** Attestations are no images. */
   function add(platform: Platform, read: Candidate['read']): void {
     if (platform.os !== 'unknown') candidates.push({ platform, read });
   }
@@ -134,7 +134,8 @@ async function listCandidates(image: BaseImage): Promise<readonly Candidate[]> {
 
 const ARM_VARIANTS = ['v5', 'v6', 'v7'];
 
-/** Normalised platforms, with the older variants of each arm, each once. BuildKit lists v7 and v6, and builds v5 all the same. */
+/** Adds to normalised platforms the older variants of each ARM, without duplicates: whatever runs a variant runs the older ones. BuildKit lists
+ * v7 and v6, and builds v5 as well. */
 export function withOlderArmVariants(platforms: readonly Platform[]): readonly Platform[] {
   const all = platforms.flatMap(platform => [platform, ...olderArms(platform)]);
   return [...new Map(all.map(platform => [formatPlatform(platform), platform])).values()];

@@ -1,4 +1,4 @@
-// One run of a spec: what the queue gives to an executor, and how it may end.
+// One execution of a spec: what the queue gives to an executor, and how it may fail or be stopped.
 import type { Digest } from '../oci/digest.ts';
 import type { RegistryError } from '../oci/errors.ts';
 import type { Report, Resume } from './progress.ts';
@@ -7,20 +7,20 @@ import type { Failure } from './record.ts';
 export interface ExecuteOptions {
   /** The build's id. */
   readonly id: string;
-  /** The repository and tag where the result has to be in the end, as the record's `image`. */
+  /** The repository and tag of the result, as the record's `image`. */
   readonly image: string;
-  /** When it aborts, all that was started is to be stopped, processes killed, before the promise settles. */
+  /** On abort, everything that was started is stopped, processes included, before the promise settles. */
   readonly signal: AbortSignal;
   readonly report: Report;
   readonly resume?: Resume;
-  /** To be called once for each backend that works on it. */
+  /** Called once for each backend that works on the build. */
   readonly onBackend: (name: string) => void;
 }
 
-/** Makes and pushes the image; resolves when it can be pulled. Throws BuildFailure, or the signal's reason. */
+/** Builds and pushes the image; resolves once it can be pulled. Throws BuildFailure, or the signal's reason. */
 export type Execute<S> = (spec: S, options: ExecuteOptions) => Promise<{ readonly digest: Digest }>;
 
-/** The build came to nothing. Only failures of kind `infrastructure` are tried again. */
+/** The build failed. Only failures of kind `infrastructure` are retried. */
 export class BuildFailure extends Error {
   override readonly name = 'BuildFailure';
   readonly failure: Failure;
@@ -35,12 +35,12 @@ export function kindOfRegistryError({ status }: RegistryError): Failure['kind'] 
   return status === 429 || status >= 500 ? 'infrastructure' : 'build';
 }
 
-/** The builder is not there or does not answer. `message` is for people: what was tried, and what would help. */
+/** The builder is absent or does not answer. `message` is for people: what was tried, and the remedy. */
 export class BackendUnavailable extends Error {
   override readonly name = 'BackendUnavailable';
 }
 
-/** Throws BuildFailure for a BackendUnavailable, and everything else as it is. */
+/** Throws BuildFailure for a BackendUnavailable, since a retry may help, and everything else unchanged. */
 export function failUnavailable(error: unknown): never {
   if (!(error instanceof BackendUnavailable)) throw error;
   throw new BuildFailure({ kind: 'infrastructure', reason: error.message }, { cause: error });
@@ -49,7 +49,7 @@ export function failUnavailable(error: unknown): never {
 /** Why a build is stopped from outside: the reason of its signal. */
 export class BuildStopped extends Error {
   override readonly name = 'BuildStopped';
-  /** `closing`: the service stops, and the build goes on when it starts again. */
+  /** `closing`: the service stops, and resumes the build when it starts again. */
   readonly kind: 'timeout' | 'cancelled' | 'closing';
 
   constructor(kind: BuildStopped['kind'], message: string) {
@@ -58,7 +58,7 @@ export class BuildStopped extends Error {
   }
 }
 
-/** Whether what goes on without the service is to be left alone: the build is asked for again when that starts. */
+/** Whether work that survives a restart is to be left running, since the build is resumed when the service starts again. */
 export function isClosing({ reason }: AbortSignal): boolean {
   return reason instanceof BuildStopped && reason.kind === 'closing';
 }

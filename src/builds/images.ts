@@ -1,11 +1,11 @@
-// Images as builds see them: where bases come from, and where results go. The rooms above give both.
+// Images as builds see them: where base images come from, and where results are pushed. The rooms above implement both.
 import type { ContentDescriptor, Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Manifest } from '../oci/manifest.ts';
 
 /** Every function throws RegistryError. */
 export interface BaseImages {
-  /** What a reference in a Containerfile means now. A name without a registry is docker.io's, as in every builder, unless it is a hosted one's or an alias's. */
+  /** The digest that a reference in a Containerfile has at present. A name without a registry is on docker.io, as in every builder, unless it is hosted here or behind an alias. */
   resolve(reference: string): Promise<Digest>;
   open(reference: string, digest: Digest): Promise<BaseImage>;
 }
@@ -24,11 +24,11 @@ export interface Destination {
   /** The full name of the repository. */
   readonly repository: string;
   hasBlob(digest: Digest): Promise<boolean>;
-  /** Pushes and verifies; does nothing where it is there. `open` is called where the bytes are needed. */
+  /** Pushes and verifies, unless the repository has it already. `open` is called only if the bytes are needed. */
   putBlob(blob: ContentDescriptor, open: () => Promise<ReadableStream<Uint8Array>>): Promise<void>;
-  /** What a manifest refers to has to be there before. Without tags it is reachable by its digest alone. */
+  /** What a manifest refers to must have been pushed before. Without tags it is reachable by digest only. */
   putManifest(manifest: PushedDocument): Promise<void>;
-  /** What a tag points to; undefined where there is none. */
+  /** The digest that a tag points to; undefined if it does not exist. */
   findTag(tag: string): Promise<Digest | undefined>;
 }
 

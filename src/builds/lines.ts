@@ -1,14 +1,14 @@
-// Bytes as they come, as lines of text. Memory is one line's: what is over the limit of a line is dropped.
+// Splits a stream of bytes into lines of text. Memory is bounded by one line: what exceeds the limit of a line is dropped.
 
 export interface LineSplitter {
   write(chunk: Uint8Array): void;
-  /** Gives what came after the last line break, if anything did. */
+  /** Emits what came after the last line break, if anything did. */
   end(): void;
 }
 
 /**
- * `onLine` gets each line without its break (LF or CRLF), as a terminal shows it in the end: of a line that was redrawn by CR, the last
- * version. One that is longer than `maxLength` UTF-16 units is cut there and ends with `…`.
+ * `onLine` gets each line without its break (LF or CRLF), as a terminal would finally show it: of a line redrawn by CR, the last version. A
+ * line longer than `maxLength` UTF-16 units is truncated, and ends with `…`.
  */
 export function createLineSplitter(onLine: (line: string) => void, maxLength: number): LineSplitter {
   const decoder = new TextDecoder();

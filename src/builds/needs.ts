@@ -1,4 +1,4 @@
-// What a Containerfile asks of a builder: the instructions that the target comes to, and the images that it may read.
+// What a Containerfile requires of a builder: the instructions of the stages that the target needs, and the images that it may read.
 import { parsePlatform } from '../oci/platform.ts';
 import { type BaseUse, findBases } from './containerfile/bases.ts';
 import { type ContainerFile, type Instruction, InvalidContainerFile } from './containerfile/container-file.ts';
@@ -16,10 +16,10 @@ export interface Needs {
 }
 
 const OFFICIAL_SYNTAX = /^(?:docker\.io\/)?docker\/dockerfile(?:-upstream)?(?:[:@]|$)/;
-/** Every builder asks, and a long file takes its time: it is read once. */
+/** Every builder asks, and a long file takes time to parse: once is enough. */
 const found = new WeakMap<ContainerFileSpec, { readonly needs: Needs | undefined }>();
 
-/** Undefined for a file that is invalid, or asks for too much: the build says what is wrong with it. */
+/** Undefined for a file that is invalid or exceeds a limit: the build reports what is wrong with it. */
 export function findNeeds(spec: ContainerFileSpec): Needs | undefined {
   const known = found.get(spec) ?? { needs: readNeeds(spec) };
   found.set(spec, known);
@@ -46,12 +46,13 @@ function listSteps(file: ContainerFile, platform: string, spec: ContainerFileSpe
   );
 }
 
-/** Their names as they are written, as the plan has found them. Throws BuildFailure for a Containerfile that is none. */
+/** The images that a build may read, by their names in the Containerfile: those that the plan has checked on behalf of the caller. A trigger of a
+ * base, or a frontend, may name others. Throws BuildFailure for an invalid Containerfile. */
 export function listReadImages(spec: ContainerFileSpec): readonly string[] {
   return listBaseUses(spec).map(({ reference }) => reference);
 }
 
-/** The same with where and for what they are read. */
+/** The same with the line and the platforms of each. */
 export function listBaseUses({ containerFile, args, stage, platforms }: ContainerFileSpec): readonly BaseUse[] {
   const options = { args, stage, platforms: platforms.map(parsePlatform) };
   try {
@@ -62,7 +63,7 @@ export function listBaseUses({ containerFile, args, stage, platforms }: Containe
   }
 }
 
-/** Why an image is not read, in words for people. */
+/** For people: why an image is not read. */
 export function describeDeniedImage(image: string): string {
-  return `${image} may not be read: the Containerfile does not name it, but a trigger of a base or a frontend; name it with FROM or COPY --from`;
+  return `${image} may not be read: only a trigger of a base image or a frontend names it, not the Containerfile; name it with FROM or COPY --from`;
 }

@@ -1,4 +1,4 @@
-// From what a caller asks for to a spec: everything is looked at, looked up and pinned before a build of it begins.
+// From a request to a spec: everything is checked, resolved and pinned before a build starts.
 import { setImmediate as turn } from 'node:timers/promises';
 import type { ContentStore } from '../content/store.ts';
 import { formatPlatform, normalizePlatform, type Platform } from '../oci/platform.ts';
@@ -22,7 +22,7 @@ export interface PlanDeps {
   /** Where build contexts are kept. */
   readonly content: Pick<ContentStore, 'ingest'>;
   readonly limits?: PlanLimits | undefined;
-  /** Throws for what no backend here can build. Asked before anything is looked up: the spec has no context and no bases yet. */
+  /** Throws for what no backend here can build. Called before anything is resolved: the spec has no context and no bases yet. */
   readonly supports: (platforms: readonly Platform[], spec: ContainerFileSpec) => Promise<void>;
   readonly policy: PlanPolicy;
   /** Where contexts are unpacked on their way to `content`; default: the system's. */
@@ -35,9 +35,9 @@ export interface PlanLimits {
 }
 
 export interface PlanPolicy {
-  /** Of a request that names none; at least one. */
+  /** For a request that names none; at least one. */
   readonly defaultPlatforms: readonly Platform[];
-  /** Whether a base that has moved makes another build; default: yes. */
+  /** Whether a base whose tag has moved means a new build; default: yes. */
   readonly pinBases?: boolean | undefined;
 }
 
@@ -52,7 +52,7 @@ export function createPlan(deps: PlanDeps): Plan {
     const platforms = platformsOf(request, policy);
     const bases = findReferences(request, platforms);
     const draft = draftSpec(request, platforms);
-    // A file that is long takes its time each time that it is read: others have their turn in between.
+    // A long file takes time whenever it is parsed: other work gets a turn in between.
     await turn();
     await supports(platforms, draft);
     const digests = policy.pinBases === false ? {} : await lookUpBases(bases, images, signal);
@@ -63,15 +63,15 @@ export function createPlan(deps: PlanDeps): Plan {
 }
 
 /**
- * The names of all images that a build of it would read, as they are written: whether the caller may pull them is to be asked before
- * anything is looked up. Throws InvalidBuild.
+ * The names, as written, of all images that a build would read: whether the caller may pull them is checked before anything is resolved.
+ * Throws InvalidBuild.
  */
 export function listRead(request: BuildRequest, policy: PlanPolicy, limits: PlanLimits = {}): readonly string[] {
   checkRequest(request, limits.request ?? DEFAULT_REQUEST_LIMITS);
   return findReferences(request, platformsOf(request, policy)).map(({ reference }) => reference);
 }
 
-/** Each once, in the order that they were asked for. */
+/** Without duplicates, in the order of the request. */
 function platformsOf({ platforms }: BuildRequest, { defaultPlatforms }: PlanPolicy): readonly Platform[] {
   const named = (platforms ?? defaultPlatforms).map(platform => normalizePlatform(platform));
   return [...new Map(named.map(platform => [formatPlatform(platform), platform])).values()];

@@ -1,5 +1,5 @@
-// Child processes of builds, each a process group of its own, so that all that a command started ends with it. They see only a part of the
-// service's environment, since the rest of it may hold secrets.
+// Child processes of builds, each in a process group of its own, so that everything a command started ends with it. They see only a part of
+// the service's environment, since the rest may hold secrets.
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { kill } from 'node:process';
@@ -8,24 +8,24 @@ import { BackendUnavailable } from './execution.ts';
 import { createLineSplitter } from './lines.ts';
 
 export interface ProcessOptions {
-  /** All that it gets: childEnvironment makes it. Secrets are in files or here, never among the arguments, which everyone can read. */
+  /** Its whole environment, from childEnvironment. Secrets are in files or here, never in arguments, which every user can read. */
   readonly env: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** What it reads from its standard input; empty where absent. */
+  /** Its standard input; empty if absent. */
   readonly input?: string | Uint8Array;
   readonly signal: AbortSignal;
-  /** Gets its output as it comes, line by line. Where it throws, the command is ended, and that is thrown. */
+  /** Gets its output line by line. If it throws, the command is ended, and that error thrown. */
   readonly onLine?: (line: string, from: OutputName) => void;
-  /** In UTF-16 units; a longer line is cut. */
+  /** In UTF-16 units; a longer line is truncated. */
   readonly maxLineLength?: number;
-  /** How long it has between SIGTERM and SIGKILL, and what it left behind to let go of its output. */
+  /** The time between SIGTERM and SIGKILL, and for processes left behind to close its output. */
   readonly graceMs?: number;
 }
 
 export type OutputName = 'stdout' | 'stderr';
 
 export interface ProcessEnd {
-  /** Undefined for one that a signal ended. */
+  /** Undefined if a signal ended it. */
   readonly code: number | undefined;
   readonly endedBy: NodeJS.Signals | undefined;
 }
@@ -36,7 +36,7 @@ const GRACE_MS = 5_000;
 
 /**
  * Runs a command to its end; a non-zero exit code is no error. Throws BackendUnavailable where it cannot be started. On abort its group
- * gets SIGTERM, then SIGKILL, and the signal's reason is thrown once it is gone. What it left running in its group ends with it.
+ * gets SIGTERM, then SIGKILL, and the signal's reason is thrown once it is gone. Processes that it left in its group are killed.
  */
 export async function runProcess(
   command: string,
@@ -47,7 +47,7 @@ export async function runProcess(
   options.signal.throwIfAborted();
   const child = spawn(command, args, { env, ...(cwd && { cwd }), detached: true });
   const ended = watchEnd(child);
-  // Nobody else would catch what is thrown at output that comes.
+  // An error thrown while output is handled has no other catcher.
   const fault = new AbortController();
   readLines(child, options, error => fault.abort(error));
   const signal = AbortSignal.any([options.signal, fault.signal]);
@@ -65,7 +65,7 @@ export async function runProcess(
   return end;
 }
 
-/** Resolves when the process has ended and nobody holds its output any more. */
+/** Resolves when the process has ended and its output is closed. */
 function watchEnd(child: ChildProcessWithoutNullStreams): Promise<ProcessEnd> {
   return new Promise(resolve => {
     child.once('close', (code, endedBy) => resolve({ code: code ?? undefined, endedBy: endedBy ?? undefined }));
@@ -110,7 +110,7 @@ function endGroup(
   signalGroup(pid, isOver ? 'SIGKILL' : 'SIGTERM');
   const timer = setTimeout(() => {
     signalGroup(pid, 'SIGKILL');
-    // Whoever left the group may hold the output for ever.
+    // A process that left the group may hold the output open for ever.
     child.stdout.destroy();
     child.stderr.destroy();
   }, graceMs);
@@ -121,7 +121,7 @@ function signalGroup(pid: number, signal: NodeJS.Signals): void {
   try {
     kill(-pid, signal);
   } catch (error) {
-    // It is gone, or what is left of it became another user's.
+    // It is gone, or the rest of it belongs to another user.
     if (!['ESRCH', 'EPERM'].includes(codeOf(error))) throw error;
   }
 }
@@ -137,7 +137,7 @@ export type ReadOptions = Omit<ProcessOptions, 'onLine'> & { readonly timeoutMs:
 
 /**
  * The standard output of a command. Throws BackendUnavailable where it cannot be started, ends with a code other than 0 (then with the
- * last line of its standard error), says more than 4 Mi characters or does not end within `timeoutMs`; else the signal's reason.
+ * last line of its standard error), prints more than 4 Mi characters or does not end within `timeoutMs`; else the signal's reason.
  */
 export async function readProcess(command: string, args: readonly string[], options: ReadOptions): Promise<string> {
   const { timeoutMs } = options;
@@ -160,7 +160,7 @@ async function read(command: string, args: readonly string[], options: ProcessOp
     else output += `${line}\n`;
     if (output.length <= MAX_LENGTH) return;
     output = '';
-    tooLong.abort(new BackendUnavailable(`${command} says more than ${MAX_LENGTH} characters`));
+    tooLong.abort(new BackendUnavailable(`${command} prints more than ${MAX_LENGTH} characters`));
   };
   const { code, endedBy } = await runProcess(command, args, { maxLineLength: MAX_LENGTH, ...options, signal, onLine });
   if (code === 0) return output;
@@ -175,7 +175,7 @@ const PASSED = [
   ...['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'ALL_PROXY', 'http_proxy', 'https_proxy', 'no_proxy', 'all_proxy'],
 ] as const;
 
-/** The variables that are passed on, and `own` over them: HOME, DOCKER_CONFIG and what else the command needs. */
+/** The variables on the list, overridden by `own`: HOME, DOCKER_CONFIG and whatever else the command needs. */
 export function childEnvironment(environment: Environment, own: Environment): Readonly<Record<string, string>> {
   const passed = PASSED.map(name => [name, environment[name]] as const);
   const entries = [...passed, ...Object.entries(own)];

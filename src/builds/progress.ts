@@ -4,9 +4,9 @@ import { z } from 'zod';
 
 export const logEntrySchema = z.object({
   at: z.iso.datetime(),
-  /** `step`: one begins or ends. `output`: a line that a step printed. `note`: what Veneer itself has to say. */
+  /** `step`: a step starts or ends. `output`: a line that a step printed. `note`: a message of Veneer's own. */
   kind: z.enum(['step', 'output', 'note']),
-  /** Normalised; absent where it is about all of them. */
+  /** Normalised; absent if it concerns all of them. */
   platform: z.string().optional(),
   /** The step's name, such as `[linux/arm64 2/3] RUN make`. */
   step: z.string().optional(),
@@ -14,16 +14,16 @@ export const logEntrySchema = z.object({
   state: z.enum(['started', 'done', 'cached', 'failed']).optional(),
   /** One line, without its line break. */
   text: z.string().optional(),
-  /** Bytes or parts done of a step that counts them. */
+  /** Bytes or parts done, for a step that counts them. */
   progress: z.object({ current: z.number(), total: z.number().optional() }).optional(),
 });
 
 export type LogEntry = z.infer<typeof logEntrySchema>;
 
-/** An entry before it gets its time. */
+/** An entry without its time. */
 export type ProgressEvent = Omit<LogEntry, 'at'>;
 
-/** Must not throw; what it is told may hold secrets, and is redacted behind it. */
+/** Must not throw. Events may hold secrets: whatever is behind it redacts them. */
 export type Report = (event: ProgressEvent) => void;
 
 /**
@@ -37,7 +37,7 @@ export type Resume = (note: string) => Promise<Report>;
  *
  *   2030-01-02T03:04:05.678Z linux/arm64 [2/3] RUN make: started
  *   2030-01-02T03:04:05.678Z linux/arm64 [2/3] RUN make | cc -o main main.c
- *   2030-01-02T03:04:05.678Z note: tried again in 2 s
+ *   2030-01-02T03:04:05.678Z note: no answer: retry 1 of 2 in 2 s
  */
 export function formatLogEntry(entry: LogEntry): string {
   const where = [entry.at, ...placeOf(entry)].join(' ');

@@ -1,4 +1,4 @@
-// What is kept of a build, from when it is asked for until its retention ends.
+// The record of a build, from its submission until its retention ends.
 import { z } from 'zod';
 import { isDigest } from '../oci/digest.ts';
 import { specSchema } from './spec.ts';
@@ -7,7 +7,7 @@ import { specSchema } from './spec.ts';
 export const buildIdSchema = z.string().regex(/^(?:bd|mr)-[0-9a-f]{16}_[1-9]\d{0,8}$/);
 
 const failureSchema = z.object({
-  /** `build`: the Containerfile's own fault. `infrastructure`: a builder or registry failed. `lost`: the service ended by itself too often while it alone ran. */
+  /** `build`: the Containerfile's own fault. `infrastructure`: a builder or registry failed. `lost`: the service crashed too often while only it ran. */
   kind: z.enum(['build', 'infrastructure', 'timeout', 'cancelled', 'lost']),
   /** One line for people, without secrets. */
   reason: z.string(),
@@ -22,14 +22,14 @@ export const buildRecordSchema = z.object({
   status: z.enum(['queued', 'running', 'succeeded', 'failed']),
   /** The target's full name with its tag: `local/builds:0123456789abcdef`. */
   image: z.string(),
-  /** Who asked for it first; empty: anonymous. */
+  /** Who submitted it first; empty: anonymous. */
   caller: z.string(),
-  /** Builds of a higher priority begin first. 0 is the default. */
+  /** Builds of a higher priority start first; default: 0. */
   priority: z.int(),
   createdAt: z.iso.datetime(),
   startedAt: z.iso.datetime().optional(),
   endedAt: z.iso.datetime().optional(),
-  /** How often it was begun: a crash or a failed builder begins it anew. */
+  /** How often it was started: it is started again after a crash or a failed builder. */
   starts: z.int().nonnegative(),
   /** The names of the backends that worked on it. */
   backends: z.array(z.string()).readonly().default([]),

@@ -1,4 +1,4 @@
-// What a caller asks a build for, before anything of it is looked up.
+// A request for a build, before anything of it is resolved.
 import type { Platform } from '../oci/platform.ts';
 import type { ContextSource } from './context/store-context.ts';
 import type { ContainerFileSpec } from './spec.ts';
@@ -7,7 +7,7 @@ export interface BuildRequest {
   /** The text of the Containerfile. */
   readonly containerFile: string;
   readonly context?: ContextSource | undefined;
-  /** Undefined: the policy's. */
+  /** Undefined: those of the policy. */
   readonly platforms?: readonly Platform[] | undefined;
   readonly args?: Readonly<Record<string, string>> | undefined;
   /** The target stage; undefined: the last. */
@@ -39,12 +39,12 @@ export const DEFAULT_REQUEST_LIMITS: RequestLimits = {
   maxItemBytes: 32 * 1024,
 };
 
-/** As a shell, and every builder, takes it. */
+/** As shells and all builders accept it. */
 const ARG_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 const ID = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const LABEL_NAME = /^[^\s\p{Cc}="']{1,255}$/u;
 
-/** Throws InvalidBuild, which names field and rule. */
+/** Throws InvalidBuild, which names the field and the rule. */
 export function checkRequest(request: BuildRequest, limits: RequestLimits): void {
   checkBytes('containerFile', request.containerFile, limits.maxContainerFileBytes);
   checkPairs('args', request.args ?? {}, ARG_NAME, limits);
@@ -52,7 +52,7 @@ export function checkRequest(request: BuildRequest, limits: RequestLimits): void
   checkIds('secrets', request.secrets ?? [], limits);
   checkIds('ssh', request.ssh ?? [], limits);
   checkCount('platforms', request.platforms ?? [], limits);
-  if (request.platforms?.length === 0) throw new InvalidBuild('platforms: at least one is needed');
+  if (request.platforms?.length === 0) throw new InvalidBuild('platforms: at least one is required');
   checkBytes('stage', request.stage ?? '', MAX_STAGE_BYTES);
 }
 
@@ -62,8 +62,8 @@ function checkPairs(field: string, pairs: Readonly<Record<string, string>>, name
   const entries = Object.entries(pairs);
   checkCount(field, entries, limits);
   for (const [key, value] of entries) {
-    if (!name.test(key)) throw new InvalidBuild(`${field}: ${quote(key)} is no name; expected ${name.source}`);
-    if (value.includes('\0')) throw new InvalidBuild(`${field}: the value of ${quote(key)} has a NUL character`);
+    if (!name.test(key)) throw new InvalidBuild(`${field}: ${quote(key)} is not a valid name; expected ${name.source}`);
+    if (value.includes('\0')) throw new InvalidBuild(`${field}: the value of ${quote(key)} contains a NUL character`);
     checkBytes(`${field}: ${quote(key)}`, key + value, limits.maxItemBytes);
   }
 }
@@ -71,7 +71,7 @@ function checkPairs(field: string, pairs: Readonly<Record<string, string>>, name
 function checkIds(field: string, ids: readonly string[], limits: RequestLimits): void {
   checkCount(field, ids, limits);
   const bad = ids.find(id => !ID.test(id));
-  if (bad !== undefined) throw new InvalidBuild(`${field}: ${quote(bad)} is no id; expected ${ID.source}`);
+  if (bad !== undefined) throw new InvalidBuild(`${field}: ${quote(bad)} is not a valid id; expected ${ID.source}`);
 }
 
 function checkCount(field: string, items: readonly unknown[], { maxItems }: RequestLimits): void {

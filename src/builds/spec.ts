@@ -1,4 +1,4 @@
-// What is to be made: a plain value with all that decides the result, so that equal specs are one build.
+// What is to be built: a plain value with everything that decides the result, so that equal specs are one build.
 import { z } from 'zod';
 import { augmentationSchema } from '../augment/augmentation.ts';
 import { layerSourceSchema } from '../augment/layer-source.ts';

@@ -1,21 +1,21 @@
-// Work that strangers can make long, in the thread that serves everybody: there is only so much of it, and others have their turn in between.
+// A budget for work whose length strangers decide, in the thread that serves everybody: it is bounded, and yields to other work in between.
 import { setImmediate as turn } from 'node:timers/promises';
 
-/** `message` says what took too much, and what would take less. */
+/** `message` says what exceeded the budget, and how to need less. */
 export class TooMuchWork extends Error {
   override readonly name = 'TooMuchWork';
 }
 
 export interface Work {
-  /** To be called as the work is done, in pieces of a few milliseconds at most. Throws TooMuchWork. */
+  /** Called as the work is done, in pieces of a few milliseconds at most. Throws TooMuchWork. */
   spend(steps: number): void;
-  /** To be awaited between such pieces: lets others have their turn where it is time to. Rejects with the signal's reason. */
+  /** Awaited between such pieces: yields to other work when it is time. Rejects with the signal's reason. */
   rest(): Promise<void>;
 }
 
 export interface WorkOptions {
   readonly maxSteps: number;
-  /** What it is, and what would take less, such as "the patterns of .dockerignore: use fewer wildcards". */
+  /** What the work is, and how to need less, such as "the patterns of .dockerignore: use fewer wildcards". */
   readonly what: string;
   readonly signal?: AbortSignal | undefined;
 }

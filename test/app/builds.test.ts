@@ -173,7 +173,7 @@ describe('with changes on top', () => {
     };
     expect(await app.refused(body)).toEqual([
       400,
-      expect.stringMatching(/^containerFile: line 1: .* is not there for linux\/s390x/),
+      expect.stringMatching(/^containerFile: line 1: .* has no image for linux\/s390x/),
     ]);
     expect(Object(await (await app.request('/v1alpha1/builds')).json()).builds).toEqual([]);
   });

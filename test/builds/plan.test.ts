@@ -104,7 +104,7 @@ COPY --from=tools:2 / /
   test.each([404, 401, 403, 400])('that cannot be had (%i) are named with their line', async status => {
     const images = failing(new RegistryError('MANIFEST_UNKNOWN', 'the registry says no', { status }));
     const error = await refusal({ ...REQUEST, containerFile: '\nFROM alpine:3\n' }, { images });
-    expect(error.message).toBe('containerFile: line 2: the image "alpine:3" cannot be had: the registry says no');
+    expect(error.message).toBe('containerFile: line 2: the image "alpine:3" cannot be resolved: the registry says no');
   });
 
   test.each([429, 500, 502, 503, 504])('whose registry fails now (%i) are left out', async status => {
@@ -146,7 +146,7 @@ COPY --from=tools:2 / /
       const { message } = await refusal(request, { images: registry.images });
       expect(message).toMatch(/^containerFile: line [23]: /);
       expect(message.replace(/^containerFile: line .: /, '')).toBe(
-        `${name} is not there for ${wanted}; there is ${there}`,
+        `${name} has no image for ${wanted}, only for ${there}`,
       );
     });
 

@@ -103,7 +103,7 @@ test.each([
   ['fails', 'echo first >&2; echo the reason >&2; exit 1', 10_000, 'sh failed: the reason'],
   ['fails silently', 'exit 7', 10_000, 'sh failed: exit code 7'],
   ['does not end', 'sleep 1004', 50, 'sh does not answer within 50 ms'],
-  ['says too much', 'yes', 10_000, 'sh says more than 4194304 characters'],
+  ['says too much', 'yes', 10_000, 'sh prints more than 4194304 characters'],
 ])('readProcess throws for a command that %s', async (_, script, timeoutMs, message) => {
   await expect(readShell(script, timeoutMs)).rejects.toThrow(new BackendUnavailable(message));
 });

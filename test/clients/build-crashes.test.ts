@@ -33,7 +33,7 @@ describe.skipIf(missing)(`builds and crashes${missing ? ` (${missing})` : ''}`, 
     await unmountBelow(folder);
     await lab.keep(startBuildkit(folder, lab.registry));
     const build = await own.awaitEnd(submitted);
-    expect(await own.readLog(submitted.buildId)).toMatch(/tried again in \d+ s/);
+    expect(await own.readLog(submitted.buildId)).toMatch(/retry \d+ of \d+ in \d+ s/);
     expect(build).toMatchObject({ status: 'succeeded' });
     expect(build.starts).toBeGreaterThan(1);
     expect((await readPushed(submitted.targetImage)).digest).toBe(build.digest);
@@ -76,7 +76,7 @@ describe.skipIf(missing)(`builds and crashes${missing ? ` (${missing})` : ''}`, 
     expect((await pulling).platforms).toEqual(PLATFORMS.split(','));
     expect(await own.awaitEnd(goes)).toMatchObject({ status: 'succeeded', starts: 2 });
     expect((await own.list()).map(({ buildId }) => buildId)).toEqual([stops.buildId, goes.buildId]);
-    expect(await own.readLog(goes.buildId)).toContain('begun anew after a restart of the service');
+    expect(await own.readLog(goes.buildId)).toContain('started again after a restart of the service');
   });
 
   test('a Veneer that is told to stop waits for no build: who pulls comes again, and gets it from the next', async () => {
@@ -90,7 +90,7 @@ describe.skipIf(missing)(`builds and crashes${missing ? ` (${missing})` : ''}`, 
     await own.find(submitted.buildId);
     await stopping.stop();
     expect(await (await pulling).json()).toMatchObject({ errors: [{ code: 'UNAVAILABLE' }] });
-    expect(await following).toContain('stopped with the service: it goes on when that starts again');
+    expect(await following).toContain('interrupted: the service stops, and resumes this build when it starts again');
     await lab.gate.arrive('stopped', 0);
     lab.gate.open('stopped');
     await lab.serve(lab.buildkit, { dataDir, listen: stopping.address });

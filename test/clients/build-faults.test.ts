@@ -75,7 +75,7 @@ describe.skipIf(missing)(`builds that go wrong${missing ? ` (${missing})` : ''}`
     await lab.gate.arrive('late');
     expect(lab.gate.listSteps('late')).not.toEqual([]);
     const { failure } = await builds.awaitEnd(submitted);
-    expect(failure).toMatchObject({ kind: 'timeout', reason: 'it was not done after 6 s' });
+    expect(failure).toMatchObject({ kind: 'timeout', reason: 'not finished after 6 s' });
     await waitUntil(async () => expect(lab.gate.listSteps('late')).toEqual([]));
     expect(lab.gate.countWaiting('late')).toBe(0);
   });

@@ -92,7 +92,7 @@ async function ask(backend: Backend, options: ProbeOptions): Promise<Capabilitie
   }
 }
 
-const FAULT = 'it failed unexpectedly: the log of Veneer has the cause';
+const FAULT = 'internal error: the log of Veneer has the cause';
 
 /** Anything else that it throws is a fault of ours, which is no reason to do without the others. */
 function faultOf(error: unknown, timeoutMs: number): string {

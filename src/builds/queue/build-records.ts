@@ -1,4 +1,4 @@
-// The records of builds in the record store, and the order in which they are found: the newest first, by status, and by attempt.
+// The records of builds in the record store, and their indexes: newest first, by status, by attempt and by context.
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import type { Digest } from '../../oci/digest.ts';
@@ -10,18 +10,18 @@ import { splitId } from './id.ts';
 
 export interface BuildRecords {
   /**
-   * Durable when it resolves. What it is blamed for is kept until the build has ended, as its record is for a while afterwards.
+   * Durable when it resolves. The crash history is kept until the build has ended, the record until its retention ends.
    */
   save(record: BuildRecord, crashHistory: CrashHistory): Promise<void>;
-  /** Undefined for one that cannot be read, too: an older release wrote it, and the log says so. */
+  /** Undefined also for a record that cannot be read, which is logged: an older release may have written it. */
   find(id: string): Promise<BuildRecord | undefined>;
-  /** The last attempt at a spec, however it went; without its record where that cannot be read. */
+  /** The last attempt at a spec, whatever its result; without its record if that cannot be read. */
   findLatest(key: string): Promise<LatestAttempt | undefined>;
-  /** The newest first; none where `after` is unknown. */
+  /** Newest first; none if `after` is unknown. */
   list(page: BuildsPage): Promise<readonly BuildRecord[]>;
-  /** Whether a build that is kept is of this context. */
+  /** Whether a stored build uses this context. */
   hasContext(digest: Digest): Promise<boolean>;
-  /** What an earlier process left: those that ran before those that waited, the oldest first. */
+  /** Unfinished builds of an earlier process: those that ran before those that were queued, oldest first. */
   listUnderWay(): Promise<readonly UnderWay[]>;
 }
 
@@ -37,7 +37,7 @@ export interface UnderWay {
 
 interface BuildRecordsDeps {
   readonly records: RecordStore;
-  /** How long a record stays after the end of its build. */
+  /** How long a record is kept after the end of its build. */
   readonly keepMs: number;
   readonly log: Logger;
 }
@@ -48,7 +48,7 @@ const PAGE = 1000;
 export function createBuildRecords({ records: store, keepMs, log }: BuildRecordsDeps): BuildRecords {
   const builds = createCollection({ store, name: 'build', schema: buildRecordSchema });
   const order = createCollection({ store, name: 'build-order', schema: buildIdSchema });
-  // Releases before this one have a number there, which blamed whatever ran.
+  // Older releases stored a number, which blamed whatever ran.
   const crashHistories = createCollection({ store, name: 'build-crash', schema: blameSchema.catch(NO_CRASHES) });
 
   function expiryOf({ endedAt }: BuildRecord): PutOptions {
@@ -70,7 +70,7 @@ export function createBuildRecords({ records: store, keepMs, log }: BuildRecords
       return (await crashHistories.get(id)) ?? NO_CRASHES;
     } catch (error) {
       if (!isUnreadable(error)) throw error;
-      log.error({ err: error, build: id }, 'what a build is blamed for cannot be read');
+      log.error({ err: error, build: id }, 'the crash history of a build cannot be read');
       return NO_CRASHES;
     }
   }
@@ -165,17 +165,17 @@ function timeKey({ createdAt, id }: BuildRecord): string {
   return `${descending(Date.parse(createdAt), MAX_TIME)}/${id}`;
 }
 
-/** Of the same length for all, and less for more: stores list keys in ascending order. */
+/** Of constant length, and descending: stores list keys in ascending order. */
 function descending(count: number, max: number): string {
   return String(max - count).padStart(String(max).length, '0');
 }
 
 const blameSchema = z.object({
-  /** Whether it runs: found so after a start, it ran when the process ended. A stop of the service says that it does not. */
+  /** Whether it is running. If it is set after a start, it ran when the process ended: an orderly stop clears it. */
   isRunning: z.boolean(),
-  /** Whether it ran when the process ended by itself: from then on it runs alone. */
+  /** Whether it ran during a crash: from then on it runs alone. */
   isSuspect: z.boolean(),
-  /** How often the process ended by itself while it ran alone. */
+  /** How often the process crashed while only it ran. */
   crashes: z.int().nonnegative(),
 });
 

@@ -1,4 +1,4 @@
-// The builds of one process: wires who admits, queues, runs, keeps and tells.
+// The builds of one process: wires the scheduler, the queue, the executors, the records and the logs.
 import type { Logger } from 'pino';
 import type { Digest } from '../../oci/digest.ts';
 import type { RecordStore } from '../../state/store.ts';
@@ -21,32 +21,32 @@ export interface BuildsPolicy extends RunPolicy, SubmitPolicy {
   readonly keepMs: number;
   /** Of the log of one build: its beginning and its end stay. */
   readonly maxLogBytes: number;
-  /** How often the service may end by itself while a build alone runs, before that is not begun anew. */
+  /** How often the service may crash while only this build runs, before the build counts as lost. */
   readonly maxStarts: number;
 }
 
 export interface BuildsDeps {
   readonly records: RecordStore;
-  /** For the logs; made where it is absent. */
+  /** For the logs; created if absent. */
   readonly directory: string;
   readonly executors: Executors;
-  /** Whether this is what the image's tag points to, all there. */
+  /** Whether the image's tag still points to this digest, with all its content. */
   readonly imageExists: (image: string, digest: Digest) => Promise<boolean>;
   readonly policy: BuildsPolicy;
-  /** Removes the build contexts that are not needed. */
+  /** Removes the build contexts that no record needs. */
   readonly sweepContexts?: ((isNeeded: (digest: Digest) => Promise<boolean>) => Promise<void>) | undefined;
-  /** Takes secrets out of a line. */
+  /** Masks secrets in a line. */
   readonly redact: Redact;
-  /** Called once for each build, when its end is durable. */
+  /** Called once for each build, when its result is durable. */
   readonly onEnded: (record: BuildRecord) => void;
-  /** Whether the process before this one ended by a fault of its own. Default: it was stopped or killed. */
+  /** Whether the previous process crashed by itself. Default: it was stopped or killed. */
   readonly endedByItself?: boolean | undefined;
   readonly log: Logger;
   readonly now?: () => Date;
   readonly wait?: Wait;
 }
 
-/** Goes on with what an earlier process left. */
+/** Resumes the builds that an earlier process left unfinished. */
 export async function createBuilds({
   now = () => new Date(),
   wait = waitFor,
@@ -99,7 +99,7 @@ export async function createBuilds({
     },
     async close() {
       closing.abort();
-      for (const job of jobs.all()) job.stop.abort(new BuildStopped('closing', 'the service stops'));
+      for (const job of jobs.all()) job.stop.abort(new BuildStopped('closing', 'the service is stopping'));
       await queue.close();
       await Promise.all(jobs.all().map(job => job.log.end()));
       jobs.close();
@@ -113,12 +113,12 @@ interface CancelDeps {
   readonly endJob: EndJob;
 }
 
-/** Resolves when the build has stopped; undefined where it is not under way. */
+/** A queued build leaves at once, a running one is stopped. Resolves when it has stopped; undefined if it is not in progress. */
 function createCancel({ jobs, queue, endJob }: CancelDeps): (id: string) => Promise<BuildRecord | undefined> {
   return async id => {
     const job = jobs.get(id);
     if (!job || hasEnded(job.record)) return job?.record;
-    const stopped = new BuildStopped('cancelled', 'it was cancelled');
+    const stopped = new BuildStopped('cancelled', 'cancelled');
     job.stop.abort(stopped);
     if (queue.remove(job)) await endJob(job, { failure: { kind: 'cancelled', reason: stopped.message } });
     return jobs.waitFor(job, new AbortController().signal);

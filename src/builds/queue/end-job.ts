@@ -1,5 +1,5 @@
-// The end of a build: the log is whole, then the record is durable, then those who wait are told. A store that fails holds up nobody: they
-// are told at once, and the end is stored as soon as that is possible.
+// The end of a build: first the log is complete, then the record durable, then waiters are notified. A failing store delays nobody: they are
+// notified at once, and the result is stored as soon as that is possible.
 import type { Logger } from 'pino';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
@@ -19,9 +19,9 @@ interface EndJobDeps {
   readonly records: BuildRecords;
   readonly jobs: Jobs;
   readonly redact: Redact;
-  /** Once for each build, when its end is durable. */
+  /** Called once for each build, when its result is durable. */
   readonly onEnded: (record: BuildRecord) => void;
-  /** Aborts when the service stops: what is not stored by then is begun anew. */
+  /** Aborts when the service stops: a result that is not stored by then is lost, and the build resumed. */
   readonly closing: AbortSignal;
   readonly now: () => Date;
   readonly wait: Wait;
@@ -35,7 +35,7 @@ export function createEndJob({ records, jobs, redact, onEnded, closing, now, wai
     try {
       await records.save(record, job.crashHistory);
     } catch (error) {
-      log.error({ err: error, build: record.id }, 'the end of a build cannot be stored');
+      log.error({ err: error, build: record.id }, 'the result of a build cannot be stored');
       return false;
     }
     jobs.remove(job);
@@ -47,18 +47,18 @@ export function createEndJob({ records, jobs, redact, onEnded, closing, now, wai
     try {
       onEnded(record);
     } catch (error) {
-      log.error({ err: error, build: record.id }, 'the end of a build cannot be told');
+      log.error({ err: error, build: record.id }, 'the listener for finished builds failed');
     }
   }
 
-  /** A fault in the telling of it is its own failure: what the service does goes on. */
+  /** A reason that cannot be redacted is withheld; the build ends all the same. */
   function finish(job: Job, outcome: Outcome): Pick<BuildRecord, 'status' | 'digest' | 'failure'> {
     if ('digest' in outcome) return { status: 'succeeded', digest: outcome.digest };
     try {
       return { status: 'failed', failure: sanitizeFailure(outcome.failure, redact) };
     } catch (error) {
-      log.error({ err: error, build: job.record.id }, 'why a build failed cannot be told');
-      return { status: 'failed', failure: { kind: outcome.failure.kind, reason: 'its reason cannot be told' } };
+      log.error({ err: error, build: job.record.id }, 'the reason of a failed build cannot be redacted');
+      return { status: 'failed', failure: { kind: outcome.failure.kind, reason: 'the reason is withheld: it could not be checked for secrets' } };
     }
   }
 
@@ -92,16 +92,16 @@ function summarize({ id, image, status, startedAt, endedAt, failure }: BuildReco
   return { build: id, image, status, durationMs, ...(failure && { failure }) };
 }
 
-/** What a maker threw that was not stopped. A fault that nobody has foreseen is for the service's log alone. */
+/** The failure that an executor's error means. The text of an unforeseen error is for the service's log only. */
 export function failureOf(error: unknown): Failure {
   if (error instanceof BuildFailure) return error.failure;
   if (error instanceof RegistryError) return { kind: 'infrastructure', reason: error.message };
-  return { kind: 'infrastructure', reason: 'an unexpected fault, of which the log of the service says more' };
+  return { kind: 'infrastructure', reason: 'internal error: the log of Veneer has the cause' };
 }
 
 const MAX_LENGTH = 1000;
 
-/** A failure as it may be kept: without secrets, its texts one line each and bounded. */
+/** A failure as it may be stored: without secrets, each text one line of bounded length. */
 function sanitizeFailure(failure: Failure, redact: Redact): Failure {
   const line = (text: string) => {
     const whole = redact(text)

@@ -1,12 +1,12 @@
-// The identity of a build: equal specs have equal ids, for ever, whatever becomes of this code. A field that specs get later has to be
-// absent by default, or every spec would have a new id.
+// The identity of a build: equal specs have equal ids, in every version of this code. A field that is added to specs must be absent by
+// default, or every spec would get a new id.
 import { createHash } from 'node:crypto';
 import type { Spec } from '../spec.ts';
 
 const HEX_LENGTH = 16;
 const MAX_TAG_LENGTH = 128;
 
-/** `bd-<16 hex>`, of a plain copy `mr-<16 hex>`: what the ids of all attempts at this spec begin with. */
+/** `bd-<16 hex>`, of a plain copy `mr-<16 hex>`: the prefix of the ids of all attempts at this spec. */
 export function specKey(spec: Spec): string {
   const kind = spec.kind === 'copy' && !spec.changes ? 'mr' : 'bd';
   return `${kind}-${specHex(spec)}`;
@@ -22,7 +22,7 @@ export function splitId(id: string): { readonly key: string; readonly attempt: n
   return { key: id.slice(0, end), attempt: Number(id.slice(end + 1)) };
 }
 
-/** The target's full name with its tag. A prefix that would make the tag too long is cut. */
+/** The target's full name with its tag. A prefix that would make the tag too long is truncated. */
 export function imageOf(spec: Spec): string {
   const { repository, tag, tagPrefix } = spec.target;
   return `${repository}:${tag ?? tagOf(specHex(spec), tagPrefix)}`;
@@ -39,7 +39,7 @@ function specHex(spec: Spec): string {
     .slice(0, HEX_LENGTH);
 }
 
-/** All that decides the result. The maps of an augmentation end up in images in their own order, which therefore counts. */
+/** Everything that decides the result. The maps of an augmentation keep their order in images, so it counts. */
 function decisive({ timeoutMs: _, changes, ...spec }: Spec): unknown {
   if (!changes) return spec;
   const { env, labels, annotations, ...augmentation } = changes.augmentation;

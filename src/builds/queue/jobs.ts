@@ -1,4 +1,4 @@
-// Builds that are under way, by id and by spec: what is known of each in memory until its end is stored.
+// Builds in progress, by id and by spec: their state in memory until the result is stored.
 import type { BuildRecord } from '../record.ts';
 import type { CrashHistory } from './build-records.ts';
 import { splitId } from './id.ts';
@@ -11,7 +11,7 @@ export interface Job {
   readonly log: LiveLog;
   /** Aborts with a BuildStopped. */
   readonly stop: AbortController;
-  /** Rings when it has ended, or there is nothing more to wait for. */
+  /** Notified when the build has ended, or waiting is pointless. */
   readonly ended: Notifier;
   update(change: Partial<BuildRecord>): void;
 }
@@ -43,17 +43,17 @@ export function hasEnded({ status }: BuildRecord): boolean {
 
 export interface Jobs {
   add(job: Job): void;
-  /** To be called when nothing is left to be stored of it. */
+  /** Called when nothing remains to be stored of it. */
   remove(job: Job): void;
   get(id: string): Job | undefined;
-  /** The latest attempt of a spec that has not been removed; it may have ended. */
+  /** The latest attempt at a spec that has not been removed; it may have ended. */
   findLatest(key: string): Job | undefined;
   all(): readonly Job[];
-  /** Those that wait, of all callers or of one. */
+  /** Queued jobs, of all callers or of one. */
   countQueued(caller?: string): number;
-  /** Resolves when the job has ended, or there is nothing more to wait for. Rejects with the signal's reason. */
+  /** Resolves when the job has ended, was removed, or the service stops. Rejects with the signal's reason. */
   waitFor(job: Job, signal: AbortSignal): Promise<BuildRecord>;
-  /** Nothing is waited for from now on. */
+  /** Ends all waits, present and future. */
   close(): void;
 }
 

@@ -1,5 +1,5 @@
-// The log of a build that is under way. Its file gets the beginning and, when the build is done, the end; what does not fit between is
-// left out with a note. A disk that fails or is slow costs entries, never the build.
+// The log of a build in progress. Its file gets the beginning and, when the build is done, the end; what does not fit in between is omitted,
+// with a note. A failing or slow disk costs entries, never the build.
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -8,32 +8,32 @@ import { createEntry, encodeEntry, findReported, type LogFile, openLogFile, type
 import { createLogTail, type LogTail } from './log-tail.ts';
 import { createNotifier, type Notifier } from './notifier.ts';
 
-/** What a reader looks at; `changes` rings when any of it is another. */
+/** What a reader follows; `changes` is notified when any of it changes. */
 export interface FollowedLog {
   readonly path: string;
   /** Of the file, which ends with a whole line there. */
   readonly size: number;
   /** The number after the last entry that is in the file. */
   readonly written: number;
-  /** Whether the entries from `written` on are in the tail alone, and get into the file only when the build is done. */
+  /** Whether the entries from `written` on are in the tail only, and are written to the file when the build is done. */
   readonly isSpilling: boolean;
   readonly isEnded: boolean;
   readonly tail: Pick<LogTail, 'first' | 'next' | 'find'>;
   readonly changes: Notifier;
-  /** Resolves when what was told is in the file, as far as there is room for it. Never rejects. */
+  /** Resolves when all entries so far are in the file, as far as there is room. Never rejects. */
   flush(): Promise<void>;
-  /** What stands for entries that are lost. */
+  /** The note in place of omitted entries. */
   createGap(count: number): LogEntry;
 }
 
 export interface LiveLog extends FollowedLog {
   /** Never throws. */
   add(event: ProgressEvent): void;
-  /** Adds what the file does not have behind the note of this text. Never rejects. */
+  /** Reports only events that the file does not have after the note with this text: a builder repeats its log from the beginning. Never rejects. */
   resume(note: string): Promise<Report>;
-  /** Writes the end of a log that did not fit; nothing may be added afterwards. Never rejects. */
+  /** Writes the tail of a log that did not fit; nothing may be added afterwards. Never rejects. */
   complete(): Promise<void>;
-  /** Lets the readers and the file go. Never rejects. */
+  /** Ends all readers and closes the file. Never rejects. */
   end(): Promise<void>;
 }
 
@@ -46,9 +46,9 @@ export interface LiveLogDeps {
 }
 
 const MAX_TAIL_BYTES = 1024 * 1024;
-/** What may wait for the disk while the file has room: more may come at once than the end of a log has. */
+/** How much may be pending while the file has room: a burst may be larger than the tail. */
 const MAX_WAITING_BYTES = 8 * 1024 * 1024;
-/** For the note of what is left out. */
+/** For the note of what is omitted. */
 const NOTE_BYTES = 256;
 
 export function createLiveLog(id: string, { directory, maxBytes, redact, now, log }: LiveLogDeps): LiveLog {
@@ -63,23 +63,23 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
   let isEnded = false;
   let writing: Promise<void> | undefined;
 
-  /** What cannot be searched for secrets is told to nobody. */
+  /** What cannot be checked for secrets is not reported. */
   function entryOf(event: ProgressEvent): LogEntry {
     try {
       return createEntry(event, { redact, at: now() });
     } catch (error) {
-      log.error({ err: error, build: id }, 'a line of the log of a build cannot be told');
+      log.error({ err: error, build: id }, 'a line of a build's log cannot be redacted');
       return {
         kind: 'note',
-        text: 'a line is left out: it could not be searched for secrets',
+        text: 'a line is left out: it could not be checked for secrets',
         at: now().toISOString(),
       };
     }
   }
 
-  const createGap = (count: number) => entryOf({ kind: 'note', text: `${count} lines are left out here` });
+  const createGap = (count: number) => entryOf({ kind: 'note', text: `${count} lines omitted` });
 
-  /** `lines` are the entries from the number `first` on. */
+  /** `lines` are the entries from number `first` on. */
   async function append(lines: readonly Uint8Array[], first: number): Promise<void> {
     file ??= await openLogFile(path);
     const gap = first > written ? [encodeEntry(createGap(first - written))] : [];
@@ -89,7 +89,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
 
   async function writeHead(): Promise<void> {
     while (!isFull && tail.next > tail.first) {
-      // What comes in one turn of the event loop is written together.
+      // Entries of one turn of the event loop are written together.
       await setImmediate();
       file ??= await openLogFile(path);
       const { first } = tail;
@@ -154,7 +154,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
     async resume(note) {
       await flush();
       const isReported = await findReported(path, note).catch(error => {
-        log.error({ err: error, build: id }, 'what the log of a build has already cannot be read');
+        log.error({ err: error, build: id }, 'the log of a build cannot be read back');
         return () => false;
       });
       return event => {
@@ -176,7 +176,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
   };
 }
 
-/** The id is checked: it holds no separator. */
+/** The id is validated: it holds no separator. */
 export function logPath(directory: string, id: string): string {
   return join(directory, `${id}.log`);
 }

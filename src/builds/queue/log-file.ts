@@ -1,4 +1,4 @@
-// The file of one log: whole lines are appended to it, and read while it grows. Each line is one entry.
+// The file of one log: whole lines, each one entry, are appended to it and read while it grows.
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { type LogEntry, logEntrySchema, type ProgressEvent } from '../progress.ts';
@@ -13,7 +13,7 @@ export interface LogFile {
 
 const LINE_FEED = 0x0a;
 
-/** Makes the file where it is absent, for this user alone, and ends a line that a crash has broken off. */
+/** Creates the file, readable for this user only, if it is absent, and ends a line that a crash left incomplete. */
 export async function openLogFile(path: string): Promise<LogFile> {
   const file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
   let size = (await file.stat()).size;
@@ -60,7 +60,7 @@ async function isBrokenOff(file: FileHandle, size: number): Promise<boolean> {
 
 const CHUNK_BYTES = 64 * 1024;
 
-/** The entries in bytes `start` to `end`, which begin and end with a line, or with one that is broken off. What is no entry is left out. */
+/** The entries in bytes `start` to `end`, which begin and end at a line, or at an incomplete one. What is no entry is skipped. */
 export async function* readEntries(file: FileHandle, start: number, end: number): AsyncGenerator<LogEntry> {
   let rest = Buffer.alloc(0);
   for (let offset = start; offset < end; ) {
@@ -87,10 +87,10 @@ function* decodeLines(bytes: Buffer): Generator<LogEntry> {
 
 export type Redact = (text: string) => string;
 
-/** In UTF-16 units: more of one line is cut. */
+/** In UTF-16 units; a longer line is truncated. */
 const MAX_TEXT_LENGTH = 8192;
 
-/** What may be kept and sent: without secrets, and bounded. The whole text is redacted before it is cut. */
+/** An entry that may be stored and sent: without secrets, and bounded. The whole text is redacted before it is truncated. */
 export function createEntry(
   event: ProgressEvent,
   { redact, at }: { readonly redact: Redact; readonly at: Date },
@@ -112,7 +112,7 @@ export function encodeEntry(entry: LogEntry): Uint8Array {
   return Buffer.from(`${JSON.stringify(entry)}\n`);
 }
 
-/** Undefined for what is no entry: a crash may have left half a line. */
+/** Undefined for what is no entry: a crash may have left an incomplete line. */
 function decodeEntry(line: Uint8Array): LogEntry | undefined {
   try {
     return logEntrySchema.parse(JSON.parse(Buffer.from(line).toString()));
@@ -121,7 +121,7 @@ function decodeEntry(line: Uint8Array): LogEntry | undefined {
   }
 }
 
-/** Whether the file has the entry behind the note of this text; true for each entry there only once. */
+/** Whether the file has the entry after the note with this text; true once for each occurrence. Times aside, a builder repeats itself literally. */
 export async function findReported(path: string, note: string): Promise<(entry: LogEntry) => boolean> {
   const counts = await countBehind(path, note);
   return entry => {

@@ -1,4 +1,5 @@
-// The logs of all builds: a file for each in one directory, named by the build's id.
+// The logs of all builds: one file each, named by the build's id, and how it is read. A reader costs one chunk of the file, however far behind
+// it is.
 import { type FileHandle, mkdir, open, readdir, stat, unlink } from 'node:fs/promises';
 import type { LogEntry } from '../progress.ts';
 import { buildIdSchema } from '../record.ts';
@@ -6,22 +7,22 @@ import { createLiveLog, type FollowedLog, type LiveLog, type LiveLogDeps, logPat
 import { readEntries } from './log-file.ts';
 
 export interface LogStore {
-  /** For a build that begins, or goes on after a restart. */
+  /** For a build that starts, or is resumed after a restart. */
   create(id: string): LiveLog;
-  /** Of a build that has ended; undefined where none is kept. The caller reads it to its end or returns it. */
+  /** Of a build that has ended; undefined if there is none. The caller reads it to its end or returns it. */
   find(id: string, signal: AbortSignal): Promise<AsyncIterable<LogEntry> | undefined>;
-  /** Of one that is under way. */
+  /** Of a build in progress. */
   follow(log: LiveLog, options: ReadLogOptions): AsyncIterable<LogEntry>;
-  /** Whether there is a log of this id, known or forgotten. */
+  /** Whether there is a log of this id, with or without a record. */
   has(id: string): Promise<boolean>;
-  /** Removes the logs of all that nobody knows any more, an hour after their last line. */
+  /** Removes the logs of builds without a record, an hour after their last line. */
   sweep(isKnown: (id: string) => Promise<boolean>): Promise<void>;
 }
 
-/** A log whose record is not there may be about to get it back. */
+/** A log may precede its record. */
 const GRACE_MS = 3_600_000;
 
-/** Makes the directory where it is absent, for this user alone. */
+/** Creates the directory, accessible for this user only, if it is absent. */
 export async function createLogStore(deps: LiveLogDeps): Promise<LogStore> {
   const { directory, now } = deps;
   await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -59,7 +60,7 @@ function ignoreAbsence(error: unknown): void {
 }
 
 interface ReadLogOptions {
-  /** Whether to go on until the log has ended. */
+  /** Whether to continue until the log has ended. */
   readonly follow: boolean;
   readonly signal: AbortSignal;
 }
@@ -77,14 +78,14 @@ export async function* readStoredLog(path: string, signal: AbortSignal): AsyncGe
   }
 }
 
-/** Each entry once. Where the reader is slower than what comes and goes, a note stands for what it missed. */
+/** Each entry once. A note stands for entries that a slow reader missed. */
 export async function* readLiveLog(log: FollowedLog, options: ReadLogOptions): AsyncGenerator<LogEntry> {
   await log.flush();
   const spilled = yield* readFile(log, options);
   if (spilled !== undefined) yield* readTail(log, spilled, options);
 }
 
-/** Until the log has ended, or spills: then it gives the number of the first entry that is in the tail alone. */
+/** Until the log has ended, or spills: then it returns the number of the first entry that is only in the tail. */
 async function* readFile(
   log: FollowedLog,
   { follow, signal }: ReadLogOptions,

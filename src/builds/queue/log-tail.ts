@@ -1,23 +1,23 @@
-// The latest entries that are in no file yet, in bounded memory: where more come than the file takes, the oldest are lost.
+// The latest entries that are in no file yet, in bounded memory: the oldest are dropped if they come faster than the file takes them.
 import type { LogEntry } from '../progress.ts';
 
 export interface LogTail {
-  /** The number of the first entry that is in here; entries are numbered as they come, from 0. */
+  /** The number of the first entry in here; entries are numbered in order, from 0. */
   readonly first: number;
-  /** The number that the next one will have. */
+  /** The number of the next entry. */
   readonly next: number;
   add(entry: LogEntry, line: Uint8Array): void;
-  /** The entry of this number, if it is in here. */
+  /** The entry with this number, if it is in here. */
   find(number: number): LogEntry | undefined;
-  /** All lines; they stay. */
+  /** All lines, without removing them. */
   lines(): readonly Uint8Array[];
-  /** From now on it holds at most so many bytes, but the latest entry always. */
+  /** Changes the capacity; the latest entry is always kept. */
   limit(maxBytes: number): void;
-  /** Takes out as many lines as fit into so many bytes, from the first on. */
+  /** Removes and returns as many of the first lines as fit into `maxBytes`. */
   take(maxBytes: number): readonly Uint8Array[];
 }
 
-/** What is left of a tail that got too long: not each line that comes costs a copy of it. */
+/** The part that is left of a tail that got too long, so that not every new line costs a copy. */
 const KEPT = 7 / 8;
 
 export function createLogTail(limit: number): LogTail {

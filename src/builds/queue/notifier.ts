@@ -1,10 +1,10 @@
-// What a build waits for: news that one makes known to many, and time.
+// Waiting: for a notification that wakes all waiters, and for time, which tests control.
 import { setTimeout as delay } from 'node:timers/promises';
 
 export interface Notifier {
-  /** Wakes all who wait now. */
+  /** Wakes all current waiters. */
   notify(): void;
-  /** Resolves when it rings next. Rejects with the signal's reason. */
+  /** Resolves at the next notification. Rejects with the signal's reason. */
   wait(signal: AbortSignal): Promise<void>;
 }
 
@@ -34,10 +34,10 @@ export function createNotifier(): Notifier {
   };
 }
 
-/** Resolves after so many milliseconds. Rejects when the signal aborts. */
+/** Resolves after `ms` milliseconds. Rejects when the signal aborts. */
 export type Wait = (ms: number, signal: AbortSignal) => Promise<void>;
 
-/** What a timer takes; one of more goes off at once. */
+/** The maximum of a timer; a longer one would fire at once. */
 const MAX_MS = 2 ** 31 - 1;
 
 export async function waitFor(ms: number, signal: AbortSignal): Promise<void> {

@@ -1,25 +1,25 @@
-// Runs so many builds at a time, in a fair order: a higher priority first, and the callers of one priority in turn, so that nobody's hundred
-// hold up somebody's one.
+// Runs a bounded number of jobs at a time, in a fair order: a higher priority first, and the callers of one priority in turn, so that one
+// caller's hundred jobs do not hold up another's one.
 
 export interface Queue<T> {
   readonly waiting: number;
   readonly running: number;
   add(item: T, place: QueueEntry): void;
-  /** Takes out one that waits, which it says; one that is served stays. */
+  /** Removes a queued item, and returns whether it was queued; a running one stays. */
   remove(item: T): boolean;
-  /** Moves one that waits up; never down. */
+  /** Moves a queued item up; never down. */
   raise(item: T, place: QueueEntry): void;
-  /** Begins to serve; until then all wait. */
+  /** Starts running items; until then all stay queued. */
   open(): void;
-  /** Serves nobody any more. Resolves when those who are being served are done. */
+  /** Starts no more items. Resolves when the running ones have ended. */
   close(): Promise<void>;
 }
 
 interface QueueOptions<T> {
   readonly concurrency: number;
-  /** How many of callers without a name are served at a time; default: as many as of others. */
+  /** How many items of anonymous callers may run at a time; default: `concurrency`. */
   readonly maxAnonymous?: number | undefined;
-  /** Who is served while nobody else is, and before all others. */
+  /** Whether an item runs only while nothing else does; such items go first. */
   readonly mustRunAlone?: (item: T) => boolean;
   /** Must not reject. */
   readonly run: (item: T) => Promise<void>;
@@ -42,7 +42,7 @@ export function createQueue<T>({
     const [loner] = loners;
     if (isOpen && loner !== undefined) {
       if (served.size > 0) return;
-      // It leaves the set when it is done: until then it keeps out the others.
+      // It leaves the set when it has ended: until then it blocks the others.
       begin(loner, () => loners.delete(loner));
       return;
     }
@@ -74,7 +74,7 @@ export function createQueue<T>({
   }
 
   function remove(item: T): boolean {
-    // One that is served alone has left the callers.
+    // One that runs alone is still among the loners, but not among the callers.
     const hasWaited = callers.has(item) && (loners.delete(item) || line.remove(item));
     if (hasWaited) callers.delete(item);
     return hasWaited;
@@ -111,13 +111,13 @@ interface QueueEntry {
 interface FairQueue<T> {
   readonly size: number;
   add(item: T, place: QueueEntry): void;
-  /** Takes out whose turn it is, but for callers that are to wait; undefined where nobody else waits. */
+  /** Removes and returns the next item, skipping callers that have to wait; undefined if there is none. */
   take(hasToWait?: (caller: string) => boolean): T | undefined;
-  /** Whether it waited. */
+  /** Returns whether it was queued. */
   remove(item: T): boolean;
 }
 
-/** The items of each caller; the caller whose turn it is comes first. */
+/** The items of each caller; the caller whose turn is next comes first. */
 type Callers<T> = Map<string, Set<T>>;
 
 export function createFairQueue<T>(): FairQueue<T> {

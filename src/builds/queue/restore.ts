@@ -1,4 +1,5 @@
-// What an earlier process left under way goes on: nothing is ever stuck.
+// Resumes the builds that an earlier process left unfinished, so that none is stuck. A build that seems to crash the service runs alone at first,
+// and fails as lost in the end. A process that was killed, by whomever or for lack of memory, blames no build.
 import type { Logger } from 'pino';
 import type { BuildRecords, CrashHistory, UnderWay } from './build-records.ts';
 import type { EndJob } from './end-job.ts';
@@ -12,14 +13,14 @@ interface RestoreDeps {
   readonly queue: Queue<Job>;
   readonly logs: LogStore;
   readonly endJob: EndJob;
-  /** Whether the process that left them ended by itself, by a fault of its own. */
+  /** Whether that process crashed by itself. */
   readonly endedByItself: boolean;
-  /** So many such ends while a build ran alone are enough to think that it is their cause. */
+  /** After so many crashes while only it ran, a build is lost. */
   readonly maxStarts: number;
   readonly log: Logger;
 }
 
-/** One that cannot go on is no reason for the service not to start. */
+/** A build that cannot be resumed does not keep the service from starting. */
 export async function restoreJobs(deps: RestoreDeps): Promise<void> {
   const left = await deps.records.listUnderWay();
   const crashHistories = updateCrashHistories(
@@ -28,7 +29,7 @@ export async function restoreJobs(deps: RestoreDeps): Promise<void> {
   );
   for (const [at, underWay] of left.entries()) {
     await restore({ ...underWay, crashHistory: crashHistories[at] ?? underWay.crashHistory }, deps).catch(error => {
-      deps.log.error({ err: error, build: underWay.record.id }, 'a build that was under way cannot go on');
+      deps.log.error({ err: error, build: underWay.record.id }, 'an unfinished build cannot be resumed');
     });
   }
 }
@@ -38,23 +39,23 @@ async function restore({ record, crashHistory }: UnderWay, deps: RestoreDeps): P
   const job = createJob(record, { crashHistory, log: logs.create(record.id) });
   jobs.add(job);
   if (crashHistory.crashes >= maxStarts) {
-    const reason = `the service ended by itself ${crashHistory.crashes} times while this build alone ran: it may be the cause`;
+    const reason = `the service ended by itself ${crashHistory.crashes} times while only this build ran; it may be the cause`;
     return endJob(job, { failure: { kind: 'lost', reason } });
   }
   if (record.status === 'running') {
     job.log.add({
       kind: 'note',
-      text: `begun anew after a restart of the service${crashHistory.isSuspect ? ', alone' : ''}`,
+      text: `started again after a restart of the service${crashHistory.isSuspect ? ', alone' : ''}`,
     });
     job.update({ status: 'queued' });
     await records.save(job.record, crashHistory).catch(error => {
-      log.error({ err: error, build: record.id }, 'that a build waits again cannot be stored');
+      log.error({ err: error, build: record.id }, 'that a build is queued again cannot be stored');
     });
   }
   queue.add(job, job.record);
 }
 
-/** What the end of the process says of all builds that it has left under way, in their order. */
+/** What the end of the process means for each build that it left unfinished, in their order. */
 export function updateCrashHistories(left: readonly CrashHistory[], endedByItself: boolean): readonly CrashHistory[] {
   const isAlone = left.filter(({ isRunning }) => isRunning).length === 1;
   return left.map(crashHistory => {

@@ -1,5 +1,5 @@
-// The life of a build from when its turn has come: begun, tried again where a builder failed, stopped where it takes too long, ended. An
-// executor that does not stop when it is told to is abandoned after a grace time, so that it holds up nobody for ever.
+// The life of a build once its turn has come: started, retried if a builder failed, stopped at its timeout, ended. An executor that does not
+// stop is abandoned after a grace period, so that its slot is free again.
 import type { Logger } from 'pino';
 import { BuildFailure, BuildStopped, type Execute, type ExecuteOptions } from '../execution.ts';
 import type { Report } from '../progress.ts';
@@ -15,11 +15,11 @@ export interface Executors {
 }
 
 export interface RunPolicy {
-  /** Of a build whose spec names none: over all its tries. */
+  /** For a spec that names none: over all attempts. */
   readonly timeoutMs: number;
-  /** How often a build is tried again whose builder or registry failed. */
+  /** How often a build is retried whose builder or registry failed. */
   readonly infrastructureRetries: number;
-  /** How long a maker may take to stop; a maker ends its processes gently first. */
+  /** How long an executor may take to stop: it ends its processes gently first. */
   readonly graceMs?: number | undefined;
 }
 
@@ -36,12 +36,12 @@ interface RunJobDeps {
 const GRACE_MS = 30_000;
 const BACKOFF_MS = { min: 2000, max: 60_000 } as const;
 
-/** Resolves when the build has ended, or is stopped because the service stops; never rejects. */
+/** Resolves when the build has ended, or was interrupted since the service stops; never rejects. */
 export function createRunJob(deps: RunJobDeps): (job: Job) => Promise<void> {
   const { log } = deps;
   return job =>
     runToEnd(job, deps).catch(error => {
-      log.error({ err: error, build: job.record.id }, 'a build could not be ended');
+      log.error({ err: error, build: job.record.id }, 'a build could not be finished');
     });
 }
 
@@ -50,7 +50,7 @@ async function runToEnd(job: Job, deps: RunJobDeps): Promise<void> {
   const over = new AbortController();
   const timeoutMs = job.record.spec.timeoutMs ?? deps.policy.timeoutMs;
   wait(timeoutMs, over.signal).then(
-    () => job.stop.abort(new BuildStopped('timeout', `it was not done after ${timeoutMs / 1000} s`)),
+    () => job.stop.abort(new BuildStopped('timeout', `not finished after ${timeoutMs / 1000} s`)),
     () => {},
   );
   const outcome = await makeImage(job, over.signal, deps).catch(error => explain(error, job, log));
@@ -59,7 +59,7 @@ async function runToEnd(job: Job, deps: RunJobDeps): Promise<void> {
   else await leaveJob(job, deps);
 }
 
-/** Undefined where the build is to go on when the service starts again. */
+/** Undefined if the build is to be resumed when the service starts again. */
 function explain(error: unknown, job: Job, log: Logger): Outcome | undefined {
   const reason: unknown = job.stop.signal.reason;
   if (reason instanceof BuildStopped) {
@@ -70,10 +70,10 @@ function explain(error: unknown, job: Job, log: Logger): Outcome | undefined {
 }
 
 async function leaveJob(job: Job, { records, log }: RunJobDeps): Promise<void> {
-  job.log.add({ kind: 'note', text: 'stopped with the service: it goes on when that starts again' });
+  job.log.add({ kind: 'note', text: 'interrupted: the service stops, and resumes this build when it starts again' });
   await job.log.end();
   await records.save(job.record, { ...job.crashHistory, isRunning: false }).catch(error => {
-    log.error({ err: error, build: job.record.id }, 'that a build was stopped cannot be stored');
+    log.error({ err: error, build: job.record.id }, 'that a build was interrupted cannot be stored');
   });
 }
 
@@ -89,7 +89,7 @@ async function makeImage(job: Job, over: AbortSignal, deps: RunJobDeps): Promise
     } catch (error) {
       if (signal.aborted || retry >= policy.infrastructureRetries || !isPassing(error)) throw error;
       const waitMs = Math.min(BACKOFF_MS.min * 2 ** retry, BACKOFF_MS.max);
-      const left = `tried again in ${waitMs / 1000} s, ${retry + 1} of ${policy.infrastructureRetries}`;
+      const left = `retry ${retry + 1} of ${policy.infrastructureRetries} in ${waitMs / 1000} s`;
       job.log.add({ kind: 'note', text: `${failureOf(error).reason}: ${left}` });
       await wait(waitMs, signal);
     }
@@ -107,7 +107,7 @@ async function begin(job: Job, { records, now, log }: RunJobDeps): Promise<void>
   const { id, image, spec } = job.record;
   log.info({ build: id, image, platforms: spec.platforms, starts: starts + 1 }, 'build begins');
   await records.save(job.record, { ...job.crashHistory, isRunning: true }).catch(error => {
-    log.error({ err: error, build: id }, 'the beginning of a build cannot be stored');
+    log.error({ err: error, build: id }, 'the start of a build cannot be stored');
   });
 }
 
@@ -120,7 +120,7 @@ async function make(executors: Executors, spec: Spec, options: ExecuteOptions) {
   }
 }
 
-/** What a maker says once it is all over is not heard. */
+/** What an executor reports after the end is ignored. */
 function createMakeOptions(job: Job, over: AbortSignal): ExecuteOptions {
   const until =
     (report: Report): Report =>
@@ -148,7 +148,7 @@ interface AttemptOptions {
   readonly log: Logger;
 }
 
-/** What `make` gives or throws; the signal's reason where it is given up. */
+/** The result or error of `execute`; the signal's reason if it is abandoned. */
 async function attempt<T>(make: () => Promise<T>, options: AttemptOptions): Promise<T> {
   const { signal, log } = options;
   signal.throwIfAborted();
@@ -158,7 +158,7 @@ async function attempt<T>(make: () => Promise<T>, options: AttemptOptions): Prom
     return await Promise.race([made, giveUp(settled.signal, options)]);
   } catch (error) {
     if (error instanceof GivenUp) {
-      log.error({ afterMs: options.graceMs }, 'a build did not stop when it was told to, and is given up');
+      log.error({ afterMs: options.graceMs }, 'a build did not stop in time, and is abandoned');
       watch(made, log);
       throw signal.reason;
     }
@@ -172,7 +172,7 @@ class GivenUp extends Error {
   override readonly name = 'GivenUp';
 }
 
-/** Rejects a grace time after the signal; of no account once the work has settled. */
+/** Rejects a grace period after the signal; ignored once the work has settled. */
 async function giveUp(settled: AbortSignal, { signal, graceMs, wait }: AttemptOptions): Promise<never> {
   await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true, signal: settled }));
   await wait(graceMs, settled);
@@ -180,6 +180,6 @@ async function giveUp(settled: AbortSignal, { signal, graceMs, wait }: AttemptOp
 }
 
 function watch(made: Promise<unknown>, log: Logger): void {
-  const report = () => log.warn('a build that was given up has stopped after all');
+  const report = () => log.warn('an abandoned build has stopped after all');
   made.then(report, report);
 }

@@ -1,4 +1,4 @@
-// Asking for a build: one for equal specs, and no more than may wait.
+// Admits builds: one for equal specs, and no more than may be queued.
 import type { Digest } from '../../oci/digest.ts';
 import { createTurns } from '../../state/turns.ts';
 import { QueueFull, type SubmitOptions, type Submitted } from '../builds.ts';
@@ -12,12 +12,12 @@ import type { Queue } from './queue.ts';
 
 export interface SubmitPolicy {
   readonly concurrency: number;
-  /** How many may wait, beyond those that run. */
+  /** How many may be queued, beyond those that run. */
   readonly maxQueued: number;
   readonly maxQueuedPerCaller: number;
-  /** Whether callers without a name get no more than half of the line, and leave one place to be served to those who have one. */
+  /** Whether anonymous callers get at most half of the queue, and leave one slot to known callers. */
   readonly limitsAnonymous?: boolean | undefined;
-  /** How long a failed build answers for its spec, before one that asks begins it anew. A cancelled one never does. */
+  /** How long a failure answers further submits of its spec, before they start a new build. A cancelled build never does. */
   readonly failureMemoryMs?: number | undefined;
 }
 
@@ -26,7 +26,7 @@ interface SubmitDeps {
   readonly jobs: Jobs;
   readonly queue: Queue<Job>;
   readonly logs: LogStore;
-  /** Whether an image is still what it was when it was built. */
+  /** Whether the image's tag still points to this digest, with all its content. */
   readonly imageExists: (image: string, digest: Digest) => Promise<boolean>;
   readonly policy: SubmitPolicy;
   readonly now: () => Date;
@@ -34,12 +34,12 @@ interface SubmitDeps {
 }
 
 interface Submission extends SubmitOptions {
-  /** Whether a failure that is still remembered is no answer. */
+  /** Whether a remembered failure is ignored. */
   readonly isRetry?: boolean;
 }
 
 interface BuildScheduler {
-  /** As Builds has it. */
+  /** See Builds. */
   submit(spec: Spec, submission: Submission): Promise<Submitted>;
   preview(spec: Spec, submission: Submission): Promise<Submitted>;
 }
@@ -66,7 +66,7 @@ export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
   };
 }
 
-/** What there is for a spec already, and the number of the attempt that would come next. */
+/** The existing build of a spec, if there is one, and the number of the next attempt. */
 async function look(spec: Spec, { isRetry = false }: Submission, deps: SubmitDeps) {
   const key = specKey(spec);
   const job = deps.jobs.findLatest(key);
@@ -81,7 +81,7 @@ async function look(spec: Spec, { isRetry = false }: Submission, deps: SubmitDep
   return { attempt, answer: undefined };
 }
 
-/** A log that is there stays, also where nobody remembers whose it is: its number is not given again. */
+/** An existing log stays, also without its record: its number is not used again. */
 async function findAttempt(key: string, first: number, { logs }: SubmitDeps): Promise<number> {
   for (let attempt = first; ; attempt += 1) if (!(await logs.has(attemptId(key, attempt)))) return attempt;
 }
@@ -111,7 +111,7 @@ function draft(spec: Spec, attempt: number, { caller, priority = 0, createdAt }:
   };
 }
 
-/** A build that is asked for again is as urgent as its most urgent caller has it. */
+/** A build has the highest priority of those who submitted it. */
 function join(id: string, { priority = 0 }: Submission, { jobs, queue }: SubmitDeps): void {
   const job = jobs.get(id);
   if (!job || job.record.priority >= priority) return;
@@ -123,7 +123,7 @@ async function admit(record: BuildRecord, deps: SubmitDeps): Promise<BuildRecord
   const { records, jobs, queue, logs } = deps;
   refuseTooMany(record.caller, deps);
   const job = createJob(record, { crashHistory: NO_CRASHES, log: logs.create(record.id) });
-  // It counts as waiting from here on, while its record is on the way.
+  // It counts as queued from here on, while its record is being written.
   jobs.add(job);
   try {
     await records.save(record, NO_CRASHES);
@@ -137,27 +137,27 @@ async function admit(record: BuildRecord, deps: SubmitDeps): Promise<BuildRecord
 }
 
 function refuseTooMany(caller: string, { jobs, queue, policy, closing }: SubmitDeps): void {
-  if (closing.aborted) throw new QueueFull('the service is stopping: ask again in a moment');
+  if (closing.aborted) throw new QueueFull('the service is stopping: try again in a moment');
   const free = policy.concurrency - queue.running;
   const waiting = jobs.countQueued() - free;
   if (waiting >= policy.maxQueued) {
-    throw new QueueFull(`${Math.max(waiting, 0)} builds wait already, as many as may (builds.queue.max): ${LATER}`);
+    throw new QueueFull(`${Math.max(waiting, 0)} builds are queued already, the maximum (builds.queue.max): ${LATER}`);
   }
   const own = jobs.countQueued(caller) - free;
   if (own >= policy.maxQueuedPerCaller) {
-    const whose = caller === '' ? 'of callers without a name' : 'of yours';
+    const whose = caller === '' ? 'of anonymous callers' : 'of yours';
     throw new QueueFull(
-      `${Math.max(own, 0)} builds ${whose} wait already, as many as may (builds.queue.maxPerCaller): ${LATER}`,
+      `${Math.max(own, 0)} builds ${whose} are queued already, the maximum (builds.queue.maxPerCaller): ${LATER}`,
     );
   }
   if (caller === '' && policy.limitsAnonymous && own >= Math.ceil(policy.maxQueued / 2)) {
-    throw new QueueFull(`${own} builds of callers without a name wait already, half of builds.queue.max: ${LATER}`);
+    throw new QueueFull(`${own} builds of anonymous callers are queued already, half of builds.queue.max: ${LATER}`);
   }
 }
 
-const LATER = 'ask again when some are done';
+const LATER = 'try again when some have finished';
 
-/** Later with each call, so that builds of one millisecond keep their order. */
+/** Strictly ascending, so that builds of one millisecond keep their order. */
 function createAscendingClock(now: () => Date): () => Date {
   let last = 0;
   return () => {

@@ -494,7 +494,7 @@ test('does not build on a base of another platform, which the plan could not loo
   await expect(make('linux/arm64')).rejects.toMatchObject({
     failure: {
       kind: 'build',
-      reason: 'containerFile: line 1: base:1 is not there for linux/arm64; there is linux/amd64',
+      reason: 'containerFile: line 1: base:1 has no image for linux/arm64, only for linux/amd64',
     },
   });
   expect(backend.orders).toEqual([]);

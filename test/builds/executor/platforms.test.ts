@@ -153,7 +153,7 @@ test('is not silent about a fault of ours, and does not lose the others by it', 
   const faults: unknown[] = [];
   const platforms = createPlatforms([broken, amd64], { onError: (name, error) => faults.push(`${name}: ${error}`) });
   expect((await platforms.list()).map(({ fault }) => fault)).toEqual([
-    'it failed unexpectedly: the log of Veneer has the cause',
+    'internal error: the log of Veneer has the cause',
     undefined,
   ]);
   expect(faults).toEqual(['broken: TypeError: a fault']);

@@ -37,8 +37,8 @@ test('only what failed by infrastructure is tried again, with growing waits', as
   world.works[2]?.fail(unreachable);
   expect(await ending(world, id)).toMatchObject({ status: 'failed', failure: { kind: 'infrastructure' }, starts: 3 });
   const notes = (await logOf(world, id)).map(({ text }) => text);
-  expect(notes[0]).toBe('no builder answers: tried again in 2 s, 1 of 2');
-  expect(notes[1]).toBe('no builder answers: tried again in 4 s, 2 of 2');
+  expect(notes[0]).toBe('no builder answers: retry 1 of 2 in 2 s');
+  expect(notes[1]).toBe('no builder answers: retry 2 of 2 in 4 s');
 });
 
 test.each([
@@ -58,7 +58,7 @@ test('a build that takes too long is stopped, and says how long it had', async (
   const { id } = await submit(world, 'a');
   await until(() => world.works.length === 1);
   await pass(world, 900_000);
-  const failure = { kind: 'timeout', reason: 'it was not done after 900 s' };
+  const failure = { kind: 'timeout', reason: 'not finished after 900 s' };
   expect((await ending(world, id))?.failure).toEqual(failure);
   expect(world.works[0]?.options.signal.aborted).toBe(true);
 });

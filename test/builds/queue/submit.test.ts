@@ -88,7 +88,7 @@ test('runs no more than the limit, and refuses more than may wait', async () => 
   const world = await createWorld({ policy: { concurrency: 2, maxQueued: 3, maxQueuedPerCaller: 2 } });
   const ask = (name: string, caller: string) => submit(world, name, { caller });
   for (const name of ['a', 'b', 'c', 'd']) await ask(name, 'one');
-  await expect(ask('e', 'one')).rejects.toThrow(/2 builds of yours wait already.*ask again/);
+  await expect(ask('e', 'one')).rejects.toThrow(/2 builds of yours are queued already.*try again/);
   await ask('f', 'two');
   await expect(ask('g', 'three')).rejects.toThrow(QueueFull);
   await until(() => world.works.length >= 2);

@@ -186,7 +186,7 @@ test('names the platforms that a base has, where one is missing', async () => {
   await store.make('base', { platforms: ['linux/amd64', 'linux/arm64'] });
   expect(await failureOf(build('FROM base\n', { platforms: ['linux/amd64', 'linux/s390x'] }))).toEqual({
     kind: 'build',
-    reason: 'line 1: base is not there for linux/s390x; there is linux/amd64, linux/arm64',
+    reason: 'line 1: base has no image for linux/s390x, only for linux/amd64, linux/arm64',
     platform: 'linux/s390x',
     step: 'FROM base',
   });

@@ -1,4 +1,4 @@
-// What cannot be searched for secrets: it is told to nobody, and ends neither the service nor its next start.
+// What cannot be searched for secrets: it is reported to nobody, and ends neither the service nor its next start.
 import { expect, test } from 'vitest';
 import { BuildFailure } from '../../../src/builds/execution.ts';
 import { createWorld, ending, logOf, submit, until } from './fixture.ts';
@@ -19,7 +19,7 @@ test('a line that cannot be searched is left out, and the build goes on', async 
   world.works[0]?.succeed();
   expect(await ending(world, id)).toMatchObject({ status: 'succeeded' });
   expect((await logOf(world, id)).map(({ text }) => text)).toEqual([
-    'a line is left out: it could not be searched for secrets',
+    'a line is left out: it could not be checked for secrets',
     'even',
     expect.stringMatching(/^succeeded/),
   ]);
@@ -30,7 +30,7 @@ test('a failure that cannot be searched ends its build without a reason, and the
   const { id } = await submit(world, 'a');
   await until(() => world.works.length === 1);
   world.works[0]?.fail(new BuildFailure({ kind: 'build', reason: `odd ${SECRET}` }));
-  expect((await ending(world, id))?.failure).toEqual({ kind: 'build', reason: 'its reason cannot be told' });
+  expect((await ending(world, id))?.failure).toEqual({ kind: 'build', reason: 'the reason is withheld: it could not be checked for secrets' });
   const next = await submit(world, 'b');
   await until(() => world.works.length === 2);
   world.works[1]?.succeed();
