@@ -1,4 +1,4 @@
-// What builders need to reach registries, us among them: names, addresses and credentials, and the secrets that are configured.
+// What builders need to reach registries, Veneer included: names, addresses and credentials, and the configured secrets.
 import type { AccessTokens } from '../access/access-token.ts';
 import type { BuildCredentials, OwnRegistry, PinnedBase, PushTarget } from '../builds/backend.ts';
 import type { BuildInputDeps } from '../builds/executor/build-input.ts';
@@ -25,7 +25,7 @@ type BuilderAccess = Pick<
   'targetOf' | 'pinBase' | 'findSecret' | 'findSsh' | 'findCredentials' | 'endCredentials'
 >;
 
-/** A build is over before its token is, also where a crash leaves nobody to revoke it. */
+/** A token outlives its build, and expires even if a crash leaves it unrevoked. */
 const TOKEN_SLACK_MS = 60_000;
 
 export function createBuilderAccess(deps: BuilderAccessDeps): BuilderAccess {
@@ -58,12 +58,12 @@ export function createBuilderAccess(deps: BuilderAccessDeps): BuilderAccess {
     return { name: `${host}/${origin.repository}@${digest}`, isInsecure };
   }
 
-  /** What is hosted here, or may have been built by a recipe. */
+  /** Hosted here, or covered by a recipe. */
   function isOurs(origin: Origin): boolean {
     return origin.registry.isHosted || deps.recipes.covers(originName(origin));
   }
 
-  /** Of the registries that the build reads from and writes to. A base of ours, or behind an alias, is read through us. */
+  /** For the registries that the build pulls from and pushes to. A base of ours, or behind an alias, is pulled through Veneer. */
   async function findCredentials(
     spec: ContainerFileSpec,
     image: string,
@@ -82,7 +82,7 @@ export function createBuilderAccess(deps: BuilderAccessDeps): BuilderAccess {
     return credentials ? [[upstreams.describe(registry).host, credentials]] : [];
   }
 
-  /** A token for what this build may read and write, and no longer than it lasts. */
+  /** A token for exactly what this build pulls and pushes, and for its lifetime. */
   async function issueOwn(
     targets: readonly Origin[],
     bases: readonly Origin[],
@@ -103,7 +103,7 @@ export function createBuilderAccess(deps: BuilderAccessDeps): BuilderAccess {
     return hosts.map(host => [host, { username: 'token', password: secret }] as const);
   }
 
-  /** One that stays ends by itself a little later. */
+  /** A token that cannot be revoked expires a little later. */
   async function revokeOwn(secret: string): Promise<void> {
     const token = await accessTokens?.find(secret).catch(() => undefined);
     if (token) await accessTokens?.revoke(token.id).catch(() => false);
@@ -121,7 +121,7 @@ export function createBuilderAccess(deps: BuilderAccessDeps): BuilderAccess {
   };
 }
 
-/** How builders write our name. Throws UNAVAILABLE as long as nobody listens: a build that a restart began waits for that. */
+/** Our host as builders write it. Throws UNAVAILABLE until we listen: a build that is resumed at a start is retried. */
 export function findOwnHost({ config, findListenHost }: Pick<BuilderAccessDeps, 'config' | 'findListenHost'>): string {
   const publicHost = isForAll(config) ? config.publicUrl?.host : undefined;
   const host = config.builds.registryHost ?? publicHost ?? findListenHost();
@@ -133,19 +133,19 @@ function findOwnRegistry(deps: Pick<BuilderAccessDeps, 'config' | 'findListenHos
   return { host: findOwnHost(deps), isInsecure: isOwnInsecure(deps) };
 }
 
-/** How builders that have a way of their own reach us. */
+/** The addresses by which builders outside this machine reach us. */
 export function listCallbackUrls({ builds: { backends }, publicUrl }: Config): readonly URL[] {
   const urls = backends.map(one => (one.type === 'kubernetes' ? (one.callbackUrl ?? publicUrl) : undefined));
   return urls.filter(url => url !== undefined);
 }
 
-/** Behind a public address with TLS there is a proxy that has it; we ourselves speak HTTP. */
+/** A proxy terminates TLS for a public https address; Veneer itself speaks HTTP. */
 function isOwnInsecure({ config }: Pick<BuilderAccessDeps, 'config'>): boolean {
   const isPublic = config.builds.registryHost === undefined && isForAll(config);
   return !isPublic || config.publicUrl?.protocol !== 'https:';
 }
 
-/** An address for all is no address to ask. */
+/** A wildcard address is not one to connect to. */
 function isForAll({ listen }: Config): boolean {
   return ['0.0.0.0', '::'].includes(listen.host);
 }

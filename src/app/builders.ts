@@ -1,4 +1,4 @@
-// The builders of this service: those that the configuration names, or the best that the machine has.
+// The builders of this service: those in the configuration, or the best on this machine.
 import type { Logger } from 'pino';
 import { type Backend, type Detect, detectBackends } from '../builds/backend.ts';
 import { createBuildahBackend, detectBuildah } from '../builds/backends/buildah/backend.ts';
@@ -18,19 +18,19 @@ interface BuildersDeps {
   readonly log: Logger;
   readonly environment: Environment;
   readonly embedded: Omit<EmbeddedDeps, 'name'>;
-  /** What a builder needs whose work goes on without us. */
+  /** What a builder needs whose work survives our restart. */
   readonly afar: Pick<KubernetesOptions, 'contexts' | 'isUnderWay'>;
 }
 
 export interface Builders extends Platforms {
-  /** Ends what builders have at work that nobody will ask for. Never rejects. */
+  /** Ends work of builders that no build needs. Never rejects. */
   sweep(): Promise<void>;
   close(): Promise<void>;
 }
 
 type BackendConfig = Config['builds']['backends'][number];
 
-/** What the builders can do. They are looked for in the background: whoever asks waits until they are found. */
+/** Builders are detected in the background: callers wait until that is done. */
 export function createBuilders(deps: BuildersDeps): Builders {
   const { log } = deps;
   const stop = new AbortController();
@@ -52,7 +52,7 @@ export function createBuilders(deps: BuildersDeps): Builders {
       const { backends } = await found.catch(() => ({ backends: [] }));
       for (const { name, sweep } of backends) {
         await sweep?.().catch(error =>
-          log.warn({ builder: name, err: error }, 'what a builder left cannot be looked for'),
+          log.warn({ builder: name, err: error }, 'leftover work of a builder cannot be swept'),
         );
       }
     },
@@ -73,7 +73,7 @@ async function announce(platforms: Platforms, log: Logger): Promise<void> {
   }
 }
 
-/** In the configured order. One that cannot even be looked for is told, and left out. */
+/** In the configured order. One that cannot be created is logged, and left out. */
 async function findBuilders(deps: BuildersDeps, signal: AbortSignal): Promise<readonly Backend[]> {
   const found = await Promise.all(
     deps.config.builds.backends.map(async one => {
@@ -117,7 +117,7 @@ async function openBuilder(one: BackendConfig, deps: BuildersDeps, signal: Abort
 type KubernetesConfig = Omit<Extract<BackendConfig, { type: 'kubernetes' }>, 'type' | 'name' | 'platforms'> &
   Pick<KubernetesOptions, 'name' | 'platforms'>;
 
-/** Its library is large, and loaded where it is needed. */
+/** Its library is large, and loaded on demand. */
 async function openKubernetes(one: KubernetesConfig, { config, afar }: BuildersDeps): Promise<Backend> {
   const { createKubernetesBackend } = await import('../builds/backends/kubernetes/backend.ts');
   const { jobs, callbackUrl = config.publicUrl, ...options } = one;
@@ -127,28 +127,28 @@ async function openKubernetes(one: KubernetesConfig, { config, afar }: BuildersD
 
 const DEFAULT_BUILDKIT = 'unix:///run/buildkit/buildkitd.sock';
 
-/** What needs no RUN is built without a builder, in the process: a builder comes first, since it can do all. */
+/** Without a RUN, images are built in this process; real builders come first, since they can do everything. */
 async function findBest(deps: BuildersDeps, signal: AbortSignal): Promise<readonly Backend[]> {
   const { log, environment, embedded } = deps;
-  const onMiss = (reason: string) => log.debug({ reason }, 'a builder was looked for and is not there');
+  const onMiss = (reason: string) => log.debug({ reason }, 'a builder is not available');
   const builders = await detectBackends([detectBuildkit(), detectDocker(), detectBuildah(), detectCluster(deps)], {
     environment,
     signal,
     onMiss,
-    onError: error => log.error({ err: error }, 'a builder was looked for, which failed'),
+    onError: error => log.error({ err: error }, 'the detection of a builder failed'),
   });
   return [...builders, createEmbeddedBackend({ name: 'embedded', ...embedded })];
 }
 
-/** The cluster that Veneer runs in, where its service account may do what builds need. */
+/** The cluster that Veneer runs in, if its service account has the rights that builds need. */
 function detectCluster(deps: BuildersDeps): Detect {
   return async ({ environment, signal, onMiss }) => {
     const miss = (reason: string) => {
       onMiss(`Kubernetes: ${reason}`);
       return undefined;
     };
-    if (!environment.KUBERNETES_SERVICE_HOST) return miss('Veneer runs in no cluster');
-    if (!deps.config.publicUrl) return miss('without publicUrl pods do not know where Veneer is');
+    if (!environment.KUBERNETES_SERVICE_HOST) return miss('Veneer does not run in a cluster');
+    if (!deps.config.publicUrl) return miss('publicUrl is not set, and pods could not reach Veneer');
     const backend = await openKubernetes({ ...defaultCluster(), name: 'kubernetes' }, deps);
     try {
       await backend.listPlatforms(signal);

@@ -1,4 +1,4 @@
-// The rooms that build what is missing: builders, the queue of builds, and recipes for pulls.
+// Wires what builds images: contexts, builders, the queue of builds, and recipes for pulls.
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -60,21 +60,21 @@ interface BuildingDeps {
   /** Undefined where callers need no credentials. */
   readonly accessTokens: AccessTokens | undefined;
   readonly environment: Environment;
-  /** How builders on this machine reach us, with the port; undefined as long as nobody listens. */
+  /** How builders on this machine reach us, with the port; undefined until we listen. */
   readonly findListenHost: () => string | undefined;
   readonly onEnded: (build: BuildRecord) => void;
-  /** Whether the process before this one ended by a fault of its own. */
+  /** Whether the previous process crashed by itself. */
   readonly endedByItself: boolean;
   readonly onDamagedContext: (damage: Damage) => void;
-  /** Of all that begins builds. */
+  /** Limits all that starts builds. */
   readonly buildRate: CallerRateLimiter;
 }
 
 export interface Building {
   readonly builds: Builds;
-  /** What pods fetch. */
+  /** The contexts that pods fetch. */
   readonly buildContexts: ContextOffers;
-  /** Where a build's log is. */
+  /** The address of a build's log. */
   readonly logAddress: LogAddress;
   readonly platforms: Pick<Builders, 'list' | 'sweep'>;
   readonly plan: Plan;
@@ -133,7 +133,7 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   };
 }
 
-/** What several of the rooms are made of. */
+/** What several parts are made of. */
 interface Parts {
   readonly recipes: Recipes;
   readonly contexts: LeasedStore;
@@ -170,7 +170,7 @@ async function openMaker(deps: BuildingDeps, parts: Parts): Promise<Execute<Cont
     isHosted: repository => pulling.origins.locateName(repository).registry.isHosted,
     workspaces: await createWorkspaces({
       directory: join(config.dataDir, 'builds', 'work'),
-      onLeft: (folder, error) => log.warn({ folder, err: error }, 'a build left a folder that cannot be removed'),
+      onLeft: (folder, error) => log.warn({ folder, err: error }, 'the folder of a build cannot be removed'),
     }),
     unpackContext: (digest, target) => unpackContext(contexts, digest, target),
     removeTag: (repository, tag) => removeHostedTag(deps, repository, tag),
@@ -187,7 +187,7 @@ function buildsPolicy({ builds, tokens }: Config, limitsAnonymous: boolean): Bui
     maxQueuedPerCaller: builds.queue.maxPerCaller,
     limitsAnonymous,
     timeoutMs: builds.timeoutMs,
-    // A pull by a token finds its build for as long as the token lives.
+    // A pull by a token finds its build during the token's lifetime.
     keepMs: Math.max(builds.keepMs, tokens.ttlMs),
     maxLogBytes: builds.maxLogBytes,
     infrastructureRetries: builds.retries,
@@ -195,7 +195,7 @@ function buildsPolicy({ builds, tokens }: Config, limitsAnonymous: boolean): Bui
   };
 }
 
-/** From now on a pull of what is missing may build it. */
+/** Lets pulls of missing images build them. */
 function serveRecipes(
   { config, log, now, records, memory, pulling, buildRate }: BuildingDeps,
   recipes: Recipes,
@@ -213,7 +213,7 @@ function serveRecipes(
     }),
     policy: { holdMs: hold.pullMs, failureMemoryMs },
     onRenewalFailed: (image, error) =>
-      log.warn({ image, err: error }, 'an image could not be built anew: the old one stays'),
+      log.warn({ image, err: error }, 'an image could not be rebuilt: the old one stays'),
   });
   pulling.serveRecipes(createRecipeServing({ ...pulling, recipes, images, withRecipes, repository }));
 }
@@ -231,7 +231,7 @@ function planLimits({ builds: { limits } }: Config): PlanLimits {
   };
 }
 
-/** Tags of another registry stay: the API for deleting them is one that many lack. */
+/** Tags in other registries stay: many lack an API for deletion. */
 async function removeHostedTag({ pulling, hosted }: BuildingDeps, repository: string, tag: string): Promise<void> {
   if (pulling.origins.locateName(repository).registry.isHosted) await hosted.tags.delete(repository, tag);
 }
@@ -244,7 +244,7 @@ function createLogAddress({ config, findListenHost }: BuildingDeps): LogAddress 
   };
 }
 
-/** Throws ConfigError for a recipe that is none. */
+/** Throws ConfigError for an invalid recipe. */
 function openRecipes(options: Config['builds']['recipes']): Recipes {
   try {
     return createRecipes(options, process.cwd());

@@ -1,4 +1,4 @@
-// What one backend needs for its part of a build: everything looked up, and the files laid out.
+// The input of one backend for its part of a build: everything resolved, and the files laid out.
 import { createHash } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,39 +10,39 @@ import { BuildFailure } from '../execution.ts';
 import type { ContainerFileSpec } from '../spec.ts';
 
 export interface BuildInputDeps {
-  /** How a builder has to write an image that Veneer knows as `local/builds:tag`; `own` is how it reaches Veneer, if it has a way of its own. */
+  /** How a builder writes an image that Veneer calls `local/builds:tag`; `own` is how the builder reaches Veneer, if not as others do. */
   readonly targetOf: (image: string, own: OwnRegistry | undefined) => Promise<PushTarget>;
-  /** How a builder has to write a base that was resolved to the digest. */
+  /** How a builder writes a base image that is pinned to the digest. */
   readonly pinBase: (name: string, digest: Digest, own: OwnRegistry | undefined) => Promise<PinnedBase>;
   /** The value of a configured secret. */
   readonly findSecret: (id: string) => Promise<Uint8Array | undefined>;
   /** The path of a configured agent's socket or key. */
   readonly findSsh: (id: string) => Promise<string | undefined>;
-  /** By host, for all that the build pulls from, and for the repository of the image and the cache. */
+  /** By host, for all registries that the build pulls from or pushes to. */
   readonly findCredentials: (spec: ContainerFileSpec, image: string) => Promise<ReadonlyMap<string, BuildCredentials>>;
-  /** The build is over: what was issued for it alone ends. Must not throw. */
+  /** Revokes credentials that were issued for this build alone. Must not throw. */
   readonly endCredentials: (credentials: ReadonlyMap<string, BuildCredentials>) => Promise<void>;
-  /** Writes a stored context into an empty folder. Gives the modes of what could not be read there with its own. */
+  /** Unpacks a stored context into an empty folder. Returns the true modes of entries that are written with another one, so that they can be read. */
   readonly unpackContext: (digest: Digest, directory: string) => Promise<Modes>;
 }
 
-/** What is secret, or private, and the same for all parts of a build. */
+/** What is secret, and common to all parts of a build. */
 export type BuildSecrets = Pick<BuildInput, 'secrets' | 'ssh' | 'credentials'>;
 
 /**
- * Calls `work` with the keys, which are of no more use after it, unless `goesOn` says that somebody still needs them: then they end by
- * themselves. Throws BuildFailure for an id that is not configured.
+ * Calls `work` with the secrets, and revokes the credentials afterwards, unless `isInUse` says that a builder continues with them: then they
+ * expire by themselves. Throws BuildFailure for an id that is not configured.
  */
 export async function withSecrets<T>(
   deps: BuildInputDeps,
-  { spec, image, goesOn }: Pick<Part, 'spec' | 'image'> & { readonly goesOn: () => Promise<boolean> },
+  { spec, image, isInUse }: Pick<Part, 'spec' | 'image'> & { readonly isInUse: () => Promise<boolean> },
   work: (keys: BuildSecrets) => Promise<T>,
 ): Promise<T> {
   const keys = await findKeys(deps, spec, image);
   try {
     return await work(keys);
   } finally {
-    if (!(await goesOn())) await deps.endCredentials(keys.credentials);
+    if (!(await isInUse())) await deps.endCredentials(keys.credentials);
   }
 }
 
@@ -73,16 +73,16 @@ interface Part {
   readonly id: string;
   readonly spec: ContainerFileSpec;
   readonly platforms: readonly Platform[];
-  /** Where it is pushed. */
+  /** Where the part is pushed. */
   readonly image: string;
   /** Does not exist yet. */
   readonly directory: string;
   readonly keys: BuildSecrets;
-  /** Of its builder. */
+  /** That of its builder. */
   readonly own?: OwnRegistry | undefined;
 }
 
-/** Lays out the part's folder. */
+/** Creates the part's folder with its files. */
 export async function prepareInput(deps: BuildInputDeps, part: Part): Promise<BuildInput> {
   const { id, spec, platforms, image, directory, keys, own } = part;
   const context = join(directory, 'context');
@@ -108,8 +108,8 @@ async function pinBases(
 }
 
 /**
- * The name of the cache; undefined where none is kept. Builds share it that differ in their context, arguments and bases alone: those are
- * what a cache is for. Another file or other platforms have another one, for each export replaces the one before.
+ * The image of the layer cache; undefined without a cache. Builds share it if they differ only in context, arguments and bases: that is what
+ * a cache is for. Another Containerfile, or other platforms, have one of their own, since each export replaces the previous one.
  */
 export function cacheImage(spec: ContainerFileSpec, platforms: readonly Platform[]): string | undefined {
   if (spec.cacheRepository === undefined) return undefined;

@@ -1,4 +1,4 @@
-// A build spread over backends: each part is pushed under a tag that says what it is, and all are joined into one index.
+// A build that fans out over several backends: each part is pushed under a temporary tag, then all are joined into one index.
 import { join } from 'node:path';
 import { digestOf } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
@@ -13,11 +13,11 @@ import { type Built, checkTag, type Result, readResult, tagOf } from './result.t
 
 export interface FanOutDeps extends BuildInputDeps {
   readonly images: Pick<BaseImages, 'open'>;
-  /** Removes a tag that was needed on the way alone, where tags can be removed. Throws RegistryError, which fails no build. */
+  /** Removes a temporary tag, where tags can be removed. Throws RegistryError, which fails no build. */
   readonly removeTag: (repository: string, tag: string) => Promise<void>;
 }
 
-/** Builds on all backends at once. Throws the first failure, once all have stopped. */
+/** Builds on all backends concurrently. Throws the first failure, once all have stopped. */
 export async function buildParts(
   deps: FanOutDeps,
   building: Building,
@@ -36,7 +36,7 @@ export async function buildParts(
   }
 }
 
-/** `<build id>.part-1-of-3`: the tags of parts, where they cannot be removed again. */
+/** The tags are `<build id>.part-1-of-3`: they explain themselves where they cannot be removed. */
 function splitParts({ directory, spec, options }: Building, assigned: ReadonlyMap<Backend, readonly Platform[]>) {
   const parts = [...assigned].flatMap(([backend, platforms]) =>
     (backend.isMultiPlatform ? [platforms] : platforms.map(platform => [platform])).map(some => ({
@@ -53,7 +53,7 @@ function splitParts({ directory, spec, options }: Building, assigned: ReadonlyMa
   );
 }
 
-/** The backends work side by side; one that takes a platform at a time gets them one by one, unless it says that it takes them at once. */
+/** Backends work concurrently; one that is not multi-platform gets its platforms one by one, unless it is parallel. */
 async function buildAll(deps: FanOutDeps, building: Building, parts: readonly Part[]): Promise<readonly Built[]> {
   const groups = Map.groupBy(parts, part => (part.backend.isParallel ? part : part.backend));
   const work = [...groups.values()].map(group => async (signal: AbortSignal) => {
@@ -74,7 +74,7 @@ async function pushJoined(deps: FanOutDeps, building: Building, built: readonly 
   return joined;
 }
 
-/** A tag too many does no harm, and one that was never pushed need not go. */
+/** A leftover tag does no harm, and one that was never pushed needs no removal. */
 export async function removeTag(
   { removeTag }: FanOutDeps,
   { spec, options }: Pick<Building, 'spec' | 'options'>,
@@ -88,7 +88,7 @@ export async function removeTag(
   }
 }
 
-/** The results in the order of the work. Throws the first failure, once all parts have ended. */
+/** Runs all work concurrently and stops the rest when one fails. Results in the order of the work; throws the first failure, once all have ended. */
 async function failFast<T>(
   work: readonly ((signal: AbortSignal) => Promise<T>)[],
   signal: AbortSignal,
@@ -110,7 +110,7 @@ async function failFast<T>(
   return settled.flatMap(result => (result.status === 'fulfilled' ? [result.value] : []));
 }
 
-/** An index of the parts' images, in the order of the spec's platforms, and of their attestations behind them. */
+/** An index of the parts' images, in the order of the spec's platforms, followed by their attestations. */
 function joinParts({ platforms }: ContainerFileSpec, parts: readonly Result[]): Omit<PushedDocument, 'tags'> {
   const images = parts.flatMap(part => part.images);
   const ordered = images.toSorted((a, b) => rankOf(a.platform, platforms) - rankOf(b.platform, platforms));

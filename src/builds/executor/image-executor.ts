@@ -1,4 +1,4 @@
-// The maker of images: a Containerfile becomes an image, or an index, under its name in the repository.
+// The executor of Containerfiles: builds an image or an index, checks it, and tags it in its repository.
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import type { Digest } from '../../oci/digest.ts';
@@ -28,7 +28,7 @@ import { type Built, checkPlatforms, checkTag, tagOf } from './result.ts';
 import type { Workspaces } from './workspace.ts';
 
 export interface ImageExecutorDeps extends FanOutDeps {
-  /** Whether the repository is hosted here: an image gets its tag there once it is known to be what was asked for. */
+  /** Whether the repository is hosted here: then an image gets its tag only after it was checked. */
   readonly isHosted: (repository: string) => boolean;
   readonly openDestination: OpenDestination;
   readonly images: BaseLookup;
@@ -37,29 +37,29 @@ export interface ImageExecutorDeps extends FanOutDeps {
   readonly finish: Finish;
 }
 
-/** Puts changes on top of an image, and pushes what it becomes as `image`. Throws BuildFailure, or the signal's reason. */
+/** Applies changes to an image, and pushes the result as `image`. Throws BuildFailure, or the signal's reason. */
 type Finish = (input: FinishInput) => Promise<Digest>;
 
 export interface FinishInput extends Pick<ExecuteOptions, 'image' | 'signal' | 'report'> {
-  /** Where the image is that was built: the full name of its repository. */
+  /** The image that was built, with the full name of its repository. */
   readonly source: { readonly repository: string; readonly digest: Digest };
   readonly changes: Changes;
 }
 
 type Changes = NonNullable<ContainerFileSpec['changes']>;
 
-/** Nothing that the maker tells or throws holds a secret of the build. */
+/** Nothing that it reports or throws holds a secret of the build. */
 export function createImageExecutor(deps: ImageExecutorDeps): Execute<ContainerFileSpec> {
   return async (spec, options) => {
     const { id, image } = options;
     let redact: Redact = text => text;
     try {
       const destination = deps.openDestination(spec.target.repository);
-      const goesOn = () => leavesWork(deps, spec, options.signal);
-      const { digest } = await withSecrets(deps, { spec, image, goesOn }, async keys => {
+      const isInUse = () => continuesWithoutUs(deps, spec, options.signal);
+      const { digest } = await withSecrets(deps, { spec, image, isInUse }, async keys => {
         redact = createRedaction(secretsOf(keys));
         return deps.workspaces.use(id, directory =>
-          makeImage(deps, { spec, keys, directory, destination, image, options: quiet(options, redact) }),
+          buildImage(deps, { spec, keys, directory, destination, image, options: redactReports(options, redact) }),
         );
       });
       return { digest };
@@ -70,8 +70,8 @@ export function createImageExecutor(deps: ImageExecutorDeps): Execute<ContainerF
   };
 }
 
-/** Whether a builder works on while the service stops. */
-async function leavesWork(
+/** Whether a builder continues while the service stops. */
+async function continuesWithoutUs(
   { platforms }: ImageExecutorDeps,
   spec: ContainerFileSpec,
   signal: AbortSignal,
@@ -81,10 +81,10 @@ async function leavesWork(
   return assigned?.keys().some(({ survivesRestart }) => survivesRestart === true) ?? false;
 }
 
-async function makeImage(deps: ImageExecutorDeps, building: Building): Promise<Built> {
+async function buildImage(deps: ImageExecutorDeps, building: Building): Promise<Built> {
   const { spec, options } = building;
   const { repository } = spec.target;
-  // Another registry may not let us remove a tag again: what is not changed afterwards gets its own at once there.
+  // Another registry may not let us remove a tag: there, an image without changes gets its final tag at once.
   const isStaged = spec.changes !== undefined || deps.isHosted(repository);
   const image = isStaged ? `${repository}:${options.id}.unfinished` : building.image;
   await checkLateBases(spec, deps.images);
@@ -97,7 +97,7 @@ async function makeImage(deps: ImageExecutorDeps, building: Building): Promise<B
   }
 }
 
-/** Those that the plan could not look up. What cannot be looked up now either is left to the builder. */
+/** Checks the bases that the plan could not resolve. One that still cannot be resolved is left to the builder. */
 async function checkLateBases(spec: ContainerFileSpec, images: BaseLookup): Promise<void> {
   try {
     const late = listBaseUses(spec).filter(({ reference }) => !Object.hasOwn(spec.bases, reference));
@@ -109,7 +109,7 @@ async function checkLateBases(spec: ContainerFileSpec, images: BaseLookup): Prom
   }
 }
 
-/** A builder that fails for a reason of its own, or of its machine, does not have the last word where another can do it. */
+/** If a builder fails for reasons of its own or its machine, the next one that can build the spec takes over. */
 async function buildOnAny(deps: ImageExecutorDeps, building: Building): Promise<Built> {
   const failed = new Set<Backend>();
   let assigned = await deps.platforms.assign(building.spec);
@@ -137,9 +137,9 @@ async function finish(deps: ImageExecutorDeps, building: Building, built: Built)
   const { signal, report } = options;
   const source = { repository: spec.target.repository, digest: built.digest };
   if (!spec.changes) return tagBuilt(deps, building, built);
-  const made = { image, digest: await deps.finish({ source, changes: spec.changes, image, signal, report }) };
-  await checkTag(made, destination);
-  return made;
+  const finished = { image, digest: await deps.finish({ source, changes: spec.changes, image, signal, report }) };
+  await checkTag(finished, destination);
+  return finished;
 }
 
 async function tagBuilt({ images }: ImageExecutorDeps, { image, destination }: Building, built: Built): Promise<Built> {
@@ -152,15 +152,15 @@ async function tagBuilt({ images }: ImageExecutorDeps, { image, destination }: B
 function secretsOf({ secrets, credentials }: BuildSecrets): readonly (string | Uint8Array)[] {
   const passwords = [...credentials.values()].flatMap(({ username, password }) => [
     password,
-    // As HTTP sends it.
+    // As in an HTTP header.
     Buffer.from(`${username}:${password}`).toString('base64'),
   ]);
   return [...secrets.values(), ...passwords];
 }
 
-function quiet(options: ExecuteOptions, redact: Redact): ExecuteOptions {
+function redactReports(options: ExecuteOptions, redact: Redact): ExecuteOptions {
   const { resume } = options;
-  const quieten =
+  const withRedaction =
     (report: Report): Report =>
     ({ text, step, ...event }) =>
       report({
@@ -170,12 +170,12 @@ function quiet(options: ExecuteOptions, redact: Redact): ExecuteOptions {
       });
   return {
     ...options,
-    report: quieten(options.report),
-    ...(resume && { resume: async note => quieten(await resume(note)) }),
+    report: withRedaction(options.report),
+    ...(resume && { resume: async note => withRedaction(await resume(note)) }),
   };
 }
 
-/** The failure that the error is; its cause is kept as text alone, in which secrets can be found. Throws nothing. */
+/** The failure that an error means; its cause is kept as redacted text only. Never throws. */
 function toBuildFailure(error: unknown, redact: Redact): BuildFailure {
   try {
     return describe(error, redact);

@@ -1,4 +1,4 @@
-// One backend's part of a build: ordered, built, and its tag checked.
+// One backend's part of a build: prepared, built, and its tag checked.
 import { formatPlatform, type Platform } from '../../oci/platform.ts';
 import type { Backend, BuildInput } from '../backend.ts';
 import { quoteName } from '../context/tree.ts';
@@ -10,14 +10,14 @@ import type { ContainerFileSpec } from '../spec.ts';
 import { type BuildInputDeps, type BuildSecrets, prepareInput } from './build-input.ts';
 import { type Built, checkTag } from './result.ts';
 
-/** A build, once what it needs is looked up. */
+/** A build whose secrets are resolved. */
 export interface Building {
   readonly spec: ContainerFileSpec;
   readonly keys: BuildSecrets;
   readonly destination: Destination;
   /** Its workspace. */
   readonly directory: string;
-  /** What the builder pushes: not yet the image of the options where that is made of it. */
+  /** What the builder pushes: a staged image, unless it is the final one. */
   readonly image: string;
   readonly options: ExecuteOptions;
 }
@@ -30,7 +30,7 @@ export interface Part {
   readonly directory: string;
 }
 
-/** The backend itself failed, or its machine, or a registry with it: another may succeed. */
+/** The backend itself failed, or its machine, or a registry: another backend may succeed. */
 export class BuilderFailure extends BuildFailure {
   readonly backend: Backend;
 
@@ -40,7 +40,7 @@ export class BuilderFailure extends BuildFailure {
   }
 }
 
-/** Throws BuildFailure with its platform, if it is for one alone, or the signal's reason. */
+/** Throws BuildFailure, with the platform if the part has only one, or the signal's reason. */
 export async function buildPart(
   deps: BuildInputDeps,
   building: Building,
@@ -65,7 +65,7 @@ export async function buildPart(
     own: backend.ownRegistry,
   });
   signal.throwIfAborted();
-  refuseUnreadable(input, backend);
+  checkReadable(input, backend);
   try {
     const built = {
       image,
@@ -90,8 +90,8 @@ export async function buildPart(
   }
 }
 
-/** What reads the context from disk would see modes that are not its own. */
-function refuseUnreadable({ contextModes }: BuildInput, { name, kind }: Backend): void {
+/** A builder that reads the context from disk would see the wrong modes. */
+function checkReadable({ contextModes }: BuildInput, { name, kind }: Backend): void {
   const [first] = contextModes ?? [];
   if (!first || kind === 'embedded') return;
   const [file, mode] = first;
@@ -103,7 +103,7 @@ function refuseUnreadable({ contextModes }: BuildInput, { name, kind }: Backend)
   });
 }
 
-/** Its platform, where the build has others, too. */
+/** The only platform of a part of a build with several. */
 function onlyOf(platforms: readonly Platform[], spec: ContainerFileSpec): string | undefined {
   const [only] = platforms;
   return only && platforms.length < spec.platforms.length && platforms.length === 1 ? formatPlatform(only) : undefined;

@@ -1,4 +1,4 @@
-// Which backend builds which platform of a build: each is asked what it can build, and the answer is believed for a while.
+// Which backend builds which platform: each is probed for its capabilities, and the answer is cached for a while.
 import { distance } from 'fastest-levenshtein';
 import { formatPlatform, isSamePlatform, type Platform, parsePlatform } from '../../oci/platform.ts';
 import type { Backend } from '../backend.ts';
@@ -8,11 +8,10 @@ import type { ContainerFileSpec } from '../spec.ts';
 type Assigned = ReadonlyMap<Backend, readonly Platform[]>;
 
 export interface Platforms {
-  /** What can be built for now, in the configured order of the backends. */
+  /** What each backend can build for at present, in the configured order. */
   list(): Promise<readonly Capabilities[]>;
   /**
-   * Who builds what: each platform goes to the first backend, in the configured order, that has it and can do the spec. No backend has
-   * an empty list. Throws UnsupportedPlatform unless each of the spec's platforms has a backend that is none of `without`.
+   * Assigns each platform to the first backend, in the configured order, that supports it and the spec. No backend has an empty list. Throws UnsupportedPlatform unless each of the spec's platforms has a backend that is none of `without`.
    */
   assign(spec: ContainerFileSpec, without?: ReadonlySet<Backend>): Promise<Assigned>;
 }
@@ -22,7 +21,7 @@ export function createPlatforms(backends: readonly Backend[], options: ProbeOpti
   return {
     list,
     async assign(spec, without = new Set()) {
-      return assignOffers(
+      return assignPlatforms(
         spec,
         (await list()).filter(({ backend }) => !without.has(backend)),
       );
@@ -30,8 +29,8 @@ export function createPlatforms(backends: readonly Backend[], options: ProbeOpti
   };
 }
 
-function assignOffers(spec: ContainerFileSpec, offers: readonly Capabilities[]): Assigned {
-  const able = offers.filter(({ backend }) => backend.findUnsupportedReason(spec) === undefined);
+function assignPlatforms(spec: ContainerFileSpec, all: readonly Capabilities[]): Assigned {
+  const able = all.filter(({ backend }) => backend.findUnsupportedReason(spec) === undefined);
   const assigned = new Map<Backend, Platform[]>();
   const missing: Platform[] = [];
   for (const platform of spec.platforms.map(parsePlatform)) {
@@ -39,15 +38,15 @@ function assignOffers(spec: ContainerFileSpec, offers: readonly Capabilities[]):
     if (backend) assigned.set(backend, [...(assigned.get(backend) ?? []), platform]);
     else missing.push(platform);
   }
-  if (missing.length > 0) throw new UnsupportedPlatform(missing, offers, spec);
+  if (missing.length > 0) throw new UnsupportedPlatform(missing, all, spec);
   return assigned;
 }
 
-function findBackend(platform: Platform, offers: readonly Capabilities[]): Backend | undefined {
-  return offers.find(({ platforms }) => platforms.some(other => isSamePlatform(other, platform)))?.backend;
+function findBackend(platform: Platform, all: readonly Capabilities[]): Backend | undefined {
+  return all.find(({ platforms }) => platforms.some(other => isSamePlatform(other, platform)))?.backend;
 }
 
-/** A backend, and what it can build for; one that does not answer has no platforms, but the reason. */
+/** A backend with the platforms that it can build for: none, with the reason, if it does not answer. */
 export interface Capabilities {
   readonly backend: Backend;
   readonly platforms: readonly Platform[];
@@ -55,67 +54,67 @@ export interface Capabilities {
 }
 
 interface ProbeOptions {
-  /** How long an answer is believed. */
+  /** How long an answer is cached. */
   readonly freshMs?: number;
-  /** How long a backend that did not answer is left in peace. */
+  /** How long a backend that did not answer is not asked again. */
   readonly retryMs?: number;
   /** How long a backend may take to answer. */
   readonly timeoutMs?: number;
   readonly now?: () => Date;
-  /** Hears of a backend each time that it does not answer. */
+  /** Called each time that a backend does not answer. */
   readonly onUnavailable?: (name: string, reason: string) => void;
-  /** Hears of what a backend threw that nobody has foreseen. */
+  /** Called with an unexpected error of a backend. */
   readonly onError?: (name: string, error: unknown) => void;
 }
 
-/** In the configured order. */
+/** Probes all backends; the result is in the configured order. */
 type Survey = () => Promise<readonly Capabilities[]>;
 
 function createCapabilityProbe(backends: readonly Backend[], options: ProbeOptions = {}): Survey {
-  const asks = backends.map(backend => remembered(() => ask(backend, options), options));
-  return () => Promise.all(asks.map(offer => offer()));
+  const probes = backends.map(backend => cached(() => probe(backend, options), options));
+  return () => Promise.all(probes.map(capabilities => capabilities()));
 }
 
-async function ask(backend: Backend, options: ProbeOptions): Promise<Capabilities> {
+async function probe(backend: Backend, options: ProbeOptions): Promise<Capabilities> {
   const { onUnavailable, onError } = options;
   const timeoutMs = options.timeoutMs ?? backend.answerTimeoutMs ?? 10_000;
   const signal = AbortSignal.timeout(timeoutMs);
-  // Also one that does not heed the signal is waited for no longer.
+  // A backend that ignores the signal is not waited for either.
   const late = new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
   try {
     return { backend, platforms: await Promise.race([backend.listPlatforms(signal), late]) };
   } catch (error) {
     const fault = faultOf(error, timeoutMs);
-    if (fault === FAULT) onError?.(backend.name, error);
+    if (fault === INTERNAL_ERROR) onError?.(backend.name, error);
     else onUnavailable?.(backend.name, fault);
     return { backend, platforms: [], fault };
   }
 }
 
-const FAULT = 'internal error: the log of Veneer has the cause';
+const INTERNAL_ERROR = 'internal error: the log of Veneer has the cause';
 
-/** Anything else that it throws is a fault of ours, which is no reason to do without the others. */
+/** Any other error is a bug of ours, which must not affect the other backends. */
 function faultOf(error: unknown, timeoutMs: number): string {
   if (error instanceof BackendUnavailable) return error.message;
   if (error instanceof DOMException && error.name === 'TimeoutError') return `no answer within ${timeoutMs} ms`;
-  return FAULT;
+  return INTERNAL_ERROR;
 }
 
-/** Asked once at a time. */
-function remembered(work: () => Promise<Capabilities>, options: ProbeOptions): () => Promise<Capabilities> {
+/** Caches the answer; a single flight at a time. */
+function cached(work: () => Promise<Capabilities>, options: ProbeOptions): () => Promise<Capabilities> {
   const { freshMs = 60_000, retryMs = 5_000, now = () => new Date() } = options;
   let running: Promise<Capabilities> | undefined;
-  let known: { readonly offer: Capabilities; readonly until: number } | undefined;
+  let known: { readonly capabilities: Capabilities; readonly until: number } | undefined;
 
-  async function renew(): Promise<Capabilities> {
-    const offer = await work();
-    known = { offer, until: now().getTime() + (offer.fault === undefined ? freshMs : retryMs) };
-    return offer;
+  async function refresh(): Promise<Capabilities> {
+    const capabilities = await work();
+    known = { capabilities, until: now().getTime() + (capabilities.fault === undefined ? freshMs : retryMs) };
+    return capabilities;
   }
 
   return async () => {
-    if (known && now().getTime() < known.until) return known.offer;
-    running ??= renew().finally(() => {
+    if (known && now().getTime() < known.until) return known.capabilities;
+    running ??= refresh().finally(() => {
       running = undefined;
     });
     return running;
@@ -126,17 +125,17 @@ function remembered(work: () => Promise<Capabilities>, options: ProbeOptions): (
 export class UnsupportedPlatform extends Error {
   override readonly name = 'UnsupportedPlatform';
   readonly platforms: readonly Platform[];
-  /** Whether a backend that might have done it does not answer now. */
+  /** Whether a backend that might support it does not answer at present. */
   readonly isPassing: boolean;
 
-  constructor(platforms: readonly Platform[], offers: readonly Capabilities[], spec: ContainerFileSpec) {
-    super([...platforms.map(describe), listOffers(platforms, offers, spec)].join('; '));
+  constructor(platforms: readonly Platform[], all: readonly Capabilities[], spec: ContainerFileSpec) {
+    super([...platforms.map(describe), listAlternatives(platforms, all, spec)].join('; '));
     this.platforms = platforms;
-    this.isPassing = offers.some(({ fault }) => fault !== undefined);
+    this.isPassing = all.some(({ fault }) => fault !== undefined);
   }
 }
 
-/** What images are commonly made for, and other spellings of the same. */
+/** The common platforms of images, and other spellings of them. */
 const KNOWN = [
   ...['linux/amd64', 'linux/arm64', 'linux/arm/v5', 'linux/arm/v6', 'linux/arm/v7', 'linux/386', 'linux/ppc64le'],
   ...[
@@ -158,7 +157,7 @@ function describe(platform: Platform): string {
   return `${formatPlatform(platform)} cannot be built here${meant === undefined ? '' : ` (did you mean ${meant}?)`}`;
 }
 
-/** The known platform whose spelling is closest, unless none is close, or it is one already. */
+/** The known platform with the closest spelling, unless none is close, or this is a known one. */
 function findMeant(platform: Platform): string | undefined {
   const text = formatPlatform(platform);
   const [closest] = KNOWN.map(known => ({ known, far: distance(text, known) })).sort((a, b) => a.far - b.far);
@@ -167,20 +166,22 @@ function findMeant(platform: Platform): string | undefined {
   return isSamePlatform(meant, platform) ? undefined : formatPlatform(meant);
 }
 
-function listOffers(missing: readonly Platform[], offers: readonly Capabilities[], spec: ContainerFileSpec): string {
-  if (offers.length === 0) return 'no builder is configured';
-  return offers.map(offer => `${offer.backend.name} ${describeOffer(missing, offer, spec)}`).join('; ');
+function listAlternatives(missing: readonly Platform[], all: readonly Capabilities[], spec: ContainerFileSpec): string {
+  if (all.length === 0) return 'no builder is configured';
+  return all
+    .map(capabilities => `${capabilities.backend.name} ${describeCapabilities(missing, capabilities, spec)}`)
+    .join('; ');
 }
 
-function describeOffer(
+function describeCapabilities(
   missing: readonly Platform[],
   { backend, platforms, fault }: Capabilities,
   spec: ContainerFileSpec,
 ) {
   if (fault !== undefined) return `does not answer: ${fault}`;
   const builds = `builds ${platforms.map(formatPlatform).join(', ') || 'nothing now'}`;
-  const obstacle = missing.some(platform => platforms.some(other => isSamePlatform(other, platform)))
+  const unsupported = missing.some(platform => platforms.some(other => isSamePlatform(other, platform)))
     ? backend.findUnsupportedReason(spec)
     : undefined;
-  return obstacle === undefined ? builds : `${builds}, but not this: ${obstacle}`;
+  return unsupported === undefined ? builds : `${builds}, but not this: ${unsupported}`;
 }

@@ -1,25 +1,25 @@
-// Secrets in what is told: a step may print them, as they are or encoded, whole or in pieces. The strings themselves are looked for; a pattern of
-// all of them would outgrow what a regular expression takes, and be told by its own error.
+// Masks secrets in logs and failures: a step may print them plain or encoded, whole or in pieces. The strings themselves are searched for; a
+// regular expression of all of them would exceed its limit, and quote them in its error.
 import { inspect } from 'node:util';
 
-/** The text without the secrets. */
+/** Returns the text with its secrets masked. */
 export type Redact = (text: string) => string;
 
 const PLACEHOLDER = '***';
-/** A shorter line of a secret with several is too common to hide: a bracket, an empty line. */
+/** Shorter lines of a multi-line secret are too common to mask: a bracket, an empty line. */
 const MIN_LINE = 4;
-/** A piece of a longer form is known by so many of its characters, looked up at each multiple of as many: all of 31 in a row are found. */
+/** Pieces of long forms are found by 16-grams at each multiple of 16: any 31 characters in a row contain one. */
 const GRAM = 16;
 const WHOLE = 2 * GRAM - 1;
 const KEY = 4;
-/** Where a secret repeats itself, it is enough to know a few of the places. */
+/** For a secret that repeats itself, a few places suffice. */
 const MAX_PLACES = 16;
-/** What a text that was cut ends with. */
+/** The end of a truncated text. */
 const CUT = '…';
 
 /**
- * Hides each value, its lines, and what they are in base64, in a URL, in JSON and in an error. Of a long value each piece of 31 characters is
- * hidden too, so that it does not matter where lines were broken, and its beginning in front of a cut.
+ * Masks each value and its lines, plain and as base64, URL-encoded, in JSON and in an inspected error. Of a long value any 31 characters in a
+ * row are masked, wherever lines are broken, and its beginning before a truncation.
  */
 export function createRedaction(values: Iterable<string | Uint8Array>): Redact {
   const finds = guard(() => createFinds(new Set([...values].flatMap(formsOf).filter(form => form !== ''))));
@@ -32,7 +32,7 @@ export function createRedaction(values: Iterable<string | Uint8Array>): Redact {
     );
 }
 
-/** Secrets could not be looked for. What went wrong may quote them, and is told to nobody. */
+/** A text could not be checked for secrets. The underlying error may quote them, and is dropped. */
 export class RedactionError extends Error {
   override readonly name = 'RedactionFault';
 }
@@ -67,7 +67,7 @@ function hide(text: string, spans: readonly Span[]): string {
   return parts.length === 0 ? text : parts.join('') + text.slice(end);
 }
 
-/** Forms that are shorter than a piece, the longest first, and the beginnings of all where the text was cut. */
+/** Finds forms shorter than a piece, longest first, and the beginnings of all forms before a truncation. */
 function createHeadFinder(forms: ReadonlySet<string>): Find {
   const tiny = [...forms].filter(form => form.length < KEY);
   const heads = Map.groupBy(
@@ -113,10 +113,10 @@ interface Place {
   readonly at: number;
 }
 
-/** What a text has in common with a long form. */
+/** Finds what a text has in common with long forms. */
 function createPieceFinder(forms: ReadonlySet<string>): Find {
   const places = new Map<string, Place[]>();
-  // Most places of most texts are told apart by three of their characters.
+  // A cheap filter: most positions of most texts differ from all grams in three of their characters.
   const marks = new Uint8Array(65_536);
   for (const form of forms) {
     if (form.length < WHOLE) continue;
@@ -131,7 +131,7 @@ function createPieceFinder(forms: ReadonlySet<string>): Find {
 
   return text => {
     const spans: Span[] = [];
-    // Each place is looked at: what one form has in common with the text may end where another's goes on.
+    // Every position counts: what one form has in common with the text may end where another's continues.
     for (let start = 0; start + GRAM <= text.length; start += 1) {
       if (marks[markOf(text, start)] !== 1) continue;
       for (const place of places.get(text.slice(start, start + GRAM)) ?? []) spans.push(grow(text, start, place));
@@ -144,7 +144,7 @@ function markOf(text: string, at: number): number {
   return (text.charCodeAt(at) * 31 + text.charCodeAt(at + 7) * 1009 + text.charCodeAt(at + GRAM - 1) * 17) & 0xffff;
 }
 
-/** To both sides, as far as the text is the form's, up to where the next piece is known by itself. */
+/** Extends to both sides as far as text and form agree, up to where the next gram is found by itself. */
 function grow(text: string, start: number, { form, at }: Place): Span {
   let before = 0;
   while (before < GRAM && before < at && before < start && text[start - before - 1] === form[at - before - 1])
@@ -154,12 +154,12 @@ function grow(text: string, start: number, { form, at }: Place): Span {
   return { start: start - before, end: start + after };
 }
 
-/** The whole, without the line break that files end with too, and each line: what is told comes line by line. */
+/** The whole, also without a trailing line break, and each line, since output comes line by line. */
 function formsOf(value: string | Uint8Array): readonly string[] {
   const bytes = Buffer.from(value);
   const text = bytes.toString();
   const trimmed = text.trim();
-  // A longer line is a piece of the whole.
+  // Longer lines are found as pieces of the whole.
   const lines = text.split(/\r\n|\r|\n/).map(line => line.trim());
   const short = lines.filter(line => line.length >= MIN_LINE && line.length < WHOLE);
   return [
@@ -191,7 +191,7 @@ function encodeBase64(bytes: Buffer): readonly string[] {
 
 const MIN_INNER = 8;
 
-/** Also as a part of something longer, such as a user's name with it: which characters that gives hangs on what is in front, in one of three ways. */
+/** Also within a longer text, such as `user:password`: its encoding depends on the offset modulo three. */
 function base64Forms(bytes: Buffer): readonly string[] {
   const inner = [0, 1, 2].flatMap(skipped => {
     const rest = bytes.subarray(skipped);

@@ -1,4 +1,4 @@
-// What a builder pushed, entry by entry, and whether it is what was asked for: a builder may leave a platform out, and say nothing of it.
+// Checks what a builder pushed against the spec, entry by entry: a builder may silently omit a platform.
 import type { Descriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { configPlatform, parseImageConfig } from '../../oci/image-config.ts';
@@ -8,7 +8,7 @@ import { BuildFailure } from '../execution.ts';
 import type { BaseImage, BaseImages, Destination } from '../images.ts';
 import type { ContainerFileSpec } from '../spec.ts';
 
-/** An image that was pushed: its name with the tag, and the digest that the builder told. */
+/** A pushed image: its name with the tag, and the digest that the builder reported. */
 export interface Built {
   readonly image: string;
   readonly digest: Digest;
@@ -25,19 +25,19 @@ interface BuiltImage {
   readonly platform: Platform;
 }
 
-/** An entry that describes another one. */
+/** An entry that describes another entry. */
 interface Attestation {
   readonly descriptor: Descriptor;
   readonly subject: string | undefined;
 }
 
-/** Throws BuildFailure unless the tag is the image that was told. */
+/** Throws BuildFailure unless the tag points to the reported digest. */
 export async function checkTag({ image, digest }: Built, destination: Destination): Promise<void> {
   const found = await destination.findTag(tagOf(image));
   if (found !== digest) throw wrong(`${image} is ${found ?? 'not there'}, but the builder reported ${digest}`);
 }
 
-/** Throws BuildFailure, naming what is missing or too much, unless the image has exactly the platforms of the spec. */
+/** Throws BuildFailure, which names what is missing or unexpected, unless the image has exactly the platforms and attestations of the spec. */
 export async function checkPlatforms(
   spec: ContainerFileSpec,
   built: Built,
@@ -49,7 +49,7 @@ export async function checkPlatforms(
   if (found.length > 0) throw wrong(`${built.image} is not what was asked for: ${found.join('; ')}`);
 }
 
-/** Throws BuildFailure for what is neither an image nor an index of images. */
+/** Throws BuildFailure if it is neither an image nor an index of images. */
 export async function readResult({ image, digest }: Built, images: Pick<BaseImages, 'open'>): Promise<Result> {
   const base = await images.open(image, digest);
   const { root } = base;

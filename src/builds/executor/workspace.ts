@@ -1,18 +1,18 @@
-// Where a build works: a folder of its own, gone when the build has ended, with whatever process a crash left at work in it.
+// The folder of each build, removed when the build has ended. A start cleans up what a crash left: folders, and processes that work in them.
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { join, resolve, sep } from 'node:path';
 import { kill } from 'node:process';
 import { setTimeout as wait } from 'node:timers/promises';
 
 export interface Workspaces {
-  /** Calls `work` with a new folder that only this user can read, and removes it in the end, whatever comes of the work. */
+  /** Calls `work` with a new folder that only this user can read, and removes it afterwards. */
   use<T>(id: string, work: (directory: string) => Promise<T>): Promise<T>;
 }
 
 interface WorkspacesOptions {
-  /** Used for nothing else: what a crash left in it is removed, and what still works in it is ended. */
+  /** Used for nothing else: whatever a crash left in it is removed, and processes that work in it are ended. */
   readonly directory: string;
-  /** Hears of a folder that could not be removed: the next start tries again. */
+  /** Called for a folder that could not be removed: the next start retries. */
   readonly onLeft?: (directory: string, error: unknown) => void;
 }
 
@@ -24,7 +24,7 @@ export async function createWorkspaces({ directory, onLeft = () => {} }: Workspa
   const leftovers = await readdir(directory);
   await Promise.all(leftovers.map(name => remove(join(directory, name))));
 
-  /** What a build is worth does not hang on its folder. */
+  /** A folder that cannot be removed fails no build. */
   async function remove(path: string): Promise<void> {
     try {
       await rm(path, REMOVAL).catch(async (error: unknown) => {
@@ -50,7 +50,7 @@ export async function createWorkspaces({ directory, onLeft = () => {} }: Workspa
   };
 }
 
-/** Whoever is not root removes nothing from a directory that he may not write to, as a build context may have some. */
+/** Only root can remove entries of a directory without write permission, as a build context may have. */
 async function openUp(directory: string): Promise<void> {
   await chmod(directory, 0o700);
   for (const entry of await readdir(directory, { withFileTypes: true })) {
@@ -59,14 +59,14 @@ async function openUp(directory: string): Promise<void> {
 }
 
 interface LeftoversOptions {
-  /** How long they have between SIGTERM and SIGKILL. */
+  /** The time between SIGTERM and SIGKILL. */
   readonly graceMs?: number;
 }
 
 const GRACE_MS = 5_000;
 const LOOK_MS = 50;
 
-/** Ends every process whose HOME is below the directory: builders have it in the folder of their build. Without /proc, as on macOS, none is found. */
+/** Ends processes that a crash orphaned: those whose HOME is below the directory, as that of builders is. Without /proc, as on macOS, none is found. */
 export async function endLeftoverProcesses(
   directory: string,
   { graceMs = GRACE_MS }: LeftoversOptions = {},
@@ -87,7 +87,7 @@ async function findLeftovers(directory: string): Promise<readonly number[]> {
   return ids.filter((_, i) => homes[i]?.startsWith(resolve(directory) + sep)).map(Number);
 }
 
-/** Undefined also for one that has ended, or is another user's. */
+/** Undefined also for a process that has ended, or is another user's. */
 async function readHome(id: string): Promise<string | undefined> {
   const environment = await readFile(join('/proc', id, 'environ'), 'latin1').catch(() => '');
   const home = /(?:^|\0)HOME=([^\0]+)/.exec(environment)?.[1];
@@ -98,6 +98,6 @@ function end(id: number, signal: NodeJS.Signals): void {
   try {
     kill(id, signal);
   } catch {
-    // It has ended meanwhile.
+    // It has ended in the meantime.
   }
 }

@@ -66,7 +66,7 @@ export async function createBuilds({
     mustRunAlone: ({ crashHistory }) => crashHistory.isSuspect,
     run,
   });
-  const desk = createBuildScheduler({ ...deps, records, jobs, queue, logs, now, closing: closing.signal });
+  const scheduler = createBuildScheduler({ ...deps, records, jobs, queue, logs, now, closing: closing.signal });
   const cancel = createCancel({ jobs, queue, endJob });
   await restoreJobs({ records, jobs, queue, logs, endJob, maxStarts: policy.maxStarts, endedByItself, log });
   queue.open();
@@ -76,8 +76,8 @@ export async function createBuilds({
 
   return {
     find,
-    submit: (spec, options) => desk.submit(spec, options),
-    preview: (spec, options) => desk.preview(spec, options),
+    submit: (spec, options) => scheduler.submit(spec, options),
+    preview: (spec, options) => scheduler.preview(spec, options),
     list: page => records.list(page),
     async wait(id, signal) {
       const job = jobs.get(id);
@@ -86,7 +86,7 @@ export async function createBuilds({
     cancel: async id => (await cancel(id)) ?? find(id),
     async retry(id, options) {
       const build = await find(id);
-      return build && (await desk.submit(build.spec, { ...options, isRetry: true })).build;
+      return build && (await scheduler.submit(build.spec, { ...options, isRetry: true })).build;
     },
     async openLog(id, options) {
       const job = jobs.get(id);

@@ -58,7 +58,10 @@ export function createEndJob({ records, jobs, redact, onEnded, closing, now, wai
       return { status: 'failed', failure: sanitizeFailure(outcome.failure, redact) };
     } catch (error) {
       log.error({ err: error, build: job.record.id }, 'the reason of a failed build cannot be redacted');
-      return { status: 'failed', failure: { kind: outcome.failure.kind, reason: 'the reason is withheld: it could not be checked for secrets' } };
+      return {
+        status: 'failed',
+        failure: { kind: outcome.failure.kind, reason: 'the reason is withheld: it could not be checked for secrets' },
+      };
     }
   }
 

@@ -68,7 +68,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
     try {
       return createEntry(event, { redact, at: now() });
     } catch (error) {
-      log.error({ err: error, build: id }, 'a line of a build's log cannot be redacted');
+      log.error({ err: error, build: id }, 'a line of the log of a build cannot be redacted');
       return {
         kind: 'note',
         text: 'a line is left out: it could not be checked for secrets',

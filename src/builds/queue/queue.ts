@@ -4,11 +4,11 @@
 export interface Queue<T> {
   readonly waiting: number;
   readonly running: number;
-  add(item: T, place: QueueEntry): void;
+  add(item: T, entry: QueueEntry): void;
   /** Removes a queued item, and returns whether it was queued; a running one stays. */
   remove(item: T): boolean;
   /** Moves a queued item up; never down. */
-  raise(item: T, place: QueueEntry): void;
+  raise(item: T, entry: QueueEntry): void;
   /** Starts running items; until then all stay queued. */
   open(): void;
   /** Starts no more items. Resolves when the running ones have ended. */
@@ -31,53 +31,53 @@ export function createQueue<T>({
   mustRunAlone = () => false,
   run,
 }: QueueOptions<T>): Queue<T> {
-  const line = createFairQueue<T>();
-  const served = new Set<Promise<void>>();
+  const waiting = createFairQueue<T>();
+  const active = new Set<Promise<void>>();
   const callers = new Map<T, string>();
-  const loners = new Set<T>();
-  let nameless = 0;
+  const exclusives = new Set<T>();
+  let anonymous = 0;
   let isOpen = false;
 
-  function serveNext(): void {
-    const [loner] = loners;
-    if (isOpen && loner !== undefined) {
-      if (served.size > 0) return;
+  function runNext(): void {
+    const [exclusive] = exclusives;
+    if (isOpen && exclusive !== undefined) {
+      if (active.size > 0) return;
       // It leaves the set when it has ended: until then it blocks the others.
-      begin(loner, () => loners.delete(loner));
+      begin(exclusive, () => exclusives.delete(exclusive));
       return;
     }
-    while (isOpen && served.size < concurrency) {
-      const item = line.take(caller => caller === '' && nameless >= maxAnonymous);
+    while (isOpen && active.size < concurrency) {
+      const item = waiting.take(caller => caller === '' && anonymous >= maxAnonymous);
       if (item === undefined) return;
       begin(item);
     }
   }
 
   function begin(item: T, onDone: () => unknown = () => {}): void {
-    const isNameless = callers.get(item) === '';
+    const isAnonymous = callers.get(item) === '';
     callers.delete(item);
-    if (isNameless) nameless += 1;
+    if (isAnonymous) anonymous += 1;
     const done = run(item).finally(() => {
-      served.delete(done);
-      if (isNameless) nameless -= 1;
+      active.delete(done);
+      if (isAnonymous) anonymous -= 1;
       onDone();
-      serveNext();
+      runNext();
     });
-    served.add(done);
+    active.add(done);
   }
 
-  function add(item: T, place: QueueEntry): void {
-    if (mustRunAlone(item)) loners.add(item);
-    else line.add(item, place);
-    callers.set(item, place.caller);
-    serveNext();
+  function add(item: T, entry: QueueEntry): void {
+    if (mustRunAlone(item)) exclusives.add(item);
+    else waiting.add(item, entry);
+    callers.set(item, entry.caller);
+    runNext();
   }
 
   function remove(item: T): boolean {
-    // One that runs alone is still among the loners, but not among the callers.
-    const hasWaited = callers.has(item) && (loners.delete(item) || line.remove(item));
-    if (hasWaited) callers.delete(item);
-    return hasWaited;
+    // One that runs alone is still among the exclusives, but not among the callers.
+    const wasQueued = callers.has(item) && (exclusives.delete(item) || waiting.remove(item));
+    if (wasQueued) callers.delete(item);
+    return wasQueued;
   }
 
   return {
@@ -85,20 +85,20 @@ export function createQueue<T>({
       return callers.size;
     },
     get running() {
-      return served.size;
+      return active.size;
     },
     add,
     remove,
-    raise(item, place) {
-      if (remove(item)) add(item, place);
+    raise(item, entry) {
+      if (remove(item)) add(item, entry);
     },
     open() {
       isOpen = true;
-      serveNext();
+      runNext();
     },
     async close() {
       isOpen = false;
-      await Promise.all(served);
+      await Promise.all(active);
     },
   };
 }
@@ -110,9 +110,9 @@ interface QueueEntry {
 
 interface FairQueue<T> {
   readonly size: number;
-  add(item: T, place: QueueEntry): void;
+  add(item: T, entry: QueueEntry): void;
   /** Removes and returns the next item, skipping callers that have to wait; undefined if there is none. */
-  take(hasToWait?: (caller: string) => boolean): T | undefined;
+  take(isBlocked?: (caller: string) => boolean): T | undefined;
   /** Returns whether it was queued. */
   remove(item: T): boolean;
 }
@@ -121,11 +121,11 @@ interface FairQueue<T> {
 type Callers<T> = Map<string, Set<T>>;
 
 export function createFairQueue<T>(): FairQueue<T> {
-  const places = new Map<T, QueueEntry>();
+  const entries = new Map<T, QueueEntry>();
   const priorities = new Map<number, Callers<T>>();
 
   function take(item: T, { caller, priority }: QueueEntry): void {
-    places.delete(item);
+    entries.delete(item);
     const callers = priorities.get(priority);
     const items = callers?.get(caller);
     items?.delete(item);
@@ -133,10 +133,10 @@ export function createFairQueue<T>(): FairQueue<T> {
     if (callers?.size === 0) priorities.delete(priority);
   }
 
-  function first(hasToWait: (caller: string) => boolean): T | undefined {
+  function first(isBlocked: (caller: string) => boolean): T | undefined {
     for (const priority of [...priorities.keys()].sort((a, b) => b - a)) {
       for (const [caller, items] of priorities.get(priority) ?? []) {
-        if (!hasToWait(caller)) return items.values().next().value;
+        if (!isBlocked(caller)) return items.values().next().value;
       }
     }
     return undefined;
@@ -144,31 +144,31 @@ export function createFairQueue<T>(): FairQueue<T> {
 
   return {
     get size() {
-      return places.size;
+      return entries.size;
     },
-    add(item, place) {
-      const { caller, priority } = place;
+    add(item, entry) {
+      const { caller, priority } = entry;
       const callers: Callers<T> = priorities.get(priority) ?? new Map();
       priorities.set(priority, callers.set(caller, (callers.get(caller) ?? new Set()).add(item)));
-      places.set(item, place);
+      entries.set(item, entry);
     },
-    take(hasToWait = () => false) {
-      const item = first(hasToWait);
-      const place = item !== undefined && places.get(item);
-      if (!place) return undefined;
-      take(item, place);
-      passTurn(priorities.get(place.priority), place.caller);
+    take(isBlocked = () => false) {
+      const item = first(isBlocked);
+      const entry = item !== undefined && entries.get(item);
+      if (!entry) return undefined;
+      take(item, entry);
+      moveToEnd(priorities.get(entry.priority), entry.caller);
       return item;
     },
     remove(item) {
-      const place = places.get(item);
-      if (place) take(item, place);
-      return place !== undefined;
+      const entry = entries.get(item);
+      if (entry) take(item, entry);
+      return entry !== undefined;
     },
   };
 }
 
-function passTurn<T>(callers: Callers<T> | undefined, caller: string): void {
+function moveToEnd<T>(callers: Callers<T> | undefined, caller: string): void {
   const items = callers?.get(caller);
   if (!items) return;
   callers?.delete(caller);

@@ -53,10 +53,10 @@ async function runToEnd(job: Job, deps: RunJobDeps): Promise<void> {
     () => job.stop.abort(new BuildStopped('timeout', `not finished after ${timeoutMs / 1000} s`)),
     () => {},
   );
-  const outcome = await makeImage(job, over.signal, deps).catch(error => explain(error, job, log));
+  const outcome = await executeWithRetries(job, over.signal, deps).catch(error => explain(error, job, log));
   over.abort();
   if (outcome) await endJob(job, outcome);
-  else await leaveJob(job, deps);
+  else await interrupt(job, deps);
 }
 
 /** Undefined if the build is to be resumed when the service starts again. */
@@ -69,7 +69,7 @@ function explain(error: unknown, job: Job, log: Logger): Outcome | undefined {
   return { failure: failureOf(error) };
 }
 
-async function leaveJob(job: Job, { records, log }: RunJobDeps): Promise<void> {
+async function interrupt(job: Job, { records, log }: RunJobDeps): Promise<void> {
   job.log.add({ kind: 'note', text: 'interrupted: the service stops, and resumes this build when it starts again' });
   await job.log.end();
   await records.save(job.record, { ...job.crashHistory, isRunning: false }).catch(error => {
@@ -77,41 +77,41 @@ async function leaveJob(job: Job, { records, log }: RunJobDeps): Promise<void> {
   });
 }
 
-async function makeImage(job: Job, over: AbortSignal, deps: RunJobDeps): Promise<Outcome> {
+async function executeWithRetries(job: Job, over: AbortSignal, deps: RunJobDeps): Promise<Outcome> {
   const { policy, wait, log } = deps;
   const { signal } = job.stop;
   for (let retry = 0; ; retry += 1) {
     signal.throwIfAborted();
-    await begin(job, deps);
+    await start(job, deps);
     const options = { signal, wait, graceMs: policy.graceMs ?? GRACE_MS, log: log.child({ build: job.record.id }) };
     try {
-      return await attempt(() => make(deps.executors, job.record.spec, createMakeOptions(job, over)), options);
+      return await attempt(() => execute(deps.executors, job.record.spec, createExecuteOptions(job, over)), options);
     } catch (error) {
-      if (signal.aborted || retry >= policy.infrastructureRetries || !isPassing(error)) throw error;
+      if (signal.aborted || retry >= policy.infrastructureRetries || !isRetryable(error)) throw error;
       const waitMs = Math.min(BACKOFF_MS.min * 2 ** retry, BACKOFF_MS.max);
-      const left = `retry ${retry + 1} of ${policy.infrastructureRetries} in ${waitMs / 1000} s`;
-      job.log.add({ kind: 'note', text: `${failureOf(error).reason}: ${left}` });
+      const retrying = `retry ${retry + 1} of ${policy.infrastructureRetries} in ${waitMs / 1000} s`;
+      job.log.add({ kind: 'note', text: `${failureOf(error).reason}: ${retrying}` });
       await wait(waitMs, signal);
     }
   }
 }
 
-function isPassing(error: unknown): boolean {
+function isRetryable(error: unknown): boolean {
   return error instanceof BuildFailure && error.failure.kind === 'infrastructure';
 }
 
-async function begin(job: Job, { records, now, log }: RunJobDeps): Promise<void> {
+async function start(job: Job, { records, now, log }: RunJobDeps): Promise<void> {
   const { starts, startedAt } = job.record;
   const isFirst = job.record.status === 'queued';
   job.update({ status: 'running', starts: starts + 1, startedAt: isFirst ? now().toISOString() : startedAt });
   const { id, image, spec } = job.record;
-  log.info({ build: id, image, platforms: spec.platforms, starts: starts + 1 }, 'build begins');
+  log.info({ build: id, image, platforms: spec.platforms, starts: starts + 1 }, 'build started');
   await records.save(job.record, { ...job.crashHistory, isRunning: true }).catch(error => {
     log.error({ err: error, build: id }, 'the start of a build cannot be stored');
   });
 }
 
-async function make(executors: Executors, spec: Spec, options: ExecuteOptions) {
+async function execute(executors: Executors, spec: Spec, options: ExecuteOptions) {
   switch (spec.kind) {
     case 'containerfile':
       return executors.containerfile(spec, options);
@@ -121,7 +121,7 @@ async function make(executors: Executors, spec: Spec, options: ExecuteOptions) {
 }
 
 /** What an executor reports after the end is ignored. */
-function createMakeOptions(job: Job, over: AbortSignal): ExecuteOptions {
+function createExecuteOptions(job: Job, over: AbortSignal): ExecuteOptions {
   const until =
     (report: Report): Report =>
     event => {
@@ -149,17 +149,17 @@ interface AttemptOptions {
 }
 
 /** The result or error of `execute`; the signal's reason if it is abandoned. */
-async function attempt<T>(make: () => Promise<T>, options: AttemptOptions): Promise<T> {
+async function attempt<T>(execute: () => Promise<T>, options: AttemptOptions): Promise<T> {
   const { signal, log } = options;
   signal.throwIfAborted();
   const settled = new AbortController();
-  const made = make();
+  const result = execute();
   try {
-    return await Promise.race([made, giveUp(settled.signal, options)]);
+    return await Promise.race([result, abandon(settled.signal, options)]);
   } catch (error) {
-    if (error instanceof GivenUp) {
+    if (error instanceof Abandoned) {
       log.error({ afterMs: options.graceMs }, 'a build did not stop in time, and is abandoned');
-      watch(made, log);
+      watch(result, log);
       throw signal.reason;
     }
     throw error;
@@ -168,18 +168,18 @@ async function attempt<T>(make: () => Promise<T>, options: AttemptOptions): Prom
   }
 }
 
-class GivenUp extends Error {
-  override readonly name = 'GivenUp';
+class Abandoned extends Error {
+  override readonly name = 'Abandoned';
 }
 
 /** Rejects a grace period after the signal; ignored once the work has settled. */
-async function giveUp(settled: AbortSignal, { signal, graceMs, wait }: AttemptOptions): Promise<never> {
+async function abandon(settled: AbortSignal, { signal, graceMs, wait }: AttemptOptions): Promise<never> {
   await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true, signal: settled }));
   await wait(graceMs, settled);
-  throw new GivenUp();
+  throw new Abandoned();
 }
 
-function watch(made: Promise<unknown>, log: Logger): void {
+function watch(result: Promise<unknown>, log: Logger): void {
   const report = () => log.warn('an abandoned build has stopped after all');
-  made.then(report, report);
+  result.then(report, report);
 }

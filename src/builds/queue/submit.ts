@@ -50,7 +50,7 @@ export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
   return {
     submit: (spec, submission) =>
       turns.take(specKey(spec), async () => {
-        const { answer, attempt } = await look(spec, submission, deps);
+        const { answer, attempt } = await lookUp(spec, submission, deps);
         if (!answer)
           return {
             build: await admit(draft(spec, attempt, { ...submission, createdAt: nextTime() }), deps),
@@ -60,14 +60,14 @@ export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
         return answer;
       }),
     async preview(spec, submission) {
-      const { answer, attempt } = await look(spec, submission, deps);
+      const { answer, attempt } = await lookUp(spec, submission, deps);
       return answer ?? { build: draft(spec, attempt, { ...submission, createdAt: deps.now() }), isCached: false };
     },
   };
 }
 
 /** The existing build of a spec, if there is one, and the number of the next attempt. */
-async function look(spec: Spec, { isRetry = false }: Submission, deps: SubmitDeps) {
+async function lookUp(spec: Spec, { isRetry = false }: Submission, deps: SubmitDeps) {
   const key = specKey(spec);
   const job = deps.jobs.findLatest(key);
   const latest = job
@@ -76,7 +76,7 @@ async function look(spec: Spec, { isRetry = false }: Submission, deps: SubmitDep
   const attempt = await findAttempt(key, (latest?.attempt ?? 0) + 1, deps);
   const build = latest?.record;
   if (build && job && !hasEnded(build)) return { attempt, answer: { build, isCached: false } };
-  if (build && (await stands(build, deps))) return { attempt, answer: { build, isCached: true } };
+  if (build && (await stillExists(build, deps))) return { attempt, answer: { build, isCached: true } };
   if (build && !isRetry && isRemembered(build, deps)) return { attempt, answer: { build, isCached: false } };
   return { attempt, answer: undefined };
 }
@@ -86,7 +86,7 @@ async function findAttempt(key: string, first: number, { logs }: SubmitDeps): Pr
   for (let attempt = first; ; attempt += 1) if (!(await logs.has(attemptId(key, attempt)))) return attempt;
 }
 
-async function stands({ image, digest }: BuildRecord, { imageExists }: SubmitDeps): Promise<boolean> {
+async function stillExists({ image, digest }: BuildRecord, { imageExists }: SubmitDeps): Promise<boolean> {
   return digest !== undefined && imageExists(image, digest);
 }
 
@@ -121,7 +121,7 @@ function join(id: string, { priority = 0 }: Submission, { jobs, queue }: SubmitD
 
 async function admit(record: BuildRecord, deps: SubmitDeps): Promise<BuildRecord> {
   const { records, jobs, queue, logs } = deps;
-  refuseTooMany(record.caller, deps);
+  checkLimits(record.caller, deps);
   const job = createJob(record, { crashHistory: NO_CRASHES, log: logs.create(record.id) });
   // It counts as queued from here on, while its record is being written.
   jobs.add(job);
@@ -136,26 +136,26 @@ async function admit(record: BuildRecord, deps: SubmitDeps): Promise<BuildRecord
   return job.record;
 }
 
-function refuseTooMany(caller: string, { jobs, queue, policy, closing }: SubmitDeps): void {
+function checkLimits(caller: string, { jobs, queue, policy, closing }: SubmitDeps): void {
   if (closing.aborted) throw new QueueFull('the service is stopping: try again in a moment');
   const free = policy.concurrency - queue.running;
   const waiting = jobs.countQueued() - free;
   if (waiting >= policy.maxQueued) {
-    throw new QueueFull(`${Math.max(waiting, 0)} builds are queued already, the maximum (builds.queue.max): ${LATER}`);
+    throw new QueueFull(`${Math.max(waiting, 0)} builds are queued already, the maximum (builds.queue.max): ${RETRY}`);
   }
   const own = jobs.countQueued(caller) - free;
   if (own >= policy.maxQueuedPerCaller) {
     const whose = caller === '' ? 'of anonymous callers' : 'of yours';
     throw new QueueFull(
-      `${Math.max(own, 0)} builds ${whose} are queued already, the maximum (builds.queue.maxPerCaller): ${LATER}`,
+      `${Math.max(own, 0)} builds ${whose} are queued already, the maximum (builds.queue.maxPerCaller): ${RETRY}`,
     );
   }
   if (caller === '' && policy.limitsAnonymous && own >= Math.ceil(policy.maxQueued / 2)) {
-    throw new QueueFull(`${own} builds of anonymous callers are queued already, half of builds.queue.max: ${LATER}`);
+    throw new QueueFull(`${own} builds of anonymous callers are queued already, half of builds.queue.max: ${RETRY}`);
   }
 }
 
-const LATER = 'try again when some have finished';
+const RETRY = 'try again when some have finished';
 
 /** Strictly ascending, so that builds of one millisecond keep their order. */
 function createAscendingClock(now: () => Date): () => Date {

@@ -66,7 +66,11 @@ test('after a crash all that was under way goes on in its old order', async () =
     ['succeeded', 1],
   ]);
   const texts = (await logOf(world, ids[0] ?? '')).map(({ text }) => text);
-  expect(texts).toEqual(['before', 'started again after a restart of the service', expect.stringContaining('succeeded')]);
+  expect(texts).toEqual([
+    'before',
+    'started again after a restart of the service',
+    expect.stringContaining('succeeded'),
+  ]);
 });
 
 test('one who asks again after a restart gets the build that goes on', async () => {

@@ -30,7 +30,10 @@ test('a failure that cannot be searched ends its build without a reason, and the
   const { id } = await submit(world, 'a');
   await until(() => world.works.length === 1);
   world.works[0]?.fail(new BuildFailure({ kind: 'build', reason: `odd ${SECRET}` }));
-  expect((await ending(world, id))?.failure).toEqual({ kind: 'build', reason: 'the reason is withheld: it could not be checked for secrets' });
+  expect((await ending(world, id))?.failure).toEqual({
+    kind: 'build',
+    reason: 'the reason is withheld: it could not be checked for secrets',
+  });
   const next = await submit(world, 'b');
   await until(() => world.works.length === 2);
   world.works[1]?.succeed();

@@ -1,4 +1,4 @@
-// The builder that needs no daemon: buildah, with a storage of its own, and without root where it must.
+// The builder without a daemon: buildah, with a storage of its own, rootless if need be, and how it is found on this machine.
 import { getuid } from 'node:process';
 import { z } from 'zod';
 import { isSamePlatform, type Platform } from '../../../oci/platform.ts';
@@ -21,28 +21,28 @@ import { listMachinePlatforms } from './platforms.ts';
 import { createStorageKeeper } from './storage.ts';
 import { planWorkspace, type Workspace, writeWorkspace } from './workspace.ts';
 
-/** With a `root`, the storage below it is for these builds alone, and put in order after them. */
+/** With a `root`, the storage below it is used by these builds only, and cleaned up after them. */
 interface BuildahOptions extends StorageOptions {
   readonly name: string;
-  /** Absent: `oci` for root, `rootless` for everyone else, as they are the strongest that each can have. */
+  /** Absent: `oci` for root, `rootless` for other users: the strongest for each. */
   readonly isolation?: Isolation | undefined;
-  /** The OCI runtime; absent: the first of buildah's own, runc and crun that works. */
+  /** The OCI runtime; absent: the first that works of buildah's default, runc and crun. */
   readonly runtime?: string | undefined;
   /** Whether a RUN may have the network of this machine. */
   readonly hostNetwork?: boolean | undefined;
-  /** What it is to build for, of all that it can; absent: all. */
+  /** Restricts what it builds for; absent: all that it can. */
   readonly platforms?: readonly Platform[] | undefined;
   /** The buildah to run: a name in PATH or a path. */
   readonly command?: string | undefined;
-  /** The service's: buildah gets the part of it that childEnvironment passes on. */
+  /** The service's: buildah gets what childEnvironment lets through. */
   readonly environment: Environment;
   readonly now?: () => number;
 }
 
-/** From the start of a runtime to its end, on a machine that is busy. */
+/** For a whole run of a runtime, on a busy machine. */
 const TRIAL_MS = 30_000;
 const RETRY_MS = 5 * 60_000;
-/** Since then the network of a user who is not root does not lead to the loopback address of the machine. */
+/** Before this version, a rootless network reached the loopback address of the machine. */
 const MIN_PRIVATE = [1, 32] as const;
 const infoSchema = z.object({ host: z.object({ os: z.string(), arch: z.string() }) });
 
@@ -51,7 +51,7 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
   const isRoot = getuid?.() === 0;
   const isolation = options.isolation ?? (isRoot ? 'oci' : 'rootless');
   const client = createClient({ ...options, command });
-  // A build that was cancelled is tidied up after all the same.
+  // A cancelled build is cleaned up as well.
   const tidy = (args: readonly string[]) => client.read(args, new AbortController().signal);
   const storage = createStorageKeeper({ read: tidy, isOwn: root !== undefined, now });
 
@@ -77,7 +77,7 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
   const hasHostNetwork = options.hostNetwork ?? false;
   let known: (RunSupport & { readonly until: number }) | undefined;
 
-  /** What works is believed until the service ends; what does not may be put right. */
+  /** A working mode is remembered for good; a fault may be repaired, and is probed again. */
   async function findOut(): Promise<RunSupport> {
     if (known && now() < known.until) return known;
     const ability = await detectRunSupport({ isolation, runtime: options.runtime, hasHostNetwork, isRoot }, trials);
@@ -111,7 +111,7 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
     try {
       await tidy(['manifest', 'rm', list]);
     } catch (error) {
-      // It was never made, or the next sweep removes it.
+      // It was never created, or the next sweep removes it.
       if (!(error instanceof BackendUnavailable)) throw error;
     }
   }
@@ -138,7 +138,7 @@ function asFault(error: unknown): string {
   throw error;
 }
 
-/** `buildah version 1.28.2 (…)`; one that does not say counts as old. */
+/** Parses `buildah version 1.28.2 (…)`; an unknown version counts as old. */
 function isBefore(output: string, [major, minor]: readonly [number, number]): boolean {
   const [, first = '0', second = '0'] = /(\d{1,4})\.(\d{1,4})/.exec(output) ?? [];
   return Number(first) < major || (Number(first) === major && Number(second) < minor);
@@ -148,7 +148,7 @@ function isText(value: string | undefined): value is string {
   return value !== undefined;
 }
 
-/** The machine's own platform. Throws BackendUnavailable for what is no answer. */
+/** The machine's own platform. Throws BackendUnavailable for unexpected output. */
 function parseInfo(output: string): string {
   try {
     const { host } = infoSchema.parse(JSON.parse(output));
@@ -160,12 +160,12 @@ function parseInfo(output: string): string {
 
 type BuildahDetectOptions = Pick<BuildahOptions, 'command' | 'root' | 'runRoot' | 'storageDriver'>;
 
-/** Gives buildah where it is there and its storage answers. It isolates as BUILDAH_ISOLATION says, where that is set. */
+/** Finds buildah if it is installed and its storage answers. BUILDAH_ISOLATION, if set, decides its isolation. */
 export function detectBuildah(options: BuildahDetectOptions = {}): Detect {
   return async ({ environment, signal, onMiss }) => {
     const isolation = findIsolation(environment.BUILDAH_ISOLATION);
     const backend = createBuildahBackend({ name: 'buildah', ...options, environment, isolation });
-    // A service that ends does not wait for what a trial would show.
+    // A service that stops does not wait for probes.
     signal.addEventListener('abort', () => void backend.close(), { once: true });
     try {
       await backend.listPlatforms(signal);

@@ -1,4 +1,4 @@
-// One build: each platform in turn, and what came of them pushed.
+// One build: each platform in turn, then the push.
 import { readFile, rm } from 'node:fs/promises';
 import { type Digest, parseDigest } from '../../../oci/digest.ts';
 import { formatPlatform, type Platform } from '../../../oci/platform.ts';
@@ -25,7 +25,7 @@ interface BuildahBuild {
 
 /** Throws BuildFailure, or the signal's reason. */
 export async function buildImages(work: BuildahBuild): Promise<Digest> {
-  // The first that fails ends the build.
+  // The first failure ends the build.
   for (const platform of work.input.platforms) await buildPlatform(work, platform);
   return await push(work);
 }
@@ -34,7 +34,7 @@ async function buildPlatform(work: BuildahBuild, platform: Platform): Promise<vo
   const { client, input, workspace, mode, options } = work;
   const { signal, report } = options;
   const name = formatPlatform(platform);
-  // Where buildah has no network itself, what it reads has to be there before.
+  // Without a network of its own, buildah needs its images in advance.
   const pulled = isOffline(mode) ? await pullImages(work, platform) : undefined;
   if (pulled && input.cache)
     report({ kind: 'note', platform: name, text: 'a buildah without a network keeps no layers in a registry' });
@@ -55,7 +55,7 @@ async function buildPlatform(work: BuildahBuild, platform: Platform): Promise<vo
   throw new BuildFailure(failure);
 }
 
-/** The ids of the images by their names in the Containerfile. One whose name is a stage's too is only there. */
+/** The ids of the pulled images by their names in the Containerfile. An image with the name of a stage is pulled, but not listed. */
 async function pullImages(work: BuildahBuild, platform: Platform): Promise<ReadonlyMap<string, string>> {
   const { input } = work;
   const ids = new Map<string, string>();
@@ -99,12 +99,12 @@ async function push(work: BuildahBuild): Promise<Digest> {
   const withDigest = pushListArguments(input, workspace, { hasDigestFile: true });
   const digest = await runPush(work, withDigest);
   if (digest) return digest;
-  // It failed: once more, to hear why. Where that is over, only the digest is missing.
+  // It failed silently: push without a digest file to get the error. If that succeeds, only the digest is missing.
   await runPush(work, pushListArguments(input, workspace, { hasDigestFile: false }));
   return (await runPush(work, withDigest)) ?? failWithoutDigest();
 }
 
-/** The digest where buildah wrote one. */
+/** The digest, if buildah wrote one. */
 async function runPush(
   { client, input, workspace, options }: BuildahBuild,
   args: readonly string[],

@@ -1,4 +1,4 @@
-// How buildah is run: always on the same storage, and with a home that is the build's.
+// Runs buildah: always on the same storage, and with a HOME of the build's own.
 import { join } from 'node:path';
 import { failUnavailable } from '../../execution.ts';
 import {
@@ -18,7 +18,7 @@ interface ClientOptions extends StorageOptions {
 }
 
 export interface Client {
-  /** What a command of the storage answers. Throws BackendUnavailable, or the signal's reason. */
+  /** The output of a command on the storage. Throws BackendUnavailable, or the signal's reason. */
   read(args: readonly string[], signal: AbortSignal): Promise<string>;
   /** Runs a command on the storage to its end, in this user's own home. Throws BackendUnavailable, or the signal's reason. */
   probe(args: readonly string[], options: TryOptions): Promise<ProcessEnd>;
@@ -27,18 +27,18 @@ export interface Client {
 }
 
 type TryOptions = Required<Pick<ProcessOptions, 'signal' | 'onLine'>> & {
-  /** A command in front of buildah. */
+  /** A command that wraps buildah. */
   readonly wrapper?: readonly string[];
 };
 export type RunOptions = TryOptions;
 
 const ANSWER_MS = 30_000;
-/** In which buildah removes the containers that it was working in. */
+/** Time for buildah to remove its working containers. */
 const GRACE_MS = 10_000;
 
 export function createClient({ command, environment, ...storage }: ClientOptions): Client {
   const { HOME, XDG_DATA_HOME, CONTAINERS_STORAGE_CONF } = environment;
-  // Without root the storage is in this user's home, whatever home the process gets.
+  // Rootless storage is in this user's home, whatever HOME the process gets.
   const data = XDG_DATA_HOME ?? (HOME && join(HOME, '.local', 'share'));
   const own = { HOME, XDG_DATA_HOME: data, CONTAINERS_STORAGE_CONF };
   const global = storageArguments(storage);

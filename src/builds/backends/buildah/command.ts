@@ -1,4 +1,4 @@
-// The commands of a build: pure functions of the order. Nothing in them is secret: everyone can read arguments.
+// The commands of a build: pure functions of the build input. They hold no secret: every user can read arguments.
 import { formatPlatform, type Platform } from '../../../oci/platform.ts';
 import type { BuildInput } from '../../backend.ts';
 import { hasStage } from '../../containerfile/stages.ts';
@@ -9,7 +9,7 @@ import { isRemote } from '../embedded/copy-step.ts';
 import { isOffline, type RunMode, type RunSupport } from './isolation.ts';
 import type { Workspace } from './workspace.ts';
 
-/** Where buildah keeps images and containers; what is absent is as storage.conf says. */
+/** Where buildah keeps images and containers; absent: as in storage.conf. */
 export interface StorageOptions {
   readonly root?: string | undefined;
   readonly runRoot?: string | undefined;
@@ -25,8 +25,8 @@ export function storageArguments({ root, runRoot, storageDriver }: StorageOption
 }
 
 /**
- * Builds one platform and, where the order has several, adds it to the list. One command for all of them would list them in the order in
- * which they end, go on with the others when one fails, and not say which it was.
+ * Builds one platform and, if there are several, adds it to the manifest list. One command for all would list them in the order in which
+ * they finish, continue when one fails, and not say which one.
  */
 export function buildArguments(
   input: BuildInput,
@@ -34,7 +34,7 @@ export function buildArguments(
   { platform, mode, pulled }: PlatformOptions,
 ): readonly string[] {
   const { spec, platforms, ssh } = input;
-  // What is pulled already is all that there is: buildah has no network then.
+  // With pulled images buildah has no network, so no cache.
   const cache = pulled ? undefined : input.cache;
   return [
     ...registries(workspace),
@@ -49,11 +49,11 @@ export function buildArguments(
       : pinBases(input).flatMap(pin => ['--build-context', pin])),
     ...(pulled ? ['--pull-never'] : []),
     ...(cache ? ['--cache-from', withoutTag(cache.name), '--cache-to', withoutTag(cache.name)] : []),
-    // The times in layers stay as they are: --timestamp would change those of all files that a step makes, and what depends on them.
+    // No --timestamp: it would change the times of all files that a step makes, and whatever depends on them.
     ...runModeArguments(mode, spec.network),
     ...['--format', 'oci', '--layers', '--force-rm'],
     ...(isFromScratch(spec) ? ['--no-cache'] : []),
-    // A RUN gets a proxy where the build's arguments name one, as with the other builders: ours may hold a password.
+    // A RUN gets a proxy only from build arguments, as with the other builders: ours may hold a password.
     ...['--http-proxy=false', '--authfile', workspace.authFile, workspace.context],
   ];
 }
@@ -61,11 +61,11 @@ export function buildArguments(
 interface PlatformOptions {
   readonly platform: Platform;
   readonly mode: RunMode;
-  /** The ids of the images that were pulled for it, by their names in the Containerfile; absent: they are pulled as it goes. */
+  /** The ids of images that were pulled in advance, by their names in the Containerfile; absent: buildah pulls them. */
   readonly pulled?: ReadonlyMap<string, string> | undefined;
 }
 
-/** What keeps a RUN from the machine, whatever the machine's containers.conf says. With chroot it has what buildah has. */
+/** The isolation of a RUN, whatever containers.conf says. With chroot a RUN has buildah's own namespaces. */
 export function runModeArguments(mode: RunMode, wanted: ContainerFileSpec['network'] = 'default'): readonly string[] {
   const { isolation, runtime, network } = mode;
   if (isolation === 'chroot') return ['--isolation', isolation];
@@ -88,7 +88,7 @@ export function pushArguments(input: BuildInput, workspace: Workspace, imageId: 
   return [...registries(workspace), 'push', ...options, imageId, `docker://${input.target.name}`];
 }
 
-/** Pushes the list and its images. With a file for its digest buildah ends well even when it fails, and says nothing. */
+/** Pushes the manifest list and its images. With a digest file buildah exits with 0 even if it fails, without an error. */
 export function pushListArguments(
   input: BuildInput,
   workspace: Workspace,
@@ -112,20 +112,20 @@ function specArguments({ args, labels, stage }: ContainerFileSpec): readonly str
   ];
 }
 
-/** The cache is a repository of one tag for each step. */
+/** The cache is a repository with one tag for each step. */
 function withoutTag(name: string): string {
   const colon = name.lastIndexOf(':');
   return colon > name.lastIndexOf('/') ? name.slice(0, colon) : name;
 }
 
-/** Steps on no base are the same for every platform to the cache, which then gives one the image of another. */
+/** To the cache, steps on scratch are equal for all platforms: it would return the image of another platform. */
 function isFromScratch({ containerFile }: ContainerFileSpec): boolean {
   return /^[ \t]*FROM[ \t]+(?:--\S+[ \t]+)*(?:scratch|\S*\$)/im.test(containerFile);
 }
 
 /**
- * Values of `--build-context`, one for each base by its name as the Containerfile has it. A name that is a stage's too gets none: it
- * would take the stage's place.
+ * Values of `--build-context` that pin each base by its name in the Containerfile. A name that is also a stage gets none, since it would
+ * replace the stage.
  */
 export function pinBases({ bases, spec }: Pick<BuildInput, 'bases' | 'spec'>): readonly string[] {
   return [...bases]
@@ -133,7 +133,7 @@ export function pinBases({ bases, spec }: Pick<BuildInput, 'bases' | 'spec'>): r
     .map(([name, base]) => `${name}=docker-image://${base.name}`);
 }
 
-/** Why buildah cannot do this spec; undefined where it can. Of what is not known yet, it is thought that it can. */
+/** Why buildah cannot build this spec; undefined if it can, or nothing is known yet. */
 export function findUnsupportedReason(spec: ContainerFileSpec, ability: RunSupport | undefined): string | undefined {
   const { sbom, provenance } = spec.attestations;
   if (sbom || provenance !== 'none') return 'attestations need a BuildKit: buildah makes none';
@@ -154,7 +154,7 @@ function findStepObstacle(spec: ContainerFileSpec, ability: RunSupport | undefin
   for (const step of findNeeds(spec)?.steps ?? []) {
     if (step.kind === 'run' && fault !== undefined) return `line ${step.line}: no RUN works with it: ${fault}`;
     const demand = step.kind === 'run' ? step.entitlements.find(each => !isGranted(each, spec)) : undefined;
-    // Newer ones do as they are told, and ask nobody.
+    // Newer versions grant these without asking.
     if (demand !== undefined) return `line ${step.line}: RUN ${demand} is not allowed`;
     if (step.kind === 'add' && mode && isOffline(mode) && step.sources.some(isRemote)) {
       return `line ${step.line}: without a network of its own for steps it fetches nothing remote`;

@@ -1,9 +1,9 @@
-// Why buildah gave up, and whose fault it is: only what another attempt may cure is the infrastructure's. It is found in the last lines of its
-// standard error, from `Error:` on, and in what its runtime said before.
+// Why buildah failed, and whose fault it is: only what a retry may cure is the infrastructure's. The error is in the last lines of its standard
+// error, from `Error:` on, and in what its runtime printed before.
 import type { Failure } from '../../record.ts';
 
 interface FailedCommand {
-  /** What buildah said of its end, on one line; empty where it said nothing. */
+  /** Buildah's own error, on one line; empty if there is none. */
   readonly errorText: string;
   /** How it ended, such as `exit code 125`. */
   readonly end: string;
@@ -11,16 +11,16 @@ interface FailedCommand {
 
 interface FailedBuild extends FailedCommand {
   readonly platform: string;
-  /** The instruction that it was at; absent where it did not come to one. */
+  /** The current instruction; absent before the first. */
   readonly instruction: string | undefined;
-  /** Why the runtime could not begin it; empty where it did. */
+  /** Why the runtime could not start it; empty if it did. */
   readonly runtimeFault?: string;
 }
 
 const REASON_LENGTH = 300;
 const COMMAND_LENGTH = 100;
 
-/** Answers of a registry that stay as they are, and what a RUN ends with. */
+/** Final answers of a registry. */
 const REQUEST = [
   /manifest unknown|name unknown|unauthorized|denied|authentication required|invalid username\/password/,
   /(?:status code|status:?|HTTP status:?) 4(?!08|25|29)\d\d\b/,
@@ -35,7 +35,7 @@ const INFRASTRUCTURE = [
   /error (?:mounting|creating) (?:new )?(?:container|layer)|layer not known|image not known|locking/,
 ];
 
-/** What the runtime says of a command that the image does not have, which is a fault of the step. */
+/** The runtime's error for a command that the image lacks, which is the step's fault. */
 const MISSING = /exec: "|executable file/;
 
 /** A failure of the Containerfile, unless it looks like one of the machine or a registry. */
@@ -59,7 +59,7 @@ export function describeBuildFailure({ errorText, end, platform, instruction, ru
   };
 }
 
-/** A failure of the registry, unless that refuses us: with the same credentials it will again. */
+/** A failure of the registry, unless it refuses us: with the same credentials it would again. */
 export function describePushFailure({ errorText, end }: FailedCommand): Failure {
   const reason = cut(
     errorText.replace(/^[^"]*pushing (?:image|manifest list) "[^"]*" to "(?:docker:\/\/)?([^"]*)": /, 'push to $1: '),
@@ -96,15 +96,15 @@ function cut(text: string, length = REASON_LENGTH): string {
 
 interface ErrorReader {
   read(line: string): void;
-  /** What was said does not count: it goes on. */
+  /** Forgets what was read: the build continues. */
   reset(): void;
-  /** On one line, without `Error:`; empty where nothing was said. */
+  /** The error on one line, without `Error:`; empty if there is none. */
   find(): string;
 }
 
 const RUNTIME = /^error running container: (?:from (\S+) )?(?:creating container for \[[^\]]*\]: )?(.*)$/;
 
-/** Why the runtime could not begin a step, or the machine did not let it. A step that prints the like is tried again in vain, and no more. */
+/** Reads why the runtime could not start a step. A step that prints the same only causes a retry. */
 export function createRuntimeErrorReader(): ErrorReader {
   let text = '';
   return {
@@ -122,7 +122,7 @@ export function createRuntimeErrorReader(): ErrorReader {
 const PREFIX = 'Error: ';
 const MAX_LENGTH = 4_000;
 
-/** Steps may print the like: the last is buildah's own, since it ends after it. */
+/** Reads buildah's own error. Steps may print the same, but buildah's comes last. */
 export function createErrorReader(): ErrorReader {
   let text = '';
   return {

@@ -1,4 +1,4 @@
-// How a RUN is kept from this machine: found out by trying, since runtimes, cgroups, user namespaces and networks fail each in a way of its own.
+// How a RUN can be isolated from this machine: probed, since runtimes, cgroups, user namespaces and networks each fail in their own way.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,24 +7,24 @@ import { createErrorReader, createRuntimeErrorReader } from './failure.ts';
 
 export const isolations = ['oci', 'rootless', 'chroot'] as const;
 
-/** How a RUN is kept from the machine: by a runtime, by a runtime without root, or hardly at all. */
+/** How a RUN is isolated: by a runtime, by a rootless runtime, or hardly at all. */
 export type Isolation = (typeof isolations)[number];
 
-/** How buildah is run, for its steps to be kept from the machine. */
+/** How buildah is run so that its steps are isolated from the machine. */
 export interface RunMode {
   readonly isolation: Isolation;
-  /** The OCI runtime; absent: buildah's own choice. */
+  /** The OCI runtime; absent: buildah's default. */
   readonly runtime: string | undefined;
-  /** What a RUN has that asks for no other: a network of its own, none, or that of the machine. */
+  /** The default network of a RUN: its own, none, or that of the machine. */
   readonly network: 'private' | 'none' | 'host';
   /**
-   * A command in front of buildah's, which gives it processes of its own, so that none outlives it. With chroot a RUN has what buildah has:
-   * then also a network.
+   * A command that wraps buildah in a PID namespace, so that no process outlives it. With chroot, where a RUN has buildah's namespaces, also
+   * in a network namespace.
    */
   readonly wrapper: readonly string[];
 }
 
-/** Whether buildah itself has no network: what it reads has to be there before, and its steps have none, whatever they are given. */
+/** Whether buildah itself has no network: its images are pulled in advance, and its steps never have a network. */
 export function isOffline({ wrapper }: RunMode): boolean {
   return wrapper.includes('--net');
 }
@@ -33,7 +33,7 @@ export interface RunSupport {
   readonly mode: RunMode;
   /** Why no RUN works. */
   readonly fault?: string;
-  /** What a RUN lacks, or is not kept from, in words for people. */
+  /** For people: what a RUN lacks, or is not isolated from. */
   readonly note?: string;
 }
 
@@ -46,13 +46,13 @@ export interface IsolationOptions {
 }
 
 export interface RunProbes {
-  /** Why a RUN fails in this way; undefined where it works. */
+  /** Why a RUN fails in this mode; undefined if it works. */
   readonly probeRun: (mode: RunMode) => Promise<string | undefined>;
-  /** Why the command fails; undefined where it works. */
+  /** Why the command fails; undefined if it works. */
   readonly probeCommand: (command: readonly string[]) => Promise<string | undefined>;
-  /** Enters the namespaces of this user's images; empty for root. */
+  /** The command that enters this user's namespaces; empty for root. */
   readonly enter: readonly string[];
-  /** Whether the network that this buildah gives to a user who is not root leads to the loopback address of the machine. */
+  /** Whether this buildah's rootless network reaches the loopback address of the machine. */
   readonly leaksLoopback: () => Promise<boolean>;
 }
 
@@ -84,7 +84,7 @@ async function findRuntime(options: IsolationOptions, trials: RunProbes): Promis
   };
 }
 
-/** Some need for no network what they need for one: then they have that of a buildah that has none. */
+/** Some runtimes cannot even set up an empty network: then steps share that of a buildah without one. */
 async function findCutOff(
   { isolation }: IsolationOptions,
   runtimes: readonly (string | undefined)[],
@@ -108,7 +108,7 @@ async function findNetwork(mode: RunMode, { isRoot }: IsolationOptions, trials: 
   return reason === undefined ? { mode: own } : { mode, note: `a RUN has no network: ${reason}` };
 }
 
-/** Empty where it does not work, with the reason. */
+/** Empty if it does not work, with the reason. */
 async function findWrapper(
   namespaces: readonly string[],
   { enter, probeCommand }: RunProbes,
@@ -119,7 +119,7 @@ async function findWrapper(
   return { wrapper: reason === undefined ? wrapper : [], reason };
 }
 
-/** A process of our own in front: as the first of its namespace, buildah would not hear that it is to stop. */
+/** A shell as PID 1: in its place, buildah would not receive SIGTERM. */
 const BEGIN = 'ip link set lo up 2>/dev/null; "$@"; exit $?';
 
 async function findChroot({ hasHostNetwork }: IsolationOptions, trials: RunProbes): Promise<RunSupport> {
@@ -136,7 +136,7 @@ async function findChroot({ hasHostNetwork }: IsolationOptions, trials: RunProbe
   return { mode, note: hasHostNetwork ? HOST_NOTE : 'a RUN has no network with the isolation chroot' };
 }
 
-/** What it ends with: no other failure looks like it, and nothing is left in the storage of a build that fails. */
+/** The program's exit code: no other failure has it, and a failed build leaves nothing in the storage. */
 const CODE = 37;
 
 /** For Linux: exit(37). */
@@ -149,7 +149,8 @@ const PROGRAMS: Readonly<Record<string, { readonly machine: number; readonly cod
 
 type RunBuildah = (args: readonly string[], options: Required<Pick<ProcessOptions, 'onLine'>>) => Promise<ProcessEnd>;
 
-/** Why a RUN fails with these options of `buildah build`; undefined where it works, and on a processor that there is no program for. */
+/** Runs a program of a few bytes, since there is no image to take one from. Why it fails with these options of `buildah build`; undefined if it
+ * works, or there is no program for this processor. */
 export async function probeRun(run: RunBuildah, options: readonly string[]): Promise<string | undefined> {
   const program = PROGRAMS[process.arch];
   if (!program) return undefined;
@@ -175,7 +176,7 @@ export async function probeRun(run: RunBuildah, options: readonly string[]): Pro
 const BASE = 0x400000n;
 const HEADERS = 0x78;
 
-/** ELF of 64 bits: its header, one segment that is the whole file, and the code. */
+/** A 64-bit ELF: header, one segment that is the whole file, code. */
 function encodeProgram({ machine, code }: (typeof PROGRAMS)[string]): Uint8Array {
   const file = Buffer.alloc(HEADERS + code.length);
   file.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);

@@ -1,4 +1,4 @@
-// What this machine runs: its own architecture, and those that binfmt_misc gives to an emulator.
+// The platforms that this machine runs: its own, and those that binfmt_misc passes to an emulator.
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatPlatform, type Platform, parsePlatform } from '../../../oci/platform.ts';
@@ -19,7 +19,7 @@ const EMULATED: ReadonlyMap<string, readonly string[]> = new Map([
   ['mips64', ['linux/mips64']],
 ]);
 
-/** The machine's platform first, each once, normalised. */
+/** The machine's own platform first; normalised, without duplicates. */
 export async function listMachinePlatforms(own: string, folder = BINFMT_FOLDER): Promise<readonly Platform[]> {
   const handlers = await readHandlers(folder);
   const emulated = [...EMULATED].flatMap(([name, platforms]) => (isUsable(handlers.get(name)) ? platforms : []));
@@ -41,12 +41,12 @@ async function readFolder(folder: string): Promise<readonly string[]> {
   try {
     return await readdir(folder);
   } catch {
-    // Not mounted, or not ours to see: nothing is emulated.
+    // Not mounted, or not accessible: nothing is emulated.
     return [];
   }
 }
 
-/** Without the flag F the emulator is looked for in the image, which has none. */
+/** Without flag F the kernel looks for the emulator in the image, which has none. */
 function isUsable(handler: string | undefined): boolean {
   return handler !== undefined && /^enabled$/m.test(handler) && /^flags: \S*F/m.test(handler);
 }

@@ -1,4 +1,4 @@
-// The progress of a build and a push from what buildah prints: a line for each step that begins, and between them what the steps say.
+// Reads the progress of a build and a push from buildah's output: a line for each step that starts, and the steps' output in between.
 import { stripVTControlCharacters } from 'node:util';
 import type { OutputName } from '../../process.ts';
 import type { ProgressEvent, Report } from '../../progress.ts';
@@ -6,15 +6,15 @@ import { createErrorReader, createRuntimeErrorReader } from './failure.ts';
 
 export interface StepReader {
   read(line: string, from: OutputName): void;
-  /** The build has ended: so has its last step. */
+  /** Ends the last step: the build has ended. */
   end(): void;
-  /** The build has ended, and its last step failed. */
+  /** Ends the last step as failed. */
   fail(reason: string): void;
-  /** The instruction of the last step that began, such as `RUN make`. */
+  /** The instruction of the last step that started, such as `RUN make`. */
   findInstruction(): string | undefined;
-  /** What buildah itself said of its end, on one line; empty where it said nothing. */
+  /** Buildah's own error, on one line; empty if there is none. */
   findErrorText(): string;
-  /** Why the runtime could not begin the last step; empty where it did. */
+  /** Why the runtime could not start the last step; empty if it did. */
   findRuntimeFault(): string;
 }
 
@@ -24,13 +24,13 @@ const DONE = /^--> \S+$/;
 const COMMIT = /^(?:\[\d+\/\d+\] )?COMMIT(?: \S+)?$/;
 const IMAGE_ID = /^[0-9a-f]{64}$/;
 const LOGGED = /^time="[^"]*" level=\w+ /;
-/** What buildah gives to every build, whether it asks or not. */
+/** Arguments that buildah passes to every build. */
 const UNUSED_ARGUMENTS = /^\[Warning\] one or more build args were not consumed: \[TARGET[A-Z]+(?: TARGET[A-Z]+)*\]$/;
 const INSTRUCTION_LENGTH = 1_000;
 
-/** Of a build for one platform. A RUN can print lines that look like buildah's: they spoil its log, and nothing else. */
+/** For one platform. A RUN can print lines that look like buildah's, which spoil its own log only. */
 export function createStepReader(platform: string, report: Report): StepReader {
-  /** The name of the step that runs. */
+  /** The name of the current step. */
   let current: string | undefined;
   let instruction: string | undefined;
   const complaint = createErrorReader();
@@ -86,7 +86,7 @@ interface PushReader {
   read(line: string): void;
   end(): void;
   fail(reason: string): void;
-  /** What buildah itself said of its end, on one line; empty where it said nothing. */
+  /** Buildah's own error, on one line; empty if there is none. */
   findErrorText(): string;
 }
 

@@ -1,22 +1,22 @@
-// Buildah's storage over time: what builds leave in it is removed while none runs, since nobody can tell whose it is.
+// Cleans up buildah's storage: what builds leave behind is removed while none runs, since it does not say whose it is.
 import { z } from 'zod';
 import { BackendUnavailable } from '../../execution.ts';
 import { LIST_PREFIX } from './workspace.ts';
 
 interface StorageKeeper {
-  /** Runs a build. Where it was the last of those that ran, the storage is put in order before the promise settles. */
+  /** Runs a build. If no other is running afterwards, the storage is cleaned up before the promise settles. */
   use<T>(build: () => Promise<T>): Promise<T>;
 }
 
 interface StorageKeeperOptions {
-  /** The output of buildah on its storage; throws BackendUnavailable. */
+  /** The output of a buildah command on the storage; throws BackendUnavailable. */
   readonly read: (args: readonly string[]) => Promise<string>;
-  /** Whether only these builds work in the storage. Nothing of another's is removed. */
+  /** Whether only these builds use the storage; otherwise nothing is removed. */
   readonly isOwn: boolean;
   readonly now: () => number;
 }
 
-/** How long the layers of a step are kept for later builds, since they were made. */
+/** How long the layers of a step are kept for later builds after their creation. */
 const KEEP_MS = 7 * 24 * 60 * 60 * 1_000;
 const PRUNE_EVERY_MS = 60 * 60 * 1_000;
 
@@ -25,7 +25,7 @@ const imagesSchema = z.array(z.object({ id: z.string(), created: z.number() }));
 export function createStorageKeeper({ read, isOwn, now }: StorageKeeperOptions): StorageKeeper {
   let running = 0;
   let sweeping: Promise<void> = Promise.resolve();
-  /** Before the first build: a crash may have left something. */
+  /** True before the first build: a crash may have left something. */
   let isDirty = true;
   let prunedAt = Number.NEGATIVE_INFINITY;
 
@@ -54,14 +54,14 @@ export function createStorageKeeper({ read, isOwn, now }: StorageKeeperOptions):
   };
 }
 
-/** Containers in which steps ran, with their mounts, and lists of images. */
+/** Removes working containers, with their mounts, and manifest lists. */
 async function removeLeftovers(read: StorageKeeperOptions['read']): Promise<void> {
   await read(['rm', '--all']);
   const lists = words(await read(['images', '--quiet', '--filter', `reference=${LIST_PREFIX}*`]));
   if (lists.length > 0) await read(['rmi', '--force', ...lists]);
 }
 
-/** Images without a name that buildah made, which is what its cache consists of. One that a younger one needs stays. */
+/** Removes old unnamed images that buildah made: its layer cache. One that a younger one is based on stays. */
 async function prune(read: StorageKeeperOptions['read'], before: number): Promise<void> {
   const filters = ['--filter', 'dangling=true', '--filter', 'label=io.buildah.version'];
   const output = await read(['images', '--all', '--no-trunc', '--json', ...filters]);
@@ -69,7 +69,7 @@ async function prune(read: StorageKeeperOptions['read'], before: number): Promis
   for (const { id, created } of images) if (created * 1_000 < before) await succeeds(read(['rmi', id]));
 }
 
-/** What does not succeed is tried again by a later sweep, and fails no build. */
+/** A failed clean-up is retried by a later sweep, and fails no build. */
 async function succeeds(work: Promise<unknown>): Promise<boolean> {
   try {
     await work;

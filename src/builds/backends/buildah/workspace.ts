@@ -1,4 +1,4 @@
-// What buildah reads and writes of one build, in the input's directory: its Containerfile, credentials and registries.
+// The files of one build that buildah reads and writes, in the directory of the build input: Containerfile, auth.json, registries.conf.
 import { randomUUID } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,22 +9,22 @@ import { normalizeImage } from '../buildkit/source-policy.ts';
 export interface Workspace {
   readonly context: string;
   readonly file: string;
-  /** HOME of the process: what this user logged in to is no business of the build. */
+  /** HOME of the process: the logins of this user are no business of the build. */
   readonly home: string;
-  /** Of what it makes on the way; what is left of it goes with the directory. */
+  /** For temporary files; leftovers are removed with the directory. */
   readonly temporary: string;
   readonly authFile: string;
   readonly registries: string;
-  /** For each secret the file of its value. */
+  /** The file of each secret's value, by id. */
   readonly secrets: ReadonlyMap<string, string>;
-  /** Written by buildah: the id of the last image that was built, and the digest of what was pushed. */
+  /** Written by buildah: the id of the last image, and the digest of the push. */
   readonly imageId: string;
   readonly digest: string;
-  /** The name of the list of images in buildah's storage: no other build's. */
+  /** The unique name of the manifest list in buildah's storage. */
   readonly list: string;
 }
 
-/** What the names of lists begin with. */
+/** The prefix of the names of manifest lists. */
 export const LIST_PREFIX = 'localhost/veneer-';
 
 export function planWorkspace({ directory, secrets }: BuildInput, unique: string = randomUUID()): Workspace {
@@ -43,7 +43,7 @@ export function planWorkspace({ directory, secrets }: BuildInput, unique: string
   };
 }
 
-/** Makes the folders and files of the workspace, readable for this user alone. */
+/** Creates the folders and files, readable for this user only. */
 export async function writeWorkspace(input: BuildInput, workspace: Workspace): Promise<void> {
   const { secrets, spec } = input;
   const folders = [workspace.context, workspace.home, workspace.temporary, join(input.directory, 'buildah', 'secrets')];
@@ -62,7 +62,8 @@ interface AuthFile {
   readonly auths: Readonly<Record<string, { readonly auth: string }>>;
 }
 
-/** For each repository that the build was planned to read or to write, the credentials of its host. Throws BuildFailure for a Containerfile that is none. */
+/** containers-auth.json(5) with credentials by repository, for those that the build is planned to read or write: a trigger of a base, or a line
+ * that buildah parses otherwise than we do, gets no other image with them. Throws BuildFailure for an invalid Containerfile. */
 export function authFile({
   spec,
   bases,
@@ -91,12 +92,13 @@ function encode({ username, password }: { readonly username: string; readonly pa
   return Buffer.from(`${username}:${password}`).toString('base64');
 }
 
-/** A host of this machine, wherever it stands in a text. */
+/** A host of this machine, anywhere in a text. */
 const LOOPBACK = /(?<![\w.-])(?:localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3})(?::\d{1,5})?(?![\w.-])/g;
 
 /**
- * A name without a registry is docker.io's, as for every other builder. Plain HTTP is for the targets that want it, and for this machine's
- * own registries, as the other builders have it; `--tls-verify=false` would be for every registry that a base image comes from.
+ * containers-registries.conf(5) in place of the machine's own; registries.conf.d still applies. A name without a registry is on docker.io, as for
+ * every other builder. Plain HTTP is for the targets that need it, and for registries on this machine, as with the other builders;
+ * `--tls-verify=false` would apply to all registries of base images.
  */
 export function registriesConf(input: InsecureOrder): string {
   const insecure = [...listInsecure(input)].map(

@@ -1,4 +1,4 @@
-// The builder that talks to a BuildKit through buildctl, wherever it runs.
+// The builder that drives a BuildKit through buildctl, wherever it runs, and how one is found on this machine.
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -24,13 +24,13 @@ import { planWorkspace, readMetadata, writeWorkspace } from './workspace.ts';
 
 interface BuildkitOptions extends BuildkitConnection {
   readonly name: string;
-  /** What it is to build for, of all that it can; absent: all. */
+  /** Restricts what it builds for; absent: all that it can. */
   readonly platforms?: readonly Platform[] | undefined;
   /** Whether a RUN may have the network of this machine. */
   readonly hostNetwork?: boolean | undefined;
   /** The buildctl to run: a name in PATH or a path. */
   readonly command?: string | undefined;
-  /** The service's: buildctl gets the part of it that childEnvironment passes on. */
+  /** The service's: buildctl gets what childEnvironment lets through. */
   readonly environment: Environment;
 }
 
@@ -51,7 +51,7 @@ export function createBuildkitBackend(options: BuildkitOptions): Backend {
     return platforms ? all.filter(one => platforms.some(other => isSamePlatform(one, other))) : all;
   }
 
-  /** As long as it has not said otherwise, it is thought to share that of this machine. */
+  /** Until it has answered, it is assumed to share the network of this machine. */
   const shared: StepNetwork = options.hostNetwork ? 'host' : 'none';
 
   async function build(input: BuildInput, { signal, report }: BuildOptions): Promise<BuildResult> {
@@ -97,11 +97,11 @@ const ROOT_SOCKET = '/run/buildkit/buildkitd.sock';
 
 interface BuildkitDetectOptions {
   readonly command?: string;
-  /** Where a BuildKit of root listens. */
+  /** Where root's BuildKit listens. */
   readonly rootSocket?: string;
 }
 
-/** Gives the first that answers: BUILDKIT_HOST alone where it is set, else the sockets that BuildKit has by default. */
+/** Finds the first that answers: only BUILDKIT_HOST if that is set, else BuildKit's default sockets. */
 export function detectBuildkit({ command, rootSocket = ROOT_SOCKET }: BuildkitDetectOptions = {}): Detect {
   return async options => {
     const addresses = await listAddresses(options.environment, rootSocket);
@@ -126,7 +126,7 @@ async function isSocket(path: string): Promise<boolean> {
   try {
     return (await stat(path)).isSocket();
   } catch {
-    // Not there or not ours to see: no BuildKit for us.
+    // Absent, or not accessible for us.
     return false;
   }
 }
@@ -142,7 +142,7 @@ async function answers(backend: Backend, { signal, onMiss }: DetectOptions): Pro
   }
 }
 
-/** What tells which network a step gets: `host`, or one of its own. */
+/** The label with the network that steps get: `host`, or one of their own. */
 export const NETWORK_LABEL = 'org.mobyproject.buildkit.worker.network';
 
 const platformSchema = z.object({ os: z.string(), architecture: z.string(), variant: z.string().optional() });
@@ -154,17 +154,17 @@ const workersSchema = z.array(
   }),
 );
 
-/** The template that `buildctl debug workers --format` gets. */
+/** The template for `buildctl debug workers --format`. */
 const WORKERS_FORMAT = '{{json .}}';
 
 interface Workers {
-  /** Of all of them, normalised, each once. */
+  /** Of all workers, normalised, without duplicates. */
   readonly platforms: readonly Platform[];
-  /** Whether a step of any has the network of its machine. */
+  /** Whether steps of any worker have the network of its machine. */
   readonly hasHostNetwork: boolean;
 }
 
-/** Throws BackendUnavailable for what is no answer. */
+/** Throws BackendUnavailable for output that is no list of workers. */
 export function parseWorkers(output: string): Workers {
   const workers = workersOf(output);
   return {

@@ -1,4 +1,4 @@
-// The command that builds and pushes: a pure function of the order. Nothing in it is secret: everyone can read arguments.
+// The command that builds and pushes: a pure function of the build input. It holds no secret: every user can read arguments.
 import { formatPlatform } from '../../../oci/platform.ts';
 import type { BuildInput, PushTarget } from '../../backend.ts';
 import type { ContainerFileSpec } from '../../spec.ts';
@@ -32,7 +32,7 @@ function specArguments({ args, labels, stage, network, attestations }: Container
     ...Object.entries(labels).map(([name, value]) => `label:${name}=${value}`),
     ...(stage === undefined ? [] : [`target=${stage}`]),
     ...(network === 'default' ? [] : [`force-network-mode=${network}`]),
-    // Nothing asks for none of them: buildctl adds no attestation by itself.
+    // No option means no attestation: buildctl adds none by itself.
     ...(sbom ? ['attest:sbom='] : []),
     ...(provenance === 'none' ? [] : [`attest:provenance=mode=${provenance}`]),
   ];
@@ -40,7 +40,7 @@ function specArguments({ args, labels, stage, network, attestations }: Container
   return [...options.flatMap(option => ['--opt', option]), ...allowed];
 }
 
-/** What is made and where it is pushed, as fields of an option. */
+/** The form of the result and where it is pushed, as fields of an option. */
 export function outputFields({ target, spec: { compression } }: BuildInput): string {
   return csvFields({
     type: 'image',
@@ -60,7 +60,7 @@ function cacheArguments(cache: PushTarget | undefined): readonly string[] {
   return ['--export-cache', to, '--import-cache', from];
 }
 
-/** Where the layer cache goes to and comes from, as fields of an option. */
+/** Where the layer cache is exported to and imported from, as fields of options. */
 export function cacheFields(cache: PushTarget): { readonly to: string; readonly from: string } {
   const place = { ref: cache.name, 'registry.insecure': insecure(cache) };
   const form = { mode: 'max', 'image-manifest': 'true', 'oci-mediatypes': 'true' };
@@ -74,7 +74,7 @@ function insecure({ isInsecure }: PushTarget): 'true' | undefined {
   return isInsecure ? 'true' : undefined;
 }
 
-/** One record of `key=value` fields; those that are undefined are left out. */
+/** One CSV record (RFC 4180) of `key=value` fields; undefined ones are omitted. */
 export function csvFields(fields: Readonly<Record<string, string | undefined>>): string {
   return Object.entries(fields)
     .filter(([, value]) => value !== undefined)
@@ -86,12 +86,12 @@ function quote(field: string): string {
   return /[",\r\n]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field;
 }
 
-/** Build arguments that BuildKit itself understands, and that would give the result another form than the spec says. */
+/** Build arguments that BuildKit interprets, and that would give the result another form than the spec says. */
 const RESERVED = /^BUILDKIT_(?:ATTEST_.*|MULTI_PLATFORM)$/;
-/** What Linux allows for one argument of a command is 128 KiB. */
+/** Linux allows 128 KiB for one argument of a command. */
 const MAX_BYTES = 120 * 1024;
 
-/** Why a spec cannot be handed over on a command line; undefined where it can. */
+/** Why a spec does not fit on a command line; undefined if it does. */
 export function findUnsupportedArgument({ args, labels }: ContainerFileSpec): string | undefined {
   const reserved = Object.keys(args).find(name => RESERVED.test(name));
   if (reserved)

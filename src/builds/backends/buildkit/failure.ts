@@ -1,11 +1,11 @@
-// Why a build of BuildKit's came to nothing, and whose fault it is: only what another attempt may cure is the infrastructure's.
+// Why BuildKit failed, and whose fault it is: only what a retry may cure is the infrastructure's.
 import { describeDeniedImage } from '../../needs.ts';
 import type { Failure } from '../../record.ts';
 import type { FailedStep } from './steps.ts';
 
 interface FailedRun {
   readonly step: FailedStep | undefined;
-  /** What the client said last; empty where it said nothing. */
+  /** The client's own last error; empty if there is none. */
   readonly errorText: string;
   /** How the client ended, such as `exit code 1`. */
   readonly end: string;
@@ -14,7 +14,7 @@ interface FailedRun {
 const REASON_LENGTH = 300;
 const COMMAND_LENGTH = 100;
 
-/** What ends a step or names a fault of the request, whatever else the text holds. */
+/** A failed step or a faulty request, whatever else the text holds. */
 const REQUEST = [
   /did not complete successfully: exit code: \d+/,
   /dockerfile parse error/,
@@ -51,7 +51,7 @@ function kindOf(error: string, wasSolving: boolean): Failure['kind'] {
   return wasSolving ? 'build' : 'infrastructure';
 }
 
-/** Wrong credentials stay wrong: a registry's 4xx is an answer, but for those that ask to come back. */
+/** Wrong credentials stay wrong: a registry's 4xx is final, except for those that ask to retry. */
 function statusIn(error: string): 'refused' | 'passing' | undefined {
   const [, status] = /: ([45]\d\d) /.exec(after(error, 'unexpected status')) ?? [];
   if (status === undefined) return undefined;
@@ -65,7 +65,7 @@ function after(text: string, word: string): string {
   return at < 0 ? '' : text.slice(at + word.length);
 }
 
-/** What BuildKit says of a base image does not always say which. */
+/** BuildKit's error does not always name the base image. */
 function nameBase(instruction: string | undefined, error: string): string {
   const base = instruction?.startsWith('FROM ') ? instruction.slice('FROM '.length) : '';
   return error.includes(base) ? error : `${base}: ${error}`;

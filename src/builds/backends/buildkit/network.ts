@@ -1,4 +1,4 @@
-// The network of a RUN: one that shares that of this machine reaches our loopback address, as a local user does. And how buildctl connects.
+// How buildctl connects, and which network a RUN gets: one that shares this machine's reaches our loopback address like a local user.
 import { readFile, realpath } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -6,7 +6,7 @@ import { findNeeds } from '../../needs.ts';
 import type { Report } from '../../progress.ts';
 import type { ContainerFileSpec } from '../../spec.ts';
 
-/** `own`: what the builder gives is no matter of ours. */
+/** `own`: the builder's default is isolated from this machine's network. */
 export type StepNetwork = 'own' | 'none' | 'host';
 
 const NOTES = {
@@ -20,18 +20,18 @@ export function listNetworkNotes(network: StepNetwork): readonly string[] {
   return note === undefined ? [] : [note];
 }
 
-/** What is to be asked of the builder for what the spec asks for. */
+/** The network to request of the builder for that of the spec. */
 export function networkOf({ network }: ContainerFileSpec, steps: StepNetwork): ContainerFileSpec['network'] {
   return network === 'default' && steps === 'none' ? 'none' : network;
 }
 
-/** A frontend of the file's own runs where the builder lets it. */
+/** A custom frontend runs in the builder, with the builder's network. */
 export function findUnsupportedNetwork(spec: ContainerFileSpec, steps: StepNetwork): string | undefined {
   const frontend = steps === 'none' ? findNeeds(spec)?.frontend : undefined;
   return frontend && `the frontend ${JSON.stringify(frontend)} would have the network of this machine`;
 }
 
-/** Whoever looks for the reason why a step reaches nothing finds it. */
+/** Explains in the log why a step reaches nothing. */
 export function reportNetwork(spec: ContainerFileSpec, steps: StepNetwork, report: Report): void {
   if (steps !== 'none' || spec.network !== 'default') return;
   if (!findNeeds(spec)?.steps.some(({ kind }) => kind === 'run')) return;
@@ -39,7 +39,7 @@ export function reportNetwork(spec: ContainerFileSpec, steps: StepNetwork, repor
 }
 
 export interface BuildkitConnection {
-  /** `unix:///path`, `tcp://host:port` or another one that buildctl knows. */
+  /** `unix:///path`, `tcp://host:port` or another form that buildctl accepts. */
   readonly address: string;
   /** Paths of PEM files; with any of them, or a server name, the connection is TLS. */
   readonly tls?: BuildkitTls | undefined;
@@ -53,7 +53,7 @@ export interface BuildkitTls {
   readonly serverName?: string | undefined;
 }
 
-/** The arguments of `buildctl` in front of its command. */
+/** The arguments of `buildctl` before its command. */
 export function connectionArguments({ address, tls = {} }: BuildkitConnection): readonly string[] {
   const options = {
     '--addr': address,
@@ -66,8 +66,8 @@ export function connectionArguments({ address, tls = {} }: BuildkitConnection): 
 }
 
 /**
- * Whether the address is one of our own network, so that the network of its machine is ours, too. A socket in a folder is listed where its
- * server listens: that of a container, or of a BuildKit without root in a network of its own, is not among ours.
+ * Whether the address is within our network namespace, so that its host network is ours, too. /proc lists a socket in the namespace in which its
+ * server listens: that of a container, or of a rootless BuildKit, is not in ours.
  */
 export async function sharesOurNetwork(address: string): Promise<boolean> {
   const url = URL.parse(address);
@@ -82,7 +82,7 @@ async function isOurSocket(path: string): Promise<boolean> {
     for (const [, other = ''] of listed) if (other === path || (await resolveFolder(other)) === place) return true;
     return false;
   } catch {
-    // No Linux: what builds is in a machine of its own.
+    // Not Linux: the builder runs in a virtual machine.
     return false;
   }
 }

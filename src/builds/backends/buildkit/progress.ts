@@ -1,5 +1,5 @@
-// The progress of a build from the lines of `--progress=rawjson`, which buildctl and buildx write alike. What steps print comes in pieces that
-// end anywhere, and becomes lines.
+// Reads the progress of a build from `--progress=rawjson`, which buildctl and buildx write alike. The output of steps comes in chunks that end
+// anywhere, and is split into lines.
 import { stripVTControlCharacters } from 'node:util';
 import type { Platform } from '../../../oci/platform.ts';
 import { createLineSplitter, type LineSplitter } from '../../lines.ts';
@@ -8,15 +8,15 @@ import type { ProgressEvent, Report } from '../../progress.ts';
 import { findSolveStatus, type SolveStatus, type VertexLog } from './solve-status.ts';
 import { createSteps, type FailedStep } from './steps.ts';
 
-/** A line of progress holds many steps and their output: it may be longer than a line of text. */
+/** A line of progress holds many steps and their output, and may be much longer than a line of text. */
 export const PROGRESS_LINE_LENGTH = 4 * 1024 * 1024;
 
 export interface ProgressReader {
-  /** One line of the command's output. One that is no status becomes a note. */
+  /** Takes one line of the command's output. A line that is no status becomes a note. */
   read(line: string): void;
   end(): void;
   findFailed(): FailedStep | undefined;
-  /** What the command itself said last, from its last `error:` on; empty where it said nothing. */
+  /** The last error that the command itself printed; empty if there is none. */
   findErrorText(): string;
 }
 
@@ -62,13 +62,13 @@ function oneLine(text: string): string {
 
 interface Outputs {
   write(log: VertexLog): void;
-  /** Tells what a step printed without a line break at the end. */
+  /** Reports output of a step without a final line break. */
   end(vertex: string): void;
   endAll(): void;
 }
 
 const STREAMS = [1, 2] as const;
-/** Of steps that print at the same time. */
+/** Of steps with output at the same time. */
 const MAX_OPEN = 1_000;
 
 function createOutputs(

@@ -1,4 +1,4 @@
-// The lines that `--progress=rawjson` writes: BuildKit's SolveStatus, client/graph.go. Fields that we have no use for are ignored.
+// The lines of `--progress=rawjson`: BuildKit's SolveStatus, client/graph.go. Fields that we do not use are ignored.
 import { z } from 'zod';
 
 const vertexSchema = z.object({
@@ -42,7 +42,7 @@ export type Vertex = z.output<typeof vertexSchema>;
 export type VertexStatus = z.output<typeof statusSchema>;
 export type VertexLog = z.output<typeof logSchema>;
 
-/** One line as a status; undefined for one that is none. */
+/** Parses one line; undefined if it is no status. */
 export function findSolveStatus(line: string): SolveStatus | undefined {
   if (!line.startsWith('{')) return undefined;
   try {

@@ -1,6 +1,6 @@
-// What a build may read, as a source policy of BuildKit: the images that its plan has looked at, pinned to what they were then, so that a tag that
-// moves meanwhile changes nothing, and a trigger of a base or a frontend gets no image with our credentials that its caller may not have.
-// Pins are not made by `--opt context:<name>=…`: that would also take the place of a stage with the name of an image.
+// What a build may read, as a source policy of BuildKit: the images of its plan, pinned to their digests. A tag that moves in the meantime changes
+// nothing, and a trigger of a base or a frontend cannot use our credentials for images that its caller may not pull.
+// Pins are not `--opt context:<name>=…`, which would also replace a stage with the name of an image.
 import type { BuildInput } from '../../backend.ts';
 import { listReadImages } from '../../needs.ts';
 
@@ -18,16 +18,16 @@ interface Selector {
   readonly matchType: 'EXACT' | 'WILDCARD';
 }
 
-/** What BuildKit makes SBOMs with: it chooses the tag. */
+/** BuildKit's image for SBOMs, whose tag it chooses. */
 const SBOM_SCANNER = 'docker-image://docker.io/docker/buildkit-syft-scanner*';
 
-/** The last rule that matches counts; what is converted is looked at anew. Throws BuildFailure for a Containerfile that is none. */
+/** The last matching rule counts, and a converted source is evaluated again. Throws BuildFailure for an invalid Containerfile. */
 export function createSourcePolicy({ spec, bases }: Pick<BuildInput, 'spec' | 'bases'>): SourcePolicy {
   const named = listReadImages(spec).map(normalizeImage);
   const pinned = [...bases.values()].map(({ name }) => name);
   const allowed = [
     ...[...named, ...pinned].map(exactly),
-    // BuildKit itself adds the digest of one that is not pinned.
+    // BuildKit adds the digest of an unpinned image itself.
     ...named.map(image => like(`docker-image://${image}@*`)),
     ...(spec.attestations.sbom ? [like(SBOM_SCANNER)] : []),
   ];
@@ -55,7 +55,7 @@ function like(identifier: string): Selector {
   return { identifier, matchType: 'WILDCARD' };
 }
 
-/** A name as BuildKit compares it: with its registry, `library/` for Docker's own images, and a tag. */
+/** A name in the form that BuildKit compares: with registry, `library/` for Docker's official images, and tag. */
 export function normalizeImage(name: string): string {
   const slash = name.indexOf('/');
   const first = name.slice(0, Math.max(slash, 0));

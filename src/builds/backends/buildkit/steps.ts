@@ -1,5 +1,5 @@
-// The steps of a running build: each begins and ends once for each time that BuildKit works on it, and the first real failure is kept. What they
-// are is in their names: `[linux/amd64->arm64 build 2/3] RUN make`, BuildKit's prefixCommand.
+// The steps of a running build: reports the start and end of each, and remembers the first real failure. Platform and instruction are parsed from
+// the name, such as `[linux/amd64->arm64 build 2/3] RUN make` (BuildKit's prefixCommand).
 import { stripVTControlCharacters } from 'node:util';
 import { formatPlatform, InvalidPlatform, type Platform, parsePlatform } from '../../../oci/platform.ts';
 import type { ProgressEvent, Report } from '../../progress.ts';
@@ -8,9 +8,9 @@ import type { Vertex, VertexStatus } from './solve-status.ts';
 interface Steps {
   update(vertex: Vertex): void;
   count(status: VertexStatus): void;
-  /** What an entry about a vertex says of platform and step; nothing for an unknown vertex. */
+  /** Platform and step of a vertex for an event; empty for an unknown vertex. */
   describe(digest: string): Pick<ProgressEvent, 'platform' | 'step'>;
-  /** The first that failed by itself, and not since another one did. */
+  /** The first step that failed by itself, and was not cancelled after another failure. */
   findFailed(): FailedStep | undefined;
 }
 
@@ -20,16 +20,16 @@ export interface FailedStep extends Step {
 }
 
 interface Step {
-  /** Normalised: of a cross compilation the one that it is for. Absent where the name has none. */
+  /** Normalised; the target of a cross compilation. Absent if the name has none. */
   readonly platform: string | undefined;
-  /** As the Containerfile has it, such as `RUN make`, white space folded; absent for what BuildKit does of its own. */
+  /** As the Containerfile has it, such as `RUN make`, white space folded; absent for BuildKit's internal steps. */
   readonly instruction: string | undefined;
 }
 
 interface Known extends Step {
   readonly name: string;
   state: ProgressEvent['state'];
-  /** The tenths of each part that were told. */
+  /** The tenths of each part that were reported. */
   readonly parts: Map<string, number>;
 }
 
@@ -37,7 +37,7 @@ const MAX_STEPS = 10_000;
 const MAX_PARTS = 1_000;
 const MAX_LENGTH = 1_000;
 
-/** A step whose name has no platform is the only one's, or all of theirs. */
+/** A step without a platform in its name belongs to the only platform, or to all. */
 export function createSteps(platforms: readonly Platform[], report: Report): Steps {
   const asked = platforms.map(formatPlatform);
   const steps = new Map<string, Known>();
@@ -90,7 +90,7 @@ function stateOf({ error, completed, cached }: Vertex, { name, state }: Known): 
   if (error) return isHarmless(name) ? 'done' : 'failed';
   if (!completed) return 'started';
   if (cached) return 'cached';
-  // What is completed without a beginning took no time: BuildKit says so before the work itself.
+  // Completed without a start: BuildKit announces it before the work itself.
   return state === 'started' ? 'done' : state;
 }
 
@@ -102,7 +102,7 @@ function isCancelled(error: string): boolean {
   return /context cancell?ed/.test(error);
 }
 
-/** A layer cache that is not there yet, or does not answer, fails no build. */
+/** A layer cache that is absent or does not answer fails no build. */
 function isHarmless(name: string): boolean {
   return name.startsWith('importing cache manifest from ');
 }
@@ -122,13 +122,13 @@ export function parseStep(name: string): Step {
 
 function findInstruction(place: string, rest: string): string | undefined {
   if (NUMBERED.test(place)) return rest.replace(/\s+/g, ' ').trim();
-  // The first step of a stage is its base: BuildKit looks it up before it counts the steps.
+  // The first step of a stage is its base, which BuildKit resolves before it counts steps.
   return place.endsWith('internal') && rest.startsWith(METADATA) ? `FROM ${rest.slice(METADATA.length)}` : undefined;
 }
 
 function findPlatform(text: string): string | undefined {
   const [base = '', target = base] = text.split('->');
-  // A target with the os of the base comes without it.
+  // The target omits the OS if it is that of the base.
   const platform = /^[^/]+(?:\/v\d+)?$/.test(target) ? `${base.split('/')[0]}/${target}` : target;
   try {
     return formatPlatform(parsePlatform(platform));

@@ -1,4 +1,4 @@
-// What BuildKit's clients read and write of one build, in the input's directory.
+// The files of one build that BuildKit's clients read and write, in the directory of the build input.
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -9,13 +9,13 @@ import { createSourcePolicy } from './source-policy.ts';
 
 export interface Workspace {
   readonly context: string;
-  /** A folder with the Containerfile and nothing else: a frontend that the file names may ask for all of it. */
+  /** A folder with nothing but the Containerfile: a custom frontend may read all of it. */
   readonly file: string;
   /** HOME and DOCKER_CONFIG of the process. */
   readonly home: string;
-  /** For each secret the file of its value. */
+  /** The file of each secret's value, by id. */
   readonly secrets: ReadonlyMap<string, string>;
-  /** What may be read. */
+  /** The source policy: what may be read. */
   readonly sourcePolicy: string;
   /** Written by buildctl. */
   readonly metadata: string;
@@ -36,7 +36,7 @@ export function planWorkspace({ directory, secrets }: BuildInput): Workspace {
   };
 }
 
-/** Makes the folders and files of the workspace, readable for this user alone. */
+/** Creates the folders and files, readable for this user only. */
 export async function writeWorkspace(input: BuildInput, workspace: Workspace): Promise<void> {
   const { secrets, spec, credentials } = input;
   const own = join(input.directory, 'buildkit');
@@ -52,7 +52,7 @@ function writePrivate(path: string, content: string | Uint8Array): Promise<void>
   return writeFile(path, content, { mode: 0o600 });
 }
 
-/** The key under which these tools keep what Docker Hub wants. */
+/** The key of these tools for Docker Hub. */
 const DOCKER_HUB_KEY = 'https://index.docker.io/v1/';
 const DOCKER_HUB = ['docker.io', 'index.docker.io', 'registry-1.docker.io'];
 
@@ -60,7 +60,7 @@ interface DockerConfig {
   readonly auths: Readonly<Record<string, { readonly auth: string }>>;
 }
 
-/** Credentials by their registry's host as a config.json. Without credentials it is one that knows nobody. */
+/** Credentials by registry host in the form of Docker's config.json. */
 export function dockerConfig(credentials: ReadonlyMap<string, BuildCredentials>): DockerConfig {
   const entries = [...credentials].flatMap(([host, { username, password }]) => {
     const auth = Buffer.from(`${username}:${password}`).toString('base64');
@@ -75,7 +75,7 @@ function keysOf(host: string): readonly string[] {
 
 const metadataSchema = z.object({ 'containerimage.digest': z.string() });
 
-/** The digest of the manifest or index that was pushed. Throws BuildFailure where the file does not tell it. */
+/** The digest of the manifest or index that was pushed. Throws BuildFailure if the file does not have it. */
 export async function readMetadata(path: string): Promise<Digest> {
   try {
     const metadata = metadataSchema.parse(JSON.parse(await readFile(path, 'utf8')));

@@ -1,4 +1,4 @@
-// The builder that Docker users have: buildx, on the engine itself or on a builder that was set up for it.
+// The builder that Docker users have: buildx, on the engine itself or on a builder that was created with it.
 import { join } from 'node:path';
 import { isSamePlatform, type Platform } from '../../../oci/platform.ts';
 import type { Backend, BuildInput, BuildOptions, BuildResult, Detect } from '../../backend.ts';
@@ -20,22 +20,22 @@ import { buildArguments, findUnsupportedReason, writePinnedFile } from './comman
 
 interface DockerOptions extends ClientOptions {
   readonly name: string;
-  /** A builder of `buildx ls`; absent: the one that is in use. */
+  /** A builder of `buildx ls`; absent: the current one. */
   readonly builder?: string | undefined;
   /** Whether a RUN may have the network of this machine. */
   readonly hostNetwork?: boolean | undefined;
-  /** What it is to build for, of all that it can; absent: all. */
+  /** Restricts what it builds for; absent: all that it can. */
   readonly platforms?: readonly Platform[] | undefined;
 }
 
 const ANSWER_MS = 10_000;
-/** A builder that runs in a container may have to be started first. */
+/** A builder in a container may have to be started first. */
 const START_MS = 60_000;
 
 export function createDockerBackend(options: DockerOptions): Backend {
   const { name, builder, platforms } = options;
   const client = createClient(options);
-  /** What the builder was when it was asked last. */
+  /** The builder's last answer. */
   let known: (Builder & { readonly steps: StepNetwork }) | undefined;
 
   async function inspect(signal: AbortSignal): Promise<Builder> {
@@ -104,12 +104,12 @@ export function createDockerBackend(options: DockerOptions): Backend {
     );
   }
 
-  /** The registry has it; its layers stay in the engine's build cache, which the engine bounds. */
+  /** The registry has the image; the engine keeps its layers in its own bounded build cache. */
   async function removeImage({ target }: BuildInput): Promise<void> {
     try {
       await client.removeImage(target.name);
     } catch (error) {
-      // The build did not come to an image, or a container runs it by now.
+      // The build made no image, or a container uses it already.
       if (!(error instanceof BackendUnavailable)) throw error;
     }
   }
@@ -117,7 +117,7 @@ export function createDockerBackend(options: DockerOptions): Backend {
   return {
     name,
     kind: 'docker',
-    /** Before the builder was asked for its platforms: one at a time is what every builder can do. */
+    /** False until the builder has answered: every builder can build one platform at a time. */
     get isMultiPlatform() {
       return known?.isMultiPlatform ?? false;
     },
@@ -134,7 +134,7 @@ function canStart({ driver }: Builder): boolean {
   return driver === 'docker-container' || driver === 'kubernetes';
 }
 
-/** Gives the builder that is in use, where buildx is there and the builder answers. */
+/** Finds the current builder of buildx, on this machine or where DOCKER_HOST says, if it answers. */
 export function detectDocker(options: Pick<DockerOptions, 'command'> = {}): Detect {
   return async ({ environment, signal, onMiss }) => {
     const backend = createDockerBackend({ name: 'docker', ...options, environment });

@@ -1,4 +1,4 @@
-// What a builder of buildx can do, from what `buildx --debug inspect` prints: it has no other form for it.
+// What a builder of buildx can do, parsed from `buildx --debug inspect`, which has no machine-readable form.
 import { type Platform, parsePlatforms } from '../../../oci/platform.ts';
 import { withOlderArmVariants } from '../../bases.ts';
 import { BackendUnavailable } from '../../execution.ts';
@@ -7,22 +7,22 @@ import { NETWORK_LABEL } from '../buildkit/backend.ts';
 export interface Builder {
   /** `docker`, `docker-container`, `kubernetes`, `remote` or `cloud`. */
   readonly driver: string;
-  /** Of the nodes that run; none where the builder has not been started. */
+  /** Of the running nodes; none if the builder is not started. */
   readonly platforms: readonly Platform[];
-  /** The docker driver with the engine's classic store has none of these. */
+  /** The docker driver with the engine's classic image store supports none of these. */
   readonly isMultiPlatform: boolean;
   readonly hasCacheExport: boolean;
-  /** Whether its BuildKit pins base images: those before 0.11 know no source policies, and ignore them. */
+  /** Whether its BuildKit can pin base images: before 0.11 source policies are ignored. */
   readonly hasSourcePolicies: boolean;
-  /** Whether a step of any node has the network of its machine, and where the nodes are then; none where each has its own. */
+  /** The addresses of nodes whose steps have the network of their machine. */
   readonly hostNetworks: readonly string[];
-  /** Whether the engine keeps what was built under its name, beside what is pushed. */
+  /** Whether the engine also stores the image under its name, besides pushing it. */
   readonly keepsImages: boolean;
 }
 
 const OLD_BUILDKIT = /^v0\.(?:[1-9]|10)(?:\D|$)/;
 
-/** Throws BackendUnavailable with what buildx says where it does not reach the builder. */
+/** Throws BackendUnavailable, with buildx's own error, if it does not reach the builder. */
 export function parseBuilder(output: string): Builder {
   const fields = parseFields(output);
   const [error] = fields.get('Error') ?? [];
@@ -31,7 +31,7 @@ export function parseBuilder(output: string): Builder {
   return {
     driver,
     platforms: collectPlatforms(fields.get('Platforms') ?? []),
-    // A buildx that does not list them has the docker driver of the classic store, or another driver with all.
+    // A buildx that does not list them: the docker driver has none, all others have all.
     isMultiPlatform: hasFeature(fields, 'Multi-platform build') ?? driver !== 'docker',
     hasCacheExport: hasFeature(fields, 'Cache export') ?? driver !== 'docker',
     keepsImages:
@@ -41,14 +41,14 @@ export function parseBuilder(output: string): Builder {
   };
 }
 
-/** A BuildKit of one's own is where its address says, and tells the network of its steps. */
+/** A remote BuildKit has an address, and a label for the network of its steps. */
 function findHostNetworks(output: string, driver: string): readonly string[] {
   if (driver !== 'remote') return [];
   const nodes = output.split(/^Name: /m).map(parseFields);
   return nodes.flatMap(node => (node.get(NETWORK_LABEL)?.includes('host') ? (node.get('Endpoint') ?? []) : []));
 }
 
-/** A container is on the machine of the engine, and has its network where it was made so. */
+/** A container runs on the engine's machine, and shares its network if it was created so. */
 function containerNetworks(fields: Fields): readonly string[] {
   const isShared = fields.get('Driver Options')?.some(options => /(?:^|\s)network="?host"?/.test(options));
   return isShared ? ['tcp://localhost'] : [];
@@ -56,7 +56,7 @@ function containerNetworks(fields: Fields): readonly string[] {
 
 type Fields = ReadonlyMap<string, readonly string[]>;
 
-/** The values of each key: there are as many as there are nodes. */
+/** The values of each key, one for each node. */
 function parseFields(output: string): Fields {
   const fields = new Map<string, readonly string[]>();
   for (const [, key = '', value = ''] of output.matchAll(/^ *([A-Za-z][\w .-]*):[ \t]+(\S.*)$/gm)) {
@@ -65,12 +65,12 @@ function parseFields(output: string): Fields {
   return fields;
 }
 
-/** What every node has. */
+/** Whether every node has the feature. */
 function hasFeature(fields: Fields, name: string): boolean | undefined {
   return fields.get(name)?.every(value => value === 'true');
 }
 
-/** A star marks those that were set by hand. */
+/** A star marks platforms that were set by hand. */
 function collectPlatforms(lists: readonly string[]): readonly Platform[] {
   return withOlderArmVariants(lists.flatMap(list => parsePlatforms(list.replaceAll('*', ''))));
 }

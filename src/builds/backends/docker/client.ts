@@ -16,21 +16,21 @@ import {
 import { dockerConfig } from '../buildkit/workspace.ts';
 
 export interface ClientOptions {
-  /** What to run, with its first arguments; absent: what findBuildx finds. */
+  /** The command with its first arguments; absent: what findBuildx finds. */
   readonly command?: readonly string[] | undefined;
-  /** The engine, as DOCKER_HOST; absent: the environment's. */
+  /** The engine, in the form of DOCKER_HOST; absent: that of the environment. */
   readonly host?: string | undefined;
   readonly environment: Environment;
 }
 
 interface Client {
-  /** Where docker keeps what this user has set up: builders, contexts, plugins. */
+  /** This user's docker folder, with its builders, contexts and plugins. */
   readonly folder: string;
-  /** What a command of buildx answers. Throws BackendUnavailable, or the signal's reason. */
+  /** The output of a command of buildx. Throws BackendUnavailable, or the signal's reason. */
   read(args: readonly string[], options: AnswerOptions): Promise<string>;
   /** Runs a command of buildx to its end. Throws BuildFailure where it cannot be started, or the signal's reason. */
   run(args: readonly string[], options: RunOptions): Promise<ProcessEnd>;
-  /** Removes an image from the engine, where there is a docker command to do it with. Throws BackendUnavailable. */
+  /** Removes an image from the engine, if there is a docker command. Throws BackendUnavailable. */
   removeImage(name: string): Promise<void>;
 }
 
@@ -40,9 +40,9 @@ interface AnswerOptions {
 }
 
 interface RunOptions extends Pick<ProcessOptions, 'signal' | 'onLine' | 'maxLineLength'> {
-  /** The home of this build, with its config.json. */
+  /** The HOME of this build, with its config.json. */
   readonly home: string;
-  /** The file that pins the base images. */
+  /** The path of the source policy. */
   readonly sourcePolicy: string | undefined;
 }
 
@@ -81,7 +81,7 @@ export function createClient({ command, host, environment }: ClientOptions): Cli
   return { folder, removeImage, read, run: (args, options) => run(args, options).catch(failUnavailable) };
 }
 
-/** How the engine and the builder are found, whatever home the process gets. */
+/** The variables that locate the engine and the builder, independent of HOME. */
 function engineEnvironment(
   environment: Environment,
   { folder, host }: { readonly folder: string; readonly host: string | undefined },
@@ -89,7 +89,7 @@ function engineEnvironment(
   const { DOCKER_HOST, DOCKER_CONTEXT, DOCKER_TLS_VERIFY, DOCKER_CERT_PATH, SSH_AUTH_SOCK } = environment;
   const { BUILDX_BUILDER, BUILDX_CONFIG } = environment;
   return {
-    // A host that was configured is not to lose against a context.
+    // A configured host takes precedence over a context.
     ...(host === undefined ? { DOCKER_HOST, DOCKER_CONTEXT } : { DOCKER_HOST: host }),
     ...{ DOCKER_TLS_VERIFY, DOCKER_CERT_PATH: DOCKER_CERT_PATH ?? (DOCKER_TLS_VERIFY && folder), SSH_AUTH_SOCK },
     ...{ BUILDX_BUILDER, BUILDX_CONFIG: BUILDX_CONFIG ?? join(folder, 'buildx') },
@@ -99,7 +99,7 @@ function engineEnvironment(
 const COMMANDS: readonly (readonly [string, ...string[]])[] = [['docker', 'buildx'], ['buildx']];
 const ANSWER_MS = 10_000;
 
-/** The plugin of docker, or else the program, with its first arguments. Throws BackendUnavailable where neither runs. */
+/** The plugin of docker, else the standalone program, with its first arguments. Throws BackendUnavailable if neither runs. */
 async function findBuildx(options: Pick<ReadOptions, 'env' | 'signal'>): Promise<readonly string[]> {
   for (const command of COMMANDS) if (await runs(command, options)) return command;
   throw new BackendUnavailable('neither `docker buildx` nor `buildx` runs; install the buildx plugin of docker');
@@ -118,7 +118,7 @@ async function runs(
   }
 }
 
-/** What is taken over: nothing in it is secret. */
+/** The settings that are copied: none is secret. */
 const configSchema = z.object({
   currentContext: z.string().optional(),
   cliPluginsExtraDirs: z.array(z.string()).optional(),
@@ -126,7 +126,8 @@ const configSchema = z.object({
 
 type Config = z.output<typeof configSchema>;
 
-/** `home` exists; `folder` is the user's own. */
+/** Fills the folder that stands in for ~/.docker: the build's credentials, and otherwise the user's own set-up. `home` exists; `folder` is the
+ * user's own. */
 export async function writeDockerFolder(
   home: string,
   folder: string,
@@ -139,7 +140,7 @@ export async function writeDockerFolder(
   await symlink(join(folder, 'contexts'), join(home, 'contexts'));
 }
 
-/** Empty where there is none that docker could read. */
+/** Empty if there is no valid one. */
 async function readConfig(path: string): Promise<Config> {
   try {
     return configSchema.parse(JSON.parse(await readFile(path, 'utf8')));

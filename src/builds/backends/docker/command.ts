@@ -1,4 +1,4 @@
-// The command that builds and pushes: a pure function of the order. Nothing in it is secret: everyone can read arguments.
+// The command that builds and pushes: a pure function of the build input. It holds no secret: every user can read arguments.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatPlatform } from '../../../oci/platform.ts';
@@ -11,7 +11,7 @@ import { FILE_NAME, type Workspace } from '../buildkit/workspace.ts';
 import type { Builder } from './builder.ts';
 
 interface CommandOptions {
-  /** Absent: the one that is in use. */
+  /** Absent: the current one. */
   readonly builder: string | undefined;
   readonly hasCacheExport: boolean;
   /** Of a RUN. */
@@ -46,19 +46,19 @@ function specArguments({ args, labels, stage, network, attestations }: Container
     ...(stage === undefined ? [] : ['--target', stage]),
     ...(network === 'default' ? [] : ['--network', network]),
     ...(network === 'host' ? ['--allow', 'network.host'] : []),
-    // Unasked, buildx adds a provenance, and makes an index of one image.
+    // By default buildx adds provenance, which turns a single image into an index.
     ...[`--sbom=${sbom}`, `--provenance=${provenance === 'none' ? 'false' : `mode=${provenance}`}`],
   ];
 }
 
-/** Why the builder cannot do this spec; undefined where it can. Of a builder that is not known yet, what holds for all. */
+/** Why the builder cannot build this spec; undefined if it can. Of an unknown builder only what holds for all. */
 export function findUnsupportedReason(spec: ContainerFileSpec, builder: Builder | undefined): string | undefined {
   if (builder?.driver === 'docker' && !builder.isMultiPlatform)
     return findClassicObstacle(spec) ?? findUnsupportedArgument(spec);
   return findUnsupportedArgument(spec);
 }
 
-/** Of an engine that keeps images in its classic store, and pushes them from there. */
+/** For an engine with the classic image store, which pushes from there. */
 function findClassicObstacle({ attestations, compression }: ContainerFileSpec): string | undefined {
   const help =
     'create a builder with `docker buildx create --use`, or turn on the containerd image store of the engine';
@@ -74,11 +74,11 @@ function isPlainGzip({ mode, level, force = false }: Compression): boolean {
 
 interface PinnedFile {
   readonly text: string;
-  /** The bases whose names do not stand in it as they are: they are made of arguments, or are a stage's too. */
+  /** The bases whose names are not literally in the file, since they are made of arguments, or that are stages, too. */
   readonly missed: readonly string[];
 }
 
-/** Tells of each base that is not pinned. */
+/** Pins bases in the Containerfile itself, for a BuildKit without source policies. Reports each base that is not pinned. */
 export async function writePinnedFile({ spec, bases }: BuildInput, path: string, report: Report): Promise<void> {
   const { text, missed } = pinFile(spec.containerFile, bases);
   await writeFile(path, text, { mode: 0o600 });
@@ -87,7 +87,7 @@ export async function writePinnedFile({ spec, bases }: BuildInput, path: string,
   }
 }
 
-/** Puts what the bases are pinned to in the place of their names, after FROM and --from=. */
+/** Replaces the names of bases by their pins, after FROM and --from=. */
 export function pinFile(containerFile: string, bases: ReadonlyMap<string, PinnedBase>): PinnedFile {
   const missed: string[] = [];
   let text = containerFile;
