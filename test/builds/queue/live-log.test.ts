@@ -75,7 +75,7 @@ test('has its limit: the beginning and the end stay, and a note between', async 
   }
   await finish(log);
   const kept = await stored(log);
-  const gap = kept.findIndex(text => text?.includes('left out'));
+  const gap = kept.findIndex(text => text?.includes('omitted'));
   const lost = Number(kept[gap]?.split(' ')[0]);
   expect((await stat(log.path)).size).toBeLessThanOrEqual(20_000);
   expect(gap).toBeGreaterThan(100);
@@ -123,7 +123,7 @@ test('one who comes while a log is over its limit gets its beginning, a note and
   await log.end();
   expect(await stored(log)).toEqual(before);
   expect(after).toEqual(before);
-  expect(before.filter(text => text?.includes('left out'))).toHaveLength(1);
+  expect(before.filter(text => text?.includes('omitted'))).toHaveLength(1);
 });
 
 test('what is told at the very end of a write is written, too', async () => {

@@ -177,7 +177,7 @@ test('a stop is no crash and no failure, however often: builds go on', async () 
     await world.builds.close();
     expect(world.works[0]?.options.signal.aborted).toBe(true);
     expect(await waiting).toMatchObject({ status: 'running' });
-    expect((await following).at(-1)?.text).toContain('goes on');
+    expect((await following).at(-1)?.text).toContain('resumes this build');
     expect(world.ended).toEqual([]);
     await store.close();
   }

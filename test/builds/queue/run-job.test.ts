@@ -73,7 +73,7 @@ test('the time of a build is for all its tries', async () => {
   expect((await ending(world, build.id))?.failure?.kind).toBe('timeout');
 });
 
-test('a maker that does not stop is given up, its slot is free, and it is heard no more', async () => {
+test('an executor that does not stop is abandoned: its slot is free, and its reports are ignored', async () => {
   const world = await createWorld({ policy: { concurrency: 1, graceMs: 700 }, isDeaf: true });
   const { id } = await submit(world, 'a');
   const next = await submit(world, 'b');
@@ -89,7 +89,7 @@ test('a maker that does not stop is given up, its slot is free, and it is heard 
   expect(world.works[1]?.options.id).toBe(next.id);
   expect(await world.builds.find(id)).toEqual(ended);
   expect(JSON.stringify(await logOf(world, id))).not.toContain('late');
-  expect(world.lines.join()).toContain('is given up');
+  expect(world.lines.join()).toContain('is abandoned');
   expect(world.lines.join()).not.toContain('cannot be written');
 });
 
