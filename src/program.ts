@@ -32,9 +32,7 @@ import { describeMirror } from './config/own-mirror.ts';
 import { findOwnUrl, listenUrl } from './config/own-url.ts';
 import type { Config } from './config/schema.ts';
 import { type Crowded, createConnections } from './http/middleware/connections.ts';
-import { StateFault } from './state/data-directory.ts';
-import { FATAL_REPORT, noteEnding } from './state/ending.ts';
-import { DirectoryTaken } from './state/owner.ts';
+import { DirectoryLocked, FATAL_REPORT, markCrash, StateFault } from './state/data-directory.ts';
 import { RecordStoreFull } from './state/store.ts';
 
 interface Flags {
@@ -121,7 +119,7 @@ async function run(flags: Flags): Promise<void> {
 
 /** A fault that ends the process is to be known to the next one: it may be a build's. What V8 dies of leaves a report, without secrets. */
 function watchEnding(directory: string): void {
-  process.on('uncaughtExceptionMonitor', () => noteEnding(directory));
+  process.on('uncaughtExceptionMonitor', () => markCrash(directory));
   Object.assign(process.report, {
     ...{ reportOnFatalError: true, directory: resolve(directory), filename: FATAL_REPORT },
     ...{ excludeEnv: true, excludeNetwork: true, compact: true },
@@ -171,7 +169,7 @@ interface ServerOptions {
 
 /** What an operator can put right is told without a stack; all else is a fault of ours. */
 function refuseToStart(error: unknown): never {
-  const isKnown = [ConfigError, AccessFault, DirectoryTaken, StateFault, RecordStoreFull].some(
+  const isKnown = [ConfigError, AccessFault, DirectoryLocked, StateFault, RecordStoreFull].some(
     known => error instanceof known,
   );
   if (!isKnown || !(error instanceof Error)) throw error;

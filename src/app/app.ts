@@ -16,8 +16,7 @@ import { createTokenLayers } from '../pull/tokens/layers.ts';
 import { createLedger } from '../pull/tokens/ledger.ts';
 import { createRuleLayerStore } from '../rules/layers/layer-store.ts';
 import { type Clock, createClock } from '../state/clock.ts';
-import { takeEnding } from '../state/ending.ts';
-import { ownDirectory } from '../state/owner.ts';
+import { lockDirectory, takeCrashMark } from '../state/data-directory.ts';
 import { createReserve } from '../state/reserve.ts';
 import { createBuildRateLimiter } from '../submit/rate-limited-builds.ts';
 import { createBuilding } from './building.ts';
@@ -94,9 +93,9 @@ async function openRooms(
   if (memoryBytes < config.memoryBytes)
     log.info({ memoryBytes, memoryLimitBytes }, 'caches have less than `memory` says');
   const memory = createMemory(memoryBytes);
-  const owner = ownDirectory(config.dataDir);
-  rooms.defer(() => owner.release());
-  const endedByItself = takeEnding(config.dataDir);
+  const lock = lockDirectory(config.dataDir);
+  rooms.defer(() => lock.release());
+  const endedByItself = takeCrashMark(config.dataDir);
   if (endedByItself) log.error('the process before this one ended by itself, by a fault of its own');
   const reserve = closing(createReserve(config.dataDir));
   const clock = closing(await openClock({ config, log, ...deps }));

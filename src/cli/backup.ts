@@ -8,8 +8,13 @@ import { Command } from 'commander';
 import pLimit from 'p-limit';
 import { formatSize } from '../oci/size.ts';
 import { forgetAcknowledged, hasKeptBytes, type RecordsFault } from '../state/acknowledged.ts';
-import { makeDirectory, StateFault } from '../state/data-directory.ts';
-import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owner.ts';
+import {
+  type DirectoryLock,
+  DirectoryLocked,
+  lockDirectory,
+  makeDirectory,
+  StateFault,
+} from '../state/data-directory.ts';
 import { copyRecords, createSqliteStore } from '../state/sqlite.ts';
 import { explain, print } from './output.ts';
 
@@ -187,11 +192,11 @@ function requireRecords(self: Command, directory: string, remedy: string): void 
 }
 
 /** Ends the command where another process has the directory. */
-export function own(self: Command, directory: string): DirectoryOwner {
+export function own(self: Command, directory: string): DirectoryLock {
   try {
-    return ownDirectory(directory);
+    return lockDirectory(directory);
   } catch (error) {
-    if (error instanceof DirectoryTaken) return self.error(`error: ${error.message}`);
+    if (error instanceof DirectoryLocked) return self.error(`error: ${error.message}`);
     throw error;
   }
 }

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { CacheAdmin } from '../cache/admin/cache-admin.ts';
 import { type CacheLine, cacheLineSchema } from '../cache/admin/lines.ts';
-import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owner.ts';
+import { type DirectoryLock, DirectoryLocked, lockDirectory } from '../state/data-directory.ts';
 import { linesOf } from './service/lines.ts';
 import { type Hints, parseJson, refusalOf } from './service/refusal.ts';
 import { type Service, ServiceRefused, sendRequest } from './service/service.ts';
@@ -45,16 +45,16 @@ export async function* askCache(place: CachePlace, question: CacheQuestion): Asy
   else throw new ServiceRefused(`a service uses ${directory}, and the configuration does not tell where it listens`);
 }
 
-function findOwnership(directory: string): DirectoryOwner | undefined {
+function findOwnership(directory: string): DirectoryLock | undefined {
   try {
-    return ownDirectory(directory);
+    return lockDirectory(directory);
   } catch (error) {
-    if (error instanceof DirectoryTaken) return undefined;
+    if (error instanceof DirectoryLocked) return undefined;
     throw error;
   }
 }
 
-async function* askHere(owner: DirectoryOwner, { openCacheAdmin }: CachePlace, { ask }: CacheQuestion) {
+async function* askHere(owner: DirectoryLock, { openCacheAdmin }: CachePlace, { ask }: CacheQuestion) {
   try {
     const admin = await openCacheAdmin();
     try {

@@ -5,7 +5,7 @@ import { Command } from 'commander';
 import type { GarbageCollector, GcOptions } from '../hosted/gc/collector.ts';
 import { GcRefused } from '../hosted/gc/orphans.ts';
 import type { GcProgress, GcReport } from '../hosted/gc/report.ts';
-import { type DirectoryOwner, DirectoryTaken, ownDirectory } from '../state/owner.ts';
+import { type DirectoryLock, DirectoryLocked, lockDirectory } from '../state/data-directory.ts';
 import { askService } from './gc-service.ts';
 import { formatReport } from './gc-table.ts';
 import { type Service, ServiceRefused } from './service/service.ts';
@@ -64,17 +64,17 @@ async function collect({ dataDir, openCollector, service }: GcPlace, options: Gc
   throw new ServiceRefused(`a service uses ${directory}, and the configuration does not tell where it listens`);
 }
 
-function findOwnership(directory: string): DirectoryOwner | undefined {
+function findOwnership(directory: string): DirectoryLock | undefined {
   try {
-    return ownDirectory(directory);
+    return lockDirectory(directory);
   } catch (error) {
-    if (error instanceof DirectoryTaken) return undefined;
+    if (error instanceof DirectoryLocked) return undefined;
     throw error;
   }
 }
 
 async function collectInPlace(
-  owner: DirectoryOwner,
+  owner: DirectoryLock,
   openCollector: GcPlace['openCollector'],
   options: GcOptions,
 ): Promise<GcReport> {

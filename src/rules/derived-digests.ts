@@ -5,8 +5,8 @@ import { stepsSchema } from '../augment/steps.ts';
 import type { Memory } from '../memory.ts';
 import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
+import { createKeyedMutex } from '../state/keyed-mutex.ts';
 import { type RecordStore, RecordStoreBusy, RecordStoreFull } from '../state/store.ts';
-import { createTurns } from '../state/turns.ts';
 import { type LeaseRuleLayers, ruleLayersIn } from './layers/layer-store.ts';
 
 const digest = z.string().refine(isDigest, 'expected a digest');
@@ -71,7 +71,7 @@ export function createDerivedDigests({
   const parts = createCollection({ store: records, name: 'made-digest', schema: z.object({ made: digest }) });
   const knownUntil = memory.openCache<number>();
   const unsaved = memory.openCache<Made>();
-  const turns = createTurns();
+  const mutex = createKeyedMutex();
   const slackMs = Math.min(RENEW_AFTER_MS, keepMs / 2);
 
   /** One kept for longer than is now configured is not: what shares its digests may end before. */
@@ -113,7 +113,7 @@ export function createDerivedDigests({
     async keep(made, members) {
       const id = digestOf(new TextEncoder().encode(JSON.stringify(madeSchema.parse(made))));
       const key = keyOf(repositoryOf(made), id);
-      if (!isFresh(knownUntil.get(key))) await turns.take(key, () => renew(made, members, id));
+      if (!isFresh(knownUntil.get(key))) await mutex.withLock(key, () => renew(made, members, id));
     },
     async find(repository, member) {
       const key = keyOf(repository, member);

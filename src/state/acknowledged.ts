@@ -1,6 +1,6 @@
-// Whether records and bytes belong together. The records count their writes; a small file beside them, which no copy of the records takes along,
-// says which records these are and what the last write was that somebody was told of. It is written after each commit and before its
-// acknowledgement, so it is never ahead of the records: unless they were lost, exchanged or taken back.
+// Whether records and content belong together. The records count their writes; a small file beside them, which no copy of the records includes,
+// says which records these are and what their last acknowledged write was. It is written after each commit and before its acknowledgement, so it
+// is never ahead of the records, unless they were lost, replaced or rolled back.
 import {
   closeSync,
   constants,
@@ -14,12 +14,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 
-/** `whole`: nothing speaks against the records. Otherwise nothing may be deleted because no record needs it. */
+/** `whole`: nothing is known to be wrong. Otherwise nothing may be deleted because it has no record. */
 export type RecordsCondition = { readonly kind: 'whole' } | RecordsFault;
 
 export interface RecordsFault {
   readonly kind: 'gone' | 'other' | 'older' | 'damaged';
-  /** What does not fit, in one line without paths. */
+  /** What is wrong, in one line without paths. */
   readonly reason: string;
   /** What the operator can do. */
   readonly remedy: string;
@@ -49,7 +49,7 @@ export function faultOf(kind: RecordsFault['kind']): RecordsFault {
   return { kind, reason: REASONS[kind], remedy: REMEDY };
 }
 
-/** Why nothing may be deleted for want of a record, and what helps; undefined: it may. */
+/** Why nothing may be deleted because it has no record, and what helps; undefined where it may. */
 export function findReasonToKeep(condition: RecordsCondition): string | undefined {
   return condition.kind === 'whole' ? undefined : `${condition.reason}: ${condition.remedy}`;
 }
@@ -58,23 +58,23 @@ export function isFaultKind(text: unknown): text is RecordsFault['kind'] {
   return typeof text === 'string' && Object.hasOwn(REASONS, text);
 }
 
-/** What was noted must have been read before the records: they go ahead. */
+/** `noted` must be read before the records, as they go ahead of it. */
 export function compare(noted: Generation | undefined, records: Generation): RecordsCondition {
   if (!noted) return WHOLE;
   if (noted.id !== records.id) return faultOf('other');
   return noted.sequence > records.sequence ? faultOf('older') : WHOLE;
 }
 
-/** A generation, and whether somebody may have gone on to write. */
+/** A generation, and whether more writes may have followed. */
 interface Note extends Generation {
   readonly isOpen: boolean;
 }
 
 const FILE = 'acknowledged.json';
-/** Always as long, and so written at once and in its place, also on a full disk. */
+/** Of fixed length, so that it is written at once and in place, even on a full disk. */
 const LENGTH = 128;
 
-/** Undefined where there is none, as in a directory of an older release, or it cannot be read: then it says nothing. */
+/** Undefined where there is none, as in a directory of an older release, or where it cannot be read. */
 export function readAcknowledged(directory: string): Note | undefined {
   try {
     const { id, sequence, isOpen = false } = JSON.parse(readFileSync(join(directory, FILE), 'utf8'));
@@ -84,7 +84,7 @@ export function readAcknowledged(directory: string): Note | undefined {
   }
 }
 
-/** For records that are put here in place of all that was. */
+/** For records that replace all that was here. */
 export function forgetAcknowledged(directory: string): void {
   rmSync(join(directory, FILE), { force: true });
 }
@@ -104,7 +104,7 @@ export function createAcknowledged(directory: string): Acknowledged {
         if (file === undefined) {
           file = openSync(join(directory, FILE), constants.O_WRONLY | constants.O_CREAT, 0o600);
           writeSync(file, text, 0, text.length, 0);
-          // That somebody writes has to be known after a power cut too.
+          // That there are writes has to be known after a power cut too.
           fsyncSync(file);
         } else {
           writeSync(file, text, 0, text.length, 0);
@@ -122,10 +122,10 @@ export function createAcknowledged(directory: string): Acknowledged {
   }
 }
 
-/** Bytes that only records explain, and nobody else has. */
+/** Content that only records refer to, and that cannot be fetched again. */
 const KEPT_BYTES = ['hosted/blobs', 'tokens/blobs', 'rules/blobs'];
 
-/** Whether a data directory has bytes that only records explain. */
+/** Whether a data directory has content that only records refer to. */
 export function hasKeptBytes(directory: string): boolean {
   return KEPT_BYTES.some(folder => hasFile(join(directory, folder)));
 }

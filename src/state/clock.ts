@@ -1,16 +1,16 @@
-// The one clock that whatever deletes by age asks. A machine's own may be wrong for a while, such as until NTP has set it: a jump is believed
-// when it has stood for an hour of uptime, over restarts too, as the time that had passed by then is kept in a file.
+// The clock for everything that deletes by age. The machine's own may be wrong for a while, such as until NTP has set it: a jump is trusted once it
+// has stood for an hour of uptime, across restarts too, as the time that had passed by then is kept in a file.
 import { readFileSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 
 export interface Clock {
-  /** For what is written down. While the clock is behind the time that has passed here, it goes on from that: nothing new looks old. */
+  /** For timestamps. While the clock is behind the time that has passed here, it goes on from that: nothing new looks old. */
   now(): Date;
-  /** The time to delete by. Undefined while the clock is ahead of what has passed here, and nobody knows whether it is right: nothing may go. */
+  /** The time to delete by. Undefined while the clock is ahead of the time that has passed here, and not yet trusted: nothing may be deleted. */
   deleteBy(): Date | undefined;
-  /** What is wrong with the clock, for people; undefined: nothing. */
+  /** What is wrong with the clock, for the operator; undefined: nothing. */
   findDoubt(): string | undefined;
   close(): Promise<void>;
 }
@@ -19,14 +19,14 @@ interface ClockDeps {
   /** The data directory, which is there. */
   readonly directory: string;
   readonly now?: (() => Date) | undefined;
-  /** Milliseconds from some moment on, on which no clock has an influence. */
+  /** Monotonic milliseconds. */
   readonly uptimeMs?: (() => number) | undefined;
-  /** Hears once of each doubt, and of its end. */
+  /** Called once for each doubt, and `onTrust` at its end. */
   readonly onDoubt?: ((doubt: string) => void) | undefined;
   readonly onTrust?: (() => void) | undefined;
 }
 
-/** A clock that is set by so little is right. */
+/** A clock that is off by no more is right. */
 const TOLERANCE_MS = 5 * 60_000;
 /** A stop of this length is no jump. More than WRITE_EVERY_MS, which a crash may add. */
 const DOWNTIME_MS = 3_600_000;

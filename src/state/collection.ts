@@ -13,7 +13,7 @@ import {
 export interface Collection<S extends z.ZodType> {
   /** The record, which others may share; undefined when there is none or it has expired. Throws RecordUnreadable. */
   get(key: string): Promise<z.output<S> | undefined>;
-  /** The same for whoever writes over it or can do without: undefined also for one that cannot be read, and the store hears of it. */
+  /** The same, for a record that is overwritten or dispensable: undefined also for one that cannot be read, which the store reports. */
   find(key: string): Promise<z.output<S> | undefined>;
   /** Whether there is one, whatever it is. */
   has(key: string): Promise<boolean>;
@@ -23,7 +23,7 @@ export interface Collection<S extends z.ZodType> {
   delete(key: string): Promise<boolean>;
   /** Keys in ascending order, at most `limit` of them. */
   list(options: ListOptions): Promise<readonly string[]>;
-  /** What `list` gives, with the records. Those that cannot be read are left out, and the store hears of them. */
+  /** What `list` gives, with the records. Those that cannot be read are left out, and the store reports them. */
   entries(options: ListOptions): Promise<readonly Entry<z.output<S>>[]>;
   /** A put as a part of RecordStore.write. */
   putting(key: string, record: z.input<S>, options?: PutOptions): Change;
@@ -39,16 +39,16 @@ interface CollectionOptions<S extends z.ZodType> {
   readonly memory?: Memory | undefined;
 }
 
-/** Of one collection: of more the log would say nothing new. */
-const MAX_TOLD = 1000;
+/** Of one collection: more would not tell the operator anything new. */
+const MAX_REPORTED = 1000;
 
 export function createCollection<S extends z.ZodType>(options: CollectionOptions<S>): Collection<S> {
   const { store, name, schema, memory } = options;
   // What was parsed stands for the same bytes.
   const parsed = memory?.openCache<{ readonly raw: Uint8Array; readonly record: z.output<S> }>();
 
-  /** Keys of those that were told. */
-  const told = new Set<string>();
+  /** Keys of those that were reported. */
+  const reported = new Set<string>();
 
   async function get(key: string): Promise<z.output<S> | undefined> {
     const raw = await store.get(name, key);
@@ -60,17 +60,17 @@ export function createCollection<S extends z.ZodType>(options: CollectionOptions
     return record;
   }
 
-  /** Each is told once. */
-  function tell(error: unknown, key: string): void {
+  /** Reports each once. */
+  function report(error: unknown, key: string): void {
     if (!(error instanceof RecordUnreadable)) throw error;
-    if (told.has(key)) return;
-    if (told.size < MAX_TOLD) told.add(key);
+    if (reported.has(key)) return;
+    if (reported.size < MAX_REPORTED) reported.add(key);
     store.onUnreadable?.(error);
   }
 
   return {
     get,
-    find: key => get(key).catch(error => void tell(error, key)),
+    find: key => get(key).catch(error => void report(error, key)),
     has: async key => (await store.get(name, key)) !== undefined,
     put: (key, record, options) => store.put(name, key, encode(record), options),
     delete: key => store.delete(name, key),
@@ -84,7 +84,7 @@ export function createCollection<S extends z.ZodType>(options: CollectionOptions
           try {
             found.push({ key, value: decode(value, key) });
           } catch (error) {
-            tell(error, key);
+            report(error, key);
           }
         }
         // What was left out makes room for more: fewer than were asked for are all that there are.

@@ -1,8 +1,19 @@
-// The data directory: how it is made, and what an operator reads when it cannot be used.
-import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+// The data directory: how it is created and locked, what an operator reads when it cannot be used, and whether the last process crashed in it.
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 
-/** For the operator: it says which path cannot be used, why, and what would help. */
+/** For the operator: says which path cannot be used, why, and what would help. */
 export class StateFault extends Error {
   override readonly name = 'StateFault';
 
@@ -11,10 +22,10 @@ export class StateFault extends Error {
   }
 }
 
-/** Makes the directory where it is absent, for this user alone, with those above it. Throws StateFault unless it can be written to. */
+/** Creates the directory, with its parents, for this user alone. Throws StateFault unless it can be written to. */
 export function makeDirectory(directory: string): void {
   try {
-    // Not by `recursive`: below /proc, where nothing is and nothing can be made, Node would try for ever.
+    // Not by `recursive`: below /proc, where nothing can be created, Node would try for ever.
     for (const missing of missingOf(resolve(directory))) mkdirSync(missing, { mode: 0o700 });
     if (!statSync(directory).isDirectory()) throw new Error('it is a file, where a directory is expected');
     accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
@@ -47,4 +58,115 @@ function explain(path: string, cause: unknown): string {
   const whose = user === undefined ? 'this user' : `the user ${user}`;
   const remedy = user === undefined ? 'give it to that user' : `give it to that user (chown -R ${user} ${path})`;
   return `${whose} may not write to it (${cause.message}): ${remedy}, or name another directory with --data-dir`;
+}
+
+/**
+ * One process at a time uses a data directory: what keeps its files and records in step is in memory. Held until it is released, the process
+ * ends, or this object is garbage.
+ *
+ * It is a lock of SQLite's on a file of its own, which the kernel releases with the process, however that ends: nothing is left that could be
+ * stale. Removing the file does not let a second process in: with a new file, the records themselves have to be free.
+ */
+export interface DirectoryLock {
+  release(): void;
+}
+
+/** Another process holds the lock, or this one does already. */
+export class DirectoryLocked extends Error {
+  override readonly name = 'DirectoryLocked';
+  readonly directory: string;
+
+  constructor(directory: string, options?: ErrorOptions) {
+    super(`another Veneer process is using ${directory}: stop it first, or name another data directory`, options);
+    this.directory = directory;
+  }
+}
+
+/** Creates the directory where it is absent, for this user alone. Throws DirectoryLocked or StateFault. */
+export function lockDirectory(directory: string): DirectoryLock {
+  const database = openLock(directory);
+  try {
+    // A journal is a file, for which a full disk has no room.
+    database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
+    requireFree(directory);
+  } catch (error) {
+    database.close();
+    if (error instanceof DirectoryLocked) throw error;
+    throw isLockBusy(error) ? new DirectoryLocked(directory, { cause: error }) : new StateFault(directory, error);
+  }
+  return {
+    release() {
+      if (database.isOpen) database.close();
+    },
+  };
+}
+
+function openLock(directory: string): DatabaseSync {
+  makeDirectory(directory);
+  try {
+    return new DatabaseSync(join(directory, LOCK), { timeout: 0 });
+  } catch (error) {
+    throw new StateFault(directory, error);
+  }
+}
+
+const LOCK = 'owner.db';
+const RECORDS = 'records.db';
+/** Longer than a command such as `veneer token` has them open. */
+const PROBE_MS = 3_000;
+
+/** A lock file that was held once has its inode as its mtime, which no copy and no new file has. Throws DirectoryLocked. */
+function requireFree(directory: string): void {
+  const lock = join(directory, LOCK);
+  const { ino, mtimeMs } = statSync(lock);
+  const mark = ino % 2 ** 31;
+  if (mtimeMs === mark * 1000) return;
+  if (existsSync(join(directory, RECORDS)) && isOpenElsewhere(join(directory, RECORDS))) {
+    throw new DirectoryLocked(directory, { cause: new Error(`${RECORDS} is open, and ${LOCK} is new`) });
+  }
+  utimesSync(lock, mark, mark);
+}
+
+/** A process that has a write-ahead log open keeps others from locking the file. A file that cannot be opened is reported by whatever needs it. */
+function isOpenElsewhere(path: string): boolean {
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(path, { timeout: PROBE_MS });
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; SELECT count(*) FROM sqlite_schema');
+    return false;
+  } catch (error) {
+    return isLockBusy(error);
+  } finally {
+    database?.close();
+  }
+}
+
+const SQLITE_BUSY = 5;
+
+function isLockBusy(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY;
+}
+
+/** Node's report in the data directory, written when V8 gives up, such as when it is out of memory. */
+export const FATAL_REPORT = 'fatal-report.json';
+const KEPT_REPORT = 'fatal-report.last.json';
+const MARK = 'ended-by-itself';
+
+/** To be called when the process ends by an uncaught error: a process that was killed, or lost with the machine, leaves no mark. Never throws. */
+export function markCrash(directory: string): void {
+  try {
+    writeFileSync(join(directory, MARK), '', { mode: 0o600 });
+  } catch {
+    // A full disk: then it counts as killed.
+  }
+}
+
+/** Whether the last process crashed by its own fault. Removes the mark; the last report stays, under another name, for the operator. */
+export function takeCrashMark(directory: string): boolean {
+  const [mark, report] = [join(directory, MARK), join(directory, FATAL_REPORT)];
+  const hasReport = existsSync(report);
+  const hasCrashed = hasReport || existsSync(mark);
+  if (hasReport) renameSync(report, join(directory, KEPT_REPORT));
+  rmSync(mark, { force: true });
+  return hasCrashed;
 }

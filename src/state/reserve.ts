@@ -1,5 +1,5 @@
-// Room on a full disk for what makes room: a file of its own, which goes when records cannot be deleted for want of room, or when they cannot be
-// opened, and is there again as soon as it can be.
+// Space on a full disk for deletions: a file of its own, which is removed when records cannot be deleted or opened for lack of space, and is
+// written again as soon as it can be.
 import { randomBytes } from 'node:crypto';
 import { existsSync, rmSync, statfsSync } from 'node:fs';
 import { appendFile, stat, statfs } from 'node:fs/promises';
@@ -9,13 +9,13 @@ import { makeDirectory } from './data-directory.ts';
 import type { SqliteStore } from './sqlite.ts';
 
 export interface Reserve {
-  /** Gives the room to who asks next; false where there was none to give. */
+  /** Frees the space; returns false where there was none to free. */
   release(): boolean;
-  /** Takes the room that it lacks, or what there is of it. Never rejects. */
+  /** Takes the space again, or what there is of it. Never rejects. */
   restore(): Promise<void>;
-  /** For people: that the disk has no room, where it has none. */
+  /** For the operator: that the disk is full, where it is. */
   findNote(): Promise<string | undefined>;
-  /** Takes its room for the next start. */
+  /** Takes the space for the next start. */
   close(): Promise<void>;
 }
 
@@ -23,20 +23,20 @@ export interface Reserve {
 const RESERVE_BYTES = 4 * 1024 * 1024 + 256 * 1024;
 /** With less than this, a disk is full. */
 const FULL_BYTES = 1024 * 1024;
-/** Deletions come in great numbers, and are not to take and give the room each time. */
+/** Deletions come in great numbers, and must not free and take the space each time. */
 const RESTORE_AFTER_MS = 1000;
 
 const FULL = 'the disk of the data directory is full: pulls go on, nothing new is kept, and deletions make room';
 
 const FILE = 'reserve';
 
-/** In the data directory, which is made if absent. On a full disk its room is free when this returns, until `restore`. Throws StateFault. */
+/** In the data directory, which is created if absent. On a full disk its space is free when this returns, until `restore`. Throws StateFault. */
 export function createReserve(directory: string): Reserve {
   makeDirectory(directory);
   const path = join(directory, FILE);
   let restoring: Promise<void> = Promise.resolve();
   let timer: NodeJS.Timeout | undefined;
-  // As far as this process knows: nothing has to be looked at for each change then.
+  // As far as this process knows: then not every change has to look.
   let isWhole = false;
 
   async function fill(): Promise<void> {
@@ -50,7 +50,7 @@ export function createReserve(directory: string): Reserve {
   function restore(): Promise<void> {
     clearTimeout(timer);
     if (isWhole) return restoring;
-    // What another was quicker to take comes at another time.
+    // What others were quicker to take is taken another time.
     restoring = restoring.then(fill).catch(() => {});
     return restoring;
   }
@@ -91,9 +91,9 @@ function freeOf({
   return blocks === 0 ? Number.POSITIVE_INFINITY : bavail * bsize;
 }
 
-/** The same store, whose deletions work on a full disk. What adds to it takes nothing of the reserve. */
+/** The same store, whose deletions work on a full disk. Additions use nothing of the reserve. */
 export function createReservedStore(store: SqliteStore, reserve: Reserve): SqliteStore {
-  /** Twice: the room may be needed by who comes between. */
+  /** Twice: the space may be used by a write in between. */
   async function removing<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();

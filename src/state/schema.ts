@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { faultOf, hasKeptBytes, readAcknowledged } from './acknowledged.ts';
 import { makeDirectory, StateFault } from './data-directory.ts';
-import { toError, toFailure } from './failure.ts';
+import { toError, toFailure } from './sqlite-error.ts';
 import { RecordStoreBusy, RecordStoreDamaged } from './store.ts';
 
 export const BUSY_TIMEOUT_MS = 5_000;

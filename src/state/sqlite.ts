@@ -15,10 +15,9 @@ import {
   WHOLE,
 } from './acknowledged.ts';
 import { StateFault } from './data-directory.ts';
-import { isBusy, toError, toFailure } from './failure.ts';
-import { compareKeys, endOfPrefix } from './keys.ts';
 import { BUSY_TIMEOUT_MS, openDatabase, quickCheck } from './schema.ts';
-import { type ListOptions, type RecordStore, RecordStoreDamaged } from './store.ts';
+import { isBusy, toError, toFailure } from './sqlite-error.ts';
+import { compareKeys, endOfPrefix, type ListOptions, type RecordStore, RecordStoreDamaged } from './store.ts';
 import type { Job } from './writer.ts';
 import { createWrites } from './writes.ts';
 

@@ -5,28 +5,28 @@ export interface RecordStore {
   get(collection: string, key: string): Promise<Uint8Array | undefined>;
   /** Durable when it resolves. Without `expiresAt` the record stays until it is deleted. */
   put(collection: string, key: string, value: Uint8Array, options?: PutOptions): Promise<void>;
-  /** Whether there was such a record. */
+  /** Returns whether there was such a record. */
   delete(collection: string, key: string): Promise<boolean>;
-  /** Makes all changes, in their order, or none of them; durable when it resolves. No reader sees a part of them. */
+  /** Makes all changes, in order, or none of them; durable when it resolves. No reader sees a part of them. */
   write(changes: readonly Change[], options?: WriteOptions): Promise<void>;
   /** Keys in ascending order, at most `limit` of them. Where that is more than a few hundred, changes made meanwhile may be in it or not. */
   list(collection: string, options: ListOptions): Promise<readonly string[]>;
   /** What `list` gives, with the values. */
   entries(collection: string, options: ListOptions): Promise<readonly Entry<Uint8Array>[]>;
-  /** Removes what has expired, or a part of it where that is much: how many records that were. None: all of it is gone. */
+  /** Removes expired records, or a part of them where they are many; returns how many. 0: none is left. */
   sweep(): Promise<number>;
   close(): Promise<void>;
-  /** Hears of records that were left out because they cannot be read. */
+  /** Called with records that were left out because they cannot be read. */
   readonly onUnreadable?: ((error: RecordUnreadable) => void) | undefined;
 }
 
-/** A record of a shape that this release does not know. It spoils nothing but itself. */
+/** A record of a shape that this release does not know. Others are not affected. */
 export class RecordUnreadable extends Error {
   override readonly name = 'RecordUnreadable';
 }
 
 interface WriteOptions {
-  /** Whether the changes let something go that takes more room than they do: then they may use what a full disk has in reserve. */
+  /** Whether the changes free more space than they take: then they may use the reserve of a full disk. */
   readonly makesRoom?: boolean;
 }
 
@@ -58,19 +58,19 @@ export interface Entry<V> {
   readonly value: V;
 }
 
-/** Another program holds the lock of the records, and went on to: nothing was changed. It may be tried again. */
+/** Another program has kept the records locked: nothing was changed. It may be tried again. */
 export class RecordStoreBusy extends Error {
   override readonly name = 'RecordStoreBusy';
   readonly code = 'EBUSY';
 }
 
-/** The records cannot be read or written until somebody looks after them: nothing was changed. Its code is the file system's for a bad disk. */
+/** The records cannot be read or written until an operator has mended them: nothing was changed. Its code is the file system's for a bad disk. */
 export class RecordStoreFailed extends Error {
   override readonly name: string = 'RecordStoreFailed';
   readonly code = 'EIO';
 }
 
-/** What the records lie in is damaged. */
+/** The file of the records is damaged. */
 export class RecordStoreDamaged extends RecordStoreFailed {
   override readonly name = 'RecordStoreDamaged';
 }
@@ -79,4 +79,23 @@ export class RecordStoreDamaged extends RecordStoreFailed {
 export class RecordStoreFull extends Error {
   override readonly name = 'RecordStoreFull';
   readonly code = 'ENOSPC';
+}
+
+/** The order of keys: by their UTF-8 bytes, as SQLite and Redis compare. */
+export function compareKeys(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+const LAST = 0x10ffff;
+const SURROGATES = { first: 0xd800, last: 0xdfff } as const;
+
+/** The least text that is greater than every text with this prefix; undefined where there is none, as for no prefix at all. */
+export function endOfPrefix(prefix: string): string | undefined {
+  const character = /.$/su.exec(prefix)?.[0];
+  if (character === undefined) return undefined;
+  const rest = prefix.slice(0, -character.length);
+  const point = character.codePointAt(0) ?? 0;
+  if (point === LAST) return endOfPrefix(rest);
+  const next = point + 1 === SURROGATES.first ? SURROGATES.last + 1 : point + 1;
+  return rest + String.fromCodePoint(next);
 }

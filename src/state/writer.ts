@@ -5,7 +5,7 @@ import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
 import { createAcknowledged, type RecordsFault } from './acknowledged.ts';
-import { type Failure, isBusy, toFailure } from './failure.ts';
+import { type Failure, isBusy, toFailure } from './sqlite-error.ts';
 import type { Change } from './store.ts';
 
 /** What the thread is started with. */

@@ -1,22 +1,22 @@
-// Writes on their way to the thread that makes them. Those that come while it is at work wait, and are one transaction then: each is answered when
-// it is on the disk, and who fails fails alone.
+// Writes on their way to the thread that makes them. Those that come while it works wait, and are then one transaction: each is answered when it
+// is on disk, and one that fails fails alone.
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { toError } from './failure.ts';
+import { toError } from './sqlite-error.ts';
 import { type Change, RecordStoreFailed } from './store.ts';
 import type { Answer, Job, Message, WriterOptions } from './writer.ts';
 
 interface Writes {
   /** The count of its answer. Throws RecordStoreFull or RecordStoreBusy: then nothing was changed. */
   run(job: Job): Promise<number>;
-  /** Waits for all that is under way. What comes later fails. */
+  /** Waits for all that is in progress. What comes later fails. */
   close(): Promise<void>;
 }
 
 interface WritesOptions extends Omit<WriterOptions, 'fault'> {
-  /** Asked whenever the thread begins. */
+  /** Called whenever the thread starts. */
   readonly findFault: () => WriterOptions['fault'];
-  /** Asked when it ends: whether what is left behind may be called sound. */
+  /** Called when it ends: whether what is left behind may be called sound. */
   readonly isSound: () => boolean;
 }
 
@@ -32,7 +32,7 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
-/** The thread begins with the first write. One that dies takes what it was at with it, and another begins with the next. */
+/** The thread starts with the first write. What a thread was writing when it dies fails; another starts with the next write. */
 export function createWrites({ findFault, isSound, ...options }: WritesOptions): Writes {
   let waiting: Waiting[] = [];
   let current: readonly Waiting[] = [];
@@ -96,7 +96,7 @@ export function createWrites({ findFault, isSound, ...options }: WritesOptions):
   function lose(lost: Worker, cause: Error): void {
     if (worker !== lost) return;
     worker = undefined;
-    // Whether it was written nobody can tell: it may have been.
+    // It may have been written, or not.
     fail(new RecordStoreFailed(`the thread that writes records has died: ${cause.message}`, { cause }));
   }
 

@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { type AccessTokens, createAccessTokens, isAccessToken } from '../../src/access/access-token.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 import { START, temporaryDirectory } from './fixture.ts';
 
 const DAY_MS = 86_400_000;

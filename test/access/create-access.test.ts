@@ -5,7 +5,7 @@ import type { Caller } from '../../src/access/caller.ts';
 import { createAccess } from '../../src/access/create-access.ts';
 import { verbs } from '../../src/access/right.ts';
 import { createMemory } from '../../src/memory.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 import { basic, START } from './fixture.ts';
 
 const memory = createMemory();

@@ -9,7 +9,7 @@ import { type AccessTokens, createAccessTokens } from '../../src/access/access-t
 import type { Bcrypt } from '../../src/access/bcrypt.ts';
 import { createAccess } from '../../src/access/create-access.ts';
 import { createMemory } from '../../src/memory.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 
 const memory = createMemory();
 

@@ -10,10 +10,10 @@ import { createBuilderAccess } from '../../src/app/builder-access.ts';
 import { specSchema } from '../../src/builds/spec.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import { createMemory } from '../../src/memory.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { basic } from '../access/fixture.ts';
 import { type Copying, createCopying } from '../copy/copying.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 import { PATIENT } from '../support/patience.ts';
 
 const memory = createMemory();

@@ -8,8 +8,8 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createApp } from '../../src/app/app.ts';
 import { createSweeping } from '../../src/app/sweeping.ts';
 import { type Config, configSchema } from '../../src/config/schema.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
-import { ownDirectory } from '../../src/state/owner.ts';
+import { lockDirectory } from '../../src/state/data-directory.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 
 const log = pino({ level: 'silent' });
 let dataDir: string;
@@ -43,7 +43,7 @@ test('a close goes on where a part of it fails, and says so in the end', async (
     throw new Error('cannot be closed');
   });
   await expect(app.close()).rejects.toThrow('cannot be closed');
-  ownDirectory(dataDir).release();
+  lockDirectory(dataDir).release();
 });
 
 test('a sweep that runs is waited for, and one that fails holds up no other', async () => {

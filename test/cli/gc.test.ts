@@ -23,7 +23,7 @@ import { createAuthentication } from '../../src/http/middleware/authentication.t
 import { createErrorHandler } from '../../src/http/middleware/errors.ts';
 import { createMemory } from '../../src/memory.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
-import { type DirectoryOwner, ownDirectory } from '../../src/state/owner.ts';
+import { type DirectoryLock, lockDirectory } from '../../src/state/data-directory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { bytes, createPlace, type Place, pushBlob, pushSmall } from '../hosted/fixture.ts';
 
@@ -31,7 +31,7 @@ const memory = createMemory();
 
 let place: Place;
 let dataDir: string;
-let owner: DirectoryOwner | undefined;
+let owner: DirectoryLock | undefined;
 let server: Server | undefined;
 
 beforeEach(async () => {
@@ -39,7 +39,7 @@ beforeEach(async () => {
   server = undefined;
   place = await createPlace(directory => {
     // Else its first owner would find the records open already.
-    ownDirectory(directory).release();
+    lockDirectory(directory).release();
     return createSqliteStore({ path: join(directory, 'records.db') });
   });
   dataDir = place.directory;
@@ -65,7 +65,7 @@ const openHere: GcPlace['openCollector'] = async () => {
 
 /** A service that owns the data directory. */
 async function serve(authorise: (c: Context) => void = () => {}): Promise<URL> {
-  owner = ownDirectory(dataDir);
+  owner = lockDirectory(dataDir);
   const log = pino({ level: 'silent' });
   const app = new Hono();
   app.onError(createErrorHandler(log));
@@ -197,18 +197,18 @@ describe('in place', () => {
 
   test('the data directory is owned while it runs, and free afterwards', async () => {
     const openCollector: GcPlace['openCollector'] = async () => {
-      expect(() => ownDirectory(dataDir)).toThrow('another Veneer process');
+      expect(() => lockDirectory(dataDir)).toThrow('another Veneer process');
       return openHere();
     };
     expect((await run([], { openCollector })).exitCode).toBe(0);
-    ownDirectory(dataDir).release();
+    lockDirectory(dataDir).release();
   });
 
   test('a failure gives the data directory free', async () => {
     await expect(run([], { openCollector: () => Promise.reject(new Error('a disk of tears')) })).rejects.toThrow(
       'a disk of tears',
     );
-    ownDirectory(dataDir).release();
+    lockDirectory(dataDir).release();
   });
 
   test('a directory without a registry is refused, and nothing is made in it', async () => {
@@ -274,7 +274,7 @@ describe('through the service', () => {
     [
       'an answer that breaks off',
       async () => {
-        owner = ownDirectory(dataDir);
+        owner = lockDirectory(dataDir);
         const url = await listen(createServer((_, response) => response.end('')));
         return { service: { url } };
       },
@@ -283,7 +283,7 @@ describe('through the service', () => {
     [
       'a connection that breaks',
       async () => {
-        owner = ownDirectory(dataDir);
+        owner = lockDirectory(dataDir);
         const cut = createServer((_, response) => response.write('{', () => response.destroy()));
         return { service: { url: await listen(cut) } };
       },
@@ -292,7 +292,7 @@ describe('through the service', () => {
     [
       'a server that is another',
       async () => {
-        owner = ownDirectory(dataDir);
+        owner = lockDirectory(dataDir);
         return { service: { url: await listen(createServer((_, response) => response.end('<html>\n'))) } };
       },
       'is no Veneer of this version',
@@ -300,7 +300,7 @@ describe('through the service', () => {
     [
       'a server that sends the token elsewhere',
       async () => {
-        owner = ownDirectory(dataDir);
+        owner = lockDirectory(dataDir);
         const url = await listen(
           createServer((_, response) => response.writeHead(307, { Location: 'http://x.example/' }).end()),
         );

@@ -4,7 +4,7 @@ import { onTestFinished } from 'vitest';
 import type { NewEvent, RegistryEvent } from '../../src/events/event.ts';
 import { createEvents, type EndpointOptions, type EventsDeps } from '../../src/events/events.ts';
 import { digestOf } from '../../src/oci/digest.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 
 export const LIMITS = { maxBatch: 50, maxQueued: 1000, drainMs: 15_000 };
 

@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { createMemoryStore } from '../../src/state/memory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import type { RecordStore } from '../../src/state/store.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 import { LIMITS, numbers, open, pull, push, remove, tags } from './open.ts';
 import { receive } from './receiver.ts';
 

@@ -16,9 +16,9 @@ import { createHostedStore, type HostedOptions } from '../../src/hosted/store.ts
 import { createMemory } from '../../src/memory.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { isIndexType, isManifestType, mediaTypes } from '../../src/oci/media-type.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
 import type { RecordStore } from '../../src/state/store.ts';
 import type { GeneratedImage } from '../support/images.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 
 const memory = createMemory();
 

@@ -3,8 +3,8 @@ import { expect, test } from 'vitest';
 import { createMemory } from '../../src/memory.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { createLayerIndexes } from '../../src/pull/layers/layer-indexes.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
 import { makeTar } from '../support/app.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 import { INDEX_LIMITS } from '../support/placing.ts';
 
 const memory = createMemory();

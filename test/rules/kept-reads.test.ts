@@ -7,8 +7,8 @@ import { createRuleLayerStore, type RuleLayerStore } from '../../src/rules/layer
 import { createKeptReads, createLocalLayers } from '../../src/rules/layers/local-layers.ts';
 import { createOpenRules, digestsOf, type OpenRulesOptions } from '../../src/rules/reload/open-rules.ts';
 import type { RuleOptions } from '../../src/rules/rules.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
 import type { RecordStore } from '../../src/state/store.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 
 const LATER = () => new Date(Date.UTC(2040, 0, 1));
 

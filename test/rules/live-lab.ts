@@ -15,7 +15,7 @@ import { RuleFaults } from '../../src/rules/reload/config-watcher.ts';
 import { createOpenRules } from '../../src/rules/reload/open-rules.ts';
 import { createRuleReloader, type RuleReloader } from '../../src/rules/reload/reloader.ts';
 import type { DescribedLayer } from '../../src/rules/rules.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 
 export interface LiveLab {
   readonly rules: RuleReloader;

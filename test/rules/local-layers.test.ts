@@ -11,7 +11,7 @@ import { digestOf } from '../../src/oci/digest.ts';
 import { createRuleLayerStore, type RuleLayerStore } from '../../src/rules/layers/layer-store.ts';
 import { createLocalLayers } from '../../src/rules/layers/local-layers.ts';
 import type { LocalLayer } from '../../src/rules/rules.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 
 const LIMITS = { maxUnpackedBytes: 100_000, maxRatio: 200, ratioFreeBytes: 1000 };
 

@@ -8,9 +8,9 @@ import { createMemory } from '../../src/memory.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { createDerivedDigests, type DerivedDigests, type Made } from '../../src/rules/derived-digests.ts';
 import { createRuleLayerStore } from '../../src/rules/layers/layer-store.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { type RecordStore, RecordStoreFull } from '../../src/state/store.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 
 const memory = createMemory();
 

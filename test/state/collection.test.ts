@@ -3,8 +3,8 @@ import { expect, expectTypeOf, test } from 'vitest';
 import { z } from 'zod';
 import { createMemory } from '../../src/memory.ts';
 import { createCollection } from '../../src/state/collection.ts';
-import { createMemoryStore } from '../../src/state/memory.ts';
 import { type ListOptions, RecordUnreadable } from '../../src/state/store.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 
 const schema = z.object({ image: z.string(), pulls: z.number().default(0) });
 

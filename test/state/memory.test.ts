@@ -1,5 +1,6 @@
 // The memory store keeps the contract.
-import { createMemoryStore } from '../../src/state/memory.ts';
+
 import { recordStoreContract } from '../contract/record-store.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 
 recordStoreContract(async ({ now }) => createMemoryStore({ now }));

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { toError, toFailure } from '../../src/state/failure.ts';
 import { createSqliteStore, LIST_KEYS } from '../../src/state/sqlite.ts';
+import { toError, toFailure } from '../../src/state/sqlite-error.ts';
 import { type Change, RecordStoreFull } from '../../src/state/store.ts';
 import { recordStoreContract } from '../contract/record-store.ts';
 

@@ -1,6 +1,6 @@
 // Admits builds: one for equal specs, and no more than may be queued.
 import type { Digest } from '../../oci/digest.ts';
-import { createTurns } from '../../state/turns.ts';
+import { createKeyedMutex } from '../../state/keyed-mutex.ts';
 import { QueueFull, type SubmitOptions, type Submitted } from '../builds.ts';
 import type { BuildRecord } from '../record.ts';
 import type { Spec } from '../spec.ts';
@@ -45,11 +45,11 @@ interface BuildScheduler {
 }
 
 export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
-  const turns = createTurns();
+  const mutex = createKeyedMutex();
   const nextTime = createAscendingClock(deps.now);
   return {
     submit: (spec, submission) =>
-      turns.take(specKey(spec), async () => {
+      mutex.withLock(specKey(spec), async () => {
         const { answer, attempt } = await lookUp(spec, submission, deps);
         if (!answer)
           return {

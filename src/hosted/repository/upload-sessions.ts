@@ -4,7 +4,7 @@ import { LRUCache } from 'lru-cache';
 import type { UploadFile, UploadFiles } from '../../content/upload-files.ts';
 import type { DigestAlgorithm } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { createTurns } from '../../state/turns.ts';
+import { createKeyedMutex } from '../../state/keyed-mutex.ts';
 import { type HostedRecords, keysOf, type UploadRecord } from '../records.ts';
 import type { HostedStore } from '../store.ts';
 
@@ -33,7 +33,7 @@ const MAX_OPEN_FILES = 1_000;
 export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Sessions {
   const { uploads } = store.records;
   const counted = createOpenUploads(store.records, store.options.maxUploads);
-  const turns = createTurns();
+  const mutex = createKeyedMutex();
   const open = new LRUCache<string, UploadFile>({ max: MAX_OPEN_FILES });
 
   async function openFile(id: string, { algorithm }: UploadRecord): Promise<UploadFile | undefined> {
@@ -75,8 +75,8 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
   }
 
   async function expireOne(id: string, deadline: Date): Promise<void> {
-    if (turns.isTaken(id)) return;
-    await turns.take(id, async () => {
+    if (mutex.isLocked(id)) return;
+    await mutex.withLock(id, async () => {
       const touched = await uploadFiles.findTouched(id);
       if (touched && touched >= deadline) return;
       // A clock that was behind has dated the draft too early; the record is by the time that had passed.
@@ -88,7 +88,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
   return {
     async start(repository, algorithm) {
       const id = randomUUID();
-      return turns.take(id, async () => {
+      return mutex.withLock(id, async () => {
         await counted.add(id, repository);
         try {
           const file = await create(id, repository, algorithm);
@@ -100,7 +100,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
         }
       });
     },
-    use: (repository, id, work) => turns.take(id, async () => work(await find(repository, id))),
+    use: (repository, id, work) => mutex.withLock(id, async () => work(await find(repository, id))),
     forget,
     end,
     async expire(deadline) {

@@ -9,8 +9,8 @@ import { type Digest, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ContentMismatch, verifyBytes } from '../../oci/verify.ts';
 import { createCollection } from '../../state/collection.ts';
+import { createKeyedMutex } from '../../state/keyed-mutex.ts';
 import type { RecordStore } from '../../state/store.ts';
-import { createTurns } from '../../state/turns.ts';
 
 export interface TokenLayers extends Pick<DiskStore, 'find' | 'open' | 'delete' | 'verify'> {
   /**
@@ -70,7 +70,7 @@ export async function createTokenLayers(deps: TokenLayersDeps): Promise<TokenLay
   const claimSpace = createFreeSpace(directory);
   const holds = createCollection({ store: records, name: 'token-layer', schema: heldSchema });
   // One at a time for each layer: two keeps could otherwise both read the old expiry, and a sweep remove what was just kept.
-  const turns = createTurns();
+  const mutex = createKeyedMutex();
   const used = createAccounts();
   for await (const { value } of listHeld()) used.add(value.account, value.bytes);
   let hasOrphans = true;
@@ -183,14 +183,15 @@ export async function createTokenLayers(deps: TokenLayersDeps): Promise<TokenLay
     },
     delete: content.delete,
     verify: content.verify,
-    keep: (bytes, digest, holding) => turns.take(digest, () => refuseFullDisk(keepOne(bytes, digest, holding))),
+    keep: (bytes, digest, holding) => mutex.withLock(digest, () => refuseFullDisk(keepOne(bytes, digest, holding))),
     requireRoom: () => requireRoom(0),
     async sweep() {
-      for await (const { key, value } of listHeld()) if (isOver(value)) await turns.take(key, () => removeOver(key));
+      for await (const { key, value } of listHeld())
+        if (isOver(value)) await mutex.withLock(key, () => removeOver(key));
       if (!hasOrphans) return;
       let areLeft = false;
       for await (const digest of inventory.list()) {
-        if (await turns.take(digest, () => removeOrphan(digest))) areLeft = true;
+        if (await mutex.withLock(digest, () => removeOrphan(digest))) areLeft = true;
       }
       hasOrphans = areLeft;
     },

@@ -6,8 +6,8 @@ import type { ContentDescriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createCollection } from '../../state/collection.ts';
+import { createKeyedMutex } from '../../state/keyed-mutex.ts';
 import type { RecordStore } from '../../state/store.ts';
-import { createTurns } from '../../state/turns.ts';
 
 export interface RuleLayerStore extends Pick<LeasedStore, 'open' | 'find' | 'delete' | 'verify'> {
   /** Reads the body to its end, or cancels it. What was put a short while ago is not swept. Throws StorageFailure, or the body's own error. */
@@ -39,7 +39,7 @@ export async function createRuleLayerStore({ records, ...deps }: RuleLayerStoreD
   const content = await createLeasedStore(deps);
   const leases = createCollection({ store: records, name: 'rule-layer', schema: leaseSchema });
   // Two who hold one layer at once could otherwise both read the old time, and the shorter one win.
-  const turns = createTurns();
+  const mutex = createKeyedMutex();
 
   async function leaseOne(digest: Digest, until: Date): Promise<void> {
     if (!(await content.touch(digest))) throw lost(digest);
@@ -63,7 +63,7 @@ export async function createRuleLayerStore({ records, ...deps }: RuleLayerStoreD
     close: content.close,
     put: body => content.ingest(body).done,
     async lease(digests, until) {
-      for (const digest of new Set(digests)) await turns.take(digest, () => leaseOne(digest, until));
+      for (const digest of new Set(digests)) await mutex.withLock(digest, () => leaseOne(digest, until));
     },
     async sweep(inUse) {
       await content.sweep(async digest => inUse.has(digest) || (await isLeased(digest)));

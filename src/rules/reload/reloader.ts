@@ -2,7 +2,7 @@
 // place only when it has no fault.
 import { isDeepStrictEqual } from 'node:util';
 import type { Digest } from '../../oci/digest.ts';
-import { createTurns } from '../../state/turns.ts';
+import { createKeyedMutex } from '../../state/keyed-mutex.ts';
 import { createDebounce, type Fingerprint, isUnchanged } from '../layers/fingerprint.ts';
 import type { RuleLayerStore } from '../layers/layer-store.ts';
 import type { LocalLayers } from '../layers/local-layers.ts';
@@ -62,7 +62,7 @@ export async function createRuleReloader(deps: RuleReloaderDeps): Promise<RuleRe
   let written = deps.rules;
   let queued: Promise<void> | undefined;
   let isClosed = false;
-  const turns = createTurns();
+  const mutex = createKeyedMutex();
   const debounce = createDebounce(now);
 
   /** What is wrong with the whole, such as a full disk, is tried again at the next look. */
@@ -149,16 +149,16 @@ export async function createRuleReloader(deps: RuleReloaderDeps): Promise<RuleRe
       return asked.flatMap(each => (each.status === 'rejected' ? [reasonOf(each.reason)] : []));
     },
     check() {
-      queued ??= turns.take(TURN, () => {
+      queued ??= mutex.withLock(TURN, () => {
         queued = undefined;
         return lookSafely(false);
       });
       return queued;
     },
-    reload: () => turns.take(TURN, () => lookSafely(true)),
+    reload: () => mutex.withLock(TURN, () => lookSafely(true)),
     async close() {
       isClosed = true;
-      await turns.take(TURN, async () => {});
+      await mutex.withLock(TURN, async () => {});
     },
   };
 }

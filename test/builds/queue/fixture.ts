@@ -11,8 +11,8 @@ import { type BuildsDeps, type BuildsPolicy, createBuilds } from '../../../src/b
 import type { BuildRecord } from '../../../src/builds/record.ts';
 import { type Spec, specSchema } from '../../../src/builds/spec.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
-import { createMemoryStore } from '../../../src/state/memory.ts';
 import type { RecordStore } from '../../../src/state/store.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 
 export const DIGEST = digestOf(new TextEncoder().encode('image'));
 

@@ -2,8 +2,8 @@
 import { readdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { createMemoryStore } from '../../../src/state/memory.ts';
 import { RecordStoreFull } from '../../../src/state/store.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 import { built, createWorld, DIGEST, ending, logOf, me, pass, specOf, submit, until } from './fixture.ts';
 
 /** A store that can be full. */

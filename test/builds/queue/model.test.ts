@@ -6,7 +6,7 @@ import { BuildFailure } from '../../../src/builds/execution.ts';
 import { splitId } from '../../../src/builds/queue/id.ts';
 import type { BuildRecord } from '../../../src/builds/record.ts';
 import type { Digest } from '../../../src/oci/digest.ts';
-import { createMemoryStore } from '../../../src/state/memory.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 import { createDirectory, createWorld, specOf, until, type Work, type World } from './fixture.ts';
 
 const POLICY = { concurrency: 2, maxQueued: 50, maxQueuedPerCaller: 50, maxStarts: 2, infrastructureRetries: 1 };

@@ -2,7 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { BuildFailure } from '../../../src/builds/execution.ts';
-import { createMemoryStore } from '../../../src/state/memory.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 import { BROKEN, built, createWorld, ending, logOf, me, pass, specOf, submit, until } from './fixture.ts';
 
 const unreachable = new BuildFailure({ kind: 'infrastructure', reason: 'no builder answers' });

@@ -10,9 +10,9 @@ import { type ContentStore, StorageFailure } from '../../../src/content/store.ts
 import { createMemory } from '../../../src/memory.ts';
 import { digestHex, digestOf } from '../../../src/oci/digest.ts';
 import { ContentMismatch } from '../../../src/oci/verify.ts';
-import { createMemoryStore } from '../../../src/state/memory.ts';
 import type { Upstreams } from '../../../src/upstream/upstream.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 import { PATIENT } from '../../support/patience.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 

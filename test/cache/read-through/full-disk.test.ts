@@ -9,11 +9,11 @@ import { createTags } from '../../../src/cache/read-through/tags.ts';
 import { createDiskStore } from '../../../src/content/disk.ts';
 import type { ContentStore } from '../../../src/content/store.ts';
 import { createMemory } from '../../../src/memory.ts';
-import { createMemoryStore } from '../../../src/state/memory.ts';
 import { type RecordStore, RecordStoreFull } from '../../../src/state/store.ts';
 import type { Upstreams } from '../../../src/upstream/upstream.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { generateImage } from '../../support/images.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 import { PATIENT } from '../../support/patience.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 

@@ -10,7 +10,7 @@ import { createHostedRepositories } from '../../../src/hosted/repositories.ts';
 import { createHostedStore } from '../../../src/hosted/store.ts';
 import { createMemory } from '../../../src/memory.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
-import { createMemoryStore } from '../../../src/state/memory.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 import { bytes, chunk, createPlace, type Place, pushBlob, pushSmall, readBlob } from '../fixture.ts';
 
 const memory = createMemory();

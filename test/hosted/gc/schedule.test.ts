@@ -4,8 +4,8 @@ import type { GcOptions } from '../../../src/hosted/gc/collector.ts';
 import { GcRefused } from '../../../src/hosted/gc/orphans.ts';
 import { type GcReport, NOTHING } from '../../../src/hosted/gc/report.ts';
 import { createGcSchedule } from '../../../src/hosted/gc/schedule.ts';
-import { createMemoryStore } from '../../../src/state/memory.ts';
 import type { RecordStore } from '../../../src/state/store.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 
 const HOUR = 3600 * 1000;
 const report: GcReport = {

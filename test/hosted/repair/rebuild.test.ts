@@ -13,8 +13,8 @@ import { createHostedStore } from '../../../src/hosted/store.ts';
 import { createMemory } from '../../../src/memory.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { mediaTypes } from '../../../src/oci/media-type.ts';
-import { createMemoryStore } from '../../../src/state/memory.ts';
 import type { RecordStore } from '../../../src/state/store.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 import { bytes, createPlace, descriptorOf, json, type Place, pushBlob, pushSmall, putManifest } from '../fixture.ts';
 
 let place: Place;

@@ -6,7 +6,7 @@ import { createFindToken } from '../../../src/http/distribution/find-token.ts';
 import { createErrorHandler } from '../../../src/http/middleware/errors.ts';
 import { createMemory } from '../../../src/memory.ts';
 import { createLedger } from '../../../src/pull/tokens/ledger.ts';
-import { createMemoryStore } from '../../../src/state/memory.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 
 const memory = createMemory();
 

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import type { BuildRecord } from '../../../src/builds/record.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 import { createRecipeImages } from '../../../src/pull/recipes/recipe-images.ts';
-import { createMemoryStore } from '../../../src/state/memory.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 import { recordOf } from './recipe-world.ts';
 
 const IMAGE = 'docker.io/library/app:1';

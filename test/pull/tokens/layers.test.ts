@@ -9,8 +9,8 @@ import { listContent } from '../../../src/content/inventory.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 import { ContentMismatch } from '../../../src/oci/verify.ts';
 import { createTokenLayers, type LayerQuota, type TokenLayers } from '../../../src/pull/tokens/layers.ts';
-import { createMemoryStore } from '../../../src/state/memory.ts';
 import type { RecordStore } from '../../../src/state/store.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 
 const HOUR = 3_600_000;
 const START = Date.parse('2026-01-02T03:04:05.000Z');

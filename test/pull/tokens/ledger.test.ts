@@ -4,8 +4,8 @@ import { createMemory } from '../../../src/memory.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { createLedger, type LedgerDeps, type TokenLedger } from '../../../src/pull/tokens/ledger.ts';
 import type { NewTokenRecord } from '../../../src/pull/tokens/record.ts';
-import { createMemoryStore } from '../../../src/state/memory.ts';
 import type { RecordStore } from '../../../src/state/store.ts';
+import { createMemoryStore } from '../../support/memory-records.ts';
 
 const memory = createMemory();
 

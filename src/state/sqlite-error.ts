@@ -1,4 +1,4 @@
-// What SQLite says when it fails, told between threads, and in the words of the record store.
+// Errors of SQLite, as they are sent between threads, and as errors of the record store.
 import { RecordStoreBusy, RecordStoreDamaged, RecordStoreFailed, RecordStoreFull } from './store.ts';
 
 /** An error that can be sent to another thread. */

@@ -1,10 +1,10 @@
 // A process that owns the directory that it is given, and lets go of it when it is told to, until its input ends.
 import { join } from 'node:path';
-import { ownDirectory } from '../../src/state/owner.ts';
+import { lockDirectory } from '../../src/state/data-directory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 
 const [, , directory = ''] = process.argv;
-const owner = ownDirectory(directory);
+const owner = lockDirectory(directory);
 process.stdout.write('owned\n');
 process.stdin.on('data', said => {
   if (String(said) === 'open\n') {

@@ -1,6 +1,11 @@
 // Records that live as long as the process: for tests, and for a store that may forget.
-import { compareKeys } from './keys.ts';
-import type { Change, ListOptions, PutOptions, RecordStore } from './store.ts';
+import {
+  type Change,
+  compareKeys,
+  type ListOptions,
+  type PutOptions,
+  type RecordStore,
+} from '../../src/state/store.ts';
 
 interface StoredRecord {
   readonly value: Uint8Array;

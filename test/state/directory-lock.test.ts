@@ -6,8 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { StateFault } from '../../src/state/data-directory.ts';
-import { DirectoryTaken, ownDirectory } from '../../src/state/owner.ts';
+import { DirectoryLocked, lockDirectory, StateFault } from '../../src/state/data-directory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 
 let parent: string;
@@ -26,7 +25,7 @@ afterEach(async () => {
 });
 
 function startOwning() {
-  const child = spawn(process.execPath, [join(import.meta.dirname, 'owning.ts'), directory], { stdio: 'pipe' });
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'lock-holder.ts'), directory], { stdio: 'pipe' });
   children.push(child);
   return child;
 }
@@ -40,31 +39,31 @@ async function startOwner() {
 
 test('what another process owns is refused, by an error that names the directory', async () => {
   await startOwner();
-  expect(() => ownDirectory(directory)).toThrow(DirectoryTaken);
-  expect(() => ownDirectory(directory)).toThrow(directory);
+  expect(() => lockDirectory(directory)).toThrow(DirectoryLocked);
+  expect(() => lockDirectory(directory)).toThrow(directory);
 });
 
 test('what this process owns another one does not get', async () => {
-  const owner = ownDirectory(directory);
+  const owner = lockDirectory(directory);
   const child = startOwning();
   const [said, [exitCode]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
-  expect(said).toContain(`DirectoryTaken: another Veneer process is using ${directory}`);
+  expect(said).toContain(`DirectoryLocked: another Veneer process is using ${directory}`);
   expect(exitCode).toBe(1);
   owner.release();
 });
 
 test('what this process owns already is refused', () => {
-  const owner = ownDirectory(directory);
-  expect(() => ownDirectory(directory)).toThrow(DirectoryTaken);
+  const owner = lockDirectory(directory);
+  expect(() => lockDirectory(directory)).toThrow(DirectoryLocked);
   owner.release();
-  ownDirectory(directory).release();
+  lockDirectory(directory).release();
 });
 
 test.each(['SIGKILL', 'SIGTERM'] as const)('is free at once when its owner ends by %s', async signal => {
   const child = await startOwner();
   child.kill(signal);
   await once(child, 'exit');
-  ownDirectory(directory).release();
+  lockDirectory(directory).release();
 });
 
 test('is free when its owner, still alive, lets go of it, also twice', async () => {
@@ -72,7 +71,7 @@ test('is free when its owner, still alive, lets go of it, also twice', async () 
   child.stdin.write('release\n');
   const [line] = await once(child.stdout, 'data');
   expect([String(line), child.exitCode]).toEqual(['released\n', null]);
-  const owner = ownDirectory(directory);
+  const owner = lockDirectory(directory);
   owner.release();
   owner.release();
   await startOwner();
@@ -87,25 +86,25 @@ describe('a lock that was removed by hand', () => {
     expect(String((await once(child.stdout, 'data'))[0])).toBe('opened\n');
     await rm(join(directory, 'owner.db'));
     // Also not at a second try, which finds the lock that the first one made.
-    for (let time = 0; time < 2; time += 1) expect(() => ownDirectory(directory)).toThrow(DirectoryTaken);
+    for (let time = 0; time < 2; time += 1) expect(() => lockDirectory(directory)).toThrow(DirectoryLocked);
     child.kill('SIGKILL');
     await once(child, 'exit');
-    ownDirectory(directory).release();
+    lockDirectory(directory).release();
   });
 
   test('is no matter where nobody has the records open, nor where they are of an older release', async () => {
     const store = createSqliteStore({ path: records() });
     await store.put('tags', 'a', Uint8Array.of(1));
     await store.close();
-    ownDirectory(directory).release();
+    lockDirectory(directory).release();
     await rm(join(directory, 'owner.db'));
-    ownDirectory(directory).release();
+    lockDirectory(directory).release();
   });
 
   test('a program that reads the records keeps out nobody whose lock is there', async () => {
-    ownDirectory(directory).release();
+    lockDirectory(directory).release();
     const store = createSqliteStore({ path: records() });
-    ownDirectory(directory).release();
+    lockDirectory(directory).release();
     await store.close();
   });
 });
@@ -114,17 +113,17 @@ test('leaves nothing that grows, and nothing that has to be cleaned up', async (
   const child = await startOwner();
   child.kill('SIGKILL');
   await once(child, 'exit');
-  ownDirectory(directory).release();
+  lockDirectory(directory).release();
   expect(await readdir(directory)).toEqual(['owner.db']);
 });
 
 test('fails as the file system does where the directory cannot be had', () => {
-  expect(() => ownDirectory('/dev/null/data')).toThrow(/ENOTDIR/);
+  expect(() => lockDirectory('/dev/null/data')).toThrow(/ENOTDIR/);
 });
 
 test.each(['/proc/veneer', '/proc/self/veneer/data'])('%s, which nobody can make, is refused at once', path => {
-  expect(() => ownDirectory(path)).toThrow(StateFault);
-  expect(() => ownDirectory(path)).toThrow(`cannot use ${path}: `);
+  expect(() => lockDirectory(path)).toThrow(StateFault);
+  expect(() => lockDirectory(path)).toThrow(`cannot use ${path}: `);
 });
 
 const NOBODY = 65_534;
@@ -150,13 +149,13 @@ test('a directory that this user may not write to is told with the user and what
     const remedy = (path: string) => `give it to that user (chown -R ${user} ${path}), or name another directory`;
     const records = join(locked, 'records.db');
     for (const [path, use] of [
-      [locked, () => ownDirectory(locked)],
+      [locked, () => lockDirectory(locked)],
       [records, () => createSqliteStore({ path: records })],
     ] as const) {
       expect(use).toThrow(`cannot use ${path}: the user ${user} may not write to it (`);
       expect(use).toThrow(remedy(path));
     }
-    expect(() => ownDirectory(join(locked, 'data'))).toThrow(
+    expect(() => lockDirectory(join(locked, 'data'))).toThrow(
       `cannot use ${join(locked, 'data')}: the user ${user} may`,
     );
   });
