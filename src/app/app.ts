@@ -96,7 +96,7 @@ async function openRooms(
   const lock = lockDirectory(config.dataDir);
   rooms.defer(() => lock.release());
   const endedByItself = takeCrashMark(config.dataDir);
-  if (endedByItself) log.error('the process before this one ended by itself, by a fault of its own');
+  if (endedByItself) log.error('the last process crashed by a fault of its own');
   const reserve = closing(createReserve(config.dataDir));
   const clock = closing(await openClock({ config, log, ...deps }));
   const { now } = clock;

@@ -1,4 +1,4 @@
-// Where no service runs: what `veneer gc` opens in its data directory, and where it asks where one does; what `veneer repair` is for.
+// What `veneer gc` opens in the data directory where no service runs, and where it reaches one that does; and where `veneer repair` works.
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { findOwnUrl } from '../config/own-url.ts';

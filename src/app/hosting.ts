@@ -1,4 +1,4 @@
-// The repositories of our own: where they lie, what the configuration says of them, and who hears of their changes.
+// The hosted repositories: where they are stored, how they are configured, and what is called at their changes.
 import type { Config } from '../config/schema.ts';
 import { createDiskStore } from '../content/disk.ts';
 import { createInventory, type StoredContent } from '../content/inventory.ts';
@@ -22,7 +22,7 @@ interface HostingDeps {
   readonly records: RecordStore;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly memory: Memory;
-  /** As of HostedStoreDeps. */
+  /** As of `createHostedStore`. */
   readonly reasonToKeep: () => string | undefined;
   readonly onChange: (change: HostedChange) => unknown;
   readonly reportDamage: ReportDamage;
@@ -30,7 +30,7 @@ interface HostingDeps {
 
 interface Hosting {
   readonly hosted: HostedRepositories;
-  /** To be called every few minutes, while records and bytes belong together. */
+  /** To be called every few minutes, while records and content belong together. */
   sweep(): Promise<void>;
   readonly collector: GarbageCollector;
   readonly kept: StoredContent;
@@ -39,7 +39,7 @@ interface Hosting {
   close(): Promise<void>;
 }
 
-/** Content of its own, apart from what is kept of upstreams: what was pushed must not go when a cache makes room. */
+/** Stored apart from the cache of upstreams: what was pushed must not be evicted. */
 export async function createHosting(deps: HostingDeps): Promise<Hosting> {
   const { config, memory, reasonToKeep, onChange, reportDamage } = deps;
   const { now, deleteBy } = deps.clock;

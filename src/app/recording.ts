@@ -1,4 +1,4 @@
-// The records of the service, and what of them an operator has to know.
+// The records of the service, and what an operator has to know about them.
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -16,18 +16,18 @@ interface RecordingDeps {
 
 interface Recording {
   readonly records: SqliteStore;
-  /** Why nothing may be deleted for want of a record. */
+  /** Why nothing may be deleted because it has no record; undefined where it may. */
   reasonToKeep(): string | undefined;
   /** Rejects while records cannot be read. */
   checkReady(): Promise<void>;
-  /** Why readiness is refused, though requests are served; without names of this machine. */
+  /** Why readiness is refused, though requests are served; without paths of this machine. */
   listFaults(): readonly string[];
 }
 
-/** For so long readiness waits for a look at all records: large ones take longer, and are served meanwhile. */
+/** How long readiness waits for the check of all records: large ones take longer, and are served meanwhile. */
 const CHECK_MS = 10_000;
 
-/** Whoever gets it closes the records. */
+/** The caller closes the records. */
 export function openRecords({ config: { dataDir }, log, now, reserve }: RecordingDeps): Recording {
   const path = join(dataDir, 'records.db');
   const store = createSqliteStore({
@@ -36,20 +36,20 @@ export function openRecords({ config: { dataDir }, log, now, reserve }: Recordin
     onUnreadable: error => log.error({ err: error }, 'a record cannot be read, and is left out: nothing else is'),
   });
   const records = createReservedStore(store, reserve);
-  // The one that was opened: another under its name is not ours.
+  // The file that was opened: another under its name is not ours.
   const file = findFile(path);
   let isInPlace = true;
   const reasonToKeep = () => findReasonToKeep(records.condition);
-  const tell = () => {
+  const logCondition = () => {
     const reason = reasonToKeep();
     if (reason !== undefined) log.error({ dataDir, condition: records.condition.kind }, reason);
   };
-  tell();
+  logCondition();
   let isChecking = true;
   const waitsUntil = performance.now() + CHECK_MS;
   void records.check().then(() => {
     isChecking = false;
-    if (records.condition.kind === 'damaged') tell();
+    if (records.condition.kind === 'damaged') logCondition();
   });
   return {
     ...{ records, reasonToKeep },
@@ -60,7 +60,7 @@ export function openRecords({ config: { dataDir }, log, now, reserve }: Recordin
     listFaults() {
       const { condition } = records;
       if (condition.kind !== 'whole') return [condition.reason];
-      if (!isInPlace) return ['the records were removed or exchanged under Veneer: nothing can be written'];
+      if (!isInPlace) return ['the records were removed or replaced while Veneer was running: nothing can be written'];
       const isWaiting = isChecking && performance.now() < waitsUntil;
       return isWaiting ? ['the records are being checked: they were not closed when Veneer ended'] : [];
     },

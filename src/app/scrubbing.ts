@@ -38,13 +38,13 @@ export function createScrubbing({ config, log, records, kept }: ScrubbingDeps): 
   return startScrubber({
     ...{ kept, everyMs, bytesPerSecond },
     cursors: { find: () => cursors.get(KEY), save: cursor => cursors.put(KEY, cursor) },
-    onRound: round => tell(log, round, everyMs),
+    onRound: round => logRound(log, round, everyMs),
     onFailed: error => log.error({ err: error }, 'kept content could not be scrubbed: the next round tries again'),
   });
 }
 
 /** A slow disk, or a low rate, makes a round longer than it is to be. */
-function tell(log: Logger, { count, bytes, damaged, ranMs }: ScrubTotals, everyMs: number): void {
+function logRound(log: Logger, { count, bytes, damaged, ranMs }: ScrubTotals, everyMs: number): void {
   const facts = { count, bytes, damaged, ranMs };
   if (ranMs > everyMs * 1.1) log.warn(facts, 'all kept content was read, in more than scrub.every: raise scrub.rate');
   else log.info(facts, 'all kept content was read');

@@ -1,5 +1,5 @@
-// What goes by itself: every few minutes each room drops what is over, and hosted repositories are collected when that is due. Nothing
-// of it happens while the clock is ahead of the time that has passed here, or the records may not be all that there were.
+// Periodic cleaning: every few minutes each room removes what has expired, and hosted repositories are garbage-collected when that is due. None
+// of it happens while the clock is not to be trusted, or the records may be incomplete.
 import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
@@ -14,21 +14,21 @@ interface SweepingDeps {
   readonly log: Logger;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly records: RecordStore;
-  /** As of HostedStoreDeps. */
+  /** As of `createHostedStore`. */
   readonly reasonToKeep: () => string | undefined;
   readonly collector: GarbageCollector;
-  /** Each of a room; all run at once. */
+  /** One of each room; all run at once. */
   readonly sweeps: readonly (() => Promise<unknown>)[];
   readonly everySweepMs?: number | undefined;
 }
 
 interface Sweeping {
-  /** Stops a collection that is under way, and waits for it and for a sweep. */
+  /** Stops a garbage collection in progress, and waits for it and for a sweep. */
   close(): Promise<void>;
 }
 
 const SWEEP_EVERY_MS = 10 * 60_000;
-/** Between two parts of records that have expired: requests come first. */
+/** Between batches of expired records: requests come first. */
 const PAUSE_MS = 1000;
 
 export function createSweeping({
@@ -44,8 +44,8 @@ export function createSweeping({
   const { everyMs } = config.hosted.collect;
   const routine = everyMs === undefined ? undefined : createGcSchedule({ collector, records, now: clock.now, everyMs });
 
-  const tell = (error: unknown) => {
-    if (error instanceof GcRefused) log.error({ reason: error.message }, 'the collection was refused');
+  const logFailure = (error: unknown) => {
+    if (error instanceof GcRefused) log.error({ reason: error.message }, 'garbage collection was refused');
     else log.error({ err: error }, 'sweep failed');
   };
   const isClosed = new AbortController();
@@ -60,17 +60,17 @@ export function createSweeping({
     }
   }
 
-  /** Never rejects. What fails in one room holds up no other. */
+  /** Never rejects. A failure in one room does not hold up the others. */
   async function sweep(): Promise<void> {
     if (!mayDelete()) return;
-    await Promise.all([sweepRecords, ...sweeps].map(each => each().catch(tell)));
+    await Promise.all([sweepRecords, ...sweeps].map(each => each().catch(logFailure)));
     if (!mayDelete()) return;
-    const report = await routine?.runIfDue().catch(tell);
-    if (report) log.info({ removed: report.removed, freedBytes: report.freedBytes }, 'collected');
+    const report = await routine?.runIfDue().catch(logFailure);
+    if (report) log.info({ removed: report.removed, freedBytes: report.freedBytes }, 'garbage was collected');
   }
 
   const sweeper = setInterval(() => {
-    // One that takes longer than the time between two is not joined by another.
+    // A sweep that takes longer than the interval is not joined by another.
     running = running.then(sweep);
   }, everySweepMs);
   sweeper.unref();

@@ -82,7 +82,7 @@ function refusal(quota: string, refused: Refused): RegistryError {
   const reason = `${used} of ${max} are used, and this needs ${asked} more`;
   return new RegistryError(
     'DENIED',
-    `the quota of ${quota} is too small: ${reason}. Delete what is not needed any more, or have the quota raised`,
+    `the quota of ${quota} is too small: ${reason}. Delete what is no longer needed, or have the quota raised`,
     { detail: { quota, ...refused } },
   );
 }

@@ -157,7 +157,7 @@ export async function refuseFullDisk<T>(work: () => Promise<T>): Promise<T> {
     return await work();
   } catch (error) {
     if (!isDiskFull(error)) throw error;
-    throw new RegistryError('UNAVAILABLE', 'the disk of the registry is full: nothing was kept and nothing changed', {
+    throw new RegistryError('UNAVAILABLE', 'the disk of the registry is full: nothing was stored or changed', {
       status: 507,
       cause: error,
     });

@@ -34,11 +34,10 @@ export interface Generation {
 export const WHOLE = { kind: 'whole' } as const;
 
 const REASONS = {
-  gone: 'the records are gone: there are bytes that were kept with them, or a note of their writes, and the records are new',
-  other: 'the records are others than those that the bytes were kept with',
-  older:
-    'the records are older than what was acknowledged: they are a copy of before, or their write-ahead log is gone',
-  damaged: 'the records are damaged: a part of what was written to the disk cannot be read, or makes no sense',
+  gone: 'the records are gone: there is content that was stored with them, or a note of their writes, but the records are new',
+  other: 'the records are not those that the content was stored with',
+  older: 'the records are older than what was acknowledged: they are an earlier copy, or their write-ahead log is gone',
+  damaged: 'the records are damaged: part of what was written to the disk cannot be read, or makes no sense',
 } as const;
 
 const REMEDY =

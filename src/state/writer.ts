@@ -76,7 +76,7 @@ function answer(jobs: readonly Job[]): readonly Answer[] {
 /** What is written to a file that has no name any more is lost, however well it is synced. */
 function requireInPlace(): void {
   if (findFile() === file) return;
-  throw new Error(`${path} was removed or exchanged while it is in use: put it back, or start anew`);
+  throw new Error(`${path} was removed or replaced while in use: put it back, or restart Veneer`);
 }
 
 function findFile(): number | undefined {

@@ -186,7 +186,7 @@ describe('in place', () => {
     await writeFile(join(dataDir, 'clock.json'), JSON.stringify({ passed: Date.now() - 30 * 86_400_000 }));
     const { out, err, exitCode } = await run([], collector);
     const message = expect.stringMatching(
-      /^error: nothing was collected: the clock has jumped ahead, .*--force collects all the same\n$/,
+      /^error: nothing was collected: the clock has jumped ahead, .*use --force to collect all the same\n$/,
     );
     expect({ out, err, exitCode }).toEqual({ out: '', err: message, exitCode: 1 });
     expect(await run(['--force'], collector)).toMatchObject({
@@ -316,7 +316,7 @@ describe('through the service', () => {
         await rm(join(dataDir, 'blobs'), { recursive: true });
         return { service: { url } };
       },
-      'the log of Veneer has the cause',
+      'see the log of Veneer',
     ],
   ])('%s is an error that says so', async (_, prepare, message) => {
     const { out, err, exitCode } = await run([], await prepare());

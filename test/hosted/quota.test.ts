@@ -49,7 +49,7 @@ describe('a quota', () => {
     await pushBlob(hosted, 'local/b', randomBytes(400));
     await expect(pushBlob(hosted, 'local/a', randomBytes(1))).rejects.toMatchObject({
       ...refusal(
-        'the quota of local/** is too small: 1000 B of 1000 B are used, and this needs 1 B more. Delete what is not needed any more',
+        'the quota of local/** is too small: 1000 B of 1000 B are used, and this needs 1 B more. Delete what is no longer needed',
       ),
       detail: { quota: 'local/**', usedBytes: 1000, askedBytes: 1, maxBytes: 1000 },
     });

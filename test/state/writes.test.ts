@@ -136,10 +136,10 @@ test('a thread that dies fails what it was at, and another makes the next write'
   expect(await store.list('tags', { limit: 10 })).toEqual(['b']);
 });
 
-test('nothing is acknowledged once the file was removed or exchanged, and all is well when it is back', async () => {
+test('nothing is acknowledged once the file was removed or replaced, and all is well when it is back', async () => {
   await store.put('tags', 'a', bytes('x'));
   await rename(path, `${path}.away`);
-  await expect(store.put('tags', 'b', bytes('y'))).rejects.toThrow(/records\.db was removed or exchanged/);
+  await expect(store.put('tags', 'b', bytes('y'))).rejects.toThrow(/records\.db was removed or replaced/);
   await cp(`${path}.away`, path);
   await expect(store.put('tags', 'b', bytes('y'))).rejects.toThrow(/put it back/);
   await rename(`${path}.away`, path);

@@ -94,4 +94,4 @@ export function createGarbageCollector(
 }
 
 const JUMPED =
-  'the clock has jumped ahead, and what is young may look old enough to go. The log says by how much; --force collects all the same';
+  'the clock has jumped ahead, and what is new may look old enough to be removed. The log says by how much; use --force to collect all the same';

@@ -100,7 +100,7 @@ function agreeOnType(served: string, declared: string): string {
   const mediaType = declared || served;
   if (isActiveType(mediaType))
     throw invalid(
-      `"${clip(mediaType)}" is for pages of the web: a manifest's type ends in +json, such as ${mediaTypes.ociManifest}`,
+      `"${clip(mediaType)}" is a type for web pages: a manifest's type ends in +json, such as ${mediaTypes.ociManifest}`,
     );
   if (MEDIA_TYPE.test(mediaType) && !SAYS_NOTHING.includes(mediaType.toLowerCase())) return mediaType;
   throw invalid(`"${clip(mediaType)}" does not tell its type: name it in mediaType and in Content-Type`);

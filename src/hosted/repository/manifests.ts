@@ -62,7 +62,7 @@ export function createManifests(store: HostedStore): HostedManifests & { heal(di
     const { repository, digest, document, tags } = link;
     const current = await records.manifests.find(linkKey(repository, digest));
     if (current && current.mediaType !== document.mediaType) {
-      throw new RegistryError('MANIFEST_INVALID', `invalid manifest: ${digest} is here as ${current.mediaType}`);
+      throw new RegistryError('MANIFEST_INVALID', `invalid manifest: ${digest} is stored here as ${current.mediaType}`);
     }
     for (const tag of tags) await refuseMove(store, repository, tag, digest);
     return checkReferences(store, repository, document);

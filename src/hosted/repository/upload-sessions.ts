@@ -112,7 +112,10 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
 }
 
 function unknownUpload(repository: string): RegistryError {
-  return new RegistryError('BLOB_UPLOAD_UNKNOWN', `${repository} has no such upload: it ended, timed out or never was`);
+  return new RegistryError(
+    'BLOB_UPLOAD_UNKNOWN',
+    `${repository} has no such upload: it ended, timed out or never existed`,
+  );
 }
 
 /**
@@ -158,7 +161,7 @@ function createOpenUploads({ uploads }: HostedRecords, max: number): OpenUploads
     async add(id, repository) {
       await untilCounted();
       if ((counts.get(repository) ?? 0) >= max) {
-        const message = `${repository} has ${max} uploads under way: finish or cancel some of them, or wait until they time out`;
+        const message = `${repository} has ${max} uploads in progress: finish or cancel some of them, or wait until they time out`;
         throw new RegistryError('TOOMANYREQUESTS', message);
       }
       count(id, repository, 1);

@@ -51,7 +51,7 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
   async function append(session: Session, chunk: Chunk): Promise<void> {
     const { file, repository, id } = session;
     if (chunk.range && chunk.range.start !== file.size) {
-      throw new RegistryError('RANGE_INVALID', `the next chunk of this upload begins at byte ${file.size}`, {
+      throw new RegistryError('RANGE_INVALID', `the next chunk of this upload must start at byte ${file.size}`, {
         detail: { size: file.size },
       });
     }
@@ -118,7 +118,7 @@ function statusOf({ id, file }: Session): UploadStatus {
 
 function refuseMismatch(error: unknown): never {
   if (!(error instanceof ContentMismatch)) throw error;
-  throw new RegistryError('DIGEST_INVALID', `the upload is not what its digest says: ${error.message}`, {
+  throw new RegistryError('DIGEST_INVALID', `the upload does not match its digest: ${error.message}`, {
     cause: error,
   });
 }
@@ -153,7 +153,7 @@ async function* read(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Arra
 }
 
 function brokenOff(cause: unknown): never {
-  throw new RegistryError('BLOB_UPLOAD_INVALID', 'the body broke off: ask for the status of the upload and go on', {
+  throw new RegistryError('BLOB_UPLOAD_INVALID', 'the body ended early: get the status of the upload and resume', {
     cause,
   });
 }

@@ -19,8 +19,8 @@ export function createCollectApi({ collector, log }: CollectApiDeps): Hono {
     requireAdmin(c);
     const [dryRun, force] = [parseFlag(c, 'dryRun'), parseFlag(c, 'force')];
     const lines = createLines(collector, { dryRun, force }, error => {
-      if (error instanceof GcRefused) log.error({ reason: error.message }, 'a collection was refused');
-      else log.error({ err: error }, 'a collection failed');
+      if (error instanceof GcRefused) log.error({ reason: error.message }, 'garbage collection was refused');
+      else log.error({ err: error }, 'garbage collection failed');
     });
     return c.body(lines, 200, { 'Content-Type': GC_LINES_MEDIA_TYPE, 'Cache-Control': 'no-store' });
   });
@@ -70,5 +70,5 @@ function createLines(
 
 function messageOf(error: unknown): string {
   const isTold = error instanceof RegistryError || error instanceof GcRefused;
-  return isTold ? error.message : 'the collection failed: the log of Veneer has the cause';
+  return isTold ? error.message : 'garbage collection failed: see the log of Veneer for the cause';
 }

@@ -106,7 +106,7 @@ test('keeps going with more sessions than it leases hashes of', async () => {
 });
 
 describe('a repository with as many uploads as it may have', () => {
-  const tooMany = { code: 'TOOMANYREQUESTS', message: expect.stringContaining('local/app has 2 uploads under way') };
+  const tooMany = { code: 'TOOMANYREQUESTS', message: expect.stringContaining('local/app has 2 uploads in progress') };
   let ids: readonly string[];
 
   beforeEach(async () => {

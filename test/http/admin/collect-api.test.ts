@@ -113,7 +113,7 @@ describe('a run that fails', () => {
   test.each([
     ['that is refused says why', new GcRefused('21 of 24 files'), '21 of 24 files'],
     ['of a full disk says so', new RegistryError('UNAVAILABLE', 'the disk is full'), 'the disk is full'],
-    ['of anything else keeps it for the log', new Error('ENOENT /var/lib/secret'), 'the log of Veneer has the cause'],
+    ['of anything else keeps it for the log', new Error('ENOENT /var/lib/secret'), 'see the log of Veneer'],
   ])('%s', async (_, error, message) => {
     const response = await createApp({ collect: () => Promise.reject(error) }).request(URL_OF_API, { method: 'POST' });
     expect((await linesOf(response)).at(-1)).toEqual({ kind: 'error', message: expect.stringContaining(message) });
