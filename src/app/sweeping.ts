@@ -42,7 +42,8 @@ export function createSweeping({
   everySweepMs = SWEEP_EVERY_MS,
 }: SweepingDeps): Sweeping {
   const { everyMs } = config.hosted.collect;
-  const routine = everyMs === undefined ? undefined : createGcSchedule({ collector, records, now: clock.now, everyMs });
+  const schedule =
+    everyMs === undefined ? undefined : createGcSchedule({ collector, records, now: clock.now, everyMs });
 
   const logFailure = (error: unknown) => {
     if (error instanceof GcRefused) log.error({ reason: error.message }, 'garbage collection was refused');
@@ -65,7 +66,7 @@ export function createSweeping({
     if (!mayDelete()) return;
     await Promise.all([sweepRecords, ...sweeps].map(each => each().catch(logFailure)));
     if (!mayDelete()) return;
-    const report = await routine?.runIfDue().catch(logFailure);
+    const report = await schedule?.runIfDue().catch(logFailure);
     if (report) log.info({ removed: report.removed, freedBytes: report.freedBytes }, 'garbage was collected');
   }
 
@@ -78,7 +79,7 @@ export function createSweeping({
     async close() {
       clearInterval(sweeper);
       isClosed.abort();
-      await routine?.close();
+      await schedule?.close();
       await running;
     },
   };

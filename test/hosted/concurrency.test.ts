@@ -29,7 +29,7 @@ afterEach(async () => {
   await place.remove();
 });
 
-/** A room whose deletions of content wait, once begun, until they are let go. */
+/** A store whose deletions of content wait, once begun, until they are let go. */
 async function openWithSlowDeletes() {
   const begun = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();

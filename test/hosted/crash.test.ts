@@ -118,7 +118,7 @@ describe('a crash', () => {
   });
 });
 
-test('drafts are found again by whoever opens the directory', async () => {
+test('upload files are found again by whoever opens the directory', async () => {
   const { id } = await (await place.open()).uploads.start('local/app', { algorithm: 'sha512' });
   expect(await (await createUploadFiles(place)).list()).toEqual([id]);
 });

@@ -29,9 +29,9 @@ export interface Place {
   readonly directory: string;
   readonly records: RecordStore;
   readonly content: ContentStore;
-  /** Moves the clock of the room. */
+  /** Moves the clock of the store. */
   advance(ms: number): void;
-  /** A room over what is there: opened again, it is what a restart finds. Parts may be replaced by ones that fail. */
+  /** A store over what is there: opened again, it is what a restart finds. Parts may be replaced by ones that fail. */
   open(options?: Partial<HostedOptions>, parts?: Partial<Parts>): Promise<HostedRepositories>;
   /** Collects, with a grace of a day; the files are older, whatever their records say. */
   collect(): Promise<GcReport>;

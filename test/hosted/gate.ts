@@ -1,4 +1,4 @@
-// A gate between a room and its stores: the scheduler lets calls through, in an order of its choosing; some fail; and at some point the
+// A gate between the repositories and their stores: the scheduler lets calls through, in an order of its choosing; some fail; and at some point the
 // process is dead, and nothing passes any more.
 import type fc from 'fast-check';
 import type { ContentStore } from '../../src/content/store.ts';

@@ -1,4 +1,4 @@
-// Content and drafts in memory, which outlive a room as files outlive a process, and take no time: for tests of very many interleavings.
+// Content and upload files in memory, which outlive a store as files outlive a process, and take no time: for tests of very many interleavings.
 import { Buffer } from 'node:buffer';
 import type { Inventory } from '../../src/content/inventory.ts';
 import type { ContentStore } from '../../src/content/store.ts';

@@ -164,7 +164,7 @@ test('does what its model does, whatever the sequence', async () => {
   );
 }, 60_000);
 
-/** Every call on content, drafts and records waits until the scheduler lets it go on, in an order of its choosing. */
+/** Every call on content, upload files and records waits until the scheduler lets it go on, in an order of its choosing. */
 async function schedule(place: Place, scheduler: fc.Scheduler): Promise<Partial<Parts>> {
   const { content, records } = place;
   const uploadFiles = await createUploadFiles(place);

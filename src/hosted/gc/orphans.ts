@@ -1,5 +1,5 @@
-// Content that no repository links: a crash between bytes and records leaves it, or a deletion that failed. So does whoever loses the
-// records: that is why it has an age, and why a run that would remove most of what there is wants to be told so.
+// Orphans: content that no repository links. A crash between bytes and records leaves some, or a deletion that failed, but lost records leave
+// many: so orphans have to be old, and a run that would remove most of the content has to be forced.
 import type { Inventory } from '../../content/inventory.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { formatSize } from '../../oci/size.ts';
@@ -9,19 +9,19 @@ import type { GcRun } from './run.ts';
 
 interface OrphanOptions {
   readonly inventory: Inventory;
-  /** Whether they go though they are most of what there is. */
+  /** Whether to remove them even where they are most of the content. */
   readonly force: boolean;
 }
 
-/** Nothing was removed: what the run would do is more likely a mistake than what anybody wants. The message says why, and what helps. */
+/** Nothing was removed: the run is more likely a mistake than what the operator wants. The message says why, and what helps. */
 export class GcRefused extends Error {
   override readonly name = 'GcRefused';
 }
 
-/** A crash leaves no more than that. */
+/** A crash leaves no more. */
 const FEW = 10;
 
-/** Looks at all content there is, and removes nothing before it has. Throws GcRefused. */
+/** Looks at all content before it removes any. Throws GcRefused. */
 export async function sweepOrphans(run: GcRun, { inventory, force }: OrphanOptions): Promise<GcReport['orphans']> {
   const found = { blobs: 0, bytes: 0 };
   let files = 0;

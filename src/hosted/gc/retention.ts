@@ -1,11 +1,11 @@
-// Retention: which tags a repository lets go of. It looks at nothing but what it is given, so that a dry run and a run say the same.
+// Retention: which tags of a repository expire. Pure, so that a dry run and a run say the same.
 import { setImmediate } from 'node:timers/promises';
 import { sortInSteps } from '../../content/sort-in-steps.ts';
 import { createNameTest, type TagPattern } from '../../oci/name-pattern.ts';
 
-/** A tag that matches goes when neither `keepNewest` nor `maxAgeMs` keeps it. A rule with neither of them keeps all that it matches. */
+/** A tag that matches expires when neither `keepNewest` nor `maxAgeMs` keeps it. A rule with neither keeps all that it matches. */
 export interface RetentionRule extends TagPattern {
-  /** Keeps this many, those that were pushed last, of the tags of one repository that the rule decides. */
+  /** Keeps this many of the tags in a repository that the rule decides, those pushed last. */
   readonly keepNewest?: number | undefined;
   /** Keeps those that were pushed less than this ago. */
   readonly maxAgeMs?: number | undefined;
@@ -20,11 +20,11 @@ interface PushedTag {
 export interface Retention {
   /** Whether any rule is about the repository. */
   isAbout(repository: string): boolean;
-  /** Those of `tags`, which are all tags of a repository that may go, that no rule keeps. Others have their turn meanwhile. */
+  /** Those of `tags`, all mutable tags of a repository, that no rule keeps. Yields to other work. */
   findExpired<T extends PushedTag>(repository: string, tags: readonly T[], now: Date): Promise<readonly T[]>;
 }
 
-/** The first rule whose patterns match a tag decides on it; what no rule matches stays. */
+/** The first rule whose patterns match a tag decides on it; a tag that no rule matches stays. */
 export function createRetention(rules: readonly RetentionRule[]): Retention {
   const compiled = rules.map(rule => ({
     rule,

@@ -1,4 +1,4 @@
-// The collection that comes by itself: due some time after the one before, across restarts too.
+// Scheduled garbage collection: due some time after the one before, across restarts too.
 import { z } from 'zod';
 import { createCollection } from '../../state/collection.ts';
 import type { RecordStore } from '../../state/store.ts';
@@ -6,27 +6,26 @@ import type { GarbageCollector } from './collector.ts';
 import { GcRefused } from './orphans.ts';
 import type { GcReport } from './report.ts';
 
-interface RoutineDeps {
-  readonly collector: GarbageCollector;
-  readonly records: RecordStore;
-  readonly now: () => Date;
-  /** From the end of one run to the start of the next. */
-  readonly everyMs: number;
-}
-
-interface Routine {
+interface GcSchedule {
   /**
-   * To be called every few minutes: collects where it is time. Undefined where it is not, where a run is under way, and where one was stopped.
-   * Rejects with GcRefused once for each time that it is due.
+   * To be called every few minutes: collects if that is due. Undefined where it is not, where a run is in progress, and where one was stopped.
+   * Rejects with GcRefused once each time it is due.
    */
   runIfDue(): Promise<GcReport | undefined>;
-  /** Stops a run that is under way, and waits for it. */
+  /** Stops a run in progress, and waits for it. */
   close(): Promise<void>;
 }
 
 const KEY = 'last';
 
-export function createGcSchedule({ collector, records: store, now, everyMs }: RoutineDeps): Routine {
+export function createGcSchedule(deps: {
+  readonly collector: GarbageCollector;
+  readonly records: RecordStore;
+  readonly now: () => Date;
+  /** From the end of one run to the start of the next. */
+  readonly everyMs: number;
+}): GcSchedule {
+  const { collector, records: store, now, everyMs } = deps;
   const schema = z.object({ finishedAt: z.iso.datetime() });
   const runs = createCollection({ store, name: 'hosted.collection', schema });
   const closing = new AbortController();
@@ -37,7 +36,7 @@ export function createGcSchedule({ collector, records: store, now, everyMs }: Ro
     const last = await runs.find(KEY);
     const endedAt = Math.max(last ? Date.parse(last.finishedAt) : 0, refusedAt);
     const sinceMs = now().getTime() - endedAt;
-    // One that a wrong clock has dated later than now counts as none.
+    // A run that a wrong clock has dated in the future counts as none.
     if (sinceMs >= 0 && sinceMs < everyMs) return undefined;
     try {
       const report = await collector.collect({ signal: closing.signal });
@@ -45,7 +44,7 @@ export function createGcSchedule({ collector, records: store, now, everyMs }: Ro
       return report;
     } catch (error) {
       if (closing.signal.aborted) return undefined;
-      // It has looked at all there is: it does so again when the next one is due, or after a start.
+      // It has read everything: it does so again when the next run is due, or after a start.
       if (error instanceof GcRefused) refusedAt = now().getTime();
       throw error;
     }

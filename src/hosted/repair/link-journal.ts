@@ -1,6 +1,6 @@
-// The link journal: a file beside the content that says once more which blobs, manifests and tags the repositories have, a line of JSON for each
-// change. It is what records are rebuilt from when they are lost. It is not synced with each push, as the records are: it is for a slip of an
-// operator, not for a power cut, after which the next sweep writes it anew.
+// The link journal: a file beside the content that repeats which blobs, manifests and tags the repositories have, a line of JSON for each change.
+// Lost records are rebuilt from it. Unlike the records it is not synced with each push: it is for an operator's slip, not for a power cut, after
+// which the next sweep rewrites it.
 import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
@@ -19,24 +19,24 @@ export interface LinkJournal {
   /** The same records, whose changes are noted once they are durable. */
   readonly records: RecordStore;
   /**
-   * To be called every few minutes, while the records are to be believed: writes it anew from them at the first call, and where a line could not
-   * be written or most of it is of the past.
+   * To be called every few minutes, while the records are known to be complete: rewrites it from them at the first call, and where a line could
+   * not be written or most of it is outdated.
    */
   sweep(): Promise<void>;
-  /** Writes it anew from the records; changes go on meanwhile. */
+  /** Rewrites it from the records; changes go on meanwhile. */
   rewrite(): Promise<void>;
   close(): Promise<void>;
 }
 
 /** In the directory of the hosted content. */
 export const LINK_JOURNAL = 'links.jsonl';
-/** A file of this many bytes is not worth to be written anew. */
+/** A file of this size is not worth rewriting. */
 const SMALL_BYTES = 1024 * 1024;
 const PAGE = 500;
 
 export function openLinkJournal({ directory, records, now }: LinkJournalDeps): LinkJournal {
   const path = pathOf(directory);
-  // One after the other, as the changes came.
+  // In the order of the changes.
   const queue = pLimit(1);
   let file: FileHandle | undefined;
   let isBehind = true;
@@ -73,7 +73,7 @@ export function openLinkJournal({ directory, records, now }: LinkJournalDeps): L
     const fresh = `${path}.new`;
     const to = await open(fresh, 'w+', 0o600);
     try {
-      // What a change says from here on is more than what was copied.
+      // Changes from here on are appended to what is copied.
       const start = await queue(async () => {
         isBehind = false;
         return (await stat(path, { throwIfNoEntry: false }))?.size ?? 0;
@@ -126,17 +126,17 @@ export function openLinkJournal({ directory, records, now }: LinkJournalDeps): L
   };
 }
 
-/** What the last line about a key says: its record, or since when it is gone. */
-interface Said<V> {
+/** The last line about a key: its record, or when it was deleted. */
+interface LastLine<V> {
   readonly value?: V | undefined;
   readonly goneAt?: string | undefined;
 }
 
 /** By the keys of the records. */
 export interface JournaledLinks {
-  readonly blobs: ReadonlyMap<string, Said<BlobRecord>>;
-  readonly manifests: ReadonlyMap<string, Said<JournaledManifest>>;
-  readonly tags: ReadonlyMap<string, Said<TagRecord>>;
+  readonly blobs: ReadonlyMap<string, LastLine<BlobRecord>>;
+  readonly manifests: ReadonlyMap<string, LastLine<JournaledManifest>>;
+  readonly tags: ReadonlyMap<string, LastLine<TagRecord>>;
   /** Lines that were cut or are damaged: they are left out. */
   readonly damaged: number;
 }
@@ -145,9 +145,9 @@ export interface JournaledLinks {
 export async function readLinkJournal(directory: string): Promise<JournaledLinks | undefined> {
   const path = pathOf(directory);
   if (!(await stat(path, { throwIfNoEntry: false }))) return undefined;
-  const blobs = new Map<string, Said<BlobRecord>>();
-  const manifests = new Map<string, Said<JournaledManifest>>();
-  const tags = new Map<string, Said<TagRecord>>();
+  const blobs = new Map<string, LastLine<BlobRecord>>();
+  const manifests = new Map<string, LastLine<JournaledManifest>>();
+  const tags = new Map<string, LastLine<TagRecord>>();
   let damaged = 0;
   await using file = await open(path);
   for await (const text of file.readLines()) {
@@ -177,7 +177,7 @@ const lineSchema = z.discriminatedUnion('collection', [
 
 const COLLECTIONS = ['hosted.blob', 'hosted.manifest', 'hosted.tag'];
 
-/** Nothing for a change of other records, and for a record of a shape that nobody knows. */
+/** Nothing for changes of other records, and for records of an unknown shape. */
 function encodeChange(change: Change, now: () => Date): readonly string[] {
   const { collection, key } = change;
   if (!COLLECTIONS.includes(collection)) return [];
@@ -186,7 +186,7 @@ function encodeChange(change: Change, now: () => Date): readonly string[] {
   return data ? [JSON.stringify(data)] : [];
 }
 
-/** Each begins a line of its own, also behind one that was cut. */
+/** Each starts on a new line, even after one that was cut. */
 function encodeAll(lines: readonly string[]): string {
   return lines.map(line => `\n${line}`).join('');
 }

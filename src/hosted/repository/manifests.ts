@@ -1,4 +1,4 @@
-// Manifests of a repository, kept to the byte. distribution-spec "Pushing Manifests", "Deleting Manifests".
+// Manifests of a repository, stored byte for byte. distribution-spec "Pushing Manifests", "Deleting Manifests".
 import { ContentTooLarge } from '../../content/store.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
@@ -15,10 +15,10 @@ export interface HostedManifests {
   get(repository: string, digest: Digest): Promise<Manifest>;
   /**
    * Throws SIZE_INVALID (413) above 4 MiB, TAG_INVALID (414 for more than 50 tags), DIGEST_INVALID, MANIFEST_INVALID, MANIFEST_BLOB_UNKNOWN
-   * for what has to be pushed before, and DENIED for an immutable tag that is elsewhere.
+   * for what has to be pushed before, and DENIED for an immutable tag that points elsewhere.
    */
   put(repository: string, push: ManifestPush): Promise<PushedManifest>;
-  /** Removes the manifest and every tag that points to it. Throws DENIED where an immutable tag needs it, UNSUPPORTED where that is off. */
+  /** Removes the manifest and every tag that points to it. Throws DENIED where an immutable tag needs it, UNSUPPORTED where deleting is off. */
   delete(repository: string, digest: Digest): Promise<void>;
 }
 
@@ -37,7 +37,7 @@ export interface PushedManifest {
   readonly mediaType: string;
   readonly size: number;
   readonly subject: Digest | undefined;
-  /** What it refers to that the repository has not, and need not have. */
+  /** References that the repository lacks, and need not have. */
   readonly missing: readonly Digest[];
 }
 
@@ -46,7 +46,7 @@ const MAX_TAGS = 50;
 /** `heal` writes a damaged manifest again where it is in memory; returns whether it did. */
 export function createManifests(store: HostedStore): HostedManifests & { heal(digest: Digest): Promise<boolean> } {
   const { content, records, options, memory } = store;
-  // Of bytes and their type, so it is never wrong; whether a repository has them, the records say.
+  // A function of bytes and type, and so never stale; the records say whether a repository has them.
   const parsed = memory.openCache<Manifest>();
 
   async function read(repository: string, digest: Digest, mediaType: string): Promise<Manifest> {
@@ -108,7 +108,7 @@ export function createManifests(store: HostedStore): HostedManifests & { heal(di
     },
     async put(repository, push) {
       const link = parsePush(repository, push);
-      // Before its bytes are written, for nothing; and again, when nothing can change any more.
+      // Before its bytes are written in vain; and again under the lock, when nothing can change any more.
       await check(link);
       const missing = await store.withLease(link.digest, async () => {
         await keep(push.raw, link.digest);

@@ -1,4 +1,4 @@
-// Upload sessions: a record that says which repository an upload is for, a draft with its bytes, and one caller at a time.
+// Upload sessions: a record that says which repository an upload is for, a file with its bytes, and one caller at a time.
 import { randomUUID } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { UploadFile, UploadFiles } from '../../content/upload-files.ts';
@@ -19,20 +19,20 @@ interface Sessions {
   start(repository: string, algorithm: DigestAlgorithm): Promise<Session>;
   /** Runs `work` alone on a session. Throws BLOB_UPLOAD_UNKNOWN for one that is unknown, or of another repository. */
   use<T>(repository: string, id: string, work: (session: Session) => Promise<T>): Promise<T>;
-  /** Drops a session whose record and draft are gone. Inside `use`. */
+  /** Drops a session whose record and file are gone. Inside `use`. */
   forget(id: string): Promise<void>;
   /** Removes a session and its bytes. Inside `use`. */
   end(id: string): Promise<void>;
-  /** Removes the sessions and drafts that got no bytes since `deadline`, and are not in use. */
+  /** Removes the sessions and files that received no bytes since `deadline`, and are not in use. */
   expire(deadline: Date): Promise<void>;
 }
 
-/** Drafts with a running hash. A draft that was pushed out of memory is hashed from its file in the end. */
+/** Files with a running hash. One that was evicted from memory is hashed from disk in the end. */
 const MAX_OPEN_FILES = 1_000;
 
 export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Sessions {
   const { uploads } = store.records;
-  const counted = createOpenUploads(store.records, store.options.maxUploads);
+  const openUploads = createOpenUploads(store.records, store.options.maxUploads);
   const mutex = createKeyedMutex();
   const open = new LRUCache<string, UploadFile>({ max: MAX_OPEN_FILES });
 
@@ -49,7 +49,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
     return { id, repository, file };
   }
 
-  // The bytes first: on a full disk, their room may be what the record's removal needs.
+  // The bytes first: on a full disk, removing the record may need their space.
   async function end(id: string): Promise<void> {
     open.delete(id);
     await uploadFiles.discard(id);
@@ -60,7 +60,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
   async function forget(id: string): Promise<void> {
     open.delete(id);
     store.options.quota.endUpload?.(id);
-    await counted.remove(id);
+    await openUploads.remove(id);
   }
 
   async function create(id: string, repository: string, algorithm: DigestAlgorithm): Promise<UploadFile> {
@@ -79,7 +79,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
     await mutex.withLock(id, async () => {
       const touched = await uploadFiles.findTouched(id);
       if (touched && touched >= deadline) return;
-      // A clock that was behind has dated the draft too early; the record is by the time that had passed.
+      // A clock that was behind has dated the file too early; the record has the time that had passed.
       const startedAt = touched && (await uploads.find(id))?.startedAt;
       if (startedAt === undefined || Date.parse(startedAt) < deadline.getTime()) await end(id);
     });
@@ -89,13 +89,13 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
     async start(repository, algorithm) {
       const id = randomUUID();
       return mutex.withLock(id, async () => {
-        await counted.add(id, repository);
+        await openUploads.add(id, repository);
         try {
           const file = await create(id, repository, algorithm);
           open.set(id, file);
           return { id, repository, file };
         } catch (error) {
-          await counted.remove(id);
+          await openUploads.remove(id);
           throw error;
         }
       });
@@ -105,7 +105,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
     end,
     async expire(deadline) {
       for (const id of await uploadFiles.list()) await expireOne(id, deadline);
-      // Records whose draft is gone: a crash came between the two.
+      // Records whose file is gone: a crash came between the two.
       for await (const id of keysOf(uploads, '')) await expireOne(id, deadline);
     },
   };

@@ -60,7 +60,7 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
     try {
       await file.append(admitted(piecesOf(chunk), session));
     } catch (error) {
-      // Its bytes are a part of what fills the disk, and clients begin anew.
+      // Its bytes help to fill the disk, and clients start again.
       if (isDiskFull(error)) await sessions.end(session.id).catch(() => {});
       throw error;
     }

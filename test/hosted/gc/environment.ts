@@ -1,4 +1,4 @@
-// Where a story plays: content, drafts and records that outlive every room over them, and a clock.
+// The environment of a scenario: content, upload files and records that outlive every store over them, and a clock.
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,8 +14,8 @@ import type { Event } from './history.ts';
 
 export const DAY = 24 * 3600 * 1000;
 
-export interface World extends Stores {
-  /** Has all drafts in the end: none. */
+export interface Environment extends Stores {
+  /** Has all upload files in the end: none. */
   readonly directory: string;
   readonly history: Event[];
   /** Of the clock. */
@@ -29,12 +29,12 @@ export interface World extends Stores {
 
 const beginning = () => ({ history: [], time: Date.UTC(2030, 0, 1), ticks: 0 });
 
-/** For very many stories. */
-export async function createMemoryWorld(): Promise<World> {
-  const directory = await mkdtemp(join(tmpdir(), 'veneer-world-'));
+/** For very many scenarios. */
+export async function createMemoryEnvironment(): Promise<Environment> {
+  const directory = await mkdtemp(join(tmpdir(), 'veneer-environment-'));
   await mkdir(join(directory, 'drafts'));
-  const place = createMemoryPlace(() => new Date(world.time));
-  const world: World = {
+  const place = createMemoryPlace(() => new Date(environment.time));
+  const environment: Environment = {
     ...beginning(),
     ...place,
     directory,
@@ -42,11 +42,11 @@ export async function createMemoryWorld(): Promise<World> {
     inventory: async () => (await Array.fromAsync(place.files.list())).sort(),
     remove: () => rm(directory, { recursive: true }),
   };
-  return world;
+  return environment;
 }
 
 /** What a service has. */
-export async function createDiskWorld(): Promise<World> {
+export async function createDiskEnvironment(): Promise<Environment> {
   const place = await createPlace(directory => createSqliteStore({ path: join(directory, 'records.db') }));
   const { directory, content, records, inventory, remove } = place;
   const uploadFiles = await createUploadFiles(place);

@@ -1,4 +1,4 @@
-// A registry that is collected: hosted repositories and their collector over one room, and a clock.
+// A registry that is collected: hosted repositories and their collector over one store, and a clock.
 import { expect } from 'vitest';
 import { createInventory } from '../../../src/content/inventory.ts';
 import { createUploadFiles } from '../../../src/content/upload-files.ts';

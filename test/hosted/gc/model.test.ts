@@ -7,9 +7,9 @@ import { RegistryError } from '../../../src/oci/errors.ts';
 import { type GateOptions, InjectedFault } from '../gate.ts';
 import { type Action, any, collecting, leftovers, peaceful, pushes } from './clients.ts';
 import { BLOBS, REPOSITORIES } from './documents.ts';
-import { createDiskWorld, createMemoryWorld, DAY, type World } from './environment.ts';
+import { createDiskEnvironment, createMemoryEnvironment, DAY, type Environment } from './environment.ts';
 import type { Event } from './history.ts';
-import { play, type Story } from './scenario.ts';
+import { play, type Scenario } from './scenario.ts';
 
 const faults: fc.Arbitrary<GateOptions> = fc.record({
   crashAfter: fc.oneof({ weight: 3, arbitrary: fc.constant(Number.POSITIVE_INFINITY) }, fc.nat(120)),
@@ -54,41 +54,44 @@ function expectServed(events: readonly Event[]): void {
   }
 }
 
-interface Telling {
-  readonly createWorld?: () => Promise<World>;
-  readonly check: Story['check'];
+interface RunOptions {
+  readonly createEnvironment?: () => Promise<Environment>;
+  readonly check: Scenario['check'];
   readonly numRuns: number;
 }
 
-async function tellStories(plots: fc.Arbitrary<Plot>, { createWorld = createMemoryWorld, check, numRuns }: Telling) {
+async function runScenarios(
+  plots: fc.Arbitrary<Plot>,
+  { createEnvironment = createMemoryEnvironment, check, numRuns }: RunOptions,
+) {
   const property = fc.asyncProperty(plots, fc.scheduler(), async (plot, scheduler) => {
-    const world = await createWorld();
+    const environment = await createEnvironment();
     try {
-      await play(world, { ...plot, scheduler, check });
+      await play(environment, { ...plot, scheduler, check });
     } finally {
-      await world.remove();
+      await environment.remove();
     }
   });
   await fc.assert(property, { numRuns });
 }
 
-type Plot = Pick<Story, 'before' | 'phases' | 'policy'>;
+type Plot = Pick<Scenario, 'before' | 'phases' | 'policy'>;
 
 const before = fc.array(leftovers, { maxLength: 5 });
 const withoutGrace = fc.record({ before, phases: phasesOf(any), policy: policies });
 const grace = fc.record({ graceMs: fc.constant(DAY), untaggedMs: fc.constantFrom(0, DAY, undefined) });
 
 test('with no grace at all: what tags and manifests need is never lost, and nothing else is left', async () => {
-  await tellStories(withoutGrace, { check: expectTold, numRuns: 200 });
+  await runScenarios(withoutGrace, { check: expectTold, numRuns: 200 });
 }, 60_000);
 
 test('on a real disk with real records, too', async () => {
-  await tellStories(withoutGrace, { createWorld: createDiskWorld, check: expectTold, numRuns: 12 });
+  await runScenarios(withoutGrace, { createEnvironment: createDiskEnvironment, check: expectTold, numRuns: 12 });
 }, 60_000);
 
 test('with the grace time: no push and no pull fails because of a collection', async () => {
   const plots = fc.record({ before, phases: phasesOf(peaceful), policy: grace });
-  await tellStories(plots, { check: expectServed, numRuns: 200 });
+  await runScenarios(plots, { check: expectServed, numRuns: 200 });
 }, 60_000);
 
 test('with the grace time: what a client was told is there is there when it relies on it', async () => {
@@ -100,5 +103,5 @@ test('with the grace time: what a client was told is there is there when it reli
     phases: fc.tuple(fc.record({ actions: fc.tuple(pushes, fc.constant(collecting)), faults: fc.constant({}) })),
     policy: grace,
   });
-  await tellStories(plots, { check: expectServed, numRuns: 400 });
+  await runScenarios(plots, { check: expectServed, numRuns: 400 });
 }, 60_000);

@@ -29,7 +29,7 @@ beforeEach(async () => {
 
 afterEach(() => place.remove());
 
-/** A room over what is on the disk, and over these records. */
+/** A store over what is on the disk, and over these records. */
 async function open(records = place.records) {
   const { directory } = place;
   const store = createHostedStore({

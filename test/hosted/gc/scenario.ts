@@ -1,4 +1,4 @@
-// A story of a registry: phases in which clients are at work all at once, each of which ends well or in a crash, and the end of it all.
+// A scenario of a registry: phases in which clients are at work all at once, each of which ends well or in a crash, and the end of it all.
 import type fc from 'fast-check';
 import { expect } from 'vitest';
 import { createGarbageCollector, type GcPolicy } from '../../../src/hosted/gc/collector.ts';
@@ -11,14 +11,14 @@ import { audit } from '../audit.ts';
 import { createGate, type Gate, type GateOptions } from '../gate.ts';
 import { type Action, act, type Registry } from './clients.ts';
 import { REPOSITORIES, TAGS } from './documents.ts';
-import { DAY, type World } from './environment.ts';
+import { DAY, type Environment } from './environment.ts';
 import { outcomeOf } from './fixture.ts';
 import { deletedBy, type Event, possibleTargets, pushedBy } from './history.ts';
 import { type Contents, contentsOf, expectOnlyNeeded, expectUsageCounted, expectWhole } from './history-checks.ts';
 
 const memory = createMemory();
 
-export interface Story {
+export interface Scenario {
   readonly before: readonly Action[];
   readonly phases: readonly { readonly actions: readonly Action[]; readonly faults: GateOptions }[];
   readonly policy: Partial<GcPolicy>;
@@ -27,31 +27,34 @@ export interface Story {
   readonly check: (events: readonly Event[]) => void;
 }
 
-/** Plays a story, and checks after each phase what has to be true; then collects, and checks that nothing else is left. */
-export async function play(world: World, { before, phases, policy, scheduler, check }: Story): Promise<void> {
+/** Plays a scenario, and checks after each phase what has to be true; then collects, and checks that nothing else is left. */
+export async function play(
+  environment: Environment,
+  { before, phases, policy, scheduler, check }: Scenario,
+): Promise<void> {
   const quiet = createGate(undefined, {});
   const hasRetention = (policy.retention ?? []).length > 0;
-  for (const action of before) await workAtOnce(world, await open(world, policy), [action], quiet);
+  for (const action of before) await workAtOnce(environment, await open(environment, policy), [action], quiet);
   for (const phase of phases) {
-    world.time += 2 * DAY;
-    const earlier = await contentsOf(world.records);
+    environment.time += 2 * DAY;
+    const earlier = await contentsOf(environment.records);
     const gate = createGate(scheduler, phase.faults);
-    const events = await workAtOnce(world, await open(world, policy, gate), phase.actions, gate);
+    const events = await workAtOnce(environment, await open(environment, policy, gate), phase.actions, gate);
     check(events);
-    await expectWhole(world.records, world.content, link => deletedBy(world.history).has(link));
-    await expectUsageCounted(world.records);
-    const now = await contentsOf(world.records);
+    await expectWhole(environment.records, environment.content, link => deletedBy(environment.history).has(link));
+    await expectUsageCounted(environment.records);
+    const now = await contentsOf(environment.records);
     for (const repository of REPOSITORIES) {
       for (const tag of TAGS) {
         const key = `${repository}:${tag}`;
-        expect(possibleTargets(world.history, key, hasRetention && tag !== 'fixed')).toContain(now.tags.get(key));
+        expect(possibleTargets(environment.history, key, hasRetention && tag !== 'fixed')).toContain(now.tags.get(key));
       }
     }
     const isKept = policy.untaggedMs === undefined ? [...earlier.manifests, ...pushedBy(events)] : [];
     const isYoung = policy.graceMs === 0 ? [] : [...pushedBy(events), ...taggedIn(earlier)];
     for (const link of [...isKept, ...isYoung]) if (!deletedBy(events).has(link)) expect(now.manifests).toContain(link);
   }
-  await end(world, policy);
+  await end(environment, policy);
 }
 
 /** What had a tag, and lost it at most a moment ago. */
@@ -59,40 +62,43 @@ function taggedIn({ tags }: Contents): readonly string[] {
   return [...tags].map(([key, digest]) => `${key.split(':')[0]}@${digest}`);
 }
 
-async function end(world: World, { untaggedMs }: Partial<GcPolicy>): Promise<void> {
-  world.time += 60 * DAY;
-  const before = await contentsOf(world.records);
-  const { hosted, collector } = await open(world, { graceMs: 0, untaggedMs: untaggedMs === undefined ? undefined : 0 });
+async function end(environment: Environment, { untaggedMs }: Partial<GcPolicy>): Promise<void> {
+  environment.time += 60 * DAY;
+  const before = await contentsOf(environment.records);
+  const { hosted, collector } = await open(environment, {
+    graceMs: 0,
+    untaggedMs: untaggedMs === undefined ? undefined : 0,
+  });
   await hosted.expireUploads();
   const rehearsed = await collector.collect({ dryRun: true });
   expect(outcomeOf(await collector.collect())).toEqual(outcomeOf(rehearsed));
-  expectOnlyNeeded(await contentsOf(world.records), before, untaggedMs === undefined);
-  await expectWhole(world.records, world.content, link => deletedBy(world.history).has(link));
-  await expectUsageCounted(world.records);
-  await audit(world);
+  expectOnlyNeeded(await contentsOf(environment.records), before, untaggedMs === undefined);
+  await expectWhole(environment.records, environment.content, link => deletedBy(environment.history).has(link));
+  await expectUsageCounted(environment.records);
+  await audit(environment);
   expect(await collector.collect()).toMatchObject({ repositories: [], orphans: { blobs: 0 }, freedBytes: 0 });
 }
 
-/** What a start finds: a room over what is there. */
-async function open(world: World, policy: Partial<GcPolicy>, gate?: Gate): Promise<Registry> {
-  const parts = gate ? gate.around(world) : world;
-  const quota = await createQuota({ records: world.records, limits: [{ repositories: ['**'], maxBytes: 1e9 }] });
+/** What a start finds: a store over what is there. */
+async function open(environment: Environment, policy: Partial<GcPolicy>, gate?: Gate): Promise<Registry> {
+  const parts = gate ? gate.around(environment) : environment;
+  const quota = await createQuota({ records: environment.records, limits: [{ repositories: ['**'], maxBytes: 1e9 }] });
   const store = createHostedStore({
     memory,
     content: parts.content,
     records: parts.records,
-    now: () => new Date(world.time),
+    now: () => new Date(environment.time),
     options: { sparse: 'refuse', quota, isImmutable: (_, tag) => tag === 'fixed' },
   });
   return {
     hosted: createHostedRepositories(store, parts.uploadFiles),
-    collector: createGarbageCollector(store, { inventory: world.files, ...policy }),
+    collector: createGarbageCollector(store, { inventory: environment.files, ...policy }),
   };
 }
 
 /** All at once, and each call at a time that the scheduler chooses, until all are done or the process dies. */
 async function workAtOnce(
-  world: World,
+  environment: Environment,
   registry: Registry,
   actions: readonly Action[],
   gate: Gate,
@@ -100,7 +106,7 @@ async function workAtOnce(
   const events = actions.map(
     (action): Event => ({
       action,
-      startedAt: world.ticks++,
+      startedAt: environment.ticks++,
       endedAt: Number.POSITIVE_INFINITY,
       outcome: 'unknown',
     }),
@@ -113,10 +119,10 @@ async function workAtOnce(
       event.error = error;
       if (error instanceof RegistryError && error.status < 500) event.outcome = 'refused';
     }
-    event.endedAt = world.ticks++;
+    event.endedAt = environment.ticks++;
   });
   await gate.passAll(working);
-  for (const event of events) event.endedAt = Math.min(event.endedAt, world.ticks++);
-  world.history.push(...events);
+  for (const event of events) event.endedAt = Math.min(event.endedAt, environment.ticks++);
+  environment.history.push(...events);
   return events;
 }

@@ -40,24 +40,24 @@ function start(collect = async (_: GcOptions): Promise<GcReport> => report) {
 }
 
 test('runs at once the first time, and then from time to time', async () => {
-  const routine = start();
-  expect(await routine.runIfDue()).toBe(report);
+  const schedule = start();
+  expect(await schedule.runIfDue()).toBe(report);
   time += 24 * HOUR - 1;
-  expect(await routine.runIfDue()).toBeUndefined();
+  expect(await schedule.runIfDue()).toBeUndefined();
   time += 1;
-  expect(await routine.runIfDue()).toBe(report);
+  expect(await schedule.runIfDue()).toBe(report);
   expect(runs.map(({ dryRun }) => dryRun)).toEqual([undefined, undefined]);
 });
 
 test('one that was refused is told of, and tried again when the next one is due, or after a restart', async () => {
   const refuse = () => Promise.reject(new GcRefused('nothing was collected'));
-  const routine = start(refuse);
-  await expect(routine.runIfDue()).rejects.toThrow('nothing was collected');
+  const schedule = start(refuse);
+  await expect(schedule.runIfDue()).rejects.toThrow('nothing was collected');
   time += 24 * HOUR - 1;
-  expect(await routine.runIfDue()).toBeUndefined();
+  expect(await schedule.runIfDue()).toBeUndefined();
   await expect(start(refuse).runIfDue()).rejects.toThrow('nothing was collected');
   time += 1;
-  await expect(routine.runIfDue()).rejects.toThrow('nothing was collected');
+  await expect(schedule.runIfDue()).rejects.toThrow('nothing was collected');
 });
 
 test('remembers the last run across a restart', async () => {
@@ -70,34 +70,34 @@ test('remembers the last run across a restart', async () => {
 
 test('counts from the end of a run, and starts no second one meanwhile', async () => {
   const gate = Promise.withResolvers<void>();
-  const routine = start(async () => {
+  const schedule = start(async () => {
     await gate.promise;
     return report;
   });
-  const running = routine.runIfDue();
-  expect(await routine.runIfDue()).toBeUndefined();
+  const running = schedule.runIfDue();
+  expect(await schedule.runIfDue()).toBeUndefined();
   time += 30 * HOUR;
   gate.resolve();
   expect(await running).toBe(report);
   time += HOUR;
-  expect(await routine.runIfDue()).toBeUndefined();
+  expect(await schedule.runIfDue()).toBeUndefined();
   expect(runs).toHaveLength(1);
 });
 
 test('tells of a run that failed, which is due again', async () => {
-  const routine = start(() => Promise.reject(new Error('a disk of tears')));
-  await expect(routine.runIfDue()).rejects.toThrow('a disk of tears');
-  await expect(routine.runIfDue()).rejects.toThrow('a disk of tears');
+  const schedule = start(() => Promise.reject(new Error('a disk of tears')));
+  await expect(schedule.runIfDue()).rejects.toThrow('a disk of tears');
+  await expect(schedule.runIfDue()).rejects.toThrow('a disk of tears');
 });
 
 test('stops a run when it is closed, and starts no more', async () => {
-  const routine = start(
+  const schedule = start(
     ({ signal }) => new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason))),
   );
-  const running = routine.runIfDue();
+  const running = schedule.runIfDue();
   while (runs.length === 0) await new Promise(setImmediate);
-  await routine.close();
+  await schedule.close();
   expect(await running).toBeUndefined();
-  expect(await routine.runIfDue()).toBeUndefined();
+  expect(await schedule.runIfDue()).toBeUndefined();
   expect(await start().runIfDue()).toBe(report);
 });
