@@ -58,11 +58,11 @@ test.each<[string, object, string]>([
   [
     'of a base that is not there',
     { containerFile: base64('FROM HOST/none:1') },
-    'the image "HOST/none:1" cannot be had',
+    'the image "HOST/none:1" cannot be resolved',
   ],
   ['of a base out of grammar', { containerFile: base64('FROM Alpine') }, 'Alpine'],
   ['with too long an argument', { containerFile: containerFile('x'), buildArgs: { A: 'x'.repeat(40_000) } }, 'args'],
-  ['with an argument of no name', { containerFile: containerFile('x'), buildArgs: { 'A B': 'x' } }, '"A B" is no name'],
+  ['with an argument of no name', { containerFile: containerFile('x'), buildArgs: { 'A B': 'x' } }, '"A B" is not a valid name'],
 ])('a Containerfile %s is refused', async (_, body, message) => {
   const app = await start();
   const named = 'containerFile' in body ? atob(String(body.containerFile)).replace('HOST', app.registry.host) : '';
@@ -105,7 +105,7 @@ test('a full queue answers 429, and says when to come again', async () => {
   const body = { containerFile: containerFile('x') };
   const response = await app.request('/v1alpha2/container', { method: 'POST', body });
   expect([response.status, Number(response.headers.get('retry-after'))]).toEqual([429, 30]);
-  expect(Object(await response.json()).message).toContain('as many as may');
+  expect(Object(await response.json()).message).toContain('the maximum');
 });
 
 describe('a rate', () => {
