@@ -156,5 +156,5 @@ test('without a hosted prefix a build needs a repository', async () => {
   await app.close();
   app = await startBuildApp({ config: { hosted: { prefixes: [] } } });
   const refused = await app.refused({ containerFile: base64('FROM scratch\nLABEL a=b') });
-  expect(refused).toEqual([400, expect.stringMatching(/^buildRepository: is needed, .*local\/builds/)]);
+  expect(refused).toEqual([400, expect.stringMatching(/^buildRepository: must be given, .*local\/builds/)]);
 });

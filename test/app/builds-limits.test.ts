@@ -62,7 +62,11 @@ test.each<[string, object, string]>([
   ],
   ['of a base out of grammar', { containerFile: base64('FROM Alpine') }, 'Alpine'],
   ['with too long an argument', { containerFile: containerFile('x'), buildArgs: { A: 'x'.repeat(40_000) } }, 'args'],
-  ['with an argument of no name', { containerFile: containerFile('x'), buildArgs: { 'A B': 'x' } }, '"A B" is not a valid name'],
+  [
+    'with an argument of no name',
+    { containerFile: containerFile('x'), buildArgs: { 'A B': 'x' } },
+    '"A B" is not a valid name',
+  ],
 ])('a Containerfile %s is refused', async (_, body, message) => {
   const app = await start();
   const named = 'containerFile' in body ? atob(String(body.containerFile)).replace('HOST', app.registry.host) : '';

@@ -133,7 +133,7 @@ test.each([
   [[], '', 'containerImage: must be given, as a string'],
   ['{', '', 'the body must be a JSON object'],
   [{ containerImage: 'Bad' }, '', 'containerImage: invalid repository name "Bad"'],
-  [{ containerImage: 'docker://app' }, '', 'containerImage: an image name takes no protocol prefix'],
+  [{ containerImage: 'docker://app' }, '', 'containerImage: an image name takes no prefix such as docker://'],
   [{ containerImage: 'app' }, 'a/b/c/d', 'platform: "a/b/c/d" is no platform'],
   [{ containerImage: 'app' }, 'linux/amd64,linux/arm64', 'platform: "linux/amd64,linux/arm64" is no platform'],
 ])('refuses %j with platform "%s"', async (body, platform, message) => {

@@ -68,7 +68,7 @@ test.each<[string, unknown, string]>([
   ['no image', {}, 'exactly one of containerImage, containerFile, condaFile and packages is needed: none was given'],
   ['image and file', { ...image, containerFile: 'RlJPTQ==' }, 'containerImage and containerFile were given'],
   ['image and packages', { ...image, packages: { type: 'CONDA' } }, 'containerImage and packages were given'],
-  ['a protocol prefix', { containerImage: 'docker://alpine' }, 'containerImage: an image name takes no protocol'],
+  ['a protocol prefix', { containerImage: 'docker://alpine' }, 'containerImage: an image name takes no prefix'],
   ['an image name out of grammar', { containerImage: 'Alpine' }, 'containerImage: invalid repository name "Alpine"'],
   ['a long image name', { containerImage: 'a'.repeat(256) }, 'containerImage: invalid repository name'],
   ['an invalid tag', { containerImage: 'alpine:-' }, 'containerImage: invalid tag "-"'],
