@@ -14,8 +14,8 @@ export interface Access {
   authenticate(request: AccessRequest): Promise<Caller>;
   isAllowed(caller: Caller, right: Right, repository: string): boolean;
   /**
-   * Whether who was known by this subject (subjectOf) a while ago has the right today: a user who was taken out, or an access token that has
-   * ended, has what anyone has. Throws UNAVAILABLE while the users cannot be read.
+   * Whether the caller that was known by this subject (subjectOf) a while ago has the right today: a user who was removed, or an access token that
+   * has expired, has what anyone has. Throws UNAVAILABLE while the users cannot be read.
    */
   mayStill(subject: string, right: Right, repository: string): Promise<boolean>;
   /** Throws MissingRight: UNAUTHORIZED where other credentials could help, else DENIED. */

@@ -32,8 +32,8 @@ const REFUSAL_DELAY_MS = 1000;
 
 /** The thread begins with the first comparison, and keeps no process alive. */
 export function createBcrypt({ refusalDelayMs = REFUSAL_DELAY_MS } = {}): Bcrypt {
-  const ofUsers = createLanes();
-  const ofAll = createLanes();
+  const userQueue = createFairQueue();
+  const sharedQueue = createFairQueue();
   let worker: Worker | undefined;
   let isBusy = false;
 
@@ -56,16 +56,16 @@ export function createBcrypt({ refusalDelayMs = REFUSAL_DELAY_MS } = {}): Bcrypt
     return isEqual === true;
   }
 
-  function goOn(): void {
+  function startNext(): void {
     while (!isBusy) {
-      const turn = ofUsers.next() ?? ofAll.next();
-      if (!turn) return;
-      if (turn.work) occupy(turn, turn.work);
-      else turn.settle(Promise.resolve(false));
+      const entry = userQueue.next() ?? sharedQueue.next();
+      if (!entry) return;
+      if (entry.work) occupy(entry, entry.work);
+      else entry.settle(Promise.resolve(false));
     }
   }
 
-  function occupy({ settle }: Turn, work: () => Promise<boolean>): void {
+  function occupy({ settle }: Entry, work: () => Promise<boolean>): void {
     isBusy = true;
     const result = work();
     settle(result);
@@ -73,42 +73,42 @@ export function createBcrypt({ refusalDelayMs = REFUSAL_DELAY_MS } = {}): Bcrypt
       .catch(() => {})
       .finally(() => {
         isBusy = false;
-        goOn();
+        startNext();
       });
   }
 
   /** Without work it is a place in the row alone, and false when its turn has come. */
-  function enter(lanes: Lanes, lane: string, work?: () => Promise<boolean>) {
+  function enqueue(queue: FairQueue, lane: string, work?: () => Promise<boolean>) {
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
     const error = new RegistryError('TOOMANYREQUESTS', 'too many passwords are being checked', {
       retryAfterSeconds: 1,
     });
-    const turn = { lane, work, settle: resolve, refuse: () => void setTimeout(reject, refusalDelayMs, error) };
+    const entry = { lane, work, settle: resolve, refuse: () => void setTimeout(reject, refusalDelayMs, error) };
     // It may be refused before anybody looks.
     promise.catch(() => {});
-    lanes.add(turn);
-    return { result: promise, leave: () => lanes.remove(turn) };
+    queue.add(entry);
+    return { result: promise, leave: () => queue.remove(entry) };
   }
 
   return {
     async compare(password, hash, { cost = costOf(hash), from = '', user } = {}) {
       const work = () => run(password, hash, cost);
       if (user === undefined) {
-        const turn = enter(ofAll, from, work);
-        goOn();
-        return turn.result;
+        const entry = enqueue(sharedQueue, from, work);
+        startNext();
+        return entry.result;
       }
-      const own = enter(ofUsers, user, work);
-      const turn = enter(ofAll, from);
-      goOn();
+      const own = enqueue(userQueue, user, work);
+      const entry = enqueue(sharedQueue, from);
+      startNext();
       const isWrong = await own.result
         .then(isRight => !isRight)
         .catch(error => {
-          turn.leave();
+          entry.leave();
           throw error;
         });
-      if (isWrong) return turn.result;
-      turn.leave();
+      if (isWrong) return entry.result;
+      entry.leave();
       return true;
     },
     async close() {
@@ -118,7 +118,7 @@ export function createBcrypt({ refusalDelayMs = REFUSAL_DELAY_MS } = {}): Bcrypt
   };
 }
 
-interface Turn {
+interface Entry {
   readonly lane: string;
   readonly work: (() => Promise<boolean>) | undefined;
   readonly settle: (result: Promise<boolean>) => void;
@@ -126,30 +126,30 @@ interface Turn {
 }
 
 /** Turns that wait, in rows of their own that are served in rotation. */
-interface Lanes {
+interface FairQueue {
   /** Refuses the last of the longest row, which may be this one, where there are too many. */
-  add(turn: Turn): void;
-  next(): Turn | undefined;
-  remove(turn: Turn): void;
+  add(entry: Entry): void;
+  next(): Entry | undefined;
+  remove(entry: Entry): void;
 }
 
-function createLanes(): Lanes {
+function createFairQueue(): FairQueue {
   /** None is empty. In the order in which they are served. */
-  const lanes = new Map<string, readonly Turn[]>();
+  const lanes = new Map<string, readonly Entry[]>();
   let size = 0;
 
-  function put(lane: string, turns: readonly Turn[]): void {
-    if (turns.length > 0) lanes.set(lane, turns);
+  function put(lane: string, entries: readonly Entry[]): void {
+    if (entries.length > 0) lanes.set(lane, entries);
     else lanes.delete(lane);
   }
 
-  function remove(turn: Turn): void {
-    const turns = lanes.get(turn.lane) ?? [];
-    if (!turns.includes(turn)) return;
+  function remove(entry: Entry): void {
+    const entries = lanes.get(entry.lane) ?? [];
+    if (!entries.includes(entry)) return;
     size--;
     put(
-      turn.lane,
-      turns.filter(each => each !== turn),
+      entry.lane,
+      entries.filter(each => each !== entry),
     );
   }
 
@@ -163,19 +163,19 @@ function createLanes(): Lanes {
 
   return {
     remove,
-    add(turn) {
-      put(turn.lane, [...(lanes.get(turn.lane) ?? []), turn]);
+    add(entry) {
+      put(entry.lane, [...(lanes.get(entry.lane) ?? []), entry]);
       size++;
       if (size > MAX_WAITING) refuseOne();
     },
     next() {
       const [first] = lanes;
       if (!first) return undefined;
-      const [lane, [turn, ...rest]] = first;
+      const [lane, [entry, ...rest]] = first;
       lanes.delete(lane);
       put(lane, rest);
       size--;
-      return turn;
+      return entry;
     },
   };
 }

@@ -144,7 +144,7 @@ function selectVerbs(asked: readonly RepositoryAccess[], isSelected: RightTest):
     .filter(({ verbs }) => verbs.length > 0);
 }
 
-/** Who is known gets a plain no; who is not may log in, and a bearer token may be exchanged for one with more in it. */
+/** A known caller gets a plain no; an unknown one may log in, and a bearer token may be exchanged for one with more in it. */
 function isFinal(caller: Caller, right: Right, repository: string): boolean {
   if (caller.kind !== 'bearer') return caller.kind === 'user' || caller.kind === 'access-token';
   const wasRefused = caller.refused.some(entry => entry.repository === repository && includesRight(entry.verbs, right));

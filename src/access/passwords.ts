@@ -31,7 +31,7 @@ const MAX_REMEMBERED = 10_000;
 const DEFAULT_COST = 10;
 
 export function createPasswords({ users, bcrypt, now }: PasswordsDeps): Passwords {
-  /** What was right a moment ago, under a key that tells nothing to who reads memory later. */
+  /** What was right a moment ago, under a key that gives nothing away to a later reader of memory. */
   const right = new LRUCache<string, true>({
     // By size, not by number: for a number it takes its memory at once.
     maxSize: MAX_REMEMBERED,
@@ -123,7 +123,7 @@ interface Guess {
 
 interface AttemptsOptions {
   readonly max: number;
-  /** From the first guess on; then counting begins anew. */
+  /** From the first guess on; then counting starts again. */
   readonly windowMs: number;
   readonly now: () => Date;
 }

@@ -5,7 +5,7 @@ import { RegistryError } from '../oci/errors.ts';
 import { AccessFault } from './access.ts';
 
 export interface UserFile {
-  /** Throws UNAVAILABLE while the file cannot be read or has a fault: a user who was taken out must not stay in because of it. */
+  /** Throws UNAVAILABLE while the file cannot be read or has a fault: a user who was removed must not stay because of it. */
   read(): Promise<UserHashes>;
 }
 

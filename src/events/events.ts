@@ -1,4 +1,4 @@
-// What happens in the registry, told to webhooks: each endpoint hears what it asked for, and none holds up the registry or another endpoint.
+// What happens in the registry, reported to webhooks: each endpoint gets the events it is configured for, and none holds up another or the registry.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { Agent, type Dispatcher } from 'undici';
@@ -9,7 +9,7 @@ import { createEvent, type EventAction, type NewEvent } from './event.ts';
 import { type Backoff, createDelivery, createWebhook, type DeliveryDeps, type WebhookOptions } from './webhook.ts';
 
 export interface Events {
-  /** Never rejects. Resolves when it is kept: to be waited for before the client is answered, who is told that it has happened. */
+  /** Never rejects. Resolves when the event is stored: to be awaited before the client is answered. */
   emit(event: NewEvent): Promise<void>;
   /** Gives each endpoint a bounded time to take what waits. Call it before the record store is closed. */
   close(): Promise<void>;
@@ -46,10 +46,10 @@ export function createEvents({ now = () => new Date(), ...deps }: EventsDeps): E
   }));
   return {
     async emit(happened) {
-      const hearers = routes.filter(({ wants }) => wants(happened));
-      if (hearers.length === 0) return;
+      const subscribed = routes.filter(({ wants }) => wants(happened));
+      if (subscribed.length === 0) return;
       const event = createEvent(happened, now());
-      await Promise.all(hearers.map(({ endpoint }) => endpoint.accept(event)));
+      await Promise.all(subscribed.map(({ endpoint }) => endpoint.accept(event)));
     },
     async close() {
       await Promise.all(routes.map(({ endpoint }) => endpoint.close()));

@@ -50,9 +50,12 @@ const pruneSchema = z
     dryRun: flag.optional(),
     force: flag.optional(),
   })
-  .refine(wish => wish.unusedMs !== undefined || wish.toBytes !== undefined || wish.repositories !== undefined, {
-    message: 'name what to prune: unusedMs, toBytes or repositories',
-  });
+  .refine(
+    options => options.unusedMs !== undefined || options.toBytes !== undefined || options.repositories !== undefined,
+    {
+      message: 'name what to prune: unusedMs, toBytes or repositories',
+    },
+  );
 
 const verifySchema = z.strictObject({ bytesPerSecond: number.refine(bytes => bytes > 0, 'is 0').optional() });
 
@@ -63,7 +66,7 @@ function parseQuery<T>(c: Context, schema: z.ZodType<T>): T {
   throw new ApiError(400, `invalid query: ${faults?.join('; ').slice(0, 500)}`);
 }
 
-/** Who stops reading stops what runs. After the first byte an error can be told in a line alone. */
+/** A client that stops reading stops the run. After the first byte an error can only be a line. */
 async function* encode(answer: AsyncGenerator<CacheLine>, onFailed: (error: unknown) => void) {
   try {
     for await (const line of answer) yield encodeLine(line);

@@ -10,7 +10,7 @@ export function createContextsApi(offers: ContextOffers): Hono {
     const context = offers.open(c.req.param('name'), { expires, signature });
     if (!context) throw new ApiError(404, 'this build context is unknown or has expired');
     const headers = { 'Content-Type': 'application/gzip', 'Cache-Control': 'no-store' };
-    // Nothing is read of it that nobody gets.
+    // A HEAD gets no body: nothing is read.
     if (c.req.method === 'HEAD') return c.body(null, 200, headers);
     return c.body(ReadableStream.from(context), 200, headers);
   });

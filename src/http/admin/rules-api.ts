@@ -49,7 +49,7 @@ export function createRulesApi(deps: RulesApiDeps): Hono {
   return app;
 }
 
-/** What concerns who pulls the image: not where layers lie, and no rule for others. */
+/** What concerns the caller that pulls the image: not where layers are, and no rule for others. */
 function ownPart({ rules, platforms, ...rest }: Explanation): Explanation {
   return {
     ...rest,

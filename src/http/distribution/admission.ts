@@ -63,7 +63,7 @@ export function createAdmission(deps: AdmissionDeps): Admission {
     return { ...origin, registry };
   }
 
-  /** A token is worth no more than the rights of who asked for it. An older version did not write down who that was. */
+  /** A token is worth no more than the rights of the caller that it was issued to. Older versions did not record the caller. */
   async function requireOwner(c: Context, { caller, ...record }: TokenRecord): Promise<void> {
     if (caller === undefined) return;
     for (const { repository, rights } of neededRights(record)) {

@@ -35,7 +35,7 @@ export function createFindToken({ ledger, now }: FindTokenDeps): FindToken {
   return async (c, id) => {
     const network = networkOf(clientAddress(c) ?? '').name;
     const isOver = (guesses.get(network) ?? 0) >= MAX_GUESSES;
-    // A long one that is right was not guessed: who shares a network with a guesser goes on pulling.
+    // A long one that is right was not guessed: others in the network of a guesser go on pulling.
     const record = isOver && !isLongTokenId(id) ? undefined : await ledger.find(id);
     if (record) return record;
     if (isOver) throw tooMany(guesses.getRemainingTTL(network));

@@ -16,7 +16,7 @@ export interface RegistryEvents {
   /** To be called while the request that made the change is under way, or by nobody's request. */
   changed(change: HostedChange): Promise<void>;
   pulled(c: Context, pulled: PulledManifest): void;
-  /** A build that has ended: of a failed one nothing is told, for there is no image. */
+  /** A build that has ended: a failed one is no event, for there is no image. */
   built(build: BuildRecord): void;
   /** The disk has damaged content: one event for each repository that has it. */
   damaged(content: DamagedContent): void;

@@ -72,7 +72,7 @@ export function createAuthentication(deps: AuthenticationDeps): MiddlewareHandle
 }
 
 /**
- * Takes a caller who has shown nothing of ours by the access token in the body of a request: where clients of the augment API have one of
+ * Identifies a caller without credentials of ours by the access token in the body of a request: where clients of the augment API have one of
  * another service, which is nothing to us. Throws UNAUTHORIZED for one of ours that has expired.
  */
 export async function identify(c: Context, towerAccessToken: string): Promise<void> {

@@ -20,7 +20,7 @@ export function createBodySender(log: Logger, buffers: SendBuffersOptions = {}):
   // Once a Node server has replaced the global Response, it sends one that nobody has read as it is, and finds no mark in its headers.
   void RESPONSE_ALREADY_SENT.body;
   const shareBuffers = createSendBuffers(buffers);
-  const takeTurn = createTurns();
+  const yieldToOthers = createYield();
   return async (c, next) => {
     await next();
     // There is no environment at all where a request did not come over a socket.
@@ -32,7 +32,7 @@ export function createBodySender(log: Logger, buffers: SendBuffersOptions = {}):
     // The first bytes may be long in coming.
     outgoing.flushHeaders();
     const share = shareBuffers();
-    await send(openReader(body), outgoing, { share, takeTurn })
+    await send(openReader(body), outgoing, { share, yieldToOthers })
       .catch(error => {
         log.warn({ err: error, path: redactPath(c.req.path) }, 'a response body failed: its connection was closed');
         outgoing.destroy();
@@ -88,11 +88,11 @@ interface Written {
 
 const NOTHING = Promise.resolve<Written | undefined>(undefined);
 
-/** So many chunks are begun before others than bodies are heard. */
+/** So many chunks are started before requests beside the bodies are served. */
 const CHUNKS_AT_ONCE = 8;
 
-/** Where many bodies have their next chunk at hand, each turn of the event loop has a few of them: a request beside them waits for no more. */
-function createTurns(): () => Promise<void> | undefined {
+/** Where many bodies have their next chunk at hand, each turn of the event loop starts a few of them: no request beside them waits for more. */
+function createYield(): () => Promise<void> | undefined {
   const waiting: (() => void)[] = [];
   let taken = 0;
 
@@ -115,10 +115,10 @@ function createTurns(): () => Promise<void> | undefined {
 
 interface Sending {
   readonly share: BufferShare;
-  readonly takeTurn: () => Promise<void> | undefined;
+  readonly yieldToOthers: () => Promise<void> | undefined;
 }
 
-async function send(reader: BodyReader, outgoing: ServerResponse, { share, takeTurn }: Sending): Promise<void> {
+async function send(reader: BodyReader, outgoing: ServerResponse, { share, yieldToOthers }: Sending): Promise<void> {
   const leave = () => void reader.cancel().catch(() => {});
   outgoing.once('close', leave);
   if (outgoing.destroyed) leave();
@@ -126,7 +126,7 @@ async function send(reader: BodyReader, outgoing: ServerResponse, { share, takeT
   /** What comes free when the write before is done. */
   let other = NOTHING;
   for (;;) {
-    await takeTurn();
+    await yieldToOthers();
     const { chunk, buffer } = await reader.read(free);
     const next = await other;
     if (!chunk) break;

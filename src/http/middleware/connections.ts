@@ -34,7 +34,7 @@ interface Connections {
 
 export interface ConnectionsDeps {
   readonly limits: ConnectionLimits;
-  /** Hears, at most every few seconds, how many were cut or refused for want of room. */
+  /** Called, at most every few seconds, with how many were cut or refused for want of room. */
   readonly onCrowded?: (crowded: Crowded) => void;
   /** How many files the process may open now; undefined where nobody says. */
   readonly findMaxFiles?: () => number | undefined;
@@ -82,7 +82,7 @@ const FILES_PER_CONNECTION = 3;
 const SWEEP_MS = 1000;
 /** A body that was fast may stand still for so many times the grace. */
 const MAX_CREDIT = 6;
-const TELL_EVERY_MS = 10_000;
+const REPORT_EVERY_MS = 10_000;
 const HEALTH_PATHS: readonly string[] = ['/health/live', '/health/ready'];
 
 export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFiles() }: ConnectionsDeps): Connections {
@@ -95,7 +95,7 @@ export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFil
   const crowded = { cut: 0, refused: 0 };
   let extraKnown = 0;
   let max = maxOf(limits, findMaxFiles());
-  let toldAt = Number.NEGATIVE_INFINITY;
+  let reportedAt = Number.NEGATIVE_INFINITY;
 
   function connect(socket: Socket): void {
     const { key, isLocal } = peerOf(socket.remoteAddress);
@@ -181,12 +181,12 @@ export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFil
     }
     max = maxOf(limits, findMaxFiles());
     while (all.size > max && cut(firstOf(idle.strangers) ?? firstOf(idle.known)));
-    tell();
+    report();
   }
 
-  function tell(): void {
-    if (crowded.cut + crowded.refused === 0 || performance.now() - toldAt < TELL_EVERY_MS) return;
-    toldAt = performance.now();
+  function report(): void {
+    if (crowded.cut + crowded.refused === 0 || performance.now() - reportedAt < REPORT_EVERY_MS) return;
+    reportedAt = performance.now();
     onCrowded?.({ ...crowded, open: all.size });
     crowded.cut = 0;
     crowded.refused = 0;
@@ -206,7 +206,7 @@ export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFil
       server.requestTimeout = 0;
       server.keepAliveTimeout = limits.keepAliveMs;
       server.on('connection', connect).once('close', () => clearInterval(timer));
-      // Before any other hears of the request, and may answer it.
+      // Before any other listener gets the request, and may answer it.
       server.prependListener('request', (request, response) => {
         const connection = all.get(request.socket);
         if (connection) begin(connection, request, response);

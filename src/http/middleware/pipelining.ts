@@ -20,7 +20,7 @@ export interface PipeliningDeps {
   readonly cut: (socket: Socket) => void;
 }
 
-interface Line {
+interface PipelinedConnection {
   readonly socket: Socket;
   /** What Node does with what has come. */
   readonly parse: (bytes: Buffer<ArrayBuffer>) => void;
@@ -35,51 +35,51 @@ interface Line {
 const HEAD_END = '\r\n\r\n';
 
 export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: PipeliningDeps): Pipelining {
-  const lines = new WeakMap<Socket, Line>();
+  const connections = new WeakMap<Socket, PipelinedConnection>();
   /** They wait for an answer of their own. */
-  const waiting = new Set<Line>();
+  const waiting = new Set<PipelinedConnection>();
   // They wait for a turn of the loop: those that have had an answer meanwhile get half of it, and so hold up nobody who has had none.
-  const ready = { first: new Set<Line>(), again: new Set<Line>() };
+  const ready = { first: new Set<PipelinedConnection>(), again: new Set<PipelinedConnection>() };
   let begun = 0;
   let hasNextTurn = false;
 
-  function read(line: Line, bytes: Buffer<ArrayBuffer>): void {
+  function read(connection: PipelinedConnection, bytes: Buffer<ArrayBuffer>): void {
     let rest = bytes;
-    while (rest.length > 0 && !line.socket.destroyed) {
-      if (!mayGoOn(line)) {
-        keep(line, rest);
+    while (rest.length > 0 && !connection.socket.destroyed) {
+      if (!mayGoOn(connection)) {
+        keep(connection, rest);
         return;
       }
-      const length = lengthOfNext(line, rest);
-      if (line.bodyLeft !== undefined) line.bodyLeft -= length;
-      line.parse(length === rest.length ? rest : rest.subarray(0, length));
+      const length = lengthOfNext(connection, rest);
+      if (connection.bodyLeft !== undefined) connection.bodyLeft -= length;
+      connection.parse(length === rest.length ? rest : rest.subarray(0, length));
       rest = rest.subarray(length);
     }
   }
 
-  function mayGoOn(line: Line): boolean {
-    if (line.request?.complete === false) return true;
-    if (line.pending > 0) {
-      waiting.add(line);
+  function mayGoOn(connection: PipelinedConnection): boolean {
+    if (connection.request?.complete === false) return true;
+    if (connection.pending > 0) {
+      waiting.add(connection);
       return false;
     }
     if (begun >= maxPerTurn) {
-      ready.first.add(line);
+      ready.first.add(connection);
       return false;
     }
     begun += 1;
-    takeTurn();
+    scheduleTurn();
     return true;
   }
 
-  function keep(line: Line, rest: Buffer<ArrayBuffer>): void {
-    line.socket.pause();
-    line.socket.unshift(rest);
+  function keep(connection: PipelinedConnection, rest: Buffer<ArrayBuffer>): void {
+    connection.socket.pause();
+    connection.socket.unshift(rest);
     const [longest] = waiting;
     if (waiting.size > maxWaiting && longest) cut(longest.socket);
   }
 
-  function takeTurn(): void {
+  function scheduleTurn(): void {
     if (hasNextTurn) return;
     hasNextTurn = true;
     setImmediate(() => {
@@ -87,7 +87,7 @@ export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: Pip
       begun = 0;
       const again = resume(ready.again, Math.ceil(maxPerTurn / 2));
       resume(ready.first, maxPerTurn - again);
-      if (ready.first.size + ready.again.size > 0) takeTurn();
+      if (ready.first.size + ready.again.size > 0) scheduleTurn();
     });
   }
 
@@ -96,48 +96,48 @@ export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: Pip
       const [parse, ...others] = socket.listeners('data');
       // Somebody else reads it.
       if (!parse || others.length > 0) return;
-      const line: Line = {
+      const connection: PipelinedConnection = {
         ...{ socket, request: undefined, bodyLeft: undefined, pending: 0 },
         parse: bytes => void parse.call(socket, bytes),
       };
-      lines.set(socket, line);
+      connections.set(socket, connection);
       socket.removeAllListeners('data');
-      socket.on('data', (bytes: Buffer<ArrayBuffer>) => read(line, bytes));
+      socket.on('data', (bytes: Buffer<ArrayBuffer>) => read(connection, bytes));
       socket.once('close', () => {
-        waiting.delete(line);
-        ready.first.delete(line);
-        ready.again.delete(line);
+        waiting.delete(connection);
+        ready.first.delete(connection);
+        ready.again.delete(connection);
       });
     },
     begin(request, response) {
-      const line = lines.get(request.socket);
-      if (!line) return;
+      const connection = connections.get(request.socket);
+      if (!connection) return;
       const { 'content-length': length } = request.headers;
-      line.request = request;
-      line.bodyLeft = length === undefined ? undefined : Number(length);
-      line.pending += 1;
+      connection.request = request;
+      connection.bodyLeft = length === undefined ? undefined : Number(length);
+      connection.pending += 1;
       response.once('close', () => {
-        line.pending -= 1;
-        if (line.pending > 0 || !waiting.delete(line)) return;
-        ready.again.add(line);
-        takeTurn();
+        connection.pending -= 1;
+        if (connection.pending > 0 || !waiting.delete(connection)) return;
+        ready.again.add(connection);
+        scheduleTurn();
       });
     },
   };
 }
 
 /** How many went on: at most `max`. */
-function resume(lines: Set<Line>, max: number): number {
-  const next = [...lines.values().take(max)];
-  for (const line of next) {
-    lines.delete(line);
-    line.socket.resume();
+function resume(connections: Set<PipelinedConnection>, max: number): number {
+  const next = [...connections.values().take(max)];
+  for (const connection of next) {
+    connections.delete(connection);
+    connection.socket.resume();
   }
   return next.length;
 }
 
 /** As far as one request goes: the rest of its body, or the end of its head. Where neither is known, Node finds out. */
-function lengthOfNext({ request, bodyLeft }: Line, bytes: Buffer<ArrayBuffer>): number {
+function lengthOfNext({ request, bodyLeft }: PipelinedConnection, bytes: Buffer<ArrayBuffer>): number {
   if (request?.complete === false) return bodyLeft && bodyLeft > 0 ? Math.min(bodyLeft, bytes.length) : bytes.length;
   const end = bytes.indexOf(HEAD_END);
   return end < 0 ? bytes.length : end + HEAD_END.length;

@@ -13,7 +13,7 @@ interface BuildLogDeps {
   readonly log: Logger;
 }
 
-/** `describe` gives what is told of the build when its log has ended. Throws ApiError where no log is kept. */
+/** `describe` gives the last event, when the log has ended. Throws ApiError where there is no log. */
 type SendLog = (c: Context, build: BuildRecord, describe: (build: BuildRecord) => object) => Promise<Response>;
 
 /** Proxies on the way cut a stream that is silent for long. */
@@ -50,7 +50,7 @@ export function createSendLog({ builds, log }: BuildLogDeps): SendLog {
     const headers = { ...HEADERS, 'Content-Type': isEvents ? 'text/event-stream' : 'text/plain; charset=utf-8' };
     const entries = await builds.openLog(build.id, { follow, signal: c.req.raw.signal });
     if (!entries) throw new ApiError(404, `the log of ${build.id} has been deleted`);
-    // Nothing is read of it that nobody gets.
+    // A HEAD gets no body: nothing is read.
     if (c.req.method === 'HEAD') return c.body(null, 200, headers);
     if (!isEvents) return c.body(toText(entries), 200, headers);
     for (const [name, value] of Object.entries(HEADERS)) c.header(name, value);

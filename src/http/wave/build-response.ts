@@ -17,7 +17,7 @@ export function hasEnded({ status }: BuildRecord): boolean {
   return status === 'succeeded' || status === 'failed';
 }
 
-/** The answer of /v1alpha1/builds/{id}. Who asked for it is not told: whoever may pull the image may see this. */
+/** The answer of /v1alpha1/builds/{id}. Without its caller: whoever may pull the image may see this. */
 export function buildResponse(build: BuildRecord, targetImage: string) {
   const { spec, failure } = build;
   const platforms = spec.platforms ?? [];
