@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import { createAccessTokens } from '../access/access-token.ts';
 import { createAccess } from '../access/create-access.ts';
 import type { Environment } from '../builds/process.ts';
-import { findOwnUrl } from '../config/own-url.ts';
+import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
 import type { ContentKind, StoredContent } from '../content/inventory.ts';
 import type { Damage } from '../content/verification.ts';

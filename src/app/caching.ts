@@ -8,7 +8,7 @@ import { type Budget, createEvict } from '../cache/eviction/evict.ts';
 import { createHousekeeping, type EvictionRun, type Housekeeping } from '../cache/eviction/housekeeping.ts';
 import { createUsage, createUseTimes } from '../cache/eviction/usage.ts';
 import { createLinks, type Links } from '../cache/read-through/links.ts';
-import { findOwnUrl } from '../config/own-url.ts';
+import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
 import { createDiskStore } from '../content/disk.ts';
 import { CONTENT_KINDS, type StoredContent } from '../content/inventory.ts';

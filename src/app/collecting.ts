@@ -1,7 +1,7 @@
 // What `veneer gc` opens in the data directory where no service runs, and where it reaches one that does; and where `veneer repair` works.
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { findOwnUrl } from '../config/own-url.ts';
+import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
 import { createDiskStore } from '../content/disk.ts';
 import { createInventory } from '../content/inventory.ts';

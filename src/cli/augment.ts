@@ -2,15 +2,22 @@
 import { mkdtempDisposable } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { packLayer } from '../builds/context/layer-directory.ts';
-import { openArchive } from './archive.ts';
-import { type AugmentCommandOptions, augmentRequestOf, type SentLayer } from './augment-request.ts';
-import { collect, collectEnv, collectPair, collectPlatforms, collectWords, parseTargetName } from './image-options.ts';
-import { collectLayers, type LayerOption } from './layer-option.ts';
+import { formatPlatform, InvalidPlatform, parsePlatforms } from '../oci/platform.ts';
+import {
+  collect,
+  collectEnv,
+  collectPair,
+  collectPlatforms,
+  collectWords,
+  parseTargetName,
+  type TargetName,
+  targetOf,
+} from './image-options.ts';
 import { addOutcomeOptions, tellOutcome } from './outcome.ts';
 import { explain } from './output.ts';
-import { createSender, type Send } from './sender.ts';
+import { createSender, openArchive, type Send, type SentBytes } from './sender.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
 
 /** A layer that the service fetches itself. */
@@ -71,4 +78,80 @@ async function sendLayers(layers: readonly LayerOption[], send: Send): Promise<r
     sent.push({ ...bytes, platforms });
   }
   return sent;
+}
+
+interface AugmentCommandOptions {
+  readonly platform?: readonly string[];
+  readonly env?: readonly string[];
+  readonly label?: Readonly<Record<string, string>>;
+  readonly entrypoint?: readonly string[];
+  readonly cmd?: readonly string[];
+  readonly workdir?: string;
+  readonly user?: string;
+  readonly port?: readonly string[];
+  readonly annotation?: Readonly<Record<string, string>>;
+  readonly layer?: readonly LayerOption[];
+  readonly include?: readonly string[];
+  readonly tag?: TargetName;
+  readonly freeze?: boolean;
+  readonly mirror?: boolean;
+}
+
+interface SentLayer extends SentBytes {
+  readonly platforms?: readonly string[] | undefined;
+}
+
+/** The body of the request, docs/api.md "Submit". What is undefined is not sent. */
+function augmentRequestOf(image: string, options: AugmentCommandOptions, layers: readonly SentLayer[]): object {
+  const containerConfig = {
+    env: options.env,
+    labels: options.label,
+    entrypoint: options.entrypoint,
+    cmd: options.cmd,
+    workingDir: options.workdir,
+    user: options.user,
+    exposedPorts: options.port,
+    annotations: options.annotation,
+    layers: layers.length > 0 ? layers : undefined,
+  };
+  const isChanged = Object.values(containerConfig).some(change => change !== undefined);
+  return {
+    containerImage: image,
+    containerPlatform: options.platform?.join(','),
+    containerConfig: isChanged ? containerConfig : undefined,
+    containerIncludes: options.include,
+    ...targetOf(options.tag, options.freeze ?? (options.mirror ? false : undefined)),
+    mirror: options.mirror,
+  };
+}
+
+/** `--layer DIR|TAR|URL[:platforms]`. */
+interface LayerOption {
+  /** A path of this machine, or a URL that the service fetches. */
+  readonly place: string;
+  /** Only these platforms get it; absent: all. */
+  readonly platforms?: readonly string[];
+}
+
+/** A port and a digest have colons, too, so a platform is written with its os. */
+const WITH_PLATFORMS = /^(.+):((?:linux|windows|freebsd|darwin)\/[^:]+)$/;
+
+function collectLayers(text: string, before: readonly LayerOption[] = []): readonly LayerOption[] {
+  if (text === '') throw new InvalidArgumentError('expected a directory, a tar or a URL');
+  return [...before, parseLayer(text)];
+}
+
+function parseLayer(text: string): LayerOption {
+  const [, place, platforms] = WITH_PLATFORMS.exec(text) ?? [];
+  if (place === undefined || platforms === undefined) return { place: text };
+  return { place, platforms: readPlatforms(platforms) };
+}
+
+function readPlatforms(text: string): readonly string[] {
+  try {
+    return parsePlatforms(text).map(formatPlatform);
+  } catch (error) {
+    if (error instanceof InvalidPlatform) throw new InvalidArgumentError(error.message);
+    throw error;
+  }
 }

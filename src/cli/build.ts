@@ -1,17 +1,17 @@
 // `veneer build`: has a running service build an image from a Containerfile and a context of this machine.
-import { mkdtempDisposable } from 'node:fs/promises';
+import { mkdtempDisposable, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
-import { Command, Option } from 'commander';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { packDirectory } from '../builds/context/directory.ts';
-import { openArchive } from './archive.ts';
-import { parseCompression, parseTimeout } from './build-options.ts';
-import { type BuildCommandOptions, buildRequestOf } from './build-request.ts';
-import { type ContainerFile, readContainerFile } from './container-file.ts';
-import { collect, collectPair, collectPlatforms, parseTargetName } from './image-options.ts';
+import { compressionSchema } from '../builds/spec.ts';
+import { duration } from '../config/values.ts';
+import { collect, collectPair, collectPlatforms, parseTargetName, type TargetName, targetOf } from './image-options.ts';
 import { addOutcomeOptions, tellOutcome } from './outcome.ts';
 import { explain } from './output.ts';
-import { createSender, type Send, type SentBytes } from './sender.ts';
+import { createSender, describeFault, NothingToSend, openArchive, type Send, type SentBytes } from './sender.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
 
 /** A context that the service fetches itself. */
@@ -76,4 +76,109 @@ async function sendContext(context: string, { path }: ContainerFile, send: Send)
   const archive = await openArchive(context, directory => packDirectory(directory, { containerFile }), folder.path);
   // The folder has to be there until all is sent.
   return await send('the context', archive);
+}
+
+interface BuildCommandOptions {
+  readonly file?: string;
+  readonly platform?: readonly string[];
+  readonly tag?: TargetName;
+  readonly buildArg?: Readonly<Record<string, string>>;
+  readonly target?: string;
+  readonly label?: Readonly<Record<string, string>>;
+  readonly secret?: readonly string[];
+  readonly network?: string;
+  readonly provenance?: string;
+  readonly sbom?: boolean;
+  readonly cache?: string;
+  readonly compression?: CompressionOption;
+  readonly freeze?: boolean;
+  readonly timeout?: string;
+  readonly dryRun?: boolean;
+}
+
+/** The body of the request, docs/api.md "Submit". What is undefined is not sent. */
+function buildRequestOf(options: BuildCommandOptions, file: ContainerFile, buildContext?: SentBytes): object {
+  const { sbom, provenance } = options;
+  return {
+    containerFile: Buffer.from(file.text).toString('base64'),
+    containerPlatform: options.platform?.join(','),
+    buildContext,
+    ...targetOf(options.tag, options.freeze),
+    buildArgs: options.buildArg,
+    buildTarget: options.target,
+    buildLabels: options.label,
+    buildSecrets: options.secret,
+    buildNetwork: options.network,
+    buildAttestations: sbom || provenance ? { sbom, provenance } : undefined,
+    cacheRepository: options.cache,
+    buildCompression: options.compression,
+    buildTimeout: options.timeout,
+    dryRun: options.dryRun,
+  };
+}
+
+interface CompressionOption {
+  readonly mode: string;
+  readonly level?: number | undefined;
+}
+
+const { mode: modeSchema, level: levelSchema } = compressionSchema.shape;
+
+/** `mode` or `mode:level`. */
+function parseCompression(text: string): CompressionOption {
+  const [, mode, level] = /^([a-z]+)(?::(\d{1,2}))?$/.exec(text) ?? [];
+  const isKnown = modeSchema.safeParse(mode).success;
+  const { data, success } = levelSchema.safeParse(level === undefined ? undefined : Number(level));
+  if (mode !== undefined && isKnown && success) return { mode, level: data };
+  throw new InvalidArgumentError(`expected ${modeSchema.options.join(', ')}, with a level such as zstd:3 if you like`);
+}
+
+/** As it is written. */
+function parseTimeout(text: string): string {
+  const { error } = duration({ minMs: 1000 }).safeParse(text);
+  if (error) throw new InvalidArgumentError(error.issues[0]?.message ?? '');
+  return text;
+}
+
+interface ContainerFile {
+  readonly text: string;
+  /** Absent where it came from standard input. */
+  readonly path?: string;
+}
+
+interface ContainerFilePlaces {
+  /** What -f says: a path, or `-` for standard input. */
+  readonly file: string | undefined;
+  /** The directory of the build context, if it is one. */
+  readonly directory: string | undefined;
+  readonly stdin: Readable;
+}
+
+const NAMES = ['Containerfile', 'Dockerfile'] as const;
+
+/** What -f names, else the Containerfile or Dockerfile in the directory. Throws NothingToSend. */
+async function readContainerFile({ file, directory, stdin }: ContainerFilePlaces): Promise<ContainerFile> {
+  if (file === '-') return { text: await text(stdin) };
+  if (file !== undefined) return (await find(file)) ?? refuse(`there is no ${file}`);
+  if (directory === undefined)
+    return refuse('what is to be built? name a directory, such as ".", or a Containerfile with -f');
+  for (const name of NAMES) {
+    const found = await find(join(directory, name));
+    if (found) return found;
+  }
+  return refuse(`there is no ${NAMES.join(' and no ')} in ${directory}: name it with -f`);
+}
+
+async function find(path: string): Promise<ContainerFile | undefined> {
+  try {
+    return { text: await readFile(path, 'utf8'), path };
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw describeFault(cause, path);
+  }
+}
+
+function refuse(message: string): never {
+  throw new NothingToSend(message);
 }

@@ -2,12 +2,10 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { formatLogEntry, type LogEntry } from '../builds/progress.ts';
 import { buildIdSchema } from '../builds/record.ts';
-import { awaitBuild, describeFailure } from './await-build.ts';
-import { formatBuilds } from './builds-table.ts';
-import { explain, print } from './output.ts';
-import { plainText } from './plain-text.ts';
-import { type BuildsClient, type BuildsPage, buildStatuses } from './service/builds.ts';
-import { linesOf } from './service/lines.ts';
+import { awaitBuild, describeFailure } from './outcome.ts';
+import { explain, formatColumns, plainText, print } from './output.ts';
+import { type Build, type BuildsClient, type BuildsPage, buildStatuses } from './service/builds.ts';
+import { linesOf } from './service/service.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
 
 interface ListOptions extends BuildsPage {
@@ -102,4 +100,30 @@ function parseLimit(text: string): number {
   const limit = Number(text);
   if (/^\d+$/.test(text) && limit >= 1 && limit <= MAX_LIMIT) return limit;
   throw new InvalidArgumentError(`expected a number from 1 to ${MAX_LIMIT}`);
+}
+
+/** A failure may quote lines of a step: the whole reason is in the log and in `--json`. */
+const MAX_REASON_LENGTH = 120;
+
+/** A line of headings, and one for each build, in columns; of a build that did not fail the last is empty. */
+function formatBuilds(builds: readonly Build[]): readonly string[] {
+  const rows = builds.map(({ buildId, status, creationTime, duration, platforms, targetImage, reason }) => [
+    buildId,
+    status,
+    creationTime ?? '-',
+    duration === undefined ? '-' : `${Math.round(duration)} s`,
+    platforms.join(',') || '-',
+    targetImage ?? '-',
+    status === 'failed' ? summarize(reason ?? '-') : '',
+  ]);
+  return formatColumns(
+    ['BUILD', 'STATUS', 'CREATED', 'TOOK', 'PLATFORMS', 'IMAGE', 'REASON'],
+    rows.map(row => row.map(plainText)),
+  );
+}
+
+function summarize(reason: string): string {
+  const line = plainText(reason).replaceAll(/\s+/g, ' ').trim();
+  const characters = [...line];
+  return characters.length > MAX_REASON_LENGTH ? `${characters.slice(0, MAX_REASON_LENGTH - 1).join('')}…` : line;
 }

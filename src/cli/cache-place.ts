@@ -4,9 +4,15 @@ import { join, resolve } from 'node:path';
 import type { CacheAdmin } from '../cache/admin/cache-admin.ts';
 import { type CacheLine, cacheLineSchema } from '../cache/admin/lines.ts';
 import { type DirectoryLock, DirectoryLocked, lockDirectory } from '../state/data-directory.ts';
-import { linesOf } from './service/lines.ts';
-import { type Hints, parseJson, refusalOf } from './service/refusal.ts';
-import { type Service, ServiceRefused, sendRequest } from './service/service.ts';
+import {
+  type Hints,
+  linesOf,
+  parseJson,
+  refusalOf,
+  type Service,
+  ServiceRefused,
+  sendRequest,
+} from './service/service.ts';
 
 interface OpenedCacheAdmin extends CacheAdmin {
   close(): Promise<void>;

@@ -4,11 +4,25 @@ import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import type { GarbageCollector, GcOptions } from '../hosted/gc/collector.ts';
 import { GcRefused } from '../hosted/gc/orphans.ts';
-import type { GcProgress, GcReport } from '../hosted/gc/report.ts';
+import {
+  type GcLine,
+  type GcProgress,
+  type GcReport,
+  gcLineSchema,
+  isNothing,
+  type Tally,
+} from '../hosted/gc/report.ts';
+import { formatSize } from '../oci/size.ts';
 import { type DirectoryLock, DirectoryLocked, lockDirectory } from '../state/data-directory.ts';
-import { askService } from './gc-service.ts';
-import { formatReport } from './gc-table.ts';
-import { type Service, ServiceRefused } from './service/service.ts';
+import {
+  type Hints,
+  linesOf,
+  parseJson,
+  refusalOf,
+  type Service,
+  ServiceRefused,
+  sendRequest,
+} from './service/service.ts';
 
 interface GcCommandDeps {
   /** Asked when the command runs. */
@@ -99,4 +113,81 @@ function createProgressLine(write: ((text: string) => void) | undefined) {
     // From the beginning of the line to its end.
     clear: () => write?.('\r\u001b[K'),
   };
+}
+
+const HEADINGS = ['REPOSITORY', 'TAGS', 'MANIFESTS', 'BLOBS', 'SIZE'] as const;
+
+/** A table of the repositories that lose something, if there are any, and the sums. */
+function formatReport(report: GcReport): readonly string[] {
+  const { dryRun, repositories, removed, kept, orphans, freedBytes } = report;
+  const rows = repositories.map(({ repository, removed: gone }) => [repository, ...cellsOf(gone)]);
+  const found = orphans.blobs > 0 ? [`left by a crash: ${formatContent(orphans)}`] : [];
+  return [
+    ...(rows.length > 0 ? formatColumns([HEADINGS, ...rows]) : []),
+    `${dryRun ? 'would remove' : 'removed'}: ${isNothing(removed) ? 'nothing' : formatTally(removed)}`,
+    ...found,
+    `${dryRun ? 'would free' : 'freed'}: ${formatSize(freedBytes)} on disk`,
+    `stays: ${formatTally(kept)}`,
+  ];
+}
+
+function cellsOf({ tags, manifests, blobs, bytes }: Tally): readonly string[] {
+  return [tags, manifests, blobs].map(String).concat(formatSize(bytes));
+}
+
+function formatTally({ tags, manifests, blobs, bytes }: Tally): string {
+  const content = `${count(manifests, 'manifest')}, ${count(blobs, 'blob')}; ${formatSize(bytes)}`;
+  return `${count(tags, 'tag')}, ${content}`;
+}
+
+function formatContent({ blobs, bytes }: GcReport['orphans']): string {
+  return `${count(blobs, 'file')}; ${formatSize(bytes)}`;
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}
+
+/** The first column to the left, the others to the right. */
+function formatColumns(table: readonly (readonly string[])[]): readonly string[] {
+  const widths = HEADINGS.map((_, column) => Math.max(...table.map(row => row[column]?.length ?? 0)));
+  const pad = (cell: string, column: number) =>
+    column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0);
+  return table.map(row => row.map(pad).join('  '));
+}
+
+const HINT = 'set VENEER_TOKEN to a token that may delete there';
+const ADVICE = 'ask again; what is removed by now stays removed';
+const HINTS: Hints = { 401: HINT, 403: HINT };
+
+/** Throws ServiceRefused. */
+async function askService(
+  service: Service,
+  { dryRun = false, force = false, onProgress }: GcOptions,
+): Promise<GcReport> {
+  const response = await post(service, `dryRun=${dryRun}&force=${force}`);
+  if (!response.ok) throw await refusalOf(response, HINTS);
+  const { host } = service.url;
+  for await (const text of linesOf(response, ADVICE)) {
+    const line = parseLine(text, host);
+    if (line.kind === 'report') return line.report;
+    if (line.kind === 'error') throw new ServiceRefused(line.message);
+    onProgress?.(line.progress);
+  }
+  throw new ServiceRefused(`${host} broke off: ${ADVICE}`);
+}
+
+async function post(service: Service, query: string): Promise<Response> {
+  try {
+    return await sendRequest(service, `/v1/hosted/collect?${query}`, { method: 'POST' });
+  } catch (cause) {
+    if (!(cause instanceof ServiceRefused && cause.isUnreachable)) throw cause;
+    throw new ServiceRefused(`another process uses the data directory, and ${cause.message}`, { cause });
+  }
+}
+
+function parseLine(text: string, host: string): GcLine {
+  const { data } = gcLineSchema.safeParse(parseJson(text));
+  if (data) return data;
+  throw new ServiceRefused(`what answers at ${host} is no Veneer of this version`);
 }

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
 import { InvalidPlatform, parsePlatforms } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
-import { parseJson } from './service/refusal.ts';
+import { parseJson } from './service/service.ts';
 
 const wordsSchema = z.array(z.string());
 
@@ -77,4 +77,9 @@ function readReference(text: string) {
     if (error instanceof RegistryError) throw new InvalidArgumentError(`${error.message}; expected REPOSITORY[:TAG]`);
     throw error;
   }
+}
+
+/** An image that is given a name is to be found under it: it is frozen, unless it is mirrored. */
+export function targetOf(name: TargetName | undefined, isFrozen: boolean | undefined) {
+  return { buildRepository: name?.repository, buildTag: name?.tag, freeze: isFrozen ?? (name && true) };
 }

@@ -1,12 +1,10 @@
 // What comes of a request for an image: waits for its build where one is under way, and prints the reference to pull.
 import type { Command } from 'commander';
-import { awaitBuild, describeFailure } from './await-build.ts';
-import { explain, print } from './output.ts';
-import { plainText } from './plain-text.ts';
-import { createBarView } from './progress/bars.ts';
-import { createLineView } from './progress/lines.ts';
-import type { Build, BuildsClient, Submitted } from './service/builds.ts';
-import type { ServiceCommandDeps } from './service-command.ts';
+import { explain, plainText, print } from './output.ts';
+import { createBarView, createLineView, type ProgressView } from './progress.ts';
+import { type Build, type BuildsClient, followBuild, type Patience, type Submitted } from './service/builds.ts';
+import { ServiceRefused } from './service/service.ts';
+import { Interrupted, type ServiceCommandDeps } from './service-command.ts';
 
 interface OutcomeOptions {
   readonly await: boolean;
@@ -66,4 +64,40 @@ async function settle(
 
 function underWay(id: string): string {
   return plainText(`${id} is under way: see it with \`veneer builds log ${id}\``);
+}
+
+interface AwaitOptions {
+  /** Closed in the end. */
+  readonly view: ProgressView;
+  /** Aborts when somebody interrupts the command. */
+  readonly interrupted: AbortSignal;
+  readonly patience?: Patience | undefined;
+}
+
+/** The build when it has ended. Throws Interrupted, or ServiceRefused. */
+export async function awaitBuild(
+  builds: BuildsClient,
+  id: string,
+  { view, interrupted, patience }: AwaitOptions,
+): Promise<Build> {
+  let build: Build | undefined;
+  try {
+    build = await followBuild(builds, id, { onEntry: view.show, signal: interrupted, patience });
+    return build;
+  } catch (cause) {
+    if (interrupted.aborted) {
+      throw new Interrupted(
+        `${id} goes on: see it with \`veneer builds log ${id}\`, end it with \`veneer builds cancel ${id}\``,
+      );
+    }
+    if (!(cause instanceof ServiceRefused && cause.isPassing)) throw cause;
+    throw new ServiceRefused(`${cause.message}; ${id} may go on: see it with \`veneer builds log ${id}\``, { cause });
+  } finally {
+    view.close({ isFailed: build?.status === 'failed' });
+  }
+}
+
+/** A build that failed, in one line. */
+export function describeFailure({ buildId, reason }: Build, builds: BuildsClient): string {
+  return `${buildId} failed: ${reason ?? 'it tells no reason'}; its log: ${builds.logUrl(buildId)}`;
 }

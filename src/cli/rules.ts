@@ -1,10 +1,11 @@
 // `veneer rules`: the rules that a running service has in force, and what they make of an image.
 import { Command } from 'commander';
-import { explain, print } from './output.ts';
-import { plainText } from './plain-text.ts';
-import { formatExplanation } from './rule-explanation-text.ts';
-import { formatRules } from './rules-text.ts';
-import { explainRules, listRules } from './service/rules.ts';
+import { type Explanation, explanationSchema, type RuleList, ruleListSchema, type ToldRule } from '../rules/explanation.ts';
+import type { z } from 'zod';
+import { explain, formatColumns, plainText, print } from './output.ts';
+import { formatExplanation } from './rule-explanation.ts';
+import { parseAnswer } from './service/builds.ts';
+import { type Hints, refusalOf, type Service, ServiceRefused, sendRequest } from './service/service.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
 
 interface ExplainOptions {
@@ -59,4 +60,56 @@ function addList(command: Command, deps: ServiceCommandDeps): void {
       for (const fault of found.faults) explain(self, plainText(`what is written there now is not in force: ${fault}`));
     }),
   );
+}
+
+const HEADINGS = ['RULE', 'IMAGES', 'NOT', 'PLATFORMS', 'CALLERS', 'CHANGES', 'LAYERS', 'PINNED'];
+
+/** A line of headings and one for each rule, in columns, and since when they are in force. */
+function formatRules({ rules, loadedAt }: RuleList): readonly string[] {
+  const since = plainText(`in force since ${loadedAt}`);
+  if (rules.length === 0) return ['there are no rules', since];
+  const rows = rules.map(rule => cellsOf(rule).map(plainText));
+  return [...formatColumns(HEADINGS, rows), '', since];
+}
+
+function cellsOf({ name, match, layers, changes, pinned }: ToldRule): readonly string[] {
+  const { image, not = [], platform = [], caller = [] } = match;
+  const places = layers.map(({ from, platforms }) => (platforms ? `${from} (${platforms.join()})` : from));
+  return [name, ...[image, not, platform, caller, changes, places].map(list => list.join(', ') || '-'), pinned];
+}
+
+interface ExplainQuery {
+  readonly image: string;
+  readonly platform?: string | undefined;
+  readonly caller?: string | undefined;
+}
+
+const EXPLAIN_HINT =
+  'set VENEER_TOKEN to a token that may pull it; for --caller, to one that may delete in all repositories';
+const LIST_HINT = 'set VENEER_TOKEN to a token that may delete in all repositories';
+
+function explainRules(service: Service, { image, platform, caller }: ExplainQuery): Promise<Explanation> {
+  const query = new URLSearchParams({ image, ...(platform && { platform }), ...(caller && { caller }) });
+  return ask(service, explanationSchema, { path: `/v1/rules/explain?${query}`, hint: EXPLAIN_HINT });
+}
+
+function listRules(service: Service): Promise<RuleList> {
+  return ask(service, ruleListSchema, { path: '/v1/rules', hint: LIST_HINT });
+}
+
+interface Asked {
+  readonly path: string;
+  /** What helps who may not. */
+  readonly hint: string;
+}
+
+async function ask<T>(service: Service, schema: z.ZodType<T>, { path, hint }: Asked): Promise<T> {
+  const response = await sendRequest(service, path);
+  const hints: Hints = { 401: hint, 403: hint };
+  if (!response.ok) throw await refusalOf(response, hints);
+  const { host } = service.url;
+  const text = await response.text().catch(cause => {
+    throw new ServiceRefused(`${host} broke off`, { cause, isPassing: true });
+  });
+  return parseAnswer(schema, text, host);
 }

@@ -1,11 +1,9 @@
 // What all commands that speak to a running service have in common.
 import type { Readable } from 'node:stream';
 import type { Command } from 'commander';
-import { NothingToSend } from './archive.ts';
-import { Interrupted } from './await-build.ts';
-import { plainText } from './plain-text.ts';
-import { type BuildsClient, createBuildsClient } from './service/builds.ts';
-import type { Patience } from './service/follow.ts';
+import { plainText } from './output.ts';
+import { NothingToSend } from './sender.ts';
+import { type BuildsClient, createBuildsClient, type Patience } from './service/builds.ts';
 import { type Service, ServiceRefused } from './service/service.ts';
 
 export interface ServiceCommandDeps {
@@ -27,6 +25,11 @@ interface ServiceCall {
 
 interface ServerOption {
   readonly server?: string;
+}
+
+/** Nobody waits any more; the build goes on. The message is for people. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted';
 }
 
 export function addServerOption(command: Command): Command {

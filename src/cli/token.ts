@@ -1,14 +1,13 @@
 // `veneer token`: gives out access tokens, lists and revokes them, beside the running service.
 import { existsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { Command } from 'commander';
-import { type AccessTokens, createAccessTokens } from '../access/access-token.ts';
-import type { Permission } from '../access/right.ts';
+import { Command, InvalidArgumentError } from 'commander';
+import { type AccessToken, type AccessTokens, createAccessTokens } from '../access/access-token.ts';
+import { findPatternFault, type Permission } from '../access/right.ts';
+import { duration } from '../config/values.ts';
 import { createReserve, createReservedStore } from '../state/reserve.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
-import { explain, print } from './output.ts';
-import { collectPatterns, parseName, parseTtl } from './token-options.ts';
-import { formatTokens } from './token-table.ts';
+import { explain, formatColumns, print } from './output.ts';
 
 interface TokenCommandDeps {
   /** The path of the records that the service keeps; asked when a command runs. */
@@ -126,4 +125,43 @@ function permissionsOf({
   ];
   const ofRepositories = permissions.filter(({ repositories }) => repositories.length > 0);
   return admin ? [...ofRepositories, { repositories: [], allow: ['admin'] }] : ofRepositories;
+}
+
+const MIN_TTL_MS = 60_000;
+const NAME = /^[\w.@ -]{1,64}$/;
+
+/** For an option that may be there several times. */
+function collectPatterns(pattern: string, before: readonly string[] = []): readonly string[] {
+  const fault = findPatternFault(pattern);
+  if (fault !== undefined) throw new InvalidArgumentError(fault);
+  return [...before, pattern];
+}
+
+/** In milliseconds, from a minute to ten years. */
+function parseTtl(text: string): number {
+  const { data, error } = duration({ minMs: MIN_TTL_MS }).safeParse(text);
+  if (data !== undefined) return data;
+  throw new InvalidArgumentError(error?.issues[0]?.message ?? 'expected a duration');
+}
+
+function parseName(text: string): string {
+  if (NAME.test(text)) return text;
+  throw new InvalidArgumentError('expected at most 64 letters, digits, spaces and any of . _ @ -');
+}
+
+const HEADINGS = ['ID', 'EXPIRES', 'NAME', 'RIGHTS'] as const;
+
+/** A line of headings, and one for each token, in columns. */
+function formatTokens(tokens: readonly AccessToken[]): readonly string[] {
+  const rows = tokens.map(({ id, expiresAt, name, permissions }) => [
+    id,
+    expiresAt,
+    name,
+    permissions.map(formatPermission).join('; '),
+  ]);
+  return formatColumns(HEADINGS, rows);
+}
+
+function formatPermission({ repositories, allow }: Permission): string {
+  return [allow.join(','), ...repositories].join(' ');
 }

@@ -1,7 +1,6 @@
 // The key `hosted`: the repositories of our own.
 import { z } from 'zod';
-import { collectSchema, patternsSchema, quotaSchema, retentionSchema } from './collect-schema.ts';
-import { duration } from './values.ts';
+import { duration, glob, size } from './values.ts';
 
 const PREFIX = /^(?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*\/)+$/;
 /** What `/v2/<name>/…` has for tokens. */
@@ -43,4 +42,42 @@ function prefixSchema() {
     .regex(PREFIX, 'expected the beginning of a repository name with a slash at its end, such as local/')
     .refine(prefix => !prefix.startsWith(RESERVED), 'names under wt/ are kept for tokens')
     .refine(prefix => !/^(?:localhost|[^/.]*\.[^/]*)\//.test(prefix), 'begins with the host of a registry');
+}
+
+const TEN_MINUTES_MS = 600_000;
+
+function collectSchema() {
+  return z
+    .strictObject({
+      /** From the end of one collection to the next; absent: none comes by itself. */
+      every: z
+        .union([z.literal('off').transform(() => undefined), duration({ minMs: TEN_MINUTES_MS })])
+        .prefault('24h'),
+      grace: duration().prefault('24h'),
+      /** Absent: manifests without a tag stay. */
+      untagged: z.union([z.literal('never').transform(() => undefined), duration()]).prefault('never'),
+    })
+    .transform(({ every, grace, untagged }) => ({ everyMs: every, graceMs: grace, untaggedMs: untagged }));
+}
+
+function retentionSchema() {
+  return z
+    .strictObject({
+      repositories: patternsSchema(),
+      tags: patternsSchema(),
+      keepNewest: z.int().positive().optional(),
+      maxAge: duration().optional(),
+    })
+    .transform(({ maxAge, ...rest }) => ({ ...rest, maxAgeMs: maxAge }));
+}
+
+function quotaSchema() {
+  return z
+    .strictObject({ repositories: patternsSchema(), size: size() })
+    .transform(({ repositories, size }) => ({ repositories, maxBytes: size }));
+}
+
+/** Globs of repositories or of tags. */
+export function patternsSchema() {
+  return z.array(glob().min(1).max(255)).min(1);
 }

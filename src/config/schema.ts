@@ -3,9 +3,8 @@ import { resolve } from 'node:path';
 import { z } from 'zod';
 import { accessSchema } from './access-schema.ts';
 import { buildsSchema } from './builds-schema.ts';
-import { cacheBudget, cacheBudgetFields } from './cache-budget-schema.ts';
+import { cacheSchema } from './cache-schema.ts';
 import { eventsSchema } from './events-schema.ts';
-import { freshnessSchema, negativeSchema, staleSchema } from './freshness-schema.ts';
 import { hostedSchema } from './hosted-schema.ts';
 import { nodeSelectors } from './kubernetes-schema.ts';
 import { ruleDigestsSchema, rulesSchema } from './rules-schema.ts';
@@ -170,31 +169,6 @@ function tokensSchema() {
         .prefault({}),
     })
     .transform(({ ttl, ...rest }) => ({ ...rest, ttlMs: ttl }));
-}
-
-function cacheSchema() {
-  return z
-    .strictObject({
-      tagFreshness: duration().prefault('5m'),
-      freshness: freshnessSchema(),
-      stale: staleSchema(),
-      negative: negativeSchema(),
-      /** How long what nobody waits for any more is fetched on, where that is worth it. */
-      abandoned: duration({ maxMs: MAX_TIMER_MS }).prefault('5m'),
-      /** What is worth it: so much is there, or no more than so much is left. */
-      finish: z
-        .strictObject({ part: z.number().min(0).max(1).default(0.5), rest: size().prefault('16MiB') })
-        .transform(({ part, rest }) => ({ part, restBytes: rest }))
-        .prefault({}),
-      ...cacheBudgetFields(),
-    })
-    .transform(({ tagFreshness, negative, abandoned, maxSize, water, maxAge, ...rest }) => ({
-      ...rest,
-      budget: cacheBudget({ maxSize, water, maxAge }),
-      tagFreshnessMs: tagFreshness,
-      negativeMs: negative,
-      abandonedMs: abandoned,
-    }));
 }
 
 /** How all that is kept is read for damage. */

@@ -1,5 +1,9 @@
 // The running service as commands ask it: one request, and its answer or why there is none.
+
+import { z } from 'zod';
 import { isAccessToken } from '../../access/access-token.ts';
+import { type Environment, httpUrl } from '../../config/values.ts';
+import { plainText } from '../output.ts';
 
 export interface Service {
   readonly url: URL;
@@ -63,4 +67,99 @@ function reasonOf(error: unknown): string {
   const cause = error instanceof Error ? error.cause : undefined;
   if (!(cause instanceof Error)) return '';
   return ` (${'code' in cause && typeof cause.code === 'string' ? cause.code : cause.message})`;
+}
+
+/** What would help, by status. */
+export type Hints = Readonly<Record<number, string>>;
+
+const MAX_BODY_CHARACTERS = 64 * 1024;
+const MAX_MESSAGE_CHARACTERS = 500;
+
+/** The augment API's form of an error, and the registry's. */
+const errorSchema = z.union([
+  z.object({ message: z.string() }),
+  z
+    .object({ errors: z.array(z.object({ message: z.string() })).min(1) })
+    .transform(({ errors }) => ({ message: errors.map(({ message }) => message).join('; ') })),
+]);
+
+/** Reads the answer's body to its end, or cancels it. */
+export async function refusalOf(response: Response, hints: Hints = {}): Promise<ServiceRefused> {
+  const { status, statusText, url, headers } = response;
+  const said = messageOf(await readStart(response)) ?? statusText;
+  const retryAfter = /^\d{1,9}$/.exec(headers.get('Retry-After') ?? '')?.[0];
+  const hint = retryAfter === undefined ? hints[status] : `try again in ${retryAfter} s`;
+  const text = [`${new URL(url).host} says ${status}`, said && `, ${said}`, hint && `: ${hint}`].filter(Boolean);
+  return new ServiceRefused(text.join(''), { isPassing: status === 429 || status >= 500 });
+}
+
+async function readStart({ body }: Response): Promise<string> {
+  let text = '';
+  try {
+    for await (const part of body?.pipeThrough(new TextDecoderStream()) ?? []) {
+      text += part;
+      if (text.length > MAX_BODY_CHARACTERS) break;
+    }
+  } catch {
+    // What arrived before the connection broke has to do.
+  }
+  return text;
+}
+
+function messageOf(text: string): string | undefined {
+  const { data } = errorSchema.safeParse(parseJson(text));
+  return data && plainText(data.message).slice(0, MAX_MESSAGE_CHARACTERS);
+}
+
+/** Undefined for what is no JSON. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+const MAX_LINE_CHARACTERS = 64 * 1024 * 1024;
+
+/** Each without its line break; reads the body to its end or cancels it. Where the connection breaks it throws ServiceRefused, with `advice`. */
+export async function* linesOf({ body, url }: Response, advice: string): AsyncGenerator<string> {
+  let rest = '';
+  const decoder = new TextDecoder();
+  try {
+    for await (const chunk of body ?? []) {
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
+      rest = lines.pop() ?? '';
+      if (rest.length > MAX_LINE_CHARACTERS) throw new Error(`a line has more than ${MAX_LINE_CHARACTERS} characters`);
+      yield* lines;
+    }
+  } catch (cause) {
+    throw new ServiceRefused(`${new URL(url).host} broke off: ${advice}`, { cause, isPassing: true });
+  }
+  if (rest !== '') yield rest;
+}
+
+export interface AddressSources {
+  /** What --server says. */
+  readonly server: string | undefined;
+  readonly env: Environment;
+  /** Asked last: where the address is known, nothing of the configuration has to be readable. */
+  readonly findOwn: () => URL | undefined;
+}
+
+const addressSchema = httpUrl().refine(({ pathname }) => pathname === '/', 'must have no path');
+
+/** --server, VENEER_URL, or where the configuration has the service listen. Throws ServiceRefused, and what `findOwn` throws. */
+export function findServiceUrl({ server, env, findOwn }: AddressSources): URL {
+  if (server !== undefined) return parseAddress(server, '--server');
+  if (env.VENEER_URL) return parseAddress(env.VENEER_URL, 'VENEER_URL');
+  const own = findOwn();
+  if (own) return own;
+  throw new ServiceRefused('the configuration does not tell where the service listens: name it with --server');
+}
+
+function parseAddress(text: string, source: string): URL {
+  const { data, error } = addressSchema.safeParse(text);
+  if (data) return data;
+  throw new ServiceRefused(`${source}: ${error?.issues[0]?.message}, such as http://127.0.0.1:8080`);
 }

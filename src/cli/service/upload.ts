@@ -1,9 +1,8 @@
 // Pushes a blob into a repository of the service in chunks, so that a broken connection costs one of them. distribution-spec "Pushing blobs".
 import pRetry, { type Options } from 'p-retry';
 import type { Digest } from '../../oci/digest.ts';
-import type { Patience } from './follow.ts';
-import { type Hints, refusalOf } from './refusal.ts';
-import { type Service, ServiceRefused, sendRequest } from './service.ts';
+import type { Patience } from './builds.ts';
+import { type Hints, refusalOf, type Service, ServiceRefused, sendRequest } from './service.ts';
 
 export interface UploadedBlob {
   readonly bytes: Blob;

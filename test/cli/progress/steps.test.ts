@@ -1,7 +1,7 @@
 // How far each platform is, from what is told of its steps.
 import { expect, test } from 'vitest';
 import type { LogEntry } from '../../../src/builds/progress.ts';
-import { createStepCounter } from '../../../src/cli/progress/steps.ts';
+import { createStepCounter } from '../../../src/cli/progress.ts';
 
 type Told = readonly [step: string, state: NonNullable<LogEntry['state']>];
 

@@ -2,8 +2,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import type { LogEntry } from '../../../src/builds/progress.ts';
-import { createBarView } from '../../../src/cli/progress/bars.ts';
-import { formatEntry } from '../../../src/cli/progress/lines.ts';
+import { createBarView, formatEntry } from '../../../src/cli/progress.ts';
 import { createTerminal } from '../terminal.ts';
 
 const at = '2030-01-01T00:00:00Z';

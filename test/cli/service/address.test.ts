@@ -1,7 +1,7 @@
 // Where the service is that a command speaks to.
 import { expect, test } from 'vitest';
-import { type AddressSources, findServiceUrl } from '../../../src/cli/service/address.ts';
-import { findOwnUrl } from '../../../src/config/own-url.ts';
+import { type AddressSources, findServiceUrl } from '../../../src/cli/service/service.ts';
+import { findOwnUrl } from '../../../src/config/own-address.ts';
 
 const own = new URL('http://127.0.0.1:9000');
 const find = (sources: Partial<AddressSources>) =>

@@ -1,8 +1,7 @@
 // Following a log: every entry once, in order, over connections that break.
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { LogEntry } from '../../../src/builds/progress.ts';
-import { createBuildsClient } from '../../../src/cli/service/builds.ts';
-import { followBuild } from '../../../src/cli/service/follow.ts';
+import { createBuildsClient, followBuild } from '../../../src/cli/service/builds.ts';
 import { BUILD_ID, type BuildService, startBuildService } from '../build-service.ts';
 
 let service: BuildService;

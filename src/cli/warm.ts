@@ -1,15 +1,84 @@
-// A pull that keeps nothing here: all that an image leads to is read through the service, and verified.
+// `veneer cache warm`: pulls images through the service, so that the next pull finds them there.
+import { Command } from 'commander';
 import pLimit from 'p-limit';
-import type { ContentDescriptor } from '../../oci/descriptor.ts';
-import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../../oci/manifest.ts';
-import { ACCEPT_MANIFESTS, isNondistributableType } from '../../oci/media-type.ts';
-import { formatPlatform, isSamePlatform, normalizePlatform, type Platform } from '../../oci/platform.ts';
-import { parseReference, tagOrDigest } from '../../oci/reference.ts';
-import { ContentMismatch, createVerifier, type Expected } from '../../oci/verify.ts';
-import { refusalOf } from './refusal.ts';
-import { type Service, ServiceRefused, sendRequest } from './service.ts';
+import type { ContentDescriptor } from '../oci/descriptor.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../oci/manifest.ts';
+import { ACCEPT_MANIFESTS, isNondistributableType } from '../oci/media-type.ts';
+import {
+  formatPlatform,
+  InvalidPlatform,
+  isSamePlatform,
+  normalizePlatform,
+  type Platform,
+  parsePlatforms,
+} from '../oci/platform.ts';
+import { parseReference, tagOrDigest } from '../oci/reference.ts';
+import { formatSize } from '../oci/size.ts';
+import { ContentMismatch, createVerifier, type Expected } from '../oci/verify.ts';
+import { explain, plainText, print } from './output.ts';
+import { refusalOf, type Service, ServiceRefused, sendRequest } from './service/service.ts';
+import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
 
-export interface WarmProgress {
+interface WarmCommandOptions {
+  readonly platform?: string;
+}
+
+export function createWarmCommand(deps: ServiceCommandDeps): Command {
+  const command = new Command('warm')
+    .description('pulls images through the service: their manifests, configs and layers are kept then')
+    .argument('<images...>', 'such as docker.io/library/alpine:3')
+    .option('--platform <platforms>', 'these alone, such as linux/amd64,linux/arm64; default: all')
+    .action((images: readonly string[], options: WarmCommandOptions, self: Command) =>
+      callService(self, deps, ({ service }) => warmAll(self, { service, images, options, terminal: deps.terminal })),
+    );
+  return addServerOption(command);
+}
+
+interface Warming {
+  readonly service: Service;
+  readonly images: readonly string[];
+  readonly options: WarmCommandOptions;
+  readonly terminal: NodeJS.WritableStream | undefined;
+}
+
+/** What cannot be had keeps no other image from being pulled. */
+async function warmAll(self: Command, { service, images, options, terminal }: Warming): Promise<void> {
+  const platforms = parseWanted(options.platform);
+  const failed: string[] = [];
+  for (const image of images) {
+    const onProgress = (progress: WarmProgress) => void terminal?.write(`\r\u001b[K${formatProgress(image, progress)}`);
+    try {
+      const done = await warmImage(service, image, { platforms, onProgress });
+      terminal?.write('\r\u001b[K');
+      print(self, plainText(formatProgress(image, done)));
+    } catch (error) {
+      terminal?.write('\r\u001b[K');
+      const isTold = error instanceof RegistryError || (error instanceof ServiceRefused && !error.isUnreachable);
+      if (!isTold) throw error;
+      failed.push(image);
+      explain(self, plainText(`${image}: ${error.message}`));
+    }
+  }
+  if (failed.length > 0) throw new ServiceRefused(`could not pull ${failed.length} of ${images.length} images`);
+}
+
+function parseWanted(text: string | undefined): readonly Platform[] | undefined {
+  try {
+    return text === undefined ? undefined : parsePlatforms(text);
+  } catch (error) {
+    if (error instanceof InvalidPlatform) throw new ServiceRefused(`--platform: ${error.message}`);
+    throw error;
+  }
+}
+
+function formatProgress(image: string, { manifests, blobs, totalBlobs, bytes }: WarmProgress): string {
+  return `${image}: ${manifests} manifests, ${blobs} of ${totalBlobs} blobs, ${formatSize(bytes)}`;
+}
+
+// A pull that keeps nothing here: all that an image leads to is read through the service, and verified.
+
+interface WarmProgress {
   readonly manifests: number;
   readonly blobs: number;
   readonly totalBlobs: number;
@@ -28,7 +97,7 @@ const MAX_MANIFESTS = 512;
 const BLOBS_AT_ONCE = 4;
 
 /** Throws RegistryError for what names no image, and ServiceRefused for one that cannot be had as a whole. */
-export async function warmImage(service: Service, image: string, options: WarmOptions): Promise<WarmProgress> {
+async function warmImage(service: Service, image: string, options: WarmOptions): Promise<WarmProgress> {
   const reference = parseReference(image);
   const name = reference.registry ? `${reference.registry}/${reference.repository}` : reference.repository;
   const path = `/v2/${name}`;

@@ -1,8 +1,7 @@
 // What rules make of an image as lines for people: who, why, and for each platform what is different, as `diff` shows it.
 import { formatSize } from '../oci/size.ts';
 import type { AddedLayer, Difference, ExplainedImage, Explanation } from '../rules/explanation.ts';
-import { formatColumns } from './columns.ts';
-import { plainText } from './plain-text.ts';
+import { formatColumns, plainText } from './output.ts';
 
 const INDENT = '  ';
 

@@ -1,8 +1,8 @@
 // `veneer mirror-config`, as it is typed: the file alone on standard output, what to do with it on standard error.
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { createMirrorConfigCommand, type OwnMirror } from '../../src/cli/mirror-config.ts';
-import { describeMirror } from '../../src/config/own-mirror.ts';
+import { createMirrorConfigCommand, type OwnMirror } from '../../src/cli/mirror.ts';
+import { describeMirror } from '../../src/config/own-address.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { runCommand } from './run.ts';
 
