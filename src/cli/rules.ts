@@ -1,7 +1,13 @@
 // `veneer rules`: the rules that a running service has in force, and what they make of an image.
 import { Command } from 'commander';
-import { type Explanation, explanationSchema, type RuleList, ruleListSchema, type ToldRule } from '../rules/explanation.ts';
 import type { z } from 'zod';
+import {
+  type Explanation,
+  explanationSchema,
+  type RuleList,
+  ruleListSchema,
+  type ToldRule,
+} from '../rules/explanation.ts';
 import { explain, formatColumns, plainText, print } from './output.ts';
 import { formatExplanation } from './rule-explanation.ts';
 import { parseAnswer } from './service/builds.ts';
