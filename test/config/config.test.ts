@@ -90,7 +90,7 @@ test('an empty file gives every default', () => {
     rules: [],
     ruleDigests: { keepMs: 90 * 86_400_000 },
     events: { endpoints: [] },
-    memoryBytes: 134_217_728,
+    memoryBytes: 67_108_864,
     tokens: {
       ttlMs: 129_600_000,
       rate: { anonymous: { count: 250, perMs: 600_000 }, known: { count: 2500, perMs: 600_000 } },
