@@ -370,7 +370,7 @@ describe('while content grows', () => {
       await reader.read();
       await reader.cancel();
     }
-    await expect(ingestion.done).rejects.toThrow('nobody waits');
+    await expect(ingestion.done).rejects.toThrow('nobody reads');
   });
 
   test('a transfer that is worth finishing ends a while later, where it hangs', async () => {
@@ -381,7 +381,7 @@ describe('while content grows', () => {
     await ingestion.begun;
     const leftAt = performance.now();
     await reader.cancel();
-    await expect(ingestion.done).rejects.toThrow('nobody waits');
+    await expect(ingestion.done).rejects.toThrow('nobody reads');
     expect(performance.now() - leftAt).toBeGreaterThan(300);
   });
 
