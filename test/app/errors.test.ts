@@ -166,7 +166,7 @@ test('of our own records are 503 UNAVAILABLE, and only the log knows the cause',
       errors: [
         {
           code: 'UNAVAILABLE',
-          message: expect.stringMatching(/^what Veneer keeps cannot be read .* log has the cause/),
+          message: expect.stringMatching(/^records cannot be read .* log of Veneer has the cause/),
         },
       ],
     },
