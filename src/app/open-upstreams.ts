@@ -3,11 +3,11 @@ import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
 import { breakerSchema } from '../config/upstream-schema.ts';
 import type { Memory } from '../memory.ts';
-import type { BreakerChange } from '../upstream/breaker.ts';
-import { systemClock } from '../upstream/clock.ts';
-import type { ScopePolicy } from '../upstream/scopes.ts';
+import type { ScopePolicy } from '../upstream/auth/scopes.ts';
+import type { BreakerChange } from '../upstream/limits/breaker.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 import { createUpstreams, type UpstreamsOptions } from '../upstream/upstreams.ts';
+import { systemClock } from '../upstream/waiting.ts';
 
 /** How long we wait for upstreams, and how often we try again. */
 export type Patience = Pick<UpstreamsOptions, 'timeouts' | 'retries' | 'retryDelayMs'>;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { loadPassThroughKeys } from '../access/keys.ts';
 import { createSealedCredentials, type SealedCredentials } from '../access/sealed-credentials.ts';
 import type { Config } from '../config/schema.ts';
-import type { ScopePolicy } from '../upstream/scopes.ts';
+import type { ScopePolicy } from '../upstream/auth/scopes.ts';
 
 interface Passing {
   readonly scopes: ScopePolicy;

@@ -23,7 +23,7 @@ import { createWithToken, type WithToken } from '../pull/tokens/token-registry.t
 import type { RuleLayerStore } from '../rules/layers/layer-store.ts';
 import type { DescribeRemote } from '../rules/rules.ts';
 import type { RecordStore } from '../state/store.ts';
-import type { ScopePolicy } from '../upstream/scopes.ts';
+import type { ScopePolicy } from '../upstream/auth/scopes.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 import type { Caching } from './caching.ts';
 import { openUpstreams, type Patience } from './open-upstreams.ts';

@@ -7,7 +7,7 @@ import type { Blob } from '../cache/read-through/cached.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { isImageConfigType, isLayerType } from '../oci/media-type.ts';
 import { ContentMismatch } from '../oci/verify.ts';
-import { untilAborted } from '../upstream/until-aborted.ts';
+import { untilAborted } from '../upstream/waiting.ts';
 import type { PlannedBlob } from './copy-plan.ts';
 import type { CopySource } from './copy-source.ts';
 import type { MountingDestination } from './destination.ts';

@@ -8,7 +8,7 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { parseReference } from '../oci/reference.ts';
 import { imageName } from '../pull/origin.ts';
-import { untilAborted } from '../upstream/until-aborted.ts';
+import { untilAborted } from '../upstream/waiting.ts';
 import { type BlobCopying, copyBlob, copyFailure } from './copy-blob.ts';
 import { type CopyPlan, type PlannedBlob, type PlannedManifest, planCopy, readReferrers } from './copy-plan.ts';
 import { type Changes, type CopiedImage, type CopySource, type CopySourceDeps, openCopySource } from './copy-source.ts';

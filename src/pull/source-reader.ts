@@ -5,7 +5,7 @@ import type { SourceReader } from '../augment/source.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { untilAborted } from '../upstream/until-aborted.ts';
+import { untilAborted } from '../upstream/waiting.ts';
 import type { Origin } from './origin.ts';
 
 /** Of all documents of one image, as they are: what their descriptors say of them may be wrong. */

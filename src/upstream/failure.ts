@@ -5,15 +5,15 @@ import { z } from 'zod';
 import { joinBytes } from '../oci/bytes.ts';
 import { type ErrorCode, isErrorCode, RegistryError } from '../oci/errors.ts';
 import { parseJson } from '../oci/json.ts';
-import { ForbiddenAddress } from './connector.ts';
-import { parseRetryAfter } from './response.ts';
+import { ForbiddenAddress } from './transport/connector.ts';
+import { parseRetryAfter } from './transport/response.ts';
 
 const MAX_ERROR_BYTES = 64 * 1024;
 
 const errorSchema = z.object({ errors: z.array(z.object({ code: z.string() })).min(1) });
 
 /** What was being done, for messages, and the code that a 404 has where the upstream gives none. */
-export interface Attempt {
+export interface RequestContext {
   readonly upstream: string;
   readonly action: string;
   readonly missing: ErrorCode;
@@ -23,7 +23,7 @@ export interface Attempt {
 export class Outage extends RegistryError {}
 
 /** The error for a request that got no answer, or whose body broke. A RegistryError is returned as it is. */
-export function connectionFailure(cause: unknown, { upstream, action }: Attempt): Error {
+export function connectionFailure(cause: unknown, { upstream, action }: RequestContext): Error {
   if (cause instanceof RegistryError) return cause;
   if (cause instanceof ForbiddenAddress) {
     const reason = `${cause.message}: an entry of upstreams opens it, or layers.allowPrivateAddresses for a layer's URL`;
@@ -43,12 +43,15 @@ function bare(cause: unknown): Error {
 }
 
 /** The upstream answered, but not with what was asked for. */
-export function badAnswer({ upstream, action }: Attempt, reason: string, cause?: unknown): RegistryError {
+export function badAnswer({ upstream, action }: RequestContext, reason: string, cause?: unknown): RegistryError {
   return new RegistryError('UNKNOWN', `${upstream}: ${action}: ${reason}`, { status: 502, cause });
 }
 
 /** The error for an answer of status 4xx or 5xx; reads the body to its end. */
-export async function responseFailure(response: Dispatcher.ResponseData, attempt: Attempt): Promise<RegistryError> {
+export async function responseFailure(
+  response: Dispatcher.ResponseData,
+  attempt: RequestContext,
+): Promise<RegistryError> {
   const { statusCode, headers } = response;
   const own = await readCode(response);
   const message = (code: string) => `${attempt.upstream}: ${attempt.action}: status ${statusCode} (${code})`;
@@ -66,7 +69,7 @@ export async function responseFailure(response: Dispatcher.ResponseData, attempt
   return new RegistryError(code, message(code), { status: statusCode });
 }
 
-function codeOf(status: number, { missing }: Attempt): ErrorCode {
+function codeOf(status: number, { missing }: RequestContext): ErrorCode {
   const codes: Readonly<Record<number, ErrorCode>> = {
     401: 'UNAUTHORIZED',
     403: 'DENIED',

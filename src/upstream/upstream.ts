@@ -1,11 +1,11 @@
 // One registry that we pull from: what the rooms above may ask of it, in the words of distribution-spec.
 import type { Digest } from '../oci/digest.ts';
 import type { ByteRange } from '../oci/range.ts';
-import type { PasswordCredentials } from './credentials.ts';
-import type { Pusher } from './pusher.ts';
+import type { PasswordCredentials } from './auth/credentials.ts';
+import type { Pusher } from './registry/pusher.ts';
 
 /** What can be read of a registry, at one address or at several. */
-export type Place = Omit<Upstream, 'isOffline' | 'allows' | 'scope'>;
+export type Endpoint = Omit<Upstream, 'isOffline' | 'allows' | 'scope'>;
 
 /** Every call throws RegistryError: the upstream's own code and status where it gave one, 502 where it lied or broke, 504 where it hung. */
 export interface Upstream {

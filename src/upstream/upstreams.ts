@@ -3,22 +3,25 @@ import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import { isRegistryHost } from '../oci/reference.ts';
-import { openBody } from './body.ts';
-import type { BreakerChange } from './breaker.ts';
-import { type Clock, systemClock } from './clock.ts';
-import type { Lookup } from './connector.ts';
-import type { HelperFailure } from './credential-helper.ts';
-import { type Credentials, createDockerCredentials } from './credentials.ts';
-import { createDialer, type Dialer, type DialerOptions, type Timeouts } from './dialer.ts';
-import type { BreakerPolicy } from './gate.ts';
-import { createKnownRegistry, HUB, type KnownRegistry } from './known-registry.ts';
-import { createMirrored } from './mirrored.ts';
-import { createOffline, offline } from './offline.ts';
-import type { PlaceEntry, UpstreamEntry } from './place-entry.ts';
-import { createReadDocument } from './read-document.ts';
-import { read, requireHttp } from './request.ts';
-import { createScopes, type ScopePolicy } from './scopes.ts';
-import type { Place, Scope, ShowCredentials, Upstream, Upstreams } from './upstream.ts';
+import { type Credentials, createDockerCredentials, type HelperFailure } from './auth/credentials.ts';
+import { createScopes, type ScopePolicy } from './auth/scopes.ts';
+import type { BreakerChange } from './limits/breaker.ts';
+import type { BreakerPolicy } from './limits/limits.ts';
+import { createMirrored } from './registry/mirrored.ts';
+import {
+  createRegistryClient,
+  type EndpointEntry,
+  HUB,
+  type RegistryClient,
+  type UpstreamEntry,
+} from './registry/registry-client.ts';
+import { openBody } from './transport/body.ts';
+import { createReadDocument } from './transport/document.ts';
+import type { Lookup } from './transport/connector.ts';
+import { read, requireHttp } from './transport/request.ts';
+import { createTransport, type Timeouts, type Transport, type TransportOptions } from './transport/transport.ts';
+import type { Endpoint, Scope, ShowCredentials, Upstream, Upstreams } from './upstream.ts';
+import { type Clock, systemClock } from './waiting.ts';
 
 export interface UpstreamsOptions {
   /** By host or alias. */
@@ -58,13 +61,13 @@ const HUB_NAMES: readonly string[] = [HUB, 'index.docker.io', 'registry-1.docker
 const UPSTREAM_BYTES = 32 * 1024;
 
 /** An upstream, and what of it is for more than pulls. */
-interface Known extends Pick<KnownRegistry, 'pusher' | 'describe' | 'findCredentials'> {
+interface Known extends Pick<RegistryClient, 'pusher' | 'describe' | 'findCredentials'> {
   readonly open: (show?: ShowCredentials) => Upstream;
 }
 
 export function createUpstreams(options: UpstreamsOptions): Upstreams {
   const { timeouts, retries, retryDelayMs = 250, clock = systemClock, random, lookup, memory } = options;
-  const dialers: Dialer[] = [];
+  const transports: Transport[] = [];
   const readDocument = createReadDocument();
   const guarded = dial({ isGuarded: true });
   const unguarded = dial({ isGuarded: false });
@@ -80,10 +83,10 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     }),
   );
 
-  function dial(more: Pick<DialerOptions, 'isGuarded' | 'tls'>): Dialer {
-    const dialer = createDialer({ timeouts, retries, retryDelayMs, clock, random, lookup, ...more });
-    dialers.push(dialer);
-    return dialer;
+  function dial(more: Pick<TransportOptions, 'isGuarded' | 'tls'>): Transport {
+    const transport = createTransport({ timeouts, retries, retryDelayMs, clock, random, lookup, ...more });
+    transports.push(transport);
+    return transport;
   }
 
   /** Those of the entry whose host it is, or docker's. */
@@ -93,21 +96,21 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     return entry?.passCredentials ? undefined : (entry?.credentials ?? findInDocker?.(host));
   }
 
-  function createPlace(name: string, entry: PlaceEntry, policy: UpstreamEntry, own: Dialer): KnownRegistry {
+  function createClient(name: string, entry: EndpointEntry, policy: UpstreamEntry, own: Transport): RegistryClient {
     const { tls, redirectHosts = [] } = entry;
-    // Our certificate is for the place alone.
+    // The client certificate is for the registry alone.
     const named =
       redirectHosts.length > 0 ? dial({ isGuarded: false, tls: { ...tls, cert: undefined, key: undefined } }) : guarded;
     const { onBreaker } = options;
-    const gate = { ...policy, breaker: policy.breaker ?? options.breaker };
-    return createKnownRegistry({
+    const limits = { ...policy, breaker: policy.breaker ?? options.breaker };
+    return createRegistryClient({
       name,
       entry,
-      policy: gate,
+      policy: limits,
       // What Veneer itself could open, it would open for every client.
       findInDocker: policy.passCredentials ? undefined : findInDocker,
       findElsewhere: policy.passCredentials ? undefined : findByHost,
-      dialers: { own, guarded, named },
+      transports: { own, guarded, named },
       readDocument,
       clock,
       memory,
@@ -115,24 +118,24 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     });
   }
 
-  function create(name: string, entry: UpstreamEntry, dialer: Dialer): Known {
-    const own = createPlace(name, entry, entry, dialer);
+  function create(name: string, entry: UpstreamEntry, transport: Transport): Known {
+    const own = createClient(name, entry, entry, transport);
     const mirrors = (entry.mirrors ?? []).map(mirror => {
       const mirrorName = `${name} (mirror ${new URL(mirror.url).host})`;
-      return createPlace(mirrorName, mirror, entry, dial({ isGuarded: false, tls: mirror.tls })).place;
+      return createClient(mirrorName, mirror, entry, dial({ isGuarded: false, tls: mirror.tls })).endpoint;
     });
     const isOffline = options.offline || entry.offline === true;
     const isAllowed = createNameTest(entry.allow ?? ['**']);
     const isDenied = createNameTest(entry.deny ?? []);
-    const place = isOffline ? createOffline(name) : createMirrored(mirrors, own.place, memory);
+    const endpoint = isOffline ? createOffline(name) : createMirrored(mirrors, own.endpoint, memory);
     const allows = (repository: string) => isAllowed(repository) && !isDenied(repository);
-    const toUpstream = (place: Place, scope?: Scope) => ({ ...place, scope, isOffline, allows });
+    const toUpstream = (endpoint: Endpoint, scope?: Scope) => ({ ...endpoint, scope, isOffline, allows });
     if (entry.passCredentials) {
-      const forClient: KnownRegistry['forClient'] = isOffline ? () => () => place : own.forClient;
+      const forClient: RegistryClient['forClient'] = isOffline ? () => () => endpoint : own.forClient;
       const find = createScopes({ ...requireScopes(name), name, clock, memory, forClient, toUpstream });
       return { ...own, open: show => find(show?.()) };
     }
-    const upstream = toUpstream(place);
+    const upstream = toUpstream(endpoint);
     return { ...own, open: () => upstream };
   }
 
@@ -183,11 +186,11 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
         digest,
         signal,
         read: (headers, until) =>
-          read(url, { method: 'GET', headers, signal: until, attempt, dialers: { own, elsewhere: () => own } }),
+          read(url, { method: 'GET', headers, signal: until, attempt, transports: { own, elsewhere: () => own } }),
       });
     },
     async close() {
-      await Promise.all(dialers.map(dialer => dialer.close()));
+      await Promise.all(transports.map(transport => transport.close()));
     },
   };
 }
@@ -196,4 +199,30 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
 export function normalizeName(registry: string): string {
   const name = registry.toLowerCase().replace(/:443$/, '');
   return HUB_NAMES.includes(name) ? HUB : name;
+}
+
+// A registry that is not asked: what is stored of it is all there is.
+
+/** 503, as nobody knows whether the registry has it: what is missing, a recipe would build. */
+function offline(name: string, what: string): RegistryError {
+  return new RegistryError(
+    'UNAVAILABLE',
+    `${name}: ${what}: not stored, and nothing is asked there: it is configured as offline`,
+  );
+}
+
+/** Every call throws UNAVAILABLE. */
+function createOffline(name: string): Endpoint {
+  const refuse = async (what: string): Promise<never> => {
+    throw offline(name, what);
+  };
+  return {
+    name,
+    headManifest: (repository, reference) => refuse(`${repository}/manifests/${reference}`),
+    getManifest: (repository, reference) => refuse(`${repository}/manifests/${reference}`),
+    headBlob: (repository, digest) => refuse(`${repository}/blobs/${digest}`),
+    openBlob: (repository, digest) => refuse(`${repository}/blobs/${digest}`),
+    listTags: repository => refuse(`${repository}/tags/list`),
+    findReferrers: (repository, digest) => refuse(`${repository}/referrers/${digest}`),
+  };
 }

@@ -22,7 +22,7 @@ import { isIndexType, isManifestType } from '../../src/oci/media-type.ts';
 import { createAugmentations } from '../../src/pull/derived-images.ts';
 import { createOrigins } from '../../src/pull/origin.ts';
 import { createCachedRegistries, createHostedRegistry } from '../../src/pull/registries.ts';
-import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
+import type { UpstreamEntry } from '../../src/upstream/registry/registry-client.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { createPlace } from '../hosted/fixture.ts';
 import { PLATFORMS } from '../support/app.ts';

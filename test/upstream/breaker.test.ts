@@ -1,7 +1,7 @@
 // The breaker: an upstream that fails again and again is left alone, tried by one call after a pause, and asked as ever once it answers.
 import type { ServerResponse } from 'node:http';
 import { expect, test } from 'vitest';
-import type { BreakerChange } from '../../src/upstream/breaker.ts';
+import type { BreakerChange } from '../../src/upstream/limits/breaker.ts';
 import { PATIENT } from '../support/patience.ts';
 import { createTestClock, failure, json, listen, open } from './server.ts';
 

@@ -3,7 +3,7 @@ import { TLSSocket } from 'node:tls';
 import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
 import { expect, test } from 'vitest';
-import { isPublicAddress } from '../../src/upstream/addresses.ts';
+import { isPublicAddress } from '../../src/upstream/transport/connector.ts';
 import { failure, json, listen, lookupAt, open, openLab, pem } from './server.ts';
 
 test.each(['8.8.8.8', '192.0.1.1', '100.128.0.1', '::ffff:8.8.8.8', '2606:4700::1111', '2a00:1450:4001::5efe:1'])(

@@ -3,7 +3,7 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { createDockerCredentials } from '../../src/upstream/credentials.ts';
+import { createDockerCredentials } from '../../src/upstream/auth/credentials.ts';
 
 const HOST = 'registry.lab.test:5000';
 const encode = (text: string) => Buffer.from(text).toString('base64');

@@ -4,7 +4,7 @@ import { buffer } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
-import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
+import type { UpstreamEntry } from '../../src/upstream/registry/registry-client.ts';
 import type { UpstreamsOptions } from '../../src/upstream/upstreams.ts';
 import { IMPATIENT } from '../support/patience.ts';
 import { createTestClock, failure, json, listen, openLab } from './server.ts';

@@ -1,7 +1,7 @@
 // A rate, against its definition: whenever requests come, no stretch of the time has more turns than are allowed, and none waits in vain.
 import { array, assert, asyncProperty, integer } from 'fast-check';
 import { expect, test } from 'vitest';
-import { createTurns, OutOfTurn } from '../../src/upstream/rate.ts';
+import { createRateLimiter, RateExceeded } from '../../src/upstream/limits/rate.ts';
 
 const gaps = array(integer({ min: 0, max: 20_000 }), { maxLength: 60 });
 
@@ -21,15 +21,15 @@ test('no stretch of the time has more turns than the rate allows, and turns are 
             waited = ms;
           },
         };
-        const takeTurn = createTurns({ name: 'lab', rate: { count, perMs }, clock });
+        const waitForRate = createRateLimiter({ name: 'lab', rate: { count, perMs }, clock });
         for (const gap of waits) {
           now += gap;
           waited = 0;
           try {
-            await takeTurn();
+            await waitForRate();
             turns.push(now + waited);
           } catch (error) {
-            expect(error).toBeInstanceOf(OutOfTurn);
+            expect(error).toBeInstanceOf(RateExceeded);
             // Refused only where the last turns that count fill the time until then.
             expect((turns.at(-count) ?? -perMs) + perMs).toBeGreaterThan(now + 30_000);
           }
@@ -68,16 +68,16 @@ function createMovedClock() {
 
 test('who leaves gives its turn back, and nothing waits any more', async () => {
   const clock = createMovedClock();
-  const takeTurn = createTurns({ name: 'lab', rate: { count: 1, perMs: 10_000 }, clock });
-  await takeTurn();
+  const waitForRate = createRateLimiter({ name: 'lab', rate: { count: 1, perMs: 10_000 }, clock });
+  await waitForRate();
   const left = [new AbortController(), new AbortController(), new AbortController()];
-  const gone = left.map(({ signal }) => expect(takeTurn(signal)).rejects.toThrow('gone'));
+  const gone = left.map(({ signal }) => expect(waitForRate(signal)).rejects.toThrow('gone'));
   for (const caller of left) caller.abort(new Error('gone'));
   await Promise.all(gone);
   await new Promise(setImmediate);
   expect(clock.waiting.size).toBe(0);
   const told: string[] = [];
-  const lone = takeTurn().then(() => told.push('lone'));
+  const lone = waitForRate().then(() => told.push('lone'));
   await clock.moveTo(9_999);
   expect(told).toEqual([]);
   await clock.moveTo(10_000);
@@ -87,13 +87,13 @@ test('who leaves gives its turn back, and nothing waits any more', async () => {
 
 test('those behind who leaves move up, in order', async () => {
   const clock = createMovedClock();
-  const takeTurn = createTurns({ name: 'lab', rate: { count: 1, perMs: 10_000 }, clock });
-  await takeTurn();
+  const waitForRate = createRateLimiter({ name: 'lab', rate: { count: 1, perMs: 10_000 }, clock });
+  await waitForRate();
   const first = new AbortController();
-  const gone = expect(takeTurn(first.signal)).rejects.toThrow('gone');
+  const gone = expect(waitForRate(first.signal)).rejects.toThrow('gone');
   const told: number[] = [];
-  const all = [1, 2].map(each => takeTurn().then(() => told.push(each)));
-  await expect(takeTurn()).rejects.toMatchObject({ retryAfterSeconds: 40 });
+  const all = [1, 2].map(each => waitForRate().then(() => told.push(each)));
+  await expect(waitForRate()).rejects.toMatchObject({ retryAfterSeconds: 40 });
   first.abort(new Error('gone'));
   await gone;
   await clock.moveTo(10_000);
@@ -107,11 +107,11 @@ test('a turn that comes while others wait comes after them, however they leave',
   await assert(
     asyncProperty(array(integer({ min: 0, max: 9 }), { maxLength: 20 }), async leaving => {
       const clock = createMovedClock();
-      const takeTurn = createTurns({ name: 'lab', rate: { count: 2, perMs: 1000 }, clock });
+      const waitForRate = createRateLimiter({ name: 'lab', rate: { count: 2, perMs: 1000 }, clock });
       const told: number[] = [];
       const callers = Array.from({ length: 12 }, (_, i) => {
         const controller = new AbortController();
-        const done = takeTurn(controller.signal).then(
+        const done = waitForRate(controller.signal).then(
           () => void told.push(i),
           () => {},
         );

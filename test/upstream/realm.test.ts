@@ -1,6 +1,6 @@
 // Which token realms an upstream may send us to.
 import { expect, test } from 'vitest';
-import { parseRealm } from '../../src/upstream/realm.ts';
+import { parseRealm } from '../../src/upstream/auth/token-server.ts';
 
 const attempt = { upstream: 'x', action: 'token request', missing: 'UNAUTHORIZED' } as const;
 

@@ -2,8 +2,8 @@
 import { text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
-import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
-import { parseLocation } from '../../src/upstream/request.ts';
+import type { UpstreamEntry } from '../../src/upstream/registry/registry-client.ts';
+import { parseLocation } from '../../src/upstream/transport/request.ts';
 import { failure, json, listen, lookupAt, open, openLab, type Server } from './server.ts';
 
 const DIGEST = digestOf(Buffer.from('x'));

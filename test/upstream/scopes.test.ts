@@ -2,8 +2,8 @@
 import { describe, expect, test } from 'vitest';
 import { createMemory } from '../../src/memory.ts';
 import { digestOf } from '../../src/oci/digest.ts';
-import { basic } from '../../src/upstream/credentials.ts';
-import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
+import { basic } from '../../src/upstream/auth/credentials.ts';
+import type { UpstreamEntry } from '../../src/upstream/registry/registry-client.ts';
 import { createPrivacy } from '../support/private-registry.ts';
 import { startRegistry } from '../support/registry.ts';
 import { createTestClock, everythingOf, failure, json, listen, open } from './server.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { expect, onTestFinished, test } from 'vitest';
 import { mediaTypes } from '../../src/oci/media-type.ts';
-import type { UpstreamEntry } from '../../src/upstream/place-entry.ts';
+import type { UpstreamEntry } from '../../src/upstream/registry/registry-client.ts';
 import { startRegistry } from '../support/registry.ts';
 import { failure, listen, open } from './server.ts';
 

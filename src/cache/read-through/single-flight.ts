@@ -1,5 +1,5 @@
 // Equal work in flight is done once: who asks for the same key while it runs gets the same result.
-import { untilAborted } from '../../upstream/until-aborted.ts';
+import { untilAborted } from '../../upstream/waiting.ts';
 
 /**
  * Runs `work` for a key unless it runs already. A waiter whose signal aborts cancels only his own wait, and gets its reason; when every waiter

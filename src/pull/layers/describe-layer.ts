@@ -10,7 +10,7 @@ import type { ContentStore } from '../../content/store.ts';
 import type { Memory } from '../../memory.ts';
 import { type Digest, digestOf } from '../../oci/digest.ts';
 import type { DescribeRemote } from '../../rules/rules.ts';
-import { encodedFault } from '../../upstream/response.ts';
+import { encodedFault } from '../../upstream/transport/response.ts';
 import type { BlobBody, Upstreams } from '../../upstream/upstream.ts';
 import type { Origins } from '../origin.ts';
 import type { ReadIncludes } from './includes.ts';

@@ -8,7 +8,7 @@ import { InvalidBuild } from '../../builds/request.ts';
 import { createSingleFlight } from '../../cache/read-through/single-flight.ts';
 import type { Memory } from '../../memory.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { untilAborted } from '../../upstream/until-aborted.ts';
+import { untilAborted } from '../../upstream/waiting.ts';
 import type { RecipeImages } from './recipe-images.ts';
 import { awaitBuild, failedBuild, type LogAddress, notYet, waitUntil } from './wait-for-build.ts';
 

@@ -4,7 +4,7 @@ import pLimit from 'p-limit';
 import type { ResolveOptions } from '../../cache/read-through/tags.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { pageOfAll } from '../../upstream/tag-list.ts';
+import { pageOfAll } from '../../upstream/registry/tag-list.ts';
 import type { CallOptions, TagList, TagPage } from '../../upstream/upstream.ts';
 import type { Origin } from '../origin.ts';
 import type { Registry } from '../registry.ts';

@@ -1,0 +1,118 @@
+// Answers to an upstream's challenges: tokens and basic credentials, kept while they last, fetched once for all who wait.
+import type { Memory } from '../../memory.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { type Clock, untilAborted } from '../waiting.ts';
+import { basic, type Credentials } from './credentials.ts';
+import { fetchToken, type Grant, type TokenServerOptions } from './token-server.ts';
+
+/** The Authorization headers of one upstream, by scope. */
+export interface Authorizer {
+  /** The header to send; undefined before the first challenge. */
+  find(scope: string): string | undefined;
+  /**
+   * The header that answers a 401, another than `refused`. The work is shared and goes on when `signal` aborts the wait.
+   * Throws UNAUTHORIZED where we have no answer, 502 for a realm that must not have our credentials.
+   */
+  answer(scope: string, header: string, options: AnswerOptions): Promise<string>;
+  /** Drops what is kept for `scope`: the upstream no longer takes it. */
+  forget(scope: string): void;
+}
+
+interface AnswerOptions {
+  readonly refused: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface AuthorizerOptions extends TokenServerOptions {
+  readonly findCredentials: () => Promise<Credentials | undefined>;
+  readonly clock: Clock;
+  readonly memory: Memory;
+}
+
+interface Kept {
+  readonly authorization: string;
+  readonly until: number;
+}
+
+/** Basic credentials from a helper expire without saying when. */
+const BASIC_TTL_MS = 300_000;
+
+export function createAuthorizer(options: AuthorizerOptions): Authorizer {
+  const { clock, memory } = options;
+  const grants = memory.openCache<Kept>();
+  const pending = new Map<string, Promise<string>>();
+
+  function find(scope: string): string | undefined {
+    const kept = grants.get(scope);
+    return kept && clock.now().getTime() < kept.until ? kept.authorization : undefined;
+  }
+
+  async function renew(scope: string, header: string): Promise<string> {
+    const { authorization, ttlMs } = await answerChallenge(scope, header, options);
+    grants.set(scope, { authorization, until: clock.now().getTime() + ttlMs });
+    return authorization;
+  }
+
+  return {
+    find,
+    forget: scope => {
+      grants.delete(scope);
+    },
+    answer(scope, header, { refused, signal }) {
+      const kept = find(scope);
+      if (kept && kept !== refused) return Promise.resolve(kept);
+      const running = pending.get(scope) ?? renew(scope, header).finally(() => pending.delete(scope));
+      pending.set(scope, running);
+      return signal ? untilAborted(running, signal) : running;
+    },
+  };
+}
+
+function tellWant(isKnown: boolean, hasCredentials: boolean): string {
+  if (!isKnown)
+    return 'it wants other credentials than a Bearer token or a user name with its password, and Veneer knows no others';
+  if (!hasCredentials) return 'it wants credentials, and there are none for it';
+  return 'it wants a user name with its password, and what there is for it is a token';
+}
+
+async function answerChallenge(scope: string, header: string, options: AuthorizerOptions): Promise<Grant> {
+  const challenge = findChallenge(header);
+  const credentials = await options.findCredentials();
+  if (challenge?.scheme === 'bearer') return fetchToken(challenge, { credentials, scope }, options);
+  if (challenge && credentials && 'password' in credentials) {
+    return { authorization: basic(credentials), ttlMs: BASIC_TTL_MS };
+  }
+  throw new RegistryError(
+    'UNAUTHORIZED',
+    `${options.upstream}: ${tellWant(challenge !== undefined, credentials !== undefined)}`,
+  );
+}
+
+// What a 401 asks for. RFC 9110 section 11.6.1 and the distribution project's token specification.
+
+/** One challenge of a WWW-Authenticate header; `scheme` and the names of `parameters` in lower case. */
+export interface Challenge {
+  readonly scheme: string;
+  readonly parameters: ReadonlyMap<string, string>;
+}
+
+/** A scheme may have a token68 in place of parameters: it is read as a word, and passed over. Some put a semicolon where a comma belongs. */
+const PART = /([A-Za-z0-9!#$%&'*+.^_`|~/-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;"]+)))?[\s,;]*/gy;
+
+/** The challenges in their order; what comes after the first fault in the grammar is ignored. */
+export function parseChallenges(header: string): readonly Challenge[] {
+  const challenges: { scheme: string; parameters: Map<string, string> }[] = [];
+  for (const [, word = '', quoted, plain] of header.replace(/^[\s,;]+/, '').matchAll(PART)) {
+    const value = quoted?.replace(/\\(.)/g, '$1') ?? plain;
+    if (value === undefined) challenges.push({ scheme: word.toLowerCase(), parameters: new Map() });
+    else challenges.at(-1)?.parameters.set(word.toLowerCase(), value);
+  }
+  return challenges;
+}
+
+/** The challenge that we can answer: bearer before basic, unless it does not say where its tokens are to be had. */
+export function findChallenge(header: string): Challenge | undefined {
+  const challenges = parseChallenges(header);
+  const [bearer, basic] = ['bearer', 'basic'].map(wanted => challenges.find(({ scheme }) => scheme === wanted));
+  return bearer?.parameters.get('realm') || !basic ? bearer : basic;
+}

@@ -1,0 +1,80 @@
+// One upstream as each of its clients sees it, by the credentials that they show. What one scope opened is never another's: its id is the key.
+import { createHmac } from 'node:crypto';
+import type { Memory } from '../../memory.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { createLimited } from '../limits/limits.ts';
+import { ForbiddenAddress } from '../transport/connector.ts';
+import type { Endpoint, Scope, Upstream } from '../upstream.ts';
+import type { Clock } from '../waiting.ts';
+import type { PasswordCredentials } from './credentials.ts';
+
+export interface ScopePolicy {
+  /** Secret, and the same after a restart: without it nobody can tell credentials by what is kept for them. */
+  readonly key: Uint8Array;
+  /** How long what a client opened stays open without asking. 0: for no other request. */
+  readonly lifeMs: number;
+}
+
+interface ScopesOptions extends ScopePolicy {
+  /** The upstream. */
+  readonly name: string;
+  readonly clock: Pick<Clock, 'now'>;
+  readonly memory: Memory;
+  readonly forClient: (credentials: PasswordCredentials | undefined) => () => Endpoint;
+  readonly toUpstream: (place: Endpoint, scope: Scope) => Upstream;
+}
+
+/** What falls out is forgotten with its credentials and tokens as soon as no request uses it; connections are shared by all. */
+const CLIENT_BYTES = 16 * 1024;
+
+interface Client {
+  readonly openPlace: () => Endpoint;
+  readonly latest: { readonly scope: Scope; readonly upstream: Upstream } | undefined;
+}
+
+export function createScopes(options: ScopesOptions): (credentials: PasswordCredentials | undefined) => Upstream {
+  const { name, key, lifeMs, clock, memory, forClient, toUpstream } = options;
+  const clients = memory.openCache<Client>({ weigh: () => CLIENT_BYTES });
+  const sign = (text: string) => createHmac('sha256', key).update(text).digest();
+
+  /**
+   * A time ends when it ends, whether it was forgotten meanwhile or not: else what is kept from one could be believed in the next.
+   * Each client's ends at moments of its own, so that not all are asked again at once.
+   */
+  function scopeOf(client: Buffer): Scope {
+    const span = Math.max(1, lifeMs);
+    const offset = client.readUInt32BE() % span;
+    const index = Math.floor((clock.now().getTime() + offset) / span);
+    const id = sign(`${client.toString('base64url')} ${span} ${index}`).toString('base64url');
+    return { id, endsAt: new Date((index + 1) * span - offset), client: client.toString('base64url') };
+  }
+
+  return credentials => {
+    const shown = credentials && [credentials.username, credentials.password];
+    const client = sign(JSON.stringify([name, shown ?? null]));
+    const clientId = client.toString('base64url');
+    const { openPlace, latest } = clients.get(clientId) ?? { openPlace: forClient(credentials), latest: undefined };
+    const scope = scopeOf(client);
+    if (latest?.scope.id === scope.id) return latest.upstream;
+    const place = openPlace();
+    const upstream = toUpstream(credentials ? place : createAnonymous(place), scope);
+    clients.set(clientId, { openPlace, latest: { scope, upstream } });
+    return upstream;
+  };
+}
+
+/** Who has shown nothing is told to: some registries answer 403 to a client that they do not know. */
+function createAnonymous(place: Endpoint): Endpoint {
+  return createLimited(place, {
+    run: (_kind, work) => work().catch(wantCredentials),
+    open: work => work().catch(wantCredentials),
+  });
+}
+
+function wantCredentials(error: unknown): never {
+  if (!(error instanceof RegistryError) || error.cause instanceof ForbiddenAddress) throw error;
+  if (error.status !== 401 && error.status !== 403) throw error;
+  const reason =
+    'it was asked without credentials: it gets to see those of clients that pull, and Veneer has none of its own there';
+  throw new RegistryError('UNAUTHORIZED', `${error.message}: ${reason} (passCredentials)`, { cause: error });
+}

@@ -1,0 +1,164 @@
+// Getting a token from the server that a challenge names. The distribution project's token and OAuth2 specifications.
+
+import { getDomain } from 'tldts';
+import type { Dispatcher } from 'undici';
+import { z } from 'zod';
+import { parseJson } from '../../oci/json.ts';
+import { badAnswer, connectionFailure, type RequestContext, readLimited, responseFailure } from '../failure.ts';
+import { bareHost } from '../transport/connector.ts';
+import { discard } from '../transport/response.ts';
+import type { Transport } from '../transport/transport.ts';
+import type { Challenge } from './authorizer.ts';
+import { basic, type Credentials } from './credentials.ts';
+
+export interface TokenServerOptions {
+  readonly upstream: string;
+  readonly rules: RealmRules;
+  /** To hosts that are trusted with the credentials, and to all others of the upstream's domain. */
+  readonly transports: { readonly own: Transport; readonly guarded: Transport };
+}
+
+export interface Grant {
+  readonly authorization: string;
+  /** How long to use it, in milliseconds. */
+  readonly ttlMs: number;
+}
+
+const CLIENT_ID = 'veneer';
+const MAX_TOKEN_BYTES = 64 * 1024;
+const DEFAULT_TTL_SECONDS = 60;
+const MAX_TTL_SECONDS = 3600;
+
+/** Null counts as absent, as it does to clients written in Go; what makes no sense counts as absent, too. */
+const tokenSchema = z.object({
+  token: z.string().nullish().catch(undefined),
+  access_token: z.string().nullish().catch(undefined),
+  expires_in: z.number().positive().nullish().catch(undefined),
+});
+
+/** Throws 502 for a realm that must not have our credentials and for an answer without a token, else the server's own error. */
+export async function fetchToken(
+  { parameters }: Challenge,
+  { credentials, scope }: { readonly credentials: Credentials | undefined; readonly scope: string },
+  { upstream, rules, transports }: TokenServerOptions,
+): Promise<Grant> {
+  const attempt: RequestContext = { upstream, action: 'token request', missing: 'UNAUTHORIZED' };
+  const realm = parseRealm(parameters.get('realm') ?? '', rules, attempt);
+  const transport = isTrustedRealm(realm, rules) ? transports.own : transports.guarded;
+  const service = parameters.get('service');
+  const query = { ...(service && { service }), scope: chooseScope(parameters.get('scope'), scope) };
+  try {
+    const request = { transport, query, credentials };
+    const response = (await refresh(realm, request)) ?? (await ask(realm, request));
+    if (response.statusCode >= 400) throw await responseFailure(response, attempt);
+    return parseToken(await readToken(response, attempt), attempt);
+  } catch (cause) {
+    throw connectionFailure(cause, attempt);
+  }
+}
+
+/** The challenge knows best. But some ask for `pull` whatever the request was, and none has to name what a mount reads from. */
+function chooseScope(asked: string | undefined, own: string): string {
+  const [first = '', ...reads] = own.split(' ');
+  if (!first.endsWith(':pull,push')) return asked || own;
+  const written = asked && /\bpush\b/.test(asked) ? asked : first;
+  return [...new Set([...written.split(' '), ...reads])].join(' ');
+}
+
+interface TokenRequest {
+  readonly transport: Transport;
+  readonly query: Readonly<Record<string, string>>;
+  readonly credentials: Credentials | undefined;
+}
+
+/** OAuth2 with an identity token; undefined without one, or where the server knows only GET. */
+async function refresh(
+  realm: URL,
+  { transport, query, credentials }: TokenRequest,
+): Promise<Dispatcher.ResponseData | undefined> {
+  if (!credentials || !('identityToken' in credentials)) return undefined;
+  const form = {
+    grant_type: 'refresh_token',
+    refresh_token: credentials.identityToken,
+    client_id: CLIENT_ID,
+    ...query,
+  };
+  const headers = { 'content-type': 'application/x-www-form-urlencoded' };
+  const response = await transport.send(realm, { method: 'POST', headers, body: `${new URLSearchParams(form)}` });
+  if (![404, 405].includes(response.statusCode)) return response;
+  discard(response);
+  return undefined;
+}
+
+function ask(realm: URL, { transport, query, credentials }: TokenRequest): Promise<Dispatcher.ResponseData> {
+  const url = new URL(realm);
+  const { scope = '', ...rest } = query;
+  for (const [name, value] of Object.entries(rest)) url.searchParams.set(name, value);
+  url.searchParams.delete('scope');
+  for (const each of scope.split(' ')) url.searchParams.append('scope', each);
+  const headers = credentials ? { authorization: basic(credentials) } : undefined;
+  return transport.send(url, { method: 'GET', headers: { ...headers } });
+}
+
+async function readToken(response: Dispatcher.ResponseData, attempt: RequestContext): Promise<unknown> {
+  if (response.statusCode < 200 || response.statusCode > 299) {
+    discard(response);
+    throw badAnswer(attempt, `status ${response.statusCode} instead of a token`);
+  }
+  const bytes = await readLimited(response.body, MAX_TOKEN_BYTES);
+  try {
+    return parseJson(bytes);
+  } catch {
+    // The cause would quote the answer, and with it the token.
+    throw badAnswer(attempt, 'the answer is not JSON');
+  }
+}
+
+function parseToken(answer: unknown, attempt: RequestContext): Grant {
+  const { data } = tokenSchema.safeParse(answer);
+  const token = data?.token || data?.access_token;
+  if (!token || !/^[\x21-\x7e]+$/.test(token)) throw badAnswer(attempt, 'the answer has no token');
+  const seconds = Math.min(data.expires_in ?? DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS);
+  // A token that ends on its way to the upstream costs one more request: a tenth of its life is slack.
+  return { authorization: `Bearer ${token}`, ttlMs: seconds * 900 };
+}
+
+// Token realms: where an upstream sends us and our credentials for a token. It may not send them anywhere it likes.
+
+interface RealmRules {
+  /** Of the upstream. */
+  readonly url: URL;
+  /** Further hosts, with their ports, that the configuration trusts with the upstream's credentials. */
+  readonly tokenRealms: readonly string[];
+}
+
+/** Customers have hosts of their own below these, although the public suffix list does not say so. */
+const SHARED_DOMAINS: readonly string[] = ['amazonaws.com', 'azurecr.io', 'jfrog.io'];
+
+/** Throws 502 for a realm that is no http(s) URL, less safe than the upstream, or neither of its domain nor configured. */
+export function parseRealm(text: string, rules: RealmRules, attempt: RequestContext): URL {
+  const realm = URL.parse(text);
+  if (!realm || !['http:', 'https:'].includes(realm.protocol)) throw badAnswer(attempt, 'the token realm is no URL');
+  if (rules.url.protocol === 'https:' && realm.protocol !== 'https:') {
+    throw badAnswer(attempt, 'the token realm is not https, as the upstream is');
+  }
+  if (!isTrustedRealm(realm, rules) && !isSameDomain(realm, rules.url)) {
+    const reason = `the token realm ${realm.host} is not of the upstream's domain, nor in tokenRealms of its entry`;
+    throw badAnswer(attempt, reason);
+  }
+  realm.username = '';
+  realm.password = '';
+  return realm;
+}
+
+/** Whether the realm is at the upstream's own host, or at one that the configuration names: it may then be at any address. */
+function isTrustedRealm(realm: URL, { url, tokenRealms }: RealmRules): boolean {
+  return bareHost(realm.hostname) === bareHost(url.hostname) || tokenRealms.includes(realm.host);
+}
+
+function isSameDomain(a: URL, b: URL): boolean {
+  const domain = getDomain(b.hostname, { allowPrivateDomains: true });
+  if (domain === null || SHARED_DOMAINS.some(shared => domain === shared || domain.endsWith(`.${shared}`)))
+    return false;
+  return getDomain(a.hostname, { allowPrivateDomains: true }) === domain;
+}

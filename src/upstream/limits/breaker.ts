@@ -1,0 +1,86 @@
+// A circuit breaker: what fails again and again is left alone for a while, and then tried by one call before all others.
+import { RegistryError } from '../../oci/errors.ts';
+import { Outage } from '../failure.ts';
+import { type Clock, remainingMs } from '../waiting.ts';
+import { RateExceeded } from './rate.ts';
+
+interface BreakerOptions {
+  /** The upstream, for messages. */
+  readonly name: string;
+  /** How many calls in a row fail before the next is not made. */
+  readonly failures: number;
+  /** How long none is made. */
+  readonly pauseMs: number;
+  readonly clock: Clock;
+  readonly onChange?: ((change: BreakerChange) => void) | undefined;
+}
+
+export interface BreakerChange {
+  readonly upstream: string;
+  readonly state: 'open' | 'closed';
+  /** What the last failure was. */
+  readonly reason: string;
+}
+
+/** Only an Outage is a failure; any other RegistryError is an answer, unless it is our own. Throws UNAVAILABLE, with its Retry-After, in place of a call. */
+export type Breaker = <T>(work: () => Promise<T>) => Promise<T>;
+
+export function createBreaker({ name, failures, pauseMs, clock, onChange }: BreakerOptions): Breaker {
+  let inRow = 0;
+  let reason = '';
+  let openedAt: Date | undefined;
+  let isProbing = false;
+
+  function succeeded(): void {
+    inRow = 0;
+    if (openedAt === undefined) return;
+    openedAt = undefined;
+    onChange?.({ upstream: name, state: 'closed', reason });
+  }
+
+  function failed(error: Outage, isProbe: boolean): void {
+    inRow += 1;
+    reason = error.message;
+    if (openedAt !== undefined) {
+      // What was begun before it opened tells nothing new.
+      if (isProbe) openedAt = clock.now();
+    } else if (inRow >= failures) {
+      openedAt = clock.now();
+      onChange?.({ upstream: name, state: 'open', reason });
+    }
+  }
+
+  async function watch<T>(work: () => Promise<T>, isProbe: boolean): Promise<T> {
+    try {
+      const result = await work();
+      succeeded();
+      return result;
+    } catch (error) {
+      if (error instanceof Outage) failed(error, isProbe);
+      else if (error instanceof RegistryError && !(error instanceof RateExceeded)) succeeded();
+      throw error;
+    }
+  }
+
+  async function probe<T>(work: () => Promise<T>): Promise<T> {
+    isProbing = true;
+    try {
+      return await watch(work, true);
+    } finally {
+      isProbing = false;
+    }
+  }
+
+  return async work => {
+    if (openedAt === undefined) return watch(work, false);
+    const leftMs = remainingMs(clock, openedAt, pauseMs);
+    if (!isProbing && leftMs === 0) return probe(work);
+    throw new RegistryError(
+      'UNAVAILABLE',
+      `${name}: not asked, after ${inRow} failures in a row, the last: ${reason}`,
+      {
+        retryAfterSeconds: Math.max(1, Math.ceil(leftMs / 1000)),
+      },
+    );
+  };
+}

@@ -1,0 +1,206 @@
+// What Veneer sends to one registry is limited: calls at a time, requests at a rate, a circuit breaker, and the back-off that the registry asks for.
+
+import PQueue from 'p-queue';
+import { RegistryError } from '../../oci/errors.ts';
+import type { ResponseHeaders } from '../transport/response.ts';
+import type { BlobBody, CallOptions, Endpoint } from '../upstream.ts';
+import type { Clock } from '../waiting.ts';
+import { type BackOff, type CallKind, createBackOff } from './back-off.ts';
+import { type Breaker, type BreakerChange, createBreaker } from './breaker.ts';
+import { createRateLimiter, type Rate } from './rate.ts';
+
+/** Absent: not limited. */
+export interface LimitPolicy {
+  /** Calls under way at a time; one for a blob is as long as its body. Where it is more than one, blobs leave one of them to all else. */
+  readonly concurrency?: number | undefined;
+  /** How many calls may wait for others. */
+  readonly queue?: number | undefined;
+  readonly rate?: Rate | undefined;
+  readonly breaker?: BreakerPolicy | undefined;
+}
+
+export interface BreakerPolicy {
+  /** 0: it never opens. */
+  readonly failures: number;
+  readonly pauseMs: number;
+}
+
+interface RegistryLimitsOptions {
+  /** The registry, for messages. */
+  readonly name: string;
+  readonly policy: LimitPolicy;
+  readonly clock: Clock;
+  readonly onBreaker?: ((change: BreakerChange) => void) | undefined;
+}
+
+export interface RegistryLimits {
+  /** Throws what the work throws; TOOMANYREQUESTS or UNAVAILABLE, with a Retry-After, where the limits do not let it begin; or the signal's reason. */
+  run<T>(kind: CallKind, work: () => Promise<T>, options?: CallOptions): Promise<T>;
+  /** The same for a call that lasts as long as the body that it opens. */
+  open(work: () => Promise<BlobBody>, options?: CallOptions): Promise<BlobBody>;
+  readonly requestLimits: RequestLimits;
+  /** Shares concurrency, rate and breaker; has a back-off of its own, since registries limit each client by itself. */
+  forClient(): RegistryLimits;
+}
+
+/** What each request to the registry itself takes part in. */
+export interface RequestLimits {
+  /** Waits until the request may be sent. Throws TOOMANYREQUESTS, or the signal's reason. */
+  turn(signal?: AbortSignal): Promise<void>;
+  /** Takes note of what an answer says of the registry's limits. */
+  observe(headers: ResponseHeaders): void;
+}
+
+const DEFAULT_QUEUE = 1000;
+
+export function createRegistryLimits({ name, policy, clock, onBreaker }: RegistryLimitsOptions): RegistryLimits {
+  const { concurrency, queue = DEFAULT_QUEUE, rate, breaker } = policy;
+  const waitForRate = rate && createRateLimiter({ name, rate, clock });
+  const semaphoreOf = (count: number) => createSemaphore({ name, concurrency: count, maxWaiting: queue });
+  const acquire = concurrency === undefined ? undefined : semaphoreOf(concurrency);
+  const acquireForBlob = concurrency === undefined || concurrency === 1 ? undefined : semaphoreOf(concurrency - 1);
+  const guard = breaker?.failures
+    ? createBreaker({ name, ...breaker, clock, onChange: onBreaker })
+    : <T>(work: () => Promise<T>) => work();
+  const forClient = () =>
+    createClientLimits({ guard, acquire, acquireForBlob, waitForRate, backOff: createBackOff(name, clock), forClient });
+  return forClient();
+}
+
+interface ClientLimitsDeps extends Pick<RegistryLimits, 'forClient'> {
+  readonly guard: Breaker;
+  readonly acquire: Acquire | undefined;
+  /** Taken before the other, by what may take long. */
+  readonly acquireForBlob: Acquire | undefined;
+  readonly waitForRate: ReturnType<typeof createRateLimiter> | undefined;
+  readonly backOff: BackOff;
+}
+
+function createClientLimits({
+  guard,
+  acquire,
+  acquireForBlob,
+  waitForRate,
+  backOff,
+  forClient,
+}: ClientLimitsDeps): RegistryLimits {
+  async function attempt<T>(kind: CallKind, work: () => Promise<T>): Promise<T> {
+    backOff.require(kind);
+    try {
+      return await guard(work);
+    } catch (error) {
+      backOff.failed(error);
+      throw error;
+    }
+  }
+
+  async function acquireBoth(signal: AbortSignal | undefined): Promise<() => void> {
+    const freeBlob = await acquireForBlob?.(signal);
+    try {
+      const free = await acquire?.(signal);
+      return () => {
+        free?.();
+        freeBlob?.();
+      };
+    } catch (error) {
+      freeBlob?.();
+      throw error;
+    }
+  }
+
+  return {
+    forClient,
+    async run(kind, work, { signal } = {}) {
+      const free = await acquire?.(signal);
+      try {
+        return await attempt(kind, work);
+      } finally {
+        free?.();
+      }
+    },
+    async open(work, { signal } = {}) {
+      const free = await acquireBoth(signal);
+      try {
+        const { body, size } = await attempt('other', work);
+        return { body: acquire ? freeingAtEnd(body, free) : body, size };
+      } catch (error) {
+        free();
+        throw error;
+      }
+    },
+    requestLimits: {
+      turn: async signal => waitForRate?.(signal),
+      observe: backOff.observe,
+    },
+  };
+}
+
+/** The same endpoint with every call under the limits; a call throws what they throw, too. */
+export function createLimited(endpoint: Endpoint, limits: Pick<RegistryLimits, 'run' | 'open'>): Endpoint {
+  return {
+    name: endpoint.name,
+    headManifest: (repository, reference, options) =>
+      limits.run('other', () => endpoint.headManifest(repository, reference, options), options),
+    getManifest: (repository, reference, options) =>
+      limits.run('manifest', () => endpoint.getManifest(repository, reference, options), options),
+    headBlob: (repository, digest, options) =>
+      limits.run('other', () => endpoint.headBlob(repository, digest, options), options),
+    openBlob: (repository, digest, options) =>
+      limits.open(() => endpoint.openBlob(repository, digest, options), options),
+    listTags: (repository, page, options) =>
+      limits.run('other', () => endpoint.listTags(repository, page, options), options),
+    findReferrers: (repository, digest, options) =>
+      limits.run('other', () => endpoint.findReferrers(repository, digest, options), options),
+  };
+}
+
+interface SemaphoreOptions {
+  /** The upstream, for messages. */
+  readonly name: string;
+  readonly concurrency: number;
+  /** How many may wait. */
+  readonly maxWaiting: number;
+}
+
+/** Resolves to what releases it. Throws UNAVAILABLE, with a Retry-After, where the queue is full, or the signal's reason. */
+type Acquire = (signal?: AbortSignal) => Promise<() => void>;
+
+const RETRY_AFTER_SECONDS = 5;
+
+function createSemaphore({ name, concurrency, maxWaiting }: SemaphoreOptions): Acquire {
+  const queue = new PQueue({ concurrency });
+  return async signal => {
+    if (queue.pending >= concurrency && queue.size >= maxWaiting) {
+      const reason = `${concurrency} calls are under way, and ${queue.size} wait`;
+      throw new RegistryError('UNAVAILABLE', `${name}: ${reason}`, { retryAfterSeconds: RETRY_AFTER_SECONDS });
+    }
+    const slot = Promise.withResolvers<() => void>();
+    queue.add(() => new Promise<void>(free => slot.resolve(free)), { ...(signal && { signal }) }).catch(slot.reject);
+    return slot.promise;
+  };
+}
+
+/** The body, which releases the semaphore when it is over, however it ends. */
+function freeingAtEnd(body: ReadableStream<Uint8Array>, free: () => void): ReadableStream<Uint8Array> {
+  const reader = body.getReader();
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          const { done, value } = await reader.read();
+          if (!done) return controller.enqueue(value);
+          free();
+          controller.close();
+        } catch (error) {
+          free();
+          throw error;
+        }
+      },
+      async cancel(reason) {
+        free();
+        await reader.cancel(reason);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}

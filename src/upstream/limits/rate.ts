@@ -1,0 +1,84 @@
+// Requests at a rate: each waits for its turn, in order, and one that would wait for too long is refused at once.
+import { RegistryError } from '../../oci/errors.ts';
+import { type Clock, untilAborted } from '../waiting.ts';
+
+export interface Rate {
+  readonly count: number;
+  readonly perMs: number;
+}
+
+interface RateLimiterOptions {
+  /** The upstream, for messages. */
+  readonly name: string;
+  readonly rate: Rate;
+  readonly clock: Clock;
+}
+
+/** TOOMANYREQUESTS of our own, with its Retry-After: the upstream was not asked. */
+export class RateExceeded extends RegistryError {}
+
+/** Waits for the next turn. Throws RateExceeded where that is too far away, or the signal's reason. */
+type WaitForRate = (signal?: AbortSignal) => Promise<void>;
+
+/** Clients give up on what says nothing for longer. */
+const MAX_WAIT_MS = 30_000;
+
+/** At most `count` requests in any stretch of `perMs`. Who leaves gives its turn to the next in line. */
+export function createRateLimiter({ name, rate: { count, perMs }, clock }: RateLimiterOptions): WaitForRate {
+  /** The times of the last `count` turns, the oldest first. */
+  let taken: number[] = [];
+  const line = new Set<() => void>();
+  let nobodyWaits = new AbortController();
+
+  /** When it is the turn of who has so many before it. */
+  function turnOf(ahead: number): number {
+    const now = clock.now().getTime();
+    const rounds = Math.floor(ahead / count);
+    const before = taken[(ahead % count) + taken.length - count];
+    return (before === undefined ? now : Math.max(now, before + perMs)) + rounds * perMs;
+  }
+
+  function take(at: number): void {
+    taken.push(at);
+    if (taken.length > count) taken.shift();
+  }
+
+  /** Until nobody waits, or all have left. */
+  async function callLine(): Promise<void> {
+    nobodyWaits = new AbortController();
+    const { signal } = nobodyWaits;
+    while (line.size > 0) {
+      const at = turnOf(0);
+      const waitMs = at - clock.now().getTime();
+      if (waitMs > 0) await clock.wait(waitMs, signal);
+      const [next] = line;
+      if (signal.aborted || !next) return;
+      line.delete(next);
+      take(at);
+      next();
+    }
+  }
+
+  function leave(next: () => void): void {
+    line.delete(next);
+    if (line.size === 0) nobodyWaits.abort();
+  }
+
+  return async signal => {
+    signal?.throwIfAborted();
+    const now = clock.now().getTime();
+    // The clock was set back: what it said before counts no more.
+    if ((taken.at(-1) ?? now) > now + MAX_WAIT_MS) taken = [];
+    const waitMs = turnOf(line.size) - now;
+    if (waitMs > MAX_WAIT_MS) {
+      const reason = `${count} requests in ${Math.ceil(perMs / 1000)} seconds are all that Veneer sends to it`;
+      const retryAfterSeconds = Math.ceil(waitMs / 1000);
+      throw new RateExceeded('TOOMANYREQUESTS', `${name}: ${reason}`, { retryAfterSeconds });
+    }
+    if (waitMs === 0 && line.size === 0) return take(now);
+    const turn = Promise.withResolvers<void>();
+    line.add(turn.resolve);
+    if (line.size === 1) callLine().catch(turn.reject);
+    await (signal ? untilAborted(turn.promise, signal) : turn.promise).finally(() => leave(turn.resolve));
+  };
+}

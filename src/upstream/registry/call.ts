@@ -1,0 +1,86 @@
+// Calls to the distribution API of one registry: addressed, authorised for their repository, and named for messages.
+import type { ErrorCode } from '../../oci/errors.ts';
+import type { Authorizer } from '../auth/authorizer.ts';
+import { connectionFailure, type RequestContext } from '../failure.ts';
+import type { ReadDocument } from '../transport/document.ts';
+import { read, type Transports } from '../transport/request.ts';
+import type { Answer, ResponseHeaders } from '../transport/response.ts';
+import type { CallOptions } from '../upstream.ts';
+
+export interface CallsOptions {
+  readonly name: string;
+  /** Where `/v2/` is, with no path of its own but perhaps a prefix. */
+  readonly url: URL;
+  readonly authorizer: Authorizer;
+  readonly transports: Transports;
+  readonly readDocument: ReadDocument;
+  /** What the calls are authorised for; default: pull. */
+  readonly actions?: Actions;
+}
+
+/** As a token's scope has them. */
+type Actions = 'pull' | 'pull,push';
+
+export interface CallRequest extends CallOptions {
+  readonly method?: 'GET' | 'HEAD';
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly missing: ErrorCode;
+  /** Statuses that are no error. */
+  readonly tolerated?: readonly number[];
+}
+
+/** A document that is small enough to be read whole. */
+export interface Document {
+  readonly raw: Uint8Array;
+  readonly headers: ResponseHeaders;
+}
+
+/** Every function throws RegistryError, or the reason of the signal. */
+export interface Call {
+  readonly attempt: RequestContext;
+  readonly address: URL;
+  /** The caller ends the body. */
+  read(headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Answer>;
+  /** What `work` makes of the answer; it ends the body, or throws. */
+  readBody<T>(work: (response: Answer) => Promise<T>, page?: URL): Promise<T>;
+  /** At most MAX_MANIFEST_BYTES of `address`, or of a further page of it. */
+  readDocument(page?: URL): Promise<Document>;
+}
+
+/** `path` is what follows the repository, and may have a query. */
+type CreateCall = (repository: string, path: string, request: CallRequest) => Call;
+
+export function createCalls({ name, url, authorizer, transports, readDocument, actions = 'pull' }: CallsOptions): CreateCall {
+  const base = apiBase(url);
+  return (repository, path, { method = 'GET', headers = {}, signal, missing, tolerated }) => {
+    const attempt: RequestContext = { upstream: name, action: `${repository}/${path.replace(/\?.*/, '')}`, missing };
+    const auth = { authorizer, scope: repositoryScope(repository, actions) };
+    const address = new URL(`${base}${repository}/${path}`);
+    const options = { method, headers, signal, attempt, transports, auth, tolerated };
+    const readBody: Call['readBody'] = async (work, page = address) => {
+      const response = await read(page, options);
+      try {
+        return await work(response);
+      } catch (cause) {
+        signal?.throwIfAborted();
+        throw connectionFailure(cause, attempt);
+      }
+    };
+    return {
+      attempt,
+      address,
+      readBody,
+      read: (more, until = signal) => read(address, { ...options, headers: { ...headers, ...more }, signal: until }),
+      readDocument: page => readBody(async ({ body, headers }) => ({ raw: await readDocument(body), headers }), page),
+    };
+  };
+}
+
+/** Where the names of repositories begin, with its last slash. */
+export function apiBase({ origin, pathname }: URL): string {
+  return `${origin}${pathname.replace(/\/$/, '')}/v2/`;
+}
+
+export function repositoryScope(repository: string, actions: Actions): string {
+  return `repository:${repository}:${actions}`;
+}

@@ -1,0 +1,160 @@
+// One read from an upstream: authorised, its redirects followed by hand, its failure made a RegistryError.
+import type { Readable } from 'node:stream';
+import { RegistryError } from '../../oci/errors.ts';
+import type { Authorizer } from '../auth/authorizer.ts';
+import { badAnswer, connectionFailure, type RequestContext, responseFailure } from '../failure.ts';
+import type { RequestLimits } from '../limits/limits.ts';
+import { type Answer, singleHeader } from './response.ts';
+import type { Transport, TransportRequest } from './transport.ts';
+
+/** The ways to the network. */
+export interface Transports {
+  /** To the upstream's own host. */
+  readonly own: Transport;
+  /** To where a redirect leads, when that is another host. */
+  elsewhere(url: URL): Transport;
+  /** Of what goes to the upstream's own host. */
+  readonly requestLimits?: RequestLimits | undefined;
+  /** Who we are at such a host; undefined where we must be nobody. What it knows of us is never what the upstream does. */
+  authorizerAt?(url: URL): Authorizer | undefined;
+}
+
+export interface SendOptions {
+  readonly method: TransportRequest['method'];
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal | undefined;
+  readonly attempt: RequestContext;
+  readonly transports: Transports;
+  /** Absent where we are nobody, as at a layer's own address. */
+  readonly auth?: { readonly authorizer: Authorizer; readonly scope: string } | undefined;
+  /** Opened for each time that it is sent. */
+  readonly body?: Uint8Array | (() => Promise<Readable>) | undefined;
+}
+
+interface ReadOptions extends SendOptions {
+  readonly method: 'GET' | 'HEAD';
+  /** Statuses that are no error to the caller. */
+  readonly tolerated?: readonly number[] | undefined;
+}
+
+const MAX_REDIRECTS = 5;
+const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
+
+/**
+ * The answer of status 2xx, or of one that is tolerated; the caller ends its body. Throws RegistryError, or the signal's reason when that
+ * aborts. A 401 is answered once at each host, as what we are there, and a 403 to a kept answer with a new one: no host gets an
+ * Authorization that is another's.
+ */
+export async function read(url: URL, options: ReadOptions): Promise<Answer> {
+  try {
+    const response = await follow(url, options, await sendAuthorized(url, options));
+    return options.tolerated?.includes(response.statusCode)
+      ? response
+      : await requireSuccess(response, options.attempt);
+  } catch (cause) {
+    options.signal?.throwIfAborted();
+    throw connectionFailure(cause, options.attempt);
+  }
+}
+
+/** The answer, if its status is 2xx. Throws RegistryError, and ends the body, for any other. */
+export async function requireSuccess(response: Answer, attempt: RequestContext): Promise<Answer> {
+  if (response.statusCode >= 400) throw await responseFailure(response, attempt);
+  if (response.statusCode < 300) return response;
+  await response.body.dump();
+  throw badAnswer(attempt, `unexpected status ${response.statusCode}`);
+}
+
+/** The answer, of whatever status; the caller ends its body. Throws as Transport.send does, and what the authorizer throws. */
+export function sendAuthorized(url: URL, options: SendOptions): Promise<Answer> {
+  return converse(url, options, homeOf(options));
+}
+
+/** How to get to a host, and who we are there. */
+interface Way {
+  readonly transport: Transport;
+  readonly requestLimits?: RequestLimits | undefined;
+  readonly auth?: SendOptions['auth'];
+}
+
+function homeOf({ transports: { own: transport, requestLimits }, auth }: SendOptions): Way {
+  return { transport, requestLimits, auth };
+}
+
+function elsewhereOf(url: URL, { transports, auth }: SendOptions): Way {
+  const authorizer = auth && transports.authorizerAt?.(url);
+  return { transport: transports.elsewhere(url), auth: authorizer && { authorizer, scope: auth.scope } };
+}
+
+async function converse(url: URL, options: SendOptions, way: Way): Promise<Answer> {
+  const { auth } = way;
+  const sent = auth?.authorizer.find(auth.scope);
+  let response = await send(url, options, way, sent);
+  if (auth && sent && response.statusCode === 403) {
+    // Some registries say so to a token that has expired. Without one they say what they want.
+    await response.body.dump();
+    auth.authorizer.forget(auth.scope);
+    response = await send(url, options, way);
+  }
+  const challenge = [response.headers['www-authenticate'] ?? []].flat().join(', ');
+  if (response.statusCode !== 401 || !auth || !challenge) return response;
+  await response.body.dump();
+  const answer = await auth.authorizer.answer(auth.scope, challenge, { refused: sent, signal: options.signal });
+  const second = await send(url, options, way, answer);
+  if (second.statusCode === 401) auth.authorizer.forget(auth.scope);
+  return second;
+}
+
+async function follow(from: URL, options: ReadOptions, first: Answer): Promise<Answer> {
+  const { attempt } = options;
+  let url = from;
+  let response = first;
+  let isHome = true;
+  for (let hops = 0; REDIRECTS.includes(response.statusCode); hops++) {
+    await response.body.dump();
+    if (hops === MAX_REDIRECTS) throw badAnswer(attempt, `more than ${MAX_REDIRECTS} redirects`);
+    url = parseLocation(singleHeader(response.headers, 'location'), url, attempt);
+    // Another host that sends us back chooses the path: our credentials are not for that.
+    isHome &&= url.origin === from.origin;
+    response = await converse(url, options, isHome ? homeOf(options) : elsewhereOf(url, options));
+  }
+  return response;
+}
+
+/** Where a redirect leads. Throws 502 for what is less safe than `from`, or no http at all. */
+export function parseLocation(location: unknown, from: URL, attempt: RequestContext): URL {
+  const url = typeof location === 'string' ? URL.parse(location, from) : null;
+  if (!url) throw badAnswer(attempt, 'a redirect to nowhere');
+  if (!['http:', 'https:'].includes(url.protocol)) throw badAnswer(attempt, 'a redirect that is not http or https');
+  if (from.protocol === 'https:' && url.protocol !== 'https:')
+    throw badAnswer(attempt, 'a redirect from https to http');
+  url.username = '';
+  url.password = '';
+  return url;
+}
+
+async function send(
+  url: URL,
+  { method, headers, body, signal }: SendOptions,
+  { transport, requestLimits }: Way,
+  authorization?: string,
+): Promise<Answer> {
+  const opened = typeof body === 'function' ? await body() : body;
+  const sent = { ...headers, ...(authorization && { authorization }) };
+  const response = await transport.send(url, {
+    method,
+    headers: sent,
+    body: opened,
+    signal,
+    turn: requestLimits?.turn,
+  });
+  requestLimits?.observe(response.headers);
+  return response;
+}
+
+/** Throws DENIED for what is not http or https. */
+export function requireHttp(url: URL): void {
+  if (!['http:', 'https:'].includes(url.protocol)) {
+    throw new RegistryError('DENIED', `${url.protocol} addresses cannot be opened; use http or https`);
+  }
+}

@@ -1,0 +1,168 @@
+// The one way out to the network: undici with our time limits, retries, TLS, and the guard against private addresses.
+// Undici's own retry interceptor would also resume bodies, at an address that may have expired: body.ts does that.
+import { lookup } from 'node:dns';
+import { Readable } from 'node:stream';
+import { Agent, type Dispatcher, errors, request } from 'undici';
+import { type Clock, systemClock } from '../waiting.ts';
+import { type ConnectorOptions, createConnector, type Lookup } from './connector.ts';
+import { type Answer, discard, parseRetryAfter } from './response.ts';
+
+export interface Timeouts {
+  readonly connectMs: number;
+  readonly headersMs: number;
+  /** Without a byte. */
+  readonly bodyMs: number;
+  /** For the whole of a body that is no blob; default: one minute. */
+  readonly documentMs?: number | undefined;
+  /** What a blob brings at least in a second, on average; default: 1 KiB. */
+  readonly minBytesPerSecond?: number | undefined;
+}
+
+export interface TransportOptions extends Pick<ConnectorOptions, 'isGuarded' | 'tls'> {
+  readonly timeouts: Timeouts;
+  /** How often a request is sent again after the first time. */
+  readonly retries: number;
+  /** The longest wait before the first retry; it doubles. */
+  readonly retryDelayMs: number;
+  readonly clock?: Clock | undefined;
+  readonly random?: (() => number) | undefined;
+  readonly lookup?: Lookup | undefined;
+}
+
+/** All that leaves with a request. */
+export interface TransportRequest {
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly headers: Readonly<Record<string, string>>;
+  /** A stream is sent once, whatever happens: it is destroyed, or read to its end. */
+  readonly body?: string | Uint8Array | Readable | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Waited for each time before it is sent. */
+  readonly turn?: ((signal?: AbortSignal) => Promise<void>) | undefined;
+}
+
+export interface Transport {
+  /**
+   * The answer, of whatever status; redirects are not followed, and its coding is as asked: none. The caller ends its body.
+   * Throws ForbiddenAddress, an error of undici or the system, or the signal's reason.
+   */
+  send(url: URL, options: TransportRequest): Promise<Answer>;
+  /** Does `work` again where `send` would send again: for what takes more than one request to repeat. */
+  repeat(work: () => Promise<Answer>, signal?: AbortSignal): Promise<Answer>;
+  /** Breaks what is under way. */
+  close(): Promise<void>;
+}
+
+/** A registry that got a large blob looks at all of it, and may move it, before it answers. */
+const STORING = 10;
+
+/** A body that drips could go on for ever within the time that it may be silent. */
+const DOCUMENT_MS = 60_000;
+const MIN_BYTES_PER_SECOND = 1024;
+
+/** Breaks a body that takes longer than a document may, until it is unbound. */
+function bind({ body }: Dispatcher.ResponseData, timeouts: Timeouts): Answer['unbound'] {
+  const { documentMs = DOCUMENT_MS, bodyMs, minBytesPerSecond = MIN_BYTES_PER_SECOND } = timeouts;
+  const timer = setTimeout(() => {
+    // Nobody may be reading just now.
+    body.on('error', () => {}).destroy(new errors.BodyTimeoutError());
+  }, documentMs).unref();
+  body.once('close', () => clearTimeout(timer));
+  return () => {
+    clearTimeout(timer);
+    let lateMs = 0;
+    return (waitedMs, bytes) => {
+      lateMs = Math.max(0, lateMs + waitedMs - (bytes / minBytesPerSecond) * 1000);
+      if (lateMs > bodyMs) throw new errors.BodyTimeoutError();
+    };
+  };
+}
+
+/** A transport whose requests are retried. The caller closes it. */
+export function createTransport(options: TransportOptions): Transport {
+  const { timeouts, retries, retryDelayMs, clock = systemClock, random, isGuarded, tls } = options;
+  const agent = new Agent({
+    allowH2: false,
+    headersTimeout: timeouts.headersMs,
+    bodyTimeout: timeouts.bodyMs,
+    connect: createConnector({ connectMs: timeouts.connectMs, isGuarded, tls, lookup: options.lookup ?? lookup }),
+  });
+  const repeat: Transport['repeat'] = (work, signal) =>
+    sendWithRetries(work, { retries, retryDelayMs, clock, random, signal });
+  return {
+    repeat,
+    send(url, { method, headers, body, signal, turn }) {
+      const send = async () => {
+        await turn?.(signal);
+        const response = await request(url, {
+          dispatcher: agent,
+          method,
+          headers: { ...headers, 'accept-encoding': 'identity' },
+          ...(body !== undefined && { body }),
+          ...(body instanceof Readable && { headersTimeout: timeouts.headersMs * STORING }),
+          ...(signal && { signal }),
+        });
+        return { ...response, unbound: bind(response, timeouts) };
+      };
+      return body instanceof Readable ? send() : repeat(send, signal);
+    },
+    close: () => agent.destroy(),
+  };
+}
+
+interface RetryOptions {
+  /** How often a request is sent again after the first time. */
+  readonly retries: number;
+  /** The longest wait before the first retry; it doubles. */
+  readonly retryDelayMs: number;
+  readonly clock: Clock;
+  /** From 0 to 1: what failed for many at the same moment must not be asked again by all of them at the next. Default: Math.random. */
+  readonly random?: (() => number) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A longer wait is the client's to decide. */
+const MAX_DELAY_MS = 5_000;
+const TRANSIENT_STATUSES: readonly number[] = [429, 500, 502, 503, 504];
+const TRANSIENT_CODES: readonly string[] = [
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EAI_AGAIN',
+  'ENETDOWN',
+  'ENETUNREACH',
+  'EHOSTDOWN',
+  'EHOSTUNREACH',
+];
+
+/**
+ * Retries after a failed connection or a transient status, at the time that the server asks for. The first answer that is final, or the last
+ * one. Throws as `send` does, or when the signal aborts a wait.
+ */
+async function sendWithRetries(
+  send: () => Promise<Answer>,
+  { retries, retryDelayMs, clock, random = Math.random, signal }: RetryOptions,
+): Promise<Answer> {
+  for (let attempt = 0; ; attempt++) {
+    const isLast = attempt === retries;
+    const response = await send().catch((error: unknown) => {
+      if (isLast || !isTransient(error)) throw error;
+      return undefined;
+    });
+    const asked = response && parseRetryAfter(response.headers);
+    const backoffMs = retryDelayMs * 2 ** attempt;
+    // What the server asks for is the least.
+    const delayMs = asked === undefined ? backoffMs * (0.5 + random() / 2) : asked * 1000;
+    const spreadMs = asked === undefined ? 0 : retryDelayMs * (1 - random());
+    if (response) {
+      if (isLast || !TRANSIENT_STATUSES.includes(response.statusCode) || delayMs > MAX_DELAY_MS) return response;
+      discard(response);
+    }
+    await clock.wait(Math.min(delayMs, MAX_DELAY_MS) + spreadMs, signal);
+  }
+}
+
+function isTransient(error: unknown): boolean {
+  if (error instanceof errors.SocketError || error instanceof errors.ConnectTimeoutError) return true;
+  return error instanceof Error && 'code' in error && TRANSIENT_CODES.includes(String(error.code));
+}
