@@ -16,8 +16,8 @@ import {
   type UpstreamEntry,
 } from './registry/registry-client.ts';
 import { openBody } from './transport/body.ts';
-import { createReadDocument } from './transport/document.ts';
 import type { Lookup } from './transport/connector.ts';
+import { createReadDocument } from './transport/document.ts';
 import { read, requireHttp } from './transport/request.ts';
 import { createTransport, type Timeouts, type Transport, type TransportOptions } from './transport/transport.ts';
 import type { Endpoint, Scope, ShowCredentials, Upstream, Upstreams } from './upstream.ts';

@@ -50,7 +50,14 @@ export interface Call {
 /** `path` is what follows the repository, and may have a query. */
 type CreateCall = (repository: string, path: string, request: CallRequest) => Call;
 
-export function createCalls({ name, url, authorizer, transports, readDocument, actions = 'pull' }: CallsOptions): CreateCall {
+export function createCalls({
+  name,
+  url,
+  authorizer,
+  transports,
+  readDocument,
+  actions = 'pull',
+}: CallsOptions): CreateCall {
   const base = apiBase(url);
   return (repository, path, { method = 'GET', headers = {}, signal, missing, tolerated }) => {
     const attempt: RequestContext = { upstream: name, action: `${repository}/${path.replace(/\?.*/, '')}`, missing };

@@ -5,8 +5,8 @@ import { type Authorizer, type AuthorizerOptions, createAuthorizer } from '../au
 import type { Credentials, FindCredentials } from '../auth/credentials.ts';
 import type { BreakerChange } from '../limits/breaker.ts';
 import { createLimited, createRegistryLimits, type LimitPolicy, type RegistryLimits } from '../limits/limits.ts';
-import type { ReadDocument } from '../transport/document.ts';
 import type { TlsOptions } from '../transport/connector.ts';
+import type { ReadDocument } from '../transport/document.ts';
 import type { Transport } from '../transport/transport.ts';
 import type { Endpoint, RegistryAddress } from '../upstream.ts';
 import type { Clock } from '../waiting.ts';
