@@ -8,8 +8,7 @@ import { type Digest, digestAlgorithm } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ContentMismatch } from '../oci/verify.ts';
 import { type Origin, type Origins, originName } from '../pull/origin.ts';
-import type { PushedBlob, Pusher } from '../upstream/registry/pusher.ts';
-import type { CallOptions, Upstreams } from '../upstream/upstream.ts';
+import type { CallOptions, PushedBlob, Pusher, Upstreams } from '../upstream/upstream.ts';
 
 /** A destination that can take over blobs which its own registry has already. */
 export interface MountingDestination extends Destination {

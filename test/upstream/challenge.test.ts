@@ -1,7 +1,7 @@
 // WWW-Authenticate headers: several in one, quoted, folded, broken.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { findChallenge, parseChallenges } from '../../src/upstream/auth/authorizer.ts';
+import { findChallenge, parseChallenges } from '../../src/upstream/auth/token-server.ts';
 import { measureThreadMs } from '../support/thread-time.ts';
 
 test('reads several challenges with quoted commas and escapes', () => {

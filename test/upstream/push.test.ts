@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
-import type { Pusher } from '../../src/upstream/registry/pusher.ts';
+import type { Pusher } from '../../src/upstream/upstream.ts';
 import { type GuardedServer, startGuarded } from '../app/callers.ts';
 import { makeIndex } from '../conformance/documents.ts';
 import { startServer, type TestServer } from '../support/server.ts';

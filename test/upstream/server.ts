@@ -5,10 +5,9 @@ import { createServer as createTlsServer, type ServerOptions } from 'node:https'
 import { onTestFinished } from 'vitest';
 import { createMemory } from '../../src/memory.ts';
 import { digestOf } from '../../src/oci/digest.ts';
-import type { PushedBlob, Pusher } from '../../src/upstream/registry/pusher.ts';
 import type { UpstreamEntry } from '../../src/upstream/registry/registry-client.ts';
 import type { Lookup } from '../../src/upstream/transport/connector.ts';
-import type { Upstream } from '../../src/upstream/upstream.ts';
+import type { PushedBlob, Pusher, Upstream } from '../../src/upstream/upstream.ts';
 import { createUpstreams, type UpstreamsOptions } from '../../src/upstream/upstreams.ts';
 import type { Clock } from '../../src/upstream/waiting.ts';
 import { PATIENT } from '../support/patience.ts';

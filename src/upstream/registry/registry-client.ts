@@ -8,10 +8,10 @@ import { createLimited, createRegistryLimits, type LimitPolicy, type RegistryLim
 import type { TlsOptions } from '../transport/connector.ts';
 import type { ReadDocument } from '../transport/document.ts';
 import type { Transport } from '../transport/transport.ts';
-import type { Endpoint, RegistryAddress } from '../upstream.ts';
+import type { Endpoint, Pusher, RegistryAddress } from '../upstream.ts';
 import type { Clock } from '../waiting.ts';
 import { createHeadSupport } from './head-support.ts';
-import { createPusher, type Pusher } from './pusher.ts';
+import { createPusher } from './pusher.ts';
 import { createRegistry } from './registry.ts';
 import { createNextPages } from './tag-list.ts';
 

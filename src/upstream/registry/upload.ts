@@ -1,14 +1,14 @@
 // The upload of one blob: a session, and in it the bytes, as one piece or in chunks. distribution-spec "Pushing blobs".
 import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
-import type { Digest } from '../../oci/digest.ts';
+import { type Digest, digestAlgorithm, isDigest } from '../../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../../oci/errors.ts';
 import { badAnswer, connectionFailure, type RequestContext } from '../failure.ts';
 import { requireSuccess, type SendOptions, sendAuthorized } from '../transport/request.ts';
 import type { Answer } from '../transport/response.ts';
 import type { Transport } from '../transport/transport.ts';
+import type { PushedBlob } from '../upstream.ts';
 import { apiBase, repositoryScope } from './call.ts';
-import { type PushedBlob, requireStored } from './pusher.ts';
 import type { RegistryOptions } from './registry.ts';
 
 const CONTENT = { 'content-type': 'application/octet-stream' };
@@ -196,4 +196,11 @@ export function createWrites(options: WritesOptions, { repository, part, from, s
       redirectHosts.includes(host) && (protocol === 'https:' || (protocol === 'http:' && home.protocol === 'http:'))
     );
   }
+}
+
+/** Throws 502 where the answer to a push names other bytes. A digest of another algorithm may be of the same ones. */
+export function requireStored({ headers }: Dispatcher.ResponseData, digest: Digest, attempt: RequestContext): void {
+  const named = headers['docker-content-digest'];
+  if (typeof named !== 'string' || !isDigest(named) || digestAlgorithm(named) !== digestAlgorithm(digest)) return;
+  if (named !== digest) throw badAnswer(attempt, `it has stored ${named} instead of ${digest}`);
 }
