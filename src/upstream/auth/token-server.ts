@@ -163,7 +163,7 @@ function isSameDomain(a: URL, b: URL): boolean {
 }
 
 /** What a 401 asks for, RFC 9110 section 11.6.1. `scheme` and the names of `parameters` are in lower case. */
-export interface Challenge {
+interface Challenge {
   readonly scheme: string;
   readonly parameters: ReadonlyMap<string, string>;
 }
