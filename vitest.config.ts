@@ -20,8 +20,8 @@ const ALONE = [
 export default defineConfig({
   test: {
     // They end what hangs: how fast something is no test of ours tells by them, for a machine may be as slow as it likes.
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
     expect: { poll: { timeout: 30_000, interval: 20 } },
     projects: [
       {

@@ -30,7 +30,7 @@ function findExpressions(place: string, code: string): readonly Found[] {
 
 /** What is wrong with one; undefined for one that is linear. */
 function faultOf({ place, pattern, flags }: Found): string | undefined {
-  const result = checkSync(pattern, flags, { timeout: 60_000 });
+  const result = checkSync(pattern, flags, { timeout: 300_000 });
   if (result.status === 'safe') return undefined;
   const what =
     result.status === 'vulnerable' ? `${result.complexity.summary}, as for ${result.attack.pattern}` : 'unknown';
@@ -42,7 +42,7 @@ const expressions = sources.flatMap(file =>
   findExpressions(join('src', file), stripTypeScriptTypes(readFileSync(join('src', file), 'utf8'))),
 );
 
-test('every regular expression takes linear time', { timeout: 600_000 }, () => {
+test('every regular expression takes linear time', { timeout: 1_800_000 }, () => {
   expect(expressions.length).toBeGreaterThan(200);
   const once = new Map(expressions.map(found => [`${found.pattern}/${found.flags}`, found]));
   expect([...once.values()].flatMap(found => faultOf(found) ?? [])).toEqual([]);
