@@ -62,7 +62,7 @@ export function createEmbeddedBackend(deps: EmbeddedDeps): Backend {
     kind: 'embedded',
     isMultiPlatform: true,
     listPlatforms: async () => PLATFORMS,
-    findUnsupportedReason: findObstacle,
+    findUnsupportedReason,
     build: (order, options) => build(deps, order, options),
     close: async () => {},
   };
@@ -73,7 +73,7 @@ const BUILDERS = 'install BuildKit, docker with buildx, or buildah';
 const MAX_GZIP_LEVEL = 9;
 
 /** As far as the spec shows it; undefined where it can be built. Of an invalid file the build itself says what is wrong. */
-export function findObstacle(spec: ContainerFileSpec): string | undefined {
+export function findUnsupportedReason(spec: ContainerFileSpec): string | undefined {
   const { attestations, compression } = spec;
   if (attestations.sbom)
     return `an SBOM needs a builder that looks into the image: install BuildKit, or docker with buildx`;
@@ -85,10 +85,10 @@ export function findObstacle(spec: ContainerFileSpec): string | undefined {
   if (compression?.mode !== 'zstd' && (compression?.level ?? 0) > MAX_GZIP_LEVEL)
     return `gzip has levels up to ${MAX_GZIP_LEVEL}`;
   const needs = findNeeds(spec);
-  return needs && findFileObstacle(needs);
+  return needs && findUnsupportedStep(needs);
 }
 
-function findFileObstacle({ frontend, steps }: Needs): string | undefined {
+function findUnsupportedStep({ frontend, steps }: Needs): string | undefined {
   if (frontend) return `the frontend ${JSON.stringify(frontend)} runs in a builder: ${BUILDERS}`;
   for (const { kind, line, ...rest } of steps) {
     if (kind === 'run') return `line ${line}: RUN needs a builder: ${BUILDERS}`;

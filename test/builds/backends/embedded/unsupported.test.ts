@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { findObstacle } from '../../../../src/builds/backends/embedded/backend.ts';
+import { findUnsupportedReason } from '../../../../src/builds/backends/embedded/backend.ts';
 import { parseSpec } from '../../../support/build-backends.ts';
 
 test.each<[containerFile: string, fields?: Readonly<Record<string, unknown>>]>([
@@ -14,10 +14,10 @@ test.each<[containerFile: string, fields?: Readonly<Record<string, unknown>>]>([
   ['FROM a', { compression: { mode: 'zstd', level: 19 } }],
   ['no Containerfile at all'],
 ])('sees nothing in the way of %j %j', (containerFile, fields = {}) => {
-  expect(findObstacle(parseSpec({ containerFile, ...fields }))).toBeUndefined();
+  expect(findUnsupportedReason(parseSpec({ containerFile, ...fields }))).toBeUndefined();
 });
 
-test.each<[containerFile: string, obstacle: RegExp, fields?: Readonly<Record<string, unknown>>]>([
+test.each<[containerFile: string, reason: RegExp, fields?: Readonly<Record<string, unknown>>]>([
   ['FROM a\n\nRUN x', /^line 3: RUN needs a builder: install BuildKit, docker with buildx, or buildah$/],
   ['FROM a AS one\nRUN x\nFROM b\nCOPY --from=one x y', /^line 2: RUN/],
   ['FROM a AS one\nONBUILD RUN x\nFROM one', /RUN/],
@@ -35,6 +35,6 @@ test.each<[containerFile: string, obstacle: RegExp, fields?: Readonly<Record<str
   ['FROM a', /estargz/, { compression: { mode: 'estargz' } }],
   ['FROM a', /compresses the layers of base images again/, { compression: { mode: 'gzip', force: true } }],
   ['FROM a', /levels up to 9/, { compression: { mode: 'gzip', level: 10 } }],
-])('says what is in the way of %j', (containerFile, obstacle, fields = {}) => {
-  expect(findObstacle(parseSpec({ containerFile, ...fields }))).toMatch(obstacle);
+])('says why %j is unsupported', (containerFile, reason, fields = {}) => {
+  expect(findUnsupportedReason(parseSpec({ containerFile, ...fields }))).toMatch(reason);
 });
