@@ -1,4 +1,4 @@
-// The images that a manifest leads to, each with its platform, however deep indexes nest.
+// The images that a reference leads to, each with its platform, however deep indexes nest: for inspection, and as bases of builds.
 import { checkAvailable, isChosen } from '../augment/choice.ts';
 import { isUnknownPlatform, type SourceReader } from '../augment/source.ts';
 import type { BaseImages } from '../builds/images.ts';
@@ -70,8 +70,7 @@ function invalid(reason: string): RegistryError {
   return new RegistryError('MANIFEST_INVALID', `invalid index: ${reason}`);
 }
 
-// Inspection: what a reference is now, as its registry has it; an image with its config, or an index.
-
+/** What a reference is now, as its registry has it: an image with its config, or an index. */
 export type Inspected = { readonly registry: string; readonly repository: string } & (
   | { readonly kind: 'image'; readonly manifest: ImageManifest; readonly config: Uint8Array }
   | { readonly kind: 'index'; readonly manifest: ImageIndex }
@@ -103,8 +102,6 @@ export function createInspect(origins: Origins): Inspect {
     throw new RegistryError('MANIFEST_INVALID', `cannot be inspected: ${manifest.mediaType} is no image`);
   };
 }
-
-// Base images: what a name in a Containerfile means, and its bytes, from wherever a pull would have them.
 
 /** The default upstream is for pulls: a Containerfile has to mean the same in every builder. Throws NAME_INVALID, TAG_INVALID, DIGEST_INVALID or DENIED. */
 export function locateBase(origins: Origins, text: string): Origin {

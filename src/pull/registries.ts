@@ -1,4 +1,4 @@
-// Upstreams as the life of a pull sees them: what they send is kept, and served from there as long as the policies say.
+// Where registries begin: an upstream behind its cache, and the hosted repositories under one prefix, in which nothing can be stale.
 import type { Blobs } from '../cache/read-through/blobs.ts';
 import { readConfigBlob, requireSmallConfig } from '../cache/read-through/cached.ts';
 import type { UpstreamRepository } from '../cache/read-through/links.ts';
@@ -55,8 +55,6 @@ function lie({ upstream, repository }: UpstreamRepository, cause: ContentMismatc
     cause,
   });
 }
-
-// Hosted repositories as a registry: read where they are, with nothing in between that could be stale.
 
 /** The repositories under a prefix, whose name, without its slash, is what names the registry. */
 export function createHostedRegistry(

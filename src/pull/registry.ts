@@ -41,8 +41,7 @@ export interface ReferrersIndex {
   readonly last?: Digest | undefined;
 }
 
-// The index that the referrers API answers with. distribution-spec "Listing Referrers".
-
+/** The index that the referrers API answers with. distribution-spec "Listing Referrers". */
 export function encodeReferrers(manifests: readonly ContentDescriptor[]): Uint8Array {
   return new TextEncoder().encode(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests }));
 }

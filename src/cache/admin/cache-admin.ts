@@ -65,8 +65,6 @@ export function createCacheAdmin(parts: CacheParts): CacheAdmin {
   };
 }
 
-// What is in the cache, by the repositories that link it.
-
 interface ListingParts {
   readonly links: CacheLinks;
   readonly usage: Usage;
@@ -121,8 +119,6 @@ export async function* listContents({ links, usage }: ListingParts, repository: 
     };
   }
 }
-
-// Pruning: content goes because somebody says so, the longest unused first. What is pinned stays.
 
 interface PruneOptions {
   /** What was not used for so long; absent: of any age. */
@@ -216,8 +212,6 @@ async function* verify(kept: readonly StoredContent[], { bytesPerSecond }: Verif
 function add({ count, bytes }: Tally, size: number): Tally {
   return { count: count + 1, bytes: bytes + size };
 }
-
-// Which repository has which content of the cache, as far as the cache asks.
 
 interface CacheLinks {
   /** All links, or those of one repository, in the order of their full names. */

@@ -95,8 +95,7 @@ function keyOf(origin: UpstreamRepository, tag: string): string {
   return `${repositoryKey(origin)}:${tag}`;
 }
 
-// How long a tag is believed, and which failures of an upstream make us believe it longer.
-
+/** How long a tag is believed, and which failures of an upstream make us believe it longer. */
 interface TagPolicy {
   readonly tagFreshnessMs: number;
   /** Rules for some tags, by globs of full names and of tags: the first that matches decides in place of tagFreshnessMs. */

@@ -61,8 +61,6 @@ export function createConfigWatcher(source: RulesSource, now: () => Date): Confi
   };
 }
 
-// What is wrong with rules or their layers.
-
 /** Each fault names its place. None quotes a secret. */
 export class RuleFaults extends Error {
   override readonly name = 'RuleFaults';

@@ -74,7 +74,7 @@ function describeUnschedulable(message: string, { platforms, selector }: Asked):
   const labels = selector && formatLabels(selector);
   const said = cut(message.split(/ (?:preemption|no new claims)/)[0] ?? '');
   const [, nodes] = /^0\/(\d+) nodes/.exec(message) ?? [];
-  const [, others] = /(\d+) node\(s\) didn't match Pod's node affinity\/selector/.exec(message) ?? [];
+  const [, others] = /(\d{1,9}) node\(s\) didn't match Pod's node affinity\/selector/.exec(message) ?? [];
   if (labels !== undefined && nodes !== undefined && nodes === others) {
     return `no node for ${platforms} matches ${labels}: ${said}`;
   }
