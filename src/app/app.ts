@@ -22,16 +22,13 @@ import { createBuildRateLimiter } from '../submit/rate-limited-builds.ts';
 import { createBuilding } from './building.ts';
 import { createCaching } from './caching.ts';
 import { createHosting } from './hosting.ts';
-import { contentFolder, createReportDamage } from './kept-content.ts';
-import type { Patience } from './open-upstreams.ts';
-import { openCredentialPassThrough } from './passing.ts';
 import { createPulling } from './pulling.ts';
 import { openRecords } from './recording.ts';
 import { createRoutes } from './routes.ts';
-import { createRuledPulls } from './ruled-pulls.ts';
-import { createRuling, type Reread } from './ruling.ts';
-import { createScrubbing } from './scrubbing.ts';
+import { createRuledPulls, createRuling, type Reread } from './ruling.ts';
+import { contentFolder, createReportDamage, createScrubbing } from './stored-content.ts';
 import { createSweeping } from './sweeping.ts';
+import { openCredentialPassThrough, type Patience } from './upstreams.ts';
 
 export interface App {
   readonly fetch: Hono['fetch'];

@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import type { AccessTokens } from '../access/access-token.ts';
 import { readOrMake } from '../access/keys.ts';
 import type { CallerRateLimiter } from '../access/rate-limiter.ts';
-import { type ContextOffers, createContextOffers } from '../builds/backends/kubernetes/context-offers.ts';
+import { type ContextOffers, createContextOffers } from '../builds/backends/kubernetes/archive.ts';
 import type { Builds } from '../builds/builds.ts';
 import { DEFAULT_CONTEXT_LIMITS } from '../builds/context/tree.ts';
 import { unpackContext } from '../builds/context/unpack-context.ts';
@@ -43,9 +43,8 @@ import type { RecordStore } from '../state/store.ts';
 import { createStartBuildForPull } from '../submit/rate-limited-builds.ts';
 import { createBuilderAccess } from './builder-access.ts';
 import { type Builders, createBuilders } from './builders.ts';
-import { contentFolder } from './kept-content.ts';
-import type { Pulling } from './pulling.ts';
-import { createRecipeServing, createStartRecipe } from './recipes.ts';
+import { createRecipeServing, createStartRecipe, type Pulling } from './pulling.ts';
+import { contentFolder } from './stored-content.ts';
 
 interface BuildingDeps {
   readonly config: Config;

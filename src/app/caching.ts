@@ -19,7 +19,7 @@ import { type Clock, createClock } from '../state/clock.ts';
 import { createReserve, createReservedStore } from '../state/reserve.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
 import type { RecordStore } from '../state/store.ts';
-import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './kept-content.ts';
+import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './stored-content.ts';
 
 interface CachingDeps {
   readonly config: Config;

@@ -17,7 +17,7 @@ import { findReasonToKeep } from '../state/acknowledged.ts';
 import { createClock } from '../state/clock.ts';
 import { createReserve, createReservedStore } from '../state/reserve.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
-import { contentFolder } from './kept-content.ts';
+import { contentFolder } from './stored-content.ts';
 
 export function findGcPlace(config: Config, log: Logger, token: string | undefined) {
   const url = findOwnUrl(config);

@@ -15,7 +15,7 @@ import { createHostedRegistry } from '../pull/registries.ts';
 import type { Registry } from '../pull/registry.ts';
 import type { Clock } from '../state/clock.ts';
 import type { RecordStore } from '../state/store.ts';
-import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './kept-content.ts';
+import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './stored-content.ts';
 
 interface HostingDeps {
   readonly config: Config;

@@ -1,5 +1,12 @@
-// The rooms that a pull goes through: what is kept of upstreams, where a name leads, and what an image becomes.
+// What a pull goes through: the cache of upstreams, the registry that a name leads to, and what its images become; recipes for missing ones.
+
+import { readFile } from 'node:fs/promises';
+import { relative } from 'node:path';
 import type { Logger } from 'pino';
+import type { Plan } from '../builds/plan.ts';
+import type { RecipeMatch, Recipes } from '../builds/recipes/recipe.ts';
+import { InvalidBuild } from '../builds/request.ts';
+import type { Spec } from '../builds/spec.ts';
 import { createBlobs } from '../cache/read-through/blobs.ts';
 import { createManifests } from '../cache/read-through/manifests.ts';
 import { createNegativeCache } from '../cache/read-through/negative-cache.ts';
@@ -7,6 +14,7 @@ import { createTags } from '../cache/read-through/tags.ts';
 import type { TransfersDeps } from '../cache/read-through/transfers.ts';
 import type { Config } from '../config/schema.ts';
 import type { Memory } from '../memory.ts';
+import { parsePlatform } from '../oci/platform.ts';
 import { type Augmentations, createAugmentations } from '../pull/derived-images.ts';
 import { createInspect, type Inspect } from '../pull/images.ts';
 import { createDescribe, createDescribeRemote } from '../pull/layers/describe-layer.ts';
@@ -16,6 +24,10 @@ import { createLayers, createOpenLayer, type Layers, type OpenLayer } from '../p
 import { createPlacing } from '../pull/layers/placing.ts';
 import { createOrigins, type DecorateRegistry, type Origins } from '../pull/origin.ts';
 import { createDescribeChanges, createPrepare, type DescribeChanges, type Prepare } from '../pull/prepare.ts';
+import type { RecipeTarget, StartRecipe } from '../pull/recipes/recipe-builds.ts';
+import type { RecipeImages } from '../pull/recipes/recipe-images.ts';
+import type { WithRecipes } from '../pull/recipes/recipe-registry.ts';
+import { createShadowedRegistry, type Shadow, shadowName } from '../pull/recipes/shadowed-registry.ts';
 import { createCachedRegistries } from '../pull/registries.ts';
 import type { Registry } from '../pull/registry.ts';
 import type { TokenLayers } from '../pull/tokens/layers.ts';
@@ -23,10 +35,11 @@ import { createWithToken, type WithToken } from '../pull/tokens/token-registry.t
 import type { RuleLayerStore } from '../rules/layers/layer-store.ts';
 import type { DescribeRemote } from '../rules/rules.ts';
 import type { RecordStore } from '../state/store.ts';
+import type { StartBuildForPull } from '../submit/rate-limited-builds.ts';
 import type { ScopePolicy } from '../upstream/auth/scopes.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 import type { Caching } from './caching.ts';
-import { openUpstreams, type Patience } from './open-upstreams.ts';
+import { openUpstreams, type Patience } from './upstreams.ts';
 
 interface PullingDeps {
   readonly config: Config;
@@ -133,4 +146,83 @@ const LOCAL_NAMES = ['localhost', '127.0.0.1', '[::1]'];
 function ownHosts({ publicUrl, hosts, listen: { host, port } }: Config): ReadonlySet<string> {
   const names = [host.includes(':') ? `[${host}]` : host, ...LOCAL_NAMES, ...hosts];
   return new Set([...names.map(name => `${name}:${port}`), ...(publicUrl ? [publicUrl.host] : [])]);
+}
+
+interface StartRecipeDeps {
+  readonly plan: Plan;
+  readonly startBuildForPull: StartBuildForPull;
+  /** How many platforms a build has that names none. */
+  readonly defaultPlatforms: number;
+  readonly cacheRepository: string | undefined;
+}
+
+export function createStartRecipe(deps: StartRecipeDeps): StartRecipe {
+  const { plan, startBuildForPull, defaultPlatforms, cacheRepository } = deps;
+
+  async function planRecipe(match: RecipeMatch, target: RecipeTarget): Promise<Spec> {
+    const {
+      containerFile,
+      context,
+      platforms,
+      attestations: { sbom = false, provenance = 'none' } = {},
+      ttlMs: _,
+      ...options
+    } = match;
+    return plan({
+      ...options,
+      containerFile: await readContainerFile(containerFile),
+      ...(context !== undefined && {
+        context: { kind: 'directory', path: context, containerFile: relative(context, containerFile) },
+      }),
+      platforms: platforms?.map(parsePlatform),
+      attestations: { sbom, provenance },
+      cacheRepository,
+      target,
+    });
+  }
+
+  return async (match, target) => {
+    const platforms = match.platforms?.length ?? defaultPlatforms;
+    return (await startBuildForPull(() => planRecipe(match, target), platforms)).build;
+  };
+}
+
+async function readContainerFile(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unreadable';
+    throw new InvalidBuild(`the Containerfile of the recipe cannot be read (${code})`, { cause });
+  }
+}
+
+interface RecipeServingDeps {
+  readonly origins: Origins;
+  readonly recipes: Recipes;
+  readonly images: Pick<RecipeImages, 'wasBuilt'>;
+  readonly withRecipes: WithRecipes;
+  /** The full name of the repository below which images for upstreams' names are. */
+  readonly repository: string;
+}
+
+/** What is built for a hosted name is pushed there; what an upstream lacks is behind it, in a repository of ours. */
+export function createRecipeServing({
+  origins,
+  recipes,
+  images,
+  withRecipes,
+  repository,
+}: RecipeServingDeps): (registry: Registry) => Registry {
+  return registry => {
+    const { name, isHosted } = registry;
+    if (isHosted) return withRecipes(registry, own => `${name}/${own}`);
+    const shadowOf = (own: string) => shadowName(repository, name, own);
+    const findShadow = (own: string): Shadow | undefined => {
+      const fullName = `${name}/${own}`;
+      if (!recipes.covers(fullName)) return undefined;
+      const wasBuilt: Shadow['wasBuilt'] = (tag, digest) => images.wasBuilt(`${fullName}:${tag}`, digest);
+      return { ...origins.locateName(shadowOf(own)), wasBuilt };
+    };
+    return withRecipes(createShadowedRegistry(registry, findShadow), shadowOf);
+  };
 }

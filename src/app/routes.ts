@@ -11,7 +11,6 @@ import type { GarbageCollector } from '../hosted/gc/collector.ts';
 import type { HostedRepositories } from '../hosted/repositories.ts';
 import { createCacheApi } from '../http/admin/cache-api.ts';
 import { createCollectApi } from '../http/admin/collect-api.ts';
-import { createContextsApi } from '../http/admin/contexts-api.ts';
 import { createHealth } from '../http/admin/health.ts';
 import { createRulesApi } from '../http/admin/rules-api.ts';
 import { createAdmission } from '../http/distribution/admission.ts';
@@ -23,13 +22,13 @@ import { createRegistry } from '../http/distribution/registry.ts';
 import type { RegistryEvents } from '../http/distribution/registry-events.ts';
 import { createTokenEndpoint } from '../http/distribution/token-endpoint.ts';
 import { clientAddress, createAuthentication } from '../http/middleware/authentication.ts';
-import { createBodyBudget } from '../http/middleware/body-budget.ts';
+import { createBodyBudget } from '../http/middleware/body-memory.ts';
 import { createBodySender } from '../http/middleware/body-sender.ts';
 import { createErrorHandler, notFound } from '../http/middleware/errors.ts';
 import { createInertAnswers, createPageGuard } from '../http/middleware/pages.ts';
 import { createRequestLog } from '../http/middleware/request-log.ts';
 import { createAugmentApi } from '../http/wave/augment-api.ts';
-import { createBuildsApi } from '../http/wave/builds-api.ts';
+import { createBuildsApi, createContextsApi } from '../http/wave/builds-api.ts';
 import { createInspectApi } from '../http/wave/inspect.ts';
 import type { SubmitLimits } from '../http/wave/submit-schema.ts';
 import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
@@ -46,7 +45,7 @@ import { normalizeName } from '../upstream/upstreams.ts';
 import { listCallbackUrls } from './builder-access.ts';
 import type { Building } from './building.ts';
 import type { Pulling } from './pulling.ts';
-import type { RuledPulls } from './ruled-pulls.ts';
+import type { RuledPulls } from './ruling.ts';
 
 type PullingParts = Pick<
   Pulling,

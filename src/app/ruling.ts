@@ -1,16 +1,21 @@
-// The rules in force: opened at the start, and followed while the service runs.
+// The active rules: opened at the start, followed while the service runs, and applied to what clients pull and ask tokens for.
 import { statSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { ConfigError } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
+import type { Memory } from '../memory.ts';
+import { createWithRules, type WithRules } from '../pull/rules/ruled-registry.ts';
+import { createDerivedDigests, type DerivedDigests } from '../rules/derived-digests.ts';
 import { takeFingerprint } from '../rules/layers/fingerprint.ts';
-import type { RuleLayerStore } from '../rules/layers/layer-store.ts';
+import type { LeaseRuleLayers, RuleLayerStore } from '../rules/layers/layer-store.ts';
 import { createKeptReads, createLocalLayers, type LocalLayers } from '../rules/layers/local-layers.ts';
 import { RuleFaults, type RulesSource } from '../rules/reload/config-watcher.ts';
 import { createOpenRules } from '../rules/reload/open-rules.ts';
 import { createRuleReloader, type RuleReloader } from '../rules/reload/reloader.ts';
-import type { DescribeRemote, RuleOptions } from '../rules/rules.ts';
+import type { DescribeRemote, RuleOptions, Rules } from '../rules/rules.ts';
 import type { RecordStore } from '../state/store.ts';
+import { createFindRuled, type FindRuled } from '../submit/rules.ts';
+import type { Pulling } from './pulling.ts';
 
 /** How the configuration is had once more. */
 export interface Reread {
@@ -146,4 +151,38 @@ function changedKeys(before: Config, after: Config): readonly string[] {
 /** As it is written. */
 function nameOfKey(key: string): string {
   return key.replace(/Ms$/, '');
+}
+
+interface RuledPullsDeps {
+  readonly config: Config;
+  readonly records: RecordStore;
+  readonly memory: Memory;
+  readonly now: () => Date;
+  readonly pulling: Pick<Pulling, 'augmentations' | 'layers'>;
+  readonly rules: Rules;
+  readonly leaseRuleLayers: LeaseRuleLayers;
+}
+
+export interface RuledPulls {
+  readonly made: DerivedDigests;
+  readonly withRules: WithRules;
+  readonly findRuled: FindRuled;
+}
+
+export function createRuledPulls({
+  config,
+  records,
+  memory,
+  now,
+  pulling,
+  rules,
+  leaseRuleLayers,
+}: RuledPullsDeps): RuledPulls {
+  const { augmentations, layers } = pulling;
+  const made = createDerivedDigests({ records, memory, now, keepMs: config.ruleDigests.keepMs, leaseRuleLayers });
+  return {
+    made,
+    withRules: createWithRules({ rules, made, augmentations, layers }),
+    findRuled: createFindRuled({ rules, leaseRuleLayers, now, ttlMs: config.tokens.ttlMs }),
+  };
 }

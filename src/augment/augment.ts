@@ -5,13 +5,12 @@ import type { Digest } from '../oci/digest.ts';
 import { configPlatform, parseImageConfig } from '../oci/image-config.ts';
 import type { ImageManifest, Manifest } from '../oci/manifest.ts';
 import { isManifestType } from '../oci/media-type.ts';
-import { checkAvailable, chosenPlatforms } from './choice.ts';
+import { augmentationFor, checkAvailable, choiceOf, chosenPlatforms, type Steps } from './augmentation.ts';
 import { type Document, keptDocument, openManifest } from './document.ts';
 import { type AugmentedImage, augmentImage, layersFor } from './image.ts';
 import { type AugmentedIndex, augmentIndex } from './image-index.ts';
 import type { TreeOptions } from './image-tree.ts';
 import type { PlaceOnImage, SourceReader } from './source.ts';
-import { augmentationFor, choiceOf, type Steps } from './steps.ts';
 
 export type { Document };
 

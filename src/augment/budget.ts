@@ -1,6 +1,5 @@
 // What the work of one request may cost, and that of all together: bytes that are in memory at once, and bytes that are unpacked.
 import { RegistryError } from '../oci/errors.ts';
-import { InvalidLayer } from './invalid-layer.ts';
 
 /** Bytes in memory that many share. */
 export interface ByteBudget {
@@ -109,4 +108,9 @@ export function createTurns(max: number): Turns {
       return end;
     },
   };
+}
+
+/** It cannot be used as given: wrong claims, broken bytes, no tar, too large, or a location that we do not take. Free of secrets. */
+export class InvalidLayer extends Error {
+  override readonly name = 'InvalidLayer';
 }

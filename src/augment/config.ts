@@ -2,8 +2,8 @@
 import { RegistryError } from '../oci/errors.ts';
 import { parseImageConfig } from '../oci/image-config.ts';
 import type { Augmentation, Layer } from './augmentation.ts';
+import { CONFIG, checkNames } from './document.ts';
 import { itemsOf, type Json, membersOf, parseJson, toJson, toList, toValue, withMembers, withValues } from './json.ts';
-import { CONFIG, checkNames } from './shape.ts';
 
 /** The name under which a replaced entrypoint stays known to the one that replaces it. */
 const ENTRY_CHAIN = 'WAVE_ENTRY_CHAIN';

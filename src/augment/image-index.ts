@@ -2,12 +2,11 @@
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { ImageIndex } from '../oci/manifest.ts';
-import { checkAvailable, chosenPlatforms } from './choice.ts';
+import { type Choice, checkAvailable, choiceOf, chosenPlatforms, type Steps } from './augmentation.ts';
 import { createDocument, type Document, keptDocument, repoint } from './document.ts';
 import type { AugmentedImage } from './image.ts';
 import { flatten, type Node, readTree, type Tree, type TreeOptions } from './image-tree.ts';
 import { itemsOf, type Json, membersOf, toList, toValue, withMembers, withValues } from './json.ts';
-import { type Choice, choiceOf, type Steps } from './steps.ts';
 
 const REFERENCE_DIGEST = 'vnd.docker.reference.digest';
 

@@ -1,18 +1,16 @@
 // An index with all that it points to, nested indexes too: every image in it rewritten, the indexes themselves not yet.
 import pLimit from 'p-limit';
-import { orUndefined } from '../oci/absence.ts';
 import { type Descriptor, findManifests } from '../oci/descriptor.ts';
-import { RegistryError } from '../oci/errors.ts';
+import { orUndefined, RegistryError } from '../oci/errors.ts';
 import { configPlatform, parseImageConfig } from '../oci/image-config.ts';
 import type { ImageIndex, ImageManifest, Manifest } from '../oci/manifest.ts';
 import { isIndexType, isManifestType } from '../oci/media-type.ts';
 import type { Platform } from '../oci/platform.ts';
-import { chosenPlatforms, isChosen } from './choice.ts';
+import { augmentationFor, choiceOf, chosenPlatforms, isChosen, type Steps } from './augmentation.ts';
 import { openManifest } from './document.ts';
 import { type AugmentedImage, augmentImage, layersFor } from './image.ts';
 import { itemsOf, type Json, membersOf } from './json.ts';
 import { isUnknownPlatform, type PlaceOnImage, type SourceReader } from './source.ts';
-import { augmentationFor, choiceOf, type Steps } from './steps.ts';
 
 const MAX_DEPTH = 4;
 const MAX_TOTAL_ENTRIES = 512;

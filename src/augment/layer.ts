@@ -1,10 +1,10 @@
 // What a layer's bytes are, found in one pass in flat memory: nothing that came with them is believed, claims are only checked.
+
+import { createHash } from 'node:crypto';
 import { pipeline } from 'node:stream/promises';
-import type { Digest } from '../oci/digest.ts';
+import { type Digest, digestAlgorithm, encodeDigest } from '../oci/digest.ts';
 import type { Layer } from './augmentation.ts';
-import type { Turns, Work } from './budget.ts';
-import { createGauge, type Gauge } from './gauge.ts';
-import { InvalidLayer } from './invalid-layer.ts';
+import { InvalidLayer, type Turns, type Work } from './budget.ts';
 import { createUnpacker, isCorruption, isTarStart, readHead, sniffCompression, TAR_BLOCK_BYTES } from './unpack.ts';
 
 /** What the giver says of the layer. Digests may be of any algorithm; `gzipSize` is in bytes. */
@@ -160,4 +160,30 @@ function corrupt(cause: Error, packedSize: number, unpackedSize: number): Invali
 /** Does nothing to a body that has ended; the error of one that broke was thrown where it was read. */
 function cancel(reader: Reader, reason?: unknown): void {
   reader.cancel(reason).catch(() => undefined);
+}
+
+/** Counts and hashes what passes, in one go. */
+export interface Gauge {
+  readonly size: number;
+  update(chunk: Uint8Array): void;
+  /** Call once, at the end. */
+  digest(): Digest;
+}
+
+/** The digest is of the algorithm of the claimed one, else sha256; `check` sees each new size, and throws at a bad one. */
+export function createGauge(claimed: Digest | undefined, check: (size: number) => void): Gauge {
+  const algorithm = claimed === undefined ? 'sha256' : digestAlgorithm(claimed);
+  const hash = createHash(algorithm);
+  let size = 0;
+  return {
+    get size() {
+      return size;
+    },
+    update(chunk) {
+      size += chunk.byteLength;
+      check(size);
+      hash.update(chunk);
+    },
+    digest: () => encodeDigest(algorithm, hash),
+  };
 }

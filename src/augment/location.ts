@@ -2,7 +2,7 @@
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { isRegistryHost, parseRepository } from '../oci/reference.ts';
-import { InvalidLayer } from './invalid-layer.ts';
+import { InvalidLayer } from './budget.ts';
 
 export type LayerLocation =
   /** `read` decodes it, each time. */

@@ -5,14 +5,12 @@ import { type Digest, digestOf } from '../oci/digest.ts';
 import { mediaTypes } from '../oci/media-type.ts';
 import { formatPlatform, normalizePlatform, type Platform } from '../oci/platform.ts';
 import type { Augmented } from './augment.ts';
-import type { Augmentation } from './augmentation.ts';
+import { type Augmentation, type Step, type Steps, stepsFor, stepsSchema } from './augmentation.ts';
 import { createDocument, type Document } from './document.ts';
 import { layersFor } from './image.ts';
 import { toJson } from './json.ts';
 import { readable } from './placement.ts';
 import type { MovedLayer } from './source.ts';
-import { type Step, type Steps, stepsFor, stepsSchema } from './steps.ts';
-
 /** The type of the artifact, and of the JSON in it. */
 export const PROVENANCE_TYPE = 'application/vnd.veneer.provenance.v1+json';
 

@@ -6,7 +6,7 @@ import { copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promis
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import { Command } from 'commander';
 import pLimit from 'p-limit';
-import { formatSize } from '../oci/size.ts';
+import { formatSize } from '../oci/wording.ts';
 import { forgetAcknowledged, hasKeptBytes, type RecordsFault } from '../state/acknowledged.ts';
 import {
   type DirectoryLock,

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import type { CacheLine, StatLine, Tally } from '../cache/admin/lines.ts';
 import { duration, size } from '../config/values.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { formatSize } from '../oci/size.ts';
+import { formatSize } from '../oci/wording.ts';
 import { askCache, type CachePlace, type CacheQuestion } from './cache-place.ts';
 import { formatColumns, plainText, print } from './output.ts';
 import { ServiceRefused } from './service/service.ts';

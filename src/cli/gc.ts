@@ -12,7 +12,7 @@ import {
   isNothing,
   type Tally,
 } from '../hosted/gc/report.ts';
-import { formatSize } from '../oci/size.ts';
+import { formatSize } from '../oci/wording.ts';
 import { type DirectoryLock, DirectoryLocked, lockDirectory } from '../state/data-directory.ts';
 import {
   type Hints,

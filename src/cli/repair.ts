@@ -7,7 +7,7 @@ import { Command } from 'commander';
 import type { LinkCounts } from '../hosted/repair/journal-replay.ts';
 import { LINK_JOURNAL } from '../hosted/repair/link-journal.ts';
 import { type RebuildReport, rebuildLinks, rewriteJournal } from '../hosted/repair/rebuild.ts';
-import { formatSize } from '../oci/size.ts';
+import { formatSize } from '../oci/wording.ts';
 import { StateFault } from '../state/data-directory.ts';
 import { copyRecords, createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
 import { RecordStoreDamaged } from '../state/store.ts';

@@ -1,5 +1,5 @@
 // What rules make of an image as lines for people: who, why, and for each platform what is different, as `diff` shows it.
-import { formatSize } from '../oci/size.ts';
+import { formatSize } from '../oci/wording.ts';
 import type { AddedLayer, Difference, ExplainedImage, Explanation } from '../rules/explanation.ts';
 import { formatColumns, plainText } from './output.ts';
 

@@ -9,7 +9,7 @@ import { createGzip } from 'node:zlib';
 import { InvalidLayerDirectory } from '../builds/context/layer-directory.ts';
 import { InvalidContext } from '../builds/context/tree.ts';
 import { encodeDigest } from '../oci/digest.ts';
-import { formatSize } from '../oci/size.ts';
+import { formatSize } from '../oci/wording.ts';
 import { type ByteBar, createByteBar } from './progress.ts';
 import type { Service } from './service/service.ts';
 import { type UploadedBlob, type UploadOptions, uploadBlob } from './service/upload.ts';

@@ -14,8 +14,8 @@ import {
   parsePlatforms,
 } from '../oci/platform.ts';
 import { parseReference, tagOrDigest } from '../oci/reference.ts';
-import { formatSize } from '../oci/size.ts';
 import { ContentMismatch, createVerifier, type Expected } from '../oci/verify.ts';
+import { formatSize } from '../oci/wording.ts';
 import { explain, plainText, print } from './output.ts';
 import { refusalOf, type Service, ServiceRefused, sendRequest } from './service/service.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';

@@ -1,6 +1,6 @@
 // Faults of the configuration as an operator reads them: where, what, and what would be right. None quotes a value: it may be a secret.
 import type { z } from 'zod';
-import { findSimilar } from '../oci/similar.ts';
+import { findSimilar } from '../oci/wording.ts';
 import { keysAt } from './shape.ts';
 
 /** Something is wrong with the configuration; `faults` names every fault with its place. No fault quotes a secret. */

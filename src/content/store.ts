@@ -1,7 +1,8 @@
 // Bytes by digest: the interface that all stores of content keep, and that test/contract/content-store.ts checks.
+
+import type { ByteRange } from '../oci/bytes.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
-import type { ByteRange } from '../oci/range.ts';
 import type { Expected } from '../oci/verify.ts';
 
 export interface ContentStore {

@@ -1,7 +1,7 @@
 // Reading a file while it is being written: a watermark says how far it may be read, and readers share one open file with the writer.
 
 import type { FileHandle } from 'node:fs/promises';
-import type { ByteRange } from '../oci/range.ts';
+import type { ByteRange } from '../oci/bytes.ts';
 import { type ByteSource, createByteStream, readAt, streamSource } from './byte-stream.ts';
 import { type Recover, StorageFailure } from './store.ts';
 

@@ -2,10 +2,9 @@
 import pLimit from 'p-limit';
 import { isUnknownPlatform } from '../augment/source.ts';
 import { type ManifestDocument, parseDocument } from '../hosted/repository/manifest-document.ts';
-import { orUndefined } from '../oci/absence.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
-import { RegistryError } from '../oci/errors.ts';
+import { orUndefined, RegistryError } from '../oci/errors.ts';
 import { type Manifest, parseManifest } from '../oci/manifest.ts';
 import { isLayerType, isNondistributableType, mediaTypes } from '../oci/media-type.ts';
 import { formatPlatform, normalizePlatform } from '../oci/platform.ts';

@@ -2,10 +2,9 @@
 import type { Destination } from '../builds/images.ts';
 import { passThrough } from '../cache/read-through/transfers.ts';
 import type { HostedRepositories } from '../hosted/repositories.ts';
-import { orUndefined } from '../oci/absence.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import { type Digest, digestAlgorithm } from '../oci/digest.ts';
-import { RegistryError } from '../oci/errors.ts';
+import { orUndefined, RegistryError } from '../oci/errors.ts';
 import { ContentMismatch } from '../oci/verify.ts';
 import { type Origin, type Origins, originName } from '../pull/origin.ts';
 import type { CallOptions, PushedBlob, Pusher, Upstreams } from '../upstream/upstream.ts';

@@ -4,7 +4,7 @@
 import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
-import { formatSize } from '../oci/size.ts';
+import { formatSize } from '../oci/wording.ts';
 import { type Collection, createCollection } from '../state/collection.ts';
 import type { Change, Entry, RecordStore } from '../state/store.ts';
 import { createHostedRecords, entriesOf, keysOf } from './records.ts';

@@ -1,4 +1,25 @@
-// Bytes that are kept: in memory of their own, which is as large as they are.
+// Byte ranges of content, distribution-spec "Pulling blobs" and RFC 9110 section 14, and bytes in memory of their own.
+import rangeParser from 'range-parser';
+import { RegistryError } from './errors.ts';
+
+/** Bytes `start` to `end`, both inclusive, as in Content-Range. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * The single range that a Range header asks of `size` bytes; undefined where the whole is to be served: no header, another unit, a
+ * malformed one, or several ranges, all of which RFC 9110 lets a server ignore. Throws RANGE_INVALID (416) for one beyond the end.
+ */
+export function parseRange(header: string | undefined, size: number): ByteRange | undefined {
+  if (header === undefined) return undefined;
+  const ranges = rangeParser(size, header);
+  if (ranges === -2 || (ranges !== -1 && (ranges.type !== 'bytes' || ranges.length !== 1))) return undefined;
+  const range = ranges === -1 ? undefined : ranges[0];
+  if (range) return { start: range.start, end: range.end };
+  throw new RegistryError('RANGE_INVALID', `the range is outside of the blob's ${size} bytes`, { detail: { size } });
+}
 
 /**
  * The chunks as one. Node makes small buffers out of a pool and reads sockets into large ones, and a slice of such keeps all of it: what goes

@@ -53,3 +53,13 @@ export class RegistryError extends Error {
 export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(STATUS_BY_CODE, text);
 }
+
+/** What a registry has not becomes undefined: an error of one of `statuses`. */
+export async function orUndefined<T>(work: Promise<T>, statuses: readonly number[] = [404]): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (cause) {
+    if (cause instanceof RegistryError && statuses.includes(cause.status)) return undefined;
+    throw cause;
+  }
+}

@@ -1,10 +1,9 @@
 // A pull: what every way in becomes. Behind it there is one path for plain and augmented images.
 import { type Augmented, augment, type Document } from '../augment/augment.ts';
-import { type Augmentation, augmentationKey } from '../augment/augmentation.ts';
+import { type Augmentation, augmentationKey, type Steps, stepsKey } from '../augment/augmentation.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
 import { createProvenance, type Provenance } from '../augment/provenance.ts';
 import type { PlaceOnImage } from '../augment/source.ts';
-import { type Steps, stepsKey } from '../augment/steps.ts';
 import { createSingleFlight } from '../cache/read-through/single-flight.ts';
 import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';

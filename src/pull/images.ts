@@ -1,5 +1,5 @@
 // The images that a reference leads to, each with its platform, however deep indexes nest: for inspection, and as bases of builds.
-import { checkAvailable, isChosen } from '../augment/choice.ts';
+import { checkAvailable, isChosen } from '../augment/augmentation.ts';
 import { isUnknownPlatform, type SourceReader } from '../augment/source.ts';
 import type { BaseImages } from '../builds/images.ts';
 import { type Descriptor, findManifests } from '../oci/descriptor.ts';

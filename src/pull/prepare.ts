@@ -1,14 +1,11 @@
 // Preparing an augmentation: all that needs a network is settled here, once, so that what is stored is complete and pinned.
 import pLimit from 'p-limit';
 import type { ImageOutcome } from '../augment/augment.ts';
-import type { Augmentation } from '../augment/augmentation.ts';
-import type { Work } from '../augment/budget.ts';
-import { isChosen } from '../augment/choice.ts';
+import { type Augmentation, isChosen, type Step } from '../augment/augmentation.ts';
+import { InvalidLayer, type Work } from '../augment/budget.ts';
 import { layersFor } from '../augment/image.ts';
-import { InvalidLayer } from '../augment/invalid-layer.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
 import type { MovedEntry } from '../augment/moved-layer.ts';
-import type { Step } from '../augment/steps.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { formatPlatform, normalizePlatform, type Platform, parsePlatform } from '../oci/platform.ts';

@@ -1,7 +1,7 @@
 // The digests that rules made, each with what made it: who resolved a tag to one gets it, also after an eviction, a restart, or a change of the rules.
 import { z } from 'zod';
+import { stepsSchema } from '../augment/augmentation.ts';
 import { layerSourceSchema } from '../augment/layer-source.ts';
-import { stepsSchema } from '../augment/steps.ts';
 import type { Memory } from '../memory.ts';
 import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';

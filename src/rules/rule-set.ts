@@ -1,9 +1,8 @@
 // One state of the rules: its local layers are read, and the others are asked for when the first image needs them.
 
 import picomatch from 'picomatch';
-import { type Augmentation, augmentationSchema } from '../augment/augmentation.ts';
-import { InvalidLayer } from '../augment/invalid-layer.ts';
-import type { Step } from '../augment/steps.ts';
+import { type Augmentation, augmentationSchema, type Step } from '../augment/augmentation.ts';
+import { InvalidLayer } from '../augment/budget.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { type ImagePattern, parseImagePattern } from '../oci/image-pattern.ts';
 import type {

@@ -1,7 +1,6 @@
 // The rules in force: what they make of an image that somebody pulls.
-import type { Augmentation, Layer } from '../augment/augmentation.ts';
+import type { Augmentation, Layer, Step } from '../augment/augmentation.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
-import type { Step } from '../augment/steps.ts';
 import type { Digest } from '../oci/digest.ts';
 
 /** What is pulled, and by whom. */

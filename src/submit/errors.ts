@@ -1,5 +1,5 @@
 // Errors of the API, in words for people: each names the field or the image, the rule, and the remedy.
-import { InvalidLayer } from '../augment/invalid-layer.ts';
+import { InvalidLayer } from '../augment/budget.ts';
 import { QueueFull } from '../builds/builds.ts';
 import { InvalidContext } from '../builds/context/tree.ts';
 import { UnsupportedPlatform } from '../builds/executor/platforms.ts';

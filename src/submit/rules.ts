@@ -1,7 +1,7 @@
 // What the rules make of an image for which a caller wants a token: decided with the request, and pinned with all else of it.
 import { type Caller, subjectOf } from '../access/caller.ts';
+import type { Step } from '../augment/augmentation.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
-import type { Step } from '../augment/steps.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { type Origin, originName } from '../pull/origin.ts';
 import { type LeaseRuleLayers, ruleLayersIn } from '../rules/layers/layer-store.ts';

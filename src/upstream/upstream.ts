@@ -1,7 +1,8 @@
 // One registry that we pull from: what the rooms above may ask of it, in the words of distribution-spec.
+
+import type { ByteRange } from '../oci/bytes.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
-import type { ByteRange } from '../oci/range.ts';
 import type { PasswordCredentials } from './auth/credentials.ts';
 
 /** What can be read of a registry, at one address or at several. */

@@ -1,6 +1,6 @@
 // A generated image put through `augment`: what it becomes, as bytes and as JSON.
 import { augment } from '../../src/augment/augment.ts';
-import { stepsSchema } from '../../src/augment/steps.ts';
+import { stepsSchema } from '../../src/augment/augmentation.ts';
 import type { ContentDescriptor } from '../../src/oci/descriptor.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { parseManifest } from '../../src/oci/manifest.ts';

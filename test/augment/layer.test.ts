@@ -4,8 +4,7 @@ import { setTimeout } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { pack } from 'tar-stream';
 import { expect, test } from 'vitest';
-import { createTurns, createWork } from '../../src/augment/budget.ts';
-import { InvalidLayer } from '../../src/augment/invalid-layer.ts';
+import { createTurns, createWork, InvalidLayer } from '../../src/augment/budget.ts';
 import { describeLayer, type LayerClaims, type LayerLimits, type LayerWork } from '../../src/augment/layer.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 

@@ -1,7 +1,7 @@
 // Which locations of a layer are taken, and that refusals give nothing away.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { InvalidLayer } from '../../src/augment/invalid-layer.ts';
+import { InvalidLayer } from '../../src/augment/budget.ts';
 import { parseLocation } from '../../src/augment/location.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 

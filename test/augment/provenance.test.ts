@@ -1,8 +1,8 @@
 // What is told of images that were made: as an artifact about each, by its digest.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { stepsSchema } from '../../src/augment/augmentation.ts';
 import { createProvenance, PROVENANCE_TYPE, type Provenance } from '../../src/augment/provenance.ts';
-import { stepsSchema } from '../../src/augment/steps.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { parseManifest } from '../../src/oci/manifest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';

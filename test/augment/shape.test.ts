@@ -1,7 +1,7 @@
 // Documents that mean one thing to us and another to clients that do not look at the case of a name.
 import { expect, test } from 'vitest';
+import { CONFIG, checkNames, MANIFEST, type Shape } from '../../src/augment/document.ts';
 import { parseJson } from '../../src/augment/json.ts';
-import { CONFIG, checkNames, MANIFEST, type Shape } from '../../src/augment/shape.ts';
 
 const check = (document: object, shape: Shape) => checkNames(parseJson(Buffer.from(JSON.stringify(document))), shape);
 

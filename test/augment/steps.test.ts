@@ -1,8 +1,15 @@
 // Steps: which are for a platform, and what they make of it together.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { augmentationSchema } from '../../src/augment/augmentation.ts';
-import { augmentationFor, choiceOf, type Steps, stepsFor, stepsKey, stepsSchema } from '../../src/augment/steps.ts';
+import {
+  augmentationFor,
+  augmentationSchema,
+  choiceOf,
+  type Steps,
+  stepsFor,
+  stepsKey,
+  stepsSchema,
+} from '../../src/augment/augmentation.ts';
 import { formatPlatform, parsePlatform } from '../../src/oci/platform.ts';
 import { generateImage } from '../support/images.ts';
 import { checkImage } from '../support/oracle.ts';

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createIngestion, type Slot } from '../../src/content/ingestion.ts';
 import { StorageFailure } from '../../src/content/store.ts';
+import type { ByteRange } from '../../src/oci/bytes.ts';
 import { digestOf } from '../../src/oci/digest.ts';
-import type { ByteRange } from '../../src/oci/range.ts';
 
 const bytes = Buffer.from('a layer that does not fit');
 const expected = { digest: digestOf(bytes), size: bytes.length };

@@ -8,8 +8,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createBlobFiles } from '../../src/content/blob-files.ts';
 import { createDiskStore, type DiskStore, type DiskStoreOptions } from '../../src/content/disk.ts';
 import type { Damage } from '../../src/content/verification.ts';
+import type { ByteRange } from '../../src/oci/bytes.ts';
 import { type Digest, digestHex, digestOf } from '../../src/oci/digest.ts';
-import type { ByteRange } from '../../src/oci/range.ts';
 import { ContentMismatch } from '../../src/oci/verify.ts';
 
 let directory: string;

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'v
 import { createQuota, type QuotaLimit } from '../../src/hosted/quota.ts';
 import type { HostedRepositories } from '../../src/hosted/repositories.ts';
 import { digestOf } from '../../src/oci/digest.ts';
-import { formatSize } from '../../src/oci/size.ts';
+import { formatSize } from '../../src/oci/wording.ts';
 import { audit } from './audit.ts';
 import {
   bytes,

@@ -1,6 +1,6 @@
 // What clients asked for of late, and removals that do not cross them.
 import { expect, test } from 'vitest';
-import { createRecentAccess } from '../../src/hosted/recent-access.ts';
+import { createRecentAccess } from '../../src/hosted/store.ts';
 
 const START = Date.UTC(2030, 0, 1);
 const EARLIER = new Date(START - 1).toISOString();

@@ -1,8 +1,8 @@
 // Byte ranges: one range is served, what may be ignored is, and what lies beyond the end is refused.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { parseRange } from '../../src/oci/bytes.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
-import { parseRange } from '../../src/oci/range.ts';
 
 test.each([
   ['bytes=0-0', { start: 0, end: 0 }],

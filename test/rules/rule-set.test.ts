@@ -1,6 +1,6 @@
 // What rules make of an image, and of layers that cannot be had now.
 import { expect, test } from 'vitest';
-import { InvalidLayer } from '../../src/augment/invalid-layer.ts';
+import { InvalidLayer } from '../../src/augment/budget.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 import { createRemoteLayers } from '../../src/rules/layers/remote-layers.ts';

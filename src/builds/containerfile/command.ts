@@ -1,6 +1,6 @@
 // One line of a Containerfile in its parts: the keyword, the flags, and the arguments in the forms that they come in.
 import { z } from 'zod';
-import { findSimilar } from '../../oci/similar.ts';
+import { findSimilar } from '../../oci/wording.ts';
 import { type CommandLine, type EscapeCharacter, InvalidSyntax, type KeyValue, quote } from './container-file.ts';
 import { createCursor, isSpace, trimSpace, trimSpaceStart } from './scanner.ts';
 

@@ -1,5 +1,5 @@
 // One instruction from its line: a row for each keyword.
-import { findSimilar } from '../../oci/similar.ts';
+import { findSimilar } from '../../oci/wording.ts';
 import {
   type Command,
   type FlagKind,

@@ -1,6 +1,6 @@
 // The stages of a Containerfile: what FROM and --from mean once variables are expanded, and which stages a target needs.
 import { formatPlatform, type Platform } from '../../oci/platform.ts';
-import { findSimilar } from '../../oci/similar.ts';
+import { findSimilar } from '../../oci/wording.ts';
 import {
   atLine,
   type ContainerFile,

@@ -1,12 +1,11 @@
 // Blobs, and what is cached of them: how it is opened, how small content is read whole within a bound, and how it is written where a disk that
 // takes nothing must not stop a pull. The content store verifies all that it opens or reads.
 import { type ContentStore, ContentTooLarge, StorageFailure } from '../../content/store.ts';
-import { joinBytes } from '../../oci/bytes.ts';
+import { type ByteRange, joinBytes } from '../../oci/bytes.ts';
 import type { ContentDescriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { MAX_CONFIG_BYTES } from '../../oci/image-config.ts';
-import type { ByteRange } from '../../oci/range.ts';
 import { RecordStoreBusy, RecordStoreFull } from '../../state/store.ts';
 
 /** A blob that can be had. */

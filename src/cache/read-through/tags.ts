@@ -1,9 +1,8 @@
 // Tags: what each points to, asked again by HEAD after its freshness, and believed longer while the upstream is down or limits us.
 import { z } from 'zod';
 import type { Memory } from '../../memory.ts';
-import { orUndefined } from '../../oci/absence.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
-import { RegistryError } from '../../oci/errors.ts';
+import { orUndefined, RegistryError } from '../../oci/errors.ts';
 import type { Manifest } from '../../oci/manifest.ts';
 import { createTagTest } from '../../oci/name-pattern.ts';
 import { createCollection } from '../../state/collection.ts';

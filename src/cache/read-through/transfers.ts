@@ -1,8 +1,8 @@
 // Transfers from upstreams into the content store: one for each key at a time, which all who ask meanwhile read while it grows. A disk that
 // takes nothing stops no pull: the body then goes to its client alone, verified all the same.
 import { type ContentStore, StorageFailure } from '../../content/store.ts';
+import type { ByteRange } from '../../oci/bytes.ts';
 import type { Digest } from '../../oci/digest.ts';
-import type { ByteRange } from '../../oci/range.ts';
 import { ContentMismatch, createVerifier, type Expected } from '../../oci/verify.ts';
 import type { Blob } from './cached.ts';
 import { createSingleFlight } from './single-flight.ts';

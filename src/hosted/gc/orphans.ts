@@ -2,7 +2,7 @@
 // many: so orphans have to be old, and a run that would remove most of the content has to be forced.
 import type { Inventory } from '../../content/inventory.ts';
 import type { Digest } from '../../oci/digest.ts';
-import { formatSize } from '../../oci/size.ts';
+import { formatSize } from '../../oci/wording.ts';
 import { holdersKey } from '../records.ts';
 import type { GcReport } from './report.ts';
 import type { GcRun } from './run.ts';

@@ -1,7 +1,8 @@
 // Blobs of a repository: reading, mounting and deleting. distribution-spec "Pulling blobs", "Mounting a blob from another repository".
+
+import type { ByteRange } from '../../oci/bytes.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import type { ByteRange } from '../../oci/range.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import { findBlob, linkBlob, unlinkBlob } from '../links.ts';
 import { holderKey, linkKey, memberKey } from '../records.ts';

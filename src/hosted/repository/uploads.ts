@@ -2,9 +2,9 @@
 
 import { isDiskFull } from '../../content/free-space.ts';
 import type { UploadFiles } from '../../content/upload-files.ts';
+import type { ByteRange } from '../../oci/bytes.ts';
 import type { Digest, DigestAlgorithm } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import type { ByteRange } from '../../oci/range.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import { ContentMismatch } from '../../oci/verify.ts';
 import { linkBlob } from '../links.ts';

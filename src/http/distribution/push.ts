@@ -3,13 +3,12 @@ import { type Context, Hono } from 'hono';
 import type { ByteBudget, Room } from '../../augment/budget.ts';
 import type { HostedRepositories } from '../../hosted/repositories.ts';
 import type { Chunk, UploadStatus } from '../../hosted/repository/uploads.ts';
-import { joinBytes } from '../../oci/bytes.ts';
+import { type ByteRange, joinBytes } from '../../oci/bytes.ts';
 import { type Digest, digestAlgorithm, isDigestAlgorithm, parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { MAX_MANIFEST_BYTES } from '../../oci/manifest.ts';
-import type { ByteRange } from '../../oci/range.ts';
 import { parseTag, parseTagOrDigest } from '../../oci/reference.ts';
-import { takeRoom } from '../middleware/body-budget.ts';
+import { takeRoom } from '../middleware/body-memory.ts';
 import type { Admission } from './admission.ts';
 
 interface PushDeps {

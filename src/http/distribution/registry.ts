@@ -1,9 +1,9 @@
 // The distribution API: distribution-spec "Pull", "Content Discovery" and "Listing Referrers". Read only.
 import { type Context, Hono } from 'hono';
+import { parseRange } from '../../oci/bytes.ts';
 import { parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { inertManifestType, mediaTypes, otherManifestTypes } from '../../oci/media-type.ts';
-import { parseRange } from '../../oci/range.ts';
 import { acceptsIndex, pullManifest } from '../../pull/pull.ts';
 import { requireCaller } from '../middleware/authentication.ts';
 import type { Admission } from './admission.ts';

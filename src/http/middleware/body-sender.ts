@@ -4,8 +4,8 @@ import type { ServerResponse } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { MiddlewareHandler } from 'hono';
 import type { Logger } from 'pino';
+import { type BufferShare, createSendBuffers, type SendBuffersOptions } from './body-memory.ts';
 import { redactPath } from './request-log.ts';
-import { type BufferShare, createSendBuffers, type SendBuffersOptions } from './send-buffers.ts';
 
 /** What the Node server gives with a request. */
 interface Env {

@@ -1,6 +1,7 @@
 // What becomes of builds and copies: their records, their logs as they run, and the way to end one or to try it again.
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
+import { CONTEXTS_PATH, type ContextOffers } from '../../builds/backends/kubernetes/archive.ts';
 import type { Builds } from '../../builds/builds.ts';
 import { type BuildRecord, buildRecordSchema } from '../../builds/record.ts';
 import type { Origins } from '../../pull/origin.ts';
@@ -92,4 +93,20 @@ function parseStatus(text: string | undefined): BuildRecord['status'] | undefine
   if (text !== undefined && !status)
     throw new ApiError(400, `status is "${text.slice(0, 20)}": expected ${STATUSES.join(', ')}`);
   return status;
+}
+
+// Build contexts for the pods that build them: the address itself is the credential, as a token in a path is.
+
+export function createContextsApi(offers: ContextOffers): Hono {
+  const app = new Hono();
+  app.get(`${CONTEXTS_PATH}:name`, c => {
+    const { expires = '', signature = '' } = c.req.query();
+    const context = offers.open(c.req.param('name'), { expires, signature });
+    if (!context) throw new ApiError(404, 'this build context is unknown or has expired');
+    const headers = { 'Content-Type': 'application/gzip', 'Cache-Control': 'no-store' };
+    // A HEAD gets no body: nothing is read.
+    if (c.req.method === 'HEAD') return c.body(null, 200, headers);
+    return c.body(ReadableStream.from(context), 200, headers);
+  });
+  return app;
 }

@@ -1,6 +1,6 @@
 // `containerConfig` of a submit request: what the client wants changed in the image, checked field by field.
 import { z } from 'zod';
-import { InvalidLayer } from '../../augment/invalid-layer.ts';
+import { InvalidLayer } from '../../augment/budget.ts';
 import { parseLocation } from '../../augment/location.ts';
 import { atMost, listSchema } from '../../oci/bounded.ts';
 import {

@@ -8,7 +8,7 @@ import type { RegistryError } from '../../oci/errors.ts';
 import { InvalidJson, parseJson } from '../../oci/json.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { identify } from '../middleware/authentication.ts';
-import { takeRoom } from '../middleware/body-budget.ts';
+import { takeRoom } from '../middleware/body-memory.ts';
 
 export interface BodyLimits {
   readonly maxBytes: number;

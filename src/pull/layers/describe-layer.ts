@@ -1,7 +1,6 @@
 // A layer that somebody wants on top of an image: its bytes are looked at once, and from then on known by digest.
 import type { Layer } from '../../augment/augmentation.ts';
-import { createTurns, type Work } from '../../augment/budget.ts';
-import { InvalidLayer } from '../../augment/invalid-layer.ts';
+import { createTurns, InvalidLayer, type Work } from '../../augment/budget.ts';
 import { describeLayer, type LayerClaims, type LayerDescription, type LayerLimits } from '../../augment/layer.ts';
 import type { LayerSource } from '../../augment/layer-source.ts';
 import { type LayerLocation, parseLocation } from '../../augment/location.ts';

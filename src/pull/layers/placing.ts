@@ -2,7 +2,7 @@
 // the pull; what a layer becomes by that is made once, and can be made again at any time, to the same bytes.
 import { z } from 'zod';
 import type { Layer } from '../../augment/augmentation.ts';
-import { createGauge } from '../../augment/gauge.ts';
+import { createGauge } from '../../augment/layer.ts';
 import { hasDirectories, type LayerIndex } from '../../augment/layer-index.ts';
 import type { LayerSource, MovedLayerSource } from '../../augment/layer-source.ts';
 import { createLinkTree } from '../../augment/link-tree.ts';

@@ -1,9 +1,8 @@
 // What became of one image, told: the rules that are for it, the layers that it got, and what is different in its config and annotations.
 import type { Augmented, ImageOutcome } from '../../augment/augment.ts';
-import type { Layer } from '../../augment/augmentation.ts';
+import { type Layer, type Step, type Steps, stepsFor } from '../../augment/augmentation.ts';
 import type { Document } from '../../augment/document.ts';
 import type { MovedLayer, SourceReader } from '../../augment/source.ts';
-import { type Step, type Steps, stepsFor } from '../../augment/steps.ts';
 import type { ContentDescriptor, Descriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { type ImageConfig, parseImageConfig } from '../../oci/image-config.ts';

@@ -1,5 +1,5 @@
 // Explanations: which rules are for an image, why, and what it becomes.
-import { checkAvailable, isChosen } from '../../augment/choice.ts';
+import { checkAvailable, isChosen } from '../../augment/augmentation.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { formatPlatform, normalizePlatform, type Platform } from '../../oci/platform.ts';
 import type { Reference } from '../../oci/reference.ts';

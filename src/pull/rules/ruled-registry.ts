@@ -14,7 +14,7 @@ import type { Augmentations, Derivation, DerivedImage } from '../derived-images.
 import type { Layers } from '../layers/layers.ts';
 import { imageName, type Origin, originName } from '../origin.ts';
 import type { Registry } from '../registry.ts';
-import { createFindRefusing, NO_STEPS, refusePinned } from './pinned.ts';
+import { createFindRefusing, NO_STEPS, refusePinned } from './rule-outcome.ts';
 
 interface RuledRegistryDeps {
   readonly rules: Rules;

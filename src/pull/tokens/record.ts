@@ -1,8 +1,7 @@
 // What a token stands for: one image with its augmentation, as it was decided when the token was given out; the image may still be building.
 import { z } from 'zod';
-import { augmentationSchema } from '../../augment/augmentation.ts';
+import { augmentationSchema, stepSchema } from '../../augment/augmentation.ts';
 import { layerSourceSchema } from '../../augment/layer-source.ts';
-import { stepSchema } from '../../augment/steps.ts';
 import { buildIdSchema } from '../../builds/record.ts';
 import { isDigest } from '../../oci/digest.ts';
 

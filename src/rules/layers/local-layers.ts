@@ -4,7 +4,7 @@ import { realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { layerSchema } from '../../augment/augmentation.ts';
-import { InvalidLayer } from '../../augment/invalid-layer.ts';
+import { InvalidLayer } from '../../augment/budget.ts';
 import { describeLayer, type LayerLimits } from '../../augment/layer.ts';
 import { readFileOf } from '../../builds/context/directory.ts';
 import {

@@ -1,10 +1,10 @@
 // A registry behind its mirrors: they are asked first, in order, and what they cannot give comes from the next, last of all from the registry.
 import type { Memory } from '../../memory.ts';
+import type { ByteRange } from '../../oci/bytes.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { parseManifest } from '../../oci/manifest.ts';
 import { isIndexType, isManifestType } from '../../oci/media-type.ts';
-import type { ByteRange } from '../../oci/range.ts';
 import { ContentMismatch, createVerifier } from '../../oci/verify.ts';
 import { badAnswer } from '../failure.ts';
 import type { BlobBody, CallOptions, Endpoint, ManifestBody, ManifestHead } from '../upstream.ts';

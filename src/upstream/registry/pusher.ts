@@ -1,11 +1,16 @@
 // Pushing to a registry that speaks distribution-spec over HTTP.
 
-import { orUndefined } from '../../oci/absence.ts';
-import type { Digest } from '../../oci/digest.ts';
-import { RegistryError } from '../../oci/errors.ts';
-import type { Pusher } from '../upstream.ts';
-import { createRegistry } from './registry.ts';
-import { createWrites, requireStored, uploadBlob, type Writes, type WritesOptions } from './upload.ts';
+import { Readable } from 'node:stream';
+import type { Dispatcher } from 'undici';
+import { type Digest, digestAlgorithm, isDigest } from '../../oci/digest.ts';
+import { type ErrorCode, orUndefined, RegistryError } from '../../oci/errors.ts';
+import { badAnswer, connectionFailure, type RequestContext } from '../failure.ts';
+import { requireSuccess, type SendOptions, sendAuthorized } from '../transport/request.ts';
+import type { Answer } from '../transport/response.ts';
+import type { Transport } from '../transport/transport.ts';
+import type { PushedBlob, Pusher } from '../upstream.ts';
+import { apiBase, repositoryScope } from './call.ts';
+import { createRegistry, type RegistryOptions } from './registry.ts';
 
 export function createPusher(options: WritesOptions): Pusher {
   // A token that may only pull is not given for a repository that is yet to be made.
@@ -57,4 +62,200 @@ async function mount({ addressOf, write, parseSession }: Writes, digest: Digest,
   // An upload has begun in its place, which we do not need.
   await write(parseSession(headers.location, uploads), { method: 'DELETE' });
   return false;
+}
+
+// The upload of one blob: a session, and in it the bytes, as one piece or in chunks. distribution-spec "Pushing blobs".
+
+const CONTENT = { 'content-type': 'application/octet-stream' };
+const CHUNK_BYTES = 8 * 1024 * 1024;
+const MAX_CHUNK_BYTES = 64 * 1024 * 1024;
+/** What a registry, or a proxy before it, says that takes no blob in one piece. */
+const WANTS_CHUNKS: readonly number[] = [405, 413];
+
+interface Upload {
+  readonly writes: Writes;
+  /** Decides how often an upload that broke begins anew. */
+  readonly transport: Transport;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Throws RegistryError, or the signal's reason. */
+async function uploadBlob(upload: Upload, blob: PushedBlob): Promise<void> {
+  try {
+    await putWhole(upload, blob);
+  } catch (error) {
+    if (!(error instanceof RegistryError && WANTS_CHUNKS.includes(error.status))) throw error;
+    await putInChunks(upload, blob);
+  }
+}
+
+interface Session {
+  readonly address: URL;
+  /** The least that a chunk before the last must have. */
+  readonly minChunkBytes: number;
+}
+
+async function start({ addressOf, write, parseSession, attempt }: Writes): Promise<Session> {
+  const from = addressOf('blobs/uploads/');
+  const { headers } = await write(from, { method: 'POST' });
+  const minChunkBytes = Number(headers['oci-chunk-min-length'] ?? 0);
+  if (!(minChunkBytes <= MAX_CHUNK_BYTES)) throw badAnswer(attempt, `it wants chunks of over ${MAX_CHUNK_BYTES} bytes`);
+  return { address: parseSession(headers.location, from), minChunkBytes };
+}
+
+/** An upload that broke has taken an unknown part of the bytes: the next try has a session of its own. */
+async function putWhole({ writes, transport, signal }: Upload, { digest, size, open }: PushedBlob): Promise<void> {
+  const headers = { ...CONTENT, 'content-length': `${size}` };
+  const body = async () => Readable.from(await open(), { objectMode: false });
+  await writes.attempting(async () => {
+    const response = await transport.repeat(async () => {
+      const { address } = await start(writes);
+      return writes.send(withDigest(address, digest), { method: 'PUT', headers, body });
+    }, signal);
+    await finish(await requireSuccess(response, writes.attempt), digest, writes);
+  });
+}
+
+async function putInChunks({ writes }: Upload, { digest, open }: PushedBlob): Promise<void> {
+  let { address, minChunkBytes } = await start(writes);
+  let position = 0;
+  await writes.attempting(async () => {
+    for await (const chunk of chunksOf(await open(), Math.max(CHUNK_BYTES, minChunkBytes))) {
+      const headers = { ...CONTENT, 'content-range': `${position}-${position + chunk.byteLength - 1}` };
+      const { headers: answer } = await writes.write(address, { method: 'PATCH', headers, body: chunk });
+      address = writes.parseSession(answer.location, address);
+      position += chunk.byteLength;
+    }
+    const response = await writes.write(withDigest(address, digest), { method: 'PUT' });
+    requireStored(response, digest, writes.attempt);
+  });
+}
+
+async function finish(response: Dispatcher.ResponseData, digest: Digest, { attempt }: Writes): Promise<void> {
+  await response.body.dump();
+  requireStored(response, digest, attempt);
+}
+
+/** The query that is there is the registry's own, and may be signed: not a character of it changes. */
+function withDigest(address: URL, digest: Digest): URL {
+  const url = new URL(address);
+  url.search = `${url.search ? `${url.search}&` : '?'}digest=${encodeURIComponent(digest)}`;
+  return url;
+}
+
+/** All of `size` bytes, but for the last. */
+async function* chunksOf(body: ReadableStream<Uint8Array>, size: number): AsyncGenerator<Uint8Array> {
+  let pieces: Uint8Array[] = [];
+  let bytes = 0;
+  for await (let piece of body) {
+    while (bytes + piece.byteLength >= size) {
+      const rest = piece.subarray(size - bytes);
+      yield Buffer.concat([...pieces, piece.subarray(0, size - bytes)]);
+      pieces = [];
+      bytes = 0;
+      piece = rest;
+    }
+    pieces.push(piece);
+    bytes += piece.byteLength;
+  }
+  if (bytes > 0) yield Buffer.concat(pieces);
+}
+
+// Requests that change a repository: authorised to pull and push, sent to the registry alone, and their failures made RegistryErrors.
+// Their redirects are not followed: what is pushed goes where the configuration says.
+
+interface WritesOptions extends RegistryOptions {
+  /** Hosts, with their ports, at which an upload may go on. */
+  readonly redirectHosts: readonly string[];
+}
+
+interface WriteTarget {
+  readonly repository: string;
+  /** What is written, after the repository, for messages. */
+  readonly part: string;
+  /** Another repository that is read from. */
+  readonly from?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+type WriteRequest = Pick<SendOptions, 'method' | 'headers' | 'body'>;
+
+/** The writes of one push. Every function but `send` throws RegistryError. */
+interface Writes {
+  readonly attempt: RequestContext;
+  /** An address of the repository's API. */
+  addressOf(path: string): URL;
+  /** The answer of whatever status. Throws as Transport.send does, and RegistryError. */
+  send(url: URL, request: WriteRequest): Promise<Answer>;
+  /** The answer of status 2xx, its body ended. */
+  write(url: URL, request: WriteRequest): Promise<Answer>;
+  /** Runs the work; what it throws becomes a RegistryError, or the signal's reason. */
+  attempting<T>(work: () => Promise<T>): Promise<T>;
+  /** Where an upload goes on. Throws 502 for a host that may not have it. */
+  parseSession(location: unknown, from: URL): URL;
+}
+
+const MISSING: ErrorCode = 'NAME_UNKNOWN';
+
+function createWrites(options: WritesOptions, { repository, part, from, signal }: WriteTarget): Writes {
+  const { name, url: home, authorizer, transports, redirectHosts } = options;
+  const attempt: RequestContext = { upstream: name, action: `push of ${repository}/${part}`, missing: MISSING };
+  const scopes = [
+    repositoryScope(repository, 'pull,push'),
+    ...(from === undefined ? [] : [repositoryScope(from, 'pull')]),
+  ];
+  const auth = { authorizer, scope: scopes.join(' ') };
+
+  function send(url: URL, request: WriteRequest): Promise<Answer> {
+    const sent = { ...request, signal, attempt };
+    if (url.origin === home.origin) return sendAuthorized(url, { ...sent, transports, auth });
+    return sendAuthorized(url, {
+      ...sent,
+      transports: { ...transports, own: transports.elsewhere(url), requestLimits: undefined },
+    });
+  }
+
+  async function attempting<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (cause) {
+      signal?.throwIfAborted();
+      throw connectionFailure(cause, attempt);
+    }
+  }
+
+  return {
+    attempt,
+    addressOf: path => new URL(`${apiBase(home)}${repository}/${path}`),
+    send,
+    attempting,
+    write: (url, request) =>
+      attempting(async () => {
+        const response = await requireSuccess(await send(url, request), attempt);
+        await response.body.dump();
+        return response;
+      }),
+    parseSession(location, previous) {
+      const url = typeof location === 'string' ? URL.parse(location, previous) : null;
+      if (!url) throw badAnswer(attempt, 'it does not say where the upload goes on');
+      url.username = '';
+      url.password = '';
+      if (url.origin === home.origin || isAllowed(url)) return url;
+      const reason = `the upload is to go on at another host, ${url.host}, that is not in redirectHosts of its entry`;
+      throw badAnswer(attempt, reason);
+    },
+  };
+
+  function isAllowed({ protocol, host }: URL): boolean {
+    return (
+      redirectHosts.includes(host) && (protocol === 'https:' || (protocol === 'http:' && home.protocol === 'http:'))
+    );
+  }
+}
+
+/** Throws 502 where the answer to a push names other bytes. A digest of another algorithm may be of the same ones. */
+function requireStored({ headers }: Dispatcher.ResponseData, digest: Digest, attempt: RequestContext): void {
+  const named = headers['docker-content-digest'];
+  if (typeof named !== 'string' || !isDigest(named) || digestAlgorithm(named) !== digestAlgorithm(digest)) return;
+  if (named !== digest) throw badAnswer(attempt, `it has stored ${named} instead of ${digest}`);
 }

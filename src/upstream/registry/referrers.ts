@@ -1,8 +1,8 @@
 // The referrers of a manifest, as one index: from the pages of the referrers API, or from the referrers tag where there is none.
 
 import { z } from 'zod';
-import { orUndefined } from '../../oci/absence.ts';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../oci/digest.ts';
+import { orUndefined } from '../../oci/errors.ts';
 import { parseJson } from '../../oci/json.ts';
 import { MAX_MANIFEST_BYTES } from '../../oci/manifest.ts';
 import { isIndexType } from '../../oci/media-type.ts';

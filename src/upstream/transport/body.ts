@@ -1,8 +1,8 @@
 // Bodies as other rooms take them. One that is cut goes on where it stopped: the rest is asked for anew, by Range.
 import type { Dispatcher } from 'undici';
+import type { ByteRange } from '../../oci/bytes.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import type { ByteRange } from '../../oci/range.ts';
 import { ContentMismatch, createVerifier } from '../../oci/verify.ts';
 import { badAnswer, connectionFailure, isTimeout, Outage, type RequestContext } from '../failure.ts';
 import type { BlobBody } from '../upstream.ts';

@@ -8,8 +8,8 @@ import { cachedBlob } from '../../../src/cache/read-through/cached.ts';
 import { createTransfers } from '../../../src/cache/read-through/transfers.ts';
 import { createDiskStore } from '../../../src/content/disk.ts';
 import type { ContentStore } from '../../../src/content/store.ts';
+import type { ByteRange } from '../../../src/oci/bytes.ts';
 import { type Digest, digestHex, digestOf } from '../../../src/oci/digest.ts';
-import type { ByteRange } from '../../../src/oci/range.ts';
 
 const bytes = Buffer.from('the bytes of a layer');
 const digest = digestOf(bytes);

@@ -1,6 +1,6 @@
 // The buffers of bodies: large ones for a few clients that take them at once, small ones for many and for slow ones; what all take is bounded.
 import { expect, test } from 'vitest';
-import { createSendBuffers } from '../../../src/http/middleware/send-buffers.ts';
+import { createSendBuffers } from '../../../src/http/middleware/body-memory.ts';
 
 const KIB = 1024;
 const create = () => createSendBuffers({ totalBytes: 16 * KIB, minBytes: KIB, maxBytes: 4 * KIB });

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { PassThrough, Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createGzip, createZstdCompress } from 'node:zlib';
-import { createGauge, type Gauge } from '../../../augment/gauge.ts';
+import { createGauge, type Gauge } from '../../../augment/layer.ts';
 import { streamFile } from '../../../content/byte-stream.ts';
 import type { ContentDescriptor } from '../../../oci/descriptor.ts';
 import type { Digest } from '../../../oci/digest.ts';

@@ -17,9 +17,8 @@ import type { ContainerFileSpec } from '../../spec.ts';
 import { findUnsupportedArgument } from '../buildkit/command.ts';
 import { describeFailure } from '../buildkit/failure.ts';
 import { createProgressReader, PROGRESS_LINE_LENGTH, type ProgressReader } from '../buildkit/progress.ts';
-import { packContext } from './archive.ts';
+import { type ContextOffers, packContext } from './archive.ts';
 import { type Cluster, type ClusterOptions, openCluster } from './cluster.ts';
-import type { ContextOffers } from './context-offers.ts';
 import {
   createJob,
   createSecret,

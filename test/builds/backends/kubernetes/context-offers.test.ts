@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
-import { createContextOffers } from '../../../../src/builds/backends/kubernetes/context-offers.ts';
-import { createContextsApi } from '../../../../src/http/admin/contexts-api.ts';
+import { createContextOffers } from '../../../../src/builds/backends/kubernetes/archive.ts';
 import { createErrorHandler } from '../../../../src/http/middleware/errors.ts';
+import { createContextsApi } from '../../../../src/http/wave/builds-api.ts';
 
 async function open() {
   const folder = await mkdtemp(join(tmpdir(), 'veneer-offers-'));

@@ -1,5 +1,9 @@
 // The registries that we pull from and push to, as the configuration has them.
+
+import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { loadPassThroughKeys } from '../access/keys.ts';
+import { createSealedCredentials, type SealedCredentials } from '../access/sealed-credentials.ts';
 import type { Config } from '../config/schema.ts';
 import { breakerSchema } from '../config/upstream-schema.ts';
 import type { Memory } from '../memory.ts';
@@ -58,5 +62,26 @@ function logBreaker(log: Logger): (change: BreakerChange) => void {
     if (state === 'open')
       log.warn({ upstream, reason }, 'an upstream fails again and again: it is left alone for a while');
     else log.info({ upstream }, 'an upstream that failed answers again');
+  };
+}
+
+interface Passing {
+  readonly scopes: ScopePolicy;
+  readonly sealed: SealedCredentials;
+}
+
+/** As long as most clients believe that a token lives at least; then they get another by themselves. */
+const SEALED_TTL_MS = 5 * 60_000;
+
+/** However long tags are believed: whoever is shut out of a registry must not have what it opened for days. */
+const MAX_LIFE_MS = 3_600_000;
+
+/** Undefined where no upstream sees any. Throws AccessFault. */
+export async function openCredentialPassThrough(config: Config, now: () => Date): Promise<Passing | undefined> {
+  if (!Object.values(config.upstreams).some(({ passCredentials }) => passCredentials)) return undefined;
+  const keys = await loadPassThroughKeys(join(config.dataDir, 'passing-key'));
+  return {
+    scopes: { key: keys.scopes, lifeMs: Math.min(config.cache.tagFreshnessMs, MAX_LIFE_MS) },
+    sealed: createSealedCredentials({ key: keys.sealing, ttlMs: SEALED_TTL_MS, now }),
   };
 }

@@ -1,12 +1,55 @@
-// The scrubber as the configuration has it: its position is a record, its rounds are logged.
+// Stored content of all kinds: its folders, the scrubber that looks for damage, and the report of damage to the log and to webhooks, once.
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { z } from 'zod';
+import { REMEDIES } from '../cache/admin/cache-admin.ts';
 import type { Config } from '../config/schema.ts';
-import { CONTENT_KINDS, type StoredContent } from '../content/inventory.ts';
+import { CONTENT_KINDS, type ContentKind, type StoredContent } from '../content/inventory.ts';
 import { type Scrubber, type ScrubTotals, startScrubber } from '../content/scrubber.ts';
+import type { Damage } from '../content/verification.ts';
+import type { RegistryEvents } from '../http/distribution/registry-events.ts';
 import { isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
+
+/** In the data directory. */
+export function contentFolder(dataDir: string, of: ContentKind): string {
+  return join(dataDir, FOLDERS[of]);
+}
+
+const FOLDERS: Record<ContentKind, string> = {
+  hosted: 'hosted',
+  cache: 'content',
+  rules: 'rules',
+  tokens: 'tokens',
+  contexts: join('builds', 'contexts'),
+};
+
+/** What stays of damaged content that only a push can mend: whoever can read more of it than we may want it. */
+export const MAX_DAMAGED_BYTES = 1024 ** 3;
+
+interface DamageReportDeps {
+  readonly log: Logger;
+  readonly events: Pick<RegistryEvents, 'damaged'>;
+}
+
+interface Damaged extends Damage {
+  readonly of: ContentKind;
+  /** That link it, by their full names. */
+  readonly repositories: readonly string[];
+  /** Whether it is there again, from what was in memory. */
+  readonly isHealed: boolean;
+}
+
+export type ReportDamage = (damaged: Damaged) => void;
+
+export function createReportDamage({ log, events }: DamageReportDeps): ReportDamage {
+  return ({ of, digest, size, reason, setAside, repositories, isHealed }) => {
+    const remedy = isHealed ? 'it was written anew from memory' : REMEDIES[of];
+    log.error({ of, digest, size, repositories, setAside, reason }, `the disk has damaged kept content: ${remedy}`);
+    events.damaged({ digest, size, repositories });
+  };
+}
 
 interface ScrubbingDeps {
   readonly config: Pick<Config, 'scrub'>;

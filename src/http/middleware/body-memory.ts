@@ -1,6 +1,9 @@
-// How much memory the bodies that are being sent take for their buffers. A few large buffers make one body fast; with many bodies at once the
-// machine is busy anyway, and what counts is that memory does not follow their number. A client that takes its time needs no more than the
-// smallest, and who is one of these shows only after some megabytes: so much the system takes at once for any client.
+// How much memory bodies take: those of requests that are read whole, and the buffers of those that are being sent. A few large buffers make
+// one body fast; with many bodies at once the machine is busy anyway, and what counts is that memory does not follow their number. A client
+// that takes its time needs no more than the smallest, and who is one of these shows only after some megabytes: so much the system takes at
+// once for any client.
+import { type ByteBudget, createByteBudget, type Room } from '../../augment/budget.ts';
+import { RegistryError } from '../../oci/errors.ts';
 
 /** Of one body that is being sent. */
 export interface BufferShare {
@@ -62,4 +65,27 @@ export function createSendBuffers({
       },
     };
   };
+}
+
+/** So many of the largest may be here at once, but for what is kept free. */
+const MAX_LARGEST = 4;
+/** Of a budget, one body may have all but what is kept free in it. */
+const ROOM_FOR_LARGEST = 4 / 3;
+
+/** At most `spareBytes`, but room for one of the largest. */
+export function createBodyBudget(largestBytes: number, spareBytes: number): ByteBudget {
+  const most = Math.min(largestBytes * MAX_LARGEST, spareBytes);
+  return createByteBudget('the requests', Math.max(most, largestBytes * ROOM_FOR_LARGEST));
+}
+
+/** Why there is no room for so many more bytes. Who is refused leaves his room to others at once. */
+export function takeRoom(room: Room, bytes: number): RegistryError | undefined {
+  try {
+    room.take(bytes);
+    return undefined;
+  } catch (error) {
+    room.close();
+    if (error instanceof RegistryError) return error;
+    throw error;
+  }
 }
