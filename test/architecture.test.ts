@@ -86,3 +86,12 @@ test('no file imports itself by way of others, types included', () => {
 test('exports are imported by another file, be it a test', () => {
   expect(measure(sources, readSources('test/**/*.ts')).exports.unused).toEqual([]);
 });
+
+test('files are neither crumbs nor heaps: docs/architecture.md, "Shape"', () => {
+  const { files, median, p95, smallShare } = measure(sources, []);
+  expect(files).toBeLessThanOrEqual(420);
+  expect(median).toBeGreaterThanOrEqual(80);
+  expect(median).toBeLessThanOrEqual(120);
+  expect(p95).toBeLessThan(300);
+  expect(smallShare).toBeLessThan(12);
+});
