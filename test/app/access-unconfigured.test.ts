@@ -32,7 +32,7 @@ test.each([
   for (const method of ['PUT', 'DELETE']) {
     const answer = await server.send(method, '/v2/local/app/manifests/1', method === 'PUT' ? manifest : {});
     expect([answer.status, codeOf(answer)]).toEqual([403, 'DENIED']);
-    expect(answer.body.toString()).toContain('set \\"access\\" in veneer.yaml to say who may');
+    expect(answer.body.toString()).toContain('set \\"access\\" in veneer.yaml to change who may');
   }
   expect(server.log.join('')).toContain('access is for reading: anyone may pull, and nobody may push or delete');
 });
