@@ -1,6 +1,5 @@
 // Rights: what may be done to which repositories, and to all of Veneer, and how a client asks a bearer token for them, by scopes. Whatever
 // nothing allows is refused.
-
 import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import { isRegistryHost, parseRepository } from '../oci/reference.ts';

@@ -1,5 +1,4 @@
 // What a pull goes through: the cache of upstreams, the registry that a name leads to, and what its images become; recipes for missing ones.
-
 import { readFile } from 'node:fs/promises';
 import { relative } from 'node:path';
 import type { Logger } from 'pino';

@@ -1,5 +1,4 @@
 // The registries that we pull from and push to, as the configuration has them.
-
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { loadPassThroughKeys } from '../access/keys.ts';

@@ -1,5 +1,4 @@
 // What a layer's bytes are, found in one pass in flat memory: nothing that came with them is believed, claims are only checked.
-
 import { createHash } from 'node:crypto';
 import { pipeline } from 'node:stream/promises';
 import { type Digest, digestAlgorithm, encodeDigest } from '../oci/digest.ts';

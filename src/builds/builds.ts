@@ -1,5 +1,4 @@
 // The builds of this service: what the other rooms submit, watch and cancel.
-
 import type { LogEntry } from './progress.ts';
 import type { BuildRecord } from './record.ts';
 import type { Spec } from './spec.ts';

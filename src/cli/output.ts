@@ -1,5 +1,4 @@
 // What commands write: what a script wants goes to standard output, explanations to standard error; as plain text, and as tables.
-
 import { stripVTControlCharacters } from 'node:util';
 import type { Command } from 'commander';
 

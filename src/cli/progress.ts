@@ -1,5 +1,4 @@
 // The progress of a build or an upload: bars on a terminal, else lines.
-
 import { MultiBar, Presets, type SingleBar } from 'cli-progress';
 import type { LogEntry } from '../builds/progress.ts';
 import { plainText } from './output.ts';

@@ -1,5 +1,4 @@
 // Brings bytes to where a request can name them: into the request itself while they are few, else into a repository of the service.
-
 import { createHash, randomUUID } from 'node:crypto';
 import { createWriteStream, openAsBlob } from 'node:fs';
 import { stat } from 'node:fs/promises';

@@ -1,5 +1,4 @@
 // The configuration: flags over environment over file over defaults, checked as a whole before anything starts.
-
 import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { ConfigError, describeIssue, describeRawIssue, type Fault, formatPath } from './faults.ts';
 import { type Config, configSchema } from './schema.ts';

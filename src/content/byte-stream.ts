@@ -1,6 +1,5 @@
-import type { FileHandle } from 'node:fs/promises';
-
 // Sources of bytes as byte streams, and files among them: a reader that brings its own buffer gets a large body without a new one for each chunk.
+import type { FileHandle } from 'node:fs/promises';
 
 export interface ByteSource {
   /** Writes the next bytes, at least one, to the start of `view`, and gives their number; 0 at the end. Calls do not overlap. */

@@ -1,5 +1,4 @@
 // Bytes by digest: the interface that all stores of content keep, and that test/contract/content-store.ts checks.
-
 import type { ByteRange } from '../oci/bytes.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';

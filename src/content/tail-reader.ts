@@ -1,5 +1,4 @@
 // Reading a file while it is being written: a watermark says how far it may be read, and readers share one open file with the writer.
-
 import type { FileHandle } from 'node:fs/promises';
 import type { ByteRange } from '../oci/bytes.ts';
 import { type ByteSource, createByteStream, readAt, streamSource } from './byte-stream.ts';

@@ -1,6 +1,5 @@
 // Uploads in progress, as files: drafts/<id>, beside the blobs that they become, in the same file system. Each grows over several requests,
 // and survives a restart, until its digest makes it content.
-
 import { createHash, type Hash } from 'node:crypto';
 import { constants, type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,5 +1,4 @@
 // One blob of a copy on its way, told of as it goes.
-
 import { BuildFailure, kindOfRegistryError } from '../builds/execution.ts';
 import type { ProgressEvent, Report } from '../builds/progress.ts';
 import type { Failure } from '../builds/record.ts';

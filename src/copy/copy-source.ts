@@ -1,5 +1,4 @@
 // What a copy reads: an image as it is, or as an augmentation makes it.
-
 import { type Augmentation, augmentationSchema } from '../augment/augmentation.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
 import type { CopySpec } from '../builds/spec.ts';

@@ -1,5 +1,4 @@
 // Copies of images into other repositories: as they are (a mirror), or changed (frozen). Every byte is verified on its way.
-
 import pLimit from 'p-limit';
 import type { Execute } from '../builds/execution.ts';
 import type { Report } from '../builds/progress.ts';

@@ -1,6 +1,5 @@
 // Quotas: how much repositories may hold together. What is asked at the link is exact, so that pushes at the same time cannot overrun one;
 // what is asked while uploads grow counts all that are under way, so that neither can what lies on the disk.
-
 import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';

@@ -1,5 +1,4 @@
 // What all parts of the hosted repositories share: content, records, and the one lock that keeps them in step.
-
 import { LRUCache } from 'lru-cache';
 import pLimit from 'p-limit';
 import { isDiskFull } from '../content/free-space.ts';

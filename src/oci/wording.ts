@@ -1,6 +1,5 @@
-import { closest, distance } from 'fastest-levenshtein';
-
 // Values as people read them: sizes, and the known word that a misspelt one is nearest to.
+import { closest, distance } from 'fastest-levenshtein';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
 

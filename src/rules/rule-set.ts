@@ -1,5 +1,4 @@
 // One state of the rules: its local layers are read, and the others are asked for when the first image needs them.
-
 import picomatch from 'picomatch';
 import { type Augmentation, augmentationSchema, type Step } from '../augment/augmentation.ts';
 import { InvalidLayer } from '../augment/budget.ts';

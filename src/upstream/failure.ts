@@ -1,5 +1,4 @@
 // What an upstream's failure becomes: always a RegistryError, never with a secret, an address's query or the upstream's own words in it.
-
 import { type Dispatcher, errors } from 'undici';
 import { z } from 'zod';
 import { joinBytes } from '../oci/bytes.ts';

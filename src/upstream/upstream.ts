@@ -1,5 +1,4 @@
 // One registry that we pull from: what the rooms above may ask of it, in the words of distribution-spec.
-
 import type { ByteRange } from '../oci/bytes.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';

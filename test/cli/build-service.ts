@@ -1,5 +1,4 @@
 // A service that speaks the API of builds as docs/api.md has it, with a real registry beside: what it answers, a test says.
-
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';

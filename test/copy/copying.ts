@@ -1,5 +1,4 @@
 // Where images are copied: a source registry, hosted repositories, and another registry to push to, with all that a copy goes through.
-
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,4 @@
 // Live rules over real files, of which a test writes and breaks what it likes.
-
 import { readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

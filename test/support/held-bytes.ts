@@ -1,5 +1,4 @@
 // Layers that came with requests, as what reads them sees them, in memory.
-
 import type { Digest } from '../../src/oci/digest.ts';
 import type { TokenLayers } from '../../src/pull/tokens/layers.ts';
 

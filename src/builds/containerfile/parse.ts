@@ -1,5 +1,4 @@
 // From the text of a Containerfile to its stages. https://docs.docker.com/reference/dockerfile/
-
 import { createWork } from '../work.ts';
 import { type Command, isFrom, parseFlags, splitCommand, splitWords } from './command.ts';
 import {

@@ -1,5 +1,4 @@
 // Containerfiles that install conda packages: by micromamba, into its own image or from there onto another, and by pixi.
-
 import { InvalidBuild } from '../request.ts';
 import { type CondaEnvironment, DEFAULT_BASE_PACKAGES, quoteSpecs } from './conda-environment.ts';
 import type { PackagesRequest } from './request.ts';

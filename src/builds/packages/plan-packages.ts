@@ -1,5 +1,4 @@
 // Packages of an environment as a build: the Containerfile that installs them, the files that it needs, and what the image is called.
-
 import { InvalidBuild } from '../request.ts';
 import {
   type CondaEnvironment,

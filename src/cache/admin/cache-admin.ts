@@ -1,5 +1,4 @@
 // The desk of the cache: what its operator asks of it. Each answer comes as lines; whoever leaves before the last stops what runs.
-
 import { setImmediate } from 'node:timers/promises';
 import { type ContentKind, listContent, type StoredContent } from '../../content/inventory.ts';
 import { createRateLimiter } from '../../content/verification.ts';

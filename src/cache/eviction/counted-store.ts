@@ -1,5 +1,4 @@
 // A content store that tells what is used: each look moves content behind all that was used before, and what comes and goes is counted.
-
 import { isDiskFull, isOverBudget } from '../../content/free-space.ts';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';

@@ -1,6 +1,5 @@
 // Keeps a content store within its budget, by itself: while content grows, at times, and when the disk is full. Nothing goes before all
 // that lies on the disk has been counted, which waits for nobody and for which nobody waits.
-
 import { type Need, OverBudget, type SpaceClaim } from '../../content/free-space.ts';
 import type { Budget, Evict, Evicted, EvictionGoal } from './evict.ts';
 import type { Usage, Used, UseTimes } from './usage.ts';

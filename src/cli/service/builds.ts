@@ -1,5 +1,4 @@
 // Images and builds of the service, as docs/api.md has them. Every function throws ServiceRefused.
-
 import { EventSourceParserStream } from 'eventsource-parser/stream';
 import type { Options } from 'p-retry';
 import pRetry from 'p-retry';

@@ -1,5 +1,4 @@
 // The running service as commands ask it: one request, and its answer or why there is none.
-
 import { z } from 'zod';
 import { isAccessToken } from '../../access/access-token.ts';
 import { type Environment, httpUrl } from '../../config/values.ts';

@@ -1,6 +1,5 @@
 // What a run of garbage collection removes from one repository: expired tags, then manifests that nothing keeps any longer, then blobs that no
 // manifest refers to.
-
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import {
   type BlobRecord,

@@ -1,3 +1,4 @@
+// Replays the link journal: the records of repositories become what it says last of each link, where the bytes are there.
 import type { Inventory } from '../../content/inventory.ts';
 import { type ContentStore, ContentTooLarge } from '../../content/store.ts';
 import { type Digest, digestAlgorithm, digestOf, parseDigest } from '../../oci/digest.ts';

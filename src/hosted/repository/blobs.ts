@@ -1,5 +1,4 @@
 // Blobs of a repository: reading, mounting and deleting. distribution-spec "Pulling blobs", "Mounting a blob from another repository".
-
 import type { ByteRange } from '../../oci/bytes.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';

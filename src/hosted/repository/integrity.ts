@@ -1,5 +1,4 @@
 // What a push or a removal must not break: references that have to be in the repository, and tags that have to stay.
-
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';

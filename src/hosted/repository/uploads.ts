@@ -1,5 +1,4 @@
 // Uploads of blobs. distribution-spec "Pushing blobs".
-
 import { isDiskFull } from '../../content/free-space.ts';
 import type { UploadFiles } from '../../content/upload-files.ts';
 import type { ByteRange } from '../../oci/bytes.ts';

@@ -1,5 +1,4 @@
 // JSON bodies of API requests: no more is read than the limits allow, and nothing is parsed that would become far larger than it is.
-
 import type { Context } from 'hono';
 import { z } from 'zod';
 import type { ByteBudget, Room } from '../../augment/budget.ts';

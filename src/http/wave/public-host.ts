@@ -1,5 +1,4 @@
 // The host that clients reach us by: what images to pull are named after.
-
 import { isRegistryHost } from '../../oci/reference.ts';
 import type { Origins } from '../../pull/origin.ts';
 import { ApiError } from '../../submit/errors.ts';

@@ -1,5 +1,4 @@
 // Layers that we put on top: where their bytes are, and one way to open them.
-
 import type { Work } from '../../augment/budget.ts';
 import type { LayerSource, MovedLayerSource } from '../../augment/layer-source.ts';
 import { openMovedLayer } from '../../augment/moved-layer.ts';

@@ -1,5 +1,4 @@
 // Who we are at an upstream, as docker's own config file and its helpers say.
-
 import { type ExecFileException, execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';

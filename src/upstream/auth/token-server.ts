@@ -1,5 +1,4 @@
 // Getting a token from the server that a challenge names. The distribution project's token and OAuth2 specifications.
-
 import { getDomain } from 'tldts';
 import type { Dispatcher } from 'undici';
 import { z } from 'zod';

@@ -1,5 +1,4 @@
 // What Veneer sends to one registry is limited: calls at a time, requests at a rate, a circuit breaker, and the back-off that the registry asks for.
-
 import PQueue from 'p-queue';
 import { RegistryError } from '../../oci/errors.ts';
 import type { ResponseHeaders } from '../transport/response.ts';

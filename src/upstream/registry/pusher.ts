@@ -1,5 +1,4 @@
 // Pushing to a registry that speaks distribution-spec over HTTP.
-
 import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { type Digest, digestAlgorithm, isDigest } from '../../oci/digest.ts';

@@ -1,5 +1,4 @@
 // The referrers of a manifest, as one index: from the pages of the referrers API, or from the referrers tag where there is none.
-
 import { z } from 'zod';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../oci/digest.ts';
 import { orUndefined } from '../../oci/errors.ts';

@@ -1,5 +1,4 @@
 // What a service finds of its builds when it starts again, after a stop and after a crash.
-
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { createSqliteStore } from '../../../src/state/sqlite.ts';

@@ -1,5 +1,4 @@
 // Builds while they run, and how they end.
-
 import { expect, test } from 'vitest';
 import { BuildFailure } from '../../../src/builds/execution.ts';
 import { createMemoryStore } from '../../support/memory-records.ts';

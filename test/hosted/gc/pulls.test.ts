@@ -1,5 +1,4 @@
 // What was pushed is pulled again, to the byte, and what is lost or not there is an error.
-
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';

@@ -1,5 +1,4 @@
 // Registries with recipes over hosted repositories, and builds whose end the test decides.
-
 import type { Builds } from '../../../src/builds/builds.ts';
 import { createRecipes, type RecipeMatch, type RecipeOptions } from '../../../src/builds/recipes/recipe.ts';
 import type { BuildRecord, Failure } from '../../../src/builds/record.ts';

@@ -1,5 +1,4 @@
 // A registry through rules, with all that is behind it: an upstream, what is kept of it, and rules that a test changes.
-
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

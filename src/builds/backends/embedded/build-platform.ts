@@ -1,5 +1,4 @@
 // The image of one platform: the target stage, and each stage that it turns out to need.
-
 import type { Digest } from '../../../oci/digest.ts';
 import { type Platform, parsePlatform } from '../../../oci/platform.ts';
 import { findBases } from '../../containerfile/bases.ts';

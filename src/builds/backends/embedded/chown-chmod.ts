@@ -1,5 +1,4 @@
 // --chown and --chmod: numbers, or names of the image's own /etc/passwd and /etc/group; modes that are octal, or symbolic as chmod(1) takes them.
-
 import { text } from 'node:stream/consumers';
 import { type DirectoryNode, findNode, followPath } from './file-system.ts';
 import { InvalidStep } from './step.ts';

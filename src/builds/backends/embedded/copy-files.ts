@@ -1,5 +1,4 @@
 // Copying files of one file system into another, as BuildKit does it.
-
 import { createPathPatterns, InvalidPathPattern, type PathPatterns } from '../../context/path-patterns.ts';
 import type { Work } from '../../work.ts';
 import type { ChangeMode, Ownership } from './chown-chmod.ts';

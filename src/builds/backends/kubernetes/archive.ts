@@ -1,5 +1,4 @@
 // A build context on its way into a pod: a cpio archive (newc), since busybox's tar loses names that need an extended header.
-
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';

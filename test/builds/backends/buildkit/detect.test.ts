@@ -1,5 +1,4 @@
 // Detection where nothing is, or nobody answers; with a real BuildKit it is tested in test/clients.
-
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,4 @@
 // The small languages in arguments: modes, ports, signals, wildcards.
-
 import { expect, test } from 'vitest';
 import { checkSignal, parsePorts } from '../../../../src/builds/backends/embedded/change-config.ts';
 import { parseMode } from '../../../../src/builds/backends/embedded/chown-chmod.ts';
