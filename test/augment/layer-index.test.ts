@@ -9,7 +9,7 @@ import { packTar, type TarFile } from '../support/build-images.ts';
 
 const LIMITS = { maxUnpackedBytes: 1024 ** 3, maxRatio: 200, maxEntries: 1000 };
 const FILES: readonly TarFile[] = [
-  { name: './/', type: 'directory' },
+  { name: './', type: 'directory' },
   {
     name: './usr/',
     type: 'directory',
@@ -119,7 +119,7 @@ test.each([
   ['/bin//sh/', 'bin/sh'],
   ['bin/./sh', 'bin/sh'],
   ['../../bin/../sh', 'sh'],
-  ['.//', ''],
+  ['./', ''],
   ['..', ''],
   ['a/..', ''],
   ['...', '...'],

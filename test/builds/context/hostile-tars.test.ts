@@ -24,7 +24,7 @@ test.each<{ what: string; parts: readonly TarPart[]; says: RegExp }>([
   { what: 'a name that is not UTF-8', parts: [rawHeader({ name: Buffer.from([0x61, 0xff, 0xfe]) })], says: /UTF-8/ },
   { what: 'a long part of a name', parts: [{ name: 'n'.repeat(256), text: '' }], says: /255 bytes/ },
   { what: 'a long name', parts: [{ name: 'name/'.repeat(205), text: '' }], says: /1024 bytes/ },
-  { what: 'a file without a name', parts: [{ name: './/', text: '' }], says: /without a name/ },
+  { what: 'a file without a name', parts: [{ name: './.', text: '' }], says: /without a name/ },
   { what: 'an absolute symlink', parts: [{ name: 'l', type: 'symlink', linkname: '/etc' }], says: /"l".*absolute/ },
   {
     what: 'a symlink that leads out',

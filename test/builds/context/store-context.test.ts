@@ -38,7 +38,7 @@ test('makes the same bytes of the same files, however they were packed', async (
     gzipSync(plain),
     zstdCompressSync(plain),
     await tarOf(
-      { name: './/', type: 'directory' },
+      { name: './', type: 'directory' },
       { name: './run.sh', text: '#!/bin/sh', mode: 0o755, uid: 7, mtime: new Date(1e12) },
       { name: 'app/main.js', text: 'main', mode: 0o644 },
     ),

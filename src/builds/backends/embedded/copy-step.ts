@@ -94,7 +94,7 @@ function directoryMode(chmod: string | undefined): number {
 
 /** An absolute path; a slash or dot at its end, which says that it is a directory, stays. */
 export function toAbsolute(path: string, workingDir: string): string {
-  return path.startsWith('/') ? path : `${workingDir || '/'}/${path || './/'}`;
+  return path.startsWith('/') ? path : `${workingDir || '/'}/${path || './'}`;
 }
 
 interface Placement {

@@ -45,7 +45,7 @@ async function readFile(root: DirectoryNode, path: string): Promise<string> {
 test('puts layers on top of each other', async () => {
   const root = await read(
     [
-      { name: './/' },
+      { name: './' },
       { name: 'a', body: 'one' },
       { name: 'b', body: 'two' },
       { name: 'd/', type: 'directory', mode: 0o700 },
