@@ -20,31 +20,8 @@ const MAX_CHARACTERS = 1024 * 1024;
 const MAX_INSTRUCTIONS = 2000;
 const STAGE_NAME = /^[a-z][a-z0-9-_.]*$/;
 
-interface Parsed {
-  readonly text: string;
-  readonly file: Omit<ContainerFile, 'work'>;
-}
-
-/** On the way to an answer a text is parsed several times in a row, and one of a megabyte takes a tenth of a second of everybody's time. */
-let lastParsed: WeakRef<Parsed> | undefined;
-
 /** Throws InvalidContainerFile. Names of stages and images are not looked up: that takes the values of variables. */
 export function parseContainerFile(text: string): ContainerFile {
-  const last = lastParsed?.deref();
-  const parsed = last?.text === text ? last : { text, file: parseText(text) };
-  if (parsed !== last) lastParsed = new WeakRef(parsed);
-  return { ...parsed.file, work: createWork(PLANNING) };
-}
-
-/** The instructions of a trigger, as ONBUILD keeps them: exactly one. Throws InvalidContainerFile. */
-export function parseTrigger(text: string, escapeCharacter: EscapeCharacter, line: number): Instruction {
-  const [first, ...others] = joinLines(splitLines(text), escapeCharacter);
-  if (!first || others.length > 0)
-    throw new InvalidContainerFile(`the trigger ${quote(text)} is not one instruction`, line);
-  return atLine(line, () => parseInstruction({ ...first, line }, escapeCharacter));
-}
-
-function parseText(text: string): Parsed['file'] {
   if (text.length > MAX_CHARACTERS) throw new InvalidContainerFile(`it is longer than ${MAX_CHARACTERS} characters`);
   const physical = splitLines(text);
   const { syntax, check, escapeCharacter } = readDirectives(physical);
@@ -58,9 +35,18 @@ function parseText(text: string): Parsed['file'] {
     syntax,
     check,
     escapeCharacter,
+    work: createWork(PLANNING),
     globalArgs: lines.slice(0, first).map(line => parseGlobalArg(line, escapeCharacter)),
     stages: starts.map((start, i) => parseStage(lines.slice(start, starts[i + 1]), escapeCharacter)),
   };
+}
+
+/** The instructions of a trigger, as ONBUILD keeps them: exactly one. Throws InvalidContainerFile. */
+export function parseTrigger(text: string, escapeCharacter: EscapeCharacter, line: number): Instruction {
+  const [first, ...others] = joinLines(splitLines(text), escapeCharacter);
+  if (!first || others.length > 0)
+    throw new InvalidContainerFile(`the trigger ${quote(text)} is not one instruction`, line);
+  return atLine(line, () => parseInstruction({ ...first, line }, escapeCharacter));
 }
 
 function parseGlobalArg(line: Line, escapeCharacter: EscapeCharacter): ArgInstruction {

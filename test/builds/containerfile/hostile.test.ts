@@ -123,12 +123,3 @@ test('an image more than can be looked up is refused', () => {
     message: 'it reads 201 images; at most 100 are looked up for a build',
   });
 });
-
-test('a text that comes again is not parsed again, and has a budget of its own each time', () => {
-  const text = `FROM a\n${'RUN true\n'.repeat(100)}`;
-  const [first, second] = [parseContainerFile(text), parseContainerFile(`${text}`)];
-  expect(second.stages).toBe(first.stages);
-  expect(() => first.work.spend(2 ** 40)).toThrow(/steps for/);
-  second.work.spend(1);
-  expect(parseContainerFile(`${text}\nRUN false`).stages).not.toBe(first.stages);
-});
