@@ -34,7 +34,7 @@ export interface CacheQuestion {
   readonly path: string;
 }
 
-const HINT = 'set VENEER_TOKEN to a token that may delete in all repositories';
+const HINT = 'set VENEER_TOKEN to a token made with --admin';
 const HINTS: Hints = { 401: HINT, 403: HINT };
 const ADVICE = 'ask again; what is done by now stays done';
 

@@ -156,7 +156,7 @@ function formatColumns(table: readonly (readonly string[])[]): readonly string[]
   return table.map(row => row.map(pad).join('  '));
 }
 
-const HINT = 'set VENEER_TOKEN to a token that may delete there';
+const HINT = 'set VENEER_TOKEN to a token made with --admin';
 const ADVICE = 'ask again; what is removed by now stays removed';
 const HINTS: Hints = { 401: HINT, 403: HINT };
 

@@ -90,9 +90,8 @@ interface ExplainQuery {
   readonly caller?: string | undefined;
 }
 
-const EXPLAIN_HINT =
-  'set VENEER_TOKEN to a token that may pull it; for --caller, to one that may delete in all repositories';
-const LIST_HINT = 'set VENEER_TOKEN to a token that may delete in all repositories';
+const EXPLAIN_HINT = 'set VENEER_TOKEN to a token that may pull it; for --caller, to one made with --admin';
+const LIST_HINT = 'set VENEER_TOKEN to a token made with --admin';
 
 function explainRules(service: Service, { image, platform, caller }: ExplainQuery): Promise<Explanation> {
   const query = new URLSearchParams({ image, ...(platform && { platform }), ...(caller && { caller }) });

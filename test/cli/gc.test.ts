@@ -247,7 +247,7 @@ describe('through the service', () => {
     [
       'a caller who is not known',
       async () => ({ service: { url: await serve(refused('UNAUTHORIZED')) } }),
-      'says 401, the user ada may not delete local: set VENEER_TOKEN to a token that may delete there',
+      'says 401, the user ada may not delete local: set VENEER_TOKEN to a token made with --admin',
     ],
     [
       'a caller who may not',
