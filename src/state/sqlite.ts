@@ -174,7 +174,7 @@ export function createSqliteStore({
 
 const BUSY_MS = 5_000;
 /** What it reads is SQLite's: of its own it has next to nothing. */
-const CHECKER_HEAP_MIB = 32;
+const CHECKER_HEAP_MIB = 64;
 /** From one look whether a reader is let in to the next. */
 const RETRY_MS = 25;
 /** Of one turn of the loop, for all who read. */

@@ -175,7 +175,7 @@ test('gives up on an environment that takes too long, or more memory than it may
   const environment = Buffer.from(Array.from({ length: 60_000 }, (_, at) => `k${at}: 1`).join('\n')).toString('base64');
   for (const limits of [
     { timeoutMs: 1, heapMib: 128, maxWaiting: 1 },
-    { timeoutMs: 30_000, heapMib: 16, maxWaiting: 1 },
+    { timeoutMs: 30_000, heapMib: 40, maxWaiting: 1 },
   ]) {
     const plan = createPlanPackages(createReadEnvironment(limits));
     await expect(plan({ type: 'CONDA', environment })).rejects.toThrow('YAML that cannot be read within');
