@@ -137,7 +137,11 @@ function findHome(): string {
   }
 }
 
-function openServer({ fetch }: App, { listen, limits }: Config, { log, onListening }: ServerOptions): Server {
+function openServer(
+  { fetch }: App,
+  { listen, limits }: Config,
+  { log, onListening }: { readonly log: Logger; readonly onListening: (port: number) => void },
+): Server {
   const { host, port } = listen;
   const onCrowded = (crowded: Crowded) =>
     log.warn(crowded, 'connections were cut or refused: all places were taken (limits.connections)');
@@ -158,11 +162,6 @@ function openServer({ fetch }: App, { listen, limits }: Config, { log, onListeni
     process.exit(1);
   });
   return server;
-}
-
-interface ServerOptions {
-  readonly log: Logger;
-  readonly onListening: (port: number) => void;
 }
 
 /** What an operator can put right is told without a stack; all else is a fault of ours. */

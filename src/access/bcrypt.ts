@@ -7,21 +7,23 @@ import { costOf } from './user-file.ts';
 
 export interface Bcrypt {
   /** One comparison at a time. Throws TOOMANYREQUESTS, after a while, when too many are waiting. */
-  compare(password: string, hash: string, options?: ComparisonOptions): Promise<boolean>;
+  compare(
+    password: string,
+    hash: string,
+    options?: {
+      /** The work to do, as a cost of bcrypt; more than the hash's own is filled up. Default: the hash's. */
+      readonly cost?: number;
+      /** Where the password comes from. Each gets a turn before any gets another, and who has most waiting is refused first. */
+      readonly from?: string;
+      /**
+       * Whose hash it is, where there is such a user. Then a right password has a way of its own, past all that guess at names; a wrong one is told
+       * when it would be for a user that is not there.
+       */
+      readonly user?: string | undefined;
+    },
+  ): Promise<boolean>;
   /** Ends the thread; a comparison that runs is not answered any more. */
   close(): Promise<void>;
-}
-
-interface ComparisonOptions {
-  /** The work to do, as a cost of bcrypt; more than the hash's own is filled up. Default: the hash's. */
-  readonly cost?: number;
-  /** Where the password comes from. Each gets a turn before any gets another, and who has most waiting is refused first. */
-  readonly from?: string;
-  /**
-   * Whose hash it is, where there is such a user. Then a right password has a way of its own, past all that guess at names; a wrong one is told
-   * when it would be for a user that is not there.
-   */
-  readonly user?: string | undefined;
 }
 
 const MAX_WAITING = 100;

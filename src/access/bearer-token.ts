@@ -19,13 +19,6 @@ export interface BearerTokens {
   verify(token: string): Promise<BearerClaims>;
 }
 
-interface BearerTokensDeps {
-  readonly key: SigningKey;
-  readonly ttlMs: number;
-  readonly memory: Memory;
-  readonly now: () => Date;
-}
-
 const ISSUER = 'veneer';
 
 const accessSchema = z.array(
@@ -38,7 +31,17 @@ interface Verified extends BearerClaims {
   readonly expiresAt: Date;
 }
 
-export function createBearerTokens({ key, ttlMs, memory, now }: BearerTokensDeps): BearerTokens {
+export function createBearerTokens({
+  key,
+  ttlMs,
+  memory,
+  now,
+}: {
+  readonly key: SigningKey;
+  readonly ttlMs: number;
+  readonly memory: Memory;
+  readonly now: () => Date;
+}): BearerTokens {
   // A client sends one token with every request for minutes: its signature is verified once.
   const verified = memory.openCache<Verified>();
 

@@ -21,7 +21,12 @@ import {
 } from './right.ts';
 import { openUserFile } from './user-file.ts';
 
-interface GrantedAccessDeps {
+/** Throws AccessFault. */
+export async function createGrantedAccess({
+  options,
+  keyPath,
+  ...deps
+}: {
   readonly options: AccessOptions;
   readonly records: RecordStore;
   readonly memory: Memory;
@@ -30,10 +35,7 @@ interface GrantedAccessDeps {
   readonly bcrypt?: Bcrypt;
   /** Where our own signing key is, if none is configured. */
   readonly keyPath: string;
-}
-
-/** Throws AccessFault. */
-export async function createGrantedAccess({ options, keyPath, ...deps }: GrantedAccessDeps): Promise<Access> {
+}): Promise<Access> {
   const { records, memory, onFault, now, bcrypt = createBcrypt() } = deps;
   const { grants, htpasswd, signingKey, tokenTtlMs } = options;
   const faults = findGrantFaults(options);

@@ -16,12 +16,6 @@ interface Passwords {
   check(credentials: PasswordCredentials, address: string): Promise<boolean>;
 }
 
-interface PasswordsDeps {
-  readonly users: UserFile;
-  readonly bcrypt: Pick<Bcrypt, 'compare'>;
-  readonly now: () => Date;
-}
-
 /** Of one user name from one network, and of all names from it. */
 const MAX_GUESSES = { ofUser: 10, ofNetwork: 50 } as const;
 const GUESS_WINDOW_MS = 60_000;
@@ -30,7 +24,15 @@ const REMEMBER_MS = 5 * 60_000;
 const MAX_REMEMBERED = 10_000;
 const DEFAULT_COST = 10;
 
-export function createPasswords({ users, bcrypt, now }: PasswordsDeps): Passwords {
+export function createPasswords({
+  users,
+  bcrypt,
+  now,
+}: {
+  readonly users: UserFile;
+  readonly bcrypt: Pick<Bcrypt, 'compare'>;
+  readonly now: () => Date;
+}): Passwords {
   /** What was right a moment ago, under a key that gives nothing away to a later reader of memory. */
   const right = new LRUCache<string, true>({
     // By size, not by number: for a number it takes its memory at once.
@@ -121,20 +123,22 @@ interface Guess {
   readonly forgive: () => void;
 }
 
-interface AttemptsOptions {
-  readonly max: number;
-  /** From the first guess on; then counting starts again. */
-  readonly windowMs: number;
-  readonly now: () => Date;
-}
-
 /** More than one thread compares in a minute, at the lowest cost that there is: what is counted is not pushed out. */
 const MAX_KEYS = 50_000;
 
 /** A client chooses names, of users too: a long one is kept by its hash. */
 const MAX_KEY_LENGTH = 64;
 
-export function createAttempts({ max, windowMs, now }: AttemptsOptions): Attempts {
+export function createAttempts({
+  max,
+  windowMs,
+  now,
+}: {
+  readonly max: number;
+  /** From the first guess on; then counting starts again. */
+  readonly windowMs: number;
+  readonly now: () => Date;
+}): Attempts {
   const counts = new LRUCache<string, number>({
     // By size, not by number: for a number it takes its memory at once.
     maxSize: MAX_KEYS,

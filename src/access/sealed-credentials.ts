@@ -11,13 +11,6 @@ export interface SealedCredentials extends TokenIssuer {
   open(token: string): PasswordCredentials | undefined;
 }
 
-interface SealedCredentialsDeps {
-  /** 32 bytes. */
-  readonly key: Uint8Array;
-  readonly ttlMs: number;
-  readonly now: () => Date;
-}
-
 const ALGORITHM = 'aes-256-gcm';
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
@@ -30,7 +23,16 @@ const sealedSchema = z.object({
 
 type Sealed = z.infer<typeof sealedSchema>;
 
-export function createSealedCredentials({ key, ttlMs, now }: SealedCredentialsDeps): SealedCredentials {
+export function createSealedCredentials({
+  key,
+  ttlMs,
+  now,
+}: {
+  /** 32 bytes. */
+  readonly key: Uint8Array;
+  readonly ttlMs: number;
+  readonly now: () => Date;
+}): SealedCredentials {
   function seal(content: Sealed): string {
     const nonce = randomBytes(NONCE_BYTES);
     const cipher = createCipheriv(ALGORITHM, key, nonce);

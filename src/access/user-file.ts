@@ -9,19 +9,20 @@ export interface UserFile {
   read(): Promise<UserHashes>;
 }
 
-interface UserFileOptions {
-  readonly path: string;
-  /** Called once for each state of the file that has a fault. */
-  readonly onFault: (fault: AccessFault) => void;
-}
-
 interface Read {
   readonly version: string;
   readonly result: UserHashes | AccessFault;
 }
 
 /** Reads the file at once. Throws AccessFault. */
-export async function openUserFile({ path, onFault }: UserFileOptions): Promise<UserFile> {
+export async function openUserFile({
+  path,
+  onFault,
+}: {
+  readonly path: string;
+  /** Called once for each state of the file that has a fault. */
+  readonly onFault: (fault: AccessFault) => void;
+}): Promise<UserFile> {
   let last: Read = await readUsers(path);
   if (last.result instanceof AccessFault) throw last.result;
 

@@ -21,17 +21,6 @@ import { createSqliteStore } from '../state/sqlite.ts';
 import type { RecordStore } from '../state/store.ts';
 import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './stored-content.ts';
 
-interface CachingDeps {
-  readonly config: Config;
-  readonly log: Logger;
-  readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
-  readonly records: RecordStore;
-  readonly memory: Memory;
-  /** False: nothing goes by itself. */
-  readonly isServing?: boolean;
-  readonly reportDamage: ReportDamage;
-}
-
 /** What is known of content takes a third of it: beside the caches it may have a third of what they have. */
 const BYTES_PER_CONTENT = 256;
 
@@ -51,7 +40,16 @@ export interface Caching {
   close(): Promise<void>;
 }
 
-export async function createCaching(deps: CachingDeps): Promise<Caching> {
+export async function createCaching(deps: {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
+  readonly records: RecordStore;
+  readonly memory: Memory;
+  /** False: nothing goes by itself. */
+  readonly isServing?: boolean;
+  readonly reportDamage: ReportDamage;
+}): Promise<Caching> {
   const { config, log, clock, records, memory, isServing = true, reportDamage } = deps;
   const { now, deleteBy } = clock;
   const directory = contentFolder(config.dataDir, 'cache');

@@ -17,17 +17,6 @@ import type { Clock } from '../state/clock.ts';
 import type { RecordStore } from '../state/store.ts';
 import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './stored-content.ts';
 
-interface HostingDeps {
-  readonly config: Config;
-  readonly records: RecordStore;
-  readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
-  readonly memory: Memory;
-  /** As of `createHostedStore`. */
-  readonly reasonToKeep: () => string | undefined;
-  readonly onChange: (change: HostedChange) => unknown;
-  readonly reportDamage: ReportDamage;
-}
-
 interface Hosting {
   readonly hosted: HostedRepositories;
   /** To be called every few minutes, while records and content belong together. */
@@ -40,7 +29,16 @@ interface Hosting {
 }
 
 /** Stored apart from the cache of upstreams: what was pushed must not be evicted. */
-export async function createHosting(deps: HostingDeps): Promise<Hosting> {
+export async function createHosting(deps: {
+  readonly config: Config;
+  readonly records: RecordStore;
+  readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
+  readonly memory: Memory;
+  /** As of `createHostedStore`. */
+  readonly reasonToKeep: () => string | undefined;
+  readonly onChange: (change: HostedChange) => unknown;
+  readonly reportDamage: ReportDamage;
+}): Promise<Hosting> {
   const { config, memory, reasonToKeep, onChange, reportDamage } = deps;
   const { now, deleteBy } = deps.clock;
   const directory = contentFolder(config.dataDir, 'hosted');

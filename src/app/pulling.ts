@@ -147,15 +147,13 @@ function ownHosts({ publicUrl, hosts, listen: { host, port } }: Config): Readonl
   return new Set([...names.map(name => `${name}:${port}`), ...(publicUrl ? [publicUrl.host] : [])]);
 }
 
-interface StartRecipeDeps {
+export function createStartRecipe(deps: {
   readonly plan: Plan;
   readonly startBuildForPull: StartBuildForPull;
   /** How many platforms a build has that names none. */
   readonly defaultPlatforms: number;
   readonly cacheRepository: string | undefined;
-}
-
-export function createStartRecipe(deps: StartRecipeDeps): StartRecipe {
+}): StartRecipe {
   const { plan, startBuildForPull, defaultPlatforms, cacheRepository } = deps;
 
   async function planRecipe(match: RecipeMatch, target: RecipeTarget): Promise<Spec> {
@@ -195,15 +193,6 @@ async function readContainerFile(path: string): Promise<string> {
   }
 }
 
-interface RecipeServingDeps {
-  readonly origins: Origins;
-  readonly recipes: Recipes;
-  readonly images: Pick<RecipeImages, 'wasBuilt'>;
-  readonly withRecipes: WithRecipes;
-  /** The full name of the repository below which images for upstreams' names are. */
-  readonly repository: string;
-}
-
 /** What is built for a hosted name is pushed there; what an upstream lacks is behind it, in a repository of ours. */
 export function createRecipeServing({
   origins,
@@ -211,7 +200,14 @@ export function createRecipeServing({
   images,
   withRecipes,
   repository,
-}: RecipeServingDeps): (registry: Registry) => Registry {
+}: {
+  readonly origins: Origins;
+  readonly recipes: Recipes;
+  readonly images: Pick<RecipeImages, 'wasBuilt'>;
+  readonly withRecipes: WithRecipes;
+  /** The full name of the repository below which images for upstreams' names are. */
+  readonly repository: string;
+}): (registry: Registry) => Registry {
   return registry => {
     const { name, isHosted } = registry;
     if (isHosted) return withRecipes(registry, own => `${name}/${own}`);

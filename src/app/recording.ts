@@ -7,13 +7,6 @@ import { findReasonToKeep } from '../state/acknowledged.ts';
 import { createReservedStore, type Reserve } from '../state/reserve.ts';
 import { createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
 
-interface RecordingDeps {
-  readonly config: Config;
-  readonly log: Logger;
-  readonly now: () => Date;
-  readonly reserve: Reserve;
-}
-
 interface Recording {
   readonly records: SqliteStore;
   /** Why nothing may be deleted because it has no record; undefined where it may. */
@@ -28,7 +21,17 @@ interface Recording {
 const CHECK_MS = 10_000;
 
 /** The caller closes the records. */
-export function openRecords({ config: { dataDir }, log, now, reserve }: RecordingDeps): Recording {
+export function openRecords({
+  config: { dataDir },
+  log,
+  now,
+  reserve,
+}: {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly now: () => Date;
+  readonly reserve: Reserve;
+}): Recording {
   const path = join(dataDir, 'records.db');
   const store = createSqliteStore({
     path,

@@ -77,10 +77,6 @@ interface RoutesDeps extends PullingParts {
   readonly sealed?: SealedCredentials | undefined;
 }
 
-interface TokenRoutesDeps extends RoutesDeps {
-  readonly findToken: FindToken;
-}
-
 export function createRoutes(app: Hono, deps: RoutesDeps): void {
   const { config, log, spareBytes, version, commit = 'unknown' } = deps;
   app.use('/v2/:name{.+}/blobs/:digest', createBodySender(log, { spareBytes }));
@@ -149,7 +145,7 @@ function addAuthentication(app: Hono, { config, access }: RoutesDeps): void {
   }
 }
 
-function addRegistry(app: Hono, deps: TokenRoutesDeps): void {
+function addRegistry(app: Hono, deps: RoutesDeps & { readonly findToken: FindToken }): void {
   const { config, origins, findToken, withToken, hosted, registryEvents, building } = deps;
   const { builds, logAddress } = building;
   const awaitBuilt = async (c: Context, id: string) => {
@@ -181,7 +177,7 @@ function addAdminApis(app: Hono, deps: RoutesDeps): void {
   app.route('/', createRulesApi({ explain, listRules: () => tellRules(rules), origins, requireSources }));
 }
 
-function addAugmentApi(app: Hono, deps: TokenRoutesDeps): void {
+function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindToken }): void {
   const { config, log, origins, ledger, findToken, inspect, building, ruledPulls } = deps;
   const requireSources = createSourceRights(deps);
   const { requestBodyBytes } = config.limits;

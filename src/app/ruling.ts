@@ -153,16 +153,6 @@ function nameOfKey(key: string): string {
   return key.replace(/Ms$/, '');
 }
 
-interface RuledPullsDeps {
-  readonly config: Config;
-  readonly records: RecordStore;
-  readonly memory: Memory;
-  readonly now: () => Date;
-  readonly pulling: Pick<Pulling, 'augmentations' | 'layers'>;
-  readonly rules: Rules;
-  readonly leaseRuleLayers: LeaseRuleLayers;
-}
-
 export interface RuledPulls {
   readonly made: DerivedDigests;
   readonly withRules: WithRules;
@@ -177,7 +167,15 @@ export function createRuledPulls({
   pulling,
   rules,
   leaseRuleLayers,
-}: RuledPullsDeps): RuledPulls {
+}: {
+  readonly config: Config;
+  readonly records: RecordStore;
+  readonly memory: Memory;
+  readonly now: () => Date;
+  readonly pulling: Pick<Pulling, 'augmentations' | 'layers'>;
+  readonly rules: Rules;
+  readonly leaseRuleLayers: LeaseRuleLayers;
+}): RuledPulls {
   const { augmentations, layers } = pulling;
   const made = createDerivedDigests({ records, memory, now, keepMs: config.ruleDigests.keepMs, leaseRuleLayers });
   return {

@@ -28,11 +28,6 @@ const FOLDERS: Record<ContentKind, string> = {
 /** What stays of damaged content that only a push can mend: whoever can read more of it than we may want it. */
 export const MAX_DAMAGED_BYTES = 1024 ** 3;
 
-interface DamageReportDeps {
-  readonly log: Logger;
-  readonly events: Pick<RegistryEvents, 'damaged'>;
-}
-
 interface Damaged extends Damage {
   readonly of: ContentKind;
   /** That link it, by their full names. */
@@ -43,19 +38,18 @@ interface Damaged extends Damage {
 
 export type ReportDamage = (damaged: Damaged) => void;
 
-export function createReportDamage({ log, events }: DamageReportDeps): ReportDamage {
+export function createReportDamage({
+  log,
+  events,
+}: {
+  readonly log: Logger;
+  readonly events: Pick<RegistryEvents, 'damaged'>;
+}): ReportDamage {
   return ({ of, digest, size, reason, setAside, repositories, isHealed }) => {
     const remedy = isHealed ? 'it was written anew from memory' : REMEDIES[of];
     log.error({ of, digest, size, repositories, setAside, reason }, `the disk has damaged kept content: ${remedy}`);
     events.damaged({ digest, size, repositories });
   };
-}
-
-interface ScrubbingDeps {
-  readonly config: Pick<Config, 'scrub'>;
-  readonly log: Logger;
-  readonly records: RecordStore;
-  readonly kept: readonly StoredContent[];
 }
 
 const count = z.int().nonnegative();
@@ -74,7 +68,17 @@ const cursorSchema = z
 const KEY = 'place';
 
 /** Undefined where nothing is to be scrubbed. */
-export function createScrubbing({ config, log, records, kept }: ScrubbingDeps): Scrubber | undefined {
+export function createScrubbing({
+  config,
+  log,
+  records,
+  kept,
+}: {
+  readonly config: Pick<Config, 'scrub'>;
+  readonly log: Logger;
+  readonly records: RecordStore;
+  readonly kept: readonly StoredContent[];
+}): Scrubber | undefined {
   const { everyMs, bytesPerSecond } = config.scrub;
   if (everyMs === undefined) return undefined;
   const cursors = createCollection({ store: records, name: 'scrub', schema: cursorSchema });

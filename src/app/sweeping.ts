@@ -9,19 +9,6 @@ import { createGcSchedule } from '../hosted/gc/schedule.ts';
 import type { Clock } from '../state/clock.ts';
 import type { RecordStore } from '../state/store.ts';
 
-interface SweepingDeps {
-  readonly config: Config;
-  readonly log: Logger;
-  readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
-  readonly records: RecordStore;
-  /** As of `createHostedStore`. */
-  readonly reasonToKeep: () => string | undefined;
-  readonly collector: GarbageCollector;
-  /** One of each room; all run at once. */
-  readonly sweeps: readonly (() => Promise<unknown>)[];
-  readonly everySweepMs?: number | undefined;
-}
-
 interface Sweeping {
   /** Stops a garbage collection in progress, and waits for it and for a sweep. */
   close(): Promise<void>;
@@ -40,7 +27,18 @@ export function createSweeping({
   collector,
   sweeps,
   everySweepMs = SWEEP_EVERY_MS,
-}: SweepingDeps): Sweeping {
+}: {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
+  readonly records: RecordStore;
+  /** As of `createHostedStore`. */
+  readonly reasonToKeep: () => string | undefined;
+  readonly collector: GarbageCollector;
+  /** One of each room; all run at once. */
+  readonly sweeps: readonly (() => Promise<unknown>)[];
+  readonly everySweepMs?: number | undefined;
+}): Sweeping {
   const { everyMs } = config.hosted.collect;
   const schedule =
     everyMs === undefined ? undefined : createGcSchedule({ collector, records, now: clock.now, everyMs });

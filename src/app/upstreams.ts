@@ -15,7 +15,16 @@ import { systemClock } from '../upstream/waiting.ts';
 /** How long we wait for upstreams, and how often we try again. */
 export type Patience = Pick<UpstreamsOptions, 'timeouts' | 'retries' | 'retryDelayMs'>;
 
-interface OpenUpstreamsDeps {
+const PATIENCE: Patience = { timeouts: { connectMs: 10_000, headersMs: 30_000, bodyMs: 60_000 }, retries: 3 };
+
+export function openUpstreams({
+  config,
+  log,
+  now,
+  memory,
+  scopes,
+  ...options
+}: {
   readonly config: Config;
   readonly log: Logger;
   readonly now: () => Date;
@@ -24,11 +33,7 @@ interface OpenUpstreamsDeps {
   readonly patience: Partial<Patience> | undefined;
   /** Of upstreams that see the credentials of clients. */
   readonly scopes?: ScopePolicy | undefined;
-}
-
-const PATIENCE: Patience = { timeouts: { connectMs: 10_000, headersMs: 30_000, bodyMs: 60_000 }, retries: 3 };
-
-export function openUpstreams({ config, log, now, memory, scopes, ...options }: OpenUpstreamsDeps): Upstreams {
+}): Upstreams {
   const { dockerConfigPath, patience } = options;
   return createUpstreams({
     entries: Object.fromEntries(

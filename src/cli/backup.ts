@@ -18,11 +18,6 @@ import {
 import { copyRecords, createSqliteStore } from '../state/sqlite.ts';
 import { explain, print } from './output.ts';
 
-interface BackupCommandDeps {
-  /** Asked when a command runs. */
-  readonly findDataDir: () => string;
-}
-
 const RECORDS = 'records.db';
 /** The records on their way in: until they have their name, a backup that was there before is the one that counts. */
 const NEW_RECORDS = 'records.db.new';
@@ -45,7 +40,12 @@ const AT_ONCE = 16;
 /** Named by its digest: what is there has these bytes. */
 const CONTENT = /\/blobs\/sha\d+\//;
 
-export function createBackupCommand({ findDataDir }: BackupCommandDeps): Command {
+export function createBackupCommand({
+  findDataDir,
+}: {
+  /** Asked when a command runs. */
+  readonly findDataDir: () => string;
+}): Command {
   return new Command('backup')
     .description(
       'copies what cannot be had again to a directory, while the service runs; the same directory again takes what is new',
@@ -62,7 +62,12 @@ export function createBackupCommand({ findDataDir }: BackupCommandDeps): Command
     });
 }
 
-export function createRestoreCommand({ findDataDir }: BackupCommandDeps): Command {
+export function createRestoreCommand({
+  findDataDir,
+}: {
+  /** Asked when a command runs. */
+  readonly findDataDir: () => string;
+}): Command {
   return new Command('restore')
     .description('makes a data directory of a backup; start the service on it afterwards')
     .argument('<directory>', 'where `veneer backup` has copied to')

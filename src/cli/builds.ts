@@ -8,10 +8,6 @@ import { type Build, type BuildsClient, type BuildsPage, buildStatuses } from '.
 import { linesOf } from './service/service.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
 
-interface ListOptions extends BuildsPage {
-  readonly json?: boolean;
-}
-
 const MAX_LIMIT = 100;
 
 export function createBuildsCommand(deps: ServiceCommandDeps): Command {
@@ -32,7 +28,7 @@ function addList(command: Command, deps: ServiceCommandDeps): void {
     .addOption(new Option('--status <status>', 'only these').choices(buildStatuses))
     .option('--after <id>', 'only those that are older than this one', parseId)
     .option('--json', 'prints what the service says of each');
-  addServerOption(list).action(async ({ json, ...page }: ListOptions, self: Command) =>
+  addServerOption(list).action(async ({ json, ...page }: BuildsPage & { readonly json?: boolean }, self: Command) =>
     callService(self, deps, async ({ builds }) => {
       const found = await builds.list(page);
       const lines = json ? [JSON.stringify(found, undefined, 2)] : formatBuilds(found);

@@ -10,11 +10,6 @@ import { ServiceRefused } from './service/service.ts';
 import type { ServiceCommandDeps } from './service-command.ts';
 import { createWarmCommand } from './warm.ts';
 
-interface CacheCommandDeps extends ServiceCommandDeps {
-  /** Asked when a command runs. */
-  readonly findPlace: () => CachePlace;
-}
-
 interface PruneOptions {
   readonly olderThan?: string;
   readonly to?: string;
@@ -24,7 +19,12 @@ interface PruneOptions {
 }
 
 /** Answers go to standard output, all else to standard error. */
-export function createCacheCommand(deps: CacheCommandDeps): Command {
+export function createCacheCommand(
+  deps: ServiceCommandDeps & {
+    /** Asked when a command runs. */
+    readonly findPlace: () => CachePlace;
+  },
+): Command {
   const run = (self: Command, question: () => CacheQuestion) => answer(self, deps, question);
   const command = new Command('cache').description('looks after what is kept of upstreams');
   addCommand(command, 'ls [repository]', 'lists the repositories, or what one of them links').action(
@@ -83,7 +83,14 @@ function parseValue(schema: ReturnType<typeof size>, text: string, option: strin
   throw new ServiceRefused(`${option}: ${error?.issues[0]?.message}`);
 }
 
-async function answer(self: Command, deps: CacheCommandDeps, question: () => CacheQuestion): Promise<void> {
+async function answer(
+  self: Command,
+  deps: ServiceCommandDeps & {
+    /** Asked when a command runs. */
+    readonly findPlace: () => CachePlace;
+  },
+  question: () => CacheQuestion,
+): Promise<void> {
   const { json } = self.opts<{ readonly json?: boolean }>();
   const progress = createProgressLine(deps.terminal);
   const lines: CacheLine[] = [];

@@ -24,13 +24,6 @@ import {
   sendRequest,
 } from './service/service.ts';
 
-interface GcCommandDeps {
-  /** Asked when the command runs. */
-  readonly findPlace: () => GcPlace;
-  /** Whether standard error is a terminal: then it shows how far the run is. */
-  readonly isTerminal: boolean;
-}
-
 export interface GcPlace {
   readonly dataDir: string;
   /** Opens what is in the data directory. Called by its owner. */
@@ -46,7 +39,15 @@ interface GcFlags {
 }
 
 /** The report goes to standard output, all else to standard error. */
-export function createGcCommand({ findPlace, isTerminal }: GcCommandDeps): Command {
+export function createGcCommand({
+  findPlace,
+  isTerminal,
+}: {
+  /** Asked when the command runs. */
+  readonly findPlace: () => GcPlace;
+  /** Whether standard error is a terminal: then it shows how far the run is. */
+  readonly isTerminal: boolean;
+}): Command {
   return new Command('gc')
     .description('removes from the hosted repositories what nothing refers to, and what retention lets go of')
     .option('--dry-run', 'says what would be removed, and changes nothing')

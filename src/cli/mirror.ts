@@ -3,11 +3,6 @@ import { Argument, Command, InvalidArgumentError } from 'commander';
 import { isRegistryHost } from '../oci/reference.ts';
 import { explain } from './output.ts';
 
-interface MirrorConfigDeps {
-  /** Asked when the command runs. */
-  readonly findMirror: () => OwnMirror;
-}
-
 /** What the configuration says of Veneer as a mirror. */
 export interface OwnMirror {
   /** Undefined where the configuration does not tell. */
@@ -26,7 +21,12 @@ interface Options {
 }
 
 /** The file alone goes to standard output, what to do with it to standard error. */
-export function createMirrorConfigCommand({ findMirror }: MirrorConfigDeps): Command {
+export function createMirrorConfigCommand({
+  findMirror,
+}: {
+  /** Asked when the command runs. */
+  readonly findMirror: () => OwnMirror;
+}): Command {
   return new Command('mirror-config')
     .description('prints the file that makes a container runtime pull through Veneer')
     .addArgument(new Argument('<runtime>', 'whose file it is').choices(RUNTIMES))

@@ -66,19 +66,21 @@ function underWay(id: string): string {
   return plainText(`${id} is under way: see it with \`veneer builds log ${id}\``);
 }
 
-interface AwaitOptions {
-  /** Closed in the end. */
-  readonly view: ProgressView;
-  /** Aborts when somebody interrupts the command. */
-  readonly interrupted: AbortSignal;
-  readonly patience?: Patience | undefined;
-}
-
 /** The build when it has ended. Throws Interrupted, or ServiceRefused. */
 export async function awaitBuild(
   builds: BuildsClient,
   id: string,
-  { view, interrupted, patience }: AwaitOptions,
+  {
+    view,
+    interrupted,
+    patience,
+  }: {
+    /** Closed in the end. */
+    readonly view: ProgressView;
+    /** Aborts when somebody interrupts the command. */
+    readonly interrupted: AbortSignal;
+    readonly patience?: Patience | undefined;
+  },
 ): Promise<Build> {
   let build: Build | undefined;
   try {

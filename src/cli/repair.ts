@@ -14,13 +14,6 @@ import { RecordStoreDamaged } from '../state/store.ts';
 import { own } from './backup.ts';
 import { explain, print } from './output.ts';
 
-interface RepairCommandDeps {
-  /** Asked when the command runs. */
-  readonly findPlace: () => RepairPlace;
-  /** Whether standard error is a terminal: then it shows how far the run is. */
-  readonly isTerminal: boolean;
-}
-
 interface RepairPlace {
   readonly dataDir: string;
   /** The repository for what belongs to none. */
@@ -38,7 +31,15 @@ const HINT = 'Move records.db away with what is beside it, or name a copy of bef
 /** How many names are told: of more, their number. */
 const MAX_NAMED = 20;
 
-export function createRepairCommand({ findPlace, isTerminal }: RepairCommandDeps): Command {
+export function createRepairCommand({
+  findPlace,
+  isTerminal,
+}: {
+  /** Asked when the command runs. */
+  readonly findPlace: () => RepairPlace;
+  /** Whether standard error is a terminal: then it shows how far the run is. */
+  readonly isTerminal: boolean;
+}): Command {
   return new Command('repair')
     .description(
       'rebuilds records that are gone or older than the bytes from what the disk tells; stop the service first',

@@ -14,12 +14,6 @@ import { parseAnswer } from './service/builds.ts';
 import { type Hints, refusalOf, type Service, ServiceRefused, sendRequest } from './service/service.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
 
-interface ExplainOptions {
-  readonly platform?: string;
-  readonly caller?: string;
-  readonly json?: boolean;
-}
-
 /** A pull of the image gets an error. */
 const EXIT_NO_PULL = 2;
 
@@ -38,17 +32,22 @@ function addExplain(command: Command, deps: ServiceCommandDeps): void {
     .option('--platform <platform>', 'of an index this image alone, such as linux/arm64')
     .option('--caller <name>', 'for whom; default: who asks')
     .option('--json', 'prints what the service says of it');
-  addServerOption(explaining).action(async (image: string, options: ExplainOptions, self: Command) =>
-    callService(self, deps, async ({ service }) => {
-      const { json, platform, caller } = options;
-      const explanation = await explainRules(service, { image, platform, caller });
-      const lines = json ? [JSON.stringify(explanation, undefined, 2)] : formatExplanation(explanation);
-      for (const line of lines) print(self, line);
-      const { outcome, reason } = explanation;
-      if (outcome === 'refused' || outcome === 'failed') {
-        self.error(`error: a pull gets an error: ${plainText(reason)}`, { exitCode: EXIT_NO_PULL });
-      }
-    }),
+  addServerOption(explaining).action(
+    async (
+      image: string,
+      options: { readonly platform?: string; readonly caller?: string; readonly json?: boolean },
+      self: Command,
+    ) =>
+      callService(self, deps, async ({ service }) => {
+        const { json, platform, caller } = options;
+        const explanation = await explainRules(service, { image, platform, caller });
+        const lines = json ? [JSON.stringify(explanation, undefined, 2)] : formatExplanation(explanation);
+        for (const line of lines) print(self, line);
+        const { outcome, reason } = explanation;
+        if (outcome === 'refused' || outcome === 'failed') {
+          self.error(`error: a pull gets an error: ${plainText(reason)}`, { exitCode: EXIT_NO_PULL });
+        }
+      }),
   );
 }
 

@@ -15,15 +15,18 @@ export interface BlobFiles {
   setAside(digest: Digest, inode: number): Promise<{ readonly path: string | undefined } | undefined>;
 }
 
-interface BlobFilesOptions {
-  /** Damaged files stay up to so many bytes, the last one whatever its size; absent: none stays. */
-  readonly maxDamagedBytes?: number | undefined;
-}
-
 const MAX_DAMAGED = 1_000;
 
 /** Of the content in `directory`, whose `blobs` folder is there. */
-export function createBlobFiles(directory: string, { maxDamagedBytes }: BlobFilesOptions = {}): BlobFiles {
+export function createBlobFiles(
+  directory: string,
+  {
+    maxDamagedBytes,
+  }: {
+    /** Damaged files stay up to so many bytes, the last one whatever its size; absent: none stays. */
+    readonly maxDamagedBytes?: number | undefined;
+  } = {},
+): BlobFiles {
   const damaged = join(directory, 'damaged');
   const durable = new Map<string, Promise<void>>();
   const pathOf = (digest: Digest) => {

@@ -13,14 +13,18 @@ interface FileWriter {
 /** Bytes that wait while as many are being written. */
 const MAX_WAITING_BYTES = 1024 * 1024;
 
-interface FileWriterOptions {
-  /** Hears after each write how many bytes are in the file. */
-  readonly onWritten: (size: number) => void;
-  /** Hears at once of a failure that `write` or `flush` will throw: the next chunk may be long in coming. */
-  readonly onFailed: (error: unknown) => void;
-}
-
-export function createFileWriter(file: FileHandle, { onWritten, onFailed }: FileWriterOptions): FileWriter {
+export function createFileWriter(
+  file: FileHandle,
+  {
+    onWritten,
+    onFailed,
+  }: {
+    /** Hears after each write how many bytes are in the file. */
+    readonly onWritten: (size: number) => void;
+    /** Hears at once of a failure that `write` or `flush` will throw: the next chunk may be long in coming. */
+    readonly onFailed: (error: unknown) => void;
+  },
+): FileWriter {
   let waiting: Uint8Array[] = [];
   let waitingBytes = 0;
   let size = 0;

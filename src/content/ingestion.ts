@@ -22,16 +22,6 @@ export interface Slot {
   discard(): Promise<void>;
 }
 
-interface IngestionOptions {
-  readonly body: ReadableStream<Uint8Array>;
-  readonly expected: Expected | undefined;
-  readonly slot: Slot;
-  /** Ends the ingestion as a failure. */
-  readonly signal: AbortSignal;
-  /** Undefined: it goes on without readers for as long as it takes. */
-  readonly unread?: UnreadPolicy | undefined;
-}
-
 /** When to give up content that is only for its readers, once the last of them has left or none has come. */
 export interface UnreadPolicy {
   /** How long it goes on in any case: a client that was cut off comes back. */
@@ -42,7 +32,21 @@ export interface UnreadPolicy {
   readonly isWorthFinishing: (bytes: number, size: number) => boolean;
 }
 
-export function createIngestion({ body, expected, slot, unread, ...options }: IngestionOptions): Ingestion {
+export function createIngestion({
+  body,
+  expected,
+  slot,
+  unread,
+  ...options
+}: {
+  readonly body: ReadableStream<Uint8Array>;
+  readonly expected: Expected | undefined;
+  readonly slot: Slot;
+  /** Ends the ingestion as a failure. */
+  readonly signal: AbortSignal;
+  /** Undefined: it goes on without readers for as long as it takes. */
+  readonly unread?: UnreadPolicy | undefined;
+}): Ingestion {
   let size = 0;
   const startedAt = performance.now();
   const isWorthFinishing = (withinMs: number) => {

@@ -5,20 +5,6 @@ import type { Digest } from '../oci/digest.ts';
 import { type ContentKind, listPart, type StoredContent } from './inventory.ts';
 import { createRateLimiter } from './verification.ts';
 
-interface ScrubberOptions {
-  readonly kept: readonly StoredContent[];
-  /** All content is read once in this time, as far as the rate allows. */
-  readonly everyMs: number;
-  /** What is read at most in any second. */
-  readonly bytesPerSecond: number;
-  /** How far an earlier process, or this one, has come. */
-  readonly cursors: CursorStore;
-  /** Called after each round. */
-  readonly onRound: (round: ScrubTotals) => void;
-  /** Called with what could not be read, and is left for the next round. */
-  readonly onFailed: (error: unknown) => void;
-}
-
 interface CursorStore {
   find(): Promise<ScrubCursor | undefined>;
   save(cursor: ScrubCursor): Promise<void>;
@@ -51,7 +37,19 @@ const START_MS = 60_000;
 const SAVE_EVERY_MS = 60_000;
 const START: ScrubCursor = { part: 0, count: 0, bytes: 0, damaged: 0, ranMs: 0 };
 
-export function startScrubber(options: ScrubberOptions): Scrubber {
+export function startScrubber(options: {
+  readonly kept: readonly StoredContent[];
+  /** All content is read once in this time, as far as the rate allows. */
+  readonly everyMs: number;
+  /** What is read at most in any second. */
+  readonly bytesPerSecond: number;
+  /** How far an earlier process, or this one, has come. */
+  readonly cursors: CursorStore;
+  /** Called after each round. */
+  readonly onRound: (round: ScrubTotals) => void;
+  /** Called with what could not be read, and is left for the next round. */
+  readonly onFailed: (error: unknown) => void;
+}): Scrubber {
   const { kept, everyMs, bytesPerSecond, cursors, onRound, onFailed } = options;
   const closing = new AbortController();
   const { signal } = closing;

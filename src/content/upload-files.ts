@@ -21,13 +21,14 @@ export interface UploadFiles {
   list(): Promise<readonly string[]>;
 }
 
-interface UploadFilesOptions extends Pick<UploadFileOptions, 'onCommitted'> {
+/** Files of an earlier process are there again. */
+export async function createUploadFiles({
+  directory,
+  onCommitted,
+}: Pick<UploadFileOptions, 'onCommitted'> & {
   /** Of a disk store, which is open. */
   readonly directory: string;
-}
-
-/** Files of an earlier process are there again. */
-export async function createUploadFiles({ directory, onCommitted }: UploadFilesOptions): Promise<UploadFiles> {
+}): Promise<UploadFiles> {
   const folder = join(directory, 'drafts');
   await mkdir(folder, { recursive: true });
   const files = createBlobFiles(directory);

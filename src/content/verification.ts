@@ -46,19 +46,21 @@ export interface Verification {
   note(digest: Digest, sums: BlockSums): void;
 }
 
-interface VerificationDeps {
-  readonly files: BlobFiles;
-  readonly memory: Pick<Memory, 'openCache'>;
-  /** Called once for each damage, after the content was set aside. */
-  readonly onDamaged: (damage: Damage) => void;
-}
-
 /** Content is hashed in steps, between which other work goes on. */
 const STEP_BYTES = 256 * 1024;
 /** How much is verified at once because it is being read. */
 const MAX_VERIFYING = 4;
 
-export function createVerification({ files, memory, onDamaged }: VerificationDeps): Verification {
+export function createVerification({
+  files,
+  memory,
+  onDamaged,
+}: {
+  readonly files: BlobFiles;
+  readonly memory: Pick<Memory, 'openCache'>;
+  /** Called once for each damage, after the content was set aside. */
+  readonly onDamaged: (damage: Damage) => void;
+}): Verification {
   // Without them, content is verified whole when it is next read.
   const known = memory.openCache<BlockSums>();
   const verifying = new Map<Digest, Promise<BlockSums>>();
@@ -225,17 +227,15 @@ function streamBytes(bytes: Uint8Array): ReadableStream<Uint8Array> {
   });
 }
 
-interface RateLimiterOptions {
-  /** Ends a wait, which throws then. */
-  readonly signal?: AbortSignal | undefined;
-  /** Whether a wait keeps the process alive. */
-  readonly ref?: boolean | undefined;
-}
-
 /** Limits reading from now on: idle time is not made up for later. */
 export function createRateLimiter(
   bytesPerSecond: number,
-  options: RateLimiterOptions = {},
+  options: {
+    /** Ends a wait, which throws then. */
+    readonly signal?: AbortSignal | undefined;
+    /** Whether a wait keeps the process alive. */
+    readonly ref?: boolean | undefined;
+  } = {},
 ): (bytes: number) => Promise<void> {
   let dueAt = performance.now();
   return async bytes => {

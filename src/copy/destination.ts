@@ -12,23 +12,21 @@ import type { CallOptions, PushedBlob, Pusher, Upstreams } from '../upstream/ups
 /** A destination that can take over blobs which its own registry has already. */
 export interface MountingDestination extends Destination {
   /** `from`: where the blob is, which is asked for a mount where it is another repository of the same registry. */
-  putBlob(blob: ContentDescriptor, open: Open, options?: PutBlobOptions): Promise<void>;
-}
-
-interface PutBlobOptions {
-  readonly from?: Origin | undefined;
+  putBlob(blob: ContentDescriptor, open: Open, options?: { readonly from?: Origin | undefined }): Promise<void>;
 }
 
 /** An OpenDestination. The signal ends what is under way, with its reason. */
 export type OpenMountingDestination = (repository: string, options?: CallOptions) => MountingDestination;
 
-interface DestinationsDeps {
+export function createDestinations({
+  origins,
+  upstreams,
+  hosted,
+}: {
   readonly origins: Pick<Origins, 'locateName'>;
   readonly upstreams: Pick<Upstreams, 'getPusher'>;
   readonly hosted: HostedRepositories;
-}
-
-export function createDestinations({ origins, upstreams, hosted }: DestinationsDeps): OpenMountingDestination {
+}): OpenMountingDestination {
   return (name, options = {}) => {
     const origin = origins.locateName(name);
     if (origin.registry.isHosted) return createHostedDestination(hosted, originName(origin), options);

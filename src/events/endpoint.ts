@@ -21,15 +21,19 @@ export interface QueueLimits {
   readonly drainMs: number;
 }
 
-interface EndpointDeps {
+export function createEndpoint({
+  outbox,
+  deliver,
+  log,
+  now,
+  limits,
+}: {
   readonly outbox: Outbox;
   readonly deliver: Deliver;
   readonly log: Logger;
   readonly now: () => Date;
   readonly limits: QueueLimits;
-}
-
-export function createEndpoint({ outbox, deliver, log, now, limits }: EndpointDeps): Endpoint {
+}): Endpoint {
   const queue = new PQueue({ concurrency: 1 });
   const stop = new AbortController();
   const overflow = createOverflow({ log, now });
@@ -122,18 +126,21 @@ interface OutboxEntry {
   readonly kept?: Promise<void>;
 }
 
-/** `name` is the endpoint's, without a slash. */
-interface OutboxDeps {
-  readonly records: RecordStore;
-  readonly name: string;
-  readonly now: () => Date;
-  readonly log: Logger;
-}
-
 /** What is kept for an endpoint that left the configuration goes after this time. */
 const KEEP_MS = 7 * 86_400_000;
 
-export function createOutbox({ records, name, now, log }: OutboxDeps): Outbox {
+export function createOutbox({
+  records,
+  name,
+  now,
+  log,
+}: {
+  readonly records: RecordStore;
+  /** The endpoint's, without a slash. */
+  readonly name: string;
+  readonly now: () => Date;
+  readonly log: Logger;
+}): Outbox {
   const events = createCollection({ store: records, name: 'event', schema: eventSchema });
   const prefix = `${name}/`;
   const report = (message: string) => (error: unknown) => log.error({ err: error }, message);

@@ -63,9 +63,10 @@ function createFilter({ on, repositories }: EndpointOptions): (event: NewEvent) 
   return ({ action, target }) => on.includes(action) && matches(target.repository ?? '');
 }
 
-type OpenDeps = EventsDeps & { readonly now: () => Date; readonly dispatcher: Dispatcher };
-
-function openEndpoint({ name, retries, ...options }: EndpointOptions, deps: OpenDeps): Endpoint {
+function openEndpoint(
+  { name, retries, ...options }: EndpointOptions,
+  deps: EventsDeps & { readonly now: () => Date; readonly dispatcher: Dispatcher },
+): Endpoint {
   const { records, now, dispatcher, backoff = BACKOFF, limits = LIMITS, wait = waitFor } = deps;
   const log = deps.log.child({ endpoint: name });
   const webhook = createWebhook(options, { dispatcher, now });

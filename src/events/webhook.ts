@@ -19,11 +19,6 @@ export interface WebhookOptions {
   readonly timeoutMs: number;
 }
 
-interface WebhookDeps {
-  readonly dispatcher: Dispatcher;
-  readonly now: () => Date;
-}
-
 /** The endpoint did not take the events. */
 export class DeliveryError extends Error {
   override readonly name = 'DeliveryError';
@@ -42,7 +37,10 @@ export class DeliveryError extends Error {
 const MAX_ANSWER_BYTES = 64 * 1024;
 const MAX_RETRY_AFTER_MS = 10 * 60_000;
 
-export function createWebhook(options: WebhookOptions, { dispatcher, now }: WebhookDeps): Webhook {
+export function createWebhook(
+  options: WebhookOptions,
+  { dispatcher, now }: { readonly dispatcher: Dispatcher; readonly now: () => Date },
+): Webhook {
   const headers = headersOf(options);
   return {
     async post(body, signal) {

@@ -19,13 +19,14 @@ export interface QuotaLimit {
   readonly maxBytes: number;
 }
 
-interface QuotaDeps {
+/** To be opened over the same records at each start, with limits or without: what passes it by is not counted. */
+export async function createQuota({
+  records,
+  limits,
+}: {
   readonly records: RecordStore;
   readonly limits: readonly QuotaLimit[];
-}
-
-/** To be opened over the same records at each start, with limits or without: what passes it by is not counted. */
-export async function createQuota({ records, limits }: QuotaDeps): Promise<Quota> {
+}): Promise<Quota> {
   const quotas = limits.map(({ repositories, maxBytes }) => ({
     name: repositories.join(', '),
     maxBytes,

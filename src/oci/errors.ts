@@ -24,15 +24,6 @@ const STATUS_BY_CODE = {
 
 export type ErrorCode = keyof typeof STATUS_BY_CODE;
 
-interface RegistryErrorOptions extends ErrorOptions {
-  /** The HTTP status, where it differs from the code's own: an upstream's, or 502 and 504 for an upstream that failed. */
-  readonly status?: number;
-  /** What went wrong, for programs; JSON, free of secrets. */
-  readonly detail?: unknown;
-  /** How long a client should wait before it tries again, in seconds: becomes Retry-After. */
-  readonly retryAfterSeconds?: number;
-}
-
 /** The only error that a client sees: `message` is shown to people and must hold no secret. */
 export class RegistryError extends Error {
   override readonly name = 'RegistryError';
@@ -41,7 +32,18 @@ export class RegistryError extends Error {
   readonly detail: unknown;
   readonly retryAfterSeconds: number | undefined;
 
-  constructor(code: ErrorCode, message: string, options: RegistryErrorOptions = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: ErrorOptions & {
+      /** The HTTP status, where it differs from the code's own: an upstream's, or 502 and 504 for an upstream that failed. */
+      readonly status?: number;
+      /** What went wrong, for programs; JSON, free of secrets. */
+      readonly detail?: unknown;
+      /** How long a client should wait before it tries again, in seconds: becomes Retry-After. */
+      readonly retryAfterSeconds?: number;
+    } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.status = options.status ?? STATUS_BY_CODE[code];

@@ -41,22 +41,20 @@ export interface Augmentations {
 /** Of a manifest of which only the digest is known. */
 const ANY_TYPE = 'application/octet-stream';
 
-interface AugmentationsOptions {
-  readonly placeLayers: PlaceLayers;
-  readonly memory: Memory;
-  /** Hears of all that an image in memory was made of, each time that it is had. */
-  readonly onUsed?: (digest: Digest) => void;
-  /** Hears of what whoever looks after the rules should know of an image, each time that it is computed. */
-  readonly onWarning?: (image: string, warning: string) => void;
-}
-
 /** What it takes to make the image again: it must not go because the image is in memory. */
 interface Known {
   readonly image: DerivedImage;
   readonly madeOf: ReadonlySet<Digest>;
 }
 
-export function createAugmentations(options: AugmentationsOptions): Augmentations {
+export function createAugmentations(options: {
+  readonly placeLayers: PlaceLayers;
+  readonly memory: Memory;
+  /** Hears of all that an image in memory was made of, each time that it is had. */
+  readonly onUsed?: (digest: Digest) => void;
+  /** Hears of what whoever looks after the rules should know of an image, each time that it is computed. */
+  readonly onWarning?: (image: string, warning: string) => void;
+}): Augmentations {
   const { placeLayers, memory, onUsed = () => {}, onWarning = () => {} } = options;
   const flight = createSingleFlight<Known>();
   const turns = createDocumentTurns();

@@ -80,12 +80,10 @@ export type Inspected = { readonly registry: string; readonly repository: string
  * What the reference names, or the image of `platform` in it, however deep its index nests.
  * Throws RegistryError: the upstream's own, MANIFEST_UNKNOWN listing the platforms there are, or MANIFEST_INVALID for no image.
  */
-export type Inspect = (reference: Reference, options?: InspectOptions) => Promise<Inspected>;
-
-interface InspectOptions {
-  readonly platform?: Platform | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
+export type Inspect = (
+  reference: Reference,
+  options?: { readonly platform?: Platform | undefined; readonly signal?: AbortSignal | undefined },
+) => Promise<Inspected>;
 
 export function createInspect(origins: Origins): Inspect {
   return async (reference, { platform, signal } = {}) => {

@@ -34,7 +34,10 @@ export interface Origins {
 
 export const DOCKER_HUB = 'docker.io';
 
-interface OriginsDeps {
+/** What a registry is to a pull beyond what it has. Asked at each look: it may come to be later than the registries. */
+export type DecorateRegistry = (registry: Registry) => Registry;
+
+export function createOrigins(deps: {
   readonly upstreams: Upstreams;
   readonly registryOf: (upstream: Upstream) => Registry;
   /** By their names: those have no dot and no colon, and may have slashes. */
@@ -43,12 +46,7 @@ interface OriginsDeps {
   readonly ownHosts: ReadonlySet<string>;
   readonly defaultUpstream: string;
   readonly decorate?: DecorateRegistry;
-}
-
-/** What a registry is to a pull beyond what it has. Asked at each look: it may come to be later than the registries. */
-export type DecorateRegistry = (registry: Registry) => Registry;
-
-export function createOrigins(deps: OriginsDeps): Origins {
+}): Origins {
   const { upstreams, registryOf, hosted, ownHosts, defaultUpstream, decorate = registry => registry } = deps;
 
   function locate(registry: string | undefined, repository: string, show?: ShowCredentials): Origin {

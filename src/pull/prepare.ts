@@ -64,11 +64,6 @@ export interface PreparedChanges extends Pick<Prepared, 'augmentation' | 'layerS
   requirePlatforms(platforms: readonly Platform[]): void;
 }
 
-interface DescribeChangesDeps {
-  readonly describeWanted: DescribeWanted;
-  readonly readIncludes: ReadIncludes;
-}
-
 /** Throws RegistryError for what cannot be had, InvalidLayer for a layer that is none. */
 export type DescribeChanges = (
   wanted: Pick<Wanted, 'layers' | 'includes' | 'changes'>,
@@ -78,7 +73,13 @@ export type DescribeChanges = (
 /** Layers and images of one request that are read at once. */
 const MAX_READS = 4;
 
-export function createDescribeChanges({ describeWanted, readIncludes }: DescribeChangesDeps): DescribeChanges {
+export function createDescribeChanges({
+  describeWanted,
+  readIncludes,
+}: {
+  readonly describeWanted: DescribeWanted;
+  readonly readIncludes: ReadIncludes;
+}): DescribeChanges {
   async function describeAt(at: number, describe: () => Promise<DescribedLayer>): Promise<DescribedLayer> {
     try {
       return await describe();
@@ -125,16 +126,18 @@ export function createDescribeChanges({ describeWanted, readIncludes }: Describe
   };
 }
 
-interface PrepareDeps {
-  readonly origins: Origins;
-  readonly augmentations: Augmentations;
-  readonly describeChanges: DescribeChanges;
-}
-
 /** Throws RegistryError for what cannot be had or augmented, InvalidLayer for a layer that is none. */
 export type Prepare = (wanted: Wanted, work?: Work) => Promise<Prepared>;
 
-export function createPrepare({ origins, augmentations, describeChanges }: PrepareDeps): Prepare {
+export function createPrepare({
+  origins,
+  augmentations,
+  describeChanges,
+}: {
+  readonly origins: Origins;
+  readonly augmentations: Augmentations;
+  readonly describeChanges: DescribeChanges;
+}): Prepare {
   return async ({ reference, ruleSteps = [], ruleLayerSources = [], ...wanted }, work) => {
     const origin = origins.locate(reference.registry, reference.repository);
     const sourceDigest = await resolveReference(origin, reference, { signal: work?.signal });

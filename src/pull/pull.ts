@@ -13,20 +13,21 @@ export interface Pull extends Origin {
   readonly registry: AugmentedRegistry;
 }
 
-interface PullOptions extends CallOptions {
-  /** False for old clients: a tag then gives the image of the default platform. */
-  readonly acceptsIndex: boolean;
-  /** The types of manifests that the client takes beside those of images. */
-  readonly accept?: readonly string[];
-}
-
 const DEFAULT_PLATFORM: Platform = { os: 'linux', architecture: 'amd64' };
 
 /** Throws RegistryError. */
 export async function pullManifest(
   { registry, repository }: Pull,
   reference: string,
-  { acceptsIndex, ...options }: PullOptions,
+  {
+    acceptsIndex,
+    ...options
+  }: CallOptions & {
+    /** False for old clients: a tag then gives the image of the default platform. */
+    readonly acceptsIndex: boolean;
+    /** The types of manifests that the client takes beside those of images. */
+    readonly accept?: readonly string[];
+  },
 ): Promise<ServedManifest> {
   const { signal } = options;
   signal?.throwIfAborted();

@@ -11,13 +11,11 @@ import { ContentMismatch } from '../oci/verify.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import { encodeReferrers, type Registry } from './registry.ts';
 
-interface CachedRegistriesDeps {
+export function createCachedRegistries(deps: {
   readonly tags: Tags;
   readonly manifests: Manifests;
   readonly blobs: Blobs;
-}
-
-export function createCachedRegistries(deps: CachedRegistriesDeps): (upstream: Upstream) => Registry {
+}): (upstream: Upstream) => Registry {
   const { tags, manifests, blobs } = deps;
 
   async function readConfig(place: UpstreamRepository, descriptor: ContentDescriptor): Promise<Uint8Array> {

@@ -12,14 +12,18 @@ import type { Origin } from './origin.ts';
 const MAX_TOTAL_BYTES = 64 * 1024 * 1024;
 const MAX_READS = 16;
 
-interface ReaderOptions {
-  /** Hears of all that is read. */
-  readonly onRead?: ((digest: Digest) => void) | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
 /** Its functions throw what the registry throws, or the reason of the signal: a document that is on its way then comes for the store alone. */
-export function createReader({ registry, repository }: Origin, { onRead, signal }: ReaderOptions = {}): SourceReader {
+export function createReader(
+  { registry, repository }: Origin,
+  {
+    onRead,
+    signal,
+  }: {
+    /** Hears of all that is read. */
+    readonly onRead?: ((digest: Digest) => void) | undefined;
+    readonly signal?: AbortSignal | undefined;
+  } = {},
+): SourceReader {
   async function read<T>(digest: Digest, get: () => Promise<T>): Promise<T> {
     signal?.throwIfAborted();
     onRead?.(digest);

@@ -44,15 +44,6 @@ export interface DerivedDigests {
   find(repository: string, digest: Digest): Promise<Made | undefined>;
 }
 
-interface DerivedDigestsDeps {
-  readonly records: RecordStore;
-  readonly memory: Memory;
-  readonly now: () => Date;
-  /** How long a digest is known since a tag was last resolved to it. */
-  readonly keepMs: number;
-  readonly leaseRuleLayers: LeaseRuleLayers;
-}
-
 /** Not each pull writes: a digest may end so much earlier than its last use says. */
 const RENEW_AFTER_MS = 24 * 60 * 60_000;
 
@@ -65,7 +56,14 @@ export function createDerivedDigests({
   now,
   keepMs,
   leaseRuleLayers,
-}: DerivedDigestsDeps): DerivedDigests {
+}: {
+  readonly records: RecordStore;
+  readonly memory: Memory;
+  readonly now: () => Date;
+  /** How long a digest is known since a tag was last resolved to it. */
+  readonly keepMs: number;
+  readonly leaseRuleLayers: LeaseRuleLayers;
+}): DerivedDigests {
   const stored = createCollection({ store: records, name: 'made', schema: storedSchema, memory });
   /** Each digest with the digest of the record that it is a part of. */
   const parts = createCollection({ store: records, name: 'made-digest', schema: z.object({ made: digest }) });

@@ -18,15 +18,17 @@ import type {
 /** The layers that a layer of a rule stands for. Throws InvalidLayer or RegistryError for one that cannot be had now. */
 export type GetLayers = (layer: RuleLayer) => Promise<readonly DescribedLayer[]>;
 
-interface RuleSetDeps {
+/** Throws InvalidPattern. */
+export function createRuleSet({
+  rules,
+  getLayers,
+  attestations,
+}: {
   readonly rules: readonly RuleOptions[];
   readonly getLayers: GetLayers;
   /** What becomes of attestation entries: rules have no say in it. */
   readonly attestations: Augmentation['attestations'];
-}
-
-/** Throws InvalidPattern. */
-export function createRuleSet({ rules, getLayers, attestations }: RuleSetDeps): RuleSet {
+}): RuleSet {
   const matchers = rules.map((rule): readonly [RuleOptions, Matcher] => [rule, createMatcher(rule.match)]);
 
   async function makeStep(rule: RuleOptions): Promise<RuledSteps> {

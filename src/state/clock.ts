@@ -15,17 +15,6 @@ export interface Clock {
   close(): Promise<void>;
 }
 
-interface ClockDeps {
-  /** The data directory, which is there. */
-  readonly directory: string;
-  readonly now?: (() => Date) | undefined;
-  /** Monotonic milliseconds. */
-  readonly uptimeMs?: (() => number) | undefined;
-  /** Called once for each doubt, and `onTrust` at its end. */
-  readonly onDoubt?: ((doubt: string) => void) | undefined;
-  readonly onTrust?: (() => void) | undefined;
-}
-
 /** A clock that is off by no more is right. */
 const TOLERANCE_MS = 5 * 60_000;
 /** A stop of this length is no jump. More than WRITE_EVERY_MS, which a crash may add. */
@@ -52,7 +41,16 @@ interface Doubt {
 }
 
 /** Has the time in its file when it resolves, unless the disk is full: then that is a later write's. */
-export async function createClock(deps: ClockDeps): Promise<Clock> {
+export async function createClock(deps: {
+  /** The data directory, which is there. */
+  readonly directory: string;
+  readonly now?: (() => Date) | undefined;
+  /** Monotonic milliseconds. */
+  readonly uptimeMs?: (() => number) | undefined;
+  /** Called once for each doubt, and `onTrust` at its end. */
+  readonly onDoubt?: ((doubt: string) => void) | undefined;
+  readonly onTrust?: (() => void) | undefined;
+}): Promise<Clock> {
   const { directory, now = () => new Date(), uptimeMs = () => performance.now(), onDoubt, onTrust } = deps;
   const path = join(directory, FILE);
   const stored = readStored(path);

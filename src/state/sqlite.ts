@@ -21,15 +21,6 @@ import { compareKeys, endOfPrefix, type ListOptions, type RecordStore, RecordSto
 import type { Job } from './writer.ts';
 import { createWrites } from './writes.ts';
 
-interface SqliteStoreOptions {
-  /** The file; it and its directory are made if absent. */
-  readonly path: string;
-  readonly now?: () => Date;
-  /** For how long a lock of another program is waited for. */
-  readonly busyMs?: number;
-  readonly onUnreadable?: RecordStore['onUnreadable'];
-}
-
 export interface SqliteStore extends RecordStore {
   /** As it was found when the store was opened, and since. Unless it is whole, nothing may be deleted for want of a record. */
   readonly condition: RecordsCondition;
@@ -45,7 +36,14 @@ export function createSqliteStore({
   now = () => new Date(),
   busyMs = BUSY_MS,
   onUnreadable,
-}: SqliteStoreOptions): SqliteStore {
+}: {
+  /** The file; it and its directory are made if absent. */
+  readonly path: string;
+  readonly now?: () => Date;
+  /** For how long a lock of another program is waited for. */
+  readonly busyMs?: number;
+  readonly onUnreadable?: RecordStore['onUnreadable'];
+}): SqliteStore {
   const noted = readAcknowledged(dirname(path));
   const database = openDatabase(path);
   const statements = prepareStatements(database);

@@ -8,7 +8,13 @@ export interface RecordStore {
   /** Returns whether there was such a record. */
   delete(collection: string, key: string): Promise<boolean>;
   /** Makes all changes, in order, or none of them; durable when it resolves. No reader sees a part of them. */
-  write(changes: readonly Change[], options?: WriteOptions): Promise<void>;
+  write(
+    changes: readonly Change[],
+    options?: {
+      /** Whether the changes free more space than they take: then they may use the reserve of a full disk. */
+      readonly makesRoom?: boolean;
+    },
+  ): Promise<void>;
   /** Keys in ascending order, at most `limit` of them. Where that is more than a few hundred, changes made meanwhile may be in it or not. */
   list(collection: string, options: ListOptions): Promise<readonly string[]>;
   /** What `list` gives, with the values. */
@@ -23,11 +29,6 @@ export interface RecordStore {
 /** A record of a shape that this release does not know. Others are not affected. */
 export class RecordUnreadable extends Error {
   override readonly name = 'RecordUnreadable';
-}
-
-interface WriteOptions {
-  /** Whether the changes free more space than they take: then they may use the reserve of a full disk. */
-  readonly makesRoom?: boolean;
 }
 
 export interface PutOptions {

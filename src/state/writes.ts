@@ -13,13 +13,6 @@ interface Writes {
   close(): Promise<void>;
 }
 
-interface WritesOptions extends Omit<WriterOptions, 'fault'> {
-  /** Called whenever the thread starts. */
-  readonly findFault: () => WriterOptions['fault'];
-  /** Called when it ends: whether what is left behind may be called sound. */
-  readonly isSound: () => boolean;
-}
-
 const MAX_JOBS = 500;
 const MAX_BYTES = 16 * 1024 * 1024;
 /** Far more than that and its keys take. */
@@ -33,7 +26,16 @@ interface Waiting {
 }
 
 /** The thread starts with the first write. What a thread was writing when it dies fails; another starts with the next write. */
-export function createWrites({ findFault, isSound, ...options }: WritesOptions): Writes {
+export function createWrites({
+  findFault,
+  isSound,
+  ...options
+}: Omit<WriterOptions, 'fault'> & {
+  /** Called whenever the thread starts. */
+  readonly findFault: () => WriterOptions['fault'];
+  /** Called when it ends: whether what is left behind may be called sound. */
+  readonly isSound: () => boolean;
+}): Writes {
   let waiting: Waiting[] = [];
   let current: readonly Waiting[] = [];
   let worker: Worker | undefined;

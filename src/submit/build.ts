@@ -53,13 +53,12 @@ interface BuildAllowance {
   readonly timeoutMs: number;
 }
 
-interface BuildOptions {
-  readonly source: BuildSource;
-  readonly work: Work;
-}
-
 /** Throws ApiError or RegistryError. */
-type PlanBuild = (caller: Caller, request: SubmitRequest, options: BuildOptions) => Promise<Planned>;
+type PlanBuild = (
+  caller: Caller,
+  request: SubmitRequest,
+  options: { readonly source: BuildSource; readonly work: Work },
+) => Promise<Planned>;
 
 export function createPlanBuild(deps: PlanBuildDeps): PlanBuild {
   const { access, targets, requireSources, openLayer, describeChanges, plan, listBases, allowance } = deps;
@@ -68,7 +67,7 @@ export function createPlanBuild(deps: PlanBuildDeps): PlanBuild {
   async function toBuild(
     caller: Caller,
     { build, platforms }: SubmitRequest,
-    { source, work }: BuildOptions,
+    { source, work }: { readonly source: BuildSource; readonly work: Work },
   ): Promise<BuildRequest> {
     targets.requirePush(caller, build);
     const { containerFile, files, names } = await textOf(source, build.buildTemplate, planPackages);

@@ -14,23 +14,16 @@ import type { SubmitRequest } from './request.ts';
 import type { RequireSources } from './source-rights.ts';
 import type { Targets } from './target.ts';
 
-interface PlanCopyDeps {
-  readonly origins: Origins;
-  readonly targets: Targets;
-  readonly prepare: Prepare;
-  readonly requireSources: RequireSources;
-  /** What becomes of them in an image that is changed. */
-  readonly attestations: 'drop' | 'keep';
-}
-
-interface CopyOptions {
-  /** As asked. */
-  readonly image: string;
-  readonly work: Work;
-}
-
 /** Throws ApiError or RegistryError. */
-type PlanCopy = (caller: Caller, request: SubmitRequest, options: CopyOptions) => Promise<Planned>;
+type PlanCopy = (
+  caller: Caller,
+  request: SubmitRequest,
+  options: {
+    /** As asked. */
+    readonly image: string;
+    readonly work: Work;
+  },
+) => Promise<Planned>;
 
 interface Source {
   readonly reference: Reference;
@@ -43,7 +36,20 @@ interface Pinned extends Pick<Prepared, 'storedLayers' | 'warnings' | 'moved'> {
   readonly changes: Changes | undefined;
 }
 
-export function createPlanCopy({ origins, targets, prepare, requireSources, attestations }: PlanCopyDeps): PlanCopy {
+export function createPlanCopy({
+  origins,
+  targets,
+  prepare,
+  requireSources,
+  attestations,
+}: {
+  readonly origins: Origins;
+  readonly targets: Targets;
+  readonly prepare: Prepare;
+  readonly requireSources: RequireSources;
+  /** What becomes of them in an image that is changed. */
+  readonly attestations: 'drop' | 'keep';
+}): PlanCopy {
   function locate({ registry, repository }: Reference, image: string): Origin {
     try {
       return origins.locate(registry, repository);

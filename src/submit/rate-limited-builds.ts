@@ -46,13 +46,6 @@ export function createRateLimitedBuilds(builds: Builds, limiter: CallerRateLimit
 /** Starts a build for a pull. `plan` is not free: the platforms count before it, and are refunded where nothing new is built. */
 export type StartBuildForPull = (plan: () => Promise<Spec>, platforms: number) => Promise<Submitted>;
 
-interface StartBuildForPullDeps {
-  readonly builds: Builds;
-  readonly limiter: CallerRateLimiter;
-  /** Whose request is pulling; undefined outside of any. */
-  readonly findRequester: () => Requester | undefined;
-}
-
 /** Somebody waits for these with a client that gives up. */
 const PULL_PRIORITY = 1;
 
@@ -60,7 +53,16 @@ const PULL_PRIORITY = 1;
  * Outside of a request nothing is limited. Builds of callers who are known, or on this machine, go before those that no pull waits for.
  * Throws TOOMANYREQUESTS and what `plan` and Builds throw.
  */
-export function createStartBuildForPull({ builds, limiter, findRequester }: StartBuildForPullDeps): StartBuildForPull {
+export function createStartBuildForPull({
+  builds,
+  limiter,
+  findRequester,
+}: {
+  readonly builds: Builds;
+  readonly limiter: CallerRateLimiter;
+  /** Whose request is pulling; undefined outside of any. */
+  readonly findRequester: () => Requester | undefined;
+}): StartBuildForPull {
   return async (plan, platforms) => {
     const requester = findRequester();
     if (!requester) return builds.submit(await plan(), { caller: NOBODY, priority: PULL_PRIORITY });

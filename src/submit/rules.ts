@@ -25,18 +25,21 @@ export interface RuledChanges {
  */
 export type FindRuled = (caller: Caller, image: RequestedImage) => Promise<RuledChanges>;
 
-interface FindRuledDeps {
+/** The token is issued a moment later. */
+const EXPIRY_SLACK_MS = 60_000;
+
+export function createFindRuled({
+  rules,
+  leaseRuleLayers,
+  now,
+  ttlMs,
+}: {
   readonly rules: Rules;
   readonly leaseRuleLayers: LeaseRuleLayers;
   readonly now: () => Date;
   /** How long tokens live. */
   readonly ttlMs: number;
-}
-
-/** The token is issued a moment later. */
-const EXPIRY_SLACK_MS = 60_000;
-
-export function createFindRuled({ rules, leaseRuleLayers, now, ttlMs }: FindRuledDeps): FindRuled {
+}): FindRuled {
   return async (caller, { origin, tag }) => {
     const { current } = rules;
     const subject = { repository: originName(origin), tag, caller: subjectOf(caller) || undefined };

@@ -8,12 +8,13 @@ import type { NamedRepository } from './changes.ts';
 /** Throws UNAUTHORIZED or DENIED unless the caller may pull from each of the repositories. */
 export type RequireSources = (caller: Caller, repositories: readonly NamedRepository[]) => void;
 
-interface SourceRightsDeps {
+export function createSourceRights({
+  origins,
+  access,
+}: {
   readonly origins: Pick<Origins, 'locate'>;
   readonly access: Pick<Access, 'requireRight'>;
-}
-
-export function createSourceRights({ origins, access }: SourceRightsDeps): RequireSources {
+}): RequireSources {
   /** Undefined for a name that leads nowhere: whoever reads from it says so, in the API's words. */
   function findOrigin({ registry, repository }: NamedRepository): Origin | undefined {
     try {

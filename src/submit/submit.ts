@@ -35,19 +35,6 @@ export interface Submission {
 /** The work ends with the signal. Throws ApiError or RegistryError, in words for people. */
 export type Submit = (requester: Requester, request: SubmitRequest, signal: AbortSignal) => Promise<Submission>;
 
-interface SubmitDeps
-  extends Pick<TargetsDeps, 'access'>,
-    Pick<PlanBuildDeps, 'requireSources' | 'describeChanges' | 'openLayer' | 'plan' | 'listBases'> {
-  readonly origins: Origins;
-  readonly prepare: Prepare;
-  readonly builds: RateLimitedBuilds;
-  readonly ledger: Pick<TokenLedger, 'issue' | 'keepLayers'>;
-  readonly findRuled: FindRuled;
-  /** Of tokens: a large request counts for several. */
-  readonly tokenLimiter: CallerRateLimiter;
-  readonly options: SubmitOptions;
-}
-
 interface SubmitOptions extends Pick<TargetsDeps, 'repository' | 'cacheRepository'>, WorkLimits {
   /** What becomes of attestations in an image that is changed. */
   readonly attestations: 'drop' | 'keep';
@@ -68,7 +55,19 @@ interface AskedImage {
 
 const NO_RULES: RuledChanges = { ruleSteps: [], ruleLayerSources: [] };
 
-export function createSubmit(deps: SubmitDeps): Submit {
+export function createSubmit(
+  deps: Pick<TargetsDeps, 'access'> &
+    Pick<PlanBuildDeps, 'requireSources' | 'describeChanges' | 'openLayer' | 'plan' | 'listBases'> & {
+      readonly origins: Origins;
+      readonly prepare: Prepare;
+      readonly builds: RateLimitedBuilds;
+      readonly ledger: Pick<TokenLedger, 'issue' | 'keepLayers'>;
+      readonly findRuled: FindRuled;
+      /** Of tokens: a large request counts for several. */
+      readonly tokenLimiter: CallerRateLimiter;
+      readonly options: SubmitOptions;
+    },
+): Submit {
   const { origins, prepare, requireSources, builds, ledger, findRuled, tokenLimiter, options } = deps;
   const { attestations, allowance, repository, cacheRepository } = options;
   const targets = createTargets({ origins, access: deps.access, repository, cacheRepository });

@@ -138,7 +138,7 @@ export interface Pusher {
   readonly name: string;
   hasBlob(repository: string, digest: Digest, options?: PushOptions): Promise<boolean>;
   /** Whether the registry took the blob over from `from`, another repository of it; else it has to be put. */
-  mountBlob(repository: string, digest: Digest, options: MountOptions): Promise<boolean>;
+  mountBlob(repository: string, digest: Digest, options: PushOptions & { readonly from: string }): Promise<boolean>;
   /**
    * Uploads the blob, without a look whether it is there. `open` is called for each time that the bytes are sent: a broken upload begins
    * anew, as often as a read would be tried again. The stream's bytes must be verified by their source; each is read to its end or cancelled.
@@ -153,10 +153,6 @@ export interface Pusher {
 /** As those of a call of Upstream. */
 interface PushOptions {
   readonly signal?: AbortSignal | undefined;
-}
-
-interface MountOptions extends PushOptions {
-  readonly from: string;
 }
 
 export interface PushedBlob extends Pick<ContentDescriptor, 'digest' | 'size'> {

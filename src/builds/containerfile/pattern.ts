@@ -36,15 +36,21 @@ function trim(value: string[], pattern: Pattern, { reach, work }: TrimOptions): 
   return end === undefined ? value : value.slice(end);
 }
 
-interface ReplaceOptions {
-  readonly replacement: string;
-  /** Each match, and not the first alone. */
-  readonly all: boolean;
-  readonly work: Work;
-}
-
 /** The value with the first longest match replaced, or all of them. Throws as `trimStart` does. */
-export function replacePattern(value: string, text: string, { replacement, all, work }: ReplaceOptions): string {
+export function replacePattern(
+  value: string,
+  text: string,
+  {
+    replacement,
+    all,
+    work,
+  }: {
+    readonly replacement: string;
+    /** Each match, and not the first alone. */
+    readonly all: boolean;
+    readonly work: Work;
+  },
+): string {
   const [chars, pattern] = [[...value], parsePattern(text, work)];
   work.spend(chars.length);
   const out: string[] = [];
@@ -65,11 +71,14 @@ export function replacePattern(value: string, text: string, { replacement, all, 
   return out.join('');
 }
 
-type FindOptions = TrimOptions & { readonly pattern: Pattern };
 type Value = readonly string[];
 
 /** Where a match that starts at `start` ends; undefined where there is none. */
-function findEnd(value: Value, start: number, { pattern, reach, work }: FindOptions): number | undefined {
+function findEnd(
+  value: Value,
+  start: number,
+  { pattern, reach, work }: TrimOptions & { readonly pattern: Pattern },
+): number | undefined {
   const [first = [], ...others] = pattern;
   let at = matchAt(value, start, { part: first, work });
   for (const [i, part] of others.entries()) {

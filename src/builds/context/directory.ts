@@ -38,18 +38,19 @@ export async function readDirectory(
   return tree;
 }
 
-interface PackOptions extends DirectoryOptions {
-  /** Whether the tar is packed with gzip. */
-  readonly gzip?: boolean | undefined;
-}
-
 /**
  * What the ignore file of the directory leaves. Throws InvalidContext, which names the path, or the error of the file system; one that
  * comes later breaks the stream. The caller reads it to its end or cancels it.
  */
 export async function packDirectory(
   path: string,
-  { gzip = false, ...options }: PackOptions = {},
+  {
+    gzip = false,
+    ...options
+  }: DirectoryOptions & {
+    /** Whether the tar is packed with gzip. */
+    readonly gzip?: boolean | undefined;
+  } = {},
 ): Promise<ReadableStream<Uint8Array>> {
   const tar = encodeTar(await readDirectory(path, options));
   return gzip ? ReadableStream.from(bytesOf(Readable.fromWeb(tar).compose(createGzip()))) : tar;

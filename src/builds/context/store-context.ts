@@ -29,17 +29,18 @@ interface DirectorySource {
   readonly containerFile?: string | undefined;
 }
 
-interface StoreContextOptions {
-  readonly limits?: ContextLimits | undefined;
-  /** Where a tar is unpacked on its way; default: the system's. */
-  readonly temporaryDirectory?: string | undefined;
-}
-
 /** Throws InvalidContext, or the error of the source's stream or of the store. */
 export async function storeContext(
   source: ContextSource,
   content: Pick<ContentStore, 'ingest'>,
-  { limits = DEFAULT_CONTEXT_LIMITS, temporaryDirectory }: StoreContextOptions = {},
+  {
+    limits = DEFAULT_CONTEXT_LIMITS,
+    temporaryDirectory,
+  }: {
+    readonly limits?: ContextLimits | undefined;
+    /** Where a tar is unpacked on its way; default: the system's. */
+    readonly temporaryDirectory?: string | undefined;
+  } = {},
 ): Promise<{ readonly digest: Digest; readonly size: number }> {
   const keep = async (tree: ReadonlyTree) => await content.ingest(encodeTar(tree)).done;
   switch (source.kind) {

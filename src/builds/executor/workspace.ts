@@ -9,16 +9,17 @@ export interface Workspaces {
   use<T>(id: string, work: (directory: string) => Promise<T>): Promise<T>;
 }
 
-interface WorkspacesOptions {
+const REMOVAL = { recursive: true, force: true, maxRetries: 3 } as const;
+
+export async function createWorkspaces({
+  directory,
+  onLeft = () => {},
+}: {
   /** Used for nothing else: whatever a crash left in it is removed, and processes that work in it are ended. */
   readonly directory: string;
   /** Called for a folder that could not be removed: the next start retries. */
   readonly onLeft?: (directory: string, error: unknown) => void;
-}
-
-const REMOVAL = { recursive: true, force: true, maxRetries: 3 } as const;
-
-export async function createWorkspaces({ directory, onLeft = () => {} }: WorkspacesOptions): Promise<Workspaces> {
+}): Promise<Workspaces> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   await endLeftoverProcesses(directory);
   const leftovers = await readdir(directory);
@@ -58,18 +59,18 @@ async function openUp(directory: string): Promise<void> {
   }
 }
 
-interface LeftoversOptions {
-  /** The time between SIGTERM and SIGKILL. */
-  readonly graceMs?: number;
-}
-
 const GRACE_MS = 5_000;
 const LOOK_MS = 50;
 
 /** Ends processes that a crash orphaned: those whose HOME is below the directory, as that of builders is. Without /proc, as on macOS, none is found. */
 export async function endLeftoverProcesses(
   directory: string,
-  { graceMs = GRACE_MS }: LeftoversOptions = {},
+  {
+    graceMs = GRACE_MS,
+  }: {
+    /** The time between SIGTERM and SIGKILL. */
+    readonly graceMs?: number;
+  } = {},
 ): Promise<void> {
   const deadline = Date.now() + graceMs;
   let left = await findLeftovers(directory);

@@ -35,17 +35,19 @@ export interface UnderWay {
   readonly crashHistory: CrashHistory;
 }
 
-interface BuildRecordsDeps {
+const STATUSES = buildRecordSchema.shape.status.options;
+const PAGE = 1000;
+
+export function createBuildRecords({
+  records: store,
+  keepMs,
+  log,
+}: {
   readonly records: RecordStore;
   /** How long a record is kept after the end of its build. */
   readonly keepMs: number;
   readonly log: Logger;
-}
-
-const STATUSES = buildRecordSchema.shape.status.options;
-const PAGE = 1000;
-
-export function createBuildRecords({ records: store, keepMs, log }: BuildRecordsDeps): BuildRecords {
+}): BuildRecords {
   const builds = createCollection({ store, name: 'build', schema: buildRecordSchema });
   const order = createCollection({ store, name: 'build-order', schema: buildIdSchema });
   // Older releases stored a number, which blamed whatever ran.

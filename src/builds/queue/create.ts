@@ -107,14 +107,16 @@ export async function createBuilds({
   };
 }
 
-interface CancelDeps {
+/** A queued build leaves at once, a running one is stopped. Resolves when it has stopped; undefined if it is not in progress. */
+function createCancel({
+  jobs,
+  queue,
+  endJob,
+}: {
   readonly jobs: Jobs;
   readonly queue: Queue<Job>;
   readonly endJob: EndJob;
-}
-
-/** A queued build leaves at once, a running one is stopped. Resolves when it has stopped; undefined if it is not in progress. */
-function createCancel({ jobs, queue, endJob }: CancelDeps): (id: string) => Promise<BuildRecord | undefined> {
+}): (id: string) => Promise<BuildRecord | undefined> {
   return async id => {
     const job = jobs.get(id);
     if (!job || hasEnded(job.record)) return job?.record;

@@ -15,7 +15,18 @@ export type Outcome = { readonly digest: Digest } | { readonly failure: Failure 
 /** Never rejects. */
 export type EndJob = (job: Job, outcome: Outcome) => Promise<void>;
 
-interface EndJobDeps {
+const RETRY_MS = { min: 1000, max: 60_000 } as const;
+
+export function createEndJob({
+  records,
+  jobs,
+  redact,
+  onEnded,
+  closing,
+  now,
+  wait,
+  log,
+}: {
   readonly records: BuildRecords;
   readonly jobs: Jobs;
   readonly redact: Redact;
@@ -26,11 +37,7 @@ interface EndJobDeps {
   readonly now: () => Date;
   readonly wait: Wait;
   readonly log: Logger;
-}
-
-const RETRY_MS = { min: 1000, max: 60_000 } as const;
-
-export function createEndJob({ records, jobs, redact, onEnded, closing, now, wait, log }: EndJobDeps): EndJob {
+}): EndJob {
   async function store(job: Job, record: BuildRecord): Promise<boolean> {
     try {
       await records.save(record, job.crashHistory);

@@ -16,12 +16,10 @@ export interface Job {
   update(change: Partial<BuildRecord>): void;
 }
 
-interface JobOptions {
-  readonly crashHistory: CrashHistory;
-  readonly log: LiveLog;
-}
-
-export function createJob(first: BuildRecord, { crashHistory, log }: JobOptions): Job {
+export function createJob(
+  first: BuildRecord,
+  { crashHistory, log }: { readonly crashHistory: CrashHistory; readonly log: LiveLog },
+): Job {
   let record = first;
   return {
     get record() {

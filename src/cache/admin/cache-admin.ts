@@ -37,7 +37,10 @@ export interface CacheAdmin {
   list(repository?: string): AsyncGenerator<CacheLine>;
   prune(wish: PruneOptions): AsyncGenerator<CacheLine>;
   /** Hashes all that is kept, of upstreams and all else, and sets aside what is damaged. */
-  verify(options?: VerifyOptions): AsyncGenerator<CacheLine>;
+  verify(options?: {
+    /** How fast the disk is read; absent: as fast as it can be. */
+    readonly bytesPerSecond?: number | undefined;
+  }): AsyncGenerator<CacheLine>;
 }
 
 export function createCacheAdmin(parts: CacheParts): CacheAdmin {
@@ -173,11 +176,6 @@ function createStays({ links, usage }: PruneParts, { repositories }: PruneOption
 
 // Verifying: all that is kept is hashed, that of upstreams and all else, and what has not the digest that it is kept by is set aside.
 
-interface VerifyOptions {
-  /** How fast the disk is read; absent: as fast as it can be. */
-  readonly bytesPerSecond?: number | undefined;
-}
-
 /** What mends damaged content. */
 export const REMEDIES: Record<ContentKind, string> = {
   hosted: 'it is not there any more (404) until it is pushed again',
@@ -187,7 +185,15 @@ export const REMEDIES: Record<ContentKind, string> = {
   contexts: 'a build that needs it has to be submitted again',
 };
 
-async function* verify(kept: readonly StoredContent[], { bytesPerSecond }: VerifyOptions): AsyncGenerator<CacheLine> {
+async function* verify(
+  kept: readonly StoredContent[],
+  {
+    bytesPerSecond,
+  }: {
+    /** How fast the disk is read; absent: as fast as it can be. */
+    readonly bytesPerSecond?: number | undefined;
+  },
+): AsyncGenerator<CacheLine> {
   const limitRate = bytesPerSecond === undefined ? undefined : createRateLimiter(bytesPerSecond);
   let seen: Tally = { count: 0, bytes: 0 };
   let damaged: Tally = { count: 0, bytes: 0 };

@@ -4,17 +4,6 @@ import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { Usage, UseTimes } from './usage.ts';
 
-interface CountedStoreDeps {
-  readonly content: ContentStore;
-  readonly usage: Usage;
-  readonly times: Pick<UseTimes, 'record'>;
-  readonly now: () => Date;
-  /** Called after content was kept. */
-  readonly onKept: () => void;
-  /** Called when the disk had no room for content, of as many bytes as are known. */
-  readonly onFull: (bytes: number) => void;
-}
-
 export interface CountedStore extends ContentStore {
   /** How often content was there when it was opened or read, and how often some had to be brought; since the start. */
   readonly counts: { readonly hits: number; readonly misses: number };
@@ -27,7 +16,16 @@ export interface CountedStore extends ContentStore {
 /** A use is not recorded again so soon. */
 const RECORD_EVERY_MS = 60_000;
 
-export function createCountedStore(deps: CountedStoreDeps): CountedStore {
+export function createCountedStore(deps: {
+  readonly content: ContentStore;
+  readonly usage: Usage;
+  readonly times: Pick<UseTimes, 'record'>;
+  readonly now: () => Date;
+  /** Called after content was kept. */
+  readonly onKept: () => void;
+  /** Called when the disk had no room for content, of as many bytes as are known. */
+  readonly onFull: (bytes: number) => void;
+}): CountedStore {
   const { content, usage, times, now, onKept, onFull } = deps;
   const arriving = new Map<Digest, number>();
   const counts = { hits: 0, misses: 0 };

@@ -33,16 +33,6 @@ export interface Evicted {
   readonly bytes: number;
 }
 
-interface EvictionDeps {
-  readonly content: Pick<ContentStore, 'delete'>;
-  readonly usage: Usage;
-  readonly isArriving: (digest: Digest) => boolean;
-  /** Whether content stays whatever happens. */
-  readonly isPinned: (digest: Digest) => Promise<boolean>;
-  /** Called before content goes: what refers to it goes first. */
-  readonly unlink: (digests: readonly Digest[]) => Promise<void>;
-}
-
 /**
  * Removes what the goal names, as far as it is neither pinned nor arriving. Yields what has gone so far after each step, and in the end.
  * Throws the reason of `signal` where that stops it; so does its reader by leaving.
@@ -52,7 +42,15 @@ export type Evict = (goal: EvictionGoal, signal?: AbortSignal) => AsyncGenerator
 /** As many go in one step, and as many are looked at before others have their turn. */
 const STEP = 32;
 
-export function createEvict(deps: EvictionDeps): Evict {
+export function createEvict(deps: {
+  readonly content: Pick<ContentStore, 'delete'>;
+  readonly usage: Usage;
+  readonly isArriving: (digest: Digest) => boolean;
+  /** Whether content stays whatever happens. */
+  readonly isPinned: (digest: Digest) => Promise<boolean>;
+  /** Called before content goes: what refers to it goes first. */
+  readonly unlink: (digests: readonly Digest[]) => Promise<void>;
+}): Evict {
   const { content, usage, isArriving, isPinned, unlink } = deps;
 
   /** Others have their turn meanwhile: what is used again, or brought again, stays. */

@@ -4,17 +4,6 @@ import { type Need, OverBudget, type SpaceClaim } from '../../content/free-space
 import type { Budget, Evict, Evicted, EvictionGoal } from './evict.ts';
 import type { Usage, Used, UseTimes } from './usage.ts';
 
-interface HousekeepingDeps {
-  readonly usage: Usage;
-  readonly times: Pick<UseTimes, 'read'>;
-  readonly evict: Evict;
-  readonly budget: Budget;
-  readonly now: () => Date;
-  /** Hears of each run that removed something, or could not remove enough. */
-  readonly onEvicted: (run: EvictionRun) => void;
-  readonly onFailed: (error: unknown) => void;
-}
-
 export interface EvictionRun extends Evicted {
   readonly reason: 'budget' | 'number' | 'age' | 'full disk';
   /** What is left. */
@@ -56,7 +45,16 @@ const UNSIZED_PART = 1 / 2;
 /** Of the contents that there may be: what is left of them where there were more. */
 const LEFT_PART = 0.9;
 
-export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
+export function createHousekeeping(deps: {
+  readonly usage: Usage;
+  readonly times: Pick<UseTimes, 'read'>;
+  readonly evict: Evict;
+  readonly budget: Budget;
+  readonly now: () => Date;
+  /** Hears of each run that removed something, or could not remove enough. */
+  readonly onEvicted: (run: EvictionRun) => void;
+  readonly onFailed: (error: unknown) => void;
+}): Housekeeping {
   const { usage, times, evict, budget, now, onEvicted, onFailed } = deps;
   const closing = new AbortController();
   let isCounted = false;

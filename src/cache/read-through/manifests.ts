@@ -23,16 +23,6 @@ export interface Manifests {
 /** What is kept does not depend on it; whether an upstream has it may. */
 type Asking = Pick<ManifestOptions, 'accept'>;
 
-interface ManifestsDeps {
-  readonly content: ContentStore;
-  readonly links: Links;
-  readonly memory: Memory;
-  /** Hears of each use of what is in memory. */
-  readonly onUsed?: (digest: Digest) => void;
-  /** Default: what an upstream has not is asked for each time. */
-  readonly negativeCache?: NegativeCache;
-}
-
 /** What nearly all manifests have is far less: larger ones are read few at a time, and what was read is on its way before the next. */
 const LITTLE_BYTES = 512 * 1024;
 const MAX_LARGE = 2;
@@ -45,7 +35,15 @@ export function createManifests({
   memory,
   onUsed = () => {},
   negativeCache = askAlways,
-}: ManifestsDeps): Manifests {
+}: {
+  readonly content: ContentStore;
+  readonly links: Links;
+  readonly memory: Memory;
+  /** Hears of each use of what is in memory. */
+  readonly onUsed?: (digest: Digest) => void;
+  /** Default: what an upstream has not is asked for each time. */
+  readonly negativeCache?: NegativeCache;
+}): Manifests {
   const flight = createSingleFlight<Manifest>();
   const parsed = memory.openCache<Manifest>();
   const turns = pLimit(MAX_LARGE);

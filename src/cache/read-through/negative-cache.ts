@@ -5,19 +5,21 @@ import { RegistryError } from '../../oci/errors.ts';
 /** Does the work, unless it ended with a 404 a moment ago: then throws that again. What has been pushed since is looked for all the same. */
 export type NegativeCache = <T>(key: string, work: () => Promise<T>, isPushed?: boolean) => Promise<T>;
 
-interface NegativeCacheOptions {
-  /** How long a 404 is remembered, in milliseconds. */
-  readonly memoryMs: number;
-  readonly now: () => Date;
-  readonly memory: Memory;
-}
-
 /** What the error said: itself it may hold what it came through. */
 interface Absence extends Pick<RegistryError, 'code' | 'message' | 'detail'> {
   readonly since: number;
 }
 
-export function createNegativeCache({ memoryMs, now, memory }: NegativeCacheOptions): NegativeCache {
+export function createNegativeCache({
+  memoryMs,
+  now,
+  memory,
+}: {
+  /** How long a 404 is remembered, in milliseconds. */
+  readonly memoryMs: number;
+  readonly now: () => Date;
+  readonly memory: Memory;
+}): NegativeCache {
   const absences = memory.openCache<Absence>();
 
   function find(key: string): RegistryError | undefined {

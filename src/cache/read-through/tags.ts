@@ -29,17 +29,21 @@ export interface ResolveOptions extends ManifestOptions {
 
 type Asking = Pick<ResolveOptions, 'isPushed' | 'accept'>;
 
-interface TagsDeps {
+const tagSchema = z.object({ digest: z.string().refine(isDigest), checkedAt: z.number() });
+
+export function createTags({
+  records,
+  policy,
+  now,
+  manifests,
+  memory,
+}: {
   readonly records: RecordStore;
   readonly policy: TagPolicy;
   readonly now: () => Date;
   readonly manifests: Manifests;
   readonly memory: Memory;
-}
-
-const tagSchema = z.object({ digest: z.string().refine(isDigest), checkedAt: z.number() });
-
-export function createTags({ records, policy, now, manifests, memory }: TagsDeps): Tags {
+}): Tags {
   const tags = createCollection({ store: records, name: 'tag', schema: tagSchema });
   const flight = createSingleFlight<Digest>();
   const freshnessOf = createFreshness(policy);

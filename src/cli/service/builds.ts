@@ -131,20 +131,22 @@ function postOf(body: object): RequestInit {
 /** How a connection that broke, or was refused for now, is tried again; what has been read begins the count anew. */
 export type Patience = Pick<Options, 'retries' | 'minTimeout' | 'maxTimeout' | 'factor'>;
 
-interface FollowOptions {
-  /** Called once for each entry, in order. */
-  readonly onEntry: (entry: LogEntry) => void;
-  /** Ends the following, not the build. */
-  readonly signal: AbortSignal;
-  readonly patience?: Patience | undefined;
-}
-
 /** About a minute: as long as a service takes to start again. */
 const PATIENCE: Patience = { retries: 10, minTimeout: 500, maxTimeout: 10_000, factor: 2 };
 const MAX_EVENT_CHARACTERS = 4 * 1024 * 1024;
 
 /** Resolves with the build when it has ended. Throws ServiceRefused, or the signal's reason. */
-export async function followBuild(builds: BuildsClient, id: string, options: FollowOptions): Promise<Build> {
+export async function followBuild(
+  builds: BuildsClient,
+  id: string,
+  options: {
+    /** Called once for each entry, in order. */
+    readonly onEntry: (entry: LogEntry) => void;
+    /** Ends the following, not the build. */
+    readonly signal: AbortSignal;
+    readonly patience?: Patience | undefined;
+  },
+): Promise<Build> {
   const { onEntry, signal, patience = PATIENCE } = options;
   let told = 0;
 

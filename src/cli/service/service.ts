@@ -10,20 +10,25 @@ export interface Service {
   readonly token?: string | undefined;
 }
 
-interface RefusalOptions extends ErrorOptions {
-  /** Whether no answer came at all. */
-  readonly isUnreachable?: boolean;
-  /** Whether the same request may get another answer soon. */
-  readonly isPassing?: boolean;
-}
-
 /** The service did not do it; the message says why, and is for people. */
 export class ServiceRefused extends Error {
   override readonly name = 'ServiceRefused';
   readonly isUnreachable: boolean;
   readonly isPassing: boolean;
 
-  constructor(message: string, { isUnreachable = false, isPassing = isUnreachable, ...rest }: RefusalOptions = {}) {
+  constructor(
+    message: string,
+    {
+      isUnreachable = false,
+      isPassing = isUnreachable,
+      ...rest
+    }: ErrorOptions & {
+      /** Whether no answer came at all. */
+      readonly isUnreachable?: boolean;
+      /** Whether the same request may get another answer soon. */
+      readonly isPassing?: boolean;
+    } = {},
+  ) {
     super(message, rest);
     this.isUnreachable = isUnreachable;
     this.isPassing = isPassing;

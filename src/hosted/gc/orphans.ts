@@ -7,12 +7,6 @@ import { holdersKey } from '../records.ts';
 import type { GcReport } from './report.ts';
 import type { GcRun } from './run.ts';
 
-interface OrphanOptions {
-  readonly inventory: Inventory;
-  /** Whether to remove them even where they are most of the content. */
-  readonly force: boolean;
-}
-
 /** Nothing was removed: the run is more likely a mistake than what the operator wants. The message says why, and what helps. */
 export class GcRefused extends Error {
   override readonly name = 'GcRefused';
@@ -22,7 +16,17 @@ export class GcRefused extends Error {
 const FEW = 10;
 
 /** Looks at all content before it removes any. Throws GcRefused. */
-export async function sweepOrphans(run: GcRun, { inventory, force }: OrphanOptions): Promise<GcReport['orphans']> {
+export async function sweepOrphans(
+  run: GcRun,
+  {
+    inventory,
+    force,
+  }: {
+    readonly inventory: Inventory;
+    /** Whether to remove them even where they are most of the content. */
+    readonly force: boolean;
+  },
+): Promise<GcReport['orphans']> {
   const found = { blobs: 0, bytes: 0 };
   let files = 0;
   for await (const digest of inventory.list()) {

@@ -8,13 +8,6 @@ import { z } from 'zod';
 import type { Change, Entry, RecordStore } from '../../state/store.ts';
 import { type BlobRecord, blobSchema, manifestSchema, type TagRecord, tagSchema } from '../records.ts';
 
-interface LinkJournalDeps {
-  /** Of the hosted content. */
-  readonly directory: string;
-  readonly records: RecordStore;
-  readonly now: () => Date;
-}
-
 export interface LinkJournal {
   /** The same records, whose changes are noted once they are durable. */
   readonly records: RecordStore;
@@ -34,7 +27,16 @@ export const LINK_JOURNAL = 'links.jsonl';
 const SMALL_BYTES = 1024 * 1024;
 const PAGE = 500;
 
-export function openLinkJournal({ directory, records, now }: LinkJournalDeps): LinkJournal {
+export function openLinkJournal({
+  directory,
+  records,
+  now,
+}: {
+  /** Of the hosted content. */
+  readonly directory: string;
+  readonly records: RecordStore;
+  readonly now: () => Date;
+}): LinkJournal {
   const path = pathOf(directory);
   // In the order of the changes.
   const queue = pLimit(1);

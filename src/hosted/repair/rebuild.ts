@@ -15,16 +15,6 @@ import { createHostedStore } from '../store.ts';
 import { type LinkCounts, noLinks, type RebuildRun, readDocument, replayJournal, splitLink } from './journal-replay.ts';
 import { openLinkJournal, readLinkJournal } from './link-journal.ts';
 
-interface RebuildOptions {
-  /** Of the hosted content; owned by the caller. */
-  readonly directory: string;
-  /** What is there of them. Closed by the caller. */
-  readonly records: RecordStore;
-  /** Gets the manifests that belong to no repository, by their digests. */
-  readonly recovered: string;
-  readonly onProgress?: ((progress: GcProgress) => void) | undefined;
-}
-
 export interface RebuildReport {
   /** Whether there is a link journal. */
   readonly hasJournal: boolean;
@@ -48,7 +38,15 @@ export interface RebuildReport {
 const MEMORY_BYTES = 8 * 1024 * 1024;
 
 /** May be called again: what was rebuilt stays. */
-export async function rebuildLinks(options: RebuildOptions): Promise<RebuildReport> {
+export async function rebuildLinks(options: {
+  /** Of the hosted content; owned by the caller. */
+  readonly directory: string;
+  /** What is there of them. Closed by the caller. */
+  readonly records: RecordStore;
+  /** Gets the manifests that belong to no repository, by their digests. */
+  readonly recovered: string;
+  readonly onProgress?: ((progress: GcProgress) => void) | undefined;
+}): Promise<RebuildReport> {
   const { directory, records, recovered, onProgress } = options;
   // Damaged content is set aside, and stays.
   const content = await createDiskStore({ directory, maxDamagedBytes: Number.POSITIVE_INFINITY });

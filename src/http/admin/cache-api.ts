@@ -9,12 +9,7 @@ import { EXPECTED_GLOB, isQuickGlob } from '../../oci/name-pattern.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { requireAdmin } from '../middleware/authentication.ts';
 
-interface CacheApiDeps {
-  readonly admin: CacheAdmin;
-  readonly log: Logger;
-}
-
-export function createCacheApi({ admin, log }: CacheApiDeps): Hono {
+export function createCacheApi({ admin, log }: { readonly admin: CacheAdmin; readonly log: Logger }): Hono {
   const app = new Hono();
 
   function send(c: Context, answer: AsyncGenerator<CacheLine>): Response {

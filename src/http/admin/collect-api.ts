@@ -8,12 +8,13 @@ import { RegistryError } from '../../oci/errors.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { requireAdmin } from '../middleware/authentication.ts';
 
-interface CollectApiDeps {
+export function createCollectApi({
+  collector,
+  log,
+}: {
   readonly collector: GarbageCollector;
   readonly log: Logger;
-}
-
-export function createCollectApi({ collector, log }: CollectApiDeps): Hono {
+}): Hono {
   const app = new Hono();
   app.post('/v1/hosted/collect', c => {
     requireAdmin(c);

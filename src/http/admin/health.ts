@@ -4,7 +4,10 @@ import type { Logger } from 'pino';
 import type { Capabilities } from '../../builds/executor/platforms.ts';
 import { formatPlatform } from '../../oci/platform.ts';
 
-interface HealthDeps {
+/** The level of the augment API that we are compatible with: clients refuse or complain below 1.31.0. */
+const API_LEVEL = '1.37.0';
+
+export function createHealth(deps: {
   readonly version: string;
   /** What this Veneer was built from. */
   readonly commit: string;
@@ -17,12 +20,7 @@ interface HealthDeps {
   readonly listNotes?: (() => Promise<readonly string[]>) | undefined;
   /** What can be built here for now. */
   readonly listBuilders: () => Promise<readonly Capabilities[]>;
-}
-
-/** The level of the augment API that we are compatible with: clients refuse or complain below 1.31.0. */
-const API_LEVEL = '1.37.0';
-
-export function createHealth(deps: HealthDeps): Hono {
+}): Hono {
   const { version, commit, log, checkReady, listFaults, listNotes = async () => [], listBuilders } = deps;
   const app = new Hono();
   app.get('/service-info', async c => {

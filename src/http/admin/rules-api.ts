@@ -12,16 +12,14 @@ import type { RequireSources } from '../../submit/source-rights.ts';
 import { callerName, callerOf, isAdmin, requireAdmin } from '../middleware/authentication.ts';
 import { checkImage } from '../wave/submit-schema.ts';
 
-interface RulesApiDeps {
+const NO_STORE = { 'Cache-Control': 'no-store' };
+
+export function createRulesApi(deps: {
   readonly explain: Explain;
   readonly listRules: () => RuleList;
   readonly origins: Pick<Origins, 'isOwn'>;
   readonly requireSources: RequireSources;
-}
-
-const NO_STORE = { 'Cache-Control': 'no-store' };
-
-export function createRulesApi(deps: RulesApiDeps): Hono {
+}): Hono {
   const { explain, listRules, origins, requireSources } = deps;
   const app = new Hono();
 

@@ -14,18 +14,6 @@ import { callerName, hasRight, hasRightStill, isBuilder, requireRight } from '..
 import type { FindToken } from './find-token.ts';
 import { readNamespace } from './mirror.ts';
 
-interface AdmissionDeps {
-  readonly origins: Origins;
-  readonly findToken: FindToken;
-  /** The image that a token's build makes: waits for it. Throws RegistryError when it came to nothing, or takes longer than clients wait. */
-  readonly awaitBuilt: (c: Context, buildId: string) => Promise<Digest>;
-  /** What clients pull is what the rules make of it; a token has those of its submit, and a build of ours sees images as they are. */
-  readonly withRules: WithRules;
-  readonly withToken: WithToken;
-  /** What the client has shown, for upstreams that get to see it. */
-  readonly show?: ((c: Context) => PasswordCredentials | undefined) | undefined;
-}
-
 /** Throws NAME_UNKNOWN, NAME_INVALID, UNAUTHORIZED or DENIED, and what `awaitBuilt` throws. */
 export interface Admission {
   /**
@@ -44,7 +32,17 @@ interface HostedTarget {
   readonly mayPull: (repository: string) => boolean;
 }
 
-export function createAdmission(deps: AdmissionDeps): Admission {
+export function createAdmission(deps: {
+  readonly origins: Origins;
+  readonly findToken: FindToken;
+  /** The image that a token's build makes: waits for it. Throws RegistryError when it came to nothing, or takes longer than clients wait. */
+  readonly awaitBuilt: (c: Context, buildId: string) => Promise<Digest>;
+  /** What clients pull is what the rules make of it; a token has those of its submit, and a build of ours sees images as they are. */
+  readonly withRules: WithRules;
+  readonly withToken: WithToken;
+  /** What the client has shown, for upstreams that get to see it. */
+  readonly show?: ((c: Context) => PasswordCredentials | undefined) | undefined;
+}): Admission {
   const { origins, findToken, awaitBuilt, withRules, withToken, show } = deps;
 
   async function admitToken(c: Context, token: string, repository: string): Promise<Pull> {

@@ -26,13 +26,14 @@ interface CredentialPassThrough {
   readonly challenge: MiddlewareHandler;
 }
 
-interface CredentialPassThroughDeps {
+export function createCredentialPassThrough({
+  sealed,
+  publicUrl,
+}: {
   readonly sealed: Pick<SealedCredentials, 'open'>;
   /** Where clients reach us; without it, as the request was addressed. */
   readonly publicUrl: string | undefined;
-}
-
-export function createCredentialPassThrough({ sealed, publicUrl }: CredentialPassThroughDeps): CredentialPassThrough {
+}): CredentialPassThrough {
   function find(c: Context): PasswordCredentials | undefined {
     const shown = parseAuthorization(c.req.header('Authorization'), FOREIGN);
     const credentials = shown?.kind === 'bearer' ? sealed.open(shown.token) : shown;

@@ -10,17 +10,18 @@ import { clientAddress } from '../middleware/authentication.ts';
 /** Undefined for what is no token. Throws TOOMANYREQUESTS for that, too, where a network has guessed too often. */
 export type FindToken = (c: Context, id: string) => Promise<TokenRecord | undefined>;
 
-interface FindTokenDeps {
-  readonly ledger: Pick<TokenLedger, 'find'>;
-  readonly now: () => Date;
-}
-
 /** Of one network. Clients ask a few times for a token that has ended. */
 const MAX_GUESSES = 60;
 const GUESS_WINDOW_MS = 60_000;
 const MAX_NETWORKS = 10_000;
 
-export function createFindToken({ ledger, now }: FindTokenDeps): FindToken {
+export function createFindToken({
+  ledger,
+  now,
+}: {
+  readonly ledger: Pick<TokenLedger, 'find'>;
+  readonly now: () => Date;
+}): FindToken {
   const guesses = new LRUCache<string, number>({
     // By size, not by number: for a number it takes its memory at once.
     maxSize: MAX_NETWORKS,

@@ -11,17 +11,19 @@ import { parseTag, parseTagOrDigest } from '../../oci/reference.ts';
 import { takeRoom } from '../middleware/body-memory.ts';
 import type { Admission } from './admission.ts';
 
-interface PushDeps {
+const UPLOADS = '/v2/:name{.+}/blobs/uploads';
+const UPLOAD = `${UPLOADS}/:id`;
+
+export function createPush({
+  hosted: { uploads, blobs, manifests, tags },
+  admission,
+  bodies,
+}: {
   readonly hosted: HostedRepositories;
   readonly admission: Pick<Admission, 'admitPush'>;
   /** Of the manifests that are being pushed. */
   readonly bodies: ByteBudget;
-}
-
-const UPLOADS = '/v2/:name{.+}/blobs/uploads';
-const UPLOAD = `${UPLOADS}/:id`;
-
-export function createPush({ hosted: { uploads, blobs, manifests, tags }, admission, bodies }: PushDeps): Hono {
+}): Hono {
   const app = new Hono();
 
   async function start(c: Context): Promise<Response> {

@@ -10,14 +10,15 @@ import type { Admission } from './admission.ts';
 import { readNamespace } from './mirror.ts';
 import type { RegistryEvents } from './registry-events.ts';
 
-interface RegistryDeps {
-  readonly admission: Pick<Admission, 'admitPull'>;
-  readonly events: Pick<RegistryEvents, 'pulled'>;
-}
-
 const MAX_PAGE = 10_000;
 
-export function createRegistry({ admission, events }: RegistryDeps): Hono {
+export function createRegistry({
+  admission,
+  events,
+}: {
+  readonly admission: Pick<Admission, 'admitPull'>;
+  readonly events: Pick<RegistryEvents, 'pulled'>;
+}): Hono {
   const app = new Hono();
 
   app.on('GET', ['/v2/', '/v2'], c => {

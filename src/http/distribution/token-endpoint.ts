@@ -14,16 +14,6 @@ import type { RepositoryAccess } from '../../access/right.ts';
 import { formatScope, parseScopes } from '../../access/right.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
-interface TokenEndpointDeps {
-  readonly bearer: TokenIssuer;
-  /** The one full name of a repository that a client named. Throws RegistryError for a name of nothing. */
-  readonly normalizeName: (name: string) => string;
-  /** The address that a request comes from, if it is known. */
-  readonly addressOf: (c: Context) => string | undefined;
-  /** Of credentials; default: those of our own. */
-  readonly limits?: CredentialLimits;
-}
-
 const MAX_BODY_BYTES = 16 * 1024;
 
 const text = z.string().optional();
@@ -36,7 +26,20 @@ const formSchema = z.object({
   refresh_token: text,
 });
 
-export function createTokenEndpoint({ bearer, normalizeName, addressOf, limits }: TokenEndpointDeps): Hono {
+export function createTokenEndpoint({
+  bearer,
+  normalizeName,
+  addressOf,
+  limits,
+}: {
+  readonly bearer: TokenIssuer;
+  /** The one full name of a repository that a client named. Throws RegistryError for a name of nothing. */
+  readonly normalizeName: (name: string) => string;
+  /** The address that a request comes from, if it is known. */
+  readonly addressOf: (c: Context) => string | undefined;
+  /** Of credentials; default: those of our own. */
+  readonly limits?: CredentialLimits;
+}): Hono {
   const app = new Hono();
 
   app.get('/token', async c => {

@@ -28,7 +28,8 @@ interface RepositoryRight {
   readonly repository: string;
 }
 
-interface AuthenticationDeps {
+/** Goes before the routes that ask for rights. Answers 401 to wrong credentials, also where nobody needs any. */
+export function createAuthentication(deps: {
   readonly access: Access;
   /** Where clients reach us; without it, as the request was addressed. */
   readonly publicUrl: string | undefined;
@@ -36,10 +37,7 @@ interface AuthenticationDeps {
   readonly addressOf: (c: Context) => string | undefined;
   /** Whether a bearer token that is none of ours makes an anonymous caller: clients of the augment API send another service's. */
   readonly toleratesBearers?: boolean;
-}
-
-/** Goes before the routes that ask for rights. Answers 401 to wrong credentials, also where nobody needs any. */
-export function createAuthentication(deps: AuthenticationDeps): MiddlewareHandler {
+}): MiddlewareHandler {
   const { access, publicUrl, addressOf, toleratesBearers = false } = deps;
 
   async function authenticate(request: AccessRequest): Promise<Caller> {

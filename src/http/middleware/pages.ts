@@ -4,7 +4,16 @@ import type { Context, MiddlewareHandler } from 'hono';
 import { isLoopback } from '../../access/address.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
-interface PageGuardDeps {
+/** Probes ask by the address of a pod or a container, and hear nothing but whether we are up. */
+const HEALTH = ['/health/live', '/health/ready'];
+
+/** Goes before all routes. Refuses with 421 what is addressed to somebody else, and with 403 what a page of another origin has sent. */
+export function createPageGuard({
+  isOpen,
+  publicUrl,
+  names,
+  isClosed,
+}: {
   /** Whether whoever is on this machine may do all: then no page is ours, and no name but those that we know. */
   readonly isOpen: boolean;
   readonly publicUrl: URL | undefined;
@@ -12,13 +21,7 @@ interface PageGuardDeps {
   readonly names: readonly string[];
   /** Whether requests by any other name are refused where access is not open, too. */
   readonly isClosed: boolean;
-}
-
-/** Probes ask by the address of a pod or a container, and hear nothing but whether we are up. */
-const HEALTH = ['/health/live', '/health/ready'];
-
-/** Goes before all routes. Refuses with 421 what is addressed to somebody else, and with 403 what a page of another origin has sent. */
-export function createPageGuard({ isOpen, publicUrl, names, isClosed }: PageGuardDeps): MiddlewareHandler {
+}): MiddlewareHandler {
   const own = new Set([...names, ...(publicUrl ? [publicUrl.hostname] : [])]);
   const isOwnName = (name: string) => isLoopback(name) || own.has(name);
 

@@ -13,7 +13,7 @@ import { imageAddress, publicHost } from './public-host.ts';
 import { describeTokenResponse, recordResponse, statusResponse, submitResponse, type View } from './submit-response.ts';
 import { parseSubmit, type SubmitLimits } from './submit-schema.ts';
 
-interface AugmentApiDeps {
+export function createAugmentApi(deps: {
   readonly submit: Submit;
   readonly builds: Pick<Builds, 'find'>;
   readonly ledger: Pick<TokenLedger, 'revoke'>;
@@ -22,9 +22,7 @@ interface AugmentApiDeps {
   readonly publicUrl: string | undefined;
   readonly body: BodyLimits;
   readonly limits: SubmitLimits;
-}
-
-export function createAugmentApi(deps: AugmentApiDeps): Hono {
+}): Hono {
   const { submit, builds, ledger, findToken, origins, publicUrl, body: bodyLimits, limits } = deps;
   const app = new Hono();
 

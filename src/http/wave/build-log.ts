@@ -8,11 +8,6 @@ import { formatLogEntry } from '../../builds/progress.ts';
 import type { BuildRecord } from '../../builds/record.ts';
 import { ApiError } from '../../submit/errors.ts';
 
-interface BuildLogDeps {
-  readonly builds: Pick<Builds, 'find' | 'openLog'>;
-  readonly log: Logger;
-}
-
 /** `describe` gives the last event, when the log has ended. Throws ApiError where there is no log. */
 type SendLog = (c: Context, build: BuildRecord, describe: (build: BuildRecord) => object) => Promise<Response>;
 
@@ -20,7 +15,13 @@ type SendLog = (c: Context, build: BuildRecord, describe: (build: BuildRecord) =
 const KEEP_ALIVE_MS = 15_000;
 const HEADERS = { 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' };
 
-export function createSendLog({ builds, log }: BuildLogDeps): SendLog {
+export function createSendLog({
+  builds,
+  log,
+}: {
+  readonly builds: Pick<Builds, 'find' | 'openLog'>;
+  readonly log: Logger;
+}): SendLog {
   function sendEvents(
     c: Context,
     entries: AsyncIterable<LogEntry>,

@@ -12,18 +12,22 @@ import { createSendLog } from './build-log.ts';
 import { buildResponse, buildStatusResponse } from './build-response.ts';
 import { findPublicHost, imageAddress } from './public-host.ts';
 
-interface BuildsApiDeps {
+/** Where builds are, and where copies; by what their ids begin with. */
+const PATHS = { bd: '/v1alpha1/builds', mr: '/v1alpha1/mirrors' } as const;
+
+export function createBuildsApi({
+  builds,
+  limitedBuilds,
+  origins,
+  publicUrl,
+  log,
+}: {
   readonly builds: Builds;
   readonly limitedBuilds: Pick<RateLimitedBuilds, 'retry'>;
   readonly origins: Origins;
   readonly publicUrl: string | undefined;
   readonly log: Logger;
-}
-
-/** Where builds are, and where copies; by what their ids begin with. */
-const PATHS = { bd: '/v1alpha1/builds', mr: '/v1alpha1/mirrors' } as const;
-
-export function createBuildsApi({ builds, limitedBuilds, origins, publicUrl, log }: BuildsApiDeps): Hono {
+}): Hono {
   const app = new Hono();
   const sendLog = createSendLog({ builds, log });
 

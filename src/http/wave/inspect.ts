@@ -14,15 +14,17 @@ import { dropUnset } from './config-schema.ts';
 import { type BodyLimits, withJson } from './json-body.ts';
 import { checkImage, imageSchema } from './submit-schema.ts';
 
-interface InspectDeps {
+const requestSchema = z.preprocess(dropUnset, z.object({ containerImage: imageSchema }));
+
+export function createInspectApi({
+  inspect,
+  requireSources,
+  body: limits,
+}: {
   readonly inspect: Inspect;
   readonly requireSources: RequireSources;
   readonly body: BodyLimits;
-}
-
-const requestSchema = z.preprocess(dropUnset, z.object({ containerImage: imageSchema }));
-
-export function createInspectApi({ inspect, requireSources, body: limits }: InspectDeps): Hono {
+}): Hono {
   const app = new Hono();
   app.post('/v1alpha1/inspect', async c => {
     const containerImage = await withJson(c, limits, async body => toImage(body));

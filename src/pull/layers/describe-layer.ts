@@ -27,21 +27,25 @@ export interface DescribedLayer {
   readonly bytes?: Uint8Array;
 }
 
-interface DescribeDeps {
-  readonly origins: Origins;
-  readonly upstreams: Upstreams;
-  readonly content: ContentStore;
-  readonly limits: LayerLimits;
-  readonly memory: Memory;
-}
-
 /** Throws InvalidLayer for a layer that is none, or is not what was claimed, and RegistryError for one that cannot be had. */
 export type DescribeWanted = (wanted: WantedLayer, work?: Work) => Promise<DescribedLayer>;
 
 /** Chunks that are unpacked at once, of all layers. */
 const MAX_UNPACKING = 2;
 
-export function createDescribe({ origins, upstreams, content, limits, memory }: DescribeDeps): DescribeWanted {
+export function createDescribe({
+  origins,
+  upstreams,
+  content,
+  limits,
+  memory,
+}: {
+  readonly origins: Origins;
+  readonly upstreams: Upstreams;
+  readonly content: ContentStore;
+  readonly limits: LayerLimits;
+  readonly memory: Memory;
+}): DescribeWanted {
   const openUrl = createLayerUrls({ upstreams, content, limits, memory });
   const turns = createTurns(MAX_UNPACKING);
   // By where the bytes are from.
@@ -129,13 +133,6 @@ function bytesOf({ digest, size }: Layer) {
 
 // Layers at http(s) addresses: fetched once into the store, to be looked at and later served from there.
 
-interface LayerUrlsDeps {
-  readonly upstreams: Pick<Upstreams, 'openUrl'>;
-  readonly content: ContentStore;
-  readonly limits: LayerLimits;
-  readonly memory: Memory;
-}
-
 /** The caller reads the stream to its end or cancels it. Throws RegistryError, InvalidLayer, or ContentMismatch for a wrong `gzipDigest`. */
 type OpenLayerUrl = (url: URL, claims: LayerClaims, signal?: AbortSignal) => Promise<LayerUrlBody>;
 
@@ -145,7 +142,17 @@ interface LayerUrlBody extends Pick<BlobBody, 'body' | 'coding'> {
 }
 
 /** A claimed digest alone opens nothing in the store, for content may be another repository's: only what the same address has brought. */
-function createLayerUrls({ upstreams, content, limits, memory }: LayerUrlsDeps): OpenLayerUrl {
+function createLayerUrls({
+  upstreams,
+  content,
+  limits,
+  memory,
+}: {
+  readonly upstreams: Pick<Upstreams, 'openUrl'>;
+  readonly content: ContentStore;
+  readonly limits: LayerLimits;
+  readonly memory: Memory;
+}): OpenLayerUrl {
   const brought = memory.openCache<Digest>();
 
   async function fetch(
@@ -193,12 +200,13 @@ function limitBytes(
 
 // Layers of rules that are not on this machine, as the pull's own ways find them.
 
-interface DescribeRemoteDeps {
+export function createDescribeRemote({
+  describeWanted,
+  readIncludes,
+}: {
   readonly describeWanted: DescribeWanted;
   readonly readIncludes: ReadIncludes;
-}
-
-export function createDescribeRemote({ describeWanted, readIncludes }: DescribeRemoteDeps): DescribeRemote {
+}): DescribeRemote {
   return async layer => {
     switch (layer.kind) {
       case 'url':

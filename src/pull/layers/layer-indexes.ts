@@ -28,13 +28,6 @@ export interface LayerIndexes {
   get(layer: PlacedBlob, signal?: AbortSignal): Promise<LayerIndex>;
 }
 
-interface LayerIndexesDeps {
-  readonly records: RecordStore;
-  readonly now: () => Date;
-  readonly limits: IndexLimits;
-  readonly memory: Memory;
-}
-
 const MAX_READS = 4;
 const MAX_WAITING = 500;
 /** A layer that takes longer is let go: others wait for its turn. */
@@ -49,7 +42,17 @@ const INDEXES = 'layer-index';
 /** The places at which a layer was read. */
 const READ_AT = 'layer-read-at';
 
-export function createLayerIndexes({ records, now, limits, memory }: LayerIndexesDeps): LayerIndexes {
+export function createLayerIndexes({
+  records,
+  now,
+  limits,
+  memory,
+}: {
+  readonly records: RecordStore;
+  readonly now: () => Date;
+  readonly limits: IndexLimits;
+  readonly memory: Memory;
+}): LayerIndexes {
   const indexes = memory.openCache<LayerIndex>();
   const readAt = memory.openCache<true>();
   /** The reasons. */

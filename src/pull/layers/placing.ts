@@ -42,19 +42,6 @@ interface PlacingRequest {
  */
 export type PlaceLayers = (request: PlacingRequest) => Promise<readonly PlacedLayer[]>;
 
-interface PlacingDeps {
-  readonly indexes: LayerIndexes;
-  readonly layers: Pick<Layers, 'get' | 'openMoved'>;
-  readonly content: Pick<ContentStore, 'ingest'>;
-  readonly records: RecordStore;
-  readonly memory: Memory;
-  readonly now: () => Date;
-  /** How long somebody waits for the links of an image. */
-  readonly waitMs: number;
-  /** Hears of an image whose links take long to be known. */
-  readonly onSlow?: (image: string) => void;
-}
-
 interface Plan {
   readonly placement: Placement;
   readonly entries: MovedLayer['entries'];
@@ -72,7 +59,18 @@ const KEEP_MS = 90 * 24 * 3_600_000;
 const digest = z.string().refine(isDigest, 'expected a digest');
 const movedSchema = z.object({ digest, size: z.int().nonnegative() });
 
-export function createPlacing(deps: PlacingDeps): PlaceLayers {
+export function createPlacing(deps: {
+  readonly indexes: LayerIndexes;
+  readonly layers: Pick<Layers, 'get' | 'openMoved'>;
+  readonly content: Pick<ContentStore, 'ingest'>;
+  readonly records: RecordStore;
+  readonly memory: Memory;
+  readonly now: () => Date;
+  /** How long somebody waits for the links of an image. */
+  readonly waitMs: number;
+  /** Hears of an image whose links take long to be known. */
+  readonly onSlow?: (image: string) => void;
+}): PlaceLayers {
   const { indexes, layers, content, records, memory, now, waitMs, onSlow = () => {} } = deps;
   const plans = memory.openCache<Plans>();
   const made = createCollection({ store: records, name: 'moved-layer', schema: movedSchema });

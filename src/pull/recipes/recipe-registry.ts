@@ -6,19 +6,19 @@ import type { Registry } from '../registry.ts';
 import { createRecipeBuilds, type RecipeBuildsDeps, type Wanted } from './recipe-builds.ts';
 import type { RecipeImages } from './recipe-images.ts';
 
-interface RecipeRegistryDeps extends RecipeBuildsDeps {
-  readonly recipes: Pick<Recipes, 'find'>;
-  readonly images: RecipeImages;
-  /** Hears why an image that was to be built anew is still the old one. */
-  readonly onRenewalFailed: (image: string, error: unknown) => void;
-}
-
 /** `targetOf` gives the full name of the repository that images for one of the registry's are pushed to, and found in by the registry. */
 export type WithRecipes = (registry: Registry, targetOf: (repository: string) => string) => Registry;
 
 const PUSHED = { isPushed: true } as const;
 
-export function createWithRecipes(deps: RecipeRegistryDeps): WithRecipes {
+export function createWithRecipes(
+  deps: RecipeBuildsDeps & {
+    readonly recipes: Pick<Recipes, 'find'>;
+    readonly images: RecipeImages;
+    /** Hears why an image that was to be built anew is still the old one. */
+    readonly onRenewalFailed: (image: string, error: unknown) => void;
+  },
+): WithRecipes {
   const { recipes, images, now, onRenewalFailed } = deps;
   const builds = createRecipeBuilds(deps, images);
 

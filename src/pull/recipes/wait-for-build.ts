@@ -3,14 +3,6 @@ import type { Builds } from '../../builds/builds.ts';
 import type { BuildRecord } from '../../builds/record.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
-interface HeldOptions {
-  /** How long the pull may wait. */
-  readonly holdMs: number;
-  /** The client's: its leaving frees its place, and stops no build. */
-  readonly signal?: AbortSignal | undefined;
-  readonly logAddress: LogAddress;
-}
-
 /** Where the log of a build is, such as `/v1alpha1/builds/<id>/logs`. */
 export type LogAddress = (id: string) => string;
 
@@ -21,7 +13,17 @@ const RETRY_AFTER_SECONDS = 15;
  * The record of the build once it has succeeded. Throws UNAVAILABLE (503) when the build takes longer than the pull may wait, or the service runs,
  * MANIFEST_UNKNOWN (404) with the reason and the log's address when it came to nothing, or the signal's reason.
  */
-export async function awaitBuild(builds: Pick<Builds, 'wait'>, id: string, options: HeldOptions): Promise<BuildRecord> {
+export async function awaitBuild(
+  builds: Pick<Builds, 'wait'>,
+  id: string,
+  options: {
+    /** How long the pull may wait. */
+    readonly holdMs: number;
+    /** The client's: its leaving frees its place, and stops no build. */
+    readonly signal?: AbortSignal | undefined;
+    readonly logAddress: LogAddress;
+  },
+): Promise<BuildRecord> {
   const { logAddress } = options;
   const late = () => notYet(`${id} goes on, and its log is ${logAddress(id)}`, { build: id, log: logAddress(id) });
   const record = await waitUntil(options, until => builds.wait(id, until), late);

@@ -11,11 +11,6 @@ import { createReader } from '../source-reader.ts';
 import { createExplainImage } from './explain-image.ts';
 import { createOutcomes, type Outcome, type OutcomesDeps } from './rule-outcome.ts';
 
-interface ExplainDeps extends OutcomesDeps {
-  readonly origins: Pick<Origins, 'locate'>;
-  readonly rules: Rules;
-}
-
 export interface ExplainOptions {
   /** Of the images of an index this one alone. */
   readonly platform?: Platform | undefined;
@@ -31,7 +26,11 @@ export interface ExplainOptions {
  */
 export type Explain = (reference: Reference, options?: ExplainOptions) => Promise<Explanation>;
 
-export function createExplain({ origins, rules, ...deps }: ExplainDeps): Explain {
+export function createExplain({
+  origins,
+  rules,
+  ...deps
+}: OutcomesDeps & { readonly origins: Pick<Origins, 'locate'>; readonly rules: Rules }): Explain {
   const outcomes = createOutcomes(deps);
 
   return async ({ registry, repository, digest, tag = 'latest' }, { platform, caller, signal } = {}) => {

@@ -16,19 +16,22 @@ import { imageName, type Origin, originName } from '../origin.ts';
 import type { Registry } from '../registry.ts';
 import { createFindRefusing, NO_STEPS, refusePinned } from './rule-outcome.ts';
 
-interface RuledRegistryDeps {
-  readonly rules: Rules;
-  readonly made: DerivedDigests;
-  readonly augmentations: Augmentations;
-  readonly layers: Pick<Layers, 'get' | 'head'>;
-}
-
 /** `caller` is undefined for who has no name; `isLook`: whether something is there is all that is told of it. */
 export type WithRules = (registry: Registry, caller: string | undefined, isLook?: boolean) => AugmentedRegistry;
 
 const MAX_REFUSED = 10_000;
 
-export function createWithRules({ rules, made, augmentations, layers }: RuledRegistryDeps): WithRules {
+export function createWithRules({
+  rules,
+  made,
+  augmentations,
+  layers,
+}: {
+  readonly rules: Rules;
+  readonly made: DerivedDigests;
+  readonly augmentations: Augmentations;
+  readonly layers: Pick<Layers, 'get' | 'head'>;
+}): WithRules {
   const findRefusing = createFindRefusing(augmentations);
   /** Manifests that were refused: containerd asks for them once more, as blobs, and would take them for those. */
   const refused = new LRUCache<string, true>({ maxSize: MAX_REFUSED, sizeCalculation: () => 1 });

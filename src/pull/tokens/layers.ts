@@ -36,15 +36,6 @@ export interface LayerQuota {
   readonly maxBytesPerAccount: number;
 }
 
-interface TokenLayersDeps extends Pick<DiskStoreOptions, 'memory' | 'onDamaged'> {
-  readonly directory: string;
-  readonly records: RecordStore;
-  readonly now: () => Date;
-  /** As of LeasedStoreDeps. */
-  readonly mayDelete?: (() => boolean) | undefined;
-  readonly quota: LayerQuota;
-}
-
 const heldSchema = z.object({ until: z.iso.datetime(), account: z.string(), bytes: z.number() });
 
 type Held = z.infer<typeof heldSchema>;
@@ -63,7 +54,16 @@ const ORPHAN_MS = 24 * 3_600_000;
 const RETRY_AFTER_SECONDS = 600;
 
 /** What a crash left without a record is removed by a sweep, a day later. */
-export async function createTokenLayers(deps: TokenLayersDeps): Promise<TokenLayers> {
+export async function createTokenLayers(
+  deps: Pick<DiskStoreOptions, 'memory' | 'onDamaged'> & {
+    readonly directory: string;
+    readonly records: RecordStore;
+    readonly now: () => Date;
+    /** As of LeasedStoreDeps. */
+    readonly mayDelete?: (() => boolean) | undefined;
+    readonly quota: LayerQuota;
+  },
+): Promise<TokenLayers> {
   const { directory, records, now, mayDelete = () => true, quota, memory, onDamaged } = deps;
   const content = await createDiskStore({ directory, memory, onDamaged });
   const inventory = createInventory(directory);

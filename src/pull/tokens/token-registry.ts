@@ -20,13 +20,15 @@ export interface TokenImage extends Derivation {
 /** The registry of the image's origin, for one request: the signal is the client's. */
 export type WithToken = (token: TokenImage, signal?: AbortSignal) => AugmentedRegistry;
 
-interface TokenRegistryDeps {
+export function createWithToken({
+  augmentations,
+  layers,
+  memory,
+}: {
   readonly augmentations: Augmentations;
   readonly layers: Pick<Layers, 'get' | 'head'>;
   readonly memory: Memory;
-}
-
-export function createWithToken({ augmentations, layers, memory }: TokenRegistryDeps): WithToken {
+}): WithToken {
   const reachOf = createTokenReach(memory);
 
   /** Of the source, what hangs from the token. Of all else it is not told whether the repository has it. */

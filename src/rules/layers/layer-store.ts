@@ -25,16 +25,17 @@ export interface RuleLayerStore extends Pick<LeasedStore, 'open' | 'find' | 'del
 /** As `lease` of the store. */
 export type LeaseRuleLayers = RuleLayerStore['lease'];
 
-interface RuleLayerStoreDeps extends Pick<LeasedStoreDeps, 'memory' | 'mayDelete' | 'onDamaged'> {
-  readonly directory: string;
-  readonly records: RecordStore;
-  readonly now: () => Date;
-}
-
 const leaseSchema = z.object({ until: z.iso.datetime() });
 
 /** What a crash left on its way in is removed. */
-export async function createRuleLayerStore({ records, ...deps }: RuleLayerStoreDeps): Promise<RuleLayerStore> {
+export async function createRuleLayerStore({
+  records,
+  ...deps
+}: Pick<LeasedStoreDeps, 'memory' | 'mayDelete' | 'onDamaged'> & {
+  readonly directory: string;
+  readonly records: RecordStore;
+  readonly now: () => Date;
+}): Promise<RuleLayerStore> {
   const { now } = deps;
   const content = await createLeasedStore(deps);
   const leases = createCollection({ store: records, name: 'rule-layer', schema: leaseSchema });

@@ -22,13 +22,6 @@ import { createDirectoryWatcher, type DirectoryWatcherDeps } from './directory-w
 import { type Fingerprint, isUnchanged, takeFingerprint, walkPath } from './fingerprint.ts';
 import type { RuleLayerStore } from './layer-store.ts';
 
-interface LocalLayersDeps {
-  readonly layerStore: Pick<RuleLayerStore, 'put' | 'open' | 'find'>;
-  readonly limits: LayerLimits;
-  readonly now: () => Date;
-  readonly onUnwatched?: DirectoryWatcherDeps['onUnwatched'];
-}
-
 /** A layer as it was when it was read. */
 export interface ReadLayer {
   readonly described: DescribedLayer;
@@ -48,7 +41,17 @@ export interface LocalLayers {
 const MAX_ENTRIES = 100_000;
 const ATTEMPTS = 3;
 
-export function createLocalLayers({ layerStore, limits, now, onUnwatched }: LocalLayersDeps): LocalLayers {
+export function createLocalLayers({
+  layerStore,
+  limits,
+  now,
+  onUnwatched,
+}: {
+  readonly layerStore: Pick<RuleLayerStore, 'put' | 'open' | 'find'>;
+  readonly limits: LayerLimits;
+  readonly now: () => Date;
+  readonly onUnwatched?: DirectoryWatcherDeps['onUnwatched'];
+}): LocalLayers {
   const { maxUnpackedBytes } = limits;
   const directoryLimits: LayerDirectoryLimits = { maxBytes: maxUnpackedBytes, maxEntries: MAX_ENTRIES };
   const fingerprint = ({ path }: LocalLayer) => takeFingerprint(resolve(path), now(), directoryLimits);
@@ -136,19 +139,21 @@ export interface KeptReads {
   keep(layer: LocalLayer, read: ReadLayer): Promise<void>;
 }
 
-interface KeptReadsDeps {
-  readonly records: RecordStore;
-  readonly layerStore: Pick<RuleLayerStore, 'find'>;
-  readonly now: () => Date;
-}
-
 /** Undefined for a record of a shape that this version does not know. */
 const readSchema = z.object({ fingerprint: z.string(), layer: layerSchema }).optional().catch(undefined);
 
 /** After it, a start reads once more. */
 const KEEP_MS = 30 * 86_400_000;
 
-export function createKeptReads({ records, layerStore, now }: KeptReadsDeps): KeptReads {
+export function createKeptReads({
+  records,
+  layerStore,
+  now,
+}: {
+  readonly records: RecordStore;
+  readonly layerStore: Pick<RuleLayerStore, 'find'>;
+  readonly now: () => Date;
+}): KeptReads {
   const reads = createCollection({ store: records, name: 'rule-read', schema: readSchema });
   const keyOf = ({ kind, path }: LocalLayer) => `${kind} ${resolve(path)}`;
   return {

@@ -35,15 +35,6 @@ type Outcome =
   /** `mayPass`: without a change here, such as when a registry is there again. */
   | { readonly kind: 'faulty'; readonly faults: readonly string[]; readonly mayPass: boolean };
 
-interface OpenRulesDeps {
-  readonly localLayers: Pick<LocalLayers, 'read' | 'fingerprint'>;
-  /** Of an earlier run of the service. */
-  readonly keptReads: KeptReads;
-  readonly layerStore: Pick<RuleLayerStore, 'find'>;
-  readonly describeRemote: DescribeRemote;
-  readonly attestations: Augmentation['attestations'];
-}
-
 export interface OpenRulesOptions {
   /** What was read and described of it is not read and described again. */
   readonly earlier?: OpenedRules | undefined;
@@ -55,19 +46,27 @@ export interface OpenRulesOptions {
   readonly isAsked?: boolean;
 }
 
-interface ReadOptions {
-  readonly earlier: ReadLayer | undefined;
-  readonly seen: Fingerprint;
-  readonly isAsked: boolean;
-}
-
 export type OpenRules = (rules: readonly RuleOptions[], options?: OpenRulesOptions) => Promise<Opening>;
 
 /** What it makes throws for what is no fault of the rules, such as a full disk. */
-export function createOpenRules(deps: OpenRulesDeps): OpenRules {
+export function createOpenRules(deps: {
+  readonly localLayers: Pick<LocalLayers, 'read' | 'fingerprint'>;
+  /** Of an earlier run of the service. */
+  readonly keptReads: KeptReads;
+  readonly layerStore: Pick<RuleLayerStore, 'find'>;
+  readonly describeRemote: DescribeRemote;
+  readonly attestations: Augmentation['attestations'];
+}): OpenRules {
   const { localLayers, keptReads, layerStore, describeRemote, attestations } = deps;
 
-  async function readOnce(layer: LocalLayer, { earlier, seen, isAsked }: ReadOptions): Promise<ReadLayer> {
+  async function readOnce(
+    layer: LocalLayer,
+    {
+      earlier,
+      seen,
+      isAsked,
+    }: { readonly earlier: ReadLayer | undefined; readonly seen: Fingerprint; readonly isAsked: boolean },
+  ): Promise<ReadLayer> {
     const isKept =
       earlier && isUnchanged(earlier.fingerprint, seen) && (await layerStore.find(earlier.described.layer.digest));
     if (isKept) return earlier;

@@ -27,16 +27,6 @@ export interface RuleReloader extends Rules {
   close(): Promise<void>;
 }
 
-interface RuleReloaderDeps extends ActiveRulesDeps {
-  /** As they are written at the start. */
-  readonly rules: readonly RuleOptions[];
-  /** Undefined where rules change by their layers alone. */
-  readonly source?: RulesSource | undefined;
-  readonly openRules: OpenRules;
-  readonly localLayers: Pick<LocalLayers, 'look'>;
-  readonly layerStore: Pick<RuleLayerStore, 'find'>;
-}
-
 /** What was tried last. */
 interface Attempt {
   readonly rules: readonly RuleOptions[];
@@ -51,7 +41,17 @@ const RETRY_MS = 30_000;
 const RARE_RETRY_MS = 300_000;
 
 /** Opens the rules, but asks no registry; layers of this machine that there is no room for are waited for. Throws RuleFaults. */
-export async function createRuleReloader(deps: RuleReloaderDeps): Promise<RuleReloader> {
+export async function createRuleReloader(
+  deps: ActiveRulesDeps & {
+    /** As they are written at the start. */
+    readonly rules: readonly RuleOptions[];
+    /** Undefined where rules change by their layers alone. */
+    readonly source?: RulesSource | undefined;
+    readonly openRules: OpenRules;
+    readonly localLayers: Pick<LocalLayers, 'look'>;
+    readonly layerStore: Pick<RuleLayerStore, 'find'>;
+  },
+): Promise<RuleReloader> {
   const { source, openRules, localLayers, layerStore, now } = deps;
   const { watched, outcome } = await openRules(deps.rules, { mayWait: true });
   if (outcome.kind === 'faulty') throw new RuleFaults(outcome.faults);

@@ -13,14 +13,13 @@ export interface Authorizer {
    * The header that answers a 401, another than `refused`. The work is shared and goes on when `signal` aborts the wait.
    * Throws UNAUTHORIZED where we have no answer, 502 for a realm that must not have our credentials.
    */
-  answer(scope: string, header: string, options: AnswerOptions): Promise<string>;
+  answer(
+    scope: string,
+    header: string,
+    options: { readonly refused: string | undefined; readonly signal?: AbortSignal | undefined },
+  ): Promise<string>;
   /** Drops what is kept for `scope`: the upstream no longer takes it. */
   forget(scope: string): void;
-}
-
-interface AnswerOptions {
-  readonly refused: string | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 export interface AuthorizerOptions extends TokenServerOptions {

@@ -15,15 +15,6 @@ export interface PasswordCredentials {
 /** The credentials for a host; undefined where there are none. */
 export type FindCredentials = (host: string) => Promise<Credentials | undefined>;
 
-interface DockerCredentialsOptions {
-  readonly configPath: string;
-  /** Hears of a helper that failed: its host is then asked as if there were no credentials for it. */
-  readonly onHelperFailed?: ((failure: HelperFailure) => void) | undefined;
-  /** Hears of what is wrong with the file, each time that this is something else: an entry by its name, and never what it holds. */
-  readonly onFault?: ((fault: string) => void) | undefined;
-  readonly helperTimeoutMs?: number | undefined;
-}
-
 const text = z.string().nullish();
 const entrySchema = z.object({ auth: text, username: text, password: text, identitytoken: text }).nullish();
 
@@ -52,7 +43,14 @@ const HUB_KEYS: readonly string[] = [
  * A file or entry that cannot be used is as if it were not there; the upstream then says what it lacks. A key may have more than its host,
  * such as a path of the API: docker goes by the host.
  */
-export function createDockerCredentials(options: DockerCredentialsOptions): FindCredentials {
+export function createDockerCredentials(options: {
+  readonly configPath: string;
+  /** Hears of a helper that failed: its host is then asked as if there were no credentials for it. */
+  readonly onHelperFailed?: ((failure: HelperFailure) => void) | undefined;
+  /** Hears of what is wrong with the file, each time that this is something else: an entry by its name, and never what it holds. */
+  readonly onFault?: ((fault: string) => void) | undefined;
+  readonly helperTimeoutMs?: number | undefined;
+}): FindCredentials {
   const { configPath, onHelperFailed, onFault, helperTimeoutMs = HELPER_TIMEOUT_MS } = options;
   let told = '';
 

@@ -15,15 +15,6 @@ export interface ScopePolicy {
   readonly lifeMs: number;
 }
 
-interface ScopesOptions extends ScopePolicy {
-  /** The upstream. */
-  readonly name: string;
-  readonly clock: Pick<Clock, 'now'>;
-  readonly memory: Memory;
-  readonly forClient: (credentials: PasswordCredentials | undefined) => () => Endpoint;
-  readonly toUpstream: (place: Endpoint, scope: Scope) => Upstream;
-}
-
 /** What falls out is forgotten with its credentials and tokens as soon as no request uses it; connections are shared by all. */
 const CLIENT_BYTES = 16 * 1024;
 
@@ -32,7 +23,16 @@ interface Client {
   readonly latest: { readonly scope: Scope; readonly upstream: Upstream } | undefined;
 }
 
-export function createScopes(options: ScopesOptions): (credentials: PasswordCredentials | undefined) => Upstream {
+export function createScopes(
+  options: ScopePolicy & {
+    /** The upstream. */
+    readonly name: string;
+    readonly clock: Pick<Clock, 'now'>;
+    readonly memory: Memory;
+    readonly forClient: (credentials: PasswordCredentials | undefined) => () => Endpoint;
+    readonly toUpstream: (place: Endpoint, scope: Scope) => Upstream;
+  },
+): (credentials: PasswordCredentials | undefined) => Upstream {
   const { name, key, lifeMs, clock, memory, forClient, toUpstream } = options;
   const clients = memory.openCache<Client>({ weigh: () => CLIENT_BYTES });
   const sign = (text: string) => createHmac('sha256', key).update(text).digest();

@@ -4,17 +4,6 @@ import { Outage } from '../failure.ts';
 import { type Clock, remainingMs } from '../waiting.ts';
 import { RateExceeded } from './rate.ts';
 
-interface BreakerOptions {
-  /** The upstream, for messages. */
-  readonly name: string;
-  /** How many calls in a row fail before the next is not made. */
-  readonly failures: number;
-  /** How long none is made. */
-  readonly pauseMs: number;
-  readonly clock: Clock;
-  readonly onChange?: ((change: BreakerChange) => void) | undefined;
-}
-
 export interface BreakerChange {
   readonly upstream: string;
   readonly state: 'open' | 'closed';
@@ -25,7 +14,22 @@ export interface BreakerChange {
 /** Only an Outage is a failure; any other RegistryError is an answer, unless it is our own. Throws UNAVAILABLE, with its Retry-After, in place of a call. */
 export type Breaker = <T>(work: () => Promise<T>) => Promise<T>;
 
-export function createBreaker({ name, failures, pauseMs, clock, onChange }: BreakerOptions): Breaker {
+export function createBreaker({
+  name,
+  failures,
+  pauseMs,
+  clock,
+  onChange,
+}: {
+  /** The upstream, for messages. */
+  readonly name: string;
+  /** How many calls in a row fail before the next is not made. */
+  readonly failures: number;
+  /** How long none is made. */
+  readonly pauseMs: number;
+  readonly clock: Clock;
+  readonly onChange?: ((change: BreakerChange) => void) | undefined;
+}): Breaker {
   let inRow = 0;
   let reason = '';
   let openedAt: Date | undefined;

@@ -24,14 +24,6 @@ export interface BreakerPolicy {
   readonly pauseMs: number;
 }
 
-interface RegistryLimitsOptions {
-  /** The registry, for messages. */
-  readonly name: string;
-  readonly policy: LimitPolicy;
-  readonly clock: Clock;
-  readonly onBreaker?: ((change: BreakerChange) => void) | undefined;
-}
-
 export interface RegistryLimits {
   /** Throws what the work throws; TOOMANYREQUESTS or UNAVAILABLE, with a Retry-After, where the limits do not let it begin; or the signal's reason. */
   run<T>(kind: CallKind, work: () => Promise<T>, options?: CallOptions): Promise<T>;
@@ -52,7 +44,18 @@ export interface RequestLimits {
 
 const DEFAULT_QUEUE = 1000;
 
-export function createRegistryLimits({ name, policy, clock, onBreaker }: RegistryLimitsOptions): RegistryLimits {
+export function createRegistryLimits({
+  name,
+  policy,
+  clock,
+  onBreaker,
+}: {
+  /** The registry, for messages. */
+  readonly name: string;
+  readonly policy: LimitPolicy;
+  readonly clock: Clock;
+  readonly onBreaker?: ((change: BreakerChange) => void) | undefined;
+}): RegistryLimits {
   const { concurrency, queue = DEFAULT_QUEUE, rate, breaker } = policy;
   const waitForRate = rate && createRateLimiter({ name, rate, clock });
   const semaphoreOf = (count: number) => createSemaphore({ name, concurrency: count, maxWaiting: queue });
@@ -66,15 +69,6 @@ export function createRegistryLimits({ name, policy, clock, onBreaker }: Registr
   return forClient();
 }
 
-interface ClientLimitsDeps extends Pick<RegistryLimits, 'forClient'> {
-  readonly guard: Breaker;
-  readonly acquire: Acquire | undefined;
-  /** Taken before the other, by what may take long. */
-  readonly acquireForBlob: Acquire | undefined;
-  readonly waitForRate: ReturnType<typeof createRateLimiter> | undefined;
-  readonly backOff: BackOff;
-}
-
 function createClientLimits({
   guard,
   acquire,
@@ -82,7 +76,14 @@ function createClientLimits({
   waitForRate,
   backOff,
   forClient,
-}: ClientLimitsDeps): RegistryLimits {
+}: Pick<RegistryLimits, 'forClient'> & {
+  readonly guard: Breaker;
+  readonly acquire: Acquire | undefined;
+  /** Taken before the other, by what may take long. */
+  readonly acquireForBlob: Acquire | undefined;
+  readonly waitForRate: ReturnType<typeof createRateLimiter> | undefined;
+  readonly backOff: BackOff;
+}): RegistryLimits {
   async function attempt<T>(kind: CallKind, work: () => Promise<T>): Promise<T> {
     backOff.require(kind);
     try {
@@ -153,20 +154,22 @@ export function createLimited(endpoint: Endpoint, limits: Pick<RegistryLimits, '
   };
 }
 
-interface SemaphoreOptions {
-  /** The upstream, for messages. */
-  readonly name: string;
-  readonly concurrency: number;
-  /** How many may wait. */
-  readonly maxWaiting: number;
-}
-
 /** Resolves to what releases it. Throws UNAVAILABLE, with a Retry-After, where the queue is full, or the signal's reason. */
 type Acquire = (signal?: AbortSignal) => Promise<() => void>;
 
 const RETRY_AFTER_SECONDS = 5;
 
-function createSemaphore({ name, concurrency, maxWaiting }: SemaphoreOptions): Acquire {
+function createSemaphore({
+  name,
+  concurrency,
+  maxWaiting,
+}: {
+  /** The upstream, for messages. */
+  readonly name: string;
+  readonly concurrency: number;
+  /** How many may wait. */
+  readonly maxWaiting: number;
+}): Acquire {
   const queue = new PQueue({ concurrency });
   return async signal => {
     if (queue.pending >= concurrency && queue.size >= maxWaiting) {

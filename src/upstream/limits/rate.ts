@@ -7,13 +7,6 @@ export interface Rate {
   readonly perMs: number;
 }
 
-interface RateLimiterOptions {
-  /** The upstream, for messages. */
-  readonly name: string;
-  readonly rate: Rate;
-  readonly clock: Clock;
-}
-
 /** TOOMANYREQUESTS of our own, with its Retry-After: the upstream was not asked. */
 export class RateExceeded extends RegistryError {}
 
@@ -24,7 +17,16 @@ type WaitForRate = (signal?: AbortSignal) => Promise<void>;
 const MAX_WAIT_MS = 30_000;
 
 /** At most `count` requests in any stretch of `perMs`. Who leaves gives its turn to the next in line. */
-export function createRateLimiter({ name, rate: { count, perMs }, clock }: RateLimiterOptions): WaitForRate {
+export function createRateLimiter({
+  name,
+  rate: { count, perMs },
+  clock,
+}: {
+  /** The upstream, for messages. */
+  readonly name: string;
+  readonly rate: Rate;
+  readonly clock: Clock;
+}): WaitForRate {
   /** The times of the last `count` turns, the oldest first. */
   let taken: number[] = [];
   const line = new Set<() => void>();

@@ -11,7 +11,12 @@ import type { PushedBlob, Pusher } from '../upstream.ts';
 import { apiBase, repositoryScope } from './call.ts';
 import { createRegistry, type RegistryOptions } from './registry.ts';
 
-export function createPusher(options: WritesOptions): Pusher {
+export function createPusher(
+  options: RegistryOptions & {
+    /** Hosts, with their ports, at which an upload may go on. */
+    readonly redirectHosts: readonly string[];
+  },
+): Pusher {
   // A token that may only pull is not given for a repository that is yet to be made.
   const registry = createRegistry({ ...options, actions: 'pull,push' });
   const transport = options.transports.own;
@@ -163,11 +168,6 @@ async function* chunksOf(body: ReadableStream<Uint8Array>, size: number): AsyncG
 // Requests that change a repository: authorised to pull and push, sent to the registry alone, and their failures made RegistryErrors.
 // Their redirects are not followed: what is pushed goes where the configuration says.
 
-interface WritesOptions extends RegistryOptions {
-  /** Hosts, with their ports, at which an upload may go on. */
-  readonly redirectHosts: readonly string[];
-}
-
 interface WriteTarget {
   readonly repository: string;
   /** What is written, after the repository, for messages. */
@@ -196,7 +196,13 @@ interface Writes {
 
 const MISSING: ErrorCode = 'NAME_UNKNOWN';
 
-function createWrites(options: WritesOptions, { repository, part, from, signal }: WriteTarget): Writes {
+function createWrites(
+  options: RegistryOptions & {
+    /** Hosts, with their ports, at which an upload may go on. */
+    readonly redirectHosts: readonly string[];
+  },
+  { repository, part, from, signal }: WriteTarget,
+): Writes {
   const { name, url: home, authorizer, transports, redirectHosts } = options;
   const attempt: RequestContext = { upstream: name, action: `push of ${repository}/${part}`, missing: MISSING };
   const scopes = [

@@ -65,15 +65,10 @@ interface Part {
   readonly coding: string | undefined;
 }
 
-interface PartOptions {
-  readonly signal: AbortSignal;
-  readonly etag?: string | undefined;
-}
-
 async function openPart(
   { read, attempt, digest }: BodySource,
   range: ByteRange | undefined,
-  { signal, etag }: PartOptions,
+  { signal, etag }: { readonly signal: AbortSignal; readonly etag?: string | undefined },
 ): Promise<Part> {
   const headers = { ...(range && { range: `bytes=${range.start}-${range.end}` }), ...(etag && { 'if-range': etag }) };
   const response = await read(headers, signal);
@@ -105,7 +100,11 @@ function hasPart({ size }: Pick<Part, 'size'>, { end }: ByteRange): boolean {
 }
 
 /** A server that refuses the Range, or answers another one, may have the whole: what is content by its digest is the same again. */
-async function resume(source: BodySource, range: ByteRange, options: PartOptions): Promise<Part> {
+async function resume(
+  source: BodySource,
+  range: ByteRange,
+  options: { readonly signal: AbortSignal; readonly etag?: string | undefined },
+): Promise<Part> {
   try {
     return await openPart(source, range, options);
   } catch (error) {
@@ -158,13 +157,14 @@ async function* cut(chunks: AsyncIterator<Uint8Array>, { start, end }: ByteRange
   await chunks.return?.();
 }
 
-interface StreamOptions {
-  readonly reopen: Reopen | undefined;
-  readonly stop: AbortController;
-  readonly source: BodySource;
-}
-
-function stream(first: AsyncIterator<Uint8Array>, { reopen, stop, source }: StreamOptions): ReadableStream<Uint8Array> {
+function stream(
+  first: AsyncIterator<Uint8Array>,
+  {
+    reopen,
+    stop,
+    source,
+  }: { readonly reopen: Reopen | undefined; readonly stop: AbortController; readonly source: BodySource },
+): ReadableStream<Uint8Array> {
   let chunks = first;
   let received = 0;
   let resumes = 0;

@@ -109,17 +109,6 @@ export function createTransport(options: TransportOptions): Transport {
   };
 }
 
-interface RetryOptions {
-  /** How often a request is sent again after the first time. */
-  readonly retries: number;
-  /** The longest wait before the first retry; it doubles. */
-  readonly retryDelayMs: number;
-  readonly clock: Clock;
-  /** From 0 to 1: what failed for many at the same moment must not be asked again by all of them at the next. Default: Math.random. */
-  readonly random?: (() => number) | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
 /** A longer wait is the client's to decide. */
 const MAX_DELAY_MS = 5_000;
 const TRANSIENT_STATUSES: readonly number[] = [429, 500, 502, 503, 504];
@@ -141,7 +130,22 @@ const TRANSIENT_CODES: readonly string[] = [
  */
 async function sendWithRetries(
   send: () => Promise<Answer>,
-  { retries, retryDelayMs, clock, random = Math.random, signal }: RetryOptions,
+  {
+    retries,
+    retryDelayMs,
+    clock,
+    random = Math.random,
+    signal,
+  }: {
+    /** How often a request is sent again after the first time. */
+    readonly retries: number;
+    /** The longest wait before the first retry; it doubles. */
+    readonly retryDelayMs: number;
+    readonly clock: Clock;
+    /** From 0 to 1: what failed for many at the same moment must not be asked again by all of them at the next. Default: Math.random. */
+    readonly random?: (() => number) | undefined;
+    readonly signal?: AbortSignal | undefined;
+  },
 ): Promise<Answer> {
   for (let attempt = 0; ; attempt++) {
     const isLast = attempt === retries;

@@ -158,10 +158,10 @@ function parseInfo(output: string): string {
   }
 }
 
-type BuildahDetectOptions = Pick<BuildahOptions, 'command' | 'root' | 'runRoot' | 'storageDriver'>;
-
 /** Finds buildah if it is installed and its storage answers. BUILDAH_ISOLATION, if set, decides its isolation. */
-export function detectBuildah(options: BuildahDetectOptions = {}): Detect {
+export function detectBuildah(
+  options: Pick<BuildahOptions, 'command' | 'root' | 'runRoot' | 'storageDriver'> = {},
+): Detect {
   return async ({ environment, signal, onMiss }) => {
     const isolation = findIsolation(environment.BUILDAH_ISOLATION);
     const backend = createBuildahBackend({ name: 'buildah', ...options, environment, isolation });

@@ -12,11 +12,6 @@ import {
 import { type StorageOptions, storageArguments } from './command.ts';
 import type { Workspace } from './workspace.ts';
 
-interface ClientOptions extends StorageOptions {
-  readonly command: string;
-  readonly environment: Environment;
-}
-
 export interface Client {
   /** The output of a command on the storage. Throws BackendUnavailable, or the signal's reason. */
   read(args: readonly string[], signal: AbortSignal): Promise<string>;
@@ -36,7 +31,11 @@ const ANSWER_MS = 30_000;
 /** Time for buildah to remove its working containers. */
 const GRACE_MS = 10_000;
 
-export function createClient({ command, environment, ...storage }: ClientOptions): Client {
+export function createClient({
+  command,
+  environment,
+  ...storage
+}: StorageOptions & { readonly command: string; readonly environment: Environment }): Client {
   const { HOME, XDG_DATA_HOME, CONTAINERS_STORAGE_CONF } = environment;
   // Rootless storage is in this user's home, whatever HOME the process gets.
   const data = XDG_DATA_HOME ?? (HOME && join(HOME, '.local', 'share'));

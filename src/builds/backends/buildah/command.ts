@@ -31,7 +31,16 @@ export function storageArguments({ root, runRoot, storageDriver }: StorageOption
 export function buildArguments(
   input: BuildInput,
   workspace: Workspace,
-  { platform, mode, pulled }: PlatformOptions,
+  {
+    platform,
+    mode,
+    pulled,
+  }: {
+    readonly platform: Platform;
+    readonly mode: RunMode;
+    /** The ids of images that were pulled in advance, by their names in the Containerfile; absent: buildah pulls them. */
+    readonly pulled?: ReadonlyMap<string, string> | undefined;
+  },
 ): readonly string[] {
   const { spec, platforms, ssh } = input;
   // With pulled images buildah has no network, so no cache.
@@ -56,13 +65,6 @@ export function buildArguments(
     // A RUN gets a proxy only from build arguments, as with the other builders: ours may hold a password.
     ...['--http-proxy=false', '--authfile', workspace.authFile, workspace.context],
   ];
-}
-
-interface PlatformOptions {
-  readonly platform: Platform;
-  readonly mode: RunMode;
-  /** The ids of images that were pulled in advance, by their names in the Containerfile; absent: buildah pulls them. */
-  readonly pulled?: ReadonlyMap<string, string> | undefined;
 }
 
 /** The isolation of a RUN, whatever containers.conf says. With chroot a RUN has buildah's own namespaces. */

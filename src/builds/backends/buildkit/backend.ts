@@ -22,21 +22,21 @@ import {
 import { createProgressReader, PROGRESS_LINE_LENGTH } from './progress.ts';
 import { planWorkspace, readMetadata, writeWorkspace } from './workspace.ts';
 
-interface BuildkitOptions extends BuildkitConnection {
-  readonly name: string;
-  /** Restricts what it builds for; absent: all that it can. */
-  readonly platforms?: readonly Platform[] | undefined;
-  /** Whether a RUN may have the network of this machine. */
-  readonly hostNetwork?: boolean | undefined;
-  /** The buildctl to run: a name in PATH or a path. */
-  readonly command?: string | undefined;
-  /** The service's: buildctl gets what childEnvironment lets through. */
-  readonly environment: Environment;
-}
-
 const ANSWER_MS = 10_000;
 
-export function createBuildkitBackend(options: BuildkitOptions): Backend {
+export function createBuildkitBackend(
+  options: BuildkitConnection & {
+    readonly name: string;
+    /** Restricts what it builds for; absent: all that it can. */
+    readonly platforms?: readonly Platform[] | undefined;
+    /** Whether a RUN may have the network of this machine. */
+    readonly hostNetwork?: boolean | undefined;
+    /** The buildctl to run: a name in PATH or a path. */
+    readonly command?: string | undefined;
+    /** The service's: buildctl gets what childEnvironment lets through. */
+    readonly environment: Environment;
+  },
+): Backend {
   const { name, platforms, command = 'buildctl', environment } = options;
   const connection = connectionArguments(options);
   let known: StepNetwork | undefined;
@@ -95,14 +95,15 @@ function nameAddress(address: string, error: unknown): never {
 
 const ROOT_SOCKET = '/run/buildkit/buildkitd.sock';
 
-interface BuildkitDetectOptions {
+/** Finds the first that answers: only BUILDKIT_HOST if that is set, else BuildKit's default sockets. */
+export function detectBuildkit({
+  command,
+  rootSocket = ROOT_SOCKET,
+}: {
   readonly command?: string;
   /** Where root's BuildKit listens. */
   readonly rootSocket?: string;
-}
-
-/** Finds the first that answers: only BUILDKIT_HOST if that is set, else BuildKit's default sockets. */
-export function detectBuildkit({ command, rootSocket = ROOT_SOCKET }: BuildkitDetectOptions = {}): Detect {
+} = {}): Detect {
   return async options => {
     const addresses = await listAddresses(options.environment, rootSocket);
     if (addresses.length === 0) options.onMiss(`BuildKit: BUILDKIT_HOST is not set, and there is no ${rootSocket}`);

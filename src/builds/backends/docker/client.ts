@@ -27,16 +27,11 @@ interface Client {
   /** This user's docker folder, with its builders, contexts and plugins. */
   readonly folder: string;
   /** The output of a command of buildx. Throws BackendUnavailable, or the signal's reason. */
-  read(args: readonly string[], options: AnswerOptions): Promise<string>;
+  read(args: readonly string[], options: { readonly signal: AbortSignal; readonly timeoutMs: number }): Promise<string>;
   /** Runs a command of buildx to its end. Throws BuildFailure where it cannot be started, or the signal's reason. */
   run(args: readonly string[], options: RunOptions): Promise<ProcessEnd>;
   /** Removes an image from the engine, if there is a docker command. Throws BackendUnavailable. */
   removeImage(name: string): Promise<void>;
-}
-
-interface AnswerOptions {
-  readonly signal: AbortSignal;
-  readonly timeoutMs: number;
 }
 
 interface RunOptions extends Pick<ProcessOptions, 'signal' | 'onLine' | 'maxLineLength'> {
@@ -59,7 +54,10 @@ export function createClient({ command, host, environment }: ClientOptions): Cli
     return found;
   }
 
-  async function read(args: readonly string[], options: AnswerOptions): Promise<string> {
+  async function read(
+    args: readonly string[],
+    options: { readonly signal: AbortSignal; readonly timeoutMs: number },
+  ): Promise<string> {
     const [program = 'buildx', ...first] = await find(options.signal);
     return await readProcess(program, [...first, ...args], { ...options, env: reading });
   }

@@ -10,19 +10,21 @@ import { cacheFields, csvFields, findUnsupportedArgument, outputFields } from '.
 import { FILE_NAME, type Workspace } from '../buildkit/workspace.ts';
 import type { Builder } from './builder.ts';
 
-interface CommandOptions {
-  /** Absent: the current one. */
-  readonly builder: string | undefined;
-  readonly hasCacheExport: boolean;
-  /** Of a RUN. */
-  readonly network: ContainerFileSpec['network'];
-}
-
 /** The arguments of buildx. */
 export function buildArguments(
   input: BuildInput,
   workspace: Workspace,
-  { builder, hasCacheExport, network }: CommandOptions,
+  {
+    builder,
+    hasCacheExport,
+    network,
+  }: {
+    /** Absent: the current one. */
+    readonly builder: string | undefined;
+    readonly hasCacheExport: boolean;
+    /** Of a RUN. */
+    readonly network: ContainerFileSpec['network'];
+  },
 ): readonly string[] {
   const { spec, platforms, ssh, cache } = input;
   const layers = cache && hasCacheExport ? cacheFields(cache) : undefined;

@@ -180,18 +180,20 @@ async function readStart(bytes: AsyncIterable<Uint8Array>, length: number): Prom
   return start.subarray(0, length);
 }
 
-interface UnpackOptions {
-  readonly archive: FileNode;
-  /** Of all that is in it; undefined: as it says itself. */
-  readonly chown: Ownership | undefined;
-  readonly reading: ReadOptions;
-}
-
 /** Unpacks into a directory that is there. Throws InvalidStep. */
 export async function unpackArchive(
   rootfs: Rootfs,
   target: Path,
-  { archive, chown, reading }: UnpackOptions,
+  {
+    archive,
+    chown,
+    reading,
+  }: {
+    readonly archive: FileNode;
+    /** Of all that is in it; undefined: as it says itself. */
+    readonly chown: Ownership | undefined;
+    readonly reading: ReadOptions;
+  },
 ): Promise<void> {
   const { limits, spool, signal } = reading;
   const body = ReadableStream.from(archive.open());

@@ -18,17 +18,18 @@ interface Base {
   readonly layers: readonly Layer[];
 }
 
-interface BaseOptions {
-  readonly platform: Platform;
-  /** What the spec says the name is; undefined: it is resolved now. */
-  readonly digest: Digest | undefined;
-}
-
 /** Throws InvalidStep for an image that is not there for the platform, and what `images` throws. */
 export async function openBase(
   images: BaseImages,
   reference: string,
-  { platform, digest }: BaseOptions,
+  {
+    platform,
+    digest,
+  }: {
+    readonly platform: Platform;
+    /** What the spec says the name is; undefined: it is resolved now. */
+    readonly digest: Digest | undefined;
+  },
 ): Promise<Base> {
   const image = await openImage(images, reference, digest);
   const manifest = await findImage(image, reference, platform);

@@ -10,16 +10,17 @@ import { InvalidStep } from './step.ts';
 
 const MODE = 0o7777;
 
-interface ContextOptions {
-  /** Of entries, by name, that have another one on disk. */
-  readonly modes?: Modes | undefined;
-  readonly work: Work;
-}
-
 /** Nothing is read through a symlink. Throws InvalidStep for a .dockerignore that cannot be read, or what `work` throws. */
 export async function readContext(
   directory: string,
-  { modes = new Map(), work }: ContextOptions,
+  {
+    modes = new Map(),
+    work,
+  }: {
+    /** Of entries, by name, that have another one on disk. */
+    readonly modes?: Modes | undefined;
+    readonly work: Work;
+  },
 ): Promise<DirectoryNode> {
   try {
     const rules = await readIgnoreRules(directory, undefined, work);

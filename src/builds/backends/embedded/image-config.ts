@@ -86,17 +86,19 @@ function findJson(raw: Uint8Array): unknown {
   }
 }
 
-interface ConfigOptions {
-  readonly platform: Platform;
-  readonly diffIds: readonly Digest[];
-  /** RFC 3339, of the image and of all steps. */
-  readonly created: string;
-}
-
 /** Throws RegistryError for one that no registry would take. */
 export function encodeState(
   { author, run, history }: ImageState,
-  { platform, diffIds, created }: ConfigOptions,
+  {
+    platform,
+    diffIds,
+    created,
+  }: {
+    readonly platform: Platform;
+    readonly diffIds: readonly Digest[];
+    /** RFC 3339, of the image and of all steps. */
+    readonly created: string;
+  },
 ): Document {
   const { os, architecture, variant } = platform;
   const config = {

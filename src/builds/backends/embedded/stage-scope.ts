@@ -19,19 +19,22 @@ export interface StageScope {
   readonly work: Work;
 }
 
-interface ScopeOptions {
-  readonly escapeCharacter: EscapeCharacter;
-  readonly work: Work;
-  /** Of the build. */
-  readonly args: Readonly<Record<string, string>>;
-  /** Of the file, for an ARG that says no more than its name. */
-  readonly globals: ReadonlyMap<string, string>;
-}
-
 /** All functions throw InvalidSyntax or InvalidStep. */
 export function createStageScope(
   start: ReadonlyMap<string, string>,
-  { escapeCharacter, work, args, globals }: ScopeOptions,
+  {
+    escapeCharacter,
+    work,
+    args,
+    globals,
+  }: {
+    readonly escapeCharacter: EscapeCharacter;
+    readonly work: Work;
+    /** Of the build. */
+    readonly args: Readonly<Record<string, string>>;
+    /** Of the file, for an ARG that says no more than its name. */
+    readonly globals: ReadonlyMap<string, string>;
+  },
 ): StageScope {
   const values = new Map(start);
   const find = (name: string) => values.get(name);

@@ -59,10 +59,12 @@ export async function buildStage(
   return snapshot;
 }
 
-type ApplyOptions = StageOptions & { readonly hasCmd: boolean };
-
 /** Throws InvalidStep or InvalidSyntax. */
-async function apply(before: Snapshot, instruction: Instruction, options: ApplyOptions): Promise<Snapshot> {
+async function apply(
+  before: Snapshot,
+  instruction: Instruction,
+  options: StageOptions & { readonly hasCmd: boolean },
+): Promise<Snapshot> {
   const { scope, hasCmd } = options;
   switch (instruction.kind) {
     case 'run':
