@@ -1,5 +1,5 @@
 // The edge of the process: arguments, the socket, signals and the drain.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { createServer, Server } from 'node:http';
 import { homedir, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -7,7 +7,7 @@ import { type Http2Bindings, type HttpBindings, serve } from '@hono/node-server'
 import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
-import { z } from 'zod';
+import manifest from '../package.json' with { type: 'json' };
 import { AccessFault } from './access/access.ts';
 import { type App, createApp } from './app/app.ts';
 import { findCachePlace } from './app/caching.ts';
@@ -39,13 +39,9 @@ interface Flags {
   readonly dataDir?: string;
 }
 
-const { version } = z
-  .object({ version: z.string() })
-  .parse(JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')));
-
 const command = new Command('veneer')
   .description('A registry proxy that puts a thin layer on any container image as it is pulled.')
-  .version(version)
+  .version(manifest.version)
   .option('--config <file>', 'the configuration (VENEER_CONFIG; default: ./veneer.yaml if it is there)')
   .option('--listen <host:port>', 'where to listen (VENEER_LISTEN; default: 127.0.0.1:8080)')
   .option('--data-dir <directory>', 'where data lies (VENEER_DATA_DIR; default: .veneer)')
@@ -83,7 +79,7 @@ async function run(flags: Flags): Promise<void> {
   const commit = process.env.VENEER_COMMIT || undefined;
   let listenHost: string | undefined;
   const app = await createApp({
-    ...{ config, log, version, commit, dockerConfigPath, environment },
+    ...{ config, log, commit, version: manifest.version, dockerConfigPath, environment },
     findListenHost: () => listenHost,
     memoryLimitBytes: findMemoryLimit(),
     reread: createReread(flags),

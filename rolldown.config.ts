@@ -1,0 +1,77 @@
+// `npm run build`: the program as JavaScript in dist/, with all that it needs but Node. dist/veneer.mjs is run; what it loads lies beside it.
+import { globSync, readFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { defineConfig, type Plugin } from 'rolldown';
+
+/** As the formatter writes it where a thread is started. */
+const THREAD = /new Worker\(new URL\('(\.\/[\w-]+)\.ts', import\.meta\.url\)/g;
+
+export default defineConfig({
+  input: { veneer: 'src/main.ts', ...findThreads() },
+  platform: 'node',
+  plugins: [startBuiltThreads(), collectLicences()],
+  output: {
+    dir: 'dist',
+    cleanDir: true,
+    format: 'esm',
+    entryFileNames: '[name].mjs',
+    chunkFileNames: '[name]-[hash].mjs',
+    sourcemap: true,
+    // Places and names are enough for a stack trace, at a third of the size.
+    sourcemapExcludeSources: true,
+    comments: { legal: false, annotation: false, jsdoc: false },
+    // Of the entry alone, which is what a shell runs.
+    banner: ({ name }) => (name === 'veneer' ? '#!/usr/bin/env node' : ''),
+  },
+});
+
+/** Each is an entry of its own, by its name. */
+function findThreads(): Record<string, string> {
+  const paths = globSync('src/**/*.ts').flatMap(path =>
+    [...readFileSync(path, 'utf8').matchAll(THREAD)].map(([, thread = '']) => join(dirname(path), `${thread}.ts`)),
+  );
+  return Object.fromEntries(paths.map(path => [basename(path, '.ts'), path]));
+}
+
+/** All that is built lies in one folder. */
+function startBuiltThreads(): Plugin {
+  return {
+    name: 'start-built-threads',
+    transform: {
+      filter: { code: THREAD },
+      // No line moves, and mappings stay right.
+      handler: code => ({ code: code.replaceAll(THREAD, "new Worker(new URL('$1.mjs', import.meta.url)"), map: null }),
+    },
+  };
+}
+
+interface Licensed {
+  readonly name: string;
+  readonly version: string;
+  readonly license?: string;
+}
+
+/** Of every package that something was taken from, in LICENSES.txt. */
+function collectLicences(): Plugin {
+  return {
+    name: 'collect-licences',
+    generateBundle(_, files) {
+      const modules = Object.values(files).flatMap(file => (file.type === 'chunk' ? file.moduleIds : []));
+      const packages = new Set(modules.flatMap(id => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(id)?.[0] ?? []));
+      const source = [...packages]
+        .sort()
+        .map(describeLicence)
+        .join(`\n${'-'.repeat(80)}\n\n`);
+      this.emitFile({ type: 'asset', fileName: 'LICENSES.txt', source });
+    },
+  };
+}
+
+function describeLicence(directory: string): string {
+  const { name, version, license }: Licensed = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'));
+  const texts = globSync(join(directory, '{LICEN[CS]E,licen[cs]e,COPYING,NOTICE}*')).map(path =>
+    readFileSync(path, 'utf8').trim(),
+  );
+  if (!license && texts.length === 0) throw new Error(`${name} ${version} says nothing of its licence`);
+  return `${name} ${version}: ${license}\n\n${texts.join('\n\n')}\n`;
+}
