@@ -65,7 +65,10 @@ export function createSweeping({
     await Promise.all([sweepRecords, ...sweeps].map(each => each().catch(logFailure)));
     if (!mayDelete()) return;
     const report = await schedule?.runIfDue().catch(logFailure);
-    if (report) log.info({ removed: report.removed, freedBytes: report.freedBytes }, 'garbage was collected');
+    if (!report) return;
+    const { removed, freedBytes, missing } = report;
+    log.info({ removed, freedBytes }, 'garbage was collected');
+    if (missing.blobs > 0) log.error({ missing }, 'hosted content is damaged or lost: push it again');
   }
 
   const sweeper = setInterval(() => {

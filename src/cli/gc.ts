@@ -120,7 +120,7 @@ const HEADINGS = ['REPOSITORY', 'TAGS', 'MANIFESTS', 'BLOBS', 'SIZE'] as const;
 
 /** A table of the repositories that lose something, if there are any, and the sums. */
 function formatReport(report: GcReport): readonly string[] {
-  const { dryRun, repositories, removed, kept, orphans, freedBytes } = report;
+  const { dryRun, repositories, removed, kept, orphans, missing, freedBytes } = report;
   const rows = repositories.map(({ repository, removed: gone }) => [repository, ...cellsOf(gone)]);
   const found = orphans.blobs > 0 ? [`left by a crash: ${formatContent(orphans)}`] : [];
   return [
@@ -129,6 +129,17 @@ function formatReport(report: GcReport): readonly string[] {
     ...found,
     `${dryRun ? 'would free' : 'freed'}: ${formatSize(freedBytes)} on disk`,
     `stays: ${formatTally(kept)}`,
+    ...formatMissing(missing),
+  ];
+}
+
+function formatMissing({ blobs, bytes, content }: GcReport['missing']): readonly string[] {
+  if (blobs === 0) return [];
+  const more = blobs - content.length;
+  return [
+    `missing: ${formatContent({ blobs, bytes })}, damaged on the disk or lost. Pulls of it are a 404 until it is pushed again:`,
+    ...content.map(({ digest, size, repositories }) => `  ${digest}, ${formatSize(size)}: ${repositories.join(', ')}`),
+    ...(more > 0 ? [`  and ${more} more`] : []),
   ];
 }
 

@@ -1,7 +1,7 @@
 // A list of all content in a disk store: to tell what is still needed, or intact.
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Digest, isDigest } from '../oci/digest.ts';
+import { type Digest, digestAlgorithm, digestHex, isDigest } from '../oci/digest.ts';
 import { createBlobFiles, orAbsent } from './blob-files.ts';
 import type { DiskStore } from './disk.ts';
 
@@ -21,6 +21,8 @@ const ALGORITHMS = ['sha256', 'sha512'] as const;
 export interface Inventory {
   /** Digests in no order, read folder by folder. What comes or goes meanwhile may be among them or not. Other files are left out. */
   list(): AsyncIterable<Digest>;
+  /** Those that are stored in the same folder as this one is, or would be: one of 256 parts for each algorithm, in no order. */
+  listBeside(digest: Digest): Promise<readonly Digest[]>;
   /** When content was last stored, by the mtime of its file; undefined for what is not there. */
   findStoredAt(digest: Digest): Promise<Date | undefined>;
 }
@@ -29,6 +31,8 @@ export function createInventory(directory: string): Inventory {
   const { pathOf } = createBlobFiles(directory);
   return {
     list: () => listContent(directory),
+    listBeside: async digest =>
+      (await orAbsent(listFolder(directory, digestAlgorithm(digest), digestHex(digest).slice(0, 2)))) ?? [],
     findStoredAt: async digest => (await stat(pathOf(digest), { throwIfNoEntry: false }))?.mtime,
   };
 }

@@ -14,6 +14,7 @@ import { createUnconfiguredAccess } from '../../src/access/create-access.ts';
 import { findGcPlace } from '../../src/app/collecting.ts';
 import { createGcCommand, type GcPlace } from '../../src/cli/gc.ts';
 import { configSchema } from '../../src/config/schema.ts';
+import { createBlobFiles } from '../../src/content/blob-files.ts';
 import { createInventory } from '../../src/content/inventory.ts';
 import { createGarbageCollector } from '../../src/hosted/gc/collector.ts';
 import { gcReportSchema } from '../../src/hosted/gc/report.ts';
@@ -159,6 +160,20 @@ describe.each(ways)('%s', (_, prepare) => {
     expect(await place.inventory()).toEqual(before);
     expect((await run(['--force'], given)).out).toContain('left by a crash: 20 files');
     expect(await place.inventory()).toHaveLength(3);
+  });
+
+  test('content that is damaged or lost is named, with what helps, and stays linked', async () => {
+    const given = await prepare();
+    const { pathOf } = createBlobFiles(dataDir);
+    const { layer } = await pushSmall(await place.open(), 'local/other', 'b', { tags: ['b'] });
+    await rm(pathOf(layer));
+    const { out, exitCode } = await run(['--dry-run'], given);
+    expect(out.trimEnd().split('\n').slice(-3)).toEqual([
+      'stays: 2 tags, 2 manifests, 4 blobs; 832 B',
+      'missing: 1 file; 10 B, damaged on the disk or lost. Pulls of it are a 404 until it is pushed again:',
+      `  ${layer}, 10 B: local/other`,
+    ]);
+    expect(exitCode).toBe(0);
   });
 
   test('--json prints the report for programs', async () => {

@@ -87,6 +87,7 @@ export function createMemoryPlace(now: () => Date): MemoryPlace {
       async *list() {
         yield* [...kept.keys()];
       },
+      listBeside: async () => [...kept.keys()],
       findStoredAt: async digest => (kept.has(digest) ? keptAt.get(digest) : undefined),
     },
   };

@@ -4,7 +4,7 @@ import pLimit from 'p-limit';
 import type { Inventory } from '../../content/inventory.ts';
 import { repositoriesOf } from '../records.ts';
 import type { HostedStore } from '../store.ts';
-import { GcRefused, sweepOrphans } from './orphans.ts';
+import { findMissing, GcRefused, sweepOrphans } from './orphans.ts';
 import { addTally, type GcReport, isNothing, NOTHING, type RepositoryReport } from './report.ts';
 import { sweepRepository } from './repository.ts';
 import { createRetention, type RetentionRule } from './retention.ts';
@@ -78,6 +78,7 @@ export function createGarbageCollector(
       if (!isNothing(report.removed)) repositories.push(report);
       run.finishRepository();
     }
+    const missing = await findMissing(run, inventory);
     return {
       dryRun: options.dryRun ?? false,
       startedAt: run.startedAt.toISOString(),
@@ -86,6 +87,7 @@ export function createGarbageCollector(
       removed,
       kept,
       orphans,
+      missing,
       freedBytes: run.sweeper.freedBytes,
     };
   }

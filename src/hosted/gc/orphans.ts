@@ -1,9 +1,10 @@
-// Orphans: content that no repository links. A crash between bytes and records leaves some, or a deletion that failed, but lost records leave
-// many: so orphans have to be old, and a run that would remove most of the content has to be forced.
+// Where records and content differ. Orphans are content that no repository links: a crash between bytes and records leaves some, or a deletion
+// that failed, but lost records leave many, so orphans have to be old, and a run that would remove most of the content has to be forced. What is
+// missing is the reverse, links without content: they stay, and are reported.
 import type { Inventory } from '../../content/inventory.ts';
-import type { Digest } from '../../oci/digest.ts';
+import { type Digest, parseDigest } from '../../oci/digest.ts';
 import { formatSize } from '../../oci/wording.ts';
-import { holdersKey } from '../records.ts';
+import { holdersKey, keysOf, linkKey } from '../records.ts';
 import type { GcReport } from './report.ts';
 import type { GcRun } from './run.ts';
 
@@ -73,6 +74,52 @@ async function removeOrphan(run: GcRun, inventory: Inventory, digest: Digest): P
     if (size !== undefined) await sweeper.removeContent({ digest, size });
     return size;
   });
+}
+
+const MAX_NAMED = 20;
+const MAX_REPOSITORIES = 5;
+
+/** Holds one folder of the content in memory at a time. */
+export async function findMissing(run: GcRun, inventory: Inventory): Promise<GcReport['missing']> {
+  const content: GcReport['missing']['content'] = [];
+  let [blobs, bytes] = [0, 0];
+  let folder = '';
+  let stored = new Set<string>();
+  // Sorted by digest, and so folder by folder.
+  for await (const digest of linkedContent(run)) {
+    await run.visit();
+    const itsFolder = digest.slice(0, digest.indexOf(':') + 3);
+    if (itsFolder !== folder) stored = new Set(await inventory.listBeside(digest));
+    folder = itsFolder;
+    // It may have been pushed since its folder was read.
+    if (stored.has(digest) || (await run.store.content.find(digest))) continue;
+    const { size, repositories } = await describeLinks(run, digest);
+    blobs += 1;
+    bytes += size;
+    if (content.length < MAX_NAMED) content.push({ digest, size, repositories });
+  }
+  return { blobs, bytes, content };
+}
+
+/** Each digest that a repository links once, in order. */
+async function* linkedContent({ store, sweeper }: GcRun): AsyncGenerator<Digest> {
+  let last = '';
+  for await (const key of keysOf(store.records.holders, '')) {
+    const digest = key.slice(0, key.indexOf(' '));
+    if (digest === last || sweeper.isRemoved(key)) continue;
+    last = digest;
+    yield parseDigest(digest);
+  }
+}
+
+async function describeLinks({ store, sweeper }: GcRun, digest: Digest) {
+  const { holders, blobs, manifests } = store.records;
+  const keys = await holders.list({ prefix: holdersKey(digest), limit: MAX_REPOSITORIES });
+  const names = keys.filter(key => !sweeper.isRemoved(key)).map(key => key.slice(key.lastIndexOf(' ') + 1));
+  const repositories = [...new Set(names)];
+  const links = repositories.map(repository => linkKey(repository, digest));
+  const found = await Promise.all(links.flatMap(link => [blobs.find(link), manifests.find(link)]));
+  return { size: found.find(record => record !== undefined)?.size ?? 0, repositories };
 }
 
 function refusal({ blobs, bytes }: GcReport['orphans'], files: number): GcRefused {

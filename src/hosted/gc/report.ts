@@ -24,6 +24,13 @@ export const gcReportSchema = z.object({
   kept: tallySchema,
   /** Content that no repository links: what a crash left. */
   orphans: z.object({ blobs: count, bytes: count }),
+  /** Content that repositories link and the disk has not: it was damaged and set aside, or lost. Only a push brings it back. */
+  missing: z.object({
+    blobs: count,
+    bytes: count,
+    /** Some of it. */
+    content: z.array(z.object({ digest: z.string(), size: count, repositories: z.array(z.string()) })),
+  }),
   /** What the disk gets back: content goes with its last link, once; orphans are part of it. */
   freedBytes: count,
 });

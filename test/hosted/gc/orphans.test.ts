@@ -1,5 +1,5 @@
-// Content that no record names: it may be what a crash left, or all that is left of records that were lost.
-import { utimes } from 'node:fs/promises';
+// Content that no record names: it may be what a crash left, or all that is left of records that were lost. And records of content that is gone.
+import { rm, utimes } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createBlobFiles } from '../../../src/content/blob-files.ts';
 import { createInventory } from '../../../src/content/inventory.ts';
@@ -9,7 +9,7 @@ import { GcRefused } from '../../../src/hosted/gc/orphans.ts';
 import { createHostedRepositories } from '../../../src/hosted/repositories.ts';
 import { createHostedStore } from '../../../src/hosted/store.ts';
 import { createMemory } from '../../../src/memory.ts';
-import { digestOf } from '../../../src/oci/digest.ts';
+import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 import { createMemoryStore } from '../../support/memory-records.ts';
 import { bytes, chunk, createPlace, type Place, pushBlob, pushSmall, readBlob } from '../fixture.ts';
 
@@ -21,10 +21,12 @@ const digest = digestOf(content);
 
 let place: Place;
 let reason: string | undefined;
+let now: () => Date;
 
 beforeEach(async () => {
   place = await createPlace();
   reason = undefined;
+  now = () => new Date();
 });
 
 afterEach(() => place.remove());
@@ -36,7 +38,7 @@ async function open(records = place.records) {
     memory,
     content: place.content,
     records,
-    now: () => new Date(),
+    now: () => now(),
     reasonToKeep: () => reason,
   });
   const collector = createGarbageCollector(store, { inventory: createInventory(directory) });
@@ -103,6 +105,46 @@ describe('a file whose record is lost', () => {
     const finished = hosted.uploads.finish('local/app', id, digest, chunk(bytes('other bytes')));
     await expect(finished).rejects.toMatchObject({ code: 'DIGEST_INVALID' });
     expect(Buffer.from(await readBlob(before.hosted, 'local/app', digest)).equals(content)).toBe(true);
+  });
+});
+
+describe('content that the disk has lost', () => {
+  const removeFile = (gone: Digest) => rm(createBlobFiles(place.directory).pathOf(gone));
+
+  test('is reported as missing with the repositories that link it, until it is pushed again', async () => {
+    await push(40);
+    const { hosted, collect } = await open();
+    expect((await collect()).missing).toEqual({ blobs: 0, bytes: 0, content: [] });
+    await pushBlob(hosted, 'local/app', content);
+    await pushBlob(hosted, 'local/other', content);
+    await removeFile(digest);
+    const missing = {
+      blobs: 1,
+      bytes: content.byteLength,
+      content: [{ digest, size: content.byteLength, repositories: ['local/app', 'local/other'] }],
+    };
+    expect((await collect({ dryRun: true })).missing).toEqual(missing);
+    expect((await collect()).missing).toEqual(missing);
+    await pushBlob(hosted, 'local/other', content);
+    expect((await collect()).missing.blobs).toBe(0);
+  });
+
+  test('is not reported once nobody needs it, and a dry run says so beforehand', async () => {
+    const { hosted, collect } = await open();
+    await pushBlob(hosted, 'local/app', content);
+    await removeFile(digest);
+    now = () => new Date(Date.now() + 25 * HOUR);
+    expect(await collect({ dryRun: true })).toMatchObject({ removed: { blobs: 1 }, missing: { blobs: 0 } });
+    expect(await collect()).toMatchObject({ removed: { blobs: 1 }, missing: { blobs: 0 } });
+  });
+
+  test('is counted whole, and named in part where it is much', async () => {
+    await push(9);
+    const { collect } = await open();
+    for (const gone of await place.inventory()) await removeFile(gone);
+    const { missing } = await collect();
+    expect(missing.blobs).toBe(27);
+    expect(missing.content).toHaveLength(20);
   });
 });
 

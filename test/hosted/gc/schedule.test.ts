@@ -16,6 +16,7 @@ const report: GcReport = {
   removed: NOTHING,
   kept: NOTHING,
   orphans: { blobs: 0, bytes: 0 },
+  missing: { blobs: 0, bytes: 0, content: [] },
   freedBytes: 0,
 };
 

@@ -22,6 +22,7 @@ const report: GcReport = {
   removed: NOTHING,
   kept: NOTHING,
   orphans: { blobs: 0, bytes: 0 },
+  missing: { blobs: 0, bytes: 0, content: [] },
   freedBytes: 0,
 };
 const URL_OF_API = 'http://127.0.0.1:8080/v1/hosted/collect';
