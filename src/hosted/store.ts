@@ -1,5 +1,4 @@
 // What all parts of the hosted repositories share: content, records, and the one lock that keeps them in step.
-import { LRUCache } from 'lru-cache';
 import pLimit from 'p-limit';
 import { isDiskFull } from '../content/free-space.ts';
 import type { ContentStore } from '../content/store.ts';
@@ -179,17 +178,14 @@ interface RecentAccess {
   removeIfIdle(key: string, instant: string, removal: () => Promise<void>): Promise<boolean>;
 }
 
-const MAX_RECORDS = 50_000;
-
 export function createRecentAccess(now: () => Date): RecentAccess {
-  // In milliseconds. Bounded by size, not by number: for a number it allocates all its memory at once.
-  const accessedAt = new LRUCache<string, number>({ maxSize: MAX_RECORDS, sizeCalculation: () => 1 });
+  const accesses = createAccessTimes();
   const removals = new Map<string, Promise<void>>();
-  const isAccessedAfter = (key: string, instant: string) => (accessedAt.peek(key) ?? 0) > Date.parse(instant);
+  const isAccessedAfter = (key: string, instant: string) => accesses.find(key) > Date.parse(instant);
   return {
     isAccessedAfter,
     async touch(key) {
-      accessedAt.set(key, now().getTime());
+      accesses.note(key, now().getTime());
       // The remover handles its failure.
       await removals.get(key)?.catch(() => {});
     },
@@ -205,4 +201,55 @@ export function createRecentAccess(now: () => Date): RecentAccess {
       return true;
     },
   };
+}
+
+/** As many sets as keep the last 50 000 accesses: that one gets more of them than it has places happens once in many thousand times. */
+const SETS = 4096;
+const PLACES = 32;
+
+/**
+ * The latest accesses, in 1.5 MiB however many there are. A key is known by 44 bits of its hash: one that has them in common with another counts
+ * as accessed when that was, and stays a little longer.
+ */
+function createAccessTimes() {
+  const [seed = 0, otherSeed = 0] = crypto.getRandomValues(new Uint32Array(2));
+  let marks = new Uint32Array(0);
+  let times = new Float64Array(0);
+
+  /** Where the key is, or the place of its set that was written the longest ago; and its mark. */
+  function locate(key: string): { readonly place: number; readonly mark: number } {
+    const first = (hash(key, otherSeed) % SETS) * PLACES;
+    // An empty place has none.
+    const mark = hash(key, seed) || 1;
+    let oldest = first;
+    for (let place = first; place < first + PLACES; place += 1) {
+      if (marks[place] === mark) return { place, mark };
+      if ((times[place] ?? 0) < (times[oldest] ?? 0)) oldest = place;
+    }
+    return { place: oldest, mark };
+  }
+
+  return {
+    /** In milliseconds; 0: not that anybody knows. */
+    find(key: string): number {
+      const { place, mark } = locate(key);
+      return marks[place] === mark ? (times[place] ?? 0) : 0;
+    },
+    note(key: string, time: number): void {
+      if (marks.length === 0) {
+        marks = new Uint32Array(SETS * PLACES);
+        times = new Float64Array(SETS * PLACES);
+      }
+      const { place, mark } = locate(key);
+      marks[place] = mark;
+      times[place] = time;
+    },
+  };
+}
+
+/** FNV-1a. The seed is a secret: nobody can bring keys that all fall into one set. */
+function hash(text: string, seed: number): number {
+  let mixed = seed;
+  for (let at = 0; at < text.length; at += 1) mixed = Math.imul(mixed ^ text.charCodeAt(at), 0x01000193);
+  return (mixed ^ (mixed >>> 15)) >>> 0;
 }

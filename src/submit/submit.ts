@@ -155,10 +155,9 @@ export function createSubmit(
     await tokenLimiter.consume(requester, weightOf(request));
     const { source, build } = request;
     const isThere = source.kind === 'image' && !build.freeze && !build.mirror;
-    const work = startWork(signal, options);
-    return isThere
-      ? submitImage(requester, request, { image: source.image, work })
-      : submitBuild(requester, request, work);
+    return withDeadline(signal, options, work =>
+      isThere ? submitImage(requester, request, { image: source.image, work }) : submitBuild(requester, request, work),
+    );
   };
 }
 
@@ -171,12 +170,21 @@ function weightOf({ containerConfig: { layers = [], ...config } = {}, containerI
   return 1 + Math.floor(JSON.stringify([config, containerIncludes, places]).length / BYTES_OF_ONE);
 }
 
-/** The work of one request: it ends with its client, and has so much time, which begins here, and so many bytes to unpack. */
-function startWork(signal: AbortSignal, { requestTimeMs, unpackedRequestBytes }: WorkLimits): Work {
+/** Does the work of one request, which ends with its client, and has so much time, which begins here, and so many bytes to unpack. */
+async function withDeadline<T>(
+  signal: AbortSignal,
+  { requestTimeMs, unpackedRequestBytes }: WorkLimits,
+  doWork: (work: Work) => Promise<T>,
+): Promise<T> {
   const timeUp = new AbortController();
   const reason = `the request took longer than ${requestTimeMs / 1000} s (limits.requestTime in veneer.yaml)`;
-  setTimeout(() => timeUp.abort(new ApiError(504, reason)), requestTimeMs).unref();
-  return createWork(AbortSignal.any([signal, timeUp.signal]), unpackedRequestBytes);
+  const timer = setTimeout(() => timeUp.abort(new ApiError(504, reason)), requestTimeMs).unref();
+  try {
+    return await doWork(createWork(AbortSignal.any([signal, timeUp.signal]), unpackedRequestBytes));
+  } finally {
+    // Until it fires it would hold what belongs to the request, for minutes.
+    clearTimeout(timer);
+  }
 }
 
 /** The part of a request that may be stored and shown: no layer data, no access token, no user info or query of an address. */

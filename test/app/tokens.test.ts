@@ -1,4 +1,5 @@
 // Tokens: what one stands for is all that it serves, for as long as it lives, and nobody else gets to know it.
+import { createHook } from 'node:async_hooks';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { startApp, type TestApp } from '../support/app.ts';
 
@@ -88,3 +89,28 @@ async function expectUnknown(path: string, message = 'unknown or has expired'): 
   const errors = [{ code: 'NAME_UNKNOWN', message: expect.stringContaining(message) }];
   expect([response.status, await response.json()]).toEqual([404, { errors }]);
 }
+
+test('leave no timer behind once they are given out, pulled or pushed by', async () => {
+  const timers = new Set<number>();
+  const hook = createHook({
+    init(id, type) {
+      if (type === 'Timeout') timers.add(id);
+    },
+    destroy: id => void timers.delete(id),
+  }).enable();
+  try {
+    const request = async (at: number) => {
+      const { name } = await app.submit({ containerConfig: { env: [`A=${at}`] } });
+      const { digest } = await app.head(name, '1');
+      await (await app.request(`/v2/${name}/manifests/${digest}`)).arrayBuffer();
+      await app.request('/v2/local/app/blobs/uploads/', { method: 'POST' });
+    };
+    for (let at = 0; at < 5; at += 1) await request(at);
+    const before = timers.size;
+    for (let at = 5; at < 25; at += 1) await request(at);
+    // One for each of them would be twenty.
+    expect(timers.size - before).toBeLessThan(5);
+  } finally {
+    hook.disable();
+  }
+});

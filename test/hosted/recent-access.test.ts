@@ -46,9 +46,19 @@ test('a removal that fails is for who removes, and leases up nobody', async () =
   await recentAccess.touch('a');
 });
 
-test('remembers the last of very many', async () => {
+test('remembers the last 50 000 of very many, in memory that is bounded', async () => {
   const recentAccess = createRecentAccess(now);
-  for (let i = 0; i <= 50_000; i++) await recentAccess.touch(`${i}`);
-  expect(recentAccess.isAccessedAfter('0', EARLIER)).toBe(false);
-  expect(recentAccess.isAccessedAfter('1', EARLIER)).toBe(true);
+  const count = 400_000;
+  for (let i = 0; i < count; i++) {
+    time += 1;
+    await recentAccess.touch(`local/app@sha256:${i}`);
+  }
+  const remembered = (from: number, to: number) => {
+    let found = 0;
+    for (let i = from; i < to; i++) if (recentAccess.isAccessedAfter(`local/app@sha256:${i}`, EARLIER)) found += 1;
+    return found;
+  };
+  expect(remembered(count - 50_000, count)).toBe(50_000);
+  expect(remembered(0, count)).toBeLessThanOrEqual(4096 * 32);
+  expect(remembered(count, 2 * count)).toBe(0);
 });
