@@ -78,10 +78,12 @@ async function run(flags: Flags): Promise<void> {
   const dockerConfigPath = join(process.env.DOCKER_CONFIG ?? join(home, '.docker'), 'config.json');
   const commit = process.env.VENEER_COMMIT || undefined;
   let listenHost: string | undefined;
+  const listening = Promise.withResolvers<void>();
   const app = await createApp({
     ...{ config, log, commit, version: manifest.version, dockerConfigPath, environment },
     findListenHost: () => listenHost,
     memoryLimitBytes: findMemoryLimit(),
+    listening: listening.promise,
     reread: createReread(flags),
   });
   watchEnding(config.dataDir);
@@ -90,6 +92,7 @@ async function run(flags: Flags): Promise<void> {
     onListening(port) {
       announce(log, config, port);
       listenHost = listenUrl({ ...config.listen, port }).host;
+      listening.resolve();
     },
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void drain(signal));

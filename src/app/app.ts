@@ -60,6 +60,8 @@ export interface AppDeps {
   readonly environment?: Environment;
   /** Our host with its port, as this machine reaches it; undefined as long as nobody listens. Default: as the configuration says. */
   readonly findListenHost?: () => string | undefined;
+  /** Resolves when requests are answered: what is long and not needed for that begins then. Default: at once. */
+  readonly listening?: Promise<void> | undefined;
   /** Absent: changes of the configuration are not looked for. */
   readonly reread?: Reread | undefined;
   /** From one look for changes of the rules to the next. */
@@ -135,8 +137,8 @@ async function openRooms(
     }),
   );
   const ledger = createLedger({ records, memory, layers: tokenLayers, now, ttlMs });
-  const { dockerConfigPath, patience } = deps;
-  const caching = closing(await createCaching({ config, log, clock, records, memory, reportDamage }));
+  const { dockerConfigPath, patience, listening } = deps;
+  const caching = closing(await createCaching({ config, log, clock, records, memory, reportDamage, listening }));
   const passing = await openCredentialPassThrough(config, now);
   const layerStore = closing(
     await createRuleLayerStore({

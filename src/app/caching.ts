@@ -48,6 +48,8 @@ export async function createCaching(deps: {
   readonly memory: Memory;
   /** False: nothing goes by itself. */
   readonly isServing?: boolean;
+  /** What lies on the disk is counted once this resolves. Default: at once. */
+  readonly listening?: Promise<void> | undefined;
   readonly reportDamage: ReportDamage;
 }): Promise<Caching> {
   const { config, log, clock, records, memory, isServing = true, reportDamage } = deps;
@@ -90,6 +92,7 @@ export async function createCaching(deps: {
     ...{ usage, times, evict, now, budget: isServing ? { ...budget, maxCount } : UNLIMITED },
     onEvicted: run => tell(log, run),
     onFailed: error => log.error({ err: error }, 'making room in the cache failed'),
+    mayBegin: deps.listening,
   });
   keeping = housekeeping;
   const { counted } = housekeeping;

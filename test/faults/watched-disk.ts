@@ -26,7 +26,8 @@ for (const name of FUNCTIONS) {
   if (typeof original !== 'function') throw new TypeError(`fs.promises has no ${name}`);
   Reflect.set(fs.promises, name, async (...args: readonly unknown[]) => {
     const [, path] = BELOW.exec(String(args[0])) ?? [];
-    if (path !== undefined) asked.push(`${name} ${path}`);
+    const when = process.getActiveResourcesInfo().includes('TCPServerWrap') ? '' : ' before it listens';
+    if (path !== undefined) asked.push(`${name} ${path}${when}`);
     if (name === 'readdir' && path?.startsWith('blobs')) await going.promise;
     return Reflect.apply(original, fs.promises, args);
   });

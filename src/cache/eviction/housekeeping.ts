@@ -54,8 +54,10 @@ export function createHousekeeping(deps: {
   /** Hears of each run that removed something, or could not remove enough. */
   readonly onEvicted: (run: EvictionRun) => void;
   readonly onFailed: (error: unknown) => void;
+  /** Nothing is read from the disk before it resolves. Default: at once. */
+  readonly mayBegin?: Promise<void> | undefined;
 }): Housekeeping {
-  const { usage, times, evict, budget, now, onEvicted, onFailed } = deps;
+  const { usage, times, evict, budget, now, onEvicted, onFailed, mayBegin } = deps;
   const closing = new AbortController();
   let isCounted = false;
   let running: Promise<void> | undefined;
@@ -68,6 +70,7 @@ export function createHousekeeping(deps: {
   const arriving = { all: 0, large: 0, unsized: 0 };
 
   async function count(): Promise<void> {
+    await untilAborted(mayBegin, closing.signal);
     const found: Used[] = [];
     for await (const used of times.read(closing.signal)) found.push(used);
     await usage.load(found);
@@ -186,4 +189,12 @@ export function createHousekeeping(deps: {
       await Promise.allSettled([counted, running]);
     },
   };
+}
+
+/** Throws the reason of the signal, should it abort first. */
+async function untilAborted(awaited: Promise<void> | undefined, signal: AbortSignal): Promise<void> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal.reason);
+  signal.addEventListener('abort', abort);
+  await Promise.race([awaited, aborted.promise]).finally(() => signal.removeEventListener('abort', abort));
 }
