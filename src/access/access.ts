@@ -1,7 +1,8 @@
 // Who may do what: the one place that is asked.
 import { RegistryError } from '../oci/errors.ts';
 import type { PasswordCredentials } from './authorization.ts';
-import type { Caller } from './caller.ts';
+import type { Caller, Holder } from './caller.ts';
+import type { OidcOptions } from './oidc.ts';
 import type { Permission, RepositoryAccess, Right } from './right.ts';
 
 /** A repository is always taken by its one full name, such as `docker.io/library/alpine`, however a client wrote it. */
@@ -14,10 +15,14 @@ export interface Access {
   authenticate(request: AccessRequest): Promise<Caller>;
   isAllowed(caller: Caller, right: Right, repository: string): boolean;
   /**
-   * Whether the caller that was known by this subject (subjectOf) a while ago has the right today: a user who was removed, or an access token that
-   * has expired, has what anyone has. Throws UNAVAILABLE while the users cannot be read.
+   * Whether a secret is a token of ours or of our OIDC issuer, valid or not. Any other is a token of another service, which is no concern of ours.
    */
-  mayStill(subject: string, right: Right, repository: string): Promise<boolean>;
+  recognizes(secret: string): boolean;
+  /**
+   * Whether the caller that was known like this a while ago has the right today: a user who was removed, or an access token that
+   * has expired, has what anyone has; a user of an OIDC issuer has the groups of the last token. Throws UNAVAILABLE while the users cannot be read.
+   */
+  mayStill(holder: Holder, right: Right, repository: string): Promise<boolean>;
   /** Throws MissingRight: UNAUTHORIZED where other credentials could help, else DENIED. */
   requireRight(caller: Caller, right: Right, repository: string): void;
   /** Whether the caller may look after Veneer, which no right to repositories includes. */
@@ -83,12 +88,18 @@ export interface AccessOptions {
   readonly tokenTtlMs: number;
   /** A private key, Ed25519 or P-256, as PEM or JWK. Without it one is made, and kept under the data directory. */
   readonly signingKey?: string | undefined;
+  /** Whose tokens name further users. */
+  readonly oidc?: OidcOptions | undefined;
   readonly grants: readonly Grant[];
 }
 
-/** What the configuration allows, and to whom: to users by their names, or to anyone, known or not. */
+/** What the configuration allows, and to whom: to users by name or group, to whoever is in a network, or to anyone, known or not. */
 export interface Grant extends Permission {
   readonly users?: readonly string[] | undefined;
+  /** Of users of the OIDC issuer. */
+  readonly groups?: readonly string[] | undefined;
+  /** In CIDR notation. */
+  readonly networks?: readonly string[] | undefined;
   readonly anyone?: boolean | undefined;
 }
 

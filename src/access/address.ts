@@ -21,3 +21,27 @@ export function networkOf(address: string): Network {
   const name = parsed.kind() === 'ipv6' ? text.split(':').slice(0, 4).join(':') : text;
   return { name, isPublic: parsed.range() === 'unicast' };
 }
+
+/** What is wrong with a network in CIDR notation; undefined for a good one. */
+export function findNetworkFault(text: string): string | undefined {
+  return ipaddr.isValidCIDR(text) ? undefined : 'expected a network such as 10.0.0.0/8, 192.168.1.7/32 or fd00::/8';
+}
+
+/** Which of the networks an address is in; those that are none are passed over. */
+export function createNetworkTest(networks: readonly string[]): (address: string) => readonly string[] {
+  const parsed = [...new Set(networks)].filter(text => ipaddr.isValidCIDR(text));
+  const ranges = parsed.map(text => ({ text, range: ipaddr.parseCIDR(text) }));
+  if (ranges.length === 0) return () => [];
+  return address => {
+    if (!ipaddr.isValid(address)) return [];
+    const own = ipaddr.process(address);
+    return ranges.filter(({ range: [network, bits] }) => isWithin(own, network, bits)).map(({ text }) => text);
+  };
+}
+
+type Address = ReturnType<typeof ipaddr.process>;
+
+/** No IPv4 address is in a network of IPv6: those that are written as IPv6 were read as what they are. */
+function isWithin(own: Address, network: Address, bits: number): boolean {
+  return own.kind() === network.kind() && own.match(network, bits);
+}

@@ -14,25 +14,17 @@ const MAX_USERNAME = 255;
 const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/;
 const TOKEN68 = /^[A-Za-z0-9._~+/-]+=*$/;
 
-export interface CredentialLimits {
-  /** In characters. */
-  readonly maxPassword: number;
-}
-
-/** Of what we check ourselves. */
-const OWN: CredentialLimits = { maxPassword: 1024 };
-
-/** Of what goes to others: some registries give out tokens of thousands of characters as passwords. */
-export const FOREIGN: CredentialLimits = { maxPassword: 8192 };
+/** Some registries and issuers give out tokens of thousands of characters as passwords. */
+const MAX_PASSWORD = 8192;
 
 /** Undefined where there is no header. Throws UNAUTHORIZED for one that is neither Basic nor Bearer; it never quotes it. */
-export function parseAuthorization(header: string | undefined, limits = OWN): Credentials | undefined {
+export function parseAuthorization(header: string | undefined): Credentials | undefined {
   if (header === undefined) return undefined;
   if (header.length > MAX_HEADER) throw malformed(`is longer than ${MAX_HEADER} characters`);
   const [, scheme = '', value = ''] = /^([A-Za-z]+) +(\S+) *$/.exec(header) ?? [];
   switch (scheme.toLowerCase()) {
     case 'basic':
-      return parseBasic(value, limits);
+      return parseBasic(value);
     case 'bearer':
       if (!TOKEN68.test(value)) throw malformed('has no bearer token of RFC 6750');
       return { kind: 'bearer', token: value };
@@ -42,10 +34,9 @@ export function parseAuthorization(header: string | undefined, limits = OWN): Cr
 }
 
 /** Throws UNAUTHORIZED for a name or password that is too long, or that has control characters. */
-export function passwordCredentials(username: string, password: string, limits = OWN): PasswordCredentials {
-  const { maxPassword } = limits;
-  if (username.length > MAX_USERNAME || password.length > maxPassword) {
-    const most = `${MAX_USERNAME} and ${maxPassword} characters`;
+export function passwordCredentials(username: string, password: string): PasswordCredentials {
+  if (username.length > MAX_USERNAME || password.length > MAX_PASSWORD) {
+    const most = `${MAX_USERNAME} and ${MAX_PASSWORD} characters`;
     throw new RegistryError('UNAUTHORIZED', `the user name or password is too long: at most ${most}`);
   }
   if (/\p{Cc}/u.test(username + password)) {
@@ -54,12 +45,12 @@ export function passwordCredentials(username: string, password: string, limits =
   return { kind: 'password', username, password };
 }
 
-function parseBasic(value: string, limits: CredentialLimits): Credentials {
+function parseBasic(value: string): Credentials {
   if (!BASE64.test(value)) throw malformed('has no base64 after Basic');
   const text = decodeUtf8(Buffer.from(value, 'base64'));
   const colon = text?.indexOf(':') ?? -1;
   if (text === undefined || colon < 0) throw malformed('has no <user>:<password> in UTF-8');
-  return passwordCredentials(text.slice(0, colon), text.slice(colon + 1), limits);
+  return passwordCredentials(text.slice(0, colon), text.slice(colon + 1));
 }
 
 function decodeUtf8(bytes: Uint8Array): string | undefined {

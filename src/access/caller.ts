@@ -1,13 +1,27 @@
 // Callers: who a request comes from, as far as it has shown.
 import type { Permission, RepositoryAccess } from './right.ts';
 
-export type Caller =
-  | { readonly kind: 'anonymous' }
-  /** On this machine, where nothing is configured and nobody else is listened to. */
-  | { readonly kind: 'local' }
-  | { readonly kind: 'user'; readonly name: string }
-  | AccessTokenCaller
-  | BearerCaller;
+export type Caller = FromNetworks &
+  (
+    | { readonly kind: 'anonymous' }
+    /** On this machine, where nothing is configured and nobody else is listened to. */
+    | { readonly kind: 'local' }
+    | { readonly kind: 'user'; readonly name: string; readonly groups?: readonly string[] | undefined }
+    | AccessTokenCaller
+    | BearerCaller
+  );
+
+interface FromNetworks {
+  /** Those of the grants' networks that its address is in; absent: none. */
+  readonly networks?: readonly string[] | undefined;
+}
+
+/** What is recorded of a caller, so that its rights can be looked at later. */
+export interface Holder {
+  /** See subjectOf. */
+  readonly subject: string;
+  readonly networks?: readonly string[] | undefined;
+}
 
 interface AccessTokenCaller {
   readonly kind: 'access-token';
@@ -36,6 +50,9 @@ export interface Requester {
 export const ANONYMOUS: Caller = { kind: 'anonymous' };
 
 const BUILD = 'build';
+
+/** Names of users that an OIDC issuer knows begin with it: no name in a file of users has a colon. */
+export const OIDC_PREFIX = 'oidc:';
 
 /** The name of a caller in bearer tokens. No user has a colon in its name, so it cannot be mistaken for a token's. */
 export function subjectOf(caller: Caller): string {

@@ -20,6 +20,8 @@ interface AccessDeps {
   readonly dataDir: string;
   /** Called when the file of users becomes unusable while the service runs. */
   readonly onFault: (fault: AccessFault) => void;
+  /** Called when the keys of the OIDC issuer cannot be fetched, once until they can again. */
+  readonly onIssuerFault?: ((reason: string) => void) | undefined;
   readonly now: () => Date;
   /** Compares passwords, and is closed with the rest; default: in a thread of its own. */
   readonly bcrypt?: Bcrypt;
@@ -44,6 +46,7 @@ export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean 
       : `access is for reading: anyone may pull, and nobody may push or delete; ${HINT}`,
     authenticate: async request => (isOpen && isLocal(request) ? { kind: 'local' } : ANONYMOUS),
     isAllowed: (caller, verb) => verb === 'pull' || caller.kind === 'local',
+    recognizes: () => false,
     mayStill: async (_, verb) => verb === 'pull',
     requireRight(caller, verb, repository) {
       if (access.isAllowed(caller, verb, repository)) return;

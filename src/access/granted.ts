@@ -4,11 +4,21 @@ import { RegistryError } from '../oci/errors.ts';
 import type { RecordStore } from '../state/store.ts';
 import { type Access, AccessFault, type AccessOptions, type Grant, MissingRight, type TokenIssuer } from './access.ts';
 import { type AccessToken, createAccessTokens, isAccessToken } from './access-token.ts';
+import { createNetworkTest, findNetworkFault } from './address.ts';
 import { type PasswordCredentials, parseAuthorization } from './authorization.ts';
 import { type Bcrypt, createBcrypt } from './bcrypt.ts';
 import { createBearerTokens } from './bearer-token.ts';
-import { ANONYMOUS, accessTokenOf, type Caller, describeCaller, subjectOf } from './caller.ts';
+import {
+  ANONYMOUS,
+  accessTokenOf,
+  type Caller,
+  describeCaller,
+  type Holder,
+  OIDC_PREFIX,
+  subjectOf,
+} from './caller.ts';
 import { loadSigningKey, parseSigningKey } from './keys.ts';
+import { createOidcIssuer, createOidcUsers } from './oidc.ts';
 import { createPasswords } from './passwords.ts';
 import {
   createRightTest,
@@ -31,18 +41,23 @@ export async function createGrantedAccess({
   readonly records: RecordStore;
   readonly memory: Memory;
   readonly onFault: (fault: AccessFault) => void;
+  readonly onIssuerFault?: ((reason: string) => void) | undefined;
   readonly now: () => Date;
   readonly bcrypt?: Bcrypt;
   /** Where our own signing key is, if none is configured. */
   readonly keyPath: string;
 }): Promise<Access> {
-  const { records, memory, onFault, now, bcrypt = createBcrypt() } = deps;
+  const { records, memory, onFault, onIssuerFault = () => {}, now, bcrypt = createBcrypt() } = deps;
   const { grants, htpasswd, signingKey, tokenTtlMs } = options;
   const faults = findGrantFaults(options);
   if (faults.length > 0) throw new AccessFault(faults);
   const key = signingKey ? parseSigningKey(signingKey, 'access.signingKey') : await loadSigningKey(keyPath);
   const users = htpasswd === undefined ? undefined : await openUserFile({ path: htpasswd, onFault });
 
+  const issuer = options.oidc && createOidcIssuer({ options: options.oidc, now, onFault: onIssuerFault });
+  const issuerUsers = createOidcUsers({ records, now });
+  issuer?.warm();
+  const networksOf = createNetworkTest(grants.flatMap(({ networks = [] }) => networks));
   const passwords = users && createPasswords({ users, bcrypt, now });
   const accessTokens = createAccessTokens({ records, now });
   const bearerTokens = createBearerTokens({ key, ttlMs: tokenTtlMs, memory, now });
@@ -52,6 +67,7 @@ export async function createGrantedAccess({
   async function login(credentials: PasswordCredentials, address: string): Promise<Caller> {
     const { username, password } = credentials;
     if (isAccessToken(password)) return loginByToken(password);
+    if (issuer?.recognizes(password)) return loginByIssuer(password);
     if (!(await passwords?.check(credentials, address))) throw wrongCredentials();
     return { kind: 'user', name: username };
   }
@@ -62,11 +78,40 @@ export async function createGrantedAccess({
     return toCaller(token);
   }
 
+  async function loginByIssuer(token: string): Promise<Caller> {
+    if (!issuer) throw wrongCredentials();
+    const user = await issuer.verify(token);
+    await issuerUsers.see(user);
+    return { kind: 'user', ...user };
+  }
+
   /** Anonymous where the user or access token is gone. */
   async function findCaller(subject: string): Promise<Caller> {
     const id = accessTokenOf(subject);
     if (id !== undefined) return toCaller(await accessTokens.findById(id));
+    if (subject.startsWith(OIDC_PREFIX)) return findIssuerUser(subject);
     return (await users?.read())?.has(subject) ? { kind: 'user', name: subject } : ANONYMOUS;
+  }
+
+  async function findIssuerUser(name: string): Promise<Caller> {
+    const groups = issuer && (await issuerUsers.findGroups(name));
+    return groups ? { kind: 'user', name, groups } : ANONYMOUS;
+  }
+
+  /** Whoever it is: what its address is granted comes on top. */
+  function withNetworks(caller: Caller, address: string): Caller {
+    const networks = networksOf(address);
+    return networks.length > 0 ? { ...caller, networks } : caller;
+  }
+
+  async function identify(authorization: string | undefined, address: string): Promise<Caller> {
+    const credentials = parseAuthorization(authorization);
+    if (!credentials) return ANONYMOUS;
+    if (credentials.kind === 'password') return login(credentials, address);
+    // Clients of the augment API have no other way to send one.
+    if (isAccessToken(credentials.token)) return loginByToken(credentials.token);
+    if (issuer?.recognizes(credentials.token)) return loginByIssuer(credentials.token);
+    return { kind: 'bearer', ...(await bearerTokens.verify(credentials.token)) };
   }
 
   const bearer: TokenIssuer = {
@@ -89,16 +134,11 @@ export async function createGrantedAccess({
     isOpen: false,
     bearer,
     isAllowed,
-    mayStill: async (subject, verb, repository) =>
-      isAllowed(ANONYMOUS, verb, repository) || isAllowed(await findCaller(subject), verb, repository),
-    async authenticate({ authorization, address = '' }) {
-      const credentials = parseAuthorization(authorization);
-      if (!credentials) return ANONYMOUS;
-      if (credentials.kind === 'password') return login(credentials, address);
-      // Clients of the augment API have no other way to send one.
-      if (isAccessToken(credentials.token)) return loginByToken(credentials.token);
-      return { kind: 'bearer', ...(await bearerTokens.verify(credentials.token)) };
-    },
+    recognizes: secret => isAccessToken(secret) || issuer?.recognizes(secret) === true,
+    mayStill: async ({ subject, networks }: Holder, verb, repository) =>
+      isAllowed({ ...ANONYMOUS, networks }, verb, repository) || isAllowed(await findCaller(subject), verb, repository),
+    authenticate: async ({ authorization, address = '' }) =>
+      withNetworks(await identify(authorization, address), address),
     requireRight(caller, verb, repository) {
       if (isAllowed(caller, verb, repository)) return;
       const code = isFinal(caller, verb, repository) ? 'DENIED' : 'UNAUTHORIZED';
@@ -154,25 +194,41 @@ function isFinal(caller: Caller, right: Right, repository: string): boolean {
 }
 
 /** Every fault of the grants, with its place in the configuration. */
-function findGrantFaults({ grants, htpasswd }: AccessOptions): readonly string[] {
-  return grants.flatMap(({ users, repositories }, index) => {
+function findGrantFaults({ grants, htpasswd, oidc }: AccessOptions): readonly string[] {
+  return grants.flatMap(({ users = [], groups = [], networks = [], repositories }, index) => {
     const place = `access.grants.${index}`;
-    const lacksUsers = users !== undefined && htpasswd === undefined;
+    const [ofIssuer, ofFile] = [true, false].map(isOfIssuer =>
+      users.some(user => user.startsWith(OIDC_PREFIX) === isOfIssuer),
+    );
+    const networkFaults = networks.flatMap((network, at) => {
+      const fault = findNetworkFault(network);
+      return fault === undefined ? [] : [`${place}.networks.${at}: ${fault}`];
+    });
     const patternFaults = repositories.flatMap((pattern, at) => {
       const fault = findPatternFault(pattern);
       return fault === undefined ? [] : [`${place}.repositories.${at}: ${fault}`];
     });
-    return [...(lacksUsers ? [`${place}.users: there are no users without access.htpasswd`] : []), ...patternFaults];
+    const lacks = [
+      ...(ofFile && htpasswd === undefined ? [`${place}.users: there are no users without access.htpasswd`] : []),
+      ...(ofIssuer && !oidc ? [`${place}.users: names with ${OIDC_PREFIX} need access.oidc`] : []),
+      ...(groups.length > 0 && !oidc ? [`${place}.groups: there are no groups without access.oidc`] : []),
+    ];
+    return [...lacks, ...networkFaults, ...patternFaults];
   });
 }
 
 /** What anyone may, each caller may too. A bearer token adds what it was given, and nothing else that its subject may. */
 function createDecision(grants: readonly Grant[]): (caller: Caller, right: Right, repository: string) => boolean {
   const mayAnyone = createRightTest(grants.filter(({ anyone }) => anyone === true));
-  const names = new Set(grants.flatMap(({ users = [] }) => users));
-  const testsByUser: ReadonlyMap<string, RightTest> = new Map(
-    [...names].map(name => [name, createRightTest(grants.filter(({ users }) => users?.includes(name)))]),
-  );
+  const testsBy = (kind: 'users' | 'groups' | 'networks'): ReadonlyMap<string, RightTest> => {
+    const names = new Set(grants.flatMap(grant => grant[kind] ?? []));
+    return new Map(
+      [...names].map(name => [name, createRightTest(grants.filter(grant => grant[kind]?.includes(name)))]),
+    );
+  };
+  const byUser = testsBy('users');
+  const byGroup = testsBy('groups');
+  const byNetwork = testsBy('networks');
 
   function mayItself(caller: Caller, right: Right, repository: string): boolean {
     switch (caller.kind) {
@@ -180,7 +236,10 @@ function createDecision(grants: readonly Grant[]): (caller: Caller, right: Right
       case 'local':
         return false;
       case 'user':
-        return testsByUser.get(caller.name)?.(right, repository) ?? false;
+        return (
+          byUser.get(caller.name)?.(right, repository) ||
+          (caller.groups ?? []).some(group => byGroup.get(group)?.(right, repository))
+        );
       case 'access-token':
         return createRightTest(caller.permissions)(right, repository);
       case 'bearer':
@@ -188,12 +247,18 @@ function createDecision(grants: readonly Grant[]): (caller: Caller, right: Right
     }
   }
 
-  return (caller, right, repository) => mayAnyone(right, repository) || mayItself(caller, right, repository);
+  const mayThere = ({ networks = [] }: Caller, right: Right, repository: string) =>
+    networks.some(network => byNetwork.get(network)?.(right, repository));
+
+  return (caller, right, repository) =>
+    mayAnyone(right, repository) || mayItself(caller, right, repository) || mayThere(caller, right, repository);
 }
 
 /** A bearer token holds rights to repositories, and no other. */
 function createAdminTest(grants: readonly Grant[]): (caller: Caller) => boolean {
-  const names = new Set(grants.filter(grant => mayAdminister([grant])).flatMap(({ users = [] }) => users));
+  const granting = grants.filter(grant => mayAdminister([grant]));
+  const names = new Set(granting.flatMap(({ users = [] }) => users));
+  const groups = new Set(granting.flatMap(({ groups = [] }) => groups));
   return caller => {
     switch (caller.kind) {
       case 'anonymous':
@@ -201,7 +266,7 @@ function createAdminTest(grants: readonly Grant[]): (caller: Caller) => boolean 
       case 'bearer':
         return false;
       case 'user':
-        return names.has(caller.name);
+        return names.has(caller.name) || (caller.groups ?? []).some(group => groups.has(group));
       case 'access-token':
         return mayAdminister(caller.permissions);
     }

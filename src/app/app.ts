@@ -114,6 +114,8 @@ async function openRooms(
       dataDir: config.dataDir,
       onFault: fault =>
         log.error({ reason: fault.message }, 'the file of users cannot be used: its last good state stays'),
+      onIssuerFault: reason =>
+        log.warn({ issuer: config.access?.oidc?.issuer, reason }, 'the keys of the OIDC issuer cannot be fetched'),
       now,
     }),
   );

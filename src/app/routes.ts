@@ -2,7 +2,6 @@
 import type { Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import type { Access } from '../access/access.ts';
-import { FOREIGN } from '../access/authorization.ts';
 import { type CallerRateLimiter, createCallerRateLimiter } from '../access/rate-limiter.ts';
 import type { SealedCredentials } from '../access/sealed-credentials.ts';
 import type { CacheAdmin } from '../cache/admin/cache-admin.ts';
@@ -131,7 +130,7 @@ function addTokenEndpoint(app: Hono, { access, sealed, origins }: RoutesDeps): v
     app.route('/', createTokenEndpoint({ bearer: access.bearer, normalizeName: fullName, addressOf }));
   }
   if (sealed) {
-    app.route('/', createTokenEndpoint({ bearer: sealed, normalizeName: name => name, addressOf, limits: FOREIGN }));
+    app.route('/', createTokenEndpoint({ bearer: sealed, normalizeName: name => name, addressOf }));
   }
 }
 

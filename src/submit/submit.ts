@@ -82,7 +82,7 @@ export function createSubmit(
       ...prepared,
       ...(tag && { tag }),
       containerImage: asked.image,
-      caller: subjectOf(requester.caller),
+      ...holderFields(requester),
       request: shownRequest(request),
     });
     return { record, warnings, moved };
@@ -114,10 +114,11 @@ export function createSubmit(
   }
 
   async function toRecord(
-    { caller }: Requester,
+    requester: Requester,
     request: SubmitRequest,
     { spec, onTop, build }: Planned & Submitted,
   ): Promise<NewTokenRecord> {
+    const { caller } = requester;
     const { source, dryRun } = request;
     const { freeze, mirror } = request.build;
     const origin = origins.locateName(spec.target.repository);
@@ -139,7 +140,7 @@ export function createSubmit(
       ruleSteps,
       augmentation: onTop?.augmentation ?? { layers: [], attestations: 'keep' },
       layerSources: [...ruleLayerSources, ...(onTop?.layerSources ?? [])],
-      caller: subjectOf(caller),
+      ...holderFields(requester),
       request: shownRequest(request),
     };
   }
@@ -159,6 +160,12 @@ export function createSubmit(
       isThere ? submitImage(requester, request, { image: source.image, work }) : submitBuild(requester, request, work),
     );
   };
+}
+
+/** Whose rights a token has. */
+function holderFields({ caller }: Requester): Pick<NewTokenRecord, 'caller' | 'callerNetworks'> {
+  const { networks } = caller;
+  return { caller: subjectOf(caller), ...(networks && { callerNetworks: [...networks] }) };
 }
 
 /** So many bytes of a request, which its token's record keeps, count for one token. */

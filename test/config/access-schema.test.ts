@@ -29,8 +29,12 @@ test('a right to administer is a grant of its own, and one to build needs no pus
 test.each([
   ['a token that is over at once', { tokenTtl: '59s' }, /too small/],
   ['a token that never ends', { tokenTtl: '25h' }, /too large/],
-  ['a grant to nobody', { grants: [grant] }, /either users or anyone/],
-  ['a grant to users and anyone', { grants: [{ users: ['ada'], anyone: true, ...grant }] }, /either users or anyone/],
+  ['a grant to nobody', { grants: [grant] }, /one of users, groups, networks and anyone/],
+  [
+    'a grant to users and anyone',
+    { grants: [{ users: ['ada'], anyone: true, ...grant }] },
+    /one of users, groups, networks and anyone/,
+  ],
   ['a grant to not anyone', { grants: [{ anyone: false, ...grant }] }, /expected true/],
   ['a grant of nothing', { grants: [{ anyone: true, ...grant, allow: [] }] }, /allow/],
   ['a grant of an unknown verb', { grants: [{ anyone: true, ...grant, allow: ['administer'] }] }, /pull/],

@@ -66,6 +66,8 @@ interface RequestOptions {
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: unknown;
+  /** That it comes from; default: none, as in process. */
+  readonly address?: string;
 }
 
 interface Submitted {
@@ -110,7 +112,7 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
     });
   }
 
-  async function request(path: string, { method = 'GET', headers = {}, body }: RequestOptions = {}) {
+  async function request(path: string, { method = 'GET', headers = {}, body, address }: RequestOptions = {}) {
     const isRaw = body === undefined || typeof body === 'string' || body instanceof ReadableStream;
     const encoded = isRaw ? body : JSON.stringify(body);
     const init = {
@@ -118,7 +120,8 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
       headers: { Host: HOST, ...(!isRaw && { 'Content-Type': 'application/json' }), ...headers },
       ...(encoded && { body: encoded, duplex: 'half' as const }),
     };
-    return app.fetch(new Request(`http://${HOST}${path}`, init));
+    const socket = address === undefined ? {} : { incoming: { socket: { remoteAddress: address } } };
+    return app.fetch(new Request(`http://${HOST}${path}`, init), socket);
   }
 
   return {

@@ -62,10 +62,11 @@ export function createAdmission(deps: {
   }
 
   /** A token is worth no more than the rights of the caller that it was issued to. Older versions did not record the caller. */
-  async function requireOwner(c: Context, { caller, ...record }: TokenRecord): Promise<void> {
+  async function requireOwner(c: Context, { caller, callerNetworks, ...record }: TokenRecord): Promise<void> {
     if (caller === undefined) return;
+    const holder = { subject: caller, networks: callerNetworks };
     for (const { repository, rights } of neededRights(record)) {
-      const held = await Promise.all(rights.map(verb => hasRightStill(c, caller, { verb, repository })));
+      const held = await Promise.all(rights.map(verb => hasRightStill(c, holder, { verb, repository })));
       if (held.includes(true)) continue;
       const reason = `the caller that this token was issued to may no longer pull ${repository}`;
       throw new RegistryError('DENIED', `${reason}: submit the request again for a new one`);
@@ -123,7 +124,7 @@ function neededRights({
   buildId,
   ruleSteps = [],
   layerSources,
-}: Omit<TokenRecord, 'caller'>): readonly NeededRight[] {
+}: Omit<TokenRecord, 'caller' | 'callerNetworks'>): readonly NeededRight[] {
   const ruled = new Set(ruleSteps.flatMap(({ augmentation }) => augmentation.layers.map(({ digest }) => digest)));
   const blobs = layerSources.flatMap(layer => (layer.kind === 'blob' && !ruled.has(layer.digest) ? [layer] : []));
   const places = new Set(blobs.map(blob => `${blob.registry}/${blob.repository}`));

@@ -3,7 +3,6 @@
 import type { Context, MiddlewareHandler } from 'hono';
 import {
   type Challenge,
-  FOREIGN,
   formatChallenge,
   type PasswordCredentials,
   parseAuthorization,
@@ -35,7 +34,7 @@ export function createCredentialPassThrough({
   readonly publicUrl: string | undefined;
 }): CredentialPassThrough {
   function find(c: Context): PasswordCredentials | undefined {
-    const shown = parseAuthorization(c.req.header('Authorization'), FOREIGN);
+    const shown = parseAuthorization(c.req.header('Authorization'));
     const credentials = shown?.kind === 'bearer' ? sealed.open(shown.token) : shown;
     // Some clients send an empty name and password for none.
     return credentials && (credentials.username || credentials.password) ? credentials : undefined;

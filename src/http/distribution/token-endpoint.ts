@@ -4,7 +4,6 @@ import { bodyLimit } from 'hono/body-limit';
 import { z } from 'zod';
 import type { BearerRequest, IssuedBearer, TokenIssuer } from '../../access/access.ts';
 import {
-  type CredentialLimits,
   type PasswordCredentials,
   parseAuthorization,
   passwordCredentials,
@@ -30,29 +29,26 @@ export function createTokenEndpoint({
   bearer,
   normalizeName,
   addressOf,
-  limits,
 }: {
   readonly bearer: TokenIssuer;
   /** The one full name of a repository that a client named. Throws RegistryError for a name of nothing. */
   readonly normalizeName: (name: string) => string;
   /** The address that a request comes from, if it is known. */
   readonly addressOf: (c: Context) => string | undefined;
-  /** Of credentials; default: those of our own. */
-  readonly limits?: CredentialLimits;
 }): Hono {
   const app = new Hono();
 
   app.get('/token', async c => {
     checkService(c.req.query('service'));
     const asked = parseScopes(c.req.queries('scope') ?? []);
-    return issue(c, asked, () => parseBasic(c.req.header('Authorization'), limits));
+    return issue(c, asked, () => parseBasic(c.req.header('Authorization')));
   });
 
   app.post('/token', bodyLimit({ maxSize: MAX_BODY_BYTES, onError: refuseBody }), async c => {
     const form = formSchema.parse(Object.fromEntries(new URLSearchParams(await c.req.text())));
     checkService(form.service);
     const asked = parseScopes(form.scope === undefined ? [] : [form.scope]);
-    return issue(c, asked, () => parseForm(form, limits));
+    return issue(c, asked, () => parseForm(form));
   });
 
   async function issue(
@@ -89,8 +85,8 @@ function checkService(service: string | undefined): void {
   throw invalid(`service is "${service.slice(0, 100)}": expected ${SERVICE}`);
 }
 
-function parseBasic(header: string | undefined, limits?: CredentialLimits): PasswordCredentials | undefined {
-  const credentials = parseAuthorization(header, limits);
+function parseBasic(header: string | undefined): PasswordCredentials | undefined {
+  const credentials = parseAuthorization(header);
   if (credentials?.kind !== 'bearer') return credentials;
   throw new RegistryError(
     'UNAUTHORIZED',
@@ -99,12 +95,12 @@ function parseBasic(header: string | undefined, limits?: CredentialLimits): Pass
 }
 
 /** An access token may be the password of any user name, or a refresh token: we give out none of another kind. */
-function parseForm(form: z.infer<typeof formSchema>, limits?: CredentialLimits): PasswordCredentials {
+function parseForm(form: z.infer<typeof formSchema>): PasswordCredentials {
   switch (form.grant_type) {
     case 'password':
-      return passwordCredentials(form.username ?? '', form.password ?? '', limits);
+      return passwordCredentials(form.username ?? '', form.password ?? '');
     case 'refresh_token':
-      return passwordCredentials('', form.refresh_token ?? '', limits);
+      return passwordCredentials('', form.refresh_token ?? '');
     default:
       throw invalid('grant_type: expected password or refresh_token');
   }

@@ -3,9 +3,8 @@ import type { IncomingMessage } from 'node:http';
 import type { Context, MiddlewareHandler } from 'hono';
 import { tryGetContext } from 'hono/context-storage';
 import type { Access, AccessRequest, MissingRight } from '../../access/access.ts';
-import { isAccessToken } from '../../access/access-token.ts';
 import { type Challenge, formatChallenge } from '../../access/authorization.ts';
-import { ANONYMOUS, type Caller, isBuild, type Requester, subjectOf } from '../../access/caller.ts';
+import { ANONYMOUS, type Caller, type Holder, isBuild, type Requester, subjectOf } from '../../access/caller.ts';
 import { formatScope, type Right, verbs } from '../../access/right.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { findNamespace } from '../distribution/mirror.ts';
@@ -44,7 +43,7 @@ export function createAuthentication(deps: {
     try {
       return await access.authenticate(request);
     } catch (error) {
-      const isForeign = toleratesBearers && isForeignBearer(request.authorization) && isUnauthorized(error);
+      const isForeign = toleratesBearers && isForeignBearer(access, request.authorization) && isUnauthorized(error);
       if (!isForeign) throw error;
       return access.authenticate({ ...request, authorization: undefined });
     }
@@ -70,15 +69,18 @@ export function createAuthentication(deps: {
 }
 
 /**
- * Identifies a caller without credentials of ours by the access token in the body of a request: where clients of the augment API have one of
- * another service, which is nothing to us. Throws UNAUTHORIZED for one of ours that has expired.
+ * Identifies a caller without credentials of ours by the token in the body of a request: where clients of the augment API have one of
+ * another service, which is nothing to us. Throws UNAUTHORIZED for one of ours, or of our OIDC issuer, that is not valid.
  */
 export async function identify(c: Context, towerAccessToken: string): Promise<void> {
   const rights = rightsOf(c);
   const isKnown = subjectOf(rights.caller) !== '' || !rights.access.bearer;
-  if (isKnown || !isAccessToken(towerAccessToken)) return;
+  if (isKnown || !rights.access.recognizes(towerAccessToken)) return;
   try {
-    const caller = await rights.access.authenticate({ authorization: `Bearer ${towerAccessToken}` });
+    const caller = await rights.access.authenticate({
+      authorization: `Bearer ${towerAccessToken}`,
+      address: clientAddress(c),
+    });
     c.set('rights', { ...rights, caller });
   } catch (error) {
     throw challenge(c, error, { realm: rights.realm });
@@ -127,9 +129,9 @@ export function hasRight(c: Context, verb: Right, repository: string): boolean {
   return access.isAllowed(caller, verb, repository);
 }
 
-/** Whether who once asked for something, by its subject, has the right today. */
-export function hasRightStill(c: Context, subject: string, right: RepositoryRight): Promise<boolean> {
-  return rightsOf(c).access.mayStill(subject, right.verb, right.repository);
+/** Whether who once asked for something has the right today. */
+export function hasRightStill(c: Context, holder: Holder, right: RepositoryRight): Promise<boolean> {
+  return rightsOf(c).access.mayStill(holder, right.verb, right.repository);
 }
 
 export function callerOf(c: Context): Caller {
@@ -187,10 +189,10 @@ function isUnauthorized(error: unknown): boolean {
   return error instanceof RegistryError && error.status === 401;
 }
 
-/** An access token of ours that has expired is not taken for another service's. */
-function isForeignBearer(authorization: string | undefined): boolean {
+/** A token of ours, or of our issuer, that has expired is not taken for another service's. */
+function isForeignBearer(access: Access, authorization: string | undefined): boolean {
   const [, token] = /^bearer +(\S*)/i.exec(authorization ?? '') ?? [];
-  return token !== undefined && !isAccessToken(token);
+  return token !== undefined && !access.recognizes(token);
 }
 
 function isBearer(authorization: string | undefined): boolean {

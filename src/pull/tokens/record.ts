@@ -79,6 +79,8 @@ export const tokenRecordSchema = z.object({
   request: shownRequestSchema,
   /** The subject of who asked for it, whose rights it has; empty: nobody known. Absent where an older version gave it out. */
   caller: z.string().optional(),
+  /** Those of the grants' networks that its request came from. */
+  callerNetworks: strings,
   createdAt: z.iso.datetime(),
   expiresAt: z.iso.datetime(),
 });
