@@ -9,7 +9,7 @@ const THREAD = /new Worker\(new URL\('(\.\/[\w-]+)\.ts', import\.meta\.url\)/g;
 export default defineConfig({
   input: { veneer: 'src/main.ts', ...findThreads() },
   platform: 'node',
-  plugins: [startBuiltThreads(), collectLicences()],
+  plugins: [startBuiltThreads(), escapeBeyondAscii(), collectLicences()],
   output: {
     dir: 'dist',
     cleanDir: true,
@@ -43,6 +43,23 @@ function startBuiltThreads(): Plugin {
       handler: code => ({ code: code.replaceAll(THREAD, "new Worker(new URL('$1.mjs', import.meta.url)"), map: null }),
     },
   };
+}
+
+/** Of a text with one other character V8 keeps two bytes for each: 6 MiB more of memory. Lines stay what they are, and mappings nearly. */
+function escapeBeyondAscii(): Plugin {
+  return {
+    name: 'escape-beyond-ascii',
+    generateBundle(_, files) {
+      for (const file of Object.values(files)) if (file.type === 'chunk') file.code = escapeCode(file.code);
+    },
+  };
+}
+
+function escapeCode(code: string): string {
+  const [escaped] = /\\[\u0080-\uffff]/.exec(code) ?? [];
+  if (escaped) throw new Error(`${escaped} is escaped already`);
+  const toEscape = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return code.replaceAll(/[\u0080-\uffff]/g, toEscape);
 }
 
 interface Licensed {

@@ -1,4 +1,5 @@
 import { statfsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { configDefaults, defineConfig } from 'vitest/config';
 
 /** Needs an executable that nobody can install: test/conformance/README.md says how to build it. */
@@ -17,6 +18,9 @@ const ALONE = [
   'test/faults/memory.test.ts',
 ];
 
+/** Apps start threads, and without it each thread takes the types off its program again. */
+const THREADS = { NODE_COMPILE_CACHE: resolve('node_modules/.cache/veneer-tests') };
+
 export default defineConfig({
   test: {
     // They end what hangs: how fast something is no test of ours tells by them, for a machine may be as slow as it likes.
@@ -31,7 +35,7 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: [...LEFT_OUT, ...CLIENTS, ...ALONE],
           maxWorkers: '100%',
-          env: findFastDisk(),
+          env: { ...findFastDisk(), ...THREADS },
           unstubEnvs: true,
           restoreMocks: true,
           sequence: { groupOrder: 0 },

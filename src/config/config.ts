@@ -29,9 +29,11 @@ interface Override {
 export function loadConfig(sources: ConfigSources): Config {
   const overrides = findOverrides(sources);
   const file = readFile(findNamedFile(sources));
-  const schema = configSchema(sources.env);
+  const schema = schemaFor(sources.env);
   const parsed = schema.safeParse(applyOverrides(dropEmpty(schema, file.content), overrides), {
     error: describeRawIssue,
+    // Code generated for a schema pays off where it is used more than once.
+    jitless: true,
   });
   if (parsed.success) return freeze(parsed.data);
   const faults = parsed.error.issues.flatMap(issue => describeIssue(issue, schema));
@@ -41,6 +43,15 @@ export function loadConfig(sources: ConfigSources): Config {
       .toSorted(byLine)
       .map(({ text }) => text),
   );
+}
+
+/** Making a schema takes much longer than a check by it, and the file is read again when it changes. */
+const schemas = new WeakMap<Environment, ReturnType<typeof configSchema>>();
+
+function schemaFor(env: Environment): ReturnType<typeof configSchema> {
+  const schema = schemas.get(env) ?? configSchema(env);
+  schemas.set(env, schema);
+  return schema;
 }
 
 /** Where the file is, whether it is there or not. */

@@ -66,6 +66,12 @@ test('names the licence of each package that it holds', async () => {
   ).toEqual([]);
 });
 
+test('is ASCII, of which V8 keeps one byte for each character', async () => {
+  const programs = globSync(join(installed, 'dist/*.mjs'));
+  const texts = await Promise.all(programs.map(async path => [path, await readFile(path, 'latin1')] as const));
+  expect(texts.flatMap(([path, text]) => (/[\u0080-\u00ff]/.test(text) ? [path] : []))).toEqual([]);
+});
+
 test('brings no other package along, and runs nothing when it is installed', async () => {
   expect(globSync(join(folder, 'node_modules/*'))).toEqual([installed]);
   const { scripts } = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8'));

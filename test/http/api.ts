@@ -11,6 +11,9 @@ import { loadConfig } from '../../src/config/config.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from '../support/images.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 
+/** One for all: the schema of the configuration is made once for each. */
+const NO_ENVIRONMENT = {};
+
 export const HOST = '127.0.0.1:8080';
 
 export interface TestApi {
@@ -38,7 +41,11 @@ export async function startApi(config: Readonly<Record<string, unknown>> = {}): 
   await writeFile(file, JSON.stringify({ dataDir: join(directory, 'data'), upstreams, builds, ...config }));
   const log: string[] = [];
   const sink = new Writable({ write: (chunk, _encoding, done) => done(void log.push(String(chunk))) });
-  const app = await createApp({ config: loadConfig({ file, env: {}, flags: {} }), log: pino(sink), version: '0.0.0' });
+  const app = await createApp({
+    config: loadConfig({ file, env: NO_ENVIRONMENT, flags: {} }),
+    log: pino(sink),
+    version: '0.0.0',
+  });
 
   async function send(method: string, path: string, body?: string): Promise<Response> {
     const headers = { Host: HOST, 'Content-Type': 'application/json' };

@@ -16,6 +16,9 @@ import { isIndexType, isManifestType } from '../../src/oci/media-type.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from './images.ts';
 import { type RegistryOptions, startRegistry, type TestRegistry } from './registry.ts';
 
+/** One for all: the schema of the configuration is made once for each. */
+const NO_ENVIRONMENT = {};
+
 export const HOST = '127.0.0.1:8080';
 export const PLATFORMS = ['linux/amd64', 'linux/arm64', 'linux/arm/v7'];
 
@@ -99,7 +102,7 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
     await writeConfig(dataDir);
     const sink = new Writable({ write: (chunk, _encoding, done) => done(void log.push(String(chunk))) });
     const { now, uptimeMs, everySweepMs, patience = { retries: 0 }, lookEveryMs } = options;
-    const read = () => loadConfig({ file, env: {}, flags: {} });
+    const read = () => loadConfig({ file, env: NO_ENVIRONMENT, flags: {} });
     return createApp({
       ...{ config: read(), log: pino(sink), version: '0.0.0', patience },
       ...{

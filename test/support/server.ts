@@ -11,6 +11,9 @@ import { pino } from 'pino';
 import { type App, type AppDeps, createApp } from '../../src/app/app.ts';
 import { loadConfig } from '../../src/config/config.ts';
 
+/** One for all: the schema of the configuration is made once for each. */
+const NO_ENVIRONMENT = {};
+
 export interface TestServer {
   readonly app: App;
   readonly port: number;
@@ -55,7 +58,7 @@ async function openServer(directory: string, config: Settings, patience: Patienc
   const log: string[] = [];
   let listenHost: string | undefined;
   const app = await createApp({
-    config: loadConfig({ file, env: {}, flags: {} }),
+    config: loadConfig({ file, env: NO_ENVIRONMENT, flags: {} }),
     log: pino({}, { write: line => void log.push(line) }),
     version: '0.0.0',
     patience,

@@ -1,5 +1,5 @@
 // The image of Veneer itself, built from the Dockerfile on a base that is made of this machine's parts: none can be pulled.
-import { existsSync } from 'node:fs';
+import { existsSync, globSync } from 'node:fs';
 import { copyFile, cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { busyboxPath } from './clients.ts';
@@ -31,7 +31,7 @@ export async function makeServiceImage({ folder, registry, buildkit }: Lab): Pro
   return { base, image };
 }
 
-/** What a slim Node image has: a shell, Node with its libraries, and npm. */
+/** What a slim Node image has: a shell, Node with its libraries and those of the bundler, and npm. */
 async function makeRootfs(rootfs: string): Promise<void> {
   for (const directory of ['bin', 'sbin', 'usr/bin', 'usr/sbin', 'usr/local/bin', 'etc', 'root', 'tmp']) {
     await mkdir(join(rootfs, directory), { recursive: true });
@@ -39,9 +39,11 @@ async function makeRootfs(rootfs: string): Promise<void> {
   await writeFile(join(rootfs, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
   await copyFile(busyboxPath(process.arch === 'x64' ? 'amd64' : 'arm64'), join(rootfs, 'bin/busybox'));
   await copyFile(process.execPath, join(rootfs, 'usr/local/bin/node'));
-  for (const library of await listLibraries(process.execPath)) {
-    await mkdir(join(rootfs, dirname(library)), { recursive: true });
-    await copyFile(library, join(rootfs, library));
+  for (const binary of [process.execPath, ...globSync('node_modules/@rolldown/binding-*/*.node')]) {
+    for (const library of await listLibraries(binary)) {
+      await mkdir(join(rootfs, dirname(library)), { recursive: true });
+      await copyFile(library, join(rootfs, library));
+    }
   }
   const npm = join(await run('npm', ['root', '--global']), 'npm');
   await cp(npm, join(rootfs, 'usr/local/lib/node_modules/npm'), { recursive: true, verbatimSymlinks: true });
