@@ -20,6 +20,7 @@ import { createBuildsCommand } from './cli/builds.ts';
 import { createCacheCommand } from './cli/cache.ts';
 import { createGcCommand, type GcPlace } from './cli/gc.ts';
 import { createMirrorConfigCommand } from './cli/mirror.ts';
+import { createRegistriesCommand } from './cli/registries.ts';
 import { createRepairCommand } from './cli/repair.ts';
 import { createRulesCommand } from './cli/rules.ts';
 import { findServiceUrl, type Service } from './cli/service/service.ts';
@@ -59,7 +60,11 @@ const serviceCommands: ServiceCommandDeps = {
   terminal: process.stderr.isTTY ? process.stderr : undefined,
   listenForInterrupt,
 };
-for (const create of [createBuildCommand, createAugmentCommand, createBuildsCommand, createRulesCommand]) {
+const serviceCommandMakers = [
+  ...[createBuildCommand, createAugmentCommand, createBuildsCommand],
+  ...[createRulesCommand, createRegistriesCommand],
+];
+for (const create of serviceCommandMakers) {
   command.addCommand(create(serviceCommands));
 }
 

@@ -90,6 +90,8 @@ export interface AccessOptions {
   readonly signingKey?: string | undefined;
   /** Whose tokens name further users. */
   readonly oidc?: OidcOptions | undefined;
+  /** What credentials of registries are sealed with; the first seals, all open. Without any one is made, and kept under the data directory. */
+  readonly credentialKeys?: readonly string[] | undefined;
   readonly grants: readonly Grant[];
 }
 

@@ -45,6 +45,18 @@ export interface BearerCaller {
 export interface Requester {
   readonly caller: Caller;
   readonly address: string | undefined;
+  /** Hears how much of a rate is left each time that something counts for it, refused or not. */
+  readonly onCounted?: ((state: RateState) => void) | undefined;
+}
+
+/** How much of a rate is left, in whole seconds. */
+export interface RateState {
+  /** What is counted, in the plural. */
+  readonly name: string;
+  readonly count: number;
+  readonly perSeconds: number;
+  readonly left: number;
+  readonly resetSeconds: number;
 }
 
 export const ANONYMOUS: Caller = { kind: 'anonymous' };

@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache';
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import { RegistryError } from '../oci/errors.ts';
 import { networkOf } from './address.ts';
-import { type Requester, subjectOf } from './caller.ts';
+import { type RateState, type Requester, subjectOf } from './caller.ts';
 
 interface Rate {
   readonly count: number;
@@ -40,7 +40,9 @@ export function createCallerRateLimiter({ anonymous, known }: CallerRates, count
       if (requester.caller.kind === 'local') return;
       const { key, isKnown } = accountOf(requester);
       const [limiter, rate] = isKnown ? [limiters.known, known] : [limiters.anonymous, anonymous];
-      if (limiter && rate) await consume(counted, { limiter, rate, key, isKnown, count });
+      if (!limiter || !rate) return;
+      const tell = (state: RateLimiterRes) => requester.onCounted?.(describeState(counted, rate, state));
+      await consume(counted, { limiter, rate, key, isKnown, count, tell });
     },
     async refund(requester, count) {
       if (requester.caller.kind === 'local') return;
@@ -95,18 +97,27 @@ interface Consumption {
   readonly key: string;
   readonly isKnown: boolean;
   readonly count: number;
+  readonly tell: (state: RateLimiterRes) => void;
 }
 
-async function consume(counted: Counted, { limiter, rate, key, isKnown, count }: Consumption): Promise<void> {
+function describeState({ what }: Counted, { count, perMs }: Rate, state: RateLimiterRes): RateState {
+  return {
+    ...{ name: what, count, perSeconds: Math.ceil(perMs / 1000) },
+    left: Math.max(0, state.remainingPoints),
+    resetSeconds: Math.max(1, Math.ceil(state.msBeforeNext / 1000)),
+  };
+}
+
+async function consume(counted: Counted, { limiter, rate, key, isKnown, count, tell }: Consumption): Promise<void> {
   const { rates, accounts } = limiter;
   accounts.set(key, true);
   const before = await rates.get(key);
   try {
-    await rates.consume(key, count);
+    tell(await rates.consume(key, count));
   } catch (error) {
     if (!(error instanceof RateLimiterRes)) throw error;
     // What was refused is not to be waited for as well.
-    await rates.reward(key, count);
+    tell(await rates.reward(key, count));
     const used = before?.consumedPoints ?? 0;
     const { what, units } = counted;
     const limit = `${rate.count} ${units} in ${Math.ceil(rate.perMs / 1000)} seconds`;

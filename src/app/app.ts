@@ -28,7 +28,7 @@ import { createRoutes } from './routes.ts';
 import { createRuledPulls, createRuling, type Reread } from './ruling.ts';
 import { contentFolder, createReportDamage, createScrubbing } from './stored-content.ts';
 import { createSweeping } from './sweeping.ts';
-import { openCredentialPassThrough, type Patience } from './upstreams.ts';
+import { openCredentialPassThrough, openOwnCredentials, type Patience } from './upstreams.ts';
 
 export interface App {
   readonly fetch: Hono['fetch'];
@@ -142,6 +142,7 @@ async function openRooms(
   const { dockerConfigPath, patience, listening } = deps;
   const caching = closing(await createCaching({ config, log, clock, records, memory, reportDamage, listening }));
   const passing = await openCredentialPassThrough(config, now);
+  const own = config.access && (await openOwnCredentials({ config, log, records, now }));
   const layerStore = closing(
     await createRuleLayerStore({
       directory: contentFolder(config.dataDir, 'rules'),
@@ -157,6 +158,7 @@ async function openRooms(
       ...{ config, log, now, records, memory, tokenLayers, caching, layerStore, dockerConfigPath, patience },
       hosted: hosting.registries,
       scopes: passing?.scopes,
+      acting: own?.acting,
     }),
   );
 
@@ -182,6 +184,7 @@ async function openRooms(
       environment: deps.environment ?? {},
       findListenHost: deps.findListenHost ?? (() => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host)),
       onEnded: registryEvents.built,
+      runAs: own?.runAs,
       endedByItself,
       buildRate,
     }),
@@ -205,6 +208,8 @@ async function openRooms(
     ...{ hosted: hosting.hosted, collector: hosting.collector, cacheAdmin: caching.createAdmin(kept), ...pulling },
     rules: ruling.rules,
     sealed: passing?.sealed,
+    own,
+    nameRegistry: registry => pulling.upstreams.get(registry).name,
     listNotes: async () => [clock.findDoubt(), await reserve.findNote()].filter(note => note !== undefined),
     ...{ checkReady, listFaults },
   });

@@ -71,14 +71,22 @@ export function createBuilderAccess(deps: BuilderAccessDeps): BuilderAccess {
     const written = [image, ...(spec.cacheRepository === undefined ? [] : [`${spec.cacheRepository}:cache`])];
     const targets = written.map(name => locateImage(name).origin);
     const bases = Object.keys(spec.bases).map(name => locateBase(origins, name));
-    const others = [...targets, ...bases].filter(origin => !isOurs(origin)).map(({ registry }) => registry.name);
-    const found = await Promise.all([...new Set(others)].map(findOther));
+    const [pushed, read] = [targets, bases].map(
+      origins => new Set(origins.filter(origin => !isOurs(origin)).map(({ registry }) => registry.name)),
+    );
+    const found = await Promise.all([
+      ...[...(pushed ?? [])].map(name => findOther(name, false)),
+      ...[...(read ?? [])].filter(name => !pushed?.has(name)).map(name => findOther(name, true)),
+    ]);
     const own = await issueOwn(targets, bases.filter(isOurs), spec.timeoutMs ?? timeoutMs);
     return new Map([...found.flat(), ...own]);
   }
 
-  async function findOther(registry: string): Promise<readonly (readonly [string, BuildCredentials])[]> {
-    const credentials = await upstreams.findCredentials(registry);
+  async function findOther(
+    registry: string,
+    isRead: boolean,
+  ): Promise<readonly (readonly [string, BuildCredentials])[]> {
+    const credentials = await upstreams.findCredentials(registry, { isRead });
     return credentials ? [[upstreams.describe(registry).host, credentials]] : [];
   }
 

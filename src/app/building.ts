@@ -18,6 +18,7 @@ import type { BaseImages, OpenDestination } from '../builds/images.ts';
 import { createPlan, listRead, type Plan, type PlanDeps, type PlanLimits, type PlanPolicy } from '../builds/plan.ts';
 import type { Environment } from '../builds/process.ts';
 import { type BuildsPolicy, createBuilds } from '../builds/queue/create.ts';
+import type { RunAs } from '../builds/queue/run-job.ts';
 import { InvalidRecipe } from '../builds/recipes/pattern.ts';
 import { createRecipes, type Recipes } from '../builds/recipes/recipe.ts';
 import type { BuildRecord } from '../builds/record.ts';
@@ -67,6 +68,8 @@ interface BuildingDeps {
   readonly onDamagedContext: (damage: Damage) => void;
   /** Limits all that starts builds. */
   readonly buildRate: CallerRateLimiter;
+  /** Runs the work of a caller with the credentials of registries that it has stored. */
+  readonly runAs: RunAs | undefined;
 }
 
 export interface Building {
@@ -148,6 +151,7 @@ async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
     records,
     directory: join(config.dataDir, 'builds', 'logs'),
     executors: { containerfile: await openMaker(deps, parts), copy: createCopy({ ...pulling, openDestination }) },
+    runAs: deps.runAs,
     sweepContexts: contexts.sweep,
     imageExists: async (image, digest) => {
       const colon = image.lastIndexOf(':');

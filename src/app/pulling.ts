@@ -35,7 +35,7 @@ import type { RuleLayerStore } from '../rules/layers/layer-store.ts';
 import type { DescribeRemote } from '../rules/rules.ts';
 import type { RecordStore } from '../state/store.ts';
 import type { StartBuildForPull } from '../submit/rate-limited-builds.ts';
-import type { ScopePolicy } from '../upstream/auth/scopes.ts';
+import type { ActingCredentials, ScopePolicy } from '../upstream/auth/scopes.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 import type { Caching } from './caching.ts';
 import { openUpstreams, type Patience } from './upstreams.ts';
@@ -55,6 +55,8 @@ interface PullingDeps {
   readonly patience: Partial<Patience> | undefined;
   /** Of upstreams that see the credentials of clients. */
   readonly scopes?: ScopePolicy | undefined;
+  /** Of callers who have stored some. */
+  readonly acting?: ActingCredentials | undefined;
 }
 
 export interface Pulling {

@@ -11,6 +11,7 @@ import type { HostedRepositories } from '../hosted/repositories.ts';
 import { createCacheApi } from '../http/admin/cache-api.ts';
 import { createCollectApi } from '../http/admin/collect-api.ts';
 import { createHealth } from '../http/admin/health.ts';
+import { createRegistriesApi } from '../http/admin/registries-api.ts';
 import { createRulesApi } from '../http/admin/rules-api.ts';
 import { createAdmission } from '../http/distribution/admission.ts';
 import { createCredentialPassThrough } from '../http/distribution/credential-pass-through.ts';
@@ -20,12 +21,13 @@ import { createPush } from '../http/distribution/push.ts';
 import { createRegistry } from '../http/distribution/registry.ts';
 import type { RegistryEvents } from '../http/distribution/registry-events.ts';
 import { createTokenEndpoint } from '../http/distribution/token-endpoint.ts';
-import { clientAddress, createAuthentication } from '../http/middleware/authentication.ts';
+import { callerName, clientAddress, createAuthentication } from '../http/middleware/authentication.ts';
 import { createBodyBudget } from '../http/middleware/body-memory.ts';
 import { createBodySender } from '../http/middleware/body-sender.ts';
 import { createErrorHandler, notFound } from '../http/middleware/errors.ts';
 import { createInertAnswers, createPageGuard } from '../http/middleware/pages.ts';
 import { createRequestLog } from '../http/middleware/request-log.ts';
+import { createOpenApi } from '../http/openapi.ts';
 import { createAugmentApi } from '../http/wave/augment-api.ts';
 import { createBuildsApi, createContextsApi } from '../http/wave/builds-api.ts';
 import { createInspectApi } from '../http/wave/inspect.ts';
@@ -45,6 +47,7 @@ import { listCallbackUrls } from './builder-access.ts';
 import type { Building } from './building.ts';
 import type { Pulling } from './pulling.ts';
 import type { RuledPulls } from './ruling.ts';
+import type { OwnCredentials } from './upstreams.ts';
 
 type PullingParts = Pick<
   Pulling,
@@ -74,6 +77,9 @@ interface RoutesDeps extends PullingParts {
   readonly listFaults: () => readonly string[];
   /** Where upstreams see the credentials of clients. */
   readonly sealed?: SealedCredentials | undefined;
+  /** Where callers have names: the credentials of registries that they have stored. */
+  readonly own?: OwnCredentials | undefined;
+  readonly nameRegistry: (registry: string) => string;
 }
 
 export function createRoutes(app: Hono, deps: RoutesDeps): void {
@@ -93,9 +99,11 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
       listBuilders: deps.building.platforms.list,
     }),
   );
+  app.route('/', createOpenApi({ limits: submitLimits(config), version }));
   app.route('/', createContextsApi(deps.building.buildContexts));
   addTokenEndpoint(app, deps);
   addAuthentication(app, deps);
+  addOwnCredentials(app, deps);
   const findToken = createFindToken(deps);
   addRegistry(app, { ...deps, findToken });
   addAugmentApi(app, { ...deps, findToken });
@@ -136,12 +144,26 @@ function addTokenEndpoint(app: Hono, { access, sealed, origins }: RoutesDeps): v
 
 function addAuthentication(app: Hono, { config, access }: RoutesDeps): void {
   const callers = { access, publicUrl: config.publicUrl?.href, addressOf: clientAddress };
-  for (const path of ['/v2', '/v2/*', '/v1/hosted/*', '/v1/cache/*', '/v1/rules', '/v1/rules/*']) {
+  const admin = ['/v1/hosted/*', '/v1/cache/*', '/v1/rules', '/v1/rules/*'];
+  for (const path of ['/v2', '/v2/*', ...admin, '/v1/registries', '/v1/registries/*']) {
     app.use(path, createAuthentication(callers));
   }
   for (const path of ['/v1alpha1/*', '/v1alpha2/*', '/container-token', '/container-token/*']) {
     app.use(path, createAuthentication({ ...callers, toleratesBearers: true }));
   }
+}
+
+const TOKEN_PATH = /^\/v2\/wt\/([0-9a-f]{12,24})\//;
+
+/** Whatever a request reads, it reads with the credentials that its caller has stored; a token, with those of whom it was given out to. */
+function addOwnCredentials(app: Hono, { own, ledger }: RoutesDeps): void {
+  if (!own) return;
+  const ownerOf = async (c: Context) => {
+    const token = TOKEN_PATH.exec(c.req.path)?.[1];
+    return token === undefined ? callerName(c) : (await ledger.find(token))?.caller;
+  };
+  for (const path of ['/v2/*', '/v1/rules/*'])
+    app.use(path, async (c, next) => own.runAs((await ownerOf(c)) ?? '', next));
 }
 
 function addRegistry(app: Hono, deps: RoutesDeps & { readonly findToken: FindToken }): void {
@@ -163,7 +185,9 @@ function addRegistry(app: Hono, deps: RoutesDeps & { readonly findToken: FindTok
     withRules: deps.ruledPulls.withRules,
     withToken,
   });
-  app.route('/', createRegistry({ admission, events: registryEvents }));
+  const counted = { what: 'pulls', units: 'tags', key: 'pulls.rate' };
+  const pullLimiter = createCallerRateLimiter(config.pulls.rate, counted);
+  app.route('/', createRegistry({ admission, events: registryEvents, pullLimiter }));
   app.route('/', createPush({ admission, hosted, bodies: createBodyBudget(MAX_MANIFEST_BYTES, deps.spareBytes) }));
 }
 
@@ -180,7 +204,11 @@ function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindT
   const { config, log, origins, ledger, findToken, inspect, building, ruledPulls } = deps;
   const requireSources = createSourceRights(deps);
   const { requestBodyBytes } = config.limits;
-  const body = { maxBytes: requestBodyBytes, bodies: createBodyBudget(requestBodyBytes, deps.spareBytes) };
+  const body = {
+    maxBytes: requestBodyBytes,
+    bodies: createBodyBudget(requestBodyBytes, deps.spareBytes),
+    runAs: deps.own?.runAs,
+  };
   const publicUrl = config.publicUrl?.href;
   const { builds, plan, listBases } = building;
   const limitedBuilds = createRateLimitedBuilds(builds, deps.buildRate);
@@ -198,6 +226,8 @@ function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindT
   app.route('/', createAugmentApi({ submit, builds, ledger, findToken, origins, publicUrl, body, limits }));
   app.route('/', createBuildsApi({ builds, limitedBuilds, origins, publicUrl, log }));
   app.route('/', createInspectApi({ inspect, requireSources, body }));
+  const { own, nameRegistry } = deps;
+  app.route('/', createRegistriesApi({ credentials: own?.stored, nameRegistry, body }));
 }
 
 function submitLimits({ limits, builds }: Config): SubmitLimits {

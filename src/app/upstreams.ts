@@ -2,11 +2,17 @@
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { loadPassThroughKeys } from '../access/keys.ts';
+import {
+  createRegistryCredentials,
+  loadCredentialKeys,
+  type RegistryCredentials,
+} from '../access/registry-credentials.ts';
 import { createSealedCredentials, type SealedCredentials } from '../access/sealed-credentials.ts';
 import type { Config } from '../config/schema.ts';
 import { breakerSchema } from '../config/upstream-schema.ts';
 import type { Memory } from '../memory.ts';
-import type { ScopePolicy } from '../upstream/auth/scopes.ts';
+import type { RecordStore } from '../state/store.ts';
+import { type ActingCredentials, createActingCredentials, type ScopePolicy } from '../upstream/auth/scopes.ts';
 import type { BreakerChange } from '../upstream/limits/breaker.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 import { createUpstreams, type UpstreamsOptions } from '../upstream/upstreams.ts';
@@ -23,6 +29,7 @@ export function openUpstreams({
   now,
   memory,
   scopes,
+  acting,
   ...options
 }: {
   readonly config: Config;
@@ -33,6 +40,8 @@ export function openUpstreams({
   readonly patience: Partial<Patience> | undefined;
   /** Of upstreams that see the credentials of clients. */
   readonly scopes?: ScopePolicy | undefined;
+  /** Of callers who have stored some. */
+  readonly acting?: ActingCredentials | undefined;
 }): Upstreams {
   const { dockerConfigPath, patience } = options;
   return createUpstreams({
@@ -47,6 +56,7 @@ export function openUpstreams({
     breaker: breakerSchema().parse({}),
     onBreaker: logBreaker(log),
     scopes,
+    acting,
     clock: { ...systemClock, now },
     memory,
     ...PATIENCE,
@@ -71,7 +81,8 @@ function logBreaker(log: Logger): (change: BreakerChange) => void {
 
 interface Passing {
   readonly scopes: ScopePolicy;
-  readonly sealed: SealedCredentials;
+  /** Undefined where callers have names, and credentials of registries are stored for them. */
+  readonly sealed: SealedCredentials | undefined;
 }
 
 /** As long as most clients believe that a token lives at least; then they get another by themselves. */
@@ -80,12 +91,46 @@ const SEALED_TTL_MS = 5 * 60_000;
 /** However long tags are believed: whoever is shut out of a registry must not have what it opened for days. */
 const MAX_LIFE_MS = 3_600_000;
 
-/** Undefined where no upstream sees any. Throws AccessFault. */
+/** Undefined where no upstream sees credentials of any client. Throws AccessFault. */
 export async function openCredentialPassThrough(config: Config, now: () => Date): Promise<Passing | undefined> {
-  if (!Object.values(config.upstreams).some(({ passCredentials }) => passCredentials)) return undefined;
+  const isPassing = Object.values(config.upstreams).some(({ passCredentials }) => passCredentials);
+  if (!isPassing && !config.access) return undefined;
   const keys = await loadPassThroughKeys(join(config.dataDir, 'passing-key'));
   return {
     scopes: { key: keys.scopes, lifeMs: Math.min(config.cache.tagFreshnessMs, MAX_LIFE_MS) },
-    sealed: createSealedCredentials({ key: keys.sealing, ttlMs: SEALED_TTL_MS, now }),
+    sealed: isPassing ? createSealedCredentials({ key: keys.sealing, ttlMs: SEALED_TTL_MS, now }) : undefined,
+  };
+}
+
+/** The credentials of registries that callers have stored, and the work that is done with them. */
+export interface OwnCredentials {
+  readonly stored: RegistryCredentials;
+  readonly acting: ActingCredentials;
+  /** Runs the work of a caller with what it has stored; `caller` as in subjectOf. */
+  runAs<T>(caller: string, work: () => Promise<T>): Promise<T>;
+}
+
+/** Throws AccessFault. */
+export async function openOwnCredentials({
+  config,
+  log,
+  records,
+  now,
+}: {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly records: RecordStore;
+  readonly now: () => Date;
+}): Promise<OwnCredentials> {
+  const keys = await loadCredentialKeys(join(config.dataDir, 'credentials-key'), config.access?.credentialKeys ?? []);
+  const stored = await createRegistryCredentials({ records, keys, now, onFault: reason => log.error(reason) });
+  const acting = createActingCredentials();
+  return {
+    stored,
+    acting,
+    async runAs(caller, work) {
+      const credentials = await stored.open(caller);
+      return credentials ? acting.run(credentials, work) : work();
+    },
   };
 }

@@ -13,6 +13,8 @@ export interface Builds {
   preview(spec: Spec, options: SubmitOptions): Promise<Submitted>;
   /** Undefined for an unknown id, or one whose record has expired. */
   find(id: string): Promise<BuildRecord | undefined>;
+  /** Whether this caller has asked for it too, after the one that its record names. */
+  wasSubmittedBy(id: string, caller: string): Promise<boolean>;
   /** The newest first. */
   list(page: BuildsPage): Promise<readonly BuildRecord[]>;
   /**
@@ -42,6 +44,8 @@ export interface SubmitOptions {
   /** The caller, for the fair queue and the record; empty: anonymous. */
   readonly caller: string;
   readonly priority?: number | undefined;
+  /** See BuildRecord. */
+  readonly isShared?: boolean | undefined;
 }
 
 export interface Submitted {

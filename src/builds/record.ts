@@ -24,6 +24,8 @@ export const buildRecordSchema = z.object({
   image: z.string(),
   /** Who submitted it first; empty: anonymous. */
   caller: z.string(),
+  /** Whether it was begun for a pull, by a recipe: then it is for whoever may pull the image. */
+  isShared: z.boolean().optional(),
   /** Builds of a higher priority start first; default: 0. */
   priority: z.int(),
   createdAt: z.iso.datetime(),

@@ -10,6 +10,7 @@ export function accessSchema(env: Environment) {
       /** A private key, Ed25519 or P-256, as PEM or JWK. */
       signingKey: secret(env).optional(),
       oidc: oidcSchema().optional(),
+      credentialKeys: z.array(secret(env)).max(10).default([]),
       grants: z.array(grantSchema()).default([]),
     })
     .transform(({ tokenTtl, ...rest }) => ({ ...rest, tokenTtlMs: tokenTtl }));

@@ -49,6 +49,14 @@ export function configSchema(env: Environment) {
       ruleDigests: ruleDigestsSchema().prefault({}),
       events: eventsSchema(env).prefault({}),
       tokens: tokensSchema().prefault({}),
+      /** How many tags may be resolved. */
+      pulls: z
+        .strictObject({
+          rate: z
+            .strictObject({ anonymous: rate().prefault('1000/1m'), known: rate().prefault('10000/1m') })
+            .prefault({}),
+        })
+        .prefault({}),
       cache: cacheSchema().prefault({}),
       scrub: scrubSchema().prefault({}),
       attestations: z.enum(['drop', 'keep']).default('drop'),

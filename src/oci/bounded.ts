@@ -9,22 +9,40 @@ const MAX_ITEMS = 10_000;
  * kilobyte of each fault.
  */
 export function listSchema<Item extends z.ZodType>(item: Item, max = MAX_ITEMS) {
-  return z
+  const list = z
     .array(z.unknown())
     .check(atMost(max, 'items'))
     .transform((items, context) => parseEach(items.entries(), item, context)?.map(([, value]) => value) ?? z.NEVER);
+  bounded.set(list, { kind: 'list', inner: item, max });
+  return list;
 }
 
 /** The same for an object of any keys, `__proto__` too, which a map of zod's drops in silence. */
 export function mapSchema<Value extends z.ZodType>(value: Value, max = MAX_ITEMS) {
-  return z
+  const map = z
     .custom<Readonly<Record<string, unknown>>>(isMap, 'must be an object')
-    .transform(map => Object.entries(map))
+    .transform(given => Object.entries(given))
     .check(atMost(max, 'items'))
     .transform((entries, context) => {
       const parsed = parseEach(entries, value, context);
       return parsed ? Object.fromEntries(parsed) : z.NEVER;
     });
+  bounded.set(map, { kind: 'map', inner: value, max });
+  return map;
+}
+
+interface Bounded {
+  readonly kind: 'list' | 'map';
+  /** Of each item or value. */
+  readonly inner: z.ZodType;
+  readonly max: number;
+}
+
+const bounded = new WeakMap<z.core.$ZodType, Bounded>();
+
+/** What a list or map of these is of, for those who describe it: its schema itself does not show that. */
+export function findBounded(schema: z.core.$ZodType): Bounded | undefined {
+  return bounded.get(schema);
 }
 
 function isMap(value: unknown): boolean {

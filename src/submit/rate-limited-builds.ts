@@ -65,13 +65,13 @@ export function createStartBuildForPull({
 }): StartBuildForPull {
   return async (plan, platforms) => {
     const requester = findRequester();
-    if (!requester) return builds.submit(await plan(), { caller: NOBODY, priority: PULL_PRIORITY });
+    if (!requester) return builds.submit(await plan(), { caller: NOBODY, priority: PULL_PRIORITY, isShared: true });
     await limiter.consume(requester, platforms);
     const spec = await plan();
     const isCounted = await isNew(builds, requester, spec);
     const caller = subjectOf(requester.caller);
     const isStranger = caller === '' && requester.caller.kind !== 'local';
-    const submitted = await builds.submit(spec, { caller, priority: isStranger ? 0 : PULL_PRIORITY });
+    const submitted = await builds.submit(spec, { caller, priority: isStranger ? 0 : PULL_PRIORITY, isShared: true });
     if (!isCounted) await limiter.refund(requester, platforms);
     return submitted;
   };

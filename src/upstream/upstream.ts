@@ -111,8 +111,11 @@ export interface Upstreams {
   getPusher(registry: string): Pusher;
   /** What a program has to know to reach the registry itself. Throws as `getPusher` does, and UNSUPPORTED where its URL has a path. */
   describe(registry: string): RegistryAddress;
-  /** What a program can log in with itself; undefined where there is nothing, or only an identity token. Throws as `get` does. */
-  findCredentials(registry: string): Promise<PasswordCredentials | undefined>;
+  /**
+   * What a program can log in with itself; undefined where there is nothing, or only an identity token. `isRead`: nothing is pushed, and the
+   * caller's own credentials do. Throws as `get` does.
+   */
+  findCredentials(registry: string, options?: { readonly isRead?: boolean }): Promise<PasswordCredentials | undefined>;
   /** Whether `component`, the first of a name, names a configured alias or host. */
   has(component: string): boolean;
   /**

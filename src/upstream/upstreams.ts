@@ -4,7 +4,7 @@ import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import { isRegistryHost } from '../oci/reference.ts';
 import { type Credentials, createDockerCredentials, type HelperFailure } from './auth/credentials.ts';
-import { createScopes, type ScopePolicy } from './auth/scopes.ts';
+import { type ActingCredentials, createScopes, type ScopePolicy } from './auth/scopes.ts';
 import type { BreakerChange } from './limits/breaker.ts';
 import type { BreakerPolicy } from './limits/limits.ts';
 import { createMirrored } from './registry/mirrored.ts';
@@ -51,6 +51,8 @@ export interface UpstreamsOptions {
   readonly helperTimeoutMs?: number | undefined;
   /** Of entries with passCredentials, which need it. */
   readonly scopes?: ScopePolicy | undefined;
+  /** Of callers who have stored some; needs `scopes`. */
+  readonly acting?: ActingCredentials | undefined;
   readonly clock?: Clock | undefined;
   readonly memory: Memory;
   readonly lookup?: Lookup | undefined;
@@ -136,11 +138,18 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
       return { ...own, open: show => find(show?.()) };
     }
     const upstream = toUpstream(endpoint);
-    return { ...own, open: () => upstream };
+    const { acting } = options;
+    if (!acting || isOffline) return { ...own, open: () => upstream };
+    const find = createScopes({ ...requireScopes(name), name, clock, memory, forClient: own.forClient, toUpstream });
+    const open = () => {
+      const credentials = acting.find(name);
+      return credentials ? find(credentials) : upstream;
+    };
+    return { ...own, open };
   }
 
   function requireScopes(name: string): ScopePolicy {
-    if (!options.scopes) throw new TypeError(`${name} has passCredentials, and there is no policy of scopes`);
+    if (!options.scopes) throw new TypeError(`${name} has clients with credentials, and there is no policy of scopes`);
     return options.scopes;
   }
 
@@ -171,8 +180,9 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     get: (registry, show) => get(registry).open(show),
     getPusher: registry => getOnline(registry, 'push').pusher,
     describe: registry => getOnline(registry, 'build').describe(),
-    async findCredentials(registry) {
-      const credentials = await get(registry).findCredentials();
+    async findCredentials(registry, { isRead = false } = {}) {
+      const acting = isRead ? options.acting?.find(normalizeName(registry)) : undefined;
+      const credentials = acting ?? (await get(registry).findCredentials());
       return credentials && 'password' in credentials ? credentials : undefined;
     },
     has: component => configured.has(normalizeName(component)),

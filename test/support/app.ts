@@ -14,6 +14,7 @@ import type { ContentDescriptor } from '../../src/oci/descriptor.ts';
 import { parseDigest } from '../../src/oci/digest.ts';
 import { isIndexType, isManifestType } from '../../src/oci/media-type.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from './images.ts';
+import { expectDescribed } from './openapi.ts';
 import { type RegistryOptions, startRegistry, type TestRegistry } from './registry.ts';
 
 /** One for all: the schema of the configuration is made once for each. */
@@ -124,7 +125,9 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
       ...(encoded && { body: encoded, duplex: 'half' as const }),
     };
     const socket = address === undefined ? {} : { incoming: { socket: { remoteAddress: address } } };
-    return app.fetch(new Request(`http://${HOST}${path}`, init), socket);
+    const response = await app.fetch(new Request(`http://${HOST}${path}`, init), socket);
+    await expectDescribed(method, path, response);
+    return response;
   }
 
   return {

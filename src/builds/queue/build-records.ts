@@ -19,6 +19,9 @@ export interface BuildRecords {
   findLatest(key: string): Promise<LatestAttempt | undefined>;
   /** Newest first; none if `after` is unknown. */
   list(page: BuildsPage): Promise<readonly BuildRecord[]>;
+  /** Notes that this caller has asked for the build, too. Durable when it resolves. */
+  addCaller(id: string, caller: string): Promise<void>;
+  hasCaller(id: string, caller: string): Promise<boolean>;
   /** Whether a stored build uses this context. */
   hasContext(digest: Digest): Promise<boolean>;
   /** Unfinished builds of an earlier process: those that ran before those that were queued, oldest first. */
@@ -37,19 +40,24 @@ export interface UnderWay {
 
 const STATUSES = buildRecordSchema.shape.status.options;
 const PAGE = 1000;
+/** How long a build may take from its submission to its end. */
+const UNDER_WAY_MS = 7 * 86_400_000;
 
 export function createBuildRecords({
   records: store,
   keepMs,
+  now,
   log,
 }: {
   readonly records: RecordStore;
   /** How long a record is kept after the end of its build. */
   readonly keepMs: number;
+  readonly now: () => Date;
   readonly log: Logger;
 }): BuildRecords {
   const builds = createCollection({ store, name: 'build', schema: buildRecordSchema });
   const order = createCollection({ store, name: 'build-order', schema: buildIdSchema });
+  const callers = createCollection({ store, name: 'build-caller', schema: z.literal(true) });
   // Older releases stored a number, which blamed whatever ran.
   const crashHistories = createCollection({ store, name: 'build-crash', schema: blameSchema.catch(NO_CRASHES) });
 
@@ -123,6 +131,9 @@ export function createBuildRecords({
       const start = await find(after);
       return start ? findAll(await idsOf(prefix, { after: prefix + timeKey(start), limit })) : [];
     },
+    addCaller: (id, caller) =>
+      callers.put(`${id} ${caller}`, true, { expiresAt: new Date(now().getTime() + keepMs + UNDER_WAY_MS) }),
+    hasCaller: (id, caller) => callers.has(`${id} ${caller}`),
     hasContext: async digest => (await idsOf(contextPrefix(digest), { limit: 1 })).length > 0,
     async listUnderWay() {
       const records = [...(await listStatus('running')), ...(await listStatus('queued'))];

@@ -13,7 +13,7 @@ import { createLogStore } from './log-store.ts';
 import { type Wait, waitFor } from './notifier.ts';
 import { createQueue, type Queue } from './queue.ts';
 import { restoreJobs } from './restore.ts';
-import { createRunJob, type Executors, type RunPolicy } from './run-job.ts';
+import { createRunJob, type Executors, type RunAs, type RunPolicy } from './run-job.ts';
 import { createBuildScheduler, type SubmitPolicy } from './submit.ts';
 
 export interface BuildsPolicy extends RunPolicy, SubmitPolicy {
@@ -30,6 +30,7 @@ export interface BuildsDeps {
   /** For the logs; created if absent. */
   readonly directory: string;
   readonly executors: Executors;
+  readonly runAs?: RunAs | undefined;
   /** Whether the image's tag still points to this digest, with all its content. */
   readonly imageExists: (image: string, digest: Digest) => Promise<boolean>;
   readonly policy: BuildsPolicy;
@@ -56,7 +57,7 @@ export async function createBuilds({
   const { directory, policy, redact, log } = deps;
   const closing = new AbortController();
   const jobs = createJobs();
-  const records = createBuildRecords({ records: deps.records, keepMs: policy.keepMs, log });
+  const records = createBuildRecords({ records: deps.records, keepMs: policy.keepMs, now, log });
   const logs = await createLogStore({ directory, maxBytes: policy.maxLogBytes, redact, now, log });
   const endJob = createEndJob({ ...deps, records, jobs, now, wait, closing: closing.signal });
   const run = createRunJob({ ...deps, records, endJob, now, wait });
@@ -78,6 +79,7 @@ export async function createBuilds({
     find,
     submit: (spec, options) => scheduler.submit(spec, options),
     preview: (spec, options) => scheduler.preview(spec, options),
+    wasSubmittedBy: (id, caller) => records.hasCaller(id, caller),
     list: page => records.list(page),
     async wait(id, signal) {
       const job = jobs.get(id);

@@ -14,6 +14,8 @@ export interface Executors {
   readonly copy: Execute<CopySpec>;
 }
 
+export type RunAs = <T>(caller: string, work: () => Promise<T>) => Promise<T>;
+
 export interface RunPolicy {
   /** For a spec that names none: over all attempts. */
   readonly timeoutMs: number;
@@ -25,6 +27,8 @@ export interface RunPolicy {
 
 interface RunJobDeps {
   readonly executors: Executors;
+  /** Runs the work of a caller with what is the caller's own, such as credentials of registries. Default: it has nothing. */
+  readonly runAs?: RunAs | undefined;
   readonly records: BuildRecords;
   readonly endJob: EndJob;
   readonly policy: RunPolicy;
@@ -85,7 +89,8 @@ async function executeWithRetries(job: Job, over: AbortSignal, deps: RunJobDeps)
     await start(job, deps);
     const options = { signal, wait, graceMs: policy.graceMs ?? GRACE_MS, log: log.child({ build: job.record.id }) };
     try {
-      return await attempt(() => execute(deps.executors, job.record.spec, createExecuteOptions(job, over)), options);
+      const run = () => execute(deps.executors, job.record.spec, createExecuteOptions(job, over));
+      return await attempt(() => (deps.runAs ? deps.runAs(job.record.caller, run) : run()), options);
     } catch (error) {
       if (signal.aborted || retry >= policy.infrastructureRetries || !isRetryable(error)) throw error;
       const waitMs = Math.min(BACKOFF_MS.min * 2 ** retry, BACKOFF_MS.max);

@@ -57,6 +57,7 @@ export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
             isCached: false,
           };
         join(answer.build.id, submission, deps);
+        await noteCaller(answer.build, submission, deps);
         return answer;
       }),
     async preview(spec, submission) {
@@ -97,18 +98,28 @@ function isRemembered({ failure, endedAt }: BuildRecord, { policy, now }: Submit
 
 type Draft = SubmitOptions & { readonly createdAt: Date };
 
-function draft(spec: Spec, attempt: number, { caller, priority = 0, createdAt }: Draft): BuildRecord {
+function draft(spec: Spec, attempt: number, { caller, priority = 0, isShared, createdAt }: Draft): BuildRecord {
   return {
     id: attemptId(specKey(spec), attempt),
     spec,
     status: 'queued',
     image: imageOf(spec),
     caller,
+    ...(isShared && { isShared }),
     priority,
     createdAt: createdAt.toISOString(),
     starts: 0,
     backends: [],
   };
+}
+
+/** Whoever has asked for a build may see it. */
+async function noteCaller(
+  { id, caller: first }: BuildRecord,
+  { caller, isShared }: Submission,
+  { records }: SubmitDeps,
+) {
+  if (caller !== '' && caller !== first && !isShared) await records.addCaller(id, caller);
 }
 
 /** A build has the highest priority of those who submitted it. */

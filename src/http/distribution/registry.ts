@@ -1,11 +1,12 @@
 // The distribution API: distribution-spec "Pull", "Content Discovery" and "Listing Referrers". Read only.
 import { type Context, Hono } from 'hono';
+import type { CallerRateLimiter } from '../../access/rate-limiter.ts';
 import { parseRange } from '../../oci/bytes.ts';
-import { parseDigest } from '../../oci/digest.ts';
+import { isDigest, parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { inertManifestType, mediaTypes, otherManifestTypes } from '../../oci/media-type.ts';
 import { acceptsIndex, pullManifest } from '../../pull/pull.ts';
-import { requireCaller } from '../middleware/authentication.ts';
+import { isBuilder, requesterOf, requireCaller } from '../middleware/authentication.ts';
 import type { Admission } from './admission.ts';
 import { readNamespace } from './mirror.ts';
 import type { RegistryEvents } from './registry-events.ts';
@@ -15,9 +16,12 @@ const MAX_PAGE = 10_000;
 export function createRegistry({
   admission,
   events,
+  pullLimiter,
 }: {
   readonly admission: Pick<Admission, 'admitPull'>;
   readonly events: Pick<RegistryEvents, 'pulled'>;
+  /** Of tags that are resolved: what is asked for by digest is free. */
+  readonly pullLimiter: CallerRateLimiter;
 }): Hono {
   const app = new Hono();
 
@@ -42,6 +46,7 @@ export function createRegistry({
       signal: c.req.raw.signal,
     };
     const reference = c.req.param('reference');
+    if (!isDigest(reference) && !isBuilder(c)) await pullLimiter.consume(requesterOf(c), 1);
     const manifest = await pullManifest(pull, reference, options);
     const { raw, digest, mediaType } = manifest;
     const headers = { 'Content-Type': inertManifestType(mediaType), ...contentHeaders(digest) };

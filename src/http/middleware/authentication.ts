@@ -4,7 +4,15 @@ import type { Context, MiddlewareHandler } from 'hono';
 import { tryGetContext } from 'hono/context-storage';
 import type { Access, AccessRequest, MissingRight } from '../../access/access.ts';
 import { type Challenge, formatChallenge } from '../../access/authorization.ts';
-import { ANONYMOUS, type Caller, type Holder, isBuild, type Requester, subjectOf } from '../../access/caller.ts';
+import {
+  ANONYMOUS,
+  type Caller,
+  type Holder,
+  isBuild,
+  type RateState,
+  type Requester,
+  subjectOf,
+} from '../../access/caller.ts';
 import { formatScope, type Right, verbs } from '../../access/right.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { findNamespace } from '../distribution/mirror.ts';
@@ -144,13 +152,22 @@ export function callerName(c: Context): string | undefined {
 }
 
 export function requesterOf(c: Context): Requester {
-  return { caller: callerOf(c), address: clientAddress(c) };
+  return { caller: callerOf(c), address: clientAddress(c), onCounted: state => showRate(c, state) };
 }
 
 /** Whose request is being served, where `contextStorage` knows it; undefined outside of any. */
 export function findRequester(): Requester | undefined {
   const c: Context | undefined = tryGetContext();
-  return c && { caller: c.get('rights')?.caller ?? ANONYMOUS, address: clientAddress(c) };
+  if (!c) return undefined;
+  const caller = c.get('rights')?.caller ?? ANONYMOUS;
+  return { caller, address: clientAddress(c), onCounted: state => showRate(c, state) };
+}
+
+/** As draft-ietf-httpapi-ratelimit-headers-10 has it: several rates may count one request. */
+function showRate(c: Context, { name, count, perSeconds, left, resetSeconds }: RateState): void {
+  // These stay whatever response a route returns, which those of c.header do not.
+  c.res.headers.append('RateLimit-Policy', `"${name}";q=${count};w=${perSeconds}`);
+  c.res.headers.append('RateLimit', `"${name}";r=${left};t=${resetSeconds}`);
 }
 
 /** Whether the caller is a build of ours. */

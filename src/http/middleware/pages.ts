@@ -29,7 +29,6 @@ export function createPageGuard({
   function isAllowed(c: Context): boolean {
     const site = c.req.header('Sec-Fetch-Site') ?? 'none';
     const origin = c.req.header('Origin');
-    if (isOpen) return site === 'none' && origin === undefined;
     return ['none', 'same-origin'].includes(site) && (origin === undefined || isOwnOrigin(c, origin));
   }
 
@@ -61,16 +60,23 @@ function misdirected(name: string): RegistryError {
   return new RegistryError('DENIED', `${name.slice(0, 255)} is not a name of this Veneer: ${remedy}`, { status: 421 });
 }
 
+const POLICY = 'Content-Security-Policy';
+
 const INERT = {
   'X-Content-Type-Options': 'nosniff',
-  'Content-Security-Policy': "default-src 'none'; sandbox",
+  [POLICY]: "default-src 'none'; sandbox",
   'Cross-Origin-Resource-Policy': 'same-origin',
 } as const;
 
-/** Of every answer, errors too: whatever bytes it has, and whoever made them, a browser runs, frames and guesses nothing. */
+/**
+ * Of every answer, errors too: whatever bytes it has, and whoever made them, a browser runs, frames and guesses nothing. A page of our own has a
+ * policy of its own.
+ */
 export function createInertAnswers(): MiddlewareHandler {
   return async (c, next) => {
     await next();
+    const own = c.res.headers.get(POLICY);
     for (const [name, value] of Object.entries(INERT)) c.res.headers.set(name, value);
+    if (own !== null) c.res.headers.set(POLICY, own);
   };
 }

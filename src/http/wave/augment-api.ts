@@ -9,6 +9,7 @@ import type { FindToken } from '../distribution/find-token.ts';
 import { requesterOf } from '../middleware/authentication.ts';
 import { buildLogPath } from './build-response.ts';
 import { type BodyLimits, withJson } from './json-body.ts';
+import { maySeeToken } from './ownership.ts';
 import { imageAddress, publicHost } from './public-host.ts';
 import { describeTokenResponse, recordResponse, statusResponse, submitResponse, type View } from './submit-response.ts';
 import { parseSubmit, type SubmitLimits } from './submit-schema.ts';
@@ -39,9 +40,9 @@ export function createAugmentApi(deps: {
     return { host, addressOf: image => imageAddress(image, origins, host) };
   }
 
-  async function findSubmission(c: Context): Promise<Submission> {
+  async function findSubmission(c: Context, options?: { readonly isOwnerRequired: boolean }): Promise<Submission> {
     const record = await findToken(c, c.req.param('id') ?? '');
-    if (!record) throw new ApiError(404, 'this token is unknown or has expired');
+    if (!record || !maySeeToken(c, record, options)) throw new ApiError(404, 'this token is unknown or has expired');
     const build = record.buildId === undefined ? undefined : await builds.find(record.buildId);
     return { record, build };
   }
@@ -54,7 +55,7 @@ export function createAugmentApi(deps: {
   );
   app.get('/container-token/:id', async c => c.json(describeTokenResponse(await findSubmission(c), viewOf(c))));
   app.delete('/container-token/:id', async c => {
-    const submission = await findSubmission(c);
+    const submission = await findSubmission(c, { isOwnerRequired: true });
     await ledger.revoke(submission.record.id);
     return c.json(describeTokenResponse(submission, viewOf(c)));
   });

@@ -7,9 +7,10 @@ import { type BuildRecord, buildRecordSchema } from '../../builds/record.ts';
 import type { Origins } from '../../pull/origin.ts';
 import { ApiError } from '../../submit/errors.ts';
 import type { RateLimitedBuilds } from '../../submit/rate-limited-builds.ts';
-import { hasRight, requesterOf, requireRight } from '../middleware/authentication.ts';
+import { isAdmin, requesterOf, requireRight } from '../middleware/authentication.ts';
 import { createSendLog } from './build-log.ts';
 import { buildResponse, buildStatusResponse } from './build-response.ts';
+import { maySeeBuild } from './ownership.ts';
 import { findPublicHost, imageAddress } from './public-host.ts';
 
 /** Where builds are, and where copies; by what their ids begin with. */
@@ -31,11 +32,16 @@ export function createBuildsApi({
   const app = new Hono();
   const sendLog = createSendLog({ builds, log });
 
-  /** Who may pull what is built may see how; whoever may build there may end it, or try again. Throws 404 for what is not there. */
+  /**
+   * Whoever asked for a build may see it as long as he may pull what is built, and end it or try again as long as he may build there. Throws 404 for
+   * what is not there, or another caller's.
+   */
   async function getBuild(c: Context, prefix: string, verbs: readonly ('pull' | 'build')[]): Promise<BuildRecord> {
     const build = await builds.find(c.req.param('id') ?? '');
-    if (!build?.id.startsWith(prefix)) throw new ApiError(404, 'this build is unknown, or its record was deleted');
+    if (!build?.id.startsWith(prefix)) throw unknownBuild();
+    if (isAdmin(c)) return build;
     for (const verb of verbs) requireRight(c, verb, build.spec.target.repository);
+    if (!(await maySeeBuild(c, build, builds))) throw unknownBuild();
     return build;
   }
 
@@ -55,11 +61,17 @@ export function createBuildsApi({
       const build = await change(c);
       return c.json(describeFor(c)((await builds.cancel(build.id)) ?? build));
     });
-    app.post(`${path}/:id/retry`, async c =>
-      c.json(describeFor(c)(await limitedBuilds.retry(requesterOf(c), await change(c)))),
-    );
+    app.post(`${path}/:id/retry`, async c => {
+      const build = await change(c);
+      requireRight(c, 'build', build.spec.target.repository);
+      return c.json(describeFor(c)(await limitedBuilds.retry(requesterOf(c), build)));
+    });
   }
   return app;
+}
+
+function unknownBuild(): ApiError {
+  return new ApiError(404, 'this build is unknown, or its record was deleted');
 }
 
 const DEFAULT_PAGE = 20;
@@ -69,7 +81,10 @@ const MAX_SCANNED = 5000;
 const STATUSES = buildRecordSchema.shape.status.options;
 
 /** The builds that the caller may see, however many others lie between them: by `limit`, `after` and `status`, the newest first. Throws ApiError. */
-async function listVisible(c: Context, builds: Pick<Builds, 'list'>): Promise<readonly BuildRecord[]> {
+async function listVisible(
+  c: Context,
+  builds: Pick<Builds, 'list' | 'wasSubmittedBy'>,
+): Promise<readonly BuildRecord[]> {
   const limit = parseLimit(c.req.query('limit'));
   const status = parseStatus(c.req.query('status'));
   const visible: BuildRecord[] = [];
@@ -78,7 +93,7 @@ async function listVisible(c: Context, builds: Pick<Builds, 'list'>): Promise<re
     const page = await builds.list({ limit: MAX_PAGE, after, status });
     const last = page.at(-1);
     if (!last) break;
-    visible.push(...page.filter(({ spec }) => hasRight(c, 'pull', spec.target.repository)));
+    for (const build of page) if (await maySeeBuild(c, build, builds)) visible.push(build);
     scanned += page.length;
     after = last.id;
   }

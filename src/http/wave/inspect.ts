@@ -14,7 +14,7 @@ import { dropUnset } from './config-schema.ts';
 import { type BodyLimits, withJson } from './json-body.ts';
 import { checkImage, imageSchema } from './submit-schema.ts';
 
-const requestSchema = z.preprocess(dropUnset, z.object({ containerImage: imageSchema }));
+export const inspectSchema = z.preprocess(dropUnset, z.object({ containerImage: imageSchema }));
 
 export function createInspectApi({
   inspect,
@@ -26,23 +26,25 @@ export function createInspectApi({
   readonly body: BodyLimits;
 }): Hono {
   const app = new Hono();
-  app.post('/v1alpha1/inspect', async c => {
-    const containerImage = await withJson(c, limits, async body => toImage(body));
-    checkImage('containerImage', containerImage);
-    const reference = parseReference(containerImage);
-    const platform = toPlatform(c.req.query('platform'));
-    requireSources(callerOf(c), [reference]);
-    try {
-      return c.json(inspectResponse(await inspect(reference, { platform, signal: c.req.raw.signal }), reference));
-    } catch (error) {
-      throw toSourceError(error, containerImage);
-    }
+  app.post('/v1alpha1/inspect', c => {
+    return withJson(c, limits, async body => {
+      const containerImage = toImage(body);
+      checkImage('containerImage', containerImage);
+      const reference = parseReference(containerImage);
+      const platform = toPlatform(c.req.query('platform'));
+      requireSources(callerOf(c), [reference]);
+      try {
+        return c.json(inspectResponse(await inspect(reference, { platform, signal: c.req.raw.signal }), reference));
+      } catch (error) {
+        throw toSourceError(error, containerImage);
+      }
+    });
   });
   return app;
 }
 
 function toImage(body: unknown): string {
-  const parsed = requestSchema.safeParse(body);
+  const parsed = inspectSchema.safeParse(body);
   if (parsed.success) return parsed.data.containerImage;
   const fault = parsed.error.issues.find(({ code }) => code === 'custom')?.message ?? 'must be given, as a string';
   throw new ApiError(400, `containerImage: ${fault}`, { cause: parsed.error });

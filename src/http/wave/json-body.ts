@@ -6,13 +6,15 @@ import { joinBytes } from '../../oci/bytes.ts';
 import type { RegistryError } from '../../oci/errors.ts';
 import { InvalidJson, parseJson } from '../../oci/json.ts';
 import { ApiError } from '../../submit/errors.ts';
-import { identify } from '../middleware/authentication.ts';
+import { callerName, identify } from '../middleware/authentication.ts';
 import { takeRoom } from '../middleware/body-memory.ts';
 
 export interface BodyLimits {
   readonly maxBytes: number;
   /** Of the bodies of all requests together, from when they begin to come to when they are answered. */
   readonly bodies: ByteBudget;
+  /** Runs the work of a caller, by subjectOf, with what it has stored. */
+  readonly runAs?: (<T>(caller: string, work: () => Promise<T>) => Promise<T>) | undefined;
 }
 
 const JSON_TYPE = /^application\/(?:[\w.+-]+\+)?json *(?:;|$)/i;
@@ -35,7 +37,8 @@ export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: u
     const body = parse(await read(c, limits.maxBytes, room));
     const { data } = identifiedSchema.safeParse(body);
     if (data) await identify(c, data.towerAccessToken);
-    return await work(body);
+    const { runAs } = limits;
+    return await (runAs ? runAs(callerName(c) ?? '', () => work(body)) : work(body));
   } finally {
     room.close();
   }

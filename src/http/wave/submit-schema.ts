@@ -51,7 +51,7 @@ function check<T>(schema: z.ZodType<T>, body: unknown): T {
   return data;
 }
 
-function createSubmitSchema(limits: SubmitLimits) {
+export function createSubmitSchema(limits: SubmitLimits) {
   const text = z.string().optional();
   const shortText = z.string().check(atMost(MAX_SHORT_TEXT, 'characters')).optional();
   const file = fileSchema(limits).optional();

@@ -1,4 +1,5 @@
 // One upstream as each of its clients sees it, by the credentials that they show. What one scope opened is never another's: its id is the key.
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHmac } from 'node:crypto';
 import type { Memory } from '../../memory.ts';
 import { RegistryError } from '../../oci/errors.ts';
@@ -77,4 +78,19 @@ function wantCredentials(error: unknown): never {
   const reason =
     'it was asked without credentials: it gets to see those of clients that pull, and Veneer has none of its own there';
   throw new RegistryError('UNAUTHORIZED', `${error.message}: ${reason} (passCredentials)`, { cause: error });
+}
+
+/** Who work is done for: what is read in the course of it is read with that caller's own credentials, where there are some for its registry. */
+export interface ActingCredentials {
+  /** By the names of registries. */
+  run<T>(credentials: ReadonlyMap<string, PasswordCredentials>, work: () => T): T;
+  find(registry: string): PasswordCredentials | undefined;
+}
+
+export function createActingCredentials(): ActingCredentials {
+  const storage = new AsyncLocalStorage<ReadonlyMap<string, PasswordCredentials>>();
+  return {
+    run: (credentials, work) => storage.run(credentials, work),
+    find: registry => storage.getStore()?.get(registry),
+  };
 }

@@ -1,0 +1,74 @@
+// The credentials of registries that a caller stores: what they open is for that caller's own work. They go in, and never come out.
+import { type Context, Hono } from 'hono';
+import { z } from 'zod';
+import { MissingRight } from '../../access/access.ts';
+import { isBuild, subjectOf } from '../../access/caller.ts';
+import type { RegistryCredentials } from '../../access/registry-credentials.ts';
+import { ApiError } from '../../submit/errors.ts';
+import { callerOf, requireCaller } from '../middleware/authentication.ts';
+import { type BodyLimits, withJson } from '../wave/json-body.ts';
+
+const MAX_NAME = 255;
+const MAX_PASSWORD = 8192;
+
+const text = (max: number) =>
+  z.string('must be given, as a string').min(1, 'must not be empty').max(max, `has more than ${max} characters`);
+
+export const registryCredentialsSchema = z.object({
+  userName: text(MAX_NAME).regex(/^[^\p{Cc}:]+$/u, 'must have no colon and no control character'),
+  password: text(MAX_PASSWORD).regex(/^\P{Cc}+$/u, 'must have no control character'),
+});
+
+export function createRegistriesApi({
+  credentials,
+  nameRegistry,
+  body: limits,
+}: {
+  /** Undefined where callers have no names. */
+  readonly credentials: RegistryCredentials | undefined;
+  /** The one name of a registry that a client named. Throws RegistryError for one that is no upstream. */
+  readonly nameRegistry: (registry: string) => string;
+  readonly body: BodyLimits;
+}): Hono {
+  const app = new Hono();
+
+  function ownerOf(c: Context): { readonly store: RegistryCredentials; readonly subject: string } {
+    if (!credentials)
+      throw new MissingRight('DENIED', 'credentials are stored for callers with names: set "access" in veneer.yaml');
+    requireCaller(c);
+    const caller = callerOf(c);
+    const subject = subjectOf(caller);
+    if (subject === '' || isBuild(caller))
+      throw new MissingRight('UNAUTHORIZED', 'credentials are stored for users and access tokens: log in as one');
+    return { store: credentials, subject };
+  }
+
+  app.get('/v1/registries', async c => {
+    const { store, subject } = ownerOf(c);
+    return c.json({ registries: await store.list(subject) });
+  });
+
+  app.put('/v1/registries/:registry', async c => {
+    const { store, subject } = ownerOf(c);
+    const registry = nameRegistry(c.req.param('registry'));
+    const { userName, password } = await withJson(c, limits, async body => parseCredentials(body));
+    await store.set(subject, registry, { username: userName, password });
+    return c.json({ registry, userName });
+  });
+
+  app.delete('/v1/registries/:registry', async c => {
+    const { store, subject } = ownerOf(c);
+    const registry = nameRegistry(c.req.param('registry'));
+    if (await store.delete(subject, registry)) return c.body(null, 204);
+    throw new ApiError(404, `you have stored no credentials of ${registry}`);
+  });
+  return app;
+}
+
+/** No cause: it would hold what was sent. */
+function parseCredentials(body: unknown): z.infer<typeof registryCredentialsSchema> {
+  const { data, error } = registryCredentialsSchema.safeParse(body);
+  if (data) return data;
+  const { path = [], message = 'invalid' } = error.issues[0] ?? {};
+  throw new ApiError(400, path.length > 0 ? `${path.join('.')}: ${message}` : 'the body must be a JSON object');
+}

@@ -1,0 +1,36 @@
+// Whose a build, a copy or a token's record is: what one caller made another does not see.
+import type { Context } from 'hono';
+import { subjectOf } from '../../access/caller.ts';
+import type { Builds } from '../../builds/builds.ts';
+import type { BuildRecord } from '../../builds/record.ts';
+import type { TokenRecord } from '../../pull/tokens/record.ts';
+import { callerOf, hasRight, isAdmin } from '../middleware/authentication.ts';
+
+/**
+ * Whether a build is the caller's own, or is nobody's: begun by a caller without a name, or by a pull that a recipe is for. Those are for whoever
+ * may pull the image, as its owner may see them only as long as he may pull it. Who looks after Veneer sees all.
+ */
+export async function maySeeBuild(
+  c: Context,
+  { id, caller, isShared = false, spec }: BuildRecord,
+  builds: Pick<Builds, 'wasSubmittedBy'>,
+): Promise<boolean> {
+  if (isAdmin(c)) return true;
+  if (!hasRight(c, 'pull', spec.target.repository)) return false;
+  if (caller === '' || isShared) return true;
+  const subject = subjectOf(callerOf(c));
+  return subject !== '' && (subject === caller || builds.wasSubmittedBy(id, subject));
+}
+
+/**
+ * Whether a token's record may be seen: by its owner, and by a client without credentials, for which the id is one, as in a pull. Another caller
+ * with a name has come by it by chance. `owner: 'required'`: by nobody else than the owner, where there is one.
+ */
+export function maySeeToken(
+  c: Context,
+  { caller: owner = '' }: TokenRecord,
+  { isOwnerRequired = false }: { readonly isOwnerRequired?: boolean } = {},
+): boolean {
+  const subject = subjectOf(callerOf(c));
+  return owner === '' || subject === owner || isAdmin(c) || (subject === '' && !isOwnerRequired);
+}
