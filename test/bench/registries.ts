@@ -8,7 +8,8 @@ import { findProgram, type Server, startServer } from './processes.ts';
 /** Names of files in the directory of a side. */
 export const CONFIGS = { veneer: 'veneer.yaml', peer: 'registry.yaml' } as const;
 
-export const VENEER = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+/** As it is deployed: `npm run bench` builds it. */
+export const VENEER = fileURLToPath(new URL('../../dist/veneer.mjs', import.meta.url));
 
 export interface PeerOptions {
   readonly directory: string;
