@@ -27,7 +27,9 @@ export async function measureMixedLoad(directory: string): Promise<readonly Row[
   const config = join(folder, CONFIGS.veneer);
   const settings = { dataDir: join(folder, 'data'), upstreams: { lab: { url: registry.url } } };
   await writeFile(config, JSON.stringify({ ...settings, listen: '127.0.0.1:0', builds: { backends: ['embedded'] } }));
-  const server = await startServer({ file: process.execPath, args: [VENEER, '--config', config] });
+  // As the image has it.
+  const env = { MALLOC_ARENA_MAX: '2' };
+  const server = await startServer({ file: process.execPath, args: [VENEER, '--config', config], env });
   stack.defer(() => server.stop());
   const run = createMixedLoad({ address: server.address, registry });
   const startedAt = performance.now();
