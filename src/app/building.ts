@@ -37,6 +37,7 @@ import type { Memory } from '../memory.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import { createBaseImages, locateBase } from '../pull/images.ts';
 import type { Origin } from '../pull/origin.ts';
+import type { StartRecipe } from '../pull/recipes/recipe-builds.ts';
 import { createRecipeImages } from '../pull/recipes/recipe-images.ts';
 import { createWithRecipes } from '../pull/recipes/recipe-registry.ts';
 import type { LogAddress } from '../pull/recipes/wait-for-build.ts';
@@ -198,9 +199,14 @@ function buildsPolicy({ builds, tokens }: Config, limitsAnonymous: boolean): Bui
   };
 }
 
+/** A recipe is the operator's: it reads nothing with the credentials of the caller whose pull begins it. */
+function asNobody(runAs: RunAs | undefined, start: StartRecipe): StartRecipe {
+  return runAs ? (match, target) => runAs('', () => start(match, target)) : start;
+}
+
 /** Lets pulls of missing images build them. */
 function serveRecipes(
-  { config, log, now, records, memory, pulling, buildRate }: BuildingDeps,
+  { config, log, now, records, memory, pulling, buildRate, runAs }: BuildingDeps,
   recipes: Recipes,
   { plan, builds, logAddress }: Pick<Building, 'plan' | 'builds' | 'logAddress'>,
 ): void {
@@ -209,11 +215,14 @@ function serveRecipes(
   const images = createRecipeImages(records, builds);
   const withRecipes = createWithRecipes({
     ...{ recipes, builds, images, logAddress, memory, now },
-    startRecipe: createStartRecipe({
-      startBuildForPull: createStartBuildForPull({ builds, limiter: buildRate, findRequester }),
-      defaultPlatforms: config.builds.platforms.length,
-      ...{ plan, cacheRepository },
-    }),
+    startRecipe: asNobody(
+      runAs,
+      createStartRecipe({
+        startBuildForPull: createStartBuildForPull({ builds, limiter: buildRate, findRequester }),
+        defaultPlatforms: config.builds.platforms.length,
+        ...{ plan, cacheRepository },
+      }),
+    ),
     policy: { holdMs: hold.pullMs, failureMemoryMs },
     onRenewalFailed: (image, error) =>
       log.warn({ image, err: error }, 'an image could not be rebuilt: the old one stays'),

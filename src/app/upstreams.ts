@@ -106,9 +106,11 @@ export async function openCredentialPassThrough(config: Config, now: () => Date)
 export interface OwnCredentials {
   readonly stored: RegistryCredentials;
   readonly acting: ActingCredentials;
-  /** Runs the work of a caller with what it has stored; `caller` as in subjectOf. */
+  /** Runs the work of a caller with what it has stored, and with nothing of whoever began it; `caller` as in subjectOf, empty for nobody. */
   runAs<T>(caller: string, work: () => Promise<T>): Promise<T>;
 }
+
+const NOTHING = new Map<string, never>();
 
 /** Throws AccessFault. */
 export async function openOwnCredentials({
@@ -129,8 +131,7 @@ export async function openOwnCredentials({
     stored,
     acting,
     async runAs(caller, work) {
-      const credentials = await stored.open(caller);
-      return credentials ? acting.run(credentials, work) : work();
+      return acting.run((await stored.open(caller)) ?? NOTHING, work);
     },
   };
 }

@@ -34,12 +34,13 @@ afterEach(async () => {
   await rm(htpasswd, { force: true });
 });
 
-function configure(credentialKeys: readonly string[]): Promise<void> {
+function configure(credentialKeys: readonly string[], more: object = {}): Promise<void> {
   const grants = [{ users: ['alice', 'bob'], repositories: ['lab/**', 'local/**'], allow: ['pull', 'build'] }];
   return app.configure({
     upstreams: { lab: { url: app.registry.url } },
     access: { htpasswd, credentialKeys, grants },
     cache: { tagFreshness: '0s' },
+    ...more,
   });
 }
 
@@ -103,6 +104,18 @@ test('open the base of a build of their caller, and its mirror, and of nobody el
     const outcome = async () => (await ask(ALICE, 'GET', path)).text();
     await expect.poll(outcome, { timeout: 20_000 }).toMatch(/"succeeded":true/);
   }
+});
+
+test('do not open the base of a recipe, which makes what others may pull, too', async () => {
+  const containerFile = join(app.directory, 'tool.Containerfile');
+  await writeFile(containerFile, 'FROM lab/private/app:1\nLABEL a=b\n');
+  await configure([KEYS[0]], {
+    builds: { backends: ['embedded'], recipes: [{ match: 'local/tools/{name}:{version}', containerFile }] },
+  });
+  await store(ALICE);
+  const pulled = await ask(ALICE, 'GET', '/v2/local/tools/app/manifests/1');
+  expect([pulled.status, await pulled.text()]).not.toEqual([200, expect.anything()]);
+  expect((await ask(ALICE, 'GET', '/v2/lab/private/app/manifests/1')).status).toBe(200);
 });
 
 test('are listed without what is secret, end when they are deleted, and are of their caller alone', async () => {

@@ -90,7 +90,7 @@ async function executeWithRetries(job: Job, over: AbortSignal, deps: RunJobDeps)
     const options = { signal, wait, graceMs: policy.graceMs ?? GRACE_MS, log: log.child({ build: job.record.id }) };
     try {
       const run = () => execute(deps.executors, job.record.spec, createExecuteOptions(job, over));
-      return await attempt(() => (deps.runAs ? deps.runAs(job.record.caller, run) : run()), options);
+      return await attempt(() => (deps.runAs ? deps.runAs(ownerOf(job), run) : run()), options);
     } catch (error) {
       if (signal.aborted || retry >= policy.infrastructureRetries || !isRetryable(error)) throw error;
       const waitMs = Math.min(BACKOFF_MS.min * 2 ** retry, BACKOFF_MS.max);
@@ -99,6 +99,11 @@ async function executeWithRetries(job: Job, over: AbortSignal, deps: RunJobDeps)
       await wait(waitMs, signal);
     }
   }
+}
+
+/** What is for whoever may pull it is made with nothing of the caller's whose pull began it. */
+function ownerOf({ record: { caller, isShared = false } }: Job): string {
+  return isShared ? '' : caller;
 }
 
 function isRetryable(error: unknown): boolean {
