@@ -142,7 +142,7 @@ function findHome(): string {
 }
 
 function openServer(
-  { fetch }: App,
+  { fetch, answer }: App,
   { listen, limits }: Config,
   { log, onListening }: { readonly log: Logger; readonly onListening: (port: number) => void },
 ): Server {
@@ -160,7 +160,7 @@ function openServer(
   };
   const server = serve(options, ({ port }) => onListening(port));
   if (!(server instanceof Server)) throw new TypeError('this server is not of node:http');
-  connections.guard(server);
+  connections.guard(server, answer);
   server.on('error', ({ message }) => {
     process.stderr.write(`cannot listen on ${host}:${port}: ${message}; --listen names another address\n`);
     process.exit(1);

@@ -10,6 +10,7 @@ import type { Config } from '../config/schema.ts';
 import type { ContentKind, StoredContent } from '../content/inventory.ts';
 import type { Damage } from '../content/verification.ts';
 import { createEvents } from '../events/events.ts';
+import type { ReadyManifests } from '../http/distribution/ready-manifests.ts';
 import { createRegistryEvents } from '../http/distribution/registry-events.ts';
 import { createMemory, mostBytes } from '../memory.ts';
 import { createTokenLayers } from '../pull/tokens/layers.ts';
@@ -32,6 +33,8 @@ import { openCredentialPassThrough, openOwnCredentials, type Patience } from './
 
 export interface App {
   readonly fetch: Hono['fetch'];
+  /** For a node:http server: answers a request before the routes see it, as they would. False: the routes have to. */
+  readonly answer: ReadyManifests['answer'] | undefined;
   /** What is answered, so that all of it can be looked at. */
   readonly routes: Hono['routes'];
   /** Reads the rules anew, with all their layers; faulty ones are told in the log, and the old ones stay. */
@@ -81,7 +84,7 @@ export async function createApp(deps: AppDeps): Promise<App> {
 async function openRooms(
   { config, log, ...deps }: AppDeps,
   rooms: AsyncDisposableStack,
-): Promise<Pick<App, 'reloadRules' | 'drain'> & { readonly app: Hono }> {
+): Promise<Pick<App, 'answer' | 'reloadRules' | 'drain'> & { readonly app: Hono }> {
   const closing = <T extends { close(): unknown }>(room: T): T => {
     rooms.defer(async () => void (await room.close()));
     return room;
@@ -202,9 +205,23 @@ async function openRooms(
   const app = new Hono();
   // Changes tell who made them, and pulls that begin builds count for who pulls; where there are neither, no request pays for it.
   if (config.events.endpoints.length > 0 || config.builds.recipes.length > 0) app.use(contextStorage());
-  createRoutes(app, {
+  const ready = createRoutes(app, {
     ...deps,
-    ...{ config, log, spareBytes, now, ledger, access, registryEvents, building, buildRate, ruledPulls },
+    ...{
+      config,
+      log,
+      spareBytes,
+      now,
+      ledger,
+      records,
+      memory,
+      onUsed: caching.content.use,
+      access,
+      registryEvents,
+      building,
+      buildRate,
+      ruledPulls,
+    },
     ...{ hosted: hosting.hosted, collector: hosting.collector, cacheAdmin: caching.createAdmin(kept), ...pulling },
     rules: ruling.rules,
     sealed: passing?.sealed,
@@ -230,7 +247,7 @@ async function openRooms(
       ],
     }),
   );
-  return { app, reloadRules: ruling.reload, drain: () => building.builds.close() };
+  return { app, answer: ready?.answer, reloadRules: ruling.reload, drain: () => building.builds.close() };
 }
 
 function openClock({ config, log, now, uptimeMs = now && (() => now().getTime()) }: AppDeps): Promise<Clock> {

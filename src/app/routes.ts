@@ -13,11 +13,11 @@ import { createCollectApi } from '../http/admin/collect-api.ts';
 import { createHealth } from '../http/admin/health.ts';
 import { createRegistriesApi } from '../http/admin/registries-api.ts';
 import { createRulesApi } from '../http/admin/rules-api.ts';
-import { createAdmission } from '../http/distribution/admission.ts';
+import { createAdmission, createFindToken, type FindToken } from '../http/distribution/admission.ts';
 import { createCredentialPassThrough } from '../http/distribution/credential-pass-through.ts';
-import { createFindToken, type FindToken } from '../http/distribution/find-token.ts';
 import { createNamespaceEcho, createStrict, STRICT_PATHS } from '../http/distribution/mirror.ts';
 import { createPush } from '../http/distribution/push.ts';
+import { createReadyManifests, type ReadyManifests, weighReady } from '../http/distribution/ready-manifests.ts';
 import { createRegistry } from '../http/distribution/registry.ts';
 import type { RegistryEvents } from '../http/distribution/registry-events.ts';
 import { createTokenEndpoint } from '../http/distribution/token-endpoint.ts';
@@ -32,6 +32,8 @@ import { createAugmentApi } from '../http/wave/augment-api.ts';
 import { createBuildsApi, createContextsApi } from '../http/wave/builds-api.ts';
 import { createInspectApi } from '../http/wave/inspect.ts';
 import type { SubmitLimits } from '../http/wave/submit-schema.ts';
+import type { Memory } from '../memory.ts';
+import type { Digest } from '../oci/digest.ts';
 import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import { originName } from '../pull/origin.ts';
 import { awaitBuild } from '../pull/recipes/wait-for-build.ts';
@@ -39,6 +41,7 @@ import { createExplain } from '../pull/rules/explain.ts';
 import type { TokenLedger } from '../pull/tokens/ledger.ts';
 import { tellRules } from '../rules/explanation.ts';
 import type { RuleReloader } from '../rules/reload/reloader.ts';
+import type { RecordStore } from '../state/store.ts';
 import { createRateLimitedBuilds } from '../submit/rate-limited-builds.ts';
 import { createSourceRights } from '../submit/source-rights.ts';
 import { createSubmit } from '../submit/submit.ts';
@@ -62,7 +65,12 @@ interface RoutesDeps extends PullingParts {
   readonly version: string;
   readonly commit?: string | undefined;
   readonly now: () => Date;
+  readonly uptimeMs?: (() => number) | undefined;
   readonly access: Access;
+  readonly records: RecordStore;
+  readonly memory: Memory;
+  /** Called for cached content that is served from memory. */
+  readonly onUsed: (digest: Digest) => void;
   readonly hosted: HostedRepositories;
   readonly collector: GarbageCollector;
   readonly cacheAdmin: CacheAdmin;
@@ -82,7 +90,8 @@ interface RoutesDeps extends PullingParts {
   readonly nameRegistry: (registry: string) => string;
 }
 
-export function createRoutes(app: Hono, deps: RoutesDeps): void {
+/** Returns what answers requests before the routes; undefined where everything is left to them. */
+export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 'answer'> | undefined {
   const { config, log, spareBytes, version, commit = 'unknown' } = deps;
   app.use('/v2/:name{.+}/blobs/:digest', createBodySender(log, { spareBytes }));
   app.use(createRequestLog(log));
@@ -105,9 +114,22 @@ export function createRoutes(app: Hono, deps: RoutesDeps): void {
   addAuthentication(app, deps);
   addOwnCredentials(app, deps);
   const findToken = createFindToken(deps);
-  addRegistry(app, { ...deps, findToken });
+  const ready = createReady(deps);
+  addRegistry(app, { ...deps, findToken, ready });
   addAugmentApi(app, { ...deps, findToken });
   addAdminApis(app, deps);
+  return ready;
+}
+
+/** Not where upstreams see the credentials of clients, nor where a webhook gets every pull. */
+function createReady(deps: RoutesDeps): ReadyManifests | undefined {
+  const { config, access, records, rules, memory, log, onUsed, uptimeMs } = deps;
+  const hearsPulls = config.events.endpoints.some(({ on }) => on.includes('pull'));
+  if (deps.sealed || hearsPulls) return undefined;
+  return createReadyManifests({
+    ...{ access, rules, log, onUsed, uptimeMs, version: records.version },
+    ready: memory.openCache({ weigh: weighReady }),
+  });
 }
 
 /** By what names clients reach us. */
@@ -166,7 +188,10 @@ function addOwnCredentials(app: Hono, { own, ledger }: RoutesDeps): void {
     app.use(path, async (c, next) => own.runAs((await ownerOf(c)) ?? '', next));
 }
 
-function addRegistry(app: Hono, deps: RoutesDeps & { readonly findToken: FindToken }): void {
+function addRegistry(
+  app: Hono,
+  deps: RoutesDeps & { readonly findToken: FindToken; readonly ready: ReadyManifests | undefined },
+): void {
   const { config, origins, findToken, withToken, hosted, registryEvents, building } = deps;
   const { builds, logAddress } = building;
   const awaitBuilt = async (c: Context, id: string) => {
@@ -187,7 +212,7 @@ function addRegistry(app: Hono, deps: RoutesDeps & { readonly findToken: FindTok
   });
   const counted = { what: 'pulls', units: 'tags', key: 'pulls.rate' };
   const pullLimiter = createCallerRateLimiter(config.pulls.rate, counted);
-  app.route('/', createRegistry({ admission, events: registryEvents, pullLimiter }));
+  app.route('/', createRegistry({ admission, events: registryEvents, pullLimiter, ready: deps.ready }));
   app.route('/', createPush({ admission, hosted, bodies: createBodyBudget(MAX_MANIFEST_BYTES, deps.spareBytes) }));
 }
 

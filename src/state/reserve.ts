@@ -123,6 +123,7 @@ export function createReservedStore(store: SqliteStore, reserve: Reserve): Sqlit
       options?.makesRoom ? removing(() => store.write(changes)) : adding(() => store.write(changes)),
     delete: (...key) => removing(() => store.delete(...key)),
     sweep: () => removing(store.sweep),
+    version: store.version,
     close: store.close,
   };
 }

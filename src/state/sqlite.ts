@@ -58,6 +58,7 @@ export function createSqliteStore({
     isSound: () => isChecked && condition.kind === 'whole',
   });
   const takeTurn = createTurnTaking();
+  const version = createVersion(database);
   const time = () => now().getTime();
 
   /** Throws RecordStoreBusy where others keep readers out for long. */
@@ -77,7 +78,7 @@ export function createSqliteStore({
 
   async function write(job: Job): Promise<number> {
     try {
-      return await writes.run(job);
+      return await writes.run(job).finally(version.forget);
     } catch (error) {
       throw noticed(error);
     }
@@ -144,6 +145,7 @@ export function createSqliteStore({
       }
       return swept;
     },
+    version: version.read,
     get condition() {
       return condition;
     },
@@ -192,6 +194,30 @@ function createTurnTaking() {
         spentMs = 0;
         next = undefined;
       });
+    },
+  };
+}
+
+/** SQLite counts the commits of other connections, which includes all writes, as this one only reads. Asked once per turn of the event loop. */
+function createVersion(database: DatabaseSync) {
+  const statement = database.prepare('PRAGMA data_version');
+  let known: number | undefined;
+  const forget = () => {
+    known = undefined;
+  };
+  return {
+    /** Call it when a write was acknowledged. */
+    forget,
+    read(): number | undefined {
+      if (known !== undefined || !database.isOpen) return known;
+      try {
+        known = Number(statement.get()?.data_version);
+      } catch (error) {
+        if (isBusy(toFailure(error))) return undefined;
+        throw error;
+      }
+      globalThis.setImmediate(forget);
+      return known;
     },
   };
 }

@@ -21,6 +21,11 @@ export interface RecordStore {
   entries(collection: string, options: ListOptions): Promise<readonly Entry<Uint8Array>[]>;
   /** Removes expired records, or a part of them where they are many; returns how many. 0: none is left. */
   sweep(): Promise<number>;
+  /**
+   * A number that changes whenever any process changes records: what was read under the same number is still true, unless it has expired.
+   * Undefined while the number is unknown. Cheap enough for every request.
+   */
+  version(): number | undefined;
   close(): Promise<void>;
   /** Called with records that were left out because they cannot be read. */
   readonly onUnreadable?: ((error: RecordUnreadable) => void) | undefined;

@@ -1,15 +1,19 @@
 // The whole app in process over a real registry, asked as clients ask.
+import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { gzipSync } from 'node:zlib';
+import { serve } from '@hono/node-server';
 import { pino } from 'pino';
 import { pack } from 'tar-stream';
 import { z } from 'zod';
 import { type App, type AppDeps, createApp } from '../../src/app/app.ts';
 import { loadConfig } from '../../src/config/config.ts';
+import { createConnections } from '../../src/http/middleware/connections.ts';
 import type { ContentDescriptor } from '../../src/oci/descriptor.ts';
 import { parseDigest } from '../../src/oci/digest.ts';
 import { isIndexType, isManifestType } from '../../src/oci/media-type.ts';
@@ -63,7 +67,16 @@ export interface TestApp {
   writeConfig(config: Readonly<Record<string, unknown>>): Promise<void>;
   /** As SIGHUP does. */
   reloadRules(): Promise<void>;
+  /** Serves the app over a socket, as the process does. */
+  listen(): Promise<Listening>;
   close(): Promise<void>;
+}
+
+interface Listening extends AsyncDisposable {
+  /** 127.0.0.1 with a port. */
+  readonly host: string;
+  /** How many requests were answered past the routes. */
+  readonly answered: number;
 }
 
 interface RequestOptions {
@@ -175,6 +188,33 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
       await writeConfig('data');
     },
     reloadRules: () => app.reloadRules(),
+    async listen() {
+      const { fetch, answer } = app;
+      const server = serve({ fetch, hostname: '127.0.0.1', port: 0 });
+      if (!(server instanceof Server)) throw new TypeError('this server is not of node:http');
+      let answered = 0;
+      createConnections({ limits: loadConfig({ file, env: {}, flags: {} }).limits }).guard(
+        server,
+        answer &&
+          (async (...request) => {
+            const isAnswered = await answer(...request);
+            if (isAnswered) answered += 1;
+            return isAnswered;
+          }),
+      );
+      await once(server, 'listening');
+      const address = server.address();
+      return {
+        host: `127.0.0.1:${typeof address === 'object' && address?.port}`,
+        get answered() {
+          return answered;
+        },
+        async [Symbol.asyncDispose]() {
+          server.closeAllConnections();
+          await new Promise(resolve => server.close(resolve));
+        },
+      };
+    },
     async close() {
       await app.close();
       await registry.close();

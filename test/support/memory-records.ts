@@ -14,6 +14,7 @@ interface StoredRecord {
 
 export function createMemoryStore({ now = () => new Date() }: { readonly now?: () => Date } = {}): RecordStore {
   const collections = new Map<string, Map<string, StoredRecord>>();
+  let version = 0;
   const recordsOf = (collection: string) => {
     const records = collections.get(collection) ?? new Map<string, StoredRecord>();
     collections.set(collection, records);
@@ -22,10 +23,12 @@ export function createMemoryStore({ now = () => new Date() }: { readonly now?: (
   const isLive = (record: StoredRecord) => !record.expiresAt || record.expiresAt > now();
 
   function put(collection: string, key: string, value: Uint8Array, { expiresAt }: PutOptions = {}): void {
+    version += 1;
     recordsOf(collection).set(key, { value: value.slice(), expiresAt });
   }
 
   function remove(collection: string, key: string): boolean {
+    version += 1;
     const record = recordsOf(collection).get(key);
     recordsOf(collection).delete(key);
     return record !== undefined && isLive(record);
@@ -61,6 +64,7 @@ export function createMemoryStore({ now = () => new Date() }: { readonly now?: (
       for (const { records, key } of expired) records.delete(key);
       return expired.length;
     },
+    version: () => version,
     async close() {},
   };
 }

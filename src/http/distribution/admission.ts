@@ -1,5 +1,7 @@
 // Admission: what a name in a path asks for, and whether the caller may. The token in a path is its credential.
 import type { Context } from 'hono';
+import { LRUCache } from 'lru-cache';
+import { networkOf } from '../../access/address.ts';
 import type { PasswordCredentials } from '../../access/authorization.ts';
 import type { Right } from '../../access/right.ts';
 import type { Digest } from '../../oci/digest.ts';
@@ -8,10 +10,17 @@ import { createPlainRegistry } from '../../pull/augmented-registry.ts';
 import { imageName, type Origin, type Origins, originName } from '../../pull/origin.ts';
 import type { Pull } from '../../pull/pull.ts';
 import type { WithRules } from '../../pull/rules/ruled-registry.ts';
-import type { TokenRecord } from '../../pull/tokens/record.ts';
+import type { TokenLedger } from '../../pull/tokens/ledger.ts';
+import { isLongTokenId, type TokenRecord } from '../../pull/tokens/record.ts';
 import type { TokenImage, WithToken } from '../../pull/tokens/token-registry.ts';
-import { callerName, hasRight, hasRightStill, isBuilder, requireRight } from '../middleware/authentication.ts';
-import type { FindToken } from './find-token.ts';
+import {
+  callerName,
+  clientAddress,
+  hasRight,
+  hasRightStill,
+  isBuilder,
+  requireRight,
+} from '../middleware/authentication.ts';
 import { readNamespace } from './mirror.ts';
 
 /** Throws NAME_UNKNOWN, NAME_INVALID, UNAUTHORIZED or DENIED, and what `awaitBuilt` throws. */
@@ -150,4 +159,51 @@ function notHosted(reason: string): RegistryError {
 
 function unknown(message: string): RegistryError {
   return new RegistryError('NAME_UNKNOWN', message);
+}
+
+// Tokens as clients name them. One that is unknown is a guess: guesses are counted by the network that they come from.
+
+/** Undefined for what is no token. Throws TOOMANYREQUESTS for that, too, where a network has guessed too often. */
+export type FindToken = (c: Context, id: string) => Promise<TokenRecord | undefined>;
+
+/** Of one network. Clients ask a few times for a token that has ended. */
+const MAX_GUESSES = 60;
+const GUESS_WINDOW_MS = 60_000;
+const MAX_NETWORKS = 10_000;
+
+export function createFindToken({
+  ledger,
+  now,
+}: {
+  readonly ledger: Pick<TokenLedger, 'find'>;
+  readonly now: () => Date;
+}): FindToken {
+  const guesses = new LRUCache<string, number>({
+    // By size, not by number: for a number it takes its memory at once.
+    maxSize: MAX_NETWORKS,
+    sizeCalculation: () => 1,
+    // An entry lives through its last millisecond, and Retry-After must not end within it.
+    ttl: GUESS_WINDOW_MS - 1,
+    ttlResolution: 0,
+    noUpdateTTL: true,
+    perf: { now: () => now().getTime() },
+  });
+
+  return async (c, id) => {
+    const network = networkOf(clientAddress(c) ?? '').name;
+    const isOver = (guesses.get(network) ?? 0) >= MAX_GUESSES;
+    // A long one that is right was not guessed: others in the network of a guesser go on pulling.
+    const record = isOver && !isLongTokenId(id) ? undefined : await ledger.find(id);
+    if (record) return record;
+    if (isOver) throw tooMany(guesses.getRemainingTTL(network));
+    guesses.set(network, (guesses.get(network) ?? 0) + 1);
+    return undefined;
+  };
+}
+
+function tooMany(waitMs: number): RegistryError {
+  const reason = `more than ${MAX_GUESSES} unknown tokens were requested from this network in ${GUESS_WINDOW_MS / 1000} seconds`;
+  return new RegistryError('TOOMANYREQUESTS', `${reason}: try again later`, {
+    retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1000)),
+  });
 }

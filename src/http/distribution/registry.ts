@@ -9,6 +9,7 @@ import { acceptsIndex, pullManifest } from '../../pull/pull.ts';
 import { isBuilder, requesterOf, requireCaller } from '../middleware/authentication.ts';
 import type { Admission } from './admission.ts';
 import { readNamespace } from './mirror.ts';
+import type { ReadyManifests } from './ready-manifests.ts';
 import type { RegistryEvents } from './registry-events.ts';
 
 const MAX_PAGE = 10_000;
@@ -17,8 +18,10 @@ export function createRegistry({
   admission,
   events,
   pullLimiter,
+  ready,
 }: {
   readonly admission: Pick<Admission, 'admitPull'>;
+  readonly ready?: Pick<ReadyManifests, 'watch'> | undefined;
   readonly events: Pick<RegistryEvents, 'pulled'>;
   /** Of tags that are resolved: what is asked for by digest is free. */
   readonly pullLimiter: CallerRateLimiter;
@@ -38,6 +41,7 @@ export function createRegistry({
   });
 
   app.get('/v2/:name{.+}/manifests/:reference', async c => {
+    const remember = ready?.watch(c);
     const pull = await admission.admitPull(c, c.req.param('name'));
     const accept = c.req.header('Accept');
     const options = {
@@ -52,6 +56,7 @@ export function createRegistry({
     const headers = { 'Content-Type': inertManifestType(mediaType), ...contentHeaders(digest) };
     if (isNotModified(c, digest)) return c.body(null, 304, headers);
     if (c.req.method !== 'HEAD') events.pulled(c, { origin: pull, manifest, reference });
+    remember?.({ origin: pull, digest, headers, raw });
     return new Response(c.req.method === 'HEAD' ? null : raw, {
       headers: { ...headers, 'Content-Length': String(raw.byteLength) },
     });

@@ -26,11 +26,17 @@ export interface ConnectionLimits {
 }
 
 interface Connections {
-  /** Holds the connections of a server to the limits, until it is closed. To be called before it listens. */
-  guard(server: Server): void;
+  /**
+   * Holds the connections of a server to the limits, until it is closed. `answer` looks at each request before the server's own listeners, but for
+   * those that `refuse` may refuse. To be called before it listens, and after these listeners were added.
+   */
+  guard(server: Server, answer?: AnswerFirst): void;
   /** The answer to a request that has come where no place is left for it; undefined for all others. */
   refuse(socket: Socket, request: Request): Response | undefined;
 }
+
+/** False: the server's own listeners get the request. */
+type AnswerFirst = (request: IncomingMessage, response: ServerResponse) => boolean | Promise<boolean>;
 
 export interface ConnectionsDeps {
   readonly limits: ConnectionLimits;
@@ -184,6 +190,10 @@ export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFil
     report();
   }
 
+  function isExtra(socket: Socket): boolean {
+    return all.get(socket)?.isExtra ?? false;
+  }
+
   function report(): void {
     if (crowded.cut + crowded.refused === 0 || performance.now() - reportedAt < REPORT_EVERY_MS) return;
     reportedAt = performance.now();
@@ -193,7 +203,7 @@ export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFil
   }
 
   return {
-    guard(server) {
+    guard(server, answer) {
       const everyMs = Math.min(SWEEP_MS, limits.requestBodyGraceMs / 4);
       let sweptAt = performance.now();
       const timer = setInterval(() => {
@@ -206,6 +216,7 @@ export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFil
       server.requestTimeout = 0;
       server.keepAliveTimeout = limits.keepAliveMs;
       server.on('connection', connect).once('close', () => clearInterval(timer));
+      if (answer) answerFirst(server, (request, response) => !isExtra(request.socket) && answer(request, response));
       // Before any other listener gets the request, and may answer it.
       server.prependListener('request', (request, response) => {
         const connection = all.get(request.socket);
@@ -214,15 +225,30 @@ export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFil
       cutSilent(server, limits);
     },
     refuse(socket, request) {
+      if (!isExtra(socket)) return undefined;
       const connection = all.get(socket);
       const { pathname } = new URL(request.url);
-      if (!connection?.isExtra || HEALTH_PATHS.includes(pathname)) return undefined;
+      if (!connection || HEALTH_PATHS.includes(pathname)) return undefined;
       const mayBeKnown = request.headers.has('authorization') && extraKnown < EXTRA_KNOWN;
       if (connection.isKnown || mayBeKnown) return undefined;
       crowded.refused += 1;
       return crowdedAnswer(pathname, max);
     },
   };
+}
+
+/** The listeners that the server has get only the requests that `answer` leaves to them. */
+function answerFirst(server: Server, answer: AnswerFirst): void {
+  const listeners = server.listeners('request');
+  const passOn = (request: IncomingMessage, response: ServerResponse) => {
+    for (const listener of listeners) listener.call(server, request, response);
+  };
+  server.removeAllListeners('request');
+  server.on('request', (request, response) => {
+    const isAnswered = answer(request, response);
+    if (isAnswered === false) passOn(request, response);
+    else if (isAnswered !== true) void isAnswered.catch(() => false).then(is => is || passOn(request, response));
+  });
 }
 
 /** Cuts what nobody reads, and what is silent, but none whose client waits for us, such as for a build: that has limits of its own. */

@@ -62,7 +62,7 @@ function misdirected(name: string): RegistryError {
 
 const POLICY = 'Content-Security-Policy';
 
-const INERT = {
+export const INERT = {
   'X-Content-Type-Options': 'nosniff',
   [POLICY]: "default-src 'none'; sandbox",
   'Cross-Origin-Resource-Policy': 'same-origin',

@@ -5,7 +5,7 @@ import type { Origins } from '../../pull/origin.ts';
 import type { TokenLedger } from '../../pull/tokens/ledger.ts';
 import { ApiError } from '../../submit/errors.ts';
 import type { Submission, Submit } from '../../submit/submit.ts';
-import type { FindToken } from '../distribution/find-token.ts';
+import type { FindToken } from '../distribution/admission.ts';
 import { requesterOf } from '../middleware/authentication.ts';
 import { buildLogPath } from './build-response.ts';
 import { type BodyLimits, withJson } from './json-body.ts';

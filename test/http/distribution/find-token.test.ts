@@ -2,7 +2,7 @@
 import { Hono } from 'hono';
 import { pino } from 'pino';
 import { beforeEach, expect, test } from 'vitest';
-import { createFindToken } from '../../../src/http/distribution/find-token.ts';
+import { createFindToken } from '../../../src/http/distribution/admission.ts';
 import { createErrorHandler } from '../../../src/http/middleware/errors.ts';
 import { createMemory } from '../../../src/memory.ts';
 import { createLedger } from '../../../src/pull/tokens/ledger.ts';

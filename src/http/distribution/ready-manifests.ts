@@ -1,0 +1,170 @@
+// Answers to requests for a manifest by its digest, cached ready to send: headers and bytes go from memory to the socket, without the router and the
+// lookups. The caller and its rights are checked on every request. An answer is valid for one second, and only while no record and no rule has
+// changed, so that what expires by time alone is served for at most one second longer.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Context } from 'hono';
+import type { Logger } from 'pino';
+import type { Access } from '../../access/access.ts';
+import { type Caller, isBuild, subjectOf } from '../../access/caller.ts';
+import { type Digest, isDigest } from '../../oci/digest.ts';
+import { type Origin, originName } from '../../pull/origin.ts';
+import type { Rules } from '../../rules/rules.ts';
+import { callerOf } from '../middleware/authentication.ts';
+import { INERT } from '../middleware/pages.ts';
+import { logRequest, redactPath } from '../middleware/request-log.ts';
+
+export interface ReadyManifests {
+  /** Call it before anything is looked up for a request: the function that it returns caches the answer, unless nobody else may have it. */
+  watch(c: Context): ((answer: ManifestAnswer) => void) | undefined;
+  /** Answers a request whose answer is cached. False: it did nothing. */
+  answer(request: IncomingMessage, response: ServerResponse): boolean | Promise<boolean>;
+}
+
+interface ManifestAnswer {
+  readonly origin: Origin;
+  readonly digest: Digest;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly raw: Uint8Array;
+}
+
+/** What an answer depends on besides the request. */
+interface State {
+  readonly version: number;
+  readonly rules: unknown;
+  readonly untilMs: number;
+}
+
+interface ReadyManifest extends State {
+  /** The full name of the repository. */
+  readonly repository: string;
+  readonly digest: Digest;
+  /** Names and values alternate, as in rawHeaders. */
+  readonly headers: string[];
+  /** The body as latin1: Node joins a string with the headers and sends both in one write. */
+  readonly body: string;
+  /** As it is logged. */
+  readonly path: string;
+}
+
+/** Within the memory that all caches share. */
+interface Cache {
+  get(key: string): ReadyManifest | undefined;
+  set(key: string, value: ReadyManifest): void;
+  delete(key: string): void;
+}
+
+const MAX_AGE_MS = 1000;
+/** What an entry takes besides its body, in bytes. */
+const WEIGHT = 2000;
+
+export function weighReady({ body }: ReadyManifest): number {
+  return body.length + WEIGHT;
+}
+
+export function createReadyManifests({
+  access,
+  version,
+  rules,
+  ready,
+  log,
+  onUsed,
+  uptimeMs = () => performance.now(),
+}: {
+  readonly access: Pick<Access, 'authenticate' | 'isAllowed'>;
+  /** Changes whenever records do; undefined while that is unknown. */
+  readonly version: () => number | undefined;
+  readonly rules: Rules;
+  readonly ready: Cache;
+  readonly log: Logger;
+  /** Called for each manifest that is served. */
+  readonly onUsed: (digest: Digest) => void;
+  /** Default: a clock that is never set. */
+  readonly uptimeMs?: (() => number) | undefined;
+}): ReadyManifests {
+  function find(key: string): ReadyManifest | undefined {
+    const known = ready.get(key);
+    if (!known) return undefined;
+    const isGood = known.version === version() && known.rules === rules.current && known.untilMs > uptimeMs();
+    if (isGood) return known;
+    ready.delete(key);
+    return undefined;
+  }
+
+  /** Undefined for credentials that are refused: the routes say why. */
+  async function identify({ host, authorization }: Question, request: IncomingMessage): Promise<Caller | undefined> {
+    try {
+      return await access.authenticate({ authorization, address: request.socket.remoteAddress, host });
+    } catch {
+      return undefined;
+    }
+  }
+
+  return {
+    watch(c) {
+      const question = askedBy(c.env?.incoming);
+      const now = question && version();
+      if (!question || now === undefined) return undefined;
+      const state: State = { version: now, rules: rules.current, untilMs: uptimeMs() + MAX_AGE_MS };
+      return ({ origin, digest, headers, raw }) => {
+        const caller = callerOf(c);
+        // A build sees images without rules, and what the credentials of one client opened is not for others.
+        if (isBuild(caller) || origin.registry.scope !== undefined) return;
+        const repository = originName(origin);
+        const all = { ...headers, ...INERT, 'Content-Length': String(raw.byteLength) };
+        const body = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString('latin1');
+        const path = redactPath(question.url);
+        const flat = Object.entries(all).flat();
+        ready.set(keyOf(question, caller), { ...state, repository, digest, headers: flat, body, path });
+      };
+    },
+    answer(request, response) {
+      const question = askedBy(request);
+      if (!question) return false;
+      return (async () => {
+        const startedAt = performance.now();
+        const caller = await identify(question, request);
+        const known = caller && find(keyOf(question, caller));
+        if (!known || !access.isAllowed(caller, 'pull', known.repository)) return false;
+        response.writeHead(200, known.headers);
+        response.end(known.body, 'latin1');
+        onUsed(known.digest);
+        logRequest(log, { method: question.method, path: known.path, status: 200, startedAt });
+        return true;
+      })();
+    },
+  };
+}
+
+/** The parts of a request that decide its answer, apart from the caller. */
+interface Question {
+  readonly method: string;
+  readonly url: string;
+  readonly hostHeader: string;
+  /** The name in it, without the port. */
+  readonly host: string;
+  readonly authorization: string | undefined;
+}
+
+const PATH = /^\/v2\/(?!wt\/)[\w.:/-]{1,512}\/manifests\/([\w:]{1,135})$/;
+const HOST = /^([a-zA-Z0-9.-]+|\[[0-9a-f:.]+\])(?::\d+)?$/;
+/** A request with one of these headers is conditional, has a body, or comes from a web page. */
+const OTHERS = ['if-none-match', 'origin', 'sec-fetch-site', 'content-length', 'transfer-encoding'] as const;
+
+/**
+ * Undefined unless it is a plain request for a manifest by its digest. Requests with a password are left to the routes, or a wrong one would be
+ * counted twice; so are pulls by token, which expires, and queries.
+ */
+function askedBy(request: IncomingMessage | undefined): Question | undefined {
+  if (!request) return undefined;
+  const { method = '', url = '', headers } = request;
+  if ((method !== 'GET' && method !== 'HEAD') || !isDigest(PATH.exec(url)?.[1] ?? '')) return undefined;
+  const { host: hostHeader = '', authorization } = headers;
+  const [, host] = HOST.exec(hostHeader) ?? [];
+  const isPlain = OTHERS.every(name => headers[name] === undefined);
+  const isBearer = authorization === undefined || /^bearer /i.test(authorization);
+  return host !== undefined && isPlain && isBearer ? { method, url, hostHeader, host, authorization } : undefined;
+}
+
+function keyOf({ method, url, hostHeader }: Question, caller: Caller): string {
+  return `${method} ${hostHeader} ${url} ${caller.kind} ${subjectOf(caller)}`;
+}

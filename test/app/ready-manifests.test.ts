@@ -1,0 +1,148 @@
+// Manifests that were served a moment ago: answered past the routes, as the routes would, and by them again once anything has changed.
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { createAccessTokens } from '../../src/access/access-token.ts';
+import { createSqliteStore } from '../../src/state/sqlite.ts';
+import { makeIndex } from '../conformance/documents.ts';
+import { startApp, type TestApp } from '../support/app.ts';
+
+const index = makeIndex([]);
+const HOSTED = `/v2/local/app/manifests/${index.digest}`;
+
+let app: TestApp;
+let uptimeMs: number;
+/** Of an image of the upstream's. */
+let path: string;
+
+beforeEach(async () => {
+  uptimeMs = 0;
+  app = await startApp({ now: () => new Date(), uptimeMs: () => uptimeMs });
+  path = `/v2/lab/library/app/manifests/${app.putImage().root.digest}`;
+});
+
+afterEach(() => app.close());
+
+type Server = Awaited<ReturnType<TestApp['listen']>>;
+
+function ask(server: Server, path: string, init: RequestInit = {}): Promise<Response> {
+  return fetch(`http://${server.host}${path}`, init);
+}
+
+/** How many of two requests for the same were answered past the routes, and the status of the last. */
+async function askTwice(server: Server, path: string, init: RequestInit = {}) {
+  const before = server.answered;
+  await (await ask(server, path, init)).bytes();
+  const last = await ask(server, path, init);
+  await last.bytes();
+  return { status: last.status, ready: server.answered - before };
+}
+
+/** Until an answer is ready: what the first one brings is recorded, and a record that changes ends what was ready. */
+async function warm(server: Server, path: string, init: RequestInit = {}): Promise<void> {
+  const before = server.answered;
+  const isReady = async () => {
+    await (await ask(server, path, init)).bytes();
+    return server.answered > before;
+  };
+  await expect.poll(isReady, { timeout: 10_000 }).toBe(true);
+}
+
+const put = (server: Server) =>
+  ask(server, HOSTED, { method: 'PUT', headers: { 'Content-Type': index.mediaType }, body: new Uint8Array(index.raw) });
+
+test.each(['GET', 'HEAD'])('gives the headers and bytes of the answer before: %s', async method => {
+  await using server = await app.listen();
+  const read = async () => {
+    const response = await ask(server, path, { method });
+    const { date: _, ...headers } = Object.fromEntries(response.headers);
+    return { status: response.status, headers, body: await response.text() };
+  };
+  const first = await read();
+  expect(server.answered).toBe(0);
+  await warm(server, path, { method });
+  const { answered } = server;
+  const lines = app.log.length;
+  expect(await read()).toEqual(first);
+  expect(server.answered).toBe(answered + 1);
+  expect(first).toMatchObject({ status: 200, headers: { 'content-security-policy': expect.anything() } });
+  expect(app.log.slice(lines)).toEqual([expect.stringContaining(`"path":"${path}","status":200`)]);
+});
+
+test('an answer to GET is none to HEAD, nor to another name', async () => {
+  await using server = await app.listen();
+  await warm(server, path);
+  const { answered } = server;
+  await ask(server, path, { method: 'HEAD' });
+  await ask(server, path.replace('/lab/', `/${app.registry.host}/`));
+  expect(server.answered).toBe(answered);
+});
+
+test.each([
+  ['a condition', { 'If-None-Match': '*' }, 304],
+  ['a page of the web', { Origin: 'http://pages.example' }, 403],
+  ['a password', { Authorization: `Basic ${btoa('a:b')}` }, 200],
+])('leaves %s to the routes', async (_, headers, status) => {
+  await using server = await app.listen();
+  await warm(server, path);
+  expect(await askTwice(server, path, { headers })).toEqual({ status, ready: 0 });
+});
+
+test('leaves a tag, a namespace and a token to the routes', async () => {
+  await using server = await app.listen();
+  const { name, targetDigest } = await app.submit({ containerConfig: { env: ['A=b'] } });
+  const { ready } = await askTwice(server, '/v2/lab/library/app/manifests/1');
+  expect(ready).toBe(0);
+  const { ready: inNamespace } = await askTwice(server, `${path.replace('/lab', '')}?ns=${app.registry.host}`);
+  expect(inNamespace).toBe(0);
+  expect(await askTwice(server, `/v2/${name}/manifests/${targetDigest}`)).toEqual({ status: 200, ready: 0 });
+});
+
+test('an answer is good for a second', async () => {
+  await using server = await app.listen();
+  await warm(server, path);
+  uptimeMs += 1001;
+  expect(await askTwice(server, path)).toEqual({ status: 200, ready: 1 });
+});
+
+test('what is deleted is gone at once', async () => {
+  await using server = await app.listen();
+  expect((await put(server)).status).toBe(201);
+  await warm(server, HOSTED);
+  expect((await ask(server, HOSTED, { method: 'DELETE' })).status).toBe(202);
+  expect(await askTwice(server, HOSTED)).toEqual({ status: 404, ready: 0 });
+});
+
+test('a rule that refuses what is pinned is in force at once', async () => {
+  await using server = await app.listen();
+  await warm(server, path);
+  await app.writeConfig({ rules: [{ name: 'all', match: { image: '**' }, env: { A: 'b' }, pinned: 'refused' }] });
+  await app.reloadRules();
+  expect(await askTwice(server, path)).toEqual({ status: 403, ready: 0 });
+});
+
+test('nothing is ready where a webhook hears of each pull', async () => {
+  const endpoints = [{ name: 'hook', url: 'http://127.0.0.1:1/', on: ['pull'] }];
+  await app.configure({ events: { endpoints } });
+  await using server = await app.listen();
+  expect(await askTwice(server, path)).toEqual({ status: 200, ready: 0 });
+});
+
+test('rights are those of who asks now, and end when a token is revoked', async () => {
+  const grants = [{ anyone: true, repositories: ['local/**'], allow: ['pull'] }];
+  await app.configure({ access: { grants } });
+  const records = createSqliteStore({ path: join(app.directory, 'data', 'records.db') });
+  try {
+    const tokens = createAccessTokens({ records, now: () => new Date() });
+    const permissions = [{ repositories: ['lab/**'], allow: ['pull' as const] }];
+    const { secret, token } = await tokens.issue({ name: 'one', permissions, ttlMs: 60_000 });
+    const headers = { Authorization: `Bearer ${secret}` };
+    await using server = await app.listen();
+    await warm(server, path, { headers });
+    expect(await askTwice(server, path)).toEqual({ status: 401, ready: 0 });
+    expect(await askTwice(server, path, { headers })).toEqual({ status: 200, ready: 2 });
+    await tokens.revoke(token.id);
+    expect(await askTwice(server, path, { headers })).toEqual({ status: 401, ready: 0 });
+  } finally {
+    await records.close();
+  }
+});
