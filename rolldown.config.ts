@@ -25,11 +25,15 @@ export default defineConfig({
   },
 });
 
-/** Each is an entry of its own, by its name. */
+/** Each is an entry of its own, by its name. Throws where one is started in another way: the build would leave it out. */
 function findThreads(): Record<string, string> {
-  const paths = globSync('src/**/*.ts').flatMap(path =>
-    [...readFileSync(path, 'utf8').matchAll(THREAD)].map(([, thread = '']) => join(dirname(path), `${thread}.ts`)),
-  );
+  const paths = globSync('src/**/*.ts').flatMap(path => {
+    const text = readFileSync(path, 'utf8');
+    const threads = [...text.matchAll(THREAD)].map(([, thread = '']) => join(dirname(path), `${thread}.ts`));
+    if (text.split('new Worker(').length - 1 !== threads.length)
+      throw new Error(`${path}: a thread is started by new Worker(new URL('./name.ts', import.meta.url)`);
+    return threads;
+  });
   return Object.fromEntries(paths.map(path => [basename(path, '.ts'), path]));
 }
 
