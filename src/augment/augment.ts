@@ -1,5 +1,5 @@
-// Rewriting a whole image: an index with all its platforms, or one image. Pure but for `reader` and `place`, which
-// only fetch what digests name.
+// Rewrites a whole image: an index with all its platforms, or a single image. Pure except for `reader` and `place`, which only fetch
+// content by digest.
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { configPlatform, parseImageConfig } from '../oci/image-config.ts';
@@ -14,15 +14,15 @@ import type { PlaceOnImage, SourceReader } from './source.ts';
 
 export type { Document };
 
-/** What an image became. */
+/** The result of augmenting an image. */
 export interface Augmented {
-  /** What to serve for the tag: an index, or an image. */
+  /** What the tag resolves to: an index or an image. */
   readonly root: ContentDescriptor;
-  /** The manifests, indexes and configs that were made; not what stayed as it was. */
+  /** The new manifests, indexes and configs; unchanged ones are not included. */
   readonly documents: readonly Document[];
-  /** The images and indexes of the result that stayed as they were. */
+  /** The images and indexes of the result that are unchanged. */
   readonly kept: ReadonlySet<Digest>;
-  /** Each image of the result with what it was, in the index's order. Equal digests: it stayed as it was. */
+  /** Each image of the result with its source, in the order of the index. Equal digests: unchanged. */
   readonly images: readonly ImageOutcome[];
 }
 
@@ -31,8 +31,8 @@ export interface ImageOutcome extends Pick<AugmentedImage, 'platform' | 'source'
 }
 
 /**
- * Throws MANIFEST_INVALID for an image that cannot be augmented and MANIFEST_UNKNOWN, naming those there are, for a platform that it
- * lacks: never is anything served plain that was to be changed. Artifacts are no images and stay as they are.
+ * Throws MANIFEST_INVALID for an image that cannot be augmented, and MANIFEST_UNKNOWN, listing the available platforms, for a platform that
+ * is missing. An image that should change is never served unchanged. Artifacts are not images and stay unchanged.
  */
 type Augment = (source: Manifest, steps: Steps, reading: AugmentReading) => Promise<Augmented>;
 
@@ -48,7 +48,7 @@ export const augment: Augment = async (manifest, steps, { reader, place }) => {
     const image = await augmentSingle(manifest, options);
     return result({ root: image.target, documents: image.documents, kept: [], images: [image] });
   }
-  // To some clients it may be an image.
+  // Some clients may treat it as an image.
   if (isManifestType(manifest.mediaType)) openManifest(manifest);
   return result({ root: keptDocument(manifest), documents: [], kept: [], images: [] });
 };

@@ -1,5 +1,5 @@
-// What an image gets on its way: augmentations, the steps that bring them, and the platforms that they select. Plain values, complete in
-// themselves, so that equal values give equal bytes anywhere.
+// Augmentations, the steps that contribute them, and the platforms they apply to. Plain, self-contained values: equal values give equal
+// bytes everywhere.
 import { z } from 'zod';
 import { textMapSchema } from '../oci/config-fields.ts';
 import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
@@ -9,20 +9,20 @@ import { formatPlatform, isSamePlatform, normalizePlatform, type Platform, parse
 
 const digest = z.string().refine(isDigest, 'expected a digest');
 
-/** A layer to put on top. Its bytes are never needed to rewrite a manifest: digest, size and diffID say all. */
+/** A layer to append. Its bytes are not needed to rewrite a manifest: digest, size and diffID are enough. */
 export const layerSchema = z.object({
   digest,
-  /** Bytes of the blob, as packed. */
+  /** Size of the blob, compressed. */
   size: z.int().nonnegative(),
   /** Digest of the unpacked tar. */
   diffId: digest,
   compression: z.enum(['none', 'gzip', 'zstd']),
-  /** Normalised platforms (formatPlatform) that get it; absent: all. */
+  /** Normalised platforms (formatPlatform) that receive it; absent: all. */
   platforms: z.array(z.string()).readonly().optional(),
 });
 
 export const augmentationSchema = z.object({
-  /** Normalised platforms to serve: one gives its image, several an index of exactly those, absent all. */
+  /** Normalised platforms to serve: one selects its image, several an index of exactly those, absent all. */
   platforms: z.array(z.string()).min(1).optional(),
   layers: z.array(layerSchema).readonly().default([]),
   /** Overrides by key in place, appends the rest. */
@@ -34,25 +34,28 @@ export const augmentationSchema = z.object({
   labels: textMapSchema.optional(),
   /** As in image configs: "80/tcp". */
   exposedPorts: z.array(z.string()).optional(),
-  /** Of each rewritten OCI manifest. */
+  /** Added to each rewritten OCI manifest. */
   annotations: textMapSchema.optional(),
-  /** What becomes of an index's attestation entries: they describe the source's digests, not ours. */
+  /** What to do with an index's attestation entries, which describe the source's digests, not ours. */
   attestations: z.enum(['drop', 'keep']).default('drop'),
 });
 
 export type Layer = z.infer<typeof layerSchema>;
 export type Augmentation = z.infer<typeof augmentationSchema>;
 
-/** One key for all equal augmentations, however their keys are ordered. The order of env, which decides bytes, counts. */
+/**
+ * A canonical key: equal augmentations have equal keys whatever the order of their properties. The order of env counts, since it changes
+ * the bytes.
+ */
 export function augmentationKey(augmentation: Augmentation): Digest {
   return digestOf(new TextEncoder().encode(JSON.stringify(augmentationSchema.parse(augmentation))));
 }
 
-/** One of the steps by which an image gets its changes, such as a rule's, and last a token's. Each is for some platforms or all. */
+/** One of the steps that change an image, such as a rule's, with a token's last. Each applies to some platforms or to all. */
 export const stepSchema = z.object({
-  /** Of the rule that it is from; absent for what a token asks for. It changes no image, only what is told of it. */
+  /** The rule it comes from; absent for a token's. Has no effect on the image, only on how the change is reported. */
   rule: z.string().optional(),
-  /** Globs of normalised platforms, such as `linux/*`; one without a variant is for all variants. Absent: all. */
+  /** Globs of normalised platforms, such as `linux/*`; one without a variant matches all variants. Absent: all. */
   platforms: z.array(z.string()).min(1).readonly().optional(),
   augmentation: augmentationSchema,
 });
@@ -62,10 +65,10 @@ export const stepsSchema = z.array(stepSchema).min(1).readonly();
 export type Step = z.infer<typeof stepSchema>;
 export type Steps = z.infer<typeof stepsSchema>;
 
-/** What is decided for all platforms at once. */
+/** Settings decided once for all platforms. */
 export type Choice = Pick<Augmentation, 'platforms' | 'attestations'>;
 
-/** Of the last step that chooses platforms, and of the last step. */
+/** From the last step that selects platforms, and the last step. */
 export function choiceOf(steps: Steps): Choice {
   const platforms = steps.findLast(({ augmentation }) => augmentation.platforms)?.augmentation.platforms;
   return { platforms, attestations: steps.at(-1)?.augmentation.attestations ?? 'drop' };
@@ -78,15 +81,16 @@ export function stepsFor(steps: Steps, platform: Platform): readonly Step[] {
 }
 
 /**
- * All that the steps make of an image for a platform, as one: layers one after the other; in maps a later step wins by key; of all else the
- * last that is given. No step sees what another made: an entrypoint that is replaced is always the source's.
+ * All steps for a platform merged into one augmentation: layers are concatenated, maps are merged by key with later steps winning, and
+ * everything else comes from the last step that sets it. No step sees the result of another: the entrypoint being replaced is always the
+ * source's.
  */
 export function augmentationFor(steps: Steps, platform: Platform): Augmentation {
   const augmentations = stepsFor(steps, platform).map(({ augmentation }) => augmentation);
   return augmentations.reduce<Augmentation>(merge, { ...choiceOf(steps), layers: [] });
 }
 
-/** A field that augmentations get later has its place here too, or it does not compile. */
+/** Type-checked for completeness: a new augmentation field must be handled here. */
 type Merged = { [Field in keyof Required<Augmentation>]: Augmentation[Field] };
 
 function merge(earlier: Augmentation, later: Augmentation): Merged {
@@ -117,13 +121,13 @@ function mergeLists(earlier: List, later: List): List {
   return earlier && later ? [...new Set([...earlier, ...later])] : (later ?? earlier);
 }
 
-/** One key for all equal steps, as augmentationKey is for augmentations; `keyOf` may remember keys. */
+/** A canonical key for steps, as augmentationKey is for augmentations; `keyOf` may cache keys. */
 export function stepsKey(steps: Steps, keyOf: (augmentation: Augmentation) => string = augmentationKey): Digest {
   const parts = steps.map(({ rule, platforms, augmentation }) => [rule, platforms, keyOf(augmentation)]);
   return digestOf(new TextEncoder().encode(JSON.stringify(parts)));
 }
 
-/** The platforms asked for, each once; undefined when all are. */
+/** The requested platforms without duplicates; undefined when all are requested. */
 export function chosenPlatforms({ platforms }: Pick<Choice, 'platforms'>): readonly Platform[] | undefined {
   return platforms && parsePlatforms(platforms.join(','));
 }
@@ -132,7 +136,7 @@ export function isChosen(platform: Platform, chosen: readonly Platform[] | undef
   return chosen?.some(wanted => isSamePlatform(wanted, platform)) ?? true;
 }
 
-/** Throws MANIFEST_UNKNOWN, naming what is missing and what there is, unless all chosen ones are available. */
+/** Throws MANIFEST_UNKNOWN, naming the missing and the available platforms, unless all selected ones are available. */
 export function checkAvailable(chosen: readonly Platform[] | undefined, available: readonly Platform[]): void {
   const lacking = (chosen ?? []).filter(platform => !isChosen(platform, available));
   if (lacking.length === 0) return;

@@ -1,25 +1,25 @@
-// What the work of one request may cost, and that of all together: bytes that are in memory at once, and bytes that are unpacked.
+// Limits on the work of one request and of all requests together: bytes held in memory, and bytes unpacked.
 import { RegistryError } from '../oci/errors.ts';
 
-/** Bytes in memory that many share. */
+/** A memory budget shared by many requests. */
 export interface ByteBudget {
   open(): Room;
 }
 
-/** What one of them has of it. */
+/** One request's share of it. */
 export interface Room {
-  /** Throws UNAVAILABLE where there is no room for so many more. */
+  /** Throws UNAVAILABLE when the budget cannot cover this many more bytes. */
   take(bytes: number): void;
-  /** Gives all back. */
+  /** Releases the whole share. */
   close(): void;
 }
 
 const RETRY_AFTER_SECONDS = 2;
-/** What remains for those who need little: nobody who has more takes of it. */
+/** Reserved for small requests: large ones cannot take it. */
 const KEPT_FREE = 0.25;
 const LITTLE_BYTES = 1024 * 1024;
 
-/** `what` is what the bytes are of, for the message. Nobody waits: two who did, each with a half, would wait for each other. */
+/** `what` names the content for the error message. Requests fail rather than wait: two that each held half would deadlock. */
 export function createByteBudget(what: string, maxBytes: number): ByteBudget {
   let taken = 0;
   return {
@@ -29,13 +29,9 @@ export function createByteBudget(what: string, maxBytes: number): ByteBudget {
         take(bytes) {
           const limit = own + bytes > LITTLE_BYTES ? maxBytes * (1 - KEPT_FREE) : maxBytes;
           if (taken + bytes > limit) {
-            throw new RegistryError(
-              'UNAVAILABLE',
-              `${what} of others take all the memory that there is for them: try again`,
-              {
-                retryAfterSeconds: RETRY_AFTER_SECONDS,
-              },
-            );
+            throw new RegistryError('UNAVAILABLE', `the memory for ${what} is in use by other requests: try again`, {
+              retryAfterSeconds: RETRY_AFTER_SECONDS,
+            });
           }
           taken += bytes;
           own += bytes;
@@ -49,11 +45,11 @@ export function createByteBudget(what: string, maxBytes: number): ByteBudget {
   };
 }
 
-/** The work of one request. What takes long in it asks on its way whether it is still wanted, and may cost more. */
+/** The work of one request. Long-running steps check it to stop when the client has left or the budget is spent. */
 export interface Work {
-  /** Aborts when the client has left, or when the request has had its time. */
+  /** Aborts when the client leaves, or when the request times out. */
   readonly signal: AbortSignal;
-  /** Counts what layers unpack to. Throws InvalidLayer where it is more than one request may have. */
+  /** Counts unpacked layer bytes. Throws InvalidLayer beyond the limit per request. */
   unpacked(bytes: number): void;
 }
 
@@ -71,9 +67,9 @@ export function createWork(signal: AbortSignal, maxUnpackedBytes: number): Work 
   };
 }
 
-/** Turns at what takes the processor, in the order in which they were asked for. */
+/** Takes turns at CPU-bound work, first come, first served. */
 export interface Turns {
-  /** Gives what ends the turn. Rejects with the signal's reason. */
+  /** Resolves with a function that ends the turn. Rejects with the signal's reason. */
   take(signal: AbortSignal | undefined): Promise<() => void>;
 }
 
@@ -110,7 +106,7 @@ export function createTurns(max: number): Turns {
   };
 }
 
-/** It cannot be used as given: wrong claims, broken bytes, no tar, too large, or a location that we do not take. Free of secrets. */
+/** The layer cannot be used: wrong claims, corrupt bytes, not a tar, too large, or an unsupported location. Free of secrets. */
 export class InvalidLayer extends Error {
   override readonly name = 'InvalidLayer';
 }

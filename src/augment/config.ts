@@ -1,19 +1,19 @@
-// Rewriting an image config: what a container runs with, and the list of its layers. image-spec config.md.
+// Rewrites an image config: what a container runs, and the list of its layers. image-spec config.md.
 import { RegistryError } from '../oci/errors.ts';
 import { parseImageConfig } from '../oci/image-config.ts';
 import type { Augmentation, Layer } from './augmentation.ts';
 import { CONFIG, checkNames } from './document.ts';
 import { itemsOf, type Json, membersOf, parseJson, toJson, toList, toValue, withMembers, withValues } from './json.ts';
 
-/** The name under which a replaced entrypoint stays known to the one that replaces it. */
+/** The variable that preserves a replaced entrypoint for the new one. */
 const ENTRY_CHAIN = 'WAVE_ENTRY_CHAIN';
 
-/** The time of our history entries where the source has none: a clock would give other bytes each time. */
+/** The timestamp of our history entries where the source has none: the current time would change the bytes on each run. */
 const EPOCH = '1970-01-01T00:00:00Z';
 
 /**
- * The config with the augmentation's changes, and with `layers` on top of its own; undefined when nothing changes.
- * Throws MANIFEST_INVALID when `raw` is no image config, or one that clients could read in different ways.
+ * The config with the augmentation applied and `layers` appended; undefined when nothing changes. Throws MANIFEST_INVALID when `raw` is not
+ * an image config, or is ambiguous JSON.
  */
 export function augmentConfig(raw: Uint8Array, augmentation: Augmentation, layers: readonly Layer[]): Json | undefined {
   parseImageConfig(raw);
@@ -29,7 +29,7 @@ export function augmentConfig(raw: Uint8Array, augmentation: Augmentation, layer
   });
 }
 
-/** Throws MANIFEST_INVALID unless the config names as many diffIDs as its manifest has layers: on top of that nothing can be put. */
+/** Throws MANIFEST_INVALID unless the config has as many diffIDs as its manifest has layers: otherwise nothing can be appended. */
 export function checkLayerCount(raw: Uint8Array, count: number): void {
   const diffIds = parseImageConfig(raw).rootfs.diff_ids?.length ?? 0;
   if (diffIds === count) return;
@@ -85,7 +85,7 @@ function extendRootfs(rootfs: Json | undefined, layers: readonly Layer[]): Json 
   });
 }
 
-/** A source that has layers but tells no history stays without: entries for some layers only would be taken for the lowest ones. */
+/** A source that has layers but no history stays without one: entries for only some layers would be attributed to the lowest ones. */
 function extendHistory(
   source: ReadonlyMap<string, Json>,
   layerCount: number,
@@ -94,7 +94,7 @@ function extendHistory(
   const history = itemsOf(source.get('history'));
   const hasLayers = itemsOf(membersOf(source.get('rootfs')).get('diff_ids')).length > 0;
   const tellsLayers = history.some(entry => membersOf(entry).get('empty_layer')?.text !== 'true');
-  // Null is a list to clients written in Go alone.
+  // Only Go clients accept null as a list.
   if (hasLayers && !tellsLayers) return source.get('history')?.text === 'null' ? toList([]) : undefined;
   const told = toValue(source.get('created'));
   const created = typeof told === 'string' ? told : EPOCH;

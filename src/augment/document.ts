@@ -1,4 +1,4 @@
-// Documents that are made: JSON as it became, encoded once.
+// Generated documents: JSON encoded exactly once.
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import { digestOf } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -9,7 +9,7 @@ export interface Document extends ContentDescriptor {
   readonly raw: Uint8Array;
 }
 
-/** Throws MANIFEST_INVALID for a document that no registry would take: configs have the limit of manifests. */
+/** Throws MANIFEST_INVALID for a document that registries would reject for its size; configs have the same limit as manifests. */
 export function createDocument(mediaType: string, json: Json): Document {
   const raw = encodeJson(json);
   if (raw.byteLength <= MAX_MANIFEST_BYTES) return { mediaType, digest: digestOf(raw), size: raw.byteLength, raw };
@@ -19,27 +19,27 @@ export function createDocument(mediaType: string, json: Json): Document {
   );
 }
 
-/** A manifest as it stands. */
+/** An existing manifest, unchanged. */
 export function keptDocument({ mediaType, digest, raw }: Manifest): Document {
   return { mediaType, digest, size: raw.byteLength, raw };
 }
 
-/** The JSON of a manifest. Throws MANIFEST_INVALID where clients could read it in different ways. */
+/** The JSON of a manifest. Throws MANIFEST_INVALID where it is ambiguous. */
 export function openManifest({ raw }: Manifest): Json {
   const json = parseJson(raw);
   checkNames(json, MANIFEST);
   return json;
 }
 
-/** A raw descriptor that points to `target` instead. Copies of the old bytes and other places to get them from go. */
+/** A raw descriptor re-pointed to `target`. Embedded data and URLs of the old bytes are removed. */
 export function repoint(descriptor: Json, { mediaType, digest, size }: ContentDescriptor): Json {
   return withValues(withoutMembers(descriptor, ['data', 'urls']), { mediaType, digest, size });
 }
 
-// The names that we read and write in documents. Go, which most clients are written in, matches names without regard to case: a document
-// that spells one of them otherwise means one thing to us and another to those clients.
+// The field names that we read and write. Go, in which most clients are written, matches names case-insensitively: a document that spells
+// one of them differently means one thing to us and another to those clients.
 
-/** The names in an object, or in each object of a list; null where nothing within has a name of ours: plain values and maps. */
+/** Field names of an object, or of each object of a list; null where nothing inside is checked: plain values and maps. */
 export interface Shape {
   readonly [name: string]: Shape | null;
 }
@@ -86,7 +86,7 @@ export const CONFIG: Shape = {
   history: { empty_layer: null },
 };
 
-/** Throws MANIFEST_INVALID for a key that is one of the names but for its case. */
+/** Throws MANIFEST_INVALID for a key that differs from a known field name only in case. */
 export function checkNames(json: Json, shape: Shape): void {
   const names = new Map(Object.keys(shape).map(name => [fold(name), name]));
   for (const [key, value] of json.members ?? []) {
@@ -98,7 +98,7 @@ export function checkNames(json: Json, shape: Shape): void {
   }
 }
 
-/** As Go folds names: the long s and the Kelvin sign are letters too. */
+/** Case folding as in Go, where the long s and the Kelvin sign fold to letters too. */
 function fold(name: string): string {
   return name.toUpperCase().toLowerCase();
 }

@@ -1,4 +1,4 @@
-// Rewriting an index: the same entries in the same order, each pointing to what its image became. Pure but for the reader.
+// Rewrites an index: the same entries in the same order, each pointing to its rewritten image. Pure except for the reader.
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { ImageIndex } from '../oci/manifest.ts';
@@ -11,18 +11,18 @@ import { itemsOf, type Json, membersOf, toList, toValue, withMembers, withValues
 const REFERENCE_DIGEST = 'vnd.docker.reference.digest';
 
 export interface AugmentedIndex {
-  /** The index; the image itself when one platform was chosen. */
+  /** The index, or the image itself when one platform was selected. */
   readonly root: Document;
-  /** The indexes, manifests and configs that were made. */
+  /** The new indexes, manifests and configs. */
   readonly documents: readonly Document[];
-  /** The indexes that stayed as they were. */
+  /** The unchanged indexes. */
   readonly kept: readonly Digest[];
   readonly images: readonly AugmentedImage[];
 }
 
 /**
- * Throws MANIFEST_UNKNOWN when the index lacks a chosen platform or has no image, MANIFEST_INVALID when it cannot be augmented. One of
- * artifacts alone, as some clients keep under a tag, stays as it is for rules: they are for whatever has a name that they match.
+ * Throws MANIFEST_UNKNOWN when the index lacks a selected platform or has no image, MANIFEST_INVALID when it cannot be augmented. An index
+ * of artifacts only, which some clients push under a tag, is left unchanged by rules, since these match every name.
  */
 export async function augmentIndex(index: ImageIndex, options: TreeOptions): Promise<AugmentedIndex> {
   const tree = await readTree(index, options);
@@ -59,7 +59,7 @@ function createRewriting(images: readonly AugmentedImage[], choice: Choice) {
   const kept: Digest[] = [];
   return { documents, kept, rewrite };
 
-  /** The index with what its nodes became; its own bytes when that is what they were. */
+  /** The index with its rewritten entries; the original bytes when nothing changed. */
   function rewrite({ index, json, nodes }: Tree): Document {
     const entries = nodes.flatMap(rewriteNode);
     const source = itemsOf(membersOf(json).get('manifests'));
@@ -89,12 +89,12 @@ function createRewriting(images: readonly AugmentedImage[], choice: Choice) {
   }
 
   function rewriteAttestation(entry: Json): readonly Json[] {
-    // While no image changes and none is left out, the attestations still tell the truth.
+    // As long as no image is changed or removed, the attestations remain true.
     if (!changes && !choice.platforms) return [entry];
     const annotations = membersOf(entry).get('annotations');
     const subject = toValue(membersOf(annotations).get(REFERENCE_DIGEST));
     const isTrue = unchanged.has(subject);
-    // What is dropped goes from an index of chosen platforms wholly: it has exactly those.
+    // An index of selected platforms has exactly those: attestations are removed, not kept as entries.
     if (choice.attestations === 'drop') return isTrue && !choice.platforms ? [entry] : [];
     if (isTrue) return [entry];
     const target = targets.get(subject);

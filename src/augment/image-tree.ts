@@ -1,4 +1,4 @@
-// An index with all that it points to, nested indexes too: every image in it rewritten, the indexes themselves not yet.
+// An index and everything it points to, nested indexes included: rewrites every image in it, but not yet the indexes.
 import pLimit from 'p-limit';
 import { type Descriptor, findManifests } from '../oci/descriptor.ts';
 import { orUndefined, RegistryError } from '../oci/errors.ts';
@@ -14,19 +14,19 @@ import { isUnknownPlatform, type PlaceOnImage, type SourceReader } from './sourc
 
 const MAX_DEPTH = 4;
 const MAX_TOTAL_ENTRIES = 512;
-/** Of all that is read for an index, and made from it: it is in memory at once. */
+/** Everything that is read or generated for one index, held in memory at once. */
 const MAX_TOTAL_BYTES = 64 * 1024 * 1024;
 const MAX_READS = 16;
 const REFERENCE_TYPE = 'vnd.docker.reference.type';
 
 export interface Tree {
   readonly index: ImageIndex;
-  /** The index as JSON, for an edit. */
+  /** The index as JSON, ready to edit. */
   readonly json: Json;
   readonly nodes: readonly Node[];
 }
 
-/** One entry of an index: its raw descriptor, and what it points to. */
+/** One entry of an index: its raw descriptor, and its target. */
 export type Node = { readonly entry: Json } & (
   | { readonly kind: 'image'; readonly image: AugmentedImage }
   | { readonly kind: 'index'; readonly tree: Tree }
@@ -41,15 +41,15 @@ export interface TreeOptions {
 }
 
 /**
- * What an entry points to counts, not what the entry says of it: some engine may run whatever is an image. Throws MANIFEST_INVALID for an
- * index that is too deep or large, or an entry that does not fit what it points to, and what augmentImage throws.
+ * What an entry points to decides, not what the entry claims: an engine may run anything that is an image. Throws MANIFEST_INVALID for an
+ * index that is too deep or too large, or an entry that does not match its target, and whatever augmentImage throws.
  */
 export function readTree(index: ImageIndex, { steps, reader, place }: TreeOptions): Promise<Tree> {
   const choice = choiceOf(steps);
   const chosen = chosenPlatforms(choice);
   const budget = createBudget();
   const limit = pLimit(MAX_READS);
-  // When one fails, what still waits need not be read.
+  // When one fails, the queued ones need not be read.
   return visit(index, 1).finally(() => limit.clearQueue());
 
   async function visit(current: ImageIndex, depth: number): Promise<Tree> {
@@ -60,7 +60,7 @@ export function readTree(index: ImageIndex, { steps, reader, place }: TreeOption
     const entries = itemsOf(membersOf(json).get('manifests'));
     const nodes = entries.map(async (entry, i): Promise<Node> => {
       const descriptor = current.entries[i];
-      if (typeof descriptor !== 'object') throw invalid(descriptor ?? 'an entry is no descriptor');
+      if (typeof descriptor !== 'object') throw invalid(descriptor ?? 'an entry is not a descriptor');
       return manifests.has(descriptor) ? visitEntry(entry, descriptor, depth) : { kind: 'other', entry };
     });
     return { index: current, json, nodes: await Promise.all(nodes) };
@@ -69,7 +69,7 @@ export function readTree(index: ImageIndex, { steps, reader, place }: TreeOption
   async function visitEntry(entry: Json, descriptor: Descriptor, depth: number): Promise<Node> {
     const { platform, mediaType } = descriptor;
     const isUnknown = platform !== undefined && isUnknownPlatform(platform);
-    // Nobody runs it by its platform, and nobody gets it: to know what it is would cost a request.
+    // Never selected by platform, so never run: reading it would waste a request.
     if (isUnknown && choice.attestations === 'drop') return { kind: 'attestation', entry };
     if (!isUnknown && platform?.architecture && isManifestType(mediaType) && !isChosen(platform, chosen)) {
       return { kind: 'unchosen', entry, platform };
@@ -82,7 +82,7 @@ export function readTree(index: ImageIndex, { steps, reader, place }: TreeOption
     return { kind: isUnknown || descriptor.annotations?.[REFERENCE_TYPE] ? 'attestation' : 'other', entry };
   }
 
-  /** Undefined for what an index has beside manifests, as one of a build's cache has layers: nobody can pull it as an image. */
+  /** Undefined for entries that are not manifests, such as the layers of a build cache: they cannot be pulled as images. */
   async function readEntry(descriptor: Descriptor): Promise<Manifest | undefined> {
     const { mediaType, size } = descriptor;
     if (isIndexType(mediaType) || isManifestType(mediaType)) {
@@ -107,18 +107,19 @@ export function readTree(index: ImageIndex, { steps, reader, place }: TreeOption
   }
 }
 
-/** All entries in order, those of nested indexes in the place of these. */
+/** All entries in order, with nested indexes flattened in place. */
 export function flatten(tree: Tree): readonly Node[] {
   return tree.nodes.flatMap(node => (node.kind === 'index' ? flatten(node.tree) : [node]));
 }
 
-/** An engine that goes by what the entry says would otherwise run what we take for something else. */
+/** Otherwise an engine that trusts the entry would run something we take for something else. */
 function checkEntry({ digest, mediaType, size }: Descriptor, manifest: Manifest): void {
-  if (manifest.raw.byteLength !== size) throw invalid(`${digest} has not the ${size} bytes that its entry says`);
+  if (manifest.raw.byteLength !== size)
+    throw invalid(`${digest} does not have the ${size} bytes that its entry claims`);
   if (isIndexType(manifest.mediaType)) return;
   if (isManifestType(manifest.mediaType)) openManifest(manifest);
   else if (isIndexType(mediaType) || isManifestType(mediaType)) {
-    throw invalid(`${digest} is ${manifest.mediaType}, but its entry says ${mediaType}`);
+    throw invalid(`${digest} is ${manifest.mediaType}, but its entry claims ${mediaType}`);
   }
 }
 

@@ -1,4 +1,4 @@
-// Rewriting one image: its config, the layers on top, and the manifest that names both. Pure.
+// Rewrites one image: its config, the appended layers, and the manifest that names both. Pure.
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { familyOf, layerType } from '../oci/media-type.ts';
@@ -11,21 +11,21 @@ import type { MovedLayer, PlacedLayer, SourceImage } from './source.ts';
 
 const BASE_DIGEST = 'org.opencontainers.image.base.digest';
 
-/** What Linux' overlay file system stacks at most: no engine can run more. */
+/** The most layers that Linux' overlay file system can stack: no engine can run more. */
 const MAX_LAYERS = 500;
-/** What docker's engine takes of an image, with overlay2. */
+/** The most layers that docker's engine accepts, with overlay2. */
 const MAX_DOCKER_LAYERS = 125;
 
 export interface AugmentedImage {
   readonly platform: Platform;
   readonly source: Digest;
-  /** The manifest: the source's own when nothing changes. */
+  /** The manifest; the source's own when nothing changes. */
   readonly target: Document;
-  /** The manifest and config that were made. */
+  /** The new manifest and config. */
   readonly documents: readonly Document[];
-  /** What an engine may make of it that its giver may not have meant, each in a sentence. */
+  /** Warnings about what an engine may do with it that the author may not expect, one sentence each. */
   readonly warnings: readonly string[];
-  /** Of its new layers, those that became others, so that they lie where the image's links lead. */
+  /** Which of the new layers were moved to follow the image's links. */
   readonly moved: readonly MovedLayer[];
 }
 
@@ -50,7 +50,7 @@ export function augmentImage(
   return { ...told, target, documents: config ? [config, target] : [target] };
 }
 
-/** A layer that names no platform is one of Linux: those of Windows have another shape (`Files/`, `Hives/`), and are taken as they are. */
+/** A layer without platforms is a Linux layer: Windows layers have another structure (`Files/`, `Hives/`), and are accepted as they are. */
 export function layersFor({ layers }: Pick<Augmentation, 'layers'>, platform: Platform): readonly Layer[] {
   return layers.filter(
     ({ platforms }) =>
@@ -58,10 +58,10 @@ export function layersFor({ layers }: Pick<Augmentation, 'layers'>, platform: Pl
   );
 }
 
-/** A path of Windows is relative to all other systems, and no engine starts a container there. */
+/** Other systems take a Windows path as relative, and engines refuse to start a container there. */
 function checkWorkingDir({ workingDir = '/' }: Augmentation, platform: Platform): void {
   if (workingDir.startsWith('/') || platform.os === 'windows') return;
-  const reason = `workingDir: ${workingDir} is no absolute path on ${formatPlatform(platform)}; it would be one such as /opt/tool`;
+  const reason = `workingDir: ${workingDir} is not an absolute path on ${formatPlatform(platform)}; use one such as /opt/tool`;
   throw new RegistryError('MANIFEST_INVALID', `the image cannot be augmented: ${reason}`);
 }
 
@@ -70,12 +70,10 @@ function warningsOf({ manifest, platform }: SourceImage, { layers }: Augmentatio
   const total = manifest.layers.length + got.length;
   const isLeftOut = platform.os === 'windows' && layers.some(({ platforms }) => platforms === undefined);
   return [
-    ...(isLeftOut
-      ? [`${name} gets no layer that does not name it in its platforms: layers of Linux do not fit it`]
-      : []),
+    ...(isLeftOut ? [`${name} gets only layers that name it in their platforms: Linux layers do not fit it`] : []),
     ...(got.length > 0 && total > MAX_DOCKER_LAYERS
       ? [
-          `${name} has ${total} layers now, and docker's engine takes ${MAX_DOCKER_LAYERS}: containerd and podman take more`,
+          `${name} now has ${total} layers, more than the ${MAX_DOCKER_LAYERS} that docker's engine accepts; containerd and podman accept more`,
         ]
       : []),
   ];
@@ -87,12 +85,12 @@ function checkLayers({ config, manifest }: SourceImage, added: number): void {
   if (added === 0 || length + added <= MAX_LAYERS) return;
   throw new RegistryError(
     'MANIFEST_INVALID',
-    `the image cannot be augmented: ${added} layers on top of its ${length} are more than the ${MAX_LAYERS} that can be mounted`,
+    `the image cannot be augmented: ${added} layers on top of its ${length} exceed the ${MAX_LAYERS} that can be mounted`,
   );
 }
 
 interface Changes {
-  /** Absent where it stays as it is. */
+  /** Absent where it is unchanged. */
   readonly config: Document | undefined;
   readonly layers: readonly Layer[];
   readonly annotations: Readonly<Record<string, string>> | undefined;
@@ -111,7 +109,7 @@ function rewriteManifest(source: Json, image: SourceImage, { config, layers, ann
 }
 
 function annotate(source: Json | undefined, image: SourceImage, annotations: Changes['annotations']): Json {
-  // Its name is not told here: the same image, asked for by another name, would become another one.
+  // The source's name is left out: with it, the same image requested by another name would get another digest.
   const base = membersOf(source).has(BASE_DIGEST) ? {} : { [BASE_DIGEST]: image.manifest.digest };
   return withValues(source, { ...base, ...annotations });
 }
@@ -122,6 +120,6 @@ function layerDescriptor({ compression, digest, size }: Layer, { manifest, platf
   throw new RegistryError(
     'MANIFEST_INVALID',
     `the ${formatPlatform(platform)} image cannot be augmented: it has a Docker manifest (schema 2), which has no media type for the ` +
-      `${compression} layer ${digest}; give the layer packed with gzip`,
+      `${compression} layer ${digest}; compress the layer with gzip instead`,
   );
 }

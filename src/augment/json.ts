@@ -1,9 +1,10 @@
-// JSON that is edited as text: what no edit names keeps its very characters, be they numbers that a float cannot hold, keys whose order
-// JavaScript would change, or `__proto__`. It must be clear, too: two readers of what we rewrite see the same.
+// Edits JSON as text: everything not named by an edit is preserved character by character, including numbers that a float cannot hold, keys
+// whose order JavaScript would change, and `__proto__`. The JSON must also be unambiguous, so that any two readers of the result see the
+// same.
 import { RegistryError } from '../oci/errors.ts';
 import { DOCUMENT_LIMITS, InvalidJson, measure } from '../oci/json.ts';
 
-/** A value as it is written. An object has `members`, in their order, and a list has `items`. */
+/** A value as written. An object has `members` in their order, a list has `items`. */
 export interface Json {
   readonly text: string;
   readonly members?: ReadonlyMap<string, Json>;
@@ -11,12 +12,12 @@ export interface Json {
 }
 
 const MAX_DEPTH = 100;
-/** Between values, JSON has no character up to this one but its spaces. */
+/** Between values, the only JSON characters up to this one are whitespace. */
 const SPACE = 0x20;
 
 /**
- * Throws MANIFEST_INVALID for what is no JSON in UTF-8 or nests too deep, and for an object that has a key twice: some readers take the
- * first, some the last, and Go merges the two.
+ * Throws MANIFEST_INVALID for anything that is not UTF-8 JSON or nests too deep, and for an object with a duplicate key: some readers take
+ * the first, some the last, and Go merges the two.
  */
 export function parseJson(raw: Uint8Array): Json {
   return read(decode(raw));
@@ -56,7 +57,7 @@ function read(text: string): Json {
       const start = at;
       skipString();
       const key = String(JSON.parse(text.slice(start, at)));
-      if (members.has(key)) throw invalid(`the key ${JSON.stringify(key.slice(0, 80))} is there twice`);
+      if (members.has(key)) throw invalid(`the key ${JSON.stringify(key.slice(0, 80))} is duplicated`);
       skipPast(':');
       members.set(key, readValue(depth + 1));
     }
@@ -83,7 +84,7 @@ function read(text: string): Json {
     return (quote - start) % 2 === 1;
   }
 
-  /** Skips the mark, if it is the next one, and the spaces on both sides of it. */
+  /** Skips the mark, if it comes next, and the whitespace around it. */
   function skipPast(mark: string): void {
     skipSpace();
     if (text[at] !== mark) return;
@@ -100,7 +101,7 @@ export function toJson(value: unknown): Json {
   return read(JSON.stringify(value));
 }
 
-/** The value itself: for strings, and for what is only looked at. */
+/** The parsed value: for strings, and for values that are only read. */
 export function toValue(json: Json | undefined): unknown {
   return json && JSON.parse(json.text);
 }
@@ -110,8 +111,8 @@ export function encodeJson({ text }: Json): Uint8Array {
 }
 
 /**
- * The object with its members changed in their place, and new ones at the end; `undefined` leaves one as it is. An object that is absent
- * or null counts as empty. Throws MANIFEST_INVALID for what is no object.
+ * The object with members replaced in place and new ones appended; `undefined` leaves one unchanged. An absent or null object counts as
+ * empty. Throws MANIFEST_INVALID for anything but an object.
  */
 export function withMembers(object: Json | undefined, changes: Readonly<Record<string, Json | undefined>>): Json {
   const members = new Map(membersOf(object));
@@ -119,7 +120,7 @@ export function withMembers(object: Json | undefined, changes: Readonly<Record<s
   return write(members);
 }
 
-/** The same for values. */
+/** The same, with plain values. */
 export function withValues(object: Json | undefined, changes: Readonly<Record<string, unknown>>): Json {
   return withMembers(object, Object.fromEntries(Object.entries(changes).map(([key, value]) => [key, toJson(value)])));
 }
@@ -128,12 +129,12 @@ export function withoutMembers(object: Json, keys: readonly string[]): Json {
   return write(new Map([...membersOf(object)].filter(([key]) => !keys.includes(key))));
 }
 
-/** None where there is nothing or null. Throws MANIFEST_INVALID for what is no object. */
+/** Empty where absent or null. Throws MANIFEST_INVALID for anything but an object. */
 export function membersOf(object: Json | undefined): ReadonlyMap<string, Json> {
   return object?.members ?? orEmpty(object, 'an object', new Map());
 }
 
-/** None where there is nothing or null. Throws MANIFEST_INVALID for what is no list. */
+/** Empty where absent or null. Throws MANIFEST_INVALID for anything but a list. */
 export function itemsOf(list: Json | undefined): readonly Json[] {
   return list?.items ?? orEmpty(list, 'a list', []);
 }

@@ -1,12 +1,12 @@
-// The index of a layer: the names that it has, what each is, and where its links lead, without a byte of content. It is made in one pass over
-// the layer's bytes, in flat memory but for the index itself, and is a fact about these bytes: whoever has it need not read the layer again.
-// Names are paths from the root, such as `usr/bin/sh`: without a slash at either end, `.` and `..`. They are bytes, one character for each (latin1).
+// The index of a layer: its names, what each of them is, and where its links lead, without any file content. Computed in one pass over the
+// layer, in flat memory apart from the index itself, and immutable for a digest: with it, the layer need not be read again. Names are paths
+// from the root, such as `usr/bin/sh`: no slash at either end, no `.` or `..`. They are bytes, one character for each (latin1).
 import { promisify } from 'node:util';
 import { zstdCompress, zstdDecompress } from 'node:zlib';
 import { readTarParts, type TarMember } from './tar-members.ts';
 import { type UnpackLimits, UnreadableLayer, unpackLayer } from './unpack-layer.ts';
 
-/** Of a directory, as its own member says it. */
+/** Of a directory, from its own tar member. */
 export interface DirectoryAttributes {
   readonly mode: number;
   readonly uid: number;
@@ -16,8 +16,8 @@ export interface DirectoryAttributes {
 }
 
 /**
- * What a member of the layer is to those below and above it. A whiteout hides a name of the layers below, an opaque directory all that these
- * have in it. A file is whatever is no directory and no symlink: a hard link or a device, too.
+ * The effect of a member on the layers below and above. A whiteout hides a name of the layers below, an opaque directory everything they
+ * have in it. Anything that is neither a directory nor a symlink counts as a file, hard links and devices included.
  */
 export type IndexEntry = { readonly path: string } & (
   | { readonly kind: 'file' | 'whiteout' | 'opaque' }
@@ -25,7 +25,7 @@ export type IndexEntry = { readonly path: string } & (
   | { readonly kind: 'directory'; readonly attributes: DirectoryAttributes }
 );
 
-/** In the order of the tar. A name may be there twice: the last one counts. What lies above a name need not have a member of its own. */
+/** In tar order. Names may repeat: the last one counts. Parent directories need not have a member of their own. */
 export interface LayerIndex {
   /** See `entriesOf`. */
   readonly coded: Uint8Array;
@@ -36,14 +36,14 @@ export interface IndexLimits extends UnpackLimits {
   readonly maxEntries: number;
 }
 
-/** Of the coded entries: what all names and targets together may take. */
+/** Size limit of the encoded entries: all names and targets together. */
 const MAX_CODED_BYTES = 64 * 1024 * 1024;
 const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
 
 /**
- * Reads `body` to its end, or cancels it. A layer that does not even begin as a tar has no names: no engine can put it under others. Throws
- * UnreadableLayer, and the body's own error when that breaks.
+ * Reads `body` to its end, or cancels it. A layer that does not start as a tar has no names: engines cannot apply it either. Throws
+ * UnreadableLayer, or the body's own error when that breaks.
  */
 export async function indexLayer(body: ReadableStream<Uint8Array>, limits: IndexLimits): Promise<LayerIndex> {
   const writer = createWriter(limits.maxEntries);
@@ -56,14 +56,14 @@ export async function indexLayer(body: ReadableStream<Uint8Array>, limits: Index
 }
 
 function addMember(writer: Writer, member: TarMember): void {
-  // Headers for all that follow are ignored by engines.
+  // Engines ignore global headers.
   if (member.type === 'g') return;
   const path = normalizePath(member.name);
   const slash = path.lastIndexOf('/');
   const [parent, name] = [path.slice(0, Math.max(0, slash)), path.slice(slash + 1)];
   if (path === '') return;
   if (name === OPAQUE) writer.add({ kind: 'opaque', path: parent });
-  // Of the layer itself, as AUFS had them: no engine unpacks them.
+  // AUFS metadata of the layer itself: engines do not unpack it.
   else if ([path, name].some(each => each.startsWith(`${WHITEOUT}${WHITEOUT}`))) return;
   else if (name.startsWith(WHITEOUT))
     writer.add({ kind: 'whiteout', path: joinPath(parent, name.slice(WHITEOUT.length)) });
@@ -77,7 +77,7 @@ function attributesOf({ mode, uid, gid, mtime }: TarMember): DirectoryAttributes
   return { mode, uid: bounded(uid), gid: bounded(gid), mtime: bounded(mtime) };
 }
 
-/** As engines take a name: from the root, and never above it. The root itself is empty. */
+/** A name as engines resolve it: from the root, and never above it. The root itself is empty. */
 export function normalizePath(name: string): string {
   if (!/^\.{0,2}\/|\/\.{0,2}(?:\/|$)|^\.{0,2}$/.test(name)) return name;
   const parts: string[] = [];
@@ -92,7 +92,7 @@ export function joinPath(parent: string, name: string): string {
   return parent === '' ? name : `${parent}/${name}`;
 }
 
-/** Empty for what is in the root. */
+/** Empty for entries of the root. */
 export function parentOf(path: string): string {
   return path.slice(0, Math.max(0, path.lastIndexOf('/')));
 }
@@ -106,8 +106,8 @@ interface Writer {
 }
 
 /**
- * Each entry is the number of its kind, how many bytes of its path are those of the path before, and the rest of it; of a link its target, of a
- * directory its attributes. Numbers are seven bits a byte, the lowest first, and texts begin with their length.
+ * Each entry is the number of its kind, the length of the prefix shared with the previous path, and the rest of it; then the target of a
+ * link, or the attributes of a directory. Numbers take seven bits a byte, lowest first, and strings start with their length.
  */
 function createWriter(maxEntries: number): Writer {
   let coded = Buffer.allocUnsafe(FIRST_BYTES);
@@ -162,7 +162,7 @@ function sharedLength(a: string, b: string): number {
   return at;
 }
 
-/** All entries, in the order of the tar. */
+/** All entries, in tar order. */
 export function* entriesOf({ coded }: LayerIndex): Generator<IndexEntry> {
   const bytes = Buffer.from(coded.buffer, coded.byteOffset, coded.byteLength);
   let at = 0;
@@ -194,7 +194,7 @@ export function* entriesOf({ coded }: LayerIndex): Generator<IndexEntry> {
   }
 }
 
-/** Whether the layer has a directory, named or implied: what has none lies in the root alone. */
+/** Whether the layer has a directory, explicit or implied: without one it only touches the root. */
 export function hasDirectories(index: LayerIndex): boolean {
   for (const { kind, path } of entriesOf(index)) {
     if (kind === 'directory' || path.includes('/')) return true;
@@ -205,14 +205,14 @@ export function hasDirectories(index: LayerIndex): boolean {
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 
-/** To be kept: another version of Veneer does not take it for its own. */
+/** Serialised form. Other versions of Veneer do not accept it. */
 const VERSION = 1;
 
 export async function packIndex({ coded }: LayerIndex): Promise<Uint8Array> {
   return Buffer.concat([Buffer.from([VERSION]), await compress(coded)]);
 }
 
-/** Undefined for what another version has kept. */
+/** Undefined for data written by another version. */
 export async function unpackIndex(packed: Uint8Array): Promise<LayerIndex | undefined> {
   if (packed[0] !== VERSION) return undefined;
   return { coded: await decompress(packed.subarray(1), { maxOutputLength: MAX_CODED_BYTES }) };

@@ -1,11 +1,11 @@
-// Where the bytes of a layer are that goes on top of images.
+// Where the bytes of an appended layer come from.
 import { z } from 'zod';
 import { isDigest } from '../oci/digest.ts';
 import { placementSchema } from './placement.ts';
 
 const layerBytes = { digest: z.string().refine(isDigest, 'expected a digest'), size: z.int().nonnegative() };
 
-/** Kept beside the token that it came with, at an http(s) address, a blob of some repository, or on the shelf of the rules. */
+/** Stored with the token it was submitted with, at an http(s) address, a blob of some repository, or in the rule layer store. */
 const givenSchemas = [
   z.object({ ...layerBytes, kind: z.literal('stored') }),
   z.object({ ...layerBytes, kind: z.literal('url'), url: z.string() }),
@@ -13,7 +13,7 @@ const givenSchemas = [
   z.object({ ...layerBytes, kind: z.literal('shelf') }),
 ] as const;
 
-/** Made of another one, as `moveLayer` does. */
+/** Derived from another layer by `moveLayer`. */
 const movedSchema = z.object({
   ...layerBytes,
   kind: z.literal('moved'),

@@ -1,4 +1,4 @@
-// What a layer's bytes are, found in one pass in flat memory: nothing that came with them is believed, claims are only checked.
+// Inspects a layer in one streaming pass in flat memory. Nothing that the sender claims is trusted; claims are only verified.
 import { createHash } from 'node:crypto';
 import { pipeline } from 'node:stream/promises';
 import { type Digest, digestAlgorithm, encodeDigest } from '../oci/digest.ts';
@@ -6,18 +6,18 @@ import type { Layer } from './augmentation.ts';
 import { InvalidLayer, type Turns, type Work } from './budget.ts';
 import { createUnpacker, isCorruption, isTarStart, readHead, sniffCompression, TAR_BLOCK_BYTES } from './unpack.ts';
 
-/** What the giver says of the layer. Digests may be of any algorithm; `gzipSize` is in bytes. */
+/** What the sender claims about the layer. Digests may use any algorithm; `gzipSize` is in bytes. */
 export interface LayerClaims {
-  /** Of the bytes as packed, whatever packed them. */
+  /** Of the compressed bytes, whatever the compression. */
   readonly gzipDigest?: Digest | undefined;
   readonly gzipSize?: number | undefined;
   readonly tarDigest?: Digest | undefined;
 }
 
 export interface LayerLimits {
-  /** Neither the tar nor its packed form may be larger. */
+  /** Limit for both the tar and its compressed form. */
   readonly maxUnpackedBytes: number;
-  /** Unpacked to packed; looked at all along, but only beyond `ratioFreeBytes` of unpacked bytes. */
+  /** Maximum ratio of unpacked to packed bytes; checked continuously, but only beyond `ratioFreeBytes` of unpacked bytes. */
   readonly maxRatio: number;
   /** Default: 16 MiB. */
   readonly ratioFreeBytes?: number;
@@ -27,15 +27,15 @@ export type LayerDescription = Omit<Layer, 'platforms'>;
 
 const RATIO_FREE_BYTES = 16 * 1024 * 1024;
 
-/** For whom the layer is looked at, and whose turn it is; absent: nobody else is to wait. */
+/** The work this counts towards, and its turn at the processor; absent: no other requests need to wait for it. */
 export interface LayerWork {
   readonly work?: Work | undefined;
   readonly turns?: Turns | undefined;
 }
 
 /**
- * Reads `body` to its end, or cancels it. Digests are of the algorithm of their claim, else sha256. Throws InvalidLayer as soon as the bytes
- * break a claim or limit, the body's own error when that breaks, and the reason of the work's signal.
+ * Reads `body` to its end, or cancels it. Digests use the algorithm of their claim, else sha256. Throws InvalidLayer as soon as the bytes
+ * violate a claim or limit, the body's own error when that breaks, and the reason of the work's signal.
  */
 export async function describeLayer(
   body: ReadableStream<Uint8Array>,
@@ -54,7 +54,7 @@ export async function describeLayer(
     if (head.byteLength === 0) throw new InvalidLayer('layer: it is empty');
     const compression = sniffCompression(head);
     const unpacker = createUnpacker(compression);
-    // A read from a sender who stalls would hold the pipeline's end back: cancelled, it ends.
+    // A pending read from a stalled sender would keep the pipeline open: cancelling ends it.
     unpacker.stream.once('close', () => cancel(reader));
     const bytes = readPacked(reader, { head, packed, work, turns });
     const consume = async (tar: AsyncIterable<Uint8Array>) => {
@@ -85,10 +85,10 @@ interface Packed extends LayerWork {
   readonly packed: Gauge;
 }
 
-/** Of a chunk that is unpacked in one turn. */
+/** The part of a chunk that is unpacked in one turn. */
 const MAX_TURN_BYTES = 64 * 1024;
 
-/** A turn ends when its bytes are unpacked: who waits for a slow sender holds none. */
+/** A turn ends when its bytes are unpacked, so that a slow sender holds none. */
 async function* readPacked(reader: Reader, { head, packed, work, turns }: Packed): AsyncGenerator<Uint8Array> {
   for (let chunk: Uint8Array | undefined = head; chunk !== undefined; chunk = (await reader.read()).value) {
     for (let at = 0; at < chunk.byteLength; at += MAX_TURN_BYTES) {
@@ -104,7 +104,7 @@ async function* readPacked(reader: Reader, { head, packed, work, turns }: Packed
   }
 }
 
-/** Only the first block is looked at: what follows is for those who unpack it. */
+/** Only the first block is checked: the rest is up to the engines that unpack it. */
 async function readTar(tar: AsyncIterable<Uint8Array>, onChunk: (chunk: Uint8Array) => void): Promise<void> {
   let start: Uint8Array = new Uint8Array(0);
   for await (const chunk of tar) {
@@ -119,7 +119,7 @@ async function readTar(tar: AsyncIterable<Uint8Array>, onChunk: (chunk: Uint8Arr
 function checkTarStart(start: Uint8Array): void {
   if (isTarStart(start)) return;
   throw new InvalidLayer(
-    'layer: not a tar, plain or packed as gzip or zstd: it does not start with a valid tar header',
+    'layer: not a tar, plain or compressed with gzip or zstd: it does not start with a valid tar header',
   );
 }
 
@@ -136,7 +136,7 @@ function checkUnpacked(size: number, packedSize: number, limits: LayerLimits): v
     throw new InvalidLayer(`layer: unpacked it is larger than the limit of ${maxUnpackedBytes} bytes`);
   }
   if (size > ratioFreeBytes && size > packedSize * maxRatio) {
-    throw new InvalidLayer(`layer: ${packedSize} bytes unpack to ${size} and more, beyond the limit of ${maxRatio}:1`);
+    throw new InvalidLayer(`layer: ${packedSize} bytes unpack to at least ${size}, beyond the limit of ${maxRatio}:1`);
   }
 }
 
@@ -156,12 +156,12 @@ function corrupt(cause: Error, packedSize: number, unpackedSize: number): Invali
   return new InvalidLayer(`layer: corrupt or truncated, ${cause.message} (${where})`, { cause });
 }
 
-/** Does nothing to a body that has ended; the error of one that broke was thrown where it was read. */
+/** Has no effect on a finished body; the error of a broken one was thrown by its read. */
 function cancel(reader: Reader, reason?: unknown): void {
   reader.cancel(reason).catch(() => undefined);
 }
 
-/** Counts and hashes what passes, in one go. */
+/** Counts and hashes bytes in one pass. */
 export interface Gauge {
   readonly size: number;
   update(chunk: Uint8Array): void;
@@ -169,7 +169,7 @@ export interface Gauge {
   digest(): Digest;
 }
 
-/** The digest is of the algorithm of the claimed one, else sha256; `check` sees each new size, and throws at a bad one. */
+/** Uses the algorithm of the claimed digest, else sha256; `check` is called with each new size, and throws if it exceeds a limit. */
 export function createGauge(claimed: Digest | undefined, check: (size: number) => void): Gauge {
   const algorithm = claimed === undefined ? 'sha256' : digestAlgorithm(claimed);
   const hash = createHash(algorithm);

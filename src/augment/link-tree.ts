@@ -1,4 +1,5 @@
-// A root file system as far as its links go, made of the indexes of an image's layers: it tells where a layer on top of these belongs.
+// The links and directories of a root file system, built from the indexes of an image's layers: it determines where a layer on top of them
+// belongs.
 import { setImmediate } from 'node:timers/promises';
 import { RegistryError } from '../oci/errors.ts';
 import {
@@ -11,29 +12,29 @@ import {
 } from './layer-index.ts';
 import { createMapper, type Placement, readable } from './placement.ts';
 
-/** A root file system as far as links and directories go, which layers are put on. */
+/** A root file system, as far as links and directories go, to which layers are applied. */
 interface LinkTree {
-  /** Puts a layer on it, placed or as it is. One after the other; of a large one others get their turns in between. */
+  /** Applies a layer, moved or as it is. Calls are sequential; a large layer yields to other work in between. */
   add(layer: LayerIndex, placement?: Placement): Promise<void>;
   /**
-   * How the layer's entries are placed on it; undefined where they stay where they are. Throws MANIFEST_INVALID for links that lead in a
-   * circle, or to what is no directory.
+   * How the layer's entries must be moved; undefined where they stay in place. Throws MANIFEST_INVALID for links that form a loop, or lead
+   * to something that is not a directory.
    */
   place(layer: LayerIndex): Placement | undefined;
 }
 
-/** A link, or a directory. Files are many, and have no node. */
+/** A link or a directory. Files have no node: there are too many. */
 interface Node {
   /** Of a link. */
   target?: string;
-  /** Of a directory that has a member of its own. */
+  /** Of a directory with its own tar member. */
   attributes?: DirectoryAttributes;
-  /** Which of the layers has made it what it is. */
+  /** The layer that made it what it is. */
   layer: number;
   children?: Map<string, Node>;
 }
 
-/** As many as Linux follows. */
+/** As many links as Linux follows. */
 const MAX_LINKS = 40;
 const ENTRIES_AT_ONCE = 10_000;
 
@@ -71,7 +72,7 @@ function createEntries(index: LayerIndex, placement: Placement | undefined): Ent
   };
 }
 
-/** The topmost layer that says anything of it decides, and in it the last word. */
+/** The topmost layer that has the path decides, by its last entry. */
 function isFile(path: string, layers: readonly Entries[]): boolean {
   for (const entries of layers.toReversed()) {
     let found: boolean | undefined;
@@ -94,8 +95,8 @@ function hide(root: Node, { kind, path }: IndexEntry): void {
 }
 
 /**
- * What a layer has. Its own links are followed, as engines do in a layer that they unpack by itself; a link of those below is hidden. Most of its
- * entries are files, and in the directory of the one before.
+ * What a layer adds. Its own links are followed, as engines do when they unpack a layer on its own; a link of the layers below is hidden.
+ * Most entries are files in the directory of the previous one.
  */
 function createAdding(root: Node, layer: number): (entry: IndexEntry) => void {
   let last: { readonly path: string; readonly node: Node | undefined } | undefined;
@@ -125,7 +126,7 @@ function put(parent: Node, entry: IndexEntry, layer: number): void {
   }
 }
 
-/** Undefined where the layer's own links lead in a circle. */
+/** Undefined where the layer's own links form a loop. */
 function makeDirectory(root: Node, path: string, layer: number): Node | undefined {
   const follow = (node: Node) => node.layer === layer;
   const walked = walk(root, partsOf(path), follow);
@@ -141,7 +142,7 @@ function makeDirectory(root: Node, path: string, layer: number): Node | undefine
   return node;
 }
 
-/** Where the parts lead from the root, through the links that are followed; undefined for a circle. */
+/** Resolves a path from the root through links; undefined for a loop. */
 function walk(root: Node, parts: readonly string[], follows: (node: Node) => boolean): readonly string[] | undefined {
   const ahead = parts.toReversed();
   const walked: string[] = [];
@@ -186,12 +187,12 @@ type FileTest = (path: string) => boolean;
 
 function planPlacement(index: LayerIndex, root: Node, isFileAt: FileTest): Placement | undefined {
   const { directories, replaced, emptied } = surveyLayer(index);
-  /** Of each directory of the layer, where it is in the image; undefined below what the layer itself puts there. */
+  /** For each directory of the layer, its location in the image; undefined below a path that the layer itself replaces. */
   const places = new Map<string, { readonly path: string; readonly isOwn: boolean }>([
     ['', { path: '', isOwn: false }],
   ]);
   const moves: { from: string; to: string }[] = [];
-  // Sorted, what is above comes before what is below.
+  // Sorted: parents come before their children.
   for (const from of [...directories].sort()) {
     const above = places.get(parentOf(from)) ?? { path: '', isOwn: false };
     const path = joinPath(above.path, nameOf(from));
@@ -211,7 +212,7 @@ function planPlacement(index: LayerIndex, root: Node, isFileAt: FileTest): Place
   };
 }
 
-/** What matters of a layer: its directories, whether they have members or not; those that it has as something else, too; and those that it empties. */
+/** The relevant part of a layer: its directories, explicit or implied; those it also has as something else; and those it makes opaque. */
 function surveyLayer(index: LayerIndex) {
   const directories = new Set<string>();
   for (const { kind, path } of entriesOf(index)) {
@@ -231,12 +232,12 @@ function surveyLayer(index: LayerIndex) {
 
 function follow(root: Node, path: string, isFileAt: FileTest): string {
   const walked = walk(root, partsOf(path), () => true);
-  if (!walked) throw refusal(path, 'leads in a circle');
+  if (!walked) throw refusal(path, 'is part of a loop');
   const target = walked.join('/');
   const above = walked.map((_, at) => walked.slice(0, at + 1).join('/'));
-  // Where there is nothing at all, directories will be made, as COPY makes them.
+  // Missing directories are created, as COPY does.
   if (above.some(each => !findNode(root, each) && isFileAt(each)))
-    throw refusal(path, `leads to ${readable(target)}, which is no directory`);
+    throw refusal(path, `leads to ${readable(target)}, which is not a directory`);
   return target;
 }
 
@@ -249,12 +250,12 @@ function directoriesOf(root: Node, targets: readonly string[]): Placement['direc
   });
 }
 
-/** How engines make a directory that has no member of its own. */
+/** How engines create an implied directory. */
 const IMPLIED: DirectoryAttributes = { mode: 0o755, uid: 0, gid: 0, mtime: 0 };
 
 function refusal(path: string, reason: string): RegistryError {
   return new RegistryError(
     'MANIFEST_INVALID',
-    `the image cannot be augmented: a layer has something below ${readable(path)}, a link of the image that ${reason}`,
+    `the image cannot be augmented: a layer has entries below ${readable(path)}, a link of the image that ${reason}`,
   );
 }

@@ -1,11 +1,12 @@
-// Where a layer's bytes are, as an API request or a rule says it. Messages name the rule and never the text: it may hold secrets.
+// Parses the location of a layer as given in an API request or a rule. Messages name the problem and never quote the location: it may hold
+// secrets.
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { isRegistryHost, parseRepository } from '../oci/reference.ts';
 import { InvalidLayer } from './budget.ts';
 
 export type LayerLocation =
-  /** `read` decodes it, each time. */
+  /** `read` decodes it, on each call. */
   | { readonly kind: 'data'; readonly read: () => Uint8Array }
   | { readonly kind: 'url'; readonly url: URL }
   | { readonly kind: 'blob'; readonly registry: string; readonly repository: string; readonly digest: Digest };
@@ -16,8 +17,9 @@ const DOCKER = 'docker://<registry>/v2/<image>/blobs/<digest>';
 const OCI = 'oci://<registry>/<repository>@<digest>';
 
 /**
- * Takes `data:[<media type>;base64,]<base64>`, with line breaks and without padding too, an http or https URL without credentials, `docker://<registry>/v2/<image>/blobs/<digest>`
- * and `oci://<registry>/<repository>@<digest>`, where the registry is a host or an alias. Throws InvalidLayer for all else. Whether a host may be reached is not asked here.
+ * Accepts `data:[<media type>;base64,]<base64>`, also with line breaks and without padding, an http or https URL without credentials,
+ * `docker://<registry>/v2/<image>/blobs/<digest>` and `oci://<registry>/<repository>@<digest>`, where the registry is a host or an alias.
+ * Throws InvalidLayer for anything else. Does not check whether a host may be reached.
  */
 export function parseLocation(text: string): LayerLocation {
   const scheme = /^([a-z][a-z0-9+.-]{0,31}):/i.exec(text)?.[1]?.toLowerCase();
@@ -36,11 +38,11 @@ export function parseLocation(text: string): LayerLocation {
   }
 }
 
-/** Looked at, but not decoded yet: whoever may not have it used has cost no more than this. */
+/** Checked, but not decoded yet: a request that lacks the rights should cost no more than this. */
 function parseData(text: string): () => Uint8Array {
   const comma = text.slice(0, MAX_MEDIA_TYPE).indexOf(',');
   if (comma >= 0 && !/^(?:[\w.+-]+\/[\w.+-]+)?(?:;[\w.+-]+=[\w.+-]+)*;base64$/i.test(text.slice(0, comma))) {
-    throw new InvalidLayer('layer location: data: takes base64 alone: data:[<media type>;base64,]<base64>');
+    throw new InvalidLayer('layer location: data: must be base64: data:[<media type>;base64,]<base64>');
   }
   const encoded = text.slice(comma + 1).replaceAll(/\r?\n/g, '');
   if (encoded === '') throw new InvalidLayer('layer location: data: is empty');
@@ -50,7 +52,7 @@ function parseData(text: string): () => Uint8Array {
 
 const MAX_MEDIA_TYPE = 256;
 
-/** RFC 4648, section 4, with its padding or without: the bits that no byte needs are zero. */
+/** RFC 4648, section 4, with or without padding: unused bits must be zero. */
 function isBase64(text: string): boolean {
   const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0;
   const { length } = text;
@@ -63,7 +65,7 @@ function isBase64(text: string): boolean {
 
 function parseUrl(text: string): URL {
   const authority = /^https?:\/\/([^/\\?#]+)/i.exec(text)?.[1];
-  // URL drops spaces around and line ends within: two readers could see two addresses.
+  // URL strips surrounding spaces and embedded line breaks: two readers could see two addresses.
   const url = authority === undefined || /[\s\p{Cc}]/u.test(text) ? null : URL.parse(text);
   if (url === null) throw new InvalidLayer('layer location: not a valid http:// or https:// URL');
   if (authority?.includes('@') || url.username || url.password) {
@@ -75,7 +77,7 @@ function parseUrl(text: string): URL {
 function parseBlob(match: RegExpExecArray | null, expected: string): LayerLocation {
   const [, registry = '', name = '', digest = ''] = match ?? [];
   const repository = findRepository(name);
-  // An alias is of the grammar of a name's component; whether it is configured is not asked here either.
+  // Aliases follow the grammar of a name's component; whether one is configured is not checked here.
   const isNamed = isRegistryHost(registry) || findRepository(registry.toLowerCase()) !== undefined;
   if (!isNamed || repository === undefined || !isDigest(digest)) {
     throw new InvalidLayer(`layer location: not of the form ${expected}`);

@@ -1,13 +1,13 @@
-// A layer whose entries were put where the links of an image lead: the same members in the same order under other names, with their bytes as
-// they were. It is a plain tar whatever the layer was packed with, so that its digest depends on no version of a packer: equal layers placed
-// equally are one layer, on any machine and at any time.
+// A layer whose entries were moved to follow the links of an image: the same members in the same order under other names, with their bytes
+// unchanged. Always a plain tar, so that its digest does not depend on the version of a compressor: equal layers moved equally are
+// identical on any machine at any time.
 import { type DirectoryAttributes, entriesOf, type LayerIndex, normalizePath } from './layer-index.ts';
 import { createMapper, type Mapper, type Placement, readable } from './placement.ts';
 import { prefixLength, readTarParts, type TarMember } from './tar-members.ts';
 import { TAR_BLOCK_BYTES } from './unpack.ts';
 import { type UnpackLimits, unpackLayer } from './unpack-layer.ts';
 
-/** The tar of the layer, placed. Throws InvalidTar, or the error of `tar`. */
+/** The tar of the layer with its entries moved. Throws InvalidTar, or the error of `tar`. */
 export async function* moveLayer(tar: AsyncIterable<Uint8Array>, placement: Placement): AsyncGenerator<Uint8Array> {
   const mapper = createMapper(placement);
   for (const { path, ...attributes } of placement.directories) yield encodeDirectory(path, attributes);
@@ -18,7 +18,7 @@ export async function* moveLayer(tar: AsyncIterable<Uint8Array>, placement: Plac
   yield new Uint8Array(2 * TAR_BLOCK_BYTES);
 }
 
-/** The same as a stream, of a layer however it is packed. It is read to its end or cancelled; breaks with UnreadableLayer. */
+/** The same as a stream, whatever the compression of the layer. It is read to its end or cancelled; breaks with UnreadableLayer. */
 export function openMovedLayer(
   body: ReadableStream<Uint8Array>,
   placement: Placement,
@@ -32,13 +32,13 @@ export function openMovedLayer(
   return readable;
 }
 
-/** One entry, as people read it. */
+/** One move, in readable form. */
 export interface MovedEntry {
   readonly from: string;
   readonly to: string;
 }
 
-/** The first entries that move, and how many there are. */
+/** The first moved entries, and the total number. */
 export function listMoved(
   index: LayerIndex,
   placement: Placement,
@@ -56,14 +56,14 @@ export function listMoved(
   return { entries, count };
 }
 
-/** Its headers; none where the image has the directory already. */
+/** Its headers; empty where the image already has the directory. */
 function moveMember(member: TarMember, mapper: Mapper): readonly Uint8Array[] {
   if (member.type === 'g') return [member.raw];
   const path = normalizePath(member.name);
   const isDirectory = member.type === '5';
   const moved = path === '' ? '' : mapper.map(path, isDirectory ? 'directory' : 'file');
   if (moved === undefined) return [];
-  // A hard link names another member; where a symlink leads is read in the container.
+  // A hard link names another member; a symlink is resolved in the container.
   const linked = member.type === '1' ? normalizePath(member.linkName) : undefined;
   const movedLink = linked === undefined ? undefined : mapper.map(linked, 'file');
   if (moved === path && movedLink === linked) return [member.raw];
@@ -77,7 +77,7 @@ function encodeMember({ header, pax }: TarMember, name: string, linkName: string
   const records = new Map([...pax].filter(([key]) => !MOVED_RECORDS.includes(key)));
   if (name.length > NAME_BYTES) records.set('path', name);
   if (linkName.length > NAME_BYTES) records.set('linkpath', linkName);
-  // The map of such a file is at the head of its content, and readers take its name from here.
+  // The map of such a file is at the start of its content, and readers take the name from here.
   if (pax.has('GNU.sparse.name')) records.set('GNU.sparse.name', name);
   const moved = Buffer.from(header);
   const prefix = prefixLength(header);
@@ -136,7 +136,7 @@ function createHeader(type: string, name: string, size: number): Buffer {
   return header;
 }
 
-/** What is longer is in a record, and this is for readers that know none. */
+/** Longer names go into a pax record; this truncated one is for readers that ignore pax. */
 function writeText(header: Buffer, at: number, length: number, text: string): void {
   header.fill(0, at, at + length);
   header.write(text.slice(0, length), at, 'latin1');

@@ -1,5 +1,5 @@
-// Provenance: for each image that was made, an artifact about it that tells from what, and how. Pure, and of the steps alone: where the bytes
-// of layers are is not told, for an address may hold a secret. image-spec manifest.md, "Guidelines for Artifact Usage".
+// Provenance: an artifact for each derived image that records how it was made. Pure, and computed from the steps alone: addresses of layers
+// are left out, since they may hold secrets. image-spec manifest.md, "Guidelines for Artifact Usage".
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import { type Digest, digestOf } from '../oci/digest.ts';
 import { mediaTypes } from '../oci/media-type.ts';
@@ -11,36 +11,36 @@ import { layersFor } from './image.ts';
 import { toJson } from './json.ts';
 import { readable } from './placement.ts';
 import type { MovedLayer } from './source.ts';
-/** The type of the artifact, and of the JSON in it. */
+/** The artifact type, and the media type of its JSON. */
 export const PROVENANCE_TYPE = 'application/vnd.veneer.provenance.v1+json';
 
-/** What clients name the JSON when they write it to a file. */
+/** The file name that clients use for the JSON. */
 const TITLE = { 'org.opencontainers.image.title': 'provenance.json' };
 
 export interface Provenance {
-  /** What it is about. */
+  /** Its subject. */
   readonly subject: Digest;
-  /** Of the artifact, as lists of referrers have it. */
+  /** The artifact's descriptor, as it appears in referrers lists. */
   readonly descriptor: ContentDescriptor & { readonly artifactType: string };
-  /** The artifact's manifest, and the two blobs that this names. */
+  /** The artifact's manifest, and the two blobs that it names. */
   readonly documents: readonly Document[];
 }
 
 interface ProvenanceSource {
-  /** registry/repository[:tag], as it was asked for: nothing else that is made tells it. */
+  /** registry/repository[:tag] as requested; recorded nowhere else in the result. */
   readonly name: string;
-  /** What the name led to. */
+  /** What the name resolved to. */
   readonly digest: Digest;
 }
 
-/** Of the root and of every image, where it was made; nothing for what stayed as it was. Equal input gives equal bytes. */
+/** For the root and every derived image; nothing for unchanged ones. Equal input gives equal bytes. */
 export function createProvenance(
   source: ProvenanceSource,
   { root, documents, images }: Augmented,
   steps: Steps,
 ): readonly Provenance[] {
   const made = new Map(documents.map(document => [document.digest, document]));
-  // Whoever stores steps gets them back with their keys in the schema's order.
+  // Stored steps come back with their keys in the schema's order.
   const ordered = stepsSchema.parse(steps);
   const isImage = images.some(({ target }) => target === root.digest);
   const ofRoot = made.has(root.digest) && !isImage ? [createArtifact(root, tellIndex(source, ordered))] : [];
@@ -56,7 +56,7 @@ function tellIndex(source: ProvenanceSource, steps: Steps): object {
   return { source, rules: rulesOf(steps), steps: told };
 }
 
-/** Only what changed this image. `index` is what the name led to, where that is not the image. */
+/** Only the steps that changed this image. `index` is what the name resolved to, where that is not the image itself. */
 function tellImage({ name, digest }: ProvenanceSource, image: Augmented['images'][number], steps: Steps): object {
   const { platform, moved } = image;
   const own = stepsFor(steps, platform);
@@ -66,7 +66,7 @@ function tellImage({ name, digest }: ProvenanceSource, image: Augmented['images'
   return moved.length === 0 ? of : { ...of, moved: moved.map(tellMoved) };
 }
 
-/** A layer that the image has in place of one of the steps, and which of its directories are links in the image. */
+/** A layer that replaces one of the steps, and which of its directories are links in the image. */
 function tellMoved({ source: { digest, inner, placement } }: MovedLayer): object {
   const directories = placement.moves.map(({ from, to }) => ({ from: readable(from), to: readable(to) }));
   return { layer: inner.digest, digest, directories };
@@ -102,7 +102,7 @@ function createArtifact({ mediaType, digest, size }: ContentDescriptor, told: ob
   };
 }
 
-/** A blob may be larger than a manifest. */
+/** A blob may exceed the size limit of manifests. */
 function encode(mediaType: string, value: object): Document {
   const raw = new TextEncoder().encode(JSON.stringify(value));
   return { mediaType, digest: digestOf(raw), size: raw.byteLength, raw };

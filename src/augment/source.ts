@@ -1,4 +1,4 @@
-// How the parts of what is rewritten are had.
+// How the rewriter reads its input.
 import type { ContentDescriptor } from '../oci/descriptor.ts';
 import type { ImageManifest, Manifest } from '../oci/manifest.ts';
 import type { Platform } from '../oci/platform.ts';
@@ -6,13 +6,13 @@ import type { Layer } from './augmentation.ts';
 import type { MovedLayerSource } from './layer-source.ts';
 import type { MovedEntry } from './moved-layer.ts';
 
-/** Fetches what an index or manifest points to; throws RegistryError when it cannot be had. */
+/** Fetches what an index or manifest points to; throws RegistryError when it is unavailable. */
 export interface SourceReader {
   readManifest(descriptor: ContentDescriptor): Promise<Manifest>;
   readConfig(descriptor: ContentDescriptor): Promise<Uint8Array>;
 }
 
-/** An image as it is, whole. */
+/** A complete source image. */
 export interface SourceImage {
   readonly manifest: ImageManifest;
   /** The bytes of its config. */
@@ -21,28 +21,28 @@ export interface SourceImage {
 }
 
 /**
- * Puts layers where the links of an image lead, which are found by the digests of its layers: the same image and layers give the same. Throws
- * RegistryError where that cannot be known.
+ * Moves layers to follow the links of an image, which are looked up by the digests of its layers: the same image and layers give the same
+ * result. Throws RegistryError where the links cannot be determined.
  */
 export type PlaceOnImage = (image: SourceImage, layers: readonly Layer[]) => Promise<readonly PlacedLayer[]>;
 
-/** A layer as an image gets it. */
+/** A layer as appended to an image. */
 export interface PlacedLayer {
   readonly layer: Layer;
-  /** Absent where it stays as it was given. */
+  /** Absent where it is unchanged. */
   readonly moved?: MovedLayer | undefined;
 }
 
 export interface MovedLayer {
-  /** The layer as it became, with the one that was given as its `inner`. */
+  /** The moved layer, with the original as its `inner`. */
   readonly source: MovedLayerSource;
-  /** The first of what lies elsewhere now, for people. */
+  /** The first moved entries, for display. */
   readonly entries: readonly MovedEntry[];
-  /** How many there are. */
+  /** How many were moved. */
   readonly count: number;
 }
 
-/** Attestations are filed under this platform, so that no client runs them. */
+/** Attestations are listed under this platform, so that no client runs them. */
 export function isUnknownPlatform({ os, architecture }: Platform): boolean {
   return os === 'unknown' && architecture === 'unknown';
 }

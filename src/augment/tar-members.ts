@@ -1,29 +1,29 @@
-// The members of a tar, as they stream by: their headers read as engines read them (Go's archive/tar), and kept as bytes, so that all that
-// nobody changes stays what it was. Names are bytes, one character for each (latin1): a tar does not say in which encoding they are.
+// Streams the members of a tar: headers are interpreted as Go's archive/tar does, and retained as bytes, so that everything unchanged is
+// written back as it was. Names are bytes, one character for each (latin1): a tar does not declare their encoding.
 import { hasTarChecksum, TAR_BLOCK_BYTES } from './unpack.ts';
 
-/** The bytes are no tar that engines could unpack, or break off. Quotes nothing of them. */
+/** The bytes are not a tar that engines could unpack, or are truncated. Quotes nothing of them. */
 export class InvalidTar extends Error {
   override readonly name = 'InvalidTar';
 }
 
 export interface TarMember {
-  /** As it is written, with what extended headers say of it. */
+  /** As written, with extended headers applied. */
   readonly name: string;
   /** The type flag: `0` of a file, `1` of a hard link, `2` of a symlink, `5` of a directory, `g` of a header for all that follow. */
   readonly type: string;
-  /** Of a link: where it leads. */
+  /** The target of a link. */
   readonly linkName: string;
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
   /** In whole seconds. */
   readonly mtime: number;
-  /** Its header, without the extended ones before it: a block, and of a sparse file more. */
+  /** Its header, without the extended ones before it: one block, more for a sparse file. */
   readonly header: Uint8Array;
   /** The records of its pax header. */
   readonly pax: ReadonlyMap<string, string>;
-  /** All of its headers, as they came. */
+  /** All of its headers, verbatim. */
   readonly raw: Uint8Array;
 }
 
@@ -32,15 +32,18 @@ type TarPart =
   | { readonly kind: 'member'; readonly member: TarMember }
   | { readonly kind: 'content'; readonly bytes: Uint8Array };
 
-/** As large as Go takes one. */
+/** The largest that Go accepts. */
 const MAX_EXTENSION_BYTES = 1024 * 1024;
-/** Types that have no content, whatever size they say. */
+/** Types without content, whatever their size field says. */
 const HEADER_ONLY = /^[1-6]$/;
 const SPARSE = 'S';
 const SPARSE_FLAG_AT = 482;
 const SPARSE_BLOCK_FLAG_AT = 504;
 
-/** The parts, a few at a time. What follows the end of the archive is read and left out. Throws InvalidTar, or the error of the stream. */
+/**
+ * Yields the parts, a few at a time. Anything after the end of the archive is read and dropped. Throws InvalidTar, or the error of the
+ * stream.
+ */
 export async function* readTarParts(tar: AsyncIterable<Uint8Array>): AsyncGenerator<readonly TarPart[]> {
   const parser = createParser();
   for await (const chunk of tar) {
@@ -50,7 +53,7 @@ export async function* readTarParts(tar: AsyncIterable<Uint8Array>): AsyncGenera
   parser.end();
 }
 
-/** What the extended headers before a member say of it. */
+/** The effect of the extended headers before a member. */
 interface Extension {
   pax: ReadonlyMap<string, string>;
   longName: string | undefined;
@@ -85,7 +88,7 @@ function createParser() {
     return part.byteLength;
   }
 
-  /** How many bytes it took; none where more are needed. */
+  /** Bytes consumed; zero where more input is needed. */
   function readHeader(bytes: Uint8Array, parts: TarPart[]): number {
     if (bytes.byteLength < TAR_BLOCK_BYTES) return 0;
     const block = bytes.subarray(0, TAR_BLOCK_BYTES);
@@ -93,7 +96,7 @@ function createParser() {
       zeroBlocks += 1;
       return TAR_BLOCK_BYTES;
     }
-    if (zeroBlocks > 0 || !hasTarChecksum(block)) throw new InvalidTar('it has a block that is no valid tar header');
+    if (zeroBlocks > 0 || !hasTarChecksum(block)) throw new InvalidTar('it has an invalid tar header');
     const type = String.fromCharCode(block[156] ?? 0);
     return /^[xLK]$/.test(type) ? readExtension(type, bytes) : readMember(type, bytes, parts);
   }
@@ -124,10 +127,10 @@ function createParser() {
 
   return {
     write,
-    /** Throws InvalidTar for an archive that breaks off. */
+    /** Throws InvalidTar for a truncated archive. */
     end(): void {
       const isWhole = pending.byteLength === 0 && contentBytes === 0 && extension.raw.length === 0;
-      if (!isWhole) throw new InvalidTar('it breaks off');
+      if (!isWhole) throw new InvalidTar('it is truncated');
     },
   };
 }
@@ -136,7 +139,7 @@ function createExtension(): Extension {
   return { pax: NO_RECORDS, longName: undefined, longLink: undefined, raw: [] };
 }
 
-/** An old GNU sparse file has blocks of its map after its header. */
+/** An old GNU sparse file has map blocks after its header. */
 function endOfSparse(bytes: Uint8Array): number {
   let end = TAR_BLOCK_BYTES;
   for (
@@ -145,7 +148,7 @@ function endOfSparse(bytes: Uint8Array): number {
     goesOn = bytes[end - TAR_BLOCK_BYTES + SPARSE_BLOCK_FLAG_AT] !== 0
   ) {
     end += TAR_BLOCK_BYTES;
-    if (end > MAX_EXTENSION_BYTES) throw new InvalidTar('it has a sparse file of too many parts');
+    if (end > MAX_EXTENSION_BYTES) throw new InvalidTar('it has a sparse file with too many parts');
     if (bytes.byteLength < end) return 0;
   }
   return end;
@@ -167,7 +170,7 @@ function describe(type: string, header: Uint8Array, { pax, longName, longLink, r
   };
 }
 
-/** POSIX has 155 bytes for what does not fit into the name, the star of old 131, and GNU uses them for other things. */
+/** POSIX has a 155-byte name prefix here, the old star format 131 bytes, and GNU uses the bytes for other fields. */
 export function prefixLength(header: Uint8Array): number {
   if (textAt(header, 257, 6) !== 'ustar' || header[262] !== 0) return 0;
   return textAt(header, 508, 4) === 'tar' ? 131 : 155;
@@ -183,7 +186,7 @@ function headerName(header: Uint8Array): string {
 function sizeOf(header: Uint8Array, pax: ReadonlyMap<string, string>): number {
   const size = numberOf(pax.get('size')) ?? numberAt(header, 124, 12);
   if (Number.isSafeInteger(size) && size >= 0) return size;
-  throw new InvalidTar('it has a file whose size is none');
+  throw new InvalidTar('it has a file with an invalid size');
 }
 
 function padded(size: number): number {
@@ -200,12 +203,12 @@ function textOf(bytes: Uint8Array): string {
   return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('latin1');
 }
 
-/** Octal or, where the first bit is set, the bytes of a number. What is neither is 0, as most readers take it. */
+/** Octal or, where the first bit is set, base-256. Anything else is 0, as for most readers. */
 function numberAt(bytes: Uint8Array, start: number, length: number): number {
   const field = bytes.subarray(start, start + length);
   const first = field[0] ?? 0;
   if (first >= 0x80) {
-    // Nothing that we read is negative in earnest.
+    // None of the fields that we read can be negative.
     if ((first & 0x40) !== 0) return -1;
     return field.subarray(1).reduce((sum, byte) => sum * 256 + byte, first & 0x3f);
   }
@@ -227,7 +230,7 @@ function parseRecords(data: Uint8Array): ReadonlyMap<string, string> {
     const record = text.slice(at + head.length, end - 1);
     const equals = record.indexOf('=');
     const isRecord = digits !== '' && end <= text.length && text[end - 1] === '\n' && equals > 0;
-    if (!isRecord) throw new InvalidTar('it has a pax header that is none');
+    if (!isRecord) throw new InvalidTar('it has an invalid pax header');
     records.set(record.slice(0, equals), record.slice(equals + 1));
     at = end;
   }

@@ -1,16 +1,16 @@
-// Tars out of whatever packs them, within bounds: layers that others have made, and build contexts.
+// Decompresses foreign tars within limits: layers and build contexts.
 import { pipeline } from 'node:stream/promises';
 import { InvalidTar } from './tar-members.ts';
 import { createUnpacker, isCorruption, isTarStart, readHead, sniffCompression, TAR_BLOCK_BYTES } from './unpack.ts';
 
 export interface UnpackLimits {
-  /** Of the layer, unpacked. */
+  /** Of the unpacked layer. */
   readonly maxUnpackedBytes: number;
-  /** Unpacked to packed; looked at beyond the first GiB. */
+  /** Maximum ratio of unpacked to packed bytes; checked beyond the first GiB. */
   readonly maxRatio: number;
 }
 
-/** The layer is beyond the limits, or no engine could unpack it. `message` says why, and quotes nothing of it. */
+/** The layer exceeds the limits, or engines could not unpack it. `message` says why, and quotes nothing of it. */
 export class UnreadableLayer extends Error {
   override readonly name = 'UnreadableLayer';
 }
@@ -18,8 +18,8 @@ export class UnreadableLayer extends Error {
 const RATIO_FREE_BYTES = 1024 * 1024 * 1024;
 
 /**
- * Gives `read` the tar of a layer; a layer that does not even begin as one is read to its end without it. Reads `body` to its end, or cancels it.
- * Throws UnreadableLayer, and the body's own error when that breaks.
+ * Passes the tar of a layer to `read`; a layer that does not start as one is read to its end without calling it. Reads `body` to its end,
+ * or cancels it. Throws UnreadableLayer, and the body's own error when that breaks.
  */
 export async function unpackLayer(
   body: ReadableStream<Uint8Array>,
@@ -39,20 +39,20 @@ export async function unpackLayer(
 
 interface UnpackOptions {
   readonly limits: UnpackLimits & {
-    /** Of the body, as it comes; absent: whoever opened it has a limit. */
+    /** Of the body as received; absent: the opener limits it. */
     readonly maxPackedBytes?: number;
-    /** Up to so many unpacked bytes, the ratio does not matter. */
+    /** Up to this many unpacked bytes, the ratio is not checked. */
     readonly ratioFreeBytes: number;
   };
-  /** The error for a body that is beyond a limit, or not as it should be. */
+  /** Makes the error for a body that exceeds a limit or is invalid. */
   readonly refuse: (reason: string) => Error;
-  /** Whether an empty body is refused, and one that goes on behind what is packed; default: neither. */
+  /** Whether to reject an empty body, and trailing bytes after the compressed data; default: no. */
   readonly isStrict?: boolean;
 }
 
 /**
- * Gives `read` the bytes of a plain tar, a gzip or a zstd. Reads `body` to its end, or cancels it. Throws what `refuse` gives as soon as a
- * limit is passed, an error of `isCorruption`, and what `read` or the body threw.
+ * Passes the plain tar of a plain, gzip or zstd body to `read`. Reads `body` to its end, or cancels it. Throws what `refuse` makes as soon
+ * as a limit is exceeded, an error of `isCorruption`, and what `read` or the body threw.
  */
 export async function unpackTar(
   body: ReadableStream<Uint8Array>,
@@ -87,7 +87,7 @@ export async function unpackTar(
     if (isStrict && head.byteLength === 0) throw refuse('it is empty; expected a tar');
     const compression = sniffCompression(head);
     const unpacker = createUnpacker(compression);
-    // A read from a sender who stalls would hold the pipeline's end back: cancelled, it ends.
+    // A pending read from a stalled sender would keep the pipeline open: cancelling ends it.
     unpacker.stream.once('close', () => cancel(reader));
     await pipeline(countPacked(head), unpacker.stream, async (tar: AsyncIterable<Uint8Array>) => {
       await read(countUnpacked(tar));
@@ -98,7 +98,7 @@ export async function unpackTar(
   }
 }
 
-/** Does nothing to a body that has ended; the error of one that broke was thrown where it was read. */
+/** Has no effect on a finished body; the error of a broken one was thrown by its read. */
 function cancel(reader: ReadableStreamDefaultReader<Uint8Array>): void {
   reader.cancel().catch(() => {});
 }

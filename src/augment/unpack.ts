@@ -1,10 +1,10 @@
-// How a layer is packed, told by its first bytes, and the stream that unpacks it. Pure node:zlib: it goes on over all members of a
-// gzip and all frames of a zstd, but stops silently at what follows them, which `hasTrailing` tells.
+// Detects the compression of a layer by its first bytes, and unpacks it as a stream. Pure node:zlib: it handles all members of a gzip and
+// all frames of a zstd, but silently stops at trailing bytes, which `hasTrailing` reports.
 import { PassThrough, type Transform } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import type { Compression } from '../oci/media-type.ts';
 
-/** A tar is made of blocks of this many bytes. */
+/** The block size of a tar. */
 export const TAR_BLOCK_BYTES = 512;
 
 const CHECKSUM_START = 148;
@@ -14,13 +14,13 @@ const SPACE = 0x20;
 interface Unpacker {
   /** Packed bytes in, unpacked bytes out; fails with an error of `isCorruption`. */
   readonly stream: Transform;
-  /** Whether some of the `packedSize` bytes read follow the last member or frame and are none. Ask when `stream` gave its last byte. */
+  /** Whether some of the `packedSize` bytes read are trailing garbage after the last member or frame. Call it once `stream` has ended. */
   hasTrailing(packedSize: number): boolean;
 }
 
 const SNIFFED_BYTES = 4;
 
-/** At least the bytes that tell the compression, if there are as many. */
+/** Enough bytes to detect the compression, if there are as many. */
 export async function readHead(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<Uint8Array> {
   let head = new Uint8Array(0);
   while (head.byteLength < SNIFFED_BYTES) {
@@ -31,7 +31,10 @@ export async function readHead(reader: ReadableStreamDefaultReader<Uint8Array>):
   return head;
 }
 
-/** By magic bytes of RFC 1952 and RFC 8878, of a skippable frame too; all else is 'none', to be checked with `isTarStart`. Needs four bytes. */
+/**
+ * By magic bytes of RFC 1952 and RFC 8878, skippable frames included; anything else is 'none', to be checked with `isTarStart`. Needs four
+ * bytes.
+ */
 export function sniffCompression(head: Uint8Array): Compression {
   const [a = 0, b = 0, c = 0, d = 0] = head;
   if (a === 0x1f && b === 0x8b) return 'gzip';
@@ -46,23 +49,23 @@ export function createUnpacker(compression: Compression): Unpacker {
   return { stream, hasTrailing: packedSize => packedSize > stream.bytesWritten };
 }
 
-/** Whether an unpacker failed because of its bytes, and not because their source broke. */
+/** Whether an unpacker failed because of invalid input, not because its source broke. */
 export function isCorruption(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && /^(?:Z_|ZSTD_)/.test(String(error.code));
 }
 
-/** Whether a first block, whole, is a header with the right checksum, or the zeros that end an empty archive. */
+/** Whether a complete first block is a header with the right checksum, or the zeros that end an empty archive. */
 export function isTarStart(block: Uint8Array): boolean {
   if (block.byteLength !== TAR_BLOCK_BYTES) return false;
   return block.every(byte => byte === 0) || hasTarChecksum(block);
 }
 
-/** Whether a block has the checksum of a header. */
+/** Whether a block has a valid header checksum. */
 export function hasTarChecksum(block: Uint8Array): boolean {
   const field = Buffer.from(block.subarray(CHECKSUM_START, CHECKSUM_END)).toString('latin1');
   const octal = /^ *([0-7]+)[ \0]*$/.exec(field)?.[1];
   let unsigned = SPACE * (CHECKSUM_END - CHECKSUM_START);
-  // Some old writers summed signed bytes, and every reader takes that too.
+  // Some old writers summed signed bytes, and every reader accepts that.
   let signed = unsigned;
   for (let at = 0; at < TAR_BLOCK_BYTES; at += 1) {
     if (at === CHECKSUM_START) at = CHECKSUM_END;

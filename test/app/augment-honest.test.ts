@@ -93,7 +93,7 @@ test.each(['/', '/opt/x', 'C:\\app', 'c:/app', '\\\\server\\share'])(
 test('images of Windows get all but layers of Linux, and the answer and the log say so', async () => {
   app.putImage({ platforms: ['windows/amd64', 'linux/amd64'] });
   const { body } = await answerTo({ containerConfig: { env: ['A=1'], layers: [{ location }] } });
-  const warning = 'windows/amd64 gets no layer that does not name it in its platforms: layers of Linux do not fit it';
+  const warning = 'windows/amd64 gets only layers that name it in their platforms: Linux layers do not fit it';
   expect(body.warnings).toEqual([warning]);
   expect(app.log.some(line => line.includes(warning))).toBe(true);
   const layers = await layersOf(
@@ -126,7 +126,12 @@ test.each([
 
 test.each([
   [124, undefined],
-  [125, ["linux/amd64 has 126 layers now, and docker's engine takes 125: containerd and podman take more"]],
+  [
+    125,
+    [
+      "linux/amd64 now has 126 layers, more than the 125 that docker's engine accepts; containerd and podman accept more",
+    ],
+  ],
 ] as const)("one layer on %i is told where docker's engine does not take it", async (layers, warnings) => {
   app.putImage({ platforms: ['linux/amd64'], layers });
   expect((await answerTo({ containerConfig: { layers: [{ location }] } })).body.warnings).toEqual(warnings);
@@ -169,7 +174,7 @@ test('a list of platforms may end with a comma, and names an architecture', asyn
     const { status, body } = await answerTo({ containerPlatform });
     expect([status, body.message]).toEqual([
       400,
-      expect.stringMatching(/^containerPlatform: ".*" is no platform; expected/),
+      expect.stringMatching(/^containerPlatform: ".*" is not a platform; expected/),
     ]);
   }
   expect((await answerTo({ containerPlatform: 'arm/v6' })).body.message).toMatch(/arm\/v6/);

@@ -266,7 +266,7 @@ describe('the layers of the image', () => {
     const circle = await packTar([link('a', 'b'), link('b', 'a')]);
     app.putImage({ seed: 3, platforms: PLATFORMS, tars: each(circle) });
     await app.restart('anew');
-    expect(await refusal('a/tool')).toMatch(/below a, a link of the image that leads in a circle/);
+    expect(await refusal('a/tool')).toMatch(/below a, a link of the image that is part of a loop/);
   });
 
   test('refuse a layer within a time and within bounds, and what was read counts for who comes again', async () => {

@@ -37,7 +37,7 @@ test('takes a working directory of Windows on an image of Windows alone', async 
   expect(config().config.WorkingDir).toBe(workingDir);
   await expect(run(generateImage(oci), { workingDir })).rejects.toMatchObject({
     code: 'MANIFEST_INVALID',
-    message: expect.stringContaining('workingDir: C:\\app is no absolute path on linux/amd64'),
+    message: expect.stringContaining('workingDir: C:\\app is not an absolute path on linux/amd64'),
   });
 });
 

@@ -86,7 +86,7 @@ test.each([
   ['location', 'not a valid http:// or https:// URL', { location: 'http://[/x' }],
   ['location', 'data: is empty', { location: 'data:' }],
   ['location', 'data: is not base64 of the standard alphabet', { location: 'data:_-_-' }],
-  ['location', 'data: takes base64 alone', { location: 'data:text/plain,hello' }],
+  ['location', 'data: must be base64', { location: 'data:text/plain,hello' }],
   ['location', 'has line breaks: base64 in one line is needed', { location: 'data:aG\nk=\n' }],
   ['location', 'not of the form docker://', { location: 'docker://x' }],
   ['location', 'not of the form oci://', { location: 'oci://docker.io/library/app@sha256:zz' }],
