@@ -1,29 +1,29 @@
-// Where a digest's bytes lie on disk, and how a finished file gets there: blobs/<algorithm>/<2 hex>/<hex>. What is damaged leaves that place
-// for damaged/<algorithm>-<hex>.
+// Paths of content on disk, blobs/<algorithm>/<2 hex>/<hex>, and the moves of finished files into place. Damaged files are moved to
+// damaged/<algorithm>-<hex>.
 import { link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 
 export interface BlobFiles {
   pathOf(digest: Digest): string;
-  /** Moves a file, already synced, to the path of its digest; durable when it resolves. Replaces what is there. */
+  /** Moves a synced file to the path of its digest, replacing what is there; durable when it resolves. */
   commit(file: string, digest: Digest): Promise<void>;
   /**
-   * Moves the file of this inode away from the path of its digest, and returns where it is then: nowhere, where damaged files are deleted.
-   * Undefined where another file, or none, is there by now.
+   * Moves the file with this inode away from the path of its digest, and returns its new path: undefined where damaged files are deleted.
+   * Returns undefined where another file, or none, is there by now.
    */
   setAside(digest: Digest, inode: number): Promise<{ readonly path: string | undefined } | undefined>;
 }
 
 const MAX_DAMAGED = 1_000;
 
-/** Of the content in `directory`, whose `blobs` folder is there. */
+/** For the content in `directory`, whose `blobs` folder exists. */
 export function createBlobFiles(
   directory: string,
   {
     maxDamagedBytes,
   }: {
-    /** Damaged files stay up to so many bytes, the last one whatever its size; absent: none stays. */
+    /** Damaged files are retained up to this many bytes, the last one whatever its size; absent: none are retained. */
     readonly maxDamagedBytes?: number | undefined;
   } = {},
 ): BlobFiles {
@@ -34,7 +34,7 @@ export function createBlobFiles(
     return join(directory, 'blobs', digestAlgorithm(digest), hex.slice(0, 2), hex);
   };
 
-  /** Once per folder and process, even where it exists: it may be too new to be durable. */
+  /** Once per folder and process, even for existing folders: they may be too new to be durable. */
   function ensureFolder(folder: string): Promise<void> {
     const ensured = durable.get(folder) ?? makeFolder(folder);
     durable.set(folder, ensured);
@@ -66,7 +66,7 @@ export function createBlobFiles(
   };
 }
 
-/** Puts back a file that had replaced the damaged one. Where yet another has come meanwhile, that is as good. */
+/** Puts back a file that had replaced the damaged one. If yet another has arrived meanwhile, that is just as good. */
 async function putBack(aside: string, path: string): Promise<void> {
   await link(aside, path).catch(error => {
     if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;

@@ -1,5 +1,5 @@
-// Checksums of the blocks of content, taken while all of it is verified by its digest: what is read of it later, a part too, is checked
-// against them at a fraction of what the digest costs.
+// Checksums of content by block, computed while it is verified against its digest: later reads, of ranges too, are checked against them at
+// a fraction of the cost of the digest.
 import { crc32 } from 'node:zlib';
 
 export const BLOCK_BYTES = 64 * 1024;
@@ -11,7 +11,7 @@ export interface BlockSums {
   readonly sums: Uint32Array;
 }
 
-/** Takes the sums of what passes through, in chunks of any length. */
+/** Computes the sums of the bytes passed to it, in chunks of any length. */
 interface BlockSummer {
   update(chunk: Uint8Array): void;
   finish(): BlockSums;

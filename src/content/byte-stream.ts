@@ -1,14 +1,14 @@
-// Sources of bytes as byte streams, and files among them: a reader that brings its own buffer gets a large body without a new one for each chunk.
+// Byte streams over sources of bytes, such as files: a reader that brings its own buffer gets a large body without an allocation per chunk.
 import type { FileHandle } from 'node:fs/promises';
 
 export interface ByteSource {
-  /** Writes the next bytes, at least one, to the start of `view`, and gives their number; 0 at the end. Calls do not overlap. */
+  /** Writes the next bytes, at least one, to the start of `view`, and returns their number; 0 at the end. Calls do not overlap. */
   read(view: Uint8Array): Promise<number>;
   /** Called once: at the end, after an error, or on cancel, where a `read` may still be under way. */
   close(): Promise<void>;
 }
 
-/** The chunk for a reader without its own buffer. */
+/** The chunk size for a reader without its own buffer. */
 const CHUNK_BYTES = 256 * 1024;
 
 export function createByteStream({ read, close }: ByteSource): ReadableStream<Uint8Array> {
@@ -42,7 +42,7 @@ export function createByteStream({ read, close }: ByteSource): ReadableStream<Ui
   });
 }
 
-/** Chunks as a source: what of one does not fit is given with the next read. Closing it cancels the stream. */
+/** Chunks as a source: the rest of a chunk that does not fit is returned by the next read. Closing it cancels the stream. */
 export function streamSource(stream: ReadableStream<Uint8Array>): ByteSource {
   const reader = stream.getReader();
   let left: Uint8Array = new Uint8Array(0);
@@ -58,7 +58,7 @@ export function streamSource(stream: ReadableStream<Uint8Array>): ByteSource {
       left = left.subarray(part.byteLength);
       return part.byteLength;
     },
-    // That of a stream which has broken fails with its error, which the reader has.
+    // Cancelling a broken stream fails with its error, which the reader already has.
     close: () => reader.cancel().catch(() => {}),
   };
 }
@@ -85,7 +85,7 @@ export function streamFile(file: FileHandle, { start, end }: FilePart): Readable
   });
 }
 
-/** Reads at least one byte from `offset` on into `view`, and gives their number. Throws where the file is shorter. */
+/** Reads at least one byte from `offset` into `view`, and returns their number. Throws where the file is shorter. */
 export async function readAt(file: FileHandle, view: Uint8Array, offset: number): Promise<number> {
   const { bytesRead } = await file.read(view, 0, view.byteLength, offset);
   if (bytesRead === 0) throw new Error(`the file ends at byte ${offset} instead of ${offset + view.byteLength}`);

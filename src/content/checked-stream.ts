@@ -1,5 +1,5 @@
-// Reading a stored file as a stream whose every block is checked before it is given or, where the file has not been verified yet, before the
-// last byte is.
+// Streams a stored file, checking every block before it is passed on or, where the file has not been verified yet, the whole file before
+// its last byte.
 import type { FileHandle } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { ContentMismatch } from '../oci/verify.ts';
@@ -8,7 +8,7 @@ import { createByteStream, readAt } from './byte-stream.ts';
 
 interface CheckedPart {
   readonly start: number;
-  /** Exclusive, and no more than `size`. */
+  /** Exclusive, at most `size`. */
   readonly end: number;
   /** Of the whole file. */
   readonly size: number;
@@ -16,7 +16,7 @@ interface CheckedPart {
   readonly sums: BlockSums | undefined;
   /** Verifies the whole file. Throws ContentMismatch where it is damaged. */
   readonly verify: () => Promise<BlockSums>;
-  /** Called before the stream breaks because what was read is not what was verified. */
+  /** Called before the stream breaks because the file differs from what was verified. */
   readonly onMismatch: () => Promise<void>;
 }
 
@@ -38,11 +38,11 @@ export function streamChecked(
     },
     () => {},
   );
-  // Sums of what was given before it could be checked, from `firstBlock` on.
+  // Sums of the blocks that were passed on unchecked, from `firstBlock` on.
   const firstBlock = Math.floor(start / BLOCK_BYTES);
   const unchecked: number[] = [];
   let offset = start;
-  // A block that is not given whole, or has the last byte.
+  // A block that is only partly in the range, or has the last byte.
   let held: Block | undefined;
 
   function checkBlocks(bytes: Uint8Array, from: number): void {
@@ -59,7 +59,7 @@ export function streamChecked(
     unchecked.length = 0;
   }
 
-  /** Whole blocks that fit into `view`, without the one that has the last byte while that has to wait. */
+  /** Whole blocks that fit into `view`, without the last one of the range as long as that must be held back. */
   async function readBlocks(view: Uint8Array): Promise<number> {
     const free = sums ? end : Math.floor((end - 1) / BLOCK_BYTES) * BLOCK_BYTES;
     const most = Math.min(view.byteLength, free - offset);
@@ -112,7 +112,7 @@ async function readAll(file: FileHandle, view: Uint8Array, start: number): Promi
   for (let read = 0; read < view.byteLength; ) read += await readAt(file, view.subarray(read), start + read);
 }
 
-/** Whether an error says that the disk has other bytes than it was given; a bad sector does, too. */
+/** Whether an error means that the disk returns other bytes than were written; a bad sector does, too. */
 export function isDamage(error: unknown): boolean {
   return error instanceof ContentMismatch || (error instanceof Error && 'code' in error && error.code === 'EIO');
 }

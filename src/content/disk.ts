@@ -12,28 +12,28 @@ import { createVerification, type Damage, type Verification } from './verificati
 
 export interface DiskStoreOptions {
   readonly directory: string;
-  /** Claims a part of the budget for all content, for a size as far as it is known. */
+  /** Reserves part of the budget for all content, for a size as far as it is known. */
   readonly claimBudget?: ((need: Need) => SpaceClaim | undefined) | undefined;
-  /** When to give up content that is only for its readers, without any. */
+  /** When to abandon content that nobody reads. */
   readonly unread?: UnreadPolicy | undefined;
-  /** Caches checksums of content. Default: a little of its own. */
+  /** Memory for cached checksums. Default: a little of its own. */
   readonly memory?: Pick<Memory, 'openCache'> | undefined;
-  /** How many bytes of damaged content are set aside; absent: it is deleted. */
+  /** How many bytes of damaged content to set aside; absent: damaged content is deleted. */
   readonly maxDamagedBytes?: number | undefined;
-  /** Called with content that was damaged and set aside. */
+  /** Called with content that was found damaged and set aside. */
   readonly onDamaged?: ((damage: Damage) => void) | undefined;
 }
 
 export interface DiskStore extends ContentStore {
-  /** Hashes content, and sets aside what is damaged. Undefined for what is not there. Throws the reason of the signal. */
+  /** Hashes content, and sets it aside if damaged. Undefined for absent content. Throws the reason of the signal. */
   readonly verify: Verification['verify'];
-  /** Content has come by another way than this store, verified, with these sums. */
+  /** To be called when verified content was added by other means than this store, with its sums. */
   readonly noteVerified: Verification['note'];
 }
 
 const OWN_MEMORY_BYTES = 8 * 1024 * 1024;
 
-/** Opens the store in `directory`, which is made if absent. What a crash left unfinished is removed. `close` fails the running ingestions. */
+/** Opens the store in `directory`, which is created if absent. Removes unfinished files of a crash. `close` aborts running ingestions. */
 export async function createDiskStore(options: DiskStoreOptions): Promise<DiskStore> {
   const { directory, claimBudget, unread, memory = createMemory(OWN_MEMORY_BYTES), maxDamagedBytes } = options;
   const { onDamaged = () => {} } = options;
@@ -106,7 +106,7 @@ async function prepare(directory: string): Promise<void> {
 }
 
 interface DiskSlot extends Slot {
-  /** How many bytes there were to be when it was discarded. */
+  /** The expected size when it was discarded. */
   wanted(): number;
 }
 

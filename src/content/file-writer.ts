@@ -1,16 +1,16 @@
-// Writing a body while more of it arrives: what comes in one turn of the event loop, or during one write, goes out together. A fast body
-// takes few large writes, and no chunk of a slow one waits.
+// Batches writes to a file: chunks that arrive in one turn of the event loop, or during a write, are written together. A fast body takes
+// few large writes, and no chunk of a slow one is delayed.
 import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 
 interface FileWriter {
-  /** Takes a chunk, and resolves when there is room for another. Throws once a write has failed. */
+  /** Queues a chunk, and resolves when there is room for another. Throws once a write has failed. */
   write(chunk: Uint8Array): Promise<void>;
-  /** Resolves when all is written. */
+  /** Resolves when everything is written. */
   flush(): Promise<void>;
 }
 
-/** Bytes that wait while as many are being written. */
+/** How many bytes may be queued during a write. */
 const MAX_WAITING_BYTES = 1024 * 1024;
 
 export function createFileWriter(
@@ -19,9 +19,9 @@ export function createFileWriter(
     onWritten,
     onFailed,
   }: {
-    /** Hears after each write how many bytes are in the file. */
+    /** Called after each write with the size of the file. */
     readonly onWritten: (size: number) => void;
-    /** Hears at once of a failure that `write` or `flush` will throw: the next chunk may be long in coming. */
+    /** Called at once for a failure that `write` or `flush` will throw later: the next chunk may take long to arrive. */
     readonly onFailed: (error: unknown) => void;
   },
 ): FileWriter {
@@ -67,6 +67,6 @@ export function createFileWriter(
 
 async function writeAll(file: FileHandle, batch: readonly Uint8Array[], bytes: number): Promise<void> {
   const { bytesWritten } = await file.writev(batch);
-  // Only a second try tells why a disk took a part.
+  // After a partial write, only another try returns the error.
   if (bytesWritten < bytes) await file.writeFile(Buffer.concat(batch).subarray(bytesWritten));
 }

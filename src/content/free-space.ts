@@ -1,36 +1,38 @@
-// Space on the disk for content on its way in. What cannot be promised space does without the disk from the start, as a disk that fills up half
-// way would cut off its readers.
+// Reserves disk space for incoming content. Content that cannot get a reservation bypasses the disk from the start: a disk that filled up
+// half-way would cut off its readers.
 import { statfs } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.ts';
 import type { Expected } from '../oci/verify.ts';
 
-/** Space that is promised to nobody else until it is released. */
+/** Space reserved until it is released. */
 export interface SpaceClaim {
-  /** Throws DiskFull where the disk has less than all claims. A claim of nothing is always granted. */
+  /** Throws DiskFull where the disk has less than all reservations. A reservation of nothing is always granted. */
   ensure(): Promise<void>;
-  /** Called before there are so many bytes. Throws DiskFull where they are more than was claimed, and there is no space for more. */
+  /**
+   * Called before the content grows to this many bytes. Throws DiskFull where they exceed the reservation, and the disk has no more space.
+   */
   grow(size: number): Promise<void> | undefined;
   release(): void;
 }
 
-/** What content will take. */
+/** The size of incoming content. */
 export interface Need {
   /** As far as it is known. */
   readonly bytes: number;
-  /** Whether that is all of it. */
+  /** Whether that is the full size. */
   readonly isExact: boolean;
 }
 
-/** What content leaves free for small things, which must go on: records above all. */
+/** Space left free for small writes, above all records. */
 const RESERVE_BYTES = 64 * 1024 * 1024;
-/** Content up to this size counts as small. It leaves as much for records. */
+/** Content up to this size counts as small. It also leaves the reserve for records. */
 const SMALL_BYTES = 4 * 1024 * 1024;
 
-/** For content of unknown size, the free space is looked at again each time so much has come. */
+/** For content of unknown size, free space is checked again after each such amount. */
 const STEP_BYTES = 8 * 1024 * 1024;
 
-/** Claims on the file system of `directory`. A file that is half written counts whole: too few claims are granted rather than too many. */
+/** Reservations on the file system of `directory`. A half-written file counts in full: this rather refuses too many than too few. */
 export function createFreeSpace(directory: string): (bytes: number) => SpaceClaim {
   const all = { claimed: 0, reserve: RESERVE_BYTES };
   const small = { claimed: 0, reserve: SMALL_BYTES };
@@ -40,12 +42,12 @@ export function createFreeSpace(directory: string): (bytes: number) => SpaceClai
     for (const each of groups) each.claimed += bytes;
     let granted = Math.max(bytes, STEP_BYTES);
 
-    /** It leaves as much as it has taken: what may never end must not fill the disk. */
+    /** Content of unknown size must leave as much space as it has taken: it may never end, and must not fill the disk. */
     async function ensureMore(size: number): Promise<void> {
       const { bavail, bsize, blocks } = await statfs(directory);
       const free = bavail * bsize;
       if (blocks !== 0 && free < all.claimed + all.reserve + size) {
-        throw new OverBudget(`${size} bytes of an unknown size have come, and ${free} are free`);
+        throw new OverBudget(`${size} bytes of content of unknown size were received, and ${free} are free`);
       }
       granted = size + STEP_BYTES;
     }
@@ -57,9 +59,11 @@ export function createFreeSpace(directory: string): (bytes: number) => SpaceClai
         const { bavail, bsize, blocks } = await statfs(directory);
         const free = bavail * bsize;
         const { claimed, reserve } = group;
-        // A file system without a size of its own says 0.
+        // File systems without a fixed size report 0.
         if (blocks === 0 || free >= claimed + reserve) return;
-        throw new DiskFull(`${free} bytes are free, ${claimed} are to come, and ${reserve} stay for records`);
+        throw new DiskFull(
+          `${free} bytes are free, ${claimed} are reserved for incoming content, and ${reserve} for records`,
+        );
       },
       release() {
         for (const each of groups) each.claimed -= bytes;
@@ -74,7 +78,7 @@ class DiskFull extends Error {
   readonly code = 'ENOSPC';
 }
 
-/** The budget for content of its kind is used up: more space on the disk would not help. */
+/** The budget for this kind of content is used up: more disk space would not help. */
 export class OverBudget extends DiskFull {
   override readonly name = 'OverBudget';
 }
@@ -85,16 +89,18 @@ export function isOverBudget(error: unknown): boolean {
 
 const CODES: readonly unknown[] = ['ENOSPC', 'EDQUOT'];
 
-/** Whether the cause is a disk without space, which freeing some can mend. Looks at causes, too. */
+/** Whether the error, or one of its causes, is a full disk, which freeing space can fix. */
 export function isDiskFull(error: unknown): boolean {
   return error instanceof Error && (('code' in error && CODES.includes(error.code)) || isDiskFull(error.cause));
 }
 
-/** How large content of unknown size is at least: what had come of it when the disk was full. Its next try does without the disk from the start. */
+/**
+ * The least size of content of unknown size: how much had arrived when the disk was full. The next try bypasses the disk from the start.
+ */
 interface SizeHints {
-  /** How many bytes content needs, as far as is known. */
+  /** How many bytes the content needs, as far as known. */
   needOf(expected: Expected | undefined): number;
-  /** The disk was full after so many bytes of it. */
+  /** The disk was full after this many bytes of it. */
   note(expected: Expected | undefined, bytes: number): void;
 }
 

@@ -1,4 +1,4 @@
-// Ingestion: one writer pulls the body into a temporary file, while any number of readers read the tail of it.
+// Ingestion: one writer pulls the body into a temporary file, while any number of readers follow its tail.
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { type Digest, encodeDigest } from '../oci/digest.ts';
@@ -12,23 +12,23 @@ import { createSharedFile, createWatermark, readTail } from './tail-reader.ts';
 export interface Slot {
   /** Creates the temporary file, for writing and reading. */
   create(): Promise<FileHandle>;
-  /** Called before the file grows to so many bytes. Throws where it must not. */
+  /** Called before the file grows to this many bytes. Throws to refuse. */
   grow(size: number): Promise<void> | undefined;
-  /** Moves the file, already synced, to where its digest is found; durable when it resolves. */
+  /** Moves the synced file to the path of its digest; durable when it resolves. */
   commit(digest: Digest, sums: BlockSums): Promise<void>;
-  /** Opens the file again after it was committed. */
+  /** Reopens the committed file. */
   reopen(digest: Digest): Promise<FileHandle>;
   /** Removes the temporary file, if there is one. */
   discard(): Promise<void>;
 }
 
-/** When to give up content that is only for its readers, once the last of them has left or none has come. */
+/** When to abandon content that is only for its readers, once the last of them has left or none has come. */
 export interface UnreadPolicy {
-  /** How long it goes on in any case: a client that was cut off comes back. */
+  /** The time it continues in any case: a client that was cut off may return. */
   readonly graceMs: number;
-  /** How long it goes on in all, where it is worth it and would be complete by then at the rate so far. */
+  /** The time it continues in total, if it is worth finishing and would be complete by then at the current rate. */
   readonly finishMs: number;
-  /** Whether to finish it with so many of its bytes there, though nobody reads. Not called where the size is unknown. */
+  /** Whether to finish it, given how much has arrived, though nobody reads. Not called where the size is unknown. */
   readonly isWorthFinishing: (bytes: number, size: number) => boolean;
 }
 
@@ -42,9 +42,9 @@ export function createIngestion({
   readonly body: ReadableStream<Uint8Array>;
   readonly expected: Expected | undefined;
   readonly slot: Slot;
-  /** Ends the ingestion as a failure. */
+  /** Aborts the ingestion. */
   readonly signal: AbortSignal;
-  /** Undefined: it goes on without readers for as long as it takes. */
+  /** Undefined: it continues without readers indefinitely. */
   readonly unread?: UnreadPolicy | undefined;
 }): Ingestion {
   let size = 0;
@@ -65,14 +65,14 @@ export function createIngestion({
     return kept ? slot.reopen(kept) : slot.create();
   });
   const done = ingest(body.getReader()).catch(error => {
-    // Last: when readers learn of a failure, nothing of the ingestion is left, and another may start.
+    // Last: when readers see a failure, nothing is left of this ingestion, and another may start.
     failure = { error };
     begun.reject(error);
-    // What is verified is read to its end from the open file, though it cannot be stored.
+    // Verified content that cannot be stored is still read to its end from the open file.
     if (watermark.current.state !== 'verified') watermark.change({ state: 'failed', error });
     throw error;
   });
-  // Readers learn of a failure from their streams: nobody has to await these.
+  // Readers see failures in their streams: nobody has to await these promises.
   done.catch(() => {});
   begun.promise.catch(() => {});
   return {
@@ -98,7 +98,7 @@ export function createIngestion({
       return content;
     } catch (error) {
       cancelQuietly(source, error);
-      // What cannot be removed now goes at the next start.
+      // What cannot be removed now is removed at the next start.
       await slot.discard().catch(() => {});
       throw error;
     } finally {
@@ -129,27 +129,27 @@ export function createIngestion({
     for (;;) {
       signal.throwIfAborted();
       const { done, value } = await source.read();
-      // A cancelled body looks like one that ended.
+      // A cancelled body looks like a finished one.
       signal.throwIfAborted();
       if (done) break;
       if (value.byteLength === 0) continue;
       check.update(value);
       summer.update(value);
-      // What came before is not the last chunk, as another follows it.
+      // The previous chunk is not the last one, since another follows.
       beforeLast = size;
       size += value.byteLength;
       raise();
       await ofStorage(growAndWrite(value));
     }
-    // First, as a body that was cancelled for a failed write has ended too soon.
+    // Checked first: a body that was cancelled because of a failed write has ended early.
     await ofStorage(writer.flush());
     return { digest: check.finish(), size, sums: summer.finish() };
   }
 }
 
-/** All readers have left. One that comes at this moment gets the content without the store. */
+/** All readers have left. A reader that arrives at this moment gets the content without the store. */
 function unwanted(): StorageFailure {
-  return new StorageFailure('nobody reads the content any more');
+  return new StorageFailure('no reader is left');
 }
 
 interface Readers {
@@ -198,7 +198,7 @@ async function ofStorage<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (cause) {
-    throw new StorageFailure('the store cannot keep content', { cause });
+    throw new StorageFailure('the content store cannot store content', { cause });
   }
 }
 
@@ -221,7 +221,7 @@ function computeDigest() {
   };
 }
 
-/** A cancel may fail or hang; the failure that led to it is what counts. */
+/** Cancelling may fail or hang; only the original failure matters. */
 function cancelQuietly(source: ReadableStreamDefaultReader<Uint8Array>, reason: unknown): void {
   source.cancel(reason).catch(() => {});
 }

@@ -1,16 +1,16 @@
-// A list of all content in a disk store: to tell what is still needed, or intact.
+// Lists all content of a disk store, to find what is unneeded or damaged.
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../oci/digest.ts';
 import { createBlobFiles, orAbsent } from './blob-files.ts';
 import type { DiskStore } from './disk.ts';
 
-/** What content is for. */
+/** What content is used for. */
 export const CONTENT_KINDS = ['hosted', 'cache', 'rules', 'tokens', 'contexts'] as const;
 
 export type ContentKind = (typeof CONTENT_KINDS)[number];
 
-/** A disk store, as far as its content can be listed and verified. */
+/** A disk store, as far as listing and verifying goes. */
 export interface StoredContent extends Pick<DiskStore, 'verify'> {
   readonly of: ContentKind;
   readonly directory: string;
@@ -19,7 +19,10 @@ export interface StoredContent extends Pick<DiskStore, 'verify'> {
 const ALGORITHMS = ['sha256', 'sha512'] as const;
 
 export interface Inventory {
-  /** Digests in no order, read folder by folder. What comes or goes meanwhile may be among them or not. Other files are left out. */
+  /**
+   * Digests in no particular order, read folder by folder. Content added or removed meanwhile may be listed or not. Other files are
+   * ignored.
+   */
   list(): AsyncIterable<Digest>;
   /** Those that are stored in the same folder as this one is, or would be: one of 256 parts for each algorithm, in no order. */
   listBeside(digest: Digest): Promise<readonly Digest[]>;
@@ -37,7 +40,7 @@ export function createInventory(directory: string): Inventory {
   };
 }
 
-/** As the list of an inventory. */
+/** The same as the list of an inventory. */
 export async function* listContent(directory: string): AsyncGenerator<Digest> {
   for (const algorithm of ALGORITHMS) {
     for (const folder of await listFolders(join(directory, 'blobs', algorithm))) {
@@ -60,7 +63,7 @@ async function listFolder(
   return names.map(name => `${algorithm}:${name}`).filter(isDigest);
 }
 
-/** Digests whose hex begins with these two characters, in their order: a part of all content that is as good as any other. */
+/** The digests whose hex begins with these two characters, in order: an even share of all content. */
 export async function listPart(directory: string, hex: string): Promise<readonly Digest[]> {
   const found = await Promise.all(ALGORITHMS.map(algorithm => orAbsent(listFolder(directory, algorithm, hex))));
   return found.flatMap(digests => digests ?? []).sort();

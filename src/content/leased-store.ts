@@ -1,20 +1,20 @@
-// Content that is stored for as long as something needs it. What has just come, or was touched, stays for a lease in which its use becomes
-// known. Leases are forgotten in a restart, and records may be lost, but a file has its own time.
+// Content that is stored for as long as something needs it. New or touched content has a lease, during which its use gets recorded. Leases
+// do not survive a restart, and records may be lost, so the file's own time counts as well.
 import type { Digest } from '../oci/digest.ts';
 import { createDiskStore, type DiskStore, type DiskStoreOptions } from './disk.ts';
 import { createInventory } from './inventory.ts';
 
 export interface LeasedStore extends Pick<DiskStore, 'ingest' | 'open' | 'find' | 'delete' | 'verify' | 'close'> {
-  /** Renews its lease, as if it had just come. Returns whether it is there: it may be going at this moment. */
+  /** Renews its lease, as if it had just arrived. Returns whether it is there: it may be being removed at this moment. */
   touch(digest: Digest): Promise<boolean>;
-  /** Removes what has no lease and is not needed; nothing, while content is on its way in. */
+  /** Removes content that is neither leased nor needed; does nothing while content is arriving. */
   sweep(isNeeded: (digest: Digest) => Promise<boolean>): Promise<void>;
 }
 
 export interface LeasedStoreDeps extends Pick<DiskStoreOptions, 'memory' | 'onDamaged'> {
   readonly directory: string;
   readonly now: () => Date;
-  /** Called before each removal: false while the clock is not to be trusted. Default: true. */
+  /** Called before each removal: false while the clock is not trusted. Default: true. */
   readonly mayDelete?: (() => boolean) | undefined;
 }
 
@@ -41,7 +41,7 @@ export async function createLeasedStore(deps: LeasedStoreDeps): Promise<LeasedSt
     return keptAt !== undefined && keptAt.getTime() + LEASE_MS <= now().getTime();
   }
 
-  /** What is arriving may have this digest, too: its file would be the one that is removed. */
+  /** Arriving content may have this digest, too: its file would be the one removed. */
   async function remove(digest: Digest): Promise<void> {
     if (arriving > 0 || isLeased(digest) || !mayDelete()) return;
     const removed = content.delete(digest);

@@ -1,5 +1,5 @@
-// The scrubber reads all content, again and again, so that damage is found while it can still be mended. It goes through the digests part by
-// part, in all stores at once: each part takes the same time, so that it need not know how much there is.
+// The scrubber continuously rereads all content, so that damage is found while it can still be repaired. It works through the digests part
+// by part, in all stores at once: each part gets the same time, so that the total amount need not be known.
 import { setTimeout } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.ts';
 import { type ContentKind, listPart, type StoredContent } from './inventory.ts';
@@ -15,39 +15,39 @@ export interface ScrubTotals {
   readonly count: number;
   readonly bytes: number;
   readonly damaged: number;
-  /** In milliseconds, without the time in which nothing ran. */
+  /** In milliseconds, without the time in which the service was stopped. */
   readonly ranMs: number;
 }
 
-/** The position in a round: the part, and what was read last of it. */
+/** The position within a round: the part, and the last digest read of it. */
 export interface ScrubCursor extends ScrubTotals {
   readonly part: number;
   readonly after?: { readonly of: ContentKind; readonly digest: Digest } | undefined;
 }
 
 export interface Scrubber {
-  /** Stops at once, in the middle of a file too, and keeps the cursor. */
+  /** Stops at once, even in the middle of a file, and saves the cursor. */
   close(): Promise<void>;
 }
 
 /** By the first two characters of the hex. */
 const PARTS = 256;
-/** A start reads other things first. */
+/** At the start, other reads go first. */
 const START_MS = 60_000;
 const SAVE_EVERY_MS = 60_000;
 const START: ScrubCursor = { part: 0, count: 0, bytes: 0, damaged: 0, ranMs: 0 };
 
 export function startScrubber(options: {
   readonly kept: readonly StoredContent[];
-  /** All content is read once in this time, as far as the rate allows. */
+  /** The time for one round, as far as the rate allows. */
   readonly everyMs: number;
-  /** What is read at most in any second. */
+  /** The maximum read rate. */
   readonly bytesPerSecond: number;
-  /** How far an earlier process, or this one, has come. */
+  /** The saved progress, of this process or an earlier one. */
   readonly cursors: CursorStore;
   /** Called after each round. */
   readonly onRound: (round: ScrubTotals) => void;
-  /** Called with what could not be read, and is left for the next round. */
+  /** Called for content that could not be read; it is retried in the next round. */
   readonly onFailed: (error: unknown) => void;
 }): Scrubber {
   const { kept, everyMs, bytesPerSecond, cursors, onRound, onFailed } = options;
@@ -138,7 +138,7 @@ export function startScrubber(options: {
   async function save(): Promise<void> {
     countTime();
     savedAt = performance.now();
-    // Without it, a part is read once more.
+    // Without it, a part is reread.
     await cursors.save(cursor).catch(onFailed);
   }
 
@@ -152,7 +152,7 @@ export function startScrubber(options: {
   });
   return {
     async close() {
-      closing.abort(new Error('the service stops'));
+      closing.abort(new Error('the service is stopping'));
       await running;
       if (isBegun) await save();
     },

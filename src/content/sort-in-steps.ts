@@ -1,10 +1,10 @@
-// Sorting without end: a hundred thousand things take so long that others must have their turn in between.
+// Sorts in steps: a hundred thousand items take so long that other work must run in between.
 import { setImmediate } from 'node:timers/promises';
 
-/** As many are sorted, or put behind each other, in one turn of the loop. */
+/** How many are sorted, or merged, in one turn of the event loop. */
 const STEP = 2000;
 
-/** In their order, and what is equal in the one that it had. The list is to stay as it is meanwhile. */
+/** Stable. The list must not change meanwhile. */
 export async function sortInSteps<T>(items: readonly T[], compare: (a: T, b: T) => number): Promise<readonly T[]> {
   let runs: (readonly T[])[] = [];
   for (let at = 0; at < items.length; at += STEP) {

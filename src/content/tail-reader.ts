@@ -1,12 +1,12 @@
-// Reading a file while it is being written: a watermark says how far it may be read, and readers share one open file with the writer.
+// Reads a file while it is being written: a watermark says how far it may be read, and readers share one open file with the writer.
 import type { FileHandle } from 'node:fs/promises';
 import type { ByteRange } from '../oci/bytes.ts';
 import { type ByteSource, createByteStream, readAt, streamSource } from './byte-stream.ts';
 import { type Recover, StorageFailure } from './store.ts';
 
 /**
- * The bytes of `range` up to the watermark, as it rises. Fails when the writer does, unless `recover` has the rest. Releases `file` in the end,
- * however that comes.
+ * The bytes of `range`, as the watermark advances. Fails when the writer does, unless `recover` has the rest. Always releases `file` in the
+ * end.
  */
 export function readTail(
   file: SharedFile,
@@ -23,7 +23,7 @@ export function readTail(
   let offset = range?.start ?? 0;
   let isClosed = false;
   let rest: ByteSource | undefined;
-  // Acquired at once: the writer may be done, and the file closed, before the first read.
+  // Acquired at once: the writer may finish and close the file before the first read.
   const source = file.acquire();
   source.catch(() => {});
 
@@ -63,15 +63,15 @@ export function readTail(
 }
 
 type WatermarkState =
-  /** Bytes before `available` are written, and more are to come. */
+  /** Bytes before `available` are written, and more are expected. */
   | { readonly state: 'growing'; readonly available: number }
-  /** All `size` bytes are written and the promised ones. */
+  /** All `size` bytes are written and verified. */
   | { readonly state: 'verified'; readonly size: number }
   | { readonly state: 'failed'; readonly error: unknown };
 
 interface Watermark {
   readonly current: WatermarkState;
-  /** Changes nothing unless more is available than before. */
+  /** No effect unless more is available than before. */
   raise(available: number): void;
   change(next: WatermarkState): void;
   /** Resolves at the next change. */
@@ -101,8 +101,8 @@ export function createWatermark(): Watermark {
 }
 
 /**
- * Waits until a reader of the bytes before `limit` may go on from `offset`, and returns the exclusive end of what it may read. Until all
- * is verified that is less than `limit`, so that no reader, not even of a part, ends well on bytes that turn out wrong. Throws the failure.
+ * Waits until a reader at `offset` of the bytes before `limit` may continue, and returns the exclusive end of what it may read. Until
+ * everything is verified that is less than `limit`, so that no reader, not even of a range, completes with wrong bytes. Throws the failure.
  */
 async function readableEnd(watermark: Watermark, offset: number, limit: number): Promise<number> {
   for (;;) {
@@ -121,7 +121,7 @@ interface SharedFile {
   release(): Promise<void>;
 }
 
-/** A file that is opened for the first of its users, and closed after the last. */
+/** A file that is opened for its first user, and closed after the last. */
 export function createSharedFile(open: () => Promise<FileHandle>): SharedFile {
   let users = 0;
   let file: Promise<FileHandle> | undefined;

@@ -1,5 +1,5 @@
-// Uploads in progress, as files: drafts/<id>, beside the blobs that they become, in the same file system. Each grows over several requests,
-// and survives a restart, until its digest makes it content.
+// Uploads in progress as files, drafts/<id>, on the same file system as blobs. A file grows over several requests and survives restarts,
+// until its digest turns it into content.
 import { createHash, type Hash } from 'node:crypto';
 import { constants, type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,21 +12,21 @@ import { readChunk } from './byte-stream.ts';
 export interface UploadFiles {
   /** An empty file. `id` is a UUID that no other upload has. */
   create(id: string, algorithm: DigestAlgorithm): Promise<UploadFile>;
-  /** A file as it was left; undefined where there is none. */
+  /** The existing file; undefined where there is none. */
   open(id: string, algorithm: DigestAlgorithm): Promise<UploadFile | undefined>;
-  /** When bytes came in last, by the clock of the file system; undefined where there is no such file. */
+  /** When bytes were last received, by the clock of the file system; undefined where there is no such file. */
   findTouched(id: string): Promise<Date | undefined>;
   /** Removes a file, if there is one. */
   discard(id: string): Promise<void>;
   list(): Promise<readonly string[]>;
 }
 
-/** Files of an earlier process are there again. */
+/** Files of an earlier process are available again. */
 export async function createUploadFiles({
   directory,
   onCommitted,
 }: Pick<UploadFileOptions, 'onCommitted'> & {
-  /** Of a disk store, which is open. */
+  /** The directory of an open disk store. */
   readonly directory: string;
 }): Promise<UploadFiles> {
   const folder = join(directory, 'drafts');
@@ -55,7 +55,7 @@ const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** An id becomes a file name. */
 function parseId(id: string): string {
-  if (!UUID.test(id)) throw new TypeError('the id of a file is no UUID');
+  if (!UUID.test(id)) throw new TypeError('the id of an upload file must be a UUID');
   return id;
 }
 
@@ -67,20 +67,20 @@ async function findStats(path: string) {
 export interface UploadFile {
   /** Bytes on disk. Until they are committed, only a crash of the machine can lose them. */
   readonly size: number;
-  /** Appends `pieces`, as fast as the disk takes them. What arrived before an error stays. */
+  /** Appends `pieces`, as fast as the disk takes them. Bytes that arrived before an error are retained. */
   append(pieces: AsyncIterable<Uint8Array>): Promise<void>;
-  /** Turns the file into content, durable when it resolves. Throws ContentMismatch for other bytes, and the file is as it was. */
+  /** Turns the file into content, durable when it resolves. Throws ContentMismatch for other bytes, and leaves the file unchanged. */
   commit(expected: Digest): Promise<void>;
 }
 
 interface UploadFileOptions {
   readonly path: string;
-  /** Bytes that the file has already. */
+  /** Bytes that are already in the file. */
   readonly size: number;
-  /** What the bytes are hashed with while they arrive. Any other is computed from the file. */
+  /** The algorithm that hashes the bytes as they arrive. Digests of any other are computed from the file. */
   readonly algorithm: DigestAlgorithm;
   readonly files: Pick<BlobFiles, 'commit'>;
-  /** Called with the sums of what was committed, where they are known. */
+  /** Called with the sums of the committed content, where they are known. */
   readonly onCommitted?: ((digest: Digest, sums: BlockSums) => void) | undefined;
 }
 
@@ -92,7 +92,7 @@ export function createUploadFile({
   onCommitted,
 }: UploadFileOptions): UploadFile {
   let size = initialSize;
-  // Of all bytes in the file; undefined where bytes are in it that passed another process.
+  // Of all bytes in the file; undefined where some were received by another process.
   let hash = size === 0 ? createHash(algorithm) : undefined;
   const summer = createBlockSummer();
 
@@ -131,7 +131,7 @@ export function createUploadFile({
   };
 }
 
-/** Not 'a', which would create a file that is gone. */
+/** Not 'a', which would recreate a removed file. */
 const APPEND = constants.O_WRONLY | constants.O_APPEND;
 
 async function hashFile(file: FileHandle, size: number, algorithm: DigestAlgorithm): Promise<Hash> {

@@ -1,5 +1,5 @@
-// What a store knows about its content matching its digests, and what it does with content that does not: it is set aside, so that it is
-// missing, and can be fetched or pushed again. No read gives bytes that were not checked.
+// Tracks which stored content is known to match its digest, and sets damaged content aside, so that it counts as missing and can be
+// refetched or pushed again. Unverified bytes are never returned.
 import { type FileHandle, open } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
 import pLimit from 'p-limit';
@@ -16,15 +16,15 @@ import { ContentTooLarge } from './store.ts';
 /** Content that was found damaged, and was set aside. */
 export interface Damage {
   readonly digest: Digest;
-  /** In bytes, as it lay on the disk. */
+  /** In bytes, as found on disk. */
   readonly size: number;
   readonly reason: string;
-  /** Where it was put; undefined where it was deleted. */
+  /** Its new path; undefined where it was deleted. */
   readonly setAside: string | undefined;
 }
 
 interface VerifyOptions {
-  /** Awaited after each piece that was read. */
+  /** Awaited after each piece that is read. */
   readonly limitRate?: ((bytes: number) => Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -36,19 +36,19 @@ interface Verified {
 }
 
 export interface Verification {
-  /** As `open` of a content store. */
+  /** Like `open` of a content store. */
   open(digest: Digest, range?: ByteRange): Promise<ReadableStream<Uint8Array> | undefined>;
-  /** As `read` of a content store. */
+  /** Like `read` of a content store. */
   read(digest: Digest, maxBytes: number): Promise<Uint8Array | undefined>;
-  /** As `verify` of a disk store. */
+  /** Like `verify` of a disk store. */
   verify(digest: Digest, options?: VerifyOptions): Promise<Verified | undefined>;
-  /** Stored content has been verified, with these sums. */
+  /** To be called for stored content that has been verified, with these sums. */
   note(digest: Digest, sums: BlockSums): void;
 }
 
-/** Content is hashed in steps, between which other work goes on. */
+/** Content is hashed in steps, with other work in between. */
 const STEP_BYTES = 256 * 1024;
-/** How much is verified at once because it is being read. */
+/** How many are verified at once on behalf of readers. */
 const MAX_VERIFYING = 4;
 
 export function createVerification({
@@ -61,17 +61,17 @@ export function createVerification({
   /** Called once for each damage, after the content was set aside. */
   readonly onDamaged: (damage: Damage) => void;
 }): Verification {
-  // Without them, content is verified whole when it is next read.
+  // Without an entry, content is verified whole when it is next read.
   const known = memory.openCache<BlockSums>();
   const verifying = new Map<Digest, Promise<BlockSums>>();
   const limit = pLimit(MAX_VERIFYING);
 
-  /** Content of one block is verified by its digest whenever it is read. */
+  /** Content of a single block is verified against its digest on each read. */
   function note(digest: Digest, sums: BlockSums): void {
     if (sums.size > BLOCK_BYTES) known.set(digest, sums);
   }
 
-  /** Hashes the open file. Throws ContentMismatch, or the error of the disk, once what is damaged was set aside. */
+  /** Hashes the open file. Throws ContentMismatch, or the error of the disk, once damaged content was set aside. */
   async function hash(file: FileHandle, digest: Digest, options?: VerifyOptions): Promise<BlockSums> {
     try {
       return await hashFile(file, digest, options);
@@ -90,7 +90,7 @@ export function createVerification({
     onDamaged({ digest, size, reason, setAside: aside.path });
   }
 
-  /** Once for all that read it at the time. It goes on when they leave. */
+  /** Shared by all concurrent readers. Continues when they leave. */
   function verifyOnce(digest: Digest): Promise<BlockSums> {
     const running = verifying.get(digest) ?? startVerifying(digest);
     verifying.set(digest, running);
@@ -99,7 +99,7 @@ export function createVerification({
 
   async function startVerifying(digest: Digest): Promise<BlockSums> {
     try {
-      // Opened before the wait: what is evicted meanwhile is verified all the same.
+      // Opened before the wait: content evicted meanwhile is still verified.
       const file = await open(files.pathOf(digest));
       const sums = await closing(file, () => limit(() => hash(file, digest)));
       note(digest, sums);
@@ -109,13 +109,13 @@ export function createVerification({
     }
   }
 
-  /** A mismatch may be damage on disk, or a fault of the memory that the bytes passed through. */
+  /** A mismatch may be damage on disk, or a memory fault. */
   async function recheck(digest: Digest): Promise<void> {
     known.delete(digest);
     await verifyOnce(digest).catch(() => {});
   }
 
-  /** Undefined for what is damaged, and was set aside. */
+  /** Undefined for damaged content, which was set aside. */
   async function readWhole(file: FileHandle, digest: Digest): Promise<Uint8Array | undefined> {
     try {
       const bytes = await file.readFile();
@@ -168,7 +168,7 @@ export function createVerification({
 
   async function readSmall(file: FileHandle, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined> {
     const { size } = await file.stat();
-    if (size > maxBytes) throw new ContentTooLarge(`${size} bytes are kept, more than ${maxBytes}`);
+    if (size > maxBytes) throw new ContentTooLarge(`${size} bytes are stored, more than ${maxBytes}`);
     return readWhole(file, digest);
   }
 
@@ -227,11 +227,11 @@ function streamBytes(bytes: Uint8Array): ReadableStream<Uint8Array> {
   });
 }
 
-/** Limits reading from now on: idle time is not made up for later. */
+/** Limits the rate from now on: idle time is not made up for. */
 export function createRateLimiter(
   bytesPerSecond: number,
   options: {
-    /** Ends a wait, which throws then. */
+    /** Ends a wait, which then throws. */
     readonly signal?: AbortSignal | undefined;
     /** Whether a wait keeps the process alive. */
     readonly ref?: boolean | undefined;
