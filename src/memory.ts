@@ -1,32 +1,32 @@
-// What is kept in memory although it could be had again. All caches share one budget: where it is used up, what was used least lately goes,
-// whosever it is. What nobody has come back for has a part of it alone: most is asked for once. An entry counts as what it really holds, which
-// for small values is many times their bytes.
+// In-memory caches with one shared budget: when it is used up, the least recently used entry is evicted, whichever cache it is in. Entries
+// that were never hit share a part of it only, since most are asked for once. An entry counts with its real size in memory, which for small
+// values is many times their bytes.
 import { LRUCache } from 'lru-cache';
 
 export interface Memory {
-  /** A cache with keys of its own. What it holds may go at any time. */
+  /** A cache with its own key space. Entries may be evicted at any time. */
   openCache<V extends Value>(options?: CacheOptions<V>): Cache<V>;
-  /** What all caches hold, in bytes. */
+  /** The size of all caches, in bytes. */
   readonly bytes: number;
-  /** What they may hold. */
+  /** The budget. */
   readonly maxBytes: number;
 }
 
 interface Cache<V extends Value> {
-  /** The value, which others may share; it counts as used. */
+  /** The value, a shared object; counts as a use. */
   get(key: string): V | undefined;
   has(key: string): boolean;
-  /** Keeps the value, which must not grow afterwards, unless it is too large to leave room for others. */
+  /** Caches the value, which must not grow afterwards, unless it is too large to leave room for others. */
   set(key: string, value: V, options?: { readonly ttlMs?: number | undefined }): void;
   delete(key: string): void;
 }
 
 interface CacheOptions<V> {
-  /** What a value holds, in bytes, where it has closures: nobody can look into these. Default: `weigh`. */
+  /** The size of a value in bytes, where it has closures, which cannot be measured. Default: `weigh`. */
   readonly weigh?: (value: V) => number;
 }
 
-/** Undefined is what is not there. */
+/** Undefined means absent. */
 type Value = NonNullable<unknown>;
 
 /** In the order of use. */
@@ -40,23 +40,26 @@ interface Entry {
   order: Order;
 }
 
-/** So many of the largest have room at once. */
+/** This many of the largest fit at once. */
 const MIN_ENTRIES = 16;
-/** What an entry costs beside key and value: itself, and its places in two maps and in the order of use, which are half empty at times. */
+/**
+ * The overhead of an entry besides key and value: the entry itself, and its slots in two maps and in the order of use, which are half empty
+ * at times.
+ */
 const ENTRY_BYTES = 300;
-/** What a pull, and the pulls that follow from it, ask for is asked for again at once: who comes later shows that it is worth keeping. */
+/** A pull, and the pulls that follow from it, repeat requests at once: only a later hit shows that an entry is worth caching. */
 const FRESH_MS = 60_000;
-/** What all may have that nobody has come back for. */
+/** The share of all entries that were never hit. */
 const FRESH_PART = 1 / 8;
 
 const DEFAULT_BYTES = 64 * 1024 * 1024;
-/** Of the process without any cache: Node, the program, what is under way, and what is garbage but not collected yet. */
+/** The process without any cache: Node, the program, work in progress, and garbage not collected yet. */
 const OWN_BYTES = 192 * 1024 * 1024;
 const MIN_BYTES = 8 * 1024 * 1024;
 
 /**
- * The most that caches, and bodies of each kind that are under way, can have in a process that the machine gives so much: half of what it does not
- * need itself. They are seldom all at their most.
+ * The maximum of caches, and of bodies in progress of each kind, in a process with this much memory: half of what it does not need itself.
+ * They are rarely all at their maximum.
  */
 export function mostBytes(limitBytes: number): number {
   return Math.max(MIN_BYTES, Math.floor((limitBytes - OWN_BYTES) / 2));
@@ -70,7 +73,7 @@ export function createMemory(maxBytes = DEFAULT_BYTES, now = () => performance.n
 
   function createOrder(maxSize: number): Order {
     return new LRUCache({
-      // By its size alone: for a number of entries it would take the memory of its lists at once.
+      // Bounded by size only: for a number of entries it would allocate its lists at once.
       maxSize: Math.floor(maxSize),
       perf: { now },
       ttlResolution: 0,
@@ -80,7 +83,7 @@ export function createMemory(maxBytes = DEFAULT_BYTES, now = () => performance.n
     });
   }
 
-  /** What somebody has come back for stays whatever comes once. */
+  /** Entries that were hit are not displaced by one-time entries. */
   function prove(entry: Entry, entries: Map<string, unknown>): void {
     const ttl = fresh.getRemainingTTL(entry);
     fresh.delete(entry);
@@ -129,10 +132,13 @@ export function createMemory(maxBytes = DEFAULT_BYTES, now = () => performance.n
   };
 }
 
-/** Of V8 and Node, measured: what each thing takes beside what it refers to. */
+/** Measured for V8 and Node: the overhead of each kind of object. */
 const BYTES = { reference: 8, string: 24, object: 32, member: 40, buffer: 250, error: 1500, closure: 64 } as const;
 
-/** What a value holds in memory, in bytes, what it shares with others included; of a part of a buffer, the whole. Closures hide what they hold. */
+/**
+ * The size of a value in memory, in bytes, including shared parts; for a slice of a buffer, the whole buffer. The contents of closures are
+ * not visible.
+ */
 export function weigh(value: unknown, seen = new Set<unknown>()): number {
   if (typeof value === 'string') return BYTES.string + value.length;
   if (typeof value === 'function') return BYTES.closure;
@@ -143,7 +149,7 @@ export function weigh(value: unknown, seen = new Set<unknown>()): number {
   const add = (part: unknown) => {
     bytes += BYTES.reference + weigh(part, seen);
   };
-  // What else an error may hold, such as a connection, is nobody's to walk through.
+  // Other contents of an error, such as a connection, are not walked.
   if (value instanceof Error) return BYTES.error + value.message.length + weigh(value.cause, seen);
   if (ArrayBuffer.isView(value)) return BYTES.buffer + value.buffer.byteLength;
   if (value instanceof Map) {

@@ -219,7 +219,7 @@ test('what nobody reads and nobody asks for is found by the scrubber, and the se
   expect(receiver.posts.flatMap(({ events }) => events)).toMatchObject([
     { action: 'damaged', target: { digest: kept.digest, repository: 'local/app', size: 70_000 } },
   ]);
-  expect(app.log.join('')).toContain('it is not there any more (404) until it is pushed again');
+  expect(app.log.join('')).toContain('it is missing (404) until it is pushed again');
   expect((await app.request(`/v2/local/app/blobs/${kept.digest}`, { method: 'HEAD' })).status).toBe(404);
   await app.configure({ scrub: { every: 'never' } });
 });

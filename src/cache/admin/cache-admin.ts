@@ -1,4 +1,5 @@
-// The desk of the cache: what its operator asks of it. Each answer comes as lines; whoever leaves before the last stops what runs.
+// Administration of the cache: statistics, lists, pruning and verification. Each result is a stream of lines; a reader that leaves early
+// stops the operation.
 import { setImmediate } from 'node:timers/promises';
 import { type ContentKind, listContent, type StoredContent } from '../../content/inventory.ts';
 import { createRateLimiter } from '../../content/verification.ts';
@@ -11,17 +12,17 @@ import type { CacheLine, RepositoryLine, StatLine, Tally } from './lines.ts';
 
 interface CacheParts {
   readonly usage: Usage;
-  /** Everything that can be verified, of the cache and of all others. */
+  /** Everything that can be verified, in the cache and elsewhere. */
   readonly kept: readonly StoredContent[];
   readonly links: CacheLinks;
   readonly evict: Evict;
   readonly budget: Budget;
   readonly pin: readonly string[];
-  /** The clock's: undefined where nothing may go by its age now. */
+  /** By the clock: undefined while nothing may be removed by age. */
   readonly deleteBy: () => Date | undefined;
-  /** Resolves when all that lies on the disk has been counted. */
+  /** Resolves when everything on the disk has been counted. */
   readonly counted: Promise<void>;
-  /** Absent where nothing is served. */
+  /** Absent where nothing is being served. */
   readonly service?: CacheService | undefined;
 }
 
@@ -33,12 +34,12 @@ interface CacheService {
 
 export interface CacheAdmin {
   stat(): AsyncGenerator<CacheLine>;
-  /** All repositories, or what one of them links of what is kept. */
+  /** All repositories, or the cached content that one of them links. */
   list(repository?: string): AsyncGenerator<CacheLine>;
   prune(wish: PruneOptions): AsyncGenerator<CacheLine>;
-  /** Hashes all that is kept, of upstreams and all else, and sets aside what is damaged. */
+  /** Hashes all stored content, cached or not, and sets aside what is damaged. */
   verify(options?: {
-    /** How fast the disk is read; absent: as fast as it can be. */
+    /** The maximum read rate; absent: unlimited. */
     readonly bytesPerSecond?: number | undefined;
   }): AsyncGenerator<CacheLine>;
 }
@@ -72,10 +73,10 @@ interface ListingParts {
   readonly usage: Usage;
 }
 
-/** Record stores may answer without leaving the event loop's turn. */
+/** Record stores may answer without yielding to the event loop. */
 const LINKS_PER_TURN = 200;
 
-/** In the order of their names. One that has nothing left is not among them. */
+/** In the order of their names, without repositories that have nothing left. */
 export async function* listRepositories({ links, usage }: ListingParts): AsyncGenerator<CacheLine> {
   let current: RepositoryLine | undefined;
   let seen = 0;
@@ -123,14 +124,14 @@ export async function* listContents({ links, usage }: ListingParts, repository: 
 }
 
 interface PruneOptions {
-  /** What was not used for so long; absent: of any age. */
+  /** Prunes content unused for this long; absent: of any age. */
   readonly unusedMs?: number | undefined;
-  /** Only until so much is left of the whole cache; absent: all that the rest of the wish names. */
+  /** Prunes only until the whole cache is this small; absent: everything else that the options select. */
   readonly toBytes?: number | undefined;
-  /** Only what no other repositories link; absent: of any repository, and of none. */
+  /** Prunes only content that no other repositories link; absent: of any repository, and of none. */
   readonly repositories?: readonly string[] | undefined;
   readonly dryRun?: boolean | undefined;
-  /** Believes the clock, whatever it says. */
+  /** Trusts the clock in any case. */
   readonly force?: boolean | undefined;
 }
 
@@ -141,13 +142,13 @@ interface PruneParts {
   readonly deleteBy: () => Date | undefined;
 }
 
-/** Throws UNAVAILABLE for a wish by age while the clock is in doubt, unless it is forced. */
+/** Throws UNAVAILABLE for pruning by age while the clock is not trusted, unless forced. */
 async function* prune(parts: PruneParts, wish: PruneOptions): AsyncGenerator<CacheLine> {
   const { usage, evict } = parts;
   const { toBytes, dryRun = false } = wish;
   const usedBefore = findUsedBefore(parts, wish);
   const stays = createStays(parts, wish, usedBefore);
-  // An age or a pattern alone is about all of the cache, however large; with a size, both have to let go.
+  // An age or a pattern alone selects from the whole cache, however large; together with a size, both limits apply.
   const goal = toBytes === undefined && usedBefore !== undefined ? { usedBefore } : { toBytes: toBytes ?? -1 };
   let removed: Evicted = { count: 0, bytes: 0 };
   for await (removed of evict({ ...goal, stays, dryRun })) yield { kind: 'progress', done: removed };
@@ -160,8 +161,8 @@ function findUsedBefore({ deleteBy }: PruneParts, { unusedMs, force = false }: P
   if (unusedMs === undefined) return undefined;
   const at = force ? new Date() : deleteBy();
   if (at) return at.getTime() - unusedMs;
-  const reason = 'the clock has jumped ahead: what was used of late may look unused';
-  throw new RegistryError('UNAVAILABLE', `${reason}. The log says by how much; --force prunes all the same`);
+  const reason = 'the clock has jumped ahead: recently used content may look unused';
+  throw new RegistryError('UNAVAILABLE', `${reason}. The log says by how much; use --force to prune anyway`);
 }
 
 function createStays({ links, usage }: PruneParts, { repositories }: PruneOptions, usedBefore: number | undefined) {
@@ -174,15 +175,15 @@ function createStays({ links, usage }: PruneParts, { repositories }: PruneOption
   };
 }
 
-// Verifying: all that is kept is hashed, that of upstreams and all else, and what has not the digest that it is kept by is set aside.
+// Verification: hashes all stored content, cached or not, and sets aside what does not match its digest.
 
-/** What mends damaged content. */
+/** How each kind of damaged content is repaired. */
 export const REMEDIES: Record<ContentKind, string> = {
-  hosted: 'it is not there any more (404) until it is pushed again',
-  cache: 'the next pull fetches it anew',
-  rules: 'the rule reads its layer again in a moment',
-  tokens: 'its tokens serve it again when the same request is submitted',
-  contexts: 'a build that needs it has to be submitted again',
+  hosted: 'it is missing (404) until it is pushed again',
+  cache: 'the next pull fetches it again',
+  rules: 'the rule reads its layer again shortly',
+  tokens: 'submit the same request again: its tokens then serve it',
+  contexts: 'submit builds that need it again',
 };
 
 async function* verify(
@@ -200,7 +201,7 @@ async function* verify(
   for (const { of, directory, verify: verifyOne } of kept) {
     for await (const digest of listContent(directory)) {
       const verified = await verifyOne(digest, { limitRate });
-      // Gone meanwhile.
+      // Removed meanwhile.
       if (!verified) continue;
       const { size, isIntact } = verified;
       seen = add(seen, size);
@@ -229,11 +230,11 @@ export interface CacheLink {
   /** `<upstream>/<repository>` */
   readonly repository: string;
   readonly digest: Digest;
-  /** `contentType` is there for a manifest alone. */
+  /** `contentType` is present for a manifest only. */
   readonly link: { readonly contentType?: string | undefined };
 }
 
-/** Whether one of the repositories that hold some content is such a one. */
+/** Whether any of the repositories that hold some content matches. */
 export function createHolderTest(
   links: Pick<CacheLinks, 'holdersOf'>,
   isWanted: (repository: string) => boolean,

@@ -1,4 +1,5 @@
-// What is said of the cache, as lines of JSON: progress while something runs, and its end. What the API sends and the command line reads.
+// Output of the cache administration as lines of JSON: progress while it runs, then the result. Sent by the API and read by the command
+// line.
 import { z } from 'zod';
 import { CONTENT_KINDS } from '../../content/inventory.ts';
 import { isDigest } from '../../oci/digest.ts';
@@ -14,7 +15,7 @@ const statSchema = z.object({
   kind: z.literal('stat'),
   bytes: count,
   count,
-  /** Whether all that lies on the disk has been counted since the start. */
+  /** Whether everything on the disk has been counted since the start. */
   isCounted: z.boolean(),
   /** Undefined where there is no limit. */
   highBytes: count.optional(),
@@ -33,9 +34,9 @@ const repositorySchema = z.object({
   repository: z.string(),
   manifests: count,
   blobs: count,
-  /** What is kept of them. What two repositories link counts for both. */
+  /** Their cached content. Content linked by two repositories counts for both. */
   bytes: count,
-  /** The last use of any of them; absent where none is kept. */
+  /** The last use of any of it; absent where none is cached. */
   usedAt: time.optional(),
 });
 
@@ -50,7 +51,7 @@ const contentSchema = z.object({
 
 const prunedSchema = z.object({
   kind: z.literal('pruned'),
-  /** Whether nothing was changed. */
+  /** Whether this was a dry run. */
   dryRun: z.boolean(),
   removed: tally,
   left: tally,
@@ -64,7 +65,7 @@ export const cacheLineSchema = z.discriminatedUnion('kind', [
   contentSchema,
   prunedSchema,
   verifiedSchema,
-  /** Content that was damaged, and is there no more; what mends it. */
+  /** Damaged content that was set aside, and how to repair it. */
   z.object({ kind: z.literal('damaged'), of: z.enum(CONTENT_KINDS), digest, size: count, remedy: z.string() }),
   z.object({ kind: z.literal('progress'), done: tally }),
   z.object({ kind: z.literal('error'), message: z.string() }),

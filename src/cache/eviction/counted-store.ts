@@ -1,19 +1,19 @@
-// A content store that tells what is used: each look moves content behind all that was used before, and what comes and goes is counted.
+// A content store that records usage: each access makes content the most recently used, and additions and removals are counted.
 import { isDiskFull, isOverBudget } from '../../content/free-space.ts';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { Usage, UseTimes } from './usage.ts';
 
 export interface CountedStore extends ContentStore {
-  /** How often content was there when it was opened or read, and how often some had to be brought; since the start. */
+  /** Hits and misses since the start: how often content was there when it was opened or read, and how often it had to be fetched. */
   readonly counts: { readonly hits: number; readonly misses: number };
-  /** Content was used that somebody had in memory. */
+  /** To be called when content was served from memory. */
   use(digest: Digest): void;
-  /** Whether the content is on its way in. */
+  /** Whether the content is currently arriving. */
   isArriving(digest: Digest): boolean;
 }
 
-/** A use is not recorded again so soon. */
+/** The minimum interval between recorded uses. */
 const RECORD_EVERY_MS = 60_000;
 
 export function createCountedStore(deps: {
@@ -21,9 +21,9 @@ export function createCountedStore(deps: {
   readonly usage: Usage;
   readonly times: Pick<UseTimes, 'record'>;
   readonly now: () => Date;
-  /** Called after content was kept. */
+  /** Called after content was stored. */
   readonly onKept: () => void;
-  /** Called when the disk had no room for content, of as many bytes as are known. */
+  /** Called when the disk had no room for content of this size, as far as it is known. */
   readonly onFull: (bytes: number) => void;
 }): CountedStore {
   const { content, usage, times, now, onKept, onFull } = deps;
@@ -51,7 +51,7 @@ export function createCountedStore(deps: {
     return found;
   }
 
-  /** Content whose size is known is not looked at again. */
+  /** Content of known size is not looked up again. */
   async function hit(digest: Digest): Promise<void> {
     counts.hits += 1;
     const known = usage.find(digest);

@@ -1,32 +1,32 @@
-// Digests by the numbers of their rows, in 40 bytes each: what is known of the content of a row lies in columns beside it.
+// Maps digests to row numbers, in 40 bytes each: all data about the content of a row is in parallel columns.
 import { type Digest, digestHex, parseDigest } from '../../oci/digest.ts';
 
 /** No row has this number. */
 export const NONE = 0;
 
 interface DigestTable {
-  /** NONE: it is not in the table. */
+  /** NONE for a digest that is not in the table. */
   find(digest: Digest): number;
-  /** The row of a digest that is not in the table: one that was left, or the next after all there are. */
+  /** Adds a digest that is not in the table, and returns its row: a freed one, or a new one at the end. */
   add(digest: Digest): number;
-  /** Of a row that has one. */
+  /** The digest of an occupied row. */
   get(row: number): Digest;
-  /** Another digest may have the row from now on. */
+  /** Frees the row for another digest. */
   remove(row: number): void;
 }
 
 const WORDS = 8;
 const PREFIX = 'sha256:';
 const FIRST_ROOM = 1024;
-/** The most of the places that are taken: a search meets a few others. */
+/** The maximum load factor: a search probes few slots. */
 const FULL_PART = 1 / 2;
 
-/** Searched by hash, place after place: what nobody outside knows is mixed in, so that nobody can bring digests that all lie in one place. */
+/** Linear probing by hash, mixed with a secret seed so that nobody can craft digests that collide. */
 export function createDigestTable(): DigestTable {
   const [seed = 0, factor = 0] = crypto.getRandomValues(new Uint32Array(2));
   const bytes = Buffer.alloc(WORDS * 4);
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, WORDS);
-  /** The digest itself where it is another than one of SHA-256; of these a row has no bytes but the first. */
+  /** The full digest unless it is SHA-256; those have only their first bytes stored by row. */
   const others = new Map<number, Digest>();
   const free: number[] = [];
   let rows = new Uint32Array(FIRST_ROOM * WORDS);
@@ -34,7 +34,7 @@ export function createDigestTable(): DigestTable {
   let count = 0;
   let lastRow = NONE;
 
-  /** The first bytes of it are in `words` from now on. */
+  /** Its first bytes are in `words` from here on. */
   function read(digest: Digest): Digest | undefined {
     bytes.write(digestHex(digest), 0, WORDS * 4, 'hex');
     return digest.startsWith(PREFIX) ? undefined : digest;
@@ -49,7 +49,7 @@ export function createDigestTable(): DigestTable {
     return others.get(row) === other;
   }
 
-  /** Of the row with what was read, or the empty place where it belongs. */
+  /** The slot of the row that was looked up, or the empty slot for it. */
   function search(other: Digest | undefined): number {
     let place = placeOf(word => words[word] ?? 0) % places.length;
     for (; ; place = (place + 1) % places.length) {
@@ -71,7 +71,7 @@ export function createDigestTable(): DigestTable {
     for (const row of taken) seat(row);
   }
 
-  /** What lies behind an empty place would not be found any more: all up to the next one are seated anew. */
+  /** Entries behind an empty slot would be lost: all up to the next empty one are reinserted. */
   function close(empty: number): void {
     places[empty] = NONE;
     for (let place = (empty + 1) % places.length; ; place = (place + 1) % places.length) {

@@ -1,30 +1,31 @@
-// Eviction: content goes, the longest unused first, in small steps beside all that is served. A reader that has begun goes on from its open file.
+// Eviction: removes the least recently used content, in small steps between other work. A reader that has begun continues from its open
+// file.
 import { setImmediate } from 'node:timers/promises';
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { Counted, Usage, Used } from './usage.ts';
 
-/** How much content there may be. */
+/** The limits of the cache. */
 export interface Budget {
-  /** Above it content goes; undefined: any amount stays. */
+  /** Evict above this size; undefined: unlimited. */
   readonly highBytes: number | undefined;
-  /** Until so much is left. */
+  /** Evict down to this size. */
   readonly lowBytes: number;
-  /** How long content stays that nobody uses; undefined: for ever. */
+  /** How long unused content is retained; undefined: for ever. */
   readonly maxAgeMs: number | undefined;
-  /** How many contents there may be: each takes some memory. Default: any number. */
+  /** The maximum number of items, since each takes some memory. Default: unlimited. */
   readonly maxCount?: number | undefined;
 }
 
-/** What is to go: the longest unused until `toBytes` and `toCount` are left, and all that was last used before `usedBefore`. */
+/** What to evict: the least recently used until `toBytes` and `toCount` are met, and everything last used before `usedBefore`. */
 export interface EvictionGoal {
   readonly toBytes?: number | undefined;
   readonly toCount?: number | undefined;
   /** In milliseconds. */
   readonly usedBefore?: number | undefined;
-  /** Whether content stays this time, beside what is pinned. */
+  /** Whether content is retained this time, in addition to pinned content. */
   readonly stays?: ((digest: Digest) => Promise<boolean>) | undefined;
-  /** Counts, and removes nothing. */
+  /** Only counts, and removes nothing. */
   readonly dryRun?: boolean | undefined;
 }
 
@@ -34,26 +35,26 @@ export interface Evicted {
 }
 
 /**
- * Removes what the goal names, as far as it is neither pinned nor arriving. Yields what has gone so far after each step, and in the end.
- * Throws the reason of `signal` where that stops it; so does its reader by leaving.
+ * Evicts according to the goal, except for pinned and arriving content. Yields the running total after each step and at the end. Throws the
+ * reason of `signal` if that aborts; the consumer stops it by returning.
  */
 export type Evict = (goal: EvictionGoal, signal?: AbortSignal) => AsyncGenerator<Evicted, void>;
 
-/** As many go in one step, and as many are looked at before others have their turn. */
+/** How many are removed in a step, and how many examined before yielding. */
 const STEP = 32;
 
 export function createEvict(deps: {
   readonly content: Pick<ContentStore, 'delete'>;
   readonly usage: Usage;
   readonly isArriving: (digest: Digest) => boolean;
-  /** Whether content stays whatever happens. */
+  /** Whether content must not be evicted. */
   readonly isPinned: (digest: Digest) => Promise<boolean>;
-  /** Called before content goes: what refers to it goes first. */
+  /** Called before content is removed, to remove what refers to it first. */
   readonly unlink: (digests: readonly Digest[]) => Promise<void>;
 }): Evict {
   const { content, usage, isArriving, isPinned, unlink } = deps;
 
-  /** Others have their turn meanwhile: what is used again, or brought again, stays. */
+  /** Other work runs in between: content that is used or fetched again meanwhile is retained. */
   async function remove(victims: readonly Counted[]): Promise<readonly Counted[]> {
     await unlink(victims.map(({ digest }) => digest));
     const removed = victims.filter(used => !isArriving(used.digest) && usage.find(used.digest)?.use === used.use);
@@ -67,7 +68,7 @@ export function createEvict(deps: {
     const { usedBefore = Number.NEGATIVE_INFINITY, stays, dryRun } = goal;
     let evicted: Evicted = { count: 0, bytes: 0 };
     let step: Counted[] = [];
-    // Of what is to go, and still counted.
+    // Whether it is still there and to be evicted.
     let leavingBytes = 0;
     let visits = usage.count;
 
@@ -79,7 +80,7 @@ export function createEvict(deps: {
 
     for (const used of usage.oldest()) {
       signal?.throwIfAborted();
-      // What is used from now on is behind all that was there.
+      // Anything used from now on sorts after all present content.
       const isEnough = usage.bytes - leavingBytes <= toBytes && usage.count - step.length <= toCount;
       if (visits === 0 || (isEnough && used.usedAt >= usedBefore)) break;
       visits -= 1;

@@ -1,5 +1,5 @@
-// Keeps a content store within its budget, by itself: while content grows, at times, and when the disk is full. Nothing goes before all
-// that lies on the disk has been counted, which waits for nobody and for which nobody waits.
+// Keeps the cache within its budget: as content grows, periodically, and when the disk is full. Nothing is evicted before everything on the
+// disk has been counted, which runs in the background.
 import { type Need, OverBudget, type SpaceClaim } from '../../content/free-space.ts';
 import type { Budget, Evict, Evicted, EvictionGoal } from './evict.ts';
 import type { Usage, Used, UseTimes } from './usage.ts';
@@ -8,41 +8,44 @@ export interface EvictionRun extends Evicted {
   readonly reason: 'budget' | 'number' | 'age' | 'full disk';
   /** What is left. */
   readonly leftBytes: number;
-  /** Whether more is left than should be: it is pinned. */
+  /** Whether more is left than allowed, because it is pinned. */
   readonly isShort: boolean;
 }
 
 export interface Housekeeping {
-  /** Whether all that lies on the disk has been counted. */
+  /** Whether everything on the disk has been counted. */
   readonly isCounted: boolean;
-  /** Resolves when it has; rejects where it could not be. */
+  /** Resolves when it has; rejects if counting failed. */
   readonly counted: Promise<void>;
   /**
-   * Place in the budget for content on its way in, which is taken as it grows: older content goes meanwhile. Its calls throw OverBudget
-   * where that is not enough, as it is for what is larger than the budget from the start.
+   * Reserves budget for incoming content as it grows, evicting older content meanwhile. Throws OverBudget where that is not enough, which
+   * for content larger than the budget is at once.
    */
   claim(need: Need): SpaceClaim;
-  /** To be called after content was kept: returns at once. */
+  /** To be called after content was stored: returns at once. */
   check(): void;
-  /** To be called when content of so many bytes found no room: returns at once. Nothing goes for what would not fit even then. */
+  /**
+   * To be called when there was no disk space for content of this size: returns at once. Evicts nothing for content that would not fit
+   * anyway.
+   */
   makeRoom(bytes: number): void;
-  /** To be called every few minutes: removes what is too old. */
+  /** To be called every few minutes: evicts content that is too old. */
   sweep(): Promise<void>;
-  /** Stops what is under way. */
+  /** Stops a running eviction. */
   close(): Promise<void>;
 }
 
-/** What a full disk frees at least, as a part of what there is: so that not each blob has to wait for its own. */
+/** How much a full disk evicts at least, as a fraction of the total: otherwise each blob would wait for its own eviction. */
 const ROOM_PART = 0.05;
 
-/** Content up to this size is small: manifests and configs, for which there is place when others fill theirs. */
+/** Content up to this size is small, such as manifests and configs, and always finds room while larger content fills its share. */
 const SMALL_BYTES = 4 * 1024 * 1024;
-/** How much of the budget all content that is not small may take on its way in. */
+/** The share of the budget for all incoming content that is not small. */
 const LARGE_PART = 7 / 8;
-/** How much of it all content of unknown size may, which may never end: it cannot push out all that is kept. */
+/** The share for all incoming content of unknown size, which may never end and must not push everything else out. */
 const UNSIZED_PART = 1 / 2;
 
-/** Of the contents that there may be: what is left of them where there were more. */
+/** The fraction of the maximum number of items that is left after an eviction. */
 const LEFT_PART = 0.9;
 
 export function createHousekeeping(deps: {
@@ -51,7 +54,7 @@ export function createHousekeeping(deps: {
   readonly evict: Evict;
   readonly budget: Budget;
   readonly now: () => Date;
-  /** Hears of each run that removed something, or could not remove enough. */
+  /** Called after each eviction that removed something, or could not remove enough. */
   readonly onEvicted: (run: EvictionRun) => void;
   readonly onFailed: (error: unknown) => void;
   /** Nothing is read from the disk before it resolves. Default: at once. */
@@ -61,12 +64,12 @@ export function createHousekeeping(deps: {
   const closing = new AbortController();
   let isCounted = false;
   let running: Promise<void> | undefined;
-  // Where pinned content alone is beyond the mark, a run for each new blob would remove nothing but what just came.
+  // When pinned content alone exceeds the budget, an eviction for each new blob would only remove what just arrived.
   let shortBytes = 0;
   let shortCount = 0;
-  // How much the last run has.
+  // The size after the last eviction.
   let removed = 0;
-  // Of content on its way in.
+  // Reserved for incoming content.
   const arriving = { all: 0, large: 0, unsized: 0 };
 
   async function count(): Promise<void> {
@@ -88,7 +91,7 @@ export function createHousekeeping(deps: {
     shortCount = usage.count > toCount && removed === 0 ? usage.count : 0;
   }
 
-  /** One run at a time. Undefined where another is under way: what it leaves is looked at by the next. */
+  /** One eviction at a time. Undefined where one is already running: the next one checks what it leaves. */
   function start(reason: EvictionRun['reason'], goal: EvictionGoal): void {
     if (running || !isCounted || closing.signal.aborted) return;
     running = run(reason, goal)
@@ -97,7 +100,7 @@ export function createHousekeeping(deps: {
       })
       .finally(() => {
         running = undefined;
-        // What came meanwhile.
+        // What arrived meanwhile.
         check();
       });
   }
@@ -133,25 +136,25 @@ export function createHousekeeping(deps: {
     }
 
     const isAllowed = (bytes: number) => arriving[group] + bytes <= most;
-    /** The last run may have found nothing that may go, and nothing has come since. */
+    /** The last run may have found nothing to evict, and nothing has arrived since. */
     const mayRemove = () => !closing.signal.aborted && (shortBytes === 0 || usage.bytes > shortBytes);
     const fits = (bytes: number) => isAllowed(bytes) && usage.bytes + arriving.all + bytes <= highBytes;
 
     async function makeFit(bytes: number): Promise<void> {
       await counted;
-      // A run that was under way already may have had another goal, and what it made may be taken by others.
+      // A run that was already in progress may have had another goal, and others may take the space it freed.
       for (let vain = 0; vain < 2 && isAllowed(bytes) && mayRemove(); vain = removed > 0 ? 0 : vain + 1) {
         start('budget', { toBytes: Math.max(lowBytes - arriving.all - bytes, 0) });
         await running;
         if (fits(bytes)) return take(bytes);
       }
-      throw new OverBudget(`${taken} bytes are there, and the budget of ${highBytes} has no place for ${bytes} more`);
+      throw new OverBudget(`${taken} bytes are in use, and the budget of ${highBytes} has no room for ${bytes} more`);
     }
 
     return {
       async ensure() {
         if (needBytes <= most) return;
-        throw new OverBudget(`${needBytes} bytes are more than ${most}, which is what such content may take`);
+        throw new OverBudget(`${needBytes} bytes exceed the ${most} that content of this kind may take`);
       },
       grow(size) {
         const bytes = size - taken;
@@ -185,7 +188,7 @@ export function createHousekeeping(deps: {
       await running;
     },
     async close() {
-      closing.abort(new Error('the service stops'));
+      closing.abort(new Error('the service is stopping'));
       await Promise.allSettled([counted, running]);
     },
   };

@@ -1,6 +1,6 @@
-// What content there is, how large, and in which order it was used last. The order is kept as such: a clock that jumps does not change it. Of
-// hundreds of thousands of contents all this is in memory, so that it lies in columns of numbers: some 80 bytes a content, where objects in a
-// Map take 250 and are walked through by each collection of garbage.
+// Which content there is, its size, and its order of use. The order is stored explicitly: a clock that jumps does not change it. With
+// hundreds of thousands of items in memory, everything is in columns of numbers: about 80 bytes per item, where objects in a Map take 250
+// and burden the garbage collector.
 import { stat, utimes } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import { createBlobFiles } from '../../content/blob-files.ts';
@@ -13,15 +13,15 @@ export interface Used {
   readonly digest: Digest;
   /** In bytes. */
   readonly size: number;
-  /** In milliseconds, by the clock that was given. */
+  /** In milliseconds, by the given clock. */
   readonly usedAt: number;
-  /** The use that would be known after a restart. */
+  /** The last recorded use, as it would be known after a restart. */
   readonly recordedAt: number;
 }
 
-/** As it was when it was looked at. */
+/** A snapshot. */
 export interface Counted extends Used {
-  /** Another one after each use, also in the same millisecond. */
+  /** Changes with each use, also within one millisecond. */
   readonly use: number;
 }
 
@@ -29,17 +29,17 @@ export interface Usage {
   readonly bytes: number;
   readonly count: number;
   find(digest: Digest): Counted | undefined;
-  /** The content is there, and is from now on what was used last. */
+  /** Adds the content, or makes it the most recently used. */
   note(used: Used): void;
-  /** The content is not there any more. */
+  /** The content is gone. */
   forget(digest: Digest): void;
-  /** What was found on the disk, in any order: all of it was used before whatever is noted meanwhile. Counts when it resolves. */
+  /** Adds content found on the disk, in any order; it counts as used before anything noted meanwhile. Resolves when all is counted. */
   load(found: readonly Used[]): Promise<void>;
-  /** The longest unused first. Content that is noted or forgotten meanwhile moves or goes. */
+  /** Least recently used first. Content noted or forgotten meanwhile is moved or dropped. */
   oldest(): Iterable<Counted>;
 }
 
-/** How far a clock may be behind what it has said before it counts as set back. */
+/** How far a clock may lag behind its earlier time before it counts as set back. */
 const CLOCK_TOLERANCE_MS = 60_000;
 
 const LOADED_PER_TURN = 5000;
@@ -57,7 +57,7 @@ export function createUsage(): Usage {
     },
     find: digest => uses.find(digest),
     note(used) {
-      // What was used at a time that has not come yet would never grow old.
+      // Content last used in the future would never expire.
       if (used.usedAt < latest - CLOCK_TOLERANCE_MS) {
         latest = used.usedAt;
         uses.endAt(latest);
@@ -80,12 +80,12 @@ export function createUsage(): Usage {
   };
 }
 
-/** Where a list stands: at what it gives next. */
+/** The position of an iteration: the next row it yields. */
 interface Cursor {
   next: number;
 }
 
-/** Beside the digests a row has its place in the order of use, which is a ring through row 0: what is oldest comes after it. */
+/** Each row is also linked into the order of use, a ring through row 0: the oldest follows it. */
 function createUses() {
   const digests = createDigestTable();
   let room = 0;
@@ -173,7 +173,7 @@ function createUses() {
       count -= 1;
       digests.remove(row);
     },
-    /** What was used later was used then. */
+    /** Everything used later gets this time. */
     endAt(time: number): void {
       for (let row = at(after, NONE); row !== NONE; row = at(after, row)) {
         if (at(usedAt, row) <= time) continue;
@@ -199,23 +199,23 @@ function createUses() {
 }
 
 /**
- * When content was used last, across restarts: the time of change of its file. A use sets it, which nothing has to be synced for, and a start
- * reads it from the disk while all else goes on.
+ * The last use of content across restarts: the ctime of its file. It needs no sync to record, and a start reads it from the disk in the
+ * background.
  */
 export interface UseTimes {
-  /** Sets the time of a use. Content that is not there stays so. */
+  /** Records a use. No effect on absent content. */
   record(digest: Digest, usedAt: number): Promise<void>;
-  /** All content, in no order. What comes or goes meanwhile may be among it or not. */
+  /** All content, in no particular order. Content added or removed meanwhile may be included or not. */
   read(signal?: AbortSignal): AsyncGenerator<Used>;
 }
 
-/** Of the disk store in `directory`. */
+/** For the disk store in `directory`. */
 export function createUseTimes({ directory }: { readonly directory: string }): UseTimes {
   const { pathOf } = createBlobFiles(directory);
   return {
     async record(digest, usedAt) {
       const seconds = usedAt / 1000;
-      // A use that is not recorded makes nothing wrong.
+      // A use that cannot be recorded does no harm.
       await utimes(pathOf(digest), seconds, seconds).catch(() => {});
     },
     async *read(signal) {

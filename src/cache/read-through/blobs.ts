@@ -1,4 +1,4 @@
-// Blobs of upstream repositories: cached ones from the store, others from one transfer that all who wait follow while it grows.
+// Blobs of upstream repositories: cached ones from the store, others from one transfer that all concurrent requests follow while it grows.
 import type { Digest } from '../../oci/digest.ts';
 import type { CallOptions } from '../../upstream/upstream.ts';
 import { type Blob, cachedBlob, readCached } from './cached.ts';
@@ -6,14 +6,14 @@ import { isStillAccessible, type Link, type Links, repositoryKey, type UpstreamR
 import { createTransfers, type TransfersDeps } from './transfers.ts';
 
 export interface Blobs {
-  /** Asks only whether it is there: starts no transfer. Throws the upstream's error. */
+  /** Only checks existence: starts no transfer. Throws the upstream's error. */
   head(origin: UpstreamRepository, digest: Digest): Promise<{ readonly size: number | undefined }>;
   /**
-   * Starts the transfer, or joins it, unless the blob is cached. Throws the upstream's error, or the signal's reason: where all who asked leave
-   * before it begins, it does not.
+   * Starts or joins a transfer unless the blob is cached. Throws the upstream's error, or the signal's reason: if all callers leave before
+   * it begins, it does not start.
    */
   get(origin: UpstreamRepository, digest: Digest, options?: CallOptions): Promise<Blob>;
-  /** All bytes of one that is cached, verified; undefined where it is not, or is larger than `maxBytes`. */
+  /** All bytes of a cached blob, verified; undefined where it is not cached, or larger than `maxBytes`. */
   readCached(origin: UpstreamRepository, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined>;
 }
 
@@ -37,12 +37,12 @@ export function createBlobs({ content, links, onFailed }: TransfersDeps & { read
   async function findLinked(digest: Digest, { size }: Link): Promise<{ readonly size: number } | undefined> {
     const cached = await content.find(digest);
     if (!cached || cached.size === size) return cached;
-    // The link has the size that was verified: the disk has damaged the content.
+    // The link has the verified size: the content was damaged on disk.
     await content.delete(digest);
     return undefined;
   }
 
-  /** `knownSize` is of a blob that was cached, for an upstream that does not say. */
+  /** `knownSize` is from a previously cached blob, for an upstream that does not report it. */
   function transfer(
     origin: UpstreamRepository,
     digest: Digest,
@@ -67,7 +67,7 @@ export function createBlobs({ content, links, onFailed }: TransfersDeps & { read
       return (await findCached(origin, digest)) ?? origin.upstream.headBlob(origin.repository, digest);
     },
     async get(origin, digest, options) {
-      // First, as its reader may have all its bytes while nothing at rest tells of it yet.
+      // Checked first: its reader may have all bytes before any record mentions them.
       const growing = transfers.find(transferKey(origin, digest));
       if (growing) return growing;
       const cached = await findCached(origin, digest);
@@ -83,7 +83,7 @@ export function createBlobs({ content, links, onFailed }: TransfersDeps & { read
   };
 }
 
-/** No transfer is followed by another client, nor by another repository. */
+/** A transfer is never shared between clients' scopes or repositories. */
 function transferKey(origin: UpstreamRepository, digest: Digest): string {
   return `${repositoryKey(origin)}@${digest}`;
 }

@@ -1,5 +1,5 @@
-// Blobs, and what is cached of them: how it is opened, how small content is read whole within a bound, and how it is written where a disk that
-// takes nothing must not stop a pull. The content store verifies all that it opens or reads.
+// Cached blobs: opening them, reading small ones whole within a limit, and writing them so that a full or read-only disk does not stop a
+// pull. The content store verifies everything that it opens or reads.
 import { type ContentStore, ContentTooLarge, StorageFailure } from '../../content/store.ts';
 import { type ByteRange, joinBytes } from '../../oci/bytes.ts';
 import type { ContentDescriptor } from '../../oci/descriptor.ts';
@@ -8,18 +8,18 @@ import { RegistryError } from '../../oci/errors.ts';
 import { MAX_CONFIG_BYTES } from '../../oci/image-config.ts';
 import { RecordStoreBusy, RecordStoreFull } from '../../state/store.ts';
 
-/** A blob that can be had. */
+/** An available blob. */
 export interface Blob {
-  /** In bytes; undefined while it streams from an upstream that does not say. */
+  /** In bytes; undefined while it streams from an upstream that does not report it. */
   readonly size: number | undefined;
-  /** The bytes or, where the size is known, a part of them. The caller reads the stream to its end or cancels it. */
+  /** The bytes or, where the size is known, a range of them. The caller reads the stream to its end or cancels it. */
   open(range?: ByteRange): Promise<ReadableStream<Uint8Array>>;
 }
 
 interface CachedBlob {
   readonly digest: Digest;
   readonly size: number;
-  /** The same blob from where it came from, for one that was evicted or found damaged since it was looked up. Throws where there is none. */
+  /** The same blob from its source, in case it was evicted or found damaged since it was looked up. Throws where there is none. */
   readonly refetch: () => Promise<Pick<Blob, 'open'>>;
 }
 
@@ -33,7 +33,7 @@ export function cachedBlob(
   };
 }
 
-/** A blob whose bytes are at hand. */
+/** A blob whose bytes are in memory. */
 export function bytesBlob(bytes: Uint8Array): Blob {
   return {
     size: bytes.byteLength,
@@ -54,8 +54,8 @@ export async function readBlob(blob: Blob, maxBytes: number): Promise<Uint8Array
 }
 
 /**
- * All bytes of small content, verified; undefined when it is not there, is larger than `maxBytes`, or was damaged. For whoever was
- * sent it: the caller has looked at the link.
+ * All bytes of small content, verified; undefined when it is missing, larger than `maxBytes`, or was damaged. The caller has checked the
+ * link.
  */
 export async function readCached(
   content: Pick<ContentStore, 'read'>,
@@ -70,18 +70,18 @@ export async function readCached(
   }
 }
 
-/** Throws MANIFEST_INVALID for a config of another size than its manifest says, or too large; ContentMismatch for other bytes. */
+/** Throws MANIFEST_INVALID for a config that is too large or differs in size from its manifest; ContentMismatch for other bytes. */
 export async function readConfigBlob(descriptor: ContentDescriptor, getBlob: () => Promise<Blob>): Promise<Uint8Array> {
   requireSmallConfig(descriptor);
   const { digest, size } = descriptor;
   const blob = await getBlob();
-  // Of a large blob nothing is opened: to verify a cached one costs more than to read the beginning.
+  // Large blobs are not opened: verifying a cached one costs more than reading its beginning.
   const raw = (blob.size ?? 0) > MAX_CONFIG_BYTES ? undefined : await readBlob(blob, size);
   if (raw?.byteLength === size) return raw;
-  throw invalid(`${digest} has not the ${size} bytes that its manifest says`);
+  throw invalid(`${digest} does not have the ${size} bytes that its manifest claims`);
 }
 
-/** Throws MANIFEST_INVALID for a config that its manifest says to be too large. */
+/** Throws MANIFEST_INVALID for a config that is too large according to its manifest. */
 export function requireSmallConfig({ digest, size }: ContentDescriptor): void {
   if (size > MAX_CONFIG_BYTES) throw invalid(`${digest} is larger than ${MAX_CONFIG_BYTES} bytes`);
 }
@@ -90,7 +90,7 @@ function invalid(reason: string): RegistryError {
   return new RegistryError('MANIFEST_INVALID', `invalid image config: ${reason}`);
 }
 
-/** Waits for what is written. Where there is no room for it, or others lock the records, nothing is remembered; all else that fails is thrown. */
+/** Best-effort write: a full disk or locked records are ignored; any other error is thrown. */
 export async function bestEffort(written: Promise<unknown>): Promise<void> {
   try {
     await written;

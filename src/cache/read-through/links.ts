@@ -1,7 +1,7 @@
-// Links: which content a repository was sent. Content is kept once for all, but read only through a repository that links it, and a link is
-// earned by bytes alone: by the whole body, verified, from this upstream for this repository. That an upstream says it has some content
-// earns nothing, for any registry can say so of any digest. What credentials of clients opened is linked for their scope alone and as long
-// as that lasts; for the cache, which serves nobody, under no scope.
+// Links: which content each repository received. Content is stored once, but served only through a repository that links it, and only
+// receiving the bytes creates a link: the whole body, verified, from this upstream for this repository. An upstream's claim to have some
+// content proves nothing, since any registry can claim any digest. Content fetched with clients' credentials is linked for their scope
+// only, for as long as that lasts; for the cache itself, which serves nobody, under no scope.
 import { z } from 'zod';
 import type { Memory } from '../../memory.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
@@ -16,18 +16,18 @@ const linkSchema = z.object({
   contentType: z.string().optional(),
   /** In bytes. */
   size: z.number().optional(),
-  /** Absent in what earlier releases wrote when an upstream only said that it has the content: that opens nothing. */
+  /** Absent in records of earlier releases for content that an upstream only claimed to have: they open nothing. */
   isSent: z.literal(true).optional(),
 });
 
-/** What a repository was sent. */
+/** Content that a repository received. */
 export interface Link {
   readonly contentType?: string | undefined;
-  /** In bytes, as they were counted. */
+  /** In bytes, as counted. */
   readonly size: number;
 }
 
-/** A link as a repository's list has it. */
+/** A link, as listed for a repository. */
 interface NamedLink {
   /** `<upstream>/<repository>` */
   readonly repository: string;
@@ -38,17 +38,17 @@ interface NamedLink {
 export interface Links {
   find(origin: UpstreamRepository, digest: Digest): Promise<Link | undefined>;
   /**
-   * What the same clients were sent in the same repository in a time of theirs that has ended: they have it, and whether they still may is
-   * for the upstream to say. Undefined where there are no such times. Nothing at rest tells of it: after a restart it is fetched anew.
+   * Content that the same clients received in the same repository under an expired scope: they have it, but only the upstream knows whether
+   * they still may. Undefined where there are no scopes. Not stored on disk: after a restart it is refetched.
    */
   findEarlier(origin: UpstreamRepository, digest: Digest): Link | undefined;
-  /** To be called when the whole body was sent and verified. On a full disk nothing is added, and the upstream sends it again. */
+  /** To be called when the whole body was received and verified. On a full disk nothing is added, and the upstream sends it again. */
   add(origin: UpstreamRepository, digest: Digest, link: Link): Promise<void>;
   /** The full names of the repositories that hold some content. */
   holdersOf(digest: Digest): Promise<readonly string[]>;
   /** All links, or those of one repository, in the order of their full names. */
   list(repository?: string): AsyncGenerator<NamedLink>;
-  /** Removes all links to content that goes. On a full disk they stay, and lead to what is fetched anew. */
+  /** Removes all links to content being removed. On a full disk they stay, and lead to a refetch. */
   forget(digests: readonly Digest[]): Promise<void>;
 }
 
@@ -57,7 +57,7 @@ const MAX_HOLDERS = 10_000;
 
 export function createLinks(records: RecordStore, memory: Memory): Links {
   const links = createCollection({ store: records, name: 'link', schema: linkSchema });
-  // The same, to be found by digest.
+  // The same, indexed by digest.
   const holders = createCollection({ store: records, name: 'linked', schema: z.object({}) });
   const earlier = memory.openCache<Link>();
   const keyOf = (key: string, digest: Digest) => `${key}@${digest}`;
@@ -114,7 +114,7 @@ export function createLinks(records: RecordStore, memory: Memory): Links {
       }
     },
     async forget(digests) {
-      // Those of scopes end by themselves.
+      // Links of scopes expire on their own.
       const held = await Promise.all(digests.map(async digest => ({ digest, keys: await holderKeysOf(digest) })));
       const changes = held.flatMap(({ digest, keys }) =>
         keys.flatMap(key => [links.deleting(keyOf(key, digest)), holders.deleting(holderKey(digest, key))]),
@@ -124,7 +124,7 @@ export function createLinks(records: RecordStore, memory: Memory): Links {
   };
 }
 
-/** Whether a HEAD says that it may be had still. One that is refused says nothing of a GET, which is to say why then. */
+/** Whether a HEAD shows that it is still accessible. A refused HEAD says nothing about a GET, whose error then explains it. */
 export async function isStillAccessible(head: () => Promise<unknown>): Promise<boolean> {
   try {
     await head();
@@ -140,12 +140,12 @@ function sentLink(record: z.infer<typeof linkSchema> | undefined): Link | undefi
   return isSent && size !== undefined ? { size, ...(contentType !== undefined && { contentType }) } : undefined;
 }
 
-/** Of a key without a scope, or of no scope: what some scope has brought. */
+/** For a key without a scope: content that was received under some scope. */
 function nameOf(key: string): string {
   return key.endsWith(SCOPE_MARK) ? key.slice(0, -SCOPE_MARK.length) : key;
 }
 
-// A repository of an upstream: under which its content is kept, for what one repository or one scope holds is no other's.
+// The key of an upstream repository under which its content is linked: one repository or scope never sees another's.
 
 export interface UpstreamRepository {
   readonly upstream: Upstream;
@@ -157,16 +157,16 @@ export function repositoryName({ upstream, repository }: UpstreamRepository): st
   return `${upstream.name}/${repository}`;
 }
 
-/** After a name: what follows is the id of a scope. No name has it. */
+/** Separates a name from the id of a scope. No name contains it. */
 const SCOPE_MARK = '@#';
 
-/** One key for all that belongs to this repository: of one scope, where its upstream has them. */
+/** The key of everything in this repository, for one scope where the upstream uses them. */
 export function repositoryKey(origin: UpstreamRepository): string {
   const { scope } = origin.upstream;
   return scope ? `${repositoryName(origin)}${SCOPE_MARK}${scope.id}` : repositoryName(origin);
 }
 
-/** When what is kept under the key is over. */
+/** When the links under the key expire. */
 export function repositoryEnd({ upstream }: UpstreamRepository): { readonly expiresAt?: Date } {
   return upstream.scope ? { expiresAt: upstream.scope.endsAt } : {};
 }

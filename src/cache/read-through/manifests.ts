@@ -1,4 +1,4 @@
-// Manifests of upstream repositories: kept by digest, byte for byte as the upstream has them.
+// Manifests of upstream repositories: cached by digest, byte for byte as received.
 import { setImmediate } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import type { ContentStore } from '../../content/store.ts';
@@ -12,18 +12,18 @@ import type { NegativeCache } from './negative-cache.ts';
 import { createSingleFlight } from './single-flight.ts';
 
 export interface Manifests {
-  /** From the store if this repository was sent it before, else from the upstream. Throws the upstream's error. */
+  /** From the store if this repository has received it before, else from the upstream. Throws the upstream's error. */
   get(origin: UpstreamRepository, digest: Digest, options?: Asking): Promise<Manifest>;
-  /** Fetches what a tag points to now, and keeps it. */
+  /** Fetches and caches the current target of a tag. */
   fetch(origin: UpstreamRepository, reference: string, options?: Asking): Promise<Manifest>;
-  /** Keeps what the upstream has sent. */
+  /** Caches what the upstream has sent. */
   keep(origin: UpstreamRepository, body: ManifestBody): Promise<Manifest>;
 }
 
-/** What is kept does not depend on it; whether an upstream has it may. */
+/** The cached content does not depend on it, but whether an upstream has it may. */
 type Asking = Pick<ManifestOptions, 'accept'>;
 
-/** What nearly all manifests have is far less: larger ones are read few at a time, and what was read is on its way before the next. */
+/** Almost all manifests are far smaller: larger ones are read few at a time, each being sent before the next is read. */
 const LITTLE_BYTES = 512 * 1024;
 const MAX_LARGE = 2;
 
@@ -39,9 +39,9 @@ export function createManifests({
   readonly content: ContentStore;
   readonly links: Links;
   readonly memory: Memory;
-  /** Hears of each use of what is in memory. */
+  /** Called for each hit in memory. */
   readonly onUsed?: (digest: Digest) => void;
-  /** Default: what an upstream has not is asked for each time. */
+  /** Default: missing content is asked for each time. */
   readonly negativeCache?: NegativeCache;
 }): Manifests {
   const flight = createSingleFlight<Manifest>();
@@ -68,7 +68,7 @@ export function createManifests({
     });
   }
 
-  /** Registries count what is got: what the same clients were sent before they may have again as long as a HEAD says so. */
+  /** Registries count GETs: content that the same clients received before is served again as long as a HEAD allows it. */
   async function findEarlier(
     origin: UpstreamRepository,
     digest: Digest,
@@ -102,7 +102,7 @@ export function createManifests({
       const inMemory = parsed.get(key);
       if (inMemory) onUsed(digest);
       if (inMemory) return inMemory;
-      // What is not there for one who asks for less may be for another.
+      // Content that is missing for one Accept header may exist for another.
       const question = [key, ...(asking?.accept ?? [])].join(' ');
       const manifest = await flight(
         question,

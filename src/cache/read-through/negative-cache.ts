@@ -1,11 +1,11 @@
-// What an upstream has said that it has not: for a short while it is not asked again, however many clients ask us.
+// Negative cache: what an upstream does not have is not asked for again for a short while, however many clients ask.
 import type { Memory } from '../../memory.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
-/** Does the work, unless it ended with a 404 a moment ago: then throws that again. What has been pushed since is looked for all the same. */
+/** Runs `work`, unless it recently ended with a 404, which is then thrown again. Content pushed since is always looked up. */
 export type NegativeCache = <T>(key: string, work: () => Promise<T>, isPushed?: boolean) => Promise<T>;
 
-/** What the error said: itself it may hold what it came through. */
+/** The contents of the error: the error itself may retain a response. */
 interface Absence extends Pick<RegistryError, 'code' | 'message' | 'detail'> {
   readonly since: number;
 }
@@ -15,7 +15,7 @@ export function createNegativeCache({
   now,
   memory,
 }: {
-  /** How long a 404 is remembered, in milliseconds. */
+  /** How long a 404 is cached, in milliseconds. */
   readonly memoryMs: number;
   readonly now: () => Date;
   readonly memory: Memory;

@@ -1,9 +1,9 @@
-// Equal work in flight is done once: who asks for the same key while it runs gets the same result.
+// Single flight: concurrent calls for the same key share one run and its result.
 import { untilAborted } from '../../upstream/waiting.ts';
 
 /**
- * Runs `work` for a key unless it runs already. A waiter whose signal aborts cancels only his own wait, and gets its reason; when every waiter
- * has left, the signal of the work aborts. Whoever waits without a signal stays.
+ * Runs `work` for a key unless it is already running. A waiter whose signal aborts leaves with its reason; when every waiter has left, the
+ * signal of the work aborts. Waiters without a signal never leave.
  */
 type SingleFlight<T> = (
   key: string,
@@ -34,7 +34,7 @@ export function createSingleFlight<T>(): SingleFlight<T> {
   function leave(key: string, left: Running<T>, reason: unknown): void {
     left.waiting -= 1;
     if (left.waiting > 0) return;
-    // Whoever comes now begins anew: what is stopped would give him the reason of another.
+    // A new caller starts over: the aborted run would give it someone else's reason.
     forget(key, left);
     left.stop.abort(reason);
     left.result.catch(() => {});

@@ -1,4 +1,5 @@
-// Tags: what each points to, asked again by HEAD after its freshness, and believed longer while the upstream is down or limits us.
+// Tags: the digest that each points to, revalidated by HEAD when no longer fresh, and served stale while the upstream is down or
+// rate-limits us.
 import { z } from 'zod';
 import type { Memory } from '../../memory.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
@@ -16,14 +17,14 @@ import { createSingleFlight } from './single-flight.ts';
 
 export interface Tags {
   /**
-   * The digest that a tag points to. Throws the upstream's own error, unless it fails and the stored digest is not too old. Of an
-   * upstream that is offline, the stored digest is as good as any.
+   * The digest that a tag points to. Throws the upstream's error, unless it is a failure and the stored digest is not too old. For an
+   * offline upstream, the stored digest is used whatever its age.
    */
   resolve(origin: UpstreamRepository, tag: string, options?: Asking): Promise<Digest>;
 }
 
 export interface ResolveOptions extends ManifestOptions {
-  /** Whether we have just had the tag pushed: what is remembered of it is not so any more. */
+  /** Whether we have just pushed the tag: a cached digest is outdated then. */
   readonly isPushed?: boolean;
 }
 
@@ -61,7 +62,7 @@ export function createTags({
     try {
       const manifest = await negativeCache(questionOf(key, asking), () => ask(origin, tag, asking), isPushed);
       const { digest, mediaType } = manifest;
-      // What is there only for who asks for its type is not remembered for all.
+      // A 404 for one Accept header does not hold for others, so it is not cached for all.
       if (!asking.accept?.includes(mediaType))
         await bestEffort(tags.put(key, { digest, checkedAt: now().getTime() }, repositoryEnd(origin)));
       return digest;
@@ -71,25 +72,25 @@ export function createTags({
     }
   }
 
-  /** Keeps the manifest, too, before the tag is said to point to it: what a stale tag points to must be there. */
+  /** Stores the manifest before the tag points to it: the target of a stale tag must be available. */
   async function ask(origin: UpstreamRepository, tag: string, asking: Asking): Promise<Manifest> {
     const { digest, body } = await origin.upstream.headManifest(origin.repository, tag, asking);
     if (body) return manifests.keep(origin, body);
-    // A tag may move meanwhile, and a mirror may have the tag of what it has no more.
+    // A tag may move meanwhile, and a mirror may have a tag but no longer its manifest.
     const manifest = digest && (await orUndefined(manifests.get(origin, digest, asking)));
     return manifest ?? manifests.fetch(origin, tag, asking);
   }
 
   return {
     resolve(origin, tag, asking = {}) {
-      // Who asked before the push does not know of it.
+      // Requests from before the push do not see it.
       const key = `${questionOf(keyOf(origin, tag), asking)}${asking.isPushed ? ' pushed' : ''}`;
       return flight(key, () => resolve(origin, tag, asking));
     },
   };
 }
 
-/** An upstream may not have for one what it has for who accepts more. */
+/** An upstream may have a manifest only for those who accept its type. */
 function questionOf(key: string, { accept = [] }: Asking): string {
   return [key, ...accept].join(' ');
 }
@@ -98,16 +99,16 @@ function keyOf(origin: UpstreamRepository, tag: string): string {
   return `${repositoryKey(origin)}:${tag}`;
 }
 
-/** How long a tag is believed, and which failures of an upstream make us believe it longer. */
+/** How long a tag is fresh, and which failures of an upstream allow serving it stale. */
 interface TagPolicy {
   readonly tagFreshnessMs: number;
-  /** Rules for some tags, by globs of full names and of tags: the first that matches decides in place of tagFreshnessMs. */
+  /** Overrides of tagFreshnessMs, by globs of full names and of tags: the first match wins. */
   readonly freshness?: readonly FreshnessRule[];
   /** How old a tag may be that is served because the upstream fails. */
   readonly staleMaxAgeMs: number;
   /** Default: unavailable. */
   readonly staleOn?: readonly StaleCause[];
-  /** How long a 404 is remembered; default: not at all. */
+  /** How long a 404 is cached; default: not at all. */
   readonly negativeMs?: number;
 }
 
@@ -117,10 +118,10 @@ interface FreshnessRule {
   readonly timeMs: number;
 }
 
-/** What an upstream may do instead of saying what a tag points to; unavailable: it limits us, is broken, or hangs. */
+/** How an upstream can fail to resolve a tag; unavailable: it rate-limits us, is broken, or hangs. */
 type StaleCause = 'unavailable' | 'notFound' | 'unauthorized';
 
-/** How long the digest of a tag is believed, in milliseconds. */
+/** How long the digest of a tag is fresh, in milliseconds. */
 function createFreshness({ tagFreshnessMs, freshness = [] }: TagPolicy): (name: string, tag: string) => number {
   const rules = freshness.map(({ images, tags, timeMs }) => ({
     matches: createTagTest([{ repositories: images, tags }]),
@@ -129,7 +130,7 @@ function createFreshness({ tagFreshnessMs, freshness = [] }: TagPolicy): (name: 
   return (name, tag) => rules.find(({ matches }) => matches(name, tag))?.timeMs ?? tagFreshnessMs;
 }
 
-/** Whether a stored copy may be served in place of the error. */
+/** Whether the error allows serving a stored copy instead. */
 function createStaleTest({ staleOn = ['unavailable'] }: TagPolicy): (error: unknown) => boolean {
   return error => {
     const cause = error instanceof RegistryError ? causeOf(error) : undefined;

@@ -1,5 +1,5 @@
-// Transfers from upstreams into the content store: one for each key at a time, which all who ask meanwhile read while it grows. A disk that
-// takes nothing stops no pull: the body then goes to its client alone, verified all the same.
+// Transfers from upstreams into the content store: one for each key at a time, which all concurrent requests follow while it grows. A
+// failing disk stops no pull: the body then goes only to its client, still verified.
 import { type ContentStore, StorageFailure } from '../../content/store.ts';
 import type { ByteRange } from '../../oci/bytes.ts';
 import type { Digest } from '../../oci/digest.ts';
@@ -7,7 +7,7 @@ import { ContentMismatch, createVerifier, type Expected } from '../../oci/verify
 import type { Blob } from './cached.ts';
 import { createSingleFlight } from './single-flight.ts';
 
-/** Opens a body whose digest is known, from wherever it is. */
+/** Opens a body with a known digest, wherever it is. */
 export type OpenBody = (
   signal?: AbortSignal,
 ) => Promise<{ readonly body: ReadableStream<Uint8Array>; readonly size: number | undefined }>;
@@ -18,21 +18,23 @@ interface TransferRequest {
   readonly openBody: OpenBody;
   /** Of the client that asks. */
   readonly signal?: AbortSignal | undefined;
-  /** Called when the whole body was sent, verified and stored. Until it resolves, whoever asks joins the transfer. */
+  /** Called when the whole body was received, verified and stored. Until it resolves, new requests join the transfer. */
   readonly onKept?: (size: number) => Promise<void>;
 }
 
 export interface TransfersDeps {
   readonly content: ContentStore;
-  /** Called for each transfer that broke, lied or could not be stored after it had begun: readers only see their connection cut. */
+  /**
+   * Called for each transfer that broke, sent wrong bytes or could not be stored after it had begun: readers only see their connection cut.
+   */
   readonly onFailed: (digest: Digest, error: unknown) => void;
 }
 
-/** One transfer into the store for each key at a time; all who ask meanwhile follow it. */
+/** One transfer into the store for each key at a time; concurrent requests follow it. */
 interface Transfers {
-  /** One that goes on: until what it leaves can be found by all who look for it. */
+  /** A running transfer, until its result can be found by everyone who looks for it. */
   find(key: string): Blob | undefined;
-  /** Starts it, unless it goes on. */
+  /** Starts it unless it is running. */
   join(request: TransferRequest): Promise<Blob>;
 }
 
@@ -69,13 +71,13 @@ export function createTransfers({ content, onFailed }: TransfersDeps): Transfers
       try {
         await ingestion.begun;
       } catch (error) {
-        // A disk that takes nothing, or no more, must not stop pulls.
+        // A disk that is full or failing must not stop pulls.
         if (error instanceof StorageFailure) return pass(range);
-        // Other bytes than promised break the stream, as they do later on.
+        // Bytes other than expected break the stream, then as later.
         if (!(error instanceof ContentMismatch)) throw error;
       }
       if (!isKept) return ingestion.open(range, pass);
-      // What is kept may have been dropped since.
+      // It may have been evicted since it was stored.
       return (await content.open(digest, range)) ?? pass(range);
     }
   }
@@ -88,7 +90,7 @@ export function createTransfers({ content, onFailed }: TransfersDeps): Transfers
 }
 
 /**
- * The body, or a part of it, for which all of it is read too. The last chunk is held back until everything is verified; ContentMismatch
+ * The body, or a range of it, for which all of it is read too. The last chunk is held back until everything is verified; ContentMismatch
  * breaks the stream. The caller reads it to its end or cancels it, which cancels the body.
  */
 export function passThrough(

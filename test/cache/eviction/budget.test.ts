@@ -217,7 +217,7 @@ describe('a full disk', () => {
     ingest(body, expected) {
       if ((expected?.size ?? 0) < 300) return content.ingest(body, expected);
       const cause = Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
-      const done = Promise.reject(new StorageFailure('the store cannot keep content', { cause }));
+      const done = Promise.reject(new StorageFailure('the content store cannot store content', { cause }));
       done.catch(() => {});
       return { begun: done, done, open: () => new ReadableStream() };
     },
@@ -370,7 +370,7 @@ describe('while content grows', () => {
       await reader.read();
       await reader.cancel();
     }
-    await expect(ingestion.done).rejects.toThrow('nobody reads');
+    await expect(ingestion.done).rejects.toThrow('no reader is left');
   });
 
   test('a transfer that is worth finishing ends a while later, where it hangs', async () => {
@@ -381,7 +381,7 @@ describe('while content grows', () => {
     await ingestion.begun;
     const leftAt = performance.now();
     await reader.cancel();
-    await expect(ingestion.done).rejects.toThrow('nobody reads');
+    await expect(ingestion.done).rejects.toThrow('no reader is left');
     expect(performance.now() - leftAt).toBeGreaterThan(300);
   });
 
