@@ -1,4 +1,4 @@
-// What a repository has: the records that a push or mount adds, and a removal takes away, all at once. Content is stored once for all
+// Links: the records of a repository's content that a push or mount adds and a removal deletes, all at once. Content is stored once for all
 // repositories, and read only through a link. Everything that writes is to be called inside `withLock`.
 import { type Digest, parseDigest } from '../oci/digest.ts';
 import type { Change } from '../state/store.ts';
@@ -24,7 +24,7 @@ export interface ManifestLink {
   readonly tags: readonly string[];
 }
 
-/** Links a manifest whose content is stored, and points the tags to it, as pushed at that time. */
+/** Links a manifest whose content is stored, and points the tags to it, with that push time. */
 export async function linkManifest(store: HostedStore, link: ManifestLink, at = store.now()): Promise<void> {
   const { records, options } = store;
   const { repository, digest, size, document, tags } = link;
@@ -101,7 +101,7 @@ export async function unlinkManifest(
   await store.deleteUnlinked(digest);
 }
 
-/** The record of a manifest, if there is one, for its removal: where it cannot be read, what other records say of it. */
+/** The record of a manifest, if there is one, for its removal: where it is unreadable, reconstructed from other records. */
 export async function findManifestRecord(
   { records, content }: HostedStore,
   repository: string,
@@ -121,7 +121,7 @@ export async function findManifestRecord(
   return { mediaType: '', size, references: await namedBy(records.references), subject, pushedAt: '' };
 }
 
-/** Removes what a manifest says about others. */
+/** Removes the records of the manifest's references. */
 function referenceRemovals(
   { records }: HostedStore,
   repository: string,
@@ -137,7 +137,7 @@ function referenceRemovals(
 export interface TagLink {
   readonly repository: string;
   readonly tag: string;
-  /** Where it points. */
+  /** Its target. */
   readonly digest: Digest;
 }
 
@@ -157,7 +157,7 @@ export async function unlinkTag(store: HostedStore, link: TagLink, at = store.no
   await options.onChange({ kind: 'delete', repository, digest, tag, mediaType, size });
 }
 
-/** Where a tag points, if anywhere, for moving or removing it: where its own record cannot be read, those of the manifests say. */
+/** The target of a tag, if any, for moving or removing it: where its own record is unreadable, found through those of the manifests. */
 export async function findTagged(
   { records }: HostedStore,
   repository: string,
@@ -174,7 +174,7 @@ export async function findTagged(
   return undefined;
 }
 
-/** A manifest records when a tag left it: garbage collection may remove it some time after that. */
+/** A manifest records when it last lost a tag: garbage collection may remove it some time after that. */
 async function noteUntagged(
   { records }: HostedStore,
   { repository, digest }: Omit<TagLink, 'tag'>,
@@ -191,7 +191,7 @@ export interface BlobLink {
   readonly size: number;
 }
 
-/** The link, where its content is there with the same size. What is lost counts as unknown, so that the next push brings it again. */
+/** The link, where its content is present with the same size. Lost content counts as missing, so that the next push uploads it again. */
 export async function findBlob(
   store: HostedStore,
   repository: string,

@@ -1,5 +1,5 @@
-// Quotas: how much repositories may hold together. What is asked at the link is exact, so that pushes at the same time cannot overrun one;
-// what is asked while uploads grow counts all that are under way, so that neither can what lies on the disk.
+// Quotas: how much repositories may hold together. The check when linking is exact, so that concurrent pushes cannot exceed a quota; the
+// check while uploads grow counts all uploads in progress, so that the disk cannot be filled either.
 import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
@@ -10,8 +10,8 @@ import { createHostedRecords, entriesOf, keysOf } from './records.ts';
 import type { Quota } from './store.ts';
 
 /**
- * The sum of all that the repositories link, blobs and manifests. What one repository links as often as it likes counts once, and what
- * two of them link counts twice: deleting it from one alone frees its bytes there.
+ * The sum of everything the repositories link, blobs and manifests. Content counts once per repository: linked by two, it counts twice,
+ * since deleting it from one alone frees its bytes there.
  */
 export interface QuotaLimit {
   /** Globs of repositories. */
@@ -19,7 +19,7 @@ export interface QuotaLimit {
   readonly maxBytes: number;
 }
 
-/** To be opened over the same records at each start, with limits or without: what passes it by is not counted. */
+/** To be opened over the same records at each start, with limits or without: otherwise changes go uncounted. */
 export async function createQuota({
   records,
   limits,
@@ -35,7 +35,7 @@ export async function createQuota({
   const quotasOf = (repository: string) => quotas.filter(({ matches }) => matches(repository));
   const usage = await openUsage(records, repository => [...new Set(quotasOf(repository).map(({ name }) => name))]);
 
-  /** How far uploads have come, or will. */
+  /** Uploads in progress, at their current or announced size. */
   const growing = new Map<string, { readonly repository: string; readonly bytes: number }>();
 
   function growingBytes(matches: (repository: string) => boolean): number {
@@ -56,7 +56,7 @@ export async function createQuota({
       const before = growing.get(id)?.bytes ?? 0;
       if (bytes <= before || limits.length === 0) return;
       const linked = await Promise.all(limits.map(({ name }) => usage.ofQuota(name)));
-      // From here on nobody comes between: of many uploads those that fit are admitted, and not none.
+      // No other upload interleaves from here on: of many uploads, those that fit are admitted.
       for (const [at, { name, maxBytes, matches }] of limits.entries()) {
         const usedBytes = (linked[at] ?? 0) + growingBytes(matches) - before;
         if (usedBytes + bytes > maxBytes) throw refusal(name, { usedBytes, askedBytes: bytes, maxBytes });
@@ -94,11 +94,11 @@ type UsageCollection = Collection<typeof usageSchema>;
 interface Usage {
   /** Bytes that count for the quota of this name. */
   ofQuota(name: string): Promise<number>;
-  /** `bytes` more, or less where it is negative, for a repository and its quotas. To be written before the next call. */
+  /** Adds `bytes`, which may be negative, to a repository and its quotas. To be written before the next call. */
   adding(repository: string, bytes: number): Promise<readonly Change[]>;
 }
 
-/** Sums the repositories up for the quotas of today, whatever those of an earlier start were. `findQuotas`: names of a repository's quotas. */
+/** Recomputes the sums for the current quotas, whatever those of an earlier start were. `findQuotas`: names of a repository's quotas. */
 async function openUsage(store: RecordStore, findQuotas: (repository: string) => readonly string[]): Promise<Usage> {
   const repositories = createCollection({ store, name: 'hosted.usage', schema: usageSchema });
   const quotas = createCollection({ store, name: 'hosted.quota', schema: usageSchema });
@@ -120,14 +120,14 @@ async function openUsage(store: RecordStore, findQuotas: (repository: string) =>
   };
 }
 
-/** Counts anew what repositories link, whatever was recorded of it. */
+/** Recounts what repositories link, whatever was recorded. */
 export async function recountUsage(store: RecordStore): Promise<void> {
   const repositories = createCollection({ store, name: 'hosted.usage', schema: usageSchema });
   await store.write((await Array.fromAsync(keysOf(repositories, ''))).map(repositories.deleting));
   await countOnce(store, repositories);
 }
 
-/** Usage of repositories is kept from the first push on; of records that are older, it has to be counted. */
+/** Usage is recorded from the first push on; for older records it has to be computed. */
 async function countOnce(store: RecordStore, repositories: UsageCollection): Promise<void> {
   if ((await repositories.list({ limit: 1 })).length > 0) return;
   const { blobs, manifests } = createHostedRecords(store);

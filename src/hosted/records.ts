@@ -1,4 +1,4 @@
-// What is recorded about hosted repositories: the collections and keys of docs/storage.md, and walks through them, page by page.
+// Records of hosted repositories: the collections and keys of docs/storage.md, and paged iteration over them.
 import { z } from 'zod';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
@@ -18,7 +18,7 @@ export const manifestSchema = z.object({
   references: z.array(digestSchema),
   subject: digestSchema.optional(),
   pushedAt,
-  /** When a tag left it last. */
+  /** When it last lost a tag. */
   untaggedAt: z.iso.datetime().optional(),
 });
 
@@ -48,7 +48,7 @@ export type HostedRecords = ReturnType<typeof createHostedRecords>;
 export function createHostedRecords(store: RecordStore) {
   return {
     write: store.write,
-    /** By `tagKey`: where a tag points. */
+    /** By `tagKey`: the target of a tag. */
     tags: createCollection({ store, name: 'hosted.tag', schema: tagSchema }),
     /** By `linkKey` and the tag: which tags point to a manifest. */
     tagged: createCollection({ store, name: 'hosted.tagged', schema: keyAlone }),
@@ -81,7 +81,7 @@ const PAGE = 1_000;
 /** Values take more memory than keys. */
 const PAGE_OF_ENTRIES = 500;
 
-/** All keys with a prefix that come after another key, read page by page: what is written meanwhile may be among them or not. */
+/** All keys with a prefix after another key, read page by page: records written meanwhile may be included or not. */
 export async function* keysOf(
   collection: { list(options: ListOptions): Promise<readonly string[]> },
   prefix: string,
@@ -105,14 +105,14 @@ export async function membersOf(
   return (await Array.fromAsync(keysOf(collection, prefix))).map(key => key.slice(prefix.length));
 }
 
-/** A repository needs no creating: it exists while it has a manifest or links a blob. */
+/** A repository is not created explicitly: it exists while it has a manifest or links a blob. */
 export async function hasRepository(records: HostedRecords, repository: string): Promise<boolean> {
   // A tag points to a manifest of its repository, always.
   const page = { prefix: `${repository}@`, limit: 1 };
   return (await records.manifests.list(page)).length > 0 || (await records.blobs.list(page)).length > 0;
 }
 
-/** The error for what is not in a repository: NAME_UNKNOWN where nothing is in it at all. */
+/** The error for something missing in a repository: NAME_UNKNOWN where the repository is empty. */
 export async function absent(
   records: HostedRecords,
   repository: string,
@@ -123,7 +123,7 @@ export async function absent(
   return new RegistryError('NAME_UNKNOWN', `there is no repository ${repository}`);
 }
 
-/** All repositories that have anything, in the order of their keys. */
+/** All repositories that have any content, in the order of their keys. */
 export async function* repositoriesOf(records: HostedRecords): AsyncGenerator<string> {
   let after = '';
   for (;;) {
@@ -144,7 +144,7 @@ function prefixOf(key: string): string {
   return key.slice(0, key.indexOf('@') + 1);
 }
 
-/** All records with a prefix. What is written meanwhile may be among them or not. */
+/** All records with a prefix. Records written meanwhile may be included or not. */
 export async function* entriesOf<V>(
   collection: { entries(options: ListOptions): Promise<readonly Entry<V>[]> },
   prefix: string,

@@ -10,8 +10,8 @@ import { createUploads, type Uploads } from './repository/uploads.ts';
 import type { HostedStore } from './store.ts';
 
 /**
- * When a promise resolves, what it acknowledges is on disk. Every function throws RegistryError for what a client can know of: a full disk is
- * UNAVAILABLE with status 507, and an Error of another kind is a fault of ours. Names and tags of what is written are checked here.
+ * When a promise resolves, the change is on disk. Every function throws RegistryError for client-visible failures: a full disk is
+ * UNAVAILABLE with status 507; any other Error is a bug. Names and tags to be written are checked here.
  */
 export interface HostedRepositories {
   readonly uploads: Uploads;
@@ -20,7 +20,7 @@ export interface HostedRepositories {
   readonly tags: HostedTags;
   readonly listReferrers: ListReferrers;
   /**
-   * To be called when damaged content was set aside. A manifest that is in memory is written again; all else is unknown until it is pushed
+   * To be called when damaged content was set aside. A manifest that is in memory is rewritten; anything else is unknown until it is pushed
    * again. Returns the repositories that link it.
    */
   heal(digest: Digest): Promise<{ readonly repositories: readonly string[]; readonly isHealed: boolean }>;
@@ -28,7 +28,7 @@ export interface HostedRepositories {
   expireUploads(): Promise<void>;
 }
 
-/** Garbage collection may work on the same store. */
+/** Allows garbage collection on the same store. */
 export function createHostedRepositories(store: HostedStore, uploadFiles: UploadFiles): HostedRepositories {
   const { expire, ...uploads } = createUploads(store, uploadFiles);
   const { heal, ...manifests } = createManifests(store);

@@ -14,53 +14,53 @@ export interface HostedStore {
   readonly memory: Memory;
   readonly now: () => Date;
   readonly options: HostedOptions;
-  /** What clients asked for recently, by `linkKey`. */
+  /** Recent accesses of clients, by `linkKey`. */
   readonly recentAccess: RecentAccess;
   /**
-   * Runs alone what changes records or deletes content, together with the reads that it depends on. Nothing that waits for a client or moves
-   * many bytes belongs in it. Must not be nested.
+   * Runs work exclusively that changes records or deletes content, together with the reads that it depends on. Must not wait for a client
+   * or move many bytes, and must not be nested.
    */
   withLock<T>(work: () => Promise<T>): Promise<T>;
   /**
-   * Runs `work`, which brings content of `digest` and then links it: in between, the content counts as needed. Where `work` throws, content
-   * that it left unlinked is deleted, but not what lay there before. Must not be called inside `withLock`.
+   * Runs `work`, which stores content of `digest` and then links it: in between, the content counts as needed. If `work` throws, content
+   * that it left unlinked is deleted, unless it existed before. Must not be called inside `withLock`.
    */
   withLease<T>(digest: Digest, work: () => Promise<T>): Promise<T>;
   /** Whether a repository links the content, or it is leased. Inside `withLock`. */
   isNeeded(digest: Digest): Promise<boolean>;
   /** Deletes content that is not needed, unless the records may be incomplete. Inside `withLock`. */
   deleteUnlinked(digest: Digest): Promise<void>;
-  /** Why content without a record must stay; undefined where it may be deleted. */
+  /** Why content without a record must be retained; undefined where it may be deleted. */
   reasonToKeep(): string | undefined;
 }
 
-/** What the operator may choose, and where quotas and events hook in. */
+/** Operator settings, and hooks for quotas and events. */
 export interface HostedOptions {
-  /** How long an upload may go without new bytes. */
+  /** How long an upload may go without receiving bytes. */
   readonly uploadTimeoutMs: number;
-  /** How many uploads may be in progress in a repository; more are TOOMANYREQUESTS. */
+  /** How many uploads may be in progress in a repository; further ones are refused with TOOMANYREQUESTS. */
   readonly maxUploads: number;
   readonly sparse: Sparse;
-  /** What may be deleted by request; the rest is UNSUPPORTED. */
+  /** What may be deleted by request; anything else is UNSUPPORTED. */
   readonly deletes: { readonly tags: boolean; readonly manifests: boolean; readonly blobs: boolean };
-  /** Whether a tag, once set, must be neither moved nor deleted. */
+  /** Whether a tag, once set, can be neither moved nor deleted. */
   readonly isImmutable: (repository: string, tag: string) => boolean;
   readonly quota: Quota;
   /** Called with each change once it is durable, in order, and awaited before the change is acknowledged. Must not fail. */
   readonly onChange: (change: HostedChange) => unknown;
 }
 
-/** What a manifest may refer to that is not there: nothing, an index to manifests, or any manifest to anything. */
+/** Which missing references are allowed: none, those of an index to manifests, or any. */
 type Sparse = 'refuse' | 'indexes' | 'allow';
 
 export interface Quota {
-  /** Called before an upload grows to `size` bytes: as a request promises it, and for each piece. Throws RegistryError to refuse. */
+  /** Called before an upload grows to `size` bytes: for the announced size, and for each piece. Throws RegistryError to refuse. */
   admitUpload(repository: string, size: number, id: string): void | Promise<void>;
-  /** The upload has ended: its bytes are content, or deleted. */
+  /** The upload has ended: its bytes became content, or were deleted. */
   endUpload?(id: string): void;
   /**
-   * Called, one at a time, when `repository` is about to link new content, or to unlink it: then `bytes` is negative. Throws RegistryError to
-   * refuse. What it returns is written together with the links.
+   * Called, one at a time, when `repository` is about to link new content, or to unlink it: then `bytes` is negative. Throws RegistryError
+   * to refuse. The returned changes are written together with the links.
    */
   account(repository: string, digest: Digest, bytes: number): Promise<readonly Change[]>;
 }
@@ -107,7 +107,7 @@ export function createHostedStore(deps: {
   }
 
   async function withLease<T>(digest: Digest, work: () => Promise<T>): Promise<T> {
-    // Under the lock: this very content may be being deleted, and the deletion would take what is brought.
+    // Under the lock: a deletion of this very content may be in progress, and would remove what is stored now.
     const wasStray = await withLock(async () => {
       const wasFound = !(await isNeeded(digest)) && (await content.find(digest)) !== undefined;
       leases.set(digest, (leases.get(digest) ?? 0) + 1);
@@ -119,7 +119,7 @@ export function createHostedStore(deps: {
       return result;
     } catch (error) {
       release(digest);
-      // Unlinked content that was there before is not ours to delete: its record may be lost. If this fails too, gc finds the content.
+      // Unlinked content that existed before must not be deleted: its record may be lost. If this fails too, gc finds the content.
       if (!wasStray) await withLock(() => deleteUnlinked(digest)).catch(() => {});
       throw error;
     }
@@ -150,7 +150,7 @@ const DEFAULT_OPTIONS: HostedOptions = {
   onChange() {},
 };
 
-/** A full disk is the registry's trouble, not a fault of a push: throws UNAVAILABLE (507) in place of whatever a full disk made `work` throw. */
+/** A full disk is the registry's problem, not a faulty push: throws UNAVAILABLE (507) in place of the error that it caused in `work`. */
 export async function refuseFullDisk<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -163,17 +163,17 @@ export async function refuseFullDisk<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-// What clients asked for recently. A client that was told that something is here relies on it: it pulls its parts, or leaves them out of a push.
-// Kept in memory, for the latest of very many: an access is not worth a write.
+// Recent accesses by clients. A client that was told that something exists relies on it: it pulls the parts, or skips them in a push. In
+// memory only, bounded to the latest: an access is not worth a write.
 
 interface RecentAccess {
-  /** Notes that a client asks for a record: to be awaited before the record is read for the answer. */
+  /** Notes an access: to be awaited before the record is read for the answer. */
   touch(key: string): Promise<void>;
   /** Whether a client asked for the record after `instant`, ISO 8601 in UTC. */
   isAccessedAfter(key: string, instant: string): boolean;
   /**
-   * Runs `removal`, unless the record was accessed after `instant`; returns whether it ran. An access while it runs waits for its end, so that
-   * no client is told of what is about to be removed.
+   * Runs `removal` unless the record was accessed after `instant`; returns whether it ran. Concurrent accesses wait for its end, so that no
+   * client is told about something that is being removed.
    */
   removeIfIdle(key: string, instant: string, removal: () => Promise<void>): Promise<boolean>;
 }

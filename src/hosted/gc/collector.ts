@@ -1,5 +1,5 @@
-// Garbage collection: removes from repositories what nothing refers to, and tags that retention expires, while pushes and pulls go on. Each
-// removal is one small step under the store's lock, together with the reads that it depends on.
+// Garbage collection: removes what nothing refers to, and tags that retention expires, from repositories while pushes and pulls continue.
+// Each removal is one small step under the store's lock, together with the reads that it depends on.
 import pLimit from 'p-limit';
 import type { Inventory } from '../../content/inventory.ts';
 import { repositoriesOf } from '../records.ts';
@@ -11,9 +11,9 @@ import { createRetention, type RetentionRule } from './retention.ts';
 import { countVisits, createDryRun, createSweeper, type GcRun, type VisitOptions } from './run.ts';
 
 export interface GcPolicy {
-  /** What was pushed, mounted or asked for less than this ago stays: it may belong to a push or pull in progress. */
+  /** Content pushed, mounted or accessed less than this ago is retained: it may belong to a push or pull in progress. */
   readonly graceMs: number;
-  /** How long a manifest stays without a tag or anything else that refers to it; absent: for ever, as its digest may be pinned somewhere. */
+  /** How long an untagged manifest that nothing refers to is retained; absent: for ever, as its digest may be pinned somewhere. */
   readonly untaggedMs?: number | undefined;
   readonly retention: readonly RetentionRule[];
 }
@@ -22,8 +22,9 @@ const DEFAULT_POLICY: GcPolicy = { graceMs: 24 * 3600 * 1000, retention: [] };
 
 export interface GarbageCollector {
   /**
-   * One run at a time: others wait. Rejects with the reason of `signal` once that aborts; what is removed by then stays removed. Rejects with
-   * GcRefused, and removes nothing, where records and content do not match, most of the content would go, or the clock has jumped ahead.
+   * One run at a time: others wait. Rejects with the reason of `signal` once that aborts; what was removed by then stays removed. Rejects
+   * with GcRefused, and removes nothing, where records and content do not match, most of the content would be removed, or the clock has
+   * jumped ahead.
    */
   collect(options?: GcOptions): Promise<GcReport>;
 }
@@ -31,7 +32,7 @@ export interface GarbageCollector {
 export interface GcOptions extends VisitOptions {
   /** Changes nothing; reports what a run would do. */
   readonly dryRun?: boolean | undefined;
-  /** Removes unlinked content even where it is most of what there is, and trusts the clock whatever it says. */
+  /** Removes unlinked content even where it is most of the content, and trusts the clock in any case. */
   readonly force?: boolean | undefined;
 }
 
@@ -40,7 +41,7 @@ export function createGarbageCollector(
   options: Partial<GcPolicy> & {
     /** Of the store's content. */
     readonly inventory: Inventory;
-    /** The time by which ages are judged; undefined while the clock is not to be trusted. Default: the store's time. */
+    /** The time for deletion by age; undefined while the clock is not trusted. Default: the store's time. */
     readonly deleteBy?: (() => Date | undefined) | undefined;
   },
 ): GarbageCollector {
@@ -96,4 +97,4 @@ export function createGarbageCollector(
 }
 
 const JUMPED =
-  'the clock has jumped ahead, and what is new may look old enough to be removed. The log says by how much; use --force to collect all the same';
+  'the clock has jumped ahead, and recent content may look old enough to be removed. The log says by how much; use --force to collect anyway';

@@ -8,15 +8,15 @@ import { holdersKey, keysOf, linkKey } from '../records.ts';
 import type { GcReport } from './report.ts';
 import type { GcRun } from './run.ts';
 
-/** Nothing was removed: the run is more likely a mistake than what the operator wants. The message says why, and what helps. */
+/** Nothing was removed: the run is more likely a mistake than intended. The message says why, and how to proceed. */
 export class GcRefused extends Error {
   override readonly name = 'GcRefused';
 }
 
-/** A crash leaves no more. */
+/** A crash leaves no more than this. */
 const FEW = 10;
 
-/** Looks at all content before it removes any. Throws GcRefused. */
+/** Examines all content before it removes any. Throws GcRefused. */
 export async function sweepOrphans(
   run: GcRun,
   {
@@ -51,7 +51,7 @@ export async function sweepOrphans(
   return orphans;
 }
 
-/** Its size; undefined for what is linked, or came within the grace. */
+/** Its size; undefined for content that is linked, or was added within the grace period. */
 async function findOrphan(
   { store, graceBefore }: GcRun,
   inventory: Inventory,
@@ -65,7 +65,7 @@ async function findOrphan(
 }
 
 async function removeOrphan(run: GcRun, inventory: Inventory, digest: Digest): Promise<number | undefined> {
-  // First without holding up anybody: most are linked.
+  // First without the lock: most content is linked.
   if ((await findOrphan(run, inventory, digest)) === undefined) return undefined;
   const { store, sweeper } = run;
   return store.withLock(async () => {
@@ -125,6 +125,6 @@ async function describeLinks({ store, sweeper }: GcRun, digest: Digest) {
 function refusal({ blobs, bytes }: GcReport['orphans'], files: number): GcRefused {
   const what = `${blobs} of ${files} files (${formatSize(bytes)}) belong to no repository, more than a crash leaves`;
   const remedy =
-    'where records were lost or are those of an older copy, put the right ones back or run `veneer repair`; where these files are to go, collect with --force';
+    'if records were lost or are an older copy, restore them or run `veneer repair`; if these files should be removed, collect with --force';
   return new GcRefused(`nothing was collected: ${what}. ${remedy}`);
 }

@@ -7,22 +7,22 @@ const tallySchema = z.object({
   tags: count,
   manifests: count,
   blobs: count,
-  /** Of the manifests and blobs, as repositories link them: what two repositories link counts twice. */
+  /** Manifests and blobs as linked by repositories: content linked by two repositories counts twice. */
   bytes: count,
 });
 
 const repositorySchema = z.object({ repository: z.string(), removed: tallySchema, kept: tallySchema });
 
 export const gcReportSchema = z.object({
-  /** Whether nothing was changed. */
+  /** Whether this was a dry run. */
   dryRun: z.boolean(),
   startedAt: z.iso.datetime(),
   finishedAt: z.iso.datetime(),
-  /** Those that lose something. */
+  /** Those that something was removed from. */
   repositories: z.array(repositorySchema),
   removed: tallySchema,
   kept: tallySchema,
-  /** Content that no repository links: what a crash left. */
+  /** Content that no repository links, as left by a crash. */
   orphans: z.object({ blobs: count, bytes: count }),
   /** Content that repositories link and the disk has not: it was damaged and set aside, or lost. Only a push brings it back. */
   missing: z.object({
@@ -38,7 +38,7 @@ export const gcReportSchema = z.object({
 const gcProgressSchema = z.object({
   /** Finished ones. */
   repositories: count,
-  /** Tags, manifests, blobs and files that were looked at. */
+  /** Examined tags, manifests, blobs and files. */
   visited: count,
 });
 
@@ -64,7 +64,7 @@ export function isNothing({ tags, manifests, blobs }: Tally): boolean {
 
 export const GC_LINES_MEDIA_TYPE = 'application/x-ndjson';
 
-/** Progress while it runs, then its end: what the API sends and the command line reads. */
+/** Progress while it runs, then the result: sent by the API and read by the command line. */
 export const gcLineSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('progress'), progress: gcProgressSchema }),
   z.object({ kind: z.literal('report'), report: gcReportSchema }),

@@ -1,5 +1,5 @@
-// What a run of garbage collection removes from one repository: expired tags, then manifests that nothing keeps any longer, then blobs that no
-// manifest refers to.
+// Garbage collection of one repository: expired tags, then manifests that nothing refers to any more, then blobs that no manifest refers
+// to.
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import {
   type BlobRecord,
@@ -15,7 +15,7 @@ import {
 import { addTally, NOTHING, type RepositoryReport, type Tally } from './report.ts';
 import { type GcRun, hasMember } from './run.ts';
 
-/** In an order in which each removal frees more: tags keep manifests, and manifests keep each other and blobs. */
+/** In this order each step frees more for the next: tags refer to manifests, and manifests to each other and to blobs. */
 export async function sweepRepository(run: GcRun, repository: string): Promise<RepositoryReport> {
   const tags = await sweepTags(run, repository);
   const manifests = await sweepManifests(run, repository);
@@ -29,7 +29,7 @@ interface FoundTag extends TagRecord {
   readonly tag: string;
 }
 
-/** How many went. Holds the tags of one repository in memory, where a rule is about it. */
+/** Returns how many were removed. Holds the tags of a repository in memory where a retention rule matches it. */
 async function sweepTags(run: GcRun, repository: string): Promise<number> {
   const { retention, startedAt } = run;
   if (!retention.isAbout(repository)) return 0;
@@ -72,7 +72,7 @@ interface Candidate {
   readonly before: string;
 }
 
-/** What went. */
+/** The removed digests. */
 async function sweepManifests(run: GcRun, repository: string): Promise<Tally> {
   const { untaggedBefore: before } = run;
   if (before === undefined) return NOTHING;
@@ -85,7 +85,7 @@ async function sweepManifests(run: GcRun, repository: string): Promise<Tally> {
   return removed;
 }
 
-/** Looks at one manifest and, where it goes, at those that it may have been the last to keep. */
+/** Examines a manifest and, where it is removed, those that only it referred to. */
 async function sweepFrom(run: GcRun, first: Candidate): Promise<Tally> {
   const candidates = [first];
   let removed = NOTHING;
@@ -105,13 +105,13 @@ async function dependentsOf(run: GcRun, parent: Candidate, record: ManifestRecor
   const referrers = await membersOf(run.store.records.referrers, repository, digest);
   return [
     ...record.references.map(child => ({ repository, digest: child, before })),
-    // They go together with their subject, however young beside it.
+    // They are removed together with their subject, however recent compared to it.
     ...referrers.map(referrer => ({ repository, digest: parseDigest(referrer), before: run.graceBefore })),
   ];
 }
 
 async function removeUnneededManifest(run: GcRun, candidate: Candidate): Promise<ManifestRecord | undefined> {
-  // First without holding up anybody: most are needed.
+  // First without the lock: most are needed.
   if (!(await findUnneededManifest(run, candidate))) return undefined;
   const { store, sweeper, graceBefore } = run;
   return store.withLock(async () => {
@@ -141,7 +141,7 @@ async function findUnneededManifest(
   return (await hasSubject(run, repository, record)) ? undefined : record;
 }
 
-/** Whether it can be read or not. */
+/** Whether or not it can be read. */
 async function hasSubject(
   { store, sweeper }: GcRun,
   repository: string,
@@ -165,7 +165,7 @@ async function sweepBlobs(run: GcRun, repository: string): Promise<{ readonly re
 }
 
 async function removeUnneededBlob(run: GcRun, repository: string, digest: Digest): Promise<boolean> {
-  // First without holding up anybody: most are needed.
+  // First without the lock: most are needed.
   if (!(await findUnneededBlob(run, repository, digest))) return false;
   const { store, sweeper, graceBefore } = run;
   return store.withLock(async () => {
@@ -187,7 +187,7 @@ async function findUnneededBlob(run: GcRun, repository: string, digest: Digest):
   return isReferredTo ? undefined : link;
 }
 
-/** The tags and manifests that stay. */
+/** The remaining tags and manifests. */
 async function countKept(run: GcRun, repository: string): Promise<Tally> {
   const { sweeper, store } = run;
   const { records } = store;

@@ -1,13 +1,13 @@
-// Retention: which tags of a repository expire. Pure, so that a dry run and a run say the same.
+// Retention: which tags of a repository expire. Pure, so that a dry run and a real run agree.
 import { setImmediate } from 'node:timers/promises';
 import { sortInSteps } from '../../content/sort-in-steps.ts';
 import { createNameTest, type TagPattern } from '../../oci/name-pattern.ts';
 
-/** A tag that matches expires when neither `keepNewest` nor `maxAgeMs` keeps it. A rule with neither keeps all that it matches. */
+/** A matching tag expires unless `keepNewest` or `maxAgeMs` retains it. A rule with neither retains everything that it matches. */
 export interface RetentionRule extends TagPattern {
-  /** Keeps this many of the tags in a repository that the rule decides, those pushed last. */
+  /** Retains this many of the tags in a repository that the rule applies to, most recently pushed first. */
   readonly keepNewest?: number | undefined;
-  /** Keeps those that were pushed less than this ago. */
+  /** Retains those that were pushed less than this ago. */
   readonly maxAgeMs?: number | undefined;
 }
 
@@ -18,13 +18,13 @@ interface PushedTag {
 }
 
 export interface Retention {
-  /** Whether any rule is about the repository. */
+  /** Whether any rule matches the repository. */
   isAbout(repository: string): boolean;
-  /** Those of `tags`, all mutable tags of a repository, that no rule keeps. Yields to other work. */
+  /** Those of `tags`, all mutable tags of a repository, that no rule retains. Yields to other work. */
   findExpired<T extends PushedTag>(repository: string, tags: readonly T[], now: Date): Promise<readonly T[]>;
 }
 
-/** The first rule whose patterns match a tag decides on it; a tag that no rule matches stays. */
+/** The first rule whose patterns match a tag decides on it; a tag that no rule matches is retained. */
 export function createRetention(rules: readonly RetentionRule[]): Retention {
   const compiled = rules.map(rule => ({
     rule,
@@ -59,7 +59,7 @@ async function expiredBy<T extends PushedTag>({ keepNewest, maxAgeMs }: Retentio
   return maxAgeMs === undefined ? older : older.filter(({ pushedAt }) => pushedAt <= youngest);
 }
 
-/** Tags of one push have the same time: then the name decides, so that the order is always the same. */
+/** Tags of one push have the same time: the name breaks the tie, so that the order is stable. */
 function newestFirst(a: PushedTag, b: PushedTag): number {
   return compare(b.pushedAt, a.pushedAt) || compare(b.tag, a.tag);
 }

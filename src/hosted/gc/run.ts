@@ -1,4 +1,4 @@
-// What the parts of one garbage collection share: its deadlines, its progress, and the sweeper that removes, or in a dry run only notes.
+// Shared state of one garbage collection: its deadlines, its progress, and the sweeper that removes or, in a dry run, only records.
 import { setImmediate } from 'node:timers/promises';
 import type { Digest } from '../../oci/digest.ts';
 import { type BlobLink, type TagLink, unlinkBlob, unlinkManifest, unlinkTag } from '../links.ts';
@@ -12,9 +12,9 @@ export interface GcRun {
   readonly sweeper: Sweeper;
   readonly retention: Retention;
   readonly startedAt: Date;
-  /** What was pushed, mounted or asked for after this instant stays. ISO 8601 in UTC, as all of these. */
+  /** Content pushed, mounted or accessed after this instant is retained. ISO 8601 in UTC, as all of these. */
   readonly graceBefore: string;
-  /** What was pushed or lost a tag after this instant stays, though nothing refers to it; undefined: manifests stay. */
+  /** Untagged manifests pushed or untagged after this instant are retained; undefined: all are. */
   readonly untaggedBefore: string | undefined;
   /** To be awaited at each record and file: yields to other work, reports progress, and throws once the run is aborted. */
   visit(): Promise<void>;
@@ -27,7 +27,7 @@ export interface VisitOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Record stores may answer synchronously: without a pause, no request would be served while the run lasts. */
+/** Record stores may answer synchronously: without a pause, no request would be served during the run. */
 const VISITS_PER_TURN = 50;
 const VISITS_PER_REPORT = 1_000;
 
@@ -54,9 +54,9 @@ export function countVisits({
 interface Sweeper {
   /** Bytes freed on disk. */
   readonly freedBytes: number;
-  /** Whether a record counts as removed although it is still there. */
+  /** Whether a record counts as removed although it still exists. */
   isRemoved(key: string): boolean;
-  /** By `linkKey`, as it is after everything that was removed. */
+  /** By `linkKey`: the record after all removals so far. */
   findManifest(key: string): Promise<ManifestRecord | undefined>;
   removeTag(link: TagLink): Promise<void>;
   removeManifest(target: {

@@ -1,4 +1,4 @@
-// Scheduled garbage collection: due some time after the one before, across restarts too.
+// Scheduled garbage collection: due a fixed time after the previous one, across restarts.
 import { z } from 'zod';
 import { createCollection } from '../../state/collection.ts';
 import type { RecordStore } from '../../state/store.ts';
@@ -8,8 +8,8 @@ import type { GcReport } from './report.ts';
 
 interface GcSchedule {
   /**
-   * To be called every few minutes: collects if that is due. Undefined where it is not, where a run is in progress, and where one was stopped.
-   * Rejects with GcRefused once each time it is due.
+   * To be called every few minutes: collects if that is due. Undefined where it is not, where a run is in progress, and where a run was
+   * stopped. Rejects with GcRefused once each time it is due.
    */
   runIfDue(): Promise<GcReport | undefined>;
   /** Stops a run in progress, and waits for it. */
@@ -36,7 +36,7 @@ export function createGcSchedule(deps: {
     const last = await runs.find(KEY);
     const endedAt = Math.max(last ? Date.parse(last.finishedAt) : 0, refusedAt);
     const sinceMs = now().getTime() - endedAt;
-    // A run that a wrong clock has dated in the future counts as none.
+    // A run with a date in the future, from a wrong clock, counts as none.
     if (sinceMs >= 0 && sinceMs < everyMs) return undefined;
     try {
       const report = await collector.collect({ signal: closing.signal });
@@ -44,7 +44,7 @@ export function createGcSchedule(deps: {
       return report;
     } catch (error) {
       if (closing.signal.aborted) return undefined;
-      // It has read everything: it does so again when the next run is due, or after a start.
+      // A refused run has read everything: it is retried when the next run is due, or after a restart.
       if (error instanceof GcRefused) refusedAt = now().getTime();
       throw error;
     }
@@ -61,7 +61,7 @@ export function createGcSchedule(deps: {
       }
     },
     async close() {
-      closing.abort(new Error('the service stops'));
+      closing.abort(new Error('the service is stopping'));
       await running?.catch(() => {});
     },
   };

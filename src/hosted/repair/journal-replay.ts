@@ -1,4 +1,4 @@
-// Replays the link journal: the records of repositories become what it says last of each link, where the bytes are there.
+// Replays the link journal: sets the records of repositories to the last journal entry for each link, where the bytes are present.
 import type { Inventory } from '../../content/inventory.ts';
 import { type ContentStore, ContentTooLarge } from '../../content/store.ts';
 import { type Digest, digestAlgorithm, digestOf, parseDigest } from '../../oci/digest.ts';
@@ -51,7 +51,7 @@ export async function replayJournal(run: RebuildRun, { blobs, manifests, tags }:
     await visit();
     if (value) await restoreTag(run, key, value);
   }
-  // Moving tags has dated it anew.
+  // Moving tags has changed its date.
   for (const [key, { value }] of manifests) {
     await visit();
     if (value) await dateAsJournaled(run, key, value);
@@ -135,7 +135,7 @@ async function restoreTag(
   if (before?.digest !== next.digest) rebuilt.tags += 1;
 }
 
-/** Undefined for what is damaged, and for what is no manifest of one of these types that refers to anything. */
+/** Undefined for damaged content, and for anything but a manifest of one of these types that has references. */
 export async function readDocument(
   content: ContentStore,
   digest: Digest,
@@ -173,7 +173,7 @@ export function splitLink(key: string): readonly [string, Digest] {
   return [key.slice(0, at), parseDigest(key.slice(at + 1))];
 }
 
-/** A name has no colon. */
+/** Names have no colon. */
 function splitTag(key: string): readonly [string, string] {
   const at = key.indexOf(':');
   return [key.slice(0, at), key.slice(at + 1)];

@@ -1,6 +1,6 @@
-// The link journal: a file beside the content that repeats which blobs, manifests and tags the repositories have, a line of JSON for each change.
-// Lost records are rebuilt from it. Unlike the records it is not synced with each push: it is for an operator's slip, not for a power cut, after
-// which the next sweep rewrites it.
+// The link journal: a file beside the content that repeats which blobs, manifests and tags the repositories have, one line of JSON for each
+// change. Lost records are rebuilt from it. Unlike the records it is not synced with each push: it protects against an operator's mistake,
+// not a power cut, after which the next sweep rewrites it.
 import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
@@ -9,14 +9,14 @@ import type { Change, Entry, RecordStore } from '../../state/store.ts';
 import { type BlobRecord, blobSchema, manifestSchema, type TagRecord, tagSchema } from '../records.ts';
 
 export interface LinkJournal {
-  /** The same records, whose changes are noted once they are durable. */
+  /** The same records, with changes appended to the journal once they are durable. */
   readonly records: RecordStore;
   /**
-   * To be called every few minutes, while the records are known to be complete: rewrites it from them at the first call, and where a line could
-   * not be written or most of it is outdated.
+   * To be called every few minutes, while the records are known to be complete: rewrites it from them at the first call, and whenever a
+   * line could not be written or most of it is outdated.
    */
   sweep(): Promise<void>;
-  /** Rewrites it from the records; changes go on meanwhile. */
+  /** Rewrites it from the records; changes continue meanwhile. */
   rewrite(): Promise<void>;
   close(): Promise<void>;
 }
@@ -75,7 +75,7 @@ export function openLinkJournal({
     const fresh = `${path}.new`;
     const to = await open(fresh, 'w+', 0o600);
     try {
-      // Changes from here on are appended to what is copied.
+      // Changes from here on are appended to the copy.
       const start = await queue(async () => {
         isBehind = false;
         return (await stat(path, { throwIfNoEntry: false }))?.size ?? 0;
@@ -139,7 +139,7 @@ export interface JournaledLinks {
   readonly blobs: ReadonlyMap<string, LastLine<BlobRecord>>;
   readonly manifests: ReadonlyMap<string, LastLine<JournaledManifest>>;
   readonly tags: ReadonlyMap<string, LastLine<TagRecord>>;
-  /** Lines that were cut or are damaged: they are left out. */
+  /** Lines that are truncated or damaged: they are skipped. */
   readonly damaged: number;
 }
 
@@ -163,14 +163,14 @@ export async function readLinkJournal(directory: string): Promise<JournaledLinks
   return { blobs, manifests, tags, damaged };
 }
 
-/** What its bytes do not tell. */
+/** Facts that the bytes do not contain. */
 const journaledManifestSchema = manifestSchema.pick({ mediaType: true, pushedAt: true, untaggedAt: true });
 
 export type JournaledManifest = z.infer<typeof journaledManifestSchema>;
 
 const lineOf = { key: z.string(), goneAt: z.iso.datetime().optional() };
 
-/** A line has a value or an end. */
+/** A line has a value or a deletion time. */
 const lineSchema = z.discriminatedUnion('collection', [
   z.object({ collection: z.literal('hosted.blob'), ...lineOf, value: blobSchema.optional() }),
   z.object({ collection: z.literal('hosted.manifest'), ...lineOf, value: journaledManifestSchema.optional() }),
@@ -188,7 +188,7 @@ function encodeChange(change: Change, now: () => Date): readonly string[] {
   return data ? [JSON.stringify(data)] : [];
 }
 
-/** Each starts on a new line, even after one that was cut. */
+/** Each entry starts on a new line, even after a truncated one. */
 function encodeAll(lines: readonly string[]): string {
   return lines.map(line => `\n${line}`).join('');
 }

@@ -1,5 +1,5 @@
-// Rebuilds the records of repositories from what is on disk: the link journal says which repository has what, and the manifests say the rest.
-// Records that are there, such as those of an older copy, stay where the journal says nothing newer. No content is changed or removed.
+// Rebuilds the records of repositories from disk: the link journal says which repository has what, and the manifests contain the rest.
+// Existing records, such as those of an older copy, are retained unless the journal is newer. No content is changed or removed.
 import { createDiskStore } from '../../content/disk.ts';
 import { createInventory } from '../../content/inventory.ts';
 import { createMemory } from '../../memory.ts';
@@ -18,40 +18,40 @@ import { openLinkJournal, readLinkJournal } from './link-journal.ts';
 export interface RebuildReport {
   /** Whether there is a link journal. */
   readonly hasJournal: boolean;
-  /** Its lines that were cut or damaged. */
+  /** Its truncated or damaged lines. */
   readonly damagedLines: number;
   readonly rebuilt: LinkCounts;
-  /** What these records had, and the journal says to be deleted since. */
+  /** Present in these records, but deleted since according to the journal. */
   readonly removed: LinkCounts;
-  /** Named by the journal, but their bytes are not there: not rebuilt. */
+  /** Named by the journal, but without bytes: not rebuilt. */
   readonly lost: readonly string[];
-  /** Of manifests that belong to no repository; with what they refer to. */
+  /** Manifests that belong to no repository, with their references. */
   readonly recovered: LinkCounts;
-  /** What there is in the end. */
+  /** Totals after the run. */
   readonly total: LinkCounts & { readonly repositories: number };
-  /** Records whose bytes are not there, as `lost`: they stay, and the next push brings the bytes. */
+  /** Records without bytes, as `lost`: they stay, and the next push uploads the bytes. */
   readonly broken: readonly string[];
-  /** Files that belong to no repository in the end. */
+  /** Files that belong to no repository after the run. */
   readonly unnamed: { readonly files: number; readonly bytes: number };
 }
 
 const MEMORY_BYTES = 8 * 1024 * 1024;
 
-/** May be called again: what was rebuilt stays. */
+/** May be called again: rebuilt records stay. */
 export async function rebuildLinks(options: {
-  /** Of the hosted content; owned by the caller. */
+  /** The directory of the hosted content, locked by the caller. */
   readonly directory: string;
-  /** What is there of them. Closed by the caller. */
+  /** The existing records. Closed by the caller. */
   readonly records: RecordStore;
-  /** Gets the manifests that belong to no repository, by their digests. */
+  /** The repository for manifests that belong to none, by their digests. */
   readonly recovered: string;
   readonly onProgress?: ((progress: GcProgress) => void) | undefined;
 }): Promise<RebuildReport> {
   const { directory, records, recovered, onProgress } = options;
-  // Damaged content is set aside, and stays.
+  // Damaged content is set aside and retained.
   const content = await createDiskStore({ directory, maxDamagedBytes: Number.POSITIVE_INFINITY });
   try {
-    // Content stays, whatever is unlinked here.
+    // Content is retained, whatever is unlinked here.
     const store = createHostedStore({
       content,
       records,
@@ -80,7 +80,7 @@ export async function rebuildLinks(options: {
   }
 }
 
-/** Writes the journal of a directory whose records are right again. */
+/** Writes the journal of a directory whose records are correct again. */
 export async function rewriteJournal(directory: string, records: RecordStore): Promise<void> {
   const journal = openLinkJournal({ directory, records, now: () => new Date() });
   await journal.rewrite();
@@ -97,7 +97,7 @@ async function findStrays({ store, inventory, visit }: RebuildRun): Promise<read
   return strays;
 }
 
-/** It is unknown where they belonged: they go to one repository, by digest, with as much as there is of what they refer to. */
+/** Their repository is unknown: they go to one repository, by digest, with as many of their references as are present. */
 async function recoverManifests(run: RebuildRun, strays: readonly Digest[], repository: string): Promise<LinkCounts> {
   const { store, inventory, visit } = run;
   const { content, records } = store;

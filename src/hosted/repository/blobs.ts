@@ -11,15 +11,18 @@ export interface HostedBlobs {
   /** The size in bytes. Throws BLOB_UNKNOWN unless this repository links the blob. */
   head(repository: string, digest: Digest): Promise<{ readonly size: number }>;
   get(repository: string, digest: Digest): Promise<HostedBlob>;
-  /** Links a blob of `from`, or else of any repository that `isReadable`; false where there is none, and an upload has to follow. */
+  /** Links a blob of `from`, or else of any repository that `isReadable`; false where there is none, and an upload must follow. */
   mount(repository: string, digest: Digest, source: MountSource): Promise<boolean>;
-  /** Unlinks the blob from this repository. Throws UNSUPPORTED while a manifest of the repository refers to it, or where deleting is off. */
+  /**
+   * Unlinks the blob from this repository. Throws UNSUPPORTED while a manifest of the repository refers to it, or where deletion is
+   * disabled.
+   */
   delete(repository: string, digest: Digest): Promise<void>;
 }
 
 interface MountSource {
   readonly from?: string | undefined;
-  /** Whether the caller may pull from a repository: a mount must not open what a pull would not. */
+  /** Whether the caller may pull from a repository: a mount must not expose what a pull would not. */
   readonly isReadable: (repository: string) => boolean;
 }
 
@@ -29,7 +32,7 @@ interface HostedBlob {
   open(range?: ByteRange): Promise<ReadableStream<Uint8Array>>;
 }
 
-/** How many repositories are asked for a mount that names no source. */
+/** How many repositories are checked for a mount that names no source. */
 const MAX_SOURCES = 100;
 
 export function createBlobs(store: HostedStore): HostedBlobs {
@@ -68,7 +71,7 @@ export function createBlobs(store: HostedStore): HostedBlobs {
     if (parent !== undefined) {
       throw new RegistryError('UNSUPPORTED', `the manifest ${parent.slice(prefix.length)} refers to ${digest}`);
     }
-    // One that cannot be read goes as well.
+    // Unreadable records are deleted as well.
     const { size } = (await records.blobs.find(key)) ?? (await content.find(digest)) ?? { size: 0 };
     await unlinkBlob(store, { repository, digest, size });
   }

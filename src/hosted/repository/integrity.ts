@@ -1,4 +1,4 @@
-// What a push or a removal must not break: references that have to be in the repository, and tags that have to stay.
+// Invariants that a push or removal must not break: references must be in the repository, and immutable tags must not change.
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
@@ -7,12 +7,12 @@ import { linkKey, membersOf, tagKey } from '../records.ts';
 import type { HostedStore } from '../store.ts';
 import type { ManifestDocument } from './manifest-document.ts';
 
-/** Throws DENIED where an immutable tag is there and points to another manifest. Holds until the next change. */
+/** Throws DENIED where an immutable tag exists and points to another manifest. Holds until the next change. */
 export async function refuseMove(store: HostedStore, repository: string, tag: string, digest: Digest): Promise<void> {
   if (!store.options.isImmutable(repository, tag)) return;
   const current = await store.records.tags.find(tagKey(repository, tag));
   if (current && current.digest !== digest) {
-    throw denied(`the tag ${tag} of ${repository} is immutable, and points to ${current.digest}: push another tag`);
+    throw denied(`the tag ${tag} of ${repository} is immutable and points to ${current.digest}: push another tag`);
   }
 }
 
@@ -21,16 +21,15 @@ export function refuseTagRemoval(store: HostedStore, repository: string, tag: st
   if (store.options.isImmutable(repository, tag)) throw denied(`the tag ${tag} of ${repository} is immutable`);
 }
 
-/** Throws DENIED where an immutable tag points to the manifest, or to an index that leads to it. Holds until the next change. */
+/** Throws DENIED where an immutable tag points to the manifest, or to an index that contains it. Holds until the next change. */
 export async function refuseRemoval(store: HostedStore, repository: string, digest: Digest): Promise<void> {
   const { tagged, references } = store.records;
   const met = new Set<Digest>([digest]);
   for (const ancestor of met) {
     const tags = await membersOf(tagged, repository, ancestor);
     const immutable = tags.find(tag => store.options.isImmutable(repository, tag));
-    if (immutable !== undefined)
-      throw denied(`the tag ${immutable} of ${repository} is immutable, and needs ${digest}`);
-    // A set that grows while it is walked: parents of parents are met in turn.
+    if (immutable !== undefined) throw denied(`the tag ${immutable} of ${repository} is immutable and needs ${digest}`);
+    // The set grows during the iteration: parents of parents are visited in turn.
     for (const parent of await membersOf(references, repository, ancestor)) met.add(parseDigest(parent));
   }
 }
@@ -42,9 +41,9 @@ function denied(message: string): RegistryError {
 type FindSize = (digest: Digest) => Promise<number | undefined>;
 
 /**
- * What is missing and may be. Throws MANIFEST_BLOB_UNKNOWN, which names what is missing and must not be, and MANIFEST_INVALID for a
- * descriptor that lies about the size of what is there. The subject need not be there, nor a layer that is fetched from elsewhere: neither
- * counts as missing. Of types that we do not know nothing is asked.
+ * The missing references that are allowed to be missing. Throws MANIFEST_BLOB_UNKNOWN naming the others, and MANIFEST_INVALID for a
+ * descriptor with a wrong size. The subject and foreign layers need not exist: neither counts as missing. References of unknown types are
+ * not checked.
  */
 export async function checkReferences(
   store: HostedStore,
@@ -88,7 +87,7 @@ function digestsOf(descriptors: readonly Descriptor[]): readonly Digest[] {
   return [...new Set(descriptors.map(({ digest }) => digest))];
 }
 
-/** How many are named: an error is read by people. */
+/** How many are named, to keep the message readable. */
 const MAX_NAMED = 50;
 
 function refuseMissing(missing: readonly Descriptor[]): void {
@@ -98,7 +97,7 @@ function refuseMissing(missing: readonly Descriptor[]): void {
   const more = digests.length > named.length ? ` and ${digests.length - named.length} more` : '';
   throw new RegistryError(
     'MANIFEST_BLOB_UNKNOWN',
-    `push first what the manifest refers to: ${named.join(', ')}${more}`,
+    `the manifest refers to content that is not in the repository, push it first: ${named.join(', ')}${more}`,
     {
       detail: named.map(digest => ({ digest })),
     },

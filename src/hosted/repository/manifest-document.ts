@@ -1,4 +1,4 @@
-// What is pushed as a manifest: its type, agreed on by document and Content-Type, and what it refers to. The bytes stay as they are.
+// A pushed manifest: its type, on which document and Content-Type must agree, and its references. The bytes are stored unchanged.
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
 import { atMost, listSchema, mapSchema } from '../../oci/bounded.ts';
@@ -10,19 +10,19 @@ import { isActiveType, isIndexType, isManifestType, mediaTypes } from '../../oci
 
 export interface ManifestDocument {
   readonly mediaType: string;
-  /** Whether we know what the type demands; the references of other types are what we understand of them. */
+  /** Whether we know the schema of the type; for other types the references are those we recognise. */
   readonly isKnown: boolean;
   /** Config, layers, and an artifact manifest's blobs. */
   readonly blobs: readonly Descriptor[];
-  /** The entries of an index: manifests, or blobs where an index lists a cache. */
+  /** The entries of an index: manifests, or blobs where an index lists a build cache. */
   readonly manifests: readonly Descriptor[];
   readonly subject: Descriptor | undefined;
-  /** For a list of referrers: distribution-spec "Listing Referrers". */
+  /** Used in referrers lists: distribution-spec "Listing Referrers". */
   readonly artifactType: string | undefined;
   readonly annotations: Readonly<Record<string, string>> | undefined;
 }
 
-/** Of one document. Each is a record of its own. */
+/** Limit per document. Each reference is a record. */
 const MAX_REFERENCES = 8192;
 
 const annotations = mapSchema(
@@ -60,8 +60,7 @@ const otherSchema = z.object({
 const typeSchema = z.object({ mediaType: z.string().nullish() });
 
 /**
- * Throws MANIFEST_INVALID for what is no JSON object, what `parseManifest` refuses, and where no one type can be told: two that differ,
- * or one that says nothing.
+ * Throws MANIFEST_INVALID for anything but a JSON object, for what `parseManifest` refuses, and where the type is contradictory or unknown.
  */
 export function parseDocument(raw: Uint8Array, contentType: string): ManifestDocument {
   const value = parseUtf8(raw);
@@ -100,10 +99,10 @@ function agreeOnType(served: string, declared: string): string {
   const mediaType = declared || served;
   if (isActiveType(mediaType))
     throw invalid(
-      `"${clip(mediaType)}" is a type for web pages: a manifest's type ends in +json, such as ${mediaTypes.ociManifest}`,
+      `"${clip(mediaType)}" is not a manifest type: use one that ends in +json, such as ${mediaTypes.ociManifest}`,
     );
   if (MEDIA_TYPE.test(mediaType) && !SAYS_NOTHING.includes(mediaType.toLowerCase())) return mediaType;
-  throw invalid(`"${clip(mediaType)}" does not tell its type: name it in mediaType and in Content-Type`);
+  throw invalid(`"${clip(mediaType)}" is too generic: name the manifest's type in mediaType and in Content-Type`);
 }
 
 function parseUtf8(raw: Uint8Array): unknown {

@@ -11,14 +11,17 @@ import { checkReferences, refuseMove, refuseRemoval } from './integrity.ts';
 import { parseDocument } from './manifest-document.ts';
 
 export interface HostedManifests {
-  /** Throws MANIFEST_UNKNOWN, or NAME_UNKNOWN where the repository has nothing at all. */
+  /** Throws MANIFEST_UNKNOWN, or NAME_UNKNOWN where the repository is empty. */
   get(repository: string, digest: Digest): Promise<Manifest>;
   /**
    * Throws SIZE_INVALID (413) above 4 MiB, TAG_INVALID (414 for more than 50 tags), DIGEST_INVALID, MANIFEST_INVALID, MANIFEST_BLOB_UNKNOWN
-   * for what has to be pushed before, and DENIED for an immutable tag that points elsewhere.
+   * for references that must be pushed first, and DENIED for an immutable tag that points elsewhere.
    */
   put(repository: string, push: ManifestPush): Promise<PushedManifest>;
-  /** Removes the manifest and every tag that points to it. Throws DENIED where an immutable tag needs it, UNSUPPORTED where deleting is off. */
+  /**
+   * Removes the manifest and every tag that points to it. Throws DENIED where an immutable tag needs it, UNSUPPORTED where deletion is
+   * disabled.
+   */
   delete(repository: string, digest: Digest): Promise<void>;
 }
 
@@ -26,7 +29,7 @@ export interface HostedManifests {
 export interface ManifestPush {
   readonly raw: Uint8Array;
   readonly contentType: string;
-  /** What the path promised. */
+  /** The digest of the path. */
   readonly digest?: Digest | undefined;
   /** The tag of the path, or the tag parameters beside a digest. */
   readonly tags: readonly string[];
@@ -37,16 +40,16 @@ export interface PushedManifest {
   readonly mediaType: string;
   readonly size: number;
   readonly subject: Digest | undefined;
-  /** References that the repository lacks, and need not have. */
+  /** Missing references that are allowed to be missing. */
   readonly missing: readonly Digest[];
 }
 
 const MAX_TAGS = 50;
 
-/** `heal` writes a damaged manifest again where it is in memory; returns whether it did. */
+/** `heal` rewrites a damaged manifest from memory, if it is there; returns whether it did. */
 export function createManifests(store: HostedStore): HostedManifests & { heal(digest: Digest): Promise<boolean> } {
   const { content, records, options, memory } = store;
-  // A function of bytes and type, and so never stale; the records say whether a repository has them.
+  // A function of bytes and type, so never stale; the records decide whether a repository has them.
   const parsed = memory.openCache<Manifest>();
 
   async function read(repository: string, digest: Digest, mediaType: string): Promise<Manifest> {
@@ -68,7 +71,7 @@ export function createManifests(store: HostedStore): HostedManifests & { heal(di
     return checkReferences(store, repository, document);
   }
 
-  /** A file that is larger than what has the digest is damaged. */
+  /** A file larger than the content of its digest is damaged. */
   async function findKept(digest: Digest, size: number): Promise<Uint8Array | undefined> {
     return (await content.find(digest))?.size === size ? content.read(digest, size) : undefined;
   }
@@ -108,7 +111,7 @@ export function createManifests(store: HostedStore): HostedManifests & { heal(di
     },
     async put(repository, push) {
       const link = parsePush(repository, push);
-      // Before its bytes are written in vain; and again under the lock, when nothing can change any more.
+      // Checked before the bytes are written, to fail early, and again under the lock, where nothing can change any more.
       await check(link);
       const missing = await store.withLease(link.digest, async () => {
         await keep(push.raw, link.digest);
@@ -152,7 +155,7 @@ function parsePush(repository: string, { raw, contentType, digest: promised, tag
   };
 }
 
-/** A file that is larger than any manifest is damaged. */
+/** A file larger than any manifest is damaged. */
 function absentIfTooLarge(error: unknown): undefined {
   if (!(error instanceof ContentTooLarge)) throw error;
 }

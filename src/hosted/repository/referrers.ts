@@ -4,7 +4,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { keysOf, memberKey, type Referrer } from '../records.ts';
 import type { HostedStore } from '../store.ts';
 
-/** Manifests whose subject is `digest`, in the order of their digests; empty where there are none, whether the subject is there or not. */
+/** Manifests whose subject is `digest`, in the order of their digests; empty where there are none, whether or not the subject exists. */
 export type ListReferrers = (
   repository: string,
   digest: Digest,
@@ -17,7 +17,7 @@ interface ReferrersPage {
   readonly after?: Digest | undefined;
 }
 
-/** An index is a manifest, and no client has to read a larger one. */
+/** The page is served as an index, and clients need not read larger ones. */
 const MAX_PAGE_BYTES = 3 * 1024 * 1024;
 
 export function createListReferrers({ records }: HostedStore): ListReferrers {

@@ -7,18 +7,18 @@ import type { HostedStore } from '../store.ts';
 import { refuseTagRemoval } from './integrity.ts';
 
 export interface HostedTags {
-  /** Throws MANIFEST_UNKNOWN, or NAME_UNKNOWN where the repository has nothing at all. */
+  /** Throws MANIFEST_UNKNOWN, or NAME_UNKNOWN where the repository is empty. */
   resolve(repository: string, tag: string): Promise<Digest>;
-  /** In ASCII order, after `last`, at most 10 000 of them. Throws NAME_UNKNOWN where the repository has nothing at all. */
+  /** In ASCII order, after `last`, at most 10 000 of them. Throws NAME_UNKNOWN where the repository is empty. */
   list(
     repository: string,
     page: { readonly n?: number | undefined; readonly last?: string | undefined },
   ): Promise<{ readonly tags: readonly string[]; readonly hasMore: boolean }>;
-  /** Throws as `resolve` does, DENIED for an immutable tag, UNSUPPORTED where deleting tags is off. */
+  /** Throws as `resolve` does, DENIED for an immutable tag, UNSUPPORTED where deleting tags is disabled. */
   delete(repository: string, tag: string): Promise<void>;
 }
 
-/** More than that come page by page. */
+/** More are listed page by page. */
 const MAX_PAGE = 10_000;
 
 export function createTags(store: HostedStore): HostedTags {

@@ -1,4 +1,4 @@
-// Upload sessions: a record that says which repository an upload is for, a file with its bytes, and one caller at a time.
+// Upload sessions: a record with the repository of an upload, a file with its bytes, and one caller at a time.
 import { randomUUID } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { UploadFile, UploadFiles } from '../../content/upload-files.ts';
@@ -17,17 +17,17 @@ export interface Session {
 interface Sessions {
   /** Throws TOOMANYREQUESTS where the repository has `maxUploads` of them. */
   start(repository: string, algorithm: DigestAlgorithm): Promise<Session>;
-  /** Runs `work` alone on a session. Throws BLOB_UPLOAD_UNKNOWN for one that is unknown, or of another repository. */
+  /** Runs `work` exclusively on a session. Throws BLOB_UPLOAD_UNKNOWN for one that is unknown, or belongs to another repository. */
   use<T>(repository: string, id: string, work: (session: Session) => Promise<T>): Promise<T>;
-  /** Drops a session whose record and file are gone. Inside `use`. */
+  /** Forgets a session whose record and file are gone. Inside `use`. */
   forget(id: string): Promise<void>;
   /** Removes a session and its bytes. Inside `use`. */
   end(id: string): Promise<void>;
-  /** Removes the sessions and files that received no bytes since `deadline`, and are not in use. */
+  /** Removes the unused sessions and files that received no bytes since `deadline`. */
   expire(deadline: Date): Promise<void>;
 }
 
-/** Files with a running hash. One that was evicted from memory is hashed from disk in the end. */
+/** Files with a running hash. One evicted from memory is rehashed from disk when it is finished. */
 const MAX_OPEN_FILES = 1_000;
 
 export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Sessions {
@@ -79,7 +79,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
     await mutex.withLock(id, async () => {
       const touched = await uploadFiles.findTouched(id);
       if (touched && touched >= deadline) return;
-      // A clock that was behind has dated the file too early; the record has the time that had passed.
+      // A clock that was behind has dated the file too early; the record has the trusted time.
       const startedAt = touched && (await uploads.find(id))?.startedAt;
       if (startedAt === undefined || Date.parse(startedAt) < deadline.getTime()) await end(id);
     });
@@ -105,7 +105,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
     end,
     async expire(deadline) {
       for (const id of await uploadFiles.list()) await expireOne(id, deadline);
-      // Records whose file is gone: a crash came between the two.
+      // Records whose file is gone, because of a crash between the two.
       for await (const id of keysOf(uploads, '')) await expireOne(id, deadline);
     },
   };
@@ -119,8 +119,8 @@ function unknownUpload(repository: string): RegistryError {
 }
 
 /**
- * How many uploads are open in each repository. Each is a file and a record until it ends or times out: without a limit, whoever may push could
- * fill the disk with empty ones.
+ * How many uploads are open in each repository. Each is a file and a record until it ends or times out: without a limit, anyone with push
+ * rights could fill the disk with empty ones.
  */
 interface OpenUploads {
   /** Counts an upload that is about to begin. Throws TOOMANYREQUESTS where its repository has too many. */

@@ -15,14 +15,14 @@ export interface Uploads {
   start(repository: string, options?: { readonly algorithm?: DigestAlgorithm | undefined }): Promise<UploadStatus>;
   get(repository: string, id: string): Promise<UploadStatus>;
   /**
-   * Appends `body`; what arrived before it broke (BLOB_UPLOAD_INVALID) stays, so that the client can ask for the status and go on.
-   * Throws RANGE_INVALID when `range` does not begin where the upload ends, SIZE_INVALID when the body has another length than `range`.
-   * A full disk ends the upload.
+   * Appends `body`; bytes that arrived before it broke (BLOB_UPLOAD_INVALID) are retained, so that the client can ask for the status and
+   * resume. Throws RANGE_INVALID when `range` does not start at the end of the upload, SIZE_INVALID when the body differs in length from
+   * `range`. A full disk ends the upload.
    */
   append(repository: string, id: string, chunk: Chunk): Promise<UploadStatus>;
   /**
-   * Appends the last chunk, if any, as `append` does, and with its errors; then verifies all, and links the blob. Throws DIGEST_INVALID for
-   * other bytes; whatever it throws once all is here, the upload is gone.
+   * Appends the last chunk, if any, like `append`, with its errors; then verifies everything, and links the blob. Throws DIGEST_INVALID for
+   * other bytes; once everything has arrived, any error ends the upload.
    */
   finish(repository: string, id: string, digest: Digest, chunk?: Chunk): Promise<void>;
   cancel(repository: string, id: string): Promise<void>;
@@ -30,16 +30,16 @@ export interface Uploads {
 
 export interface UploadStatus {
   readonly id: string;
-  /** Bytes received: where the next chunk begins. */
+  /** Bytes received, where the next chunk starts. */
   readonly size: number;
 }
 
 export interface Chunk {
-  /** Read to its end. Where a call throws it may be half read or not at all: it is unlocked, and the caller drains or cancels it. */
+  /** Read to its end. After an error it may be partly read: it is unlocked, and the caller drains or cancels it. */
   readonly body: ReadableStream<Uint8Array>;
-  /** What Content-Range promised; absent for a stream. */
+  /** From Content-Range; absent for a stream. */
   readonly range?: ByteRange | undefined;
-  /** What Content-Length promised: a hint, by which a body that is too large is refused before it is read. */
+  /** From Content-Length: a hint, used to reject a body that is too large before reading it. */
   readonly size?: number | undefined;
 }
 
@@ -59,7 +59,7 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
     try {
       await file.append(admitted(piecesOf(chunk), session));
     } catch (error) {
-      // Its bytes help to fill the disk, and clients start again.
+      // Its bytes would keep the disk full, and clients start over anyway.
       if (isDiskFull(error)) await sessions.end(session.id).catch(() => {});
       throw error;
     }
@@ -84,7 +84,7 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
       });
       await sessions.forget(id);
     } catch (error) {
-      // What is left after this is removed when it times out.
+      // Anything left after this is removed when it times out.
       await sessions.end(id).catch(() => {});
       throw error;
     }
@@ -122,7 +122,10 @@ function refuseMismatch(error: unknown): never {
   });
 }
 
-/** The pieces of a chunk as a client sends them. Throws SIZE_INVALID where the body is longer or shorter than its range. Leaves the body unlocked and uncancelled in any case. */
+/**
+ * The pieces of a chunk as received. Throws SIZE_INVALID where the body is longer or shorter than its range. Always leaves the body
+ * unlocked and uncancelled.
+ */
 function piecesOf({ body, range }: Chunk): AsyncGenerator<Uint8Array> {
   return range ? checkSize(read(body), range) : read(body);
 }
