@@ -1,4 +1,5 @@
-// The digests that rules made, each with what made it: who resolved a tag to one gets it, also after an eviction, a restart, or a change of the rules.
+// Digests that rules have derived, each with everything needed to derive it again: a client that resolved a tag to one can pull it after an
+// eviction, a restart, or a change of the rules.
 import { z } from 'zod';
 import { stepsSchema } from '../augment/augmentation.ts';
 import { layerSourceSchema } from '../augment/layer-source.ts';
@@ -20,34 +21,34 @@ const madeSchema = z.object({
   sourceDigest: digest,
   steps: stepsSchema,
   layerSources: z.array(layerSourceSchema).readonly(),
-  /** What some of these layers became. */
+  /** The moved versions of some of these layers. */
   movedLayers: z.array(layerSourceSchema).readonly().optional(),
-  /** What the image became. */
+  /** The digest of the derived image. */
   root: digest,
-  /** Manifests of the source that it has as they were: to be had without it. */
+  /** Unchanged manifests of the source: available without deriving anything. */
   kept: z.array(digest).readonly().optional(),
 });
 
-/** All that is needed to make an image again, to the same bytes. */
+/** Everything needed to derive an image again, with the same bytes. */
 export type Made = z.infer<typeof madeSchema>;
 
 export interface DerivedDigests {
   /**
-   * Durable when it resolves, but for a full disk: then it is kept in memory. `members` are the digests of all that is a part of it: manifests,
-   * configs, layers of rules, provenance; also what stayed as it was.
+   * Durable when it resolves, except on a full disk: then it is only in memory. `members` are the digests of everything that belongs to it:
+   * manifests, configs, layers of rules, provenance; unchanged parts included.
    */
   keep(made: Made, members: readonly Digest[]): Promise<void>;
   /**
-   * What has the digest as its root or a member in that repository, by its full name; undefined for what rules have not made, or made too
-   * long ago. Of several it is the one that was kept last.
+   * The record that has the digest as its root or a member in that repository, by its full name; undefined for digests that rules have not
+   * derived, or too long ago. Of several, the latest.
    */
   find(repository: string, digest: Digest): Promise<Made | undefined>;
 }
 
-/** Not each pull writes: a digest may end so much earlier than its last use says. */
+/** Use is not recorded on every pull: a digest may expire this much earlier than its last use implies. */
 const RENEW_AFTER_MS = 24 * 60 * 60_000;
 
-/** Undefined for a record of a shape that this version does not know. */
+/** Undefined for a record in a format that this version does not know. */
 const storedSchema = z.object({ made: madeSchema, keptUntil: z.number() }).optional().catch(undefined);
 
 export function createDerivedDigests({
@@ -60,19 +61,19 @@ export function createDerivedDigests({
   readonly records: RecordStore;
   readonly memory: Memory;
   readonly now: () => Date;
-  /** How long a digest is known since a tag was last resolved to it. */
+  /** How long a digest is remembered after a tag was last resolved to it. */
   readonly keepMs: number;
   readonly leaseRuleLayers: LeaseRuleLayers;
 }): DerivedDigests {
   const stored = createCollection({ store: records, name: 'made', schema: storedSchema, memory });
-  /** Each digest with the digest of the record that it is a part of. */
+  /** The record that each digest belongs to. */
   const parts = createCollection({ store: records, name: 'made-digest', schema: z.object({ made: digest }) });
   const knownUntil = memory.openCache<number>();
   const unsaved = memory.openCache<Made>();
   const mutex = createKeyedMutex();
   const slackMs = Math.min(RENEW_AFTER_MS, keepMs / 2);
 
-  /** One kept for longer than is now configured is not: what shares its digests may end before. */
+  /** Records stored under a longer retention than now configured are rewritten: others that share their digests may expire earlier. */
   function isFresh(keptUntil = 0): boolean {
     const until = now().getTime() + keepMs;
     return keptUntil >= until - slackMs && keptUntil <= until;
@@ -93,7 +94,7 @@ export function createDerivedDigests({
     const expiresAt = new Date(now().getTime() + keepMs);
     const record = { made, keptUntil: expiresAt.getTime() };
     try {
-      // First the layers: no digest is known whose layers a crash lost.
+      // The layers first: no digest is recorded whose layers a crash could lose.
       await leaseRuleLayers(ruleLayersIn(made.layerSources), expiresAt);
       await records.write([
         stored.putting(keyOf(repository, id), record, { expiresAt }),
@@ -101,7 +102,7 @@ export function createDerivedDigests({
       ]);
       knownUntil.set(keyOf(repository, id), record.keptUntil);
     } catch (error) {
-      // A disk that takes nothing must not stop pulls, and no other program either.
+      // A full disk or a locked database must not stop pulls.
       if (!(error instanceof RecordStoreFull || error instanceof RecordStoreBusy)) throw error;
       for (const key of keys) unsaved.set(key, made);
     }

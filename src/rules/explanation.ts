@@ -1,53 +1,53 @@
-// What rules make of an image, told: the answer of the API, which the command prints.
+// Explains what rules do to an image: the API response, printed by the command.
 import { z } from 'zod';
 import type { RuleReloader } from './reload/reloader.ts';
 import type { RuleLayer, RuleOptions } from './rules.ts';
 
 const valueSchema = z.union([z.string(), z.array(z.string())]);
 
-/** One thing that a container runs with, or that is said of the image, and that rules change. */
+/** One property of a container or image that rules change. */
 const differenceSchema = z.object({
-  /** As rules name it. */
+  /** The name of the key in rules. */
   field: z.enum(['env', 'entrypoint', 'cmd', 'workingDir', 'user', 'labels', 'exposedPorts', 'annotations']),
-  /** In a field of many: the variable, the label, the annotation or the port. */
+  /** In a field with many entries: the variable, the label, the annotation or the port. */
   key: z.string().optional(),
   /** Absent where the source has none. */
   before: valueSchema.optional(),
-  /** Absent where the image has none any more. */
+  /** Absent where it is removed. */
   after: valueSchema.optional(),
 });
 
 const movedSchema = z.object({
-  /** The digest of the layer that was given. */
+  /** The digest of the original layer. */
   given: z.string(),
-  /** The first entries that lie elsewhere: their paths in the layer, and in the image. */
+  /** The first moved entries: their paths in the layer, and in the image. */
   entries: z.array(z.object({ from: z.string(), to: z.string() })),
-  /** How many there are. */
+  /** How many were moved. */
   count: z.number(),
 });
 
 const addedLayerSchema = z.object({
   digest: z.string(),
-  /** Bytes, as packed. */
+  /** Size in bytes, compressed. */
   size: z.number(),
-  /** Absent for what no rule adds. */
+  /** Absent for a layer of the source. */
   rule: z.string().optional(),
-  /** As the rule says it, without user info and query of an address. */
+  /** As in the rule, without user info and query of an address. */
   from: z.string().optional(),
-  /** Of a layer that became another one, so that it lies where the image's links lead. Absent where it is as it was given. */
+  /** For a layer that was moved to follow the image's links. Absent where it is unchanged. */
   moved: movedSchema.optional(),
 });
 
 const explainedImageSchema = z.object({
   platform: z.string(),
-  /** The rules that are for the platform, in their order. */
+  /** The rules that apply to the platform, in their order. */
   rules: z.array(z.string()),
   sourceDigest: z.string(),
-  /** Equal to the source's: the image stays as it is. */
+  /** Equal to the source's where the image is unchanged. */
   digest: z.string(),
   differences: z.array(differenceSchema),
   layers: z.array(addedLayerSchema),
-  /** What an engine may make of it that its rules may not have meant, each in a sentence. */
+  /** Warnings about what an engine may do with it that the rules may not expect, one sentence each. */
   warnings: z.array(z.string()).optional(),
 });
 
@@ -56,30 +56,30 @@ const toldVerdictSchema = z.object({
   applies: z.boolean(),
   /** One line. */
   reason: z.string(),
-  /** Globs of the platforms that it is for; absent: all. */
+  /** Globs of the platforms that it applies to; absent: all. */
   platforms: z.array(z.string()).optional(),
 });
 
 export const explanationSchema = z.object({
   /** In full: registry/repository, and the tag or digest. */
   image: z.string(),
-  /** For whom; absent for who has no name. */
+  /** The caller; absent for anonymous. */
   caller: z.string().optional(),
-  /** Of every rule, in their order. */
+  /** For every rule, in order. */
   rules: z.array(toldVerdictSchema),
   /**
-   * What a pull gets: an image that rules changed, the source as it is, or an error. A refusal is a rule's will (`pinned: refused`); all else
-   * that stands in the way is a failure.
+   * What a pull gets: an image changed by rules, the unchanged source, or an error. A refusal is configured (`pinned: refused`); anything
+   * else that prevents a pull is a failure.
    */
   outcome: z.enum(['changed', 'unchanged', 'refused', 'failed']),
-  /** Why, in one line. */
+  /** The reason, in one line. */
   reason: z.string(),
-  /** Whose digest it is, where the image is named by one: what rules made stays what it was, whatever the rules say now. */
+  /** Whose digest it is, where the image is named by one: digests derived by rules do not change when the rules do. */
   pinned: z.enum(['upstream', 'made']).optional(),
   sourceDigest: z.string(),
-  /** What the image becomes; absent where a pull gets an error. */
+  /** The resulting image; absent where a pull gets an error. */
   digest: z.string().optional(),
-  /** In the order of the index. Empty where a pull gets an error, and for what is no image. */
+  /** In the order of the index. Empty where a pull gets an error, and for anything but an image. */
   platforms: z.array(explainedImageSchema),
 });
 
@@ -88,7 +88,7 @@ export type AddedLayer = z.infer<typeof addedLayerSchema>;
 export type ExplainedImage = z.infer<typeof explainedImageSchema>;
 export type Explanation = z.infer<typeof explanationSchema>;
 
-// The rules in force, told: what each is for and what it does, without what may be a secret.
+// The active rules as reported: what each applies to and does, without possible secrets.
 
 const globs = z.array(z.string());
 
@@ -100,19 +100,19 @@ const toldRuleSchema = z.object({
     platform: globs.optional(),
     caller: globs.optional(),
   }),
-  /** `from` is as the rule says it, without user info and query of an address. */
+  /** `from` is as in the rule, without user info and query of an address. */
   layers: z.array(z.object({ from: z.string(), platforms: globs.optional() })),
-  /** The fields that it changes, without what it makes of them. */
+  /** The names of the fields that it changes, without the values. */
   changes: z.array(z.string()),
   pinned: z.enum(['untouched', 'refused']),
 });
 
 export const ruleListSchema = z.object({
-  /** In their order. */
+  /** In order. */
   rules: z.array(toldRuleSchema),
-  /** When they came into force: an instant in UTC. */
+  /** When they became active, in UTC. */
   loadedAt: z.string(),
-  /** What stands in the way of those that are written there now; none where these are in force. */
+  /** The errors of the rules now on disk; none where those are active. */
   faults: z.array(z.string()),
 });
 
@@ -143,7 +143,7 @@ function tellRule({ name, match, layers, changes, pinned }: RuleOptions): ToldRu
   };
 }
 
-// Where a rule has a layer from, for people: as it says it, but for what may be a secret.
+// Where a rule's layer comes from, for display, without possible secrets.
 
 /** Such as `directory ./layers/ca`, or `https://example.com/tool.tar.gz`. Without user info, query and fragment of an address. */
 export function tellLayerPlace(layer: RuleLayer): string {
@@ -160,10 +160,10 @@ export function tellLayerPlace(layer: RuleLayer): string {
   }
 }
 
-/** Of any scheme; what is no address is not told at all. */
+/** Of any scheme; anything but a URL is not shown at all. */
 function tellAddress(text: string): string {
   const url = URL.parse(text);
-  if (!url) return 'an address that is none';
+  if (!url) return 'an invalid address';
   const { protocol, host, pathname } = url;
   return `${protocol}//${host}${pathname}`;
 }

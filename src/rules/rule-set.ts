@@ -1,4 +1,4 @@
-// One state of the rules: its local layers are read, and the others are asked for when the first image needs them.
+// One state of the rules: its local layers are read, and the others are fetched when the first image needs them.
 import picomatch from 'picomatch';
 import { type Augmentation, augmentationSchema, type Step } from '../augment/augmentation.ts';
 import { InvalidLayer } from '../augment/budget.ts';
@@ -15,7 +15,7 @@ import type {
   Verdict,
 } from './rules.ts';
 
-/** The layers that a layer of a rule stands for. Throws InvalidLayer or RegistryError for one that cannot be had now. */
+/** Resolves a layer of a rule. Throws InvalidLayer or RegistryError if it is unavailable. */
 export type GetLayers = (layer: RuleLayer) => Promise<readonly DescribedLayer[]>;
 
 /** Throws InvalidPattern. */
@@ -26,7 +26,7 @@ export function createRuleSet({
 }: {
   readonly rules: readonly RuleOptions[];
   readonly getLayers: GetLayers;
-  /** What becomes of attestation entries: rules have no say in it. */
+  /** Attestation entries: rules cannot configure them. */
   readonly attestations: Augmentation['attestations'];
 }): RuleSet {
   const matchers = rules.map((rule): readonly [RuleOptions, Matcher] => [rule, createMatcher(rule.match)]);
@@ -70,12 +70,12 @@ export function createRuleSet({
   };
 }
 
-/** An error that says what is wrong with a layer, and holds no secret. */
+/** An error that says what is wrong with a layer, and contains no secret. */
 export function isExplained(error: unknown): error is InvalidLayer | RegistryError {
   return error instanceof InvalidLayer || error instanceof RegistryError;
 }
 
-/** Of an image's layers, each is for a platform of its own: those stay that the rule wants. */
+/** The layers of an image are each for one platform: selects those that the rule wants. */
 function narrow(described: readonly DescribedLayer[], platforms: RuleLayer['platforms']): readonly DescribedLayer[] {
   if (!platforms) return described;
   return described.flatMap(({ layer, source }) => {
@@ -84,15 +84,15 @@ function narrow(described: readonly DescribedLayer[], platforms: RuleLayer['plat
   });
 }
 
-// Whether a rule is for what somebody pulls, and why.
+// Whether a rule matches a pull, and why.
 
 interface Matcher {
   judge(subject: Subject): Omit<Verdict, 'rule'>;
-  /** Whether it may be for an image that is named by a digest: which tags led to that is not known. */
+  /** Whether it may match an image pulled by digest: the tag behind it is unknown. */
   mayMatch(subject: Omit<Subject, 'tag'>): boolean;
 }
 
-/** What rules call who has no name. */
+/** The caller's name in rules for anonymous. */
 export const ANONYMOUS = 'anonymous';
 
 /** Throws InvalidPattern. */
@@ -123,14 +123,14 @@ export function createMatcher({ image, not, caller }: RuleMatch): Matcher {
   };
 }
 
-/** Names of callers have no components: `*` is any part of one. */
+/** Names of callers have no components: `*` matches any part of one. */
 function createCallerTest(glob: string): (name: string) => boolean {
   return picomatch(glob, { dot: true, nonegate: true, bash: true });
 }
 
 function tellUnmatched(images: readonly ImagePattern[], repository: string, tag: string | undefined): string {
   const isNamed = images.find(pattern => pattern.matchesName(repository));
-  if (isNamed && tag === undefined) return `image ${isNamed.text} is of tags, and a digest is named`;
+  if (isNamed && tag === undefined) return `image ${isNamed.text} matches tags, but a digest was requested`;
   return `no pattern of images matches ${repository}${tag === undefined ? '' : `:${tag}`}`;
 }
 

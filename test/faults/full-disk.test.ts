@@ -343,7 +343,7 @@ describe.skipIf(missing)(`what is asked of a full disk${missing ? ` (${missing})
     await writeFile(join(folder, 'layer', 'motd'), Buffer.alloc(100_000, 'another '));
     await disk.fill();
     await disk.restart('SIGKILL', disk.fill);
-    expect(await told()).toEqual([expect.stringContaining('there is no room on the disk for')]);
+    expect(await told()).toEqual([expect.stringContaining('no disk space for')]);
     expect(disk.readOutput()).toContain('layers of rules wait');
     const refused = await send('GET', '/v2/lab/ruled/app/manifests/1');
     expect([refused.status, refused.text]).toEqual([

@@ -12,7 +12,7 @@ const cases: readonly (readonly [RuleLayer, string])[] = [
     'https://files.example:8443/a/b.tar',
   ],
   [{ kind: 'blob', location: 'oci://user:canary@quay.io/org/app@sha256:ab?canary' }, 'oci://quay.io/org/app@sha256:ab'],
-  [{ kind: 'url', url: 'canary' }, 'an address that is none'],
+  [{ kind: 'url', url: 'canary' }, 'an invalid address'],
 ];
 
 test.each(cases)('%o is told as %s', (layer, told) => {

@@ -81,9 +81,9 @@ test('a link to the directory is followed, and one within stays a link', async (
 test.each([
   ['a directory that is not there', 'directory', 'none', 'there is no '],
   ['a file that is not there', 'file', 'none', 'there is no '],
-  ['a file in place of a directory', 'directory', 'ca/ca.pem', 'is no directory: a tar is a layer\'s "file"'],
-  ['a directory in place of a file', 'file', 'ca', 'is no file: a folder is a layer\'s "directory"'],
-  ['an empty directory', 'directory', 'empty', 'is empty: is something to be mounted there?'],
+  ['a file in place of a directory', 'directory', 'ca/ca.pem', 'is not a directory: use "file" for a tar'],
+  ['a directory in place of a file', 'file', 'ca', 'is not a file: use "directory" for a folder'],
+  ['an empty directory', 'directory', 'empty', 'is empty: is a mount missing?'],
   ['a file that is no tar', 'file', 'text', 'not a tar'],
   ['an empty file', 'file', 'nothing', 'it is empty'],
   ['a file that was cut', 'file', 'cut', 'corrupt or truncated'],

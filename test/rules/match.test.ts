@@ -56,7 +56,7 @@ test.each([
     'docker.io/library/alpine:3',
     'docker.io/library/alpine',
     false,
-    'image docker.io/library/alpine:3 is of tags, and a digest is named',
+    'image docker.io/library/alpine:3 matches tags, but a digest was requested',
   ],
   ['docker.io/library/alpine', 'docker.io/library/alpine', true, 'image docker.io/library/alpine matches'],
   ['docker.io/library/alpine', 'ghcr.io/x/y', false, 'no pattern of images matches ghcr.io/x/y'],

@@ -1,43 +1,46 @@
-// Large directories, followed without walking them every few seconds: where the system tells of changes, a walk is only taken when it has told
-// of one, and from time to time all the same. Nobody tells of what other machines change, or of what lies behind another mount.
+// Watches large directories, so that they need not be walked every few seconds: where the system reports changes, a walk is only done after
+// one, and periodically as a safety net. Changes by other machines, or behind another mount, are not reported.
 import { type FSWatcher, watch } from 'node:fs';
 import { realpath, stat, statfs } from 'node:fs/promises';
 import type { Fingerprint, Folder, Walk, walkPath } from './fingerprint.ts';
 
 export interface DirectoryWatcher {
-  /** As it looks now, or as it looked at the last walk where nothing has told of a change since, or where that is not long ago for its size. */
+  /** The current state, or that of the last walk where no change was reported since, or where the walk was recent relative to its cost. */
   look(path: string): Promise<Fingerprint>;
   close(): void;
 }
 
 export interface DirectoryWatcherDeps {
   readonly walk: (path: string) => ReturnType<typeof walkPath>;
-  /** Hears, once for each path, why changes of it are looked for by walks alone. */
+  /** Called once for each path, with the reason why its changes are only found by walks. */
   readonly onUnwatched?: ((path: string, reason: string) => void) | undefined;
-  /** What has fewer files and folders is walked at each look. Default: 1000. */
+  /** Smaller directories are walked each time. Default: 1000. */
   readonly minEntries?: number | undefined;
-  /** Of all paths: a system may allow as few as 8192 for all that a user runs. Default: 5000. */
+  /** For all paths: a system may allow as few as 8192 per user. Default: 5000. */
   readonly maxFolders?: number | undefined;
-  /** What is watched is walked as often, however quiet it is. Default: 5 minutes. */
+  /** How often a watched directory is walked anyway. Default: 5 minutes. */
   readonly walkEveryMs?: number | undefined;
 }
 
 interface Watched {
   readonly watchers: Map<string, FSWatcher>;
   last: { readonly walk: Walk; readonly root: string; readonly at: number; readonly costMs: number } | undefined;
-  /** Whether all folders of the last walk were watched when it began. */
+  /** Whether all folders of the last walk were already watched when it began. */
   isTrusted: boolean;
   isChanged: boolean;
-  /** Nothing can be watched there. */
+  /** It cannot be watched. */
   isSilent: boolean;
   lookedAt: number;
 }
 
-/** Without a watcher, a walk every so many times as long as one takes. */
+/** Without a watcher, the interval between walks as a multiple of their duration. */
 const REST = 50;
-/** What nobody has looked at for so long is no layer any more. */
+/** A path not asked for this long no longer belongs to a layer. */
 const FORGET_AFTER_MS = 60_000;
-/** Numbers of statfs(2) for file systems that others may change: NFS, SMB (three of them), FUSE, 9P, Ceph, AFS, GFS2, OCFS2, Lustre, vboxsf. */
+/**
+ * Numbers of statfs(2) for file systems that other machines may change: NFS, SMB (three of them), FUSE, 9P, Ceph, AFS, GFS2, OCFS2, Lustre,
+ * vboxsf.
+ */
 const SHARED = new Set([
   0x6969, 0x517b, 0xfe534d42, 0xff534d42, 0x65735546, 0x01021997, 0x00c36400, 0x5346414f, 0x01161970, 0x7461636f,
   0x0bd00bd0, 0x786f4256,
@@ -89,7 +92,7 @@ export function createDirectoryWatcher(deps: DirectoryWatcherDeps): DirectoryWat
     return false;
   }
 
-  /** Why that cannot be. */
+  /** The reason why it cannot be watched. */
   function watchFolders(watched: Watched, folders: readonly (readonly [string, Folder])[]): string | undefined {
     if (countFolders() + folders.length > maxFolders) return `there are more than ${maxFolders} folders to watch`;
     const change = () => {
@@ -103,7 +106,7 @@ export function createDirectoryWatcher(deps: DirectoryWatcherDeps): DirectoryWat
       }
       return undefined;
     } catch (error) {
-      // It has gone since: the next walk finds out.
+      // It was removed meanwhile: the next walk notices.
       if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
       return error instanceof Error ? error.message : String(error);
     }
@@ -130,7 +133,7 @@ export function createDirectoryWatcher(deps: DirectoryWatcherDeps): DirectoryWat
       const isLarge = walked.entries >= minEntries;
       watched.isTrusted = isLarge && !watched.isSilent && (await watchAll(path, watched, walked));
       if (!isLarge) unwatch(watched);
-      // The walk that found what is to be watched has not seen what came since: the next one has.
+      // The walk that found the folders to watch may have missed later changes: the next one sees them.
       const costMs = isLarge && !watched.isTrusted && !watched.isSilent ? 0 : at - begunAt;
       watched.last = { walk: walked, root, at, costMs };
       return walked.fingerprint;
@@ -148,12 +151,12 @@ function unwatch({ watchers }: Watched): void {
   watchers.clear();
 }
 
-/** Another folder of the same name is another one. */
+/** A recreated folder of the same name is another one. */
 function keyOf({ path, dev, ino }: Folder): string {
   return `${dev}:${ino}:${path}`;
 }
 
-/** What the path leads to: a link that is swapped, or a mount, is another place. */
+/** The resolved path: a swapped link, or a new mount, leads elsewhere. */
 async function findRoot(path: string): Promise<string> {
   try {
     const place = await realpath(path);
@@ -164,9 +167,9 @@ async function findRoot(path: string): Promise<string> {
   }
 }
 
-/** Why nobody would tell of changes there. */
+/** Why its changes would go unnoticed. */
 async function findSilence(place: string): Promise<string | undefined> {
-  if (process.platform !== 'linux') return 'only Linux tells of changes of files by their folders';
+  if (process.platform !== 'linux') return 'only Linux reports changes of files by directory';
   const { type } = await statfs(place);
   return SHARED.has(type) ? `others may change its file system (0x${type.toString(16)})` : undefined;
 }

@@ -1,4 +1,4 @@
-// What tells that a file or directory is another one than before, without a look at its bytes.
+// Fingerprints of files and directories: detect a change without reading their content.
 import { createHash } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
@@ -12,19 +12,19 @@ import {
 
 export interface Fingerprint {
   readonly value: string;
-  /** Whether the last change is long enough ago that another one since the look would show. */
+  /** Whether the last change is old enough that a later one would have another timestamp. */
   readonly isSettled: boolean;
 }
 
-/** Times of files are as coarse as this on some file systems. */
+/** Some file systems have timestamps as coarse as this. */
 const COARSE_MS = 2000;
 
-/** What was met on the way to a fingerprint. */
+/** What was found while computing a fingerprint. */
 export interface Walk {
   readonly fingerprint: Fingerprint;
-  /** Where the path leads to; the path itself where nothing is there. */
+  /** The resolved path; the path itself where nothing exists. */
   readonly place: string;
-  /** The place and those below it; none where it is a file. */
+  /** The directory and those below it; none for a file. */
   readonly folders: readonly Folder[];
   readonly entries: number;
 }
@@ -35,7 +35,7 @@ export interface Folder {
   readonly ino: number;
 }
 
-/** Of what cannot be read it says so: no fingerprint fails. */
+/** Unreadable files are noted in the fingerprint: computing one never fails. */
 export async function takeFingerprint(path: string, now: Date, limits?: LayerDirectoryLimits): Promise<Fingerprint> {
   return (await walkPath(path, now, limits)).fingerprint;
 }
@@ -55,7 +55,7 @@ export async function walkPath(path: string, now: Date, limits?: LayerDirectoryL
   }
 }
 
-/** Whether what they are of is surely the same. */
+/** Whether they are certain to be of the same state. */
 export function isUnchanged(before: Fingerprint | undefined, after: Fingerprint): boolean {
   return before?.value === after.value && before.isSettled;
 }
@@ -82,14 +82,14 @@ function reasonOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : String(error);
 }
 
-// Files that somebody writes at this moment: the half of a change is no state. It is left for a later look, though not for ever.
+// Files that are being written right now: a half-done change is not a state. They are retried later, but not indefinitely.
 
 interface Debounce {
-  /** Whether what has changed, as it looks now, is to be left for a later look. */
+  /** Whether a change, as found now, should be left for later. */
   mustWait(changed: readonly Fingerprint[]): boolean;
 }
 
-/** What is written without an end is taken as it is. */
+/** A file that is written continuously is taken as it is. */
 const PATIENCE_MS = 30_000;
 
 export function createDebounce(now: () => Date): Debounce {

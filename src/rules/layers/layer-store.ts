@@ -1,4 +1,4 @@
-// The layers of rules that are read from this machine, by digest: each stays while the rules in force have it, and for as long as it is held.
+// Layers of rules that are read from this machine, by digest: each is retained while the active rules use it, and while it is leased.
 import { z } from 'zod';
 import type { LayerSource } from '../../augment/layer-source.ts';
 import { createLeasedStore, type LeasedStore, type LeasedStoreDeps } from '../../content/leased-store.ts';
@@ -10,24 +10,24 @@ import { createKeyedMutex } from '../../state/keyed-mutex.ts';
 import type { RecordStore } from '../../state/store.ts';
 
 export interface RuleLayerStore extends Pick<LeasedStore, 'open' | 'find' | 'delete' | 'verify'> {
-  /** Reads the body to its end, or cancels it. What was put a short while ago is not swept. Throws StorageFailure, or the body's own error. */
+  /** Reads the body to its end, or cancels it. Recently added layers are not swept. Throws StorageFailure, or the body's own error. */
   put(body: ReadableStream<Uint8Array>): Promise<Omit<ContentDescriptor, 'mediaType'>>;
   /**
-   * Keeps layers at least until then, whatever rules there are; what holds one longer wins. Durable when it resolves. Throws UNAVAILABLE for
-   * a layer that is not there.
+   * Leases layers at least until then, whatever the rules; a longer existing lease wins. Durable when it resolves. Throws UNAVAILABLE for a
+   * missing layer.
    */
   lease(digests: readonly Digest[], until: Date): Promise<void>;
-  /** Removes what is neither held nor in use. */
+  /** Removes layers that are neither leased nor in use. */
   sweep(inUse: ReadonlySet<Digest>): Promise<void>;
   close(): Promise<void>;
 }
 
-/** As `lease` of the store. */
+/** Like `lease` of the store. */
 export type LeaseRuleLayers = RuleLayerStore['lease'];
 
 const leaseSchema = z.object({ until: z.iso.datetime() });
 
-/** What a crash left on its way in is removed. */
+/** Removes unfinished files of a crash. */
 export async function createRuleLayerStore({
   records,
   ...deps
@@ -39,7 +39,7 @@ export async function createRuleLayerStore({
   const { now } = deps;
   const content = await createLeasedStore(deps);
   const leases = createCollection({ store: records, name: 'rule-layer', schema: leaseSchema });
-  // Two who hold one layer at once could otherwise both read the old time, and the shorter one win.
+  // Two concurrent leases could otherwise both read the old time, and the shorter one win.
   const mutex = createKeyedMutex();
 
   async function leaseOne(digest: Digest, until: Date): Promise<void> {
@@ -51,7 +51,7 @@ export async function createRuleLayerStore({
 
   async function isLeased(digest: Digest): Promise<boolean> {
     const lease = await leases.find(digest);
-    // Nobody knows until when one is held whose record cannot be read.
+    // If the record is unreadable, the end of the lease is unknown.
     if (!lease) return leases.has(digest);
     return Date.parse(lease.until) > now().getTime();
   }
@@ -78,5 +78,8 @@ export function ruleLayersIn(sources: readonly LayerSource[]): readonly Digest[]
 }
 
 function lost(digest: Digest): RegistryError {
-  return new RegistryError('UNAVAILABLE', `the layer ${digest} of a rule is lost: it is read again in a moment`);
+  return new RegistryError(
+    'UNAVAILABLE',
+    `the layer ${digest} of a rule is lost and will be read again shortly: try again`,
+  );
 }

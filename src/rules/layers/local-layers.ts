@@ -1,4 +1,5 @@
-// Layers of this machine: a directory or a file becomes content of the layerStore. What changes while it is read is read again, never half of each.
+// Layers of this machine: turns a directory or a file into content of the layer store. Anything that changes while it is read is read
+// again, so that no layer mixes two states.
 import { createHash } from 'node:crypto';
 import { realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
@@ -22,19 +23,21 @@ import { createDirectoryWatcher, type DirectoryWatcherDeps } from './directory-w
 import { type Fingerprint, isUnchanged, takeFingerprint, walkPath } from './fingerprint.ts';
 import type { RuleLayerStore } from './layer-store.ts';
 
-/** A layer as it was when it was read. */
+/** A layer as of when it was read. */
 export interface ReadLayer {
   readonly described: DescribedLayer;
   readonly fingerprint: Fingerprint;
 }
 
 export interface LocalLayers {
-  /** Throws InvalidLayer, which says what is wrong with the directory or file. A layer that is in the layer store needs no room. */
+  /**
+   * Throws InvalidLayer, which says what is wrong with the directory or file. A layer that is already in the layer store needs no space.
+   */
   read(layer: LocalLayer): Promise<ReadLayer>;
   fingerprint(layer: LocalLayer): Promise<Fingerprint>;
-  /** The same, as far as anything has told of a change since it was taken last: a large directory is not walked at each look. */
+  /** The same, unless no change was reported since the last read: a large directory is not walked every time. */
   look(layer: LocalLayer): Promise<Fingerprint>;
-  /** Nothing is watched any more. */
+  /** Stops watching. */
   close(): void;
 }
 
@@ -91,24 +94,23 @@ export function createLocalLayers({
 
   async function openDirectory(path: string): Promise<ReadableStream<Uint8Array>> {
     const place = await realpath(resolve(path));
-    if (!(await stat(place)).isDirectory())
-      throw new InvalidLayer(`${path} is no directory: a tar is a layer's "file"`);
+    if (!(await stat(place)).isDirectory()) throw new InvalidLayer(`${path} is not a directory: use "file" for a tar`);
     const files = await listLayer(place, directoryLimits);
-    if (files.length === 0) throw new InvalidLayer(`${path} is empty: is something to be mounted there?`);
+    if (files.length === 0) throw new InvalidLayer(`${path} is empty: is a mount missing?`);
     return packFiles(files);
   }
 
   async function openFile(path: string): Promise<ReadableStream<Uint8Array>> {
     const place = await realpath(resolve(path));
     const stats = await stat(place);
-    if (!stats.isFile()) throw new InvalidLayer(`${path} is no file: a folder is a layer's "directory"`);
+    if (!stats.isFile()) throw new InvalidLayer(`${path} is not a file: use "directory" for a folder`);
     if (stats.size > maxUnpackedBytes) throw new InvalidLayer(`${path} is larger than ${maxUnpackedBytes} bytes`);
     return ReadableStream.from(readFileOf(place, stats, () => new InvalidLayer(`${path} changed while it was read`)));
   }
 
   async function describeStored(digest: Digest) {
     const body = await layerStore.open(digest);
-    if (!body) throw new InvalidLayer(`what was read of it is lost`);
+    if (!body) throw new InvalidLayer(`its stored layer was lost meanwhile`);
     return describeLayer(body, { gzipDigest: digest }, limits);
   }
 
@@ -120,7 +122,7 @@ export function createLocalLayers({
   };
 }
 
-/** What is wrong with a file is told with its path; what is wrong with us is not hidden. */
+/** Errors of a file are reported with its path; internal errors are rethrown. */
 function explain(cause: unknown, path: string): unknown {
   if (cause instanceof InvalidLayerDirectory) return new InvalidLayer(cause.message, { cause });
   if (cause instanceof InvalidLayer)
@@ -130,19 +132,19 @@ function explain(cause: unknown, path: string): unknown {
   return new InvalidLayer(`cannot read ${'path' in cause ? cause.path : path} (${cause.code})`, { cause });
 }
 
-// What was read of the directories and files of this machine, over restarts: one that shows no change since is not read again.
+// Remembers across restarts what was read from directories and files of this machine: unchanged ones are not read again.
 
 export interface KeptReads {
-  /** Undefined where it was not read as it looks now, or what was read is not in the layer store any more. */
+  /** Undefined where it was not read in its current state, or is no longer in the layer store. */
   find(layer: LocalLayer, seen: Fingerprint): Promise<ReadLayer | undefined>;
-  /** Nothing is kept of what may change without a sign, nor where the records take nothing. */
+  /** Does nothing for files that may change unnoticed, or while records cannot be written. */
   keep(layer: LocalLayer, read: ReadLayer): Promise<void>;
 }
 
-/** Undefined for a record of a shape that this version does not know. */
+/** Undefined for a record in a format that this version does not know. */
 const readSchema = z.object({ fingerprint: z.string(), layer: layerSchema }).optional().catch(undefined);
 
-/** After it, a start reads once more. */
+/** Afterwards, a start reads it once more. */
 const KEEP_MS = 30 * 86_400_000;
 
 export function createKeptReads({
@@ -158,7 +160,7 @@ export function createKeptReads({
   const keyOf = ({ kind, path }: LocalLayer) => `${kind} ${resolve(path)}`;
   return {
     async find(layer, seen) {
-      // A record that cannot be read is none: the layer can be read anew.
+      // An unreadable record counts as none: the layer can be reread.
       const kept = await reads.get(keyOf(layer)).catch(() => undefined);
       if (!kept || !isUnchanged({ value: kept.fingerprint, isSettled: true }, seen)) return undefined;
       const { digest, size } = kept.layer;
@@ -169,7 +171,7 @@ export function createKeptReads({
       if (!fingerprint.isSettled) return;
       const expiresAt = new Date(now().getTime() + KEEP_MS);
       const record = { fingerprint: fingerprint.value, layer: described.layer };
-      // What is not kept is read once more: that is no reason to be without rules.
+      // Anything forgotten is reread: no reason to fail.
       await reads.put(keyOf(layer), record, { expiresAt }).catch(() => {});
     },
   };

@@ -1,18 +1,18 @@
-// Layers of registries and addresses: described at the first need, and from then on the same.
+// Layers from registries and addresses: described when first needed, and pinned from then on.
 import { parseLocation } from '../../augment/location.ts';
 import type { DescribedLayer, DescribeRemote, RemoteLayer, RuleLayer } from '../rules.ts';
 
-/** By what the layer is, as text. */
+/** By the layer as text. */
 type Known = ReadonlyMap<string, readonly DescribedLayer[]>;
 
 export interface RemoteLayers {
-  /** Once for all who ask at a time. What failed is tried again at the next call. */
+  /** Shared by concurrent callers. Failures are retried by the next call. */
   get(layer: RemoteLayer): Promise<readonly DescribedLayer[]>;
-  /** What is described until now, of these layers. */
+  /** The descriptions so far, of these layers. */
   knownOf(layers: readonly RemoteLayer[]): Known;
 }
 
-/** `known`: what is not asked for anew. */
+/** `known`: descriptions that need not be fetched again. */
 export function createRemoteLayers(describe: DescribeRemote, known: Known = new Map()): RemoteLayers {
   const described = new Map(known);
   const running = new Map<string, Promise<readonly DescribedLayer[]>>();
@@ -39,13 +39,13 @@ export function createRemoteLayers(describe: DescribeRemote, known: Known = new 
   };
 }
 
-/** Looks at what needs no network. Throws InvalidLayer. */
+/** Checks what needs no network. Throws InvalidLayer. */
 export function checkRemoteLayer(layer: RemoteLayer): void {
   if (layer.kind === 'url') parseLocation(layer.url);
   else if (layer.kind === 'blob') parseLocation(layer.location);
 }
 
-/** The same for what is the same layer, whatever the platforms that it is for. */
+/** The same for equal layers, whatever their platforms. */
 export function keyOf(layer: RuleLayer): string {
   switch (layer.kind) {
     case 'directory':

@@ -1,30 +1,30 @@
-// Where the rules are written, followed: it is read when it has changed and rests, and what cannot be taken is left alone for a while.
+// Watches the file with the rules: it is read once it has changed and settled, and a faulty one is not retried for a while.
 import { createDebounce, type Fingerprint, isUnchanged } from '../layers/fingerprint.ts';
 import type { RuleOptions } from '../rules.ts';
 
-/** Where the rules are written. */
+/** The file with the rules. */
 export interface RulesSource {
-  /** Of what `load` reads. */
+  /** Of the files that `load` reads. */
   fingerprint(): Promise<Fingerprint>;
-  /** Throws RuleFaults where what is written there cannot be taken as a whole. */
+  /** Throws RuleFaults where the file is invalid as a whole. */
   load(): readonly RuleOptions[];
 }
 
 type Look =
-  /** As it was at the last look. */
+  /** As of the last check. */
   | { readonly kind: 'same' }
-  /** To be looked at later: it is being written, or was faulty a moment ago. */
+  /** To be read later: it is being written, or was faulty a moment ago. */
   | { readonly kind: 'left' }
   | { readonly kind: 'read'; readonly rules: readonly RuleOptions[] };
 
 interface ConfigWatcher {
-  /** Who asks for it has it read in any case. Throws what `load` throws. */
+  /** For an explicit reload: always reads it. Throws what `load` throws. */
   look(options: { readonly isAsked: boolean }): Promise<Look>;
-  /** The next look reads it, whether it has changed or not. */
+  /** The next check reads it, changed or not. */
   forget(): void;
 }
 
-/** What is parsed for nothing holds up who is served: a faulty file is left alone, but for what may be at fault beside it. */
+/** Parsing takes time from requests: a faulty file is not retried, unless the cause may be elsewhere. */
 const RETRY_MS = 30_000;
 
 export function createConfigWatcher(source: RulesSource, now: () => Date): ConfigWatcher {
@@ -61,7 +61,7 @@ export function createConfigWatcher(source: RulesSource, now: () => Date): Confi
   };
 }
 
-/** Each fault names its place. None quotes a secret. */
+/** Each fault names its location. None quotes a secret. */
 export class RuleFaults extends Error {
   override readonly name = 'RuleFaults';
   readonly faults: readonly string[];

@@ -1,4 +1,4 @@
-// Rules with their layers: all that needs no network is read and checked at once, and every fault is told.
+// Opens rules with their layers: everything that needs no network is read and checked at once, and all faults are reported.
 import pLimit from 'p-limit';
 import type { Augmentation } from '../../augment/augmentation.ts';
 import { isDiskFull } from '../../content/free-space.ts';
@@ -16,7 +16,7 @@ export interface OpenedRules {
   readonly set: RuleSet;
   readonly local: LocalReads;
   readonly remote: RemoteLayers;
-  /** The layers of this machine that there was no room for, each in a line: until there is, images that need them are not had. */
+  /** Layers of this machine that did not fit on the disk, one line each: until they do, images that need them cannot be pulled. */
   readonly waiting: readonly string[];
 }
 
@@ -25,30 +25,30 @@ type LocalReads = ReadonlyMap<string, ReadLayer>;
 export type Watched = ReadonlyMap<string, Fingerprint>;
 
 interface Opening {
-  /** Every layer of this machine, as it was when it was tried, by `keyOf`. */
+  /** Every layer of this machine, as of when it was tried, by `keyOf`. */
   readonly watched: Watched;
   readonly outcome: Outcome;
 }
 
 type Outcome =
   | { readonly kind: 'opened'; readonly opened: OpenedRules }
-  /** `mayPass`: without a change here, such as when a registry is there again. */
+  /** `mayPass`: may resolve without a change here, such as when a registry recovers. */
   | { readonly kind: 'faulty'; readonly faults: readonly string[]; readonly mayPass: boolean };
 
 export interface OpenRulesOptions {
-  /** What was read and described of it is not read and described again. */
+  /** Layers already read and described, to be reused. */
   readonly earlier?: OpenedRules | undefined;
-  /** Remote layers that have to be had now; the others are asked for when an image needs them. Default: none. */
+  /** Remote layers to fetch now; the others are fetched when an image needs them. Default: none. */
   readonly isNeeded?: (layer: RemoteLayer) => boolean;
-  /** Whether a layer of this machine that there is no room for is one to wait for. Default: it throws what a full disk throws. */
+  /** Whether to wait for disk space for a layer of this machine. Default: a full disk throws. */
   readonly mayWait?: boolean;
-  /** Reads every layer of this machine, whether it shows a change or not. */
+  /** Reads every layer of this machine, changed or not. */
   readonly isAsked?: boolean;
 }
 
 export type OpenRules = (rules: readonly RuleOptions[], options?: OpenRulesOptions) => Promise<Opening>;
 
-/** What it makes throws for what is no fault of the rules, such as a full disk. */
+/** Throws the resulting error for failures other than faulty rules, such as a full disk. */
 export function createOpenRules(deps: {
   readonly localLayers: Pick<LocalLayers, 'read' | 'fingerprint'>;
   /** Of an earlier run of the service. */
@@ -81,7 +81,7 @@ export function createOpenRules(deps: {
     const local = new Map<string, ReadLayer>();
     const waiting = new Map<string, RegistryError>();
     const remote = createRemoteLayers(describeRemote, earlier?.remote.knownOf(remoteLayersOf(rules)));
-    // Each may be gigabytes, all of the same disk.
+    // Each may be gigabytes, all from the same disk.
     const inTurn = pLimit(1);
 
     async function openLocal(layer: LocalLayer): Promise<void> {
@@ -98,7 +98,7 @@ export function createOpenRules(deps: {
 
     function waitFor(layer: LocalLayer, error: unknown): undefined {
       if (!mayWait || !isDiskFull(error)) throw error;
-      const reason = `there is no room on the disk for ${layer.path}: it is read as soon as there is some`;
+      const reason = `no disk space for ${layer.path}: it is read as soon as there is enough`;
       waiting.set(keyOf(layer), new RegistryError('UNAVAILABLE', reason, { cause: error }));
     }
 

@@ -1,5 +1,5 @@
-// Rules that follow their file and their layers while the service runs. A changed state is opened whole beside the one in force, and takes its
-// place only when it has no fault.
+// Reloads rules while the service runs, when their file or layers change. A new state is opened completely beside the active one, and
+// replaces it only if it has no faults.
 import { isDeepStrictEqual } from 'node:util';
 import type { Digest } from '../../oci/digest.ts';
 import { createKeyedMutex } from '../../state/keyed-mutex.ts';
@@ -12,40 +12,43 @@ import { createConfigWatcher, RuleFaults, type RulesSource } from './config-watc
 import { digestsOf, isLocal, type OpenedRules, type OpenRules, remoteLayersOf, type Watched } from './open-rules.ts';
 
 export interface RuleReloader extends Rules {
-  /** Those in force. */
+  /** The active rules. */
   readonly rules: readonly RuleOptions[];
   readonly status: RulesStatus;
-  /** On the layerStore, of the rules in force, and of those that pulls under way may have. */
+  /** In the layer store, for the active rules and for pulls in progress. */
   readonly layers: ReadonlySet<Digest>;
-  /** Asks for the layers of registries and addresses before an image needs them. Why some cannot be had now; pulls will ask again. */
+  /** Fetches the layers of registries and addresses before an image needs them. Returns why some are unavailable; pulls will retry. */
   warm(): Promise<readonly string[]>;
-  /** Looks for changes; to be called every few seconds. Calls take turns, and who comes while one waits shares it. Never rejects. */
+  /**
+   * Checks for changes; to be called every few seconds. Calls are serialised, and callers that arrive while one waits share it. Never
+   * rejects.
+   */
   check(): Promise<void>;
-  /** Takes all anew that may have changed without a sign: layers of registries and addresses, too. Never rejects. */
+  /** Rereads everything that may have changed unnoticed, layers of registries and addresses included. Never rejects. */
   reload(): Promise<void>;
-  /** Waits for what is under way. The rules in force stay. */
+  /** Waits for work in progress. The active rules stay. */
   close(): Promise<void>;
 }
 
-/** What was tried last. */
+/** The last attempt. */
 interface Attempt {
   readonly rules: readonly RuleOptions[];
   readonly watched: Watched;
-  /** When it is tried again without a change. */
+  /** When to retry without a change. */
   readonly retryAt?: Date;
 }
 
 const TURN = 'look';
-/** Where a registry may be there again, and where only a disk may have had a moment of weakness. */
+/** For a registry that may recover, and for a disk with a transient error. */
 const RETRY_MS = 30_000;
 const RARE_RETRY_MS = 300_000;
 
-/** Opens the rules, but asks no registry; layers of this machine that there is no room for are waited for. Throws RuleFaults. */
+/** Opens the rules without asking any registry; layers of this machine that do not fit on the disk are waited for. Throws RuleFaults. */
 export async function createRuleReloader(
   deps: ActiveRulesDeps & {
-    /** As they are written at the start. */
+    /** The rules at the start. */
     readonly rules: readonly RuleOptions[];
-    /** Undefined where rules change by their layers alone. */
+    /** Undefined where only the layers of the rules can change. */
     readonly source?: RulesSource | undefined;
     readonly openRules: OpenRules;
     readonly localLayers: Pick<LocalLayers, 'look'>;
@@ -64,7 +67,7 @@ export async function createRuleReloader(
   const mutex = createKeyedMutex();
   const debounce = createDebounce(now);
 
-  /** What is wrong with the whole, such as a full disk, is tried again at the next look. */
+  /** Errors of the whole, such as a full disk, are retried at the next check. */
   async function lookSafely(isAsked: boolean): Promise<void> {
     if (isClosed) return;
     try {
@@ -91,7 +94,7 @@ export async function createRuleReloader(
     return attempt.retryAt !== undefined && attempt.retryAt <= now();
   }
 
-  /** The layers of this machine that are not surely what they were when they were tried. */
+  /** The layers of this machine that may have changed since they were tried. */
   async function findChanged(rules: readonly RuleOptions[]): Promise<readonly Fingerprint[]> {
     const layers = rules.flatMap(rule => rule.layers).filter(isLocal);
     const changed: Fingerprint[] = [];
@@ -166,41 +169,41 @@ function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-// The state of the rules that is in force, and what is known of it: since when, with which layers, and what stands in the way of the next.
+// The active state of the rules, with its metadata: since when, with which layers, and what prevents the next one.
 
 interface RulesStatus {
-  /** Since when the rules in force are so. */
+  /** When the active rules became active. */
   readonly loadedAt: Date;
-  /** What stands in the way of what is there now; none where that is in force. */
+  /** The faults of the rules now on disk; none where those are active. */
   readonly faults: readonly string[];
 }
 
 interface ActiveRules {
   readonly opened: OpenedRules;
   readonly status: RulesStatus;
-  /** On the layerStore, of the rules in force, and of those that pulls under way may have. */
+  /** In the layer store, for the active rules and for pulls in progress. */
   readonly layers: ReadonlySet<Digest>;
-  /** From now on these are in force. */
+  /** Activates these rules. */
   replace(opened: OpenedRules): void;
-  /** What is in force stays. Faults are told once, or each time to who has asked. */
+  /** Leaves the active rules unchanged. Faults are reported once, or each time for an explicit reload. */
   refuse(faults: readonly string[], options: { readonly isAsked: boolean }): void;
 }
 
 interface ActiveRulesDeps {
   readonly now: () => Date;
-  /** Hears of a state that came into force. */
+  /** Called with a state that became active. */
   readonly onChanged: (rules: readonly RuleOptions[]) => void;
-  /** Hears once of each set of faults: what was in force stays. */
+  /** Called once for each set of faults: the active rules stay. */
   readonly onFaulty: (faults: readonly string[]) => void;
 }
 
-/** The layers of a state that is over. */
+/** The layers of a replaced state. */
 interface Retired {
   readonly digests: readonly Digest[];
   readonly until: Date;
 }
 
-/** A pull that has found its rules makes sure of their layers in this time. */
+/** A pull that has found its rules leases their layers within this time. */
 const RETIRE_MS = 3_600_000;
 
 function createActiveRules(first: OpenedRules, { now, onChanged, onFaulty }: ActiveRulesDeps): ActiveRules {
@@ -238,7 +241,7 @@ function createActiveRules(first: OpenedRules, { now, onChanged, onFaulty }: Act
   };
 }
 
-/** Whether they make the same of every image. */
+/** Whether they have the same effect on every image. */
 function isSame(before: OpenedRules, after: OpenedRules): boolean {
   const layers = remoteLayersOf(after.rules);
   return (
