@@ -117,7 +117,7 @@ describe('a start', () => {
   });
 
   test.each([
-    ['a file', 'taken', /^cannot use \/.*\/taken: it is a file, where a directory is expected\n$/],
+    ['a file', 'taken', /^cannot use \/.*\/taken: it is a file; expected a directory\n$/],
     ['below a file', 'taken/data', /^cannot use \/.*\/taken\/data: ENOTDIR.*\n$/],
     [
       'one with records that are none',

@@ -41,14 +41,14 @@ const REASONS = {
 } as const;
 
 const REMEDY =
-  'pulls go on with what the records tell, and nothing is collected. Stop Veneer and put the right records.db back, with its -wal where there is one, or a backup of it (`veneer restore`); ' +
-  'or have `veneer repair` rebuild what the bytes tell, and accept the rest as lost';
+  'pulls continue with the records as they are, and nothing is garbage-collected. Stop Veneer and put the right records.db back, with its -wal if it has one, or a backup (`veneer restore`); ' +
+  'or run `veneer repair` to rebuild what it can from the content, and accept the rest as lost';
 
 export function faultOf(kind: RecordsFault['kind']): RecordsFault {
   return { kind, reason: REASONS[kind], remedy: REMEDY };
 }
 
-/** Why nothing may be deleted because it has no record, and what helps; undefined where it may. */
+/** Why nothing may be deleted for lack of a record, and what to do; undefined where it may. */
 export function findReasonToKeep(condition: RecordsCondition): string | undefined {
   return condition.kind === 'whole' ? undefined : `${condition.reason}: ${condition.remedy}`;
 }
@@ -89,7 +89,7 @@ export function forgetAcknowledged(directory: string): void {
 }
 
 interface Acknowledged {
-  /** Never throws: what cannot be noted is durable all the same, and is noted with the next. */
+  /** Never throws: a write that cannot be noted is durable nonetheless, and is noted with the next. */
   note(note: Note): void;
   close(): void;
 }

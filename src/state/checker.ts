@@ -1,4 +1,4 @@
-// The thread that reads all pages of the records, and tells whether they make sense: as long as that takes, nothing else waits for it.
+// A worker thread that reads all pages of the records and checks their integrity, without blocking anything else.
 import { DatabaseSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
 import { quickCheck } from './schema.ts';

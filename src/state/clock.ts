@@ -1,23 +1,23 @@
-// The clock for everything that deletes by age. The machine's own may be wrong for a while, such as until NTP has set it: a jump is trusted once it
-// has stood for an hour of uptime, across restarts too, as the time that had passed by then is kept in a file.
+// The clock for everything that deletes by age. The machine's own may be wrong for a while, for instance until NTP has set it: a jump is
+// trusted after an hour of uptime, across restarts too, since elapsed time is stored in a file.
 import { readFileSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 
 export interface Clock {
-  /** For timestamps. While the clock is behind the time that has passed here, it goes on from that: nothing new looks old. */
+  /** For timestamps. While the clock is behind the elapsed time, it advances from that: nothing new looks old. */
   now(): Date;
-  /** The time to delete by. Undefined while the clock is ahead of the time that has passed here, and not yet trusted: nothing may be deleted. */
+  /** The time to delete by. Undefined while the clock is ahead of the elapsed time and not yet trusted: nothing may be deleted. */
   deleteBy(): Date | undefined;
   /** What is wrong with the clock, for the operator; undefined: nothing. */
   findDoubt(): string | undefined;
   close(): Promise<void>;
 }
 
-/** A clock that is off by no more is right. */
+/** A smaller deviation is not an error. */
 const TOLERANCE_MS = 5 * 60_000;
-/** A stop of this length is no jump. More than WRITE_EVERY_MS, which a crash may add. */
+/** A service stop of this length is not a jump. More than WRITE_EVERY_MS, which a crash may add. */
 const DOWNTIME_MS = 3_600_000;
 const CONFIRM_MS = 3_600_000;
 const LOOK_EVERY_MS = 60_000;
@@ -26,23 +26,23 @@ const WRITE_EVERY_MS = 10 * 60_000;
 const FILE = 'clock.json';
 
 const storedSchema = z.object({
-  /** The latest time that has passed here for certain, in milliseconds since 1970. */
+  /** A lower bound of the current time, in milliseconds since 1970. */
   passed: z.number(),
-  /** How far the clock was off then, and for how long that had stood. */
+  /** How far the clock was off then, and for how long that had lasted. */
   doubt: z.object({ offMs: z.number(), stoodMs: z.number() }).optional(),
 });
 
 type Stored = z.infer<typeof storedSchema>;
 
 interface Doubt {
-  /** By how much the clock is ahead of the time that has passed. */
+  /** By how much the clock is ahead of the elapsed time. */
   readonly offMs: number;
   readonly sinceMs: number;
 }
 
-/** Has the time in its file when it resolves, unless the disk is full: then that is a later write's. */
+/** The time is in its file when it resolves, unless the disk is full: a later write stores it then. */
 export async function createClock(deps: {
-  /** The data directory, which is there. */
+  /** The data directory, which must exist. */
   readonly directory: string;
   readonly now?: (() => Date) | undefined;
   /** Monotonic milliseconds. */
@@ -54,7 +54,7 @@ export async function createClock(deps: {
   const { directory, now = () => new Date(), uptimeMs = () => performance.now(), onDoubt, onTrust } = deps;
   const path = join(directory, FILE);
   const stored = readStored(path);
-  // What has passed for certain at some moment of the uptime; since then as much more as that.
+  // The elapsed time at some point of the uptime; it advances with the uptime.
   let believed = { ms: stored?.passed ?? now().getTime(), atMs: uptimeMs() };
   let doubt: Doubt | undefined;
   let toleranceMs = DOWNTIME_MS;
@@ -67,7 +67,7 @@ export async function createClock(deps: {
     const passedMs = believed.ms + (atMs - believed.atMs);
     const offMs = clockMs - passedMs;
     if (offMs <= toleranceMs && offMs >= -TOLERANCE_MS) return believe(clockMs, atMs);
-    // After a jump while one is in doubt the hour begins anew.
+    // Another jump meanwhile restarts the hour.
     if (!doubt || Math.abs(offMs - doubt.offMs) > TOLERANCE_MS) begin({ offMs, sinceMs: atMs - stoodBefore(offMs) });
     else if (atMs - doubt.sinceMs >= CONFIRM_MS) return believe(clockMs, atMs);
     return { clockMs, passedMs };
@@ -88,7 +88,7 @@ export async function createClock(deps: {
     onDoubt?.(describe(next));
   }
 
-  /** In earlier runs: a machine that never runs for an hour would have its clock in doubt for ever. */
+  /** In earlier runs: otherwise a machine that never runs for an hour would never trust its clock. */
   function stoodBefore(offMs: number): number {
     const before = doubt ? undefined : stored?.doubt;
     const isSame = before && Math.sign(before.offMs) === Math.sign(offMs) && offMs >= before.offMs - TOLERANCE_MS;
@@ -146,13 +146,13 @@ const UNITS: readonly [string, number][] = [
 function describe({ offMs }: Doubt): string {
   const [unit, ms] = UNITS.find(([, ms]) => Math.abs(offMs) >= 2 * ms) ?? ['seconds', 1000];
   const by = `${Math.floor(Math.abs(offMs) / ms)} ${unit}`;
-  const untilThen = 'until it is where it was, or has stood for an hour of uptime';
+  const untilThen = 'until it is set back, or has been stable for an hour of uptime';
   return offMs > 0
-    ? `the clock is ${by} ahead of the time that has passed here: nothing is deleted by its age ${untilThen}`
-    : `the clock is ${by} behind the time that has passed here: what is new is dated by that ${untilThen}`;
+    ? `the clock is ${by} ahead of the elapsed time: nothing is deleted by age ${untilThen}`
+    : `the clock is ${by} behind the elapsed time: timestamps follow the elapsed time ${untilThen}`;
 }
 
-/** A file that a loss of power has spoilt is none. */
+/** A file spoilt by a power cut counts as none. */
 function readStored(path: string): Stored | undefined {
   try {
     return storedSchema.parse(JSON.parse(readFileSync(path, 'utf8')));

@@ -1,4 +1,4 @@
-// One collection of JSON records: what goes in is typed, and what comes out is parsed, for an older release may have written it.
+// A typed collection of JSON records: values are parsed when read, since an older release may have written them.
 import type { z } from 'zod';
 import type { Memory } from '../memory.ts';
 import {
@@ -11,11 +11,11 @@ import {
 } from './store.ts';
 
 export interface Collection<S extends z.ZodType> {
-  /** The record, which others may share; undefined when there is none or it has expired. Throws RecordUnreadable. */
+  /** The record, a shared object; undefined when there is none or it has expired. Throws RecordUnreadable. */
   get(key: string): Promise<z.output<S> | undefined>;
   /** The same, for a record that is overwritten or dispensable: undefined also for one that cannot be read, which the store reports. */
   find(key: string): Promise<z.output<S> | undefined>;
-  /** Whether there is one, whatever it is. */
+  /** Whether there is one, readable or not. */
   has(key: string): Promise<boolean>;
   /** Durable when it resolves. */
   put(key: string, record: z.input<S>, options?: PutOptions): Promise<void>;
@@ -23,7 +23,7 @@ export interface Collection<S extends z.ZodType> {
   delete(key: string): Promise<boolean>;
   /** Keys in ascending order, at most `limit` of them. */
   list(options: ListOptions): Promise<readonly string[]>;
-  /** What `list` gives, with the records. Those that cannot be read are left out, and the store reports them. */
+  /** Like `list`, with the records. Unreadable ones are skipped, and reported by the store. */
   entries(options: ListOptions): Promise<readonly Entry<z.output<S>>[]>;
   /** A put as a part of RecordStore.write. */
   putting(key: string, record: z.input<S>, options?: PutOptions): Change;
@@ -35,19 +35,19 @@ interface CollectionOptions<S extends z.ZodType> {
   readonly store: RecordStore;
   readonly name: string;
   readonly schema: S;
-  /** Where parsed records are kept, and given to others as the same objects. Absent: small ones cost more to keep than to parse. */
+  /** A cache of parsed records, returned as shared objects. Absent: caching small ones costs more than parsing. */
   readonly memory?: Memory | undefined;
 }
 
-/** Of one collection: more would not tell the operator anything new. */
+/** Reports per collection: more would tell the operator nothing new. */
 const MAX_REPORTED = 1000;
 
 export function createCollection<S extends z.ZodType>(options: CollectionOptions<S>): Collection<S> {
   const { store, name, schema, memory } = options;
-  // What was parsed stands for the same bytes.
+  // The parsed record stays valid for the same bytes.
   const parsed = memory?.openCache<{ readonly raw: Uint8Array; readonly record: z.output<S> }>();
 
-  /** Keys of those that were reported. */
+  /** Keys already reported. */
   const reported = new Set<string>();
 
   async function get(key: string): Promise<z.output<S> | undefined> {
@@ -87,7 +87,7 @@ export function createCollection<S extends z.ZodType>(options: CollectionOptions
             report(error, key);
           }
         }
-        // What was left out makes room for more: fewer than were asked for are all that there are.
+        // Skipped records are made up for: a short page means the end.
         if (page.length < limit || found.length === options.limit) return found;
         after = page.at(-1)?.key ?? '';
       }

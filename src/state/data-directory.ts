@@ -1,4 +1,4 @@
-// The data directory: how it is created and locked, what an operator reads when it cannot be used, and whether the last process crashed in it.
+// The data directory: its creation and lock, error messages for when it cannot be used, and detection of a crash of the previous process.
 import {
   accessSync,
   constants,
@@ -13,7 +13,7 @@ import {
 import { dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
-/** For the operator: says which path cannot be used, why, and what would help. */
+/** For the operator: which path cannot be used, why, and what would help. */
 export class StateFault extends Error {
   override readonly name = 'StateFault';
 
@@ -25,24 +25,24 @@ export class StateFault extends Error {
 /** Creates the directory, with its parents, for this user alone. Throws StateFault unless it can be written to. */
 export function makeDirectory(directory: string): void {
   try {
-    // Not by `recursive`: below /proc, where nothing can be created, Node would try for ever.
+    // Not with `recursive`: below /proc, where nothing can be created, Node would retry for ever.
     for (const missing of missingOf(resolve(directory))) mkdirSync(missing, { mode: 0o700 });
-    if (!statSync(directory).isDirectory()) throw new Error('it is a file, where a directory is expected');
+    if (!statSync(directory).isDirectory()) throw new Error('it is a file; expected a directory');
     accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
     throw new StateFault(directory, error);
   }
 }
 
-/** Those of a path that are not there, the outermost first. */
+/** The missing parts of a path, outermost first. */
 function missingOf(path: string): readonly string[] {
   return existsSync(path) ? [] : [...missingOf(dirname(path)), path];
 }
 
-/** Codes of the system, and of SQLite, which opens a file that it may not write to for reading. */
+/** Error codes of the system, and of SQLite, which opens an unwritable file read-only. */
 const DENIED: readonly unknown[] = ['EACCES', 'EPERM', 8, 14];
 
-/** Of SQLite, for what is no database, or none any more. */
+/** Error codes of SQLite for a file that is not a database, or no longer one. */
 const DAMAGED: readonly unknown[] = [11, 26];
 const FULL: readonly unknown[] = ['ENOSPC', 'EDQUOT', 13, 4874];
 
@@ -50,9 +50,9 @@ function explain(path: string, cause: unknown): string {
   if (!(cause instanceof Error)) return String(cause);
   const code = 'errcode' in cause ? cause.errcode : 'code' in cause ? cause.code : undefined;
   if (DAMAGED.includes(code)) {
-    return `it is damaged, or of another program (${cause.message}): move it away, with its -wal, and bring a backup back (veneer restore), or have \`veneer repair\` rebuild what the bytes tell`;
+    return `it is damaged, or belongs to another program (${cause.message}): move it away, with its -wal, and restore a backup (veneer restore), or run \`veneer repair\` to rebuild it from the content`;
   }
-  if (FULL.includes(code)) return `the disk is full (${cause.message}): make a megabyte of room on it`;
+  if (FULL.includes(code)) return `the disk is full (${cause.message}): free at least a megabyte`;
   if (!DENIED.includes(code)) return cause.message;
   const user = process.geteuid?.();
   const whose = user === undefined ? 'this user' : `the user ${user}`;
@@ -61,11 +61,10 @@ function explain(path: string, cause: unknown): string {
 }
 
 /**
- * One process at a time uses a data directory: what keeps its files and records in step is in memory. Held until it is released, the process
- * ends, or this object is garbage.
- *
- * It is a lock of SQLite's on a file of its own, which the kernel releases with the process, however that ends: nothing is left that could be
- * stale. Removing the file does not let a second process in: with a new file, the records themselves have to be free.
+ * One process at a time uses a data directory: the state that keeps its files and records consistent is in memory. Held until it is
+ * released, the process ends, or this object is garbage-collected.
+ * It is a SQLite lock on a separate file, which the kernel releases with the process, however that ends: nothing can become stale. Removing
+ * the file does not let a second process in: with a new file, the records themselves must be unlocked as well.
  */
 export interface DirectoryLock {
   release(): void;
@@ -112,10 +111,10 @@ function openLock(directory: string): DatabaseSync {
 
 const LOCK = 'owner.db';
 const RECORDS = 'records.db';
-/** Longer than a command such as `veneer token` has them open. */
+/** Longer than a command such as `veneer token` keeps them open. */
 const PROBE_MS = 3_000;
 
-/** A lock file that was held once has its inode as its mtime, which no copy and no new file has. Throws DirectoryLocked. */
+/** A lock file that was once locked has its inode as its mtime, unlike any copy or new file. Throws DirectoryLocked. */
 function requireFree(directory: string): void {
   const lock = join(directory, LOCK);
   const { ino, mtimeMs } = statSync(lock);
@@ -127,7 +126,10 @@ function requireFree(directory: string): void {
   utimesSync(lock, mark, mark);
 }
 
-/** A process that has a write-ahead log open keeps others from locking the file. A file that cannot be opened is reported by whatever needs it. */
+/**
+ * A process that has a write-ahead log open prevents others from locking the file. A file that cannot be opened is reported by whoever
+ * needs it.
+ */
 function isOpenElsewhere(path: string): boolean {
   let database: DatabaseSync | undefined;
   try {
@@ -152,16 +154,19 @@ export const FATAL_REPORT = 'fatal-report.json';
 const KEPT_REPORT = 'fatal-report.last.json';
 const MARK = 'ended-by-itself';
 
-/** To be called when the process ends by an uncaught error: a process that was killed, or lost with the machine, leaves no mark. Never throws. */
+/**
+ * To be called when the process ends by an uncaught error: a process that was killed, or lost with the machine, leaves no mark. Never
+ * throws.
+ */
 export function markCrash(directory: string): void {
   try {
     writeFileSync(join(directory, MARK), '', { mode: 0o600 });
   } catch {
-    // A full disk: then it counts as killed.
+    // On a full disk: then it counts as killed.
   }
 }
 
-/** Whether the last process crashed by its own fault. Removes the mark; the last report stays, under another name, for the operator. */
+/** Whether the previous process crashed by its own fault. Removes the mark; the last report is renamed and left for the operator. */
 export function takeCrashMark(directory: string): boolean {
   const [mark, report] = [join(directory, MARK), join(directory, FATAL_REPORT)];
   const hasReport = existsSync(report);

@@ -1,8 +1,8 @@
-// One lock per key, within this process: the last caller waits for all before it.
+// A mutex per key, within this process, first come, first served.
 import pLimit, { type LimitFunction } from 'p-limit';
 
 interface KeyedMutex {
-  /** Runs `work` alone under its key, after all that came before. Must not be nested under one key. */
+  /** Runs `work` exclusively under its key. Must not be nested under one key. */
   withLock<T>(key: string, work: () => Promise<T>): Promise<T>;
   /** Whether any work runs or waits under this key. */
   isLocked(key: string): boolean;

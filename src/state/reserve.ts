@@ -1,5 +1,5 @@
-// Space on a full disk for deletions: a file of its own, which is removed when records cannot be deleted or opened for lack of space, and is
-// written again as soon as it can be.
+// Reserved space for deletions on a full disk: a file that is removed when records cannot be deleted or opened for lack of space, and
+// rewritten as soon as possible.
 import { randomBytes } from 'node:crypto';
 import { existsSync, rmSync, statfsSync } from 'node:fs';
 import { appendFile, stat, statfs } from 'node:fs/promises';
@@ -9,40 +9,43 @@ import { makeDirectory } from './data-directory.ts';
 import type { SqliteStore } from './sqlite.ts';
 
 export interface Reserve {
-  /** Frees the space; returns false where there was none to free. */
+  /** Frees the space; returns false if there was none to free. */
   release(): boolean;
-  /** Takes the space again, or what there is of it. Never rejects. */
+  /** Reserves the space again, or as much as is available. Never rejects. */
   restore(): Promise<void>;
-  /** For the operator: that the disk is full, where it is. */
+  /** For the operator: that the disk is full, if it is. */
   findNote(): Promise<string | undefined>;
-  /** Takes the space for the next start. */
+  /** Reserves the space for the next start. */
   close(): Promise<void>;
 }
 
-/** What SQLite's write-ahead log grows to before it begins anew, with its index: no number of deletions takes more. */
+/** The size at which SQLite's write-ahead log wraps around, with its index: no number of deletions takes more. */
 const RESERVE_BYTES = 4 * 1024 * 1024 + 256 * 1024;
-/** With less than this, a disk is full. */
+/** A disk with less than this counts as full. */
 const FULL_BYTES = 1024 * 1024;
-/** Deletions come in great numbers, and must not free and take the space each time. */
+/** Deletions come in bulk, and must not free and reserve the space each time. */
 const RESTORE_AFTER_MS = 1000;
 
-const FULL = 'the disk of the data directory is full: pulls go on, nothing new is kept, and deletions make room';
+const FULL = 'the disk of the data directory is full: pulls continue, nothing new is stored, and deletions free space';
 
 const FILE = 'reserve';
 
-/** In the data directory, which is created if absent. On a full disk its space is free when this returns, until `restore`. Throws StateFault. */
+/**
+ * In the data directory, which is created if absent. On a full disk its space is free when this returns, until `restore`. Throws
+ * StateFault.
+ */
 export function createReserve(directory: string): Reserve {
   makeDirectory(directory);
   const path = join(directory, FILE);
   let restoring: Promise<void> = Promise.resolve();
   let timer: NodeJS.Timeout | undefined;
-  // As far as this process knows: then not every change has to look.
+  // As far as this process knows, to avoid a check on every change.
   let isWhole = false;
 
   async function fill(): Promise<void> {
     const missing = RESERVE_BYTES - ((await stat(path, { throwIfNoEntry: false }))?.size ?? 0);
     const bytes = Math.max(0, Math.min(missing, freeOf(await statfs(directory)) - 4096));
-    // Random, as a file system may keep nothing of zeros.
+    // Random, since a file system may not store zeros.
     if (bytes > 0) await appendFile(path, await promisify(randomBytes)(bytes), { mode: 0o600 });
     isWhole = bytes >= missing;
   }
@@ -50,7 +53,7 @@ export function createReserve(directory: string): Reserve {
   function restore(): Promise<void> {
     clearTimeout(timer);
     if (isWhole) return restoring;
-    // What others were quicker to take is taken another time.
+    // Space that others took first is reserved another time.
     restoring = restoring.then(fill).catch(() => {});
     return restoring;
   }
@@ -78,7 +81,7 @@ export function createReserve(directory: string): Reserve {
   };
 }
 
-/** A file system without a size of its own says 0. */
+/** File systems without a fixed size report 0. */
 function freeOf({
   bavail,
   bsize,
@@ -91,9 +94,9 @@ function freeOf({
   return blocks === 0 ? Number.POSITIVE_INFINITY : bavail * bsize;
 }
 
-/** The same store, whose deletions work on a full disk. Additions use nothing of the reserve. */
+/** The same store, whose deletions work on a full disk. Additions do not use the reserve. */
 export function createReservedStore(store: SqliteStore, reserve: Reserve): SqliteStore {
-  /** Twice: the space may be used by a write in between. */
+  /** Retried twice: a concurrent write may take the space. */
   async function removing<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();

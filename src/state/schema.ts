@@ -1,4 +1,4 @@
-// The file of the records: whose it is, what its tables are, and how those of an older release become those of this one.
+// The file of the records: its identity, its tables, and migrations from the schemas of older releases.
 import { renameSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -9,12 +9,12 @@ import { RecordStoreBusy, RecordStoreDamaged } from './store.ts';
 
 export const BUSY_TIMEOUT_MS = 5_000;
 
-/** `Vene` in ASCII: what `file` and others know the file by. */
+/** `Vene` in ASCII: identifies the file to `file` and other tools. */
 const APPLICATION_ID = 0x56656e65;
 
 /**
- * Each leads from the schema whose number is its place to the next, in one transaction; what was released is not changed any more, and has a
- * folder in fixtures/releases. Files of the first release have no number, and the table of records alone.
+ * Each migrates from the schema numbered by its index to the next, in one transaction; released ones are immutable, and have a folder in
+ * fixtures/releases. Files of the first release have no number, and only the table of records.
  */
 const MIGRATIONS = [
   `
@@ -37,7 +37,7 @@ const MIGRATIONS = [
   `,
 ];
 
-/** Opens the file of the records, and makes it one of this release. Throws StateFault where it cannot be opened, or is something else. */
+/** Opens the file of the records, and migrates it to this release. Throws StateFault where it cannot be opened, or is something else. */
 export function openDatabase(path: string): DatabaseSync {
   makeDirectory(dirname(path));
   try {
@@ -58,7 +58,7 @@ export function openDatabase(path: string): DatabaseSync {
   }
 }
 
-/** Reads all of it: what does not make sense, or undefined. */
+/** Reads all of it, and returns what is wrong, or undefined. */
 export function quickCheck(database: DatabaseSync): string | undefined {
   try {
     const [verdict] = Object.values(database.prepare('PRAGMA quick_check(1)').get() ?? {});
@@ -68,7 +68,7 @@ export function quickCheck(database: DatabaseSync): string | undefined {
   }
 }
 
-/** SQLite removes the log of a file that has gone, and in it may be all that is left of the records. */
+/** SQLite removes the log of a missing file, which may hold all that is left of the records. */
 function keepLog(path: string): void {
   const log = `${path}-wal`;
   const isGone = (statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0;
@@ -80,7 +80,7 @@ function requireKnown(database: DatabaseSync): void {
   const version = versionOf(database);
   const isOlder = application === 0 && version === 0 && (isEmpty(database) || hasTable(database, 'records'));
   if (application !== APPLICATION_ID && !isOlder) {
-    throw new Error('it is a database of another program: name another data directory with --data-dir');
+    throw new Error('it is a database of another program: choose another data directory with --data-dir');
   }
   if (version > MIGRATIONS.length) {
     throw new Error(
@@ -91,7 +91,7 @@ function requireKnown(database: DatabaseSync): void {
 }
 
 function migrate(database: DatabaseSync, directory: string): void {
-  // Another process may be at it as well.
+  // Another process may be migrating it as well.
   database.exec('BEGIN IMMEDIATE');
   try {
     const isNew = versionOf(database) === 0 && !hasRecords(database);
@@ -107,14 +107,14 @@ function migrate(database: DatabaseSync, directory: string): void {
   }
 }
 
-/** SQLite opens what it may only read without a word; found out at the start, it is no surprise at the first push. */
+/** SQLite opens an unwritable file read-only without an error: checked at the start, to fail before the first push. */
 function checkWritable(database: DatabaseSync): void {
   try {
     database.exec("BEGIN IMMEDIATE; DELETE FROM records WHERE collection = ''; ROLLBACK");
   } catch (error) {
     if (database.isTransaction) database.exec('ROLLBACK');
     const known = toError(toFailure(error));
-    // Whoever writes just now shows that it can be done; and what is damaged in places is served where it is not.
+    // A lock held by a writer shows that it is writable; and damage in places does not prevent serving the rest.
     if (!(known instanceof RecordStoreBusy || known instanceof RecordStoreDamaged)) throw error;
   }
 }

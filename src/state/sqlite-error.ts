@@ -1,4 +1,4 @@
-// Errors of SQLite, as they are sent between threads, and as errors of the record store.
+// SQLite errors: their form when sent between threads, and their mapping to errors of the record store.
 import { RecordStoreBusy, RecordStoreDamaged, RecordStoreFailed, RecordStoreFull } from './store.ts';
 
 /** An error that can be sent to another thread. */
@@ -19,7 +19,7 @@ const SQLITE = { busy: 5, corrupt: 11, full: 13, noDatabase: 26, noRoomForShared
 export function toError({ message, errcode }: Failure): Error {
   const kind = kindOf(errcode);
   if (kind === SQLITE.full || errcode === SQLITE.noRoomForShared) {
-    return new RecordStoreFull('the disk of the record store is full: make room on it, or delete what is not needed', {
+    return new RecordStoreFull('the disk of the record store is full: free some space', {
       cause: message,
     });
   }
@@ -34,7 +34,7 @@ export function isBusy({ errcode }: Failure): boolean {
   return kindOf(errcode) === SQLITE.busy;
 }
 
-/** The lowest byte; the others tell more of it. */
+/** The primary code is the lowest byte; the others add detail. */
 function kindOf(errcode: number | undefined): number | undefined {
   return errcode === undefined ? undefined : errcode & 0xff;
 }

@@ -1,5 +1,5 @@
-// Records in one SQLite file: no server to run. Write-ahead log, synced at every commit, so that what was acknowledged stays. A thread writes, and
-// this one reads.
+// Records in one SQLite file: no server to run. Write-ahead log, synced at every commit, so that acknowledged writes survive. A thread
+// writes, and this one reads.
 import { once } from 'node:events';
 import { dirname } from 'node:path';
 import { backup, DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
@@ -22,11 +22,11 @@ import type { Job } from './writer.ts';
 import { createWrites } from './writes.ts';
 
 export interface SqliteStore extends RecordStore {
-  /** As it was found when the store was opened, and since. Unless it is whole, nothing may be deleted for want of a record. */
+  /** As found when the store was opened, and since. Unless it is whole, nothing may be deleted for lack of a record. */
   readonly condition: RecordsCondition;
-  /** Takes the records as they are from now on, in whatever condition but damaged they were. Durable when it resolves. */
+  /** Accepts the records as they are from now on, unless they are damaged. Durable when it resolves. */
   accept(): Promise<void>;
-  /** Where the records were not closed, all of them are read: what is damaged shows in the condition. Takes as long as the file is large. */
+  /** After an unclean shutdown all records are read, and damage shows in the condition. Takes time proportional to the file. */
   check(): Promise<void>;
 }
 
@@ -37,10 +37,10 @@ export function createSqliteStore({
   busyMs = BUSY_MS,
   onUnreadable,
 }: {
-  /** The file; it and its directory are made if absent. */
+  /** The file; it and its directory are created if absent. */
   readonly path: string;
   readonly now?: () => Date;
-  /** For how long a lock of another program is waited for. */
+  /** How long to wait for a lock of another program. */
   readonly busyMs?: number;
   readonly onUnreadable?: RecordStore['onUnreadable'];
 }): SqliteStore {
@@ -50,7 +50,7 @@ export function createSqliteStore({
   let condition = readCondition(database, noted);
   let isChecked = !noted?.isOpen;
   let checker: Worker | undefined;
-  // This connection reads: what is durable it sees, and no lock of a writer keeps it out.
+  // This connection reads: it sees what is durable, and no writer's lock blocks it.
   database.exec('PRAGMA query_only = 1; PRAGMA busy_timeout = 0');
   const writes = createWrites({
     ...{ path, busyMs },
@@ -61,7 +61,7 @@ export function createSqliteStore({
   const version = createVersion(database);
   const time = () => now().getTime();
 
-  /** Throws RecordStoreBusy where others keep readers out for long. */
+  /** Throws RecordStoreBusy where others block readers for long. */
   async function read<T>(work: () => T): Promise<T> {
     for (const until = performance.now() + busyMs; ; await setTimeout(RETRY_MS)) {
       await takeTurn.begin();
@@ -84,14 +84,14 @@ export function createSqliteStore({
     }
   }
 
-  /** Damage is no matter of one request. */
+  /** Damage is not specific to one request. */
   function noticed(error: unknown, cause?: unknown): unknown {
     if (!(error instanceof RecordStoreDamaged)) return error;
     condition = faultOf('damaged');
     return new RecordStoreDamaged(`${path} is damaged (${error.message}): ${condition.remedy}`, { cause });
   }
 
-  /** What has expired lies among the rest until it is swept: a listing that has to pass much of it gives others their turn in between. */
+  /** Expired records stay among the rest until swept: a listing that skips many of them yields to other work. */
   async function select(statement: StatementSync, maxAtOnce: number, selection: Selection): Promise<readonly Row[]> {
     const found: Row[] = [];
     const { after: start = '' } = selection;
@@ -135,7 +135,7 @@ export function createSqliteStore({
       }));
     },
     async sweep() {
-      // That of the call: a clock that jumps meanwhile changes nothing.
+      // The time of the call: a clock that jumps meanwhile has no effect.
       const nowMs = time();
       let swept = 0;
       for (const until = performance.now() + MAX_SWEEP_MS; performance.now() < until && database.isOpen; ) {
@@ -173,14 +173,14 @@ export function createSqliteStore({
 }
 
 const BUSY_MS = 5_000;
-/** What it reads is SQLite's: of its own it has next to nothing. */
+/** The memory is SQLite's; this needs almost none of its own. */
 const CHECKER_HEAP_MIB = 64;
-/** From one look whether a reader is let in to the next. */
+/** The interval between attempts of a blocked reader. */
 const RETRY_MS = 25;
-/** Of one turn of the loop, for all who read. */
+/** Per turn of the event loop, for all readers. */
 const MAX_TURN_MS = 5;
 
-/** Reading is done where everything else is: who has much to read lets all else go on in between, however many calls that takes. */
+/** Reads run on the main thread: long ones yield to other work, however many calls they take. */
 function createTurnTaking() {
   let spentMs = 0;
   let next: Promise<void> | undefined;
@@ -234,12 +234,12 @@ function readCondition(database: DatabaseSync, noted: Generation | undefined): R
   }
 }
 
-/** More pages than there are: with a step for some of them each write of the service would make the copy begin anew. */
+/** More pages than there are: if copied in steps, each write of the service would restart the copy. */
 const ALL_PAGES = 2 ** 31 - 1;
 
 /**
- * Copies the records of a service that may be running to a new file, as they are at one moment. Other copies, such as by `cp`, lack what is in
- * the write-ahead log. Throws StateFault for records that cannot be read or are damaged.
+ * Copies the records of a possibly running service to a new file, as of one moment. Other copies, such as by `cp`, lack the write-ahead
+ * log. Throws StateFault for records that are unreadable or damaged.
  */
 export async function copyRecords(path: string, target: string): Promise<void> {
   try {
@@ -258,7 +258,7 @@ export async function copyRecords(path: string, target: string): Promise<void> {
 function checkWhole(path: string): void {
   const database = new DatabaseSync(path);
   try {
-    // The copy is one file: nobody has to know of a log beside it.
+    // The copy is a single file, without a log beside it.
     database.exec('PRAGMA journal_mode = DELETE');
     const verdict = quickCheck(database);
     if (verdict !== undefined) throw new Error(`it is damaged: ${verdict}`);
@@ -268,17 +268,17 @@ function checkWhole(path: string): void {
 }
 
 const LIVE = '(expires_at IS NULL OR expires_at > ?)';
-// One bound on each side: SQLite seeks to the first and stops at the other, however many records there are around them. What has expired is not
-// left out, or one statement could read all of it to find one record.
+// One bound on each side: SQLite seeks to the first and stops at the other, however many records surround them. Expired ones are not
+// filtered out, or one statement could read all of it to find one record.
 const RANGE = 'FROM records WHERE collection = ? AND key >= ? AND key < ? AND key <> ? ORDER BY key LIMIT ?';
 
 export const LIST_KEYS = `SELECT key, ${LIVE} AS is_live ${RANGE}`;
 
-/** Statements stop everything else while they run. */
+/** Statements block everything else while they run. */
 const MAX_KEYS_AT_ONCE = 1000;
 const MAX_ENTRIES_AT_ONCE = 500;
 const MAX_SWEPT_AT_ONCE = 200;
-/** Of one sweep, in all. */
+/** In total for one sweep. */
 const MAX_SWEEP_MS = 400;
 
 type Row = Readonly<Record<string, SQLOutputValue>>;
@@ -298,7 +298,7 @@ function prepareStatements(database: DatabaseSync) {
 /** SQLite sorts every blob after every text. */
 const AFTER_ALL_TEXT = new Uint8Array();
 
-/** The first key, the first one beyond the last, and one to leave out. */
+/** The first key, the exclusive last one, and one to skip. */
 function boundsOf({ prefix = '', after = '' }: ListOptions) {
   const start = compareKeys(prefix, after) > 0 ? prefix : after;
   return [start, endOfPrefix(prefix) ?? AFTER_ALL_TEXT, after] as const;

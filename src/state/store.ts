@@ -7,19 +7,19 @@ export interface RecordStore {
   put(collection: string, key: string, value: Uint8Array, options?: PutOptions): Promise<void>;
   /** Returns whether there was such a record. */
   delete(collection: string, key: string): Promise<boolean>;
-  /** Makes all changes, in order, or none of them; durable when it resolves. No reader sees a part of them. */
+  /** Applies all changes, in order, or none of them; durable when it resolves. Readers never see a part of them. */
   write(
     changes: readonly Change[],
     options?: {
-      /** Whether the changes free more space than they take: then they may use the reserve of a full disk. */
+      /** Whether the changes free more space than they take, and so may use the reserve of a full disk. */
       readonly makesRoom?: boolean;
     },
   ): Promise<void>;
-  /** Keys in ascending order, at most `limit` of them. Where that is more than a few hundred, changes made meanwhile may be in it or not. */
+  /** Keys in ascending order, at most `limit` of them. Beyond a few hundred, concurrent changes may be included or not. */
   list(collection: string, options: ListOptions): Promise<readonly string[]>;
-  /** What `list` gives, with the values. */
+  /** Like `list`, with the values. */
   entries(collection: string, options: ListOptions): Promise<readonly Entry<Uint8Array>[]>;
-  /** Removes expired records, or a part of them where they are many; returns how many. 0: none is left. */
+  /** Removes expired records, or a part of them if there are many; returns how many. 0: none is left. */
   sweep(): Promise<number>;
   /**
    * A number that changes whenever any process changes records: what was read under the same number is still true, unless it has expired.
@@ -27,11 +27,11 @@ export interface RecordStore {
    */
   version(): number | undefined;
   close(): Promise<void>;
-  /** Called with records that were left out because they cannot be read. */
+  /** Called with records that were skipped because they are unreadable. */
   readonly onUnreadable?: ((error: RecordUnreadable) => void) | undefined;
 }
 
-/** A record of a shape that this release does not know. Others are not affected. */
+/** A record in a format that this release does not know. Others are not affected. */
 export class RecordUnreadable extends Error {
   override readonly name = 'RecordUnreadable';
 }
@@ -40,7 +40,7 @@ export interface PutOptions {
   readonly expiresAt?: Date;
 }
 
-/** Deleting a record that is not there changes nothing. */
+/** Deleting an absent record has no effect. */
 export type Change =
   | {
       readonly kind: 'put';
@@ -52,7 +52,7 @@ export type Change =
   | { readonly kind: 'delete'; readonly collection: string; readonly key: string };
 
 export interface ListOptions {
-  /** Only keys that begin with it. */
+  /** Only keys with this prefix. */
   readonly prefix?: string;
   /** Only keys after it. */
   readonly after?: string;
@@ -64,13 +64,15 @@ export interface Entry<V> {
   readonly value: V;
 }
 
-/** Another program has kept the records locked: nothing was changed. It may be tried again. */
+/** Another program holds the lock of the records: nothing was changed. May be retried. */
 export class RecordStoreBusy extends Error {
   override readonly name = 'RecordStoreBusy';
   readonly code = 'EBUSY';
 }
 
-/** The records cannot be read or written until an operator has mended them: nothing was changed. Its code is the file system's for a bad disk. */
+/**
+ * The records cannot be read or written until an operator repairs them: nothing was changed. Its code is the file system's for a bad disk.
+ */
 export class RecordStoreFailed extends Error {
   override readonly name: string = 'RecordStoreFailed';
   readonly code = 'EIO';
@@ -81,7 +83,7 @@ export class RecordStoreDamaged extends RecordStoreFailed {
   override readonly name = 'RecordStoreDamaged';
 }
 
-/** The disk that holds the records is full: nothing was changed. Its code is the one that the file system uses. */
+/** The disk that holds the records is full: nothing was changed. Its code is the file system's. */
 export class RecordStoreFull extends Error {
   override readonly name = 'RecordStoreFull';
   readonly code = 'ENOSPC';
@@ -95,7 +97,7 @@ export function compareKeys(a: string, b: string): number {
 const LAST = 0x10ffff;
 const SURROGATES = { first: 0xd800, last: 0xdfff } as const;
 
-/** The least text that is greater than every text with this prefix; undefined where there is none, as for no prefix at all. */
+/** The smallest string that is greater than every string with this prefix; undefined where there is none, as for an empty prefix. */
 export function endOfPrefix(prefix: string): string | undefined {
   const character = /.$/su.exec(prefix)?.[0];
   if (character === undefined) return undefined;

@@ -1,4 +1,4 @@
-// The thread that writes records: a commit waits for the disk, and nothing else has to. All jobs of a message are one transaction.
+// The thread that writes records: only it waits for the disk on commit. All jobs of a message are one transaction.
 import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
@@ -8,12 +8,12 @@ import { createAcknowledged, type RecordsFault } from './acknowledged.ts';
 import { type Failure, isBusy, toFailure } from './sqlite-error.ts';
 import type { Change } from './store.ts';
 
-/** What the thread is started with. */
+/** The arguments of the thread. */
 export interface WriterOptions {
   readonly path: string;
-  /** For how long a lock of another program is waited for. */
+  /** How long to wait for a lock of another program. */
   readonly busyMs: number;
-  /** What is written down with the records while they are not whole: then nothing is noted beside them, it is the evidence. */
+  /** The fault stored with the records while they are not whole: then nothing is noted beside them, as that is the evidence. */
   readonly fault: RecordsFault['kind'] | undefined;
 }
 
@@ -23,14 +23,14 @@ export type Job =
   | { readonly kind: 'sweep'; readonly nowMs: number; readonly limit: number }
   | { readonly kind: 'accept' };
 
-/** How many live records a deletion met, or how many a sweep removed; of others nothing. */
+/** For a deletion whether the record was live, for a sweep how many were removed; otherwise nothing. */
 export type Answer = { readonly count: number } | { readonly failure: Failure };
 
-/** Sound: what was there before may be called whole, too. */
+/** Records found sound may be marked whole, too. */
 export type Message = { readonly jobs: readonly Job[] } | { readonly close: { readonly isSound: boolean } };
 
 const { path, busyMs, fault: found } = readOptions();
-// Not made where it is absent: records that were removed under the service are not to be replaced by new ones.
+// Not created where absent: records removed under the service must not be replaced by new ones.
 const database = new DatabaseSync(`${pathToFileURL(path).href}?mode=rw`, { timeout: busyMs });
 database.exec('PRAGMA synchronous = FULL');
 const file = findFile();
@@ -45,7 +45,7 @@ const statements = {
   ),
   changes: database.prepare('SELECT total_changes() AS count'),
   count: database.prepare('UPDATE store SET sequence = sequence + 1, fault = ? RETURNING id, sequence'),
-  // Under another id: copies of what was before are other records from now on.
+  // With a new id: copies of earlier records no longer match.
   accept: database.prepare('UPDATE store SET id = lower(hex(randomblob(16)))'),
 };
 let fault = found;
@@ -68,12 +68,12 @@ function answer(jobs: readonly Job[]): readonly Answer[] {
     return commit(jobs);
   } catch (error) {
     const failure = toFailure(error);
-    // A lock or a disk that keeps out one job keeps out all; else each is tried alone, and who fails fails alone.
+    // A lock or disk failure affects all jobs; otherwise each is retried on its own, and only the failing one fails.
     return jobs.length === 1 || isBusy(failure) ? jobs.map(() => ({ failure })) : jobs.flatMap(job => answer([job]));
   }
 }
 
-/** What is written to a file that has no name any more is lost, however well it is synced. */
+/** Writes to an unlinked file are lost, even when synced. */
 function requireInPlace(): void {
   if (findFile() === file) return;
   throw new Error(`${path} was removed or replaced while in use: put it back, or restart Veneer`);
@@ -83,7 +83,7 @@ function findFile(): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.ino;
 }
 
-/** Throws where nothing of it was written. */
+/** Throws where nothing was written. */
 function commit(jobs: readonly Job[]): readonly Answer[] {
   requireInPlace();
   database.exec('BEGIN IMMEDIATE');
@@ -98,13 +98,13 @@ function commit(jobs: readonly Job[]): readonly Answer[] {
     if (row && !fault) note(row);
     return answers;
   } catch (error) {
-    // A full disk may have ended the transaction already.
+    // A full disk may have rolled back the transaction already.
     if (database.isTransaction) database.exec('ROLLBACK');
     throw error;
   }
 }
 
-/** One of many in a transaction: what fails is undone alone, unless all of it is. */
+/** One of many in a transaction: a failure rolls back only that job, unless the whole transaction failed. */
 function attempt(job: Job): Answer {
   database.exec('SAVEPOINT job');
   try {

@@ -1,5 +1,5 @@
-// Writes on their way to the thread that makes them. Those that come while it works wait, and are then one transaction: each is answered when it
-// is on disk, and one that fails fails alone.
+// Writes queued for the writer thread. Those that arrive while it works form the next transaction: each is answered when it is on disk, and
+// failures are isolated.
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { toError } from './sqlite-error.ts';
@@ -7,15 +7,15 @@ import { type Change, RecordStoreFailed } from './store.ts';
 import type { Answer, Job, Message, WriterOptions } from './writer.ts';
 
 interface Writes {
-  /** The count of its answer. Throws RecordStoreFull or RecordStoreBusy: then nothing was changed. */
+  /** The count from its answer. Throws RecordStoreFull or RecordStoreBusy: then nothing was changed. */
   run(job: Job): Promise<number>;
-  /** Waits for all that is in progress. What comes later fails. */
+  /** Waits for writes in progress. Later ones fail. */
   close(): Promise<void>;
 }
 
 const MAX_JOBS = 500;
 const MAX_BYTES = 16 * 1024 * 1024;
-/** Far more than that and its keys take. */
+/** Far more than that, with its keys, takes. */
 const HEAP_MIB = 128;
 
 interface Waiting {
@@ -25,7 +25,7 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
-/** The thread starts with the first write. What a thread was writing when it dies fails; another starts with the next write. */
+/** The thread starts with the first write. If it dies, its current writes fail; the next write starts another. */
 export function createWrites({
   findFault,
   isSound,
@@ -33,7 +33,7 @@ export function createWrites({
 }: Omit<WriterOptions, 'fault'> & {
   /** Called whenever the thread starts. */
   readonly findFault: () => WriterOptions['fault'];
-  /** Called when it ends: whether what is left behind may be called sound. */
+  /** Called when it ends: whether the remaining files may be called sound. */
   readonly isSound: () => boolean;
 }): Writes {
   let waiting: Waiting[] = [];
@@ -46,7 +46,7 @@ export function createWrites({
     const data: WriterOptions = { ...options, fault: findFault() };
     const started = new Worker(new URL('./writer.ts', import.meta.url), {
       workerData: data,
-      // One that takes more dies alone, and what it was at fails.
+      // If it takes more memory it dies alone, and only its current writes fail.
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB },
     });
     started.on('message', (answers: readonly Answer[]) => settle(answers));
@@ -141,7 +141,7 @@ function send(worker: Worker, message: Message, transfer: ArrayBuffer[] = []): v
   worker.postMessage(message, transfer);
 }
 
-/** Apart from what the caller holds: it may be changed, and may be a small part of something large. */
+/** Copied: the caller may change it, and it may be a small part of a large buffer. */
 function withOwnBytes(job: Job): Job {
   if (job.kind !== 'write') return job;
   const own = (change: Change): Change =>

@@ -77,7 +77,7 @@ describe.each([DAY, 3 * DAY, 30 * DAY, 40 * 365 * DAY])('a jump of %i ms ahead',
     trueMs += 59 * MINUTE;
     expect(deleteBy()).toBeUndefined();
     expect(clock.now().getTime()).toBe(trueMs + offMs);
-    expect(told).toEqual([expect.stringMatching(/ahead of the time that has passed here: nothing is deleted/)]);
+    expect(told).toEqual([expect.stringMatching(/ahead of the elapsed time: nothing is deleted/)]);
     expect(clock.findDoubt()).toBe(told[0]);
     offMs = 0;
     expect(deleteBy()).toBe(trueMs);
@@ -132,7 +132,7 @@ test('while the clock is behind, what is new is dated by the time that has passe
   // All but the minute in which nothing ran.
   expect(clock.now().getTime()).toBe(trueMs - MINUTE);
   expect(deleteBy()).toBe(trueMs + offMs);
-  expect(told.at(-1)).toMatch(/behind the time that has passed here: what is new is dated by that/);
+  expect(told.at(-1)).toMatch(/behind the elapsed time: timestamps follow the elapsed time/);
   offMs = 0;
   expect(clock.now().getTime()).toBe(trueMs);
   expect(deleteBy()).toBe(trueMs);

@@ -50,7 +50,7 @@ test.each([
   [
     'that of another program',
     'PRAGMA application_id = 1',
-    /is a database of another program: name another data directory/,
+    /is a database of another program: choose another data directory/,
   ],
 ])('a file with %s is refused, and stays as it is', async (_, sql, message) => {
   const store = createSqliteStore({ path });
