@@ -1,12 +1,12 @@
-// Lists and maps from outside: of bounded length, and looked at up to their first fault.
+// Lists and maps of foreign input: bounded in length, and validated only up to the first error.
 import { z } from 'zod';
 
-/** Of a list or map, so far as nothing else limits it. */
+/** Default for a list or map without another limit. */
 const MAX_ITEMS = 10_000;
 
 /**
- * A list of at most `max`, looked at up to its first fault. A list of zod's looks at all items, however many, and makes a record of a
- * kilobyte of each fault.
+ * A list of at most `max`, validated up to the first error. A list of zod's validates all items, however many, and makes a record of a
+ * kilobyte of each error.
  */
 export function listSchema<Item extends z.ZodType>(item: Item, max = MAX_ITEMS) {
   const list = z
@@ -17,7 +17,7 @@ export function listSchema<Item extends z.ZodType>(item: Item, max = MAX_ITEMS) 
   return list;
 }
 
-/** The same for an object of any keys, `__proto__` too, which a map of zod's drops in silence. */
+/** The same for an object with arbitrary keys, `__proto__` included, which a map of zod's silently drops. */
 export function mapSchema<Value extends z.ZodType>(value: Value, max = MAX_ITEMS) {
   const map = z
     .custom<Readonly<Record<string, unknown>>>(isMap, 'must be an object')
@@ -49,7 +49,7 @@ function isMap(value: unknown): boolean {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Undefined after a fault, which the context has. */
+/** Undefined after an error, which is in the context. */
 function parseEach<Key extends string | number, Item extends z.ZodType>(
   entries: Iterable<readonly [Key, unknown]>,
   schema: Item,

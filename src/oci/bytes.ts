@@ -1,4 +1,4 @@
-// Byte ranges of content, distribution-spec "Pulling blobs" and RFC 9110 section 14, and bytes in memory of their own.
+// Byte ranges of content, distribution-spec "Pulling blobs" and RFC 9110 section 14, and unshared byte arrays.
 import rangeParser from 'range-parser';
 import { RegistryError } from './errors.ts';
 
@@ -9,7 +9,7 @@ export interface ByteRange {
 }
 
 /**
- * The single range that a Range header asks of `size` bytes; undefined where the whole is to be served: no header, another unit, a
+ * The single range that a Range header requests of `size` bytes; undefined where the whole is to be served: no header, another unit, a
  * malformed one, or several ranges, all of which RFC 9110 lets a server ignore. Throws RANGE_INVALID (416) for one beyond the end.
  */
 export function parseRange(header: string | undefined, size: number): ByteRange | undefined {
@@ -22,8 +22,8 @@ export function parseRange(header: string | undefined, size: number): ByteRange 
 }
 
 /**
- * The chunks as one. Node makes small buffers out of a pool and reads sockets into large ones, and a slice of such keeps all of it: what goes
- * into a cache or a record is copied first.
+ * The chunks joined into one array. Node allocates small buffers from a pool and reads sockets into large ones, and a slice retains the
+ * whole: data for a cache or a record is copied first.
  */
 export function joinBytes(chunks: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const joined = new Uint8Array(chunks.reduce((size, { byteLength }) => size + byteLength, 0));

@@ -1,4 +1,4 @@
-// Changes of an image config as people write them, in a request or in the configuration: their fields, checked one by one.
+// Changes of an image config as written in a request or in the configuration: validates their fields one by one.
 import { z } from 'zod';
 import { atMost, mapSchema } from './bounded.ts';
 import { InvalidPlatform, parsePlatform } from './platform.ts';
@@ -8,16 +8,16 @@ const MAX_WORKING_DIR = 4096;
 const ENV = /^[^=]+=/;
 const PORT = /^([1-9]\d{0,4})(?:\/(tcp|udp|sctp))?$/;
 
-/** As many as docker's engine takes; below ours come the image's own. */
+/** As many as docker's engine accepts. */
 export const MAX_ADDED_LAYERS = 125;
 
-/** Of env, labels and all else but the layers, as JSON: it becomes part of every platform's image config. */
+/** For env, labels and everything else but the layers, as JSON: it becomes part of every platform's image config. */
 const MAX_CHANGES_CHARACTERS = 1024 * 1024;
 
-/** A string that a process can get: a NUL would end it early. */
+/** A string that can be passed to a process: a NUL would end it early. */
 export const textSchema = z.string().refine(text => !text.includes('\0'), 'must not contain a NUL character');
 
-/** A key `__proto__` could be lost on its way, and a change with it that was asked for. */
+/** The key `__proto__` could be lost on the way, and a requested change with it. */
 export const textMapSchema = mapSchema(textSchema)
   .refine(map => !Object.hasOwn(map, '__proto__'), 'must not have the key "__proto__"')
   .refine(map => Object.keys(map).every(key => !key.includes('\0')), 'must not have a NUL character in a key');
@@ -35,7 +35,7 @@ export const portSchema = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
-/** A platform as parsePlatform takes it. */
+/** A platform as accepted by parsePlatform. */
 export const platformSchema = z.string().transform((text, context) => {
   try {
     return parsePlatform(text);
@@ -46,7 +46,7 @@ export const platformSchema = z.string().transform((text, context) => {
   }
 });
 
-/** Of Linux or of Windows. No runtime starts a container with a relative one: runtime-spec config.md, `process.cwd`. */
+/** An absolute path of Linux or Windows. No runtime starts a container with a relative one: runtime-spec config.md, `process.cwd`. */
 export const workingDirSchema = textSchema
   .check(atMost(MAX_WORKING_DIR, 'characters'))
   .regex(/^(?:\/|[A-Za-z]:[\\/]|\\\\)/, 'must be an absolute path, such as /opt/tool');

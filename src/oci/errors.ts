@@ -24,7 +24,7 @@ const STATUS_BY_CODE = {
 
 export type ErrorCode = keyof typeof STATUS_BY_CODE;
 
-/** The only error that a client sees: `message` is shown to people and must hold no secret. */
+/** The only error that clients see: `message` is shown to people and must hold no secret. */
 export class RegistryError extends Error {
   override readonly name = 'RegistryError';
   readonly code: ErrorCode;
@@ -56,7 +56,7 @@ export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(STATUS_BY_CODE, text);
 }
 
-/** What a registry has not becomes undefined: an error of one of `statuses`. */
+/** Maps errors with one of `statuses` to undefined: the registry does not have it. */
 export async function orUndefined<T>(work: Promise<T>, statuses: readonly number[] = [404]): Promise<T | undefined> {
   try {
     return await work;

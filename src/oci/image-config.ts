@@ -1,4 +1,4 @@
-// Image configs: the JSON that runs a container. image-spec config.md. A look only: edits are made on the raw JSON.
+// Image configs: the JSON that runs a container. image-spec config.md. For reading only: edits are made on the raw JSON.
 import { z } from 'zod';
 import { listSchema } from './bounded.ts';
 import { RegistryError } from './errors.ts';
@@ -14,10 +14,10 @@ const strings = listSchema(
   text.transform(value => value ?? ''),
   DOCUMENT_LIMITS.maxValues,
 ).nullish();
-/** Docker's engine takes a single word for a list of it. */
+/** Docker's engine accepts a single string for a list. */
 const words = z.union([strings, z.string().transform(word => [word])]);
 
-/** Null counts as absent, as it does to clients written in Go. */
+/** Null counts as absent, as in Go clients. */
 export const imageConfigSchema = z.object({
   os: text.transform(os => os ?? 'linux'),
   architecture: text.transform(architecture => architecture ?? ''),
@@ -55,7 +55,7 @@ export const imageConfigSchema = z.object({
 
 export type ImageConfig = z.infer<typeof imageConfigSchema>;
 
-/** Throws MANIFEST_INVALID when the bytes are no image config, and names the field. */
+/** Throws MANIFEST_INVALID when the bytes are not an image config, and names the field. */
 export function parseImageConfig(raw: Uint8Array): ImageConfig {
   const { data, error } = imageConfigSchema.safeParse(parse(raw));
   if (data) return data;

@@ -1,5 +1,5 @@
-// JSON from outside: measured before it is parsed, since two bytes of it may become an object of a hundred. What is parsed here is looked at
-// and shown, never encoded again: a number may have lost digits, and keys their order.
+// Foreign JSON: measured before it is parsed, since two bytes of it may become an object of a hundred. Parsed values are read and shown,
+// never encoded again: numbers may have lost digits, and keys their order.
 import type { z } from 'zod';
 import { RegistryError } from './errors.ts';
 
@@ -8,7 +8,7 @@ export type JsonObject = Readonly<Record<string, unknown>>;
 /** `message` completes "the document …". */
 export class InvalidJson extends Error {
   override readonly name = 'InvalidJson';
-  /** Whether it may well be JSON, but too much of it. */
+  /** Whether it may be valid JSON, but exceeds a limit. */
   readonly isTooMuch: boolean;
 
   constructor(message: string, options: ErrorOptions & { readonly isTooMuch: boolean }) {
@@ -23,10 +23,10 @@ interface JsonLimits {
   readonly maxDepth: number;
 }
 
-/** Of a document of a registry. The largest index that we take, every field of its descriptors written out, has half as many values. */
+/** For a registry document. The largest index that we accept, with every descriptor field present, has half as many values. */
 export const DOCUMENT_LIMITS: JsonLimits = { maxValues: 200_000, maxDepth: 100 };
 
-/** Throws InvalidJson. Bytes that are no UTF-8 become replacement characters, as in clients that are written in Go. */
+/** Throws InvalidJson. Invalid UTF-8 becomes replacement characters, as in Go clients. */
 export function parseJson(raw: Uint8Array, limits: JsonLimits = DOCUMENT_LIMITS): unknown {
   measure(raw, limits);
   try {
@@ -36,11 +36,11 @@ export function parseJson(raw: Uint8Array, limits: JsonLimits = DOCUMENT_LIMITS)
   }
 }
 
-/** Throws InvalidJson, as soon as there is more than the limits allow. Whether it is JSON at all is not asked. */
+/** Throws InvalidJson as soon as a limit is exceeded. Does not check that it is valid JSON. */
 export function measure(raw: Uint8Array, { maxValues, maxDepth }: JsonLimits): void {
   let values = 1;
   let depth = 0;
-  /** Of the number, or the word such as true, that is being passed. */
+  /** Of the number, or the word such as true, at the current position. */
   let digits = 0;
   for (let at = 0; at < raw.byteLength; at += 1) {
     let passed = 0;
@@ -80,7 +80,7 @@ function tooMuch(message: string): InvalidJson {
   return new InvalidJson(message, { isTooMuch: true });
 }
 
-/** More than any number has that means something; to parse one takes longer than to parse as much of anything else. */
+/** More than any meaningful number has; parsing one takes longer than parsing as many characters of anything else. */
 const MAX_DIGITS = 1000;
 const TAB = 0x09;
 const LINE_FEED = 0x0a;
@@ -95,7 +95,7 @@ const CLOSE_LIST = 0x5d;
 const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 
-/** Where its last quote is, or where the bytes end. Most strings that are long have no escapes. */
+/** The position of its closing quote, or the end of the bytes. Most long strings have no escapes. */
 function endOfString(raw: Uint8Array, start: number): number {
   let at = raw.indexOf(QUOTE, start + 1);
   if (at > 0 && raw[at - 1] !== BACKSLASH) return at;
@@ -103,14 +103,14 @@ function endOfString(raw: Uint8Array, start: number): number {
   return at;
 }
 
-/** Throws MANIFEST_INVALID for bytes that are no JSON object. */
+/** Throws MANIFEST_INVALID for bytes that are not a JSON object. */
 export function parseObject(raw: Uint8Array): JsonObject {
   const value = parse(raw);
   if (!isObject(value)) throw new RegistryError('MANIFEST_INVALID', 'invalid document: it is not a JSON object');
   return value;
 }
 
-/** An object's field that is an object itself; an empty one where there is none. */
+/** An object's field that is itself an object; an empty one where it is absent. */
 export function objectIn(parent: JsonObject, key: string): JsonObject {
   const value = parent[key];
   return isObject(value) ? value : {};

@@ -1,4 +1,4 @@
-// Manifests and indexes: parsed for a look, kept as bytes. image-spec manifest.md and image-index.md.
+// Manifests and indexes: parsed for reading, retained as bytes. image-spec manifest.md and image-index.md.
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
 import { type Descriptor, descriptorSchema } from './descriptor.ts';
@@ -15,10 +15,10 @@ import {
   mediaTypes,
 } from './media-type.ts';
 
-/** The largest manifest that we read, in bytes: the limit that distribution-spec asks registries to have at least. */
+/** The largest manifest that we read, in bytes: the minimum limit that distribution-spec asks of registries. */
 export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 
-/** `raw` is the truth: it is what `digest` is of, what is served, and what an edit starts from. */
+/** `raw` is authoritative: `digest` is computed from it, it is served, and edits start from it. */
 interface Document {
   readonly raw: Uint8Array;
   readonly digest: Digest;
@@ -35,11 +35,11 @@ export interface ImageIndex extends Document {
   readonly kind: 'index';
   /** The entries that are descriptors. */
   readonly manifests: readonly Descriptor[];
-  /** All entries, in their order: of one that is no descriptor, what is wrong with it. It spoils no other. */
+  /** All entries in order; for an entry that is not a descriptor, its error. It does not affect the others. */
   readonly entries: readonly (Descriptor | string)[];
 }
 
-/** Anything else that a registry keeps: an artifact's manifest, or a type that we do not know. Never rewritten. */
+/** Anything else in a registry: an artifact's manifest, or an unknown type. Never rewritten. */
 interface OtherManifest extends Document {
   readonly kind: 'other';
 }
@@ -58,9 +58,9 @@ const documentSchema = z.object({
 const MAX_ENTRIES = 4096;
 
 /**
- * Parses a manifest from its bytes and the Content-Type it came with. `digest` is the one that the bytes were verified by, if they were.
- * Throws MANIFEST_INVALID when it is not JSON, too large, of schema 1, or ambiguous: a document that is both an index and an
- * image, or whose mediaType denies its Content-Type, can mean different things to different clients (CVE-2021-41190).
+ * Parses a manifest from its bytes and the Content-Type it was served with. `digest` is the one that the bytes were verified against, if
+ * any. Throws MANIFEST_INVALID when it is not JSON, too large, of schema 1, or ambiguous: a document that is both an index and an image, or
+ * whose mediaType contradicts its Content-Type, can mean different things to different clients (CVE-2021-41190).
  */
 export function parseManifest(raw: Uint8Array, contentType: string, digest: Digest = digestOf(raw)): Manifest {
   if (raw.byteLength > MAX_MANIFEST_BYTES) throw invalid(`larger than ${MAX_MANIFEST_BYTES} bytes`);
@@ -81,7 +81,7 @@ function parseKnown(content: Content, served: string): Manifest {
     throw schema1();
   if (data.manifests !== undefined && (data.layers !== undefined || data.config !== undefined)) {
     throw invalid(
-      'it has "manifests" beside "layers" or "config": it cannot be told whether it is an index or an image',
+      'it has "manifests" as well as "layers" or "config": it is ambiguous whether it is an index or an image',
     );
   }
   if (mediaType && isKnownType(served) && mediaType !== served) {
@@ -95,7 +95,7 @@ function parseKnown(content: Content, served: string): Manifest {
     if (!isIndexType(type)) return { ...content, kind: 'other', mediaType: type };
     return parseIndex(content, data.manifests, type);
   }
-  if (isKnownType(declared)) throw invalid(`it lacks the fields of ${declared}`);
+  if (isKnownType(declared)) throw invalid(`it lacks required fields of ${declared}`);
   return { ...content, kind: 'other', mediaType: declared || served || 'application/octet-stream' };
 }
 
@@ -125,12 +125,12 @@ function parseImage(content: Content, data: z.infer<typeof documentSchema>, decl
   return { ...content, kind: 'image', mediaType, config: config.data, layers };
 }
 
-/** Whether some engine takes such a config for an image's, whatever the artifactType says: docker's takes one of a generic type. */
+/** Whether some engine accepts such a config as an image's, whatever the artifactType: docker's accepts one of a generic type. */
 function mayRun({ mediaType }: Descriptor): boolean {
   return isImageConfigType(mediaType) || isGenericType(mediaType);
 }
 
-/** What only carries something else, as signatures and attestations do, may have an image's config, but has layers of its own types. */
+/** Carriers such as signatures and attestations may have an image's config, but have layers of their own types. */
 function isRunnable(config: Descriptor, layers: readonly Descriptor[]): boolean {
   const types = layers.map(({ mediaType }) => mediaType);
   if (!isImageConfigType(config.mediaType)) return types.some(isLayerType);
@@ -141,7 +141,7 @@ function isKnownType(mediaType: string): boolean {
   return isIndexType(mediaType) || isManifestType(mediaType);
 }
 
-/** Up to the first fault. */
+/** Up to the first error. */
 function descriptors(value: unknown, field: string): readonly Descriptor[] {
   return listIn(field, value).map((entry, at) => {
     const { data, error } = descriptorSchema.safeParse(entry);
@@ -165,5 +165,5 @@ function invalid(reason: string, cause?: unknown): RegistryError {
 }
 
 function schema1(): RegistryError {
-  return invalid('Docker image manifest schema 1 has no config to work on; push the image anew with a current client');
+  return invalid('Docker image manifest schema 1 is not supported; push the image again with a current client');
 }

@@ -1,4 +1,4 @@
-// Media types of manifests, configs and layers: OCI's and Docker's families.
+// Media types of manifests, configs and layers: the OCI and the Docker family.
 
 export const mediaTypes = {
   ociIndex: 'application/vnd.oci.image.index.v1+json',
@@ -10,13 +10,13 @@ export const mediaTypes = {
   dockerConfig: 'application/vnd.docker.container.image.v1+json',
 } as const;
 
-/** The spelling of media types: an image's manifest, config and layers are all of one family. */
+/** The family of media types: an image's manifest, config and layers all belong to one. */
 export type Family = 'oci' | 'docker';
 
-/** How the tar of a layer is packed. */
+/** The compression of a layer's tar. */
 export type Compression = 'none' | 'gzip' | 'zstd';
 
-/** What we ask upstreams for: everything that an image can be. Schema 1 is not in it. */
+/** What we accept from upstreams: everything that an image can be, except schema 1. */
 export const ACCEPT_MANIFESTS = [
   mediaTypes.ociIndex,
   mediaTypes.ociManifest,
@@ -27,8 +27,8 @@ export const ACCEPT_MANIFESTS = [
 const MAX_OTHER_TYPES = 8;
 
 /**
- * The types of manifests, in one order, that an Accept header has beside those that we ask for anyway: some registries keep what a client
- * does not accept from it. At most 8; neither schema 1, which old registries would make of an image, nor what stands for many types.
+ * The manifest types that an Accept header adds to those that we ask for anyway, in canonical order: some registries withhold what a client
+ * does not accept. At most 8; neither schema 1, which old registries would convert to, nor wildcards.
  */
 export function otherManifestTypes(accept = ''): readonly string[] {
   const types = accept.split(',', 100).map(part => part.split(';', 1)[0]?.trim().toLowerCase() ?? '');
@@ -52,10 +52,10 @@ export function isSchema1Type(mediaType: string): boolean {
   return /^application\/vnd\.docker\.distribution\.manifest\.v1\+(json|prettyjws)$/.test(mediaType);
 }
 
-/** JSON and JWS: of every specification of manifests, and of vendors. No browser runs a document of these. */
+/** JSON and JWS: standard and vendor-specific manifest types. Browsers run no document of these. */
 const DOCUMENT = /^application\/(?:json|vnd\.[a-z0-9][a-z0-9!#$&^_.-]*\+(?:json|prettyjws))$/i;
 
-/** What a manifest is served as: others chose its type, and browsers would run some. */
+/** The type to serve a manifest with: a foreign type may be one that browsers would run. */
 export function inertManifestType(mediaType: string): string {
   return DOCUMENT.test(mediaType) ? mediaType : 'application/octet-stream';
 }
@@ -71,7 +71,7 @@ export function isImageConfigType(mediaType: string): boolean {
   return mediaType === mediaTypes.ociConfig || mediaType === mediaTypes.dockerConfig;
 }
 
-/** Whether it names a layer of a file system, of those not to be distributed too. */
+/** Whether it is a filesystem layer, non-distributable ones included. */
 export function isLayerType(mediaType: string): boolean {
   return /^application\/vnd\.(oci|docker)\.image\.(layer|rootfs)\./.test(mediaType);
 }
@@ -81,12 +81,12 @@ const NONDISTRIBUTABLE = [
   /^application\/vnd\.docker\.image\.rootfs\.foreign\.diff\.tar(\..*)?$/,
 ];
 
-/** Whether it names a layer that is fetched from elsewhere, and need not be in its repository. */
+/** Whether it is a layer that is fetched from elsewhere, and need not be in its repository. */
 export function isNondistributableType(mediaType: string): boolean {
   return NONDISTRIBUTABLE.some(type => type.test(mediaType));
 }
 
-/** Types that say nothing: some registries serve every manifest as one of these, and some clients wrote them into descriptors. */
+/** Generic types: some registries serve every manifest with one of these, and some clients wrote them into descriptors. */
 export function isGenericType(mediaType: string): boolean {
   return ['', 'application/json', 'application/octet-stream', 'text/plain', 'text/html'].includes(mediaType);
 }
@@ -107,12 +107,12 @@ const LAYER_TYPES: Record<Family, Partial<Record<Compression, string>>> = {
   },
 };
 
-/** The type of a layer in a manifest of `family`; undefined where the family has none: Docker's has no zstd. */
+/** The layer type in a manifest of `family`; undefined where it has none: Docker's has no zstd. */
 export function layerType(family: Family, compression: Compression): string | undefined {
   return LAYER_TYPES[family][compression];
 }
 
-/** How a layer of this type is packed; undefined for types that are no distributable layer of a file system. */
+/** The compression of a layer of this type; undefined for types that are not distributable filesystem layers. */
 export function compressionOf(mediaType: string): Compression | undefined {
   for (const types of Object.values(LAYER_TYPES)) {
     for (const compression of ['none', 'gzip', 'zstd'] as const) {

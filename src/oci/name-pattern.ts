@@ -1,4 +1,4 @@
-// Patterns of repository names and tags, as operators write them in rules about them.
+// Patterns of repository names and tags, as used in rules.
 import picomatch from 'picomatch';
 
 export interface TagPattern {
@@ -7,16 +7,16 @@ export interface TagPattern {
   readonly tags: readonly string[];
 }
 
-/** Names and tags may begin with a dot nowhere, but hold one anywhere. */
+/** Names and tags cannot begin with a dot, but may contain one. */
 const OPTIONS = { dot: true, strictSlashes: true, nonegate: true } as const;
 
-/** Each more takes a hundred times as long to see that a name does not fit, and whoever pulls chooses the name. */
+/** Each additional one makes a failed match a hundred times slower, and the client chooses the name. */
 const MAX_IN_COMPONENT = 3;
 const MAX_IN_ALL = 6;
 const STRETCHES = /\*+|!\(/g;
 export const EXPECTED_GLOB = `expected at most ${MAX_IN_COMPONENT} times * in a component and ${MAX_IN_ALL} in all, and no +( or *(`;
 
-/** Whether the glob takes little time for any name. Braces are looked at as they are written. */
+/** Whether the glob is fast for any name. Braces are counted as written. */
 export function isQuickGlob(glob: string): boolean {
   const count = (text: string) => text.match(STRETCHES)?.length ?? 0;
   const isBounded = glob.split('/').every(component => count(component) <= MAX_IN_COMPONENT);
@@ -29,25 +29,25 @@ export function createNameTest(globs: readonly string[]): (name: string) => bool
   return name => tests.some(test => test(name));
 }
 
-/** Nothing but stars means anything in it. */
+/** Only stars are special in it. */
 const PLAIN = /^(?!\.)[A-Za-z0-9._:/*-]+$/;
 
 function isPlain(glob: string): boolean {
   return PLAIN.test(glob) && glob.split('/').every(component => component === '**' || !component.includes('**'));
 }
 
-/** The same as picomatch gives, but never slower than the product of both lengths: whoever asks chooses the name. */
+/** Equivalent to picomatch, but never slower than the product of both lengths: the client chooses the name. */
 function createPlainTest(glob: string): (name: string) => boolean {
   const components = glob.split('/');
   if (!glob.includes('*')) return name => name === glob;
   return name => {
     const names = name.split('/');
-    // Such names lead elsewhere: no star is for them.
+    // Such names lead elsewhere: no star matches them.
     return !names.some(part => part === '.' || part === '..') && matchComponents(names, components);
   };
 }
 
-/** A last `**` takes one component or more. */
+/** A trailing `**` matches one component or more. */
 function matchComponents(names: readonly string[], components: readonly string[]): boolean {
   const rest = skipMatched(names, components, '**', matchComponent);
   return rest === components.length;
@@ -59,8 +59,8 @@ function matchComponent(name: string, component: string): boolean {
 }
 
 /**
- * Matches all items to parts of a pattern, where a star takes as many as there are. Gives the place in the pattern behind what was needed for
- * them; undefined where they do not match. Only the last star is ever tried anew: it takes no more steps than the product of both lengths.
+ * Matches all items to parts of a pattern, where a star matches any number. Returns the position in the pattern after the last part used;
+ * undefined where they do not match. Only the last star is ever backtracked: the number of steps is at most the product of both lengths.
  */
 function skipMatched(
   items: ArrayLike<string>,

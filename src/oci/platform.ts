@@ -1,4 +1,4 @@
-// Platforms: os/arch[/variant], spelt one way. image-spec image-index.md, "platform"; aliases as containerd's.
+// Platforms: os/arch[/variant], normalised. image-spec image-index.md, "platform"; aliases like containerd's.
 
 export interface Platform {
   readonly os: string;
@@ -6,13 +6,13 @@ export interface Platform {
   readonly variant?: string | undefined;
 }
 
-/** Text that names no platform, or one that cannot exist. */
+/** Text that is not a platform, or one that cannot exist. */
 export class InvalidPlatform extends Error {
   override readonly name = 'InvalidPlatform';
 }
 
-// Maps, not objects: the words come from foreign indexes, and an object would inherit `constructor`.
-/** What an alias stands for: an architecture and, where the alias says so, a variant. */
+// Maps, not objects: the keys come from foreign indexes, and an object would inherit `constructor`.
+/** An alias: the architecture and, where it implies one, the variant. */
 const ALIASES: ReadonlyMap<string, readonly [architecture: string, variant?: string]> = new Map([
   ['x86_64', ['amd64']],
   ['x86-64', ['amd64']],
@@ -26,13 +26,13 @@ const ALIASES: ReadonlyMap<string, readonly [architecture: string, variant?: str
   ['armv7', ['arm', 'v7']],
 ]);
 
-/** The variants that are the architecture itself: naming them changes nothing. */
+/** Default variants, which can be dropped. */
 const DEFAULT_VARIANTS: ReadonlyMap<string, readonly string[]> = new Map([
   ['amd64', ['v1']],
   ['arm64', ['v8', '8', 'v8.0']],
 ]);
 
-/** What stands alone and is no architecture. */
+/** Single words that are not an architecture. */
 const SYSTEMS: readonly (string | undefined)[] = [
   'linux',
   'windows',
@@ -43,11 +43,11 @@ const SYSTEMS: readonly (string | undefined)[] = [
   'wasip1',
 ];
 
-/** Longer text is no platform. */
+/** Longer text is not a platform. */
 const MAX_TEXT = 128;
 const WORD = /^[a-z0-9][a-z0-9._-]{0,31}$/;
 
-/** Parses `os/arch[/variant]` or a bare `arch` (then the os is linux), in any case, aliases resolved. Throws InvalidPlatform. */
+/** Parses `os/arch[/variant]` or a bare `arch` (with os linux), case-insensitively, with aliases resolved. Throws InvalidPlatform. */
 export function parsePlatform(text: string): Platform {
   const words = text.slice(0, MAX_TEXT).trim().toLowerCase().split('/');
   const [os, architecture, variant] = words.length === 1 ? ['linux', ...words] : words;
@@ -60,13 +60,13 @@ export function parsePlatform(text: string): Platform {
     ![os, architecture, variant ?? os].every(word => WORD.test(word))
   ) {
     throw new InvalidPlatform(
-      `"${text.slice(0, 80)}" is no platform; expected os/arch[/variant], such as linux/arm64 or linux/arm/v7`,
+      `"${text.slice(0, 80)}" is not a platform; expected os/arch[/variant], such as linux/arm64 or linux/arm/v7`,
     );
   }
   return normalizePlatform({ os, architecture, ...(variant && { variant }) });
 }
 
-/** The one spelling of a platform: aliases resolved, default variants dropped, `arm` as `arm/v7`. */
+/** The normalised platform: aliases resolved, default variants dropped, `arm` as `arm/v7`. */
 export function normalizePlatform(platform: Platform): Platform {
   const os = platform.os.toLowerCase();
   const given = platform.architecture.toLowerCase();
@@ -84,12 +84,12 @@ export function formatPlatform(platform: Platform): string {
   return [platform.os, platform.architecture, platform.variant].filter(Boolean).join('/');
 }
 
-/** Whether both name the same platform, however they are spelt. */
+/** Whether both are the same platform, however they are spelt. */
 export function isSamePlatform(a: Platform, b: Platform): boolean {
   return formatPlatform(normalizePlatform(a)) === formatPlatform(normalizePlatform(b));
 }
 
-/** A comma-separated list, duplicates dropped, the order kept. Throws InvalidPlatform; an empty list is one. */
+/** A comma-separated list without duplicates, in order. Throws InvalidPlatform, also for an empty list. */
 export function parsePlatforms(text: string): readonly Platform[] {
   const platforms = new Map<string, Platform>();
   for (const part of text.split(',')) {

@@ -1,10 +1,10 @@
-// References: where an image is. Grammar of distribution-spec "Pulling manifests" and of docker's reference package.
+// References: the names of images. Grammar of distribution-spec "Pulling manifests" and of docker's reference package.
 import { type Digest, parseDigest } from './digest.ts';
 import { RegistryError } from './errors.ts';
 
-/** An image as people name it. At least one of tag and digest is there; with both, the digest decides. */
+/** An image as written by people. At least one of tag and digest is present; with both, the digest decides. */
 export interface Reference {
-  /** Host with its port, or an alias; undefined where the text names none. */
+  /** Host and port, or an alias; undefined where the text has none. */
   readonly registry: string | undefined;
   readonly repository: string;
   readonly tag: string | undefined;
@@ -36,7 +36,7 @@ export function parseTagOrDigest(text: string): { readonly tag: string } | { rea
   return text.includes(':') ? { digest: parseDigest(text) } : { tag: parseTag(text) };
 }
 
-/** Whether a first path component is a registry's host rather than a part of the repository's name: it has a dot, a port, or is localhost. */
+/** Whether a first path component is a registry host rather than part of the repository's name: it has a dot or a port, or is localhost. */
 export function isRegistryHost(component: string): boolean {
   return (component.includes('.') || component.includes(':') || component === 'localhost') && HOST.test(component);
 }
@@ -66,7 +66,7 @@ export function formatReference(reference: Reference): string {
   return `${name}${reference.tag ? `:${reference.tag}` : ''}${reference.digest ? `@${reference.digest}` : ''}`;
 }
 
-/** The spelling of the `<reference>` part of a path for this image: the digest if there is one, else the tag. */
+/** The `<reference>` part of a path for this image: the digest if there is one, else the tag. */
 export function tagOrDigest(reference: Reference): string {
   return reference.digest ?? reference.tag ?? 'latest';
 }

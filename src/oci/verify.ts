@@ -1,24 +1,24 @@
-// Verification while streaming: bytes that do not fit their descriptor never reach the reader whole.
+// Verification while streaming: content that does not match its descriptor never reaches the reader whole.
 import { createHash } from 'node:crypto';
 import { type Digest, digestAlgorithm, encodeDigest } from './digest.ts';
 
-/** What a body was promised to be. `size` in bytes; absent where the sender did not say. */
+/** The expected content. `size` in bytes; absent where unknown. */
 export interface Expected {
   readonly digest: Digest;
   readonly size?: number | undefined;
 }
 
-/** The bytes are not the promised ones: another digest, or more or fewer of them. */
+/** Content that is not the expected one: another digest or size. */
 export class ContentMismatch extends Error {
   override readonly name = 'ContentMismatch';
 }
 
-/** Counts and hashes what passes through. */
+/** Counts and hashes the bytes passed to it. */
 export interface Verifier {
   readonly size: number;
-  /** Throws ContentMismatch as soon as there are more bytes than promised. */
+  /** Throws ContentMismatch as soon as there are more bytes than expected. */
   update(chunk: Uint8Array): void;
-  /** Throws ContentMismatch unless all bytes seen are exactly the promised ones. Call once, at the end. */
+  /** Throws ContentMismatch unless the bytes are exactly the expected ones. Call once, at the end. */
   finish(): void;
 }
 
@@ -33,13 +33,13 @@ export function createVerifier(expected: Expected): Verifier {
     update(chunk) {
       size += chunk.byteLength;
       if (expected.size !== undefined && size > expected.size) {
-        throw new ContentMismatch(`${expected.digest}: more than the promised ${expected.size} bytes`);
+        throw new ContentMismatch(`${expected.digest}: more than the expected ${expected.size} bytes`);
       }
       hash.update(chunk);
     },
     finish() {
       if (expected.size !== undefined && size !== expected.size) {
-        throw new ContentMismatch(`${expected.digest}: ${size} bytes instead of the promised ${expected.size}`);
+        throw new ContentMismatch(`${expected.digest}: ${size} bytes instead of the expected ${expected.size}`);
       }
       const actual = encodeDigest(algorithm, hash);
       if (actual !== expected.digest) {
@@ -49,7 +49,7 @@ export function createVerifier(expected: Expected): Verifier {
   };
 }
 
-/** Throws ContentMismatch unless `bytes` are what was promised. */
+/** Throws ContentMismatch unless `bytes` are the expected ones. */
 export function verifyBytes(bytes: Uint8Array, expected: Expected): void {
   const verifier = createVerifier(expected);
   verifier.update(bytes);

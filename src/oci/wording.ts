@@ -1,4 +1,4 @@
-// Values as people read them: sizes, and the known word that a misspelt one is nearest to.
+// Values in readable form: sizes, and suggestions for misspelt words.
 import { closest, distance } from 'fastest-levenshtein';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
@@ -15,7 +15,7 @@ export function formatSize(bytes: number): string {
 
 const MAX_LENGTH = 40;
 
-/** The known word that is nearest, if any is near enough to be meant. */
+/** The closest known word, if one is close enough. */
 export function findSimilar(word: string, known: readonly string[]): string | undefined {
   if (known.length === 0 || word.length > MAX_LENGTH) return undefined;
   const nearest = closest(word, known);

@@ -30,7 +30,7 @@ describe('a platform', () => {
     ['linux/amd64,linx/arm64', 'linx/arm64 cannot be built here (did you mean linux/arm64?)'],
     ['linux/aarch65', 'did you mean linux/arm64'],
     ['windows/amd64', 'windows/amd64 cannot be built here; embedded builds'],
-    ['linux/arm64/v9/x', 'containerPlatform: "linux/arm64/v9/x" is no platform; expected os/arch[/variant]'],
+    ['linux/arm64/v9/x', 'containerPlatform: "linux/arm64/v9/x" is not a platform; expected os/arch[/variant]'],
     ['', 'cannot be built here'],
   ])(
     '%j that nothing here can build is refused by name, with what can be built',

@@ -36,7 +36,7 @@ test('refuses any other bytes, with and without a size', () => {
 test('stops at the first byte too many, before the end', () => {
   const verifier = createVerifier({ digest, size: bytes.byteLength });
   verifier.update(bytes);
-  expect(() => verifier.update(Buffer.from('!'))).toThrow(`more than the promised ${bytes.byteLength} bytes`);
+  expect(() => verifier.update(Buffer.from('!'))).toThrow(`more than the expected ${bytes.byteLength} bytes`);
 });
 
 test('tells a body that ended early from a changed one', () => {
