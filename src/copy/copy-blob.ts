@@ -1,4 +1,4 @@
-// One blob of a copy on its way, told of as it goes.
+// Copies one blob, with progress reports.
 import { BuildFailure, kindOfRegistryError } from '../builds/execution.ts';
 import type { ProgressEvent, Report } from '../builds/progress.ts';
 import type { Failure } from '../builds/record.ts';
@@ -18,7 +18,7 @@ export interface BlobCopying {
   readonly report: Report;
 }
 
-/** How often the progress of a blob is told, at most. */
+/** The minimum interval between progress reports of a blob. */
 const PARTS = 10;
 
 /** Throws BuildFailure, or the signal's reason. */
@@ -54,7 +54,7 @@ export async function copyBlob(
   }
 }
 
-/** A stream that comes too late is let go. */
+/** A stream that arrives too late is cancelled. */
 async function openUntilAborted(blob: Blob, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
   const opening = blob.open();
   try {
@@ -77,7 +77,7 @@ function countBytes(total: number, report: (current: number) => void): Transform
     transform(chunk, controller) {
       current += chunk.byteLength;
       const part = Math.floor((current / total) * PARTS);
-      // The end is told by itself.
+      // Completion is reported separately.
       if (part > reported && current < total) {
         reported = part;
         report(current);
@@ -87,15 +87,15 @@ function countBytes(total: number, report: (current: number) => void): Transform
   });
 }
 
-// What the failure of a copy is to who asked for it.
+// How the failure of a copy is reported to its requester.
 
-/** A BuildFailure is returned as it is. An error that no client can know of is told by its kind alone: its message may name our files. */
+/** Returns a BuildFailure as it is. Internal errors are reported by kind only: their message may name our files. */
 export function copyFailure(error: unknown, where: Pick<Failure, 'platform' | 'step'> = {}): BuildFailure {
   if (error instanceof BuildFailure) return error;
   return new BuildFailure({ ...where, kind: kindOf(error), reason: reasonOf(error) }, { cause: error });
 }
 
-/** What may be otherwise the next time is of the infrastructure: a registry that fails, limits us, or sends other bytes than it promised. */
+/** Failures that may go away are of the infrastructure: a registry that fails, rate-limits us, or sends wrong bytes. */
 function kindOf(error: unknown): Failure['kind'] {
   if (!(error instanceof RegistryError) || error.cause instanceof ContentMismatch) return 'infrastructure';
   return kindOfRegistryError(error);

@@ -1,4 +1,4 @@
-// What a copy has to bring: all manifests below its roots, children first, and all blobs, each once.
+// Plans a copy: all manifests below its roots, children first, and all blobs, each once.
 import pLimit from 'p-limit';
 import { isUnknownPlatform } from '../augment/source.ts';
 import { type ManifestDocument, parseDocument } from '../hosted/repository/manifest-document.ts';
@@ -11,12 +11,12 @@ import { formatPlatform, normalizePlatform } from '../oci/platform.ts';
 import type { Origin } from '../pull/origin.ts';
 
 export interface CopyPlan {
-  /** The last root is the last. */
+  /** The last root comes last. */
   readonly manifests: readonly PlannedManifest[];
   readonly blobs: readonly PlannedBlob[];
 }
 
-/** What is to be reachable by its tags; without tags, by its digest. */
+/** The one to be tagged or, without tags, to be reachable by its digest. */
 interface CopyRoot {
   readonly manifest: Manifest;
   readonly tags: readonly string[];
@@ -34,11 +34,11 @@ export interface PlannedBlob {
 }
 
 const MAX_MANIFESTS = 1024;
-/** Of all manifests: they are in memory at once. */
+/** For all manifests, which are in memory at once. */
 const MAX_TOTAL_BYTES = 64 * 1024 * 1024;
 const MAX_READS = 8;
 
-/** Throws MANIFEST_INVALID for an image that is too large or says nothing of its types, and what `read` throws. */
+/** Throws MANIFEST_INVALID for an image that is too large or has entries without types, and what `read` throws. */
 export async function planCopy(
   roots: readonly CopyRoot[],
   read: (digest: Digest) => Promise<Manifest>,
@@ -69,7 +69,7 @@ export async function planCopy(
     for (const { entry, child } of found) await visit(child, platformOf(entry) ?? outer);
   }
 
-  /** As they come, and not when all are here. */
+  /** Yielded one by one, without waiting for all. */
   async function readWithin(digest: Digest): Promise<Manifest> {
     const manifest = await read(digest);
     bytes += manifest.raw.byteLength;
@@ -81,7 +81,7 @@ export async function planCopy(
   return { manifests: [...manifests.values()], blobs: [...blobs.values()] };
 }
 
-/** Without layers that have an address of their own: whoever made them keeps them there. */
+/** Without foreign layers: their publisher serves them. */
 function blobsOf({ blobs, manifests }: ManifestDocument): readonly Descriptor[] {
   const all = [...blobs, ...manifests.filter(entry => !isManifest(entry))];
   return all.filter(({ mediaType, urls }) => !(isNondistributableType(mediaType) && urls && urls.length > 0));
@@ -102,16 +102,19 @@ function tooLarge(): RegistryError {
   return new RegistryError('MANIFEST_INVALID', `the image cannot be copied: it has ${reason}`);
 }
 
-// What is about an image and goes with a mirror of it: its referrers, and what cosign files under tags made of digests.
+// The companions of an image, which go with a mirror of it: its referrers, and what cosign stores under tags made of digests.
 
 const SUFFIXES = ['sig', 'att', 'sbom'] as const;
-/** Of all images together, and of what is about these. */
+/** For all images together, and their companions. */
 const MAX_REFERRERS = 256;
 const MAX_ASKED = 4;
-/** How registries say that they know of none, or not of the question. */
+/** How registries report that there are none, or that they do not support the query. */
 const NONE: readonly number[] = [400, 404, 405];
 
-/** Of all `subjects`, and of what is found; one that is found in two ways is there twice. Throws MANIFEST_INVALID for too many, and what the registry throws. */
+/**
+ * For all `subjects` and everything found; an artifact found in two ways appears twice. Throws MANIFEST_INVALID for too many, and what the
+ * registry throws.
+ */
 export async function readReferrers(origin: Origin, subjects: readonly Digest[]): Promise<readonly CopyRoot[]> {
   const found: CopyRoot[] = [];
   const asked = new Set(subjects);

@@ -1,4 +1,4 @@
-// What a copy reads: an image as it is, or as an augmentation makes it.
+// The source of a copy: an image, unchanged or augmented.
 import { type Augmentation, augmentationSchema } from '../augment/augmentation.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
 import type { CopySpec } from '../builds/spec.ts';
@@ -11,7 +11,7 @@ import type { Augmentations } from '../pull/derived-images.ts';
 import type { Layers } from '../pull/layers/layers.ts';
 import type { Origin, Origins } from '../pull/origin.ts';
 
-/** What an image gets beyond its source. */
+/** What to apply to the source. */
 export type Changes = NonNullable<CopySpec['changes']>;
 
 /** Every function throws RegistryError. */
@@ -19,7 +19,7 @@ export interface CopySource {
   readonly root: Manifest;
   readManifest(digest: Digest): Promise<Manifest>;
   getBlob(digest: Digest): Promise<Blob>;
-  /** Where a blob is; undefined for one that is in no repository. */
+  /** The repository with a blob; undefined for one that is in none. */
   originOf(descriptor: Descriptor): Origin | undefined;
 }
 
@@ -39,7 +39,7 @@ export interface CopySourceDeps {
   readonly layers: Layers;
 }
 
-/** Throws RegistryError where the image cannot be had or changed, or lacks a platform. */
+/** Throws RegistryError where the image is unavailable, cannot be changed, or lacks a platform. */
 export async function openCopySource(image: CopiedImage, deps: CopySourceDeps): Promise<CopySource> {
   const { registry, repository } = image.origin;
   const plain: CopySource = {

@@ -1,4 +1,4 @@
-// Copies of images into other repositories: as they are (a mirror), or changed (frozen). Every byte is verified on its way.
+// Copies images into other repositories: unchanged (a mirror) or augmented (frozen). Every byte is verified in transit.
 import pLimit from 'p-limit';
 import type { Execute } from '../builds/execution.ts';
 import type { Report } from '../builds/progress.ts';
@@ -30,7 +30,7 @@ interface FinishOrder extends CopyImageOptions {
   readonly changes: Changes;
 }
 
-/** Changes a built image, and pushes what it became. Throws BuildFailure, or the signal's reason. */
+/** Augments a built image, and pushes the result. Throws BuildFailure, or the signal's reason. */
 type Finish = (order: FinishOrder) => Promise<Digest>;
 
 export function createFinish(deps: CopyImageDeps): Finish {
@@ -53,16 +53,16 @@ async function copy(locate: () => CopiedImage, options: CopyImageOptions, deps: 
   }
 }
 
-// An image on its way into another repository: blobs first, many at once, then its manifests, and the root with its tag in the end.
+// Pushes an image into another repository: blobs first, in parallel, then its manifests, and finally the root with its tag.
 
 export interface CopyImageDeps extends CopySourceDeps {
   readonly openDestination: OpenMountingDestination;
-  /** How many blobs are on their way at once, for each copy. */
+  /** Concurrent blobs per copy. */
   readonly maxBlobs?: number | undefined;
 }
 
 interface CopyImageOptions {
-  /** Where it has to be in the end: the repository's full name, and the tag. */
+  /** The destination: the repository's full name, and the tag. */
   readonly image: string;
   readonly signal: AbortSignal;
   readonly report: Report;
@@ -70,7 +70,7 @@ interface CopyImageOptions {
 
 const MAX_BLOBS = 4;
 
-/** The digest of what was pushed. Throws RegistryError, BuildFailure or the signal's reason, once nothing of it is being pushed any more. */
+/** The digest that was pushed. Throws RegistryError, BuildFailure or the signal's reason, once no part of it is being pushed any more. */
 async function copyImage(
   image: CopiedImage,
   { image: target, signal, report }: CopyImageOptions,
@@ -79,7 +79,7 @@ async function copyImage(
   const { repository, tag } = splitTarget(target);
   const source = await untilAborted(openCopySource(image, deps), signal);
   const plan = await untilAborted(planImage(image, source, tag), signal);
-  // When one blob fails, the others need not arrive.
+  // When one blob fails, the others are cancelled.
   const stop = new AbortController();
   const until = AbortSignal.any([signal, stop.signal]);
   const destination = deps.openDestination(repository, { signal: until });
@@ -92,7 +92,7 @@ async function copyImage(
   return source.root.digest;
 }
 
-/** Signatures and other referrers are about what stays as it is, and come before it: nobody pulls it without them. */
+/** Signatures and other referrers of unchanged images are pushed first: nobody pulls the image without them. */
 async function planImage(image: CopiedImage, { root, readManifest }: CopySource, tag: string): Promise<CopyPlan> {
   const roots = [{ manifest: root, tags: [tag] }];
   const plan = await planCopy(roots, readManifest);
@@ -102,7 +102,7 @@ async function planImage(image: CopiedImage, { root, readManifest }: CopySource,
   return planCopy([...(await readReferrers(image.origin, digests)), ...roots], readManifest);
 }
 
-/** Waits for all, whatever becomes of one: the first failure counts. */
+/** Waits for all, whatever fails: the first failure is thrown. */
 async function copyBlobs(
   blobs: readonly PlannedBlob[],
   copying: BlobCopying,
@@ -137,6 +137,6 @@ async function putManifest(
 
 function splitTarget(image: string): { readonly repository: string; readonly tag: string } {
   const { tag, digest } = parseReference(image);
-  if (tag === undefined || digest) throw new RegistryError('TAG_INVALID', `"${image}" names no tag to push to`);
+  if (tag === undefined || digest) throw new RegistryError('TAG_INVALID', `"${image}" has no tag to push to`);
   return { repository: image.slice(0, -tag.length - 1), tag };
 }

@@ -1,4 +1,4 @@
-// Destinations: what a name that is pushed to means, hosted here or in another registry.
+// Destinations: resolves a name to push to, hosted here or in another registry.
 import type { Destination } from '../builds/images.ts';
 import { passThrough } from '../cache/read-through/transfers.ts';
 import type { HostedRepositories } from '../hosted/repositories.ts';
@@ -9,13 +9,13 @@ import { ContentMismatch } from '../oci/verify.ts';
 import { type Origin, type Origins, originName } from '../pull/origin.ts';
 import type { CallOptions, PushedBlob, Pusher, Upstreams } from '../upstream/upstream.ts';
 
-/** A destination that can take over blobs which its own registry has already. */
+/** A destination that can mount blobs which its own registry already has. */
 export interface MountingDestination extends Destination {
-  /** `from`: where the blob is, which is asked for a mount where it is another repository of the same registry. */
+  /** `from`: the repository of the blob, used for a mount if it is in the same registry. */
   putBlob(blob: ContentDescriptor, open: Open, options?: { readonly from?: Origin | undefined }): Promise<void>;
 }
 
-/** An OpenDestination. The signal ends what is under way, with its reason. */
+/** The signal ends pushes in progress, with its reason. */
 export type OpenMountingDestination = (repository: string, options?: CallOptions) => MountingDestination;
 
 export function createDestinations({
@@ -59,7 +59,7 @@ function createHostedDestination(
         throw error;
       });
     } catch (error) {
-      // Where it is gone by itself, there is nothing to cancel.
+      // If it is already closed, there is nothing to cancel.
       await uploads.cancel(repository, id).catch(() => {});
       throw error;
     }
@@ -84,7 +84,7 @@ function createHostedDestination(
   };
 }
 
-/** A repository of another registry: asked itself, for what is kept of it may be older. */
+/** A repository of another registry: asked directly, since cached data may be older. */
 function createUpstreamDestination(pusher: Pusher, origin: Origin, options: CallOptions): MountingDestination {
   const { repository } = origin;
 
@@ -111,13 +111,13 @@ function createUpstreamDestination(pusher: Pusher, origin: Origin, options: Call
   };
 }
 
-// The body of a blob on its way into a repository: verified, and what broke it remembered, for who takes it sees only that it broke.
+// The body of a blob on its way into a repository: verified, with its failure recorded, since the receiver only sees that it broke.
 
 type Open = PushedBlob['open'];
 
 /**
- * Runs `push` with a body that can be opened again and again. Where the source of the bytes failed, its error is thrown, and DIGEST_INVALID
- * for bytes that do not fit the descriptor; else what `push` throws.
+ * Runs `push` with a body that can be reopened. If the source of the bytes failed, throws its error, or DIGEST_INVALID for bytes that do
+ * not match the descriptor; otherwise what `push` throws.
  */
 async function pushBody(
   { digest, size }: Pick<ContentDescriptor, 'digest' | 'size'>,
@@ -164,5 +164,5 @@ function noteFailure(
 
 function asRegistryError(cause: unknown): unknown {
   if (!(cause instanceof ContentMismatch)) return cause;
-  return new RegistryError('DIGEST_INVALID', `the blob is not what its digest says: ${cause.message}`, { cause });
+  return new RegistryError('DIGEST_INVALID', `the blob does not match its digest: ${cause.message}`, { cause });
 }
