@@ -1,4 +1,4 @@
-// Access tokens: secrets that the operator gives out, each with rights of its own and an end. Only their SHA-256 is kept.
+// Access tokens: secrets issued by the operator, each with its own rights and expiry. Only their SHA-256 is stored.
 import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { createCollection } from '../state/collection.ts';
@@ -10,13 +10,13 @@ const accessTokenSchema = z.object({
   permissions: z
     .array(z.object({ repositories: z.array(z.string()).readonly(), allow: z.array(z.enum(grantable)).readonly() }))
     .readonly(),
-  /** Whether it is a build's of ours. */
+  /** Whether it was issued to one of our builds. */
   isBuild: z.boolean().optional(),
   createdAt: z.iso.datetime(),
   expiresAt: z.iso.datetime(),
 });
 
-/** What an access token stands for; nothing of it is secret. */
+/** The record of an access token; contains no secret. */
 type AccessTokenRecord = Readonly<z.infer<typeof accessTokenSchema>>;
 
 export interface AccessToken extends AccessTokenRecord {
@@ -29,13 +29,13 @@ export interface NewAccessToken extends Pick<AccessTokenRecord, 'name' | 'permis
 }
 
 export interface AccessTokens {
-  /** Durable when it resolves. The secret is nowhere but in the answer. */
+  /** Durable when it resolves. The secret is only in the result. */
   issue(token: NewAccessToken): Promise<{ readonly token: AccessToken; readonly secret: string }>;
-  /** Undefined for a secret that is unknown, expired, revoked, or no access token at all. */
+  /** Undefined for a secret that is unknown, expired, revoked, or not an access token. */
   find(secret: string): Promise<AccessToken | undefined>;
   /** Undefined for one that has expired or was revoked. */
   findById(id: string): Promise<AccessToken | undefined>;
-  /** Those that have not expired, in the order of their ids. */
+  /** Unexpired ones, in the order of their ids. */
   list(): Promise<readonly AccessToken[]>;
   /** Whether there was such a token. */
   revoke(id: string): Promise<boolean>;
@@ -46,7 +46,7 @@ const SECRET = /^vnr_[0-9a-f]{40}$/;
 const ID = /^[0-9a-f]{12}$/;
 const PAGE = 1000;
 
-/** Whether a password has the shape of an access token. */
+/** Whether a password has the form of an access token. */
 export function isAccessToken(text: string): boolean {
   return SECRET.test(text);
 }
@@ -92,7 +92,7 @@ export function createAccessTokens({ records, now }: { records: RecordStore; now
   };
 }
 
-/** A hash without salt is enough for a random secret of 160 bits, and lets us look it up without comparing it. */
+/** An unsalted hash is enough for a random secret of 160 bits, and allows looking it up without comparing it. */
 function keyOf(secret: string): string {
   return createHash('sha256').update(secret).digest('hex');
 }

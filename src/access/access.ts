@@ -1,15 +1,15 @@
-// Who may do what: the one place that is asked.
+// Access control: who may do what, decided in one place.
 import { RegistryError } from '../oci/errors.ts';
 import type { PasswordCredentials } from './authorization.ts';
 import type { Caller, Holder } from './caller.ts';
 import type { OidcOptions } from './oidc.ts';
 import type { Permission, RepositoryAccess, Right } from './right.ts';
 
-/** A repository is always taken by its one full name, such as `docker.io/library/alpine`, however a client wrote it. */
+/** Repositories are given by their normalised full name, such as `docker.io/library/alpine`, however a client wrote it. */
 export interface Access {
   /** One line for the log: who may do what. */
   readonly summary: string;
-  /** Whether callers on this machine may do all, with no credentials. */
+  /** Whether callers on this machine may do everything, without credentials. */
   readonly isOpen: boolean;
   /** Throws UNAUTHORIZED for credentials that are wrong, TOOMANYREQUESTS after too many wrong passwords. */
   authenticate(request: AccessRequest): Promise<Caller>;
@@ -25,20 +25,20 @@ export interface Access {
   mayStill(holder: Holder, right: Right, repository: string): Promise<boolean>;
   /** Throws MissingRight: UNAUTHORIZED where other credentials could help, else DENIED. */
   requireRight(caller: Caller, right: Right, repository: string): void;
-  /** Whether the caller may look after Veneer, which no right to repositories includes. */
+  /** Whether the caller may administer Veneer, which no right to repositories includes. */
   isAdmin(caller: Caller): boolean;
   /** Throws MissingRight: UNAUTHORIZED where credentials could help, else DENIED. */
   requireAdmin(caller: Caller): void;
-  /** Throws MissingRight, UNAUTHORIZED, where a caller has to show who it is before anything else. */
+  /** Throws MissingRight, UNAUTHORIZED, where callers must authenticate before anything else. */
   requireCaller(caller: Caller): void;
-  /** Gives out bearer tokens; undefined where nobody needs one. */
+  /** Issues bearer tokens; undefined where nobody needs one. */
   readonly bearer: TokenIssuer | undefined;
   close(): Promise<void>;
 }
 
 /** The caller lacks a right. */
 export class MissingRight extends RegistryError {
-  /** What a token would have to hold; undefined where any login, or none, would do. */
+  /** The scope that a token would need; undefined where any login, or none, would do. */
   readonly needed: { readonly right: Right; readonly repository: string } | undefined;
 
   constructor(code: 'UNAUTHORIZED' | 'DENIED', message: string, needed?: MissingRight['needed']) {
@@ -50,21 +50,21 @@ export class MissingRight extends RegistryError {
 export interface AccessRequest {
   /** The Authorization header. */
   readonly authorization?: string | undefined;
-  /** The address that the request comes from. */
+  /** The address of the client. */
   readonly address?: string | undefined;
-  /** The host that the client asked for, without its port. */
+  /** The host requested by the client, without its port. */
   readonly host?: string | undefined;
-  /** The Origin header: which page of the web sent the request, if one did. */
+  /** The Origin header: the web page that sent the request, if one did. */
   readonly origin?: string | undefined;
 }
 
 export interface TokenIssuer {
-  /** A token with what the caller may of what it asks for, which may be nothing. Throws as `authenticate` does. */
+  /** Issues a token with those of the requested rights that the caller has, possibly none. Throws as `authenticate` does. */
   issue(request: BearerRequest): Promise<IssuedBearer>;
 }
 
 export interface BearerRequest {
-  /** Absent: the token will hold what anyone may. A bearer token is no such credential, else it could get itself another as it ends. */
+  /** Absent: the token gets anyone's rights. Bearer tokens are not accepted, or they could renew themselves for ever. */
   readonly credentials?: PasswordCredentials | undefined;
   readonly address?: string | undefined;
   readonly asked: readonly RepositoryAccess[];
@@ -80,13 +80,13 @@ export interface IssuedBearer extends BearerToken {
   readonly granted: readonly RepositoryAccess[];
 }
 
-/** The `access` part of the configuration. All of it was checked when the configuration was read, but patterns and key. */
+/** The `access` section of the configuration, validated when it was read, except for patterns and key. */
 export interface AccessOptions {
-  /** The path of a file of users with bcrypt hashes, as `htpasswd -B` writes it. Without it there are no users. */
+  /** The path of a file of users with bcrypt hashes, as written by `htpasswd -B`. Without it there are no users. */
   readonly htpasswd?: string | undefined;
-  /** How long a bearer token lives; at least a minute, as clients expect. */
+  /** The lifetime of a bearer token; at least a minute, as clients expect. */
   readonly tokenTtlMs: number;
-  /** A private key, Ed25519 or P-256, as PEM or JWK. Without it one is made, and kept under the data directory. */
+  /** A private key, Ed25519 or P-256, as PEM or JWK. Without it one is generated, and stored in the data directory. */
   readonly signingKey?: string | undefined;
   /** Whose tokens name further users. */
   readonly oidc?: OidcOptions | undefined;
@@ -105,7 +105,7 @@ export interface Grant extends Permission {
   readonly anyone?: boolean | undefined;
 }
 
-/** Access cannot be set up, for a fault of the configuration or of a file that it names. */
+/** Access cannot be set up because of an error in the configuration or in a file that it names. */
 export class AccessFault extends Error {
   override readonly name = 'AccessFault';
   /** For the operator: each says what is wrong, where, and what would be right, and quotes no secret. */

@@ -1,7 +1,7 @@
-// Addresses: whether a host can only be reached from this machine, and which network an address is in.
+// Addresses: whether a host is only reachable from this machine, and which network an address belongs to.
 import ipaddr from 'ipaddr.js';
 
-/** Takes a name or an address, an IPv6 one with or without its brackets. */
+/** Accepts a name or an address, IPv6 with or without brackets. */
 export function isLoopback(host: string): boolean {
   if (host === '127.0.0.1' || host.toLowerCase() === 'localhost') return true;
   const address = host.replace(/^\[|\]$/g, '');
@@ -13,7 +13,7 @@ export interface Network {
   readonly isPublic: boolean;
 }
 
-/** The address, or the first half of an IPv6 one: whoever has one has all of them. */
+/** The address, or the first half of an IPv6 one: clients usually have a whole /64. */
 export function networkOf(address: string): Network {
   if (!ipaddr.isValid(address)) return { name: address, isPublic: false };
   const parsed = ipaddr.process(address);

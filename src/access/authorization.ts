@@ -65,15 +65,15 @@ function malformed(what: string): RegistryError {
   return new RegistryError('UNAUTHORIZED', `the Authorization header ${what}`);
 }
 
-/** What our challenges name as `service`, and our tokens as their audience. */
+/** The `service` of our challenges, and the audience of our tokens. */
 export const SERVICE = 'veneer';
 
-/** What a 401 tells a client to do. RFC 6750 section 3, with the parameters of the token specification. */
+/** The challenge of a 401. RFC 6750 section 3, with the parameters of the token specification. */
 export interface Challenge {
   /** The URL of the token endpoint. */
   readonly realm: string;
   readonly scope?: string | undefined;
-  /** Why the bearer token that came along was not enough. */
+  /** Why the given bearer token was insufficient. */
   readonly error?: 'invalid_token' | 'insufficient_scope' | undefined;
 }
 
@@ -85,7 +85,7 @@ export function formatChallenge({ realm, scope, error }: Challenge): string {
   return `Bearer ${parameters.join(',')}`;
 }
 
-/** A quoted-string. A URL may have a quote in its host, and it came from the client; what is not printable ASCII breaks a header. */
+/** A quoted-string. A URL from the client may have a quote in its host; anything but printable ASCII breaks a header. */
 function quote(text: string): string {
   return `"${text.replace(/[^\x20-\x7e]/g, '?').replace(/["\\]/g, '\\$&')}"`;
 }

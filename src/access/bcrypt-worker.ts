@@ -1,4 +1,4 @@
-// The thread that compares passwords with bcrypt hashes: each message is one comparison, each answer whether they are equal.
+// The thread that compares passwords with bcrypt hashes: one comparison for each message.
 import { parentPort } from 'node:worker_threads';
 import { compareSync } from 'bcryptjs';
 import { costOf, hashOfNothing } from './user-file.ts';
@@ -11,7 +11,7 @@ interface Comparison {
 
 parentPort?.on('message', ({ password, hash, cost }: Comparison) => {
   const isEqual = compareSync(password, hash);
-  // Each step doubles the work: one of each, from that of the hash on, make up for the one step that `cost` is.
+  // Each cost step doubles the work: one run of each cost from the hash's on adds up to a single run of `cost`.
   for (let step = costOf(hash); step < cost; step++) compareSync(password, hashOfNothing(step));
   parentPort?.postMessage(isEqual);
 });

@@ -1,38 +1,38 @@
-// Comparing passwords takes tens of milliseconds of work each: a thread of its own does it, so that pulls go on meanwhile. Who waits for it is
-// told nothing by how long: neither which users there are, nor what their hashes cost.
+// Compares passwords with bcrypt in a thread, since each comparison takes tens of milliseconds and pulls must continue. Response times
+// reveal nothing: neither which users exist, nor the cost of their hashes.
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { RegistryError } from '../oci/errors.ts';
 import { costOf } from './user-file.ts';
 
 export interface Bcrypt {
-  /** One comparison at a time. Throws TOOMANYREQUESTS, after a while, when too many are waiting. */
+  /** One comparison at a time. Throws TOOMANYREQUESTS, after a delay, when too many are waiting. */
   compare(
     password: string,
     hash: string,
     options?: {
-      /** The work to do, as a cost of bcrypt; more than the hash's own is filled up. Default: the hash's. */
+      /** The bcrypt cost to spend in total; the hash's own cost is padded up to it. Default: the hash's. */
       readonly cost?: number;
-      /** Where the password comes from. Each gets a turn before any gets another, and who has most waiting is refused first. */
+      /** The source of the password. Sources take turns, and the one with the most waiting is refused first. */
       readonly from?: string;
       /**
-       * Whose hash it is, where there is such a user. Then a right password has a way of its own, past all that guess at names; a wrong one is told
-       * when it would be for a user that is not there.
+       * The user, if there is one. A right password then bypasses the queue of guesses; a wrong one is answered when it would be for an
+       * unknown user.
        */
       readonly user?: string | undefined;
     },
   ): Promise<boolean>;
-  /** Ends the thread; a comparison that runs is not answered any more. */
+  /** Ends the thread; a running comparison is not answered. */
   close(): Promise<void>;
 }
 
 const MAX_WAITING = 100;
-/** Many times what the thread needs: one that grew would take the whole process along. */
+/** Many times what the thread needs: unbounded growth would take down the whole process. */
 const HEAP_MIB = 64;
-/** Longer than a comparison that need not wait: by then it is known whether a user's password is right. */
+/** Longer than a comparison without waiting: by then it is known whether a user's password is right. */
 const REFUSAL_DELAY_MS = 1000;
 
-/** The thread begins with the first comparison, and keeps no process alive. */
+/** The thread starts with the first comparison, and does not keep the process alive. */
 export function createBcrypt({ refusalDelayMs = REFUSAL_DELAY_MS } = {}): Bcrypt {
   const userQueue = createFairQueue();
   const sharedQueue = createFairQueue();
@@ -44,7 +44,7 @@ export function createBcrypt({ refusalDelayMs = REFUSAL_DELAY_MS } = {}): Bcrypt
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB },
     });
     started.unref();
-    // A thread that broke is replaced for the next comparison.
+    // A failed thread is replaced for the next comparison.
     started.on('error', () => {
       worker = undefined;
     });
@@ -79,14 +79,14 @@ export function createBcrypt({ refusalDelayMs = REFUSAL_DELAY_MS } = {}): Bcrypt
       });
   }
 
-  /** Without work it is a place in the row alone, and false when its turn has come. */
+  /** A job without work only waits for its turn, and returns false then. */
   function enqueue(queue: FairQueue, lane: string, work?: () => Promise<boolean>) {
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
     const error = new RegistryError('TOOMANYREQUESTS', 'too many passwords are being checked', {
       retryAfterSeconds: 1,
     });
     const entry = { lane, work, settle: resolve, refuse: () => void setTimeout(reject, refusalDelayMs, error) };
-    // It may be refused before anybody looks.
+    // It may be refused before anybody awaits it.
     promise.catch(() => {});
     queue.add(entry);
     return { result: promise, leave: () => queue.remove(entry) };
@@ -127,16 +127,16 @@ interface Entry {
   readonly refuse: () => void;
 }
 
-/** Turns that wait, in rows of their own that are served in rotation. */
+/** Fair queue: waiting jobs by source, served round-robin. */
 interface FairQueue {
-  /** Refuses the last of the longest row, which may be this one, where there are too many. */
+  /** If there are too many, refuses the last job of the longest queue, which may be this one. */
   add(entry: Entry): void;
   next(): Entry | undefined;
   remove(entry: Entry): void;
 }
 
 function createFairQueue(): FairQueue {
-  /** None is empty. In the order in which they are served. */
+  /** None is empty. In the order of service. */
   const lanes = new Map<string, readonly Entry[]>();
   let size = 0;
 

@@ -1,4 +1,4 @@
-// Bearer tokens: what a caller was granted, signed, for a few minutes. The distribution project's "Token Authentication Implementation".
+// Bearer tokens: signed, short-lived grants. The distribution project's "Token Authentication Implementation".
 import { createHash } from 'node:crypto';
 import { errors, jwtVerify, SignJWT } from 'jose';
 import { z } from 'zod';
@@ -15,7 +15,7 @@ type BearerClaims = Omit<BearerCaller, 'kind'>;
 
 export interface BearerTokens {
   issue(claims: BearerClaims): Promise<BearerToken>;
-  /** Throws UNAUTHORIZED for a token that is not ours, was changed, or has expired. */
+  /** Throws UNAUTHORIZED for a token that is not ours, was modified, or has expired. */
   verify(token: string): Promise<BearerClaims>;
 }
 
@@ -42,7 +42,7 @@ export function createBearerTokens({
   readonly memory: Memory;
   readonly now: () => Date;
 }): BearerTokens {
-  // A client sends one token with every request for minutes: its signature is verified once.
+  // Clients send one token with every request for minutes: its signature is verified once.
   const verified = memory.openCache<Verified>();
 
   async function verifySignature(token: string): Promise<Verified> {

@@ -1,4 +1,4 @@
-// Callers: who a request comes from, as far as it has shown.
+// Callers: who a request comes from, as far as authenticated.
 import type { Permission, RepositoryAccess } from './right.ts';
 
 export type Caller = FromNetworks &
@@ -27,17 +27,17 @@ interface AccessTokenCaller {
   readonly kind: 'access-token';
   readonly id: string;
   readonly permissions: readonly Permission[];
-  /** Whether it was issued to a build of ours, and to nobody else. */
+  /** Whether it was issued to one of our builds. */
   readonly isBuild?: boolean | undefined;
 }
 
-/** With a bearer token of ours. */
+/** With one of our bearer tokens. */
 export interface BearerCaller {
   readonly kind: 'bearer';
   readonly subject: string;
-  /** What its subject asked for and was granted. */
+  /** Requested by its subject and granted. */
   readonly access: readonly RepositoryAccess[];
-  /** What its subject asked for and was not: another token would not hold it either. */
+  /** Requested by its subject and refused: another token would not have it either. */
   readonly refused: readonly RepositoryAccess[];
 }
 
@@ -81,12 +81,12 @@ export function subjectOf(caller: Caller): string {
   }
 }
 
-/** The id of the access token that a subject is of; undefined for a user, and for nobody known. */
+/** The id of the access token of a subject; undefined for a user, and for anonymous. */
 export function accessTokenOf(subject: string): string | undefined {
   return /^(?:token|build):(.+)$/.exec(subject)?.[1];
 }
 
-/** Whether it is a build of ours, by its access token or by a bearer token that it got for that. */
+/** Whether it is one of our builds, by its access token or by a bearer token obtained with it. */
 export function isBuild(caller: Caller): boolean {
   return subjectOf(caller).startsWith(`${BUILD}:`);
 }

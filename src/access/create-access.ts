@@ -1,4 +1,4 @@
-// Sets access up: by the configured grants; without any, this machine may do all and everybody else may pull.
+// Sets up access control: by the configured grants; without any, this machine may do everything and everyone else may pull.
 import { join } from 'node:path';
 import type { Memory } from '../memory.ts';
 import type { RecordStore } from '../state/store.ts';
@@ -10,10 +10,10 @@ import { ANONYMOUS } from './caller.ts';
 import { createGrantedAccess } from './granted.ts';
 
 interface AccessDeps {
-  /** Absent: nothing is configured. */
+  /** Absent: not configured. */
   readonly options: AccessOptions | undefined;
   readonly listenHost: string;
-  /** The host that clients reach us by, where one is configured. */
+  /** The public host name, where one is configured. */
   readonly publicHost: string | undefined;
   readonly records: RecordStore;
   readonly memory: Memory;
@@ -23,20 +23,20 @@ interface AccessDeps {
   /** Called when the keys of the OIDC issuer cannot be fetched, once until they can again. */
   readonly onIssuerFault?: ((reason: string) => void) | undefined;
   readonly now: () => Date;
-  /** Compares passwords, and is closed with the rest; default: in a thread of its own. */
+  /** Compares passwords, and is closed with the rest; default: in a thread. */
   readonly bcrypt?: Bcrypt;
 }
 
-/** Throws AccessFault. The caller closes what it gets. */
+/** Throws AccessFault. The caller closes the result. */
 export async function createAccess({ options, listenHost, publicHost, ...deps }: AccessDeps): Promise<Access> {
   if (options) return createGrantedAccess({ options, keyPath: join(deps.dataDir, 'signing-key.pem'), ...deps });
-  // A public address in front of a loopback one is a proxy on this machine: whoever comes through it is not local.
+  // A public URL in front of a loopback address means a proxy on this machine: its clients are not local.
   return createUnconfiguredAccess({ isOpen: isLoopback(listenHost) && isLoopback(publicHost ?? listenHost) });
 }
 
 const HINT = 'set "access" in veneer.yaml to change who may';
 
-/** Credentials are not looked at. `isOpen`: whether only this machine can reach us. */
+/** Credentials are ignored. `isOpen`: whether only this machine can reach us. */
 export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean }): Access {
   const reason = isOpen ? 'only clients on this machine may' : 'nobody may';
   const access: Access = {
@@ -64,7 +64,7 @@ export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean 
   return access;
 }
 
-/** A browser on this machine sends what pages of the web tell it to, from any origin or to a name of theirs that leads here. */
+/** Browsers on this machine send requests for web pages, from any origin or to a name that an attacker points here. */
 function isLocal({ host, origin }: AccessRequest): boolean {
   return host !== undefined && isLoopback(host) && origin === undefined;
 }

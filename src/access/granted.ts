@@ -1,4 +1,4 @@
-// Access by the configured grants: for users, for access tokens, and for the bearer tokens that both get.
+// Access by the configured grants: for users, access tokens, and the bearer tokens that both obtain.
 import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { RecordStore } from '../state/store.ts';
@@ -44,7 +44,7 @@ export async function createGrantedAccess({
   readonly onIssuerFault?: ((reason: string) => void) | undefined;
   readonly now: () => Date;
   readonly bcrypt?: Bcrypt;
-  /** Where our own signing key is, if none is configured. */
+  /** The directory of our own signing key, if none is configured. */
   readonly keyPath: string;
 }): Promise<Access> {
   const { records, memory, onFault, onIssuerFault = () => {}, now, bcrypt = createBcrypt() } = deps;
@@ -119,7 +119,7 @@ export async function createGrantedAccess({
       const caller = credentials ? await login(credentials, address) : ANONYMOUS;
       const granted = selectVerbs(asked, (verb, repository) => isAllowed(caller, verb, repository));
       const refused = selectVerbs(asked, (verb, repository) => !isAllowed(caller, verb, repository));
-      // No client of a registry knows to ask for it.
+      // Registry clients never request it.
       const mayBuild = ({ repository }: RepositoryAccess) => isAllowed(caller, 'build', repository);
       const access = granted.map(each =>
         mayBuild(each) ? { ...each, verbs: [...each.verbs, 'build' as const] } : each,
@@ -149,7 +149,8 @@ export async function createGrantedAccess({
     requireAdmin(caller) {
       if (isAdmin(caller)) return;
       const isKnown = caller.kind !== 'anonymous';
-      const remedy = 'a grant of its own { users: [<name>], allow: [admin] }, or veneer token create --admin, gives it';
+      const remedy =
+        'a grant of its own { users: [<name>], allow: [admin] }, or veneer token create --admin, grants it';
       throw new MissingRight(
         isKnown ? 'DENIED' : 'UNAUTHORIZED',
         `${describeCaller(caller)} may not administer, which no right to repositories includes: ${remedy}`,
@@ -186,7 +187,7 @@ function selectVerbs(asked: readonly RepositoryAccess[], isSelected: RightTest):
     .filter(({ verbs }) => verbs.length > 0);
 }
 
-/** A known caller gets a plain no; an unknown one may log in, and a bearer token may be exchanged for one with more in it. */
+/** A known caller is denied; an anonymous one may log in, and a bearer token may be exchanged for one with more rights. */
 function isFinal(caller: Caller, right: Right, repository: string): boolean {
   if (caller.kind !== 'bearer') return caller.kind === 'user' || caller.kind === 'access-token';
   const wasRefused = caller.refused.some(entry => entry.repository === repository && includesRight(entry.verbs, right));
@@ -217,7 +218,7 @@ function findGrantFaults({ grants, htpasswd, oidc }: AccessOptions): readonly st
   });
 }
 
-/** What anyone may, each caller may too. A bearer token adds what it was given, and nothing else that its subject may. */
+/** Every caller has anyone's rights. A bearer token adds what it was granted, and nothing else of its subject's rights. */
 function createDecision(grants: readonly Grant[]): (caller: Caller, right: Right, repository: string) => boolean {
   const mayAnyone = createRightTest(grants.filter(({ anyone }) => anyone === true));
   const testsBy = (kind: 'users' | 'groups' | 'networks'): ReadonlyMap<string, RightTest> => {
@@ -254,7 +255,7 @@ function createDecision(grants: readonly Grant[]): (caller: Caller, right: Right
     mayAnyone(right, repository) || mayItself(caller, right, repository) || mayThere(caller, right, repository);
 }
 
-/** A bearer token holds rights to repositories, and no other. */
+/** A bearer token contains rights to repositories only. */
 function createAdminTest(grants: readonly Grant[]): (caller: Caller) => boolean {
   const granting = grants.filter(grant => mayAdminister([grant]));
   const names = new Set(granting.flatMap(({ users = [] }) => users));

@@ -1,4 +1,4 @@
-// Keys: what bearer tokens are signed with, and what credentials of clients are sealed with. Those of our own outlive a restart.
+// Keys for signing bearer tokens and for sealing client credentials. Generated ones are stored across restarts.
 import {
   createPrivateKey,
   createPublicKey,
@@ -18,12 +18,12 @@ export interface SigningKey {
   readonly publicKey: KeyObject;
 }
 
-/** The key in the file at `path`. If there is none, makes an Ed25519 key that only this user may read. Throws AccessFault. */
+/** The key in the file at `path`. If there is none, generates an Ed25519 key that only this user may read. Throws AccessFault. */
 export async function loadSigningKey(path: string): Promise<SigningKey> {
   return parseSigningKey(await readOrMake(path, makeKey), path);
 }
 
-/** Parses a private key as PEM or JWK; `place` is what a fault names. Throws AccessFault. */
+/** Parses a private key as PEM or JWK; `place` is used in error messages. Throws AccessFault. */
 export function parseSigningKey(text: string, place: string): SigningKey {
   const privateKey = readKey(text);
   const algorithm = privateKey && algorithmOf(privateKey);
@@ -38,7 +38,7 @@ function makeKey(): string {
 
 const jwkSchema = z.looseObject({ kty: z.string() });
 
-/** Undefined for what is no private key: the errors of the parsers could quote it. */
+/** Undefined for anything but a private key: the errors of the parsers could quote it. */
 function readKey(text: string): KeyObject | undefined {
   try {
     if (!text.trimStart().startsWith('{')) return createPrivateKey(text);
@@ -53,7 +53,7 @@ function algorithmOf({ asymmetricKeyType, asymmetricKeyDetails }: KeyObject): Si
   return asymmetricKeyType === 'ec' && asymmetricKeyDetails?.namedCurve === 'prime256v1' ? 'ES256' : undefined;
 }
 
-/** The text of the file at `path`; where there is none, it is made, for this user alone to read. Throws AccessFault for one that cannot be read. */
+/** The text of the file at `path`; a missing file is created, readable only by this user. Throws AccessFault for an unreadable one. */
 export async function readOrMake(path: string, make: () => string): Promise<string> {
   return (await readText(path)) ?? (await write(path, make()));
 }
@@ -68,7 +68,7 @@ async function readText(path: string): Promise<string | undefined> {
   }
 }
 
-/** Written aside and renamed: it is there whole, or not at all. */
+/** Written to a temporary file and renamed: it is there whole, or not at all. */
 async function write(path: string, text: string): Promise<string> {
   const draft = `${path}.${randomUUID()}`;
   await writeFile(draft, text, { mode: 0o600, flag: 'wx', flush: true });
@@ -76,7 +76,7 @@ async function write(path: string, text: string): Promise<string> {
   return text;
 }
 
-/** For credentials of clients that upstreams get to see, 32 bytes each: to seal them in bearer tokens, and to tell what each of them opened. */
+/** For client credentials that are passed to upstreams, 32 bytes each: to seal them in bearer tokens, and to derive scopes from them. */
 interface PassThroughKeys {
   readonly sealing: Uint8Array;
   readonly scopes: Uint8Array;
@@ -85,7 +85,7 @@ interface PassThroughKeys {
 const BYTES = 32;
 const HEX = /^[0-9a-f]{64}$/;
 
-/** From the secret in the file at `path`, which is made if there is none. Throws AccessFault. */
+/** From the secret in the file at `path`, which is created if absent. Throws AccessFault. */
 export async function loadPassThroughKeys(path: string): Promise<PassThroughKeys> {
   const text = (await readOrMake(path, () => `${randomBytes(BYTES).toString('hex')}\n`)).trim();
   if (!HEX.test(text)) throw new AccessFault([`${path}: expected a key of ${2 * BYTES} hex characters`]);

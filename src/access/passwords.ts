@@ -1,4 +1,4 @@
-// Checking passwords: slow for those who guess, fast for those who have just shown the right one. Wrong guesses are counted for a while.
+// Checks passwords: slow for guesses, fast for recently verified ones. Wrong guesses are rate-limited.
 import { createHash, createHmac, randomBytes } from 'node:crypto';
 import { truncates } from 'bcryptjs';
 import { LRUCache } from 'lru-cache';
@@ -10,13 +10,13 @@ import { hashOfNothing, highestCost, type UserFile, type UserHashes } from './us
 
 interface Passwords {
   /**
-   * Whether this user has this password; takes equally long for any user and for one that is not there. `address` is where the guess comes from.
-   * Throws TOOMANYREQUESTS after too many wrong guesses, and for want of room, UNAVAILABLE while the users cannot be read.
+   * Whether this user has this password; takes equally long for any user and for an unknown one. `address` is the client's. Throws
+   * TOOMANYREQUESTS after too many wrong guesses and when overloaded, UNAVAILABLE while the users cannot be read.
    */
   check(credentials: PasswordCredentials, address: string): Promise<boolean>;
 }
 
-/** Of one user name from one network, and of all names from it. */
+/** Per user name and network, and for all names from it. */
 const MAX_GUESSES = { ofUser: 10, ofNetwork: 50 } as const;
 const GUESS_WINDOW_MS = 60_000;
 /** Since the last use. A change of the file ends it at once. */
@@ -33,9 +33,9 @@ export function createPasswords({
   readonly bcrypt: Pick<Bcrypt, 'compare'>;
   readonly now: () => Date;
 }): Passwords {
-  /** What was right a moment ago, under a key that gives nothing away to a later reader of memory. */
+  /** Recently verified passwords, under a key that reveals nothing in a memory dump. */
   const right = new LRUCache<string, true>({
-    // By size, not by number: for a number it takes its memory at once.
+    // Bounded by size, not by number: for a number it allocates all its memory at once.
     maxSize: MAX_REMEMBERED,
     sizeCalculation: () => 1,
     ttl: REMEMBER_MS,
@@ -46,7 +46,7 @@ export function createPasswords({
   const running = new Map<string, Promise<boolean>>();
   const secret = randomBytes(32);
   const guesses = {
-    // Apart, so that no flood of made-up names makes us forget what was guessed of real ones.
+    // Separate, so that a flood of invented names does not evict the counts of real ones.
     ofUser: createAttempts({ max: MAX_GUESSES.ofUser, windowMs: GUESS_WINDOW_MS, now }),
     ofNobody: createAttempts({ max: MAX_GUESSES.ofUser, windowMs: GUESS_WINDOW_MS, now }),
     ofNetwork: createAttempts({ max: MAX_GUESSES.ofNetwork, windowMs: GUESS_WINDOW_MS, now }),
@@ -54,7 +54,7 @@ export function createPasswords({
   const costOfAll = createCost();
 
   function begin(username: string, network: Network, isUser: boolean): readonly Guess[] {
-    // Behind a private address there may be a proxy, and behind it everybody.
+    // A private address may be a proxy with everyone behind it.
     const ofNetwork = network.isPublic ? [guesses.ofNetwork.begin(network.name)] : [];
     try {
       return [...ofNetwork, (isUser ? guesses.ofUser : guesses.ofNobody).begin(`${network.name} ${username}`)];
@@ -64,7 +64,7 @@ export function createPasswords({
     }
   }
 
-  /** A refusal for want of room is no wrong password. */
+  /** A refusal because of overload does not count as a wrong password. */
   async function compare(begun: readonly Guess[], comparison: Promise<boolean>): Promise<boolean> {
     const forgive = () => {
       for (const guess of begun) guess.forgive();
@@ -104,7 +104,7 @@ export function createPasswords({
   };
 }
 
-/** The highest cost of all hashes, found once for each state of the file. */
+/** The highest cost of all hashes, computed once for each state of the file. */
 function createCost(): (hashes: UserHashes) => number {
   let last: { readonly hashes: UserHashes; readonly cost: number } | undefined;
   return hashes => {
@@ -114,7 +114,10 @@ function createCost(): (hashes: UserHashes) => number {
 }
 
 interface Attempts {
-  /** Counts a guess as wrong until `forgive` is called, so that guesses at the same time count too. Throws TOOMANYREQUESTS when there were too many. */
+  /**
+   * Counts a guess as wrong until `forgive` is called, so that concurrent guesses count too. Throws TOOMANYREQUESTS when there were too
+   * many.
+   */
   begin(key: string): Guess;
 }
 
@@ -123,10 +126,10 @@ interface Guess {
   readonly forgive: () => void;
 }
 
-/** More than one thread compares in a minute, at the lowest cost that there is: what is counted is not pushed out. */
+/** More than one thread can compare in a minute at the lowest cost: counts are not evicted. */
 const MAX_KEYS = 50_000;
 
-/** A client chooses names, of users too: a long one is kept by its hash. */
+/** Clients choose names: long ones are stored by their hash. */
 const MAX_KEY_LENGTH = 64;
 
 export function createAttempts({
@@ -135,12 +138,12 @@ export function createAttempts({
   now,
 }: {
   readonly max: number;
-  /** From the first guess on; then counting starts again. */
+  /** Since the first guess; then counting restarts. */
   readonly windowMs: number;
   readonly now: () => Date;
 }): Attempts {
   const counts = new LRUCache<string, number>({
-    // By size, not by number: for a number it takes its memory at once.
+    // Bounded by size, not by number: for a number it allocates all its memory at once.
     maxSize: MAX_KEYS,
     sizeCalculation: () => 1,
     // An entry lives through its last millisecond, and Retry-After must not end within it.

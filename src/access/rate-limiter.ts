@@ -1,4 +1,4 @@
-// How much of something each caller may have in a time: those who are known by their name, and all others by the network that they come from.
+// Rate limits per caller: known callers by name, all others by network.
 import { LRUCache } from 'lru-cache';
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import { RegistryError } from '../oci/errors.ts';
@@ -12,24 +12,24 @@ interface Rate {
 
 /** Undefined: not limited. */
 export interface CallerRates {
-  /** Of each network. */
+  /** Per network. */
   readonly anonymous: Rate | undefined;
-  /** Of each user and access token. */
+  /** Per user and access token. */
   readonly known: Rate | undefined;
 }
 
-/** What is counted, in the plural, and the key of the configuration that its rates have. */
+/** What is counted, in the plural, and the configuration key of its rates. */
 interface Counted {
   readonly what: string;
   readonly units: string;
   readonly key: string;
 }
 
-/** Callers on this machine, where nothing is configured, are not limited: they may do all else, too. */
+/** Callers on this machine, where access is not configured, are not limited: they may do everything else, too. */
 export interface CallerRateLimiter {
-  /** Throws TOOMANYREQUESTS with its Retry-After where `count` more are too many; they do not count then. */
+  /** Throws TOOMANYREQUESTS with its Retry-After where `count` more would exceed the limit; they are not counted then. */
   consume(requester: Requester, count: number): Promise<void>;
-  /** Takes back what was counted for nothing. */
+  /** Refunds units that were not used. */
   refund(requester: Requester, count: number): Promise<void>;
 }
 
@@ -52,7 +52,7 @@ export function createCallerRateLimiter({ anonymous, known }: CallerRates, count
   };
 }
 
-/** No address and no user has such a name. */
+/** Cannot be an address or a user. */
 const THIS_MACHINE = 'this machine:';
 
 interface Account {
@@ -60,7 +60,7 @@ interface Account {
   readonly isKnown: boolean;
 }
 
-/** On whose account a request goes. */
+/** The account that a request counts for. */
 export function accountOf({ caller, address }: Requester): Account {
   if (caller.kind === 'local') return { key: THIS_MACHINE, isKnown: true };
   const subject = subjectOf(caller);
@@ -68,7 +68,7 @@ export function accountOf({ caller, address }: Requester): Account {
   return { key: `anonymous at ${networkOf(address ?? 'an unknown address').name}`, isKnown: false };
 }
 
-/** A flood from more networks than these is held up by other limits: who was away longest is counted anew. */
+/** Floods from more networks than this are stopped by other limits: the least recently used account is reset. */
 const MAX_ACCOUNTS = 10_000;
 
 interface Limiter {
@@ -81,7 +81,7 @@ function createLimiter(rate: Rate | undefined): Limiter | undefined {
   if (!rate) return undefined;
   const rates = new RateLimiterMemory({ points: rate.count, duration: Math.ceil(rate.perMs / 1000) });
   const accounts = new LRUCache<string, true>({
-    // By size, not by number: for a number it takes its memory at once.
+    // Bounded by size, not by number: for a number it allocates all its memory at once.
     maxSize: MAX_ACCOUNTS,
     sizeCalculation: () => 1,
     dispose: (_, key, reason) => {

@@ -1,20 +1,20 @@
-// Rights: what may be done to which repositories, and to all of Veneer, and how a client asks a bearer token for them, by scopes. Whatever
-// nothing allows is refused.
+// Rights: what may be done to which repositories, and to Veneer itself, and how clients request bearer tokens for them, by scopes. Default
+// deny.
 import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import { isRegistryHost, parseRepository } from '../oci/reference.ts';
 
 export const verbs = ['pull', 'push', 'delete'] as const;
 
-/** What clients of a registry ask for. */
+/** The actions of the distribution API. */
 export type Verb = (typeof verbs)[number];
 
-/** What may be granted: having images built, or copied, into a repository too, which pushing includes; and looking after Veneer. */
+/** All grantable verbs: additionally `build`, to have images built or copied into a repository, which pushing includes; and `admin`. */
 export const grantable = [...verbs, 'build', 'admin'] as const;
 
 type Grantable = (typeof grantable)[number];
 
-/** What may be done to a repository. No pattern of names, however wide, is a right to administer. */
+/** Verbs on repositories. No pattern of names, however wide, includes administration. */
 export type Right = Exclude<Grantable, 'admin'>;
 
 export interface RepositoryAccess {
@@ -28,13 +28,15 @@ export interface Permission {
   readonly allow: readonly Grantable[];
 }
 
-/** Whether a right is there. Takes a repository by the one full name that it has, however a client wrote it: `docker.io/library/alpine`. */
+/**
+ * Whether a right is granted. Repositories are given by their normalised full name, however a client wrote it: `docker.io/library/alpine`.
+ */
 export type RightTest = (right: Right, repository: string) => boolean;
 
 const MAX_PATTERN = 255;
 const SEGMENT = /^(?:\*\*|(?!\*\*$)[a-z0-9._:-]*(?:\*[a-z0-9._:-]+)*\*?)$/;
 
-/** What is wrong with a pattern; undefined for a good one. `*` stands for any text but a slash, a segment `**` for any number of segments. */
+/** The error in a pattern; undefined for a valid one. `*` matches any text without a slash, a segment `**` any number of segments. */
 export function findPatternFault(pattern: string): string | undefined {
   const segments = pattern.split('/');
   const isPattern = segments.every(segment => segment !== '' && SEGMENT.test(segment));
@@ -51,19 +53,19 @@ export function includesRight(allow: readonly Grantable[], right: Right): boolea
   return allow.includes(right) || (right === 'build' && allow.includes('push'));
 }
 
-/** Whether they are a right to look after Veneer: to collect, and to look at cache, rules and what others get. */
+/** Whether they include the right to administer Veneer: garbage collection, and access to the cache, rules and other callers' data. */
 export function mayAdminister(permissions: readonly Permission[]): boolean {
   return permissions.some(({ allow }) => allow.includes('admin'));
 }
 
 const MAX_SCOPES = 20;
-/** A token that holds all of it must still fit into the headers of a request. */
+/** A token with all of them must fit into the headers of a request. */
 const MAX_CHARACTERS = 4096;
 const SCOPE = /^([a-z0-9]+)(?:\([a-z0-9]+\))?:(\S+):([a-z*]*(?:,[a-z*]*)*)$/;
 
 /**
- * Parses lists of scopes, each separated by spaces: one entry for each repository, in their order. Other kinds of resources and
- * unknown actions are left out, since nobody has rights to them. Throws a 400 for what is no scope, and NAME_INVALID.
+ * Parses lists of scopes, each separated by spaces: one entry for each repository, in order. Other resource types and unknown actions are
+ * dropped, since nobody has rights to them. Throws a 400 for malformed scopes, and NAME_INVALID.
  */
 export function parseScopes(lists: readonly string[]): readonly RepositoryAccess[] {
   const texts = lists.flatMap(list => list.split(' ')).filter(text => text !== '');
@@ -77,7 +79,7 @@ export function parseScopes(lists: readonly string[]): readonly RepositoryAccess
   return [...asked].map(([repository, wanted]) => ({ repository, verbs: verbs.filter(verb => wanted.has(verb)) }));
 }
 
-/** `repository:local/app:pull,push`; verbs that a client of distribution needs together are asked for together. */
+/** `repository:local/app:pull,push`; verbs that a distribution client needs together are requested together. */
 export function formatScope({ repository, verbs: actions }: RepositoryAccess): string {
   return `repository:${repository}:${actions.join(',')}`;
 }

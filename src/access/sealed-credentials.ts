@@ -1,5 +1,5 @@
-// Bearer tokens that hold the credentials of a client, sealed: clients that know the token flow alone can so have an upstream see theirs. Nothing
-// is checked here: the upstream does that. AES-256-GCM; only we can open one, and nothing of one is kept.
+// Bearer tokens that contain a client's credentials, sealed, so that clients of the token flow can pass theirs to an upstream. Not verified
+// here: the upstream does that. AES-256-GCM; only we can open them, and none is stored.
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
@@ -7,7 +7,7 @@ import type { TokenIssuer } from './access.ts';
 import type { PasswordCredentials } from './authorization.ts';
 
 export interface SealedCredentials extends TokenIssuer {
-  /** Undefined for a client that has shown none. Throws UNAUTHORIZED for a token that is not ours, was changed, or has expired. */
+  /** Undefined for a client without credentials. Throws UNAUTHORIZED for a token that is not ours, was modified, or has expired. */
   open(token: string): PasswordCredentials | undefined;
 }
 
@@ -48,7 +48,7 @@ export function createSealedCredentials({
       const opened = [decipher.update(bytes.subarray(NONCE_BYTES + TAG_BYTES)), decipher.final()];
       return sealedSchema.parse(JSON.parse(Buffer.concat(opened).toString()));
     } catch {
-      // Whatever is wrong with it, the cause could quote it.
+      // Whatever the error, its cause could quote the token.
       throw new RegistryError('UNAUTHORIZED', 'the bearer token is not one of ours');
     }
   }

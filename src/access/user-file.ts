@@ -1,11 +1,11 @@
-// The users, read from their file anew whenever it has changed: one `name:hash` a line, as Apache's htpasswd writes it with -B. Only bcrypt: the
-// other kinds can be guessed too fast.
+// The file of users, reread whenever it changes: one `name:hash` a line, as Apache's htpasswd -B writes it. Only bcrypt: other hashes can
+// be brute-forced.
 import { readFile, stat } from 'node:fs/promises';
 import { RegistryError } from '../oci/errors.ts';
 import { AccessFault } from './access.ts';
 
 export interface UserFile {
-  /** Throws UNAVAILABLE while the file cannot be read or has a fault: a user who was removed must not stay because of it. */
+  /** Throws UNAVAILABLE while the file is unreadable or faulty: a removed user must not stay because of an error. */
   read(): Promise<UserHashes>;
 }
 
@@ -20,7 +20,7 @@ export async function openUserFile({
   onFault,
 }: {
   readonly path: string;
-  /** Called once for each state of the file that has a fault. */
+  /** Called once for each faulty state of the file. */
   readonly onFault: (fault: AccessFault) => void;
 }): Promise<UserFile> {
   let last: Read = await readUsers(path);
@@ -30,7 +30,7 @@ export async function openUserFile({
     async read() {
       if ((await versionOf(path)) !== last.version) {
         const next = await readUsers(path);
-        // Another read may have seen it meanwhile.
+        // A concurrent read may have seen it meanwhile.
         if (next.version !== last.version && next.result instanceof AccessFault) onFault(next.result);
         last = next;
       }
@@ -42,7 +42,7 @@ export async function openUserFile({
 }
 
 async function readUsers(path: string): Promise<Read> {
-  // First the version: of a file that changes meanwhile we have the older one, and read it again.
+  // The version first: if the file changes meanwhile, we have the older one, and read it again.
   const version = await versionOf(path);
   try {
     return { version, result: parseHtpasswd(await readFile(path, 'utf8'), path) };
@@ -69,12 +69,12 @@ function codeOf(error: unknown): string {
 export type UserHashes = ReadonlyMap<string, string>;
 
 const BCRYPT = /^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$/;
-/** Each step doubles the time of a login; above this it is many seconds. */
+/** Each step doubles the time of a login; beyond this it is many seconds. */
 const COST = { min: 4, max: 16 } as const;
 const MAX_NAME = 255;
 const MAX_BYTES = 1024 * 1024;
 
-/** Empty lines and those that begin with # are comments. Throws AccessFault with the line number of every fault; it never quotes a line. */
+/** Empty lines and those that begin with # are ignored. Throws AccessFault with the line number of every error; never quotes a line. */
 export function parseHtpasswd(text: string, path: string): UserHashes {
   if (text.length > MAX_BYTES) throw new AccessFault([`${path} is larger than ${MAX_BYTES} bytes`]);
   const lines = text.split(/\r?\n/).map((line, index) => ({ line, place: `${path}:${index + 1}` }));
@@ -91,7 +91,7 @@ export function parseHtpasswd(text: string, path: string): UserHashes {
   return hashes;
 }
 
-/** The highest cost of any hash; undefined where there is none. */
+/** The highest cost of all hashes; undefined where there are none. */
 export function highestCost(hashes: UserHashes): number | undefined {
   const costs = [...hashes.values()].map(costOf);
   return costs.length === 0 ? undefined : Math.max(...costs);
@@ -110,12 +110,12 @@ function findFault(name: string, hash: string): string | undefined {
   return `the hash has cost ${cost}: expected ${COST.min} to ${COST.max}`;
 }
 
-/** Of a bcrypt hash. */
+/** The cost of a bcrypt hash. */
 export function costOf(hash: string): number {
   return Number(BCRYPT.exec(hash)?.[1]);
 }
 
-/** The hash of no password. */
+/** A hash that no password matches. */
 export function hashOfNothing(cost: number): string {
   return `$2b$${String(cost).padStart(2, '0')}$${'.'.repeat(53)}`;
 }
