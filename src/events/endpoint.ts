@@ -1,4 +1,4 @@
-// The queue of one endpoint: events go out in order, one batch after the other, and the oldest give way when too many wait.
+// The queue of one endpoint: events are delivered in order, in batches, and the oldest are dropped when too many are queued.
 import PQueue from 'p-queue';
 import type { Logger } from 'pino';
 import { createCollection } from '../state/collection.ts';
@@ -7,16 +7,16 @@ import { eventSchema, type RegistryEvent } from './event.ts';
 import { type Deliver, DeliveryError } from './webhook.ts';
 
 export interface Endpoint {
-  /** Never rejects. Resolves when the event is kept, where it is one to keep. Does nothing once `close` was called. */
+  /** Never rejects. Resolves when the event is stored, if it needs to be. No effect after `close`. */
   accept(event: RegistryEvent): Promise<void>;
-  /** Resolves when all is delivered, or `drainMs` are over and what is under way is cut. */
+  /** Resolves when everything is delivered, or after `drainMs`, when the current delivery is aborted. */
   close(): Promise<void>;
 }
 
 export interface QueueLimits {
-  /** Events in one POST. */
+  /** The maximum number of events in one POST. */
   readonly maxBatch: number;
-  /** Events that wait, beside those under way. */
+  /** The maximum number of queued events, besides those being delivered. */
   readonly maxQueued: number;
   readonly drainMs: number;
 }
@@ -54,7 +54,7 @@ export function createEndpoint({
   async function restore(): Promise<void> {
     try {
       const kept = await outbox.restore(limits.maxQueued + limits.maxBatch);
-      // A slow store may list what came meanwhile.
+      // A slow store may list events that were added meanwhile.
       const here = new Set(waiting.map(({ key }) => key));
       waiting.unshift(...kept.filter(({ key }) => !here.has(key)));
       makeRoom();
@@ -69,7 +69,7 @@ export function createEndpoint({
     overflow.count(dropped.length);
   }
 
-  /** At most one batch is in line behind the one under way. */
+  /** At most one batch is queued behind the current one. */
   function schedule(): void {
     if (waiting.length > 0 && queue.size === 0) run(deliverNext);
   }
@@ -107,26 +107,26 @@ export function createEndpoint({
   }
 }
 
-// The outbox of one endpoint: events are in the record store until they are delivered, so that a stop or a crash loses none.
-// Pulls are in memory alone: there are many, and each would cost a sync of the disk.
+// The outbox of one endpoint: events are stored until they are delivered, so that a stop or crash loses none. Pulls are held in memory
+// only: there are many, and each would cost a sync of the disk.
 
 interface Outbox {
-  /** `kept` resolves when the event is on the disk, and never rejects: a fault is logged. */
+  /** `kept` resolves when the event is on disk, and never rejects: errors are logged. */
   keep(event: RegistryEvent): OutboxEntry;
-  /** Forgets an event that was delivered or dropped. Never rejects: a fault is logged, and the event comes again after a restart. */
+  /** Forgets an event that was delivered or dropped. Never rejects: errors are logged, and the event is sent again after a restart. */
   release(entry: OutboxEntry): Promise<void>;
-  /** The oldest `limit` of what is kept, in the order in which it came. One that cannot be read is logged and left to expire. */
+  /** The oldest `limit` stored events, in order. Unreadable ones are logged and left to expire. */
   restore(limit: number): Promise<readonly OutboxEntry[]>;
 }
 
 interface OutboxEntry {
   readonly event: RegistryEvent;
-  /** Absent for an event that is in memory alone. */
+  /** Absent for an event in memory only. */
   readonly key?: string;
   readonly kept?: Promise<void>;
 }
 
-/** What is kept for an endpoint that left the configuration goes after this time. */
+/** Stored events of an endpoint that was removed from the configuration are deleted after this time. */
 const KEEP_MS = 7 * 86_400_000;
 
 export function createOutbox({
@@ -148,7 +148,7 @@ export function createOutbox({
   return {
     keep(event) {
       if (event.action === 'pull') return { event };
-      // The clock, but ascending for events of one millisecond too: keys are in the order of events.
+      // The time, but strictly ascending within a millisecond: keys are in the order of events.
       last = Math.max(last + 1, now().getTime() * 1000);
       const key = `${prefix}${String(last).padStart(16, '0')}`;
       const kept = events.put(key, event, { expiresAt: new Date(now().getTime() + KEEP_MS) });
@@ -168,11 +168,11 @@ export function createOutbox({
   };
 }
 
-// Events that gave way to newer ones: counted, and said once a minute at most, for a flood must not flood the log too.
+// Dropped events: counted, and logged at most once a minute, so that a flood of events does not flood the log.
 
 interface Overflow {
   count(events: number): void;
-  /** Says what has not been said yet. */
+  /** Logs what has not been logged yet. */
   report(): void;
 }
 

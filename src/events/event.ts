@@ -1,9 +1,9 @@
-// Events: what happened in the registry, in the words of distribution's notifications, so that what reads those reads ours.
+// Events of the registry, in the format of distribution's notifications, for compatible consumers.
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { isDigest } from '../oci/digest.ts';
 
-/** Of the envelope that a POST brings. */
+/** The media type of a POST's envelope. */
 export const EVENTS_MEDIA_TYPE = 'application/vnd.docker.distribution.events.v2+json';
 
 const MAX_USER_AGENT_CHARACTERS = 512;
@@ -15,14 +15,14 @@ const contentSchema = z.object({
   digest,
   /** In bytes. */
   size: z.int().nonnegative(),
-  /** As a client pulls it. A token in a path is a credential and no part of this name. */
+  /** The name that clients pull. A token in a path is a credential, and not part of it. */
   repository: z.string(),
   tag: z.string().optional(),
-  /** Where the manifest or blob can be read; like the repository, without a token. */
+  /** The URL of the manifest or blob; like the repository, without a token. */
   url: z.string().optional(),
 });
 
-/** What is gone has no size: a manifest or blob by its digest, or a tag. */
+/** Deleted content has no size: a manifest or blob by its digest, or a tag. */
 const deletedSchema = contentSchema.pick({ repository: true }).extend({
   digest: digest.optional(),
   tag: z.string().optional(),
@@ -38,10 +38,10 @@ const originSchema = z.object({
   }),
 });
 
-/** What was built may be in another registry: its digest tells what it is. */
+/** Built images may be in another registry: identified by digest. */
 const builtSchema = contentSchema.pick({ repository: true, digest: true, tag: true });
 
-/** Without a repository where none has it: it came with a token, or for a rule. */
+/** Without a repository if it belongs to none: it came with a token, or from a rule. */
 const damagedSchema = contentSchema.pick({ digest: true, size: true }).extend({ repository: z.string().optional() });
 
 const newEventSchema = z.discriminatedUnion('action', [

@@ -1,4 +1,4 @@
-// What happens in the registry, reported to webhooks: each endpoint gets the events it is configured for, and none holds up another or the registry.
+// Reports registry events to webhooks: each endpoint gets the events it is configured for, and none delays another or the registry.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { Agent, type Dispatcher } from 'undici';
@@ -11,7 +11,7 @@ import { type Backoff, createDelivery, createWebhook, type DeliveryDeps, type We
 export interface Events {
   /** Never rejects. Resolves when the event is stored: to be awaited before the client is answered. */
   emit(event: NewEvent): Promise<void>;
-  /** Gives each endpoint a bounded time to take what waits. Call it before the record store is closed. */
+  /** Gives each endpoint a limited time to deliver its queue. Call it before the record store is closed. */
   close(): Promise<void>;
 }
 
@@ -21,7 +21,7 @@ export interface EndpointOptions extends WebhookOptions {
   readonly on: readonly EventAction[];
   /** Globs of repositories, of which one must match: `*` stays within a component, `**` does not. */
   readonly repositories: readonly string[];
-  /** How often a batch is tried again after the first time. */
+  /** The number of retries for a batch. */
   readonly retries: number;
 }
 

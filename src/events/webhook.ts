@@ -1,4 +1,4 @@
-// One POST to an endpoint, judged by its status alone. Errors name neither the address, which may itself be the secret, nor a header.
+// One POST to an endpoint, judged by its status only. Errors contain neither the address, which may itself be the secret, nor any header.
 import { unescape as decodePercents } from 'node:querystring';
 import pRetry from 'p-retry';
 import type { Logger } from 'pino';
@@ -6,25 +6,25 @@ import { type Dispatcher, request } from 'undici';
 import { EVENTS_MEDIA_TYPE, encodeEnvelope, type RegistryEvent } from './event.ts';
 
 interface Webhook {
-  /** Resolves for a 2xx, whatever its body does. Throws DeliveryError, or the signal's reason when that aborts. */
+  /** Resolves for a 2xx, whatever its body. Throws DeliveryError, or the signal's reason when that aborts. */
   post(body: string, signal: AbortSignal): Promise<void>;
 }
 
 export interface WebhookOptions {
-  /** Its user info becomes basic credentials, unless the headers have an Authorization. */
+  /** Its user info is sent as basic credentials, unless the headers have an Authorization. */
   readonly url: URL;
-  /** They win over our own, the Content-Type too. */
+  /** They override our own, including the Content-Type. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** For the whole of one POST. */
+  /** Timeout of one POST. */
   readonly timeoutMs: number;
 }
 
-/** The endpoint did not take the events. */
+/** The endpoint did not accept the events. */
 export class DeliveryError extends Error {
   override readonly name = 'DeliveryError';
-  /** Whether another try would get the same answer. */
+  /** Whether a retry would get the same answer. */
   readonly isFinal: boolean;
-  /** How long the endpoint asked us to wait. */
+  /** The Retry-After of the endpoint. */
   readonly retryAfterMs: number;
 
   constructor(message: string, { isFinal = false, retryAfterMs = 0 } = {}) {
@@ -47,7 +47,7 @@ export function createWebhook(
       const limit = AbortSignal.any([signal, AbortSignal.timeout(options.timeoutMs)]);
       try {
         const response = await request(options.url, { dispatcher, method: 'POST', headers, body, signal: limit });
-        // The status has said all: a body that breaks, hangs or never ends changes nothing.
+        // The status decides: a body that breaks, hangs or never ends makes no difference.
         await response.body.dump({ limit: MAX_ANSWER_BYTES, signal: limit }).catch(() => undefined);
         requireSuccess(response, now());
       } catch (cause) {
@@ -90,16 +90,16 @@ function reasonOf(cause: unknown): string {
   return typeof code === 'string' ? `connection failed (${code})` : 'connection failed';
 }
 
-// A batch on its way: tried until the endpoint takes it, refuses it, or the retries are used up.
+// Delivers a batch: retried until the endpoint accepts it, refuses it, or the retries are used up.
 
-/** Throws DeliveryError when the endpoint did not take the events, or the signal's reason when that aborts. */
+/** Throws DeliveryError when the endpoint did not accept the events, or the signal's reason when that aborts. */
 export type Deliver = (events: readonly RegistryEvent[], signal: AbortSignal) => Promise<void>;
 
 export interface Backoff {
   /** The wait before the first retry; it doubles, up to `maxMs`. */
   readonly minMs: number;
   readonly maxMs: number;
-  /** Whether each wait is stretched by up to twice, at random. */
+  /** Whether waits are randomised up to twice their length. */
   readonly hasJitter: boolean;
 }
 
@@ -107,7 +107,7 @@ export interface DeliveryDeps {
   readonly webhook: Webhook;
   readonly retries: number;
   readonly backoff: Backoff;
-  /** Waits for as long as an endpoint asks for beyond the back-off. Rejects when the signal aborts. */
+  /** Waits for the Retry-After, if longer than the back-off. Rejects when the signal aborts. */
   readonly wait: (ms: number, signal: AbortSignal) => Promise<void>;
   readonly log: Logger;
 }
