@@ -129,12 +129,12 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
     });
 
     test('refuses what it cannot do', async () => {
-      const obstacleOf = async (spec: Readonly<Record<string, unknown>>) => {
+      const reasonAgainst = async (spec: Readonly<Record<string, unknown>>) => {
         const order = await bench.prepare({ containerFile: 'FROM scratch\n', spec });
         return bench.place.backend.findUnsupportedReason(order.spec);
       };
-      expect(await obstacleOf({ attestations: { sbom: true } })).toContain('attestations');
-      expect(await obstacleOf({ compression: { mode: 'zstd' } })).toContain('gzip');
+      expect(await reasonAgainst({ attestations: { sbom: true } })).toContain('attestations');
+      expect(await reasonAgainst({ compression: { mode: 'zstd' } })).toContain('gzip');
     });
 
     test('is found where it answers', async () => {

@@ -76,7 +76,7 @@ export interface BackendOptions {
   readonly name?: string;
   readonly platforms?: readonly string[];
   readonly isMultiPlatform?: boolean;
-  readonly obstacle?: string;
+  readonly unsupportedReason?: string;
   /** Of the images that it pushes. */
   readonly image?: Partial<ImageOptions>;
   /** Called before anything is pushed; what it throws is the build's end. */
@@ -108,7 +108,7 @@ export function createMemoryBackend(options: BackendOptions): MemoryBackend {
     isMultiPlatform,
     orders,
     listPlatforms: options.listPlatforms ?? (async () => platforms.map(parsePlatform)),
-    findUnsupportedReason: () => options.obstacle,
+    findUnsupportedReason: () => options.unsupportedReason,
     async build(order, buildOptions) {
       orders.push(await see(order));
       await options.onBuild?.(order, buildOptions);

@@ -1,4 +1,4 @@
-// The images outside of a Containerfile that a build of it can reach: what is to be resolved before it, and decides its id.
+// The external images that a build of a Containerfile may use: resolved before the build, and part of its id.
 import { formatPlatform, InvalidPlatform, type Platform, parsePlatform } from '../../oci/platform.ts';
 import { TooMuchWork } from '../work.ts';
 import { atLine, type ContainerFile, InvalidContainerFile } from './container-file.ts';
@@ -7,15 +7,15 @@ import { trimSpace } from './scanner.ts';
 import { findTarget, getStage, globalScope, neededStages, sourcesOf } from './stages.ts';
 
 export interface BaseUse {
-  /** The name as it is written, variables expanded. */
+  /** The name as written, with variables expanded. */
   readonly reference: string;
-  /** Where it is used first. */
+  /** Where it is first used. */
   readonly line: number;
-  /** What it is used for, each once; without the platform of the builder, which is not known yet. */
+  /** The platforms it is used for, without duplicates; without the builder's, which is not known yet. */
   readonly platforms: readonly Platform[];
 }
 
-/** One of them. */
+/** A single use. */
 interface Use {
   readonly reference: string;
   readonly line: number;
@@ -26,20 +26,20 @@ export interface BasesOptions {
   readonly args: Readonly<Record<string, string>>;
   /** The target stage; undefined: the last. */
   readonly stage: string | undefined;
-  /** What is to be built, at least one. */
+  /** The platforms to build, at least one. */
   readonly platforms: readonly Platform[];
-  /** What the building machine is; default: linux/amd64. */
+  /** The platform of the building machine; default: linux/amd64. */
   readonly buildPlatform?: Platform;
 }
 
-/** Each is asked for at its registry. */
+/** Each costs a request to its registry. */
 const MAX_BASES = 100;
 
-/** The build's argument that names another frontend than the file does. */
+/** The build argument that selects a frontend, overriding that of the file. */
 const SYNTAX_ARG = 'BUILDKIT_SYNTAX';
 
 /**
- * Each name once, in the order of their lines; of the frontend too. Stages that the target does not need are left out, and so are triggers of
+ * Each name once, in the order of their lines, including the frontend. Stages that the target does not need are omitted, as are triggers of
  * base images, which are not known yet. Throws InvalidContainerFile.
  */
 export function findBases(file: ContainerFile, options: BasesOptions): readonly BaseUse[] {
@@ -57,7 +57,7 @@ function collectBases(file: ContainerFile, options: BasesOptions): readonly Base
   ];
   const named = [...Map.groupBy(uses, ({ reference }) => reference)];
   if (named.length > MAX_BASES)
-    throw new InvalidContainerFile(`it reads ${named.length} images; at most ${MAX_BASES} are looked up for a build`);
+    throw new InvalidContainerFile(`it uses ${named.length} images, more than the limit of ${MAX_BASES} for a build`);
   return named
     .map(([reference, some]) => ({
       reference,
@@ -84,7 +84,7 @@ function findFor(file: ContainerFile, target: Platform, options: BasesOptions): 
   const stages = neededStages(file, findTarget(file, options.stage), scope);
   return stages.flatMap(index => {
     const own = platformOf(file, index, target, [scope, elsewhere]);
-    // What is read of besides has the platform of the result.
+    // Images only copied from have the platform of the result.
     return sourcesOf(file, index, scope).flatMap((source, i) =>
       source.kind === 'image'
         ? { reference: source.reference, line: source.line, platform: i === 0 ? own : target }
@@ -93,10 +93,10 @@ function findFor(file: ContainerFile, target: Platform, options: BasesOptions): 
   });
 }
 
-/** A machine that there is not: what is another there hangs on the machine that builds. */
+/** A platform that does not exist: values that differ for it depend on the building machine. */
 const NOWHERE: Platform = { os: 'nowhere', architecture: 'nothing' };
 
-/** Of what the stage begins with; undefined where that is not known before. */
+/** The image that the stage starts from; undefined where that is not known yet. */
 function platformOf(
   file: ContainerFile,
   index: number,
@@ -115,7 +115,7 @@ function isPlatform(text: string): boolean {
     parsePlatform(text);
     return true;
   } catch (error) {
-    // The builder says what is wrong with it.
+    // The builder reports what is wrong with it.
     if (error instanceof InvalidPlatform) return false;
     throw error;
   }

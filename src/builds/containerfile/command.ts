@@ -1,4 +1,4 @@
-// One line of a Containerfile in its parts: the keyword, the flags, and the arguments in the forms that they come in.
+// Splits one line of a Containerfile: the keyword, the flags, and the arguments in their various forms.
 import { z } from 'zod';
 import { findSimilar } from '../../oci/wording.ts';
 import { type CommandLine, type EscapeCharacter, InvalidSyntax, type KeyValue, quote } from './container-file.ts';
@@ -22,7 +22,7 @@ export function splitCommand(line: string, escapeCharacter: EscapeCharacter): Co
   return { keyword: keyword.toUpperCase(), ...splitFlags(trimSpace(rest), escapeCharacter) };
 }
 
-/** Words that begin with `--`, as long as no other one comes; `--` alone ends them. */
+/** Leading words that start with `--`; `--` alone ends them. */
 function splitFlags(text: string, escapeCharacter: EscapeCharacter): Pick<Command, 'flags' | 'rest'> {
   const flags: string[] = [];
   let rest = text;
@@ -59,10 +59,10 @@ function readFlag(text: string, escapeCharacter: EscapeCharacter): { readonly wo
   return { word, length };
 }
 
-/** What a flag may hold: a text, a text many times, or yes or no. */
+/** The kind of a flag's value: a string, a repeatable string, or a boolean. */
 export type FlagKind = 'text' | 'texts' | 'switch';
 
-/** The values of the flags: of a switch that is on, `true`. Throws InvalidSyntax for one that is unknown, without a value, or there twice. */
+/** The values of the flags: `true` for a switch. Throws InvalidSyntax for one that is unknown, duplicated or without a value. */
 export function parseFlags(
   command: Command,
   kinds: Readonly<Record<string, FlagKind>>,
@@ -104,14 +104,14 @@ export function parseCommandLine(text: string): CommandLine {
   return args ? { form: 'exec', args } : { form: 'shell', text };
 }
 
-/** A JSON list, or words between spaces; quotes mean nothing here. Throws InvalidSyntax. */
+/** A JSON list, or words separated by spaces; quotes have no meaning here. Throws InvalidSyntax. */
 export function parseJsonOrWords(text: string): readonly string[] {
   return parseJsonList(text) ?? splitWords(text);
 }
 
 const stringsSchema = z.array(z.string());
 
-/** The strings of a JSON list; undefined for what is no JSON list. Throws InvalidSyntax for a list of anything else. */
+/** The strings of a JSON list; undefined for anything but a JSON list. Throws InvalidSyntax for a list of anything else. */
 export function parseJsonList(text: string): readonly string[] | undefined {
   const list = trimSpaceStart(text);
   if (!list.startsWith('[')) return undefined;
@@ -130,7 +130,7 @@ export function splitWords(text: string): readonly string[] {
   return text.split(/[\t\v\f\r ]+/).filter(word => word !== '');
 }
 
-/** Words between spaces that stand outside of quotes; quotes and escapes stay, for the expansion. */
+/** Words separated by unquoted spaces; quotes and escapes are preserved for the expansion. */
 export function splitQuotedWords(text: string, escapeCharacter: EscapeCharacter): readonly string[] {
   const words: string[] = [];
   let start = 0;
@@ -141,7 +141,7 @@ export function splitQuotedWords(text: string, escapeCharacter: EscapeCharacter)
       if (at > start) words.push(text.slice(start, at));
       start = at + 1;
     } else if (char === escapeCharacter && quoted !== "'") {
-      // What escapes nothing goes.
+      // Escapes without effect are dropped.
       if (at === text.length - 1) return at > start ? [...words, text.slice(start, at)] : words;
       at += 1;
     } else if (char === quoted) quoted = undefined;
@@ -151,7 +151,7 @@ export function splitQuotedWords(text: string, escapeCharacter: EscapeCharacter)
   return words;
 }
 
-/** `key=value …`, or the old `key value`. Throws InvalidSyntax where one has no key, or there is nothing at all. */
+/** `key=value …`, or the legacy `key value`. Throws InvalidSyntax for a missing key, or no arguments. */
 export function parseKeyValues(keyword: string, text: string, escapeCharacter: EscapeCharacter): readonly KeyValue[] {
   const words = splitQuotedWords(text, escapeCharacter);
   const [first] = words;

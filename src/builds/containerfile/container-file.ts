@@ -1,14 +1,14 @@
-// A Containerfile as it is written, parsed but with no variable expanded; and what is said of one that is invalid.
+// A Containerfile as written, parsed without expanding variables; and errors of invalid ones.
 import { TooMuchWork, type Work } from '../work.ts';
 
 export interface ContainerFile {
-  /** The image of the frontend that the file asks for. */
+  /** The frontend image that the file requests. */
   readonly syntax: Directive | undefined;
   readonly check: Directive | undefined;
   readonly escapeCharacter: EscapeCharacter;
-  /** The budget for expanding variables and finding stages, all told: a short text can ask for very much. */
+  /** The total budget for expanding variables and finding stages: a short text can cause very much work. */
   readonly work: Work;
-  /** Before the first stage: they are for FROM, and for stages that name them. */
+  /** ARGs before the first stage: used by FROM, and by stages that declare them. */
   readonly globalArgs: readonly ArgInstruction[];
   /** At least one. */
   readonly stages: readonly Stage[];
@@ -24,7 +24,7 @@ export type EscapeCharacter = '\\' | '`';
 export interface Stage {
   /** In lower case. */
   readonly name: string | undefined;
-  /** The image, stage or `scratch` that it begins with; variables are not expanded. */
+  /** The image, stage or `scratch` that it starts from, unexpanded. */
   readonly base: string;
   readonly platform: string | undefined;
   readonly instructions: readonly Instruction[];
@@ -47,22 +47,22 @@ export type Instruction =
   | (Positioned & { readonly kind: 'onbuild'; readonly trigger: string });
 
 interface Positioned {
-  /** From 1; of a trigger, that of the ONBUILD or FROM that it came with. */
+  /** One-based; for a trigger, the line of its ONBUILD or FROM. */
   readonly line: number;
-  /** Its line, continued lines joined. */
+  /** Its line, with continuation lines joined. */
   readonly code: string;
 }
 
-/** What COPY and ADD have in common. */
+/** Common to COPY and ADD. */
 export interface SourcesAndDest {
   readonly sources: readonly string[];
-  /** Files that stand in the Containerfile. */
+  /** Inline files (heredocs). */
   readonly heredocs: readonly Heredoc[];
   readonly destination: string;
   readonly chown: string | undefined;
   readonly chmod: string | undefined;
   readonly isLinked: boolean;
-  /** Patterns of paths that are left out, of .dockerignore's kind. */
+  /** Patterns of excluded paths, as in .dockerignore. */
   readonly excludes: readonly string[];
 }
 
@@ -75,16 +75,16 @@ export interface CopyInstruction extends Positioned, SourcesAndDest {
 
 export interface AddInstruction extends Positioned, SourcesAndDest {
   readonly kind: 'add';
-  /** Whether archives are unpacked; undefined: as it is usual, local ones are. */
+  /** Whether to unpack archives; undefined: local ones only. */
   readonly unpacks: boolean | undefined;
   readonly checksum: string | undefined;
 }
 
 export interface Heredoc {
   readonly name: string;
-  /** Between the line and the terminator; leading tabs are removed already where `<<-` asks for it. */
+  /** Without the delimiters; leading tabs are already removed for `<<-`. */
   readonly content: string;
-  /** Variables in the content are expanded: no part of the name is quoted. */
+  /** Whether variables in the content are expanded, as no part of the name is quoted. */
   readonly isExpanded: boolean;
 }
 
@@ -97,7 +97,7 @@ export interface RunInstruction extends Positioned {
   readonly kind: 'run';
   /** Stages and images that its mounts read from. */
   readonly mountSources: readonly string[];
-  /** Flags such as `--network=host`, for which a builder has to be allowed more than usual. */
+  /** Flags such as `--network=host` that need additional entitlements. */
   readonly entitlements: readonly string[];
 }
 
@@ -106,7 +106,7 @@ export interface KeyValue {
   readonly value: string;
 }
 
-/** A command: a list is run as it is, a text by the shell. */
+/** A command: a list is executed directly, a string by the shell. */
 export type CommandLine = { readonly form: 'exec'; readonly args: readonly string[] } | ShellForm;
 
 interface ShellForm {
@@ -124,10 +124,10 @@ export interface Healthcheck {
   readonly retries: number;
 }
 
-/** The text is no Containerfile. `message` names the line, what is wrong there, and what would be right. */
+/** The Containerfile is invalid. `message` names the line, what is wrong there, and what would be right. */
 export class InvalidContainerFile extends Error {
   override readonly name = 'InvalidContainerFile';
-  /** From 1; undefined where the whole file is meant. */
+  /** One-based; undefined for the whole file. */
   readonly line: number | undefined;
 
   constructor(reason: string, line?: number) {
@@ -136,12 +136,12 @@ export class InvalidContainerFile extends Error {
   }
 }
 
-/** What is wrong with a piece of text, without its place. */
+/** What is wrong with a piece of text, without its location. */
 export class InvalidSyntax extends Error {
   override readonly name = 'InvalidSyntax';
 }
 
-/** Turns an InvalidSyntax or TooMuchWork of `work` into an InvalidContainerFile that names the line. */
+/** Turns an InvalidSyntax or TooMuchWork of `work` into an InvalidContainerFile with the line. */
 export function atLine<T>(line: number, work: () => T): T {
   try {
     return work();
@@ -152,7 +152,7 @@ export function atLine<T>(line: number, work: () => T): T {
   }
 }
 
-/** A foreign word in a message: short, on one line, in quotes. */
+/** Foreign text in a message: short, on one line, quoted. */
 export function quote(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
 }

@@ -1,4 +1,5 @@
-// Words with quotes, escapes and variables, read as BuildKit reads them: https://docs.docker.com/reference/dockerfile/#environment-replacement
+// Expands words with quotes, escapes and variables, with BuildKit's rules:
+// https://docs.docker.com/reference/dockerfile/#environment-replacement
 import { createWork, type Work, type WorkOptions } from '../work.ts';
 import { type EscapeCharacter, InvalidSyntax } from './container-file.ts';
 import { replacePattern, trimEnd, trimStart } from './pattern.ts';
@@ -9,49 +10,49 @@ type Variables = (name: string) => string | undefined;
 
 export interface ExpandOptions {
   readonly escapeCharacter: EscapeCharacter;
-  /** Quotes are read, but stay. */
+  /** Quotes are interpreted, but retained. */
   readonly keepsQuotes?: boolean;
-  /** Escapes are read, but stay. */
+  /** Escapes are interpreted, but retained. */
   readonly keepsEscapes?: boolean;
-  /** Variables that are not set stay as they are written. */
+  /** Unset variables are left as written. */
   readonly keepsUnset?: boolean;
-  /** Quotes are characters like others, as in the text of a heredoc. */
+  /** Quotes are literal, as in the text of a heredoc. */
   readonly ignoresQuotes?: boolean;
-  /** Spent as texts grow and patterns are tried; absent: this expansion has a budget of its own. */
+  /** Spent on growing texts and pattern steps; absent: this expansion has its own budget. */
   readonly work?: Work | undefined;
 }
 
 const WHAT = 'its variables: use shorter values and simpler patterns, or fewer of them';
 
-/** Of all expansions of a file that are done at once, for all platforms, on the way to the answer of a request. */
+/** For all expansions done synchronously for a file, for all platforms, while a request waits. */
 export const PLANNING: WorkOptions = { maxSteps: 512 * 1024, what: WHAT };
 
-/** Of all of a build for one platform, in which others have their turn after each instruction. */
+/** For all expansions of a build for one platform, which yields after each instruction. */
 export const EXPANSION: WorkOptions = { maxSteps: 4 * 1024 * 1024, what: WHAT };
 
-/** The longest text that one expansion may become: values can double with each variable that is made of others. */
+/** The longest result of one expansion: values can double with each variable made of others. */
 const MAX_EXPANDED = 1024 * 1024;
 const MAX_DEPTH = 50;
-/** What it takes to read one, as many characters are copied meanwhile. */
+/** The cost of reading one, in copied characters. */
 const SUBSTITUTION_STEPS = 32;
 
-/** One word: what spaces there are stay. Throws InvalidSyntax. */
+/** One word, including spaces. Throws InvalidSyntax. */
 export function expandWord(text: string, variables: Variables, options: ExpandOptions): string {
   return readAll(text, variables, options).text;
 }
 
-/** As many words as there are between spaces that are not quoted, those of values too. Throws InvalidSyntax. */
+/** Splits at unquoted spaces, those of values too. Throws InvalidSyntax. */
 export function expandWords(text: string, variables: Variables, options: ExpandOptions): readonly string[] {
   return readAll(text, variables, options).words;
 }
 
-/** Where the reading of a word stands. */
+/** The position within a word. */
 interface Reading extends ExpandOptions {
   readonly work: Work;
   readonly cursor: Cursor;
   readonly variables: Variables;
   readonly depth: number;
-  /** Escapes within quotes are doubled, for a pattern that is read once more. */
+  /** Whether escapes within quotes are doubled, for a pattern that is parsed again. */
   readonly isPattern: boolean;
 }
 
@@ -67,7 +68,7 @@ interface Read {
   readonly words: readonly string[];
 }
 
-/** Reads up to and with the stop character, to the end where there is none. Throws InvalidSyntax. */
+/** Reads up to and including the stop character, or to the end without one. Throws InvalidSyntax. */
 function readUntil(stop: string | undefined, reading: Reading): Read {
   const { cursor, escapeCharacter, keepsEscapes, work } = reading;
   if (reading.depth > MAX_DEPTH) throw new InvalidSyntax(`variables nest deeper than ${MAX_DEPTH}`);
@@ -116,7 +117,7 @@ function readSingle({ cursor, isPattern, escapeCharacter }: Reading): string {
   return isPattern && char === escapeCharacter ? char + char : char;
 }
 
-/** What an escape between double quotes stands for, or a variable. */
+/** The meaning of an escape in double quotes, or a variable. */
 function readDouble(char: string, reading: Reading): string {
   const { cursor, escapeCharacter, keepsQuotes, keepsEscapes, isPattern } = reading;
   if (char === '$') return readSubstitution(reading);
@@ -127,7 +128,7 @@ function readDouble(char: string, reading: Reading): string {
   return keepsEscapes && (!keepsQuotes || isPattern) ? char + char : char;
 }
 
-/** The start of a heredoc stays one word, even with spaces before its name. */
+/** The start of a heredoc is one word, even with spaces before its name. */
 function readArrows(cursor: Cursor): string {
   let arrows = cursor.next() ?? '';
   if (cursor.peek() !== '<') return arrows;
@@ -138,7 +139,7 @@ function readArrows(cursor: Cursor): string {
   return arrows;
 }
 
-/** The text as a whole, and cut at spaces where they were not quoted. */
+/** The whole text, and the words split at unquoted spaces. */
 function createWords(work: Work) {
   const text: string[] = [];
   const words: string[] = [];
@@ -177,7 +178,7 @@ function createWords(work: Work) {
   };
 }
 
-/** One variable, such as $V, ${V:-default} or ${V#pattern}, and what it becomes; reads from the dollar on. */
+/** Expands one variable, such as $V, ${V:-default} or ${V#pattern}, starting at the dollar. */
 function readSubstitution(reading: Reading): string {
   const { cursor, variables, keepsUnset, work } = reading;
   work.spend(SUBSTITUTION_STEPS);
@@ -257,7 +258,7 @@ function replace(name: string, reading: Reading): string {
   return replacePattern(value ?? '', pattern, { replacement, all, work: reading.work });
 }
 
-/** A name, digits alone, or one of the shell's special characters; empty where there is none of these. */
+/** A name, digits, or one of the shell's special characters; empty where there is none of these. */
 function readName(cursor: Cursor): string {
   const first = cursor.peek() ?? '';
   if (/^[@*#?\-$!]$/.test(first)) return cursor.next() ?? '';

@@ -1,5 +1,5 @@
-// From the text of a Containerfile to its logical lines: parser directives read, comments dropped, continued lines joined, heredocs taken out. A
-// parser of our own and not an editor's: what BuildKit takes for an instruction and we do not would be a base image that nobody looked at.
+// Splits a Containerfile into logical lines: parser directives read, comments dropped, continuation lines joined, heredocs extracted. Our
+// own parser, not a lenient one: an instruction that BuildKit sees and we do not would be an unchecked base image.
 import { atLine, type Directive, type EscapeCharacter, type Heredoc, InvalidSyntax, quote } from './container-file.ts';
 import { type ExpandOptions, expandWords } from './expand.ts';
 import { isSpace, trimEndWhile, trimSpaceStart } from './scanner.ts';
@@ -11,7 +11,7 @@ export interface Line {
   readonly heredocs: readonly Heredoc[];
 }
 
-/** Splits with the line breaks kept: a heredoc's content has them. */
+/** Splits with the line breaks retained: they are part of heredocs. */
 export function splitLines(text: string): readonly string[] {
   const lines: string[] = [];
   for (let start = text.startsWith('\uFEFF') ? 1 : 0; start < text.length || lines.length === 0; ) {
@@ -23,7 +23,7 @@ export function splitLines(text: string): readonly string[] {
 }
 
 interface Directives {
-  /** The image of the frontend that reads the file instead of the builder's own. */
+  /** The frontend image that replaces the builder's own. */
   readonly syntax: Directive | undefined;
   readonly check: Directive | undefined;
   readonly escapeCharacter: EscapeCharacter;
@@ -33,9 +33,9 @@ const DIRECTIVE = /^([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+)$/s;
 
 const NAMES: readonly string[] = ['syntax', 'check', 'escape'];
 
-/** Throws InvalidContainerFile for a directive that is given twice, or an invalid escape character. */
+/** Throws InvalidContainerFile for a duplicate directive, or an invalid escape character. */
 export function readDirectives(lines: readonly string[]): Directives {
-  // The first line may be for the system that runs the file. Then only the syntax counts: the parser takes that line for a comment.
+  // The first line may be a shebang. Then only `syntax` counts: the parser takes that line for a comment.
   const isRunnable = lines[0]?.startsWith('#!') ?? false;
   const found = new Map<string, Directive>();
   for (const [i, text] of lines.entries()) {
@@ -105,7 +105,7 @@ function findMarks(text: string): readonly HeredocMark[] {
   return TAKES_HEREDOC.test(text) ? findHeredocs(text) : [];
 }
 
-/** The text from a line on as far as it is continued, and the line behind it. Empty for an empty line or a comment. */
+/** The text of a line with its continuations, and the line after it. Empty for an empty line or a comment. */
 function readContinued(
   lines: readonly string[],
   start: number,
@@ -155,19 +155,19 @@ function withoutBreak(line: string): string {
 interface HeredocMark {
   readonly name: string;
   readonly isExpanded: boolean;
-  /** `<<-`: leading tabs of the terminator do not count, and those of the content go. */
+  /** `<<-`: leading tabs of the terminator are ignored, and those of the content are removed. */
   readonly dropsTabs: boolean;
 }
 
 const MARK = /^\d*<<(-?)([^<]*)$/;
 
-/** Heredocs are the shell's: their names know no other escape character. */
+/** Heredocs are shell syntax: their names know no other escape character. */
 const NAME: ExpandOptions = { escapeCharacter: '\\', keepsUnset: true };
 
-/** To look for them takes longer than for anything else in a line. */
+/** The most expensive part of a line to find. */
 const MAX_MARKS = 256;
 
-/** The heredocs that a line begins, in order. Throws InvalidSyntax where more may begin than anybody writes. */
+/** The heredocs started by a line, in order. Throws InvalidSyntax for an unreasonable number of marks. */
 function findHeredocs(line: string): readonly HeredocMark[] {
   const marks = line.split('<<', MAX_MARKS + 2).length - 1;
   if (marks === 0) return [];
@@ -177,7 +177,7 @@ function findHeredocs(line: string): readonly HeredocMark[] {
   );
 }
 
-/** Undefined for a word that begins none. */
+/** Undefined for a word that does not start one. */
 export function parseHeredocMark(word: string): HeredocMark | undefined {
   if (!word.includes('<<')) return undefined;
   const [, minus, rest = ''] = MARK.exec(word) ?? [];
@@ -187,7 +187,7 @@ export function parseHeredocMark(word: string): HeredocMark | undefined {
   return { name, isExpanded: countQuotes(name) === countQuotes(quoted), dropsTabs: minus === '-' };
 }
 
-/** What a shell could not read, such as an apostrophe in a RUN, begins no heredoc. */
+/** Unbalanced quotes, such as an apostrophe in a RUN, start no heredoc. */
 function splitShellWords(text: string, options: ExpandOptions): readonly string[] {
   try {
     return expandWords(text, unset, options);

@@ -1,4 +1,4 @@
-// One instruction from its line: a row for each keyword.
+// Parses one instruction from its line, with a table of keywords.
 import { findSimilar } from '../../oci/wording.ts';
 import {
   type Command,
@@ -124,7 +124,7 @@ function parseSourcesAndDest({ keyword, rest }: Command, flags: Flags, heredocs:
   if (parseHeredocMark(destination))
     throw new InvalidSyntax(`${keyword} has the heredoc ${quote(destination)} as its destination`);
   const sources = words.slice(0, -1);
-  // As in a shell, the last one of a name is meant.
+  // As in a shell, the last one of a name wins.
   const byName = new Map(heredocs.map(heredoc => [heredoc.name, heredoc]));
   return {
     sources: sources.filter(source => !parseHeredocMark(source)),
@@ -178,7 +178,7 @@ function splitFields(text: string): readonly { readonly key: string; readonly va
   });
 }
 
-/** Stages and images that are read from must be known before anything is built. */
+/** Referenced stages and images must be known before anything is built. */
 function noVariable(where: string): string {
   return `${where} cannot use a variable; name a stage there, whose FROM can use one`;
 }
@@ -203,7 +203,7 @@ function parseVolumes(command: Command): readonly string[] {
   throw new InvalidSyntax('VOLUME has an empty path');
 }
 
-/** The text of the trigger with its heredocs: it is parsed where it is pulled. */
+/** The text of the trigger with its heredocs: it is parsed when it is used. */
 function parseTrigger(command: Command, line: Line, escapeCharacter: EscapeCharacter): string {
   const rest = theOne(command);
   const { keyword } = splitCommand(rest, escapeCharacter);

@@ -1,4 +1,4 @@
-// From the text of a Containerfile to its stages. https://docs.docker.com/reference/dockerfile/
+// Parses a Containerfile into stages. https://docs.docker.com/reference/dockerfile/
 import { createWork } from '../work.ts';
 import { type Command, isFrom, parseFlags, splitCommand, splitWords } from './command.ts';
 import {
@@ -20,7 +20,7 @@ const MAX_CHARACTERS = 1024 * 1024;
 const MAX_INSTRUCTIONS = 2000;
 const STAGE_NAME = /^[a-z][a-z0-9-_.]*$/;
 
-/** Throws InvalidContainerFile. Names of stages and images are not looked up: that takes the values of variables. */
+/** Throws InvalidContainerFile. Names of stages and images are not resolved, since that needs the values of variables. */
 export function parseContainerFile(text: string): ContainerFile {
   if (text.length > MAX_CHARACTERS) throw new InvalidContainerFile(`it is longer than ${MAX_CHARACTERS} characters`);
   const physical = splitLines(text);
@@ -41,7 +41,7 @@ export function parseContainerFile(text: string): ContainerFile {
   };
 }
 
-/** The instructions of a trigger, as ONBUILD keeps them: exactly one. Throws InvalidContainerFile. */
+/** The instructions of an ONBUILD trigger: exactly one. Throws InvalidContainerFile. */
 export function parseTrigger(text: string, escapeCharacter: EscapeCharacter, line: number): Instruction {
   const [first, ...others] = joinLines(splitLines(text), escapeCharacter);
   if (!first || others.length > 0)

@@ -1,13 +1,13 @@
-// Shell patterns of ${V#p}, ${V%p} and ${V/p/r}: `*` and `?`, which match no line break, and escaped characters. Between two stars the first
-// place that fits is the right one, so that nothing is tried again: no pattern can make it slow beyond the product of both lengths.
+// Shell patterns of ${V#p}, ${V%p} and ${V/p/r}: `*` and `?`, which match no line break, and escaped characters. Between two stars the
+// first match is always right, so there is no backtracking: matching is at most the product of both lengths.
 import type { Work } from '../work.ts';
 import { InvalidSyntax, quote } from './container-file.ts';
 
-/** Which of all matches from one place counts. */
+/** Which of all matches from one position to take. */
 type Reach = 'shortest' | 'longest';
 /** A character, or any one of a line. */
 type Token = { readonly literal: string } | { readonly any: true };
-/** What stands between two stars: the first is at the start of the match, the last at its end. At least one; each may be empty. */
+/** The parts between stars: the first is at the start of the match, the last at its end. At least one; each may be empty. */
 type Pattern = readonly (readonly Token[])[];
 
 interface TrimOptions {
@@ -15,12 +15,12 @@ interface TrimOptions {
   readonly work: Work;
 }
 
-/** The value without the part at its start that the pattern matches. Throws InvalidSyntax for an unknown escape, or TooMuchWork. */
+/** The value without the matching prefix. Throws InvalidSyntax for an unknown escape, or TooMuchWork. */
 export function trimStart(value: string, pattern: string, options: TrimOptions): string {
   return trim([...value], parsePattern(pattern, options.work), options).join('');
 }
 
-/** The same at its end. */
+/** The same for a suffix. */
 export function trimEnd(value: string, pattern: string, options: TrimOptions): string {
   const backwards = parsePattern(pattern, options.work)
     .map(part => part.toReversed())
@@ -46,7 +46,7 @@ export function replacePattern(
     work,
   }: {
     readonly replacement: string;
-    /** Each match, and not the first alone. */
+    /** Every match, not just the first. */
     readonly all: boolean;
     readonly work: Work;
   },
@@ -94,7 +94,7 @@ interface Part {
   readonly work: Work;
 }
 
-/** Where the part ends that begins here; undefined where it does not. */
+/** The end of the part if it matches here; undefined otherwise. */
 function matchAt(value: Value, start: number, { part, work }: Part): number | undefined {
   let at = start;
   for (const token of part) {
@@ -107,7 +107,7 @@ function matchAt(value: Value, start: number, { part, work }: Part): number | un
   return matched === part.length ? at : undefined;
 }
 
-/** The end of the part at the first place that a star before it reaches. */
+/** The end of the part at its first match after a star. */
 function findFirst(value: Value, from: number, part: Part): number | undefined {
   for (let start = from; start <= value.length; start += 1) {
     const end = matchAt(value, start, part);
@@ -116,7 +116,7 @@ function findFirst(value: Value, from: number, part: Part): number | undefined {
   return undefined;
 }
 
-/** The same at the last place. */
+/** The same for the last match. */
 function findLast(value: Value, from: number, part: Part): number | undefined {
   const lineEnd = value.indexOf('\n', from);
   for (let start = lineEnd < 0 ? value.length : lineEnd; start >= from; start -= 1) {

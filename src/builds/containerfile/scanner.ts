@@ -1,12 +1,12 @@
-// The characters of a Containerfile, and what is space among them. BuildKit's parser is written in Go: what one parser takes for space and the
-// other does not would be a base image that nobody looked at. JavaScript's \s and trim differ in U+0085 and U+FEFF.
+// Scans the characters of a Containerfile with BuildKit's (Go's) definition of white space: a difference between parsers could hide a base
+// image. JavaScript's \s and trim differ in U+0085 and U+FEFF.
 
 export interface Cursor {
   /** The next character, a whole code point; undefined at the end. */
   peek(): string | undefined;
-  /** The same, and goes on behind it. */
+  /** The same, and advances. */
   next(): string | undefined;
-  /** What comes before the next character that is an end, or before the end of the text. It is asked of UTF-16 code units. */
+  /** Everything before the next character that is an end, or before the end of the text. Called with UTF-16 code units. */
   nextUntil(isEnd: (char: string) => boolean): string;
 }
 
@@ -31,13 +31,13 @@ export function createCursor(text: string): Cursor {
   };
 }
 
-/** As Go's unicode.IsSpace. */
+/** Like Go's unicode.IsSpace. */
 const SPACE = /[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
 
 /** Of a single character. */
 export function isSpace(char: string): boolean {
   const code = char.charCodeAt(0);
-  // Of most texts nearly all.
+  // True for nearly all characters of most texts.
   if (code < 0x80) return code === 0x20 || (code >= 0x09 && code <= 0x0d);
   return SPACE.test(char);
 }
@@ -52,7 +52,7 @@ export function trimSpaceStart(text: string): string {
   return text.slice(start);
 }
 
-/** By hand, and not by an expression: one that looks for the end of a run takes the square of its length. */
+/** By hand: a regular expression for the end of a run takes quadratic time. */
 export function trimEndWhile(text: string, isTrimmed: (char: string) => boolean): string {
   let end = text.length;
   while (end > 0 && isTrimmed(text.charAt(end - 1))) end -= 1;

@@ -1,4 +1,4 @@
-// The stages of a Containerfile: what FROM and --from mean once variables are expanded, and which stages a target needs.
+// The stages of a Containerfile: resolves FROM and --from once variables are expanded, and finds the stages that a target needs.
 import { formatPlatform, type Platform } from '../../oci/platform.ts';
 import { findSimilar } from '../../oci/wording.ts';
 import {
@@ -12,34 +12,34 @@ import {
 import { expandWord } from './expand.ts';
 import { parseTrigger } from './parse.ts';
 
-/** What a stage begins with, or is read from: another stage by its number, an image, or nothing. */
+/** What a stage starts from or reads from: another stage by its number, an image, or nothing. */
 export type StageSource =
   | { readonly kind: 'stage'; readonly index: number }
   | { readonly kind: 'image'; readonly reference: string; readonly line: number }
   | { readonly kind: 'scratch' };
 
 interface BuildPlatforms {
-  /** Of the machine that builds. */
+  /** Of the building machine. */
   readonly build: Platform;
   readonly target: Platform;
 }
 
 interface BuildArguments {
-  /** The values that the build was given. */
+  /** The build arguments. */
   readonly args: Readonly<Record<string, string>>;
-  /** The target stage as it was asked for. */
+  /** The target stage as requested. */
   readonly stage?: string | undefined;
 }
 
-/** Of all values in one scope: an image config that holds them could not be larger. */
+/** For all values in one scope: a larger image config would be refused. */
 export const MAX_SCOPE_CHARACTERS = 4 * 1024 * 1024;
 
-/** What it takes to look at one, besides its text. */
+/** The cost of one, besides its text. */
 const ARG_STEPS = 4;
 
 /**
- * What variables mean in FROM, and the values that stages take over: the platform's, and those of the ARGs before the first FROM. Throws
- * InvalidContainerFile or TooMuchWork.
+ * The variables for FROM, and those that stages inherit: the platform's, and the ARGs before the first FROM. Throws InvalidContainerFile or
+ * TooMuchWork.
  */
 export function globalScope(
   file: ContainerFile,
@@ -82,7 +82,7 @@ function platformArgs({ build, target }: BuildPlatforms, stage: string): Readonl
   ]);
 }
 
-/** The number of the stage to build: the last, where none is asked for. Throws InvalidContainerFile or TooMuchWork. */
+/** The number of the stage to build; default: the last. Throws InvalidContainerFile or TooMuchWork. */
 export function findTarget(file: ContainerFile, stage: string | undefined): number {
   if (!stage) return file.stages.length - 1;
   const index = findNamed(file, stage);
@@ -93,7 +93,7 @@ export function findTarget(file: ContainerFile, stage: string | undefined): numb
   throw new InvalidContainerFile(`it has no stage ${quote(stage)}; ${hint}`);
 }
 
-/** The stages that the target needs, itself too, in their order. Throws InvalidContainerFile or TooMuchWork. */
+/** The stages that the target needs, including itself, in order. Throws InvalidContainerFile or TooMuchWork. */
 export function neededStages(
   file: ContainerFile,
   target: number,
@@ -109,7 +109,7 @@ export function neededStages(
   return [...needed].sort((a, b) => a - b);
 }
 
-/** All that a stage begins with and reads from. Throws InvalidContainerFile or TooMuchWork. */
+/** Everything that a stage starts from and reads from. Throws InvalidContainerFile or TooMuchWork. */
 export function sourcesOf(
   file: ContainerFile,
   index: number,
@@ -119,7 +119,7 @@ export function sourcesOf(
   return [base, ...effectiveInstructions(file, index, base).flatMap(each => resolveSources(file, index, each))];
 }
 
-/** What the stage begins with, variables expanded. Throws InvalidContainerFile or TooMuchWork. */
+/** What the stage starts from, with variables expanded. Throws InvalidContainerFile or TooMuchWork. */
 export function resolveBase(file: ContainerFile, index: number, scope: ReadonlyMap<string, string>): StageSource {
   const { base, line } = getStage(file, index);
   const name = atLine(line, () => expandWord(base, variable => scope.get(variable), file));
@@ -134,7 +134,7 @@ export function resolveBase(file: ContainerFile, index: number, scope: ReadonlyM
   return name === 'scratch' ? { kind: 'scratch' } : { kind: 'image', reference: name, line };
 }
 
-/** The instructions of a stage, with the triggers in front that the stage it begins with leaves behind. Throws InvalidContainerFile or TooMuchWork. */
+/** The instructions of a stage, preceded by the triggers of its base stage. Throws InvalidContainerFile or TooMuchWork. */
 export function effectiveInstructions(file: ContainerFile, index: number, base: StageSource): readonly Instruction[] {
   const { instructions, line } = getStage(file, index);
   if (base.kind !== 'stage') return instructions;
@@ -149,7 +149,7 @@ function readTrigger({ work }: ContainerFile, trigger: string, line: number): In
   return parseTrigger(trigger, '\\', line);
 }
 
-/** What an instruction of a stage reads from. Throws InvalidContainerFile for a stage that is not there yet. */
+/** What an instruction of a stage reads from. Throws InvalidContainerFile for a later stage. */
 export function resolveSources(file: ContainerFile, index: number, instruction: Instruction): readonly StageSource[] {
   if (instruction.kind === 'copy' && instruction.from !== undefined) {
     return [resolveFrom(file, index, { from: instruction.from, line: instruction.line })];
@@ -194,7 +194,7 @@ export function getStage(file: ContainerFile, index: number): Stage {
   return stage;
 }
 
-/** By the text alone, for a Containerfile that only its builder can read. A line of a heredoc that looks like a FROM counts as one. */
+/** By the text only, for a Containerfile that only its builder can parse. A line of a heredoc that looks like a FROM counts as one. */
 export function hasStage(containerFile: string, name: string): boolean {
   return containerFile.split('\n').some(line => {
     const words = line

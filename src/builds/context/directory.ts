@@ -1,4 +1,4 @@
-// A directory of this machine as a build context, without what its .dockerignore leaves out. No symlink is followed on the way.
+// A local directory as a build context, without what its .dockerignore excludes. Symlinks are not followed.
 import { constants, type Dirent, type Stats } from 'node:fs';
 import { lstat, open, readdir, readlink, readFile as readWhole, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -21,13 +21,16 @@ import {
 
 interface DirectoryOptions {
   readonly limits?: ContextLimits | undefined;
-  /** The name of the Containerfile in the directory, for an ignore file of its own. */
+  /** The name of the Containerfile in the directory, for its own ignore file. */
   readonly containerFile?: string | undefined;
 }
 
 const IGNORING = { maxSteps: 2 ** 32, what: 'the patterns of its ignore file: use fewer or simpler ones' } as const;
 
-/** What its ignore file leaves. Files are read when they are opened. Throws InvalidContext, which names the path, or the error of the file system. */
+/**
+ * The entries that are not ignored. Files are read when they are opened. Throws InvalidContext, which names the path, or the error of the
+ * file system.
+ */
 export async function readDirectory(
   path: string,
   { limits = DEFAULT_CONTEXT_LIMITS, containerFile }: DirectoryOptions = {},
@@ -39,8 +42,8 @@ export async function readDirectory(
 }
 
 /**
- * What the ignore file of the directory leaves. Throws InvalidContext, which names the path, or the error of the file system; one that
- * comes later breaks the stream. The caller reads it to its end or cancels it.
+ * A tar of the entries that are not ignored. Throws InvalidContext, which names the path, or the error of the file system; a later one
+ * breaks the stream. The caller reads it to its end or cancels it.
  */
 export async function packDirectory(
   path: string,
@@ -48,7 +51,7 @@ export async function packDirectory(
     gzip = false,
     ...options
   }: DirectoryOptions & {
-    /** Whether the tar is packed with gzip. */
+    /** Whether to compress the tar with gzip. */
     readonly gzip?: boolean | undefined;
   } = {},
 ): Promise<ReadableStream<Uint8Array>> {
@@ -74,7 +77,7 @@ async function addChild(tree: Tree, { root, name: parent, rules }: Place, child:
   const isIgnored = await rules.ignores(name);
   if (isIgnored && !(child.isDirectory() && rules.hasExceptions)) return;
   const path = join(root, name);
-  // A directory of which only some files are wanted comes with them.
+  // A directory with only some files included is included itself.
   if (!isIgnored) tree.add(name, await entryOf(path, await lstat(path)));
   if (child.isDirectory()) await addChildren(tree, { root, name, rules });
 }
@@ -109,7 +112,10 @@ function refuseUnreadable(path: string): (error: unknown) => never {
   };
 }
 
-/** The bytes of a file that was looked at before, exactly as many as it had, and of no other that has its name since; no link is followed. `changed()` is thrown where it is another file, or has another size. */
+/**
+ * The bytes of a previously examined file: exactly as many as it had, and only if it is still the same file; no link is followed. Throws
+ * `changed()` otherwise.
+ */
 export async function* readFileOf(
   path: string,
   { dev, ino, size }: Stats,
@@ -132,7 +138,7 @@ export async function* readFileOf(
 export interface IgnoreRules {
   /** Rejects as PathPatterns has it. */
   ignores(name: string): Promise<boolean>;
-  /** Whether something below an ignored directory may be wanted after all. */
+  /** Whether something below an ignored directory may be included again. */
   readonly hasExceptions: boolean;
 }
 

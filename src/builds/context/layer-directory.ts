@@ -1,4 +1,4 @@
-// A directory of this machine as the tar of a layer: everything in it, with its modes and links, and without times and owners.
+// A local directory as the tar of a layer: everything in it, with modes and links, without times and owners.
 import type { Stats } from 'node:fs';
 import { lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import { readFileOf } from './directory.ts';
 import { encodeTar } from './tar.ts';
 import type { Entry } from './tree.ts';
 
-/** It cannot be a layer as it is. `message` names the path and what is wrong. */
+/** It cannot become a layer. `message` names the path and what is wrong. */
 export class InvalidLayerDirectory extends Error {
   override readonly name = 'InvalidLayerDirectory';
 }
@@ -19,9 +19,9 @@ export interface LayerDirectoryLimits {
   readonly maxEntries: number;
 }
 
-/** Something in the directory, as it was when it was looked at. */
+/** An entry of the directory, as of when it was examined. */
 export interface LayerFile {
-  /** In the layer. */
+  /** Its path in the layer. */
   readonly name: string;
   readonly path: string;
   readonly stats: Stats;
@@ -29,16 +29,16 @@ export interface LayerFile {
   readonly target?: string | undefined;
 }
 
-/** Kubernetes keeps what a volume of a ConfigMap or a Secret holds in a directory of its own, and swaps this link to change all at once. */
+/** Kubernetes stores the contents of ConfigMap and Secret volumes in a hidden directory, and swaps this link to update all at once. */
 const SWAPPED = '..data';
 const PERMISSIONS = 0o7777;
 
-/** The same files give the same bytes. Throws InvalidLayerDirectory, or the error of the file system; what comes later breaks the stream. */
+/** The same files give the same bytes. Throws InvalidLayerDirectory, or the error of the file system; a later one breaks the stream. */
 export async function packLayer(directory: string, limits?: LayerDirectoryLimits): Promise<ReadableStream<Uint8Array>> {
   return packFiles(await listLayer(directory, limits));
 }
 
-/** The caller reads it to its end or cancels it. It breaks with InvalidLayerDirectory where a file is another one by now. */
+/** The caller reads it to its end or cancels it. It breaks with InvalidLayerDirectory where a file was replaced meanwhile. */
 export function packFiles(files: readonly LayerFile[]): ReadableStream<Uint8Array> {
   const entries = files.map((file): [string, Entry] => [file.name, entryOf(file)]);
   const byName = new Map(entries);
@@ -46,8 +46,8 @@ export function packFiles(files: readonly LayerFile[]): ReadableStream<Uint8Arra
 }
 
 /**
- * Everything below the directory, sorted by name; no link is followed, but for the one that Kubernetes swaps. Throws InvalidLayerDirectory
- * for what no layer has and for what is beyond the limits, or the error of the file system.
+ * Everything below the directory, sorted by name; links are not followed, except the one that Kubernetes swaps. Throws
+ * InvalidLayerDirectory for entries that layers do not support and beyond the limits, or the error of the file system.
  */
 export async function listLayer(directory: string, limits?: LayerDirectoryLimits): Promise<readonly LayerFile[]> {
   const { maxBytes = Number.POSITIVE_INFINITY, maxEntries = Number.POSITIVE_INFINITY } = limits ?? {};
@@ -77,7 +77,7 @@ export async function listLayer(directory: string, limits?: LayerDirectoryLimits
   return sortInSteps(files, ({ name: a }, { name: b }) => (a < b ? -1 : 1));
 }
 
-/** The directory that holds what there is to see, which lies beside its link; undefined where the link is another one. */
+/** The directory with the visible contents, beside its link; undefined where the link is another one. */
 async function findSwapped(parent: string): Promise<string | undefined> {
   const path = join(parent, SWAPPED);
   if (!(await lstat(path)).isSymbolicLink()) return undefined;
@@ -99,7 +99,7 @@ async function look(parent: string, prefix: string, name: string): Promise<Layer
   return { name: `${prefix}${name}`, path, stats, target };
 }
 
-/** A link is kept as it is: it is the container's root that it is read in. */
+/** A link is stored as it is: it is resolved in the container. */
 function entryOf({ path, stats, target }: LayerFile): Entry {
   const mode = stats.mode & PERMISSIONS;
   if (target !== undefined) return { kind: 'symlink', target };

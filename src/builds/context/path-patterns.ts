@@ -1,6 +1,5 @@
-// Patterns of paths as docker has them in .dockerignore, in COPY --exclude and --parents (moby/patternmatcher): what Go's filepath.Match takes,
-// `**` for any directories, and `!` for what is taken back. A pattern runs over a path as an automaton, so that none takes longer than the
-// product of both lengths, whoever wrote it.
+// Path patterns of docker's .dockerignore, COPY --exclude and --parents (moby/patternmatcher): Go's filepath.Match, `**` for any
+// directories, and `!` for exceptions. A pattern is matched as an automaton, in at most the product of both lengths.
 import { posix } from 'node:path';
 import { trimSpace } from '../containerfile/scanner.ts';
 import type { Work } from '../work.ts';
@@ -11,9 +10,11 @@ export class InvalidPathPattern extends Error {
 }
 
 export interface PathPatterns {
-  /** Whether the last pattern that is for the path, or for a directory above it, takes it. Rejects with TooMuchWork, or as `work.rest` does. */
+  /**
+   * Whether the last pattern that matches the path, or a directory above it, includes it. Rejects with TooMuchWork, or as `work.rest` does.
+   */
   match(path: string): Promise<boolean>;
-  /** Whether something below what matches may not match. */
+  /** Whether something below a match may not match. */
   readonly hasExceptions: boolean;
 }
 
@@ -21,7 +22,7 @@ export interface PathPatterns {
 const MAX_CHARACTERS = 4096;
 const REST_AFTER = 100;
 
-/** A line that is empty, or a comment, has none. */
+/** Empty lines and comments have none. */
 export function linesOf(ignoreFile: string): readonly string[] {
   const lines = ignoreFile.replace(/^\ufeff/, '').split('\n');
   return lines.filter(line => !line.startsWith('#'));
@@ -39,7 +40,7 @@ export function createPathPatterns(texts: readonly string[], work: Work): PathPa
         if (isException !== isMatch) continue;
         const matched = matches(tokens, chars, work);
         if (typeof matched === 'boolean' ? matched : await matched) isMatch = !isException;
-        // One by one they would take their time too, where there are very many.
+        // Very many in one go would block other work.
         if (at % REST_AFTER === REST_AFTER - 1) await work.rest();
       }
       await work.rest();
@@ -54,8 +55,8 @@ interface Pattern {
 }
 
 /**
- * `name`: what is not a slash, as much as there is. `rest`: whatever comes. `directories`: nothing, or whatever ends with a slash.
- * The others are one character.
+ * `name`: any characters but a slash. `rest`: anything. `directories`: nothing, or anything that ends with a slash. The others match one
+ * character.
  */
 type Token = 'name' | 'rest' | 'directories' | 'one' | CharacterClass | { readonly literal: string };
 
@@ -64,7 +65,7 @@ interface CharacterClass {
   readonly ranges: readonly (readonly [low: string, high: string])[];
 }
 
-/** At once where it is short; a path and a pattern that are long let others have their turn in between. */
+/** Synchronous for short inputs; long ones yield to other work. */
 function matches(tokens: readonly Token[], chars: readonly string[], work: Work): boolean | Promise<boolean> {
   const run = createRun(tokens, work);
   if (tokens.length * chars.length > MAX_AT_ONCE) return matchSlowly(run, chars, work);
@@ -77,7 +78,7 @@ function matches(tokens: readonly Token[], chars: readonly string[], work: Work)
 
 async function matchSlowly(run: Run, chars: readonly string[], work: Work): Promise<boolean> {
   for (const char of chars) {
-    // A directory that matches takes all below it along.
+    // A directory that matches includes everything below it.
     if (run.isMatch && char === '/') return true;
     if (!run.advance(char)) return false;
     await work.rest();
@@ -88,17 +89,17 @@ async function matchSlowly(run: Run, chars: readonly string[], work: Work): Prom
 const MAX_AT_ONCE = 65_536;
 
 interface Run {
-  /** Whether what came so far matches. */
+  /** Whether the input so far matches. */
   readonly isMatch: boolean;
-  /** False where nothing that follows can match any more. */
+  /** False where no further input can match. */
   advance(char: string): boolean;
 }
 
-/** By states, each of which is a token that may come next: as many as there are tokens at most. */
+/** A set of states, each of which is a token that may come next: at most as many as there are tokens. */
 function createRun(tokens: readonly Token[], work: Work): Run {
   let states: number[] = [];
   let next: number[] = [];
-  /** The round in which a state was reached last. */
+  /** The round in which a state was last reached. */
   const reached = new Uint32Array(tokens.length + 1);
   let round = 1;
 
@@ -108,7 +109,7 @@ function createRun(tokens: readonly Token[], work: Work): Run {
     next.push(state);
   }
 
-  /** The state, and those behind it that need no further character. */
+  /** The state, and those after it that need no further character. */
   function reach(state: number): void {
     let at = state;
     for (let token = tokens[at]; token === 'name' || token === 'rest' || token === 'directories'; token = tokens[at]) {
@@ -125,7 +126,7 @@ function createRun(tokens: readonly Token[], work: Work): Run {
     else if (token === 'name') {
       if (char !== '/') reach(state);
     } else if (token === 'directories') {
-      // Within a name it goes on, and only behind a slash it may be over.
+      // Continues within a name, and may end after a slash.
       add(state);
       if (char === '/') reach(state + 1);
     } else if (isOne(token, char)) reach(state + 1);
@@ -166,7 +167,7 @@ function parsePattern(line: string): Pattern {
   return { isException, tokens: parseTokens(line, [...text]) };
 }
 
-/** Relative to the root of the context, without parts that mean nothing. */
+/** Relative to the root of the context, without redundant parts. */
 function clean(text: string): string {
   if (text === '') return '';
   const path = posix.normalize(text);
@@ -202,7 +203,7 @@ function parseStars(chars: readonly string[], at: number): { readonly token: Tok
   if (chars[at + 1] !== '*') return { token: 'name', end: at + 1 };
   const end = at + (chars[at + 2] === '/' ? 3 : 2);
   if (end >= chars.length) return { token: 'rest', end };
-  // Docker looks for nothing but the end of a path here.
+  // Docker only recognises the end of a path here.
   const isSuffix = at === 0 && end === 2 && !chars.slice(2).some(char => '*?[]\\'.includes(char));
   return { token: isSuffix ? 'rest' : 'directories', end };
 }
@@ -235,5 +236,5 @@ const MAX_SHOWN = 80;
 
 function invalid(text: string, reason: string): InvalidPathPattern {
   const shown = text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
-  return new InvalidPathPattern(`the pattern ${JSON.stringify(shown.toWellFormed())} cannot be read: ${reason}`);
+  return new InvalidPathPattern(`the pattern ${JSON.stringify(shown.toWellFormed())} is invalid: ${reason}`);
 }

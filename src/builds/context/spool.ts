@@ -1,16 +1,16 @@
-// Bytes on their way through: files of an unpacked tar, kept on disk until all of it is known, so that memory stays flat.
+// Spools the files of an unpacked tar to disk until all of it is known, so that memory stays flat.
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readChunk } from '../../content/byte-stream.ts';
 
 export interface Spool {
-  /** Reads `body` to its end, or throws its error. What it gives opens those bytes, as long as the spool is open. */
+  /** Reads `body` to its end, or throws its error. The returned function opens those bytes, as long as the spool is open. */
   append(body: AsyncIterable<Uint8Array>): Promise<() => AsyncIterable<Uint8Array>>;
   close(): Promise<void>;
 }
 
-/** The file has no name, so that it goes with the process. */
+/** The file is unlinked, so that it goes away with the process. */
 export async function createSpool(parent = tmpdir()): Promise<Spool> {
   const file = await openUnnamed(parent);
   let end = 0;

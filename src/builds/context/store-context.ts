@@ -1,4 +1,4 @@
-// A build context from any source to its canonical tar in a content store: equal files have equal digests, however they were packed.
+// Stores a build context from any source as its canonical tar: equal files have equal digests, however they were packed.
 import type { ContentStore } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { readDirectory } from './directory.ts';
@@ -15,9 +15,9 @@ import {
   type ReadonlyTree,
 } from './tree.ts';
 export type ContextSource =
-  /** A tar, plain or packed with gzip or zstd. The stream is read to its end or cancelled. */
+  /** A tar, plain or compressed with gzip or zstd. The stream is read to its end or cancelled. */
   | { readonly kind: 'tar'; readonly open: () => Promise<ReadableStream<Uint8Array>> }
-  /** The texts of files by their names. */
+  /** Text files by name. */
   | { readonly kind: 'files'; readonly files: Readonly<Record<string, string>> }
   /** A directory of this machine. */
   | DirectorySource;
@@ -25,7 +25,7 @@ export type ContextSource =
 interface DirectorySource {
   readonly kind: 'directory';
   readonly path: string;
-  /** The name of the Containerfile in it, for the ignore file of its own. */
+  /** The name of the Containerfile in it, for its own ignore file. */
   readonly containerFile?: string | undefined;
 }
 
@@ -38,7 +38,7 @@ export async function storeContext(
     temporaryDirectory,
   }: {
     readonly limits?: ContextLimits | undefined;
-    /** Where a tar is unpacked on its way; default: the system's. */
+    /** Where a tar is unpacked temporarily; default: the system's temporary directory. */
     readonly temporaryDirectory?: string | undefined;
   } = {},
 ): Promise<{ readonly digest: Digest; readonly size: number }> {
@@ -73,7 +73,9 @@ async function* streamOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 }
 
 /**
- * A tar that somebody sent, as a tree; what a context cannot have is refused. The files can be opened as long as the spool is open. Reads `body` to its end or cancels it. Throws InvalidContext, or the body's error. */
+ * A received tar as a tree; rejects entries that a context cannot have. The files can be opened as long as the spool is open. Reads `body`
+ * to its end or cancels it. Throws InvalidContext, or the body's error.
+ */
 async function readTar(body: ReadableStream<Uint8Array>, spool: Spool, limits: ContextLimits): Promise<ReadonlyTree> {
   const tree = createTree(limits);
   await readUnpacked(body, limits, async tar => {
@@ -85,7 +87,7 @@ async function readTar(body: ReadableStream<Uint8Array>, spool: Spool, limits: C
 async function readEntry({ header, body }: TarEntry, tree: ReadonlyTree, spool: Spool): Promise<Entry> {
   const { name, mode, size } = header;
   const kind = kindOf(header);
-  // Some readers give such an entry bytes, and some none.
+  // Readers disagree on whether such an entry has bytes.
   if (kind !== 'file' && size !== 0) throw invalidEntry(name, 'it has content, but is not a file');
   if (isSparse(header)) throw invalidEntry(name, 'it is a sparse file');
   switch (kind) {
@@ -108,7 +110,7 @@ function kindOf({ name, type }: TarEntry['header']): Entry['kind'] | 'link' {
       return type;
     case 'file':
     case 'contiguous-file':
-      // Old writers tell a directory by its slash alone.
+      // Old writers mark a directory only by its trailing slash.
       return name.endsWith('/') ? 'directory' : 'file';
     case 'character-device':
     case 'block-device':
@@ -123,7 +125,7 @@ function isSparse({ pax }: TarEntry['header']): boolean {
   return pax instanceof Object && Object.keys(pax).some(key => key.startsWith('GNU.sparse'));
 }
 
-/** A hard link becomes a file of its own: whether two names share their bytes is no part of a context. */
+/** A hard link becomes a separate file: shared bytes are not part of a context. */
 function findLinked(tree: ReadonlyTree, name: string, target: string): FileEntry {
   const linked = tree.find(target);
   if (linked?.kind === 'file') return linked;

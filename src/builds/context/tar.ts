@@ -1,4 +1,4 @@
-// Tars read and written entry by entry with tar-stream, at the pace of their reader; and the canonical tar of a build context.
+// Reads and writes tars entry by entry with tar-stream, at the pace of their reader; and the canonical tar of a build context.
 import { once } from 'node:events';
 import { type Extract, extract, type Header, type Pack, pack } from 'tar-stream';
 import { isCorruption } from '../../augment/unpack.ts';
@@ -6,8 +6,8 @@ import { unpackTar } from '../../augment/unpack-layer.ts';
 import { type ContextLimits, type Entry, InvalidContext, type ReadonlyTree } from './tree.ts';
 
 /**
- * Gives `read` the bytes of a plain tar, a gzip or a zstd. Reads `body` to its end, or cancels it. Throws InvalidContext as soon as the bytes
- * are corrupt or beyond a limit, else what `read` or the body threw.
+ * Passes the bytes of a plain tar, a gzip or a zstd to `read`. Reads `body` to its end, or cancels it. Throws InvalidContext as soon as the
+ * bytes are corrupt or exceed a limit, else what `read` or the body threw.
  */
 export async function readUnpacked(
   body: ReadableStream<Uint8Array>,
@@ -24,19 +24,19 @@ export async function readUnpacked(
 
 export interface TarEntry {
   readonly header: Readonly<Header>;
-  /** To be read, or left alone, before the next entry is asked for. */
+  /** To be read, or ignored, before the next entry is requested. */
   readonly body: AsyncIterable<Uint8Array>;
 }
 
 const BLOCK_BYTES = 512;
 
-/** Throws InvalidContext, or the error of `tar`, which it reads to its end unless it throws or is left. */
+/** Throws InvalidContext, or the error of `tar`, which it reads to its end unless it throws or is returned. */
 export async function* tarEntries(tar: AsyncIterable<Uint8Array>): AsyncGenerator<TarEntry> {
   const archive = extract();
   let failure: { readonly error: unknown } | undefined;
   const feeding = feed(tar, archive).catch((error: unknown) => {
     failure = { error };
-    archive.destroy(error instanceof Error ? error : new Error('the archive broke off'));
+    archive.destroy(error instanceof Error ? error : new Error('the archive was cut off'));
   });
   const entries = archive[Symbol.asyncIterator]();
   try {
@@ -75,12 +75,12 @@ async function feed(tar: AsyncIterable<Uint8Array>, archive: Extract): Promise<v
     if (!archive.write(chunk)) await Promise.race([once(archive, 'drain'), closed]).catch(() => {});
     if (archive.destroying) return;
   }
-  // An archive that was cut between two entries has no other sign of it.
+  // An archive that was truncated between two entries has no other sign of it.
   if (last.byteLength < BLOCK_BYTES || last.some(byte => byte !== 0)) throw corrupt('it does not end with zeros');
   archive.end(null);
 }
 
-/** A copy: the chunk's owner may write to it again. */
+/** Copied: the chunk's owner may overwrite it. */
 function tail(chunk: Uint8Array): Uint8Array {
   return chunk.slice(-BLOCK_BYTES);
 }
@@ -89,7 +89,10 @@ function corrupt(reason: string, cause?: unknown): InvalidContext {
   return new InvalidContext(`build context: corrupt or truncated tar: ${reason}`, { cause });
 }
 
-/** Uncompressed and sorted, without times and owners. The caller reads it to its end or cancels it. It breaks with the error of a file that cannot be read. */
+/**
+ * Uncompressed and sorted, without times and owners. The caller reads it to its end or cancels it. It breaks with the error of an
+ * unreadable file.
+ */
 export function encodeTar(tree: ReadonlyTree): ReadableStream<Uint8Array> {
   return ReadableStream.from(packEntries(tree.list().map(([name, entry]) => packed(name, entry))));
 }
@@ -108,18 +111,18 @@ function packed(name: string, entry: Entry): PackedEntry {
 
 export interface PackedEntry {
   readonly header: Partial<Header> & Pick<Header, 'name'> & { readonly mode: number };
-  /** Of a file: gives exactly the header's `size` bytes, or throws. */
+  /** Of a file: returns exactly the header's `size` bytes, or throws. */
   readonly open?: () => AsyncIterable<Uint8Array>;
 }
 
-/** Beyond the bits that a header has: the library takes a mode of 0 for none, and gives the entry one of its own. */
+/** Beyond the header's bits: the library takes a mode of 0 for absent, and substitutes its own. */
 const MODE_MARK = 0o100000;
 
-/** Breaks with the error of a body that cannot be read. */
+/** Breaks with the error of an unreadable body. */
 export async function* packEntries(entries: Iterable<PackedEntry>): AsyncGenerator<Uint8Array> {
   const archive = pack();
   const filling = fill(archive, entries).catch((error: unknown) => {
-    archive.destroy(error instanceof Error ? error : new Error('the archive broke off'));
+    archive.destroy(error instanceof Error ? error : new Error('the archive was cut off'));
   });
   try {
     yield* bytesOf(archive);
@@ -154,10 +157,10 @@ async function addFile(archive: Pack, header: PackedEntry['header'], body: Async
   await written.promise;
 }
 
-/** The chunks of a stream whose type does not say that it carries bytes. Throws TypeError for a chunk that is something else. */
+/** The chunks of a stream whose type does not guarantee bytes. Throws TypeError for any other chunk. */
 export async function* bytesOf(stream: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
   for await (const chunk of stream) {
-    if (!(chunk instanceof Uint8Array)) throw new TypeError('a stream of bytes gave something else');
+    if (!(chunk instanceof Uint8Array)) throw new TypeError('a stream of bytes returned something else');
     yield chunk;
   }
 }

@@ -1,4 +1,5 @@
-// The files of a build context by name, whatever they came as: what is added is checked against the limits, and no name or symlink leads out of it.
+// The files of a build context by name, whatever their source: additions are checked against the limits, and no name or symlink leads out
+// of it.
 
 export type Entry =
   | { readonly kind: 'directory'; readonly mode: number }
@@ -11,31 +12,31 @@ export interface FileEntry {
   readonly mode: number;
   /** In bytes. */
   readonly size: number;
-  /** Gives exactly `size` bytes, or throws. May be called again. */
+  /** Returns exactly `size` bytes, or throws. May be called again. */
   open(): AsyncIterable<Uint8Array>;
 }
 
 export type ReadonlyTree = Pick<Tree, 'list' | 'find'>;
 
 export interface Tree {
-  /** Throws InvalidContext where name or entry break a rule, or a limit is reached. The root itself is skipped. */
+  /** Throws InvalidContext for an invalid name or entry, or beyond a limit. The root itself is skipped. */
   add(name: string, entry: Entry): void;
-  /** As it is now. Takes the name as `add` does. */
+  /** The current entry. The name is given as for `add`. */
   find(name: string): Entry | undefined;
-  /** Sorted: a directory comes before what is in it. Directories that were only implied are there too. */
+  /** Sorted: a directory precedes its contents. Implied directories are included. */
   list(): readonly (readonly [name: string, entry: Entry])[];
 }
 
 export interface ContextLimits {
-  /** Of a tar, as it comes. */
+  /** Of a tar as received. */
   readonly maxPackedBytes: number;
   /** Of an unpacked tar, and of all files together. */
   readonly maxBytes: number;
-  /** Directories count too, those that are only implied by a name as well. */
+  /** Directories count too, including implied ones. */
   readonly maxEntries: number;
-  /** How many directories may lie in each other. */
+  /** The maximum nesting of directories. */
   readonly maxDepth: number;
-  /** Unpacked to packed; looked at only beyond `ratioFreeBytes` of unpacked bytes. */
+  /** Maximum ratio of unpacked to packed bytes; checked only beyond `ratioFreeBytes` of unpacked bytes. */
   readonly maxRatio: number;
   readonly ratioFreeBytes: number;
 }
@@ -53,7 +54,7 @@ export const DEFAULT_CONTEXT_LIMITS: ContextLimits = {
 
 const IMPLIED: Entry = { kind: 'directory', mode: 0o755 };
 
-/** All twelve: who cannot read such a file says so, and makes no other of it. */
+/** All twelve bits: unreadable files are reported, not silently changed. */
 const MODE = 0o7777;
 
 export function createTree({ maxBytes, maxEntries, maxDepth }: ContextLimits): Tree {
@@ -114,14 +115,14 @@ function sizeOf(entry: Entry | undefined): number {
   return entry?.kind === 'file' ? entry.size : 0;
 }
 
-/** In bytes: what file systems take, and what a name is worth in memory. */
+/** In bytes: the limit of file systems, and of memory per name. */
 const MAX_NAME_BYTES = 1024;
 
 const MAX_COMPONENT_BYTES = 255;
 
 /**
- * The components of a name, without those that mean nothing (`.` and empty ones); none: the root of the context. Throws InvalidContext
- * for a name that is absolute, climbs, is not text, or is too long.
+ * The components of a name, without redundant ones (`.` and empty); none: the root of the context. Throws InvalidContext for a name that is
+ * absolute, climbs, is not text, or is too long.
  */
 export function parseEntryName(name: string): readonly string[] {
   checkText(name, 'name', name);
@@ -132,9 +133,9 @@ export function parseEntryName(name: string): readonly string[] {
 }
 
 /**
- * Throws InvalidContext for a symlink that is absolute or leads out of the context. What is followed where differs by builder, and one
- * that follows such a link would read this machine's files. A target may climb only at its start: from there on it passes directories
- * and links of the context alone, each of which stays inside, so that no chain of links leads out either.
+ * Throws InvalidContext for a symlink that is absolute or leads out of the context. Builders differ in which links they follow, and one
+ * that followed such a link would read this machine's files. A target may climb only at its start: from there on it only passes directories
+ * and links of the context, each of which stays inside, so that no chain of links leads out either.
  */
 export function checkSymlink(components: readonly string[], target: string): void {
   const name = components.join('/');
@@ -165,7 +166,7 @@ function checkText(name: string, what: 'name' | 'target', text: string): void {
   }
 }
 
-/** It cannot be used as given. `message` is for people: it names the entry and the rule, and holds no secret. */
+/** The context cannot be used. `message` is for people: it names the entry and the rule, and holds no secret. */
 export class InvalidContext extends Error {
   override readonly name = 'InvalidContext';
 }
@@ -177,7 +178,7 @@ export function invalidEntry(name: string, reason: string, cause?: unknown): Inv
 
 const MAX_SHOWN = 160;
 
-/** A name as messages show it: it is foreign, and may hold anything. */
+/** A name for display: it is foreign, and may contain anything. */
 export function quoteName(name: string): string {
   const shown = name.length > MAX_SHOWN ? `${name.slice(0, MAX_SHOWN)}…` : name;
   return JSON.stringify(shown.toWellFormed());

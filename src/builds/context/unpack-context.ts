@@ -1,4 +1,4 @@
-// A stored context as files. Its names are checked here too, and symlinks come last: no write goes through one.
+// Unpacks a stored context. Its names are checked again, and symlinks are created last: no write goes through one.
 import { constants } from 'node:fs';
 import { chmod, lutimes, mkdir, open, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,21 +9,21 @@ import { createVerifier, type Verifier } from '../../oci/verify.ts';
 import { type TarEntry, tarEntries } from './tar.ts';
 import { checkSymlink, invalidEntry, parseEntryName } from './tree.ts';
 
-/** No clock decides what a build sees. */
+/** Fixed, so that builds do not depend on the time. */
 const EPOCH = new Date(0);
 const PRIVATE_FILE = 0o600;
 const PRIVATE_DIRECTORY = 0o700;
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
-/** The permissions that a user other than root needs to read an entry, and all below it. */
+/** The permissions that a user other than root needs to read an entry, and everything below it. */
 const READABLE = { directory: 0o500, file: 0o400 } as const;
 
 export type Modes = ReadonlyMap<string, number>;
 
 /**
- * Writes what `storeContext` kept into an empty directory, which nobody else can write to. Gives the modes, by name, of entries that this
- * process could not read with them, and which therefore are readable here: nobody but root can do without. Throws ContentMismatch where the bytes are not
- * those of the digest: what was written until then is to be thrown away.
+ * Unpacks what `storeContext` has stored into an empty directory, to which nobody else can write. Returns the modes, by name, of entries
+ * that this process could not read with them, and which are readable here instead: only root needs no such exception. Throws
+ * ContentMismatch where the bytes do not match the digest: anything written by then must be discarded.
  */
 export async function unpackContext(
   content: Pick<ContentStore, 'open'>,
@@ -31,7 +31,7 @@ export async function unpackContext(
   directory: string,
 ): Promise<Modes> {
   const tar = await content.open(digest);
-  if (!tar) throw new Error(`the build context ${digest} is gone`);
+  if (!tar) throw new Error(`the build context ${digest} is missing`);
   const verifier = createVerifier({ digest });
   const written: Written = { directories: [[directory, PRIVATE_DIRECTORY]], symlinks: [], modes: new Map() };
   for await (const entry of tarEntries(verified(tar, verifier))) await writeEntry(directory, entry, written);
@@ -40,19 +40,19 @@ export async function unpackContext(
     await symlink(target, path);
     await lutimes(path, EPOCH, EPOCH);
   }
-  // Last, as what is made in a directory changes its time, and those that nobody may write to have to be filled first.
+  // Last, since creating entries in a directory changes its time, and read-only ones must be filled first.
   for (const [path, mode] of written.directories.toReversed()) {
     await lutimes(path, EPOCH, EPOCH);
-    // Whatever the umask says.
+    // Independent of the umask.
     await chmod(path, mode);
   }
   return written.modes;
 }
 
 interface Written {
-  /** With the modes that they are still to get. */
+  /** With their final modes pending. */
   readonly directories: (readonly [path: string, mode: number])[];
-  /** Still to be made. */
+  /** Yet to be created. */
   readonly symlinks: (readonly [path: string, target: string])[];
   readonly modes: Map<string, number>;
 }
@@ -73,7 +73,7 @@ async function writeEntry(directory: string, entry: TarEntry, written: Written):
     case 'file':
       return await writeNew(path, entry, readableMode(entry, type, written));
     default:
-      throw invalidEntry(name, 'nothing that a stored context has');
+      throw invalidEntry(name, 'an entry that stored contexts never have');
   }
 }
 

@@ -1,5 +1,4 @@
-// An environment of conda packages as a file that its tools read. YAML of strangers is parsed by a thread of its own, one at a time, within a
-// time and a memory of its own.
+// Renders conda packages as an environment file. Foreign YAML is parsed in a separate thread, one at a time, with limited time and memory.
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import pLimit from 'p-limit';
@@ -12,22 +11,22 @@ import { decodeEnvironment, type PackagesRequest } from './request.ts';
 import { quoteWord } from './template.ts';
 
 export type CondaEnvironment =
-  /** In the build context. Only one of kind `yaml` names channels and dependencies; a `lock` names every file that is installed. */
+  /** In the build context. Only kind `yaml` has channels and dependencies; a `lock` lists every file to install. */
   | { readonly kind: 'yaml' | 'lock'; readonly file: string; readonly text: string; readonly names: PackageNames }
   | { readonly kind: 'url'; readonly url: string; readonly names: PackageNames };
 
-/** Without `ps` no workflow engine can watch what runs. */
+/** Without `ps`, workflow engines cannot monitor processes. */
 export const DEFAULT_BASE_PACKAGES = ['conda-forge::procps-ng'] as const;
 
 const DEFAULT_CHANNELS = ['conda-forge', 'bioconda'] as const;
 
-/** `[channel::]name` with an optional constraint, as conda's specs, or `pip:name` with one of pip's. */
+/** `[channel::]name` with an optional constraint, as in conda's specs, or `pip:name` with one of pip's. */
 const SPEC =
   /^(?:[A-Za-z0-9_./:@-]+::)?[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:\[[^\]]+\])?\s*(?:[=<>!~][A-Za-z0-9_.*+=<>!~,|\s-]*)?$/;
 
 const CHANNEL = /^[A-Za-z0-9_][A-Za-z0-9_./:@-]*$/;
 
-/** Without credentials: what is written here is kept with the build. */
+/** Without credentials: it is stored with the build. */
 const URL_LINE = /^https?:\/\/[^\s"'\\@/]{1,300}(?:\/[^\s"'\\]{0,2000})?$/;
 
 /** Throws InvalidBuild, and what `read` throws. */
@@ -83,7 +82,7 @@ function quote(text: string): string {
   return JSON.stringify(text.slice(0, 80));
 }
 
-/** Throws InvalidBuild for what is no environment or costs too much to read, TOOMANYREQUESTS while too many wait. */
+/** Throws InvalidBuild for an invalid environment or one that is too expensive to parse, TOOMANYREQUESTS while too many wait. */
 export type ReadEnvironment = (
   question: EnvironmentQuestion,
 ) => Promise<Exclude<EnvironmentAnswer, { readonly kind: 'fault' }>>;
@@ -104,7 +103,7 @@ export function createReadEnvironment({ timeoutMs, heapMib, maxWaiting }: Enviro
       workerData: question,
       resourceLimits: { maxOldGenerationSizeMb: heapMib },
     });
-    // A thread may still break while it is terminated: without a listener that would end the process.
+    // A thread may still fail while it is terminated: without a listener that would end the process.
     worker.on('error', () => undefined);
     try {
       const [answer] = await once(worker, 'message', { signal: AbortSignal.timeout(timeoutMs) });
@@ -123,7 +122,7 @@ export function createReadEnvironment({ timeoutMs, heapMib, maxWaiting }: Enviro
 
   return async question => {
     if (oneAtATime.pendingCount >= maxWaiting) {
-      throw new RegistryError('TOOMANYREQUESTS', 'too many environments are being read', { retryAfterSeconds: 5 });
+      throw new RegistryError('TOOMANYREQUESTS', 'too many environments are being parsed', { retryAfterSeconds: 5 });
     }
     const answer = await oneAtATime(() => ask(question));
     if (answer.kind === 'fault') throw new InvalidBuild(`packages.environment: ${answer.message}`);

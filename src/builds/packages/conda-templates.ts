@@ -37,7 +37,7 @@ export function renderMicromambaV2(request: PackagesRequest, environment: CondaE
   return { containerFile: `${lines.join('\n')}\n`, files: filesOf(environment) };
 }
 
-/** The environment is printed to the build's log, so that it can be had again. */
+/** The environment is printed to the build's log, so that it can be reproduced. */
 function installByMicromamba(environment: CondaEnvironment, basePackages: readonly string[]): string {
   const isLocal = environment.kind !== 'url';
   const file = isLocal ? `/tmp/${environment.file}` : quoteWord(environment.url);
@@ -58,7 +58,7 @@ function filesOf(environment: CondaEnvironment): Rendered['files'] {
 
 const DEFAULT_PIXI = 'ghcr.io/prefix-dev/pixi:0.61.0-noble';
 
-/** Where an environment was made it has to stay: its files name their own path. */
+/** Environments cannot be moved: their files contain their own path. */
 const ENVIRONMENT = '/opt/pixi/.pixi/envs/default';
 
 /** Two stages: only the environment goes onto the base image, whose entrypoint activates it. */

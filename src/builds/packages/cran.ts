@@ -1,5 +1,5 @@
-// R packages of CRAN and Bioconductor, installed into an image of R by a script of base R alone, which fails where one is missing in the end: R
-// itself only warns.
+// R packages of CRAN and Bioconductor, installed into an R image by a script that needs only base R, and fails if one is missing at the
+// end: R itself only warns.
 import { InvalidJson, parseJson } from '../../oci/json.ts';
 import { InvalidBuild } from '../request.ts';
 import { decodeEnvironment, type PackagesRequest } from './request.ts';
@@ -62,7 +62,7 @@ const RESTORE_SCRIPT = `if (!requireNamespace('renv', quietly = TRUE)) install.p
 renv::restore(lockfile = '/tmp/renv.lock', library = .libPaths()[1], prompt = FALSE)
 `;
 
-/** `[bioc::]name[==version]`, with the signs that people use for the version. */
+/** `[bioc::]name[==version]`, with common spellings of the operator. */
 const ENTRY = /^(bioc::)?([A-Za-z][A-Za-z0-9.]*)(?:(?:==?|@)([0-9][0-9.-]*))?$/;
 
 const REPOSITORY = /^https?:\/\/[A-Za-z0-9.:-]{1,300}(?:\/[A-Za-z0-9_./:@~%?&=+-]{0,2000})?$/;
@@ -75,7 +75,7 @@ interface Parsed {
   readonly isBioconductor: boolean;
 }
 
-/** Channels are addresses of repositories, or `cran`. Throws InvalidBuild for what is no package or address. */
+/** Channels are addresses of repositories, or `cran`. Throws InvalidBuild for an invalid package or address. */
 function installScript(entries: readonly string[], channels: readonly string[]): string {
   const packages = entries.map(parseEntry);
   const lines = [

@@ -1,28 +1,28 @@
-// The thread that reads the YAML of an environment, which comes from strangers: what it costs is its own, and ends with it.
+// The thread that parses foreign YAML environments: its cost is confined to it.
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { parseDocument, stringify } from 'yaml';
 import { z } from 'zod';
 
 const questionSchema = z.object({ text: z.string(), channels: z.array(z.string()) });
-/** An environment, and channels that it is to have beside its own. */
+/** An environment, and channels to add to its own. */
 export type EnvironmentQuestion = z.infer<typeof questionSchema>;
 
 export const answerSchema = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('yaml'),
-    /** With all channels; as it was where it has them. */
+    /** With all channels; unchanged where it has them. */
     text: z.string(),
     name: z.string().optional(),
-    /** Those of its dependencies that a name is made of. */
+    /** Those of its dependencies that are used for the name. */
     specs: z.array(z.string()),
   }),
-  /** What conda-lock writes. */
+  /** The format of conda-lock. */
   z.object({ kind: z.literal('lock') }),
   z.object({ kind: z.literal('fault'), message: z.string() }),
 ]);
 export type EnvironmentAnswer = z.infer<typeof answerSchema>;
 
-/** Names are made of so many at most. */
+/** The maximum number used for a name. */
 const MAX_SPECS = 100;
 const MAX_SPEC = 256;
 const MAX_ALIASES = 100;
@@ -35,7 +35,7 @@ const environmentSchema = z.looseObject({
 const pipSchema = z.looseObject({ pip: z.array(z.unknown()) });
 
 function readEnvironment({ text, channels }: EnvironmentQuestion): EnvironmentAnswer {
-  // To compare each key with all before it, and to show the place of each fault, both take the square of the length.
+  // Comparing each key with all before it, and locating each error, both take quadratic time.
   const document = parseDocument(text, { uniqueKeys: false, prettyErrors: false });
   const [fault] = document.errors;
   if (fault) return { kind: 'fault', message: `not YAML: ${fault.code.toLowerCase()}` };

@@ -1,10 +1,10 @@
-// What an image of packages is called after them.
+// Names of images of packages.
 export interface PackageNames {
   /** Names and versions, for a tag: `salmon-1.6.0_samtools`. Undefined where nothing has a name. */
   readonly tagPrefix: string | undefined;
-  /** Names alone, for the last component of a repository: `salmon_samtools`. */
+  /** Names only, for the last component of a repository: `salmon_samtools`. */
   readonly imageSuffix: string | undefined;
-  /** Where there is one package: its version, for the tag beside `imageSuffix`. */
+  /** For a single package: its version, for the tag with `imageSuffix`. */
   readonly version: string | undefined;
 }
 
@@ -15,10 +15,10 @@ interface Named {
   readonly version: string | undefined;
 }
 
-/** With the id behind it a tag stays below 128 characters. */
+/** With the id appended, a tag stays below 128 characters. */
 const MAX_LENGTH = 80;
 
-/** Of entries such as `bioconda::salmon=1.6.0`, `pip:numpy==1.26`, `bioc::DESeq2`; those that are URLs have no names. */
+/** Of entries such as `bioconda::salmon=1.6.0`, `pip:numpy==1.26`, `bioc::DESeq2`; URLs have no names. */
 export function namesOfEntries(entries: readonly string[]): PackageNames {
   return namesOf(entries.flatMap(parseEntry));
 }
@@ -54,7 +54,7 @@ function namesOf(packages: readonly Named[]): PackageNames {
   };
 }
 
-/** As many whole names as fit, each once, in the grammar that tags and repositories share. */
+/** As many whole names as fit, without duplicates, in the common grammar of tags and repositories. */
 function join(names: readonly string[]): string | undefined {
   let joined = '';
   for (const name of new Set(names.map(clean))) {

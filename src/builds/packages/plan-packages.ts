@@ -1,4 +1,4 @@
-// Packages of an environment as a build: the Containerfile that installs them, the files that it needs, and what the image is called.
+// Turns packages into a build: the Containerfile that installs them, its files, and the name of the image.
 import { InvalidBuild } from '../request.ts';
 import {
   type CondaEnvironment,
@@ -30,8 +30,8 @@ const TEMPLATES: ReadonlyMap<string, Template> = new Map<string, Template>([
 const DEFAULTS = { CONDA: 'conda/micromamba:v1', CRAN: 'cran/installr:v1' } as const;
 
 /**
- * `packages` is that of a request, as JSON was parsed; the type says the template where none is named. Throws InvalidBuild, or
- * TOOMANYREQUESTS while too many are being planned.
+ * `packages` is that of a request, as parsed JSON; the type determines the default template. Throws InvalidBuild, or TOOMANYREQUESTS while
+ * too many are being planned.
  */
 export type PlanPackages = (packages: unknown, buildTemplate?: string | undefined) => Promise<PackagesPlan>;
 

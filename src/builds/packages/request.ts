@@ -1,4 +1,4 @@
-// `packages` of a request, as clients of the augment API send it: every field may be null, and unknown ones are ignored.
+// `packages` of a request, as sent by clients of the augment API: every field may be null, and unknown ones are ignored.
 import { z } from 'zod';
 import { listSchema } from '../../oci/bounded.ts';
 import { InvalidBuild } from '../request.ts';
@@ -9,7 +9,7 @@ const MAX_WORD = 512;
 const MAX_ENVIRONMENT = 1024 * 1024;
 const MAX_COMMAND = 16 * 1024;
 
-/** No line of a Containerfile, a script or a file may get another one by it. */
+/** Prevents injecting lines into a Containerfile, a script or a file. */
 const ONE_LINE = /^[^\p{Cc}\u2028\u2029]+$/u;
 
 const word = z.string().max(MAX_WORD).regex(ONE_LINE, 'one line without control characters is needed');
@@ -20,7 +20,7 @@ const words = listSchema(word, MAX_ITEMS)
 const commands = listSchema(z.string().max(MAX_COMMAND).regex(ONE_LINE, 'one line is needed'), MAX_ITEMS)
   .nullish()
   .transform(value => value ?? []);
-/** Words with spaces between them; an empty text is none, and an absent one is the default of the template. */
+/** Words separated by spaces; an empty text means none, an absent one the default of the template. */
 const list = z
   .string()
   .max(MAX_COMMAND)
@@ -46,7 +46,7 @@ const packagesSchema = z.object({
   cranOpts: cranOpts.nullish().transform(value => value ?? cranOpts.parse({})),
 });
 
-/** Exactly one of `environment` and `entries` is there. */
+/** Exactly one of `environment` and `entries` is given. */
 export type PackagesRequest = z.output<typeof packagesSchema>;
 
 /** Throws InvalidBuild, which names the field. */
@@ -63,11 +63,11 @@ export function parsePackages(packages: unknown): PackagesRequest {
   return parsed.data;
 }
 
-/** The text that `environment` is the base64 of; one that is a URL may come as it is. Throws InvalidBuild. */
+/** The decoded text of `environment`; a URL may be given as it is. Throws InvalidBuild. */
 export function decodeEnvironment(environment: string): string {
   if (/^https?:\/\//.test(environment)) return environment;
   const bytes = Buffer.from(environment, 'base64');
-  // Buffer skips what is no base64: only what encodes back to itself was wholly that.
+  // Buffer skips invalid base64: only text that encodes back to itself is valid.
   if (bytes.toString('base64').replaceAll('=', '') !== environment.replaceAll(/[\s=]/g, '')) {
     throw new InvalidBuild('packages.environment: not base64 of the standard alphabet');
   }

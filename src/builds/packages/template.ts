@@ -1,4 +1,4 @@
-// What the templates of Containerfiles share: the images that they start from, the lines that a request adds, and words in shell commands.
+// Shared parts of the Containerfile templates: base images, additional lines of a request, and quoting for shell commands.
 import { RegistryError } from '../../oci/errors.ts';
 import { parseReference } from '../../oci/reference.ts';
 import { InvalidBuild } from '../request.ts';
@@ -9,7 +9,7 @@ export interface Rendered {
   readonly files: Readonly<Record<string, string>>;
 }
 
-/** Throws InvalidBuild for what is no image's name. */
+/** Throws InvalidBuild for an invalid image name. */
 export function checkImage(field: string, image: string): string {
   try {
     parseReference(image);
@@ -23,7 +23,7 @@ export function checkImage(field: string, image: string): string {
 const INSTRUCTION =
   /^(?:RUN|ENV|ARG|LABEL|WORKDIR|USER|SHELL|ENTRYPOINT|CMD|EXPOSE|VOLUME|STOPSIGNAL|HEALTHCHECK|COPY|ADD)\s+\S/i;
 
-/** Instructions as they were given, one a line, for the end of the file. Throws InvalidBuild for what is no instruction, or more than one. */
+/** Instructions as given, one a line, appended to the file. Throws InvalidBuild for anything but a single instruction. */
 export function checkCommands(field: string, commands: readonly string[]): readonly string[] {
   for (const [at, command] of commands.entries()) {
     if (!INSTRUCTION.test(command)) {
@@ -35,12 +35,12 @@ export function checkCommands(field: string, commands: readonly string[]): reado
   return commands;
 }
 
-/** Commands of one RUN: the next runs only where the one before it succeeded. */
+/** Commands of one RUN: each runs only if the previous one succeeded. */
 export function chain(commands: readonly string[]): string {
   return commands.join(' \\\n    && ');
 }
 
-/** One word of a POSIX shell, whatever is in it but line ends, which a Containerfile would see first. */
+/** One word of a POSIX shell, with any content but line breaks, which the Containerfile parser would see first. */
 export function quoteWord(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -120,6 +120,6 @@ test.each<[what: string, text: string]>([
 test('an image more than can be looked up is refused', () => {
   const text = Array.from({ length: 200 }, (_, i) => `COPY --from=i${i} a b`).join('\n');
   expect(plan(`FROM a\n${text}\n`)).toMatchObject({
-    message: 'it reads 201 images; at most 100 are looked up for a build',
+    message: 'it uses 201 images, more than the limit of 100 for a build',
   });
 });

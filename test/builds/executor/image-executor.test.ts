@@ -448,7 +448,7 @@ describe('where a builder fails for a reason of its own', () => {
     const registry = createMemoryRegistry();
     const backends = [
       failing(registry, 'first', error),
-      createMemoryBackend({ registry, name: 'unable', platforms: PLATFORMS, obstacle: 'no RUN' }),
+      createMemoryBackend({ registry, name: 'unable', platforms: PLATFORMS, unsupportedReason: 'no RUN' }),
       failing(registry, 'second'),
       createMemoryBackend({ registry, name: 'third', platforms: PLATFORMS }),
     ];

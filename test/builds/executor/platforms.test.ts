@@ -30,7 +30,11 @@ async function refused(backends: readonly Backend[], platforms: readonly string[
 const amd64 = create({ name: 'first', platforms: ['linux/amd64'] });
 const both = create({ name: 'second', platforms: ['linux/amd64', 'linux/arm64'] });
 const all = create({ name: 'third', platforms: ['linux/amd64', 'linux/arm64/v8', 'linux/arm'] });
-const unable = create({ name: 'embedded', platforms: ['linux/amd64', 'linux/arm64'], obstacle: 'RUN needs a builder' });
+const unable = create({
+  name: 'embedded',
+  platforms: ['linux/amd64', 'linux/arm64'],
+  unsupportedReason: 'RUN needs a builder',
+});
 const down = create({
   name: 'away',
   listPlatforms: async () => {

@@ -63,7 +63,7 @@ export function deployCases(getPlace: () => Place): void {
       const options = { ...clusterOptions(cluster), kubeconfig: cluster.adminKubeconfig };
       const configured = createKubernetesBackend({ ...options, security: 'userns' });
       await expect(configured.listPlatforms(signal)).rejects.toThrow(
-        /^security: userns: the runtime of the node \S+ does not say that it gives pods any; set security: rootless, or privileged$/,
+        /^security: userns: the runtime of the node \S+ does not report support for them; set security: rootless, or privileged$/,
       );
       const choosing = createKubernetesBackend({ ...options, security: 'auto' });
       await choosing.listPlatforms(signal);

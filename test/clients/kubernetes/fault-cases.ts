@@ -78,7 +78,7 @@ export function faultCases(getPlace: () => Place): void {
         );
         await gate.arrive('evicted');
       });
-      expect(notes).toContainEqual(expect.stringMatching(/^the pod had to go: EvictionByEvictionAPI: /));
+      expect(notes).toContainEqual(expect.stringMatching(/^the pod was disrupted: EvictionByEvictionAPI: /));
       expect(notes.filter(text => text.startsWith('works in the pod'))).toHaveLength(2);
     });
 
@@ -124,7 +124,7 @@ export function faultCases(getPlace: () => Place): void {
         // Pods of a node that is gone are collected after a minute.
         await expect.poll(() => gate.countWaiting('lost'), { timeout: 120_000 }).toBe(1);
       });
-      expect(notes).toContainEqual(expect.stringMatching(/^the pod had to go: DeletionByTaintManager: /));
+      expect(notes).toContainEqual(expect.stringMatching(/^the pod was disrupted: DeletionByTaintManager: /));
       expect(notes.at(-1)).toMatch(/on the node localhost$/);
     });
   });

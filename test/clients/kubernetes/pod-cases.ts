@@ -44,7 +44,7 @@ export function podCases(getPlace: () => Place): void {
         const { failure } = await fail({ callbackUrl: new URL('http://127.0.0.1:9') }, { run: 'true' });
         expect(failure).toMatchObject({
           kind: 'infrastructure',
-          reason: expect.stringContaining('does not reach Veneer at http://127.0.0.1:9'),
+          reason: expect.stringContaining('cannot reach Veneer at http://127.0.0.1:9'),
         });
       });
     });
@@ -71,7 +71,7 @@ export function podCases(getPlace: () => Place): void {
         expect(failure).toMatchObject({
           kind: 'infrastructure',
           reason: expect.stringMatching(
-            /^the node .* does not let a pod without root work in namespaces of its own: .*rootlesskit.*; .*or set security: userns or privileged$/,
+            /^the node .* does not allow a rootless pod to create namespaces: .*rootlesskit.*; .*or set security: userns or privileged$/,
           ),
         });
       });
@@ -81,7 +81,7 @@ export function podCases(getPlace: () => Place): void {
         expect(failure).toMatchObject({
           kind: 'infrastructure',
           reason: expect.stringMatching(
-            /^the node 127\.0\.0\.1 gives no pod a user namespace: .*; set security: rootless, or privileged$/,
+            /^the node 127\.0\.0\.1 does not support user namespaces for pods: .*; set security: rootless, or privileged$/,
           ),
         });
       });
@@ -99,7 +99,7 @@ export function podCases(getPlace: () => Place): void {
         expect(failure).toMatchObject({
           kind: 'infrastructure',
           reason: expect.stringMatching(
-            /^the namespace baseline takes no pod with security: rootless: .*violates PodSecurity.*pod-security\.kubernetes\.io\/enforce=privileged$/,
+            /^the namespace baseline does not admit pods with security: rootless: .*violates PodSecurity.*pod-security\.kubernetes\.io\/enforce=privileged$/,
           ),
         });
       });
@@ -201,7 +201,7 @@ export function podCases(getPlace: () => Place): void {
         expect(failure).toMatchObject({
           kind: 'infrastructure',
           reason: expect.stringMatching(
-            /^the pod may not write to its storage as the user 1000, without root: .*set security/,
+            /^the pod may not write to its storage as user 1000, without root: .*set security/,
           ),
         });
       });

@@ -142,10 +142,10 @@ export function findUnsupportedReason(spec: ContainerFileSpec, ability: RunSuppo
   if (spec.compression && !isPlainGzip(spec.compression)) {
     return 'buildah packs layers with gzip alone, at its own level: another compression needs a BuildKit';
   }
-  return findStepObstacle(spec, ability) ?? findUnsupportedArgument(spec);
+  return findUnsupportedStep(spec, ability) ?? findUnsupportedArgument(spec);
 }
 
-function findStepObstacle(spec: ContainerFileSpec, ability: RunSupport | undefined): string | undefined {
+function findUnsupportedStep(spec: ContainerFileSpec, ability: RunSupport | undefined): string | undefined {
   const { mode, fault } = ability ?? {};
   if (mode && spec.network === 'none' && mode.isolation === 'chroot' && !isOffline(mode)) {
     return 'a RUN without a network needs the isolation oci or rootless: with chroot it has that of the machine here';

@@ -56,12 +56,12 @@ function specArguments({ args, labels, stage, network, attestations }: Container
 /** Why the builder cannot build this spec; undefined if it can. Of an unknown builder only what holds for all. */
 export function findUnsupportedReason(spec: ContainerFileSpec, builder: Builder | undefined): string | undefined {
   if (builder?.driver === 'docker' && !builder.isMultiPlatform)
-    return findClassicObstacle(spec) ?? findUnsupportedArgument(spec);
+    return findUnsupportedByClassicStore(spec) ?? findUnsupportedArgument(spec);
   return findUnsupportedArgument(spec);
 }
 
 /** For an engine with the classic image store, which pushes from there. */
-function findClassicObstacle({ attestations, compression }: ContainerFileSpec): string | undefined {
+function findUnsupportedByClassicStore({ attestations, compression }: ContainerFileSpec): string | undefined {
   const help =
     'create a builder with `docker buildx create --use`, or turn on the containerd image store of the engine';
   if (attestations.sbom || attestations.provenance !== 'none')

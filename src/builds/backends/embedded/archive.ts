@@ -1,4 +1,4 @@
-// Tars as files of an image: the entries of a layer, and the archives that ADD unpacks, plain or packed with gzip or zstd.
+// Tars as files of an image: the entries of a layer, and the archives that ADD unpacks, plain or compressed with gzip or zstd.
 import { Readable } from 'node:stream';
 import type { Header } from 'tar-stream';
 import { z } from 'zod';
@@ -33,16 +33,16 @@ export interface ArchiveEntry {
 
 export interface ReadOptions {
   readonly limits: ContextLimits;
-  /** Takes the bodies of a layer when one of them is opened. */
+  /** Provides the bodies of a layer when one of them is opened. */
   readonly spool: Spool;
   readonly signal: AbortSignal;
-  /** Of the whole build. */
+  /** For the whole build. */
   readonly work: Work;
 }
 
 const MIB = 1024 * 1024;
 
-/** For each layer of a base that is read, and for each archive that ADD unpacks. */
+/** For each layer read from a base, and for each archive that ADD unpacks. */
 export const DEFAULT_EMBEDDED_LIMITS: ContextLimits = {
   maxPackedBytes: 8 * 1024 * MIB,
   maxBytes: 16 * 1024 * MIB,
@@ -56,7 +56,10 @@ const paxSchema = z.record(z.string(), z.string()).catch({});
 
 const XATTR = 'SCHILY.xattr.';
 
-/** Reads the tar, packed or not, to its end. Throws InvalidStep, which says `what` the archive is, for one that cannot be read or is beyond a limit. */
+/**
+ * Reads the tar, compressed or not, to its end. Throws InvalidStep, with `what` as the archive's name, for one that is invalid or exceeds a
+ * limit.
+ */
 export async function readArchive(
   body: ReadableStream<Uint8Array>,
   { what, limits }: { readonly what: string; readonly limits: ContextLimits },
@@ -99,7 +102,7 @@ function numberOf(text: string | undefined): number | undefined {
   return text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : undefined;
 }
 
-/** The node of an entry, but for hard links and what is no file at all: undefined. A file is opened by `open`. */
+/** The node of an entry; undefined for hard links and anything that is not a file. `open` opens a file. */
 export function toNode(
   { header, attributes, path }: ArchiveEntry,
   open: () => AsyncIterable<Uint8Array>,
@@ -133,13 +136,13 @@ function toDevice(
   return { ...attributes, kind, major: header.devmajor ?? 0, minor: header.devminor ?? 0 };
 }
 
-/** How archives begin that others can unpack. */
+/** The magic bytes of archives that others can unpack. */
 const FOREIGN: readonly { readonly name: string; readonly magic: readonly number[] }[] = [
   { name: 'bzip2', magic: [0x42, 0x5a, 0x68] },
   { name: 'xz', magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00] },
 ];
 
-/** The file, if it is an archive; undefined for any other. Throws InvalidStep for one that we cannot unpack. */
+/** The file, if it is an archive; undefined for any other. Throws InvalidStep for an unsupported archive. */
 export async function findArchive(root: DirectoryNode, path: Path): Promise<FileNode | undefined> {
   const node = findNode(root, followPath(root, path));
   if (node?.kind !== 'file' || node.size === 0) return undefined;
@@ -147,7 +150,7 @@ export async function findArchive(root: DirectoryNode, path: Path): Promise<File
   const foreign = FOREIGN.find(({ magic }) => magic.every((byte, i) => head[i] === byte));
   if (foreign) {
     throw new InvalidStep(
-      `${formatPath(path)} is packed with ${foreign.name}, which the embedded builder cannot unpack; use gzip or zstd`,
+      `${formatPath(path)} is compressed with ${foreign.name}, which the embedded builder cannot unpack; use gzip or zstd`,
     );
   }
   const compression = sniffCompression(head);
@@ -163,7 +166,7 @@ async function readPackedStart(file: FileNode, compression: 'gzip' | 'zstd'): Pr
   try {
     return await readStart(bytesOf(unpacker), TAR_BLOCK_BYTES);
   } catch {
-    // What only looks like a packed file is a file like others.
+    // A file that only looks like a compressed archive is copied like any other.
     return new Uint8Array(0);
   } finally {
     source.destroy();
@@ -180,7 +183,7 @@ async function readStart(bytes: AsyncIterable<Uint8Array>, length: number): Prom
   return start.subarray(0, length);
 }
 
-/** Unpacks into a directory that is there. Throws InvalidStep. */
+/** Unpacks into an existing directory. Throws InvalidStep. */
 export async function unpackArchive(
   rootfs: Rootfs,
   target: Path,
@@ -190,7 +193,7 @@ export async function unpackArchive(
     reading,
   }: {
     readonly archive: FileNode;
-    /** Of all that is in it; undefined: as it says itself. */
+    /** The owner of everything in it; undefined: as recorded in the archive. */
     readonly chown: Ownership | undefined;
     readonly reading: ReadOptions;
   },

@@ -1,4 +1,4 @@
-// Builds without a builder: a Containerfile that runs nothing only rewrites images, for any platform, in this process.
+// Builds without a builder: a Containerfile without RUN only rewrites images, for any platform, in this process.
 import { readFile } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { join } from 'node:path';
@@ -29,14 +29,14 @@ export interface EmbeddedDeps {
   readonly images: BaseImages;
   readonly openDestination: OpenDestination;
   readonly limits?: ContextLimits;
-  /** What BUILDPLATFORM says; default: this machine's. */
+  /** The value of BUILDPLATFORM; default: this machine's. */
   readonly buildPlatform?: Platform;
 }
 
-/** Of one build: some minutes of what strangers made slow, and far more than what people write. */
+/** For one build: minutes of work for a malicious file, and far more than real ones need. */
 const COPYING = { maxSteps: 2 ** 33, what: 'what it copies: use fewer wildcards, or copy fewer files' } as const;
 
-/** Those that bases are commonly made for: nothing is run, so none costs more than another. */
+/** The platforms that bases are commonly built for: nothing is run, so all cost the same. */
 const PLATFORMS: readonly Platform[] = [
   ...[
     'amd64',
@@ -72,7 +72,7 @@ const BUILDERS = 'install BuildKit, docker with buildx, or buildah';
 
 const MAX_GZIP_LEVEL = 9;
 
-/** As far as the spec shows it; undefined where it can be built. Of an invalid file the build itself says what is wrong. */
+/** As far as the spec shows; undefined where it can be built. For an invalid file the build itself reports the error. */
 export function findUnsupportedReason(spec: ContainerFileSpec): string | undefined {
   const { attestations, compression } = spec;
   if (attestations.sbom)
@@ -93,7 +93,7 @@ function findUnsupportedStep({ frontend, steps }: Needs): string | undefined {
   for (const { kind, line, ...rest } of steps) {
     if (kind === 'run') return `line ${line}: RUN needs a builder: ${BUILDERS}`;
     const isFetched = 'sources' in rest && rest.sources.some(isRemote);
-    if (isFetched) return `line ${line}: what is remote is fetched by a builder: ${BUILDERS}`;
+    if (isFetched) return `line ${line}: remote sources need a builder: ${BUILDERS}`;
   }
   return undefined;
 }

@@ -1,4 +1,4 @@
-// The image that a stage begins with or copies from: the one for the platform, out of registries that may hang.
+// The image that a stage starts from or copies from, for the platform, from registries that may hang.
 import type { Descriptor } from '../../../oci/descriptor.ts';
 import { type Digest, parseDigest } from '../../../oci/digest.ts';
 import { RegistryError } from '../../../oci/errors.ts';
@@ -18,7 +18,7 @@ interface Base {
   readonly layers: readonly Layer[];
 }
 
-/** Throws InvalidStep for an image that is not there for the platform, and what `images` throws. */
+/** Throws InvalidStep for an image that does not exist for the platform, and what `images` throws. */
 export async function openBase(
   images: BaseImages,
   reference: string,
@@ -27,7 +27,7 @@ export async function openBase(
     digest,
   }: {
     readonly platform: Platform;
-    /** What the spec says the name is; undefined: it is resolved now. */
+    /** The digest that the spec pins; undefined: resolved now. */
     readonly digest: Digest | undefined;
   },
 ): Promise<Base> {
@@ -44,7 +44,7 @@ export async function openBase(
   return { state: parseState(raw), layers };
 }
 
-/** The registry's error, with the name that the Containerfile has for the image. */
+/** The registry's error, with the image's name as in the Containerfile. */
 async function openImage(images: BaseImages, reference: string, digest: Digest | undefined): Promise<BaseImage> {
   try {
     return await images.open(reference, digest ?? (await images.resolve(reference)));
@@ -60,7 +60,7 @@ async function findImage(image: BaseImage, reference: string, platform: Platform
   throw new InvalidStep(describeMissingPlatform(reference, platform, found));
 }
 
-/** Layers of Docker's family become those of OCI's: the bytes are the same. */
+/** Layers with Docker media types are relabelled as OCI: the bytes are the same. */
 function toLayer(image: BaseImage, { mediaType, digest, size }: Descriptor, diffId: string): Layer {
   const compression = compressionOf(mediaType);
   const type = compression && layerType('oci', compression);

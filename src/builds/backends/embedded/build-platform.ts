@@ -1,4 +1,4 @@
-// The image of one platform: the target stage, and each stage that it turns out to need.
+// Builds the image of one platform: the target stage, and each stage that it needs.
 import type { Digest } from '../../../oci/digest.ts';
 import { type Platform, parsePlatform } from '../../../oci/platform.ts';
 import { findBases } from '../../containerfile/bases.ts';
@@ -41,7 +41,7 @@ export interface PlatformBuild {
   readonly tell: Report;
 }
 
-/** A stage when it is done, with its variables: a stage that begins with it has them too. */
+/** A finished stage with its variables, which stages based on it inherit. */
 interface Built {
   readonly snapshot: Snapshot;
   readonly variables: ReadonlyMap<string, string>;
@@ -53,7 +53,7 @@ export async function buildPlatform(target: Platform, build: PlatformBuild): Pro
   // Each platform has its own, as if it were built alone.
   const file = { ...build.file, work: createWork(EXPANSION) };
   const globals = globalScope(file, { build: build.buildPlatform, target }, build);
-  // What the plan has looked at. A trigger of a base may name another image, which the caller may not have.
+  // The images that the plan has checked. A trigger of a base may name another one, which the caller may not pull.
   const planned = new Set(findBases(file, { args, stage, platforms: [target] }).map(({ reference }) => reference));
   const stages = new Map<number, Promise<Built>>();
   const { snapshot } = await stageAt(findTarget(file, build.stage));
@@ -112,7 +112,7 @@ export async function buildPlatform(target: Platform, build: PlatformBuild): Pro
   }
 }
 
-/** They are for the image, and not for what is built on it. */
+/** They apply to the image, not to images based on it. */
 function withoutTriggers(snapshot: Snapshot): Snapshot {
   const { state } = snapshot;
   return { ...snapshot, state: { ...state, run: { ...state.run, OnBuild: null } } };

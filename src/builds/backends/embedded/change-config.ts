@@ -8,23 +8,23 @@ import { InvalidStep } from './step.ts';
 interface ChangeOptions {
   /** Expands the variables of a word. Throws InvalidSyntax. */
   readonly expand: (text: string) => string;
-  /** The same, as many words as it becomes. */
+  /** The same, as any number of words. */
   readonly expandAll: (text: string) => readonly string[];
   readonly work: Work;
-  /** Whether the stage has a CMD of its own: then an ENTRYPOINT leaves it alone. */
+  /** Whether the stage has its own CMD, which ENTRYPOINT then does not reset. */
   readonly hasCmd: boolean;
 }
 
 interface Changed {
   readonly run?: Run;
   readonly author?: string;
-  /** As the history tells it; undefined: it does not. */
+  /** The history entry; undefined: none. */
   readonly text: string | undefined;
 }
 
 const DEFAULT_SHELL = ['/bin/sh', '-c'];
 
-/** Undefined for an instruction that changes more, or something else. Throws InvalidStep or InvalidSyntax. */
+/** Undefined for an instruction that changes more than the config. Throws InvalidStep or InvalidSyntax. */
 export function changeConfig(
   state: ImageState,
   instruction: Instruction,
@@ -106,7 +106,7 @@ function countKeys(map: Readonly<Record<string, unknown>> | null | undefined): n
   return Object.keys(map ?? {}).length;
 }
 
-/** In the place of the first of that name, or at the end. */
+/** Replaces the first of that name, or is appended. */
 function setEnv(env: readonly string[], pairs: readonly (readonly [key: string, value: string])[]): string[] {
   const result = [...env];
   const places = new Map(env.map((entry, at): [string, number] => [entry.split('=', 1)[0] ?? '', at]).reverse());
@@ -132,7 +132,7 @@ const MAX_PORT = 65535;
 
 const STEPS_OF_A_PORT = 8;
 
-/** As an image config names them: `80/tcp`, each of a range for itself. Throws InvalidStep. */
+/** As in an image config: `80/tcp`, one for each port of a range. Throws InvalidStep. */
 export function parsePorts(text: string, work: Work): readonly string[] {
   const { ports = '', protocol } = PORT.exec(text)?.groups ?? {};
   const [first = '', last = first] = ports.split('-');
@@ -147,12 +147,12 @@ export function parsePorts(text: string, work: Work): readonly string[] {
 
 const MAX_SIGNAL = 64;
 
-/** Names that Linux has beyond those of this system, which may be another. */
+/** Signals of Linux that this system may lack. */
 const MORE = ['SIGCLD', 'SIGSTKFLT', 'SIGPOLL', 'SIGPWR'];
 
 const REALTIME = /^SIGRTM(?:IN(?:\+(?:[1-9]|1[0-5]))?|AX(?:-(?:[1-9]|1[0-4]))?)$/;
 
-/** The text itself. Throws InvalidStep. */
+/** The unchanged text. Throws InvalidStep. */
 export function checkSignal(text: string): string {
   const number = /^\d{1,3}$/.test(text) ? Number(text) : undefined;
   const name = text.toUpperCase().startsWith('SIG') ? text.toUpperCase() : `SIG${text.toUpperCase()}`;
@@ -161,7 +161,7 @@ export function checkSignal(text: string): string {
   throw new InvalidStep(`${JSON.stringify(text.slice(0, 80))} is not a signal; write it as SIGTERM or 15`);
 }
 
-/** What is not said is the engine's default. */
+/** Absent values are the engine's defaults. */
 function encodeHealthcheck({
   test,
   interval,

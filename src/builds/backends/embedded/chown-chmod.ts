@@ -1,9 +1,9 @@
-// --chown and --chmod: numbers, or names of the image's own /etc/passwd and /etc/group; modes that are octal, or symbolic as chmod(1) takes them.
+// --chown and --chmod: numbers, or names from the image's own /etc/passwd and /etc/group; modes octal, or symbolic as in chmod(1).
 import { text } from 'node:stream/consumers';
 import { type DirectoryNode, findNode, followPath } from './file-system.ts';
 import { InvalidStep } from './step.ts';
 
-/** What --chown or USER comes to. */
+/** The resolved value of --chown or USER. */
 export interface Ownership {
   readonly uid: number;
   readonly gid: number;
@@ -13,7 +13,7 @@ const MAX_BYTES = 1024 * 1024;
 
 const MAX_ID = 2 ** 31 - 1;
 
-/** Of `user[:group]`; a user's group is the one of its name, or of its own number. A name that the image does not know is root. */
+/** Resolves `user[:group]`; the group defaults to the one of the user's name, or of its own number. Unknown names are root. */
 export async function resolveChown(root: DirectoryNode, chown: string): Promise<Ownership> {
   const colon = chown.indexOf(':');
   const [user, group] = colon < 0 ? [chown, ''] : [chown.slice(0, colon), chown.slice(colon + 1)];
@@ -21,7 +21,7 @@ export async function resolveChown(root: DirectoryNode, chown: string): Promise<
   return group === '' ? found : { ...found, gid: await findGroup(root, group) };
 }
 
-/** Whether it is numbers alone, which mean the same in every image. */
+/** Whether it is numeric, and so means the same in every image. */
 export function isNumericChown(chown: string): boolean {
   return chown.split(':').every(part => part === '' || parseId(part) !== undefined);
 }
@@ -52,7 +52,7 @@ async function findFields(root: DirectoryNode, path: readonly string[], name: st
   return lines.find(([first]) => first === name) ?? [];
 }
 
-/** The mode of a file from the one that it has. */
+/** The new mode of a file, given its current one. */
 export type ChangeMode = (mode: number, isDirectory: boolean) => number;
 
 const OCTAL = /^[0-7]{1,5}$/;
@@ -65,7 +65,7 @@ const SHIFTS = { u: 6, g: 3, o: 0 } as const;
 
 const MAX_MODE = 0o7777;
 
-/** The number that an octal one is; undefined for a symbolic one. Throws InvalidStep for one that is too large. */
+/** The value of an octal mode; undefined for a symbolic one. Throws InvalidStep for one that is too large. */
 export function parseOctalMode(text: string): number | undefined {
   if (!/^\d+$/.test(text)) return undefined;
   const mode = OCTAL.test(text) ? Number.parseInt(text, 8) : Number.NaN;
@@ -108,7 +108,7 @@ function apply(
   return (current & ~touched) | (wanted & touched);
 }
 
-/** All bits that those who are named have. */
+/** All bits of the given classes. */
 function maskOf(who: string, permissions: string): number {
   const all = who === '' || who.includes('a');
   const sticky = permissions.includes('t') && (all || /[ug]/.test(who)) ? 0o1000 : 0;
@@ -124,7 +124,7 @@ interface State {
   readonly operator: string;
 }
 
-/** What the letters mean for everybody. */
+/** The bits of the letters for all classes. */
 function bitsOf(permissions: string, who: string, { mode, isDirectory, current, operator }: State): number {
   if (permissions === 'u' || permissions === 'g' || permissions === 'o') {
     return ((current >> SHIFTS[permissions]) & 0o7) * 0o111;

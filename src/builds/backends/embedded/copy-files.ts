@@ -1,4 +1,4 @@
-// Copying files of one file system into another, as BuildKit does it.
+// Copies files from one file system to another, with BuildKit's semantics.
 import { createPathPatterns, InvalidPathPattern, type PathPatterns } from '../../context/path-patterns.ts';
 import type { Work } from '../../work.ts';
 import type { ChangeMode, Ownership } from './chown-chmod.ts';
@@ -16,18 +16,18 @@ import {
 import { InvalidStep } from './step.ts';
 
 interface CopyOptions {
-  /** As it is written, absolute: a slash at the end says that it is a directory. */
+  /** As written, absolute: a trailing slash makes it a directory. */
   readonly destination: string;
-  /** Undefined: as the originals have it. */
+  /** Undefined: that of the originals. */
   readonly chown: Ownership | undefined;
   readonly changeMode: ChangeMode | undefined;
-  /** Of directories that have to be made. */
+  /** Attributes of directories that have to be created. */
   readonly directoryMode: number;
   readonly filter?: CopyFilter;
   readonly work: Work;
 }
 
-/** Copies a file, or what is in a directory. Throws InvalidStep, or what `work` throws. */
+/** Copies a file, or the contents of a directory. Throws InvalidStep, or what `work` throws. */
 export async function copyPath(rootfs: Rootfs, from: DirectoryNode, source: Path, options: CopyOptions): Promise<void> {
   const { destination, work } = options;
   await spend(work);
@@ -72,11 +72,11 @@ interface Copying<N> {
 interface CopyingDirectory extends Copying<DirectoryNode> {
   /** Its path below the source. */
   readonly below: string;
-  /** The directories above that are made only if something in them is copied. */
+  /** Parent directories that are created only if something in them is copied. */
   readonly waiting: readonly (() => void)[];
 }
 
-/** Of one file, as much as of some steps of a pattern. */
+/** The cost of one file, in pattern steps. */
 const STEPS_OF_A_FILE = 100;
 
 async function spend(work: Work): Promise<void> {
@@ -124,7 +124,7 @@ function copyDirectory(rootfs: Rootfs, target: Path, { node, options }: Copying<
   rootfs.put(target, { ...node, ...attributesOf(node, options) });
 }
 
-/** One that something below is copied into: if it is there, it stays as it is. */
+/** An existing directory that something is copied into is left as it is. */
 function copyMissing(rootfs: Rootfs, target: Path, copying: Copying<DirectoryNode>): void {
   if (findNode(rootfs.root, target)?.kind !== 'directory') copyDirectory(rootfs, target, copying);
 }
@@ -134,11 +134,11 @@ function attributesOf(node: Node, { chown, changeMode }: CopyOptions): Partial<A
   return { ...chown, mode };
 }
 
-/** Which files of a source a COPY takes: patterns of .dockerignore's kind exclude them (--exclude), or include them (--parents). */
+/** Selects the files of a source: patterns as in .dockerignore exclude them (--exclude), or include them (--parents). */
 export interface CopyFilter {
-  /** Whether the path, below the source, is copied; of one that is not, children may be. Rejects as PathPatterns has it. */
+  /** Whether the path, below the source, is copied; children may be copied even if it is not. Rejects as PathPatterns has it. */
   includes(path: string): Promise<boolean>;
-  /** Whether something below a directory that is not included may be. */
+  /** Whether anything below an excluded directory may be copied. */
   readonly mayIncludeBelow: boolean;
 }
 
@@ -151,7 +151,7 @@ export function createCopyFilter(included: PathPatterns | undefined, excluded: P
   };
 }
 
-/** Throws InvalidStep for a pattern that cannot be read. */
+/** Throws InvalidStep for an invalid pattern. */
 export function parsePatterns(texts: readonly string[], work: Work): PathPatterns {
   try {
     return createPathPatterns(texts, work);

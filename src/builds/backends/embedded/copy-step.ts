@@ -1,4 +1,4 @@
-// COPY and ADD: which files go where. Wildcards are those of Go's filepath.Match, where `*` and `?` stay within one component.
+// COPY and ADD: selects files and destinations. Wildcards are those of Go's filepath.Match, where `*` and `?` stay within one component.
 import type { AddInstruction, CopyInstruction } from '../../containerfile/container-file.ts';
 import type { PathPatterns } from '../../context/path-patterns.ts';
 import type { Work } from '../../work.ts';
@@ -30,7 +30,7 @@ import { InvalidStep } from './step.ts';
 interface StepOptions {
   readonly scope: StageScope;
   readonly workingDir: string;
-  /** What is copied from: the build context, a stage or an image. */
+  /** The source of the copy: the build context, a stage or an image. */
   readonly source: DirectoryNode;
   readonly reading: ReadOptions;
 }
@@ -43,12 +43,12 @@ const PERMISSIONS = 0o777;
 
 const REMOTE = /^(?:https?:\/\/|git:\/\/|ssh:\/\/|git@|(?:github\.com|gitlab\.com)\/)/;
 
-/** Whether it is an address or a repository, and no path. */
+/** Whether it is a URL or a repository rather than a path. */
 export function isRemote(source: string): boolean {
   return REMOTE.test(source);
 }
 
-/** Whether it becomes a layer of its own, without a look at what it lies on. */
+/** Whether it becomes an independent layer, without regard to what is below it. */
 export function isLinked({ isLinked, chmod }: CopyInstruction | AddInstruction): boolean {
   return isLinked && chmod === undefined;
 }
@@ -86,13 +86,13 @@ export async function copyFiles(
   return rootfs;
 }
 
-/** What is made on the way gets an octal mode too, but no more of it than permissions. */
+/** Created parents get an octal mode too, limited to the permission bits. */
 function directoryMode(chmod: string | undefined): number {
   const octal = chmod ? parseOctalMode(chmod) : undefined;
   return octal === undefined ? DIRECTORY_MODE : octal & PERMISSIONS;
 }
 
-/** An absolute path; a slash or dot at its end, which says that it is a directory, stays. */
+/** An absolute path; a trailing slash or dot, which makes it a directory, is preserved. */
 export function toAbsolute(path: string, workingDir: string): string {
   return path.startsWith('/') ? path : `${workingDir || '/'}/${path || './'}`;
 }
@@ -115,7 +115,7 @@ async function copySource(rootfs: Rootfs, text: string, copy: Copy): Promise<voi
   const { instruction, placement, options } = copy;
   const { source, reading } = options;
   if (isRemote(text))
-    throw new InvalidStep(`${JSON.stringify(text)} is remote, which the embedded builder does not fetch`);
+    throw new InvalidStep(`${JSON.stringify(text)} is remote, which the embedded builder cannot fetch`);
   const { work } = reading;
   const { matches, filter } = await findSources(text, copy);
   for (const path of matches) {
@@ -144,7 +144,7 @@ async function findSources(text: string, { instruction, excluded, options }: Cop
   if (instruction.kind === 'add' || !instruction.keepsParents) {
     return { matches: await findMatches(source, text, work), filter: createCopyFilter(undefined, excluded) };
   }
-  // What stands before "/./" is left out of the parents that are kept.
+  // The part before "/./" is not included in the preserved parents.
   const pivot = text.indexOf('/./');
   const [above, below] = pivot < 0 ? ['/', text] : [text.slice(0, pivot), text.slice(pivot + 3)];
   const pattern = splitPath(below).join('/');
@@ -161,7 +161,7 @@ type Token = 'any' | ((char: string) => boolean);
 
 type Pattern = readonly Token[];
 
-/** The paths that a source means: itself, if it has no wildcard, else what matches; nothing below of what matches does. */
+/** The paths matched by a source: itself without a wildcard, otherwise all matches; nothing below a match. */
 export async function findMatches(root: DirectoryNode, source: string, work: Work): Promise<readonly Path[]> {
   const path = splitPath(source);
   const first = path.findIndex(hasWildcard);
@@ -189,7 +189,7 @@ async function matchBelow(node: Node, [pattern, ...rest]: readonly Pattern[], wo
   return found;
 }
 
-/** Only the last `*` is tried again: if an earlier one took more, that would not help. */
+/** Only the last `*` is retried: a longer match of an earlier one would not help. */
 async function isMatch(name: readonly string[], pattern: Pattern, work: Work): Promise<boolean> {
   let [at, token, star, retry] = [0, 0, -1, 0];
   while (at < name.length) {

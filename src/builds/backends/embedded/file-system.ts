@@ -1,5 +1,5 @@
-// The file system of an image as metadata: bodies stay where they are, and are opened when they are copied. A change makes a new tree, and what
-// has changed is the next layer.
+// The file system of an image as metadata: bodies stay in place, and are opened when they are copied. A change creates a new tree, and the
+// changes become the next layer.
 import { InvalidStep } from './step.ts';
 
 export type Node = Leaf | DirectoryNode;
@@ -20,7 +20,7 @@ export interface Attributes {
   readonly xattrs: Readonly<Record<string, string>>;
 }
 
-/** What has no children; never changed, only replaced. */
+/** A node without children; immutable, only replaced. */
 export type Leaf = FileNode | LinkNode | DeviceNode;
 
 export interface FileNode extends Attributes {
@@ -44,7 +44,7 @@ const NEW: Attributes = { mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: {} };
 
 export const emptyDirectory: DirectoryNode = { ...NEW, kind: 'directory', children: new Map() };
 
-/** A file of root's whose bytes are in memory. */
+/** A file owned by root whose bytes are in memory. */
 export function createFile(content: Uint8Array, mode: number): FileNode {
   return { ...NEW, kind: 'file', mode, size: content.byteLength, open: () => once(content) };
 }
@@ -53,7 +53,7 @@ async function* once(content: Uint8Array): AsyncGenerator<Uint8Array> {
   if (content.byteLength > 0) yield content;
 }
 
-/** The components from the root of an image, which no symlink leads out of. */
+/** Components from the root of an image, which no symlink leaves. */
 export type Path = readonly string[];
 
 const MAX_LINKS = 255;
@@ -61,7 +61,10 @@ const MAX_LINKS = 255;
 /** As Linux has it. */
 const MAX_CHARACTERS = 4096;
 
-/** The components, with `.` and empty ones gone and `..` taken back, at most to the root. Throws InvalidStep for a path that no system takes. */
+/**
+ * The components, with `.` and empty ones removed and `..` resolved, at most up to the root. Throws InvalidStep for a path that no system
+ * accepts.
+ */
 export function splitPath(text: string): Path {
   checkLength(text);
   const path: string[] = [];
@@ -86,11 +89,11 @@ export function findNode(root: DirectoryNode, path: Path): Node | undefined {
   return node;
 }
 
-/** The path with every symlink followed; what does not exist stays as it is. Throws InvalidStep for a circle of links. */
+/** The path with every symlink followed; missing parts are left as they are. Throws InvalidStep for a loop of links. */
 export function followPath(root: DirectoryNode, path: Path): Path {
   const waiting = [...path].reverse();
   let found: string[] = [];
-  /** Those on the way: the root, and what each of the components is. */
+  /** The nodes on the way: the root, and each of the components. */
   let nodes: (Node | undefined)[] = [root];
   let links = 0;
   for (let component = waiting.pop(); component !== undefined; component = waiting.pop()) {
@@ -106,7 +109,7 @@ export function followPath(root: DirectoryNode, path: Path): Path {
       continue;
     }
     links += 1;
-    if (links > MAX_LINKS) throw new InvalidStep(`${formatPath(path)}: too many symlinks lead to each other`);
+    if (links > MAX_LINKS) throw new InvalidStep(`${formatPath(path)}: too many levels of symlinks`);
     if (node.target.startsWith('/')) [found, nodes] = [[], [root]];
     waiting.push(...componentsOf(node.target).reverse());
   }
@@ -120,22 +123,22 @@ function checkLength(text: string): void {
   );
 }
 
-/** `..` stays: what it means depends on where the links before it lead. */
+/** `..` is preserved: its meaning depends on the links before it. */
 function componentsOf(target: string): string[] {
   checkLength(target);
   return target.split('/').filter(component => component !== '' && component !== '.');
 }
 
-/** A root file system that can be changed, and remembers what was: the next layer. */
+/** A mutable root file system that tracks its changes: the next layer. */
 export interface Rootfs {
-  /** As it is until the next change: only what the rootfs began with stays as it was. */
+  /** Valid until the next change: only the initial tree is immutable. */
   readonly root: DirectoryNode;
-  /** Puts a node, in place of what is there; all above it must be directories. A directory keeps the children that are there. */
+  /** Adds or replaces a node; all its parents must be directories. A directory keeps its existing children. */
   put(path: Path, node: Node): void;
   remove(path: Path): void;
-  /** Makes those that are missing, with the given attributes. Throws InvalidStep where something else is in the way. */
+  /** Creates the missing ones, with the given attributes. Throws InvalidStep where something else is in the way. */
   makeDirectories(path: Path, attributes: Partial<Attributes>): void;
-  /** All that was put, with the directories above, parents first. A path that was removed is not in it. */
+  /** Everything that was put, with its parent directories, parents first. Removed paths are not included. */
   changes(): readonly Change[];
 }
 
@@ -144,7 +147,7 @@ export interface Change {
   readonly node: Node;
 }
 
-/** Names that mean something else in a layer. */
+/** Names with a special meaning in layers. */
 const WHITEOUT = '.wh.';
 
 export function createRootfs(start: DirectoryNode): Rootfs {
@@ -158,7 +161,7 @@ export function createRootfs(start: DirectoryNode): Rootfs {
     root = editBelow(root, path, children => change(children, name));
   }
 
-  /** A directory of the start is copied at its first change, and then the copy is changed. */
+  /** A directory of the initial tree is copied on its first change. */
   function editBelow(directory: DirectoryNode, path: Path, work: (children: Map<string, Node>) => void): DirectoryNode {
     const own = owned.get(directory);
     const children = own ?? new Map(directory.children);

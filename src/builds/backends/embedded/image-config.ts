@@ -1,4 +1,4 @@
-// The config of an image while it is built: what image-spec config.md and docker's additions say of running it.
+// The config of an image being built: the runtime fields of image-spec config.md, and docker's additions.
 import { z } from 'zod';
 import { createDocument, type Document } from '../../../augment/document.ts';
 import { toJson } from '../../../augment/json.ts';
@@ -61,7 +61,7 @@ export interface ImageState {
   readonly history: readonly History[];
 }
 
-/** What an image without a base begins with. */
+/** The initial config of an image without a base. */
 export const emptyState: ImageState = { author: undefined, run: { WorkingDir: '/', Env: [DEFAULT_PATH] }, history: [] };
 
 /** Throws InvalidStep for an invalid config. */
@@ -86,7 +86,7 @@ function findJson(raw: Uint8Array): unknown {
   }
 }
 
-/** Throws RegistryError for one that no registry would take. */
+/** Throws RegistryError for one that registries would reject. */
 export function encodeState(
   { author, run, history }: ImageState,
   {
@@ -112,7 +112,7 @@ export function encodeState(
   return createDocument(mediaTypes.ociConfig, toJson(config));
 }
 
-/** Docker and BuildKit leave out empty values; an empty command means no command. */
+/** Docker and BuildKit omit empty values; an empty command means no command. */
 function withoutEmpty(run: Run): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(run).filter(([, value]) => {

@@ -1,5 +1,5 @@
-// Layers as image-spec layer.md has them: read into the file system of an image, where bodies stay packed until one of a layer is wanted, and
-// written from changes, as a sorted tar of fixed form that is packed into a file of the build's folder while it is measured.
+// Layers as in image-spec layer.md: read into the file system of an image, where bodies stay compressed until one of the layer is needed,
+// and written from changes, as a sorted tar of fixed form that is compressed into a file of the build's folder while it is measured.
 import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -31,7 +31,7 @@ import {
 import { InvalidStep } from './step.ts';
 
 interface PackedLayer {
-  /** Names it in messages: its digest. */
+  /** Its name in messages: the digest. */
   readonly name: string;
   readonly open: () => Promise<ReadableStream<Uint8Array>>;
 }
@@ -42,7 +42,7 @@ const OPAQUE = '.wh..wh..opq';
 
 const WHITEOUT = '.wh.';
 
-/** Throws InvalidStep for a layer that is no tar or beyond a limit, and the error of the body that breaks. */
+/** Throws InvalidStep for a layer that is not a tar or exceeds a limit, and the error of a broken body. */
 export async function readLayers(layers: readonly PackedLayer[], options: ReadOptions): Promise<DirectoryNode> {
   const rootfs = createRootfs(emptyDirectory);
   for (const layer of layers) await applyLayer(rootfs, layer, options);
@@ -81,7 +81,7 @@ async function spoolBodies(layer: PackedLayer, { limits, spool, signal }: ReadOp
 }
 
 interface Applied {
-  /** Paths that this layer has written: its own whiteouts do not remove them. */
+  /** Paths written by this layer: its own whiteouts do not remove them. */
   readonly written: Set<string>;
   readonly open: () => AsyncIterable<Uint8Array>;
   readonly work: Work;
@@ -118,7 +118,7 @@ function removeChildren(rootfs: Rootfs, path: Path, { written, work }: Pick<Appl
   }
 }
 
-/** Two names of one file become two files with the same bytes. */
+/** Hard links become separate files with the same bytes. */
 function findLinked(rootfs: Rootfs, { header, path }: ArchiveEntry): Node {
   const target = findNode(rootfs.root, followTarget(rootfs, header.linkname ?? ''));
   if (target && target.kind !== 'directory') return target;
@@ -151,7 +151,7 @@ const PACKINGS: Readonly<Record<Exclude<Compression['mode'], 'estargz'>, Packing
 /** Larger ids do not fit into a plain header. */
 const MAX_HEADER_ID = 0o7777777;
 
-/** The same changes give the same bytes. Throws the error of a body that cannot be read. */
+/** The same changes give the same bytes. Throws the error of an unreadable body. */
 export async function writeLayer(
   changes: readonly Change[],
   { directory, compression, signal }: WriteOptions,

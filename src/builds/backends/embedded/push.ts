@@ -1,4 +1,4 @@
-// From built images to what can be pulled: blobs first, then manifests, and the root with its tag last.
+// Pushes built images: blobs first, then manifests, and finally the root with its tag.
 import { createDocument, type Document } from '../../../augment/document.ts';
 import { toJson } from '../../../augment/json.ts';
 import type { Digest } from '../../../oci/digest.ts';
@@ -20,7 +20,7 @@ interface PushOptions {
   readonly signal: AbortSignal;
 }
 
-/** One image is pushed as it is, several below an index of exactly those. Throws RegistryError, or the signal's reason. */
+/** One image is pushed as it is, several as an index of exactly those. Throws RegistryError, or the signal's reason. */
 export async function pushImages(
   destination: Destination,
   images: readonly BuiltImage[],
@@ -38,7 +38,7 @@ export async function pushImages(
   return root.digest;
 }
 
-/** Pushes what the image consists of; gives its manifest. */
+/** Pushes the parts of the image; returns its manifest. */
 async function pushBlobs(
   destination: Destination,
   { platform, snapshot }: BuiltImage,
@@ -85,7 +85,7 @@ const EPOCH = 'SOURCE_DATE_EPOCH';
 
 const SECONDS = /^\d{1,11}$/;
 
-/** As the build's SOURCE_DATE_EPOCH says, in seconds since 1970; else 1970. RFC 3339. https://reproducible-builds.org/specs/source-date-epoch/ */
+/** The build's SOURCE_DATE_EPOCH, in seconds since 1970; else 1970. RFC 3339. https://reproducible-builds.org/specs/source-date-epoch/ */
 export function createdAt(args: Readonly<Record<string, string>>): string {
   const given = Object.hasOwn(args, EPOCH) ? (args[EPOCH] ?? '') : '';
   const seconds = SECONDS.test(given) ? Number(given) : 0;

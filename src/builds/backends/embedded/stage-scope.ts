@@ -8,14 +8,14 @@ import { InvalidStep } from './step.ts';
 export interface StageScope {
   expand(text: string): string;
   expandAll(text: string): readonly string[];
-  /** The content of a heredoc: quotes are no quotes in it. */
+  /** The content of a heredoc, where quotes are literal. */
   expandContent(text: string): string;
   set(name: string, value: string): void;
-  /** Declares arguments; gives them as the history tells them. */
+  /** Declares arguments; returns them as for the history. */
   declare(args: ArgInstruction['args']): string;
-  /** A copy, for a stage that begins with this one. */
+  /** A copy, for a stage based on this one. */
   values(): ReadonlyMap<string, string>;
-  /** Of all that a file's text makes to be done. */
+  /** Budget for everything that the file's text causes. */
   readonly work: Work;
 }
 
@@ -32,7 +32,7 @@ export function createStageScope(
     readonly work: Work;
     /** Of the build. */
     readonly args: Readonly<Record<string, string>>;
-    /** Of the file, for an ARG that says no more than its name. */
+    /** Of the file, for an ARG without a default. */
     readonly globals: ReadonlyMap<string, string>;
   },
 ): StageScope {

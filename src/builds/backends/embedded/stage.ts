@@ -1,4 +1,4 @@
-// One stage, instruction by instruction.
+// Builds one stage, instruction by instruction.
 import type { Platform } from '../../../oci/platform.ts';
 import type { AddInstruction, CopyInstruction, Instruction } from '../../containerfile/container-file.ts';
 import type { ReadOptions } from './archive.ts';
@@ -19,7 +19,7 @@ import { type Layer, type WriteOptions, writeLayer } from './layers.ts';
 import type { StageScope } from './stage-scope.ts';
 import { InvalidStep } from './step.ts';
 
-/** What a stage is at some point: how its image runs, its layers, and the files in them, which are read only when somebody asks. */
+/** The state of a stage: its config, its layers, and the files in them, which are read only on demand. */
 export interface Snapshot {
   readonly platform: Platform;
   readonly state: ImageState;
@@ -37,7 +37,7 @@ interface StageOptions {
   readonly onStep: (instruction: Instruction, work: () => Promise<Snapshot>) => Promise<Snapshot>;
 }
 
-/** As many as can be mounted. */
+/** The maximum that can be mounted. */
 const MAX_LAYERS = 500;
 
 const DIRECTORY_MODE = 0o755;
@@ -120,7 +120,7 @@ async function copy(
 }
 
 interface Added {
-  /** As the history tells it. */
+  /** As in the history. */
   readonly text: string;
   readonly root: () => Promise<DirectoryNode>;
   readonly options: StageOptions;
@@ -135,7 +135,7 @@ async function withLayer(snapshot: Snapshot, rootfs: Rootfs, { text, root, optio
   return { ...snapshot, state: { ...state, history }, layers: [...snapshot.layers, layer], root };
 }
 
-/** What lies above wins, as in every layer. */
+/** Upper files win, as in every layer. */
 function putOnto(root: DirectoryNode, above: Rootfs): DirectoryNode {
   const rootfs = createRootfs(root);
   for (const { path, node } of above.changes()) rootfs.put(path, node);
@@ -150,7 +150,7 @@ export function setVariables(scope: StageScope, env: readonly string[]): void {
   }
 }
 
-/** The work is done at most once, and only if somebody asks. */
+/** Done at most once, and only on demand. */
 export function once<T>(work: () => Promise<T>): () => Promise<T> {
   let result: Promise<T> | undefined;
   return () => {

@@ -1,4 +1,4 @@
-// The steps of a platform's build by the names that BuildKit gives them, and failures with their place.
+// The steps of a platform's build, named as in BuildKit, and failures with their location.
 import { RegistryError } from '../../../oci/errors.ts';
 import { formatPlatform, InvalidPlatform, type Platform } from '../../../oci/platform.ts';
 import { type Instruction, InvalidContainerFile, InvalidSyntax } from '../../containerfile/container-file.ts';
@@ -6,7 +6,7 @@ import { BuildFailure, kindOfRegistryError } from '../../execution.ts';
 import type { Report } from '../../progress.ts';
 import { TooMuchWork } from '../../work.ts';
 
-/** A step that cannot be done, by a fault of the Containerfile or of what it works on. `message` says what is wrong, but not where. */
+/** A step cannot be done because of an error in the Containerfile or its inputs. `message` says what is wrong, but not where. */
 export class InvalidStep extends Error {
   override readonly name = 'InvalidStep';
 }
@@ -24,13 +24,13 @@ interface Numbered {
 }
 
 interface StepTeller {
-  /** Does the work, tells when it begins and ends, and makes a BuildFailure of what is wrong with it. */
+  /** Does the work, reports its start and end, and turns errors into a BuildFailure. */
   run<T>(step: Numbered, work: () => Promise<T>): Promise<T>;
-  /** The same without a word: for what takes no time. */
+  /** The same without reports: for work that takes no time. */
   check<T>(step: Numbered, work: () => Promise<T>): Promise<T>;
 }
 
-/** Whether the instruction makes a layer, and so is a step of its own. */
+/** Whether the instruction creates a layer, and so is a step. */
 export function isStep({ kind }: Instruction): boolean {
   return kind === 'copy' || kind === 'add' || kind === 'workdir' || kind === 'run';
 }
@@ -68,7 +68,7 @@ export function createStepTeller(tell: Report, platform: Platform, { stage, tota
 
 const FAULTS = [InvalidStep, InvalidSyntax, TooMuchWork, InvalidPlatform, RegistryError] as const;
 
-/** Faults of the step become failures that name it; all other errors stay what they are. */
+/** Errors of the step become failures that name it; others are rethrown. */
 function toFailure(cause: unknown, { line, code }: Numbered, platform: string): unknown {
   const reason = reasonOf(cause, line);
   if (reason === undefined) return cause;

@@ -1,4 +1,4 @@
-// A build context on its way into a pod: a cpio archive (newc), since busybox's tar loses names that need an extended header.
+// Sends a build context to a pod: as a cpio archive (newc), since busybox's tar loses names that need an extended header.
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
@@ -11,13 +11,13 @@ const ALIGNMENT = 4;
 const KINDS = { file: 0o100000, directory: 0o040000, symlink: 0o120000 } as const;
 const TRAILER = 'TRAILER!!!';
 
-/** What the ignore file of the directory leaves, packed with gzip: of no time, and root's. The caller reads it to its end or returns it. */
+/** The directory without ignored files, gzipped: without times, owned by root. The caller reads it to its end or returns it. */
 export async function packContext(directory: string): Promise<AsyncGenerator<Uint8Array>> {
   const tree = await readDirectory(directory);
   return bytesOf(Readable.from(encodeCpio(tree.list())).compose(createGzip()));
 }
 
-/** Names are any bytes; a directory comes before what is in it. */
+/** Names are arbitrary bytes; a directory precedes its contents. */
 export async function* encodeCpio(
   entries: Iterable<readonly [name: string, entry: Entry]>,
 ): AsyncGenerator<Uint8Array> {
@@ -51,13 +51,16 @@ function padding(length: number): Uint8Array {
   return Buffer.alloc((ALIGNMENT - (length % ALIGNMENT)) % ALIGNMENT);
 }
 
-// Build contexts that pods fetch: each at an address of its own, signed, for as long as its build may run. The key outlives the service, so that a pod
-// which waited for its node finds its context after a restart, too.
+// Build contexts for pods to fetch: each at its own signed address, as long as its build may run. The key survives restarts, so that a pod
+// which waited for a node still finds its context.
 
 export interface ContextOffers {
-  /** The path, with its query, under which whoever knows it gets the file as long as the offer stands. */
+  /** The path with query that serves the file to anyone who knows it, until the offer is withdrawn. */
   offer(name: string, file: string, ttlMs: number): Offer;
-  /** Undefined for an address that was not signed here, is too old, or whose offer stands no more. The caller reads it to its end or returns it. */
+  /**
+   * Undefined for an address that was not signed here, has expired, or whose offer was withdrawn. The caller reads it to its end or returns
+   * it.
+   */
   open(
     name: string,
     query: { readonly expires: string; readonly signature: string },

@@ -1,4 +1,4 @@
-// The builder that gives each part of a build a Job of its own in a Kubernetes cluster, with a BuildKit that lives as long as it.
+// The Kubernetes builder: runs each part of a build as a Job in a cluster, each with its own BuildKit.
 import { createHash, randomBytes } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
@@ -45,39 +45,39 @@ import {
 
 export interface KubernetesOptions extends Omit<ClusterOptions, 'instance'>, Omit<PodOptions, 'image'> {
   readonly name: string;
-  /** What it is to build for; absent: what the map has, else linux/amd64. */
+  /** The platforms to build for; absent: those of the map, else linux/amd64. */
   readonly platforms?: readonly Platform[] | undefined;
-  /** Absent: pods go to any node. */
+  /** Absent: pods may be scheduled on any node. */
   readonly nodeSelector?: NodeSelectors | undefined;
-  /** Whether one Job builds for all platforms, which its node emulates; else each has a Job of its own. */
+  /** Whether one Job builds all platforms, emulated on its node; else each has its own Job. */
   readonly isOneJob: boolean;
-  /** `auto`: `userns` where all nodes can give a pod one, else `rootless`. */
+  /** `auto`: `userns` where all nodes support user namespaces for pods, else `rootless`. */
   readonly security: Security | 'auto';
   /** Absent: BuildKit's own. */
   readonly image?: string | undefined;
-  /** How long a pod may take until it works. */
+  /** The maximum time until a pod starts. */
   readonly scheduleTimeoutMs: number;
-  /** Of a build whose spec names none. */
+  /** For a build whose spec has none. */
   readonly timeoutMs: number;
-  /** How pods reach Veneer; absent: they need not. */
+  /** The address of Veneer for pods; absent: they do not need one. */
   readonly callbackUrl?: URL | undefined;
-  /** For contexts that no Secret holds; they need the callback. */
+  /** For contexts too large for a Secret; these require the callback. */
   readonly contexts?: ContextOffers | undefined;
-  /** Whether a build waits or runs: a Job whose build does not is removed. */
+  /** Whether a build is queued or running: Jobs of other builds are removed. */
   readonly isUnderWay: (id: string) => Promise<boolean>;
 }
 
-/** A field that a cluster does not know is dropped by it. */
+/** A cluster drops fields that it does not know. */
 const NO_HOST_USERS =
-  'the cluster does not know hostUsers, and its pods would be root of their nodes: set security: rootless, or privileged';
+  'the cluster does not support hostUsers, so pods would be root on their nodes: set security: rootless, or privileged';
 const IMAGE = 'docker.io/moby/buildkit:v0.34.2';
-/** What a Secret has to hold beside it is small. */
+/** The rest of a Secret is small. */
 const MAX_CONTEXT_BYTES = 512 * 1024;
-/** The first time it is asked the library is loaded, too. */
+/** The first probe also loads the library. */
 const ANSWER_MS = 30_000;
-/** How long a Job may take to be gone: its pod has a grace of seconds. */
+/** The maximum time for deleting a Job: its pod has a grace period of seconds. */
 const REMOVAL_MS = 25_000;
-/** What is left of a log once its pod has ended. */
+/** The time for reading the rest of a log after its pod has ended. */
 const LOG_REST_MS = 10_000;
 
 export function createKubernetesBackend(options: KubernetesOptions): Backend {
@@ -97,16 +97,16 @@ export function createKubernetesBackend(options: KubernetesOptions): Backend {
     return opened;
   }
 
-  /** Throws BackendUnavailable where the nodes cannot do what is configured. */
+  /** Throws BackendUnavailable where the nodes do not support the configuration. */
   async function chooseSecurity(cluster: Cluster): Promise<void> {
     if (options.security === 'rootless' || options.security === 'privileged') return;
-    const obstacle = await cluster.findUserNamespaceObstacle(nodeSelector ? Object.values(nodeSelector) : [{}]);
+    const fault = await cluster.findUserNamespaceFault(nodeSelector ? Object.values(nodeSelector) : [{}]);
     if (options.security === 'userns') {
-      if (!obstacle?.isKnown) return;
-      throw new BackendUnavailable(`security: userns: ${obstacle.reason}; set security: rootless, or privileged`);
+      if (!fault?.isKnown) return;
+      throw new BackendUnavailable(`security: userns: ${fault.reason}; set security: rootless, or privileged`);
     }
-    security = obstacle ? 'rootless' : 'userns';
-    withoutUserNamespaces = obstacle?.reason;
+    security = fault ? 'rootless' : 'userns';
+    withoutUserNamespaces = fault?.reason;
   }
 
   async function sweep(): Promise<void> {
@@ -156,7 +156,7 @@ export function createKubernetesBackend(options: KubernetesOptions): Backend {
       await chooseSecurity(cluster);
       return platforms;
     },
-    findUnsupportedReason: findObstacle,
+    findUnsupportedReason,
     listNotes: () => [...listSecurityNotes(security, withoutUserNamespaces), ...listCallbackNotes(callbackUrl)],
     build,
     sweep,
@@ -164,25 +164,24 @@ export function createKubernetesBackend(options: KubernetesOptions): Backend {
   };
 }
 
-/** A platform without a selector is none where there is a map. */
+/** With a map, platforms without a selector are not supported. */
 function platformsOf({ platforms, nodeSelector }: KubernetesOptions): readonly Platform[] {
   if (!nodeSelector) return platforms ?? [{ os: 'linux', architecture: 'amd64' }];
   return (platforms ?? listSelected(nodeSelector)).filter(platform => findSelector(nodeSelector, [platform]));
 }
 
-function findObstacle(spec: ContainerFileSpec): string | undefined {
+function findUnsupportedReason(spec: ContainerFileSpec): string | undefined {
   if (spec.ssh.length > 0)
-    return 'an agent or key of this machine is not given to a pod: RUN --mount=type=ssh has none';
-  if (spec.network === 'host')
-    return 'the network of a node is not given to a RUN: that of its pod is the most that it can have';
+    return 'agents and keys of this machine are not available in pods: RUN --mount=type=ssh is not supported';
+  if (spec.network === 'host') return 'a RUN cannot use the network of its node, only that of its pod';
   return findUnsupportedArgument(spec);
 }
 
 function listSecurityNotes(security: Security, withoutUserNamespaces: string | undefined): readonly string[] {
   const notes = {
     rootless: 'pods work without root; a RUN sees the processes of its own pod',
-    userns: 'pods are root in a user namespace of their own',
-    privileged: 'pods are root of their node: only builds of people whom you trust may run there',
+    userns: 'pods are root in their own user namespace',
+    privileged: 'pods are root on their node: only run builds of trusted users there',
   } as const;
   const why = withoutUserNamespaces === undefined ? '' : `; no user namespaces: ${withoutUserNamespaces}`;
   return [`${security}: ${notes[security]}${why}`];
@@ -191,18 +190,18 @@ function listSecurityNotes(security: Security, withoutUserNamespaces: string | u
 function listCallbackNotes(callbackUrl: URL | undefined): readonly string[] {
   const isLoopback = callbackUrl && /^(?:localhost|127\.[\d.]+|\[::1\])$/.test(callbackUrl.hostname);
   return isLoopback
-    ? [`callbackUrl: ${callbackUrl.origin} leads a pod to itself, unless it has the network of its node`]
+    ? [`callbackUrl: ${callbackUrl.origin} is a pod itself, unless it uses the network of its node`]
     : [];
 }
 
-/** What one build needs beside its order. */
+/** The requirements of one build besides its input. */
 interface Work {
   readonly cluster: Cluster;
   readonly options: KubernetesOptions;
   readonly jobOptions: JobOptions;
 }
 
-/** The Job is gone afterwards, with its pod and its Secret; it stays where the service stops, which goes on with it later. */
+/** Afterwards the Job is deleted with its pod and its Secret; it is retained when the service stops, to be resumed later. */
 async function runJob(order: BuildInput, buildOptions: BuildOptions, work: Work): Promise<BuildResult> {
   const { cluster, options, jobOptions } = work;
   const { signal, report, resume } = buildOptions;
@@ -211,7 +210,7 @@ async function runJob(order: BuildInput, buildOptions: BuildOptions, work: Work)
   let isGood = false;
   try {
     const isFound = await beginJob(order, work, context);
-    report({ kind: 'note', text: `${isFound ? 'goes on with the' : 'begins the'} Job ${cluster.namespace}/${name}` });
+    report({ kind: 'note', text: `${isFound ? 'resuming' : 'creating'} Job ${cluster.namespace}/${name}` });
     const { scheduleTimeoutMs } = options;
     const following = { cluster, name, asked: askedOf(order, work), scheduleTimeoutMs };
     const digest = digestOf(
@@ -233,19 +232,19 @@ function askedOf(order: BuildInput, { jobOptions, options }: Work): Asked {
   return { platforms, selector, image, security, namespace, memoryLimit, timeoutMs, callbackUrl };
 }
 
-/** True where the Job of an earlier process works on. */
+/** True where the Job of an earlier process continues. */
 async function beginJob(order: BuildInput, { cluster, jobOptions }: Work, context: PodContext): Promise<boolean> {
   const { name } = jobOptions;
   const job = createJob(order, jobOptions);
   let made = await cluster.createJob(job);
   if (!made) {
     const { metadata, spec } = cluster.see(name).job ?? {};
-    // One that was never resumed has no Secret, perhaps.
+    // A Job that is still suspended may have no Secret.
     if (spec && !metadata?.deletionTimestamp && !spec.suspend) return true;
     await removeJob(cluster, name, { isAwaited: true });
     made = await cluster.createJob(job);
   }
-  if (!made) throw failed('infrastructure', `the Job ${name} of an earlier try is still there`);
+  if (!made) throw failed('infrastructure', `the Job ${name} of an earlier attempt still exists`);
   if (jobOptions.security === 'userns' && made.spec?.template.spec?.hostUsers !== false)
     throw failed('infrastructure', NO_HOST_USERS);
   await cluster.createSecret(createSecret(order, made, { name: jobOptions.secret, context }));
@@ -253,7 +252,7 @@ async function beginJob(order: BuildInput, { cluster, jobOptions }: Work, contex
   return false;
 }
 
-/** What cannot be removed now is swept later. */
+/** What cannot be deleted now is deleted by a later sweep. */
 async function removeJob(
   cluster: Cluster,
   name: string,
@@ -264,7 +263,7 @@ async function removeJob(
     if (!isAwaited) return;
     for await (const _ of cluster.changes(name, AbortSignal.timeout(REMOVAL_MS))) if (!cluster.see(name).job) return;
   } catch {
-    // The build has its own end, whatever comes of its Job.
+    // The build ends independently of its Job.
   }
 }
 
@@ -281,7 +280,7 @@ async function prepareContext(
   if (size <= MAX_CONTEXT_BYTES) return { context: { bytes: await readFile(file) }, end: () => undefined };
   const { contexts, callbackUrl } = options;
   if (!contexts || !callbackUrl) {
-    const reason = `the build context has ${size} bytes packed, and pods have no way to fetch what is over ${MAX_CONTEXT_BYTES}`;
+    const reason = `the build context has ${size} bytes compressed, and without callbackUrl pods cannot fetch more than ${MAX_CONTEXT_BYTES}`;
     throw failed('build', reason);
   }
   const { path, end } = contexts.offer(jobOptions.name, file, jobOptions.timeoutMs + options.scheduleTimeoutMs);
@@ -298,11 +297,11 @@ interface Following {
 interface Followed {
   readonly seen: Seen;
   readonly asked: Asked;
-  /** Of the last pod, if one began. */
+  /** Of the last pod, if one started. */
   readonly progress: ProgressReader | undefined;
 }
 
-/** To the end of the Job, and of its log. Throws BuildFailure for a pod that does not begin in time. */
+/** Follows the Job and its log to the end. Throws BuildFailure for a pod that does not start in time. */
 async function followJob(order: BuildInput, options: BuildOptions, following: Following): Promise<Followed> {
   const { cluster, name, asked } = following;
   const { signal, report } = options;
@@ -315,7 +314,7 @@ async function followJob(order: BuildInput, options: BuildOptions, following: Fo
   try {
     for await (const _ of cluster.changes(name, stop)) {
       const seen = cluster.see(name);
-      if (!seen.job && wasThere) throw failed('infrastructure', `somebody removed the Job ${name}`);
+      if (!seen.job && wasThere) throw failed('infrastructure', `the Job ${name} was deleted by someone else`);
       wasThere ||= seen.job !== undefined;
       const refusal = describeRefusal(seen, asked);
       if (refusal !== undefined) throw failed('infrastructure', refusal);
@@ -325,14 +324,14 @@ async function followJob(order: BuildInput, options: BuildOptions, following: Fo
       if (seen.pod && hasBegun(seen.pod)) reader.read(seen.pod);
       if (hasEnded(seen)) return { seen, asked, progress: await reader.end() };
     }
-    throw new Error('the changes of a Job ended by themselves');
+    throw new Error('the watch of a Job ended unexpectedly');
   } finally {
     patience.end();
     over.abort();
   }
 }
 
-/** What stays as it is is said once. */
+/** Repeated states are reported once. */
 function createSayOnce(tell: Report): (text: string | undefined) => void {
   const said = new Set<string>();
   return text => {
@@ -342,7 +341,7 @@ function createSayOnce(tell: Report): (text: string | undefined) => void {
   };
 }
 
-/** Until a pod has begun there is only so much time, also for one that takes the place of another. */
+/** The deadline for a pod to start, also for a replacement pod. */
 function createPatience(ms: number, giveUp: (reason: BuildFailure) => void) {
   let timer: NodeJS.Timeout | undefined;
   let why: string | undefined;
@@ -355,7 +354,7 @@ function createPatience(ms: number, giveUp: (reason: BuildFailure) => void) {
       why = wait ?? why;
       if (hasBegun) return end();
       timer ??= setTimeout(() => {
-        const within = `it did not begin within ${ms / 1000} s`;
+        const within = `it did not start within ${ms / 1000} s`;
         giveUp(failed('timeout', why === undefined ? within : `${why}; ${within}`));
       }, ms);
     },
@@ -363,14 +362,14 @@ function createPatience(ms: number, giveUp: (reason: BuildFailure) => void) {
   };
 }
 
-/** The log of each pod as the progress of the build: of one that took the place of another from its beginning. */
+/** Reports each pod's log as build progress, replacement pods from their beginning. */
 function createPodReader(order: BuildInput, options: BuildOptions & { readonly cluster: Cluster }) {
   const { cluster, signal, report, resume = async () => report } = options;
   let uid: string | undefined;
   let progress: ProgressReader | undefined;
   let reading: Promise<void> = Promise.resolve();
 
-  /** From its beginning, also where an earlier process has read it: later lines speak of steps that earlier ones name. */
+  /** From the beginning, even where an earlier process has read it: later lines refer to steps named earlier. */
   async function readAll(pod: V1Pod): Promise<void> {
     const text = `works in the pod ${pod.metadata?.name} on the node ${pod.spec?.nodeName}`;
     const tellPod = await resume(text);
@@ -401,7 +400,7 @@ function digestOf({ seen, asked, progress }: Followed): Digest {
   const text = findDigest(seen);
   if (text === undefined) throw new BuildFailure(failureOf({ seen, asked, progress }));
   if (isDigest(text)) return text;
-  throw failed('infrastructure', 'the Job ended well, but does not say which digest it pushed');
+  throw failed('infrastructure', 'the Job succeeded, but did not report the digest that it pushed');
 }
 
 function failureOf({ seen, asked, progress }: Followed): Failure {

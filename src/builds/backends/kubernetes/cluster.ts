@@ -1,4 +1,4 @@
-// The API of a cluster, as far as builds need it: what is made and removed, what becomes of it as it happens, and the logs of pods.
+// The Kubernetes API as needed for builds: creates and deletes objects, watches them, and reads pod logs.
 import { EventEmitter, on } from 'node:events';
 import { get as getHttp, type IncomingMessage } from 'node:http';
 import { get as getHttps, type RequestOptions } from 'node:https';
@@ -31,59 +31,59 @@ import type { Labels } from './node-selector.ts';
 import type { Seen } from './outcome.ts';
 
 export interface ClusterOptions {
-  /** A path; absent: that of the pod that we run in. */
+  /** A path; absent: the service account of the pod that Veneer runs in. */
   readonly kubeconfig?: string | undefined;
-  /** Of the kubeconfig; absent: its current one. */
+  /** A context of the kubeconfig; absent: its current one. */
   readonly context?: string | undefined;
   /** Absent: that of the context, else `default`. */
   readonly namespace?: string | undefined;
-  /** What Jobs of ours are labelled with. */
+  /** The label of our Jobs. */
   readonly instance: string;
 }
 
 export interface Cluster {
   readonly namespace: string;
-  /** Throws BackendUnavailable where it does not answer, or we may not do what builds need. */
+  /** Throws BackendUnavailable where it does not answer, or our permissions are insufficient. */
   check(): Promise<void>;
-  /** Why a pod on one of the nodes with any of the labels would have no user namespace; undefined where all give it one. */
-  findUserNamespaceObstacle(selectors: readonly Labels[]): Promise<UserNamespaceObstacle | undefined>;
-  /** Undefined where there is one of this name. */
+  /** Why pods on a node with any of the labels may get no user namespace; undefined where all nodes support it. */
+  findUserNamespaceFault(selectors: readonly Labels[]): Promise<UserNamespaceFault | undefined>;
+  /** Undefined where one of this name exists. */
   createJob(job: V1Job): Promise<V1Job | undefined>;
   createSecret(secret: V1Secret): Promise<void>;
-  /** Lets the pod of a suspended Job be made. */
+  /** Unsuspends a Job, so that its pod is created. */
   resumeJob(name: string): Promise<void>;
-  /** Its pods and its Secret go with it; does nothing where it is not there. */
+  /** Deletes its pods and its Secret as well; no effect where it does not exist. */
   deleteJob(name: string): Promise<void>;
-  /** From now on what happens is seen. Throws BackendUnavailable. */
+  /** Starts watching. Throws BackendUnavailable. */
   watch(): Promise<void>;
-  /** All Jobs of ours. */
+  /** All our Jobs. */
   listJobs(): readonly V1Job[];
   see(name: string): Seen;
-  /** One element at once, and one each time that the Job or its pods have changed, until the signal, whose reason is thrown. */
+  /** Yields at once, and after each change of the Job or its pods, until the signal aborts; throws its reason. */
   changes(name: string, signal: AbortSignal): AsyncIterable<unknown>;
-  /** Of a pod whose container has begun, to its end; goes on where the connection broke. Rejects with the signal's reason. */
+  /** The log of a pod whose container has started, to its end; resumes broken connections. Rejects with the signal's reason. */
   readLog(pod: V1Pod, onLine: (line: string) => void, options: LogOptions): Promise<void>;
   close(): Promise<void>;
 }
 
-interface UserNamespaceObstacle {
+interface UserNamespaceFault {
   readonly reason: string;
-  /** False where we may not look at nodes. */
+  /** False where we may not read nodes. */
   readonly isKnown: boolean;
 }
 
 interface LogOptions {
   readonly signal: AbortSignal;
-  /** Of UTF-16 units; a longer line is cut. */
+  /** In UTF-16 units; longer lines are truncated. */
   readonly maxLineLength: number;
 }
 
-/** After a connection broke. */
+/** The delay after a broken connection. */
 const RETRY_MS = 1000;
-/** After a log has ended, of a pod that seems to work on. */
+/** The delay after a log that ended while its pod seems to be running. */
 const END_MS = 100;
 
-/** What builds need: verbs by resource, as the Role in deploy/kubernetes.yaml has them. */
+/** Required permissions: verbs by resource, as in the Role in deploy/kubernetes.yaml. */
 const RIGHTS = [
   ...['create', 'delete', 'list', 'patch', 'watch'].map(verb => ({ group: 'batch', resource: 'jobs', verb })),
   ...['list', 'watch'].map(verb => ({ group: '', resource: 'pods', verb })),
@@ -92,7 +92,7 @@ const RIGHTS = [
   ...['list', 'watch'].map(verb => ({ group: '', resource: 'events', verb })),
 ];
 
-/** Throws BackendUnavailable for a kubeconfig that cannot be used. */
+/** Throws BackendUnavailable for an unusable kubeconfig. */
 export function openCluster(options: ClusterOptions): Cluster {
   const config = loadConfig(options);
   const namespace = options.namespace ?? config.getContextObject(config.getCurrentContext())?.namespace ?? 'default';
@@ -134,7 +134,7 @@ export function openCluster(options: ClusterOptions): Cluster {
     );
     informer.on('change', part.onChange);
     informer.on('error', () => {
-      // It goes on where it stood, or lists anew where that is too long ago.
+      // Resumes at the last resource version, or lists again where that has expired.
       wait(RETRY_MS, undefined, { signal: closing.signal }).then(
         () => informer.start(),
         () => undefined,
@@ -147,7 +147,7 @@ export function openCluster(options: ClusterOptions): Cluster {
     if (name !== undefined) changed.emit(name, undefined);
   }
 
-  /** What is told of a Job that nobody follows is of no use. */
+  /** Events of Jobs that nobody watches are dropped. */
   function hearWarning(event: CoreV1Event): void {
     const about = event.involvedObject.name ?? '';
     const name = changed.eventNames().find(each => about === each || about.startsWith(`${String(each)}-`));
@@ -158,7 +158,7 @@ export function openCluster(options: ClusterOptions): Cluster {
 
   async function startWatching(): Promise<void> {
     try {
-      // A list that fails is told by the first, and tried again by the informers.
+      // A failed list is reported by the first request, and retried by the informers.
       await batch.listNamespacedJob({ namespace, labelSelector, limit: 1 });
     } catch (error) {
       throw unavailable(error);
@@ -181,17 +181,17 @@ export function openCluster(options: ClusterOptions): Cluster {
         `in the namespace ${namespace} of the cluster Veneer may not: ${missing.join(', ')}; the Role is in deploy/kubernetes.yaml`,
       );
     },
-    async findUserNamespaceObstacle(selectors) {
+    async findUserNamespaceFault(selectors) {
       try {
         const nodes = (await core.listNode()).items.filter(node => matchesAny(node, selectors));
         const without = nodes.find(({ status }) => !status?.runtimeHandlers?.some(isForUserNamespaces));
-        if (!without) return nodes.length > 0 ? undefined : { reason: 'there is no node yet', isKnown: false };
+        if (!without) return nodes.length > 0 ? undefined : { reason: 'the cluster has no node yet', isKnown: false };
         return {
-          reason: `the runtime of the node ${without.metadata?.name} does not say that it gives pods any`,
+          reason: `the runtime of the node ${without.metadata?.name} does not report support for them`,
           isKnown: true,
         };
       } catch (error) {
-        return { reason: `what nodes can do may not be looked at: ${explain(error)}`, isKnown: false };
+        return { reason: `nodes cannot be read: ${explain(error)}`, isKnown: false };
       }
     },
     createJob: job => batch.createNamespacedJob({ namespace, body: job }).catch(error => unless(409, error)),
@@ -261,7 +261,7 @@ function loadConfig({ kubeconfig, context }: ClusterOptions): KubeConfig {
     if (kubeconfig === undefined) config.loadFromCluster();
     else config.loadFromFile(kubeconfig);
     if (context !== undefined) config.setCurrentContext(context);
-    if (!config.getCurrentCluster()) throw new Error('it names no cluster');
+    if (!config.getCurrentCluster()) throw new Error('it has no cluster');
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new BackendUnavailable(`${kubeconfig ?? 'the service account of the pod'} cannot be used: ${reason}`, {
@@ -284,7 +284,7 @@ function ownerOf(pod: V1Pod): string | undefined {
   return pod.metadata?.ownerReferences?.find(({ kind }) => kind === 'Job')?.name;
 }
 
-/** What comes by a watch has its times as text, whatever its type says. */
+/** Objects from a watch have times as text, whatever their type says. */
 function createdAt({ metadata }: V1Pod): number {
   return new Date(metadata?.creationTimestamp ?? 0).getTime();
 }
@@ -301,7 +301,7 @@ function unless(code: number, error: unknown): undefined {
 const statusSchema = z.object({ message: z.string() });
 
 function unavailable(error: unknown): BackendUnavailable {
-  return new BackendUnavailable(`the cluster does not do it: ${explain(error)}`, { cause: error });
+  return new BackendUnavailable(`the cluster refused the request: ${explain(error)}`, { cause: error });
 }
 
 function explain(error: unknown): string {
@@ -321,11 +321,11 @@ function explainBody(body: unknown): string {
 interface LogPlace {
   readonly namespace: string;
   readonly pod: V1Pod;
-  /** Whether more may come of it. */
+  /** Whether more may follow. */
   readonly isThere: (pod: V1Pod) => boolean;
 }
 
-/** The library's own reader leaves the error of a connection that breaks to nobody, which ends the process. */
+/** The library's own reader leaves the error of a broken connection unhandled, which would end the process. */
 async function readLog(
   config: KubeConfig,
   { namespace, pod, isThere }: LogPlace,
@@ -339,7 +339,7 @@ async function readLog(
     const splitter = createLineSplitter(line => {
       const space = line.indexOf(' ');
       const at = line.slice(0, space);
-      // Whole seconds are what can be asked for: what was read is sent again.
+      // The resolution is whole seconds: lines already read are sent again and skipped.
       if (at <= last) return;
       last = at;
       onLine(line.slice(space + 1));
@@ -348,7 +348,7 @@ async function readLog(
       for await (const chunk of await openLog(config, { namespace, pod, since: last }, signal)) splitter.write(chunk);
       splitter.end();
       if (isLast || !isThere(pod)) return;
-      // Its end comes by the log before it comes by the watch.
+      // The end of the log arrives before that of the watch.
       pauseMs = END_MS;
     } catch {
       signal.throwIfAborted();
@@ -375,7 +375,7 @@ async function openLog(
   });
   if (response.statusCode !== 200) {
     response.resume();
-    throw new BackendUnavailable(`the log of a pod is answered with ${response.statusCode}`);
+    throw new BackendUnavailable(`reading the log of a pod failed with status ${response.statusCode}`);
   }
   return bytesOf(response);
 }

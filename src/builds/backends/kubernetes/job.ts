@@ -1,4 +1,4 @@
-// The objects of one part of a build: a Job, and the Secret that it owns. Pure. What is secret is in the Secret alone, and never in the Job.
+// The objects of one part of a build: a Job, and the Secret that it owns. Pure. Secrets are only in the Secret, never in the Job.
 import { createHash } from 'node:crypto';
 import type {
   V1Job,
@@ -37,7 +37,7 @@ interface Toleration {
   readonly tolerationSeconds?: number | undefined;
 }
 
-/** Where a pod works: gone with it, or a folder of its own in a volume that is there, which it empties in the end. */
+/** The storage of a pod: deleted with it, or its own folder in an existing volume, which it empties at the end. */
 type Storage =
   | { readonly kind: 'emptyDir'; readonly size?: string | undefined }
   | { readonly kind: 'claim'; readonly claim: string; readonly subPath: string }
@@ -48,21 +48,21 @@ export type Security = 'rootless' | 'userns' | 'privileged';
 
 export interface JobOptions extends PodOptions {
   readonly name: string;
-  /** The name of its Secret: another one each time, as that of an earlier Job of the same name may go only now. */
+  /** The name of its Secret, different each time, as that of an earlier Job of the same name may still be being deleted. */
   readonly secret: string;
   readonly namespace: string;
-  /** Of this Veneer. */
+  /** Identifies this Veneer. */
   readonly instance: string;
   readonly security: Security;
   readonly selector?: Labels | undefined;
   readonly timeoutMs: number;
-  /** How the pod reaches Veneer; undefined where it need not. */
+  /** The address of Veneer for the pod; undefined where it does not need one. */
   readonly callbackUrl?: URL | undefined;
 }
 
 export const CONTAINER = 'build';
 export const LABELS = { instance: 'veneer/instance', build: 'veneer/build' } as const;
-/** What the pod ends with where it came to no build, and why. */
+/** The exit codes of a pod that did not get to its build. */
 export const EXIT_CODES = { callback: 90, context: 91, storage: 92, rootless: 93 } as const;
 
 const CONFIG = '/veneer/config';
@@ -73,23 +73,23 @@ const STATE: Readonly<Record<Security, string>> = {
   privileged: '/var/lib/buildkit',
 };
 const ROOTLESS_USER = 1000;
-/** A shell as the first process ignores SIGTERM: a pod that is not wanted any more is waited for so long. */
+/** A shell as the first process ignores SIGTERM: this is how long a cancelled pod takes. */
 const GRACE_SECONDS = 1;
-/** Veneer removes what it has read; this is for Jobs of one that never came back. */
+/** Veneer deletes finished Jobs; this is for those of one that never came back. */
 const TTL_SECONDS = 3600;
-/** What a Secret may hold. */
+/** The size limit of a Secret. */
 const MAX_SECRET_BYTES = 1024 * 1024;
 
 const CONTEXT = 'context.cpio.gz';
 const CONTEXT_URL = 'context-url';
 
-/** The same for the same part of the same build, so that it is found again. */
+/** The same for the same part of the same build, so that it can be found again. */
 export function jobName({ id, target, platforms }: Pick<BuildInput, 'id' | 'target' | 'platforms'>): string {
   const part = createHash('sha256').update([target.image, ...platforms.map(formatPlatform)].join('\n'));
   return `veneer-${id.toLowerCase().replaceAll('_', '-')}-${part.digest('hex').slice(0, 8)}`;
 }
 
-/** Begins suspended: its pod is made once the Secret is there. */
+/** Created suspended: its pod is created once the Secret exists. */
 export function createJob(order: BuildInput, options: JobOptions): V1Job {
   const { name, namespace, instance, labels, annotations, timeoutMs } = options;
   const own = {
@@ -116,7 +116,7 @@ export function createJob(order: BuildInput, options: JobOptions): V1Job {
   };
 }
 
-/** A pod that lost its node, or had to make room, is made anew; one that failed has failed. */
+/** A pod that lost its node, or was evicted, is replaced; one that failed has failed. */
 const POD_FAILURE_POLICY: NonNullable<V1JobSpec['podFailurePolicy']> = {
   rules: [
     { action: 'Ignore', onPodConditions: [{ type: 'DisruptionTarget', status: 'True' }] },
@@ -180,20 +180,20 @@ function daemonFlags(security: Security): string {
   return security === 'rootless' ? `${config} --oci-worker-no-process-sandbox` : config;
 }
 
-/** What BuildKit needs, as its own examples for Kubernetes have it. */
+/** BuildKit's requirements, as in its own examples for Kubernetes. */
 function securityOf(security: Security): NonNullable<V1PodSpec['containers'][number]['securityContext']> {
   if (security !== 'rootless') return { privileged: true };
   return {
     runAsUser: ROOTLESS_USER,
     runAsGroup: ROOTLESS_USER,
-    // Without root it makes namespaces of its own, which the default profiles forbid, by way of newuidmap, which is setuid.
+    // Rootless BuildKit creates its own namespaces, which the default profiles forbid, through newuidmap, which is setuid.
     allowPrivilegeEscalation: true,
     seccompProfile: { type: 'Unconfined' },
     appArmorProfile: { type: 'Unconfined' },
   };
 }
 
-/** The API replaces `$(NAME)` in commands by a variable of that name; `$$` is a dollar. */
+/** Kubernetes expands `$(NAME)` in commands; `$$` is a dollar. */
 function escapeReferences(text: string): string {
   return text.replaceAll('$', '$$$$');
 }
@@ -223,7 +223,7 @@ function mountsOf({ name, storage, security }: JobOptions): readonly V1VolumeMou
   });
 }
 
-/** Where the pod has what buildctl reads. */
+/** Paths in the pod of the files for buildctl. */
 function podWorkspace({ secrets }: BuildInput): Workspace {
   return {
     context: `${WORK}/context`,
@@ -239,7 +239,7 @@ function secretKey(at: number): string {
   return `secret-${at}`;
 }
 
-/** For BusyBox. A Veneer that is started again just now is waited for. The digest goes where the API shows it: logs may be cut. */
+/** For BusyBox. Retries while Veneer restarts. The digest is written to where the API exposes it, since logs may be truncated. */
 const SCRIPT = `set -eu
 fetch() {
   try=0
@@ -274,7 +274,7 @@ const EMPTY_AFTERWARDS = `trap 'rm -rf ${WORK}/* "$STATE"/* 2>/dev/null || true'
 
 export type PodContext = { readonly bytes: Uint8Array } | { readonly url: string };
 
-/** Owned by the Job, and gone with it. Throws BuildFailure for what no Secret can hold. */
+/** Owned by the Job, and deleted with it. Throws BuildFailure for content that does not fit in a Secret. */
 export function createSecret(
   order: BuildInput,
   job: V1Job,
@@ -312,7 +312,7 @@ function tooLarge(bytes: number): BuildFailure {
   return new BuildFailure({ kind: 'build', reason });
 }
 
-/** Which registries speak plain HTTP. */
+/** The registries that speak plain HTTP. */
 function daemonConfig({ target, cache, bases }: BuildInput): string {
   const places = [target, ...(cache ? [cache] : []), ...bases.values()];
   const hosts = places.filter(({ isInsecure }) => isInsecure).map(({ name }) => name.split('/', 1)[0] ?? '');

@@ -1,24 +1,24 @@
-// Which nodes the pods of a platform go to: the labels that its key of the configured map asks for.
+// Node selectors: the labels for the pods of a platform, from the configured map.
 import { formatPlatform, isSamePlatform, type Platform, parsePlatform } from '../../../oci/platform.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 /** Labels by key: a platform in any spelling, `noarch` or `default`. */
 export type NodeSelectors = Readonly<Record<string, Labels>>;
 
-/** For pods that are for several platforms at once. */
+/** For pods that build several platforms. */
 const NOARCH = 'noarch';
-/** For platforms that have no key. */
+/** For platforms without a key. */
 const DEFAULT = 'default';
 
-/** The platforms that have a key, normalised, each once, in the order of the map. */
+/** The platforms with a key, normalised, without duplicates, in the order of the map. */
 export function listSelected(selectors: NodeSelectors): readonly Platform[] {
   const platforms = platformKeys(selectors).map(key => parsePlatform(key));
   return [...new Map(platforms.map(platform => [formatPlatform(platform), platform])).values()];
 }
 
 /**
- * The labels that a node has to have: by the key that is the platform's text, else by one that means the same, the longest first, else by
- * `default`. Of several platforms at once: by `noarch`, else by `default`. Undefined where there is none.
+ * The required node labels: by the key that equals the platform's text, else by an equivalent one, longest first, else by `default`. For
+ * several platforms: by `noarch`, else by `default`. Undefined where there is none.
  */
 export function findSelector(selectors: NodeSelectors, platforms: readonly Platform[]): Labels | undefined {
   const [platform] = platforms;
@@ -41,7 +41,7 @@ function labelsOf(selectors: NodeSelectors, key: string | undefined): Labels | u
   return key !== undefined && Object.hasOwn(selectors, key) ? selectors[key] : undefined;
 }
 
-/** As it is written: `service=wave-build,zone=a`. */
+/** In the usual form: `service=wave-build,zone=a`. */
 export function formatLabels(labels: Labels): string {
   return Object.entries(labels)
     .map(([name, value]) => `${name}=${value}`)

@@ -1,19 +1,19 @@
-// What a Job and its pod say, in words for people: why one does not begin, and why it came to nothing.
+// Explains the state of a Job and its pod: why it does not start, and why it failed.
 import type { CoreV1Event, V1ContainerStatus, V1Job, V1Pod } from '@kubernetes/client-node';
 import type { Failure } from '../../record.ts';
 import { CONTAINER, EXIT_CODES, type Security } from './job.ts';
 import { formatLabels, type Labels } from './node-selector.ts';
 
-/** A Job as it is now. */
+/** The current state of a Job. */
 export interface Seen {
   readonly job: V1Job | undefined;
   /** The newest of its pods. */
   readonly pod: V1Pod | undefined;
-  /** What the cluster complained of last, about the Job or a pod of it. */
+  /** The last warning event about the Job or a pod of it. */
   readonly warning: CoreV1Event | undefined;
 }
 
-/** What it was made of, as far as words need it. */
+/** Its parameters, for messages. */
 export interface Asked {
   /** Such as `linux/s390x`. */
   readonly platforms: string;
@@ -27,18 +27,18 @@ export interface Asked {
 }
 
 const MAX_MESSAGE = 240;
-/** What a shell adds to the number of a signal. */
+/** Shells add this to the number of a signal. */
 const EXIT_BY_SIGNAL = 128;
 const IMAGE_REASONS = ['ErrImagePull', 'ImagePullBackOff', 'InvalidImageName', 'ErrImageNeverPull'];
-/** Of these the pod itself says nothing. */
+/** Events that the pod's own status does not show. */
 const WARNINGS: Readonly<Record<string, string>> = {
-  FailedCreate: 'the pod is not made',
-  FailedMount: 'a volume of the pod is not there',
-  FailedAttachVolume: 'a volume of the pod is not there',
+  FailedCreate: 'the pod cannot be created',
+  FailedMount: 'a volume of the pod is not available',
+  FailedAttachVolume: 'a volume of the pod is not available',
   FailedCreatePodSandBox: 'the pod is not started',
 };
 
-/** Why the pod does not work yet; undefined where nothing is wrong. */
+/** Why the pod is not running yet; undefined where nothing is wrong. */
 export function describeWait({ pod, warning }: Seen, asked: Asked): string | undefined {
   const waiting = containerOf(pod)?.state?.waiting;
   const reason = waiting?.reason ?? '';
@@ -53,11 +53,11 @@ export function describeWait({ pod, warning }: Seen, asked: Asked): string | und
   return what && !hasBegun(pod) ? `${what}: ${cut(warning?.message ?? '')}` : undefined;
 }
 
-/** What no waiting will change, and what would. */
+/** Errors that waiting will not fix, with their fix. */
 export function describeRefusal({ pod, warning }: Seen, { security, namespace }: Asked): string | undefined {
   const { reason, message = '' } = warning ?? {};
   if (reason === 'FailedCreate' && /violates PodSecurity/.test(message)) {
-    return `the namespace ${namespace} takes no pod with security: ${security}: ${cut(message)}; give builds a namespace with the label pod-security.kubernetes.io/enforce=privileged`;
+    return `the namespace ${namespace} does not admit pods with security: ${security}: ${cut(message)}; use a namespace with the label pod-security.kubernetes.io/enforce=privileged`;
   }
   if (
     reason === 'FailedCreatePodSandBox' &&
@@ -65,7 +65,7 @@ export function describeRefusal({ pod, warning }: Seen, { security, namespace }:
     !hasBegun(pod) &&
     /user ?ns|user namespace/i.test(message)
   ) {
-    return `the node ${pod?.spec?.nodeName} gives no pod a user namespace: ${cut(message)}; set security: rootless, or privileged`;
+    return `the node ${pod?.spec?.nodeName} does not support user namespaces for pods: ${cut(message)}; set security: rootless, or privileged`;
   }
   return undefined;
 }
@@ -78,7 +78,7 @@ function describeUnschedulable(message: string, { platforms, selector }: Asked):
   if (labels !== undefined && nodes !== undefined && nodes === others) {
     return `no node for ${platforms} matches ${labels}: ${said}`;
   }
-  return `no node takes the pod for ${platforms}${labels === undefined ? '' : ` (${labels})`}: ${said}`;
+  return `no node accepts the pod for ${platforms}${labels === undefined ? '' : ` (${labels})`}: ${said}`;
 }
 
 export function hasBegun(pod: V1Pod | undefined): boolean {
@@ -86,7 +86,7 @@ export function hasBegun(pod: V1Pod | undefined): boolean {
   return state?.running !== undefined || state?.terminated !== undefined;
 }
 
-/** Whether all that it will ever say is there. A pod that ended by itself has the last word, a second before its Job repeats it. */
+/** Whether its final state is known. A pod that ended normally reports it a second before its Job does. */
 export function hasEnded({ job, pod }: Seen): boolean {
   const isOver = conditionOf(job, 'Complete') ?? conditionOf(job, 'Failed');
   const end = containerOf(pod)?.state?.terminated;
@@ -94,58 +94,57 @@ export function hasEnded({ job, pod }: Seen): boolean {
   return end !== undefined && end.exitCode < EXIT_BY_SIGNAL && !isUnwanted(pod);
 }
 
-/** What the pod wrote in the end, where it ended well: the digest. */
+/** The termination message of a successful pod: the digest. */
 export function findDigest({ job, pod }: Seen): string | undefined {
   const end = containerOf(pod)?.state?.terminated;
   return conditionOf(job, 'Complete') || end?.exitCode === 0 ? (end?.message?.trim() ?? '') : undefined;
 }
 
-/** Whether it was told to end: what comes of it then is for the Job to say. */
+/** Whether it was told to end: the Job then decides the outcome. */
 function isUnwanted(pod: V1Pod | undefined): boolean {
   return pod?.metadata?.deletionTimestamp !== undefined || describeDisruption(pod) !== undefined;
 }
 
-/** Why a Job failed, where that was not the build itself; undefined where its log has to tell. */
+/** Why a Job failed, unless it was the build itself; undefined where only its log can tell. */
 export function describeEnd({ job, pod }: Seen, asked: Asked): Failure | undefined {
   const failed = conditionOf(job, 'Failed');
   if (failed?.reason === 'DeadlineExceeded') {
-    return { kind: 'timeout', reason: `it was not done after ${asked.timeoutMs / 1000} s, the deadline of its Job` };
+    return { kind: 'timeout', reason: `it did not finish within ${asked.timeoutMs / 1000} s, the deadline of its Job` };
   }
   const end = containerOf(pod)?.state?.terminated;
   if (end?.reason === 'OOMKilled') {
-    const limit =
-      asked.memoryLimit === undefined ? 'there was no room on the node' : `the limit is ${asked.memoryLimit}`;
+    const limit = asked.memoryLimit === undefined ? 'the node ran out of memory' : `the limit is ${asked.memoryLimit}`;
     return { kind: 'build', reason: `out of memory: ${limit}` };
   }
   const disrupted = describeDisruption(pod);
   if (disrupted !== undefined) return { kind: 'infrastructure', reason: disrupted };
   if (end?.exitCode === EXIT_CODES.callback) {
-    const reason = `the pod does not reach Veneer at ${asked.callbackUrl}: the callbackUrl of the backend has to lead here from inside the cluster`;
+    const reason = `the pod cannot reach Veneer at ${asked.callbackUrl}: the callbackUrl of the backend must be reachable from inside the cluster`;
     return { kind: 'infrastructure', reason };
   }
   if (end?.exitCode === EXIT_CODES.context) {
-    return { kind: 'infrastructure', reason: 'the pod could not get the build context, or not unpack it' };
+    return { kind: 'infrastructure', reason: 'the pod could not fetch or unpack the build context' };
   }
   if (end?.exitCode === EXIT_CODES.storage) {
-    const reason = `the pod may not write to its storage${asked.security === 'rootless' ? ' as the user 1000, without root: make the volume one of that user, or set security: userns or privileged' : ''}`;
+    const reason = `the pod may not write to its storage${asked.security === 'rootless' ? ' as user 1000, without root: give that user the volume, or set security: userns or privileged' : ''}`;
     return { kind: 'infrastructure', reason };
   }
   if (end?.exitCode === EXIT_CODES.rootless) {
     const where = pod?.spec?.nodeName === undefined ? 'the node' : `the node ${pod.spec.nodeName}`;
-    const reason = `${where} does not let a pod without root work in namespaces of its own: ${cut(end.message ?? '')}; let it (user.max_user_namespaces, AppArmor, an image with newuidmap), or set security: userns or privileged`;
+    const reason = `${where} does not allow a rootless pod to create namespaces: ${cut(end.message ?? '')}; allow it (user.max_user_namespaces, AppArmor, an image with newuidmap), or set security: userns or privileged`;
     return { kind: 'infrastructure', reason };
   }
   if (end) return undefined;
   const words = [failed?.reason, failed?.message].filter(part => part !== undefined && part !== '').join(': ');
-  return { kind: 'infrastructure', reason: `the pod came to nothing: ${cut(words)}` };
+  return { kind: 'infrastructure', reason: `the pod failed: ${cut(words)}` };
 }
 
-/** Why a pod had to go; undefined for one that went by itself. */
+/** Why a pod was disrupted; undefined for one that ended on its own. */
 export function describeDisruption(pod: V1Pod | undefined): string | undefined {
   const { reason, message, conditions = [] } = pod?.status ?? {};
   if (reason === 'Evicted') return `the pod was evicted: ${cut(message ?? '')}`;
   const target = conditions.find(({ type, status }) => type === 'DisruptionTarget' && status === 'True');
-  return target && `the pod had to go: ${cut([target.reason, target.message].filter(Boolean).join(': '))}`;
+  return target && `the pod was disrupted: ${cut([target.reason, target.message].filter(Boolean).join(': '))}`;
 }
 
 /** How the container ended, such as `exit code 1`. */

@@ -67,7 +67,7 @@ test.each<[string, Parameters<typeof seen>[0], RegExp]>([
         "0/2 nodes are available: 1 Insufficient memory, 1 node(s) didn't match Pod's node affinity/selector.",
       ),
     },
-    /^no node takes the pod for linux\/s390x \(service=wave-build-s390x\): 0\/2 .* 1 Insufficient memory/,
+    /^no node accepts the pod for linux\/s390x \(service=wave-build-s390x\): 0\/2 .* 1 Insufficient memory/,
   ],
   [
     'a node that has a taint',
@@ -76,7 +76,7 @@ test.each<[string, Parameters<typeof seen>[0], RegExp]>([
         "0/2 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) didn't match Pod's node affinity/selector.",
       ),
     },
-    /^no node takes the pod for linux\/s390x \(service=wave-build-s390x\): 0\/2 .*untolerated taint/,
+    /^no node accepts the pod for linux\/s390x \(service=wave-build-s390x\): 0\/2 .*untolerated taint/,
   ],
   [
     'an image that cannot be pulled',
@@ -88,8 +88,12 @@ test.each<[string, Parameters<typeof seen>[0], RegExp]>([
     { pod: container({ waiting: { reason: 'CreateContainerConfigError', message: 'secret "x" not found' } }) },
     /^the pod cannot start: CreateContainerConfigError: secret "x" not found$/,
   ],
-  ['a quota', { warning: 'FailedCreate: exceeded quota' }, /^the pod is not made: exceeded quota$/],
-  ['a volume', { pod: {}, warning: 'FailedMount: no such claim' }, /^a volume of the pod is not there: no such claim$/],
+  ['a quota', { warning: 'FailedCreate: exceeded quota' }, /^the pod cannot be created: exceeded quota$/],
+  [
+    'a volume',
+    { pod: {}, warning: 'FailedMount: no such claim' },
+    /^a volume of the pod is not available: no such claim$/,
+  ],
 ])('a wait for %s is told', (_, parts, words) => {
   expect(describeWait(seen(parts), ASKED)).toMatch(words);
 });
@@ -104,7 +108,7 @@ test.each<[string, Parameters<typeof seen>[0], object]>([
   [
     'the deadline of the Job',
     { job: ended('Failed', 'DeadlineExceeded') },
-    { kind: 'timeout', reason: 'it was not done after 5 s, the deadline of its Job' },
+    { kind: 'timeout', reason: 'it did not finish within 5 s, the deadline of its Job' },
   ],
   [
     'the limit of memory',
@@ -119,7 +123,7 @@ test.each<[string, Parameters<typeof seen>[0], object]>([
   [
     'an address that does not lead to us',
     { job: ended('Failed'), pod: container({ terminated: { exitCode: 90 } }) },
-    { kind: 'infrastructure', reason: expect.stringContaining('does not reach Veneer at http://veneer:8080') },
+    { kind: 'infrastructure', reason: expect.stringContaining('cannot reach Veneer at http://veneer:8080') },
   ],
   [
     'a context that is not there',
@@ -131,7 +135,7 @@ test.each<[string, Parameters<typeof seen>[0], object]>([
     { job: ended('Failed'), pod: container({ terminated: { exitCode: 92 } }) },
     {
       kind: 'infrastructure',
-      reason: expect.stringMatching(/may not write to its storage as the user 1000.*set security/),
+      reason: expect.stringMatching(/may not write to its storage as user 1000.*set security/),
     },
   ],
   [
@@ -140,14 +144,14 @@ test.each<[string, Parameters<typeof seen>[0], object]>([
     {
       kind: 'infrastructure',
       reason: expect.stringMatching(
-        /^the node does not let a pod without root work in namespaces of its own: newuidmap failed; .*set security/,
+        /^the node does not allow a rootless pod to create namespaces: newuidmap failed; .*set security/,
       ),
     },
   ],
   [
     'a pod that never was',
     { job: ended('Failed', 'BackoffLimitExceeded') },
-    { kind: 'infrastructure', reason: 'the pod came to nothing: BackoffLimitExceeded' },
+    { kind: 'infrastructure', reason: 'the pod failed: BackoffLimitExceeded' },
   ],
 ])('a failure by %s is told', (_, parts, failure) => {
   expect(describeEnd(seen(parts), ASKED)).toEqual(failure);
@@ -158,11 +162,11 @@ test('what no waiting changes is told at once, with what would', () => {
     warning: 'FailedCreate: pods "x" is forbidden, as it violates PodSecurity "baseline:latest"',
   });
   expect(describeRefusal(forbidden, ASKED)).toMatch(
-    /^the namespace builds takes no pod with security: rootless: pods "x".*label pod-security\.kubernetes\.io\/enforce=privileged$/,
+    /^the namespace builds does not admit pods with security: rootless: pods "x".*label pod-security\.kubernetes\.io\/enforce=privileged$/,
   );
   const sandbox = seen({ pod: {}, warning: 'FailedCreatePodSandBox: the runtime does not support user namespaces' });
   expect(describeRefusal(sandbox, { ...ASKED, security: 'userns' })).toMatch(
-    /gives no pod a user namespace.*set security/,
+    /does not support user namespaces for pods.*set security/,
   );
   expect(describeRefusal(sandbox, ASKED)).toBeUndefined();
   expect(describeRefusal(seen({ warning: 'FailedCreate: exceeded quota' }), ASKED)).toBeUndefined();
@@ -178,7 +182,9 @@ test('a pod that lost its node says why', () => {
   const conditions = [
     { type: 'DisruptionTarget', status: 'True', reason: 'DeletionByTaintManager', message: 'deleting' },
   ];
-  expect(describeDisruption({ status: { conditions } })).toBe('the pod had to go: DeletionByTaintManager: deleting');
+  expect(describeDisruption({ status: { conditions } })).toBe(
+    'the pod was disrupted: DeletionByTaintManager: deleting',
+  );
   expect(describeDisruption({ status: {} })).toBeUndefined();
 });
 

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { findUnsupportedArgument } from '../../../../src/builds/backends/buildkit/command.ts';
 import { specSchema } from '../../../../src/builds/spec.ts';
 
-test.each<[name: string, fields: object, obstacle: RegExp | undefined]>([
+test.each<[name: string, fields: object, reason: RegExp | undefined]>([
   ['nothing', {}, undefined],
   ['values of any text', { args: { A: 'a=b\n,"' }, labels: { 'a.b': 'c' } }, undefined],
   ['attestations by a build argument', { args: { BUILDKIT_ATTEST_SBOM: '' } }, /BUILDKIT_ATTEST_SBOM is reserved/],
@@ -11,12 +11,12 @@ test.each<[name: string, fields: object, obstacle: RegExp | undefined]>([
   ['a value over the limit of Linux', { args: { A: 'ä'.repeat(70_000) } }, /"A" is over 120 KiB/],
   ['a NUL', { labels: { a: '\0' } }, /"a" has a character/],
   ['a name that holds a value', { args: { 'A=B': '' } }, /"A=B" has a character/],
-])('finds an obstacle in %s', (_, fields, obstacle) => {
+])('reports why %s is unsupported', (_, fields, reason) => {
   const spec = specSchema.parse({
     ...{ kind: 'containerfile', containerFile: '', platforms: ['linux/amd64'], bases: {}, target: { repository: 'r' } },
     ...fields,
   });
   const found = spec.kind === 'containerfile' ? findUnsupportedArgument(spec) : 'not the spec of a Containerfile';
-  if (obstacle) expect(found).toMatch(obstacle);
+  if (reason) expect(found).toMatch(reason);
   else expect(found).toBeUndefined();
 });

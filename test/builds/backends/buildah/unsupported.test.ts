@@ -14,7 +14,7 @@ const run = (text: string): SpecFields => ({
   containerFile: `FROM scratch AS other\nRUN true\nFROM scratch\n${text}\n`,
 });
 
-test.each<[name: string, fields: SpecFields, ability: RunSupport | undefined, obstacle: RegExp | undefined]>([
+test.each<[name: string, fields: SpecFields, ability: RunSupport | undefined, reason: RegExp | undefined]>([
   ['a plain build', {}, OCI, undefined],
   ['gzip', { compression: { mode: 'gzip' } }, OCI, undefined],
   ['gzip of a level', { compression: { mode: 'gzip', level: 9 } }, OCI, /gzip alone/],
@@ -41,8 +41,8 @@ test.each<[name: string, fields: SpecFields, ability: RunSupport | undefined, ob
   ['a RUN with a device', run('RUN --device=vendor.com/d=1 true'), OCI, /--device=.* is not/],
   ['what is remote', run('ADD https://example.com/a /a'), OCI, undefined],
   ['what is remote, with chroot', run('ADD https://example.com/a /a'), CHROOT, /nothing remote/],
-])('%s', (_, fields, ability, obstacle) => {
+])('%s', (_, fields, ability, reason) => {
   const found = findUnsupportedReason(plainSpec(fields), ability);
-  if (obstacle) expect(found).toMatch(obstacle);
+  if (reason) expect(found).toMatch(reason);
   else expect(found).toBeUndefined();
 });

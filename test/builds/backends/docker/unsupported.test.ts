@@ -12,7 +12,7 @@ const classic: Builder = { ...remote, driver: 'docker', isMultiPlatform: false }
 const containerd: Builder = { ...remote, driver: 'docker' };
 const attested = { attestations: { provenance: 'max' } };
 
-test.each<[name: string, fields: SpecFields, builder: Builder | undefined, obstacle: RegExp | undefined]>([
+test.each<[name: string, fields: SpecFields, builder: Builder | undefined, reason: RegExp | undefined]>([
   ['a plain build on any', {}, classic, undefined],
   ['gzip on the classic store', { compression: { mode: 'gzip' } }, classic, undefined],
   ['zstd on the classic store', { compression: { mode: 'zstd' } }, classic, /gzip alone/],
@@ -22,8 +22,8 @@ test.each<[name: string, fields: SpecFields, builder: Builder | undefined, obsta
   ['attestations on another builder', attested, remote, undefined],
   ['attestations on one that is not known yet', attested, undefined, undefined],
   ['a value that is too long', { args: { A: 'x'.repeat(130_000) } }, classic, /120 KiB/],
-])('%s', (_, fields, builder, obstacle) => {
+])('%s', (_, fields, builder, reason) => {
   const found = findUnsupportedReason(plainSpec(fields), builder);
-  if (obstacle) expect(found).toMatch(obstacle);
+  if (reason) expect(found).toMatch(reason);
   else expect(found).toBeUndefined();
 });
