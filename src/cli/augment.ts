@@ -1,4 +1,4 @@
-// `veneer augment`: has a running service put layers and settings on top of an image that exists.
+// `veneer augment`: has a running service add layers and settings to an existing image.
 import { mkdtempDisposable } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,34 +25,38 @@ const REMOTE = /^(?:https?|oci|docker):\/\//;
 
 export function createAugmentCommand(deps: ServiceCommandDeps): Command {
   const command = new Command('augment')
-    .description('puts layers and settings on top of an image, and prints the reference to pull')
+    .description('adds layers and settings to an image, and prints the reference to pull')
     .argument('<image>', 'the image, such as docker.io/library/alpine:3')
     .option(
       '--platform <platforms>',
-      'serves these alone, such as linux/amd64,linux/arm64 (default: all)',
+      'serves only these, such as linux/amd64,linux/arm64 (default: all)',
       collectPlatforms,
     )
-    .option('--env <key=value>', 'an environment variable; may be there several times', collectEnv)
-    .option('--label <key=value>', 'a label; may be there several times', collectPair)
+    .option('--env <key=value>', 'an environment variable; may be given several times', collectEnv)
+    .option('--label <key=value>', 'a label; may be given several times', collectPair)
     .option(
       '--entrypoint <word>',
-      'a word of the entrypoint, or all as a JSON list; may be there several times',
+      'an argument of the entrypoint, or all as a JSON list; may be given several times',
       collectWords,
     )
-    .option('--cmd <word>', 'a word of the command, or all as a JSON list; may be there several times', collectWords)
+    .option(
+      '--cmd <word>',
+      'an argument of the command, or all as a JSON list; may be given several times',
+      collectWords,
+    )
     .option('--workdir <directory>', 'the working directory')
     .option('--user <user>', 'the user')
-    .option('--port <port>', 'a port that is exposed, such as 80/tcp; may be there several times', collect)
-    .option('--annotation <key=value>', 'an annotation of each manifest; may be there several times', collectPair)
+    .option('--port <port>', 'an exposed port, such as 80/tcp; may be given several times', collect)
+    .option('--annotation <key=value>', 'an annotation of each manifest; may be given several times', collectPair)
     .option(
       '--layer <place>',
-      'a directory, a tar or a URL of one, with :linux/arm64 for that platform alone; in order',
+      'a directory, a tar or the URL of one; append :linux/arm64 for that platform only; in order',
       collectLayers,
     )
-    .option('--include <image>', 'an image whose layers go on top; may be there several times', collect)
+    .option('--include <image>', 'an image whose layers are appended; may be given several times', collect)
     .option('-t, --tag <name>', 'REPOSITORY[:TAG] where the image is pushed; implies --freeze', parseTargetName)
-    .option('--freeze', 'pushes the augmented image, so that its name has no token that ends')
-    .option('--mirror', 'pushes a copy of the image as it is');
+    .option('--freeze', 'pushes the augmented image, so that its name has no expiring token')
+    .option('--mirror', 'pushes an unchanged copy of the image');
   return addServerOption(addOutcomeOptions(command)).action((image: string, _, self: Command) =>
     augment(self, deps, image),
   );
@@ -101,7 +105,7 @@ interface SentLayer extends SentBytes {
   readonly platforms?: readonly string[] | undefined;
 }
 
-/** The body of the request, docs/api.md "Submit". What is undefined is not sent. */
+/** The body of the request, docs/api.md "Submit". Undefined fields are not sent. */
 function augmentRequestOf(image: string, options: AugmentCommandOptions, layers: readonly SentLayer[]): object {
   const containerConfig = {
     env: options.env,
@@ -133,7 +137,7 @@ interface LayerOption {
   readonly platforms?: readonly string[];
 }
 
-/** A port and a digest have colons, too, so a platform is written with its os. */
+/** Ports and digests have colons, too, so a platform must include its os. */
 const WITH_PLATFORMS = /^(.+):((?:linux|windows|freebsd|darwin)\/[^:]+)$/;
 
 function collectLayers(text: string, before: readonly LayerOption[] = []): readonly LayerOption[] {

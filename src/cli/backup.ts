@@ -1,6 +1,6 @@
-// `veneer backup` and `veneer restore`: all that cannot be had again, out of a data directory and back, while a service writes to it.
-// The records are copied in one piece, and the bytes that they refer to before and after: what came before the records is there, though it is
-// deleted meanwhile, and so is what came while the first bytes were copied. Of the rest there is too much, which does no harm.
+// `veneer backup` and `veneer restore`: copies everything that cannot be refetched out of a data directory and back, while a service writes
+// to it. The records are copied as one snapshot, and the content both before and after: content older than the records is included even if
+// it is deleted meanwhile, and so is content added during the first pass. Surplus content does no harm.
 import { constants, existsSync } from 'node:fs';
 import { copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
@@ -19,10 +19,10 @@ import { copyRecords, createSqliteStore } from '../state/sqlite.ts';
 import { explain, print } from './output.ts';
 
 const RECORDS = 'records.db';
-/** The records on their way in: until they have their name, a backup that was there before is the one that counts. */
+/** The temporary name of the records: until they are renamed, an earlier backup remains valid. */
 const NEW_RECORDS = 'records.db.new';
 
-/** What is of this process alone, on its way in, or had again from upstreams. */
+/** Specific to this process, incomplete, or refetched from upstreams. */
 const LEFT_OUT = [
   /^records\.db/,
   /^(?:acknowledged|clock)\.json$/,
@@ -37,7 +37,7 @@ const LEFT_OUT = [
   /(?:^|\/)damaged\//,
 ];
 const AT_ONCE = 16;
-/** Named by its digest: what is there has these bytes. */
+/** Named by digest: an existing file has these bytes. */
 const CONTENT = /\/blobs\/sha\d+\//;
 
 export function createBackupCommand({
@@ -48,16 +48,16 @@ export function createBackupCommand({
 }): Command {
   return new Command('backup')
     .description(
-      'copies what cannot be had again to a directory, while the service runs; the same directory again takes what is new',
+      'copies everything that cannot be refetched to a directory, while the service runs; later runs only copy what is new',
     )
-    .argument('<directory>', 'where the copy goes: made if absent, and worth as much care as the data directory itself')
+    .argument('<directory>', 'the target directory, created if absent; protect it like the data directory')
     .action(async (directory: string, _, self: Command) => {
       const from = resolve(findDataDir());
       const to = resolve(directory);
       requireRecords(self, from, 'name the data directory of the service with --data-dir');
       if (isWithin(to, from) || isWithin(from, to)) self.error(`error: ${to} and ${from} must not contain each other`);
       const copied = await backUp(from, to);
-      if (copied.gone > 0) explain(self, `${copied.gone} files came and were deleted meanwhile: they are not in it`);
+      if (copied.gone > 0) explain(self, `${copied.gone} files were added and deleted meanwhile, and are not included`);
       print(self, `${to} has the records and ${tell(copied)}`);
     });
 }
@@ -69,16 +69,16 @@ export function createRestoreCommand({
   readonly findDataDir: () => string;
 }): Command {
   return new Command('restore')
-    .description('makes a data directory of a backup; start the service on it afterwards')
-    .argument('<directory>', 'where `veneer backup` has copied to')
+    .description('creates a data directory from a backup; start the service on it afterwards')
+    .argument('<directory>', 'the target directory of `veneer backup`')
     .action(async (directory: string, _, self: Command) => {
       const from = resolve(directory);
       const to = resolve(findDataDir());
-      requireRecords(self, from, 'it is no backup, or one that never came to its end');
+      requireRecords(self, from, 'it is not a backup, or an incomplete one');
       const owner = own(self, to);
       try {
         if (existsSync(join(to, RECORDS))) {
-          self.error(`error: ${to} has records already: move it away, or name another directory with --data-dir`);
+          self.error(`error: ${to} already has records: move it away, or choose another directory with --data-dir`);
         }
         print(self, `${to} has the records and ${tell(await restore(from, to))}`);
         const fault = await takeRestored(to);
@@ -89,13 +89,13 @@ export function createRestoreCommand({
     });
 }
 
-/** What was acknowledged here before is of no account where nothing of it is left; beside bytes that stayed, it tells what the backup lacks. */
+/** The acknowledged state of the old records is void if no content of theirs is left; otherwise it shows what the backup lacks. */
 async function restore(from: string, to: string): Promise<Copied> {
   if (!hasKeptBytes(to)) forgetAcknowledged(to);
   return backUp(from, to);
 }
 
-/** From here on these are other records than those that the backup was made of, and go their own way. */
+/** From here on these records diverge from those that the backup was made of. */
 async function takeRestored(directory: string): Promise<RecordsFault | undefined> {
   const records = createSqliteStore({ path: join(directory, RECORDS) });
   try {
@@ -110,13 +110,13 @@ async function takeRestored(directory: string): Promise<RecordsFault | undefined
 
 interface Copied {
   readonly files: number;
-  /** Of these; the others were there. */
+  /** The new ones of these; the others existed. */
   readonly fresh: number;
   readonly bytes: number;
   readonly gone: number;
 }
 
-/** Throws StateFault for a directory that cannot be used or records that are damaged. What is there has its name only when it is whole. */
+/** Throws StateFault for an unusable directory or damaged records. A file gets its final name only when it is complete. */
 async function backUp(from: string, to: string): Promise<Copied> {
   makeDirectory(to);
   const fresh = join(to, NEW_RECORDS);
@@ -143,7 +143,7 @@ async function copyFiles(from: string, to: string, isWanted = (_: string) => tru
     if (size !== undefined && size > 0) [fresh, bytes] = [fresh + 1, bytes + size];
   }
 
-  // A disk syncs some at once as fast as one.
+  // A disk syncs some concurrently as fast as one.
   const atOnce = pLimit(AT_ONCE);
   for await (const folder of listFolders(from)) {
     await atOnce.map(folder.filter(isWanted), copy);
@@ -152,14 +152,14 @@ async function copyFiles(from: string, to: string, isWanted = (_: string) => tru
   return { files, fresh, bytes, gone };
 }
 
-/** How many bytes were copied: none where they are there. Undefined for a file that has gone since it was listed. */
+/** The number of bytes copied: zero where the file exists. Undefined for a file removed since it was listed. */
 async function copyOne(source: string, target: string, isContent: boolean): Promise<number | undefined> {
   try {
     const { size } = await stat(source);
     const there = isContent && existsSync(target) ? await stat(target) : undefined;
     if (there?.size === size) return 0;
     const temporary = `${target}.new`;
-    // Where the file system shares blocks between files, the copy costs nothing.
+    // Free on file systems that share blocks between files.
     await copyFile(source, temporary, constants.COPYFILE_FICLONE);
     await sync(temporary);
     await rename(temporary, target);
@@ -182,7 +182,7 @@ async function* listFolders(directory: string, below = ''): AsyncGenerator<reado
   yield files;
 }
 
-/** On the disk: what is printed is true after a power cut. */
+/** Synced: what is printed survives a power cut. */
 async function sync(path: string): Promise<void> {
   const file = await open(path, 'r');
   try {
@@ -196,7 +196,7 @@ function requireRecords(self: Command, directory: string, remedy: string): void 
   if (!existsSync(join(directory, RECORDS))) self.error(`error: there is no ${RECORDS} in ${directory}: ${remedy}`);
 }
 
-/** Ends the command where another process has the directory. */
+/** Ends the command where another process has locked the directory. */
 export function own(self: Command, directory: string): DirectoryLock {
   try {
     return lockDirectory(directory);

@@ -1,4 +1,4 @@
-// `veneer build`: has a running service build an image from a Containerfile and a context of this machine.
+// `veneer build`: has a running service build an image from a local Containerfile and context.
 import { mkdtempDisposable, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
@@ -20,37 +20,37 @@ const REMOTE = /^(?:https?|oci|docker):\/\//;
 export function createBuildCommand(deps: ServiceCommandDeps): Command {
   const command = new Command('build')
     .description('builds an image from a Containerfile, and prints the reference to pull')
-    .argument('[context]', 'the build context: a directory, a tar, or a URL of one; absent: there is none')
+    .argument('[context]', 'the build context: a directory, a tar, or the URL of one; absent: none')
     .option(
       '-f, --file <file>',
       'the Containerfile, - for standard input (default: Containerfile or Dockerfile in the context)',
     )
     .option(
       '--platform <platforms>',
-      'such as linux/amd64,linux/arm64 (default: as the service has it)',
+      'such as linux/amd64,linux/arm64 (default: that of the service)',
       collectPlatforms,
     )
     .option('-t, --tag <name>', 'REPOSITORY[:TAG] where the image is pushed; implies --freeze', parseTargetName)
-    .option('--build-arg <key=value>', 'a build argument; may be there several times', collectPair)
+    .option('--build-arg <key=value>', 'a build argument; may be given several times', collectPair)
     .option('--target <stage>', 'the stage to build (default: the last)')
-    .option('--label <key=value>', 'a label of the image; may be there several times', collectPair)
+    .option('--label <key=value>', 'a label of the image; may be given several times', collectPair)
     .option(
       '--secret <id>',
-      'a secret that the service has, for RUN --mount=type=secret; may be there several times',
+      'a secret of the service, for RUN --mount=type=secret; may be given several times',
       collect,
     )
-    .addOption(new Option('--network <mode>', 'the network of RUN').choices(['default', 'none']))
+    .addOption(new Option('--network <mode>', 'the network mode of RUN').choices(['default', 'none']))
     .addOption(new Option('--provenance <mode>', 'a provenance attestation').choices(['none', 'min', 'max']))
-    .option('--sbom', 'an attestation of what is in the image')
+    .option('--sbom', 'an SBOM attestation')
     .option('--cache <repository>', 'the repository of the layer cache')
     .option(
       '--compression <mode[:level]>',
-      'how layers are packed: gzip, zstd, estargz or uncompressed',
+      'the compression of layers: gzip, zstd, estargz or uncompressed',
       parseCompression,
     )
-    .option('--freeze', 'names the image in its repository, without a token that ends')
-    .option('--timeout <duration>', 'how long the build may take, such as 10m', parseTimeout)
-    .option('--dry-run', 'says what would be built, and begins nothing');
+    .option('--freeze', 'gives the image a permanent name in its repository, without an expiring token')
+    .option('--timeout <duration>', 'the timeout of the build, such as 10m', parseTimeout)
+    .option('--dry-run', 'reports what would be built, without starting it');
   return addServerOption(addOutcomeOptions(command)).action((context: string | undefined, _, self: Command) =>
     build(self, deps, context),
   );
@@ -74,7 +74,7 @@ async function sendContext(context: string, { path }: ContainerFile, send: Send)
   // For an ignore file of its own.
   const containerFile = path && relative(context, path);
   const archive = await openArchive(context, directory => packDirectory(directory, { containerFile }), folder.path);
-  // The folder has to be there until all is sent.
+  // The folder must exist until everything is sent.
   return await send('the context', archive);
 }
 
@@ -96,7 +96,7 @@ interface BuildCommandOptions {
   readonly dryRun?: boolean;
 }
 
-/** The body of the request, docs/api.md "Submit". What is undefined is not sent. */
+/** The body of the request, docs/api.md "Submit". Undefined fields are not sent. */
 function buildRequestOf(options: BuildCommandOptions, file: ContainerFile, buildContext?: SentBytes): object {
   const { sbom, provenance } = options;
   return {
@@ -130,10 +130,10 @@ function parseCompression(text: string): CompressionOption {
   const isKnown = modeSchema.safeParse(mode).success;
   const { data, success } = levelSchema.safeParse(level === undefined ? undefined : Number(level));
   if (mode !== undefined && isKnown && success) return { mode, level: data };
-  throw new InvalidArgumentError(`expected ${modeSchema.options.join(', ')}, with a level such as zstd:3 if you like`);
+  throw new InvalidArgumentError(`expected ${modeSchema.options.join(', ')}, optionally with a level such as zstd:3`);
 }
 
-/** As it is written. */
+/** The Containerfile as written. */
 function parseTimeout(text: string): string {
   const { error } = duration({ minMs: 1000 }).safeParse(text);
   if (error) throw new InvalidArgumentError(error.issues[0]?.message ?? '');
@@ -147,7 +147,7 @@ interface ContainerFile {
 }
 
 interface ContainerFilePlaces {
-  /** What -f says: a path, or `-` for standard input. */
+  /** The value of -f: a path, or `-` for standard input. */
   readonly file: string | undefined;
   /** The directory of the build context, if it is one. */
   readonly directory: string | undefined;
@@ -156,12 +156,12 @@ interface ContainerFilePlaces {
 
 const NAMES = ['Containerfile', 'Dockerfile'] as const;
 
-/** What -f names, else the Containerfile or Dockerfile in the directory. Throws NothingToSend. */
+/** The file given by -f, else the Containerfile or Dockerfile in the directory. Throws NothingToSend. */
 async function readContainerFile({ file, directory, stdin }: ContainerFilePlaces): Promise<ContainerFile> {
   if (file === '-') return { text: await text(stdin) };
   if (file !== undefined) return (await find(file)) ?? refuse(`there is no ${file}`);
   if (directory === undefined)
-    return refuse('what is to be built? name a directory, such as ".", or a Containerfile with -f');
+    return refuse('nothing to build: give a directory, such as ".", or a Containerfile with -f');
   for (const name of NAMES) {
     const found = await find(join(directory, name));
     if (found) return found;

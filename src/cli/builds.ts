@@ -23,11 +23,11 @@ function addList(command: Command, deps: ServiceCommandDeps): void {
   const list = command
     .command('ls')
     .alias('list')
-    .description('lists builds, the newest first')
-    .option('--limit <number>', 'how many', parseLimit, 20)
-    .addOption(new Option('--status <status>', 'only these').choices(buildStatuses))
-    .option('--after <id>', 'only those that are older than this one', parseId)
-    .option('--json', 'prints what the service says of each');
+    .description('lists builds, newest first')
+    .option('--limit <number>', 'the maximum number', parseLimit, 20)
+    .addOption(new Option('--status <status>', 'only builds with this status').choices(buildStatuses))
+    .option('--after <id>', 'only builds older than this one', parseId)
+    .option('--json', 'prints the records of the service');
   addServerOption(list).action(async ({ json, ...page }: BuildsPage & { readonly json?: boolean }, self: Command) =>
     callService(self, deps, async ({ builds }) => {
       const found = await builds.list(page);
@@ -40,9 +40,9 @@ function addList(command: Command, deps: ServiceCommandDeps): void {
 function addLog(command: Command, deps: ServiceCommandDeps): void {
   const log = command
     .command('log')
-    .description('shows the log of a build until it ends; fails where the build does')
+    .description('follows the log of a build until it ends; fails if the build fails')
     .argument('<id>', ID, parseId)
-    .option('--no-follow', 'only what there is by now');
+    .option('--no-follow', 'only the log so far');
   addServerOption(log).action(async (id: string, { follow }: { follow: boolean }, self: Command) =>
     callService(self, deps, async ({ builds }) => {
       if (!follow) return printLog(self, builds, id);
@@ -58,11 +58,11 @@ function addLog(command: Command, deps: ServiceCommandDeps): void {
 }
 
 async function printLog(self: Command, builds: BuildsClient, id: string): Promise<void> {
-  for await (const line of linesOf(await builds.openLog(id), 'ask again')) print(self, plainText(line));
+  for await (const line of linesOf(await builds.openLog(id), 'try again')) print(self, plainText(line));
 }
 
 function addCancel(command: Command, deps: ServiceCommandDeps): void {
-  const cancel = command.command('cancel').description('ends a build').argument('<id>', ID, parseId);
+  const cancel = command.command('cancel').description('cancels a build').argument('<id>', ID, parseId);
   addServerOption(cancel).action(async (id: string, _, self: Command) =>
     callService(self, deps, async ({ builds }) => {
       const { status, reason } = await builds.cancel(id);
@@ -74,7 +74,7 @@ function addCancel(command: Command, deps: ServiceCommandDeps): void {
 function addRetry(command: Command, deps: ServiceCommandDeps): void {
   const retry = command
     .command('retry')
-    .description('builds the same again, and prints the id of that build')
+    .description('starts the build again, and prints the id of the new build')
     .argument('<id>', ID, parseId);
   addServerOption(retry).action(async (id: string, _, self: Command) =>
     callService(self, deps, async ({ builds }) => {
@@ -98,10 +98,10 @@ function parseLimit(text: string): number {
   throw new InvalidArgumentError(`expected a number from 1 to ${MAX_LIMIT}`);
 }
 
-/** A failure may quote lines of a step: the whole reason is in the log and in `--json`. */
+/** A failure may quote lines of a step: the full reason is in the log and in `--json`. */
 const MAX_REASON_LENGTH = 120;
 
-/** A line of headings, and one for each build, in columns; of a build that did not fail the last is empty. */
+/** A heading, and one line for each build, in columns; the last is empty unless the build failed. */
 function formatBuilds(builds: readonly Build[]): readonly string[] {
   const rows = builds.map(({ buildId, status, creationTime, duration, platforms, targetImage, reason }) => [
     buildId,

@@ -1,4 +1,4 @@
-// Where the cache is looked after: in its directory, where no service has it open, and through the service where one does.
+// Cache administration from the command line: directly in the data directory if no service has it open, else through the service.
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { CacheAdmin } from '../cache/admin/cache-admin.ts';
@@ -20,13 +20,13 @@ interface OpenedCacheAdmin extends CacheAdmin {
 
 export interface CachePlace {
   readonly dataDir: string;
-  /** Opens what is in the data directory. Called by its owner. */
+  /** Opens the data directory. Called with its lock held. */
   readonly openCacheAdmin: () => Promise<OpenedCacheAdmin>;
-  /** Where a service that owns the data directory can be asked; absent where the configuration does not tell. */
+  /** The service that uses the data directory; absent where its address is not configured. */
   readonly service: Service | undefined;
 }
 
-/** One thing to ask, in both ways. */
+/** A command, in both forms. */
 export interface CacheQuestion {
   readonly ask: (admin: CacheAdmin) => AsyncGenerator<CacheLine>;
   readonly method: 'GET' | 'POST';
@@ -36,19 +36,19 @@ export interface CacheQuestion {
 
 const HINT = 'set VENEER_TOKEN to a token made with --admin';
 const HINTS: Hints = { 401: HINT, 403: HINT };
-const ADVICE = 'ask again; what is done by now stays done';
+const ADVICE = 'try again; what was done so far is not lost';
 
-/** The lines of the answer. Throws ServiceRefused. Whoever leaves before the last line stops what runs. */
+/** The lines of the answer. Throws ServiceRefused. A reader that leaves before the last line stops the operation. */
 export async function* askCache(place: CachePlace, question: CacheQuestion): AsyncGenerator<CacheLine> {
   const directory = resolve(place.dataDir);
-  // Nothing is made here: a directory without records is the wrong one.
+  // Never created here: a directory without records is the wrong one.
   if (!existsSync(join(directory, 'records.db'))) {
     throw new ServiceRefused(`there is no cache in ${directory}: name the data directory of the service`);
   }
   const owner = findOwnership(directory);
   if (owner) yield* askHere(owner, place, question);
   else if (place.service) yield* askService(place.service, question);
-  else throw new ServiceRefused(`a service uses ${directory}, and the configuration does not tell where it listens`);
+  else throw new ServiceRefused(`a service uses ${directory}, but the configuration does not say where it listens`);
 }
 
 function findOwnership(directory: string): DirectoryLock | undefined {
@@ -78,7 +78,7 @@ async function* askService(service: Service, { method, path }: CacheQuestion): A
   if (!response.ok) throw await refusalOf(response, HINTS);
   for await (const text of linesOf(response, ADVICE)) {
     const { data: line } = cacheLineSchema.safeParse(parseJson(text));
-    if (!line) throw new ServiceRefused(`what answers at ${service.url.host} is no Veneer of this version`);
+    if (!line) throw new ServiceRefused(`${service.url.host} is not a Veneer service of this version`);
     if (line.kind === 'error') throw new ServiceRefused(line.message);
     yield line;
   }

@@ -1,4 +1,4 @@
-// `veneer cache`: looks after what is kept of upstreams, beside a service or through it.
+// `veneer cache`: administers the cache of upstream content, with or without a running service.
 import { Command } from 'commander';
 import type { CacheLine, StatLine, Tally } from '../cache/admin/lines.ts';
 import { duration, size } from '../config/values.ts';
@@ -18,7 +18,7 @@ interface PruneOptions {
   readonly force?: boolean;
 }
 
-/** Answers go to standard output, all else to standard error. */
+/** Results go to standard output, everything else to standard error. */
 export function createCacheCommand(
   deps: ServiceCommandDeps & {
     /** Asked when a command runs. */
@@ -26,28 +26,28 @@ export function createCacheCommand(
   },
 ): Command {
   const run = (self: Command, question: () => CacheQuestion) => answer(self, deps, question);
-  const command = new Command('cache').description('looks after what is kept of upstreams');
-  addCommand(command, 'ls [repository]', 'lists the repositories, or what one of them links').action(
+  const command = new Command('cache').description('administers the cache of upstream content');
+  addCommand(command, 'ls [repository]', 'lists the repositories, or the content of one').action(
     (repository: string | undefined, _, self: Command) => run(self, () => listing(repository)),
   );
-  addCommand(command, 'stat', 'says how much there is, and how much there may be').action((_, self: Command) =>
+  addCommand(command, 'stat', 'shows the size of the cache, and its limits').action((_, self: Command) =>
     run(self, () => ({ ask: admin => admin.stat(), method: 'GET', path: 'stat' })),
   );
-  addCommand(command, 'prune', 'removes what is named, the longest unused first; what is pinned stays')
-    .option('--older-than <duration>', 'what was not used for so long, such as 30d')
-    .option('--to <size>', 'only until so much is left, such as 10GiB')
-    .option('--match <patterns...>', 'only what no other repositories link, such as "docker.io/library/**"')
-    .option('--dry-run', 'says what would be removed, and changes nothing')
-    .option('--force', 'by age also while the clock is ahead of the time that has passed here')
+  addCommand(command, 'prune', 'removes the selected content, least recently used first, except pinned content')
+    .option('--older-than <duration>', 'content unused for this long, such as 30d')
+    .option('--to <size>', 'only until this much is left, such as 10GiB')
+    .option('--match <patterns...>', 'only content that no other repositories link, such as "docker.io/library/**"')
+    .option('--dry-run', 'reports what would be removed, and changes nothing')
+    .option('--force', 'prunes by age even while the clock is not trusted')
     .action((options: PruneOptions, self: Command) => run(self, () => pruning(options)));
-  addCommand(command, 'verify', 'hashes all that is kept, of upstreams and all else, and sets aside what is damaged')
-    .option('--rate <size>', 'how much is read in a second, such as 50MiB; default: as fast as the disk gives it')
+  addCommand(command, 'verify', 'hashes all stored content, cached or not, and sets aside what is damaged')
+    .option('--rate <size>', 'how much to read per second, such as 50MiB; default: unlimited')
     .action(({ rate }: { readonly rate?: string }, self: Command) => run(self, () => verifying(rate)));
   return command.addCommand(createWarmCommand(deps));
 }
 
 function addCommand(command: Command, usage: string, description: string): Command {
-  return command.command(usage).description(description).option('--json', 'prints lines of JSON, as they come');
+  return command.command(usage).description(description).option('--json', 'prints lines of JSON as they arrive');
 }
 
 function listing(repository: string | undefined): CacheQuestion {
@@ -59,7 +59,7 @@ function pruning({ olderThan, to, match: repositories, dryRun, force }: PruneOpt
   const unusedMs = olderThan === undefined ? undefined : parseValue(duration(), olderThan, '--older-than');
   const toBytes = to === undefined ? undefined : parseValue(size(), to, '--to');
   if (unusedMs === undefined && toBytes === undefined && !repositories) {
-    throw new ServiceRefused('say what is to go: --older-than, --to or --match');
+    throw new ServiceRefused('select what to remove with --older-than, --to or --match');
   }
   const wish = { unusedMs, toBytes, repositories, dryRun, force };
   const query = new URLSearchParams(
@@ -110,10 +110,10 @@ async function answer(
   }
   progress.clear();
   for (const line of formatAnswer(lines)) print(self, plainText(line));
-  if (damaged > 0) self.error('error: there was damaged content: look after the disk');
+  if (damaged > 0) self.error('error: found damaged content: check the disk');
 }
 
-/** One line that is written over and over. */
+/** One line that is overwritten repeatedly. */
 function createProgressLine(terminal: NodeJS.WritableStream | undefined) {
   return {
     show: (done: Parameters<typeof formatTally>[0]) => void terminal?.write(`\r\u001b[K${formatTally(done)}`),
@@ -121,7 +121,7 @@ function createProgressLine(terminal: NodeJS.WritableStream | undefined) {
   };
 }
 
-/** The answer without its progress: a table of what it lists, and what else it says. */
+/** The result without its progress: a table of the listed items, and the rest. */
 function formatAnswer(lines: readonly CacheLine[]): readonly string[] {
   const repositories = lines.flatMap(line => (line.kind === 'repository' ? [line] : []));
   const contents = lines.flatMap(line => (line.kind === 'content' ? [line] : []));
@@ -157,7 +157,7 @@ function formatOther(line: CacheLine): readonly string[] {
     case 'pruned':
       return [
         `${line.dryRun ? 'would remove' : 'removed'}: ${formatTally(line.removed)}`,
-        `${line.dryRun ? 'would stay' : 'stays'}: ${formatTally(line.left)}`,
+        `${line.dryRun ? 'would remain' : 'remaining'}: ${formatTally(line.left)}`,
       ];
     default:
       return [];
@@ -169,11 +169,11 @@ function formatStat({ bytes, count, isCounted, highBytes, lowBytes, maxAgeMs, pi
     highBytes === undefined ? 'none' : `above ${formatSize(highBytes)}, down to ${formatSize(lowBytes ?? 0)}`;
   const asked = (hits ?? 0) + (misses ?? 0);
   return [
-    `kept: ${formatTally({ count, bytes })}${isCounted ? '' : ', and what is not counted yet'}`,
-    `content goes: ${limit}`,
-    `unused content goes after: ${maxAgeMs === undefined ? 'never' : `${Number((maxAgeMs / 3_600_000).toFixed(1))} h`}`,
+    `cached: ${formatTally({ count, bytes })}${isCounted ? '' : ' so far; still counting'}`,
+    `eviction: ${limit}`,
+    `unused content is evicted after: ${maxAgeMs === undefined ? 'never' : `${Number((maxAgeMs / 3_600_000).toFixed(1))} h`}`,
     ...(pin.length > 0 ? [`pinned: ${pin.join(', ')}`] : []),
-    ...(asked > 0 ? [`hits since the start: ${hits} of ${asked} (${Math.round(((hits ?? 0) / asked) * 100)} %)`] : []),
+    ...(asked > 0 ? [`hits since start: ${hits} of ${asked} (${Math.round(((hits ?? 0) / asked) * 100)} %)`] : []),
   ];
 }
 

@@ -1,4 +1,4 @@
-// `veneer gc`: collects where no service runs, and has the service collect where one does.
+// `veneer gc`: collects garbage directly if no service is running, else through the service.
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
@@ -26,9 +26,9 @@ import {
 
 export interface GcPlace {
   readonly dataDir: string;
-  /** Opens what is in the data directory. Called by its owner. */
+  /** Opens the data directory. Called with its lock held. */
   readonly openCollector: () => Promise<GarbageCollector & { close(): Promise<void> }>;
-  /** Where a service that owns the data directory can be asked; absent where the configuration does not tell. */
+  /** The service that uses the data directory; absent where its address is not configured. */
   readonly service: Service | undefined;
 }
 
@@ -38,20 +38,20 @@ interface GcFlags {
   readonly json?: boolean;
 }
 
-/** The report goes to standard output, all else to standard error. */
+/** The report goes to standard output, everything else to standard error. */
 export function createGcCommand({
   findPlace,
   isTerminal,
 }: {
   /** Asked when the command runs. */
   readonly findPlace: () => GcPlace;
-  /** Whether standard error is a terminal: then it shows how far the run is. */
+  /** Whether standard error is a terminal, to show progress. */
   readonly isTerminal: boolean;
 }): Command {
   return new Command('gc')
-    .description('removes from the hosted repositories what nothing refers to, and what retention lets go of')
-    .option('--dry-run', 'says what would be removed, and changes nothing')
-    .option('--force', 'also where files of no repository are most of what is there, or the clock has jumped ahead')
+    .description('removes unreferenced content and expired tags from the hosted repositories')
+    .option('--dry-run', 'reports what would be removed, and changes nothing')
+    .option('--force', 'collects even if most files belong to no repository, or the clock has jumped ahead')
     .option('--json', 'prints the report as JSON')
     .action(async ({ dryRun, force, json }: GcFlags, self: Command) => {
       const { writeOut, writeErr } = self.configureOutput();
@@ -69,14 +69,14 @@ export function createGcCommand({
 
 async function collect({ dataDir, openCollector, service }: GcPlace, options: GcOptions): Promise<GcReport> {
   const directory = resolve(dataDir);
-  // Nothing is made here: a directory without records is the wrong one.
+  // Never created here: a directory without records is the wrong one.
   if (!existsSync(join(directory, 'records.db'))) {
     throw new ServiceRefused(`there is no registry in ${directory}: name the data directory of the service`);
   }
   const owner = findOwnership(directory);
   if (owner) return collectInPlace(owner, openCollector, options);
   if (service) return askService(service, options);
-  throw new ServiceRefused(`a service uses ${directory}, and the configuration does not tell where it listens`);
+  throw new ServiceRefused(`a service uses ${directory}, but the configuration does not say where it listens`);
 }
 
 function findOwnership(directory: string): DirectoryLock | undefined {
@@ -105,20 +105,20 @@ async function collectInPlace(
   }
 }
 
-/** One line that is written over and over. */
+/** One line that is overwritten repeatedly. */
 function createProgressLine(write: ((text: string) => void) | undefined) {
   return {
     show({ repositories, visited }: GcProgress) {
       write?.(`\rcollecting: ${repositories} repositories done, ${visited} tags, manifests, blobs and files seen`);
     },
-    // From the beginning of the line to its end.
+    // Returns to the start of the line, and clears it.
     clear: () => write?.('\r\u001b[K'),
   };
 }
 
 const HEADINGS = ['REPOSITORY', 'TAGS', 'MANIFESTS', 'BLOBS', 'SIZE'] as const;
 
-/** A table of the repositories that lose something, if there are any, and the sums. */
+/** A table of the changed repositories, if any, and the totals. */
 function formatReport(report: GcReport): readonly string[] {
   const { dryRun, repositories, removed, kept, orphans, missing, freedBytes } = report;
   const rows = repositories.map(({ repository, removed: gone }) => [repository, ...cellsOf(gone)]);
@@ -169,7 +169,7 @@ function formatColumns(table: readonly (readonly string[])[]): readonly string[]
 }
 
 const HINT = 'set VENEER_TOKEN to a token made with --admin';
-const ADVICE = 'ask again; what is removed by now stays removed';
+const ADVICE = 'try again; what was removed so far stays removed';
 const HINTS: Hints = { 401: HINT, 403: HINT };
 
 /** Throws ServiceRefused. */
@@ -186,7 +186,7 @@ async function askService(
     if (line.kind === 'error') throw new ServiceRefused(line.message);
     onProgress?.(line.progress);
   }
-  throw new ServiceRefused(`${host} broke off: ${ADVICE}`);
+  throw new ServiceRefused(`${host} closed the connection: ${ADVICE}`);
 }
 
 async function post(service: Service, query: string): Promise<Response> {
@@ -194,12 +194,12 @@ async function post(service: Service, query: string): Promise<Response> {
     return await sendRequest(service, `/v1/hosted/collect?${query}`, { method: 'POST' });
   } catch (cause) {
     if (!(cause instanceof ServiceRefused && cause.isUnreachable)) throw cause;
-    throw new ServiceRefused(`another process uses the data directory, and ${cause.message}`, { cause });
+    throw new ServiceRefused(`another process uses the data directory, but ${cause.message}`, { cause });
   }
 }
 
 function parseLine(text: string, host: string): GcLine {
   const { data } = gcLineSchema.safeParse(parseJson(text));
   if (data) return data;
-  throw new ServiceRefused(`what answers at ${host} is no Veneer of this version`);
+  throw new ServiceRefused(`${host} is not a Veneer service of this version`);
 }

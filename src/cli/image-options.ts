@@ -1,4 +1,5 @@
-// Options that say what an image is to be, checked while they are read. Each parser throws InvalidArgumentError, which the command line shows.
+// Options that describe the desired image, validated as they are parsed. Each parser throws InvalidArgumentError, which the command line
+// shows.
 import { InvalidArgumentError } from 'commander';
 import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
@@ -10,17 +11,17 @@ const wordsSchema = z.array(z.string());
 
 /** Where an image is pushed: `REPOSITORY[:TAG]`. */
 export interface TargetName {
-  /** With its registry, where it names one. */
+  /** With its registry, if given. */
   readonly repository: string;
   readonly tag: string | undefined;
 }
 
-/** For an option that may be there several times. */
+/** For a repeatable option. */
 export function collect(value: string, before: readonly string[] = []): readonly string[] {
   return [...before, value];
 }
 
-/** The platforms as they are written: which of them there are, the service knows. */
+/** The platforms as written: the service validates them. */
 export function collectPlatforms(text: string, before: readonly string[] = []): readonly string[] {
   try {
     parsePlatforms(text);
@@ -31,7 +32,7 @@ export function collectPlatforms(text: string, before: readonly string[] = []): 
   return [...before, text];
 }
 
-/** `KEY=value`; the last of equal keys counts. */
+/** `KEY=value`; the last of equal keys wins. */
 export function collectPair(
   text: string,
   before: Readonly<Record<string, string>> = {},
@@ -52,18 +53,18 @@ function checkPair(text: string): number {
   throw new InvalidArgumentError('expected KEY=value');
 }
 
-/** Words one after the other, or all at once as a JSON list of text. */
+/** Arguments one by one, or all as a JSON list of strings. */
 export function collectWords(text: string, before: readonly string[] = []): readonly string[] {
   if (!text.startsWith('[')) return [...before, text];
   const { data } = wordsSchema.safeParse(parseJson(text));
   if (data) return [...before, ...data];
-  throw new InvalidArgumentError('expected a word, or a JSON list of text such as ["sh","-c"]');
+  throw new InvalidArgumentError('expected an argument, or a JSON list of strings such as ["sh","-c"]');
 }
 
 export function parseTargetName(text: string): TargetName {
   const { registry, repository, tag, digest } = readReference(text);
   if (digest !== undefined)
-    throw new InvalidArgumentError('expected REPOSITORY[:TAG]: what a digest will be, nobody can say');
+    throw new InvalidArgumentError('expected REPOSITORY[:TAG]: the digest is not known in advance');
   return {
     repository: registry === undefined ? repository : `${registry}/${repository}`,
     tag: text.endsWith(`:${tag}`) ? tag : undefined,
@@ -79,7 +80,7 @@ function readReference(text: string) {
   }
 }
 
-/** An image that is given a name is to be found under it: it is frozen, unless it is mirrored. */
+/** A named image must be pullable under its name: it is frozen, unless it is mirrored. */
 export function targetOf(name: TargetName | undefined, isFrozen: boolean | undefined) {
   return { buildRepository: name?.repository, buildTag: name?.tag, freeze: isFrozen ?? (name && true) };
 }

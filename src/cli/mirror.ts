@@ -1,16 +1,16 @@
-// `veneer mirror-config`: the file that makes a container runtime pull through Veneer.
+// `veneer mirror-config`: prints the configuration file that makes a container runtime pull through Veneer.
 import { Argument, Command, InvalidArgumentError } from 'commander';
 import { isRegistryHost } from '../oci/reference.ts';
 import { explain } from './output.ts';
 
-/** What the configuration says of Veneer as a mirror. */
+/** The configuration of Veneer as a mirror. */
 export interface OwnMirror {
-  /** Undefined where the configuration does not tell. */
+  /** Undefined where it is not configured. */
   readonly address: URL | undefined;
   readonly defaultUpstream: string;
   /** The names of the configured upstreams: hosts and aliases. */
   readonly upstreams: readonly string[];
-  /** Those whose images must come through Veneer or not at all. */
+  /** Those whose images must only be pulled through Veneer. */
   readonly strict: readonly string[];
 }
 
@@ -20,7 +20,7 @@ interface Options {
   readonly strict?: boolean;
 }
 
-/** The file alone goes to standard output, what to do with it to standard error. */
+/** Only the file goes to standard output, instructions to standard error. */
 export function createMirrorConfigCommand({
   findMirror,
 }: {
@@ -32,11 +32,15 @@ export function createMirrorConfigCommand({
     .addArgument(new Argument('<runtime>', 'whose file it is').choices(RUNTIMES))
     .option(
       '--address <url>',
-      'where the runtime reaches Veneer (default: publicUrl, or where it listens)',
+      'the address of Veneer for the runtime (default: publicUrl, or the listen address)',
       parseAddress,
     )
-    .option('--upstream <hosts>', 'what to mirror, with commas (default: docker.io and the upstreams)', parseHosts)
-    .option('--strict', 'none of them is pulled from beside Veneer (default: as their entries say)')
+    .option(
+      '--upstream <hosts>',
+      'the registries to mirror, comma-separated (default: docker.io and the upstreams)',
+      parseHosts,
+    )
+    .option('--strict', 'never pull them directly (default: as configured for each)')
     .action((runtime: Runtime, options: Options, self: Command) => {
       try {
         const { content, hints } = createMirrorFile(runtime, findWanted(runtime, options, findMirror()));
@@ -51,16 +55,16 @@ export function createMirrorConfigCommand({
 
 function findWanted(runtime: Runtime, { address: given, upstream, strict = false }: Options, own: OwnMirror): Mirror {
   const address = given ?? own.address;
-  if (!address) throw new NotMirrored('the configuration does not tell where Veneer is: say --address');
+  if (!address) throw new NotMirrored('the configuration does not say where Veneer is reachable: give --address');
   if (runtime === 'docker' && own.defaultUpstream !== HUB) {
-    const reason = `dockerd asks for names of ${HUB} without its name, and defaultUpstream is ${own.defaultUpstream}`;
+    const reason = `dockerd requests images of ${HUB} without the registry name, but defaultUpstream is ${own.defaultUpstream}`;
     throw new NotMirrored(`${reason}: set it to ${HUB}`);
   }
   const hosts = upstream ?? [...new Set([HUB, ...own.upstreams.filter(host => canMirror(runtime, host))])];
   return { address, upstreams: hosts.map(host => ({ host, isStrict: strict || own.strict.includes(host) })) };
 }
 
-/** Of what is configured: what is not named on the command line is left out where it cannot be mirrored. */
+/** The configured ones: those not given on the command line are skipped if they cannot be mirrored. */
 function canMirror(runtime: Runtime, host: string): boolean {
   return runtime !== 'docker' && isRegistryHost(host) && (runtime === 'containerd' || !hasPort(host));
 }
@@ -76,10 +80,10 @@ function parseHosts(text: string): readonly string[] {
   const hosts = [...new Set(text.split(',').map(host => host.trim().toLowerCase()))];
   const wrong = hosts.find(host => !isRegistryHost(host));
   if (wrong === undefined) return hosts;
-  throw new InvalidArgumentError(`"${wrong}" is no registry's host, such as docker.io or quay.io.`);
+  throw new InvalidArgumentError(`"${wrong}" is not a registry host, such as docker.io or quay.io.`);
 }
 
-// What each container runtime reads to pull through a mirror: the file, where it goes, and what has to happen then. Pure.
+// The mirror configuration of each container runtime: the file, its path, and the next steps. Pure.
 
 const RUNTIMES = ['docker', 'containerd', 'podman', 'crio'] as const;
 
@@ -92,15 +96,15 @@ interface Mirror {
 }
 
 interface MirroredUpstream {
-  /** The registry's host, as names of images have it. */
+  /** The registry's host, as in names of images. */
   readonly host: string;
-  /** Whether its images must come through Veneer or not at all. */
+  /** Whether its images must only be pulled through Veneer. */
   readonly isStrict: boolean;
 }
 
 interface MirrorFile {
   readonly content: string;
-  /** A line each: where the file goes, and what to do then. */
+  /** One line each: the path of the file, and what to do next. */
   readonly hints: readonly string[];
 }
 
@@ -114,7 +118,7 @@ const HUB = 'docker.io';
 const FILES: Readonly<Record<Runtime, (mirror: Mirror) => MirrorFile>> = {
   docker: dockerFile,
   containerd: containerdFile,
-  podman: mirror => registriesFile(mirror, 'nothing is to be restarted: podman reads it at each pull'),
+  podman: mirror => registriesFile(mirror, 'no restart needed: podman reads it at each pull'),
   crio: mirror => registriesFile(mirror, 'then: systemctl reload crio'),
 };
 
@@ -126,12 +130,12 @@ function createMirrorFile(runtime: Runtime, mirror: Mirror): MirrorFile {
 function dockerFile({ address, upstreams }: Mirror): MirrorFile {
   const others = upstreams.filter(({ host }) => host !== HUB);
   if (others.length > 0) {
-    throw new NotMirrored(`dockerd mirrors ${HUB} alone, and not ${hostsOf(others)}: pull those by Veneer's own name`);
+    throw new NotMirrored(`dockerd can only mirror ${HUB}, not ${hostsOf(others)}: pull those by Veneer's own name`);
   }
   return {
     content: `${JSON.stringify({ 'registry-mirrors': [address.origin] }, undefined, 2)}\n`,
     hints: [
-      'goes to /etc/docker/daemon.json; where that is there, add the key to it',
+      'save as /etc/docker/daemon.json; if that exists, add the key to it',
       'then: systemctl reload docker',
       ...upstreams.filter(({ isStrict }) => isStrict).map(() => DOCKER_STRICT),
     ],
@@ -139,24 +143,24 @@ function dockerFile({ address, upstreams }: Mirror): MirrorFile {
 }
 
 const DOCKER_STRICT =
-  'strict: while Veneer cannot be reached at all, dockerd goes to Docker Hub, unless a firewall keeps it from there';
+  'strict: while Veneer is unreachable, dockerd falls back to Docker Hub unless a firewall prevents it';
 
 function containerdFile({ address: { origin }, upstreams }: Mirror): MirrorFile {
   const strict = upstreams.filter(({ isStrict }) => isStrict);
   if (strict.length > 0 && strict.length < upstreams.length) {
     throw new NotMirrored(
-      `${hostsOf(strict)} is strict and the others are not, which takes two files: name them apart with --upstream`,
+      `${hostsOf(strict)} is strict and the others are not, which takes two files: select each group with --upstream`,
     );
   }
-  // Without a server of its own the file ends with the registry itself.
+  // Without a server of its own the file falls back to the registry itself.
   const server = strict.length > 0 ? `server = "${origin}"\n\n` : '';
   const places = upstreams.map(({ host }) => `/etc/containerd/certs.d/${host}/hosts.toml`);
   return {
     content: `${server}[host."${origin}"]\n  capabilities = ["pull", "resolve"]\n`,
     hints: [
-      `goes to ${places.join(' and ')}`,
-      'nothing is to be restarted, where config.toml says config_path = "/etc/containerd/certs.d" already, in',
-      '  [plugins."io.containerd.grpc.v1.cri".registry]; else add that, and: systemctl restart containerd',
+      `save as ${places.join(' and ')}`,
+      'no restart needed if config.toml already has config_path = "/etc/containerd/certs.d" in',
+      '  [plugins."io.containerd.grpc.v1.cri".registry]; otherwise add it, and: systemctl restart containerd',
     ],
   };
 }
@@ -164,7 +168,7 @@ function containerdFile({ address: { origin }, upstreams }: Mirror): MirrorFile 
 function registriesFile({ address, upstreams }: Mirror, restart: string): MirrorFile {
   const ported = upstreams.filter(({ host }) => hasPort(host));
   if (ported.length > 0) {
-    throw new NotMirrored(`${hostsOf(ported)}: a path has no port; an alias in upstreams has none`);
+    throw new NotMirrored(`${hostsOf(ported)}: a path cannot contain a port; use an alias in upstreams`);
   }
   const insecure = address.protocol === 'http:' ? 'insecure = true\n' : '';
   const entries = upstreams.map(({ host, isStrict }) => {
@@ -172,10 +176,10 @@ function registriesFile({ address, upstreams }: Mirror, restart: string): Mirror
     const registry = `[[registry]]\nprefix = "${host}"\n`;
     return isStrict ? `${registry}${mirror}` : `${registry}location = "${host}"\n\n[[registry.mirror]]\n${mirror}`;
   });
-  return { content: entries.join('\n'), hints: ['goes to /etc/containers/registries.conf.d/veneer.conf', restart] };
+  return { content: entries.join('\n'), hints: ['save as /etc/containers/registries.conf.d/veneer.conf', restart] };
 }
 
-/** The path of a location begins with the registry. */
+/** The path of a location starts with the registry. */
 function hasPort(host: string): boolean {
   return host.includes(':');
 }

@@ -1,4 +1,4 @@
-// What comes of a request for an image: waits for its build where one is under way, and prints the reference to pull.
+// The outcome of a request for an image: waits for its build, if any, and prints the reference to pull.
 import type { Command } from 'commander';
 import { explain, plainText, print } from './output.ts';
 import { createBarView, createLineView, type ProgressView } from './progress.ts';
@@ -14,12 +14,12 @@ interface OutcomeOptions {
 
 export function addOutcomeOptions(command: Command): Command {
   return command
-    .option('--await', 'waits until the image is there', true)
-    .option('--no-await', 'prints the reference at once: a pull of it waits')
+    .option('--await', 'waits until the image is built', true)
+    .option('--no-await', 'prints the reference at once; pulling it waits for the build')
     .option('--json', 'prints the answer as JSON, with the build that was waited for');
 }
 
-/** The reference alone goes to standard output. Throws what `awaitBuild` throws; a build that failed ends the command. */
+/** Only the reference goes to standard output. Throws what `awaitBuild` throws; a failed build ends the command. */
 export async function tellOutcome(
   self: Command,
   builds: BuildsClient,
@@ -35,20 +35,20 @@ export async function tellOutcome(
   if (json) return;
   for (const warning of submitted.warnings ?? []) explain(self, `warning: ${plainText(warning)}`);
   for (const line of (submitted.moved ?? []).map(tellMoved)) explain(self, line);
-  if (dryRun) explain(self, 'a dry run: nothing was begun');
+  if (dryRun) explain(self, 'a dry run: nothing was started');
   else if (submitted.buildId !== undefined && !succeeded) explain(self, underWay(submitted.buildId));
   if (targetDigest !== undefined) explain(self, `digest ${plainText(targetDigest)}`);
   print(self, plainText(submitted.targetImage));
 }
 
-/** What lies where the links of an image lead, and not where its layer has it. */
+/** Entries that were moved to follow the links of an image. */
 function tellMoved({ platform, entries, count }: NonNullable<Submitted['moved']>[number]): string {
   const shown = entries.map(({ from, to }) => `${from} → ${to}`);
   const more = count > entries.length ? [`${count - entries.length} more`] : [];
   return plainText(`${platform}, by its links: ${[...shown, ...more].join(', ')}`);
 }
 
-/** The build as it is in the end; undefined where there is none, or nobody waits for it. */
+/** The finished build; undefined where there is none, or without waiting. */
 async function settle(
   self: Command,
   builds: BuildsClient,
@@ -63,10 +63,10 @@ async function settle(
 }
 
 function underWay(id: string): string {
-  return plainText(`${id} is under way: see it with \`veneer builds log ${id}\``);
+  return plainText(`${id} is in progress: follow it with \`veneer builds log ${id}\``);
 }
 
-/** The build when it has ended. Throws Interrupted, or ServiceRefused. */
+/** The finished build. Throws Interrupted, or ServiceRefused. */
 export async function awaitBuild(
   builds: BuildsClient,
   id: string,

@@ -1,5 +1,5 @@
-// `veneer repair`: where records and bytes do not belong together any more, rebuilds of the records what the disk tells, and takes them as the
-// ones that count from now on. No bytes are removed, and what it replaces is kept beside.
+// `veneer repair`: where records and content no longer match, rebuilds the records from disk, and accepts the result. No content is
+// removed, and replaced files are kept beside the new ones.
 import { existsSync } from 'node:fs';
 import { copyFile, mkdtemp, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -16,7 +16,7 @@ import { explain, print } from './output.ts';
 
 interface RepairPlace {
   readonly dataDir: string;
-  /** The repository for what belongs to none. */
+  /** The repository for manifests that belong to none. */
   readonly recovered: string;
 }
 
@@ -27,8 +27,8 @@ interface RepairOptions {
 }
 
 const RECORDS = 'records.db';
-const HINT = 'Move records.db away with what is beside it, or name a copy of before with --records';
-/** How many names are told: of more, their number. */
+const HINT = 'Move records.db away with the files beside it, or give an earlier copy with --records';
+/** How many names are listed; of more, only their number. */
 const MAX_NAMED = 20;
 
 export function createRepairCommand({
@@ -37,16 +37,14 @@ export function createRepairCommand({
 }: {
   /** Asked when the command runs. */
   readonly findPlace: () => RepairPlace;
-  /** Whether standard error is a terminal: then it shows how far the run is. */
+  /** Whether standard error is a terminal, to show progress. */
   readonly isTerminal: boolean;
 }): Command {
   return new Command('repair')
-    .description(
-      'rebuilds records that are gone or older than the bytes from what the disk tells; stop the service first',
-    )
-    .option('--dry-run', 'says what it would do, and changes nothing')
-    .option('--records <file>', 'begins with a copy of records.db of before, in place of the one that is there')
-    .option('--as-is', 'takes the records as they are, and rebuilds nothing')
+    .description('rebuilds records that are lost or older than the content from disk; stop the service first')
+    .option('--dry-run', 'reports what it would do, and changes nothing')
+    .option('--records <file>', 'starts from an earlier copy of records.db, in place of the current one')
+    .option('--as-is', 'accepts the records as they are, and rebuilds nothing')
     .action(async (options: RepairOptions, self: Command) => {
       const { dataDir, recovered } = findPlace();
       const directory = resolve(dataDir);
@@ -89,13 +87,13 @@ async function run(repair: Repair, { records: copy, asIs }: RepairOptions): Prom
     await keepJournal(self, hosted, aside);
     await records.accept();
     await rewriteJournal(hosted, records);
-    print(self, 'accepted: these are the records from now on, and what belongs to no repository is collected as ever');
+    print(self, 'accepted: these are the records from now on, and garbage collection works as usual');
   } finally {
     await records.close();
   }
 }
 
-/** All of it, over a copy of the records. */
+/** A complete run, on a copy of the records. */
 async function rehearse(repair: Repair, { records: copy, asIs }: RepairOptions): Promise<void> {
   const { self, directory } = repair;
   const there = join(directory, RECORDS);
@@ -112,13 +110,13 @@ async function rehearse(repair: Repair, { records: copy, asIs }: RepairOptions):
     } finally {
       await records.close();
     }
-    print(self, 'nothing was changed, as --dry-run says');
+    print(self, 'dry run: nothing was changed');
   } finally {
     await rm(temporary, { recursive: true });
   }
 }
 
-/** What was there stays beside. */
+/** The previous records are kept beside. */
 async function takeCopy({ self, directory }: Repair, copy: string, aside: string): Promise<void> {
   if (!existsSync(copy)) self.error(`error: there is no ${copy}`);
   const fresh = join(directory, `${RECORDS}.new`);
@@ -129,14 +127,14 @@ async function takeCopy({ self, directory }: Repair, copy: string, aside: string
     if (existsSync(path)) await rename(path, join(directory, `${RECORDS}.${aside}${end}`));
   }
   await rename(fresh, join(directory, RECORDS));
-  explain(self, `the records are those of ${copy}; what was there is ${RECORDS}.${aside}`);
+  explain(self, `using the records of ${copy}; the previous ones are now ${RECORDS}.${aside}`);
 }
 
-/** It may name what is lost: where the bytes are found, it can be put back, and this be done once more. */
+/** It may name lost content: if the bytes are found, they can be put back, and the repair repeated. */
 async function keepJournal(self: Command, hosted: string, aside: string): Promise<void> {
   if (!existsSync(join(hosted, LINK_JOURNAL))) return;
   await copyFile(join(hosted, LINK_JOURNAL), join(hosted, `${LINK_JOURNAL}.${aside}`));
-  explain(self, `the link journal of before is kept as hosted/${LINK_JOURNAL}.${aside}`);
+  explain(self, `the previous link journal is now hosted/${LINK_JOURNAL}.${aside}`);
 }
 
 async function rebuild({ self, directory, recovered, isTerminal }: Repair, records: SqliteStore) {
@@ -145,30 +143,30 @@ async function rebuild({ self, directory, recovered, isTerminal }: Repair, recor
     ...{ directory: join(directory, 'hosted'), records, recovered },
     onProgress: ({ visited }) => write?.(`\rrepairing: ${visited} links and files seen`),
   });
-  // From the beginning of the line to its end.
+  // Returns to the start of the line, and clears it.
   write?.('\r\u001b[K');
   return report;
 }
 
 function tellCondition(self: Command, { condition }: SqliteStore): void {
-  explain(self, condition.kind === 'whole' ? 'the records and the bytes belong together' : condition.reason);
+  explain(self, condition.kind === 'whole' ? 'the records match the content' : condition.reason);
 }
 
 function tell(self: Command, report: RebuildReport, repository: string): void {
   const { rebuilt, removed, recovered, total, unnamed, lost, broken, damagedLines } = report;
-  if (!report.hasJournal) explain(self, 'there is no link journal: names and tags are what the records have');
+  if (!report.hasJournal) explain(self, 'there is no link journal: names and tags are taken from the records');
   if (damagedLines > 0) explain(self, `${count(damagedLines, 'line')} of the link journal cannot be read`);
   print(self, `rebuilt: ${counts(rebuilt)}`);
-  if (!isNothing(removed)) print(self, `removed, as they were deleted since: ${counts(removed)}`);
-  if (!isNothing(recovered)) print(self, `of no repository, now in ${repository}: ${counts(recovered)}`);
-  print(self, `there in all: ${count(total.repositories, 'repository', 'repositories')}, ${counts(total)}`);
-  name(self, 'not rebuilt, as the bytes are not there', lost);
-  name(self, 'recorded, though the bytes are not there: push them again', broken);
+  if (!isNothing(removed)) print(self, `removed, since deleted according to the journal: ${counts(removed)}`);
+  if (!isNothing(recovered)) print(self, `without a repository, now in ${repository}: ${counts(recovered)}`);
+  print(self, `total: ${count(total.repositories, 'repository', 'repositories')}, ${counts(total)}`);
+  name(self, 'not rebuilt, because the content is missing', lost);
+  name(self, 'recorded, but the content is missing: push it again', broken);
   if (unnamed.files > 0) {
     const what = `${count(unnamed.files, 'file')} (${formatSize(unnamed.bytes)})`;
-    print(self, `of no repository: ${what}, which stay until \`veneer gc\` finds them old enough`);
+    print(self, `without a repository: ${what}, until \`veneer gc\` removes them`);
   }
-  explain(self, 'only a copy of the records has tokens, access tokens and builds: --records begins with one');
+  explain(self, 'tokens, access tokens and builds can only be restored from a copy of the records: see --records');
 }
 
 function name(self: Command, what: string, names: readonly string[]): void {

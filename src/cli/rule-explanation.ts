@@ -1,11 +1,11 @@
-// What rules make of an image as lines for people: who, why, and for each platform what is different, as `diff` shows it.
+// Formats a rules explanation for the terminal: the image and caller, the reasons, and the differences per platform in the style of `diff`.
 import { formatSize } from '../oci/wording.ts';
 import type { AddedLayer, Difference, ExplainedImage, Explanation } from '../rules/explanation.ts';
 import { formatColumns, plainText } from './output.ts';
 
 const INDENT = '  ';
 
-/** Without escape sequences, whatever the service says. */
+/** Without escape sequences, whatever the service sends. */
 export function formatExplanation(explanation: Explanation): readonly string[] {
   const { image, caller, sourceDigest, digest, outcome, reason, rules, platforms } = explanation;
   return [
@@ -44,7 +44,7 @@ function formatImage({
   warnings = [],
 }: ExplainedImage): readonly string[] {
   const names = rules.join(', ') || 'no rule';
-  // An image's config need not say what it is for.
+  // An image config may lack its platform.
   const place = platform || 'no platform';
   const warned = warnings.map(warning => plainText(`warning: ${warning}`));
   if (sourceDigest === digest) {
@@ -68,7 +68,7 @@ function formatLayers(layers: readonly AddedLayer[]): readonly string[] {
   return [...formatTable(['LAYERS', 'SIZE', 'RULE', 'FROM'], rows), ...layers.flatMap(formatMoved)];
 }
 
-/** What lies where the links of the image lead, and not where its layer has it. */
+/** Entries that were moved to follow the links of the image. */
 function formatMoved({ moved }: AddedLayer): readonly string[] {
   if (!moved) return [];
   const { given, entries, count } = moved;
@@ -80,7 +80,7 @@ function formatMoved({ moved }: AddedLayer): readonly string[] {
   ];
 }
 
-/** Each field once, with what was and what is. */
+/** Each field once, with the old and the new value. */
 function formatDifferences(differences: readonly Difference[]): readonly string[] {
   const fields = [...new Set(differences.map(({ field }) => field))];
   return fields.flatMap(field => [
@@ -95,7 +95,7 @@ function formatDifference({ field, key, before, after }: Difference): readonly s
     ['+', after],
   ] as const;
   const tell = (value: string | readonly string[]) => (typeof value === 'string' ? value : JSON.stringify(value));
-  // A port is there or not, and no more.
+  // A port is present or absent, without a value.
   const name = key === undefined ? '' : field === 'exposedPorts' ? key : `${key}=`;
   return sides.flatMap(([sign, value]) => (value === undefined ? [] : plainText(`${sign} ${name}${tell(value)}`)));
 }

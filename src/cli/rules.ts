@@ -1,4 +1,4 @@
-// `veneer rules`: the rules that a running service has in force, and what they make of an image.
+// `veneer rules`: the active rules of a running service, and their effect on an image.
 import { Command } from 'commander';
 import type { z } from 'zod';
 import {
@@ -14,11 +14,11 @@ import { parseAnswer } from './service/builds.ts';
 import { type Hints, refusalOf, type Service, ServiceRefused, sendRequest } from './service/service.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
 
-/** A pull of the image gets an error. */
+/** A pull of the image fails. */
 const EXIT_NO_PULL = 2;
 
 export function createRulesCommand(deps: ServiceCommandDeps): Command {
-  const command = new Command('rules').description('what the rules of a running service make of images');
+  const command = new Command('rules').description('shows the rules of a running service');
   addExplain(command, deps);
   addList(command, deps);
   return command;
@@ -27,11 +27,11 @@ export function createRulesCommand(deps: ServiceCommandDeps): Command {
 function addExplain(command: Command, deps: ServiceCommandDeps): void {
   const explaining = command
     .command('explain')
-    .description('says which rules are for an image, why, and what it becomes; fails where a pull would')
+    .description('shows which rules match an image, why, and the result; fails where a pull would')
     .argument('<image>', 'such as docker.io/library/alpine:3')
-    .option('--platform <platform>', 'of an index this image alone, such as linux/arm64')
-    .option('--caller <name>', 'for whom; default: who asks')
-    .option('--json', 'prints what the service says of it');
+    .option('--platform <platform>', 'only this platform, such as linux/arm64')
+    .option('--caller <name>', 'the caller who pulls; default: yourself')
+    .option('--json', 'prints the answer of the service as JSON');
   addServerOption(explaining).action(
     async (
       image: string,
@@ -45,7 +45,7 @@ function addExplain(command: Command, deps: ServiceCommandDeps): void {
         for (const line of lines) print(self, line);
         const { outcome, reason } = explanation;
         if (outcome === 'refused' || outcome === 'failed') {
-          self.error(`error: a pull gets an error: ${plainText(reason)}`, { exitCode: EXIT_NO_PULL });
+          self.error(`error: a pull fails: ${plainText(reason)}`, { exitCode: EXIT_NO_PULL });
         }
       }),
   );
@@ -55,23 +55,23 @@ function addList(command: Command, deps: ServiceCommandDeps): void {
   const list = command
     .command('ls')
     .alias('list')
-    .description('lists the rules in force, in their order')
-    .option('--json', 'prints what the service says of them');
+    .description('lists the active rules in order')
+    .option('--json', 'prints the answer of the service as JSON');
   addServerOption(list).action(async ({ json }: { readonly json?: boolean }, self: Command) =>
     callService(self, deps, async ({ service }) => {
       const found = await listRules(service);
       const lines = json ? [JSON.stringify(found, undefined, 2)] : formatRules(found);
       for (const line of lines) print(self, line);
-      for (const fault of found.faults) explain(self, plainText(`what is written there now is not in force: ${fault}`));
+      for (const fault of found.faults) explain(self, plainText(`the rules on disk are not active: ${fault}`));
     }),
   );
 }
 
 const HEADINGS = ['RULE', 'IMAGES', 'NOT', 'PLATFORMS', 'CALLERS', 'CHANGES', 'LAYERS', 'PINNED'];
 
-/** A line of headings and one for each rule, in columns, and since when they are in force. */
+/** A heading and one line for each rule, in columns, and since when they are active. */
 function formatRules({ rules, loadedAt }: RuleList): readonly string[] {
-  const since = plainText(`in force since ${loadedAt}`);
+  const since = plainText(`active since ${loadedAt}`);
   if (rules.length === 0) return ['there are no rules', since];
   const rows = rules.map(rule => cellsOf(rule).map(plainText));
   return [...formatColumns(HEADINGS, rows), '', since];
@@ -103,7 +103,7 @@ function listRules(service: Service): Promise<RuleList> {
 
 interface Asked {
   readonly path: string;
-  /** What helps who may not. */
+  /** A hint for a caller without the right. */
   readonly hint: string;
 }
 
@@ -113,7 +113,7 @@ async function ask<T>(service: Service, schema: z.ZodType<T>, { path, hint }: As
   if (!response.ok) throw await refusalOf(response, hints);
   const { host } = service.url;
   const text = await response.text().catch(cause => {
-    throw new ServiceRefused(`${host} broke off`, { cause, isPassing: true });
+    throw new ServiceRefused(`${host} closed the connection`, { cause, isPassing: true });
   });
   return parseAnswer(schema, text, host);
 }

@@ -1,4 +1,4 @@
-// Brings bytes to where a request can name them: into the request itself while they are few, else into a repository of the service.
+// Sends bytes to the service: within the request while they are small, else uploaded to a repository that the request names.
 import { createHash, randomUUID } from 'node:crypto';
 import { createWriteStream, openAsBlob } from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -13,7 +13,7 @@ import { type ByteBar, createByteBar } from './progress.ts';
 import type { Service } from './service/service.ts';
 import { type UploadedBlob, type UploadOptions, uploadBlob } from './service/upload.ts';
 
-/** A build context or a layer, as a request has it. */
+/** A build context or a layer, as given in a request. */
 export interface SentBytes {
   readonly location: string;
   readonly gzipDigest?: string;
@@ -21,17 +21,17 @@ export interface SentBytes {
 }
 
 interface SenderOptions extends Pick<UploadOptions, 'patience'> {
-  /** What all together may have within one request. */
+  /** The limit for everything within one request. */
   readonly inlineBytes?: number;
-  /** Shows how far an upload is. */
+  /** Shows the progress of an upload. */
   readonly terminal: NodeJS.WritableStream | undefined;
   readonly explain: (line: string) => void;
 }
 
-/** Throws ServiceRefused. `name` is for people. One sender is for one request. */
+/** Throws ServiceRefused. `name` is for display. One sender for each request. */
 export type Send = (name: string, blob: UploadedBlob) => Promise<SentBytes>;
 
-/** In base64 they stay under what a service takes by default as a layer, and as a body. */
+/** In base64, still below a service's default limits for a layer and a body. */
 const INLINE_BYTES = 8 * 1024 * 1024;
 const REPOSITORY = 'local/builds';
 
@@ -75,12 +75,12 @@ async function upload(
 /** A directory as a tar: the same files give the same bytes. */
 type PackDirectory = (directory: string) => Promise<ReadableStream<Uint8Array>>;
 
-/** What is to be sent is not there, or neither a file nor a directory. */
+/** The file to send does not exist, or is neither a file nor a directory. */
 export class NothingToSend extends Error {
   override readonly name = 'NothingToSend';
 }
 
-/** A directory is packed with gzip into a file of `folder`, which has to outlive the bytes; a file is sent as it is. Throws NothingToSend. */
+/** A directory is archived as a gzip in `folder`, which must outlive the bytes; a file is sent as it is. Throws NothingToSend. */
 export async function openArchive(path: string, pack: PackDirectory, folder: string): Promise<UploadedBlob> {
   try {
     const found = await stat(path);
@@ -92,7 +92,7 @@ export async function openArchive(path: string, pack: PackDirectory, folder: str
   throw new NothingToSend(`${path} is neither a file nor a directory`);
 }
 
-/** What the system says of a file that cannot be read is told with its path; all else is as it was. */
+/** Errors of unreadable files are reported with their path; others are rethrown. */
 export function describeFault(cause: unknown, path: string): unknown {
   if (cause instanceof InvalidContext || cause instanceof InvalidLayerDirectory) {
     return new NothingToSend(cause.message, { cause });

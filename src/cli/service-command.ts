@@ -1,4 +1,4 @@
-// What all commands that speak to a running service have in common.
+// Shared code of all commands that talk to a running service.
 import type { Readable } from 'node:stream';
 import type { Command } from 'commander';
 import { plainText } from './output.ts';
@@ -7,14 +7,14 @@ import { type BuildsClient, createBuildsClient, type Patience } from './service/
 import { type Service, ServiceRefused } from './service/service.ts';
 
 export interface ServiceCommandDeps {
-  /** Asked when a command runs, with what --server says. Throws ServiceRefused, or for a configuration that cannot be read. */
+  /** Called when a command runs, with the value of --server. Throws ServiceRefused, or the error of an unreadable configuration. */
   readonly findService: (server: string | undefined) => Service;
   readonly stdin: Readable;
   /** Standard error, where it is a terminal. */
   readonly terminal: NodeJS.WritableStream | undefined;
-  /** Called when a command begins to wait; the signal aborts when somebody interrupts it. */
+  /** Called when a command starts to wait; the signal aborts on an interrupt. */
   readonly listenForInterrupt: () => AbortSignal;
-  /** How what breaks is tried again. */
+  /** How broken connections are retried. */
   readonly patience?: Patience;
 }
 
@@ -27,18 +27,17 @@ interface ServerOption {
   readonly server?: string;
 }
 
-/** Nobody waits any more; the build goes on. The message is for people. */
+/** The command was interrupted; the build continues. The message is for people. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';
 }
 
 export function addServerOption(command: Command): Command {
-  const meaning =
-    'the service (VENEER_URL; default: where the configuration has it listen); VENEER_TOKEN is shown to it';
+  const meaning = 'the service (VENEER_URL; default: the configured listen address); VENEER_TOKEN is sent to it';
   return command.option('--server <url>', meaning);
 }
 
-/** Runs a command's work. Whatever the service or the caller's files stand in the way of is told in one line. */
+/** Runs a command. Errors of the service or the caller's files are printed in one line. */
 export async function callService(
   self: Command,
   { findService }: ServiceCommandDeps,
@@ -56,6 +55,6 @@ export async function callService(
   }
 }
 
-/** As shells count a command that SIGINT ended. */
+/** The exit code of a command ended by SIGINT, as in shells. */
 const EXIT_INTERRUPTED = 130;
 const HINT = ': start it with `veneer`, or name another with --server or VENEER_URL';

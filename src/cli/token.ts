@@ -1,4 +1,4 @@
-// `veneer token`: gives out access tokens, lists and revokes them, beside the running service.
+// `veneer token`: creates, lists and revokes access tokens, with or without a running service.
 import { existsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
@@ -10,7 +10,7 @@ import { createSqliteStore } from '../state/sqlite.ts';
 import { explain, formatColumns, print } from './output.ts';
 
 interface TokenCommandDeps {
-  /** The path of the records that the service keeps; asked when a command runs. */
+  /** The path of the service's records; called when a command runs. */
   readonly findRecords: () => string;
   readonly now?: () => Date;
 }
@@ -28,9 +28,9 @@ interface CreateOptions {
 
 const DEFAULT_TTL = '30d';
 
-/** What a script wants goes to standard output, one thing alone; explanations go to standard error. */
+/** Output for scripts goes to standard output, explanations to standard error. */
 export function createTokenCommand(deps: TokenCommandDeps): Command {
-  const command = new Command('token').description('access tokens: passwords with rights of their own, and an end');
+  const command = new Command('token').description('manages access tokens: passwords with their own rights and expiry');
   addCreate(command, deps);
   addList(command, deps);
   addRevoke(command, deps);
@@ -40,14 +40,14 @@ export function createTokenCommand(deps: TokenCommandDeps): Command {
 function addCreate(command: Command, deps: TokenCommandDeps): void {
   command
     .command('create')
-    .description('prints a new token: it is shown this once, and only its SHA-256 is kept')
-    .option('--pull <pattern...>', 'what it may pull', collectPatterns)
-    .option('--push <pattern...>', 'what it may push, and pull: clients look before they push', collectPatterns)
-    .option('--delete <pattern...>', 'what it may delete, and pull', collectPatterns)
-    .option('--build <pattern...>', 'where it may have images built, and pull', collectPatterns)
-    .option('--admin', 'that it may look after Veneer: collect, and see cache, rules and what others get')
-    .option('--ttl <duration>', `how long it lives, such as 12h (default: ${DEFAULT_TTL})`, parseTtl)
-    .option('--name <name>', 'what it is for', parseName, 'unnamed')
+    .description('prints a new token, shown only this once: only its SHA-256 is stored')
+    .option('--pull <pattern...>', 'repositories it may pull', collectPatterns)
+    .option('--push <pattern...>', 'repositories it may push and pull: clients check before they push', collectPatterns)
+    .option('--delete <pattern...>', 'repositories it may delete from, and pull', collectPatterns)
+    .option('--build <pattern...>', 'repositories it may build into, and pull', collectPatterns)
+    .option('--admin', 'allows administration: garbage collection, the cache, rules and data of other callers')
+    .option('--ttl <duration>', `its lifetime, such as 12h (default: ${DEFAULT_TTL})`, parseTtl)
+    .option('--name <name>', 'a name that describes its purpose', parseName, 'unnamed')
     .action(async (options: CreateOptions, self: Command) => {
       const permissions = permissionsOf(options);
       if (permissions.length === 0)
@@ -57,10 +57,10 @@ function addCreate(command: Command, deps: TokenCommandDeps): void {
       const { token, secret } = await withTokens(path, deps, tokens =>
         tokens.issue({ name: options.name, permissions, ttlMs }),
       );
-      explain(self, `access token ${token.id} (${token.name}) lives until ${token.expiresAt}; kept in ${path}`);
+      explain(self, `access token ${token.id} (${token.name}) expires at ${token.expiresAt}; stored in ${path}`);
       explain(
         self,
-        'where access is configured it is a password for any user name: docker login --username token --password-stdin <host>',
+        'if access is configured, use it as the password of any user name: docker login --username token --password-stdin <host>',
       );
       print(self, secret);
     });
@@ -79,8 +79,8 @@ function addList(command: Command, deps: TokenCommandDeps): void {
 function addRevoke(command: Command, deps: TokenCommandDeps): void {
   command
     .command('revoke')
-    .description('ends a token; bearer tokens that it got live on for their few minutes')
-    .argument('<id>', 'the id that create and list show')
+    .description('revokes a token; bearer tokens issued for it remain valid for a few minutes')
+    .argument('<id>', 'the id, as shown by create and list')
     .action(async (id: string, _options: object, self: Command) => {
       const isRevoked = await withTokens(existingPath(self, deps), deps, ({ revoke }) => revoke(id));
       if (!isRevoked) self.error('error: there is no access token with this id');
@@ -88,7 +88,7 @@ function addRevoke(command: Command, deps: TokenCommandDeps): void {
     });
 }
 
-/** Only `create` makes records: elsewhere it is the wrong directory that has none. */
+/** Only `create` creates records: otherwise a directory without them is the wrong one. */
 function existingPath(self: Command, { findRecords }: TokenCommandDeps): string {
   const path = resolve(findRecords());
   if (!existsSync(path)) self.error(`error: there is no ${path}: name the data directory of the service`);
@@ -130,7 +130,7 @@ function permissionsOf({
 const MIN_TTL_MS = 60_000;
 const NAME = /^[\w.@ -]{1,64}$/;
 
-/** For an option that may be there several times. */
+/** For a repeatable option. */
 function collectPatterns(pattern: string, before: readonly string[] = []): readonly string[] {
   const fault = findPatternFault(pattern);
   if (fault !== undefined) throw new InvalidArgumentError(fault);

@@ -1,4 +1,4 @@
-// `veneer cache warm`: pulls images through the service, so that the next pull finds them there.
+// `veneer cache warm`: pulls images through the service to fill its cache.
 import { Command } from 'commander';
 import pLimit from 'p-limit';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
@@ -26,9 +26,9 @@ interface WarmCommandOptions {
 
 export function createWarmCommand(deps: ServiceCommandDeps): Command {
   const command = new Command('warm')
-    .description('pulls images through the service: their manifests, configs and layers are kept then')
+    .description('pulls images through the service, so that their manifests, configs and layers are cached')
     .argument('<images...>', 'such as docker.io/library/alpine:3')
-    .option('--platform <platforms>', 'these alone, such as linux/amd64,linux/arm64; default: all')
+    .option('--platform <platforms>', 'only these, such as linux/amd64,linux/arm64; default: all')
     .action((images: readonly string[], options: WarmCommandOptions, self: Command) =>
       callService(self, deps, ({ service }) => warmAll(self, { service, images, options, terminal: deps.terminal })),
     );
@@ -42,7 +42,7 @@ interface Warming {
   readonly terminal: NodeJS.WritableStream | undefined;
 }
 
-/** What cannot be had keeps no other image from being pulled. */
+/** An unavailable image does not prevent the others from being pulled. */
 async function warmAll(self: Command, { service, images, options, terminal }: Warming): Promise<void> {
   const platforms = parseWanted(options.platform);
   const failed: string[] = [];
@@ -76,7 +76,7 @@ function formatProgress(image: string, { manifests, blobs, totalBlobs, bytes }: 
   return `${image}: ${manifests} manifests, ${blobs} of ${totalBlobs} blobs, ${formatSize(bytes)}`;
 }
 
-// A pull that keeps nothing here: all that an image leads to is read through the service, and verified.
+// A pull that stores nothing here: everything that an image leads to is read through the service, and verified.
 
 interface WarmProgress {
   readonly manifests: number;
@@ -96,7 +96,7 @@ const MAX_DEPTH = 4;
 const MAX_MANIFESTS = 512;
 const BLOBS_AT_ONCE = 4;
 
-/** Throws RegistryError for what names no image, and ServiceRefused for one that cannot be had as a whole. */
+/** Throws RegistryError for an invalid image name, and ServiceRefused for one that cannot be pulled completely. */
 async function warmImage(service: Service, image: string, options: WarmOptions): Promise<WarmProgress> {
   const reference = parseReference(image);
   const name = reference.registry ? `${reference.registry}/${reference.repository}` : reference.repository;
@@ -127,7 +127,7 @@ interface Tree extends Pick<WarmOptions, 'platforms'> {
   readonly path: string;
 }
 
-/** The manifest that is named, and all that it leads to on the platforms that are wanted. */
+/** The named manifest, and everything that it leads to on the selected platforms. */
 async function readTree(tree: Tree, root: string): Promise<readonly Manifest[]> {
   const { platforms } = tree;
   const found: Manifest[] = [];
@@ -143,7 +143,8 @@ async function readTree(tree: Tree, root: string): Promise<readonly Manifest[]> 
   return found;
 
   async function visit(named: string, expected: Expected | undefined, depth: number): Promise<void> {
-    if (depth > MAX_DEPTH || found.length >= MAX_MANIFESTS) throw new ServiceRefused('its indexes lead to too much');
+    if (depth > MAX_DEPTH || found.length >= MAX_MANIFESTS)
+      throw new ServiceRefused('its indexes lead to too many manifests');
     const manifest = await readManifest(tree, named, expected);
     found.push(manifest);
     if (manifest.kind !== 'index') return;
@@ -196,7 +197,7 @@ async function readAll(
     verifier?.finish();
   } catch (cause) {
     if (cause instanceof ServiceRefused) throw cause;
-    const reason = cause instanceof ContentMismatch ? cause.message : 'broke off';
+    const reason = cause instanceof ContentMismatch ? cause.message : 'was cut off';
     throw new ServiceRefused(`${new URL(url).pathname} ${reason}`, { cause, isPassing: true });
   }
 }

@@ -186,13 +186,17 @@ test.each([
   ['no image', [], "missing required argument 'image'"],
   ['a layer that is not there', [IMAGE, '--layer', 'missing'], 'there is no missing'],
   ['a layer without a place', [IMAGE, '--layer', ''], 'expected a directory, a tar or a URL'],
-  ['a layer for a platform that is none', [IMAGE, '--layer', 'x:linux/a b'], '"linux/a b" is no platform'],
+  ['a layer for a platform that is none', [IMAGE, '--layer', 'x:linux/a b'], '"linux/a b" is not a platform'],
   ['a device as layer', [IMAGE, '--layer', '/dev/null'], '/dev/null is neither a file nor a directory'],
   ['a directory with devices', [IMAGE, '--layer', '/dev'], 'is a socket, a fifo or a device, which no layer has'],
   ['a variable without a value', [IMAGE, '--env', 'KEY'], 'expected KEY=value'],
-  ['an entrypoint that is half JSON', [IMAGE, '--entrypoint', '["sh"'], 'expected a word, or a JSON list of text'],
-  ['an entrypoint of numbers', [IMAGE, '--entrypoint', '[1]'], 'expected a word, or a JSON list of text'],
-  ['a platform that is none', [IMAGE, '--platform', ''], '"" is no platform'],
+  [
+    'an entrypoint that is half JSON',
+    [IMAGE, '--entrypoint', '["sh"'],
+    'expected an argument, or a JSON list of strings',
+  ],
+  ['an entrypoint of numbers', [IMAGE, '--entrypoint', '[1]'], 'expected an argument, or a JSON list of strings'],
+  ['a platform that is none', [IMAGE, '--platform', ''], '"" is not a platform'],
 ])('%s is refused, and nothing is asked for', async (_, args, message) => {
   const { out, err, exitCode } = await run(...args);
   expect({ out, exitCode }).toEqual({ out: '', exitCode: 1 });

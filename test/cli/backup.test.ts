@@ -162,7 +162,7 @@ test('a data directory that has records is not written over', async () => {
   const refused = await restore(data);
   expect([refused.exitCode, refused.err]).toEqual([
     1,
-    expect.stringContaining(`${data} has records already: move it away`),
+    expect.stringContaining(`${data} already has records: move it away`),
   ]);
   expect((await readFile(join(data, 'records.db'))).equals(there)).toBe(true);
   await app.restart('data');
@@ -196,7 +196,7 @@ test('what is restored is whole, and beside bytes that stayed it tells what the 
 test.each([
   ['of no data directory', () => backUpOf(join(folder, 'none')), 'there is no records.db in'],
   ['into the data directory', () => backUp(join(data, 'copy')), 'must not contain each other'],
-  ['that is none', () => restore(join(folder, 'to')), 'it is no backup, or one that never came to its end'],
+  ['that is none', () => restore(join(folder, 'to')), 'it is not a backup, or an incomplete one'],
 ])('a backup %s is refused', async (_, run, message) => {
   const { err, exitCode } = await run();
   expect([exitCode, err]).toEqual([1, expect.stringContaining(message)]);

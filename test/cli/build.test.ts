@@ -80,7 +80,7 @@ describe('what is printed', () => {
     service.answer = { buildId: BUILD_ID };
     const { out, err } = await run([folder, '--dry-run']);
     expect(out).toMatch(/local\/builds:1\n$/);
-    expect(err).toBe('a dry run: nothing was begun\n');
+    expect(err).toBe('a dry run: nothing was started\n');
     expect(service.submitted).toMatchObject([{ dryRun: true }]);
     expect(service.requests.filter(({ path }) => path.endsWith('/logs'))).toEqual([]);
   });
@@ -90,7 +90,7 @@ describe('what is printed', () => {
     service.log = [{ entries: [], ends: 'hang' }];
     const { out, err } = await run([folder, '--no-await']);
     expect(out).toMatch(/local\/builds:1\n$/);
-    expect(err).toBe(`${BUILD_ID} is under way: see it with \`veneer builds log ${BUILD_ID}\`\n`);
+    expect(err).toBe(`${BUILD_ID} is in progress: follow it with \`veneer builds log ${BUILD_ID}\`\n`);
   });
 });
 
@@ -324,7 +324,7 @@ describe('a build that is under way', () => {
     expect({ out, exitCode }).toEqual({ out: '', exitCode: 1 });
     expect(err.split('\n')).toEqual([
       'it begins',
-      `error: ${service.url.host} broke off; ${BUILD_ID} may go on: see it with \`veneer builds log ${BUILD_ID}\``,
+      `error: ${service.url.host} closed the connection; ${BUILD_ID} may go on: see it with \`veneer builds log ${BUILD_ID}\``,
       '',
     ]);
   });
@@ -332,12 +332,12 @@ describe('a build that is under way', () => {
 
 describe('what is refused', () => {
   test.each([
-    ['nothing to build', [], 'what is to be built? name a directory, such as ".", or a Containerfile with -f'],
+    ['nothing to build', [], 'nothing to build: give a directory, such as ".", or a Containerfile with -f'],
     ['a file that is not there', ['-f', 'missing/Containerfile'], 'there is no missing/Containerfile'],
     ['a context that is not there', ['missing', '-f', '-'], 'there is no missing'],
     ['a device as context', ['/dev/null', '-f', '-'], '/dev/null is neither a file nor a directory'],
     ['a context without a file', ['/dev'], 'there is no Containerfile and no Dockerfile in /dev: name it with -f'],
-    ['a platform that is none', ['--platform', 'linux/amd64,a/b/c/d'], '"a/b/c/d" is no platform; expected os/arch'],
+    ['a platform that is none', ['--platform', 'linux/amd64,a/b/c/d'], '"a/b/c/d" is not a platform; expected os/arch'],
     ['an argument without a value', ['--build-arg', 'KEY'], 'expected KEY=value'],
     ['a label without a key', ['--label', '=x'], 'expected KEY=value'],
     ['a tag that is none', ['-t', 'local/app:'], 'invalid tag ""; expected REPOSITORY[:TAG]'],
@@ -346,9 +346,17 @@ describe('what is refused', () => {
       ['-t', 'Local/App'],
       'invalid repository name "Local/App"; expected REPOSITORY[:TAG]',
     ],
-    ['a digest as tag', ['-t', `local/app@${DIGEST}`], 'what a digest will be, nobody can say'],
-    ['an unknown compression', ['--compression', 'brotli'], 'expected gzip, zstd, estargz, uncompressed, with a level'],
-    ['a level that is none', ['--compression', 'zstd:23'], 'expected gzip, zstd, estargz, uncompressed, with a level'],
+    ['a digest as tag', ['-t', `local/app@${DIGEST}`], 'the digest is not known in advance'],
+    [
+      'an unknown compression',
+      ['--compression', 'brotli'],
+      'expected gzip, zstd, estargz, uncompressed, optionally with a level',
+    ],
+    [
+      'a level that is none',
+      ['--compression', 'zstd:23'],
+      'expected gzip, zstd, estargz, uncompressed, optionally with a level',
+    ],
     ['a network that requests do not have', ['--network', 'host'], 'Allowed choices are default, none'],
     ['a provenance that is none', ['--provenance', 'full'], 'Allowed choices are none, min, max'],
     ['a time without a unit', ['--timeout', '10'], 'expected a duration such as 30s'],
@@ -379,31 +387,31 @@ describe('a service that does not do it', () => {
     [
       '400',
       saying(400, { message: 'containerPlatform: no linux/amd46' }),
-      'says 400, containerPlatform: no linux/amd46\n',
+      'answered 400, containerPlatform: no linux/amd46\n',
     ],
     [
       '401',
       saying(401, { message: 'who is it?' }),
-      'says 401, who is it?: set VENEER_TOKEN to an access token, or to <user>:<password>\n',
+      'answered 401, who is it?: set VENEER_TOKEN to an access token, or to <user>:<password>\n',
     ],
     [
       '403',
       saying(403, { errors: [{ code: 'DENIED', message: 'not you' }] }),
-      'says 403, not you: set VENEER_TOKEN to a token that may do this\n',
+      'answered 403, not you: set VENEER_TOKEN to a token that may do this\n',
     ],
+    ['413', saying(413, { message: 'too large' }), 'answered 413, too large: see limits.requestBody of the service\n'],
+    ['429', saying(429, { message: 'slowly' }, { 'Retry-After': '30' }), 'answered 429, slowly: try again in 30 s\n'],
+    ['a message that would move the cursor', saying(400, { message: 'a\u001b[2J\nb' }), 'answered 400, a b\n'],
     [
-      '413',
-      saying(413, { message: 'too large' }),
-      'says 413, too large: limits.requestBody of the service says how much it takes\n',
+      'no JSON',
+      () => new Response('<html>', { status: 502, statusText: 'Bad Gateway' }),
+      'answered 502, Bad Gateway\n',
     ],
-    ['429', saying(429, { message: 'slowly' }, { 'Retry-After': '30' }), 'says 429, slowly: try again in 30 s\n'],
-    ['a message that would move the cursor', saying(400, { message: 'a\u001b[2J\nb' }), 'says 400, a b\n'],
-    ['no JSON', () => new Response('<html>', { status: 502, statusText: 'Bad Gateway' }), 'says 502, Bad Gateway\n'],
-    ['a success of another', () => new Response('<html>'), 'what answers at 127.0.0.1:'],
+    ['a success of another', () => new Response('<html>'), 'is not a Veneer service of this version'],
     [
       'an endless error',
       () => new Response('x'.repeat(1_000_000), { status: 500 }),
-      'says 500, Internal Server Error\n',
+      'answered 500, Internal Server Error\n',
     ],
     ['elsewhere', () => Response.redirect('http://x.example/'), 'no service answers at 127.0.0.1:'],
   ])('%s is told in one line, without the token', async (_, refusal, message) => {
@@ -443,6 +451,6 @@ describe('a service that does not do it', () => {
     const { err, exitCode } = await run([folder], {
       findService: () => ({ url: service.url, token: 'geheim\u0001nis' }),
     });
-    expect([err, exitCode]).toEqual(['error: VENEER_TOKEN holds characters that no token has\n', 1]);
+    expect([err, exitCode]).toEqual(['error: VENEER_TOKEN contains invalid characters\n', 1]);
   });
 });

@@ -68,7 +68,7 @@ describe('warm', () => {
     const { out, err, exitCode } = await run('warm', image);
     expect({ err, exitCode }).toEqual({ err: '', exitCode: 0 });
     expect(out).toMatch(/^lab\/team\/app:1: 3 manifests, (\d+) of \1 blobs, .*B\n$/);
-    await expect.poll(async () => (await run('stat')).out).toContain(`kept: ${files} files, `);
+    await expect.poll(async () => (await run('stat')).out).toContain(`cached: ${files} files, `);
     const asked = registry.requests.filter(({ method, url }) => method === 'GET' && url.includes('/blobs/'));
     expect(new Set(asked.map(({ url }) => url)).size).toBe(asked.length);
   });
@@ -107,7 +107,7 @@ const ways: [string, () => Promise<void>][] = [
 describe.each(ways)('%s', (_, prepare) => {
   beforeEach(async () => {
     await run('warm', image);
-    await expect.poll(async () => (await run('stat')).out, { timeout: 10_000 }).toContain(`kept: ${files} files, `);
+    await expect.poll(async () => (await run('stat')).out, { timeout: 10_000 }).toContain(`cached: ${files} files, `);
     await prepare();
   });
 
@@ -121,17 +121,19 @@ describe.each(ways)('%s', (_, prepare) => {
 
   test('stat says how much there is, and where the marks are', async () => {
     const { out } = await run('stat');
-    expect(out).toContain(`kept: ${files} files, `);
-    expect(out).toContain('content goes: above 47.5 GiB, down to 42.5 GiB');
-    expect(out).toContain('unused content goes after: never');
+    expect(out).toContain(`cached: ${files} files, `);
+    expect(out).toContain('eviction: above 47.5 GiB, down to 42.5 GiB');
+    expect(out).toContain('unused content is evicted after: never');
   });
 
   test('prune says what would go, and then removes it', async () => {
     const dry = await run('prune', '--match', 'lab/**', '--dry-run');
-    expect(dry.out).toMatch(new RegExp(`^would remove: ${files} files, .*\nwould stay: 0 files, 0 B\n$`));
+    expect(dry.out).toMatch(new RegExp(`^would remove: ${files} files, .*\nwould remain: 0 files, 0 B\n$`));
     expect((await run('prune', '--older-than', '1h')).out).toContain('removed: 0 files');
     expect((await run('prune', '--match', 'docker.io/**')).out).toContain('removed: 0 files');
-    expect((await run('prune', '--to', '1B')).out).toMatch(new RegExp(`^removed: ${files} files, .*\nstays: 0 files`));
+    expect((await run('prune', '--to', '1B')).out).toMatch(
+      new RegExp(`^removed: ${files} files, .*\nremaining: 0 files`),
+    );
     expect((await run('ls')).out).toBe('');
   });
 
@@ -143,7 +145,7 @@ describe.each(ways)('%s', (_, prepare) => {
       JSON.stringify({ passed: Date.now() - 30 * 86_400_000 }),
     );
     const { out, err, exitCode } = await run('prune', '--older-than', '1h');
-    const message = expect.stringMatching(/^error: the clock has jumped ahead: .*--force prunes all the same\n$/);
+    const message = expect.stringMatching(/^error: the clock has jumped ahead: .*use --force to prune anyway\n$/);
     expect({ out, err, exitCode }).toEqual({ out: '', err: message, exitCode: 1 });
     expect((await run('prune', '--older-than', '1h', '--force')).out).toContain('removed: 0 files');
   });
@@ -162,9 +164,9 @@ describe.each(ways)('%s', (_, prepare) => {
     const digest = `sha256:ab${'0'.repeat(62)}`;
     await writeFile(join(hosted, digest.slice('sha256:'.length)), 'turned');
     const { out, err, exitCode } = await run('verify', ...args);
-    expect({ exitCode, err }).toEqual({ exitCode: 1, err: expect.stringContaining('there was damaged content') });
+    expect({ exitCode, err }).toEqual({ exitCode: 1, err: expect.stringContaining('found damaged content') });
     expect(out).toContain(digest);
-    expect(out).toContain('it is not there any more (404) until it is pushed again');
+    expect(out).toContain('it is missing (404) until it is pushed again');
     expect(await run('verify', ...args)).toMatchObject({ exitCode: 0, err: '' });
   });
 
@@ -177,7 +179,7 @@ describe.each(ways)('%s', (_, prepare) => {
   });
 
   test.each([
-    [['prune'], 'say what is to go'],
+    [['prune'], 'select what to remove'],
     [['prune', '--to', 'much'], '--to: expected a size'],
     [['prune', '--older-than', 'long'], '--older-than: expected a duration'],
     [['verify', '--rate', '0'], '--rate: '],

@@ -114,7 +114,7 @@ const TABLE = [
   'local/app            0          0      1   22 B',
   'local/team/other     0          0      1  2 KiB',
 ];
-const STAYS = 'stays: 1 tag, 1 manifest, 2 blobs; 416 B';
+const STAYS = 'remaining: 1 tag, 1 manifest, 2 blobs; 416 B';
 
 const ways: [string, () => Promise<Partial<GcPlace>>][] = [
   ['in place', async () => ({})],
@@ -262,12 +262,12 @@ describe('through the service', () => {
     [
       'a caller who is not known',
       async () => ({ service: { url: await serve(refused('UNAUTHORIZED')) } }),
-      'says 401, the user ada may not delete local: set VENEER_TOKEN to a token made with --admin',
+      'answered 401, the user ada may not delete local: set VENEER_TOKEN to a token made with --admin',
     ],
     [
       'a caller who may not',
       async () => ({ service: { url: await serve(refused('DENIED')), token: 'ada:secret' } }),
-      'says 403, the user ada may not delete local',
+      'answered 403, the user ada may not delete local',
     ],
     [
       'a service that is not there',
@@ -276,7 +276,7 @@ describe('through the service', () => {
         server?.close();
         return { service: { url } };
       },
-      'another process uses the data directory, and no service answers at 127.0.0.1:',
+      'another process uses the data directory, but no service answers at 127.0.0.1:',
     ],
     [
       'a service whose address nobody knows',
@@ -284,7 +284,7 @@ describe('through the service', () => {
         await serve();
         return {};
       },
-      'and the configuration does not tell where it listens',
+      'but the configuration does not say where it listens',
     ],
     [
       'an answer that breaks off',
@@ -293,7 +293,7 @@ describe('through the service', () => {
         const url = await listen(createServer((_, response) => response.end('')));
         return { service: { url } };
       },
-      'broke off',
+      'closed the connection',
     ],
     [
       'a connection that breaks',
@@ -302,7 +302,7 @@ describe('through the service', () => {
         const cut = createServer((_, response) => response.write('{', () => response.destroy()));
         return { service: { url: await listen(cut) } };
       },
-      'broke off',
+      'closed the connection',
     ],
     [
       'a server that is another',
@@ -310,7 +310,7 @@ describe('through the service', () => {
         owner = lockDirectory(dataDir);
         return { service: { url: await listen(createServer((_, response) => response.end('<html>\n'))) } };
       },
-      'is no Veneer of this version',
+      'is not a Veneer service of this version',
     ],
     [
       'a server that sends the token elsewhere',

@@ -62,18 +62,14 @@ describe('the file', () => {
 
 describe('beside it', () => {
   test.each([
-    [
-      'docker',
-      [],
-      ['goes to /etc/docker/daemon.json; where that is there, add the key to it', 'systemctl reload docker'],
-    ],
-    ['docker', ['--strict'], ['strict: while Veneer cannot be reached at all, dockerd goes to Docker Hub']],
+    ['docker', [], ['save as /etc/docker/daemon.json; if that exists, add the key to it', 'systemctl reload docker']],
+    ['docker', ['--strict'], ['strict: while Veneer is unreachable, dockerd falls back to Docker Hub']],
     [
       'containerd',
       ['--upstream', 'docker.io,quay.io'],
       ['/etc/containerd/certs.d/docker.io/hosts.toml and /etc/containerd/certs.d/quay.io/hosts.toml', 'config_path'],
     ],
-    ['podman', [], ['/etc/containers/registries.conf.d/veneer.conf', 'nothing is to be restarted']],
+    ['podman', [], ['/etc/containers/registries.conf.d/veneer.conf', 'no restart needed']],
     ['crio', [], ['/etc/containers/registries.conf.d/veneer.conf', 'systemctl reload crio']],
   ])('%s %j is told where it goes, and what is to be done then', async (runtime, options, hints) => {
     const { err } = await run([runtime, ...options]);
@@ -87,7 +83,7 @@ describe('what cannot be is refused, and no file is printed', () => {
       'another registry by dockerd',
       ['docker', '--upstream', 'quay.io'],
       '',
-      'dockerd mirrors docker.io alone, and not quay.io',
+      'dockerd can only mirror docker.io, not quay.io',
     ],
     [
       'dockerd with another default',
@@ -97,7 +93,7 @@ describe('what cannot be is refused, and no file is printed', () => {
     ],
     ['dockerd with no default', ['docker'], 'defaultUpstream: none', 'defaultUpstream is none: set it to docker.io'],
     ['one containerd file for two', ['containerd'], STRICT_QUAY, 'quay.io is strict and the others are not'],
-    ['no address', ['podman'], 'listen: "127.0.0.1:0"', 'does not tell where Veneer is: say --address'],
+    ['no address', ['podman'], 'listen: "127.0.0.1:0"', 'does not say where Veneer is reachable: give --address'],
     ['an address with a path', ['podman', '--address', 'http://veneer.example/path'], '', 'expected http://host:port'],
     [
       'an address with a password',
@@ -106,9 +102,14 @@ describe('what cannot be is refused, and no file is printed', () => {
       'expected http://host:port',
     ],
     ['no address at all', ['podman', '--address', 'veneer.example'], '', 'expected http://host:port'],
-    ['an alias', ['podman', '--upstream', 'lab'], QUAY, '"lab" is no registry\'s host'],
-    ['what would break out of the file', ['podman', '--upstream', 'a.io"'], '', "is no registry's host"],
-    ['a port in a path', ['podman', '--upstream', 'quay.io,127.0.0.1:5000'], '', '127.0.0.1:5000: a path has no port'],
+    ['an alias', ['podman', '--upstream', 'lab'], QUAY, '"lab" is not a registry host'],
+    ['what would break out of the file', ['podman', '--upstream', 'a.io"'], '', 'is not a registry host'],
+    [
+      'a port in a path',
+      ['podman', '--upstream', 'quay.io,127.0.0.1:5000'],
+      '',
+      '127.0.0.1:5000: a path cannot contain a port',
+    ],
     ['another runtime', ['rkt'], '', 'Allowed choices are docker, containerd, podman, crio'],
   ])('%s', async (_, args, yaml, reason) => {
     const { out, err, exitCode } = await run(args, yaml);

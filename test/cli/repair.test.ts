@@ -98,8 +98,8 @@ test.each([
   expect({ out, exitCode }).toEqual({
     out: `${[
       'rebuilt: 3 tags, 4 manifests, 8 blobs',
-      'there in all: 1 repository, 3 tags, 4 manifests, 8 blobs',
-      'accepted: these are the records from now on, and what belongs to no repository is collected as ever',
+      'total: 1 repository, 3 tags, 4 manifests, 8 blobs',
+      'accepted: these are the records from now on, and garbage collection works as usual',
     ].join('\n')}\n`,
     exitCode: 0,
   });
@@ -140,7 +140,9 @@ describe('an older copy', () => {
     await cp(copy, join(data, 'records.db'));
     const { out, err } = await repair();
     expect(err).toContain('the records are older than what was acknowledged');
-    expect(out).toContain('rebuilt: 1 tag, 1 manifest, 2 blobs\nremoved, as they were deleted since: 1 tag,');
+    expect(out).toContain(
+      'rebuilt: 1 tag, 1 manifest, 2 blobs\nremoved, since deleted according to the journal: 1 tag,',
+    );
     await app.restart();
     expect([await isReady(), await readTags()]).toEqual([true, { 2: 'layer of 2' }]);
   });
@@ -156,7 +158,7 @@ describe('an older copy', () => {
     const damaged = await repair();
     expect([damaged.exitCode, damaged.err]).toEqual([1, expect.stringMatching(/cannot use .*records\.db.*--records/)]);
     const { err, exitCode } = await repair(['--records', copy]);
-    expect([exitCode, err]).toEqual([0, expect.stringContaining(`the records are those of ${copy}`)]);
+    expect([exitCode, err]).toEqual([0, expect.stringContaining(`using the records of ${copy}`)]);
     expect((await readdir(data)).some(file => /^records\.db\.before-[\dTZ-]+$/.test(file))).toBe(true);
     await app.restart();
     expect(await readTags()).toEqual({ 1: 'layer of 1', 2: 'layer of 2' });
@@ -174,8 +176,8 @@ test('a dry run says the same and changes nothing', async () => {
   expect([exitCode, out]).toEqual([
     0,
     `rebuilt: 1 tag, 1 manifest, 2 blobs
-there in all: 1 repository, 1 tag, 1 manifest, 2 blobs
-nothing was changed, as --dry-run says
+total: 1 repository, 1 tag, 1 manifest, 2 blobs
+dry run: nothing was changed
 `,
   ]);
   expect((await readdir(data, { recursive: true })).toSorted()).toEqual(before);
@@ -189,7 +191,7 @@ test('what has no name any more is kept by its digest, and told', async () => {
   await rm(join(data, 'hosted/links.jsonl'));
   const { out, err } = await repair();
   expect(err).toContain('there is no link journal');
-  expect(out).toContain('of no repository, now in local/recovered: 0 tags, 1 manifest, 2 blobs');
+  expect(out).toContain('without a repository, now in local/recovered: 0 tags, 1 manifest, 2 blobs');
 });
 
 test('--as-is takes the records as they are, and keeps what would have told more', async () => {
@@ -214,7 +216,7 @@ test('bytes that are not there are told by their names, and the journal that has
   await rm(join(data, 'hosted/blobs'), { recursive: true });
   const { out } = await repair();
   expect(out).toMatch(
-    /not rebuilt, as the bytes are not there: 4\n {2}local\/app@sha256:.*\n.*\n.*\n {2}local\/app:1\n/,
+    /not rebuilt, because the content is missing: 4\n {2}local\/app@sha256:.*\n.*\n.*\n {2}local\/app:1\n/,
   );
   expect((await readdir(join(data, 'hosted'))).some(file => file.startsWith('links.jsonl.before-'))).toBe(true);
 });

@@ -153,7 +153,7 @@ test.each(['refused', 'failed'] as const)(
     const { digest, ...told } = EXPLANATION;
     const { out, err, exitCode } = await run({ ...told, outcome, reason: 'not here', platforms: [] }, ['explain', 'a']);
     expect(out).toContain('becomes  nothing: a pull gets an error');
-    expect([err, exitCode]).toEqual(['error: a pull gets an error: not here\n', 2]);
+    expect([err, exitCode]).toEqual(['error: a pull fails: not here\n', 2]);
   },
 );
 
@@ -225,17 +225,14 @@ test('ls shows the rules in their order, in columns', async () => {
     ],
     ['debug', '**', '-', '-', 'ops-*', 'user', '-', 'refused'],
   ]);
-  expect(lines.slice(3)).toEqual(['', 'in force since 2030-01-01T00:00:00.000Z', '']);
+  expect(lines.slice(3)).toEqual(['', 'active since 2030-01-01T00:00:00.000Z', '']);
 });
 
 test('ls tells what is wrong with rules that are not in force, beside those that are', async () => {
   const faults = ['rules[0].match: required', 'rules[1].name: "a" is there twice'];
   const { out, err, exitCode } = await run({ ...LIST, faults }, ['ls']);
   expect(out).toContain('corporate-ca');
-  expect([err, exitCode]).toEqual([
-    faults.map(fault => `what is written there now is not in force: ${fault}\n`).join(''),
-    0,
-  ]);
+  expect([err, exitCode]).toEqual([faults.map(fault => `the rules on disk are not active: ${fault}\n`).join(''), 0]);
 });
 
 test('ls gives what the service says as JSON', async () => {
@@ -250,7 +247,7 @@ test.each([
     { errors: [{ code: 'DENIED', message: 'ada may not' }] },
     'set VENEER_TOKEN to a token that may',
   ],
-  ['an answer of another program', 200, { hello: 'world' }, 'is no Veneer of this version'],
+  ['an answer of another program', 200, { hello: 'world' }, 'is not a Veneer service of this version'],
 ])('%s is told in one line', async (_, status, body, message) => {
   const { out, err, exitCode } = await run(body, ['explain', 'alpine:3'], { status });
   expect([out, exitCode]).toEqual(['', 1]);

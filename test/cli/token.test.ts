@@ -23,7 +23,7 @@ beforeEach(async () => {
 test('create prints the token alone, and the service knows it', async () => {
   const { out, err } = await run('create', '--push', 'local/**', '--ttl', '12h', '--name', 'ci');
   expect(out).toMatch(/^vnr_[0-9a-f]{40}\n$/);
-  expect(err).toMatch(/^access token [0-9a-f]{12} \(ci\) lives until 2030-01-01T12:00:00.000Z; kept in \//);
+  expect(err).toMatch(/^access token [0-9a-f]{12} \(ci\) expires at 2030-01-01T12:00:00.000Z; stored in \//);
   expect(err).not.toContain(out.trim());
   expect(await find(out.trim())).toMatchObject({
     name: 'ci',

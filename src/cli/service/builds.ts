@@ -1,4 +1,4 @@
-// Images and builds of the service, as docs/api.md has them. Every function throws ServiceRefused.
+// A client of the image and build API, docs/api.md. Every function throws ServiceRefused.
 import { EventSourceParserStream } from 'eventsource-parser/stream';
 import type { Options } from 'p-retry';
 import pRetry from 'p-retry';
@@ -22,7 +22,7 @@ const submittedSchema = z.looseObject({
       }),
     )
     .optional(),
-  /** Absent while a build is under way. */
+  /** Absent while a build is in progress. */
   succeeded: z.boolean().optional(),
 });
 
@@ -43,7 +43,7 @@ const pageSchema = z.object({ builds: z.array(buildSchema) });
 export type Submitted = z.output<typeof submittedSchema>;
 export type Build = z.output<typeof buildSchema>;
 
-/** Whether nothing will change of it any more. */
+/** Whether the build has ended for good. */
 function hasEnded({ status }: Build): boolean {
   return status === 'succeeded' || status === 'failed';
 }
@@ -53,7 +53,7 @@ export const buildStatuses = buildSchema.shape.status.options;
 export interface BuildsPage {
   readonly limit: number;
   readonly status?: string | undefined;
-  /** Only those that are older than this one. */
+  /** Only those older than this one. */
   readonly after?: string | undefined;
 }
 
@@ -61,7 +61,7 @@ export interface BuildsClient {
   readonly host: string;
   submit(body: object): Promise<Submitted>;
   get(id: string): Promise<Build>;
-  /** The newest first. */
+  /** Newest first. */
   list(page: BuildsPage): Promise<readonly Build[]>;
   cancel(id: string): Promise<Build>;
   retry(id: string): Promise<Build>;
@@ -75,7 +75,7 @@ export interface BuildsClient {
 const HINTS: Hints = {
   401: 'set VENEER_TOKEN to an access token, or to <user>:<password>',
   403: 'set VENEER_TOKEN to a token that may do this',
-  413: 'limits.requestBody of the service says how much it takes',
+  413: 'see limits.requestBody of the service',
 };
 
 export function createBuildsClient(service: Service): BuildsClient {
@@ -90,7 +90,7 @@ export function createBuildsClient(service: Service): BuildsClient {
   async function ask<T>(schema: z.ZodType<T>, path: string, init?: RequestInit): Promise<T> {
     const response = await open(path, init);
     const text = await response.text().catch(cause => {
-      throw new ServiceRefused(`${host} broke off`, { cause, isPassing: true });
+      throw new ServiceRefused(`${host} closed the connection`, { cause, isPassing: true });
     });
     return parseAnswer(schema, text, host);
   }
@@ -111,11 +111,11 @@ export function createBuildsClient(service: Service): BuildsClient {
   };
 }
 
-/** Throws ServiceRefused for what is no such answer. */
+/** Throws ServiceRefused for an invalid answer. */
 export function parseAnswer<T>(schema: z.ZodType<T>, text: string, host: string): T {
   const { data, success } = schema.safeParse(parseJson(text));
   if (success) return data;
-  throw new ServiceRefused(`what answers at ${host} is no Veneer of this version`);
+  throw new ServiceRefused(`${host} is not a Veneer service of this version`);
 }
 
 function pathOf(id: string): string {
@@ -128,21 +128,21 @@ function postOf(body: object): RequestInit {
 
 // Follows the log of a build to its end, over connections that break.
 
-/** How a connection that broke, or was refused for now, is tried again; what has been read begins the count anew. */
+/** How a connection that broke, or was refused for now, is retried; progress resets the count. */
 export type Patience = Pick<Options, 'retries' | 'minTimeout' | 'maxTimeout' | 'factor'>;
 
-/** About a minute: as long as a service takes to start again. */
+/** About a minute: as long as a service takes to restart. */
 const PATIENCE: Patience = { retries: 10, minTimeout: 500, maxTimeout: 10_000, factor: 2 };
 const MAX_EVENT_CHARACTERS = 4 * 1024 * 1024;
 
-/** Resolves with the build when it has ended. Throws ServiceRefused, or the signal's reason. */
+/** Resolves with the build once it has ended. Throws ServiceRefused, or the signal's reason. */
 export async function followBuild(
   builds: BuildsClient,
   id: string,
   options: {
     /** Called once for each entry, in order. */
     readonly onEntry: (entry: LogEntry) => void;
-    /** Ends the following, not the build. */
+    /** Stops following; the build continues. */
     readonly signal: AbortSignal;
     readonly patience?: Patience | undefined;
   },
@@ -150,23 +150,23 @@ export async function followBuild(
   const { onEntry, signal, patience = PATIENCE } = options;
   let told = 0;
 
-  /** Reads one connection; undefined where it broke further on than the one before. */
+  /** Reads one connection; undefined where it broke, but made progress. */
   async function readOn(): Promise<Build | undefined> {
     const before = told;
     let seen = 0;
     for await (const { event, data } of readEvents(await builds.openEvents(id, signal), signal)) {
       const build = event === 'end' ? parseAnswer(buildSchema, data, builds.host) : undefined;
-      // One that has not ended goes on when the service starts again.
+      // An interrupted build continues when the service restarts.
       if (build && hasEnded(build)) return build;
       if (event !== 'log') continue;
       seen += 1;
-      // Each connection begins with the beginning of the log.
+      // Each connection starts at the beginning of the log.
       if (seen <= told) continue;
       told = seen;
       onEntry(parseAnswer(logEntrySchema, data, builds.host));
     }
     if (told > before) return undefined;
-    throw new ServiceRefused(`${builds.host} broke off`, { isPassing: true });
+    throw new ServiceRefused(`${builds.host} closed the connection`, { isPassing: true });
   }
 
   for (;;) {
@@ -176,7 +176,7 @@ export async function followBuild(
   }
 }
 
-/** Ends where the connection does, in whatever way. */
+/** Ends when the connection does, for whatever reason. */
 async function* readEvents({ body }: Response, signal: AbortSignal) {
   const parser = new EventSourceParserStream({ maxBufferSize: MAX_EVENT_CHARACTERS });
   const events = body?.pipeThrough(new TextDecoderStream()).pipeThrough(parser) ?? ReadableStream.from([]);
@@ -189,7 +189,7 @@ async function* readEvents({ body }: Response, signal: AbortSignal) {
       yield next.value;
     }
   } finally {
-    // What broke has nothing left to cancel.
+    // A broken body has nothing left to cancel.
     await reader.cancel().catch(() => {});
   }
 }

@@ -1,4 +1,4 @@
-// The running service as commands ask it: one request, and its answer or why there is none.
+// HTTP client for the running service: one request, and its answer or the reason for its failure.
 import { z } from 'zod';
 import { isAccessToken } from '../../access/access-token.ts';
 import { type Environment, httpUrl } from '../../config/values.ts';
@@ -10,7 +10,7 @@ export interface Service {
   readonly token?: string | undefined;
 }
 
-/** The service did not do it; the message says why, and is for people. */
+/** The request failed; the message says why, and is for people. */
 export class ServiceRefused extends Error {
   override readonly name = 'ServiceRefused';
   readonly isUnreachable: boolean;
@@ -23,9 +23,9 @@ export class ServiceRefused extends Error {
       isPassing = isUnreachable,
       ...rest
     }: ErrorOptions & {
-      /** Whether no answer came at all. */
+      /** Whether no answer was received. */
       readonly isUnreachable?: boolean;
-      /** Whether the same request may get another answer soon. */
+      /** Whether the same request may succeed soon. */
       readonly isPassing?: boolean;
     } = {},
   ) {
@@ -36,13 +36,13 @@ export class ServiceRefused extends Error {
 }
 
 /**
- * The answer, whatever its status; the caller reads or cancels its body. `path` may be a URL, of the service alone. Throws ServiceRefused,
- * or the signal's reason.
+ * The answer, whatever its status; the caller reads or cancels its body. `path` may be a URL of the same service. Throws ServiceRefused, or
+ * the signal's reason.
  */
 export async function sendRequest(service: Service, path: string, init: RequestInit = {}): Promise<Response> {
   const target = new URL(path, service.url);
-  // The token is for the service alone.
-  if (target.origin !== service.url.origin) throw new ServiceRefused(`${service.url.host} sends us elsewhere`);
+  // The token must only be sent to the service.
+  if (target.origin !== service.url.origin) throw new ServiceRefused(`${service.url.host} refers to another host`);
   const headers = new Headers(init.headers);
   if (service.token !== undefined) headers.set('Authorization', authorizationOf(service.token.trim()));
   try {
@@ -57,8 +57,8 @@ export async function sendRequest(service: Service, path: string, init: RequestI
 function authorizationOf(token: string): string {
   if (isAccessToken(token)) return basic(`token:${token}`);
   if (token.includes(':')) return basic(token);
-  // An error of the library would quote it.
-  if (!/^[\x21-\x7e]+$/.test(token)) throw new ServiceRefused('VENEER_TOKEN holds characters that no token has');
+  // The error of fetch would quote it.
+  if (!/^[\x21-\x7e]+$/.test(token)) throw new ServiceRefused('VENEER_TOKEN contains invalid characters');
   return `Bearer ${token}`;
 }
 
@@ -73,13 +73,13 @@ function reasonOf(error: unknown): string {
   return ` (${'code' in cause && typeof cause.code === 'string' ? cause.code : cause.message})`;
 }
 
-/** What would help, by status. */
+/** Hints by status. */
 export type Hints = Readonly<Record<number, string>>;
 
 const MAX_BODY_CHARACTERS = 64 * 1024;
 const MAX_MESSAGE_CHARACTERS = 500;
 
-/** The augment API's form of an error, and the registry's. */
+/** The error formats of the augment API and of the registry. */
 const errorSchema = z.union([
   z.object({ message: z.string() }),
   z
@@ -93,7 +93,7 @@ export async function refusalOf(response: Response, hints: Hints = {}): Promise<
   const said = messageOf(await readStart(response)) ?? statusText;
   const retryAfter = /^\d{1,9}$/.exec(headers.get('Retry-After') ?? '')?.[0];
   const hint = retryAfter === undefined ? hints[status] : `try again in ${retryAfter} s`;
-  const text = [`${new URL(url).host} says ${status}`, said && `, ${said}`, hint && `: ${hint}`].filter(Boolean);
+  const text = [`${new URL(url).host} answered ${status}`, said && `, ${said}`, hint && `: ${hint}`].filter(Boolean);
   return new ServiceRefused(text.join(''), { isPassing: status === 429 || status >= 500 });
 }
 
@@ -105,7 +105,7 @@ async function readStart({ body }: Response): Promise<string> {
       if (text.length > MAX_BODY_CHARACTERS) break;
     }
   } catch {
-    // What arrived before the connection broke has to do.
+    // Uses what arrived before the connection broke.
   }
   return text;
 }
@@ -115,7 +115,7 @@ function messageOf(text: string): string | undefined {
   return data && plainText(data.message).slice(0, MAX_MESSAGE_CHARACTERS);
 }
 
-/** Undefined for what is no JSON. */
+/** Undefined for invalid JSON. */
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -138,16 +138,16 @@ export async function* linesOf({ body, url }: Response, advice: string): AsyncGe
       yield* lines;
     }
   } catch (cause) {
-    throw new ServiceRefused(`${new URL(url).host} broke off: ${advice}`, { cause, isPassing: true });
+    throw new ServiceRefused(`${new URL(url).host} closed the connection: ${advice}`, { cause, isPassing: true });
   }
   if (rest !== '') yield rest;
 }
 
 export interface AddressSources {
-  /** What --server says. */
+  /** The value of --server. */
   readonly server: string | undefined;
   readonly env: Environment;
-  /** Asked last: where the address is known, nothing of the configuration has to be readable. */
+  /** Called last: if the address is given, the configuration need not be readable. */
   readonly findOwn: () => URL | undefined;
 }
 
@@ -159,7 +159,7 @@ export function findServiceUrl({ server, env, findOwn }: AddressSources): URL {
   if (env.VENEER_URL) return parseAddress(env.VENEER_URL, 'VENEER_URL');
   const own = findOwn();
   if (own) return own;
-  throw new ServiceRefused('the configuration does not tell where the service listens: name it with --server');
+  throw new ServiceRefused('the configuration does not say where the service listens: give it with --server');
 }
 
 function parseAddress(text: string, source: string): URL {

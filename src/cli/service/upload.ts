@@ -1,4 +1,5 @@
-// Pushes a blob into a repository of the service in chunks, so that a broken connection costs one of them. distribution-spec "Pushing blobs".
+// Uploads a blob to a repository of the service in chunks, so that a broken connection costs only one of them. distribution-spec "Pushing
+// blobs".
 import pRetry, { type Options } from 'p-retry';
 import type { Digest } from '../../oci/digest.ts';
 import type { Patience } from './builds.ts';
@@ -10,7 +11,7 @@ export interface UploadedBlob {
 }
 
 export interface UploadOptions {
-  /** How many bytes have arrived: 0 first, and nothing where the repository has the blob. */
+  /** Called with the number of bytes received: 0 first, and not at all if the repository has the blob. */
   readonly onProgress?: (bytes: number) => void;
   readonly chunkBytes?: number;
   readonly patience?: Patience | undefined;
@@ -22,10 +23,10 @@ const PATIENCE: Patience = { retries: 5, minTimeout: 500, factor: 2 };
 const HINTS: Hints = {
   401: 'set VENEER_TOKEN to a token that may push there',
   403: 'set VENEER_TOKEN to a token that may push there',
-  405: 'what is too large for a request is pushed there first: add the repository to hosted.prefixes of the service',
+  405: 'large content is pushed there before the request: add the repository to hosted.prefixes of the service',
 };
 
-/** Sends nothing where the repository has the blob. Throws ServiceRefused. */
+/** Sends nothing if the repository has the blob. Throws ServiceRefused. */
 export async function uploadBlob(
   service: Service,
   repository: string,
@@ -71,14 +72,14 @@ async function begin(service: Service, repository: string): Promise<string> {
   return locationOf(await ask(service, `/v2/${repository}/blobs/uploads/`, { method: 'POST' }), service);
 }
 
-/** `Range: 0-<last>`; `0-0` is one byte or none. */
+/** `Range: 0-<last>`; `0-0` means one byte or none. */
 async function askArrived(service: Service, location: string): Promise<number> {
   const { headers } = await ask(service, location);
   const last = Number(/^0-(\d+)$/.exec(headers.get('Range') ?? '')?.[1] ?? 0);
   return last === 0 ? 0 : last + 1;
 }
 
-/** An answer that has said all in its headers. */
+/** An answer whose body is not needed. */
 async function ask(service: Service, path: string, init?: RequestInit): Promise<Response> {
   const response = await sendRequest(service, path, init);
   if (!response.ok) throw await refusalOf(response, HINTS);
@@ -88,6 +89,6 @@ async function ask(service: Service, path: string, init?: RequestInit): Promise<
 
 function locationOf({ headers, url }: Response, service: Service): string {
   const location = headers.get('Location');
-  if (location === null) throw new ServiceRefused(`what answers at ${service.url.host} is no registry`);
+  if (location === null) throw new ServiceRefused(`${service.url.host} is not a registry`);
   return new URL(location, url).href;
 }

@@ -35,7 +35,7 @@ test.each<[string, Partial<AddressSources>, string]>([
   [
     'an address that nobody knows',
     { findOwn: () => undefined },
-    'the configuration does not tell where the service listens',
+    'the configuration does not say where the service listens',
   ],
 ])('%s is refused', (_, sources, message) => {
   expect(() => find(sources)).toThrow(message);

@@ -73,7 +73,7 @@ test('a service that stops tells of a build that goes on, and is asked again', a
     { entries: entries('a'), ends: 'end' },
     { entries: entries('a', 'b'), ends: 'end' },
   ];
-  await expect(follow({ retries: 2 })).rejects.toThrow('broke off');
+  await expect(follow({ retries: 2 })).rejects.toThrow('closed the connection');
   expect(told).toEqual(['a', 'b']);
   service.build = { status: 'failed' };
   expect(await follow()).toMatchObject({ status: 'failed' });
@@ -81,19 +81,19 @@ test('a service that stops tells of a build that goes on, and is asked again', a
 
 test('connections that bring nothing come to an end', async () => {
   service.log = [{ entries: [], ends: 'cut' }];
-  await expect(follow({ retries: 2 })).rejects.toThrow(`${service.url.host} broke off`);
+  await expect(follow({ retries: 2 })).rejects.toThrow(`${service.url.host} closed the connection`);
   expect(service.requests).toHaveLength(3);
 });
 
 test('a refusal that will stay is not tried again', async () => {
   service.refusal = () => Response.json({ message: 'no log is kept' }, { status: 404 });
-  await expect(follow()).rejects.toThrow('says 404, no log is kept');
+  await expect(follow()).rejects.toThrow('answered 404, no log is kept');
   expect(service.requests).toHaveLength(1);
 });
 
 test('an entry that is none is no Veneer, and is not tried again', async () => {
   service.log = [{ entries: [{ at: 'today', kind: 'note' }], ends: 'end' }];
-  await expect(follow()).rejects.toThrow('is no Veneer of this version');
+  await expect(follow()).rejects.toThrow('is not a Veneer service of this version');
   expect(service.requests).toHaveLength(1);
 });
 

@@ -27,14 +27,14 @@ test('an upload that the service sends elsewhere does not follow, nor does the t
   const bytes = new TextEncoder().encode('x');
   await expect(
     uploadBlob(service, 'local/builds', { bytes: new Blob([bytes]), digest: digestOf(bytes) }),
-  ).rejects.toThrow(`${service.url.host} sends us elsewhere`);
+  ).rejects.toThrow(`${service.url.host} refers to another host`);
   expect(service.requests).toHaveLength(2);
   expect(other.requests).toEqual([]);
 });
 
 test.each(['http://127.0.0.1:9/', '//x.example/', 'https://127.0.0.1/'])('%s is not the service', async path => {
   const service = { url: new URL('http://127.0.0.1:8080') };
-  await expect(sendRequest(service, path)).rejects.toThrow('127.0.0.1:8080 sends us elsewhere');
+  await expect(sendRequest(service, path)).rejects.toThrow('127.0.0.1:8080 refers to another host');
 });
 
 test('an abort is its reason, and no refusal', async () => {

@@ -68,5 +68,5 @@ test.each([
 test('a repository that nobody may push to is told with what would help', async () => {
   await expect(
     uploadBlob(service, 'library/alpine', { bytes: new Blob([BYTES]), digest: digestOf(BYTES) }),
-  ).rejects.toThrow(/says 405, .*: what is too large for a request is pushed there first: add the repository/);
+  ).rejects.toThrow(/answered 405, .*: large content is pushed there before the request: add the repository/);
 });
