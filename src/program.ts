@@ -70,14 +70,14 @@ for (const create of serviceCommandMakers) {
 
 command.addCommand(createCacheCommand({ ...serviceCommands, findPlace: () => findPlaceBy(findCachePlace) }));
 
-// Records hold tokens, layers and the addresses of layers: what we write is nobody else's to read.
+// Records contain tokens, layers and the addresses of layers: our files are private.
 process.umask(0o077);
 await command.parseAsync().catch(refuseToStart);
 
 async function run(flags: Flags): Promise<void> {
   const config = readConfig(flags);
   const log = createLog(config);
-  // A user without an entry in passwd, as in a container, has a home only where HOME says so.
+  // A user without a passwd entry, as in a container, only has a home if HOME is set.
   const home = findHome();
   const environment = { ...process.env, HOME: home };
   const dockerConfigPath = join(process.env.DOCKER_CONFIG ?? join(home, '.docker'), 'config.json');
@@ -101,14 +101,14 @@ async function run(flags: Flags): Promise<void> {
     },
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void drain(signal));
-  // At a terminal it says that this one is gone.
+  // For a terminal: the service has stopped.
   if (process.stdout.isTTY) process.once('SIGHUP', () => void drain('SIGHUP'));
   else process.on('SIGHUP', () => void app.reloadRules());
 
-  /** Takes no new connection, lets requests end within the grace time, and leaves. */
+  /** Stops accepting connections, lets requests finish within the grace time, and exits. */
   async function drain(signal: NodeJS.Signals): Promise<void> {
     log.info({ signal, graceMs: config.shutdownGraceMs }, 'draining');
-    // A connection that carries its last request now is not kept for another.
+    // A connection that carries its last request is closed afterwards.
     server.keepAliveTimeout = 1;
     const cut = setTimeout(() => server.closeAllConnections(), config.shutdownGraceMs);
     const ended = new Promise(resolve => server.close(resolve));
@@ -119,7 +119,7 @@ async function run(flags: Flags): Promise<void> {
   }
 }
 
-/** A fault that ends the process is to be known to the next one: it may be a build's. What V8 dies of leaves a report, without secrets. */
+/** A crash must be known to the next process, since a build may have caused it. V8 writes a report when it dies, without secrets. */
 function watchEnding(directory: string): void {
   process.on('uncaughtExceptionMonitor', () => markCrash(directory));
   Object.assign(process.report, {
@@ -128,7 +128,7 @@ function watchEnding(directory: string): void {
   });
 }
 
-/** A container has less than the machine. Where nobody says, Node does so by 0 or by more than there can be. */
+/** A container has less memory than the machine. Without a limit, Node reports 0 or an impossible amount. */
 function findMemoryLimit(): number {
   return Math.min(process.constrainedMemory() || Number.POSITIVE_INFINITY, totalmem());
 }
@@ -148,7 +148,7 @@ function openServer(
 ): Server {
   const { host, port } = listen;
   const onCrowded = (crowded: Crowded) =>
-    log.warn(crowded, 'connections were cut or refused: all places were taken (limits.connections)');
+    log.warn(crowded, 'connections were closed or refused: all are in use (limits.connections)');
   const connections = createConnections({ limits, onCrowded });
   const options = {
     hostname: host,
@@ -162,13 +162,13 @@ function openServer(
   if (!(server instanceof Server)) throw new TypeError('this server is not of node:http');
   connections.guard(server, answer);
   server.on('error', ({ message }) => {
-    process.stderr.write(`cannot listen on ${host}:${port}: ${message}; --listen names another address\n`);
+    process.stderr.write(`cannot listen on ${host}:${port}: ${message}; choose another address with --listen\n`);
     process.exit(1);
   });
   return server;
 }
 
-/** What an operator can put right is told without a stack; all else is a fault of ours. */
+/** Errors that an operator can fix are printed without a stack; anything else is a bug. */
 function refuseToStart(error: unknown): never {
   const isKnown = [ConfigError, AccessFault, DirectoryLocked, StateFault, RecordStoreFull].some(
     known => error instanceof known,
@@ -199,7 +199,7 @@ function listenForInterrupt(): AbortSignal {
   return interrupted.signal;
 }
 
-/** Where it is given, nothing of the configuration has to be readable, such as its secrets. */
+/** If it is given, the configuration need not be readable, such as its secrets. */
 function findDataDir(): string {
   const flags = command.opts<Flags>();
   return flags.dataDir ?? readConfig(flags).dataDir;
@@ -209,7 +209,7 @@ function readConfig(flags: Flags): Config {
   return loadConfig({ env: process.env, flags });
 }
 
-/** A file that was there has to be there: that it is gone takes no rule away. */
+/** A file that existed must still exist: its removal does not remove rules. */
 function createReread(flags: Flags): Reread {
   const path = findConfigFile({ env: process.env, flags });
   let wasThere = existsSync(path);

@@ -1,4 +1,4 @@
-// The composition root: every room is made here and in app/, by hand, from the configuration.
+// The composition root: wires all rooms by hand, here and in app/, from the configuration.
 import { Hono } from 'hono';
 import { contextStorage } from 'hono/context-storage';
 import type { Logger } from 'pino';
@@ -37,11 +37,14 @@ export interface App {
   readonly answer: ReadyManifests['answer'] | undefined;
   /** What is answered, so that all of it can be looked at. */
   readonly routes: Hono['routes'];
-  /** Reads the rules anew, with all their layers; faulty ones are told in the log, and the old ones stay. */
+  /** Reloads the rules with all their layers; errors are logged, and the active rules stay. */
   reloadRules(): Promise<void>;
-  /** Stops builds, to go on at the next start: who waits for one is told to come again. Call it when no new connection is taken. */
+  /**
+   * Interrupts builds, which are resumed at the next start; waiting clients are told to retry. Call it once no new connections are
+   * accepted.
+   */
   drain(): Promise<void>;
-  /** Ends what the app holds: call it when no request is under way any more. */
+  /** Releases everything the app holds: call it when no request is in progress any more. */
   close(): Promise<void>;
 }
 
@@ -49,34 +52,34 @@ export interface AppDeps {
   readonly config: Config;
   readonly log: Logger;
   readonly version: string;
-  /** What this Veneer was built from. */
+  /** The version that this Veneer was built from. */
   readonly commit?: string | undefined;
   readonly now?: () => Date;
-  /** Milliseconds that pass whatever the clock does. Default: this machine's; of a clock that is given, what it says has passed. */
+  /** Monotonic milliseconds. Default: this machine's; with a given clock, derived from that. */
   readonly uptimeMs?: () => number;
-  /** What the process may have of the machine's memory. */
+  /** The memory available to the process. */
   readonly memoryLimitBytes?: number | undefined;
   readonly dockerConfigPath?: string | undefined;
-  /** How patient we are with upstreams, where it is not the default. */
+  /** Timeouts and retries for upstreams; default: those for production. */
   readonly patience?: Partial<Patience>;
-  /** What builders are looked for in, and what they get a part of. */
+  /** The environment in which builders are detected, and of which they get a part. */
   readonly environment?: Environment;
-  /** Our host with its port, as this machine reaches it; undefined as long as nobody listens. Default: as the configuration says. */
+  /** Our host with its port, as reachable from this machine; undefined until we listen. Default: as configured. */
   readonly findListenHost?: () => string | undefined;
   /** Resolves when requests are answered: what is long and not needed for that begins then. Default: at once. */
   readonly listening?: Promise<void> | undefined;
   /** Absent: changes of the configuration are not looked for. */
   readonly reread?: Reread | undefined;
-  /** From one look for changes of the rules to the next. */
+  /** The interval between checks for changed rules. */
   readonly lookEveryMs?: number | undefined;
   readonly everySweepMs?: number | undefined;
 }
 
-/** What has been made before a start fails is ended again: nothing holds the data directory then. */
+/** If a start fails, everything created so far is released: nothing keeps the data directory locked. */
 export async function createApp(deps: AppDeps): Promise<App> {
   await using rooms = new AsyncDisposableStack();
   const { app, ...handles } = await openRooms(deps, rooms);
-  // From here on all of it is the caller's to close. The last is ended first, and all are, also where the end of one fails.
+  // From here on the caller closes everything, in reverse order, even if closing one part fails.
   const held = rooms.move();
   return { fetch: app.fetch, routes: app.routes, ...handles, close: () => held.disposeAsync() };
 }
@@ -93,19 +96,19 @@ async function openRooms(
   const spareBytes = mostBytes(memoryLimitBytes);
   const memoryBytes = Math.min(config.memoryBytes, spareBytes);
   if (memoryBytes < config.memoryBytes)
-    log.info({ memoryBytes, memoryLimitBytes }, 'caches have less than `memory` says');
+    log.info({ memoryBytes, memoryLimitBytes }, 'caches get less memory than configured: the process has too little');
   const memory = createMemory(memoryBytes);
   const lock = lockDirectory(config.dataDir);
   rooms.defer(() => lock.release());
   const endedByItself = takeCrashMark(config.dataDir);
-  if (endedByItself) log.error('the last process crashed by a fault of its own');
+  if (endedByItself) log.error('the previous process crashed');
   const reserve = closing(createReserve(config.dataDir));
   const clock = closing(await openClock({ config, log, ...deps }));
   const { now } = clock;
   const mayDelete = () => clock.deleteBy() !== undefined;
   const { records, reasonToKeep, checkReady, listFaults } = openRecords({ config, log, now, reserve });
   closing(records);
-  // Before anything else takes its room.
+  // Before anything else uses its disk space.
   await reserve.restore();
   const access = closing(
     await createAccess({
@@ -203,7 +206,7 @@ async function openRooms(
   ];
 
   const app = new Hono();
-  // Changes tell who made them, and pulls that begin builds count for who pulls; where there are neither, no request pays for it.
+  // Events name the caller, and builds started by pulls are rate-limited per caller; without either, requests do not pay for the context.
   if (config.events.endpoints.length > 0 || config.builds.recipes.length > 0) app.use(contextStorage());
   const ready = createRoutes(app, {
     ...deps,
@@ -254,6 +257,6 @@ function openClock({ config, log, now, uptimeMs = now && (() => now().getTime())
   return createClock({
     ...{ directory: config.dataDir, now, uptimeMs },
     onDoubt: doubt => log.warn(doubt),
-    onTrust: () => log.info('the clock is believed again: what is over is deleted as ever'),
+    onTrust: () => log.info('the clock is trusted again: expired data is deleted as usual'),
   });
 }

@@ -134,7 +134,7 @@ export function findOwnHost({ config, findListenHost }: Pick<BuilderAccessDeps, 
   const publicHost = isForAll(config) ? config.publicUrl?.host : undefined;
   const host = config.builds.registryHost ?? publicHost ?? findListenHost();
   if (host) return host;
-  throw new RegistryError('UNAVAILABLE', 'builders cannot reach this registry yet: it does not listen');
+  throw new RegistryError('UNAVAILABLE', 'builders cannot reach this registry yet: it is not listening');
 }
 
 function findOwnRegistry(deps: Pick<BuilderAccessDeps, 'config' | 'findListenHost'>): OwnRegistry {

@@ -18,12 +18,12 @@ interface BuildersDeps {
   readonly log: Logger;
   readonly environment: Environment;
   readonly embedded: Omit<EmbeddedDeps, 'name'>;
-  /** What a builder needs whose work survives our restart. */
+  /** What a builder needs whose work survives a restart. */
   readonly afar: Pick<KubernetesOptions, 'contexts' | 'isUnderWay'>;
 }
 
 export interface Builders extends Platforms {
-  /** Ends work of builders that no build needs. Never rejects. */
+  /** Removes work of builders that no build needs. Never rejects. */
   sweep(): Promise<void>;
   close(): Promise<void>;
 }

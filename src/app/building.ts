@@ -1,4 +1,4 @@
-// Wires what builds images: contexts, builders, the queue of builds, and recipes for pulls.
+// Wires image builds: contexts, builders, the queue of builds, and recipes for pulls.
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -67,7 +67,7 @@ interface BuildingDeps {
   /** Whether the previous process crashed by itself. */
   readonly endedByItself: boolean;
   readonly onDamagedContext: (damage: Damage) => void;
-  /** Limits all that starts builds. */
+  /** Rate-limits everything that starts builds. */
   readonly buildRate: CallerRateLimiter;
   /** Runs the work of a caller with the credentials of registries that it has stored. */
   readonly runAs: RunAs | undefined;
@@ -136,7 +136,7 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   };
 }
 
-/** What several parts are made of. */
+/** Shared by several parts. */
 interface Parts {
   readonly recipes: Recipes;
   readonly contexts: LeasedStore;

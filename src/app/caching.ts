@@ -1,4 +1,4 @@
-// The content of upstreams, kept within its budget: for the service, and for `veneer cache` where no service runs.
+// Wires the cache of upstream content and its budget: for the service, and for `veneer cache` without one.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -21,19 +21,19 @@ import { createSqliteStore } from '../state/sqlite.ts';
 import type { RecordStore } from '../state/store.ts';
 import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './stored-content.ts';
 
-/** What is known of content takes a third of it: beside the caches it may have a third of what they have. */
+/** The share of memory for its metadata: besides the caches it may have a third of what they have. */
 const BYTES_PER_CONTENT = 256;
 
 const UNLIMITED: Budget = { highBytes: undefined, lowBytes: 0, maxAgeMs: undefined };
 
-/** How long a transfer goes on when its clients have left, whatever there is of it. */
+/** How long a transfer continues when its clients have left, whatever its progress. */
 const GRACE_MS = 10_000;
 
 export interface Caching {
   readonly content: CountedStore;
   readonly links: Links;
   readonly kept: StoredContent;
-  /** That verifies all of these. */
+  /** Everything that can be verified. */
   createAdmin(kept: readonly StoredContent[]): CacheAdmin;
   /** To be called every few minutes. */
   sweep(): Promise<void>;
@@ -46,7 +46,7 @@ export async function createCaching(deps: {
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly records: RecordStore;
   readonly memory: Memory;
-  /** False: nothing goes by itself. */
+  /** False: nothing is evicted automatically. */
   readonly isServing?: boolean;
   /** What lies on the disk is counted once this resolves. Default: at once. */
   readonly listening?: Promise<void> | undefined;
@@ -111,11 +111,11 @@ export async function createCaching(deps: {
 
 function tell(log: Logger, { reason, count, bytes, leftBytes, isShort }: EvictionRun): void {
   const facts = { reason, count, freedBytes: bytes, leftBytes };
-  if (isShort) log.warn(facts, 'the cache made what room it can: what is left is pinned, or in use');
-  else log.info(facts, 'the cache made room');
+  if (isShort) log.warn(facts, 'the cache is over its limit: what is left is pinned, or in use');
+  else log.info(facts, 'evicted content from the cache');
 }
 
-/** What `veneer cache` opens in the data directory, and where it asks where a service has it open. */
+/** What `veneer cache` opens in the data directory, and the address of a service that has it open. */
 export function findCachePlace(config: Config, log: Logger, token: string | undefined) {
   const url = findOwnUrl(config);
   return { dataDir: config.dataDir, service: url && { url, token }, openCacheAdmin: () => openHere(config, log) };
@@ -139,7 +139,7 @@ async function openHere(config: Config, log: Logger) {
   return { ...caching.createAdmin([caching.kept, ...others]), close: () => rooms.disposeAsync() };
 }
 
-/** What is kept beside the content of upstreams. */
+/** Stored content other than the cache of upstreams. */
 async function openOthers(dataDir: string, opened: AsyncDisposableStack): Promise<readonly StoredContent[]> {
   const kept: StoredContent[] = [];
   for (const of of CONTENT_KINDS) {

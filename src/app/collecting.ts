@@ -1,4 +1,4 @@
-// What `veneer gc` opens in the data directory where no service runs, and where it reaches one that does; and where `veneer repair` works.
+// What `veneer gc` opens in the data directory without a service, and the address of a running one; and where `veneer repair` works.
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { findOwnUrl } from '../config/own-address.ts';
@@ -24,7 +24,7 @@ export function findGcPlace(config: Config, log: Logger, token: string | undefin
   return { dataDir: config.dataDir, service: url && { url, token }, openCollector: () => openHere(config, log) };
 }
 
-/** Where `veneer repair` works, and which repository gets what belongs to none. */
+/** Where `veneer repair` works, and which repository receives manifests that belong to none. */
 export function findRepairPlace({ dataDir, hosted }: Config) {
   return { dataDir, recovered: `${hosted.prefixes[0] ?? 'local/'}recovered` };
 }

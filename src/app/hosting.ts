@@ -1,4 +1,4 @@
-// The hosted repositories: where they are stored, how they are configured, and what is called at their changes.
+// Wires the hosted repositories: their storage, configuration, and hooks.
 import type { Config } from '../config/schema.ts';
 import { createDiskStore } from '../content/disk.ts';
 import { createInventory, type StoredContent } from '../content/inventory.ts';
@@ -19,22 +19,22 @@ import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './stored-co
 
 interface Hosting {
   readonly hosted: HostedRepositories;
-  /** To be called every few minutes, while records and content belong together. */
+  /** To be called every few minutes, while records and content match. */
   sweep(): Promise<void>;
   readonly collector: GarbageCollector;
   readonly kept: StoredContent;
-  /** By their names: the prefixes without their slash. */
+  /** By name: the prefixes without their slash. */
   readonly registries: ReadonlyMap<string, Registry>;
   close(): Promise<void>;
 }
 
-/** Stored apart from the cache of upstreams: what was pushed must not be evicted. */
+/** Stored separately from the cache: pushed content must not be evicted. */
 export async function createHosting(deps: {
   readonly config: Config;
   readonly records: RecordStore;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly memory: Memory;
-  /** As of `createHostedStore`. */
+  /** As for `createHostedStore`. */
   readonly reasonToKeep: () => string | undefined;
   readonly onChange: (change: HostedChange) => unknown;
   readonly reportDamage: ReportDamage;

@@ -1,4 +1,4 @@
-// What a pull goes through: the cache of upstreams, the registry that a name leads to, and what its images become; recipes for missing ones.
+// Wires the path of a pull: the cache of upstreams, registries by name, augmentation, and recipes for missing images.
 import { readFile } from 'node:fs/promises';
 import { relative } from 'node:path';
 import type { Logger } from 'pino';
@@ -49,11 +49,11 @@ interface PullingDeps {
   readonly tokenLayers: TokenLayers;
   readonly caching: Pick<Caching, 'content' | 'links'>;
   readonly layerStore: RuleLayerStore;
-  /** By their names. */
+  /** By name. */
   readonly hosted: ReadonlyMap<string, Registry>;
   readonly dockerConfigPath: string | undefined;
   readonly patience: Partial<Patience> | undefined;
-  /** Of upstreams that see the credentials of clients. */
+  /** For upstreams that receive clients' credentials. */
   readonly scopes?: ScopePolicy | undefined;
   /** Of callers who have stored some. */
   readonly acting?: ActingCredentials | undefined;
@@ -65,7 +65,7 @@ export interface Pulling {
   readonly layers: Layers;
   readonly augmentations: Augmentations;
   readonly openLayer: OpenLayer;
-  /** From now on every registry is what it makes of it. */
+  /** Wraps every registry from now on. */
   serveRecipes(decorate: DecorateRegistry): void;
   readonly withToken: WithToken;
   readonly prepare: Prepare;
@@ -83,7 +83,7 @@ export function createPulling(deps: PullingDeps): Pulling {
   const onFailed: TransfersDeps['onFailed'] = (digest, error) =>
     log.warn(
       { digest, err: error },
-      'a transfer failed: nothing of it is kept, and whoever had begun to read was cut off',
+      'a transfer failed: nothing was cached, and its readers were cut off',
     );
   const blobs = createBlobs({ content, links, onFailed });
   const { tagFreshnessMs, freshness, stale, negativeMs } = config.cache;
@@ -93,7 +93,7 @@ export function createPulling(deps: PullingDeps): Pulling {
   const tags = createTags({ records, now, policy, manifests, memory });
   const registryOf = createCachedRegistries({ tags, manifests, blobs });
   const { defaultUpstream } = config;
-  // Recipes stand on builds, and builds on all that is here.
+  // Recipes depend on builds, which depend on everything here.
   let serve: DecorateRegistry = registry => registry;
   const decorate: DecorateRegistry = registry => serve(registry);
   const origins = createOrigins({
@@ -114,7 +114,7 @@ export function createPulling(deps: PullingDeps): Pulling {
   const placeLayers = createPlacing({
     indexes: createLayerIndexes({ records, now, limits: indexLimits, memory }),
     ...{ layers, content, records, memory, now, waitMs: linkWaitMs },
-    onSlow: image => log.info({ image }, 'the layers of an image are still being read for their links'),
+    onSlow: image => log.info({ image }, 'still reading the layers of an image to find its links'),
   });
   const augmentations = createAugmentations({
     placeLayers,
@@ -141,7 +141,7 @@ export function createPulling(deps: PullingDeps): Pulling {
   };
 }
 
-/** People on this machine call it by any of its names. */
+/** All loopback names are ours to clients on this machine. */
 const LOCAL_NAMES = ['localhost', '127.0.0.1', '[::1]'];
 
 function ownHosts({ publicUrl, hosts, listen: { host, port } }: Config): ReadonlySet<string> {
@@ -152,7 +152,7 @@ function ownHosts({ publicUrl, hosts, listen: { host, port } }: Config): Readonl
 export function createStartRecipe(deps: {
   readonly plan: Plan;
   readonly startBuildForPull: StartBuildForPull;
-  /** How many platforms a build has that names none. */
+  /** The platforms of a build that names none. */
   readonly defaultPlatforms: number;
   readonly cacheRepository: string | undefined;
 }): StartRecipe {
@@ -195,7 +195,7 @@ async function readContainerFile(path: string): Promise<string> {
   }
 }
 
-/** What is built for a hosted name is pushed there; what an upstream lacks is behind it, in a repository of ours. */
+/** Images built for a hosted name are pushed there; those for an upstream's name to a repository of ours behind it. */
 export function createRecipeServing({
   origins,
   recipes,
@@ -207,7 +207,7 @@ export function createRecipeServing({
   readonly recipes: Recipes;
   readonly images: Pick<RecipeImages, 'wasBuilt'>;
   readonly withRecipes: WithRecipes;
-  /** The full name of the repository below which images for upstreams' names are. */
+  /** The full name of the repository that contains images built for upstreams' names. */
   readonly repository: string;
 }): (registry: Registry) => Registry {
   return registry => {

@@ -1,4 +1,4 @@
-// The records of the service, and what an operator has to know about them.
+// Wires the records of the service, and reports their condition to the operator.
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -9,15 +9,15 @@ import { createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
 
 interface Recording {
   readonly records: SqliteStore;
-  /** Why nothing may be deleted because it has no record; undefined where it may. */
+  /** Why nothing may be deleted for lack of a record; undefined where it may. */
   reasonToKeep(): string | undefined;
-  /** Rejects while records cannot be read. */
+  /** Rejects while records are unreadable. */
   checkReady(): Promise<void>;
-  /** Why readiness is refused, though requests are served; without paths of this machine. */
+  /** Why the service is not ready, although it serves requests; without local paths. */
   listFaults(): readonly string[];
 }
 
-/** How long readiness waits for the check of all records: large ones take longer, and are served meanwhile. */
+/** How long readiness waits for the check of all records: for large ones it takes longer, while requests are served. */
 const CHECK_MS = 10_000;
 
 /** The caller closes the records. */
@@ -36,10 +36,10 @@ export function openRecords({
   const store = createSqliteStore({
     path,
     now,
-    onUnreadable: error => log.error({ err: error }, 'a record cannot be read, and is left out: nothing else is'),
+    onUnreadable: error => log.error({ err: error }, 'a record is unreadable and is skipped; no others are affected'),
   });
   const records = createReservedStore(store, reserve);
-  // The file that was opened: another under its name is not ours.
+  // The opened file: another one under its name does not count.
   const file = findFile(path);
   let isInPlace = true;
   const reasonToKeep = () => findReasonToKeep(records.condition);
@@ -65,7 +65,7 @@ export function openRecords({
       if (condition.kind !== 'whole') return [condition.reason];
       if (!isInPlace) return ['the records were removed or replaced while Veneer was running: nothing can be written'];
       const isWaiting = isChecking && performance.now() < waitsUntil;
-      return isWaiting ? ['the records are being checked: they were not closed when Veneer ended'] : [];
+      return isWaiting ? ['checking the records after an unclean shutdown'] : [];
     },
   };
 }

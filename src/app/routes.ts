@@ -1,4 +1,4 @@
-// Every route, in the order in which it is looked for.
+// All routes, in matching order.
 import type { Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import type { Access } from '../access/access.ts';
@@ -60,7 +60,7 @@ type PullingParts = Pick<
 interface RoutesDeps extends PullingParts {
   readonly config: Config;
   readonly log: Logger;
-  /** What bodies under way may take of the memory, each kind. */
+  /** The memory limits for bodies in progress, by kind. */
   readonly spareBytes: number;
   readonly version: string;
   readonly commit?: string | undefined;
@@ -83,7 +83,7 @@ interface RoutesDeps extends PullingParts {
   readonly checkReady: () => Promise<void>;
   readonly listNotes: () => Promise<readonly string[]>;
   readonly listFaults: () => readonly string[];
-  /** Where upstreams see the credentials of clients. */
+  /** Where upstreams receive clients' credentials. */
   readonly sealed?: SealedCredentials | undefined;
   /** Where callers have names: the credentials of registries that they have stored. */
   readonly own?: OwnCredentials | undefined;
@@ -132,7 +132,7 @@ function createReady(deps: RoutesDeps): ReadyManifests | undefined {
   });
 }
 
-/** By what names clients reach us. */
+/** The names by which clients reach us. */
 function describeNames(config: Config) {
   const {
     publicUrl,
@@ -144,7 +144,7 @@ function describeNames(config: Config) {
   return { publicUrl, names: [...hosts, ...ofBuilders, ...ofPods], isClosed: hosts.length > 0 };
 }
 
-/** What a mirror's clients need beside the registry. */
+/** Additions for clients of a mirror. */
 function addMirror(app: Hono, { defaultUpstream, upstreams }: Config): void {
   app.use('/v2/*', createNamespaceEcho());
   const name = normalizeName(defaultUpstream);
@@ -152,7 +152,7 @@ function addMirror(app: Hono, { defaultUpstream, upstreams }: Config): void {
   if (isStrict) for (const path of STRICT_PATHS) app.use(path, createStrict(name));
 }
 
-/** For users and access tokens of ours, or for credentials that an upstream gets to see: the configuration has never both. */
+/** Issues tokens for our users and access tokens, or with credentials for an upstream: the configuration never has both. */
 function addTokenEndpoint(app: Hono, { access, sealed, origins }: RoutesDeps): void {
   const addressOf = clientAddress;
   if (access.bearer) {

@@ -1,4 +1,4 @@
-// The active rules: opened at the start, followed while the service runs, and applied to what clients pull and ask tokens for.
+// Wires the active rules: opened at the start, reloaded while the service runs, and applied to pulls and tokens.
 import { statSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { ConfigError } from '../config/faults.ts';
@@ -17,9 +17,9 @@ import type { RecordStore } from '../state/store.ts';
 import { createFindRuled, type FindRuled } from '../submit/rules.ts';
 import type { Pulling } from './pulling.ts';
 
-/** How the configuration is had once more. */
+/** Rereads the configuration. */
 export interface Reread {
-  /** Of its file, whether that is there or not. */
+  /** The path of its file, whether or not it exists. */
   readonly path: string;
   /** Throws ConfigError. */
   read(): Config;
@@ -32,15 +32,15 @@ interface RulingDeps {
   readonly records: RecordStore;
   readonly layerStore: RuleLayerStore;
   readonly describeRemote: DescribeRemote;
-  /** Absent: rules change by their layers alone. */
+  /** Absent: only layers of rules can change. */
   readonly reread?: Reread | undefined;
-  /** From one look for changes to the next. */
+  /** The interval between checks for changes. */
   readonly lookEveryMs?: number | undefined;
 }
 
 interface Ruling {
   readonly rules: RuleReloader;
-  /** All anew, whether a change shows or not. */
+  /** Rereads everything, whether or not it looks changed. */
   reload(): Promise<void>;
   /** To be called every few minutes. */
   sweep(): Promise<void>;
@@ -49,17 +49,17 @@ interface Ruling {
 
 const LOOK_EVERY_MS = 5000;
 
-/** Throws ConfigError, which names every fault of the rules. */
+/** Throws ConfigError with all errors of the rules. */
 export async function createRuling(deps: RulingDeps): Promise<Ruling> {
   const { log, layerStore, lookEveryMs = LOOK_EVERY_MS } = deps;
   const localLayers = openLocalLayers(deps);
   const rules = await openRules(deps, localLayers);
-  if (rules.rules.length > 0) log.info({ rules: namesOf(rules.rules) }, 'rules are in force');
+  if (rules.rules.length > 0) log.info({ rules: namesOf(rules.rules) }, 'rules are active');
   const { faults } = rules.status;
   if (faults.length > 0)
-    log.warn({ faults }, 'layers of rules wait: images that need them are refused until they are there');
+    log.warn({ faults }, 'layers of rules are not available yet: images that need them are refused until they are');
   void rules.warm().then(reasons => {
-    if (reasons.length > 0) log.warn({ reasons }, 'layers of rules cannot be had now: pulls that need them ask again');
+    if (reasons.length > 0) log.warn({ reasons }, 'layers of rules are unavailable: pulls that need them will retry');
   });
   const looker = setInterval(() => void rules.check(), lookEveryMs);
   looker.unref();
@@ -67,7 +67,7 @@ export async function createRuling(deps: RulingDeps): Promise<Ruling> {
     rules,
     async reload() {
       await rules.reload();
-      log.info({ rules: namesOf(rules.rules), faults: rules.status.faults }, 'rules were read anew');
+      log.info({ rules: namesOf(rules.rules), faults: rules.status.faults }, 'rules were reloaded');
     },
     sweep: () => layerStore.sweep(rules.layers),
     async close() {
@@ -83,7 +83,7 @@ function openLocalLayers({ config, log, now, layerStore }: RulingDeps): LocalLay
   return createLocalLayers({
     ...{ layerStore, now, limits: { maxUnpackedBytes, maxRatio } },
     onUnwatched: (path, reason) =>
-      log.warn({ path, reason }, 'changes of the layer are looked for now and then: nothing here tells of them'),
+      log.warn({ path, reason }, 'changes of the layer cannot be watched: polling instead'),
   });
 }
 
@@ -98,7 +98,7 @@ async function openRules(deps: RulingDeps, localLayers: LocalLayers): Promise<Ru
       openRules: createOpenRules({ localLayers, keptReads, layerStore, describeRemote, attestations }),
       ...{ localLayers, layerStore, now },
       onChanged: rules => log.info({ rules: namesOf(rules) }, 'the rules have changed'),
-      onFaulty: faults => log.error({ faults }, 'the rules have changed, but with faults: the old ones stay'),
+      onFaulty: faults => log.error({ faults }, 'the changed rules have errors: the previous ones stay active'),
     });
   } catch (error) {
     throw error instanceof RuleFaults ? new ConfigError(error.faults) : error;
@@ -118,7 +118,7 @@ function createSource({ config, log, now }: RulingDeps, { path, read }: Reread):
       const next = readAnew(read);
       const keys = changedKeys(config, next);
       if (keys.join() !== told && keys.length > 0) {
-        log.warn({ keys }, 'other keys of the configuration than rules have changed: they need a restart');
+        log.warn({ keys }, 'configuration keys other than rules have changed: restart to apply them');
       }
       told = keys.join();
       return next.rules;
@@ -126,10 +126,10 @@ function createSource({ config, log, now }: RulingDeps, { path, read }: Reread):
   };
 }
 
-/** A file that a full disk or an editor has left empty is no configuration without rules. Throws RuleFaults. */
+/** A file that is empty because of a full disk or an editor does not mean a configuration without rules. Throws RuleFaults. */
 function requireContent(path: string): void {
   if (statSync(path, { throwIfNoEntry: false })?.size !== 0) return;
-  throw new RuleFaults([`${path} is empty: it takes \`rules: []\` to have no rules any more`]);
+  throw new RuleFaults([`${path} is empty: to remove all rules, set \`rules: []\``]);
 }
 
 function readAnew(read: Reread['read']): Config {
@@ -140,7 +140,7 @@ function readAnew(read: Reread['read']): Config {
   }
 }
 
-/** Names alone: values may be secrets. */
+/** Only names: values may be secrets. */
 function changedKeys(before: Config, after: Config): readonly string[] {
   const own: ReadonlyMap<string, unknown> = new Map(Object.entries(before));
   const keys = new Set([...own.keys(), ...Object.keys(after)]).difference(new Set(['rules']));
@@ -148,7 +148,7 @@ function changedKeys(before: Config, after: Config): readonly string[] {
   return [...keys].filter(key => JSON.stringify(own.get(key)) !== JSON.stringify(next.get(key))).map(nameOfKey);
 }
 
-/** As it is written. */
+/** As written. */
 function nameOfKey(key: string): string {
   return key.replace(/Ms$/, '');
 }

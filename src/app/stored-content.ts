@@ -1,4 +1,4 @@
-// Stored content of all kinds: its folders, the scrubber that looks for damage, and the report of damage to the log and to webhooks, once.
+// Stored content of all kinds: its directories, the scrubber that finds damage, and the report of damage to the log and to webhooks, once.
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { z } from 'zod';
@@ -25,14 +25,14 @@ const FOLDERS: Record<ContentKind, string> = {
   contexts: join('builds', 'contexts'),
 };
 
-/** What stays of damaged content that only a push can mend: whoever can read more of it than we may want it. */
+/** How much damaged content is retained if only a push can repair it: parts of it may be recoverable. */
 export const MAX_DAMAGED_BYTES = 1024 ** 3;
 
 interface Damaged extends Damage {
   readonly of: ContentKind;
-  /** That link it, by their full names. */
+  /** The full names of the repositories that link it. */
   readonly repositories: readonly string[];
-  /** Whether it is there again, from what was in memory. */
+  /** Whether it was restored from memory. */
   readonly isHealed: boolean;
 }
 
@@ -46,8 +46,8 @@ export function createReportDamage({
   readonly events: Pick<RegistryEvents, 'damaged'>;
 }): ReportDamage {
   return ({ of, digest, size, reason, setAside, repositories, isHealed }) => {
-    const remedy = isHealed ? 'it was written anew from memory' : REMEDIES[of];
-    log.error({ of, digest, size, repositories, setAside, reason }, `the disk has damaged kept content: ${remedy}`);
+    const remedy = isHealed ? 'it was restored from memory' : REMEDIES[of];
+    log.error({ of, digest, size, repositories, setAside, reason }, `stored content was damaged by the disk: ${remedy}`);
     events.damaged({ digest, size, repositories });
   };
 }
@@ -55,7 +55,7 @@ export function createReportDamage({
 const count = z.int().nonnegative();
 const digest = z.string().refine(isDigest);
 
-/** Undefined for a record of a shape that this version does not know: the round begins anew. */
+/** Undefined for a record in a format that this version does not know: the round restarts. */
 const cursorSchema = z
   .object({
     part: count.max(255),
@@ -67,7 +67,7 @@ const cursorSchema = z
 
 const KEY = 'place';
 
-/** Undefined where nothing is to be scrubbed. */
+/** Undefined where scrubbing is off. */
 export function createScrubbing({
   config,
   log,
@@ -86,13 +86,13 @@ export function createScrubbing({
     ...{ kept, everyMs, bytesPerSecond },
     cursors: { find: () => cursors.get(KEY), save: cursor => cursors.put(KEY, cursor) },
     onRound: round => logRound(log, round, everyMs),
-    onFailed: error => log.error({ err: error }, 'kept content could not be scrubbed: the next round tries again'),
+    onFailed: error => log.error({ err: error }, 'stored content could not be scrubbed: the next round will retry'),
   });
 }
 
-/** A slow disk, or a low rate, makes a round longer than it is to be. */
+/** A slow disk, or a low rate, makes a round take longer than configured. */
 function logRound(log: Logger, { count, bytes, damaged, ranMs }: ScrubTotals, everyMs: number): void {
   const facts = { count, bytes, damaged, ranMs };
-  if (ranMs > everyMs * 1.1) log.warn(facts, 'all kept content was read, in more than scrub.every: raise scrub.rate');
-  else log.info(facts, 'all kept content was read');
+  if (ranMs > everyMs * 1.1) log.warn(facts, 'scrubbed all stored content, but took longer than scrub.every: raise scrub.rate');
+  else log.info(facts, 'scrubbed all stored content');
 }

@@ -1,5 +1,5 @@
-// Periodic cleaning: every few minutes each room removes what has expired, and hosted repositories are garbage-collected when that is due. None
-// of it happens while the clock is not to be trusted, or the records may be incomplete.
+// Periodic cleaning: every few minutes each room removes expired data, and hosted repositories are garbage-collected when that is due.
+// Suspended while the clock is not trusted, or the records may be incomplete.
 import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
@@ -32,10 +32,10 @@ export function createSweeping({
   readonly log: Logger;
   readonly clock: Pick<Clock, 'now' | 'deleteBy'>;
   readonly records: RecordStore;
-  /** As of `createHostedStore`. */
+  /** As for `createHostedStore`. */
   readonly reasonToKeep: () => string | undefined;
   readonly collector: GarbageCollector;
-  /** One of each room; all run at once. */
+  /** One for each room; all run concurrently. */
   readonly sweeps: readonly (() => Promise<unknown>)[];
   readonly everySweepMs?: number | undefined;
 }): Sweeping {
@@ -59,7 +59,7 @@ export function createSweeping({
     }
   }
 
-  /** Never rejects. A failure in one room does not hold up the others. */
+  /** Never rejects. A failure in one room does not delay the others. */
   async function sweep(): Promise<void> {
     if (!mayDelete()) return;
     await Promise.all([sweepRecords, ...sweeps].map(each => each().catch(logFailure)));
@@ -72,7 +72,7 @@ export function createSweeping({
   }
 
   const sweeper = setInterval(() => {
-    // A sweep that takes longer than the interval is not joined by another.
+    // A sweep that takes longer than the interval is not overlapped by another.
     running = running.then(sweep);
   }, everySweepMs);
   sweeper.unref();

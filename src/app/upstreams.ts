@@ -1,4 +1,4 @@
-// The registries that we pull from and push to, as the configuration has them.
+// Wires the upstream registries from the configuration.
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { loadPassThroughKeys } from '../access/keys.ts';
@@ -18,7 +18,7 @@ import type { Upstreams } from '../upstream/upstream.ts';
 import { createUpstreams, type UpstreamsOptions } from '../upstream/upstreams.ts';
 import { systemClock } from '../upstream/waiting.ts';
 
-/** How long we wait for upstreams, and how often we try again. */
+/** Timeouts and retries for upstreams. */
 export type Patience = Pick<UpstreamsOptions, 'timeouts' | 'retries' | 'retryDelayMs'>;
 
 const PATIENCE: Patience = { timeouts: { connectMs: 10_000, headersMs: 30_000, bodyMs: 60_000 }, retries: 3 };
@@ -38,7 +38,7 @@ export function openUpstreams({
   readonly memory: Memory;
   readonly dockerConfigPath: string | undefined;
   readonly patience: Partial<Patience> | undefined;
-  /** Of upstreams that see the credentials of clients. */
+  /** For upstreams that receive clients' credentials. */
   readonly scopes?: ScopePolicy | undefined;
   /** Of callers who have stored some. */
   readonly acting?: ActingCredentials | undefined;
@@ -65,17 +65,17 @@ export function openUpstreams({
     allowPrivateUrls: config.layers.allowPrivateAddresses,
     dockerConfigPath,
     onHelperFailed: failure =>
-      log.warn({ reason: failure.message }, 'a credential helper failed: its upstream is asked without'),
+      log.warn({ reason: failure.message }, 'a credential helper failed: its upstream is used without credentials'),
     onDockerConfigFault: reason =>
-      log.warn({ file: dockerConfigPath, reason }, "docker's config.json has what cannot be used: it is left out"),
+      log.warn({ file: dockerConfigPath, reason }, "docker's config.json has an unusable part, which is ignored"),
   });
 }
 
 function logBreaker(log: Logger): (change: BreakerChange) => void {
   return ({ upstream, state, reason }) => {
     if (state === 'open')
-      log.warn({ upstream, reason }, 'an upstream fails again and again: it is left alone for a while');
-    else log.info({ upstream }, 'an upstream that failed answers again');
+      log.warn({ upstream, reason }, 'an upstream keeps failing: circuit breaker opened');
+    else log.info({ upstream }, 'an upstream has recovered: circuit breaker closed');
   };
 }
 
@@ -85,10 +85,10 @@ interface Passing {
   readonly sealed: SealedCredentials | undefined;
 }
 
-/** As long as most clients believe that a token lives at least; then they get another by themselves. */
+/** The minimum lifetime that most clients assume for a token; they then get another one on their own. */
 const SEALED_TTL_MS = 5 * 60_000;
 
-/** However long tags are believed: whoever is shut out of a registry must not have what it opened for days. */
+/** Limits tag freshness: a client that loses access to a registry must not retain it for days. */
 const MAX_LIFE_MS = 3_600_000;
 
 /** Undefined where no upstream sees credentials of any client. Throws AccessFault. */

@@ -1,5 +1,5 @@
-// One registry over another: what was derived from its images is served in its place. Tokens, rules and copies differ in which images these
-// are; what a digest gives is the same for all: a layer that was put on top, else a document that was derived, else what the registry has.
+// A registry with derived images layered over it. Tokens, rules and copies differ in which images are derived; lookup by digest is the same
+// for all: an appended layer, else a derived document, else the registry's content.
 import type { Document } from '../augment/augment.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
 import { bytesBlob } from '../cache/read-through/cached.ts';
@@ -12,18 +12,20 @@ import { encodeReferrers, type ReferrersIndex, type ReferrersPage, type Registry
 
 /** A registry as clients pull from it. */
 export interface AugmentedRegistry extends Registry {
-  /** The manifest that a tag points to. One that was derived for it is not looked up again by its digest. May wait for a build, as `resolveTag`. */
+  /**
+   * The manifest that a tag points to. A manifest derived for it is not looked up again by digest. May wait for a build, as `resolveTag`.
+   */
   getTag(repository: string, tag: string, options?: ResolveOptions): Promise<ServedManifest>;
 }
 
-/** A manifest as clients get it. */
+/** A manifest as served to clients. */
 export type ServedManifest = Pick<Manifest, 'digest' | 'mediaType' | 'raw'>;
 
-/** Which derived images lie over a registry. Every function throws RegistryError. */
+/** The derived images over a registry. Every function throws RegistryError. */
 export interface Overlay {
-  /** What a tag leads to, with its image where that is a derived one. Absent: what it leads to in the registry. */
+  /** The target of a tag, with its image if that is derived. Absent: the registry's. */
   resolveTag?(repository: string, tag: string, options?: ResolveOptions): Promise<ResolvedTag>;
-  /** Undefined for a digest that is no part of a derived image, or that such an image has from its source as it was. */
+  /** Undefined for a digest that is not part of a derived image, or is an unchanged part of its source. */
   find(repository: string, digest: Digest): Promise<Part | undefined>;
 }
 
@@ -34,13 +36,16 @@ export interface ResolvedTag {
 
 /** A part of a derived image. */
 interface Part {
-  /** Where its bytes are, of a layer on top. */
+  /** The location of the bytes of an appended layer. */
   readonly layer?: LayerSource | undefined;
   /** The image, which may have to be derived again. */
   image(): Promise<DerivedImage>;
 }
 
-/** `registry` is asked for all that the overlay has not: it may refuse what must not be seen beside the derived images. */
+/**
+ * `registry` is used for everything that the overlay does not have: it may refuse content that must not be visible beside the derived
+ * images.
+ */
 export function createAugmentedRegistry(
   registry: Registry,
   overlay: Overlay,
@@ -90,7 +95,7 @@ export function createAugmentedRegistry(
   };
 }
 
-/** The registry as it is: no image lies over it. */
+/** The registry without derived images. */
 export function createPlainRegistry(registry: Registry): AugmentedRegistry {
   return {
     ...registry,
@@ -100,7 +105,7 @@ export function createPlainRegistry(registry: Registry): AugmentedRegistry {
   };
 }
 
-/** One derived image alone, whatever digest is asked for. `layers` are those that it was given. */
+/** A single derived image, for any digest. `layers` are the original ones. */
 export function createImageOverlay(derive: () => Promise<DerivedImage>, layers: readonly LayerSource[]): Overlay {
   const given = new Map(layers.map(layer => [layer.digest, layer]));
   return {
@@ -119,7 +124,7 @@ function toManifest({ raw, mediaType, digest }: Document): Manifest {
   return parseManifest(raw, mediaType, digest);
 }
 
-/** All on one page. What was derived has no other referrers: those of the source are about the source's digest. */
+/** On a single page. Derived images have no other referrers: those of the source refer to the source's digest. */
 function listProvenance(
   { provenance }: Pick<DerivedImage, 'provenance'>,
   subject: Digest,

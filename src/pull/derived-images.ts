@@ -1,4 +1,4 @@
-// A pull: what every way in becomes. Behind it there is one path for plain and augmented images.
+// Pulls of plain and augmented images: every entry point uses this one path.
 import { type Augmented, augment, type Document } from '../augment/augment.ts';
 import { type Augmentation, augmentationKey, type Steps, stepsKey } from '../augment/augmentation.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
@@ -11,37 +11,40 @@ import type { PlaceLayers } from './layers/placing.ts';
 import { type Origin, originName } from './origin.ts';
 import { createDocumentTurns, createReader } from './source-reader.ts';
 
-/** An image and what it is to become. */
+/** A source image and its augmentation. */
 export interface Derivation {
   readonly origin: Origin;
   /** The source's name, for its provenance. */
   readonly sourceName: string;
   readonly sourceDigest: Digest;
   readonly steps: Steps;
-  /** Where the bytes of all their layers are. */
+  /** The locations of all their layers. */
   readonly layerSources: readonly LayerSource[];
-  /** Of those that came with a request a moment ago. */
+  /** For layers that have just come with a request. */
   readonly storedLayers?: ReadonlyMap<Digest, Uint8Array> | undefined;
 }
 
-/** An image as it becomes, with all that was made for it in one place. */
+/** A derived image, with all documents derived for it. */
 export interface DerivedImage extends Augmented {
   readonly provenance: readonly Provenance[];
-  /** The documents, and those of the provenance. */
+  /** The documents, including provenance. */
   readonly derived: ReadonlyMap<Digest, Document>;
-  /** Layers that became others, by their digests. */
+  /** Moved layers, by digest. */
   readonly moved: ReadonlyMap<Digest, LayerSource>;
 }
 
 export interface Augmentations {
-  /** The image as it becomes. Computed once at a time and kept in memory: it can always be computed again, to the same bytes. Ends when all who want it have left. */
+  /**
+   * Derives the image. Computed once at a time and cached in memory: it can always be derived again, with the same bytes. Aborted when all
+   * callers have left.
+   */
   get(pull: Derivation, signal?: AbortSignal): Promise<DerivedImage>;
 }
 
-/** Of a manifest of which only the digest is known. */
+/** For a manifest of which only the digest is known. */
 const ANY_TYPE = 'application/octet-stream';
 
-/** What it takes to make the image again: it must not go because the image is in memory. */
+/** What the image was derived from: it must not be evicted while the image is in memory. */
 interface Known {
   readonly image: DerivedImage;
   readonly madeOf: ReadonlySet<Digest>;
@@ -50,16 +53,16 @@ interface Known {
 export function createAugmentations(options: {
   readonly placeLayers: PlaceLayers;
   readonly memory: Memory;
-  /** Hears of all that an image in memory was made of, each time that it is had. */
+  /** Called with everything that a cached image was derived from, on each use. */
   readonly onUsed?: (digest: Digest) => void;
-  /** Hears of what whoever looks after the rules should know of an image, each time that it is computed. */
+  /** Called with warnings about an image for the operator of the rules, each time it is derived. */
   readonly onWarning?: (image: string, warning: string) => void;
 }): Augmentations {
   const { placeLayers, memory, onUsed = () => {}, onWarning = () => {} } = options;
   const flight = createSingleFlight<Known>();
   const turns = createDocumentTurns();
   const images = memory.openCache<Known>();
-  // A token's augmentation is one object for many requests.
+  // The augmentation of a token is the same object in many requests.
   const keys = new WeakMap<Augmentation, string>();
 
   function keyOf(augmentation: Augmentation): string {

@@ -1,4 +1,4 @@
-// The images that a reference leads to, each with its platform, however deep indexes nest: for inspection, and as bases of builds.
+// Finds the images that a reference leads to, with their platforms, through nested indexes: for inspection, and as bases of builds.
 import { checkAvailable, isChosen } from '../augment/augmentation.ts';
 import { isUnknownPlatform, type SourceReader } from '../augment/source.ts';
 import type { BaseImages } from '../builds/images.ts';
@@ -15,19 +15,21 @@ import { createReader, withinBudget } from './source-reader.ts';
 /** An entry for a platform. */
 export interface Candidate {
   readonly platform: Platform;
-  /** Fetched when it is wanted: an index may tell the platform by itself. */
+  /** Fetched on demand: an index may state the platform. */
   readonly read: () => Promise<Manifest>;
 }
 
 const MAX_DEPTH = 4;
 const MAX_TOTAL_ENTRIES = 512;
 
-/** In the order of the index, all of them. Throws as `findImages` does. */
+/** All images, in the order of the index. Throws as `findImages` does. */
 export function listImages(root: Manifest, reader: SourceReader): Promise<readonly Candidate[]> {
   return Array.fromAsync(findImages(root, reader));
 }
 
-/** The first image for a platform: what comes after it is not read. Throws MANIFEST_UNKNOWN, naming those there are, when there is none. */
+/**
+ * The first image for a platform; later entries are not read. Throws MANIFEST_UNKNOWN, listing the available platforms, when there is none.
+ */
 export async function chooseImage(root: Manifest, platform: Platform, reader: SourceReader): Promise<Manifest> {
   const available: Platform[] = [];
   for await (const candidate of findImages(root, reader)) {
@@ -38,7 +40,7 @@ export async function chooseImage(root: Manifest, platform: Platform, reader: So
   return root;
 }
 
-/** One after the other, in the order of the index. Throws MANIFEST_INVALID for an index that is too deep or large. */
+/** Sequentially, in the order of the index. Throws MANIFEST_INVALID for an index that is too deep or too large. */
 async function* findImages(root: Manifest, source: SourceReader): AsyncGenerator<Candidate> {
   const reader = withinBudget(source);
   let total = 0;
@@ -70,15 +72,16 @@ function invalid(reason: string): RegistryError {
   return new RegistryError('MANIFEST_INVALID', `invalid index: ${reason}`);
 }
 
-/** What a reference is now, as its registry has it: an image with its config, or an index. */
+/** The current target of a reference in its registry: an image with its config, or an index. */
 export type Inspected = { readonly registry: string; readonly repository: string } & (
   | { readonly kind: 'image'; readonly manifest: ImageManifest; readonly config: Uint8Array }
   | { readonly kind: 'index'; readonly manifest: ImageIndex }
 );
 
 /**
- * What the reference names, or the image of `platform` in it, however deep its index nests.
- * Throws RegistryError: the upstream's own, MANIFEST_UNKNOWN listing the platforms there are, or MANIFEST_INVALID for no image.
+ * The target of the reference, or the image of `platform` in it, through nested indexes.
+ * Throws RegistryError: the upstream's own, MANIFEST_UNKNOWN listing the available platforms, or MANIFEST_INVALID for anything but an
+ * image.
  */
 export type Inspect = (
   reference: Reference,
@@ -97,11 +100,14 @@ export function createInspect(origins: Origins): Inspect {
     if (manifest.kind === 'image') {
       return { ...place, kind: 'image', manifest, config: await reader.readConfig(manifest.config) };
     }
-    throw new RegistryError('MANIFEST_INVALID', `cannot be inspected: ${manifest.mediaType} is no image`);
+    throw new RegistryError('MANIFEST_INVALID', `cannot be inspected: ${manifest.mediaType} is not an image`);
   };
 }
 
-/** The default upstream is for pulls: a Containerfile has to mean the same in every builder. Throws NAME_INVALID, TAG_INVALID, DIGEST_INVALID or DENIED. */
+/**
+ * The default upstream is for pulls only: a Containerfile must mean the same in every builder. Throws NAME_INVALID, TAG_INVALID,
+ * DIGEST_INVALID or DENIED.
+ */
 export function locateBase(origins: Origins, text: string): Origin {
   const { registry, repository } = parseReference(text);
   if (registry !== undefined) return origins.locate(registry, repository);

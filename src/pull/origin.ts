@@ -1,4 +1,4 @@
-// Origins: which repository of which registry a name means.
+// Origins: the registry and repository that a name means.
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { isRegistryHost, parseRepository, type Reference } from '../oci/reference.ts';
@@ -6,7 +6,7 @@ import type { CallOptions, ShowCredentials, Upstream, Upstreams } from '../upstr
 import { normalizeName } from '../upstream/upstreams.ts';
 import type { Registry } from './registry.ts';
 
-/** Where an image is. */
+/** The location of an image. */
 export interface Origin {
   readonly registry: Registry;
   readonly repository: string;
@@ -14,8 +14,8 @@ export interface Origin {
 
 export interface Origins {
   /**
-   * The origin of a name in a path: its first component is a registry's host or an alias, else the default upstream's. What the client has
-   * shown is asked for where its upstream gets to see that: then the origin is that client's.
+   * The origin of a name in a path: its first component is a registry host or an alias, otherwise the default upstream is used. Where the
+   * upstream receives clients' credentials, the origin is specific to the client's.
    */
   locateName(name: string, show?: ShowCredentials): Origin;
   /** The origin of a name that begins with a hosted prefix or a configured alias or host; undefined for any other. */
@@ -23,26 +23,26 @@ export interface Origins {
   /** The origin of a parsed reference. All throw NAME_INVALID, DENIED for what the configuration closes, or what `show` throws. */
   locate(registry: string | undefined, repository: string, show?: ShowCredentials): Origin;
   /**
-   * The origin of a name that a mirror's client asks for, with the registry that it wants it from (`ns`): all of the name is the repository,
-   * but for a first component that is that registry once more. In a namespace of our own it is as without one. Throws NAME_UNKNOWN for a
-   * namespace that is no upstream, NAME_INVALID for a name that is none.
+   * The origin of a name requested by a mirror's client, with the registry that it belongs to (`ns`): the whole name is the repository,
+   * except for a first component that repeats the registry. In our own namespace it is as without one. Throws NAME_UNKNOWN for a namespace
+   * that is not an upstream, NAME_INVALID for an invalid name.
    */
   locateIn(namespace: string, name: string, show?: ShowCredentials): Origin;
-  /** Whether it is a host of ours. */
+  /** Whether it is one of our hosts. */
   isOwn(registry: string): boolean;
 }
 
 export const DOCKER_HUB = 'docker.io';
 
-/** What a registry is to a pull beyond what it has. Asked at each look: it may come to be later than the registries. */
+/** Wraps a registry for pulls. Called on each lookup, since it may be created after the registries. */
 export type DecorateRegistry = (registry: Registry) => Registry;
 
 export function createOrigins(deps: {
   readonly upstreams: Upstreams;
   readonly registryOf: (upstream: Upstream) => Registry;
-  /** By their names: those have no dot and no colon, and may have slashes. */
+  /** By name: without dots and colons, possibly with slashes. */
   readonly hosted: ReadonlyMap<string, Registry>;
-  /** The hosts under which clients know us: before a name they mean nothing more. */
+  /** The hosts under which clients know us: as a prefix of a name they are ignored. */
   readonly ownHosts: ReadonlySet<string>;
   readonly defaultUpstream: string;
   readonly decorate?: DecorateRegistry;
@@ -60,12 +60,12 @@ export function createOrigins(deps: {
     const upstream = upstreams.get(registry, show);
     const isOfficial = upstream.name === DOCKER_HUB && !repository.includes('/');
     const full = parseRepository(isOfficial ? `library/${repository}` : repository);
-    // Whatever is stored of it, too.
+    // Even if some of it is stored.
     if (!upstream.allows(full)) throw notAllowed(upstream.name, full);
     return { registry: decorate(registryOf(upstream)), repository: full };
   }
 
-  /** A host that the configuration names is that one's. */
+  /** A configured host always means that upstream. */
   function isOwn(registry: string): boolean {
     return ownHosts.has(registry) && !upstreams.has(registry);
   }
@@ -81,14 +81,14 @@ export function createOrigins(deps: {
   function locateAlias(name: string, show?: ShowCredentials): Origin {
     const named = findNamed(name, show);
     if (named) return named;
-    // An upstream would get to know a token.
+    // Otherwise an upstream would learn a token.
     if (name.startsWith('wt/')) {
-      throw new RegistryError('NAME_UNKNOWN', 'names under wt/ are of tokens: name the image that one was made of');
+      throw new RegistryError('NAME_UNKNOWN', 'names under wt/ are reserved for tokens: use the name of the source image');
     }
     if (defaultUpstream === 'none') {
       throw new RegistryError(
         'NAME_UNKNOWN',
-        `"${name}" names no registry and there is no default upstream: write <registry>/${name}`,
+        `"${name}" has no registry, and there is no default upstream: use <registry>/${name}`,
       );
     }
     return locate(defaultUpstream, parseRepository(name), show);
@@ -103,7 +103,7 @@ export function createOrigins(deps: {
     if (isOwn(namespace)) return locateName(name, show);
     const { name: registry } = findUpstream(upstreams, namespace);
     const { first, rest } = splitName(name);
-    // A mirror at a path of ours, such as /v2/quay.io, is asked for quay.io/org/app with the namespace beside it.
+    // A mirror at a path of ours, such as /v2/quay.io, is asked for quay.io/org/app with the namespace as well.
     const isRepeated = isRegistryHost(first) && normalizeName(first) === registry;
     return locateUpstream(registry, isRepeated ? rest : name, show);
   }
@@ -116,7 +116,7 @@ function splitName(name: string): { readonly first: string; readonly rest: strin
   return { first: name.slice(0, Math.max(slash, 0)), rest: name.slice(slash + 1) };
 }
 
-/** A client that names a registry beside the name gets no other answer for a closed one than for an unknown one. */
+/** A client that names a registry gets the same answer for a closed one as for an unknown one. */
 function findUpstream(upstreams: Upstreams, namespace: string): Upstream {
   try {
     return upstreams.get(namespace);
@@ -127,11 +127,11 @@ function findUpstream(upstreams: Upstreams, namespace: string): Upstream {
 }
 
 function notAllowed(name: string, repository: string): RegistryError {
-  const reason = `the entry "${name}" of upstreams does not let it be pulled (allow, deny)`;
+  const reason = `the entry "${name}" of upstreams does not allow pulling it (allow, deny)`;
   return new RegistryError('DENIED', `${name}/${repository}: ${reason}`);
 }
 
-/** What a reference means there now. Throws the registry's error. */
+/** The current target of a reference. Throws the registry's error. */
 export async function resolveReference(
   { registry, repository }: Origin,
   { digest, tag }: Reference,
@@ -145,7 +145,7 @@ export function originName({ registry, repository }: Origin): string {
   return `${registry.name}/${repository}`;
 }
 
-/** The name of an image, for people and for provenance: registry/repository[:tag]. */
+/** The name of an image, for display and for provenance: registry/repository[:tag]. */
 export function imageName(origin: Origin, tag: string | undefined): string {
   return tag === undefined ? originName(origin) : `${originName(origin)}:${tag}`;
 }

@@ -1,4 +1,4 @@
-// Preparing an augmentation: all that needs a network is settled here, once, so that what is stored is complete and pinned.
+// Prepares an augmentation: everything that needs a network is resolved here, once, so that the stored result is complete and pinned.
 import pLimit from 'p-limit';
 import type { ImageOutcome } from '../augment/augment.ts';
 import { type Augmentation, isChosen, type Step } from '../augment/augmentation.ts';
@@ -15,62 +15,62 @@ import type { DescribedLayer, DescribeWanted, WantedLayer } from './layers/descr
 import type { ReadIncludes } from './layers/includes.ts';
 import { imageName, type Origins, resolveReference } from './origin.ts';
 
-/** What somebody wants an image to become. */
+/** The requested augmentation. */
 export interface Wanted {
   readonly reference: Reference;
   readonly layers: readonly WantedLayer[];
-  /** Images whose layers go on top, after `layers`. */
+  /** Images whose layers are appended, after `layers`. */
   readonly includes: readonly string[];
-  /** All else of the augmentation. */
+  /** The rest of the augmentation. */
   readonly changes: Omit<Augmentation, 'layers'>;
-  /** What rules make of it before that, with where the bytes of their layers are. */
+  /** The steps of rules to apply before it, with the locations of their layers. */
   readonly ruleSteps?: readonly Step[] | undefined;
   readonly ruleLayerSources?: readonly LayerSource[] | undefined;
 }
 
-/** The same, pinned: it needs nothing but its sources to give the same bytes at any time. */
+/** The pinned augmentation: it gives the same bytes at any time, given its sources. */
 export interface Prepared {
   readonly registry: string;
   readonly repository: string;
   readonly tag: string | undefined;
   readonly sourceDigest: Digest;
   readonly targetDigest: Digest;
-  /** What comes before the augmentation. */
+  /** The steps before the augmentation. */
   readonly ruleSteps: readonly Step[];
   readonly augmentation: Augmentation;
   /** Of all of it. */
   readonly layerSources: readonly LayerSource[];
-  /** The bytes of the layers that came with the request: whoever keeps the result keeps them too. */
+  /** The bytes of the layers that came with the request: to be stored with the result. */
   readonly storedLayers: ReadonlyMap<Digest, Uint8Array>;
-  /** What whoever asked for it should know, each in a sentence. */
+  /** Warnings for the requester, one sentence each. */
   readonly warnings: readonly string[];
-  /** The layers that became others, so that they lie where the links of an image lead. */
+  /** The layers that were moved to follow the links of an image. */
   readonly moved: readonly PlatformMoves[];
 }
 
 export interface PlatformMoves {
   readonly platform: string;
-  /** The layer that was given, and what it became. */
+  /** The original layer, and the moved one. */
   readonly layer: Digest;
   readonly digest: Digest;
-  /** The first entries that lie elsewhere, and how many there are. */
+  /** The first moved entries, and how many there are. */
   readonly entries: readonly MovedEntry[];
   readonly count: number;
 }
 
-/** What does not depend on the source: complete, and pinned. */
+/** Everything independent of the source: complete, and pinned. */
 export interface PreparedChanges extends Pick<Prepared, 'augmentation' | 'layerSources' | 'storedLayers'> {
-  /** Throws MANIFEST_UNKNOWN for an image that would stay without layers of an included image, because that one lacks its platform. */
+  /** Throws MANIFEST_UNKNOWN for a platform of the image that an included image lacks. */
   requirePlatforms(platforms: readonly Platform[]): void;
 }
 
-/** Throws RegistryError for what cannot be had, InvalidLayer for a layer that is none. */
+/** Throws RegistryError for unavailable content, InvalidLayer for an invalid layer. */
 export type DescribeChanges = (
   wanted: Pick<Wanted, 'layers' | 'includes' | 'changes'>,
   work?: Work,
 ) => Promise<PreparedChanges>;
 
-/** Layers and images of one request that are read at once. */
+/** Concurrently read layers and images of one request. */
 const MAX_READS = 4;
 
 export function createDescribeChanges({
@@ -88,7 +88,7 @@ export function createDescribeChanges({
     }
   }
 
-  /** Each once, however often it is wanted, and for which platforms. */
+  /** Each once, however often it is used, and for which platforms. */
   async function describeAll(
     wanted: readonly WantedLayer[],
     work: Work | undefined,
@@ -126,7 +126,7 @@ export function createDescribeChanges({
   };
 }
 
-/** Throws RegistryError for what cannot be had or augmented, InvalidLayer for a layer that is none. */
+/** Throws RegistryError for content that is unavailable or cannot be augmented, InvalidLayer for an invalid layer. */
 export type Prepare = (wanted: Wanted, work?: Work) => Promise<Prepared>;
 
 export function createPrepare({
@@ -167,7 +167,7 @@ export function createPrepare({
   };
 }
 
-/** Equal for layers that are the same, as far as that is said. */
+/** Equal for layers that are the same according to their claims. */
 function keyOf({ location, gzipDigest, gzipSize, tarDigest }: WantedLayer): string {
   return `${gzipDigest} ${gzipSize} ${tarDigest} ${location}`;
 }
@@ -179,14 +179,14 @@ function tellMoves({ platform, moved }: ImageOutcome): readonly PlatformMoves[] 
   }));
 }
 
-/** Whoever asks for changes gets them, or is told: only rules are for whatever has a name, and leave what is no image as it is. */
+/** Requested changes are made or refused: only rules, which match every name, leave anything but images unchanged. */
 function requireChanged(augmentation: Augmentation, platforms: readonly Platform[]): void {
   const { platforms: _, attestations: __, layers, ...changes } = augmentation;
   const isAsked = layers.length > 0 || Object.values(changes).some(change => change !== undefined);
   if (isAsked && platforms.length === 0) {
     throw new RegistryError(
       'MANIFEST_INVALID',
-      'it is no image, but an artifact such as a chart: it cannot be augmented',
+      'it is not an image but an artifact, such as a chart: it cannot be augmented',
     );
   }
   if (layers.length === 0 || platforms.some(platform => layersFor({ layers }, platform).length > 0)) return;

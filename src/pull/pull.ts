@@ -1,4 +1,4 @@
-// A pull, behind every way in: which manifest a reference gives the client.
+// Pulls a manifest: selects the manifest that a reference gives the client.
 import { parseManifest } from '../oci/manifest.ts';
 import { isIndexType, mediaTypes } from '../oci/media-type.ts';
 import type { Platform } from '../oci/platform.ts';
@@ -8,7 +8,7 @@ import type { AugmentedRegistry, ServedManifest } from './augmented-registry.ts'
 import { chooseImage } from './images.ts';
 import type { Origin } from './origin.ts';
 
-/** What admission makes of a request: an origin as the client may see it. */
+/** The result of admission: an origin as visible to the client. */
 export interface Pull extends Origin {
   readonly registry: AugmentedRegistry;
 }
@@ -25,7 +25,7 @@ export async function pullManifest(
   }: CallOptions & {
     /** False for old clients: a tag then gives the image of the default platform. */
     readonly acceptsIndex: boolean;
-    /** The types of manifests that the client takes beside those of images. */
+    /** Manifest types that the client accepts besides those of images. */
     readonly accept?: readonly string[];
   },
 ): Promise<ServedManifest> {
@@ -46,7 +46,7 @@ export async function pullManifest(
   });
 }
 
-/** Whether a client that sent these Accept headers can take an index. None, or a wildcard, takes all. */
+/** Whether a client with these Accept headers accepts an index. None, or a wildcard, accepts all. */
 export function acceptsIndex(accept: string | undefined): boolean {
   if (!accept) return true;
   const types = accept.split(',').map(part => part.split(';', 1)[0]?.trim().toLowerCase() ?? '');

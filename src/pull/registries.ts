@@ -1,4 +1,4 @@
-// Where registries begin: an upstream behind its cache, and the hosted repositories under one prefix, in which nothing can be stale.
+// Creates registries for pulls: an upstream behind its cache, and the hosted repositories under one prefix, which are never stale.
 import type { Blobs } from '../cache/read-through/blobs.ts';
 import { readConfigBlob, requireSmallConfig } from '../cache/read-through/cached.ts';
 import type { UpstreamRepository } from '../cache/read-through/links.ts';
@@ -21,7 +21,7 @@ export function createCachedRegistries(deps: {
   async function readConfig(place: UpstreamRepository, descriptor: ContentDescriptor): Promise<Uint8Array> {
     const { digest, size } = descriptor;
     requireSmallConfig(descriptor);
-    // Verified whenever it is read; what is damaged goes, so that the blob is fetched anew.
+    // Verified on each read; a damaged blob is dropped, so that it is refetched.
     const kept = await blobs.readCached(place, digest, size);
     if (kept?.byteLength === size) return kept;
     return readConfigBlob(descriptor, () => blobs.get(place, descriptor.digest)).catch(error => {
@@ -39,7 +39,7 @@ export function createCachedRegistries(deps: {
     headBlob: (repository, digest) => blobs.head({ upstream, repository }, digest),
     getBlob: (repository, digest, options) => blobs.get({ upstream, repository }, digest, options),
     listTags: upstream.listTags,
-    // Upstreams are read to their last page.
+    // All pages of an upstream are read.
     async findReferrers(repository, digest, options) {
       const raw = await upstream.findReferrers(repository, digest, options);
       return raw && { raw };
@@ -54,7 +54,7 @@ function lie({ upstream, repository }: UpstreamRepository, cause: ContentMismatc
   });
 }
 
-/** The repositories under a prefix, whose name, without its slash, is what names the registry. */
+/** The repositories under a prefix; the prefix without its slash is the name of the registry. */
 export function createHostedRegistry(
   { manifests, tags, blobs, listReferrers }: HostedRepositories,
   name: string,

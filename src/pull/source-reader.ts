@@ -1,5 +1,5 @@
-// How the documents of an image are read: its manifests and image configs, from the repository that it is in, within a budget for each image
-// and, where many are in memory at once, for the whole process.
+// Reads the documents of an image, its manifests and configs, from its repository, within a budget for each image and for the whole
+// process.
 import pLimit from 'p-limit';
 import type { SourceReader } from '../augment/source.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
@@ -8,18 +8,20 @@ import { RegistryError } from '../oci/errors.ts';
 import { untilAborted } from '../upstream/waiting.ts';
 import type { Origin } from './origin.ts';
 
-/** Of all documents of one image, as they are: what their descriptors say of them may be wrong. */
+/** Limit for all documents of one image, by actual size: descriptors may be wrong. */
 const MAX_TOTAL_BYTES = 64 * 1024 * 1024;
 const MAX_READS = 16;
 
-/** Its functions throw what the registry throws, or the reason of the signal: a document that is on its way then comes for the store alone. */
+/**
+ * Its functions throw what the registry throws, or the reason of the signal: a document already being fetched then only goes to the store.
+ */
 export function createReader(
   { registry, repository }: Origin,
   {
     onRead,
     signal,
   }: {
-    /** Hears of all that is read. */
+    /** Called with everything that is read. */
     readonly onRead?: ((digest: Digest) => void) | undefined;
     readonly signal?: AbortSignal | undefined;
   } = {},
@@ -36,7 +38,7 @@ export function createReader(
   });
 }
 
-/** The same reader for one image: throws MANIFEST_INVALID for more bytes than an image may have in documents, and reads few at a time. */
+/** The same reader limited to one image: throws MANIFEST_INVALID beyond the limit for its documents, and reads few at a time. */
 export function withinBudget(reader: SourceReader): SourceReader {
   const limit = pLimit(MAX_READS);
   let bytes = 0;
@@ -59,13 +61,13 @@ function requireRoom(bytes: number): void {
   );
 }
 
-/** Keeps the documents that a process has in memory few: an image of many bytes waits for its turn, and small ones pass by. */
+/** Limits the documents in memory of the process: large images wait for their turn, and small ones bypass the queue. */
 interface DocumentTurns {
-  /** Does the work with the reader. All that it reads counts as held until the work has ended. */
+  /** Runs the work with the reader. Everything that it reads counts as in memory until the work has ended. */
   hold<T>(reader: SourceReader, work: (reader: SourceReader) => Promise<T>): Promise<T>;
 }
 
-/** What nearly all images have in documents is far less. */
+/** Almost all images have far less in documents. */
 const FREE_BYTES = 2 * 1024 * 1024;
 const MAX_LARGE = 2;
 
@@ -78,7 +80,7 @@ export function createDocumentTurns({ freeBytes = FREE_BYTES, maxLarge = MAX_LAR
       let bytes = 0;
       let turn: Promise<void> | undefined;
 
-      /** One turn for all of the work: who holds one waits for no other. */
+      /** One turn for the whole work: a holder never waits for another. */
       async function add(count: number): Promise<void> {
         bytes += count;
         if (bytes <= freeBytes) return;
@@ -112,7 +114,7 @@ type Around = <T>(
   read: () => Promise<{ readonly found: T; readonly actual: number }>,
 ) => Promise<T>;
 
-/** The reader with something around each of its reads, which tell how many bytes there were. */
+/** The reader with a wrapper around each read, which is given the size. */
 function eachRead(reader: SourceReader, around: Around): SourceReader {
   return {
     readManifest: descriptor =>

@@ -1,4 +1,5 @@
-// From a submit request for a Containerfile, or for packages, to the spec of its build. Rights come first: nothing is read for who lacks them.
+// Turns a submit request for a Containerfile, or for packages, into the spec of its build. Rights are checked first: nothing is read for a
+// caller who lacks them.
 import type { Access } from '../access/access.ts';
 import type { Caller } from '../access/caller.ts';
 import type { Work } from '../augment/budget.ts';
@@ -19,14 +20,14 @@ import type { BuildSource, RequestedBuild, RequestedContext, SubmitRequest } fro
 import type { RequireSources } from './source-rights.ts';
 import type { Targets } from './target.ts';
 
-/** What is to be built or copied for a submit request. */
+/** What to build or copy for a submit request. */
 export interface Planned {
   readonly spec: Spec;
-  /** What a pull by the token gets beyond the result. */
+  /** The changes that a pull by the token gets on top of the result. */
   readonly onTop: Changes | undefined;
-  /** The bytes of layers that came with the request: whoever keeps the spec or the changes keeps them too. */
+  /** The bytes of layers that came with the request: to be stored with the spec or the changes. */
   readonly storedLayers: ReadonlyMap<Digest, Uint8Array>;
-  /** What the caller should know, each in a sentence. */
+  /** Warnings for the caller, one sentence each. */
   readonly warnings?: readonly string[] | undefined;
   readonly moved?: readonly PlatformMoves[] | undefined;
 }
@@ -43,13 +44,13 @@ export interface PlanBuildDeps {
   readonly allowance: BuildAllowance;
 }
 
-/** What a request may have of what the configuration allows builds. */
+/** What requests may use of the build configuration. */
 interface BuildAllowance {
   /** The ids of secrets, of agent sockets and keys, and the networks that requests may name. */
   readonly secrets: readonly string[];
   readonly ssh: readonly string[];
   readonly networks: readonly string[];
-  /** How long a build may take. */
+  /** The maximum build timeout. */
   readonly timeoutMs: number;
 }
 
@@ -81,7 +82,7 @@ export function createPlanBuild(deps: PlanBuildDeps): PlanBuild {
     };
   }
 
-  /** Nothing is read before the build opens it. */
+  /** Not opened before the build reads it. */
   function toContext(caller: Caller, context: RequestedContext, work: Work): ContextSource {
     if (context.kind === 'files') return context;
     const { layer } = context;
@@ -105,10 +106,10 @@ export function createPlanBuild(deps: PlanBuildDeps): PlanBuild {
     }
   }
 
-  /** The changes on top of the build, looked at before it begins, for an image that is not there yet; undefined where there are none. */
+  /** The changes on top of the build, checked before it starts although the image does not exist yet; undefined where there are none. */
   async function describe(caller: Caller, request: SubmitRequest, work: Work): Promise<PreparedChanges | undefined> {
     if (!hasChanges(request)) return undefined;
-    // The build makes the platforms that are asked for, and its attestations are of what it makes.
+    // The build decides the platforms, and its attestations describe its own result.
     const { layers, includes, changes: all } = toChanges(request, 'keep');
     const { platforms: _, ...changes } = all;
     requireSources(caller, repositoriesOf({ layers, includes }));
@@ -142,7 +143,7 @@ export function createPlanBuild(deps: PlanBuildDeps): PlanBuild {
   };
 }
 
-/** Throws ApiError for a build that asks for more than the configuration allows. */
+/** Throws ApiError for a build that requests more than the configuration allows. */
 function checkAllowed(build: RequestedBuild, { secrets, ssh, networks, timeoutMs }: BuildAllowance): void {
   const { buildSecrets = [], buildSsh = [], buildNetwork = 'default', buildTimeout = 0 } = build;
   checkNames('buildSecrets', buildSecrets, secrets);
@@ -163,7 +164,7 @@ function checkNames(field: string, given: readonly string[], known: readonly str
 type Files = Readonly<Record<string, string>>;
 
 function filesContext({ buildContext }: RequestedBuild, files: Files): ContextSource {
-  if (buildContext) throw new ApiError(400, 'buildContext: a build from packages takes no context');
+  if (buildContext) throw new ApiError(400, 'buildContext: a build from packages has no context');
   return { kind: 'files', files };
 }
 

@@ -1,4 +1,4 @@
-// What a submit request wants changed in an image, and every repository that the changes are read from.
+// The changes that a submit request wants in an image, and every repository that they are read from.
 import type { Layer } from '../augment/augmentation.ts';
 import { parseLocation } from '../augment/location.ts';
 import { compressionOf } from '../oci/media-type.ts';
@@ -8,7 +8,7 @@ import type { Wanted } from '../pull/prepare.ts';
 import { ApiError } from './errors.ts';
 import type { RequestedLayer, SubmitRequest } from './request.ts';
 
-/** Of an image that exists: its platforms are chosen here, too. */
+/** For an existing image, which also selects its platforms. */
 export function toChanges(request: SubmitRequest, attestations: 'drop' | 'keep'): Omit<Wanted, 'reference'> {
   const { layers = [], env, ...config } = request.containerConfig ?? {};
   return {
@@ -23,10 +23,10 @@ export function toChanges(request: SubmitRequest, attestations: 'drop' | 'keep')
   };
 }
 
-/** Clients put the layers of several architectures into one request, and tell them apart by this name alone. */
+/** Clients send the layers of several architectures in one request, distinguished only by this name. */
 const ARCHITECTURE_LAYER = /\/fusion-(\w{1,32})\.tar\.gz$/;
 
-/** A layer whose address names an architecture is for that one, unless the request says what it is for. */
+/** A layer whose address names an architecture is for that one, unless the request specifies its platforms. */
 function withOwnPlatform(layer: RequestedLayer): RequestedLayer {
   const path = /^https?:/i.test(layer.location) ? URL.parse(layer.location)?.pathname : undefined;
   const architecture = ARCHITECTURE_LAYER.exec(path ?? '')?.[1];
@@ -39,22 +39,22 @@ function splitEnv(entry: string): [name: string, value: string] {
   return [entry.slice(0, at), entry.slice(at + 1)];
 }
 
-/** Whether it wants the image other than it is. */
+/** Whether any change is requested. */
 export function hasChanges({ containerConfig, containerIncludes }: SubmitRequest): boolean {
   return containerConfig !== undefined || containerIncludes.length > 0;
 }
 
-/** The described layers begin with the requested ones, in their order. Throws ApiError. */
+/** The described layers start with the requested ones, in order. Throws ApiError. */
 export function checkMediaTypes({ containerConfig }: SubmitRequest, described: readonly Layer[]): void {
   for (const [at, { mediaType }] of (containerConfig?.layers ?? []).entries()) {
     const compression = described[at]?.compression;
     if (mediaType === undefined || compressionOf(mediaType) === compression) continue;
     const field = `containerConfig.layers[${at}].mediaType`;
-    throw new ApiError(400, `${field}: is ${mediaType}, but the bytes have the compression ${compression}`);
+    throw new ApiError(400, `${field}: is ${mediaType}, but the layer has the compression ${compression}`);
   }
 }
 
-/** A repository as it is named in a request. */
+/** A repository as named in a request. */
 export type NamedRepository = Pick<Reference, 'registry' | 'repository'>;
 
 /** Every repository that layers and includes are read from. */

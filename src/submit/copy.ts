@@ -1,4 +1,4 @@
-// From a submit request for an image that exists to the spec of its copy: a mirror of it as it is, or a frozen one with its changes.
+// Turns a submit request for an existing image into the spec of its copy: an unchanged mirror, or frozen with its changes.
 import type { Caller } from '../access/caller.ts';
 import type { Work } from '../augment/budget.ts';
 import type { Changes } from '../builds/spec.ts';
@@ -19,7 +19,7 @@ type PlanCopy = (
   caller: Caller,
   request: SubmitRequest,
   options: {
-    /** As asked. */
+    /** As requested. */
     readonly image: string;
     readonly work: Work;
   },
@@ -47,7 +47,7 @@ export function createPlanCopy({
   readonly targets: Targets;
   readonly prepare: Prepare;
   readonly requireSources: RequireSources;
-  /** What becomes of them in an image that is changed. */
+  /** What to do with attestations in a changed image. */
   readonly attestations: 'drop' | 'keep';
 }): PlanCopy {
   function locate({ registry, repository }: Reference, image: string): Origin {
@@ -58,7 +58,7 @@ export function createPlanCopy({
     }
   }
 
-  /** Whether the image can be had and changed, for each platform, is known before anything of it is copied. */
+  /** Checks for each platform that the image is available and can be changed, before anything is copied. */
   async function pin(request: SubmitRequest, { reference, origin, work }: Source): Promise<Pinned> {
     if (!hasChanges(request) && platformsOf(request) === undefined) {
       const digest = await resolveReference(origin, reference, { signal: work.signal });
@@ -88,7 +88,7 @@ export function createPlanCopy({
   };
 }
 
-/** A mirror has all platforms, whatever it is asked for: clients always name one, and each would overwrite the tag with its own. */
+/** A mirror has all platforms, whatever was requested: clients always name one, and each would overwrite the tag with its own. */
 function platformsOf({ build, platforms }: SubmitRequest): SubmitRequest['platforms'] {
   return build.mirror ? undefined : platforms;
 }

@@ -1,4 +1,4 @@
-// Errors of the API, in words for people: each names the field or the image, the rule, and the remedy.
+// Errors of the API: each message names the field or the image, the rule, and the remedy.
 import { InvalidLayer } from '../augment/budget.ts';
 import { QueueFull } from '../builds/builds.ts';
 import { InvalidContext } from '../builds/context/tree.ts';
@@ -7,10 +7,10 @@ import { InvalidBuild } from '../builds/request.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ContentMismatch } from '../oci/verify.ts';
 
-/** `message` is shown to people as it is, and must hold no secret. */
+/** `message` is shown to people, and must hold no secret. */
 export class ApiError extends Error {
   override readonly name = 'ApiError';
-  /** Of HTTP. */
+  /** The HTTP status. */
   readonly status: number;
 
   constructor(status: number, message: string, options: ErrorOptions = {}) {
@@ -19,7 +19,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Whatever keeps an image from being augmented is the request's fault to clients: only a 400 is shown to people as it is. */
+/** Clients only show the message of a 400, so anything that prevents augmentation is reported as one. */
 export function toApiError(error: unknown, image: string): unknown {
   if (error instanceof InvalidLayer) return new ApiError(400, error.message, { cause: error });
   if (error instanceof ContentMismatch) return new ApiError(400, `${image}: ${error.message}`, { cause: error });
@@ -27,8 +27,8 @@ export function toApiError(error: unknown, image: string): unknown {
 }
 
 /**
- * A RegistryError of an image as the API shows it, with the image's name in front; any other error as it is. A 429, and a 503 that says when to
- * try again, stay what they are: clients retry those.
+ * A RegistryError of an image as reported by the API, prefixed with the image's name; any other error is returned unchanged. A 429, and a
+ * 503 with a Retry-After, keep their status: clients retry those.
  */
 export function toSourceError(error: unknown, image: string): unknown {
   if (!(error instanceof RegistryError)) return error;
@@ -43,8 +43,8 @@ export function toSourceError(error: unknown, image: string): unknown {
 const RETRY_AFTER_SECONDS = 30;
 
 /**
- * What cannot be built becomes a 400, what finds the queue full a 429, and what cannot be built while a builder does not answer a 503. Any other
- * error stays as it is.
+ * An unsupported build becomes a 400, a full queue a 429, and a build whose builder does not answer at present a 503. Any other error is
+ * returned unchanged.
  */
 export function toBuildError(error: unknown): unknown {
   if (error instanceof QueueFull) return retryLater('TOOMANYREQUESTS', error);

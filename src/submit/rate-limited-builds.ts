@@ -1,4 +1,4 @@
-// Builds that callers start, within their rates: a new one counts, one that is under way or finished does not.
+// Rate-limits builds per caller: new ones count, those in progress or finished do not.
 import { type Requester, subjectOf } from '../access/caller.ts';
 import { type CallerRateLimiter, type CallerRates, createCallerRateLimiter } from '../access/rate-limiter.ts';
 import { type Builds, QueueFull, type Submitted } from '../builds/builds.ts';
@@ -6,9 +6,7 @@ import type { BuildRecord } from '../builds/record.ts';
 import type { Spec } from '../builds/spec.ts';
 import { toBuildError, toSourceError } from './errors.ts';
 
-/**
- * How many builds a caller may start, whatever starts them: a submit, a copy, a pull that a recipe is for. Each platform of one counts.
- */
+/** How many builds a caller may start, by whatever means: a submit, a copy, or a pull that matches a recipe. Each platform counts. */
 export function createBuildRateLimiter(rates: CallerRates): CallerRateLimiter {
   return createCallerRateLimiter(rates, { what: 'builds', units: 'platforms', key: 'builds.rate' });
 }
@@ -46,12 +44,12 @@ export function createRateLimitedBuilds(builds: Builds, limiter: CallerRateLimit
 /** Starts a build for a pull. `plan` is not free: the platforms count before it, and are refunded where nothing new is built. */
 export type StartBuildForPull = (plan: () => Promise<Spec>, platforms: number) => Promise<Submitted>;
 
-/** Somebody waits for these with a client that gives up. */
+/** A client with a timeout waits for these. */
 const PULL_PRIORITY = 1;
 
 /**
- * Outside of a request nothing is limited. Builds of callers who are known, or on this machine, go before those that no pull waits for.
- * Throws TOOMANYREQUESTS and what `plan` and Builds throw.
+ * Outside of a request nothing is limited. Builds of known callers, or callers on this machine, take precedence over those that no pull
+ * waits for. Throws TOOMANYREQUESTS and what `plan` and Builds throw.
  */
 export function createStartBuildForPull({
   builds,
@@ -60,7 +58,7 @@ export function createStartBuildForPull({
 }: {
   readonly builds: Builds;
   readonly limiter: CallerRateLimiter;
-  /** Whose request is pulling; undefined outside of any. */
+  /** The caller of the current pull; undefined outside of a request. */
   readonly findRequester: () => Requester | undefined;
 }): StartBuildForPull {
   return async (plan, platforms) => {
@@ -77,7 +75,7 @@ export function createStartBuildForPull({
   };
 }
 
-/** No user has a colon in its name. */
+/** User names have no colon. */
 const NOBODY = ':recipes';
 
 async function isNew(builds: Builds, { caller }: Requester, spec: Spec): Promise<boolean> {
@@ -85,7 +83,7 @@ async function isNew(builds: Builds, { caller }: Requester, spec: Spec): Promise
   return !isCached && (await builds.find(build.id)) === undefined;
 }
 
-/** Whether an image is there is asked of its registry, too. */
+/** Whether an image exists is checked with its registry, too. */
 async function withApiErrors<T>(answer: Promise<T>, { target }: Spec): Promise<T> {
   try {
     return await answer;

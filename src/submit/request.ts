@@ -1,4 +1,4 @@
-// A submit request as its route has parsed it: what the image is made from, what is changed in it, and where the result goes.
+// A parsed submit request: the source of the image, its changes, and the destination of the result.
 import type { Augmentation } from '../augment/augmentation.ts';
 import type { BuildRequest } from '../builds/request.ts';
 import type { Compression } from '../builds/spec.ts';
@@ -7,11 +7,11 @@ import type { WantedLayer } from '../pull/layers/describe-layer.ts';
 
 export interface SubmitRequest {
   readonly source: SubmitSource;
-  /** As asked. */
+  /** As requested. */
   readonly containerPlatform: string | undefined;
   /** Undefined: all platforms of the image. */
   readonly platforms: readonly Platform[] | undefined;
-  /** Undefined where nothing in it is set. */
+  /** Undefined where it is empty. */
   readonly containerConfig: ContainerConfig | undefined;
   readonly containerIncludes: readonly string[];
   readonly towerWorkspaceId: number | undefined;
@@ -21,18 +21,18 @@ export interface SubmitRequest {
   readonly build: RequestedBuild;
 }
 
-/** What the image is made from. */
+/** The source of the image. */
 export type SubmitSource =
-  /** An image, as asked; parseReference takes it. */
+  /** An image reference as requested, valid for parseReference. */
   { readonly kind: 'image'; readonly image: string } | BuildSource;
 
 export type BuildSource =
   /** The text of a Containerfile. */
   | { readonly kind: 'file'; readonly containerFile: string }
-  /** As PlanPackages takes them. */
+  /** Valid for PlanPackages. */
   | { readonly kind: 'packages'; readonly packages: unknown };
 
-/** What the client wants changed in the image. */
+/** The requested changes. */
 export interface ContainerConfig extends Omit<Augmentation, 'layers' | 'env' | 'platforms' | 'attestations'> {
   /** Each KEY=VALUE. */
   readonly env?: string[] | undefined;
@@ -48,14 +48,14 @@ export interface RequestedLayer extends WantedLayer {
 /** What to build or copy, and how. */
 export interface RequestedBuild {
   readonly buildContext?: RequestedContext | undefined;
-  /** As asked, like every repository here. */
+  /** As requested, like every repository here. */
   readonly buildRepository?: string | undefined;
   readonly cacheRepository?: string | undefined;
-  /** Keeps the image with its changes under a name of its own. */
+  /** Stores the changed image under its own name. */
   readonly freeze?: boolean | undefined;
-  /** Copies the image as it is. */
+  /** Copies the unchanged image. */
   readonly mirror?: boolean | undefined;
-  /** What the names of packages do to the name of the image. Default: tagPrefix. */
+  /** How the packages contribute to the name of the image. Default: tagPrefix. */
   readonly nameStrategy?: 'none' | 'tagPrefix' | 'imageSuffix' | undefined;
   readonly buildCompression?: Compression | undefined;
   readonly buildTemplate?: string | undefined;

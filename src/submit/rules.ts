@@ -1,4 +1,4 @@
-// What the rules make of an image for which a caller wants a token: decided with the request, and pinned with all else of it.
+// Applies the rules to an image for which a caller requests a token: decided with the request, and pinned like everything else.
 import { type Caller, subjectOf } from '../access/caller.ts';
 import type { Step } from '../augment/augmentation.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
@@ -9,7 +9,7 @@ import type { Rules } from '../rules/rules.ts';
 
 export interface RequestedImage {
   readonly origin: Origin;
-  /** Undefined where it is named by its digest. */
+  /** Undefined where it is requested by digest. */
   readonly tag: string | undefined;
 }
 
@@ -20,8 +20,8 @@ export interface RuledChanges {
 }
 
 /**
- * No steps where no rule applies. Their layers are kept a little longer than a token that is issued now. Throws DENIED for a digest, where a rule
- * for some tags refuses those.
+ * No steps where no rule applies. Their layers are leased slightly longer than the lifetime of a token issued now. Throws DENIED for a
+ * digest that a rule for some tags refuses.
  */
 export type FindRuled = (caller: Caller, image: RequestedImage) => Promise<RuledChanges>;
 
@@ -37,7 +37,7 @@ export function createFindRuled({
   readonly rules: Rules;
   readonly leaseRuleLayers: LeaseRuleLayers;
   readonly now: () => Date;
-  /** How long tokens live. */
+  /** The lifetime of tokens. */
   readonly ttlMs: number;
 }): FindRuled {
   return async (caller, { origin, tag }) => {
@@ -54,6 +54,6 @@ export function createFindRuled({
 }
 
 function refuseDigest(rule: string, repository: string): RegistryError {
-  const reason = `the rule ${rule} is for some tags of ${repository}, and which of them has this digest cannot be known`;
+  const reason = `the rule ${rule} matches some tags of ${repository}, and it is unknown which of them has this digest`;
   return new RegistryError('DENIED', `${reason} (pinned: refused): name the image by its tag`);
 }

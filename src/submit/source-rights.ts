@@ -1,4 +1,4 @@
-// The augment API reads images for its caller: it must not open what the same caller could not pull.
+// Source rights: the augment API reads images on behalf of its caller, and must not expose what the caller could not pull.
 import type { Access } from '../access/access.ts';
 import type { Caller } from '../access/caller.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -15,7 +15,7 @@ export function createSourceRights({
   readonly origins: Pick<Origins, 'locate'>;
   readonly access: Pick<Access, 'requireRight'>;
 }): RequireSources {
-  /** Undefined for a name that leads nowhere: whoever reads from it says so, in the API's words. */
+  /** Undefined for an unknown name: reading from it reports the error. */
   function findOrigin({ registry, repository }: NamedRepository): Origin | undefined {
     try {
       return origins.locate(registry, repository);

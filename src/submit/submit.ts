@@ -1,5 +1,5 @@
-// What a submit request becomes: a token for an image, once everything that needs a network is settled; a build or copy is begun where the image
-// has to be made first.
+// Handles a submit request: issues a token for an image once everything that needs a network is settled, and starts a build or copy where
+// the image has to be made first.
 import { type Requester, subjectOf } from '../access/caller.ts';
 import { accountOf, type CallerRateLimiter } from '../access/rate-limiter.ts';
 import { createWork, type Work } from '../augment/budget.ts';
@@ -26,28 +26,28 @@ export interface Submission {
   readonly build?: BuildRecord | undefined;
   /** Whether it was built before. */
   readonly isCached?: boolean | undefined;
-  /** What the caller should know, each in a sentence. */
+  /** Warnings for the caller, one sentence each. */
   readonly warnings?: readonly string[] | undefined;
-  /** Layers that lie where the links of an image lead. */
+  /** Layers that were moved to follow the image's links. */
   readonly moved?: readonly PlatformMoves[] | undefined;
 }
 
-/** The work ends with the signal. Throws ApiError or RegistryError, in words for people. */
+/** The signal aborts the work. Throws ApiError or RegistryError, with messages for people. */
 export type Submit = (requester: Requester, request: SubmitRequest, signal: AbortSignal) => Promise<Submission>;
 
 interface SubmitOptions extends Pick<TargetsDeps, 'repository' | 'cacheRepository'>, WorkLimits {
-  /** What becomes of attestations in an image that is changed. */
+  /** What to do with attestations in a changed image. */
   readonly attestations: 'drop' | 'keep';
   readonly allowance: PlanBuildDeps['allowance'];
 }
 
 interface WorkLimits {
   readonly requestTimeMs: number;
-  /** Of all layers of a request together. */
+  /** For all layers of a request together. */
   readonly unpackedRequestBytes: number;
 }
 
-/** An image as asked for. */
+/** An image as requested. */
 interface AskedImage {
   readonly image: string;
   readonly work: Work;
@@ -63,7 +63,7 @@ export function createSubmit(
       readonly builds: RateLimitedBuilds;
       readonly ledger: Pick<TokenLedger, 'issue' | 'keepLayers'>;
       readonly findRuled: FindRuled;
-      /** Of tokens: a large request counts for several. */
+      /** For tokens: a large request counts as several. */
       readonly tokenLimiter: CallerRateLimiter;
       readonly options: SubmitOptions;
     },
@@ -123,7 +123,7 @@ export function createSubmit(
     const { freeze, mirror } = request.build;
     const origin = origins.locateName(spec.target.repository);
     const tag = build.image.slice(build.image.lastIndexOf(':') + 1);
-    // An image under a name of its own stays as it was asked for.
+    // An image with its own name stays as it was requested.
     const { ruleSteps, ruleLayerSources } =
       freeze || mirror ? NO_RULES : await findBuiltRules({ caller, image: { origin, tag } });
     return {
@@ -132,7 +132,7 @@ export function createSubmit(
       tag,
       containerImage: source.kind === 'image' ? source.image : build.image,
       buildId: build.id,
-      // From here on it needs no record of the build, which may end before the token does.
+      // From here on the record of the build, which may expire before the token, is not needed.
       ...(build.digest && { sourceDigest: build.digest }),
       ...((freeze || mirror) && { frozenImage: build.image }),
       ...(mirror && { isMirrored: true }),
@@ -171,7 +171,7 @@ function holderFields({ caller }: Requester): Pick<NewTokenRecord, 'caller' | 'c
 /** So many bytes of a request, which its token's record keeps, count for one token. */
 const BYTES_OF_ONE = 32 * 1024;
 
-/** Bytes of layers are not in the record. */
+/** Layer data is not stored in the record. */
 function weightOf({ containerConfig: { layers = [], ...config } = {}, containerIncludes }: SubmitRequest): number {
   const places = layers.map(({ location }) => (/^data:/i.test(location) ? '' : location));
   return 1 + Math.floor(JSON.stringify([config, containerIncludes, places]).length / BYTES_OF_ONE);
@@ -194,7 +194,7 @@ async function withDeadline<T>(
   }
 }
 
-/** The part of a request that may be stored and shown: no layer data, no access token, no user info or query of an address. */
+/** The part of a request that may be stored and shown: without layer data, access tokens, and user info or query of addresses. */
 export function shownRequest(request: SubmitRequest): ShownRequest {
   const { containerPlatform, containerIncludes, containerConfig, towerWorkspaceId, workflowId, fingerprint } = request;
   return {

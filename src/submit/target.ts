@@ -1,4 +1,4 @@
-// Where the result of a build or copy is pushed: the repository that the request names or the configured one, if the caller may push there.
+// The destination of a build or copy: the repository named in the request or the configured one, if the caller may push there.
 import type { Access } from '../access/access.ts';
 import { type Caller, subjectOf } from '../access/caller.ts';
 import type { PackageNames } from '../builds/packages/names.ts';
@@ -10,7 +10,7 @@ import type { RequestedBuild } from './request.ts';
 
 /** Every function throws ApiError, UNAUTHORIZED or DENIED. */
 export interface Targets {
-  /** Before anything of the request is read: whoever may not push the result, whatever its packages are called, is refused. */
+  /** Checked before anything of the request is read: a caller who may not push the result is refused, whatever its packages are called. */
   requirePush(caller: Caller, build: RequestedBuild): void;
   ofBuild(caller: Caller, build: RequestedBuild, names: PackageNames | undefined): Target;
   /** `tag` is that of the source. */
@@ -26,7 +26,7 @@ export interface Targets {
 export interface TargetsDeps {
   readonly origins: Origins;
   readonly access: Pick<Access, 'isAllowed' | 'requireRight'>;
-  /** Where goes what names no repository. */
+  /** The default repository. */
   readonly repository: string;
   readonly cacheRepository: string | undefined;
 }
@@ -37,7 +37,7 @@ export function createTargets({ origins, access, repository, cacheRepository }: 
     try {
       const { registry, repository, tag, digest } = parseReference(name);
       if (digest || name.endsWith(`:${tag}`))
-        throw new ApiError(400, `${field}: a repository takes no tag and no digest`);
+        throw new ApiError(400, `${field}: a repository must have no tag or digest`);
       return originName(origins.locate(registry, repository));
     } catch (error) {
       throw toSourceError(error, field);
@@ -60,7 +60,7 @@ export function createTargets({ origins, access, repository, cacheRepository }: 
     const { buildTag, freeze, mirror, buildRepository } = build;
     if (buildTag === undefined) return target;
     if (!freeze && !mirror && buildRepository === undefined)
-      throw new ApiError(400, 'buildTag: needs freeze, or a buildRepository of its own');
+      throw new ApiError(400, 'buildTag: needs freeze, or a buildRepository');
     return { ...target, tag: buildTag };
   }
 
@@ -76,7 +76,7 @@ export function createTargets({ origins, access, repository, cacheRepository }: 
       return push(caller, build, { repository, ...(tagPrefix !== undefined && { tagPrefix }) });
     },
     ofCopy(caller, build, { origin, tag }) {
-      // A mirrored image keeps its name, below the repository, and its tag where it has one.
+      // A mirrored image keeps its name, below the repository, and its tag if it has one.
       const target = build.mirror
         ? { repository: locateTarget(build, origin.repository), ...(tag !== undefined && { tag }) }
         : { repository: locateTarget(build, undefined) };
@@ -85,7 +85,7 @@ export function createTargets({ origins, access, repository, cacheRepository }: 
       if (build.mirror && registry.name === origin.registry.name)
         throw new ApiError(
           400,
-          `buildRepository: is in ${registry.name}, where the image is: a mirror goes to another registry`,
+          `buildRepository: is in ${registry.name}, like the image: a mirror must go to another registry`,
         );
       return pushed;
     },
@@ -99,7 +99,7 @@ export function createTargets({ origins, access, repository, cacheRepository }: 
   };
 }
 
-/** What the names of packages do to the name of the image. */
+/** How the packages contribute to the name of the image. */
 function nameOf({ nameStrategy = 'tagPrefix' }: RequestedBuild, names: PackageNames | undefined) {
   switch (nameStrategy) {
     case 'none':

@@ -1,4 +1,4 @@
-// What an upstream's failure becomes: always a RegistryError, never with a secret, an address's query or the upstream's own words in it.
+// Turns an upstream's failure into a RegistryError, without secrets, query strings or the upstream's own words.
 import { type Dispatcher, errors } from 'undici';
 import { z } from 'zod';
 import { joinBytes } from '../oci/bytes.ts';
@@ -11,17 +11,17 @@ const MAX_ERROR_BYTES = 64 * 1024;
 
 const errorSchema = z.object({ errors: z.array(z.object({ code: z.string() })).min(1) });
 
-/** What was being done, for messages, and the code that a 404 has where the upstream gives none. */
+/** The operation, for messages, and the code of a 404 where the upstream gives none. */
 export interface RequestContext {
   readonly upstream: string;
   readonly action: string;
   readonly missing: ErrorCode;
 }
 
-/** The upstream as a whole is out of order, as far as one call can tell: it cannot be reached, hangs, breaks off, or answers 5xx. */
+/** The upstream as a whole is failing, as far as one call can tell: unreachable, hanging, cutting off, or answering 5xx. */
 export class Outage extends RegistryError {}
 
-/** The error for a request that got no answer, or whose body broke. A RegistryError is returned as it is. */
+/** The error for a request without an answer, or with a broken body. A RegistryError is returned as it is. */
 export function connectionFailure(cause: unknown, { upstream, action }: RequestContext): Error {
   if (cause instanceof RegistryError) return cause;
   if (cause instanceof ForbiddenAddress) {
@@ -36,17 +36,17 @@ export function connectionFailure(cause: unknown, { upstream, action }: RequestC
   return new Failure('UNKNOWN', `${upstream}: ${action}: ${reasonOf(cause)}`, options);
 }
 
-/** An error of a library with its words alone: a log shows every field, and HTTPParserError has the answer's bytes in one. */
+/** A library's error reduced to its message: logs show every field, and HTTPParserError contains the answer's bytes. */
 function bare(cause: unknown): Error {
   return new Error(cause instanceof Error ? `${cause.name}: ${cause.message}` : 'not an error');
 }
 
-/** The upstream answered, but not with what was asked for. */
+/** The upstream answered, but not as requested. */
 export function badAnswer({ upstream, action }: RequestContext, reason: string, cause?: unknown): RegistryError {
   return new RegistryError('UNKNOWN', `${upstream}: ${action}: ${reason}`, { status: 502, cause });
 }
 
-/** The error for an answer of status 4xx or 5xx; reads the body to its end. */
+/** The error for an answer with status 4xx or 5xx; reads the body to its end. */
 export async function responseFailure(
   response: Dispatcher.ResponseData,
   attempt: RequestContext,
@@ -59,7 +59,7 @@ export async function responseFailure(
     const options = retryAfterSeconds === undefined ? {} : { retryAfterSeconds };
     return new RegistryError('TOOMANYREQUESTS', message('TOOMANYREQUESTS'), options);
   }
-  // It does not know what we ask for, and is well.
+  // The upstream is healthy, but does not have it.
   if (statusCode === 501) return new RegistryError('UNSUPPORTED', message('UNSUPPORTED'), { status: 502 });
   if (statusCode >= 500) {
     return new Outage('UNKNOWN', message('UNKNOWN'), { status: statusCode === 504 ? 504 : 502 });
@@ -85,17 +85,17 @@ async function readCode({ body }: Dispatcher.ResponseData): Promise<ErrorCode | 
     const code = errorSchema.safeParse(parseJson(bytes)).data?.errors[0]?.code;
     return code && isErrorCode(code) ? code : undefined;
   } catch {
-    // A body that is broken, too long or not JSON has no code; the status still says what happened.
+    // A body that is broken, too long or not JSON has no code; only the status counts.
     return undefined;
   }
 }
 
-/** More bytes than the reader takes. */
+/** More bytes than the reader accepts. */
 export class TooLong extends Error {
   override readonly name = 'TooLong';
 }
 
-/** The whole body. Throws TooLong for more than `maxBytes`, after letting go of the connection. */
+/** The whole body. Throws TooLong for more than `maxBytes`, after dropping the connection. */
 export async function readLimited(body: AsyncIterable<Uint8Array>, maxBytes: number): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let size = 0;
@@ -107,7 +107,7 @@ export async function readLimited(body: AsyncIterable<Uint8Array>, maxBytes: num
   return joinBytes(chunks);
 }
 
-/** Whether the other side said nothing for too long. */
+/** Whether the other side was silent for too long. */
 export function isTimeout(cause: unknown): boolean {
   return [errors.ConnectTimeoutError, errors.HeadersTimeoutError, errors.BodyTimeoutError].some(
     type => cause instanceof type,

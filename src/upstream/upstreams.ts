@@ -1,4 +1,4 @@
-// The registries that may be pulled from and pushed to: the configured ones, and where it is open, every public one.
+// The registries to pull from and push to: the configured ones and, where that is open, every public one.
 import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
@@ -28,25 +28,25 @@ export interface UpstreamsOptions {
   readonly entries: Readonly<Record<string, UpstreamEntry>>;
   /** Whether public registries without an entry may be pulled from. */
   readonly openUpstreams: boolean;
-  /** Whether none is ever asked. */
+  /** Whether none is ever contacted. */
   readonly offline?: boolean | undefined;
-  /** Of upstreams without an entry, or whose entry says nothing of it. */
+  /** For upstreams without an entry, or whose entry does not set it. */
   readonly breaker?: BreakerPolicy | undefined;
-  /** Hears of each breaker that opens or closes. */
+  /** Called for each breaker that opens or closes. */
   readonly onBreaker?: ((change: BreakerChange) => void) | undefined;
   /** Whether openUrl may reach private addresses. */
   readonly allowPrivateUrls: boolean;
   readonly timeouts: Timeouts;
-  /** How often a read is tried again after the first time. */
+  /** The number of retries of a read. */
   readonly retries: number;
   /** The longest wait before the first retry; it doubles. */
   readonly retryDelayMs?: number | undefined;
-  /** What waits are spread by; default: Math.random. */
+  /** Randomises waits; default: Math.random. */
   readonly random?: (() => number) | undefined;
   /** Docker's config.json, for upstreams whose entry has no credentials. */
   readonly dockerConfigPath?: string | undefined;
   readonly onHelperFailed?: ((failure: HelperFailure) => void) | undefined;
-  /** Hears of what is wrong with docker's config.json. */
+  /** Called with errors of docker's config.json. */
   readonly onDockerConfigFault?: ((fault: string) => void) | undefined;
   readonly helperTimeoutMs?: number | undefined;
   /** Of entries with passCredentials, which need it. */
@@ -59,10 +59,10 @@ export interface UpstreamsOptions {
 }
 
 const HUB_NAMES: readonly string[] = [HUB, 'index.docker.io', 'registry-1.docker.io'];
-/** What an upstream holds beside what its own caches do. */
+/** The memory of an upstream besides its own caches. */
 const UPSTREAM_BYTES = 32 * 1024;
 
-/** An upstream, and what of it is for more than pulls. */
+/** An upstream, with its parts that are not only for pulls. */
 interface Known extends Pick<RegistryClient, 'pusher' | 'describe' | 'findCredentials'> {
   readonly open: (show?: ShowCredentials) => Upstream;
 }
@@ -91,7 +91,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     return transport;
   }
 
-  /** Those of the entry whose host it is, or docker's. */
+  /** From the entry with this host, or docker's. */
   async function findByHost(host: string): Promise<Credentials | undefined> {
     const entries = Object.entries(options.entries);
     const [, entry] = entries.find(([key, { url }]) => (url ? new URL(url).host : normalizeName(key)) === host) ?? [];
@@ -100,7 +100,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
 
   function createClient(name: string, entry: EndpointEntry, policy: UpstreamEntry, own: Transport): RegistryClient {
     const { tls, redirectHosts = [] } = entry;
-    // The client certificate is for the registry alone.
+    // The client certificate is for the registry only.
     const named =
       redirectHosts.length > 0 ? dial({ isGuarded: false, tls: { ...tls, cert: undefined, key: undefined } }) : guarded;
     const { onBreaker } = options;
@@ -109,7 +109,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
       name,
       entry,
       policy: limits,
-      // What Veneer itself could open, it would open for every client.
+      // Content that Veneer opened with its own credentials would be open to every client.
       findInDocker: policy.passCredentials ? undefined : findInDocker,
       findElsewhere: policy.passCredentials ? undefined : findByHost,
       transports: { own, guarded, named },
@@ -154,7 +154,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   }
 
   function getOpen(name: string): Known {
-    // Another spelling of an address, such as its port with a zero before it, would pass by the entry that it has.
+    // A different spelling of an address, such as a port with a leading zero, would bypass its entry.
     const isPlain = isRegistryHost(name) && URL.parse(`https://${name}`)?.host === name;
     if (!options.openUpstreams || !isPlain) {
       throw new RegistryError('DENIED', `the registry "${name.slice(0, 255)}" is not configured as an upstream`);
@@ -205,19 +205,19 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   };
 }
 
-/** One name for each registry: in lower case, without the default port, docker.io for all its names. */
+/** The canonical name of a registry: lower-case, without the default port, docker.io for all its names. */
 export function normalizeName(registry: string): string {
   const name = registry.toLowerCase().replace(/:443$/, '');
   return HUB_NAMES.includes(name) ? HUB : name;
 }
 
-// A registry that is not asked: what is stored of it is all there is.
+// An offline registry: only stored content is available.
 
-/** 503, as nobody knows whether the registry has it: what is missing, a recipe would build. */
+/** 503, since it is unknown whether the registry has it: a 404 would let a recipe build it. */
 function offline(name: string, what: string): RegistryError {
   return new RegistryError(
     'UNAVAILABLE',
-    `${name}: ${what}: not stored, and nothing is asked there: it is configured as offline`,
+    `${name}: ${what}: not cached, and the upstream is configured as offline`,
   );
 }
 

@@ -1,4 +1,4 @@
-// Time as a parameter, so that nothing has to sleep to show what it does later.
+// Injectable time, so that tests need not sleep.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface Clock {
@@ -12,15 +12,17 @@ export const systemClock: Clock = {
   wait: (ms, signal) => sleep(ms, undefined, signal && { signal }),
 };
 
-/** How much of `ms` since `since` is left; 0 where it is over, and where the clock was set back before `since`: that must not make it longer. */
+/**
+ * How much of `ms` since `since` is left; 0 where it is over, and where the clock was set back before `since`, which must not extend it.
+ */
 export function remainingMs(clock: Pick<Clock, 'now'>, since: Date, ms: number): number {
   const passed = clock.now().getTime() - since.getTime();
   return passed < 0 ? 0 : Math.max(0, ms - passed);
 }
 
-// Waiting that can be given up, for work that others wait for too.
+// Abandonable waits for shared work.
 
-/** What the work gives. Rejects with the signal's reason as soon as that aborts; the work goes on. */
+/** The result of the work. Rejects with the signal's reason as soon as that aborts; the work continues. */
 export function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const leave = () => reject(signal.reason);

@@ -120,7 +120,7 @@ describe('have the same digests', () => {
     const { name, targetDigest } = await app.submit({ containerConfig });
     editRecords(app, 'token', value => Buffer.from(value.toString().replaceAll(targetDigest, digestOf(layer))));
     const response = await app.request(`/v2/${name}/manifests/1`);
-    expect([response.status, await response.text()]).toEqual([404, expect.stringContaining('submit the request anew')]);
+    expect([response.status, await response.text()]).toEqual([404, expect.stringContaining('submit the request again')]);
   });
 });
 
@@ -242,7 +242,7 @@ describe('layers', () => {
     await rm(fileOf(digest));
     const response = await app.request(`/v2/${name}/blobs/${digest}`, { method });
     expect(response.status).toBe(404);
-    expect(await response.text()).toMatch(method === 'GET' ? /BLOB_UNKNOWN.*submit the request anew/ : /^$/);
+    expect(await response.text()).toMatch(method === 'GET' ? /BLOB_UNKNOWN.*submit the request again/ : /^$/);
   });
 
   test('that were damaged on the disk are not served, and are lost from then on, until they come again', async () => {

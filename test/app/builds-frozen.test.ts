@@ -89,7 +89,7 @@ test('a mirror keeps name, tag and digest below the repository, and its record i
 test('a mirror into the registry of its source is refused', async () => {
   app.putImage();
   const body = { containerImage: app.base, mirror: true, buildRepository: `${app.registry.host}/mirrors` };
-  const message = `buildRepository: is in ${app.registry.host}, where the image is: a mirror goes to another registry`;
+  const message = `buildRepository: is in ${app.registry.host}, like the image: a mirror must go to another registry`;
   expect(await app.refused(body)).toEqual([400, message]);
 });
 
@@ -138,8 +138,8 @@ test.each<[string, object, string]>([
 });
 
 test.each<[string, object, string]>([
-  ['a tag in the repository of all', { buildTag: 'v1' }, 'buildTag: needs freeze, or a buildRepository of its own'],
-  ['a repository with a tag', { buildRepository: 'local/app:1' }, 'buildRepository: a repository takes no tag'],
+  ['a tag in the repository of all', { buildTag: 'v1' }, 'buildTag: needs freeze, or a buildRepository'],
+  ['a repository with a tag', { buildRepository: 'local/app:1' }, 'buildRepository: a repository must have no tag'],
   [
     'a repository with a digest',
     { buildRepository: `local/app@sha256:${'0'.repeat(64)}` },

@@ -95,7 +95,7 @@ describe('the budget', () => {
     const images = Array.from({ length: 8 }, (_, i) => ({ name: `team/app${i}`, ...putImage(`team/app${i}`, `${i}`) }));
     for (const image of images) await pull(image.name, image);
     await expect.poll(keptBytes).toBeLessThanOrEqual(50_000);
-    await expect.poll(() => app.log.join('')).toMatch(/"freedBytes":\d+.*the cache made room/);
+    await expect.poll(() => app.log.join('')).toMatch(/"freedBytes":\d+.*evicted content from the cache/);
     const [first] = images;
     if (!first) throw new Error('no image');
     app.registry.requests.length = 0;

@@ -57,9 +57,9 @@ async function writeLayer(text: string, name = 'ca'): Promise<string> {
 }
 
 test('a start tells in the log which rules are in force', async () => {
-  expect(logged('rules are in force')).toEqual([]);
+  expect(logged('rules are active')).toEqual([]);
   await app.configure({ rules: [env('1')] });
-  expect(logged('rules are in force')).toEqual([expect.stringContaining('"rules":["env"]')]);
+  expect(logged('rules are active')).toEqual([expect.stringContaining('"rules":["env"]')]);
 });
 
 test('rules come, change and go without a restart', async () => {
@@ -120,10 +120,10 @@ test('a faulty state changes nothing, is told once with its place, and no value 
   await app.writeConfig({ rules: [env('2'), layerRule({ directory: place('nowhere') })], tokens: { ttl: 'hunter2' } });
   await app.reloadRules();
   expect(await ruledBy()).toEqual(all('RULED=1'));
-  expect(logged('the old ones stay')).toEqual([expect.stringContaining('tokens.ttl: expected a duration')]);
+  expect(logged('the previous ones stay')).toEqual([expect.stringContaining('tokens.ttl: expected a duration')]);
   await app.writeConfig({ rules: [env('2'), layerRule({ directory: place('nowhere') })] });
   await app.reloadRules();
-  expect(logged('the old ones stay')[1]).toContain(`rules.1.layers.0: there is no ${place('nowhere')}`);
+  expect(logged('the previous ones stay')[1]).toContain(`rules.1.layers.0: there is no ${place('nowhere')}`);
   await writeLayer('here now', 'nowhere');
   await app.reloadRules();
   expect(await ruledBy()).toEqual(all('RULED=2'));
@@ -135,7 +135,7 @@ test('a file that was left empty takes no rule away', async () => {
   await writeFile(place('veneer.yaml'), '');
   await app.reloadRules();
   expect(await ruledBy()).toEqual(all('RULED=1'));
-  expect(logged('the old ones stay')).toEqual([expect.stringContaining('veneer.yaml is empty')]);
+  expect(logged('the previous ones stay')).toEqual([expect.stringContaining('veneer.yaml is empty')]);
 });
 
 test('other keys that have changed are named, once, and stay as they were', async () => {
@@ -143,7 +143,7 @@ test('other keys that have changed are named, once, and stay as they were', asyn
   await app.reloadRules();
   await app.reloadRules();
   expect(await ruledBy()).toEqual(all('RULED=1'));
-  const lines = logged('need a restart');
+  const lines = logged('restart to apply');
   expect(lines).toHaveLength(1);
   expect(JSON.parse(lines[0] ?? '').keys.toSorted()).toEqual(['cache', 'shutdownGrace', 'tokens']);
 });

@@ -383,7 +383,7 @@ describe('a token', () => {
     const response = await app.request('/v1alpha2/container', { method: 'POST', body: { containerImage } });
     expect([response.status, await response.text()]).toEqual([
       400,
-      expect.stringContaining('the rule audit is for some tags of lab/library/app'),
+      expect.stringContaining('the rule audit matches some tags of lab/library/app'),
     ]);
   });
 

@@ -158,10 +158,10 @@ test.each(['refused', 'failed'] as const)(
 );
 
 test('explain says that there are no rules', async () => {
-  const plain = { ...EXPLANATION, rules: [], outcome: 'unchanged', reason: 'no rule is for it', platforms: [] };
+  const plain = { ...EXPLANATION, rules: [], outcome: 'unchanged', reason: 'no rule matches it', platforms: [] };
   const { out, exitCode } = await run(plain, ['explain', 'alpine:3']);
   expect([out.split('\n').slice(4), exitCode]).toEqual([
-    ['unchanged  no rule is for it', '', 'there are no rules', ''],
+    ['unchanged  no rule matches it', '', 'there are no rules', ''],
     0,
   ]);
 });

@@ -133,7 +133,7 @@ describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { t
     const type = ['--artifact-type', 'application/vnd.example.note'];
     await run(clientPath('oras'), ['push', '--plain-http', ...type, artifact, 'note.txt'], { cwd: lab.folder });
     const refused = await requestAugmentation(veneer, 'local/artifact:1', {});
-    expect([refused.status, await refused.text()]).toEqual([400, expect.stringContaining('it is no image')]);
+    expect([refused.status, await refused.text()]).toEqual([400, expect.stringContaining('it is not an image')]);
     expect(JSON.parse(await crane('manifest', artifact))).toMatchObject({
       artifactType: 'application/vnd.example.note',
     });

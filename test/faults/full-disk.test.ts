@@ -74,7 +74,7 @@ describe.skipIf(missing)(`a small disk${missing ? ` (${missing})` : ''}`, { time
         expect(registry.requests).toEqual([]);
       });
     }
-    expect(disk.readOutput()).toMatch(/"reason":"full disk".*the cache made room/);
+    expect(disk.readOutput()).toMatch(/"reason":"full disk".*evicted content from the cache/);
     expect(await inventory()).not.toContain(digestOf(Buffer.alloc(20 * MIB, 'layer 0 ')));
     expect(await readIngest()).toEqual([]);
   });

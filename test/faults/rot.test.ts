@@ -148,7 +148,7 @@ describe.each(KINDS)('%s', (_, keep, kind) => {
           })
           .toBe(true);
         expect((await app.request(kept.path, { method: 'HEAD' })).status).toBe(200);
-        const told = app.log.filter(line => line.includes('the disk has damaged kept content'));
+        const told = app.log.filter(line => line.includes('stored content was damaged by the disk'));
         expect(told.map(line => JSON.parse(line))).toMatchObject([{ level: 50, of: kind, digest: kept.digest }]);
       }
       await receiver.arrived(2);

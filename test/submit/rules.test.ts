@@ -84,6 +84,6 @@ test('of an image by its digest is that of rules for all tags, and an error wher
   const { found, message } = await ask({ rule: { match, pinned: 'refused' } });
   expect([found, message]).toEqual([
     undefined,
-    expect.stringContaining('the rule ca is for some tags of docker.io/library/app'),
+    expect.stringContaining('the rule ca matches some tags of docker.io/library/app'),
   ]);
 });

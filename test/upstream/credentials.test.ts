@@ -164,7 +164,7 @@ test.each<[string, string, string, number?]>([
   ['ends by a signal', 'kill -9 $$', 'ended by a signal'],
   ['prints garbage', 'echo canary-out', 'as JSON'],
   ['prints another shape', answer({ Secret: ['canary-secret'] }), 'as JSON'],
-  ['prints without end', 'yes canary-out', 'wrote too much'],
+  ['prints without end', 'yes canary-out', 'printed too much'],
 ])('goes on without credentials, and tells of it, where the helper %s', async (_, script, reason, timeoutMs) => {
   await writeHelper(script);
   const { credentials, failures } = await find({ credsStore: 'canary' }, HOST, timeoutMs);

@@ -97,9 +97,9 @@ test.each<[string, UpstreamEntry, boolean]>([
 });
 
 test.each([
-  ['of another domain', (tokens: Server) => `http://thief.example:${tokens.port}/token`, 'not of the upstream'],
+  ['of another domain', (tokens: Server) => `http://thief.example:${tokens.port}/token`, 'neither in the upstream'],
   ['at a private address', (tokens: Server) => `http://auth.other.test:${tokens.port}/token`, 'private'],
-  ['that is no URL', () => '/token', 'no URL'],
+  ['that is no URL', () => '/token', 'not a URL'],
 ])('asks no token server %s on the word of such a host', async (_, realm, reason) => {
   const tokens = await listen((_, res) => json(res, 200, { token: 'of-the-other' }));
   const { server: other } = await listenWithTokens(() => realm(tokens));

@@ -1,4 +1,4 @@
-// A layer that somebody wants on top of an image: its bytes are looked at once, and from then on known by digest.
+// Describes a requested layer: its bytes are inspected once, and then known by digest.
 import type { Layer } from '../../augment/augmentation.ts';
 import { createTurns, InvalidLayer, type Work } from '../../augment/budget.ts';
 import { describeLayer, type LayerClaims, type LayerDescription, type LayerLimits } from '../../augment/layer.ts';
@@ -16,21 +16,21 @@ import type { ReadIncludes } from './includes.ts';
 
 export interface WantedLayer extends LayerClaims {
   readonly location: string;
-  /** Normalised; absent: all platforms get it. */
+  /** Normalised; absent: for all platforms. */
   readonly platforms?: readonly string[] | undefined;
 }
 
 export interface DescribedLayer {
   readonly layer: Layer;
   readonly source: LayerSource;
-  /** Of a layer that came with the request. */
+  /** The bytes of a layer that came with the request. */
   readonly bytes?: Uint8Array;
 }
 
-/** Throws InvalidLayer for a layer that is none, or is not what was claimed, and RegistryError for one that cannot be had. */
+/** Throws InvalidLayer for an invalid layer, or one that does not match its claims, and RegistryError for an unavailable one. */
 export type DescribeWanted = (wanted: WantedLayer, work?: Work) => Promise<DescribedLayer>;
 
-/** Chunks that are unpacked at once, of all layers. */
+/** Concurrently unpacked chunks, of all layers. */
 const MAX_UNPACKING = 2;
 
 export function createDescribe({
@@ -48,10 +48,12 @@ export function createDescribe({
 }): DescribeWanted {
   const openUrl = createLayerUrls({ upstreams, content, limits, memory });
   const turns = createTurns(MAX_UNPACKING);
-  // By where the bytes are from.
+  // By the location of the bytes.
   const known = memory.openCache<LayerDescription>();
 
-  /** What the bytes with that digest are. Once they are known, nobody unpacks them again; what `place` says of them, others have not proven. */
+  /**
+   * The properties of the bytes with that digest. Once known, they are never unpacked again; claims about a location are only proven there.
+   */
   async function look(bytes: Bytes, claims: LayerClaims, work: Work | undefined): Promise<LayerDescription> {
     const key = `${bytes.place} ${bytes.digest}`;
     const found = known.get(key);
@@ -100,14 +102,14 @@ export function createDescribe({
   };
 }
 
-/** Bytes whose digest is proven at their place: empty where they are here. */
+/** Bytes whose digest was verified at their location: undefined where they are local. */
 interface Bytes {
   readonly place: string;
   readonly digest: Digest;
   readonly open: () => Promise<ReadableStream<Uint8Array>>;
 }
 
-/** Whether nothing is claimed that would have to be looked at, or refused with its reason. */
+/** Whether nothing was claimed that would have to be verified, or refused with a reason. */
 function agrees(
   { digest, size, diffId }: LayerDescription,
   { gzipDigest = digest, gzipSize = size, tarDigest = diffId }: LayerClaims,
@@ -115,7 +117,7 @@ function agrees(
   return gzipDigest === digest && gzipSize === size && tarDigest === diffId;
 }
 
-/** What its server has packed once more on the way is no layer. */
+/** Content that its server has compressed in transit is not a layer. */
 function encoded(cause: InvalidLayer, coding: string): InvalidLayer {
   return new InvalidLayer(`${cause.message}; ${encodedFault(coding)}`, { cause });
 }
@@ -131,17 +133,22 @@ function bytesOf({ digest, size }: Layer) {
   return { digest, size };
 }
 
-// Layers at http(s) addresses: fetched once into the store, to be looked at and later served from there.
+// Layers at http(s) addresses: fetched once into the store, to be inspected and later served from there.
 
-/** The caller reads the stream to its end or cancels it. Throws RegistryError, InvalidLayer, or ContentMismatch for a wrong `gzipDigest`. */
+/**
+ * The caller reads the stream to its end or cancels it. Throws RegistryError, InvalidLayer, or ContentMismatch for a wrong `gzipDigest`.
+ */
 type OpenLayerUrl = (url: URL, claims: LayerClaims, signal?: AbortSignal) => Promise<LayerUrlBody>;
 
 interface LayerUrlBody extends Pick<BlobBody, 'body' | 'coding'> {
-  /** Of its bytes, which this address has brought. */
+  /** The content received from this address. */
   readonly digest: Digest;
 }
 
-/** A claimed digest alone opens nothing in the store, for content may be another repository's: only what the same address has brought. */
+/**
+ * A claimed digest alone gives no access to the store, whose content may be another repository's: only content received from the same
+ * address.
+ */
 function createLayerUrls({
   upstreams,
   content,
@@ -163,7 +170,7 @@ function createLayerUrls({
     const { body, coding } = await upstreams.openUrl(url, { digest: gzipDigest, signal });
     const expected = gzipDigest && { digest: gzipDigest, size: gzipSize };
     const ingestion = content.ingest(limitBytes(body, limits.maxUnpackedBytes, signal), expected);
-    // Opened now, it is read to its end whatever becomes of the layer in the store.
+    // Already open, it is readable to its end even if the layer is evicted.
     const stream = ingestion.open();
     try {
       const { digest } = await ingestion.done;
@@ -198,7 +205,7 @@ function limitBytes(
   return body.pipeThrough(limit, signal ? { signal } : {});
 }
 
-// Layers of rules that are not on this machine, as the pull's own ways find them.
+// Remote layers of rules, resolved in the same way as for pulls.
 
 export function createDescribeRemote({
   describeWanted,

@@ -1,4 +1,4 @@
-// Included images: the layers of another image, each for its platform, to go on top.
+// Included images: appends the layers of another image, each for its platform.
 import type { Layer } from '../../augment/augmentation.ts';
 import type { LayerSource } from '../../augment/layer-source.ts';
 import type { SourceReader } from '../../augment/source.ts';
@@ -24,7 +24,7 @@ interface IncludedImage {
   readonly platform: string;
 }
 
-/** The layers of every platform of an image, in its order. Throws RegistryError when it cannot be had or has no layers to include. */
+/** The layers of every platform of an image, in its order. Throws RegistryError when it is unavailable or has no layers to include. */
 export type ReadIncludes = (image: string, signal?: AbortSignal) => Promise<readonly IncludedLayer[]>;
 
 export function createIncludes(origins: Origins): ReadIncludes {
@@ -42,7 +42,7 @@ export function createIncludes(origins: Origins): ReadIncludes {
       if (!diffId || !isDigest(diffId) || !compression) {
         throw new RegistryError(
           'MANIFEST_INVALID',
-          `layer ${position} of the included ${manifest.digest} (${descriptor.mediaType}) cannot be taken over`,
+          `layer ${position} of the included ${manifest.digest} (${descriptor.mediaType}) cannot be included`,
         );
       }
       const bytes = { digest: descriptor.digest, size: descriptor.size };

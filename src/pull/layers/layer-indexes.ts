@@ -1,5 +1,5 @@
-// The indexes of layers, each made of the layer's bytes once and remembered by its digest. What a layer has in it is told only to who was sent
-// its bytes: that a manifest names a digest earns nothing, so for each place that a layer is at, it is read there once, whole and verified.
+// The indexes of layers, each computed once from the layer's bytes and stored by its digest. Only callers who received the bytes may learn
+// what a layer contains, and a digest in a manifest proves nothing: so a layer is read, whole and verified, once at each place.
 import pLimit from 'p-limit';
 import { type IndexLimits, indexLayer, type LayerIndex, packIndex, unpackIndex } from '../../augment/layer-index.ts';
 import { UnreadableLayer } from '../../augment/unpack-layer.ts';
@@ -10,36 +10,36 @@ import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import type { RecordStore } from '../../state/store.ts';
 
-/** A layer at a place: a repository as one scope sees it, an address, or what is ours. */
+/** A layer at a place: a repository as one scope sees it, an address, or our own content. */
 export interface PlacedBlob {
   readonly digest: Digest;
   readonly place: string;
-  /** Whether what is known of the place is soon over, as a scope is. */
+  /** Whether access to the place expires soon, like a scope. */
   readonly isBrief?: boolean;
-  /** Its bytes, which are verified as they are read. The stream is read to its end or cancelled. */
+  /** Its bytes, verified as they are read. The stream is read to its end or cancelled. */
   readonly open: () => Promise<ReadableStream<Uint8Array>>;
 }
 
 export interface LayerIndexes {
   /**
-   * Read once for all who ask at a time, as long as one of them stays. Throws UnreadableLayer for what is beyond the limits, UNAVAILABLE where too much
-   * is to be read already, and the error of `open` or of its stream.
+   * Read once for all concurrent callers, as long as one of them stays. Throws UnreadableLayer beyond the limits, UNAVAILABLE when too many
+   * layers are waiting, and the error of `open` or of its stream.
    */
   get(layer: PlacedBlob, signal?: AbortSignal): Promise<LayerIndex>;
 }
 
 const MAX_READS = 4;
 const MAX_WAITING = 500;
-/** A layer that takes longer is let go: others wait for its turn. */
+/** A layer that takes longer is aborted: others wait for its turn. */
 const READ_TIMEOUT_MS = 15 * 60_000;
 const KEEP_MS = 90 * 24 * 3_600_000;
 const KEEP_BRIEF_MS = 24 * 3_600_000;
-/** More than nearly all have. What is larger is read again after a restart. */
+/** More than almost all need. Larger ones are reread after a restart. */
 const MAX_KEPT_BYTES = 8 * 1024 * 1024;
 const UNREADABLE_MEMORY_MS = 3_600_000;
 
 const INDEXES = 'layer-index';
-/** The places at which a layer was read. */
+/** The places where a layer has been read. */
 const READ_AT = 'layer-read-at';
 
 export function createLayerIndexes({
@@ -55,7 +55,7 @@ export function createLayerIndexes({
 }): LayerIndexes {
   const indexes = memory.openCache<LayerIndex>();
   const readAt = memory.openCache<true>();
-  /** The reasons. */
+  /** The reasons for failures. */
   const unreadable = memory.openCache<string>();
   const flight = createSingleFlight<LayerIndex>();
   const reads = pLimit(MAX_READS);
@@ -95,7 +95,7 @@ export function createLayerIndexes({
     return index;
   }
 
-  /** Of what is known it is enough to have been sent the bytes. */
+  /** For a known index, having received the bytes is enough. */
   async function readBytes(
     { open }: PlacedBlob,
     known: LayerIndex | undefined,

@@ -1,4 +1,4 @@
-// Layers that we put on top: where their bytes are, and one way to open them.
+// Appended layers: their location, and one way to open them.
 import type { Work } from '../../augment/budget.ts';
 import type { LayerSource, MovedLayerSource } from '../../augment/layer-source.ts';
 import { openMovedLayer } from '../../augment/moved-layer.ts';
@@ -13,11 +13,11 @@ import type { Origins } from '../origin.ts';
 import type { DescribeWanted, WantedLayer } from './describe-layer.ts';
 
 export interface Layers {
-  /** Throws BLOB_UNKNOWN for a layer of a request that is gone, UNAVAILABLE for one of a rule, or the error of where it is. */
+  /** Throws BLOB_UNKNOWN for a lost layer of a request, UNAVAILABLE for one of a rule, or the error of its location. */
   get(source: LayerSource): Promise<Blob>;
-  /** The same without a transfer. An address is not asked: many that serve a layer know no HEAD. */
+  /** The same without a transfer. Addresses are not contacted: many servers of layers do not support HEAD. */
   head(source: LayerSource): Promise<{ readonly size: number | undefined }>;
-  /** A layer as it is moved, made anew. `stored` are the bytes of the given one, where they are at hand. Throws as `get` does. */
+  /** A moved layer, derived again. `stored` is the original, if available. Throws as `get` does. */
   openMoved(
     moved: Pick<MovedLayerSource, 'inner' | 'placement'>,
     stored?: Uint8Array,
@@ -29,11 +29,11 @@ export interface LayersDeps {
   readonly upstreams: Upstreams;
   readonly origins: Origins;
   readonly onFailed: TransfersDeps['onFailed'];
-  /** What came with requests. */
+  /** Layers that came with requests. */
   readonly stored: Pick<ContentStore, 'find' | 'open'>;
-  /** What rules read from this machine; absent where there are no rules. */
+  /** Layers that rules read from this machine; absent without rules. */
   readonly ruleLayers?: Pick<ContentStore, 'find' | 'open'> | undefined;
-  /** Of a layer that is moved. */
+  /** Of a moved layer. */
   readonly limits: UnpackLimits;
 }
 
@@ -41,7 +41,7 @@ export function createLayers(deps: LayersDeps): Layers {
   const { content, upstreams, origins, stored, ruleLayers, onFailed, limits } = deps;
   const transfers = createTransfers({ content, onFailed });
 
-  /** A layer that is here or lost: nobody can send it again. */
+  /** A local layer: once lost, nobody can send it again. */
   async function getLocal(
     store: Pick<ContentStore, 'find' | 'open'> | undefined,
     digest: Digest,
@@ -53,7 +53,7 @@ export function createLayers(deps: LayersDeps): Layers {
     return cachedBlob(store, { digest, size: found.size, refetch });
   }
 
-  /** A layer that is cached, and had again where it is gone: one transfer for all who ask by the same key. */
+  /** A cached layer, refetched if evicted: one transfer for all concurrent callers with the same key. */
   async function getCached(key: string, digest: Digest, openBody: OpenBody): Promise<Blob> {
     const growing = transfers.find(key);
     if (growing) return growing;
@@ -106,14 +106,17 @@ export function createLayers(deps: LayersDeps): Layers {
 }
 
 function lostUpload(digest: Digest): RegistryError {
-  return new RegistryError('BLOB_UNKNOWN', `the layer ${digest} is not kept any more: submit the request anew`);
+  return new RegistryError('BLOB_UNKNOWN', `the layer ${digest} is no longer stored: submit the request again`);
 }
 
 function lostRuleLayer(digest: Digest): RegistryError {
-  return new RegistryError('UNAVAILABLE', `the layer ${digest} of a rule is lost: it may be read again soon`);
+  return new RegistryError('UNAVAILABLE', `the layer ${digest} of a rule is lost and may be read again soon: try again`);
 }
 
-/** Throws InvalidLayer for one that is none, or is not what was claimed, and RegistryError for one that cannot be had. The caller reads the stream to its end or cancels it. */
+/**
+ * Throws InvalidLayer for an invalid layer, or one that does not match its claims, and RegistryError for an unavailable one. The caller
+ * reads the stream to its end or cancels it.
+ */
 export type OpenLayer = (wanted: WantedLayer, work?: Work) => Promise<ReadableStream<Uint8Array>>;
 
 export function createOpenLayer(deps: { readonly describeWanted: DescribeWanted; readonly layers: Layers }): OpenLayer {

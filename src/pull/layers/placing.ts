@@ -1,5 +1,5 @@
-// Layers on their way onto an image: put where the image's own links lead. What the links are is read from the image's layers, by the right of
-// the pull; what a layer becomes by that is made once, and can be made again at any time, to the same bytes.
+// Places layers on an image, moved to follow the image's own links. The links are read from the image's layers, with the rights of the
+// pull; a moved layer is derived once, and can be derived again at any time, with the same bytes.
 import { z } from 'zod';
 import type { Layer } from '../../augment/augmentation.ts';
 import { createGauge } from '../../augment/layer.ts';
@@ -24,21 +24,21 @@ import { type Origin, originName } from '../origin.ts';
 import type { LayerIndexes, PlacedBlob } from './layer-indexes.ts';
 import type { Layers } from './layers.ts';
 
-/** Layers that go onto an image of `origin`. */
+/** Layers to place on an image of `origin`. */
 interface PlacingRequest {
   readonly origin: Origin;
   readonly image: SourceImage;
   readonly layers: readonly Layer[];
   readonly layerSources: readonly LayerSource[];
-  /** Of the `stored` ones, where they are not kept yet. */
+  /** The bytes of `stored` layers that are not stored yet. */
   readonly storedLayers?: ReadonlyMap<Digest, Uint8Array> | undefined;
   /** Aborts when nobody wants the image any more. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * The layers as the image gets them, in their order. Throws MANIFEST_INVALID where the links cannot be known or lead nowhere, UNAVAILABLE where
- * they are not known in time: what was begun goes on, and who comes again finds it.
+ * The layers as placed, in order. Throws MANIFEST_INVALID where the links cannot be determined or are broken, UNAVAILABLE where determining
+ * them takes too long: it continues in the background, and a retry finds the result.
  */
 export type PlaceLayers = (request: PlacingRequest) => Promise<readonly PlacedLayer[]>;
 
@@ -53,7 +53,7 @@ type Plans = readonly (Plan | undefined)[];
 const MAX_TOLD_ENTRIES = 20;
 const SLOW_MS = 10_000;
 const RETRY_AFTER_SECONDS = 5;
-/** Then it is made once more. */
+/** Otherwise it is derived again. */
 const KEEP_MS = 90 * 24 * 3_600_000;
 
 const digest = z.string().refine(isDigest, 'expected a digest');
@@ -66,9 +66,9 @@ export function createPlacing(deps: {
   readonly records: RecordStore;
   readonly memory: Memory;
   readonly now: () => Date;
-  /** How long somebody waits for the links of an image. */
+  /** The maximum wait for the links of an image. */
   readonly waitMs: number;
-  /** Hears of an image whose links take long to be known. */
+  /** Called for an image whose links take long to determine. */
   readonly onSlow?: (image: string) => void;
 }): PlaceLayers {
   const { indexes, layers, content, records, memory, now, waitMs, onSlow = () => {} } = deps;
@@ -94,7 +94,7 @@ export function createPlacing(deps: {
     const known = plans.get(key);
     if (known) return known;
     const added = await Promise.all(own.map(layer => readAdded(layer, request.signal)));
-    // What lies in the root alone lies below no link.
+    // Entries in the root are below no link.
     const found = added.some(hasDirectories) ? await plan(added, await readBase(request)) : [];
     plans.set(key, found);
     return found;
@@ -152,7 +152,7 @@ export function createPlacing(deps: {
     return layers.openMoved({ inner, placement }, storedLayers?.get(inner.digest));
   }
 
-  /** Kept, so that the first who pulls it does not wait for it again; a disk that takes nothing must not stop pulls. */
+  /** Stored, so that the first pull need not wait again; a full disk must not stop pulls. */
   async function make(open: () => Promise<ReadableStream<Uint8Array>>): Promise<z.infer<typeof movedSchema>> {
     try {
       const { digest, size } = await content.ingest(await open()).done;
@@ -175,7 +175,7 @@ export function createPlacing(deps: {
   }
 
   return async request => {
-    // Those of Windows have links of another kind, and in another place.
+    // Windows links are of another kind, and in another place.
     if (request.layers.length === 0 || request.image.platform.os === 'windows') {
       return request.layers.map(layer => ({ layer }));
     }
@@ -192,7 +192,7 @@ export function createPlacing(deps: {
     } finally {
       clearTimeout(slow);
       clearTimeout(timeout);
-      // What comes after the time is for nobody who waits.
+      // After the timeout nobody waits for the result.
       work.catch(() => {});
     }
   }
@@ -215,7 +215,7 @@ async function plan(added: readonly LayerIndex[], base: readonly LayerIndex[]): 
 function requireSource(sources: readonly LayerSource[], digest: Digest): BasicSource {
   const source = sources.find(each => each.digest === digest);
   if (source && source.kind !== 'moved') return source;
-  throw new Error(`the layer ${digest} is nowhere`);
+  throw new Error(`the layer ${digest} cannot be located`);
 }
 
 function placeOf({ registry, repository }: Origin): string {
@@ -247,7 +247,7 @@ function explainBase(error: unknown, digest: Digest): unknown {
 function explainAdded(error: unknown, digest: Digest): unknown {
   if (error instanceof ContentMismatch) return broken(digest, error);
   if (!(error instanceof UnreadableLayer)) return error;
-  return invalid(`the layer ${digest} cannot be put on top: ${error.message}`, error);
+  return invalid(`the layer ${digest} cannot be appended: ${error.message}`, error);
 }
 
 function broken(digest: Digest, cause: ContentMismatch): RegistryError {
@@ -256,7 +256,7 @@ function broken(digest: Digest, cause: ContentMismatch): RegistryError {
 
 function unknowable(digest: Digest, reason: string, cause?: unknown): RegistryError {
   return invalid(
-    `where the links of the image lead cannot be known, for its layer ${digest} cannot be read: ${reason}`,
+    `the links of the image cannot be determined, because its layer ${digest} cannot be read: ${reason}`,
     cause,
   );
 }
@@ -268,7 +268,7 @@ function invalid(reason: string, cause?: unknown): RegistryError {
 function notYet(name: string): RegistryError {
   return new RegistryError(
     'UNAVAILABLE',
-    `the links of ${name} are not known yet: its layers are being read, so that no layer on top hides them. Try again`,
+    `the links of ${name} are not known yet: its layers are still being read. Try again`,
     { retryAfterSeconds: RETRY_AFTER_SECONDS },
   );
 }

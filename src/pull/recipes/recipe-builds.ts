@@ -1,4 +1,4 @@
-// Builds that pulls begin: one for all that ask for an image at the same time, and none for a while after it failed.
+// Builds started by pulls: one for all concurrent pulls of an image, and none for a while after a failure.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { type Builds, QueueFull } from '../../builds/builds.ts';
 import { UnsupportedPlatform } from '../../builds/executor/platforms.ts';
@@ -24,7 +24,7 @@ export interface RecipeBuildsDeps {
 
 export type StartRecipe = (match: RecipeMatch, target: RecipeTarget) => Promise<BuildRecord>;
 
-/** Where the image is to be pushed: the full name of a repository, and the tag. */
+/** The destination of the image: the full name of a repository, and the tag. */
 export interface RecipeTarget {
   readonly repository: string;
   readonly tag: string;
@@ -33,22 +33,22 @@ export interface RecipeTarget {
 interface RecipePolicy {
   /** How long a pull waits for a build. */
   readonly holdMs: number;
-  /** For how long a build that failed is not begun again. */
+  /** How long a failed build is not retried. */
   readonly failureMemoryMs: number;
 }
 
-/** An image that a recipe is for. */
+/** An image that matches a recipe. */
 export interface Wanted {
-  /** The name that was asked for, with the tag. */
+  /** The requested name, with the tag. */
   readonly image: string;
   readonly match: RecipeMatch;
   readonly target: RecipeTarget;
 }
 
 interface RecipeBuilds {
-  /** Resolves when the image is there. Throws as `awaitBuild` does. */
+  /** Resolves when the image exists. Throws as `awaitBuild` does. */
   build(wanted: Wanted, signal: AbortSignal | undefined): Promise<void>;
-  /** Whether it failed so lately that it is not begun again. */
+  /** Whether it failed too recently to be retried. */
   hasFailed(image: string): boolean;
 }
 
@@ -57,7 +57,7 @@ const BUSY_RETRY_SECONDS = 30;
 export function createRecipeBuilds(deps: RecipeBuildsDeps, images: RecipeImages): RecipeBuilds {
   const { builds, startRecipe, policy, logAddress, memory, now } = deps;
   const starts = createSingleFlight<BuildRecord>();
-  // The images whose plans led to this one: a base is looked up as a pull looks it up.
+  // The images whose plans led to this one: bases are resolved like pulls.
   const chain = new AsyncLocalStorage<readonly string[]>();
   const ends = createSingleFlight<void>();
   const failures = memory.openCache<{ readonly error: RegistryError; readonly until: number }>();

@@ -1,4 +1,4 @@
-// What became of one image, told: the rules that are for it, the layers that it got, and what is different in its config and annotations.
+// Explains the result for one image: the rules that apply, the appended layers, and the differences in its config and annotations.
 import type { Augmented, ImageOutcome } from '../../augment/augment.ts';
 import { type Layer, type Step, type Steps, stepsFor } from '../../augment/augmentation.ts';
 import type { Document } from '../../augment/document.ts';
@@ -14,14 +14,14 @@ import type { RuleLayer } from '../../rules/rules.ts';
 
 interface ExplainImageOptions {
   readonly steps: Steps;
-  /** Of each step, of each of its layers: as the rule says it. */
+  /** For each layer of each step, the layer as in the rule. */
   readonly ruleLayers: readonly (readonly RuleLayer[])[];
   readonly augmented: Augmented;
   readonly readManifest: (digest: Digest) => Promise<Manifest>;
   readonly readConfig: SourceReader['readConfig'];
 }
 
-/** Tells what became of an image of `augmented`. Throws what the readers throw. */
+/** Explains the result of `augmented`. Throws what the readers throw. */
 type ExplainImage = (image: ImageOutcome) => Promise<ExplainedImage>;
 
 export function createExplainImage(options: ExplainImageOptions): ExplainImage {
@@ -84,7 +84,7 @@ interface AddedBy {
   readonly moved: readonly MovedLayer[];
 }
 
-/** What was added is some of the steps' layers, in their order, as they were given or as they became: those that are for the platform. */
+/** The appended layers are a subset of the steps' layers, in order, original or moved: those for the platform. */
 function tellLayers(added: readonly Descriptor[], { steps, places, moved }: AddedBy): AddedLayer[] {
   const candidates = steps.flatMap(({ rule, augmentation }) => augmentation.layers.map(layer => ({ rule, layer })));
   let next = 0;
@@ -118,9 +118,9 @@ function annotationsOf({ raw }: Manifest): ReadonlyMap<string, string> {
   return new Map(entries.flatMap(([key, value]) => (typeof value === 'string' ? [[key, value] as const] : [])));
 }
 
-// What is different between two images, as far as those who run them notice: the configs, and the annotations of the manifests. Pure.
+// The differences between two images that matter to their users: the configs, and the annotations of the manifests. Pure.
 
-/** What an image says of itself. */
+/** The description of an image. */
 export interface ImageWords {
   readonly config: ImageConfig;
   /** Of its manifest. */
@@ -130,7 +130,7 @@ export interface ImageWords {
 type Run = NonNullable<ImageConfig['config']>;
 type Value = Difference['after'];
 
-/** In the order of docker's documentation, and within a field in the order of the target; what is gone comes last. */
+/** In the order of docker's documentation, and within a field in the order of the target; removed entries come last. */
 export function compareImages(source: ImageWords, target: ImageWords): readonly Difference[] {
   const [before, after] = [source.config.config ?? {}, target.config.config ?? {}];
   return [
@@ -145,7 +145,7 @@ export function compareImages(source: ImageWords, target: ImageWords): readonly 
   ];
 }
 
-/** Of a variable that is there twice the last counts, as for a shell. */
+/** Of duplicate variables the last counts, as in a shell. */
 function envOf({ Env }: Run): ReadonlyMap<string, string> {
   return new Map(
     (Env ?? []).map(entry => {
@@ -159,7 +159,7 @@ function mapOf(record: Readonly<Record<string, string>> | null | undefined): Rea
   return new Map(Object.entries(record ?? {}));
 }
 
-/** A port has no value: it is there or not. */
+/** A port is present or absent, without a value. */
 function portsOf({ ExposedPorts }: Run): ReadonlyMap<string, string> {
   return new Map(Object.keys(ExposedPorts ?? {}).map(port => [port, '']));
 }
@@ -176,7 +176,7 @@ function compareMaps(
   });
 }
 
-/** A config may say null for what it has not. */
+/** A config may have null for absent values. */
 function compareValues(field: Difference['field'], before: Value | null, after: Value | null): readonly Difference[] {
   if (JSON.stringify(before ?? null) === JSON.stringify(after ?? null)) return [];
   return [{ field, ...(before != null && { before }), ...(after != null && { after }) }];

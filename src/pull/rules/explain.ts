@@ -1,4 +1,4 @@
-// Explanations: which rules are for an image, why, and what it becomes.
+// Explains which rules match an image, why, and what they do to it.
 import { checkAvailable, isChosen } from '../../augment/augmentation.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { formatPlatform, normalizePlatform, type Platform } from '../../oci/platform.ts';
@@ -12,17 +12,17 @@ import { createExplainImage } from './explain-image.ts';
 import { createOutcomes, type Outcome, type OutcomesDeps } from './rule-outcome.ts';
 
 export interface ExplainOptions {
-  /** Of the images of an index this one alone. */
+  /** Only this image of an index. */
   readonly platform?: Platform | undefined;
-  /** Undefined for who has no name. */
+  /** Undefined for anonymous. */
   readonly caller?: string | undefined;
-  /** Ends the wait for a build of the image, as of a pull's. */
+  /** Ends the wait for a build of the image, like that of a pull. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Throws RegistryError where the source cannot be had, and MANIFEST_UNKNOWN for a platform that it has not. What keeps rules from being
- * applied to it is told in the explanation.
+ * Throws RegistryError where the source is unavailable, and MANIFEST_UNKNOWN for a missing platform. Failures to apply rules are part of
+ * the explanation.
  */
 export type Explain = (reference: Reference, options?: ExplainOptions) => Promise<Explanation>;
 
@@ -35,7 +35,7 @@ export function createExplain({
 
   return async ({ registry, repository, digest, tag = 'latest' }, { platform, caller, signal } = {}) => {
     const origin = origins.locate(registry, repository);
-    // One state for all that is said, whatever is loaded meanwhile.
+    // One state for the whole explanation, whatever is loaded meanwhile.
     const state = rules.current;
     const subject = { repository: originName(origin), tag: digest ? undefined : tag, caller };
     const question = { origin, state, subject };
@@ -58,7 +58,7 @@ interface Telling {
   readonly origin: Origin;
   /** Undefined for all. */
   readonly platform: Platform | undefined;
-  /** That the image is named by. */
+  /** The digest by which the image is requested. */
   readonly digest: Digest | undefined;
 }
 
@@ -81,7 +81,7 @@ async function tellOutcome(outcome: Outcome, telling: Telling): Promise<Told> {
   }
 }
 
-/** Every image of the source, as it is. */
+/** Every image of the source, unchanged. */
 async function tellPlain(root: Digest, { origin, platform }: Telling): Promise<ExplainedImage[]> {
   const reader = createReader(origin);
   const candidates = await listImages(await origin.registry.getManifest(origin.repository, root), reader);
@@ -102,7 +102,7 @@ async function tellAugmented(
   const { readConfig } = createReader(origin);
   const readManifest = (named: Digest) => registry.getManifest(repository, named);
   const explainImage = createExplainImage({ steps, ruleLayers, augmented, readManifest, readConfig });
-  // A digest may be of one image of the index alone.
+  // A digest may belong to one image of the index only.
   const named = augmented.images.find(({ target }) => target === digest);
   const root = named ?? { source: sourceDigest, target: augmented.root.digest };
   const wanted = choose(named ? [named] : augmented.images, platform);
@@ -113,7 +113,7 @@ async function tellAugmented(
   };
 }
 
-/** Throws MANIFEST_UNKNOWN, naming those there are, for a platform that none of them is for. */
+/** Throws MANIFEST_UNKNOWN, listing the available platforms, where none matches. */
 function choose<T extends { readonly platform: Platform }>(
   images: readonly T[],
   platform: Platform | undefined,

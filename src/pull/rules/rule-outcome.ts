@@ -1,4 +1,4 @@
-// What a pull of an image gets by the rules: found out without a pull, and nothing of it is kept.
+// The outcome of a pull under the rules, determined without a pull and without storing anything.
 import type { Augmented } from '../../augment/augment.ts';
 import { type Augmentation, type Steps, stepsFor } from '../../augment/augmentation.ts';
 import type { Digest } from '../../oci/digest.ts';
@@ -20,23 +20,23 @@ interface Question {
   readonly state: RuleSet;
 }
 
-/** `reason` is one line; `pinned` says whose digest it is where the image is named by one. */
+/** `reason` is one line; `pinned` says whose digest it is where the image is requested by one. */
 export type Outcome = { readonly sourceDigest: Digest; readonly reason: string } & (
   | { readonly kind: 'plain'; readonly pinned?: 'upstream' }
   | ({ readonly kind: 'augmented'; readonly pinned?: 'made' } & Applied)
   | { readonly kind: 'refused' | 'failed'; readonly pinned?: 'upstream' | 'made' }
 );
 
-/** What rules make of the image. */
+/** The effect of rules on the image. */
 interface Applied {
   readonly steps: Steps;
-  /** Of each step, of each of its layers: as the rule says it. None where that is not known any more. */
+  /** For each layer of each step, the layer as in the rule. Undefined where that is no longer known. */
   readonly ruleLayers: readonly (readonly RuleLayer[])[];
   readonly augmented: Augmented;
 }
 
 interface Outcomes {
-  /** Throws RegistryError where the tag cannot be resolved. `signal` ends the wait for a build, as of a pull's. */
+  /** Throws RegistryError where the tag cannot be resolved. `signal` ends the wait for a build, like that of a pull. */
   ofTag(question: Question, tag: string, signal?: AbortSignal): Promise<Outcome>;
   ofDigest(question: Question, digest: Digest): Promise<Outcome>;
 }
@@ -69,7 +69,7 @@ export function createOutcomes({ made, augmentations }: OutcomesDeps): Outcomes 
       const sourceDigest = await origin.registry.resolveTag(origin.repository, tag, { ...(signal && { signal }) });
       return orFailed({ sourceDigest }, async () => {
         const ruled = await state.find(subject);
-        if (!ruled) return { kind: 'plain', sourceDigest, reason: 'no rule is for it' };
+        if (!ruled) return { kind: 'plain', sourceDigest, reason: 'no rule matches it' };
         const { steps, layerSources, ruleLayers = [] } = ruled;
         const sourceName = imageName(origin, tag);
         const augmented = await augmentations.get({ origin, sourceName, sourceDigest, steps, layerSources });
@@ -85,14 +85,14 @@ export function createOutcomes({ made, augmentations }: OutcomesDeps): Outcomes 
 }
 
 function ofKept({ sourceName }: Made, digest: Digest): Outcome {
-  const reason = `${sourceName} led to it, and no rule changed it`;
+  const reason = `${sourceName} resolved to it, and no rule changed it`;
   return { kind: 'plain', pinned: 'upstream', sourceDigest: digest, reason };
 }
 
-const UNTOUCHED = "it is named by the upstream's digest, and served as it is";
-const NO_IMAGE = 'it is no image: rules leave artifacts as they are';
+const UNTOUCHED = "it is requested by the upstream's digest, and served unchanged";
+const NO_IMAGE = 'it is not an image: rules do not change artifacts';
 
-/** What stands in the way of a pull is what there is to tell. */
+/** An error of a pull is the result to explain. */
 async function orFailed(
   told: { readonly sourceDigest: Digest; readonly pinned?: 'upstream' | 'made' },
   find: () => Promise<Outcome>,
@@ -111,32 +111,32 @@ function tellChange({ images }: Augmented, steps: Steps): string {
   return isSame ? `none of its platforms is changed by ${namesOf(steps)}` : `changed by ${namesOf(steps)}`;
 }
 
-/** A tag may have led to what no rule is for, where digests that no tag led to are refused. */
+/** A tag may have resolved to an image that no rule matches, where other digests are refused. */
 function tellMade(sourceName: string, steps: Steps): string {
   const names = namesOf(steps);
-  return names === '' ? `it is what ${sourceName} was` : `made of ${sourceName} by ${names}, and stays what it is`;
+  return names === '' ? `it is what ${sourceName} resolved to` : `derived from ${sourceName} by ${names}, and does not change any more`;
 }
 
 function namesOf(steps: Steps): string {
   return steps.flatMap(({ rule }) => rule ?? []).join(', ');
 }
 
-// Digests of the upstream's that clients pin, where rules refuse that: nothing that these would change goes out as it is.
+// Pinned digests of the upstream that rules refuse: an image that they would change is never served unchanged.
 
 interface PinnedImage {
   readonly origin: Origin;
   /** Of an image or an index. */
   readonly digest: Digest;
-  /** Undefined for who has no name. */
+  /** Undefined for anonymous. */
   readonly caller: string | undefined;
 }
 
-/** The rules that do not let the image be pulled by this digest; none: it may be. Throws RegistryError. */
+/** The rules that refuse pulling the image by this digest; none: allowed. Throws RegistryError. */
 type FindRefusing = (rules: RuleSet, image: PinnedImage) => Promise<readonly RuleOptions[]>;
 
 const NOTHING: Augmentation = { layers: [], attestations: 'drop' };
 
-/** What changes no image, to look at one as if it were changed. */
+/** A no-op, to examine an image as if it were changed. */
 export const NO_STEPS: Steps = [{ augmentation: NOTHING }];
 
 export function createFindRefusing(augmentations: Augmentations): FindRefusing {
@@ -149,7 +149,7 @@ export function createFindRefusing(augmentations: Augmentations): FindRefusing {
     const pull = { origin, sourceName: repository, sourceDigest: digest, layerSources };
     const { root, images } = await augmentations.get({ ...pull, steps: known.length > 0 ? known : NO_STEPS });
     const changes = root.digest !== digest;
-    // What a rule for some tags makes of the image cannot be known: it counts as if it would change it.
+    // What a rule for some tags does to the image is unknown: it counts as changing it.
     const isOpen = ({ name }: RuleOptions) => changes || !known.some(({ rule }) => rule === name);
     return refusing.filter(rule => isOpen(rule) && images.some(({ platform }) => isFor(rule, platform)));
   };
@@ -161,7 +161,7 @@ export function refusePinned(rules: readonly RuleOptions[], { origin, digest }: 
   const subject = names.length === 1 ? `the rule ${names} changes` : `the rules ${names.join(', ')} change`;
   return new RegistryError(
     'DENIED',
-    `${subject} ${originName(origin)}, and ${digest} is the image as it is upstream, which may not be pulled here (pinned: refused): pull it by its tag, or by the digest that the tag has here`,
+    `${subject} ${originName(origin)}, and ${digest} is the unchanged upstream image, which may not be pulled here (pinned: refused): pull it by its tag, or by the digest that the tag has here`,
     { detail: { rules: names, digest } },
   );
 }

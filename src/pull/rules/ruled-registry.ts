@@ -1,4 +1,5 @@
-// A registry as rules make one caller see it: a tag leads to what they make of its image, and that stays under its digest for who found it so.
+// A registry with the rules applied for one caller: a tag resolves to the derived image, which stays available by digest to callers who
+// resolved it.
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
 import type { DerivedDigests, Made } from '../../rules/derived-digests.ts';
@@ -16,7 +17,7 @@ import { imageName, type Origin, originName } from '../origin.ts';
 import type { Registry } from '../registry.ts';
 import { createFindRefusing, NO_STEPS, refusePinned } from './rule-outcome.ts';
 
-/** `caller` is undefined for who has no name; `isLook`: whether something is there is all that is told of it. */
+/** `caller` is undefined for anonymous; `isLook`: only existence is reported. */
 export type WithRules = (registry: Registry, caller: string | undefined, isLook?: boolean) => AugmentedRegistry;
 
 const MAX_REFUSED = 10_000;
@@ -33,10 +34,10 @@ export function createWithRules({
   readonly layers: Pick<Layers, 'get' | 'head'>;
 }): WithRules {
   const findRefusing = createFindRefusing(augmentations);
-  /** Manifests that were refused: containerd asks for them once more, as blobs, and would take them for those. */
+  /** Refused manifests: containerd requests them once more as blobs, and would accept those. */
   const refused = new LRUCache<string, true>({ maxSize: MAX_REFUSED, sizeCalculation: () => 1 });
 
-  /** What the source of a tag becomes. It can be pulled by its digest before anybody is told of it. */
+  /** Resolves the derived image of a tag. It is available by digest before the caller learns of it. */
   async function applyRules(
     origin: Origin,
     tag: string,
@@ -51,13 +52,13 @@ export function createWithRules({
     const derivation = { origin, sourceName: imageName(origin, tag), sourceDigest, steps, layerSources };
     const image = await augmentations.get(derivation, signal);
     const { digest } = image.root;
-    // Where digests of the upstream's are refused, one that a tag leads to is not.
+    // Where digests of the upstream are refused, one that a tag resolves to is not.
     const isToKeep = digest !== sourceDigest || (isPinning && image.images.length > 0);
     if (isToKeep) await keep(derivation, image);
     return { digest, image };
   }
 
-  /** From now on the image, with all that it leads to, is found by its digests. */
+  /** Makes the image, with everything it refers to, available by digest. */
   async function keep({ origin, ...derivation }: Derivation, image: DerivedImage): Promise<void> {
     const { sourceName, sourceDigest, steps, layerSources } = derivation;
     const place = { registry: origin.registry.name, repository: origin.repository };
@@ -69,7 +70,7 @@ export function createWithRules({
     await made.keep({ ...place, sourceName, sourceDigest, steps, layerSources, root, kept, ...movedLayers }, members);
   }
 
-  /** Throws DENIED for a digest of the upstream's that a rule refuses, unless a tag led to it. */
+  /** Throws DENIED for a digest of the upstream that a rule refuses, unless a tag resolved to it. */
   async function requireUnpinned(origin: Origin, source: Source): Promise<void> {
     const { current } = rules;
     const repository = originName(origin);
@@ -91,7 +92,7 @@ export function createWithRules({
       ...registry,
       async getManifest(repository, digest, options) {
         const manifest = await registry.getManifest(repository, digest, options);
-        // Before a push its client asks for what it need not bring.
+        // Before a push its client checks which content exists.
         const isOpen = manifest.kind === 'other' || (registry.isHosted && isLook);
         if (!isOpen) await requireUnpinned({ registry, repository }, { digest, caller });
         return manifest;
@@ -117,18 +118,18 @@ export function createWithRules({
         const { sourceName, sourceDigest, steps, layerSources } = record;
         const image = () => augmentations.get({ origin, sourceName, sourceDigest, steps, layerSources });
         const layer = layerOf(record, digest);
-        // Who may not have the source has no layer of its image either, where that is not open to all who may pull.
+        // Callers without access to the source must not get layers of its derived image, unless those are open to all who may pull.
         if (layer && registry.scope !== undefined) await image();
         return { layer, image };
       },
     };
     const augmented = createAugmentedRegistry(guarded, overlay, layers);
-    // Before a push its client asks for what it need not bring: that is what was pushed, and no more.
+    // Before a push its client checks which content exists: only pushed content counts.
     return registry.isHosted ? { ...augmented, headBlob: guarded.headBlob } : augmented;
   };
 }
 
-/** An image as it is upstream, and who pulls it. */
+/** An unchanged image of the upstream, and the caller. */
 interface Source {
   readonly digest: Digest;
   readonly caller: string | undefined;

@@ -1,5 +1,5 @@
-// Layers that came with requests: content by digest, each kept for as long as a token may need it, within a quota of all and of each caller.
-// What an older version kept in records is read until it expires.
+// Layers that came with requests: content by digest, each stored for as long as a token may need it, within a total quota and one per
+// caller. Layers that an older version stored in records are read until they expire.
 import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
 import { createDiskStore, type DiskStore, type DiskStoreOptions } from '../../content/disk.ts';
@@ -14,12 +14,12 @@ import type { RecordStore } from '../../state/store.ts';
 
 export interface TokenLayers extends Pick<DiskStore, 'find' | 'open' | 'delete' | 'verify'> {
   /**
-   * Keeps a layer at least until then, on the account of a caller unless it is kept already; what keeps it longer wins. Durable when it
-   * resolves. Throws ContentMismatch for bytes of another digest; UNAVAILABLE (507) where the disk or the quota of all is full, TOOMANYREQUESTS
-   * where the caller's is.
+   * Stores a layer at least until then, on the account of a caller unless it is already stored; a longer existing expiry wins. Durable when
+   * it resolves. Throws ContentMismatch for bytes of another digest; UNAVAILABLE (507) where the disk or the total quota is full,
+   * TOOMANYREQUESTS where the caller's is.
    */
   keep(bytes: Uint8Array, digest: Digest, holding: Holding): Promise<void>;
-  /** Throws UNAVAILABLE (507) where the disk has no room but for what must go on. */
+  /** Throws UNAVAILABLE (507) where the disk has only space for essential writes. */
   requireRoom(): Promise<void>;
   /** Removes what has expired. */
   sweep(): Promise<void>;
@@ -40,26 +40,26 @@ const heldSchema = z.object({ until: z.iso.datetime(), account: z.string(), byte
 
 type Held = z.infer<typeof heldSchema>;
 
-/** Where an older version kept layers: 8 bytes of expiry, milliseconds as a double, and then the layer. */
+/** The format of an older version: 8 bytes of expiry, milliseconds as a double, and then the layer. */
 const OLD = 'layer';
 const OLD_HEADER_BYTES = 8;
-/** A file takes as much on a disk, however small it is. */
+/** The minimum size of a file on disk. */
 const MIN_BYTES = 4096;
-/** Content of more than 4 MiB leaves most of what must go on its room, and layers do so whatever their size. */
+/** Content of more than 4 MiB leaves the reserve for essential writes alone, and layers do so whatever their size. */
 const LARGE_BYTES = 4 * 1024 * 1024 + 1;
 const PAGE = 200;
-/** What has no record stays for so long after it came: its record may be on the way, or lost and put back. */
+/** How long a file without a record is retained: its record may be about to be written, or lost and restored. */
 const ORPHAN_MS = 24 * 3_600_000;
-/** Sweeps come so often. */
+/** The interval between sweeps. */
 const RETRY_AFTER_SECONDS = 600;
 
-/** What a crash left without a record is removed by a sweep, a day later. */
+/** Files that a crash left without a record are removed by a sweep, a day later. */
 export async function createTokenLayers(
   deps: Pick<DiskStoreOptions, 'memory' | 'onDamaged'> & {
     readonly directory: string;
     readonly records: RecordStore;
     readonly now: () => Date;
-    /** As of LeasedStoreDeps. */
+    /** As in LeasedStoreDeps. */
     readonly mayDelete?: (() => boolean) | undefined;
     readonly quota: LayerQuota;
   },
@@ -69,7 +69,7 @@ export async function createTokenLayers(
   const inventory = createInventory(directory);
   const claimSpace = createFreeSpace(directory);
   const holds = createCollection({ store: records, name: 'token-layer', schema: heldSchema });
-  // One at a time for each layer: two keeps could otherwise both read the old expiry, and a sweep remove what was just kept.
+  // One at a time for each layer: two concurrent calls could otherwise both read the old expiry, and a sweep remove what was just stored.
   const mutex = createKeyedMutex();
   const used = createAccounts();
   for await (const { value } of listHeld()) used.add(value.account, value.bytes);
@@ -95,7 +95,7 @@ export async function createTokenLayers(
       if (until !== held.until) await holds.put(digest, { ...held, until });
       return;
     }
-    // A disk may have lost it.
+    // The disk may have lost it.
     if (held) await forget(digest, held);
     const { account } = holding;
     const size = Math.max(bytes.byteLength, MIN_BYTES);
@@ -119,13 +119,13 @@ export async function createTokenLayers(
   function reserve(account: string, size: number): void {
     const { maxBytes, maxBytesPerAccount } = quota;
     if (used.all() + size > maxBytes)
-      throw full(`all layers of requests may have ${maxBytes} bytes (tokens.layers.maxSize)`);
+      throw full(`the layers of all requests are limited to ${maxBytes} bytes (tokens.layers.maxSize)`);
     const own = used.of(account);
     if (own + size > maxBytesPerAccount) {
-      const reason = `this layer would make ${own + size} of the ${maxBytesPerAccount} bytes that the layers of one caller may have`;
+      const reason = `with this layer, the layers of the caller would have ${own + size} bytes of the ${maxBytesPerAccount} allowed`;
       throw new RegistryError(
         'TOOMANYREQUESTS',
-        `${reason} (tokens.layers.maxSizePerCaller): they go with their tokens`,
+        `${reason} (tokens.layers.maxSizePerCaller): they are removed when their tokens expire`,
         {
           retryAfterSeconds: RETRY_AFTER_SECONDS,
         },
@@ -148,7 +148,7 @@ export async function createTokenLayers(
     if (held && isOver(held) && isDigest(key) && mayDelete()) await forget(key, held);
   }
 
-  /** Whether it is one that stays for now. */
+  /** Whether it is currently retained. */
   async function removeOrphan(digest: Digest): Promise<boolean> {
     if (await holds.has(digest)) return false;
     const keptAt = await inventory.findStoredAt(digest);
@@ -199,7 +199,7 @@ export async function createTokenLayers(
   };
 }
 
-/** Bytes by account, and of all. */
+/** Bytes by account, and in total. */
 function createAccounts() {
   const bytes = new Map<string, number>();
   let total = 0;
@@ -225,7 +225,7 @@ function isIntact(bytes: Uint8Array, digest: Digest): boolean {
   }
 }
 
-/** Throws UNAVAILABLE (507) in place of what a full disk made `work` throw. */
+/** Throws UNAVAILABLE (507) in place of the error of a full disk. */
 export async function refuseFullDisk<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;
@@ -235,7 +235,7 @@ export async function refuseFullDisk<T>(work: Promise<T>): Promise<T> {
 }
 
 function full(reason: string, cause?: unknown): RegistryError {
-  return new RegistryError('UNAVAILABLE', `there is no room for another token and its layers: ${reason}`, {
+  return new RegistryError('UNAVAILABLE', `no space for another token and its layers: ${reason}`, {
     status: 507,
     cause,
   });

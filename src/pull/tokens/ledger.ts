@@ -1,4 +1,4 @@
-// The ledger of tokens given out: in the record store, so that they outlive a restart. The layers that came with them are content.
+// The ledger of issued tokens: in the record store, so that they survive a restart. The layers that came with them are content.
 import { randomBytes } from 'node:crypto';
 import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';
@@ -8,14 +8,14 @@ import { refuseFullDisk, type TokenLayers } from './layers.ts';
 import { type NewTokenRecord, type TokenRecord, tokenIdSchema, tokenRecordSchema } from './record.ts';
 
 export interface TokenLedger {
-  /** Gives out a token that lives for the ledger's ttl; durable when it resolves. Throws UNAVAILABLE (507) on a disk that is nearly full. */
+  /** Issues a token with the ledger's ttl; durable when it resolves. Throws UNAVAILABLE (507) on a disk that is nearly full. */
   issue(record: NewTokenRecord): Promise<TokenRecord>;
-  /** Undefined for an id that is unknown, expired, revoked or no id at all. */
+  /** Undefined for an id that is unknown, expired, revoked or malformed. */
   find(id: string): Promise<TokenRecord | undefined>;
-  /** Whether there was such a token. Its layers stay until they expire: other tokens may share them. */
+  /** Whether there was such a token. Its layers are retained until they expire: other tokens may share them. */
   revoke(id: string): Promise<boolean>;
   /**
-   * Keeps layers a little longer than a token that is issued now, on the account of a caller. To be called before: a token never names layers
+   * Stores layers slightly longer than a token issued now, on the account of a caller. To be called first: a token never refers to layers
    * that a crash lost. Throws as TokenLayers.
    */
   keepLayers(layers: ReadonlyMap<Digest, Uint8Array>, account: string): Promise<void>;
@@ -29,12 +29,12 @@ export interface LedgerDeps {
   readonly ttlMs: number;
 }
 
-/** Nobody guesses one of so many. */
+/** Too many to guess one. */
 const ID_BYTES = 12;
-/** Layers outlive the token that is given out a moment later. */
+/** Layers outlive the token that is issued a moment later. */
 const EXPIRY_SLACK_MS = 60_000;
 
-/** Undefined for a record of a shape that this version does not know. */
+/** Undefined for a record in a format that this version does not know. */
 const storedSchema = tokenRecordSchema.optional().catch(undefined);
 
 export function createLedger({ records, memory, layers: stored, now, ttlMs }: LedgerDeps): TokenLedger {

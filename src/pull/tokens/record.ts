@@ -1,4 +1,4 @@
-// What a token stands for: one image with its augmentation, as it was decided when the token was given out; the image may still be building.
+// The record of a token: one image with its augmentation, as decided when the token was issued; the image may still be building.
 import { z } from 'zod';
 import { augmentationSchema, stepSchema } from '../../augment/augmentation.ts';
 import { layerSourceSchema } from '../../augment/layer-source.ts';
@@ -10,7 +10,7 @@ const strings = z.array(z.string()).optional();
 const stringMap = z.record(z.string(), z.string()).optional();
 
 const shownLayerSchema = z.object({
-  /** Without layer data, user info and query: "data:" alone, or scheme, host and path. */
+  /** Without layer data, user info and query: only "data:", or scheme, host and path. */
   location: z.string(),
   gzipDigest: z.string().optional(),
   gzipSize: z.number().optional(),
@@ -20,7 +20,7 @@ const shownLayerSchema = z.object({
   mediaType: z.string().optional(),
 });
 
-/** The client's request, for showing: it holds no layer data, access token or secret URL. */
+/** The client's request, for display: without layer data, access tokens or secret URLs. */
 const shownRequestSchema = z.object({
   containerPlatform: z.string().optional(),
   containerIncludes: strings,
@@ -45,7 +45,7 @@ const shownRequestSchema = z.object({
 /** The token, and the id of its request: 24 lower-case hex characters, of older versions 12. */
 export const tokenIdSchema = z.string().regex(/^(?:[0-9a-f]{12}){1,2}$/);
 
-/** Whether it is too long to be guessed, as those of older versions are not. */
+/** Whether it is too long to be guessed, unlike those of older versions. */
 export function isLongTokenId(id: string): boolean {
   return id.length === 24;
 }
@@ -53,31 +53,31 @@ export function isLongTokenId(id: string): boolean {
 export const tokenRecordSchema = z.object({
   id: tokenIdSchema,
   registry: z.string(),
-  /** As the source registry names it: Docker Hub's with `library/`. */
+  /** As named in the source registry: with `library/` for Docker Hub. */
   repository: z.string(),
   /** Absent where the request named a digest. */
   tag: z.string().optional(),
-  /** As the client asked for it. */
+  /** As requested by the client. */
   containerImage: z.string(),
-  /** The build or copy that makes the source, or where it is frozen, the image itself. */
+  /** The build or copy that makes the source or, if frozen, the image itself. */
   buildId: buildIdSchema.optional(),
-  /** Of a frozen or mirrored image: what it is called in the build repository. The token is then for its status alone. */
+  /** For a frozen or mirrored image: its name in the build repository. The token then only serves its status. */
   frozenImage: z.string().optional(),
-  /** Whether it is frozen as it was. */
+  /** Whether it is an unchanged mirror. */
   isMirrored: z.boolean().optional(),
-  /** Whether nothing is made for it. */
+  /** Whether it is from a dry run. */
   isDryRun: z.boolean().optional(),
-  /** Absent where a build makes the source that was not there yet: the build's record has it in the end. */
+  /** Absent where a build was still making the source: the build's record has it afterwards. */
   sourceDigest: digest.optional(),
-  /** Absent as the source's is. */
+  /** Absent like that of the source. */
   targetDigest: digest.optional(),
-  /** What the rules of its submit make of the image first. Absent: none. */
+  /** The steps of the rules at its submit, applied first. Absent: none. */
   ruleSteps: z.array(stepSchema).readonly().optional(),
   augmentation: augmentationSchema,
-  /** Of all layers, those of the rules too. */
+  /** For all layers, including those of the rules. */
   layerSources: z.array(layerSourceSchema).readonly(),
   request: shownRequestSchema,
-  /** The subject of who asked for it, whose rights it has; empty: nobody known. Absent where an older version gave it out. */
+  /** The subject of the requester, whose rights it has; empty: anonymous. Absent for tokens of an older version. */
   caller: z.string().optional(),
   /** Those of the grants' networks that its request came from. */
   callerNetworks: strings,
@@ -87,5 +87,5 @@ export const tokenRecordSchema = z.object({
 
 export type ShownRequest = z.infer<typeof shownRequestSchema>;
 export type TokenRecord = z.infer<typeof tokenRecordSchema>;
-/** A record before the ledger gives it its id and times. */
+/** A record before the ledger assigns its id and times. */
 export type NewTokenRecord = Omit<TokenRecord, 'id' | 'createdAt' | 'expiresAt'>;

@@ -1,5 +1,5 @@
-// What hangs from a token: its image as it became, what that was made of, and what is about either. Nothing of it is recorded: it is found by
-// walks from the two roots, which give the same after a restart, and kept in memory for a while.
+// What a token gives access to: its derived image, the source, and referrers of either. Nothing of it is stored: it is found by walking
+// from the two roots, with the same result after a restart, and cached in memory for a while.
 import pLimit from 'p-limit';
 import { createSingleFlight } from '../../cache/read-through/single-flight.ts';
 import { type ManifestDocument, parseDocument } from '../../hosted/repository/manifest-document.ts';
@@ -11,41 +11,41 @@ import { isLayerType, isManifestType, mediaTypes } from '../../oci/media-type.ts
 import type { Derivation, DerivedImage } from '../derived-images.ts';
 import { type Origin, originName } from '../origin.ts';
 
-/** Of what was made itself nothing is asked here. Every function throws what the registry throws, but nothing for what is absent. */
+/** Derived content itself is not looked up here. Every function throws what the registry throws, but not for absent content. */
 interface TokenReach {
-  /** Whether it is a manifest of the image as it became, an attestation or artifact of its source, or about one of them. */
+  /** Whether it is a manifest of the derived image, an attestation or artifact of its source, or a referrer of them. */
   hasManifest(digest: Digest): Promise<boolean>;
-  /** Whether a manifest of the image names it, of its source, or of what is about them. */
+  /** Whether it is named by a manifest of the image, of its source, or of their referrers. */
   hasBlob(digest: Digest): Promise<boolean>;
-  /** Whether it is a manifest of the image or its source, or about one of them: what is about it hangs from the token, too. */
+  /** Whether it is a manifest of the image or its source, or a referrer of them: the token then gives access to its own referrers, too. */
   hasSubject(digest: Digest): Promise<boolean>;
 }
 
 type ReachOf = (pull: Derivation, image: DerivedImage) => TokenReach;
 
-/** A part of what is reached. */
+/** A part of what the token reaches. */
 interface Parts {
-  /** Whose referrers are reached. */
+  /** The subjects whose referrers are reached. */
   readonly subjects: ReadonlySet<Digest>;
   readonly manifests: ReadonlySet<Digest>;
   readonly blobs: ReadonlySet<Digest>;
-  /** Whether something was not there that may come to be, or that others may add to. */
+  /** Whether something was absent that may appear later, or that others may add to. */
   readonly mayGrow: boolean;
 }
 
 const NO_PARTS: Parts = { subjects: new Set(), manifests: new Set(), blobs: new Set(), mayGrow: false };
 
-/** Of one walk. */
+/** Limits of one walk. */
 const MAX_WALKED = 100_000;
 const MAX_MANIFESTS = 1024;
 const MAX_READS = 8;
-/** A referrer may have some of its own, as a signed SBOM has. */
+/** A referrer may have its own, like a signed SBOM. */
 const MAX_SUBJECT_DEPTH = 4;
 const MAX_SUBJECTS = 64;
 const MAX_REFERRERS = 256;
-/** For so long what may grow is not looked at again: whoever asks for any digest would have us ask the upstream each time. */
+/** How long an incomplete result is cached: otherwise requests for arbitrary digests would contact the upstream each time. */
 const GROWING_MEMORY_MS = 60_000;
-/** How registries say that they know of no referrers, or not of the question. */
+/** How registries report that there are no referrers, or that they do not support the query. */
 const NO_REFERRERS: readonly number[] = [400, 401, 403, 404, 405, 501];
 
 export function createTokenReach(memory: Memory): ReachOf {
@@ -87,19 +87,19 @@ export function createTokenReach(memory: Memory): ReachOf {
         const parts = await walk([sourceDigest], readSource, ({ kind, digest }) => {
           if (kind !== 'other') images.add(digest);
         });
-        // Images are served as they became.
+        // Only derived images are served.
         return { ...parts, manifests: parts.manifests.difference(images) };
       });
     const findShown = () => reached.get(`${key} shown`) ?? NO_PARTS;
     const findAbout = () => remember(`${key} about`, readAbout);
 
-    /** Of the image, its source, and what was found to be about them. */
+    /** The image, its source, and the referrers found for them. */
     async function isSubject(digest: Digest): Promise<boolean> {
       if ((await findResult()).subjects.has(digest) || findShown().subjects.has(digest)) return true;
       return (await findSource()).subjects.has(digest);
     }
 
-    /** A referrer names its subject, so that nobody has to be asked for a list. */
+    /** A referrer names its subject, so no list is needed. */
     async function isReferrer(digest: Digest, depth = 1): Promise<boolean> {
       const manifest = await readSource(digest);
       const subject = manifest && linksOf(manifest).subject?.digest;
@@ -140,9 +140,9 @@ export function createTokenReach(memory: Memory): ReachOf {
         return (await findAbout()).manifests.has(digest);
       },
       async hasBlob(digest) {
-        // Most are, and need nothing that could be gone from memory or disk.
+        // True for most, and independent of memory and disk.
         if (findBlobsOfMade(`${key} made`, image).has(digest)) return true;
-        // Clients ask for manifests as blobs, too.
+        // Clients request manifests as blobs, too.
         const has = ({ manifests, blobs }: Parts) => blobs.has(digest) || manifests.has(digest);
         if (has(await findResult()) || has(findShown()) || has(await findSource())) return true;
         return has(await findAbout());
@@ -152,7 +152,10 @@ export function createTokenReach(memory: Memory): ReachOf {
   };
 }
 
-/** All that the roots lead to. What an index names and nobody has as a manifest is taken for a blob, as the layers in a build's cache are. */
+/**
+ * Everything that the roots lead to. An entry of an index that does not exist as a manifest is taken for a blob, like the layers of a build
+ * cache.
+ */
 async function walk(
   roots: readonly Digest[],
   read: (digest: Digest) => Promise<Manifest | undefined>,
@@ -184,7 +187,7 @@ async function walk(
   return { subjects: manifests, manifests, blobs, mayGrow };
 }
 
-/** Undefined for what the repository has not as a manifest, or has in no shape that we take. */
+/** Undefined for content that is missing, or not a valid manifest. */
 function readReachable({ registry, repository }: Origin, digest: Digest): Promise<Manifest | undefined> {
   return orUndefined(registry.getManifest(repository, digest), [400, 404]);
 }
@@ -205,7 +208,7 @@ type Links = Pick<ManifestDocument, 'blobs' | 'manifests' | 'subject'>;
 
 const NO_LINKS: Links = { blobs: [], manifests: [], subject: undefined };
 
-/** Of what is in no shape that we know, none. */
+/** None for an unknown type. */
 function linksOf({ raw, mediaType }: Pick<Manifest, 'raw' | 'mediaType'>): Links {
   try {
     return parseDocument(raw, mediaType);
@@ -222,5 +225,5 @@ function merge(all: readonly Parts[]): Parts {
 
 function tooLarge(): RegistryError {
   const reason = `more than ${MAX_MANIFESTS} manifests, or ${MAX_WALKED} blobs`;
-  return new RegistryError('MANIFEST_INVALID', `the image is too large for a token: it leads to ${reason}`);
+  return new RegistryError('MANIFEST_INVALID', `the image is too large for a token: it has ${reason}`);
 }

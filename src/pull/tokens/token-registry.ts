@@ -1,4 +1,4 @@
-// A registry as a token lets it be seen: the one image that the token names, as it became, and what hangs from it.
+// A registry as seen through a token: only its derived image, and what the token gives access to.
 import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
@@ -9,11 +9,11 @@ import type { Layers } from '../layers/layers.ts';
 import type { Registry } from '../registry.ts';
 import { createTokenReach } from './token-reach.ts';
 
-/** What a token stands for. */
+/** What a token serves. */
 export interface TokenImage extends Derivation {
-  /** The only tag that is served; undefined where the image was named by its digest. */
+  /** The only tag that is served; undefined where the image was requested by digest. */
   readonly tag: string | undefined;
-  /** What the tag was promised to serve; undefined where a build made the source, of which nothing was known then. */
+  /** The digest that the tag must have; undefined where a build was still making the source. */
   readonly targetDigest: Digest | undefined;
 }
 
@@ -31,7 +31,7 @@ export function createWithToken({
 }): WithToken {
   const reachOf = createTokenReach(memory);
 
-  /** Of the source, what hangs from the token. Of all else it is not told whether the repository has it. */
+  /** Only content of the source that the token reaches. For anything else the answer does not depend on what the repository has. */
   function restrict(token: TokenImage, derive: () => Promise<DerivedImage>): Registry {
     const { registry } = token.origin;
     const findReach = async () => reachOf(token, await derive());
@@ -46,7 +46,7 @@ export function createWithToken({
       async getManifest(repository, digest) {
         refuseSource(token, await derive(), digest);
         if (await (await findReach()).hasManifest(digest)) return registry.getManifest(repository, digest);
-        throw unknown(`this token serves ${token.sourceName}, and not ${digest}`);
+        throw unknown(`this token serves ${token.sourceName}, not ${digest}`);
       },
       async headBlob(repository, digest) {
         await requireBlob(digest);
@@ -74,7 +74,7 @@ export function createWithToken({
         const { digest } = image.root;
         if (digest === (token.targetDigest ?? digest)) return { digest, image };
         throw unknown(
-          `this token was given out for ${token.targetDigest}, which another version made: submit the request anew`,
+          `this token was issued for ${token.targetDigest} by another version of Veneer: submit the request again`,
         );
       },
     };
@@ -86,7 +86,7 @@ function tagsOf({ tag }: TokenImage, { n = 1, last = '' }: TagPage): readonly st
   return tag !== undefined && n > 0 && tag > last ? [tag] : [];
 }
 
-/** The image that the token changes is never served as it was, by no digest of it, unless it is for a platform that stays. */
+/** The original of the image that the token changes is never served, by none of its digests, except for unchanged platforms. */
 function refuseSource(token: TokenImage, { root, images, kept }: DerivedImage, digest: Digest): void {
   if (kept.has(digest)) return;
   const rewritten = images.find(image => image.source === digest && image.target !== digest);

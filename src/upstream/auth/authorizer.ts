@@ -1,24 +1,24 @@
-// Answers to an upstream's challenges: tokens and basic credentials, kept while they last, fetched once for all who wait.
+// Answers an upstream's challenges with tokens and basic credentials, cached while they are valid, and fetched once for all waiters.
 import type { Memory } from '../../memory.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { type Clock, untilAborted } from '../waiting.ts';
 import { basic, type Credentials } from './credentials.ts';
 import { fetchToken, findChallenge, type Grant, type TokenServerOptions } from './token-server.ts';
 
-/** The Authorization headers of one upstream, by scope. */
+/** The Authorization headers for one upstream, by scope. */
 export interface Authorizer {
   /** The header to send; undefined before the first challenge. */
   find(scope: string): string | undefined;
   /**
-   * The header that answers a 401, another than `refused`. The work is shared and goes on when `signal` aborts the wait.
-   * Throws UNAUTHORIZED where we have no answer, 502 for a realm that must not have our credentials.
+   * The header that answers a 401, different from `refused`. The work is shared and continues when `signal` aborts the wait. Throws
+   * UNAUTHORIZED where we have no answer, 502 for a realm that must not receive our credentials.
    */
   answer(
     scope: string,
     header: string,
     options: { readonly refused: string | undefined; readonly signal?: AbortSignal | undefined },
   ): Promise<string>;
-  /** Drops what is kept for `scope`: the upstream no longer takes it. */
+  /** Drops the cached header for `scope`: the upstream no longer accepts it. */
   forget(scope: string): void;
 }
 
@@ -33,7 +33,7 @@ interface Kept {
   readonly until: number;
 }
 
-/** Basic credentials from a helper expire without saying when. */
+/** Basic credentials from a helper expire without notice. */
 const BASIC_TTL_MS = 300_000;
 
 export function createAuthorizer(options: AuthorizerOptions): Authorizer {
@@ -69,9 +69,9 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
 
 function tellWant(isKnown: boolean, hasCredentials: boolean): string {
   if (!isKnown)
-    return 'it wants other credentials than a Bearer token or a user name with its password, and Veneer knows no others';
-  if (!hasCredentials) return 'it wants credentials, and there are none for it';
-  return 'it wants a user name with its password, and what there is for it is a token';
+    return 'it requires a kind of credentials that Veneer does not support: only Bearer tokens and Basic are';
+  if (!hasCredentials) return 'it requires credentials, and none are configured for it';
+  return 'it requires a user name and password, but only a token is configured for it';
 }
 
 async function answerChallenge(scope: string, header: string, options: AuthorizerOptions): Promise<Grant> {

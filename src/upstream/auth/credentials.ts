@@ -1,10 +1,10 @@
-// Who we are at an upstream, as docker's own config file and its helpers say.
+// Our credentials for upstreams, from docker's own config file and its helpers.
 import { type ExecFileException, execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { parseJson } from '../../oci/json.ts';
 
-/** A password, or an identity token that a token server takes in its place. */
+/** A password, or an identity token that a token server accepts instead. */
 export type Credentials = PasswordCredentials | { readonly username: string; readonly identityToken: string };
 
 export interface PasswordCredentials {
@@ -18,7 +18,7 @@ export type FindCredentials = (host: string) => Promise<Credentials | undefined>
 const text = z.string().nullish();
 const entrySchema = z.object({ auth: text, username: text, password: text, identitytoken: text }).nullish();
 
-/** As Go reads it: null counts as absent, in each place. What one of them has wrong does not spoil the others. */
+/** Parsed like Go does: null counts as absent everywhere. An error in one entry does not affect the others. */
 const configSchema = z.object({ auths: z.unknown(), credHelpers: z.unknown(), credsStore: z.unknown() }).partial();
 const entriesSchema = z.record(z.string(), z.unknown()).nullish();
 
@@ -26,7 +26,7 @@ interface DockerConfig {
   readonly auths: ReadonlyMap<string, NonNullable<z.infer<typeof entrySchema>>>;
   readonly credHelpers: ReadonlyMap<string, string>;
   readonly credsStore: string | undefined;
-  /** What could not be read, and is as if it were not there. */
+  /** Unreadable parts, which are treated as absent. */
   readonly faults: readonly string[];
 }
 
@@ -39,15 +39,15 @@ const HUB_KEYS: readonly string[] = [
 ];
 
 /**
- * Looks credentials up in docker's config file, which is read anew each time: logins change it.
- * A file or entry that cannot be used is as if it were not there; the upstream then says what it lacks. A key may have more than its host,
- * such as a path of the API: docker goes by the host.
+ * Looks up credentials in docker's config file, which is reread each time: logins change it. An unusable file or entry counts as absent;
+ * the upstream then reports what is missing. A key may have more than its host, such as a path of the API: like docker, only the host is
+ * compared.
  */
 export function createDockerCredentials(options: {
   readonly configPath: string;
-  /** Hears of a helper that failed: its host is then asked as if there were no credentials for it. */
+  /** Called for a helper that failed: its host is then used without credentials. */
   readonly onHelperFailed?: ((failure: HelperFailure) => void) | undefined;
-  /** Hears of what is wrong with the file, each time that this is something else: an entry by its name, and never what it holds. */
+  /** Called with errors of the file, each time that they change: with the name of an entry, never its contents. */
   readonly onFault?: ((fault: string) => void) | undefined;
   readonly helperTimeoutMs?: number | undefined;
 }): FindCredentials {
@@ -84,7 +84,7 @@ export function createDockerCredentials(options: {
   };
 }
 
-/** Those under the very keys first, then those whose host is the same. */
+/** Exact keys first, then those with the same host. */
 function findByHost<T>(entries: ReadonlyMap<string, T>, keys: readonly string[]): readonly T[] {
   const hosts = keys.map(hostOf);
   const exact = keys.flatMap(key => entries.get(key) ?? []);
@@ -98,7 +98,7 @@ function hostOf(key: string): string {
     .toLowerCase();
 }
 
-/** Without a file there is nothing, which is no fault. */
+/** A missing file means no credentials, and is not an error. */
 async function readConfig(path: string): Promise<DockerConfig> {
   const nothing = { auths: new Map(), credHelpers: new Map(), credsStore: undefined };
   try {
@@ -135,7 +135,7 @@ function isAbsent(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'ENOENT';
 }
 
-/** The message of an error of JSON would quote the file. */
+/** JSON's error message would quote the file. */
 function reasonOf(error: unknown): string {
   if (error instanceof z.ZodError) {
     return error.issues.map(({ path, message }) => [...path.map(String), message].join(': ')).join(', ');
@@ -153,14 +153,14 @@ function findAuth(entry: NonNullable<z.infer<typeof entrySchema>>): Credentials 
   return username && password ? { username, password } : undefined;
 }
 
-/** Some tools fill it up with zeros. */
+/** Some tools pad it with zeros. */
 function withoutPadding(text: string): string {
   let end = text.length;
   while (text.charAt(end - 1) === '\0') end -= 1;
   return text.slice(0, end);
 }
 
-/** In place of a name, a helper says with this that the secret is an identity token. */
+/** A helper's user name for an identity token. */
 const TOKEN_NAME = '<token>';
 
 function toCredentials({ username, secret }: { readonly username: string; readonly secret: string }): Credentials {
@@ -173,14 +173,14 @@ export function basic(credentials: Credentials): string {
   return `Basic ${Buffer.from(`${credentials.username}:${password}`).toString('base64')}`;
 }
 
-// Docker's credential helpers: programs that keep secrets, asked by the protocol of docker-credential-helpers.
+// Docker's credential helpers: programs that store secrets, used through the protocol of docker-credential-helpers.
 
 interface HelperAnswer {
   readonly username: string;
   readonly secret: string;
 }
 
-/** A helper could not be asked. The message has its name and what happened, and nothing that it wrote. */
+/** A helper failed. The message has its name and what happened, but none of its output. */
 export class HelperFailure extends Error {
   override readonly name = 'HelperFailure';
 }
@@ -196,7 +196,7 @@ const HELPER_NAME = /^[A-Za-z0-9._-]+$/;
 
 /** Runs `docker-credential-<name> get` for `host`. Undefined where the helper has no credentials for it. Throws HelperFailure. */
 async function askHelper(name: string, host: string, timeoutMs: number): Promise<HelperAnswer | undefined> {
-  if (!HELPER_NAME.test(name)) throw new HelperFailure('a credential helper has a name that no program can have');
+  if (!HELPER_NAME.test(name)) throw new HelperFailure('a credential helper has an invalid name');
   const program = `docker-credential-${name}`;
   const { error, stdout, stderr } = await run(program, host, timeoutMs);
   if (error && /credentials not found/i.test(`${stdout}${stderr}`)) return undefined;
@@ -208,16 +208,16 @@ function run(program: string, input: string, timeout: number): Promise<Outcome> 
   return new Promise(resolve => {
     const options = { timeout, killSignal: 'SIGKILL' } as const;
     const child = execFile(program, ['get'], options, (error, stdout, stderr) => resolve({ error, stdout, stderr }));
-    // A helper that ends without reading its input is no failure of ours.
+    // A helper that exits without reading its input has not failed.
     child.stdin?.on('error', () => {});
     child.stdin?.end(input);
   });
 }
 
-/** The message of the error itself would quote what the helper wrote. */
+/** The message of the error itself would quote the helper's output. */
 function helperReason({ code, killed }: ExecFileException, timeoutMs: number): string {
   if (code === 'ENOENT') return 'is not in PATH';
-  if (code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER') return 'wrote too much';
+  if (code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER') return 'printed too much';
   if (killed) return `did not answer within ${timeoutMs} ms`;
   return `failed (${typeof code === 'number' || typeof code === 'string' ? code : 'ended by a signal'})`;
 }

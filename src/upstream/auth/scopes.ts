@@ -10,13 +10,13 @@ import type { Clock } from '../waiting.ts';
 import type { PasswordCredentials } from './credentials.ts';
 
 export interface ScopePolicy {
-  /** Secret, and the same after a restart: without it nobody can tell credentials by what is kept for them. */
+  /** Secret, and the same after a restart: without it, credentials cannot be recognised from stored keys. */
   readonly key: Uint8Array;
-  /** How long what a client opened stays open without asking. 0: for no other request. */
+  /** How long access that a client obtained is valid without asking again. 0: for the current request only. */
   readonly lifeMs: number;
 }
 
-/** What falls out is forgotten with its credentials and tokens as soon as no request uses it; connections are shared by all. */
+/** An evicted scope is forgotten with its credentials and tokens once no request uses it; connections are shared by all. */
 const CLIENT_BYTES = 16 * 1024;
 
 interface Client {
@@ -39,8 +39,8 @@ export function createScopes(
   const sign = (text: string) => createHmac('sha256', key).update(text).digest();
 
   /**
-   * A time ends when it ends, whether it was forgotten meanwhile or not: else what is kept from one could be believed in the next.
-   * Each client's ends at moments of its own, so that not all are asked again at once.
+   * Periods end at fixed times, whether or not the scope was forgotten meanwhile: otherwise content of one could be trusted in the next.
+   * Each client's end at different moments, so that not all are revalidated at once.
    */
   function scopeOf(client: Buffer): Scope {
     const span = Math.max(1, lifeMs);
@@ -64,7 +64,7 @@ export function createScopes(
   };
 }
 
-/** Who has shown nothing is told to: some registries answer 403 to a client that they do not know. */
+/** Clients without credentials are told to present some: some registries answer 403 to unknown clients. */
 function createAnonymous(place: Endpoint): Endpoint {
   return createLimited(place, {
     run: (_kind, work) => work().catch(wantCredentials),
@@ -76,7 +76,7 @@ function wantCredentials(error: unknown): never {
   if (!(error instanceof RegistryError) || error.cause instanceof ForbiddenAddress) throw error;
   if (error.status !== 401 && error.status !== 403) throw error;
   const reason =
-    'it was asked without credentials: it gets to see those of clients that pull, and Veneer has none of its own there';
+    'the request had no credentials: this upstream receives those of the pulling clients, and Veneer has none of its own for it';
   throw new RegistryError('UNAUTHORIZED', `${error.message}: ${reason} (passCredentials)`, { cause: error });
 }
 

@@ -1,4 +1,4 @@
-// Getting a token from the server that a challenge names. The distribution project's token and OAuth2 specifications.
+// Gets tokens from the server named in a challenge. The distribution project's token and OAuth2 specifications.
 import { getDomain } from 'tldts';
 import type { Dispatcher } from 'undici';
 import { z } from 'zod';
@@ -12,7 +12,7 @@ import { basic, type Credentials } from './credentials.ts';
 export interface TokenServerOptions {
   readonly upstream: string;
   readonly rules: RealmRules;
-  /** To hosts that are trusted with the credentials, and to all others of the upstream's domain. */
+  /** Transports to hosts trusted with the credentials, and to all others of the upstream's domain. */
   readonly transports: { readonly own: Transport; readonly guarded: Transport };
 }
 
@@ -27,14 +27,14 @@ const MAX_TOKEN_BYTES = 64 * 1024;
 const DEFAULT_TTL_SECONDS = 60;
 const MAX_TTL_SECONDS = 3600;
 
-/** Null counts as absent, as it does to clients written in Go; what makes no sense counts as absent, too. */
+/** Null and invalid values count as absent, as in Go clients. */
 const tokenSchema = z.object({
   token: z.string().nullish().catch(undefined),
   access_token: z.string().nullish().catch(undefined),
   expires_in: z.number().positive().nullish().catch(undefined),
 });
 
-/** Throws 502 for a realm that must not have our credentials and for an answer without a token, else the server's own error. */
+/** Throws 502 for a realm that must not receive our credentials and for an answer without a token, otherwise the server's own error. */
 export async function fetchToken(
   { parameters }: Challenge,
   { credentials, scope }: { readonly credentials: Credentials | undefined; readonly scope: string },
@@ -55,7 +55,9 @@ export async function fetchToken(
   }
 }
 
-/** The challenge knows best. But some ask for `pull` whatever the request was, and none has to name what a mount reads from. */
+/**
+ * The challenge's scope takes precedence. But some ask for `pull` whatever the request was, and they need not name the source of a mount.
+ */
 function chooseScope(asked: string | undefined, own: string): string {
   const [first = '', ...reads] = own.split(' ');
   if (!first.endsWith(':pull,push')) return asked || own;
@@ -117,31 +119,31 @@ function parseToken(answer: unknown, attempt: RequestContext): Grant {
   const token = data?.token || data?.access_token;
   if (!token || !/^[\x21-\x7e]+$/.test(token)) throw badAnswer(attempt, 'the answer has no token');
   const seconds = Math.min(data.expires_in ?? DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS);
-  // A token that ends on its way to the upstream costs one more request: a tenth of its life is slack.
+  // A token that expires on its way costs an extra request: a tenth of its lifetime is subtracted.
   return { authorization: `Bearer ${token}`, ttlMs: seconds * 900 };
 }
 
-// Token realms: where an upstream sends us and our credentials for a token. It may not send them anywhere it likes.
+// Token realms: where an upstream directs us and our credentials. Not every address is acceptable.
 
 interface RealmRules {
   /** Of the upstream. */
   readonly url: URL;
-  /** Further hosts, with their ports, that the configuration trusts with the upstream's credentials. */
+  /** Additional hosts, with their ports, that the configuration trusts with the upstream's credentials. */
   readonly tokenRealms: readonly string[];
 }
 
-/** Customers have hosts of their own below these, although the public suffix list does not say so. */
+/** Customers have their own hosts below these, although the public suffix list does not include them. */
 const SHARED_DOMAINS: readonly string[] = ['amazonaws.com', 'azurecr.io', 'jfrog.io'];
 
-/** Throws 502 for a realm that is no http(s) URL, less safe than the upstream, or neither of its domain nor configured. */
+/** Throws 502 for a realm that is not an http(s) URL, less secure than the upstream, or neither in its domain nor configured. */
 export function parseRealm(text: string, rules: RealmRules, attempt: RequestContext): URL {
   const realm = URL.parse(text);
-  if (!realm || !['http:', 'https:'].includes(realm.protocol)) throw badAnswer(attempt, 'the token realm is no URL');
+  if (!realm || !['http:', 'https:'].includes(realm.protocol)) throw badAnswer(attempt, 'the token realm is not a URL');
   if (rules.url.protocol === 'https:' && realm.protocol !== 'https:') {
     throw badAnswer(attempt, 'the token realm is not https, as the upstream is');
   }
   if (!isTrustedRealm(realm, rules) && !isSameDomain(realm, rules.url)) {
-    const reason = `the token realm ${realm.host} is not of the upstream's domain, nor in tokenRealms of its entry`;
+    const reason = `the token realm ${realm.host} is neither in the upstream's domain nor in tokenRealms of its entry`;
     throw badAnswer(attempt, reason);
   }
   realm.username = '';
@@ -149,7 +151,7 @@ export function parseRealm(text: string, rules: RealmRules, attempt: RequestCont
   return realm;
 }
 
-/** Whether the realm is at the upstream's own host, or at one that the configuration names: it may then be at any address. */
+/** Whether the realm is at the upstream's own host, or at a configured one: its address may then be private. */
 function isTrustedRealm(realm: URL, { url, tokenRealms }: RealmRules): boolean {
   return bareHost(realm.hostname) === bareHost(url.hostname) || tokenRealms.includes(realm.host);
 }
@@ -161,16 +163,19 @@ function isSameDomain(a: URL, b: URL): boolean {
   return getDomain(a.hostname, { allowPrivateDomains: true }) === domain;
 }
 
-/** What a 401 asks for, RFC 9110 section 11.6.1. `scheme` and the names of `parameters` are in lower case. */
+/** The challenge of a 401, RFC 9110 section 11.6.1. `scheme` and the names of `parameters` are lower-case. */
 interface Challenge {
   readonly scheme: string;
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-/** A scheme may have a token68 in place of parameters: it is read as a word, and passed over. Some put a semicolon where a comma belongs. */
+/**
+ * A scheme may have a token68 in place of parameters: it is parsed as a word, and skipped. Some servers use a semicolon in place of a
+ * comma.
+ */
 const PART = /([A-Za-z0-9!#$%&'*+.^_`|~/-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;"]+)))?[\s,;]*/gy;
 
-/** The challenges in their order; what comes after the first fault in the grammar is ignored. */
+/** The challenges in order; anything after the first syntax error is ignored. */
 export function parseChallenges(header: string): readonly Challenge[] {
   const challenges: { scheme: string; parameters: Map<string, string> }[] = [];
   for (const [, word = '', quoted, plain] of header.replace(/^[\s,;]+/, '').matchAll(PART)) {
@@ -181,7 +186,7 @@ export function parseChallenges(header: string): readonly Challenge[] {
   return challenges;
 }
 
-/** The challenge that we can answer: bearer before basic, unless it does not say where its tokens are to be had. */
+/** The challenge that we can answer: bearer before basic, unless it has no realm. */
 export function findChallenge(header: string): Challenge | undefined {
   const challenges = parseChallenges(header);
   const [bearer, basic] = ['bearer', 'basic'].map(wanted => challenges.find(({ scheme }) => scheme === wanted));

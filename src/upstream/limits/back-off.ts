@@ -1,19 +1,20 @@
-// The back-off that a registry asks for: after a 429 with Retry-After no call is made until then, and with its limit used up no manifest is got.
+// Honours a registry's rate limit: after a 429 with Retry-After no call is made until then, and with its limit used up no manifest is
+// requested.
 import { RegistryError } from '../../oci/errors.ts';
 import type { ResponseHeaders } from '../transport/response.ts';
 import { type Clock, remainingMs } from '../waiting.ts';
 import { RateExceeded } from './rate.ts';
 
 export interface BackOff {
-  /** Throws TOOMANYREQUESTS, with what is left of the Retry-After, while the call is to be held back. */
+  /** Throws TOOMANYREQUESTS, with the rest of the Retry-After, while calls are held back. */
   require(kind: CallKind): void;
-  /** Takes note of what an answer says of the registry's limits. */
+  /** Records the rate limit headers of an answer. */
   observe(headers: ResponseHeaders): void;
-  /** Takes note of the upstream's 429 with its Retry-After; ignores any other error. */
+  /** Records the upstream's 429 with its Retry-After; ignores any other error. */
   failed(error: unknown): void;
 }
 
-/** Registries limit how many manifests a client gets, and few limit anything else. */
+/** Registries limit manifest requests per client; few limit anything else. */
 export type CallKind = 'manifest' | 'other';
 
 interface Pause {
@@ -33,8 +34,8 @@ export function createBackOff(name: string, clock: Clock): BackOff {
 
   return {
     require(kind) {
-      check(pauses.all, 'rate-limited by the registry; Retry-After is not over');
-      if (kind === 'manifest') check(pauses.manifest, 'the registry says that its rate limit is used up');
+      check(pauses.all, 'rate-limited by the registry until its Retry-After');
+      if (kind === 'manifest') check(pauses.manifest, 'the rate limit of the registry is used up');
     },
     observe(headers) {
       const seconds = parseExhausted(headers);
@@ -48,14 +49,14 @@ export function createBackOff(name: string, clock: Clock): BackOff {
   };
 }
 
-/** Where a registry says no time, as Docker Hub does. */
+/** Used where a registry gives no time, like Docker Hub. */
 const DEFAULT_RESET_SECONDS = 60;
 const MAX_RESET_SECONDS = 3600;
 
 /**
- * For how many seconds the registry's limit is used up; undefined where something is left, or nothing is said. The fields are those of the
- * IETF's drafts and of Docker Hub: `RateLimit: "q";r=0;t=30`,
- * or `RateLimit-Remaining: 0` with `RateLimit-Reset: 30`, or with a window as in `0;w=21600`.
+ * For how many seconds the registry's limit is used up; undefined where it is not, or not reported. The fields are those of the IETF's
+ * drafts and of Docker Hub: `RateLimit: "q";r=0;t=30`, or `RateLimit-Remaining: 0` with `RateLimit-Reset: 30`, or with a window as in
+ * `0;w=21600`.
  */
 function parseExhausted(headers: ResponseHeaders): number | undefined {
   const combined = single(headers.ratelimit);

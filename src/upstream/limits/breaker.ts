@@ -1,4 +1,4 @@
-// A circuit breaker: what fails again and again is left alone for a while, and then tried by one call before all others.
+// A circuit breaker: calls to an endpoint that keeps failing are rejected for a while, then a single call probes it.
 import { RegistryError } from '../../oci/errors.ts';
 import { Outage } from '../failure.ts';
 import { type Clock, remainingMs } from '../waiting.ts';
@@ -7,11 +7,14 @@ import { RateExceeded } from './rate.ts';
 export interface BreakerChange {
   readonly upstream: string;
   readonly state: 'open' | 'closed';
-  /** What the last failure was. */
+  /** The last failure. */
   readonly reason: string;
 }
 
-/** Only an Outage is a failure; any other RegistryError is an answer, unless it is our own. Throws UNAVAILABLE, with its Retry-After, in place of a call. */
+/**
+ * Only an Outage counts as a failure; any other RegistryError is an answer, unless it is our own. Throws UNAVAILABLE, with its Retry-After,
+ * while open.
+ */
 export type Breaker = <T>(work: () => Promise<T>) => Promise<T>;
 
 export function createBreaker({
@@ -23,9 +26,9 @@ export function createBreaker({
 }: {
   /** The upstream, for messages. */
   readonly name: string;
-  /** How many calls in a row fail before the next is not made. */
+  /** The number of consecutive failures that opens it. */
   readonly failures: number;
-  /** How long none is made. */
+  /** How long it stays open. */
   readonly pauseMs: number;
   readonly clock: Clock;
   readonly onChange?: ((change: BreakerChange) => void) | undefined;
@@ -46,7 +49,7 @@ export function createBreaker({
     inRow += 1;
     reason = error.message;
     if (openedAt !== undefined) {
-      // What was begun before it opened tells nothing new.
+      // Calls started before it opened add no information.
       if (isProbe) openedAt = clock.now();
     } else if (inRow >= failures) {
       openedAt = clock.now();
@@ -81,7 +84,7 @@ export function createBreaker({
     if (!isProbing && leftMs === 0) return probe(work);
     throw new RegistryError(
       'UNAVAILABLE',
-      `${name}: not asked, after ${inRow} failures in a row, the last: ${reason}`,
+      `${name}: not contacted after ${inRow} failures in a row, the last: ${reason}`,
       {
         retryAfterSeconds: Math.max(1, Math.ceil(leftMs / 1000)),
       },

@@ -1,4 +1,4 @@
-// What Veneer sends to one registry is limited: calls at a time, requests at a rate, a circuit breaker, and the back-off that the registry asks for.
+// Limits on the requests to one registry: concurrency, rate, a circuit breaker, and the back-off requested by the registry.
 import PQueue from 'p-queue';
 import { RegistryError } from '../../oci/errors.ts';
 import type { ResponseHeaders } from '../transport/response.ts';
@@ -10,35 +10,35 @@ import { createRateLimiter, type Rate } from './rate.ts';
 
 /** Absent: not limited. */
 export interface LimitPolicy {
-  /** Calls under way at a time; one for a blob is as long as its body. Where it is more than one, blobs leave one of them to all else. */
+  /** Concurrent calls; one for a blob lasts as long as its body. If more than one, blobs leave one for everything else. */
   readonly concurrency?: number | undefined;
-  /** How many calls may wait for others. */
+  /** How many calls may be queued. */
   readonly queue?: number | undefined;
   readonly rate?: Rate | undefined;
   readonly breaker?: BreakerPolicy | undefined;
 }
 
 export interface BreakerPolicy {
-  /** 0: it never opens. */
+  /** 0: never opens. */
   readonly failures: number;
   readonly pauseMs: number;
 }
 
 export interface RegistryLimits {
-  /** Throws what the work throws; TOOMANYREQUESTS or UNAVAILABLE, with a Retry-After, where the limits do not let it begin; or the signal's reason. */
+  /** Throws what the work throws; TOOMANYREQUESTS or UNAVAILABLE, with a Retry-After, if the limits reject it; or the signal's reason. */
   run<T>(kind: CallKind, work: () => Promise<T>, options?: CallOptions): Promise<T>;
   /** The same for a call that lasts as long as the body that it opens. */
   open(work: () => Promise<BlobBody>, options?: CallOptions): Promise<BlobBody>;
   readonly requestLimits: RequestLimits;
-  /** Shares concurrency, rate and breaker; has a back-off of its own, since registries limit each client by itself. */
+  /** Shares concurrency, rate and breaker; has its own back-off, since registries limit each client separately. */
   forClient(): RegistryLimits;
 }
 
-/** What each request to the registry itself takes part in. */
+/** Hooks for each request to the registry itself. */
 export interface RequestLimits {
   /** Waits until the request may be sent. Throws TOOMANYREQUESTS, or the signal's reason. */
   turn(signal?: AbortSignal): Promise<void>;
-  /** Takes note of what an answer says of the registry's limits. */
+  /** Records the rate limit headers of an answer. */
   observe(headers: ResponseHeaders): void;
 }
 
@@ -79,7 +79,7 @@ function createClientLimits({
 }: Pick<RegistryLimits, 'forClient'> & {
   readonly guard: Breaker;
   readonly acquire: Acquire | undefined;
-  /** Taken before the other, by what may take long. */
+  /** Acquired before the other one by long-running calls. */
   readonly acquireForBlob: Acquire | undefined;
   readonly waitForRate: ReturnType<typeof createRateLimiter> | undefined;
   readonly backOff: BackOff;
@@ -135,7 +135,7 @@ function createClientLimits({
   };
 }
 
-/** The same endpoint with every call under the limits; a call throws what they throw, too. */
+/** The same endpoint with every call limited; calls additionally throw what the limits throw. */
 export function createLimited(endpoint: Endpoint, limits: Pick<RegistryLimits, 'run' | 'open'>): Endpoint {
   return {
     name: endpoint.name,
@@ -154,7 +154,7 @@ export function createLimited(endpoint: Endpoint, limits: Pick<RegistryLimits, '
   };
 }
 
-/** Resolves to what releases it. Throws UNAVAILABLE, with a Retry-After, where the queue is full, or the signal's reason. */
+/** Resolves to its release function. Throws UNAVAILABLE, with a Retry-After, where the queue is full, or the signal's reason. */
 type Acquire = (signal?: AbortSignal) => Promise<() => void>;
 
 const RETRY_AFTER_SECONDS = 5;
@@ -167,13 +167,13 @@ function createSemaphore({
   /** The upstream, for messages. */
   readonly name: string;
   readonly concurrency: number;
-  /** How many may wait. */
+  /** The maximum queue length. */
   readonly maxWaiting: number;
 }): Acquire {
   const queue = new PQueue({ concurrency });
   return async signal => {
     if (queue.pending >= concurrency && queue.size >= maxWaiting) {
-      const reason = `${concurrency} calls are under way, and ${queue.size} wait`;
+      const reason = `${concurrency} calls are in progress, and ${queue.size} are waiting`;
       throw new RegistryError('UNAVAILABLE', `${name}: ${reason}`, { retryAfterSeconds: RETRY_AFTER_SECONDS });
     }
     const slot = Promise.withResolvers<() => void>();
@@ -182,7 +182,7 @@ function createSemaphore({
   };
 }
 
-/** The body, which releases the semaphore when it is over, however it ends. */
+/** The body, which releases the semaphore when it ends, for whatever reason. */
 function freeingAtEnd(body: ReadableStream<Uint8Array>, free: () => void): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   return new ReadableStream<Uint8Array>(

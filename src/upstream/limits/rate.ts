@@ -1,4 +1,4 @@
-// Requests at a rate: each waits for its turn, in order, and one that would wait for too long is refused at once.
+// Limits the rate of requests: each waits for its turn, in order, and one that would wait too long is rejected at once.
 import { RegistryError } from '../../oci/errors.ts';
 import { type Clock, untilAborted } from '../waiting.ts';
 
@@ -7,16 +7,16 @@ export interface Rate {
   readonly perMs: number;
 }
 
-/** TOOMANYREQUESTS of our own, with its Retry-After: the upstream was not asked. */
+/** Our own TOOMANYREQUESTS, with its Retry-After: the upstream was not contacted. */
 export class RateExceeded extends RegistryError {}
 
 /** Waits for the next turn. Throws RateExceeded where that is too far away, or the signal's reason. */
 type WaitForRate = (signal?: AbortSignal) => Promise<void>;
 
-/** Clients give up on what says nothing for longer. */
+/** Clients give up if they receive nothing for longer. */
 const MAX_WAIT_MS = 30_000;
 
-/** At most `count` requests in any stretch of `perMs`. Who leaves gives its turn to the next in line. */
+/** At most `count` requests in any period of `perMs`. A caller that leaves passes its turn on to the next. */
 export function createRateLimiter({
   name,
   rate: { count, perMs },
@@ -27,12 +27,12 @@ export function createRateLimiter({
   readonly rate: Rate;
   readonly clock: Clock;
 }): WaitForRate {
-  /** The times of the last `count` turns, the oldest first. */
+  /** The times of the last `count` requests, oldest first. */
   let taken: number[] = [];
   const line = new Set<() => void>();
   let nobodyWaits = new AbortController();
 
-  /** When it is the turn of who has so many before it. */
+  /** The time of the turn after this many waiters. */
   function turnOf(ahead: number): number {
     const now = clock.now().getTime();
     const rounds = Math.floor(ahead / count);
@@ -45,7 +45,7 @@ export function createRateLimiter({
     if (taken.length > count) taken.shift();
   }
 
-  /** Until nobody waits, or all have left. */
+  /** Until nobody waits any more. */
   async function callLine(): Promise<void> {
     nobodyWaits = new AbortController();
     const { signal } = nobodyWaits;
@@ -69,11 +69,11 @@ export function createRateLimiter({
   return async signal => {
     signal?.throwIfAborted();
     const now = clock.now().getTime();
-    // The clock was set back: what it said before counts no more.
+    // The clock was set back: its earlier times are void.
     if ((taken.at(-1) ?? now) > now + MAX_WAIT_MS) taken = [];
     const waitMs = turnOf(line.size) - now;
     if (waitMs > MAX_WAIT_MS) {
-      const reason = `${count} requests in ${Math.ceil(perMs / 1000)} seconds are all that Veneer sends to it`;
+      const reason = `Veneer sends it at most ${count} requests in ${Math.ceil(perMs / 1000)} seconds`;
       const retryAfterSeconds = Math.ceil(waitMs / 1000);
       throw new RateExceeded('TOOMANYREQUESTS', `${name}: ${reason}`, { retryAfterSeconds });
     }

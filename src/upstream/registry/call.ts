@@ -1,4 +1,4 @@
-// Calls to the distribution API of one registry: addressed, authorised for their repository, and named for messages.
+// Calls to the distribution API of one registry: addressed, authorised for their repository, and described for messages.
 import type { ErrorCode } from '../../oci/errors.ts';
 import type { Authorizer } from '../auth/authorizer.ts';
 import { connectionFailure, type RequestContext } from '../failure.ts';
@@ -9,27 +9,27 @@ import type { CallOptions } from '../upstream.ts';
 
 export interface CallsOptions {
   readonly name: string;
-  /** Where `/v2/` is, with no path of its own but perhaps a prefix. */
+  /** The base of `/v2/`, with an optional path prefix. */
   readonly url: URL;
   readonly authorizer: Authorizer;
   readonly transports: Transports;
   readonly readDocument: ReadDocument;
-  /** What the calls are authorised for; default: pull. */
+  /** The actions to authorise; default: pull. */
   readonly actions?: Actions;
 }
 
-/** As a token's scope has them. */
+/** As in the scope of a token. */
 type Actions = 'pull' | 'pull,push';
 
 export interface CallRequest extends CallOptions {
   readonly method?: 'GET' | 'HEAD';
   readonly headers?: Readonly<Record<string, string>>;
   readonly missing: ErrorCode;
-  /** Statuses that are no error. */
+  /** Statuses that are not errors. */
   readonly tolerated?: readonly number[];
 }
 
-/** A document that is small enough to be read whole. */
+/** A document small enough to be read whole. */
 export interface Document {
   readonly raw: Uint8Array;
   readonly headers: ResponseHeaders;
@@ -41,13 +41,13 @@ export interface Call {
   readonly address: URL;
   /** The caller ends the body. */
   read(headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Answer>;
-  /** What `work` makes of the answer; it ends the body, or throws. */
+  /** The result of `work` with the answer; it must end the body, or throw. */
   readBody<T>(work: (response: Answer) => Promise<T>, page?: URL): Promise<T>;
-  /** At most MAX_MANIFEST_BYTES of `address`, or of a further page of it. */
+  /** At most MAX_MANIFEST_BYTES of `address`, or of a further page. */
   readDocument(page?: URL): Promise<Document>;
 }
 
-/** `path` is what follows the repository, and may have a query. */
+/** `path` follows the repository, and may have a query. */
 type CreateCall = (repository: string, path: string, request: CallRequest) => Call;
 
 export function createCalls({
@@ -83,7 +83,7 @@ export function createCalls({
   };
 }
 
-/** Where the names of repositories begin, with its last slash. */
+/** The base of repository names, with a trailing slash. */
 export function apiBase({ origin, pathname }: URL): string {
   return `${origin}${pathname.replace(/\/$/, '')}/v2/`;
 }

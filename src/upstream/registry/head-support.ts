@@ -1,18 +1,18 @@
-// Which registries do not support HEAD: they are asked by GET for a while, but no longer than needed, as some limit how often a tag is got.
+// Tracks which registries do not support HEAD: they are asked by GET, but not for longer than needed, since some limit GETs of tags.
 import type { Memory } from '../../memory.ts';
 import { type Clock, remainingMs } from '../waiting.ts';
 
-/** What HEAD is for: a registry may send a client for its blobs to where only GET is answered, and answer HEAD of manifests itself. */
+/** What HEAD is used for: a registry may redirect blobs to a host that only supports GET, while supporting HEAD of manifests itself. */
 export type HeadKind = 'manifests' | 'blobs';
 
-/** What one registry has made of HEAD, whoever asked. */
+/** The experience with one registry, from all callers. */
 export interface HeadSupport {
-  /** Whether HEAD is known to be refused where GET is answered. */
+  /** Whether HEAD is known to fail where GET succeeds. */
   isRefused(kind: HeadKind, repository: string): boolean;
-  /** The statuses of a HEAD that say nothing of what it asks for. A 404 is believed where HEAD has worked. */
+  /** The statuses of a HEAD that are inconclusive. A 404 is trusted where HEAD has worked before. */
   doubted(kind: HeadKind, repository: string): readonly number[];
   worked(kind: HeadKind, repository: string): void;
-  /** HEAD had this status, and GET was answered. */
+  /** HEAD had this status, but GET succeeded. */
   refused(kind: HeadKind, repository: string, status: number): void;
 }
 
@@ -22,10 +22,10 @@ interface Known {
 }
 
 const MEMORY_MS = 3600_000;
-/** Of all its repositories alike: it does not know the method. */
+/** For all its repositories: it does not support the method. */
 const UNKNOWN_METHOD: readonly number[] = [405, 501];
 const DOUBTED: readonly number[] = [400, 403, 404, ...UNKNOWN_METHOD];
-/** No repository has this name. */
+/** Not a repository name. */
 const ALL = '*';
 
 export function createHeadSupport(clock: Pick<Clock, 'now'>, memory: Memory): HeadSupport {

@@ -2,7 +2,7 @@
 import { badAnswer, type RequestContext } from '../failure.ts';
 import type { ResponseHeaders } from '../transport/response.ts';
 
-/** The address of the page after `page`, as its Link header has it; undefined on the last. Throws 502 for another host. */
+/** The address of the page after `page`, from its Link header; undefined on the last. Throws 502 for another host. */
 export function findNext(headers: ResponseHeaders, page: URL, attempt: RequestContext): URL | undefined {
   const target = findTarget(headers);
   if (target === undefined) return undefined;
@@ -12,8 +12,8 @@ export function findNext(headers: ResponseHeaders, page: URL, attempt: RequestCo
 }
 
 /**
- * What the Link header says to ask next, in the place of `page`: a query, empty or with its `?`; undefined on the last page. Its host is not
- * asked: behind a proxy, many a registry does not know its own name. Throws 502 for what is no page of the same list.
+ * The next query according to the Link header of `page`: empty or with its `?`; undefined on the last page. The host is ignored: behind a
+ * proxy, many registries do not know their own name. Throws 502 for a page of another list.
  */
 export function findNextQuery(headers: ResponseHeaders, page: URL, attempt: RequestContext): string | undefined {
   const target = findTarget(headers);
@@ -24,7 +24,7 @@ export function findNextQuery(headers: ResponseHeaders, page: URL, attempt: Requ
   throw badAnswer(attempt, 'the next page is not of the same list');
 }
 
-/** Some send a link of no relation, which then is to the next page. */
+/** Some send a link without a relation, which then means the next page. */
 function findTarget({ link }: ResponseHeaders): string | undefined {
   const links = [
     ...[link ?? []]
@@ -38,7 +38,7 @@ function findTarget({ link }: ResponseHeaders): string | undefined {
   return (next ?? (isPlain ? only : undefined))?.[1];
 }
 
-/** Whether one of the relations is `next`, in quotes or without. */
+/** Whether one of the relations is `next`, quoted or not. */
 function isNext(parameters: string): boolean {
   const [, relations = ''] = /;\s*rel\s*=([^;,]*)/i.exec(parameters) ?? [];
   return relations

@@ -1,4 +1,4 @@
-// A registry behind its mirrors: they are asked first, in order, and what they cannot give comes from the next, last of all from the registry.
+// A registry with mirrors: endpoints are tried in order, mirrors first, and the registry itself last.
 import type { Memory } from '../../memory.ts';
 import type { ByteRange } from '../../oci/bytes.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
@@ -37,7 +37,7 @@ export function createMirrored(mirrors: readonly Endpoint[], own: Endpoint, memo
     headManifest: (repository, reference, options) =>
       first(endpoint => endpoint.headManifest(repository, reference, options), options, requireNamed),
     getManifest: (repository, reference, options) =>
-      // What is named by its digest is verified by that.
+      // Content requested by digest is verified.
       first(
         endpoint => endpoint.getManifest(repository, reference, options),
         options,
@@ -46,7 +46,7 @@ export function createMirrored(mirrors: readonly Endpoint[], own: Endpoint, memo
     headBlob: (repository, digest, options) =>
       first(endpoint => endpoint.headBlob(repository, digest, options), options),
     listTags: (repository, page, options) => first(endpoint => endpoint.listTags(repository, page, options), options),
-    // Mirrors seldom keep them, and that a mirror has none says nothing.
+    // Mirrors seldom have them, so their absence proves nothing.
     findReferrers: (repository, digest, options) => own.findReferrers(repository, digest, options),
     openBlob(repository, digest, options = {}) {
       const endpoints = [...mirrors.filter(mirror => !badMirrors.has(mirror, digest)), own];
@@ -57,17 +57,17 @@ export function createMirrored(mirrors: readonly Endpoint[], own: Endpoint, memo
   };
 }
 
-/** Throws MANIFEST_INVALID for the page of a portal, or of whatever else answers every request. */
+/** Throws MANIFEST_INVALID for the page of a captive portal, or of anything else that answers every request. */
 function requireManifest({ raw, contentType, digest }: ManifestBody): void {
   requireNamed({ digest: undefined, contentType: parseManifest(raw, contentType, digest).mediaType });
 }
 
 function requireNamed({ digest, contentType }: ManifestHead): void {
   if (digest !== undefined || isIndexType(contentType) || isManifestType(contentType)) return;
-  throw new RegistryError('MANIFEST_INVALID', `it is ${contentType || 'of no type'}, and has no digest`);
+  throw new RegistryError('MANIFEST_INVALID', `it has ${contentType || 'no Content-Type'}, and no digest`);
 }
 
-/** Which mirrors have sent other bytes for a digest: they are not asked for that blob again. */
+/** Which mirrors have sent wrong bytes for a digest: they are skipped for that blob. */
 interface BadMirrors {
   has(endpoint: Endpoint, digest: Digest): boolean;
   add(endpoint: Endpoint, digest: Digest): void;
@@ -92,13 +92,13 @@ function createBadMirrors(memory: Memory): BadMirrors {
 
 interface Opened extends BlobBody {
   readonly endpoint: Endpoint;
-  /** Those that come after it. */
+  /** The endpoints after it. */
   readonly rest: readonly Endpoint[];
 }
 
 /**
- * A blob from the first endpoint that has it; where its body breaks off, the next endpoint goes on. Throws what the last endpoint throws. The
- * body is verified where it is the whole blob.
+ * A blob from the first endpoint that has it; where its body is cut off, the next endpoint continues. Throws what the last endpoint throws.
+ * The body is verified where it is the whole blob.
  */
 async function openFirst(endpoints: readonly Endpoint[], blob: MirroredBlob): Promise<BlobBody> {
   const opened = await open(endpoints, blob, blob.range);

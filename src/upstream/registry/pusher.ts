@@ -13,11 +13,11 @@ import { createRegistry, type RegistryOptions } from './registry.ts';
 
 export function createPusher(
   options: RegistryOptions & {
-    /** Hosts, with their ports, at which an upload may go on. */
+    /** Hosts, with their ports, that may continue an upload. */
     readonly redirectHosts: readonly string[];
   },
 ): Pusher {
-  // A token that may only pull is not given for a repository that is yet to be made.
+  // A pull-only token is refused for a repository that does not exist yet.
   const registry = createRegistry({ ...options, actions: 'pull,push' });
   const transport = options.transports.own;
 
@@ -33,7 +33,7 @@ export function createPusher(
       try {
         return await mount(writes, digest, from);
       } catch (error) {
-        // Nothing is lost: what keeps it from mounting keeps it from an upload too, or does not matter there.
+        // Nothing is lost: what prevents a mount prevents an upload too, or does not matter there.
         if (error instanceof RegistryError) return false;
         throw error;
       }
@@ -63,22 +63,22 @@ async function mount({ addressOf, write, parseSession }: Writes, digest: Digest,
   const uploads = addressOf(`blobs/uploads/?${new URLSearchParams({ mount: digest, from })}`);
   const { statusCode, headers } = await write(uploads, { method: 'POST' });
   if (statusCode === 201) return true;
-  // An upload has begun in its place, which we do not need.
+  // An upload was started instead, which we do not need.
   await write(parseSession(headers.location, uploads), { method: 'DELETE' });
   return false;
 }
 
-// The upload of one blob: a session, and in it the bytes, as one piece or in chunks. distribution-spec "Pushing blobs".
+// Uploads one blob: starts a session, and sends the bytes in one piece or in chunks. distribution-spec "Pushing blobs".
 
 const CONTENT = { 'content-type': 'application/octet-stream' };
 const CHUNK_BYTES = 8 * 1024 * 1024;
 const MAX_CHUNK_BYTES = 64 * 1024 * 1024;
-/** What a registry, or a proxy before it, says that takes no blob in one piece. */
+/** The statuses of a registry, or a proxy in front, that requires chunks. */
 const WANTS_CHUNKS: readonly number[] = [405, 413];
 
 interface Upload {
   readonly writes: Writes;
-  /** Decides how often an upload that broke begins anew. */
+  /** Decides how often a broken upload is restarted. */
   readonly transport: Transport;
   readonly signal: AbortSignal | undefined;
 }
@@ -95,7 +95,7 @@ async function uploadBlob(upload: Upload, blob: PushedBlob): Promise<void> {
 
 interface Session {
   readonly address: URL;
-  /** The least that a chunk before the last must have. */
+  /** The minimum length of all chunks but the last. */
   readonly minChunkBytes: number;
 }
 
@@ -103,11 +103,11 @@ async function start({ addressOf, write, parseSession, attempt }: Writes): Promi
   const from = addressOf('blobs/uploads/');
   const { headers } = await write(from, { method: 'POST' });
   const minChunkBytes = Number(headers['oci-chunk-min-length'] ?? 0);
-  if (!(minChunkBytes <= MAX_CHUNK_BYTES)) throw badAnswer(attempt, `it wants chunks of over ${MAX_CHUNK_BYTES} bytes`);
+  if (!(minChunkBytes <= MAX_CHUNK_BYTES)) throw badAnswer(attempt, `it requires chunks of more than ${MAX_CHUNK_BYTES} bytes`);
   return { address: parseSession(headers.location, from), minChunkBytes };
 }
 
-/** An upload that broke has taken an unknown part of the bytes: the next try has a session of its own. */
+/** A broken upload has stored an unknown part of the bytes: the retry uses its own session. */
 async function putWhole({ writes, transport, signal }: Upload, { digest, size, open }: PushedBlob): Promise<void> {
   const headers = { ...CONTENT, 'content-length': `${size}` };
   const body = async () => Readable.from(await open(), { objectMode: false });
@@ -140,14 +140,14 @@ async function finish(response: Dispatcher.ResponseData, digest: Digest, { attem
   requireStored(response, digest, attempt);
 }
 
-/** The query that is there is the registry's own, and may be signed: not a character of it changes. */
+/** The existing query is the registry's own, and may be signed: it is preserved verbatim. */
 function withDigest(address: URL, digest: Digest): URL {
   const url = new URL(address);
   url.search = `${url.search ? `${url.search}&` : '?'}digest=${encodeURIComponent(digest)}`;
   return url;
 }
 
-/** All of `size` bytes, but for the last. */
+/** All of `size` bytes, except for the last one. */
 async function* chunksOf(body: ReadableStream<Uint8Array>, size: number): AsyncGenerator<Uint8Array> {
   let pieces: Uint8Array[] = [];
   let bytes = 0;
@@ -165,14 +165,14 @@ async function* chunksOf(body: ReadableStream<Uint8Array>, size: number): AsyncG
   if (bytes > 0) yield Buffer.concat(pieces);
 }
 
-// Requests that change a repository: authorised to pull and push, sent to the registry alone, and their failures made RegistryErrors.
-// Their redirects are not followed: what is pushed goes where the configuration says.
+// Requests that change a repository: authorised to pull and push, sent only to the registry itself, with failures mapped to RegistryErrors.
+// Redirects are not followed: pushes only go where the configuration says.
 
 interface WriteTarget {
   readonly repository: string;
-  /** What is written, after the repository, for messages. */
+  /** The target, relative to the repository, for messages. */
   readonly part: string;
-  /** Another repository that is read from. */
+  /** Another repository to read from. */
   readonly from?: string | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -184,13 +184,13 @@ interface Writes {
   readonly attempt: RequestContext;
   /** An address of the repository's API. */
   addressOf(path: string): URL;
-  /** The answer of whatever status. Throws as Transport.send does, and RegistryError. */
+  /** The answer, whatever its status. Throws as Transport.send does, and RegistryError. */
   send(url: URL, request: WriteRequest): Promise<Answer>;
-  /** The answer of status 2xx, its body ended. */
+  /** The answer with status 2xx, its body consumed. */
   write(url: URL, request: WriteRequest): Promise<Answer>;
-  /** Runs the work; what it throws becomes a RegistryError, or the signal's reason. */
+  /** Runs the work; errors become a RegistryError, or the signal's reason. */
   attempting<T>(work: () => Promise<T>): Promise<T>;
-  /** Where an upload goes on. Throws 502 for a host that may not have it. */
+  /** Where an upload continues. Throws 502 for a disallowed host. */
   parseSession(location: unknown, from: URL): URL;
 }
 
@@ -198,7 +198,7 @@ const MISSING: ErrorCode = 'NAME_UNKNOWN';
 
 function createWrites(
   options: RegistryOptions & {
-    /** Hosts, with their ports, at which an upload may go on. */
+    /** Hosts, with their ports, that may continue an upload. */
     readonly redirectHosts: readonly string[];
   },
   { repository, part, from, signal }: WriteTarget,
@@ -242,11 +242,11 @@ function createWrites(
       }),
     parseSession(location, previous) {
       const url = typeof location === 'string' ? URL.parse(location, previous) : null;
-      if (!url) throw badAnswer(attempt, 'it does not say where the upload goes on');
+      if (!url) throw badAnswer(attempt, 'the upload has no Location');
       url.username = '';
       url.password = '';
       if (url.origin === home.origin || isAllowed(url)) return url;
-      const reason = `the upload is to go on at another host, ${url.host}, that is not in redirectHosts of its entry`;
+      const reason = `the upload continues at another host, ${url.host}, which is not in redirectHosts of its entry`;
       throw badAnswer(attempt, reason);
     },
   };
@@ -258,9 +258,9 @@ function createWrites(
   }
 }
 
-/** Throws 502 where the answer to a push names other bytes. A digest of another algorithm may be of the same ones. */
+/** Throws 502 where the answer to a push reports other bytes. A digest of another algorithm may be of the same ones. */
 function requireStored({ headers }: Dispatcher.ResponseData, digest: Digest, attempt: RequestContext): void {
   const named = headers['docker-content-digest'];
   if (typeof named !== 'string' || !isDigest(named) || digestAlgorithm(named) !== digestAlgorithm(digest)) return;
-  if (named !== digest) throw badAnswer(attempt, `it has stored ${named} instead of ${digest}`);
+  if (named !== digest) throw badAnswer(attempt, `it stored ${named} instead of ${digest}`);
 }

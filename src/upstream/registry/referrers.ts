@@ -19,13 +19,13 @@ interface ReferrersRequest {
 }
 
 const MAX_PAGES = 16;
-/** What is absent, or cannot be asked for. */
+/** Absent, or not supported. */
 const CANNOT: readonly number[] = [404, 405];
 const MAX_TOTAL_BYTES = 4 * MAX_MANIFEST_BYTES;
 
 /**
- * The bytes of an index, filtered where `artifactType` is given; undefined when there are none. distribution-spec "Listing Referrers".
- * Throws 502 for an answer that is no index, for more pages or bytes than we take, and for a page at another host.
+ * The bytes of an index, filtered by `artifactType` if given; undefined when there are none. distribution-spec "Listing Referrers". Throws
+ * 502 for an answer that is not an index, beyond the limits of pages and bytes, and for a page at another host.
  */
 export async function readReferrers(
   api: Call,
@@ -63,11 +63,11 @@ function referrersTag(digest: Digest): string {
   return `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, 64)}`;
 }
 
-// Pages of referrers, and the one index that they become.
+// Pages of referrers, merged into one index.
 
 const MAX_ENTRIES = 4096;
 
-/** Loose: what is not named here is the upstream's to say, and is passed on. */
+/** Loose: other fields are the upstream's, and passed on. */
 const indexSchema = z.looseObject({
   schemaVersion: z.literal(2),
   manifests: z
@@ -92,20 +92,20 @@ interface ReferrersPage {
   readonly isFiltered: boolean;
 }
 
-/** Undefined where the bytes are no index. */
+/** Undefined where the bytes are not an index. */
 function findPage({ raw, headers }: Document): ReferrersPage | undefined {
   const { data } = indexSchema.safeParse(findJson(raw));
   return data && { raw, index: data, isFiltered: isFiltered(headers) };
 }
 
-/** Throws 502 where the bytes are no index. */
+/** Throws 502 where the bytes are not an index. */
 function parsePage(document: Document, attempt: RequestContext): ReferrersPage {
   const page = findPage(document);
   if (page) return page;
   throw badAnswer(attempt, `the answer is not an index of at most ${MAX_ENTRIES} referrers`);
 }
 
-/** One index of all pages, filtered where `artifactType` is given. A single page that needs no change is passed on byte for byte. */
+/** One index of all pages, filtered by `artifactType` if given. A single page that needs no change is passed on byte for byte. */
 function mergePages(
   pages: readonly ReferrersPage[],
   artifactType: string | undefined,
@@ -123,7 +123,7 @@ function mergePages(
   throw badAnswer(attempt, `its referrers make an index of more than ${MAX_MANIFEST_BYTES} bytes`);
 }
 
-/** Undefined for what is no JSON. The error would quote the upstream. */
+/** Undefined for invalid JSON. The error would quote the upstream. */
 function findJson(raw: Uint8Array): unknown {
   try {
     return parseJson(raw);

@@ -21,7 +21,7 @@ export interface RegistryClient {
   /** Throws UNSUPPORTED where the URL has a path. */
   describe(): RegistryAddress;
   findCredentials(): Promise<Credentials | undefined>;
-  /** The same registry as a client of its own sees it. Each has tokens of its own, and a back-off of its own. */
+  /** The same registry for one of its clients, with separate tokens and back-off. */
   forClient(credentials: Credentials | undefined): () => Endpoint;
 }
 
@@ -30,7 +30,7 @@ interface RegistryClientOptions {
   readonly entry: EndpointEntry;
   readonly policy: LimitPolicy;
   readonly findInDocker: FindCredentials | undefined;
-  /** What the configuration has for another host. */
+  /** The configuration of another host. */
   readonly findElsewhere?: FindCredentials | undefined;
   readonly transports: {
     readonly own: Transport;
@@ -45,11 +45,11 @@ interface RegistryClientOptions {
 }
 
 export const HUB = 'docker.io';
-/** What an authorizer holds beside its grants. */
+/** The memory of an authorizer besides its grants. */
 const AUTHORIZER_BYTES = 4096;
 const HUB_URL = 'https://registry-1.docker.io';
 
-/** Who asks: Veneer or a client. */
+/** The identity: Veneer's or a client's. */
 interface Who extends Pick<AuthorizerOptions, 'findCredentials'> {
   readonly findAt?: FindCredentials | undefined;
 }
@@ -59,7 +59,7 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
   const { own, guarded, named } = transports;
   const { tokenRealms = [], redirectHosts = [] } = entry;
   const url = new URL(entry.url ?? (name === HUB ? HUB_URL : `https://${name}`));
-  // A mirror in its place is known by its own host, to builders and in Docker's config.json.
+  // A mirror used instead is known by its own host, to builders and in Docker's config.json.
   const host = name === HUB && url.origin === HUB_URL ? HUB : url.host;
   const findCredentials = async () => entry.credentials ?? findInDocker?.(host);
   const heads = createHeadSupport(clock, memory);
@@ -69,7 +69,7 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
   const limits = createRegistryLimits({ name, policy: options.policy, clock, onBreaker: options.onBreaker });
   const connect = (limits: RegistryLimits, who: Who) => {
     const authorizer = createAuthorizer({ upstream: name, rules, transports: { own, guarded }, clock, memory, ...who });
-    // Of others that redirects lead to.
+    // Of other hosts that redirects lead to.
     const authorizers = memory.openCache<Authorizer>({ weigh: () => AUTHORIZER_BYTES });
     const createAt = ({ origin, host }: URL) =>
       createAuthorizer({
@@ -78,7 +78,7 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
         transports: { own: elsewhere(new URL(origin)), guarded },
         clock,
         memory,
-        // Whoever sends us there chooses what is asked for there: as somebody only where the entry trusts it with that.
+        // A redirect chooses the URL: we only authenticate there if the entry trusts that host.
         findCredentials: async () => (redirectHosts.includes(host) ? who.findAt?.(host) : undefined),
       });
     const authorizerAt = (target: URL) => {
@@ -110,15 +110,15 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
   };
 }
 
-/** What the configuration says of one address of a registry. */
+/** The configuration of one endpoint of a registry. */
 export interface EndpointEntry {
-  /** Default: https at the upstream's name. Plain http only where it is said here. */
+  /** Default: https at the upstream's name. Plain http only if configured. */
   readonly url?: string | undefined;
   readonly credentials?: Credentials | undefined;
   readonly tls?: TlsOptions | undefined;
-  /** Hosts, with their ports, that may get the credentials for a token, at any address and of any domain. */
+  /** Hosts, with their ports, that may receive the credentials for a token, at any address and of any domain. */
   readonly tokenRealms?: readonly string[] | undefined;
-  /** Hosts, with their ports, that a redirect may lead to although their address is private, and at which an upload may go on. */
+  /** Hosts, with their ports, that redirects may lead to although their address is private, and that may continue an upload. */
   readonly redirectHosts?: readonly string[] | undefined;
 }
 
@@ -126,16 +126,16 @@ interface MirrorEntry extends EndpointEntry {
   readonly url: string;
 }
 
-/** The policy holds for each of its endpoints by itself. */
+/** The policy applies to each of its endpoints separately. */
 export interface UpstreamEntry extends EndpointEntry, LimitPolicy {
-  /** Asked before it, in this order. Nothing of its credentials is theirs, and nothing of theirs another's. */
+  /** Tried before it, in this order. They never share credentials with it or with each other. */
   readonly mirrors?: readonly MirrorEntry[] | undefined;
-  /** Whether it is never asked. */
+  /** Whether it is never contacted. */
   readonly offline?: boolean | undefined;
-  /** Whether its pulls show it the credentials of their clients, and we none of our own. */
+  /** Whether it receives the credentials of pulling clients, in place of our own. */
   readonly passCredentials?: boolean | undefined;
   /** Globs of the repositories that may be pulled; default: all. */
   readonly allow?: readonly string[] | undefined;
-  /** Globs of those that may not, although they are allowed. */
+  /** Globs of excluded repositories, which take precedence. */
   readonly deny?: readonly string[] | undefined;
 }

@@ -21,7 +21,7 @@ import { findNextQuery } from './link.ts';
 import { readReferrers } from './referrers.ts';
 import { MAX_QUERY_LENGTH, type NextPages, pageOf, readTags } from './tag-list.ts';
 
-/** What a request is for. */
+/** The purpose of a request. */
 interface Asked {
   readonly kind: HeadKind;
   readonly repository: string;
@@ -36,7 +36,7 @@ export interface RegistryOptions extends CallsOptions {
 export function createRegistry(options: RegistryOptions): Endpoint {
   const call = createCalls(options);
   const { heads, nextPages } = options;
-  // What is about to be pushed is most often not there: that is believed.
+  // Content about to be pushed is usually missing: a 404 is trusted.
   const isPushing = options.actions === 'pull,push';
 
   async function getManifest(repository: string, reference: string, options?: ManifestOptions): Promise<ManifestBody> {
@@ -49,7 +49,7 @@ export function createRegistry(options: RegistryOptions): Endpoint {
     return { raw: document.raw, digest, contentType: contentType(document.headers) };
   }
 
-  /** The answer to HEAD; where that says nothing, what `get` gives. */
+  /** The answer to HEAD, or the result of `get` where that is inconclusive. */
   async function head<T>(
     { kind, repository, reference }: Asked,
     request: CallRequest,
@@ -125,12 +125,12 @@ export function createRegistry(options: RegistryOptions): Endpoint {
   };
 }
 
-/** Some registries have only what a client accepts. */
+/** Some registries only return what a client accepts. */
 function manifestRequest({ signal, accept = [] }: ManifestOptions = {}): CallRequest {
   return { signal, headers: { accept: [ACCEPT_MANIFESTS, ...accept].join(', ') }, missing: 'MANIFEST_UNKNOWN' };
 }
 
-/** The digest that the bytes must have: the one asked for, else the one that the upstream names. */
+/** The digest that the bytes must have: the requested one, otherwise the one reported by the upstream. */
 function promisedDigest(reference: string, headers: ResponseHeaders): Digest | undefined {
   if (isDigest(reference)) return reference;
   const named = singleHeader(headers, 'docker-content-digest')?.trim();
@@ -147,7 +147,7 @@ function verify({ raw, headers }: Document, digest: Digest, attempt: RequestCont
   }
 }
 
-/** Where no digest tells, what can be read is not encoded. */
+/** Without a digest, readable content counts as not encoded. */
 function requirePlain({ raw, headers }: Document, attempt: RequestContext): void {
   const coding = findCoding(headers);
   if (coding && !isJson(raw)) throw badAnswer(attempt, encodedFault(coding));
@@ -167,7 +167,7 @@ function queryOf({ n, last }: TagPage): string {
   return query.size > 0 ? `?${query}` : '';
 }
 
-/** Whether the query says no more than that the page after these tags is meant. */
+/** Whether the query only asks for the page after these tags. */
 function isAfter(query: string, tags: readonly string[]): boolean {
   const parameters = new URLSearchParams(query);
   const last = parameters.get('last') ?? tags.at(-1);

@@ -1,4 +1,4 @@
-// Lists of tags: read as they come, for they may be large, and in pages, the upstream's or, where it knows none, our own.
+// Lists of tags: streamed, since they may be large, and paged, by the upstream or, where it does not page, by us.
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { Tokenizer, TokenParser, TokenType } from '@streamparser/json';
 import type { Dispatcher } from 'undici';
@@ -7,14 +7,14 @@ import { badAnswer, type RequestContext, TooLong } from '../failure.ts';
 import { encodedFault, findCoding } from '../transport/response.ts';
 import type { TagList, TagPage } from '../upstream.ts';
 
-/** Registries that do not page have lists of this size, with all that they say of each tag. */
+/** The size of lists from registries that do not page, with all their details of each tag. */
 const MAX_LIST_BYTES = 64 * 1024 * 1024;
 const MAX_TAG_LENGTH = 128;
-/** Of what a registry says to ask for next. */
+/** For the query of the next page. */
 export const MAX_QUERY_LENGTH = 2048;
 
 /**
- * The tags of an answer; null is none, and what is no tag is left out. Throws 502 for what is no list, an error of the connection, or
+ * The tags of an answer; null means none, and invalid tags are dropped. Throws 502 for anything but a list, an error of the connection, or
  * TooLong.
  */
 export async function readTags(response: Dispatcher.ResponseData, attempt: RequestContext): Promise<readonly string[]> {
@@ -35,7 +35,7 @@ export async function readTags(response: Dispatcher.ResponseData, attempt: Reque
   return tags;
 }
 
-/** A byte order mark is no part of the text. */
+/** A byte order mark is not part of the text. */
 function withoutMark(chunk: Uint8Array): Uint8Array {
   return chunk[0] === 0xef && chunk[1] === 0xbb && chunk[2] === 0xbf ? chunk.subarray(3) : chunk;
 }
@@ -45,7 +45,7 @@ const MAX_DEPTH = 2;
 const OPENING: readonly TokenType[] = [TokenType.LEFT_BRACE, TokenType.LEFT_BRACKET];
 const CLOSING: readonly TokenType[] = [TokenType.RIGHT_BRACE, TokenType.RIGHT_BRACKET];
 
-/** Tells the members of `tags`. What nests deeper than they do counts as null, however deep: it takes no memory. */
+/** Emits the members of `tags`. Values nested in them count as null, however deep, and take no memory. */
 function createParser(onTag: (value: unknown) => void): Tokenizer {
   const tokenizer = new Tokenizer();
   const parser = new TokenParser({ paths: ['$.tags.*'], keepStack: false });
@@ -68,7 +68,7 @@ function parse(parser: Tokenizer, chunk: Uint8Array): boolean {
     parser.write(chunk);
     return true;
   } catch {
-    // The cause would quote the answer, which may hold what we sent.
+    // The cause would quote the answer, which may contain what we sent.
     return false;
   }
 }
@@ -78,25 +78,25 @@ function noList({ headers }: Dispatcher.ResponseData, attempt: RequestContext): 
   return badAnswer(attempt, coding ? encodedFault(coding) : 'the answer is not a list of tags');
 }
 
-/** What an upstream without further pages has sent: the page that it was asked for, or all tags, of which it is made here. */
+/** The answer of an upstream without further pages: the requested page, or all tags, from which the page is made here. */
 export function pageOf(sent: readonly string[], page: TagPage): TagList {
   const { n, last } = page;
   const isPage = (n === undefined || sent.length <= n) && (last === undefined || !sent.includes(last));
   return isPage ? { tags: sent, hasMore: false } : pageOfAll(sent, page);
 }
 
-/** Sorted by us, a page begins after `last`, whether that is there or not. */
+/** We sort: a page begins after `last`, whether or not that exists. */
 export function pageOfAll(all: readonly string[], { n, last }: TagPage): TagList {
   const rest = [...new Set(all)].sort().filter(tag => last === undefined || tag > last);
   const tags = rest.slice(0, n);
   return { tags, hasMore: tags.length > 0 && tags.length < rest.length };
 }
 
-/** Next pages by words of the upstream's own, as a client gets to hold them: what it gives back is what it was given, for the same list. */
+/** Next pages with an upstream's own query, as sealed for a client: it can only return what it was given, for the same list. */
 export interface NextPages {
   /** `list` is the upstream and the repository. */
   seal(list: string, query: string): string;
-  /** The query. Throws 400 for what was not sealed for this list since the start. */
+  /** The query. Throws 400 for anything that was not sealed for this list since the start. */
   open(list: string, next: string): string;
 }
 
@@ -117,7 +117,7 @@ export function createNextPages(): NextPages {
       const [given, own] = [Buffer.from(signature, 'base64url'), sign(list, query)];
       if (given.byteLength === own.byteLength && timingSafeEqual(given, own)) return query;
       const reason =
-        'next: this page was not given out for this list, or before a restart; list the tags from the start';
+        'next: this page token is not valid for this list, or no longer valid after a restart; list the tags from the start';
       throw new RegistryError('UNSUPPORTED', reason, { status: 400 });
     },
   };

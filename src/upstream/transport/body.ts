@@ -1,4 +1,4 @@
-// Bodies as other rooms take them. One that is cut goes on where it stopped: the rest is asked for anew, by Range.
+// Response bodies as streams that resume: a broken transfer is continued by Range.
 import type { Dispatcher } from 'undici';
 import type { ByteRange } from '../../oci/bytes.ts';
 import type { Digest } from '../../oci/digest.ts';
@@ -17,24 +17,24 @@ import {
   strongEtag,
 } from './response.ts';
 
-/** Something that can be read whole or in part, more than once. */
+/** Something that can be read whole or in part, repeatedly. */
 interface BodySource {
   readonly attempt: RequestContext;
-  /** An answer of status 2xx to a request with these headers. The signal ends the request, and later the body. */
+  /** An answer with status 2xx to a request with these headers. The signal ends the request, and later the body. */
   readonly read: (headers: Readonly<Record<string, string>>, signal: AbortSignal) => Promise<Answer>;
-  /** What its bytes are, which the reader verifies. All else goes on only with the same strong ETag. */
+  /** The digest of its bytes, verified by the reader. Without one, only the same strong ETag allows resuming. */
   readonly digest?: Digest | undefined;
   readonly range?: ByteRange | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 const MAX_RESUMES = 5;
-/** An encoded body up to this size is found out before its reader is told that all is well. */
+/** Encoded bodies up to this size are detected before their reader gets the response. */
 const MAX_LOOKED_AT = 256 * 1024;
 
 /**
- * Opens the source. Throws 502 where the answer is not of the range asked for, or is encoded. The body fails with a RegistryError,
- * 504 for an upstream that hangs, or with the reason of the signal. The caller reads it to its end or cancels it.
+ * Opens the source. Throws 502 where the answer is not the requested range, or is encoded. The body fails with a RegistryError, 504 for an
+ * upstream that hangs, or with the reason of the signal. The caller reads it to its end or cancels it.
  */
 export async function openBody(source: BodySource): Promise<BlobBody> {
   const stop = new AbortController();
@@ -54,12 +54,12 @@ export async function openBody(source: BodySource): Promise<BlobBody> {
   return { body: await lookAt(verified), size, coding };
 }
 
-/** Opens what comes after the bytes that were received. */
+/** Opens the rest after the received bytes. */
 type Reopen = (received: number) => Promise<Part>;
 
 interface Part {
   readonly chunks: AsyncIterator<Uint8Array>;
-  /** In bytes; undefined where the upstream does not say. */
+  /** In bytes; undefined where the upstream does not report it. */
   readonly size: number | undefined;
   readonly etag: string | undefined;
   readonly coding: string | undefined;
@@ -81,7 +81,7 @@ async function openPart(
   if (range ? isPart(response, range) : isWhole(response)) {
     return { ...told, chunks: reportingWaits(chunks, response.unbound()) };
   }
-  // Many a server that ignores a Range sends all there is. What is content by its digest is the same again; else its ETag has to say so.
+  // Many servers ignore a Range and send everything. Content with a digest is the same again; otherwise its ETag must match.
   const isSame = digest !== undefined || (etag !== undefined && told.etag === etag);
   if (range && isWhole(response) && isSame && hasPart(told, range)) {
     return {
@@ -94,12 +94,12 @@ async function openPart(
   throw badAnswer(attempt, 'it does not serve the range asked for');
 }
 
-/** As far as its size is told. */
+/** As far as its size is known. */
 function hasPart({ size }: Pick<Part, 'size'>, { end }: ByteRange): boolean {
   return size === undefined || size > end;
 }
 
-/** A server that refuses the Range, or answers another one, may have the whole: what is content by its digest is the same again. */
+/** A server that refuses the Range, or answers another one, may send the whole: content with a digest is the same again. */
 async function resume(
   source: BodySource,
   range: ByteRange,
@@ -120,7 +120,7 @@ function isRefusal(error: unknown): boolean {
   return error instanceof RegistryError && !(error instanceof Outage) && error.code !== 'TOOMANYREQUESTS';
 }
 
-/** A proxy that changed something may say 203. */
+/** A proxy that changed something may send 203. */
 function isWhole({ statusCode, headers }: Dispatcher.ResponseData): boolean {
   return statusCode !== 206 && headers['content-range'] === undefined;
 }
@@ -130,7 +130,7 @@ function isPart({ statusCode, headers }: Dispatcher.ResponseData, range: ByteRan
   return statusCode === 206 && served.startsWith(`bytes ${range.start}-${range.end}/`);
 }
 
-/** Only what is waited for counts: a reader may take its time. */
+/** Only time spent waiting counts: the reader may be slow. */
 async function* reportingWaits(chunks: AsyncIterator<Uint8Array>, reportWait: ReportWait): AsyncGenerator<Uint8Array> {
   try {
     for (;;) {
@@ -145,7 +145,7 @@ async function* reportingWaits(chunks: AsyncIterator<Uint8Array>, reportWait: Re
   }
 }
 
-/** The part of the whole. */
+/** The range within the whole. */
 async function* cut(chunks: AsyncIterator<Uint8Array>, { start, end }: ByteRange): AsyncGenerator<Uint8Array> {
   let position = 0;
   for (let next = await chunks.next(); !next.done; next = await chunks.next()) {
@@ -176,7 +176,7 @@ function stream(
       const canResume = reopen && resumes++ < MAX_RESUMES && !isTimeout(cause);
       const rest = canResume ? await reopen(received).catch(() => undefined) : undefined;
       source.signal?.throwIfAborted();
-      // What went wrong first says more than why the rest could not be had.
+      // The first error says more than why resuming failed.
       if (!rest) throw connectionFailure(cause, source.attempt);
       chunks = rest.chunks;
       return next();
@@ -197,7 +197,7 @@ function stream(
   );
 }
 
-/** The same bytes, whose end is an error unless they have the digest. */
+/** The same bytes; the stream fails at its end unless they have the digest. */
 function verify(body: ReadableStream<Uint8Array>, digest: Digest, fault: Error): ReadableStream<Uint8Array> {
   const verifier = createVerifier({ digest });
   return body.pipeThrough(
@@ -217,7 +217,7 @@ function verify(body: ReadableStream<Uint8Array>, digest: Digest, fault: Error):
   );
 }
 
-/** The same bytes, of which the first are read already: throws what is thrown there. */
+/** The same bytes, the first of which are already read: throws what that throws. */
 async function lookAt(body: ReadableStream<Uint8Array>): Promise<ReadableStream<Uint8Array>> {
   const reader = body.getReader();
   const seen: Uint8Array[] = [];

@@ -1,4 +1,4 @@
-// Connections out: TLS, and the guard that keeps strangers from making us reach what is private.
+// Outgoing connections: TLS, and the guard that prevents requests to private addresses.
 import type { LookupAddress, LookupAllOptions, LookupOptions } from 'node:dns';
 import ipaddr from 'ipaddr.js';
 import { buildConnector } from 'undici';
@@ -11,7 +11,7 @@ export interface TlsOptions {
   readonly insecure?: boolean | undefined;
 }
 
-/** Resolves a name to all its addresses, as `dns.lookup` does. */
+/** Resolves a name to all its addresses, like `dns.lookup`. */
 export type Lookup = (
   hostname: string,
   options: LookupAllOptions,
@@ -20,13 +20,13 @@ export type Lookup = (
 
 export interface ConnectorOptions {
   readonly connectMs: number;
-  /** Whether only public addresses may be reached, by name or as they are. */
+  /** Whether only public addresses may be dialled, by name or literally. */
   readonly isGuarded: boolean;
   readonly tls?: TlsOptions | undefined;
   readonly lookup: Lookup;
 }
 
-/** The address is one that no stranger may make us reach. */
+/** The address is private or reserved. */
 export class ForbiddenAddress extends Error {
   override readonly name = 'ForbiddenAddress';
 
@@ -73,7 +73,7 @@ interface Question {
 
 type LookupCallback = (error: NodeJS.ErrnoException | null, address: string | LookupAddress[], family?: number) => void;
 
-/** Checks the very addresses that are dialled next, so that a second answer of the name server cannot differ. */
+/** Checks the addresses that are then dialled, so that a second DNS answer cannot differ. */
 function answer(
   { hostname, options, isGuarded }: Question,
   error: NodeJS.ErrnoException | null,
@@ -88,23 +88,23 @@ function answer(
   else callback(null, first.address, first.family);
 }
 
-// Which addresses a stranger may make us dial: public ones only.
+// Public addresses: the only ones that untrusted input may make us dial.
 
-/** Public by its range, but a cloud's metadata service: Azure's wire server. */
+/** In a public range, but a cloud's metadata service: Azure's wire server. */
 const METADATA: readonly string[] = ['168.63.129.16'];
 
-/** All that is given out to hosts of the public internet. What is around it may reach an IPv4 network behind a translator. */
+/** The global unicast range. The ranges around it may reach an IPv4 network through a translator. */
 const GLOBAL_UNICAST = ipaddr.parseCIDR('2000::/3');
 
-/** The middle of an address whose last 32 bits are an IPv4 address that a tunnel leads to (ISATAP). */
+/** The middle of an ISATAP address, whose last 32 bits are an IPv4 address. */
 const ISATAP: readonly (number | undefined)[][] = [
   [0x0000, 0x5efe],
   [0x0200, 0x5efe],
 ];
 
 /**
- * Whether `text` is an IP address, of the kind that a host in the public internet has: none of the special-purpose registries of IANA
- * (RFC 6890). IPv4 mapped into IPv6 counts as what it holds; no other form that carries an IPv4 address is public.
+ * Whether `text` is a public IP address: in none of the special-purpose registries of IANA (RFC 6890). IPv4 mapped into IPv6 counts as the
+ * IPv4 address; no other form that embeds one is public.
  */
 export function isPublicAddress(text: string): boolean {
   if (!ipaddr.isValid(text)) return false;
@@ -115,7 +115,7 @@ export function isPublicAddress(text: string): boolean {
   return address.match(GLOBAL_UNICAST) && !ISATAP.some(([a, b]) => a === fifth && b === sixth);
 }
 
-/** The host of a URL without the brackets of IPv6 and the dot of a full name. */
+/** The host of a URL without the brackets of IPv6 and a trailing dot. */
 export function bareHost(hostname: string): string {
   return hostname.replace(/^\[|\]$/g, '').replace(/\.$/, '');
 }

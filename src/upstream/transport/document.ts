@@ -1,12 +1,12 @@
-// Documents of upstreams, which are read whole: many at once, but few that are large, as each is in memory until it is kept and sent on.
+// Reads documents of upstreams whole: many at once, but few large ones, as each is in memory until it is stored and sent.
 import pLimit from 'p-limit';
 import { MAX_MANIFEST_BYTES } from '../../oci/manifest.ts';
 import { readLimited } from '../failure.ts';
 
-/** The whole body, of at most MAX_MANIFEST_BYTES; of a large one the rest comes when it has its turn. Throws TooLong. */
+/** The whole body, of at most MAX_MANIFEST_BYTES; the rest of a large one waits for its turn. Throws TooLong. */
 export type ReadDocument = (body: AsyncIterable<Uint8Array>) => Promise<Uint8Array>;
 
-/** What nearly all documents have is far less. */
+/** Almost all documents are far smaller. */
 const LITTLE_BYTES = 512 * 1024;
 const MAX_LARGE = 2;
 

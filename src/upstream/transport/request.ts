@@ -1,4 +1,4 @@
-// One read from an upstream: authorised, its redirects followed by hand, its failure made a RegistryError.
+// Sends one read to an upstream: authorised, with redirects followed manually, and failures mapped to RegistryErrors.
 import type { Readable } from 'node:stream';
 import { RegistryError } from '../../oci/errors.ts';
 import type { Authorizer } from '../auth/authorizer.ts';
@@ -7,15 +7,15 @@ import type { RequestLimits } from '../limits/limits.ts';
 import { type Answer, singleHeader } from './response.ts';
 import type { Transport, TransportRequest } from './transport.ts';
 
-/** The ways to the network. */
+/** The transports. */
 export interface Transports {
   /** To the upstream's own host. */
   readonly own: Transport;
-  /** To where a redirect leads, when that is another host. */
+  /** To another host, after a redirect. */
   elsewhere(url: URL): Transport;
-  /** Of what goes to the upstream's own host. */
+  /** Hooks for requests to the upstream's own host. */
   readonly requestLimits?: RequestLimits | undefined;
-  /** Who we are at such a host; undefined where we must be nobody. What it knows of us is never what the upstream does. */
+  /** Our authorizer for such a host; undefined where we must stay anonymous. It is independent of the upstream's. */
   authorizerAt?(url: URL): Authorizer | undefined;
 }
 
@@ -25,15 +25,15 @@ export interface SendOptions {
   readonly signal?: AbortSignal | undefined;
   readonly attempt: RequestContext;
   readonly transports: Transports;
-  /** Absent where we are nobody, as at a layer's own address. */
+  /** Absent for anonymous requests, such as to a layer's own address. */
   readonly auth?: { readonly authorizer: Authorizer; readonly scope: string } | undefined;
-  /** Opened for each time that it is sent. */
+  /** Called for each attempt to send it. */
   readonly body?: Uint8Array | (() => Promise<Readable>) | undefined;
 }
 
 interface ReadOptions extends SendOptions {
   readonly method: 'GET' | 'HEAD';
-  /** Statuses that are no error to the caller. */
+  /** Statuses that are not errors to the caller. */
   readonly tolerated?: readonly number[] | undefined;
 }
 
@@ -41,9 +41,9 @@ const MAX_REDIRECTS = 5;
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
 
 /**
- * The answer of status 2xx, or of one that is tolerated; the caller ends its body. Throws RegistryError, or the signal's reason when that
- * aborts. A 401 is answered once at each host, as what we are there, and a 403 to a kept answer with a new one: no host gets an
- * Authorization that is another's.
+ * The answer with status 2xx, or a tolerated one; the caller ends its body. Throws RegistryError, or the signal's reason when that aborts.
+ * A 401 is answered once for each host, with our credentials for it, and a 403 to a cached Authorization with a new one: no host gets
+ * another's Authorization.
  */
 export async function read(url: URL, options: ReadOptions): Promise<Answer> {
   try {
@@ -57,7 +57,7 @@ export async function read(url: URL, options: ReadOptions): Promise<Answer> {
   }
 }
 
-/** The answer, if its status is 2xx. Throws RegistryError, and ends the body, for any other. */
+/** The answer, if its status is 2xx. Otherwise throws RegistryError, and ends the body. */
 export async function requireSuccess(response: Answer, attempt: RequestContext): Promise<Answer> {
   if (response.statusCode >= 400) throw await responseFailure(response, attempt);
   if (response.statusCode < 300) return response;
@@ -65,12 +65,12 @@ export async function requireSuccess(response: Answer, attempt: RequestContext):
   throw badAnswer(attempt, `unexpected status ${response.statusCode}`);
 }
 
-/** The answer, of whatever status; the caller ends its body. Throws as Transport.send does, and what the authorizer throws. */
+/** The answer, whatever its status; the caller ends its body. Throws as Transport.send does, and what the authorizer throws. */
 export function sendAuthorized(url: URL, options: SendOptions): Promise<Answer> {
   return converse(url, options, homeOf(options));
 }
 
-/** How to get to a host, and who we are there. */
+/** The transport and identity for a host. */
 interface Way {
   readonly transport: Transport;
   readonly requestLimits?: RequestLimits | undefined;
@@ -91,7 +91,7 @@ async function converse(url: URL, options: SendOptions, way: Way): Promise<Answe
   const sent = auth?.authorizer.find(auth.scope);
   let response = await send(url, options, way, sent);
   if (auth && sent && response.statusCode === 403) {
-    // Some registries say so to a token that has expired. Without one they say what they want.
+    // Some registries answer 403 to an expired token. Without one, they send a challenge.
     await response.body.dump();
     auth.authorizer.forget(auth.scope);
     response = await send(url, options, way);
@@ -114,17 +114,17 @@ async function follow(from: URL, options: ReadOptions, first: Answer): Promise<A
     await response.body.dump();
     if (hops === MAX_REDIRECTS) throw badAnswer(attempt, `more than ${MAX_REDIRECTS} redirects`);
     url = parseLocation(singleHeader(response.headers, 'location'), url, attempt);
-    // Another host that sends us back chooses the path: our credentials are not for that.
+    // A host that redirects back to us chooses the path: our credentials must not be used for that.
     isHome &&= url.origin === from.origin;
     response = await converse(url, options, isHome ? homeOf(options) : elsewhereOf(url, options));
   }
   return response;
 }
 
-/** Where a redirect leads. Throws 502 for what is less safe than `from`, or no http at all. */
+/** The target of a redirect. Throws 502 for one that is less secure than `from`, or not http(s). */
 export function parseLocation(location: unknown, from: URL, attempt: RequestContext): URL {
   const url = typeof location === 'string' ? URL.parse(location, from) : null;
-  if (!url) throw badAnswer(attempt, 'a redirect to nowhere');
+  if (!url) throw badAnswer(attempt, 'a redirect without a valid Location');
   if (!['http:', 'https:'].includes(url.protocol)) throw badAnswer(attempt, 'a redirect that is not http or https');
   if (from.protocol === 'https:' && url.protocol !== 'https:')
     throw badAnswer(attempt, 'a redirect from https to http');

@@ -1,29 +1,29 @@
-// Answers: what their headers say, and how to let go of one.
+// Response headers, and discarding responses.
 import type { Dispatcher } from 'undici';
 
-/** An answer whose body has to be there within the time that a document may take. */
+/** A response with a deadline for its body, as for documents. */
 export interface Answer extends Dispatcher.ResponseData {
-  /** Lets the body take longer, as it is the content of a blob, and gives what it has to keep to instead. */
+  /** Replaces the deadline, as for the content of a blob, with a minimum rate. */
   readonly unbound: () => ReportWait;
 }
 
-/** To be told of each wait for bytes. Throws where too few of them have come for too long. */
+/** To be called for each wait for bytes. Throws where the rate is too low for too long. */
 export type ReportWait = (waitedMs: number, bytes: number) => void;
 
 export type ResponseHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
-/** A day: an upstream must not send a client away for ever. */
+/** A day: an upstream must not send clients away for ever. */
 const MAX_RETRY_AFTER_SECONDS = 86_400;
 
-/** Lets go of a body that nobody will read. */
+/** Discards a body that nobody will read. */
 export function discard({ body }: Dispatcher.ResponseData): void {
-  // A body that is destroyed before its end says so, and without a listener that ends the process.
+  // Destroying an unfinished body emits an error, which without a listener ends the process.
   body.on('error', () => {}).destroy();
 }
 
 /**
- * The codings that an answer says its body has; undefined for none. We ask for none, and some that say one have none: stores that keep what
- * an upload said of itself, and servers that go by a file's first bytes. Only the digest of the bytes tells. RFC 9110 section 8.4.
+ * The Content-Encoding that an answer claims; undefined for none. We request none, and some claims are wrong: stores that record what an
+ * upload claimed, and servers that guess by content. Only the digest of the bytes decides. RFC 9110 section 8.4.
  */
 export function findCoding(headers: ResponseHeaders): string | undefined {
   const codings = [headers['content-encoding'] ?? []].flat().join(',').split(',');
@@ -36,12 +36,12 @@ export function findCoding(headers: ResponseHeaders): string | undefined {
     : undefined;
 }
 
-/** What is wrong with bytes that are not the promised ones, where an answer has named a coding. */
+/** The explanation for wrong bytes where an answer claimed an encoding. */
 export function encodedFault(coding: string): string {
   return `the body is encoded (content-encoding: ${coding}), though we asked for identity`;
 }
 
-/** A header that must not be there twice; where it is, and says the same, it counts once. */
+/** A header that must not be repeated; identical repetitions count once. */
 export function singleHeader(headers: ResponseHeaders, name: string): string | undefined {
   const [first, ...others] = [headers[name] ?? []].flat();
   return others.every(other => other === first) ? first : undefined;
@@ -52,17 +52,17 @@ export function contentLength({ headers }: Dispatcher.ResponseData): number | un
   return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
 
-/** The media type alone, in lower case; empty where there is none. */
+/** Only the media type, in lower case; empty where there is none. */
 export function contentType(headers: ResponseHeaders): string {
   return [headers['content-type'] ?? []].flat()[0]?.split(';', 1)[0]?.trim().toLowerCase() ?? '';
 }
 
-/** The ETag, where equal ones mean equal bytes. */
+/** The ETag, if it is strong. */
 export function strongEtag({ etag }: ResponseHeaders): string | undefined {
   return typeof etag === 'string' && /^"[\x21\x23-\x7e]*"$/.test(etag) ? etag : undefined;
 }
 
-/** The seconds of a Retry-After header, at most a day. A date counts from the Date of the same answer: clocks differ. */
+/** The seconds of a Retry-After header, at most a day. A date is relative to the Date of the same answer: clocks differ. */
 export function parseRetryAfter(headers: ResponseHeaders): number | undefined {
   const { 'retry-after': value, date } = headers;
   if (typeof value !== 'string') return undefined;
@@ -73,7 +73,7 @@ export function parseRetryAfter(headers: ResponseHeaders): number | undefined {
   return Number.isNaN(seconds) ? undefined : Math.min(Math.max(0, seconds), MAX_RETRY_AFTER_SECONDS);
 }
 
-/** In milliseconds; NaN for what is no HTTP date. */
+/** In milliseconds; NaN for an invalid HTTP date. */
 function parseDate(text: unknown): number {
   return typeof text === 'string' && text.endsWith(' GMT') ? Date.parse(text) : Number.NaN;
 }

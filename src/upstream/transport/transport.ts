@@ -1,5 +1,5 @@
-// The one way out to the network: undici with our time limits, retries, TLS, and the guard against private addresses.
-// Undici's own retry interceptor would also resume bodies, at an address that may have expired: body.ts does that.
+// The only way out to the network: undici with our timeouts, retries, TLS, and the guard against private addresses. Undici's own retry
+// interceptor would also resume bodies, at an address that may have expired: body.ts does that.
 import { lookup } from 'node:dns';
 import { Readable } from 'node:stream';
 import { Agent, type Dispatcher, errors, request } from 'undici';
@@ -10,17 +10,17 @@ import { type Answer, discard, parseRetryAfter } from './response.ts';
 export interface Timeouts {
   readonly connectMs: number;
   readonly headersMs: number;
-  /** Without a byte. */
+  /** Without receiving a byte. */
   readonly bodyMs: number;
-  /** For the whole of a body that is no blob; default: one minute. */
+  /** For the whole body of a document; default: one minute. */
   readonly documentMs?: number | undefined;
-  /** What a blob brings at least in a second, on average; default: 1 KiB. */
+  /** The minimum average rate of a blob, in bytes per second; default: 1 KiB. */
   readonly minBytesPerSecond?: number | undefined;
 }
 
 export interface TransportOptions extends Pick<ConnectorOptions, 'isGuarded' | 'tls'> {
   readonly timeouts: Timeouts;
-  /** How often a request is sent again after the first time. */
+  /** The number of retries. */
   readonly retries: number;
   /** The longest wait before the first retry; it doubles. */
   readonly retryDelayMs: number;
@@ -29,41 +29,41 @@ export interface TransportOptions extends Pick<ConnectorOptions, 'isGuarded' | '
   readonly lookup?: Lookup | undefined;
 }
 
-/** All that leaves with a request. */
+/** Everything sent with a request. */
 export interface TransportRequest {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly headers: Readonly<Record<string, string>>;
-  /** A stream is sent once, whatever happens: it is destroyed, or read to its end. */
+  /** A stream is sent once: it is read to its end, or destroyed. */
   readonly body?: string | Uint8Array | Readable | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Waited for each time before it is sent. */
+  /** Awaited before each attempt. */
   readonly turn?: ((signal?: AbortSignal) => Promise<void>) | undefined;
 }
 
 export interface Transport {
   /**
-   * The answer, of whatever status; redirects are not followed, and its coding is as asked: none. The caller ends its body.
-   * Throws ForbiddenAddress, an error of undici or the system, or the signal's reason.
+   * The answer, whatever its status; redirects are not followed, and it is not decoded. The caller ends its body. Throws ForbiddenAddress,
+   * an error of undici or the system, or the signal's reason.
    */
   send(url: URL, options: TransportRequest): Promise<Answer>;
-  /** Does `work` again where `send` would send again: for what takes more than one request to repeat. */
+  /** Retries `work` in the same way as `send`: for operations of several requests. */
   repeat(work: () => Promise<Answer>, signal?: AbortSignal): Promise<Answer>;
-  /** Breaks what is under way. */
+  /** Aborts requests in progress. */
   close(): Promise<void>;
 }
 
-/** A registry that got a large blob looks at all of it, and may move it, before it answers. */
+/** A registry that has received a large blob verifies it, and may move it, before it answers. */
 const STORING = 10;
 
-/** A body that drips could go on for ever within the time that it may be silent. */
+/** Otherwise a body could drip for ever, never silent for too long. */
 const DOCUMENT_MS = 60_000;
 const MIN_BYTES_PER_SECOND = 1024;
 
-/** Breaks a body that takes longer than a document may, until it is unbound. */
+/** Aborts a body that takes longer than a document may, until the deadline is lifted. */
 function bind({ body }: Dispatcher.ResponseData, timeouts: Timeouts): Answer['unbound'] {
   const { documentMs = DOCUMENT_MS, bodyMs, minBytesPerSecond = MIN_BYTES_PER_SECOND } = timeouts;
   const timer = setTimeout(() => {
-    // Nobody may be reading just now.
+    // The reader may be pausing.
     body.on('error', () => {}).destroy(new errors.BodyTimeoutError());
   }, documentMs).unref();
   body.once('close', () => clearTimeout(timer));
@@ -77,7 +77,7 @@ function bind({ body }: Dispatcher.ResponseData, timeouts: Timeouts): Answer['un
   };
 }
 
-/** A transport whose requests are retried. The caller closes it. */
+/** A transport with retries. The caller closes it. */
 export function createTransport(options: TransportOptions): Transport {
   const { timeouts, retries, retryDelayMs, clock = systemClock, random, isGuarded, tls } = options;
   const agent = new Agent({
@@ -109,7 +109,7 @@ export function createTransport(options: TransportOptions): Transport {
   };
 }
 
-/** A longer wait is the client's to decide. */
+/** A longer wait is for the client to decide. */
 const MAX_DELAY_MS = 5_000;
 const TRANSIENT_STATUSES: readonly number[] = [429, 500, 502, 503, 504];
 const TRANSIENT_CODES: readonly string[] = [
@@ -125,7 +125,7 @@ const TRANSIENT_CODES: readonly string[] = [
 ];
 
 /**
- * Retries after a failed connection or a transient status, at the time that the server asks for. The first answer that is final, or the last
+ * Retries after a failed connection or a transient status, no sooner than the server asks for. Returns the first final answer, or the last
  * one. Throws as `send` does, or when the signal aborts a wait.
  */
 async function sendWithRetries(
@@ -137,12 +137,12 @@ async function sendWithRetries(
     random = Math.random,
     signal,
   }: {
-    /** How often a request is sent again after the first time. */
+    /** The number of retries. */
     readonly retries: number;
     /** The longest wait before the first retry; it doubles. */
     readonly retryDelayMs: number;
     readonly clock: Clock;
-    /** From 0 to 1: what failed for many at the same moment must not be asked again by all of them at the next. Default: Math.random. */
+    /** From 0 to 1: spreads retries of requests that failed at the same moment. Default: Math.random. */
     readonly random?: (() => number) | undefined;
     readonly signal?: AbortSignal | undefined;
   },
@@ -155,7 +155,7 @@ async function sendWithRetries(
     });
     const asked = response && parseRetryAfter(response.headers);
     const backoffMs = retryDelayMs * 2 ** attempt;
-    // What the server asks for is the least.
+    // The server's Retry-After is the minimum.
     const delayMs = asked === undefined ? backoffMs * (0.5 + random() / 2) : asked * 1000;
     const spreadMs = asked === undefined ? 0 : retryDelayMs * (1 - random());
     if (response) {

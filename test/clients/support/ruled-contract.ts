@@ -38,7 +38,7 @@ const PLAIN = 'library/plain:1';
 const MACHINES = { 'linux/amd64': 'x86_64', 'linux/arm64': 'aarch64', 'linux/arm/v7': 'armv7l' } as const;
 const UNCHANGED = printedOf('x86_64');
 const IN_FORCE = '"msg":"the rules have changed"';
-const FAULTY = '"msg":"the rules have changed, but with faults: the old ones stay"';
+const FAULTY = '"msg":"the changed rules have errors: the previous ones stay active"';
 
 const Manifest = z.object({ config: z.object({ digest: z.string() }) });
 

@@ -76,7 +76,7 @@ describe('an explanation', () => {
   test('says that nothing matches', async () => {
     await app.configure({ rules: [{ ...RULE, match: { image: 'quay.io/**' } }] });
     const { outcome, reason, digest, sourceDigest } = await explain({ image: IMAGE });
-    expect([outcome, reason, digest]).toEqual(['unchanged', 'no rule is for it', sourceDigest]);
+    expect([outcome, reason, digest]).toEqual(['unchanged', 'no rule matches it', sourceDigest]);
     expect((await app.head(NAME, '1')).digest).toBe(sourceDigest);
   });
 

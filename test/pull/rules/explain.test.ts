@@ -99,7 +99,7 @@ test('tells of one layer of two rules which of them is of which', async () => {
 test('says that nothing matches, and that the image stays as it is', async () => {
   const world = createWorld({ rules: [ruleOf('other', { match: { image: ['docker.io/**'], not: [] } })] });
   const { outcome, reason, sourceDigest, digest, platforms } = await world.explain(`${NAME}:1`);
-  expect([outcome, reason, digest]).toEqual(['unchanged', 'no rule is for it', sourceDigest]);
+  expect([outcome, reason, digest]).toEqual(['unchanged', 'no rule matches it', sourceDigest]);
   expect(platforms.map(each => each.platform)).toEqual(PLATFORMS);
   for (const each of platforms)
     expect(each).toMatchObject({ digest: each.sourceDigest, rules: [], differences: [], layers: [] });
@@ -134,7 +134,7 @@ test('says of an artifact that rules leave it as it is', async () => {
   for (const reference of [`${NAME}:sha256-x.sig`, `${NAME}@${artifact}`]) {
     expect(await world.explain(reference)).toMatchObject({
       ...{ outcome: 'unchanged', digest: artifact, platforms: [] },
-      reason: 'it is no image: rules leave artifacts as they are',
+      reason: 'it is not an image: rules do not change artifacts',
     });
   }
 });
@@ -144,7 +144,7 @@ test("says of the upstream's digest that it is served as it is", async () => {
   const { digest } = world.image.root;
   const told = await world.explain(`${NAME}:1@${digest}`);
   expect(told).toMatchObject({ image: `${NAME}@${digest}`, outcome: 'unchanged', pinned: 'upstream', digest });
-  expect(told.reason).toBe("it is named by the upstream's digest, and served as it is");
+  expect(told.reason).toBe("it is requested by the upstream's digest, and served unchanged");
 });
 
 test("says of the upstream's digest that a rule refuses it", async () => {
@@ -167,7 +167,7 @@ test('tells a digest that rules made by what made it, whatever the rules say now
     sourceDigest: world.image.root.digest,
     digest: root,
   });
-  expect(told.reason).toBe(`made of ${NAME}:1 by ca, and stays what it is`);
+  expect(told.reason).toBe(`derived from ${NAME}:1 by ca, and does not change any more`);
   const [, arm64] = told.platforms;
   const alone = await world.explain(`${NAME}@${arm64?.digest}`);
   expect(alone).toMatchObject({ digest: arm64?.digest, sourceDigest: arm64?.sourceDigest, platforms: [arm64] });
@@ -184,7 +184,7 @@ test('tells a digest that rules left as it was, whatever they say now', async ()
   });
   expect(await world.explain(`${NAME}@${digest}`)).toMatchObject({
     ...{ outcome: 'unchanged', pinned: 'upstream', digest, platforms: [{ platform: 'windows/amd64', digest }] },
-    reason: `${NAME}:1 led to it, and no rule changed it`,
+    reason: `${NAME}:1 resolved to it, and no rule changed it`,
   });
 });
 
@@ -226,7 +226,7 @@ function createWorld({ rules, image: options, made }: WorldOptions) {
   async function apply(tag: string) {
     const ruled = await state.find({ repository: NAME, tag, caller: undefined });
     const sourceDigest = tags.get(tag);
-    if (!ruled || !sourceDigest) throw new Error('no rule is for it');
+    if (!ruled || !sourceDigest) throw new Error('no rule matches it');
     const sourceName = `${NAME}:${tag}`;
     const { steps, layerSources } = ruled;
     const { root } = await augmentations.get({ origin, sourceName, sourceDigest, steps, layerSources });
