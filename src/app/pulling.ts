@@ -81,10 +81,7 @@ export function createPulling(deps: PullingDeps): Pulling {
   const upstreams = openUpstreams(deps);
 
   const onFailed: TransfersDeps['onFailed'] = (digest, error) =>
-    log.warn(
-      { digest, err: error },
-      'a transfer failed: nothing was cached, and its readers were cut off',
-    );
+    log.warn({ digest, err: error }, 'a transfer failed: nothing was cached, and its readers were cut off');
   const blobs = createBlobs({ content, links, onFailed });
   const { tagFreshnessMs, freshness, stale, negativeMs } = config.cache;
   const negativeCache = createNegativeCache({ memoryMs: negativeMs, now, memory });

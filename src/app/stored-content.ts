@@ -47,7 +47,10 @@ export function createReportDamage({
 }): ReportDamage {
   return ({ of, digest, size, reason, setAside, repositories, isHealed }) => {
     const remedy = isHealed ? 'it was restored from memory' : REMEDIES[of];
-    log.error({ of, digest, size, repositories, setAside, reason }, `stored content was damaged by the disk: ${remedy}`);
+    log.error(
+      { of, digest, size, repositories, setAside, reason },
+      `stored content was damaged by the disk: ${remedy}`,
+    );
     events.damaged({ digest, size, repositories });
   };
 }
@@ -93,6 +96,7 @@ export function createScrubbing({
 /** A slow disk, or a low rate, makes a round take longer than configured. */
 function logRound(log: Logger, { count, bytes, damaged, ranMs }: ScrubTotals, everyMs: number): void {
   const facts = { count, bytes, damaged, ranMs };
-  if (ranMs > everyMs * 1.1) log.warn(facts, 'scrubbed all stored content, but took longer than scrub.every: raise scrub.rate');
+  if (ranMs > everyMs * 1.1)
+    log.warn(facts, 'scrubbed all stored content, but took longer than scrub.every: raise scrub.rate');
   else log.info(facts, 'scrubbed all stored content');
 }

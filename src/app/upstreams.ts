@@ -73,8 +73,7 @@ export function openUpstreams({
 
 function logBreaker(log: Logger): (change: BreakerChange) => void {
   return ({ upstream, state, reason }) => {
-    if (state === 'open')
-      log.warn({ upstream, reason }, 'an upstream keeps failing: circuit breaker opened');
+    if (state === 'open') log.warn({ upstream, reason }, 'an upstream keeps failing: circuit breaker opened');
     else log.info({ upstream }, 'an upstream has recovered: circuit breaker closed');
   };
 }

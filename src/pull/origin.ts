@@ -83,7 +83,10 @@ export function createOrigins(deps: {
     if (named) return named;
     // Otherwise an upstream would learn a token.
     if (name.startsWith('wt/')) {
-      throw new RegistryError('NAME_UNKNOWN', 'names under wt/ are reserved for tokens: use the name of the source image');
+      throw new RegistryError(
+        'NAME_UNKNOWN',
+        'names under wt/ are reserved for tokens: use the name of the source image',
+      );
     }
     if (defaultUpstream === 'none') {
       throw new RegistryError(

@@ -215,10 +215,7 @@ export function normalizeName(registry: string): string {
 
 /** 503, since it is unknown whether the registry has it: a 404 would let a recipe build it. */
 function offline(name: string, what: string): RegistryError {
-  return new RegistryError(
-    'UNAVAILABLE',
-    `${name}: ${what}: not cached, and the upstream is configured as offline`,
-  );
+  return new RegistryError('UNAVAILABLE', `${name}: ${what}: not cached, and the upstream is configured as offline`);
 }
 
 /** Every call throws UNAVAILABLE. */

@@ -65,7 +65,9 @@ test.each([
   for (const containerConfig of [{ env: ['A=1'] }, { layers: [{ location }] }, { labels: { a: 'b' } }]) {
     expect(await answerTo({ containerImage, containerConfig })).toEqual({
       status: 400,
-      body: { message: `${containerImage}: it is not an image but an artifact, such as a chart: it cannot be augmented` },
+      body: {
+        message: `${containerImage}: it is not an image but an artifact, such as a chart: it cannot be augmented`,
+      },
     });
   }
   expect((await answerTo({ containerImage })).status).toBe(200);

@@ -120,7 +120,10 @@ describe('have the same digests', () => {
     const { name, targetDigest } = await app.submit({ containerConfig });
     editRecords(app, 'token', value => Buffer.from(value.toString().replaceAll(targetDigest, digestOf(layer))));
     const response = await app.request(`/v2/${name}/manifests/1`);
-    expect([response.status, await response.text()]).toEqual([404, expect.stringContaining('submit the request again')]);
+    expect([response.status, await response.text()]).toEqual([
+      404,
+      expect.stringContaining('submit the request again'),
+    ]);
   });
 });
 

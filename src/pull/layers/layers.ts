@@ -110,7 +110,10 @@ function lostUpload(digest: Digest): RegistryError {
 }
 
 function lostRuleLayer(digest: Digest): RegistryError {
-  return new RegistryError('UNAVAILABLE', `the layer ${digest} of a rule is lost and may be read again soon: try again`);
+  return new RegistryError(
+    'UNAVAILABLE',
+    `the layer ${digest} of a rule is lost and may be read again soon: try again`,
+  );
 }
 
 /**

@@ -114,7 +114,9 @@ function tellChange({ images }: Augmented, steps: Steps): string {
 /** A tag may have resolved to an image that no rule matches, where other digests are refused. */
 function tellMade(sourceName: string, steps: Steps): string {
   const names = namesOf(steps);
-  return names === '' ? `it is what ${sourceName} resolved to` : `derived from ${sourceName} by ${names}, and does not change any more`;
+  return names === ''
+    ? `it is what ${sourceName} resolved to`
+    : `derived from ${sourceName} by ${names}, and does not change any more`;
 }
 
 function namesOf(steps: Steps): string {

@@ -103,7 +103,8 @@ async function start({ addressOf, write, parseSession, attempt }: Writes): Promi
   const from = addressOf('blobs/uploads/');
   const { headers } = await write(from, { method: 'POST' });
   const minChunkBytes = Number(headers['oci-chunk-min-length'] ?? 0);
-  if (!(minChunkBytes <= MAX_CHUNK_BYTES)) throw badAnswer(attempt, `it requires chunks of more than ${MAX_CHUNK_BYTES} bytes`);
+  if (!(minChunkBytes <= MAX_CHUNK_BYTES))
+    throw badAnswer(attempt, `it requires chunks of more than ${MAX_CHUNK_BYTES} bytes`);
   return { address: parseSession(headers.location, from), minChunkBytes };
 }
 
