@@ -8,6 +8,7 @@ import { basic, htpasswdOf } from '../access/fixture.ts';
 import { startApp, type TestApp } from '../support/app.ts';
 import { generateImage } from '../support/images.ts';
 import { createPrivacy } from '../support/private-registry.ts';
+import { startServer } from '../support/server.ts';
 import { base64 } from './build-app.ts';
 
 const htpasswd = join(tmpdir(), `veneer-registry-credentials-${process.pid}`);
@@ -148,6 +149,32 @@ test('are sealed with the first key, again after a rotation, and lost without th
   await configure([KEYS[0]]);
   expect([401, 403]).toContain((await ask(ALICE, 'GET', '/v2/lab/private/app/manifests/1')).status);
   expect(app.log.join('')).toContain('1 credentials of registries were sealed with a key that is not in');
+});
+
+test('open no manifest that is ready to send to another, over the socket', async () => {
+  const server = await startServer({
+    upstreams: { lab: { url: app.registry.url } },
+    access: {
+      htpasswd,
+      grants: [{ users: ['alice', 'bob'], repositories: ['lab/**'], allow: ['pull'] }],
+    },
+  });
+  const send = (authorization: string, method: string, path: string, body?: string) =>
+    server.send(method, path, {
+      headers: { Authorization: authorization, 'Content-Type': 'application/json' },
+      ...(body !== undefined && { body }),
+    });
+  try {
+    await send(ALICE, 'PUT', '/v1/registries/lab', JSON.stringify({ userName: 'reader', password: SECRET }));
+    const { headers } = await send(ALICE, 'HEAD', '/v2/lab/private/app/manifests/1');
+    const path = `/v2/lab/private/app/manifests/${headers['docker-content-digest']}`;
+    for (let at = 0; at < 3; at += 1) {
+      expect((await send(ALICE, 'GET', path)).status).toBe(200);
+      expect((await send(BOB, 'GET', path)).status).not.toBe(200);
+    }
+  } finally {
+    await server.close();
+  }
 });
 
 test('are nowhere in clear: in no file of the data directory, and in no line of the log', async () => {
