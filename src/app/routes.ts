@@ -126,12 +126,10 @@ function createReady(deps: RoutesDeps): ReadyManifests | undefined {
   const { config, access, records, rules, memory, log, onUsed, uptimeMs } = deps;
   const hearsPulls = config.events.endpoints.some(({ on }) => on.includes('pull'));
   if (deps.sealed || hearsPulls) return undefined;
-  const ready = createReadyManifests({
+  return createReadyManifests({
     ...{ access, rules, log, onUsed, uptimeMs, version: records.version },
     ready: memory.openCache({ weigh: weighReady }),
   });
-  // What a caller's own credentials open is for that caller alone.
-  return { ...ready, watch: c => (deps.own?.acting.isActing() ? undefined : ready.watch(c)) };
 }
 
 /** The names by which clients reach us. */

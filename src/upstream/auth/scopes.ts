@@ -85,8 +85,6 @@ export interface ActingCredentials {
   /** By the names of registries. */
   run<T>(credentials: ReadonlyMap<string, PasswordCredentials>, work: () => T): T;
   find(registry: string): PasswordCredentials | undefined;
-  /** Whether there are some for any registry: what is read now may be for this caller alone. */
-  isActing(): boolean;
 }
 
 export function createActingCredentials(): ActingCredentials {
@@ -94,6 +92,5 @@ export function createActingCredentials(): ActingCredentials {
   return {
     run: (credentials, work) => storage.run(credentials, work),
     find: registry => storage.getStore()?.get(registry),
-    isActing: () => (storage.getStore()?.size ?? 0) > 0,
   };
 }
