@@ -223,13 +223,13 @@ test('SIGHUP reads the rules anew, and a faulty file ends nothing', async () => 
   expect(JSON.parse(await find(/the rules have changed"/)).rules).toEqual(['one']);
   await writeFile(join(folder, 'veneer.yaml'), JSON.stringify({ rules: [{ ...rule, env: {} }] }));
   child.kill('SIGHUP');
-  expect(JSON.parse(await find(/the old ones stay/)).faults).toEqual([
+  expect(JSON.parse(await find(/the previous ones stay/)).faults).toEqual([
     expect.stringContaining('rules.0: changes nothing'),
   ]);
   await rm(join(folder, 'veneer.yaml'));
   child.kill('SIGHUP');
   await find(
-    /the old ones stay.*cannot read veneer\.yaml \(ENOENT\)|cannot read veneer\.yaml \(ENOENT\).*the old ones stay/,
+    /the previous ones stay.*cannot read veneer\.yaml \(ENOENT\)|cannot read veneer\.yaml \(ENOENT\).*the previous ones stay/,
   );
   const response = await answerOf(request({ port, path: '/v2/' }).end());
   expect(response.statusCode).toBe(200);

@@ -240,7 +240,12 @@ test('ls gives what the service says as JSON', async () => {
 });
 
 test.each([
-  ['a parameter that is faulty', 400, { message: 'invalid query: platform: "x y" is no platform' }, 'is no platform'],
+  [
+    'a parameter that is faulty',
+    400,
+    { message: 'invalid query: platform: "x y" is not a platform' },
+    'is no platform',
+  ],
   [
     'who may not',
     403,

@@ -61,7 +61,7 @@ test.each([
   [
     'a key that is no platform',
     backend({ nodeSelector: { linux: 'a=b' } }),
-    /"linux" is no platform.*, or noarch, or default/,
+    /"linux" is not a platform.*, or noarch, or default/,
   ],
   ['a map of nothing', backend({ nodeSelector: {} }), /nodeSelector: expected at least one platform/],
   [

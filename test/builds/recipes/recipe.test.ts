@@ -80,7 +80,7 @@ test.each<[string, Partial<RecipeOptions>, string]>([
   ['a label', { labels: { a: '{x}' } }, 'labels.a has {x}'],
   ['the file', { containerFile: '{x}' }, 'containerFile has {x}'],
   ['the context', { context: 'a/{x}' }, 'context has {x}'],
-  ['a platform', { platforms: ['linux/a b'] }, 'platforms: "linux/a b" is no platform'],
+  ['a platform', { platforms: ['linux/a b'] }, 'platforms: "linux/a b" is not a platform'],
 ])('refuses a fault in %s', (_name, fields, message) => {
   expect(() => createRecipes([{ ...tool, ...fields }], '/')).toThrow(InvalidRecipe);
   expect(() => createRecipes([{ ...tool, ...fields }], '/')).toThrow(message);

@@ -115,7 +115,7 @@ describe('an explanation', () => {
       '?image=127.0.0.1:8080/wt/0123456789ab/library/app:1',
       'image: an image of a token keeps the rules that were active when it was issued',
     ],
-    ['?image=a&platform=x%20y', 'platform: "x y" is no platform'],
+    ['?image=a&platform=x%20y', 'platform: "x y" is not a platform'],
     ['?image=a&caller=', 'caller: is empty'],
     ['?image=a&callers=b', 'Unrecognized key: "callers"'],
     [`?image=${NAME}:gone`, `${NAME}:gone: `],

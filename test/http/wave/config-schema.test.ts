@@ -99,7 +99,7 @@ test.each([
   ['gzipSize', 'must be a whole number', { location, gzipSize: '1 kB' }],
   ['skipHashing', 'Invalid input: expected boolean, received string', { location, skipHashing: 'no' }],
   ['platforms', 'Invalid input: expected array, received string', { location, platforms: 'amd64' }],
-  ['platforms.0', '"a b" is no platform', { location, platforms: ['a b'] }],
+  ['platforms.0', '"a b" is not a platform', { location, platforms: ['a b'] }],
   ['mediaType', 'must be an OCI or Docker layer media type', { location, mediaType: 'text/plain' }],
 ])('refuses a layer for its %s: %s', (field, message, layer) => {
   expect(firstIssue({ layers: [layer] })).toEqual([`layers.0.${field}`, expect.stringContaining(message)]);

@@ -134,8 +134,8 @@ test.each([
   ['{', '', 'the body must be a JSON object'],
   [{ containerImage: 'Bad' }, '', 'containerImage: invalid repository name "Bad"'],
   [{ containerImage: 'docker://app' }, '', 'containerImage: an image name takes no prefix such as docker://'],
-  [{ containerImage: 'app' }, 'a/b/c/d', 'platform: "a/b/c/d" is no platform'],
-  [{ containerImage: 'app' }, 'linux/amd64,linux/arm64', 'platform: "linux/amd64,linux/arm64" is no platform'],
+  [{ containerImage: 'app' }, 'a/b/c/d', 'platform: "a/b/c/d" is not a platform'],
+  [{ containerImage: 'app' }, 'linux/amd64,linux/arm64', 'platform: "linux/amd64,linux/arm64" is not a platform'],
 ])('refuses %j with platform "%s"', async (body, platform, message) => {
   const response = await inspect(body, platform);
   expect([response.status, await response.json()]).toEqual([400, { message: expect.stringContaining(message) }]);

@@ -229,7 +229,7 @@ test.each<[text: string, reason: RegExp, step?: string]>([
 
 test('refuses a platform of a stage that is none', async () => {
   const failure = await failureOf(build('FROM --platform=no/such/platform/here scratch\n'));
-  expect(failure).toMatchObject({ kind: 'build', reason: expect.stringMatching(/^line 1: .*is no platform/) });
+  expect(failure).toMatchObject({ kind: 'build', reason: expect.stringMatching(/^line 1: .*is not a platform/) });
 });
 
 test('says what the registry of a base says, and in which step', async () => {
