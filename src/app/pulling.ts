@@ -82,7 +82,9 @@ export function createPulling(deps: PullingDeps): Pulling {
 
   const onFailed: TransfersDeps['onFailed'] = (digest, error) =>
     log.warn({ digest, err: error }, 'a transfer failed: nothing was cached, and its readers were cut off');
-  const blobs = createBlobs({ content, links, onFailed });
+  const onWrongPart: TransfersDeps['onWrongPart'] = (digest, error) =>
+    log.error({ digest, err: error }, 'the upstream sent a client a part of a blob that differs from the whole blob');
+  const blobs = createBlobs({ content, links, onFailed, onWrongPart });
   const { tagFreshnessMs, freshness, stale, negativeMs } = config.cache;
   const negativeCache = createNegativeCache({ memoryMs: negativeMs, now, memory });
   const manifests = createManifests({ content, links, memory, negativeCache, onUsed: content.use });

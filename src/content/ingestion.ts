@@ -6,7 +6,7 @@ import { createVerifier, type Expected } from '../oci/verify.ts';
 import { type BlockSums, createBlockSummer } from './block-sums.ts';
 import { createFileWriter } from './file-writer.ts';
 import { type Ingestion, StorageFailure } from './store.ts';
-import { createSharedFile, createWatermark, readTail } from './tail-reader.ts';
+import { createRecentBytes, createSharedFile, createWatermark, readTail } from './tail-reader.ts';
 
 /** Where one ingestion is stored. */
 export interface Slot {
@@ -59,6 +59,7 @@ export function createIngestion({
   let kept: Digest | undefined;
   let failure: { readonly error: unknown } | undefined;
   const watermark = createWatermark();
+  const recent = createRecentBytes();
   const begun = Promise.withResolvers<void>();
   const file = createSharedFile(async () => {
     if (failure) throw failure.error;
@@ -78,9 +79,12 @@ export function createIngestion({
   return {
     begun: begun.promise,
     done,
+    get received() {
+      return size;
+    },
     open(range, recover) {
       if (range && expected?.size === undefined) throw new TypeError('a range of content of unknown size');
-      return readTail(file, watermark, { range, recover, onLeft: readers.join() });
+      return readTail(file, { watermark, recent }, { range, recover, onLeft: readers.join() });
     },
   };
 
@@ -104,6 +108,7 @@ export function createIngestion({
     } finally {
       signal.removeEventListener('abort', stop);
       readers.close();
+      recent.clear();
       await file.release();
     }
   }
@@ -111,14 +116,10 @@ export function createIngestion({
   async function write(source: ReadableStreamDefaultReader<Uint8Array>, target: FileHandle) {
     const check = expected ? checkPromised(expected) : computeDigest();
     const summer = createBlockSummer();
-    let beforeLast = 0;
-    let written = 0;
-    const raise = () => watermark.raise(Math.min(written, beforeLast));
     const writer = createFileWriter(target, {
       onWritten(bytes) {
-        written = bytes;
         begun.resolve();
-        raise();
+        recent.written(bytes);
       },
       onFailed: error => cancelQuietly(source, error),
     });
@@ -135,10 +136,10 @@ export function createIngestion({
       if (value.byteLength === 0) continue;
       check.update(value);
       summer.update(value);
-      // The previous chunk is not the last one, since another follows.
-      beforeLast = size;
+      // The previous chunk is not the last one, since another follows. What the file does not have of it yet is in memory.
+      watermark.raise(size);
+      recent.add(value);
       size += value.byteLength;
-      raise();
       await ofStorage(growAndWrite(value));
     }
     // Checked first: a body that was cancelled because of a failed write has ended early.

@@ -55,6 +55,8 @@ export interface Ingestion {
    * body's own error.
    */
   readonly done: Promise<Omit<ContentDescriptor, 'mediaType'>>;
+  /** How many bytes have come. */
+  readonly received: number;
   /**
    * The bytes from `start`, as they arrive; the last ones are held back until everything is verified, and an error breaks the stream.
    * `range` requires `expected` with its size. With `recover`, a StorageFailure is not fatal: the rest comes from there. The caller reads

@@ -1,4 +1,5 @@
-// Reads a file while it is being written: a watermark says how far it may be read, and readers share one open file with the writer.
+// Reads content while it is being written: a watermark says how far it may be read. Readers that keep up with the writer get its last bytes from
+// memory, the others read the file, which they share with it.
 import type { FileHandle } from 'node:fs/promises';
 import type { ByteRange } from '../oci/bytes.ts';
 import { type ByteSource, createByteStream, readAt, streamSource } from './byte-stream.ts';
@@ -10,7 +11,7 @@ import { type Recover, StorageFailure } from './store.ts';
  */
 export function readTail(
   file: SharedFile,
-  watermark: Watermark,
+  { watermark, recent }: { readonly watermark: Watermark; readonly recent: Pick<RecentBytes, 'read'> },
   options: {
     readonly range?: ByteRange | undefined;
     readonly recover?: Recover | undefined;
@@ -30,7 +31,8 @@ export function readTail(
   async function readAvailable(view: Uint8Array): Promise<number> {
     const end = await readableEnd(watermark, offset, limit);
     if (offset >= end) return 0;
-    const bytes = await readAt(await source, view.subarray(0, end - offset), offset);
+    const wanted = view.subarray(0, end - offset);
+    const bytes = recent.read(wanted, offset) || (await readAt(await source, wanted, offset));
     if (watermark.current.state === 'failed') throw watermark.current.error;
     offset += bytes;
     return bytes;
@@ -113,6 +115,59 @@ async function readableEnd(watermark: Watermark, offset: number, limit: number):
     if (end > offset) return end;
     await watermark.changed();
   }
+}
+
+interface RecentBytes {
+  /** Adds what comes after all that was added before. */
+  add(chunk: Uint8Array): void;
+  /** Before this position all is in the file: it may go. */
+  written(position: number): void;
+  /** Copies what there is from `position` on to the start of `view`, and returns the number of bytes; 0 where the file has them. */
+  read(view: Uint8Array, position: number): number;
+  clear(): void;
+}
+
+/** What is in the file may stay in memory for readers that are a little late. */
+const MAX_WRITTEN_BYTES = 512 * 1024;
+
+/** The last bytes of a body: all that is not in the file yet, and a little more. */
+export function createRecentBytes(): RecentBytes {
+  let chunks: Uint8Array[] = [];
+  let start = 0;
+  let end = 0;
+  return {
+    add(chunk) {
+      chunks.push(chunk);
+      end += chunk.byteLength;
+    },
+    written(position) {
+      let gone = 0;
+      for (const { byteLength } of chunks) {
+        if (start + byteLength > position - MAX_WRITTEN_BYTES) break;
+        start += byteLength;
+        gone += 1;
+      }
+      chunks.splice(0, gone);
+    },
+    read(view, position) {
+      let copied = 0;
+      let at = start;
+      for (const chunk of position < start ? [] : chunks) {
+        const skip = position + copied - at;
+        at += chunk.byteLength;
+        if (skip >= chunk.byteLength) continue;
+        const part = chunk.subarray(skip, skip + view.byteLength - copied);
+        view.set(part, copied);
+        copied += part.byteLength;
+        if (copied === view.byteLength) break;
+      }
+      return copied;
+    },
+    clear() {
+      chunks = [];
+      start = end;
+    },
+  };
 }
 
 interface SharedFile {

@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { timeAugmentation, timeMod } from './augmentation.ts';
 import { measureBlobs } from './blobs.ts';
 import { compare, type Figures, inTurn } from './comparison.ts';
@@ -10,10 +11,10 @@ import { pushImage, pushRandomBlob } from './image.ts';
 import { measureImages } from './images.ts';
 import { readPeakMemory } from './memory.ts';
 import { measureMixedLoad } from './mixed.ts';
-import { findProgram, type Server } from './processes.ts';
+import { findProgram, type Server, startServer } from './processes.ts';
 import { countTransfers, measurePulls, settleDisk } from './pulls.ts';
 import { type Pair, startPeer, startProxies, stopPair } from './registries.ts';
-import { measureRequests } from './requests.ts';
+import { measureRequests, request } from './requests.ts';
 import { measureStreams } from './streams.ts';
 import { formatTable, type Row } from './table.ts';
 import { measureTags } from './tags.ts';
@@ -23,6 +24,7 @@ const LARGE_BYTES = 256 * 2 ** 20;
 const COLD_BYTES = 128 * 2 ** 20;
 const RUNS = 7;
 const MANY_RUNS = 3;
+const LIMIT_RUNS = 3;
 
 /** What a row is measured on. */
 interface Lab {
@@ -81,6 +83,11 @@ async function measureWarm({ direct, proxied }: Lab): Promise<readonly Row[]> {
       ...(await inTurn(side => measureRequests(`${urls[side]}/manifests/${index}`))),
     },
     {
+      what: 'the same, to a bare server of ready bytes',
+      unit: 'requests/s',
+      ...(await measureLimit(`${urls.veneer}/manifests/${index}`)),
+    },
+    {
       what: 'warm blob of 256 MiB, one client',
       unit: 'MiB/s',
       ...(await compare(RUNS, () => inTurn(side => measurePulls(`${urls[side]}/${blob}`)))),
@@ -91,6 +98,22 @@ async function measureWarm({ direct, proxied }: Lab): Promise<readonly Row[]> {
       ...(await compare(RUNS, () => inTurn(side => measurePulls(`${urls[side]}/${blob}`, 8)))),
     },
   ];
+}
+
+/** Veneer beside what Node and hono can do at most, a body of the same size. */
+async function measureLimit(url: string): Promise<Figures> {
+  const { byteLength } = await (await request(url)).bytes();
+  const file = fileURLToPath(new URL('bare.ts', import.meta.url));
+  const bare = await startServer({ file: process.execPath, args: [file, String(byteLength)] });
+  try {
+    const limit = `http://${bare.address}/v2/app/manifests/1`;
+    return await compare(LIMIT_RUNS, async () => ({
+      veneer: await measureRequests(url),
+      peer: await measureRequests(limit),
+    }));
+  } finally {
+    await bare.stop();
+  }
 }
 
 async function measureCold({ upstream, direct, proxied }: Lab): Promise<readonly Row[]> {

@@ -77,7 +77,7 @@ export function createGate(scheduler: fc.Scheduler | undefined, options: GateOpt
           const done = writing(() => content.ingest(body, expected).done)();
           const begun = done.then(() => {});
           begun.catch(() => {});
-          return { begun, done, open: () => ReadableStream.from([]) };
+          return { begun, done, received: 0, open: () => ReadableStream.from([]) };
         },
       },
       uploadFiles: {

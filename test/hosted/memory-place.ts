@@ -68,7 +68,7 @@ export function createMemoryPlace(now: () => Date): MemoryPlace {
         const done = ingest(body, expected?.digest);
         const begun = done.then(() => {});
         begun.catch(() => {});
-        return { begun, done, open: () => ReadableStream.from([]) };
+        return { begun, done, received: 0, open: () => ReadableStream.from([]) };
       },
       delete: async digest => void kept.delete(digest),
       async close() {},

@@ -17,8 +17,9 @@ export interface Blobs {
   readCached(origin: UpstreamRepository, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined>;
 }
 
-export function createBlobs({ content, links, onFailed }: TransfersDeps & { readonly links: Links }): Blobs {
-  const transfers = createTransfers({ content, onFailed });
+export function createBlobs({ links, ...deps }: TransfersDeps & { readonly links: Links }): Blobs {
+  const { content } = deps;
+  const transfers = createTransfers(deps);
 
   async function findCached(
     origin: UpstreamRepository,
@@ -56,6 +57,8 @@ export function createBlobs({ content, links, onFailed }: TransfersDeps & { read
         const { body, size = knownSize } = await origin.upstream.openBlob(origin.repository, digest, { signal: stop });
         return { body, size };
       },
+      openPart: async (range, stop) =>
+        (await origin.upstream.openBlob(origin.repository, digest, { range, signal: stop })).body,
       onKept: size => links.add(origin, digest, { size }),
     });
   }

@@ -1,6 +1,8 @@
 // Transfers from upstreams into the content store: one for each key at a time, which all concurrent requests follow while it grows. A
 // failing disk stops no pull: the body then goes only to its client, still verified.
-import { type ContentStore, StorageFailure } from '../../content/store.ts';
+import { crc32 } from 'node:zlib';
+import { type ByteSource, createByteStream, streamSource } from '../../content/byte-stream.ts';
+import { type ContentStore, type Ingestion, type Recover, StorageFailure } from '../../content/store.ts';
 import type { ByteRange } from '../../oci/bytes.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { ContentMismatch, createVerifier, type Expected } from '../../oci/verify.ts';
@@ -16,6 +18,8 @@ interface TransferRequest {
   readonly key: string;
   readonly digest: Digest;
   readonly openBody: OpenBody;
+  /** Opens a part of the body in a request of its own. Absent: every part comes from the transfer. */
+  readonly openPart?: OpenPart | undefined;
   /** Of the client that asks. */
   readonly signal?: AbortSignal | undefined;
   /** Called when the whole body was received, verified and stored. Until it resolves, new requests join the transfer. */
@@ -28,6 +32,8 @@ export interface TransfersDeps {
    * Called for each transfer that broke, sent wrong bytes or could not be stored after it had begun: readers only see their connection cut.
    */
   readonly onFailed: (digest: Digest, error: unknown) => void;
+  /** Called for a part that went to a client by itself and had other bytes than the whole blob has. Default: nobody hears of it. */
+  readonly onWrongPart?: ((digest: Digest, error: unknown) => void) | undefined;
 }
 
 /** One transfer into the store for each key at a time; concurrent requests follow it. */
@@ -38,15 +44,25 @@ interface Transfers {
   join(request: TransferRequest): Promise<Blob>;
 }
 
-export function createTransfers({ content, onFailed }: TransfersDeps): Transfers {
+export function createTransfers({ content, onFailed, onWrongPart = () => {} }: TransfersDeps): Transfers {
   const opening = createSingleFlight<Blob>();
   const growing = new Map<string, Blob>();
 
-  async function start({ key, digest, openBody, onKept }: TransferRequest, signal: AbortSignal): Promise<Blob> {
+  async function start(
+    { key, digest, openBody, openPart, onKept }: TransferRequest,
+    signal: AbortSignal,
+  ): Promise<Blob> {
     const { body, size } = await openBody(signal);
     const expected = { digest, size };
     const ingestion = content.ingest(body, expected, { isForReaders: true });
     const blob: Blob = { size, open };
+    const openFar =
+      openPart &&
+      createFarParts({
+        ...{ ingestion, size, openPart, recover: pass },
+        openKept: range => content.open(digest, range),
+        onWrong: error => onWrongPart(digest, error),
+      });
     let isKept = false;
     growing.set(key, blob);
     const finish = async () => {
@@ -68,6 +84,8 @@ export function createTransfers({ content, onFailed }: TransfersDeps): Transfers
     }
 
     async function open(range?: ByteRange): Promise<ReadableStream<Uint8Array>> {
+      const part = isKept ? undefined : range && openFar?.(range);
+      if (part) return part;
       try {
         await ingestion.begun;
       } catch (error) {
@@ -87,6 +105,132 @@ export function createTransfers({ content, onFailed }: TransfersDeps): Transfers
     join: async request =>
       growing.get(request.key) ?? opening(request.key, signal => start(request, signal), request.signal),
   };
+}
+
+/** What arrives by itself in a moment is not requested. */
+const FAR_BYTES = 4 * 1024 * 1024;
+/** Of a blob, so much may be requested twice. */
+const MAX_PART = 1 / 2;
+/** Of one blob. */
+const MAX_PARTS = 100;
+
+type OpenPart = (range: ByteRange, signal: AbortSignal) => Promise<ReadableStream<Uint8Array>>;
+
+/**
+ * Parts that clients request long before a transfer has them, such as the end of a layer, which lazy pullers read first. A part is passed on
+ * unverified, as nothing can verify a part by the digest of the whole; it is compared with the whole as soon as that is stored. The result is
+ * undefined for a part that is to come from the transfer.
+ */
+function createFarParts({
+  ingestion,
+  size = 0,
+  openPart,
+  recover,
+  openKept,
+  onWrong,
+}: {
+  readonly ingestion: Pick<Ingestion, 'received' | 'open' | 'done'>;
+  readonly size: number | undefined;
+  readonly openPart: OpenPart;
+  readonly recover: Recover;
+  readonly openKept: (range: ByteRange) => Promise<ReadableStream<Uint8Array> | undefined>;
+  readonly onWrong: (error: unknown) => void;
+}): (range: ByteRange) => ReadableStream<Uint8Array> | undefined {
+  let bytes = 0;
+  let parts = 0;
+
+  async function compare({ sum, ...range }: PassedPart): Promise<void> {
+    const isKept = await ingestion.done.then(
+      () => true,
+      () => false,
+    );
+    const kept = isKept ? await openKept(range) : undefined;
+    if (!kept) return;
+    let keptSum = 0;
+    for await (const chunk of kept) keptSum = crc32(chunk, keptSum);
+    if (keptSum === sum) return;
+    throw new ContentMismatch(`bytes ${range.start} to ${range.end} differ from those of the whole blob`);
+  }
+
+  return range => {
+    const isFar = range.start - ingestion.received > FAR_BYTES;
+    const length = range.end - range.start + 1;
+    if (!isFar || parts >= MAX_PARTS || bytes + length > size * MAX_PART) return undefined;
+    parts += 1;
+    bytes += length;
+    return passPart(range, {
+      openPart: signal => openPart(range, signal),
+      openRest: start => ingestion.open({ start, end: range.end }, recover),
+      onPassed: part => void compare(part).catch(onWrong),
+    });
+  };
+}
+
+interface PassedPart extends ByteRange {
+  /** CRC-32. */
+  readonly sum: number;
+}
+
+/** A part in a request of its own. Where that fails or ends early, the transfer has the rest. */
+function passPart(
+  { start, end }: ByteRange,
+  {
+    openPart,
+    openRest,
+    onPassed,
+  }: {
+    readonly openPart: (signal: AbortSignal) => Promise<ReadableStream<Uint8Array>>;
+    readonly openRest: (start: number) => ReadableStream<Uint8Array>;
+    readonly onPassed: (part: PassedPart) => void;
+  },
+): ReadableStream<Uint8Array> {
+  const stop = new AbortController();
+  // A transfer goes on only while it has readers.
+  const reader = openRest(start);
+  const part = openPart(stop.signal).then(streamSource);
+  part.catch(() => {});
+  let rest: ByteSource | undefined;
+  let offset = start;
+  let passed = 0;
+  let sum = 0;
+
+  async function readPart(view: Uint8Array): Promise<number> {
+    try {
+      const bytes = await (await part).read(view);
+      sum = crc32(view.subarray(0, bytes), sum);
+      passed += bytes;
+      return bytes;
+    } catch {
+      return 0;
+    }
+  }
+
+  async function readRest(view: Uint8Array): Promise<number> {
+    rest ??= streamSource(openRest(offset));
+    return rest.read(view);
+  }
+
+  return createByteStream({
+    async read(view) {
+      const left = view.subarray(0, end + 1 - offset);
+      if (left.byteLength === 0) return 0;
+      const bytes = (rest ? 0 : await readPart(left)) || (await readRest(left));
+      offset += bytes;
+      return bytes;
+    },
+    async close() {
+      if (passed > 0) onPassed({ start, end: start + passed - 1, sum });
+      stop.abort();
+      await Promise.all([
+        reader.cancel(),
+        rest?.close(),
+        part.then(
+          ({ close }) => close(),
+          () => {},
+        ),
+      ]);
+    },
+  });
 }
 
 /**

@@ -219,7 +219,7 @@ describe('a full disk', () => {
       const cause = Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
       const done = Promise.reject(new StorageFailure('the content store cannot store content', { cause }));
       done.catch(() => {});
-      return { begun: done, done, open: () => new ReadableStream() };
+      return { begun: done, done, received: 0, open: () => new ReadableStream() };
     },
   });
 
