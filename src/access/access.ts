@@ -1,8 +1,8 @@
-// Access control: who may do what, decided in one place.
+// Access control: who callers are, and who may do what, decided in one place. Without configuration, this machine may do everything, and
+// everybody else may pull.
 import { RegistryError } from '../oci/errors.ts';
+import { isLoopback } from './address.ts';
 import type { PasswordCredentials } from './authorization.ts';
-import type { Caller, Holder } from './caller.ts';
-import type { OidcOptions } from './oidc.ts';
 import type { Permission, RepositoryAccess, Right } from './right.ts';
 
 /** Repositories are given by their normalised full name, such as `docker.io/library/alpine`, however a client wrote it. */
@@ -95,6 +95,20 @@ export interface AccessOptions {
   readonly grants: readonly Grant[];
 }
 
+/** The `access.oidc` part of the configuration. */
+export interface OidcOptions {
+  /** As its tokens write it in `iss`: https, or http on a loopback address. */
+  readonly issuer: string;
+  /** A token must be for one of them. */
+  readonly audience: readonly string[];
+  /** The claim whose text is the user's name. */
+  readonly usernameClaim: string;
+  /** The claim that lists the user's groups. */
+  readonly groupsClaim: string;
+  /** How far the clock of the issuer may be from ours. */
+  readonly clockSkewMs: number;
+}
+
 /** What the configuration allows, and to whom: to users by name or group, to whoever is in a network, or to anyone, known or not. */
 export interface Grant extends Permission {
   readonly users?: readonly string[] | undefined;
@@ -115,4 +129,149 @@ export class AccessFault extends Error {
     super(`access cannot be set up:\n${faults.map(fault => `  ${fault}`).join('\n')}`, options);
     this.faults = faults;
   }
+}
+
+// Callers: who a request comes from, as far as it has shown.
+
+export type Caller = FromNetworks &
+  (
+    | { readonly kind: 'anonymous' }
+    /** On this machine, where nothing is configured and nobody else is listened to. */
+    | { readonly kind: 'local' }
+    | { readonly kind: 'user'; readonly name: string; readonly groups?: readonly string[] | undefined }
+    | AccessTokenCaller
+    | BearerCaller
+  );
+
+interface FromNetworks {
+  /** Those of the grants' networks that its address is in; absent: none. */
+  readonly networks?: readonly string[] | undefined;
+}
+
+/** What is recorded of a caller, so that its rights can be looked at later. */
+export interface Holder {
+  /** See subjectOf. */
+  readonly subject: string;
+  readonly networks?: readonly string[] | undefined;
+}
+
+interface AccessTokenCaller {
+  readonly kind: 'access-token';
+  readonly id: string;
+  readonly permissions: readonly Permission[];
+  /** Whether it was issued to one of our builds. */
+  readonly isBuild?: boolean | undefined;
+}
+
+/** With one of our bearer tokens. */
+export interface BearerCaller {
+  readonly kind: 'bearer';
+  readonly subject: string;
+  /** Requested by its subject and granted. */
+  readonly access: readonly RepositoryAccess[];
+  /** Requested by its subject and refused: another token would not have it either. */
+  readonly refused: readonly RepositoryAccess[];
+}
+
+/** A caller, and the address that its request comes from, if it is known. */
+export interface Requester {
+  readonly caller: Caller;
+  readonly address: string | undefined;
+  /** Hears how much of a rate is left each time that something counts for it, refused or not. */
+  readonly onCounted?: ((state: RateState) => void) | undefined;
+}
+
+/** How much of a rate is left, in whole seconds. */
+export interface RateState {
+  /** What is counted, in the plural. */
+  readonly name: string;
+  readonly count: number;
+  readonly perSeconds: number;
+  readonly left: number;
+  readonly resetSeconds: number;
+}
+
+export const ANONYMOUS: Caller = { kind: 'anonymous' };
+
+const BUILD = 'build';
+
+/** Names of users that an OIDC issuer knows begin with it: no name in a file of users has a colon. */
+export const OIDC_PREFIX = 'oidc:';
+
+/** The name of a caller in bearer tokens. No user has a colon in its name, so it cannot be mistaken for a token's. */
+export function subjectOf(caller: Caller): string {
+  switch (caller.kind) {
+    case 'anonymous':
+    case 'local':
+      return '';
+    case 'user':
+      return caller.name;
+    case 'access-token':
+      return `${caller.isBuild ? BUILD : 'token'}:${caller.id}`;
+    case 'bearer':
+      return caller.subject;
+  }
+}
+
+/** The id of the access token of a subject; undefined for a user, and for anonymous. */
+export function accessTokenOf(subject: string): string | undefined {
+  return /^(?:token|build):(.+)$/.exec(subject)?.[1];
+}
+
+/** Whether it is one of our builds, by its access token or by a bearer token obtained with it. */
+export function isBuild(caller: Caller): boolean {
+  return subjectOf(caller).startsWith(`${BUILD}:`);
+}
+
+/** For messages and logs. */
+export function describeCaller(caller: Caller): string {
+  switch (caller.kind) {
+    case 'anonymous':
+      return 'an anonymous caller';
+    case 'local':
+      return 'a caller on this machine';
+    case 'user':
+      return `the user ${caller.name}`;
+    case 'access-token':
+      return `the access token ${caller.id}`;
+    case 'bearer':
+      return caller.subject ? `the bearer token of ${caller.subject}` : 'an anonymous bearer token';
+  }
+}
+
+// Access without configuration.
+
+const HINT = 'set "access" in veneer.yaml to change who may';
+
+/** Credentials are ignored. `isOpen`: whether only this machine can reach us. */
+export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean }): Access {
+  const reason = isOpen ? 'only clients on this machine may' : 'nobody may';
+  const access: Access = {
+    isOpen,
+    summary: isOpen
+      ? `access is open: anyone on this machine may pull, push and delete; ${HINT}`
+      : `access is for reading: anyone may pull, and nobody may push or delete; ${HINT}`,
+    authenticate: async request => (isOpen && isLocal(request) ? { kind: 'local' } : ANONYMOUS),
+    isAllowed: (caller, verb) => verb === 'pull' || caller.kind === 'local',
+    recognizes: () => false,
+    mayStill: async (_, verb) => verb === 'pull',
+    requireRight(caller, verb, repository) {
+      if (access.isAllowed(caller, verb, repository)) return;
+      const grant = `; a grant { users: [<name>], repositories: ["${repository}"], allow: [pull, build] } in it opens no pushes`;
+      throw new MissingRight('DENIED', `${reason} ${verb} here: ${HINT}${verb === 'build' ? grant : ''}`);
+    },
+    isAdmin: caller => caller.kind === 'local',
+    requireAdmin(caller) {
+      if (!access.isAdmin(caller)) throw new MissingRight('DENIED', `${reason} administer here: ${HINT}`);
+    },
+    requireCaller() {},
+    bearer: undefined,
+    async close() {},
+  };
+  return access;
+}
+
+/** Browsers on this machine send requests for web pages, from any origin or to a name that an attacker points here. */
+function isLocal({ host, origin }: AccessRequest): boolean {
+  return host !== undefined && isLoopback(host) && origin === undefined;
 }

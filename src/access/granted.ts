@@ -1,22 +1,29 @@
 // Access by the configured grants: for users, access tokens, and the bearer tokens that both obtain.
+import { join } from 'node:path';
 import type { Memory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { RecordStore } from '../state/store.ts';
-import { type Access, AccessFault, type AccessOptions, type Grant, MissingRight, type TokenIssuer } from './access.ts';
-import { type AccessToken, createAccessTokens, isAccessToken } from './access-token.ts';
-import { createNetworkTest, findNetworkFault } from './address.ts';
-import { type PasswordCredentials, parseAuthorization } from './authorization.ts';
-import { type Bcrypt, createBcrypt } from './bcrypt.ts';
-import { createBearerTokens } from './bearer-token.ts';
 import {
+  type Access,
+  AccessFault,
+  type AccessOptions,
   ANONYMOUS,
   accessTokenOf,
   type Caller,
+  createUnconfiguredAccess,
   describeCaller,
+  type Grant,
   type Holder,
+  MissingRight,
   OIDC_PREFIX,
   subjectOf,
-} from './caller.ts';
+  type TokenIssuer,
+} from './access.ts';
+import { type AccessToken, createAccessTokens, isAccessToken } from './access-token.ts';
+import { createNetworkTest, findNetworkFault, isLoopback } from './address.ts';
+import { type PasswordCredentials, parseAuthorization } from './authorization.ts';
+import { type Bcrypt, createBcrypt } from './bcrypt.ts';
+import { createBearerTokens } from './bearer-token.ts';
 import { loadSigningKey, parseSigningKey } from './keys.ts';
 import { createOidcIssuer, createOidcUsers } from './oidc.ts';
 import { createPasswords } from './passwords.ts';
@@ -31,8 +38,36 @@ import {
 } from './right.ts';
 import { openUserFile } from './user-file.ts';
 
+/** Throws AccessFault. The caller closes the result. */
+export async function createAccess({
+  options,
+  listenHost,
+  publicHost,
+  ...deps
+}: {
+  /** Absent: not configured. */
+  readonly options: AccessOptions | undefined;
+  readonly listenHost: string;
+  /** The public host name, where one is configured. */
+  readonly publicHost: string | undefined;
+  readonly records: RecordStore;
+  readonly memory: Memory;
+  readonly dataDir: string;
+  /** Called when the file of users becomes unusable while the service runs. */
+  readonly onFault: (fault: AccessFault) => void;
+  /** Called when the keys of the OIDC issuer cannot be fetched, once until they can again. */
+  readonly onIssuerFault?: ((reason: string) => void) | undefined;
+  readonly now: () => Date;
+  /** Compares passwords, and is closed with the rest; default: in a thread. */
+  readonly bcrypt?: Bcrypt;
+}): Promise<Access> {
+  if (options) return createGrantedAccess({ options, keyPath: join(deps.dataDir, 'signing-key.pem'), ...deps });
+  // A public URL in front of a loopback address means a proxy on this machine: its clients are not local.
+  return createUnconfiguredAccess({ isOpen: isLoopback(listenHost) && isLoopback(publicHost ?? listenHost) });
+}
+
 /** Throws AccessFault. */
-export async function createGrantedAccess({
+async function createGrantedAccess({
   options,
   keyPath,
   ...deps

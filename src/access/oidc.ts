@@ -7,22 +7,8 @@ import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
 import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
+import { OIDC_PREFIX, type OidcOptions } from './access.ts';
 import { isLoopback } from './address.ts';
-import { OIDC_PREFIX } from './caller.ts';
-
-/** The `access.oidc` part of the configuration. */
-export interface OidcOptions {
-  /** As its tokens write it in `iss`: https, or http on a loopback address. */
-  readonly issuer: string;
-  /** A token must be for one of them. */
-  readonly audience: readonly string[];
-  /** The claim whose text is the user's name. */
-  readonly usernameClaim: string;
-  /** The claim that lists the user's groups. */
-  readonly groupsClaim: string;
-  /** How far the clock of the issuer may be from ours. */
-  readonly clockSkewMs: number;
-}
 
 interface OidcUser {
   /** With OIDC_PREFIX. */

@@ -2,8 +2,8 @@
 import { LRUCache } from 'lru-cache';
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import { RegistryError } from '../oci/errors.ts';
+import { type RateState, type Requester, subjectOf } from './access.ts';
 import { networkOf } from './address.ts';
-import { type RateState, type Requester, subjectOf } from './caller.ts';
 
 interface Rate {
   readonly count: number;

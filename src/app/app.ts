@@ -3,7 +3,7 @@ import { Hono } from 'hono';
 import { contextStorage } from 'hono/context-storage';
 import type { Logger } from 'pino';
 import { createAccessTokens } from '../access/access-token.ts';
-import { createAccess } from '../access/create-access.ts';
+import { createAccess } from '../access/granted.ts';
 import type { Environment } from '../builds/process.ts';
 import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';

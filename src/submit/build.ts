@@ -1,7 +1,6 @@
 // Turns a submit request for a Containerfile, or for packages, into the spec of its build. Rights are checked first: nothing is read for a
 // caller who lacks them.
-import type { Access } from '../access/access.ts';
-import type { Caller } from '../access/caller.ts';
+import type { Access, Caller } from '../access/access.ts';
 import type { Work } from '../augment/budget.ts';
 import type { ContextSource } from '../builds/context/store-context.ts';
 import type { PackageNames } from '../builds/packages/names.ts';

@@ -1,5 +1,5 @@
 // Turns a submit request for an existing image into the spec of its copy: an unchanged mirror, or frozen with its changes.
-import type { Caller } from '../access/caller.ts';
+import type { Caller } from '../access/access.ts';
 import type { Work } from '../augment/budget.ts';
 import type { Changes } from '../builds/spec.ts';
 import type { Digest } from '../oci/digest.ts';

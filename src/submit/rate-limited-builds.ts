@@ -1,5 +1,5 @@
 // Rate-limits builds per caller: new ones count, those in progress or finished do not.
-import { type Requester, subjectOf } from '../access/caller.ts';
+import { type Requester, subjectOf } from '../access/access.ts';
 import { type CallerRateLimiter, type CallerRates, createCallerRateLimiter } from '../access/rate-limiter.ts';
 import { type Builds, QueueFull, type Submitted } from '../builds/builds.ts';
 import type { BuildRecord } from '../builds/record.ts';

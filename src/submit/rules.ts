@@ -1,5 +1,5 @@
 // Applies the rules to an image for which a caller requests a token: decided with the request, and pinned like everything else.
-import { type Caller, subjectOf } from '../access/caller.ts';
+import { type Caller, subjectOf } from '../access/access.ts';
 import type { Step } from '../augment/augmentation.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
 import { RegistryError } from '../oci/errors.ts';

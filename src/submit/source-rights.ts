@@ -1,6 +1,5 @@
 // Source rights: the augment API reads images on behalf of its caller, and must not expose what the caller could not pull.
-import type { Access } from '../access/access.ts';
-import type { Caller } from '../access/caller.ts';
+import type { Access, Caller } from '../access/access.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { type Origin, type Origins, originName } from '../pull/origin.ts';
 import type { NamedRepository } from './changes.ts';

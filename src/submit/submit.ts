@@ -1,6 +1,6 @@
 // Handles a submit request: issues a token for an image once everything that needs a network is settled, and starts a build or copy where
 // the image has to be made first.
-import { type Requester, subjectOf } from '../access/caller.ts';
+import { type Requester, subjectOf } from '../access/access.ts';
 import { accountOf, type CallerRateLimiter } from '../access/rate-limiter.ts';
 import { createWork, type Work } from '../augment/budget.ts';
 import type { Submitted } from '../builds/builds.ts';

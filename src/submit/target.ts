@@ -1,6 +1,5 @@
 // The destination of a build or copy: the repository named in the request or the configured one, if the caller may push there.
-import type { Access } from '../access/access.ts';
-import { type Caller, subjectOf } from '../access/caller.ts';
+import { type Access, type Caller, subjectOf } from '../access/access.ts';
 import type { PackageNames } from '../builds/packages/names.ts';
 import type { Target } from '../builds/spec.ts';
 import { parseReference } from '../oci/reference.ts';

@@ -7,7 +7,7 @@ import { onTestFinished } from 'vitest';
 import type { Access, AccessFault, AccessOptions, Grant } from '../../src/access/access.ts';
 import { type AccessTokens, createAccessTokens } from '../../src/access/access-token.ts';
 import type { Bcrypt } from '../../src/access/bcrypt.ts';
-import { createAccess } from '../../src/access/create-access.ts';
+import { createAccess } from '../../src/access/granted.ts';
 import { createMemory } from '../../src/memory.ts';
 import { createMemoryStore } from '../support/memory-records.ts';
 

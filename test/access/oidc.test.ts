@@ -2,7 +2,7 @@
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import type { Grant } from '../../src/access/access.ts';
-import { createAccess } from '../../src/access/create-access.ts';
+import { createAccess } from '../../src/access/granted.ts';
 import { createMemory } from '../../src/memory.ts';
 import { createMemoryStore } from '../support/memory-records.ts';
 import { AUDIENCE, startIssuer, type TestIssuer } from '../support/oidc.ts';

@@ -1,6 +1,6 @@
 // Rates of callers: by whom they are counted, and what the error says when there were too many.
 import { expect, test } from 'vitest';
-import type { Caller } from '../../src/access/caller.ts';
+import type { Caller } from '../../src/access/access.ts';
 import { type CallerRates, createCallerRateLimiter } from '../../src/access/rate-limiter.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 

@@ -10,7 +10,7 @@ import { Command, CommanderError } from 'commander';
 import { type Context, Hono } from 'hono';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createUnconfiguredAccess } from '../../src/access/create-access.ts';
+import { createUnconfiguredAccess } from '../../src/access/access.ts';
 import { findGcPlace } from '../../src/app/collecting.ts';
 import { createGcCommand, type GcPlace } from '../../src/cli/gc.ts';
 import { configSchema } from '../../src/config/schema.ts';

@@ -1,6 +1,6 @@
 // What rules make of an image that somebody asks a token for: found for who asks, and kept for as long as the token lives.
 import { expect, test } from 'vitest';
-import type { Caller } from '../../src/access/caller.ts';
+import type { Caller } from '../../src/access/access.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import type { Registry } from '../../src/pull/registry.ts';
 import { createRuleSet } from '../../src/rules/rule-set.ts';

@@ -1,6 +1,6 @@
 // Where a build goes: what a request names, what the names of packages make of it, and the right that it takes.
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ANONYMOUS, type Caller } from '../../src/access/caller.ts';
+import { ANONYMOUS, type Caller } from '../../src/access/access.ts';
 import { namesOfEntries } from '../../src/builds/packages/names.ts';
 import type { RequestedBuild } from '../../src/submit/request.ts';
 import { createTargets, type Targets } from '../../src/submit/target.ts';

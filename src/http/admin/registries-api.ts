@@ -1,8 +1,7 @@
 // The credentials of registries that a caller stores: what they open is for that caller's own work. They go in, and never come out.
 import { type Context, Hono } from 'hono';
 import { z } from 'zod';
-import { MissingRight } from '../../access/access.ts';
-import { isBuild, subjectOf } from '../../access/caller.ts';
+import { isBuild, MissingRight, subjectOf } from '../../access/access.ts';
 import type { RegistryCredentials } from '../../access/registry-credentials.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { callerOf, requireCaller } from '../middleware/authentication.ts';

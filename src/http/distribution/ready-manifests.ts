@@ -4,8 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Context } from 'hono';
 import type { Logger } from 'pino';
-import type { Access } from '../../access/access.ts';
-import { type Caller, isBuild, subjectOf } from '../../access/caller.ts';
+import { type Access, type Caller, isBuild, subjectOf } from '../../access/access.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import { type Origin, originName } from '../../pull/origin.ts';
 import type { Rules } from '../../rules/rules.ts';

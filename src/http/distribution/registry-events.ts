@@ -1,7 +1,7 @@
 // What requests do to the registry, as events: who asked, from where, and for what.
 import type { Context } from 'hono';
 import { tryGetContext } from 'hono/context-storage';
-import { subjectOf } from '../../access/caller.ts';
+import { subjectOf } from '../../access/access.ts';
 import type { BuildRecord } from '../../builds/record.ts';
 import type { NewEvent } from '../../events/event.ts';
 import type { Events } from '../../events/events.ts';

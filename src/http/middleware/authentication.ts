@@ -2,17 +2,19 @@
 import type { IncomingMessage } from 'node:http';
 import type { Context, MiddlewareHandler } from 'hono';
 import { tryGetContext } from 'hono/context-storage';
-import type { Access, AccessRequest, MissingRight } from '../../access/access.ts';
-import { type Challenge, formatChallenge } from '../../access/authorization.ts';
 import {
+  type Access,
+  type AccessRequest,
   ANONYMOUS,
   type Caller,
   type Holder,
   isBuild,
+  type MissingRight,
   type RateState,
   type Requester,
   subjectOf,
-} from '../../access/caller.ts';
+} from '../../access/access.ts';
+import { type Challenge, formatChallenge } from '../../access/authorization.ts';
 import { formatScope, type Right, verbs } from '../../access/right.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { findNamespace } from '../distribution/mirror.ts';

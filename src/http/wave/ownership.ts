@@ -1,6 +1,6 @@
 // Whose a build, a copy or a token's record is: what one caller made another does not see.
 import type { Context } from 'hono';
-import { subjectOf } from '../../access/caller.ts';
+import { subjectOf } from '../../access/access.ts';
 import type { Builds } from '../../builds/builds.ts';
 import type { BuildRecord } from '../../builds/record.ts';
 import type { TokenRecord } from '../../pull/tokens/record.ts';

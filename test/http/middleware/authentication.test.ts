@@ -2,8 +2,7 @@
 import { Hono } from 'hono';
 import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
-import type { Access } from '../../../src/access/access.ts';
-import { createUnconfiguredAccess } from '../../../src/access/create-access.ts';
+import { type Access, createUnconfiguredAccess } from '../../../src/access/access.ts';
 import { type Verb, verbs } from '../../../src/access/right.ts';
 import {
   createAuthentication,

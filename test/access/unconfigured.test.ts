@@ -1,8 +1,7 @@
 // Access without configuration: who is on this machine may do all, anyone else may pull.
 import { expect, test } from 'vitest';
-import type { Access } from '../../src/access/access.ts';
-import type { Caller } from '../../src/access/caller.ts';
-import { createAccess } from '../../src/access/create-access.ts';
+import type { Access, Caller } from '../../src/access/access.ts';
+import { createAccess } from '../../src/access/granted.ts';
 import { verbs } from '../../src/access/right.ts';
 import { createMemory } from '../../src/memory.ts';
 import { createMemoryStore } from '../support/memory-records.ts';
