@@ -212,7 +212,8 @@ function addRegistry(
   });
   const counted = { what: 'pulls', units: 'tags', key: 'pulls.rate' };
   const pullLimiter = createCallerRateLimiter(config.pulls.rate, counted);
-  app.route('/', createRegistry({ admission, events: registryEvents, pullLimiter, ready: deps.ready }));
+  const events = config.events.endpoints.length > 0 ? registryEvents : undefined;
+  app.route('/', createRegistry({ admission, events, pullLimiter, ready: deps.ready }));
   app.route('/', createPush({ admission, hosted, bodies: createBodyBudget(MAX_MANIFEST_BYTES, deps.spareBytes) }));
 }
 

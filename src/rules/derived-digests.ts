@@ -71,6 +71,8 @@ export function createDerivedDigests({
   const knownUntil = memory.openCache<number>();
   const unsaved = memory.openCache<Made>();
   const mutex = createKeyedMutex();
+  /** Of records that are stored again, as most pulls do. */
+  const ids = new WeakMap<Made, Digest>();
   const slackMs = Math.min(RENEW_AFTER_MS, keepMs / 2);
 
   /** Records stored under a longer retention than now configured are rewritten: others that share their digests may expire earlier. */
@@ -110,7 +112,8 @@ export function createDerivedDigests({
 
   return {
     async keep(made, members) {
-      const id = digestOf(new TextEncoder().encode(JSON.stringify(madeSchema.parse(made))));
+      const id = ids.get(made) ?? digestOf(new TextEncoder().encode(JSON.stringify(madeSchema.parse(made))));
+      ids.set(made, id);
       const key = keyOf(repositoryOf(made), id);
       if (!isFresh(knownUntil.get(key))) await mutex.withLock(key, () => renew(made, members, id));
     },

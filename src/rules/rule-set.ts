@@ -15,7 +15,7 @@ import type {
   Verdict,
 } from './rules.ts';
 
-/** Resolves a layer of a rule. Throws InvalidLayer or RegistryError if it is unavailable. */
+/** Resolves a layer of a rule; the result of a success never changes. Throws InvalidLayer or RegistryError if it is unavailable. */
 export type GetLayers = (layer: RuleLayer) => Promise<readonly DescribedLayer[]>;
 
 /** Throws InvalidPattern. */
@@ -30,6 +30,15 @@ export function createRuleSet({
   readonly attestations: Augmentation['attestations'];
 }): RuleSet {
   const matchers = rules.map((rule): readonly [RuleOptions, Matcher] => [rule, createMatcher(rule.match)]);
+
+  /** Of each rule, once all its layers were resolved: within one state they do not change. */
+  const made = new Map<RuleOptions, RuledSteps>();
+
+  async function getStep(rule: RuleOptions): Promise<RuledSteps> {
+    const step = made.get(rule) ?? (await makeStep(rule));
+    made.set(rule, step);
+    return step;
+  }
 
   async function makeStep(rule: RuleOptions): Promise<RuledSteps> {
     const found = await Promise.all(rule.layers.map((_, at) => getLayersAt(rule, at)));
@@ -58,7 +67,7 @@ export function createRuleSet({
     async find(subject) {
       const applying = matchers.filter(([, matcher]) => matcher.judge(subject).applies);
       if (applying.length === 0) return undefined;
-      const ruled = await Promise.all(applying.map(([rule]) => makeStep(rule)));
+      const ruled = await Promise.all(applying.map(([rule]) => getStep(rule)));
       return {
         steps: ruled.flatMap(({ steps }) => steps),
         layerSources: ruled.flatMap(({ layerSources }) => layerSources),

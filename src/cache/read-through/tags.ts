@@ -32,6 +32,8 @@ type Asking = Pick<ResolveOptions, 'isPushed' | 'accept'>;
 
 const tagSchema = z.object({ digest: z.string().refine(isDigest), checkedAt: z.number() });
 
+type StoredTag = z.infer<typeof tagSchema>;
+
 export function createTags({
   records,
   policy,
@@ -51,25 +53,29 @@ export function createTags({
   const mayBeStale = createStaleTest(policy);
   const negativeCache = createNegativeCache({ memoryMs: policy.negativeMs ?? 0, now, memory });
 
-  async function resolve(origin: UpstreamRepository, tag: string, asking: Asking): Promise<Digest> {
-    const { isPushed = false } = asking;
+  /** `stored` is no longer fresh. */
+  async function refresh(origin: UpstreamRepository, tag: string, asking: Asking, stored?: StoredTag): Promise<Digest> {
     const key = keyOf(origin, tag);
-    const stored = await tags.find(key);
-    if (stored && origin.upstream.isOffline) return stored.digest;
-    const ageMs = stored ? now().getTime() - stored.checkedAt : Number.POSITIVE_INFINITY;
-    const isFresh = !isPushed && ageMs >= 0 && ageMs < freshnessOf(repositoryName(origin), tag);
-    if (stored && isFresh) return stored.digest;
     try {
-      const manifest = await negativeCache(questionOf(key, asking), () => ask(origin, tag, asking), isPushed);
+      const manifest = await negativeCache(questionOf(key, asking), () => ask(origin, tag, asking), asking.isPushed);
       const { digest, mediaType } = manifest;
       // A 404 for one Accept header does not hold for others, so it is not cached for all.
       if (!asking.accept?.includes(mediaType))
         await bestEffort(tags.put(key, { digest, checkedAt: now().getTime() }, repositoryEnd(origin)));
       return digest;
     } catch (error) {
-      if (stored && ageMs < policy.staleMaxAgeMs && mayBeStale(error)) return stored.digest;
+      if (stored && ageOf(stored) < policy.staleMaxAgeMs && mayBeStale(error)) return stored.digest;
       throw error;
     }
+  }
+
+  function ageOf({ checkedAt }: StoredTag): number {
+    return now().getTime() - checkedAt;
+  }
+
+  function isFresh(stored: StoredTag, name: string, tag: string): boolean {
+    const ageMs = ageOf(stored);
+    return ageMs >= 0 && ageMs < freshnessOf(name, tag);
   }
 
   /** Stores the manifest before the tag points to it: the target of a stale tag must be available. */
@@ -82,10 +88,14 @@ export function createTags({
   }
 
   return {
-    resolve(origin, tag, asking = {}) {
+    async resolve(origin, tag, asking = {}) {
+      const key = keyOf(origin, tag);
+      const stored = await tags.find(key);
+      if (stored && origin.upstream.isOffline) return stored.digest;
+      if (stored && !asking.isPushed && isFresh(stored, repositoryName(origin), tag)) return stored.digest;
       // Requests from before the push do not see it.
-      const key = `${questionOf(keyOf(origin, tag), asking)}${asking.isPushed ? ' pushed' : ''}`;
-      return flight(key, () => resolve(origin, tag, asking));
+      const question = `${questionOf(key, asking)}${asking.isPushed ? ' pushed' : ''}`;
+      return flight(question, () => refresh(origin, tag, asking, stored));
     },
   };
 }

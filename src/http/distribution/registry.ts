@@ -5,7 +5,7 @@ import { parseRange } from '../../oci/bytes.ts';
 import { isDigest, parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { inertManifestType, mediaTypes, otherManifestTypes } from '../../oci/media-type.ts';
-import { acceptsIndex, pullManifest } from '../../pull/pull.ts';
+import { acceptsIndex, pullManifest } from '../../pull/augmented-registry.ts';
 import { isBuilder, requesterOf, requireCaller } from '../middleware/authentication.ts';
 import type { Admission } from './admission.ts';
 import { readNamespace } from './mirror.ts';
@@ -22,7 +22,8 @@ export function createRegistry({
 }: {
   readonly admission: Pick<Admission, 'admitPull'>;
   readonly ready?: Pick<ReadyManifests, 'watch'> | undefined;
-  readonly events: Pick<RegistryEvents, 'pulled'>;
+  /** Absent: nobody listens for pulls. */
+  readonly events?: Pick<RegistryEvents, 'pulled'> | undefined;
   /** Of tags that are resolved: what is asked for by digest is free. */
   readonly pullLimiter: CallerRateLimiter;
 }): Hono {
@@ -55,7 +56,7 @@ export function createRegistry({
     const { raw, digest, mediaType } = manifest;
     const headers = { 'Content-Type': inertManifestType(mediaType), ...contentHeaders(digest) };
     if (isNotModified(c, digest)) return c.body(null, 304, headers);
-    if (c.req.method !== 'HEAD') events.pulled(c, { origin: pull, manifest, reference });
+    if (c.req.method !== 'HEAD') events?.pulled(c, { origin: pull, manifest, reference });
     remember?.({ origin: pull, digest, headers, raw });
     return new Response(c.req.method === 'HEAD' ? null : raw, {
       headers: { ...headers, 'Content-Length': String(raw.byteLength) },

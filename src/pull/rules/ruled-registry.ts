@@ -37,6 +37,9 @@ export function createWithRules({
   /** Refused manifests: containerd requests them once more as blobs, and would accept those. */
   const refused = new LRUCache<string, true>({ maxSize: MAX_REFUSED, sizeCalculation: () => 1 });
 
+  /** Of images in memory: most pulls store what was stored before. */
+  const kept = new WeakMap<DerivedImage, ReturnType<typeof recordOf>>();
+
   /** Resolves the derived image of a tag. It is available by digest before the caller learns of it. */
   async function applyRules(
     origin: Origin,
@@ -59,15 +62,11 @@ export function createWithRules({
   }
 
   /** Makes the image, with everything it refers to, available by digest. */
-  async function keep({ origin, ...derivation }: Derivation, image: DerivedImage): Promise<void> {
-    const { sourceName, sourceDigest, steps, layerSources } = derivation;
-    const place = { registry: origin.registry.name, repository: origin.repository };
-    const moved = [...image.moved.values()];
-    const kept = [...image.kept];
-    const members = [...image.derived.keys(), ...kept, ...[...layerSources, ...moved].map(layer => layer.digest)];
-    const movedLayers = moved.length > 0 ? { movedLayers: moved } : {};
-    const root = image.root.digest;
-    await made.keep({ ...place, sourceName, sourceDigest, steps, layerSources, root, kept, ...movedLayers }, members);
+  async function keep(derivation: Derivation, image: DerivedImage): Promise<void> {
+    const known = kept.get(image);
+    const record = known && isOfLayers(known.made, derivation) ? known : recordOf(derivation, image);
+    kept.set(image, record);
+    await made.keep(record.made, record.members);
   }
 
   /** Throws DENIED for a digest of the upstream that a rule refuses, unless a tag resolved to it. */
@@ -133,6 +132,25 @@ export function createWithRules({
 interface Source {
   readonly digest: Digest;
   readonly caller: string | undefined;
+}
+
+/** What it takes to derive the image again, and the digests that it is available by. */
+function recordOf({ origin, ...derivation }: Derivation, image: DerivedImage) {
+  const { sourceName, sourceDigest, steps, layerSources } = derivation;
+  const place = { registry: origin.registry.name, repository: origin.repository };
+  const moved = [...image.moved.values()];
+  const kept = [...image.kept];
+  const members = [...image.derived.keys(), ...kept, ...[...layerSources, ...moved].map(layer => layer.digest)];
+  const movedLayers = moved.length > 0 ? { movedLayers: moved } : {};
+  const root = image.root.digest;
+  const made: Made = { ...place, sourceName, sourceDigest, steps, layerSources, root, kept, ...movedLayers };
+  return { made, members };
+}
+
+/** The same layers may have moved to another place. */
+function isOfLayers({ layerSources }: Made, derivation: Derivation): boolean {
+  const { length } = derivation.layerSources;
+  return layerSources.length === length && layerSources.every((source, at) => source === derivation.layerSources[at]);
 }
 
 function layerOf({ layerSources, movedLayers = [] }: Made, digest: Digest) {
