@@ -20,7 +20,7 @@ import { type Clock, createClock } from '../state/clock.ts';
 import { lockDirectory, takeCrashMark } from '../state/data-directory.ts';
 import { createReserve } from '../state/reserve.ts';
 import { createBuildRateLimiter } from '../submit/rate-limited-builds.ts';
-import { createBuilding } from './building.ts';
+import { type Building, createBuilding } from './building.ts';
 import { createCaching } from './caching.ts';
 import { createHosting } from './hosting.ts';
 import { createPulling } from './pulling.ts';
@@ -146,6 +146,7 @@ async function openRooms(
   );
   const ledger = createLedger({ records, memory, layers: tokenLayers, now, ttlMs });
   const { dockerConfigPath, patience, listening } = deps;
+  const { findListenHost = () => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host) } = deps;
   const caching = closing(await createCaching({ config, log, clock, records, memory, reportDamage, listening }));
   const passing = await openCredentialPassThrough(config, now);
   const own = config.access && (await openOwnCredentials({ config, log, records, now }));
@@ -159,12 +160,13 @@ async function openRooms(
       onDamaged: tellLost('rules'),
     }),
   );
+  // Pulls build what is missing, and builds read what is pulled.
+  const opening = Promise.withResolvers<Building>();
   const pulling = closing(
     createPulling({
       ...{ config, log, now, records, memory, tokenLayers, caching, layerStore, dockerConfigPath, patience },
       hosted: hosting.registries,
-      scopes: passing?.scopes,
-      acting: own?.acting,
+      ...{ scopes: passing?.scopes, acting: own?.acting, findListenHost, building: opening.promise },
     }),
   );
 
@@ -188,13 +190,14 @@ async function openRooms(
       hosted: hosting.hosted,
       accessTokens: config.access && createAccessTokens({ records, now }),
       environment: deps.environment ?? {},
-      findListenHost: deps.findListenHost ?? (() => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host)),
+      findListenHost,
       onEnded: registryEvents.built,
       runAs: own?.runAs,
       endedByItself,
       buildRate,
     }),
   );
+  opening.resolve(building);
 
   const keptBy = (of: ContentKind, { verify }: Pick<StoredContent, 'verify'>): StoredContent => ({
     ...{ of, verify },
@@ -243,7 +246,7 @@ async function openRooms(
       sweeps: [
         hosting.sweep,
         building.builds.sweep,
-        building.platforms.sweep,
+        building.sweepBuilders,
         caching.sweep,
         ruling.sweep,
         tokenLayers.sweep,

@@ -1,10 +1,11 @@
 // The builders of this service: those in the configuration, or the best on this machine.
 import type { Logger } from 'pino';
-import { type Backend, type Detect, detectBackends } from '../builds/backend.ts';
+import { type Backend, type Detect, detectBackends, type IsUnderWay } from '../builds/backend.ts';
 import { createBuildahBackend, detectBuildah } from '../builds/backends/buildah/backend.ts';
 import { createBuildkitBackend, detectBuildkit } from '../builds/backends/buildkit/backend.ts';
 import { createDockerBackend, detectDocker } from '../builds/backends/docker/backend.ts';
 import { createEmbeddedBackend, type EmbeddedDeps } from '../builds/backends/embedded/backend.ts';
+import type { ContextOffers } from '../builds/backends/kubernetes/archive.ts';
 import type { KubernetesOptions } from '../builds/backends/kubernetes/backend.ts';
 import { BackendUnavailable } from '../builds/execution.ts';
 import { createPlatforms, type Platforms } from '../builds/executor/platforms.ts';
@@ -18,13 +19,13 @@ interface BuildersDeps {
   readonly log: Logger;
   readonly environment: Environment;
   readonly embedded: Omit<EmbeddedDeps, 'name'>;
-  /** What a builder needs whose work survives a restart. */
-  readonly afar: Pick<KubernetesOptions, 'contexts' | 'isUnderWay'>;
+  /** The contexts that builders fetch from Veneer. */
+  readonly contexts: ContextOffers;
 }
 
 export interface Builders extends Platforms {
   /** Removes work of builders that no build needs. Never rejects. */
-  sweep(): Promise<void>;
+  sweep(isUnderWay: IsUnderWay): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -48,10 +49,10 @@ export function createBuilders(deps: BuildersDeps): Builders {
   return {
     list: async () => (await found).platforms.list(),
     assign: async (spec, without) => (await found).platforms.assign(spec, without),
-    async sweep() {
+    async sweep(isUnderWay) {
       const { backends } = await found.catch(() => ({ backends: [] }));
       for (const { name, sweep } of backends) {
-        await sweep?.().catch(error =>
+        await sweep?.(isUnderWay).catch(error =>
           log.warn({ builder: name, err: error }, 'leftover work of a builder cannot be swept'),
         );
       }
@@ -118,11 +119,11 @@ type KubernetesConfig = Omit<Extract<BackendConfig, { type: 'kubernetes' }>, 'ty
   Pick<KubernetesOptions, 'name' | 'platforms'>;
 
 /** Its library is large, and loaded on demand. */
-async function openKubernetes(one: KubernetesConfig, { config, afar }: BuildersDeps): Promise<Backend> {
+async function openKubernetes(one: KubernetesConfig, { config, contexts }: BuildersDeps): Promise<Backend> {
   const { createKubernetesBackend } = await import('../builds/backends/kubernetes/backend.ts');
   const { jobs, callbackUrl = config.publicUrl, ...options } = one;
   const { timeoutMs } = config.builds;
-  return createKubernetesBackend({ ...options, ...afar, callbackUrl, timeoutMs, isOneJob: jobs === 'one' });
+  return createKubernetesBackend({ ...options, contexts, callbackUrl, timeoutMs, isOneJob: jobs === 'one' });
 }
 
 const DEFAULT_BUILDKIT = 'unix:///run/buildkit/buildkitd.sock';

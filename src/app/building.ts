@@ -1,6 +1,7 @@
-// Wires image builds: contexts, builders, the queue of builds, and recipes for pulls.
+// Wires image builds: contexts, builders, the queue of builds, and the builds that pulls start.
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import type { Logger } from 'pino';
 import type { AccessTokens } from '../access/access-token.ts';
 import { readOrMake } from '../access/keys.ts';
@@ -19,12 +20,10 @@ import { createPlan, listRead, type Plan, type PlanDeps, type PlanLimits, type P
 import type { Environment } from '../builds/process.ts';
 import { type BuildsPolicy, createBuilds } from '../builds/queue/create.ts';
 import type { RunAs } from '../builds/queue/run-job.ts';
-import { InvalidRecipe } from '../builds/recipes/pattern.ts';
-import { createRecipes, type Recipes } from '../builds/recipes/recipe.ts';
+import type { RecipeMatch } from '../builds/recipes/recipe.ts';
 import type { BuildRecord } from '../builds/record.ts';
-import { type BuildRequest, DEFAULT_REQUEST_LIMITS } from '../builds/request.ts';
-import type { ContainerFileSpec } from '../builds/spec.ts';
-import { ConfigError } from '../config/faults.ts';
+import { type BuildRequest, DEFAULT_REQUEST_LIMITS, InvalidBuild } from '../builds/request.ts';
+import type { ContainerFileSpec, Spec } from '../builds/spec.ts';
 import type { Config } from '../config/schema.ts';
 import { createLeasedStore, type LeasedStore } from '../content/leased-store.ts';
 import type { Damage } from '../content/verification.ts';
@@ -32,20 +31,16 @@ import { createCopy, createFinish } from '../copy/copy.ts';
 import { createDestinations } from '../copy/destination.ts';
 import type { HostedRepositories } from '../hosted/repositories.ts';
 import { findRequester } from '../http/middleware/authentication.ts';
-import { buildLogPath } from '../http/wave/build-response.ts';
 import type { Memory } from '../memory.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import { createBaseImages, locateBase } from '../pull/images.ts';
 import type { Origin } from '../pull/origin.ts';
-import type { StartRecipe } from '../pull/recipes/recipe-builds.ts';
-import { createRecipeImages } from '../pull/recipes/recipe-images.ts';
-import { createWithRecipes } from '../pull/recipes/recipe-registry.ts';
-import type { LogAddress } from '../pull/recipes/wait-for-build.ts';
+import type { RecipeTarget, StartRecipe } from '../pull/recipes/recipe-builds.ts';
 import type { RecordStore } from '../state/store.ts';
-import { createStartBuildForPull } from '../submit/rate-limited-builds.ts';
+import { createStartBuildForPull, type StartBuildForPull } from '../submit/rate-limited-builds.ts';
 import { createBuilderAccess } from './builder-access.ts';
 import { type Builders, createBuilders } from './builders.ts';
-import { createRecipeServing, createStartRecipe, type Pulling } from './pulling.ts';
+import type { Pulling } from './pulling.ts';
 import { contentFolder } from './stored-content.ts';
 
 interface BuildingDeps {
@@ -77,9 +72,11 @@ export interface Building {
   readonly builds: Builds;
   /** The contexts that pods fetch. */
   readonly buildContexts: ContextOffers;
-  /** The address of a build's log. */
-  readonly logAddress: LogAddress;
-  readonly platforms: Pick<Builders, 'list' | 'sweep'>;
+  readonly platforms: Pick<Builders, 'list'>;
+  /** Removes work of builders that no build needs. Never rejects. */
+  readonly sweepBuilders: () => Promise<void>;
+  /** For pulls of what is missing. */
+  readonly startRecipe: StartRecipe;
   readonly plan: Plan;
   /** Every image that a build would read. Throws InvalidBuild or RegistryError. */
   readonly listBases: (request: BuildRequest) => readonly Origin[];
@@ -90,8 +87,6 @@ export interface Building {
 export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   await using opened = new AsyncDisposableStack();
   const { config, now, pulling, hosted } = deps;
-  let known: Builds | undefined;
-  const recipes = openRecipes(config.builds.recipes);
   const contexts = await createLeasedStore({
     ...{ directory: contentFolder(config.dataDir, 'contexts'), memory: deps.memory, now, mayDelete: deps.mayDelete },
     onDamaged: deps.onDamagedContext,
@@ -103,14 +98,9 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
     key: await readOrMake(join(config.dataDir, 'builds', 'contexts-key'), () => randomBytes(32).toString('hex')),
     now,
   });
-  const isUnderWay = async (id: string) => {
-    const build = await known?.find(id);
-    return known === undefined || build?.status === 'queued' || build?.status === 'running';
-  };
-  const afar = { contexts: buildContexts, isUnderWay };
-  const platforms = createBuilders({ ...deps, afar, embedded: { images, openDestination } });
+  const platforms = createBuilders({ ...deps, contexts: buildContexts, embedded: { images, openDestination } });
   opened.defer(() => platforms.close());
-  const parts: Parts = { recipes, contexts, images, openDestination, platforms };
+  const parts: Parts = { contexts, images, openDestination, platforms };
 
   const limits = planLimits(config);
   const policy: PlanPolicy = { defaultPlatforms: config.builds.platforms.map(parsePlatform) };
@@ -118,19 +108,27 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   const plan = createPlan({ images, content: contexts, limits, policy, supports });
   const builds = await openBuilds(deps, parts);
   opened.defer(() => builds.close());
-  known = builds;
-  void platforms.sweep();
-  const logAddress = createLogAddress(deps);
-  serveRecipes(deps, recipes, { plan, builds, logAddress });
+  const isUnderWay = async (id: string) => ['queued', 'running'].includes((await builds.find(id))?.status ?? '');
+  const sweepBuilders = () => platforms.sweep(isUnderWay);
+  void sweepBuilders();
 
   const rooms = opened.move();
   return {
     builds,
     buildContexts,
-    logAddress,
     platforms,
+    sweepBuilders,
     contexts,
     plan,
+    startRecipe: asNobody(
+      deps.runAs,
+      createStartRecipe({
+        startBuildForPull: createStartBuildForPull({ builds, limiter: deps.buildRate, findRequester }),
+        defaultPlatforms: config.builds.platforms.length,
+        cacheRepository: config.builds.cacheRepository,
+        plan,
+      }),
+    ),
     listBases: request => listRead(request, policy, limits).map(name => locateBase(pulling.origins, name)),
     close: () => rooms.disposeAsync(),
   };
@@ -138,7 +136,6 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
 
 /** Shared by several parts. */
 interface Parts {
-  readonly recipes: Recipes;
   readonly contexts: LeasedStore;
   readonly images: BaseImages;
   readonly openDestination: OpenDestination;
@@ -167,9 +164,9 @@ async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
 
 async function openMaker(deps: BuildingDeps, parts: Parts): Promise<Execute<ContainerFileSpec>> {
   const { config, log, pulling } = deps;
-  const { recipes, contexts, images, openDestination, platforms } = parts;
+  const { contexts, images, openDestination, platforms } = parts;
   return createImageExecutor({
-    ...createBuilderAccess({ ...deps, recipes }),
+    ...createBuilderAccess({ ...deps, recipes: pulling.recipes }),
     ...{ images, openDestination, platforms },
     isHosted: repository => pulling.origins.locateName(repository).registry.isHosted,
     workspaces: await createWorkspaces({
@@ -204,30 +201,51 @@ function asNobody(runAs: RunAs | undefined, start: StartRecipe): StartRecipe {
   return runAs ? (match, target) => runAs('', () => start(match, target)) : start;
 }
 
-/** Lets pulls of missing images build them. */
-function serveRecipes(
-  { config, log, now, records, memory, pulling, buildRate, runAs }: BuildingDeps,
-  recipes: Recipes,
-  { plan, builds, logAddress }: Pick<Building, 'plan' | 'builds' | 'logAddress'>,
-): void {
-  const { recipes: options, cacheRepository, repository, hold, failureMemoryMs } = config.builds;
-  if (options.length === 0) return;
-  const images = createRecipeImages(records, builds);
-  const withRecipes = createWithRecipes({
-    ...{ recipes, builds, images, logAddress, memory, now },
-    startRecipe: asNobody(
-      runAs,
-      createStartRecipe({
-        startBuildForPull: createStartBuildForPull({ builds, limiter: buildRate, findRequester }),
-        defaultPlatforms: config.builds.platforms.length,
-        ...{ plan, cacheRepository },
+/** Plans and submits the build of a recipe for a pull, within the rate of its caller. */
+function createStartRecipe(deps: {
+  readonly plan: Plan;
+  readonly startBuildForPull: StartBuildForPull;
+  /** The platforms of a build that names none. */
+  readonly defaultPlatforms: number;
+  readonly cacheRepository: string | undefined;
+}): StartRecipe {
+  const { plan, startBuildForPull, defaultPlatforms, cacheRepository } = deps;
+
+  async function planRecipe(match: RecipeMatch, target: RecipeTarget): Promise<Spec> {
+    const {
+      containerFile,
+      context,
+      platforms,
+      attestations: { sbom = false, provenance = 'none' } = {},
+      ttlMs: _,
+      ...options
+    } = match;
+    return plan({
+      ...options,
+      containerFile: await readContainerFile(containerFile),
+      ...(context !== undefined && {
+        context: { kind: 'directory', path: context, containerFile: relative(context, containerFile) },
       }),
-    ),
-    policy: { holdMs: hold.pullMs, failureMemoryMs },
-    onRenewalFailed: (image, error) =>
-      log.warn({ image, err: error }, 'an image could not be rebuilt: the old one stays'),
-  });
-  pulling.serveRecipes(createRecipeServing({ ...pulling, recipes, images, withRecipes, repository }));
+      platforms: platforms?.map(parsePlatform),
+      attestations: { sbom, provenance },
+      cacheRepository,
+      target,
+    });
+  }
+
+  return async (match, target) => {
+    const platforms = match.platforms?.length ?? defaultPlatforms;
+    return (await startBuildForPull(() => planRecipe(match, target), platforms)).build;
+  };
+}
+
+async function readContainerFile(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unreadable';
+    throw new InvalidBuild(`the Containerfile of the recipe cannot be read (${code})`, { cause });
+  }
 }
 
 function planLimits({ builds: { limits } }: Config): PlanLimits {
@@ -246,21 +264,4 @@ function planLimits({ builds: { limits } }: Config): PlanLimits {
 /** Tags in other registries stay: many lack an API for deletion. */
 async function removeHostedTag({ pulling, hosted }: BuildingDeps, repository: string, tag: string): Promise<void> {
   if (pulling.origins.locateName(repository).registry.isHosted) await hosted.tags.delete(repository, tag);
-}
-
-function createLogAddress({ config, findListenHost }: BuildingDeps): LogAddress {
-  return id => {
-    const host = findListenHost();
-    const base = config.publicUrl?.href ?? (host && `http://${host}`);
-    return base ? new URL(buildLogPath(id), base).href : buildLogPath(id);
-  };
-}
-
-/** Throws ConfigError for an invalid recipe. */
-function openRecipes(options: Config['builds']['recipes']): Recipes {
-  try {
-    return createRecipes(options, process.cwd());
-  } catch (error) {
-    throw error instanceof InvalidRecipe ? new ConfigError([`builds.recipes: ${error.message}`]) : error;
-  }
 }

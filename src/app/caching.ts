@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import { type CacheAdmin, createCacheAdmin, createHolderTest } from '../cache/admin/cache-admin.ts';
 import { type CountedStore, createCountedStore } from '../cache/eviction/counted-store.ts';
 import { type Budget, createEvict } from '../cache/eviction/evict.ts';
-import { createHousekeeping, type EvictionRun, type Housekeeping } from '../cache/eviction/housekeeping.ts';
+import { createHousekeeping, type EvictionRun } from '../cache/eviction/housekeeping.ts';
 import { createUsage, createUseTimes } from '../cache/eviction/usage.ts';
 import { createLinks, type Links } from '../cache/read-through/links.ts';
 import { findOwnUrl } from '../config/own-address.ts';
@@ -55,12 +55,12 @@ export async function createCaching(deps: {
   const { config, log, clock, records, memory, isServing = true, reportDamage } = deps;
   const { now, deleteBy } = clock;
   const directory = contentFolder(config.dataDir, 'cache');
-  let keeping: Housekeeping | undefined;
   const { budget, pin, abandonedMs, finish } = config.cache;
   const kept = await createDiskStore({
     directory,
     memory,
-    claimBudget: need => keeping?.claim(need),
+    // Nothing is stored before all of this is there.
+    claimBudget: need => housekeeping.claim(need),
     onDamaged: damage => void tellDamage(damage),
     unread: {
       graceMs: Math.min(GRACE_MS, abandonedMs),
@@ -82,8 +82,8 @@ export async function createCaching(deps: {
 
   const content = createCountedStore({
     ...{ content: kept, usage, times, now },
-    onKept: () => keeping?.check(),
-    onFull: bytes => keeping?.makeRoom(bytes),
+    onKept: () => housekeeping.check(),
+    onFull: bytes => housekeeping.makeRoom(bytes),
   });
   const isPinned = pin.length === 0 ? async () => false : createHolderTest(links, createNameTest(pin));
   const { isArriving } = content;
@@ -94,7 +94,6 @@ export async function createCaching(deps: {
     onFailed: error => log.error({ err: error }, 'making room in the cache failed'),
     mayBegin: deps.listening,
   });
-  keeping = housekeeping;
   const { counted } = housekeeping;
   const service = isServing ? { isCounted: () => housekeeping.isCounted, counts: content.counts } : undefined;
   return {

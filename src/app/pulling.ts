@@ -1,19 +1,17 @@
 // Wires the path of a pull: the cache of upstreams, registries by name, augmentation, and recipes for missing images.
-import { readFile } from 'node:fs/promises';
-import { relative } from 'node:path';
 import type { Logger } from 'pino';
-import type { Plan } from '../builds/plan.ts';
-import type { RecipeMatch, Recipes } from '../builds/recipes/recipe.ts';
-import { InvalidBuild } from '../builds/request.ts';
-import type { Spec } from '../builds/spec.ts';
+import type { Builds } from '../builds/builds.ts';
+import { InvalidRecipe } from '../builds/recipes/pattern.ts';
+import { createRecipes, type Recipes } from '../builds/recipes/recipe.ts';
 import { createBlobs } from '../cache/read-through/blobs.ts';
 import { createManifests } from '../cache/read-through/manifests.ts';
 import { createNegativeCache } from '../cache/read-through/negative-cache.ts';
 import { createTags } from '../cache/read-through/tags.ts';
 import type { TransfersDeps } from '../cache/read-through/transfers.ts';
+import { ConfigError } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
+import { buildLogPath } from '../http/wave/build-response.ts';
 import type { Memory } from '../memory.ts';
-import { parsePlatform } from '../oci/platform.ts';
 import { type Augmentations, createAugmentations } from '../pull/derived-images.ts';
 import { createInspect, type Inspect } from '../pull/images.ts';
 import { createDescribe, createDescribeRemote } from '../pull/layers/describe-layer.ts';
@@ -21,20 +19,19 @@ import { createIncludes } from '../pull/layers/includes.ts';
 import { createLayerIndexes } from '../pull/layers/layer-indexes.ts';
 import { createLayers, createOpenLayer, type Layers, type OpenLayer } from '../pull/layers/layers.ts';
 import { createPlacing } from '../pull/layers/placing.ts';
-import { createOrigins, type DecorateRegistry, type Origins } from '../pull/origin.ts';
+import { createOrigins, type Origins } from '../pull/origin.ts';
 import { createDescribeChanges, createPrepare, type DescribeChanges, type Prepare } from '../pull/prepare.ts';
-import type { RecipeTarget, StartRecipe } from '../pull/recipes/recipe-builds.ts';
-import type { RecipeImages } from '../pull/recipes/recipe-images.ts';
-import type { WithRecipes } from '../pull/recipes/recipe-registry.ts';
-import { createShadowedRegistry, type Shadow, shadowName } from '../pull/recipes/shadowed-registry.ts';
-import { createCachedRegistries } from '../pull/registries.ts';
+import type { StartRecipe } from '../pull/recipes/recipe-builds.ts';
+import { createRecipeImages } from '../pull/recipes/recipe-images.ts';
+import { createWithRecipes } from '../pull/recipes/recipe-registry.ts';
+import type { LogAddress } from '../pull/recipes/wait-for-build.ts';
+import { createRegistries, type RecipeLayer } from '../pull/registries.ts';
 import type { Registry } from '../pull/registry.ts';
 import type { TokenLayers } from '../pull/tokens/layers.ts';
 import { createWithToken, type WithToken } from '../pull/tokens/token-registry.ts';
 import type { RuleLayerStore } from '../rules/layers/layer-store.ts';
 import type { DescribeRemote } from '../rules/rules.ts';
 import type { RecordStore } from '../state/store.ts';
-import type { StartBuildForPull } from '../submit/rate-limited-builds.ts';
 import type { ActingCredentials, ScopePolicy } from '../upstream/auth/scopes.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 import type { Caching } from './caching.ts';
@@ -57,6 +54,14 @@ interface PullingDeps {
   readonly scopes?: ScopePolicy | undefined;
   /** Of callers who have stored some. */
   readonly acting?: ActingCredentials | undefined;
+  readonly findListenHost: () => string | undefined;
+  /** Builds missing images. It reads the registries that are created here, so it opens later: a pull that needs it waits. */
+  readonly building: Promise<RecipeBuilding>;
+}
+
+interface RecipeBuilding {
+  readonly builds: Pick<Builds, 'find' | 'wait'>;
+  readonly startRecipe: StartRecipe;
 }
 
 export interface Pulling {
@@ -65,8 +70,9 @@ export interface Pulling {
   readonly layers: Layers;
   readonly augmentations: Augmentations;
   readonly openLayer: OpenLayer;
-  /** Wraps every registry from now on. */
-  serveRecipes(decorate: DecorateRegistry): void;
+  readonly recipes: Recipes;
+  /** The address of a build's log. */
+  readonly logAddress: LogAddress;
   readonly withToken: WithToken;
   readonly prepare: Prepare;
   readonly describeChanges: DescribeChanges;
@@ -90,19 +96,14 @@ export function createPulling(deps: PullingDeps): Pulling {
   const manifests = createManifests({ content, links, memory, negativeCache, onUsed: content.use });
   const policy = { tagFreshnessMs, freshness, staleMaxAgeMs: stale.maxAgeMs, staleOn: stale.on, negativeMs };
   const tags = createTags({ records, now, policy, manifests, memory });
-  const registryOf = createCachedRegistries({ tags, manifests, blobs });
   const { defaultUpstream } = config;
-  // Recipes depend on builds, which depend on everything here.
-  let serve: DecorateRegistry = registry => registry;
-  const decorate: DecorateRegistry = registry => serve(registry);
-  const origins = createOrigins({
-    upstreams,
-    registryOf,
-    hosted,
-    ownHosts: ownHosts(config),
-    defaultUpstream,
-    decorate,
+  const recipes = openRecipes(config.builds.recipes);
+  const logAddress = createLogAddress(deps);
+  const registries = createRegistries({
+    ...{ tags, manifests, blobs, hosted },
+    recipes: config.builds.recipes.length > 0 ? createRecipeLayer(deps, recipes, logAddress) : undefined,
   });
+  const origins = createOrigins({ upstreams, registries, ownHosts: ownHosts(config), defaultUpstream });
 
   const { unpackedLayerBytes, unpackRatio, indexedLayerBytes, indexedEntries, linkWaitMs } = config.limits;
   const indexLimits = { maxUnpackedBytes: indexedLayerBytes, maxRatio: unpackRatio, maxEntries: indexedEntries };
@@ -126,11 +127,8 @@ export function createPulling(deps: PullingDeps): Pulling {
   const readIncludes = createIncludes(origins);
   const describeChanges = createDescribeChanges({ describeWanted, readIncludes });
   return {
-    ...{ origins, upstreams, layers, augmentations },
+    ...{ origins, upstreams, recipes, logAddress, layers, augmentations },
     openLayer: createOpenLayer({ describeWanted, layers }),
-    serveRecipes(decorated) {
-      serve = decorated;
-    },
     withToken: createWithToken({ layers, augmentations, memory }),
     prepare: createPrepare({ origins, augmentations, describeChanges }),
     describeChanges,
@@ -148,77 +146,40 @@ function ownHosts({ publicUrl, hosts, listen: { host, port } }: Config): Readonl
   return new Set([...names.map(name => `${name}:${port}`), ...(publicUrl ? [publicUrl.host] : [])]);
 }
 
-export function createStartRecipe(deps: {
-  readonly plan: Plan;
-  readonly startBuildForPull: StartBuildForPull;
-  /** The platforms of a build that names none. */
-  readonly defaultPlatforms: number;
-  readonly cacheRepository: string | undefined;
-}): StartRecipe {
-  const { plan, startBuildForPull, defaultPlatforms, cacheRepository } = deps;
-
-  async function planRecipe(match: RecipeMatch, target: RecipeTarget): Promise<Spec> {
-    const {
-      containerFile,
-      context,
-      platforms,
-      attestations: { sbom = false, provenance = 'none' } = {},
-      ttlMs: _,
-      ...options
-    } = match;
-    return plan({
-      ...options,
-      containerFile: await readContainerFile(containerFile),
-      ...(context !== undefined && {
-        context: { kind: 'directory', path: context, containerFile: relative(context, containerFile) },
-      }),
-      platforms: platforms?.map(parsePlatform),
-      attestations: { sbom, provenance },
-      cacheRepository,
-      target,
-    });
-  }
-
-  return async (match, target) => {
-    const platforms = match.platforms?.length ?? defaultPlatforms;
-    return (await startBuildForPull(() => planRecipe(match, target), platforms)).build;
+function createRecipeLayer(
+  { config, log, now, records, memory, building }: PullingDeps,
+  recipes: Recipes,
+  logAddress: LogAddress,
+): RecipeLayer {
+  const { repository, hold, failureMemoryMs } = config.builds;
+  const builds: RecipeBuilding['builds'] = {
+    find: async id => (await building).builds.find(id),
+    wait: async (id, signal) => (await building).builds.wait(id, signal),
   };
+  const images = createRecipeImages(records, builds);
+  const withRecipes = createWithRecipes({
+    ...{ recipes, builds, images, logAddress, memory, now },
+    startRecipe: async (match, target) => (await building).startRecipe(match, target),
+    policy: { holdMs: hold.pullMs, failureMemoryMs },
+    onRenewalFailed: (image, error) =>
+      log.warn({ image, err: error }, 'an image could not be rebuilt: the old one stays'),
+  });
+  return { withRecipes, covers: recipes.covers, wasBuilt: images.wasBuilt, repository };
 }
 
-async function readContainerFile(path: string): Promise<string> {
+/** Throws ConfigError for an invalid recipe. */
+function openRecipes(options: Config['builds']['recipes']): Recipes {
   try {
-    return await readFile(path, 'utf8');
-  } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unreadable';
-    throw new InvalidBuild(`the Containerfile of the recipe cannot be read (${code})`, { cause });
+    return createRecipes(options, process.cwd());
+  } catch (error) {
+    throw error instanceof InvalidRecipe ? new ConfigError([`builds.recipes: ${error.message}`]) : error;
   }
 }
 
-/** Images built for a hosted name are pushed there; those for an upstream's name to a repository of ours behind it. */
-export function createRecipeServing({
-  origins,
-  recipes,
-  images,
-  withRecipes,
-  repository,
-}: {
-  readonly origins: Origins;
-  readonly recipes: Recipes;
-  readonly images: Pick<RecipeImages, 'wasBuilt'>;
-  readonly withRecipes: WithRecipes;
-  /** The full name of the repository that contains images built for upstreams' names. */
-  readonly repository: string;
-}): (registry: Registry) => Registry {
-  return registry => {
-    const { name, isHosted } = registry;
-    if (isHosted) return withRecipes(registry, own => `${name}/${own}`);
-    const shadowOf = (own: string) => shadowName(repository, name, own);
-    const findShadow = (own: string): Shadow | undefined => {
-      const fullName = `${name}/${own}`;
-      if (!recipes.covers(fullName)) return undefined;
-      const wasBuilt: Shadow['wasBuilt'] = (tag, digest) => images.wasBuilt(`${fullName}:${tag}`, digest);
-      return { ...origins.locateName(shadowOf(own)), wasBuilt };
-    };
-    return withRecipes(createShadowedRegistry(registry, findShadow), shadowOf);
+function createLogAddress({ config, findListenHost }: PullingDeps): LogAddress {
+  return id => {
+    const host = findListenHost();
+    const base = config.publicUrl?.href ?? (host && `http://${host}`);
+    return base ? new URL(buildLogPath(id), base).href : buildLogPath(id);
   };
 }

@@ -54,7 +54,7 @@ import type { OwnCredentials } from './upstreams.ts';
 
 type PullingParts = Pick<
   Pulling,
-  'origins' | 'withToken' | 'prepare' | 'inspect' | 'describeChanges' | 'openLayer' | 'augmentations'
+  'origins' | 'logAddress' | 'withToken' | 'prepare' | 'inspect' | 'describeChanges' | 'openLayer' | 'augmentations'
 >;
 
 interface RoutesDeps extends PullingParts {
@@ -192,8 +192,8 @@ function addRegistry(
   app: Hono,
   deps: RoutesDeps & { readonly findToken: FindToken; readonly ready: ReadyManifests | undefined },
 ): void {
-  const { config, origins, findToken, withToken, hosted, registryEvents, building } = deps;
-  const { builds, logAddress } = building;
+  const { config, origins, logAddress, findToken, withToken, hosted, registryEvents, building } = deps;
+  const { builds } = building;
   const awaitBuilt = async (c: Context, id: string) => {
     const holdMs = config.builds.hold.tokenMs;
     const { digest } = await awaitBuild(builds, id, { holdMs, signal: c.req.raw.signal, logAddress });

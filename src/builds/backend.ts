@@ -27,10 +27,13 @@ export interface Backend {
   readonly answerTimeoutMs?: number;
   /** Builds and pushes. Throws BuildFailure, or the signal's reason once all that it started has ended. */
   build(order: BuildInput, options: BuildOptions): Promise<BuildResult>;
-  /** Ends work of an earlier process that no build needs. */
-  sweep?(): Promise<void>;
+  /** Ends work of an earlier process that no build needs: its build neither waits nor runs. */
+  sweep?(isUnderWay: IsUnderWay): Promise<void>;
   close(): Promise<void>;
 }
+
+/** Whether a build, by its id, waits or runs. */
+export type IsUnderWay = (id: string) => Promise<boolean>;
 
 const backendKinds = ['buildkit', 'docker', 'buildah', 'kubernetes', 'embedded'] as const;
 

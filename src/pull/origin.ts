@@ -34,25 +34,28 @@ export interface Origins {
 
 export const DOCKER_HUB = 'docker.io';
 
-/** Wraps a registry for pulls. Called on each lookup, since it may be created after the registries. */
-export type DecorateRegistry = (registry: Registry) => Registry;
+/** The registries by name: see `createRegistries`. */
+export interface Registries {
+  /** The hosted prefixes, without their slash. */
+  readonly hosted: readonly string[];
+  findHosted(name: string): Registry | undefined;
+  /** `locateName` finds the hosted repositories behind those of the upstream. */
+  ofUpstream(upstream: Upstream, locateName: Origins['locateName']): Registry;
+}
 
 export function createOrigins(deps: {
   readonly upstreams: Upstreams;
-  readonly registryOf: (upstream: Upstream) => Registry;
-  /** By name: without dots and colons, possibly with slashes. */
-  readonly hosted: ReadonlyMap<string, Registry>;
+  readonly registries: Registries;
   /** The hosts under which clients know us: as a prefix of a name they are ignored. */
   readonly ownHosts: ReadonlySet<string>;
   readonly defaultUpstream: string;
-  readonly decorate?: DecorateRegistry;
 }): Origins {
-  const { upstreams, registryOf, hosted, ownHosts, defaultUpstream, decorate = registry => registry } = deps;
+  const { upstreams, registries, ownHosts, defaultUpstream } = deps;
 
   function locate(registry: string | undefined, repository: string, show?: ShowCredentials): Origin {
     if (registry === undefined || isOwn(registry)) return locateAlias(repository, show);
-    const own = hosted.get(registry);
-    if (own) return { registry: decorate(own), repository: parseRepository(repository) };
+    const own = registries.findHosted(registry);
+    if (own) return { registry: own, repository: parseRepository(repository) };
     return locateUpstream(registry, repository, show);
   }
 
@@ -62,7 +65,7 @@ export function createOrigins(deps: {
     const full = parseRepository(isOfficial ? `library/${repository}` : repository);
     // Even if some of it is stored.
     if (!upstream.allows(full)) throw notAllowed(upstream.name, full);
-    return { registry: decorate(registryOf(upstream)), repository: full };
+    return { registry: registries.ofUpstream(upstream, locateName), repository: full };
   }
 
   /** A configured host always means that upstream. */
@@ -71,7 +74,7 @@ export function createOrigins(deps: {
   }
 
   function findNamed(name: string, show?: ShowCredentials): Origin | undefined {
-    for (const prefix of hosted.keys()) {
+    for (const prefix of registries.hosted) {
       if (name.startsWith(`${prefix}/`)) return locate(prefix, name.slice(prefix.length + 1));
     }
     const [first = '', ...rest] = name.split('/');

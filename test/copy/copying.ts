@@ -20,7 +20,7 @@ import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { isIndexType, isManifestType } from '../../src/oci/media-type.ts';
 import { createAugmentations } from '../../src/pull/derived-images.ts';
 import { createOrigins } from '../../src/pull/origin.ts';
-import { createCachedRegistries, createHostedRegistry } from '../../src/pull/registries.ts';
+import { createHostedRegistry, createRegistries } from '../../src/pull/registries.ts';
 import type { UpstreamEntry } from '../../src/upstream/registry/registry-client.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { createPlace } from '../hosted/fixture.ts';
@@ -92,8 +92,10 @@ export async function createCopying(
   const tags = createTags({ memory, records, now: () => new Date(), policy, manifests });
   const origins = createOrigins({
     upstreams,
-    registryOf: createCachedRegistries({ tags, manifests, blobs }),
-    hosted: new Map([['local', createHostedRegistry(hosted, 'local')]]),
+    registries: createRegistries({
+      ...{ tags, manifests, blobs },
+      hosted: new Map([['local', createHostedRegistry(hosted, 'local')]]),
+    }),
     ownHosts: new Set(),
     defaultUpstream: 'lab',
   });

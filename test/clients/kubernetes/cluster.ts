@@ -273,6 +273,5 @@ export function clusterOptions({ kubeconfig, namespace, image }: Cluster) {
     tolerations: [],
     resources: { requests: { cpu: '100m' }, limits: {} },
     storage: { kind: 'emptyDir' as const },
-    isUnderWay: async () => true,
   };
 }

@@ -16,7 +16,7 @@ import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 import { isIndexType, isManifestType } from '../../../src/oci/media-type.ts';
 import { type Augmentations, createAugmentations } from '../../../src/pull/derived-images.ts';
 import { createOrigins } from '../../../src/pull/origin.ts';
-import { createCachedRegistries } from '../../../src/pull/registries.ts';
+import { createRegistries } from '../../../src/pull/registries.ts';
 import type { Registry } from '../../../src/pull/registry.ts';
 import { createWithRules } from '../../../src/pull/rules/ruled-registry.ts';
 import { createDerivedDigests } from '../../../src/rules/derived-digests.ts';
@@ -124,8 +124,7 @@ export async function createRuledWorld(): Promise<RuledWorld> {
     });
     const origins = createOrigins({
       upstreams,
-      registryOf: createCachedRegistries({ tags, manifests, blobs }),
-      hosted: new Map(),
+      registries: createRegistries({ tags, manifests, blobs, hosted: new Map() }),
       ownHosts: new Set(),
       defaultUpstream: 'lab',
     });

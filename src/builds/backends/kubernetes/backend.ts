@@ -9,7 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { V1Pod } from '@kubernetes/client-node';
 import { type Digest, isDigest } from '../../../oci/digest.ts';
 import { formatPlatform, type Platform } from '../../../oci/platform.ts';
-import type { Backend, BuildInput, BuildOptions, BuildResult } from '../../backend.ts';
+import type { Backend, BuildInput, BuildOptions, BuildResult, IsUnderWay } from '../../backend.ts';
 import { BackendUnavailable, BuildFailure, failUnavailable, isClosing } from '../../execution.ts';
 import type { Report } from '../../progress.ts';
 import type { Failure } from '../../record.ts';
@@ -63,8 +63,6 @@ export interface KubernetesOptions extends Omit<ClusterOptions, 'instance'>, Omi
   readonly callbackUrl?: URL | undefined;
   /** For contexts too large for a Secret; these require the callback. */
   readonly contexts?: ContextOffers | undefined;
-  /** Whether a build is queued or running: Jobs of other builds are removed. */
-  readonly isUnderWay: (id: string) => Promise<boolean>;
 }
 
 /** A cluster drops fields that it does not know. */
@@ -109,12 +107,12 @@ export function createKubernetesBackend(options: KubernetesOptions): Backend {
     withoutUserNamespaces = fault?.reason;
   }
 
-  async function sweep(): Promise<void> {
+  async function sweep(isUnderWay: IsUnderWay): Promise<void> {
     const cluster = getCluster();
     await cluster.watch();
     for (const { metadata } of cluster.listJobs()) {
       const { name: job = '', labels = {}, deletionTimestamp } = metadata ?? {};
-      if (working.has(job) || deletionTimestamp || (await options.isUnderWay(labels[LABELS.build] ?? ''))) continue;
+      if (working.has(job) || deletionTimestamp || (await isUnderWay(labels[LABELS.build] ?? ''))) continue;
       await cluster.deleteJob(job);
     }
   }
