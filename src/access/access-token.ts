@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { createCollection } from '../state/collection.ts';
-import type { RecordStore } from '../state/store.ts';
+import { keysOf, type RecordStore } from '../state/store.ts';
 import { grantable } from './right.ts';
 
 const accessTokenSchema = z.object({
@@ -44,7 +44,6 @@ export interface AccessTokens {
 const COLLECTION = 'access-token';
 const SECRET = /^vnr_[0-9a-f]{40}$/;
 const ID = /^[0-9a-f]{12}$/;
-const PAGE = 1000;
 
 /** Whether a password has the form of an access token. */
 export function isAccessToken(text: string): boolean {
@@ -79,10 +78,7 @@ export function createAccessTokens({ records, now }: { records: RecordStore; now
     },
     async list() {
       const tokens: AccessToken[] = [];
-      for (let keys = await collection.list({ limit: PAGE }); keys.length > 0; ) {
-        for (const key of keys) tokens.push(...toArray(await get(key)));
-        keys = await collection.list({ after: keys.at(-1) ?? '', limit: PAGE });
-      }
+      for await (const key of keysOf(collection, '')) tokens.push(...toArray(await get(key)));
       return tokens;
     },
     async revoke(id) {

@@ -159,7 +159,7 @@ export function createOutbox({
       if (key !== undefined) await events.delete(key).catch(report('a delivered event could not be removed'));
     },
     async restore(limit) {
-      const keys = (await events.list({ after: prefix, limit })).filter(key => key.startsWith(prefix));
+      const keys = await events.list({ prefix, limit });
       const found = await Promise.all(
         keys.map(key => events.get(key).catch(report('a stored event could not be read'))),
       );

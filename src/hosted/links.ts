@@ -1,11 +1,10 @@
 // Links: the records of a repository's content that a push or mount adds and a removal deletes, all at once. Content is stored once for all
 // repositories, and read only through a link. Everything that writes is to be called inside `withLock`.
 import { type Digest, parseDigest } from '../oci/digest.ts';
-import type { Change } from '../state/store.ts';
+import { type Change, keysOf } from '../state/store.ts';
 import {
   type BlobRecord,
   holderKey,
-  keysOf,
   linkKey,
   type ManifestRecord,
   memberKey,

@@ -5,8 +5,8 @@ import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import { formatSize } from '../oci/wording.ts';
 import { type Collection, createCollection } from '../state/collection.ts';
-import type { Change, Entry, RecordStore } from '../state/store.ts';
-import { createHostedRecords, entriesOf, keysOf } from './records.ts';
+import { type Change, type Entry, entriesOf, keysOf, type RecordStore } from '../state/store.ts';
+import { createHostedRecords } from './records.ts';
 import type { Quota } from './store.ts';
 
 /**

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { type ErrorCode, RegistryError } from '../oci/errors.ts';
 import { createCollection } from '../state/collection.ts';
-import type { Entry, ListOptions, RecordStore } from '../state/store.ts';
+import { keysOf, type ListOptions, type RecordStore } from '../state/store.ts';
 
 const digestSchema = z.string().refine(isDigest);
 const pushedAt = z.iso.datetime();
@@ -77,24 +77,6 @@ export const holderKey = (digest: Digest, as: 'blob' | 'manifest', repository = 
 /** The prefix of all holders of a digest. */
 export const holdersKey = (digest: Digest) => `${digest} `;
 
-const PAGE = 1_000;
-/** Values take more memory than keys. */
-const PAGE_OF_ENTRIES = 500;
-
-/** All keys with a prefix after another key, read page by page: records written meanwhile may be included or not. */
-export async function* keysOf(
-  collection: { list(options: ListOptions): Promise<readonly string[]> },
-  prefix: string,
-  after = '',
-): AsyncGenerator<string> {
-  let last: string | undefined = after;
-  while (last !== undefined) {
-    const page = await collection.list({ prefix, after: last, limit: PAGE });
-    yield* page;
-    last = page.at(-1);
-  }
-}
-
 /** The last parts of all keys that `memberKey` makes for a digest. */
 export async function membersOf(
   collection: { list(options: ListOptions): Promise<readonly string[]> },
@@ -142,17 +124,4 @@ export async function* repositoriesOf(records: HostedRecords): AsyncGenerator<st
 /** `<repository>@` of a link: the keys of links sort by it. */
 function prefixOf(key: string): string {
   return key.slice(0, key.indexOf('@') + 1);
-}
-
-/** All records with a prefix. Records written meanwhile may be included or not. */
-export async function* entriesOf<V>(
-  collection: { entries(options: ListOptions): Promise<readonly Entry<V>[]> },
-  prefix: string,
-): AsyncGenerator<Entry<V>> {
-  let after: string | undefined = '';
-  while (after !== undefined) {
-    const page: readonly Entry<V>[] = await collection.entries({ prefix, after, limit: PAGE_OF_ENTRIES });
-    yield* page;
-    after = page.at(-1)?.key;
-  }
 }

@@ -1,7 +1,8 @@
 // Hosted repositories: what is pushed to us, in the words of distribution-spec. The interface that http, pull and copy work with.
 import type { UploadFiles } from '../content/upload-files.ts';
 import type { Digest } from '../oci/digest.ts';
-import { holdersKey, keysOf } from './records.ts';
+import { keysOf } from '../state/store.ts';
+import { holdersKey } from './records.ts';
 import { createBlobs, type HostedBlobs } from './repository/blobs.ts';
 import { createManifests, type HostedManifests } from './repository/manifests.ts';
 import { createListReferrers, type ListReferrers } from './repository/referrers.ts';

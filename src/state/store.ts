@@ -64,6 +64,42 @@ export interface Entry<V> {
   readonly value: V;
 }
 
+/** Everything that `read` lists, in pages of `limit`, none of them empty. Records written meanwhile may be included or not. */
+export async function* pagesOf<T extends string | Entry<unknown>>(
+  read: (options: ListOptions) => Promise<readonly T[]>,
+  options: ListOptions,
+): AsyncGenerator<readonly T[], void> {
+  for (let { after = '' } = options; ; ) {
+    const page = await read({ ...options, after });
+    const last = page.at(-1);
+    if (last === undefined) return;
+    yield page;
+    if (page.length < options.limit) return;
+    after = typeof last === 'string' ? last : last.key;
+  }
+}
+
+const KEYS = 1000;
+/** Values take more memory than keys. */
+const ENTRIES = 500;
+
+/** All keys with a prefix, or those after another key, read page by page as `pagesOf` does. */
+export async function* keysOf(
+  { list }: { readonly list: (options: ListOptions) => Promise<readonly string[]> },
+  prefix: string,
+  after = '',
+): AsyncGenerator<string, void> {
+  for await (const page of pagesOf(list, { prefix, after, limit: KEYS })) yield* page;
+}
+
+/** The same, with the values. */
+export async function* entriesOf<V>(
+  { entries }: { readonly entries: (options: ListOptions) => Promise<readonly Entry<V>[]> },
+  prefix: string,
+): AsyncGenerator<Entry<V>, void> {
+  for await (const page of pagesOf(entries, { prefix, limit: ENTRIES })) yield* page;
+}
+
 /** Another program holds the lock of the records: nothing was changed. May be retried. */
 export class RecordStoreBusy extends Error {
   override readonly name = 'RecordStoreBusy';

@@ -2,8 +2,9 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { createHostedRecords, keysOf } from '../../src/hosted/records.ts';
+import { createHostedRecords } from '../../src/hosted/records.ts';
 import { digestAlgorithm, digestOf, parseDigest } from '../../src/oci/digest.ts';
+import { keysOf } from '../../src/state/store.ts';
 import type { Place } from './fixture.ts';
 
 /** Throws unless all records agree, all that they need is on disk, whole, and nothing else is. */

@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import { z } from 'zod';
 import type { Digest } from '../../oci/digest.ts';
 import { createCollection } from '../../state/collection.ts';
-import type { PutOptions, RecordStore } from '../../state/store.ts';
+import { type PutOptions, pagesOf, type RecordStore } from '../../state/store.ts';
 import type { BuildsPage } from '../builds.ts';
 import { type BuildRecord, buildIdSchema, buildRecordSchema } from '../record.ts';
 import { splitId } from './id.ts';
@@ -98,13 +98,9 @@ export function createBuildRecords({
   async function listStatus(status: BuildRecord['status']): Promise<readonly BuildRecord[]> {
     const found: BuildRecord[] = [];
     const prefix = statusPrefix(status);
-    for (let after = prefix; ; ) {
-      const entries = await order.entries({ prefix, after, limit: PAGE });
-      found.unshift(...(await findAll(entries.map(({ value }) => value))).toReversed());
-      const last = entries.at(-1);
-      if (!last || entries.length < PAGE) return found;
-      after = last.key;
-    }
+    for await (const page of pagesOf(order.entries, { prefix, limit: PAGE }))
+      found.unshift(...(await findAll(page.map(({ value }) => value))).toReversed());
+    return found;
   }
 
   return {

@@ -7,7 +7,7 @@ import type { Memory } from '../../memory.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createCollection } from '../../state/collection.ts';
-import type { Change, RecordStore } from '../../state/store.ts';
+import { type Change, entriesOf, type RecordStore } from '../../state/store.ts';
 import type { Upstream } from '../../upstream/upstream.ts';
 import { bestEffort } from './cached.ts';
 
@@ -52,7 +52,6 @@ export interface Links {
   forget(digests: readonly Digest[]): Promise<void>;
 }
 
-const PAGE = 500;
 const MAX_HOLDERS = 10_000;
 
 export function createLinks(records: RecordStore, memory: Memory): Links {
@@ -100,17 +99,12 @@ export function createLinks(records: RecordStore, memory: Memory): Links {
     },
     async *list(repository) {
       const prefix = repository === undefined ? '' : `${repository}@`;
-      let after: string | undefined = '';
-      while (after !== undefined) {
-        const page: Awaited<ReturnType<typeof links.entries>> = await links.entries({ prefix, after, limit: PAGE });
-        for (const { key, value } of page) {
-          const at = key.lastIndexOf('@');
-          const digest = key.slice(at + 1);
-          const name = nameOf(key.slice(0, at));
-          const link = sentLink(value);
-          if (link && !name.includes(SCOPE_MARK) && isDigest(digest)) yield { repository: name, digest, link };
-        }
-        after = page.at(-1)?.key;
+      for await (const { key, value } of entriesOf(links, prefix)) {
+        const at = key.lastIndexOf('@');
+        const digest = key.slice(at + 1);
+        const name = nameOf(key.slice(0, at));
+        const link = sentLink(value);
+        if (link && !name.includes(SCOPE_MARK) && isDigest(digest)) yield { repository: name, digest, link };
       }
     },
     async forget(digests) {

@@ -4,7 +4,8 @@
 import type { Inventory } from '../../content/inventory.ts';
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import { formatSize } from '../../oci/wording.ts';
-import { holdersKey, keysOf, linkKey } from '../records.ts';
+import { keysOf } from '../../state/store.ts';
+import { holdersKey, linkKey } from '../records.ts';
 import type { GcReport } from './report.ts';
 import type { GcRun } from './run.ts';
 

@@ -1,10 +1,9 @@
 // Garbage collection of one repository: expired tags, then manifests that nothing refers to any more, then blobs that no manifest refers
 // to.
 import { type Digest, parseDigest } from '../../oci/digest.ts';
+import { entriesOf, keysOf } from '../../state/store.ts';
 import {
   type BlobRecord,
-  entriesOf,
-  keysOf,
   linkKey,
   type ManifestRecord,
   memberKey,

@@ -1,8 +1,9 @@
 // Shared state of one garbage collection: its deadlines, its progress, and the sweeper that removes or, in a dry run, only records.
 import { setImmediate } from 'node:timers/promises';
 import type { Digest } from '../../oci/digest.ts';
+import { keysOf } from '../../state/store.ts';
 import { type BlobLink, type TagLink, unlinkBlob, unlinkManifest, unlinkTag } from '../links.ts';
-import { holderKey, holdersKey, keysOf, linkKey, type ManifestRecord, memberKey, tagKey } from '../records.ts';
+import { holderKey, holdersKey, linkKey, type ManifestRecord, memberKey, tagKey } from '../records.ts';
 import type { HostedStore } from '../store.ts';
 import type { GcProgress } from './report.ts';
 import type { Retention } from './retention.ts';

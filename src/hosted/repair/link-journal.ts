@@ -5,7 +5,7 @@ import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
 import { z } from 'zod';
-import type { Change, Entry, RecordStore } from '../../state/store.ts';
+import { type Change, type ListOptions, pagesOf, type RecordStore } from '../../state/store.ts';
 import { type BlobRecord, blobSchema, manifestSchema, type TagRecord, tagSchema } from '../records.ts';
 
 export interface LinkJournal {
@@ -62,11 +62,10 @@ export function openLinkJournal({
 
   async function copyAll(to: FileHandle): Promise<void> {
     for (const collection of COLLECTIONS) {
-      for (let after: string | undefined = ''; after !== undefined; ) {
-        const page: readonly Entry<Uint8Array>[] = await records.entries(collection, { after, limit: PAGE });
+      const read = (options: ListOptions) => records.entries(collection, options);
+      for await (const page of pagesOf(read, { limit: PAGE })) {
         const puts = page.map(entry => ({ kind: 'put', collection, ...entry }) as const);
         await to.appendFile(encodeAll(puts.flatMap(put => encodeChange(put, now))));
-        after = page.at(-1)?.key;
       }
     }
   }

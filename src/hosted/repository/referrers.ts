@@ -1,7 +1,8 @@
 // The referrers of a manifest, page by page. distribution-spec "Listing Referrers".
 import type { Descriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
-import { keysOf, memberKey, type Referrer } from '../records.ts';
+import { keysOf } from '../../state/store.ts';
+import { memberKey, type Referrer } from '../records.ts';
 import type { HostedStore } from '../store.ts';
 
 /** Manifests whose subject is `digest`, in the order of their digests; empty where there are none, whether or not the subject exists. */

@@ -5,7 +5,8 @@ import type { UploadFile, UploadFiles } from '../../content/upload-files.ts';
 import type { DigestAlgorithm } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createKeyedMutex } from '../../state/keyed-mutex.ts';
-import { type HostedRecords, keysOf, type UploadRecord } from '../records.ts';
+import { keysOf } from '../../state/store.ts';
+import type { HostedRecords, UploadRecord } from '../records.ts';
 import type { HostedStore } from '../store.ts';
 
 export interface Session {

@@ -10,7 +10,7 @@ import { RegistryError } from '../../oci/errors.ts';
 import { ContentMismatch, verifyBytes } from '../../oci/verify.ts';
 import { createCollection } from '../../state/collection.ts';
 import { createKeyedMutex } from '../../state/keyed-mutex.ts';
-import type { RecordStore } from '../../state/store.ts';
+import { pagesOf, type RecordStore } from '../../state/store.ts';
 
 export interface TokenLayers extends Pick<DiskStore, 'find' | 'open' | 'delete' | 'verify'> {
   /**
@@ -76,11 +76,8 @@ export async function createTokenLayers(
   let hasOrphans = true;
 
   async function* listHeld() {
-    for (let after = ''; ; ) {
-      const page = await holds.entries({ after, limit: PAGE });
+    for await (const page of pagesOf(holds.entries, { limit: PAGE })) {
       yield* page;
-      after = page.at(-1)?.key ?? '';
-      if (page.length < PAGE) return;
       await setImmediate();
     }
   }
