@@ -128,7 +128,7 @@ function formatReport(report: GcReport): readonly string[] {
     `${dryRun ? 'would remove' : 'removed'}: ${isNothing(removed) ? 'nothing' : formatTally(removed)}`,
     ...found,
     `${dryRun ? 'would free' : 'freed'}: ${formatSize(freedBytes)} on disk`,
-    `stays: ${formatTally(kept)}`,
+    `remaining: ${formatTally(kept)}`,
     ...formatMissing(missing),
   ];
 }

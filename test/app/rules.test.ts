@@ -229,7 +229,7 @@ describe('a pull', () => {
     expect(await answerOf(`/v2/${NAME}/manifests/1`)).toEqual([
       400,
       'MANIFEST_INVALID',
-      expect.stringContaining('"manifests" beside "layers"'),
+      expect.stringContaining('"manifests" as well as "layers"'),
     ]);
   });
 

@@ -169,7 +169,7 @@ describe.each(ways)('%s', (_, prepare) => {
     await rm(pathOf(layer));
     const { out, exitCode } = await run(['--dry-run'], given);
     expect(out.trimEnd().split('\n').slice(-3)).toEqual([
-      'stays: 2 tags, 2 manifests, 4 blobs; 832 B',
+      'remaining: 2 tags, 2 manifests, 4 blobs; 832 B',
       'missing: 1 file; 10 B, damaged on the disk or lost. Pulls of it are a 404 until it is pushed again:',
       `  ${layer}, 10 B: local/other`,
     ]);
@@ -201,7 +201,7 @@ describe('in place', () => {
     await writeFile(join(dataDir, 'clock.json'), JSON.stringify({ passed: Date.now() - 30 * 86_400_000 }));
     const { out, err, exitCode } = await run([], collector);
     const message = expect.stringMatching(
-      /^error: nothing was collected: the clock has jumped ahead, .*use --force to collect all the same\n$/,
+      /^error: nothing was collected: the clock has jumped ahead, .*use --force to collect anyway\n$/,
     );
     expect({ out, err, exitCode }).toEqual({ out: '', err: message, exitCode: 1 });
     expect(await run(['--force'], collector)).toMatchObject({

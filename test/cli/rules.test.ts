@@ -244,7 +244,7 @@ test.each([
     'a parameter that is faulty',
     400,
     { message: 'invalid query: platform: "x y" is not a platform' },
-    'is no platform',
+    'is not a platform',
   ],
   [
     'who may not',

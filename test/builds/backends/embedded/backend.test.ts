@@ -209,7 +209,7 @@ test.each<[text: string, reason: RegExp, step?: string]>([
   ['COPY --chmod=9 f /x', /an octal mode/],
   ['COPY --chmod=u!x f /x', /write it as 755/],
   ['COPY f /.wh.x', /begins with \.wh\./],
-  ['ADD bad.tar.xz /x', /packed with xz/],
+  ['ADD bad.tar.xz /x', /compressed with xz/],
   ['EXPOSE 70000', /not a port/],
   ['STOPSIGNAL SIGNOTHING', /not a signal/],
   // biome-ignore lint/suspicious/noTemplateCurlyInString: a variable of the Containerfile
