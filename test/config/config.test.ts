@@ -87,6 +87,7 @@ test('an empty file gives every default', () => {
       limits: { containerFileBytes: 1_048_576, contextBytes: 1_073_741_824, contextEntries: 100_000 },
       recipes: [],
     },
+    pulls: { rate: { anonymous: { count: 1_000, perMs: 60_000 }, known: { count: 10_000, perMs: 60_000 } } },
     rules: [],
     ruleDigests: { keepMs: 90 * 86_400_000 },
     events: { endpoints: [] },

@@ -107,7 +107,11 @@ test.each([
   ],
   ['a pattern that repeats a group', { match: { image: 'ghcr.io/org/+(*a)b' }, ...CHANGE }, 'no +('],
   ['a pattern that says not', { match: { image: '!docker.io/a/b' }, ...CHANGE }, '`not`'],
-  ['a pattern that is cut in its braces', { match: { image: 'docker.io/a/{b:1,c}' }, ...CHANGE }, 'lacks a closing \\"}\\"'],
+  [
+    'a pattern that is cut in its braces',
+    { match: { image: 'docker.io/a/{b:1,c}' }, ...CHANGE },
+    'lacks a closing \\"}\\"',
+  ],
   ['a pattern with a tag in its midst', { match: { image: 'docker.io/{a/b:1,c/d}' }, ...CHANGE }, 'a colon comes'],
   ['a closing brace', { match: { image: 'docker.io/a}/b' }, ...CHANGE }, 'has an unmatched'],
   ['a faulty pattern of not', { match: { ...ANY, not: ['x'] }, ...CHANGE }, '"not",0'],

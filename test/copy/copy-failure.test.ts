@@ -76,7 +76,7 @@ describe('a copy fails', () => {
       'local/mirror:1',
       'no image for linux/riscv64',
     ],
-    ['a target that names no tag', {}, `local/mirror@${digestOf(Buffer.of())}`, 'names no tag'],
+    ['a target that names no tag', {}, `local/mirror@${digestOf(Buffer.of())}`, 'has no tag to push to'],
     ['a target in a registry that is closed', {}, 'ghcr.io/mirror:1', 'not configured'],
   ])('for good, for %s', async (_, more, target, reason) => {
     const error = await world.copy(world.putImage(), target, more).catch(error => error);
