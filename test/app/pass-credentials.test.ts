@@ -280,7 +280,9 @@ describe('an image that is changed on its way', () => {
     });
     expect([response.status, await response.json()]).toEqual([
       400,
-      { message: expect.stringMatching(/^lab\/alice\/app:1: .*Veneer has none of its own for it \(passCredentials\)$/) },
+      {
+        message: expect.stringMatching(/^lab\/alice\/app:1: .*Veneer has none of its own for it \(passCredentials\)$/),
+      },
     ]);
     const { name } = await app.submit({ containerImage: 'lab/open/app:1', containerConfig });
     const statuses = async () =>
