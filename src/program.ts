@@ -9,6 +9,7 @@ import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
 import manifest from '../package.json' with { type: 'json' };
 import { AccessFault } from './access/access.ts';
+import { createForwarding } from './access/address.ts';
 import { type App, createApp } from './app/app.ts';
 import { findCachePlace } from './app/caching.ts';
 import { findGcPlace, findRepairPlace } from './app/collecting.ts';
@@ -28,7 +29,14 @@ import type { ServiceCommandDeps } from './cli/service-command.ts';
 import { createTokenCommand } from './cli/token.ts';
 import { findConfigFile, loadConfig } from './config/config.ts';
 import { ConfigError } from './config/faults.ts';
-import { describeMirror, findOwnUrl, listenUrl } from './config/own-address.ts';
+import {
+  describeMirror,
+  describeStart,
+  findOwnUrl,
+  findPublicUrlDoubt,
+  listenUrl,
+  suggestPull,
+} from './config/own-address.ts';
 import type { Config } from './config/schema.ts';
 import { type Crowded, createConnections } from './http/middleware/connections.ts';
 import { DirectoryLocked, FATAL_REPORT, markCrash, StateFault } from './state/data-directory.ts';
@@ -76,16 +84,18 @@ await command.parseAsync().catch(refuseToStart);
 
 async function run(flags: Flags): Promise<void> {
   const config = readConfig(flags);
-  const log = createLog(config);
+  const { log, accessLog, format } = createLogs(config);
   // A user without a passwd entry, as in a container, only has a home if HOME is set.
   const home = findHome();
   const environment = { ...process.env, HOME: home };
   const dockerConfigPath = join(process.env.DOCKER_CONFIG ?? join(home, '.docker'), 'config.json');
   const commit = process.env.VENEER_COMMIT || undefined;
+  const file = findConfigFile({ env: process.env, flags });
   let listenHost: string | undefined;
   const listening = Promise.withResolvers<void>();
   const app = await createApp({
-    ...{ config, log, commit, version: manifest.version, dockerConfigPath, environment },
+    ...{ config, log, accessLog, accessLogFormat: format, commit, version: manifest.version },
+    ...{ dockerConfigPath, environment },
     findListenHost: () => listenHost,
     memoryLimitBytes: findMemoryLimit(),
     listening: listening.promise,
@@ -95,7 +105,7 @@ async function run(flags: Flags): Promise<void> {
   const server = openServer(app, config, {
     log,
     onListening(port) {
-      announce(log, config, port);
+      announce(log, config, { port, commit, file: existsSync(file) ? resolve(file) : undefined });
       listenHost = listenUrl({ ...config.listen, port }).host;
       listening.resolve();
     },
@@ -143,13 +153,13 @@ function findHome(): string {
 
 function openServer(
   { fetch, answer }: App,
-  { listen, limits }: Config,
+  { listen, limits, trustedProxies }: Config,
   { log, onListening }: { readonly log: Logger; readonly onListening: (port: number) => void },
 ): Server {
   const { host, port } = listen;
   const onCrowded = (crowded: Crowded) =>
     log.warn(crowded, 'connections were closed or refused: all are in use (limits.connections)');
-  const connections = createConnections({ limits, onCrowded });
+  const connections = createConnections({ limits, onCrowded, isProxy: createForwarding(trustedProxies).isTrusted });
   const options = {
     hostname: host,
     port,
@@ -222,15 +232,56 @@ function createReread(flags: Flags): Reread {
   };
 }
 
-function createLog({ log }: Config): Logger {
-  const isPretty = (log.format ?? (process.stdout.isTTY ? 'pretty' : 'json')) === 'pretty';
-  return isPretty ? pino({ level: log.level }, pretty({ sync: true })) : pino({ level: log.level });
+interface Logs {
+  readonly log: Logger;
+  readonly accessLog: Logger;
+  readonly format: 'json' | 'pretty';
 }
 
-function announce(log: Logger, config: Config, port: number): void {
-  const address = `${config.listen.host}:${port}`;
-  log.info(
-    { dataDir: config.dataDir },
-    `listening on http://${address}, data in ${config.dataDir}; try: docker pull ${address}/library/alpine:3`,
-  );
+/** In characters. */
+const ACCESS_LOG_BUFFER = 16 * 1024;
+const ACCESS_LOG_FLUSH_MS = 200;
+
+/** Lines of the access log are written many at a time, and any other line at once, with those before it. */
+function createLogs({ log: { level, format: wanted } }: Config): Logs {
+  const format = wanted ?? (process.stdout.isTTY ? 'pretty' : 'json');
+  if (format === 'pretty') {
+    const log = pino({ level }, pretty({ sync: true, singleLine: true }));
+    return { log, accessLog: log, format };
+  }
+  const out = pino.destination({ fd: 1, sync: true });
+  let waiting = '';
+  const write = (line: string) => {
+    out.write(waiting + line);
+    waiting = '';
+  };
+  const flush = () => {
+    if (waiting !== '') write('');
+  };
+  const collect = (line: string) => {
+    waiting += line;
+    if (waiting.length >= ACCESS_LOG_BUFFER) flush();
+  };
+  setInterval(flush, ACCESS_LOG_FLUSH_MS).unref();
+  process.on('exit', flush);
+  return { log: pino({ level }, { write }), accessLog: pino({ level }, { write: collect }), format };
+}
+
+/** What runs, with what, and at last what to try. */
+function announce(log: Logger, config: Config, { port, commit, file }: Started): void {
+  const listen = { ...config.listen, port };
+  for (const line of describeStart(config, { version: manifest.version, commit, file })) log.info(line);
+  const doubt = findPublicUrlDoubt({ ...config, listen });
+  if (doubt !== undefined) log.warn(doubt);
+  const image = suggestPull({ ...config, listen });
+  const attempt = image === undefined ? '' : `; try: docker pull ${image}`;
+  const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host;
+  log.info({ dataDir: config.dataDir }, `listening on http://${host}:${port}, data in ${config.dataDir}${attempt}`);
+}
+
+interface Started {
+  readonly port: number;
+  readonly commit: string | undefined;
+  /** Of the configuration. */
+  readonly file: string | undefined;
 }

@@ -272,6 +272,8 @@ export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean 
 }
 
 /** Browsers on this machine send requests for web pages, from any origin or to a name that an attacker points here. */
-function isLocal({ host, origin }: AccessRequest): boolean {
-  return host !== undefined && isLoopback(host) && origin === undefined;
+function isLocal({ address, host, origin }: AccessRequest): boolean {
+  // Clients behind a trusted proxy on this machine have another address.
+  const isHere = address === undefined || isLoopback(address);
+  return isHere && host !== undefined && isLoopback(host) && origin === undefined;
 }

@@ -1,4 +1,4 @@
-// Addresses: whether a host is only reachable from this machine, and which network an address belongs to.
+// Addresses: whether a host is only reachable from this machine, which network an address belongs to, and which client is behind a trusted proxy.
 import ipaddr from 'ipaddr.js';
 
 /** Accepts a name or an address, IPv6 with or without brackets. */
@@ -44,4 +44,76 @@ type Address = ReturnType<typeof ipaddr.process>;
 /** No IPv4 address is in a network of IPv6: those that are written as IPv6 were read as what they are. */
 function isWithin(own: Address, network: Address, bits: number): boolean {
   return own.kind() === network.kind() && own.match(network, bits);
+}
+
+/** Reverse proxies whose header is believed. */
+export interface TrustedProxies {
+  /** Addresses or networks in CIDR notation. */
+  readonly addresses: readonly string[];
+  /** The one header that they set. Any other that a client may have sent is ignored. */
+  readonly header: 'X-Forwarded-For' | 'Forwarded';
+}
+
+interface Forwarding {
+  isTrusted(address: string | undefined): boolean;
+  /** The client's address: of the peer, or where that is trusted, the last in its header that is not a trusted proxy's. */
+  findClient(peer: string | undefined, header: (name: string) => string | undefined): string | undefined;
+}
+
+/** A client that claims more has not come through that many proxies. */
+const MAX_HOPS = 32;
+
+export function createForwarding({ addresses, header: name }: TrustedProxies): Forwarding {
+  const ranges = addresses.map(parseNetwork).filter(range => range !== undefined);
+
+  function isTrusted(address: string | undefined): boolean {
+    if (address === undefined || ranges.length === 0 || !ipaddr.isValid(address)) return false;
+    const parsed = ipaddr.process(address);
+    return ranges.some(([network, bits]) => network.kind() === parsed.kind() && parsed.match(network, bits));
+  }
+
+  return {
+    isTrusted,
+    findClient(peer, header) {
+      const address = peer?.startsWith(MAPPED) ? peer.slice(MAPPED.length) : peer;
+      if (!isTrusted(address)) return address;
+      let client = address;
+      for (const hop of parseHops(header(name), name)) {
+        // Beyond what is no address nothing is known.
+        if (hop === undefined) break;
+        client = hop;
+        if (!isTrusted(hop)) break;
+      }
+      return client;
+    },
+  };
+}
+
+/** What an IPv4 address begins with on a socket that takes IPv6, too. */
+const MAPPED = '::ffff:';
+
+/** Undefined for what is neither an address nor a network. */
+function parseNetwork(text: string): [ipaddr.IPv4 | ipaddr.IPv6, number] | undefined {
+  if (ipaddr.isValidCIDR(text)) return ipaddr.parseCIDR(text);
+  if (!ipaddr.isValid(text)) return undefined;
+  const address = ipaddr.process(text);
+  return [address, address.kind() === 'ipv6' ? 128 : 32];
+}
+
+/** The nearest first; undefined for one that names no address. */
+function parseHops(text: string | undefined, header: TrustedProxies['header']): readonly (string | undefined)[] {
+  const hops = text?.split(',').slice(-MAX_HOPS).toReversed() ?? [];
+  return hops.map(hop => parseNode((header === 'Forwarded' ? findFor(hop) : hop).trim()));
+}
+
+/** RFC 7239 section 4: the value of `for`. */
+function findFor(element: string): string {
+  return /(?:^|;)\s*for\s*=\s*("?)([^";]*)\1\s*(?:;|$)/i.exec(element)?.[2] ?? '';
+}
+
+/** RFC 7239 section 6: an address, which may have a port. */
+function parseNode(text: string): string | undefined {
+  const [, bracketed, plain = text] = /^\[([^\]]*)\](?::\d+)?$|^([\d.]+):\d+$/.exec(text) ?? [];
+  const address = bracketed ?? plain;
+  return ipaddr.isValid(address) ? ipaddr.process(address).toString() : undefined;
 }

@@ -1,18 +1,22 @@
 // The composition root: wires all rooms by hand, here and in app/, from the configuration.
+import { setTimeout } from 'node:timers/promises';
 import { Hono } from 'hono';
 import { contextStorage } from 'hono/context-storage';
 import type { Logger } from 'pino';
 import { createAccessTokens } from '../access/access-token.ts';
 import { createAccess } from '../access/granted.ts';
+import type { Capabilities } from '../builds/executor/platforms.ts';
 import type { Environment } from '../builds/process.ts';
 import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
 import type { ContentKind, StoredContent } from '../content/inventory.ts';
 import type { Damage } from '../content/verification.ts';
 import { createEvents } from '../events/events.ts';
+import type { Trouble } from '../http/admin/health.ts';
 import type { ReadyManifests } from '../http/distribution/ready-manifests.ts';
 import { createRegistryEvents } from '../http/distribution/registry-events.ts';
 import { createMemory, mostBytes } from '../memory.ts';
+import { createAccessLog } from '../observe/access-log.ts';
 import { createTokenLayers } from '../pull/tokens/layers.ts';
 import { createLedger } from '../pull/tokens/ledger.ts';
 import { createRuleLayerStore } from '../rules/layers/layer-store.ts';
@@ -23,6 +27,7 @@ import { createBuildRateLimiter } from '../submit/rate-limited-builds.ts';
 import { type Building, createBuilding } from './building.ts';
 import { createCaching } from './caching.ts';
 import { createHosting } from './hosting.ts';
+import { createObserver, withBriefErrors } from './observing.ts';
 import { createPulling } from './pulling.ts';
 import { openRecords } from './recording.ts';
 import { createRoutes } from './routes.ts';
@@ -51,6 +56,9 @@ export interface App {
 export interface AppDeps {
   readonly config: Config;
   readonly log: Logger;
+  /** Gets the access log, in this format; default: `log`, as JSON. */
+  readonly accessLog?: Logger | undefined;
+  readonly accessLogFormat?: 'json' | 'pretty' | undefined;
   readonly version: string;
   /** The version that this Veneer was built from. */
   readonly commit?: string | undefined;
@@ -85,9 +93,11 @@ export async function createApp(deps: AppDeps): Promise<App> {
 }
 
 async function openRooms(
-  { config, log, ...deps }: AppDeps,
+  { config, log: givenLog, ...deps }: AppDeps,
   rooms: AsyncDisposableStack,
 ): Promise<Pick<App, 'answer' | 'reloadRules' | 'drain'> & { readonly app: Hono }> {
+  const log = withBriefErrors(givenLog);
+  const observer = createObserver(createAccessLog(deps.accessLog ?? log, deps.accessLogFormat ?? 'json'));
   const closing = <T extends { close(): unknown }>(room: T): T => {
     rooms.defer(async () => void (await room.close()));
     return room;
@@ -164,7 +174,7 @@ async function openRooms(
   const opening = Promise.withResolvers<Building>();
   const pulling = closing(
     createPulling({
-      ...{ config, log, now, records, memory, tokenLayers, caching, layerStore, dockerConfigPath, patience },
+      ...{ config, log, now, records, memory, tokenLayers, caching, layerStore, dockerConfigPath, patience, observer },
       hosted: hosting.registries,
       ...{ scopes: passing?.scopes, acting: own?.acting, findListenHost, building: opening.promise },
     }),
@@ -208,6 +218,8 @@ async function openRooms(
     ...[keptBy('tokens', tokenLayers), keptBy('contexts', building.contexts)],
   ];
 
+  let isDraining = false;
+
   const app = new Hono();
   // Events name the caller, and builds started by pulls are rate-limited per caller; without either, requests do not pay for the context.
   if (config.events.endpoints.length > 0 || config.builds.recipes.length > 0) app.use(contextStorage());
@@ -227,6 +239,7 @@ async function openRooms(
       building,
       buildRate,
       ruledPulls,
+      observer,
     },
     ...{ hosted: hosting.hosted, collector: hosting.collector, cacheAdmin: caching.createAdmin(kept), ...pulling },
     rules: ruling.rules,
@@ -235,6 +248,13 @@ async function openRooms(
     nameRegistry: registry => pulling.upstreams.get(registry).name,
     listNotes: async () => [clock.findDoubt(), await reserve.findNote()].filter(note => note !== undefined),
     ...{ checkReady, listFaults },
+    listTroubles: async () => [
+      ...(isDraining ? [STOPPING] : []),
+      ...observer.listBroken().map(upstreamTrouble),
+      ...(await Promise.race([building.platforms.list(), setTimeout(PROBE_MS, [], { ref: false })]))
+        .filter(({ fault }) => fault !== undefined)
+        .map(builderTrouble),
+    ],
   });
 
   const scrubbing = createScrubbing({ config, log, records, kept });
@@ -253,7 +273,31 @@ async function openRooms(
       ],
     }),
   );
-  return { app, answer: ready?.answer, reloadRules: ruling.reload, drain: () => building.builds.close() };
+  return {
+    app,
+    answer: ready?.answer,
+    reloadRules: ruling.reload,
+    drain() {
+      isDraining = true;
+      return building.builds.close();
+    },
+  };
+}
+
+/** A readiness probe does not wait longer for a builder. */
+const PROBE_MS = 500;
+
+const STOPPING: Trouble = { part: 'service', status: 'DOWN', fault: 'nobody', reason: 'it is stopping' };
+
+/** The cause is only in the log: it may contain what only operators may know. */
+function upstreamTrouble(name: string): Trouble {
+  const reason = 'calls fail, and are stopped for a while: what is cached is served';
+  return { part: `upstream ${name}`, status: 'DEGRADED', fault: 'upstream', reason };
+}
+
+function builderTrouble({ backend }: Capabilities): Trouble {
+  const reason = 'it does not answer: builds for its platforms wait or fail';
+  return { part: `builder ${backend.name}`, status: 'DEGRADED', fault: 'builder', reason };
 }
 
 function openClock({ config, log, now, uptimeMs = now && (() => now().getTime()) }: AppDeps): Promise<Clock> {

@@ -35,6 +35,7 @@ import type { RecordStore } from '../state/store.ts';
 import type { ActingCredentials, ScopePolicy } from '../upstream/auth/scopes.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 import type { Caching } from './caching.ts';
+import type { Observer } from './observing.ts';
 import { openUpstreams, type Patience } from './upstreams.ts';
 
 interface PullingDeps {
@@ -50,6 +51,7 @@ interface PullingDeps {
   readonly hosted: ReadonlyMap<string, Registry>;
   readonly dockerConfigPath: string | undefined;
   readonly patience: Partial<Patience> | undefined;
+  readonly observer: Observer;
   /** For upstreams that receive clients' credentials. */
   readonly scopes?: ScopePolicy | undefined;
   /** Of callers who have stored some. */
@@ -82,20 +84,30 @@ export interface Pulling {
 }
 
 export function createPulling(deps: PullingDeps): Pulling {
-  const { config, log, now, records, memory, layerStore, hosted } = deps;
+  const { config, log, now, records, memory, layerStore, hosted, observer } = deps;
   const { content, links } = deps.caching;
   const upstreams = openUpstreams(deps);
 
   const onFailed: TransfersDeps['onFailed'] = (digest, error) =>
-    log.warn({ digest, err: error }, 'a transfer failed: nothing was cached, and its readers were cut off');
+    log.warn(
+      { digest, requestId: observer.scope.current()?.id, err: error },
+      'a transfer failed: nothing was cached, and its readers were cut off',
+    );
   const onWrongPart: TransfersDeps['onWrongPart'] = (digest, error) =>
     log.error({ digest, err: error }, 'the upstream sent a client a part of a blob that differs from the whole blob');
-  const blobs = createBlobs({ content, links, onFailed, onWrongPart });
+  const blobs = createBlobs({ content, links, onFailed, onWrongPart, onLookup: observer.onBlob });
   const { tagFreshnessMs, freshness, stale, negativeMs } = config.cache;
   const negativeCache = createNegativeCache({ memoryMs: negativeMs, now, memory });
-  const manifests = createManifests({ content, links, memory, negativeCache, onUsed: content.use });
+  const manifests = createManifests({
+    content,
+    links,
+    memory,
+    negativeCache,
+    onUsed: content.use,
+    onLookup: observer.onManifest,
+  });
   const policy = { tagFreshnessMs, freshness, staleMaxAgeMs: stale.maxAgeMs, staleOn: stale.on, negativeMs };
-  const tags = createTags({ records, now, policy, manifests, memory });
+  const tags = createTags({ records, now, policy, manifests, memory, onLookup: observer.onTag });
   const { defaultUpstream } = config;
   const recipes = openRecipes(config.builds.recipes);
   const logAddress = createLogAddress(deps);
@@ -120,6 +132,7 @@ export function createPulling(deps: PullingDeps): Pulling {
     placeLayers,
     memory,
     onUsed: content.use,
+    onServed: observer.onAugmented,
     onWarning: (image, warning) => log.warn({ image }, warning),
   });
   const limits = { maxUnpackedBytes: unpackedLayerBytes, maxRatio: unpackRatio };
@@ -147,7 +160,7 @@ function ownHosts({ publicUrl, hosts, listen: { host, port } }: Config): Readonl
 }
 
 function createRecipeLayer(
-  { config, log, now, records, memory, building }: PullingDeps,
+  { config, log, now, records, memory, building, observer }: PullingDeps,
   recipes: Recipes,
   logAddress: LogAddress,
 ): RecipeLayer {
@@ -158,7 +171,7 @@ function createRecipeLayer(
   };
   const images = createRecipeImages(records, builds);
   const withRecipes = createWithRecipes({
-    ...{ recipes, builds, images, logAddress, memory, now },
+    ...{ recipes, builds, images, logAddress, memory, now, hold: observer.hold },
     startRecipe: async (match, target) => (await building).startRecipe(match, target),
     policy: { holdMs: hold.pullMs, failureMemoryMs },
     onRenewalFailed: (image, error) =>

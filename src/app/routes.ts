@@ -2,6 +2,7 @@
 import type { Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import type { Access } from '../access/access.ts';
+import { createForwarding } from '../access/address.ts';
 import { type CallerRateLimiter, createCallerRateLimiter } from '../access/rate-limiter.ts';
 import type { SealedCredentials } from '../access/sealed-credentials.ts';
 import type { CacheAdmin } from '../cache/admin/cache-admin.ts';
@@ -10,7 +11,7 @@ import type { GarbageCollector } from '../hosted/gc/collector.ts';
 import type { HostedRepositories } from '../hosted/repositories.ts';
 import { createCacheApi } from '../http/admin/cache-api.ts';
 import { createCollectApi } from '../http/admin/collect-api.ts';
-import { createHealth } from '../http/admin/health.ts';
+import { createHealth, type Trouble } from '../http/admin/health.ts';
 import { createRegistriesApi } from '../http/admin/registries-api.ts';
 import { createRulesApi } from '../http/admin/rules-api.ts';
 import { createAdmission, createFindToken, type FindToken } from '../http/distribution/admission.ts';
@@ -26,7 +27,7 @@ import { createBodyBudget } from '../http/middleware/body-memory.ts';
 import { createBodySender } from '../http/middleware/body-sender.ts';
 import { createErrorHandler, notFound } from '../http/middleware/errors.ts';
 import { createInertAnswers, createPageGuard } from '../http/middleware/pages.ts';
-import { createRequestLog } from '../http/middleware/request-log.ts';
+import { createRequestLog, type FindAddress } from '../http/middleware/request-log.ts';
 import { createOpenApi } from '../http/openapi.ts';
 import { createAugmentApi } from '../http/wave/augment-api.ts';
 import { createBuildsApi, createContextsApi } from '../http/wave/builds-api.ts';
@@ -48,6 +49,7 @@ import { createSubmit } from '../submit/submit.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 import { listCallbackUrls } from './builder-access.ts';
 import type { Building } from './building.ts';
+import type { Observer } from './observing.ts';
 import type { Pulling } from './pulling.ts';
 import type { RuledPulls } from './ruling.ts';
 import type { OwnCredentials } from './upstreams.ts';
@@ -83,18 +85,21 @@ interface RoutesDeps extends PullingParts {
   readonly checkReady: () => Promise<void>;
   readonly listNotes: () => Promise<readonly string[]>;
   readonly listFaults: () => readonly string[];
+  readonly listTroubles: () => Promise<readonly Trouble[]>;
   /** Where upstreams receive clients' credentials. */
   readonly sealed?: SealedCredentials | undefined;
   /** Where callers have names: the credentials of registries that they have stored. */
   readonly own?: OwnCredentials | undefined;
   readonly nameRegistry: (registry: string) => string;
+  readonly observer: Observer;
 }
 
 /** Returns what answers requests before the routes; undefined where everything is left to them. */
 export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 'answer'> | undefined {
-  const { config, log, spareBytes, version, commit = 'unknown' } = deps;
+  const { config, log, spareBytes, version, commit = 'unknown', observer } = deps;
   app.use('/v2/:name{.+}/blobs/:digest', createBodySender(log, { spareBytes }));
-  app.use(createRequestLog(log));
+  const { findClient: findAddress } = createForwarding(config.trustedProxies);
+  app.use(createRequestLog({ ...observer, findAddress }));
   app.use(createInertAnswers());
   addMirror(app, config);
   app.use(createPageGuard({ ...describeNames(config), isOpen: deps.access.isOpen }));
@@ -106,6 +111,7 @@ export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 
       ...{ version, commit, log, checkReady: deps.checkReady },
       ...{ listFaults: deps.listFaults, listNotes: deps.listNotes },
       listBuilders: deps.building.platforms.list,
+      listTroubles: deps.listTroubles,
     }),
   );
   app.route('/', createOpenApi({ limits: submitLimits(config), version }));
@@ -114,7 +120,7 @@ export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 
   addAuthentication(app, deps);
   addOwnCredentials(app, deps);
   const findToken = createFindToken(deps);
-  const ready = createReady(deps);
+  const ready = createReady(deps, findAddress);
   addRegistry(app, { ...deps, findToken, ready });
   addAugmentApi(app, { ...deps, findToken });
   addAdminApis(app, deps);
@@ -122,12 +128,12 @@ export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 
 }
 
 /** Not where upstreams see the credentials of clients, nor where a webhook gets every pull. */
-function createReady(deps: RoutesDeps): ReadyManifests | undefined {
-  const { config, access, records, rules, memory, log, onUsed, uptimeMs } = deps;
+function createReady(deps: RoutesDeps, findAddress: FindAddress): ReadyManifests | undefined {
+  const { config, access, records, rules, memory, onUsed, uptimeMs, observer } = deps;
   const hearsPulls = config.events.endpoints.some(({ on }) => on.includes('pull'));
   if (deps.sealed || hearsPulls) return undefined;
   return createReadyManifests({
-    ...{ access, rules, log, onUsed, uptimeMs, version: records.version },
+    ...{ access, rules, onUsed, uptimeMs, version: records.version, findAddress, onEnd: observer.onEnd },
     ready: memory.openCache({ weigh: weighReady }),
   });
 }
@@ -196,7 +202,8 @@ function addRegistry(
   const { builds } = building;
   const awaitBuilt = async (c: Context, id: string) => {
     const holdMs = config.builds.hold.tokenMs;
-    const { digest } = await awaitBuild(builds, id, { holdMs, signal: c.req.raw.signal, logAddress });
+    const waiting = awaitBuild(builds, id, { holdMs, signal: c.req.raw.signal, logAddress });
+    const { digest } = await deps.observer.hold(waiting);
     if (digest === undefined) throw new Error(`the build ${id} has succeeded without a digest`);
     return digest;
   };

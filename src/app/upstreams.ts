@@ -17,6 +17,7 @@ import type { BreakerChange } from '../upstream/limits/breaker.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 import { createUpstreams, type UpstreamsOptions } from '../upstream/upstreams.ts';
 import { systemClock } from '../upstream/waiting.ts';
+import type { Observer } from './observing.ts';
 
 /** Timeouts and retries for upstreams. */
 export type Patience = Pick<UpstreamsOptions, 'timeouts' | 'retries' | 'retryDelayMs'>;
@@ -30,6 +31,7 @@ export function openUpstreams({
   memory,
   scopes,
   acting,
+  observer,
   ...options
 }: {
   readonly config: Config;
@@ -38,6 +40,7 @@ export function openUpstreams({
   readonly memory: Memory;
   readonly dockerConfigPath: string | undefined;
   readonly patience: Partial<Patience> | undefined;
+  readonly observer: Pick<Observer, 'onExchange' | 'onBreaker'>;
   /** For upstreams that receive clients' credentials. */
   readonly scopes?: ScopePolicy | undefined;
   /** Of callers who have stored some. */
@@ -54,7 +57,11 @@ export function openUpstreams({
     openUpstreams: config.openUpstreams,
     offline: config.offline,
     breaker: breakerSchema().parse({}),
-    onBreaker: logBreaker(log),
+    onExchange: observer.onExchange,
+    onBreaker(change) {
+      observer.onBreaker(change);
+      logBreaker(log, change);
+    },
     scopes,
     acting,
     clock: { ...systemClock, now },
@@ -71,11 +78,9 @@ export function openUpstreams({
   });
 }
 
-function logBreaker(log: Logger): (change: BreakerChange) => void {
-  return ({ upstream, state, reason }) => {
-    if (state === 'open') log.warn({ upstream, reason }, 'an upstream keeps failing: circuit breaker opened');
-    else log.info({ upstream }, 'an upstream has recovered: circuit breaker closed');
-  };
+function logBreaker(log: Logger, { upstream, state, reason }: BreakerChange): void {
+  if (state === 'open') log.warn({ upstream, reason }, 'an upstream keeps failing: circuit breaker opened');
+  else log.info({ upstream }, 'an upstream has recovered: circuit breaker closed');
 }
 
 interface Passing {

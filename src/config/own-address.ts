@@ -26,3 +26,54 @@ export function describeMirror({ defaultUpstream, upstreams, ...places }: Mirror
     strict: entries.filter(({ strict }) => strict).map(({ name }) => name),
   };
 }
+
+/** What a client on this machine, or of the public address, pulls to see that it works; undefined where no public image is sure to be there. */
+export function suggestPull(config: MirrorKeys & Pick<Config, 'openUpstreams' | 'offline'>): string | undefined {
+  const { listen, publicUrl, defaultUpstream, upstreams, openUpstreams, offline } = config;
+  const hub = Object.keys(upstreams).find(name => name.toLowerCase() === HUB);
+  if (offline || (!openUpstreams && hub === undefined)) return undefined;
+  const { host } = publicUrl ?? listenUrl(listen);
+  return defaultUpstream.toLowerCase() === HUB ? `${host}/${IMAGE}` : `${host}/${HUB}/${IMAGE}`;
+}
+
+const HUB = 'docker.io';
+const IMAGE = 'library/alpine:3';
+
+/** What does not work for want of a `publicUrl`; undefined where nothing does. */
+export function findPublicUrlDoubt({ listen, publicUrl }: Pick<Config, 'listen' | 'publicUrl'>): string | undefined {
+  const isLocal = listen.host === 'localhost' || listen.host === '::1' || listen.host.startsWith('127.');
+  if (publicUrl || isLocal) return undefined;
+  const remedy = 'set it to the address that they use, such as https://veneer.example';
+  return `publicUrl is not set: augment requests of clients on other machines are refused with 400; ${remedy}`;
+}
+
+type StartKeys = Pick<
+  Config,
+  'upstreams' | 'openUpstreams' | 'offline' | 'defaultUpstream' | 'rules' | 'builds' | 'hosted'
+>;
+
+/** In a few lines: which program, which configuration, and what it has. No value of it that may be a secret. */
+export function describeStart(
+  config: StartKeys,
+  { version, commit = 'unknown', file }: { version: string; commit?: string | undefined; file: string | undefined },
+): readonly string[] {
+  const { upstreams, openUpstreams, offline, defaultUpstream, rules, builds, hosted } = config;
+  const names = Object.entries(upstreams).map(([name, { credentials, mirrors }]) => {
+    const traits = [credentials && 'credentials', mirrors.length > 0 && `${mirrors.length} mirrors`].filter(Boolean);
+    return traits.length > 0 ? `${name} (${traits.join(', ')})` : name;
+  });
+  const others = offline ? 'none is asked: offline' : openUpstreams ? 'any public registry' : 'no other';
+  const kinds = builds.backends.map(({ type }) => type);
+  return [
+    `Veneer ${version}, commit ${commit}, configuration: ${file ?? 'none, all defaults'}`,
+    `upstreams: ${summarize([...names, others])}; names without a registry: ${defaultUpstream}`,
+    `rules: ${summarize(rules.map(({ name }) => name)) || 'none'}; hosted: ${summarize(hosted.prefixes) || 'nothing'}; builders: ${summarize(kinds) || 'none'}`,
+  ];
+}
+
+const MAX_NAMED = 8;
+
+function summarize(names: readonly string[]): string {
+  const more = names.length - MAX_NAMED;
+  return [...names.slice(0, MAX_NAMED), ...(more > 0 ? [`${more} more`] : [])].join(', ');
+}

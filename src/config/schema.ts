@@ -27,6 +27,7 @@ export function configSchema(env: Environment) {
         .optional(),
       /** Further names that clients reach us by. */
       hosts: z.array(hostName()).max(MAX_HOSTS).default([]),
+      trustedProxies: trustedProxiesSchema().prefault({}),
       /** Relative to the working directory at the start; absolute from then on, since children work elsewhere. */
       dataDir: z
         .string()
@@ -76,6 +77,19 @@ export function configSchema(env: Environment) {
       builds: withNodeSelector(rest.builds, wave?.build.k8s['node-selector']),
       shutdownGraceMs: shutdownGrace,
     }));
+}
+
+/** Reverse proxies that say which client a request is from. */
+function trustedProxiesSchema() {
+  const network = z.union(
+    [z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()],
+    'expected an address or a network such as 10.0.0.5, 10.0.0.0/8 or fd00::/8',
+  );
+  return z.strictObject({
+    addresses: z.array(network).max(MAX_HOSTS).default([]),
+    /** What they set. Another one is what a client claims. */
+    header: z.enum(['X-Forwarded-For', 'Forwarded']).default('X-Forwarded-For'),
+  });
 }
 
 function waveSchema() {

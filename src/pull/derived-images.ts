@@ -55,10 +55,12 @@ export function createAugmentations(options: {
   readonly memory: Memory;
   /** Called with everything that a cached image was derived from, on each use. */
   readonly onUsed?: (digest: Digest) => void;
+  /** Called for each image that is served. */
+  readonly onServed?: (() => void) | undefined;
   /** Called with warnings about an image for the operator of the rules, each time it is derived. */
   readonly onWarning?: (image: string, warning: string) => void;
 }): Augmentations {
-  const { placeLayers, memory, onUsed = () => {}, onWarning = () => {} } = options;
+  const { placeLayers, memory, onUsed = () => {}, onServed = () => {}, onWarning = () => {} } = options;
   const flight = createSingleFlight<Known>();
   const turns = createDocumentTurns();
   const images = memory.openCache<Known>();
@@ -96,9 +98,13 @@ export function createAugmentations(options: {
       const key = `${source} ${pull.sourceName} ${stepsKey(pull.steps, keyOf)}`;
       const known = images.get(key);
       for (const digest of known?.madeOf ?? []) onUsed(digest);
-      if (known) return known.image;
+      if (known) {
+        onServed();
+        return known.image;
+      }
       const computed = await flight(key, stop => compute(pull, stop), signal);
       images.set(key, computed);
+      onServed();
       return computed.image;
     },
   };

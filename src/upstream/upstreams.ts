@@ -19,7 +19,13 @@ import { openBody } from './transport/body.ts';
 import type { Lookup } from './transport/connector.ts';
 import { createReadDocument } from './transport/document.ts';
 import { read, requireHttp } from './transport/request.ts';
-import { createTransport, type Timeouts, type Transport, type TransportOptions } from './transport/transport.ts';
+import {
+  createTransport,
+  type Exchange,
+  type Timeouts,
+  type Transport,
+  type TransportOptions,
+} from './transport/transport.ts';
 import type { Endpoint, Scope, ShowCredentials, Upstream, Upstreams } from './upstream.ts';
 import { type Clock, systemClock } from './waiting.ts';
 
@@ -34,6 +40,8 @@ export interface UpstreamsOptions {
   readonly breaker?: BreakerPolicy | undefined;
   /** Called for each breaker that opens or closes. */
   readonly onBreaker?: ((change: BreakerChange) => void) | undefined;
+  /** Called for each request that is sent, with its answer. */
+  readonly onExchange?: ((exchange: Exchange) => void) | undefined;
   /** Whether openUrl may reach private addresses. */
   readonly allowPrivateUrls: boolean;
   readonly timeouts: Timeouts;
@@ -68,7 +76,7 @@ interface Known extends Pick<RegistryClient, 'pusher' | 'describe' | 'findCreden
 }
 
 export function createUpstreams(options: UpstreamsOptions): Upstreams {
-  const { timeouts, retries, retryDelayMs = 250, clock = systemClock, random, lookup, memory } = options;
+  const { timeouts, retries, retryDelayMs = 250, clock = systemClock, random, lookup, memory, onExchange } = options;
   const transports: Transport[] = [];
   const readDocument = createReadDocument();
   const guarded = dial({ isGuarded: true });
@@ -86,7 +94,16 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   );
 
   function dial(more: Pick<TransportOptions, 'isGuarded' | 'tls'>): Transport {
-    const transport = createTransport({ timeouts, retries, retryDelayMs, clock, random, lookup, ...more });
+    const transport = createTransport({
+      timeouts,
+      retries,
+      retryDelayMs,
+      clock,
+      random,
+      lookup,
+      onExchange,
+      ...more,
+    });
     transports.push(transport);
     return transport;
   }

@@ -15,7 +15,7 @@ afterEach(() => app.close());
 
 /** Of the registry and its tokens, which other specifications describe; streams of operators, and pages. */
 const ELSEWHERE =
-  /^\/(?:v2(?:\/|$)|token$|v1\/(?:hosted|cache)\/|v1\/rules\/explain|v1\/contexts|openapi|view\/|.*contexts)/;
+  /^\/(?:v2(?:\/|$)|token$|v1\/(?:hosted|cache)\/|v1\/rules\/explain|v1\/contexts|healthz|openapi|view\/|.*contexts)/;
 
 test('every route of the API is in the document, and no other', async () => {
   const server = await startServer({});

@@ -1,6 +1,6 @@
 // Manifests that were served a moment ago: answered past the routes, as the routes would, and by them again once anything has changed.
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createAccessTokens } from '../../src/access/access-token.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { makeIndex } from '../conformance/documents.ts';
@@ -53,7 +53,7 @@ const put = (server: Server) =>
 test.each(['GET', 'HEAD'])('gives the headers and bytes of the answer before: %s', async method => {
   await using server = await app.listen();
   const read = async () => {
-    const response = await ask(server, path, { method });
+    const response = await ask(server, path, { method, headers: { 'X-Request-Id': 'the-same' } });
     const { date: _, ...headers } = Object.fromEntries(response.headers);
     return { status: response.status, headers, body: await response.text() };
   };
@@ -61,11 +61,66 @@ test.each(['GET', 'HEAD'])('gives the headers and bytes of the answer before: %s
   expect(server.answered).toBe(0);
   await warm(server, path, { method });
   const { answered } = server;
-  const lines = app.log.length;
   expect(await read()).toEqual(first);
   expect(server.answered).toBe(answered + 1);
-  expect(first).toMatchObject({ status: 200, headers: { 'content-security-policy': expect.anything() } });
-  expect(app.log.slice(lines)).toEqual([expect.stringContaining(`"path":"${path}","status":200`)]);
+  expect(first).toMatchObject({
+    status: 200,
+    headers: { 'content-security-policy': expect.anything(), 'x-request-id': 'the-same' },
+  });
+});
+
+test('a ready answer has its own id and a whole line in the log', async () => {
+  await using server = await app.listen();
+  await warm(server, path);
+  const { answered } = server;
+  const headers = { 'User-Agent': 'docker/28.0.1' };
+  const [one, other] = [await ask(server, path, { headers }), await ask(server, path, { headers })];
+  const raw = await one.bytes();
+  await other.bytes();
+  expect(server.answered).toBe(answered + 2);
+  const id = one.headers.get('X-Request-Id');
+  expect(id).toMatch(/^[\da-f-]{36}$/);
+  expect(other.headers.get('X-Request-Id')).not.toBe(id);
+  const find = () => app.log.map(line => JSON.parse(line)).filter(({ requestId }) => requestId === id);
+  await expect.poll(find).toEqual([
+    expect.objectContaining({
+      ...{ method: 'GET', path, status: 200, address: '127.0.0.1', userAgent: 'docker/28.0.1', cache: 'hit' },
+      ...{ reference: path.split('/').at(-1), bytesSent: expect.any(Number), durationMs: expect.any(Number) },
+    }),
+  ]);
+  expect(find()[0].bytesSent).toBeGreaterThan(raw.byteLength);
+});
+
+describe('behind a trusted proxy', () => {
+  const trustedProxies = { addresses: ['127.0.0.1'] };
+  const foreign = { 'X-Forwarded-For': '198.51.100.7' };
+
+  test('an answer to a caller on this machine is none to a client elsewhere', async () => {
+    await app.configure({ trustedProxies });
+    await using server = await app.listen();
+    await warm(server, path);
+    const { answered } = server;
+    await (await ask(server, path, { headers: foreign })).bytes();
+    expect(server.answered).toBe(answered);
+    await (await ask(server, path)).bytes();
+    expect(server.answered).toBe(answered + 1);
+  });
+
+  test('a client elsewhere has no right of a network that is granted to the proxy', async () => {
+    const grants = [{ networks: ['127.0.0.0/8'], repositories: ['lab/**'], allow: ['pull'] }];
+    await app.configure({ trustedProxies, access: { grants } });
+    await using server = await app.listen();
+    await warm(server, path);
+    expect(await askTwice(server, path, { headers: foreign })).toEqual({ status: 401, ready: 0 });
+    expect(await askTwice(server, path)).toEqual({ status: 200, ready: 2 });
+  });
+
+  test('a peer that is not trusted cannot claim another address', async () => {
+    await app.configure({ trustedProxies: { addresses: ['192.0.2.1'] } });
+    await using server = await app.listen();
+    await warm(server, path);
+    expect(await askTwice(server, path, { headers: foreign })).toEqual({ status: 200, ready: 2 });
+  });
 });
 
 test('an answer to GET is none to HEAD, nor to another name', async () => {

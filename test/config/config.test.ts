@@ -51,6 +51,7 @@ test('an empty file gives every default', () => {
   expect(load('')).toEqual({
     listen: { host: '127.0.0.1', port: 8080 },
     hosts: [],
+    trustedProxies: { addresses: [], header: 'X-Forwarded-For' },
     dataDir: resolve('.veneer'),
     log: { level: 'info' },
     defaultUpstream: 'docker.io',

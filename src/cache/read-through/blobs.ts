@@ -3,6 +3,7 @@ import type { Digest } from '../../oci/digest.ts';
 import type { CallOptions } from '../../upstream/upstream.ts';
 import { type Blob, cachedBlob, readCached } from './cached.ts';
 import { isStillAccessible, type Link, type Links, repositoryKey, type UpstreamRepository } from './links.ts';
+import type { Lookup } from './manifests.ts';
 import { createTransfers, type TransfersDeps } from './transfers.ts';
 
 export interface Blobs {
@@ -17,7 +18,13 @@ export interface Blobs {
   readCached(origin: UpstreamRepository, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined>;
 }
 
-export function createBlobs({ links, ...deps }: TransfersDeps & { readonly links: Links }): Blobs {
+interface BlobsDeps extends TransfersDeps {
+  readonly links: Links;
+  /** Called for each blob that is read. */
+  readonly onLookup?: ((result: Lookup) => void) | undefined;
+}
+
+export function createBlobs({ links, onLookup = () => {}, ...deps }: BlobsDeps): Blobs {
   const { content } = deps;
   const transfers = createTransfers(deps);
 
@@ -49,11 +56,13 @@ export function createBlobs({ links, ...deps }: TransfersDeps & { readonly links
     digest: Digest,
     { knownSize, signal }: CallOptions & { readonly knownSize?: number } = {},
   ): Promise<Blob> {
-    return transfers.join({
+    let isOwn = false;
+    const joined = transfers.join({
       key: transferKey(origin, digest),
       digest,
       signal,
       async openBody(stop) {
+        isOwn = true;
         const { body, size = knownSize } = await origin.upstream.openBlob(origin.repository, digest, { signal: stop });
         return { body, size };
       },
@@ -61,6 +70,7 @@ export function createBlobs({ links, ...deps }: TransfersDeps & { readonly links
         (await origin.upstream.openBlob(origin.repository, digest, { range, signal: stop })).body,
       onKept: size => links.add(origin, digest, { size }),
     });
+    return joined.finally(() => onLookup(isOwn ? 'miss' : 'coalesced'));
   }
 
   return {
@@ -72,9 +82,13 @@ export function createBlobs({ links, ...deps }: TransfersDeps & { readonly links
     async get(origin, digest, options) {
       // Checked first: its reader may have all bytes before any record mentions them.
       const growing = transfers.find(transferKey(origin, digest));
-      if (growing) return growing;
+      if (growing) {
+        onLookup('coalesced');
+        return growing;
+      }
       const cached = await findCached(origin, digest);
       if (!cached) return transfer(origin, digest, options);
+      onLookup('hit');
       const { size } = cached;
       const refetch = () => transfer(origin, digest, { ...options, knownSize: size });
       return cachedBlob(content, { digest, size, refetch });

@@ -23,6 +23,9 @@ export interface Manifests {
 /** The cached content does not depend on it, but whether an upstream has it may. */
 type Asking = Pick<ManifestOptions, 'accept'>;
 
+/** How content was found; coalesced: fetched for an earlier request. */
+export type Lookup = 'hit' | 'miss' | 'coalesced';
+
 /** Almost all manifests are far smaller: larger ones are read few at a time, each being sent before the next is read. */
 const LITTLE_BYTES = 512 * 1024;
 const MAX_LARGE = 2;
@@ -34,6 +37,7 @@ export function createManifests({
   links,
   memory,
   onUsed = () => {},
+  onLookup = () => {},
   negativeCache = askAlways,
 }: {
   readonly content: ContentStore;
@@ -41,10 +45,12 @@ export function createManifests({
   readonly memory: Memory;
   /** Called for each hit in memory. */
   readonly onUsed?: (digest: Digest) => void;
+  /** Called for each manifest that is looked up. */
+  readonly onLookup?: ((result: Lookup) => void) | undefined;
   /** Default: missing content is asked for each time. */
   readonly negativeCache?: NegativeCache;
 }): Manifests {
-  const flight = createSingleFlight<Manifest>();
+  const flight = createSingleFlight<{ readonly manifest: Manifest; readonly isCached: boolean }>();
   const parsed = memory.openCache<Manifest>();
   const turns = pLimit(MAX_LARGE);
 
@@ -100,19 +106,22 @@ export function createManifests({
     async get(origin, digest, asking) {
       const key = `${repositoryKey(origin)}@${digest}`;
       const inMemory = parsed.get(key);
-      if (inMemory) onUsed(digest);
-      if (inMemory) return inMemory;
+      if (inMemory) {
+        onUsed(digest);
+        onLookup('hit');
+        return inMemory;
+      }
       // Content that is missing for one Accept header may exist for another.
       const question = [key, ...(asking?.accept ?? [])].join(' ');
-      const manifest = await flight(
-        question,
-        async () =>
-          (await findKept(origin, digest)) ??
-          negativeCache(
-            question,
-            async () => (await findEarlier(origin, digest, asking)) ?? fetch(origin, digest, asking),
-          ),
-      );
+      let isOwn = false;
+      const { manifest, isCached } = await flight(question, async () => {
+        isOwn = true;
+        const kept = await findKept(origin, digest);
+        if (kept) return { manifest: kept, isCached: true };
+        const ask = async () => (await findEarlier(origin, digest, asking)) ?? fetch(origin, digest, asking);
+        return { manifest: await negativeCache(question, ask), isCached: false };
+      });
+      onLookup(isCached ? 'hit' : isOwn ? 'miss' : 'coalesced');
       parsed.set(key, manifest);
       return manifest;
     },

@@ -30,6 +30,12 @@ export interface ResolveOptions extends ManifestOptions {
 
 type Asking = Pick<ResolveOptions, 'isPushed' | 'accept'>;
 
+/** What a tag is taken to point to, and how that is known. */
+interface Resolved {
+  readonly digest: Digest;
+  readonly lookup: 'revalidated' | 'stale';
+}
+
 const tagSchema = z.object({ digest: z.string().refine(isDigest), checkedAt: z.number() });
 
 type StoredTag = z.infer<typeof tagSchema>;
@@ -40,21 +46,29 @@ export function createTags({
   now,
   manifests,
   memory,
+  onLookup = () => {},
 }: {
   readonly records: RecordStore;
   readonly policy: TagPolicy;
   readonly now: () => Date;
   readonly manifests: Manifests;
   readonly memory: Memory;
+  /** Called for each tag that is looked up. */
+  readonly onLookup?: ((result: Resolved['lookup'] | 'hit' | 'coalesced') => void) | undefined;
 }): Tags {
   const tags = createCollection({ store: records, name: 'tag', schema: tagSchema });
-  const flight = createSingleFlight<Digest>();
+  const flight = createSingleFlight<Resolved>();
   const freshnessOf = createFreshness(policy);
   const mayBeStale = createStaleTest(policy);
   const negativeCache = createNegativeCache({ memoryMs: policy.negativeMs ?? 0, now, memory });
 
   /** `stored` is no longer fresh. */
-  async function refresh(origin: UpstreamRepository, tag: string, asking: Asking, stored?: StoredTag): Promise<Digest> {
+  async function refresh(
+    origin: UpstreamRepository,
+    tag: string,
+    asking: Asking,
+    stored?: StoredTag,
+  ): Promise<Resolved> {
     const key = keyOf(origin, tag);
     try {
       const manifest = await negativeCache(questionOf(key, asking), () => ask(origin, tag, asking), asking.isPushed);
@@ -62,9 +76,10 @@ export function createTags({
       // A 404 for one Accept header does not hold for others, so it is not cached for all.
       if (!asking.accept?.includes(mediaType))
         await bestEffort(tags.put(key, { digest, checkedAt: now().getTime() }, repositoryEnd(origin)));
-      return digest;
+      return { digest, lookup: 'revalidated' };
     } catch (error) {
-      if (stored && ageOf(stored) < policy.staleMaxAgeMs && mayBeStale(error)) return stored.digest;
+      if (stored && ageOf(stored) < policy.staleMaxAgeMs && mayBeStale(error))
+        return { digest: stored.digest, lookup: 'stale' };
       throw error;
     }
   }
@@ -91,11 +106,20 @@ export function createTags({
     async resolve(origin, tag, asking = {}) {
       const key = keyOf(origin, tag);
       const stored = await tags.find(key);
-      if (stored && origin.upstream.isOffline) return stored.digest;
-      if (stored && !asking.isPushed && isFresh(stored, repositoryName(origin), tag)) return stored.digest;
+      const { isOffline } = origin.upstream;
+      if (stored && (isOffline || (!asking.isPushed && isFresh(stored, repositoryName(origin), tag)))) {
+        onLookup('hit');
+        return stored.digest;
+      }
       // Requests from before the push do not see it.
       const question = `${questionOf(key, asking)}${asking.isPushed ? ' pushed' : ''}`;
-      return flight(question, () => refresh(origin, tag, asking, stored));
+      let isOwn = false;
+      const { digest, lookup } = await flight(question, () => {
+        isOwn = true;
+        return refresh(origin, tag, asking, stored);
+      });
+      onLookup(isOwn || lookup !== 'revalidated' ? lookup : 'coalesced');
+      return digest;
     },
   };
 }

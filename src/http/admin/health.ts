@@ -3,6 +3,7 @@ import { Hono } from 'hono';
 import type { Logger } from 'pino';
 import type { Capabilities } from '../../builds/executor/platforms.ts';
 import { formatPlatform } from '../../oci/platform.ts';
+import { noteError } from '../middleware/errors.ts';
 
 /** The level of the augment API that we are compatible with: clients refuse or complain below 1.31.0. */
 const API_LEVEL = '1.37.0';
@@ -18,32 +19,67 @@ export function createHealth(deps: {
   readonly listFaults: () => readonly string[];
   /** What does not keep requests from being served, and has to be known. */
   readonly listNotes?: (() => Promise<readonly string[]>) | undefined;
+  /** Parts that do not work, beside the records. */
+  readonly listTroubles?: (() => Promise<readonly Trouble[]>) | undefined;
   /** What can be built here for now. */
   readonly listBuilders: () => Promise<readonly Capabilities[]>;
 }): Hono {
-  const { version, commit, log, checkReady, listFaults, listNotes = async () => [], listBuilders } = deps;
+  const {
+    version,
+    commit,
+    log,
+    checkReady,
+    listFaults,
+    listNotes = async () => [],
+    listTroubles = async () => [],
+    listBuilders,
+  } = deps;
   const app = new Hono();
   app.get('/service-info', async c => {
     const builders = (await listBuilders()).map(describeBuilder);
     return c.json({ serviceInfo: { version: API_LEVEL, commitId: commit, veneerVersion: version, builders } });
   });
   app.get('/health/live', c => c.json({ status: 'UP' }));
-  app.get('/health/ready', async c => {
+  for (const path of ['/health/ready', '/healthz']) {
+    app.get(path, async c => {
+      const parts = [...(await listRecordTroubles()), ...(await listTroubles())];
+      const notes = await listNotes().catch(() => []);
+      const about = { ...(parts.length > 0 && { parts }), ...(notes.length > 0 && { notes }) };
+      const down = parts.filter(({ status }) => status === 'DOWN');
+      if (down.length === 0) return c.json({ status: 'UP', ...about });
+      const reason = down.map(({ reason: each }) => each).join('; ');
+      noteError(c, { status: 503, code: 'UNAVAILABLE', message: reason });
+      return c.json({ status: 'DOWN', reason, ...about }, 503);
+    });
+  }
+
+  async function listRecordTroubles(): Promise<readonly Trouble[]> {
+    const trouble = (reason: string) => ({ part: 'records', status: 'DOWN', fault: 'operator', reason }) as const;
     try {
       await checkReady();
-      const notes = await listNotes();
-      const about = notes.length > 0 ? { notes } : {};
-      const reason = listFaults().join('; ');
-      if (reason !== '') return c.json({ status: 'DOWN', reason, ...about }, 503);
-      return c.json({ status: 'UP', ...about });
+      return listFaults().map(trouble);
     } catch (error) {
       // Anybody may ask: what went wrong is for the log.
       log.error({ err: error }, 'not ready');
-      return c.json({ status: 'DOWN', reason: 'records cannot be read: the log of Veneer has the cause' }, 503);
+      return [trouble('records cannot be read: the log of Veneer has the cause')];
     }
-  });
+  }
   return app;
 }
+
+/** A part that does not work as it should. */
+export interface Trouble {
+  readonly part: string;
+  /** DEGRADED: all else works, and a restart would not help. */
+  readonly status: 'DOWN' | 'DEGRADED';
+  /** Who can put it right; nobody: it is as it should be. */
+  readonly fault: 'operator' | 'upstream' | 'builder' | 'nobody';
+  /** In one line; anybody reads it. */
+  readonly reason: string;
+}
+
+/** Answered whatever name we are asked by, and where no place is left: orchestrators ask. */
+export const HEALTH_PATHS: readonly string[] = ['/health/live', '/health/ready', '/healthz'];
 
 /** Why one does not answer is for the log: it may name what only operators know. */
 function describeBuilder({ backend, platforms, fault }: Capabilities) {

@@ -62,6 +62,7 @@ export function createAdmission(deps: {
     if (repository !== record.repository) {
       throw unknown(`this token serves ${record.repository}, not ${repository.slice(0, 255)}`);
     }
+    noteRepository(c, `${record.registry}/${record.repository}`);
     await requireOwner(c, record);
     const sourceDigest = await sourceOf(c, record);
     const origin = origins.locate(record.registry, record.repository, () => show?.(c));
@@ -102,7 +103,9 @@ export function createAdmission(deps: {
         return admitToken(c, token, rest.join('/'));
       }
       const origin = locate(c, name);
-      requireRight(c, 'pull', originName(origin));
+      const repository = originName(origin);
+      noteRepository(c, repository);
+      requireRight(c, 'pull', repository);
       if (isBuilder(c)) return { ...origin, registry: createPlainRegistry(origin.registry) };
       const registry = withRules(origin.registry, callerName(c), c.req.method === 'HEAD');
       return { ...origin, registry };
@@ -111,12 +114,21 @@ export function createAdmission(deps: {
       if (name.startsWith('wt/')) throw notHosted('names under wt/ can only be pulled');
       const origin = locate(c, name);
       const repository = originName(origin);
+      noteRepository(c, repository);
       requireRight(c, verb, repository);
       if (!origin.registry.isHosted)
         throw notHosted(`${repository} is in ${origin.registry.name}, and not hosted here`);
       return { repository, mayPull: other => hasRight(c, 'pull', other) };
     },
   };
+}
+
+/** For the access log. */
+function noteRepository(c: Context, repository: string): void {
+  const facts = c.get('request');
+  if (!facts) return;
+  facts.repository = repository;
+  facts.reference = c.req.param('reference') ?? c.req.param('digest');
 }
 
 interface NeededRight {

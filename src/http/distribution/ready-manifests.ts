@@ -3,14 +3,14 @@
 // changed, so that what expires by time alone is served for at most one second longer.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Context } from 'hono';
-import type { Logger } from 'pino';
 import { type Access, type Caller, isBuild, subjectOf } from '../../access/access.ts';
+import { beginRequest, type RequestFacts } from '../../observe/request.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import { type Origin, originName } from '../../pull/origin.ts';
 import type { Rules } from '../../rules/rules.ts';
 import { callerOf } from '../middleware/authentication.ts';
 import { INERT } from '../middleware/pages.ts';
-import { logRequest, redactPath } from '../middleware/request-log.ts';
+import { type FindAddress, nameOf, type OnEnd, redactPath, watchEnd } from '../middleware/request-log.ts';
 
 export interface ReadyManifests {
   /** Call it before anything is looked up for a request: the function that it returns caches the answer, unless nobody else may have it. */
@@ -41,8 +41,8 @@ interface ReadyManifest extends State {
   readonly headers: string[];
   /** The body as latin1: Node joins a string with the headers and sends both in one write. */
   readonly body: string;
-  /** As it is logged. */
-  readonly path: string;
+  /** Whether a rule made it. */
+  readonly isAugmented: boolean;
 }
 
 /** Within the memory that all caches share. */
@@ -65,8 +65,9 @@ export function createReadyManifests({
   version,
   rules,
   ready,
-  log,
+  findAddress,
   onUsed,
+  onEnd,
   uptimeMs = () => performance.now(),
 }: {
   readonly access: Pick<Access, 'authenticate' | 'isAllowed'>;
@@ -74,9 +75,11 @@ export function createReadyManifests({
   readonly version: () => number | undefined;
   readonly rules: Rules;
   readonly ready: Cache;
-  readonly log: Logger;
+  /** The address of the client behind trusted proxies, as the routes find it. */
+  readonly findAddress: FindAddress;
   /** Called for each manifest that is served. */
   readonly onUsed: (digest: Digest) => void;
+  readonly onEnd: OnEnd;
   /** Default: a clock that is never set. */
   readonly uptimeMs?: (() => number) | undefined;
 }): ReadyManifests {
@@ -90,12 +93,18 @@ export function createReadyManifests({
   }
 
   /** Undefined for credentials that are refused: the routes say why. */
-  async function identify({ host, authorization }: Question, request: IncomingMessage): Promise<Caller | undefined> {
+  async function identify({ host, authorization }: Question, address: string | undefined): Promise<Caller | undefined> {
     try {
-      return await access.authenticate({ authorization, address: request.socket.remoteAddress, host });
+      return await access.authenticate({ authorization, address, host });
     } catch {
       return undefined;
     }
+  }
+
+  function begin({ method, url }: Question, request: IncomingMessage): RequestFacts {
+    const header = (name: string) => request.headers[name.toLowerCase()]?.toString();
+    const address = findAddress(request.socket.remoteAddress, header);
+    return beginRequest({ method, path: redactPath(url), address, header });
   }
 
   return {
@@ -111,23 +120,32 @@ export function createReadyManifests({
         const repository = originName(origin);
         const all = { ...headers, ...INERT, 'Content-Length': String(raw.byteLength) };
         const body = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString('latin1');
-        const path = redactPath(question.url);
+        const { isAugmented = false } = c.get('request') ?? {};
         const flat = Object.entries(all).flat();
-        ready.set(keyOf(question, caller), { ...state, repository, digest, headers: flat, body, path });
+        ready.set(keyOf(question, caller), { ...state, repository, digest, headers: flat, body, isAugmented });
       };
     },
     answer(request, response) {
       const question = askedBy(request);
       if (!question) return false;
       return (async () => {
-        const startedAt = performance.now();
-        const caller = await identify(question, request);
+        const facts = begin(question, request);
+        const caller = await identify(question, facts.address);
         const known = caller && find(keyOf(question, caller));
         if (!known || !access.isAllowed(caller, 'pull', known.repository)) return false;
-        response.writeHead(200, known.headers);
+        const { repository, digest, isAugmented } = known;
+        const all = {
+          ...facts,
+          repository,
+          reference: digest,
+          caller: nameOf(caller),
+          isAugmented,
+          cache: 'hit' as const,
+        };
+        watchEnd({ incoming: request, outgoing: response, startedAt: facts.startedAt }, end => onEnd(all, end));
+        response.writeHead(200, [...known.headers, 'X-Request-Id', facts.id]);
         response.end(known.body, 'latin1');
-        onUsed(known.digest);
-        logRequest(log, { method: question.method, path: known.path, status: 200, startedAt });
+        onUsed(digest);
         return true;
       })();
     },

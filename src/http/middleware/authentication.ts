@@ -218,8 +218,8 @@ function isBearer(authorization: string | undefined): boolean {
   return /^bearer /i.test(authorization ?? '');
 }
 
-/** Where a request comes from, as the socket knows it: headers about it are only claims. Undefined where it did not come over a socket. */
+/** Where a request comes from: the peer of the socket, or the client of a proxy that is trusted. Undefined where it did not come over a socket. */
 export function clientAddress(c: Context<{ Bindings: { readonly incoming?: IncomingMessage } }>): string | undefined {
   // There is no environment at all where the app is called in process.
-  return c.env?.incoming?.socket.remoteAddress;
+  return c.get('request')?.address ?? c.env?.incoming?.socket.remoteAddress;
 }

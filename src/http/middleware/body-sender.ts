@@ -4,8 +4,9 @@ import type { ServerResponse } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { MiddlewareHandler } from 'hono';
 import type { Logger } from 'pino';
+import { RegistryError } from '../../oci/errors.ts';
 import { type BufferShare, createSendBuffers, type SendBuffersOptions } from './body-memory.ts';
-import { redactPath } from './request-log.ts';
+import { noteError } from './errors.ts';
 
 /** What the Node server gives with a request. */
 interface Env {
@@ -34,7 +35,9 @@ export function createBodySender(log: Logger, buffers: SendBuffersOptions = {}):
     const share = shareBuffers();
     await send(openReader(body), outgoing, { share, yieldToOthers })
       .catch(error => {
-        log.warn({ err: error, path: redactPath(c.req.path) }, 'a response body failed: its connection was closed');
+        const requestId = c.get('request')?.id;
+        log.warn({ err: error, requestId }, 'a response body failed: its connection was closed');
+        noteError(c, bodyError(error));
         outgoing.destroy();
       })
       .finally(share.leave);
@@ -42,6 +45,11 @@ export function createBodySender(log: Logger, buffers: SendBuffersOptions = {}):
     c.res = undefined;
     c.res = RESPONSE_ALREADY_SENT;
   };
+}
+
+function bodyError(error: unknown) {
+  const { code, message } = error instanceof RegistryError ? error : { code: 'UNKNOWN', message: String(error) };
+  return { status: 500, code, message };
 }
 
 interface BodyReader {

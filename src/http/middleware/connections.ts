@@ -4,6 +4,7 @@ import { openSync, readSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { HEALTH_PATHS } from '../admin/health.ts';
 import { createPipelining } from './pipelining.ts';
 
 export interface ConnectionLimits {
@@ -42,6 +43,8 @@ export interface ConnectionsDeps {
   readonly limits: ConnectionLimits;
   /** Called, at most every few seconds, with how many were cut or refused for want of room. */
   readonly onCrowded?: (crowded: Crowded) => void;
+  /** Whether an address is a reverse proxy's, which has the connections of many clients; default: none is. */
+  readonly isProxy?: (address: string | undefined) => boolean;
   /** How many files the process may open now; undefined where nobody says. */
   readonly findMaxFiles?: () => number | undefined;
 }
@@ -89,9 +92,9 @@ const SWEEP_MS = 1000;
 /** A body that was fast may stand still for so many times the grace. */
 const MAX_CREDIT = 6;
 const REPORT_EVERY_MS = 10_000;
-const HEALTH_PATHS: readonly string[] = ['/health/live', '/health/ready'];
 
-export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFiles() }: ConnectionsDeps): Connections {
+export function createConnections(deps: ConnectionsDeps): Connections {
+  const { limits, onCrowded, isProxy = () => false, findMaxFiles = openMaxFiles() } = deps;
   const all = new Map<Socket, Connection>();
   const peers = new Map<string, Peer>();
   // In the order in which they fell idle, or came.
@@ -106,7 +109,8 @@ export function createConnections({ limits, onCrowded, findMaxFiles = openMaxFil
   function connect(socket: Socket): void {
     const { key, isLocal } = peerOf(socket.remoteAddress);
     const peer = peers.get(key) ?? { key, isLocal, all: new Set() };
-    const mayCome = isLocal || peer.all.size < limits.connectionsPerAddress || cut(firstIdle(peer.all));
+    const isMany = isLocal || isProxy(socket.remoteAddress);
+    const mayCome = isMany || peer.all.size < limits.connectionsPerAddress || cut(firstIdle(peer.all));
     const hasPlace = mayCome && (all.size < max || cut(firstOf(idle.strangers) ?? firstOf(idle.known)));
     if (!mayCome || (!hasPlace && all.size >= max + EXTRA)) {
       crowded.refused += 1;

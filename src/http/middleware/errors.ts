@@ -1,4 +1,5 @@
 // Errors become HTTP here, and only here: the registry's JSON under /v2 and for its tokens, the API's message elsewhere.
+import { STATUS_CODES } from 'node:http';
 import type { Context } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import type { Logger } from 'pino';
@@ -23,8 +24,10 @@ export function createErrorHandler(log: Logger): (error: Error, c: Context) => R
     const known = toRegistryError(error);
     const hasLeft = c.req.raw.signal.aborted;
     // What this version does not do is no fault of it.
-    if (known.status >= 500 && known.status !== 501 && !hasLeft)
-      log.error({ err: error, method: c.req.method }, 'request failed');
+    // What has a message for the client has its line in the access log, which is enough.
+    const isTold = error instanceof RegistryError || error instanceof ApiError;
+    if (known.status >= 500 && !isTold && !hasLeft)
+      log.error({ err: error, method: c.req.method, requestId: c.get('request')?.id }, 'request failed');
     if (error instanceof MissingRight) setChallenge(c, error);
     if (known.retryAfterSeconds !== undefined) c.header('Retry-After', String(Math.ceil(known.retryAfterSeconds)));
     return respond(c, known);
@@ -38,13 +41,30 @@ export function notFound(c: Context): Response {
 function respond(c: Context, error: RegistryError): Response {
   const status = STATUSES.find(known => known === error.status) ?? (error.status < 500 ? 400 : 500);
   const message = printable(error.message);
+  noteError(c, { status, code: error.code, message });
   if (!/^\/(v2|token)/.test(c.req.path)) return c.json({ message }, status);
   const { code, detail } = error;
   return c.json({ errors: [{ code, message, ...(detail !== undefined && { detail }) }] }, status);
 }
 
+interface NotedError {
+  readonly status: number;
+  readonly code: string;
+  readonly message: string;
+}
+
+/** For the access log. Where there is no code, what HTTP calls the status. */
+export function noteError(c: Context, { status, code, message }: NotedError): void {
+  const facts = c.get('request');
+  if (!facts) return;
+  const name = code === 'UNKNOWN' && status < 500 ? (STATUS_CODES[status] ?? code) : code;
+  facts.error = { code: name, message: message.slice(0, MAX_LOGGED_MESSAGE) };
+}
+
+const MAX_LOGGED_MESSAGE = 2000;
+
 /** In one line: a message may quote what a client sent, and clients print it as it is. */
-function printable(message: string): string {
+export function printable(message: string): string {
   return message.replace(/[\p{Cc}\u2028\u2029]/gu, character => JSON.stringify(character).slice(1, -1));
 }
 

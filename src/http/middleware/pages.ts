@@ -3,9 +3,7 @@
 import type { Context, MiddlewareHandler } from 'hono';
 import { isLoopback } from '../../access/address.ts';
 import { RegistryError } from '../../oci/errors.ts';
-
-/** Probes ask by the address of a pod or a container, and hear nothing but whether we are up. */
-const HEALTH = ['/health/live', '/health/ready'];
+import { HEALTH_PATHS } from '../admin/health.ts';
 
 /** Goes before all routes. Refuses with 421 what is addressed to somebody else, and with 403 what a page of another origin has sent. */
 export function createPageGuard({
@@ -39,7 +37,7 @@ export function createPageGuard({
   }
 
   return async (c, next) => {
-    if (!HEALTH.includes(c.req.path)) {
+    if (!HEALTH_PATHS.includes(c.req.path)) {
       const stranger = isOpen || isClosed ? namesOf(c).find(name => !isOwnName(name)) : undefined;
       if (stranger !== undefined) throw misdirected(stranger);
       if (!isAllowed(c)) throw new RegistryError('DENIED', 'requests from web pages are refused');

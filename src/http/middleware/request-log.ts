@@ -1,29 +1,95 @@
-// One line for each request. A token in a path is a credential: only its beginning is written.
+// Each request from its head to its last byte: its id and the address of its client, and what is logged of it. A token in a path is a credential:
+// only its beginning is written.
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { MiddlewareHandler } from 'hono';
-import type { Logger } from 'pino';
+import { type Caller, subjectOf } from '../../access/access.ts';
+import { CLIENT_LEFT, type RequestEnd } from '../../observe/access-log.ts';
+import { beginRequest, type RequestFacts, type RequestScope } from '../../observe/request.ts';
+import { printable } from './errors.ts';
 
-interface AnsweredRequest {
-  readonly method: string;
-  /** From redactPath. */
-  readonly path: string;
-  readonly status: number;
-  /** By performance.now(). */
-  readonly startedAt: number;
+declare module 'hono' {
+  interface ContextVariableMap {
+    /** Set by createRequestLog. */
+    request: RequestFacts;
+  }
 }
 
-export function createRequestLog(log: Logger): MiddlewareHandler {
+/** What the Node server gives with a request. */
+interface Env {
+  readonly Bindings: { readonly incoming?: IncomingMessage; readonly outgoing?: ServerResponse };
+}
+
+interface RequestLogDeps {
+  readonly scope: RequestScope;
+  /** The address of the client behind trusted proxies. */
+  readonly findAddress: FindAddress;
+  readonly onEnd: OnEnd;
+}
+
+/** The client's address for a connection from `remote` with these headers. */
+export type FindAddress = (
+  remote: string | undefined,
+  header: (name: string) => string | undefined,
+) => string | undefined;
+
+/** Called once for each request, when its last byte has left, or its connection has ended. */
+export type OnEnd = (facts: RequestFacts, end: RequestEnd) => void;
+
+/** Goes before everything that may answer. */
+export function createRequestLog({ scope, findAddress, onEnd }: RequestLogDeps): MiddlewareHandler<Env> {
   return async (c, next) => {
-    const startedAt = performance.now();
-    await next();
-    logRequest(log, { method: c.req.method, path: redactPath(c.req.path), status: c.res.status, startedAt });
+    const header = (name: string) => c.req.header(name);
+    const incoming = c.env?.incoming;
+    const outgoing = c.env?.outgoing;
+    const address = findAddress(incoming?.socket.remoteAddress, header);
+    const facts = beginRequest({ method: c.req.method, path: redactPath(c.req.path), address, header });
+    c.set('request', facts);
+    if (incoming && outgoing) {
+      watchEnd({ incoming, outgoing, startedAt: facts.startedAt }, end => {
+        facts.caller = nameOf(c.get('rights')?.caller);
+        onEnd(facts, end);
+      });
+    }
+    await scope.run(facts, next);
+    c.res.headers.set('X-Request-Id', facts.id);
+    if (outgoing) return;
+    facts.caller = nameOf(c.get('rights')?.caller);
+    onEnd(facts, { status: c.res.status, durationMs: performance.now() - facts.startedAt, isAborted: false });
   };
 }
 
-export function logRequest(log: Logger, { startedAt, ...request }: AnsweredRequest): void {
-  log.info({ ...request, durationMs: Math.round((performance.now() - startedAt) * 10) / 10 }, 'request');
+/** To be called before the answer begins. */
+export function watchEnd({ incoming, outgoing, startedAt }: Exchanged, report: (end: RequestEnd) => void): void {
+  const { socket } = incoming;
+  const { bytesRead, bytesWritten } = socket;
+  outgoing.once('close', () =>
+    report({
+      status: outgoing.headersSent ? outgoing.statusCode : CLIENT_LEFT,
+      bytesSent: socket.bytesWritten - bytesWritten,
+      bytesReceived: Math.max(0, socket.bytesRead - bytesRead),
+      durationMs: performance.now() - startedAt,
+      isAborted: !outgoing.writableFinished,
+    }),
+  );
 }
+
+interface Exchanged {
+  readonly incoming: IncomingMessage;
+  readonly outgoing: ServerResponse;
+  /** From performance.now(). */
+  readonly startedAt: number;
+}
+
+/** Undefined for a caller without a name. */
+export function nameOf(caller: Caller | undefined): string | undefined {
+  return caller && (subjectOf(caller) || undefined);
+}
+
+const MAX_PATH = 1024;
 
 /** The path without what a token or its request's id would give away. A slash may be written as %2F. */
 export function redactPath(path: string): string {
-  return path.slice(0, 1024).replace(/((?:wt|container|container-token)(?:\/|%2f))([0-9a-f]{4})[^/%]*/gi, '$1$2…');
+  const bounded = path.length > MAX_PATH ? path.slice(0, MAX_PATH) : path;
+  if (!/wt|container/i.test(bounded)) return printable(bounded);
+  return printable(bounded.replace(/((?:wt|container|container-token)(?:\/|%2f))([0-9a-f]{4})[^/%]*/gi, '$1$2…'));
 }

@@ -20,6 +20,8 @@ export interface RecipeBuildsDeps {
   readonly logAddress: LogAddress;
   readonly memory: Memory;
   readonly now: () => Date;
+  /** Takes the time for which a pull waits. */
+  readonly hold?: (<T>(waiting: Promise<T>) => Promise<T>) | undefined;
 }
 
 export type StartRecipe = (match: RecipeMatch, target: RecipeTarget) => Promise<BuildRecord>;
@@ -55,7 +57,7 @@ interface RecipeBuilds {
 const BUSY_RETRY_SECONDS = 30;
 
 export function createRecipeBuilds(deps: RecipeBuildsDeps, images: RecipeImages): RecipeBuilds {
-  const { builds, startRecipe, policy, logAddress, memory, now } = deps;
+  const { builds, startRecipe, policy, logAddress, memory, now, hold = waiting => waiting } = deps;
   const starts = createSingleFlight<BuildRecord>();
   // The images whose plans led to this one: bases are resolved like pulls.
   const chain = new AsyncLocalStorage<readonly string[]>();
@@ -99,25 +101,29 @@ export function createRecipeBuilds(deps: RecipeBuildsDeps, images: RecipeImages)
     await images.end(image, { buildId: id, digest: record.digest, plannedAt }).catch(() => {});
   }
 
+  async function startAndWait(wanted: Wanted, signal: AbortSignal | undefined): Promise<void> {
+    const begun = now().getTime();
+    const { holdMs } = policy;
+    const record = await waitUntil(
+      { holdMs, signal },
+      until =>
+        untilAborted(
+          starts(wanted.image, () => start(wanted)),
+          until,
+        ),
+      () => notYet('it is being planned'),
+    );
+    const left = holdMs - (now().getTime() - begun);
+    await awaitBuild(builds, record.id, { holdMs: left, signal, logAddress });
+  }
+
   return {
     hasFailed: image => findFailure(image) !== undefined,
     async build(wanted, signal) {
       const failure = findFailure(wanted.image);
       if (failure) throw failure;
       if (chain.getStore()?.includes(wanted.image)) throw cycle(wanted.image);
-      const begun = now().getTime();
-      const { holdMs } = policy;
-      const record = await waitUntil(
-        { holdMs, signal },
-        until =>
-          untilAborted(
-            starts(wanted.image, () => start(wanted)),
-            until,
-          ),
-        () => notYet('it is being planned'),
-      );
-      const left = holdMs - (now().getTime() - begun);
-      await awaitBuild(builds, record.id, { holdMs: left, signal, logAddress });
+      await hold(startAndWait(wanted, signal));
     },
   };
 }

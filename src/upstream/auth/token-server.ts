@@ -46,7 +46,7 @@ export async function fetchToken(
   const service = parameters.get('service');
   const query = { ...(service && { service }), scope: chooseScope(parameters.get('scope'), scope) };
   try {
-    const request = { transport, query, credentials };
+    const request = { transport, query, credentials, upstream };
     const response = (await refresh(realm, request)) ?? (await ask(realm, request));
     if (response.statusCode >= 400) throw await responseFailure(response, attempt);
     return parseToken(await readToken(response, attempt), attempt);
@@ -66,6 +66,7 @@ function chooseScope(asked: string | undefined, own: string): string {
 }
 
 interface TokenRequest {
+  readonly upstream: string;
   readonly transport: Transport;
   readonly query: Readonly<Record<string, string>>;
   readonly credentials: Credentials | undefined;
@@ -74,7 +75,7 @@ interface TokenRequest {
 /** OAuth2 with an identity token; undefined without one, or where the server knows only GET. */
 async function refresh(
   realm: URL,
-  { transport, query, credentials }: TokenRequest,
+  { transport, query, credentials, upstream }: TokenRequest,
 ): Promise<Dispatcher.ResponseData | undefined> {
   if (!credentials || !('identityToken' in credentials)) return undefined;
   const form = {
@@ -84,20 +85,25 @@ async function refresh(
     ...query,
   };
   const headers = { 'content-type': 'application/x-www-form-urlencoded' };
-  const response = await transport.send(realm, { method: 'POST', headers, body: `${new URLSearchParams(form)}` });
+  const response = await transport.send(realm, {
+    method: 'POST',
+    upstream,
+    headers,
+    body: `${new URLSearchParams(form)}`,
+  });
   if (![404, 405].includes(response.statusCode)) return response;
   discard(response);
   return undefined;
 }
 
-function ask(realm: URL, { transport, query, credentials }: TokenRequest): Promise<Dispatcher.ResponseData> {
+function ask(realm: URL, { transport, query, credentials, upstream }: TokenRequest): Promise<Dispatcher.ResponseData> {
   const url = new URL(realm);
   const { scope = '', ...rest } = query;
   for (const [name, value] of Object.entries(rest)) url.searchParams.set(name, value);
   url.searchParams.delete('scope');
   for (const each of scope.split(' ')) url.searchParams.append('scope', each);
   const headers = credentials ? { authorization: basic(credentials) } : undefined;
-  return transport.send(url, { method: 'GET', headers: { ...headers } });
+  return transport.send(url, { method: 'GET', upstream, headers: { ...headers } });
 }
 
 async function readToken(response: Dispatcher.ResponseData, attempt: RequestContext): Promise<unknown> {

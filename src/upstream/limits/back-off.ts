@@ -59,11 +59,17 @@ const MAX_RESET_SECONDS = 3600;
  * `0;w=21600`.
  */
 function parseExhausted(headers: ResponseHeaders): number | undefined {
-  const combined = single(headers.ratelimit);
-  const remaining = numberAfter(combined, /;\s*r=/) ?? numberAfter(single(headers['ratelimit-remaining']), /^\s*/);
-  if (remaining !== 0) return undefined;
-  const reset = numberAfter(combined, /;\s*t=/) ?? numberAfter(single(headers['ratelimit-reset']), /^\s*/);
+  if (findRateRemaining(headers) !== 0) return undefined;
+  const reset =
+    numberAfter(single(headers.ratelimit), /;\s*t=/) ?? numberAfter(single(headers['ratelimit-reset']), /^\s*/);
   return Math.min(reset ?? DEFAULT_RESET_SECONDS, MAX_RESET_SECONDS);
+}
+
+/** How many requests are left; undefined where nothing is said. */
+export function findRateRemaining(headers: ResponseHeaders): number | undefined {
+  const { ratelimit, 'ratelimit-remaining': remaining } = headers;
+  if (ratelimit === undefined && remaining === undefined) return undefined;
+  return numberAfter(single(ratelimit), /;\s*r=/) ?? numberAfter(single(remaining), /^\s*/);
 }
 
 function single(value: string | string[] | undefined): string {

@@ -135,7 +135,7 @@ export function parseLocation(location: unknown, from: URL, attempt: RequestCont
 
 async function send(
   url: URL,
-  { method, headers, body, signal }: SendOptions,
+  { method, headers, body, signal, attempt }: SendOptions,
   { transport, requestLimits }: Way,
   authorization?: string,
 ): Promise<Answer> {
@@ -143,6 +143,7 @@ async function send(
   const sent = { ...headers, ...(authorization && { authorization }) };
   const response = await transport.send(url, {
     method,
+    upstream: attempt.upstream,
     headers: sent,
     body: opened,
     signal,

@@ -3,6 +3,7 @@
 import { lookup } from 'node:dns';
 import { Readable } from 'node:stream';
 import { Agent, type Dispatcher, errors, request } from 'undici';
+import { findRateRemaining } from '../limits/back-off.ts';
 import { type Clock, systemClock } from '../waiting.ts';
 import { type ConnectorOptions, createConnector, type Lookup } from './connector.ts';
 import { type Answer, discard, parseRetryAfter } from './response.ts';
@@ -18,6 +19,18 @@ export interface Timeouts {
   readonly minBytesPerSecond?: number | undefined;
 }
 
+/** One request to an upstream and the head of its answer, or what became of it. */
+export interface Exchange {
+  readonly upstream: string;
+  readonly method: string;
+  /** Undefined where there was no answer. */
+  readonly status: number | undefined;
+  /** To the head of the answer. */
+  readonly durationMs: number;
+  /** What the registry says is left of its rate limit, where it does. */
+  readonly rateRemaining: number | undefined;
+}
+
 export interface TransportOptions extends Pick<ConnectorOptions, 'isGuarded' | 'tls'> {
   readonly timeouts: Timeouts;
   /** The number of retries. */
@@ -27,12 +40,16 @@ export interface TransportOptions extends Pick<ConnectorOptions, 'isGuarded' | '
   readonly clock?: Clock | undefined;
   readonly random?: (() => number) | undefined;
   readonly lookup?: Lookup | undefined;
+  /** Called for each request that was sent, including retries. */
+  readonly onExchange?: ((exchange: Exchange) => void) | undefined;
 }
 
 /** Everything sent with a request. */
 export interface TransportRequest {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly headers: Readonly<Record<string, string>>;
+  /** The upstream's name, for `onExchange`; default: the host. */
+  readonly upstream?: string | undefined;
   /** A stream is sent once: it is read to its end, or destroyed. */
   readonly body?: string | Uint8Array | Readable | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -79,7 +96,7 @@ function bind({ body }: Dispatcher.ResponseData, timeouts: Timeouts): Answer['un
 
 /** A transport with retries. The caller closes it. */
 export function createTransport(options: TransportOptions): Transport {
-  const { timeouts, retries, retryDelayMs, clock = systemClock, random, isGuarded, tls } = options;
+  const { timeouts, retries, retryDelayMs, clock = systemClock, random, isGuarded, tls, onExchange } = options;
   const agent = new Agent({
     allowH2: false,
     headersTimeout: timeouts.headersMs,
@@ -90,10 +107,16 @@ export function createTransport(options: TransportOptions): Transport {
     sendWithRetries(work, { retries, retryDelayMs, clock, random, signal });
   return {
     repeat,
-    send(url, { method, headers, body, signal, turn }) {
+    send(url, { method, headers, body, signal, turn, upstream = url.host }) {
       const send = async () => {
         await turn?.(signal);
-        const response = await request(url, {
+        const sentAt = performance.now();
+        const report = (response?: Dispatcher.ResponseData) =>
+          onExchange?.({
+            ...{ upstream, method, status: response?.statusCode, durationMs: performance.now() - sentAt },
+            rateRemaining: response && findRateRemaining(response.headers),
+          });
+        const sent = request(url, {
           dispatcher: agent,
           method,
           headers: { ...headers, 'accept-encoding': 'identity' },
@@ -101,6 +124,11 @@ export function createTransport(options: TransportOptions): Transport {
           ...(body instanceof Readable && { headersTimeout: timeouts.headersMs * STORING }),
           ...(signal && { signal }),
         });
+        const response = await sent.catch((error: unknown) => {
+          report();
+          throw error;
+        });
+        report(response);
         return { ...response, unbound: bind(response, timeouts) };
       };
       return body instanceof Readable ? send() : repeat(send, signal);

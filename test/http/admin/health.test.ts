@@ -37,7 +37,7 @@ test('names its builders and their platforms, and keeps to itself why one does n
   expect(text).not.toContain('10.1.2.3');
 });
 
-test.each(['/health/live', '/health/ready'])('%s is up', async path => {
+test.each(['/health/live', '/health/ready', '/healthz'])('%s is up', async path => {
   const response = await createHealth({ ...about, checkReady: async () => {} }).request(path);
   expect([response.status, await response.json()]).toEqual([200, { status: 'UP' }]);
 });
@@ -54,5 +54,9 @@ test('is not ready while an operator has to look, and says why', async () => {
   const health = createHealth({ ...about, listFaults, checkReady: async () => {} });
   const ready = await health.request('/health/ready');
   expect([(await health.request('/health/live')).status, ready.status]).toEqual([200, 503]);
-  expect(await ready.json()).toEqual({ status: 'DOWN', reason: 'the records are gone; the clock is wrong' });
+  expect(await ready.json()).toEqual({
+    status: 'DOWN',
+    reason: 'the records are gone; the clock is wrong',
+    parts: listFaults().map(reason => ({ part: 'records', status: 'DOWN', fault: 'operator', reason })),
+  });
 });

@@ -11,6 +11,8 @@ import { createTokenEndpoint } from '../../../src/http/distribution/token-endpoi
 import { createAuthentication, requireCaller, requireRight } from '../../../src/http/middleware/authentication.ts';
 import { createErrorHandler } from '../../../src/http/middleware/errors.ts';
 import { createRequestLog } from '../../../src/http/middleware/request-log.ts';
+import { createAccessLog } from '../../../src/observe/access-log.ts';
+import { createRequestScope } from '../../../src/observe/request.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
 import { basic, openAccess } from '../../access/fixture.ts';
 
@@ -259,7 +261,13 @@ async function createApp(level = 'silent') {
   const log = pino({ level }, new Writable({ write: (line, _encoding, done) => done(void lines.push(String(line))) }));
   const addressOf = (c: Context) => (c.env ? getConnInfo(c).remote.address : undefined);
   const app = new Hono();
-  app.use(createRequestLog(log));
+  app.use(
+    createRequestLog({
+      scope: createRequestScope(),
+      findAddress: () => undefined,
+      onEnd: createAccessLog(log, 'json'),
+    }),
+  );
   app.onError(createErrorHandler(log));
   app.route('/', createTokenEndpoint({ bearer: access.bearer, normalizeName, addressOf }));
   app.use('/v2/*', createAuthentication({ access, publicUrl: undefined, addressOf }));

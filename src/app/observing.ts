@@ -1,0 +1,95 @@
+// What the rooms report while they work, brought to the request that they work for.
+import { type Logger, stdSerializers } from 'pino';
+import type { Lookup } from '../cache/read-through/manifests.ts';
+import { StorageFailure } from '../content/store.ts';
+import type { RequestEnd, WriteAccessLog } from '../observe/access-log.ts';
+import {
+  type CacheResult,
+  createRequestScope,
+  noteLookup,
+  type RequestFacts,
+  type RequestScope,
+} from '../observe/request.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { ContentMismatch } from '../oci/verify.ts';
+import { RecordStoreBusy, RecordStoreFull } from '../state/store.ts';
+import type { BreakerChange } from '../upstream/limits/breaker.ts';
+import type { Exchange } from '../upstream/transport/transport.ts';
+
+/** What the rooms call while they work. */
+export interface Observer {
+  readonly scope: RequestScope;
+  readonly onEnd: (facts: RequestFacts, end: RequestEnd) => void;
+  readonly onTag: (result: Exclude<CacheResult, 'miss'>) => void;
+  readonly onManifest: (result: Lookup) => void;
+  readonly onBlob: (result: Lookup) => void;
+  readonly onAugmented: () => void;
+  readonly onExchange: (exchange: Exchange) => void;
+  readonly onBreaker: (change: BreakerChange) => void;
+  /** Takes the time of a wait for a build. */
+  readonly hold: <T>(waiting: Promise<T>) => Promise<T>;
+  /** Upstreams whose breaker is open. */
+  readonly listBroken: () => readonly string[];
+}
+
+export function createObserver(writeAccessLog: WriteAccessLog): Observer {
+  const scope = createRequestScope();
+  const broken = new Set<string>();
+  const look = (result: CacheResult) => noteLookup(scope.current(), result);
+  return {
+    scope,
+    onEnd: writeAccessLog,
+    onTag: look,
+    onManifest: look,
+    onBlob: look,
+    onAugmented() {
+      const request = scope.current();
+      if (request) request.isAugmented = true;
+    },
+    onExchange({ upstream, durationMs }) {
+      const request = scope.current();
+      if (!request) return;
+      request.upstream = upstream;
+      request.upstreamMs += durationMs;
+    },
+    onBreaker({ upstream, state }) {
+      if (state === 'open') broken.add(upstream);
+      else broken.delete(upstream);
+    },
+    async hold(waiting) {
+      const request = scope.current();
+      const begunAt = performance.now();
+      try {
+        return await waiting;
+      } finally {
+        if (request) request.heldMs += performance.now() - begunAt;
+      }
+    },
+    listBroken: () => [...broken],
+  };
+}
+
+/** What fails without a fault of ours is one line of the log: a stack says nothing of it. */
+export function withBriefErrors(log: Logger): Logger {
+  return log.child({}, { serializers: { err: describeError } });
+}
+
+function describeError(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  if (!isForeign(error)) return stdSerializers.err(error);
+  const chain: string[] = [];
+  for (let each: unknown = error; each instanceof Error && chain.length < MAX_CAUSES; each = each.cause) {
+    if (!chain.includes(each.message)) chain.push(each.message);
+  }
+  return chain.join(': ');
+}
+
+const MAX_CAUSES = 5;
+
+/** What upstreams, builders, the disk and other programs do: it has a class of ours or a code of the system, and a message that says all. */
+function isForeign(error: Error): boolean {
+  const isExpected = [RegistryError, ContentMismatch, StorageFailure, RecordStoreFull, RecordStoreBusy].some(
+    known => error instanceof known,
+  );
+  return isExpected || ('code' in error && typeof error.code === 'string' && /^E[A-Z\d]+$/.test(error.code));
+}

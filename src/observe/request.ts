@@ -1,0 +1,130 @@
+// What is known of a request while it is served: rooms report what they did for it, and it is logged and counted at its end.
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { randomUUID } from 'node:crypto';
+
+/** How content was found, from the cheapest to the dearest: of several lookups, a request has the dearest. */
+const cacheResults = ['hit', 'revalidated', 'stale', 'coalesced', 'miss'] as const;
+
+/**
+ * hit: cached. revalidated: the upstream was asked what a tag points to. stale: the upstream failed, and the cached digest of the tag was used.
+ * coalesced: another request was fetching it. miss: fetched from the upstream.
+ */
+export type CacheResult = (typeof cacheResults)[number];
+
+/** Of one request. Changed as it is served; unbounded input is bounded when it is set. */
+export interface RequestFacts {
+  readonly id: string;
+  /** Of the traceparent header; undefined without one. */
+  readonly traceparent: Traceparent | undefined;
+  readonly method: string;
+  /** Without what is a credential in it. */
+  readonly path: string;
+  readonly userAgent: string | undefined;
+  /** The address of the client; undefined where the request did not come over a socket. */
+  readonly address: string | undefined;
+  /** From performance.now(). */
+  readonly startedAt: number;
+  /** `registry/repository`, once admission has found it. */
+  repository: string | undefined;
+  /** The tag or digest that was asked for. */
+  reference: string | undefined;
+  /** The name of the caller; undefined for one without. */
+  caller: string | undefined;
+  /** Of an answer with a status of 400 or more, or of a body that broke. */
+  error: RequestError | undefined;
+  cache: CacheResult | undefined;
+  /** Whether what was served was made by a rule or a token. */
+  isAugmented: boolean;
+  /** The upstream that was asked last. */
+  upstream: string | undefined;
+  /** Waited for answers of upstreams. */
+  upstreamMs: number;
+  /** Waited for a build. */
+  heldMs: number;
+}
+
+interface RequestError {
+  readonly code: string;
+  /** In one line. */
+  readonly message: string;
+}
+
+/** W3C Trace Context. */
+interface Traceparent {
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly isSampled: boolean;
+}
+
+/** The request that code runs for. */
+export interface RequestScope {
+  run<T>(facts: RequestFacts, work: () => T): T;
+  /** Undefined outside of any request. */
+  current(): RequestFacts | undefined;
+}
+
+export function createRequestScope(): RequestScope {
+  const storage = new AsyncLocalStorage<RequestFacts>();
+  return { run: (facts, work) => storage.run(facts, work), current: () => storage.getStore() };
+}
+
+interface NewRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly address: string | undefined;
+  readonly header: (name: string) => string | undefined;
+}
+
+const MAX_USER_AGENT = 256;
+
+export function beginRequest({ method, path, address, header }: NewRequest): RequestFacts {
+  const traceparent = parseTraceparent(header('traceparent'));
+  const userAgent = header('user-agent');
+  return {
+    id: requestId(header('x-request-id'), traceparent),
+    traceparent,
+    method,
+    path,
+    userAgent: userAgent === undefined ? undefined : printableAscii(userAgent.slice(0, MAX_USER_AGENT)),
+    address,
+    startedAt: performance.now(),
+    repository: undefined,
+    reference: undefined,
+    caller: undefined,
+    error: undefined,
+    cache: undefined,
+    isAugmented: false,
+    upstream: undefined,
+    upstreamMs: 0,
+    heldMs: 0,
+  };
+}
+
+export function noteLookup(facts: RequestFacts | undefined, result: CacheResult): void {
+  if (!facts) return;
+  const isDearer = facts.cache === undefined || cacheResults.indexOf(result) > cacheResults.indexOf(facts.cache);
+  if (isDearer) facts.cache = result;
+}
+
+/** Of a client's choice, which goes into headers and logs. */
+const REQUEST_ID = /^[\w.~+/=:-]{1,128}$/;
+
+/** The client's own, else its trace, else a new one. */
+function requestId(given: string | undefined, traceparent: Traceparent | undefined): string {
+  if (given !== undefined && REQUEST_ID.test(given)) return given;
+  return traceparent?.traceId ?? randomUUID();
+}
+
+const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16})-([\da-f]{2})(?:$|-)/;
+
+/** Undefined for one that W3C Trace Context says to ignore. */
+function parseTraceparent(header: string | undefined): Traceparent | undefined {
+  const [, traceId, spanId, flags] = (header && TRACEPARENT.exec(header)) || [];
+  if (traceId === undefined || spanId === undefined || flags === undefined) return undefined;
+  return { traceId, spanId, isSampled: (Number.parseInt(flags, 16) & 1) === 1 };
+}
+
+/** Terminals run what is not. */
+function printableAscii(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, '?');
+}
