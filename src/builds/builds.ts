@@ -1,6 +1,6 @@
 // The builds of this service: what the other rooms submit, watch and cancel.
 import type { LogEntry } from './progress.ts';
-import type { BuildRecord } from './record.ts';
+import type { BuildRecord, PackagesRecord } from './record.ts';
 import type { Spec } from './spec.ts';
 
 export interface Builds {
@@ -46,6 +46,8 @@ export interface SubmitOptions {
   readonly priority?: number | undefined;
   /** See BuildRecord. */
   readonly isShared?: boolean | undefined;
+  /** What a new build is of, for its record. */
+  readonly packages?: PackagesRecord | undefined;
 }
 
 export interface Submitted {

@@ -38,7 +38,10 @@ export const buildRecordSchema = z.object({
   /** Of the pushed root. */
   digest: z.string().refine(isDigest, 'expected a digest').optional(),
   failure: failureSchema.optional(),
+  /** Of a build of packages: the template, and the text of the environment that conda was given. */
+  packages: z.object({ template: z.string(), environment: z.string().optional() }).optional(),
 });
 
 export type Failure = z.infer<typeof failureSchema>;
+export type PackagesRecord = NonNullable<z.infer<typeof buildRecordSchema>['packages']>;
 export type BuildRecord = z.infer<typeof buildRecordSchema>;

@@ -11,8 +11,13 @@ import { decodeEnvironment, type PackagesRequest } from './request.ts';
 import { quoteWord } from './template.ts';
 
 export type CondaEnvironment =
-  /** In the build context. Only kind `yaml` has channels and dependencies; a `lock` lists every file to install. */
-  | { readonly kind: 'yaml' | 'lock'; readonly file: string; readonly text: string; readonly names: PackageNames }
+  /** In the build context. Only one of kind `yaml` names channels and dependencies; a lock names every file that is installed. */
+  | {
+      readonly kind: 'yaml' | 'lock' | 'pixi-lock';
+      readonly file: string;
+      readonly text: string;
+      readonly names: PackageNames;
+    }
   | { readonly kind: 'url'; readonly url: string; readonly names: PackageNames };
 
 /** Without `ps`, workflow engines cannot monitor processes. */
@@ -49,6 +54,7 @@ async function fromText(text: string, channels: readonly string[], read: ReadEnv
   if (/^@EXPLICIT\s*$/m.test(text)) return { kind: 'lock', file: 'conda-lock.txt', text: `${text}\n`, names: NO_NAMES };
   const answer = await read({ text, channels: [...channels] });
   if (answer.kind === 'lock') return { kind: 'lock', file: 'conda-lock.yml', text: `${text}\n`, names: NO_NAMES };
+  if (answer.kind === 'pixi-lock') return { kind: 'pixi-lock', file: 'pixi.lock', text: `${text}\n`, names: NO_NAMES };
   return { kind: 'yaml', file: 'conda.yml', text: answer.text, names: namesOfEnvironment(answer) };
 }
 

@@ -1,4 +1,6 @@
-// Containerfiles that install conda packages: by micromamba, into its own image or from there onto another, and by pixi.
+// Containerfiles that install conda packages: by micromamba, into its own image or from there onto another, and by pixi. Each prints what it has
+// installed to the build's log, between two lines that findCondaLock looks for.
+import type { LogEntry } from '../progress.ts';
 import { InvalidBuild } from '../request.ts';
 import { type CondaEnvironment, DEFAULT_BASE_PACKAGES, quoteSpecs } from './conda-environment.ts';
 import type { PackagesRequest } from './request.ts';
@@ -11,7 +13,7 @@ export function renderMicromambaV1(request: PackagesRequest, environment: CondaE
   const { mambaImage = 'mambaorg/micromamba:1.5.10-noble', commands, basePackages } = request.condaOpts;
   const lines = [
     `FROM ${checkImage('condaOpts.mambaImage', mambaImage)}`,
-    installByMicromamba(environment, basePackages ?? DEFAULT_BASE_PACKAGES),
+    installByMicromamba(environment, { basePackages }),
     'USER root',
     'ENV PATH="$MAMBA_ROOT_PREFIX/bin:$PATH"',
     ...checkCommands('condaOpts.commands', commands),
@@ -25,7 +27,8 @@ export function renderMicromambaV2(request: PackagesRequest, environment: CondaE
   const { commands, basePackages } = request.condaOpts;
   const lines = [
     `FROM ${checkImage('condaOpts.mambaImage', mambaImage)} AS build`,
-    installByMicromamba(environment, basePackages ?? DEFAULT_BASE_PACKAGES),
+    LINK_WHICH,
+    installByMicromamba(environment, { basePackages, assumesCuda: true }),
     '',
     `FROM ${checkImage('condaOpts.baseImage', baseImage)}`,
     'ENV MAMBA_ROOT_PREFIX="/opt/conda"',
@@ -37,19 +40,66 @@ export function renderMicromambaV2(request: PackagesRequest, environment: CondaE
   return { containerFile: `${lines.join('\n')}\n`, files: filesOf(environment) };
 }
 
-/** The environment is printed to the build's log, so that it can be reproduced. */
-function installByMicromamba(environment: CondaEnvironment, basePackages: readonly string[]): string {
+/** Scripts of some packages call it, and the image of micromamba 2 lacks it. */
+const LINK_WHICH = [
+  'USER root',
+  'RUN command -v which >/dev/null || { printf \'#!/bin/sh\\ncommand -v "$@"\\n\' >/usr/local/bin/which && chmod 0755 /usr/local/bin/which; }',
+  `USER \${MAMBA_USER:-root}`,
+].join('\n');
+
+/** The oldest driver that current packages for GPUs take. */
+const CUDA = '12.8';
+
+interface MicromambaOptions {
+  readonly basePackages: readonly string[] | undefined;
+  /** Whether what cannot be solved on a machine without a GPU is solved as if there were one. */
+  readonly assumesCuda?: boolean;
+}
+
+function installByMicromamba(
+  environment: CondaEnvironment,
+  { basePackages = DEFAULT_BASE_PACKAGES, assumesCuda = false }: MicromambaOptions,
+): string {
+  if (environment.kind === 'pixi-lock')
+    throw new InvalidBuild('packages.environment: is a lock file of pixi, for buildTemplate conda/pixi-lock:v1');
   const isLocal = environment.kind !== 'url';
   const file = isLocal ? `/tmp/${environment.file}` : quoteWord(environment.url);
   const mount = isLocal ? ` --mount=type=bind,source=${environment.file},target=${file} \\\n   ` : '';
   const words = quoteSpecs('condaOpts.basePackages', basePackages);
+  const install = `micromamba install --yes --name base --file ${file}`;
   const commands = [
-    `micromamba install --yes --name base --file ${file}`,
+    assumesCuda ? `{ ${install} || CONDA_OVERRIDE_CUDA=${CUDA} ${install}; }` : install,
     ...(words === '' ? [] : [`micromamba install --yes --name base ${words}`]),
-    'micromamba env export --name base --explicit',
+    ...printLock('micromamba env export --name base --explicit'),
     'micromamba clean --all --yes',
   ];
   return `RUN${mount} ${chain(commands)}`;
+}
+
+const LOCK_BEGINS = '>> the conda lock file begins';
+const LOCK_ENDS = '>> the conda lock file ends';
+
+function printLock(command: string): readonly string[] {
+  return [`echo '${LOCK_BEGINS}'`, command, `echo '${LOCK_ENDS}'`];
+}
+
+/**
+ * The lock file that a build has printed for a platform, or for the first that did; undefined where there is none, as when the step came from a
+ * builder's cache.
+ */
+export async function findCondaLock(
+  entries: AsyncIterable<LogEntry>,
+  platform: string | undefined,
+): Promise<string | undefined> {
+  const open = new Map<string | undefined, string[]>();
+  for await (const { kind, text = '', platform: of } of entries) {
+    if (kind !== 'output' || (platform !== undefined && of !== undefined && of !== platform)) continue;
+    const lines = open.get(of);
+    if (text.trim() === LOCK_BEGINS) open.set(of, []);
+    else if (lines && text.trim() === LOCK_ENDS) return `${lines.join('\n')}\n`;
+    else lines?.push(text);
+  }
+  return undefined;
 }
 
 function filesOf(environment: CondaEnvironment): Rendered['files'] {
@@ -63,16 +113,51 @@ const ENVIRONMENT = '/opt/pixi/.pixi/envs/default';
 
 /** Two stages: only the environment goes onto the base image, whose entrypoint activates it. */
 export function renderPixi(request: PackagesRequest, environment: CondaEnvironment): Rendered {
-  const { pixiImage = DEFAULT_PIXI, baseImage = DEFAULT_BASE, basePackages, commands } = request.pixiOpts;
   if (environment.kind !== 'yaml') {
+    const other = environment.kind === 'pixi-lock' ? ': buildTemplate conda/pixi-lock:v1 takes that' : '';
     throw new InvalidBuild(
-      'packages.environment: conda/pixi:v1 takes YAML with a list of dependencies, not a lock file',
+      `packages.environment: conda/pixi:v1 takes YAML with a list of dependencies, not a lock file${other}`,
     );
   }
+  const { basePackages = DEFAULT_BASE_PACKAGES } = request.pixiOpts;
+  const words = quoteSpecs('pixiOpts.basePackages', basePackages);
+  const install = [
+    'pixi init --import /tmp/conda.yml',
+    ...(words === '' ? [] : [`pixi add ${words}`]),
+    'pixi install',
+    ...activate(),
+  ];
+  const run = `RUN --mount=type=bind,source=conda.yml,target=/tmp/conda.yml \\\n    ${chain(install)}`;
+  return { containerFile: stagesOfPixi(request, [run]), files: { [environment.file]: environment.text } };
+}
+
+/** The same, of what a lock file of pixi names, and nothing else. */
+export function renderPixiLock(request: PackagesRequest, environment: CondaEnvironment): Rendered {
+  const install = ['pixi init .', 'cp /tmp/pixi.lock pixi.lock', 'pixi install --frozen', ...activate()];
+  if (environment.kind === 'url') {
+    const lines = [`ADD ${environment.url} /tmp/pixi.lock`, `RUN ${chain(install)}`];
+    return { containerFile: stagesOfPixi(request, lines), files: {} };
+  }
+  if (environment.kind !== 'pixi-lock')
+    throw new InvalidBuild('packages.environment: conda/pixi-lock:v1 takes a pixi.lock file, or its address');
+  const run = `RUN --mount=type=bind,source=pixi.lock,target=/tmp/pixi.lock \\\n    ${chain(install)}`;
+  return { containerFile: stagesOfPixi(request, [run]), files: { [environment.file]: environment.text } };
+}
+
+function activate(): readonly string[] {
+  return [
+    'pixi shell-hook --shell bash > /shell-hook.sh',
+    `echo 'exec "$@"' >> /shell-hook.sh`,
+    ...printLock('cat pixi.lock'),
+  ];
+}
+
+function stagesOfPixi({ pixiOpts }: PackagesRequest, install: readonly string[]): string {
+  const { pixiImage = DEFAULT_PIXI, baseImage = DEFAULT_BASE, commands } = pixiOpts;
   const lines = [
     `FROM ${checkImage('pixiOpts.pixiImage', pixiImage)} AS build`,
     'WORKDIR /opt/pixi',
-    `RUN --mount=type=bind,source=conda.yml,target=/tmp/conda.yml \\\n    ${chain(installByPixi(basePackages))}`,
+    ...install,
     '',
     `FROM ${checkImage('pixiOpts.baseImage', baseImage)}`,
     `COPY --from=build ${ENVIRONMENT} ${ENVIRONMENT}`,
@@ -84,17 +169,5 @@ export function renderPixi(request: PackagesRequest, environment: CondaEnvironme
     'CMD ["/bin/bash"]',
     ...checkCommands('pixiOpts.commands', commands),
   ];
-  return { containerFile: `${lines.join('\n')}\n`, files: { [environment.file]: environment.text } };
-}
-
-function installByPixi(basePackages: readonly string[] = DEFAULT_BASE_PACKAGES): readonly string[] {
-  const words = quoteSpecs('pixiOpts.basePackages', basePackages);
-  return [
-    'pixi init --import /tmp/conda.yml',
-    ...(words === '' ? [] : [`pixi add ${words}`]),
-    'pixi install',
-    'pixi shell-hook --shell bash > /shell-hook.sh',
-    `echo 'exec "$@"' >> /shell-hook.sh`,
-    'cat pixi.lock',
-  ];
+  return `${lines.join('\n')}\n`;
 }

@@ -18,6 +18,8 @@ export const answerSchema = z.discriminatedUnion('kind', [
   }),
   /** The format of conda-lock. */
   z.object({ kind: z.literal('lock') }),
+  /** What pixi writes. */
+  z.object({ kind: z.literal('pixi-lock') }),
   z.object({ kind: z.literal('fault'), message: z.string() }),
 ]);
 export type EnvironmentAnswer = z.infer<typeof answerSchema>;
@@ -40,6 +42,7 @@ function readEnvironment({ text, channels }: EnvironmentQuestion): EnvironmentAn
   const [fault] = document.errors;
   if (fault) return { kind: 'fault', message: `not YAML: ${fault.code.toLowerCase()}` };
   if (document.has('package') && document.has('metadata')) return { kind: 'lock' };
+  if (document.has('environments') && document.has('packages')) return { kind: 'pixi-lock' };
   const value = toValue(() => document.toJS({ maxAliasCount: MAX_ALIASES }));
   if (value === TOO_MANY) return { kind: 'fault', message: 'YAML with too many aliases' };
   const { data } = environmentSchema.safeParse(value);

@@ -1,4 +1,6 @@
-// Turns packages into a build: the Containerfile that installs them, its files, and the name of the image.
+// Packages of an environment as a build: the Containerfile that installs them, the files that it needs, and what the image is called.
+
+import type { PackagesRecord } from '../record.ts';
 import { InvalidBuild } from '../request.ts';
 import {
   type CondaEnvironment,
@@ -6,7 +8,7 @@ import {
   createReadEnvironment,
   type ReadEnvironment,
 } from './conda-environment.ts';
-import { renderMicromambaV1, renderMicromambaV2, renderPixi } from './conda-templates.ts';
+import { renderMicromambaV1, renderMicromambaV2, renderPixi, renderPixiLock } from './conda-templates.ts';
 import { renderCran } from './cran.ts';
 import { NO_NAMES, namesOfEntries, type PackageNames } from './names.ts';
 import { type PackagesRequest, parsePackages } from './request.ts';
@@ -14,6 +16,7 @@ import type { Rendered } from './template.ts';
 
 export interface PackagesPlan extends Rendered {
   readonly names: PackageNames;
+  readonly record: PackagesRecord;
 }
 
 type Template =
@@ -24,10 +27,11 @@ const TEMPLATES: ReadonlyMap<string, Template> = new Map<string, Template>([
   ['conda/micromamba:v1', { type: 'CONDA', render: renderMicromambaV1 }],
   ['conda/micromamba:v2', { type: 'CONDA', render: renderMicromambaV2 }],
   ['conda/pixi:v1', { type: 'CONDA', render: renderPixi }],
+  ['conda/pixi-lock:v1', { type: 'CONDA', render: renderPixiLock }],
   ['cran/installr:v1', { type: 'CRAN', render: renderCran }],
 ]);
 
-const DEFAULTS = { CONDA: 'conda/micromamba:v1', CRAN: 'cran/installr:v1' } as const;
+const DEFAULTS = { CONDA: 'conda/micromamba:v2', CRAN: 'cran/installr:v1' } as const;
 
 /**
  * `packages` is that of a request, as parsed JSON; the type determines the default template. Throws InvalidBuild, or TOOMANYREQUESTS while
@@ -38,11 +42,21 @@ export type PlanPackages = (packages: unknown, buildTemplate?: string | undefine
 export function createPlanPackages(read: ReadEnvironment = createReadEnvironment()): PlanPackages {
   return async (packages, buildTemplate) => {
     const request = parsePackages(packages);
-    const template = findTemplate(buildTemplate ?? DEFAULTS[request.type], request.type);
-    if (template.type === 'CRAN') return { ...template.render(request), names: namesOfScript(request) };
+    const name = nameOf(buildTemplate ?? DEFAULTS[request.type]);
+    const template = findTemplate(name, request.type);
+    if (template.type === 'CRAN')
+      return { ...template.render(request), names: namesOfScript(request), record: { template: name } };
     const environment = await condaEnvironment(request, read);
-    return { ...template.render(request, environment), names: environment.names };
+    const rendered = template.render(request, environment);
+    const text = environment.kind === 'url' ? environment.url : environment.text;
+    return { ...rendered, names: environment.names, record: { template: name, environment: text } };
   };
+}
+
+/** `conda-pixi/v1` is another spelling of `conda/pixi:v1`. */
+function nameOf(template: string): string {
+  const [, type, name, version] = /^(conda|cran)-([a-z-]{1,32})\/(v\d{1,4})$/.exec(template) ?? [];
+  return type === undefined ? template : `${type}/${name}:${version}`;
 }
 
 function findTemplate(name: string, type: PackagesRequest['type']): Template {

@@ -46,7 +46,14 @@ const packagesSchema = z.object({
   cranOpts: cranOpts.nullish().transform(value => value ?? cranOpts.parse({})),
 });
 
-/** Exactly one of `environment` and `entries` is given. */
+/** The options that the templates of each kind take. */
+export const OPTION_KEYS = {
+  condaOpts: Object.keys(condaOpts.shape),
+  pixiOpts: Object.keys(pixiOpts.shape),
+  cranOpts: Object.keys(cranOpts.shape),
+} as const;
+
+/** Exactly one of `environment` and `entries` is there. */
 export type PackagesRequest = z.output<typeof packagesSchema>;
 
 /** Throws InvalidBuild, which names the field. */

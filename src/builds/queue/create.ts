@@ -88,7 +88,9 @@ export async function createBuilds({
     cancel: async id => (await cancel(id)) ?? find(id),
     async retry(id, options) {
       const build = await find(id);
-      return build && (await scheduler.submit(build.spec, { ...options, isRetry: true })).build;
+      return (
+        build && (await scheduler.submit(build.spec, { ...options, packages: build.packages, isRetry: true })).build
+      );
     },
     async openLog(id, options) {
       const job = jobs.get(id);

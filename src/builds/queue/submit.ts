@@ -98,7 +98,11 @@ function isRemembered({ failure, endedAt }: BuildRecord, { policy, now }: Submit
 
 type Draft = SubmitOptions & { readonly createdAt: Date };
 
-function draft(spec: Spec, attempt: number, { caller, priority = 0, isShared, createdAt }: Draft): BuildRecord {
+function draft(
+  spec: Spec,
+  attempt: number,
+  { caller, priority = 0, isShared, packages, createdAt }: Draft,
+): BuildRecord {
   return {
     id: attemptId(specKey(spec), attempt),
     spec,
@@ -110,6 +114,7 @@ function draft(spec: Spec, attempt: number, { caller, priority = 0, isShared, cr
     createdAt: createdAt.toISOString(),
     starts: 0,
     backends: [],
+    ...(packages && { packages }),
   };
 }
 

@@ -3,21 +3,30 @@ import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { findBases } from '../../../src/builds/containerfile/bases.ts';
 import { parseContainerFile } from '../../../src/builds/containerfile/parse.ts';
+import { findCondaLock } from '../../../src/builds/packages/conda-templates.ts';
 import { createPlanPackages } from '../../../src/builds/packages/plan-packages.ts';
+import type { LogEntry } from '../../../src/builds/progress.ts';
 
 const planPackages = createPlanPackages();
 
 const CONDA = { type: 'CONDA', entries: ['bioconda::salmon=1.6.0', 'samtools>=1.2,<2'] };
+const LOCK = 'version: 6\nenvironments: {}\npackages: []';
+const PIXI_LOCK = { type: 'CONDA', environment: base64(LOCK) };
 const YAML = 'channels:\n- bioconda\ndependencies:\n- fastqc=0.11\n';
 
 describe('the generated Containerfile', () => {
   test('of conda/micromamba:v1 installs into the image of micromamba', async () => {
-    const { containerFile, files } = await planPackages({ ...CONDA, channels: ['conda-forge', 'bioconda'] });
+    const { containerFile, files } = await planPackages(
+      { ...CONDA, channels: ['conda-forge', 'bioconda'] },
+      'conda/micromamba:v1',
+    );
     expect(containerFile).toBe(`FROM mambaorg/micromamba:1.5.10-noble
 RUN --mount=type=bind,source=conda.yml,target=/tmp/conda.yml \\
     micromamba install --yes --name base --file /tmp/conda.yml \\
     && micromamba install --yes --name base 'conda-forge::procps-ng' \\
+    && echo '>> the conda lock file begins' \\
     && micromamba env export --name base --explicit \\
+    && echo '>> the conda lock file ends' \\
     && micromamba clean --all --yes
 USER root
 ENV PATH="$MAMBA_ROOT_PREFIX/bin:$PATH"
@@ -38,9 +47,14 @@ dependencies:
     const packages = { type: 'CONDA', environment: base64(YAML), condaOpts };
     const { containerFile, files } = await planPackages(packages, 'conda/micromamba:v2');
     expect(containerFile).toBe(`FROM mambaorg/micromamba:2-amazon2023 AS build
+USER root
+RUN command -v which >/dev/null || { printf '#!/bin/sh\\ncommand -v "$@"\\n' >/usr/local/bin/which && chmod 0755 /usr/local/bin/which; }
+USER \${MAMBA_USER:-root}
 RUN --mount=type=bind,source=conda.yml,target=/tmp/conda.yml \\
-    micromamba install --yes --name base --file /tmp/conda.yml \\
+    { micromamba install --yes --name base --file /tmp/conda.yml || CONDA_OVERRIDE_CUDA=12.8 micromamba install --yes --name base --file /tmp/conda.yml; } \\
+    && echo '>> the conda lock file begins' \\
     && micromamba env export --name base --explicit \\
+    && echo '>> the conda lock file ends' \\
     && micromamba clean --all --yes
 
 FROM debian:12
@@ -64,7 +78,9 @@ RUN --mount=type=bind,source=conda.yml,target=/tmp/conda.yml \\
     && pixi install \\
     && pixi shell-hook --shell bash > /shell-hook.sh \\
     && echo 'exec "$@"' >> /shell-hook.sh \\
-    && cat pixi.lock
+    && echo '>> the conda lock file begins' \\
+    && cat pixi.lock \\
+    && echo '>> the conda lock file ends'
 
 FROM ubuntu:24.04
 COPY --from=build /opt/pixi/.pixi/envs/default /opt/pixi/.pixi/envs/default
@@ -112,12 +128,64 @@ if (length(absent) > 0) stop('not installed: ', toString(absent))
   test.each([
     [CONDA, 'conda/micromamba:v1', ['mambaorg/micromamba:1.5.10-noble']],
     [CONDA, 'conda/micromamba:v2', ['mambaorg/micromamba:2-amazon2023', 'ubuntu:24.04']],
+    [CONDA, 'conda-micromamba/v1', ['mambaorg/micromamba:1.5.10-noble']],
+    [CONDA, undefined, ['mambaorg/micromamba:2-amazon2023', 'ubuntu:24.04']],
+    [CONDA, 'conda-pixi/v1', ['ghcr.io/prefix-dev/pixi:0.61.0-noble', 'ubuntu:24.04']],
+    [PIXI_LOCK, 'conda/pixi-lock:v1', ['ghcr.io/prefix-dev/pixi:0.61.0-noble', 'ubuntu:24.04']],
     [CONDA, 'conda/pixi:v1', ['ghcr.io/prefix-dev/pixi:0.61.0-noble', 'ubuntu:24.04']],
     [{ type: 'CRAN', entries: ['dplyr'] }, 'cran/installr:v1', ['rocker/r-ver:4.4.1']],
   ])('is one that our own parser takes, from the default images', async (packages, template, images) => {
     const file = parseContainerFile((await planPackages(packages, template)).containerFile);
     const bases = findBases(file, { args: {}, stage: undefined, platforms: [{ os: 'linux', architecture: 'amd64' }] });
     expect(bases.map(({ reference }) => reference)).toEqual(images);
+  });
+});
+
+test('a lock file of pixi is installed as it is', async () => {
+  const { containerFile, files, record } = await planPackages(PIXI_LOCK, 'conda-pixi-lock/v1');
+  expect(containerFile).toContain('RUN --mount=type=bind,source=pixi.lock,target=/tmp/pixi.lock');
+  expect(containerFile).toContain('pixi install --frozen');
+  expect(files).toEqual({ 'pixi.lock': `${LOCK}\n` });
+  expect(record).toEqual({ template: 'conda/pixi-lock:v1', environment: `${LOCK}\n` });
+});
+
+test('a lock file of pixi may be at an address', async () => {
+  const packages = { type: 'CONDA', entries: ['https://example.com/pixi.lock'] };
+  const { containerFile } = await planPackages(packages, 'conda/pixi-lock:v1');
+  expect(containerFile).toContain('ADD https://example.com/pixi.lock /tmp/pixi.lock\n');
+});
+
+test.each([
+  ['a lock file of pixi', 'conda/micromamba:v2', 'for buildTemplate conda/pixi-lock:v1'],
+  ['a lock file of pixi', 'conda/pixi:v1', 'buildTemplate conda/pixi-lock:v1 takes that'],
+])('%s is refused by %s, which names the template for it', async (_, template, message) => {
+  await expect(planPackages(PIXI_LOCK, template)).rejects.toThrow(message);
+});
+
+describe('the lock file of a build', () => {
+  const at = '2026-01-02T03:04:05.000Z';
+  const line = (text: string, platform: string) => ({ at, kind: 'output', text, platform }) as const;
+  const [begins, ends] = ['>> the conda lock file begins', '>> the conda lock file ends'];
+  const entries = [
+    line(begins, 'linux/amd64'),
+    line(begins, 'linux/arm64'),
+    line('@EXPLICIT', 'linux/amd64'),
+    line('@EXPLICIT arm', 'linux/arm64'),
+    { at, kind: 'step', text: 'noise', platform: 'linux/amd64' } as const,
+    line(ends, 'linux/amd64'),
+    line(ends, 'linux/arm64'),
+  ];
+  async function* logged(all: readonly LogEntry[]) {
+    yield* all;
+  }
+
+  test('is what it has printed for its first platform, or for one', async () => {
+    expect(await findCondaLock(logged(entries), undefined)).toBe('@EXPLICIT\n');
+    expect(await findCondaLock(logged(entries), 'linux/arm64')).toBe('@EXPLICIT arm\n');
+  });
+
+  test('is none where it was not printed to its end', async () => {
+    expect(await findCondaLock(logged(entries.slice(0, 4)), undefined)).toBeUndefined();
   });
 });
 
@@ -156,7 +224,7 @@ describe('an environment', () => {
   ])('may be the URL of a lock file, in $where', async ({ packages }) => {
     const { containerFile, files } = await planPackages({ type: 'CONDA', ...packages });
     expect(containerFile).toContain(
-      "RUN micromamba install --yes --name base --file 'https://example.com/conda-lock.yml' ",
+      "micromamba install --yes --name base --file 'https://example.com/conda-lock.yml' ",
     );
     expect(files).toEqual({});
   });

@@ -24,7 +24,7 @@ describe('refuses', () => {
       what: 'an unknown template',
       packages: CONDA,
       template: 'conda/micromamba:v9',
-      says: /^buildTemplate: "conda\/micromamba:v9".*conda\/micromamba:v1, conda\/micromamba:v2, conda\/pixi:v1$/,
+      says: /^buildTemplate: "conda\/micromamba:v9".*conda\/micromamba:v1, conda\/micromamba:v2, conda\/pixi:v1, conda\/pixi-lock:v1$/,
     },
     {
       what: 'a template of another type',
