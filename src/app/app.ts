@@ -19,6 +19,7 @@ import { createMemory, mostBytes } from '../memory.ts';
 import { createAccessLog } from '../observe/access-log.ts';
 import { createTokenLayers } from '../pull/tokens/layers.ts';
 import { createLedger } from '../pull/tokens/ledger.ts';
+import { createUsage } from '../pull/tokens/usage.ts';
 import { createRuleLayerStore } from '../rules/layers/layer-store.ts';
 import { type Clock, createClock } from '../state/clock.ts';
 import { lockDirectory, takeCrashMark } from '../state/data-directory.ts';
@@ -32,6 +33,7 @@ import { createPulling } from './pulling.ts';
 import { openRecords } from './recording.ts';
 import { createRoutes } from './routes.ts';
 import { createRuledPulls, createRuling, type Reread } from './ruling.ts';
+import { createScanning } from './scanning.ts';
 import { contentFolder, createReportDamage, createScrubbing } from './stored-content.ts';
 import { createSweeping } from './sweeping.ts';
 import { openCredentialPassThrough, openOwnCredentials, type Patience } from './upstreams.ts';
@@ -147,14 +149,14 @@ async function openRooms(
       onChange: registryEvents.changed,
     }),
   );
-  const { ttlMs, layers: quota } = config.tokens;
+  const { ttlMs, workflow, layers: quota } = config.tokens;
   const tokenLayers = closing(
     await createTokenLayers({
       ...{ directory: contentFolder(config.dataDir, 'tokens'), records, memory, now, mayDelete, quota },
       onDamaged: tellLost('tokens'),
     }),
   );
-  const ledger = createLedger({ records, memory, layers: tokenLayers, now, ttlMs });
+  const ledger = createLedger({ records, memory, layers: tokenLayers, now, ttlMs, workflow });
   const { dockerConfigPath, patience, listening } = deps;
   const { findListenHost = () => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host) } = deps;
   const caching = closing(await createCaching({ config, log, clock, records, memory, reportDamage, listening }));
@@ -209,6 +211,16 @@ async function openRooms(
   );
   opening.resolve(building);
 
+  const usage = closing(createUsage({ records, now, log }));
+  const scans = closing(
+    await createScanning({
+      ...{ config, log, now, records, ledger, builds: building.builds },
+      ...{ origins: pulling.origins, withToken: pulling.withToken },
+      environment: deps.environment ?? {},
+      onEnded: ({ platforms }) => usage.count('scans', { caller: '', platform: platforms.join(',') }),
+    }),
+  );
+
   const keptBy = (of: ContentKind, { verify }: Pick<StoredContent, 'verify'>): StoredContent => ({
     ...{ of, verify },
     directory: contentFolder(config.dataDir, of),
@@ -237,6 +249,8 @@ async function openRooms(
       access,
       registryEvents,
       building,
+      scans,
+      usage,
       buildRate,
       ruledPulls,
       observer,

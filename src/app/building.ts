@@ -189,7 +189,7 @@ function buildsPolicy({ builds, tokens }: Config, limitsAnonymous: boolean): Bui
     limitsAnonymous,
     timeoutMs: builds.timeoutMs,
     // A pull by a token finds its build during the token's lifetime.
-    keepMs: Math.max(builds.keepMs, tokens.ttlMs),
+    keepMs: Math.max(builds.keepMs, tokens.ttlMs, tokens.workflow.maxMs),
     maxLogBytes: builds.maxLogBytes,
     infrastructureRetries: builds.retries,
     maxStarts: MAX_STARTS,

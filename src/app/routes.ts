@@ -1,7 +1,7 @@
 // All routes, in matching order.
 import type { Context, Hono } from 'hono';
 import type { Logger } from 'pino';
-import type { Access } from '../access/access.ts';
+import { type Access, subjectOf } from '../access/access.ts';
 import { createForwarding } from '../access/address.ts';
 import { type CallerRateLimiter, createCallerRateLimiter } from '../access/rate-limiter.ts';
 import type { SealedCredentials } from '../access/sealed-credentials.ts';
@@ -29,19 +29,28 @@ import { createErrorHandler, notFound } from '../http/middleware/errors.ts';
 import { createInertAnswers, createPageGuard } from '../http/middleware/pages.ts';
 import { createRequestLog, type FindAddress } from '../http/middleware/request-log.ts';
 import { createOpenApi } from '../http/openapi.ts';
-import { createAugmentApi } from '../http/wave/augment-api.ts';
-import { createBuildsApi, createContextsApi } from '../http/wave/builds-api.ts';
+import { createAugmentApi, createFindSubmission } from '../http/wave/augment-api.ts';
+import { createBuildsApi, createContextsApi, createGetBuild } from '../http/wave/builds-api.ts';
 import { createInspectApi } from '../http/wave/inspect.ts';
+import { createScansApi } from '../http/wave/scans-api.ts';
+import { createStatusWait } from '../http/wave/status-wait.ts';
 import type { SubmitLimits } from '../http/wave/submit-schema.ts';
+import { createPullCount, createUsageApi } from '../http/wave/usage-api.ts';
+import { createValidateCreds } from '../http/wave/validate-creds.ts';
+import { createViews } from '../http/wave/views.ts';
 import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
 import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import { originName } from '../pull/origin.ts';
-import { awaitBuild } from '../pull/recipes/wait-for-build.ts';
+import { awaitBuild, waitUntil } from '../pull/recipes/wait-for-build.ts';
 import { createExplain } from '../pull/rules/explain.ts';
 import type { TokenLedger } from '../pull/tokens/ledger.ts';
+import type { Usage } from '../pull/tokens/usage.ts';
 import { tellRules } from '../rules/explanation.ts';
 import type { RuleReloader } from '../rules/reload/reloader.ts';
+import { findRefusal, hasScanEnded, type ScanDemand } from '../scans/record.ts';
+import type { Scans } from '../scans/scans.ts';
 import type { RecordStore } from '../state/store.ts';
 import { createRateLimitedBuilds } from '../submit/rate-limited-builds.ts';
 import { createSourceRights } from '../submit/source-rights.ts';
@@ -56,7 +65,15 @@ import type { OwnCredentials } from './upstreams.ts';
 
 type PullingParts = Pick<
   Pulling,
-  'origins' | 'logAddress' | 'withToken' | 'prepare' | 'inspect' | 'describeChanges' | 'openLayer' | 'augmentations'
+  | 'origins'
+  | 'upstreams'
+  | 'logAddress'
+  | 'withToken'
+  | 'prepare'
+  | 'inspect'
+  | 'describeChanges'
+  | 'openLayer'
+  | 'augmentations'
 >;
 
 interface RoutesDeps extends PullingParts {
@@ -78,6 +95,8 @@ interface RoutesDeps extends PullingParts {
   readonly cacheAdmin: CacheAdmin;
   readonly ledger: TokenLedger;
   readonly building: Building;
+  readonly scans: Scans;
+  readonly usage: Usage;
   readonly buildRate: CallerRateLimiter;
   readonly registryEvents: RegistryEvents;
   readonly rules: RuleReloader;
@@ -176,10 +195,12 @@ function addAuthentication(app: Hono, { config, access }: RoutesDeps): void {
   for (const path of ['/v2', '/v2/*', ...admin, '/v1/registries', '/v1/registries/*']) {
     app.use(path, createAuthentication(callers));
   }
-  for (const path of ['/v1alpha1/*', '/v1alpha2/*', '/container-token', '/container-token/*']) {
+  for (const path of ['/v1alpha1/*', '/v1alpha2/*', '/container-token', '/container-token/*', '/view/*', ...MORE]) {
     app.use(path, createAuthentication({ ...callers, toleratesBearers: true }));
   }
 }
+
+const MORE = ['/v1alpha3/*', '/validate-creds'];
 
 const TOKEN_PATH = /^\/v2\/wt\/([0-9a-f]{12,24})\//;
 
@@ -213,15 +234,34 @@ function addRegistry(
     origins,
     findToken,
     awaitBuilt,
+    awaitScanned: (c, demand) => awaitScanned(demand, c.req.raw.signal, deps),
     show: passed?.show,
     withRules: deps.ruledPulls.withRules,
     withToken,
   });
+  app.use('/v2/wt/*', createPullCount(deps.usage));
   const counted = { what: 'pulls', units: 'tags', key: 'pulls.rate' };
   const pullLimiter = createCallerRateLimiter(config.pulls.rate, counted);
   const events = config.events.endpoints.length > 0 ? registryEvents : undefined;
   app.route('/', createRegistry({ admission, events, pullLimiter, ready: deps.ready }));
   app.route('/', createPush({ admission, hosted, bodies: createBodyBudget(MAX_MANIFEST_BYTES, deps.spareBytes) }));
+}
+
+/** Throws DENIED for an image that its scan does not allow, UNAVAILABLE where that takes longer than pulls wait. */
+async function awaitScanned(
+  demand: ScanDemand,
+  signal: AbortSignal,
+  { config, scans }: Pick<RoutesDeps, 'config' | 'scans'>,
+): Promise<void> {
+  const late = () =>
+    new RegistryError('UNAVAILABLE', `the image is still being scanned (${demand.id}): pull again`, {
+      retryAfterSeconds: 15,
+    });
+  const holdMs = config.builds.hold.tokenMs;
+  const scan = await waitUntil({ holdMs, signal }, until => scans.wait(demand.id, until), late);
+  if (scan && !hasScanEnded(scan)) throw late();
+  const refusal = findRefusal(demand, scan);
+  if (refusal !== undefined) throw new RegistryError('DENIED', refusal);
 }
 
 function addAdminApis(app: Hono, deps: RoutesDeps): void {
@@ -234,7 +274,7 @@ function addAdminApis(app: Hono, deps: RoutesDeps): void {
 }
 
 function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindToken }): void {
-  const { config, log, origins, ledger, findToken, inspect, building, ruledPulls } = deps;
+  const { config, log, origins, ledger, findToken, inspect, building, scans, usage, ruledPulls } = deps;
   const requireSources = createSourceRights(deps);
   const { requestBodyBytes } = config.limits;
   const body = {
@@ -244,20 +284,45 @@ function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindT
   };
   const publicUrl = config.publicUrl?.href;
   const { builds, plan, listBases } = building;
-  const limitedBuilds = createRateLimitedBuilds(builds, deps.buildRate);
+  const limitedBuilds = createRateLimitedBuilds(
+    builds,
+    deps.buildRate,
+    ({ caller }, { kind, changes, platforms = [] }) => {
+      const metric = kind === 'copy' && !changes ? 'mirrors' : 'builds';
+      usage.count(metric, { caller: subjectOf(caller), platform: platforms.join(',') });
+    },
+  );
   const { repository, cacheRepository, requests, timeoutMs } = config.builds;
+  const tokenLimiter = createCallerRateLimiter(config.tokens.rate, {
+    ...{ what: 'tokens', units: 'tokens', key: 'tokens.rate' },
+  });
   const submit = createSubmit({
     ...deps,
     ...{ requireSources, plan, listBases, builds: limitedBuilds, findRuled: ruledPulls.findRuled },
-    tokenLimiter: createCallerRateLimiter(config.tokens.rate, { what: 'tokens', units: 'tokens', key: 'tokens.rate' }),
+    tokenLimiter,
     options: {
       ...{ attestations: config.attestations, repository, cacheRepository, allowance: { ...requests, timeoutMs } },
       ...config.limits,
     },
   });
   const limits = submitLimits(config);
-  app.route('/', createAugmentApi({ submit, builds, ledger, findToken, origins, publicUrl, body, limits }));
-  app.route('/', createBuildsApi({ builds, limitedBuilds, origins, publicUrl, log }));
+  const statusWait = createStatusWait({ maxMs: config.limits.statusWaitMs, maxWaiting: config.limits.statusWaits });
+  const findSubmission = createFindSubmission({ builds, scans, findToken });
+  const getBuild = createGetBuild(builds);
+  const shared = { builds, scans, origins, publicUrl, statusWait, findSubmission, getBuild };
+  app.route('/', createAugmentApi({ ...shared, submit, ledger, body, limits }));
+  app.route('/', createBuildsApi({ ...shared, limitedBuilds, log }));
+  app.route('/', createScansApi(scans));
+  app.route('/', createUsageApi(usage));
+  app.route(
+    '/',
+    createValidateCreds({
+      checkCredentials: deps.upstreams.checkCredentials,
+      consume: requester => tokenLimiter.consume(requester, 1),
+      body,
+    }),
+  );
+  app.route('/', createViews({ ...shared, inspect, requireSources }));
   app.route('/', createInspectApi({ inspect, requireSources, body }));
   const { own, nameRegistry } = deps;
   app.route('/', createRegistriesApi({ credentials: own?.stored, nameRegistry, body }));

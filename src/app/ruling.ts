@@ -181,6 +181,11 @@ export function createRuledPulls({
   return {
     made,
     withRules: createWithRules({ rules, made, augmentations, layers }),
-    findRuled: createFindRuled({ rules, leaseRuleLayers, now, ttlMs: config.tokens.ttlMs }),
+    findRuled: createFindRuled({
+      rules,
+      leaseRuleLayers,
+      now,
+      ttlMs: Math.max(config.tokens.ttlMs, config.tokens.workflow.maxMs),
+    }),
   };
 }

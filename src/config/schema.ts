@@ -8,6 +8,7 @@ import { eventsSchema } from './events-schema.ts';
 import { hostedSchema } from './hosted-schema.ts';
 import { nodeSelectors } from './kubernetes-schema.ts';
 import { ruleDigestsSchema, rulesSchema } from './rules-schema.ts';
+import { scansSchema } from './scans-schema.ts';
 import { isRegistryHost, upstreamsSchema } from './upstream-schema.ts';
 import { duration, type Environment, hostName, httpUrl, listenAddress, MAX_TIMER_MS, rate, size } from './values.ts';
 
@@ -45,6 +46,7 @@ export function configSchema(env: Environment) {
       upstreams: upstreamsSchema(env).prefault({}),
       hosted: hostedSchema().prefault({}),
       builds: buildsSchema(env).prefault({}),
+      scans: scansSchema().prefault({}),
       access: accessSchema(env).optional(),
       rules: rulesSchema(),
       ruleDigests: ruleDigestsSchema().prefault({}),
@@ -183,6 +185,14 @@ function tokensSchema() {
   return z
     .strictObject({
       ttl: duration({ minMs: 1000 }).prefault('36h'),
+      /** Of tokens whose request names a workflow. */
+      workflow: z
+        .strictObject({
+          idle: duration({ minMs: 1000 }).prefault('20m'),
+          max: duration({ minMs: 1000 }).prefault('48h'),
+        })
+        .transform(({ idle, max }) => ({ idleMs: idle, maxMs: max }))
+        .prefault({}),
       rate: z.strictObject({ anonymous: rate().prefault('250/10m'), known: rate().prefault('2500/10m') }).prefault({}),
       /** Of layers that come with requests. */
       layers: z
@@ -224,6 +234,9 @@ function limitsSchema() {
       indexedLayer: size().prefault('32GiB'),
       indexedEntries: z.int().positive().default(1_000_000),
       linkWait: duration({ maxMs: MAX_TIMER_MS }).prefault('45s'),
+      /** How long a status request waits for an end, and how many may wait. Clients give up after 20 s and more. */
+      statusWait: duration({ maxMs: 15_000 }).prefault('5s'),
+      statusWaits: z.int().nonnegative().default(1000),
     })
     .transform(({ requestBody, unpackedLayer, unpackedRequest, requestTime, indexedLayer, linkWait, ...rest }) => {
       const {
@@ -234,6 +247,7 @@ function limitsSchema() {
         unreadResponse,
         idleConnection,
         upstreamRate,
+        statusWait,
         ...others
       } = rest;
       return {
@@ -249,6 +263,7 @@ function limitsSchema() {
         unpackedLayerBytes: unpackedLayer,
         indexedLayerBytes: indexedLayer,
         linkWaitMs: linkWait,
+        statusWaitMs: statusWait,
         unpackedRequestBytes: unpackedRequest,
         requestTimeMs: requestTime,
       };

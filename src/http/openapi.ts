@@ -8,6 +8,8 @@ import { PAGE, SCRIPT, STYLE } from './openapi-page.ts';
 import { createBuildSchema } from './wave/build-schema.ts';
 import { inspectSchema } from './wave/inspect.ts';
 import { createSubmitSchema, type SubmitLimits } from './wave/submit-schema.ts';
+import { METRICS } from './wave/usage-api.ts';
+import { credentialsSchema } from './wave/validate-creds.ts';
 
 /** What is sent back, by status. A text is a media type of which no more is said. */
 type Answers = Readonly<Record<number, z.ZodType | string | undefined>>;
@@ -35,6 +37,7 @@ const submitted = z.looseObject({
   targetDigest: digest.optional(),
   containerImage: z.string(),
   buildId: z.string().optional(),
+  scanId: z.string().optional(),
   cached: z.boolean().optional(),
   freeze: z.boolean(),
   mirror: z.boolean(),
@@ -46,6 +49,8 @@ const status = z.looseObject({
   status: z.enum(['PENDING', 'BUILDING', 'SCANNING', 'DONE']),
   buildId: z.string().optional(),
   mirrorId: z.string().optional(),
+  scanId: z.string().optional(),
+  vulnerabilities: z.record(z.string(), z.int()).optional(),
   succeeded: z.boolean().optional(),
   reason: z.string().optional(),
   detailsUri: z.string().optional(),
@@ -75,6 +80,20 @@ const buildStatus = z.looseObject({
   duration: z.number().optional(),
   succeeded: z.boolean().optional(),
 });
+const scan = z.looseObject({
+  id: z.string(),
+  scanId: z.string(),
+  status: z.enum(['PENDING', 'SUCCEEDED', 'FAILED']),
+  succeeded: z.boolean().optional(),
+  containerImage: z.string(),
+  digest: digest.optional(),
+  creationTime: instant,
+  duration: z.number().optional(),
+  reason: z.string().optional(),
+  counts: z.record(z.string(), z.int()).optional(),
+  vulnerabilities: z.array(z.looseObject({ id: z.string(), severity: z.string(), pkgName: z.string() })).optional(),
+});
+const usage = z.object({ metric: z.string(), count: z.int(), orgs: z.record(z.string(), z.int()) });
 const registry = z.object({ registry: z.string(), userName: z.string(), updatedAt: instant });
 const health = z.looseObject({ status: z.enum(['UP', 'DOWN']), reason: z.string().optional() });
 
@@ -106,6 +125,43 @@ function buildOperations(path: string, what: string): readonly Operation[] {
       errors: [400, ...READ],
     },
   ];
+}
+
+function scanOperations(): readonly Operation[] {
+  const id = '/v1alpha1/scans/:id';
+  return [
+    { method: 'get', path: id, summary: 'The record of a scan', answers: { 200: scan }, errors: READ },
+    {
+      method: 'get',
+      path: `${id}/logs`,
+      summary: 'The end of its log',
+      answers: { 200: 'text/plain' },
+      errors: READ,
+    },
+    {
+      method: 'get',
+      path: `${id}/spdx`,
+      summary: 'An SBOM of its image, as SPDX',
+      answers: { 200: 'application/spdx+json' },
+      errors: READ,
+    },
+  ];
+}
+
+function metricOperations(): readonly Operation[] {
+  const day = { date: z.string(), org: z.string() };
+  const versions = [
+    { version: 'v1alpha2', query: day },
+    { version: 'v1alpha3', query: { ...day, arch: z.string() } },
+  ] as const;
+  return versions.flatMap(({ version, query }) =>
+    Object.keys(METRICS).map(
+      (metric): Operation => ({
+        ...{ method: 'get', path: `/${version}/metrics/${metric}`, summary: `How many ${metric} there were`, query },
+        ...{ answers: { 200: usage }, errors: [400, ...READ] },
+      }),
+    ),
+  );
 }
 
 function listOperations(limits: SubmitLimits): readonly Operation[] {
@@ -169,6 +225,19 @@ function listOperations(limits: SubmitLimits): readonly Operation[] {
     },
     ...buildOperations('/v1alpha1/builds', 'a build'),
     ...buildOperations('/v1alpha1/mirrors', 'a mirror'),
+    {
+      ...{ method: 'get', path: '/v1alpha1/builds/:id/condalock', summary: 'The conda packages that it installed' },
+      query: { platform: z.string() },
+      ...{ answers: { 200: 'text/plain' }, errors: READ },
+    },
+    ...scanOperations(),
+    ...metricOperations(),
+    ...['/v1alpha2/validate-creds', '/validate-creds'].map(
+      (path): Operation => ({
+        ...{ method: 'post', path, summary: 'Whether a registry accepts a user name and password' },
+        ...{ body: [credentialsSchema], answers: { 200: z.boolean() }, errors: WRITE },
+      }),
+    ),
     {
       ...{ method: 'get', path: '/v1/registries', summary: 'The registries that the caller has stored credentials of' },
       ...{ answers: { 200: z.object({ registries: z.array(registry) }) }, errors: READ },

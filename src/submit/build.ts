@@ -6,6 +6,7 @@ import type { ContextSource } from '../builds/context/store-context.ts';
 import type { PackageNames } from '../builds/packages/names.ts';
 import { createPlanPackages, type PlanPackages } from '../builds/packages/plan-packages.ts';
 import type { Plan } from '../builds/plan.ts';
+import type { PackagesRecord } from '../builds/record.ts';
 import type { BuildRequest } from '../builds/request.ts';
 import type { Changes, ContainerFileSpec, Spec } from '../builds/spec.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -24,6 +25,7 @@ export interface Planned {
   readonly spec: Spec;
   /** The changes that a pull by the token gets on top of the result. */
   readonly onTop: Changes | undefined;
+  readonly packages?: PackagesRecord | undefined;
   /** The bytes of layers that came with the request: to be stored with the spec or the changes. */
   readonly storedLayers: ReadonlyMap<Digest, Uint8Array>;
   /** Warnings for the caller, one sentence each. */
@@ -68,10 +70,10 @@ export function createPlanBuild(deps: PlanBuildDeps): PlanBuild {
     caller: Caller,
     { build, platforms }: SubmitRequest,
     { source, work }: { readonly source: BuildSource; readonly work: Work },
-  ): Promise<BuildRequest> {
+  ): Promise<{ readonly wanted: BuildRequest; readonly packages: PackagesRecord | undefined }> {
     targets.requirePush(caller, build);
-    const { containerFile, files, names } = await textOf(source, build.buildTemplate, planPackages);
-    return {
+    const { containerFile, files, names, record: packages } = await textOf(source, build.buildTemplate, planPackages);
+    const wanted = {
       ...optionsOf(build),
       containerFile,
       platforms,
@@ -79,6 +81,7 @@ export function createPlanBuild(deps: PlanBuildDeps): PlanBuild {
       cacheRepository: targets.ofCache(caller, build),
       context: files ? filesContext(build, files) : build.buildContext && toContext(caller, build.buildContext, work),
     };
+    return { wanted, packages };
   }
 
   /** Not opened before the build reads it. */
@@ -131,14 +134,15 @@ export function createPlanBuild(deps: PlanBuildDeps): PlanBuild {
   return async (caller, request, options) => {
     const { work } = options;
     checkAllowed(request.build, allowance);
-    const wanted = await toBuild(caller, request, options);
+    const { wanted, packages } = await toBuild(caller, request, options);
     requireBases(caller, wanted);
     const described = await describe(caller, request, work);
     const changes = described && { augmentation: described.augmentation, layerSources: described.layerSources };
     const isFrozen = request.build.freeze === true;
     const spec = await toSpec({ ...wanted, changes: isFrozen ? changes : undefined }, work);
     if (described) requireLayers(described, spec);
-    return { spec, onTop: isFrozen ? undefined : changes, storedLayers: described?.storedLayers ?? new Map() };
+    const storedLayers: Planned['storedLayers'] = described?.storedLayers ?? new Map();
+    return { spec, onTop: isFrozen ? undefined : changes, storedLayers, packages };
   };
 }
 
@@ -172,6 +176,7 @@ interface Text {
   /** The context that belongs to it. */
   readonly files?: Files | undefined;
   readonly names?: PackageNames | undefined;
+  readonly record?: PackagesRecord | undefined;
 }
 
 async function textOf(

@@ -28,10 +28,22 @@ const ARCHITECTURE_LAYER = /\/fusion-(\w{1,32})\.tar\.gz$/;
 
 /** A layer whose address names an architecture is for that one, unless the request specifies its platforms. */
 function withOwnPlatform(layer: RequestedLayer): RequestedLayer {
-  const path = /^https?:/i.test(layer.location) ? URL.parse(layer.location)?.pathname : undefined;
-  const architecture = ARCHITECTURE_LAYER.exec(path ?? '')?.[1];
+  const architecture = ARCHITECTURE_LAYER.exec(pathOf(layer.location) ?? '')?.[1];
   if (layer.platforms || architecture === undefined) return layer;
   return { ...layer, platforms: [formatPlatform(normalizePlatform({ os: 'linux', architecture }))] };
+}
+
+/** As the addresses of Fusion's releases have it: `…/pkg/2/4/8/fusion-amd64.tar.gz`. */
+const FUSION_RELEASE = /\/pkg\/(\d{1,6}(?:\/\w{1,16}){1,4})\/fusion-\w{1,32}\.tar\.gz$/;
+
+/** The version of Fusion that a layer adds; undefined where none does, or its address has none. */
+export function findFusionVersion({ containerConfig: { layers = [] } = {} }: SubmitRequest): string | undefined {
+  const versions = layers.map(({ location }) => FUSION_RELEASE.exec(pathOf(location) ?? '')?.[1]);
+  return versions.find(version => version !== undefined)?.replaceAll('/', '.');
+}
+
+function pathOf(location: string): string | undefined {
+  return /^https?:/i.test(location) ? URL.parse(location)?.pathname : undefined;
 }
 
 function splitEnv(entry: string): [name: string, value: string] {

@@ -2,7 +2,7 @@
 import { type Requester, subjectOf } from '../access/access.ts';
 import { type CallerRateLimiter, type CallerRates, createCallerRateLimiter } from '../access/rate-limiter.ts';
 import { type Builds, QueueFull, type Submitted } from '../builds/builds.ts';
-import type { BuildRecord } from '../builds/record.ts';
+import type { BuildRecord, PackagesRecord } from '../builds/record.ts';
 import type { Spec } from '../builds/spec.ts';
 import { toBuildError, toSourceError } from './errors.ts';
 
@@ -13,25 +13,32 @@ export function createBuildRateLimiter(rates: CallerRates): CallerRateLimiter {
 
 /** Every function throws ApiError or RegistryError, in words for people. */
 export interface RateLimitedBuilds {
-  submit(requester: Requester, spec: Spec): Promise<Submitted>;
+  submit(requester: Requester, spec: Spec, packages?: PackagesRecord): Promise<Submitted>;
   /** What `submit` would answer. Nothing is started, kept or counted. */
-  preview(requester: Requester, spec: Spec): Promise<Submitted>;
+  preview(requester: Requester, spec: Spec, packages?: PackagesRecord): Promise<Submitted>;
   /** As Builds has it. */
   retry(requester: Requester, build: BuildRecord): Promise<BuildRecord>;
 }
 
-export function createRateLimitedBuilds(builds: Builds, limiter: CallerRateLimiter): RateLimitedBuilds {
+/** `onNew` is called for each new build, once the limiter allows it. */
+export function createRateLimitedBuilds(
+  builds: Builds,
+  limiter: CallerRateLimiter,
+  onNew: (requester: Requester, spec: Spec) => void = () => {},
+): RateLimitedBuilds {
   async function count(requester: Requester, spec: Spec): Promise<void> {
     // A copy of all platforms counts as one.
-    if (await withApiErrors(isNew(builds, requester, spec), spec))
-      await limiter.consume(requester, spec.platforms?.length ?? 1);
+    if (!(await withApiErrors(isNew(builds, requester, spec), spec))) return;
+    await limiter.consume(requester, spec.platforms?.length ?? 1);
+    onNew(requester, spec);
   }
 
   return {
-    preview: ({ caller }, spec) => withApiErrors(builds.preview(spec, { caller: subjectOf(caller) }), spec),
-    async submit(requester, spec) {
+    preview: ({ caller }, spec, packages) =>
+      withApiErrors(builds.preview(spec, { caller: subjectOf(caller), packages }), spec),
+    async submit(requester, spec, packages) {
       await count(requester, spec);
-      return withApiErrors(builds.submit(spec, { caller: subjectOf(requester.caller) }), spec);
+      return withApiErrors(builds.submit(spec, { caller: subjectOf(requester.caller), packages }), spec);
     },
     async retry(requester, build) {
       await count(requester, build.spec);

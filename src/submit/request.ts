@@ -4,6 +4,7 @@ import type { BuildRequest } from '../builds/request.ts';
 import type { Compression } from '../builds/spec.ts';
 import type { Platform } from '../oci/platform.ts';
 import type { WantedLayer } from '../pull/layers/describe-layer.ts';
+import type { ScanDemand, ScanLevel } from '../scans/record.ts';
 
 export interface SubmitRequest {
   readonly source: SubmitSource;
@@ -17,8 +18,16 @@ export interface SubmitRequest {
   readonly towerWorkspaceId: number | undefined;
   readonly workflowId: string | undefined;
   readonly fingerprint: string | undefined;
+  /** The offset of the client's clock, such as `+01:00` or `Z`. */
+  readonly zoneId: string | undefined;
   readonly dryRun: boolean;
   readonly build: RequestedBuild;
+  /** Undefined: no scan is wanted. */
+  readonly scanMode: ScanDemand['mode'] | undefined;
+  /** The severities that the image may have, where the scan is required. */
+  readonly scanLevels: readonly ScanLevel[];
+  /** Fields that were ignored, each in a sentence. */
+  readonly warnings: readonly string[];
 }
 
 /** The source of the image. */

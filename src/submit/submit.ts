@@ -10,8 +10,10 @@ import { imageName, type Origins } from '../pull/origin.ts';
 import type { PlatformMoves, Prepare } from '../pull/prepare.ts';
 import type { TokenLedger } from '../pull/tokens/ledger.ts';
 import type { NewTokenRecord, ShownRequest, TokenRecord } from '../pull/tokens/record.ts';
+import type { ScanDemand, ScanRecord } from '../scans/record.ts';
+import type { Scans } from '../scans/scans.ts';
 import { createPlanBuild, type PlanBuildDeps, type Planned } from './build.ts';
-import { checkMediaTypes, repositoriesOf, toChanges } from './changes.ts';
+import { checkMediaTypes, findFusionVersion, repositoriesOf, toChanges } from './changes.ts';
 import { createPlanCopy } from './copy.ts';
 import { ApiError, toApiError, toSourceError } from './errors.ts';
 import type { RateLimitedBuilds } from './rate-limited-builds.ts';
@@ -24,6 +26,8 @@ export interface Submission {
   readonly record: TokenRecord;
   /** Undefined where nothing is built, or where the build's record was deleted. */
   readonly build?: BuildRecord | undefined;
+  /** Undefined where none is wanted, or its record was deleted. */
+  readonly scan?: ScanRecord | undefined;
   /** Whether it was built before. */
   readonly isCached?: boolean | undefined;
   /** Warnings for the caller, one sentence each. */
@@ -34,6 +38,20 @@ export interface Submission {
 
 /** The signal aborts the work. Throws ApiError or RegistryError, with messages for people. */
 export type Submit = (requester: Requester, request: SubmitRequest, signal: AbortSignal) => Promise<Submission>;
+
+interface SubmitDeps
+  extends Pick<TargetsDeps, 'access'>,
+    Pick<PlanBuildDeps, 'requireSources' | 'describeChanges' | 'openLayer' | 'plan' | 'listBases'> {
+  readonly origins: Origins;
+  readonly prepare: Prepare;
+  readonly builds: RateLimitedBuilds;
+  readonly ledger: Pick<TokenLedger, 'issue' | 'keepLayers'>;
+  readonly findRuled: FindRuled;
+  readonly scans: Pick<Scans, 'isAvailable' | 'open' | 'start'>;
+  /** For tokens: a large request counts as several. */
+  readonly tokenLimiter: CallerRateLimiter;
+  readonly options: SubmitOptions;
+}
 
 interface SubmitOptions extends Pick<TargetsDeps, 'repository' | 'cacheRepository'>, WorkLimits {
   /** What to do with attestations in a changed image. */
@@ -55,20 +73,8 @@ interface AskedImage {
 
 const NO_RULES: RuledChanges = { ruleSteps: [], ruleLayerSources: [] };
 
-export function createSubmit(
-  deps: Pick<TargetsDeps, 'access'> &
-    Pick<PlanBuildDeps, 'requireSources' | 'describeChanges' | 'openLayer' | 'plan' | 'listBases'> & {
-      readonly origins: Origins;
-      readonly prepare: Prepare;
-      readonly builds: RateLimitedBuilds;
-      readonly ledger: Pick<TokenLedger, 'issue' | 'keepLayers'>;
-      readonly findRuled: FindRuled;
-      /** For tokens: a large request counts as several. */
-      readonly tokenLimiter: CallerRateLimiter;
-      readonly options: SubmitOptions;
-    },
-): Submit {
-  const { origins, prepare, requireSources, builds, ledger, findRuled, tokenLimiter, options } = deps;
+export function createSubmit(deps: SubmitDeps): Submit {
+  const { origins, prepare, requireSources, builds, ledger, findRuled, scans, tokenLimiter, options } = deps;
   const { attestations, allowance, repository, cacheRepository } = options;
   const targets = createTargets({ origins, access: deps.access, repository, cacheRepository });
   const planBuild = createPlanBuild({ ...deps, targets, allowance });
@@ -78,14 +84,14 @@ export function createSubmit(
     const { storedLayers, tag, warnings, moved, ...prepared } = await prepareImage(requester, request, asked);
     checkMediaTypes(request, prepared.augmentation.layers);
     await ledger.keepLayers(storedLayers, accountOf(requester).key);
-    const record = await ledger.issue({
+    const issued = await issue(request, {
       ...prepared,
       ...(tag && { tag }),
       containerImage: asked.image,
       ...holderFields(requester),
       request: shownRequest(request),
     });
-    return { record, warnings, moved };
+    return { ...issued, warnings, moved };
   }
 
   async function prepareImage({ caller }: Requester, request: SubmitRequest, { image, work }: AskedImage) {
@@ -108,15 +114,44 @@ export function createSubmit(
       ? planCopy(caller, request, { image: source.image, work })
       : planBuild(caller, request, { source, work }));
     if (!dryRun) await ledger.keepLayers(planned.storedLayers, accountOf(requester).key);
-    const submitted = await (dryRun ? builds.preview : builds.submit)(requester, planned.spec);
-    const record = await ledger.issue(await toRecord(requester, request, { ...planned, ...submitted }));
-    return { ...submitted, record, warnings: planned.warnings, moved: planned.moved };
+    const submitted = await (dryRun ? builds.preview : builds.submit)(requester, planned.spec, planned.packages);
+    const issued = await issue(request, await toRecord(requester, request, { ...planned, ...submitted }));
+    return { ...submitted, ...issued, warnings: planned.warnings, moved: planned.moved };
+  }
+
+  /** The token, and the scan of its image, where one is wanted: that begins once the token is there. */
+  async function issue(request: SubmitRequest, record: NewTokenRecord): Promise<Pick<Submission, 'record' | 'scan'>> {
+    const wanted = await openScan(request, record);
+    const issued = await ledger.issue({ ...record, ...(wanted && { scan: wanted.demand }) });
+    if (wanted) await scans.start(wanted.scan.id, issued.id);
+    return { record: issued, scan: wanted?.scan };
+  }
+
+  async function openScan({ scanMode, scanLevels, dryRun }: SubmitRequest, record: NewTokenRecord) {
+    if (scanMode === undefined || dryRun || !scans.isAvailable) return undefined;
+    const { registry, repository, tag, buildId, frozenImage, sourceDigest, targetDigest, caller = '' } = record;
+    const { ruleSteps = [], augmentation } = record;
+    const image = `${registry}/${repository}${tag === undefined ? `@${sourceDigest}` : `:${tag}`}`;
+    // A build keeps its id, whatever is known of it when it is asked for.
+    const source = buildId ?? sourceDigest;
+    const key = [registry, repository, tag, source, targetDigest, frozenImage, ruleSteps, augmentation];
+    const scan = await scans.open({ key, image, repository: `${registry}/${repository}`, caller, buildId });
+    const demand: ScanDemand = { id: scan.id, mode: scanMode, levels: [...new Set(scanLevels)] };
+    return { scan, demand };
+  }
+
+  /** Throws a 501 where a scan is required, and there is no scanner; else what the caller should know. */
+  function checkScanner({ scanMode }: SubmitRequest): readonly string[] {
+    if (scanMode === undefined || scans.isAvailable) return [];
+    const reason = 'there is no scanner here: set scans.scanner or scans.command in veneer.yaml';
+    if (scanMode === 'required') throw new ApiError(501, `scanMode "required" cannot be done: ${reason}`);
+    return [`scanMode: the image is not scanned, as ${reason}`];
   }
 
   async function toRecord(
     requester: Requester,
     request: SubmitRequest,
-    { spec, onTop, build }: Planned & Submitted,
+    { spec, onTop, build, isCached }: Planned & Submitted,
   ): Promise<NewTokenRecord> {
     const { caller } = requester;
     const { source, dryRun } = request;
@@ -132,6 +167,7 @@ export function createSubmit(
       tag,
       containerImage: source.kind === 'image' ? source.image : build.image,
       buildId: build.id,
+      isBuildNew: !isCached,
       // From here on the record of the build, which may expire before the token, is not needed.
       ...(build.digest && { sourceDigest: build.digest }),
       ...((freeze || mirror) && { frozenImage: build.image }),
@@ -153,12 +189,14 @@ export function createSubmit(
   }
 
   return async (requester, request, signal) => {
+    const unscanned = checkScanner(request);
     await tokenLimiter.consume(requester, weightOf(request));
     const { source, build } = request;
     const isThere = source.kind === 'image' && !build.freeze && !build.mirror;
-    return withDeadline(signal, options, work =>
+    const submission = await withDeadline(signal, options, work =>
       isThere ? submitImage(requester, request, { image: source.image, work }) : submitBuild(requester, request, work),
     );
+    return { ...submission, warnings: [...request.warnings, ...unscanned, ...(submission.warnings ?? [])] };
   };
 }
 
@@ -197,7 +235,9 @@ async function withDeadline<T>(
 /** The part of a request that may be stored and shown: without layer data, access tokens, and user info or query of addresses. */
 export function shownRequest(request: SubmitRequest): ShownRequest {
   const { containerPlatform, containerIncludes, containerConfig, towerWorkspaceId, workflowId, fingerprint } = request;
+  const { buildRepository, cacheRepository } = request.build;
   return {
+    ...{ buildRepository, cacheRepository, zoneId: request.zoneId, fusionVersion: findFusionVersion(request) },
     containerPlatform,
     containerIncludes: [...containerIncludes],
     containerConfig: containerConfig && shownConfig(containerConfig),

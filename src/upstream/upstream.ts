@@ -119,6 +119,8 @@ export interface Upstreams {
    * caller's own credentials do. Throws as `get` does.
    */
   findCredentials(registry: string, options?: { readonly isRead?: boolean }): Promise<PasswordCredentials | undefined>;
+  /** Whether the registry accepts the credentials, which are not stored. Throws as `getPusher` does, RegistryError for an unclear answer, or the signal's reason. */
+  checkCredentials(registry: string, credentials: PasswordCredentials, signal: AbortSignal): Promise<boolean>;
   /** Whether `component`, the first of a name, names a configured alias or host. */
   has(component: string): boolean;
   /**

@@ -71,7 +71,7 @@ const HUB_NAMES: readonly string[] = [HUB, 'index.docker.io', 'registry-1.docker
 const UPSTREAM_BYTES = 32 * 1024;
 
 /** An upstream, with its parts that are not only for pulls. */
-interface Known extends Pick<RegistryClient, 'pusher' | 'describe' | 'findCredentials'> {
+interface Known extends Pick<RegistryClient, 'pusher' | 'describe' | 'findCredentials' | 'checkCredentials'> {
   readonly open: (show?: ShowCredentials) => Upstream;
 }
 
@@ -202,6 +202,8 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
       const credentials = acting ?? (await get(registry).findCredentials());
       return credentials && 'password' in credentials ? credentials : undefined;
     },
+    checkCredentials: async (registry, credentials, signal) =>
+      getOnline(registry, 'login').checkCredentials(credentials, signal),
     has: component => configured.has(normalizeName(component)),
     async openUrl(url, { signal, digest } = {}) {
       requireHttp(url);

@@ -63,6 +63,7 @@ const ROUTES = [
   [['pull'], 'GET', '/v1alpha1/builds/ID/status'],
   [['pull'], 'GET', '/v1alpha1/builds/ID/logs'],
   [['pull'], 'HEAD', '/v1alpha1/builds/ID/logs'],
+  [['pull'], 'GET', '/view/builds/ID'],
   [['pull', 'build'], 'POST', '/v1alpha1/builds/ID/cancel'],
   [['pull', 'build'], 'POST', '/v1alpha1/builds/ID/retry'],
 ] as const;

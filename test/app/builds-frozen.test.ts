@@ -71,7 +71,10 @@ test('a mirror keeps name, tag and digest below the repository, and its record i
     targetImage: `${HOST}/local/mirrors/library/app:1`,
   });
   expect(await app.ended(answer.buildId)).toMatchObject({
-    status: 'succeeded',
+    mirrorId: answer.buildId,
+    status: 'COMPLETED',
+    exitCode: 0,
+    logs: expect.stringContaining(`succeeded: local/mirrors/library/app:1@${root.digest}`),
     digest: root.digest,
     sourceImage: `${app.registry.host}/library/app:1`,
     sourceDigest: root.digest,
@@ -99,7 +102,11 @@ test.each(['linux/amd64', 'arm64', 'linux/s390x'])(
     const { root } = app.putImage();
     const body = { containerImage: app.base, mirror: true, buildRepository: 'local/mirrors', containerPlatform };
     const answer = await app.build(body);
-    expect(await app.ended(answer.buildId)).toMatchObject({ status: 'succeeded', digest: root.digest });
+    expect(await app.ended(answer.buildId)).toMatchObject({
+      status: 'COMPLETED',
+      succeeded: true,
+      digest: root.digest,
+    });
     expect([...(await app.pull(answer.targetImage)).keys()]).toEqual(PLATFORMS);
   },
 );

@@ -27,6 +27,38 @@ test('live for their time, over restarts, and are unknown from then on', async (
   expect((await app.request(`/v1alpha2/container/${token}/status`)).status).toBe(404);
 });
 
+test('of a workflow live as long as they are used, over restarts, and 48 hours at most', async () => {
+  const MINUTE = 60_000;
+  const { token, name } = await app.submit({ containerConfig, workflowId: 'w1' });
+  const { token: unused } = await app.submit({ containerConfig, workflowId: 'w1' });
+  const endOf = async (id: string) => Object(await (await app.request(`/container-token/${id}`)).json()).expiration;
+  expect(Date.parse(await endOf(token))).toBe(nowMs + 20 * MINUTE);
+  const startedMs = nowMs;
+  const expected = [];
+  for (nowMs += 19 * MINUTE; nowMs < startedMs + 48 * HOUR; nowMs += 19 * MINUTE) {
+    if (expected.length === 5) await app.restart();
+    expected.push((await app.request(`/v2/${name}/manifests/1`)).status);
+  }
+  expect(new Set(expected)).toEqual(new Set([200]));
+  nowMs = startedMs + 48 * HOUR;
+  for (const id of [token, unused]) expect((await app.request(`/v1alpha2/container/${id}/status`)).status).toBe(404);
+});
+
+test('of a workflow end when nobody uses them', async () => {
+  const { token, name } = await app.submit({ containerConfig, workflowId: 'w1' });
+  nowMs += 20 * 60_000;
+  await expectUnknown(`/v2/${name}/manifests/1`);
+  expect((await app.request(`/container-token/${token}`)).status).toBe(404);
+});
+
+test('of a workflow that are revoked stay so, whoever uses them meanwhile', async () => {
+  const { token, name } = await app.submit({ containerConfig, workflowId: 'w1' });
+  nowMs += 10 * 60_000;
+  const uses = Array.from({ length: 5 }, () => app.request(`/v2/${name}/manifests/1`));
+  await Promise.all([...uses, app.request(`/container-token/${token}`, { method: 'DELETE' })]);
+  await expectUnknown(`/v2/${name}/manifests/1`);
+});
+
 test('end when they are deleted', async () => {
   const { token, name } = await app.submit({ containerConfig });
   const { digest } = await app.head(name, '1');
@@ -79,7 +111,8 @@ test('are not in the log, however they are written', async () => {
   ];
   const twice = `/v2/wt/${token}/wt/${token}/manifests/1`;
   const api = ['', '/status'].map(end => `/v1alpha2/container/${token}${end}`);
-  for (const path of [...paths, twice, ...api, `/container-token/${token}`]) await app.request(path);
+  for (const path of [...paths, twice, ...api, `/container-token/${token}`, `/view/containers/${token}`])
+    await app.request(path);
   expect(app.log.join('')).toContain('/v2/wt/');
   expect(app.log.join('')).not.toContain(token);
 });

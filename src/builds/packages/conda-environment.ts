@@ -11,7 +11,7 @@ import { decodeEnvironment, type PackagesRequest } from './request.ts';
 import { quoteWord } from './template.ts';
 
 export type CondaEnvironment =
-  /** In the build context. Only one of kind `yaml` names channels and dependencies; a lock names every file that is installed. */
+  /** In the build context. Only kind `yaml` has channels and dependencies; a lock lists every file to install. */
   | {
       readonly kind: 'yaml' | 'lock' | 'pixi-lock';
       readonly file: string;

@@ -1,5 +1,5 @@
-// Containerfiles that install conda packages: by micromamba, into its own image or from there onto another, and by pixi. Each prints what it has
-// installed to the build's log, between two lines that findCondaLock looks for.
+// Containerfiles that install conda packages: by micromamba, into its own image or from there onto another, and by pixi.
+// Each prints the installed environment to the build's log, between two lines that findCondaLock looks for.
 import type { LogEntry } from '../progress.ts';
 import { InvalidBuild } from '../request.ts';
 import { type CondaEnvironment, DEFAULT_BASE_PACKAGES, quoteSpecs } from './conda-environment.ts';
@@ -40,28 +40,29 @@ export function renderMicromambaV2(request: PackagesRequest, environment: CondaE
   return { containerFile: `${lines.join('\n')}\n`, files: filesOf(environment) };
 }
 
-/** Scripts of some packages call it, and the image of micromamba 2 lacks it. */
+/** Install scripts of some packages call `which`, which the image of micromamba 2 lacks. */
 const LINK_WHICH = [
   'USER root',
   'RUN command -v which >/dev/null || { printf \'#!/bin/sh\\ncommand -v "$@"\\n\' >/usr/local/bin/which && chmod 0755 /usr/local/bin/which; }',
   `USER \${MAMBA_USER:-root}`,
 ].join('\n');
 
-/** The oldest driver that current packages for GPUs take. */
+/** The oldest CUDA version that current GPU packages support. */
 const CUDA = '12.8';
 
 interface MicromambaOptions {
   readonly basePackages: readonly string[] | undefined;
-  /** Whether what cannot be solved on a machine without a GPU is solved as if there were one. */
+  /** Whether an environment that cannot be solved without a GPU is solved again as if there were one. */
   readonly assumesCuda?: boolean;
 }
 
+/** The environment is printed to the build's log, so that it can be reproduced. */
 function installByMicromamba(
   environment: CondaEnvironment,
   { basePackages = DEFAULT_BASE_PACKAGES, assumesCuda = false }: MicromambaOptions,
 ): string {
   if (environment.kind === 'pixi-lock')
-    throw new InvalidBuild('packages.environment: is a lock file of pixi, for buildTemplate conda/pixi-lock:v1');
+    throw new InvalidBuild('packages.environment: is a pixi.lock file; use buildTemplate conda/pixi-lock:v1');
   const isLocal = environment.kind !== 'url';
   const file = isLocal ? `/tmp/${environment.file}` : quoteWord(environment.url);
   const mount = isLocal ? ` --mount=type=bind,source=${environment.file},target=${file} \\\n   ` : '';
@@ -84,8 +85,8 @@ function printLock(command: string): readonly string[] {
 }
 
 /**
- * The lock file that a build has printed for a platform, or for the first that did; undefined where there is none, as when the step came from a
- * builder's cache.
+ * The lock file that a build printed for a platform, or the first one if none is named; undefined if there is none, for example because the step
+ * came from the builder's cache.
  */
 export async function findCondaLock(
   entries: AsyncIterable<LogEntry>,
@@ -114,7 +115,7 @@ const ENVIRONMENT = '/opt/pixi/.pixi/envs/default';
 /** Two stages: only the environment goes onto the base image, whose entrypoint activates it. */
 export function renderPixi(request: PackagesRequest, environment: CondaEnvironment): Rendered {
   if (environment.kind !== 'yaml') {
-    const other = environment.kind === 'pixi-lock' ? ': buildTemplate conda/pixi-lock:v1 takes that' : '';
+    const other = environment.kind === 'pixi-lock' ? '; use buildTemplate conda/pixi-lock:v1' : '';
     throw new InvalidBuild(
       `packages.environment: conda/pixi:v1 takes YAML with a list of dependencies, not a lock file${other}`,
     );
@@ -131,7 +132,7 @@ export function renderPixi(request: PackagesRequest, environment: CondaEnvironme
   return { containerFile: stagesOfPixi(request, [run]), files: { [environment.file]: environment.text } };
 }
 
-/** The same, of what a lock file of pixi names, and nothing else. */
+/** The same, with exactly the packages of a pixi.lock file. */
 export function renderPixiLock(request: PackagesRequest, environment: CondaEnvironment): Rendered {
   const install = ['pixi init .', 'cp /tmp/pixi.lock pixi.lock', 'pixi install --frozen', ...activate()];
   if (environment.kind === 'url') {
@@ -139,7 +140,7 @@ export function renderPixiLock(request: PackagesRequest, environment: CondaEnvir
     return { containerFile: stagesOfPixi(request, lines), files: {} };
   }
   if (environment.kind !== 'pixi-lock')
-    throw new InvalidBuild('packages.environment: conda/pixi-lock:v1 takes a pixi.lock file, or its address');
+    throw new InvalidBuild('packages.environment: conda/pixi-lock:v1 takes a pixi.lock file or its URL');
   const run = `RUN --mount=type=bind,source=pixi.lock,target=/tmp/pixi.lock \\\n    ${chain(install)}`;
   return { containerFile: stagesOfPixi(request, [run]), files: { [environment.file]: environment.text } };
 }

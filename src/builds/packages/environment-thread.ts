@@ -18,7 +18,7 @@ export const answerSchema = z.discriminatedUnion('kind', [
   }),
   /** The format of conda-lock. */
   z.object({ kind: z.literal('lock') }),
-  /** What pixi writes. */
+  /** The format of pixi.lock. */
   z.object({ kind: z.literal('pixi-lock') }),
   z.object({ kind: z.literal('fault'), message: z.string() }),
 ]);

@@ -1,5 +1,4 @@
-// Packages of an environment as a build: the Containerfile that installs them, the files that it needs, and what the image is called.
-
+// Turns packages into a build: the Containerfile that installs them, its files, and the name of the image.
 import type { PackagesRecord } from '../record.ts';
 import { InvalidBuild } from '../request.ts';
 import {

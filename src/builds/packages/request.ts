@@ -53,7 +53,7 @@ export const OPTION_KEYS = {
   cranOpts: Object.keys(cranOpts.shape),
 } as const;
 
-/** Exactly one of `environment` and `entries` is there. */
+/** Exactly one of `environment` and `entries` is given. */
 export type PackagesRequest = z.output<typeof packagesSchema>;
 
 /** Throws InvalidBuild, which names the field. */

@@ -26,7 +26,12 @@ const submittedSchema = z.looseObject({
   succeeded: z.boolean().optional(),
 });
 
-const buildSchema = z.looseObject({
+/** Of a mirror, `state` is what `status` is of a build. */
+function readState(record: unknown): unknown {
+  return record instanceof Object && 'state' in record ? { ...record, status: record.state } : record;
+}
+
+const buildFields = z.looseObject({
   buildId: z.string(),
   status: z.enum(['queued', 'running', 'succeeded', 'failed']),
   targetImage: z.string().optional(),
@@ -37,6 +42,7 @@ const buildSchema = z.looseObject({
   digest: z.string().optional(),
   reason: z.string().optional(),
 });
+const buildSchema = z.preprocess(readState, buildFields);
 
 const pageSchema = z.object({ builds: z.array(buildSchema) });
 
@@ -48,7 +54,7 @@ function hasEnded({ status }: Build): boolean {
   return status === 'succeeded' || status === 'failed';
 }
 
-export const buildStatuses = buildSchema.shape.status.options;
+export const buildStatuses = buildFields.shape.status.options;
 
 export interface BuildsPage {
   readonly limit: number;

@@ -7,11 +7,12 @@ import type { Right } from '../../access/right.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createPlainRegistry, type Pull } from '../../pull/augmented-registry.ts';
-import { imageName, type Origin, type Origins, originName } from '../../pull/origin.ts';
+import { type Origin, type Origins, originName } from '../../pull/origin.ts';
 import type { WithRules } from '../../pull/rules/ruled-registry.ts';
 import type { TokenLedger } from '../../pull/tokens/ledger.ts';
 import { isLongTokenId, type TokenRecord } from '../../pull/tokens/record.ts';
-import type { TokenImage, WithToken } from '../../pull/tokens/token-registry.ts';
+import { tokenImage, type WithToken } from '../../pull/tokens/token-registry.ts';
+import type { ScanDemand } from '../../scans/record.ts';
 import {
   callerName,
   clientAddress,
@@ -45,13 +46,15 @@ export function createAdmission(deps: {
   readonly findToken: FindToken;
   /** The image that a token's build makes: waits for it. Throws RegistryError when it came to nothing, or takes longer than clients wait. */
   readonly awaitBuilt: (c: Context, buildId: string) => Promise<Digest>;
+  /** Waits for the scan that a token needs. Throws RegistryError where it does not allow the image, or takes longer than clients wait. */
+  readonly awaitScanned: (c: Context, scan: ScanDemand) => Promise<void>;
   /** What clients pull is what the rules make of it; a token has those of its submit, and a build of ours sees images as they are. */
   readonly withRules: WithRules;
   readonly withToken: WithToken;
   /** What the client has shown, for upstreams that get to see it. */
   readonly show?: ((c: Context) => PasswordCredentials | undefined) | undefined;
 }): Admission {
-  const { origins, findToken, awaitBuilt, withRules, withToken, show } = deps;
+  const { origins, findToken, awaitBuilt, awaitScanned, withRules, withToken, show } = deps;
 
   async function admitToken(c: Context, token: string, repository: string): Promise<Pull> {
     const record = await findToken(c, token);
@@ -64,7 +67,9 @@ export function createAdmission(deps: {
     }
     noteRepository(c, `${record.registry}/${record.repository}`);
     await requireOwner(c, record);
+    c.set('token', record);
     const sourceDigest = await sourceOf(c, record);
+    if (record.scan?.mode === 'required') await awaitScanned(c, record.scan);
     const origin = origins.locate(record.registry, record.repository, () => show?.(c));
     const registry = withToken(tokenImage(record, sourceDigest, origin), c.req.raw.signal);
     return { ...origin, registry };
@@ -152,12 +157,6 @@ function neededRights({
     { repository: `${registry}/${repository}`, rights: buildId === undefined ? ['pull'] : ['pull', 'build'] },
     ...[...places].map(place => ({ repository: place, rights: ['pull'] as const })),
   ];
-}
-
-function tokenImage(record: TokenRecord, sourceDigest: Digest, origin: Origin): TokenImage {
-  const { tag, targetDigest, ruleSteps = [], augmentation, layerSources } = record;
-  const steps = [...ruleSteps, { augmentation }];
-  return { origin, sourceName: imageName(origin, tag), sourceDigest, targetDigest, steps, layerSources, tag };
 }
 
 function foreignToken(namespace: string): RegistryError {

@@ -58,7 +58,7 @@ export function noteError(c: Context, { status, code, message }: NotedError): vo
   const facts = c.get('request');
   if (!facts) return;
   const name = code === 'UNKNOWN' && status < 500 ? (STATUS_CODES[status] ?? code) : code;
-  facts.error = { code: name, message: message.slice(0, MAX_LOGGED_MESSAGE) };
+  facts.error = { code: name, message: hideTokens(message.slice(0, MAX_LOGGED_MESSAGE)) };
 }
 
 const MAX_LOGGED_MESSAGE = 2000;
@@ -66,6 +66,11 @@ const MAX_LOGGED_MESSAGE = 2000;
 /** In one line: a message may quote what a client sent, and clients print it as it is. */
 export function printable(message: string): string {
   return message.replace(/[\p{Cc}\u2028\u2029]/gu, character => JSON.stringify(character).slice(1, -1));
+}
+
+/** Shortens each token, or id of its request, that a text names by a path. A slash may be written as %2F. */
+export function hideTokens(text: string): string {
+  return text.replace(/((?:wt|containers?|container-token)(?:\/|%2f))([0-9a-f]{4})[^/%\s]*/gi, '$1$2…');
 }
 
 const BUSY_SECONDS = 5;

@@ -5,7 +5,7 @@ import type { MiddlewareHandler } from 'hono';
 import { type Caller, subjectOf } from '../../access/access.ts';
 import { CLIENT_LEFT, type RequestEnd } from '../../observe/access-log.ts';
 import { beginRequest, type RequestFacts, type RequestScope } from '../../observe/request.ts';
-import { printable } from './errors.ts';
+import { hideTokens, printable } from './errors.ts';
 
 declare module 'hono' {
   interface ContextVariableMap {
@@ -87,9 +87,9 @@ export function nameOf(caller: Caller | undefined): string | undefined {
 
 const MAX_PATH = 1024;
 
-/** The path without what a token or its request's id would give away. A slash may be written as %2F. */
+/** The path without what a token or its request's id would give away. */
 export function redactPath(path: string): string {
   const bounded = path.length > MAX_PATH ? path.slice(0, MAX_PATH) : path;
   if (!/wt|container/i.test(bounded)) return printable(bounded);
-  return printable(bounded.replace(/((?:wt|container|container-token)(?:\/|%2f))([0-9a-f]{4})[^/%]*/gi, '$1$2…'));
+  return printable(hideTokens(bounded));
 }

@@ -4,7 +4,7 @@ import type { CopySpec } from '../../builds/spec.ts';
 
 /** The path of a build's or a copy's log. */
 export function buildLogPath(id: string): string {
-  return `/v1alpha1/${id.startsWith('mr-') ? 'mirrors' : 'builds'}/${id}/logs`;
+  return `/v1alpha1/${isMirror(id) ? 'mirrors' : 'builds'}/${id}/logs`;
 }
 
 /** Decimal seconds, and never a whole number: clients read an integer as nanoseconds. */
@@ -17,15 +17,13 @@ export function hasEnded({ status }: BuildRecord): boolean {
   return status === 'succeeded' || status === 'failed';
 }
 
-/** The answer of /v1alpha1/builds/{id}. Without its caller: whoever may pull the image may see this. */
-export function buildResponse(build: BuildRecord, targetImage: string) {
+/** The answer of /v1alpha1/builds/{id} and /v1alpha1/mirrors/{id}. Without its caller: whoever may pull the image may see this. */
+export function buildResponse(build: BuildRecord, targetImage: string, more: BuildDetails = {}) {
   const { spec, failure } = build;
   const platforms = spec.platforms ?? [];
   return {
-    buildId: build.id,
-    status: build.status,
-    ...(spec.kind === 'containerfile' && { dockerFile: spec.containerFile }),
-    ...(spec.kind === 'copy' && { sourceImage: sourceImage(spec.source), sourceDigest: spec.source.digest }),
+    ...kindOf(build),
+    ...(more.scanId !== undefined && { scanId: more.scanId }),
     targetImage,
     creationTime: build.createdAt,
     ...(build.startedAt && { startTime: build.startedAt }),
@@ -40,7 +38,42 @@ export function buildResponse(build: BuildRecord, targetImage: string) {
     ...(build.backends.length > 0 && { backends: build.backends }),
     starts: build.starts,
     ...(failure && { reason: describeFailure(build), failure }),
+    ...(more.logs !== undefined && { logs: more.logs }),
   };
+}
+
+export interface BuildDetails {
+  /** Of the image that it has made. */
+  readonly scanId?: string | undefined;
+  /** The end of its log, as text. */
+  readonly logs?: string | undefined;
+}
+
+/** Clients know other states of a mirror than we: ours is in `state`. */
+function kindOf(build: BuildRecord) {
+  const { id, spec, status, packages } = build;
+  const compression = 'compression' in spec ? spec.compression : undefined;
+  const source = spec.kind === 'copy' && { sourceImage: sourceImage(spec.source), sourceDigest: spec.source.digest };
+  if (isMirror(id)) {
+    const exitCode = hasEnded(build) && { exitCode: status === 'succeeded' ? 0 : 1 };
+    return { mirrorId: id, buildId: id, status: completion(build), state: status, ...exitCode, ...source };
+  }
+  return {
+    ...{ buildId: id, status, ...source },
+    ...(spec.kind === 'containerfile' && { dockerFile: spec.containerFile }),
+    ...(packages && { buildTemplate: packages.template }),
+    ...(packages?.environment !== undefined && { condaFile: packages.environment }),
+    ...(compression && { compression }),
+  };
+}
+
+/** Whether it is the id of a plain copy. */
+export function isMirror(id: string): boolean {
+  return id.startsWith('mr-');
+}
+
+function completion(build: BuildRecord): 'PENDING' | 'COMPLETED' {
+  return hasEnded(build) ? 'COMPLETED' : 'PENDING';
 }
 
 function sourceImage({ registry, repository, tag, digest }: CopySpec['source']): string {
@@ -52,7 +85,7 @@ export function buildStatusResponse(build: BuildRecord) {
   const isOver = hasEnded(build);
   return {
     id: build.id,
-    status: isOver ? 'COMPLETED' : 'PENDING',
+    status: completion(build),
     startTime: build.startedAt ?? build.createdAt,
     ...(build.endedAt && { duration: durationSeconds(build.startedAt ?? build.createdAt, build.endedAt) }),
     ...(isOver && { succeeded: build.status === 'succeeded' }),

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { compressionSchema } from '../../builds/spec.ts';
 import { atMost, listSchema, mapSchema } from '../../oci/bounded.ts';
 import { textMapSchema } from '../../oci/config-fields.ts';
-import { createLayerSchema, dropUnset } from './config-schema.ts';
+import { createLayerSchema, dropUnset, LAYER_KEYS } from './config-schema.ts';
 
 const MAX_REPOSITORY = 255;
 const MAX_ID = 128;
@@ -53,16 +53,6 @@ function contextSchema(limits: BuildLimits) {
   });
 }
 
-const LAYER_KEYS: readonly string[] = [
-  'location',
-  'gzipDigest',
-  'gzipSize',
-  'tarDigest',
-  'skipHashing',
-  'platforms',
-  'mediaType',
-];
-
 /** A map that has a file called `location` beside others is still files. */
 function isLayer(given: unknown): boolean {
   if (typeof given !== 'object' || given === null) return false;
@@ -73,18 +63,19 @@ const optionsSchema = z.preprocess(dropUnset, z.looseObject({})).optional();
 
 /** Undefined where nothing in it is set; all else is looked at when it is planned. */
 export function packagesSchema() {
-  const fields = z.object({
-    type: z.enum(['CONDA', 'CRAN']),
-    /** Base64. */
-    environment: z.string().optional(),
-    entries: lines.optional(),
-    channels: lines.optional(),
-    condaOpts: optionsSchema,
-    pixiOpts: optionsSchema,
-    cranOpts: optionsSchema,
-  });
-  return z.preprocess(given => unlessEmpty(dropUnset(given)), fields.optional());
+  return z.preprocess(given => unlessEmpty(dropUnset(given)), packagesFields.optional());
 }
+
+const packagesFields = z.object({
+  type: z.enum(['CONDA', 'CRAN']),
+  /** Base64. */
+  environment: z.string().optional(),
+  entries: lines.optional(),
+  channels: lines.optional(),
+  condaOpts: optionsSchema,
+  pixiOpts: optionsSchema,
+  cranOpts: optionsSchema,
+});
 
 function unlessEmpty(value: unknown): unknown {
   const isEmpty = typeof value === 'object' && value !== null && Object.keys(value).length === 0;
@@ -96,12 +87,17 @@ export function fileSchema({ maxContainerFileCharacters }: BuildLimits) {
   return z.string().check(atMost(maxContainerFileCharacters, 'characters')).transform(decodeBase64);
 }
 
+const attestationFields = z.object({ sbom: z.boolean().optional(), provenance: z.enum(PROVENANCES).optional() });
+
 /** Of the whole body: what else there is in it is left out. */
 export function createBuildSchema(limits: BuildLimits) {
+  return z.preprocess(dropUnset, buildFields(limits));
+}
+
+function buildFields(limits: BuildLimits) {
   const repository = z.string().check(atMost(MAX_REPOSITORY, 'characters'));
   const ids = listSchema(id, MAX_ITEMS);
-  const attestations = z.object({ sbom: z.boolean().optional(), provenance: z.enum(PROVENANCES).optional() });
-  const fields = z.object({
+  return z.object({
     buildContext: contextSchema(limits).optional(),
     buildRepository: repository.optional(),
     cacheRepository: repository.optional(),
@@ -118,10 +114,17 @@ export function createBuildSchema(limits: BuildLimits) {
     buildSecrets: ids.optional(),
     buildSsh: ids.optional(),
     buildNetwork: z.enum(['default', 'none', 'host']).optional(),
-    buildAttestations: z.preprocess(dropUnset, attestations).optional(),
+    buildAttestations: z.preprocess(dropUnset, attestationFields).optional(),
   });
-  return z.preprocess(dropUnset, fields);
 }
+
+/** The fields that say what to build, and those of each object among them. */
+export const BUILD_KEYS = {
+  build: Object.keys(buildFields({ maxContainerFileCharacters: 0, maxLocationCharacters: 0 }).shape),
+  packages: Object.keys(packagesFields.shape),
+  compression: Object.keys(compressionSchema.shape),
+  attestations: Object.keys(attestationFields.shape),
+} as const satisfies Readonly<Record<string, readonly string[]>>;
 
 /** Clients encode with and without padding, some with line breaks. */
 function decodeBase64(text: string, context: z.core.$RefinementCtx): string {

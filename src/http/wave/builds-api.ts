@@ -3,59 +3,92 @@ import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import { CONTEXTS_PATH, type ContextOffers } from '../../builds/backends/kubernetes/archive.ts';
 import type { Builds } from '../../builds/builds.ts';
+import { findCondaLock } from '../../builds/packages/conda-templates.ts';
+import { formatLogEntry } from '../../builds/progress.ts';
 import { type BuildRecord, buildRecordSchema } from '../../builds/record.ts';
 import type { Origins } from '../../pull/origin.ts';
+import type { Scans } from '../../scans/scans.ts';
 import { ApiError } from '../../submit/errors.ts';
 import type { RateLimitedBuilds } from '../../submit/rate-limited-builds.ts';
 import { isAdmin, requesterOf, requireRight } from '../middleware/authentication.ts';
 import { createSendLog } from './build-log.ts';
-import { buildResponse, buildStatusResponse } from './build-response.ts';
+import { type BuildDetails, buildResponse, buildStatusResponse, hasEnded } from './build-response.ts';
 import { maySeeBuild } from './ownership.ts';
 import { findPublicHost, imageAddress } from './public-host.ts';
+import { awaitEnd, type StatusWait } from './status-wait.ts';
 
 /** Where builds are, and where copies; by what their ids begin with. */
 const PATHS = { bd: '/v1alpha1/builds', mr: '/v1alpha1/mirrors' } as const;
 
-export function createBuildsApi({
-  builds,
-  limitedBuilds,
-  origins,
-  publicUrl,
-  log,
-}: {
-  readonly builds: Builds;
-  readonly limitedBuilds: Pick<RateLimitedBuilds, 'retry'>;
-  readonly origins: Origins;
-  readonly publicUrl: string | undefined;
-  readonly log: Logger;
-}): Hono {
-  const app = new Hono();
-  const sendLog = createSendLog({ builds, log });
+/**
+ * Whoever asked for a build may see it as long as he may pull what is built, and end it or try again as long as he may build there. Throws 404 for
+ * what is not there, or another caller's.
+ */
+export type GetBuild = (c: Context, prefix: string, verbs: readonly ('pull' | 'build')[]) => Promise<BuildRecord>;
 
-  /**
-   * Whoever asked for a build may see it as long as he may pull what is built, and end it or try again as long as he may build there. Throws 404 for
-   * what is not there, or another caller's.
-   */
-  async function getBuild(c: Context, prefix: string, verbs: readonly ('pull' | 'build')[]): Promise<BuildRecord> {
+export function createGetBuild(builds: Pick<Builds, 'find' | 'wasSubmittedBy'>): GetBuild {
+  return async (c, prefix, verbs) => {
     const build = await builds.find(c.req.param('id') ?? '');
     if (!build?.id.startsWith(prefix)) throw unknownBuild();
     if (isAdmin(c)) return build;
     for (const verb of verbs) requireRight(c, verb, build.spec.target.repository);
     if (!(await maySeeBuild(c, build, builds))) throw unknownBuild();
     return build;
-  }
+  };
+}
 
-  function describeFor(c: Context): (build: BuildRecord) => object {
+export function createBuildsApi(deps: {
+  readonly builds: Builds;
+  readonly getBuild: GetBuild;
+  readonly scans: Pick<Scans, 'findOfBuild'>;
+  readonly limitedBuilds: Pick<RateLimitedBuilds, 'retry'>;
+  readonly origins: Origins;
+  readonly publicUrl: string | undefined;
+  readonly statusWait: StatusWait;
+  readonly log: Logger;
+}): Hono {
+  const { builds, getBuild, scans, limitedBuilds, origins, publicUrl, statusWait, log } = deps;
+  const app = new Hono();
+  const sendLog = createSendLog({ builds, log });
+
+  function describeFor(c: Context): (build: BuildRecord, more?: BuildDetails) => object {
     const host = findPublicHost(publicUrl, c.req.header('Host'));
-    return build => buildResponse(build, imageAddress(build.image, origins, host));
+    return (build, more) => buildResponse(build, imageAddress(build.image, origins, host), more);
   }
 
-  app.get(PATHS.bd, async c => c.json({ builds: (await listVisible(c, builds)).map(describeFor(c)) }));
+  /** The end of the log of a finished build; undefined where there is none. */
+  async function readLogEnd(c: Context, build: BuildRecord): Promise<string | undefined> {
+    if (!hasEnded(build)) return undefined;
+    const entries = await builds.openLog(build.id, { follow: false, signal: c.req.raw.signal });
+    let text = '';
+    for await (const entry of entries ?? []) text = `${text}${formatLogEntry(entry)}\n`.slice(-MAX_LOG_IN_RECORD);
+    return text || undefined;
+  }
+
+  /** The lock file that conda printed during the build. Throws 404 with the reason where there is none. */
+  async function sendCondaLock(c: Context, build: BuildRecord): Promise<Response> {
+    const entries = await builds.openLog(build.id, { follow: false, signal: c.req.raw.signal });
+    const lock = entries && (await findCondaLock(entries, c.req.query('platform')));
+    if (lock !== undefined) return c.body(lock, 200, { 'Content-Type': 'text/plain; charset=utf-8' });
+    throw new ApiError(404, `${build.id} has no lock file: ${whyNoLock(build)}`);
+  }
+
+  app.get(PATHS.bd, async c => {
+    const describe = describeFor(c);
+    return c.json({ builds: (await listVisible(c, builds)).map(build => describe(build)) });
+  });
   for (const [prefix, path] of Object.entries(PATHS)) {
     const see = (c: Context) => getBuild(c, prefix, ['pull']);
     const change = (c: Context) => getBuild(c, prefix, ['pull', 'build']);
-    app.get(`${path}/:id`, async c => c.json(describeFor(c)(await see(c))));
-    app.get(`${path}/:id/status`, async c => c.json(buildStatusResponse(await see(c))));
+    app.get(`${path}/:id`, async c => {
+      const build = await see(c);
+      const logs = prefix === 'mr' ? await readLogEnd(c, build) : undefined;
+      return c.json(describeFor(c)(build, { logs, scanId: await scans.findOfBuild(build.id) }));
+    });
+    app.get(`${path}/:id/status`, async c => {
+      const client = c.req.raw.signal;
+      return c.json(buildStatusResponse(await awaitEnd(await see(c), { builds, wait: statusWait, client })));
+    });
     app.get(`${path}/:id/logs`, async c => sendLog(c, await see(c), describeFor(c)));
     app.post(`${path}/:id/cancel`, async c => {
       const build = await change(c);
@@ -67,11 +100,22 @@ export function createBuildsApi({
       return c.json(describeFor(c)(await limitedBuilds.retry(requesterOf(c), build)));
     });
   }
+  app.get(`${PATHS.bd}/:id/condalock`, async c => sendCondaLock(c, await getBuild(c, 'bd', ['pull'])));
   return app;
 }
 
 function unknownBuild(): ApiError {
   return new ApiError(404, 'this build is unknown, or its record was deleted');
+}
+
+/** In characters. */
+const MAX_LOG_IN_RECORD = 64 * 1024;
+
+function whyNoLock(build: BuildRecord): string {
+  if (!build.packages?.template.startsWith('conda/')) return 'it does not install conda packages';
+  if (!hasEnded(build)) return 'it has not installed its packages yet';
+  if (build.status === 'failed') return 'it failed before its packages were installed';
+  return 'its packages came from the cache of the builder, or its log was deleted';
 }
 
 const DEFAULT_PAGE = 20;

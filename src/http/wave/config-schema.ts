@@ -44,7 +44,11 @@ function isUnset(value: unknown): boolean {
 const MAX_PLATFORMS = 100;
 
 export function createLayerSchema(maxLocationCharacters: number) {
-  const fields = z.object({
+  return z.preprocess(dropUnset, layerFields(maxLocationCharacters));
+}
+
+function layerFields(maxLocationCharacters: number) {
+  return z.object({
     location: z
       .string('must be given, as a string')
       .regex(LOCATION, 'must be data:<base64>, or an http://, https://, docker:// or oci:// address')
@@ -60,7 +64,6 @@ export function createLayerSchema(maxLocationCharacters: number) {
       .refine(type => compressionOf(type) !== undefined, 'must be an OCI or Docker layer media type')
       .optional(),
   });
-  return z.preprocess(dropUnset, fields);
 }
 
 /** Whether the place can be reached is not asked here. */
@@ -79,7 +82,15 @@ export function createConfigSchema(limits: { readonly maxLocationCharacters: num
     path: ['location'],
     message: 'has line breaks: base64 in one line is needed, as "base64 -w0" writes it',
   });
-  const fields = z.object({
+  const fields = configFields(layer);
+  return z.preprocess(
+    dropUnset,
+    fields.check(checkChangesLength).transform(config => (Object.keys(config).length > 0 ? config : undefined)),
+  );
+}
+
+function configFields<Layer extends z.ZodType>(layer: Layer) {
+  return z.object({
     entrypoint: listSchema(textSchema).optional(),
     cmd: listSchema(textSchema).optional(),
     env: listSchema(envEntrySchema).optional(),
@@ -90,8 +101,8 @@ export function createConfigSchema(limits: { readonly maxLocationCharacters: num
     annotations: textMapSchema.optional(),
     layers: listSchema(layer, MAX_ADDED_LAYERS).optional(),
   });
-  return z.preprocess(
-    dropUnset,
-    fields.check(checkChangesLength).transform(config => (Object.keys(config).length > 0 ? config : undefined)),
-  );
 }
+
+/** The fields that a `containerConfig` and each of its layers may have. */
+export const CONFIG_KEYS: readonly string[] = Object.keys(configFields(z.unknown()).shape);
+export const LAYER_KEYS: readonly string[] = Object.keys(layerFields(0).shape);

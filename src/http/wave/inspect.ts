@@ -1,5 +1,5 @@
 // The inspect API: config and manifest of an image, or its index, as its registry has them.
-import { Hono } from 'hono';
+import { type Context, Hono } from 'hono';
 import { z } from 'zod';
 import { parseImageConfig } from '../../oci/image-config.ts';
 import { type JsonObject, objectIn, parseObject } from '../../oci/json.ts';
@@ -26,21 +26,31 @@ export function createInspectApi({
   readonly body: BodyLimits;
 }): Hono {
   const app = new Hono();
-  app.post('/v1alpha1/inspect', c => {
-    return withJson(c, limits, async body => {
-      const containerImage = toImage(body);
-      checkImage('containerImage', containerImage);
-      const reference = parseReference(containerImage);
-      const platform = toPlatform(c.req.query('platform'));
-      requireSources(callerOf(c), [reference]);
-      try {
-        return c.json(inspectResponse(await inspect(reference, { platform, signal: c.req.raw.signal }), reference));
-      } catch (error) {
-        throw toSourceError(error, containerImage);
-      }
-    });
-  });
+  app.post('/v1alpha1/inspect', c =>
+    withJson(c, limits, async body => {
+      const asked = { containerImage: toImage(body), platform: c.req.query('platform') };
+      return c.json(await answerInspection(c, asked, { inspect, requireSources }));
+    }),
+  );
   return app;
+}
+
+/** What is asked for, as it was sent. Throws ApiError or RegistryError. */
+export async function answerInspection(
+  c: Context,
+  asked: { readonly containerImage: string; readonly platform: string | undefined },
+  { inspect, requireSources }: { readonly inspect: Inspect; readonly requireSources: RequireSources },
+): Promise<object> {
+  const { containerImage } = asked;
+  checkImage('containerImage', containerImage);
+  const reference = parseReference(containerImage);
+  const platform = toPlatform(asked.platform);
+  requireSources(callerOf(c), [reference]);
+  try {
+    return inspectResponse(await inspect(reference, { platform, signal: c.req.raw.signal }), reference);
+  } catch (error) {
+    throw toSourceError(error, containerImage);
+  }
 }
 
 function toImage(body: unknown): string {

@@ -4,6 +4,8 @@ import { subjectOf } from '../../access/access.ts';
 import type { Builds } from '../../builds/builds.ts';
 import type { BuildRecord } from '../../builds/record.ts';
 import type { TokenRecord } from '../../pull/tokens/record.ts';
+import type { ScanRecord } from '../../scans/record.ts';
+import type { Scans } from '../../scans/scans.ts';
 import { callerOf, hasRight, isAdmin } from '../middleware/authentication.ts';
 
 /**
@@ -20,6 +22,17 @@ export async function maySeeBuild(
   if (caller === '' || isShared) return true;
   const subject = subjectOf(callerOf(c));
   return subject !== '' && (subject === caller || builds.wasSubmittedBy(id, subject));
+}
+
+/** Whether the caller requested a scan, or an anonymous caller did. Separate from the right to pull the image. Administrators see all. */
+export async function maySeeScan(
+  c: Context,
+  { id, caller }: ScanRecord,
+  scans: Pick<Scans, 'wasRequestedBy'>,
+): Promise<boolean> {
+  if (caller === '' || isAdmin(c)) return true;
+  const subject = subjectOf(callerOf(c));
+  return subject !== '' && (subject === caller || scans.wasRequestedBy(id, subject));
 }
 
 /**

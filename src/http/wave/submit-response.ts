@@ -1,8 +1,10 @@
 // What the augment API says of a token: field names are those that existing clients read, absent fields are left out.
+import type { BuildRecord } from '../../builds/record.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { TokenRecord } from '../../pull/tokens/record.ts';
+import { findRefusal, hasScanEnded } from '../../scans/record.ts';
 import type { Submission } from '../../submit/submit.ts';
-import { describeFailure, durationSeconds, hasEnded } from './build-response.ts';
+import { describeFailure, durationSeconds, hasEnded, isMirror } from './build-response.ts';
 
 /** How clients reach us. */
 export interface View {
@@ -39,34 +41,53 @@ export function submitResponse(submission: Submission, view: View, version: 1 | 
     ...digestOf({ record, build }),
     containerImage: record.containerImage,
     ...(build && { buildId: build.id, cached: isCached === true }),
+    ...(record.scan && { scanId: record.scan.id }),
     ...kindOf(record),
-    ...outcomeOf({ record, build }),
+    ...outcomeOf(submission),
     ...(warnings.length > 0 && { warnings }),
     ...(moved.length > 0 && { moved }),
   };
 }
 
-/** The answer of /v1alpha2/container/{id}/status: an augmented image is ready at once. `logAddress` is where a build's log is. */
-export function statusResponse(submission: Submission, logAddress: (id: string) => string) {
-  const { record, build } = submission;
+/** The answer of /v1alpha2/container/{id}/status: an augmented image is ready at once. `addressOf` is where a build's log or a scan is. */
+export function statusResponse(submission: Submission, addressOf: (id: string) => string) {
+  const { record, build, scan } = submission;
   const { id, buildId, createdAt } = record;
   const isOver = !isUnderWay(submission);
   const isLost = !isReady(record) && build === undefined;
+  const refusal = isOver && isBuilt(submission) ? findScanRefusal(submission) : undefined;
   return {
     id,
-    status: isOver ? 'DONE' : build?.status === 'running' ? 'BUILDING' : 'PENDING',
-    ...(buildId !== undefined && { [isCopy(buildId) ? 'mirrorId' : 'buildId']: buildId }),
+    status: statusOf(submission),
+    ...(record.scan && { scanId: record.scan.id }),
+    ...(scan?.status === 'succeeded' && { vulnerabilities: scan.counts }),
+    ...(buildId !== undefined && { [isMirror(buildId) ? 'mirrorId' : 'buildId']: buildId }),
     ...(isOver && { succeeded: hasSucceeded(submission) }),
-    ...(build?.failure && { reason: describeFailure(build), detailsUri: logAddress(build.id) }),
+    ...(build?.failure && { reason: describeFailure(build), detailsUri: addressOf(build.id) }),
     ...(isLost && { reason: `the record of ${buildId} was deleted` }),
+    ...(refusal !== undefined && record.scan && { reason: refusal, detailsUri: addressOf(record.scan.id) }),
     creationTime: createdAt,
-    ...(isOver && { duration: build?.endedAt ? durationSeconds(build.createdAt, build.endedAt) : NO_WAIT_SECONDS }),
+    ...(isOver && { duration: durationOf(submission) }),
   };
 }
 
+export function statusOf(submission: Submission): 'PENDING' | 'BUILDING' | 'SCANNING' | 'DONE' {
+  if (!isUnderWay(submission)) return 'DONE';
+  if (isBuilt(submission)) return 'SCANNING';
+  return submission.build?.status === 'running' ? 'BUILDING' : 'PENDING';
+}
+
+function durationOf({ record, build, scan }: Submission): number {
+  const endedAt = (record.scan?.mode === 'required' && scan?.endedAt) || build?.endedAt;
+  // An image that was built or scanned before took no time.
+  const from = build?.createdAt ?? record.createdAt;
+  return endedAt && endedAt > from ? durationSeconds(from, endedAt) : NO_WAIT_SECONDS;
+}
+
 /** The answer of /v1alpha2/container/{id}. */
-export function recordResponse({ record, build }: Submission, view: View) {
+export function recordResponse({ record, build, scan }: Submission, view: View) {
   const { containerConfig, containerPlatform, containerIncludes, fingerprint, towerWorkspaceId } = record.request;
+  const { buildRepository, cacheRepository, zoneId, fusionVersion } = record.request;
   return withoutAbsent({
     id: record.id,
     workspaceId: towerWorkspaceId,
@@ -76,14 +97,19 @@ export function recordResponse({ record, build }: Submission, view: View) {
     containerIncludes,
     fingerprint,
     timestamp: record.createdAt,
-    buildId: record.buildId,
+    zoneId,
+    fusionVersion,
+    ...{ buildRepository, cacheRepository },
+    containerFile: containerFileOf(build),
+    ...buildOf(record),
     sourceImage: sourceImage(record),
     sourceDigest: record.sourceDigest ?? build?.digest,
     waveImage: targetImage(record, view),
     waveDigest: digestOf({ record, build }).targetDigest,
     expiration: record.expiresAt,
+    scanId: record.scan?.id,
     ...kindOf(record),
-    ...outcomeOf({ record, build }),
+    ...outcomeOf({ record, build, scan }),
   });
 }
 
@@ -100,21 +126,27 @@ function kindOf({ frozenImage, isMirrored = false }: TokenRecord) {
   return { freeze: frozenImage !== undefined && !isMirrored, mirror: isMirrored };
 }
 
-function isCopy(buildId: string): boolean {
-  return buildId.startsWith('mr-');
-}
-
 /** Absent while the image is being made. */
 function outcomeOf(submission: Submission): { readonly succeeded?: boolean } {
   return isUnderWay(submission) ? {} : { succeeded: hasSucceeded(submission) };
 }
 
-function isUnderWay({ record, build }: Submission): boolean {
-  return !isReady(record) && build !== undefined && !hasEnded(build);
+function isUnderWay({ record, build, scan }: Submission): boolean {
+  if (!isReady(record) && build !== undefined && !hasEnded(build)) return true;
+  const needsScan = record.scan?.mode === 'required' && isBuilt({ record, build });
+  return needsScan && scan !== undefined && !hasScanEnded(scan);
 }
 
-function hasSucceeded({ record, build }: Submission): boolean {
+function hasSucceeded(submission: Submission): boolean {
+  return isBuilt(submission) && findScanRefusal(submission) === undefined;
+}
+
+function isBuilt({ record, build }: Submission): boolean {
   return isReady(record) || build?.status === 'succeeded';
+}
+
+function findScanRefusal({ record, scan }: Submission): string | undefined {
+  return record.scan && findRefusal(record.scan, scan);
 }
 
 /** Whether there was nothing to wait for from the beginning. */
@@ -124,7 +156,7 @@ function isReady({ sourceDigest, isDryRun = false }: TokenRecord): boolean {
 
 /** The answer of GET /container-token/{token}. */
 export function describeTokenResponse({ record, build }: Submission, view: View) {
-  const { containerConfig, containerPlatform, fingerprint, towerWorkspaceId } = record.request;
+  const { containerConfig, containerPlatform, fingerprint, towerWorkspaceId, zoneId } = record.request;
   return {
     token: record.id,
     expiration: record.expiresAt,
@@ -135,10 +167,29 @@ export function describeTokenResponse({ record, build }: Submission, view: View)
       platform: containerPlatform,
       fingerprint,
       timestamp: record.createdAt,
+      zoneId,
     }),
+    ...(record.buildId !== undefined && { build: describeBuild({ record, build }) }),
     source: withoutAbsent({ image: sourceImage(record), digest: record.sourceDigest ?? build?.digest }),
     wave: withoutAbsent({ image: targetImage(record, view), digest: digestOf({ record, build }).targetDigest }),
   };
+}
+
+function containerFileOf(build: BuildRecord | undefined): string | undefined {
+  return build?.spec.kind === 'containerfile' ? build.spec.containerFile : undefined;
+}
+
+function buildOf({ buildId, isBuildNew }: TokenRecord) {
+  return { buildId, ...(buildId !== undefined && isMirror(buildId) && { mirrorId: buildId }), buildNew: isBuildNew };
+}
+
+/** What is built for a token, and from what. */
+function describeBuild({ record, build }: Submission) {
+  const { buildRepository, cacheRepository } = record.request;
+  const condaFile = build?.packages?.environment;
+  const buildTemplate = build?.packages?.template;
+  const from = { containerFile: containerFileOf(build), condaFile, buildTemplate };
+  return withoutAbsent({ ...buildOf(record), ...from, buildRepository, cacheRepository });
 }
 
 function sourceImage({ registry, repository, tag, sourceDigest }: TokenRecord): string {

@@ -1,18 +1,23 @@
 // The submit request of the augment API. Clients send null for what is unset and keys that we do not know: both are as if absent.
 import { z } from 'zod';
+import { OPTION_KEYS } from '../../builds/packages/request.ts';
 import { atMost, listSchema } from '../../oci/bounded.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { InvalidPlatform, type Platform, parsePlatforms } from '../../oci/platform.ts';
 import { parseReference } from '../../oci/reference.ts';
+import { findSimilar } from '../../oci/wording.ts';
+import { SCAN_LEVELS } from '../../scans/record.ts';
 import { ApiError } from '../../submit/errors.ts';
 import type { SubmitRequest, SubmitSource } from '../../submit/request.ts';
-import { type BuildLimits, createBuildSchema, fileSchema, packagesSchema } from './build-schema.ts';
-import { createConfigSchema, dropUnset, wholeNumberSchema } from './config-schema.ts';
+import { BUILD_KEYS, type BuildLimits, createBuildSchema, fileSchema, packagesSchema } from './build-schema.ts';
+import { CONFIG_KEYS, createConfigSchema, dropUnset, LAYER_KEYS, wholeNumberSchema } from './config-schema.ts';
 
 export interface SubmitLimits extends BuildLimits {
   /** How many containerIncludes there may be. */
   readonly maxIncludes: number;
 }
+
+const MAX_SCAN_LEVELS = 100;
 
 /** In characters, of text that is stored or parsed. */
 const MAX_SHORT_TEXT = 1024;
@@ -27,11 +32,12 @@ export function parseSubmit(body: unknown, limits: SubmitLimits): SubmitRequest 
     scanMode,
     containerIncludes = [],
     dryRun = false,
+    timestamp,
+    scanLevels = [],
     ...fields
   } = check(createSubmitSchema(limits), body);
   const build = check(createBuildSchema(limits), body);
-  if (format === 'sif') throw unsupported('format "sif"', 'it builds images for docker and OCI alone');
-  if (scanMode && scanMode !== 'none') throw unsupported(`scanMode "${scanMode}"`, 'it scans nothing');
+  if (format === 'sif') throw unsupported('format "sif"', `it builds images for docker and OCI alone: ${SIF_REMEDY}`);
   const { containerPlatform, containerConfig, towerWorkspaceId, workflowId, fingerprint } = fields;
   const source = chooseSource(fields);
   if (source.kind === 'image') checkImage('containerImage', source.image);
@@ -40,9 +46,13 @@ export function parseSubmit(body: unknown, limits: SubmitLimits): SubmitRequest 
   if (build.mirror && !isPlain) throw new ApiError(400, `mirror: ${MIRRORED}`);
   const platforms = containerPlatform === undefined ? undefined : toPlatforms(containerPlatform);
   const image = { source, containerPlatform, platforms, containerConfig, containerIncludes };
-  return { ...image, towerWorkspaceId, workflowId, fingerprint, dryRun, build };
+  const zoneId = zoneOf(timestamp);
+  const warnings = listUnknownKeys(body);
+  const scan = { scanMode: scanMode === 'none' ? undefined : scanMode, scanLevels };
+  return { ...image, towerWorkspaceId, workflowId, fingerprint, zoneId, dryRun, build, ...scan, warnings };
 }
 
+const SIF_REMEDY = 'ask without format, and run "apptainer build image.sif docker://<targetImage>"';
 const MIRRORED = 'copies an image as it is: it takes containerImage, and neither containerConfig nor containerIncludes';
 
 function check<T>(schema: z.ZodType<T>, body: unknown): T {
@@ -52,10 +62,14 @@ function check<T>(schema: z.ZodType<T>, body: unknown): T {
 }
 
 export function createSubmitSchema(limits: SubmitLimits) {
+  return z.preprocess(dropUnset, submitFields(limits));
+}
+
+function submitFields(limits: SubmitLimits) {
   const text = z.string().optional();
   const shortText = z.string().check(atMost(MAX_SHORT_TEXT, 'characters')).optional();
   const file = fileSchema(limits).optional();
-  const fields = z.object({
+  return z.object({
     towerAccessToken: text,
     towerRefreshToken: text,
     towerEndpoint: text,
@@ -73,8 +87,65 @@ export function createSubmitSchema(limits: SubmitLimits) {
     dryRun: z.boolean().optional(),
     format: z.enum(['docker', 'sif']).optional(),
     scanMode: z.enum(['none', 'async', 'required']).optional(),
+    scanLevels: listSchema(z.enum(SCAN_LEVELS), MAX_SCAN_LEVELS).optional(),
   });
-  return z.preprocess(dropUnset, fields);
+}
+
+/** The offset of the client's clock, as a time with nanoseconds ends with it. */
+function zoneOf(timestamp = ''): string | undefined {
+  return /[+-]\d\d:\d\d$/.exec(timestamp)?.[0] ?? (timestamp.endsWith('Z') ? 'Z' : undefined);
+}
+
+// Fields that nobody reads: clients of other versions send some at the top, and whoever misspells one of ours has to hear of it.
+
+const SUBMIT_KEYS = [
+  ...Object.keys(submitFields({ maxIncludes: 0, maxContainerFileCharacters: 0, maxLocationCharacters: 0 }).shape),
+  ...BUILD_KEYS.build,
+];
+const MAX_WARNINGS = 20;
+const MAX_KEY = 80;
+/** So many unknown keys are compared with ours. */
+const MAX_COMPARED = 100;
+
+/** Of an object within the request every unknown key, of the request itself those that are like one of ours. */
+function listUnknownKeys(body: unknown): readonly string[] {
+  const found = [...findUnknownKeys(body).take(MAX_WARNINGS + 1)];
+  return found.length > MAX_WARNINGS ? [...found.slice(0, MAX_WARNINGS), 'and more fields are unknown'] : found;
+}
+
+function* findUnknownKeys(body: unknown): Generator<string, undefined> {
+  yield* misspeltKeys(body);
+  const { containerConfig, packages, buildCompression, buildAttestations } = entriesOf(body);
+  yield* unknownKeys(containerConfig, CONFIG_KEYS, 'containerConfig.');
+  const { layers } = entriesOf(containerConfig);
+  for (const [at, layer] of (Array.isArray(layers) ? layers : []).entries())
+    yield* unknownKeys(layer, LAYER_KEYS, `containerConfig.layers[${at}].`);
+  yield* unknownKeys(packages, BUILD_KEYS.packages, 'packages.');
+  for (const [name, known] of Object.entries(OPTION_KEYS))
+    yield* unknownKeys(entriesOf(packages)[name], known, `packages.${name}.`);
+  yield* unknownKeys(buildCompression, BUILD_KEYS.compression, 'buildCompression.');
+  yield* unknownKeys(buildAttestations, BUILD_KEYS.attestations, 'buildAttestations.');
+}
+
+function* misspeltKeys(body: unknown): Generator<string> {
+  const unknown = Object.keys(entriesOf(body)).filter(key => !SUBMIT_KEYS.includes(key));
+  for (const key of unknown.slice(0, MAX_COMPARED)) {
+    if (findSimilar(key, SUBMIT_KEYS) !== undefined) yield tellUnknown(key, SUBMIT_KEYS, '');
+  }
+}
+
+function entriesOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : {};
+}
+
+function* unknownKeys(value: unknown, known: readonly string[], path: string): Generator<string> {
+  for (const key of Object.keys(entriesOf(value))) if (!known.includes(key)) yield tellUnknown(key, known, path);
+}
+
+function tellUnknown(key: string, known: readonly string[], path: string): string {
+  const similar = findSimilar(key, known);
+  const hint = similar === undefined ? `known are ${known.join(', ')}` : `did you mean ${similar}?`;
+  return `${path}${key.slice(0, MAX_KEY)}: this field is unknown and was ignored; ${hint}`;
 }
 
 type SubmitFields = z.infer<ReturnType<typeof createSubmitSchema>>;

@@ -4,6 +4,7 @@ import { augmentationSchema, stepSchema } from '../../augment/augmentation.ts';
 import { layerSourceSchema } from '../../augment/layer-source.ts';
 import { buildIdSchema } from '../../builds/record.ts';
 import { isDigest } from '../../oci/digest.ts';
+import { scanDemandSchema } from '../../scans/record.ts';
 
 const digest = z.string().refine(isDigest, 'expected a digest');
 const strings = z.array(z.string()).optional();
@@ -40,6 +41,12 @@ const shownRequestSchema = z.object({
   towerWorkspaceId: z.number().optional(),
   workflowId: z.string().optional(),
   fingerprint: z.string().optional(),
+  buildRepository: z.string().optional(),
+  cacheRepository: z.string().optional(),
+  /** The offset of the client's clock, such as `+01:00` or `Z`. */
+  zoneId: z.string().optional(),
+  /** Of the layer with Fusion, as its address has it. */
+  fusionVersion: z.string().optional(),
 });
 
 /** The token, and the id of its request: 24 lower-case hex characters, of older versions 12. */
@@ -61,6 +68,8 @@ export const tokenRecordSchema = z.object({
   containerImage: z.string(),
   /** The build or copy that makes the source or, if frozen, the image itself. */
   buildId: buildIdSchema.optional(),
+  /** Whether this request started that build. */
+  isBuildNew: z.boolean().optional(),
   /** For a frozen or mirrored image: its name in the build repository. The token then only serves its status. */
   frozenImage: z.string().optional(),
   /** Whether it is an unchanged mirror. */
@@ -77,15 +86,19 @@ export const tokenRecordSchema = z.object({
   /** For all layers, including those of the rules. */
   layerSources: z.array(layerSourceSchema).readonly(),
   request: shownRequestSchema,
+  /** Absent: no scan was requested. */
+  scan: scanDemandSchema.optional(),
   /** The subject of the requester, whose rights it has; empty: anonymous. Absent for tokens of an older version. */
   caller: z.string().optional(),
   /** Those of the grants' networks that its request came from. */
   callerNetworks: strings,
   createdAt: z.iso.datetime(),
   expiresAt: z.iso.datetime(),
+  /** For a token of a workflow: each use extends it, up to this time. */
+  renewUntil: z.iso.datetime().optional(),
 });
 
 export type ShownRequest = z.infer<typeof shownRequestSchema>;
 export type TokenRecord = z.infer<typeof tokenRecordSchema>;
 /** A record before the ledger assigns its id and times. */
-export type NewTokenRecord = Omit<TokenRecord, 'id' | 'createdAt' | 'expiresAt'>;
+export type NewTokenRecord = Omit<TokenRecord, 'id' | 'createdAt' | 'expiresAt' | 'renewUntil'>;

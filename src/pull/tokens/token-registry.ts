@@ -6,15 +6,24 @@ import type { TagPage } from '../../upstream/upstream.ts';
 import { type AugmentedRegistry, createAugmentedRegistry, createImageOverlay } from '../augmented-registry.ts';
 import type { Augmentations, Derivation, DerivedImage } from '../derived-images.ts';
 import type { Layers } from '../layers/layers.ts';
+import { imageName, type Origin } from '../origin.ts';
 import type { Registry } from '../registry.ts';
+import type { TokenRecord } from './record.ts';
 import { createTokenReach } from './token-reach.ts';
 
 /** What a token serves. */
-export interface TokenImage extends Derivation {
+interface TokenImage extends Derivation {
   /** The only tag that is served; undefined where the image was requested by digest. */
   readonly tag: string | undefined;
   /** The digest that the tag must have; undefined where a build was still making the source. */
   readonly targetDigest: Digest | undefined;
+}
+
+/** What a token serves, once the digest of its source is known. */
+export function tokenImage(record: TokenRecord, sourceDigest: Digest, origin: Origin): TokenImage {
+  const { tag, targetDigest, ruleSteps = [], augmentation, layerSources } = record;
+  const steps = [...ruleSteps, { augmentation }];
+  return { origin, sourceName: imageName(origin, tag), sourceDigest, targetDigest, steps, layerSources, tag };
 }
 
 /** The registry of the image's origin, for one request: the signal is the client's. */

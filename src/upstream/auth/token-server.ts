@@ -44,7 +44,9 @@ export async function fetchToken(
   const realm = parseRealm(parameters.get('realm') ?? '', rules, attempt);
   const transport = isTrustedRealm(realm, rules) ? transports.own : transports.guarded;
   const service = parameters.get('service');
-  const query = { ...(service && { service }), scope: chooseScope(parameters.get('scope'), scope) };
+  const wanted = chooseScope(parameters.get('scope'), scope);
+  // A login requests no scope.
+  const query = { ...(service && { service }), ...(wanted && { scope: wanted }) };
   try {
     const request = { transport, query, credentials, upstream };
     const response = (await refresh(realm, request)) ?? (await ask(realm, request));

@@ -2,14 +2,17 @@
 import type { Memory } from '../../memory.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { type Authorizer, type AuthorizerOptions, createAuthorizer } from '../auth/authorizer.ts';
-import type { Credentials, FindCredentials } from '../auth/credentials.ts';
+import type { Credentials, FindCredentials, PasswordCredentials } from '../auth/credentials.ts';
 import type { BreakerChange } from '../limits/breaker.ts';
 import { createLimited, createRegistryLimits, type LimitPolicy, type RegistryLimits } from '../limits/limits.ts';
-import type { TlsOptions } from '../transport/connector.ts';
+import { ForbiddenAddress, type TlsOptions } from '../transport/connector.ts';
 import type { ReadDocument } from '../transport/document.ts';
+import { read } from '../transport/request.ts';
+import { discard } from '../transport/response.ts';
 import type { Transport } from '../transport/transport.ts';
 import type { Endpoint, Pusher, RegistryAddress } from '../upstream.ts';
 import type { Clock } from '../waiting.ts';
+import { apiBase } from './call.ts';
 import { createHeadSupport } from './head-support.ts';
 import { createPusher } from './pusher.ts';
 import { createRegistry } from './registry.ts';
@@ -21,6 +24,8 @@ export interface RegistryClient {
   /** Throws UNSUPPORTED where the URL has a path. */
   describe(): RegistryAddress;
   findCredentials(): Promise<Credentials | undefined>;
+  /** Whether the registry accepts the credentials, which are not stored. Throws RegistryError where it gives no clear answer, or the signal's reason. */
+  checkCredentials(credentials: PasswordCredentials, signal: AbortSignal): Promise<boolean>;
   /** The same registry for one of its clients, with separate tokens and back-off. */
   forClient(credentials: Credentials | undefined): () => Endpoint;
 }
@@ -97,6 +102,20 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
       const own = limits.forClient();
       const who = { findCredentials: async () => credentials };
       return () => createLimited(createRegistry(connect(own, who)), own);
+    },
+    async checkCredentials(credentials, signal) {
+      const { authorizer, transports } = connect(limits.forClient(), { findCredentials: async () => credentials });
+      const attempt = { upstream: name, action: 'login', missing: 'UNAUTHORIZED' } as const;
+      const auth = { authorizer, scope: '' };
+      try {
+        const address = new URL(apiBase(url));
+        discard(await read(address, { method: 'GET', signal, attempt, transports, auth }));
+        return true;
+      } catch (error) {
+        if (!(error instanceof RegistryError) || error.cause instanceof ForbiddenAddress) throw error;
+        if (error.status === 401 || error.status === 403) return false;
+        throw error;
+      }
     },
     pusher: createPusher({ ...registry, redirectHosts }),
     findCredentials,

@@ -156,8 +156,8 @@ test('a lock file of pixi may be at an address', async () => {
 });
 
 test.each([
-  ['a lock file of pixi', 'conda/micromamba:v2', 'for buildTemplate conda/pixi-lock:v1'],
-  ['a lock file of pixi', 'conda/pixi:v1', 'buildTemplate conda/pixi-lock:v1 takes that'],
+  ['a lock file of pixi', 'conda/micromamba:v2', 'use buildTemplate conda/pixi-lock:v1'],
+  ['a lock file of pixi', 'conda/pixi:v1', 'use buildTemplate conda/pixi-lock:v1'],
 ])('%s is refused by %s, which names the template for it', async (_, template, message) => {
   await expect(planPackages(PIXI_LOCK, template)).rejects.toThrow(message);
 });

@@ -1,0 +1,67 @@
+// The key `scans`: what looks for vulnerabilities in images, and how much of it at a time.
+import { z } from 'zod';
+import { duration, MAX_TIMER_MS, size } from './values.ts';
+
+const MAX_WORDS = 100;
+
+/** What each known scanner is called with. */
+const SCANNERS = {
+  trivy: {
+    command: ['trivy', 'image', '--input', '{layout}', '--format', 'json', '--scanners', 'vuln', '--quiet'],
+    sbom: ['trivy', 'image', '--input', '{layout}', '--format', 'spdx-json', '--quiet'],
+  },
+  grype: {
+    command: ['grype', 'oci-dir:{layout}', '--output', 'json', '--quiet'],
+    sbom: ['syft', 'oci-dir:{layout}', '--output', 'spdx-json', '--quiet'],
+  },
+} as const;
+
+/** Without `scanner` and `command` nothing is scanned. */
+export function scansSchema() {
+  return z
+    .strictObject({
+      scanner: z.enum(['trivy', 'grype']).optional(),
+      /** Prints the JSON of trivy or grype. */
+      command: commandLine().optional(),
+      /** Prints SPDX JSON. */
+      sbom: commandLine().optional(),
+      timeout: duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault('10m'),
+      maxOutput: size({ max: 256 * 1024 ** 2 }).prefault('16MiB'),
+      /** Of all layers of an image of one platform, as packed. */
+      maxImage: size().prefault('10GiB'),
+      concurrency: z.int().positive().max(100).default(1),
+      queue: z.int().positive().max(10_000).default(100),
+      fresh: duration().prefault('24h'),
+      keep: duration({ minMs: 60_000 }).prefault('30d'),
+    })
+    .refine(({ scanner, command }) => scanner === undefined || command === undefined, {
+      path: ['command'],
+      message: 'scanner says which command it is: remove either',
+    })
+    .transform(({ scanner, command, sbom, timeout, maxImage, queue, fresh, keep, ...rest }) => {
+      const known = scanner && SCANNERS[scanner];
+      return {
+        ...rest,
+        command: command ?? known?.command,
+        sbom: sbom ?? known?.sbom,
+        timeoutMs: timeout,
+        maxImageBytes: maxImage,
+        maxQueued: queue,
+        freshMs: fresh,
+        keepMs: keep,
+      };
+    });
+}
+
+/** The words of a command, the first of which is the program: no shell sees them. */
+function commandLine() {
+  return z
+    .array(z.string())
+    .min(1)
+    .max(MAX_WORDS)
+    .refine(([program = '']) => program !== '' && !program.includes('{'), 'its first word must be a program')
+    .refine(
+      words => words.some(word => word.includes('{layout}')),
+      'no word of it has {layout}, the folder of the image',
+    );
+}

@@ -1,0 +1,65 @@
+// Whether a registry takes a user name and a password: asked there, and not stored.
+import { Hono } from 'hono';
+import { z } from 'zod';
+import { atMost } from '../../oci/bounded.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { ApiError, toSourceError } from '../../submit/errors.ts';
+import { requesterOf, requireCaller } from '../middleware/authentication.ts';
+import { dropUnset } from './config-schema.ts';
+import { type BodyLimits, withJson } from './json-body.ts';
+
+interface Credentials {
+  readonly username: string;
+  readonly password: string;
+}
+
+interface ValidateCredsDeps {
+  /** Throws RegistryError where the registry does not say. */
+  readonly checkCredentials: (registry: string, credentials: Credentials, signal: AbortSignal) => Promise<boolean>;
+  /** Throws TOOMANYREQUESTS: a registry counts wrong passwords against us. */
+  readonly consume: (requester: ReturnType<typeof requesterOf>) => Promise<void>;
+  readonly body: BodyLimits;
+}
+
+const text = z
+  .string('must be given, as a string')
+  .min(1)
+  .check(atMost(16 * 1024, 'characters'));
+
+/** A password may be a key as JSON. */
+export const credentialsSchema = z.preprocess(
+  dropUnset,
+  z.object({
+    userName: text,
+    password: text,
+    registry: z.string().check(atMost(255, 'characters')).default('docker.io'),
+  }),
+);
+
+const PATHS = ['/v1alpha2/validate-creds', '/validate-creds'];
+
+export function createValidateCreds({ checkCredentials, consume, body: limits }: ValidateCredsDeps): Hono {
+  const app = new Hono();
+  app.on('POST', PATHS, c =>
+    withJson(c, limits, async body => {
+      requireCaller(c);
+      const { userName, password, registry } = parse(body);
+      await consume(requesterOf(c));
+      // Some write the address of the registry's API.
+      const name = registry.replace(/^https?:\/\//i, '').replace(/\/.*$/s, '');
+      try {
+        return c.json(await checkCredentials(name, { username: userName, password }, c.req.raw.signal));
+      } catch (error) {
+        throw error instanceof RegistryError ? toSourceError(error, name) : error;
+      }
+    }),
+  );
+  return app;
+}
+
+function parse(body: unknown): z.infer<typeof credentialsSchema> {
+  const { data, error } = credentialsSchema.safeParse(body);
+  if (data) return data;
+  const { path = [], message = 'invalid' } = error.issues[0] ?? {};
+  throw new ApiError(400, path.length === 0 ? 'the body must be a JSON object' : `${path.join('.')}: ${message}`);
+}

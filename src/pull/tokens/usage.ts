@@ -1,0 +1,137 @@
+// How much the augment API is used, by day: builds, pulls, mirrors and scans, of whom and for which architecture. Counted in memory and stored
+// every few seconds, so that no request waits for it; a crash loses the last of them.
+import type { Logger } from 'pino';
+import { z } from 'zod';
+import { createCollection } from '../../state/collection.ts';
+import type { RecordStore } from '../../state/store.ts';
+
+export type UsageMetric = 'builds' | 'pulls' | 'fusion' | 'mirrors' | 'scans';
+
+interface Used {
+  /** The subject of who did it; empty: nobody known. */
+  readonly caller: string;
+  /** As platforms have it, such as `linux/arm64`; undefined: all, or unknown. */
+  readonly platform: string | undefined;
+}
+
+export interface UsageFilter {
+  /** `yyyy-mm-dd`, in UTC; undefined: all days that are kept. */
+  readonly date: string | undefined;
+  readonly org: string | undefined;
+  readonly arch: string | undefined;
+}
+
+interface UsageCount {
+  /** Of nobody known, too. */
+  readonly count: number;
+  readonly orgs: Readonly<Record<string, number>>;
+}
+
+export interface Usage {
+  count(metric: UsageMetric, used: Used): void;
+  read(metric: UsageMetric, filter: UsageFilter): Promise<UsageCount>;
+  /** Stores what was counted. */
+  close(): Promise<void>;
+}
+
+interface UsageDeps {
+  readonly records: RecordStore;
+  readonly now: () => Date;
+  readonly log: Logger;
+  readonly everyMs?: number;
+}
+
+const EVERY_MS = 5000;
+const KEEP_MS = 400 * 86_400_000;
+const MAX_DAYS = 400;
+/** Of a day; all others are counted together. */
+const MAX_ORGS = 1000;
+const MAX_ARCHS = 20;
+const OTHERS = 'others';
+
+/** By organisation, then by architecture. */
+type Day = Record<string, Record<string, number>>;
+
+const daySchema = z.record(z.string(), z.record(z.string(), z.int()));
+
+export function createUsage({ records, now, log, everyMs = EVERY_MS }: UsageDeps): Usage {
+  const days = createCollection({ store: records, name: 'usage', schema: daySchema });
+  let counted = new Map<string, Day>();
+  let storing = Promise.resolve();
+
+  async function store(): Promise<void> {
+    const taken = counted;
+    counted = new Map();
+    for (const [key, added] of taken) {
+      const day = merge((await days.find(key)) ?? {}, added);
+      await days.put(key, day, { expiresAt: new Date(now().getTime() + KEEP_MS) });
+    }
+  }
+
+  function storeNext(): Promise<void> {
+    storing = storing.then(store).catch(error => log.warn({ err: error }, 'some usage was not counted'));
+    return storing;
+  }
+
+  const timer = setInterval(() => counted.size > 0 && storeNext(), everyMs);
+  timer.unref();
+
+  return {
+    count(metric, { caller, platform }) {
+      const key = `${metric}/${now().toISOString().slice(0, 10)}`;
+      const day = counted.get(key) ?? {};
+      counted.set(key, merge(day, { [orgOf(caller)]: { [archOf(platform)]: 1 } }));
+    },
+    async read(metric, { date, org, arch }) {
+      await storeNext();
+      const entries =
+        date === undefined
+          ? (await days.entries({ prefix: `${metric}/`, limit: MAX_DAYS })).map(({ value }) => value)
+          : [(await days.find(`${metric}/${date}`)) ?? {}];
+      const orgs: Record<string, number> = {};
+      let count = 0;
+      for (const [name, archs] of entries.flatMap(day => Object.entries(day))) {
+        if (org !== undefined && name !== org) continue;
+        const used = Object.entries(archs).reduce(
+          (sum, [of, n]) => (arch === undefined || of === arch ? sum + n : sum),
+          0,
+        );
+        count += used;
+        if (name !== '' && used > 0) orgs[name] = (orgs[name] ?? 0) + used;
+      }
+      return { count, orgs };
+    },
+    async close() {
+      clearInterval(timer);
+      await storeNext();
+    },
+  };
+}
+
+function merge(day: Day, added: Day): Day {
+  const merged: Day = { ...day };
+  for (const [org, archs] of Object.entries(added)) {
+    const name = Object.hasOwn(merged, org) || Object.keys(merged).length < MAX_ORGS ? org : OTHERS;
+    const counts = { ...(Object.hasOwn(merged, name) ? merged[name] : {}) };
+    for (const [arch, count] of Object.entries(archs)) {
+      const known = Object.hasOwn(counts, arch) || Object.keys(counts).length < MAX_ARCHS ? arch : OTHERS;
+      counts[known] = (counts[known] ?? 0) + count;
+    }
+    merged[name] = counts;
+  }
+  return merged;
+}
+
+/** The domain of a name that is an address of mail, else the name. */
+function orgOf(caller: string): string {
+  return caller.slice(caller.lastIndexOf('@') + 1);
+}
+
+function archOf(platform: string | undefined): string {
+  return (
+    platform
+      ?.split(',', 1)[0]
+      ?.split('/')
+      .find(part => part !== 'linux' && part !== 'windows') ?? ''
+  );
+}

@@ -1,0 +1,240 @@
+// The scans of this service: each of what is to be pulled, once for all who want it, few at a time, resumed after a restart.
+import { createHash } from 'node:crypto';
+import pLimit from 'p-limit';
+import type { Logger } from 'pino';
+import { z } from 'zod';
+import { createNotifier } from '../builds/queue/notifier.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { createCollection } from '../state/collection.ts';
+import type { RecordStore } from '../state/store.ts';
+import { hasScanEnded, type ScanRecord, scanIdSchema, scanRecordSchema } from './record.ts';
+import { summarize } from './report.ts';
+import { ScanFailure, type ScannedImage, type Scanner } from './scanner.ts';
+
+export interface Scans {
+  /** Whether there is a scanner. Without one nothing is scanned. */
+  readonly isAvailable: boolean;
+  /** The scan of a subject: one under way, or a fresh result, else a new one, which waits for `start`. Durable when it resolves. Throws TOOMANYREQUESTS. */
+  open(subject: ScanSubject): Promise<ScanRecord>;
+  /** Begins a scan that `open` gave, unless it has begun. `token` is the id by which the image is found, also after a restart. */
+  start(id: string, token: string): Promise<void>;
+  /** Undefined for an unknown id, or one whose record has expired. */
+  find(id: string): Promise<ScanRecord | undefined>;
+  /** Whether a further caller, by its subject, has requested this scan. */
+  wasRequestedBy(id: string, caller: string): Promise<boolean>;
+  /** The id of the latest scan of what a build has made. */
+  findOfBuild(buildId: string): Promise<string | undefined>;
+  /** Resolves with the record once the scan has ended or the service stops; undefined for an unknown id. Rejects with the signal's reason. */
+  wait(id: string, signal: AbortSignal): Promise<ScanRecord | undefined>;
+  /** SPDX as JSON; undefined where there is none. */
+  findSpdx(id: string): Promise<string | undefined>;
+  close(): Promise<void>;
+}
+
+interface ScanSubject extends Pick<ScanRecord, 'image' | 'repository' | 'caller' | 'buildId'> {
+  /** All that decides what is scanned: equal ones are scanned once. */
+  readonly key: unknown;
+}
+
+interface ScansPolicy {
+  readonly concurrency: number;
+  /** How many may wait or run at a time. */
+  readonly maxQueued: number;
+  /** How long a result is good: new vulnerabilities become known. */
+  readonly freshMs: number;
+  readonly keepMs: number;
+}
+
+interface ScansDeps {
+  readonly records: RecordStore;
+  /** Undefined where none is configured. */
+  readonly scanner: Scanner | undefined;
+  /** The image of a token, as it will be pulled: waits until it is built. Throws ScanFailure or RegistryError. */
+  readonly openImage: (token: string, signal: AbortSignal) => Promise<ScannedImage>;
+  /** Called once for each scan that has succeeded. */
+  readonly onEnded?: (scan: ScanRecord) => void;
+  readonly policy: ScansPolicy;
+  readonly now: () => Date;
+  readonly log: Logger;
+}
+
+/** From `open` to `start`, at most: whatever takes longer has failed. */
+const START_MS = 60_000;
+const MAX_KEPT = 1000;
+const MAX_LOG = 64 * 1024;
+const MAX_REASON = 1000;
+/** In characters. */
+const MAX_SPDX = 4 * 1024 * 1024;
+const MAX_RESUMED = 1000;
+
+/** Continues the scans that an earlier process left unfinished. */
+export async function createScans({
+  records,
+  scanner,
+  openImage,
+  onEnded,
+  policy,
+  now,
+  log,
+}: ScansDeps): Promise<Scans> {
+  const scans = createCollection({ store: records, name: 'scan', schema: scanRecordSchema });
+  const attempts = createCollection({ store: records, name: 'scan-attempt', schema: scanIdSchema });
+  const callers = createCollection({ store: records, name: 'scan-caller', schema: z.literal(true) });
+  const builds = createCollection({ store: records, name: 'scan-build', schema: scanIdSchema });
+  const unfinished = createCollection({ store: records, name: 'scan-open', schema: z.string() });
+  const bills = createCollection({ store: records, name: 'scan-spdx', schema: z.string() });
+  const closing = new AbortController();
+  const limit = pLimit(policy.concurrency);
+  const ended = createNotifier();
+  /** By id: scans that wait or run here. */
+  const jobs = new Map<string, Promise<void>>();
+  let opening: Promise<unknown> = Promise.resolve();
+
+  const expiry = () => ({ expiresAt: new Date(now().getTime() + policy.keepMs) });
+
+  async function openOne({ key, ...subject }: ScanSubject): Promise<ScanRecord> {
+    const hex = createHash('sha256').update(JSON.stringify(key)).digest('hex').slice(0, 16);
+    const latestId = await attempts.find(hex);
+    const latest = latestId === undefined ? undefined : await scans.find(latestId);
+    if (latest && isUsable(latest)) {
+      const { caller } = subject;
+      if (caller !== '' && caller !== latest.caller) await callers.put(callerKey(latest.id, caller), true, expiry());
+      return latest;
+    }
+    if (jobs.size >= policy.maxQueued) {
+      const reason = `${jobs.size} scans wait already, the maximum (scans.queue): try again when some have ended`;
+      throw new RegistryError('TOOMANYREQUESTS', reason, { status: 429, retryAfterSeconds: 30 });
+    }
+    const id = `sc-${hex}_${Number(latestId?.split('_').at(-1) ?? 0) + 1}`;
+    const record = scanRecordSchema.parse({ ...subject, id, status: 'queued', createdAt: now().toISOString() });
+    const ofBuild = subject.buildId === undefined ? [] : [builds.putting(subject.buildId, id, expiry())];
+    await records.write([scans.putting(id, record, expiry()), attempts.putting(hex, id, expiry()), ...ofBuild]);
+    return record;
+  }
+
+  function isUsable(scan: ScanRecord): boolean {
+    if (!hasScanEnded(scan)) return jobs.has(scan.id) || Date.parse(scan.createdAt) + START_MS > now().getTime();
+    const endedAt = Date.parse(scan.endedAt ?? scan.createdAt);
+    return scan.status === 'succeeded' && endedAt + policy.freshMs > now().getTime();
+  }
+
+  function begin(id: string, token: string): void {
+    if (jobs.has(id)) return;
+    const job = work(id, token)
+      .catch(error => {
+        if (!closing.signal.aborted) log.error({ err: error, scan: id }, 'the result of a scan cannot be stored');
+      })
+      .finally(() => {
+        jobs.delete(id);
+        ended.notify();
+      });
+    jobs.set(id, job);
+  }
+
+  async function work(id: string, token: string): Promise<void> {
+    const logged = createLog();
+    try {
+      const image = await openImage(token, closing.signal);
+      await limit(() => scan(id, image, logged));
+    } catch (error) {
+      closing.signal.throwIfAborted();
+      if (!(error instanceof ScanFailure || error instanceof RegistryError))
+        log.error({ err: error, scan: id }, 'a scan failed');
+      await finish(id, { status: 'failed', reason: reasonOf(error), logs: logged.text });
+    }
+  }
+
+  async function scan(id: string, image: ScannedImage, logged: Log): Promise<void> {
+    closing.signal.throwIfAborted();
+    if (!scanner) throw new ScanFailure('no scanner is configured any more (scans in veneer.yaml)');
+    await update(id, { status: 'running', startedAt: now().toISOString() });
+    const { found, spdx } = await scanner(image, logged.add, closing.signal);
+    const isKept = spdx !== undefined && spdx.length <= MAX_SPDX;
+    if (isKept) await bills.put(id, spdx, expiry());
+    else if (spdx !== undefined) logged.add(`the SBOM has more than ${MAX_SPDX} characters, and is not kept`);
+    const platforms = image.images.map(({ platform }) => platform);
+    const result = { ...summarize(found, MAX_KEPT), platforms, digest: image.digest, logs: logged.text };
+    await finish(id, { status: 'succeeded', ...result });
+  }
+
+  async function update(id: string, change: Partial<ScanRecord>): Promise<ScanRecord | undefined> {
+    const record = await scans.find(id);
+    if (!record) return undefined;
+    const changed = { ...record, ...change };
+    await scans.put(id, changed, expiry());
+    return changed;
+  }
+
+  async function finish(id: string, change: Partial<ScanRecord>): Promise<void> {
+    const record = await update(id, { ...change, endedAt: now().toISOString() });
+    await unfinished.delete(id);
+    if (!record) return;
+    log.info(
+      { scan: id, image: record.image, status: record.status, counts: record.counts, reason: record.reason },
+      'scan ended',
+    );
+    if (record.status === 'succeeded') onEnded?.(record);
+  }
+
+  for (const { key, value } of await unfinished.entries({ limit: MAX_RESUMED })) begin(key, value);
+
+  return {
+    isAvailable: scanner !== undefined,
+    open(subject) {
+      // One after the other: equal subjects get one scan.
+      const opened = opening.then(() => openOne(subject));
+      opening = opened.catch(() => {});
+      return opened;
+    },
+    async start(id, token) {
+      const record = await scans.find(id);
+      if (!record || hasScanEnded(record) || jobs.has(id)) return;
+      await unfinished.put(id, token, expiry());
+      begin(id, token);
+    },
+    find: id => scans.find(id),
+    wasRequestedBy: (id, caller) => callers.has(callerKey(id, caller)),
+    findOfBuild: buildId => builds.find(buildId),
+    async wait(id, signal) {
+      while (jobs.has(id)) await ended.wait(signal);
+      return scans.find(id);
+    },
+    findSpdx: id => bills.find(id),
+    async close() {
+      closing.abort();
+      await Promise.all(jobs.values());
+    },
+  };
+}
+
+function callerKey(id: string, caller: string): string {
+  return `${id} ${caller}`;
+}
+
+interface Log {
+  readonly text: string;
+  add(line: string): void;
+}
+
+/** The end of what was logged. */
+function createLog(): Log {
+  let text = '';
+  return {
+    get text() {
+      return text;
+    },
+    add(line) {
+      text = `${text}${line}\n`.slice(-MAX_LOG).toWellFormed();
+    },
+  };
+}
+
+/** What only operators should know of an error is for the log. */
+function reasonOf(error: unknown): string {
+  const isKnown = error instanceof ScanFailure || error instanceof RegistryError;
+  const reason = isKnown ? error.message : 'internal error: the log of Veneer has the cause';
+  return reason
+    .replaceAll(/[\s\p{Cc}]+/gu, ' ')
+    .slice(0, MAX_REASON)
+    .toWellFormed();
+}
