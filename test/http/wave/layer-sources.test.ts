@@ -22,7 +22,11 @@ describe('a layer at an address', () => {
     ['/layer', { gzipSize: 5 }, 'layers[0]: layer: gzipSize is 5, but there are more bytes than that'],
     ['/layer', { gzipSize: 9999 }, 'layers[0]: layer: gzipSize is 9999, but there are'],
     ['/layer', { tarDigest: WRONG }, `layers[0]: layer: tarDigest is ${WRONG}, but the unpacked bytes have digest`],
-    ['/layer', { mediaType: ZSTD }, `containerConfig.layers[0].mediaType: is ${ZSTD}, but the bytes have the`],
+    [
+      '/layer',
+      { mediaType: ZSTD },
+      `containerConfig.layers[0].mediaType: is ${ZSTD}, but the layer has the compression`,
+    ],
     ['/none', {}, 'layer: status 404'],
     ['/page', {}, 'layers[0]: layer: not a tar'],
     ['/empty', {}, 'layers[0]: layer: it is empty'],
