@@ -48,6 +48,10 @@ interface Flags {
   readonly dataDir?: string;
 }
 
+/** In characters. Above the command, which runs while this module is evaluated. */
+const ACCESS_LOG_BUFFER = 16 * 1024;
+const ACCESS_LOG_FLUSH_MS = 200;
+
 const command = new Command('veneer')
   .description('A registry proxy that puts a thin layer on any container image as it is pulled.')
   .version(manifest.version)
@@ -237,10 +241,6 @@ interface Logs {
   readonly accessLog: Logger;
   readonly format: 'json' | 'pretty';
 }
-
-/** In characters. */
-const ACCESS_LOG_BUFFER = 16 * 1024;
-const ACCESS_LOG_FLUSH_MS = 200;
 
 /** Lines of the access log are written many at a time, and any other line at once, with those before it. */
 function createLogs({ log: { level, format: wanted } }: Config): Logs {
