@@ -25,7 +25,7 @@ async function guard(settings: Parameters<typeof startGuarded>[0] = {}): Promise
 
 /** What each route answers to each of its methods, and to a preflight, when it is asked with these headers. */
 async function askAll({ app }: TestServer, headers: Readonly<Record<string, string>>) {
-  const routes = listRoutes(app).filter(({ path }) => !path.startsWith('/health/'));
+  const routes = listRoutes(app).filter(({ path }) => !/^\/health(?:z$|\/)/.test(path));
   const preflights = routes.map(({ path }) => ({ name: `OPTIONS ${path}`, method: 'OPTIONS', path }));
   const unknown = { name: 'nothing', method: 'GET', path: '/nothing/here' };
   const answers: { readonly name: string; readonly status: number; readonly headers: Headers }[] = [];
