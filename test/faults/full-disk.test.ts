@@ -267,7 +267,7 @@ describe.skipIf(missing)(`what is asked of a full disk${missing ? ` (${missing})
       expect([name, status, message]).toEqual([name, 507, expect.stringMatching(/disk|room/)]);
     }
     await expect(disk.veneer('token', 'create', '--name', 'more', '--pull', '**')).rejects.toThrow(
-      /^the disk of the record store is full: make room on it/m,
+      /^the disk of the record store is full: free some space/m,
     );
 
     expect(await statusOf('/v2/lab/library/app/manifests/1')).toBe(200);
@@ -344,7 +344,7 @@ describe.skipIf(missing)(`what is asked of a full disk${missing ? ` (${missing})
     await disk.fill();
     await disk.restart('SIGKILL', disk.fill);
     expect(await told()).toEqual([expect.stringContaining('no disk space for')]);
-    expect(disk.readOutput()).toContain('layers of rules wait');
+    expect(disk.readOutput()).toContain('layers of rules are not available yet');
     const refused = await send('GET', '/v2/lab/ruled/app/manifests/1');
     expect([refused.status, refused.text]).toEqual([
       503,
