@@ -22,7 +22,10 @@ export function podCases(getPlace: () => Place): void {
     describe('ends before its time', () => {
       test('that takes longer than its Job may is a time-out', async () => {
         const { failure } = await fail({}, { run: 'sleep 600', spec: { timeoutMs: 12_000 } });
-        expect(failure).toMatchObject({ kind: 'timeout', reason: expect.stringContaining('did not finish within 12 s') });
+        expect(failure).toMatchObject({
+          kind: 'timeout',
+          reason: expect.stringContaining('did not finish within 12 s'),
+        });
       });
 
       test('that takes more memory than it may says what the limit is', async () => {
