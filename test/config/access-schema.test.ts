@@ -6,7 +6,7 @@ const schema = accessSchema({ KEY: 'a key' });
 const grant = { repositories: ['local/**'], allow: ['pull'] };
 
 test('nothing is granted by an empty one', () => {
-  expect(schema.parse({})).toEqual({ grants: [], tokenTtlMs: 300_000 });
+  expect(schema.parse({})).toEqual({ credentialKeys: [], grants: [], tokenTtlMs: 300_000 });
 });
 
 test('all is read', () => {
@@ -15,7 +15,10 @@ test('all is read', () => {
     { anyone: true, ...grant },
   ];
   const value = { htpasswd: './htpasswd', tokenTtl: '1m', signingKey: { env: 'KEY' }, grants };
-  expect(schema.parse(value)).toEqual({ htpasswd: './htpasswd', tokenTtlMs: 60_000, signingKey: 'a key', grants });
+  expect(schema.parse(value)).toEqual({
+    ...{ htpasswd: './htpasswd', tokenTtlMs: 60_000, signingKey: 'a key', grants },
+    credentialKeys: [],
+  });
 });
 
 test('a right to administer is a grant of its own, and one to build needs no push', () => {
