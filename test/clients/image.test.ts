@@ -38,7 +38,7 @@ describe.skipIf(missing)(`the image${missing ? ` (${missing})` : ''}`, { timeout
     host = (await lab.keep(startDocker(lab.folder))).host;
     images = await makeServiceImage(lab);
     service = await lab.keep(runService(host, lab, images.image));
-  }, 180_000);
+  }, 500_000);
 
   afterAll(() => lab?.close(), 60_000);
 

@@ -43,7 +43,7 @@ export async function buildImage({
     ...['--local', `context=${context}`, '--local', `dockerfile=${context}`],
     ...['--output', `type=image,name=${image},push=true,compression=${compression}`],
   ];
-  await run(clientPath('buildctl'), args, { env });
+  await run(clientPath('buildctl'), args, { env, timeoutMs: 400_000 });
 }
 
 /** What the source image is made of, below the folder. */
