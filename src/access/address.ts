@@ -56,9 +56,15 @@ export interface TrustedProxies {
 
 interface Forwarding {
   isTrusted(address: string | undefined): boolean;
-  /** The client's address: of the peer, or where that is trusted, the last in its header that is not a trusted proxy's. */
+  /**
+   * The client's address: of the peer, or where that is trusted, the last in its header that is not a trusted proxy's. `unknown` where a proxy
+   * gives no address for it; the peer's own without the header.
+   */
   findClient(peer: string | undefined, header: (name: string) => string | undefined): string | undefined;
 }
+
+/** Not local, and in no network. */
+const UNKNOWN = 'unknown';
 
 /** A client that claims more has not come through that many proxies. */
 const MAX_HOPS = 32;
@@ -79,8 +85,8 @@ export function createForwarding({ addresses, header: name }: TrustedProxies): F
       if (!isTrusted(address)) return address;
       let client = address;
       for (const hop of parseHops(header(name), name)) {
-        // Beyond what is no address nothing is known.
-        if (hop === undefined) break;
+        // A client that its proxy does not name must not count as that proxy, which may be local.
+        if (hop === undefined) return UNKNOWN;
         client = hop;
         if (!isTrusted(hop)) break;
       }

@@ -21,10 +21,10 @@ test.each([
   ['an IPv6 client', 'fd00::5', '[2001:db8::9]:4711', '2001:db8::9'],
   ['an IPv4 peer of an IPv6 socket', '::ffff:10.0.0.5', '203.0.113.9', '203.0.113.9'],
   ['an untrusted one of them', '::ffff:192.0.2.1', '203.0.113.9', '192.0.2.1'],
-  ['a hop that is no address', '10.0.0.5', '203.0.113.9, unknown', '10.0.0.5'],
-  ['a hop behind a proxy that is no address', '10.0.0.5', 'evil, 10.9.9.9', '10.9.9.9'],
+  ['a hop that is no address', '10.0.0.5', '203.0.113.9, unknown', 'unknown'],
+  ['a hop behind a proxy that is no address', '10.0.0.5', 'evil, 10.9.9.9', 'unknown'],
   ['nothing but proxies', '10.0.0.5', '10.0.0.7, 10.0.0.6', '10.0.0.7'],
-  ['an empty header', '10.0.0.5', '', '10.0.0.5'],
+  ['an empty header', '10.0.0.5', '', 'unknown'],
 ])('finds %s', (_, peer, forwarded, client) => {
   expect(find(peer, { 'X-Forwarded-For': forwarded })).toBe(client);
 });
@@ -35,8 +35,8 @@ test.each([
   ['proto=https; For="[2001:db8::9]:4711"', '2001:db8::9'],
   ['for=1.1.1.1, for=203.0.113.9', '203.0.113.9'],
   ['for="1.1.1.1, for=203.0.113.9', '203.0.113.9'],
-  ['for=_hidden', '10.0.0.5'],
-  ['by=203.0.113.9', '10.0.0.5'],
+  ['for=_hidden', 'unknown'],
+  ['by=203.0.113.9', 'unknown'],
 ])('reads Forwarded: %s', (forwarded, client) => {
   expect(find('10.0.0.5', { Forwarded: forwarded }, 'Forwarded')).toBe(client);
 });
