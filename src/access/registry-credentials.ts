@@ -3,7 +3,7 @@ import { createCipheriv, createDecipheriv, createHash, hkdfSync, randomBytes } f
 import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
 import { createCollection } from '../state/collection.ts';
-import type { RecordStore } from '../state/store.ts';
+import { entriesOf, type RecordStore } from '../state/store.ts';
 import { AccessFault } from './access.ts';
 import { readOrMake } from './keys.ts';
 
@@ -42,7 +42,6 @@ const KEY_BYTES = 32;
 /** Of a key as text: fewer could be guessed by who has the records. */
 const MIN_KEY_CHARACTERS = 32;
 const MAX_PER_CALLER = 100;
-const PAGE = 1000;
 
 const recordSchema = z.object({
   subject: z.string(),
@@ -117,18 +116,12 @@ export async function createRegistryCredentials({
 
   async function sealAgain(): Promise<void> {
     let lost = 0;
-    for (let after = ''; ; ) {
-      const entries = await collection.entries({ after, limit: PAGE });
-      for (const { value } of entries) {
-        subjects.add(value.subject);
-        if (value.key === sealing.id) continue;
-        const opened = unsealRecord(value);
-        if (opened) await put(value.subject, value.registry, opened);
-        else lost += 1;
-      }
-      const last = entries.at(-1);
-      if (!last || entries.length < PAGE) break;
-      after = last.key;
+    for await (const { value } of entriesOf(collection, '')) {
+      subjects.add(value.subject);
+      if (value.key === sealing.id) continue;
+      const opened = unsealRecord(value);
+      if (opened) await put(value.subject, value.registry, opened);
+      else lost += 1;
     }
     if (lost > 0)
       onFault(`${lost} credentials of registries were sealed with a key that is not in access.credentialKeys`);
