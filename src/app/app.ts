@@ -25,6 +25,7 @@ import { type Clock, createClock } from '../state/clock.ts';
 import { lockDirectory, takeCrashMark } from '../state/data-directory.ts';
 import { createReserve } from '../state/reserve.ts';
 import { createBuildRateLimiter } from '../submit/rate-limited-builds.ts';
+import { normalizeName } from '../upstream/upstreams.ts';
 import { type Building, createBuilding } from './building.ts';
 import { createCaching } from './caching.ts';
 import { createHosting } from './hosting.ts';
@@ -99,7 +100,9 @@ async function openRooms(
   rooms: AsyncDisposableStack,
 ): Promise<Pick<App, 'answer' | 'reloadRules' | 'drain'> & { readonly app: Hono }> {
   const log = withBriefErrors(givenLog);
-  const observer = createObserver(createAccessLog(deps.accessLog ?? log, deps.accessLogFormat ?? 'json'));
+  const observer = createObserver(createAccessLog(deps.accessLog ?? log, deps.accessLogFormat ?? 'json'), {
+    upstreams: new Set([...Object.keys(config.upstreams), config.defaultUpstream].map(normalizeName)),
+  });
   const closing = <T extends { close(): unknown }>(room: T): T => {
     rooms.defer(async () => void (await room.close()));
     return room;

@@ -28,11 +28,15 @@ export interface Observer {
   readonly onBreaker: (change: BreakerChange) => void;
   /** Takes the time of a wait for a build. */
   readonly hold: <T>(waiting: Promise<T>) => Promise<T>;
-  /** Upstreams whose breaker is open. */
+  /** Of the configured upstreams those whose breaker is open: any other is one that a client has named. */
   readonly listBroken: () => readonly string[];
 }
 
-export function createObserver(writeAccessLog: WriteAccessLog): Observer {
+/** `upstreams`: the names of those that are configured. */
+export function createObserver(
+  writeAccessLog: WriteAccessLog,
+  { upstreams }: { readonly upstreams: ReadonlySet<string> },
+): Observer {
   const scope = createRequestScope();
   const broken = new Set<string>();
   const look = (result: CacheResult) => noteLookup(scope.current(), result);
@@ -53,8 +57,8 @@ export function createObserver(writeAccessLog: WriteAccessLog): Observer {
       request.upstreamMs += durationMs;
     },
     onBreaker({ upstream, state }) {
-      if (state === 'open') broken.add(upstream);
-      else broken.delete(upstream);
+      if (state === 'closed') broken.delete(upstream);
+      else if (upstreams.has(upstream)) broken.add(upstream);
     },
     async hold(waiting) {
       const request = scope.current();
