@@ -46,6 +46,36 @@ export function formatLogEntry(entry: LogEntry): string {
     .trimEnd();
 }
 
+/** The end of a log, of at most `maxCharacters`, gathered line by line. */
+export interface LogTail {
+  readonly text: string;
+  add(line: string): void;
+}
+
+export function createLogTail(maxCharacters: number): LogTail {
+  let text = '';
+  return {
+    get text() {
+      return text.slice(-maxCharacters).toWellFormed();
+    },
+    add(line) {
+      text += `${line}\n`;
+      // Not for each line: cutting copies all of it.
+      if (text.length > 2 * maxCharacters) text = text.slice(-maxCharacters);
+    },
+  };
+}
+
+/** The end of a build's log as text; undefined where there is none. */
+export async function readLogEnd(
+  entries: AsyncIterable<LogEntry> | undefined,
+  maxCharacters: number,
+): Promise<string | undefined> {
+  const tail = createLogTail(maxCharacters);
+  for await (const entry of entries ?? []) tail.add(formatLogEntry(entry));
+  return tail.text || undefined;
+}
+
 /** A step's name may have the platform already. */
 function placeOf({ platform, step }: LogEntry): readonly string[] {
   const isNamed = platform !== undefined && step?.includes(platform);

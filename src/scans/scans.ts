@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import { z } from 'zod';
+import { createLogTail, type LogTail } from '../builds/progress.ts';
 import { createNotifier } from '../builds/queue/notifier.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { createCollection } from '../state/collection.ts';
@@ -132,7 +133,7 @@ export async function createScans({
   }
 
   async function work(id: string, token: string): Promise<void> {
-    const logged = createLog();
+    const logged = createLogTail(MAX_LOG);
     try {
       const image = await openImage(token, closing.signal);
       await limit(() => scan(id, image, logged));
@@ -144,7 +145,7 @@ export async function createScans({
     }
   }
 
-  async function scan(id: string, image: ScannedImage, logged: Log): Promise<void> {
+  async function scan(id: string, image: ScannedImage, logged: LogTail): Promise<void> {
     closing.signal.throwIfAborted();
     if (!scanner) throw new ScanFailure('no scanner is configured any more (scans in veneer.yaml)');
     await update(id, { status: 'running', startedAt: now().toISOString() });
@@ -209,24 +210,6 @@ export async function createScans({
 
 function callerKey(id: string, caller: string): string {
   return `${id} ${caller}`;
-}
-
-interface Log {
-  readonly text: string;
-  add(line: string): void;
-}
-
-/** The end of what was logged. */
-function createLog(): Log {
-  let text = '';
-  return {
-    get text() {
-      return text;
-    },
-    add(line) {
-      text = `${text}${line}\n`.slice(-MAX_LOG).toWellFormed();
-    },
-  };
 }
 
 /** What only operators should know of an error is for the log. */

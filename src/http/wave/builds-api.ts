@@ -4,7 +4,7 @@ import type { Logger } from 'pino';
 import { CONTEXTS_PATH, type ContextOffers } from '../../builds/backends/kubernetes/archive.ts';
 import type { Builds } from '../../builds/builds.ts';
 import { findCondaLock } from '../../builds/packages/conda-templates.ts';
-import { formatLogEntry } from '../../builds/progress.ts';
+import { readLogEnd } from '../../builds/progress.ts';
 import { type BuildRecord, buildRecordSchema } from '../../builds/record.ts';
 import type { Origins } from '../../pull/origin.ts';
 import type { Scans } from '../../scans/scans.ts';
@@ -57,12 +57,9 @@ export function createBuildsApi(deps: {
   }
 
   /** The end of the log of a finished build; undefined where there is none. */
-  async function readLogEnd(c: Context, build: BuildRecord): Promise<string | undefined> {
+  async function findLogs(c: Context, build: BuildRecord): Promise<string | undefined> {
     if (!hasEnded(build)) return undefined;
-    const entries = await builds.openLog(build.id, { follow: false, signal: c.req.raw.signal });
-    let text = '';
-    for await (const entry of entries ?? []) text = `${text}${formatLogEntry(entry)}\n`.slice(-MAX_LOG_IN_RECORD);
-    return text || undefined;
+    return readLogEnd(await builds.openLog(build.id, { follow: false, signal: c.req.raw.signal }), MAX_LOG_IN_RECORD);
   }
 
   /** The lock file that conda printed during the build. Throws 404 with the reason where there is none. */
@@ -82,7 +79,7 @@ export function createBuildsApi(deps: {
     const change = (c: Context) => getBuild(c, prefix, ['pull', 'build']);
     app.get(`${path}/:id`, async c => {
       const build = await see(c);
-      const logs = prefix === 'mr' ? await readLogEnd(c, build) : undefined;
+      const logs = prefix === 'mr' ? await findLogs(c, build) : undefined;
       return c.json(describeFor(c)(build, { logs, scanId: await scans.findOfBuild(build.id) }));
     });
     app.get(`${path}/:id/status`, async c => {

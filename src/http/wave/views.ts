@@ -3,8 +3,7 @@ import { createHash } from 'node:crypto';
 import { type Context, Hono } from 'hono';
 import { html, raw } from 'hono/html';
 import type { Builds } from '../../builds/builds.ts';
-import { formatLogEntry } from '../../builds/progress.ts';
-import type { BuildRecord } from '../../builds/record.ts';
+import { readLogEnd } from '../../builds/progress.ts';
 import type { Inspect } from '../../pull/images.ts';
 import type { Origins } from '../../pull/origin.ts';
 import type { Scans } from '../../scans/scans.ts';
@@ -38,21 +37,15 @@ export function createViews(deps: ViewsDeps): Hono {
   const hostOf = (c: Context) => findPublicHost(publicUrl, c.req.header('Host'));
   const addressOf = (c: Context) => (image: string) => imageAddress(image, origins, hostOf(c));
 
-  async function readLog(c: Context, { id }: BuildRecord): Promise<string> {
-    const entries = await builds.openLog(id, { follow: false, signal: c.req.raw.signal });
-    let text = '';
-    for await (const entry of entries ?? []) text = `${text}${formatLogEntry(entry)}\n`.slice(-MAX_LOG);
-    return text;
-  }
-
   async function showBuild(c: Context, kind: 'bd' | 'mr'): Promise<Response> {
     const build = await getBuild(c, kind, ['pull']);
     const scanId = await scans.findOfBuild(build.id);
     const { failure: _, platforms: __, ...record } = buildResponse(build, addressOf(c)(build.image), { scanId });
-    const log = await readLog(c, build);
+    const entries = await builds.openLog(build.id, { follow: false, signal: c.req.raw.signal });
+    const log = await readLogEnd(entries, MAX_LOG);
     return page(c, `${kind === 'bd' ? 'Build' : 'Mirror'} ${build.id}`, [
       fields(record),
-      html`<h2>Log</h2><p><a href="${buildLogPath(build.id)}">whole, as text</a></p><pre>${log || 'none yet'}</pre>`,
+      html`<h2>Log</h2><p><a href="${buildLogPath(build.id)}">whole, as text</a></p><pre>${log ?? 'none yet'}</pre>`,
     ]);
   }
 
