@@ -5,7 +5,7 @@ import { isBuild, MissingRight, subjectOf } from '../../access/access.ts';
 import type { RegistryCredentials } from '../../access/registry-credentials.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { callerOf, requireCaller } from '../middleware/authentication.ts';
-import { type BodyLimits, withJson } from '../wave/json-body.ts';
+import { type BodyLimits, parseFields, withJson } from '../wave/json-body.ts';
 
 const MAX_NAME = 255;
 const MAX_PASSWORD = 8192;
@@ -50,7 +50,9 @@ export function createRegistriesApi({
   app.put('/v1/registries/:registry', async c => {
     const { store, subject } = ownerOf(c);
     const registry = nameRegistry(c.req.param('registry'));
-    const { userName, password } = await withJson(c, limits, async body => parseCredentials(body));
+    const { userName, password } = await withJson(c, limits, async body =>
+      parseFields(registryCredentialsSchema, body),
+    );
     await store.set(subject, registry, { username: userName, password });
     return c.json({ registry, userName });
   });
@@ -62,12 +64,4 @@ export function createRegistriesApi({
     throw new ApiError(404, `you have stored no credentials of ${registry}`);
   });
   return app;
-}
-
-/** No cause: it would hold what was sent. */
-function parseCredentials(body: unknown): z.infer<typeof registryCredentialsSchema> {
-  const { data, error } = registryCredentialsSchema.safeParse(body);
-  if (data) return data;
-  const { path = [], message = 'invalid' } = error.issues[0] ?? {};
-  throw new ApiError(400, path.length > 0 ? `${path.join('.')}: ${message}` : 'the body must be a JSON object');
 }

@@ -44,6 +44,23 @@ export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: u
   }
 }
 
+/** What a body is by its schema. Throws ApiError, which names the first fault, and has no cause: that would hold what was sent. */
+export function parseFields<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
+  const { success, data, error } = schema.safeParse(body);
+  if (success) return data;
+  throw new ApiError(400, describeFault(error));
+}
+
+/** The first fault, such as "containerConfig.env[2]: must be KEY=VALUE with a non-empty key". */
+export function describeFault(error: z.ZodError): string {
+  const { path = [], message = 'invalid' } = error.issues[0] ?? {};
+  if (path.length === 0) return 'the body must be a JSON object';
+  const field = path.map((step, at) =>
+    typeof step === 'number' ? `[${step}]` : `${at > 0 ? '.' : ''}${String(step)}`,
+  );
+  return `${field.join('').slice(0, 200)}: ${message}`;
+}
+
 async function read(c: Context, maxBytes: number, room: Room): Promise<Uint8Array> {
   if (Number(c.req.header('Content-Length') ?? 0) > maxBytes) throw tooLarge(maxBytes);
   const chunks: Uint8Array[] = [];

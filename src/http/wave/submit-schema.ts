@@ -11,6 +11,7 @@ import { ApiError } from '../../submit/errors.ts';
 import type { SubmitRequest, SubmitSource } from '../../submit/request.ts';
 import { BUILD_KEYS, type BuildLimits, createBuildSchema, fileSchema, packagesSchema } from './build-schema.ts';
 import { CONFIG_KEYS, createConfigSchema, dropUnset, LAYER_KEYS, wholeNumberSchema } from './config-schema.ts';
+import { describeFault } from './json-body.ts';
 
 export interface SubmitLimits extends BuildLimits {
   /** How many containerIncludes there may be. */
@@ -57,7 +58,7 @@ const MIRRORED = 'copies an image as it is: it takes containerImage, and neither
 
 function check<T>(schema: z.ZodType<T>, body: unknown): T {
   const { data, error } = schema.safeParse(body);
-  if (error) throw new ApiError(400, describe(error), { cause: error });
+  if (error) throw new ApiError(400, describeFault(error), { cause: error });
   return data;
 }
 
@@ -194,14 +195,4 @@ function toPlatforms(text: string): readonly Platform[] {
     if (!(error instanceof InvalidPlatform)) throw error;
     throw new ApiError(400, `containerPlatform: ${error.message}`, { cause: error });
   }
-}
-
-/** The first fault, such as "containerConfig.env[2]: must be KEY=VALUE with a non-empty key". */
-function describe(error: z.ZodError): string {
-  const { path = [], message = 'invalid' } = error.issues[0] ?? {};
-  if (path.length === 0) return 'the body must be a JSON object';
-  const field = path.map((step, at) =>
-    typeof step === 'number' ? `[${step}]` : `${at > 0 ? '.' : ''}${String(step)}`,
-  );
-  return `${field.join('').slice(0, 200)}: ${message}`;
 }

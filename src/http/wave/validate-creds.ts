@@ -3,10 +3,10 @@ import { Hono } from 'hono';
 import { z } from 'zod';
 import { atMost } from '../../oci/bounded.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { ApiError, toSourceError } from '../../submit/errors.ts';
+import { toSourceError } from '../../submit/errors.ts';
 import { requesterOf, requireCaller } from '../middleware/authentication.ts';
 import { dropUnset } from './config-schema.ts';
-import { type BodyLimits, withJson } from './json-body.ts';
+import { type BodyLimits, parseFields, withJson } from './json-body.ts';
 
 interface Credentials {
   readonly username: string;
@@ -43,7 +43,7 @@ export function createValidateCreds({ checkCredentials, consume, body: limits }:
   app.on('POST', PATHS, c =>
     withJson(c, limits, async body => {
       requireCaller(c);
-      const { userName, password, registry } = parse(body);
+      const { userName, password, registry } = parseFields(credentialsSchema, body);
       await consume(requesterOf(c));
       // Some write the address of the registry's API.
       const name = registry.replace(/^https?:\/\//i, '').replace(/\/.*$/s, '');
@@ -55,11 +55,4 @@ export function createValidateCreds({ checkCredentials, consume, body: limits }:
     }),
   );
   return app;
-}
-
-function parse(body: unknown): z.infer<typeof credentialsSchema> {
-  const { data, error } = credentialsSchema.safeParse(body);
-  if (data) return data;
-  const { path = [], message = 'invalid' } = error.issues[0] ?? {};
-  throw new ApiError(400, path.length === 0 ? 'the body must be a JSON object' : `${path.join('.')}: ${message}`);
 }

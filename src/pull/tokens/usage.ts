@@ -63,7 +63,9 @@ export function createUsage({ records, now, log, everyMs = EVERY_MS }: UsageDeps
     const taken = counted;
     counted = new Map();
     for (const [key, added] of taken) {
-      const day = merge((await days.find(key)) ?? {}, added);
+      const day: Day = (await days.find(key)) ?? {};
+      for (const [org, archs] of Object.entries(added))
+        for (const [arch, count] of Object.entries(archs)) add(day, [org, arch], count);
       await days.put(key, day, { expiresAt: new Date(now().getTime() + KEEP_MS) });
     }
   }
@@ -80,7 +82,8 @@ export function createUsage({ records, now, log, everyMs = EVERY_MS }: UsageDeps
     count(metric, { caller, platform }) {
       const key = `${metric}/${now().toISOString().slice(0, 10)}`;
       const day = counted.get(key) ?? {};
-      counted.set(key, merge(day, { [orgOf(caller)]: { [archOf(platform)]: 1 } }));
+      counted.set(key, day);
+      add(day, [orgOf(caller), archOf(platform)], 1);
     },
     async read(metric, { date, org, arch }) {
       await storeNext();
@@ -108,18 +111,18 @@ export function createUsage({ records, now, log, everyMs = EVERY_MS }: UsageDeps
   };
 }
 
-function merge(day: Day, added: Day): Day {
-  const merged: Day = { ...day };
-  for (const [org, archs] of Object.entries(added)) {
-    const name = Object.hasOwn(merged, org) || Object.keys(merged).length < MAX_ORGS ? org : OTHERS;
-    const counts = { ...(Object.hasOwn(merged, name) ? merged[name] : {}) };
-    for (const [arch, count] of Object.entries(archs)) {
-      const known = Object.hasOwn(counts, arch) || Object.keys(counts).length < MAX_ARCHS ? arch : OTHERS;
-      counts[known] = (counts[known] ?? 0) + count;
-    }
-    merged[name] = counts;
-  }
-  return merged;
+/** Changes the day. */
+function add(day: Day, [org, arch]: readonly [org: string, arch: string], count: number): void {
+  const name = nameIn(day, org, MAX_ORGS);
+  const archs = Object.hasOwn(day, name) ? day[name] : undefined;
+  const counts = archs ?? {};
+  if (!archs) day[name] = counts;
+  const known = nameIn(counts, arch, MAX_ARCHS);
+  counts[known] = (counts[known] ?? 0) + count;
+}
+
+function nameIn(names: Readonly<Record<string, unknown>>, name: string, max: number): string {
+  return Object.hasOwn(names, name) || Object.keys(names).length < max ? name : OTHERS;
 }
 
 /** The domain of a name that is an address of mail, else the name. */
