@@ -39,7 +39,7 @@ function describe(facts: RequestFacts, end: RequestEnd) {
     status: end.status,
     durationMs: tenths(end.durationMs),
     requestId: facts.id,
-    traceId: facts.traceparent?.traceId,
+    traceId: facts.traceId,
     address: facts.address,
     caller: facts.caller,
     userAgent: facts.userAgent,

@@ -15,7 +15,7 @@ export type CacheResult = (typeof cacheResults)[number];
 export interface RequestFacts {
   readonly id: string;
   /** Of the traceparent header; undefined without one. */
-  readonly traceparent: Traceparent | undefined;
+  readonly traceId: string | undefined;
   readonly method: string;
   /** Without what is a credential in it. */
   readonly path: string;
@@ -49,13 +49,6 @@ interface RequestError {
   readonly message: string;
 }
 
-/** W3C Trace Context. */
-interface Traceparent {
-  readonly traceId: string;
-  readonly spanId: string;
-  readonly isSampled: boolean;
-}
-
 /** The request that code runs for. */
 export interface RequestScope {
   run<T>(facts: RequestFacts, work: () => T): T;
@@ -78,11 +71,11 @@ interface NewRequest {
 const MAX_USER_AGENT = 256;
 
 export function beginRequest({ method, path, address, header }: NewRequest): RequestFacts {
-  const traceparent = parseTraceparent(header('traceparent'));
+  const traceId = findTraceId(header('traceparent'));
   const userAgent = header('user-agent');
   return {
-    id: requestId(header('x-request-id'), traceparent),
-    traceparent,
+    id: requestId(header('x-request-id'), traceId),
+    traceId,
     method,
     path,
     userAgent: userAgent === undefined ? undefined : printableAscii(userAgent.slice(0, MAX_USER_AGENT)),
@@ -110,18 +103,16 @@ export function noteLookup(facts: RequestFacts | undefined, result: CacheResult)
 const REQUEST_ID = /^[\w.~+/=:-]{1,128}$/;
 
 /** The client's own, else its trace, else a new one. */
-function requestId(given: string | undefined, traceparent: Traceparent | undefined): string {
+function requestId(given: string | undefined, traceId: string | undefined): string {
   if (given !== undefined && REQUEST_ID.test(given)) return given;
-  return traceparent?.traceId ?? randomUUID();
+  return traceId ?? randomUUID();
 }
 
-const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16})-([\da-f]{2})(?:$|-)/;
+const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}(?:$|-)/;
 
 /** Undefined for one that W3C Trace Context says to ignore. */
-function parseTraceparent(header: string | undefined): Traceparent | undefined {
-  const [, traceId, spanId, flags] = (header && TRACEPARENT.exec(header)) || [];
-  if (traceId === undefined || spanId === undefined || flags === undefined) return undefined;
-  return { traceId, spanId, isSampled: (Number.parseInt(flags, 16) & 1) === 1 };
+function findTraceId(header: string | undefined): string | undefined {
+  return header === undefined ? undefined : TRACEPARENT.exec(header)?.[1];
 }
 
 /** Terminals run what is not. */
