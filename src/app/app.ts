@@ -1,5 +1,4 @@
 // The composition root: wires all rooms by hand, here and in app/, from the configuration.
-import { setTimeout } from 'node:timers/promises';
 import { Hono } from 'hono';
 import { contextStorage } from 'hono/context-storage';
 import type { Logger } from 'pino';
@@ -265,10 +264,11 @@ async function openRooms(
     nameRegistry: registry => pulling.upstreams.get(registry).name,
     listNotes: async () => [clock.findDoubt(), await reserve.findNote()].filter(note => note !== undefined),
     ...{ checkReady, listFaults },
-    listTroubles: async () => [
+    listTroubles: () => [
       ...(isDraining ? [STOPPING] : []),
       ...observer.listBroken().map(upstreamTrouble),
-      ...(await Promise.race([building.platforms.list(), setTimeout(PROBE_MS, [], { ref: false })]))
+      ...building.platforms
+        .listKnown()
         .filter(({ fault }) => fault !== undefined)
         .map(builderTrouble),
     ],
@@ -300,9 +300,6 @@ async function openRooms(
     },
   };
 }
-
-/** A readiness probe does not wait longer for a builder. */
-const PROBE_MS = 500;
 
 const STOPPING: Trouble = { part: 'service', status: 'DOWN', fault: 'nobody', reason: 'it is stopping' };
 

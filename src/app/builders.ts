@@ -41,13 +41,18 @@ export function createBuilders(deps: BuildersDeps): Builders {
     backends,
     platforms: createPlatforms(backends, { onUnavailable, onError }),
   }));
+  let known: Platforms['listKnown'] = () => [];
   found
-    .then(({ platforms }) => announce(platforms, log))
+    .then(({ platforms }) => {
+      known = platforms.listKnown;
+      return announce(platforms, log);
+    })
     .catch(error => {
       if (!stop.signal.aborted) log.error({ err: error }, 'no builder can be used');
     });
   return {
     list: async () => (await found).platforms.list(),
+    listKnown: () => known(),
     assign: async (spec, without) => (await found).platforms.assign(spec, without),
     async sweep(isUnderWay) {
       const { backends } = await found.catch(() => ({ backends: [] }));

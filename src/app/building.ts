@@ -72,7 +72,7 @@ export interface Building {
   readonly builds: Builds;
   /** The contexts that pods fetch. */
   readonly buildContexts: ContextOffers;
-  readonly platforms: Pick<Builders, 'list'>;
+  readonly platforms: Pick<Builders, 'list' | 'listKnown'>;
   /** Removes work of builders that no build needs. Never rejects. */
   readonly sweepBuilders: () => Promise<void>;
   /** For pulls of what is missing. */

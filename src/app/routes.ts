@@ -104,7 +104,7 @@ interface RoutesDeps extends PullingParts {
   readonly checkReady: () => Promise<void>;
   readonly listNotes: () => Promise<readonly string[]>;
   readonly listFaults: () => readonly string[];
-  readonly listTroubles: () => Promise<readonly Trouble[]>;
+  readonly listTroubles: () => readonly Trouble[];
   /** Where upstreams receive clients' credentials. */
   readonly sealed?: SealedCredentials | undefined;
   /** Where callers have names: the credentials of registries that they have stored. */

@@ -10,16 +10,24 @@ type Assigned = ReadonlyMap<Backend, readonly Platform[]>;
 export interface Platforms {
   /** What each backend can build for at present, in the configured order. */
   list(): Promise<readonly Capabilities[]>;
+  /** The last answers, without waiting: backends are probed again in the background once theirs are old. Those that never answered are left out. */
+  listKnown(): readonly Capabilities[];
   /**
-   * Assigns each platform to the first backend, in the configured order, that supports it and the spec. No backend has an empty list. Throws UnsupportedPlatform unless each of the spec's platforms has a backend that is none of `without`.
+   * Assigns each platform to the first backend, in the configured order, that supports it and the spec. No backend has an empty list. Throws
+   * UnsupportedPlatform unless each of the spec's platforms has a backend that is none of `without`.
    */
   assign(spec: ContainerFileSpec, without?: ReadonlySet<Backend>): Promise<Assigned>;
 }
 
 export function createPlatforms(backends: readonly Backend[], options: ProbeOptions = {}): Platforms {
-  const list = createCapabilityProbe(backends, options);
+  const probes = backends.map(backend => cached(() => probe(backend, options), options));
+  const list = () => Promise.all(probes.map(({ ask }) => ask()));
   return {
     list,
+    listKnown() {
+      void list();
+      return probes.map(({ last }) => last()).filter(capabilities => capabilities !== undefined);
+    },
     async assign(spec, without = new Set()) {
       return assignPlatforms(
         spec,
@@ -67,14 +75,6 @@ interface ProbeOptions {
   readonly onError?: (name: string, error: unknown) => void;
 }
 
-/** Probes all backends; the result is in the configured order. */
-type Survey = () => Promise<readonly Capabilities[]>;
-
-function createCapabilityProbe(backends: readonly Backend[], options: ProbeOptions = {}): Survey {
-  const probes = backends.map(backend => cached(() => probe(backend, options), options));
-  return () => Promise.all(probes.map(capabilities => capabilities()));
-}
-
 async function probe(backend: Backend, options: ProbeOptions): Promise<Capabilities> {
   const { onUnavailable, onError } = options;
   const timeoutMs = options.timeoutMs ?? backend.answerTimeoutMs ?? 10_000;
@@ -100,8 +100,14 @@ function faultOf(error: unknown, timeoutMs: number): string {
   return INTERNAL_ERROR;
 }
 
+interface CachedProbe {
+  ask(): Promise<Capabilities>;
+  /** Whatever its age. */
+  last(): Capabilities | undefined;
+}
+
 /** Caches the answer; a single flight at a time. */
-function cached(work: () => Promise<Capabilities>, options: ProbeOptions): () => Promise<Capabilities> {
+function cached(work: () => Promise<Capabilities>, options: ProbeOptions): CachedProbe {
   const { freshMs = 60_000, retryMs = 5_000, now = () => new Date() } = options;
   let running: Promise<Capabilities> | undefined;
   let known: { readonly capabilities: Capabilities; readonly until: number } | undefined;
@@ -112,12 +118,15 @@ function cached(work: () => Promise<Capabilities>, options: ProbeOptions): () =>
     return capabilities;
   }
 
-  return async () => {
-    if (known && now().getTime() < known.until) return known.capabilities;
-    running ??= refresh().finally(() => {
-      running = undefined;
-    });
-    return running;
+  return {
+    last: () => known?.capabilities,
+    async ask() {
+      if (known && now().getTime() < known.until) return known.capabilities;
+      running ??= refresh().finally(() => {
+        running = undefined;
+      });
+      return running;
+    },
   };
 }
 

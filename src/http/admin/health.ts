@@ -20,7 +20,7 @@ export function createHealth(deps: {
   /** What does not keep requests from being served, and has to be known. */
   readonly listNotes?: (() => Promise<readonly string[]>) | undefined;
   /** Parts that do not work, beside the records. */
-  readonly listTroubles?: (() => Promise<readonly Trouble[]>) | undefined;
+  readonly listTroubles?: (() => readonly Trouble[]) | undefined;
   /** What can be built here for now. */
   readonly listBuilders: () => Promise<readonly Capabilities[]>;
 }): Hono {
@@ -31,7 +31,7 @@ export function createHealth(deps: {
     checkReady,
     listFaults,
     listNotes = async () => [],
-    listTroubles = async () => [],
+    listTroubles = () => [],
     listBuilders,
   } = deps;
   const app = new Hono();
@@ -42,7 +42,7 @@ export function createHealth(deps: {
   app.get('/health/live', c => c.json({ status: 'UP' }));
   for (const path of ['/health/ready', '/healthz']) {
     app.get(path, async c => {
-      const parts = [...(await listRecordTroubles()), ...(await listTroubles())];
+      const parts = [...(await listRecordTroubles()), ...listTroubles()];
       const notes = await listNotes().catch(() => []);
       const about = { ...(parts.length > 0 && { parts }), ...(notes.length > 0 && { notes }) };
       const down = parts.filter(({ status }) => status === 'DOWN');

@@ -138,6 +138,25 @@ test('believes an answer for a while, and asks a backend that did not answer soo
   expect(unavailable).toEqual(Array(3).fill('down: no answer'));
 });
 
+test('gives the last answers at once, and renews them in the background', async () => {
+  let time = 0;
+  let works = true;
+  const backend = create({
+    name: 'flapping',
+    async listPlatforms() {
+      if (!works) throw new BackendUnavailable('no answer');
+      return [parsePlatform('linux/amd64')];
+    },
+  });
+  const platforms = createPlatforms([backend], { freshMs: 10, retryMs: 10, now: () => new Date(time) });
+  expect(platforms.listKnown()).toEqual([]);
+  await expect.poll(() => platforms.listKnown()).toMatchObject([{ platforms: [{ os: 'linux' }] }]);
+  works = false;
+  time = 10;
+  expect(platforms.listKnown()).toMatchObject([{ platforms: [{ os: 'linux' }] }]);
+  await expect.poll(() => platforms.listKnown()).toMatchObject([{ fault: 'no answer', platforms: [] }]);
+});
+
 test('gives up on a backend that hangs', async () => {
   const hanging = create({
     name: 'hanging',
