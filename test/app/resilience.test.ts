@@ -258,6 +258,9 @@ test('an upstream that flaps is asked as the breaker lets it: stored tags are se
       const { status } = await get(`/v2/${NAME}/tags/list`);
       seen.push({ status, asked: app.registry.requests.length });
     }
+    const { status, parts = [] } = JSON.parse((await get('/health/ready')).text);
+    expect(status).toBe('UP');
+    expect(parts.map(({ part }: { part: string }) => part).includes('upstream lab')).toBe(!isUp);
   }
   expect(new Set(seen.map(({ status }) => status))).toEqual(new Set([200, 502, 503]));
   expect(seen.filter(({ status, asked }) => status === 503 && asked > 0)).toEqual([]);
