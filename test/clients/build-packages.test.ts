@@ -48,7 +48,7 @@ describe.skipIf(missing)(`packages${missing ? ` (${missing})` : ''}`, { timeout:
 
   test('of conda/micromamba:v1 are installed as asked', async () => {
     const condaOpts = { mambaImage: tools, commands: ['RUN make "it all"'] };
-    const { files, context } = await build(await planPackages({ ...CONDA, condaOpts }));
+    const { files, context } = await build(await planPackages({ ...CONDA, condaOpts }, 'conda/micromamba:v1'));
     expect(await files('opt/conda/asked')).toBe(`micromamba install --yes --name base --file /tmp/conda.yml
 ${context['conda.yml']}micromamba install --yes --name base conda-forge::procps-ng
 micromamba env export --name base --explicit
@@ -94,7 +94,8 @@ ${context['install.R']}`);
 
   test('of a lock at an address are installed without a context', async () => {
     const entries = ['https://example.com/a;b&c$(d)#e/conda-lock.yml'];
-    const { files } = await build(await planPackages({ type: 'CONDA', entries, condaOpts: { mambaImage: tools } }));
+    const condaOpts = { mambaImage: tools, baseImage: lab.source };
+    const { files } = await build(await planPackages({ type: 'CONDA', entries, condaOpts }));
     expect((await files('opt/conda/asked')).split('\n')[0]).toBe(
       `micromamba install --yes --name base --file ${entries[0]}`,
     );

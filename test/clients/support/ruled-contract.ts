@@ -166,7 +166,7 @@ export function ruledContract(name: RuntimeName, { refused }: { readonly refused
       const { veneer, runtime, hub } = await start({ rules, isStrict: true });
       const pinned = `library/app@${source}`;
       expect(await runtime.pull(pinned).catch(String)).toMatch(refused);
-      await expect(veneer.explain(pinned)).rejects.toThrow(/a pull gets an error: .*corporate-ca/);
+      await expect(veneer.explain(pinned)).rejects.toThrow(/a pull fails: .*corporate-ca/);
       expect((await runtime.see(APP, AMD64)).printed).toBe(printedOf('x86_64', 'first'));
       expect(hub.paths).toEqual([]);
     });
