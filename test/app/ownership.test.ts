@@ -55,6 +55,11 @@ async function build(who: Who, label: string) {
   return answerSchema.parse(await response.json());
 }
 
+async function submitAs(who: Who) {
+  const response = await ask(who, 'POST', '/v1alpha2/container', { containerImage: 'lab/library/app:1' });
+  return z.object({ requestId: z.string() }).parse(await response.json());
+}
+
 const BUILD_ROUTES = [
   ['GET', '/v1alpha1/builds/BUILD'],
   ['GET', '/v1alpha1/builds/BUILD/status'],
@@ -110,11 +115,18 @@ describe("an owner's", () => {
       expect([who, (await listed(who)).includes(own.buildId)]).toEqual([who, who === 'owner' || who === 'admin']);
   });
 
-  test('token is revoked by owner or admin alone', async () => {
-    for (const who of ['other', 'anonymous', 'admin'] as const) {
-      const response = await ask(who, 'DELETE', `/container-token/${own.requestId}`);
-      expect([who, response.status]).toEqual([who, who === 'admin' ? 200 : 404]);
-    }
+  test.each([
+    ['owner', 200],
+    ['admin', 200],
+    ['other', 404],
+    // Who holds the token may pull by it, and may end it.
+    ['anonymous', 200],
+  ] as const)('token: DELETE by %s is %i, and nobody has it after a 200', async (who, status) => {
+    const { requestId } = await submitAs('owner');
+    const revoked = await ask(who, 'DELETE', `/container-token/${requestId}`);
+    expect(revoked.status, await revoked.text()).toBe(status);
+    for (const path of [`/container-token/${requestId}`, `/v2/wt/${requestId}/library/app/manifests/1`])
+      expect([path, (await ask('anonymous', 'GET', path)).status]).toEqual([path, status === 200 ? 404 : 200]);
   });
 
   test('build is that of another, too, once he has asked for the same', async () => {
@@ -132,6 +144,18 @@ test('what nobody with a name made is for whoever may pull it', async () => {
     for (const path of [`/v1alpha1/builds/${made.buildId}`, `/v1alpha2/container/${made.requestId}/status`])
       expect([who, path, (await ask(who, 'GET', path)).status]).toEqual([who, path, 200]);
     expect(await listed(who)).toContain(made.buildId);
+  }
+});
+
+test('a token that nobody with a name asked for is revoked by whoever holds it', async () => {
+  for (const who of ['anonymous', 'other', 'admin'] as const) {
+    const { requestId } = await submitAs('anonymous');
+    const path = `/v2/wt/${requestId}/library/app/manifests/1`;
+    expect([who, (await ask('anonymous', 'GET', path)).status]).toEqual([who, 200]);
+    expect([who, (await ask(who, 'DELETE', `/container-token/${requestId}`)).status]).toEqual([who, 200]);
+    const response = await ask('anonymous', 'GET', path);
+    expect([who, response.status, await response.text()]).toEqual([who, 404, expect.stringContaining('was revoked')]);
+    expect([who, (await ask(who, 'DELETE', `/container-token/${requestId}`)).status]).toEqual([who, 404]);
   }
 });
 

@@ -117,7 +117,7 @@ test('are not in the log, however they are written', async () => {
   expect(app.log.join('')).not.toContain(token);
 });
 
-async function expectUnknown(path: string, message = 'unknown or has expired'): Promise<void> {
+async function expectUnknown(path: string, message = 'is unknown, has expired or was revoked'): Promise<void> {
   const response = await app.request(path);
   const errors = [{ code: 'NAME_UNKNOWN', message: expect.stringContaining(message) }];
   expect([response.status, await response.json()]).toEqual([404, { errors }]);

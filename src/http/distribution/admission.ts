@@ -58,7 +58,7 @@ export function createAdmission(deps: {
 
   async function admitToken(c: Context, token: string, repository: string): Promise<Pull> {
     const record = await findToken(c, token);
-    if (!record) throw unknown('this token is unknown or has expired: submit the request again for a new one');
+    if (!record) throw unknown(UNKNOWN_TOKEN);
     const { frozenImage } = record;
     if (frozenImage !== undefined)
       throw unknown(`this image has a name of its own, and needs no token: pull ${frozenImage}`);
@@ -172,6 +172,9 @@ function unknown(message: string): RegistryError {
 }
 
 // Tokens as clients name them. One that is unknown is a guess: guesses are counted by the network that they come from.
+
+export const UNKNOWN_TOKEN =
+  'this token is unknown, has expired or was revoked: submit the request again for a new one';
 
 /** Undefined for what is no token. Throws TOOMANYREQUESTS for that, too, where a network has guessed too often. */
 export type FindToken = (c: Context, id: string) => Promise<TokenRecord | undefined>;

@@ -6,7 +6,7 @@ import type { TokenLedger } from '../../pull/tokens/ledger.ts';
 import type { Scans } from '../../scans/scans.ts';
 import { ApiError } from '../../submit/errors.ts';
 import type { Submission, Submit } from '../../submit/submit.ts';
-import type { FindToken } from '../distribution/admission.ts';
+import { type FindToken, UNKNOWN_TOKEN } from '../distribution/admission.ts';
 import { requesterOf } from '../middleware/authentication.ts';
 import { buildLogPath } from './build-response.ts';
 import { type BodyLimits, withJson } from './json-body.ts';
@@ -37,16 +37,16 @@ interface AugmentApiDeps {
 }
 
 /** The submission of the token in the path. Throws ApiError where there is none. */
-type FindSubmission = (c: Context, options?: { readonly isOwnerRequired: boolean }) => Promise<Submission>;
+type FindSubmission = (c: Context) => Promise<Submission>;
 
 interface FindSubmissionDeps extends Pick<AugmentApiDeps, 'builds' | 'scans'> {
   readonly findToken: FindToken;
 }
 
 export function createFindSubmission({ builds, scans, findToken }: FindSubmissionDeps): FindSubmission {
-  return async (c, options) => {
+  return async c => {
     const record = await findToken(c, c.req.param('id') ?? '');
-    if (!record || !maySeeToken(c, record, options)) throw new ApiError(404, 'this token is unknown or has expired');
+    if (!record || !maySeeToken(c, record)) throw new ApiError(404, UNKNOWN_TOKEN);
     const build = record.buildId === undefined ? undefined : await builds.find(record.buildId);
     const scan = record.scan && (await scans.find(record.scan.id));
     return { record, build, scan };
@@ -104,7 +104,7 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
   );
   app.get('/container-token/:id', async c => c.json(describeTokenResponse(await findSubmission(c), viewOf(c))));
   app.delete('/container-token/:id', async c => {
-    const submission = await findSubmission(c, { isOwnerRequired: true });
+    const submission = await findSubmission(c);
     await ledger.revoke(submission.record.id);
     return c.json(describeTokenResponse(submission, viewOf(c)));
   });

@@ -36,14 +36,10 @@ export async function maySeeScan(
 }
 
 /**
- * Whether a token's record may be seen: by its owner, and by a client without credentials, for which the id is one, as in a pull. Another caller
- * with a name has come by it by chance. `owner: 'required'`: by nobody else than the owner, where there is one.
+ * Whether the caller may see a token's record, and revoke it: its owner, and a client without credentials, for which the token is one, as in a
+ * pull. Another caller with a name has come by it by chance.
  */
-export function maySeeToken(
-  c: Context,
-  { caller: owner = '' }: TokenRecord,
-  { isOwnerRequired = false }: { readonly isOwnerRequired?: boolean } = {},
-): boolean {
+export function maySeeToken(c: Context, { caller: owner = '' }: TokenRecord): boolean {
   const subject = subjectOf(callerOf(c));
-  return owner === '' || subject === owner || isAdmin(c) || (subject === '' && !isOwnerRequired);
+  return owner === '' || subject === '' || subject === owner || isAdmin(c);
 }

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { HOST, startApi, type TestApi } from '../api.ts';
 
-const UNKNOWN = 'this token is unknown or has expired';
+const UNKNOWN = 'this token is unknown, has expired or was revoked: submit the request again for a new one';
 
 let api: TestApi;
 
