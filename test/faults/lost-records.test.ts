@@ -26,7 +26,10 @@ test('records that are removed under the service take no push, and readiness tel
   await start();
   await pushBlob('bytes');
   for (const end of ['', '-wal', '-shm']) await rm(join(data, `records.db${end}`), { force: true });
-  expect(await readiness()).toMatchObject([503, { status: 'DOWN', reason: expect.stringMatching(/removed or replaced/) }]);
+  expect(await readiness()).toMatchObject([
+    503,
+    { status: 'DOWN', reason: expect.stringMatching(/removed or replaced/) },
+  ]);
   const path = `/v2/local/app/blobs/uploads/?digest=${digestOf(Buffer.from('lost'))}`;
   const refused = await fetch(`http://${address}${path}`, { method: 'POST', body: 'lost' });
   expect([refused.status, await refused.text()]).toEqual([503, expect.stringContaining('UNAVAILABLE')]);
