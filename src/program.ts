@@ -4,7 +4,6 @@ import { createServer, Server } from 'node:http';
 import { homedir, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Http2Bindings, type HttpBindings, serve } from '@hono/node-server';
-import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
 import manifest from '../package.json' with { type: 'json' };
@@ -14,19 +13,8 @@ import { type App, createApp } from './app/app.ts';
 import { findCachePlace } from './app/caching.ts';
 import { findGcPlace, findRepairPlace } from './app/collecting.ts';
 import type { Reread } from './app/ruling.ts';
-import { createAugmentCommand } from './cli/augment.ts';
-import { createBackupCommand, createRestoreCommand } from './cli/backup.ts';
-import { createBuildCommand } from './cli/build.ts';
-import { createBuildsCommand } from './cli/builds.ts';
-import { createCacheCommand } from './cli/cache.ts';
-import { createGcCommand, type GcPlace } from './cli/gc.ts';
-import { createMirrorConfigCommand } from './cli/mirror.ts';
-import { createRegistriesCommand } from './cli/registries.ts';
-import { createRepairCommand } from './cli/repair.ts';
-import { createRulesCommand } from './cli/rules.ts';
+import { createRootCommand, type RootFlags as Flags } from './cli/root.ts';
 import { findServiceUrl, type Service } from './cli/service/service.ts';
-import type { ServiceCommandDeps } from './cli/service-command.ts';
-import { createTokenCommand } from './cli/token.ts';
 import { findConfigFile, loadConfig } from './config/config.ts';
 import { ConfigError } from './config/faults.ts';
 import {
@@ -42,45 +30,33 @@ import { type Crowded, createConnections } from './http/middleware/connections.t
 import { DirectoryLocked, FATAL_REPORT, markCrash, StateFault } from './state/data-directory.ts';
 import { RecordStoreFull } from './state/store.ts';
 
-interface Flags {
-  readonly config?: string;
-  readonly listen?: string;
-  readonly dataDir?: string;
-}
-
 /** In characters. Above the command, which runs while this module is evaluated. */
 const ACCESS_LOG_BUFFER = 16 * 1024;
 const ACCESS_LOG_FLUSH_MS = 200;
 
-const command = new Command('veneer')
-  .description('A registry proxy that puts a thin layer on any container image as it is pulled.')
-  .version(manifest.version)
-  .option('--config <file>', 'the configuration (VENEER_CONFIG; default: ./veneer.yaml if it is there)')
-  .option('--listen <host:port>', 'where to listen (VENEER_LISTEN; default: 127.0.0.1:8080)')
-  .option('--data-dir <directory>', 'where data lies (VENEER_DATA_DIR; default: .veneer)')
-  .action(run)
-  .addCommand(createTokenCommand({ findRecords: () => join(findDataDir(), 'records.db') }))
-  .addCommand(createGcCommand({ findPlace, isTerminal: process.stderr.isTTY }))
-  .addCommand(createBackupCommand({ findDataDir }))
-  .addCommand(createRestoreCommand({ findDataDir }))
-  .addCommand(createRepairCommand({ findPlace: () => findPlaceBy(findRepairPlace), isTerminal: process.stderr.isTTY }))
-  .addCommand(createMirrorConfigCommand({ findMirror: () => describeMirror(readConfig(command.opts<Flags>())) }));
-
-const serviceCommands: ServiceCommandDeps = {
+const command = createRootCommand({
+  version: manifest.version,
+  serve: run,
   findService,
   stdin: process.stdin,
   terminal: process.stderr.isTTY ? process.stderr : undefined,
+  isTerminal: process.stderr.isTTY,
   listenForInterrupt,
-};
-const serviceCommandMakers = [
-  ...[createBuildCommand, createAugmentCommand, createBuildsCommand],
-  ...[createRulesCommand, createRegistriesCommand],
-];
-for (const create of serviceCommandMakers) {
-  command.addCommand(create(serviceCommands));
-}
+  findDataDir,
+  findRecords: () => join(findDataDir(), 'records.db'),
+  findPlace: () => findPlaceBy(findCachePlace),
+  findGcPlace: () => findPlaceBy(findGcPlace),
+  findRepairPlace: () => findPlaceBy(findRepairPlace),
+  findMirror: () => describeMirror(readConfig(command.opts<Flags>())),
+});
 
-command.addCommand(createCacheCommand({ ...serviceCommands, findPlace: () => findPlaceBy(findCachePlace) }));
+// A command whose reader leaves, such as head, has nothing left to do; the service lives on.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', error => {
+    if (!('code' in error && error.code === 'EPIPE')) throw error;
+    if (command.args.length > 0) process.exit();
+  });
+}
 
 // Records contain tokens, layers and the addresses of layers: our files are private.
 process.umask(0o077);
@@ -190,10 +166,6 @@ function refuseToStart(error: unknown): never {
   if (!isKnown || !(error instanceof Error)) throw error;
   process.stderr.write(`${error.message}\n`);
   process.exit(1);
-}
-
-function findPlace(): GcPlace {
-  return findPlaceBy(findGcPlace);
 }
 
 function findPlaceBy<T>(find: (config: Config, log: Logger, token: string | undefined) => T): T {

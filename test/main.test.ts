@@ -206,13 +206,20 @@ test.each([
 
 test.each([
   [['--lisen', 'x'], "error: unknown option '--lisen'"],
-  [['tokens'], 'error: too many arguments'],
+  [['tokens'], "error: unknown command 'tokens'\n(Did you mean token?)"],
   [['gc'], 'error: there is no registry in '],
   [['token', 'list', '--data-dir', 'nowhere'], 'error: '],
 ])('%j is refused, and starts nothing', async (args, message) => {
   const { err, exitCode } = await run(...args);
   expect([err, exitCode]).toEqual([expect.stringContaining(message), 1]);
   expect(await readdir(folder)).toEqual([]);
+});
+
+test('a command whose reader has left says nothing of it', async () => {
+  const child = start('mirror-config', 'podman', '--address', 'http://localhost:8080');
+  child.stdout.destroy();
+  const [err, [exitCode]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
+  expect([err, exitCode]).toEqual([expect.not.stringMatching(/EPIPE|node:/), 0]);
 });
 
 test('SIGHUP reads the rules anew, and a faulty file ends nothing', async () => {

@@ -1,0 +1,73 @@
+// All commands together: what their help shows can be typed, and what is misspelt is named with what was probably meant.
+import { type Command, CommanderError } from 'commander';
+import { expect, test } from 'vitest';
+import { EXAMPLES, findWords } from '../../src/cli/examples.ts';
+import { createRootCommand } from '../../src/cli/root.ts';
+import { createTerminal } from './terminal.ts';
+
+/** Commands that note what was parsed, and do nothing. */
+function createInertRoot() {
+  const ran: string[] = [];
+  const written: string[] = [];
+  const refuse = () => {
+    throw new Error('nothing may be asked before a command runs');
+  };
+  const root = createRootCommand({
+    ...{ version: '1.2.3', isTerminal: false, stdin: process.stdin, terminal: createTerminal() },
+    ...{ findService: refuse, listenForInterrupt: refuse, findDataDir: refuse, findRecords: refuse, findPlace: refuse },
+    ...{ findGcPlace: refuse, findRepairPlace: refuse, findMirror: refuse },
+    serve: async () => void ran.push('veneer'),
+  });
+  for (const command of allOf(root)) {
+    command.exitOverride().configureOutput({ writeErr: text => void written.push(text) });
+    if (command !== root && command.commands.length === 0) command.action(() => void ran.push(findWords(command)));
+  }
+  const run = (line: string) => root.parseAsync(splitWords(line).slice(1), { from: 'user' });
+  return { root, run, ran, written };
+}
+
+function allOf(command: Command): readonly Command[] {
+  return [command, ...command.commands.flatMap(allOf)];
+}
+
+/** As a shell does it, for what examples have of it. */
+function splitWords(line: string): readonly string[] {
+  const [typed = ''] = line.split(' < ');
+  return [...typed.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g)].map(
+    ([, double, single, plain = '']) => double ?? single ?? plain,
+  );
+}
+
+const lines = Object.entries(EXAMPLES).flatMap(([words, examples]) =>
+  Object.keys(examples).map(line => ({ words, line })),
+);
+
+test.each(lines)('$line, an example of $words, is understood', async ({ words, line }) => {
+  const { root, run, ran } = createInertRoot();
+  await run(line);
+  expect(ran).toEqual([expect.stringMatching(new RegExp(`^${words}`))]);
+  const command = allOf(root).find(each => findWords(each) === words);
+  const help: string[] = [];
+  command?.configureOutput({ writeOut: text => void help.push(text) }).outputHelp();
+  expect(help.join('')).toContain(`  $ ${line}\n`);
+});
+
+test.each([
+  ['veneer tokn', "unknown command 'tokn'\n(Did you mean token?)\n(veneer --help tells more)\n"],
+  ['veneer tokn create --pull x', "unknown command 'tokn'\n(Did you mean token?)\n"],
+  ['veneer something', "unknown command 'something'\n(veneer --help tells more)\n"],
+  ['veneer --lisen x', "unknown option '--lisen'\n(Did you mean --listen?)\n"],
+  ['veneer token crate', "unknown command 'crate'\n(Did you mean create?)\n(veneer token --help tells more)\n"],
+  ['veneer build . --plattform x', "unknown option '--plattform'\n(Did you mean --platform?)\n"],
+])('%s is refused with what was probably meant', async (line, message) => {
+  const { run, ran, written } = createInertRoot();
+  const error = await run(line).catch(error => error);
+  expect(error).toBeInstanceOf(CommanderError);
+  expect([error.exitCode, ran]).toEqual([1, []]);
+  expect(written.join('')).toContain(message);
+});
+
+test('the help lists every command in a group', () => {
+  const { root } = createInertRoot();
+  expect(root.helpInformation()).not.toMatch(/^Commands:/m);
+});
