@@ -47,7 +47,7 @@ import { awaitBuild, waitUntil } from '../pull/recipes/wait-for-build.ts';
 import { createExplain } from '../pull/rules/explain.ts';
 import type { TokenLedger } from '../pull/tokens/ledger.ts';
 import type { Usage } from '../pull/tokens/usage.ts';
-import { tellRules } from '../rules/explanation.ts';
+import { listRules } from '../rules/explanation.ts';
 import type { RuleReloader } from '../rules/reload/reloader.ts';
 import { findRefusal, hasScanEnded, type ScanDemand } from '../scans/record.ts';
 import type { Scans } from '../scans/scans.ts';
@@ -268,9 +268,9 @@ function addAdminApis(app: Hono, deps: RoutesDeps): void {
   const { config, log, origins, augmentations, rules, collector, cacheAdmin: admin } = deps;
   if (config.hosted.prefixes.length > 0) app.route('/', createCollectApi({ collector, log }));
   app.route('/', createCacheApi({ admin, log }));
-  const explain = createExplain({ origins, augmentations, rules, made: deps.ruledPulls.made });
+  const explain = createExplain({ origins, augmentations, rules, derivedDigests: deps.ruledPulls.derivedDigests });
   const requireSources = createSourceRights(deps);
-  app.route('/', createRulesApi({ explain, listRules: () => tellRules(rules), origins, requireSources }));
+  app.route('/', createRulesApi({ explain, listRules: () => listRules(rules), origins, requireSources }));
 }
 
 function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindToken }): void {

@@ -154,7 +154,7 @@ function nameOfKey(key: string): string {
 }
 
 export interface RuledPulls {
-  readonly made: DerivedDigests;
+  readonly derivedDigests: DerivedDigests;
   readonly withRules: WithRules;
   readonly findRuled: FindRuled;
 }
@@ -177,10 +177,16 @@ export function createRuledPulls({
   readonly leaseRuleLayers: LeaseRuleLayers;
 }): RuledPulls {
   const { augmentations, layers } = pulling;
-  const made = createDerivedDigests({ records, memory, now, keepMs: config.ruleDigests.keepMs, leaseRuleLayers });
+  const derivedDigests = createDerivedDigests({
+    records,
+    memory,
+    now,
+    keepMs: config.ruleDigests.keepMs,
+    leaseRuleLayers,
+  });
   return {
-    made,
-    withRules: createWithRules({ rules, made, augmentations, layers }),
+    derivedDigests,
+    withRules: createWithRules({ rules, derivedDigests, augmentations, layers }),
     findRuled: createFindRuled({
       rules,
       leaseRuleLayers,

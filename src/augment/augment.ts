@@ -6,7 +6,7 @@ import { configPlatform, parseImageConfig } from '../oci/image-config.ts';
 import type { ImageManifest, Manifest } from '../oci/manifest.ts';
 import { isManifestType } from '../oci/media-type.ts';
 import { augmentationFor, checkAvailable, choiceOf, chosenPlatforms, type Steps } from './augmentation.ts';
-import { type Document, keptDocument, openManifest } from './document.ts';
+import { type Document, openManifest, unchangedDocument } from './document.ts';
 import { type AugmentedImage, augmentImage, layersFor } from './image.ts';
 import { type AugmentedIndex, augmentIndex } from './image-index.ts';
 import type { TreeOptions } from './image-tree.ts';
@@ -21,7 +21,7 @@ export interface Augmented {
   /** The new manifests, indexes and configs; unchanged ones are not included. */
   readonly documents: readonly Document[];
   /** The images and indexes of the result that are unchanged. */
-  readonly kept: ReadonlySet<Digest>;
+  readonly unchanged: ReadonlySet<Digest>;
   /** Each image of the result with its source, in the order of the index. Equal digests: unchanged. */
   readonly images: readonly ImageOutcome[];
 }
@@ -46,11 +46,11 @@ export const augment: Augment = async (manifest, steps, { reader, place }) => {
   if (manifest.kind === 'index') return result(await augmentIndex(manifest, options));
   if (manifest.kind === 'image') {
     const image = await augmentSingle(manifest, options);
-    return result({ root: image.target, documents: image.documents, kept: [], images: [image] });
+    return result({ root: image.target, documents: image.documents, unchanged: [], images: [image] });
   }
   // Some clients may treat it as an image.
   if (isManifestType(manifest.mediaType)) openManifest(manifest);
-  return result({ root: keptDocument(manifest), documents: [], kept: [], images: [] });
+  return result({ root: unchangedDocument(manifest), documents: [], unchanged: [], images: [] });
 };
 
 async function augmentSingle(manifest: ImageManifest, { steps, reader, place }: TreeOptions): Promise<AugmentedImage> {
@@ -62,13 +62,13 @@ async function augmentSingle(manifest: ImageManifest, { steps, reader, place }: 
   return augmentImage(source, augmentation, await place(source, layersFor(augmentation, platform)));
 }
 
-function result({ root, documents, kept, images }: AugmentedIndex): Augmented {
+function result({ root, documents, unchanged, images }: AugmentedIndex): Augmented {
   const { mediaType, digest, size } = root;
   const untouched = images.filter(({ source, target }) => source === target.digest);
   return {
     root: { mediaType, digest, size },
     documents: [...new Map(documents.map(document => [document.digest, document])).values()],
-    kept: new Set([...kept, ...untouched.map(({ source }) => source)]),
+    unchanged: new Set([...unchanged, ...untouched.map(({ source }) => source)]),
     images: images.map(({ platform, source, target, warnings, moved }) => ({
       ...{ platform, source, warnings, moved },
       target: target.digest,

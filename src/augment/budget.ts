@@ -3,11 +3,11 @@ import { RegistryError } from '../oci/errors.ts';
 
 /** A memory budget shared by many requests. */
 export interface ByteBudget {
-  open(): Room;
+  open(): BudgetShare;
 }
 
 /** One request's share of it. */
-export interface Room {
+export interface BudgetShare {
   /** Throws UNAVAILABLE when the budget cannot cover this many more bytes. */
   take(bytes: number): void;
   /** Releases the whole share. */
@@ -16,7 +16,7 @@ export interface Room {
 
 const RETRY_AFTER_SECONDS = 2;
 /** Reserved for small requests: large ones cannot take it. */
-const KEPT_FREE = 0.25;
+const RESERVED_FRACTION = 0.25;
 const LITTLE_BYTES = 1024 * 1024;
 
 /** `what` names the content for the error message. Requests fail rather than wait: two that each held half would deadlock. */
@@ -27,7 +27,7 @@ export function createByteBudget(what: string, maxBytes: number): ByteBudget {
       let own = 0;
       return {
         take(bytes) {
-          const limit = own + bytes > LITTLE_BYTES ? maxBytes * (1 - KEPT_FREE) : maxBytes;
+          const limit = own + bytes > LITTLE_BYTES ? maxBytes * (1 - RESERVED_FRACTION) : maxBytes;
           if (taken + bytes > limit) {
             throw new RegistryError('UNAVAILABLE', `the memory for ${what} is in use by other requests: try again`, {
               retryAfterSeconds: RETRY_AFTER_SECONDS,
@@ -68,12 +68,12 @@ export function createWork(signal: AbortSignal, maxUnpackedBytes: number): Work 
 }
 
 /** Takes turns at CPU-bound work, first come, first served. */
-export interface Turns {
+export interface Semaphore {
   /** Resolves with a function that ends the turn. Rejects with the signal's reason. */
-  take(signal: AbortSignal | undefined): Promise<() => void>;
+  acquire(signal: AbortSignal | undefined): Promise<() => void>;
 }
 
-export function createTurns(max: number): Turns {
+export function createSemaphore(max: number): Semaphore {
   const waiting = new Set<() => void>();
   let free = max;
 
@@ -88,7 +88,7 @@ export function createTurns(max: number): Turns {
   }
 
   return {
-    async take(signal) {
+    async acquire(signal) {
       signal?.throwIfAborted();
       if (free > 0) {
         free -= 1;

@@ -93,11 +93,11 @@ function extendHistory(
 ): Json | undefined {
   const history = itemsOf(source.get('history'));
   const hasLayers = itemsOf(membersOf(source.get('rootfs')).get('diff_ids')).length > 0;
-  const tellsLayers = history.some(entry => membersOf(entry).get('empty_layer')?.text !== 'true');
+  const listsLayers = history.some(entry => membersOf(entry).get('empty_layer')?.text !== 'true');
   // Only Go clients accept null as a list.
-  if (hasLayers && !tellsLayers) return source.get('history')?.text === 'null' ? toList([]) : undefined;
-  const told = toValue(source.get('created'));
-  const created = typeof told === 'string' ? told : EPOCH;
+  if (hasLayers && !listsLayers) return source.get('history')?.text === 'null' ? toList([]) : undefined;
+  const written = toValue(source.get('created'));
+  const created = typeof written === 'string' ? written : EPOCH;
   const entry = { created, created_by: 'veneer' };
   const added = Array.from({ length: layerCount }, () => ({ ...entry, comment: 'layer' }));
   const config = changesConfig ? [{ ...entry, comment: 'config', empty_layer: true }] : [];

@@ -20,7 +20,7 @@ export function createDocument(mediaType: string, json: Json): Document {
 }
 
 /** An existing manifest, unchanged. */
-export function keptDocument({ mediaType, digest, raw }: Manifest): Document {
+export function unchangedDocument({ mediaType, digest, raw }: Manifest): Document {
   return { mediaType, digest, size: raw.byteLength, raw };
 }
 

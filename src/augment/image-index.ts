@@ -3,7 +3,7 @@ import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import type { ImageIndex } from '../oci/manifest.ts';
 import { type Choice, checkAvailable, choiceOf, chosenPlatforms, type Steps } from './augmentation.ts';
-import { createDocument, type Document, keptDocument, repoint } from './document.ts';
+import { createDocument, type Document, repoint, unchangedDocument } from './document.ts';
 import type { AugmentedImage } from './image.ts';
 import { flatten, type Node, readTree, type Tree, type TreeOptions } from './image-tree.ts';
 import { itemsOf, type Json, membersOf, toList, toValue, withMembers, withValues } from './json.ts';
@@ -16,7 +16,7 @@ export interface AugmentedIndex {
   /** The new indexes, manifests and configs. */
   readonly documents: readonly Document[];
   /** The unchanged indexes. */
-  readonly kept: readonly Digest[];
+  readonly unchanged: readonly Digest[];
   readonly images: readonly AugmentedImage[];
 }
 
@@ -32,17 +32,17 @@ export async function augmentIndex(index: ImageIndex, options: TreeOptions): Pro
   checkAvailable(chosen, nodes.flatMap(platformOf));
   const images = nodes.flatMap(node => (node.kind === 'image' ? [node.image] : []));
   const [first] = images;
-  if (!first && !isPassed(nodes, options.steps)) throw noImage();
+  if (!first && !isLeftUnchanged(nodes, options.steps)) throw noImage();
   if (first && chosen?.length === 1)
-    return { root: first.target, documents: first.documents, kept: [], images: [first] };
+    return { root: first.target, documents: first.documents, unchanged: [], images: [first] };
 
   const rewriting = createRewriting(images, choice);
   const root = chosen ? rewriting.rewrite({ ...tree, nodes }) : rewriting.rewrite(tree);
   const documents = [...images.flatMap(image => image.documents), ...rewriting.documents];
-  return { root, documents, kept: rewriting.kept, images };
+  return { root, documents, unchanged: rewriting.unchangedIndexes, images };
 }
 
-function isPassed(nodes: readonly Node[], steps: Steps): boolean {
+function isLeftUnchanged(nodes: readonly Node[], steps: Steps): boolean {
   return nodes.every(({ kind }) => kind === 'other') && steps.every(({ rule }) => rule !== undefined);
 }
 
@@ -56,8 +56,8 @@ function createRewriting(images: readonly AugmentedImage[], choice: Choice) {
   const changes = images.some(({ source, target }) => source !== target.digest);
   const unchanged = new Set<unknown>(images.flatMap(({ source, target }) => (source === target.digest ? source : [])));
   const documents: Document[] = [];
-  const kept: Digest[] = [];
-  return { documents, kept, rewrite };
+  const unchangedIndexes: Digest[] = [];
+  return { documents, unchangedIndexes, rewrite };
 
   /** The index with its rewritten entries; the original bytes when nothing changed. */
   function rewrite({ index, json, nodes }: Tree): Document {
@@ -65,8 +65,8 @@ function createRewriting(images: readonly AugmentedImage[], choice: Choice) {
     const source = itemsOf(membersOf(json).get('manifests'));
     const isSame = entries.length === source.length && entries.every((entry, i) => entry === source[i]);
     if (isSame) {
-      kept.push(index.digest);
-      return keptDocument(index);
+      unchangedIndexes.push(index.digest);
+      return unchangedDocument(index);
     }
     const document = createDocument(index.mediaType, withMembers(json, { manifests: toList(entries) }));
     documents.push(document);

@@ -5,7 +5,7 @@ import { familyOf, layerType } from '../oci/media-type.ts';
 import { formatPlatform, isSamePlatform, type Platform, parsePlatform } from '../oci/platform.ts';
 import type { Augmentation, Layer } from './augmentation.ts';
 import { augmentConfig, checkLayerCount } from './config.ts';
-import { createDocument, type Document, keptDocument, openManifest, repoint } from './document.ts';
+import { createDocument, type Document, openManifest, repoint, unchangedDocument } from './document.ts';
 import { itemsOf, type Json, membersOf, toJson, toList, withMembers, withValues } from './json.ts';
 import type { MovedLayer, PlacedLayer, SourceImage } from './source.ts';
 
@@ -42,12 +42,12 @@ export function augmentImage(
   const annotations = familyOf(manifest.mediaType) === 'oci' ? augmentation.annotations : undefined;
   const configJson = augmentConfig(image.config, augmentation, layers);
   const moved = placed.flatMap(each => each.moved ?? []);
-  const told = { platform, source: manifest.digest, warnings: warningsOf(image, augmentation, layers), moved };
-  if (!configJson && !annotations) return { ...told, target: keptDocument(manifest), documents: [] };
+  const common = { platform, source: manifest.digest, warnings: warningsOf(image, augmentation, layers), moved };
+  if (!configJson && !annotations) return { ...common, target: unchangedDocument(manifest), documents: [] };
   checkLayers(image, layers.length);
   const config = configJson && createDocument(manifest.config.mediaType, configJson);
   const target = createDocument(manifest.mediaType, rewriteManifest(json, image, { config, layers, annotations }));
-  return { ...told, target, documents: config ? [config, target] : [target] };
+  return { ...common, target, documents: config ? [config, target] : [target] };
 }
 
 /** A layer without platforms is a Linux layer: Windows layers have another structure (`Files/`, `Hives/`), and are accepted as they are. */

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { pipeline } from 'node:stream/promises';
 import { type Digest, digestAlgorithm, encodeDigest } from '../oci/digest.ts';
 import type { Layer } from './augmentation.ts';
-import { InvalidLayer, type Turns, type Work } from './budget.ts';
+import { InvalidLayer, type Semaphore, type Work } from './budget.ts';
 import { createUnpacker, isCorruption, isTarStart, readHead, sniffCompression, TAR_BLOCK_BYTES } from './unpack.ts';
 
 /** What the sender claims about the layer. Digests may use any algorithm; `gzipSize` is in bytes. */
@@ -30,7 +30,7 @@ const RATIO_FREE_BYTES = 16 * 1024 * 1024;
 /** The work this counts towards, and its turn at the processor; absent: no other requests need to wait for it. */
 export interface LayerWork {
   readonly work?: Work | undefined;
-  readonly turns?: Turns | undefined;
+  readonly semaphore?: Semaphore | undefined;
 }
 
 /**
@@ -42,12 +42,12 @@ export async function describeLayer(
   claims: LayerClaims,
   limits: LayerLimits & LayerWork,
 ): Promise<LayerDescription> {
-  const { work, turns } = limits;
+  const { work, semaphore } = limits;
   const reader = body.getReader();
   const leave = () => cancel(reader, work?.signal.reason);
   work?.signal.addEventListener('abort', leave, { once: true });
-  const packed = createGauge(claims.gzipDigest, size => checkPacked(size, claims, limits));
-  const unpacked = createGauge(claims.tarDigest, size => checkUnpacked(size, packed.size, limits));
+  const packed = createSizedDigester(claims.gzipDigest, size => checkPacked(size, claims, limits));
+  const unpacked = createSizedDigester(claims.tarDigest, size => checkUnpacked(size, packed.size, limits));
   try {
     work?.signal.throwIfAborted();
     const head = await readHead(reader);
@@ -56,7 +56,7 @@ export async function describeLayer(
     const unpacker = createUnpacker(compression);
     // A pending read from a stalled sender would keep the pipeline open: cancelling ends it.
     unpacker.stream.once('close', () => cancel(reader));
-    const bytes = readPacked(reader, { head, packed, work, turns });
+    const bytes = readPacked(reader, { head, packed, work, semaphore });
     const consume = async (tar: AsyncIterable<Uint8Array>) => {
       await readTar(tar, chunk => {
         unpacked.update(chunk);
@@ -82,23 +82,23 @@ type Reader = ReadableStreamDefaultReader<Uint8Array>;
 
 interface Packed extends LayerWork {
   readonly head: Uint8Array;
-  readonly packed: Gauge;
+  readonly packed: SizedDigester;
 }
 
 /** The part of a chunk that is unpacked in one turn. */
-const MAX_TURN_BYTES = 64 * 1024;
+const MAX_PART_BYTES = 64 * 1024;
 
 /** A turn ends when its bytes are unpacked, so that a slow sender holds none. */
-async function* readPacked(reader: Reader, { head, packed, work, turns }: Packed): AsyncGenerator<Uint8Array> {
+async function* readPacked(reader: Reader, { head, packed, work, semaphore }: Packed): AsyncGenerator<Uint8Array> {
   for (let chunk: Uint8Array | undefined = head; chunk !== undefined; chunk = (await reader.read()).value) {
-    for (let at = 0; at < chunk.byteLength; at += MAX_TURN_BYTES) {
-      const endTurn = await turns?.take(work?.signal);
-      const part = chunk.subarray(at, at + MAX_TURN_BYTES);
+    for (let at = 0; at < chunk.byteLength; at += MAX_PART_BYTES) {
+      const release = await semaphore?.acquire(work?.signal);
+      const part = chunk.subarray(at, at + MAX_PART_BYTES);
       try {
         packed.update(part);
         yield part;
       } finally {
-        endTurn?.();
+        release?.();
       }
     }
   }
@@ -162,7 +162,7 @@ function cancel(reader: Reader, reason?: unknown): void {
 }
 
 /** Counts and hashes bytes in one pass. */
-export interface Gauge {
+export interface SizedDigester {
   readonly size: number;
   update(chunk: Uint8Array): void;
   /** Call once, at the end. */
@@ -170,7 +170,7 @@ export interface Gauge {
 }
 
 /** Uses the algorithm of the claimed digest, else sha256; `check` is called with each new size, and throws if it exceeds a limit. */
-export function createGauge(claimed: Digest | undefined, check: (size: number) => void): Gauge {
+export function createSizedDigester(claimed: Digest | undefined, check: (size: number) => void): SizedDigester {
   const algorithm = claimed === undefined ? 'sha256' : digestAlgorithm(claimed);
   const hash = createHash(algorithm);
   let size = 0;

@@ -39,35 +39,35 @@ export function createProvenance(
   { root, documents, images }: Augmented,
   steps: Steps,
 ): readonly Provenance[] {
-  const made = new Map(documents.map(document => [document.digest, document]));
+  const derived = new Map(documents.map(document => [document.digest, document]));
   // Stored steps come back with their keys in the schema's order.
   const ordered = stepsSchema.parse(steps);
   const isImage = images.some(({ target }) => target === root.digest);
-  const ofRoot = made.has(root.digest) && !isImage ? [createArtifact(root, tellIndex(source, ordered))] : [];
+  const ofRoot = derived.has(root.digest) && !isImage ? [createArtifact(root, describeIndex(source, ordered))] : [];
   const ofImages = images.flatMap(image => {
-    const target = made.get(image.target);
-    return target ? [createArtifact(target, tellImage(source, image, ordered))] : [];
+    const target = derived.get(image.target);
+    return target ? [createArtifact(target, describeImage(source, image, ordered))] : [];
   });
   return [...new Map([...ofRoot, ...ofImages].map(each => [each.descriptor.digest, each])).values()];
 }
 
-function tellIndex(source: ProvenanceSource, steps: Steps): object {
-  const told = steps.map(({ rule, platforms, augmentation }) => ({ rule, platforms, changes: augmentation }));
-  return { source, rules: rulesOf(steps), steps: told };
+function describeIndex(source: ProvenanceSource, steps: Steps): object {
+  const described = steps.map(({ rule, platforms, augmentation }) => ({ rule, platforms, changes: augmentation }));
+  return { source, rules: rulesOf(steps), steps: described };
 }
 
 /** Only the steps that changed this image. `index` is what the name resolved to, where that is not the image itself. */
-function tellImage({ name, digest }: ProvenanceSource, image: Augmented['images'][number], steps: Steps): object {
+function describeImage({ name, digest }: ProvenanceSource, image: Augmented['images'][number], steps: Steps): object {
   const { platform, moved } = image;
   const own = stepsFor(steps, platform);
   const source = { name, digest: image.source, ...(image.source !== digest && { index: digest }) };
-  const told = own.map(({ rule, augmentation }) => ({ rule, changes: changesOf(augmentation, platform) }));
-  const of = { source, platform: formatPlatform(normalizePlatform(platform)), rules: rulesOf(own), steps: told };
-  return moved.length === 0 ? of : { ...of, moved: moved.map(tellMoved) };
+  const described = own.map(({ rule, augmentation }) => ({ rule, changes: changesOf(augmentation, platform) }));
+  const of = { source, platform: formatPlatform(normalizePlatform(platform)), rules: rulesOf(own), steps: described };
+  return moved.length === 0 ? of : { ...of, moved: moved.map(describeMove) };
 }
 
 /** A layer that replaces one of the steps, and which of its directories are links in the image. */
-function tellMoved({ source: { digest, inner, placement } }: MovedLayer): object {
+function describeMove({ source: { digest, inner, placement } }: MovedLayer): object {
   const directories = placement.moves.map(({ from, to }) => ({ from: readable(from), to: readable(to) }));
   return { layer: inner.digest, digest, directories };
 }
@@ -81,9 +81,9 @@ function rulesOf(steps: readonly Step[]): readonly string[] {
   return [...new Set(steps.flatMap(({ rule }) => rule ?? []))];
 }
 
-function createArtifact({ mediaType, digest, size }: ContentDescriptor, told: object): Provenance {
+function createArtifact({ mediaType, digest, size }: ContentDescriptor, statement: object): Provenance {
   const config = encode(mediaTypes.ociEmpty, {});
-  const payload = encode(PROVENANCE_TYPE, told);
+  const payload = encode(PROVENANCE_TYPE, statement);
   const manifest = createDocument(
     mediaTypes.ociManifest,
     toJson({

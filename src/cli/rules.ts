@@ -4,9 +4,9 @@ import type { z } from 'zod';
 import {
   type Explanation,
   explanationSchema,
+  type ListedRule,
   type RuleList,
   ruleListSchema,
-  type ToldRule,
 } from '../rules/explanation.ts';
 import { explain, formatColumns, plainText, print } from './output.ts';
 import { formatExplanation } from './rule-explanation.ts';
@@ -77,7 +77,7 @@ function formatRules({ rules, loadedAt }: RuleList): readonly string[] {
   return [...formatColumns(HEADINGS, rows), '', since];
 }
 
-function cellsOf({ name, match, layers, changes, pinned }: ToldRule): readonly string[] {
+function cellsOf({ name, match, layers, changes, pinned }: ListedRule): readonly string[] {
   const { image, not = [], platform = [], caller = [] } = match;
   const places = layers.map(({ from, platforms }) => (platforms ? `${from} (${platforms.join()})` : from));
   return [name, ...[image, not, platform, caller, changes, places].map(list => list.join(', ') || '-'), pinned];

@@ -9,7 +9,7 @@ import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { PlaceLayers } from './layers/placing.ts';
 import { type Origin, originName } from './origin.ts';
-import { createDocumentTurns, createReader } from './source-reader.ts';
+import { createDocumentLimit, createReader } from './source-reader.ts';
 
 /** A source image and its augmentation. */
 export interface Derivation {
@@ -45,9 +45,9 @@ export interface Augmentations {
 const ANY_TYPE = 'application/octet-stream';
 
 /** What the image was derived from: it must not be evicted while the image is in memory. */
-interface Known {
+interface CachedImage {
   readonly image: DerivedImage;
-  readonly madeOf: ReadonlySet<Digest>;
+  readonly sources: ReadonlySet<Digest>;
 }
 
 export function createAugmentations(options: {
@@ -61,9 +61,9 @@ export function createAugmentations(options: {
   readonly onWarning?: (image: string, warning: string) => void;
 }): Augmentations {
   const { placeLayers, memory, onUsed = () => {}, onServed = () => {}, onWarning = () => {} } = options;
-  const flight = createSingleFlight<Known>();
-  const turns = createDocumentTurns();
-  const images = memory.openCache<Known>();
+  const flight = createSingleFlight<CachedImage>();
+  const documentLimit = createDocumentLimit();
+  const images = memory.openCache<CachedImage>();
   // The augmentation of a token is the same object in many requests.
   const keys = new WeakMap<Augmentation, string>();
 
@@ -73,13 +73,13 @@ export function createAugmentations(options: {
     return key;
   }
 
-  async function compute(pull: Derivation, signal: AbortSignal): Promise<Known> {
+  async function compute(pull: Derivation, signal: AbortSignal): Promise<CachedImage> {
     const { origin, sourceName, sourceDigest, steps, layerSources, storedLayers } = pull;
     const place: PlaceOnImage = (image, layers) =>
       placeLayers({ origin, image, layers, layerSources, storedLayers, signal });
-    const madeOf = new Set<Digest>();
-    const source = createReader(origin, { onRead: digest => madeOf.add(digest), signal });
-    const augmented = await turns.hold(source, async reader => {
+    const sources = new Set<Digest>();
+    const source = createReader(origin, { onRead: digest => sources.add(digest), signal });
+    const augmented = await documentLimit.run(source, async reader => {
       const manifest = await reader.readManifest({ mediaType: ANY_TYPE, digest: sourceDigest, size: 0 });
       return augment(manifest, steps, { reader, place });
     });
@@ -88,7 +88,7 @@ export function createAugmentations(options: {
     const all = [...augmented.documents, ...provenance.flatMap(({ documents }) => documents)];
     const derived = new Map(all.map(document => [document.digest, document]));
     const moved = new Map(augmented.images.flatMap(image => image.moved.map(({ source }) => [source.digest, source])));
-    return { image: { ...augmented, provenance, derived, moved }, madeOf };
+    return { image: { ...augmented, provenance, derived, moved }, sources };
   }
 
   return {
@@ -97,7 +97,7 @@ export function createAugmentations(options: {
       const source = `${originName(pull.origin)}#${scope}@${pull.sourceDigest}`;
       const key = `${source} ${pull.sourceName} ${stepsKey(pull.steps, keyOf)}`;
       const known = images.get(key);
-      for (const digest of known?.madeOf ?? []) onUsed(digest);
+      for (const digest of known?.sources ?? []) onUsed(digest);
       if (known) {
         onServed();
         return known.image;

@@ -44,16 +44,16 @@ export function withinBudget(reader: SourceReader): SourceReader {
   let bytes = 0;
   return eachRead(reader, ({ size }, read) =>
     limit(async () => {
-      requireRoom(bytes + size);
+      checkTotal(bytes + size);
       const { found, actual } = await read();
       bytes += actual;
-      requireRoom(bytes);
+      checkTotal(bytes);
       return found;
     }),
   );
 }
 
-function requireRoom(bytes: number): void {
+function checkTotal(bytes: number): void {
   if (bytes <= MAX_TOTAL_BYTES) return;
   throw new RegistryError(
     'MANIFEST_INVALID',
@@ -62,35 +62,35 @@ function requireRoom(bytes: number): void {
 }
 
 /** Limits the documents in memory of the process: large images wait for their turn, and small ones bypass the queue. */
-interface DocumentTurns {
+interface DocumentLimit {
   /** Runs the work with the reader. Everything that it reads counts as in memory until the work has ended. */
-  hold<T>(reader: SourceReader, work: (reader: SourceReader) => Promise<T>): Promise<T>;
+  run<T>(reader: SourceReader, work: (reader: SourceReader) => Promise<T>): Promise<T>;
 }
 
 /** Almost all images have far less in documents. */
 const FREE_BYTES = 2 * 1024 * 1024;
 const MAX_LARGE = 2;
 
-export function createDocumentTurns({ freeBytes = FREE_BYTES, maxLarge = MAX_LARGE } = {}): DocumentTurns {
-  const turns = pLimit(maxLarge);
+export function createDocumentLimit({ freeBytes = FREE_BYTES, maxLarge = MAX_LARGE } = {}): DocumentLimit {
+  const limit = pLimit(maxLarge);
 
   return {
-    async hold(reader, work) {
+    async run(reader, work) {
       const ended = Promise.withResolvers<void>();
       let bytes = 0;
-      let turn: Promise<void> | undefined;
+      let acquired: Promise<void> | undefined;
 
       /** One turn for the whole work: a holder never waits for another. */
       async function add(count: number): Promise<void> {
         bytes += count;
         if (bytes <= freeBytes) return;
-        turn ??= new Promise(resolve => {
-          void turns(() => {
+        acquired ??= new Promise(resolve => {
+          void limit(() => {
             resolve();
             return ended.promise;
           });
         });
-        await turn;
+        await acquired;
       }
 
       try {
@@ -109,21 +109,21 @@ export function createDocumentTurns({ freeBytes = FREE_BYTES, maxLarge = MAX_LAR
   };
 }
 
-type Around = <T>(
+type WrapRead = <T>(
   descriptor: ContentDescriptor,
   read: () => Promise<{ readonly found: T; readonly actual: number }>,
 ) => Promise<T>;
 
 /** The reader with a wrapper around each read, which is given the size. */
-function eachRead(reader: SourceReader, around: Around): SourceReader {
+function eachRead(reader: SourceReader, wrap: WrapRead): SourceReader {
   return {
     readManifest: descriptor =>
-      around(descriptor, async () => {
+      wrap(descriptor, async () => {
         const found = await reader.readManifest(descriptor);
         return { found, actual: found.raw.byteLength };
       }),
     readConfig: descriptor =>
-      around(descriptor, async () => {
+      wrap(descriptor, async () => {
         const found = await reader.readConfig(descriptor);
         return { found, actual: found.byteLength };
       }),

@@ -12,7 +12,7 @@ import { type LeaseRuleLayers, ruleLayersIn } from './layers/layer-store.ts';
 
 const digest = z.string().refine(isDigest, 'expected a digest');
 
-const madeSchema = z.object({
+const derivationRecordSchema = z.object({
   /** Of the source. */
   registry: z.string(),
   repository: z.string(),
@@ -30,26 +30,26 @@ const madeSchema = z.object({
 });
 
 /** Everything needed to derive an image again, with the same bytes. */
-export type Made = z.infer<typeof madeSchema>;
+export type DerivationRecord = z.infer<typeof derivationRecordSchema>;
 
 export interface DerivedDigests {
   /**
    * Durable when it resolves, except on a full disk: then it is only in memory. `members` are the digests of everything that belongs to it:
    * manifests, configs, layers of rules, provenance; unchanged parts included.
    */
-  keep(made: Made, members: readonly Digest[]): Promise<void>;
+  keep(derivation: DerivationRecord, members: readonly Digest[]): Promise<void>;
   /**
    * The record that has the digest as its root or a member in that repository, by its full name; undefined for digests that rules have not
    * derived, or too long ago. Of several, the latest.
    */
-  find(repository: string, digest: Digest): Promise<Made | undefined>;
+  find(repository: string, digest: Digest): Promise<DerivationRecord | undefined>;
 }
 
 /** Use is not recorded on every pull: a digest may expire this much earlier than its last use implies. */
 const RENEW_AFTER_MS = 24 * 60 * 60_000;
 
 /** Undefined for a record in a format that this version does not know. */
-const storedSchema = z.object({ made: madeSchema, keptUntil: z.number() }).optional().catch(undefined);
+const storedSchema = z.object({ made: derivationRecordSchema, keptUntil: z.number() }).optional().catch(undefined);
 
 export function createDerivedDigests({
   records,
@@ -69,10 +69,10 @@ export function createDerivedDigests({
   /** The record that each digest belongs to. */
   const parts = createCollection({ store: records, name: 'made-digest', schema: z.object({ made: digest }) });
   const knownUntil = memory.openCache<number>();
-  const unsaved = memory.openCache<Made>();
+  const unsaved = memory.openCache<DerivationRecord>();
   const mutex = createKeyedMutex();
   /** Of records that are stored again, as most pulls do. */
-  const ids = new WeakMap<Made, Digest>();
+  const ids = new WeakMap<DerivationRecord, Digest>();
   const slackMs = Math.min(RENEW_AFTER_MS, keepMs / 2);
 
   /** Records stored under a longer retention than now configured are rewritten: others that share their digests may expire earlier. */
@@ -81,23 +81,23 @@ export function createDerivedDigests({
     return keptUntil >= until - slackMs && keptUntil <= until;
   }
 
-  async function renew(made: Made, members: readonly Digest[], id: Digest): Promise<void> {
-    const repository = repositoryOf(made);
+  async function renew(derivation: DerivationRecord, members: readonly Digest[], id: Digest): Promise<void> {
+    const repository = repositoryOf(derivation);
     const key = keyOf(repository, id);
     if (isFresh(knownUntil.get(key))) return;
     const keptUntil = (await stored.get(key))?.keptUntil;
-    if (!isFresh(keptUntil)) return save(made, new Set([made.root, ...members]), id);
+    if (!isFresh(keptUntil)) return save(derivation, new Set([derivation.root, ...members]), id);
     knownUntil.set(key, keptUntil ?? 0);
   }
 
-  async function save(made: Made, members: ReadonlySet<Digest>, id: Digest): Promise<void> {
-    const repository = repositoryOf(made);
+  async function save(derivation: DerivationRecord, members: ReadonlySet<Digest>, id: Digest): Promise<void> {
+    const repository = repositoryOf(derivation);
     const keys = [...members].map(member => keyOf(repository, member));
     const expiresAt = new Date(now().getTime() + keepMs);
-    const record = { made, keptUntil: expiresAt.getTime() };
+    const record = { made: derivation, keptUntil: expiresAt.getTime() };
     try {
       // The layers first: no digest is recorded whose layers a crash could lose.
-      await leaseRuleLayers(ruleLayersIn(made.layerSources), expiresAt);
+      await leaseRuleLayers(ruleLayersIn(derivation.layerSources), expiresAt);
       await records.write([
         stored.putting(keyOf(repository, id), record, { expiresAt }),
         ...keys.map(key => parts.putting(key, { made: id }, { expiresAt })),
@@ -106,16 +106,18 @@ export function createDerivedDigests({
     } catch (error) {
       // A full disk or a locked database must not stop pulls.
       if (!(error instanceof RecordStoreFull || error instanceof RecordStoreBusy)) throw error;
-      for (const key of keys) unsaved.set(key, made);
+      for (const key of keys) unsaved.set(key, derivation);
     }
   }
 
   return {
-    async keep(made, members) {
-      const id = ids.get(made) ?? digestOf(new TextEncoder().encode(JSON.stringify(madeSchema.parse(made))));
-      ids.set(made, id);
-      const key = keyOf(repositoryOf(made), id);
-      if (!isFresh(knownUntil.get(key))) await mutex.withLock(key, () => renew(made, members, id));
+    async keep(derivation, members) {
+      const id =
+        ids.get(derivation) ??
+        digestOf(new TextEncoder().encode(JSON.stringify(derivationRecordSchema.parse(derivation))));
+      ids.set(derivation, id);
+      const key = keyOf(repositoryOf(derivation), id);
+      if (!isFresh(knownUntil.get(key))) await mutex.withLock(key, () => renew(derivation, members, id));
     },
     async find(repository, member) {
       const key = keyOf(repository, member);
@@ -126,7 +128,7 @@ export function createDerivedDigests({
   };
 }
 
-function repositoryOf({ registry, repository }: Made): string {
+function repositoryOf({ registry, repository }: DerivationRecord): string {
   return `${registry}/${repository}`;
 }
 

@@ -51,7 +51,7 @@ const explainedImageSchema = z.object({
   warnings: z.array(z.string()).optional(),
 });
 
-const toldVerdictSchema = z.object({
+const verdictSchema = z.object({
   name: z.string(),
   applies: z.boolean(),
   /** One line. */
@@ -66,7 +66,7 @@ export const explanationSchema = z.object({
   /** The caller; absent for anonymous. */
   caller: z.string().optional(),
   /** For every rule, in order. */
-  rules: z.array(toldVerdictSchema),
+  rules: z.array(verdictSchema),
   /**
    * What a pull gets: an image changed by rules, the unchanged source, or an error. A refusal is configured (`pinned: refused`); anything
    * else that prevents a pull is a failure.
@@ -92,7 +92,7 @@ export type Explanation = z.infer<typeof explanationSchema>;
 
 const globs = z.array(z.string());
 
-const toldRuleSchema = z.object({
+const listedRuleSchema = z.object({
   name: z.string(),
   match: z.object({
     image: globs,
@@ -109,7 +109,7 @@ const toldRuleSchema = z.object({
 
 export const ruleListSchema = z.object({
   /** In order. */
-  rules: z.array(toldRuleSchema),
+  rules: z.array(listedRuleSchema),
   /** When they became active, in UTC. */
   loadedAt: z.string(),
   /** The errors of the rules now on disk; none where those are active. */
@@ -117,14 +117,14 @@ export const ruleListSchema = z.object({
 });
 
 export type RuleList = z.infer<typeof ruleListSchema>;
-export type ToldRule = z.infer<typeof toldRuleSchema>;
+export type ListedRule = z.infer<typeof listedRuleSchema>;
 
-export function tellRules({ rules, status }: Pick<RuleReloader, 'rules' | 'status'>): RuleList {
+export function listRules({ rules, status }: Pick<RuleReloader, 'rules' | 'status'>): RuleList {
   const { loadedAt, faults } = status;
-  return { rules: rules.map(tellRule), loadedAt: loadedAt.toISOString(), faults: [...faults] };
+  return { rules: rules.map(toListedRule), loadedAt: loadedAt.toISOString(), faults: [...faults] };
 }
 
-function tellRule({ name, match, layers, changes, pinned }: RuleOptions): ToldRule {
+function toListedRule({ name, match, layers, changes, pinned }: RuleOptions): ListedRule {
   const { image, not, platform, caller } = match;
   return {
     name,
@@ -135,7 +135,7 @@ function tellRule({ name, match, layers, changes, pinned }: RuleOptions): ToldRu
       ...(caller && { caller: [...caller] }),
     },
     layers: layers.map(layer => ({
-      from: tellLayerPlace(layer),
+      from: describeLayerOrigin(layer),
       ...(layer.platforms && { platforms: [...layer.platforms] }),
     })),
     changes: Object.entries(changes).flatMap(([field, value]) => (value === undefined ? [] : field)),
@@ -146,22 +146,22 @@ function tellRule({ name, match, layers, changes, pinned }: RuleOptions): ToldRu
 // Where a rule's layer comes from, for display, without possible secrets.
 
 /** Such as `directory ./layers/ca`, or `https://example.com/tool.tar.gz`. Without user info, query and fragment of an address. */
-export function tellLayerPlace(layer: RuleLayer): string {
+export function describeLayerOrigin(layer: RuleLayer): string {
   switch (layer.kind) {
     case 'directory':
     case 'file':
       return `${layer.kind} ${layer.path}`;
     case 'url':
-      return tellAddress(layer.url);
+      return redactAddress(layer.url);
     case 'blob':
-      return tellAddress(layer.location);
+      return redactAddress(layer.location);
     case 'image':
       return `image ${layer.image}`;
   }
 }
 
 /** Of any scheme; anything but a URL is not shown at all. */
-function tellAddress(text: string): string {
+function redactAddress(text: string): string {
   const url = URL.parse(text);
   if (!url) return 'an invalid address';
   const { protocol, host, pathname } = url;

@@ -43,9 +43,9 @@ test('leaves an index of artifacts alone for rules, also an empty one', async ()
   const image = generateImage({ ...two, artifact: true });
   for (const entries of [[], ['artifact']]) {
     const index = editEntries(image, all => all.slice(all.length - entries.length));
-    const { root, kept, documents } = await run(index, [{ rule: 'a', augmentation: change }]);
+    const { root, unchanged, documents } = await run(index, [{ rule: 'a', augmentation: change }]);
     await expect(run(index, change)).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' });
-    expect([root, [...kept], documents]).toEqual([index.root, [index.root.digest], []]);
+    expect([root, [...unchanged], documents]).toEqual([index.root, [index.root.digest], []]);
   }
 });
 
@@ -63,9 +63,9 @@ test('tells one image apart by the platforms that its entries say', async () => 
     { ...entry },
     { ...entry, platform: { os: 'linux', architecture: 'arm64' } },
   ]);
-  const { images, kept } = await run(image, { layers: [layer] }, [raw]);
+  const { images, unchanged } = await run(image, { layers: [layer] }, [raw]);
   expect(images.map(({ source, target }) => source === target)).toEqual([true, false]);
-  expect([...kept]).toEqual([images[0]?.source]);
+  expect([...unchanged]).toEqual([images[0]?.source]);
 });
 
 test('rewrites an image that runs nowhere by its config, where its entry names no platform', async () => {
@@ -136,17 +136,17 @@ test('keeps entries of types that nobody knows, and those alone', async () => {
   const entry = { mediaType: 'application/vnd.test', digest: digestOf(raw), size: raw.byteLength };
   const image = editEntries(generateImage(two), entries => [entry, ...entries]);
   const content = new Map([...image.content, [entry.digest, { mediaType: entry.mediaType, raw }]]);
-  const { rootJson, kept } = await run({ ...image, content }, change);
+  const { rootJson, unchanged } = await run({ ...image, content }, change);
   expect(rootJson.manifests[0]).toEqual(entry);
-  expect([...kept]).toEqual([]);
+  expect([...unchanged]).toEqual([]);
 });
 
 test('tells the images and indexes that stay as they were', async () => {
   const { layer } = createLayer('x', 'gzip', ['linux/arm64']);
   const image = generateImage({ ...two, nested: true });
-  const { images, kept } = await run(image, { layers: [layer] });
-  expect([...kept]).toEqual([images[0]?.source]);
-  expect((await run(image, {})).kept).toContain(image.root.digest);
+  const { images, unchanged } = await run(image, { layers: [layer] });
+  expect([...unchanged]).toEqual([images[0]?.source]);
+  expect((await run(image, {})).unchanged).toContain(image.root.digest);
 });
 
 test('keeps the digests of entries that are not of sha256', async () => {

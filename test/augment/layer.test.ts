@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { pack } from 'tar-stream';
 import { expect, test } from 'vitest';
-import { createTurns, createWork, InvalidLayer } from '../../src/augment/budget.ts';
+import { createSemaphore, createWork, InvalidLayer } from '../../src/augment/budget.ts';
 import { describeLayer, type LayerClaims, type LayerLimits, type LayerWork } from '../../src/augment/layer.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 
@@ -187,13 +187,13 @@ test('unpacks no further when its client leaves in the midst of it', async () =>
       if (unpackedBytes > 1024 * 1024) client.abort(new Error('gone'));
     },
   };
-  const limits = { maxUnpackedBytes: 2 ** 30, maxRatio: 1e6, work, turns: createTurns(1) };
+  const limits = { maxUnpackedBytes: 2 ** 30, maxRatio: 1e6, work, semaphore: createSemaphore(1) };
   await expect(describe(bomb, {}, limits, bomb.byteLength)).rejects.toThrow('gone');
   const atEnd = unpackedBytes;
   await setTimeout(50);
   expect([unpackedBytes, atEnd < 4 * 1024 * 1024]).toEqual([atEnd, true]);
   // The turn was given back.
-  expect(await describe(gzip, {}, { ...LIMITS, turns: limits.turns })).toMatchObject({ diffId: digestOf(tar) });
+  expect(await describe(gzip, {}, { ...LIMITS, semaphore: limits.semaphore })).toMatchObject({ diffId: digestOf(tar) });
 });
 
 test('counts what all layers of a request unpack to', async () => {
@@ -206,19 +206,19 @@ test('counts what all layers of a request unpack to', async () => {
 });
 
 test('gives out as many turns as there are, in order, and none to who has left', async () => {
-  const turns = createTurns(1);
-  const end = await turns.take(undefined);
+  const semaphore = createSemaphore(1);
+  const end = await semaphore.acquire(undefined);
   const leaver = new AbortController();
   const order: string[] = [];
-  const left = turns.take(leaver.signal);
-  const next = turns.take(undefined).then(endNext => {
+  const left = semaphore.acquire(leaver.signal);
+  const next = semaphore.acquire(undefined).then(endNext => {
     order.push('next');
     endNext();
   });
-  const last = turns.take(new AbortController().signal).then(() => order.push('last'));
+  const last = semaphore.acquire(new AbortController().signal).then(() => order.push('last'));
   leaver.abort(new Error('gone'));
   await expect(left).rejects.toThrow('gone');
-  await expect(turns.take(leaver.signal)).rejects.toThrow('gone');
+  await expect(semaphore.acquire(leaver.signal)).rejects.toThrow('gone');
   expect(order).toEqual([]);
   end();
   await Promise.all([next, last]);

@@ -8,7 +8,7 @@ import { digestOf } from '../../src/oci/digest.ts';
 import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../../src/oci/manifest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import { chooseImage, listImages } from '../../src/pull/images.ts';
-import { createDocumentTurns, withinBudget } from '../../src/pull/source-reader.ts';
+import { createDocumentLimit, withinBudget } from '../../src/pull/source-reader.ts';
 
 const AMD64 = { os: 'linux', architecture: 'amd64' };
 const ARM64 = { os: 'linux', architecture: 'arm64' };
@@ -104,25 +104,25 @@ test('all images of an index are read within the same budget, and few at a time'
 });
 
 test('images of many bytes take turns, small ones pass by, and whoever fails gives its turn back', async () => {
-  const turns = createDocumentTurns({ freeBytes: 1000, maxLarge: 1 });
+  const limit = createDocumentLimit({ freeBytes: 1000, maxLarge: 1 });
   const { index, reader } = createWorld([AMD64], 2000, 2);
   const small = createWorld([AMD64], 500);
   const [entry, smallEntry] = [index, small.index].map(each => (each.kind === 'index' ? each.manifests[0] : undefined));
   if (!entry || !smallEntry) throw new Error('no entry');
   const order: string[] = [];
   const firstMayEnd = Promise.withResolvers<void>();
-  const first = turns.hold(reader, async held => {
+  const first = limit.run(reader, async held => {
     await held.readManifest(entry);
     order.push('first');
     await firstMayEnd.promise;
     throw new Error('it fails');
   });
   await expect.poll(() => order).toEqual(['first']);
-  const second = turns.hold(reader, async held => {
+  const second = limit.run(reader, async held => {
     await held.readManifest(entry);
     order.push('second');
   });
-  await turns.hold(small.reader, async held => {
+  await limit.run(small.reader, async held => {
     await held.readManifest(smallEntry);
     order.push('small');
   });

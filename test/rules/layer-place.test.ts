@@ -1,6 +1,6 @@
 // Where a rule has a layer from, without what may be a secret.
 import { expect, test } from 'vitest';
-import { tellLayerPlace, tellRules } from '../../src/rules/explanation.ts';
+import { describeLayerOrigin, listRules } from '../../src/rules/explanation.ts';
 import type { RuleLayer } from '../../src/rules/rules.ts';
 
 const cases: readonly (readonly [RuleLayer, string])[] = [
@@ -16,12 +16,12 @@ const cases: readonly (readonly [RuleLayer, string])[] = [
 ];
 
 test.each(cases)('%o is told as %s', (layer, told) => {
-  expect(tellLayerPlace(layer)).toBe(told);
+  expect(describeLayerOrigin(layer)).toBe(told);
 });
 
 test('rules that are not in force are told by their faults', () => {
   const status = { loadedAt: new Date(0), faults: ['rules[0]: no such directory'] };
-  expect(tellRules({ rules: [], status })).toEqual({
+  expect(listRules({ rules: [], status })).toEqual({
     rules: [],
     loadedAt: '1970-01-01T00:00:00.000Z',
     faults: ['rules[0]: no such directory'],

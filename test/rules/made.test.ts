@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createMemory } from '../../src/memory.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
-import { createDerivedDigests, type DerivedDigests, type Made } from '../../src/rules/derived-digests.ts';
+import { createDerivedDigests, type DerivationRecord, type DerivedDigests } from '../../src/rules/derived-digests.ts';
 import { createRuleLayerStore } from '../../src/rules/layers/layer-store.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { type RecordStore, RecordStoreFull } from '../../src/state/store.ts';
@@ -48,7 +48,7 @@ function create(store = records, keepMs = 90 * DAY_MS): DerivedDigests {
   return createDerivedDigests({ memory, records: store, now, keepMs, leaseRuleLayers });
 }
 
-function madeOf(name: string, changes: Partial<Made> = {}): Made {
+function derivationOf(name: string, changes: Partial<DerivationRecord> = {}): DerivationRecord {
   return {
     registry: 'docker.io',
     repository: 'library/app',
@@ -75,7 +75,7 @@ function counted(store: RecordStore): RecordStore & { readonly writes: () => num
 }
 
 describe('what is kept', () => {
-  const made = madeOf('1');
+  const made = derivationOf('1');
   const member = digest('a config');
 
   test('is found by its root and by each member, as it was', async () => {
@@ -89,7 +89,7 @@ describe('what is kept', () => {
 
   test('is in no other repository, also where that has the same bytes', async () => {
     const digests = create();
-    const other = madeOf('1', { repository: 'team/app', sourceName: 'docker.io/team/app:1' });
+    const other = derivationOf('1', { repository: 'team/app', sourceName: 'docker.io/team/app:1' });
     await digests.keep(made, [member]);
     for (const repository of ['docker.io/team/app', 'quay.io/library/app', 'library/app', 'docker.io/library']) {
       expect(await digests.find(repository, made.root)).toBeUndefined();
@@ -119,7 +119,7 @@ describe('what is kept', () => {
 
 describe('a member of two', () => {
   test('is of the one that was kept last, and each stays with what is its own', async () => {
-    const [one, two] = [madeOf('1'), madeOf('2')];
+    const [one, two] = [derivationOf('1'), derivationOf('2')];
     const shared = digest('a layer');
     const digests = create();
     await digests.keep(one, [shared, digest('one')]);
@@ -132,8 +132,8 @@ describe('a member of two', () => {
   });
 
   test('with one root for two rules gives either, and loses nothing of both', async () => {
-    const one = madeOf('1');
-    const two = madeOf('1', {
+    const one = derivationOf('1');
+    const two = derivationOf('1', {
       steps: [{ ...one.steps[0], rule: 'other', augmentation: { layers: [], attestations: 'drop' } }],
     });
     const digests = create();
@@ -145,7 +145,7 @@ describe('a member of two', () => {
 });
 
 describe('time', () => {
-  const made = madeOf('1');
+  const made = derivationOf('1');
 
   test('ends what nobody resolves any more', async () => {
     const digests = create();
@@ -188,7 +188,7 @@ describe('time', () => {
     const shared = digest('a layer');
     await create().keep(made, [shared]);
     const shorter = create(records, 10 * DAY_MS);
-    await shorter.keep(madeOf('2'), [shared]);
+    await shorter.keep(derivationOf('2'), [shared]);
     time += 9 * DAY_MS;
     await shorter.keep(made, [shared]);
     time += 5 * DAY_MS;
@@ -207,13 +207,13 @@ describe('time', () => {
 test('twenty who resolve a tag at once write it once', async () => {
   const store = counted(records);
   const digests = create(store);
-  await Promise.all(Array.from({ length: 20 }, () => digests.keep(madeOf('1'), [digest('a config')])));
+  await Promise.all(Array.from({ length: 20 }, () => digests.keep(derivationOf('1'), [digest('a config')])));
   expect([store.writes(), held.length]).toEqual([1, 1]);
 });
 
 test('layers of the layerStore are held as long, before anybody knows a digest that needs them', async () => {
   const [stored, elsewhere] = [digest('shelved'), digest('elsewhere')];
-  const made = madeOf('1', {
+  const made = derivationOf('1', {
     layerSources: [
       { kind: 'shelf', digest: stored, size: 1 },
       { kind: 'url', digest: elsewhere, size: 1, url: 'https://example.com/layer' },
@@ -235,7 +235,7 @@ test('a layer outlives its rule in the layer store, for as long as a digest need
     keepMs: 90 * DAY_MS,
     leaseRuleLayers: layerStore.lease,
   });
-  await digests.keep(madeOf('1', { layerSources }), []);
+  await digests.keep(derivationOf('1', { layerSources }), []);
   time += 89 * DAY_MS;
   await layerStore.sweep(new Set());
   expect(await layerStore.find(stored)).toBeDefined();
@@ -246,7 +246,7 @@ test('a layer outlives its rule in the layer store, for as long as a digest need
 });
 
 test('a full disk stops nobody: what cannot be written is known for as long as the process lives, and written when there is room', async () => {
-  const made = madeOf('1');
+  const made = derivationOf('1');
   let isFull = true;
   const store: RecordStore = {
     ...records,
@@ -264,7 +264,7 @@ test('a full disk stops nobody: what cannot be written is known for as long as t
 
 test('whatever is kept, when and how often: all of an image is there for its time, and its layers are held as long', async () => {
   const images = ['a', 'b', 'c'].map(name =>
-    madeOf(name, { layerSources: [{ kind: 'shelf', digest: digest(`layer of ${name}`), size: 1 }] }),
+    derivationOf(name, { layerSources: [{ kind: 'shelf', digest: digest(`layer of ${name}`), size: 1 }] }),
   );
   const membersOf = (at: number) => [digest(`own ${at}`), digest('shared'), digest(`layer of ${'abc'.charAt(at)}`)];
   const step = fc.record({ image: fc.nat(2), hours: fc.nat(60 * 24), restart: fc.boolean() });

@@ -52,9 +52,9 @@ export function createManifests({
 }): Manifests {
   const flight = createSingleFlight<{ readonly manifest: Manifest; readonly isCached: boolean }>();
   const parsed = memory.openCache<Manifest>();
-  const turns = pLimit(MAX_LARGE);
+  const largeLimit = pLimit(MAX_LARGE);
 
-  async function findKept(origin: UpstreamRepository, digest: Digest): Promise<Manifest | undefined> {
+  async function findCached(origin: UpstreamRepository, digest: Digest): Promise<Manifest | undefined> {
     const link = await links.find(origin, digest);
     return link && readLinked(digest, link);
   }
@@ -67,7 +67,7 @@ export function createManifests({
       return raw && parseManifest(raw, contentType, digest);
     };
     if (size <= LITTLE_BYTES) return read();
-    return turns(async () => {
+    return largeLimit(async () => {
       const manifest = await read();
       await setImmediate();
       return manifest;
@@ -116,8 +116,8 @@ export function createManifests({
       let isOwn = false;
       const { manifest, isCached } = await flight(question, async () => {
         isOwn = true;
-        const kept = await findKept(origin, digest);
-        if (kept) return { manifest: kept, isCached: true };
+        const cached = await findCached(origin, digest);
+        if (cached) return { manifest: cached, isCached: true };
         const ask = async () => (await findEarlier(origin, digest, asking)) ?? fetch(origin, digest, asking);
         return { manifest: await negativeCache(question, ask), isCached: false };
       });

@@ -1,6 +1,6 @@
 // The distribution API, the half that writes: distribution-spec "Push" and "Content Management", for hosted repositories.
 import { type Context, Hono } from 'hono';
-import type { ByteBudget, Room } from '../../augment/budget.ts';
+import type { BudgetShare, ByteBudget } from '../../augment/budget.ts';
 import type { HostedRepositories } from '../../hosted/repositories.ts';
 import type { Chunk, UploadStatus } from '../../hosted/repository/uploads.ts';
 import { type ByteRange, joinBytes } from '../../oci/bytes.ts';
@@ -8,7 +8,7 @@ import { type Digest, digestAlgorithm, isDigestAlgorithm, parseDigest } from '..
 import { RegistryError } from '../../oci/errors.ts';
 import { MAX_MANIFEST_BYTES } from '../../oci/manifest.ts';
 import { parseTag, parseTagOrDigest } from '../../oci/reference.ts';
-import { takeRoom } from '../middleware/body-memory.ts';
+import { takeShare } from '../middleware/body-memory.ts';
 import type { Admission } from './admission.ts';
 
 const UPLOADS = '/v2/:name{.+}/blobs/uploads';
@@ -77,8 +77,8 @@ export function createPush({
     const { repository } = admission.admitPush(c, 'push', nameOf(c));
     const target = parseTagOrDigest(c.req.param('reference'));
     using stack = new DisposableStack();
-    const room = stack.adopt(bodies.open(), ({ close }) => close());
-    const raw = await readBody(c, MAX_MANIFEST_BYTES, room);
+    const share = stack.adopt(bodies.open(), ({ close }) => close());
+    const raw = await readBody(c, MAX_MANIFEST_BYTES, share);
     const contentType = c.req.header('Content-Type') ?? '';
     const named = [...new Set((c.req.queries('tag') ?? []).map(parseTag))];
     const promised = 'digest' in target ? { digest: target.digest, tags: named } : { tags: [target.tag, ...named] };
@@ -174,14 +174,14 @@ const MAX_REFUSED_BYTES = 64 * 1024 * 1024;
  * The whole body, which has taken its room. Throws SIZE_INVALID (413) for more than `maxBytes`, of which no more are held, and UNAVAILABLE while
  * the bodies of others leave no room.
  */
-async function readBody(c: Context, maxBytes: number, room: Room): Promise<Uint8Array> {
+async function readBody(c: Context, maxBytes: number, share: BudgetShare): Promise<Uint8Array> {
   if (Number(c.req.header('Content-Length') ?? 0) > MAX_REFUSED_BYTES) throw tooLarge(maxBytes);
   const chunks: Uint8Array[] = [];
   let refused: RegistryError | undefined;
   let size = 0;
   for await (const chunk of c.req.raw.body ?? []) {
     size += chunk.byteLength;
-    if (size <= maxBytes) refused ??= takeRoom(room, chunk.byteLength);
+    if (size <= maxBytes) refused ??= takeShare(share, chunk.byteLength);
     if (refused || size > maxBytes) chunks.length = 0;
     else chunks.push(chunk);
     if (size > MAX_REFUSED_BYTES) break;

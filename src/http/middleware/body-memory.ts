@@ -2,7 +2,7 @@
 // one body fast; with many bodies at once the machine is busy anyway, and what counts is that memory does not follow their number. A client
 // that takes its time needs no more than the smallest, and who is one of these shows only after some megabytes: so much the system takes at
 // once for any client.
-import { type ByteBudget, createByteBudget, type Room } from '../../augment/budget.ts';
+import { type BudgetShare, type ByteBudget, createByteBudget } from '../../augment/budget.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
 /** Of one body that is being sent. */
@@ -79,12 +79,12 @@ export function createBodyBudget(largestBytes: number, spareBytes: number): Byte
 }
 
 /** Why there is no room for so many more bytes. Who is refused leaves his room to others at once. */
-export function takeRoom(room: Room, bytes: number): RegistryError | undefined {
+export function takeShare(share: BudgetShare, bytes: number): RegistryError | undefined {
   try {
-    room.take(bytes);
+    share.take(bytes);
     return undefined;
   } catch (error) {
-    room.close();
+    share.close();
     if (error instanceof RegistryError) return error;
     throw error;
   }

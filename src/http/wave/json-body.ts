@@ -1,13 +1,13 @@
 // JSON bodies of API requests: no more is read than the limits allow, and nothing is parsed that would become far larger than it is.
 import type { Context } from 'hono';
 import { z } from 'zod';
-import type { ByteBudget, Room } from '../../augment/budget.ts';
+import type { BudgetShare, ByteBudget } from '../../augment/budget.ts';
 import { joinBytes } from '../../oci/bytes.ts';
 import type { RegistryError } from '../../oci/errors.ts';
 import { InvalidJson, parseJson } from '../../oci/json.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { callerName, identify } from '../middleware/authentication.ts';
-import { takeRoom } from '../middleware/body-memory.ts';
+import { takeShare } from '../middleware/body-memory.ts';
 
 export interface BodyLimits {
   readonly maxBytes: number;
@@ -32,15 +32,15 @@ const identifiedSchema = z.object({ towerAccessToken: z.string() });
 export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: unknown) => Promise<T>): Promise<T> {
   if (!JSON_TYPE.test(c.req.header('Content-Type') ?? ''))
     throw new ApiError(415, 'the body must be sent as JSON, with the header Content-Type: application/json');
-  const room = limits.bodies.open();
+  const share = limits.bodies.open();
   try {
-    const body = parse(await read(c, limits.maxBytes, room));
+    const body = parse(await read(c, limits.maxBytes, share));
     const { data } = identifiedSchema.safeParse(body);
     if (data) await identify(c, data.towerAccessToken);
     const { runAs } = limits;
     return await (runAs ? runAs(callerName(c) ?? '', () => work(body)) : work(body));
   } finally {
-    room.close();
+    share.close();
   }
 }
 
@@ -61,7 +61,7 @@ export function describeFault(error: z.ZodError): string {
   return `${field.join('').slice(0, 200)}: ${message}`;
 }
 
-async function read(c: Context, maxBytes: number, room: Room): Promise<Uint8Array> {
+async function read(c: Context, maxBytes: number, share: BudgetShare): Promise<Uint8Array> {
   if (Number(c.req.header('Content-Length') ?? 0) > maxBytes) throw tooLarge(maxBytes);
   const chunks: Uint8Array[] = [];
   let refused: RegistryError | undefined;
@@ -69,7 +69,7 @@ async function read(c: Context, maxBytes: number, room: Room): Promise<Uint8Arra
   for await (const chunk of c.req.raw.body ?? []) {
     size += chunk.byteLength;
     if (size > maxBytes) throw tooLarge(maxBytes);
-    refused ??= takeRoom(room, chunk.byteLength);
+    refused ??= takeShare(share, chunk.byteLength);
     // Many clients hear an answer only when they have sent everything.
     if (refused) chunks.length = 0;
     else chunks.push(chunk);

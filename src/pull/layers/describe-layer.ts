@@ -1,6 +1,6 @@
 // Describes a requested layer: its bytes are inspected once, and then known by digest.
 import type { Layer } from '../../augment/augmentation.ts';
-import { createTurns, InvalidLayer, type Work } from '../../augment/budget.ts';
+import { createSemaphore, InvalidLayer, type Work } from '../../augment/budget.ts';
 import { describeLayer, type LayerClaims, type LayerDescription, type LayerLimits } from '../../augment/layer.ts';
 import type { LayerSource } from '../../augment/layer-source.ts';
 import { type LayerLocation, parseLocation } from '../../augment/location.ts';
@@ -47,14 +47,14 @@ export function createDescribe({
   readonly memory: Memory;
 }): DescribeWanted {
   const openUrl = createLayerUrls({ upstreams, content, limits, memory });
-  const turns = createTurns(MAX_UNPACKING);
+  const semaphore = createSemaphore(MAX_UNPACKING);
   // By the location of the bytes.
   const known = memory.openCache<LayerDescription>();
 
   /**
    * The properties of the bytes with that digest. Once known, they are never unpacked again; claims about a location are only proven there.
    */
-  async function look(bytes: Bytes, claims: LayerClaims, work: Work | undefined): Promise<LayerDescription> {
+  async function describeBytes(bytes: Bytes, claims: LayerClaims, work: Work | undefined): Promise<LayerDescription> {
     const key = `${bytes.place} ${bytes.digest}`;
     const found = known.get(key);
     const body = await bytes.open();
@@ -62,7 +62,7 @@ export function createDescribe({
       await body.cancel();
       return found;
     }
-    const described = await describeLayer(body, claims, { ...limits, work, turns });
+    const described = await describeLayer(body, claims, { ...limits, work, semaphore });
     known.set(key, described);
     return described;
   }
@@ -75,12 +75,16 @@ export function createDescribe({
     switch (location.kind) {
       case 'data': {
         const bytes = location.read();
-        const layer = await look({ place: '', digest: digestOf(bytes), open: bytesBlob(bytes).open }, claims, work);
+        const layer = await describeBytes(
+          { place: '', digest: digestOf(bytes), open: bytesBlob(bytes).open },
+          claims,
+          work,
+        );
         return { layer, source: { kind: 'stored', ...bytesOf(layer) }, bytes };
       }
       case 'url': {
         const { body, coding, digest } = await openUrl(location.url, claims, work?.signal);
-        const layer = await look({ place: '', digest, open: async () => body }, claims, work).catch(error => {
+        const layer = await describeBytes({ place: '', digest, open: async () => body }, claims, work).catch(error => {
           throw coding && error instanceof InvalidLayer ? encoded(error, coding) : error;
         });
         return { layer, source: { kind: 'url', ...bytesOf(layer), url: location.url.href } };
@@ -90,7 +94,7 @@ export function createDescribe({
         const { registry, repository } = origins.locate(location.registry, location.repository);
         const blob = await registry.getBlob(repository, location.digest);
         const place = `${registry.name}/${repository}#${registry.scope ?? ''}`;
-        const layer = await look({ place, digest: location.digest, open: blob.open }, named, work);
+        const layer = await describeBytes({ place, digest: location.digest, open: blob.open }, named, work);
         return { layer, source: { kind: 'blob', ...bytesOf(layer), registry: registry.name, repository } };
       }
     }

@@ -2,7 +2,7 @@
 // pull; a moved layer is derived once, and can be derived again at any time, with the same bytes.
 import { z } from 'zod';
 import type { Layer } from '../../augment/augmentation.ts';
-import { createGauge } from '../../augment/layer.ts';
+import { createSizedDigester } from '../../augment/layer.ts';
 import { hasDirectories, type LayerIndex } from '../../augment/layer-index.ts';
 import type { LayerSource, MovedLayerSource } from '../../augment/layer-source.ts';
 import { createLinkTree } from '../../augment/link-tree.ts';
@@ -50,7 +50,7 @@ interface Plan {
 
 type Plans = readonly (Plan | undefined)[];
 
-const MAX_TOLD_ENTRIES = 20;
+const MAX_REPORTED_ENTRIES = 20;
 const SLOW_MS = 10_000;
 const RETRY_AFTER_SECONDS = 5;
 /** Otherwise it is derived again. */
@@ -73,8 +73,8 @@ export function createPlacing(deps: {
 }): PlaceLayers {
   const { indexes, layers, content, records, memory, now, waitMs, onSlow = () => {} } = deps;
   const plans = memory.openCache<Plans>();
-  const made = createCollection({ store: records, name: 'moved-layer', schema: movedSchema });
-  const making = createSingleFlight<z.infer<typeof movedSchema>>();
+  const movedLayers = createCollection({ store: records, name: 'moved-layer', schema: movedSchema });
+  const flight = createSingleFlight<z.infer<typeof movedSchema>>();
 
   async function place(request: PlacingRequest): Promise<readonly PlacedLayer[]> {
     const found = await findPlans(request);
@@ -137,13 +137,13 @@ export function createPlacing(deps: {
 
   async function findMoved(inner: BasicSource, placement: Placement, request: PlacingRequest) {
     const key = digestOf(new TextEncoder().encode(JSON.stringify([inner.digest, placement])));
-    const known = await made.find(key);
+    const known = await movedLayers.find(key);
     if (known) return known;
-    return making(key, async () => {
+    return flight(key, async () => {
       const moved = await make(() => openMoved(inner, placement, request)).catch(error => {
         throw explainAdded(error, inner.digest);
       });
-      await bestEffort(made.put(key, moved, { expiresAt: new Date(now().getTime() + KEEP_MS) }));
+      await bestEffort(movedLayers.put(key, moved, { expiresAt: new Date(now().getTime() + KEEP_MS) }));
       return moved;
     });
   }
@@ -160,9 +160,9 @@ export function createPlacing(deps: {
     } catch (error) {
       if (!(error instanceof StorageFailure)) throw error;
     }
-    const gauge = createGauge(undefined, () => {});
-    for await (const chunk of await open()) gauge.update(chunk);
-    return { digest: gauge.digest(), size: gauge.size };
+    const digester = createSizedDigester(undefined, () => {});
+    for await (const chunk of await open()) digester.update(chunk);
+    return { digest: digester.digest(), size: digester.size };
   }
 
   function blobOf(digest: Digest, { layerSources, storedLayers }: PlacingRequest): PlacedBlob {
@@ -206,7 +206,7 @@ async function plan(added: readonly LayerIndex[], base: readonly LayerIndex[]): 
   const plans: (Plan | undefined)[] = [];
   for (const index of added) {
     const placement = tree.place(index);
-    plans.push(placement && { placement, ...listMoved(index, placement, MAX_TOLD_ENTRIES) });
+    plans.push(placement && { placement, ...listMoved(index, placement, MAX_REPORTED_ENTRIES) });
     if (plans.length < added.length) await tree.add(index, placement);
   }
   return plans;

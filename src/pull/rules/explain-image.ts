@@ -9,7 +9,7 @@ import { type ImageConfig, parseImageConfig } from '../../oci/image-config.ts';
 import { objectIn, parseObject } from '../../oci/json.ts';
 import { type Manifest, parseManifest } from '../../oci/manifest.ts';
 import { formatPlatform, normalizePlatform } from '../../oci/platform.ts';
-import { type AddedLayer, type Difference, type ExplainedImage, tellLayerPlace } from '../../rules/explanation.ts';
+import { type AddedLayer, type Difference, describeLayerOrigin, type ExplainedImage } from '../../rules/explanation.ts';
 import type { RuleLayer } from '../../rules/rules.ts';
 
 interface ExplainImageOptions {
@@ -27,47 +27,47 @@ type ExplainImage = (image: ImageOutcome) => Promise<ExplainedImage>;
 export function createExplainImage(options: ExplainImageOptions): ExplainImage {
   const { steps, ruleLayers, augmented, readManifest, readConfig } = options;
   const documents = new Map(augmented.documents.map(document => [document.digest, document]));
-  const places = placesOf(steps, ruleLayers);
+  const locations = locationsOf(steps, ruleLayers);
 
   return async ({ platform, source, target, warnings, moved }) => {
     const own = stepsFor(steps, platform);
-    const told = {
+    const common = {
       platform: formatPlatform(normalizePlatform(platform)),
       rules: own.flatMap(({ rule }) => rule ?? []),
       sourceDigest: source,
       digest: target,
       warnings: [...warnings],
     };
-    const made = documents.get(target);
-    if (source === target || !made) return { ...told, differences: [], layers: [] };
+    const derived = documents.get(target);
+    if (source === target || !derived) return { ...common, differences: [], layers: [] };
     const before = await readManifest(source);
-    const after = parseManifest(made.raw, made.mediaType);
+    const after = parseManifest(derived.raw, derived.mediaType);
     const added = layersOf(after).slice(layersOf(before).length);
     return {
-      ...told,
+      ...common,
       differences: await compare(before, after),
-      layers: tellLayers(added, { steps: own, places, moved }),
+      layers: describeLayers(added, { steps: own, locations, moved }),
     };
   };
 
   async function compare(before: Manifest, after: Manifest): Promise<Difference[]> {
-    const [source, target] = await Promise.all([wordsOf(before), wordsOf(after)]);
+    const [source, target] = await Promise.all([describe(before), describe(after)]);
     return source && target ? [...compareImages(source, target)] : [];
   }
 
-  async function wordsOf(manifest: Manifest): Promise<ImageWords | undefined> {
+  async function describe(manifest: Manifest): Promise<ImageDescription | undefined> {
     if (manifest.kind !== 'image') return undefined;
     const config = parseImageConfig(await readAnyConfig(manifest.config));
     return { config, annotations: annotationsOf(manifest) };
   }
 
   async function readAnyConfig(descriptor: ContentDescriptor): Promise<Uint8Array> {
-    const made: Document | undefined = documents.get(descriptor.digest);
-    return made ? made.raw : readConfig(descriptor);
+    const derived: Document | undefined = documents.get(descriptor.digest);
+    return derived ? derived.raw : readConfig(descriptor);
   }
 }
 
-function placesOf(steps: Steps, ruleLayers: ExplainImageOptions['ruleLayers']): ReadonlyMap<Layer, RuleLayer> {
+function locationsOf(steps: Steps, ruleLayers: ExplainImageOptions['ruleLayers']): ReadonlyMap<Layer, RuleLayer> {
   return new Map(
     steps.flatMap(({ augmentation }, step) =>
       augmentation.layers.flatMap((layer, at) => {
@@ -80,32 +80,32 @@ function placesOf(steps: Steps, ruleLayers: ExplainImageOptions['ruleLayers']): 
 
 interface AddedBy {
   readonly steps: readonly Step[];
-  readonly places: ReadonlyMap<Layer, RuleLayer>;
+  readonly locations: ReadonlyMap<Layer, RuleLayer>;
   readonly moved: readonly MovedLayer[];
 }
 
 /** The appended layers are a subset of the steps' layers, in order, original or moved: those for the platform. */
-function tellLayers(added: readonly Descriptor[], { steps, places, moved }: AddedBy): AddedLayer[] {
+function describeLayers(added: readonly Descriptor[], { steps, locations, moved }: AddedBy): AddedLayer[] {
   const candidates = steps.flatMap(({ rule, augmentation }) => augmentation.layers.map(layer => ({ rule, layer })));
   let next = 0;
   return added.map(({ digest, size }) => {
     const became = moved.find(({ source }) => source.digest === digest);
     const given = became?.source.inner.digest ?? digest;
-    const told = { digest, size, ...(became && { moved: tellMoved(became) }) };
+    const common = { digest, size, ...(became && { moved: describeMove(became) }) };
     const found = candidates.findIndex(({ layer }, at) => at >= next && layer.digest === given);
     const candidate = candidates[found];
-    if (!candidate) return told;
+    if (!candidate) return common;
     next = found + 1;
-    const written = places.get(candidate.layer);
+    const written = locations.get(candidate.layer);
     return {
-      ...told,
+      ...common,
       ...(candidate.rule !== undefined && { rule: candidate.rule }),
-      ...(written && { from: tellLayerPlace(written) }),
+      ...(written && { from: describeLayerOrigin(written) }),
     };
   });
 }
 
-function tellMoved({ source, entries, count }: MovedLayer): NonNullable<AddedLayer['moved']> {
+function describeMove({ source, entries, count }: MovedLayer): NonNullable<AddedLayer['moved']> {
   return { given: source.inner.digest, entries: [...entries], count };
 }
 
@@ -121,7 +121,7 @@ function annotationsOf({ raw }: Manifest): ReadonlyMap<string, string> {
 // The differences between two images that matter to their users: the configs, and the annotations of the manifests. Pure.
 
 /** The description of an image. */
-export interface ImageWords {
+export interface ImageDescription {
   readonly config: ImageConfig;
   /** Of its manifest. */
   readonly annotations: ReadonlyMap<string, string>;
@@ -131,7 +131,7 @@ type Run = NonNullable<ImageConfig['config']>;
 type Value = Difference['after'];
 
 /** In the order of docker's documentation, and within a field in the order of the target; removed entries come last. */
-export function compareImages(source: ImageWords, target: ImageWords): readonly Difference[] {
+export function compareImages(source: ImageDescription, target: ImageDescription): readonly Difference[] {
   const [before, after] = [source.config.config ?? {}, target.config.config ?? {}];
   return [
     ...compareMaps('env', envOf(before), envOf(after)),

@@ -43,18 +43,18 @@ export function createExplain({
     return {
       image: digest ? `${originName(origin)}@${digest}` : imageName(origin, tag),
       ...(caller !== undefined && { caller }),
-      rules: state.judge(subject).map(tellVerdict),
-      ...(await tellOutcome(outcome, { origin, platform, digest })),
+      rules: state.judge(subject).map(toVerdict),
+      ...(await explainOutcome(outcome, { origin, platform, digest })),
     };
   };
 }
 
-function tellVerdict({ rule, applies, reason }: Verdict): Explanation['rules'][number] {
+function toVerdict({ rule, applies, reason }: Verdict): Explanation['rules'][number] {
   const { platform } = rule.match;
   return { name: rule.name, applies, reason, ...(platform && { platforms: [...platform] }) };
 }
 
-interface Telling {
+interface ExplainedTarget {
   readonly origin: Origin;
   /** Undefined for all. */
   readonly platform: Platform | undefined;
@@ -62,27 +62,27 @@ interface Telling {
   readonly digest: Digest | undefined;
 }
 
-type Told = Omit<Explanation, 'image' | 'caller' | 'rules'>;
+type ExplainedOutcome = Omit<Explanation, 'image' | 'caller' | 'rules'>;
 
-async function tellOutcome(outcome: Outcome, telling: Telling): Promise<Told> {
+async function explainOutcome(outcome: Outcome, target: ExplainedTarget): Promise<ExplainedOutcome> {
   const { sourceDigest, reason, pinned } = outcome;
-  const told = { reason, ...(pinned && { pinned }), sourceDigest };
+  const common = { reason, ...(pinned && { pinned }), sourceDigest };
   switch (outcome.kind) {
     case 'plain':
       return {
-        ...{ outcome: 'unchanged', ...told, digest: sourceDigest },
-        platforms: await tellPlain(sourceDigest, telling),
+        ...{ outcome: 'unchanged', ...common, digest: sourceDigest },
+        platforms: await explainPlain(sourceDigest, target),
       };
     case 'augmented':
-      return { ...told, ...(await tellAugmented(outcome, telling)) };
+      return { ...common, ...(await explainAugmented(outcome, target)) };
     case 'refused':
     case 'failed':
-      return { outcome: outcome.kind, ...told, platforms: [] };
+      return { outcome: outcome.kind, ...common, platforms: [] };
   }
 }
 
 /** Every image of the source, unchanged. */
-async function tellPlain(root: Digest, { origin, platform }: Telling): Promise<ExplainedImage[]> {
+async function explainPlain(root: Digest, { origin, platform }: ExplainedTarget): Promise<ExplainedImage[]> {
   const reader = createReader(origin);
   const candidates = await listImages(await origin.registry.getManifest(origin.repository, root), reader);
   const wanted = choose(candidates, platform);
@@ -94,10 +94,10 @@ async function tellPlain(root: Digest, { origin, platform }: Telling): Promise<E
   );
 }
 
-async function tellAugmented(
+async function explainAugmented(
   { steps, ruleLayers, augmented, sourceDigest }: Extract<Outcome, { kind: 'augmented' }>,
-  { origin, platform, digest }: Telling,
-): Promise<Pick<Told, 'outcome' | 'sourceDigest' | 'digest' | 'platforms'>> {
+  { origin, platform, digest }: ExplainedTarget,
+): Promise<Pick<ExplainedOutcome, 'outcome' | 'sourceDigest' | 'digest' | 'platforms'>> {
   const { registry, repository } = origin;
   const { readConfig } = createReader(origin);
   const readManifest = (named: Digest) => registry.getManifest(repository, named);

@@ -4,13 +4,13 @@ import { type Augmentation, type Steps, stepsFor } from '../../augment/augmentat
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import type { Platform } from '../../oci/platform.ts';
-import type { DerivedDigests, Made } from '../../rules/derived-digests.ts';
+import type { DerivationRecord, DerivedDigests } from '../../rules/derived-digests.ts';
 import type { RuleLayer, RuleOptions, RuleSet, Subject } from '../../rules/rules.ts';
 import type { Augmentations } from '../derived-images.ts';
 import { imageName, type Origin, originName } from '../origin.ts';
 
 export interface OutcomesDeps {
-  readonly made: Pick<DerivedDigests, 'find'>;
+  readonly derivedDigests: Pick<DerivedDigests, 'find'>;
   readonly augmentations: Augmentations;
 }
 
@@ -41,26 +41,36 @@ interface Outcomes {
   ofDigest(question: Question, digest: Digest): Promise<Outcome>;
 }
 
-export function createOutcomes({ made, augmentations }: OutcomesDeps): Outcomes {
+export function createOutcomes({ derivedDigests, augmentations }: OutcomesDeps): Outcomes {
   const findRefusing = createFindRefusing(augmentations);
 
-  async function ofMade(origin: Origin, { sourceName, sourceDigest, steps, layerSources }: Made): Promise<Outcome> {
-    const told = { sourceDigest, pinned: 'made' } as const;
-    return orFailed(told, async () => {
+  async function ofDerived(
+    origin: Origin,
+    { sourceName, sourceDigest, steps, layerSources }: DerivationRecord,
+  ): Promise<Outcome> {
+    const common = { sourceDigest, pinned: 'made' } as const;
+    return orFailed(common, async () => {
       const augmented = await augmentations.get({ origin, sourceName, sourceDigest, steps, layerSources });
-      return { ...told, kind: 'augmented', reason: tellMade(sourceName, steps), steps, ruleLayers: [], augmented };
+      return {
+        ...common,
+        kind: 'augmented',
+        reason: describeDerivation(sourceName, steps),
+        steps,
+        ruleLayers: [],
+        augmented,
+      };
     });
   }
 
   async function ofPinned({ origin, subject, state }: Question, digest: Digest): Promise<Outcome> {
-    const told = { sourceDigest: digest, pinned: 'upstream' } as const;
+    const common = { sourceDigest: digest, pinned: 'upstream' } as const;
     const manifest = await origin.registry.getManifest(origin.repository, digest);
-    if (manifest.kind === 'other') return { ...told, kind: 'plain', reason: NO_IMAGE };
-    return orFailed(told, async () => {
+    if (manifest.kind === 'other') return { ...common, kind: 'plain', reason: NO_IMAGE };
+    return orFailed(common, async () => {
       const image = { origin, digest, caller: subject.caller };
       const refusing = await findRefusing(state, image);
-      if (refusing.length === 0) return { ...told, kind: 'plain', reason: UNTOUCHED };
-      return { ...told, kind: 'refused', reason: refusePinned(refusing, image).message };
+      if (refusing.length === 0) return { ...common, kind: 'plain', reason: UNTOUCHED };
+      return { ...common, kind: 'refused', reason: refusePinned(refusing, image).message };
     });
   }
 
@@ -73,18 +83,25 @@ export function createOutcomes({ made, augmentations }: OutcomesDeps): Outcomes 
         const { steps, layerSources, ruleLayers = [] } = ruled;
         const sourceName = imageName(origin, tag);
         const augmented = await augmentations.get({ origin, sourceName, sourceDigest, steps, layerSources });
-        return { kind: 'augmented', sourceDigest, reason: tellChange(augmented, steps), steps, ruleLayers, augmented };
+        return {
+          kind: 'augmented',
+          sourceDigest,
+          reason: describeChange(augmented, steps),
+          steps,
+          ruleLayers,
+          augmented,
+        };
       });
     },
     async ofDigest(question, digest) {
-      const record = await made.find(question.subject.repository, digest);
-      if (record?.kept?.includes(digest)) return ofKept(record, digest);
-      return record ? ofMade(question.origin, record) : ofPinned(question, digest);
+      const record = await derivedDigests.find(question.subject.repository, digest);
+      if (record?.kept?.includes(digest)) return ofUnchanged(record, digest);
+      return record ? ofDerived(question.origin, record) : ofPinned(question, digest);
     },
   };
 }
 
-function ofKept({ sourceName }: Made, digest: Digest): Outcome {
+function ofUnchanged({ sourceName }: DerivationRecord, digest: Digest): Outcome {
   const reason = `${sourceName} resolved to it, and no rule changed it`;
   return { kind: 'plain', pinned: 'upstream', sourceDigest: digest, reason };
 }
@@ -94,25 +111,25 @@ const NO_IMAGE = 'it is not an image: rules do not change artifacts';
 
 /** An error of a pull is the result to explain. */
 async function orFailed(
-  told: { readonly sourceDigest: Digest; readonly pinned?: 'upstream' | 'made' },
+  common: { readonly sourceDigest: Digest; readonly pinned?: 'upstream' | 'made' },
   find: () => Promise<Outcome>,
 ): Promise<Outcome> {
   try {
     return await find();
   } catch (error) {
     if (!(error instanceof RegistryError)) throw error;
-    return { ...told, kind: 'failed', reason: error.message };
+    return { ...common, kind: 'failed', reason: error.message };
   }
 }
 
-function tellChange({ images }: Augmented, steps: Steps): string {
+function describeChange({ images }: Augmented, steps: Steps): string {
   if (images.length === 0) return NO_IMAGE;
   const isSame = images.every(({ source, target }) => source === target);
   return isSame ? `none of its platforms is changed by ${namesOf(steps)}` : `changed by ${namesOf(steps)}`;
 }
 
 /** A tag may have resolved to an image that no rule matches, where other digests are refused. */
-function tellMade(sourceName: string, steps: Steps): string {
+function describeDerivation(sourceName: string, steps: Steps): string {
   const names = namesOf(steps);
   return names === ''
     ? `it is what ${sourceName} resolved to`

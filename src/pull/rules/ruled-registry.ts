@@ -2,7 +2,7 @@
 // resolved it.
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.ts';
-import type { DerivedDigests, Made } from '../../rules/derived-digests.ts';
+import type { DerivationRecord, DerivedDigests } from '../../rules/derived-digests.ts';
 import type { Rules } from '../../rules/rules.ts';
 import type { CallOptions } from '../../upstream/upstream.ts';
 import {
@@ -18,18 +18,22 @@ import type { Registry } from '../registry.ts';
 import { createFindRefusing, NO_STEPS, refusePinned } from './rule-outcome.ts';
 
 /** `caller` is undefined for anonymous; `isLook`: only existence is reported. */
-export type WithRules = (registry: Registry, caller: string | undefined, isLook?: boolean) => AugmentedRegistry;
+export type WithRules = (
+  registry: Registry,
+  caller: string | undefined,
+  isExistenceCheck?: boolean,
+) => AugmentedRegistry;
 
 const MAX_REFUSED = 10_000;
 
 export function createWithRules({
   rules,
-  made,
+  derivedDigests,
   augmentations,
   layers,
 }: {
   readonly rules: Rules;
-  readonly made: DerivedDigests;
+  readonly derivedDigests: DerivedDigests;
   readonly augmentations: Augmentations;
   readonly layers: Pick<Layers, 'get' | 'head'>;
 }): WithRules {
@@ -38,7 +42,7 @@ export function createWithRules({
   const refused = new LRUCache<string, true>({ maxSize: MAX_REFUSED, sizeCalculation: () => 1 });
 
   /** Of images in memory: most pulls store what was stored before. */
-  const kept = new WeakMap<DerivedImage, ReturnType<typeof recordOf>>();
+  const recorded = new WeakMap<DerivedImage, ReturnType<typeof recordOf>>();
 
   /** Resolves the derived image of a tag. It is available by digest before the caller learns of it. */
   async function applyRules(
@@ -56,17 +60,17 @@ export function createWithRules({
     const image = await augmentations.get(derivation, signal);
     const { digest } = image.root;
     // Where digests of the upstream are refused, one that a tag resolves to is not.
-    const isToKeep = digest !== sourceDigest || (isPinning && image.images.length > 0);
-    if (isToKeep) await keep(derivation, image);
+    const mustRecord = digest !== sourceDigest || (isPinning && image.images.length > 0);
+    if (mustRecord) await recordDerivation(derivation, image);
     return { digest, image };
   }
 
   /** Makes the image, with everything it refers to, available by digest. */
-  async function keep(derivation: Derivation, image: DerivedImage): Promise<void> {
-    const known = kept.get(image);
-    const record = known && isOfLayers(known.made, derivation) ? known : recordOf(derivation, image);
-    kept.set(image, record);
-    await made.keep(record.made, record.members);
+  async function recordDerivation(derivation: Derivation, image: DerivedImage): Promise<void> {
+    const known = recorded.get(image);
+    const current = known && isOfLayers(known.record, derivation) ? known : recordOf(derivation, image);
+    recorded.set(image, current);
+    await derivedDigests.keep(current.record, current.members);
   }
 
   /** Throws DENIED for a digest of the upstream that a rule refuses, unless a tag resolved to it. */
@@ -74,7 +78,7 @@ export function createWithRules({
     const { current } = rules;
     const repository = originName(origin);
     if (current.refusesPinned({ repository, caller: source.caller }).length === 0) return;
-    if (await made.find(repository, source.digest)) return;
+    if (await derivedDigests.find(repository, source.digest)) return;
     const image = { origin, ...source };
     const refusing = await findRefusing(current, image);
     if (refusing.length === 0) return;
@@ -86,13 +90,13 @@ export function createWithRules({
     if (refused.has(`${originName(origin)}@${source.digest}`)) await requireUnpinned(origin, source);
   }
 
-  return (registry, caller, isLook = false) => {
+  return (registry, caller, isExistenceCheck = false) => {
     const guarded: Registry = {
       ...registry,
       async getManifest(repository, digest, options) {
         const manifest = await registry.getManifest(repository, digest, options);
         // Before a push its client checks which content exists.
-        const isOpen = manifest.kind === 'other' || (registry.isHosted && isLook);
+        const isOpen = manifest.kind === 'other' || (registry.isHosted && isExistenceCheck);
         if (!isOpen) await requireUnpinned({ registry, repository }, { digest, caller });
         return manifest;
       },
@@ -112,7 +116,7 @@ export function createWithRules({
       },
       async find(repository, digest) {
         const origin = { registry, repository };
-        const record = await made.find(originName(origin), digest);
+        const record = await derivedDigests.find(originName(origin), digest);
         if (!record || record.kept?.includes(digest)) return undefined;
         const { sourceName, sourceDigest, steps, layerSources } = record;
         const image = () => augmentations.get({ origin, sourceName, sourceDigest, steps, layerSources });
@@ -139,20 +143,29 @@ function recordOf({ origin, ...derivation }: Derivation, image: DerivedImage) {
   const { sourceName, sourceDigest, steps, layerSources } = derivation;
   const place = { registry: origin.registry.name, repository: origin.repository };
   const moved = [...image.moved.values()];
-  const kept = [...image.kept];
-  const members = [...image.derived.keys(), ...kept, ...[...layerSources, ...moved].map(layer => layer.digest)];
+  const unchanged = [...image.unchanged];
+  const members = [...image.derived.keys(), ...unchanged, ...[...layerSources, ...moved].map(layer => layer.digest)];
   const movedLayers = moved.length > 0 ? { movedLayers: moved } : {};
   const root = image.root.digest;
-  const made: Made = { ...place, sourceName, sourceDigest, steps, layerSources, root, kept, ...movedLayers };
-  return { made, members };
+  const record: DerivationRecord = {
+    ...place,
+    sourceName,
+    sourceDigest,
+    steps,
+    layerSources,
+    root,
+    kept: unchanged,
+    ...movedLayers,
+  };
+  return { record, members };
 }
 
 /** The same layers may have moved to another place. */
-function isOfLayers({ layerSources }: Made, derivation: Derivation): boolean {
+function isOfLayers({ layerSources }: DerivationRecord, derivation: Derivation): boolean {
   const { length } = derivation.layerSources;
   return layerSources.length === length && layerSources.every((source, at) => source === derivation.layerSources[at]);
 }
 
-function layerOf({ layerSources, movedLayers = [] }: Made, digest: Digest) {
+function layerOf({ layerSources, movedLayers = [] }: DerivationRecord, digest: Digest) {
   return [...layerSources, ...movedLayers].find(layer => layer.digest === digest);
 }

@@ -96,8 +96,8 @@ function tagsOf({ tag }: TokenImage, { n = 1, last = '' }: TagPage): readonly st
 }
 
 /** The original of the image that the token changes is never served, by none of its digests, except for unchanged platforms. */
-function refuseSource(token: TokenImage, { root, images, kept }: DerivedImage, digest: Digest): void {
-  if (kept.has(digest)) return;
+function refuseSource(token: TokenImage, { root, images, unchanged }: DerivedImage, digest: Digest): void {
+  if (unchanged.has(digest)) return;
   const rewritten = images.find(image => image.source === digest && image.target !== digest);
   const isSourceRoot = digest === token.sourceDigest && root.digest !== digest;
   if (!rewritten && !isSourceRoot) return;

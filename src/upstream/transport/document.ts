@@ -11,31 +11,31 @@ const LITTLE_BYTES = 512 * 1024;
 const MAX_LARGE = 2;
 
 export function createReadDocument(): ReadDocument {
-  const turns = pLimit(MAX_LARGE);
+  const limit = pLimit(MAX_LARGE);
 
   return async body => {
     const ended = Promise.withResolvers<void>();
-    let turn: Promise<void> | undefined;
+    let acquired: Promise<void> | undefined;
 
-    async function* inTurn(): AsyncGenerator<Uint8Array> {
+    async function* limited(): AsyncGenerator<Uint8Array> {
       let size = 0;
       for await (const chunk of body) {
         size += chunk.byteLength;
         if (size > LITTLE_BYTES) {
-          turn ??= new Promise(begin => {
-            void turns(() => {
+          acquired ??= new Promise(begin => {
+            void limit(() => {
               begin();
               return ended.promise;
             });
           });
-          await turn;
+          await acquired;
         }
         yield chunk;
       }
     }
 
     try {
-      return await readLimited(inTurn(), MAX_MANIFEST_BYTES);
+      return await readLimited(limited(), MAX_MANIFEST_BYTES);
     } finally {
       ended.resolve();
     }

@@ -1,11 +1,11 @@
 // What is different between two images, told field by field.
 import { expect, test } from 'vitest';
 import { type ImageConfig, imageConfigSchema } from '../../../src/oci/image-config.ts';
-import { compareImages, type ImageWords } from '../../../src/pull/rules/explain-image.ts';
+import { compareImages, type ImageDescription } from '../../../src/pull/rules/explain-image.ts';
 
 type Run = NonNullable<ImageConfig['config']>;
 
-function wordsOf(config: Run | null, annotations: Readonly<Record<string, string>> = {}): ImageWords {
+function describe(config: Run | null, annotations: Readonly<Record<string, string>> = {}): ImageDescription {
   const parsed = imageConfigSchema.parse({ config, rootfs: { type: 'layers' } });
   return { config: parsed, annotations: new Map(Object.entries(annotations)) };
 }
@@ -58,12 +58,12 @@ const cases: readonly (readonly [string, Run | null, Run | null, readonly object
 ];
 
 test.each(cases)('tells %s', (_, before, after, differences) => {
-  expect(compareImages(wordsOf(before), wordsOf(after))).toEqual(differences);
+  expect(compareImages(describe(before), describe(after))).toEqual(differences);
 });
 
 test('tells annotations, and all in one order', () => {
-  const target = wordsOf({ User: 'u', Env: ['A=1'] }, { note: 'yes', base: 'x' });
-  expect(compareImages(wordsOf(null, { base: 'w' }), target)).toEqual([
+  const target = describe({ User: 'u', Env: ['A=1'] }, { note: 'yes', base: 'x' });
+  expect(compareImages(describe(null, { base: 'w' }), target)).toEqual([
     { field: 'env', key: 'A', after: '1' },
     { field: 'user', after: 'u' },
     { field: 'annotations', key: 'note', after: 'yes' },
@@ -72,6 +72,6 @@ test('tells annotations, and all in one order', () => {
 });
 
 test('tells of an image nothing against itself', () => {
-  const image = wordsOf({ Env: ['A=1', 'A=2'], Cmd: ['sh'], Labels: { a: 'b' } }, { c: 'd' });
+  const image = describe({ Env: ['A=1', 'A=2'], Cmd: ['sh'], Labels: { a: 'b' } }, { c: 'd' });
   expect(compareImages(image, image)).toEqual([]);
 });

@@ -10,7 +10,7 @@ import { parseReference } from '../../../src/oci/reference.ts';
 import { createAugmentations } from '../../../src/pull/derived-images.ts';
 import type { Registry } from '../../../src/pull/registry.ts';
 import { createExplain, type ExplainOptions } from '../../../src/pull/rules/explain.ts';
-import type { Made } from '../../../src/rules/derived-digests.ts';
+import type { DerivationRecord } from '../../../src/rules/derived-digests.ts';
 import { type Explanation, explanationSchema } from '../../../src/rules/explanation.ts';
 import { createRuleSet } from '../../../src/rules/rule-set.ts';
 import type { DescribedLayer, RuleLayer, RuleOptions } from '../../../src/rules/rules.ts';
@@ -158,8 +158,8 @@ test("says of the upstream's digest that a rule refuses it", async () => {
 test('tells a digest that rules made by what made it, whatever the rules say now', async () => {
   const before = createWorld({ rules: [ruleOf('ca')] });
   const root = await before.pull('1');
-  const made = await before.madeOf('1');
-  const world = createWorld({ rules: [], made });
+  const derivation = await before.derivationOf('1');
+  const world = createWorld({ rules: [], derivation });
   const told = await world.explain(`${NAME}@${root}`);
   expect(told).toMatchObject({
     outcome: 'changed',
@@ -180,7 +180,7 @@ test('tells a digest that rules left as it was, whatever they say now', async ()
   const digest = parseDigest(windows?.digest ?? '');
   const world = createWorld({
     rules: [ruleOf('ca', { pinned: 'refused' })],
-    made: { ...(await before.madeOf('1')), kept: [digest] },
+    derivation: { ...(await before.derivationOf('1')), kept: [digest] },
   });
   expect(await world.explain(`${NAME}@${digest}`)).toMatchObject({
     ...{ outcome: 'unchanged', pinned: 'upstream', digest, platforms: [{ platform: 'windows/amd64', digest }] },
@@ -205,11 +205,11 @@ interface WorldOptions {
   readonly rules: readonly RuleOptions[];
   readonly image?: Partial<ImageOptions>;
   /** The one record of what rules made. */
-  readonly made?: Made;
+  readonly derivation?: DerivationRecord;
 }
 
 /** A registry with one image as the tag 1, and rules before it. */
-function createWorld({ rules, image: options, made }: WorldOptions) {
+function createWorld({ rules, image: options, derivation }: WorldOptions) {
   const image = generateImage({ seed: 1, platforms: PLATFORMS, layers: 1, family: 'oci', ...options });
   const content = new Map(image.content);
   const tags = new Map<string, Digest>([['1', image.root.digest]]);
@@ -219,7 +219,7 @@ function createWorld({ rules, image: options, made }: WorldOptions) {
   const explain = createExplain({
     origins: { locate: () => origin },
     rules: { current: state },
-    made: { find: async () => made },
+    derivedDigests: { find: async () => derivation },
     augmentations,
   });
 
@@ -243,9 +243,9 @@ function createWorld({ rules, image: options, made }: WorldOptions) {
     },
     /** What a pull through the rules gets. */
     pull: async (tag: string) => (await apply(tag)).root,
-    async madeOf(tag: string): Promise<Made> {
-      const { ruleLayers: _, ...made } = await apply(tag);
-      return { registry: 'quay.io', repository: 'org/app', ...made };
+    async derivationOf(tag: string): Promise<DerivationRecord> {
+      const { ruleLayers: _, ...derivation } = await apply(tag);
+      return { registry: 'quay.io', repository: 'org/app', ...derivation };
     },
     putArtifact(tag: string): Digest {
       const mediaType = 'application/vnd.oci.image.manifest.v1+json';

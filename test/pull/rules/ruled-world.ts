@@ -147,7 +147,7 @@ export async function createRuledWorld(): Promise<RuledWorld> {
           return current;
         },
       },
-      made: createDerivedDigests({
+      derivedDigests: createDerivedDigests({
         memory,
         records: counted,
         now,

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { PassThrough, Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createGzip, createZstdCompress } from 'node:zlib';
-import { createGauge, type Gauge } from '../../../augment/layer.ts';
+import { createSizedDigester, type SizedDigester } from '../../../augment/layer.ts';
 import { streamFile } from '../../../content/byte-stream.ts';
 import type { ContentDescriptor } from '../../../oci/descriptor.ts';
 import type { Digest } from '../../../oci/digest.ts';
@@ -159,7 +159,7 @@ export async function writeLayer(
   const mode = compression?.mode ?? 'gzip';
   const packing = mode === 'estargz' ? 'gzip' : PACKINGS[mode];
   const path = join(directory, `layer-${randomUUID()}`);
-  const [unpacked, packed] = [createGauge(undefined, () => {}), createGauge(undefined, () => {})];
+  const [unpacked, packed] = [createSizedDigester(undefined, () => {}), createSizedDigester(undefined, () => {})];
   await pipeline(
     Readable.from(measured(packEntries(changes.map(toEntry)), unpacked)),
     createPacker(packing, compression?.level),
@@ -182,9 +182,9 @@ function createPacker(packing: Packing, level: number | undefined): Transform {
   return createZstdCompress({ params });
 }
 
-async function* measured(bytes: AsyncIterable<Uint8Array>, gauge: Gauge): AsyncGenerator<Uint8Array> {
+async function* measured(bytes: AsyncIterable<Uint8Array>, digester: SizedDigester): AsyncGenerator<Uint8Array> {
   for await (const chunk of bytes) {
-    gauge.update(chunk);
+    digester.update(chunk);
     yield chunk;
   }
 }
