@@ -77,9 +77,18 @@ export const EXAMPLES: Readonly<Record<string, Readonly<Record<string, string>>>
     'veneer mirror-config podman --address https://veneer.example': 'prints a file of registries.conf.d',
     'veneer mirror-config containerd --upstream quay.io,ghcr.io --strict': 'never asks these registries directly',
   },
+  'veneer completion': {
+    'eval "$(veneer completion bash)"': 'completes in this bash; for all of them put it into ~/.bashrc',
+    'source <(veneer completion zsh)': 'the same for zsh, after compinit in ~/.zshrc',
+    'veneer completion fish > ~/.config/fish/completions/veneer.fish': 'the same for fish',
+  },
+  'veneer man': {
+    'veneer man | man -l -': 'reads the manual page',
+    'veneer man > /usr/local/share/man/man1/veneer.1': 'installs it for `man veneer`',
+  },
 };
 
-function findExamples(command: Command): readonly Example[] {
+export function findExamples(command: Command): readonly Example[] {
   const ofCommand = EXAMPLES[findWords(command)] ?? {};
   return Object.entries(ofCommand).map(([line, meaning]) => ({ line, meaning }));
 }

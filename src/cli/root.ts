@@ -6,8 +6,10 @@ import { createBackupCommand, createRestoreCommand } from './backup.ts';
 import { createBuildCommand } from './build.ts';
 import { createBuildsCommand } from './builds.ts';
 import { createCacheCommand } from './cache.ts';
+import { createCompletionCommand } from './completion.ts';
 import { addExamples } from './examples.ts';
 import { createGcCommand } from './gc.ts';
+import { createManualCommand } from './manual.ts';
 import { createMirrorConfigCommand } from './mirror.ts';
 import { createRegistriesCommand } from './registries.ts';
 import { createRepairCommand } from './repair.ts';
@@ -68,6 +70,8 @@ export function createRootCommand(deps: RootDeps): Command {
     .addCommand(createRestoreCommand(deps))
     .addCommand(createRepairCommand({ findPlace: deps.findRepairPlace, isTerminal }))
     .commandsGroup('Help:')
+    .addCommand(createCompletionCommand())
+    .addCommand(createManualCommand({ version }))
     .helpCommand('help [command]', 'shows the help of a command');
   return addExamples(addHint(root));
 }

@@ -32,7 +32,8 @@ function allOf(command: Command): readonly Command[] {
 
 /** As a shell does it, for what examples have of it. */
 function splitWords(line: string): readonly string[] {
-  const [typed = ''] = line.split(' < ');
+  // Without what the shell does around it: a pipe, a file, a substitution.
+  const [typed = ''] = /veneer[^<>|)]*/.exec(line) ?? [];
   return [...typed.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g)].map(
     ([, double, single, plain = '']) => double ?? single ?? plain,
   );

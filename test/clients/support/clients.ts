@@ -27,12 +27,24 @@ export function busyboxPath(architecture: (typeof ARCHITECTURES)[number]): strin
  * In CI nothing may be missing: it throws there.
  */
 export function findMissing(names: readonly string[]): string | undefined {
-  const folders = [bin, ...(process.env.PATH ?? '').split(delimiter)];
-  const missing = [
-    ...names.filter(name => !folders.some(folder => isExecutable(join(folder, name)))),
+  return tellMissing([
+    ...findMissingCommands(names),
     ...ARCHITECTURES.map(busyboxPath).filter(path => !isExecutable(path)),
     ...(process.getuid?.() === 0 ? [] : ['root']),
-  ];
+  ]);
+}
+
+/** The same for a suite that needs nothing but commands. */
+export function findMissingTools(names: readonly string[]): string | undefined {
+  return tellMissing(findMissingCommands(names));
+}
+
+function findMissingCommands(names: readonly string[]): readonly string[] {
+  const folders = [bin, ...(process.env.PATH ?? '').split(delimiter)];
+  return names.filter(name => !folders.some(folder => isExecutable(join(folder, name))));
+}
+
+function tellMissing(missing: readonly string[]): string | undefined {
   if (missing.length === 0) return undefined;
   const reason = `missing: ${missing.join(', ')}`;
   if (process.env.CI === 'true') throw new Error(`${reason}; run .ci/install-clients`);
