@@ -39,6 +39,24 @@ export function createNetworkTest(networks: readonly string[]): (address: string
   };
 }
 
+/** Whether an address is one of these, or in one of these networks; nothing is where there are none. */
+export function createAddressTest(addresses: readonly string[]): (address: string | undefined) => boolean {
+  const ranges = addresses.map(parseNetwork).filter(range => range !== undefined);
+  return address => {
+    if (address === undefined || ranges.length === 0 || !ipaddr.isValid(address)) return false;
+    const own = ipaddr.process(address);
+    return ranges.some(([network, bits]) => isWithin(own, network, bits));
+  };
+}
+
+/** Undefined for what is neither an address nor a network. */
+function parseNetwork(text: string): [Address, number] | undefined {
+  if (ipaddr.isValidCIDR(text)) return ipaddr.parseCIDR(text);
+  if (!ipaddr.isValid(text)) return undefined;
+  const address = ipaddr.process(text);
+  return [address, address.kind() === 'ipv6' ? 128 : 32];
+}
+
 type Address = ReturnType<typeof ipaddr.process>;
 
 /** No IPv4 address is in a network of IPv6: those that are written as IPv6 were read as what they are. */
@@ -70,14 +88,7 @@ const UNKNOWN = 'unknown';
 const MAX_HOPS = 32;
 
 export function createForwarding({ addresses, header: name }: TrustedProxies): Forwarding {
-  const ranges = addresses.map(parseNetwork).filter(range => range !== undefined);
-
-  function isTrusted(address: string | undefined): boolean {
-    if (address === undefined || ranges.length === 0 || !ipaddr.isValid(address)) return false;
-    const parsed = ipaddr.process(address);
-    return ranges.some(([network, bits]) => network.kind() === parsed.kind() && parsed.match(network, bits));
-  }
-
+  const isTrusted = createAddressTest(addresses);
   return {
     isTrusted,
     findClient(peer, header) {
@@ -97,14 +108,6 @@ export function createForwarding({ addresses, header: name }: TrustedProxies): F
 
 /** What an IPv4 address begins with on a socket that takes IPv6, too. */
 const MAPPED = '::ffff:';
-
-/** Undefined for what is neither an address nor a network. */
-function parseNetwork(text: string): [ipaddr.IPv4 | ipaddr.IPv6, number] | undefined {
-  if (ipaddr.isValidCIDR(text)) return ipaddr.parseCIDR(text);
-  if (!ipaddr.isValid(text)) return undefined;
-  const address = ipaddr.process(text);
-  return [address, address.kind() === 'ipv6' ? 128 : 32];
-}
 
 /** The nearest first; undefined for one that names no address. */
 function parseHops(text: string | undefined, header: TrustedProxies['header']): readonly (string | undefined)[] {

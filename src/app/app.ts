@@ -28,6 +28,7 @@ import { normalizeName } from '../upstream/upstreams.ts';
 import { type Building, createBuilding } from './building.ts';
 import { createCaching } from './caching.ts';
 import { createHosting } from './hosting.ts';
+import { createMeasures } from './measuring.ts';
 import { createObserver, withBriefErrors } from './observing.ts';
 import { createPulling } from './pulling.ts';
 import { openRecords } from './recording.ts';
@@ -99,7 +100,9 @@ async function openRooms(
   rooms: AsyncDisposableStack,
 ): Promise<Pick<App, 'answer' | 'reloadRules' | 'drain'> & { readonly app: Hono }> {
   const log = withBriefErrors(givenLog);
+  const measures = createMeasures({ config });
   const observer = createObserver(createAccessLog(deps.accessLog ?? log, deps.accessLogFormat ?? 'json'), {
+    measures,
     upstreams: new Set([...Object.keys(config.upstreams), config.defaultUpstream].map(normalizeName)),
   });
   const closing = <T extends { close(): unknown }>(room: T): T => {
@@ -256,6 +259,7 @@ async function openRooms(
       buildRate,
       ruledPulls,
       observer,
+      measures,
     },
     ...{ hosted: hosting.hosted, collector: hosting.collector, cacheAdmin: caching.createAdmin(kept), ...pulling },
     rules: ruling.rules,

@@ -15,6 +15,7 @@ import { ContentMismatch } from '../oci/verify.ts';
 import { RecordStoreBusy, RecordStoreFull } from '../state/store.ts';
 import type { BreakerChange } from '../upstream/limits/breaker.ts';
 import type { Exchange } from '../upstream/transport/transport.ts';
+import type { Measures } from './measuring.ts';
 
 /** What the rooms call while they work. */
 export interface Observer {
@@ -23,7 +24,7 @@ export interface Observer {
   readonly onTag: (result: Exclude<CacheResult, 'miss'>) => void;
   readonly onManifest: (result: Lookup) => void;
   readonly onBlob: (result: Lookup) => void;
-  readonly onAugmented: () => void;
+  readonly onAugmented: (rules: readonly string[]) => void;
   readonly onExchange: (exchange: Exchange) => void;
   readonly onBreaker: (change: BreakerChange) => void;
   /** Takes the time of a wait for a build. */
@@ -35,28 +36,37 @@ export interface Observer {
 /** `upstreams`: the names of those that are configured. */
 export function createObserver(
   writeAccessLog: WriteAccessLog,
-  { upstreams }: { readonly upstreams: ReadonlySet<string> },
+  { upstreams, measures }: { readonly upstreams: ReadonlySet<string>; readonly measures?: Measures | undefined },
 ): Observer {
   const scope = createRequestScope();
   const broken = new Set<string>();
   const look = (result: CacheResult) => noteLookup(scope.current(), result);
   return {
     scope,
-    onEnd: writeAccessLog,
+    onEnd(facts, end) {
+      writeAccessLog(facts, end);
+      measures?.onEnd(facts, end);
+    },
     onTag: look,
     onManifest: look,
     onBlob: look,
-    onAugmented() {
+    onAugmented(rules) {
       const request = scope.current();
-      if (request) request.isAugmented = true;
+      if (!request) return;
+      request.isAugmented = true;
+      request.appliedRules = rules;
     },
-    onExchange({ upstream, durationMs }) {
+    onExchange(exchange) {
+      measures?.onExchange(exchange);
+      const { upstream, durationMs } = exchange;
       const request = scope.current();
       if (!request) return;
       request.upstream = upstream;
       request.upstreamMs += durationMs;
     },
-    onBreaker({ upstream, state }) {
+    onBreaker(change) {
+      measures?.onBreaker(change);
+      const { upstream, state } = change;
       if (state === 'closed') broken.delete(upstream);
       else if (upstreams.has(upstream)) broken.add(upstream);
     },

@@ -132,7 +132,7 @@ export function createPulling(deps: PullingDeps): Pulling {
     placeLayers,
     memory,
     onUsed: content.use,
-    onServed: observer.onAugmented,
+    onServed: steps => observer.onAugmented(steps.flatMap(({ rule }) => rule ?? [])),
     onWarning: (image, warning) => log.warn({ image }, warning),
   });
   const limits = { maxUnpackedBytes: unpackedLayerBytes, maxRatio: unpackRatio };

@@ -11,7 +11,7 @@ import type { GarbageCollector } from '../hosted/gc/collector.ts';
 import type { HostedRepositories } from '../hosted/repositories.ts';
 import { createCacheApi } from '../http/admin/cache-api.ts';
 import { createCollectApi } from '../http/admin/collect-api.ts';
-import { createHealth, type Trouble } from '../http/admin/health.ts';
+import { createHealth, createMetricsApi, type Trouble } from '../http/admin/health.ts';
 import { createRegistriesApi } from '../http/admin/registries-api.ts';
 import { createRulesApi } from '../http/admin/rules-api.ts';
 import { createAdmission, createFindToken, type FindToken } from '../http/distribution/admission.ts';
@@ -58,6 +58,7 @@ import { createSubmit } from '../submit/submit.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 import { listCallbackUrls } from './builder-access.ts';
 import type { Building } from './building.ts';
+import type { Measures } from './measuring.ts';
 import type { Observer } from './observing.ts';
 import type { Pulling } from './pulling.ts';
 import type { RuledPulls } from './ruling.ts';
@@ -111,6 +112,8 @@ interface RoutesDeps extends PullingParts {
   readonly own?: OwnCredentials | undefined;
   readonly nameRegistry: (registry: string) => string;
   readonly observer: Observer;
+  /** Undefined: metrics are off. */
+  readonly measures: Measures | undefined;
 }
 
 /** Returns what answers requests before the routes; undefined where everything is left to them. */
@@ -191,7 +194,7 @@ function addTokenEndpoint(app: Hono, { access, sealed, origins }: RoutesDeps): v
 
 function addAuthentication(app: Hono, { config, access }: RoutesDeps): void {
   const callers = { access, publicUrl: config.publicUrl?.href, addressOf: clientAddress };
-  const admin = ['/v1/hosted/*', '/v1/cache/*', '/v1/rules', '/v1/rules/*'];
+  const admin = ['/v1/hosted/*', '/v1/cache/*', '/v1/rules', '/v1/rules/*', '/metrics'];
   for (const path of ['/v2', '/v2/*', ...admin, '/v1/registries', '/v1/registries/*']) {
     app.use(path, createAuthentication(callers));
   }
@@ -265,7 +268,8 @@ async function awaitScanned(
 }
 
 function addAdminApis(app: Hono, deps: RoutesDeps): void {
-  const { config, log, origins, augmentations, rules, collector, cacheAdmin: admin } = deps;
+  const { config, log, origins, augmentations, rules, collector, cacheAdmin: admin, measures } = deps;
+  if (measures) app.route('/', createMetricsApi({ ...measures, ...config.metrics }));
   if (config.hosted.prefixes.length > 0) app.route('/', createCollectApi({ collector, log }));
   app.route('/', createCacheApi({ admin, log }));
   const explain = createExplain({ origins, augmentations, rules, derivedDigests: deps.ruledPulls.derivedDigests });

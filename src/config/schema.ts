@@ -38,6 +38,7 @@ export function configSchema(env: Environment) {
       /** What all caches in memory share. */
       memory: size({ min: MIN_MEMORY_BYTES, max: MAX_MEMORY_BYTES }).prefault('64MiB'),
       log: logSchema().prefault({}),
+      metrics: metricsSchema().prefault({}),
       /** The registry of names whose first component is none; `none` refuses them. */
       defaultUpstream: z.string().min(1).default('docker.io'),
       openUpstreams: z.boolean().default(true),
@@ -81,14 +82,25 @@ export function configSchema(env: Environment) {
     }));
 }
 
-/** Reverse proxies that say which client a request is from. */
-function trustedProxiesSchema() {
-  const network = z.union(
+function metricsSchema() {
+  return z.strictObject({
+    enabled: z.boolean().default(true),
+    /** From where they are read without the right to administer. */
+    networks: z.array(network()).max(MAX_HOSTS).default([]),
+  });
+}
+
+function network() {
+  return z.union(
     [z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()],
     'expected an address or a network such as 10.0.0.5, 10.0.0.0/8 or fd00::/8',
   );
+}
+
+/** Reverse proxies that say which client a request is from. */
+function trustedProxiesSchema() {
   return z.strictObject({
-    addresses: z.array(network).max(MAX_HOSTS).default([]),
+    addresses: z.array(network()).max(MAX_HOSTS).default([]),
     /** What they set. Another one is what a client claims. */
     header: z.enum(['X-Forwarded-For', 'Forwarded']).default('X-Forwarded-For'),
   });

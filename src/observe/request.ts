@@ -19,6 +19,8 @@ export interface RequestFacts {
   readonly method: string;
   /** Without what is a credential in it. */
   readonly path: string;
+  /** The pattern of the route that it is for, one of those that there are; empty for none. */
+  readonly route: string;
   readonly userAgent: string | undefined;
   /** The address of the client; undefined where the request did not come over a socket. */
   readonly address: string | undefined;
@@ -35,6 +37,8 @@ export interface RequestFacts {
   cache: CacheResult | undefined;
   /** Whether what was served was made by a rule or a token. */
   isAugmented: boolean;
+  /** The names of those rules. */
+  appliedRules: readonly string[];
   /** The upstream that was asked last. */
   upstream: string | undefined;
   /** Waited for answers of upstreams. */
@@ -64,13 +68,15 @@ export function createRequestScope(): RequestScope {
 interface NewRequest {
   readonly method: string;
   readonly path: string;
+  readonly route: string;
   readonly address: string | undefined;
   readonly header: (name: string) => string | undefined;
 }
 
 const MAX_USER_AGENT = 256;
+const NO_RULES: readonly string[] = [];
 
-export function beginRequest({ method, path, address, header }: NewRequest): RequestFacts {
+export function beginRequest({ method, path, route, address, header }: NewRequest): RequestFacts {
   const traceId = findTraceId(header('traceparent'));
   const userAgent = header('user-agent');
   return {
@@ -78,6 +84,7 @@ export function beginRequest({ method, path, address, header }: NewRequest): Req
     traceId,
     method,
     path,
+    route,
     userAgent: userAgent === undefined ? undefined : printableAscii(userAgent.slice(0, MAX_USER_AGENT)),
     address,
     startedAt: performance.now(),
@@ -87,6 +94,7 @@ export function beginRequest({ method, path, address, header }: NewRequest): Req
     error: undefined,
     cache: undefined,
     isAugmented: false,
+    appliedRules: NO_RULES,
     upstream: undefined,
     upstreamMs: 0,
     heldMs: 0,

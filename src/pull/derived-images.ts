@@ -56,7 +56,7 @@ export function createAugmentations(options: {
   /** Called with everything that a cached image was derived from, on each use. */
   readonly onUsed?: (digest: Digest) => void;
   /** Called for each image that is served. */
-  readonly onServed?: (() => void) | undefined;
+  readonly onServed?: ((steps: Steps) => void) | undefined;
   /** Called with warnings about an image for the operator of the rules, each time it is derived. */
   readonly onWarning?: (image: string, warning: string) => void;
 }): Augmentations {
@@ -99,12 +99,12 @@ export function createAugmentations(options: {
       const known = images.get(key);
       for (const digest of known?.sources ?? []) onUsed(digest);
       if (known) {
-        onServed();
+        onServed(pull.steps);
         return known.image;
       }
       const computed = await flight(key, stop => compute(pull, stop), signal);
       images.set(key, computed);
-      onServed();
+      onServed(pull.steps);
       return computed.image;
     },
   };

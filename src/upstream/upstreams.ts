@@ -140,8 +140,8 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   function create(name: string, entry: UpstreamEntry, transport: Transport): Known {
     const own = createClient(name, entry, entry, transport);
     const mirrors = (entry.mirrors ?? []).map(mirror => {
-      const mirrorName = `${name} (mirror ${new URL(mirror.url).host})`;
-      return createClient(mirrorName, mirror, entry, dial({ isGuarded: false, tls: mirror.tls })).endpoint;
+      const transport = dial({ isGuarded: false, tls: mirror.tls });
+      return createClient(mirrorName(name, new URL(mirror.url)), mirror, entry, transport).endpoint;
     });
     const isOffline = options.offline || entry.offline === true;
     const isAllowed = createNameTest(entry.allow ?? ['**']);
@@ -228,6 +228,11 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
 export function normalizeName(registry: string): string {
   const name = registry.toLowerCase().replace(/:443$/, '');
   return HUB_NAMES.includes(name) ? HUB : name;
+}
+
+/** The name of a mirror of an upstream, in messages and reports. */
+export function mirrorName(upstream: string, { host }: URL): string {
+  return `${upstream} (mirror ${host})`;
 }
 
 // An offline registry: only stored content is available.

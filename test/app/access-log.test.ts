@@ -58,6 +58,11 @@ test('a pull has one line for each request, with how its content was found', asy
     },
   });
   expect(first?.bytesSent).toBeGreaterThan(image.root.size);
+  // Each with its own head, though the connection is kept.
+  for (const line of [first, second]) {
+    expect(line?.bytesReceived).toBeGreaterThan(PATH.length);
+    expect(line?.bytesReceived).toBeLessThan(200);
+  }
   expect(second).toMatchObject({ cache: 'hit', status: 200 });
   expect(second).not.toHaveProperty('upstream');
   expect(third).toMatchObject({ cache: 'miss', reference: layer, upstream: 'lab' });

@@ -1,8 +1,11 @@
-// What orchestrators and clients ask a service about itself.
-import { Hono } from 'hono';
+// What orchestrators, clients and Prometheus ask a service about itself.
+import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
+import { MissingRight } from '../../access/access.ts';
+import { createAddressTest } from '../../access/address.ts';
 import type { Capabilities } from '../../builds/executor/platforms.ts';
 import { formatPlatform } from '../../oci/platform.ts';
+import { clientAddress, requireAdmin } from '../middleware/authentication.ts';
 import { noteError } from '../middleware/errors.ts';
 
 /** The level of the augment API that we are compatible with: clients refuse or complain below 1.31.0. */
@@ -92,4 +95,39 @@ function describeBuilder({ backend, platforms, fault }: Capabilities) {
     platforms: platforms.map(formatPlatform),
     ...(notes.length > 0 && { notes }),
   };
+}
+
+/**
+ * Metrics name no repository and no caller, but tell how much is done here: they are for whoever may administer, and for networks that the
+ * configuration names. Goes behind createAuthentication.
+ */
+export function createMetricsApi({
+  contentType,
+  format,
+  networks,
+}: {
+  readonly contentType: string;
+  /** All metrics as text. */
+  readonly format: () => Promise<string>;
+  /** Addresses, or networks in CIDR notation. */
+  readonly networks: readonly string[];
+}): Hono {
+  const isNamed = createAddressTest(networks);
+  const app = new Hono();
+  app.get('/metrics', async c => {
+    requireReader(c, isNamed);
+    return c.body(await format(), 200, { 'Content-Type': contentType, 'Cache-Control': 'no-store' });
+  });
+  return app;
+}
+
+function requireReader(c: Context, isNamed: (address: string | undefined) => boolean): void {
+  if (isNamed(clientAddress(c))) return;
+  try {
+    requireAdmin(c);
+  } catch (error) {
+    if (!(error instanceof MissingRight)) throw error;
+    const code = error.status === 401 ? 'UNAUTHORIZED' : 'DENIED';
+    throw new MissingRight(code, `${error.message}; metrics.networks names who else may read metrics`);
+  }
 }

@@ -41,8 +41,9 @@ interface ReadyManifest extends State {
   readonly headers: string[];
   /** The body as latin1: Node joins a string with the headers and sends both in one write. */
   readonly body: string;
-  /** Whether a rule made it. */
+  /** Whether a rule made it, and which. */
   readonly isAugmented: boolean;
+  readonly appliedRules: readonly string[];
 }
 
 /** Within the memory that all caches share. */
@@ -51,6 +52,8 @@ interface Cache {
   set(key: string, value: ReadyManifest): void;
   delete(key: string): void;
 }
+
+export const MANIFEST_ROUTE = '/v2/:name{.+}/manifests/:reference';
 
 const MAX_AGE_MS = 1000;
 /** What an entry takes besides its body, in bytes. */
@@ -104,7 +107,7 @@ export function createReadyManifests({
   function begin({ method, url }: Question, request: IncomingMessage): RequestFacts {
     const header = (name: string) => request.headers[name.toLowerCase()]?.toString();
     const address = findAddress(request.socket.remoteAddress, header);
-    return beginRequest({ method, path: redactPath(url), address, header });
+    return beginRequest({ method, path: redactPath(url), route: MANIFEST_ROUTE, address, header });
   }
 
   return {
@@ -120,9 +123,10 @@ export function createReadyManifests({
         const repository = originName(origin);
         const all = { ...headers, ...INERT, 'Content-Length': String(raw.byteLength) };
         const body = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString('latin1');
-        const { isAugmented = false } = c.get('request') ?? {};
+        const { isAugmented = false, appliedRules = [] } = c.get('request') ?? {};
         const flat = Object.entries(all).flat();
-        ready.set(keyOf(question, caller), { ...state, repository, digest, headers: flat, body, isAugmented });
+        const about = { repository, digest, isAugmented, appliedRules };
+        ready.set(keyOf(question, caller), { ...state, ...about, headers: flat, body });
       };
     },
     answer(request, response) {
@@ -133,13 +137,14 @@ export function createReadyManifests({
         const caller = await identify(question, facts.address);
         const known = caller && find(keyOf(question, caller));
         if (!known || !access.isAllowed(caller, 'pull', known.repository)) return false;
-        const { repository, digest, isAugmented } = known;
+        const { repository, digest, isAugmented, appliedRules } = known;
         const all = {
           ...facts,
           repository,
           reference: digest,
           caller: nameOf(caller),
           isAugmented,
+          appliedRules,
           cache: 'hit' as const,
         };
         watchEnd({ incoming: request, outgoing: response, startedAt: facts.startedAt }, end => onEnd(all, end));

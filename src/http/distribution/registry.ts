@@ -9,7 +9,7 @@ import { acceptsIndex, pullManifest } from '../../pull/augmented-registry.ts';
 import { isBuilder, requesterOf, requireCaller } from '../middleware/authentication.ts';
 import type { Admission } from './admission.ts';
 import { readNamespace } from './mirror.ts';
-import type { ReadyManifests } from './ready-manifests.ts';
+import { MANIFEST_ROUTE, type ReadyManifests } from './ready-manifests.ts';
 import type { RegistryEvents } from './registry-events.ts';
 
 const MAX_PAGE = 10_000;
@@ -41,7 +41,7 @@ export function createRegistry({
     });
   });
 
-  app.get('/v2/:name{.+}/manifests/:reference', async c => {
+  app.get(MANIFEST_ROUTE, async c => {
     const remember = ready?.watch(c);
     const pull = await admission.admitPull(c, c.req.param('name'));
     const accept = c.req.header('Accept');

@@ -1,7 +1,9 @@
 // Each request from its head to its last byte: its id and the address of its client, and what is logged of it. A token in a path is a credential:
 // only its beginning is written.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { MiddlewareHandler } from 'hono';
+import { routePath } from 'hono/route';
 import { type Caller, subjectOf } from '../../access/access.ts';
 import { CLIENT_LEFT, type RequestEnd } from '../../observe/access-log.ts';
 import { beginRequest, type RequestFacts, type RequestScope } from '../../observe/request.ts';
@@ -42,7 +44,8 @@ export function createRequestLog({ scope, findAddress, onEnd }: RequestLogDeps):
     const incoming = c.env?.incoming;
     const outgoing = c.env?.outgoing;
     const address = findAddress(incoming?.socket.remoteAddress, header);
-    const facts = beginRequest({ method: c.req.method, path: redactPath(c.req.path), address, header });
+    const [method, path] = [c.req.method, redactPath(c.req.path)];
+    const facts = beginRequest({ method, path, route: routePath(c, -1), address, header });
     c.set('request', facts);
     if (incoming && outgoing) {
       watchEnd({ incoming, outgoing, startedAt: facts.startedAt }, end => {
@@ -58,19 +61,24 @@ export function createRequestLog({ scope, findAddress, onEnd }: RequestLogDeps):
   };
 }
 
+/** What each connection had received when its last request ended: the head of the next has been read before anybody sees it. */
+const receivedBefore = new WeakMap<Socket, number>();
+
 /** To be called before the answer begins. */
 export function watchEnd({ incoming, outgoing, startedAt }: Exchanged, report: (end: RequestEnd) => void): void {
   const { socket } = incoming;
-  const { bytesRead, bytesWritten } = socket;
-  outgoing.once('close', () =>
+  const { bytesWritten } = socket;
+  outgoing.once('close', () => {
+    const { bytesRead } = socket;
+    const bytesReceived = bytesRead - (receivedBefore.get(socket) ?? 0);
+    receivedBefore.set(socket, bytesRead);
     report({
       status: outgoing.headersSent ? outgoing.statusCode : CLIENT_LEFT,
-      bytesSent: socket.bytesWritten - bytesWritten,
-      bytesReceived: Math.max(0, socket.bytesRead - bytesRead),
+      ...{ bytesSent: socket.bytesWritten - bytesWritten, bytesReceived },
       durationMs: performance.now() - startedAt,
       isAborted: !outgoing.writableFinished,
-    }),
-  );
+    });
+  });
 }
 
 interface Exchanged {
