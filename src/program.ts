@@ -10,8 +10,8 @@ import manifest from '../package.json' with { type: 'json' };
 import { AccessFault } from './access/access.ts';
 import { createForwarding } from './access/address.ts';
 import { type App, createApp } from './app/app.ts';
-import { findCachePlace } from './app/caching.ts';
-import { findGcPlace, findRepairPlace } from './app/collecting.ts';
+import { findCacheTarget } from './app/caching.ts';
+import { findGcTarget, findRepairTarget } from './app/collecting.ts';
 import type { Reread } from './app/ruling.ts';
 import { createRootCommand, type RootFlags as Flags } from './cli/root.ts';
 import { findServiceUrl, type Service } from './cli/service/service.ts';
@@ -44,9 +44,9 @@ const command = createRootCommand({
   listenForInterrupt,
   findDataDir,
   findRecords: () => join(findDataDir(), 'records.db'),
-  findPlace: () => findPlaceBy(findCachePlace),
-  findGcPlace: () => findPlaceBy(findGcPlace),
-  findRepairPlace: () => findPlaceBy(findRepairPlace),
+  findTarget: () => findTargetBy(findCacheTarget),
+  findGcTarget: () => findTargetBy(findGcTarget),
+  findRepairTarget: () => findTargetBy(findRepairTarget),
   findMirror: () => describeMirror(readConfig(command.opts<Flags>())),
 });
 
@@ -168,7 +168,7 @@ function refuseToStart(error: unknown): never {
   process.exit(1);
 }
 
-function findPlaceBy<T>(find: (config: Config, log: Logger, token: string | undefined) => T): T {
+function findTargetBy<T>(find: (config: Config, log: Logger, token: string | undefined) => T): T {
   const config = readConfig(command.opts<Flags>());
   return find(config, pino({ level: config.log.level }, pino.destination(2)), process.env.VENEER_TOKEN || undefined);
 }

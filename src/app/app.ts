@@ -82,22 +82,22 @@ export interface AppDeps {
   /** Absent: changes of the configuration are not looked for. */
   readonly reread?: Reread | undefined;
   /** The interval between checks for changed rules. */
-  readonly lookEveryMs?: number | undefined;
+  readonly checkEveryMs?: number | undefined;
   readonly everySweepMs?: number | undefined;
 }
 
 /** If a start fails, everything created so far is released: nothing keeps the data directory locked. */
 export async function createApp(deps: AppDeps): Promise<App> {
-  await using rooms = new AsyncDisposableStack();
-  const { app, ...handles } = await openRooms(deps, rooms);
+  await using opened = new AsyncDisposableStack();
+  const { app, ...handles } = await openAll(deps, opened);
   // From here on the caller closes everything, in reverse order, even if closing one part fails.
-  const held = rooms.move();
-  return { fetch: app.fetch, routes: app.routes, ...handles, close: () => held.disposeAsync() };
+  const resources = opened.move();
+  return { fetch: app.fetch, routes: app.routes, ...handles, close: () => resources.disposeAsync() };
 }
 
-async function openRooms(
+async function openAll(
   { config, log: givenLog, ...deps }: AppDeps,
-  rooms: AsyncDisposableStack,
+  opened: AsyncDisposableStack,
 ): Promise<Pick<App, 'answer' | 'reloadRules' | 'drain'> & { readonly app: Hono }> {
   const log = withBriefErrors(givenLog);
   const measures = createMeasures({ config });
@@ -105,9 +105,9 @@ async function openRooms(
     measures,
     upstreams: new Set([...Object.keys(config.upstreams), config.defaultUpstream].map(normalizeName)),
   });
-  const closing = <T extends { close(): unknown }>(room: T): T => {
-    rooms.defer(async () => void (await room.close()));
-    return room;
+  const closing = <T extends { close(): unknown }>(resource: T): T => {
+    opened.defer(async () => void (await resource.close()));
+    return resource;
   };
   const { memoryLimitBytes = Number.POSITIVE_INFINITY } = deps;
   const spareBytes = mostBytes(memoryLimitBytes);
@@ -116,7 +116,7 @@ async function openRooms(
     log.info({ memoryBytes, memoryLimitBytes }, 'caches get less memory than configured: the process has too little');
   const memory = createMemory(memoryBytes);
   const lock = lockDirectory(config.dataDir);
-  rooms.defer(() => lock.release());
+  opened.defer(() => lock.release());
   const endedByItself = takeCrashMark(config.dataDir);
   if (endedByItself) log.error('the previous process crashed');
   const reserve = closing(createReserve(config.dataDir));
@@ -146,8 +146,8 @@ async function openRooms(
   const events = closing(createEvents({ endpoints: config.events.endpoints, records, log }));
   const registryEvents = createRegistryEvents(events, config.publicUrl);
   const reportDamage = createReportDamage({ log, events: registryEvents });
-  const tellLost = (of: ContentKind) => (damage: Damage) =>
-    reportDamage({ of, ...damage, repositories: [], isHealed: false });
+  const reportLost = (of: ContentKind) => (damage: Damage) =>
+    reportDamage({ of, ...damage, repositories: [], isRestored: false });
   const hosting = closing(
     await createHosting({
       ...{ config, records, memory, clock, reasonToKeep, reportDamage },
@@ -158,14 +158,14 @@ async function openRooms(
   const tokenLayers = closing(
     await createTokenLayers({
       ...{ directory: contentFolder(config.dataDir, 'tokens'), records, memory, now, mayDelete, quota },
-      onDamaged: tellLost('tokens'),
+      onDamaged: reportLost('tokens'),
     }),
   );
   const ledger = createLedger({ records, memory, layers: tokenLayers, now, ttlMs, workflow });
   const { dockerConfigPath, patience, listening } = deps;
   const { findListenHost = () => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host) } = deps;
   const caching = closing(await createCaching({ config, log, clock, records, memory, reportDamage, listening }));
-  const passing = await openCredentialPassThrough(config, now);
+  const passThrough = await openCredentialPassThrough(config, now);
   const own = config.access && (await openOwnCredentials({ config, log, records, now }));
   const layerStore = closing(
     await createRuleLayerStore({
@@ -174,7 +174,7 @@ async function openRooms(
       memory,
       now,
       mayDelete,
-      onDamaged: tellLost('rules'),
+      onDamaged: reportLost('rules'),
     }),
   );
   // Pulls build what is missing, and builds read what is pulled.
@@ -183,14 +183,14 @@ async function openRooms(
     createPulling({
       ...{ config, log, now, records, memory, tokenLayers, caching, layerStore, dockerConfigPath, patience, observer },
       hosted: hosting.registries,
-      ...{ scopes: passing?.scopes, acting: own?.acting, findListenHost, building: opening.promise },
+      ...{ scopes: passThrough?.scopes, acting: own?.acting, findListenHost, building: opening.promise },
     }),
   );
 
-  const { reread, lookEveryMs } = deps;
+  const { reread, checkEveryMs } = deps;
   const ruling = closing(
     await createRuling({
-      ...{ config, log, now, records, layerStore, reread, lookEveryMs },
+      ...{ config, log, now, records, layerStore, reread, checkEveryMs },
       describeRemote: pulling.describeRemote,
     }),
   );
@@ -203,7 +203,7 @@ async function openRooms(
   const building = closing(
     await createBuilding({
       ...{ config, log, now, mayDelete, records, memory, pulling },
-      onDamagedContext: tellLost('contexts'),
+      onDamagedContext: reportLost('contexts'),
       hosted: hosting.hosted,
       accessTokens: config.access && createAccessTokens({ records, now }),
       environment: deps.environment ?? {},
@@ -226,13 +226,13 @@ async function openRooms(
     }),
   );
 
-  const keptBy = (of: ContentKind, { verify }: Pick<StoredContent, 'verify'>): StoredContent => ({
+  const storedContent = (of: ContentKind, { verify }: Pick<StoredContent, 'verify'>): StoredContent => ({
     ...{ of, verify },
     directory: contentFolder(config.dataDir, of),
   });
-  const kept = [
-    ...[hosting.kept, caching.kept, keptBy('rules', layerStore)],
-    ...[keptBy('tokens', tokenLayers), keptBy('contexts', building.contexts)],
+  const stores = [
+    ...[hosting.stored, caching.stored, storedContent('rules', layerStore)],
+    ...[storedContent('tokens', tokenLayers), storedContent('contexts', building.contexts)],
   ];
 
   let isDraining = false;
@@ -261,24 +261,24 @@ async function openRooms(
       observer,
       measures,
     },
-    ...{ hosted: hosting.hosted, collector: hosting.collector, cacheAdmin: caching.createAdmin(kept), ...pulling },
+    ...{ hosted: hosting.hosted, collector: hosting.collector, cacheAdmin: caching.createAdmin(stores), ...pulling },
     rules: ruling.rules,
-    sealed: passing?.sealed,
+    sealed: passThrough?.sealed,
     own,
     nameRegistry: registry => pulling.upstreams.get(registry).name,
     listNotes: async () => [clock.findDoubt(), await reserve.findNote()].filter(note => note !== undefined),
     ...{ checkReady, listFaults },
     listTroubles: () => [
       ...(isDraining ? [STOPPING] : []),
-      ...observer.listBroken().map(upstreamTrouble),
+      ...observer.listBroken().map(upstreamProblem),
       ...building.platforms
         .listKnown()
         .filter(({ fault }) => fault !== undefined)
-        .map(builderTrouble),
+        .map(builderProblem),
     ],
   });
 
-  const scrubbing = createScrubbing({ config, log, records, kept });
+  const scrubbing = createScrubbing({ config, log, records, stores });
   if (scrubbing) closing(scrubbing);
   closing(
     createSweeping({
@@ -308,12 +308,12 @@ async function openRooms(
 const STOPPING: Trouble = { part: 'service', status: 'DOWN', fault: 'nobody', reason: 'it is stopping' };
 
 /** The cause is only in the log: it may contain what only operators may know. */
-function upstreamTrouble(name: string): Trouble {
+function upstreamProblem(name: string): Trouble {
   const reason = 'calls fail, and are stopped for a while: what is cached is served';
   return { part: `upstream ${name}`, status: 'DEGRADED', fault: 'upstream', reason };
 }
 
-function builderTrouble({ backend }: Capabilities): Trouble {
+function builderProblem({ backend }: Capabilities): Trouble {
   const reason = 'it does not answer: builds for its platforms wait or fail';
   return { part: `builder ${backend.name}`, status: 'DEGRADED', fault: 'builder', reason };
 }
@@ -321,7 +321,7 @@ function builderTrouble({ backend }: Capabilities): Trouble {
 function openClock({ config, log, now, uptimeMs = now && (() => now().getTime()) }: AppDeps): Promise<Clock> {
   return createClock({
     ...{ directory: config.dataDir, now, uptimeMs },
-    onDoubt: doubt => log.warn(doubt),
+    onDoubt: jump => log.warn(jump),
     onTrust: () => log.info('the clock is trusted again: expired data is deleted as usual'),
   });
 }

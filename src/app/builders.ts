@@ -65,8 +65,8 @@ export function createBuilders(deps: BuildersDeps): Builders {
     async close() {
       stop.abort();
       const backends = await found.then(({ backends }) => backends).catch(() => []);
-      await using rooms = new AsyncDisposableStack();
-      for (const backend of backends) rooms.defer(() => backend.close());
+      await using opened = new AsyncDisposableStack();
+      for (const backend of backends) opened.defer(() => backend.close());
     },
   };
 }

@@ -112,7 +112,7 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   const sweepBuilders = () => platforms.sweep(isUnderWay);
   void sweepBuilders();
 
-  const rooms = opened.move();
+  const resources = opened.move();
   return {
     builds,
     buildContexts,
@@ -130,7 +130,7 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
       }),
     ),
     listBases: request => listRead(request, policy, limits).map(name => locateBase(pulling.origins, name)),
-    close: () => rooms.disposeAsync(),
+    close: () => resources.disposeAsync(),
   };
 }
 

@@ -32,9 +32,9 @@ const GRACE_MS = 10_000;
 export interface Caching {
   readonly content: CountedStore;
   readonly links: Links;
-  readonly kept: StoredContent;
+  readonly stored: StoredContent;
   /** Everything that can be verified. */
-  createAdmin(kept: readonly StoredContent[]): CacheAdmin;
+  createAdmin(stores: readonly StoredContent[]): CacheAdmin;
   /** To be called every few minutes. */
   sweep(): Promise<void>;
   close(): Promise<void>;
@@ -56,12 +56,12 @@ export async function createCaching(deps: {
   const { now, deleteBy } = clock;
   const directory = contentFolder(config.dataDir, 'cache');
   const { budget, pin, abandonedMs, finish } = config.cache;
-  const kept = await createDiskStore({
+  const diskStore = await createDiskStore({
     directory,
     memory,
     // Nothing is stored before all of this is there.
     claimBudget: need => housekeeping.claim(need),
-    onDamaged: damage => void tellDamage(damage),
+    onDamaged: damage => void reportLoss(damage),
     unread: {
       graceMs: Math.min(GRACE_MS, abandonedMs),
       finishMs: abandonedMs,
@@ -74,23 +74,23 @@ export async function createCaching(deps: {
   const links = createLinks(records, memory);
 
   /** Never rejects. */
-  async function tellDamage(damage: Damage): Promise<void> {
+  async function reportLoss(damage: Damage): Promise<void> {
     usage.forget(damage.digest);
     const repositories = await links.holdersOf(damage.digest).catch(() => []);
-    reportDamage({ of: 'cache', ...damage, repositories, isHealed: false });
+    reportDamage({ of: 'cache', ...damage, repositories, isRestored: false });
   }
 
   const content = createCountedStore({
-    ...{ content: kept, usage, times, now },
+    ...{ content: diskStore, usage, times, now },
     onKept: () => housekeeping.check(),
     onFull: bytes => housekeeping.makeRoom(bytes),
   });
   const isPinned = pin.length === 0 ? async () => false : createHolderTest(links, createNameTest(pin));
   const { isArriving } = content;
-  const evict = createEvict({ content: kept, usage, isArriving, isPinned, unlink: links.forget });
+  const evict = createEvict({ content: diskStore, usage, isArriving, isPinned, unlink: links.forget });
   const housekeeping = createHousekeeping({
     ...{ usage, times, evict, now, budget: isServing ? { ...budget, maxCount } : UNLIMITED },
-    onEvicted: run => tell(log, run),
+    onEvicted: run => logEviction(log, run),
     onFailed: error => log.error({ err: error }, 'making room in the cache failed'),
     mayBegin: deps.listening,
   });
@@ -98,7 +98,7 @@ export async function createCaching(deps: {
   const service = isServing ? { isCounted: () => housekeeping.isCounted, counts: content.counts } : undefined;
   return {
     ...{ content, links },
-    kept: { of: 'cache', directory, verify: kept.verify },
+    stored: { of: 'cache', directory, verify: diskStore.verify },
     createAdmin: all => createCacheAdmin({ usage, kept: all, links, evict, budget, pin, deleteBy, counted, service }),
     sweep: housekeeping.sweep,
     async close() {
@@ -108,14 +108,14 @@ export async function createCaching(deps: {
   };
 }
 
-function tell(log: Logger, { reason, count, bytes, leftBytes, isShort }: EvictionRun): void {
+function logEviction(log: Logger, { reason, count, bytes, leftBytes, isShort }: EvictionRun): void {
   const facts = { reason, count, freedBytes: bytes, leftBytes };
   if (isShort) log.warn(facts, 'the cache is over its limit: what is left is pinned, or in use');
   else log.info(facts, 'evicted content from the cache');
 }
 
 /** What `veneer cache` opens in the data directory, and the address of a service that has it open. */
-export function findCachePlace(config: Config, log: Logger, token: string | undefined) {
+export function findCacheTarget(config: Config, log: Logger, token: string | undefined) {
   const url = findOwnUrl(config);
   return { dataDir: config.dataDir, service: url && { url, token }, openCacheAdmin: () => openHere(config, log) };
 }
@@ -126,7 +126,7 @@ async function openHere(config: Config, log: Logger) {
   opened.defer(() => reserve.close());
   const records = createReservedStore(createSqliteStore({ path: join(config.dataDir, 'records.db') }), reserve);
   opened.defer(() => records.close());
-  const clock = await createClock({ directory: config.dataDir, onDoubt: doubt => log.warn(doubt) });
+  const clock = await createClock({ directory: config.dataDir, onDoubt: jump => log.warn(jump) });
   opened.defer(() => clock.close());
   const caching = await createCaching({
     ...{ config, log, records, clock, memory: createMemory(config.memoryBytes), isServing: false },
@@ -134,19 +134,19 @@ async function openHere(config: Config, log: Logger) {
   });
   opened.defer(() => caching.close());
   const others = await openOthers(config.dataDir, opened);
-  const rooms = opened.move();
-  return { ...caching.createAdmin([caching.kept, ...others]), close: () => rooms.disposeAsync() };
+  const resources = opened.move();
+  return { ...caching.createAdmin([caching.stored, ...others]), close: () => resources.disposeAsync() };
 }
 
 /** Stored content other than the cache of upstreams. */
 async function openOthers(dataDir: string, opened: AsyncDisposableStack): Promise<readonly StoredContent[]> {
-  const kept: StoredContent[] = [];
+  const stores: StoredContent[] = [];
   for (const of of CONTENT_KINDS) {
     const directory = contentFolder(dataDir, of);
     if (of === 'cache' || !existsSync(directory)) continue;
     const store = await createDiskStore({ directory, ...(of === 'hosted' && { maxDamagedBytes: MAX_DAMAGED_BYTES }) });
     opened.defer(() => store.close());
-    kept.push({ of, directory, verify: store.verify });
+    stores.push({ of, directory, verify: store.verify });
   }
-  return kept;
+  return stores;
 }

@@ -19,20 +19,20 @@ import { createReserve, createReservedStore } from '../state/reserve.ts';
 import { createSqliteStore } from '../state/sqlite.ts';
 import { contentFolder } from './stored-content.ts';
 
-export function findGcPlace(config: Config, log: Logger, token: string | undefined) {
+export function findGcTarget(config: Config, log: Logger, token: string | undefined) {
   const url = findOwnUrl(config);
   return { dataDir: config.dataDir, service: url && { url, token }, openCollector: () => openHere(config, log) };
 }
 
 /** Where `veneer repair` works, and which repository receives manifests that belong to none. */
-export function findRepairPlace({ dataDir, hosted }: Config) {
+export function findRepairTarget({ dataDir, hosted }: Config) {
   return { dataDir, recovered: `${hosted.prefixes[0] ?? 'local/'}recovered` };
 }
 
 async function openHere({ dataDir, memoryBytes, hosted, events: { endpoints } }: Config, log: Logger) {
   const reserve = createReserve(dataDir);
   const records = createReservedStore(createSqliteStore({ path: join(dataDir, 'records.db') }), reserve);
-  const clock = await createClock({ directory: dataDir, onDoubt: doubt => log.warn(doubt) });
+  const clock = await createClock({ directory: dataDir, onDoubt: jump => log.warn(jump) });
   const events = createEvents({ endpoints, records, log });
   const directory = contentFolder(dataDir, 'hosted');
   const content = await createDiskStore({ directory });

@@ -22,7 +22,7 @@ interface Hosting {
   /** To be called every few minutes, while records and content match. */
   sweep(): Promise<void>;
   readonly collector: GarbageCollector;
-  readonly kept: StoredContent;
+  readonly stored: StoredContent;
   /** By name: the prefixes without their slash. */
   readonly registries: ReadonlyMap<string, Registry>;
   close(): Promise<void>;
@@ -46,7 +46,7 @@ export async function createHosting(deps: {
     directory,
     memory,
     maxDamagedBytes: MAX_DAMAGED_BYTES,
-    onDamaged: damage => void heal(damage),
+    onDamaged: damage => void restore(damage),
   });
   const journal = openLinkJournal({ directory, records: deps.records, now });
   const { records } = journal;
@@ -62,15 +62,15 @@ export async function createHosting(deps: {
   );
 
   /** Never rejects. */
-  async function heal(damage: Damage): Promise<void> {
-    const healed = await hosted.heal(damage.digest).catch(() => ({ repositories: [], isHealed: false }));
-    reportDamage({ of: 'hosted', ...damage, ...healed });
+  async function restore(damage: Damage): Promise<void> {
+    const restored = await hosted.restore(damage.digest).catch(() => ({ repositories: [], isRestored: false }));
+    reportDamage({ of: 'hosted', ...damage, ...restored });
   }
 
   const names = prefixes.map(prefix => prefix.slice(0, -1));
   return {
     hosted,
-    kept: { of: 'hosted', directory, verify: content.verify },
+    stored: { of: 'hosted', directory, verify: content.verify },
     async sweep() {
       await hosted.expireUploads();
       await journal.sweep();

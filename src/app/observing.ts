@@ -28,7 +28,7 @@ export interface Observer {
   readonly onExchange: (exchange: Exchange) => void;
   readonly onBreaker: (change: BreakerChange) => void;
   /** Takes the time of a wait for a build. */
-  readonly hold: <T>(waiting: Promise<T>) => Promise<T>;
+  readonly timeWait: <T>(waiting: Promise<T>) => Promise<T>;
   /** Of the configured upstreams those whose breaker is open: any other is one that a client has named. */
   readonly listBroken: () => readonly string[];
 }
@@ -40,16 +40,16 @@ export function createObserver(
 ): Observer {
   const scope = createRequestScope();
   const broken = new Set<string>();
-  const look = (result: CacheResult) => noteLookup(scope.current(), result);
+  const onLookup = (result: CacheResult) => noteLookup(scope.current(), result);
   return {
     scope,
     onEnd(facts, end) {
       writeAccessLog(facts, end);
       measures?.onEnd(facts, end);
     },
-    onTag: look,
-    onManifest: look,
-    onBlob: look,
+    onTag: onLookup,
+    onManifest: onLookup,
+    onBlob: onLookup,
     onAugmented(rules) {
       const request = scope.current();
       if (!request) return;
@@ -70,7 +70,7 @@ export function createObserver(
       if (state === 'closed') broken.delete(upstream);
       else if (upstreams.has(upstream)) broken.add(upstream);
     },
-    async hold(waiting) {
+    async timeWait(waiting) {
       const request = scope.current();
       const begunAt = performance.now();
       try {

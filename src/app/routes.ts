@@ -227,7 +227,7 @@ function addRegistry(
   const awaitBuilt = async (c: Context, id: string) => {
     const holdMs = config.builds.hold.tokenMs;
     const waiting = awaitBuild(builds, id, { holdMs, signal: c.req.raw.signal, logAddress });
-    const { digest } = await deps.observer.hold(waiting);
+    const { digest } = await deps.observer.timeWait(waiting);
     if (digest === undefined) throw new Error(`the build ${id} has succeeded without a digest`);
     return digest;
   };
@@ -238,7 +238,7 @@ function addRegistry(
     findToken,
     awaitBuilt,
     awaitScanned: (c, demand) => awaitScanned(demand, c.req.raw.signal, deps),
-    show: passed?.show,
+    getCredentials: passed?.get,
     withRules: deps.ruledPulls.withRules,
     withToken,
   });

@@ -35,7 +35,7 @@ interface RulingDeps {
   /** Absent: only layers of rules can change. */
   readonly reread?: Reread | undefined;
   /** The interval between checks for changes. */
-  readonly lookEveryMs?: number | undefined;
+  readonly checkEveryMs?: number | undefined;
 }
 
 interface Ruling {
@@ -47,11 +47,11 @@ interface Ruling {
   close(): Promise<void>;
 }
 
-const LOOK_EVERY_MS = 5000;
+const CHECK_EVERY_MS = 5000;
 
 /** Throws ConfigError with all errors of the rules. */
 export async function createRuling(deps: RulingDeps): Promise<Ruling> {
-  const { log, layerStore, lookEveryMs = LOOK_EVERY_MS } = deps;
+  const { log, layerStore, checkEveryMs = CHECK_EVERY_MS } = deps;
   const localLayers = openLocalLayers(deps);
   const rules = await openRules(deps, localLayers);
   if (rules.rules.length > 0) log.info({ rules: namesOf(rules.rules) }, 'rules are active');
@@ -61,8 +61,8 @@ export async function createRuling(deps: RulingDeps): Promise<Ruling> {
   void rules.warm().then(reasons => {
     if (reasons.length > 0) log.warn({ reasons }, 'layers of rules are unavailable: pulls that need them will retry');
   });
-  const looker = setInterval(() => void rules.check(), lookEveryMs);
-  looker.unref();
+  const timer = setInterval(() => void rules.check(), checkEveryMs);
+  timer.unref();
   return {
     rules,
     async reload() {
@@ -71,7 +71,7 @@ export async function createRuling(deps: RulingDeps): Promise<Ruling> {
     },
     sweep: () => layerStore.sweep(rules.layers),
     async close() {
-      clearInterval(looker);
+      clearInterval(timer);
       await rules.close();
       localLayers.close();
     },
@@ -110,17 +110,17 @@ function namesOf(rules: readonly RuleOptions[]): readonly string[] {
 }
 
 function createSource({ config, log, now }: RulingDeps, { path, read }: Reread): RulesSource {
-  let told = '';
+  let reported = '';
   return {
     fingerprint: () => takeFingerprint(path, now()),
     load() {
       requireContent(path);
-      const next = readAnew(read);
+      const next = reread(read);
       const keys = changedKeys(config, next);
-      if (keys.join() !== told && keys.length > 0) {
+      if (keys.join() !== reported && keys.length > 0) {
         log.warn({ keys }, 'configuration keys other than rules have changed: restart to apply them');
       }
-      told = keys.join();
+      reported = keys.join();
       return next.rules;
     },
   };
@@ -132,7 +132,7 @@ function requireContent(path: string): void {
   throw new RuleFaults([`${path} is empty: to remove all rules, set \`rules: []\``]);
 }
 
-function readAnew(read: Reread['read']): Config {
+function reread(read: Reread['read']): Config {
   try {
     return read();
   } catch (error) {

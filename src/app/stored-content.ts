@@ -33,7 +33,7 @@ interface Damaged extends Damage {
   /** The full names of the repositories that link it. */
   readonly repositories: readonly string[];
   /** Whether it was restored from memory. */
-  readonly isHealed: boolean;
+  readonly isRestored: boolean;
 }
 
 export type ReportDamage = (damaged: Damaged) => void;
@@ -45,8 +45,8 @@ export function createReportDamage({
   readonly log: Logger;
   readonly events: Pick<RegistryEvents, 'damaged'>;
 }): ReportDamage {
-  return ({ of, digest, size, reason, setAside, repositories, isHealed }) => {
-    const remedy = isHealed ? 'it was restored from memory' : REMEDIES[of];
+  return ({ of, digest, size, reason, setAside, repositories, isRestored }) => {
+    const remedy = isRestored ? 'it was restored from memory' : REMEDIES[of];
     log.error(
       { of, digest, size, repositories, setAside, reason },
       `stored content was damaged by the disk: ${remedy}`,
@@ -75,18 +75,18 @@ export function createScrubbing({
   config,
   log,
   records,
-  kept,
+  stores,
 }: {
   readonly config: Pick<Config, 'scrub'>;
   readonly log: Logger;
   readonly records: RecordStore;
-  readonly kept: readonly StoredContent[];
+  readonly stores: readonly StoredContent[];
 }): Scrubber | undefined {
   const { everyMs, bytesPerSecond } = config.scrub;
   if (everyMs === undefined) return undefined;
   const cursors = createCollection({ store: records, name: 'scrub', schema: cursorSchema });
   return startScrubber({
-    ...{ kept, everyMs, bytesPerSecond },
+    ...{ kept: stores, everyMs, bytesPerSecond },
     cursors: { find: () => cursors.get(KEY), save: cursor => cursors.put(KEY, cursor) },
     onRound: round => logRound(log, round, everyMs),
     onFailed: error => log.error({ err: error }, 'stored content could not be scrubbed: the next round will retry'),

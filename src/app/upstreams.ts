@@ -83,7 +83,7 @@ function logBreaker(log: Logger, { upstream, state, reason }: BreakerChange): vo
   else log.info({ upstream }, 'an upstream has recovered: circuit breaker closed');
 }
 
-interface Passing {
+interface PassThrough {
   readonly scopes: ScopePolicy;
   /** Undefined where callers have names, and credentials of registries are stored for them. */
   readonly sealed: SealedCredentials | undefined;
@@ -96,13 +96,13 @@ const SEALED_TTL_MS = 5 * 60_000;
 const MAX_LIFE_MS = 3_600_000;
 
 /** Undefined where no upstream sees credentials of any client. Throws AccessFault. */
-export async function openCredentialPassThrough(config: Config, now: () => Date): Promise<Passing | undefined> {
-  const isPassing = Object.values(config.upstreams).some(({ passCredentials }) => passCredentials);
-  if (!isPassing && !config.access) return undefined;
+export async function openCredentialPassThrough(config: Config, now: () => Date): Promise<PassThrough | undefined> {
+  const isUsed = Object.values(config.upstreams).some(({ passCredentials }) => passCredentials);
+  if (!isUsed && !config.access) return undefined;
   const keys = await loadPassThroughKeys(join(config.dataDir, 'passing-key'));
   return {
     scopes: { key: keys.scopes, lifeMs: Math.min(config.cache.tagFreshnessMs, MAX_LIFE_MS) },
-    sealed: isPassing ? createSealedCredentials({ key: keys.sealing, ttlMs: SEALED_TTL_MS, now }) : undefined,
+    sealed: isUsed ? createSealedCredentials({ key: keys.sealing, ttlMs: SEALED_TTL_MS, now }) : undefined,
   };
 }
 

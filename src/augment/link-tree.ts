@@ -188,19 +188,19 @@ type FileTest = (path: string) => boolean;
 function planPlacement(index: LayerIndex, root: Node, isFileAt: FileTest): Placement | undefined {
   const { directories, replaced, emptied } = surveyLayer(index);
   /** For each directory of the layer, its location in the image; undefined below a path that the layer itself replaces. */
-  const places = new Map<string, { readonly path: string; readonly isOwn: boolean }>([
+  const targets = new Map<string, { readonly path: string; readonly isOwn: boolean }>([
     ['', { path: '', isOwn: false }],
   ]);
   const moves: { from: string; to: string }[] = [];
   // Sorted: parents come before their children.
   for (const from of [...directories].sort()) {
-    const above = places.get(parentOf(from)) ?? { path: '', isOwn: false };
+    const above = targets.get(parentOf(from)) ?? { path: '', isOwn: false };
     const path = joinPath(above.path, nameOf(from));
     const isOwn = above.isOwn || replaced.has(from) || emptied.has(parentOf(from));
     const isLink = !isOwn && findNode(root, path)?.target !== undefined;
     const to = isLink ? follow(root, path, isFileAt) : path;
     if (isLink) moves.push({ from, to });
-    places.set(from, { path: to, isOwn });
+    targets.set(from, { path: to, isOwn });
   }
   if (moves.length === 0) return undefined;
   return {

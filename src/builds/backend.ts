@@ -26,7 +26,7 @@ export interface Backend {
   /** How long `listPlatforms` may take; absent: the default of all builders. */
   readonly answerTimeoutMs?: number;
   /** Builds and pushes. Throws BuildFailure, or the signal's reason once all that it started has ended. */
-  build(order: BuildInput, options: BuildOptions): Promise<BuildResult>;
+  build(input: BuildInput, options: BuildOptions): Promise<BuildResult>;
   /** Ends work of an earlier process that no build needs: its build neither waits nor runs. */
   sweep?(isUnderWay: IsUnderWay): Promise<void>;
   close(): Promise<void>;

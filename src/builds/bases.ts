@@ -40,7 +40,7 @@ async function findDigest({ reference, line }: BaseUse, images: Pick<BaseImages,
     return await images.resolve(reference);
   } catch (error) {
     if (!(error instanceof RegistryError)) throw error;
-    if (isPassing(error)) return undefined;
+    if (isTransient(error)) return undefined;
     const place = `containerFile: line ${line}: the image ${JSON.stringify(reference.slice(0, 300))}`;
     throw new InvalidBuild(`${place} cannot be resolved: ${error.message}`, { cause: error });
   }
@@ -66,7 +66,7 @@ async function checkPlatforms(
   }
 }
 
-function isPassing({ status }: RegistryError): boolean {
+function isTransient({ status }: RegistryError): boolean {
   return status === 408 || status === 429 || status >= 500;
 }
 

@@ -15,7 +15,7 @@ import {
   type TargetName,
   targetOf,
 } from './image-options.ts';
-import { addOutcomeOptions, tellOutcome } from './outcome.ts';
+import { addOutcomeOptions, printOutcome } from './outcome.ts';
 import { explain } from './output.ts';
 import { createSender, openArchive, type Send, type SentBytes } from './sender.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
@@ -68,17 +68,17 @@ async function augment(self: Command, deps: ServiceCommandDeps, image: string): 
     const send = createSender(service, { ...deps, explain: line => explain(self, line) });
     const layers = await sendLayers(options.layer ?? [], send);
     const submitted = await builds.submit(augmentRequestOf(image, options, layers));
-    await tellOutcome(self, builds, deps, submitted);
+    await printOutcome(self, builds, deps, submitted);
   });
 }
 
 async function sendLayers(layers: readonly LayerOption[], send: Send): Promise<readonly SentLayer[]> {
   await using folder = await mkdtempDisposable(join(tmpdir(), 'veneer-layers-'));
   const sent: SentLayer[] = [];
-  for (const { place, platforms } of layers) {
-    const bytes = REMOTE.test(place)
-      ? { location: place }
-      : await send(`the layer ${place}`, await openArchive(place, packLayer, folder.path));
+  for (const { location, platforms } of layers) {
+    const bytes = REMOTE.test(location)
+      ? { location }
+      : await send(`the layer ${location}`, await openArchive(location, packLayer, folder.path));
     sent.push({ ...bytes, platforms });
   }
   return sent;
@@ -132,7 +132,7 @@ function augmentRequestOf(image: string, options: AugmentCommandOptions, layers:
 /** `--layer DIR|TAR|URL[:platforms]`. */
 interface LayerOption {
   /** A path of this machine, or a URL that the service fetches. */
-  readonly place: string;
+  readonly location: string;
   /** Only these platforms get it; absent: all. */
   readonly platforms?: readonly string[];
 }
@@ -146,9 +146,9 @@ function collectLayers(text: string, before: readonly LayerOption[] = []): reado
 }
 
 function parseLayer(text: string): LayerOption {
-  const [, place, platforms] = WITH_PLATFORMS.exec(text) ?? [];
-  if (place === undefined || platforms === undefined) return { place: text };
-  return { place, platforms: readPlatforms(platforms) };
+  const [, location, platforms] = WITH_PLATFORMS.exec(text) ?? [];
+  if (location === undefined || platforms === undefined) return { location: text };
+  return { location, platforms: readPlatforms(platforms) };
 }
 
 function readPlatforms(text: string): readonly string[] {

@@ -58,7 +58,7 @@ export function createBackupCommand({
       if (isWithin(to, from) || isWithin(from, to)) self.error(`error: ${to} and ${from} must not contain each other`);
       const copied = await backUp(from, to);
       if (copied.gone > 0) explain(self, `${copied.gone} files were added and deleted meanwhile, and are not included`);
-      print(self, `${to} has the records and ${tell(copied)}`);
+      print(self, `${to} has the records and ${describeCopied(copied)}`);
     });
 }
 
@@ -80,7 +80,7 @@ export function createRestoreCommand({
         if (existsSync(join(to, RECORDS))) {
           self.error(`error: ${to} already has records: move it away, or choose another directory with --data-dir`);
         }
-        print(self, `${to} has the records and ${tell(await restore(from, to))}`);
+        print(self, `${to} has the records and ${describeCopied(await restore(from, to))}`);
         const fault = await takeRestored(to);
         if (fault) explain(self, `${fault.reason}: ${fault.remedy}`);
       } finally {
@@ -211,6 +211,6 @@ function isWithin(inner: string, outer: string): boolean {
   return path === '' || !(path === '..' || path.startsWith(`..${sep}`));
 }
 
-function tell({ files, fresh, bytes }: Copied): string {
+function describeCopied({ files, fresh, bytes }: Copied): string {
   return `${files} files, ${fresh} of them copied now (${formatSize(bytes)})`;
 }

@@ -9,7 +9,7 @@ import { packDirectory } from '../builds/context/directory.ts';
 import { compressionSchema } from '../builds/spec.ts';
 import { duration } from '../config/values.ts';
 import { collect, collectPair, collectPlatforms, parseTargetName, type TargetName, targetOf } from './image-options.ts';
-import { addOutcomeOptions, tellOutcome } from './outcome.ts';
+import { addOutcomeOptions, printOutcome } from './outcome.ts';
 import { explain } from './output.ts';
 import { createSender, describeFault, NothingToSend, openArchive, type Send, type SentBytes } from './sender.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
@@ -64,7 +64,7 @@ async function build(self: Command, deps: ServiceCommandDeps, context: string | 
     const send = createSender(service, { ...deps, explain: line => explain(self, line) });
     const buildContext = context === undefined ? undefined : await sendContext(context, file, send);
     const submitted = await builds.submit(buildRequestOf(options, file, buildContext));
-    await tellOutcome(self, builds, deps, submitted);
+    await printOutcome(self, builds, deps, submitted);
   });
 }
 

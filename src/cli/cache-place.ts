@@ -18,7 +18,7 @@ interface OpenedCacheAdmin extends CacheAdmin {
   close(): Promise<void>;
 }
 
-export interface CachePlace {
+export interface CacheTarget {
   readonly dataDir: string;
   /** Opens the data directory. Called with its lock held. */
   readonly openCacheAdmin: () => Promise<OpenedCacheAdmin>;
@@ -27,7 +27,7 @@ export interface CachePlace {
 }
 
 /** A command, in both forms. */
-export interface CacheQuestion {
+export interface CacheCommand {
   readonly ask: (admin: CacheAdmin) => AsyncGenerator<CacheLine>;
   readonly method: 'GET' | 'POST';
   /** Below `/v1/cache/`. */
@@ -39,15 +39,15 @@ const HINTS: Hints = { 401: HINT, 403: HINT };
 const ADVICE = 'try again; what was done so far is not lost';
 
 /** The lines of the answer. Throws ServiceRefused. A reader that leaves before the last line stops the operation. */
-export async function* askCache(place: CachePlace, question: CacheQuestion): AsyncGenerator<CacheLine> {
-  const directory = resolve(place.dataDir);
+export async function* askCache(target: CacheTarget, command: CacheCommand): AsyncGenerator<CacheLine> {
+  const directory = resolve(target.dataDir);
   // Never created here: a directory without records is the wrong one.
   if (!existsSync(join(directory, 'records.db'))) {
     throw new ServiceRefused(`there is no cache in ${directory}: name the data directory of the service`);
   }
   const owner = findOwnership(directory);
-  if (owner) yield* askHere(owner, place, question);
-  else if (place.service) yield* askService(place.service, question);
+  if (owner) yield* askHere(owner, target, command);
+  else if (target.service) yield* askService(target.service, command);
   else throw new ServiceRefused(`a service uses ${directory}, but the configuration does not say where it listens`);
 }
 
@@ -60,7 +60,7 @@ function findOwnership(directory: string): DirectoryLock | undefined {
   }
 }
 
-async function* askHere(owner: DirectoryLock, { openCacheAdmin }: CachePlace, { ask }: CacheQuestion) {
+async function* askHere(owner: DirectoryLock, { openCacheAdmin }: CacheTarget, { ask }: CacheCommand) {
   try {
     const admin = await openCacheAdmin();
     try {
@@ -73,7 +73,7 @@ async function* askHere(owner: DirectoryLock, { openCacheAdmin }: CachePlace, { 
   }
 }
 
-async function* askService(service: Service, { method, path }: CacheQuestion): AsyncGenerator<CacheLine> {
+async function* askService(service: Service, { method, path }: CacheCommand): AsyncGenerator<CacheLine> {
   const response = await sendRequest(service, `/v1/cache/${path}`, { method });
   if (!response.ok) throw await refusalOf(response, HINTS);
   for await (const text of linesOf(response, ADVICE)) {

@@ -4,7 +4,7 @@ import type { CacheLine, StatLine, Tally } from '../cache/admin/lines.ts';
 import { duration, size } from '../config/values.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { formatSize } from '../oci/wording.ts';
-import { askCache, type CachePlace, type CacheQuestion } from './cache-place.ts';
+import { askCache, type CacheCommand, type CacheTarget } from './cache-place.ts';
 import { formatColumns, plainText, print } from './output.ts';
 import { ServiceRefused } from './service/service.ts';
 import type { ServiceCommandDeps } from './service-command.ts';
@@ -22,10 +22,10 @@ interface PruneOptions {
 export function createCacheCommand(
   deps: ServiceCommandDeps & {
     /** Asked when a command runs. */
-    readonly findPlace: () => CachePlace;
+    readonly findTarget: () => CacheTarget;
   },
 ): Command {
-  const run = (self: Command, question: () => CacheQuestion) => answer(self, deps, question);
+  const run = (self: Command, question: () => CacheCommand) => answer(self, deps, question);
   const command = new Command('cache').description('administers the cache of upstream content');
   addCommand(command, 'ls [repository]', 'lists the repositories, or the content of one').action(
     (repository: string | undefined, _, self: Command) => run(self, () => listing(repository)),
@@ -50,28 +50,28 @@ function addCommand(command: Command, usage: string, description: string): Comma
   return command.command(usage).description(description).option('--json', 'prints lines of JSON as they arrive');
 }
 
-function listing(repository: string | undefined): CacheQuestion {
+function listing(repository: string | undefined): CacheCommand {
   const query = repository === undefined ? '' : `?${new URLSearchParams({ repository })}`;
   return { ask: admin => admin.list(repository), method: 'GET', path: `content${query}` };
 }
 
-function pruning({ olderThan, to, match: repositories, dryRun, force }: PruneOptions): CacheQuestion {
+function pruning({ olderThan, to, match: repositories, dryRun, force }: PruneOptions): CacheCommand {
   const unusedMs = olderThan === undefined ? undefined : parseValue(duration(), olderThan, '--older-than');
   const toBytes = to === undefined ? undefined : parseValue(size(), to, '--to');
   if (unusedMs === undefined && toBytes === undefined && !repositories) {
     throw new ServiceRefused('select what to remove with --older-than, --to or --match');
   }
-  const wish = { unusedMs, toBytes, repositories, dryRun, force };
+  const options = { unusedMs, toBytes, repositories, dryRun, force };
   const query = new URLSearchParams(
     Object.entries({ unusedMs, toBytes, dryRun, force }).flatMap(([key, value]) =>
       value === undefined ? [] : [[key, String(value)]],
     ),
   );
   for (const pattern of repositories ?? []) query.append('repositories', pattern);
-  return { ask: admin => admin.prune(wish), method: 'POST', path: `prune?${query}` };
+  return { ask: admin => admin.prune(options), method: 'POST', path: `prune?${query}` };
 }
 
-function verifying(rate: string | undefined): CacheQuestion {
+function verifying(rate: string | undefined): CacheCommand {
   const bytesPerSecond = rate === undefined ? undefined : parseValue(size(), rate, '--rate');
   const query = bytesPerSecond === undefined ? '' : `?bytesPerSecond=${bytesPerSecond}`;
   return { ask: admin => admin.verify({ bytesPerSecond }), method: 'POST', path: `verify${query}` };
@@ -87,16 +87,16 @@ async function answer(
   self: Command,
   deps: ServiceCommandDeps & {
     /** Asked when a command runs. */
-    readonly findPlace: () => CachePlace;
+    readonly findTarget: () => CacheTarget;
   },
-  question: () => CacheQuestion,
+  question: () => CacheCommand,
 ): Promise<void> {
   const { json } = self.opts<{ readonly json?: boolean }>();
   const progress = createProgressLine(deps.terminal);
   const lines: CacheLine[] = [];
   let damaged = 0;
   try {
-    for await (const line of askCache(deps.findPlace(), question())) {
+    for await (const line of askCache(deps.findTarget(), question())) {
       if (line.kind === 'verified') damaged = line.damaged.count;
       if (json) print(self, JSON.stringify(line));
       else if (line.kind === 'progress') progress.show(line.done);

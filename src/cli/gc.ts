@@ -24,7 +24,7 @@ import {
   sendRequest,
 } from './service/service.ts';
 
-export interface GcPlace {
+export interface GcTarget {
   readonly dataDir: string;
   /** Opens the data directory. Called with its lock held. */
   readonly openCollector: () => Promise<GarbageCollector & { close(): Promise<void> }>;
@@ -40,11 +40,11 @@ interface GcFlags {
 
 /** The report goes to standard output, everything else to standard error. */
 export function createGcCommand({
-  findPlace,
+  findTarget,
   isTerminal,
 }: {
   /** Asked when the command runs. */
-  readonly findPlace: () => GcPlace;
+  readonly findTarget: () => GcTarget;
   /** Whether standard error is a terminal, to show progress. */
   readonly isTerminal: boolean;
 }): Command {
@@ -56,7 +56,7 @@ export function createGcCommand({
     .action(async ({ dryRun, force, json }: GcFlags, self: Command) => {
       const { writeOut, writeErr } = self.configureOutput();
       const progress = createProgressLine(isTerminal ? writeErr : undefined);
-      const report = await collect(findPlace(), { dryRun, force, onProgress: progress.show }).catch(error => {
+      const report = await collect(findTarget(), { dryRun, force, onProgress: progress.show }).catch(error => {
         progress.clear();
         if (error instanceof ServiceRefused || error instanceof GcRefused) self.error(`error: ${error.message}`);
         throw error;
@@ -67,7 +67,7 @@ export function createGcCommand({
     });
 }
 
-async function collect({ dataDir, openCollector, service }: GcPlace, options: GcOptions): Promise<GcReport> {
+async function collect({ dataDir, openCollector, service }: GcTarget, options: GcOptions): Promise<GcReport> {
   const directory = resolve(dataDir);
   // Never created here: a directory without records is the wrong one.
   if (!existsSync(join(directory, 'records.db'))) {
@@ -90,7 +90,7 @@ function findOwnership(directory: string): DirectoryLock | undefined {
 
 async function collectInPlace(
   owner: DirectoryLock,
-  openCollector: GcPlace['openCollector'],
+  openCollector: GcTarget['openCollector'],
   options: GcOptions,
 ): Promise<GcReport> {
   try {

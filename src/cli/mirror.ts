@@ -154,11 +154,11 @@ function containerdFile({ address: { origin }, upstreams }: Mirror): MirrorFile 
   }
   // Without a server of its own the file falls back to the registry itself.
   const server = strict.length > 0 ? `server = "${origin}"\n\n` : '';
-  const places = upstreams.map(({ host }) => `/etc/containerd/certs.d/${host}/hosts.toml`);
+  const files = upstreams.map(({ host }) => `/etc/containerd/certs.d/${host}/hosts.toml`);
   return {
     content: `${server}[host."${origin}"]\n  capabilities = ["pull", "resolve"]\n`,
     hints: [
-      `save as ${places.join(' and ')}`,
+      `save as ${files.join(' and ')}`,
       'no restart needed if config.toml already has config_path = "/etc/containerd/certs.d" in',
       '  [plugins."io.containerd.grpc.v1.cri".registry]; otherwise add it, and: systemctl restart containerd',
     ],

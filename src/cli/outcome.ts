@@ -20,7 +20,7 @@ export function addOutcomeOptions(command: Command): Command {
 }
 
 /** Only the reference goes to standard output. Throws what `awaitBuild` throws; a failed build ends the command. */
-export async function tellOutcome(
+export async function printOutcome(
   self: Command,
   builds: BuildsClient,
   deps: ServiceCommandDeps,
@@ -34,7 +34,7 @@ export async function tellOutcome(
   if (build?.status === 'failed') self.error(`error: ${plainText(describeFailure(build, builds))}`);
   if (json) return;
   for (const warning of submitted.warnings ?? []) explain(self, `warning: ${plainText(warning)}`);
-  for (const line of (submitted.moved ?? []).map(tellMoved)) explain(self, line);
+  for (const line of (submitted.moved ?? []).map(printMoved)) explain(self, line);
   if (dryRun) explain(self, 'a dry run: nothing was started');
   else if (submitted.buildId !== undefined && !succeeded) explain(self, underWay(submitted.buildId));
   if (targetDigest !== undefined) explain(self, `digest ${plainText(targetDigest)}`);
@@ -42,7 +42,7 @@ export async function tellOutcome(
 }
 
 /** Entries that were moved to follow the links of an image. */
-function tellMoved({ platform, entries, count }: NonNullable<Submitted['moved']>[number]): string {
+function printMoved({ platform, entries, count }: NonNullable<Submitted['moved']>[number]): string {
   const shown = entries.map(({ from, to }) => `${from} → ${to}`);
   const more = count > entries.length ? [`${count - entries.length} more`] : [];
   return plainText(`${platform}, by its links: ${[...shown, ...more].join(', ')}`);
@@ -92,7 +92,7 @@ export async function awaitBuild(
         `${id} goes on: see it with \`veneer builds log ${id}\`, end it with \`veneer builds cancel ${id}\``,
       );
     }
-    if (!(cause instanceof ServiceRefused && cause.isPassing)) throw cause;
+    if (!(cause instanceof ServiceRefused && cause.isTransient)) throw cause;
     throw new ServiceRefused(`${cause.message}; ${id} may go on: see it with \`veneer builds log ${id}\``, { cause });
   } finally {
     view.close({ isFailed: build?.status === 'failed' });

@@ -14,7 +14,7 @@ import { RecordStoreDamaged } from '../state/store.ts';
 import { own } from './backup.ts';
 import { explain, print } from './output.ts';
 
-interface RepairPlace {
+interface RepairTarget {
   readonly dataDir: string;
   /** The repository for manifests that belong to none. */
   readonly recovered: string;
@@ -32,11 +32,11 @@ const HINT = 'Move records.db away with the files beside it, or give an earlier 
 const MAX_NAMED = 20;
 
 export function createRepairCommand({
-  findPlace,
+  findTarget,
   isTerminal,
 }: {
   /** Asked when the command runs. */
-  readonly findPlace: () => RepairPlace;
+  readonly findTarget: () => RepairTarget;
   /** Whether standard error is a terminal, to show progress. */
   readonly isTerminal: boolean;
 }): Command {
@@ -46,7 +46,7 @@ export function createRepairCommand({
     .option('--records <file>', 'starts from an earlier copy of records.db, in place of the current one')
     .option('--as-is', 'accepts the records as they are, and rebuilds nothing')
     .action(async (options: RepairOptions, self: Command) => {
-      const { dataDir, recovered } = findPlace();
+      const { dataDir, recovered } = findTarget();
       const directory = resolve(dataDir);
       if (!existsSync(join(directory, 'hosted'))) {
         self.error(`error: there is no registry in ${directory}: name the data directory of the service`);
@@ -79,11 +79,11 @@ async function run(repair: Repair, { records: copy, asIs }: RepairOptions): Prom
   const records = createSqliteStore({ path: join(directory, RECORDS) });
   const hosted = join(directory, 'hosted');
   try {
-    tellCondition(self, records);
+    printCondition(self, records);
     await records.check();
     if (records.condition.kind === 'damaged') self.error(`error: ${records.condition.reason}. ${HINT}`);
     const report = asIs ? undefined : await rebuild(repair, records);
-    if (report) tell(self, report, repair.recovered);
+    if (report) printReport(self, report, repair.recovered);
     await keepJournal(self, hosted, aside);
     await records.accept();
     await rewriteJournal(hosted, records);
@@ -106,7 +106,7 @@ async function rehearse(repair: Repair, { records: copy, asIs }: RepairOptions):
     const records = createSqliteStore({ path: join(temporary, RECORDS) });
     try {
       const report = asIs ? undefined : await rebuild(repair, records);
-      if (report) tell(self, report, repair.recovered);
+      if (report) printReport(self, report, repair.recovered);
     } finally {
       await records.close();
     }
@@ -148,11 +148,11 @@ async function rebuild({ self, directory, recovered, isTerminal }: Repair, recor
   return report;
 }
 
-function tellCondition(self: Command, { condition }: SqliteStore): void {
+function printCondition(self: Command, { condition }: SqliteStore): void {
   explain(self, condition.kind === 'whole' ? 'the records match the content' : condition.reason);
 }
 
-function tell(self: Command, report: RebuildReport, repository: string): void {
+function printReport(self: Command, report: RebuildReport, repository: string): void {
   const { rebuilt, removed, recovered, total, unnamed, lost, broken, damagedLines } = report;
   if (!report.hasJournal) explain(self, 'there is no link journal: names and tags are taken from the records');
   if (damagedLines > 0) explain(self, `${count(damagedLines, 'line')} of the link journal cannot be read`);

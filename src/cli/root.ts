@@ -30,8 +30,8 @@ type RootDeps = Parameters<typeof createCacheCommand>[0] &
     readonly version: string;
     /** Whether standard error is a terminal, to show progress. */
     readonly isTerminal: boolean;
-    readonly findGcPlace: Parameters<typeof createGcCommand>[0]['findPlace'];
-    readonly findRepairPlace: Parameters<typeof createRepairCommand>[0]['findPlace'];
+    readonly findGcTarget: Parameters<typeof createGcCommand>[0]['findTarget'];
+    readonly findRepairTarget: Parameters<typeof createRepairCommand>[0]['findTarget'];
     /** Runs the service until it ends. */
     readonly serve: (flags: RootFlags) => Promise<void>;
   };
@@ -65,10 +65,10 @@ export function createRootCommand(deps: RootDeps): Command {
     .addCommand(createRegistriesCommand(deps))
     .commandsGroup('Data:')
     .addCommand(createCacheCommand(deps))
-    .addCommand(createGcCommand({ findPlace: deps.findGcPlace, isTerminal }))
+    .addCommand(createGcCommand({ findTarget: deps.findGcTarget, isTerminal }))
     .addCommand(createBackupCommand(deps))
     .addCommand(createRestoreCommand(deps))
-    .addCommand(createRepairCommand({ findPlace: deps.findRepairPlace, isTerminal }))
+    .addCommand(createRepairCommand({ findTarget: deps.findRepairTarget, isTerminal }))
     .commandsGroup('Help:')
     .addCommand(createCompletionCommand())
     .addCommand(createManualCommand({ version }))

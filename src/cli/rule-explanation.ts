@@ -45,11 +45,11 @@ function formatImage({
 }: ExplainedImage): readonly string[] {
   const names = rules.join(', ') || 'no rule';
   // An image config may lack its platform.
-  const place = platform || 'no platform';
+  const label = platform || 'no platform';
   const warned = warnings.map(warning => plainText(`warning: ${warning}`));
   if (sourceDigest === digest) {
     return [
-      plainText(`${place}: unchanged, ${names}`),
+      plainText(`${label}: unchanged, ${names}`),
       ...[plainText(digest), ...warned].map(line => `${INDENT}${line}`),
     ];
   }
@@ -59,7 +59,7 @@ function formatImage({
     ...formatLayers(layers),
     ...formatDifferences(differences),
   ];
-  return [plainText(`${place}: changed, ${names}`), ...lines.map(line => `${INDENT}${line}`)];
+  return [plainText(`${label}: changed, ${names}`), ...lines.map(line => `${INDENT}${line}`)];
 }
 
 function formatLayers(layers: readonly AddedLayer[]): readonly string[] {
@@ -90,14 +90,14 @@ function formatDifferences(differences: readonly Difference[]): readonly string[
 }
 
 function formatDifference({ field, key, before, after }: Difference): readonly string[] {
-  const sides = [
+  const changes = [
     ['-', before],
     ['+', after],
   ] as const;
-  const tell = (value: string | readonly string[]) => (typeof value === 'string' ? value : JSON.stringify(value));
+  const format = (value: string | readonly string[]) => (typeof value === 'string' ? value : JSON.stringify(value));
   // A port is present or absent, without a value.
   const name = key === undefined ? '' : field === 'exposedPorts' ? key : `${key}=`;
-  return sides.flatMap(([sign, value]) => (value === undefined ? [] : plainText(`${sign} ${name}${tell(value)}`)));
+  return changes.flatMap(([sign, value]) => (value === undefined ? [] : plainText(`${sign} ${name}${format(value)}`)));
 }
 
 function formatTable(headings: readonly string[], rows: readonly (readonly string[])[]): readonly string[] {

@@ -79,8 +79,8 @@ function formatRules({ rules, loadedAt }: RuleList): readonly string[] {
 
 function cellsOf({ name, match, layers, changes, pinned }: ListedRule): readonly string[] {
   const { image, not = [], platform = [], caller = [] } = match;
-  const places = layers.map(({ from, platforms }) => (platforms ? `${from} (${platforms.join()})` : from));
-  return [name, ...[image, not, platform, caller, changes, places].map(list => list.join(', ') || '-'), pinned];
+  const origins = layers.map(({ from, platforms }) => (platforms ? `${from} (${platforms.join()})` : from));
+  return [name, ...[image, not, platform, caller, changes, origins].map(list => list.join(', ') || '-'), pinned];
 }
 
 interface ExplainQuery {
@@ -113,7 +113,7 @@ async function ask<T>(service: Service, schema: z.ZodType<T>, { path, hint }: As
   if (!response.ok) throw await refusalOf(response, hints);
   const { host } = service.url;
   const text = await response.text().catch(cause => {
-    throw new ServiceRefused(`${host} closed the connection`, { cause, isPassing: true });
+    throw new ServiceRefused(`${host} closed the connection`, { cause, isTransient: true });
   });
   return parseAnswer(schema, text, host);
 }

@@ -54,8 +54,8 @@ async function warmAll(self: Command, { service, images, options, terminal }: Wa
       print(self, plainText(formatProgress(image, done)));
     } catch (error) {
       terminal?.write('\r\u001b[K');
-      const isTold = error instanceof RegistryError || (error instanceof ServiceRefused && !error.isUnreachable);
-      if (!isTold) throw error;
+      const isExpected = error instanceof RegistryError || (error instanceof ServiceRefused && !error.isUnreachable);
+      if (!isExpected) throw error;
       failed.push(image);
       explain(self, plainText(`${image}: ${error.message}`));
     }
@@ -104,18 +104,18 @@ async function warmImage(service: Service, image: string, options: WarmOptions):
   const manifests = await readTree({ service, path, ...options }, tagOrDigest(reference));
   const blobs = new Map(manifests.flatMap(blobsOf).map(blob => [blob.digest, blob]));
   let progress: WarmProgress = { manifests: manifests.length, blobs: 0, totalBlobs: blobs.size, bytes: 0 };
-  const tell = (change: Partial<WarmProgress>) => {
+  const update = (change: Partial<WarmProgress>) => {
     progress = { ...progress, ...change };
     options.onProgress?.(progress);
   };
-  tell({});
+  update({});
   const limit = pLimit(BLOBS_AT_ONCE);
   const reading = [...blobs.values()].map(blob =>
     limit(async () => {
       await readAll(await ask(service, `${path}/blobs/${blob.digest}`), blob, chunk =>
-        tell({ bytes: progress.bytes + chunk.byteLength }),
+        update({ bytes: progress.bytes + chunk.byteLength }),
       );
-      tell({ blobs: progress.blobs + 1 });
+      update({ blobs: progress.blobs + 1 });
     }),
   );
   await Promise.all(reading).finally(() => limit.clearQueue());
@@ -198,6 +198,6 @@ async function readAll(
   } catch (cause) {
     if (cause instanceof ServiceRefused) throw cause;
     const reason = cause instanceof ContentMismatch ? cause.message : 'was cut off';
-    throw new ServiceRefused(`${new URL(url).pathname} ${reason}`, { cause, isPassing: true });
+    throw new ServiceRefused(`${new URL(url).pathname} ${reason}`, { cause, isTransient: true });
   }
 }

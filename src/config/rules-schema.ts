@@ -165,7 +165,7 @@ function layerSchema() {
     })
     .transform(({ platforms, digest, ...forms }, context) => {
       const given = FORMS.filter(form => forms[form] !== undefined);
-      if (given.length !== 1) return refuse(context, `expected one of ${FORMS.join(', ')}; it has ${told(given)}`);
+      if (given.length !== 1) return refuse(context, `expected one of ${FORMS.join(', ')}; it has ${listForms(given)}`);
       if (digest !== undefined && forms.url === undefined) return refuse(context, 'digest is for a url alone');
       return { ...(platforms && { platforms }), ...placeOf(forms, digest) };
     });
@@ -186,7 +186,7 @@ function refuse(context: z.core.$RefinementCtx, message: string) {
   return z.NEVER;
 }
 
-function told(given: readonly Form[]): string {
+function listForms(given: readonly Form[]): string {
   return given.length === 0 ? 'none' : given.join(' and ');
 }
 

@@ -24,7 +24,7 @@ export interface HostedRepositories {
    * To be called when damaged content was set aside. A manifest that is in memory is rewritten; anything else is unknown until it is pushed
    * again. Returns the repositories that link it.
    */
-  heal(digest: Digest): Promise<{ readonly repositories: readonly string[]; readonly isHealed: boolean }>;
+  restore(digest: Digest): Promise<{ readonly repositories: readonly string[]; readonly isRestored: boolean }>;
   /** Removes uploads that received no bytes for longer than their time-out. */
   expireUploads(): Promise<void>;
 }
@@ -32,18 +32,18 @@ export interface HostedRepositories {
 /** Allows garbage collection on the same store. */
 export function createHostedRepositories(store: HostedStore, uploadFiles: UploadFiles): HostedRepositories {
   const { expire, ...uploads } = createUploads(store, uploadFiles);
-  const { heal, ...manifests } = createManifests(store);
+  const { restore, ...manifests } = createManifests(store);
   return {
     uploads,
     blobs: createBlobs(store),
     manifests,
     tags: createTags(store),
     listReferrers: createListReferrers(store),
-    async heal(digest) {
+    async restore(digest) {
       const prefix = holdersKey(digest);
       const holders = await Array.fromAsync(keysOf(store.records.holders, prefix));
       const repositories = [...new Set(holders.map(key => key.slice(key.lastIndexOf(' ') + 1)))];
-      return { repositories, isHealed: await heal(digest) };
+      return { repositories, isRestored: await restore(digest) };
     },
     expireUploads: expire,
   };

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { listSchema } from './bounded.ts';
 import { RegistryError } from './errors.ts';
-import { DOCUMENT_LIMITS, InvalidJson, parseJson, tellFault } from './json.ts';
+import { DOCUMENT_LIMITS, describeFault, InvalidJson, parseJson } from './json.ts';
 import type { Platform } from './platform.ts';
 
 /** The largest config that we read, in bytes. */
@@ -59,7 +59,7 @@ export type ImageConfig = z.infer<typeof imageConfigSchema>;
 export function parseImageConfig(raw: Uint8Array): ImageConfig {
   const { data, error } = imageConfigSchema.safeParse(parse(raw));
   if (data) return data;
-  throw invalid(tellFault(error), error);
+  throw invalid(describeFault(error), error);
 }
 
 function parse(raw: Uint8Array): unknown {

@@ -117,10 +117,12 @@ export function objectIn(parent: JsonObject, key: string): JsonObject {
 }
 
 /** What is wrong with a foreign value, and where: `layers[1].size: Invalid input: expected number, received string`. */
-export function tellFault({ issues: [issue] }: z.core.$ZodError, at: readonly PropertyKey[] = []): string {
+export function describeFault({ issues: [issue] }: z.core.$ZodError, at: readonly PropertyKey[] = []): string {
   const path = [...at, ...(issue?.path ?? [])];
-  const place = path.map(part => (typeof part === 'number' ? `[${part}]` : `.${String(part).slice(0, 80)}`)).join('');
-  return `${place.replace(/^\./, '') || 'the document'}: ${issue?.message ?? 'not what it ought to be'}`;
+  const location = path
+    .map(part => (typeof part === 'number' ? `[${part}]` : `.${String(part).slice(0, 80)}`))
+    .join('');
+  return `${location.replace(/^\./, '') || 'the document'}: ${issue?.message ?? 'not what it ought to be'}`;
 }
 
 function parse(raw: Uint8Array): unknown {

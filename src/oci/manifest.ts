@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { type Descriptor, descriptorSchema } from './descriptor.ts';
 import { type Digest, digestOf } from './digest.ts';
 import { RegistryError } from './errors.ts';
-import { InvalidJson, parseJson, tellFault } from './json.ts';
+import { describeFault, InvalidJson, parseJson } from './json.ts';
 import {
   isGenericType,
   isImageConfigType,
@@ -74,7 +74,7 @@ type Content = Pick<Document, 'raw' | 'digest'>;
 
 function parseKnown(content: Content, served: string): Manifest {
   const document = documentSchema.safeParse(parseUtf8(content.raw));
-  if (!document.success) throw invalid(tellFault(document.error), document.error);
+  if (!document.success) throw invalid(describeFault(document.error), document.error);
   const { data } = document;
   const mediaType = data.mediaType ?? '';
   if (data.schemaVersion === 1 || (data.fsLayers ?? undefined) !== undefined || isSchema1Type(mediaType))
@@ -102,7 +102,7 @@ function parseKnown(content: Content, served: string): Manifest {
 function parseIndex(content: Content, value: unknown, mediaType: string): ImageIndex {
   const entries = listIn('manifests', value).map((entry, at) => {
     const { data, error } = descriptorSchema.safeParse(entry);
-    return data ?? tellFault(error, ['manifests', at]);
+    return data ?? describeFault(error, ['manifests', at]);
   });
   const manifests = entries.filter(entry => typeof entry !== 'string');
   return { ...content, kind: 'index', mediaType, manifests, entries };
@@ -116,7 +116,7 @@ function listIn(field: string, value: unknown): readonly unknown[] {
 
 function parseImage(content: Content, data: z.infer<typeof documentSchema>, declared: string): Manifest {
   const config = descriptorSchema.safeParse(data.config);
-  if (!config.success) throw invalid(tellFault(config.error, ['config']), config.error);
+  if (!config.success) throw invalid(describeFault(config.error, ['config']), config.error);
   const isDocker = config.data.mediaType === mediaTypes.dockerConfig;
   const mediaType = declared || (isDocker ? mediaTypes.dockerManifest : mediaTypes.ociManifest);
   if (!isManifestType(mediaType) || !mayRun(config.data)) return { ...content, kind: 'other', mediaType };
@@ -146,7 +146,7 @@ function descriptors(value: unknown, field: string): readonly Descriptor[] {
   return listIn(field, value).map((entry, at) => {
     const { data, error } = descriptorSchema.safeParse(entry);
     if (data) return data;
-    throw invalid(tellFault(error, [field, at]), error);
+    throw invalid(describeFault(error, [field, at]), error);
   });
 }
 

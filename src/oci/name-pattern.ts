@@ -68,21 +68,21 @@ function skipMatched(
   star: string,
   matches: (item: string, part: string) => boolean,
 ): number | undefined {
-  let [at, place, starAt, retry] = [0, 0, -1, 0];
+  let [at, position, starAt, retry] = [0, 0, -1, 0];
   while (at < items.length) {
-    const part = pattern[place];
+    const part = pattern[position];
     if (part === star) {
-      [starAt, retry] = [place, at];
-      place += 1;
+      [starAt, retry] = [position, at];
+      position += 1;
     } else if (part !== undefined && matches(items[at] ?? '', part)) {
       at += 1;
-      place += 1;
+      position += 1;
     } else if (starAt >= 0) {
       retry += 1;
-      [at, place] = [retry, starAt + 1];
+      [at, position] = [retry, starAt + 1];
     } else return undefined;
   }
-  return place;
+  return position;
 }
 
 /** Whether one of the patterns matches both a repository and its tag. */

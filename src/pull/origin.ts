@@ -2,7 +2,7 @@
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { isRegistryHost, parseRepository, type Reference } from '../oci/reference.ts';
-import type { CallOptions, ShowCredentials, Upstream, Upstreams } from '../upstream/upstream.ts';
+import type { CallOptions, GetCredentials, Upstream, Upstreams } from '../upstream/upstream.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 import type { Registry } from './registry.ts';
 
@@ -17,17 +17,17 @@ export interface Origins {
    * The origin of a name in a path: its first component is a registry host or an alias, otherwise the default upstream is used. Where the
    * upstream receives clients' credentials, the origin is specific to the client's.
    */
-  locateName(name: string, show?: ShowCredentials): Origin;
+  locateName(name: string, getCredentials?: GetCredentials): Origin;
   /** The origin of a name that begins with a hosted prefix or a configured alias or host; undefined for any other. */
   findNamed(name: string): Origin | undefined;
-  /** The origin of a parsed reference. All throw NAME_INVALID, DENIED for what the configuration closes, or what `show` throws. */
-  locate(registry: string | undefined, repository: string, show?: ShowCredentials): Origin;
+  /** The origin of a parsed reference. All throw NAME_INVALID, DENIED for what the configuration closes, or what `getCredentials` throws. */
+  locate(registry: string | undefined, repository: string, getCredentials?: GetCredentials): Origin;
   /**
    * The origin of a name requested by a mirror's client, with the registry that it belongs to (`ns`): the whole name is the repository,
    * except for a first component that repeats the registry. In our own namespace it is as without one. Throws NAME_UNKNOWN for a namespace
    * that is not an upstream, NAME_INVALID for an invalid name.
    */
-  locateIn(namespace: string, name: string, show?: ShowCredentials): Origin;
+  locateIn(namespace: string, name: string, getCredentials?: GetCredentials): Origin;
   /** Whether it is one of our hosts. */
   isOwn(registry: string): boolean;
 }
@@ -52,15 +52,15 @@ export function createOrigins(deps: {
 }): Origins {
   const { upstreams, registries, ownHosts, defaultUpstream } = deps;
 
-  function locate(registry: string | undefined, repository: string, show?: ShowCredentials): Origin {
-    if (registry === undefined || isOwn(registry)) return locateAlias(repository, show);
+  function locate(registry: string | undefined, repository: string, getCredentials?: GetCredentials): Origin {
+    if (registry === undefined || isOwn(registry)) return locateAlias(repository, getCredentials);
     const own = registries.findHosted(registry);
     if (own) return { registry: own, repository: parseRepository(repository) };
-    return locateUpstream(registry, repository, show);
+    return locateUpstream(registry, repository, getCredentials);
   }
 
-  function locateUpstream(registry: string, repository: string, show?: ShowCredentials): Origin {
-    const upstream = upstreams.get(registry, show);
+  function locateUpstream(registry: string, repository: string, getCredentials?: GetCredentials): Origin {
+    const upstream = upstreams.get(registry, getCredentials);
     const isOfficial = upstream.name === DOCKER_HUB && !repository.includes('/');
     const full = parseRepository(isOfficial ? `library/${repository}` : repository);
     // Even if some of it is stored.
@@ -73,16 +73,16 @@ export function createOrigins(deps: {
     return ownHosts.has(registry) && !upstreams.has(registry);
   }
 
-  function findNamed(name: string, show?: ShowCredentials): Origin | undefined {
+  function findNamed(name: string, getCredentials?: GetCredentials): Origin | undefined {
     for (const prefix of registries.hosted) {
       if (name.startsWith(`${prefix}/`)) return locate(prefix, name.slice(prefix.length + 1));
     }
     const [first = '', ...rest] = name.split('/');
-    return rest.length > 0 && upstreams.has(first) ? locate(first, rest.join('/'), show) : undefined;
+    return rest.length > 0 && upstreams.has(first) ? locate(first, rest.join('/'), getCredentials) : undefined;
   }
 
-  function locateAlias(name: string, show?: ShowCredentials): Origin {
-    const named = findNamed(name, show);
+  function locateAlias(name: string, getCredentials?: GetCredentials): Origin {
+    const named = findNamed(name, getCredentials);
     if (named) return named;
     // Otherwise an upstream would learn a token.
     if (name.startsWith('wt/')) {
@@ -97,21 +97,21 @@ export function createOrigins(deps: {
         `"${name}" has no registry, and there is no default upstream: use <registry>/${name}`,
       );
     }
-    return locate(defaultUpstream, parseRepository(name), show);
+    return locate(defaultUpstream, parseRepository(name), getCredentials);
   }
 
-  function locateName(name: string, show?: ShowCredentials): Origin {
+  function locateName(name: string, getCredentials?: GetCredentials): Origin {
     const { first, rest } = splitName(name);
-    return isRegistryHost(first) ? locate(first, rest, show) : locateAlias(name, show);
+    return isRegistryHost(first) ? locate(first, rest, getCredentials) : locateAlias(name, getCredentials);
   }
 
-  function locateIn(namespace: string, name: string, show?: ShowCredentials): Origin {
-    if (isOwn(namespace)) return locateName(name, show);
+  function locateIn(namespace: string, name: string, getCredentials?: GetCredentials): Origin {
+    if (isOwn(namespace)) return locateName(name, getCredentials);
     const { name: registry } = findUpstream(upstreams, namespace);
     const { first, rest } = splitName(name);
     // A mirror at a path of ours, such as /v2/quay.io, is asked for quay.io/org/app with the namespace as well.
     const isRepeated = isRegistryHost(first) && normalizeName(first) === registry;
-    return locateUpstream(registry, isRepeated ? rest : name, show);
+    return locateUpstream(registry, isRepeated ? rest : name, getCredentials);
   }
 
   return { locate, locateIn, isOwn, findNamed, locateName };

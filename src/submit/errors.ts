@@ -48,7 +48,7 @@ const RETRY_AFTER_SECONDS = 30;
  */
 export function toBuildError(error: unknown): unknown {
   if (error instanceof QueueFull) return retryLater('TOOMANYREQUESTS', error);
-  if (error instanceof UnsupportedPlatform && error.isPassing) return retryLater('UNAVAILABLE', error);
+  if (error instanceof UnsupportedPlatform && error.isTransient) return retryLater('UNAVAILABLE', error);
   const isFault = [InvalidBuild, InvalidContext, UnsupportedPlatform].some(known => error instanceof known);
   return isFault && error instanceof Error ? new ApiError(400, error.message, { cause: error }) : error;
 }

@@ -29,15 +29,15 @@ export function connectionFailure(cause: unknown, { upstream, action }: RequestC
     return new RegistryError('DENIED', `${upstream}: ${action}: ${reason}`, { cause });
   }
   if (isTimeout(cause)) {
-    return new Outage('UNKNOWN', `${upstream}: ${action}: timed out`, { status: 504, cause: bare(cause) });
+    return new Outage('UNKNOWN', `${upstream}: ${action}: timed out`, { status: 504, cause: withoutDetails(cause) });
   }
   const Failure = cause instanceof TooLong ? RegistryError : Outage;
-  const options = { status: 502, cause: bare(cause) };
+  const options = { status: 502, cause: withoutDetails(cause) };
   return new Failure('UNKNOWN', `${upstream}: ${action}: ${reasonOf(cause)}`, options);
 }
 
 /** A library's error reduced to its message: logs show every field, and HTTPParserError contains the answer's bytes. */
-function bare(cause: unknown): Error {
+function withoutDetails(cause: unknown): Error {
   return new Error(cause instanceof Error ? `${cause.name}: ${cause.message}` : 'not an error');
 }
 

@@ -52,7 +52,7 @@ export interface Scope {
 }
 
 /** The client's credentials; called only where an upstream receives them. May throw UNAUTHORIZED. */
-export type ShowCredentials = () => PasswordCredentials | undefined;
+export type GetCredentials = () => PasswordCredentials | undefined;
 
 export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
@@ -107,9 +107,9 @@ export interface TagList {
 export interface Upstreams {
   /**
    * The upstream with this host or alias, in any case. Throws DENIED for one that the configuration closes. For an upstream that receives
-   * clients' credentials, the client's own view of it; without `show`, that of an anonymous client. Then it throws what `show` throws, too.
+   * clients' credentials, the client's own view of it; without `getCredentials`, that of an anonymous client. Then it throws what `getCredentials` throws, too.
    */
-  get(registry: string, show?: ShowCredentials): Upstream;
+  get(registry: string, getCredentials?: GetCredentials): Upstream;
   /** The same registry for pushes, which are authorised elsewhere. Throws as `get` does, and UNAVAILABLE where it is offline. */
   getPusher(registry: string): Pusher;
   /** How a program reaches the registry directly. Throws as `getPusher` does, and UNSUPPORTED where its URL has a path. */

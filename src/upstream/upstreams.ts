@@ -26,7 +26,7 @@ import {
   type Transport,
   type TransportOptions,
 } from './transport/transport.ts';
-import type { Endpoint, Scope, ShowCredentials, Upstream, Upstreams } from './upstream.ts';
+import type { Endpoint, GetCredentials, Scope, Upstream, Upstreams } from './upstream.ts';
 import { type Clock, systemClock } from './waiting.ts';
 
 export interface UpstreamsOptions {
@@ -72,7 +72,7 @@ const UPSTREAM_BYTES = 32 * 1024;
 
 /** An upstream, with its parts that are not only for pulls. */
 interface Known extends Pick<RegistryClient, 'pusher' | 'describe' | 'findCredentials' | 'checkCredentials'> {
-  readonly open: (show?: ShowCredentials) => Upstream;
+  readonly open: (getCredentials?: GetCredentials) => Upstream;
 }
 
 export function createUpstreams(options: UpstreamsOptions): Upstreams {
@@ -152,7 +152,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     if (entry.passCredentials) {
       const forClient: RegistryClient['forClient'] = isOffline ? () => () => endpoint : own.forClient;
       const find = createScopes({ ...requireScopes(name), name, clock, memory, forClient, toUpstream });
-      return { ...own, open: show => find(show?.()) };
+      return { ...own, open: getCredentials => find(getCredentials?.()) };
     }
     const upstream = toUpstream(endpoint);
     const { acting } = options;
@@ -194,7 +194,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   }
 
   return {
-    get: (registry, show) => get(registry).open(show),
+    get: (registry, getCredentials) => get(registry).open(getCredentials),
     getPusher: registry => getOnline(registry, 'push').pusher,
     describe: registry => getOnline(registry, 'build').describe(),
     async findCredentials(registry, { isRead = false } = {}) {

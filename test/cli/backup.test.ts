@@ -187,7 +187,7 @@ test('what is restored is whole, and beside bytes that stayed it tells what the 
   expect([beside.exitCode, beside.err]).toEqual([0, expect.stringMatching(/are older than .*veneer repair/)]);
   expect(await findCondition(data)).toBe('older');
   const place = { dataDir: data, recovered: 'local/recovered' };
-  await runCommand(createRepairCommand({ findPlace: () => place, isTerminal: false }), []);
+  await runCommand(createRepairCommand({ findTarget: () => place, isTerminal: false }), []);
   expect(await findCondition(data)).toBe('whole');
   await app.restart('data');
   await expectAll(pushed);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { findCachePlace } from '../../src/app/caching.ts';
+import { findCacheTarget } from '../../src/app/caching.ts';
 import { createCacheCommand } from '../../src/cli/cache.ts';
 import type { Service } from '../../src/cli/service/service.ts';
 import { loadConfig } from '../../src/config/config.ts';
@@ -57,9 +57,9 @@ async function stop(): Promise<void> {
 function run(...args: readonly string[]) {
   const dataDir = join(directory ?? '', 'data');
   const config = loadConfig({ env: {}, flags: { dataDir } });
-  const findPlace = () => ({ ...findCachePlace(config, pino({ level: 'silent' }), undefined), service });
+  const findTarget = () => ({ ...findCacheTarget(config, pino({ level: 'silent' }), undefined), service });
   const deps = { findService: () => service, stdin: Readable.from([]), terminal: undefined };
-  const command = createCacheCommand({ ...deps, findPlace, listenForInterrupt: () => new AbortController().signal });
+  const command = createCacheCommand({ ...deps, findTarget, listenForInterrupt: () => new AbortController().signal });
   return runCommand(command, args);
 }
 

@@ -11,8 +11,8 @@ import { type Context, Hono } from 'hono';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createUnconfiguredAccess } from '../../src/access/access.ts';
-import { findGcPlace } from '../../src/app/collecting.ts';
-import { createGcCommand, type GcPlace } from '../../src/cli/gc.ts';
+import { findGcTarget } from '../../src/app/collecting.ts';
+import { createGcCommand, type GcTarget } from '../../src/cli/gc.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { createBlobFiles } from '../../src/content/blob-files.ts';
 import { createInventory } from '../../src/content/inventory.ts';
@@ -57,7 +57,7 @@ afterEach(async () => {
   await place.remove();
 });
 
-const openHere: GcPlace['openCollector'] = async () => {
+const openHere: GcTarget['openCollector'] = async () => {
   const { content, records } = place;
   const store = createHostedStore({ content, records, memory, now: () => new Date() });
   const collector = createGarbageCollector(store, { graceMs: 0, inventory: createInventory(dataDir) });
@@ -88,10 +88,10 @@ async function listen(made: Server): Promise<URL> {
   return new URL(`http://127.0.0.1:${address.port}`);
 }
 
-async function run(args: readonly string[] = [], given: Partial<GcPlace> = {}, isTerminal = false) {
+async function run(args: readonly string[] = [], given: Partial<GcTarget> = {}, isTerminal = false) {
   const written = { out: '', err: '' };
-  const findPlace = () => ({ dataDir, openCollector: openHere, service: undefined, ...given });
-  const gc = createGcCommand({ findPlace, isTerminal });
+  const findTarget = () => ({ dataDir, openCollector: openHere, service: undefined, ...given });
+  const gc = createGcCommand({ findTarget, isTerminal });
   gc.exitOverride().configureOutput({
     writeOut(text) {
       written.out += text;
@@ -116,7 +116,7 @@ const TABLE = [
 ];
 const STAYS = 'remaining: 1 tag, 1 manifest, 2 blobs; 416 B';
 
-const ways: [string, () => Promise<Partial<GcPlace>>][] = [
+const ways: [string, () => Promise<Partial<GcTarget>>][] = [
   ['in place', async () => ({})],
   ['through the service', async () => ({ service: { url: await serve() }, openCollector: () => expect.unreachable() })],
 ];
@@ -197,7 +197,7 @@ describe.each(ways)('%s', (_, prepare) => {
 
 describe('in place', () => {
   test('is refused while the clock is ahead of the time that has passed, unless it is forced', async () => {
-    const collector = findGcPlace(configSchema({}).parse({ dataDir }), pino({ level: 'silent' }), undefined);
+    const collector = findGcTarget(configSchema({}).parse({ dataDir }), pino({ level: 'silent' }), undefined);
     await writeFile(join(dataDir, 'clock.json'), JSON.stringify({ passed: Date.now() - 30 * 86_400_000 }));
     const { out, err, exitCode } = await run([], collector);
     const message = expect.stringMatching(
@@ -211,7 +211,7 @@ describe('in place', () => {
   });
 
   test('the data directory is owned while it runs, and free afterwards', async () => {
-    const openCollector: GcPlace['openCollector'] = async () => {
+    const openCollector: GcTarget['openCollector'] = async () => {
       expect(() => lockDirectory(dataDir)).toThrow('another Veneer process');
       return openHere();
     };
@@ -258,7 +258,7 @@ describe('through the service', () => {
   const refused = (code: 'UNAUTHORIZED' | 'DENIED') => () => {
     throw new RegistryError(code, 'the user ada may not delete local');
   };
-  test.each<[string, () => Promise<Partial<GcPlace>>, string]>([
+  test.each<[string, () => Promise<Partial<GcTarget>>, string]>([
     [
       'a caller who is not known',
       async () => ({ service: { url: await serve(refused('UNAUTHORIZED')) } }),

@@ -31,7 +31,7 @@ afterEach(async () => {
 
 const repair = (args: readonly string[] = [], dataDir = data): Promise<Run> =>
   runCommand(
-    createRepairCommand({ findPlace: () => ({ dataDir, recovered: 'local/recovered' }), isTerminal: false }),
+    createRepairCommand({ findTarget: () => ({ dataDir, recovered: 'local/recovered' }), isTerminal: false }),
     args,
   );
 

@@ -14,8 +14,14 @@ function createInertRoot() {
   };
   const root = createRootCommand({
     ...{ version: '1.2.3', isTerminal: false, stdin: process.stdin, terminal: createTerminal() },
-    ...{ findService: refuse, listenForInterrupt: refuse, findDataDir: refuse, findRecords: refuse, findPlace: refuse },
-    ...{ findGcPlace: refuse, findRepairPlace: refuse, findMirror: refuse },
+    ...{
+      findService: refuse,
+      listenForInterrupt: refuse,
+      findDataDir: refuse,
+      findRecords: refuse,
+      findTarget: refuse,
+    },
+    ...{ findGcTarget: refuse, findRepairTarget: refuse, findMirror: refuse },
     serve: async () => void ran.push('veneer'),
   });
   for (const command of allOf(root)) {

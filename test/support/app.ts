@@ -38,7 +38,7 @@ export interface TestAppOptions {
   readonly everySweepMs?: number;
   /** Default: nothing is tried again. */
   readonly patience?: AppDeps['patience'];
-  readonly lookEveryMs?: AppDeps['lookEveryMs'];
+  readonly lookEveryMs?: AppDeps['checkEveryMs'];
 }
 
 export interface TestApp {
@@ -121,7 +121,7 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
       ...{ config: read(), log: pino(sink), version: '0.0.0', patience },
       ...{
         reread: { path: file, read },
-        lookEveryMs,
+        checkEveryMs: lookEveryMs,
         everySweepMs,
         ...(now && { now }),
         ...(uptimeMs && { uptimeMs }),

@@ -59,20 +59,20 @@ export async function packDirectory(
   return gzip ? ReadableStream.from(bytesOf(Readable.fromWeb(tar).compose(createGzip()))) : tar;
 }
 
-interface Place {
+interface Location {
   readonly root: string;
   /** Of the directory, relative to the root. */
   readonly name: string;
   readonly rules: IgnoreRules;
 }
 
-async function addChildren(tree: Tree, place: Place): Promise<void> {
-  const path = join(place.root, place.name);
+async function addChildren(tree: Tree, location: Location): Promise<void> {
+  const path = join(location.root, location.name);
   const children = await readdir(path, { withFileTypes: true }).catch(refuseUnreadable(path));
-  for (const child of children) await addChild(tree, place, child);
+  for (const child of children) await addChild(tree, location, child);
 }
 
-async function addChild(tree: Tree, { root, name: parent, rules }: Place, child: Dirent): Promise<void> {
+async function addChild(tree: Tree, { root, name: parent, rules }: Location, child: Dirent): Promise<void> {
   const name = parent === '' ? child.name : `${parent}/${child.name}`;
   const isIgnored = await rules.ignores(name);
   if (isIgnored && !(child.isDirectory() && rules.hasExceptions)) return;

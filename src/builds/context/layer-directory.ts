@@ -67,7 +67,7 @@ export async function listLayer(directory: string, limits?: LayerDirectoryLimits
       const target = await findSwapped(parent);
       if (target !== undefined) return addChildren(target, prefix);
     }
-    for (const file of await Promise.all(names.map(name => look(parent, prefix, name)))) {
+    for (const file of await Promise.all(names.map(name => inspect(parent, prefix, name)))) {
       add(file);
       if (file.stats.isDirectory()) await addChildren(file.path, `${file.name}/`);
     }
@@ -87,7 +87,7 @@ async function findSwapped(parent: string): Promise<string | undefined> {
   return (await lstat(place)).isDirectory() ? place : undefined;
 }
 
-async function look(parent: string, prefix: string, name: string): Promise<LayerFile> {
+async function inspect(parent: string, prefix: string, name: string): Promise<LayerFile> {
   const path = join(parent, name);
   // Bytes that are not UTF-8 arrive as U+FFFD: two names could become one.
   if (name.includes('\ufffd')) throw invalid(path, 'has a name that is not UTF-8');

@@ -195,7 +195,7 @@ function failureOf(error: unknown): Failure {
   if (error instanceof BuildFailure) return error.failure;
   if (error instanceof BackendUnavailable) return { kind: 'infrastructure', reason: error.message };
   if (error instanceof UnsupportedPlatform) {
-    return { kind: error.isPassing ? 'infrastructure' : 'build', reason: error.message };
+    return { kind: error.isTransient ? 'infrastructure' : 'build', reason: error.message };
   }
   if (error instanceof RegistryError) {
     return { kind: kindOfRegistryError(error), reason: error.message };

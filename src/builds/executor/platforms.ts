@@ -135,12 +135,12 @@ export class UnsupportedPlatform extends Error {
   override readonly name = 'UnsupportedPlatform';
   readonly platforms: readonly Platform[];
   /** Whether a backend that might support it does not answer at present. */
-  readonly isPassing: boolean;
+  readonly isTransient: boolean;
 
   constructor(platforms: readonly Platform[], all: readonly Capabilities[], spec: ContainerFileSpec) {
     super([...platforms.map(describe), listAlternatives(platforms, all, spec)].join('; '));
     this.platforms = platforms;
-    this.isPassing = all.some(({ fault }) => fault !== undefined);
+    this.isTransient = all.some(({ fault }) => fault !== undefined);
   }
 }
 

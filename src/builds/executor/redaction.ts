@@ -13,7 +13,7 @@ const GRAM = 16;
 const WHOLE = 2 * GRAM - 1;
 const KEY = 4;
 /** For a secret that repeats itself, a few places suffice. */
-const MAX_PLACES = 16;
+const MAX_POSITIONS = 16;
 /** The end of a truncated text. */
 const CUT = '…';
 
@@ -91,12 +91,14 @@ function createHeadFinder(forms: ReadonlySet<string>): Find {
   }
 
   return text => {
-    const spans = tiny.flatMap(form => [...placesOf(form, text)].map(start => ({ start, end: start + form.length })));
+    const spans = tiny.flatMap(form =>
+      [...positionsOf(form, text)].map(start => ({ start, end: start + form.length })),
+    );
     for (let start = 0; start <= text.length - KEY; start += 1) {
       const span = findShort(text, start);
       if (span) spans.push(span);
     }
-    for (const end of placesOf(CUT, text)) {
+    for (const end of positionsOf(CUT, text)) {
       const span = findCut(text, end);
       if (span) spans.push(span);
     }
@@ -104,37 +106,37 @@ function createHeadFinder(forms: ReadonlySet<string>): Find {
   };
 }
 
-function* placesOf(part: string, text: string): Generator<number> {
+function* positionsOf(part: string, text: string): Generator<number> {
   for (let at = text.indexOf(part); at >= 0; at = text.indexOf(part, at + 1)) yield at;
 }
 
-interface Place {
+interface Position {
   readonly form: string;
   readonly at: number;
 }
 
 /** Finds what a text has in common with long forms. */
 function createPieceFinder(forms: ReadonlySet<string>): Find {
-  const places = new Map<string, Place[]>();
+  const positions = new Map<string, Position[]>();
   // A cheap filter: most positions of most texts differ from all grams in three of their characters.
   const marks = new Uint8Array(65_536);
   for (const form of forms) {
     if (form.length < WHOLE) continue;
     for (let at = 0; at + GRAM <= form.length; at += GRAM) {
       const gram = form.slice(at, at + GRAM);
-      const known = places.get(gram) ?? [];
-      if (known.length < MAX_PLACES) places.set(gram, [...known, { form, at }]);
+      const known = positions.get(gram) ?? [];
+      if (known.length < MAX_POSITIONS) positions.set(gram, [...known, { form, at }]);
       marks[markOf(form, at)] = 1;
     }
   }
-  if (places.size === 0) return () => [];
+  if (positions.size === 0) return () => [];
 
   return text => {
     const spans: Span[] = [];
     // Every position counts: what one form has in common with the text may end where another's continues.
     for (let start = 0; start + GRAM <= text.length; start += 1) {
       if (marks[markOf(text, start)] !== 1) continue;
-      for (const place of places.get(text.slice(start, start + GRAM)) ?? []) spans.push(grow(text, start, place));
+      for (const place of positions.get(text.slice(start, start + GRAM)) ?? []) spans.push(grow(text, start, place));
     }
     return spans;
   };
@@ -145,7 +147,7 @@ function markOf(text: string, at: number): number {
 }
 
 /** Extends to both sides as far as text and form agree, up to where the next gram is found by itself. */
-function grow(text: string, start: number, { form, at }: Place): Span {
+function grow(text: string, start: number, { form, at }: Position): Span {
   let before = 0;
   while (before < GRAM && before < at && before < start && text[start - before - 1] === form[at - before - 1])
     before += 1;

@@ -96,7 +96,7 @@ export function createBuildsClient(service: Service): BuildsClient {
   async function ask<T>(schema: z.ZodType<T>, path: string, init?: RequestInit): Promise<T> {
     const response = await open(path, init);
     const text = await response.text().catch(cause => {
-      throw new ServiceRefused(`${host} closed the connection`, { cause, isPassing: true });
+      throw new ServiceRefused(`${host} closed the connection`, { cause, isTransient: true });
     });
     return parseAnswer(schema, text, host);
   }
@@ -154,11 +154,11 @@ export async function followBuild(
   },
 ): Promise<Build> {
   const { onEntry, signal, patience = PATIENCE } = options;
-  let told = 0;
+  let reported = 0;
 
   /** Reads one connection; undefined where it broke, but made progress. */
   async function readOn(): Promise<Build | undefined> {
-    const before = told;
+    const before = reported;
     let seen = 0;
     for await (const { event, data } of readEvents(await builds.openEvents(id, signal), signal)) {
       const build = event === 'end' ? parseAnswer(buildSchema, data, builds.host) : undefined;
@@ -167,16 +167,16 @@ export async function followBuild(
       if (event !== 'log') continue;
       seen += 1;
       // Each connection starts at the beginning of the log.
-      if (seen <= told) continue;
-      told = seen;
+      if (seen <= reported) continue;
+      reported = seen;
       onEntry(parseAnswer(logEntrySchema, data, builds.host));
     }
-    if (told > before) return undefined;
-    throw new ServiceRefused(`${builds.host} closed the connection`, { isPassing: true });
+    if (reported > before) return undefined;
+    throw new ServiceRefused(`${builds.host} closed the connection`, { isTransient: true });
   }
 
   for (;;) {
-    const shouldRetry: Options['shouldRetry'] = ({ error }) => error instanceof ServiceRefused && error.isPassing;
+    const shouldRetry: Options['shouldRetry'] = ({ error }) => error instanceof ServiceRefused && error.isTransient;
     const build = await pRetry(readOn, { ...patience, signal, shouldRetry });
     if (build) return build;
   }

@@ -14,24 +14,24 @@ export interface Service {
 export class ServiceRefused extends Error {
   override readonly name = 'ServiceRefused';
   readonly isUnreachable: boolean;
-  readonly isPassing: boolean;
+  readonly isTransient: boolean;
 
   constructor(
     message: string,
     {
       isUnreachable = false,
-      isPassing = isUnreachable,
+      isTransient = isUnreachable,
       ...rest
     }: ErrorOptions & {
       /** Whether no answer was received. */
       readonly isUnreachable?: boolean;
       /** Whether the same request may succeed soon. */
-      readonly isPassing?: boolean;
+      readonly isTransient?: boolean;
     } = {},
   ) {
     super(message, rest);
     this.isUnreachable = isUnreachable;
-    this.isPassing = isPassing;
+    this.isTransient = isTransient;
   }
 }
 
@@ -94,7 +94,7 @@ export async function refusalOf(response: Response, hints: Hints = {}): Promise<
   const retryAfter = /^\d{1,9}$/.exec(headers.get('Retry-After') ?? '')?.[0];
   const hint = retryAfter === undefined ? hints[status] : `try again in ${retryAfter} s`;
   const text = [`${new URL(url).host} answered ${status}`, said && `, ${said}`, hint && `: ${hint}`].filter(Boolean);
-  return new ServiceRefused(text.join(''), { isPassing: status === 429 || status >= 500 });
+  return new ServiceRefused(text.join(''), { isTransient: status === 429 || status >= 500 });
 }
 
 async function readStart({ body }: Response): Promise<string> {
@@ -138,7 +138,7 @@ export async function* linesOf({ body, url }: Response, advice: string): AsyncGe
       yield* lines;
     }
   } catch (cause) {
-    throw new ServiceRefused(`${new URL(url).host} closed the connection: ${advice}`, { cause, isPassing: true });
+    throw new ServiceRefused(`${new URL(url).host} closed the connection: ${advice}`, { cause, isTransient: true });
   }
   if (rest !== '') yield rest;
 }

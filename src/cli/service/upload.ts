@@ -53,7 +53,7 @@ export async function uploadBlob(
     arrived = end;
   }
 
-  const shouldRetry: Options['shouldRetry'] = ({ error }) => error instanceof ServiceRefused && error.isPassing;
+  const shouldRetry: Options['shouldRetry'] = ({ error }) => error instanceof ServiceRefused && error.isTransient;
   while (arrived < bytes.size) {
     await pRetry(sendNext, { ...patience, shouldRetry });
     onProgress?.(arrived);

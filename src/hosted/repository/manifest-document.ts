@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { atMost, listSchema, mapSchema } from '../../oci/bounded.ts';
 import { type Descriptor, descriptorSchema } from '../../oci/descriptor.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { InvalidJson, parseJson, tellFault } from '../../oci/json.ts';
+import { describeFault, InvalidJson, parseJson } from '../../oci/json.ts';
 import { parseManifest } from '../../oci/manifest.ts';
 import { isActiveType, isIndexType, isManifestType, mediaTypes } from '../../oci/media-type.ts';
 
@@ -118,7 +118,7 @@ function parseUtf8(raw: Uint8Array): unknown {
 function parse<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  throw invalid(tellFault(parsed.error), parsed.error);
+  throw invalid(describeFault(parsed.error), parsed.error);
 }
 
 function clip(text: string): string {

@@ -47,7 +47,7 @@ export interface PushedManifest {
 const MAX_TAGS = 50;
 
 /** `heal` rewrites a damaged manifest from memory, if it is there; returns whether it did. */
-export function createManifests(store: HostedStore): HostedManifests & { heal(digest: Digest): Promise<boolean> } {
+export function createManifests(store: HostedStore): HostedManifests & { restore(digest: Digest): Promise<boolean> } {
   const { content, records, options, memory } = store;
   // A function of bytes and type, so never stale; the records decide whether a repository has them.
   const parsed = memory.openCache<Manifest>();
@@ -90,7 +90,7 @@ export function createManifests(store: HostedStore): HostedManifests & { heal(di
   }
 
   return {
-    async heal(digest) {
+    async restore(digest) {
       const manifest = parsed.get(digest);
       if (!manifest) return false;
       return store.withLock(async () => {

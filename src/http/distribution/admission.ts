@@ -52,9 +52,9 @@ export function createAdmission(deps: {
   readonly withRules: WithRules;
   readonly withToken: WithToken;
   /** What the client has shown, for upstreams that get to see it. */
-  readonly show?: ((c: Context) => PasswordCredentials | undefined) | undefined;
+  readonly getCredentials?: ((c: Context) => PasswordCredentials | undefined) | undefined;
 }): Admission {
-  const { origins, findToken, awaitBuilt, awaitScanned, withRules, withToken, show } = deps;
+  const { origins, findToken, awaitBuilt, awaitScanned, withRules, withToken, getCredentials } = deps;
 
   async function admitToken(c: Context, token: string, repository: string): Promise<Pull> {
     const record = await findToken(c, token);
@@ -70,7 +70,7 @@ export function createAdmission(deps: {
     c.set('token', record);
     const sourceDigest = await sourceOf(c, record);
     if (record.scan?.mode === 'required') await awaitScanned(c, record.scan);
-    const origin = origins.locate(record.registry, record.repository, () => show?.(c));
+    const origin = origins.locate(record.registry, record.repository, () => getCredentials?.(c));
     const registry = withToken(tokenImage(record, sourceDigest, origin), c.req.raw.signal);
     return { ...origin, registry };
   }
@@ -95,8 +95,8 @@ export function createAdmission(deps: {
 
   function locate(c: Context, name: string): Origin {
     const namespace = readNamespace(c);
-    const shown = () => show?.(c);
-    return namespace === undefined ? origins.locateName(name, shown) : origins.locateIn(namespace, name, shown);
+    const get = () => getCredentials?.(c);
+    return namespace === undefined ? origins.locateName(name, get) : origins.locateIn(namespace, name, get);
   }
 
   return {

@@ -20,7 +20,7 @@ declare module 'hono' {
 
 interface CredentialPassThrough {
   /** What the client has shown. Throws UNAUTHORIZED for what is neither Basic nor a bearer token of ours; it quotes nothing. */
-  show(c: Context): PasswordCredentials | undefined;
+  get(c: Context): PasswordCredentials | undefined;
   /** Goes before the registry's routes: a 401 of an upstream that sees credentials says how to show some. */
   readonly challenge: MiddlewareHandler;
 }
@@ -45,7 +45,7 @@ export function createCredentialPassThrough({
   }
 
   /** For clients that ask before they pull. */
-  function greet(c: Context): void {
+  function addChallenge(c: Context): void {
     try {
       find(c);
       if (c.req.header('Authorization') !== undefined) return;
@@ -61,12 +61,12 @@ export function createCredentialPassThrough({
   }
 
   return {
-    show(c) {
+    get(c) {
       c.set('isShown', true);
       return find(c);
     },
     async challenge(c, next) {
-      if (/^\/v2\/?$/.test(c.req.path)) greet(c);
+      if (/^\/v2\/?$/.test(c.req.path)) addChallenge(c);
       await next();
       if (c.res.status !== 401 || !c.get('isShown')) return;
       const isBearer = /^bearer /i.test(c.req.header('Authorization') ?? '');

@@ -135,7 +135,7 @@ function cycle(image: string): RegistryError {
 function startError(cause: unknown): RegistryError {
   const passing = { cause, retryAfterSeconds: BUSY_RETRY_SECONDS };
   if (cause instanceof QueueFull) return new RegistryError('TOOMANYREQUESTS', cause.message, passing);
-  if (cause instanceof UnsupportedPlatform && cause.isPassing) {
+  if (cause instanceof UnsupportedPlatform && cause.isTransient) {
     return new RegistryError('UNAVAILABLE', cause.message, passing);
   }
   if (cause instanceof InvalidBuild || cause instanceof UnsupportedPlatform) {

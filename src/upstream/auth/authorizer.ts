@@ -28,7 +28,7 @@ export interface AuthorizerOptions extends TokenServerOptions {
   readonly memory: Memory;
 }
 
-interface Kept {
+interface CachedAuthorization {
   readonly authorization: string;
   readonly until: number;
 }
@@ -38,12 +38,12 @@ const BASIC_TTL_MS = 300_000;
 
 export function createAuthorizer(options: AuthorizerOptions): Authorizer {
   const { clock, memory } = options;
-  const grants = memory.openCache<Kept>();
+  const grants = memory.openCache<CachedAuthorization>();
   const pending = new Map<string, Promise<string>>();
 
   function find(scope: string): string | undefined {
-    const kept = grants.get(scope);
-    return kept && clock.now().getTime() < kept.until ? kept.authorization : undefined;
+    const cached = grants.get(scope);
+    return cached && clock.now().getTime() < cached.until ? cached.authorization : undefined;
   }
 
   async function renew(scope: string, header: string): Promise<string> {
@@ -58,8 +58,8 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
       grants.delete(scope);
     },
     answer(scope, header, { refused, signal }) {
-      const kept = find(scope);
-      if (kept && kept !== refused) return Promise.resolve(kept);
+      const cached = find(scope);
+      if (cached && cached !== refused) return Promise.resolve(cached);
       const running = pending.get(scope) ?? renew(scope, header).finally(() => pending.delete(scope));
       pending.set(scope, running);
       return signal ? untilAborted(running, signal) : running;
@@ -67,7 +67,7 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
   };
 }
 
-function tellWant(isKnown: boolean, hasCredentials: boolean): string {
+function describeMissingCredentials(isKnown: boolean, hasCredentials: boolean): string {
   if (!isKnown)
     return 'it requires a kind of credentials that Veneer does not support: only Bearer tokens and Basic are';
   if (!hasCredentials) return 'it requires credentials, and none are configured for it';
@@ -83,6 +83,6 @@ async function answerChallenge(scope: string, header: string, options: Authorize
   }
   throw new RegistryError(
     'UNAUTHORIZED',
-    `${options.upstream}: ${tellWant(challenge !== undefined, credentials !== undefined)}`,
+    `${options.upstream}: ${describeMissingCredentials(challenge !== undefined, credentials !== undefined)}`,
   );
 }

@@ -52,7 +52,7 @@ export function createDockerCredentials(options: {
   readonly helperTimeoutMs?: number | undefined;
 }): FindCredentials {
   const { configPath, onHelperFailed, onFault, helperTimeoutMs = HELPER_TIMEOUT_MS } = options;
-  let told = '';
+  let reported = '';
 
   async function ask(helper: string, key: string): Promise<Credentials | undefined> {
     try {
@@ -65,15 +65,15 @@ export function createDockerCredentials(options: {
     }
   }
 
-  function tell(faults: readonly string[]): void {
+  function reportFaults(faults: readonly string[]): void {
     const fault = faults.join('; ');
-    if (fault !== '' && fault !== told) onFault?.(fault);
-    told = fault;
+    if (fault !== '' && fault !== reported) onFault?.(fault);
+    reported = fault;
   }
 
   return async host => {
     const config = await readConfig(configPath);
-    tell(config.faults);
+    reportFaults(config.faults);
     const keys = host === 'docker.io' ? HUB_KEYS : [host, `https://${host}`, `http://${host}`];
     const helper = findByHost(config.credHelpers, keys)[0];
     if (helper) return ask(helper, keys[0] ?? host);

@@ -20,7 +20,7 @@ export interface ScopePolicy {
 const CLIENT_BYTES = 16 * 1024;
 
 interface Client {
-  readonly openPlace: () => Endpoint;
+  readonly openEndpoint: () => Endpoint;
   readonly latest: { readonly scope: Scope; readonly upstream: Upstream } | undefined;
 }
 
@@ -31,7 +31,7 @@ export function createScopes(
     readonly clock: Pick<Clock, 'now'>;
     readonly memory: Memory;
     readonly forClient: (credentials: PasswordCredentials | undefined) => () => Endpoint;
-    readonly toUpstream: (place: Endpoint, scope: Scope) => Upstream;
+    readonly toUpstream: (endpoint: Endpoint, scope: Scope) => Upstream;
   },
 ): (credentials: PasswordCredentials | undefined) => Upstream {
   const { name, key, lifeMs, clock, memory, forClient, toUpstream } = options;
@@ -54,25 +54,28 @@ export function createScopes(
     const shown = credentials && [credentials.username, credentials.password];
     const client = sign(JSON.stringify([name, shown ?? null]));
     const clientId = client.toString('base64url');
-    const { openPlace, latest } = clients.get(clientId) ?? { openPlace: forClient(credentials), latest: undefined };
+    const { openEndpoint, latest } = clients.get(clientId) ?? {
+      openEndpoint: forClient(credentials),
+      latest: undefined,
+    };
     const scope = scopeOf(client);
     if (latest?.scope.id === scope.id) return latest.upstream;
-    const place = openPlace();
-    const upstream = toUpstream(credentials ? place : createAnonymous(place), scope);
-    clients.set(clientId, { openPlace, latest: { scope, upstream } });
+    const endpoint = openEndpoint();
+    const upstream = toUpstream(credentials ? endpoint : createAnonymous(endpoint), scope);
+    clients.set(clientId, { openEndpoint, latest: { scope, upstream } });
     return upstream;
   };
 }
 
 /** Clients without credentials are told to present some: some registries answer 403 to unknown clients. */
-function createAnonymous(place: Endpoint): Endpoint {
-  return createLimited(place, {
-    run: (_kind, work) => work().catch(wantCredentials),
-    open: work => work().catch(wantCredentials),
+function createAnonymous(endpoint: Endpoint): Endpoint {
+  return createLimited(endpoint, {
+    run: (_kind, work) => work().catch(requireCredentials),
+    open: work => work().catch(requireCredentials),
   });
 }
 
-function wantCredentials(error: unknown): never {
+function requireCredentials(error: unknown): never {
   if (!(error instanceof RegistryError) || error.cause instanceof ForbiddenAddress) throw error;
   if (error.status !== 401 && error.status !== 403) throw error;
   const reason =

@@ -37,7 +37,7 @@ export interface RegistryLimits {
 /** Hooks for each request to the registry itself. */
 export interface RequestLimits {
   /** Waits until the request may be sent. Throws TOOMANYREQUESTS, or the signal's reason. */
-  turn(signal?: AbortSignal): Promise<void>;
+  waitForRate(signal?: AbortSignal): Promise<void>;
   /** Records the rate limit headers of an answer. */
   observe(headers: ResponseHeaders): void;
 }
@@ -129,7 +129,7 @@ function createClientLimits({
       }
     },
     requestLimits: {
-      turn: async signal => waitForRate?.(signal),
+      waitForRate: async signal => waitForRate?.(signal),
       observe: backOff.observe,
     },
   };
@@ -176,9 +176,11 @@ function createSemaphore({
       const reason = `${concurrency} calls are in progress, and ${queue.size} are waiting`;
       throw new RegistryError('UNAVAILABLE', `${name}: ${reason}`, { retryAfterSeconds: RETRY_AFTER_SECONDS });
     }
-    const slot = Promise.withResolvers<() => void>();
-    queue.add(() => new Promise<void>(free => slot.resolve(free)), { ...(signal && { signal }) }).catch(slot.reject);
-    return slot.promise;
+    const acquired = Promise.withResolvers<() => void>();
+    queue
+      .add(() => new Promise<void>(free => acquired.resolve(free)), { ...(signal && { signal }) })
+      .catch(acquired.reject);
+    return acquired.promise;
   };
 }
 

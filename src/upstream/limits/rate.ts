@@ -29,11 +29,11 @@ export function createRateLimiter({
 }): WaitForRate {
   /** The times of the last `count` requests, oldest first. */
   let taken: number[] = [];
-  const line = new Set<() => void>();
-  let nobodyWaits = new AbortController();
+  const queue = new Set<() => void>();
+  let queueEmptied = new AbortController();
 
   /** The time of the turn after this many waiters. */
-  function turnOf(ahead: number): number {
+  function timeOf(ahead: number): number {
     const now = clock.now().getTime();
     const rounds = Math.floor(ahead / count);
     const before = taken[(ahead % count) + taken.length - count];
@@ -46,24 +46,24 @@ export function createRateLimiter({
   }
 
   /** Until nobody waits any more. */
-  async function callLine(): Promise<void> {
-    nobodyWaits = new AbortController();
-    const { signal } = nobodyWaits;
-    while (line.size > 0) {
-      const at = turnOf(0);
+  async function runQueue(): Promise<void> {
+    queueEmptied = new AbortController();
+    const { signal } = queueEmptied;
+    while (queue.size > 0) {
+      const at = timeOf(0);
       const waitMs = at - clock.now().getTime();
       if (waitMs > 0) await clock.wait(waitMs, signal);
-      const [next] = line;
+      const [next] = queue;
       if (signal.aborted || !next) return;
-      line.delete(next);
+      queue.delete(next);
       take(at);
       next();
     }
   }
 
   function leave(next: () => void): void {
-    line.delete(next);
-    if (line.size === 0) nobodyWaits.abort();
+    queue.delete(next);
+    if (queue.size === 0) queueEmptied.abort();
   }
 
   return async signal => {
@@ -71,16 +71,16 @@ export function createRateLimiter({
     const now = clock.now().getTime();
     // The clock was set back: its earlier times are void.
     if ((taken.at(-1) ?? now) > now + MAX_WAIT_MS) taken = [];
-    const waitMs = turnOf(line.size) - now;
+    const waitMs = timeOf(queue.size) - now;
     if (waitMs > MAX_WAIT_MS) {
       const reason = `Veneer sends it at most ${count} requests in ${Math.ceil(perMs / 1000)} seconds`;
       const retryAfterSeconds = Math.ceil(waitMs / 1000);
       throw new RateExceeded('TOOMANYREQUESTS', `${name}: ${reason}`, { retryAfterSeconds });
     }
-    if (waitMs === 0 && line.size === 0) return take(now);
-    const turn = Promise.withResolvers<void>();
-    line.add(turn.resolve);
-    if (line.size === 1) callLine().catch(turn.reject);
-    await (signal ? untilAborted(turn.promise, signal) : turn.promise).finally(() => leave(turn.resolve));
+    if (waitMs === 0 && queue.size === 0) return take(now);
+    const acquired = Promise.withResolvers<void>();
+    queue.add(acquired.resolve);
+    if (queue.size === 1) runQueue().catch(acquired.reject);
+    await (signal ? untilAborted(acquired.promise, signal) : acquired.promise).finally(() => leave(acquired.resolve));
   };
 }

@@ -82,11 +82,11 @@ interface MirroredBlob {
 }
 
 function createBadMirrors(memory: Memory): BadMirrors {
-  const kept = memory.openCache<true>();
+  const bad = memory.openCache<true>();
   const keyOf = ({ name }: Endpoint, digest: Digest) => `${name}@${digest}`;
   return {
-    has: (endpoint, digest) => kept.has(keyOf(endpoint, digest)),
-    add: (endpoint, digest) => void kept.set(keyOf(endpoint, digest), true),
+    has: (endpoint, digest) => bad.has(keyOf(endpoint, digest)),
+    add: (endpoint, digest) => void bad.set(keyOf(endpoint, digest), true),
   };
 }
 

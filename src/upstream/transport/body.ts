@@ -30,7 +30,7 @@ interface BodySource {
 
 const MAX_RESUMES = 5;
 /** Encoded bodies up to this size are detected before their reader gets the response. */
-const MAX_LOOKED_AT = 256 * 1024;
+const MAX_INSPECTED = 256 * 1024;
 
 /**
  * Opens the source. Throws 502 where the answer is not the requested range, or is encoded. The body fails with a RegistryError, 504 for an
@@ -51,7 +51,7 @@ export async function openBody(source: BodySource): Promise<BlobBody> {
   const body = stream(first.chunks, { reopen, stop, source });
   if (coding === undefined || source.digest === undefined || source.range) return { body, size, coding };
   const verified = verify(body, source.digest, badAnswer(source.attempt, encodedFault(coding)));
-  return { body: await lookAt(verified), size, coding };
+  return { body: await inspect(verified), size, coding };
 }
 
 /** Opens the rest after the received bytes. */
@@ -72,20 +72,20 @@ async function openPart(
 ): Promise<Part> {
   const headers = { ...(range && { range: `bytes=${range.start}-${range.end}` }), ...(etag && { 'if-range': etag }) };
   const response = await read(headers, signal);
-  const told = {
+  const properties = {
     etag: strongEtag(response.headers),
     coding: findCoding(response.headers),
     size: contentLength(response),
   };
   const chunks = response.body[Symbol.asyncIterator]();
   if (range ? isPart(response, range) : isWhole(response)) {
-    return { ...told, chunks: reportingWaits(chunks, response.unbound()) };
+    return { ...properties, chunks: reportingWaits(chunks, response.unbound()) };
   }
   // Many servers ignore a Range and send everything. Content with a digest is the same again; otherwise its ETag must match.
-  const isSame = digest !== undefined || (etag !== undefined && told.etag === etag);
-  if (range && isWhole(response) && isSame && hasPart(told, range)) {
+  const isSame = digest !== undefined || (etag !== undefined && properties.etag === etag);
+  if (range && isWhole(response) && isSame && hasPart(properties, range)) {
     return {
-      ...told,
+      ...properties,
       chunks: cut(reportingWaits(chunks, response.unbound()), range),
       size: range.end - range.start + 1,
     };
@@ -218,11 +218,11 @@ function verify(body: ReadableStream<Uint8Array>, digest: Digest, fault: Error):
 }
 
 /** The same bytes, the first of which are already read: throws what that throws. */
-async function lookAt(body: ReadableStream<Uint8Array>): Promise<ReadableStream<Uint8Array>> {
+async function inspect(body: ReadableStream<Uint8Array>): Promise<ReadableStream<Uint8Array>> {
   const reader = body.getReader();
   const seen: Uint8Array[] = [];
   let isOver = false;
-  for (let size = 0; size <= MAX_LOOKED_AT && !isOver; ) {
+  for (let size = 0; size <= MAX_INSPECTED && !isOver; ) {
     const { done, value } = await reader.read();
     isOver = done;
     if (value) {

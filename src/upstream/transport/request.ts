@@ -67,40 +67,40 @@ export async function requireSuccess(response: Answer, attempt: RequestContext):
 
 /** The answer, whatever its status; the caller ends its body. Throws as Transport.send does, and what the authorizer throws. */
 export function sendAuthorized(url: URL, options: SendOptions): Promise<Answer> {
-  return converse(url, options, homeOf(options));
+  return converse(url, options, ownRoute(options));
 }
 
 /** The transport and identity for a host. */
-interface Way {
+interface Route {
   readonly transport: Transport;
   readonly requestLimits?: RequestLimits | undefined;
   readonly auth?: SendOptions['auth'];
 }
 
-function homeOf({ transports: { own: transport, requestLimits }, auth }: SendOptions): Way {
+function ownRoute({ transports: { own: transport, requestLimits }, auth }: SendOptions): Route {
   return { transport, requestLimits, auth };
 }
 
-function elsewhereOf(url: URL, { transports, auth }: SendOptions): Way {
+function routeElsewhere(url: URL, { transports, auth }: SendOptions): Route {
   const authorizer = auth && transports.authorizerAt?.(url);
   return { transport: transports.elsewhere(url), auth: authorizer && { authorizer, scope: auth.scope } };
 }
 
-async function converse(url: URL, options: SendOptions, way: Way): Promise<Answer> {
-  const { auth } = way;
+async function converse(url: URL, options: SendOptions, route: Route): Promise<Answer> {
+  const { auth } = route;
   const sent = auth?.authorizer.find(auth.scope);
-  let response = await send(url, options, way, sent);
+  let response = await send(url, options, route, sent);
   if (auth && sent && response.statusCode === 403) {
     // Some registries answer 403 to an expired token. Without one, they send a challenge.
     await response.body.dump();
     auth.authorizer.forget(auth.scope);
-    response = await send(url, options, way);
+    response = await send(url, options, route);
   }
   const challenge = [response.headers['www-authenticate'] ?? []].flat().join(', ');
   if (response.statusCode !== 401 || !auth || !challenge) return response;
   await response.body.dump();
   const answer = await auth.authorizer.answer(auth.scope, challenge, { refused: sent, signal: options.signal });
-  const second = await send(url, options, way, answer);
+  const second = await send(url, options, route, answer);
   if (second.statusCode === 401) auth.authorizer.forget(auth.scope);
   return second;
 }
@@ -109,14 +109,14 @@ async function follow(from: URL, options: ReadOptions, first: Answer): Promise<A
   const { attempt } = options;
   let url = from;
   let response = first;
-  let isHome = true;
+  let isSameOrigin = true;
   for (let hops = 0; REDIRECTS.includes(response.statusCode); hops++) {
     await response.body.dump();
     if (hops === MAX_REDIRECTS) throw badAnswer(attempt, `more than ${MAX_REDIRECTS} redirects`);
     url = parseLocation(singleHeader(response.headers, 'location'), url, attempt);
     // A host that redirects back to us chooses the path: our credentials must not be used for that.
-    isHome &&= url.origin === from.origin;
-    response = await converse(url, options, isHome ? homeOf(options) : elsewhereOf(url, options));
+    isSameOrigin &&= url.origin === from.origin;
+    response = await converse(url, options, isSameOrigin ? ownRoute(options) : routeElsewhere(url, options));
   }
   return response;
 }
@@ -136,7 +136,7 @@ export function parseLocation(location: unknown, from: URL, attempt: RequestCont
 async function send(
   url: URL,
   { method, headers, body, signal, attempt }: SendOptions,
-  { transport, requestLimits }: Way,
+  { transport, requestLimits }: Route,
   authorization?: string,
 ): Promise<Answer> {
   const opened = typeof body === 'function' ? await body() : body;
@@ -147,7 +147,7 @@ async function send(
     headers: sent,
     body: opened,
     signal,
-    turn: requestLimits?.turn,
+    beforeAttempt: requestLimits?.waitForRate,
   });
   requestLimits?.observe(response.headers);
   return response;

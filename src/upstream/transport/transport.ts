@@ -54,7 +54,7 @@ export interface TransportRequest {
   readonly body?: string | Uint8Array | Readable | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Awaited before each attempt. */
-  readonly turn?: ((signal?: AbortSignal) => Promise<void>) | undefined;
+  readonly beforeAttempt?: ((signal?: AbortSignal) => Promise<void>) | undefined;
 }
 
 export interface Transport {
@@ -107,9 +107,9 @@ export function createTransport(options: TransportOptions): Transport {
     sendWithRetries(work, { retries, retryDelayMs, clock, random, signal });
   return {
     repeat,
-    send(url, { method, headers, body, signal, turn, upstream = url.host }) {
+    send(url, { method, headers, body, signal, beforeAttempt, upstream = url.host }) {
       const send = async () => {
-        await turn?.(signal);
+        await beforeAttempt?.(signal);
         const sentAt = performance.now();
         const report = (response?: Dispatcher.ResponseData) =>
           onExchange?.({

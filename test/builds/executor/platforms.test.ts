@@ -93,13 +93,13 @@ test('names every platform that is missing, and no other', async () => {
 test('says why a backend that has the platform cannot build this', async () => {
   const error = await refused([unable, amd64], ['linux/arm64']);
   expect(error.message).toContain('embedded builds linux/amd64, linux/arm64, but not this: RUN needs a builder');
-  expect(error.isPassing).toBe(false);
+  expect(error.isTransient).toBe(false);
 });
 
 test('says that a backend does not answer, and that this may pass', async () => {
   const error = await refused([down], ['linux/amd64']);
   expect(error.message).toContain('away does not answer: nothing listens at tcp://builder:1234');
-  expect(error.isPassing).toBe(true);
+  expect(error.isTransient).toBe(true);
 });
 
 test('says that there is no builder', async () => {

@@ -18,7 +18,7 @@ import {
   type RunSupport,
 } from './isolation.ts';
 import { listMachinePlatforms } from './platforms.ts';
-import { createStorageKeeper } from './storage.ts';
+import { createStorageCleaner } from './storage.ts';
 import { planWorkspace, type Workspace, writeWorkspace } from './workspace.ts';
 
 /** With a `root`, the storage below it is used by these builds only, and cleaned up after them. */
@@ -53,7 +53,7 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
   const client = createClient({ ...options, command });
   // A cancelled build is cleaned up as well.
   const tidy = (args: readonly string[]) => client.read(args, new AbortController().signal);
-  const storage = createStorageKeeper({ read: tidy, isOwn: root !== undefined, now });
+  const storage = createStorageCleaner({ read: tidy, isOwn: root !== undefined, now });
 
   const closing = new AbortController();
   const trialSignal = () => AbortSignal.any([closing.signal, AbortSignal.timeout(TRIAL_MS)]);
@@ -80,9 +80,9 @@ export function createBuildahBackend(options: BuildahOptions): Backend {
   /** A working mode is remembered for good; a fault may be repaired, and is probed again. */
   async function findOut(): Promise<RunSupport> {
     if (known && now() < known.until) return known;
-    const ability = await detectRunSupport({ isolation, runtime: options.runtime, hasHostNetwork, isRoot }, trials);
-    known = { ...ability, until: ability.fault === undefined ? Number.POSITIVE_INFINITY : now() + RETRY_MS };
-    return ability;
+    const support = await detectRunSupport({ isolation, runtime: options.runtime, hasHostNetwork, isRoot }, trials);
+    known = { ...support, until: support.fault === undefined ? Number.POSITIVE_INFINITY : now() + RETRY_MS };
+    return support;
   }
 
   async function listPlatforms(signal: AbortSignal): Promise<readonly Platform[]> {

@@ -136,17 +136,17 @@ export function pinBases({ bases, spec }: Pick<BuildInput, 'bases' | 'spec'>): r
 }
 
 /** Why buildah cannot build this spec; undefined if it can, or nothing is known yet. */
-export function findUnsupportedReason(spec: ContainerFileSpec, ability: RunSupport | undefined): string | undefined {
+export function findUnsupportedReason(spec: ContainerFileSpec, support: RunSupport | undefined): string | undefined {
   const { sbom, provenance } = spec.attestations;
   if (sbom || provenance !== 'none') return 'attestations need a BuildKit: buildah makes none';
   if (spec.compression && !isPlainGzip(spec.compression)) {
     return 'buildah packs layers with gzip alone, at its own level: another compression needs a BuildKit';
   }
-  return findUnsupportedStep(spec, ability) ?? findUnsupportedArgument(spec);
+  return findUnsupportedStep(spec, support) ?? findUnsupportedArgument(spec);
 }
 
-function findUnsupportedStep(spec: ContainerFileSpec, ability: RunSupport | undefined): string | undefined {
-  const { mode, fault } = ability ?? {};
+function findUnsupportedStep(spec: ContainerFileSpec, support: RunSupport | undefined): string | undefined {
+  const { mode, fault } = support ?? {};
   if (mode && spec.network === 'none' && mode.isolation === 'chroot' && !isOffline(mode)) {
     return 'a RUN without a network needs the isolation oci or rootless: with chroot it has that of the machine here';
   }

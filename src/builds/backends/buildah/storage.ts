@@ -3,12 +3,12 @@ import { z } from 'zod';
 import { BackendUnavailable } from '../../execution.ts';
 import { LIST_PREFIX } from './workspace.ts';
 
-interface StorageKeeper {
+interface StorageCleaner {
   /** Runs a build. If no other is running afterwards, the storage is cleaned up before the promise settles. */
   use<T>(build: () => Promise<T>): Promise<T>;
 }
 
-interface StorageKeeperOptions {
+interface StorageCleanerOptions {
   /** The output of a buildah command on the storage; throws BackendUnavailable. */
   readonly read: (args: readonly string[]) => Promise<string>;
   /** Whether only these builds use the storage; otherwise nothing is removed. */
@@ -22,7 +22,7 @@ const PRUNE_EVERY_MS = 60 * 60 * 1_000;
 
 const imagesSchema = z.array(z.object({ id: z.string(), created: z.number() }));
 
-export function createStorageKeeper({ read, isOwn, now }: StorageKeeperOptions): StorageKeeper {
+export function createStorageCleaner({ read, isOwn, now }: StorageCleanerOptions): StorageCleaner {
   let running = 0;
   let sweeping: Promise<void> = Promise.resolve();
   /** True before the first build: a crash may have left something. */
@@ -55,14 +55,14 @@ export function createStorageKeeper({ read, isOwn, now }: StorageKeeperOptions):
 }
 
 /** Removes working containers, with their mounts, and manifest lists. */
-async function removeLeftovers(read: StorageKeeperOptions['read']): Promise<void> {
+async function removeLeftovers(read: StorageCleanerOptions['read']): Promise<void> {
   await read(['rm', '--all']);
   const lists = words(await read(['images', '--quiet', '--filter', `reference=${LIST_PREFIX}*`]));
   if (lists.length > 0) await read(['rmi', '--force', ...lists]);
 }
 
 /** Removes old unnamed images that buildah made: its layer cache. One that a younger one is based on stays. */
-async function prune(read: StorageKeeperOptions['read'], before: number): Promise<void> {
+async function prune(read: StorageCleanerOptions['read'], before: number): Promise<void> {
   const filters = ['--filter', 'dangling=true', '--filter', 'label=io.buildah.version'];
   const output = await read(['images', '--all', '--no-trunc', '--json', ...filters]);
   const images = imagesSchema.parse(JSON.parse(output || '[]') ?? []);

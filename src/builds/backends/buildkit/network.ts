@@ -77,9 +77,9 @@ export async function sharesOurNetwork(address: string): Promise<boolean> {
 
 async function isOurSocket(path: string): Promise<boolean> {
   try {
-    const place = await resolveFolder(path);
+    const folder = await resolveFolder(path);
     const listed = (await readFile('/proc/net/unix', 'utf8')).matchAll(/^\S+: \S+ \S+ 00010000 .* (\/.*)$/gm);
-    for (const [, other = ''] of listed) if (other === path || (await resolveFolder(other)) === place) return true;
+    for (const [, other = ''] of listed) if (other === path || (await resolveFolder(other)) === folder) return true;
     return false;
   } catch {
     // Not Linux: the builder runs in a virtual machine.

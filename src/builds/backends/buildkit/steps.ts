@@ -43,7 +43,7 @@ export function createSteps(platforms: readonly Platform[], report: Report): Ste
   const steps = new Map<string, Known>();
   let failed: FailedStep | undefined;
 
-  function know({ digest, name: spelling }: Vertex): Known | undefined {
+  function learn({ digest, name: spelling }: Vertex): Known | undefined {
     const known = steps.get(digest);
     if (known || steps.size >= MAX_STEPS) return known;
     const name = oneLine(spelling);
@@ -62,7 +62,7 @@ export function createSteps(platforms: readonly Platform[], report: Report): Ste
 
   return {
     update(vertex) {
-      const step = know(vertex);
+      const step = learn(vertex);
       if (!step || !vertex.started) return;
       const state = stateOf(vertex, step);
       if (state === step.state) return;

@@ -220,10 +220,10 @@ function placeEntry(rootfs: Rootfs, target: Path, { entry, open, chown }: Placed
   if (!node || name === undefined) return;
   const parent = followPath(rootfs.root, [...target, ...path.slice(0, -1)]);
   rootfs.makeDirectories(parent, {});
-  const place = [...parent, name];
-  const before = findNode(rootfs.root, place);
-  if (before && (before.kind !== 'directory' || node.kind !== 'directory')) rootfs.remove(place);
-  rootfs.put(place, { ...node, ...chown });
+  const fullPath = [...parent, name];
+  const before = findNode(rootfs.root, fullPath);
+  if (before && (before.kind !== 'directory' || node.kind !== 'directory')) rootfs.remove(fullPath);
+  rootfs.put(fullPath, { ...node, ...chown });
 }
 
 function findLinked(rootfs: Rootfs, target: Path, { header, path }: ArchiveEntry): Node {

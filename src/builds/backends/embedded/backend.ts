@@ -63,7 +63,7 @@ export function createEmbeddedBackend(deps: EmbeddedDeps): Backend {
     isMultiPlatform: true,
     listPlatforms: async () => PLATFORMS,
     findUnsupportedReason,
-    build: (order, options) => build(deps, order, options),
+    build: (input, options) => build(deps, input, options),
     close: async () => {},
   };
 }
@@ -98,16 +98,16 @@ function findUnsupportedStep({ frontend, steps }: Needs): string | undefined {
   return undefined;
 }
 
-async function build(deps: EmbeddedDeps, order: BuildInput, options: BuildOptions): Promise<BuildResult> {
+async function build(deps: EmbeddedDeps, input: BuildInput, options: BuildOptions): Promise<BuildResult> {
   const { signal } = options;
   signal.throwIfAborted();
-  const spool = await createSpool(order.directory);
+  const spool = await createSpool(input.directory);
   try {
-    const images = await buildAll(await prepare(deps, order, { ...options, spool }), order);
-    const colon = order.target.image.lastIndexOf(':');
-    const destination = deps.openDestination(order.target.image.slice(0, colon));
-    const tag = parseTag(order.target.image.slice(colon + 1));
-    return { digest: await pushImages(destination, images, { tag, created: createdAt(order.spec.args), signal }) };
+    const images = await buildAll(await prepare(deps, input, { ...options, spool }), input);
+    const colon = input.target.image.lastIndexOf(':');
+    const destination = deps.openDestination(input.target.image.slice(0, colon));
+    const tag = parseTag(input.target.image.slice(colon + 1));
+    return { digest: await pushImages(destination, images, { tag, created: createdAt(input.spec.args), signal }) };
   } catch (error) {
     signal.throwIfAborted();
     throw describeFault(error);
@@ -126,7 +126,7 @@ async function prepare(
   const work = createWork({ ...COPYING, signal });
   return {
     file: parseContainerFile(await readFile(join(directory, 'Containerfile'), 'utf8')),
-    ...{ args: spec.args, stage: spec.stage, bases: spec.bases, images, tell: report },
+    ...{ args: spec.args, stage: spec.stage, bases: spec.bases, images, report },
     buildPlatform: deps.buildPlatform ?? parsePlatform(`linux/${ARCHITECTURES[arch()] ?? arch()}`),
     context: once(() => readContext(join(directory, 'context'), { modes: contextModes, work })),
     reading: { limits, spool, signal, work },

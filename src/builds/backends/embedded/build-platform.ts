@@ -25,7 +25,7 @@ import { emptyState } from './image-config.ts';
 import { readLayers, type WriteOptions } from './layers.ts';
 import { buildStage, once, type Snapshot, setVariables } from './stage.ts';
 import { createStageScope } from './stage-scope.ts';
-import { createStepTeller, InvalidStep, isStep } from './step.ts';
+import { createStepReporter, InvalidStep, isStep } from './step.ts';
 
 export interface PlatformBuild {
   readonly file: ContainerFile;
@@ -38,7 +38,7 @@ export interface PlatformBuild {
   readonly context: () => Promise<DirectoryNode>;
   readonly reading: ReadOptions;
   readonly writing: WriteOptions;
-  readonly tell: Report;
+  readonly report: Report;
 }
 
 /** A finished stage with its variables, which stages based on it inherit. */
@@ -72,10 +72,11 @@ export async function buildPlatform(target: Platform, build: PlatformBuild): Pro
     const own = effectiveInstructions(file, index, source);
     const steps = own.filter(isStep).length + (source.kind === 'image' ? 1 : 0);
     const stageName = file.stages.length > 1 ? (stage.name ?? `stage-${index}`) : undefined;
-    const teller = createStepTeller(build.tell, target, { stage: stageName, total: steps });
+    const stepReporter = createStepReporter(build.report, target, { stage: stageName, total: steps });
     const open = () => openSnapshot(source, platformOf(index, below));
     const start =
-      below?.snapshot ?? (await (source.kind === 'image' ? teller.run(stage, open) : teller.check(stage, open)));
+      below?.snapshot ??
+      (await (source.kind === 'image' ? stepReporter.run(stage, open) : stepReporter.check(stage, open)));
     const triggers = below ? [] : (start.state.run.OnBuild ?? []).map(text => parseTrigger(text, '\\', stage.line));
     const scope = createStageScope(below?.variables ?? new Map(), { ...file, args, globals });
     setVariables(scope, start.state.run.Env ?? []);
@@ -84,7 +85,7 @@ export async function buildPlatform(target: Platform, build: PlatformBuild): Pro
       reading: build.reading,
       writing: build.writing,
       openSource: instruction => openSource(index, instruction),
-      onStep: (instruction, work) => teller[isStep(instruction) ? 'run' : 'check'](instruction, work),
+      onStep: (instruction, work) => stepReporter[isStep(instruction) ? 'run' : 'check'](instruction, work),
     });
     return { snapshot, variables: scope.values() };
   }

@@ -23,7 +23,7 @@ interface Numbered {
   readonly code: string;
 }
 
-interface StepTeller {
+interface StepReporter {
   /** Does the work, reports its start and end, and turns errors into a BuildFailure. */
   run<T>(step: Numbered, work: () => Promise<T>): Promise<T>;
   /** The same without reports: for work that takes no time. */
@@ -35,7 +35,7 @@ export function isStep({ kind }: Instruction): boolean {
   return kind === 'copy' || kind === 'add' || kind === 'workdir' || kind === 'run';
 }
 
-export function createStepTeller(tell: Report, platform: Platform, { stage, total }: StepNames): StepTeller {
+export function createStepReporter(report: Report, platform: Platform, { stage, total }: StepNames): StepReporter {
   const name = formatPlatform(platform);
   let count = 0;
 
@@ -51,15 +51,15 @@ export function createStepTeller(tell: Report, platform: Platform, { stage, tota
     check,
     async run(step, work) {
       count += 1;
-      const place = [name, ...(stage === undefined ? [] : [stage]), `${count}/${total}`].join(' ');
-      const entry = { kind: 'step', platform: name, step: `[${place}] ${step.code}` } as const;
-      tell({ ...entry, state: 'started' });
+      const position = [name, ...(stage === undefined ? [] : [stage]), `${count}/${total}`].join(' ');
+      const entry = { kind: 'step', platform: name, step: `[${position}] ${step.code}` } as const;
+      report({ ...entry, state: 'started' });
       try {
         const result = await check(step, work);
-        tell({ ...entry, state: 'done' });
+        report({ ...entry, state: 'done' });
         return result;
       } catch (error) {
-        tell({ ...entry, state: 'failed' });
+        report({ ...entry, state: 'failed' });
         throw error;
       }
     },

@@ -117,20 +117,20 @@ export function createKubernetesBackend(options: KubernetesOptions): Backend {
     }
   }
 
-  async function build(order: BuildInput, buildOptions: BuildOptions): Promise<BuildResult> {
+  async function build(input: BuildInput, buildOptions: BuildOptions): Promise<BuildResult> {
     buildOptions.signal.throwIfAborted();
-    const job = jobName(order);
+    const job = jobName(input);
     working.add(job);
     try {
       const cluster = getCluster();
       await cluster.watch();
       const image = options.image ?? (security === 'rootless' ? `${IMAGE}-rootless` : IMAGE);
-      const timeoutMs = order.spec.timeoutMs ?? options.timeoutMs;
-      const selector = nodeSelector && findSelector(nodeSelector, order.platforms);
+      const timeoutMs = input.spec.timeoutMs ?? options.timeoutMs;
+      const selector = nodeSelector && findSelector(nodeSelector, input.platforms);
       const { namespace } = cluster;
       const secret = `${job}-${randomBytes(4).toString('hex')}`;
       const jobOptions = { ...options, name: job, secret, namespace, instance, security, image, selector, timeoutMs };
-      return await runJob(order, buildOptions, { cluster, options, jobOptions });
+      return await runJob(input, buildOptions, { cluster, options, jobOptions });
     } catch (error) {
       buildOptions.signal.throwIfAborted();
       return failUnavailable(error);
@@ -200,19 +200,19 @@ interface Work {
 }
 
 /** Afterwards the Job is deleted with its pod and its Secret; it is retained when the service stops, to be resumed later. */
-async function runJob(order: BuildInput, buildOptions: BuildOptions, work: Work): Promise<BuildResult> {
+async function runJob(input: BuildInput, buildOptions: BuildOptions, work: Work): Promise<BuildResult> {
   const { cluster, options, jobOptions } = work;
   const { signal, report, resume } = buildOptions;
   const { name } = jobOptions;
-  const { context, end } = await prepareContext(order, work);
+  const { context, end } = await prepareContext(input, work);
   let isGood = false;
   try {
-    const isFound = await beginJob(order, work, context);
+    const isFound = await beginJob(input, work, context);
     report({ kind: 'note', text: `${isFound ? 'resuming' : 'creating'} Job ${cluster.namespace}/${name}` });
     const { scheduleTimeoutMs } = options;
-    const following = { cluster, name, asked: askedOf(order, work), scheduleTimeoutMs };
+    const following = { cluster, name, asked: askedOf(input, work), scheduleTimeoutMs };
     const digest = digestOf(
-      await followJob(order, { signal, report, ...(isFound && resume && { resume }) }, following),
+      await followJob(input, { signal, report, ...(isFound && resume && { resume }) }, following),
     );
     isGood = true;
     return { digest };
@@ -222,30 +222,30 @@ async function runJob(order: BuildInput, buildOptions: BuildOptions, work: Work)
   }
 }
 
-function askedOf(order: BuildInput, { jobOptions, options }: Work): Asked {
+function askedOf(input: BuildInput, { jobOptions, options }: Work): Asked {
   const { selector, image, security, namespace, resources, timeoutMs } = jobOptions;
-  const platforms = order.platforms.map(formatPlatform).join(', ');
+  const platforms = input.platforms.map(formatPlatform).join(', ');
   const memoryLimit = resources.limits.memory;
   const callbackUrl = options.callbackUrl?.origin;
   return { platforms, selector, image, security, namespace, memoryLimit, timeoutMs, callbackUrl };
 }
 
 /** True where the Job of an earlier process continues. */
-async function beginJob(order: BuildInput, { cluster, jobOptions }: Work, context: PodContext): Promise<boolean> {
+async function beginJob(input: BuildInput, { cluster, jobOptions }: Work, context: PodContext): Promise<boolean> {
   const { name } = jobOptions;
-  const job = createJob(order, jobOptions);
-  let made = await cluster.createJob(job);
-  if (!made) {
+  const job = createJob(input, jobOptions);
+  let created = await cluster.createJob(job);
+  if (!created) {
     const { metadata, spec } = cluster.see(name).job ?? {};
     // A Job that is still suspended may have no Secret.
     if (spec && !metadata?.deletionTimestamp && !spec.suspend) return true;
     await removeJob(cluster, name, { isAwaited: true });
-    made = await cluster.createJob(job);
+    created = await cluster.createJob(job);
   }
-  if (!made) throw failed('infrastructure', `the Job ${name} of an earlier attempt still exists`);
-  if (jobOptions.security === 'userns' && made.spec?.template.spec?.hostUsers !== false)
+  if (!created) throw failed('infrastructure', `the Job ${name} of an earlier attempt still exists`);
+  if (jobOptions.security === 'userns' && created.spec?.template.spec?.hostUsers !== false)
     throw failed('infrastructure', NO_HOST_USERS);
-  await cluster.createSecret(createSecret(order, made, { name: jobOptions.secret, context }));
+  await cluster.createSecret(createSecret(input, created, { name: jobOptions.secret, context }));
   await cluster.resumeJob(name);
   return false;
 }
@@ -266,12 +266,12 @@ async function removeJob(
 }
 
 async function prepareContext(
-  order: BuildInput,
+  input: BuildInput,
   { options, jobOptions }: Work,
 ): Promise<{ readonly context: PodContext; end(): void }> {
-  const file = join(order.directory, 'context.cpio.gz');
+  const file = join(input.directory, 'context.cpio.gz');
   await pipeline(
-    Readable.from(await packContext(join(order.directory, 'context'))),
+    Readable.from(await packContext(join(input.directory, 'context'))),
     createWriteStream(file, { mode: 0o600 }),
   );
   const { size } = await stat(file);
@@ -300,14 +300,14 @@ interface Followed {
 }
 
 /** Follows the Job and its log to the end. Throws BuildFailure for a pod that does not start in time. */
-async function followJob(order: BuildInput, options: BuildOptions, following: Following): Promise<Followed> {
+async function followJob(input: BuildInput, options: BuildOptions, following: Following): Promise<Followed> {
   const { cluster, name, asked } = following;
   const { signal, report } = options;
   const over = new AbortController();
   const stop = AbortSignal.any([signal, over.signal]);
-  const say = createSayOnce(report);
-  const patience = createPatience(following.scheduleTimeoutMs, reason => over.abort(reason));
-  const reader = createPodReader(order, { ...options, cluster, signal: stop });
+  const reportOnce = createReportOnce(report);
+  const deadline = createScheduleDeadline(following.scheduleTimeoutMs, reason => over.abort(reason));
+  const reader = createPodReader(input, { ...options, cluster, signal: stop });
   let wasThere = false;
   try {
     for await (const _ of cluster.changes(name, stop)) {
@@ -317,30 +317,30 @@ async function followJob(order: BuildInput, options: BuildOptions, following: Fo
       const refusal = describeRefusal(seen, asked);
       if (refusal !== undefined) throw failed('infrastructure', refusal);
       const wait = describeWait(seen, asked);
-      for (const text of [wait, describeDisruption(seen.pod)]) say(text);
-      patience.look(hasBegun(seen.pod), wait);
+      for (const text of [wait, describeDisruption(seen.pod)]) reportOnce(text);
+      deadline.update(hasBegun(seen.pod), wait);
       if (seen.pod && hasBegun(seen.pod)) reader.read(seen.pod);
       if (hasEnded(seen)) return { seen, asked, progress: await reader.end() };
     }
     throw new Error('the watch of a Job ended unexpectedly');
   } finally {
-    patience.end();
+    deadline.end();
     over.abort();
   }
 }
 
 /** Repeated states are reported once. */
-function createSayOnce(tell: Report): (text: string | undefined) => void {
-  const said = new Set<string>();
+function createReportOnce(report: Report): (text: string | undefined) => void {
+  const reported = new Set<string>();
   return text => {
-    if (text === undefined || said.has(text)) return;
-    said.add(text);
-    tell({ kind: 'note', text });
+    if (text === undefined || reported.has(text)) return;
+    reported.add(text);
+    report({ kind: 'note', text });
   };
 }
 
 /** The deadline for a pod to start, also for a replacement pod. */
-function createPatience(ms: number, giveUp: (reason: BuildFailure) => void) {
+function createScheduleDeadline(ms: number, giveUp: (reason: BuildFailure) => void) {
   let timer: NodeJS.Timeout | undefined;
   let why: string | undefined;
   const end = () => {
@@ -348,7 +348,7 @@ function createPatience(ms: number, giveUp: (reason: BuildFailure) => void) {
     timer = undefined;
   };
   return {
-    look(hasBegun: boolean, wait: string | undefined) {
+    update(hasBegun: boolean, wait: string | undefined) {
       why = wait ?? why;
       if (hasBegun) return end();
       timer ??= setTimeout(() => {
@@ -361,7 +361,7 @@ function createPatience(ms: number, giveUp: (reason: BuildFailure) => void) {
 }
 
 /** Reports each pod's log as build progress, replacement pods from their beginning. */
-function createPodReader(order: BuildInput, options: BuildOptions & { readonly cluster: Cluster }) {
+function createPodReader(input: BuildInput, options: BuildOptions & { readonly cluster: Cluster }) {
   const { cluster, signal, report, resume = async () => report } = options;
   let uid: string | undefined;
   let progress: ProgressReader | undefined;
@@ -370,10 +370,10 @@ function createPodReader(order: BuildInput, options: BuildOptions & { readonly c
   /** From the beginning, even where an earlier process has read it: later lines refer to steps named earlier. */
   async function readAll(pod: V1Pod): Promise<void> {
     const text = `works in the pod ${pod.metadata?.name} on the node ${pod.spec?.nodeName}`;
-    const tellPod = await resume(text);
+    const reportPod = await resume(text);
     if (uid !== pod.metadata?.uid) return;
-    tellPod({ kind: 'note', text });
-    progress = createProgressReader(order.platforms, tellPod);
+    reportPod({ kind: 'note', text });
+    progress = createProgressReader(input.platforms, reportPod);
     await cluster.readLog(pod, progress.read, { signal, maxLineLength: PROGRESS_LINE_LENGTH });
   }
 

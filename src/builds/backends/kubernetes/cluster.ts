@@ -108,18 +108,18 @@ export function openCluster(options: ClusterOptions): Cluster {
   const jobs = createInformer<V1Job>(`/apis/batch/v1/namespaces/${namespace}/jobs`, {
     labelSelector,
     list: () => batch.listNamespacedJob({ namespace, labelSelector }),
-    onChange: job => tell(job.metadata?.name),
+    onChange: job => emitChange(job.metadata?.name),
   });
   const pods = createInformer<V1Pod>(`/api/v1/namespaces/${namespace}/pods`, {
     labelSelector,
     list: () => core.listNamespacedPod({ namespace, labelSelector }),
-    onChange: pod => tell(ownerOf(pod)),
+    onChange: pod => emitChange(ownerOf(pod)),
   });
   const fieldSelector = 'type=Warning';
   const events = createInformer<CoreV1Event>(`/api/v1/namespaces/${namespace}/events`, {
     fieldSelector,
     list: () => core.listNamespacedEvent({ namespace, fieldSelector }),
-    onChange: hearWarning,
+    onChange: noteWarning,
   });
   let watching: Promise<void> | undefined;
 
@@ -143,17 +143,17 @@ export function openCluster(options: ClusterOptions): Cluster {
     return informer;
   }
 
-  function tell(name: string | undefined): void {
+  function emitChange(name: string | undefined): void {
     if (name !== undefined) changed.emit(name, undefined);
   }
 
   /** Events of Jobs that nobody watches are dropped. */
-  function hearWarning(event: CoreV1Event): void {
+  function noteWarning(event: CoreV1Event): void {
     const about = event.involvedObject.name ?? '';
     const name = changed.eventNames().find(each => about === each || about.startsWith(`${String(each)}-`));
     if (typeof name !== 'string') return;
     warnings.set(name, event);
-    tell(name);
+    emitChange(name);
   }
 
   async function startWatching(): Promise<void> {
@@ -318,7 +318,7 @@ function explainBody(body: unknown): string {
   }
 }
 
-interface LogPlace {
+interface LogPosition {
   readonly namespace: string;
   readonly pod: V1Pod;
   /** Whether more may follow. */
@@ -328,7 +328,7 @@ interface LogPlace {
 /** The library's own reader leaves the error of a broken connection unhandled, which would end the process. */
 async function readLog(
   config: KubeConfig,
-  { namespace, pod, isThere }: LogPlace,
+  { namespace, pod, isThere }: LogPosition,
   onLine: (line: string) => void,
   { signal, maxLineLength }: LogOptions,
 ): Promise<void> {

@@ -90,20 +90,20 @@ export function jobName({ id, target, platforms }: Pick<BuildInput, 'id' | 'targ
 }
 
 /** Created suspended: its pod is created once the Secret exists. */
-export function createJob(order: BuildInput, options: JobOptions): V1Job {
+export function createJob(input: BuildInput, options: JobOptions): V1Job {
   const { name, namespace, instance, labels, annotations, timeoutMs } = options;
   const own = {
     ...labels,
     'app.kubernetes.io/managed-by': 'veneer',
     'app.kubernetes.io/component': 'build',
     [LABELS.instance]: instance,
-    [LABELS.build]: order.id,
+    [LABELS.build]: input.id,
   };
-  const told = { ...annotations, 'veneer/platforms': order.platforms.map(formatPlatform).join(',') };
+  const jobAnnotations = { ...annotations, 'veneer/platforms': input.platforms.map(formatPlatform).join(',') };
   return {
     apiVersion: 'batch/v1',
     kind: 'Job',
-    metadata: { name, namespace, labels: own, annotations: told },
+    metadata: { name, namespace, labels: own, annotations: jobAnnotations },
     spec: {
       suspend: true,
       completions: 1,
@@ -111,7 +111,7 @@ export function createJob(order: BuildInput, options: JobOptions): V1Job {
       podFailurePolicy: POD_FAILURE_POLICY,
       activeDeadlineSeconds: Math.ceil(timeoutMs / 1000),
       ttlSecondsAfterFinished: TTL_SECONDS,
-      template: { metadata: { labels: own, annotations: told }, spec: createPod(order, options) },
+      template: { metadata: { labels: own, annotations: jobAnnotations }, spec: createPod(input, options) },
     },
   };
 }
@@ -124,7 +124,7 @@ const POD_FAILURE_POLICY: NonNullable<V1JobSpec['podFailurePolicy']> = {
   ],
 };
 
-function createPod(order: BuildInput, options: JobOptions): V1PodSpec {
+function createPod(input: BuildInput, options: JobOptions): V1PodSpec {
   const { secret, security, selector, tolerations, affinity, priorityClass, serviceAccount } = options;
   return {
     restartPolicy: 'Never',
@@ -138,7 +138,7 @@ function createPod(order: BuildInput, options: JobOptions): V1PodSpec {
     ...(priorityClass !== undefined && { priorityClassName: priorityClass }),
     ...(serviceAccount !== undefined && { serviceAccountName: serviceAccount }),
     ...(security === 'rootless' && { securityContext: { fsGroup: ROOTLESS_USER } }),
-    containers: [createContainer(order, options)],
+    containers: [createContainer(input, options)],
     volumes: [{ name: 'config', secret: { secretName: secret, defaultMode: 0o440 } }, ...volumesOf(options)],
   };
 }
@@ -153,7 +153,7 @@ function tolerationOf({ key, operator, value, effect, tolerationSeconds }: Toler
   };
 }
 
-function createContainer(order: BuildInput, options: JobOptions): V1PodSpec['containers'][number] {
+function createContainer(input: BuildInput, options: JobOptions): V1PodSpec['containers'][number] {
   const { image, security, resources, storage, callbackUrl } = options;
   const { requests, limits } = resources;
   const script = storage.kind === 'emptyDir' ? SCRIPT : `${EMPTY_AFTERWARDS}${SCRIPT}`;
@@ -161,7 +161,7 @@ function createContainer(order: BuildInput, options: JobOptions): V1PodSpec['con
     name: CONTAINER,
     image,
     command: ['/bin/sh', '-c', script, CONTAINER].map(escapeReferences),
-    args: buildArguments(order, podWorkspace(order)).map(escapeReferences),
+    args: buildArguments(input, podWorkspace(input)).map(escapeReferences),
     env: [
       { name: 'DOCKER_CONFIG', value: CONFIG },
       { name: 'BUILDKITD_FLAGS', value: daemonFlags(security) },
@@ -215,8 +215,8 @@ function volumesOf({ storage }: JobOptions): readonly V1Volume[] {
 }
 
 function mountsOf({ name, storage, security }: JobOptions): readonly V1VolumeMount[] {
-  const places = { work: WORK, state: STATE[security] };
-  return Object.entries(places).map(([volume, mountPath]) => {
+  const mountPaths = { work: WORK, state: STATE[security] };
+  return Object.entries(mountPaths).map(([volume, mountPath]) => {
     if (storage.kind === 'emptyDir') return { name: volume, mountPath };
     const parent = storage.kind === 'claim' && storage.subPath !== '' ? `${storage.subPath}/` : '';
     return { name: 'storage', mountPath, subPath: `${parent}${name}/${volume}` };
@@ -276,16 +276,16 @@ export type PodContext = { readonly bytes: Uint8Array } | { readonly url: string
 
 /** Owned by the Job, and deleted with it. Throws BuildFailure for content that does not fit in a Secret. */
 export function createSecret(
-  order: BuildInput,
+  input: BuildInput,
   job: V1Job,
   { name: secret, context }: { readonly name: string; readonly context: PodContext },
 ): V1Secret {
   const files: Readonly<Record<string, string | Uint8Array>> = {
-    'config.json': JSON.stringify(dockerConfig(order.credentials)),
-    'buildkitd.toml': daemonConfig(order),
-    'source-policy.json': JSON.stringify(createSourcePolicy(order)),
-    [FILE_NAME]: order.spec.containerFile,
-    ...Object.fromEntries([...order.secrets.values()].map((value, i) => [secretKey(i), value])),
+    'config.json': JSON.stringify(dockerConfig(input.credentials)),
+    'buildkitd.toml': daemonConfig(input),
+    'source-policy.json': JSON.stringify(createSourcePolicy(input)),
+    [FILE_NAME]: input.spec.containerFile,
+    ...Object.fromEntries([...input.secrets.values()].map((value, i) => [secretKey(i), value])),
     ...('url' in context ? { [CONTEXT_URL]: context.url } : { [CONTEXT]: context.bytes }),
   };
   const data = Object.entries(files).map(([key, value]) => [key, Buffer.from(value)] as const);
@@ -314,7 +314,7 @@ function tooLarge(bytes: number): BuildFailure {
 
 /** The registries that speak plain HTTP. */
 function daemonConfig({ target, cache, bases }: BuildInput): string {
-  const places = [target, ...(cache ? [cache] : []), ...bases.values()];
-  const hosts = places.filter(({ isInsecure }) => isInsecure).map(({ name }) => name.split('/', 1)[0] ?? '');
+  const repositories = [target, ...(cache ? [cache] : []), ...bases.values()];
+  const hosts = repositories.filter(({ isInsecure }) => isInsecure).map(({ name }) => name.split('/', 1)[0] ?? '');
   return [...new Set(hosts)].map(host => `[registry.${JSON.stringify(host)}]\nhttp = true\n`).join('');
 }

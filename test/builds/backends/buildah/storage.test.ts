@@ -1,6 +1,6 @@
 // When buildah's storage is put in order.
 import { beforeEach, expect, test } from 'vitest';
-import { createStorageKeeper } from '../../../../src/builds/backends/buildah/storage.ts';
+import { createStorageCleaner } from '../../../../src/builds/backends/buildah/storage.ts';
 import { BackendUnavailable } from '../../../../src/builds/execution.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1_000;
@@ -105,7 +105,7 @@ function createKeeper(read?: (args: readonly string[]) => Promise<string>, isOwn
     commands.push(args.join(' '));
     return answers.get(args.join(' ')) ?? '';
   };
-  return createStorageKeeper({ read: read ?? answer, isOwn, now: () => now });
+  return createStorageCleaner({ read: read ?? answer, isOwn, now: () => now });
 }
 
 function takeCommands(): readonly string[] {
