@@ -100,7 +100,8 @@ async function openAll(
   opened: AsyncDisposableStack,
 ): Promise<Pick<App, 'answer' | 'reloadRules' | 'drain'> & { readonly app: Hono }> {
   const log = withBriefErrors(givenLog);
-  const measures = createMeasures({ config });
+  const measures = createMeasures({ config, version: deps.version, commit: deps.commit ?? 'unknown' });
+  if (measures) opened.defer(() => measures.close());
   const observer = createObserver(createAccessLog(deps.accessLog ?? log, deps.accessLogFormat ?? 'json'), {
     measures,
     upstreams: new Set([...Object.keys(config.upstreams), config.defaultUpstream].map(normalizeName)),
@@ -145,7 +146,7 @@ async function openAll(
   log.info(access.summary);
   const events = closing(createEvents({ endpoints: config.events.endpoints, records, log }));
   const registryEvents = createRegistryEvents(events, config.publicUrl);
-  const reportDamage = createReportDamage({ log, events: registryEvents });
+  const reportDamage = createReportDamage({ log, events: registryEvents, onDamaged: measures?.onDamaged });
   const reportLost = (of: ContentKind) => (damage: Damage) =>
     reportDamage({ of, ...damage, repositories: [], isRestored: false });
   const hosting = closing(
@@ -164,7 +165,12 @@ async function openAll(
   const ledger = createLedger({ records, memory, layers: tokenLayers, now, ttlMs, workflow });
   const { dockerConfigPath, patience, listening } = deps;
   const { findListenHost = () => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host) } = deps;
-  const caching = closing(await createCaching({ config, log, clock, records, memory, reportDamage, listening }));
+  const caching = closing(
+    await createCaching({
+      ...{ config, log, clock, records, memory, reportDamage, listening },
+      onEvicted: measures?.onEvicted,
+    }),
+  );
   const passThrough = await openCredentialPassThrough(config, now);
   const own = config.access && (await openOwnCredentials({ config, log, records, now }));
   const layerStore = closing(
@@ -208,13 +214,17 @@ async function openAll(
       accessTokens: config.access && createAccessTokens({ records, now }),
       environment: deps.environment ?? {},
       findListenHost,
-      onEnded: registryEvents.built,
+      onEnded(build) {
+        measures?.onBuildEnded(build);
+        registryEvents.built(build);
+      },
       runAs: own?.runAs,
       endedByItself,
       buildRate,
     }),
   );
   opening.resolve(building);
+  measures?.watch({ builds: building.builds, events, usage: caching.usage });
 
   const usage = closing(createUsage({ records, now, log }));
   const scans = closing(

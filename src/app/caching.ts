@@ -6,7 +6,7 @@ import { type CacheAdmin, createCacheAdmin, createHolderTest } from '../cache/ad
 import { type CountedStore, createCountedStore } from '../cache/eviction/counted-store.ts';
 import { type Budget, createEvict } from '../cache/eviction/evict.ts';
 import { createHousekeeping, type EvictionRun } from '../cache/eviction/housekeeping.ts';
-import { createUsage, createUseTimes } from '../cache/eviction/usage.ts';
+import { createUsage, createUseTimes, type Usage } from '../cache/eviction/usage.ts';
 import { createLinks, type Links } from '../cache/read-through/links.ts';
 import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
@@ -33,6 +33,8 @@ export interface Caching {
   readonly content: CountedStore;
   readonly links: Links;
   readonly stored: StoredContent;
+  /** How much there is. */
+  readonly usage: Pick<Usage, 'bytes' | 'count'>;
   /** Everything that can be verified. */
   createAdmin(stores: readonly StoredContent[]): CacheAdmin;
   /** To be called every few minutes. */
@@ -51,6 +53,7 @@ export async function createCaching(deps: {
   /** What lies on the disk is counted once this resolves. Default: at once. */
   readonly listening?: Promise<void> | undefined;
   readonly reportDamage: ReportDamage;
+  readonly onEvicted?: ((run: EvictionRun) => void) | undefined;
 }): Promise<Caching> {
   const { config, log, clock, records, memory, isServing = true, reportDamage } = deps;
   const { now, deleteBy } = clock;
@@ -90,14 +93,17 @@ export async function createCaching(deps: {
   const evict = createEvict({ content: diskStore, usage, isArriving, isPinned, unlink: links.forget });
   const housekeeping = createHousekeeping({
     ...{ usage, times, evict, now, budget: isServing ? { ...budget, maxCount } : UNLIMITED },
-    onEvicted: run => logEviction(log, run),
+    onEvicted(run) {
+      logEviction(log, run);
+      deps.onEvicted?.(run);
+    },
     onFailed: error => log.error({ err: error }, 'making room in the cache failed'),
     mayBegin: deps.listening,
   });
   const { counted } = housekeeping;
   const service = isServing ? { isCounted: () => housekeeping.isCounted, counts: content.counts } : undefined;
   return {
-    ...{ content, links },
+    ...{ content, links, usage },
     stored: { of: 'cache', directory, verify: diskStore.verify },
     createAdmin: all => createCacheAdmin({ usage, kept: all, links, evict, budget, pin, deleteBy, counted, service }),
     sweep: housekeeping.sweep,

@@ -1,7 +1,14 @@
 // Metrics: what the rooms report while they work is counted, and what they are is read when metrics are.
+import type { Builds } from '../builds/builds.ts';
+import type { BuildRecord } from '../builds/record.ts';
+import type { EvictionRun } from '../cache/eviction/housekeeping.ts';
+import type { Usage } from '../cache/eviction/usage.ts';
 import type { Config } from '../config/schema.ts';
+import { CONTENT_KINDS, type ContentKind } from '../content/inventory.ts';
+import type { Events } from '../events/events.ts';
 import type { RequestEnd } from '../observe/access-log.ts';
 import { createMeter, type Meter } from '../observe/metrics.ts';
+import { createProcessMetrics } from '../observe/process-metrics.ts';
 import type { RequestFacts } from '../observe/request.ts';
 import { createRequestMetrics, labelOfStatus, OTHER } from '../observe/request-metrics.ts';
 import type { BreakerChange } from '../upstream/limits/breaker.ts';
@@ -13,17 +20,46 @@ export interface Measures extends Pick<Meter, 'contentType' | 'format'> {
   readonly onEnd: (facts: RequestFacts, end: RequestEnd) => void;
   readonly onExchange: (exchange: Exchange) => void;
   readonly onBreaker: (change: BreakerChange) => void;
+  /** A request begins to wait for a build; what it returns is called when it does no more. */
+  readonly onHold: () => () => void;
+  readonly onBuildEnded: (build: BuildRecord) => void;
+  /** An image was derived, or could not be. */
+  readonly onDerived: (derivation: { readonly durationMs: number; readonly hasFailed: boolean }) => void;
+  readonly onEvicted: (run: EvictionRun) => void;
+  readonly onDamaged: (damaged: { readonly of: ContentKind; readonly isRestored: boolean }) => void;
+  /** To be called once, with what is read when metrics are. */
+  watch(parts: WatchedParts): void;
+  close(): void;
 }
 
-/** Undefined where metrics are off: nothing is counted then. */
-export function createMeasures({ config }: { readonly config: Config }): Measures | undefined {
+interface WatchedParts {
+  readonly builds: Pick<Builds, 'counts'>;
+  readonly events: Pick<Events, 'queues'>;
+  /** Of the cache of upstreams. */
+  readonly usage: Pick<Usage, 'bytes' | 'count'>;
+}
+
+/** Undefined where metrics are off: nothing is counted then. The caller closes it. */
+export function createMeasures({
+  config,
+  ...about
+}: {
+  readonly config: Config;
+  readonly version: string;
+  readonly commit: string;
+}): Measures | undefined {
   if (!config.metrics.enabled) return undefined;
   const meter = createMeter();
+  const ofProcess = createProcessMetrics(meter, about);
   return {
     onEnd: createRequestMetrics(meter),
     ...measureUpstreams(meter, listUpstreams(config)),
+    ...measureBuilds(meter),
+    ...measureContent(meter),
+    watch: parts => watchParts(meter, parts, config),
     contentType: meter.contentType,
     format: meter.format,
+    close: () => ofProcess[Symbol.dispose](),
   };
 }
 
@@ -85,4 +121,117 @@ function measureUpstreams(meter: Meter, known: ReadonlySet<string>): Pick<Measur
       else if (known.has(upstream)) open.add(upstream);
     },
   };
+}
+
+const BUILD_BOUNDS = [1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600];
+/** Seconds: of a rewrite, which reads the documents of an image, and of some its layers. */
+const DERIVATION_BOUNDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+
+function measureBuilds(meter: Meter): Pick<Measures, 'onHold' | 'onBuildEnded' | 'onDerived'> {
+  let held = 0;
+  meter.readGauge({ name: 'veneer_held_requests', help: 'Requests that wait for a build.' }, () => [
+    { labels: {}, value: held },
+  ]);
+  const waited = meter.histogram({
+    ...{ name: 'veneer_hold_duration_seconds', bounds: BUILD_BOUNDS },
+    help: 'How long a request waited for a build.',
+  });
+  const ended = meter.counter({
+    ...{ name: 'veneer_builds_total', labels: ['kind', 'result'] },
+    help: 'Builds that ended: succeeded, or the kind of their failure.',
+  });
+  const ran = meter.histogram({
+    ...{ name: 'veneer_build_duration_seconds', labels: ['kind'], bounds: BUILD_BOUNDS },
+    help: 'From the first start of a build to its end.',
+  });
+  const queued = meter.histogram({
+    ...{ name: 'veneer_build_wait_seconds', labels: ['kind'], bounds: BUILD_BOUNDS },
+    help: 'From the request for a build to its first start.',
+  });
+  const derived = meter.counter(
+    {
+      ...{ name: 'veneer_derived_images_total', labels: ['result'] },
+      help: 'Images that were derived for a rule or a token: made, or failed.',
+    },
+    [{ result: 'made' }, { result: 'failed' }],
+  );
+  const derivation = meter.histogram({
+    ...{ name: 'veneer_derivation_duration_seconds', bounds: DERIVATION_BOUNDS },
+    help: 'How long it took to derive an image.',
+  });
+  return {
+    onHold() {
+      const begunAt = performance.now();
+      held += 1;
+      return () => {
+        held -= 1;
+        waited({}, (performance.now() - begunAt) / 1000);
+      };
+    },
+    onBuildEnded({ spec: { kind }, failure, createdAt, startedAt, endedAt }) {
+      ended({ kind, result: failure?.kind ?? 'succeeded' });
+      if (startedAt === undefined || endedAt === undefined) return;
+      queued({ kind }, secondsBetween(createdAt, startedAt));
+      ran({ kind }, secondsBetween(startedAt, endedAt));
+    },
+    onDerived({ durationMs, hasFailed }) {
+      derived({ result: hasFailed ? 'failed' : 'made' });
+      if (!hasFailed) derivation({}, durationMs / 1000);
+    },
+  };
+}
+
+/** The clock may have been set back. */
+function secondsBetween(from: string, to: string): number {
+  return Math.max(0, Date.parse(to) - Date.parse(from)) / 1000;
+}
+
+function measureContent(meter: Meter): Pick<Measures, 'onEvicted' | 'onDamaged'> {
+  const reasons: readonly EvictionRun['reason'][] = ['budget', 'number', 'age', 'full disk'];
+  const known = reasons.map(reason => ({ reason }));
+  const evicted = meter.counter(
+    { name: 'veneer_cache_evicted_total', help: 'Blobs and manifests that were evicted.', labels: ['reason'] },
+    known,
+  );
+  const freed = meter.counter(
+    { name: 'veneer_cache_evicted_bytes_total', help: 'Their bytes.', labels: ['reason'] },
+    known,
+  );
+  const damages = meter.counter(
+    {
+      ...{ name: 'veneer_content_damaged_total', labels: ['of', 'restored'] },
+      help: 'Stored content that the disk has damaged, found by the scrubber or a reader; restored: from memory.',
+    },
+    CONTENT_KINDS.map(of => ({ of, restored: 'false' })),
+  );
+  return {
+    onEvicted({ reason, count, bytes }) {
+      evicted({ reason }, count);
+      freed({ reason }, bytes);
+    },
+    onDamaged: ({ of, isRestored }) => damages({ of, restored: String(isRestored) }),
+  };
+}
+
+function watchParts(meter: Meter, { builds, events, usage }: WatchedParts, { cache }: Config): void {
+  const single = (value: number | undefined) => (value === undefined ? [] : [{ labels: {}, value }]);
+  meter.readGauge(
+    { name: 'veneer_builds_in_progress', help: 'Builds that are queued or running.', labels: ['state'] },
+    () => Object.entries(builds.counts()).map(([state, value]) => ({ labels: { state }, value })),
+  );
+  meter.readGauge({ name: 'veneer_cache_size_bytes', help: 'What the cache of upstreams has.' }, () =>
+    single(usage.bytes),
+  );
+  meter.readGauge({ name: 'veneer_cache_items', help: 'Blobs and manifests in it.' }, () => single(usage.count));
+  meter.readGauge({ name: 'veneer_cache_limit_bytes', help: 'Above it, what was used least is evicted.' }, () =>
+    single(cache.budget.highBytes),
+  );
+  const labels = ['endpoint'] as const;
+  meter.readGauge({ name: 'veneer_webhook_backlog_events', help: 'Events that are not delivered yet.', labels }, () =>
+    events.queues().map(({ endpoint, waiting }) => ({ labels: { endpoint }, value: waiting })),
+  );
+  meter.readCounter(
+    { name: 'veneer_webhook_dropped_events_total', help: 'Events that were refused, or were too many.', labels },
+    () => events.queues().map(({ endpoint, dropped }) => ({ labels: { endpoint }, value: dropped })),
+  );
 }

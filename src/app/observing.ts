@@ -25,6 +25,7 @@ export interface Observer {
   readonly onManifest: (result: Lookup) => void;
   readonly onBlob: (result: Lookup) => void;
   readonly onAugmented: (rules: readonly string[]) => void;
+  readonly onDerived: Measures['onDerived'] | undefined;
   readonly onExchange: (exchange: Exchange) => void;
   readonly onBreaker: (change: BreakerChange) => void;
   /** Takes the time of a wait for a build. */
@@ -56,6 +57,7 @@ export function createObserver(
       request.isAugmented = true;
       request.appliedRules = rules;
     },
+    onDerived: measures?.onDerived,
     onExchange(exchange) {
       measures?.onExchange(exchange);
       const { upstream, durationMs } = exchange;
@@ -73,9 +75,11 @@ export function createObserver(
     async timeWait(waiting) {
       const request = scope.current();
       const begunAt = performance.now();
+      const onEnded = measures?.onHold();
       try {
         return await waiting;
       } finally {
+        onEnded?.();
         if (request) request.heldMs += performance.now() - begunAt;
       }
     },

@@ -133,6 +133,7 @@ export function createPulling(deps: PullingDeps): Pulling {
     memory,
     onUsed: content.use,
     onServed: steps => observer.onAugmented(steps.flatMap(({ rule }) => rule ?? [])),
+    onDerived: observer.onDerived,
     onWarning: (image, warning) => log.warn({ image }, warning),
   });
   const limits = { maxUnpackedBytes: unpackedLayerBytes, maxRatio: unpackRatio };

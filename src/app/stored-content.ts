@@ -41,9 +41,11 @@ export type ReportDamage = (damaged: Damaged) => void;
 export function createReportDamage({
   log,
   events,
+  onDamaged,
 }: {
   readonly log: Logger;
   readonly events: Pick<RegistryEvents, 'damaged'>;
+  readonly onDamaged?: ((damaged: Pick<Damaged, 'of' | 'isRestored'>) => void) | undefined;
 }): ReportDamage {
   return ({ of, digest, size, reason, setAside, repositories, isRestored }) => {
     const remedy = isRestored ? 'it was restored from memory' : REMEDIES[of];
@@ -52,6 +54,7 @@ export function createReportDamage({
       `stored content was damaged by the disk: ${remedy}`,
     );
     events.damaged({ digest, size, repositories });
+    onDamaged?.({ of, isRestored });
   };
 }
 

@@ -34,6 +34,8 @@ export interface Builds {
     id: string,
     options: { readonly follow: boolean; readonly signal: AbortSignal },
   ): Promise<AsyncIterable<LogEntry> | undefined>;
+  /** How many are queued and running now. */
+  counts(): { readonly queued: number; readonly running: number };
   /** Removes expired records and logs, and the contexts that no record refers to. */
   sweep(): Promise<void>;
   /** Interrupts running builds without failing them: they are resumed when the service starts again. */

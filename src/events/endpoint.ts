@@ -9,6 +9,10 @@ import { type Deliver, DeliveryError } from './webhook.ts';
 export interface Endpoint {
   /** Never rejects. Resolves when the event is stored, if it needs to be. No effect after `close`. */
   accept(event: RegistryEvent): Promise<void>;
+  /** How many events are not delivered yet. */
+  readonly waiting: number;
+  /** How many were dropped. */
+  readonly dropped: number;
   /** Resolves when everything is delivered, or after `drainMs`, when the current delivery is aborted. */
   close(): Promise<void>;
 }
@@ -38,9 +42,20 @@ export function createEndpoint({
   const stop = new AbortController();
   const overflow = createOverflow({ log, now });
   const waiting: OutboxEntry[] = [];
+  let delivering = 0;
+  let refused = 0;
   let isClosed = false;
   run(restore);
-  return { accept, close };
+  return {
+    accept,
+    close,
+    get waiting() {
+      return waiting.length + delivering;
+    },
+    get dropped() {
+      return overflow.total + refused;
+    },
+  };
 
   async function accept(event: RegistryEvent): Promise<void> {
     if (isClosed) return;
@@ -81,6 +96,7 @@ export function createEndpoint({
   async function deliverNext(): Promise<void> {
     const batch = waiting.splice(0, limits.maxBatch);
     if (batch.length === 0) return;
+    delivering = batch.length;
     try {
       await deliver(
         batch.map(({ event }) => event),
@@ -90,7 +106,10 @@ export function createEndpoint({
     } catch (error) {
       if (stop.signal.aborted) return void waiting.unshift(...batch);
       if (!(error instanceof DeliveryError)) throw error;
+      refused += batch.length;
       log.error({ events: batch.length, reason: error.message }, 'events dropped: the endpoint refused them');
+    } finally {
+      delivering = 0;
     }
     await Promise.all(batch.map(outbox.release));
     schedule();
@@ -171,6 +190,8 @@ export function createOutbox({
 // Dropped events: counted, and logged at most once a minute, so that a flood of events does not flood the log.
 
 interface Overflow {
+  /** Since the start. */
+  readonly total: number;
   count(events: number): void;
   /** Logs what has not been logged yet. */
   report(): void;
@@ -179,11 +200,19 @@ interface Overflow {
 const REPORT_EVERY_MS = 60_000;
 
 function createOverflow({ log, now }: { readonly log: Logger; readonly now: () => Date }): Overflow {
+  let total = 0;
   let dropped = 0;
   let reportedAt = Number.NEGATIVE_INFINITY;
-  return { count, report };
+  return {
+    count,
+    report,
+    get total() {
+      return total;
+    },
+  };
 
   function count(events: number): void {
+    total += events;
     dropped += events;
     if (now().getTime() - reportedAt >= REPORT_EVERY_MS) report();
   }

@@ -11,6 +11,8 @@ import { type Backoff, createDelivery, createWebhook, type DeliveryDeps, type We
 export interface Events {
   /** Never rejects. Resolves when the event is stored: to be awaited before the client is answered. */
   emit(event: NewEvent): Promise<void>;
+  /** For each endpoint, by its name: how many events are not delivered yet, and how many were dropped since the start. */
+  queues(): readonly { readonly endpoint: string; readonly waiting: number; readonly dropped: number }[];
   /** Gives each endpoint a limited time to deliver its queue. Call it before the record store is closed. */
   close(): Promise<void>;
 }
@@ -41,6 +43,7 @@ const LIMITS: QueueLimits = { maxBatch: 50, maxQueued: 10_000, drainMs: 5000 };
 export function createEvents({ now = () => new Date(), ...deps }: EventsDeps): Events {
   const dispatcher = new Agent({ allowH2: false });
   const routes = deps.endpoints.map(options => ({
+    name: options.name,
     wants: createFilter(options),
     endpoint: openEndpoint(options, { ...deps, now, dispatcher }),
   }));
@@ -51,6 +54,7 @@ export function createEvents({ now = () => new Date(), ...deps }: EventsDeps): E
       const event = createEvent(happened, now());
       await Promise.all(subscribed.map(({ endpoint }) => endpoint.accept(event)));
     },
+    queues: () => routes.map(({ name, endpoint: { waiting, dropped } }) => ({ endpoint: name, waiting, dropped })),
     async close() {
       await Promise.all(routes.map(({ endpoint }) => endpoint.close()));
       await dispatcher.destroy();

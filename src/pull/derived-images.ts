@@ -57,10 +57,19 @@ export function createAugmentations(options: {
   readonly onUsed?: (digest: Digest) => void;
   /** Called for each image that is served. */
   readonly onServed?: ((steps: Steps) => void) | undefined;
+  /** Called for each image that was derived, or could not be, unless all who wanted it have left. */
+  readonly onDerived?: ((derivation: { readonly durationMs: number; readonly hasFailed: boolean }) => void) | undefined;
   /** Called with warnings about an image for the operator of the rules, each time it is derived. */
   readonly onWarning?: (image: string, warning: string) => void;
 }): Augmentations {
-  const { placeLayers, memory, onUsed = () => {}, onServed = () => {}, onWarning = () => {} } = options;
+  const {
+    placeLayers,
+    memory,
+    onUsed = () => {},
+    onServed = () => {},
+    onDerived = () => {},
+    onWarning = () => {},
+  } = options;
   const flight = createSingleFlight<CachedImage>();
   const documentLimit = createDocumentLimit();
   const images = memory.openCache<CachedImage>();
@@ -71,6 +80,19 @@ export function createAugmentations(options: {
     const key = keys.get(augmentation) ?? augmentationKey(augmentation);
     keys.set(augmentation, key);
     return key;
+  }
+
+  async function timed(pull: Derivation, signal: AbortSignal): Promise<CachedImage> {
+    const begunAt = performance.now();
+    const report = (hasFailed: boolean) => onDerived({ durationMs: performance.now() - begunAt, hasFailed });
+    try {
+      const known = await compute(pull, signal);
+      report(false);
+      return known;
+    } catch (error) {
+      if (!signal.aborted) report(true);
+      throw error;
+    }
   }
 
   async function compute(pull: Derivation, signal: AbortSignal): Promise<CachedImage> {
@@ -102,7 +124,7 @@ export function createAugmentations(options: {
         onServed(pull.steps);
         return known.image;
       }
-      const computed = await flight(key, stop => compute(pull, stop), signal);
+      const computed = await flight(key, stop => timed(pull, stop), signal);
       images.set(key, computed);
       onServed(pull.steps);
       return computed.image;

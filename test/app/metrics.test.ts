@@ -1,11 +1,19 @@
 // Metrics of the whole app: what they count, who reads them, and that nobody can make more of them.
+import { writeFile } from 'node:fs/promises';
+import type { ServerResponse } from 'node:http';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
 import { createMeasures } from '../../src/app/measuring.ts';
 import { configSchema } from '../../src/config/schema.ts';
+import { createBlobFiles } from '../../src/content/blob-files.ts';
+import { digestOf } from '../../src/oci/digest.ts';
 import { basic } from '../access/fixture.ts';
+import { receive } from '../events/receiver.ts';
 import { startApp, type TestApp, type TestAppOptions } from '../support/app.ts';
 import { type Metrics, parseMetrics } from '../support/metrics.ts';
 import { startServer, type TestServer } from '../support/server.ts';
+import { base64, startBuildApp } from './build-app.ts';
 import { ADMIN, startGuarded } from './callers.ts';
 
 const PATH = '/v2/lab/library/app/manifests/1';
@@ -95,6 +103,116 @@ test('of upstreams are by status and time, with their breakers and what is left 
   expect(sum('veneer_upstream_breaker_open', { upstream: 'docker.io' })).toBe(0);
 });
 
+describe('of builds', () => {
+  test('are by kind and result, with what is in progress, and how long requests wait for one', async () => {
+    const app = await startBuildApp();
+    onTestFinished(() => app.close());
+    const gate = app.holdBase();
+    const { buildId, targetImage } = await app.build();
+    await gate.asked;
+    const pull = app.request(targetImage.replace(/^[^/]+\/(.+):([^:]+)$/, '/v2/$1/manifests/$2'));
+    await expect.poll(async () => (await readOf(app)).sum('veneer_held_requests')).toBe(1);
+    expect((await readOf(app)).sum('veneer_builds_in_progress', { state: 'running' })).toBe(1);
+    const other = await app.build({ containerFile: base64(`FROM ${app.base}\nENV OTHER=yes\n`) });
+    await app.request(`/v1alpha1/builds/${other.buildId}/cancel`, { method: 'POST' });
+    gate.release();
+    await app.ended(buildId);
+    expect((await pull).status).toBe(200);
+    const { sum } = await readOf(app);
+    expect(sum('veneer_builds_total', { kind: 'containerfile', result: 'succeeded' })).toBe(1);
+    expect(sum('veneer_builds_total', { kind: 'containerfile', result: 'cancelled' })).toBe(1);
+    expect(sum('veneer_build_duration_seconds_count', { kind: 'containerfile' })).toBe(2);
+    expect(sum('veneer_build_wait_seconds_count', { kind: 'containerfile' })).toBe(2);
+    expect(sum('veneer_builds_in_progress')).toBe(0);
+    expect([sum('veneer_held_requests'), sum('veneer_hold_duration_seconds_count')]).toEqual([0, 1]);
+  });
+
+  test('and of images that are derived, once for all who want one', async () => {
+    const rules = [{ name: 'marked', match: { image: 'lab/**' }, labels: { a: 'b' } }];
+    const app = await open({ config: { rules } });
+    app.putImage();
+    await Promise.all([app.request(PATH), app.request(PATH)]);
+    const { sum } = await readOf(app);
+    expect(sum('veneer_derived_images_total', { result: 'made' })).toBe(1);
+    expect(sum('veneer_derived_images_total', { result: 'failed' })).toBe(0);
+    expect(sum('veneer_derivation_duration_seconds_count')).toBe(1);
+  });
+});
+
+describe('of stored content', () => {
+  test('are how much the cache has, and what was evicted', async () => {
+    const app = await open({ config: { cache: { maxSize: '1MiB' } } });
+    app.putImage({ layers: 1 });
+    await app.request(PATH);
+    const { sum } = await readOf(app);
+    expect(sum('veneer_cache_items')).toBeGreaterThan(0);
+    expect(sum('veneer_cache_size_bytes')).toBeGreaterThan(100);
+    expect(sum('veneer_cache_limit_bytes')).toBeLessThanOrEqual(2 ** 20);
+    expect(sum('veneer_cache_evicted_total')).toBe(0);
+    const random = () => Buffer.from(crypto.getRandomValues(new Uint8Array(60_000)));
+    for (let at = 0; at < 20; at += 1) {
+      const raw = random();
+      const digest = digestOf(raw);
+      app.registry.put('library/app', [{ raw, mediaType: 'application/octet-stream' }]);
+      await (await app.request(`/v2/lab/library/app/blobs/${digest}`)).arrayBuffer();
+    }
+    await expect
+      .poll(async () => (await readOf(app)).sum('veneer_cache_evicted_total', { reason: 'budget' }))
+      .toBeGreaterThan(0);
+    expect((await readOf(app)).sum('veneer_cache_evicted_bytes_total')).toBeGreaterThan(60_000);
+  });
+
+  test('are damages, from whoever met them', async () => {
+    const app = await open();
+    const raw = Buffer.from('what the disk will damage');
+    const digest = digestOf(raw);
+    app.registry.put('library/app', [{ raw, mediaType: 'application/octet-stream' }]);
+    const path = `/v2/lab/library/app/blobs/${digest}`;
+    await (await app.request(path)).arrayBuffer();
+    await expect.poll(async () => (await readOf(app)).sum('veneer_cache_items')).toBe(1);
+    expect((await readOf(app)).sum('veneer_content_damaged_total', { of: 'cache' })).toBe(0);
+    await writeFile(createBlobFiles(join(app.directory, 'data', 'content')).pathOf(digest), 'damaged');
+    await (await app.request(path)).arrayBuffer();
+    expect((await readOf(app)).sum('veneer_content_damaged_total', { of: 'cache', restored: 'false' })).toBe(1);
+  });
+});
+
+test('of webhooks are the events that wait, and those that were dropped', async () => {
+  const held: ServerResponse[] = [];
+  const receiver = await receive(response => void held.push(response));
+  const endpoints = [{ name: 'hook', url: receiver.url.href, on: ['pull'], retries: 0 }];
+  const app = await open({ config: { events: { endpoints } } });
+  app.putImage();
+  await app.request(PATH);
+  await receiver.arrived(1);
+  await app.request(PATH);
+  const find = async (name: string) => (await readOf(app)).sum(`veneer_webhook_${name}`, { endpoint: 'hook' });
+  expect([await find('backlog_events'), await find('dropped_events_total')]).toEqual([2, 0]);
+  held[0]?.writeHead(400).end();
+  await receiver.arrived(2);
+  expect([await find('backlog_events'), await find('dropped_events_total')]).toEqual([1, 1]);
+  held[1]?.writeHead(202).end();
+  await expect.poll(() => find('backlog_events')).toBe(0);
+});
+
+test('of the process are turns of its event loop, a blocked one among them', async () => {
+  const app = await open();
+  await app.request('/health/live');
+  await setImmediate();
+  const until = performance.now() + 300;
+  while (performance.now() < until);
+  await setImmediate();
+  const { sum } = await readOf(app);
+  const name = 'veneer_event_loop_delay_seconds';
+  const [all = 0, short = 0] = [sum(`${name}_count`), sum(`${name}_bucket`, { le: '0.25' })];
+  expect(all).toBeGreaterThan(short);
+  expect(sum(`${name}_sum`)).toBeGreaterThan(0.3);
+  expect(sum('veneer_build_info', { version: '0.0.0', commit: 'unknown' })).toBe(1);
+  expect(sum('process_cpu_seconds_total')).toBeGreaterThan(0);
+  expect(sum('process_resident_memory_bytes')).toBeGreaterThan(2 ** 20);
+  expect(Math.abs((sum('process_start_time_seconds') ?? 0) + process.uptime() - Date.now() / 1000)).toBeLessThan(5);
+});
+
 describe('nobody can make more of them', () => {
   test('by ten thousand names, paths and methods', { timeout: 300_000 }, async () => {
     const app = await open();
@@ -122,7 +240,7 @@ describe('nobody can make more of them', () => {
 
   test('by ten thousand upstreams, hosts of redirects and statuses', async () => {
     const config = configSchema({}).parse({ upstreams: { lab: { url: 'https://lab.example' } } });
-    const measures = createMeasures({ config });
+    const measures = createMeasures({ config, version: '1', commit: '2' });
     for (let at = 0; at < 10_000; at += 1) {
       const upstream = [`host-${at}.example`, `lab (at host-${at}.example)`][at % 2] ?? '';
       const exchange = { upstream, method: 'GET', status: 100 + (at % 900), durationMs: 1, rateRemaining: at };

@@ -81,6 +81,7 @@ export async function createBuilds({
     preview: (spec, options) => scheduler.preview(spec, options),
     wasSubmittedBy: (id, caller) => records.hasCaller(id, caller),
     list: page => records.list(page),
+    counts: () => ({ queued: queue.waiting, running: queue.running }),
     async wait(id, signal) {
       const job = jobs.get(id);
       return job ? jobs.waitFor(job, signal) : records.find(id);
