@@ -1,11 +1,43 @@
 // The same change of an image by Veneer and by the peer: an environment variable and a layer, on every platform.
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createLayer } from './image.ts';
-import { findProgram, run } from './processes.ts';
+import type { Benchmark } from './benchmark.ts';
+import { createLayer, pushImage } from './image.ts';
+import { NAMES, repositoryAt } from './lab.ts';
+import { findProgram, run, type Server } from './processes.ts';
 import { request } from './requests.ts';
 
-export interface Change {
+const TAG = 'change';
+
+export const AUGMENTATION: Benchmark = {
+  rows: [
+    {
+      name: 'augmentation',
+      what: 'new environment and layer, three platforms',
+      unit: 'ms',
+      better: 'lower',
+      peer: 'regctl',
+    },
+  ],
+  async prepare(lab) {
+    const upstream = await lab.upstream();
+    const { veneer } = await lab.proxies();
+    await pushImage(repositoryAt(upstream), TAG);
+    const change = (server: Server, name: string, value: string) => ({
+      registry: server.address,
+      image: `${name}:${TAG}`,
+      value,
+    });
+    return async pair => [
+      {
+        veneer: await timeAugmentation(change(veneer, NAMES.veneer, `veneer-${pair}`)),
+        peer: await timeMod(change(upstream, NAMES.peer, `peer-${pair}`), lab.directory),
+      },
+    ];
+  },
+};
+
+interface Change {
   /** host:port of who makes it. */
   readonly registry: string;
   /** name:tag of the image. */
@@ -15,7 +47,7 @@ export interface Change {
 }
 
 /** Milliseconds from the submit of the change to the manifest that has it. */
-export async function timeAugmentation({ registry, image, value }: Change): Promise<number> {
+async function timeAugmentation({ registry, image, value }: Change): Promise<number> {
   const layer = await createLayer(value);
   const location = `data:application/x-tar;base64,${layer.toString('base64')}`;
   const containerConfig = { env: [`BENCH=${value}`], layers: [{ location }] };
@@ -32,7 +64,7 @@ export async function timeAugmentation({ registry, image, value }: Change): Prom
 }
 
 /** Milliseconds of `regctl image mod` to a new tag beside the image, until its manifest is there; with its files in `parent`. */
-export async function timeMod({ registry, image, value }: Change, parent: string): Promise<number> {
+async function timeMod({ registry, image, value }: Change, parent: string): Promise<number> {
   const directory = await mkdtemp(join(parent, 'mod-'));
   const tar = join(directory, 'layer.tar');
   await writeFile(tar, await createLayer(value));

@@ -1,14 +1,17 @@
 // Many small blobs in one repository: how fast they come in, and what it costs that they are there, at a start and in a collection.
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Benchmark } from './benchmark.ts';
 import { type Client, createClient } from './client.ts';
 import { timeCollection } from './collection.ts';
-import { compare, type Figures, inTurn } from './comparison.ts';
+import { type Figures, inTurn, median, pick, type Side } from './comparison.ts';
 import { forEach, time } from './load.ts';
+import { readMemory } from './memory.ts';
+import { readProcessorTime } from './processor.ts';
 import { settleDisk } from './pulls.ts';
 import { createBlob, createImageOf, pushInOne, pushManifest, type RandomBlob } from './random-image.ts';
 import { repositoryIn, startHost, startHosts, stopPair } from './registries.ts';
 import { request } from './requests.ts';
-import type { Row } from './table.ts';
 
 /** A multiple of 1000. */
 const BLOBS = Number(process.env.VENEER_BENCH_BLOBS ?? 20_000);
@@ -17,28 +20,54 @@ const PARALLEL = 16;
 const BLOBS_OF_IMAGE = 90;
 const BLOBS_PER_IMAGE = 100;
 const STARTS = 5;
+/** After which a process that was started has nothing left to do. */
+const IDLE_MS = 2_000;
 
-export async function measureBlobs(directory: string): Promise<readonly Row[]> {
-  const data = join(directory, 'blobs');
-  const tenth = await pushToBoth(data, BLOBS / 10);
-  const tenthCollected = await inTurn(side => timeCollection(data, side));
-  const rest = await pushToBoth(data, BLOBS - BLOBS / 10);
-  const collected = await inTurn(side => timeCollection(data, side));
-  const started = await compare(STARTS, () => inTurn(side => timeStart(data, side)));
-  const startedEmpty = await compare(STARTS, () => inTurn(side => timeStart(join(directory, 'empty'), side)));
-  const count = BLOBS.toLocaleString('en').replaceAll(',', ' ');
-  return [
-    {
-      what: `push of ${count} blobs of 1 KiB, 16 at once`,
-      unit: 'blobs/s',
-      ...combine(tenth, rest, (a, b) => BLOBS / (a + b)),
-    },
-    { what: `start with ${count} blobs`, unit: 'ms', ...started },
-    { what: 'the same, to a start with nothing', unit: 'times', ...combine(started, startedEmpty, divide) },
-    { what: `collection among ${count} blobs`, unit: 'ms', ...collected },
-    { what: 'the same, to one among a tenth', unit: 'times', ...combine(collected, tenthCollected, divide) },
-  ];
-}
+const COUNT = BLOBS.toLocaleString('en').replaceAll(',', ' ');
+
+export const MANY_BLOBS: Benchmark = {
+  rows: [
+    { name: 'push-blobs', what: `push of ${COUNT} blobs of 1 KiB, 16 at once`, unit: 'blobs/s', better: 'higher' },
+    { name: 'collect', what: `collection among ${COUNT} blobs`, unit: 'ms', better: 'lower' },
+    { name: 'collect-growth', what: 'the same, to one among a tenth', unit: 'times', better: 'lower' },
+    { name: 'start-blobs', what: `start with ${COUNT} blobs`, unit: 'ms', better: 'lower' },
+    { name: 'start-growth', what: 'the same, to a start with nothing', unit: 'times', better: 'lower' },
+  ],
+  maxPairs: 1,
+  async prepare({ directory }) {
+    return async pair => {
+      const data = join(directory, `blobs-${pair}`);
+      const tenth = await pushToBoth(data, BLOBS / 10);
+      const tenthCollected = await inTurn(pair, side => timeCollection(data, side));
+      const rest = await pushToBoth(data, BLOBS - BLOBS / 10);
+      const collected = await inTurn(pair, side => timeCollection(data, side));
+      const started = await inTurn(pair, side => timeStarts(data, side));
+      const startedEmpty = await inTurn(pair, side => timeStarts(join(directory, 'empty'), side));
+      return [
+        combine(tenth, rest, (a, b) => BLOBS / (a + b)),
+        collected,
+        combine(collected, tenthCollected, divide),
+        started,
+        combine(started, startedEmpty, divide),
+      ];
+    };
+  },
+};
+
+/** Of a process that has no data yet. */
+export const START: Benchmark = {
+  rows: [
+    { name: 'start', what: 'start with nothing', unit: 'ms', better: 'lower' },
+    { name: 'start-processor', what: 'processor time of a start with nothing', unit: 'ms', better: 'lower' },
+    { name: 'idle-memory', what: 'memory after a start with nothing', unit: 'MiB', better: 'lower' },
+  ],
+  async prepare({ directory }) {
+    return async pair => {
+      const taken = await inTurn(pair, side => measureStart(directory, side));
+      return [pick(taken, 'milliseconds'), pick(taken, 'processor'), pick(taken, 'mebibytes')];
+    };
+  },
+};
 
 /** Seconds that each side takes for its blobs; the images that need most of them come later. */
 async function pushToBoth(directory: string, count: number): Promise<Figures> {
@@ -46,7 +75,7 @@ async function pushToBoth(directory: string, count: number): Promise<Figures> {
   const hosts = stack.adopt(await startHosts(directory), stopPair);
   const client = stack.adopt(createClient(), ({ close }) => close());
   const repository = repositoryIn(hosts, 'bench/blobs');
-  return await inTurn(async side => {
+  return await inTurn(0, async side => {
     const blobs = Array.from({ length: count }, () => createBlob(BYTES));
     await settleDisk();
     const push = () => forEach(blobs, PARALLEL, blob => pushInOne(client, repository[side], blob));
@@ -68,14 +97,23 @@ async function pushImages(client: Client, repository: string, blobs: readonly Ra
   });
 }
 
-/** Milliseconds from the start of the process to its first answer. */
-async function timeStart(directory: string, side: keyof Figures): Promise<number> {
+/** Milliseconds from the start of the process to its first answer: the median. */
+async function timeStarts(directory: string, side: Side): Promise<number> {
+  const starts: number[] = [];
+  while (starts.length < STARTS) starts.push((await measureStart(directory, side)).milliseconds);
+  return median(starts);
+}
+
+async function measureStart(directory: string, side: Side) {
   const start = performance.now();
   const server = await startHost(directory, side);
   await request(`http://${server.address}/v2/`);
   const milliseconds = performance.now() - start;
+  const processor = await readProcessorTime(server);
+  await sleep(IDLE_MS);
+  const mebibytes = await readMemory(server);
   await server.stop();
-  return milliseconds;
+  return { milliseconds, processor, mebibytes };
 }
 
 function combine(a: Figures, b: Figures, work: (a: number, b: number) => number): Figures {

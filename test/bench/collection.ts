@@ -1,13 +1,13 @@
 // The collection of what nobody needs any more, by a process of its own, on data that no server has open.
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { Figures } from './comparison.ts';
+import type { Side } from './comparison.ts';
 import { time } from './load.ts';
 import { findProgram, run } from './processes.ts';
 import { CONFIGS, directoriesIn, VENEER } from './registries.ts';
 
 /** In milliseconds, on the data of one side of the pair in `directory`. */
-export async function timeCollection(directory: string, side: keyof Figures): Promise<number> {
+export async function timeCollection(directory: string, side: Side): Promise<number> {
   const collect = { veneer: collectVeneer, peer: collectPeer }[side];
   return collect(join(directoriesIn(directory)[side], CONFIGS[side]));
 }

@@ -1,82 +1,113 @@
 // Images that are pushed to a registry of our own and pulled from it, and what the requests for their manifests cost.
-import { join } from 'node:path';
+import type { Benchmark, Lab } from './benchmark.ts';
 import { type Client, createClient } from './client.ts';
-import { compare, type Figures, inTurn, type Measure } from './comparison.ts';
+import { inTurn, pick, type Side } from './comparison.ts';
 import { pushImage as pushIndex } from './image.ts';
 import { measureRate, time } from './load.ts';
+import { timeProcessor } from './processor.ts';
 import { measurePulls, settleDisk } from './pulls.ts';
-import { createImage, pullImage, pushImage, type RandomImage } from './random-image.ts';
-import { repositoryIn, startHosts, stopPair } from './registries.ts';
+import { createImage, pullImage, pushImage } from './random-image.ts';
+import { type Pair, repositoryIn, startHosts, stopPair } from './registries.ts';
 import { measureRequests } from './requests.ts';
-import type { Row } from './table.ts';
 
-/** The addresses of the repository that all is pushed to. */
-type Repository = Readonly<Record<keyof Figures, string>>;
-
-const RUNS = 3;
 const PARALLEL = 8;
 const LARGE_MIB = 100;
-const LARGE_RUNS = 7;
-const SMALL = [
-  { name: '1 KiB', layerBytes: 1024, pushes: 200, pullsOfEach: 3 },
-  { name: '1 MiB', layerBytes: 2 ** 20, pushes: 40, pullsOfEach: 3 },
+
+interface SmallImages {
+  readonly name: string;
+  readonly size: string;
+  readonly layerBytes: number;
+  readonly pushes: number;
+  readonly pullsOfEach: number;
+}
+
+interface Hosts {
+  readonly servers: Pair;
+  /** The addresses of the repository that all is pushed to. */
+  readonly repository: Readonly<Record<Side, string>>;
+  readonly client: Client;
+}
+
+/** Each pair of new images. */
+function smallImages({ name, size, layerBytes, pushes, pullsOfEach }: SmallImages): Benchmark {
+  return {
+    rows: [
+      { name: `push-${name}`, what: `pushes of images of ${size}, 8 at once`, unit: 'images/s', better: 'higher' },
+      { name: `pull-${name}`, what: `pulls of images of ${size}, 8 at once`, unit: 'images/s', better: 'higher' },
+    ],
+    async prepare(lab) {
+      const { client, repository } = await startLab(lab);
+      return async pair => {
+        const images = Array.from({ length: pushes }, () => createImage(layerBytes));
+        const pulls = Array.from({ length: pullsOfEach }, () => images).flat();
+        return [
+          await inSettledTurn(pair, side =>
+            measureRate(images, PARALLEL, image => pushImage(client, repository[side], image)),
+          ),
+          await inTurn(pair, side => measureRate(pulls, PARALLEL, image => pullImage(client, repository[side], image))),
+        ];
+      };
+    },
+  };
+}
+
+const largeImage: Benchmark = {
+  rows: [
+    { name: 'push-100m', what: 'push of an image of 100 MiB, one client', unit: 'MiB/s', better: 'higher' },
+    { name: 'push-100m-processor', what: 'processor time of that push', unit: 'ms', better: 'lower' },
+    { name: 'pull-100m', what: 'pull of an image of 100 MiB, one client', unit: 'MiB/s', better: 'higher' },
+  ],
+  async prepare(lab) {
+    const { client, repository, servers } = await startLab(lab);
+    return async pair => {
+      const image = createImage(LARGE_MIB * 2 ** 20);
+      const blob = `blobs/${image.layers[0]?.digest}`;
+      const pushed = await inSettledTurn(pair, async side => {
+        const push = () => time(() => pushImage(client, repository[side], image));
+        const { result, milliseconds } = await timeProcessor(servers[side], push);
+        return { rate: (LARGE_MIB * 1000) / result, processor: milliseconds };
+      });
+      const pulled = await inSettledTurn(pair, side => measurePulls(servers[side], `${repository[side]}/${blob}`));
+      return [pick(pushed, 'rate'), pick(pushed, 'processor'), pick(pulled, 'rate')];
+    };
+  },
+};
+
+const manifests: Benchmark = {
+  rows: [
+    { name: 'hosted-tag', what: 'hosted manifest by tag', unit: 'requests/s', better: 'higher' },
+    { name: 'hosted-digest', what: 'hosted manifest by digest', unit: 'requests/s', better: 'higher' },
+  ],
+  async prepare(lab) {
+    const { servers, repository } = await startLab(lab);
+    const index = await pushIndex(repository.peer, '1');
+    await pushIndex(repository.veneer, '1');
+    return async pair => {
+      const measure = async (reference: string) => {
+        const url = (side: Side) => `${repository[side]}/manifests/${reference}`;
+        return pick(await inTurn(pair, side => measureRequests(servers[side], url(side))), 'rate');
+      };
+      return [await measure('1'), await measure(index)];
+    };
+  },
+};
+
+export const HOSTED: readonly Benchmark[] = [
+  smallImages({ name: '1k', size: '1 KiB', layerBytes: 1024, pushes: 200, pullsOfEach: 3 }),
+  smallImages({ name: '1m', size: '1 MiB', layerBytes: 2 ** 20, pushes: 40, pullsOfEach: 3 }),
+  largeImage,
+  manifests,
 ];
 
-export async function measureHosted(directory: string): Promise<readonly Row[]> {
-  await using stack = new AsyncDisposableStack();
-  const hosts = stack.adopt(await startHosts(join(directory, 'hosted')), stopPair);
+async function startLab({ directory, stack }: Lab): Promise<Hosts> {
+  const servers = stack.adopt(await startHosts(directory), stopPair);
   const client = stack.adopt(createClient(), ({ close }) => close());
-  const repository = repositoryIn(hosts, 'bench/pushed');
-  const rows: Row[] = [];
-  for (const images of SMALL) rows.push(...(await measureSmall(client, repository, images)));
-  return [...rows, ...(await measureLarge(client, repository)), ...(await measureManifests(repository))];
-}
-
-async function measureSmall(client: Client, repository: Repository, { name, layerBytes, ...count }: (typeof SMALL)[0]) {
-  let pushed: readonly RandomImage[] = [];
-  const push: Measure = () => {
-    pushed = Array.from({ length: count.pushes }, () => createImage(layerBytes));
-    return inSettledTurn(side => measureRate(pushed, PARALLEL, image => pushImage(client, repository[side], image)));
-  };
-  const pull: Measure = () => {
-    const pulls = Array.from({ length: count.pullsOfEach }, () => pushed).flat();
-    return inTurn(side => measureRate(pulls, PARALLEL, image => pullImage(client, repository[side], image)));
-  };
-  return [
-    { what: `pushes of images of ${name}, 8 at once`, unit: 'images/s', ...(await compare(RUNS, push)) },
-    { what: `pulls of images of ${name}, 8 at once`, unit: 'images/s', ...(await compare(RUNS, pull)) },
-  ];
-}
-
-async function measureLarge(client: Client, repository: Repository): Promise<readonly Row[]> {
-  let layer = '';
-  const push: Measure = () => {
-    const image = createImage(LARGE_MIB * 2 ** 20);
-    layer = image.layers[0]?.digest ?? '';
-    return inSettledTurn(
-      async side => LARGE_MIB / ((await time(() => pushImage(client, repository[side], image))) / 1000),
-    );
-  };
-  const pull = () => inSettledTurn(side => measurePulls(`${repository[side]}/blobs/${layer}`));
-  return [
-    { what: 'push of an image of 100 MiB, one client', unit: 'MiB/s', ...(await compare(LARGE_RUNS, push)) },
-    { what: 'pull of an image of 100 MiB, one client', unit: 'MiB/s', ...(await compare(LARGE_RUNS, pull)) },
-  ];
-}
-
-async function measureManifests(repository: Repository): Promise<readonly Row[]> {
-  const index = await pushIndex(repository.peer, '1');
-  await pushIndex(repository.veneer, '1');
-  const measure = (reference: string) => inTurn(side => measureRequests(`${repository[side]}/manifests/${reference}`));
-  return [
-    { what: 'hosted manifest by tag', unit: 'requests/s', ...(await measure('1')) },
-    { what: 'hosted manifest by digest', unit: 'requests/s', ...(await measure(index)) },
-  ];
+  return { servers, client, repository: repositoryIn(servers, 'bench/pushed') };
 }
 
 /** What was written before does not go to the disk on somebody else's time. */
-async function inSettledTurn(measure: (side: keyof Figures) => Promise<number>): Promise<Figures> {
-  return inTurn(async side => {
+async function inSettledTurn<T>(pair: number, measure: (side: Side) => Promise<T>): Promise<Record<Side, T>> {
+  return inTurn(pair, async side => {
     await settleDisk();
     return measure(side);
   });

@@ -1,86 +1,88 @@
 // Pulls of whole images through proxies, as clients do them: the manifest, then its config and its layers, three at a time.
 import { join } from 'node:path';
 import { z } from 'zod';
+import type { Benchmark, Lab } from './benchmark.ts';
 import { type Client, createClient } from './client.ts';
-import { compare, type Figures, inTurn } from './comparison.ts';
+import { inTurn, pick, type Side } from './comparison.ts';
 import { digestOf, encode } from './image.ts';
+import { repositoriesOf, repositoryAt } from './lab.ts';
 import { forEach, time } from './load.ts';
-import type { Server } from './processes.ts';
-import { countTraffic, settleDisk, type Traffic } from './pulls.ts';
+import { countTraffic, settleDisk } from './pulls.ts';
 import { createBlob, createImageOf, pushImage, type RandomImage } from './random-image.ts';
 import { startRuled } from './registries.ts';
-import type { Row } from './table.ts';
-
-export interface ImagesLab {
-  readonly directory: string;
-  readonly upstream: Server;
-  /** Addresses of the repository: of the upstream itself, and through two proxies of it. */
-  readonly direct: string;
-  readonly proxied: Record<keyof Figures, string>;
-}
 
 const LAYERS_MIB = [32, 16, 8, 4, 4];
 const LAYERS_AT_ONCE = 3;
 const PARALLEL = 20;
-const RUNS = 7;
-const MANY_RUNS = 3;
 
-export async function measureImages(lab: ImagesLab): Promise<readonly Row[]> {
-  await using stack = new AsyncDisposableStack();
-  const ruled = stack.adopt(await startRuled(join(lab.directory, 'ruled'), lab.upstream), server => server.stop());
-  const plain = new URL(lab.proxied.veneer);
-  const throughRule = { ...lab.proxied, veneer: `http://${ruled.address}${plain.pathname}` };
-  return [
-    ...(await measureOne('', lab.direct, lab.proxied)),
-    ...(await measureOne(' through a rule', lab.direct, throughRule)),
-    ...(await measureParallel('', lab, lab.proxied)),
-    ...(await measureParallel(' through a rule', lab, throughRule)),
-  ];
+/** Pulled plain by both sides, or by Veneer through a rule for each image. */
+interface How {
+  readonly isRuled: boolean;
 }
 
-type Repositories = Record<keyof Figures, string>;
-
-/** The last image that came cold is the one that is pulled warm. */
-async function measureOne(how: string, direct: string, from: Repositories): Promise<readonly Row[]> {
-  let tag = '';
-  const pull = (side: keyof Figures) => pullTimed(from[side], tag);
-  const cold = await compare(RUNS, async () => {
-    tag = await pushNew(direct);
-    return inTurn(pull);
-  });
-  const warm = await compare(RUNS, () => inTurn(pull));
-  return [
-    { what: `cold pull of an image of 64 MiB${how}, one client`, unit: 'ms', ...cold },
-    { what: `warm pull of an image of 64 MiB${how}, one client`, unit: 'ms', ...warm },
-  ];
-}
-
-async function measureParallel(
-  how: string,
-  { upstream, direct }: ImagesLab,
-  from: Repositories,
-): Promise<readonly Row[]> {
-  const traffic: Record<keyof Figures, Traffic[]> = { veneer: [], peer: [] };
-  const times = await compare(MANY_RUNS, async () => {
-    const tag = await pushNew(direct);
-    return inTurn(async side => {
-      let milliseconds = 0;
-      const pullAll = async () => {
-        milliseconds = await pullTimed(from[side], tag, PARALLEL);
+/** Each pair of a new image: cold, and then warm. */
+function oneClient({ isRuled }: How): Benchmark {
+  const [suffix, how] = isRuled ? ['-rule', ' through a rule'] : ['', ''];
+  const image = `image of 64 MiB${how}, one client`;
+  return {
+    rows: [
+      { name: `cold-image${suffix}`, what: `cold pull of an ${image}`, unit: 'ms', better: 'lower' },
+      { name: `warm-image${suffix}`, what: `warm pull of an ${image}`, unit: 'ms', better: 'lower' },
+    ],
+    async prepare(lab) {
+      const repositories = await findRepositories(lab, { isRuled });
+      const upstream = repositoryAt(await lab.upstream());
+      return async pair => {
+        const tag = await pushNew(upstream);
+        const pull = () => inTurn(pair, side => pullTimed(repositories[side], tag));
+        return [await pull(), await pull()];
       };
-      traffic[side].push(await countTraffic(upstream, pullAll));
-      return milliseconds;
-    });
-  });
-  const most = (key: keyof Traffic) =>
-    inTurn(async side => Math.max(...traffic[side].map(({ [key]: figure }) => figure)));
-  const { veneer, peer } = await most('bytes');
+    },
+  };
+}
+
+function manyClients({ isRuled }: How): Benchmark {
+  const [suffix, how] = isRuled ? ['-rule', ' through a rule'] : ['', ''];
+  const name = `cold-image-${PARALLEL}${suffix}`;
   const what = `${PARALLEL} parallel cold pulls of an image of 64 MiB${how}`;
-  return [
-    { what, unit: 'ms', ...times },
-    { what: `upstream requests for ${what}`, unit: 'requests', ...(await most('requests')) },
-    { what: `upstream bytes for ${what}`, unit: 'MiB', veneer: veneer / 2 ** 20, peer: peer / 2 ** 20 },
-  ];
+  return {
+    rows: [
+      { name, what, unit: 'ms', better: 'lower' },
+      { name: `${name}-requests`, what: `upstream requests for ${what}`, unit: 'requests', better: 'lower' },
+      { name: `${name}-bytes`, what: `upstream bytes for ${what}`, unit: 'MiB', better: 'lower' },
+    ],
+    maxPairs: 3,
+    async prepare(lab) {
+      const repositories = await findRepositories(lab, { isRuled });
+      const upstream = await lab.upstream();
+      return async pair => {
+        const tag = await pushNew(repositoryAt(upstream));
+        const taken = await inTurn(pair, async side => {
+          let milliseconds = 0;
+          const { requests, bytes } = await countTraffic(upstream, async () => {
+            milliseconds = await pullTimed(repositories[side], tag, PARALLEL);
+          });
+          return { milliseconds, requests, mebibytes: bytes / 2 ** 20 };
+        });
+        return [pick(taken, 'milliseconds'), pick(taken, 'requests'), pick(taken, 'mebibytes')];
+      };
+    },
+  };
+}
+
+export const IMAGES: readonly Benchmark[] = [
+  oneClient({ isRuled: false }),
+  oneClient({ isRuled: true }),
+  manyClients({ isRuled: false }),
+  manyClients({ isRuled: true }),
+];
+
+async function findRepositories(lab: Lab, { isRuled }: How): Promise<Record<Side, string>> {
+  const repositories = repositoriesOf(await lab.proxies());
+  if (!isRuled) return repositories;
+  const ruled = await startRuled(join(lab.directory, 'ruled'), await lab.upstream());
+  lab.stack.defer(() => ruled.stop());
+  return { ...repositories, veneer: `http://${ruled.address}${new URL(repositories.veneer).pathname}` };
 }
 
 /** Milliseconds to the last byte of the slowest of clients who have no connection yet and start together. */

@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { createMixedLoad } from '../support/mixed-load.ts';
 import { startRegistry } from '../support/registry.ts';
-import { median } from './comparison.ts';
+import type { Benchmark } from './benchmark.ts';
+import { type Figures, median } from './comparison.ts';
 import { readMemory, readPeakMemory } from './memory.ts';
 import { startServer } from './processes.ts';
 import { CONFIGS, VENEER } from './registries.ts';
-import type { Row } from './table.ts';
 
 const MINUTES = Number(process.env.VENEER_BENCH_MINUTES ?? 6);
 const SETTLED_MINUTES = Math.min(5, MINUTES / 2);
@@ -19,7 +19,30 @@ const PARALLEL = 4;
 const PAUSE_MS = 40;
 
 /** Of a process that has done nothing else. */
-export async function measureMixedLoad(directory: string): Promise<readonly Row[]> {
+export const MIXED_LOAD: Benchmark = {
+  rows: [
+    {
+      name: 'mixed-memory',
+      what: `memory after ${MINUTES} minutes of a mixed load, to that after ${SETTLED_MINUTES}`,
+      unit: 'MiB',
+      better: 'lower',
+      peer: 'itself',
+    },
+    {
+      name: 'mixed-peak',
+      what: `peak memory of ${MINUTES} minutes of a mixed load, to that after ${SETTLED_MINUTES}`,
+      unit: 'MiB',
+      better: 'lower',
+      peer: 'itself',
+    },
+  ],
+  maxPairs: 1,
+  prepare: async ({ directory }) => {
+    return () => measureMixedLoad(directory);
+  },
+};
+
+async function measureMixedLoad(directory: string): Promise<readonly Figures[]> {
   await using stack = new AsyncDisposableStack();
   const registry = stack.adopt(await startRegistry(), ({ close }) => close());
   const folder = join(directory, 'mixed');
@@ -56,20 +79,9 @@ export async function measureMixedLoad(directory: string): Promise<readonly Row[
   }
 
   await Promise.all([sample(), ...Array.from({ length: PARALLEL }, work)]);
-  const what = `${rounds} rounds of a mixed load in ${MINUTES} minutes`;
-  const peak = await readPeakMemory(server);
+  const [veneer, peer] = [median(last), median(settled)];
   return [
-    {
-      what: `memory after ${what}, to that after ${SETTLED_MINUTES}`,
-      unit: 'MiB',
-      veneer: median(last),
-      peer: median(settled),
-    },
-    {
-      what: `peak memory, ${what}, to that after ${SETTLED_MINUTES}`,
-      unit: 'MiB',
-      veneer: peak,
-      peer: median(settled),
-    },
+    { veneer, peer },
+    { veneer: await readPeakMemory(server), peer },
   ];
 }

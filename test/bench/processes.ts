@@ -2,11 +2,14 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants } from 'node:fs';
+import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 const BIN = process.env.VENEER_CLIENTS_BIN ?? '/opt/veneer-clients/bin';
 const START_TIMEOUT_MS = 20_000;
+const PORT_RETRY_MS = 10;
 
 const execute = promisify(execFile);
 
@@ -33,11 +36,16 @@ export function findProgram(name: string): string {
   return path;
 }
 
-/** Starts a server that logs "listening on" and its address. Throws with its output when it ends or is silent instead. */
-export async function startServer({ file, args, env = {} }: Command): Promise<Server> {
+export interface ServerCommand extends Command {
+  /** Of one that does not say where it listens. */
+  readonly port?: number;
+}
+
+/** Starts a server that logs "listening on" and its address, or accepts connections on its port. Throws with its output when it ends or is silent instead. */
+export async function startServer({ file, args, env = {}, port }: ServerCommand): Promise<Server> {
   const child = spawn(file, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   try {
-    const address = await readAddress(child, file);
+    const address = await readAddress(child, { file, port });
     return { address, pid: child.pid ?? 0, capture: () => capture(child), stop: () => stop(child) };
   } catch (error) {
     await stop(child);
@@ -51,7 +59,10 @@ export async function run({ file, args, env = {} }: Command): Promise<string> {
   return stdout;
 }
 
-function readAddress(child: ChildProcess, file: string): Promise<string> {
+function readAddress(
+  child: ChildProcess,
+  { file, port }: { readonly file: string; readonly port: number | undefined },
+): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   let output = '';
   const fail = (what: string) => reject(new Error(`${file} ${what}:\n${output}`));
@@ -61,12 +72,29 @@ function readAddress(child: ChildProcess, file: string): Promise<string> {
     const address = /listening on (?:http:\/\/)?(127\.0\.0\.1:\d+)/.exec(output)?.[1];
     if (address !== undefined) resolve(address);
   });
+  if (port !== undefined) waitForPort(port, promise).then(() => resolve(`127.0.0.1:${port}`), reject);
   child.once('error', reject);
   child.once('exit', () => fail('ended at its start'));
   return promise.finally(() => {
     clearTimeout(timer);
     stopReading();
   });
+}
+
+/** Tries until somebody listens, or until `given` is settled otherwise. */
+async function waitForPort(port: number, given: Promise<unknown>): Promise<void> {
+  let isSettled = false;
+  const settle = () => {
+    isSettled = true;
+  };
+  given.then(settle, settle);
+  while (!isSettled && !(await acceptsConnections(port))) await sleep(PORT_RETRY_MS);
+}
+
+function acceptsConnections(port: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const socket = connect({ host: '127.0.0.1', port }, () => resolve(true)).once('error', () => resolve(false));
+  return promise.finally(() => socket.destroy());
 }
 
 function capture(child: ChildProcess): () => string {

@@ -1,13 +1,24 @@
 // Pulls of one blob by processes of curl, and what they cost the server and its upstream.
 import { findProgram, run, type Server } from './processes.ts';
+import { timeProcessor } from './processor.ts';
 
 const SETTLE_MS = 300;
 
-/** MiB a second that `clients`, who start together, get together in the time of the slowest. */
-export async function measurePulls(url: string, clients = 1): Promise<number> {
-  const pulls = await Promise.all(Array.from({ length: clients }, () => pullBlob(url)));
-  const bytes = pulls.reduce((sum, { size }) => sum + size, 0);
-  return bytes / 2 ** 20 / Math.max(...pulls.map(({ seconds }) => seconds));
+export interface Pulls {
+  /** MiB a second that all clients get together in the time of the slowest. */
+  readonly rate: number;
+  /** Milliseconds of processor time that the server takes for each GiB. */
+  readonly processor: number;
+}
+
+/** By `clients` that start together. */
+export async function measurePulls(server: Server, url: string, clients = 1): Promise<Pulls> {
+  const { result, milliseconds } = await timeProcessor(server, () =>
+    Promise.all(Array.from({ length: clients }, () => pullBlob(url))),
+  );
+  const bytes = result.reduce((sum, { size }) => sum + size, 0);
+  const seconds = Math.max(...result.map(pull => pull.seconds));
+  return { rate: bytes / 2 ** 20 / seconds, processor: milliseconds / (bytes / 2 ** 30) };
 }
 
 /** Writes what earlier pulls left to the disk, or the next one would wait for it. */

@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Figures } from './comparison.ts';
+import type { Side } from './comparison.ts';
 import { findProgram, type Server, startServer } from './processes.ts';
 
 /** Names of files in the directory of a side. */
@@ -33,7 +33,7 @@ export async function startPeer({ directory, proxyOf }: PeerOptions): Promise<Se
 }
 
 /** Veneer and the peer, for the same work. */
-export type Pair = Readonly<Record<keyof Figures, Server>>;
+export type Pair = Readonly<Record<Side, Server>>;
 
 /** Two pull-through proxies of one registry. */
 export async function startProxies(directory: string, { address }: Server): Promise<Pair> {
@@ -64,13 +64,13 @@ export async function startHosts(directory: string): Promise<Pair> {
 }
 
 /** One of them alone. */
-export async function startHost(directory: string, side: keyof Figures): Promise<Server> {
+export async function startHost(directory: string, side: Side): Promise<Server> {
   const start = { veneer: startVeneer, peer: startPeer }[side];
   return start({ directory: directoriesIn(directory)[side] });
 }
 
 /** Of hosts, by the addresses of one repository: http://host:port/v2/name. */
-export function repositoryIn({ veneer, peer }: Pair, name: string): Record<keyof Figures, string> {
+export function repositoryIn({ veneer, peer }: Pair, name: string): Record<Side, string> {
   return { veneer: `http://${veneer.address}/v2/local/${name}`, peer: `http://${peer.address}/v2/${name}` };
 }
 
@@ -79,7 +79,7 @@ export async function stopPair({ veneer, peer }: Pair): Promise<void> {
 }
 
 /** Where each side of a pair has its configuration, and its data in `data`. */
-export function directoriesIn(directory: string): Record<keyof Figures, string> {
+export function directoriesIn(directory: string): Record<Side, string> {
   return { veneer: join(directory, 'veneer'), peer: join(directory, 'peer') };
 }
 

@@ -1,60 +1,106 @@
-// Many streams at once: what a process needs while it sends 200 bodies of 100 MB, of one blob that is arriving, or of many that
-// arrive or are kept.
+// Many streams at once: what a process needs while it sends one blob to 32 clients, or 200 bodies of 100 MB, of one blob that is
+// arriving, or of many that arrive or are kept. Always of processes that have done nothing else.
+import { join } from 'node:path';
+import type { Benchmark, Lab } from './benchmark.ts';
 import { type Client, createClient } from './client.ts';
-import type { Figures } from './comparison.ts';
+import { inTurn, pick, type Side } from './comparison.ts';
 import { pushRandomBlob } from './image.ts';
+import { repositoriesOf, repositoryAt } from './lab.ts';
 import { forEach } from './load.ts';
-import { sampleMemory } from './memory.ts';
-import type { Server } from './processes.ts';
-import { settleDisk } from './pulls.ts';
-import { type Pair, startProxies, stopPair } from './registries.ts';
-import type { Row } from './table.ts';
+import { readPeakMemory, sampleMemory } from './memory.ts';
+import { measurePulls, settleDisk } from './pulls.ts';
+import { startProxies, stopPair } from './registries.ts';
 
-export interface StreamsLab {
-  /** For the data of the proxies. */
-  readonly directory: string;
-  readonly upstream: Server;
-  /** The repository at the upstream. */
-  readonly direct: string;
-  readonly addressesOf: (proxies: Pair) => Record<keyof Figures, string>;
-}
-
+const ONE_BYTES = 256 * 2 ** 20;
+const CLIENTS = 32;
 const STREAMS = 200;
 const BYTES = 100 * 10 ** 6;
-/** How many different blobs the streams are of, in the second row. */
+/** How many different blobs the streams are of, where it is not one. */
 const BLOBS = 10;
 
-/** Of processes that have done nothing else. The digests are of blobs that no proxy has before the cold streams. */
-export async function measureStreams(lab: StreamsLab): Promise<readonly Row[]> {
-  const one = [await pushRandomBlob(lab.direct, BYTES)];
-  const many: string[] = [];
-  for (let at = 0; at < BLOBS; at += 1) many.push(await pushRandomBlob(lab.direct, BYTES));
-  return [
-    ...(await measure('one cold blob', one, lab)),
-    ...(await measure(`${BLOBS} cold blobs`, many, lab)),
-    ...(await measure(`${BLOBS} warm blobs`, many, lab)),
-  ];
-}
+const oneBlob: Benchmark = {
+  rows: [
+    {
+      name: 'memory-cold-32',
+      what: `peak memory, cold blob of 256 MiB, ${CLIENTS} clients`,
+      unit: 'MiB',
+      better: 'lower',
+    },
+    {
+      name: 'memory-warm-32',
+      what: `peak memory, warm blob of 256 MiB, ${CLIENTS} clients`,
+      unit: 'MiB',
+      better: 'lower',
+    },
+  ],
+  maxPairs: 3,
+  async prepare(lab) {
+    const blob = `blobs/${await pushRandomBlob(repositoryAt(await lab.upstream()), ONE_BYTES)}`;
+    return async pair => {
+      const data = join(lab.directory, String(pair));
+      return [await measurePeak(lab, data, blob), await measurePeak(lab, data, blob)];
+    };
+  },
+};
 
 /** On data that the streams of the same blobs left, where there were some. */
-async function measure(what: string, digests: readonly string[], lab: StreamsLab): Promise<readonly Row[]> {
-  const veneer = await measureSide('veneer', digests, lab);
-  const peer = await measureSide('peer', digests, lab);
-  const streams = `${STREAMS} streams of 100 MB, ${what}`;
+async function measurePeak(lab: Lab, data: string, blob: string) {
+  await using stack = new AsyncDisposableStack();
+  const proxies = stack.adopt(await startProxies(data, await lab.upstream()), stopPair);
+  const repositories = repositoriesOf(proxies);
+  return await inTurn(0, async side => {
+    await measurePulls(proxies[side], `${repositories[side]}/${blob}`, CLIENTS);
+    return readPeakMemory(proxies[side]);
+  });
+}
+
+/** `count` blobs that the proxies do not have, and then once more, where that is asked for. */
+function manyStreams(count: number, { andWarm }: { readonly andWarm: boolean }): Benchmark {
+  const blobs = (kind: string) => (count === 1 ? `one ${kind} blob` : `${count} ${kind} blobs`);
+  return {
+    rows: [
+      ...describeStreams(`streams-cold-${count}`, blobs('cold')),
+      ...(andWarm ? describeStreams(`streams-warm-${count}`, blobs('warm')) : []),
+    ],
+    maxPairs: 1,
+    async prepare(lab) {
+      const upstream = repositoryAt(await lab.upstream());
+      const digests: string[] = [];
+      for (let at = 0; at < count; at += 1) digests.push(await pushRandomBlob(upstream, BYTES));
+      return async pair => {
+        const take = async () => {
+          const taken = await inTurn(pair, side => measureSide(lab, side, digests));
+          return [pick(taken, 'peak'), pick(taken, 'growth'), pick(taken, 'seconds')];
+        };
+        return [...(await take()), ...(andWarm ? await take() : [])];
+      };
+    },
+  };
+}
+
+export const STREAMING: readonly Benchmark[] = [
+  oneBlob,
+  manyStreams(1, { andWarm: false }),
+  manyStreams(BLOBS, { andWarm: true }),
+];
+
+function describeStreams(name: string, blobs: string) {
+  const streams = `${STREAMS} streams of 100 MB, ${blobs}`;
+  const better = 'lower' as const;
   return [
-    { what: `peak memory, ${streams}`, unit: 'MiB', veneer: veneer.peak, peer: peer.peak },
-    { what: `memory at the end to the beginning, ${streams}`, unit: '%', veneer: veneer.growth, peer: peer.growth },
-    { what: `time of ${streams}`, unit: 's', veneer: veneer.seconds, peer: peer.seconds },
+    { name: `${name}-memory`, what: `peak memory, ${streams}`, unit: 'MiB', better },
+    { name: `${name}-growth`, what: `memory at the end to the beginning, ${streams}`, unit: '%', better },
+    { name: `${name}-time`, what: `time of ${streams}`, unit: 's', better },
   ];
 }
 
-async function measureSide(side: keyof Figures, digests: readonly string[], lab: StreamsLab) {
+async function measureSide(lab: Lab, side: Side, digests: readonly string[]) {
   await using stack = new AsyncDisposableStack();
-  const directory = `${lab.directory}-${digests.length}-${side}`;
-  const proxies = stack.adopt(await startProxies(directory, lab.upstream), stopPair);
+  const directory = join(lab.directory, side);
+  const proxies = stack.adopt(await startProxies(directory, await lab.upstream()), stopPair);
   const client = stack.adopt(createClient(), ({ close }) => close());
-  const address = lab.addressesOf(proxies)[side];
-  const urls = Array.from({ length: STREAMS }, (_, at) => `${address}/blobs/${digests[at % digests.length]}`);
+  const repository = repositoriesOf(proxies)[side];
+  const urls = Array.from({ length: STREAMS }, (_, at) => `${repository}/blobs/${digests[at % digests.length]}`);
   await settleDisk();
   const start = performance.now();
   const memory = await sampleMemory(proxies[side], () => forEach(urls, STREAMS, url => drain(client, url)));

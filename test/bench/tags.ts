@@ -1,40 +1,60 @@
 // Many tags in one repository: how fast they come in, and what a list of them costs.
-import { join } from 'node:path';
+import type { Benchmark, Lab } from './benchmark.ts';
 import { type Client, createClient } from './client.ts';
-import { compare, inTurn } from './comparison.ts';
+import { inTurn, pick } from './comparison.ts';
 import { digestOf } from './image.ts';
 import { measureRate, time } from './load.ts';
 import { settleDisk } from './pulls.ts';
 import { createImage, pushImage, pushManifest } from './random-image.ts';
 import { repositoryIn, startHosts, stopPair } from './registries.ts';
 import { measureRequests } from './requests.ts';
-import type { Row } from './table.ts';
 
 const TAGS = Array.from({ length: 10_000 }, (_, index) => `build-${String(index).padStart(5, '0')}`);
 const TAGS_OF_REQUEST = 50;
 const PAGE = 1_000;
 const PARALLEL = 8;
-const RUNS = 5;
+const REPOSITORY = 'bench/tags';
 
-export async function measureTags(directory: string): Promise<readonly Row[]> {
-  await using stack = new AsyncDisposableStack();
-  const hosts = stack.adopt(await startHosts(join(directory, 'tags')), stopPair);
-  const client = stack.adopt(createClient(), ({ close }) => close());
-  const repository = repositoryIn(hosts, 'bench/tags');
-  const single = await inTurn(side => pushSingly(client, repository[side]));
-  const together = await pushTogether(client, repositoryIn(hosts, 'bench/together').veneer);
-  const list = () => inTurn(side => time(() => listAll(client, repository[side])));
-  const page = `tags/list?n=100&last=${TAGS[TAGS.length / 2]}`;
-  return [
-    { what: 'push of 10 000 tags, one a request', unit: 'tags/s', ...single },
-    { what: 'push of 10 000 tags, 50 a request', unit: 'tags/s', veneer: together, peer: single.peer },
-    { what: 'list of 10 000 tags, 1000 a page', unit: 'ms', ...(await compare(RUNS, list)) },
-    {
-      what: '100 tags from the middle of 10 000',
-      unit: 'requests/s',
-      ...(await inTurn(side => measureRequests(`${repository[side]}/${page}`))),
-    },
-  ];
+const pushes: Benchmark = {
+  rows: [
+    { name: 'push-tags', what: 'push of 10 000 tags, one a request', unit: 'tags/s', better: 'higher' },
+    { name: 'push-tags-together', what: 'push of 10 000 tags, 50 a request', unit: 'tags/s', better: 'higher' },
+  ],
+  maxPairs: 1,
+  async prepare(lab) {
+    const { client, hosts } = await startLab(lab);
+    const repository = repositoryIn(hosts, REPOSITORY);
+    return async pair => {
+      const single = await inTurn(pair, side => pushSingly(client, repository[side]));
+      const together = await pushTogether(client, repositoryIn(hosts, 'bench/together').veneer);
+      return [single, { veneer: together, peer: single.peer }];
+    };
+  },
+};
+
+const lists: Benchmark = {
+  rows: [
+    { name: 'list-tags', what: 'list of 10 000 tags, 1000 a page', unit: 'ms', better: 'lower' },
+    { name: 'list-tags-middle', what: '100 tags from the middle of 10 000', unit: 'requests/s', better: 'higher' },
+  ],
+  async prepare(lab) {
+    const { client, hosts } = await startLab(lab);
+    const repository = repositoryIn(hosts, REPOSITORY);
+    await inTurn(0, side => pushSingly(client, repository[side]));
+    const page = `tags/list?n=100&last=${TAGS[TAGS.length / 2]}`;
+    return async pair => {
+      const list = await inTurn(pair, side => time(() => listAll(client, repository[side])));
+      const middle = await inTurn(pair, side => measureRequests(hosts[side], `${repository[side]}/${page}`));
+      return [list, pick(middle, 'rate')];
+    };
+  },
+};
+
+export const TAG_LISTS: readonly Benchmark[] = [pushes, lists];
+
+async function startLab({ directory, stack }: Lab) {
+  const hosts = stack.adopt(await startHosts(directory), stopPair);
+  return { hosts, client: stack.adopt(createClient(), ({ close }) => close()) };
 }
 
 /** Tags a second, for one manifest. */

@@ -1,0 +1,23 @@
+// The rows of the table. A new one: a benchmark in a file of its own or beside its like, its line here, and one in docs/benchmarks.md.
+import { AUGMENTATION } from './augmentation.ts';
+import type { Benchmark } from './benchmark.ts';
+import { MANY_BLOBS, START } from './blobs.ts';
+import { HOSTED } from './hosted.ts';
+import { IMAGES } from './images.ts';
+import { MIXED_LOAD } from './mixed.ts';
+import { PROXIED } from './proxied.ts';
+import { STREAMING } from './streams.ts';
+import { TAG_LISTS } from './tags.ts';
+
+/** In the order in which they are measured and told. */
+export const BENCHMARKS: readonly Benchmark[] = [
+  ...PROXIED,
+  ...IMAGES,
+  ...STREAMING,
+  AUGMENTATION,
+  ...HOSTED,
+  ...TAG_LISTS,
+  START,
+  MANY_BLOBS,
+  MIXED_LOAD,
+];

@@ -1,0 +1,182 @@
+// One manifest and large blobs: of an upstream, and through Veneer and other proxies of it.
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Benchmark, Lab, Row } from './benchmark.ts';
+import { type Figures, inTurn, pick, type Side } from './comparison.ts';
+import { pushImage, pushRandomBlob } from './image.ts';
+import { repositoriesOf, repositoryAt } from './lab.ts';
+import { startNginx } from './nginx.ts';
+import { type Server, startServer } from './processes.ts';
+import { countTransfers, measurePulls, type Pulls, settleDisk } from './pulls.ts';
+import { measureRequests, request } from './requests.ts';
+
+const WARM_BYTES = 256 * 2 ** 20;
+const COLD_BYTES = 128 * 2 ** 20;
+const MANY = 20;
+
+/** What is measured on each side: the server, and the address of its repository. */
+type Sides = Readonly<Record<Side, { readonly server: Server; readonly repository: string }>>;
+
+/** Which servers are compared. */
+type Choose = (lab: Lab) => Promise<Sides>;
+
+/** Veneer, which keeps what it pulled, beside a registry that has it. */
+const besideUpstream: Choose = async lab => {
+  const upstream = await lab.upstream();
+  return { ...(await besideProxy(lab)), peer: { server: upstream, repository: repositoryAt(upstream) } };
+};
+
+const besideProxy: Choose = async lab => {
+  const proxies = await lab.proxies();
+  const { veneer, peer } = repositoriesOf(proxies);
+  return {
+    veneer: { server: proxies.veneer, repository: veneer },
+    peer: { server: proxies.peer, repository: peer },
+  };
+};
+
+const besideNginx: Choose = async lab => {
+  const nginx = await startNginx(join(lab.directory, 'nginx'), await lab.upstream());
+  lab.stack.defer(() => nginx.stop());
+  return { ...(await besideProxy(lab)), peer: { server: nginx, repository: repositoryAt(nginx) } };
+};
+
+const warmManifest: Benchmark = {
+  rows: [
+    { name: 'warm-manifest', what: 'warm manifest by digest', unit: 'requests/s', better: 'higher' },
+    { name: 'warm-manifest-processor', what: 'processor time of a request for it', unit: 'µs', better: 'lower' },
+  ],
+  async prepare(lab) {
+    const sides = await besideUpstream(lab);
+    const index = await pushImage(sides.peer.repository, 'warm');
+    return async pair => {
+      const taken = await inTurn(pair, side => {
+        const { server, repository } = sides[side];
+        return measureRequests(server, `${repository}/manifests/${index}`);
+      });
+      return [pick(taken, 'rate'), pick(taken, 'processor')];
+    };
+  },
+};
+
+/** Veneer beside what Node and hono can do at most, a body of the same size. */
+const bareManifest: Benchmark = {
+  rows: [
+    {
+      name: 'warm-manifest-bare',
+      what: 'warm manifest by digest',
+      unit: 'requests/s',
+      better: 'higher',
+      peer: 'bare server',
+    },
+  ],
+  async prepare(lab) {
+    const { veneer, peer } = await besideUpstream(lab);
+    const url = `${veneer.repository}/manifests/${await pushImage(peer.repository, 'bare')}`;
+    const { byteLength } = await (await request(url)).bytes();
+    const file = fileURLToPath(new URL('bare.ts', import.meta.url));
+    const bare = await startServer({ file: process.execPath, args: [file, String(byteLength)] });
+    lab.stack.defer(() => bare.stop());
+    const servers = { veneer: veneer.server, peer: bare };
+    const urls = { veneer: url, peer: `http://${bare.address}/v2/app/manifests/1` };
+    return async pair => [pick(await inTurn(pair, side => measureRequests(servers[side], urls[side])), 'rate')];
+  },
+};
+
+function warmBlob(choose: Choose, pullers: Pullers): Benchmark {
+  return {
+    rows: describePulls('warm', 'warm blob of 256 MiB', pullers),
+    async prepare(lab) {
+      const sides = await choose(lab);
+      const blob = await pushRandomBlob(repositoryAt(await lab.upstream()), WARM_BYTES);
+      await inTurn(0, pullFrom(sides, blob, 1));
+      await settleDisk();
+      return async pair => figuresOf(await inTurn(pair, pullFrom(sides, blob, pullers.clients)));
+    },
+  };
+}
+
+/** Each pair of a blob that no proxy has. */
+function coldBlob(choose: Choose, pullers: Pullers): Benchmark {
+  return {
+    rows: describePulls('cold', 'cold blob of 128 MiB', pullers),
+    async prepare(lab) {
+      const sides = await choose(lab);
+      const upstream = repositoryAt(await lab.upstream());
+      return async pair => {
+        const blob = await pushRandomBlob(upstream, COLD_BYTES);
+        const pull = pullFrom(sides, blob, pullers.clients);
+        const taken = await inTurn(pair, async side => {
+          await settleDisk();
+          return pull(side);
+        });
+        return figuresOf(taken);
+      };
+    },
+  };
+}
+
+const coldTransfers: Benchmark = {
+  rows: [
+    {
+      name: 'cold-blob-transfers',
+      what: `upstream transfers of a cold blob for ${MANY} clients`,
+      unit: 'transfers',
+      better: 'lower',
+    },
+  ],
+  maxPairs: 3,
+  async prepare(lab) {
+    const sides = await besideProxy(lab);
+    const upstream = await lab.upstream();
+    return async pair => {
+      const blob = await pushRandomBlob(repositoryAt(upstream), COLD_BYTES);
+      const pull = pullFrom(sides, blob, MANY);
+      return [await inTurn(pair, side => countTransfers(upstream, blob, () => pull(side)))];
+    };
+  },
+};
+
+export const PROXIED: readonly Benchmark[] = [
+  warmManifest,
+  bareManifest,
+  warmBlob(besideUpstream, { clients: 1 }),
+  warmBlob(besideUpstream, { clients: 8 }),
+  warmBlob(besideNginx, { clients: 1, peer: 'nginx' }),
+  warmBlob(besideNginx, { clients: 8, peer: 'nginx' }),
+  coldBlob(besideProxy, { clients: 1 }),
+  coldBlob(besideProxy, { clients: MANY }),
+  coldBlob(besideNginx, { clients: 1, peer: 'nginx' }),
+  coldBlob(besideNginx, { clients: MANY, peer: 'nginx' }),
+  coldTransfers,
+];
+
+interface Pullers {
+  readonly clients: number;
+  readonly peer?: string;
+}
+
+/** The rows of `figuresOf`. */
+function describePulls(kind: string, what: string, { clients, peer }: Pullers): readonly Row[] {
+  const name = `${kind}-blob-${clients}${peer ? `-${peer}` : ''}`;
+  const from = `${what}, ${clients === 1 ? 'one client' : `${clients} clients`}`;
+  const beside = peer ? { peer } : {};
+  return [
+    { name, what: from, unit: 'MiB/s', better: 'higher', ...beside },
+    {
+      name: `${name}-processor`,
+      what: `processor time of a GiB of ${from}`,
+      unit: 'ms',
+      better: 'lower',
+      ...beside,
+    },
+  ];
+}
+
+function pullFrom(sides: Sides, digest: string, clients: number): (side: Side) => Promise<Pulls> {
+  return side => measurePulls(sides[side].server, `${sides[side].repository}/blobs/${digest}`, clients);
+}
+
+function figuresOf(taken: Record<Side, Pulls>): readonly Figures[] {
+  return [pick(taken, 'rate'), pick(taken, 'processor')];
+}
