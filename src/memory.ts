@@ -69,7 +69,7 @@ export function mostBytes(limitBytes: number): number {
 export function createMemory(maxBytes = DEFAULT_BYTES, now = () => performance.now()): Memory {
   const maxEntryBytes = Math.floor(maxBytes / MIN_ENTRIES);
   const fresh = createOrder(maxBytes * FRESH_PART);
-  const proven = createOrder(maxBytes * (1 - FRESH_PART));
+  const frequent = createOrder(maxBytes * (1 - FRESH_PART));
 
   function createOrder(maxSize: number): Order {
     return new LRUCache({
@@ -84,11 +84,11 @@ export function createMemory(maxBytes = DEFAULT_BYTES, now = () => performance.n
   }
 
   /** Entries that were hit are not displaced by one-time entries. */
-  function prove(entry: Entry, entries: Map<string, unknown>): void {
+  function promote(entry: Entry, entries: Map<string, unknown>): void {
     const ttl = fresh.getRemainingTTL(entry);
     fresh.delete(entry);
-    entry.order = proven;
-    proven.set(entry, entries, { size: entry.size, ...(Number.isFinite(ttl) && { ttl }) });
+    entry.order = frequent;
+    frequent.set(entry, entries, { size: entry.size, ...(Number.isFinite(ttl) && { ttl }) });
   }
 
   function openCache<V extends Value>({ weigh: weighOne = weigh }: CacheOptions<V> = {}): Cache<V> {
@@ -104,7 +104,7 @@ export function createMemory(maxBytes = DEFAULT_BYTES, now = () => performance.n
       get(key) {
         const entry = entries.get(key);
         if (!entry?.order.get(entry)) return undefined;
-        if (entry.order === fresh && now() - entry.since > FRESH_MS) prove(entry, entries);
+        if (entry.order === fresh && now() - entry.since > FRESH_MS) promote(entry, entries);
         return entry.value;
       },
       has(key) {
@@ -127,7 +127,7 @@ export function createMemory(maxBytes = DEFAULT_BYTES, now = () => performance.n
     openCache,
     maxBytes,
     get bytes() {
-      return fresh.calculatedSize + proven.calculatedSize;
+      return fresh.calculatedSize + frequent.calculatedSize;
     },
   };
 }

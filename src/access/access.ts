@@ -22,7 +22,7 @@ export interface Access {
    * Whether the caller that was known like this a while ago has the right today: a user who was removed, or an access token that
    * has expired, has what anyone has; a user of an OIDC issuer has the groups of the last token. Throws UNAVAILABLE while the users cannot be read.
    */
-  mayStill(holder: Holder, right: Right, repository: string): Promise<boolean>;
+  mayStill(holder: TokenHolder, right: Right, repository: string): Promise<boolean>;
   /** Throws MissingRight: UNAUTHORIZED where other credentials could help, else DENIED. */
   requireRight(caller: Caller, right: Right, repository: string): void;
   /** Whether the caller may administer Veneer, which no right to repositories includes. */
@@ -149,7 +149,7 @@ interface FromNetworks {
 }
 
 /** What is recorded of a caller, so that its rights can be looked at later. */
-export interface Holder {
+export interface TokenHolder {
   /** See subjectOf. */
   readonly subject: string;
   readonly networks?: readonly string[] | undefined;

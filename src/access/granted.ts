@@ -13,10 +13,10 @@ import {
   createUnconfiguredAccess,
   describeCaller,
   type Grant,
-  type Holder,
   MissingRight,
   OIDC_PREFIX,
   subjectOf,
+  type TokenHolder,
   type TokenIssuer,
 } from './access.ts';
 import { type AccessToken, createAccessTokens, isAccessToken } from './access-token.ts';
@@ -170,7 +170,7 @@ async function createGrantedAccess({
     bearer,
     isAllowed,
     recognizes: secret => isAccessToken(secret) || issuer?.recognizes(secret) === true,
-    mayStill: async ({ subject, networks }: Holder, verb, repository) =>
+    mayStill: async ({ subject, networks }: TokenHolder, verb, repository) =>
       isAllowed({ ...ANONYMOUS, networks }, verb, repository) || isAllowed(await findCaller(subject), verb, repository),
     authenticate: async ({ authorization, address = '' }) =>
       withNetworks(await identify(authorization, address), address),
@@ -232,24 +232,24 @@ function isFinal(caller: Caller, right: Right, repository: string): boolean {
 /** Every fault of the grants, with its place in the configuration. */
 function findGrantFaults({ grants, htpasswd, oidc }: AccessOptions): readonly string[] {
   return grants.flatMap(({ users = [], groups = [], networks = [], repositories }, index) => {
-    const place = `access.grants.${index}`;
+    const path = `access.grants.${index}`;
     const [ofIssuer, ofFile] = [true, false].map(isOfIssuer =>
       users.some(user => user.startsWith(OIDC_PREFIX) === isOfIssuer),
     );
     const networkFaults = networks.flatMap((network, at) => {
       const fault = findNetworkFault(network);
-      return fault === undefined ? [] : [`${place}.networks.${at}: ${fault}`];
+      return fault === undefined ? [] : [`${path}.networks.${at}: ${fault}`];
     });
     const patternFaults = repositories.flatMap((pattern, at) => {
       const fault = findPatternFault(pattern);
-      return fault === undefined ? [] : [`${place}.repositories.${at}: ${fault}`];
+      return fault === undefined ? [] : [`${path}.repositories.${at}: ${fault}`];
     });
-    const lacks = [
-      ...(ofFile && htpasswd === undefined ? [`${place}.users: there are no users without access.htpasswd`] : []),
-      ...(ofIssuer && !oidc ? [`${place}.users: names with ${OIDC_PREFIX} need access.oidc`] : []),
-      ...(groups.length > 0 && !oidc ? [`${place}.groups: there are no groups without access.oidc`] : []),
+    const missing = [
+      ...(ofFile && htpasswd === undefined ? [`${path}.users: there are no users without access.htpasswd`] : []),
+      ...(ofIssuer && !oidc ? [`${path}.users: names with ${OIDC_PREFIX} need access.oidc`] : []),
+      ...(groups.length > 0 && !oidc ? [`${path}.groups: there are no groups without access.oidc`] : []),
     ];
-    return [...lacks, ...networkFaults, ...patternFaults];
+    return [...missing, ...networkFaults, ...patternFaults];
   });
 }
 

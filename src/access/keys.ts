@@ -24,11 +24,11 @@ export async function loadSigningKey(path: string): Promise<SigningKey> {
 }
 
 /** Parses a private key as PEM or JWK; `place` is used in error messages. Throws AccessFault. */
-export function parseSigningKey(text: string, place: string): SigningKey {
+export function parseSigningKey(text: string, source: string): SigningKey {
   const privateKey = readKey(text);
   const algorithm = privateKey && algorithmOf(privateKey);
   if (privateKey && algorithm) return { algorithm, privateKey, publicKey: createPublicKey(privateKey) };
-  throw new AccessFault([`${place}: expected a private key, Ed25519 or P-256, as PEM or JWK`]);
+  throw new AccessFault([`${source}: expected a private key, Ed25519 or P-256, as PEM or JWK`]);
 }
 
 function makeKey(): string {

@@ -59,21 +59,21 @@ export function createPasswords({
     try {
       return [...ofNetwork, (isUser ? guesses.ofUser : guesses.ofNobody).begin(`${network.name} ${username}`)];
     } catch (error) {
-      for (const guess of ofNetwork) guess.forgive();
+      for (const guess of ofNetwork) guess.confirm();
       throw error;
     }
   }
 
   /** A refusal because of overload does not count as a wrong password. */
   async function compare(begun: readonly Guess[], comparison: Promise<boolean>): Promise<boolean> {
-    const forgive = () => {
-      for (const guess of begun) guess.forgive();
+    const confirm = () => {
+      for (const guess of begun) guess.confirm();
     };
     const isRight = await comparison.catch(error => {
-      forgive();
+      confirm();
       throw error;
     });
-    if (isRight) forgive();
+    if (isRight) confirm();
     return isRight;
   }
 
@@ -123,7 +123,7 @@ interface Attempts {
 
 interface Guess {
   /** The guess was right. */
-  readonly forgive: () => void;
+  readonly confirm: () => void;
 }
 
 /** More than one thread can compare in a minute at the lowest cost: counts are not evicted. */
@@ -164,7 +164,7 @@ export function createAttempts({
       }
       add(key, 1);
       return {
-        forgive() {
+        confirm() {
           if (counts.has(key)) add(key, -1);
         },
       };

@@ -41,8 +41,8 @@ export function createCallerRateLimiter({ anonymous, known }: CallerRates, count
       const { key, isKnown } = accountOf(requester);
       const [limiter, rate] = isKnown ? [limiters.known, known] : [limiters.anonymous, anonymous];
       if (!limiter || !rate) return;
-      const tell = (state: RateLimiterRes) => requester.onCounted?.(describeState(counted, rate, state));
-      await consume(counted, { limiter, rate, key, isKnown, count, tell });
+      const onState = (state: RateLimiterRes) => requester.onCounted?.(describeState(counted, rate, state));
+      await consume(counted, { limiter, rate, key, isKnown, count, onState });
     },
     async refund(requester, count) {
       if (requester.caller.kind === 'local') return;
@@ -97,7 +97,7 @@ interface Consumption {
   readonly key: string;
   readonly isKnown: boolean;
   readonly count: number;
-  readonly tell: (state: RateLimiterRes) => void;
+  readonly onState: (state: RateLimiterRes) => void;
 }
 
 function describeState({ what }: Counted, { count, perMs }: Rate, state: RateLimiterRes): RateState {
@@ -108,16 +108,16 @@ function describeState({ what }: Counted, { count, perMs }: Rate, state: RateLim
   };
 }
 
-async function consume(counted: Counted, { limiter, rate, key, isKnown, count, tell }: Consumption): Promise<void> {
+async function consume(counted: Counted, { limiter, rate, key, isKnown, count, onState }: Consumption): Promise<void> {
   const { rates, accounts } = limiter;
   accounts.set(key, true);
   const before = await rates.get(key);
   try {
-    tell(await rates.consume(key, count));
+    onState(await rates.consume(key, count));
   } catch (error) {
     if (!(error instanceof RateLimiterRes)) throw error;
     // What was refused is not to be waited for as well.
-    tell(await rates.reward(key, count));
+    onState(await rates.reward(key, count));
     const used = before?.consumedPoints ?? 0;
     const { what, units } = counted;
     const limit = `${rate.count} ${units} in ${Math.ceil(rate.perMs / 1000)} seconds`;

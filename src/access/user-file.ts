@@ -77,15 +77,15 @@ const MAX_BYTES = 1024 * 1024;
 /** Empty lines and those that begin with # are ignored. Throws AccessFault with the line number of every error; never quotes a line. */
 export function parseHtpasswd(text: string, path: string): UserHashes {
   if (text.length > MAX_BYTES) throw new AccessFault([`${path} is larger than ${MAX_BYTES} bytes`]);
-  const lines = text.split(/\r?\n/).map((line, index) => ({ line, place: `${path}:${index + 1}` }));
+  const lines = text.split(/\r?\n/).map((line, index) => ({ line, location: `${path}:${index + 1}` }));
   const entries = lines.filter(({ line }) => line.trim() !== '' && !line.startsWith('#'));
   const hashes = new Map<string, string>();
   const faults: string[] = [];
-  for (const { line, place } of entries) {
+  for (const { line, location } of entries) {
     const { name, hash } = splitLine(line);
     const fault = hashes.has(name) ? 'duplicate user' : findFault(name, hash);
     if (fault === undefined) hashes.set(name, hash);
-    else faults.push(`${place}: ${fault}`);
+    else faults.push(`${location}: ${fault}`);
   }
   if (faults.length > 0) throw new AccessFault(faults);
   return hashes;

@@ -276,7 +276,7 @@ async function openAll(
     sealed: passThrough?.sealed,
     own,
     nameRegistry: registry => pulling.upstreams.get(registry).name,
-    listNotes: async () => [clock.findDoubt(), await reserve.findNote()].filter(note => note !== undefined),
+    listNotes: async () => [clock.findJump(), await reserve.findNote()].filter(note => note !== undefined),
     ...{ checkReady, listFaults },
     listTroubles: () => [
       ...(isDraining ? [STOPPING] : []),
@@ -331,7 +331,7 @@ function builderProblem({ backend }: Capabilities): Trouble {
 function openClock({ config, log, now, uptimeMs = now && (() => now().getTime()) }: AppDeps): Promise<Clock> {
   return createClock({
     ...{ directory: config.dataDir, now, uptimeMs },
-    onDoubt: jump => log.warn(jump),
+    onJump: jump => log.warn(jump),
     onTrust: () => log.info('the clock is trusted again: expired data is deleted as usual'),
   });
 }

@@ -85,7 +85,7 @@ export async function createCaching(deps: {
 
   const content = createCountedStore({
     ...{ content: diskStore, usage, times, now },
-    onKept: () => housekeeping.check(),
+    onStored: () => housekeeping.check(),
     onFull: bytes => housekeeping.makeRoom(bytes),
   });
   const isPinned = pin.length === 0 ? async () => false : createHolderTest(links, createNameTest(pin));
@@ -105,7 +105,7 @@ export async function createCaching(deps: {
   return {
     ...{ content, links, usage },
     stored: { of: 'cache', directory, verify: diskStore.verify },
-    createAdmin: all => createCacheAdmin({ usage, kept: all, links, evict, budget, pin, deleteBy, counted, service }),
+    createAdmin: all => createCacheAdmin({ usage, stores: all, links, evict, budget, pin, deleteBy, counted, service }),
     sweep: housekeeping.sweep,
     async close() {
       await housekeeping.close();
@@ -132,7 +132,7 @@ async function openHere(config: Config, log: Logger) {
   opened.defer(() => reserve.close());
   const records = createReservedStore(createSqliteStore({ path: join(config.dataDir, 'records.db') }), reserve);
   opened.defer(() => records.close());
-  const clock = await createClock({ directory: config.dataDir, onDoubt: jump => log.warn(jump) });
+  const clock = await createClock({ directory: config.dataDir, onJump: jump => log.warn(jump) });
   opened.defer(() => clock.close());
   const caching = await createCaching({
     ...{ config, log, records, clock, memory: createMemory(config.memoryBytes), isServing: false },

@@ -32,7 +32,7 @@ export function findRepairTarget({ dataDir, hosted }: Config) {
 async function openHere({ dataDir, memoryBytes, hosted, events: { endpoints } }: Config, log: Logger) {
   const reserve = createReserve(dataDir);
   const records = createReservedStore(createSqliteStore({ path: join(dataDir, 'records.db') }), reserve);
-  const clock = await createClock({ directory: dataDir, onDoubt: jump => log.warn(jump) });
+  const clock = await createClock({ directory: dataDir, onJump: jump => log.warn(jump) });
   const events = createEvents({ endpoints, records, log });
   const directory = contentFolder(dataDir, 'hosted');
   const content = await createDiskStore({ directory });

@@ -172,7 +172,7 @@ function createRecipeLayer(
   };
   const images = createRecipeImages(records, builds);
   const withRecipes = createWithRecipes({
-    ...{ recipes, builds, images, logAddress, memory, now, hold: observer.timeWait },
+    ...{ recipes, builds, images, logAddress, memory, now, timeWait: observer.timeWait },
     startRecipe: async (match, target) => (await building).startRecipe(match, target),
     policy: { holdMs: hold.pullMs, failureMemoryMs },
     onRenewalFailed: (image, error) =>

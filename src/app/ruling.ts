@@ -8,7 +8,7 @@ import { createWithRules, type WithRules } from '../pull/rules/ruled-registry.ts
 import { createDerivedDigests, type DerivedDigests } from '../rules/derived-digests.ts';
 import { takeFingerprint } from '../rules/layers/fingerprint.ts';
 import type { LeaseRuleLayers, RuleLayerStore } from '../rules/layers/layer-store.ts';
-import { createKeptReads, createLocalLayers, type LocalLayers } from '../rules/layers/local-layers.ts';
+import { createLocalLayers, createReadCache, type LocalLayers } from '../rules/layers/local-layers.ts';
 import { RuleFaults, type RulesSource } from '../rules/reload/config-watcher.ts';
 import { createOpenRules } from '../rules/reload/open-rules.ts';
 import { createRuleReloader, type RuleReloader } from '../rules/reload/reloader.ts';
@@ -90,12 +90,12 @@ function openLocalLayers({ config, log, now, layerStore }: RulingDeps): LocalLay
 async function openRules(deps: RulingDeps, localLayers: LocalLayers): Promise<RuleReloader> {
   const { config, log, now, records, layerStore, describeRemote, reread } = deps;
   const { attestations } = config;
-  const keptReads = createKeptReads({ records, layerStore, now });
+  const readCache = createReadCache({ records, layerStore, now });
   try {
     return await createRuleReloader({
       rules: config.rules,
       source: reread && createSource(deps, reread),
-      openRules: createOpenRules({ localLayers, keptReads, layerStore, describeRemote, attestations }),
+      openRules: createOpenRules({ localLayers, readCache, layerStore, describeRemote, attestations }),
       ...{ localLayers, layerStore, now },
       onChanged: rules => log.info({ rules: namesOf(rules) }, 'the rules have changed'),
       onFaulty: faults => log.error({ faults }, 'the changed rules have errors: the previous ones stay active'),

@@ -89,7 +89,7 @@ export function createScrubbing({
   if (everyMs === undefined) return undefined;
   const cursors = createCollection({ store: records, name: 'scrub', schema: cursorSchema });
   return startScrubber({
-    ...{ kept: stores, everyMs, bytesPerSecond },
+    ...{ stores, everyMs, bytesPerSecond },
     cursors: { find: () => cursors.get(KEY), save: cursor => cursors.put(KEY, cursor) },
     onRound: round => logRound(log, round, everyMs),
     onFailed: error => log.error({ err: error }, 'stored content could not be scrubbed: the next round will retry'),

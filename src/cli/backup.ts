@@ -7,7 +7,7 @@ import { dirname, join, relative, resolve, sep } from 'node:path';
 import { Command } from 'commander';
 import pLimit from 'p-limit';
 import { formatSize } from '../oci/wording.ts';
-import { forgetAcknowledged, hasKeptBytes, type RecordsFault } from '../state/acknowledged.ts';
+import { forgetAcknowledged, hasStoredBytes, type RecordsFault } from '../state/acknowledged.ts';
 import {
   type DirectoryLock,
   DirectoryLocked,
@@ -91,7 +91,7 @@ export function createRestoreCommand({
 
 /** The acknowledged state of the old records is void if no content of theirs is left; otherwise it shows what the backup lacks. */
 async function restore(from: string, to: string): Promise<Copied> {
-  if (!hasKeptBytes(to)) forgetAcknowledged(to);
+  if (!hasStoredBytes(to)) forgetAcknowledged(to);
   return backUp(from, to);
 }
 

@@ -6,7 +6,7 @@ import { createMemory, type Memory } from '../memory.ts';
 import type { Expected } from '../oci/verify.ts';
 import { type BlobFiles, createBlobFiles, orAbsent, syncDirectory } from './blob-files.ts';
 import { createFreeSpace, createSizeHints, isDiskFull, type Need, type SpaceClaim } from './free-space.ts';
-import { createIngestion, type Slot, type UnreadPolicy } from './ingestion.ts';
+import { createIngestion, type StagedBlob, type UnreadPolicy } from './ingestion.ts';
 import type { ContentStore, Ingestion, IngestOptions } from './store.ts';
 import { createVerification, type Damage, type Verification } from './verification.ts';
 
@@ -57,10 +57,10 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
     { isForReaders = false, ...need }: Need & IngestOptions,
   ): Ingestion {
     const claims = [claimSpace(need.bytes), claimBudget?.(need)].filter(claim => claim !== undefined);
-    const place = { temporary: join(directory, 'ingest', randomUUID()), files, verification };
-    const slot = createSlot(place, claims);
+    const stagingFiles = { temporary: join(directory, 'ingest', randomUUID()), files, verification };
+    const staged = createStagedBlob(stagingFiles, claims);
     const { signal } = closing;
-    const ingestion = createIngestion({ body, expected, slot, signal, unread: isForReaders ? unread : undefined });
+    const ingestion = createIngestion({ body, expected, staged, signal, unread: isForReaders ? unread : undefined });
     const { done } = ingestion;
     running.add(done);
     const forget = () => {
@@ -69,7 +69,7 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
     };
     done.then(forget, error => {
       forget();
-      if (isDiskFull(error)) sizeHints.note(expected, slot.wanted());
+      if (isDiskFull(error)) sizeHints.note(expected, staged.wanted());
     });
     return ingestion;
   }
@@ -105,18 +105,21 @@ async function prepare(directory: string): Promise<void> {
   await syncDirectory(directory);
 }
 
-interface DiskSlot extends Slot {
+interface DiskStagedBlob extends StagedBlob {
   /** The expected size when it was discarded. */
   wanted(): number;
 }
 
-interface SlotPlace {
+interface StagingFiles {
   readonly temporary: string;
   readonly files: BlobFiles;
   readonly verification: Pick<Verification, 'note'>;
 }
 
-function createSlot({ temporary, files, verification }: SlotPlace, claims: readonly SpaceClaim[]): DiskSlot {
+function createStagedBlob(
+  { temporary, files, verification }: StagingFiles,
+  claims: readonly SpaceClaim[],
+): DiskStagedBlob {
   let wanted = 0;
   return {
     async create() {

@@ -9,7 +9,7 @@ import { type Ingestion, StorageFailure } from './store.ts';
 import { createRecentBytes, createSharedFile, createWatermark, readTail } from './tail-reader.ts';
 
 /** Where one ingestion is stored. */
-export interface Slot {
+export interface StagedBlob {
   /** Creates the temporary file, for writing and reading. */
   create(): Promise<FileHandle>;
   /** Called before the file grows to this many bytes. Throws to refuse. */
@@ -35,13 +35,13 @@ export interface UnreadPolicy {
 export function createIngestion({
   body,
   expected,
-  slot,
+  staged,
   unread,
   ...options
 }: {
   readonly body: ReadableStream<Uint8Array>;
   readonly expected: Expected | undefined;
-  readonly slot: Slot;
+  readonly staged: StagedBlob;
   /** Aborts the ingestion. */
   readonly signal: AbortSignal;
   /** Undefined: it continues without readers indefinitely. */
@@ -56,14 +56,14 @@ export function createIngestion({
   };
   const readers = createReaders(unread, isWorthFinishing);
   const signal = AbortSignal.any([options.signal, readers.none]);
-  let kept: Digest | undefined;
+  let committed: Digest | undefined;
   let failure: { readonly error: unknown } | undefined;
   const watermark = createWatermark();
   const recent = createRecentBytes();
   const begun = Promise.withResolvers<void>();
   const file = createSharedFile(async () => {
     if (failure) throw failure.error;
-    return kept ? slot.reopen(kept) : slot.create();
+    return committed ? staged.reopen(committed) : staged.create();
   });
   const done = ingest(body.getReader()).catch(error => {
     // Last: when readers see a failure, nothing is left of this ingestion, and another may start.
@@ -97,13 +97,13 @@ export function createIngestion({
       watermark.change({ state: 'verified', size: content.size });
       begun.resolve();
       await ofStorage(target.datasync());
-      await ofStorage(slot.commit(content.digest, sums));
-      kept = content.digest;
+      await ofStorage(staged.commit(content.digest, sums));
+      committed = content.digest;
       return content;
     } catch (error) {
       cancelQuietly(source, error);
       // What cannot be removed now is removed at the next start.
-      await slot.discard().catch(() => {});
+      await staged.discard().catch(() => {});
       throw error;
     } finally {
       signal.removeEventListener('abort', stop);
@@ -124,7 +124,7 @@ export function createIngestion({
       onFailed: error => cancelQuietly(source, error),
     });
     const growAndWrite = async (value: Uint8Array) => {
-      await slot.grow(size);
+      await staged.grow(size);
       await writer.write(value);
     };
     for (;;) {

@@ -37,8 +37,8 @@ export async function createLeasedStore(deps: LeasedStoreDeps): Promise<LeasedSt
   }
 
   async function isOld(digest: Digest): Promise<boolean> {
-    const keptAt = await inventory.findStoredAt(digest);
-    return keptAt !== undefined && keptAt.getTime() + LEASE_MS <= now().getTime();
+    const storedAt = await inventory.findStoredAt(digest);
+    return storedAt !== undefined && storedAt.getTime() + LEASE_MS <= now().getTime();
   }
 
   /** Arriving content may have this digest, too: its file would be the one removed. */

@@ -38,7 +38,7 @@ const SAVE_EVERY_MS = 60_000;
 const START: ScrubCursor = { part: 0, count: 0, bytes: 0, damaged: 0, ranMs: 0 };
 
 export function startScrubber(options: {
-  readonly kept: readonly StoredContent[];
+  readonly stores: readonly StoredContent[];
   /** The time for one round, as far as the rate allows. */
   readonly everyMs: number;
   /** The maximum read rate. */
@@ -50,11 +50,11 @@ export function startScrubber(options: {
   /** Called for content that could not be read; it is retried in the next round. */
   readonly onFailed: (error: unknown) => void;
 }): Scrubber {
-  const { kept, everyMs, bytesPerSecond, cursors, onRound, onFailed } = options;
+  const { stores, everyMs, bytesPerSecond, cursors, onRound, onFailed } = options;
   const closing = new AbortController();
   const { signal } = closing;
   const partMs = everyMs / PARTS;
-  const kinds = kept.map(({ of }) => of);
+  const kinds = stores.map(({ of }) => of);
   let cursor = START;
   let isBegun = false;
   let since = performance.now();
@@ -107,7 +107,7 @@ export function startScrubber(options: {
 
   async function listAll(hex: string): Promise<readonly Found[]> {
     const found: Found[] = [];
-    for (const { of, directory, verify } of kept) {
+    for (const { of, directory, verify } of stores) {
       const digests = await listPart(directory, hex).catch(error => {
         onFailed(error);
         return [];

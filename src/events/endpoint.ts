@@ -61,9 +61,9 @@ export function createEndpoint({
     if (isClosed) return;
     const entry = outbox.keep(event);
     waiting.push(entry);
-    makeRoom();
+    dropOverflow();
     schedule();
-    await entry.kept;
+    await entry.stored;
   }
 
   async function restore(): Promise<void> {
@@ -72,13 +72,13 @@ export function createEndpoint({
       // A slow store may list events that were added meanwhile.
       const here = new Set(waiting.map(({ key }) => key));
       waiting.unshift(...kept.filter(({ key }) => !here.has(key)));
-      makeRoom();
+      dropOverflow();
     } finally {
       schedule();
     }
   }
 
-  function makeRoom(): void {
+  function dropOverflow(): void {
     const dropped = waiting.splice(0, Math.max(0, waiting.length - limits.maxQueued));
     for (const entry of dropped) void outbox.release(entry);
     overflow.count(dropped.length);
@@ -142,7 +142,7 @@ interface OutboxEntry {
   readonly event: RegistryEvent;
   /** Absent for an event in memory only. */
   readonly key?: string;
-  readonly kept?: Promise<void>;
+  readonly stored?: Promise<void>;
 }
 
 /** Stored events of an endpoint that was removed from the configuration are deleted after this time. */
@@ -171,10 +171,10 @@ export function createOutbox({
       last = Math.max(last + 1, now().getTime() * 1000);
       const key = `${prefix}${String(last).padStart(16, '0')}`;
       const kept = events.put(key, event, { expiresAt: new Date(now().getTime() + KEEP_MS) });
-      return { event, key, kept: kept.catch(report('an event could not be stored')) };
+      return { event, key, stored: kept.catch(report('an event could not be stored')) };
     },
-    async release({ key, kept }) {
-      await kept;
+    async release({ key, stored }) {
+      await stored;
       if (key !== undefined) await events.delete(key).catch(report('a delivered event could not be removed'));
     },
     async restore(limit) {

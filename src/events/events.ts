@@ -44,12 +44,12 @@ export function createEvents({ now = () => new Date(), ...deps }: EventsDeps): E
   const dispatcher = new Agent({ allowH2: false });
   const routes = deps.endpoints.map(options => ({
     name: options.name,
-    wants: createFilter(options),
+    accepts: createFilter(options),
     endpoint: openEndpoint(options, { ...deps, now, dispatcher }),
   }));
   return {
     async emit(happened) {
-      const subscribed = routes.filter(({ wants }) => wants(happened));
+      const subscribed = routes.filter(({ accepts }) => accepts(happened));
       if (subscribed.length === 0) return;
       const event = createEvent(happened, now());
       await Promise.all(subscribed.map(({ endpoint }) => endpoint.accept(event)));

@@ -121,9 +121,9 @@ export function createDelivery({ webhook, retries, backoff, wait, log }: Deliver
       minTimeout: backoff.minMs,
       maxTimeout: backoff.maxMs,
       randomize: backoff.hasJitter,
-      shouldRetry: ({ error }) => isPassing(error),
+      shouldRetry: ({ error }) => isTransient(error),
       async onFailedAttempt({ error, attemptNumber, retriesLeft, retryDelay }) {
-        if (!isPassing(error) || retriesLeft === 0) return;
+        if (!isTransient(error) || retriesLeft === 0) return;
         const waitMs = Math.max(error.retryAfterMs, retryDelay);
         log.warn({ reason: error.message, attempt: attemptNumber, retriesLeft, waitMs }, 'events not delivered yet');
         if (waitMs > retryDelay) await wait(waitMs - retryDelay, signal);
@@ -132,6 +132,6 @@ export function createDelivery({ webhook, retries, backoff, wait, log }: Deliver
   };
 }
 
-function isPassing(error: Error): error is DeliveryError {
+function isTransient(error: Error): error is DeliveryError {
   return error instanceof DeliveryError && !error.isFinal;
 }

@@ -205,7 +205,7 @@ export function createRecentAccess(now: () => Date): RecentAccess {
 
 /** As many sets as keep the last 50 000 accesses: that one gets more of them than it has places happens once in many thousand times. */
 const SETS = 4096;
-const PLACES = 32;
+const SET_SIZE = 32;
 
 /**
  * The latest accesses, in 1.5 MiB however many there are. A key is known by 44 bits of its hash: one that has them in common with another counts
@@ -217,32 +217,32 @@ function createAccessTimes() {
   let times = new Float64Array(0);
 
   /** Where the key is, or the place of its set that was written the longest ago; and its mark. */
-  function locate(key: string): { readonly place: number; readonly mark: number } {
-    const first = (hash(key, otherSeed) % SETS) * PLACES;
+  function locate(key: string): { readonly slot: number; readonly mark: number } {
+    const first = (hash(key, otherSeed) % SETS) * SET_SIZE;
     // An empty place has none.
     const mark = hash(key, seed) || 1;
     let oldest = first;
-    for (let place = first; place < first + PLACES; place += 1) {
-      if (marks[place] === mark) return { place, mark };
-      if ((times[place] ?? 0) < (times[oldest] ?? 0)) oldest = place;
+    for (let slot = first; slot < first + SET_SIZE; slot += 1) {
+      if (marks[slot] === mark) return { slot, mark };
+      if ((times[slot] ?? 0) < (times[oldest] ?? 0)) oldest = slot;
     }
-    return { place: oldest, mark };
+    return { slot: oldest, mark };
   }
 
   return {
     /** In milliseconds; 0: not that anybody knows. */
     find(key: string): number {
-      const { place, mark } = locate(key);
-      return marks[place] === mark ? (times[place] ?? 0) : 0;
+      const { slot, mark } = locate(key);
+      return marks[slot] === mark ? (times[slot] ?? 0) : 0;
     },
     note(key: string, time: number): void {
       if (marks.length === 0) {
-        marks = new Uint32Array(SETS * PLACES);
-        times = new Float64Array(SETS * PLACES);
+        marks = new Uint32Array(SETS * SET_SIZE);
+        times = new Float64Array(SETS * SET_SIZE);
       }
-      const { place, mark } = locate(key);
-      marks[place] = mark;
-      times[place] = time;
+      const { slot, mark } = locate(key);
+      marks[slot] = mark;
+      times[slot] = time;
     },
   };
 }

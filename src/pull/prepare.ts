@@ -162,7 +162,7 @@ export function createPrepare({
       ...{ registry: registry.name, repository, tag, sourceDigest, targetDigest: root.digest, ruleSteps, ...changes },
       layerSources: [...ruleLayerSources, ...layerSources],
       warnings: [...new Set(images.flatMap(({ warnings }) => warnings))],
-      moved: images.flatMap(tellMoves),
+      moved: images.flatMap(listMoves),
     };
   };
 }
@@ -172,7 +172,7 @@ function keyOf({ location, gzipDigest, gzipSize, tarDigest }: WantedLayer): stri
   return `${gzipDigest} ${gzipSize} ${tarDigest} ${location}`;
 }
 
-function tellMoves({ platform, moved }: ImageOutcome): readonly PlatformMoves[] {
+function listMoves({ platform, moved }: ImageOutcome): readonly PlatformMoves[] {
   return moved.map(({ source, entries, count }) => ({
     platform: formatPlatform(normalizePlatform(platform)),
     ...{ layer: source.inner.digest, digest: source.digest, entries, count },

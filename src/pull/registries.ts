@@ -68,8 +68,8 @@ export function createRegistries({
 }
 
 /** `name` is the full name of the upstream's repository. */
-function createShadow({ wasBuilt }: RecipeLayer, name: string, place: Origin): Shadow {
-  return { ...place, wasBuilt: (tag, digest) => wasBuilt(`${name}:${tag}`, digest) };
+function createShadow({ wasBuilt }: RecipeLayer, name: string, origin: Origin): Shadow {
+  return { ...origin, wasBuilt: (tag, digest) => wasBuilt(`${name}:${tag}`, digest) };
 }
 
 export function createCachedRegistries(deps: {
@@ -79,14 +79,14 @@ export function createCachedRegistries(deps: {
 }): (upstream: Upstream) => Registry {
   const { tags, manifests, blobs } = deps;
 
-  async function readConfig(place: UpstreamRepository, descriptor: ContentDescriptor): Promise<Uint8Array> {
+  async function readConfig(origin: UpstreamRepository, descriptor: ContentDescriptor): Promise<Uint8Array> {
     const { digest, size } = descriptor;
     requireSmallConfig(descriptor);
     // Verified on each read; a damaged blob is dropped, so that it is refetched.
-    const kept = await blobs.readCached(place, digest, size);
-    if (kept?.byteLength === size) return kept;
-    return readConfigBlob(descriptor, () => blobs.get(place, descriptor.digest)).catch(error => {
-      throw error instanceof ContentMismatch ? lie(place, error) : error;
+    const cached = await blobs.readCached(origin, digest, size);
+    if (cached?.byteLength === size) return cached;
+    return readConfigBlob(descriptor, () => blobs.get(origin, descriptor.digest)).catch(error => {
+      throw error instanceof ContentMismatch ? mismatchError(origin, error) : error;
     });
   }
 
@@ -108,7 +108,7 @@ export function createCachedRegistries(deps: {
   });
 }
 
-function lie({ upstream, repository }: UpstreamRepository, cause: ContentMismatch): RegistryError {
+function mismatchError({ upstream, repository }: UpstreamRepository, cause: ContentMismatch): RegistryError {
   return new RegistryError('UNKNOWN', `${upstream.name}: ${repository}/blobs: ${cause.message}`, {
     status: 502,
     cause,

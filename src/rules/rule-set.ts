@@ -32,11 +32,11 @@ export function createRuleSet({
   const matchers = rules.map((rule): readonly [RuleOptions, Matcher] => [rule, createMatcher(rule.match)]);
 
   /** Of each rule, once all its layers were resolved: within one state they do not change. */
-  const made = new Map<RuleOptions, RuledSteps>();
+  const steps = new Map<RuleOptions, RuledSteps>();
 
   async function getStep(rule: RuleOptions): Promise<RuledSteps> {
-    const step = made.get(rule) ?? (await makeStep(rule));
-    made.set(rule, step);
+    const step = steps.get(rule) ?? (await makeStep(rule));
+    steps.set(rule, step);
     return step;
   }
 
@@ -107,16 +107,16 @@ export const ANONYMOUS = 'anonymous';
 /** Throws InvalidPattern. */
 export function createMatcher({ image, not, caller }: RuleMatch): Matcher {
   const images = image.map(parseImagePattern);
-  const spared = not.map(parseImagePattern);
+  const excluded = not.map(parseImagePattern);
   const callers = (caller ?? []).map(text => ({ text, matches: createCallerTest(text) }));
 
   const findCaller = (name = ANONYMOUS) => callers.find(({ matches }) => matches(name));
 
   function judge({ repository, tag, caller: name }: Subject): Omit<Verdict, 'rule'> {
     const found = images.find(pattern => pattern.matches(repository, tag));
-    if (!found) return no(tellUnmatched(images, repository, tag));
-    const sparing = spared.find(pattern => pattern.matches(repository, tag));
-    if (sparing) return no(`not: ${sparing.text} matches`);
+    if (!found) return no(describeMismatch(images, repository, tag));
+    const excluding = excluded.find(pattern => pattern.matches(repository, tag));
+    if (excluding) return no(`not: ${excluding.text} matches`);
     if (caller === undefined) return yes(`image ${found.text} matches`);
     const known = findCaller(name);
     if (known) return yes(`image ${found.text} and caller ${known.text} match`);
@@ -127,7 +127,7 @@ export function createMatcher({ image, not, caller }: RuleMatch): Matcher {
     judge,
     mayMatch: ({ repository, caller: name }) =>
       images.some(pattern => pattern.matchesName(repository)) &&
-      !spared.some(pattern => !pattern.isOfTag && pattern.matchesName(repository)) &&
+      !excluded.some(pattern => !pattern.isOfTag && pattern.matchesName(repository)) &&
       (caller === undefined || findCaller(name) !== undefined),
   };
 }
@@ -137,7 +137,7 @@ function createCallerTest(glob: string): (name: string) => boolean {
   return picomatch(glob, { dot: true, nonegate: true, bash: true });
 }
 
-function tellUnmatched(images: readonly ImagePattern[], repository: string, tag: string | undefined): string {
+function describeMismatch(images: readonly ImagePattern[], repository: string, tag: string | undefined): string {
   const isNamed = images.find(pattern => pattern.matchesName(repository));
   if (isNamed && tag === undefined) return `image ${isNamed.text} matches tags, but a digest was requested`;
   return `no pattern of images matches ${repository}${tag === undefined ? '' : `:${tag}`}`;

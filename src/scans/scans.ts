@@ -61,7 +61,7 @@ interface ScansDeps {
 
 /** From `open` to `start`, at most: whatever takes longer has failed. */
 const START_MS = 60_000;
-const MAX_KEPT = 1000;
+const MAX_VULNERABILITIES = 1000;
 const MAX_LOG = 64 * 1024;
 const MAX_REASON = 1000;
 /** In characters. */
@@ -83,7 +83,7 @@ export async function createScans({
   const callers = createCollection({ store: records, name: 'scan-caller', schema: z.literal(true) });
   const builds = createCollection({ store: records, name: 'scan-build', schema: scanIdSchema });
   const unfinished = createCollection({ store: records, name: 'scan-open', schema: z.string() });
-  const bills = createCollection({ store: records, name: 'scan-spdx', schema: z.string() });
+  const sboms = createCollection({ store: records, name: 'scan-spdx', schema: z.string() });
   const closing = new AbortController();
   const limit = pLimit(policy.concurrency);
   const ended = createNotifier();
@@ -150,11 +150,11 @@ export async function createScans({
     if (!scanner) throw new ScanFailure('no scanner is configured any more (scans in veneer.yaml)');
     await update(id, { status: 'running', startedAt: now().toISOString() });
     const { found, spdx } = await scanner(image, logged.add, closing.signal);
-    const isKept = spdx !== undefined && spdx.length <= MAX_SPDX;
-    if (isKept) await bills.put(id, spdx, expiry());
+    const isStored = spdx !== undefined && spdx.length <= MAX_SPDX;
+    if (isStored) await sboms.put(id, spdx, expiry());
     else if (spdx !== undefined) logged.add(`the SBOM has more than ${MAX_SPDX} characters, and is not kept`);
     const platforms = image.images.map(({ platform }) => platform);
-    const result = { ...summarize(found, MAX_KEPT), platforms, digest: image.digest, logs: logged.text };
+    const result = { ...summarize(found, MAX_VULNERABILITIES), platforms, digest: image.digest, logs: logged.text };
     await finish(id, { status: 'succeeded', ...result });
   }
 
@@ -200,7 +200,7 @@ export async function createScans({
       while (jobs.has(id)) await ended.wait(signal);
       return scans.find(id);
     },
-    findSpdx: id => bills.find(id),
+    findSpdx: id => sboms.find(id),
     async close() {
       closing.abort();
       await Promise.all(jobs.values());

@@ -122,11 +122,11 @@ export function createAcknowledged(directory: string): Acknowledged {
 }
 
 /** Content that only records refer to, and that cannot be fetched again. */
-const KEPT_BYTES = ['hosted/blobs', 'tokens/blobs', 'rules/blobs'];
+const STORED_BYTES = ['hosted/blobs', 'tokens/blobs', 'rules/blobs'];
 
 /** Whether a data directory has content that only records refer to. */
-export function hasKeptBytes(directory: string): boolean {
-  return KEPT_BYTES.some(folder => hasFile(join(directory, folder)));
+export function hasStoredBytes(directory: string): boolean {
+  return STORED_BYTES.some(folder => hasFile(join(directory, folder)));
 }
 
 function hasFile(directory: string): boolean {

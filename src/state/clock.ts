@@ -11,7 +11,7 @@ export interface Clock {
   /** The time to delete by. Undefined while the clock is ahead of the elapsed time and not yet trusted: nothing may be deleted. */
   deleteBy(): Date | undefined;
   /** What is wrong with the clock, for the operator; undefined: nothing. */
-  findDoubt(): string | undefined;
+  findJump(): string | undefined;
   close(): Promise<void>;
 }
 
@@ -20,7 +20,7 @@ const TOLERANCE_MS = 5 * 60_000;
 /** A service stop of this length is not a jump. More than WRITE_EVERY_MS, which a crash may add. */
 const DOWNTIME_MS = 3_600_000;
 const CONFIRM_MS = 3_600_000;
-const LOOK_EVERY_MS = 60_000;
+const OBSERVE_EVERY_MS = 60_000;
 const WRITE_EVERY_MS = 10 * 60_000;
 
 const FILE = 'clock.json';
@@ -34,7 +34,7 @@ const storedSchema = z.object({
 
 type Stored = z.infer<typeof storedSchema>;
 
-interface Doubt {
+interface ClockJump {
   /** By how much the clock is ahead of the elapsed time. */
   readonly offMs: number;
   readonly sinceMs: number;
@@ -47,50 +47,50 @@ export async function createClock(deps: {
   readonly now?: (() => Date) | undefined;
   /** Monotonic milliseconds. */
   readonly uptimeMs?: (() => number) | undefined;
-  /** Called once for each doubt, and `onTrust` at its end. */
-  readonly onDoubt?: ((doubt: string) => void) | undefined;
+  /** Called once for each jump, and `onTrust` at its end. */
+  readonly onJump?: ((description: string) => void) | undefined;
   readonly onTrust?: (() => void) | undefined;
 }): Promise<Clock> {
-  const { directory, now = () => new Date(), uptimeMs = () => performance.now(), onDoubt, onTrust } = deps;
+  const { directory, now = () => new Date(), uptimeMs = () => performance.now(), onJump, onTrust } = deps;
   const path = join(directory, FILE);
   const stored = readStored(path);
   // The elapsed time at some point of the uptime; it advances with the uptime.
-  let believed = { ms: stored?.passed ?? now().getTime(), atMs: uptimeMs() };
-  let doubt: Doubt | undefined;
+  let trusted = { ms: stored?.passed ?? now().getTime(), atMs: uptimeMs() };
+  let jump: ClockJump | undefined;
   let toleranceMs = DOWNTIME_MS;
   let writtenAtMs = Number.NEGATIVE_INFINITY;
   let writing: Promise<void> = Promise.resolve();
 
-  function look(): { readonly clockMs: number; readonly passedMs: number } {
+  function observe(): { readonly clockMs: number; readonly passedMs: number } {
     const clockMs = now().getTime();
     const atMs = uptimeMs();
-    const passedMs = believed.ms + (atMs - believed.atMs);
+    const passedMs = trusted.ms + (atMs - trusted.atMs);
     const offMs = clockMs - passedMs;
-    if (offMs <= toleranceMs && offMs >= -TOLERANCE_MS) return believe(clockMs, atMs);
+    if (offMs <= toleranceMs && offMs >= -TOLERANCE_MS) return trust(clockMs, atMs);
     // Another jump meanwhile restarts the hour.
-    if (!doubt || Math.abs(offMs - doubt.offMs) > TOLERANCE_MS) begin({ offMs, sinceMs: atMs - stoodBefore(offMs) });
-    else if (atMs - doubt.sinceMs >= CONFIRM_MS) return believe(clockMs, atMs);
+    if (!jump || Math.abs(offMs - jump.offMs) > TOLERANCE_MS) begin({ offMs, sinceMs: atMs - earlierDuration(offMs) });
+    else if (atMs - jump.sinceMs >= CONFIRM_MS) return trust(clockMs, atMs);
     return { clockMs, passedMs };
   }
 
-  function believe(clockMs: number, atMs: number) {
+  function trust(clockMs: number, atMs: number) {
     toleranceMs = TOLERANCE_MS;
-    believed = { ms: clockMs, atMs };
-    const wasInDoubt = doubt !== undefined;
-    doubt = undefined;
-    if (wasInDoubt) onTrust?.();
+    trusted = { ms: clockMs, atMs };
+    const hadJump = jump !== undefined;
+    jump = undefined;
+    if (hadJump) onTrust?.();
     return { clockMs, passedMs: clockMs };
   }
 
-  function begin(next: Doubt): void {
+  function begin(next: ClockJump): void {
     toleranceMs = TOLERANCE_MS;
-    doubt = next;
-    onDoubt?.(describe(next));
+    jump = next;
+    onJump?.(describe(next));
   }
 
   /** In earlier runs: otherwise a machine that never runs for an hour would never trust its clock. */
-  function stoodBefore(offMs: number): number {
-    const before = doubt ? undefined : stored?.doubt;
+  function earlierDuration(offMs: number): number {
+    const before = jump ? undefined : stored?.doubt;
     const isSame = before && Math.sign(before.offMs) === Math.sign(offMs) && offMs >= before.offMs - TOLERANCE_MS;
     return isSame ? before.stoodMs : 0;
   }
@@ -98,41 +98,41 @@ export async function createClock(deps: {
   async function writeIfDue(): Promise<void> {
     if (uptimeMs() - writtenAtMs < WRITE_EVERY_MS) return;
     writtenAtMs = uptimeMs();
-    const { passedMs } = look();
-    const standing = doubt && { offMs: doubt.offMs, stoodMs: uptimeMs() - doubt.sinceMs };
+    const { passedMs } = observe();
+    const standing = jump && { offMs: jump.offMs, stoodMs: uptimeMs() - jump.sinceMs };
     await write(path, { passed: passedMs, ...(standing && { doubt: standing }) });
   }
 
-  function keep(): Promise<void> {
+  function save(): Promise<void> {
     writing = writing.then(writeIfDue).catch(() => {});
     return writing;
   }
 
-  look();
-  await keep();
-  const looker = setInterval(() => {
-    look();
-    void keep();
-  }, LOOK_EVERY_MS);
-  looker.unref();
+  observe();
+  await save();
+  const timer = setInterval(() => {
+    observe();
+    void save();
+  }, OBSERVE_EVERY_MS);
+  timer.unref();
 
   return {
     now() {
-      const { clockMs, passedMs } = look();
-      return new Date(doubt && doubt.offMs < 0 ? passedMs : clockMs);
+      const { clockMs, passedMs } = observe();
+      return new Date(jump && jump.offMs < 0 ? passedMs : clockMs);
     },
     deleteBy() {
-      const { clockMs } = look();
-      return doubt && doubt.offMs > 0 ? undefined : new Date(clockMs);
+      const { clockMs } = observe();
+      return jump && jump.offMs > 0 ? undefined : new Date(clockMs);
     },
-    findDoubt() {
-      look();
-      return doubt && describe(doubt);
+    findJump() {
+      observe();
+      return jump && describe(jump);
     },
     async close() {
-      clearInterval(looker);
+      clearInterval(timer);
       writtenAtMs = Number.NEGATIVE_INFINITY;
-      await keep();
+      await save();
     },
   };
 }
@@ -143,7 +143,7 @@ const UNITS: readonly [string, number][] = [
   ['minutes', 60_000],
 ];
 
-function describe({ offMs }: Doubt): string {
+function describe({ offMs }: ClockJump): string {
   const [unit, ms] = UNITS.find(([, ms]) => Math.abs(offMs) >= 2 * ms) ?? ['seconds', 1000];
   const by = `${Math.floor(Math.abs(offMs) / ms)} ${unit}`;
   const untilThen = 'until it is set back, or has been stable for an hour of uptime';

@@ -151,7 +151,7 @@ function isLockBusy(error: unknown): boolean {
 
 /** Node's report in the data directory, written when V8 gives up, such as when it is out of memory. */
 export const FATAL_REPORT = 'fatal-report.json';
-const KEPT_REPORT = 'fatal-report.last.json';
+const SAVED_REPORT = 'fatal-report.last.json';
 const MARK = 'ended-by-itself';
 
 /**
@@ -171,7 +171,7 @@ export function takeCrashMark(directory: string): boolean {
   const [mark, report] = [join(directory, MARK), join(directory, FATAL_REPORT)];
   const hasReport = existsSync(report);
   const hasCrashed = hasReport || existsSync(mark);
-  if (hasReport) renameSync(report, join(directory, KEPT_REPORT));
+  if (hasReport) renameSync(report, join(directory, SAVED_REPORT));
   rmSync(mark, { force: true });
   return hasCrashed;
 }

@@ -2,7 +2,7 @@
 import { renameSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { faultOf, hasKeptBytes, readAcknowledged } from './acknowledged.ts';
+import { faultOf, hasStoredBytes, readAcknowledged } from './acknowledged.ts';
 import { makeDirectory, StateFault } from './data-directory.ts';
 import { toError, toFailure } from './sqlite-error.ts';
 import { RecordStoreBusy, RecordStoreDamaged } from './store.ts';
@@ -97,7 +97,7 @@ function migrate(database: DatabaseSync, directory: string): void {
     const isNew = versionOf(database) === 0 && !hasRecords(database);
     for (const step of MIGRATIONS.slice(versionOf(database))) database.exec(step);
     database.exec(`PRAGMA user_version = ${MIGRATIONS.length}`);
-    if (isNew && (readAcknowledged(directory) || hasKeptBytes(directory))) {
+    if (isNew && (readAcknowledged(directory) || hasStoredBytes(directory))) {
       database.prepare('UPDATE store SET fault = ?').run(faultOf('gone').kind);
     }
     database.exec('COMMIT');

@@ -57,21 +57,21 @@ export function createSqliteStore({
     findFault: () => (condition.kind === 'whole' || condition.kind === 'damaged' ? undefined : condition.kind),
     isSound: () => isChecked && condition.kind === 'whole',
   });
-  const takeTurn = createTurnTaking();
+  const loopBudget = createLoopBudget();
   const version = createVersion(database);
   const time = () => now().getTime();
 
   /** Throws RecordStoreBusy where others block readers for long. */
   async function read<T>(work: () => T): Promise<T> {
     for (const until = performance.now() + busyMs; ; await setTimeout(RETRY_MS)) {
-      await takeTurn.begin();
+      await loopBudget.begin();
       const begunAt = performance.now();
       try {
         return work();
       } catch (error) {
         if (!isBusy(toFailure(error)) || begunAt > until) throw noticed(toError(toFailure(error)), error);
       } finally {
-        takeTurn.spend(performance.now() - begunAt);
+        loopBudget.spend(performance.now() - begunAt);
       }
     }
   }
@@ -178,15 +178,15 @@ const CHECKER_HEAP_MIB = 64;
 /** The interval between attempts of a blocked reader. */
 const RETRY_MS = 25;
 /** Per turn of the event loop, for all readers. */
-const MAX_TURN_MS = 5;
+const MAX_BLOCKING_MS = 5;
 
 /** Reads run on the main thread: long ones yield to other work, however many calls they take. */
-function createTurnTaking() {
+function createLoopBudget() {
   let spentMs = 0;
   let next: Promise<void> | undefined;
   return {
     async begin(): Promise<void> {
-      while (spentMs > MAX_TURN_MS) await next;
+      while (spentMs > MAX_BLOCKING_MS) await next;
     },
     spend(ms: number): void {
       spentMs += ms;

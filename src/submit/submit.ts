@@ -211,8 +211,8 @@ const BYTES_OF_ONE = 32 * 1024;
 
 /** Layer data is not stored in the record. */
 function weightOf({ containerConfig: { layers = [], ...config } = {}, containerIncludes }: SubmitRequest): number {
-  const places = layers.map(({ location }) => (/^data:/i.test(location) ? '' : location));
-  return 1 + Math.floor(JSON.stringify([config, containerIncludes, places]).length / BYTES_OF_ONE);
+  const locations = layers.map(({ location }) => (/^data:/i.test(location) ? '' : location));
+  return 1 + Math.floor(JSON.stringify([config, containerIncludes, locations]).length / BYTES_OF_ONE);
 }
 
 /** Does the work of one request, which ends with its client, and has so much time, which begins here, and so many bytes to unpack. */

@@ -4,7 +4,7 @@ import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createIngestion, type Slot } from '../../src/content/ingestion.ts';
+import { createIngestion, type StagedBlob } from '../../src/content/ingestion.ts';
 import { StorageFailure } from '../../src/content/store.ts';
 import type { ByteRange } from '../../src/oci/bytes.ts';
 import { digestOf } from '../../src/oci/digest.ts';
@@ -13,12 +13,12 @@ const bytes = Buffer.from('a layer that does not fit');
 const expected = { digest: digestOf(bytes), size: bytes.length };
 
 let directory: string;
-let slot: Slot;
+let staged: StagedBlob;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'veneer-ingestion-'));
   const path = join(directory, 'temporary');
-  slot = {
+  staged = {
     create: () => open(path, 'wx+'),
     grow: () => undefined,
     commit: async () => {},
@@ -29,8 +29,8 @@ beforeEach(async () => {
 
 afterEach(() => rm(directory, { recursive: true }));
 
-const full: Partial<Slot> = { create: () => open('/dev/full', 'r+') };
-const closed: Partial<Slot> = { create: () => Promise.reject(new Error('read-only file system')) };
+const full: Partial<StagedBlob> = { create: () => open('/dev/full', 'r+') };
+const closed: Partial<StagedBlob> = { create: () => Promise.reject(new Error('read-only file system')) };
 
 test.runIf(process.platform === 'linux').each([
   ['is full', full],
@@ -71,9 +71,9 @@ describe('a disk that is full before the end', () => {
     const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
     const source = writable.getWriter();
     source.closed.catch(() => {});
-    const filling: Partial<Slot> = {
+    const filling: Partial<StagedBlob> = {
       async create() {
-        const file = await slot.create();
+        const file = await staged.create();
         const writev = file.writev.bind(file);
         const refuse = () => Promise.reject(new Error('no space left on device'));
         return Object.assign(file, {
@@ -82,7 +82,12 @@ describe('a disk that is full before the end', () => {
       },
     };
     const { signal } = new AbortController();
-    const ingestion = createIngestion({ body: readable, expected: promised, slot: { ...slot, ...filling }, signal });
+    const ingestion = createIngestion({
+      body: readable,
+      expected: promised,
+      staged: { ...staged, ...filling },
+      signal,
+    });
     return {
       ingestion,
       async begin() {
@@ -147,7 +152,7 @@ describe('a disk that is full before the end', () => {
   });
 });
 
-function ingest(body: ReadableStream<Uint8Array>, fault: Partial<Slot>) {
+function ingest(body: ReadableStream<Uint8Array>, fault: Partial<StagedBlob>) {
   const { signal } = new AbortController();
-  return createIngestion({ body, expected, slot: { ...slot, ...fault }, signal });
+  return createIngestion({ body, expected, staged: { ...staged, ...fault }, signal });
 }

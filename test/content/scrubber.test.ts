@@ -41,7 +41,7 @@ afterEach(async () => {
 
 function start(everyMs: number, bytesPerSecond = 1024 ** 3): void {
   scrubber = startScrubber({
-    ...{ kept, everyMs, bytesPerSecond },
+    ...{ stores: kept, everyMs, bytesPerSecond },
     cursors: {
       find: async () => place,
       async save(next) {

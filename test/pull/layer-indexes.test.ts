@@ -29,12 +29,12 @@ test('a layer that nobody waits for any more is read no further, and anew for wh
   const opened = [stalling, ReadableStream.from([new Uint8Array(tar)])];
   const open = async () => opened.shift() ?? new ReadableStream();
   const leavers = [new AbortController(), new AbortController()];
-  const waits = leavers.map(({ signal }) => indexes.get({ digest, place: 'lab/app', open }, signal));
+  const waits = leavers.map(({ signal }) => indexes.get({ digest, location: 'lab/app', open }, signal));
   leavers[0]?.abort(new Error('gone'));
   await expect(waits[0]).rejects.toThrow('gone');
   expect([cancelled, opened.length]).toEqual([undefined, 1]);
   leavers[1]?.abort(new Error('gone, too'));
   await expect(waits[1]).rejects.toThrow('gone, too');
-  expect(await indexes.get({ digest, place: 'lab/app', open })).toEqual({ coded: expect.any(Uint8Array) });
+  expect(await indexes.get({ digest, location: 'lab/app', open })).toEqual({ coded: expect.any(Uint8Array) });
   expect(cancelled).toEqual(new Error('gone, too'));
 });

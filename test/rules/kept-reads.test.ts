@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createRuleLayerStore, type RuleLayerStore } from '../../src/rules/layers/layer-store.ts';
-import { createKeptReads, createLocalLayers } from '../../src/rules/layers/local-layers.ts';
+import { createLocalLayers, createReadCache } from '../../src/rules/layers/local-layers.ts';
 import { createOpenRules, digestsOf, type OpenRulesOptions } from '../../src/rules/reload/open-rules.ts';
 import type { RuleOptions } from '../../src/rules/rules.ts';
 import type { RecordStore } from '../../src/state/store.ts';
@@ -43,9 +43,9 @@ async function start({ now = LATER, ...options }: OpenRulesOptions & { readonly 
     ...{ layerStore: { ...layerStore, put }, now },
     limits: { maxUnpackedBytes: 1_000_000, maxRatio: 200 },
   });
-  const keptReads = createKeptReads({ records, layerStore, now });
+  const readCache = createReadCache({ records, layerStore, now });
   const describeRemote = async () => [];
-  const open = createOpenRules({ localLayers, keptReads, layerStore, describeRemote, attestations: 'drop' });
+  const open = createOpenRules({ localLayers, readCache, layerStore, describeRemote, attestations: 'drop' });
   const { outcome } = await open(rules, options);
   const digests = outcome.kind === 'opened' ? digestsOf(outcome.opened) : [];
   return { reads, digest: digests[0] };
@@ -74,7 +74,7 @@ test('a start reads a layer whose bytes are not in the layer store any more', as
 
 test('who asks for it has all layers read', async () => {
   const { digest } = await start();
-  expect(await start({ isAsked: true })).toEqual({ reads: 1, digest });
+  expect(await start({ isForced: true })).toEqual({ reads: 1, digest });
 });
 
 test('nothing is kept of what was written a moment ago: it may change without a sign', async () => {

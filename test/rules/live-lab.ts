@@ -9,7 +9,7 @@ import { digestOf } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
 import { takeFingerprint } from '../../src/rules/layers/fingerprint.ts';
 import { createRuleLayerStore, type RuleLayerStore } from '../../src/rules/layers/layer-store.ts';
-import { createKeptReads, createLocalLayers } from '../../src/rules/layers/local-layers.ts';
+import { createLocalLayers, createReadCache } from '../../src/rules/layers/local-layers.ts';
 import { RuleFaults } from '../../src/rules/reload/config-watcher.ts';
 import { createOpenRules } from '../../src/rules/reload/open-rules.ts';
 import { createRuleReloader, type RuleReloader } from '../../src/rules/reload/reloader.ts';
@@ -81,7 +81,7 @@ export async function createLiveLab({ rules: written, files = {}, doesAnswer = t
   await rule(written(place));
   const records = createMemoryStore();
   const layerStore = await createRuleLayerStore({ directory: place('shelf'), records, now });
-  const keptReads = createKeptReads({ records, layerStore, now });
+  const readCache = createReadCache({ records, layerStore, now });
   const put: RuleLayerStore['put'] = body => {
     reads += 1;
     return layerStore.put(body);
@@ -100,7 +100,7 @@ export async function createLiveLab({ rules: written, files = {}, doesAnswer = t
       },
     ];
   };
-  const openRules = createOpenRules({ localLayers, keptReads, layerStore, describeRemote, attestations: 'drop' });
+  const openRules = createOpenRules({ localLayers, readCache, layerStore, describeRemote, attestations: 'drop' });
   const find = (image: string) => {
     const [repository = '', tag] = image.split(':');
     return rules.current.find({ repository, tag, caller: undefined });

@@ -56,7 +56,7 @@ function open(deps: Partial<DirectoryWatcherDeps> = {}): void {
   });
 }
 
-const look = async (name = 'layer') => (await watcher.look(at(name))).value;
+const look = async (name = 'layer') => (await watcher.fingerprint(at(name))).value;
 
 /** Looks until nothing is walked any more. */
 async function rest(name = 'layer'): Promise<string> {

@@ -37,7 +37,7 @@ async function start(): Promise<void> {
     directory,
     now: () => new Date(trueMs + offMs),
     uptimeMs: () => trueMs - bootedMs,
-    onDoubt: doubt => void told.push(doubt),
+    onJump: doubt => void told.push(doubt),
     onTrust: () => void told.push('trust'),
   });
 }
@@ -68,7 +68,7 @@ test('a clock that goes as time does is believed, and says nothing', async () =>
   await restart(HOUR / 2);
   expect(deleteBy()).toBe(trueMs + offMs);
   expect(told).toEqual([]);
-  expect(clock.findDoubt()).toBeUndefined();
+  expect(clock.findJump()).toBeUndefined();
 });
 
 describe.each([DAY, 3 * DAY, 30 * DAY, 40 * 365 * DAY])('a jump of %i ms ahead', jumpMs => {
@@ -78,7 +78,7 @@ describe.each([DAY, 3 * DAY, 30 * DAY, 40 * 365 * DAY])('a jump of %i ms ahead',
     expect(deleteBy()).toBeUndefined();
     expect(clock.now().getTime()).toBe(trueMs + offMs);
     expect(told).toEqual([expect.stringMatching(/ahead of the elapsed time: nothing is deleted/)]);
-    expect(clock.findDoubt()).toBe(told[0]);
+    expect(clock.findJump()).toBe(told[0]);
     offMs = 0;
     expect(deleteBy()).toBe(trueMs);
     expect(told.slice(1)).toEqual(['trust']);

@@ -13,7 +13,7 @@ import type { CacheLine, RepositoryLine, StatLine, Tally } from './lines.ts';
 interface CacheParts {
   readonly usage: Usage;
   /** Everything that can be verified, in the cache and elsewhere. */
-  readonly kept: readonly StoredContent[];
+  readonly stores: readonly StoredContent[];
   readonly links: CacheLinks;
   readonly evict: Evict;
   readonly budget: Budget;
@@ -36,7 +36,7 @@ export interface CacheAdmin {
   stat(): AsyncGenerator<CacheLine>;
   /** All repositories, or the cached content that one of them links. */
   list(repository?: string): AsyncGenerator<CacheLine>;
-  prune(wish: PruneOptions): AsyncGenerator<CacheLine>;
+  prune(options: PruneOptions): AsyncGenerator<CacheLine>;
   /** Hashes all stored content, cached or not, and sets aside what is damaged. */
   verify(options?: {
     /** The maximum read rate; absent: unlimited. */
@@ -45,7 +45,7 @@ export interface CacheAdmin {
 }
 
 export function createCacheAdmin(parts: CacheParts): CacheAdmin {
-  const { usage, budget, pin, service, counted, kept } = parts;
+  const { usage, budget, pin, service, counted, stores } = parts;
   return {
     async *stat() {
       if (!service) await counted;
@@ -60,11 +60,11 @@ export function createCacheAdmin(parts: CacheParts): CacheAdmin {
       await counted;
       yield* repository === undefined ? listRepositories(parts) : listContents(parts, repository);
     },
-    async *prune(wish) {
+    async *prune(options) {
       await counted;
-      yield* prune(parts, wish);
+      yield* prune(parts, options);
     },
-    verify: (options = {}) => verify(kept, options),
+    verify: (options = {}) => verify(stores, options),
   };
 }
 
@@ -143,11 +143,11 @@ interface PruneParts {
 }
 
 /** Throws UNAVAILABLE for pruning by age while the clock is not trusted, unless forced. */
-async function* prune(parts: PruneParts, wish: PruneOptions): AsyncGenerator<CacheLine> {
+async function* prune(parts: PruneParts, options: PruneOptions): AsyncGenerator<CacheLine> {
   const { usage, evict } = parts;
-  const { toBytes, dryRun = false } = wish;
-  const usedBefore = findUsedBefore(parts, wish);
-  const stays = createStays(parts, wish, usedBefore);
+  const { toBytes, dryRun = false } = options;
+  const usedBefore = findUsedBefore(parts, options);
+  const stays = createStays(parts, options, usedBefore);
   // An age or a pattern alone selects from the whole cache, however large; together with a size, both limits apply.
   const goal = toBytes === undefined && usedBefore !== undefined ? { usedBefore } : { toBytes: toBytes ?? -1 };
   let removed: Evicted = { count: 0, bytes: 0 };
@@ -187,7 +187,7 @@ export const REMEDIES: Record<ContentKind, string> = {
 };
 
 async function* verify(
-  kept: readonly StoredContent[],
+  stores: readonly StoredContent[],
   {
     bytesPerSecond,
   }: {
@@ -198,7 +198,7 @@ async function* verify(
   const limitRate = bytesPerSecond === undefined ? undefined : createRateLimiter(bytesPerSecond);
   let seen: Tally = { count: 0, bytes: 0 };
   let damaged: Tally = { count: 0, bytes: 0 };
-  for (const { of, directory, verify: verifyOne } of kept) {
+  for (const { of, directory, verify: verifyOne } of stores) {
     for await (const digest of listContent(directory)) {
       const verified = await verifyOne(digest, { limitRate });
       // Removed meanwhile.

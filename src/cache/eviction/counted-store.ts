@@ -22,11 +22,11 @@ export function createCountedStore(deps: {
   readonly times: Pick<UseTimes, 'record'>;
   readonly now: () => Date;
   /** Called after content was stored. */
-  readonly onKept: () => void;
+  readonly onStored: () => void;
   /** Called when the disk had no room for content of this size, as far as it is known. */
   readonly onFull: (bytes: number) => void;
 }): CountedStore {
-  const { content, usage, times, now, onKept, onFull } = deps;
+  const { content, usage, times, now, onStored, onFull } = deps;
   const arriving = new Map<Digest, number>();
   const counts = { hits: 0, misses: 0 };
 
@@ -82,7 +82,7 @@ export function createCountedStore(deps: {
     async put(bytes) {
       const digest = await content.put(bytes);
       note(digest, bytes.byteLength);
-      onKept();
+      onStored();
       return digest;
     },
     ingest(body, expected, options) {
@@ -93,7 +93,7 @@ export function createCountedStore(deps: {
         .then(
           ({ digest, size }) => {
             note(digest, size);
-            onKept();
+            onStored();
           },
           error => {
             if (isDiskFull(error) && !isOverBudget(error)) onFull(expected?.size ?? 0);

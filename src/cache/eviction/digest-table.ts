@@ -17,7 +17,7 @@ interface DigestTable {
 
 const WORDS = 8;
 const PREFIX = 'sha256:';
-const FIRST_ROOM = 1024;
+const INITIAL_CAPACITY = 1024;
 /** The maximum load factor: a search probes few slots. */
 const FULL_PART = 1 / 2;
 
@@ -29,8 +29,8 @@ export function createDigestTable(): DigestTable {
   /** The full digest unless it is SHA-256; those have only their first bytes stored by row. */
   const others = new Map<number, Digest>();
   const free: number[] = [];
-  let rows = new Uint32Array(FIRST_ROOM * WORDS);
-  let places = new Uint32Array(FIRST_ROOM / FULL_PART);
+  let rows = new Uint32Array(INITIAL_CAPACITY * WORDS);
+  let slots = new Uint32Array(INITIAL_CAPACITY / FULL_PART);
   let count = 0;
   let lastRow = NONE;
 
@@ -40,9 +40,9 @@ export function createDigestTable(): DigestTable {
     return digest.startsWith(PREFIX) ? undefined : digest;
   }
 
-  const placeOf = (at: (word: number) => number) =>
+  const slotOf = (at: (word: number) => number) =>
     (Math.imul(at(0) ^ seed, factor | 1) ^ Math.imul(at(1), seed | 1)) >>> 0;
-  const homeOf = (row: number) => placeOf(word => rows[row * WORDS + word] ?? 0) % places.length;
+  const homeSlot = (row: number) => slotOf(word => rows[row * WORDS + word] ?? 0) % slots.length;
 
   function holds(row: number, other: Digest | undefined): boolean {
     for (let word = 0; word < WORDS; word += 1) if (rows[row * WORDS + word] !== words[word]) return false;
@@ -51,48 +51,48 @@ export function createDigestTable(): DigestTable {
 
   /** The slot of the row that was looked up, or the empty slot for it. */
   function search(other: Digest | undefined): number {
-    let place = placeOf(word => words[word] ?? 0) % places.length;
-    for (; ; place = (place + 1) % places.length) {
-      const row = places[place] ?? NONE;
-      if (row === NONE || holds(row, other)) return place;
+    let slot = slotOf(word => words[word] ?? 0) % slots.length;
+    for (; ; slot = (slot + 1) % slots.length) {
+      const row = slots[slot] ?? NONE;
+      if (row === NONE || holds(row, other)) return slot;
     }
   }
 
-  function seat(row: number): void {
-    let place = homeOf(row);
-    while (places[place] !== NONE) place = (place + 1) % places.length;
-    places[place] = row;
+  function insert(row: number): void {
+    let slot = homeSlot(row);
+    while (slots[slot] !== NONE) slot = (slot + 1) % slots.length;
+    slots[slot] = row;
   }
 
   function grow(): void {
     rows = new Uint32Array(rows.buffer.transfer(rows.byteLength * 2));
-    const taken = places.filter(row => row !== NONE);
-    places = new Uint32Array(places.length * 2);
-    for (const row of taken) seat(row);
+    const taken = slots.filter(row => row !== NONE);
+    slots = new Uint32Array(slots.length * 2);
+    for (const row of taken) insert(row);
   }
 
   /** Entries behind an empty slot would be lost: all up to the next empty one are reinserted. */
   function close(empty: number): void {
-    places[empty] = NONE;
-    for (let place = (empty + 1) % places.length; ; place = (place + 1) % places.length) {
-      const row = places[place] ?? NONE;
+    slots[empty] = NONE;
+    for (let slot = (empty + 1) % slots.length; ; slot = (slot + 1) % slots.length) {
+      const row = slots[slot] ?? NONE;
       if (row === NONE) return;
-      places[place] = NONE;
-      seat(row);
+      slots[slot] = NONE;
+      insert(row);
     }
   }
 
   return {
     find(digest) {
-      return places[search(read(digest))] ?? NONE;
+      return slots[search(read(digest))] ?? NONE;
     },
     add(digest) {
-      if (count + 1 >= places.length * FULL_PART) grow();
+      if (count + 1 >= slots.length * FULL_PART) grow();
       const other = read(digest);
       const row = free.pop() ?? ++lastRow;
       rows.set(words, row * WORDS);
       if (other) others.set(row, other);
-      places[search(other)] = row;
+      slots[search(other)] = row;
       count += 1;
       return row;
     },
@@ -104,9 +104,9 @@ export function createDigestTable(): DigestTable {
     },
     remove(row) {
       words.set(rows.subarray(row * WORDS, (row + 1) * WORDS));
-      const place = search(others.get(row));
+      const slot = search(others.get(row));
       others.delete(row);
-      close(place);
+      close(slot);
       free.push(row);
       count -= 1;
     },

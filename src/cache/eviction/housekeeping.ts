@@ -36,7 +36,7 @@ export interface Housekeeping {
 }
 
 /** How much a full disk evicts at least, as a fraction of the total: otherwise each blob would wait for its own eviction. */
-const ROOM_PART = 0.05;
+const FREED_PART = 0.05;
 
 /** Content up to this size is small, such as manifests and configs, and always finds room while larger content fills its share. */
 const SMALL_BYTES = 4 * 1024 * 1024;
@@ -143,7 +143,7 @@ export function createHousekeeping(deps: {
     async function makeFit(bytes: number): Promise<void> {
       await counted;
       // A run that was already in progress may have had another goal, and others may take the space it freed.
-      for (let vain = 0; vain < 2 && isAllowed(bytes) && mayRemove(); vain = removed > 0 ? 0 : vain + 1) {
+      for (let misses = 0; misses < 2 && isAllowed(bytes) && mayRemove(); misses = removed > 0 ? 0 : misses + 1) {
         start('budget', { toBytes: Math.max(lowBytes - arriving.all - bytes, 0) });
         await running;
         if (fits(bytes)) return take(bytes);
@@ -179,7 +179,7 @@ export function createHousekeeping(deps: {
     check,
     makeRoom(bytes) {
       if (bytes > usage.bytes) return;
-      start('full disk', { toBytes: Math.max(usage.bytes - Math.max(bytes, usage.bytes * ROOM_PART), 0) });
+      start('full disk', { toBytes: Math.max(usage.bytes - Math.max(bytes, usage.bytes * FREED_PART), 0) });
     },
     async sweep() {
       if (budget.maxAgeMs !== undefined) start('age', { usedBefore: now().getTime() - budget.maxAgeMs });

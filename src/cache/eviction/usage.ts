@@ -88,7 +88,7 @@ interface Cursor {
 /** Each row is also linked into the order of use, a ring through row 0: the oldest follows it. */
 function createUses() {
   const digests = createDigestTable();
-  let room = 0;
+  let capacity = 0;
   let sizes = new Float64Array(0);
   let usedAt = new Float64Array(0);
   let recordedAt = new Float64Array(0);
@@ -100,10 +100,11 @@ function createUses() {
   let count = 0;
   let lastUse = 0;
 
-  function makeRoom(row: number): void {
-    if (row < room) return;
-    room = Math.max(1024, room * 2);
-    const grow = ({ buffer }: { readonly buffer: ArrayBuffer }, rowBytes: number) => buffer.transfer(room * rowBytes);
+  function ensureCapacity(row: number): void {
+    if (row < capacity) return;
+    capacity = Math.max(1024, capacity * 2);
+    const grow = ({ buffer }: { readonly buffer: ArrayBuffer }, rowBytes: number) =>
+      buffer.transfer(capacity * rowBytes);
     sizes = new Float64Array(grow(sizes, 8));
     usedAt = new Float64Array(grow(usedAt, 8));
     recordedAt = new Float64Array(grow(recordedAt, 8));
@@ -155,7 +156,7 @@ function createUses() {
     add(used: Used): void {
       const known = digests.find(used.digest);
       const row = known === NONE ? digests.add(used.digest) : known;
-      makeRoom(row);
+      ensureCapacity(row);
       if (known === NONE) count += 1;
       else takeOut(row);
       sizes[row] = used.size;

@@ -68,7 +68,7 @@ export function createBlobs({ links, onLookup = () => {}, ...deps }: BlobsDeps):
       },
       openPart: async (range, stop) =>
         (await origin.upstream.openBlob(origin.repository, digest, { range, signal: stop })).body,
-      onKept: size => links.add(origin, digest, { size }),
+      onStored: size => links.add(origin, digest, { size }),
     });
     return joined.finally(() => onLookup(isOwn ? 'miss' : 'coalesced'));
   }

@@ -109,8 +109,8 @@ export function createLinks(records: RecordStore, memory: Memory): Links {
     },
     async forget(digests) {
       // Links of scopes expire on their own.
-      const held = await Promise.all(digests.map(async digest => ({ digest, keys: await holderKeysOf(digest) })));
-      const changes = held.flatMap(({ digest, keys }) =>
+      const found = await Promise.all(digests.map(async digest => ({ digest, keys: await holderKeysOf(digest) })));
+      const changes = found.flatMap(({ digest, keys }) =>
         keys.flatMap(key => [links.deleting(keyOf(key, digest)), holders.deleting(holderKey(digest, key))]),
       );
       if (changes.length > 0) await bestEffort(records.write(changes, { makesRoom: true }));

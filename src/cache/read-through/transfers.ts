@@ -23,7 +23,7 @@ interface TransferRequest {
   /** Of the client that asks. */
   readonly signal?: AbortSignal | undefined;
   /** Called when the whole body was received, verified and stored. Until it resolves, new requests join the transfer. */
-  readonly onKept?: (size: number) => Promise<void>;
+  readonly onStored?: (size: number) => Promise<void>;
 }
 
 export interface TransfersDeps {
@@ -49,7 +49,7 @@ export function createTransfers({ content, onFailed, onWrongPart = () => {} }: T
   const growing = new Map<string, Blob>();
 
   async function start(
-    { key, digest, openBody, openPart, onKept }: TransferRequest,
+    { key, digest, openBody, openPart, onStored }: TransferRequest,
     signal: AbortSignal,
   ): Promise<Blob> {
     const { body, size } = await openBody(signal);
@@ -60,15 +60,15 @@ export function createTransfers({ content, onFailed, onWrongPart = () => {} }: T
       openPart &&
       createFarParts({
         ...{ ingestion, size, openPart, recover: pass },
-        openKept: range => content.open(digest, range),
+        openStored: range => content.open(digest, range),
         onWrong: error => onWrongPart(digest, error),
       });
-    let isKept = false;
+    let isStored = false;
     growing.set(key, blob);
     const finish = async () => {
-      const kept = await ingestion.done;
-      isKept = true;
-      await onKept?.(kept.size);
+      const stored = await ingestion.done;
+      isStored = true;
+      await onStored?.(stored.size);
     };
     finish().then(
       () => growing.delete(key),
@@ -84,7 +84,7 @@ export function createTransfers({ content, onFailed, onWrongPart = () => {} }: T
     }
 
     async function open(range?: ByteRange): Promise<ReadableStream<Uint8Array>> {
-      const part = isKept ? undefined : range && openFar?.(range);
+      const part = isStored ? undefined : range && openFar?.(range);
       if (part) return part;
       try {
         await ingestion.begun;
@@ -94,7 +94,7 @@ export function createTransfers({ content, onFailed, onWrongPart = () => {} }: T
         // Bytes other than expected break the stream, then as later.
         if (!(error instanceof ContentMismatch)) throw error;
       }
-      if (!isKept) return ingestion.open(range, pass);
+      if (!isStored) return ingestion.open(range, pass);
       // It may have been evicted since it was stored.
       return (await content.open(digest, range)) ?? pass(range);
     }
@@ -126,29 +126,29 @@ function createFarParts({
   size = 0,
   openPart,
   recover,
-  openKept,
+  openStored,
   onWrong,
 }: {
   readonly ingestion: Pick<Ingestion, 'received' | 'open' | 'done'>;
   readonly size: number | undefined;
   readonly openPart: OpenPart;
   readonly recover: Recover;
-  readonly openKept: (range: ByteRange) => Promise<ReadableStream<Uint8Array> | undefined>;
+  readonly openStored: (range: ByteRange) => Promise<ReadableStream<Uint8Array> | undefined>;
   readonly onWrong: (error: unknown) => void;
 }): (range: ByteRange) => ReadableStream<Uint8Array> | undefined {
   let bytes = 0;
   let parts = 0;
 
   async function compare({ sum, ...range }: PassedPart): Promise<void> {
-    const isKept = await ingestion.done.then(
+    const isStored = await ingestion.done.then(
       () => true,
       () => false,
     );
-    const kept = isKept ? await openKept(range) : undefined;
-    if (!kept) return;
-    let keptSum = 0;
-    for await (const chunk of kept) keptSum = crc32(chunk, keptSum);
-    if (keptSum === sum) return;
+    const stored = isStored ? await openStored(range) : undefined;
+    if (!stored) return;
+    let storedSum = 0;
+    for await (const chunk of stored) storedSum = crc32(chunk, storedSum);
+    if (storedSum === sum) return;
     throw new ContentMismatch(`bytes ${range.start} to ${range.end} differ from those of the whole blob`);
   }
 
@@ -244,7 +244,7 @@ export function passThrough(
 ): ReadableStream<Uint8Array> {
   const verifier = createVerifier(expected);
   const { start, end } = range ?? { start: 0, end: Number.POSITIVE_INFINITY };
-  let held: Uint8Array | undefined;
+  let pending: Uint8Array | undefined;
   return body.pipeThrough(
     new TransformStream<Uint8Array, Uint8Array>({
       transform(chunk, controller) {
@@ -252,12 +252,12 @@ export function passThrough(
         verifier.update(chunk);
         const part = chunk.subarray(Math.max(0, start - offset), Math.max(0, end + 1 - offset));
         if (part.byteLength === 0) return;
-        if (held) controller.enqueue(held);
-        held = part;
+        if (pending) controller.enqueue(pending);
+        pending = part;
       },
       flush(controller) {
         verifier.finish();
-        if (held) controller.enqueue(held);
+        if (pending) controller.enqueue(pending);
       },
     }),
   );

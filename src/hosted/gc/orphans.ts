@@ -60,8 +60,8 @@ async function findOrphan(
 ): Promise<number | undefined> {
   const [holder] = await store.records.holders.list({ prefix: holdersKey(digest), limit: 1 });
   if (holder !== undefined) return undefined;
-  const keptAt = await inventory.findStoredAt(digest);
-  if (!keptAt || keptAt.toISOString() > graceBefore) return undefined;
+  const storedAt = await inventory.findStoredAt(digest);
+  if (!storedAt || storedAt.toISOString() > graceBefore) return undefined;
   return (await store.content.find(digest))?.size;
 }
 

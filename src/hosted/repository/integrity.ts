@@ -24,13 +24,13 @@ export function refuseTagRemoval(store: HostedStore, repository: string, tag: st
 /** Throws DENIED where an immutable tag points to the manifest, or to an index that contains it. Holds until the next change. */
 export async function refuseRemoval(store: HostedStore, repository: string, digest: Digest): Promise<void> {
   const { tagged, references } = store.records;
-  const met = new Set<Digest>([digest]);
-  for (const ancestor of met) {
+  const visited = new Set<Digest>([digest]);
+  for (const ancestor of visited) {
     const tags = await membersOf(tagged, repository, ancestor);
     const immutable = tags.find(tag => store.options.isImmutable(repository, tag));
     if (immutable !== undefined) throw denied(`the tag ${immutable} of ${repository} is immutable and needs ${digest}`);
     // The set grows during the iteration: parents of parents are visited in turn.
-    for (const parent of await membersOf(references, repository, ancestor)) met.add(parseDigest(parent));
+    for (const parent of await membersOf(references, repository, ancestor)) visited.add(parseDigest(parent));
   }
 }
 

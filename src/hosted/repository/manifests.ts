@@ -72,13 +72,13 @@ export function createManifests(store: HostedStore): HostedManifests & { restore
   }
 
   /** A file larger than the content of its digest is damaged. */
-  async function findKept(digest: Digest, size: number): Promise<Uint8Array | undefined> {
+  async function findStored(digest: Digest, size: number): Promise<Uint8Array | undefined> {
     return (await content.find(digest))?.size === size ? content.read(digest, size) : undefined;
   }
 
   async function keep(raw: Uint8Array, digest: Digest): Promise<void> {
-    const kept = await findKept(digest, raw.byteLength);
-    if (kept && Buffer.compare(kept, raw) === 0) return;
+    const stored = await findStored(digest, raw.byteLength);
+    if (stored && Buffer.compare(stored, raw) === 0) return;
     await content.ingest(ReadableStream.from([raw]), { digest, size: raw.byteLength }).done;
   }
 

@@ -7,12 +7,12 @@ import {
   type AccessRequest,
   ANONYMOUS,
   type Caller,
-  type Holder,
   isBuild,
   type MissingRight,
   type RateState,
   type Requester,
   subjectOf,
+  type TokenHolder,
 } from '../../access/access.ts';
 import { type Challenge, formatChallenge } from '../../access/authorization.ts';
 import { formatScope, type Right, verbs } from '../../access/right.ts';
@@ -140,7 +140,7 @@ export function hasRight(c: Context, verb: Right, repository: string): boolean {
 }
 
 /** Whether who once asked for something has the right today. */
-export function hasRightStill(c: Context, holder: Holder, right: RepositoryRight): Promise<boolean> {
+export function hasRightStill(c: Context, holder: TokenHolder, right: RepositoryRight): Promise<boolean> {
   return rightsOf(c).access.mayStill(holder, right.verb, right.repository);
 }
 

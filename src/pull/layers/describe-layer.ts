@@ -55,7 +55,7 @@ export function createDescribe({
    * The properties of the bytes with that digest. Once known, they are never unpacked again; claims about a location are only proven there.
    */
   async function describeBytes(bytes: Bytes, claims: LayerClaims, work: Work | undefined): Promise<LayerDescription> {
-    const key = `${bytes.place} ${bytes.digest}`;
+    const key = `${bytes.location} ${bytes.digest}`;
     const found = known.get(key);
     const body = await bytes.open();
     if (found && agrees(found, claims)) {
@@ -76,7 +76,7 @@ export function createDescribe({
       case 'data': {
         const bytes = location.read();
         const layer = await describeBytes(
-          { place: '', digest: digestOf(bytes), open: bytesBlob(bytes).open },
+          { location: '', digest: digestOf(bytes), open: bytesBlob(bytes).open },
           claims,
           work,
         );
@@ -84,17 +84,19 @@ export function createDescribe({
       }
       case 'url': {
         const { body, coding, digest } = await openUrl(location.url, claims, work?.signal);
-        const layer = await describeBytes({ place: '', digest, open: async () => body }, claims, work).catch(error => {
-          throw coding && error instanceof InvalidLayer ? encoded(error, coding) : error;
-        });
+        const layer = await describeBytes({ location: '', digest, open: async () => body }, claims, work).catch(
+          error => {
+            throw coding && error instanceof InvalidLayer ? encoded(error, coding) : error;
+          },
+        );
         return { layer, source: { kind: 'url', ...bytesOf(layer), url: location.url.href } };
       }
       case 'blob': {
         const named = namedClaims(location, claims);
         const { registry, repository } = origins.locate(location.registry, location.repository);
         const blob = await registry.getBlob(repository, location.digest);
-        const place = `${registry.name}/${repository}#${registry.scope ?? ''}`;
-        const layer = await describeBytes({ place, digest: location.digest, open: blob.open }, named, work);
+        const source = `${registry.name}/${repository}#${registry.scope ?? ''}`;
+        const layer = await describeBytes({ location: source, digest: location.digest, open: blob.open }, named, work);
         return { layer, source: { kind: 'blob', ...bytesOf(layer), registry: registry.name, repository } };
       }
     }
@@ -108,7 +110,7 @@ export function createDescribe({
 
 /** Bytes whose digest was verified at their location: undefined where they are local. */
 interface Bytes {
-  readonly place: string;
+  readonly location: string;
   readonly digest: Digest;
   readonly open: () => Promise<ReadableStream<Uint8Array>>;
 }
@@ -188,8 +190,8 @@ function createLayerUrls({
 
   return async (url, claims, signal) => {
     const known = brought.get(url.href);
-    const kept = known && known === claims.gzipDigest ? await content.open(known) : undefined;
-    return known && kept ? { body: kept, digest: known } : fetch(url, claims, signal);
+    const cached = known && known === claims.gzipDigest ? await content.open(known) : undefined;
+    return known && cached ? { body: cached, digest: known } : fetch(url, claims, signal);
   };
 }
 

@@ -13,9 +13,9 @@ import type { RecordStore } from '../../state/store.ts';
 /** A layer at a place: a repository as one scope sees it, an address, or our own content. */
 export interface PlacedBlob {
   readonly digest: Digest;
-  readonly place: string;
+  readonly location: string;
   /** Whether access to the place expires soon, like a scope. */
-  readonly isBrief?: boolean;
+  readonly isScoped?: boolean;
   /** Its bytes, verified as they are read. The stream is read to its end or cancelled. */
   readonly open: () => Promise<ReadableStream<Uint8Array>>;
 }
@@ -33,9 +33,9 @@ const MAX_WAITING = 500;
 /** A layer that takes longer is aborted: others wait for its turn. */
 const READ_TIMEOUT_MS = 15 * 60_000;
 const KEEP_MS = 90 * 24 * 3_600_000;
-const KEEP_BRIEF_MS = 24 * 3_600_000;
+const SCOPED_TTL_MS = 24 * 3_600_000;
 /** More than almost all need. Larger ones are reread after a restart. */
-const MAX_KEPT_BYTES = 8 * 1024 * 1024;
+const MAX_CACHED_BYTES = 8 * 1024 * 1024;
 const UNREADABLE_MEMORY_MS = 3_600_000;
 
 const INDEXES = 'layer-index';
@@ -72,7 +72,7 @@ export function createLayerIndexes({
   async function isReadAt(key: string): Promise<boolean> {
     if (readAt.has(key)) return true;
     const found = (await records.get(READ_AT, key)) !== undefined;
-    if (found) readAt.set(key, true, { ttlMs: KEEP_BRIEF_MS });
+    if (found) readAt.set(key, true, { ttlMs: SCOPED_TTL_MS });
     return found;
   }
 
@@ -90,7 +90,7 @@ export function createLayerIndexes({
       throw error;
     });
     indexes.set(digest, index);
-    readAt.set(key, true, { ttlMs: KEEP_BRIEF_MS });
+    readAt.set(key, true, { ttlMs: SCOPED_TTL_MS });
     await keep(layer, key, known ? undefined : index);
     return index;
   }
@@ -109,18 +109,18 @@ export function createLayerIndexes({
     return known;
   }
 
-  async function keep({ digest, isBrief }: PlacedBlob, key: string, index: LayerIndex | undefined): Promise<void> {
+  async function keep({ digest, isScoped }: PlacedBlob, key: string, index: LayerIndex | undefined): Promise<void> {
     const expiresAt = (keepMs: number) => ({ expiresAt: new Date(now().getTime() + keepMs) });
     const packed = index && (await packIndex(index));
-    if (packed && packed.byteLength <= MAX_KEPT_BYTES) {
+    if (packed && packed.byteLength <= MAX_CACHED_BYTES) {
       await bestEffort(records.put(INDEXES, digest, packed, expiresAt(KEEP_MS)));
     }
-    await bestEffort(records.put(READ_AT, key, new Uint8Array([1]), expiresAt(isBrief ? KEEP_BRIEF_MS : KEEP_MS)));
+    await bestEffort(records.put(READ_AT, key, new Uint8Array([1]), expiresAt(isScoped ? SCOPED_TTL_MS : KEEP_MS)));
   }
 
   return {
     async get(layer, signal) {
-      const key = `${layer.place}@${layer.digest}`;
+      const key = `${layer.location}@${layer.digest}`;
       const known = readAt.has(key) ? indexes.get(layer.digest) : undefined;
       return known ?? flight(key, stop => read(layer, key, stop), signal);
     },

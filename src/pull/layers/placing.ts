@@ -90,7 +90,7 @@ export function createPlacing(deps: {
     const { origin, image } = request;
     const own = request.layers.map(layer => blobOf(layer.digest, request));
     const base = image.manifest.layers.map(({ digest }) => digest);
-    const key = JSON.stringify([placeOf(origin), base, own.map(({ digest, place }) => [digest, place])]);
+    const key = JSON.stringify([locationOf(origin), base, own.map(({ digest, location }) => [digest, location])]);
     const known = plans.get(key);
     if (known) return known;
     const added = await Promise.all(own.map(layer => readAdded(layer, request.signal)));
@@ -119,7 +119,7 @@ export function createPlacing(deps: {
     const { registry, repository } = origin;
     const open = async () => (await registry.getBlob(repository, digest)).open();
     try {
-      const layer = { digest, place: placeOf(origin), isBrief: registry.scope !== undefined, open };
+      const layer = { digest, location: locationOf(origin), isScoped: registry.scope !== undefined, open };
       return await indexes.get(layer, signal);
     } catch (error) {
       throw explainBase(error, digest);
@@ -169,7 +169,7 @@ export function createPlacing(deps: {
     const source = requireSource(layerSources, digest);
     const stored = source.kind === 'stored' ? storedLayers?.get(digest) : undefined;
     return {
-      ...{ digest, place: placeOfSource(source) },
+      ...{ digest, location: locationOfSource(source) },
       open: async () => (stored ? bytesBlob(stored) : await layers.get(source)).open(),
     };
   }
@@ -218,11 +218,11 @@ function requireSource(sources: readonly LayerSource[], digest: Digest): BasicSo
   throw new Error(`the layer ${digest} cannot be located`);
 }
 
-function placeOf({ registry, repository }: Origin): string {
+function locationOf({ registry, repository }: Origin): string {
   return `${registry.name}/${repository}#${registry.scope ?? ''}`;
 }
 
-function placeOfSource(source: BasicSource): string {
+function locationOfSource(source: BasicSource): string {
   switch (source.kind) {
     case 'stored':
     case 'shelf':

@@ -21,7 +21,7 @@ export interface RecipeBuildsDeps {
   readonly memory: Memory;
   readonly now: () => Date;
   /** Takes the time for which a pull waits. */
-  readonly hold?: (<T>(waiting: Promise<T>) => Promise<T>) | undefined;
+  readonly timeWait?: (<T>(waiting: Promise<T>) => Promise<T>) | undefined;
 }
 
 export type StartRecipe = (match: RecipeMatch, target: RecipeTarget) => Promise<BuildRecord>;
@@ -57,7 +57,7 @@ interface RecipeBuilds {
 const BUSY_RETRY_SECONDS = 30;
 
 export function createRecipeBuilds(deps: RecipeBuildsDeps, images: RecipeImages): RecipeBuilds {
-  const { builds, startRecipe, policy, logAddress, memory, now, hold = waiting => waiting } = deps;
+  const { builds, startRecipe, policy, logAddress, memory, now, timeWait = waiting => waiting } = deps;
   const starts = createSingleFlight<BuildRecord>();
   // The images whose plans led to this one: bases are resolved like pulls.
   const chain = new AsyncLocalStorage<readonly string[]>();
@@ -123,7 +123,7 @@ export function createRecipeBuilds(deps: RecipeBuildsDeps, images: RecipeImages)
       const failure = findFailure(wanted.image);
       if (failure) throw failure;
       if (chain.getStore()?.includes(wanted.image)) throw cycle(wanted.image);
-      await hold(startAndWait(wanted, signal));
+      await timeWait(startAndWait(wanted, signal));
     },
   };
 }
@@ -133,10 +133,10 @@ function cycle(image: string): RegistryError {
 }
 
 function startError(cause: unknown): RegistryError {
-  const passing = { cause, retryAfterSeconds: BUSY_RETRY_SECONDS };
-  if (cause instanceof QueueFull) return new RegistryError('TOOMANYREQUESTS', cause.message, passing);
+  const options = { cause, retryAfterSeconds: BUSY_RETRY_SECONDS };
+  if (cause instanceof QueueFull) return new RegistryError('TOOMANYREQUESTS', cause.message, options);
   if (cause instanceof UnsupportedPlatform && cause.isTransient) {
-    return new RegistryError('UNAVAILABLE', cause.message, passing);
+    return new RegistryError('UNAVAILABLE', cause.message, options);
   }
   if (cause instanceof InvalidBuild || cause instanceof UnsupportedPlatform) {
     return new RegistryError('MANIFEST_UNKNOWN', `the recipe cannot be built: ${cause.message}`, { cause });

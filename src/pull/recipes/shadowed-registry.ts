@@ -26,7 +26,7 @@ export function createShadowedRegistry(
   upstream: Registry,
   findShadow: (repository: string) => Shadow | undefined,
 ): Registry {
-  async function either<T>(repository: string, ask: (place: Origin) => Promise<T>): Promise<T> {
+  async function either<T>(repository: string, ask: (origin: Origin) => Promise<T>): Promise<T> {
     const own = { registry: upstream, repository };
     const shadow = findShadow(repository);
     return (shadow && (await found(ask(shadow)))) ?? ask(own);
@@ -41,25 +41,25 @@ export function createShadowedRegistry(
         return await upstream.resolveTag(repository, tag, options);
       } catch (error) {
         const shadow = findShadow(repository);
-        if (!shadow || !(isMissing(error) || isPassing(error))) throw error;
+        if (!shadow || !(isMissing(error) || isTransient(error))) throw error;
         const digest = await findBuilt(shadow, tag, options);
         if (digest === undefined) throw error;
         return digest;
       }
     },
     getManifest: (repository, digest, options) =>
-      either(repository, place => place.registry.getManifest(place.repository, digest, options)),
+      either(repository, origin => origin.registry.getManifest(origin.repository, digest, options)),
     readConfig: (repository, descriptor) =>
-      either(repository, place => place.registry.readConfig(place.repository, descriptor)),
-    headBlob: (repository, digest) => either(repository, place => place.registry.headBlob(place.repository, digest)),
+      either(repository, origin => origin.registry.readConfig(origin.repository, descriptor)),
+    headBlob: (repository, digest) => either(repository, origin => origin.registry.headBlob(origin.repository, digest)),
     getBlob: (repository, digest, options) =>
-      either(repository, place => place.registry.getBlob(place.repository, digest, options)),
+      either(repository, origin => origin.registry.getBlob(origin.repository, digest, options)),
     async listTags(repository, page, options) {
       const shadow = findShadow(repository);
-      const ours = shadow && (await found(listBuilt(shadow, page, options)));
-      if (!ours || ours.tags.length === 0) return upstream.listTags(repository, page, options);
+      const built = shadow && (await found(listBuilt(shadow, page, options)));
+      if (!built || built.tags.length === 0) return upstream.listTags(repository, page, options);
       const theirs = await found(listWhole(page, each => upstream.listTags(repository, each, options)));
-      return theirs ? mergeTags(theirs, ours, page) : ours;
+      return theirs ? mergeTags(theirs, built, page) : built;
     },
     async findReferrers(repository, digest, options) {
       const { registry, repository: name } = (await findHolder(digest, findShadow(repository))) ?? {
@@ -128,7 +128,7 @@ function isMissing(error: unknown): boolean {
 }
 
 /** Whether the upstream may recover by itself. */
-function isPassing(error: unknown): boolean {
+function isTransient(error: unknown): boolean {
   return error instanceof RegistryError && (error.status === 429 || error.status >= 500);
 }
 

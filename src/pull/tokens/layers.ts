@@ -18,15 +18,15 @@ export interface TokenLayers extends Pick<DiskStore, 'find' | 'open' | 'delete' 
    * it resolves. Throws ContentMismatch for bytes of another digest; UNAVAILABLE (507) where the disk or the total quota is full,
    * TOOMANYREQUESTS where the caller's is.
    */
-  keep(bytes: Uint8Array, digest: Digest, holding: Holding): Promise<void>;
+  store(bytes: Uint8Array, digest: Digest, lease: Lease): Promise<void>;
   /** Throws UNAVAILABLE (507) where the disk has only space for essential writes. */
-  requireRoom(): Promise<void>;
+  requireSpace(): Promise<void>;
   /** Removes what has expired. */
   sweep(): Promise<void>;
   close(): Promise<void>;
 }
 
-interface Holding {
+interface Lease {
   readonly until: Date;
   readonly account: string;
 }
@@ -36,9 +36,9 @@ export interface LayerQuota {
   readonly maxBytesPerAccount: number;
 }
 
-const heldSchema = z.object({ until: z.iso.datetime(), account: z.string(), bytes: z.number() });
+const leaseSchema = z.object({ until: z.iso.datetime(), account: z.string(), bytes: z.number() });
 
-type Held = z.infer<typeof heldSchema>;
+type LeaseRecord = z.infer<typeof leaseSchema>;
 
 /** The format of an older version: 8 bytes of expiry, milliseconds as a double, and then the layer. */
 const OLD = 'layer';
@@ -68,47 +68,47 @@ export async function createTokenLayers(
   const content = await createDiskStore({ directory, memory, onDamaged });
   const inventory = createInventory(directory);
   const claimSpace = createFreeSpace(directory);
-  const holds = createCollection({ store: records, name: 'token-layer', schema: heldSchema });
+  const leases = createCollection({ store: records, name: 'token-layer', schema: leaseSchema });
   // One at a time for each layer: two concurrent calls could otherwise both read the old expiry, and a sweep remove what was just stored.
   const mutex = createKeyedMutex();
   const used = createAccounts();
-  for await (const { value } of listHeld()) used.add(value.account, value.bytes);
+  for await (const { value } of listLeases()) used.add(value.account, value.bytes);
   let hasOrphans = true;
 
-  async function* listHeld() {
-    for await (const page of pagesOf(holds.entries, { limit: PAGE })) {
+  async function* listLeases() {
+    for await (const page of pagesOf(leases.entries, { limit: PAGE })) {
       yield* page;
       await setImmediate();
     }
   }
 
-  const isOver = ({ until }: Pick<Held, 'until'>) => Date.parse(until) <= now().getTime();
+  const hasExpired = ({ until }: Pick<LeaseRecord, 'until'>) => Date.parse(until) <= now().getTime();
 
-  async function keepOne(bytes: Uint8Array, digest: Digest, holding: Holding): Promise<void> {
-    const held = await holds.find(digest);
-    const end = Math.max(held ? Date.parse(held.until) : 0, holding.until.getTime());
+  async function storeOne(bytes: Uint8Array, digest: Digest, lease: Lease): Promise<void> {
+    const record = await leases.find(digest);
+    const end = Math.max(record ? Date.parse(record.until) : 0, lease.until.getTime());
     const until = new Date(end).toISOString();
-    if (held && (await content.find(digest))) {
-      if (until !== held.until) await holds.put(digest, { ...held, until });
+    if (record && (await content.find(digest))) {
+      if (until !== record.until) await leases.put(digest, { ...record, until });
       return;
     }
     // The disk may have lost it.
-    if (held) await forget(digest, held);
-    const { account } = holding;
+    if (record) await forget(digest, record);
+    const { account } = lease;
     const size = Math.max(bytes.byteLength, MIN_BYTES);
     reserve(account, size);
     try {
-      await requireRoom(size);
+      await requireSpace(size);
       await content.ingest(ReadableStream.from([bytes]), { digest, size: bytes.byteLength }).done;
-      await holds.put(digest, { until, account, bytes: size });
+      await leases.put(digest, { until, account, bytes: size });
     } catch (error) {
       used.add(account, -size);
       throw error;
     }
   }
 
-  async function forget(digest: Digest, { account, bytes }: Held): Promise<void> {
-    await holds.delete(digest);
+  async function forget(digest: Digest, { account, bytes }: LeaseRecord): Promise<void> {
+    await leases.delete(digest);
     await content.delete(digest);
     used.add(account, -bytes);
   }
@@ -131,7 +131,7 @@ export async function createTokenLayers(
     used.add(account, size);
   }
 
-  async function requireRoom(bytes: number): Promise<void> {
+  async function requireSpace(bytes: number): Promise<void> {
     const claim = claimSpace(Math.max(bytes, LARGE_BYTES));
     try {
       await refuseFullDisk(claim.ensure());
@@ -140,16 +140,16 @@ export async function createTokenLayers(
     }
   }
 
-  async function removeOver(key: string): Promise<void> {
-    const held = await holds.find(key);
-    if (held && isOver(held) && isDigest(key) && mayDelete()) await forget(key, held);
+  async function removeExpired(key: string): Promise<void> {
+    const record = await leases.find(key);
+    if (record && hasExpired(record) && isDigest(key) && mayDelete()) await forget(key, record);
   }
 
   /** Whether it is currently retained. */
   async function removeOrphan(digest: Digest): Promise<boolean> {
-    if (await holds.has(digest)) return false;
-    const keptAt = await inventory.findStoredAt(digest);
-    if ((keptAt && keptAt.getTime() + ORPHAN_MS > now().getTime()) || !mayDelete()) return true;
+    if (await leases.has(digest)) return false;
+    const storedAt = await inventory.findStoredAt(digest);
+    if ((storedAt && storedAt.getTime() + ORPHAN_MS > now().getTime()) || !mayDelete()) return true;
     await content.delete(digest);
     return false;
   }
@@ -162,29 +162,29 @@ export async function createTokenLayers(
     return now().getTime() < expiresAtMs && isIntact(bytes, digest) ? bytes : undefined;
   }
 
-  async function isHeld(digest: Digest): Promise<boolean> {
-    const held = await holds.get(digest);
-    return held !== undefined && !isOver(held);
+  async function isLeased(digest: Digest): Promise<boolean> {
+    const record = await leases.get(digest);
+    return record !== undefined && !hasExpired(record);
   }
 
   return {
     async find(digest) {
-      const found = (await isHeld(digest)) ? await content.find(digest) : undefined;
+      const found = (await isLeased(digest)) ? await content.find(digest) : undefined;
       const old = found ? undefined : await findOld(digest);
       return found ?? (old && { size: old.byteLength });
     },
     async open(digest, range) {
-      const body = (await isHeld(digest)) ? await content.open(digest, range) : undefined;
+      const body = (await isLeased(digest)) ? await content.open(digest, range) : undefined;
       const old = body ? undefined : await findOld(digest);
       return body ?? (old && ReadableStream.from([range ? old.subarray(range.start, range.end + 1) : old]));
     },
     delete: content.delete,
     verify: content.verify,
-    keep: (bytes, digest, holding) => mutex.withLock(digest, () => refuseFullDisk(keepOne(bytes, digest, holding))),
-    requireRoom: () => requireRoom(0),
+    store: (bytes, digest, lease) => mutex.withLock(digest, () => refuseFullDisk(storeOne(bytes, digest, lease))),
+    requireSpace: () => requireSpace(0),
     async sweep() {
-      for await (const { key, value } of listHeld())
-        if (isOver(value)) await mutex.withLock(key, () => removeOver(key));
+      for await (const { key, value } of listLeases())
+        if (hasExpired(value)) await mutex.withLock(key, () => removeExpired(key));
       if (!hasOrphans) return;
       let areLeft = false;
       for await (const digest of inventory.list()) {

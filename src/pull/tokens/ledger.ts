@@ -27,7 +27,7 @@ export interface TokenLedger {
 export interface LedgerDeps {
   readonly records: RecordStore;
   readonly memory: Memory;
-  readonly layers: Pick<TokenLayers, 'keep' | 'requireRoom'>;
+  readonly layers: Pick<TokenLayers, 'store' | 'requireSpace'>;
   readonly now: () => Date;
   readonly ttlMs: number;
   /** For tokens whose request names a workflow. Absent: they have the same ttl as others. */
@@ -64,7 +64,7 @@ export function createLedger({ records, memory, layers: stored, now, ttlMs, work
   return { issue, find, revoke, keepLayers };
 
   async function issue(record: NewTokenRecord): Promise<TokenRecord> {
-    await stored.requireRoom();
+    await stored.requireSpace();
     const createdAt = now();
     const life = record.request.workflowId === undefined ? undefined : workflow;
     const expiresAt = new Date(createdAt.getTime() + (life ? Math.min(life.idleMs, life.maxMs) : ttlMs));
@@ -115,7 +115,7 @@ export function createLedger({ records, memory, layers: stored, now, ttlMs, work
 
   async function keepLayers(layers: ReadonlyMap<Digest, Uint8Array>, account: string): Promise<void> {
     const until = new Date(now().getTime() + Math.max(ttlMs, workflow?.maxMs ?? 0) + EXPIRY_SLACK_MS);
-    for (const [digest, bytes] of layers) await stored.keep(bytes, digest, { until, account });
+    for (const [digest, bytes] of layers) await stored.store(bytes, digest, { until, account });
   }
 
   function isAlive(expiresAtMs: number): boolean {

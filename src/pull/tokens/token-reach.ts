@@ -62,7 +62,7 @@ export function createTokenReach(memory: Memory): ReachOf {
     });
   }
 
-  function findBlobsOfMade(key: string, image: DerivedImage): ReadonlySet<Digest> {
+  function findDerivedBlobs(key: string, image: DerivedImage): ReadonlySet<Digest> {
     const known = reached.get(key);
     if (known) return known.blobs;
     const documents = [...image.derived.values()].filter(({ mediaType }) => isManifestType(mediaType));
@@ -141,7 +141,7 @@ export function createTokenReach(memory: Memory): ReachOf {
       },
       async hasBlob(digest) {
         // True for most, and independent of memory and disk.
-        if (findBlobsOfMade(`${key} made`, image).has(digest)) return true;
+        if (findDerivedBlobs(`${key} made`, image).has(digest)) return true;
         // Clients request manifests as blobs, too.
         const has = ({ manifests, blobs }: Parts) => blobs.has(digest) || manifests.has(digest);
         if (has(await findResult()) || has(findShown()) || has(await findSource())) return true;

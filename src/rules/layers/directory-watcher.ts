@@ -6,7 +6,7 @@ import type { Fingerprint, Folder, Walk, walkPath } from './fingerprint.ts';
 
 export interface DirectoryWatcher {
   /** The current state, or that of the last walk where no change was reported since, or where the walk was recent relative to its cost. */
-  look(path: string): Promise<Fingerprint>;
+  fingerprint(path: string): Promise<Fingerprint>;
   close(): void;
 }
 
@@ -29,12 +29,12 @@ interface Watched {
   isTrusted: boolean;
   isChanged: boolean;
   /** It cannot be watched. */
-  isSilent: boolean;
-  lookedAt: number;
+  isUnwatchable: boolean;
+  usedAt: number;
 }
 
 /** Without a watcher, the interval between walks as a multiple of their duration. */
-const REST = 50;
+const WALK_INTERVAL_FACTOR = 50;
 /** A path not asked for this long no longer belongs to a layer. */
 const FORGET_AFTER_MS = 60_000;
 /**
@@ -54,15 +54,15 @@ export function createDirectoryWatcher(deps: DirectoryWatcherDeps): DirectoryWat
   function find(path: string): Watched {
     const known = paths.get(path);
     if (known) return known;
-    const fresh = { watchers: new Map(), last: undefined, isTrusted: false, isChanged: false, isSilent: false };
-    const watched = { ...fresh, lookedAt: 0 };
+    const fresh = { watchers: new Map(), last: undefined, isTrusted: false, isChanged: false, isUnwatchable: false };
+    const watched = { ...fresh, usedAt: 0 };
     paths.set(path, watched);
     return watched;
   }
 
   function forgetOthers(): void {
     for (const [path, watched] of paths) {
-      if (performance.now() - watched.lookedAt < FORGET_AFTER_MS) continue;
+      if (performance.now() - watched.usedAt < FORGET_AFTER_MS) continue;
       unwatch(watched);
       paths.delete(path);
     }
@@ -73,7 +73,7 @@ export function createDirectoryWatcher(deps: DirectoryWatcherDeps): DirectoryWat
   }
 
   /** Whether all folders were watched already. */
-  async function watchAll(path: string, watched: Watched, { place, folders }: Walk): Promise<boolean> {
+  async function watchAll(path: string, watched: Watched, { resolved, folders }: Walk): Promise<boolean> {
     const { watchers } = watched;
     const keys = new Map(folders.map(folder => [keyOf(folder), folder]));
     for (const [key, watcher] of watchers) {
@@ -83,10 +83,10 @@ export function createDirectoryWatcher(deps: DirectoryWatcherDeps): DirectoryWat
     }
     const missing = [...keys].filter(([key]) => !watchers.has(key));
     if (missing.length === 0) return true;
-    const reason = (await findSilence(place)) ?? watchFolders(watched, missing);
+    const reason = (await findUnwatchableReason(resolved)) ?? watchFolders(watched, missing);
     if (reason !== undefined) {
       unwatch(watched);
-      watched.isSilent = true;
+      watched.isUnwatchable = true;
       onUnwatched?.(path, reason);
     }
     return false;
@@ -114,15 +114,15 @@ export function createDirectoryWatcher(deps: DirectoryWatcherDeps): DirectoryWat
 
   function isDue({ last, isTrusted, isChanged }: Watched, root: string): boolean {
     if (!last || last.root !== root || !last.walk.fingerprint.isSettled || last.walk.entries < minEntries) return true;
-    const restMs = performance.now() - last.at;
-    if (isTrusted) return isChanged || restMs > walkEveryMs;
-    return restMs > Math.min(last.costMs * REST, walkEveryMs);
+    const sinceMs = performance.now() - last.at;
+    if (isTrusted) return isChanged || sinceMs > walkEveryMs;
+    return sinceMs > Math.min(last.costMs * WALK_INTERVAL_FACTOR, walkEveryMs);
   }
 
   return {
-    async look(path) {
+    async fingerprint(path) {
       const watched = find(path);
-      watched.lookedAt = performance.now();
+      watched.usedAt = performance.now();
       forgetOthers();
       const root = await findRoot(path);
       if (watched.last && !isDue(watched, root)) return watched.last.walk.fingerprint;
@@ -131,10 +131,10 @@ export function createDirectoryWatcher(deps: DirectoryWatcherDeps): DirectoryWat
       const walked = await walk(path);
       const at = performance.now();
       const isLarge = walked.entries >= minEntries;
-      watched.isTrusted = isLarge && !watched.isSilent && (await watchAll(path, watched, walked));
+      watched.isTrusted = isLarge && !watched.isUnwatchable && (await watchAll(path, watched, walked));
       if (!isLarge) unwatch(watched);
       // The walk that found the folders to watch may have missed later changes: the next one sees them.
-      const costMs = isLarge && !watched.isTrusted && !watched.isSilent ? 0 : at - begunAt;
+      const costMs = isLarge && !watched.isTrusted && !watched.isUnwatchable ? 0 : at - begunAt;
       watched.last = { walk: walked, root, at, costMs };
       return walked.fingerprint;
     },
@@ -159,17 +159,17 @@ function keyOf({ path, dev, ino }: Folder): string {
 /** The resolved path: a swapped link, or a new mount, leads elsewhere. */
 async function findRoot(path: string): Promise<string> {
   try {
-    const place = await realpath(path);
-    const { dev, ino, mtimeMs, ctimeMs } = await stat(place);
-    return [place, dev, ino, mtimeMs, ctimeMs].join();
+    const resolved = await realpath(path);
+    const { dev, ino, mtimeMs, ctimeMs } = await stat(resolved);
+    return [resolved, dev, ino, mtimeMs, ctimeMs].join();
   } catch (error) {
     return String(error);
   }
 }
 
 /** Why its changes would go unnoticed. */
-async function findSilence(place: string): Promise<string | undefined> {
+async function findUnwatchableReason(resolved: string): Promise<string | undefined> {
   if (process.platform !== 'linux') return 'only Linux reports changes of files by directory';
-  const { type } = await statfs(place);
+  const { type } = await statfs(resolved);
   return SHARED.has(type) ? `others may change its file system (0x${type.toString(16)})` : undefined;
 }

@@ -23,7 +23,7 @@ const COARSE_MS = 2000;
 export interface Walk {
   readonly fingerprint: Fingerprint;
   /** The resolved path; the path itself where nothing exists. */
-  readonly place: string;
+  readonly resolved: string;
   /** The directory and those below it; none for a file. */
   readonly folders: readonly Folder[];
   readonly entries: number;
@@ -42,16 +42,16 @@ export async function takeFingerprint(path: string, now: Date, limits?: LayerDir
 
 export async function walkPath(path: string, now: Date, limits?: LayerDirectoryLimits): Promise<Walk> {
   try {
-    const place = await realpath(path);
-    const stats = await stat(place);
-    const below = stats.isDirectory() ? await listLayer(place, limits) : [];
-    const files = [{ name: '', path: place, stats }, ...below];
+    const resolved = await realpath(path);
+    const stats = await stat(resolved);
+    const below = stats.isDirectory() ? await listLayer(resolved, limits) : [];
+    const files = [{ name: '', path: resolved, stats }, ...below];
     const folders = files
       .filter(file => file.stats.isDirectory())
       .map(file => ({ path: file.path, dev: file.stats.dev, ino: file.stats.ino }));
-    return { fingerprint: await fingerprintOf(place, files, now), place, folders, entries: files.length };
+    return { fingerprint: await fingerprintOf(resolved, files, now), resolved, folders, entries: files.length };
   } catch (error) {
-    return { fingerprint: { value: reasonOf(error), isSettled: true }, place: path, folders: [], entries: 0 };
+    return { fingerprint: { value: reasonOf(error), isSettled: true }, resolved: path, folders: [], entries: 0 };
   }
 }
 
@@ -60,13 +60,13 @@ export function isUnchanged(before: Fingerprint | undefined, after: Fingerprint)
   return before?.value === after.value && before.isSettled;
 }
 
-const FILES_PER_TURN = 1000;
+const FILES_PER_STEP = 1000;
 
-async function fingerprintOf(place: string, files: readonly LayerFile[], now: Date): Promise<Fingerprint> {
-  const hash = createHash('sha256').update(place);
+async function fingerprintOf(resolved: string, files: readonly LayerFile[], now: Date): Promise<Fingerprint> {
+  const hash = createHash('sha256').update(resolved);
   let isSettled = true;
   for (const [at, { name, stats, target }] of files.entries()) {
-    if (at % FILES_PER_TURN === FILES_PER_TURN - 1) await setImmediate();
+    if (at % FILES_PER_STEP === FILES_PER_STEP - 1) await setImmediate();
     hash.update(`${JSON.stringify([name, target, ...factsOf(stats)])}\n`);
     if (Math.abs(now.getTime() - stats.ctimeMs) < COARSE_MS) isSettled = false;
   }

@@ -36,7 +36,7 @@ export interface LocalLayers {
   read(layer: LocalLayer): Promise<ReadLayer>;
   fingerprint(layer: LocalLayer): Promise<Fingerprint>;
   /** The same, unless no change was reported since the last read: a large directory is not walked every time. */
-  look(layer: LocalLayer): Promise<Fingerprint>;
+  currentFingerprint(layer: LocalLayer): Promise<Fingerprint>;
   /** Stops watching. */
   close(): void;
 }
@@ -93,19 +93,22 @@ export function createLocalLayers({
   }
 
   async function openDirectory(path: string): Promise<ReadableStream<Uint8Array>> {
-    const place = await realpath(resolve(path));
-    if (!(await stat(place)).isDirectory()) throw new InvalidLayer(`${path} is not a directory: use "file" for a tar`);
-    const files = await listLayer(place, directoryLimits);
+    const resolved = await realpath(resolve(path));
+    if (!(await stat(resolved)).isDirectory())
+      throw new InvalidLayer(`${path} is not a directory: use "file" for a tar`);
+    const files = await listLayer(resolved, directoryLimits);
     if (files.length === 0) throw new InvalidLayer(`${path} is empty: is a mount missing?`);
     return packFiles(files);
   }
 
   async function openFile(path: string): Promise<ReadableStream<Uint8Array>> {
-    const place = await realpath(resolve(path));
-    const stats = await stat(place);
+    const resolved = await realpath(resolve(path));
+    const stats = await stat(resolved);
     if (!stats.isFile()) throw new InvalidLayer(`${path} is not a file: use "directory" for a folder`);
     if (stats.size > maxUnpackedBytes) throw new InvalidLayer(`${path} is larger than ${maxUnpackedBytes} bytes`);
-    return ReadableStream.from(readFileOf(place, stats, () => new InvalidLayer(`${path} changed while it was read`)));
+    return ReadableStream.from(
+      readFileOf(resolved, stats, () => new InvalidLayer(`${path} changed while it was read`)),
+    );
   }
 
   async function describeStored(digest: Digest) {
@@ -117,7 +120,7 @@ export function createLocalLayers({
   return {
     read: layer => read(layer),
     fingerprint,
-    look: ({ path }) => watcher.look(resolve(path)),
+    currentFingerprint: ({ path }) => watcher.fingerprint(resolve(path)),
     close: watcher.close,
   };
 }
@@ -134,7 +137,7 @@ function explain(cause: unknown, path: string): unknown {
 
 // Remembers across restarts what was read from directories and files of this machine: unchanged ones are not read again.
 
-export interface KeptReads {
+export interface ReadCache {
   /** Undefined where it was not read in its current state, or is no longer in the layer store. */
   find(layer: LocalLayer, seen: Fingerprint): Promise<ReadLayer | undefined>;
   /** Does nothing for files that may change unnoticed, or while records cannot be written. */
@@ -147,7 +150,7 @@ const readSchema = z.object({ fingerprint: z.string(), layer: layerSchema }).opt
 /** Afterwards, a start reads it once more. */
 const KEEP_MS = 30 * 86_400_000;
 
-export function createKeptReads({
+export function createReadCache({
   records,
   layerStore,
   now,
@@ -155,17 +158,17 @@ export function createKeptReads({
   readonly records: RecordStore;
   readonly layerStore: Pick<RuleLayerStore, 'find'>;
   readonly now: () => Date;
-}): KeptReads {
+}): ReadCache {
   const reads = createCollection({ store: records, name: 'rule-read', schema: readSchema });
   const keyOf = ({ kind, path }: LocalLayer) => `${kind} ${resolve(path)}`;
   return {
     async find(layer, seen) {
       // An unreadable record counts as none: the layer can be reread.
-      const kept = await reads.get(keyOf(layer)).catch(() => undefined);
-      if (!kept || !isUnchanged({ value: kept.fingerprint, isSettled: true }, seen)) return undefined;
-      const { digest, size } = kept.layer;
+      const cached = await reads.get(keyOf(layer)).catch(() => undefined);
+      if (!cached || !isUnchanged({ value: cached.fingerprint, isSettled: true }, seen)) return undefined;
+      const { digest, size } = cached.layer;
       if (!(await layerStore.find(digest))) return undefined;
-      return { described: { layer: kept.layer, source: { kind: 'shelf', digest, size } }, fingerprint: seen };
+      return { described: { layer: cached.layer, source: { kind: 'shelf', digest, size } }, fingerprint: seen };
     },
     async keep(layer, { described, fingerprint }) {
       if (!fingerprint.isSettled) return;

@@ -10,7 +10,7 @@ export interface RulesSource {
   load(): readonly RuleOptions[];
 }
 
-type Look =
+type CheckResult =
   /** As of the last check. */
   | { readonly kind: 'same' }
   /** To be read later: it is being written, or was faulty a moment ago. */
@@ -19,7 +19,7 @@ type Look =
 
 interface ConfigWatcher {
   /** For an explicit reload: always reads it. Throws what `load` throws. */
-  look(options: { readonly isAsked: boolean }): Promise<Look>;
+  check(options: { readonly isForced: boolean }): Promise<CheckResult>;
   /** The next check reads it, changed or not. */
   forget(): void;
 }
@@ -44,9 +44,9 @@ export function createConfigWatcher(source: RulesSource, now: () => Date): Confi
   }
 
   return {
-    async look({ isAsked }) {
+    async check({ isForced }) {
       const seen = await source.fingerprint();
-      if (!isAsked) {
+      if (!isForced) {
         if (isRefused(seen)) return { kind: 'left' };
         if (isUnchanged(read, seen)) return { kind: 'same' };
         if (debounce.mustWait([seen])) return { kind: 'left' };

@@ -6,7 +6,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { type Fingerprint, isUnchanged } from '../layers/fingerprint.ts';
 import type { RuleLayerStore } from '../layers/layer-store.ts';
-import type { KeptReads, LocalLayers, ReadLayer } from '../layers/local-layers.ts';
+import type { LocalLayers, ReadCache, ReadLayer } from '../layers/local-layers.ts';
 import { checkRemoteLayer, createRemoteLayers, keyOf, type RemoteLayers } from '../layers/remote-layers.ts';
 import { createRuleSet, isExplained } from '../rule-set.ts';
 import type { DescribeRemote, LocalLayer, RemoteLayer, RuleLayer, RuleOptions, RuleSet } from '../rules.ts';
@@ -33,7 +33,7 @@ interface Opening {
 type Outcome =
   | { readonly kind: 'opened'; readonly opened: OpenedRules }
   /** `mayPass`: may resolve without a change here, such as when a registry recovers. */
-  | { readonly kind: 'faulty'; readonly faults: readonly string[]; readonly mayPass: boolean };
+  | { readonly kind: 'faulty'; readonly faults: readonly string[]; readonly isTransient: boolean };
 
 export interface OpenRulesOptions {
   /** Layers already read and described, to be reused. */
@@ -43,7 +43,7 @@ export interface OpenRulesOptions {
   /** Whether to wait for disk space for a layer of this machine. Default: a full disk throws. */
   readonly mayWait?: boolean;
   /** Reads every layer of this machine, changed or not. */
-  readonly isAsked?: boolean;
+  readonly isForced?: boolean;
 }
 
 export type OpenRules = (rules: readonly RuleOptions[], options?: OpenRulesOptions) => Promise<Opening>;
@@ -52,44 +52,44 @@ export type OpenRules = (rules: readonly RuleOptions[], options?: OpenRulesOptio
 export function createOpenRules(deps: {
   readonly localLayers: Pick<LocalLayers, 'read' | 'fingerprint'>;
   /** Of an earlier run of the service. */
-  readonly keptReads: KeptReads;
+  readonly readCache: ReadCache;
   readonly layerStore: Pick<RuleLayerStore, 'find'>;
   readonly describeRemote: DescribeRemote;
   readonly attestations: Augmentation['attestations'];
 }): OpenRules {
-  const { localLayers, keptReads, layerStore, describeRemote, attestations } = deps;
+  const { localLayers, readCache, layerStore, describeRemote, attestations } = deps;
 
   async function readOnce(
     layer: LocalLayer,
     {
       earlier,
       seen,
-      isAsked,
-    }: { readonly earlier: ReadLayer | undefined; readonly seen: Fingerprint; readonly isAsked: boolean },
+      isForced,
+    }: { readonly earlier: ReadLayer | undefined; readonly seen: Fingerprint; readonly isForced: boolean },
   ): Promise<ReadLayer> {
-    const isKept =
+    const isCurrent =
       earlier && isUnchanged(earlier.fingerprint, seen) && (await layerStore.find(earlier.described.layer.digest));
-    if (isKept) return earlier;
-    const kept = isAsked ? undefined : await keptReads.find(layer, seen);
-    const read = kept ?? (await localLayers.read(layer));
-    await keptReads.keep(layer, read);
+    if (isCurrent) return earlier;
+    const cached = isForced ? undefined : await readCache.find(layer, seen);
+    const read = cached ?? (await localLayers.read(layer));
+    await readCache.keep(layer, read);
     return read;
   }
 
-  return async (rules, { earlier, isNeeded = () => false, mayWait = false, isAsked = false } = {}) => {
+  return async (rules, { earlier, isNeeded = () => false, mayWait = false, isForced = false } = {}) => {
     const watched = new Map<string, Fingerprint>();
     const local = new Map<string, ReadLayer>();
     const waiting = new Map<string, RegistryError>();
     const remote = createRemoteLayers(describeRemote, earlier?.remote.knownOf(remoteLayersOf(rules)));
     // Each may be gigabytes, all from the same disk.
-    const inTurn = pLimit(1);
+    const serially = pLimit(1);
 
     async function openLocal(layer: LocalLayer): Promise<void> {
       const key = keyOf(layer);
       if (local.has(key)) return;
       const seen = await localLayers.fingerprint(layer);
       watched.set(key, seen);
-      const options = { earlier: earlier?.local.get(key), seen, isAsked };
+      const options = { earlier: earlier?.local.get(key), seen, isForced };
       const read = await readOnce(layer, options).catch(error => waitFor(layer, error));
       if (!read) return;
       watched.set(key, read.fingerprint);
@@ -107,11 +107,11 @@ export function createOpenRules(deps: {
       if (isNeeded(layer)) await remote.get(layer);
     }
 
-    const open = async (layer: RuleLayer) => (isLocal(layer) ? inTurn(() => openLocal(layer)) : openRemote(layer));
-    const faults = (await Promise.all(placesOf(rules).map(place => findFault(place, open)))).flat();
+    const open = async (layer: RuleLayer) => (isLocal(layer) ? serially(() => openLocal(layer)) : openRemote(layer));
+    const faults = (await Promise.all(positionsOf(rules).map(position => findFault(position, open)))).flat();
     if (faults.length > 0) {
-      const mayPass = faults.some(({ layer }) => !isLocal(layer));
-      return { watched, outcome: { kind: 'faulty', faults: faults.map(({ fault }) => fault), mayPass } };
+      const isTransient = faults.some(({ layer }) => !isLocal(layer));
+      return { watched, outcome: { kind: 'faulty', faults: faults.map(({ fault }) => fault), isTransient } };
     }
     const getLayers = async (layer: RuleLayer) => {
       if (!isLocal(layer)) return remote.get(layer);
@@ -131,18 +131,18 @@ export function createOpenRules(deps: {
   };
 }
 
-interface Place {
+interface LayerPosition {
   readonly name: string;
   readonly layer: RuleLayer;
 }
 
-function placesOf(rules: readonly RuleOptions[]): readonly Place[] {
+function positionsOf(rules: readonly RuleOptions[]): readonly LayerPosition[] {
   return rules.flatMap(({ layers }, rule) =>
     layers.map((layer, at) => ({ name: `rules.${rule}.layers.${at}`, layer })),
   );
 }
 
-async function findFault({ name, layer }: Place, open: (layer: RuleLayer) => Promise<void>) {
+async function findFault({ name, layer }: LayerPosition, open: (layer: RuleLayer) => Promise<void>) {
   try {
     await open(layer);
     return [];

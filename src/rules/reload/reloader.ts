@@ -38,7 +38,7 @@ interface Attempt {
   readonly retryAt?: Date;
 }
 
-const TURN = 'look';
+const CHECK = 'check';
 /** For a registry that may recover, and for a disk with a transient error. */
 const RETRY_MS = 30_000;
 const RARE_RETRY_MS = 300_000;
@@ -51,7 +51,7 @@ export async function createRuleReloader(
     /** Undefined where only the layers of the rules can change. */
     readonly source?: RulesSource | undefined;
     readonly openRules: OpenRules;
-    readonly localLayers: Pick<LocalLayers, 'look'>;
+    readonly localLayers: Pick<LocalLayers, 'currentFingerprint'>;
     readonly layerStore: Pick<RuleLayerStore, 'find'>;
   },
 ): Promise<RuleReloader> {
@@ -68,26 +68,26 @@ export async function createRuleReloader(
   const debounce = createDebounce(now);
 
   /** Errors of the whole, such as a full disk, are retried at the next check. */
-  async function lookSafely(isAsked: boolean): Promise<void> {
+  async function checkSafely(isForced: boolean): Promise<void> {
     if (isClosed) return;
     try {
-      await look(isAsked);
+      await checkOnce(isForced);
     } catch (error) {
       watcher?.forget();
       attempt = { ...attempt, retryAt: now() };
-      active.refuse(error instanceof RuleFaults ? error.faults : [reasonOf(error)], { isAsked });
+      active.refuse(error instanceof RuleFaults ? error.faults : [reasonOf(error)], { isForced });
     }
   }
 
-  async function look(isAsked: boolean): Promise<void> {
-    const found = await watcher?.look({ isAsked });
+  async function checkOnce(isForced: boolean): Promise<void> {
+    const found = await watcher?.check({ isForced });
     if (found?.kind === 'left') return;
     if (found?.kind === 'read') written = found.rules;
     const changed = await findChanged(written);
-    if (!isAsked && debounce.mustWait(changed)) return;
+    if (!isForced && debounce.mustWait(changed)) return;
     const isSameRules = isDeepStrictEqual(written, attempt.rules) && !isRetryDue();
     const isSame = isSameRules && changed.length === 0 && (await areStored());
-    if (isAsked || !isSame) await open(written, isAsked);
+    if (isForced || !isSame) await open(written, isForced);
   }
 
   function isRetryDue(): boolean {
@@ -99,7 +99,7 @@ export async function createRuleReloader(
     const layers = rules.flatMap(rule => rule.layers).filter(isLocal);
     const changed: Fingerprint[] = [];
     for (const [key, layer] of new Map(layers.map(each => [keyOf(each), each]))) {
-      const seen = await localLayers.look(layer);
+      const seen = await localLayers.currentFingerprint(layer);
       if (!isUnchanged(attempt.watched.get(key), seen)) changed.push(seen);
     }
     return changed;
@@ -110,18 +110,18 @@ export async function createRuleReloader(
     return true;
   }
 
-  async function open(rules: readonly RuleOptions[], isAsked: boolean): Promise<void> {
+  async function open(rules: readonly RuleOptions[], isForced: boolean): Promise<void> {
     const { opened } = active;
     const mayWait = opened.waiting.length > 0;
-    const options = isAsked
-      ? { isNeeded: () => true, isAsked, mayWait }
+    const options = isForced
+      ? { isNeeded: () => true, isForced, mayWait }
       : { earlier: opened, isNeeded: isNew, mayWait };
     const { watched, outcome } = await openRules(rules, options);
     attempt = { rules, watched, ...(outcome.kind === 'opened' && retryOf(outcome.opened)) };
     if (outcome.kind === 'opened') return active.replace(outcome.opened);
-    const retryMs = outcome.mayPass ? RETRY_MS : RARE_RETRY_MS;
+    const retryMs = outcome.isTransient ? RETRY_MS : RARE_RETRY_MS;
     attempt = { ...attempt, retryAt: new Date(now().getTime() + retryMs) };
-    active.refuse(outcome.faults, { isAsked });
+    active.refuse(outcome.faults, { isForced });
   }
 
   function retryOf({ waiting }: OpenedRules): Pick<Attempt, 'retryAt'> {
@@ -151,16 +151,16 @@ export async function createRuleReloader(
       return asked.flatMap(each => (each.status === 'rejected' ? [reasonOf(each.reason)] : []));
     },
     check() {
-      queued ??= mutex.withLock(TURN, () => {
+      queued ??= mutex.withLock(CHECK, () => {
         queued = undefined;
-        return lookSafely(false);
+        return checkSafely(false);
       });
       return queued;
     },
-    reload: () => mutex.withLock(TURN, () => lookSafely(true)),
+    reload: () => mutex.withLock(CHECK, () => checkSafely(true)),
     async close() {
       isClosed = true;
-      await mutex.withLock(TURN, async () => {});
+      await mutex.withLock(CHECK, async () => {});
     },
   };
 }
@@ -186,7 +186,7 @@ interface ActiveRules {
   /** Activates these rules. */
   replace(opened: OpenedRules): void;
   /** Leaves the active rules unchanged. Faults are reported once, or each time for an explicit reload. */
-  refuse(faults: readonly string[], options: { readonly isAsked: boolean }): void;
+  refuse(faults: readonly string[], options: { readonly isForced: boolean }): void;
 }
 
 interface ActiveRulesDeps {
@@ -234,8 +234,8 @@ function createActiveRules(first: OpenedRules, { now, onChanged, onFaulty }: Act
       loadedAt = now();
       onChanged(next.rules);
     },
-    refuse(found, { isAsked }) {
-      if (isAsked || !isDeepStrictEqual(found, faults)) onFaulty(found);
+    refuse(found, { isForced }) {
+      if (isForced || !isDeepStrictEqual(found, faults)) onFaulty(found);
       faults = found;
     },
   };

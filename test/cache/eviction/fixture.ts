@@ -59,7 +59,7 @@ async function open(directory: string, options: PlaceOptions): Promise<BudgetPla
   const failures: unknown[] = [];
   const store = createCountedStore({
     ...{ content, usage, times, now },
-    onKept: () => keeping?.check(),
+    onStored: () => keeping?.check(),
     onFull: bytes => keeping?.makeRoom(bytes),
   });
   const evict = createEvict({

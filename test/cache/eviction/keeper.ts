@@ -13,8 +13,8 @@ const content = await createDiskStore({ directory, claimBudget: need => keeping?
 const usage = createUsage();
 const times = createUseTimes({ directory });
 const now = () => new Date();
-const onKept = () => keeping?.check();
-const store = createCountedStore({ content, usage, times, now, onKept, onFull() {} });
+const onStored = () => keeping?.check();
+const store = createCountedStore({ content, usage, times, now, onStored, onFull() {} });
 const none = async () => {};
 const evict = createEvict({ content, usage, isArriving: store.isArriving, isPinned: async () => false, unlink: none });
 keeping = createHousekeeping({

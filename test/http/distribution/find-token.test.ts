@@ -11,7 +11,7 @@ import { createMemoryStore } from '../../support/memory-records.ts';
 const memory = createMemory();
 
 /** No token here comes with a layer. */
-const NO_LAYERS = { keep: async () => {}, requireRoom: async () => {} };
+const NO_LAYERS = { store: async () => {}, requireSpace: async () => {} };
 const OLD = '0123456789ab';
 
 let nowMs: number;

@@ -47,7 +47,7 @@ async function restart(quota: Partial<LayerQuota> = {}): Promise<void> {
 }
 
 const keep = (layer: Uint8Array, ms = HOUR, account = 'alice') =>
-  layers.keep(layer, digestOf(layer), { until: new Date(START + ms), account });
+  layers.store(layer, digestOf(layer), { until: new Date(START + ms), account });
 
 async function read(wanted: Digest): Promise<Uint8Array | undefined> {
   const body = await layers.open(wanted);
@@ -88,7 +88,7 @@ test('are refused where the bytes have another digest, which costs nobody anythi
   const other = digestOf(new Uint8Array([9]));
   const until = new Date(START + HOUR);
   for (let at = 0; at < 50; at++) {
-    await expect(layers.keep(bytesOf('x', 4000), other, { until, account: 'alice' })).rejects.toThrow(ContentMismatch);
+    await expect(layers.store(bytesOf('x', 4000), other, { until, account: 'alice' })).rejects.toThrow(ContentMismatch);
   }
   expect(await layers.find(other)).toBeUndefined();
   await keep(bytesOf('b', 50 * KIB));

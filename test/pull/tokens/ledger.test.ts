@@ -28,8 +28,8 @@ const asked: NewTokenRecord = {
 let nowMs = START;
 let kept: unknown[] = [];
 const layers: LedgerDeps['layers'] = {
-  keep: async (...layer) => void kept.push(layer),
-  requireRoom: async () => {},
+  store: async (...layer) => void kept.push(layer),
+  requireSpace: async () => {},
 };
 let records: RecordStore;
 let ledger: TokenLedger;
@@ -102,11 +102,11 @@ test('keeps layers a little longer than a token that is issued now, on the accou
 
 test('gives out no token where there is no room for one', async () => {
   const refusal = new Error('no room');
-  const requireRoom = () => Promise.reject(refusal);
+  const requireSpace = () => Promise.reject(refusal);
   const full = createLedger({
     memory,
     records,
-    layers: { ...layers, requireRoom },
+    layers: { ...layers, requireSpace },
     now: () => new Date(nowMs),
     ttlMs: HOUR,
   });
