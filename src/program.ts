@@ -11,6 +11,7 @@ import { AccessFault } from './access/access.ts';
 import { createForwarding } from './access/address.ts';
 import { type App, createApp } from './app/app.ts';
 import { findCacheTarget } from './app/caching.ts';
+import { findStartFaults } from './app/checking.ts';
 import { findGcTarget, findRepairTarget } from './app/collecting.ts';
 import type { Reread } from './app/ruling.ts';
 import { createRootCommand, type RootFlags as Flags } from './cli/root.ts';
@@ -47,6 +48,8 @@ const command = createRootCommand({
   findTarget: () => findTargetBy(findCacheTarget),
   findGcTarget: () => findTargetBy(findGcTarget),
   findRepairTarget: () => findTargetBy(findRepairTarget),
+  findConfigSources: () => ({ env: process.env, flags: command.opts<Flags>() }),
+  findStartFaults,
   findMirror: () => describeMirror(readConfig(command.opts<Flags>())),
 });
 

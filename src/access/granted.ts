@@ -230,7 +230,7 @@ function isFinal(caller: Caller, right: Right, repository: string): boolean {
 }
 
 /** Every fault of the grants, with its place in the configuration. */
-function findGrantFaults({ grants, htpasswd, oidc }: AccessOptions): readonly string[] {
+export function findGrantFaults({ grants, htpasswd, oidc }: AccessOptions): readonly string[] {
   return grants.flatMap(({ users = [], groups = [], networks = [], repositories }, index) => {
     const path = `access.grants.${index}`;
     const [ofIssuer, ofFile] = [true, false].map(isOfIssuer =>

@@ -182,11 +182,11 @@ function createRecipeLayer(
 }
 
 /** Throws ConfigError for an invalid recipe. */
-function openRecipes(options: Config['builds']['recipes']): Recipes {
+export function openRecipes(options: Config['builds']['recipes']): Recipes {
   try {
     return createRecipes(options, process.cwd());
   } catch (error) {
-    throw error instanceof InvalidRecipe ? new ConfigError([`builds.recipes: ${error.message}`]) : error;
+    throw error instanceof InvalidRecipe ? new ConfigError([{ key: 'builds.recipes', message: error.message }]) : error;
   }
 }
 

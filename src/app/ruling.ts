@@ -101,7 +101,7 @@ async function openRules(deps: RulingDeps, localLayers: LocalLayers): Promise<Ru
       onFaulty: faults => log.error({ faults }, 'the changed rules have errors: the previous ones stay active'),
     });
   } catch (error) {
-    throw error instanceof RuleFaults ? new ConfigError(error.faults) : error;
+    throw error instanceof RuleFaults ? new ConfigError(error.faults.map(message => ({ message }))) : error;
   }
 }
 

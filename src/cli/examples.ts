@@ -15,6 +15,17 @@ export const EXAMPLES: Readonly<Record<string, Readonly<Record<string, string>>>
       'adds a variable to an image of a running service',
     'veneer mirror-config containerd': 'prints the file that makes containerd pull through the service',
   },
+  'veneer config': {
+    'veneer config check': 'lists all faults, before the service is restarted',
+    'veneer config show': 'shows every value with where it comes from',
+  },
+  'veneer config check': {
+    'veneer config check /etc/veneer/veneer.yaml': 'checks this file',
+    'veneer config check --json': 'prints files, lines and keys for a script',
+  },
+  'veneer config schema': {
+    'veneer config schema > veneer.schema.json': 'for editors: # yaml-language-server: $schema=veneer.schema.json',
+  },
   'veneer build': {
     'veneer build .': 'builds the Containerfile or Dockerfile of this directory',
     'veneer build . --platform linux/amd64,linux/arm64 -t local/app:1':

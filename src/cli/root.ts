@@ -7,6 +7,7 @@ import { createBuildCommand } from './build.ts';
 import { createBuildsCommand } from './builds.ts';
 import { createCacheCommand } from './cache.ts';
 import { createCompletionCommand } from './completion.ts';
+import { createConfigCommand } from './config.ts';
 import { addExamples } from './examples.ts';
 import { createGcCommand } from './gc.ts';
 import { createManualCommand } from './manual.ts';
@@ -26,7 +27,8 @@ export interface RootFlags {
 type RootDeps = Parameters<typeof createCacheCommand>[0] &
   Parameters<typeof createTokenCommand>[0] &
   Parameters<typeof createBackupCommand>[0] &
-  Parameters<typeof createMirrorConfigCommand>[0] & {
+  Parameters<typeof createMirrorConfigCommand>[0] &
+  Parameters<typeof createConfigCommand>[0] & {
     readonly version: string;
     /** Whether standard error is a terminal, to show progress. */
     readonly isTerminal: boolean;
@@ -53,6 +55,8 @@ export function createRootCommand(deps: RootDeps): Command {
       await serve(flags);
     });
   root
+    .commandsGroup('Service:')
+    .addCommand(createConfigCommand(deps))
     .commandsGroup('Images:')
     .addCommand(createAugmentCommand(deps))
     .addCommand(createBuildCommand(deps))
@@ -73,7 +77,7 @@ export function createRootCommand(deps: RootDeps): Command {
     .addCommand(createCompletionCommand())
     .addCommand(createManualCommand({ version }))
     .helpCommand('help [command]', 'shows the help of a command');
-  return addExamples(addHint(root));
+  return addExamples(root);
 }
 
 /** The library would take the unknown command for an argument, and complain about its options first. */
@@ -85,11 +89,4 @@ function refuseUnknown(self: Command): void {
   const similar = findSimilar(word, names);
   const suggestion = similar === undefined ? '' : `\n(Did you mean ${similar}?)`;
   self.error(`error: unknown command '${word}'${suggestion}`, { code: 'commander.unknownCommand' });
-}
-
-/** After an error of usage: where to read more. */
-function addHint(command: Command, words = command.name()): Command {
-  command.showHelpAfterError(`(${words} --help tells more)`);
-  for (const below of command.commands) addHint(below, `${words} ${below.name()}`);
-  return command;
 }

@@ -1,11 +1,11 @@
 // The configuration: flags over environment over file over defaults, checked as a whole before anything starts.
 import { type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
-import { ConfigError, describeIssue, describeRawIssue, type Fault, formatPath } from './faults.ts';
+import { ConfigError, type ConfigFault, describeIssue, describeRawIssue, formatPath } from './faults.ts';
 import { type Config, configSchema } from './schema.ts';
 import { dropEmpty, isMapping } from './shape.ts';
 import { type Environment, readText } from './values.ts';
 
-interface ConfigSources {
+export interface ConfigSources {
   /** The file to read where neither flag nor environment names one; without it ./veneer.yaml, if there is one. */
   readonly file?: string | undefined;
   readonly env: Environment;
@@ -27,22 +27,42 @@ interface Override {
 
 /** Reads, checks and deeply freezes the configuration. Throws ConfigError with every fault, in the order of the file. */
 export function loadConfig(sources: ConfigSources): Config {
-  const overrides = findOverrides(sources);
-  const file = readFile(findNamedFile(sources));
-  const schema = schemaFor(sources.env);
-  const parsed = schema.safeParse(applyOverrides(dropEmpty(schema, file.content), overrides), {
-    error: describeRawIssue,
-    // Code generated for a schema pays off where it is used more than once.
-    jitless: true,
-  });
+  const { content, schema, sourceOf } = readGiven(sources);
+  // Code generated for a schema pays off where it is used more than once.
+  const parsed = schema.safeParse(content, { error: describeRawIssue, jitless: true });
   if (parsed.success) return freeze(parsed.data);
   const faults = parsed.error.issues.flatMap(issue => describeIssue(issue, schema));
   throw new ConfigError(
-    faults
-      .map(fault => place(fault, file, overrides))
-      .toSorted(byLine)
-      .map(({ text }) => text),
+    faults.map(({ path, message }) => ({ ...sourceOf(path), key: formatPath(path), message })).toSorted(byLine),
   );
+}
+
+/** What was given, by whatever source, unchecked. */
+interface Given {
+  readonly content: unknown;
+  readonly schema: ReturnType<typeof configSchema>;
+  /** Of a key, or of the nearest one above it that was given. */
+  readonly sourceOf: (path: readonly PropertyKey[]) => KeySource;
+}
+
+/** A flag, an environment variable or a place in the file; none of them where there is no file. */
+export type KeySource = Pick<ConfigFault, 'source' | 'file' | 'line'>;
+
+/** Throws ConfigError for a file that cannot be read, or is no YAML. */
+export function readGiven(sources: ConfigSources): Given {
+  const overrides = findOverrides(sources);
+  const file = readFile(findNamedFile(sources));
+  const schema = schemaFor(sources.env);
+  return {
+    content: applyOverrides(dropEmpty(schema, file.content), overrides),
+    schema,
+    sourceOf(path) {
+      const key = formatPath(path);
+      const source = overrides.findLast(each => formatPath(each.path) === key)?.source;
+      if (source !== undefined) return { source };
+      return file.path === undefined ? {} : { file: file.path, line: file.lineOf?.(path) };
+    },
+  };
 }
 
 /** Making a schema takes much longer than a check by it, and the file is read again when it changes. */
@@ -76,25 +96,11 @@ function readFile(named: string | undefined): ReadFile {
   const text = readText(path);
   if (typeof text === 'string') return { path, ...parseYaml(text, path) };
   if (text.isMissing && named === undefined) return { content: {} };
-  throw new ConfigError([text.fault]);
+  throw new ConfigError([{ message: text.fault }]);
 }
 
-interface PlacedFault {
-  readonly line: number;
-  readonly text: string;
-}
-
-function place({ path, message }: Fault, file: ReadFile, overrides: readonly Override[]): PlacedFault {
-  const key = formatPath(path);
-  const source = overrides.findLast(each => formatPath(each.path) === key)?.source;
-  if (source) return { line: 0, text: `${source}: ${message}` };
-  const line = file.lineOf?.(path) ?? 0;
-  const where = file.path === undefined ? [] : [`${file.path}:${line}`];
-  return { line, text: [...where, ...(key ? [key] : []), message].join(': ') };
-}
-
-function byLine(a: PlacedFault, b: PlacedFault): number {
-  return a.line - b.line;
+function byLine({ line: a = 0 }: ConfigFault, { line: b = 0 }: ConfigFault): number {
+  return a - b;
 }
 
 function findOverrides({ env, flags }: ConfigSources): readonly Override[] {
@@ -143,19 +149,21 @@ const MAX_CHARACTERS = 1024 * 1024;
 
 /** `path` is for messages. Throws ConfigError for what is no YAML, each fault with its line. */
 function parseYaml(text: string, path: string): YamlFile {
-  if (text.length > MAX_CHARACTERS) throw new ConfigError([`${path}: more than ${MAX_CHARACTERS} characters`]);
+  if (text.length > MAX_CHARACTERS) {
+    throw new ConfigError([{ file: path, message: `more than ${MAX_CHARACTERS} characters` }]);
+  }
   const lineCounter = new LineCounter();
   const lineAt = (offset: number) => lineCounter.linePos(offset).line;
   // Pretty errors quote the line, which may hold a password.
   const document = parseDocument(text, { lineCounter, prettyErrors: false });
   if (document.errors.length > 0) {
-    throw new ConfigError(document.errors.map(({ pos, message }) => `${path}:${lineAt(pos[0])}: ${message}`));
+    throw new ConfigError(document.errors.map(({ pos, message }) => ({ file: path, line: lineAt(pos[0]), message })));
   }
   try {
     return { content: document.toJS() ?? {}, lineOf: keys => lineAt(offsetOf(document, keys)) };
   } catch (cause) {
     // An alias without its anchor, or too many of them: the library finds out only here.
-    if (cause instanceof ReferenceError) throw new ConfigError([`${path}: ${cause.message}`]);
+    if (cause instanceof ReferenceError) throw new ConfigError([{ file: path, message: cause.message }]);
     throw cause;
   }
 }

@@ -3,18 +3,41 @@ import type { z } from 'zod';
 import { findSimilar } from '../oci/wording.ts';
 import { keysAt } from './shape.ts';
 
-/** Something is wrong with the configuration; `faults` names every fault with its place. No fault quotes a secret. */
+/** What is wrong, where, and what would be right; it quotes no secret. */
+export interface ConfigFault {
+  /** The flag or environment variable that it comes from. */
+  readonly source?: string | undefined;
+  /** The file, and the line in it, from 1. */
+  readonly file?: string | undefined;
+  readonly line?: number | undefined;
+  /** Such as `upstreams.lab.url`. */
+  readonly key?: string | undefined;
+  readonly message: string;
+}
+
+/** Something is wrong with the configuration; every fault is named with its place. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
+  /** One line each. */
   readonly faults: readonly string[];
+  readonly details: readonly ConfigFault[];
 
-  constructor(faults: readonly string[]) {
+  constructor(details: readonly ConfigFault[]) {
+    const faults = details.map(formatFault);
     super(`invalid configuration:\n${faults.map(fault => `  ${fault}`).join('\n')}`);
     this.faults = faults;
+    this.details = details;
   }
 }
 
-export interface Fault {
+/** `veneer.yaml:3: cache.maxSize: expected …`. A flag or variable has one key, and needs no second name. */
+function formatFault({ source, file, line, key, message }: ConfigFault): string {
+  if (source !== undefined) return `${source}: ${message}`;
+  const place = file === undefined ? undefined : line === undefined ? file : `${file}:${line}`;
+  return [place, key || undefined, message].filter(part => part !== undefined).join(': ');
+}
+
+interface Fault {
   readonly path: readonly PropertyKey[];
   readonly message: string;
 }

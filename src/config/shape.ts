@@ -57,7 +57,7 @@ function innerOf(schema: z.core.$ZodType, key: PropertyKey): readonly z.core.$Zo
 }
 
 /** What the schema takes, without defaults and transformations around it. */
-function alternativesOf(schema: z.core.$ZodType): readonly z.core.$ZodType[] {
+export function alternativesOf(schema: z.core.$ZodType): readonly z.core.$ZodType[] {
   if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodReadonly)
     return alternativesOf(schema.unwrap());
   if (schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault) return alternativesOf(schema.unwrap());

@@ -22,12 +22,14 @@ export const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** `36h`, `5m`, `1.5s` as milliseconds, from `minMs` to `maxMs`: by default up to ten years, so that it can be added to any date. */
 export function duration({ minMs = 0, maxMs = 3650 * 86_400_000 } = {}) {
-  return quantity(MS_PER_UNIT, 'a duration such as 30s, 5m, 36h or 7d', { min: minMs, max: maxMs });
+  const schema = quantity(MS_PER_UNIT, 'a duration such as 30s, 5m, 36h or 7d', { min: minMs, max: maxMs });
+  return schema.meta({ pattern: '^\\d+(\\.\\d+)? ?(ms|s|m|h|d)$', examples: ['30s', '5m', '36h', '7d'] });
 }
 
 /** `20MiB`, `4GiB` as bytes, by default at least one. */
 export function size({ min = 1, max = Number.MAX_SAFE_INTEGER } = {}) {
-  return quantity(BYTES_PER_UNIT, 'a size such as 512KiB, 20MiB or 50GiB', { min, max });
+  const schema = quantity(BYTES_PER_UNIT, 'a size such as 512KiB, 20MiB or 50GiB', { min, max });
+  return schema.meta({ pattern: '^\\d+(\\.\\d+)? ?(B|KiB|MiB|GiB|TiB)$', examples: ['512KiB', '20MiB', '50GiB'] });
 }
 
 function quantity(units: Readonly<Record<string, number>>, what: string, { min, max }: { min: number; max: number }) {

@@ -21,7 +21,13 @@ function createInertRoot() {
       findRecords: refuse,
       findTarget: refuse,
     },
-    ...{ findGcTarget: refuse, findRepairTarget: refuse, findMirror: refuse },
+    ...{
+      findGcTarget: refuse,
+      findRepairTarget: refuse,
+      findMirror: refuse,
+      findConfigSources: refuse,
+      findStartFaults: refuse,
+    },
     serve: async () => void ran.push('veneer'),
   });
   for (const command of allOf(root)) {
@@ -60,11 +66,11 @@ test.each(lines)('$line, an example of $words, is understood', async ({ words, l
 });
 
 test.each([
-  ['veneer tokn', "unknown command 'tokn'\n(Did you mean token?)\n(veneer --help tells more)\n"],
+  ['veneer tokn', "unknown command 'tokn'\n(Did you mean token?)\n"],
   ['veneer tokn create --pull x', "unknown command 'tokn'\n(Did you mean token?)\n"],
-  ['veneer something', "unknown command 'something'\n(veneer --help tells more)\n"],
+  ['veneer something', "unknown command 'something'\n"],
   ['veneer --lisen x', "unknown option '--lisen'\n(Did you mean --listen?)\n"],
-  ['veneer token crate', "unknown command 'crate'\n(Did you mean create?)\n(veneer token --help tells more)\n"],
+  ['veneer token crate', "unknown command 'crate'\n(Did you mean create?)\n"],
   ['veneer build . --plattform x', "unknown option '--plattform'\n(Did you mean --platform?)\n"],
 ])('%s is refused with what was probably meant', async (line, message) => {
   const { run, ran, written } = createInertRoot();
