@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { startApp } from '../support/app.ts';
+import { listQueries } from '../support/dashboard.ts';
 import { parseMetrics } from '../support/metrics.ts';
 
 const PAGE = readFileSync(join(import.meta.dirname, '../../docs/observe.md'), 'utf8');
@@ -37,4 +38,23 @@ test('the labels of series that there are are in the table', async () => {
       ...(documented.find(each => each.name === name)?.labels ?? []).sort(),
     ]);
   }
+});
+
+test('the dashboard and the alerts of deploy/ name metrics and labels of the table', async () => {
+  const alerts = readFileSync(join(import.meta.dirname, '../../deploy/prometheus-alerts.yaml'), 'utf8');
+  const queries = [
+    ...(await listQueries()),
+    ...[...alerts.matchAll(/expr: (?:\|\n)?([\s\S]*?)\n {8}\w+:/g)].map(([, expr = '']) => expr),
+  ];
+  expect(queries.length).toBeGreaterThan(40);
+  const known = new Map(documented.map(({ name, labels }) => [name, labels]));
+  const faults = queries.flatMap(query =>
+    [...query.matchAll(/\b((?:veneer|process)_\w+)(?:\{(.*?)\}[[)\s]|)/g)].flatMap(([, series = '', inner = '']) => {
+      const labels = known.get(series) ?? known.get(series.replace(/_(?:bucket|sum|count)$/, ''));
+      const used = [...inner.matchAll(/(\w+)=~?"/g)].map(([, label = '']) => label);
+      const unknown = used.filter(label => !['instance', 'job', 'le', ...(labels ?? [])].includes(label));
+      return labels ? unknown.map(label => `${series} has no ${label}`) : [`there is no ${series}`];
+    }),
+  );
+  expect(faults).toEqual([]);
 });
