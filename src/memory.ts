@@ -61,7 +61,7 @@ const MIN_BYTES = 8 * 1024 * 1024;
  * The maximum of caches, and of bodies in progress of each kind, in a process with this much memory: half of what it does not need itself.
  * They are rarely all at their maximum.
  */
-export function mostBytes(limitBytes: number): number {
+export function maxMemoryBytes(limitBytes: number): number {
   return Math.max(MIN_BYTES, Math.floor((limitBytes - OWN_BYTES) / 2));
 }
 

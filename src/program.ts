@@ -22,12 +22,12 @@ import {
   describeMirror,
   describeStart,
   findOwnUrl,
-  findPublicUrlDoubt,
+  findPublicUrlWarning,
   listenUrl,
   suggestPull,
 } from './config/own-address.ts';
 import type { Config } from './config/schema.ts';
-import { type Crowded, createConnections } from './http/middleware/connections.ts';
+import { createConnections, type DroppedConnections } from './http/middleware/connections.ts';
 import { DirectoryLocked, FATAL_REPORT, markCrash, StateFault } from './state/data-directory.ts';
 import { RecordStoreFull } from './state/store.ts';
 
@@ -140,9 +140,9 @@ function openServer(
   { log, onListening }: { readonly log: Logger; readonly onListening: (port: number) => void },
 ): Server {
   const { host, port } = listen;
-  const onCrowded = (crowded: Crowded) =>
-    log.warn(crowded, 'connections were closed or refused: all are in use (limits.connections)');
-  const connections = createConnections({ limits, onCrowded, isProxy: createForwarding(trustedProxies).isTrusted });
+  const onDropped = (dropped: DroppedConnections) =>
+    log.warn(dropped, 'connections were closed or refused: all are in use (limits.connections)');
+  const connections = createConnections({ limits, onDropped, isProxy: createForwarding(trustedProxies).isTrusted });
   const options = {
     hostname: host,
     port,
@@ -246,7 +246,7 @@ function createLogs({ log: { level, format: wanted } }: Config): Logs {
 function announce(log: Logger, config: Config, { port, commit, file }: Started): void {
   const listen = { ...config.listen, port };
   for (const line of describeStart(config, { version: manifest.version, commit, file })) log.info(line);
-  const doubt = findPublicUrlDoubt({ ...config, listen });
+  const doubt = findPublicUrlWarning({ ...config, listen });
   if (doubt !== undefined) log.warn(doubt);
   const image = suggestPull({ ...config, listen });
   const attempt = image === undefined ? '' : `; try: docker pull ${image}`;

@@ -2,7 +2,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
-import { createMemory, mostBytes, weigh } from '../src/memory.ts';
+import { createMemory, maxMemoryBytes, weigh } from '../src/memory.ts';
 import { parseManifest } from '../src/oci/manifest.ts';
 import { mediaTypes } from '../src/oci/media-type.ts';
 
@@ -109,7 +109,7 @@ test.each([
   [256, 32],
   [512, 160],
 ])('of %i MiB caches have at most %i MiB', (limit, most) => {
-  expect(mostBytes(limit * MIB)).toBe(most * MIB);
+  expect(maxMemoryBytes(limit * MIB)).toBe(most * MIB);
 });
 
 const digest = (at: number) => `sha256:${at.toString(16).padStart(64, '0')}`;

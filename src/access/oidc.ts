@@ -167,8 +167,8 @@ async function fetchKeys({ issuer, audience: [clientId = ''] }: OidcOptions): Pr
     execute: isPlain ? [allowInsecureRequests] : [],
     timeout: FETCH_TIMEOUT_MS / 1000,
   });
-  const { jwks_uri: place = '' } = found.serverMetadata();
-  const address = URL.parse(place);
+  const { jwks_uri: location = '' } = found.serverMetadata();
+  const address = URL.parse(location);
   if (address?.protocol !== 'https:' && !(isPlain && address && isLoopback(address.hostname)))
     throw new Error('jwks_uri of its configuration is no https URL');
   const response = await fetchBounded(address.href);
@@ -231,7 +231,7 @@ interface OidcUsers {
 
 const SEEN_MS = 30 * 86_400_000;
 /** A token comes with every request: it is recorded again after so long, or when the groups have changed. */
-const SEE_AGAIN_MS = 3_600_000;
+const REWRITE_AFTER_MS = 3_600_000;
 const MAX_SEEN = 10_000;
 
 const seenSchema = z.object({ groups: z.array(z.string()).readonly() });
@@ -247,7 +247,7 @@ export function createOidcUsers({ records, now }: { records: RecordStore; now: (
       const atMs = now().getTime();
       const text = JSON.stringify(groups);
       const last = seen.get(name);
-      if (last?.groups === text && atMs - last.atMs < SEE_AGAIN_MS) return;
+      if (last?.groups === text && atMs - last.atMs < REWRITE_AFTER_MS) return;
       await collection.put(name, { groups }, { expiresAt: new Date(atMs + SEEN_MS) });
       seen.set(name, { groups: text, atMs });
     },

@@ -67,8 +67,8 @@ export async function loadCredentialKeys(
     throw new AccessFault([
       `access.credentialKeys.${short}: expected at least ${MIN_KEY_CHARACTERS} characters, such as those of \`openssl rand -hex 32\``,
     ]);
-  const made = () => `${randomBytes(KEY_BYTES).toString('hex')}\n`;
-  const texts = configured.length > 0 ? configured : [(await readOrMake(path, made)).trim()];
+  const generate = () => `${randomBytes(KEY_BYTES).toString('hex')}\n`;
+  const texts = configured.length > 0 ? configured : [(await readOrMake(path, generate)).trim()];
   return texts.map(text => {
     const derive = (use: string) => new Uint8Array(hkdfSync('sha256', text, '', use, KEY_BYTES));
     const id = Buffer.from(derive('veneer: id of a credential key')).toString('hex').slice(0, 12);
@@ -114,7 +114,7 @@ export async function createRegistryCredentials({
     return entries.map(({ value }) => value);
   }
 
-  async function sealAgain(): Promise<void> {
+  async function reseal(): Promise<void> {
     let lost = 0;
     for await (const { value } of entriesOf(collection, '')) {
       subjects.add(value.subject);
@@ -127,7 +127,7 @@ export async function createRegistryCredentials({
       onFault(`${lost} credentials of registries were sealed with a key that is not in access.credentialKeys`);
   }
 
-  await sealAgain();
+  await reseal();
   return {
     async list(subject) {
       const found = await recordsOf(subject);

@@ -11,10 +11,10 @@ import type { Config } from '../config/schema.ts';
 import type { ContentKind, StoredContent } from '../content/inventory.ts';
 import type { Damage } from '../content/verification.ts';
 import { createEvents } from '../events/events.ts';
-import type { Trouble } from '../http/admin/health.ts';
+import type { ReadinessProblem } from '../http/admin/health.ts';
 import type { ReadyManifests } from '../http/distribution/ready-manifests.ts';
 import { createRegistryEvents } from '../http/distribution/registry-events.ts';
-import { createMemory, mostBytes } from '../memory.ts';
+import { createMemory, maxMemoryBytes } from '../memory.ts';
 import { createAccessLog } from '../observe/access-log.ts';
 import { createTokenLayers } from '../pull/tokens/layers.ts';
 import { createLedger } from '../pull/tokens/ledger.ts';
@@ -111,7 +111,7 @@ async function openAll(
     return resource;
   };
   const { memoryLimitBytes = Number.POSITIVE_INFINITY } = deps;
-  const spareBytes = mostBytes(memoryLimitBytes);
+  const spareBytes = maxMemoryBytes(memoryLimitBytes);
   const memoryBytes = Math.min(config.memoryBytes, spareBytes);
   if (memoryBytes < config.memoryBytes)
     log.info({ memoryBytes, memoryLimitBytes }, 'caches get less memory than configured: the process has too little');
@@ -278,7 +278,7 @@ async function openAll(
     nameRegistry: registry => pulling.upstreams.get(registry).name,
     listNotes: async () => [clock.findJump(), await reserve.findNote()].filter(note => note !== undefined),
     ...{ checkReady, listFaults },
-    listTroubles: () => [
+    listProblems: () => [
       ...(isDraining ? [STOPPING] : []),
       ...observer.listBroken().map(upstreamProblem),
       ...building.platforms
@@ -315,15 +315,15 @@ async function openAll(
   };
 }
 
-const STOPPING: Trouble = { part: 'service', status: 'DOWN', fault: 'nobody', reason: 'it is stopping' };
+const STOPPING: ReadinessProblem = { part: 'service', status: 'DOWN', fault: 'nobody', reason: 'it is stopping' };
 
 /** The cause is only in the log: it may contain what only operators may know. */
-function upstreamProblem(name: string): Trouble {
+function upstreamProblem(name: string): ReadinessProblem {
   const reason = 'calls fail, and are stopped for a while: what is cached is served';
   return { part: `upstream ${name}`, status: 'DEGRADED', fault: 'upstream', reason };
 }
 
-function builderProblem({ backend }: Capabilities): Trouble {
+function builderProblem({ backend }: Capabilities): ReadinessProblem {
   const reason = 'it does not answer: builds for its platforms wait or fail';
   return { part: `builder ${backend.name}`, status: 'DEGRADED', fault: 'builder', reason };
 }

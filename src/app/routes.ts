@@ -11,7 +11,7 @@ import type { GarbageCollector } from '../hosted/gc/collector.ts';
 import type { HostedRepositories } from '../hosted/repositories.ts';
 import { createCacheApi } from '../http/admin/cache-api.ts';
 import { createCollectApi } from '../http/admin/collect-api.ts';
-import { createHealth, createMetricsApi, type Trouble } from '../http/admin/health.ts';
+import { createHealth, createMetricsApi, type ReadinessProblem } from '../http/admin/health.ts';
 import { createRegistriesApi } from '../http/admin/registries-api.ts';
 import { createRulesApi } from '../http/admin/rules-api.ts';
 import { createAdmission, createFindToken, type FindToken } from '../http/distribution/admission.ts';
@@ -105,7 +105,7 @@ interface RoutesDeps extends PullingParts {
   readonly checkReady: () => Promise<void>;
   readonly listNotes: () => Promise<readonly string[]>;
   readonly listFaults: () => readonly string[];
-  readonly listTroubles: () => readonly Trouble[];
+  readonly listProblems: () => readonly ReadinessProblem[];
   /** Where upstreams receive clients' credentials. */
   readonly sealed?: SealedCredentials | undefined;
   /** Where callers have names: the credentials of registries that they have stored. */
@@ -133,7 +133,7 @@ export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 
       ...{ version, commit, log, checkReady: deps.checkReady },
       ...{ listFaults: deps.listFaults, listNotes: deps.listNotes },
       listBuilders: deps.building.platforms.list,
-      listTroubles: deps.listTroubles,
+      listProblems: deps.listProblems,
     }),
   );
   app.route('/', createOpenApi({ limits: submitLimits(config), version }));

@@ -17,7 +17,7 @@ export interface BudgetShare {
 const RETRY_AFTER_SECONDS = 2;
 /** Reserved for small requests: large ones cannot take it. */
 const RESERVED_FRACTION = 0.25;
-const LITTLE_BYTES = 1024 * 1024;
+const SMALL_BYTES = 1024 * 1024;
 
 /** `what` names the content for the error message. Requests fail rather than wait: two that each held half would deadlock. */
 export function createByteBudget(what: string, maxBytes: number): ByteBudget {
@@ -27,7 +27,7 @@ export function createByteBudget(what: string, maxBytes: number): ByteBudget {
       let own = 0;
       return {
         take(bytes) {
-          const limit = own + bytes > LITTLE_BYTES ? maxBytes * (1 - RESERVED_FRACTION) : maxBytes;
+          const limit = own + bytes > SMALL_BYTES ? maxBytes * (1 - RESERVED_FRACTION) : maxBytes;
           if (taken + bytes > limit) {
             throw new RegistryError('UNAVAILABLE', `the memory for ${what} is in use by other requests: try again`, {
               retryAfterSeconds: RETRY_AFTER_SECONDS,

@@ -6,7 +6,7 @@ import { parseContainerFile } from './containerfile/parse.ts';
 import { effectiveInstructions, findTarget, globalScope, neededStages, resolveBase } from './containerfile/stages.ts';
 import { BuildFailure } from './execution.ts';
 import type { ContainerFileSpec } from './spec.ts';
-import { TooMuchWork } from './work.ts';
+import { WorkLimitExceeded } from './work.ts';
 
 export interface Needs {
   /** The frontend that the file or an argument names; undefined for that of the builder, or Docker's. */
@@ -33,7 +33,7 @@ function readNeeds(spec: ContainerFileSpec): Needs | undefined {
     const steps = new Set(spec.platforms.flatMap(platform => listSteps(file, platform, spec)));
     return { frontend: syntax && !OFFICIAL_SYNTAX.test(syntax) ? syntax : undefined, steps: [...steps] };
   } catch (error) {
-    if (error instanceof InvalidContainerFile || error instanceof TooMuchWork) return undefined;
+    if (error instanceof InvalidContainerFile || error instanceof WorkLimitExceeded) return undefined;
     throw error;
   }
 }

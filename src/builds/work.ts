@@ -2,12 +2,12 @@
 import { setImmediate as turn } from 'node:timers/promises';
 
 /** `message` says what exceeded the budget, and how to need less. */
-export class TooMuchWork extends Error {
-  override readonly name = 'TooMuchWork';
+export class WorkLimitExceeded extends Error {
+  override readonly name = 'WorkLimitExceeded';
 }
 
 export interface Work {
-  /** Called as the work is done, in pieces of a few milliseconds at most. Throws TooMuchWork. */
+  /** Called as the work is done, in pieces of a few milliseconds at most. Throws WorkLimitExceeded. */
   spend(steps: number): void;
   /** Awaited between such pieces: yields to other work when it is time. Rejects with the signal's reason. */
   rest(): Promise<void>;
@@ -28,7 +28,7 @@ export function createWork({ maxSteps, what, signal }: WorkOptions): Work {
   return {
     spend(steps) {
       left -= steps;
-      if (left < 0) throw new TooMuchWork(`more than ${maxSteps} steps for ${what}`);
+      if (left < 0) throw new WorkLimitExceeded(`more than ${maxSteps} steps for ${what}`);
     },
     async rest() {
       if (performance.now() - since < SLICE_MS) return;

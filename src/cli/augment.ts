@@ -17,7 +17,7 @@ import {
 } from './image-options.ts';
 import { addOutcomeOptions, printOutcome } from './outcome.ts';
 import { explain } from './output.ts';
-import { createSender, openArchive, type Send, type SentBytes } from './sender.ts';
+import { createSender, openArchive, type Send, type UploadContent } from './sender.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
 
 /** A layer that the service fetches itself. */
@@ -101,7 +101,7 @@ interface AugmentCommandOptions {
   readonly mirror?: boolean;
 }
 
-interface SentLayer extends SentBytes {
+interface SentLayer extends UploadContent {
   readonly platforms?: readonly string[] | undefined;
 }
 

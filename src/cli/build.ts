@@ -11,7 +11,7 @@ import { duration } from '../config/values.ts';
 import { collect, collectPair, collectPlatforms, parseTargetName, type TargetName, targetOf } from './image-options.ts';
 import { addOutcomeOptions, printOutcome } from './outcome.ts';
 import { explain } from './output.ts';
-import { createSender, describeFault, NothingToSend, openArchive, type Send, type SentBytes } from './sender.ts';
+import { createSender, describeFault, NothingToSend, openArchive, type Send, type UploadContent } from './sender.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
 
 /** A context that the service fetches itself. */
@@ -68,7 +68,7 @@ async function build(self: Command, deps: ServiceCommandDeps, context: string | 
   });
 }
 
-async function sendContext(context: string, { path }: ContainerFile, send: Send): Promise<SentBytes> {
+async function sendContext(context: string, { path }: ContainerFile, send: Send): Promise<UploadContent> {
   if (REMOTE.test(context)) return { location: context };
   await using folder = await mkdtempDisposable(join(tmpdir(), 'veneer-context-'));
   // For an ignore file of its own.
@@ -97,7 +97,7 @@ interface BuildCommandOptions {
 }
 
 /** The body of the request, docs/api.md "Submit". Undefined fields are not sent. */
-function buildRequestOf(options: BuildCommandOptions, file: ContainerFile, buildContext?: SentBytes): object {
+function buildRequestOf(options: BuildCommandOptions, file: ContainerFile, buildContext?: UploadContent): object {
   const { sbom, provenance } = options;
   return {
     containerFile: Buffer.from(file.text).toString('base64'),

@@ -14,7 +14,7 @@ import type { Service } from './service/service.ts';
 import { type UploadedBlob, type UploadOptions, uploadBlob } from './service/upload.ts';
 
 /** A build context or a layer, as given in a request. */
-export interface SentBytes {
+export interface UploadContent {
   readonly location: string;
   readonly gzipDigest?: string;
   readonly gzipSize?: number;
@@ -29,7 +29,7 @@ interface SenderOptions extends Pick<UploadOptions, 'patience'> {
 }
 
 /** Throws ServiceRefused. `name` is for display. One sender for each request. */
-export type Send = (name: string, blob: UploadedBlob) => Promise<SentBytes>;
+export type Send = (name: string, blob: UploadedBlob) => Promise<UploadContent>;
 
 /** In base64, still below a service's default limits for a layer and a body. */
 const INLINE_BYTES = 8 * 1024 * 1024;

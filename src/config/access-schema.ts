@@ -57,7 +57,7 @@ function grantSchema() {
     })
     .refine(
       ({ users, groups, networks, anyone }) =>
-        [users, groups, networks, anyone].filter(whom => whom !== undefined).length === 1,
+        [users, groups, networks, anyone].filter(grantee => grantee !== undefined).length === 1,
       'needs one of users, groups, networks and anyone: true',
     )
     .superRefine(checkAdmin)

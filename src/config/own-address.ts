@@ -17,10 +17,10 @@ export function listenUrl({ host, port }: Listen): URL {
 type MirrorKeys = Pick<Config, 'listen' | 'publicUrl' | 'defaultUpstream' | 'upstreams'>;
 
 /** Names are in lower case. */
-export function describeMirror({ defaultUpstream, upstreams, ...places }: MirrorKeys) {
+export function describeMirror({ defaultUpstream, upstreams, ...keys }: MirrorKeys) {
   const entries = Object.entries(upstreams).map(([name, { strict }]) => ({ name: name.toLowerCase(), strict }));
   return {
-    address: places.publicUrl ?? findOwnUrl(places),
+    address: keys.publicUrl ?? findOwnUrl(keys),
     defaultUpstream: defaultUpstream.toLowerCase(),
     upstreams: entries.map(({ name }) => name),
     strict: entries.filter(({ strict }) => strict).map(({ name }) => name),
@@ -40,7 +40,7 @@ const HUB = 'docker.io';
 const IMAGE = 'library/alpine:3';
 
 /** What does not work for want of a `publicUrl`; undefined where nothing does. */
-export function findPublicUrlDoubt({ listen, publicUrl }: Pick<Config, 'listen' | 'publicUrl'>): string | undefined {
+export function findPublicUrlWarning({ listen, publicUrl }: Pick<Config, 'listen' | 'publicUrl'>): string | undefined {
   const isLocal = listen.host === 'localhost' || listen.host === '::1' || listen.host.startsWith('127.');
   if (publicUrl || isLocal) return undefined;
   const remedy = 'set it to the address that they use, such as https://veneer.example';

@@ -167,13 +167,13 @@ function layerSchema() {
       const given = FORMS.filter(form => forms[form] !== undefined);
       if (given.length !== 1) return refuse(context, `expected one of ${FORMS.join(', ')}; it has ${listForms(given)}`);
       if (digest !== undefined && forms.url === undefined) return refuse(context, 'digest is for a url alone');
-      return { ...(platforms && { platforms }), ...placeOf(forms, digest) };
+      return { ...(platforms && { platforms }), ...originOf(forms, digest) };
     });
 }
 
 type Forms = Readonly<Partial<Record<Form, string | undefined>>>;
 
-function placeOf({ directory, file, url, location, image = '' }: Forms, digest: Digest | undefined) {
+function originOf({ directory, file, url, location, image = '' }: Forms, digest: Digest | undefined) {
   if (directory !== undefined) return { kind: 'directory' as const, path: directory };
   if (file !== undefined) return { kind: 'file' as const, path: file };
   if (url !== undefined) return { kind: 'url' as const, url, ...(digest !== undefined && { digest }) };

@@ -71,7 +71,7 @@ export function configSchema(env: Environment) {
       wave: waveSchema().optional(),
     })
     .superRefine(checkPrefixes, { when: ({ value }) => prefixesSchema.safeParse(value).success })
-    .superRefine(checkPassing, { when: ({ value }) => passingSchema.safeParse(value).success })
+    .superRefine(checkPassThrough, { when: ({ value }) => passThroughSchema.safeParse(value).success })
     .superRefine(checkDefaultUpstream, { when: ({ value }) => namesSchema.safeParse(value).success })
     .superRefine(checkClusters, { when: ({ value }) => clustersSchema.safeParse(value).success })
     .transform(({ shutdownGrace, memory, wave, ...rest }) => ({
@@ -161,13 +161,16 @@ function checkPrefixes(names: z.infer<typeof prefixesSchema>, context: z.core.$R
   }
 }
 
-const passingSchema = z.object({
+const passThroughSchema = z.object({
   access: z.unknown().optional(),
   upstreams: z.record(z.string(), z.looseObject({ passCredentials: z.boolean().optional() })),
 });
 
 /** One header cannot say two things, and no client of a registry can send another. */
-function checkPassing({ access, upstreams }: z.infer<typeof passingSchema>, context: z.core.$RefinementCtx): void {
+function checkPassThrough(
+  { access, upstreams }: z.infer<typeof passThroughSchema>,
+  context: z.core.$RefinementCtx,
+): void {
   for (const [name, { passCredentials }] of Object.entries(upstreams)) {
     if (!passCredentials || access === undefined) continue;
     const message = 'with "access", what clients send is who they are here, and no upstream sees it: remove either';

@@ -16,7 +16,7 @@ export function upstreamsSchema(env: Environment) {
       for (const [name, entry] of Object.entries(entries)) {
         const fault = findFault(name, Object.hasOwn(entry, 'url'));
         if (fault) context.addIssue({ code: 'custom', ...fault });
-        for (const issue of findPassingFaults(name, entry)) context.addIssue({ code: 'custom', ...issue });
+        for (const issue of findPassThroughFaults(name, entry)) context.addIssue({ code: 'custom', ...issue });
       }
     },
     // Also beside other faults, so that all are listed at once.
@@ -32,9 +32,9 @@ export function isRegistryHost(name: string): boolean {
 function entrySchema(env: Environment) {
   return z.strictObject({
     url: httpUrl().optional(),
-    ...placeShape(env),
+    ...locationShape(env),
     mirrors: z
-      .array(z.strictObject({ url: httpUrl(), ...placeShape(env) }))
+      .array(z.strictObject({ url: httpUrl(), ...locationShape(env) }))
       .max(MAX_MIRRORS)
       .default([]),
     /** Whether its pulls show it the credentials of their clients, and none of ours. */
@@ -52,7 +52,7 @@ function entrySchema(env: Environment) {
 }
 
 /** Where a registry is beside its url, and who we are there. */
-function placeShape(env: Environment) {
+function locationShape(env: Environment) {
   return {
     credentials: z.strictObject({ username: secret(env), password: secret(env) }).optional(),
     tls: z
@@ -87,26 +87,26 @@ export function breakerSchema() {
     .transform(({ failures, pause }) => ({ failures, pauseMs: pause }));
 }
 
-const passingSchema = z.object({
+const passThroughSchema = z.object({
   passCredentials: z.literal(true),
   credentials: z.unknown().optional(),
   mirrors: z.array(z.unknown()).optional(),
 });
 
 /** What Veneer itself may read, it would hand out to clients that may not. */
-function findPassingFaults(
+function findPassThroughFaults(
   name: string,
   entry: unknown,
 ): readonly { readonly path: string[]; readonly message: string }[] {
-  const { credentials, mirrors = [] } = passingSchema.safeParse(entry).data ?? {};
+  const { credentials, mirrors = [] } = passThroughSchema.safeParse(entry).data ?? {};
   const path = [name, 'passCredentials'];
   return [
-    ...(credentials === undefined ? [] : [{ path, message: PASSING_FAULTS.credentials }]),
-    ...(mirrors.length === 0 ? [] : [{ path, message: PASSING_FAULTS.mirrors }]),
+    ...(credentials === undefined ? [] : [{ path, message: PASS_THROUGH_FAULTS.credentials }]),
+    ...(mirrors.length === 0 ? [] : [{ path, message: PASS_THROUGH_FAULTS.mirrors }]),
   ];
 }
 
-const PASSING_FAULTS = {
+const PASS_THROUGH_FAULTS = {
   credentials: 'pulls show the credentials of their clients, and never those of the entry: remove either',
   mirrors: 'credentials of clients go to the registry alone, and what its mirrors open is for everyone: remove either',
 } as const;

@@ -143,12 +143,8 @@ export function platform() {
 /** Text itself, or `{ env: NAME }` or `{ file: PATH }` to read it from; a file loses the line break at its end. */
 export function secret(env: Environment) {
   const what = 'expected text, { env: NAME } or { file: PATH }';
-  const places = [
-    z.string().min(1),
-    z.strictObject({ env: z.string() }),
-    z.strictObject({ file: z.string() }),
-  ] as const;
-  return z.union(places, what).transform((given, context): string => {
+  const forms = [z.string().min(1), z.strictObject({ env: z.string() }), z.strictObject({ file: z.string() })] as const;
+  return z.union(forms, what).transform((given, context): string => {
     const found = readSecret(given, env);
     if (typeof found === 'string') return found;
     context.addIssue({ code: 'custom', message: found.fault });

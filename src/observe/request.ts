@@ -103,8 +103,8 @@ export function beginRequest({ method, path, route, address, header }: NewReques
 
 export function noteLookup(facts: RequestFacts | undefined, result: CacheResult): void {
   if (!facts) return;
-  const isDearer = facts.cache === undefined || cacheResults.indexOf(result) > cacheResults.indexOf(facts.cache);
-  if (isDearer) facts.cache = result;
+  const isSlower = facts.cache === undefined || cacheResults.indexOf(result) > cacheResults.indexOf(facts.cache);
+  if (isSlower) facts.cache = result;
 }
 
 /** Of a client's choice, which goes into headers and logs. */

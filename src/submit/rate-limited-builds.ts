@@ -75,8 +75,8 @@ export function createStartBuildForPull({
     const spec = await plan();
     const isCounted = await isNew(builds, requester, spec);
     const caller = subjectOf(requester.caller);
-    const isStranger = caller === '' && requester.caller.kind !== 'local';
-    const submitted = await builds.submit(spec, { caller, priority: isStranger ? 0 : PULL_PRIORITY, isShared: true });
+    const isAnonymous = caller === '' && requester.caller.kind !== 'local';
+    const submitted = await builds.submit(spec, { caller, priority: isAnonymous ? 0 : PULL_PRIORITY, isShared: true });
     if (!isCounted) await limiter.refund(requester, platforms);
     return submitted;
   };

@@ -1,6 +1,6 @@
 // The external images that a build of a Containerfile may use: resolved before the build, and part of its id.
 import { formatPlatform, InvalidPlatform, type Platform, parsePlatform } from '../../oci/platform.ts';
-import { TooMuchWork } from '../work.ts';
+import { WorkLimitExceeded } from '../work.ts';
 import { atLine, type ContainerFile, InvalidContainerFile } from './container-file.ts';
 import { expandWord } from './expand.ts';
 import { trimSpace } from './scanner.ts';
@@ -46,7 +46,7 @@ export function findBases(file: ContainerFile, options: BasesOptions): readonly 
   try {
     return collectBases(file, options);
   } catch (error) {
-    throw error instanceof TooMuchWork ? new InvalidContainerFile(error.message) : error;
+    throw error instanceof WorkLimitExceeded ? new InvalidContainerFile(error.message) : error;
   }
 }
 

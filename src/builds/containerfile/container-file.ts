@@ -1,5 +1,5 @@
 // A Containerfile as written, parsed without expanding variables; and errors of invalid ones.
-import { TooMuchWork, type Work } from '../work.ts';
+import { type Work, WorkLimitExceeded } from '../work.ts';
 
 export interface ContainerFile {
   /** The frontend image that the file requests. */
@@ -141,12 +141,12 @@ export class InvalidSyntax extends Error {
   override readonly name = 'InvalidSyntax';
 }
 
-/** Turns an InvalidSyntax or TooMuchWork of `work` into an InvalidContainerFile with the line. */
+/** Turns an InvalidSyntax or WorkLimitExceeded of `work` into an InvalidContainerFile with the line. */
 export function atLine<T>(line: number, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    if (error instanceof InvalidSyntax || error instanceof TooMuchWork)
+    if (error instanceof InvalidSyntax || error instanceof WorkLimitExceeded)
       throw new InvalidContainerFile(error.message, line);
     throw error;
   }

@@ -15,7 +15,7 @@ interface TrimOptions {
   readonly work: Work;
 }
 
-/** The value without the matching prefix. Throws InvalidSyntax for an unknown escape, or TooMuchWork. */
+/** The value without the matching prefix. Throws InvalidSyntax for an unknown escape, or WorkLimitExceeded. */
 export function trimStart(value: string, pattern: string, options: TrimOptions): string {
   return trim([...value], parsePattern(pattern, options.work), options).join('');
 }

@@ -39,7 +39,7 @@ const ARG_STEPS = 4;
 
 /**
  * The variables for FROM, and those that stages inherit: the platform's, and the ARGs before the first FROM. Throws InvalidContainerFile or
- * TooMuchWork.
+ * WorkLimitExceeded.
  */
 export function globalScope(
   file: ContainerFile,
@@ -82,7 +82,7 @@ function platformArgs({ build, target }: BuildPlatforms, stage: string): Readonl
   ]);
 }
 
-/** The number of the stage to build; default: the last. Throws InvalidContainerFile or TooMuchWork. */
+/** The number of the stage to build; default: the last. Throws InvalidContainerFile or WorkLimitExceeded. */
 export function findTarget(file: ContainerFile, stage: string | undefined): number {
   if (!stage) return file.stages.length - 1;
   const index = findNamed(file, stage);
@@ -93,7 +93,7 @@ export function findTarget(file: ContainerFile, stage: string | undefined): numb
   throw new InvalidContainerFile(`it has no stage ${quote(stage)}; ${hint}`);
 }
 
-/** The stages that the target needs, including itself, in order. Throws InvalidContainerFile or TooMuchWork. */
+/** The stages that the target needs, including itself, in order. Throws InvalidContainerFile or WorkLimitExceeded. */
 export function neededStages(
   file: ContainerFile,
   target: number,
@@ -109,7 +109,7 @@ export function neededStages(
   return [...needed].sort((a, b) => a - b);
 }
 
-/** Everything that a stage starts from and reads from. Throws InvalidContainerFile or TooMuchWork. */
+/** Everything that a stage starts from and reads from. Throws InvalidContainerFile or WorkLimitExceeded. */
 export function sourcesOf(
   file: ContainerFile,
   index: number,
@@ -119,7 +119,7 @@ export function sourcesOf(
   return [base, ...effectiveInstructions(file, index, base).flatMap(each => resolveSources(file, index, each))];
 }
 
-/** What the stage starts from, with variables expanded. Throws InvalidContainerFile or TooMuchWork. */
+/** What the stage starts from, with variables expanded. Throws InvalidContainerFile or WorkLimitExceeded. */
 export function resolveBase(file: ContainerFile, index: number, scope: ReadonlyMap<string, string>): StageSource {
   const { base, line } = getStage(file, index);
   const name = atLine(line, () => expandWord(base, variable => scope.get(variable), file));
@@ -134,7 +134,7 @@ export function resolveBase(file: ContainerFile, index: number, scope: ReadonlyM
   return name === 'scratch' ? { kind: 'scratch' } : { kind: 'image', reference: name, line };
 }
 
-/** The instructions of a stage, preceded by the triggers of its base stage. Throws InvalidContainerFile or TooMuchWork. */
+/** The instructions of a stage, preceded by the triggers of its base stage. Throws InvalidContainerFile or WorkLimitExceeded. */
 export function effectiveInstructions(file: ContainerFile, index: number, base: StageSource): readonly Instruction[] {
   const { instructions, line } = getStage(file, index);
   if (base.kind !== 'stage') return instructions;

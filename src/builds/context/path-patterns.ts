@@ -11,7 +11,7 @@ export class InvalidPathPattern extends Error {
 
 export interface PathPatterns {
   /**
-   * Whether the last pattern that matches the path, or a directory above it, includes it. Rejects with TooMuchWork, or as `work.rest` does.
+   * Whether the last pattern that matches the path, or a directory above it, includes it. Rejects with WorkLimitExceeded, or as `work.rest` does.
    */
   match(path: string): Promise<boolean>;
   /** Whether something below a match may not match. */

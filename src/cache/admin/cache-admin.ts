@@ -147,11 +147,11 @@ async function* prune(parts: PruneParts, options: PruneOptions): AsyncGenerator<
   const { usage, evict } = parts;
   const { toBytes, dryRun = false } = options;
   const usedBefore = findUsedBefore(parts, options);
-  const stays = createStays(parts, options, usedBefore);
+  const isRetained = createRetentionTest(parts, options, usedBefore);
   // An age or a pattern alone selects from the whole cache, however large; together with a size, both limits apply.
   const goal = toBytes === undefined && usedBefore !== undefined ? { usedBefore } : { toBytes: toBytes ?? -1 };
   let removed: Evicted = { count: 0, bytes: 0 };
-  for await (removed of evict({ ...goal, stays, dryRun })) yield { kind: 'progress', done: removed };
+  for await (removed of evict({ ...goal, isRetained, dryRun })) yield { kind: 'progress', done: removed };
   const gone = dryRun ? removed : { count: 0, bytes: 0 };
   const left = { count: usage.count - gone.count, bytes: usage.bytes - gone.bytes };
   yield { kind: 'pruned', dryRun, removed, left };
@@ -165,7 +165,11 @@ function findUsedBefore({ deleteBy }: PruneParts, { unusedMs, force = false }: P
   throw new RegistryError('UNAVAILABLE', `${reason}. The log says by how much; use --force to prune anyway`);
 }
 
-function createStays({ links, usage }: PruneParts, { repositories }: PruneOptions, usedBefore: number | undefined) {
+function createRetentionTest(
+  { links, usage }: PruneParts,
+  { repositories }: PruneOptions,
+  usedBefore: number | undefined,
+) {
   const isNamed = repositories && createNameTest(repositories);
   return async (digest: Digest): Promise<boolean> => {
     if (usedBefore !== undefined && (usage.find(digest)?.usedAt ?? usedBefore) >= usedBefore) return true;

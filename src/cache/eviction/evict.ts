@@ -24,7 +24,7 @@ export interface EvictionGoal {
   /** In milliseconds. */
   readonly usedBefore?: number | undefined;
   /** Whether content is retained this time, in addition to pinned content. */
-  readonly stays?: ((digest: Digest) => Promise<boolean>) | undefined;
+  readonly isRetained?: ((digest: Digest) => Promise<boolean>) | undefined;
   /** Only counts, and removes nothing. */
   readonly dryRun?: boolean | undefined;
 }
@@ -65,7 +65,7 @@ export function createEvict(deps: {
 
   return async function* evict(goal, signal) {
     const { toBytes = Number.POSITIVE_INFINITY, toCount = Number.POSITIVE_INFINITY } = goal;
-    const { usedBefore = Number.NEGATIVE_INFINITY, stays, dryRun } = goal;
+    const { usedBefore = Number.NEGATIVE_INFINITY, isRetained, dryRun } = goal;
     let evicted: Evicted = { count: 0, bytes: 0 };
     let step: Counted[] = [];
     // Whether it is still there and to be evicted.
@@ -85,7 +85,7 @@ export function createEvict(deps: {
       if (visits === 0 || (isEnough && used.usedAt >= usedBefore)) break;
       visits -= 1;
       if (visits % STEP === 0) await setImmediate();
-      if (isArriving(used.digest) || (await isPinned(used.digest)) || (await stays?.(used.digest))) continue;
+      if (isArriving(used.digest) || (await isPinned(used.digest)) || (await isRetained?.(used.digest))) continue;
       step.push(used);
       leavingBytes += used.size;
       if (step.length < STEP) continue;

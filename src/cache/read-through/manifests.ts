@@ -27,7 +27,7 @@ type Asking = Pick<ManifestOptions, 'accept'>;
 export type Lookup = 'hit' | 'miss' | 'coalesced';
 
 /** Almost all manifests are far smaller: larger ones are read few at a time, each being sent before the next is read. */
-const LITTLE_BYTES = 512 * 1024;
+const SMALL_BYTES = 512 * 1024;
 const MAX_LARGE = 2;
 
 const askAlways: NegativeCache = (_key, work) => work();
@@ -66,7 +66,7 @@ export function createManifests({
       const raw = await readCached(content, digest, Math.min(size, MAX_MANIFEST_BYTES));
       return raw && parseManifest(raw, contentType, digest);
     };
-    if (size <= LITTLE_BYTES) return read();
+    if (size <= SMALL_BYTES) return read();
     return largeLimit(async () => {
       const manifest = await read();
       await setImmediate();

@@ -85,7 +85,7 @@ export function parseDocument(raw: Uint8Array, contentType: string): ManifestDoc
 
 /** RFC 6838, section 4.2. */
 const MEDIA_TYPE = /^[a-z0-9][a-z0-9!#$&^_.+-]{0,126}\/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}$/i;
-const SAYS_NOTHING = [
+const GENERIC_TYPES = [
   'application/json',
   'application/octet-stream',
   'application/x-www-form-urlencoded',
@@ -101,7 +101,7 @@ function agreeOnType(served: string, declared: string): string {
     throw invalid(
       `"${clip(mediaType)}" is not a manifest type: use one that ends in +json, such as ${mediaTypes.ociManifest}`,
     );
-  if (MEDIA_TYPE.test(mediaType) && !SAYS_NOTHING.includes(mediaType.toLowerCase())) return mediaType;
+  if (MEDIA_TYPE.test(mediaType) && !GENERIC_TYPES.includes(mediaType.toLowerCase())) return mediaType;
   throw invalid(`"${clip(mediaType)}" is too generic: name the manifest's type in mediaType and in Content-Type`);
 }
 

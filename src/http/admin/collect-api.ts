@@ -70,6 +70,6 @@ function createLines(
 }
 
 function messageOf(error: unknown): string {
-  const isTold = error instanceof RegistryError || error instanceof GcRefused;
-  return isTold ? error.message : 'garbage collection failed: see the log of Veneer for the cause';
+  const isPublic = error instanceof RegistryError || error instanceof GcRefused;
+  return isPublic ? error.message : 'garbage collection failed: see the log of Veneer for the cause';
 }

@@ -23,7 +23,7 @@ export function createHealth(deps: {
   /** What does not keep requests from being served, and has to be known. */
   readonly listNotes?: (() => Promise<readonly string[]>) | undefined;
   /** Parts that do not work, beside the records. */
-  readonly listTroubles?: (() => readonly Trouble[]) | undefined;
+  readonly listProblems?: (() => readonly ReadinessProblem[]) | undefined;
   /** What can be built here for now. */
   readonly listBuilders: () => Promise<readonly Capabilities[]>;
 }): Hono {
@@ -34,7 +34,7 @@ export function createHealth(deps: {
     checkReady,
     listFaults,
     listNotes = async () => [],
-    listTroubles = () => [],
+    listProblems = () => [],
     listBuilders,
   } = deps;
   const app = new Hono();
@@ -45,7 +45,7 @@ export function createHealth(deps: {
   app.get('/health/live', c => c.json({ status: 'UP' }));
   for (const path of ['/health/ready', '/healthz']) {
     app.get(path, async c => {
-      const parts = [...(await listRecordTroubles()), ...listTroubles()];
+      const parts = [...(await listRecordProblems()), ...listProblems()];
       const notes = await listNotes().catch(() => []);
       const about = { ...(parts.length > 0 && { parts }), ...(notes.length > 0 && { notes }) };
       const down = parts.filter(({ status }) => status === 'DOWN');
@@ -56,22 +56,22 @@ export function createHealth(deps: {
     });
   }
 
-  async function listRecordTroubles(): Promise<readonly Trouble[]> {
-    const trouble = (reason: string) => ({ part: 'records', status: 'DOWN', fault: 'operator', reason }) as const;
+  async function listRecordProblems(): Promise<readonly ReadinessProblem[]> {
+    const problem = (reason: string) => ({ part: 'records', status: 'DOWN', fault: 'operator', reason }) as const;
     try {
       await checkReady();
-      return listFaults().map(trouble);
+      return listFaults().map(problem);
     } catch (error) {
       // Anybody may ask: what went wrong is for the log.
       log.error({ err: error }, 'not ready');
-      return [trouble('records cannot be read: the log of Veneer has the cause')];
+      return [problem('records cannot be read: the log of Veneer has the cause')];
     }
   }
   return app;
 }
 
 /** A part that does not work as it should. */
-export interface Trouble {
+export interface ReadinessProblem {
   readonly part: string;
   /** DEGRADED: all else works, and a restart would not help. */
   readonly status: 'DOWN' | 'DEGRADED';

@@ -17,9 +17,9 @@ import {
   callerName,
   clientAddress,
   hasRight,
-  hasRightStill,
   isBuilder,
   requireRight,
+  stillHasRight,
 } from '../middleware/authentication.ts';
 import { readNamespace } from './mirror.ts';
 
@@ -80,8 +80,8 @@ export function createAdmission(deps: {
     if (caller === undefined) return;
     const holder = { subject: caller, networks: callerNetworks };
     for (const { repository, rights } of neededRights(record)) {
-      const held = await Promise.all(rights.map(verb => hasRightStill(c, holder, { verb, repository })));
-      if (held.includes(true)) continue;
+      const results = await Promise.all(rights.map(verb => stillHasRight(c, holder, { verb, repository })));
+      if (results.includes(true)) continue;
       const reason = `the caller that this token was issued to may no longer pull ${repository}`;
       throw new RegistryError('DENIED', `${reason}: submit the request again for a new one`);
     }
@@ -152,10 +152,10 @@ function neededRights({
 }: Omit<TokenRecord, 'caller' | 'callerNetworks'>): readonly NeededRight[] {
   const ruled = new Set(ruleSteps.flatMap(({ augmentation }) => augmentation.layers.map(({ digest }) => digest)));
   const blobs = layerSources.flatMap(layer => (layer.kind === 'blob' && !ruled.has(layer.digest) ? [layer] : []));
-  const places = new Set(blobs.map(blob => `${blob.registry}/${blob.repository}`));
+  const repositories = new Set(blobs.map(blob => `${blob.registry}/${blob.repository}`));
   return [
     { repository: `${registry}/${repository}`, rights: buildId === undefined ? ['pull'] : ['pull', 'build'] },
-    ...[...places].map(place => ({ repository: place, rights: ['pull'] as const })),
+    ...[...repositories].map(each => ({ repository: each, rights: ['pull'] as const })),
   ];
 }
 
@@ -204,11 +204,11 @@ export function createFindToken({
 
   return async (c, id) => {
     const network = networkOf(clientAddress(c) ?? '').name;
-    const isOver = (guesses.get(network) ?? 0) >= MAX_GUESSES;
+    const isExhausted = (guesses.get(network) ?? 0) >= MAX_GUESSES;
     // A long one that is right was not guessed: others in the network of a guesser go on pulling.
-    const record = isOver && !isLongTokenId(id) ? undefined : await ledger.find(id);
+    const record = isExhausted && !isLongTokenId(id) ? undefined : await ledger.find(id);
     if (record) return record;
-    if (isOver) throw tooMany(guesses.getRemainingTTL(network));
+    if (isExhausted) throw tooMany(guesses.getRemainingTTL(network));
     guesses.set(network, (guesses.get(network) ?? 0) + 1);
     return undefined;
   };

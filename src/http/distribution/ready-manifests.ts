@@ -57,10 +57,10 @@ export const MANIFEST_ROUTE = '/v2/:name{.+}/manifests/:reference';
 
 const MAX_AGE_MS = 1000;
 /** What an entry takes besides its body, in bytes. */
-const WEIGHT = 2000;
+const ENTRY_BYTES = 2000;
 
 export function weighReady({ body }: ReadyManifest): number {
-  return body.length + WEIGHT;
+  return body.length + ENTRY_BYTES;
 }
 
 export function createReadyManifests({

@@ -37,7 +37,7 @@ interface PulledManifest {
 
 /** `publicUrl`: where clients reach us; without it a target has an address where the request came over loopback. */
 export function createRegistryEvents(events: Pick<Events, 'emit'>, publicUrl?: URL): RegistryEvents {
-  const urlOf = (c: Context | undefined, { repository, digest, mediaType }: Addressed) => {
+  const urlOf = (c: Context | undefined, { repository, digest, mediaType }: Addressable) => {
     const base = publicUrl?.href ?? (c && loopbackOrigin(c));
     const kind = mediaType === 'application/octet-stream' ? 'blobs' : 'manifests';
     return base === undefined ? {} : { url: new URL(`/v2/${repository}/${kind}/${digest}`, base).href };
@@ -45,43 +45,43 @@ export function createRegistryEvents(events: Pick<Events, 'emit'>, publicUrl?: U
 
   return {
     changed({ kind, repository, digest, tag, mediaType, size }) {
-      const place = { repository, digest, ...(tag !== undefined && { tag }) };
+      const subject = { repository, digest, ...(tag !== undefined && { tag }) };
       const c = tryGetContext();
       const from = describeRequest(c);
       return kind === 'delete'
-        ? events.emit({ action: 'delete', target: place, ...from })
+        ? events.emit({ action: 'delete', target: subject, ...from })
         : events.emit({
             action: 'push',
-            target: { ...place, mediaType, size, ...urlOf(c, { ...place, mediaType }) },
+            target: { ...subject, mediaType, size, ...urlOf(c, { ...subject, mediaType }) },
             ...from,
           });
     },
     pulled(c, { origin, manifest: { digest, mediaType, raw }, reference }) {
-      const place = { repository: originName(origin), ...(!reference.includes(':') && { tag: reference }) };
+      const subject = { repository: originName(origin), ...(!reference.includes(':') && { tag: reference }) };
       const target = {
-        ...place,
+        ...subject,
         digest,
         mediaType,
         size: raw.byteLength,
-        ...urlOf(c, { ...place, digest, mediaType }),
+        ...urlOf(c, { ...subject, digest, mediaType }),
       };
       void events.emit({ action: 'pull', target, ...describeRequest(c) });
     },
     damaged({ digest, size, repositories }) {
       const targets = repositories.length > 0 ? repositories.map(repository => ({ repository })) : [{}];
       const from = { actor: { name: 'veneer' }, request: { method: '' } };
-      for (const place of targets) events.emit({ action: 'damaged', target: { ...place, digest, size }, ...from });
+      for (const subject of targets) events.emit({ action: 'damaged', target: { ...subject, digest, size }, ...from });
     },
     built({ status, image, digest, caller, spec }) {
       if (status !== 'succeeded' || digest === undefined) return;
       const tag = image.slice(image.lastIndexOf(':') + 1);
       const target = { repository: spec.target.repository, tag, digest };
-      void events.emit({ action: 'build', target, actor: nameCaller(caller), request: { method: '' } });
+      void events.emit({ action: 'build', target, actor: actorOf(caller), request: { method: '' } });
     },
   };
 }
 
-type Addressed = { readonly repository: string; readonly digest: string; readonly mediaType: string };
+type Addressable = { readonly repository: string; readonly digest: string; readonly mediaType: string };
 
 /** Any other Host is only what a client claims. */
 function loopbackOrigin(c: Context): string | undefined {
@@ -90,7 +90,7 @@ function loopbackOrigin(c: Context): string | undefined {
 }
 
 /** What no user asked for has a name that no user has. */
-function nameCaller(caller: string): NewEvent['actor'] {
+function actorOf(caller: string): NewEvent['actor'] {
   if (caller === '') return {};
   return { name: caller.startsWith(':') ? 'veneer' : caller };
 }

@@ -42,7 +42,7 @@ export function createRegistry({
   });
 
   app.get(MANIFEST_ROUTE, async c => {
-    const remember = ready?.watch(c);
+    const store = ready?.watch(c);
     const pull = await admission.admitPull(c, c.req.param('name'));
     const accept = c.req.header('Accept');
     const options = {
@@ -57,7 +57,7 @@ export function createRegistry({
     const headers = { 'Content-Type': inertManifestType(mediaType), ...contentHeaders(digest) };
     if (isNotModified(c, digest)) return c.body(null, 304, headers);
     if (c.req.method !== 'HEAD') events?.pulled(c, { origin: pull, manifest, reference });
-    remember?.({ origin: pull, digest, headers, raw });
+    store?.({ origin: pull, digest, headers, raw });
     return new Response(c.req.method === 'HEAD' ? null : raw, {
       headers: { ...headers, 'Content-Length': String(raw.byteLength) },
     });

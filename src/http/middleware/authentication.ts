@@ -140,7 +140,7 @@ export function hasRight(c: Context, verb: Right, repository: string): boolean {
 }
 
 /** Whether who once asked for something has the right today. */
-export function hasRightStill(c: Context, holder: TokenHolder, right: RepositoryRight): Promise<boolean> {
+export function stillHasRight(c: Context, holder: TokenHolder, right: RepositoryRight): Promise<boolean> {
   return rightsOf(c).access.mayStill(holder, right.verb, right.repository);
 }
 
@@ -154,7 +154,7 @@ export function callerName(c: Context): string | undefined {
 }
 
 export function requesterOf(c: Context): Requester {
-  return { caller: callerOf(c), address: clientAddress(c), onCounted: state => showRate(c, state) };
+  return { caller: callerOf(c), address: clientAddress(c), onCounted: state => setRateHeaders(c, state) };
 }
 
 /** Whose request is being served, where `contextStorage` knows it; undefined outside of any. */
@@ -162,11 +162,11 @@ export function findRequester(): Requester | undefined {
   const c: Context | undefined = tryGetContext();
   if (!c) return undefined;
   const caller = c.get('rights')?.caller ?? ANONYMOUS;
-  return { caller, address: clientAddress(c), onCounted: state => showRate(c, state) };
+  return { caller, address: clientAddress(c), onCounted: state => setRateHeaders(c, state) };
 }
 
 /** As draft-ietf-httpapi-ratelimit-headers-10 has it: several rates may count one request. */
-function showRate(c: Context, { name, count, perSeconds, left, resetSeconds }: RateState): void {
+function setRateHeaders(c: Context, { name, count, perSeconds, left, resetSeconds }: RateState): void {
   // These stay whatever response a route returns, which those of c.header do not.
   c.res.headers.append('RateLimit-Policy', `"${name}";q=${count};w=${perSeconds}`);
   c.res.headers.append('RateLimit', `"${name}";r=${left};t=${resetSeconds}`);

@@ -12,7 +12,7 @@ export interface BufferShare {
   /** The first buffer. */
   open(): ArrayBuffer;
   /** A buffer of the size that is right now: this one, which the client took in `tookMs` and which is not to be used any more, or a new one. */
-  fit(buffer: ArrayBuffer, tookMs: number): ArrayBuffer;
+  fit(buffer: ArrayBuffer, durationMs: number): ArrayBuffer;
   /** Called once, when the body needs no buffer any more. */
   leave(): void;
 }
@@ -54,8 +54,8 @@ export function createSendBuffers({
         return ownBytes() === maxBytes && totalBytes >= bodies * 2 * maxBytes;
       },
       open: () => new ArrayBuffer(ownBytes()),
-      fit(buffer, tookMs) {
-        quickBytes = tookMs < QUICK_MS ? quickBytes + buffer.byteLength : 0;
+      fit(buffer, durationMs) {
+        quickBytes = durationMs < QUICK_MS ? quickBytes + buffer.byteLength : 0;
         const bytes = ownBytes();
         // What is left of it is free at once, and not when the garbage is collected next.
         return buffer.byteLength === bytes ? buffer : buffer.transfer(bytes);

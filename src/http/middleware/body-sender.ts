@@ -91,7 +91,7 @@ function takeChunks(reader: ReadableStreamDefaultReader<Uint8Array>): BodyReader
 /** A buffer, and how long its client took for what was in it. */
 interface Written {
   readonly buffer: ArrayBuffer;
-  readonly tookMs: number;
+  readonly durationMs: number;
 }
 
 const NOTHING = Promise.resolve<Written | undefined>(undefined);
@@ -105,10 +105,10 @@ function createYield(): () => Promise<void> | undefined {
   let taken = 0;
 
   function next(): void {
-    const begun = waiting.splice(0, CHUNKS_AT_ONCE);
-    taken = begun.length;
+    const resumed = waiting.splice(0, CHUNKS_AT_ONCE);
+    taken = resumed.length;
     if (taken > 0) setImmediate(next);
-    for (const begin of begun) begin();
+    for (const begin of resumed) begin();
   }
 
   return () => {
@@ -139,14 +139,14 @@ async function send(reader: BodyReader, outgoing: ServerResponse, { share, yield
     const next = await other;
     if (!chunk) break;
     const begunAt = performance.now();
-    const written = write(outgoing, chunk).then(() => ({ buffer, tookMs: performance.now() - begunAt }));
+    const written = write(outgoing, chunk).then(() => ({ buffer, durationMs: performance.now() - begunAt }));
     if (share.hasPair) {
-      free = next ? share.fit(next.buffer, next.tookMs) : share.open();
+      free = next ? share.fit(next.buffer, next.durationMs) : share.open();
       other = written;
     } else {
       next?.buffer.transfer(0);
-      const { buffer, tookMs } = await written;
-      free = share.fit(buffer, tookMs);
+      const { buffer, durationMs } = await written;
+      free = share.fit(buffer, durationMs);
       other = NOTHING;
     }
   }

@@ -42,14 +42,14 @@ type AnswerFirst = (request: IncomingMessage, response: ServerResponse) => boole
 export interface ConnectionsDeps {
   readonly limits: ConnectionLimits;
   /** Called, at most every few seconds, with how many were cut or refused for want of room. */
-  readonly onCrowded?: (crowded: Crowded) => void;
+  readonly onDropped?: (dropped: DroppedConnections) => void;
   /** Whether an address is a reverse proxy's, which has the connections of many clients; default: none is. */
   readonly isProxy?: (address: string | undefined) => boolean;
   /** How many files the process may open now; undefined where nobody says. */
   readonly findMaxFiles?: () => number | undefined;
 }
 
-export interface Crowded {
+export interface DroppedConnections {
   readonly cut: number;
   readonly refused: number;
   readonly open: number;
@@ -61,7 +61,7 @@ interface Connection {
   /** It came when all places were taken: for health checks and known callers alone. */
   readonly isExtra: boolean;
   /** Whether a caller has authenticated on it. */
-  isKnown: boolean;
+  isAuthenticated: boolean;
   /** Requests without a whole answer. */
   pending: number;
 }
@@ -85,7 +85,7 @@ interface Arrival {
 /** Beyond all places: what lets an operator look, and known callers work, while strangers hold every place. */
 const EXTRA = 64;
 /** Of those, how many known callers may have. */
-const EXTRA_KNOWN = 48;
+const EXTRA_AUTHENTICATED = 48;
 /** A request may need a socket, one to an upstream, and a file. */
 const FILES_PER_CONNECTION = 3;
 const SWEEP_MS = 1000;
@@ -94,15 +94,15 @@ const MAX_CREDIT = 6;
 const REPORT_EVERY_MS = 10_000;
 
 export function createConnections(deps: ConnectionsDeps): Connections {
-  const { limits, onCrowded, isProxy = () => false, findMaxFiles = openMaxFiles() } = deps;
+  const { limits, onDropped, isProxy = () => false, findMaxFiles = openMaxFiles() } = deps;
   const all = new Map<Socket, Connection>();
   const peers = new Map<string, Peer>();
   // In the order in which they fell idle, or came.
-  const idle = { strangers: new Set<Connection>(), known: new Set<Connection>() };
+  const idle = { unauthenticated: new Set<Connection>(), authenticated: new Set<Connection>() };
   const arrivals = new Map<Connection, Arrival>();
   const pipelining = createPipelining({ cut: socket => void cut(all.get(socket)) });
-  const crowded = { cut: 0, refused: 0 };
-  let extraKnown = 0;
+  const dropped = { cut: 0, refused: 0 };
+  let extraAuthenticated = 0;
   let max = maxOf(limits, findMaxFiles());
   let reportedAt = Number.NEGATIVE_INFINITY;
 
@@ -110,36 +110,36 @@ export function createConnections(deps: ConnectionsDeps): Connections {
     const { key, isLocal } = peerOf(socket.remoteAddress);
     const peer = peers.get(key) ?? { key, isLocal, all: new Set() };
     const isMany = isLocal || isProxy(socket.remoteAddress);
-    const mayCome = isMany || peer.all.size < limits.connectionsPerAddress || cut(firstIdle(peer.all));
-    const hasPlace = mayCome && (all.size < max || cut(firstOf(idle.strangers) ?? firstOf(idle.known)));
-    if (!mayCome || (!hasPlace && all.size >= max + EXTRA)) {
-      crowded.refused += 1;
+    const isAdmitted = isMany || peer.all.size < limits.connectionsPerAddress || cut(firstIdle(peer.all));
+    const hasSlot = isAdmitted && (all.size < max || cut(firstOf(idle.unauthenticated) ?? firstOf(idle.authenticated)));
+    if (!isAdmitted || (!hasSlot && all.size >= max + EXTRA)) {
+      dropped.refused += 1;
       socket.destroy();
       return;
     }
-    const connection = { socket, peer, isExtra: !hasPlace, isKnown: false, pending: 0 };
+    const connection = { socket, peer, isExtra: !hasSlot, isAuthenticated: false, pending: 0 };
     all.set(socket, connection);
     peers.set(key, peer);
     peer.all.add(connection);
-    idle.strangers.add(connection);
+    idle.unauthenticated.add(connection);
     pipelining.take(socket);
     socket.once('close', () => forget(connection));
   }
 
   function forget(connection: Connection): void {
-    const { socket, peer, isExtra, isKnown } = connection;
+    const { socket, peer, isExtra, isAuthenticated } = connection;
     if (!all.delete(socket)) return;
-    if (isExtra && isKnown) extraKnown -= 1;
+    if (isExtra && isAuthenticated) extraAuthenticated -= 1;
     peer.all.delete(connection);
     if (peer.all.size === 0) peers.delete(peer.key);
-    idle.strangers.delete(connection);
-    idle.known.delete(connection);
+    idle.unauthenticated.delete(connection);
+    idle.authenticated.delete(connection);
     arrivals.delete(connection);
   }
 
   function cut(connection: Connection | undefined): boolean {
     if (!connection) return false;
-    crowded.cut += 1;
+    dropped.cut += 1;
     forget(connection);
     connection.socket.destroy();
     return true;
@@ -148,30 +148,30 @@ export function createConnections(deps: ConnectionsDeps): Connections {
   function begin(connection: Connection, request: IncomingMessage, response: ServerResponse): void {
     connection.pending += 1;
     pipelining.begin(request, response);
-    idle.strangers.delete(connection);
-    idle.known.delete(connection);
+    idle.unauthenticated.delete(connection);
+    idle.authenticated.delete(connection);
     if (!request.complete) {
       const { bytesRead: bytes } = connection.socket;
       arrivals.set(connection, { request, creditMs: limits.requestBodyGraceMs, bytes });
     }
     response.once('finish', () => {
-      if (request.headers.authorization !== undefined && response.statusCode < 400) know(connection);
+      if (request.headers.authorization !== undefined && response.statusCode < 400) markAuthenticated(connection);
     });
     response.once('close', () => {
       connection.pending -= 1;
-      if (connection.pending === 0 && all.has(connection.socket)) rest(connection);
+      if (connection.pending === 0 && all.has(connection.socket)) becomeIdle(connection);
     });
   }
 
-  function know(connection: Connection): void {
-    if (connection.isKnown) return;
-    connection.isKnown = true;
-    if (connection.isExtra) extraKnown += 1;
+  function markAuthenticated(connection: Connection): void {
+    if (connection.isAuthenticated) return;
+    connection.isAuthenticated = true;
+    if (connection.isExtra) extraAuthenticated += 1;
   }
 
-  function rest(connection: Connection): void {
+  function becomeIdle(connection: Connection): void {
     if (all.size > max) connection.socket.destroySoon();
-    (connection.isKnown ? idle.known : idle.strangers).add(connection);
+    (connection.isAuthenticated ? idle.authenticated : idle.unauthenticated).add(connection);
   }
 
   /** A freeze of our own, in which no byte could be read, is nobody's delay. */
@@ -190,7 +190,7 @@ export function createConnections(deps: ConnectionsDeps): Connections {
       }
     }
     max = maxOf(limits, findMaxFiles());
-    while (all.size > max && cut(firstOf(idle.strangers) ?? firstOf(idle.known)));
+    while (all.size > max && cut(firstOf(idle.unauthenticated) ?? firstOf(idle.authenticated)));
     report();
   }
 
@@ -199,11 +199,11 @@ export function createConnections(deps: ConnectionsDeps): Connections {
   }
 
   function report(): void {
-    if (crowded.cut + crowded.refused === 0 || performance.now() - reportedAt < REPORT_EVERY_MS) return;
+    if (dropped.cut + dropped.refused === 0 || performance.now() - reportedAt < REPORT_EVERY_MS) return;
     reportedAt = performance.now();
-    onCrowded?.({ ...crowded, open: all.size });
-    crowded.cut = 0;
-    crowded.refused = 0;
+    onDropped?.({ ...dropped, open: all.size });
+    dropped.cut = 0;
+    dropped.refused = 0;
   }
 
   return {
@@ -226,17 +226,17 @@ export function createConnections(deps: ConnectionsDeps): Connections {
         const connection = all.get(request.socket);
         if (connection) begin(connection, request, response);
       });
-      cutSilent(server, limits);
+      dropSilent(server, limits);
     },
     refuse(socket, request) {
       if (!isExtra(socket)) return undefined;
       const connection = all.get(socket);
       const { pathname } = new URL(request.url);
       if (!connection || HEALTH_PATHS.includes(pathname)) return undefined;
-      const mayBeKnown = request.headers.has('authorization') && extraKnown < EXTRA_KNOWN;
-      if (connection.isKnown || mayBeKnown) return undefined;
-      crowded.refused += 1;
-      return crowdedAnswer(pathname, max);
+      const mayBeAuthenticated = request.headers.has('authorization') && extraAuthenticated < EXTRA_AUTHENTICATED;
+      if (connection.isAuthenticated || mayBeAuthenticated) return undefined;
+      dropped.refused += 1;
+      return overloadResponse(pathname, max);
     },
   };
 }
@@ -244,38 +244,38 @@ export function createConnections(deps: ConnectionsDeps): Connections {
 /** The listeners that the server has get only the requests that `answer` leaves to them. */
 function answerFirst(server: Server, answer: AnswerFirst): void {
   const listeners = server.listeners('request');
-  const passOn = (request: IncomingMessage, response: ServerResponse) => {
+  const callListeners = (request: IncomingMessage, response: ServerResponse) => {
     for (const listener of listeners) listener.call(server, request, response);
   };
   server.removeAllListeners('request');
   server.on('request', (request, response) => {
     const isAnswered = answer(request, response);
-    if (isAnswered === false) passOn(request, response);
-    else if (isAnswered !== true) void isAnswered.catch(() => false).then(is => is || passOn(request, response));
+    if (isAnswered === false) callListeners(request, response);
+    else if (isAnswered !== true) void isAnswered.catch(() => false).then(is => is || callListeners(request, response));
   });
 }
 
 /** Cuts what nobody reads, and what is silent, but none whose client waits for us, such as for a build: that has limits of its own. */
-function cutSilent(server: Server, { unreadResponseMs, idleConnectionMs }: ConnectionLimits): void {
-  const lookMs = Math.min(unreadResponseMs, idleConnectionMs);
-  server.setTimeout(lookMs);
+function dropSilent(server: Server, { unreadResponseMs, idleConnectionMs }: ConnectionLimits): void {
+  const checkMs = Math.min(unreadResponseMs, idleConnectionMs);
+  server.setTimeout(checkMs);
   server.on('request', (request, response) => {
     const { socket } = request;
     let silentMs = 0;
     let bytes = 0;
     response.on('timeout', () => {
-      const isOurTurn = request.complete && !response.headersSent;
+      const isAnswerPending = request.complete && !response.headersSent;
       const moved = socket.bytesRead + socket.bytesWritten;
-      silentMs = isOurTurn || moved !== bytes ? lookMs : silentMs + lookMs;
+      silentMs = isAnswerPending || moved !== bytes ? checkMs : silentMs + checkMs;
       bytes = moved;
       const isUnread = response.writableLength > 0;
-      if (!isOurTurn && (isUnread || silentMs >= idleConnectionMs)) socket.destroy();
-      else socket.setTimeout(lookMs);
+      if (!isAnswerPending && (isUnread || silentMs >= idleConnectionMs)) socket.destroy();
+      else socket.setTimeout(checkMs);
     });
   });
 }
 
-function crowdedAnswer(pathname: string, max: number): Response {
+function overloadResponse(pathname: string, max: number): Response {
   const message = `all ${max} connections are in use: try again, or raise limits.connections`;
   const body = pathname.startsWith('/v2') ? { errors: [{ code: 'TOOMANYREQUESTS', message }] } : { message };
   return Response.json(body, { status: 503, headers: { 'Retry-After': '1', Connection: 'close' } });
@@ -310,8 +310,8 @@ function openMaxFiles(): () => number | undefined {
     const file = openSync('/proc/self/limits', 'r');
     return () => {
       const text = buffer.toString('latin1', 0, readSync(file, buffer, 0, buffer.byteLength, 0));
-      const [, soft] = /^Max open files +(\d+)/m.exec(text) ?? [];
-      return soft === undefined ? undefined : Number(soft);
+      const [, softLimit] = /^Max open files +(\d+)/m.exec(text) ?? [];
+      return softLimit === undefined ? undefined : Number(softLimit);
     };
   } catch {
     return () => undefined;

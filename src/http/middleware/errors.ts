@@ -25,8 +25,8 @@ export function createErrorHandler(log: Logger): (error: Error, c: Context) => R
     const hasLeft = c.req.raw.signal.aborted;
     // What this version does not do is no fault of it.
     // What has a message for the client has its line in the access log, which is enough.
-    const isTold = error instanceof RegistryError || error instanceof ApiError;
-    if (known.status >= 500 && !isTold && !hasLeft)
+    const isExpected = error instanceof RegistryError || error instanceof ApiError;
+    if (known.status >= 500 && !isExpected && !hasLeft)
       log.error({ err: error, method: c.req.method, requestId: c.get('request')?.id }, 'request failed');
     if (error instanceof MissingRight) setChallenge(c, error);
     if (known.retryAfterSeconds !== undefined) c.header('Retry-After', String(Math.ceil(known.retryAfterSeconds)));

@@ -38,8 +38,8 @@ export function createPageGuard({
 
   return async (c, next) => {
     if (!HEALTH_PATHS.includes(c.req.path)) {
-      const stranger = isOpen || isClosed ? namesOf(c).find(name => !isOwnName(name)) : undefined;
-      if (stranger !== undefined) throw misdirected(stranger);
+      const foreignName = isOpen || isClosed ? namesOf(c).find(name => !isOwnName(name)) : undefined;
+      if (foreignName !== undefined) throw misdirected(foreignName);
       if (!isAllowed(c)) throw new RegistryError('DENIED', 'requests from web pages are refused');
     }
     await next();

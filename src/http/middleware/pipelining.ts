@@ -39,15 +39,15 @@ export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: Pip
   /** They wait for an answer of their own. */
   const waiting = new Set<PipelinedConnection>();
   // They wait for a turn of the loop: those that have had an answer meanwhile get half of it, and so hold up nobody who has had none.
-  const ready = { first: new Set<PipelinedConnection>(), again: new Set<PipelinedConnection>() };
-  let begun = 0;
-  let hasNextTurn = false;
+  const ready = { first: new Set<PipelinedConnection>(), resumed: new Set<PipelinedConnection>() };
+  let started = 0;
+  let isScheduled = false;
 
   function read(connection: PipelinedConnection, bytes: Buffer<ArrayBuffer>): void {
     let rest = bytes;
     while (rest.length > 0 && !connection.socket.destroyed) {
-      if (!mayGoOn(connection)) {
-        keep(connection, rest);
+      if (!mayParse(connection)) {
+        pauseAt(connection, rest);
         return;
       }
       const length = lengthOfNext(connection, rest);
@@ -57,37 +57,37 @@ export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: Pip
     }
   }
 
-  function mayGoOn(connection: PipelinedConnection): boolean {
+  function mayParse(connection: PipelinedConnection): boolean {
     if (connection.request?.complete === false) return true;
     if (connection.pending > 0) {
       waiting.add(connection);
       return false;
     }
-    if (begun >= maxPerTurn) {
+    if (started >= maxPerTurn) {
       ready.first.add(connection);
       return false;
     }
-    begun += 1;
-    scheduleTurn();
+    started += 1;
+    scheduleResume();
     return true;
   }
 
-  function keep(connection: PipelinedConnection, rest: Buffer<ArrayBuffer>): void {
+  function pauseAt(connection: PipelinedConnection, rest: Buffer<ArrayBuffer>): void {
     connection.socket.pause();
     connection.socket.unshift(rest);
     const [longest] = waiting;
     if (waiting.size > maxWaiting && longest) cut(longest.socket);
   }
 
-  function scheduleTurn(): void {
-    if (hasNextTurn) return;
-    hasNextTurn = true;
+  function scheduleResume(): void {
+    if (isScheduled) return;
+    isScheduled = true;
     setImmediate(() => {
-      hasNextTurn = false;
-      begun = 0;
-      const again = resume(ready.again, Math.ceil(maxPerTurn / 2));
-      resume(ready.first, maxPerTurn - again);
-      if (ready.first.size + ready.again.size > 0) scheduleTurn();
+      isScheduled = false;
+      started = 0;
+      const resumed = resume(ready.resumed, Math.ceil(maxPerTurn / 2));
+      resume(ready.first, maxPerTurn - resumed);
+      if (ready.first.size + ready.resumed.size > 0) scheduleResume();
     });
   }
 
@@ -106,7 +106,7 @@ export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: Pip
       socket.once('close', () => {
         waiting.delete(connection);
         ready.first.delete(connection);
-        ready.again.delete(connection);
+        ready.resumed.delete(connection);
       });
     },
     begin(request, response) {
@@ -119,8 +119,8 @@ export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: Pip
       response.once('close', () => {
         connection.pending -= 1;
         if (connection.pending > 0 || !waiting.delete(connection)) return;
-        ready.again.add(connection);
-        scheduleTurn();
+        ready.resumed.add(connection);
+        scheduleResume();
       });
     },
   };

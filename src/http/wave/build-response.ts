@@ -96,6 +96,6 @@ export function buildStatusResponse(build: BuildRecord) {
 export function describeFailure({ id, failure }: BuildRecord): string {
   if (!failure) return `the build ${id} failed`;
   const { reason, platform, step } = failure;
-  const place = [platform, step].filter(Boolean).join(', ');
-  return place ? `${reason} (${place})` : reason;
+  const location = [platform, step].filter(Boolean).join(', ');
+  return location ? `${reason} (${location})` : reason;
 }

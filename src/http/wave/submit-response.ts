@@ -54,7 +54,7 @@ export function statusResponse(submission: Submission, addressOf: (id: string) =
   const { record, build, scan } = submission;
   const { id, buildId, createdAt } = record;
   const isOver = !isUnderWay(submission);
-  const isLost = !isReady(record) && build === undefined;
+  const isMissing = !isReady(record) && build === undefined;
   const refusal = isOver && isBuilt(submission) ? findScanRefusal(submission) : undefined;
   return {
     id,
@@ -64,7 +64,7 @@ export function statusResponse(submission: Submission, addressOf: (id: string) =
     ...(buildId !== undefined && { [isMirror(buildId) ? 'mirrorId' : 'buildId']: buildId }),
     ...(isOver && { succeeded: hasSucceeded(submission) }),
     ...(build?.failure && { reason: describeFailure(build), detailsUri: addressOf(build.id) }),
-    ...(isLost && { reason: `the record of ${buildId} was deleted` }),
+    ...(isMissing && { reason: `the record of ${buildId} was deleted` }),
     ...(refusal !== undefined && record.scan && { reason: refusal, detailsUri: addressOf(record.scan.id) }),
     creationTime: createdAt,
     ...(isOver && { duration: durationOf(submission) }),

@@ -131,7 +131,7 @@ function* findUnknownKeys(body: unknown): Generator<string, undefined> {
 function* misspeltKeys(body: unknown): Generator<string> {
   const unknown = Object.keys(entriesOf(body)).filter(key => !SUBMIT_KEYS.includes(key));
   for (const key of unknown.slice(0, MAX_COMPARED)) {
-    if (findSimilar(key, SUBMIT_KEYS) !== undefined) yield tellUnknown(key, SUBMIT_KEYS, '');
+    if (findSimilar(key, SUBMIT_KEYS) !== undefined) yield describeUnknownKey(key, SUBMIT_KEYS, '');
   }
 }
 
@@ -140,10 +140,10 @@ function entriesOf(value: unknown): Readonly<Record<string, unknown>> {
 }
 
 function* unknownKeys(value: unknown, known: readonly string[], path: string): Generator<string> {
-  for (const key of Object.keys(entriesOf(value))) if (!known.includes(key)) yield tellUnknown(key, known, path);
+  for (const key of Object.keys(entriesOf(value))) if (!known.includes(key)) yield describeUnknownKey(key, known, path);
 }
 
-function tellUnknown(key: string, known: readonly string[], path: string): string {
+function describeUnknownKey(key: string, known: readonly string[], path: string): string {
   const similar = findSimilar(key, known);
   const hint = similar === undefined ? `known are ${known.join(', ')}` : `did you mean ${similar}?`;
   return `${path}${key.slice(0, MAX_KEY)}: this field is unknown and was ignored; ${hint}`;

@@ -62,8 +62,8 @@ export function createLayers(deps: LayersDeps): Layers {
     return cached ? cachedBlob(content, { digest, size: cached.size, refetch: transfer }) : transfer();
   }
 
-  const getStored = (digest: Digest) => getLocal(stored, digest, () => lostUpload(digest));
-  const getRuleLayer = (digest: Digest) => getLocal(ruleLayers, digest, () => lostRuleLayer(digest));
+  const getStored = (digest: Digest) => getLocal(stored, digest, () => missingUpload(digest));
+  const getRuleLayer = (digest: Digest) => getLocal(ruleLayers, digest, () => missingRuleLayer(digest));
 
   const openMoved: Layers['openMoved'] = async ({ inner, placement }, stored) => {
     const blob = stored ? bytesBlob(stored) : await get(inner);
@@ -105,11 +105,11 @@ export function createLayers(deps: LayersDeps): Layers {
   };
 }
 
-function lostUpload(digest: Digest): RegistryError {
+function missingUpload(digest: Digest): RegistryError {
   return new RegistryError('BLOB_UNKNOWN', `the layer ${digest} is no longer stored: submit the request again`);
 }
 
-function lostRuleLayer(digest: Digest): RegistryError {
+function missingRuleLayer(digest: Digest): RegistryError {
   return new RegistryError(
     'UNAVAILABLE',
     `the layer ${digest} of a rule is lost and may be read again soon: try again`,

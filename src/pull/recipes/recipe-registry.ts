@@ -59,8 +59,8 @@ export function createWithRecipes(
           await builds.build(wanted, options?.signal);
           return resolve(PUSHED);
         }
-        const isAnew = (await isDue(wanted, digest)) && (await renew(wanted, options?.signal));
-        return isAnew ? resolve(PUSHED) : digest;
+        const isRenewed = (await isDue(wanted, digest)) && (await renew(wanted, options?.signal));
+        return isRenewed ? resolve(PUSHED) : digest;
       },
     };
   };

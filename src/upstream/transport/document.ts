@@ -7,7 +7,7 @@ import { readLimited } from '../failure.ts';
 export type ReadDocument = (body: AsyncIterable<Uint8Array>) => Promise<Uint8Array>;
 
 /** Almost all documents are far smaller. */
-const LITTLE_BYTES = 512 * 1024;
+const SMALL_BYTES = 512 * 1024;
 const MAX_LARGE = 2;
 
 export function createReadDocument(): ReadDocument {
@@ -21,7 +21,7 @@ export function createReadDocument(): ReadDocument {
       let size = 0;
       for await (const chunk of body) {
         size += chunk.byteLength;
-        if (size > LITTLE_BYTES) {
+        if (size > SMALL_BYTES) {
           acquired ??= new Promise(begin => {
             void limit(() => {
               begin();

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { createPathPatterns, InvalidPathPattern, linesOf } from '../../../src/builds/context/path-patterns.ts';
-import { createWork, TooMuchWork } from '../../../src/builds/work.ts';
+import { createWork, WorkLimitExceeded } from '../../../src/builds/work.ts';
 import { plentyOfWork } from '../../support/plenty-of-work.ts';
 
 const strings = z.array(z.string());
@@ -82,7 +82,7 @@ test('ends with a reason where there is too much work, or somebody stops it', as
   const patterns = Array.from({ length: 1000 }, (_, i) => `${'*a'.repeat(200)}${i}`);
   const path = 'a'.repeat(1000);
   const work = createWork({ maxSteps: 100_000, what: 'a test' });
-  await expect(createPathPatterns(patterns, work).match(path)).rejects.toThrow(TooMuchWork);
+  await expect(createPathPatterns(patterns, work).match(path)).rejects.toThrow(WorkLimitExceeded);
   const stop = new AbortController();
   const stopped = createWork({ maxSteps: Number.POSITIVE_INFINITY, what: 'a test', signal: stop.signal });
   const matched = createPathPatterns(patterns, stopped).match(path);

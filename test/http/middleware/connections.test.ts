@@ -202,7 +202,7 @@ test('leaves a health check its place whoever comes without one', async () => {
 
 test('gives no address more than its part, but this machine as many as in all', async () => {
   const crowded: unknown[] = [];
-  const { open, server } = await listen({ connectionsPerAddress: 2 }, OK, { onCrowded: seen => crowded.push(seen) });
+  const { open, server } = await listen({ connectionsPerAddress: 2 }, OK, { onDropped: seen => crowded.push(seen) });
   for (let i = 0; i < 20; i++) await open(half, { localAddress: '127.0.0.9' });
   expect(await countOf(server)).toBe(20);
   // As a connection of another machine.

@@ -14,7 +14,7 @@ import { BuildFailure, kindOfRegistryError } from '../../execution.ts';
 import type { BaseImages, OpenDestination } from '../../images.ts';
 import { findNeeds, type Needs } from '../../needs.ts';
 import type { ContainerFileSpec } from '../../spec.ts';
-import { createWork, TooMuchWork } from '../../work.ts';
+import { createWork, WorkLimitExceeded } from '../../work.ts';
 import { DEFAULT_EMBEDDED_LIMITS } from './archive.ts';
 import { stoppableImages } from './base.ts';
 import { buildPlatform, type PlatformBuild } from './build-platform.ts';
@@ -151,7 +151,8 @@ function describeFault(cause: unknown): unknown {
   if (cause instanceof RegistryError) {
     return new BuildFailure({ kind: kindOfRegistryError(cause), reason: cause.message }, { cause });
   }
-  const isFault = cause instanceof InvalidContainerFile || cause instanceof InvalidStep || cause instanceof TooMuchWork;
+  const isFault =
+    cause instanceof InvalidContainerFile || cause instanceof InvalidStep || cause instanceof WorkLimitExceeded;
   if (!isFault) return cause;
   return new BuildFailure({ kind: 'build', reason: cause.message }, { cause });
 }

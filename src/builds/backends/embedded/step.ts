@@ -4,7 +4,7 @@ import { formatPlatform, InvalidPlatform, type Platform } from '../../../oci/pla
 import { type Instruction, InvalidContainerFile, InvalidSyntax } from '../../containerfile/container-file.ts';
 import { BuildFailure, kindOfRegistryError } from '../../execution.ts';
 import type { Report } from '../../progress.ts';
-import { TooMuchWork } from '../../work.ts';
+import { WorkLimitExceeded } from '../../work.ts';
 
 /** A step cannot be done because of an error in the Containerfile or its inputs. `message` says what is wrong, but not where. */
 export class InvalidStep extends Error {
@@ -66,7 +66,7 @@ export function createStepReporter(report: Report, platform: Platform, { stage, 
   };
 }
 
-const FAULTS = [InvalidStep, InvalidSyntax, TooMuchWork, InvalidPlatform, RegistryError] as const;
+const FAULTS = [InvalidStep, InvalidSyntax, WorkLimitExceeded, InvalidPlatform, RegistryError] as const;
 
 /** Errors of the step become failures that name it; others are rethrown. */
 function toFailure(cause: unknown, { line, code }: Numbered, platform: string): unknown {

@@ -31,7 +31,6 @@ import {
 } from './job.ts';
 import { findSelector, listSelected, type NodeSelectors } from './node-selector.ts';
 import {
-  type Asked,
   describeDisruption,
   describeEnd,
   describeExit,
@@ -40,6 +39,7 @@ import {
   findDigest,
   hasBegun,
   hasEnded,
+  type RequestedResources,
   type Seen,
 } from './outcome.ts';
 
@@ -210,7 +210,7 @@ async function runJob(input: BuildInput, buildOptions: BuildOptions, work: Work)
     const isFound = await beginJob(input, work, context);
     report({ kind: 'note', text: `${isFound ? 'resuming' : 'creating'} Job ${cluster.namespace}/${name}` });
     const { scheduleTimeoutMs } = options;
-    const following = { cluster, name, asked: askedOf(input, work), scheduleTimeoutMs };
+    const following = { cluster, name, requested: requestedOf(input, work), scheduleTimeoutMs };
     const digest = digestOf(
       await followJob(input, { signal, report, ...(isFound && resume && { resume }) }, following),
     );
@@ -222,7 +222,7 @@ async function runJob(input: BuildInput, buildOptions: BuildOptions, work: Work)
   }
 }
 
-function askedOf(input: BuildInput, { jobOptions, options }: Work): Asked {
+function requestedOf(input: BuildInput, { jobOptions, options }: Work): RequestedResources {
   const { selector, image, security, namespace, resources, timeoutMs } = jobOptions;
   const platforms = input.platforms.map(formatPlatform).join(', ');
   const memoryLimit = resources.limits.memory;
@@ -288,20 +288,20 @@ async function prepareContext(
 interface Following {
   readonly cluster: Cluster;
   readonly name: string;
-  readonly asked: Asked;
+  readonly requested: RequestedResources;
   readonly scheduleTimeoutMs: number;
 }
 
 interface Followed {
   readonly seen: Seen;
-  readonly asked: Asked;
+  readonly requested: RequestedResources;
   /** Of the last pod, if one started. */
   readonly progress: ProgressReader | undefined;
 }
 
 /** Follows the Job and its log to the end. Throws BuildFailure for a pod that does not start in time. */
 async function followJob(input: BuildInput, options: BuildOptions, following: Following): Promise<Followed> {
-  const { cluster, name, asked } = following;
+  const { cluster, name, requested } = following;
   const { signal, report } = options;
   const over = new AbortController();
   const stop = AbortSignal.any([signal, over.signal]);
@@ -314,13 +314,13 @@ async function followJob(input: BuildInput, options: BuildOptions, following: Fo
       const seen = cluster.see(name);
       if (!seen.job && wasThere) throw failed('infrastructure', `the Job ${name} was deleted by someone else`);
       wasThere ||= seen.job !== undefined;
-      const refusal = describeRefusal(seen, asked);
+      const refusal = describeRefusal(seen, requested);
       if (refusal !== undefined) throw failed('infrastructure', refusal);
-      const wait = describeWait(seen, asked);
+      const wait = describeWait(seen, requested);
       for (const text of [wait, describeDisruption(seen.pod)]) reportOnce(text);
       deadline.update(hasBegun(seen.pod), wait);
       if (seen.pod && hasBegun(seen.pod)) reader.read(seen.pod);
-      if (hasEnded(seen)) return { seen, asked, progress: await reader.end() };
+      if (hasEnded(seen)) return { seen, requested, progress: await reader.end() };
     }
     throw new Error('the watch of a Job ended unexpectedly');
   } finally {
@@ -394,16 +394,16 @@ function createPodReader(input: BuildInput, options: BuildOptions & { readonly c
 }
 
 /** Throws BuildFailure for a Job that failed. */
-function digestOf({ seen, asked, progress }: Followed): Digest {
+function digestOf({ seen, requested, progress }: Followed): Digest {
   const text = findDigest(seen);
-  if (text === undefined) throw new BuildFailure(failureOf({ seen, asked, progress }));
+  if (text === undefined) throw new BuildFailure(failureOf({ seen, requested, progress }));
   if (isDigest(text)) return text;
   throw failed('infrastructure', 'the Job succeeded, but did not report the digest that it pushed');
 }
 
-function failureOf({ seen, asked, progress }: Followed): Failure {
+function failureOf({ seen, requested, progress }: Followed): Failure {
   const step = progress?.findFailed();
-  const failure = describeEnd(seen, asked);
+  const failure = describeEnd(seen, requested);
   if (!failure) return describeFailure({ step, errorText: progress?.findErrorText() ?? '', end: describeExit(seen) });
   const { platform, instruction } = step ?? {};
   return {

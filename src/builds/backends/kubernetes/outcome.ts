@@ -14,7 +14,7 @@ export interface Seen {
 }
 
 /** Its parameters, for messages. */
-export interface Asked {
+export interface RequestedResources {
   /** Such as `linux/s390x`. */
   readonly platforms: string;
   readonly selector: Labels | undefined;
@@ -39,22 +39,25 @@ const WARNINGS: Readonly<Record<string, string>> = {
 };
 
 /** Why the pod is not running yet; undefined where nothing is wrong. */
-export function describeWait({ pod, warning }: Seen, asked: Asked): string | undefined {
+export function describeWait({ pod, warning }: Seen, requested: RequestedResources): string | undefined {
   const waiting = containerOf(pod)?.state?.waiting;
   const reason = waiting?.reason ?? '';
   if (IMAGE_REASONS.includes(reason))
-    return `the image ${asked.image} cannot be pulled: ${cut(waiting?.message ?? reason)}`;
+    return `the image ${requested.image} cannot be pulled: ${cut(waiting?.message ?? reason)}`;
   if (/Error$/.test(reason)) return `the pod cannot start: ${reason}: ${cut(waiting?.message ?? '')}`;
   const unscheduled = pod?.status?.conditions?.find(
     ({ type, status }) => type === 'PodScheduled' && status === 'False',
   );
-  if (unscheduled?.reason === 'Unschedulable') return describeUnschedulable(unscheduled.message ?? '', asked);
+  if (unscheduled?.reason === 'Unschedulable') return describeUnschedulable(unscheduled.message ?? '', requested);
   const what = warning?.reason === undefined ? undefined : WARNINGS[warning.reason];
   return what && !hasBegun(pod) ? `${what}: ${cut(warning?.message ?? '')}` : undefined;
 }
 
 /** Errors that waiting will not fix, with their fix. */
-export function describeRefusal({ pod, warning }: Seen, { security, namespace }: Asked): string | undefined {
+export function describeRefusal(
+  { pod, warning }: Seen,
+  { security, namespace }: RequestedResources,
+): string | undefined {
   const { reason, message = '' } = warning ?? {};
   if (reason === 'FailedCreate' && /violates PodSecurity/.test(message)) {
     return `the namespace ${namespace} does not admit pods with security: ${security}: ${cut(message)}; use a namespace with the label pod-security.kubernetes.io/enforce=privileged`;
@@ -70,7 +73,7 @@ export function describeRefusal({ pod, warning }: Seen, { security, namespace }:
   return undefined;
 }
 
-function describeUnschedulable(message: string, { platforms, selector }: Asked): string {
+function describeUnschedulable(message: string, { platforms, selector }: RequestedResources): string {
   const labels = selector && formatLabels(selector);
   const said = cut(message.split(/ (?:preemption|no new claims)/)[0] ?? '');
   const [, nodes] = /^0\/(\d+) nodes/.exec(message) ?? [];
@@ -106,27 +109,31 @@ function isUnwanted(pod: V1Pod | undefined): boolean {
 }
 
 /** Why a Job failed, unless it was the build itself; undefined where only its log can tell. */
-export function describeEnd({ job, pod }: Seen, asked: Asked): Failure | undefined {
+export function describeEnd({ job, pod }: Seen, requested: RequestedResources): Failure | undefined {
   const failed = conditionOf(job, 'Failed');
   if (failed?.reason === 'DeadlineExceeded') {
-    return { kind: 'timeout', reason: `it did not finish within ${asked.timeoutMs / 1000} s, the deadline of its Job` };
+    return {
+      kind: 'timeout',
+      reason: `it did not finish within ${requested.timeoutMs / 1000} s, the deadline of its Job`,
+    };
   }
   const end = containerOf(pod)?.state?.terminated;
   if (end?.reason === 'OOMKilled') {
-    const limit = asked.memoryLimit === undefined ? 'the node ran out of memory' : `the limit is ${asked.memoryLimit}`;
+    const limit =
+      requested.memoryLimit === undefined ? 'the node ran out of memory' : `the limit is ${requested.memoryLimit}`;
     return { kind: 'build', reason: `out of memory: ${limit}` };
   }
   const disrupted = describeDisruption(pod);
   if (disrupted !== undefined) return { kind: 'infrastructure', reason: disrupted };
   if (end?.exitCode === EXIT_CODES.callback) {
-    const reason = `the pod cannot reach Veneer at ${asked.callbackUrl}: the callbackUrl of the backend must be reachable from inside the cluster`;
+    const reason = `the pod cannot reach Veneer at ${requested.callbackUrl}: the callbackUrl of the backend must be reachable from inside the cluster`;
     return { kind: 'infrastructure', reason };
   }
   if (end?.exitCode === EXIT_CODES.context) {
     return { kind: 'infrastructure', reason: 'the pod could not fetch or unpack the build context' };
   }
   if (end?.exitCode === EXIT_CODES.storage) {
-    const reason = `the pod may not write to its storage${asked.security === 'rootless' ? ' as user 1000, without root: give that user the volume, or set security: userns or privileged' : ''}`;
+    const reason = `the pod may not write to its storage${requested.security === 'rootless' ? ' as user 1000, without root: give that user the volume, or set security: userns or privileged' : ''}`;
     return { kind: 'infrastructure', reason };
   }
   if (end?.exitCode === EXIT_CODES.rootless) {

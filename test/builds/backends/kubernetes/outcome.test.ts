@@ -2,7 +2,6 @@
 import type { V1Job, V1Pod } from '@kubernetes/client-node';
 import { expect, test } from 'vitest';
 import {
-  type Asked,
   describeDisruption,
   describeEnd,
   describeExit,
@@ -11,10 +10,11 @@ import {
   findDigest,
   hasBegun,
   hasEnded,
+  type RequestedResources,
   type Seen,
 } from '../../../../src/builds/backends/kubernetes/outcome.ts';
 
-const ASKED: Asked = {
+const ASKED: RequestedResources = {
   platforms: 'linux/s390x',
   selector: { service: 'wave-build-s390x' },
   image: 'registry.example/buildkit:1',
