@@ -25,7 +25,7 @@ import { createTokenEndpoint } from '../http/distribution/token-endpoint.ts';
 import { callerName, clientAddress, createAuthentication } from '../http/middleware/authentication.ts';
 import { createBodyBudget } from '../http/middleware/body-memory.ts';
 import { createBodySender } from '../http/middleware/body-sender.ts';
-import { createErrorHandler, notFound } from '../http/middleware/errors.ts';
+import { createErrorHandler, createNotFound } from '../http/middleware/errors.ts';
 import { createInertAnswers, createPageGuard } from '../http/middleware/pages.ts';
 import { createRequestLog, type FindAddress } from '../http/middleware/request-log.ts';
 import { createOpenApi } from '../http/openapi.ts';
@@ -126,7 +126,7 @@ export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 
   addMirror(app, config);
   app.use(createPageGuard({ ...describeNames(config), isOpen: deps.access.isOpen }));
   app.onError(createErrorHandler(log));
-  app.notFound(notFound);
+  app.notFound(createNotFound(app));
   app.route(
     '/',
     createHealth({

@@ -209,6 +209,7 @@ describe('the counts of a day', () => {
     expect(await of('v1alpha3/metrics/pulls?arch=arm64')).toBe(1);
     expect(await of('v1alpha2/metrics/mirrors?date=2020-01-01')).toBe(0);
     expect(await of('v1alpha2/metrics/mirrors')).toBe(1);
+    expect(await of('v1alpha3/metrics/mirrors?date=&org=&arch=')).toBe(1);
   });
 
   test.each([

@@ -37,6 +37,7 @@ test('the list has the newest first, by pages and by status', async () => {
   expect(await list()).toEqual([buildId, ...ids]);
   expect(await list('?limit=2')).toEqual([buildId, ids[0]]);
   expect(await list(`?limit=2&after=${ids[0]}`)).toEqual(ids.slice(1, 3));
+  expect(await list('?limit=&after=&status=')).toEqual(await list());
   expect(await list('?status=failed')).toEqual([buildId]);
   expect(await list(`?status=succeeded&after=${ids[2]}`)).toEqual(ids.slice(3));
   expect(await list('?after=bd-0123456789abcdef_1')).toEqual([]);
@@ -120,6 +121,16 @@ describe('a log', () => {
     hold.release();
     await app.ended(buildId);
     expect(await (await app.request(`/v1alpha1/builds/${buildId}/logs?follow=false`)).text()).toContain('succeeded');
+  });
+
+  test('is refused to who says neither true nor false', async () => {
+    const { buildId } = await app.build();
+    await app.ended(buildId);
+    const response = await app.request(`/v1alpha1/builds/${buildId}/logs?follow=no`);
+    expect([response.status, await response.json()]).toEqual([
+      400,
+      { message: 'follow is "no": expected true or false' },
+    ]);
   });
 
   test('is events for who accepts those, and the last has the record', async () => {

@@ -16,6 +16,29 @@ async function start(options?: TestAppOptions): Promise<void> {
 
 afterEach(() => app.close());
 
+test.each([
+  ['PUT', '/service-info', 'GET, HEAD'],
+  ['DELETE', '/v1alpha1/inspect', 'POST'],
+  ['POST', '/v1alpha2/container/0123456789ab', 'GET, HEAD'],
+  ['GET', '/v1alpha2/container', 'POST'],
+  ['PUT', '/container-token/0123456789ab', 'GET, HEAD, DELETE'],
+])('%s %s is 405, and Allow has what there is', async (method, path, allow) => {
+  await start();
+  const response = await app.request(path, { method });
+  expect([response.status, response.headers.get('Allow'), await response.json()]).toEqual([
+    ...[405, allow],
+    { message: `there is no such route for ${method}: there is one for ${allow}` },
+  ]);
+  expect((await app.request(`${path}/no/such`, { method })).status).toBe(404);
+});
+
+test('a method that the registry has not is 405 in its own JSON', async () => {
+  await start();
+  const response = await app.request(PATH, { method: 'POST' });
+  expect([response.status, await response.json()]).toMatchObject([405, { errors: [{ code: 'UNSUPPORTED' }] }]);
+  expect(response.headers.get('Allow')).toBe('GET, HEAD, PUT, DELETE');
+});
+
 describe('of a name or reference', () => {
   test.each([
     ['/v2/lab/Bad/manifests/1', 400, 'NAME_INVALID'],
@@ -91,7 +114,7 @@ describe('of a route or method', () => {
   test.each([
     ['GET', '/v2/lab', 404, 'UNKNOWN'],
     ['GET', '/v2/lab/library/app/manifests', 404, 'UNKNOWN'],
-    ['OPTIONS', '/v2/lab/library/app/manifests/1', 404, 'UNKNOWN'],
+    ['OPTIONS', '/v2/lab/library/app/manifests/1', 405, 'UNSUPPORTED'],
     ['PUT', '/v2/lab/library/app/manifests/2', 405, 'UNSUPPORTED'],
     ['POST', '/v2/lab/library/app/blobs/uploads/', 405, 'UNSUPPORTED'],
     ['DELETE', '/v2/lab/library/app/manifests/1', 405, 'UNSUPPORTED'],
@@ -104,9 +127,6 @@ describe('of a route or method', () => {
   test.each([
     ['GET', '/'],
     ['GET', '/nothing'],
-    ['GET', '/v1alpha2/container'],
-    ['PUT', '/v1alpha2/container'],
-    ['DELETE', '/v1alpha1/inspect'],
   ])('%s %s is an error of the API', async (method, path) => {
     await start();
     const response = await app.request(path, { method });

@@ -14,8 +14,8 @@ const text = (max: number) =>
   z.string('must be given, as a string').min(1, 'must not be empty').max(max, `has more than ${max} characters`);
 
 export const registryCredentialsSchema = z.object({
-  userName: text(MAX_NAME).regex(/^[^\p{Cc}:]+$/u, 'must have no colon and no control character'),
-  password: text(MAX_PASSWORD).regex(/^\P{Cc}+$/u, 'must have no control character'),
+  userName: text(MAX_NAME).regex(/^[ -9;-~\u00a0-\uffff]+$/, 'must have no colon and no control character'),
+  password: text(MAX_PASSWORD).regex(/^[ -~\u00a0-\uffff]+$/, 'must have no control character'),
 });
 
 export function createRegistriesApi({

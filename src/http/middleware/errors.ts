@@ -1,6 +1,6 @@
 // Errors become HTTP here, and only here: the registry's JSON under /v2 and for its tokens, the API's message elsewhere.
 import { STATUS_CODES } from 'node:http';
-import type { Context } from 'hono';
+import type { Context, Hono } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import type { Logger } from 'pino';
 import { MissingRight } from '../../access/access.ts';
@@ -34,9 +34,21 @@ export function createErrorHandler(log: Logger): (error: Error, c: Context) => R
   };
 }
 
-export function notFound(c: Context): Response {
-  return respond(c, new RegistryError('UNKNOWN', `there is no such route for ${c.req.method}`, { status: 404 }));
+/** 404 for a path without a route, and 405 for one whose routes take other methods, which are in Allow. */
+export function createNotFound({ router }: Pick<Hono, 'router'>): (c: Context) => Response {
+  const hasRoute = (method: string, path: string) =>
+    router.match(method, path)[0].some(([[, { method: own }]]) => own !== 'ALL');
+  return c => {
+    const allowed = METHODS.filter(method => hasRoute(method, c.req.path));
+    const message = `there is no such route for ${c.req.method}`;
+    if (allowed.length === 0) return respond(c, new RegistryError('UNKNOWN', message, { status: 404 }));
+    const methods = allowed.flatMap(method => (method === 'GET' ? [method, 'HEAD'] : [method])).join(', ');
+    c.header('Allow', methods);
+    return respond(c, new RegistryError('UNSUPPORTED', `${message}: there is one for ${methods}`));
+  };
 }
+
+const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
 
 function respond(c: Context, error: RegistryError): Response {
   const status = STATUSES.find(known => known === error.status) ?? (error.status < 500 ? 400 : 500);

@@ -46,7 +46,7 @@ export function createSendLog({
   }
 
   return async (c, build, describe) => {
-    const follow = c.req.query('follow') !== 'false';
+    const follow = parseFollow(c.req.query('follow') || 'true');
     const isEvents = c.req.header('Accept')?.includes('text/event-stream') === true;
     const headers = { ...HEADERS, 'Content-Type': isEvents ? 'text/event-stream' : 'text/plain; charset=utf-8' };
     const entries = await builds.openLog(build.id, { follow, signal: c.req.raw.signal });
@@ -65,8 +65,8 @@ export function createSendLog({
 function toText(entries: AsyncIterable<LogEntry>): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   const iterator = entries[Symbol.asyncIterator]();
-  return new ReadableStream({
-    async pull(controller) {
+  const source = {
+    async pull(controller: ReadableStreamDefaultController<Uint8Array>) {
       const { done, value } = await iterator.next();
       if (done) controller.close();
       else controller.enqueue(encoder.encode(`${formatLogEntry(value)}\n`));
@@ -74,5 +74,12 @@ function toText(entries: AsyncIterable<LogEntry>): ReadableStream<Uint8Array> {
     async cancel() {
       await iterator.return?.();
     },
-  });
+  };
+  // No file is opened before somebody reads.
+  return new ReadableStream(source, { highWaterMark: 0 });
+}
+
+function parseFollow(text: string): boolean {
+  if (text === 'true' || text === 'false') return text === 'true';
+  throw new ApiError(400, `follow is "${text.slice(0, 40)}": expected true or false`);
 }

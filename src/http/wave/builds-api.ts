@@ -126,10 +126,10 @@ async function listVisible(
   c: Context,
   builds: Pick<Builds, 'list' | 'wasSubmittedBy'>,
 ): Promise<readonly BuildRecord[]> {
-  const limit = parseLimit(c.req.query('limit'));
-  const status = parseStatus(c.req.query('status'));
+  const limit = parseLimit(c.req.query('limit') || undefined);
+  const status = parseStatus(c.req.query('status') || undefined);
   const visible: BuildRecord[] = [];
-  let after = c.req.query('after');
+  let after = c.req.query('after') || undefined;
   for (let scanned = 0; visible.length < limit && scanned < MAX_SCANNED; ) {
     const page = await builds.list({ limit: MAX_PAGE, after, status });
     const last = page.at(-1);

@@ -14,7 +14,7 @@ import { dropUnset } from './config-schema.ts';
 import { type BodyLimits, withJson } from './json-body.ts';
 import { checkImage, imageSchema } from './submit-schema.ts';
 
-export const inspectSchema = z.preprocess(dropUnset, z.object({ containerImage: imageSchema }));
+export const inspectSchema = z.preprocess(dropUnset, z.object({ containerImage: imageSchema.min(1) }));
 
 export function createInspectApi({
   inspect,

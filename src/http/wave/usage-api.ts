@@ -29,7 +29,11 @@ export function createUsageApi(usage: Pick<Usage, 'read'>): Hono {
       requireAdmin(c);
       const { date, org, arch } = c.req.query();
       const isThird = c.req.path.startsWith('/v1alpha3/');
-      const filter = parseFilter({ date, org, arch: isThird ? arch : undefined });
+      const filter = parseFilter({
+        date: date || undefined,
+        org: org || undefined,
+        arch: (isThird && arch) || undefined,
+      });
       return c.json({ metric, ...(await usage.read(metric, filter)) });
     });
   }
