@@ -334,6 +334,10 @@ export function listOperations(limits: SubmitLimits): readonly Operation[] {
       answers: { 200: health },
       errors: [],
     },
+    {
+      ...{ method: 'get', path: '/metrics', summary: 'What Prometheus scrapes' },
+      ...{ answers: { 200: 'text/plain' }, errors: READ },
+    },
     ...['/health/ready', '/healthz'].map(
       (path): Operation => ({
         ...{ method: 'get', path, summary: 'Whether it can serve', answers: { 200: health, 503: health }, errors: [] },
