@@ -73,11 +73,12 @@ async function run(flags: Flags): Promise<void> {
   const environment = { ...process.env, HOME: home };
   const dockerConfigPath = join(process.env.DOCKER_CONFIG ?? join(home, '.docker'), 'config.json');
   const commit = process.env.VENEER_COMMIT || undefined;
-  const file = findConfigFile({ env: process.env, flags });
+  const path = findConfigFile({ env: process.env, flags });
+  const configFile = existsSync(path) ? resolve(path) : undefined;
   let listenHost: string | undefined;
   const listening = Promise.withResolvers<void>();
   const app = await createApp({
-    ...{ config, log, accessLog, accessLogFormat: format, commit, version: manifest.version },
+    ...{ config, log, accessLog, accessLogFormat: format, commit, configFile, version: manifest.version },
     ...{ dockerConfigPath, environment },
     findListenHost: () => listenHost,
     memoryLimitBytes: findMemoryLimit(),
@@ -88,7 +89,7 @@ async function run(flags: Flags): Promise<void> {
   const server = openServer(app, config, {
     log,
     onListening(port) {
-      announce(log, config, { port, commit, file: existsSync(file) ? resolve(file) : undefined });
+      announce(log, config, { port, commit, file: configFile });
       listenHost = listenUrl({ ...config.listen, port }).host;
       listening.resolve();
     },

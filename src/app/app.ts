@@ -65,6 +65,8 @@ export interface AppDeps {
   readonly version: string;
   /** The version that this Veneer was built from. */
   readonly commit?: string | undefined;
+  /** The path of the configuration file; absent where there is none. */
+  readonly configFile?: string | undefined;
   readonly now?: () => Date;
   /** Monotonic milliseconds. Default: this machine's; with a given clock, derived from that. */
   readonly uptimeMs?: () => number;
@@ -102,9 +104,12 @@ async function openAll(
   const log = withBriefErrors(givenLog);
   const measures = createMeasures({ config, version: deps.version, commit: deps.commit ?? 'unknown' });
   if (measures) opened.defer(() => measures.close());
+  const { now: tellTime = () => new Date() } = deps;
+  const startedAt = tellTime();
   const observer = createObserver(createAccessLog(deps.accessLog ?? log, deps.accessLogFormat ?? 'json'), {
     measures,
     upstreams: new Set([...Object.keys(config.upstreams), config.defaultUpstream].map(normalizeName)),
+    now: tellTime,
   });
   const closing = <T extends { close(): unknown }>(resource: T): T => {
     opened.defer(async () => void (await resource.close()));
@@ -256,6 +261,7 @@ async function openAll(
       config,
       log,
       spareBytes,
+      startedAt,
       now,
       ledger,
       records,

@@ -3,6 +3,7 @@ import { type Logger, stdSerializers } from 'pino';
 import type { Lookup } from '../cache/read-through/manifests.ts';
 import { StorageFailure } from '../content/store.ts';
 import type { RequestEnd, WriteAccessLog } from '../observe/access-log.ts';
+import { type Activity, createActivityLog } from '../observe/activity.ts';
 import {
   type CacheResult,
   createRequestScope,
@@ -32,21 +33,32 @@ export interface Observer {
   readonly timeWait: <T>(waiting: Promise<T>) => Promise<T>;
   /** Of the configured upstreams those whose breaker is open: any other is one that a client has named. */
   readonly listBroken: () => readonly string[];
+  readonly activity: Activity;
 }
 
 /** `upstreams`: the names of those that are configured. */
 export function createObserver(
   writeAccessLog: WriteAccessLog,
-  { upstreams, measures }: { readonly upstreams: ReadonlySet<string>; readonly measures?: Measures | undefined },
+  {
+    upstreams,
+    measures,
+    now,
+  }: {
+    readonly upstreams: ReadonlySet<string>;
+    readonly measures?: Measures | undefined;
+    readonly now: () => Date;
+  },
 ): Observer {
   const scope = createRequestScope();
   const broken = new Set<string>();
   const onLookup = (result: CacheResult) => noteLookup(scope.current(), result);
+  const activityLog = createActivityLog(upstreams, now);
   return {
     scope,
     onEnd(facts, end) {
       writeAccessLog(facts, end);
       measures?.onEnd(facts, end);
+      activityLog.onEnd(facts, end);
     },
     onTag: onLookup,
     onManifest: onLookup,
@@ -60,6 +72,7 @@ export function createObserver(
     onDerived: measures?.onDerived,
     onExchange(exchange) {
       measures?.onExchange(exchange);
+      activityLog.onExchange(exchange);
       const { upstream, durationMs } = exchange;
       const request = scope.current();
       if (!request) return;
@@ -68,6 +81,7 @@ export function createObserver(
     },
     onBreaker(change) {
       measures?.onBreaker(change);
+      activityLog.onBreaker(change);
       const { upstream, state } = change;
       if (state === 'closed') broken.delete(upstream);
       else if (upstreams.has(upstream)) broken.add(upstream);
@@ -84,6 +98,7 @@ export function createObserver(
       }
     },
     listBroken: () => [...broken],
+    activity: activityLog.activity,
   };
 }
 

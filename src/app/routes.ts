@@ -11,9 +11,16 @@ import type { GarbageCollector } from '../hosted/gc/collector.ts';
 import type { HostedRepositories } from '../hosted/repositories.ts';
 import { createCacheApi } from '../http/admin/cache-api.ts';
 import { createCollectApi } from '../http/admin/collect-api.ts';
-import { createHealth, createMetricsApi, type ReadinessProblem } from '../http/admin/health.ts';
+import {
+  type CheckCondition,
+  createCheckCondition,
+  createHealth,
+  createMetricsApi,
+  type ReadinessProblem,
+} from '../http/admin/health.ts';
 import { createRegistriesApi } from '../http/admin/registries-api.ts';
 import { createRulesApi } from '../http/admin/rules-api.ts';
+import { createShowPage } from '../http/console/layout.ts';
 import { createAdmission, createFindToken, type FindToken } from '../http/distribution/admission.ts';
 import { createCredentialPassThrough } from '../http/distribution/credential-pass-through.ts';
 import { createNamespaceEcho, createStrict, STRICT_PATHS } from '../http/distribution/mirror.ts';
@@ -58,6 +65,7 @@ import { createSubmit } from '../submit/submit.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 import { listCallbackUrls } from './builder-access.ts';
 import type { Building } from './building.ts';
+import { addConsole } from './console.ts';
 import type { Measures } from './measuring.ts';
 import type { Observer } from './observing.ts';
 import type { Pulling } from './pulling.ts';
@@ -84,6 +92,9 @@ interface RoutesDeps extends PullingParts {
   readonly spareBytes: number;
   readonly version: string;
   readonly commit?: string | undefined;
+  /** Absent: it runs without one. */
+  readonly configFile?: string | undefined;
+  readonly startedAt: Date;
   readonly now: () => Date;
   readonly uptimeMs?: (() => number) | undefined;
   readonly access: Access;
@@ -118,7 +129,8 @@ interface RoutesDeps extends PullingParts {
 
 /** Returns what answers requests before the routes; undefined where everything is left to them. */
 export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 'answer'> | undefined {
-  const { config, log, spareBytes, version, commit = 'unknown', observer } = deps;
+  const { config, spareBytes, version, commit = 'unknown', observer, log } = deps;
+  const check = createCheckCondition(deps);
   app.use('/v2/:name{.+}/blobs/:digest', createBodySender(log, { spareBytes }));
   const { findClient: findAddress } = createForwarding(config.trustedProxies);
   app.use(createRequestLog({ ...observer, findAddress }));
@@ -130,10 +142,8 @@ export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 
   app.route(
     '/',
     createHealth({
-      ...{ version, commit, log, checkReady: deps.checkReady },
-      ...{ listFaults: deps.listFaults, listNotes: deps.listNotes },
+      ...{ version, commit, check },
       listBuilders: deps.building.platforms.list,
-      listProblems: deps.listProblems,
     }),
   );
   app.route('/', createOpenApi({ limits: submitLimits(config), version }));
@@ -146,6 +156,7 @@ export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 
   addRegistry(app, { ...deps, findToken, ready });
   addAugmentApi(app, { ...deps, findToken });
   addAdminApis(app, deps);
+  addPages(app, { ...deps, check });
   return ready;
 }
 
@@ -198,6 +209,7 @@ function addAuthentication(app: Hono, { config, access }: RoutesDeps): void {
   for (const path of ['/v2', '/v2/*', ...admin, '/v1/registries', '/v1/registries/*']) {
     app.use(path, createAuthentication(callers));
   }
+  for (const path of ['/console', '/console/*']) app.use(path, createAuthentication(callers));
   for (const path of ['/v1alpha1/*', '/v1alpha2/*', '/container-token', '/container-token/*', '/view/*', ...MORE]) {
     app.use(path, createAuthentication({ ...callers, toleratesBearers: true }));
   }
@@ -275,6 +287,18 @@ function addAdminApis(app: Hono, deps: RoutesDeps): void {
   const explain = createExplain({ origins, augmentations, rules, derivedDigests: deps.ruledPulls.derivedDigests });
   const requireSources = createSourceRights(deps);
   app.route('/', createRulesApi({ explain, listRules: () => listRules(rules), origins, requireSources }));
+}
+
+function addPages(app: Hono, deps: RoutesDeps & { readonly check: CheckCondition }): void {
+  const { config, version, commit = 'unknown', startedAt, configFile, building, observer } = deps;
+  addConsole(app, {
+    ...deps,
+    show: createShowPage({ version, isOn: config.console }),
+    started: { version, commit, startedAt, configFile },
+    activity: observer.activity,
+    builds: building.builds,
+    listBuilders: building.platforms.list,
+  });
 }
 
 function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindToken }): void {

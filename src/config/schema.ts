@@ -39,6 +39,8 @@ export function configSchema(env: Environment) {
       memory: size({ min: MIN_MEMORY_BYTES, max: MAX_MEMORY_BYTES }).prefault('64MiB'),
       log: logSchema().prefault({}),
       metrics: metricsSchema().prefault({}),
+      /** Whether people find pages under /console. */
+      console: z.boolean().default(true),
       /** The registry of names whose first component is none; `none` refuses them. */
       defaultUpstream: z.string().min(1).default('docker.io'),
       openUpstreams: z.boolean().default(true),

@@ -15,6 +15,40 @@ export function createHealth(deps: {
   readonly version: string;
   /** What this Veneer was built from. */
   readonly commit: string;
+  readonly check: CheckCondition;
+  /** What can be built here for now. */
+  readonly listBuilders: () => Promise<readonly Capabilities[]>;
+}): Hono {
+  const { version, commit, check, listBuilders } = deps;
+  const app = new Hono();
+  app.get('/service-info', async c => {
+    const builders = (await listBuilders()).map(describeBuilder);
+    return c.json({ serviceInfo: { version: API_LEVEL, commitId: commit, veneerVersion: version, builders } });
+  });
+  app.get('/health/live', c => c.json({ status: 'UP' }));
+  for (const path of ['/health/ready', '/healthz']) {
+    app.get(path, async c => {
+      const { parts, notes } = await check();
+      const about = { ...(parts.length > 0 && { parts }), ...(notes.length > 0 && { notes }) };
+      const down = parts.filter(({ status }) => status === 'DOWN');
+      if (down.length === 0) return c.json({ status: 'UP', ...about });
+      const reason = down.map(({ reason: each }) => each).join('; ');
+      noteError(c, { status: 503, code: 'UNAVAILABLE', message: reason });
+      return c.json({ status: 'DOWN', reason, ...about }, 503);
+    });
+  }
+  return app;
+}
+
+/** What does not work, and what has to be known although it does; anybody reads it. */
+interface Condition {
+  readonly parts: readonly ReadinessProblem[];
+  readonly notes: readonly string[];
+}
+
+export type CheckCondition = () => Promise<Condition>;
+
+export function createCheckCondition(deps: {
   readonly log: Logger;
   /** Rejects while requests cannot be served. */
   readonly checkReady: () => Promise<void>;
@@ -24,37 +58,8 @@ export function createHealth(deps: {
   readonly listNotes?: (() => Promise<readonly string[]>) | undefined;
   /** Parts that do not work, beside the records. */
   readonly listProblems?: (() => readonly ReadinessProblem[]) | undefined;
-  /** What can be built here for now. */
-  readonly listBuilders: () => Promise<readonly Capabilities[]>;
-}): Hono {
-  const {
-    version,
-    commit,
-    log,
-    checkReady,
-    listFaults,
-    listNotes = async () => [],
-    listProblems = () => [],
-    listBuilders,
-  } = deps;
-  const app = new Hono();
-  app.get('/service-info', async c => {
-    const builders = (await listBuilders()).map(describeBuilder);
-    return c.json({ serviceInfo: { version: API_LEVEL, commitId: commit, veneerVersion: version, builders } });
-  });
-  app.get('/health/live', c => c.json({ status: 'UP' }));
-  for (const path of ['/health/ready', '/healthz']) {
-    app.get(path, async c => {
-      const parts = [...(await listRecordProblems()), ...listProblems()];
-      const notes = await listNotes().catch(() => []);
-      const about = { ...(parts.length > 0 && { parts }), ...(notes.length > 0 && { notes }) };
-      const down = parts.filter(({ status }) => status === 'DOWN');
-      if (down.length === 0) return c.json({ status: 'UP', ...about });
-      const reason = down.map(({ reason: each }) => each).join('; ');
-      noteError(c, { status: 503, code: 'UNAVAILABLE', message: reason });
-      return c.json({ status: 'DOWN', reason, ...about }, 503);
-    });
-  }
+}): CheckCondition {
+  const { log, checkReady, listFaults, listNotes = async () => [], listProblems = () => [] } = deps;
 
   async function listRecordProblems(): Promise<readonly ReadinessProblem[]> {
     const problem = (reason: string) => ({ part: 'records', status: 'DOWN', fault: 'operator', reason }) as const;
@@ -67,7 +72,11 @@ export function createHealth(deps: {
       return [problem('records cannot be read: the log of Veneer has the cause')];
     }
   }
-  return app;
+
+  return async () => ({
+    parts: [...(await listRecordProblems()), ...listProblems()],
+    notes: await listNotes().catch(() => []),
+  });
 }
 
 /** A part that does not work as it should. */
@@ -85,7 +94,7 @@ export interface ReadinessProblem {
 export const HEALTH_PATHS: readonly string[] = ['/health/live', '/health/ready', '/healthz'];
 
 /** Why one does not answer is for the log: it may name what only operators know. */
-function describeBuilder({ backend, platforms, fault }: Capabilities) {
+export function describeBuilder({ backend, platforms, fault }: Capabilities) {
   const { name, kind } = backend;
   const notes = backend.listNotes?.() ?? [];
   return {

@@ -1,0 +1,67 @@
+// What pages do where scripts run: they stay current, and copy. Without it they are whole, and show what was when they were asked for.
+
+/** What it puts into a page is a page of the same address, which the service has escaped, or text. */
+export const SCRIPT = `
+const announce = document.getElementById('announce');
+
+function addCopyButtons(root) {
+  for (const block of root.querySelectorAll('.copy')) {
+    if (block.querySelector('button')) continue;
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.className = 'plain little';
+    button.textContent = 'Copy';
+    button.setAttribute('aria-label', 'Copy ' + (block.dataset.what || 'the text'));
+    button.addEventListener('click', async () => {
+      try {
+        await navigator.clipboard.writeText(block.querySelector('pre').textContent);
+        button.textContent = 'Copied';
+      } catch {
+        getSelection().selectAllChildren(block.querySelector('pre'));
+        button.textContent = 'Selected';
+      }
+      announce.textContent = button.textContent;
+      setTimeout(() => { button.textContent = 'Copy'; }, 2000);
+    });
+    block.append(button);
+  }
+}
+
+/** Where somebody is reading or choosing something, nothing moves. */
+function isInUse(region) {
+  const selection = getSelection();
+  const isSelected = selection !== null && !selection.isCollapsed && region.contains(selection.anchorNode);
+  return isSelected || region.contains(document.activeElement) || region.querySelector('details[open]') !== null;
+}
+
+async function refresh() {
+  const answer = await fetch(location.href, { headers: { Accept: 'text/html' } });
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
+  for (const region of document.querySelectorAll('[data-live]')) {
+    const now = fresh.getElementById(region.id);
+    if (now === null || now.innerHTML === region.innerHTML || isInUse(region)) continue;
+    addCopyButtons(now);
+    region.replaceWith(document.adoptNode(now));
+  }
+}
+
+/** The shortest of what the regions of the page ask for, in seconds; those that have ended ask for nothing. */
+function findPause() {
+  const pauses = [...document.querySelectorAll('[data-live]')].map(each => Number(each.dataset.live)).filter(Boolean);
+  return pauses.length === 0 ? undefined : Math.min(...pauses);
+}
+
+async function live() {
+  for (;;) {
+    const pause = findPause();
+    if (pause === undefined) return;
+    await new Promise(resolve => setTimeout(resolve, pause * 1000));
+    if (document.hidden) continue;
+    await refresh().catch(() => {});
+  }
+}
+
+addCopyButtons(document);
+live();
+`;
