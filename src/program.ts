@@ -13,6 +13,7 @@ import { type App, createApp } from './app/app.ts';
 import { findCacheTarget } from './app/caching.ts';
 import { findStartFaults } from './app/checking.ts';
 import { findGcTarget, findRepairTarget } from './app/collecting.ts';
+import { findTokenRecords } from './app/recording.ts';
 import type { Reread } from './app/ruling.ts';
 import { createRootCommand, type RootFlags as Flags } from './cli/root.ts';
 import { findServiceUrl, type Service } from './cli/service/service.ts';
@@ -29,7 +30,8 @@ import {
 import type { Config } from './config/schema.ts';
 import { createConnections, type DroppedConnections } from './http/middleware/connections.ts';
 import { DirectoryLocked, FATAL_REPORT, markCrash, StateFault } from './state/data-directory.ts';
-import { RecordStoreFull } from './state/store.ts';
+import { RecordStoreHeld } from './state/postgres.ts';
+import { RecordStoreAway, RecordStoreFailed, RecordStoreFull } from './state/store.ts';
 
 /** In characters. Above the command, which runs while this module is evaluated. */
 const ACCESS_LOG_BUFFER = 16 * 1024;
@@ -44,7 +46,7 @@ const command = createRootCommand({
   isTerminal: process.stderr.isTTY,
   listenForInterrupt,
   findDataDir,
-  findRecords: () => join(findDataDir(), 'records.db'),
+  findRecords: () => findTokenRecords(findState()),
   findTarget: () => findTargetBy(findCacheTarget),
   findGcTarget: () => findTargetBy(findGcTarget),
   findRepairTarget: () => findTargetBy(findRepairTarget),
@@ -164,9 +166,10 @@ function openServer(
 
 /** Errors that an operator can fix are printed without a stack; anything else is a bug. */
 function refuseToStart(error: unknown): never {
-  const isKnown = [ConfigError, AccessFault, DirectoryLocked, StateFault, RecordStoreFull].some(
-    known => error instanceof known,
-  );
+  const isKnown = [
+    ...[ConfigError, AccessFault, DirectoryLocked, StateFault],
+    ...[RecordStoreFull, RecordStoreHeld, RecordStoreAway, RecordStoreFailed],
+  ].some(known => error instanceof known);
   if (!isKnown || !(error instanceof Error)) throw error;
   process.stderr.write(`${error.message}\n`);
   process.exit(1);
@@ -193,6 +196,17 @@ function listenForInterrupt(): AbortSignal {
 function findDataDir(): string {
   const flags = command.opts<Flags>();
   return flags.dataDir ?? readConfig(flags).dataDir;
+}
+
+/** The same, with the database that the configuration names. */
+function findState(): Pick<Config, 'dataDir' | 'state'> {
+  const flags = command.opts<Flags>();
+  try {
+    return readConfig(flags);
+  } catch (error) {
+    if (flags.dataDir === undefined) throw error;
+    return { dataDir: resolve(flags.dataDir), state: {} };
+  }
 }
 
 function readConfig(flags: Flags): Config {

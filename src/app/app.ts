@@ -129,8 +129,8 @@ async function openAll(
   const clock = closing(await openClock({ config, log, ...deps }));
   const { now } = clock;
   const mayDelete = () => clock.deleteBy() !== undefined;
-  const { records, reasonToKeep, checkReady, listFaults } = openRecords({ config, log, now, reserve });
-  closing(records);
+  const recording = closing(await openRecords({ config, log, memory, now, reserve }));
+  const { records, reasonToKeep, checkReady, listFaults } = recording;
   // Before anything else uses its disk space.
   await reserve.restore();
   const access = closing(
@@ -172,7 +172,8 @@ async function openAll(
   const { findListenHost = () => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host) } = deps;
   const caching = closing(
     await createCaching({
-      ...{ config, log, clock, records, memory, reportDamage, listening },
+      ...{ config, log, clock, memory, reportDamage, listening },
+      records: recording.cacheRecords,
       onEvicted: measures?.onEvicted,
     }),
   );
@@ -265,6 +266,7 @@ async function openAll(
       now,
       ledger,
       records,
+      readVersion: recording.version,
       memory,
       onUsed: caching.content.use,
       access,
@@ -298,7 +300,8 @@ async function openAll(
   if (scrubbing) closing(scrubbing);
   closing(
     createSweeping({
-      ...{ config, log, clock, records, reasonToKeep, collector: hosting.collector },
+      ...{ config, log, clock, reasonToKeep, collector: hosting.collector },
+      records: { ...records, sweep: recording.sweep },
       everySweepMs: deps.everySweepMs,
       sweeps: [
         hosting.sweep,

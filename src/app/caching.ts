@@ -1,6 +1,5 @@
 // Wires the cache of upstream content and its budget: for the service, and for `veneer cache` without one.
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { type CacheAdmin, createCacheAdmin, createHolderTest } from '../cache/admin/cache-admin.ts';
 import { type CountedStore, createCountedStore } from '../cache/eviction/counted-store.ts';
@@ -16,9 +15,9 @@ import type { Damage } from '../content/verification.ts';
 import { createMemory, type Memory } from '../memory.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import { type Clock, createClock } from '../state/clock.ts';
-import { createReserve, createReservedStore } from '../state/reserve.ts';
-import { createSqliteStore } from '../state/sqlite.ts';
+import { createReserve } from '../state/reserve.ts';
 import type { RecordStore } from '../state/store.ts';
+import { openCacheRecords } from './recording.ts';
 import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './stored-content.ts';
 
 /** The share of memory for its metadata: besides the caches it may have a third of what they have. */
@@ -130,12 +129,13 @@ async function openHere(config: Config, log: Logger) {
   await using opened = new AsyncDisposableStack();
   const reserve = createReserve(config.dataDir);
   opened.defer(() => reserve.close());
-  const records = createReservedStore(createSqliteStore({ path: join(config.dataDir, 'records.db') }), reserve);
+  const memory = createMemory(config.memoryBytes);
+  const records = openCacheRecords(config, reserve);
   opened.defer(() => records.close());
   const clock = await createClock({ directory: config.dataDir, onJump: jump => log.warn(jump) });
   opened.defer(() => clock.close());
   const caching = await createCaching({
-    ...{ config, log, records, clock, memory: createMemory(config.memoryBytes), isServing: false },
+    ...{ config, log, records, clock, memory, isServing: false },
     reportDamage() {},
   });
   opened.defer(() => caching.close());

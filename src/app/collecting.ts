@@ -1,5 +1,4 @@
 // What `veneer gc` opens in the data directory without a service, and the address of a running one; and where `veneer repair` works.
-import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
@@ -15,8 +14,8 @@ import { createMemory } from '../memory.ts';
 import { createTagTest } from '../oci/name-pattern.ts';
 import { findReasonToKeep } from '../state/acknowledged.ts';
 import { createClock } from '../state/clock.ts';
-import { createReserve, createReservedStore } from '../state/reserve.ts';
-import { createSqliteStore } from '../state/sqlite.ts';
+import { createReserve } from '../state/reserve.ts';
+import { openOwnRecords } from './recording.ts';
 import { contentFolder } from './stored-content.ts';
 
 export function findGcTarget(config: Config, log: Logger, token: string | undefined) {
@@ -29,9 +28,16 @@ export function findRepairTarget({ dataDir, hosted }: Config) {
   return { dataDir, recovered: `${hosted.prefixes[0] ?? 'local/'}recovered` };
 }
 
-async function openHere({ dataDir, memoryBytes, hosted, events: { endpoints } }: Config, log: Logger) {
+async function openHere(config: Config, log: Logger) {
+  const {
+    dataDir,
+    memoryBytes,
+    hosted,
+    events: { endpoints },
+  } = config;
   const reserve = createReserve(dataDir);
-  const records = createReservedStore(createSqliteStore({ path: join(dataDir, 'records.db') }), reserve);
+  const memory = createMemory(memoryBytes);
+  const records = await openOwnRecords(config, reserve, memory);
   const clock = await createClock({ directory: dataDir, onJump: jump => log.warn(jump) });
   const events = createEvents({ endpoints, records, log });
   const directory = contentFolder(dataDir, 'hosted');
@@ -40,7 +46,7 @@ async function openHere({ dataDir, memoryBytes, hosted, events: { endpoints } }:
   const store = createHostedStore({
     content,
     records: journal.records,
-    memory: createMemory(memoryBytes),
+    memory,
     now: clock.now,
     reasonToKeep: () => findReasonToKeep(records.condition),
     options: {

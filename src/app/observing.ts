@@ -13,7 +13,7 @@ import {
 } from '../observe/request.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ContentMismatch } from '../oci/verify.ts';
-import { RecordStoreBusy, RecordStoreFull } from '../state/store.ts';
+import { isTransient } from '../state/store.ts';
 import type { BreakerChange } from '../upstream/limits/breaker.ts';
 import type { Exchange } from '../upstream/transport/transport.ts';
 import type { Measures } from './measuring.ts';
@@ -121,8 +121,10 @@ const MAX_CAUSES = 5;
 
 /** What upstreams, builders, the disk and other programs do: it has a class of ours or a code of the system, and a message that says all. */
 function isForeign(error: Error): boolean {
-  const isExpected = [RegistryError, ContentMismatch, StorageFailure, RecordStoreFull, RecordStoreBusy].some(
-    known => error instanceof known,
+  const isExpected = [RegistryError, ContentMismatch, StorageFailure].some(known => error instanceof known);
+  return (
+    isExpected ||
+    isTransient(error) ||
+    ('code' in error && typeof error.code === 'string' && /^E[A-Z\d]+$/.test(error.code))
   );
-  return isExpected || ('code' in error && typeof error.code === 'string' && /^E[A-Z\d]+$/.test(error.code));
 }

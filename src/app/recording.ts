@@ -3,12 +3,22 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
-import { findReasonToKeep } from '../state/acknowledged.ts';
-import { createReservedStore, type Reserve } from '../state/reserve.ts';
+import { createMemory, type Memory } from '../memory.ts';
+import { findReasonToKeep, type ServiceStore } from '../state/acknowledged.ts';
+import { openPostgresStore, type PostgresStore } from '../state/postgres.ts';
+import { createReserve, createReservedStore, type Reserve } from '../state/reserve.ts';
 import { createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
+import type { RecordStore } from '../state/store.ts';
 
 interface Recording {
-  readonly records: SqliteStore;
+  readonly records: ServiceStore;
+  /** Of the cache, which belongs to this data directory: the same ones, unless those are in a database. */
+  readonly cacheRecords: ServiceStore;
+  /** Changes whenever any of them does: see RecordStore. */
+  version(): number | undefined;
+  /** Removes expired records, or a part of them; returns how many. */
+  sweep(): Promise<number>;
+  close(): Promise<void>;
   /** Why nothing may be deleted for lack of a record; undefined where it may. */
   reasonToKeep(): string | undefined;
   /** Rejects while records are unreadable. */
@@ -17,37 +27,63 @@ interface Recording {
   listFaults(): readonly string[];
 }
 
-/** How long readiness waits for the check of all records: for large ones it takes longer, while requests are served. */
-const CHECK_MS = 10_000;
-
-/** The caller closes the records. */
-export function openRecords({
-  config: { dataDir },
+/** The caller closes the records. Throws as `openPostgres` does. */
+export async function openRecords({
+  config,
   log,
+  memory,
   now,
   reserve,
 }: {
   readonly config: Config;
   readonly log: Logger;
+  readonly memory: Memory;
   readonly now: () => Date;
   readonly reserve: Reserve;
-}): Recording {
-  const path = join(dataDir, 'records.db');
-  const store = createSqliteStore({
-    path,
-    now,
-    onUnreadable: error => log.error({ err: error }, 'a record is unreadable and is skipped; no others are affected'),
-  });
-  const records = createReservedStore(store, reserve);
-  // The opened file: another one under its name does not count.
-  const file = findFile(path);
-  let isInPlace = true;
+}): Promise<Recording> {
+  const { dataDir } = config;
+  const onUnreadable = (error: Error) =>
+    log.error({ err: error }, 'a record is unreadable and is skipped; no others are affected');
+  const postgres = await openPostgres(config, { memory, onUnreadable });
+  const file = createReservedStore(createSqliteStore({ path: fileIn(config), now, onUnreadable }), reserve);
+  const records = postgres ?? file;
+  const stores = postgres ? [postgres, file] : [file];
   const reasonToKeep = () => findReasonToKeep(records.condition);
   const logCondition = () => {
     const reason = reasonToKeep();
     if (reason !== undefined) log.error({ dataDir, condition: records.condition.kind }, reason);
   };
   logCondition();
+  const watched = watchFile(file, fileIn(config), logCondition);
+  return {
+    ...{ records, reasonToKeep, cacheRecords: file, version: joinVersions(stores) },
+    async sweep() {
+      const counts = await Promise.all(stores.map(store => store.sweep()));
+      return counts.reduce((sum, count) => sum + count, 0);
+    },
+    async close() {
+      await Promise.all(stores.map(store => store.close()));
+    },
+    async checkReady() {
+      await Promise.all(stores.map(store => store.get('token', '')));
+      watched.look();
+    },
+    listFaults() {
+      const conditions = stores.map(({ condition }) => (condition.kind === 'whole' ? undefined : condition.reason));
+      const isWhole = conditions.every(fault => fault === undefined);
+      const faults = isWhole ? [postgres?.findFault(), watched.findFault()] : conditions;
+      return faults.filter(fault => fault !== undefined);
+    },
+  };
+}
+
+/** How long readiness waits for the check of all records: for large ones it takes longer, while requests are served. */
+const CHECK_MS = 10_000;
+
+/** Checks the file after an unclean shutdown, and sees whether it is still the opened one: another one under its name does not count. */
+function watchFile(records: SqliteStore, path: string, logCondition: () => void) {
+  const file = findFile(path);
+  let isInPlace = true;
   let isChecking = true;
   const waitsUntil = performance.now() + CHECK_MS;
   void records.check().then(() => {
@@ -55,21 +91,72 @@ export function openRecords({
     if (records.condition.kind === 'damaged') logCondition();
   });
   return {
-    ...{ records, reasonToKeep },
-    async checkReady() {
-      await records.get('token', '');
+    look() {
       isInPlace = findFile(path) === file;
     },
-    listFaults() {
-      const { condition } = records;
-      if (condition.kind !== 'whole') return [condition.reason];
-      if (!isInPlace) return ['the records were removed or replaced while Veneer was running: nothing can be written'];
+    findFault() {
+      if (!isInPlace) return 'the records were removed or replaced while Veneer was running: nothing can be written';
       const isWaiting = isChecking && performance.now() < waitsUntil;
-      return isWaiting ? ['checking the records after an unclean shutdown'] : [];
+      return isWaiting ? 'checking the records after an unclean shutdown' : undefined;
     },
   };
 }
 
 function findFile(path: string): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.ino;
+}
+
+/** With a database, what is in the file is of this data directory alone. */
+function fileIn({ dataDir, state }: Pick<Config, 'dataDir' | 'state'>): string {
+  return state.postgres ? join(dataDir, 'node', 'records.db') : join(dataDir, 'records.db');
+}
+
+function joinVersions(stores: readonly RecordStore[]): () => number | undefined {
+  let version = 0;
+  let last: readonly (number | undefined)[] = [];
+  return () => {
+    const next = stores.map(store => store.version());
+    if (next.includes(undefined)) return undefined;
+    if (next.some((each, at) => each !== last[at])) version += 1;
+    last = next;
+    return version;
+  };
+}
+
+/** The records of the cache, for a command that does the work of the service. The caller closes them before the reserve. */
+export function openCacheRecords(config: Config, reserve: Reserve): ServiceStore {
+  return createReservedStore(createSqliteStore({ path: fileIn(config) }), reserve);
+}
+
+/** The same for those of the service. */
+export async function openOwnRecords(config: Config, reserve: Reserve, memory: Memory): Promise<ServiceStore> {
+  return (await openPostgres(config, { memory })) ?? openCacheRecords(config, reserve);
+}
+
+/** Where `veneer token` finds the records, beside a service that may hold them. */
+export function findTokenRecords(config: Pick<Config, 'dataDir' | 'state'>) {
+  const { postgres } = config.state;
+  const directory = config.dataDir;
+  const path = fileIn(config);
+  return {
+    name: postgres ? `schema ${postgres.schema} of the database` : path,
+    hasRecords: () => postgres !== undefined || findFile(path) !== undefined,
+    async open() {
+      const store = await openPostgres(config, { memory: createMemory(GUEST_BYTES), isGuest: true });
+      if (store) return store;
+      const reserve = createReserve(directory);
+      const records = createReservedStore(createSqliteStore({ path }), reserve);
+      return { ...records, close: () => records.close().then(reserve.close) };
+    },
+  };
+}
+
+const GUEST_BYTES = 1024 ** 2;
+
+/** Undefined where the records are in a file. Throws RecordStoreHeld, RecordStoreFailed or RecordStoreAway. */
+async function openPostgres(
+  { dataDir, state: { postgres } }: Pick<Config, 'dataDir' | 'state'>,
+  options: Pick<Parameters<typeof openPostgresStore>[0], 'memory' | 'isGuest' | 'onUnreadable'>,
+): Promise<PostgresStore | undefined> {
+  return postgres && (await openPostgresStore({ ...postgres, ...options, directory: dataDir }));
 }

@@ -99,6 +99,8 @@ interface RoutesDeps extends PullingParts {
   readonly uptimeMs?: (() => number) | undefined;
   readonly access: Access;
   readonly records: RecordStore;
+  /** Changes whenever any record does: see RecordStore. */
+  readonly readVersion: () => number | undefined;
   readonly memory: Memory;
   /** Called for cached content that is served from memory. */
   readonly onUsed: (digest: Digest) => void;
@@ -162,11 +164,11 @@ export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 
 
 /** Not where upstreams see the credentials of clients, nor where a webhook gets every pull. */
 function createReady(deps: RoutesDeps, findAddress: FindAddress): ReadyManifests | undefined {
-  const { config, access, records, rules, memory, onUsed, uptimeMs, observer } = deps;
+  const { config, access, rules, memory, onUsed, uptimeMs, observer } = deps;
   const hearsPulls = config.events.endpoints.some(({ on }) => on.includes('pull'));
   if (deps.sealed || hearsPulls) return undefined;
   return createReadyManifests({
-    ...{ access, rules, onUsed, uptimeMs, version: records.version, findAddress, onEnd: observer.onEnd },
+    ...{ access, rules, onUsed, uptimeMs, version: deps.readVersion, findAddress, onEnd: observer.onEnd },
     ready: memory.openCache({ weigh: weighReady }),
   });
 }

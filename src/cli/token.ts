@@ -1,18 +1,23 @@
 // `veneer token`: creates, lists and revokes access tokens, with or without a running service.
-import { existsSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { type AccessToken, type AccessTokens, createAccessTokens } from '../access/access-token.ts';
 import { findPatternFault, type Permission } from '../access/right.ts';
 import { duration } from '../config/values.ts';
-import { createReserve, createReservedStore } from '../state/reserve.ts';
-import { createSqliteStore } from '../state/sqlite.ts';
+import type { RecordStore } from '../state/store.ts';
 import { explain, formatColumns, print } from './output.ts';
 
 interface TokenCommandDeps {
-  /** The path of the service's records; called when a command runs. */
-  readonly findRecords: () => string;
+  /** The records of the service; called when a command runs. */
+  readonly findRecords: () => TokenRecords;
   readonly now?: () => Date;
+}
+
+interface TokenRecords {
+  /** Where they are, for the person who runs the command. */
+  readonly name: string;
+  hasRecords(): boolean;
+  /** Creates them if absent. The caller closes the store. */
+  open(): Promise<RecordStore>;
 }
 
 interface CreateOptions {
@@ -52,12 +57,12 @@ function addCreate(command: Command, deps: TokenCommandDeps): void {
       const permissions = permissionsOf(options);
       if (permissions.length === 0)
         self.error('error: a token needs a right: --pull, --push or --delete, or --build or --admin');
-      const path = resolve(deps.findRecords());
+      const found = deps.findRecords();
       const ttlMs = options.ttl ?? parseTtl(DEFAULT_TTL);
-      const { token, secret } = await withTokens(path, deps, tokens =>
+      const { token, secret } = await withTokens(found, deps, tokens =>
         tokens.issue({ name: options.name, permissions, ttlMs }),
       );
-      explain(self, `access token ${token.id} (${token.name}) expires at ${token.expiresAt}; stored in ${path}`);
+      explain(self, `access token ${token.id} (${token.name}) expires at ${token.expiresAt}; stored in ${found.name}`);
       explain(
         self,
         'if access is configured, use it as the password of any user name: docker login --username token --password-stdin <host>',
@@ -71,7 +76,7 @@ function addList(command: Command, deps: TokenCommandDeps): void {
     .command('list')
     .description('lists the tokens that have not expired')
     .action(async (_options: object, self: Command) => {
-      const tokens = await withTokens(existingPath(self, deps), deps, ({ list }) => list());
+      const tokens = await withTokens(existing(self, deps), deps, ({ list }) => list());
       for (const line of formatTokens(tokens)) print(self, line);
     });
 }
@@ -82,31 +87,29 @@ function addRevoke(command: Command, deps: TokenCommandDeps): void {
     .description('revokes a token; bearer tokens issued for it remain valid for a few minutes')
     .argument('<id>', 'the id, as shown by create and list')
     .action(async (id: string, _options: object, self: Command) => {
-      const isRevoked = await withTokens(existingPath(self, deps), deps, ({ revoke }) => revoke(id));
+      const isRevoked = await withTokens(existing(self, deps), deps, ({ revoke }) => revoke(id));
       if (!isRevoked) self.error('error: there is no access token with this id');
       explain(self, `access token ${id} is revoked`);
     });
 }
 
 /** Only `create` creates records: otherwise a directory without them is the wrong one. */
-function existingPath(self: Command, { findRecords }: TokenCommandDeps): string {
-  const path = resolve(findRecords());
-  if (!existsSync(path)) self.error(`error: there is no ${path}: name the data directory of the service`);
-  return path;
+function existing(self: Command, { findRecords }: TokenCommandDeps): TokenRecords {
+  const found = findRecords();
+  if (!found.hasRecords()) self.error(`error: there is no ${found.name}: name the data directory of the service`);
+  return found;
 }
 
 async function withTokens<T>(
-  path: string,
+  { open }: TokenRecords,
   { now = () => new Date() }: TokenCommandDeps,
   work: (tokens: AccessTokens) => Promise<T>,
 ): Promise<T> {
-  const reserve = createReserve(dirname(path));
-  const records = createReservedStore(createSqliteStore({ path, now }), reserve);
+  const records = await open();
   try {
     return await work(createAccessTokens({ records, now }));
   } finally {
     await records.close();
-    await reserve.close();
   }
 }
 

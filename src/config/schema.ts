@@ -10,7 +10,17 @@ import { nodeSelectors } from './kubernetes-schema.ts';
 import { ruleDigestsSchema, rulesSchema } from './rules-schema.ts';
 import { scansSchema } from './scans-schema.ts';
 import { isRegistryHost, upstreamsSchema } from './upstream-schema.ts';
-import { duration, type Environment, hostName, httpUrl, listenAddress, MAX_TIMER_MS, rate, size } from './values.ts';
+import {
+  duration,
+  type Environment,
+  hostName,
+  httpUrl,
+  listenAddress,
+  MAX_TIMER_MS,
+  rate,
+  secret,
+  size,
+} from './values.ts';
 
 const MAX_HOSTS = 100;
 /** Less makes every pull read the disk and parse anew; more than V8's heap has would end the process. */
@@ -35,6 +45,7 @@ export function configSchema(env: Environment) {
         .min(1)
         .default('.veneer')
         .transform(path => resolve(path)),
+      state: stateSchema(env).prefault({}),
       /** What all caches in memory share. */
       memory: size({ min: MIN_MEMORY_BYTES, max: MAX_MEMORY_BYTES }).prefault('64MiB'),
       log: logSchema().prefault({}),
@@ -188,6 +199,35 @@ function checkDefaultUpstream(names: z.infer<typeof namesSchema>, context: z.cor
   if (name === 'none' || isRegistryHost(name) || aliases.includes(name.toLowerCase())) return;
   const message = `"${name}" is no host and no entry of upstreams; \`none\` refuses names without a registry`;
   context.addIssue({ code: 'custom', path: ['defaultUpstream'], message });
+}
+
+/** Where records are. Absent: in a file of the data directory. */
+function stateSchema(env: Environment) {
+  const postgres = z
+    .strictObject({
+      url: secret(env).refine(isPostgresUrl, 'expected a URL such as postgres://veneer@db.example.com:5432/veneer'),
+      schema: z
+        .string()
+        .regex(/^[a-z_][a-z0-9_]{0,47}$/, 'expected lower-case letters, digits and underscores')
+        .default('veneer'),
+      /** How many connections at most; one more listens. */
+      pool: z.int().min(1).max(MAX_CONNECTIONS).default(10),
+      tls: z
+        .strictObject({
+          ca: secret(env).optional(),
+          cert: secret(env).optional(),
+          key: secret(env).optional(),
+        })
+        .optional(),
+    })
+    .transform(({ pool, ...rest }) => ({ ...rest, maxConnections: pool }));
+  return z.strictObject({ postgres: postgres.optional() });
+}
+
+const MAX_CONNECTIONS = 500;
+
+function isPostgresUrl(text: string): boolean {
+  return URL.canParse(text) && ['postgres:', 'postgresql:'].includes(new URL(text).protocol);
 }
 
 function logSchema() {

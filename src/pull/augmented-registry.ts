@@ -5,10 +5,12 @@ import type { LayerSource } from '../augment/layer-source.ts';
 import { bytesBlob } from '../cache/read-through/cached.ts';
 import type { ResolveOptions } from '../cache/read-through/tags.ts';
 import type { Digest } from '../oci/digest.ts';
+import { RegistryError } from '../oci/errors.ts';
 import { type Manifest, parseManifest } from '../oci/manifest.ts';
 import { isIndexType, mediaTypes } from '../oci/media-type.ts';
 import type { Platform } from '../oci/platform.ts';
 import { parseTagOrDigest } from '../oci/reference.ts';
+import { isTransient } from '../state/store.ts';
 import type { CallOptions } from '../upstream/upstream.ts';
 import type { DerivedImage } from './derived-images.ts';
 import { chooseImage } from './images.ts';
@@ -62,8 +64,17 @@ export function createAugmentedRegistry(
     return { digest: await registry.resolveTag(repository, tag, options) };
   }
 
-  async function findDocument(repository: string, digest: Digest): Promise<Document | undefined> {
-    return documentOf(await overlay.find(repository, digest), digest);
+  /**
+   * While records are away, what the registry has is served: it has the digest that was asked for. What it lacks may be derived, which is why
+   * `orThrow` throws the failure of the records for it.
+   */
+  async function find(repository: string, digest: Digest) {
+    try {
+      return { part: await overlay.find(repository, digest), orThrow: rethrow };
+    } catch (failure) {
+      if (!isTransient(failure)) throw failure;
+      return { part: undefined, orThrow: (error: unknown) => rethrow(isNotFound(error) ? failure : error) };
+    }
   }
 
   return {
@@ -75,23 +86,25 @@ export function createAugmentedRegistry(
       return document ?? registry.getManifest(repository, digest, options);
     },
     async getManifest(repository, digest, options) {
-      const document = await findDocument(repository, digest);
-      return document ? toManifest(document) : registry.getManifest(repository, digest, options);
+      const { part, orThrow } = await find(repository, digest);
+      const document = await documentOf(part, digest);
+      return document ? toManifest(document) : registry.getManifest(repository, digest, options).catch(orThrow);
     },
     async readConfig(repository, descriptor) {
-      const document = await findDocument(repository, descriptor.digest);
-      return document ? document.raw : registry.readConfig(repository, descriptor);
+      const { part, orThrow } = await find(repository, descriptor.digest);
+      const document = await documentOf(part, descriptor.digest);
+      return document ? document.raw : registry.readConfig(repository, descriptor).catch(orThrow);
     },
     async headBlob(repository, digest) {
-      const part = await overlay.find(repository, digest);
+      const { part, orThrow } = await find(repository, digest);
       if (part?.layer) return layers.head(part.layer);
-      return (await documentOf(part, digest)) ?? registry.headBlob(repository, digest);
+      return (await documentOf(part, digest)) ?? registry.headBlob(repository, digest).catch(orThrow);
     },
     async getBlob(repository, digest, options) {
-      const part = await overlay.find(repository, digest);
+      const { part, orThrow } = await find(repository, digest);
       if (part?.layer) return layers.get(part.layer);
       const document = await documentOf(part, digest);
-      return document ? bytesBlob(document.raw) : registry.getBlob(repository, digest, options);
+      return document ? bytesBlob(document.raw) : registry.getBlob(repository, digest, options).catch(orThrow);
     },
     async findReferrers(repository, digest, options) {
       const image = await (await overlay.find(repository, digest))?.image();
@@ -120,6 +133,14 @@ export function createImageOverlay(derive: () => Promise<DerivedImage>, layers: 
       return { layer: given.get(digest) ?? image.moved.get(digest), image: async () => image };
     },
   };
+}
+
+function rethrow(error: unknown): never {
+  throw error;
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof RegistryError && error.status === 404;
 }
 
 async function documentOf(part: Part | undefined, digest: Digest): Promise<Document | undefined> {

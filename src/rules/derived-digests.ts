@@ -7,7 +7,7 @@ import type { Memory } from '../memory.ts';
 import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
 import { createKeyedMutex } from '../state/keyed-mutex.ts';
-import { type RecordStore, RecordStoreBusy, RecordStoreFull } from '../state/store.ts';
+import { isTransient, type RecordStore } from '../state/store.ts';
 import { type LeaseRuleLayers, ruleLayersIn } from './layers/layer-store.ts';
 
 const digest = z.string().refine(isDigest, 'expected a digest');
@@ -105,7 +105,7 @@ export function createDerivedDigests({
       knownUntil.set(keyOf(repository, id), record.keptUntil);
     } catch (error) {
       // A full disk or a locked database must not stop pulls.
-      if (!(error instanceof RecordStoreFull || error instanceof RecordStoreBusy)) throw error;
+      if (!isTransient(error)) throw error;
       for (const key of keys) unsaved.set(key, derivation);
     }
   }

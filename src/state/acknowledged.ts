@@ -13,9 +13,16 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import type { RecordStore } from './store.ts';
 
 /** `whole`: nothing is known to be wrong. Otherwise nothing may be deleted because it has no record. */
 export type RecordsCondition = { readonly kind: 'whole' } | RecordsFault;
+
+/** Records of a service, whose content is in a data directory. */
+export interface ServiceStore extends RecordStore {
+  /** As found when the store was opened, and since. Unless it is whole, nothing may be deleted for lack of a record. */
+  readonly condition: RecordsCondition;
+}
 
 export interface RecordsFault {
   readonly kind: 'gone' | 'other' | 'older' | 'damaged';
@@ -44,8 +51,8 @@ const REMEDY =
   'pulls continue with the records as they are, and nothing is garbage-collected. Stop Veneer and put the right records.db back, with its -wal if it has one, or a backup (`veneer restore`); ' +
   'or run `veneer repair` to rebuild what it can from the content, and accept the rest as lost';
 
-export function faultOf(kind: RecordsFault['kind']): RecordsFault {
-  return { kind, reason: REASONS[kind], remedy: REMEDY };
+export function faultOf(kind: RecordsFault['kind'], remedy = REMEDY): RecordsFault {
+  return { kind, reason: REASONS[kind], remedy };
 }
 
 /** Why nothing may be deleted for lack of a record, and what to do; undefined where it may. */

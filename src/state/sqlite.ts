@@ -10,8 +10,8 @@ import {
   faultOf,
   type Generation,
   isFaultKind,
-  type RecordsCondition,
   readAcknowledged,
+  type ServiceStore,
   WHOLE,
 } from './acknowledged.ts';
 import { StateFault } from './data-directory.ts';
@@ -21,9 +21,7 @@ import { compareKeys, endOfPrefix, type ListOptions, type RecordStore, RecordSto
 import type { Job } from './writer.ts';
 import { createWrites } from './writes.ts';
 
-export interface SqliteStore extends RecordStore {
-  /** As found when the store was opened, and since. Unless it is whole, nothing may be deleted for lack of a record. */
-  readonly condition: RecordsCondition;
+export interface SqliteStore extends ServiceStore {
   /** Accepts the records as they are from now on, unless they are damaged. Durable when it resolves. */
   accept(): Promise<void>;
   /** After an unclean shutdown all records are read, and damage shows in the condition. Takes time proportional to the file. */
@@ -223,7 +221,7 @@ function createVersion(database: DatabaseSync) {
 }
 
 /** Records that were found in another condition than whole stay in it, whatever is written to them. */
-function readCondition(database: DatabaseSync, noted: Generation | undefined): RecordsCondition {
+function readCondition(database: DatabaseSync, noted: Generation | undefined): ServiceStore['condition'] {
   try {
     const row = database.prepare('SELECT id, sequence, fault FROM store').get();
     const generation = { id: String(row?.id), sequence: Number(row?.sequence) };

@@ -106,6 +106,12 @@ export class RecordStoreBusy extends Error {
   readonly code = 'EBUSY';
 }
 
+/** The server of the records does not answer, or ended the connection: a change may have been made or not. May be retried. */
+export class RecordStoreAway extends Error {
+  override readonly name = 'RecordStoreAway';
+  readonly code = 'ENOTCONN';
+}
+
 /**
  * The records cannot be read or written until an operator repairs them: nothing was changed. Its code is the file system's for a bad disk.
  */
@@ -123,6 +129,11 @@ export class RecordStoreDamaged extends RecordStoreFailed {
 export class RecordStoreFull extends Error {
   override readonly name = 'RecordStoreFull';
   readonly code = 'ENOSPC';
+}
+
+/** Whether an error of a store passes, and what is not needed at once may be left unwritten. */
+export function isTransient(error: unknown): boolean {
+  return [RecordStoreBusy, RecordStoreAway, RecordStoreFull].some(known => error instanceof known);
 }
 
 /** The order of keys: by their UTF-8 bytes, as SQLite and Redis compare. */

@@ -130,11 +130,15 @@ test('the secret is in no file', async () => {
   expect((await readFile(path)).includes(out.trim().slice(4))).toBe(false);
 });
 
+function findRecords() {
+  return { name: path, hasRecords: () => existsSync(path), open: async () => createSqliteStore({ path, now }) };
+}
+
 async function run(...args: readonly string[]) {
   const out: string[] = [];
   const err: string[] = [];
   const written = () => ({ out: out.join(''), err: err.join('') });
-  const token = createTokenCommand({ findRecords: () => path, now });
+  const token = createTokenCommand({ findRecords, now });
   for (const command of [token, ...token.commands]) {
     command.exitOverride().configureOutput({
       writeOut: text => out.push(text),

@@ -6,7 +6,7 @@ import type { ContentDescriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { MAX_CONFIG_BYTES } from '../../oci/image-config.ts';
-import { RecordStoreBusy, RecordStoreFull } from '../../state/store.ts';
+import { isTransient } from '../../state/store.ts';
 
 /** An available blob. */
 export interface Blob {
@@ -90,11 +90,11 @@ function invalid(reason: string): RegistryError {
   return new RegistryError('MANIFEST_INVALID', `invalid image config: ${reason}`);
 }
 
-/** Best-effort write: a full disk or locked records are ignored; any other error is thrown. */
+/** Best-effort write: a full disk and records that are locked or away are ignored; any other error is thrown. */
 export async function bestEffort(written: Promise<unknown>): Promise<void> {
   try {
     await written;
   } catch (error) {
-    if (![StorageFailure, RecordStoreFull, RecordStoreBusy].some(known => error instanceof known)) throw error;
+    if (!(error instanceof StorageFailure || isTransient(error))) throw error;
   }
 }

@@ -95,6 +95,10 @@ function toRegistryError(error: Error): RegistryError {
     const message = 'records are locked by another program: try again';
     return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: BUSY_SECONDS });
   }
+  if ('code' in error && error.code === 'ENOTCONN') {
+    const message = 'the database of the records does not answer: try again';
+    return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: BUSY_SECONDS });
+  }
   if ('code' in error && error.code === 'EIO') return new RegistryError('UNAVAILABLE', UNUSABLE, { status: 503 });
   if (isDiskFull(error)) return new RegistryError('UNAVAILABLE', DISK_FULL, { status: 507 });
   return new RegistryError('UNKNOWN', 'internal error: the log of Veneer has the cause');

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { createCollection } from '../../state/collection.ts';
-import { type RecordStore, RecordStoreBusy, RecordStoreFull } from '../../state/store.ts';
+import { isTransient, type RecordStore } from '../../state/store.ts';
 import { refuseFullDisk, type TokenLayers } from './layers.ts';
 import { type NewTokenRecord, type TokenRecord, tokenIdSchema, tokenRecordSchema } from './record.ts';
 
@@ -99,7 +99,7 @@ export function createLedger({ records, memory, layers: stored, now, ttlMs, work
       if (revoked.has(record.id)) await tokens.delete(record.id);
       return renewed;
     } catch (error) {
-      if (!(error instanceof RecordStoreFull || error instanceof RecordStoreBusy)) throw error;
+      if (!isTransient(error)) throw error;
       return record;
     } finally {
       renewing.delete(record.id);

@@ -1,6 +1,6 @@
 // Which real clients are on this machine. .ci/install-clients brings them; CI must have all of them.
 import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { delimiter, join, resolve } from 'node:path';
 
 const bin = process.env.VENEER_CLIENTS_BIN ?? '/opt/veneer-clients/bin';
 const busybox = join(bin, '..', 'busybox');
@@ -41,7 +41,7 @@ export function findMissingTools(names: readonly string[]): string | undefined {
 
 function findMissingCommands(names: readonly string[]): readonly string[] {
   const folders = [bin, ...(process.env.PATH ?? '').split(delimiter)];
-  return names.filter(name => !folders.some(folder => isExecutable(join(folder, name))));
+  return names.filter(name => !folders.some(folder => isExecutable(resolve(folder, name))));
 }
 
 function tellMissing(missing: readonly string[]): string | undefined {
