@@ -24,7 +24,7 @@ function oidcSchema() {
   const audience = z.string().min(1).max(1024);
   return z
     .strictObject({
-      /** As its tokens write it. */
+      /** The issuer as named in its tokens. */
       issuer: z
         .string()
         .refine(isIssuer, 'expected an https URL without query and fragment, as the tokens have it in iss'),
@@ -36,7 +36,7 @@ function oidcSchema() {
     .transform(({ clockSkew, ...rest }) => ({ ...rest, clockSkewMs: clockSkew }));
 }
 
-/** Plain http is for an issuer on this machine. */
+/** Plain http is only accepted for an issuer on this machine. */
 function isIssuer(text: string): boolean {
   const url = URL.parse(text);
   if (!url || url.search || url.hash || url.username || url.password) return false;
@@ -71,7 +71,7 @@ interface WrittenGrant {
   readonly allow: readonly string[];
 }
 
-/** Nobody should read a right to administer into a grant for repositories, nor one to repositories into this. */
+/** A grant for repositories must not look like one to administer, nor the other way round. */
 function checkAdmin({ anyone, networks, repositories, allow }: WrittenGrant, context: z.core.$RefinementCtx): void {
   const fault = (key: string, message: string) => context.addIssue({ code: 'custom', path: [key], message });
   if (!allow.includes('admin')) {

@@ -1,4 +1,4 @@
-// The key `builds`: what builds missing images, where they go, and how much of it at a time.
+// The key `builds`: what builds missing images, where results go, and how many builds run at a time.
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { formatPath } from './faults.ts';
@@ -13,7 +13,7 @@ const NETWORKS = ['default', 'none', 'host'] as const;
 export function buildsSchema(env: Environment) {
   return z
     .strictObject({
-      /** In the order in which they are asked. */
+      /** In order of preference. */
       backends: z
         .array(backendSchema())
         .min(1)
@@ -21,9 +21,9 @@ export function buildsSchema(env: Environment) {
         .refine(all => new Set(all.map(nameOf)).size === all.length, 'two backends have the same name'),
       repository: repository().default('local/builds'),
       cacheRepository: repository().optional(),
-      /** Of a build that names none. */
+      /** For requests that name no platform. */
       platforms: z.array(platform()).min(1).prefault(['linux/amd64']),
-      /** How builders reach us; absent: as `publicUrl` or `listen` say. */
+      /** How builders reach Veneer; default: derived from `publicUrl` or `listen`. */
       registryHost: host().optional(),
       timeout: duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault('15m'),
       concurrency: z.int().positive().max(1000).default(4),
@@ -62,7 +62,7 @@ export function buildsSchema(env: Environment) {
     }));
 }
 
-/** What BuildKit takes. */
+/** BuildKit's limit. */
 const MAX_SECRET_BYTES = 500 * 1024;
 
 function buildSecret(env: Environment) {
@@ -75,7 +75,7 @@ type Named = Readonly<Record<'secrets' | 'ssh', Readonly<Record<string, unknown>
 };
 type Users = Readonly<Record<'secrets' | 'ssh', readonly string[]>>;
 
-/** What is named has to be there. */
+/** Everything referred to by name must exist. */
 function checkNames({ requests, recipes, ...there }: Named, context: z.core.$RefinementCtx): void {
   const users = [
     { path: ['requests'], user: requests },
@@ -92,7 +92,7 @@ function checkNames({ requests, recipes, ...there }: Named, context: z.core.$Ref
   }
 }
 
-/** What a request may name of what is configured here; recipes may name all. */
+/** What a request may refer to in this configuration; recipes may refer to everything. */
 function requestsSchema() {
   return z.strictObject({
     secrets: z.array(id()).default([]),
@@ -104,7 +104,7 @@ function requestsSchema() {
 function limitsSchema() {
   return z
     .strictObject({
-      /** In characters of base64, as requests have it. */
+      /** In characters of base64, as sent in requests. */
       containerFile: size().prefault('1MiB'),
       context: size().prefault('1GiB'),
       contextEntries: z.int().positive().default(100_000),
@@ -171,7 +171,7 @@ function backendSchema() {
   return z.preprocess(readType, backend);
 }
 
-/** `kind` is another name of `type`. */
+/** `kind` is an alias of `type`. */
 function readType(value: unknown, context: z.core.$RefinementCtx): unknown {
   if (!isMapping(value)) return value;
   const { kind, ...rest } = value;
@@ -185,7 +185,7 @@ function readType(value: unknown, context: z.core.$RefinementCtx): unknown {
 const EXPECTED_BACKEND =
   'expected auto, buildkit, docker, buildah or embedded, or a mapping with `type` and its own keys, such as that of kubernetes';
 
-/** What is wrong inside of a mapping whose type is known. */
+/** The errors inside a mapping whose type is known. */
 function findInner(errors: readonly (readonly z.core.$ZodIssue[])[]): string | undefined {
   const inner = errors
     .flat()
@@ -197,7 +197,7 @@ function nameOf(backend: { readonly type: string; readonly name?: string | undef
   return backend.name ?? backend.type;
 }
 
-/** The name of a repository, with its registry where it is none of ours. */
+/** The name of a repository, with its registry unless it is hosted here. */
 function repository() {
   return z
     .string()
@@ -205,7 +205,7 @@ function repository() {
     .regex(REPOSITORY, 'expected a repository such as local/builds or registry.example.com/team/builds, without a tag');
 }
 
-/** Absolute, whatever the command that gets it works in. */
+/** Made absolute: the commands that receive it run in other directories. */
 function path() {
   return z
     .string()
@@ -240,7 +240,7 @@ function recipesSchema() {
           network: z.enum(['default', 'none', 'host']).default('default'),
           sbom: z.boolean().default(false),
           provenance: z.enum(['none', 'min', 'max']).default('none'),
-          /** Absent: what was built stays. */
+          /** Absent: built images are not rebuilt. */
           ttl: duration({ minMs: 1000 }).optional(),
           timeout: duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).optional(),
         })

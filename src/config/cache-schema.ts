@@ -10,9 +10,9 @@ export function cacheSchema() {
       freshness: freshnessSchema(),
       stale: staleSchema(),
       negative: negativeSchema(),
-      /** How long what nobody waits for any more is fetched on, where that is worth it. */
+      /** How long a transfer without readers continues where it is worth finishing. */
       abandoned: duration({ maxMs: MAX_TIMER_MS }).prefault('5m'),
-      /** What is worth it: so much is there, or no more than so much is left. */
+      /** Worth finishing: this fraction has arrived, or at most this many bytes are left. */
       finish: z
         .strictObject({ part: z.number().min(0).max(1).default(0.5), rest: size().prefault('16MiB') })
         .transform(({ part, rest }) => ({ part, restBytes: rest }))
@@ -30,16 +30,16 @@ export function cacheSchema() {
 
 function cacheBudgetFields() {
   return {
-    /** Undefined: any amount. */
+    /** Undefined: unlimited. */
     maxSize: z.union([z.literal('none').transform(() => undefined), size()]).prefault('50GiB'),
-    /** Parts of `maxSize`: above `high` content goes until `low` is left. */
+    /** Fractions of `maxSize`: above `high`, content is evicted until `low` is reached. */
     water: z
       .strictObject({ high: part().default(0.95), low: part().default(0.85) })
       .refine(({ high, low }) => low <= high, { path: ['low'], message: 'is more than high' })
       .prefault({}),
-    /** Of content that nobody uses; undefined: for ever. */
+    /** For unused content; undefined: unlimited. */
     maxAge: z.union([z.literal('never').transform(() => undefined), duration({ minMs: 60_000 })]).prefault('never'),
-    /** Globs of full names: what such a repository links stays. */
+    /** Globs of full repository names whose content is never evicted. */
     pin: z.union([z.tuple([]), patternsSchema()]).default([]),
   };
 }
@@ -63,7 +63,7 @@ const STALE_CAUSES = ['unavailable', 'notFound', 'unauthorized'] as const;
 
 const MAX_RULES = 1000;
 
-/** Rules for some tags, in order: the first that matches decides. */
+/** Rules for individual tags, in order: the first match wins. */
 function freshnessSchema() {
   const globs = z.array(glob().min(1)).min(1);
   const rule = z
@@ -76,14 +76,14 @@ function staleSchema() {
   return z
     .strictObject({
       maxAge: duration().prefault('7d'),
-      /** Which failures of an upstream a stored copy is served for. */
+      /** The upstream failures for which a stale copy is served. */
       on: z.array(z.enum(STALE_CAUSES)).default(['unavailable']),
     })
     .transform(({ maxAge, on }) => ({ maxAgeMs: maxAge, on }))
     .prefault({});
 }
 
-/** How long a 404 is remembered. */
+/** How long a 404 is cached. */
 function negativeSchema() {
   return duration({ maxMs: 86_400_000 }).prefault('10s');
 }

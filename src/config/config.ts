@@ -6,7 +6,7 @@ import { dropEmpty, isMapping } from './shape.ts';
 import { type Environment, readText } from './values.ts';
 
 export interface ConfigSources {
-  /** The file to read where neither flag nor environment names one; without it ./veneer.yaml, if there is one. */
+  /** The file to read if neither flag nor environment names one; default: ./veneer.yaml, if it exists. */
   readonly file?: string | undefined;
   readonly env: Environment;
   readonly flags: {
@@ -18,17 +18,19 @@ export interface ConfigSources {
 
 const DEFAULT_FILE = 'veneer.yaml';
 
-/** A value from outside the file, the key that it takes the place of, and how its source is named in a fault. */
+/** A value from outside the file, the key that it overrides, and the name of its source in errors. */
 interface Override {
   readonly path: readonly [string] | readonly [string, string];
   readonly source: string;
   readonly value: string;
 }
 
-/** Reads, checks and deeply freezes the configuration. Throws ConfigError with every fault, in the order of the file. */
+/**
+ * Reads, validates and deeply freezes the configuration. Throws ConfigError with all errors, in the order of the file.
+ */
 export function loadConfig(sources: ConfigSources): Config {
   const { content, schema, sourceOf } = readGiven(sources);
-  // Code generated for a schema pays off where it is used more than once.
+  // Compiling a schema only pays off if it is used more than once.
   const parsed = schema.safeParse(content, { error: describeRawIssue, jitless: true });
   if (parsed.success) return freeze(parsed.data);
   const faults = parsed.error.issues.flatMap(issue => describeIssue(issue, schema));
@@ -37,18 +39,18 @@ export function loadConfig(sources: ConfigSources): Config {
   );
 }
 
-/** What was given, by whatever source, unchecked. */
+/** What was configured, from all sources, unvalidated. */
 interface Given {
   readonly content: unknown;
   readonly schema: ReturnType<typeof configSchema>;
-  /** Of a key, or of the nearest one above it that was given. */
+  /** The source of a key, or of its nearest configured ancestor. */
   readonly sourceOf: (path: readonly PropertyKey[]) => KeySource;
 }
 
-/** A flag, an environment variable or a place in the file; none of them where there is no file. */
+/** A flag, an environment variable or a position in the file; nothing where there is no file. */
 export type KeySource = Pick<ConfigFault, 'source' | 'file' | 'line'>;
 
-/** Throws ConfigError for a file that cannot be read, or is no YAML. */
+/** Throws ConfigError for a file that cannot be read, or is not YAML. */
 export function readGiven(sources: ConfigSources): Given {
   const overrides = findOverrides(sources);
   const file = readFile(findNamedFile(sources));
@@ -65,7 +67,7 @@ export function readGiven(sources: ConfigSources): Given {
   };
 }
 
-/** Making a schema takes much longer than a check by it, and the file is read again when it changes. */
+/** Creating a schema takes much longer than validating with it, and the file is reread when it changes. */
 const schemas = new WeakMap<Environment, ReturnType<typeof configSchema>>();
 
 function schemaFor(env: Environment): ReturnType<typeof configSchema> {
@@ -74,7 +76,7 @@ function schemaFor(env: Environment): ReturnType<typeof configSchema> {
   return schema;
 }
 
-/** Where the file is, whether it is there or not. */
+/** The path of the file, whether or not it exists. */
 export function findConfigFile(sources: ConfigSources): string {
   return findNamedFile(sources) ?? DEFAULT_FILE;
 }
@@ -83,7 +85,7 @@ function findNamedFile({ flags, env, file }: ConfigSources): string | undefined 
   return flags.config ?? (env.VENEER_CONFIG || file);
 }
 
-/** What is in the file, and where. */
+/** The file's content, with positions. */
 interface ReadFile {
   readonly content: unknown;
   /** `veneer.yaml`, and the line of a key in it; undefined where there is no file. */
@@ -114,14 +116,14 @@ function findOverrides({ env, flags }: ConfigSources): readonly Override[] {
   return candidates.flatMap(({ path, source, value }) => (value === undefined ? [] : [{ path, source, value }]));
 }
 
-/** A later override wins. */
+/** Later overrides win. */
 function applyOverrides(content: unknown, overrides: readonly Override[]): unknown {
   let result = content;
   for (const override of overrides) result = applyOverride(result, override);
   return result;
 }
 
-/** What is no mapping stays as it is, so that the schema can say so. */
+/** Anything but a mapping is left alone, so that the schema can report it. */
 function applyOverride(content: unknown, { path: [key, inner], value }: Override): unknown {
   if (!isMapping(content)) return content;
   if (inner === undefined) return { ...content, [key]: value };
@@ -140,21 +142,21 @@ function freeze<T>(value: T): T {
 
 interface YamlFile {
   readonly content: unknown;
-  /** The line of a key, or of the nearest one above it that is there; from 1. */
+  /** The line of a key, or of its nearest ancestor that exists; starting at 1. */
   lineOf(path: readonly PropertyKey[]): number;
 }
 
-/** As much as a ConfigMap holds. While a file is parsed, nobody is served. */
+/** The size limit of a ConfigMap. No requests are served while a file is parsed. */
 const MAX_CHARACTERS = 1024 * 1024;
 
-/** `path` is for messages. Throws ConfigError for what is no YAML, each fault with its line. */
+/** `path` is for messages. Throws ConfigError for invalid YAML, each error with its line. */
 function parseYaml(text: string, path: string): YamlFile {
   if (text.length > MAX_CHARACTERS) {
     throw new ConfigError([{ file: path, message: `more than ${MAX_CHARACTERS} characters` }]);
   }
   const lineCounter = new LineCounter();
   const lineAt = (offset: number) => lineCounter.linePos(offset).line;
-  // Pretty errors quote the line, which may hold a password.
+  // Pretty errors quote the line, which may contain a password.
   const document = parseDocument(text, { lineCounter, prettyErrors: false });
   if (document.errors.length > 0) {
     throw new ConfigError(document.errors.map(({ pos, message }) => ({ file: path, line: lineAt(pos[0]), message })));
@@ -162,7 +164,7 @@ function parseYaml(text: string, path: string): YamlFile {
   try {
     return { content: document.toJS() ?? {}, lineOf: keys => lineAt(offsetOf(document, keys)) };
   } catch (cause) {
-    // An alias without its anchor, or too many of them: the library finds out only here.
+    // The library only detects an alias without its anchor, or too many aliases, here.
     if (cause instanceof ReferenceError) throw new ConfigError([{ file: path, message: cause.message }]);
     throw cause;
   }

@@ -1,4 +1,4 @@
-// The effective configuration: every key with its value, as it would be written, and where that came from. Secrets are not shown.
+// The effective configuration: every key with its value, as it would be written, and its source. Secrets are not shown.
 import { z } from 'zod';
 import { type ConfigSources, type KeySource, readGiven } from './config.ts';
 import { formatPath } from './faults.ts';
@@ -6,7 +6,7 @@ import { alternativesOf, isMapping } from './shape.ts';
 
 export interface EffectiveKey {
   readonly path: readonly PropertyKey[];
-  /** Without mappings and lists that have keys of their own: these come one by one. */
+  /** Without mappings and lists that have keys of their own: these are listed one by one. */
   readonly value: unknown;
   /** `default`, `veneer.yaml:3`, `VENEER_LISTEN` or `--listen`. */
   readonly source: string;
@@ -14,7 +14,7 @@ export interface EffectiveKey {
 
 const HIDDEN = '(hidden)';
 
-/** Keys in the order of the schema; those that are absent and have no default are left out. Throws ConfigError for an unreadable file. */
+/** In the order of the schema; absent keys without a default are omitted. Throws ConfigError for an unreadable file. */
 export function listEffectiveKeys(sources: ConfigSources): readonly EffectiveKey[] {
   const { content, schema, sourceOf } = readGiven(sources);
   return list(schema, content, []);
@@ -54,7 +54,7 @@ function listDefaults(schema: z.core.$ZodType, path: readonly PropertyKey[]): re
   return descend(schema, found.value, path, listInner) ?? [{ path, value: found.value, source: 'default' }];
 }
 
-/** As the author of a file would write it. */
+/** As it would be written in the file. */
 function findDefault(schema: z.core.$ZodType): { readonly value: unknown } | undefined {
   if (schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault) return { value: schema.def.defaultValue };
   if (schema instanceof z.ZodNullable || schema instanceof z.ZodReadonly) return findDefault(schema.unwrap());
@@ -62,7 +62,7 @@ function findDefault(schema: z.core.$ZodType): { readonly value: unknown } | und
   return undefined;
 }
 
-/** The keys of the schema, or those that the author chose, each with what it may have. */
+/** The keys of the schema, or the author's own, each with its schema. */
 function findKeys(schema: z.core.$ZodType, value: Record<string, unknown>): readonly [string, z.core.$ZodType][] {
   const alternatives = alternativesOf(schema);
   const objects = alternatives.filter(each => each instanceof z.ZodObject);
@@ -73,7 +73,7 @@ function findKeys(schema: z.core.$ZodType, value: Record<string, unknown>): read
   return record ? given.map(key => [key, record.valueType]) : [];
 }
 
-/** Tells variants apart that one of their keys names. */
+/** Distinguishes variants by a key that names them. */
 function isPossible(schema: z.core.$ZodType, value: unknown): boolean {
   return !(schema instanceof z.ZodLiteral) || schema.safeParse(value).success;
 }
@@ -82,18 +82,18 @@ function findElement(schema: z.core.$ZodType): z.core.$ZodType | undefined {
   return alternativesOf(schema).find(each => each instanceof z.ZodArray)?.element;
 }
 
-/** As `secret` of values.ts has it: text, or where it is kept. */
+/** As defined by `secret` in values.ts: text, or a reference to its location. */
 export function isSecret(schema: z.core.$ZodType): boolean {
   const places = alternativesOf(schema).flatMap(each => (each instanceof z.ZodObject ? Object.keys(each.shape) : []));
   return places.length === 2 && places.includes('env') && places.includes('file');
 }
 
-/** Where a secret is kept is none. */
+/** The location of a secret is not itself a secret. */
 function hide(value: unknown): unknown {
   return isMapping(value) ? value : HIDDEN;
 }
 
-/** An address may have a password or a signature in it, wherever it is. */
+/** A URL anywhere may contain a password or a signature. */
 function withoutSecrets(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutSecrets);
   if (typeof value !== 'string') return value;
@@ -107,7 +107,7 @@ function formatSource({ source, file, line }: KeySource): string {
   return file === undefined ? 'default' : `${file}:${line}`;
 }
 
-/** Of a key, for scripts. */
+/** One key, for scripts. */
 export function describeKey({ path, value, source }: EffectiveKey) {
   return { key: formatPath(path), value, source };
 }

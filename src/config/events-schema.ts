@@ -1,4 +1,4 @@
-// The key `events`: who is told what happens.
+// The key `events`: which webhooks receive events.
 import { z } from 'zod';
 import { duration, type Environment, glob, MAX_TIMER_MS, secret, secretUrl } from './values.ts';
 

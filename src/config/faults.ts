@@ -1,13 +1,14 @@
-// Faults of the configuration as an operator reads them: where, what, and what would be right. None quotes a value: it may be a secret.
+// Configuration errors as an operator reads them: the location, the problem, and what is expected. None quotes a value, which may be a
+// secret.
 import type { z } from 'zod';
 import { findSimilar } from '../oci/wording.ts';
 import { keysAt } from './shape.ts';
 
-/** What is wrong, where, and what would be right; it quotes no secret. */
+/** The problem, its location, and what is expected; quotes no secret. */
 export interface ConfigFault {
   /** The flag or environment variable that it comes from. */
   readonly source?: string | undefined;
-  /** The file, and the line in it, from 1. */
+  /** The file, and the line in it, starting at 1. */
   readonly file?: string | undefined;
   readonly line?: number | undefined;
   /** Such as `upstreams.lab.url`. */
@@ -15,7 +16,7 @@ export interface ConfigFault {
   readonly message: string;
 }
 
-/** Something is wrong with the configuration; every fault is named with its place. */
+/** The configuration is invalid; every error names its location. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   /** One line each. */
@@ -30,7 +31,7 @@ export class ConfigError extends Error {
   }
 }
 
-/** `veneer.yaml:3: cache.maxSize: expected …`. A flag or variable has one key, and needs no second name. */
+/** `veneer.yaml:3: cache.maxSize: expected …`. A flag or variable has a single key, which need not be named twice. */
 function formatFault({ source, file, line, key, message }: ConfigFault): string {
   if (source !== undefined) return `${source}: ${message}`;
   const place = file === undefined ? undefined : line === undefined ? file : `${file}:${line}`;
@@ -42,14 +43,14 @@ interface Fault {
   readonly message: string;
 }
 
-/** What is wrong, key by key. `schema` is the one that found the issue. */
+/** One message per key. `schema` is the one that found the issue. */
 export function describeIssue(issue: z.core.$ZodIssue, schema: z.core.$ZodType): readonly Fault[] {
   if (issue.code !== 'unrecognized_keys') return [{ path: issue.path, message: issue.message }];
   const known = keysAt(schema, issue.path);
   return issue.keys.map(key => ({ path: [...issue.path, key], message: describeUnknown(key, known) }));
 }
 
-/** zod's words for what has no message of its own, in those of YAML. */
+/** Replaces zod's default messages by ones in terms of YAML. */
 export function describeRawIssue(issue: z.core.$ZodRawIssue): string | undefined {
   if (issue.input === undefined) return 'must be given';
   if (issue.code === 'invalid_type') {
@@ -62,7 +63,7 @@ export function describeRawIssue(issue: z.core.$ZodRawIssue): string | undefined
   return `${EXPECTED}${listOptions(options)}${suggest(similar)}`;
 }
 
-/** `upstreams.lab.url`, and `upstreams["docker.io"].url` where a key has other characters than a word's. */
+/** `upstreams.lab.url`, and `upstreams["docker.io"].url` where a key has characters other than those of a word. */
 export function formatPath(path: readonly PropertyKey[]): string {
   return path.reduce<string>((place, key) => {
     const word = String(key);
@@ -71,7 +72,7 @@ export function formatPath(path: readonly PropertyKey[]): string {
   }, '');
 }
 
-/** What each alternative expected; where one of them knows better what is wrong, what that says. */
+/** What each alternative expected; where one of them has a more specific message, that one. */
 function describeAlternatives(errors: readonly (readonly z.core.$ZodIssue[])[]): string | undefined {
   const messages = errors.flatMap(([issue]) => (issue?.path.length === 0 ? [issue.message] : []));
   const precise = messages.find(message => !message.startsWith(EXPECTED));
@@ -92,7 +93,7 @@ const TYPE_NAMES: Readonly<Record<string, string>> = {
   int: 'a whole number',
 };
 
-/** YAML's own name of a value's type. */
+/** YAML's name for the type of a value. */
 function nameType(value: unknown): string {
   if (value === null) return 'empty';
   if (Array.isArray(value)) return 'a list';
@@ -101,7 +102,7 @@ function nameType(value: unknown): string {
   return typeof value === 'boolean' ? 'true or false' : 'a number';
 }
 
-/** How many keys a fault lists before they are too many to read. */
+/** More keys than this are not listed. */
 const MAX_LISTED = 8;
 
 function describeUnknown(key: string, known: readonly string[]): string {

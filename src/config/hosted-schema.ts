@@ -1,15 +1,15 @@
-// The key `hosted`: the repositories of our own.
+// The key `hosted`: repositories hosted by Veneer itself.
 import { z } from 'zod';
 import { duration, glob, size } from './values.ts';
 
 const PREFIX = /^(?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*\/)+$/;
-/** What `/v2/<name>/…` has for tokens. */
+/** The prefix of tokens in `/v2/<name>/…`. */
 const RESERVED = 'wt/';
 
 export function hostedSchema() {
   return z
     .strictObject({
-      /** An empty list hosts nothing. */
+      /** Empty: nothing is hosted. */
       prefixes: z.array(prefixSchema()).default(['local/']),
       sparse: z.enum(['refuse', 'indexes', 'allow']).default('indexes'),
       deletes: z
@@ -24,7 +24,7 @@ export function hostedSchema() {
       retention: z.array(retentionSchema()).default([]),
       quotas: z.array(quotaSchema()).default([]),
       uploadTimeout: duration({ minMs: 60_000 }).prefault('24h'),
-      /** In one repository. */
+      /** Per repository. */
       maxUploads: z.int().positive().default(1_000),
     })
     .transform(({ uploadTimeout, ...rest }) => ({ ...rest, uploadTimeoutMs: uploadTimeout }));
@@ -49,12 +49,12 @@ const TEN_MINUTES_MS = 600_000;
 function collectSchema() {
   return z
     .strictObject({
-      /** From the end of one collection to the next; absent: none comes by itself. */
+      /** From the end of one collection to the start of the next; absent: never automatically. */
       every: z
         .union([z.literal('off').transform(() => undefined), duration({ minMs: TEN_MINUTES_MS })])
         .prefault('24h'),
       grace: duration().prefault('24h'),
-      /** Absent: manifests without a tag stay. */
+      /** Absent: untagged manifests are kept. */
       untagged: z.union([z.literal('never').transform(() => undefined), duration()]).prefault('never'),
     })
     .transform(({ every, grace, untagged }) => ({ everyMs: every, graceMs: grace, untaggedMs: untagged }));

@@ -1,10 +1,11 @@
-// The configuration as a JSON schema (draft 2020-12), made of the schema that checks it: for editors, which complete keys and underline faults.
+// The configuration as a JSON schema (draft 2020-12), derived from the schema that validates it: editors complete keys and underline errors
+// with it.
 import { z } from 'zod';
 import { isSecret } from './effective.ts';
 import { configSchema } from './schema.ts';
 import { isMapping } from './shape.ts';
 
-/** What only Veneer itself can check is not in it: files, names of others, globs that are too slow. */
+/** Checks that only Veneer can do are not included: files, references between keys, globs that are too slow. */
 export function createJsonSchema(): object {
   const schema = z.toJSONSchema(configSchema({}), {
     io: 'input',
@@ -13,12 +14,12 @@ export function createJsonSchema(): object {
     override({ zodSchema, jsonSchema }) {
       if (isSecret(zodSchema)) jsonSchema.writeOnly = true;
       if (takesOneOrMore(zodSchema)) takeOne(jsonSchema);
-      // The draft has no empty list of items.
+      // The draft forbids an empty list of items.
       if (jsonSchema.prefixItems?.length === 0) {
         delete jsonSchema.prefixItems;
         jsonSchema.maxItems = 0;
       }
-      // The library leaves them out where a value is turned into another.
+      // The library omits them where a value is transformed.
       const examples = z.globalRegistry.get(zodSchema)?.examples;
       if (Array.isArray(examples)) jsonSchema.examples = examples;
     },
@@ -38,7 +39,7 @@ function takeOne(schema: z.core.JSONSchema.BaseSchema): void {
   schema.anyOf = [items, { ...list, items }];
 }
 
-/** A key with nothing behind it counts as absent, and an entry that its author named has its defaults. */
+/** A key without a value counts as absent, and an entry named by the author gets its defaults. */
 function allowEmpty(node: object): object {
   const entries = Object.entries(node).map(([key, value]: [string, unknown]) => {
     const inner = allowEmptyWithin(value);

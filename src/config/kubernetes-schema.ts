@@ -1,4 +1,4 @@
-// A backend of type `kubernetes`, and the map of node selectors, which Wave's configuration has, too.
+// A backend of type `kubernetes`, and the map of node selectors, which Wave's configuration has too.
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { InvalidPlatform, parsePlatform } from '../oci/platform.ts';
@@ -8,24 +8,24 @@ const NAME = /^[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?$/;
 const MAX_NAME = 63;
 const PREFIX = /^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/;
 const MAX_PREFIX = 253;
-/** Of Jobs and their labels this much is ours. */
+/** Labels and annotations of Jobs that Veneer sets itself. */
 const OWN = /^(?:veneer\/|app\.kubernetes\.io\/(?:managed-by|component)$)/;
 
-/** The keys of the backend beside `type`, `name` and `platforms`. */
+/** The keys of the backend other than `type`, `name` and `platforms`. */
 export function kubernetesFields() {
   return {
     /** Absent: the service account of the pod that Veneer runs in. */
     kubeconfig: path().optional(),
     context: z.string().min(1).optional(),
     namespace: objectName().optional(),
-    /** How pods reach Veneer; absent: `publicUrl`. */
+    /** How pods reach Veneer; default: `publicUrl`. */
     callbackUrl: httpUrl()
       .refine(({ pathname }) => pathname === '/', 'must have no path: the names of images cannot have it')
       .optional(),
     nodeSelector: nodeSelectors().optional(),
     /** Wave's spelling of it. */
     'node-selector': nodeSelectors().optional(),
-    /** `each`: one Job for each platform. `one`: one for all of them, whose node emulates. */
+    /** `each`: one Job for each platform. `one`: one for all of them, on a node with emulation. */
     jobs: z.enum(['each', 'one']).default('each'),
     image: z.string().min(1).max(512).optional(),
     security: z.enum(['auto', 'rootless', 'userns', 'privileged']).default('auto'),
@@ -46,7 +46,7 @@ export function kubernetesFields() {
       )
       .max(50)
       .default([]),
-    /** As the API of Kubernetes has it, which checks it. */
+    /** In the format of the Kubernetes API, which validates it. */
     affinity: z.record(z.string(), z.unknown()).optional(),
     resources: z
       .strictObject({
@@ -58,19 +58,19 @@ export function kubernetesFields() {
   };
 }
 
-/** As the builder takes them, all spellings read. */
+/** As the builder expects it, with all spellings resolved. */
 export function clusterOf<T extends Fields>({ scheduleTimeout, nodeSelector, 'node-selector': alias, ...rest }: T) {
   return { ...rest, nodeSelector: nodeSelector ?? alias, scheduleTimeoutMs: scheduleTimeout };
 }
 
 type Fields = z.output<z.ZodObject<ReturnType<typeof kubernetesFields>>>;
 
-/** Of a backend that nobody has configured. */
+/** For a backend that was detected, not configured. */
 export function defaultCluster() {
   return clusterOf(z.strictObject(kubernetesFields()).parse({}));
 }
 
-/** Labels by platform, `noarch` or `default`; written as `name=value`, several with commas between. */
+/** Labels by platform, `noarch` or `default`; written as `name=value`, separated by commas. */
 export function nodeSelectors() {
   return z
     .record(z.string(), selectorLabels())
@@ -138,7 +138,7 @@ function quantities() {
   return z.record(labelName(), quantity);
 }
 
-/** Where pods work. */
+/** The storage in which pods work. */
 function storage() {
   const subPath = z
     .string()
@@ -161,7 +161,7 @@ function storage() {
     .prefault({ emptyDir: {} });
 }
 
-/** Absolute, whatever the place where it is read. */
+/** Made absolute. */
 function path() {
   return z
     .string()

@@ -1,15 +1,15 @@
-// Where a service of this configuration can be reached, on its own machine and by the runtimes that it mirrors for.
+// The addresses of a service with this configuration, for its own machine and for the container runtimes that it mirrors for.
 import type { Config } from './schema.ts';
 import type { Listen } from './values.ts';
 
-/** Undefined where the system chooses the port and no `publicUrl` is there. */
+/** Undefined where the system chooses the port and `publicUrl` is not set. */
 export function findOwnUrl({ listen, publicUrl }: Pick<Config, 'listen' | 'publicUrl'>): URL | undefined {
   return listen.port === 0 ? publicUrl : listenUrl(listen);
 }
 
-/** By what name this machine reaches its own socket. */
+/** The address by which this machine reaches its own socket. */
 export function listenUrl({ host, port }: Listen): URL {
-  // An address for all is no address to ask.
+  // The wildcard address cannot be connected to.
   const name = ['0.0.0.0', '::'].includes(host) ? 'localhost' : host;
   return new URL(`http://${name.includes(':') ? `[${name}]` : name}:${port}`);
 }
@@ -27,7 +27,9 @@ export function describeMirror({ defaultUpstream, upstreams, ...keys }: MirrorKe
   };
 }
 
-/** What a client on this machine, or of the public address, pulls to see that it works; undefined where no public image is sure to be there. */
+/**
+ * An image to pull as a test, from this machine or the public address; undefined where no public image is certain to exist.
+ */
 export function suggestPull(config: MirrorKeys & Pick<Config, 'openUpstreams' | 'offline'>): string | undefined {
   const { listen, publicUrl, defaultUpstream, upstreams, openUpstreams, offline } = config;
   const hub = Object.keys(upstreams).find(name => name.toLowerCase() === HUB);
@@ -39,7 +41,7 @@ export function suggestPull(config: MirrorKeys & Pick<Config, 'openUpstreams' | 
 const HUB = 'docker.io';
 const IMAGE = 'library/alpine:3';
 
-/** What does not work for want of a `publicUrl`; undefined where nothing does. */
+/** What does not work without `publicUrl`; undefined: nothing. */
 export function findPublicUrlWarning({ listen, publicUrl }: Pick<Config, 'listen' | 'publicUrl'>): string | undefined {
   const isLocal = listen.host === 'localhost' || listen.host === '::1' || listen.host.startsWith('127.');
   if (publicUrl || isLocal) return undefined;
@@ -52,7 +54,7 @@ type StartKeys = Pick<
   'upstreams' | 'openUpstreams' | 'offline' | 'defaultUpstream' | 'rules' | 'builds' | 'hosted'
 >;
 
-/** In a few lines: which program, which configuration, and what it has. No value of it that may be a secret. */
+/** A few lines: version, configuration file, and what is configured. No value that may be a secret. */
 export function describeStart(
   config: StartKeys,
   { version, commit = 'unknown', file }: { version: string; commit?: string | undefined; file: string | undefined },

@@ -1,4 +1,4 @@
-// The keys `rules` and `ruleDigests`: what images get that clients pull.
+// The keys `rules` and `ruleDigests`: how pulled images are changed.
 import { z } from 'zod';
 import { atMost } from '../oci/bounded.ts';
 import {
@@ -24,7 +24,7 @@ const MAX_GLOBS = 1000;
 const NAME = /^[A-Za-z0-9][\w.-]{0,63}$/;
 const GLOB = /[*?[\]{}()!]/;
 const PLATFORM_GLOB = /^[a-z0-9._*?[\]{}()!,|+@-]+(?:\/[a-z0-9._*?[\]{}()!,|+@-]+){0,2}$/;
-/** A digest is renewed by the day: what is forgotten sooner would be forgotten while it is used. */
+/** A digest is renewed at most once a day: with a shorter retention it would expire while in use. */
 const MIN_KEEP_MS = 2 * 86_400_000;
 
 export function rulesSchema() {
@@ -73,7 +73,7 @@ function ruleSchema() {
 function changesSomething({ layers, changes }: { layers: readonly unknown[]; changes: object }): boolean {
   const { entrypoint, cmd, ...rest }: Readonly<Record<string, unknown>> = { ...changes };
   if (layers.length > 0 || entrypoint !== undefined || cmd !== undefined) return true;
-  // An empty list of arguments says something; an empty mapping does not.
+  // An empty list of arguments is a change; an empty mapping is not.
   return Object.values(rest).some(change => change !== undefined && !isEmpty(change));
 }
 
@@ -86,7 +86,7 @@ const envMapSchema = textMapSchema.refine(
   'expected keys that are not empty and have no "="',
 );
 
-/** A later entry of equal key wins, in the place of the first. */
+/** Of entries with equal keys the last wins, in the position of the first. */
 const envListSchema = z.array(envEntrySchema).transform(entries => Object.fromEntries(entries.map(splitEntry)));
 
 function splitEntry(entry: string): readonly [key: string, value: string] {
@@ -103,7 +103,7 @@ function matchSchema() {
   });
 }
 
-/** One alone, or a list. */
+/** A single one, or a list. */
 function oneOrMore<S extends z.ZodType>(item: S) {
   const list = z.array(item).min(1).max(MAX_GLOBS);
   return z.preprocess(given => (typeof given === 'string' ? [given] : given), list);
@@ -120,7 +120,7 @@ function imagePattern() {
   });
 }
 
-/** A platform is normalised, but `arm` without a variant stays all of its variants. */
+/** A platform is normalised, except that `arm` without a variant continues to match all its variants. */
 function platformGlob() {
   return z.string().transform((text, context): string => {
     const lower = text.trim().toLowerCase();
@@ -142,7 +142,7 @@ function withoutVariant(text: string): string {
   return formatPlatform({ os, architecture });
 }
 
-// A layer of a rule: where it is, in one of five ways.
+// A layer of a rule, located in one of five ways.
 
 const FORMS = ['directory', 'file', 'url', 'location', 'image'] as const;
 const MAX_PATH = 4096;
@@ -150,7 +150,7 @@ const MAX_URL = 8192;
 
 type Form = (typeof FORMS)[number];
 
-/** As the rules take it. */
+/** As the rules expect it. */
 function layerSchema() {
   return z
     .strictObject({
@@ -198,7 +198,9 @@ function path() {
     .refine(text => !text.includes('\0'), 'must not contain a NUL character');
 }
 
-/** What an address leads to is read by the room that rewrites images; here it is what can be told early. No fault quotes it. */
+/**
+ * The room that rewrites images validates the target of an address; this only finds errors early. No message quotes it.
+ */
 function httpAddress() {
   return z
     .string()

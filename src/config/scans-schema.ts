@@ -1,10 +1,10 @@
-// The key `scans`: what looks for vulnerabilities in images, and how much of it at a time.
+// The key `scans`: the vulnerability scanner, and how much it does at a time.
 import { z } from 'zod';
 import { duration, MAX_TIMER_MS, size } from './values.ts';
 
 const MAX_WORDS = 100;
 
-/** What each known scanner is called with. */
+/** The arguments of each known scanner. */
 const SCANNERS = {
   trivy: {
     command: ['trivy', 'image', '--input', '{layout}', '--format', 'json', '--scanners', 'vuln', '--quiet'],
@@ -16,7 +16,7 @@ const SCANNERS = {
   },
 } as const;
 
-/** Without `scanner` and `command` nothing is scanned. */
+/** Without `scanner` and `command`, scanning is disabled. */
 export function scansSchema() {
   return z
     .strictObject({
@@ -27,7 +27,7 @@ export function scansSchema() {
       sbom: commandLine().optional(),
       timeout: duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault('10m'),
       maxOutput: size({ max: 256 * 1024 ** 2 }).prefault('16MiB'),
-      /** Of all layers of an image of one platform, as packed. */
+      /** The compressed size of all layers of an image for one platform. */
       maxImage: size().prefault('10GiB'),
       concurrency: z.int().positive().max(100).default(1),
       queue: z.int().positive().max(10_000).default(100),
@@ -53,7 +53,7 @@ export function scansSchema() {
     });
 }
 
-/** The words of a command, the first of which is the program: no shell sees them. */
+/** The words of a command, starting with the program: no shell is involved. */
 function commandLine() {
   return z
     .array(z.string())

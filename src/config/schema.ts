@@ -23,7 +23,7 @@ import {
 } from './values.ts';
 
 const MAX_HOSTS = 100;
-/** Less makes every pull read the disk and parse anew; more than V8's heap has would end the process. */
+/** With less, every pull reads the disk and parses again; more than V8's heap would crash the process. */
 const MIN_MEMORY_BYTES = 8 * 1024 ** 2;
 const MAX_MEMORY_BYTES = 2 * 1024 ** 3;
 
@@ -36,26 +36,26 @@ export function configSchema(env: Environment) {
       publicUrl: httpUrl()
         .refine(({ pathname }) => pathname === '/', 'must have no path: the names of images cannot have it')
         .optional(),
-      /** Further names that clients reach us by. */
+      /** Additional host names of this service. */
       hosts: z.array(hostName()).max(MAX_HOSTS).default([]),
       trustedProxies: trustedProxiesSchema().prefault({}),
-      /** Relative to the working directory at the start; absolute from then on, since children work elsewhere. */
+      /** Relative to the working directory at the start; absolute from then on, since child processes run elsewhere. */
       dataDir: z
         .string()
         .min(1)
         .default('.veneer')
         .transform(path => resolve(path)),
       state: stateSchema(env).prefault({}),
-      /** What all caches in memory share. */
+      /** Shared by all in-memory caches. */
       memory: size({ min: MIN_MEMORY_BYTES, max: MAX_MEMORY_BYTES }).prefault('64MiB'),
       log: logSchema().prefault({}),
       metrics: metricsSchema().prefault({}),
-      /** Whether people find pages under /console. */
+      /** Whether the web console is served under /console. */
       console: z.boolean().default(true),
-      /** The registry of names whose first component is none; `none` refuses them. */
+      /** The registry for names without one; `none` rejects them. */
       defaultUpstream: z.string().min(1).default('docker.io'),
       openUpstreams: z.boolean().default(true),
-      /** Whether no upstream is ever asked. */
+      /** Whether upstreams are never contacted. */
       offline: z.boolean().default(false),
       upstreams: upstreamsSchema(env).prefault({}),
       hosted: hostedSchema().prefault({}),
@@ -80,7 +80,7 @@ export function configSchema(env: Environment) {
       limits: limitsSchema().prefault({}),
       layers: z.strictObject({ allowPrivateAddresses: z.boolean().default(false) }).prefault({}),
       shutdownGrace: duration({ maxMs: MAX_TIMER_MS }).prefault('30s'),
-      /** What a configuration of Wave has for the same, in its place. */
+      /** For configurations of Wave, which have these keys here. */
       wave: waveSchema().optional(),
     })
     .superRefine(checkPrefixes, { when: ({ value }) => prefixesSchema.safeParse(value).success })
@@ -98,7 +98,7 @@ export function configSchema(env: Environment) {
 function metricsSchema() {
   return z.strictObject({
     enabled: z.boolean().default(true),
-    /** From where they are read without the right to administer. */
+    /** Networks that may read the metrics without admin rights. */
     networks: z.array(network()).max(MAX_HOSTS).default([]),
   });
 }
@@ -110,11 +110,11 @@ function network() {
   );
 }
 
-/** Reverse proxies that say which client a request is from. */
+/** Reverse proxies that report the client of a request. */
 function trustedProxiesSchema() {
   return z.strictObject({
     addresses: z.array(network()).max(MAX_HOSTS).default([]),
-    /** What they set. Another one is what a client claims. */
+    /** The header that they set. Any other is only a claim of the client. */
     header: z.enum(['X-Forwarded-For', 'Forwarded']).default('X-Forwarded-For'),
   });
 }
@@ -127,7 +127,7 @@ function waveSchema() {
 type Builds = z.output<ReturnType<typeof buildsSchema>>;
 type Selectors = z.output<ReturnType<typeof nodeSelectors>>;
 
-/** A backend with a map of its own keeps that. */
+/** A backend with its own map keeps that. */
 function withNodeSelector(builds: Builds, nodeSelector: Selectors | undefined): Builds {
   const backends = builds.backends.map(one =>
     one.type === 'kubernetes' && nodeSelector ? { ...one, nodeSelector: one.nodeSelector ?? nodeSelector } : one,
@@ -161,7 +161,7 @@ const prefixesSchema = z.object({
   upstreams: z.record(z.string(), z.unknown()),
 });
 
-/** A name must not mean two repositories. */
+/** A name must be unambiguous. */
 function checkPrefixes(names: z.infer<typeof prefixesSchema>, context: z.core.$RefinementCtx): void {
   const aliases = Object.keys(names.upstreams).map(alias => alias.toLowerCase());
   for (const [at, prefix] of names.hosted.prefixes.entries()) {
@@ -179,7 +179,7 @@ const passThroughSchema = z.object({
   upstreams: z.record(z.string(), z.looseObject({ passCredentials: z.boolean().optional() })),
 });
 
-/** One header cannot say two things, and no client of a registry can send another. */
+/** One header cannot carry two logins, and registry clients cannot send another. */
 function checkPassThrough(
   { access, upstreams }: z.infer<typeof passThroughSchema>,
   context: z.core.$RefinementCtx,
@@ -233,7 +233,7 @@ function isPostgresUrl(text: string): boolean {
 function logSchema() {
   return z.strictObject({
     level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
-    /** Absent: pretty on a terminal, else json. */
+    /** Default: pretty on a terminal, else json. */
     format: z.enum(['json', 'pretty']).optional(),
   });
 }
@@ -242,7 +242,7 @@ function tokensSchema() {
   return z
     .strictObject({
       ttl: duration({ minMs: 1000 }).prefault('36h'),
-      /** Of tokens whose request names a workflow. */
+      /** For tokens whose request names a workflow. */
       workflow: z
         .strictObject({
           idle: duration({ minMs: 1000 }).prefault('20m'),
@@ -251,7 +251,7 @@ function tokensSchema() {
         .transform(({ idle, max }) => ({ idleMs: idle, maxMs: max }))
         .prefault({}),
       rate: z.strictObject({ anonymous: rate().prefault('250/10m'), known: rate().prefault('2500/10m') }).prefault({}),
-      /** Of layers that come with requests. */
+      /** For layers that are sent with requests. */
       layers: z
         .strictObject({ maxSize: size().prefault('10GiB'), maxSizePerCaller: size().prefault('1GiB') })
         .transform(({ maxSize, maxSizePerCaller }) => ({ maxBytes: maxSize, maxBytesPerAccount: maxSizePerCaller }))
@@ -260,13 +260,13 @@ function tokensSchema() {
     .transform(({ ttl, ...rest }) => ({ ...rest, ttlMs: ttl }));
 }
 
-/** How all that is kept is read for damage. */
+/** How stored content is read in the background to find damage. */
 function scrubSchema() {
   return z
     .strictObject({
-      /** Undefined: it is not. */
+      /** Undefined: never. */
       every: z.union([z.literal('never').transform(() => undefined), duration({ minMs: 60_000 })]).prefault('7d'),
-      /** A second. */
+      /** Per second. */
       rate: size().prefault('32MiB'),
     })
     .transform(({ every, rate }) => ({ everyMs: every, bytesPerSecond: rate }));
@@ -277,21 +277,23 @@ function limitsSchema() {
     .strictObject({
       ...connectionFields(),
       requestBody: size().prefault('20MiB'),
-      /** A second, of a blob. */
+      /** Per second, for a blob. */
       upstreamRate: size().prefault('1KiB'),
-      /** In characters: a layer may be in a data: URL. */
+      /** In characters: a layer may be a data: URL. */
       layerLocation: z.int().positive().default(14_000_000),
       containerIncludes: z.int().nonnegative().default(10),
       unpackedLayer: size().prefault('4GiB'),
       unpackedRequest: size().prefault('8GiB'),
       requestTime: duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault('10m'),
-      /** How many times larger than its packed bytes a layer may unpack. */
+      /** How many times larger than its compressed bytes a layer may unpack to. */
       unpackRatio: z.number().positive().default(200),
-      /** What a layer of an image that gets layers may unpack to, and how many entries it may have. */
+      /** How large a layer of an augmented image may unpack, and how many entries it may have. */
       indexedLayer: size().prefault('32GiB'),
       indexedEntries: z.int().positive().default(1_000_000),
       linkWait: duration({ maxMs: MAX_TIMER_MS }).prefault('45s'),
-      /** How long a status request waits for an end, and how many may wait. Clients give up after 20 s and more. */
+      /**
+       * How long a status request waits for the end of a build, and how many may wait. Clients time out after 20 s or later.
+       */
       statusWait: duration({ maxMs: 15_000 }).prefault('5s'),
       statusWaits: z.int().nonnegative().default(1000),
     })
@@ -327,16 +329,16 @@ function limitsSchema() {
     });
 }
 
-/** What a client may take of us by being there. */
+/** Limits on what a connected client may consume. */
 function connectionFields() {
   const wait = (text: string) => duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault(text);
   return {
     connections: z.int().positive().default(4096),
-    /** Of this machine's own addresses there may be as many as in all. */
+    /** Connections from this machine are not limited per address. */
     connectionsPerAddress: z.int().positive().default(512),
     requestHead: wait('30s'),
     keepAlive: wait('65s'),
-    /** A second. */
+    /** Per second. */
     requestBodyRate: size().prefault('1KiB'),
     requestBodyGrace: wait('20s'),
     unreadResponse: wait('2m'),

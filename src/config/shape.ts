@@ -1,9 +1,9 @@
-// The configuration's schema as a tree of keys: which keys a mapping knows, and which of them were left empty.
+// The configuration schema as a tree of keys: which keys a mapping has, and which of them were left empty.
 import { z } from 'zod';
 
 /**
- * The value without the keys that have nothing behind them: `upstreams:` alone is as good as absent. What an author named himself, such as
- * an upstream, stays with its defaults where it can have them; an empty text or entry of a list is for the schema to refuse.
+ * The value without keys that have no value: `upstreams:` alone counts as absent. Entries named by the author, such as an upstream, stay
+ * and get their defaults if possible; the schema rejects an empty text or list entry.
  */
 export function dropEmpty(schema: z.core.$ZodType, value: unknown): unknown {
   if (Array.isArray(value)) {
@@ -56,7 +56,7 @@ function innerOf(schema: z.core.$ZodType, key: PropertyKey): readonly z.core.$Zo
   });
 }
 
-/** What the schema takes, without defaults and transformations around it. */
+/** The schema's alternatives, without the defaults and transformations around them. */
 export function alternativesOf(schema: z.core.$ZodType): readonly z.core.$ZodType[] {
   if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodReadonly)
     return alternativesOf(schema.unwrap());

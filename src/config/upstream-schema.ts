@@ -1,15 +1,15 @@
-// The entries of `upstreams`: registries by their host, or by an alias that says where they are.
+// The entries of `upstreams`: registries by host, or by an alias with a URL.
 import { z } from 'zod';
 import { duration, type Environment, glob, host, httpUrl, MAX_TIMER_MS, parseHost, rate, secret } from './values.ts';
 
 const ALIAS = /^[a-z0-9]+(?:(?:_{1,2}|-+)[a-z0-9]+)*$/i;
-/** What `/v2/<name>/…` has for tokens: an entry of this name would never be reached. */
+/** The name is used for tokens in `/v2/<name>/…`: an entry with it could never be reached. */
 const RESERVED: readonly string[] = ['wt'];
 const MAX_HOSTS = 64;
 const MAX_MIRRORS = 16;
 const MAX_PATTERNS = 1000;
 
-/** Every entry that could not be pulled from is a fault. */
+/** Every entry that cannot be pulled from is an error. */
 export function upstreamsSchema(env: Environment) {
   return z.record(z.string().min(1), entrySchema(env)).superRefine(
     (entries, context) => {
@@ -19,12 +19,12 @@ export function upstreamsSchema(env: Environment) {
         for (const issue of findPassThroughFaults(name, entry)) context.addIssue({ code: 'custom', ...issue });
       }
     },
-    // Also beside other faults, so that all are listed at once.
+    // Also if there are other errors, so that all are listed at once.
     { when: ({ value }) => z.record(z.string(), z.looseObject({})).safeParse(value).success },
   );
 }
 
-/** Whether the name is a registry's host rather than an alias: it has a dot or a port, or is localhost. */
+/** Whether the name is a registry's host rather than an alias: it contains a dot or a port, or is localhost. */
 export function isRegistryHost(name: string): boolean {
   return /[.:]|^localhost$/i.test(name) && parseHost(name) !== undefined;
 }
@@ -37,12 +37,12 @@ function entrySchema(env: Environment) {
       .array(z.strictObject({ url: httpUrl(), ...locationShape(env) }))
       .max(MAX_MIRRORS)
       .default([]),
-    /** Whether its pulls show it the credentials of their clients, and none of ours. */
+    /** Whether pulls present the credentials of their clients to it, and none of ours. */
     passCredentials: z.boolean().default(false),
     allow: patterns().default(['**']),
     deny: patterns().default([]),
     offline: z.boolean().default(false),
-    /** Whether the engines that mirror it must not fall back to the registry itself. */
+    /** Whether engines that use Veneer as its mirror must not fall back to the registry itself. */
     strict: z.boolean().default(false),
     concurrency: z.int().positive().max(10_000).optional(),
     queue: z.int().nonnegative().max(100_000).default(1000),
@@ -51,7 +51,7 @@ function entrySchema(env: Environment) {
   });
 }
 
-/** Where a registry is beside its url, and who we are there. */
+/** Credentials and TLS of a registry at a URL. */
 function locationShape(env: Environment) {
   return {
     credentials: z.strictObject({ username: secret(env), password: secret(env) }).optional(),
@@ -76,7 +76,7 @@ function patterns() {
   return z.array(glob().min(1)).max(MAX_PATTERNS);
 }
 
-/** When calls that fail in a row stop further ones, and for how long. */
+/** After how many consecutive failures calls are paused, and for how long. */
 export function breakerSchema() {
   return z
     .strictObject({
@@ -93,7 +93,7 @@ const passThroughSchema = z.object({
   mirrors: z.array(z.unknown()).optional(),
 });
 
-/** What Veneer itself may read, it would hand out to clients that may not. */
+/** What Veneer may read with its own credentials would be served to clients that may not. */
 function findPassThroughFaults(
   name: string,
   entry: unknown,

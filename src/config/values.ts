@@ -1,11 +1,11 @@
-// Values of the configuration file that are more than YAML knows: durations, sizes, addresses and secrets kept elsewhere.
+// Value types of the configuration file beyond those of YAML: durations, sizes, addresses and references to secrets.
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { platformSchema } from '../oci/config-fields.ts';
 import { EXPECTED_GLOB, isQuickGlob } from '../oci/name-pattern.ts';
 import { formatPlatform } from '../oci/platform.ts';
 
-/** What `{ env: NAME }` is looked up in. */
+/** Where `{ env: NAME }` is looked up. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 const MS_PER_UNIT: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
@@ -17,16 +17,18 @@ const BYTES_PER_UNIT: Readonly<Record<string, number>> = {
   TiB: 1024 ** 4,
 };
 
-/** Timers of Node overflow past this, and fire at once. */
+/** Node's timers overflow beyond this, and fire at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** `36h`, `5m`, `1.5s` as milliseconds, from `minMs` to `maxMs`: by default up to ten years, so that it can be added to any date. */
+/**
+ * `36h`, `5m`, `1.5s` in milliseconds, from `minMs` to `maxMs`; default: up to ten years, so that it can be added to any date.
+ */
 export function duration({ minMs = 0, maxMs = 3650 * 86_400_000 } = {}) {
   const schema = quantity(MS_PER_UNIT, 'a duration such as 30s, 5m, 36h or 7d', { min: minMs, max: maxMs });
   return schema.meta({ pattern: '^\\d+(\\.\\d+)? ?(ms|s|m|h|d)$', examples: ['30s', '5m', '36h', '7d'] });
 }
 
-/** `20MiB`, `4GiB` as bytes, by default at least one. */
+/** `20MiB`, `4GiB` in bytes; default: at least one. */
 export function size({ min = 1, max = Number.MAX_SAFE_INTEGER } = {}) {
   const schema = quantity(BYTES_PER_UNIT, 'a size such as 512KiB, 20MiB or 50GiB', { min, max });
   return schema.meta({ pattern: '^\\d+(\\.\\d+)? ?(B|KiB|MiB|GiB|TiB)$', examples: ['512KiB', '20MiB', '50GiB'] });
@@ -45,13 +47,13 @@ function quantity(units: Readonly<Record<string, number>>, what: string, { min, 
   });
 }
 
-/** In the largest unit that is not below one, rounded down. */
+/** In the largest unit in which it is at least one, rounded down. */
 function format(value: number, units: Readonly<Record<string, number>>): string {
   const [unit = '', factor = 1] = Object.entries(units).findLast(([, each]) => each <= value) ?? [];
   return `${Math.floor(value / factor)}${unit}`;
 }
 
-/** `25/24h`: so many in any such time; `none` does not limit. */
+/** `25/24h`: a number of requests per period; `none`: unlimited. */
 export function rate() {
   return z.string('expected a rate such as 25/24h').transform((text, context) => {
     if (text === 'none') return undefined;
@@ -63,7 +65,7 @@ export function rate() {
   });
 }
 
-/** Where to listen. Port 0 lets the system choose. */
+/** The address to listen on. Port 0 lets the system choose. */
 export interface Listen {
   readonly host: string;
   readonly port: number;
@@ -80,7 +82,7 @@ export function listenAddress() {
   });
 }
 
-/** An http(s) URL with no credentials, query or fragment. */
+/** An http(s) URL without credentials, query or fragment. */
 export function httpUrl() {
   return z.string('expected an http or https URL').transform((text, context): URL => {
     const url = URL.parse(text);
@@ -92,7 +94,9 @@ export function httpUrl() {
   });
 }
 
-/** An http(s) URL that may be a secret as a whole: text, `{ env: NAME }` or `{ file: PATH }`. User info and query are allowed. */
+/**
+ * An http(s) URL that may be a secret as a whole: text, `{ env: NAME }` or `{ file: PATH }`. User info and query are allowed.
+ */
 export function secretUrl(env: Environment) {
   return secret(env).transform((text, context): URL => {
     const url = URL.parse(text);
@@ -102,7 +106,7 @@ export function secretUrl(env: Environment) {
   });
 }
 
-/** `host` or `host:port`, as `parseHost` has it. */
+/** `host` or `host:port`, as in `parseHost`. */
 export function host() {
   return z.string('expected a host').transform((text, context): string => {
     const parsed = parseHost(text);
@@ -113,7 +117,7 @@ export function host() {
   });
 }
 
-/** The name or address of a host, without a port, as URLs have it: in lower case, IPv6 in brackets. */
+/** A host name or address without a port, in the form of URLs: in lower case, IPv6 in brackets. */
 export function hostName() {
   return z.string('expected a name').transform((text, context): string => {
     const lower = text.toLowerCase();
@@ -124,13 +128,13 @@ export function hostName() {
   });
 }
 
-/** A host, and its port where that is not 443, in lower case; undefined for what is none. */
+/** A host, and its port unless that is 443, in lower case; undefined for anything else. */
 export function parseHost(text: string): string | undefined {
   const lower = text.toLowerCase().replace(/:443$/, '');
   return URL.parse(`https://${lower}`)?.host === lower ? lower : undefined;
 }
 
-/** Of names that clients choose: one that takes long for some name would stop everybody. */
+/** Matched against names that clients choose: a slow match would block everyone. */
 export function glob() {
   return z.string().refine(isQuickGlob, EXPECTED_GLOB);
 }
@@ -140,7 +144,9 @@ export function platform() {
   return platformSchema.transform(formatPlatform);
 }
 
-/** Text itself, or `{ env: NAME }` or `{ file: PATH }` to read it from; a file loses the line break at its end. */
+/**
+ * The text itself, or `{ env: NAME }` or `{ file: PATH }` to read it from; the line break at the end of a file is removed.
+ */
 export function secret(env: Environment) {
   const what = 'expected text, { env: NAME } or { file: PATH }';
   const forms = [z.string().min(1), z.strictObject({ env: z.string() }), z.strictObject({ file: z.string() })] as const;
@@ -160,12 +166,12 @@ function readSecret(given: string | { env: string } | { file: string }, env: Env
   return text.replace(/\r?\n$/, '') || { fault: `${given.file} is empty` };
 }
 
-/** The text of a file, or why it cannot be read. */
+/** The text of a file, or the reason why it cannot be read. */
 export function readText(path: string): string | { readonly fault: string; readonly isMissing: boolean } {
   try {
     return readFileSync(path, 'utf8');
   } catch (cause) {
-    // The only errors that readFileSync throws are the system's, with a code, and Node's own for a bad path.
+    // readFileSync only throws system errors, with a code, and Node's own for an invalid path.
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
     return { fault: `cannot read ${path} (${code})`, isMissing: code === 'ENOENT' };
   }
