@@ -27,7 +27,7 @@ function oidcSchema() {
       /** The issuer as named in its tokens. */
       issuer: z
         .string()
-        .refine(isIssuer, 'expected an https URL without query and fragment, as the tokens have it in iss'),
+        .refine(isIssuer, 'expected an https URL without query and fragment, equal to iss in the tokens'),
       audience: z.union([audience.transform(one => [one]), z.array(audience).min(1).max(100)]),
       usernameClaim: claim('sub'),
       groupsClaim: claim('groups'),
@@ -75,15 +75,12 @@ interface WrittenGrant {
 function checkAdmin({ anyone, networks, repositories, allow }: WrittenGrant, context: z.core.$RefinementCtx): void {
   const fault = (key: string, message: string) => context.addIssue({ code: 'custom', path: [key], message });
   if (!allow.includes('admin')) {
-    if (repositories === undefined) fault('repositories', 'is needed: patterns of names, such as [local/**]');
+    if (repositories === undefined) fault('repositories', 'is required: patterns of names, such as [local/**]');
     return;
   }
-  const own = 'write a grant of its own for it: { users: [<name>], allow: [admin] }';
+  const own = 'use a separate grant: { users: [<name>], allow: [admin] }';
   if (repositories !== undefined || allow.some(each => each !== 'admin'))
-    fault(
-      'allow',
-      `admin is a right to all of Veneer, not to repositories as pull, push, delete and build are: ${own}`,
-    );
-  if (anyone) fault('anyone', `admin is not for everybody: ${own}`);
-  if (networks) fault('networks', `admin is for callers who show who they are: ${own}`);
+    fault('allow', `admin applies to all of Veneer, not to repositories like pull, push, delete and build: ${own}`);
+  if (anyone) fault('anyone', `admin cannot be granted to anyone: ${own}`);
+  if (networks) fault('networks', `admin requires callers to authenticate: ${own}`);
 }

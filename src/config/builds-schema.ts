@@ -66,7 +66,7 @@ export function buildsSchema(env: Environment) {
 const MAX_SECRET_BYTES = 500 * 1024;
 
 function buildSecret(env: Environment) {
-  return secret(env).refine(value => Buffer.byteLength(value) <= MAX_SECRET_BYTES, 'a secret has at most 500 KiB');
+  return secret(env).refine(value => Buffer.byteLength(value) <= MAX_SECRET_BYTES, 'a secret may have at most 500 KiB');
 }
 
 type Named = Readonly<Record<'secrets' | 'ssh', Readonly<Record<string, unknown>>>> & {
@@ -85,7 +85,7 @@ function checkNames({ requests, recipes, ...there }: Named, context: z.core.$Ref
     for (const kind of ['secrets', 'ssh'] as const) {
       for (const [at, id] of user[kind].entries()) {
         if (Object.hasOwn(there[kind], id)) continue;
-        const message = `"${id}" is no key of builds.${kind}`;
+        const message = `"${id}" is not a key of builds.${kind}`;
         context.addIssue({ code: 'custom', path: [...path, kind, at], message });
       }
     }
@@ -125,7 +125,7 @@ function backendSchema() {
       key: z.string().optional(),
       serverName: z.string().optional(),
     })
-    .refine(({ cert, key }) => (cert === undefined) === (key === undefined), 'cert and key need each other');
+    .refine(({ cert, key }) => (cert === undefined) === (key === undefined), 'cert and key must be set together');
   const address = z
     .string()
     .regex(
@@ -176,9 +176,9 @@ function readType(value: unknown, context: z.core.$RefinementCtx): unknown {
   if (!isMapping(value)) return value;
   const { kind, ...rest } = value;
   const addIssue = (key: string, message: string) => context.addIssue({ code: 'custom', path: [key], message });
-  if (rest.cache !== undefined) addIssue('cache', 'the cache of all backends is in builds.cacheRepository');
+  if (rest.cache !== undefined) addIssue('cache', 'all backends share the cache in builds.cacheRepository');
   if (kind === undefined) return value;
-  if (rest.type !== undefined && rest.type !== kind) addIssue('kind', 'is another name of type, and says another one');
+  if (rest.type !== undefined && rest.type !== kind) addIssue('kind', 'is an alias of type, and contradicts it');
   return { type: kind, ...rest };
 }
 

@@ -17,8 +17,8 @@ export function eventsSchema(env: Environment) {
 function endpointSchema(env: Environment) {
   const headerName = z
     .string()
-    .regex(/^[\w!#$%&'*+.^`|~-]+$/, 'expected the name of a header')
-    .refine(name => !OWN_HEADERS.test(name), 'expected a header that is not of the connection');
+    .regex(/^[\w!#$%&'*+.^`|~-]+$/, 'expected a header name')
+    .refine(name => !OWN_HEADERS.test(name), 'expected a header other than those that HTTP sets itself');
   const headerValue = secret(env).refine(value => /^[\t\x20-\x7e]*$/.test(value), 'expected one line of ASCII');
   return z
     .strictObject({

@@ -54,7 +54,7 @@ export function describeIssue(issue: z.core.$ZodIssue, schema: z.core.$ZodType):
 export function describeRawIssue(issue: z.core.$ZodRawIssue): string | undefined {
   if (issue.input === undefined) return 'must be given';
   if (issue.code === 'invalid_type') {
-    return `${EXPECTED}${TYPE_NAMES[issue.expected] ?? issue.expected}, but this is ${nameType(issue.input)}`;
+    return `${EXPECTED}${TYPE_NAMES[issue.expected] ?? issue.expected}, got ${nameType(issue.input)}`;
   }
   if (issue.code === 'invalid_union') return describeAlternatives(issue.errors);
   if (issue.code !== 'invalid_value') return undefined;

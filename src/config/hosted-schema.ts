@@ -39,8 +39,8 @@ function prefixSchema() {
   return z
     .string()
     .max(128)
-    .regex(PREFIX, 'expected the beginning of a repository name with a slash at its end, such as local/')
-    .refine(prefix => !prefix.startsWith(RESERVED), 'names under wt/ are kept for tokens')
+    .regex(PREFIX, 'expected the beginning of a repository name, ending in a slash, such as local/')
+    .refine(prefix => !prefix.startsWith(RESERVED), 'names under wt/ are reserved for tokens')
     .refine(prefix => !/^(?:localhost|[^/.]*\.[^/]*)\//.test(prefix), 'begins with the host of a registry');
 }
 

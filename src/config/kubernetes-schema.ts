@@ -20,7 +20,7 @@ export function kubernetesFields() {
     namespace: objectName().optional(),
     /** How pods reach Veneer; default: `publicUrl`. */
     callbackUrl: httpUrl()
-      .refine(({ pathname }) => pathname === '/', 'must have no path: the names of images cannot have it')
+      .refine(({ pathname }) => pathname === '/', 'must have no path: image names cannot include one')
       .optional(),
     nodeSelector: nodeSelectors().optional(),
     /** Wave's spelling of it. */
@@ -102,19 +102,19 @@ function selectorLabels() {
         isLabelName(name) && value !== undefined && isLabelValue(value) && rest.length === 0,
     );
     if (isGood) return Object.fromEntries(pairs.map(([name = '', value = '']) => [name, value]));
-    const message = `"${text.slice(0, 100)}" is no list of labels; expected name=value, such as service=wave-build, several with commas between`;
+    const message = `"${text.slice(0, 100)}" is not a list of labels; expected name=value, such as service=wave-build, separated by commas`;
     context.addIssue({ code: 'custom', message });
     return z.NEVER;
   });
 }
 
 function ownLabels() {
-  const name = labelName().refine(text => !OWN.test(text), 'is one of those by which Veneer finds its Jobs');
+  const name = labelName().refine(text => !OWN.test(text), 'is reserved: Veneer finds its Jobs by it');
   return z.record(name, z.string().refine(isLabelValue, 'is no value of a label')).default({});
 }
 
 function labelName() {
-  return z.string().refine(isLabelName, 'is no name of a label; expected one such as team or example.com/team');
+  return z.string().refine(isLabelName, 'is not the name of a label; expected one such as team or example.com/team');
 }
 
 function isLabelName(text: string): boolean {
@@ -130,7 +130,7 @@ function isLabelValue(text: string): boolean {
 
 function objectName() {
   const isName = (text: string) => text.length <= MAX_PREFIX && PREFIX.test(text);
-  return z.string().refine(isName, 'is no name of an object of Kubernetes');
+  return z.string().refine(isName, 'is not a valid name of a Kubernetes object');
 }
 
 function quantities() {
@@ -142,7 +142,7 @@ function quantities() {
 function storage() {
   const subPath = z
     .string()
-    .refine(text => !text.startsWith('/') && !text.split('/').includes('..'), 'is no path inside the volume')
+    .refine(text => !text.startsWith('/') && !text.split('/').includes('..'), 'is not a path inside the volume')
     .default('');
   return z
     .union(

@@ -34,7 +34,7 @@ export function rulesSchema() {
     .superRefine((rules, context) => {
       for (const [at, { name }] of rules.entries()) {
         if (rules.findIndex(other => other.name === name) === at) continue;
-        context.addIssue({ code: 'custom', path: [at, 'name'], message: `another rule has the name "${name}"` });
+        context.addIssue({ code: 'custom', path: [at, 'name'], message: `another rule is named "${name}"` });
       }
     })
     .default([]);
@@ -67,7 +67,7 @@ function ruleSchema() {
     })
     .check(checkChangesLength)
     .transform(({ name, match, layers, pinned, ...changes }) => ({ name, match, layers, changes, pinned }))
-    .refine(changesSomething, 'changes nothing: it needs layers, or one of env, entrypoint, cmd and the like');
+    .refine(changesSomething, 'changes nothing: add layers, or env, entrypoint, cmd or another field');
 }
 
 function changesSomething({ layers, changes }: { layers: readonly unknown[]; changes: object }): boolean {
@@ -83,7 +83,7 @@ function isEmpty(change: unknown): boolean {
 
 const envMapSchema = textMapSchema.refine(
   env => Object.keys(env).every(key => key !== '' && !key.includes('=')),
-  'expected keys that are not empty and have no "="',
+  'expected non-empty keys without "="',
 );
 
 /** Of entries with equal keys the last wins, in the position of the first. */
@@ -128,7 +128,7 @@ function platformGlob() {
       if (!GLOB.test(lower))
         return lower.endsWith('arm') ? withoutVariant(lower) : formatPlatform(parsePlatform(lower));
       if (PLATFORM_GLOB.test(lower) && isQuickGlob(lower)) return lower;
-      context.addIssue({ code: 'custom', message: 'expected a platform or a glob of some, such as linux/*' });
+      context.addIssue({ code: 'custom', message: 'expected a platform or a glob such as linux/*' });
     } catch (error) {
       if (!(error instanceof InvalidPlatform)) throw error;
       context.addIssue({ code: 'custom', message: error.message });
@@ -166,7 +166,7 @@ function layerSchema() {
     .transform(({ platforms, digest, ...forms }, context) => {
       const given = FORMS.filter(form => forms[form] !== undefined);
       if (given.length !== 1) return refuse(context, `expected one of ${FORMS.join(', ')}; it has ${listForms(given)}`);
-      if (digest !== undefined && forms.url === undefined) return refuse(context, 'digest is for a url alone');
+      if (digest !== undefined && forms.url === undefined) return refuse(context, 'digest may only be used with url');
       return { ...(platforms && { platforms }), ...originOf(forms, digest) };
     });
 }

@@ -36,7 +36,7 @@ export function scansSchema() {
     })
     .refine(({ scanner, command }) => scanner === undefined || command === undefined, {
       path: ['command'],
-      message: 'scanner says which command it is: remove either',
+      message: 'scanner already determines the command: remove either',
     })
     .transform(({ scanner, command, sbom, timeout, maxImage, queue, fresh, keep, ...rest }) => {
       const known = scanner && SCANNERS[scanner];
@@ -59,9 +59,6 @@ function commandLine() {
     .array(z.string())
     .min(1)
     .max(MAX_WORDS)
-    .refine(([program = '']) => program !== '' && !program.includes('{'), 'its first word must be a program')
-    .refine(
-      words => words.some(word => word.includes('{layout}')),
-      'no word of it has {layout}, the folder of the image',
-    );
+    .refine(([program = '']) => program !== '' && !program.includes('{'), 'the first word must be a program')
+    .refine(words => words.some(word => word.includes('{layout}')), 'must contain {layout}, the folder of the image');
 }

@@ -34,7 +34,7 @@ export function configSchema(env: Environment) {
     .strictObject({
       listen: listenAddress().prefault('127.0.0.1:8080'),
       publicUrl: httpUrl()
-        .refine(({ pathname }) => pathname === '/', 'must have no path: the names of images cannot have it')
+        .refine(({ pathname }) => pathname === '/', 'must have no path: image names cannot include one')
         .optional(),
       /** Additional host names of this service. */
       hosts: z.array(hostName()).max(MAX_HOSTS).default([]),
@@ -146,12 +146,13 @@ function checkClusters(
   context: z.core.$RefinementCtx,
 ): void {
   if (wave !== undefined && !backends.some(({ type }) => type === 'kubernetes')) {
-    const message = 'its node selectors are of no use: no entry of builds.backends has `type: kubernetes`';
+    const message = 'its node selectors have no effect: no entry of builds.backends has `type: kubernetes`';
     context.addIssue({ code: 'custom', path: ['wave'], message });
   }
   for (const [at, { type, callbackUrl }] of backends.entries()) {
     if (type !== 'kubernetes' || callbackUrl !== undefined || publicUrl !== undefined) continue;
-    const message = 'how pods reach Veneer is needed, such as http://veneer.default.svc:8080, as there is no publicUrl';
+    const message =
+      'required without publicUrl: the address at which pods reach Veneer, such as http://veneer.default.svc:8080';
     context.addIssue({ code: 'custom', path: ['builds', 'backends', at, 'callbackUrl'], message });
   }
 }
@@ -169,7 +170,7 @@ function checkPrefixes(names: z.infer<typeof prefixesSchema>, context: z.core.$R
     context.addIssue({
       code: 'custom',
       path: ['hosted', 'prefixes', at],
-      message: `"${prefix}" begins with an entry of upstreams: rename it, or set other prefixes; [] hosts nothing`,
+      message: `"${prefix}" begins with an entry of upstreams: rename it, or use other prefixes; [] hosts nothing`,
     });
   }
 }
@@ -186,7 +187,8 @@ function checkPassThrough(
 ): void {
   for (const [name, { passCredentials }] of Object.entries(upstreams)) {
     if (!passCredentials || access === undefined) continue;
-    const message = 'with "access", what clients send is who they are here, and no upstream sees it: remove either';
+    const message =
+      'with "access", clients log in to Veneer itself, and their credentials are not passed on: remove either';
     context.addIssue({ code: 'custom', path: ['upstreams', name, 'passCredentials'], message });
   }
 }
@@ -197,7 +199,7 @@ function checkDefaultUpstream(names: z.infer<typeof namesSchema>, context: z.cor
   const { defaultUpstream: name, upstreams } = names;
   const aliases = Object.keys(upstreams).map(alias => alias.toLowerCase());
   if (name === 'none' || isRegistryHost(name) || aliases.includes(name.toLowerCase())) return;
-  const message = `"${name}" is no host and no entry of upstreams; \`none\` refuses names without a registry`;
+  const message = `"${name}" is neither a host nor an entry of upstreams; \`none\` rejects names without a registry`;
   context.addIssue({ code: 'custom', path: ['defaultUpstream'], message });
 }
 

@@ -64,7 +64,7 @@ function locationShape(env: Environment) {
         /** Whether any certificate of the upstream is accepted. */
         insecure: z.boolean().default(false),
       })
-      .refine(({ cert, key }) => (cert === undefined) === (key === undefined), 'cert and key need each other')
+      .refine(({ cert, key }) => (cert === undefined) === (key === undefined), 'cert and key must be set together')
       .optional(),
     tokenRealms: z.array(host()).max(MAX_HOSTS).default([]),
     redirectHosts: z.array(host()).max(MAX_HOSTS).default([]),
@@ -107,18 +107,20 @@ function findPassThroughFaults(
 }
 
 const PASS_THROUGH_FAULTS = {
-  credentials: 'pulls show the credentials of their clients, and never those of the entry: remove either',
-  mirrors: 'credentials of clients go to the registry alone, and what its mirrors open is for everyone: remove either',
+  credentials: 'pulls use the credentials of their clients, never those of the entry: remove either',
+  mirrors:
+    'credentials of clients are only sent to the registry, while content of its mirrors is open to everyone: remove either',
 } as const;
 
 function findFault(name: string, hasUrl: boolean): { readonly path: string[]; readonly message: string } | undefined {
-  if (RESERVED.includes(name.toLowerCase())) return { path: [name], message: 'is kept for tokens; take another alias' };
+  if (RESERVED.includes(name.toLowerCase()))
+    return { path: [name], message: 'is reserved for tokens; use another alias' };
   if (isRegistryHost(name)) return undefined;
   if (!ALIAS.test(name)) {
-    const message = 'is no host, and no alias: an alias has letters and digits, with - or _ between them';
+    const message = 'is neither a host nor an alias: an alias has letters and digits, with - or _ between them';
     return { path: [name], message };
   }
   if (hasUrl) return undefined;
-  const message = `"${name}" is no host, so it needs the url of its registry, such as https://registry.example`;
+  const message = `"${name}" is not a host, so it needs the url of its registry, such as https://registry.example`;
   return { path: [name, 'url'], message };
 }

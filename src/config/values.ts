@@ -122,7 +122,7 @@ export function hostName() {
   return z.string('expected a name').transform((text, context): string => {
     const lower = text.toLowerCase();
     if (URL.parse(`http://${lower}`)?.hostname === lower) return lower;
-    const message = 'expected a name or an address without port, such as veneer, veneer.example or [fd00::1]';
+    const message = 'expected a host name or address without a port, such as veneer, veneer.example or [fd00::1]';
     context.addIssue({ code: 'custom', message });
     return z.NEVER;
   });

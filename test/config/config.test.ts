@@ -100,6 +100,7 @@ test('an empty file gives every default', () => {
     ruleDigests: { keepMs: 90 * 86_400_000 },
     events: { endpoints: [] },
     memoryBytes: 67_108_864,
+    metrics: { enabled: true, networks: [] },
     tokens: {
       ttlMs: 129_600_000,
       workflow: { idleMs: 1_200_000, maxMs: 172_800_000 },
@@ -268,11 +269,11 @@ defaultUpstream: labb
       expect.stringMatching(/^upstreams\.lab\.url: expected an http/),
       'upstreams.lab.nope: unknown key',
       'upstreams.bare.nope: unknown key',
-      expect.stringMatching(/^upstreams\.bare\.url: "bare" is no host/),
+      expect.stringMatching(/^upstreams\.bare\.url: "bare" is not a host/),
       'upstreams["docker.io"].credentials.password: the environment variable NOT_SET is not set',
       'upstreams["docker.io"].tls.ca: cannot read /does/not/exist (ENOENT)',
       'attestations: expected drop or keep',
-      expect.stringMatching(/^defaultUpstream: "labb" is no host/),
+      expect.stringMatching(/^defaultUpstream: "labb" is neither a host/),
     ]);
   });
 
@@ -322,10 +323,10 @@ tokens: { ttl: 5 }
   });
 
   test.each([
-    ['a list for text', 'dataDir: [a]', 'dataDir: expected text, but this is a list'],
-    ['text for a list', 'hosted: { prefixes: local/ }', 'hosted.prefixes: expected a list, but this is text'],
-    ['a list for a mapping', 'upstreams: [quay.io]', 'upstreams: expected a mapping of keys, but this is a list'],
-    ['text for a switch', 'offline: "yes"', 'offline: expected true or false, but this is text'],
+    ['a list for text', 'dataDir: [a]', 'dataDir: expected text, got a list'],
+    ['text for a list', 'hosted: { prefixes: local/ }', 'hosted.prefixes: expected a list, got text'],
+    ['a list for a mapping', 'upstreams: [quay.io]', 'upstreams: expected a mapping of keys, got a list'],
+    ['text for a switch', 'offline: "yes"', 'offline: expected true or false, got text'],
     [
       'a number for a size',
       'cache: { maxSize: 50 }',
@@ -334,14 +335,14 @@ tokens: { ttl: 5 }
     [
       'nothing for an entry of a list',
       'rules: [ ]\nhosted: { prefixes: [local/, ] }\nevents: { endpoints: [~] }',
-      'events.endpoints.0: expected a mapping of keys, but this is empty',
+      'events.endpoints.0: expected a mapping of keys, got empty',
     ],
   ])('%s is told in the words of YAML', (_, yaml, expected) => {
     expect(faults(yaml)).toEqual([expected]);
   });
 
   test.each([
-    ['a list for the file', '[1]', /^expected a mapping of keys, but this is a list$/],
+    ['a list for the file', '[1]', /^expected a mapping of keys, got a list$/],
     ['a size without its unit', 'limits: { requestBody: "20" }', /^limits\.requestBody: expected a size/],
     ['a size of nothing', 'limits: { requestBody: 0MiB }', /too small/],
     ['a duration without its unit', 'shutdownGrace: 30', /^shutdownGrace: expected a duration/],
@@ -360,14 +361,18 @@ tokens: { ttl: 5 }
       /^upstreams\["a\.b"\]\.tls\.ca: /,
     ],
     ['an alias that does not say where it is', 'upstreams: { lab: {} }', /^upstreams\.lab\.url: .*needs the url/],
-    ['a name that no image can start with', 'upstreams: { "my lab": { url: "http://lab" } }', /no host, and no alias/],
-    ['a path for a name', 'upstreams: { "quay.io/org": {} }', /^upstreams\["quay\.io\/org"\]: is no host/],
+    [
+      'a name that no image can start with',
+      'upstreams: { "my lab": { url: "http://lab" } }',
+      /neither a host nor an alias/,
+    ],
+    ['a path for a name', 'upstreams: { "quay.io/org": {} }', /^upstreams\["quay\.io\/org"\]: is neither a host/],
     [
       'the name of tokens for an alias',
       'upstreams: { wt: { url: "http://lab" } }',
-      /^upstreams\.wt: is kept for tokens/,
+      /^upstreams\.wt: is reserved for tokens/,
     ],
-    ['a default upstream that is nowhere', 'defaultUpstream: lab', /^defaultUpstream: "lab" is no host/],
+    ['a default upstream that is nowhere', 'defaultUpstream: lab', /^defaultUpstream: "lab" is neither a host/],
     [
       'a URL for a host',
       'upstreams: { a.b: { redirectHosts: ["https://c.d"] } }',
@@ -375,7 +380,7 @@ tokens: { ttl: 5 }
     ],
     ['a path behind a host', 'upstreams: { a.b: { tokenRealms: ["c.d/token"] } }', /tokenRealms.*expected a host/],
     ['a host with a name', 'upstreams: { a.b: { tokenRealms: ["me@c.d"] } }', /tokenRealms.*expected a host/],
-    ['a prefix of a token', 'hosted: { prefixes: [wt/] }', /^hosted\.prefixes\[?\.?0.*kept for tokens/],
+    ['a prefix of a token', 'hosted: { prefixes: [wt/] }', /^hosted\.prefixes\[?\.?0.*reserved for tokens/],
     [
       'an alias that is a prefix',
       'upstreams: { local: { url: "http://lab" } }',

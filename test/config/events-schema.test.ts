@@ -33,8 +33,8 @@ test('two endpoints have two names', () => {
 test.each([
   ['a name with a slash', { name: 'a/b' }, /expected letters/],
   ['an address of another kind', { url: 'ftp://hook.example' }, /url/],
-  ['a header that is of the connection', { headers: { 'Content-Length': '1' } }, /not of the connection/],
-  ['a header that is none', { headers: { 'a b': '1' } }, /name of a header/],
+  ['a header that is of the connection', { headers: { 'Content-Length': '1' } }, /other than those that HTTP sets/],
+  ['a header that is none', { headers: { 'a b': '1' } }, /header name/],
   ['a header of two lines', { headers: { A: 'a\r\nB: b' } }, /one line/],
   ['an action that is none', { on: ['purge'] }, /push/],
   ['no action at all', { on: [] }, /on/],

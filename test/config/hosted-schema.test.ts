@@ -33,13 +33,13 @@ test('nothing is hosted where no prefix is named', () => {
 });
 
 test.each([
-  ['a prefix without its slash', { prefixes: ['local'] }, /with a slash at its end/],
-  ['a prefix of nothing', { prefixes: [''] }, /with a slash at its end/],
-  ['a prefix that begins with a slash', { prefixes: ['/local/'] }, /with a slash at its end/],
-  ['a prefix in upper case', { prefixes: ['Local/'] }, /with a slash at its end/],
-  ['a prefix that climbs', { prefixes: ['local/../'] }, /with a slash at its end/],
-  ['the names of tokens', { prefixes: ['wt/'] }, /kept for tokens/],
-  ['names below those of tokens', { prefixes: ['wt/own/'] }, /kept for tokens/],
+  ['a prefix without its slash', { prefixes: ['local'] }, /ending in a slash/],
+  ['a prefix of nothing', { prefixes: [''] }, /ending in a slash/],
+  ['a prefix that begins with a slash', { prefixes: ['/local/'] }, /ending in a slash/],
+  ['a prefix in upper case', { prefixes: ['Local/'] }, /ending in a slash/],
+  ['a prefix that climbs', { prefixes: ['local/../'] }, /ending in a slash/],
+  ['the names of tokens', { prefixes: ['wt/'] }, /reserved for tokens/],
+  ['names below those of tokens', { prefixes: ['wt/own/'] }, /reserved for tokens/],
   ['the host of a registry', { prefixes: ['quay.io/'] }, /host of a registry/],
   ['a prefix that is too long', { prefixes: [`${'a'.repeat(128)}/`] }, /128/],
   ['a word that means nothing', { sparse: 'maybe' }, /refuse/],

@@ -67,28 +67,28 @@ test.each([
   [
     'a label without a value',
     backend({ nodeSelector: { arm64: 'service' } }),
-    /"service" is no list of labels; expected name=value/,
+    /"service" is not a list of labels; expected name=value/,
   ],
-  ['a label with two values', backend({ nodeSelector: { arm64: 'a=b=c' } }), /"a=b=c" is no list of labels/],
-  ['a label that cannot be', backend({ nodeSelector: { arm64: 'a b=c' } }), /"a b=c" is no list of labels/],
-  ['a label that is too long', backend({ nodeSelector: { arm64: `a=${'b'.repeat(64)}` } }), /is no list of labels/],
+  ['a label with two values', backend({ nodeSelector: { arm64: 'a=b=c' } }), /"a=b=c" is not a list of labels/],
+  ['a label that cannot be', backend({ nodeSelector: { arm64: 'a b=c' } }), /"a b=c" is not a list of labels/],
+  ['a label that is too long', backend({ nodeSelector: { arm64: `a=${'b'.repeat(64)}` } }), /is not a list of labels/],
   ['a label that is ours', backend({ labels: { 'veneer/build': 'x' } }), /labels/],
   ['a path in the way of names', backend({ callbackUrl: 'http://veneer:8080/x' }), /callbackUrl: must have no path/],
   [
     'a kind that is another one than the type',
     backend({ kind: 'docker' }),
-    /^builds\.backends\.0\.kind: is another name of type, and says another one$/,
+    /^builds\.backends\.0\.kind: is an alias of type, and contradicts it$/,
   ],
   ['a type that is none', { builds: { backends: [{ type: 'kaniko' }] } }, /mapping with `type` and its own keys/],
   [
     'a cache of a backend of its own',
     backend({ cache: 'registry.example/cache' }),
-    /^builds\.backends\.0\.cache: the cache of all backends is in builds\.cacheRepository$/,
+    /^builds\.backends\.0\.cache: all backends share the cache in builds\.cacheRepository$/,
   ],
   [
     'no way to reach us',
     { builds: { backends: [{ type: 'kubernetes' }] } },
-    /builds\.backends\.0\.callbackUrl: how pods reach Veneer/,
+    /builds\.backends\.0\.callbackUrl: required without publicUrl/,
   ],
   [
     'a quantity that is none',
@@ -98,12 +98,12 @@ test.each([
   [
     'a path out of the volume',
     backend({ storage: { claim: 'a', subPath: '../b' } }),
-    /is no path inside the volume|expected \{ emptyDir/,
+    /is not a path inside the volume|expected \{ emptyDir/,
   ],
   [
     'selectors of Wave that nobody asks',
     { wave: { build: { k8s: { 'node-selector': WAVE } } } },
-    /wave: its node selectors are of no use/,
+    /wave: its node selectors have no effect/,
   ],
 ])('%s is a fault', (_, value, fault) => {
   expect(faults(value).join('\n')).toMatch(fault);

@@ -124,7 +124,7 @@ test.each([
   ['an unknown key', { ...CHANGE, envs: {} }, 'envs'],
   ['a number as a value', { env: { A: 1 } }, '"env"'],
   ['an entry without a value', { env: ['A'] }, '"env"'],
-  ['a key with =', { env: { 'A=B': '1' } }, 'no \\"=\\"'],
+  ['a key with =', { env: { 'A=B': '1' } }, 'without \\"=\\"'],
   ['a key that would get lost', { labels: JSON.parse('{"__proto__": "x"}') }, '__proto__'],
   ['a NUL', { cmd: ['a\0'] }, 'NUL'],
   ['a command as text', { cmd: 'echo' }, 'cmd'],
@@ -139,7 +139,7 @@ test.each([
   ['a layer from two places', { layers: [{ file: 'a', directory: 'b' }] }, 'it has directory and file'],
   ['a layer with an empty path', { layers: [{ file: '' }] }, '"file"'],
   ['a path with a NUL', { layers: [{ directory: 'a\0b' }] }, 'NUL'],
-  ['a digest of a file', { layers: [{ file: 'a', digest: DIGEST }] }, 'for a url alone'],
+  ['a digest of a file', { layers: [{ file: 'a', digest: DIGEST }] }, 'only be used with url'],
   ['a digest that is none', { layers: [{ url: 'https://a.b/c', digest: 'sha256:1' }] }, 'expected sha256'],
   ['another scheme', { layers: [{ url: 'ftp://a.b/c' }] }, 'expected an http or https URL'],
   ['data as an address', { layers: [{ url: 'data:;base64,AAAA' }] }, 'expected an http or https URL'],
@@ -168,7 +168,7 @@ test('more rules than there may be are refused, with the limit', () => {
 
 test('two rules of one name are refused, by the later one', () => {
   const { error } = parse(...['a', 'b', 'a'].map(name => ({ name, match: ANY, ...CHANGE })));
-  expect(error?.issues).toMatchObject([{ path: ['rules', 2, 'name'], message: 'another rule has the name "a"' }]);
+  expect(error?.issues).toMatchObject([{ path: ['rules', 2, 'name'], message: 'another rule is named "a"' }]);
 });
 
 test('every fault of a rule is told at once', () => {
