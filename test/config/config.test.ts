@@ -100,6 +100,7 @@ test('an empty file gives every default', () => {
     ruleDigests: { keepMs: 90 * 86_400_000 },
     events: { endpoints: [] },
     memoryBytes: 67_108_864,
+    console: true,
     metrics: { enabled: true, networks: [] },
     tokens: {
       ttlMs: 129_600_000,
