@@ -100,8 +100,6 @@ test('an empty file gives every default', () => {
     ruleDigests: { keepMs: 90 * 86_400_000 },
     events: { endpoints: [] },
     memoryBytes: 67_108_864,
-    console: true,
-    metrics: { enabled: true, networks: [] },
     tokens: {
       ttlMs: 129_600_000,
       workflow: { idleMs: 1_200_000, maxMs: 172_800_000 },
