@@ -13,6 +13,7 @@ import { type App, createApp } from './app/app.ts';
 import { findCacheTarget } from './app/caching.ts';
 import { findStartFaults } from './app/checking.ts';
 import { findGcTarget, findRepairTarget } from './app/collecting.ts';
+import { probeBuilders, probeUpstreams } from './app/probing.ts';
 import { findTokenRecords } from './app/recording.ts';
 import type { Reread } from './app/ruling.ts';
 import { createRootCommand, type RootFlags as Flags } from './cli/root.ts';
@@ -52,6 +53,8 @@ const command = createRootCommand({
   findRepairTarget: () => findTargetBy(findRepairTarget),
   findConfigSources: () => ({ env: process.env, flags: command.opts<Flags>() }),
   findStartFaults,
+  probeUpstreams: config => probeUpstreams(config, findOwner()),
+  probeBuilders: config => probeBuilders(config, findOwner().environment),
   findMirror: () => describeMirror(readConfig(command.opts<Flags>())),
 });
 
@@ -70,10 +73,7 @@ await command.parseAsync().catch(refuseToStart);
 async function run(flags: Flags): Promise<void> {
   const config = readConfig(flags);
   const { log, accessLog, format } = createLogs(config);
-  // A user without a passwd entry, as in a container, only has a home if HOME is set.
-  const home = findHome();
-  const environment = { ...process.env, HOME: home };
-  const dockerConfigPath = join(process.env.DOCKER_CONFIG ?? join(home, '.docker'), 'config.json');
+  const { environment, dockerConfigPath } = findOwner();
   const commit = process.env.VENEER_COMMIT || undefined;
   const path = findConfigFile({ env: process.env, flags });
   const configFile = existsSync(path) ? resolve(path) : undefined;
@@ -127,6 +127,15 @@ function watchEnding(directory: string): void {
 /** A container has less memory than the machine. Without a limit, Node reports 0 or an impossible amount. */
 function findMemoryLimit(): number {
   return Math.min(process.constrainedMemory() || Number.POSITIVE_INFINITY, totalmem());
+}
+
+/** What this user has set. Without a passwd entry, as in a container, there is a home only if HOME is set. */
+function findOwner() {
+  const home = findHome();
+  return {
+    environment: { ...process.env, HOME: home },
+    dockerConfigPath: join(process.env.DOCKER_CONFIG ?? join(home, '.docker'), 'config.json'),
+  };
 }
 
 function findHome(): string {

@@ -26,6 +26,10 @@ export const EXAMPLES: Readonly<Record<string, Readonly<Record<string, string>>>
   'veneer config schema': {
     'veneer config schema > veneer.schema.json': 'for editors: # yaml-language-server: $schema=veneer.schema.json',
   },
+  'veneer doctor': {
+    'veneer doctor': 'lists what is wrong, each with its remedy',
+    'veneer --config /etc/veneer/veneer.yaml doctor --all': 'also lists what is right, for this configuration',
+  },
   'veneer build': {
     'veneer build .': 'builds the Containerfile or Dockerfile of this directory',
     'veneer build . --platform linux/amd64,linux/arm64 -t local/app:1':

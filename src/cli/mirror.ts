@@ -159,8 +159,11 @@ function containerdFile({ address: { origin }, upstreams }: Mirror): MirrorFile 
     content: `${server}[host."${origin}"]\n  capabilities = ["pull", "resolve"]\n`,
     hints: [
       `save as ${files.join(' and ')}`,
-      'no restart needed if config.toml already has config_path = "/etc/containerd/certs.d" in',
-      '  [plugins."io.containerd.grpc.v1.cri".registry]; otherwise add it, and: systemctl restart containerd',
+      'no restart needed if config.toml already has config_path = "/etc/containerd/certs.d" in its section;',
+      '  otherwise add it, and: systemctl restart containerd',
+      '  containerd 2 (version = 3): [plugins."io.containerd.cri.v1.images".registry]',
+      '  containerd 1 (version = 2): [plugins."io.containerd.grpc.v1.cri".registry]',
+      'then: veneer doctor, on that machine',
     ],
   };
 }

@@ -8,6 +8,7 @@ import { createBuildsCommand } from './builds.ts';
 import { createCacheCommand } from './cache.ts';
 import { createCompletionCommand } from './completion.ts';
 import { createConfigCommand } from './config.ts';
+import { createDoctorCommand } from './doctor/doctor.ts';
 import { addExamples } from './examples.ts';
 import { createGcCommand } from './gc.ts';
 import { createManualCommand } from './manual.ts';
@@ -28,7 +29,8 @@ type RootDeps = Parameters<typeof createCacheCommand>[0] &
   Parameters<typeof createTokenCommand>[0] &
   Parameters<typeof createBackupCommand>[0] &
   Parameters<typeof createMirrorConfigCommand>[0] &
-  Parameters<typeof createConfigCommand>[0] & {
+  Parameters<typeof createConfigCommand>[0] &
+  Parameters<typeof createDoctorCommand>[0] & {
     readonly version: string;
     /** Whether standard error is a terminal, to show progress. */
     readonly isTerminal: boolean;
@@ -57,6 +59,7 @@ export function createRootCommand(deps: RootDeps): Command {
   root
     .commandsGroup('Service:')
     .addCommand(createConfigCommand(deps))
+    .addCommand(createDoctorCommand(deps))
     .commandsGroup('Images:')
     .addCommand(createAugmentCommand(deps))
     .addCommand(createBuildCommand(deps))

@@ -19,5 +19,5 @@ const MAX_LENGTH = 40;
 export function findSimilar(word: string, known: readonly string[]): string | undefined {
   if (known.length === 0 || word.length > MAX_LENGTH) return undefined;
   const nearest = closest(word, known);
-  return distance(word, nearest) <= Math.max(1, nearest.length / 3) ? nearest : undefined;
+  return distance(word, nearest) <= Math.ceil(nearest.length / 3) ? nearest : undefined;
 }

@@ -27,6 +27,8 @@ function createInertRoot() {
       findMirror: refuse,
       findConfigSources: refuse,
       findStartFaults: refuse,
+      probeUpstreams: refuse,
+      probeBuilders: refuse,
     },
     serve: async () => void ran.push('veneer'),
   });

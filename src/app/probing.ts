@@ -1,0 +1,107 @@
+// What `veneer doctor` asks upstreams and builders, with what pulls and builds use, and without a service.
+import { pino } from 'pino';
+import type { ContextOffers } from '../builds/backends/kubernetes/archive.ts';
+import type { Environment } from '../builds/process.ts';
+import { specSchema } from '../builds/spec.ts';
+import type { Config } from '../config/schema.ts';
+import { createMemory } from '../memory.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { normalizeName } from '../upstream/upstreams.ts';
+import { createBuilders } from './builders.ts';
+import { openUpstreams } from './upstreams.ts';
+
+interface ProbedUpstream {
+  readonly name: string;
+  /** Undefined where there are none, or they cannot be tried. */
+  readonly areCredentialsAccepted: boolean | undefined;
+  /** Of a request for a manifest that is probably not there. */
+  readonly fault: RegistryError | undefined;
+}
+
+const PATIENCE = { timeouts: { connectMs: 5_000, headersMs: 10_000, bodyMs: 10_000 }, retries: 0 };
+
+/** Docker's own image to read a rate limit by: a HEAD does not count. */
+const HUB_PROBE = 'ratelimitpreview/test';
+
+/** The configured upstreams, and the default one. */
+export async function probeUpstreams(
+  config: Config,
+  { dockerConfigPath }: { readonly dockerConfigPath: string },
+): Promise<readonly ProbedUpstream[]> {
+  if (config.offline) return [];
+  const observer = { onExchange() {}, onBreaker() {} };
+  const deps = { config, log: pino({ level: 'silent' }), memory: createMemory(), now: () => new Date(), observer };
+  const upstreams = openUpstreams({ ...deps, dockerConfigPath, patience: PATIENCE });
+  const names = [...Object.keys(config.upstreams), config.defaultUpstream].map(normalizeName);
+  try {
+    const wanted = [...new Set(names)].filter(name => name !== 'none' && !upstreamsOffline(config, name));
+    return await Promise.all(wanted.map(name => probe(name)));
+  } finally {
+    await upstreams.close();
+  }
+
+  async function probe(name: string): Promise<ProbedUpstream> {
+    const repository = name === 'docker.io' ? HUB_PROBE : 'veneer-doctor/absent';
+    try {
+      const credentials = await upstreams.findCredentials(name, { isRead: true });
+      const signal = AbortSignal.timeout(10_000);
+      const areCredentialsAccepted = credentials && (await upstreams.checkCredentials(name, credentials, signal));
+      const fault = await upstreams
+        .get(name)
+        .headManifest(repository, 'latest')
+        .then(() => undefined, toFault);
+      return { name, areCredentialsAccepted, fault };
+    } catch (error) {
+      return { name, areCredentialsAccepted: undefined, fault: toFault(error) };
+    }
+  }
+}
+
+function upstreamsOffline({ upstreams }: Config, name: string): boolean {
+  return Object.entries(upstreams).some(([key, { offline }]) => offline && normalizeName(key) === name);
+}
+
+function toFault(error: unknown): RegistryError {
+  if (error instanceof RegistryError) return error;
+  throw error;
+}
+
+interface ProbedBuilder {
+  readonly name: string;
+  readonly kind: string;
+  readonly fault?: string | undefined;
+  /** Why it cannot do a RUN; undefined where it can, or does not answer. */
+  readonly lacksRun?: string | undefined;
+  readonly notes: readonly string[];
+}
+
+/** What it takes to look for a RUN. */
+const WITH_RUN = specSchema.parse({
+  kind: 'containerfile',
+  containerFile: 'FROM scratch\nRUN ["true"]\n',
+  platforms: ['linux/amd64'],
+  bases: {},
+  target: { repository: 'local/doctor' },
+});
+
+/** The configured builders, or those that are found. */
+export async function probeBuilders(config: Config, environment: Environment): Promise<readonly ProbedBuilder[]> {
+  const unused = () => {
+    throw new Error('nothing is built');
+  };
+  const contexts: ContextOffers = { offer: unused, open: unused };
+  const builders = createBuilders({
+    ...{ config, environment, contexts, log: pino({ level: 'silent' }) },
+    embedded: { images: { resolve: unused, open: unused }, openDestination: unused },
+  });
+  try {
+    return (await builders.list()).map(({ backend, fault }) => {
+      const { name, kind } = backend;
+      const isAsked = fault === undefined && WITH_RUN.kind === 'containerfile';
+      const lacksRun = isAsked ? backend.findUnsupportedReason(WITH_RUN) : undefined;
+      return { name, kind, fault, lacksRun, notes: backend.listNotes?.() ?? [] };
+    });
+  } finally {
+    await builders.close();
+  }
+}
