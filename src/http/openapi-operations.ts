@@ -1,4 +1,4 @@
-// What the API answers, route by route: for the OpenAPI document. Bodies of requests have the very schemas that check them.
+// The responses of the API by route, for the OpenAPI document. Request bodies use the same schemas that validate them.
 import { z } from 'zod';
 import { buildRecordSchema } from '../builds/record.ts';
 import { CACHE_LINES_MEDIA_TYPE } from '../cache/admin/lines.ts';
@@ -11,26 +11,26 @@ import { createSubmitSchema, type SubmitLimits } from './wave/submit-schema.ts';
 import { METRICS } from './wave/usage-api.ts';
 import { credentialsSchema } from './wave/validate-creds.ts';
 
-/** What is sent back, by status. A text is a media type without a schema. */
+/** Response bodies by status. A string is a media type without a schema. */
 type Answers = Readonly<Record<number, z.ZodType | string | undefined>>;
 
 export interface Operation {
   readonly method: 'get' | 'post' | 'put' | 'delete';
-  /** As hono has it. */
+  /** In hono's syntax. */
   readonly path: string;
   readonly summary: string;
   readonly query?: Readonly<Record<string, z.ZodType>>;
-  /** Those of the query that must be given. */
+  /** Required query parameters. */
   readonly required?: readonly string[];
   readonly body?: readonly z.ZodType[];
   readonly answers: Answers;
-  /** What may be answered besides: each with a message. */
+  /** Further error statuses: each with a message. */
   readonly errors: readonly number[];
 }
 
 const instant = z.iso.datetime();
 const digest = z.string();
-/** Further fields are allowed: clients pass over what they do not know. */
+/** Additional fields are allowed: clients ignore unknown ones. */
 const submitted = z.looseObject({
   requestId: z.string(),
   containerToken: z.string().optional(),
@@ -104,7 +104,7 @@ const FLAGS = ['true', 'false'] as const;
 const READ = [401, 403, 404, 421, 429, 503];
 const WRITE = [400, 401, 403, 413, 415, 421, 429, 501, 503, 504, 507];
 
-/** What is empty counts as absent. */
+/** Empty counts as absent. */
 function orEmpty(schema: z.ZodType): z.ZodType {
   return z.union([z.literal(''), schema]);
 }
@@ -196,7 +196,7 @@ function cacheOperations(): readonly Operation[] {
   ];
 }
 
-/** Pages for people. Their errors are those of the JSON. */
+/** Pages for humans. Their errors are those of the JSON. */
 function viewOperations(): readonly Operation[] {
   const page = { answers: { 200: 'text/html' }, errors: READ };
   const kinds = { containers: 'a request', builds: 'a build', mirrors: 'a mirror', scans: 'a scan' };

@@ -1,4 +1,4 @@
-// The page that shows the OpenAPI document and tries requests: plain, and it loads nothing from elsewhere.
+// The page that shows the OpenAPI document and tries requests: plain, without external resources.
 
 export const PAGE = `<!doctype html>
 <html lang="en">
@@ -26,7 +26,7 @@ pre { background: #f5f5f5; overflow: auto; max-height: 30rem; padding: .5rem; wh
 button { padding: .3rem 1rem; }
 `;
 
-/** What comes from the service is shown as text, and never as markup. */
+/** Text from the service is inserted as text, never as markup. */
 export const SCRIPT = `
 const element = (name, text, children = []) => {
   const made = document.createElement(name);

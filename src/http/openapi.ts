@@ -1,4 +1,4 @@
-// The OpenAPI document, made of the operations and the schemas that check requests, and a page of our own to read it and to try requests.
+// The OpenAPI document, generated from the operations and the request schemas, and a page to read it and try requests.
 import { Hono } from 'hono';
 import { z } from 'zod';
 import { findBounded } from '../oci/bounded.ts';
@@ -73,7 +73,7 @@ function jsonOf(schema: unknown) {
   return { 'application/json': { schema } };
 }
 
-/** As it is sent: what a schema makes of it is not shown. */
+/** As sent: the result of a schema's transformation is not shown. */
 function describeSchema(schema: z.ZodType): Record<string, unknown> {
   const { $schema: _, ...described } = z.toJSONSchema(schema, {
     io: 'input',

@@ -1,4 +1,4 @@
-// The cache on demand, in the service that has it open. An answer is lines of JSON; what it says on its way keeps the connection alive.
+// Cache administration in the service that has the cache open. Answers are lines of JSON; progress lines keep the connection alive.
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import { z } from 'zod';
@@ -61,7 +61,7 @@ function parseQuery<T>(c: Context, schema: z.ZodType<T>): T {
   throw new ApiError(400, `invalid query: ${faults?.join('; ').slice(0, 500)}`);
 }
 
-/** A client that stops reading stops the run. After the first byte an error can only be a line. */
+/** A client that stops reading stops the operation. After the first byte an error can only be sent as a line. */
 async function* encode(answer: AsyncGenerator<CacheLine>, onFailed: (error: unknown) => void) {
   try {
     for await (const line of answer) yield encodeLine(line);

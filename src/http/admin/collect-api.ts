@@ -1,4 +1,4 @@
-// Collecting on demand, in the service that has the registry open. A run takes as long as it takes, so its progress keeps the connection alive.
+// Garbage collection on demand, in the service that has the registry open. It may take long: progress lines keep the connection alive.
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import type { GarbageCollector, GcOptions } from '../../hosted/gc/collector.ts';
@@ -34,7 +34,7 @@ function parseFlag(c: Context, name: 'dryRun' | 'force'): boolean {
   throw new ApiError(400, `${name} is "${text.slice(0, 40)}": expected true or false`);
 }
 
-/** Who stops reading stops the run. */
+/** A client that stops reading stops the collection. */
 function createLines(
   { collect }: GarbageCollector,
   options: Pick<GcOptions, 'dryRun' | 'force'>,
@@ -56,7 +56,7 @@ function createLines(
   return new ReadableStream({
     start(controller) {
       const send = (line: GcLine) => {
-        // A slow reader misses progress rather than having it wait in memory.
+        // A slow reader skips progress lines: they are not buffered.
         if ((controller.desiredSize ?? 0) > 0) controller.enqueue(encodeLine(line));
       };
       void run(send).then(last => {

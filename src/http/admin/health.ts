@@ -1,4 +1,4 @@
-// What orchestrators, clients and Prometheus ask a service about itself.
+// Health, version and metrics of the service, for orchestrators, clients and Prometheus.
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import { MissingRight } from '../../access/access.ts';
@@ -8,15 +8,15 @@ import { formatPlatform } from '../../oci/platform.ts';
 import { clientAddress, requireAdmin } from '../middleware/authentication.ts';
 import { noteError } from '../middleware/errors.ts';
 
-/** The level of the augment API that we are compatible with: clients refuse or complain below 1.31.0. */
+/** The level of the augment API that we are compatible with: clients reject or warn below 1.31.0. */
 const API_LEVEL = '1.37.0';
 
 export function createHealth(deps: {
   readonly version: string;
-  /** What this Veneer was built from. */
+  /** The commit that this Veneer was built from. */
   readonly commit: string;
   readonly check: CheckCondition;
-  /** What can be built here for now. */
+  /** What can currently be built here. */
   readonly listBuilders: () => Promise<readonly Capabilities[]>;
 }): Hono {
   const { version, commit, check, listBuilders } = deps;
@@ -40,7 +40,7 @@ export function createHealth(deps: {
   return app;
 }
 
-/** What does not work, and what has to be known although it does; anybody reads it. */
+/** Problems and notes of the service; readable by anyone. */
 interface Condition {
   readonly parts: readonly ReadinessProblem[];
   readonly notes: readonly string[];
@@ -52,11 +52,11 @@ export function createCheckCondition(deps: {
   readonly log: Logger;
   /** Rejects while requests cannot be served. */
   readonly checkReady: () => Promise<void>;
-  /** Why an operator has to look, though requests are served; anybody reads it. */
+  /** Reasons for an operator to act although requests are served; readable by anyone. */
   readonly listFaults: () => readonly string[];
-  /** What does not keep requests from being served, and has to be known. */
+  /** Worth knowing, but no reason not to serve requests. */
   readonly listNotes?: (() => Promise<readonly string[]>) | undefined;
-  /** Parts that do not work, beside the records. */
+  /** Parts other than the records that do not work. */
   readonly listProblems?: (() => readonly ReadinessProblem[]) | undefined;
 }): CheckCondition {
   const { log, checkReady, listFaults, listNotes = async () => [], listProblems = () => [] } = deps;
@@ -67,7 +67,7 @@ export function createCheckCondition(deps: {
       await checkReady();
       return listFaults().map(problem);
     } catch (error) {
-      // Anybody may ask: what went wrong is for the log.
+      // Readable by anyone: details only go to the log.
       log.error({ err: error }, 'not ready');
       return [problem('records cannot be read: the log of Veneer has the cause')];
     }
@@ -79,21 +79,21 @@ export function createCheckCondition(deps: {
   });
 }
 
-/** A part that does not work as it should. */
+/** A part that does not work properly. */
 export interface ReadinessProblem {
   readonly part: string;
-  /** DEGRADED: all else works, and a restart would not help. */
+  /** DEGRADED: everything else works, and a restart would not help. */
   readonly status: 'DOWN' | 'DEGRADED';
-  /** Who can put it right; nobody: it is as it should be. */
+  /** Who can fix it; nobody: it is the expected state. */
   readonly fault: 'operator' | 'upstream' | 'builder' | 'nobody';
-  /** In one line; anybody reads it. */
+  /** One line; readable by anyone. */
   readonly reason: string;
 }
 
-/** Answered whatever name we are asked by, and where no place is left: orchestrators ask. */
+/** Answered whatever the Host header, and when all connections are in use: orchestrators need them. */
 export const HEALTH_PATHS: readonly string[] = ['/health/live', '/health/ready', '/healthz'];
 
-/** Why one does not answer is for the log: it may name what only operators know. */
+/** The reason goes to the log only: it may contain names that only operators may know. */
 export function describeBuilder({ backend, platforms, fault }: Capabilities) {
   const { name, kind } = backend;
   const notes = backend.listNotes?.() ?? [];
@@ -107,8 +107,8 @@ export function describeBuilder({ backend, platforms, fault }: Capabilities) {
 }
 
 /**
- * Metrics name no repository and no caller, but tell how much is done here: they are for whoever may administer, and for networks that the
- * configuration names. Goes behind createAuthentication.
+ * Metrics name no repository and no caller, but reveal the load of the service: they are for administrators, and for networks named in the
+ * configuration. Must come after createAuthentication.
  */
 export function createMetricsApi({
   contentType,

@@ -1,4 +1,4 @@
-// The credentials of registries that a caller stores: what they open is for that caller's own work. They go in, and never come out.
+// Registry credentials stored by a caller, used for that caller's own requests only. They are write-only.
 import { type Context, Hono } from 'hono';
 import { z } from 'zod';
 import { isBuild, MissingRight, subjectOf } from '../../access/access.ts';
@@ -25,7 +25,7 @@ export function createRegistriesApi({
 }: {
   /** Undefined where callers have no names. */
   readonly credentials: RegistryCredentials | undefined;
-  /** The one name of a registry that a client named. Throws RegistryError for one that is no upstream. */
+  /** The canonical name of a registry. Throws RegistryError for anything but an upstream. */
   readonly nameRegistry: (registry: string) => string;
   readonly body: BodyLimits;
 }): Hono {

@@ -1,4 +1,4 @@
-// The rules over HTTP: the active ones, and what they make of an image.
+// The rules over HTTP: the active ones, and their effect on an image.
 import { type Context, Hono } from 'hono';
 import { z } from 'zod';
 import { platformSchema } from '../../oci/config-fields.ts';
@@ -34,7 +34,7 @@ export function createRulesApi(deps: {
     requireSources(callerOf(c), [reference]);
     const own = callerName(c) ?? ANONYMOUS;
     const asked = caller ?? own;
-    // What others get is for those who look after the rules.
+    // The results for other callers are for administrators only.
     if (asked !== own) requireAdmin(c);
     const options = { platform, caller: asked === ANONYMOUS ? undefined : asked, signal: c.req.raw.signal };
     try {
@@ -47,7 +47,7 @@ export function createRulesApi(deps: {
   return app;
 }
 
-/** What concerns the caller that pulls the image: not where layers are, and no rule for others. */
+/** What concerns the caller that pulls the image: without the locations of layers, and rules for others. */
 function ownPart({ rules, platforms, ...rest }: Explanation): Explanation {
   return {
     ...rest,
@@ -89,7 +89,7 @@ function parseImage(image: string, { isOwn }: Pick<Origins, 'isOwn'>): Reference
   checkImage('image', image);
   const reference = parseReference(image);
   const { registry, repository } = reference;
-  // No upstream is asked for it: it would get to know a token.
+  // No upstream is contacted for it: it would learn a token.
   if (repository.startsWith('wt/') && (registry === undefined || isOwn(registry))) {
     throw new ApiError(
       400,

@@ -1,4 +1,4 @@
-// Admission: what a name in a path asks for, and whether the caller may. The token in a path is its credential.
+// Admission: resolves the name in a path, and checks the caller's rights. A token in the path is its own credential.
 import type { Context } from 'hono';
 import { LRUCache } from 'lru-cache';
 import { networkOf } from '../../access/address.ts';
@@ -26,11 +26,11 @@ import { readNamespace } from './mirror.ts';
 /** Throws NAME_UNKNOWN, NAME_INVALID, UNAUTHORIZED or DENIED, and what `awaitBuilt` throws. */
 export interface Admission {
   /**
-   * Makes a pull of `wt/<token>/<repository>` or `[registry/]repository`; with `ns` of the repository in that registry. No name under `wt/`
-   * is an upstream's: it would get to know a token.
+   * Admits a pull of `wt/<token>/<repository>` or `[registry/]repository`; with `ns`, of the repository in that registry. A name under
+   * `wt/` is never sent to an upstream, which would learn a token.
    */
   admitPull(c: Context, name: string): Promise<Pull>;
-  /** Throws UNSUPPORTED for a repository that is not hosted here, too. */
+  /** Additionally throws UNSUPPORTED for a repository that is not hosted here. */
   admitPush(c: Context, verb: 'push' | 'delete', name: string): HostedTarget;
 }
 
@@ -44,14 +44,20 @@ interface HostedTarget {
 export function createAdmission(deps: {
   readonly origins: Origins;
   readonly findToken: FindToken;
-  /** The image that a token's build makes: waits for it. Throws RegistryError when it came to nothing, or takes longer than clients wait. */
+  /**
+   * The image built for a token: waits for it. Throws RegistryError if the build failed, or takes longer than clients wait.
+   */
   readonly awaitBuilt: (c: Context, buildId: string) => Promise<Digest>;
-  /** Waits for the scan that a token needs. Throws RegistryError where it does not allow the image, or takes longer than clients wait. */
+  /**
+   * Waits for the scan that a token requires. Throws RegistryError if the result forbids pulling, or takes longer than clients wait.
+   */
   readonly awaitScanned: (c: Context, scan: ScanDemand) => Promise<void>;
-  /** What clients pull is what the rules make of it; a token has those of its submit, and a build of ours sees images as they are. */
+  /**
+   * Rules apply to what clients pull; a token has the rules of its submit request, and our own builds see images unchanged.
+   */
   readonly withRules: WithRules;
   readonly withToken: WithToken;
-  /** What the client has shown, for upstreams that get to see it. */
+  /** The client's credentials, for upstreams that receive them. */
   readonly getCredentials?: ((c: Context) => PasswordCredentials | undefined) | undefined;
 }): Admission {
   const { origins, findToken, awaitBuilt, awaitScanned, withRules, withToken, getCredentials } = deps;
@@ -138,11 +144,14 @@ function noteRepository(c: Context, repository: string): void {
 
 interface NeededRight {
   readonly repository: string;
-  /** Any of them will do. */
+  /** Any one of them suffices. */
   readonly rights: readonly Right[];
 }
 
-/** What was asked of the caller at the submit: the source, or what is built, and where layers of its own are. Those of rules are for whoever pulls. */
+/**
+ * What the caller needed when submitting: the source or what is built, and the repositories of its own layers. Those of rules are available
+ * to whoever pulls.
+ */
 function neededRights({
   registry,
   repository,
@@ -171,15 +180,15 @@ function unknown(message: string): RegistryError {
   return new RegistryError('NAME_UNKNOWN', message);
 }
 
-// Tokens as clients name them. One that is unknown is a guess: guesses are counted by the network that they come from.
+// Token lookup. Unknown tokens count as guesses, by the client's network.
 
 export const UNKNOWN_TOKEN =
   'this token is unknown, has expired or was revoked: submit the request again for a new one';
 
-/** Undefined for what is no token. Throws TOOMANYREQUESTS for that, too, where a network has guessed too often. */
+/** Undefined for unknown tokens. Throws TOOMANYREQUESTS where a network has guessed too often. */
 export type FindToken = (c: Context, id: string) => Promise<TokenRecord | undefined>;
 
-/** Of one network. Clients ask a few times for a token that has ended. */
+/** Per network. Clients may ask for an expired token a few times. */
 const MAX_GUESSES = 60;
 const GUESS_WINDOW_MS = 60_000;
 const MAX_NETWORKS = 10_000;
@@ -192,10 +201,10 @@ export function createFindToken({
   readonly now: () => Date;
 }): FindToken {
   const guesses = new LRUCache<string, number>({
-    // By size, not by number: for a number it takes its memory at once.
+    // Bounded by size, not by number: for a number it allocates its memory at once.
     maxSize: MAX_NETWORKS,
     sizeCalculation: () => 1,
-    // An entry lives through its last millisecond, and Retry-After must not end within it.
+    // An entry is valid through its last millisecond, and Retry-After must not end within it.
     ttl: GUESS_WINDOW_MS - 1,
     ttlResolution: 0,
     noUpdateTTL: true,
@@ -205,7 +214,7 @@ export function createFindToken({
   return async (c, id) => {
     const network = networkOf(clientAddress(c) ?? '').name;
     const isExhausted = (guesses.get(network) ?? 0) >= MAX_GUESSES;
-    // A long one that is right was not guessed: others in the network of a guesser go on pulling.
+    // A long token that exists was not guessed: others in the guesser's network can continue to pull.
     const record = isExhausted && !isLongTokenId(id) ? undefined : await ledger.find(id);
     if (record) return record;
     if (isExhausted) throw tooMany(guesses.getRemainingTTL(network));

@@ -1,5 +1,6 @@
-// The credentials of a client, where an upstream gets to see them in place of ours: as Basic, or sealed in a bearer token of ours. Engines show
-// theirs only after a challenge, most of them to /v2/; a Basic one there would end every pull of dockerd without a login, a Bearer one does not.
+// The client's credentials for upstreams that receive them in place of ours: as Basic, or sealed in one of our bearer tokens. Engines only
+// send credentials after a challenge, most of them on /v2/; a Basic challenge there would fail every pull of dockerd without a login, a
+// Bearer challenge does not.
 import type { Context, MiddlewareHandler } from 'hono';
 import {
   type Challenge,
@@ -13,15 +14,17 @@ import { RegistryError } from '../../oci/errors.ts';
 
 declare module 'hono' {
   interface ContextVariableMap {
-    /** Set once an upstream is to see what the client has shown. */
+    /** Set once the client's credentials were used for an upstream. */
     isShown: boolean;
   }
 }
 
 interface CredentialPassThrough {
-  /** What the client has shown. Throws UNAUTHORIZED for what is neither Basic nor a bearer token of ours; it quotes nothing. */
+  /**
+   * The client's credentials. Throws UNAUTHORIZED for anything but Basic or one of our bearer tokens; quotes nothing.
+   */
   get(c: Context): PasswordCredentials | undefined;
-  /** Goes before the registry's routes: a 401 of an upstream that sees credentials says how to show some. */
+  /** Goes before the registry routes: adds the challenge to a 401 of an upstream that receives credentials. */
   readonly challenge: MiddlewareHandler;
 }
 
@@ -30,7 +33,7 @@ export function createCredentialPassThrough({
   publicUrl,
 }: {
   readonly sealed: Pick<SealedCredentials, 'open'>;
-  /** Where clients reach us; without it, as the request was addressed. */
+  /** The address of this service for clients; default: that of the request. */
   readonly publicUrl: string | undefined;
 }): CredentialPassThrough {
   function find(c: Context): PasswordCredentials | undefined {

@@ -1,6 +1,6 @@
-// What the clients of a mirror need. With `ns` they say which registry a name was in before a mirror took its place (distribution-spec "Registry
-// Proxying"). And dockerd, which mirrors Docker Hub at the root of a registry, pulls the plain image from Docker Hub itself after any failure of its
-// mirror, but for a 5xx whose reason phrase says that there is no such process.
+// Support for registry mirrors. With `ns`, clients name the registry of the original reference (distribution-spec "Registry Proxying"). And
+// dockerd, which mirrors Docker Hub at the root of a registry, pulls the plain image from Docker Hub itself after any failure of its
+// mirror, except a 5xx whose reason phrase is "no such process".
 import type { ServerResponse } from 'node:http';
 import type { Context, MiddlewareHandler } from 'hono';
 import { RegistryError } from '../../oci/errors.ts';
@@ -9,7 +9,9 @@ import { isRegistryHost } from '../../oci/reference.ts';
 const ALIAS = /^[A-Za-z0-9]+(?:[_-]+[A-Za-z0-9]+)*$/;
 const MAX_LENGTH = 255;
 
-/** As it was sent; undefined where there is none. Throws NAME_INVALID for one that cannot be a host or an alias, and for more than one. */
+/**
+ * As sent; undefined where absent. Throws NAME_INVALID for one that cannot be a host or an alias, and for more than one.
+ */
 export function readNamespace(c: Context): string | undefined {
   const [namespace, ...more] = c.req.queries('ns') ?? [];
   if (namespace === undefined) return undefined;
@@ -18,7 +20,7 @@ export function readNamespace(c: Context): string | undefined {
   throw new RegistryError('NAME_INVALID', `ns is ${given}: expected one registry, such as docker.io or quay.io`);
 }
 
-/** The same; undefined for a faulty one. */
+/** The same; undefined for an invalid one. */
 export function findNamespace(c: Context): string | undefined {
   const [namespace, ...more] = c.req.queries('ns') ?? [];
   return namespace !== undefined && more.length === 0 && isNamespace(namespace) ? namespace : undefined;
@@ -28,7 +30,7 @@ function isNamespace(text: string): boolean {
   return text.length <= MAX_LENGTH && (isRegistryHost(text) || ALIAS.test(text));
 }
 
-/** Says on each answer which namespace it is of. */
+/** Names the namespace in each response. */
 export function createNamespaceEcho(): MiddlewareHandler {
   return async (c, next) => {
     await next();
@@ -37,7 +39,7 @@ export function createNamespaceEcho(): MiddlewareHandler {
   };
 }
 
-/** What the Node server gives with a request. */
+/** The Node server's bindings of a request. */
 interface Env {
   readonly Bindings: { readonly outgoing?: ServerResponse };
 }
@@ -48,7 +50,9 @@ const STATUS = 503;
 const FINAL = 'no such process';
 const MAX_REASON = 300;
 
-/** For pulls of names without a registry, where the default upstream is strict. To any other client an answer stays as it is. */
+/**
+ * For pulls of names without a registry, where the default upstream is strict. Responses to other clients are unchanged.
+ */
 export function createStrict(upstream: string): MiddlewareHandler<Env> {
   return async (c, next) => {
     const [first = '', ...rest] = (c.req.param('name') ?? '').split('/');
@@ -58,13 +62,13 @@ export function createStrict(upstream: string): MiddlewareHandler<Env> {
     if (c.res.status < 400 || isNamed || !isDockerd || c.req.query('ns') !== undefined) return;
     const statusText = reasonPhrase(c.error, upstream);
     const outgoing = c.env?.outgoing;
-    // The Node server passes no reason phrase on.
+    // The Node server does not pass on a reason phrase.
     if (outgoing) outgoing.statusMessage = statusText;
     c.res = new Response(c.res.body, { status: STATUS, statusText, headers: c.res.headers });
   };
 }
 
-/** The only part of the answer that dockerd shows. */
+/** The only part of the response that dockerd shows. */
 function reasonPhrase(error: Error | undefined, upstream: string): string {
   const reason = error instanceof RegistryError ? error.message : 'request failed';
   const printable = reason.slice(0, MAX_REASON).replace(/[^\x20-\x7e]/g, '?');

@@ -1,4 +1,4 @@
-// The distribution API, the half that writes: distribution-spec "Push" and "Content Management", for hosted repositories.
+// The write half of the distribution API: distribution-spec "Push" and "Content Management", for hosted repositories.
 import { type Context, Hono } from 'hono';
 import type { BudgetShare, ByteBudget } from '../../augment/budget.ts';
 import type { HostedRepositories } from '../../hosted/repositories.ts';
@@ -21,7 +21,7 @@ export function createPush({
 }: {
   readonly hosted: HostedRepositories;
   readonly admission: Pick<Admission, 'admitPush'>;
-  /** Of the manifests that are being pushed. */
+  /** For manifests that are being pushed. */
   readonly bodies: ByteBudget;
 }): Hono {
   const app = new Hono();
@@ -39,7 +39,7 @@ export function createPush({
     const chunk = chunkOf(c);
     const upload = await uploads.start(repository, { algorithm: digestAlgorithm(digest) });
     await uploads.finish(repository, upload.id, digest, chunk).catch(async error => {
-      // Of a single request nobody knows the session: nobody could go on with it.
+      // The client of a single-request upload does not know the session, and could not resume it.
       await uploads.cancel(repository, upload.id).catch(() => {});
       throw error;
     });
@@ -125,7 +125,7 @@ function accepted(c: Context, repository: string, upload: UploadStatus): Respons
   return c.body(null, 202, uploadHeaders(repository, upload));
 }
 
-/** How many are named: a warning is read by people. */
+/** How many are listed: a warning is for humans. */
 const MAX_NAMED = 10;
 
 function missingText(repository: string, missing: readonly Digest[]): string {
@@ -134,7 +134,7 @@ function missingText(repository: string, missing: readonly Digest[]): string {
   return `${repository} lacks what this manifest refers to, and cannot serve: ${named}${more}`;
 }
 
-/** Range is inclusive, and clients expect 0-0 of an upload that has nothing yet. */
+/** Range is inclusive, and clients expect 0-0 for an empty upload. */
 function uploadHeaders(repository: string, { id, size }: UploadStatus): Record<string, string> {
   return {
     Location: `/v2/${repository}/blobs/uploads/${id}`,
@@ -143,9 +143,9 @@ function uploadHeaders(repository: string, { id, size }: UploadStatus): Record<s
   };
 }
 
-// What a request carries: a chunk of an upload as it streams, or a small body whole.
+// The body of a request: a chunk of an upload as a stream, or a small body as a whole.
 
-/** The body and the range it promises; undefined where the request has no body. Throws RANGE_INVALID or SIZE_INVALID. */
+/** The body and its promised range; undefined for a request without a body. Throws RANGE_INVALID or SIZE_INVALID. */
 function chunkOf(c: Context): Chunk | undefined {
   const range = parseContentRange(c.req.header('Content-Range'));
   const length = c.req.header('Content-Length');
@@ -167,12 +167,12 @@ function parseContentRange(header: string | undefined): ByteRange | undefined {
   throw new RegistryError('RANGE_INVALID', `Content-Range is "${header.slice(0, 60)}": expected <first>-<last>`);
 }
 
-/** How much of a body that is too large is read all the same: many clients hear an answer only when they have sent everything. */
+/** How much of an oversized body is still read: many clients only read a response after sending everything. */
 const MAX_REFUSED_BYTES = 64 * 1024 * 1024;
 
 /**
- * The whole body, which has taken its room. Throws SIZE_INVALID (413) for more than `maxBytes`, of which no more are held, and UNAVAILABLE while
- * the bodies of others leave no room.
+ * The whole body, within its share of the budget. Throws SIZE_INVALID (413) beyond `maxBytes`, without holding more than that, and
+ * UNAVAILABLE while other bodies use up the memory.
  */
 async function readBody(c: Context, maxBytes: number, share: BudgetShare): Promise<Uint8Array> {
   if (Number(c.req.header('Content-Length') ?? 0) > MAX_REFUSED_BYTES) throw tooLarge(maxBytes);
@@ -195,12 +195,14 @@ function tooLarge(maxBytes: number): RegistryError {
   return new RegistryError('SIZE_INVALID', `the body is larger than ${maxBytes} bytes`, { status: 413 });
 }
 
-// What a client should tell its user although the request went well. distribution-spec "Warnings".
+// A hint for the client's user on a successful request. distribution-spec "Warnings".
 
-/** With every character escaped, they stay below the 4096 bytes that all warnings of a response may have. */
+/** Even with every character escaped, this stays below the 4096 bytes allowed for all warnings of a response. */
 const MAX_CHARACTERS = 2000;
 
-/** The value of a Warning header. What is not printable ASCII becomes a question mark, and what is too long is cut. */
+/**
+ * The value of a Warning header. Characters that are not printable ASCII become question marks, and long texts are truncated.
+ */
 export function formatWarning(text: string): string {
   const printable = text.slice(0, MAX_CHARACTERS).replace(/[^\x20-\x7e]/g, '?');
   return `299 - "${printable.replace(/["\\]/g, '\\$&')}"`;

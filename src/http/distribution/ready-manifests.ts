@@ -15,7 +15,7 @@ import { type FindAddress, nameOf, type OnEnd, redactPath, watchEnd } from '../m
 export interface ReadyManifests {
   /** Call it before anything is looked up for a request: the function that it returns caches the answer, unless nobody else may have it. */
   watch(c: Context): ((answer: ManifestAnswer) => void) | undefined;
-  /** Answers a request whose answer is cached. False: it did nothing. */
+  /** Answers a request whose response is cached. False: it did nothing. */
   answer(request: IncomingMessage, response: ServerResponse): boolean | Promise<boolean>;
 }
 
@@ -26,7 +26,7 @@ interface ManifestAnswer {
   readonly raw: Uint8Array;
 }
 
-/** What an answer depends on besides the request. */
+/** Everything that a response depends on besides the request. */
 interface State {
   readonly version: number;
   readonly rules: unknown;
@@ -41,7 +41,7 @@ interface ReadyManifest extends State {
   readonly headers: string[];
   /** The body as latin1: Node joins a string with the headers and sends both in one write. */
   readonly body: string;
-  /** Whether a rule made it, and which. */
+  /** Whether rules changed it, and which ones. */
   readonly isAugmented: boolean;
   readonly appliedRules: readonly string[];
 }
@@ -56,7 +56,7 @@ interface Cache {
 export const MANIFEST_ROUTE = '/v2/:name{.+}/manifests/:reference';
 
 const MAX_AGE_MS = 1000;
-/** What an entry takes besides its body, in bytes. */
+/** The overhead of an entry besides its body, in bytes. */
 const ENTRY_BYTES = 2000;
 
 export function weighReady({ body }: ReadyManifest): number {
@@ -118,7 +118,7 @@ export function createReadyManifests({
       const state: State = { version: now, rules: rules.current, untilMs: uptimeMs() + MAX_AGE_MS };
       return ({ origin, digest, headers, raw }) => {
         const caller = callerOf(c);
-        // A build sees images without rules, and what the credentials of one client opened is not for others.
+        // Builds see images without rules, and content opened by one client's credentials is not for others.
         if (isBuild(caller) || origin.registry.scope !== undefined) return;
         const repository = originName(origin);
         const all = { ...headers, ...INERT, 'Content-Length': String(raw.byteLength) };

@@ -1,4 +1,4 @@
-// What requests do to the registry, as events: who asked, from where, and for what.
+// Events for what requests do to the registry: who did it, from where, and to what.
 import type { Context } from 'hono';
 import { tryGetContext } from 'hono/context-storage';
 import { subjectOf } from '../../access/access.ts';
@@ -13,12 +13,12 @@ import { clientAddress } from '../middleware/authentication.ts';
 import { findPublicHost } from '../wave/public-host.ts';
 
 export interface RegistryEvents {
-  /** To be called while the request that made the change is under way, or by nobody's request. */
+  /** Called during the request that made the change, or outside of any request. */
   changed(change: HostedChange): Promise<void>;
   pulled(c: Context, pulled: PulledManifest): void;
-  /** A build that has ended: a failed one is no event, for there is no image. */
+  /** For a finished build: a failed one has no image, and is no event. */
   built(build: BuildRecord): void;
-  /** The disk has damaged content: one event for each repository that has it. */
+  /** For content damaged on disk: one event for each repository that has it. */
   damaged(content: DamagedContent): void;
 }
 
@@ -31,11 +31,13 @@ interface DamagedContent {
 interface PulledManifest {
   readonly origin: Origin;
   readonly manifest: ServedManifest;
-  /** What the client asked for: a tag or a digest. */
+  /** The requested tag or digest. */
   readonly reference: string;
 }
 
-/** `publicUrl`: where clients reach us; without it a target has an address where the request came over loopback. */
+/**
+ * `publicUrl`: the address of this service for clients; without it, targets only have a URL for requests over loopback.
+ */
 export function createRegistryEvents(events: Pick<Events, 'emit'>, publicUrl?: URL): RegistryEvents {
   const urlOf = (c: Context | undefined, { repository, digest, mediaType }: Addressable) => {
     const base = publicUrl?.href ?? (c && loopbackOrigin(c));
@@ -83,19 +85,19 @@ export function createRegistryEvents(events: Pick<Events, 'emit'>, publicUrl?: U
 
 type Addressable = { readonly repository: string; readonly digest: string; readonly mediaType: string };
 
-/** Any other Host is only what a client claims. */
+/** Any other Host header is only a claim of the client. */
 function loopbackOrigin(c: Context): string | undefined {
   const host = findPublicHost(undefined, c.req.header('Host'));
   return host && `${new URL(c.req.url).protocol}//${host}`;
 }
 
-/** What no user asked for has a name that no user has. */
+/** Actions without a user get a name that no user can have. */
 function actorOf(caller: string): NewEvent['actor'] {
   if (caller === '') return {};
   return { name: caller.startsWith(':') ? 'veneer' : caller };
 }
 
-/** Without a request it is Veneer itself: a collection, or a retention. */
+/** Without a request the actor is Veneer itself: garbage collection or retention. */
 function describeRequest(c: Context | undefined): Pick<NewEvent, 'actor' | 'request'> {
   if (!c) return { actor: { name: 'veneer' }, request: { method: '' } };
   const caller = c.get('rights')?.caller;

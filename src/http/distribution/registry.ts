@@ -1,4 +1,4 @@
-// The distribution API: distribution-spec "Pull", "Content Discovery" and "Listing Referrers". Read only.
+// The read half of the distribution API: distribution-spec "Pull", "Content Discovery" and "Listing Referrers".
 import { type Context, Hono } from 'hono';
 import type { CallerRateLimiter } from '../../access/rate-limiter.ts';
 import { parseRange } from '../../oci/bytes.ts';
@@ -22,9 +22,9 @@ export function createRegistry({
 }: {
   readonly admission: Pick<Admission, 'admitPull'>;
   readonly ready?: Pick<ReadyManifests, 'watch'> | undefined;
-  /** Absent: nobody listens for pulls. */
+  /** Absent: no pull events. */
   readonly events?: Pick<RegistryEvents, 'pulled'> | undefined;
-  /** Of tags that are resolved: what is asked for by digest is free. */
+  /** Counts tags that are resolved: requests by digest are free. */
   readonly pullLimiter: CallerRateLimiter;
 }): Hono {
   const app = new Hono();
@@ -68,7 +68,7 @@ export function createRegistry({
     const digest = parseDigest(c.req.param('digest'));
     const headers = { 'Content-Type': 'application/octet-stream', 'Accept-Ranges': 'bytes', ...contentHeaders(digest) };
     if (c.req.method === 'HEAD' || isNotModified(c, digest)) {
-      // Nothing is transferred, but only a repository that has the blob says so.
+      // Nothing is transferred, but only a repository that has the blob may confirm it.
       const { size } = await registry.headBlob(repository, digest);
       if (isNotModified(c, digest)) return c.body(null, 304, headers);
       return new Response(null, { headers: { ...headers, ...contentLength(size) } });

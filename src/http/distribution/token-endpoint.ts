@@ -1,4 +1,5 @@
-// The token endpoint: credentials in, a bearer token out. The distribution project's token specification, by GET and by OAuth2's POST.
+// The token endpoint: exchanges credentials for a bearer token. The distribution project's token specification, by GET and by OAuth2's
+// POST.
 import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { z } from 'zod';
@@ -31,9 +32,9 @@ export function createTokenEndpoint({
   addressOf,
 }: {
   readonly bearer: TokenIssuer;
-  /** The one full name of a repository that a client named. Throws RegistryError for a name of nothing. */
+  /** The canonical full name of a repository. Throws RegistryError for an invalid name. */
   readonly normalizeName: (name: string) => string;
-  /** The address that a request comes from, if it is known. */
+  /** The client address of a request, if known. */
   readonly addressOf: (c: Context) => string | undefined;
 }): Hono {
   const app = new Hono();
@@ -67,7 +68,7 @@ export function createTokenEndpoint({
     }
   }
 
-  /** A name that means nothing here gives no right; the request that uses it will say why. */
+  /** An unresolvable name gives no right; the request that uses it reports the error. */
   function normalize(asked: RepositoryAccess): readonly RepositoryAccess[] {
     try {
       return [{ ...asked, repository: normalizeName(asked.repository) }];
@@ -94,7 +95,7 @@ function parseBasic(header: string | undefined): PasswordCredentials | undefined
   );
 }
 
-/** An access token may be the password of any user name, or a refresh token: we give out none of another kind. */
+/** An access token may be sent as the password of any user name, or as a refresh token: we issue no other kind. */
 function parseForm(form: z.infer<typeof formSchema>): PasswordCredentials {
   switch (form.grant_type) {
     case 'password':
@@ -106,7 +107,7 @@ function parseForm(form: z.infer<typeof formSchema>): PasswordCredentials {
   }
 }
 
-/** `token` is for clients of the token specification, the others for those of OAuth2. */
+/** `token` is for clients of the token specification, the other fields for those of OAuth2. */
 function answer({ token, issuedAt, expiresInSeconds, granted }: IssuedBearer) {
   return {
     token,

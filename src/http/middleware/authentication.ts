@@ -1,4 +1,4 @@
-// Who a request comes from, found once, and its rights, which the routes ask for. A 401 says where a token is to be had.
+// Authenticates each request once, and checks rights for the routes. A 401 names the token endpoint in its challenge.
 import type { IncomingMessage } from 'node:http';
 import type { Context, MiddlewareHandler } from 'hono';
 import { tryGetContext } from 'hono/context-storage';
@@ -37,14 +37,16 @@ interface RepositoryRight {
   readonly repository: string;
 }
 
-/** Goes before the routes that ask for rights. Answers 401 to wrong credentials, also where nobody needs any. */
+/** Goes before the routes that check rights. Responds 401 to wrong credentials, even where none are needed. */
 export function createAuthentication(deps: {
   readonly access: Access;
-  /** Where clients reach us; without it, as the request was addressed. */
+  /** The address of this service for clients; default: that of the request. */
   readonly publicUrl: string | undefined;
-  /** The address that a request comes from, if it is known. */
+  /** The client address of a request, if known. */
   readonly addressOf: (c: Context) => string | undefined;
-  /** Whether a bearer token that is none of ours makes an anonymous caller: clients of the augment API send another service's. */
+  /**
+   * Whether a foreign bearer token makes the caller anonymous: clients of the augment API send tokens of another service.
+   */
   readonly toleratesBearers?: boolean;
 }): MiddlewareHandler {
   const { access, publicUrl, addressOf, toleratesBearers = false } = deps;
@@ -79,8 +81,8 @@ export function createAuthentication(deps: {
 }
 
 /**
- * Identifies a caller without credentials of ours by the token in the body of a request: where clients of the augment API have one of
- * another service, which is nothing to us. Throws UNAUTHORIZED for one of ours, or of our OIDC issuer, that is not valid.
+ * Identifies a caller without credentials by the token in the body of a request, where clients of the augment API send tokens of another
+ * service, which are ignored. Throws UNAUTHORIZED for an invalid token of ours or of our OIDC issuer.
  */
 export async function identify(c: Context, towerAccessToken: string): Promise<void> {
   const rights = rightsOf(c);
@@ -98,15 +100,15 @@ export async function identify(c: Context, towerAccessToken: string): Promise<vo
 }
 
 /**
- * Throws MissingRight unless the caller may. `repository` is the one full name of what the route is about to touch. A route that was not given a
- * caller is refused.
+ * Throws MissingRight unless the caller may. `repository` is the canonical full name of what the route accesses. A request without an
+ * authenticated caller is rejected.
  */
 export function requireRight(c: Context, verb: Right, repository: string): void {
   const { access, caller } = rightsOf(c);
   access.requireRight(caller, verb, repository);
 }
 
-/** Throws UNAUTHORIZED where callers have to show who they are, and this one has not: what `docker login` looks for. */
+/** Throws UNAUTHORIZED where callers must authenticate and this one has not: what `docker login` checks. */
 export function requireCaller(c: Context): void {
   const { access, caller } = rightsOf(c);
   access.requireCaller(caller);
@@ -118,12 +120,12 @@ export function requireAdmin(c: Context): void {
   access.requireAdmin(caller);
 }
 
-/** Of an error that becomes a 401 for want of a right: the challenge that says which token would do. */
+/** Adds the challenge for the token that would suffice, where a missing right becomes a 401. */
 export function setChallenge(c: Context, error: MissingRight): void {
   const { caller, realm } = rightsOf(c);
   if (!error.needed) return void challenge(c, error, { realm });
   const { right, repository } = error.needed;
-  // Clients cannot push what they may not look at.
+  // Clients cannot push what they may not read.
   const scope = formatScope({ repository, verbs: right === 'push' || right === 'build' ? ['pull', 'push'] : [right] });
   challenge(c, error, { realm, scope, error: caller.kind === 'bearer' ? 'insufficient_scope' : undefined });
 }
@@ -133,13 +135,13 @@ export function isAdmin(c: Context): boolean {
   return access.isAdmin(caller);
 }
 
-/** Whether the caller may; for choices that are no refusal, such as a mount. */
+/** Whether the caller may; for decisions that do not reject the request, such as a mount. */
 export function hasRight(c: Context, verb: Right, repository: string): boolean {
   const { access, caller } = rightsOf(c);
   return access.isAllowed(caller, verb, repository);
 }
 
-/** Whether who once asked for something has the right today. */
+/** Whether a token's caller still has the right. */
 export function stillHasRight(c: Context, holder: TokenHolder, right: RepositoryRight): Promise<boolean> {
   return rightsOf(c).access.mayStill(holder, right.verb, right.repository);
 }
@@ -148,7 +150,7 @@ export function callerOf(c: Context): Caller {
   return rightsOf(c).caller;
 }
 
-/** What the caller is called; undefined for one who has no name. */
+/** The caller's name; undefined for an unnamed caller. */
 export function callerName(c: Context): string | undefined {
   return subjectOf(callerOf(c)) || undefined;
 }
@@ -157,7 +159,7 @@ export function requesterOf(c: Context): Requester {
   return { caller: callerOf(c), address: clientAddress(c), onCounted: state => setRateHeaders(c, state) };
 }
 
-/** Whose request is being served, where `contextStorage` knows it; undefined outside of any. */
+/** The requester of the current request, where `contextStorage` knows it; undefined outside of any. */
 export function findRequester(): Requester | undefined {
   const c: Context | undefined = tryGetContext();
   if (!c) return undefined;
@@ -165,14 +167,14 @@ export function findRequester(): Requester | undefined {
   return { caller, address: clientAddress(c), onCounted: state => setRateHeaders(c, state) };
 }
 
-/** As draft-ietf-httpapi-ratelimit-headers-10 has it: several rates may count one request. */
+/** As in draft-ietf-httpapi-ratelimit-headers-10: a request may count towards several limits. */
 function setRateHeaders(c: Context, { name, count, perSeconds, left, resetSeconds }: RateState): void {
-  // These stay whatever response a route returns, which those of c.header do not.
+  // Headers set here survive whatever response a route returns, unlike those set by c.header.
   c.res.headers.append('RateLimit-Policy', `"${name}";q=${count};w=${perSeconds}`);
   c.res.headers.append('RateLimit', `"${name}";r=${left};t=${resetSeconds}`);
 }
 
-/** Whether the caller is a build of ours. */
+/** Whether the caller is one of our builds. */
 export function isBuilder(c: Context): boolean {
   return isBuild(callerOf(c));
 }
@@ -183,7 +185,7 @@ function rightsOf(c: Context): RequestRights {
   return rights;
 }
 
-/** Gives the error back, and the response the headers that belong to a 401. */
+/** Returns the error, and sets the headers of a 401. */
 function challenge(c: Context, error: unknown, parameters: Challenge): unknown {
   if (isUnauthorized(error)) {
     c.header('WWW-Authenticate', formatChallenge(parameters));
@@ -192,10 +194,10 @@ function challenge(c: Context, error: unknown, parameters: Challenge): unknown {
   return error;
 }
 
-/** The path is decoded, and a name that is none has no place in a header. */
+/** The path is decoded, and an invalid name must not get into a header. */
 const NAME_IN_PATH = /^\/v2\/([\w./:-]+)\/(?:manifests|blobs|tags|referrers)\//;
 
-/** What a request with wrong credentials may have wanted: a hint for its next token, and no decision. */
+/** The likely scope of a request with wrong credentials: a hint for its next token, not a decision. */
 function guessScope(c: Context): string | undefined {
   const [, name] = NAME_IN_PATH.exec(c.req.path) ?? [];
   const namespace = findNamespace(c);
@@ -208,7 +210,7 @@ function isUnauthorized(error: unknown): boolean {
   return error instanceof RegistryError && error.status === 401;
 }
 
-/** A token of ours, or of our issuer, that has expired is not taken for another service's. */
+/** An expired token of ours, or of our issuer, does not count as another service's. */
 function isForeignBearer(access: Access, authorization: string | undefined): boolean {
   const [, token] = /^bearer +(\S*)/i.exec(authorization ?? '') ?? [];
   return token !== undefined && !access.recognizes(token);
@@ -218,7 +220,10 @@ function isBearer(authorization: string | undefined): boolean {
   return /^bearer /i.test(authorization ?? '');
 }
 
-/** Where a request comes from: the peer of the socket, or the client of a proxy that is trusted. Undefined where it did not come over a socket. */
+/**
+ * The client's address: the peer of the socket, or the client reported by a trusted proxy. Undefined for a request that did not come over a
+ * socket.
+ */
 export function clientAddress(c: Context<{ Bindings: { readonly incoming?: IncomingMessage } }>): string | undefined {
   // There is no environment at all where the app is called in process.
   return c.get('request')?.address ?? c.env?.incoming?.socket.remoteAddress;

@@ -1,39 +1,41 @@
-// How much memory bodies take: those of requests that are read whole, and the buffers of those that are being sent. A few large buffers make
-// one body fast; with many bodies at once the machine is busy anyway, and what counts is that memory does not follow their number. A client
-// that takes its time needs no more than the smallest, and who is one of these shows only after some megabytes: so much the system takes at
-// once for any client.
+// Memory for bodies: request bodies that are read whole, and the send buffers of responses. A few large buffers make a single transfer
+// fast; with many transfers the machine is busy anyway, and memory must not grow with their number. A slow client needs no more than the
+// smallest buffer, but only shows itself as slow after some megabytes, which the system buffers at once for any client.
 import { type BudgetShare, type ByteBudget, createByteBudget } from '../../augment/budget.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
-/** Of one body that is being sent. */
+/** The share of one response body. */
 export interface BufferShare {
   /** Whether the body may have two buffers: one is filled while the other is written. */
   readonly hasPair: boolean;
   /** The first buffer. */
   open(): ArrayBuffer;
-  /** A buffer of the size that is right now: this one, which the client took in `tookMs` and which is not to be used any more, or a new one. */
+  /**
+   * A buffer of the currently appropriate size: this one, which the client took `durationMs` to read and which must not be used any more,
+   * or a new one.
+   */
   fit(buffer: ArrayBuffer, durationMs: number): ArrayBuffer;
-  /** Called once, when the body needs no buffer any more. */
+  /** Called once, when the body needs no more buffers. */
   leave(): void;
 }
 
 export interface SendBuffersOptions {
-  /** What all bodies share, as far as `minBytes` allows. */
+  /** Shared by all bodies, as far as `minBytes` allows. */
   readonly totalBytes?: number;
-  /** What there is for them: of all that they share at most so much. */
+  /** The memory that is available: at most this much is shared. */
   readonly spareBytes?: number;
   /** Smaller buffers cost more processor time than they save memory. */
   readonly minBytes?: number;
-  /** Larger ones make nothing faster. */
+  /** Larger ones are not faster. */
   readonly maxBytes?: number;
 }
 
-/** A client that takes a buffer sooner waits for us. */
+/** A client that reads a buffer faster is waiting for us. */
 const QUICK_MS = 100;
-/** A buffer may be such a part of what its client has taken without a pause. */
+/** A buffer may be at most this fraction of what its client has read without a pause. */
 const PART = 1 / 128;
 
-/** Sizes are powers of two, so that a body changes its buffers seldom while others come and go. */
+/** Sizes are powers of two, so that a body rarely changes buffers while others come and go. */
 export function createSendBuffers({
   totalBytes: wantedBytes = 64 * 1024 * 1024,
   spareBytes = Number.POSITIVE_INFINITY,
@@ -57,7 +59,7 @@ export function createSendBuffers({
       fit(buffer, durationMs) {
         quickBytes = durationMs < QUICK_MS ? quickBytes + buffer.byteLength : 0;
         const bytes = ownBytes();
-        // What is left of it is free at once, and not when the garbage is collected next.
+        // The rest is freed at once, not by the next garbage collection.
         return buffer.byteLength === bytes ? buffer : buffer.transfer(bytes);
       },
       leave() {
@@ -67,18 +69,18 @@ export function createSendBuffers({
   };
 }
 
-/** So many of the largest may be here at once, but for what is kept free. */
+/** This many of the largest may be held at once, apart from the reserve. */
 const MAX_LARGEST = 4;
-/** Of a budget, one body may have all but what is kept free in it. */
+/** One body may use the whole budget except its reserve. */
 const ROOM_FOR_LARGEST = 4 / 3;
 
-/** At most `spareBytes`, but room for one of the largest. */
+/** At most `spareBytes`, but enough for one of the largest. */
 export function createBodyBudget(largestBytes: number, spareBytes: number): ByteBudget {
   const most = Math.min(largestBytes * MAX_LARGEST, spareBytes);
   return createByteBudget('the requests', Math.max(most, largestBytes * ROOM_FOR_LARGEST));
 }
 
-/** Why there is no room for so many more bytes. Who is refused leaves his room to others at once. */
+/** The error if there is no memory for this many more bytes. A rejected request releases its share at once. */
 export function takeShare(share: BudgetShare, bytes: number): RegistryError | undefined {
   try {
     share.take(bytes);

@@ -1,5 +1,5 @@
-// Blobs to a Node socket, through one or two buffers a response. What sends a Response by default takes a new buffer for each chunk, and a
-// large body then costs more in page faults and garbage collection than in copying.
+// Sends blobs to a Node socket through one or two buffers per response. The default way of sending a Response allocates a buffer for each
+// chunk, and a large body then costs more in page faults and garbage collection than in copying.
 import type { ServerResponse } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { MiddlewareHandler } from 'hono';
@@ -8,29 +8,29 @@ import { RegistryError } from '../../oci/errors.ts';
 import { type BufferShare, createSendBuffers, type SendBuffersOptions } from './body-memory.ts';
 import { noteError } from './errors.ts';
 
-/** What the Node server gives with a request. */
+/** The Node server's bindings of a request. */
 interface Env {
   readonly Bindings: { readonly outgoing?: ServerResponse };
 }
 
 /**
- * Sends the body of a response at the client's pace. It is cancelled when the client leaves; the connection breaks, and the log says why,
- * when it fails. Goes outside of any middleware that looks at the response: nothing is left of it.
+ * Sends the body of a response at the client's pace. It is cancelled when the client leaves; when it fails, the connection is closed and
+ * the reason logged. Goes outside of any middleware that reads the response: nothing is left of it.
  */
 export function createBodySender(log: Logger, buffers: SendBuffersOptions = {}): MiddlewareHandler<Env> {
-  // Once a Node server has replaced the global Response, it sends one that nobody has read as it is, and finds no mark in its headers.
+  // Once a Node server has replaced the global Response, it sends an unread one as it is, and finds no mark in its headers.
   void RESPONSE_ALREADY_SENT.body;
   const shareBuffers = createSendBuffers(buffers);
   const yieldToOthers = createYield();
   return async (c, next) => {
     await next();
-    // There is no environment at all where a request did not come over a socket.
+    // There is no environment at all for a request that did not come over a socket.
     const outgoing = c.env?.outgoing;
     const { body, status, headers } = c.res;
-    // To a HEAD hono itself gives the answer, without the body of it.
+    // hono itself answers a HEAD, without its body.
     if (!outgoing || !body || c.req.method === 'HEAD') return;
     outgoing.writeHead(status, Object.fromEntries(headers));
-    // The first bytes may be long in coming.
+    // The first bytes may take long to arrive.
     outgoing.flushHeaders();
     const share = shareBuffers();
     await send(openReader(body), outgoing, { share, yieldToOthers })
@@ -53,7 +53,10 @@ function bodyError(error: unknown) {
 }
 
 interface BodyReader {
-  /** The next chunk, none at the end, and a buffer to bring along when the chunk is needed no more. It may be in the buffer brought now. */
+  /**
+   * Returns the next chunk, or none at the end, and a buffer to pass back once the chunk is no longer needed. It may use the buffer passed
+   * now.
+   */
   read(buffer: ArrayBuffer): Promise<{ readonly chunk?: Uint8Array; readonly buffer: ArrayBuffer }>;
   cancel(): Promise<void>;
 }
@@ -88,7 +91,7 @@ function takeChunks(reader: ReadableStreamDefaultReader<Uint8Array>): BodyReader
   };
 }
 
-/** A buffer, and how long its client took for what was in it. */
+/** A buffer, and how long its client took to read its content. */
 interface Written {
   readonly buffer: ArrayBuffer;
   readonly durationMs: number;
@@ -96,10 +99,12 @@ interface Written {
 
 const NOTHING = Promise.resolve<Written | undefined>(undefined);
 
-/** So many chunks are started before requests beside the bodies are served. */
+/** This many chunks are started before other requests are served. */
 const CHUNKS_AT_ONCE = 8;
 
-/** Where many bodies have their next chunk at hand, each turn of the event loop starts a few of them: no request beside them waits for more. */
+/**
+ * Where many bodies have their next chunk ready, each turn of the event loop starts only a few of them, so that other requests do not wait.
+ */
 function createYield(): () => Promise<void> | undefined {
   const waiting: (() => void)[] = [];
   let taken = 0;
@@ -131,7 +136,7 @@ async function send(reader: BodyReader, outgoing: ServerResponse, { share, yield
   outgoing.once('close', leave);
   if (outgoing.destroyed) leave();
   let free = share.open();
-  /** What comes free when the write before is done. */
+  /** The buffer that becomes free when the previous write is done. */
   let other = NOTHING;
   for (;;) {
     await yieldToOthers();
@@ -153,7 +158,7 @@ async function send(reader: BodyReader, outgoing: ServerResponse, { share, yield
   outgoing.end();
 }
 
-/** Resolves when the socket needs the chunk no more: it was sent, or the client has left. */
+/** Resolves when the socket no longer needs the chunk: it was sent, or the client has left. */
 function write(outgoing: ServerResponse, chunk: Uint8Array): Promise<void> {
   return new Promise(resolve => outgoing.write(chunk, () => resolve()));
 }

@@ -1,5 +1,5 @@
-// Connections in: how many there may be, and how long each may keep us waiting. What a client owes us, which is the head of a request, its
-// body and the reading of an answer, has limits; what a client waits for has none here.
+// Limits on incoming connections: their number, and how long each may keep us waiting. Limits apply to what a client owes us: the head of a
+// request, its body, and reading the response; not to what a client waits for.
 import { openSync, readSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
@@ -8,31 +8,31 @@ import { HEALTH_PATHS } from '../admin/health.ts';
 import { createPipelining } from './pipelining.ts';
 
 export interface ConnectionLimits {
-  /** In all; fewer where the process may not open as many files. */
+  /** In total; fewer where the process may not open as many files. */
   readonly connections: number;
-  /** Of one address, or IPv6 network of a host; this machine's own may have all. */
+  /** Per address, or IPv6 network of a host; connections from this machine are only limited in total. */
   readonly connectionsPerAddress: number;
-  /** From the first byte, or the beginning of a connection, to the end of a request's head. */
+  /** From the first byte, or the start of a connection, to the end of a request's head. */
   readonly requestHeadMs: number;
-  /** Between an answer and the next request. */
+  /** Between a response and the next request. */
   readonly keepAliveMs: number;
-  /** How many bytes a second a request's body brings on average. */
+  /** The minimum average rate of a request body, in bytes per second. */
   readonly requestBodyRateBytes: number;
-  /** How long a body may bring less. */
+  /** How long a body may be slower. */
   readonly requestBodyGraceMs: number;
-  /** How long a client may read nothing of what waits for it. */
+  /** How long a client may leave a response unread. */
   readonly unreadResponseMs: number;
-  /** How long nothing may go either way, unless the client waits for an answer to begin. */
+  /** How long a connection may be silent in both directions, unless the client waits for a response to begin. */
   readonly idleConnectionMs: number;
 }
 
 interface Connections {
   /**
-   * Holds the connections of a server to the limits, until it is closed. `answer` looks at each request before the server's own listeners, but for
-   * those that `refuse` may refuse. To be called before it listens, and after these listeners were added.
+   * Enforces the limits on a server's connections until it is closed. `answer` gets each request before the server's own listeners, except
+   * those that `refuse` may reject. Call it before the server listens, and after these listeners were added.
    */
   guard(server: Server, answer?: AnswerFirst): void;
-  /** The answer to a request that has come where no place is left for it; undefined for all others. */
+  /** The response to a request on a connection beyond the limit; undefined for all others. */
   refuse(socket: Socket, request: Request): Response | undefined;
 }
 
@@ -41,11 +41,11 @@ type AnswerFirst = (request: IncomingMessage, response: ServerResponse) => boole
 
 export interface ConnectionsDeps {
   readonly limits: ConnectionLimits;
-  /** Called, at most every few seconds, with how many were cut or refused for want of room. */
+  /** Called at most every few seconds, with the number of connections closed or rejected because of the limits. */
   readonly onDropped?: (dropped: DroppedConnections) => void;
   /** Whether an address is a reverse proxy's, which has the connections of many clients; default: none is. */
   readonly isProxy?: (address: string | undefined) => boolean;
-  /** How many files the process may open now; undefined where nobody says. */
+  /** How many files the process may currently open; undefined where unknown. */
   readonly findMaxFiles?: () => number | undefined;
 }
 
@@ -58,38 +58,38 @@ export interface DroppedConnections {
 interface Connection {
   readonly socket: Socket;
   readonly peer: Peer;
-  /** It came when all places were taken: for health checks and known callers alone. */
+  /** It was accepted beyond the limit: for health checks and authenticated callers only. */
   readonly isExtra: boolean;
   /** Whether a caller has authenticated on it. */
   isAuthenticated: boolean;
-  /** Requests without a whole answer. */
+  /** Requests without a complete response. */
   pending: number;
 }
 
-/** Who has connections together. */
+/** A client, with all its connections. */
 interface Peer {
   readonly key: string;
   readonly isLocal: boolean;
   readonly all: Set<Connection>;
 }
 
-/** A body that is arriving. */
+/** A request body that is arriving. */
 interface Arrival {
   readonly request: IncomingMessage;
-  /** How long it may go on without a byte. */
+  /** How long it may continue without a byte. */
   creditMs: number;
-  /** Read from the socket when that was looked at last. */
+  /** Bytes read from the socket as of the last check. */
   bytes: number;
 }
 
-/** Beyond all places: what lets an operator look, and known callers work, while strangers hold every place. */
+/** Beyond the limit: lets operators and authenticated callers in while anonymous clients hold all connections. */
 const EXTRA = 64;
-/** Of those, how many known callers may have. */
+/** The share of those for authenticated callers. */
 const EXTRA_AUTHENTICATED = 48;
-/** A request may need a socket, one to an upstream, and a file. */
+/** A request may need a socket, another one to an upstream, and a file. */
 const FILES_PER_CONNECTION = 3;
 const SWEEP_MS = 1000;
-/** A body that was fast may stand still for so many times the grace. */
+/** A body that was fast may pause for up to this many times the grace period. */
 const MAX_CREDIT = 6;
 const REPORT_EVERY_MS = 10_000;
 
@@ -97,7 +97,7 @@ export function createConnections(deps: ConnectionsDeps): Connections {
   const { limits, onDropped, isProxy = () => false, findMaxFiles = openMaxFiles() } = deps;
   const all = new Map<Socket, Connection>();
   const peers = new Map<string, Peer>();
-  // In the order in which they fell idle, or came.
+  // In the order in which they became idle, or were accepted.
   const idle = { unauthenticated: new Set<Connection>(), authenticated: new Set<Connection>() };
   const arrivals = new Map<Connection, Arrival>();
   const pipelining = createPipelining({ cut: socket => void cut(all.get(socket)) });
@@ -174,7 +174,7 @@ export function createConnections(deps: ConnectionsDeps): Connections {
     (connection.isAuthenticated ? idle.authenticated : idle.unauthenticated).add(connection);
   }
 
-  /** A freeze of our own, in which no byte could be read, is nobody's delay. */
+  /** Time during which the process itself was blocked does not count against clients. */
   function sweep(elapsedMs: number): void {
     for (const [connection, arrival] of arrivals) {
       const { socket } = connection;
@@ -182,7 +182,7 @@ export function createConnections(deps: ConnectionsDeps): Connections {
       const gotMs = ((socket.bytesRead - arrival.bytes) / limits.requestBodyRateBytes) * 1000;
       arrival.bytes = socket.bytesRead;
       if (request.complete || request.destroyed) arrivals.delete(connection);
-      // What has come and was not taken yet waits for us.
+      // Bytes that have arrived but were not read yet are our delay.
       else if (request.readableLength === 0) {
         const most = limits.requestBodyGraceMs * MAX_CREDIT;
         arrival.creditMs = Math.min(arrival.creditMs + gotMs, most) - elapsedMs;
@@ -216,7 +216,7 @@ export function createConnections(deps: ConnectionsDeps): Connections {
         sweptAt = now;
       }, everyMs).unref();
       server.headersTimeout = limits.requestHeadMs;
-      // A body takes as long as it needs, at its rate.
+      // A body may take any time, at its minimum rate.
       server.requestTimeout = 0;
       server.keepAliveTimeout = limits.keepAliveMs;
       server.on('connection', connect).once('close', () => clearInterval(timer));
@@ -241,7 +241,7 @@ export function createConnections(deps: ConnectionsDeps): Connections {
   };
 }
 
-/** The listeners that the server has get only the requests that `answer` leaves to them. */
+/** The server's existing listeners only get the requests that `answer` leaves to them. */
 function answerFirst(server: Server, answer: AnswerFirst): void {
   const listeners = server.listeners('request');
   const callListeners = (request: IncomingMessage, response: ServerResponse) => {
@@ -255,7 +255,10 @@ function answerFirst(server: Server, answer: AnswerFirst): void {
   });
 }
 
-/** Cuts what nobody reads, and what is silent, but none whose client waits for us, such as for a build: that has limits of its own. */
+/**
+ * Closes connections with unread responses, and silent ones, except those whose client waits for us, such as for a build: that has its own
+ * limits.
+ */
 function dropSilent(server: Server, { unreadResponseMs, idleConnectionMs }: ConnectionLimits): void {
   const checkMs = Math.min(unreadResponseMs, idleConnectionMs);
   server.setTimeout(checkMs);
@@ -291,7 +294,7 @@ function firstIdle(connections: Iterable<Connection>): Connection | undefined {
   return undefined;
 }
 
-/** A host has an IPv6 network of its own, and as many addresses in it as it likes. */
+/** A host usually has an IPv6 network of its own, with any number of addresses. */
 function peerOf(remote: string | undefined): { readonly key: string; readonly isLocal: boolean } {
   if (remote === undefined || !ipaddr.isValid(remote)) return { key: '', isLocal: false };
   const address = ipaddr.process(remote);
@@ -303,7 +306,7 @@ function maxOf({ connections }: ConnectionLimits, files = Number.POSITIVE_INFINI
   return Math.max(1, Math.min(connections, Math.floor(files / FILES_PER_CONNECTION)));
 }
 
-/** Linux says it in a file, which is opened now: when it is needed most, no other can be. */
+/** Linux reports it in a file, which is opened in advance: when it is needed most, no file can be opened. */
 function openMaxFiles(): () => number | undefined {
   const buffer = Buffer.alloc(4096);
   try {

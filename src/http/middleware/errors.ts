@@ -1,4 +1,4 @@
-// Errors become HTTP here, and only here: the registry's JSON under /v2 and for its tokens, the API's message elsewhere.
+// The only place where errors become HTTP responses: the registry's JSON under /v2 and for its tokens, the API's message elsewhere.
 import { STATUS_CODES } from 'node:http';
 import type { Context, Hono } from 'hono';
 import { HTTPException } from 'hono/http-exception';
@@ -12,19 +12,18 @@ import { setChallenge } from './authentication.ts';
 const DISK_FULL = 'the disk of Veneer is full: this cannot be stored. Pulls still work, and deletions free space';
 const UNUSABLE = 'records cannot be read or written: the log of Veneer has the cause and the remedy';
 
-/** The statuses that an upstream may answer, and those that are ours. */
+/** Statuses that an upstream may send, and our own. */
 const STATUSES = [
   400, 401, 402, 403, 404, 405, 406, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423, 424, 426, 428,
   429, 431, 451, 500, 501, 502, 503, 504, 507,
 ] as const;
 
-/** What has no code of its own is UNKNOWN to the client, and logged with its cause. */
+/** Errors without a code are UNKNOWN to the client, and logged with their cause. */
 export function createErrorHandler(log: Logger): (error: Error, c: Context) => Response {
   return (error, c) => {
     const known = toRegistryError(error);
     const hasLeft = c.req.raw.signal.aborted;
-    // What this version does not do is no fault of it.
-    // What has a message for the client has its line in the access log, which is enough.
+    // Anything with a message for the client, such as an unsupported request, is sufficiently covered by its line in the access log.
     const isExpected = error instanceof RegistryError || error instanceof ApiError;
     if (known.status >= 500 && !isExpected && !hasLeft)
       log.error({ err: error, method: c.req.method, requestId: c.get('request')?.id }, 'request failed');
@@ -34,7 +33,7 @@ export function createErrorHandler(log: Logger): (error: Error, c: Context) => R
   };
 }
 
-/** 404 for a path without a route, and 405 for one whose routes take other methods, which are in Allow. */
+/** 404 for a path without a route, and 405, with Allow, for a path whose routes have other methods. */
 export function createNotFound({ router }: Pick<Hono, 'router'>): (c: Context) => Response {
   const hasRoute = (method: string, path: string) =>
     router.match(method, path)[0].some(([[, { method: own }]]) => own !== 'ALL');
@@ -65,7 +64,7 @@ interface NotedError {
   readonly message: string;
 }
 
-/** For the access log. Where there is no code, what HTTP calls the status. */
+/** For the access log. Without a code, the HTTP status text. */
 export function noteError(c: Context, { status, code, message }: NotedError): void {
   const facts = c.get('request');
   if (!facts) return;
@@ -75,12 +74,12 @@ export function noteError(c: Context, { status, code, message }: NotedError): vo
 
 const MAX_LOGGED_MESSAGE = 2000;
 
-/** In one line: a message may quote what a client sent, and clients print it as it is. */
+/** As a single line: a message may quote what a client sent, and clients print it verbatim. */
 export function printable(message: string): string {
   return message.replace(/[\p{Cc}\u2028\u2029]/gu, character => JSON.stringify(character).slice(1, -1));
 }
 
-/** Shortens each token, or id of its request, that a text names by a path. A slash may be written as %2F. */
+/** Shortens each token, or request id, in the paths that a text contains. A slash may be written as %2F. */
 export function hideTokens(text: string): string {
   return text.replace(/((?:wt|containers?|container-token)(?:\/|%2f))([0-9a-f]{4})[^/%\s]*/gi, '$1$2…');
 }

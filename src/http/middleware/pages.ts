@@ -1,36 +1,38 @@
-// Pages of the web: they have a browser on this machine ask us for things, also under a name of their own that leads here. What they ask for is
-// refused, whatever it is, and what we answer does nothing in a browser.
+// Protection against web pages, which can make a browser on this machine send us requests, also under a foreign host name that resolves
+// here. Such requests are rejected, and our responses are inert in a browser.
 import type { Context, MiddlewareHandler } from 'hono';
 import { isLoopback } from '../../access/address.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { HEALTH_PATHS } from '../admin/health.ts';
 
-/** Goes before all routes. Refuses with 421 what is addressed to somebody else, and with 403 what a page of another origin has sent. */
+/**
+ * Goes before all routes. Rejects requests for foreign host names with 421, and those sent by pages of other origins with 403.
+ */
 export function createPageGuard({
   isOpen,
   publicUrl,
   names,
   isClosed,
 }: {
-  /** Whether whoever is on this machine may do all: then no page is ours, and no name but those that we know. */
+  /** Whether everyone on this machine has all rights: then no page is trusted, and only known host names are. */
   readonly isOpen: boolean;
   readonly publicUrl: URL | undefined;
-  /** Further hosts that are ours, without ports and as URLs have them; those of loopback are, in any case. */
+  /** Additional own host names, without ports and in the form of URLs; loopback names always are. */
   readonly names: readonly string[];
-  /** Whether requests by any other name are refused where access is not open, too. */
+  /** Whether requests for other host names are also rejected where access is not open. */
   readonly isClosed: boolean;
 }): MiddlewareHandler {
   const own = new Set([...names, ...(publicUrl ? [publicUrl.hostname] : [])]);
   const isOwnName = (name: string) => isLoopback(name) || own.has(name);
 
-  /** The address bar is no page; neither is a client that is no browser. */
+  /** Neither the address bar nor a client that is not a browser is a page. */
   function isAllowed(c: Context): boolean {
     const site = c.req.header('Sec-Fetch-Site') ?? 'none';
     const origin = c.req.header('Origin');
     return ['none', 'same-origin'].includes(site) && (origin === undefined || isOwnOrigin(c, origin));
   }
 
-  /** A page that a proxy has put beside us. */
+  /** A page that a proxy serves beside us. */
   function isOwnOrigin(c: Context, origin: string): boolean {
     const { host = '', hostname = '' } = URL.parse(origin) ?? {};
     return origin === publicUrl?.origin || (isOwnName(hostname) && host === new URL(c.req.url).host);
@@ -46,7 +48,7 @@ export function createPageGuard({
   };
 }
 
-/** The host of the URL, and that of the header where a client sends both. */
+/** The host of the URL, and that of the Host header where a client sends both. */
 function namesOf(c: Context): readonly string[] {
   const { hostname } = new URL(c.req.url);
   const header = c.req.header('Host');
@@ -67,8 +69,8 @@ export const INERT = {
 } as const;
 
 /**
- * Of every answer, errors too: whatever bytes it has, and whoever made them, a browser runs, frames and guesses nothing. A page of our own has a
- * policy of its own.
+ * For every response, including errors: a browser runs, frames and sniffs nothing, whatever the bytes and their source. Our own pages have
+ * a policy of their own.
  */
 export function createInertAnswers(): MiddlewareHandler {
   return async (c, next) => {

@@ -1,34 +1,34 @@
-// Requests that a client sends before it has the answer to the one before: each is read from its connection when it is its turn, and so what a
-// client sends without reading waits in its own buffers. Node reads all that has come, up to 64 KiB of requests, and begins them at once. The
-// price is its short way from the socket to the parser: the bytes of a push take a fifth more of the processor.
+// Serves pipelined requests one after the other: each is only read from its connection when its turn comes, so that requests sent without
+// reading responses stay in the client's own buffers. Node reads everything that has arrived, up to 64 KiB of requests, and starts them all
+// at once. The price is Node's fast path from the socket to the parser: the bytes of a push take a fifth more processor time.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 interface Pipelining {
-  /** From now on requests of the connection begin one after the other. To be called as the server has taken it. */
+  /** Makes the requests of the connection start one after the other. Call it once the server has accepted it. */
   take(socket: Socket): void;
-  /** To be called for each request of such a connection as it begins. */
+  /** Call it for each request of such a connection when it starts. */
   begin(request: IncomingMessage, response: ServerResponse): void;
 }
 
 export interface PipeliningDeps {
-  /** Of all connections: the others begin in the next turns of the loop, in their order. Default: 16. */
+  /** For all connections: further requests start in the next turns of the event loop, in order. Default: 16. */
   readonly maxPerTurn?: number;
-  /** Connections with more requests than the one that is being answered, each of which keeps 128 KiB at most. Default: 512. */
+  /** Connections with requests beyond the one being answered, each of which holds at most 128 KiB. Default: 512. */
   readonly maxWaiting?: number;
-  /** Is called for the one that has waited longest, where there are more. */
+  /** Called for the one that has waited longest, where there are more. */
   readonly cut: (socket: Socket) => void;
 }
 
 interface PipelinedConnection {
   readonly socket: Socket;
-  /** What Node does with what has come. */
+  /** Node's handler for received bytes. */
   readonly parse: (bytes: Buffer<ArrayBuffer>) => void;
-  /** The last that has begun. */
+  /** The last one that was started. */
   request: IncomingMessage | undefined;
-  /** How much of its body is still to come; undefined where it does not say. */
+  /** How much of its body is still to come; undefined where its length is unknown. */
   bodyLeft: number | undefined;
-  /** Requests without a whole answer. */
+  /** Requests without a complete response. */
   pending: number;
 }
 
@@ -36,9 +36,9 @@ const HEAD_END = '\r\n\r\n';
 
 export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: PipeliningDeps): Pipelining {
   const connections = new WeakMap<Socket, PipelinedConnection>();
-  /** They wait for an answer of their own. */
+  /** They wait for a response of their own. */
   const waiting = new Set<PipelinedConnection>();
-  // They wait for a turn of the loop: those that have had an answer meanwhile get half of it, and so hold up nobody who has had none.
+  // They wait for a turn of the event loop: those that have had a response meanwhile get half of it, so that they do not delay new ones.
   const ready = { first: new Set<PipelinedConnection>(), resumed: new Set<PipelinedConnection>() };
   let started = 0;
   let isScheduled = false;
@@ -94,7 +94,7 @@ export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: Pip
   return {
     take(socket) {
       const [parse, ...others] = socket.listeners('data');
-      // Somebody else reads it.
+      // Something else reads it.
       if (!parse || others.length > 0) return;
       const connection: PipelinedConnection = {
         ...{ socket, request: undefined, bodyLeft: undefined, pending: 0 },
@@ -126,7 +126,7 @@ export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: Pip
   };
 }
 
-/** How many went on: at most `max`. */
+/** Returns how many were resumed: at most `max`. */
 function resume(connections: Set<PipelinedConnection>, max: number): number {
   const next = [...connections.values().take(max)];
   for (const connection of next) {
@@ -136,7 +136,9 @@ function resume(connections: Set<PipelinedConnection>, max: number): number {
   return next.length;
 }
 
-/** As far as one request goes: the rest of its body, or the end of its head. Where neither is known, Node finds out. */
+/**
+ * The length of one request: the rest of its body, or up to the end of its head. Where neither is known, Node determines it.
+ */
 function lengthOfNext({ request, bodyLeft }: PipelinedConnection, bytes: Buffer<ArrayBuffer>): number {
   if (request?.complete === false) return bodyLeft && bodyLeft > 0 ? Math.min(bodyLeft, bytes.length) : bytes.length;
   const end = bytes.indexOf(HEAD_END);

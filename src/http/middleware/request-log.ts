@@ -1,5 +1,5 @@
-// Each request from its head to its last byte: its id and the address of its client, and what is logged of it. A token in a path is a credential:
-// only its beginning is written.
+// Logs each request from its head to its last byte, with its id and client address. A token in a path is a credential: only its beginning
+// is logged.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { MiddlewareHandler } from 'hono';
@@ -16,7 +16,7 @@ declare module 'hono' {
   }
 }
 
-/** What the Node server gives with a request. */
+/** The Node server's bindings of a request. */
 interface Env {
   readonly Bindings: { readonly incoming?: IncomingMessage; readonly outgoing?: ServerResponse };
 }
@@ -34,10 +34,10 @@ export type FindAddress = (
   header: (name: string) => string | undefined,
 ) => string | undefined;
 
-/** Called once for each request, when its last byte has left, or its connection has ended. */
+/** Called once for each request, when its last byte was sent or its connection has ended. */
 export type OnEnd = (facts: RequestFacts, end: RequestEnd) => void;
 
-/** Goes before everything that may answer. */
+/** Goes before everything that may respond. */
 export function createRequestLog({ scope, findAddress, onEnd }: RequestLogDeps): MiddlewareHandler<Env> {
   return async (c, next) => {
     const header = (name: string) => c.req.header(name);
@@ -61,10 +61,12 @@ export function createRequestLog({ scope, findAddress, onEnd }: RequestLogDeps):
   };
 }
 
-/** What each connection had received when its last request ended: the head of the next has been read before anybody sees it. */
+/**
+ * Bytes received on each connection when its last request ended: the head of the next is read before anything sees it.
+ */
 const receivedBefore = new WeakMap<Socket, number>();
 
-/** To be called before the answer begins. */
+/** Call it before the response begins. */
 export function watchEnd({ incoming, outgoing, startedAt }: Exchanged, report: (end: RequestEnd) => void): void {
   const { socket } = incoming;
   const { bytesWritten } = socket;
@@ -88,14 +90,14 @@ interface Exchanged {
   readonly startedAt: number;
 }
 
-/** Undefined for a caller without a name. */
+/** Undefined for an unnamed caller. */
 export function nameOf(caller: Caller | undefined): string | undefined {
   return caller && (subjectOf(caller) || undefined);
 }
 
 const MAX_PATH = 1024;
 
-/** The path without what a token or its request's id would give away. */
+/** The path with tokens and request ids shortened. */
 export function redactPath(path: string): string {
   const bounded = path.length > MAX_PATH ? path.slice(0, MAX_PATH) : path;
   if (!/wt|container/i.test(bounded)) return printable(bounded);

@@ -111,7 +111,7 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
   return app;
 }
 
-/** Where people find the log of a build, or the result of a scan. */
+/** The page with the log of a build, or the result of a scan. */
 function logAddress(publicUrl: string | undefined, c: Context): (id: string) => string {
   const base = publicUrl ?? `${new URL(c.req.url).protocol}//${publicHost(publicUrl, c.req.header('Host'))}`;
   return id => new URL(id.startsWith('sc-') ? `/view/scans/${id}` : buildLogPath(id), base).href;

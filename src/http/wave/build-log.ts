@@ -1,4 +1,4 @@
-// The log of a build as it is sent: as text, or as server-sent events, to its end or as far as it has come.
+// Sends the log of a build: as text, or as server-sent events, to its end or as far as it exists.
 import type { Context } from 'hono';
 import { streamSSE } from 'hono/streaming';
 import type { Logger } from 'pino';
@@ -8,10 +8,10 @@ import { formatLogEntry } from '../../builds/progress.ts';
 import type { BuildRecord } from '../../builds/record.ts';
 import { ApiError } from '../../submit/errors.ts';
 
-/** `describe` gives the last event, when the log has ended. Throws ApiError where there is no log. */
+/** `describe` returns the last event, once the log has ended. Throws ApiError where there is no log. */
 type SendLog = (c: Context, build: BuildRecord, describe: (build: BuildRecord) => object) => Promise<Response>;
 
-/** Proxies on the way cut a stream that is silent for long. */
+/** Proxies in between close a stream that is silent for long. */
 const KEEP_ALIVE_MS = 15_000;
 const HEADERS = { 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' };
 
@@ -51,7 +51,7 @@ export function createSendLog({
     const headers = { ...HEADERS, 'Content-Type': isEvents ? 'text/event-stream' : 'text/plain; charset=utf-8' };
     const entries = await builds.openLog(build.id, { follow, signal: c.req.raw.signal });
     if (!entries) throw new ApiError(404, `the log of ${build.id} has been deleted`);
-    // A HEAD gets no body: nothing is read.
+    // A HEAD has no body: nothing is read.
     if (c.req.method === 'HEAD') return c.body(null, 200, headers);
     if (!isEvents) return c.body(toText(entries), 200, headers);
     for (const [name, value] of Object.entries(HEADERS)) c.header(name, value);
@@ -75,7 +75,7 @@ function toText(entries: AsyncIterable<LogEntry>): ReadableStream<Uint8Array> {
       await iterator.return?.();
     },
   };
-  // No file is opened before somebody reads.
+  // No file is opened before something reads.
   return new ReadableStream(source, { highWaterMark: 0 });
 }
 

@@ -1,4 +1,5 @@
-// The fields of a submit request that say what to build, checked field by field. What a build itself cannot take, its plan refuses.
+// The fields of a submit request that describe a build, validated field by field. What a build does not support is rejected when it is
+// planned.
 import { z } from 'zod';
 import { compressionSchema } from '../../builds/spec.ts';
 import { atMost, listSchema, mapSchema } from '../../oci/bounded.ts';
@@ -8,7 +9,7 @@ import { createLayerSchema, dropUnset, LAYER_KEYS } from './config-schema.ts';
 const MAX_REPOSITORY = 255;
 const MAX_ID = 128;
 const MAX_ITEMS = 1000;
-/** Of a context that comes as texts; one of more files comes as a tar. */
+/** For a context sent as texts; one with more files is sent as a tar. */
 const MAX_FILES = 10_000;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 const PROVENANCES = ['none', 'min', 'max'] as const;
@@ -33,7 +34,7 @@ const timeoutSchema = z.string().transform((text, context): number => {
   return z.NEVER;
 });
 
-/** A layer has a location; a map of files has anything else. */
+/** A layer has a location; anything else is a map of files. */
 function contextSchema(limits: BuildLimits) {
   const files = mapSchema(z.string('must be the text of a file'), MAX_FILES).transform(given => ({
     kind: 'files' as const,
@@ -53,7 +54,7 @@ function contextSchema(limits: BuildLimits) {
   });
 }
 
-/** A map that has a file called `location` beside others is still files. */
+/** A map with other files beside one called `location` is still a map of files. */
 function isLayer(given: unknown): boolean {
   if (typeof given !== 'object' || given === null) return false;
   return Object.hasOwn(given, 'location') && Object.keys(given).every(key => LAYER_KEYS.includes(key));
@@ -61,7 +62,7 @@ function isLayer(given: unknown): boolean {
 
 const optionsSchema = z.preprocess(dropUnset, z.looseObject({})).optional();
 
-/** Undefined where nothing in it is set; all else is looked at when it is planned. */
+/** Undefined where nothing is set; everything else is validated when it is planned. */
 export function packagesSchema() {
   return z.preprocess(given => unlessEmpty(dropUnset(given)), packagesFields.optional());
 }
@@ -82,14 +83,14 @@ function unlessEmpty(value: unknown): unknown {
   return isEmpty ? undefined : value;
 }
 
-/** The text of a file that comes as base64. */
+/** The text of a file that is sent as base64. */
 export function fileSchema({ maxContainerFileCharacters }: BuildLimits) {
   return z.string().check(atMost(maxContainerFileCharacters, 'characters')).transform(decodeBase64);
 }
 
 const attestationFields = z.object({ sbom: z.boolean().optional(), provenance: z.enum(PROVENANCES).optional() });
 
-/** Of the whole body: what else there is in it is left out. */
+/** Validates the whole body and drops other fields. */
 export function createBuildSchema(limits: BuildLimits) {
   return z.preprocess(dropUnset, buildFields(limits));
 }
@@ -118,7 +119,7 @@ function buildFields(limits: BuildLimits) {
   });
 }
 
-/** The fields that say what to build, and those of each object among them. */
+/** The fields that describe a build, and those of each object among them. */
 export const BUILD_KEYS = {
   build: Object.keys(buildFields({ maxContainerFileCharacters: 0, maxLocationCharacters: 0 }).shape),
   packages: Object.keys(packagesFields.shape),

@@ -1,4 +1,4 @@
-// What becomes of builds and copies: their records, their logs as they run, and the way to end one or to try it again.
+// Builds and copies: their records, their logs as they run, cancelling and retrying.
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import { CONTEXTS_PATH, type ContextOffers } from '../../builds/backends/kubernetes/archive.ts';
@@ -17,12 +17,12 @@ import { maySeeBuild } from './ownership.ts';
 import { findPublicHost, imageAddress } from './public-host.ts';
 import { awaitEnd, type StatusWait } from './status-wait.ts';
 
-/** Where builds are, and where copies; by what their ids begin with. */
+/** The paths of builds and of copies, by the prefix of their ids. */
 const PATHS = { bd: '/v1alpha1/builds', mr: '/v1alpha1/mirrors' } as const;
 
 /**
- * Whoever asked for a build may see it as long as he may pull what is built, and end it or try again as long as he may build there. Throws 404 for
- * what is not there, or another caller's.
+ * The caller who started a build may see it while permitted to pull what is built, and cancel or retry it while permitted to build there.
+ * Throws 404 for a build that does not exist, or is another caller's.
  */
 export type GetBuild = (c: Context, prefix: string, verbs: readonly ('pull' | 'build')[]) => Promise<BuildRecord>;
 
@@ -117,11 +117,13 @@ function whyNoLock(build: BuildRecord): string {
 
 const DEFAULT_PAGE = 20;
 const MAX_PAGE = 100;
-/** So many are looked at for one page, and no more. */
+/** At most this many records are examined for one page. */
 const MAX_SCANNED = 5000;
 const STATUSES = buildRecordSchema.shape.status.options;
 
-/** The builds that the caller may see, however many others lie between them: by `limit`, `after` and `status`, the newest first. Throws ApiError. */
+/**
+ * The builds that the caller may see, however many others are in between: by `limit`, `after` and `status`, newest first. Throws ApiError.
+ */
 async function listVisible(
   c: Context,
   builds: Pick<Builds, 'list' | 'wasSubmittedBy'>,
@@ -155,7 +157,7 @@ function parseStatus(text: string | undefined): BuildRecord['status'] | undefine
   return status;
 }
 
-// Build contexts for the pods that build them: the address itself is the credential, as a token in a path is.
+// Build contexts for the pods that build them: the URL itself is the credential, like a token in a path.
 
 export function createContextsApi(offers: ContextOffers): Hono {
   const app = new Hono();
@@ -164,7 +166,7 @@ export function createContextsApi(offers: ContextOffers): Hono {
     const context = offers.open(c.req.param('name'), { expires, signature });
     if (!context) throw new ApiError(404, 'this build context is unknown or has expired');
     const headers = { 'Content-Type': 'application/gzip', 'Cache-Control': 'no-store' };
-    // A HEAD gets no body: nothing is read.
+    // A HEAD has no body: nothing is read.
     if (c.req.method === 'HEAD') return c.body(null, 200, headers);
     return c.body(ReadableStream.from(context), 200, headers);
   });

@@ -1,4 +1,4 @@
-// `containerConfig` of a submit request: what the client wants changed in the image, checked field by field.
+// `containerConfig` of a submit request: the changes to the image, validated field by field.
 import { z } from 'zod';
 import { InvalidLayer } from '../../augment/budget.ts';
 import { parseLocation } from '../../augment/location.ts';
@@ -22,14 +22,16 @@ const LOCATION = /^(?:data:|https?:\/\/|docker:\/\/|oci:\/\/)/i;
 
 const digitsSchema = z.string().regex(/^\d{1,15}$/);
 
-/** A whole number, or its digits: clients' documents have sizes as text. */
+/** A whole number, or its digits: clients send sizes as text. */
 export const wholeNumberSchema = z
   .union([z.int(), digitsSchema.transform(Number)], 'must be a whole number')
   .refine(number => number >= 0, 'must not be negative');
 
 const digestSchema = z.string().refine(isDigest, 'must be sha256:<64 hex> or sha512:<128 hex>');
 
-/** Drops what clients send for "not set": null, and empty strings, lists and objects. Only of this object, not of those within. */
+/**
+ * Drops values that clients send for "not set": null, and empty strings, lists and objects. Only in this object, not in nested ones.
+ */
 export function dropUnset(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).filter(([, field]) => !isUnset(field)));
@@ -40,7 +42,7 @@ function isUnset(value: unknown): boolean {
   return typeof value === 'object' && Object.keys(value).length === 0;
 }
 
-/** Of one layer. */
+/** Per layer. */
 const MAX_PLATFORMS = 100;
 
 export function createLayerSchema(maxLocationCharacters: number) {
@@ -66,7 +68,7 @@ function layerFields(maxLocationCharacters: number) {
   });
 }
 
-/** Whether the place can be reached is not asked here. */
+/** Does not check whether the location can be reached. */
 function checkLocation({ value, issues }: z.core.ParsePayload<string>): void {
   try {
     parseLocation(value);
@@ -76,7 +78,7 @@ function checkLocation({ value, issues }: z.core.ParsePayload<string>): void {
   }
 }
 
-/** The schema of `containerConfig`; a config in which nothing is set becomes undefined. */
+/** The schema of `containerConfig`; an empty config becomes undefined. */
 export function createConfigSchema(limits: { readonly maxLocationCharacters: number }) {
   const layer = createLayerSchema(limits.maxLocationCharacters).refine(({ location }) => !/[\r\n]/.test(location), {
     path: ['location'],

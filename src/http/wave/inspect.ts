@@ -1,4 +1,4 @@
-// The inspect API: config and manifest of an image, or its index, as its registry has them.
+// The inspect API: config and manifest of an image, or its index, as in its registry.
 import { type Context, Hono } from 'hono';
 import { z } from 'zod';
 import { parseImageConfig } from '../../oci/image-config.ts';
@@ -35,7 +35,7 @@ export function createInspectApi({
   return app;
 }
 
-/** What is asked for, as it was sent. Throws ApiError or RegistryError. */
+/** Describes the requested image, without changes. Throws ApiError or RegistryError. */
 export async function answerInspection(
   c: Context,
   asked: { readonly containerImage: string; readonly platform: string | undefined },
@@ -69,16 +69,15 @@ function toPlatform(text: string | undefined): Platform | undefined {
   }
 }
 
-// What the inspect API says of an image or index: its own documents, under the names that existing clients read.
-
-// A map, for the names come from foreign configs, and an object would inherit `constructor`.
-/** The fields whose names are more than the first letter in lower case. */
+// The response of the inspect API: the image's own documents, with the field names that existing clients read. A map, since the names come
+// from foreign configs, and an object would inherit `constructor`.
+/** Fields whose names differ by more than a lower-case first letter. */
 const RENAMED: ReadonlyMap<string, string> = new Map([
   ['Hostname', 'hostName'],
   ['Domainname', 'domainName'],
 ]);
 
-/** Throws MANIFEST_INVALID where the image's config is none. */
+/** Throws MANIFEST_INVALID for an invalid image config. */
 function inspectResponse(inspected: Inspected, reference: Reference): object {
   const { registry, repository, manifest } = inspected;
   const { digest, mediaType } = manifest;
@@ -94,7 +93,7 @@ function inspectResponse(inspected: Inspected, reference: Reference): object {
       digest,
       config: showConfig(parseObject(inspected.config)),
       manifest: { ...document, mediaType },
-      // These are versions of Docker's manifest schema: OCI's is of its second.
+      // Versions of Docker's manifest schema: OCI's belongs to the second.
       v1: false,
       v2: true,
       oci: familyOf(mediaType) === 'oci',
@@ -108,7 +107,7 @@ function registryAddress(registry: string): string {
   return isRegistryHost(registry) ? `https://${registry}` : registry;
 }
 
-/** Clients read what runs a container in camel case: `env`, not the `Env` of image-spec. */
+/** Clients read the run configuration in camel case: `env`, not the `Env` of image-spec. */
 function showConfig(raw: JsonObject): object {
   const { config, created, ...rest } = raw;
   const fields = Object.entries(objectIn(raw, 'config')).filter(([, value]) => value !== null);
@@ -119,7 +118,7 @@ function showConfig(raw: JsonObject): object {
   return { ...rest, ...toInstant(created), config: Object.fromEntries(shown) };
 }
 
-/** In UTC, or absent where it is no time: clients stop at one that they cannot parse. */
+/** In UTC, or absent for an invalid time: clients fail on one that they cannot parse. */
 function toInstant(created: unknown): { readonly created?: string } {
   const time = typeof created === 'string' ? Date.parse(created) : Number.NaN;
   return Number.isNaN(time) ? {} : { created: new Date(time).toISOString() };

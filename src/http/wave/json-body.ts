@@ -1,4 +1,4 @@
-// JSON bodies of API requests: no more is read than the limits allow, and nothing is parsed that would become far larger than it is.
+// JSON bodies of API requests: reads no more than the limits allow, and parses nothing that would become far larger in memory.
 import type { Context } from 'hono';
 import { z } from 'zod';
 import type { BudgetShare, ByteBudget } from '../../augment/budget.ts';
@@ -11,23 +11,23 @@ import { takeShare } from '../middleware/body-memory.ts';
 
 export interface BodyLimits {
   readonly maxBytes: number;
-  /** Of the bodies of all requests together, from when they begin to come to when they are answered. */
+  /** For the bodies of all requests together, from their first byte to the response. */
   readonly bodies: ByteBudget;
-  /** Runs the work of a caller, by subjectOf, with what it has stored. */
+  /** Runs the work of a caller, by subjectOf, with its stored credentials. */
   readonly runAs?: (<T>(caller: string, work: () => Promise<T>) => Promise<T>) | undefined;
 }
 
 const JSON_TYPE = /^application\/(?:[\w.+-]+\+)?json *(?:;|$)/i;
 
-/** What no request of the API comes near. */
+/** Far beyond any regular request of the API. */
 const JSON_LIMITS = { maxValues: 50_000, maxDepth: 64 };
 
 const identifiedSchema = z.object({ towerAccessToken: z.string() });
 
 /**
- * What `work` makes of the body, whose memory counts until then, by the caller whose access token is in it, if there is one. Throws 415 unless it
- * is sent as JSON, which no page of another origin can do unasked; 413 for one of more than `maxBytes`, before more of it is read; 400 for what
- * is no JSON or has too many values; UNAVAILABLE while the bodies of others leave no room; UNAUTHORIZED.
+ * Runs `work` with the body, whose memory counts until then, for the caller whose access token it contains, if any. Throws 415 unless it is
+ * sent as JSON, which no page of another origin can do unasked; 413 for one of more than `maxBytes`, before reading more of it; 400 for
+ * invalid JSON or too many values; UNAVAILABLE while other bodies use up the memory; UNAUTHORIZED.
  */
 export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: unknown) => Promise<T>): Promise<T> {
   if (!JSON_TYPE.test(c.req.header('Content-Type') ?? ''))
@@ -44,14 +44,16 @@ export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: u
   }
 }
 
-/** What a body is by its schema. Throws ApiError, which names the first fault, and has no cause: that would hold what was sent. */
+/**
+ * Validates a body by its schema. Throws ApiError, which names the first error and has no cause: that would hold what was sent.
+ */
 export function parseFields<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
   const { success, data, error } = schema.safeParse(body);
   if (success) return data;
   throw new ApiError(400, describeFault(error));
 }
 
-/** The first fault, such as "containerConfig.env[2]: must be KEY=VALUE with a non-empty key". */
+/** The first error, such as "containerConfig.env[2]: must be KEY=VALUE with a non-empty key". */
 export function describeFault(error: z.ZodError): string {
   const { path = [], message = 'invalid' } = error.issues[0] ?? {};
   if (path.length === 0) return 'the body must be a JSON object';
@@ -70,7 +72,7 @@ async function read(c: Context, maxBytes: number, share: BudgetShare): Promise<U
     size += chunk.byteLength;
     if (size > maxBytes) throw tooLarge(maxBytes);
     refused ??= takeShare(share, chunk.byteLength);
-    // Many clients hear an answer only when they have sent everything.
+    // Many clients only read a response after sending everything.
     if (refused) chunks.length = 0;
     else chunks.push(chunk);
   }

@@ -1,4 +1,4 @@
-// Whose a build, a copy or a token's record is: what one caller made another does not see.
+// Ownership of builds, copies and tokens: callers do not see those of others.
 import type { Context } from 'hono';
 import { subjectOf } from '../../access/access.ts';
 import type { Builds } from '../../builds/builds.ts';
@@ -9,8 +9,8 @@ import type { Scans } from '../../scans/scans.ts';
 import { callerOf, hasRight, isAdmin } from '../middleware/authentication.ts';
 
 /**
- * Whether a build is the caller's own, or is nobody's: begun by a caller without a name, or by a pull that a recipe is for. Those are for whoever
- * may pull the image, as its owner may see them only as long as he may pull it. Who looks after Veneer sees all.
+ * Whether a build is the caller's own, or shared: started by an unnamed caller, or by a pull that a recipe applies to. Shared builds are
+ * visible to whoever may pull the image; so are own builds, while their owner may pull it. Administrators see all.
  */
 export async function maySeeBuild(
   c: Context,
@@ -24,7 +24,9 @@ export async function maySeeBuild(
   return subject !== '' && (subject === caller || builds.wasSubmittedBy(id, subject));
 }
 
-/** Whether the caller requested a scan, or an anonymous caller did. Separate from the right to pull the image. Administrators see all. */
+/**
+ * Whether the caller requested a scan, or an anonymous caller did. Independent of the right to pull the image. Administrators see all.
+ */
 export async function maySeeScan(
   c: Context,
   { id, caller }: ScanRecord,
@@ -36,8 +38,8 @@ export async function maySeeScan(
 }
 
 /**
- * Whether the caller may see a token's record, and revoke it: its owner, and a client without credentials, for which the token is one, as in a
- * pull. Another caller with a name has come by it by chance.
+ * Whether the caller may see a token's record, and revoke it: its owner, and a client without credentials, for which the token is one, as
+ * in a pull. Another named caller must have got it by accident.
  */
 export function maySeeToken(c: Context, { caller: owner = '' }: TokenRecord): boolean {
   const subject = subjectOf(callerOf(c));

@@ -1,4 +1,4 @@
-// What came of scans: their records, what the scanner said, and the SBOM of the image.
+// Scans: their records, the scanner's reports, and the SBOM of the image.
 import { type Context, Hono } from 'hono';
 import { hasScanEnded, type ScanRecord } from '../../scans/record.ts';
 import type { Scans } from '../../scans/scans.ts';

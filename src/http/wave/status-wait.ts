@@ -1,16 +1,18 @@
-// A status request may wait a moment for an end: clients that ask again only seconds later hear of a short build at once.
+// Lets a status request wait briefly for the end: clients that poll every few seconds learn of the end of a short build at once.
 import type { Builds } from '../../builds/builds.ts';
 import type { BuildRecord } from '../../builds/record.ts';
 import { hasEnded } from './build-response.ts';
 
 interface StatusWaitOptions {
-  /** How long a request may wait; clients give up after 20 seconds and more. 0: not at all. */
+  /** How long a request may wait; clients time out after 20 seconds or later. 0: not at all. */
   readonly maxMs: number;
-  /** How many requests may wait at a time; one more is answered at once. */
+  /** How many requests may wait at a time; further ones are answered at once. */
   readonly maxWaiting: number;
 }
 
-/** Resolves when `work` does, when the time is up, or when the client leaves; `work` ends with its signal. Never rejects for want of time. */
+/**
+ * Resolves when `work` does, when the time is up, or when the client leaves; `work` ends with its signal. Never rejects on timeout.
+ */
 export type StatusWait = <T>(client: AbortSignal, work: (until: AbortSignal) => Promise<T>) => Promise<T | undefined>;
 
 export function createStatusWait({ maxMs, maxWaiting }: StatusWaitOptions): StatusWait {
@@ -33,7 +35,7 @@ export function createStatusWait({ maxMs, maxWaiting }: StatusWaitOptions): Stat
   };
 }
 
-/** The build as it is once it has ended, or once the request has waited long enough. */
+/** The build once it has ended, or once the request has waited long enough. */
 export async function awaitEnd(
   build: BuildRecord,
   { builds, wait, client }: { builds: Pick<Builds, 'wait' | 'find'>; wait: StatusWait; client: AbortSignal },

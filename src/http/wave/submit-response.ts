@@ -1,4 +1,4 @@
-// What the augment API says of a token: field names are those that existing clients read, absent fields are left out.
+// The responses of the augment API about a token: field names are those that existing clients read, and absent fields are omitted.
 import type { BuildRecord } from '../../builds/record.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { TokenRecord } from '../../pull/tokens/record.ts';
@@ -10,14 +10,16 @@ import { describeFailure, durationSeconds, hasEnded, isMirror } from './build-re
 export interface View {
   /** With its port. */
   readonly host: string;
-  /** What an image of a repository is called, by its full name. */
+  /** The address of an image by its full name. */
   readonly addressOf: (image: string) => string;
 }
 
-/** Seconds, and never a whole number: clients read an integer as nanoseconds. */
+/** Seconds, and never an integer: clients read integers as nanoseconds. */
 const NO_WAIT_SECONDS = 0.001;
 
-/** The image to pull: that of the token, by tag, or by our digest where the request named a digest; a frozen one by its own name. */
+/**
+ * The image to pull: that of the token, by tag, or by our digest where the request had a digest; a frozen one by its own name.
+ */
 function targetImage(
   { id, repository, tag, targetDigest, frozenImage }: TokenRecord,
   { host, addressOf }: View,
@@ -28,8 +30,8 @@ function targetImage(
 }
 
 /**
- * The answer to a submit: `succeeded` tells clients that there is nothing to wait for. A frozen image needs no token, but the first version
- * of the API has always given one.
+ * The response to a submit: `succeeded` tells clients that there is nothing to wait for. A frozen image needs no token, but the first
+ * version of the API has always returned one.
  */
 export function submitResponse(submission: Submission, view: View, version: 1 | 2 = 2) {
   const { record, build, isCached, warnings = [], moved = [] } = submission;
@@ -49,7 +51,9 @@ export function submitResponse(submission: Submission, view: View, version: 1 | 
   };
 }
 
-/** The answer of /v1alpha2/container/{id}/status: an augmented image is ready at once. `addressOf` is where a build's log or a scan is. */
+/**
+ * The response of /v1alpha2/container/{id}/status: an augmented image is ready at once. `addressOf` is the page of a build's log or a scan.
+ */
 export function statusResponse(submission: Submission, addressOf: (id: string) => string) {
   const { record, build, scan } = submission;
   const { id, buildId, createdAt } = record;
@@ -84,7 +88,7 @@ function durationOf({ record, build, scan }: Submission): number {
   return endedAt && endedAt > from ? durationSeconds(from, endedAt) : NO_WAIT_SECONDS;
 }
 
-/** The answer of /v1alpha2/container/{id}. */
+/** The response of /v1alpha2/container/{id}. */
 export function recordResponse({ record, build, scan }: Submission, view: View) {
   const { containerConfig, containerPlatform, containerIncludes, fingerprint, towerWorkspaceId } = record.request;
   const { buildRepository, cacheRepository, zoneId, fusionVersion } = record.request;
@@ -113,7 +117,7 @@ export function recordResponse({ record, build, scan }: Submission, view: View) 
   });
 }
 
-/** What is served where it is known: of a build, once it is there, unless the token changes it. */
+/** The digest that is served, if known: for a build, once it has ended, unless the token changes the image. */
 function digestOf({ record, build }: Submission): { readonly targetDigest?: Digest } {
   const { targetDigest, sourceDigest = build?.digest, ruleSteps = [], augmentation, layerSources } = record;
   const { layers: _, attestations: __, ...changes } = augmentation;
@@ -126,7 +130,7 @@ function kindOf({ frozenImage, isMirrored = false }: TokenRecord) {
   return { freeze: frozenImage !== undefined && !isMirrored, mirror: isMirrored };
 }
 
-/** Absent while the image is being made. */
+/** Absent while the image is being built. */
 function outcomeOf(submission: Submission): { readonly succeeded?: boolean } {
   return isUnderWay(submission) ? {} : { succeeded: hasSucceeded(submission) };
 }
@@ -149,12 +153,12 @@ function findScanRefusal({ record, scan }: Submission): string | undefined {
   return record.scan && findRefusal(record.scan, scan);
 }
 
-/** Whether there was nothing to wait for from the beginning. */
+/** Whether the image was ready from the start. */
 function isReady({ sourceDigest, isDryRun = false }: TokenRecord): boolean {
   return sourceDigest !== undefined || isDryRun;
 }
 
-/** The answer of GET /container-token/{token}. */
+/** The response of GET /container-token/{token}. */
 export function describeTokenResponse({ record, build }: Submission, view: View) {
   const { containerConfig, containerPlatform, fingerprint, towerWorkspaceId, zoneId } = record.request;
   return {

@@ -1,4 +1,4 @@
-// The submit request of the augment API. Clients send null for what is unset and keys that we do not know: both are as if absent.
+// The submit request of the augment API. Clients send null for unset fields, and unknown keys: both count as absent.
 import { z } from 'zod';
 import { OPTION_KEYS } from '../../builds/packages/request.ts';
 import { atMost, listSchema } from '../../oci/bounded.ts';
@@ -14,19 +14,19 @@ import { CONFIG_KEYS, createConfigSchema, dropUnset, LAYER_KEYS, wholeNumberSche
 import { describeFault } from './json-body.ts';
 
 export interface SubmitLimits extends BuildLimits {
-  /** How many containerIncludes there may be. */
+  /** The maximum number of containerIncludes. */
   readonly maxIncludes: number;
 }
 
 const MAX_SCAN_LEVELS = 100;
 
-/** In characters, of text that is stored or parsed. */
+/** In characters, for text that is stored or parsed. */
 const MAX_SHORT_TEXT = 1024;
 
-/** Its grammar is looked at by checkImage. */
+/** checkImage validates its syntax. */
 export const imageSchema = z.string().check(atMost(MAX_SHORT_TEXT, 'characters'));
 
-/** Throws ApiError naming field and rule: 400 for a request that breaks one, 501 for what this version does not do. */
+/** Throws ApiError naming field and rule: 400 for an invalid request, 501 for what this version does not support. */
 export function parseSubmit(body: unknown, limits: SubmitLimits): SubmitRequest {
   const {
     format,
@@ -92,12 +92,12 @@ function submitFields(limits: SubmitLimits) {
   });
 }
 
-/** The offset of the client's clock, as a time with nanoseconds ends with it. */
+/** The UTC offset of the client's clock, as at the end of a timestamp with nanoseconds. */
 function zoneOf(timestamp = ''): string | undefined {
   return /[+-]\d\d:\d\d$/.exec(timestamp)?.[0] ?? (timestamp.endsWith('Z') ? 'Z' : undefined);
 }
 
-// Fields that nobody reads: clients of other versions send some at the top, and whoever misspells one of ours has to hear of it.
+// Unknown fields: other versions of clients send some at the top level, while misspelt names of ours must be reported.
 
 const SUBMIT_KEYS = [
   ...Object.keys(submitFields({ maxIncludes: 0, maxContainerFileCharacters: 0, maxLocationCharacters: 0 }).shape),
@@ -105,10 +105,10 @@ const SUBMIT_KEYS = [
 ];
 const MAX_WARNINGS = 20;
 const MAX_KEY = 80;
-/** So many unknown keys are compared with ours. */
+/** At most this many unknown keys are compared with ours. */
 const MAX_COMPARED = 100;
 
-/** Of an object within the request every unknown key, of the request itself those that are like one of ours. */
+/** In nested objects every unknown key, at the top level those that resemble one of ours. */
 function listUnknownKeys(body: unknown): readonly string[] {
   const found = [...findUnknownKeys(body).take(MAX_WARNINGS + 1)];
   return found.length > MAX_WARNINGS ? [...found.slice(0, MAX_WARNINGS), 'and more fields are unknown'] : found;
@@ -176,7 +176,7 @@ function unsupported(what: string, reason: string): ApiError {
   return new ApiError(501, `${what} is not supported by this version: ${reason}`);
 }
 
-/** Throws ApiError for a name with a protocol or out of grammar. */
+/** Throws ApiError for a name with a protocol or invalid syntax. */
 export function checkImage(field: string, image: string): void {
   if (image.includes('://')) throw new ApiError(400, `${field}: an image name takes no prefix such as docker://`);
   try {

@@ -1,4 +1,4 @@
-// How much the augment API was used, told to whoever looks after Veneer; and the pulls by tokens, which are counted as they are answered.
+// Usage statistics of the augment API for administrators; pulls by token are counted as they are answered.
 import { Hono, type MiddlewareHandler } from 'hono';
 import { InvalidPlatform, parsePlatform } from '../../oci/platform.ts';
 import type { TokenRecord } from '../../pull/tokens/record.ts';
@@ -8,12 +8,12 @@ import { requireAdmin } from '../middleware/authentication.ts';
 
 declare module 'hono' {
   interface ContextVariableMap {
-    /** Set by admission where a pull is by a token. */
+    /** Set by admission for a pull by token. */
     token: TokenRecord;
   }
 }
 
-/** By the last part of the path. */
+/** By the last component of the path. */
 export const METRICS: Readonly<Record<string, UsageMetric>> = {
   builds: 'builds',
   pulls: 'pulls',
@@ -61,7 +61,9 @@ function parseArch(text: string): string {
   }
 }
 
-/** Goes before the manifests of tokens. A pull is one answer for a tag: what clients then ask for by digest belongs to it. */
+/**
+ * Goes before the manifest routes for tokens. Each response for a tag counts as a pull: subsequent requests by digest belong to it.
+ */
 export function createPullCount(usage: Pick<Usage, 'count'>): MiddlewareHandler {
   return async (c, next) => {
     await next();

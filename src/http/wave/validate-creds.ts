@@ -1,4 +1,4 @@
-// Whether a registry takes a user name and a password: asked there, and not stored.
+// Checks a user name and password against a registry, without storing them.
 import { Hono } from 'hono';
 import { z } from 'zod';
 import { atMost } from '../../oci/bounded.ts';
@@ -14,7 +14,7 @@ interface Credentials {
 }
 
 interface ValidateCredsDeps {
-  /** Throws RegistryError where the registry does not say. */
+  /** Throws RegistryError where the registry gives no clear answer. */
   readonly checkCredentials: (registry: string, credentials: Credentials, signal: AbortSignal) => Promise<boolean>;
   /** Throws TOOMANYREQUESTS: a registry counts wrong passwords against us. */
   readonly consume: (requester: ReturnType<typeof requesterOf>) => Promise<void>;
@@ -45,7 +45,7 @@ export function createValidateCreds({ checkCredentials, consume, body: limits }:
       requireCaller(c);
       const { userName, password, registry } = parseFields(credentialsSchema, body);
       await consume(requesterOf(c));
-      // Some write the address of the registry's API.
+      // Some clients send the URL of the registry's API.
       const name = registry.replace(/^https?:\/\//i, '').replace(/\/.*$/s, '');
       try {
         return c.json(await checkCredentials(name, { username: userName, password }, c.req.raw.signal));

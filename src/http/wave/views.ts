@@ -52,7 +52,7 @@ export function createViews(deps: ViewsDeps): Hono {
   app.get('/view/containers/:id', async c => {
     const submission = await findSubmission(c);
     const view = { host: hostOf(c) ?? 'localhost', addressOf: addressOf(c) };
-    // Whoever has the address may pull by it: what else the request said is for who made it.
+    // Whoever has the address may pull with it: the rest of the request is for its owner only.
     const { workspaceId: _, fingerprint: __, zoneId: ___, ...record } = recordResponse(submission, view);
     return page(c, `Container ${submission.record.id}`, [fields({ status: statusOf(submission), ...record })]);
   });
@@ -102,7 +102,7 @@ ${parts}
 </html>`);
 }
 
-/** Of an id the page that it has; what is empty is left out. */
+/** Ids link to their pages; empty fields are omitted. */
 function fields(record: Readonly<Record<string, unknown>>): Html {
   const rows = Object.entries(record).map(
     ([name, value]) => html`<tr><th>${name}</th><td>${cell(name, value)}</td></tr>\n`,
