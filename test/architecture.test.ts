@@ -68,6 +68,7 @@ const ONLY_IN: Readonly<Record<string, readonly string[]>> = {
   undici: ['upstream', 'events'],
   '@kubernetes/client-node': ['builds'],
   'prom-client': ['observe'],
+  '@opentelemetry': ['observe'],
   jose: ['access'],
   bcryptjs: ['access'],
   commander: ['cli', 'program'],
@@ -108,7 +109,7 @@ test('exports are imported by another file, be it a test', () => {
 
 test('files are neither crumbs nor heaps: docs/architecture.md, "Shape"', () => {
   const { files, median, p95, smallShare } = measure(sources, []);
-  expect(files).toBeLessThanOrEqual(447);
+  expect(files).toBeLessThanOrEqual(448);
   expect(median).toBeGreaterThanOrEqual(80);
   expect(median).toBeLessThanOrEqual(130);
   expect(p95).toBeLessThan(300);

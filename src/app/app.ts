@@ -16,6 +16,7 @@ import type { ReadyManifests } from '../http/distribution/ready-manifests.ts';
 import { createRegistryEvents } from '../http/distribution/registry-events.ts';
 import { createMemory, maxMemoryBytes } from '../memory.ts';
 import { createAccessLog } from '../observe/access-log.ts';
+import { createTracing, wantsTraces } from '../observe/tracing.ts';
 import { createTokenLayers } from '../pull/tokens/layers.ts';
 import { createLedger } from '../pull/tokens/ledger.ts';
 import { createUsage } from '../pull/tokens/usage.ts';
@@ -75,7 +76,7 @@ export interface AppDeps {
   readonly dockerConfigPath?: string | undefined;
   /** Timeouts and retries for upstreams; default: those for production. */
   readonly patience?: Partial<Patience>;
-  /** The environment in which builders are detected, and of which they get a part. */
+  /** The environment in which builders are detected, and of which they get a part; its variables of OpenTelemetry turn on traces. */
   readonly environment?: Environment;
   /** Our host with its port, as reachable from this machine; undefined until we listen. Default: as configured. */
   readonly findListenHost?: () => string | undefined;
@@ -106,8 +107,10 @@ async function openAll(
   if (measures) opened.defer(() => measures.close());
   const { now: tellTime = () => new Date() } = deps;
   const startedAt = tellTime();
+  const tracing = await openTracing(deps, log);
+  if (tracing) opened.defer(() => tracing.close());
   const observer = createObserver(createAccessLog(deps.accessLog ?? log, deps.accessLogFormat ?? 'json'), {
-    measures,
+    ...{ measures, tracing },
     upstreams: new Set([...Object.keys(config.upstreams), config.defaultUpstream].map(normalizeName)),
     now: tellTime,
   });
@@ -225,6 +228,7 @@ async function openAll(
         registryEvents.built(build);
       },
       runAs: own?.runAs,
+      prepareBuild: observer.prepareBuild,
       endedByItself,
       buildRate,
     }),
@@ -335,6 +339,12 @@ function upstreamProblem(name: string): ReadinessProblem {
 function builderProblem({ backend }: Capabilities): ReadinessProblem {
   const reason = 'it does not answer: builds for its platforms wait or fail';
   return { part: `builder ${backend.name}`, status: 'DEGRADED', fault: 'builder', reason };
+}
+
+/** Undefined where the environment does not ask for traces. */
+async function openTracing({ environment = {}, version }: Pick<AppDeps, 'environment' | 'version'>, log: Logger) {
+  if (!wantsTraces(environment)) return undefined;
+  return createTracing({ env: environment, version, warn: fault => log.warn(fault) });
 }
 
 function openClock({ config, log, now, uptimeMs = now && (() => now().getTime()) }: AppDeps): Promise<Clock> {

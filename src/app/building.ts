@@ -19,6 +19,7 @@ import type { BaseImages, OpenDestination } from '../builds/images.ts';
 import { createPlan, listRead, type Plan, type PlanDeps, type PlanLimits, type PlanPolicy } from '../builds/plan.ts';
 import type { Environment } from '../builds/process.ts';
 import { type BuildsPolicy, createBuilds } from '../builds/queue/create.ts';
+import type { PrepareRun } from '../builds/queue/jobs.ts';
 import type { RunAs } from '../builds/queue/run-job.ts';
 import type { RecipeMatch } from '../builds/recipes/recipe.ts';
 import type { BuildRecord } from '../builds/record.ts';
@@ -66,6 +67,7 @@ interface BuildingDeps {
   readonly buildRate: CallerRateLimiter;
   /** Runs the work of a caller with the credentials of registries that it has stored. */
   readonly runAs: RunAs | undefined;
+  readonly prepareBuild?: PrepareRun | undefined;
 }
 
 export interface Building {
@@ -150,6 +152,7 @@ async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
     directory: join(config.dataDir, 'builds', 'logs'),
     executors: { containerfile: await openMaker(deps, parts), copy: createCopy({ ...pulling, openDestination }) },
     runAs: deps.runAs,
+    prepareRun: deps.prepareBuild,
     sweepContexts: contexts.sweep,
     imageExists: async (image, digest) => {
       const colon = image.lastIndexOf(':');

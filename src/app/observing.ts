@@ -1,26 +1,33 @@
 // What the rooms report while they work, brought to the request that they work for.
 import { type Logger, stdSerializers } from 'pino';
+import type { PrepareRun } from '../builds/queue/jobs.ts';
 import type { Lookup } from '../cache/read-through/manifests.ts';
 import { StorageFailure } from '../content/store.ts';
+import type { OnBegin } from '../http/middleware/request-log.ts';
 import type { RequestEnd, WriteAccessLog } from '../observe/access-log.ts';
 import { type Activity, createActivityLog } from '../observe/activity.ts';
 import {
+  beginWork,
   type CacheResult,
   createRequestScope,
   noteLookup,
   type RequestFacts,
   type RequestScope,
 } from '../observe/request.ts';
+import { nameOfRoute } from '../observe/request-metrics.ts';
+import type { TraceSpan, Tracing } from '../observe/tracing.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ContentMismatch } from '../oci/verify.ts';
 import { isTransient } from '../state/store.ts';
 import type { BreakerChange } from '../upstream/limits/breaker.ts';
-import type { Exchange } from '../upstream/transport/transport.ts';
+import type { Exchange, TraceRequest } from '../upstream/transport/transport.ts';
 import type { Measures } from './measuring.ts';
 
 /** What the rooms call while they work. */
 export interface Observer {
   readonly scope: RequestScope;
+  /** Undefined without traces, as are the other two of them. */
+  readonly onBegin: OnBegin | undefined;
   readonly onEnd: (facts: RequestFacts, end: RequestEnd) => void;
   readonly onTag: (result: Exclude<CacheResult, 'miss'>) => void;
   readonly onManifest: (result: Lookup) => void;
@@ -28,6 +35,8 @@ export interface Observer {
   readonly onAugmented: (rules: readonly string[]) => void;
   readonly onDerived: Measures['onDerived'] | undefined;
   readonly onExchange: (exchange: Exchange) => void;
+  readonly traceRequest: TraceRequest | undefined;
+  readonly prepareBuild: PrepareRun | undefined;
   readonly onBreaker: (change: BreakerChange) => void;
   /** Takes the time of a wait for a build. */
   readonly timeWait: <T>(waiting: Promise<T>) => Promise<T>;
@@ -42,10 +51,12 @@ export function createObserver(
   {
     upstreams,
     measures,
+    tracing,
     now,
   }: {
     readonly upstreams: ReadonlySet<string>;
     readonly measures?: Measures | undefined;
+    readonly tracing?: Tracing | undefined;
     readonly now: () => Date;
   },
 ): Observer {
@@ -55,10 +66,12 @@ export function createObserver(
   const activityLog = createActivityLog(upstreams, now);
   return {
     scope,
+    ...traceWith(tracing, scope),
     onEnd(facts, end) {
       writeAccessLog(facts, end);
       measures?.onEnd(facts, end);
       activityLog.onEnd(facts, end);
+      if (facts.span) endRequestSpan(facts.span, facts, end);
     },
     onTag: onLookup,
     onManifest: onLookup,
@@ -100,6 +113,74 @@ export function createObserver(
     listBroken: () => [...broken],
     activity: activityLog.activity,
   };
+}
+
+type Traced = Pick<Observer, 'onBegin' | 'traceRequest' | 'prepareBuild'>;
+
+function traceWith(tracing: Tracing | undefined, scope: RequestScope): Traced {
+  if (!tracing) return { onBegin: undefined, traceRequest: undefined, prepareBuild: undefined };
+  const current = () => scope.current()?.span?.traceparent;
+  return {
+    onBegin(facts, parent) {
+      const { method, path } = facts;
+      const route = facts.route === '' ? undefined : nameOfRoute(facts.route);
+      facts.span = tracing.start({
+        ...{ name: route === undefined ? method : `${method} ${route}`, kind: 'server', parent },
+        attributes: { 'http.request.method': method, 'url.path': path, 'http.route': route },
+      });
+      facts.traceId = facts.span.traceId;
+    },
+    traceRequest({ method, upstream, url: { origin, pathname, hostname } }) {
+      const span = tracing.start({
+        ...{ name: method, kind: 'client', parent: current() },
+        attributes: {
+          ...{ 'http.request.method': method, 'server.address': hostname, 'veneer.upstream': upstream },
+          // A query may be what opens it.
+          'url.full': `${origin}${pathname}`,
+        },
+      });
+      return {
+        headers: { traceparent: span.traceparent },
+        end: status =>
+          span.end({
+            attributes: { 'http.response.status_code': status },
+            error: status === undefined ? 'no answer' : errorOfStatus(status),
+          }),
+      };
+    },
+    prepareBuild() {
+      const parent = current();
+      return async (job, work) => {
+        const { id, image, spec } = job.record;
+        const attributes = { 'veneer.build': id, 'veneer.image': image, 'veneer.platforms': spec.platforms?.join(',') };
+        const name = spec.kind === 'copy' ? 'copy' : 'build';
+        const span = tracing.start({ name, kind: 'internal', parent, attributes });
+        await scope.run(beginWork(span), work);
+        const { failure, backends } = job.record;
+        span.end({ attributes: { 'veneer.backends': backends.join(',') || undefined }, error: failure?.kind });
+      };
+    },
+  };
+}
+
+/** A client's own fault is none of the service. */
+function errorOfStatus(status: number): string | undefined {
+  return status >= 500 ? String(status) : undefined;
+}
+
+function endRequestSpan(span: TraceSpan, facts: RequestFacts, { status, bytesSent, isAborted }: RequestEnd): void {
+  span.end({
+    attributes: {
+      ...{ 'http.response.status_code': status, 'http.response.size': bytesSent },
+      ...{ 'client.address': facts.address, 'user_agent.original': facts.userAgent, 'enduser.id': facts.caller },
+      ...{ 'veneer.request_id': facts.id, 'veneer.repository': facts.repository, 'veneer.reference': facts.reference },
+      ...{ 'veneer.cache': facts.cache, 'veneer.augmented': facts.isAugmented || undefined },
+      'veneer.held_ms': facts.heldMs > 0 ? Math.round(facts.heldMs) : undefined,
+      'veneer.aborted': isAborted || undefined,
+      'veneer.reason': facts.error?.message,
+    },
+    error: errorOfStatus(status),
+  });
 }
 
 /** What fails without a fault of ours is one line of the log: a stack says nothing of it. */

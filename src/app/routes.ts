@@ -168,7 +168,8 @@ function createReady(deps: RoutesDeps, findAddress: FindAddress): ReadyManifests
   const hearsPulls = config.events.endpoints.some(({ on }) => on.includes('pull'));
   if (deps.sealed || hearsPulls) return undefined;
   return createReadyManifests({
-    ...{ access, rules, onUsed, uptimeMs, version: deps.readVersion, findAddress, onEnd: observer.onEnd },
+    ...{ access, rules, onUsed, uptimeMs, version: deps.readVersion, findAddress },
+    ...{ onBegin: observer.onBegin, onEnd: observer.onEnd },
     ready: memory.openCache({ weigh: weighReady }),
   });
 }

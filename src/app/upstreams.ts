@@ -40,7 +40,7 @@ export function openUpstreams({
   readonly memory: Memory;
   readonly dockerConfigPath: string | undefined;
   readonly patience: Partial<Patience> | undefined;
-  readonly observer: Pick<Observer, 'onExchange' | 'onBreaker'>;
+  readonly observer: Pick<Observer, 'onExchange' | 'onBreaker'> & Partial<Pick<Observer, 'traceRequest'>>;
   /** For upstreams that receive clients' credentials. */
   readonly scopes?: ScopePolicy | undefined;
   /** Of callers who have stored some. */
@@ -58,6 +58,7 @@ export function openUpstreams({
     offline: config.offline,
     breaker: breakerSchema().parse({}),
     onExchange: observer.onExchange,
+    traceRequest: observer.traceRequest,
     onBreaker(change) {
       observer.onBreaker(change);
       logBreaker(log, change);

@@ -107,7 +107,7 @@ function createTally(route: string, method: string): Tally {
 }
 
 /** `/v2/:name{.+}/manifests/:reference` as `/v2/{name}/manifests/{reference}`; what ends in a star is no route. */
-function nameOfRoute(path: string): string {
+export function nameOfRoute(path: string): string {
   return path.endsWith('*') || path === '' ? OTHER : path.replace(/:(\w+)(?:\{[^}]*\})?/g, '{$1}');
 }
 

@@ -1,6 +1,7 @@
 // What is known of a request while it is served: rooms report what they did for it, and it is logged and counted at its end.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
+import type { TraceSpan } from './tracing.ts';
 
 /** How content was found, from the cheapest to the dearest: of several lookups, a request has the dearest. */
 const cacheResults = ['hit', 'revalidated', 'stale', 'coalesced', 'miss'] as const;
@@ -14,8 +15,10 @@ export type CacheResult = (typeof cacheResults)[number];
 /** Of one request. Changed as it is served; unbounded input is bounded when it is set. */
 export interface RequestFacts {
   readonly id: string;
-  /** Of the traceparent header; undefined without one. */
-  readonly traceId: string | undefined;
+  /** Of the traceparent header, or of the trace that was begun for it; undefined without either. */
+  traceId: string | undefined;
+  /** Where traces are wanted. */
+  span: TraceSpan | undefined;
   readonly method: string;
   /** Without what is a credential in it. */
   readonly path: string;
@@ -82,6 +85,7 @@ export function beginRequest({ method, path, route, address, header }: NewReques
   return {
     id: requestId(header('x-request-id'), traceId),
     traceId,
+    span: undefined,
     method,
     path,
     route,
@@ -99,6 +103,12 @@ export function beginRequest({ method, path, route, address, header }: NewReques
     upstreamMs: 0,
     heldMs: 0,
   };
+}
+
+/** Of work that no request waits for: what it asks upstreams counts for none. */
+export function beginWork(span: TraceSpan): RequestFacts {
+  const none = { method: '', path: '', route: '', address: undefined, header: () => undefined };
+  return Object.assign(beginRequest(none), { span, traceId: span.traceId });
 }
 
 export function noteLookup(facts: RequestFacts | undefined, result: CacheResult): void {

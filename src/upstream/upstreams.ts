@@ -23,6 +23,7 @@ import {
   createTransport,
   type Exchange,
   type Timeouts,
+  type TraceRequest,
   type Transport,
   type TransportOptions,
 } from './transport/transport.ts';
@@ -42,6 +43,7 @@ export interface UpstreamsOptions {
   readonly onBreaker?: ((change: BreakerChange) => void) | undefined;
   /** Called for each request that is sent, with its answer. */
   readonly onExchange?: ((exchange: Exchange) => void) | undefined;
+  readonly traceRequest?: TraceRequest | undefined;
   /** Whether openUrl may reach private addresses. */
   readonly allowPrivateUrls: boolean;
   readonly timeouts: Timeouts;
@@ -76,7 +78,8 @@ interface Known extends Pick<RegistryClient, 'pusher' | 'describe' | 'findCreden
 }
 
 export function createUpstreams(options: UpstreamsOptions): Upstreams {
-  const { timeouts, retries, retryDelayMs = 250, clock = systemClock, random, lookup, memory, onExchange } = options;
+  const { timeouts, retries, retryDelayMs = 250, clock = systemClock, random, lookup, memory } = options;
+  const { onExchange, traceRequest } = options;
   const transports: Transport[] = [];
   const readDocument = createReadDocument();
   const guarded = dial({ isGuarded: true });
@@ -102,6 +105,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
       random,
       lookup,
       onExchange,
+      traceRequest,
       ...more,
     });
     transports.push(transport);

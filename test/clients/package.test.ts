@@ -7,6 +7,7 @@ import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { htpasswdOf } from '../access/fixture.ts';
+import { startCollector } from '../support/collector.ts';
 import { generateImage } from '../support/images.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 import { checkUrl, findFreePort, run, startProcess } from './support/process.ts';
@@ -99,7 +100,8 @@ test('has what it loads later', async () => {
   await expect(import(pathToFileURL(path).href)).resolves.toHaveProperty('createKubernetesBackend');
 });
 
-test('serves a pull to a user, and reads an environment', async () => {
+test('serves a pull to a user, reads an environment, and sends its last traces when it stops', async () => {
+  await using collector = await startCollector();
   const { root, content } = generateImage({ seed: 1, platforms: ['linux/amd64'], layers: 1, family: 'oci' });
   registry.put('team/app', [...content.values()]);
   const address = `127.0.0.1:${await findFreePort()}`;
@@ -118,6 +120,7 @@ test('serves a pull to a user, and reads an environment', async () => {
   );
   const service = await startProcess(process.execPath, [join(installed, 'dist/veneer.mjs')], {
     cwd: folder,
+    env: { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url },
     checkReady: () => checkUrl(`http://${address}/health/ready`),
   });
   try {
@@ -136,4 +139,7 @@ test('serves a pull to a user, and reads an environment', async () => {
   } finally {
     await service.stop();
   }
+  const names = collector.spans.map(({ name }) => name);
+  expect(names).toContain('GET /v2/{name}/manifests/{reference}');
+  expect(names).toContain('POST /v1alpha2/container');
 });

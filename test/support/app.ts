@@ -39,6 +39,7 @@ export interface TestAppOptions {
   /** Default: nothing is tried again. */
   readonly patience?: AppDeps['patience'];
   readonly lookEveryMs?: AppDeps['checkEveryMs'];
+  readonly environment?: AppDeps['environment'];
 }
 
 export interface TestApp {
@@ -115,7 +116,7 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
   async function open(dataDir: string): Promise<App> {
     await writeConfig(dataDir);
     const sink = new Writable({ write: (chunk, _encoding, done) => done(void log.push(String(chunk))) });
-    const { now, uptimeMs, everySweepMs, patience = { retries: 0 }, lookEveryMs } = options;
+    const { now, uptimeMs, everySweepMs, patience = { retries: 0 }, lookEveryMs, environment } = options;
     const read = () => loadConfig({ file, env: NO_ENVIRONMENT, flags: {} });
     return createApp({
       ...{ config: read(), log: pino(sink), version: '0.0.0', patience },
@@ -125,6 +126,7 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
         everySweepMs,
         ...(now && { now }),
         ...(uptimeMs && { uptimeMs }),
+        ...(environment && { environment }),
       },
     });
   }

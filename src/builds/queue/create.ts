@@ -7,7 +7,7 @@ import { BuildStopped } from '../execution.ts';
 import type { BuildRecord } from '../record.ts';
 import { createBuildRecords } from './build-records.ts';
 import { createEndJob, type EndJob } from './end-job.ts';
-import { createJobs, hasEnded, type Job, type Jobs } from './jobs.ts';
+import { createJobs, hasEnded, type Job, type Jobs, type PrepareRun } from './jobs.ts';
 import type { Redact } from './log-file.ts';
 import { createLogStore } from './log-store.ts';
 import { type Wait, waitFor } from './notifier.ts';
@@ -31,6 +31,8 @@ export interface BuildsDeps {
   readonly directory: string;
   readonly executors: Executors;
   readonly runAs?: RunAs | undefined;
+  /** Default: the work of a build runs as it is. */
+  readonly prepareRun?: PrepareRun | undefined;
   /** Whether the image's tag still points to this digest, with all its content. */
   readonly imageExists: (image: string, digest: Digest) => Promise<boolean>;
   readonly policy: BuildsPolicy;
@@ -69,7 +71,7 @@ export async function createBuilds({
   });
   const scheduler = createBuildScheduler({ ...deps, records, jobs, queue, logs, now, closing: closing.signal });
   const cancel = createCancel({ jobs, queue, endJob });
-  await restoreJobs({ records, jobs, queue, logs, endJob, maxStarts: policy.maxStarts, endedByItself, log });
+  await restoreJobs({ ...deps, records, jobs, queue, logs, endJob, maxStarts: policy.maxStarts, endedByItself });
   queue.open();
 
   const find = async (id: string) => jobs.get(id)?.record ?? records.find(id);

@@ -11,14 +11,25 @@ export interface Job {
   readonly log: LiveLog;
   /** Aborts with a BuildStopped. */
   readonly stop: AbortController;
+  readonly runWork: RunWork;
   /** Notified when the build has ended, or waiting is pointless. */
   readonly ended: Notifier;
   update(change: Partial<BuildRecord>): void;
 }
 
+/** Runs the work of a job when its turn has come, which may be in the middle of what another request does. */
+type RunWork = (job: Job, work: () => Promise<void>) => Promise<void>;
+
+/** Called where a build is submitted, or resumed. */
+export type PrepareRun = () => RunWork;
+
 export function createJob(
   first: BuildRecord,
-  { crashHistory, log }: { readonly crashHistory: CrashHistory; readonly log: LiveLog },
+  {
+    crashHistory,
+    log,
+    runWork = (_, work) => work(),
+  }: { readonly crashHistory: CrashHistory; readonly log: LiveLog; readonly runWork?: RunWork | undefined },
 ): Job {
   let record = first;
   return {
@@ -27,6 +38,7 @@ export function createJob(
     },
     crashHistory,
     log,
+    runWork,
     stop: new AbortController(),
     ended: createNotifier(),
     update(change) {

@@ -3,7 +3,7 @@
 import type { Logger } from 'pino';
 import type { BuildRecords, CrashHistory, UnderWay } from './build-records.ts';
 import type { EndJob } from './end-job.ts';
-import { createJob, type Job, type Jobs } from './jobs.ts';
+import { createJob, type Job, type Jobs, type PrepareRun } from './jobs.ts';
 import type { LogStore } from './log-store.ts';
 import type { Queue } from './queue.ts';
 
@@ -17,6 +17,7 @@ interface RestoreDeps {
   readonly endedByItself: boolean;
   /** After so many crashes while only it ran, a build is lost. */
   readonly maxStarts: number;
+  readonly prepareRun?: PrepareRun | undefined;
   readonly log: Logger;
 }
 
@@ -36,7 +37,7 @@ export async function restoreJobs(deps: RestoreDeps): Promise<void> {
 
 async function restore({ record, crashHistory }: UnderWay, deps: RestoreDeps): Promise<void> {
   const { records, jobs, queue, logs, endJob, maxStarts, log } = deps;
-  const job = createJob(record, { crashHistory, log: logs.create(record.id) });
+  const job = createJob(record, { crashHistory, log: logs.create(record.id), runWork: deps.prepareRun?.() });
   jobs.add(job);
   if (crashHistory.crashes >= maxStarts) {
     const reason = `the service ended by itself ${crashHistory.crashes} times while only this build ran; it may be the cause`;

@@ -44,9 +44,11 @@ const BACKOFF_MS = { min: 2000, max: 60_000 } as const;
 export function createRunJob(deps: RunJobDeps): (job: Job) => Promise<void> {
   const { log } = deps;
   return job =>
-    runToEnd(job, deps).catch(error => {
-      log.error({ err: error, build: job.record.id }, 'a build could not be finished');
-    });
+    job
+      .runWork(job, () => runToEnd(job, deps))
+      .catch(error => {
+        log.error({ err: error, build: job.record.id }, 'a build could not be finished');
+      });
 }
 
 async function runToEnd(job: Job, deps: RunJobDeps): Promise<void> {

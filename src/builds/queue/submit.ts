@@ -6,7 +6,7 @@ import type { BuildRecord } from '../record.ts';
 import type { Spec } from '../spec.ts';
 import { type BuildRecords, NO_CRASHES } from './build-records.ts';
 import { attemptId, imageOf, specKey, splitId } from './id.ts';
-import { createJob, hasEnded, type Job, type Jobs } from './jobs.ts';
+import { createJob, hasEnded, type Job, type Jobs, type PrepareRun } from './jobs.ts';
 import type { LogStore } from './log-store.ts';
 import type { Queue } from './queue.ts';
 
@@ -31,6 +31,7 @@ interface SubmitDeps {
   readonly policy: SubmitPolicy;
   readonly now: () => Date;
   readonly closing: AbortSignal;
+  readonly prepareRun?: PrepareRun | undefined;
 }
 
 interface Submission extends SubmitOptions {
@@ -138,7 +139,11 @@ function join(id: string, { priority = 0 }: Submission, { jobs, queue }: SubmitD
 async function admit(record: BuildRecord, deps: SubmitDeps): Promise<BuildRecord> {
   const { records, jobs, queue, logs } = deps;
   checkLimits(record.caller, deps);
-  const job = createJob(record, { crashHistory: NO_CRASHES, log: logs.create(record.id) });
+  const job = createJob(record, {
+    crashHistory: NO_CRASHES,
+    log: logs.create(record.id),
+    runWork: deps.prepareRun?.(),
+  });
   // It counts as queued from here on, while its record is being written.
   jobs.add(job);
   try {

@@ -10,7 +10,7 @@ import { type Origin, originName } from '../../pull/origin.ts';
 import type { Rules } from '../../rules/rules.ts';
 import { callerOf } from '../middleware/authentication.ts';
 import { INERT } from '../middleware/pages.ts';
-import { type FindAddress, nameOf, type OnEnd, redactPath, watchEnd } from '../middleware/request-log.ts';
+import { type FindAddress, nameOf, type OnBegin, type OnEnd, redactPath, watchEnd } from '../middleware/request-log.ts';
 
 export interface ReadyManifests {
   /** Call it before anything is looked up for a request: the function that it returns caches the answer, unless nobody else may have it. */
@@ -70,6 +70,7 @@ export function createReadyManifests({
   ready,
   findAddress,
   onUsed,
+  onBegin,
   onEnd,
   uptimeMs = () => performance.now(),
 }: {
@@ -82,6 +83,7 @@ export function createReadyManifests({
   readonly findAddress: FindAddress;
   /** Called for each manifest that is served. */
   readonly onUsed: (digest: Digest) => void;
+  readonly onBegin?: OnBegin | undefined;
   readonly onEnd: OnEnd;
   /** Default: a clock that is never set. */
   readonly uptimeMs?: (() => number) | undefined;
@@ -147,6 +149,7 @@ export function createReadyManifests({
           appliedRules,
           cache: 'hit' as const,
         };
+        onBegin?.(all, request.headers.traceparent?.toString());
         watchEnd({ incoming: request, outgoing: response, startedAt: facts.startedAt }, end => onEnd(all, end));
         response.writeHead(200, [...known.headers, 'X-Request-Id', facts.id]);
         response.end(known.body, 'latin1');

@@ -25,6 +25,7 @@ interface RequestLogDeps {
   readonly scope: RequestScope;
   /** The address of the client behind trusted proxies. */
   readonly findAddress: FindAddress;
+  readonly onBegin?: OnBegin | undefined;
   readonly onEnd: OnEnd;
 }
 
@@ -34,11 +35,14 @@ export type FindAddress = (
   header: (name: string) => string | undefined,
 ) => string | undefined;
 
+/** Called once for each request, with its header `traceparent`. */
+export type OnBegin = (facts: RequestFacts, traceparent: string | undefined) => void;
+
 /** Called once for each request, when its last byte was sent or its connection has ended. */
 export type OnEnd = (facts: RequestFacts, end: RequestEnd) => void;
 
 /** Goes before everything that may respond. */
-export function createRequestLog({ scope, findAddress, onEnd }: RequestLogDeps): MiddlewareHandler<Env> {
+export function createRequestLog({ scope, findAddress, onBegin, onEnd }: RequestLogDeps): MiddlewareHandler<Env> {
   return async (c, next) => {
     const header = (name: string) => c.req.header(name);
     const incoming = c.env?.incoming;
@@ -46,6 +50,7 @@ export function createRequestLog({ scope, findAddress, onEnd }: RequestLogDeps):
     const address = findAddress(incoming?.socket.remoteAddress, header);
     const [method, path] = [c.req.method, redactPath(c.req.path)];
     const facts = beginRequest({ method, path, route: routePath(c, -1), address, header });
+    onBegin?.(facts, header('traceparent'));
     c.set('request', facts);
     if (incoming && outgoing) {
       watchEnd({ incoming, outgoing, startedAt: facts.startedAt }, end => {

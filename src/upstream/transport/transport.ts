@@ -31,6 +31,12 @@ export interface Exchange {
   readonly rateRemaining: number | undefined;
 }
 
+/** Called for each request that is sent, retries included: it may add headers, and hears the status of the answer, if there is one. */
+export type TraceRequest = (request: { readonly upstream: string; readonly method: string; readonly url: URL }) => {
+  readonly headers: Readonly<Record<string, string>>;
+  end(status: number | undefined): void;
+};
+
 export interface TransportOptions extends Pick<ConnectorOptions, 'isGuarded' | 'tls'> {
   readonly timeouts: Timeouts;
   /** The number of retries. */
@@ -42,6 +48,7 @@ export interface TransportOptions extends Pick<ConnectorOptions, 'isGuarded' | '
   readonly lookup?: Lookup | undefined;
   /** Called for each request that was sent, including retries. */
   readonly onExchange?: ((exchange: Exchange) => void) | undefined;
+  readonly traceRequest?: TraceRequest | undefined;
 }
 
 /** Everything sent with a request. */
@@ -96,7 +103,17 @@ function bind({ body }: Dispatcher.ResponseData, timeouts: Timeouts): Answer['un
 
 /** A transport with retries. The caller closes it. */
 export function createTransport(options: TransportOptions): Transport {
-  const { timeouts, retries, retryDelayMs, clock = systemClock, random, isGuarded, tls, onExchange } = options;
+  const {
+    timeouts,
+    retries,
+    retryDelayMs,
+    clock = systemClock,
+    random,
+    isGuarded,
+    tls,
+    onExchange,
+    traceRequest,
+  } = options;
   const agent = new Agent({
     allowH2: false,
     headersTimeout: timeouts.headersMs,
@@ -111,15 +128,18 @@ export function createTransport(options: TransportOptions): Transport {
       const send = async () => {
         await beforeAttempt?.(signal);
         const sentAt = performance.now();
-        const report = (response?: Dispatcher.ResponseData) =>
+        const trace = traceRequest?.({ upstream, method, url });
+        const report = (response?: Dispatcher.ResponseData) => {
+          trace?.end(response?.statusCode);
           onExchange?.({
             ...{ upstream, method, status: response?.statusCode, durationMs: performance.now() - sentAt },
             rateRemaining: response && findRateRemaining(response.headers),
           });
+        };
         const sent = request(url, {
           dispatcher: agent,
           method,
-          headers: { ...headers, 'accept-encoding': 'identity' },
+          headers: { ...headers, ...trace?.headers, 'accept-encoding': 'identity' },
           ...(body !== undefined && { body }),
           ...(body instanceof Readable && { headersTimeout: timeouts.headersMs * STORING }),
           ...(signal && { signal }),
