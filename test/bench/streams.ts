@@ -1,6 +1,8 @@
 // Many streams at once: what a process needs while it sends one blob to 32 clients, or 200 bodies of 100 MB, of one blob that is
 // arriving, or of many that arrive or are kept. Always of processes that have done nothing else.
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { readSlowly } from '../support/mixed-load.ts';
 import type { Benchmark, Lab } from './benchmark.ts';
 import { type Client, createClient } from './client.ts';
 import { inTurn, pick, type Side } from './comparison.ts';
@@ -78,8 +80,70 @@ function manyStreams(count: number, { andWarm }: { readonly andWarm: boolean }):
   };
 }
 
+const READERS = 500;
+const READ_BYTES_PER_SECOND = 32 * 1024;
+const READ_MS = 20_000;
+/** All of them have connected by then, and every socket is full. */
+const CONNECT_MS = 5_000;
+const ASK_EVERY_MS = 20;
+
+/** Whether readers that take minutes for a blob hold up another client, whose connection is open. */
+const slowReaders: Benchmark = {
+  rows: [
+    {
+      name: 'slow-readers-pause',
+      what: `longest answer to another client, ${READERS} slow readers of one blob`,
+      unit: 'ms',
+      better: 'lower',
+    },
+    {
+      name: 'slow-readers-memory',
+      what: `peak memory, ${READERS} slow readers of one blob`,
+      unit: 'MiB',
+      better: 'lower',
+    },
+  ],
+  maxPairs: 3,
+  async prepare(lab) {
+    const blob = `blobs/${await pushRandomBlob(repositoryAt(await lab.upstream()), ONE_BYTES)}`;
+    return async pair => {
+      const taken = await inTurn(pair, async side => {
+        await using stack = new AsyncDisposableStack();
+        const proxies = stack.adopt(
+          await startProxies(join(lab.directory, String(pair), side), await lab.upstream()),
+          stopPair,
+        );
+        const client = stack.adopt(createClient(), ({ close }) => close());
+        const url = `${repositoriesOf(proxies)[side]}/${blob}`;
+        await client.drain(url);
+        const pause = await measurePause(client, url);
+        return { pause, memory: await readPeakMemory(proxies[side]) };
+      });
+      return [pick(taken, 'pause'), pick(taken, 'memory')];
+    };
+  },
+};
+
+/** In milliseconds. */
+async function measurePause(client: Client, url: string): Promise<number> {
+  const over = new AbortController();
+  const readers = readSlowly(url, READERS, { bytesPerSecond: READ_BYTES_PER_SECOND, signal: over.signal });
+  await setTimeout(CONNECT_MS);
+  let longest = 0;
+  for (const end = performance.now() + READ_MS; performance.now() < end; await setTimeout(ASK_EVERY_MS)) {
+    const askedAt = performance.now();
+    await client.drain(new URL('/v2/', url).href);
+    longest = Math.max(longest, performance.now() - askedAt);
+  }
+  over.abort();
+  const cut = await readers;
+  if (cut > 0) throw new Error(`${url}: ${cut} slow readers were cut`);
+  return longest;
+}
+
 export const STREAMING: readonly Benchmark[] = [
   oneBlob,
+  slowReaders,
   manyStreams(1, { andWarm: false }),
   manyStreams(BLOBS, { andWarm: true }),
 ];
