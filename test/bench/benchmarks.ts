@@ -5,6 +5,7 @@ import { MANY_BLOBS, START } from './blobs.ts';
 import { HOSTED } from './hosted.ts';
 import { IMAGES } from './images.ts';
 import { MIXED_LOAD } from './mixed.ts';
+import { OBSERVING } from './observing.ts';
 import { PROXIED } from './proxied.ts';
 import { STREAMING } from './streams.ts';
 import { TAG_LISTS } from './tags.ts';
@@ -12,6 +13,7 @@ import { TAG_LISTS } from './tags.ts';
 /** In the order in which they are measured and told. */
 export const BENCHMARKS: readonly Benchmark[] = [
   ...PROXIED,
+  ...OBSERVING,
   ...IMAGES,
   ...STREAMING,
   AUGMENTATION,

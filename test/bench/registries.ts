@@ -58,6 +58,17 @@ export async function startRuled(directory: string, { address }: Server): Promis
   return startVeneer({ directory, upstream: address, rules });
 }
 
+/** What a Veneer has that others have not. */
+export interface Tuning {
+  /** Of veneer.yaml, in place of what is there. */
+  readonly config?: object;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export async function startWith(directory: string, { address }: Server, tuning: Tuning): Promise<Server> {
+  return startVeneer({ directory, upstream: address, tuning });
+}
+
 /** Two registries that are pushed to. */
 export async function startHosts(directory: string): Promise<Pair> {
   return { veneer: await startHost(directory, 'veneer'), peer: await startHost(directory, 'peer') };
@@ -89,9 +100,10 @@ interface VeneerOptions {
   readonly upstream?: string;
   /** As veneer.yaml has them. */
   readonly rules?: readonly object[];
+  readonly tuning?: Tuning;
 }
 
-async function startVeneer({ directory, upstream, rules }: VeneerOptions): Promise<Server> {
+async function startVeneer({ directory, upstream, rules, tuning }: VeneerOptions): Promise<Server> {
   await mkdir(directory, { recursive: true });
   const path = join(directory, CONFIGS.veneer);
   const config = {
@@ -102,9 +114,10 @@ async function startVeneer({ directory, upstream, rules }: VeneerOptions): Promi
     hosted: { collect: { every: 'off', grace: '0s' } },
     ...(rules && { rules }),
     ...(upstream && { upstreams: { lab: { url: `http://${upstream}` } } }),
+    ...tuning?.config,
   };
   await writeFile(path, JSON.stringify(config));
   const args = [VENEER, '--config', path, '--listen', config.listen, '--data-dir', config.dataDir];
-  const env = { DOCKER_CONFIG: directory, VENEER_LOG: 'info' };
+  const env = { DOCKER_CONFIG: directory, VENEER_LOG: 'info', ...tuning?.env };
   return startServer({ file: process.execPath, args, env });
 }
