@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { createServer, Server } from 'node:http';
 import { homedir, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
-import { type Http2Bindings, type HttpBindings, serve } from '@hono/node-server';
+import { createAdaptorServer, type Http2Bindings, type HttpBindings } from '@hono/node-server';
 import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
 import manifest from '../package.json' with { type: 'json' };
@@ -30,6 +30,7 @@ import {
 } from './config/own-address.ts';
 import type { Config } from './config/schema.ts';
 import { createConnections, type DroppedConnections } from './http/middleware/connections.ts';
+import { createTlsListener, TlsFault, type TlsListener } from './http/middleware/tls.ts';
 import { DirectoryLocked, FATAL_REPORT, markCrash, StateFault } from './state/data-directory.ts';
 import { RecordStoreHeld } from './state/postgres.ts';
 import { RecordStoreAway, RecordStoreFailed, RecordStoreFull } from './state/store.ts';
@@ -88,26 +89,31 @@ async function run(flags: Flags): Promise<void> {
     reread: createReread(flags),
   });
   watchEnding(config.dataDir);
-  const server = openServer(app, config, {
+  const { server, listener } = openServer(app, config, {
     log,
     onListening(port) {
       announce(log, config, { port, commit, file: configFile });
-      listenHost = listenUrl({ ...config.listen, port }).host;
+      listenHost = listenUrl({ ...config.listen, port }, config.tls).host;
       listening.resolve();
     },
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void drain(signal));
   // For a terminal: the service has stopped.
   if (process.stdout.isTTY) process.once('SIGHUP', () => void drain('SIGHUP'));
-  else process.on('SIGHUP', () => void app.reloadRules());
+  else process.on('SIGHUP', reload);
+
+  function reload(): void {
+    listener?.check();
+    void app.reloadRules();
+  }
 
   /** Stops accepting connections, lets requests finish within the grace time, and exits. */
   async function drain(signal: NodeJS.Signals): Promise<void> {
     log.info({ signal, graceMs: config.shutdownGraceMs }, 'draining');
     // A connection that carries its last request is closed afterwards.
     server.keepAliveTimeout = 1;
-    const cut = setTimeout(() => server.closeAllConnections(), config.shutdownGraceMs);
-    const ended = new Promise(resolve => server.close(resolve));
+    const cut = setTimeout(() => (listener ?? server).closeAllConnections(), config.shutdownGraceMs);
+    const ended = new Promise<void>(resolve => (listener ?? server).close(() => resolve()));
     await Promise.all([ended, app.drain()]);
     clearTimeout(cut);
     await app.close();
@@ -148,35 +154,54 @@ function findHome(): string {
 
 function openServer(
   { fetch, answer }: App,
-  { listen, limits, trustedProxies }: Config,
+  { listen, limits, trustedProxies, tls }: Config,
   { log, onListening }: { readonly log: Logger; readonly onListening: (port: number) => void },
-): Server {
+): { readonly server: Server; readonly listener: TlsListener | undefined } {
   const { host, port } = listen;
   const onDropped = (dropped: DroppedConnections) =>
     log.warn(dropped, 'connections were closed or refused: all are in use (limits.connections)');
   const connections = createConnections({ limits, onDropped, isProxy: createForwarding(trustedProxies).isTrusted });
-  const options = {
-    hostname: host,
-    port,
+  const server = createAdaptorServer({
     fetch: (request: Request, env: HttpBindings | Http2Bindings) =>
       connections.refuse(env.incoming.socket, request) ?? fetch(request, env),
     createServer,
     serverOptions: { connectionsCheckingInterval: Math.min(limits.requestHeadMs / 2, 5000) },
-  };
-  const server = serve(options, ({ port }) => onListening(port));
+  });
   if (!(server instanceof Server)) throw new TypeError('this server is not of node:http');
   connections.guard(server, answer);
-  server.on('error', ({ message }) => {
+  const onError = ({ message }: Error) => {
     process.stderr.write(`cannot listen on ${host}:${port}: ${message}; choose another address with --listen\n`);
     process.exit(1);
+  };
+  const listener = tls && openTls(tls, { server, limits, log });
+  if (listener) {
+    listener.onError(onError);
+    listener.listen(listen, onListening);
+    return { server, listener };
+  }
+  server.on('error', onError).listen(port, host, () => {
+    const address = server.address();
+    onListening(typeof address === 'object' && address ? address.port : port);
   });
-  return server;
+  return { server, listener };
+}
+
+function openTls(
+  files: NonNullable<Config['tls']>,
+  { server, limits, log }: { readonly server: Server; readonly limits: Config['limits']; readonly log: Logger },
+): TlsListener {
+  return createTlsListener({
+    ...{ files, server, maxConnections: limits.connections * 2, handshakeMs: limits.requestHeadMs },
+    onReloaded: ({ validTo }) => log.info({ validTo }, 'the TLS certificate was reloaded'),
+    onFault: ({ message }) =>
+      log.error({ reason: message }, 'the changed TLS files cannot be used: the previous ones stay'),
+  });
 }
 
 /** Errors that an operator can fix are printed without a stack; anything else is a bug. */
 function refuseToStart(error: unknown): never {
   const isKnown = [
-    ...[ConfigError, AccessFault, DirectoryLocked, StateFault],
+    ...[ConfigError, AccessFault, TlsFault, DirectoryLocked, StateFault],
     ...[RecordStoreFull, RecordStoreHeld, RecordStoreAway, RecordStoreFailed],
   ].some(known => error instanceof known);
   if (!isKnown || !(error instanceof Error)) throw error;
@@ -275,7 +300,8 @@ function announce(log: Logger, config: Config, { port, commit, file }: Started):
   const image = suggestPull({ ...config, listen });
   const attempt = image === undefined ? '' : `; try: docker pull ${image}`;
   const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host;
-  log.info({ dataDir: config.dataDir }, `listening on http://${host}:${port}, data in ${config.dataDir}${attempt}`);
+  const url = `${config.tls ? 'https' : 'http'}://${host}:${port}`;
+  log.info({ dataDir: config.dataDir }, `listening on ${url}, data in ${config.dataDir}${attempt}`);
 }
 
 interface Started {

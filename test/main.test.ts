@@ -1,8 +1,9 @@
 // The process, as it is started: what it says, what it refuses to start with, and how it ends.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { Agent, type ClientRequest, type IncomingMessage, request } from 'node:http';
+import { request as requestTls, Agent as TlsAgent } from 'node:https';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -213,6 +214,31 @@ test.each([
   const { err, exitCode } = await run(...args);
   expect([err, exitCode]).toEqual([expect.stringContaining(message), 1]);
   expect(await readdir(folder)).toEqual([]);
+});
+
+test('serves over TLS of its own, reads the files again at SIGHUP, and ends in order', async () => {
+  const use = async (name: string) => {
+    for (const end of ['pem', 'key'])
+      await copyFile(join(import.meta.dirname, `../fixtures/certificates/${name}.${end}`), join(folder, `tls.${end}`));
+  };
+  await use('server');
+  await writeFile(join(folder, 'veneer.yaml'), 'tls: { cert: tls.pem, key: tls.key }\n');
+  const { child, find } = await startService();
+  const port = Number(/https:\/\/127\.0\.0\.1:(\d+)/.exec(await find(/listening on https/))?.[1]);
+  const agent = new TlsAgent({ keepAlive: true, rejectUnauthorized: false });
+  const ask = () => answerOf(requestTls({ port, host: '127.0.0.1', path: '/v2/', agent }).end());
+  expect((await ask()).statusCode).toBe(200);
+  await use('expired');
+  child.kill('SIGHUP');
+  await find(/the TLS certificate was reloaded/);
+  await writeFile(join(folder, 'tls.key'), 'none');
+  child.kill('SIGHUP');
+  await find(/the changed TLS files cannot be used: the previous ones stay/);
+  expect((await ask()).statusCode).toBe(200);
+  child.kill('SIGTERM');
+  await find(/stopped/);
+  expect(child.exitCode ?? (await once(child, 'exit'))[0]).toBe(0);
+  agent.destroy();
 });
 
 test('a command whose reader has left says nothing of it', async () => {

@@ -147,9 +147,10 @@ export function listCallbackUrls({ builds: { backends }, publicUrl }: Config): r
   return urls.filter(url => url !== undefined);
 }
 
-/** A proxy terminates TLS for a public https address; Veneer itself speaks HTTP. */
+/** Without TLS of our own, a proxy terminates it for a public https address. */
 function isOwnInsecure({ config }: Pick<BuilderAccessDeps, 'config'>): boolean {
   const isPublic = config.builds.registryHost === undefined && isForAll(config);
+  if (config.tls) return false;
   return !isPublic || config.publicUrl?.protocol !== 'https:';
 }
 

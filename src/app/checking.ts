@@ -6,13 +6,15 @@ import { parseSigningKey } from '../access/keys.ts';
 import { openUserFile } from '../access/user-file.ts';
 import { ConfigError, type ConfigFault } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
+import { readTlsFiles, TlsFault } from '../http/middleware/tls.ts';
 import { openRecipes } from './pulling.ts';
 
 /** Empty where nothing is wrong. */
-export async function findStartFaults({ access, rules, builds }: Config): Promise<readonly ConfigFault[]> {
+export async function findStartFaults({ access, rules, builds, tls }: Config): Promise<readonly ConfigFault[]> {
   const checks = [
     ...(access ? [() => checkAccess(access), () => checkKey(access), () => checkUsers(access)] : []),
     () => void openRecipes(builds.recipes),
+    ...(tls ? [() => void readTlsFiles(tls)] : []),
   ];
   const found = await Promise.all(checks.map(findFaults));
   return [...found.flat(), ...rules.flatMap(findMissingLayers)];
@@ -24,6 +26,7 @@ async function findFaults(check: () => Promise<void> | void): Promise<readonly C
     return [];
   } catch (error) {
     if (error instanceof AccessFault) return error.faults.map(message => ({ message }));
+    if (error instanceof TlsFault) return [{ message: error.message }];
     if (error instanceof ConfigError) return error.details;
     throw error;
   }

@@ -193,7 +193,7 @@ export function openRecipes(options: Config['builds']['recipes']): Recipes {
 function createLogAddress({ config, findListenHost }: PullingDeps): LogAddress {
   return id => {
     const host = findListenHost();
-    const base = config.publicUrl?.href ?? (host && `http://${host}`);
+    const base = config.publicUrl?.href ?? (host && `${config.tls ? 'https' : 'http'}://${host}`);
     return base ? new URL(buildLogPath(id), base).href : buildLogPath(id);
   };
 }

@@ -3,18 +3,18 @@ import type { Config } from './schema.ts';
 import type { Listen } from './values.ts';
 
 /** Undefined where the system chooses the port and `publicUrl` is not set. */
-export function findOwnUrl({ listen, publicUrl }: Pick<Config, 'listen' | 'publicUrl'>): URL | undefined {
-  return listen.port === 0 ? publicUrl : listenUrl(listen);
+export function findOwnUrl({ listen, publicUrl, tls }: Pick<Config, 'listen' | 'publicUrl' | 'tls'>): URL | undefined {
+  return listen.port === 0 ? publicUrl : listenUrl(listen, tls);
 }
 
 /** The address by which this machine reaches its own socket. */
-export function listenUrl({ host, port }: Listen): URL {
+export function listenUrl({ host, port }: Listen, tls?: Config['tls']): URL {
   // The wildcard address cannot be connected to.
   const name = ['0.0.0.0', '::'].includes(host) ? 'localhost' : host;
-  return new URL(`http://${name.includes(':') ? `[${name}]` : name}:${port}`);
+  return new URL(`${tls ? 'https' : 'http'}://${name.includes(':') ? `[${name}]` : name}:${port}`);
 }
 
-type MirrorKeys = Pick<Config, 'listen' | 'publicUrl' | 'defaultUpstream' | 'upstreams'>;
+type MirrorKeys = Pick<Config, 'listen' | 'publicUrl' | 'tls' | 'defaultUpstream' | 'upstreams'>;
 
 /** Names are in lower case. */
 export function describeMirror({ defaultUpstream, upstreams, ...keys }: MirrorKeys) {

@@ -38,6 +38,15 @@ export function configSchema(env: Environment) {
         .optional(),
       /** Additional host names of this service. */
       hosts: z.array(hostName()).max(MAX_HOSTS).default([]),
+      /** Paths of PEM files, which are read again when they change. */
+      tls: z
+        .strictObject({
+          cert: z.string().min(1),
+          key: z.string().min(1),
+          /** With it only clients with a certificate of this CA are let in. */
+          clientCa: z.string().min(1).optional(),
+        })
+        .optional(),
       trustedProxies: trustedProxiesSchema().prefault({}),
       /** Relative to the working directory at the start; absolute from then on, since child processes run elsewhere. */
       dataDir: z
