@@ -145,7 +145,7 @@ async function openAll(
       memory,
       dataDir: config.dataDir,
       onFault: fault =>
-        log.error({ reason: fault.message }, 'the file of users cannot be used: its last good state stays'),
+        log.error({ reason: fault.message }, 'the file of users cannot be used: its last valid state stays in use'),
       onIssuerFault: reason =>
         log.warn({ issuer: config.access?.oidc?.issuer, reason }, 'the keys of the OIDC issuer cannot be fetched'),
       now,
@@ -332,7 +332,7 @@ const STOPPING: ReadinessProblem = { part: 'service', status: 'DOWN', fault: 'no
 
 /** The cause is only in the log: it may contain what only operators may know. */
 function upstreamProblem(name: string): ReadinessProblem {
-  const reason = 'calls fail, and are stopped for a while: what is cached is served';
+  const reason = 'calls are paused after repeated failures (circuit breaker open): cached content is served';
   return { part: `upstream ${name}`, status: 'DEGRADED', fault: 'upstream', reason };
 }
 

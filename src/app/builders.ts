@@ -58,7 +58,7 @@ export function createBuilders(deps: BuildersDeps): Builders {
       const { backends } = await found.catch(() => ({ backends: [] }));
       for (const { name, sweep } of backends) {
         await sweep?.(isUnderWay).catch(error =>
-          log.warn({ builder: name, err: error }, 'leftover work of a builder cannot be swept'),
+          log.warn({ builder: name, err: error }, 'leftovers of a builder cannot be removed'),
         );
       }
     },

@@ -96,7 +96,7 @@ export async function createCaching(deps: {
       logEviction(log, run);
       deps.onEvicted?.(run);
     },
-    onFailed: error => log.error({ err: error }, 'making room in the cache failed'),
+    onFailed: error => log.error({ err: error }, 'eviction from the cache failed'),
     mayBegin: deps.listening,
   });
   const { counted } = housekeeping;
@@ -115,7 +115,7 @@ export async function createCaching(deps: {
 
 function logEviction(log: Logger, { reason, count, bytes, leftBytes, isShort }: EvictionRun): void {
   const facts = { reason, count, freedBytes: bytes, leftBytes };
-  if (isShort) log.warn(facts, 'the cache is over its limit: what is left is pinned, or in use');
+  if (isShort) log.warn(facts, 'the cache is over its limit: the rest is pinned or in use');
   else log.info(facts, 'evicted content from the cache');
 }
 

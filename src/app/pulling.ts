@@ -176,7 +176,7 @@ function createRecipeLayer(
     startRecipe: async (match, target) => (await building).startRecipe(match, target),
     policy: { holdMs: hold.pullMs, failureMemoryMs },
     onRenewalFailed: (image, error) =>
-      log.warn({ image, err: error }, 'an image could not be rebuilt: the old one stays'),
+      log.warn({ image, err: error }, 'an image could not be rebuilt: the old one is kept'),
   });
   return { withRecipes, covers: recipes.covers, wasBuilt: images.wasBuilt, repository };
 }

@@ -48,7 +48,7 @@ const MAX_PLATFORMS = 32;
 /** Throws ScanFailure, RegistryError, or the signal's reason. */
 async function openScannedImage(token: string, signal: AbortSignal, deps: ImageDeps): Promise<ScannedImage> {
   const record = await deps.ledger.find(token);
-  if (!record) throw new ScanFailure('the token that it was wanted for has ended');
+  if (!record) throw new ScanFailure('the token that it was for has expired');
   const source = record.sourceDigest ?? (await awaitSource(record, signal, deps));
   const origin = deps.origins.locate(record.registry, record.repository);
   const { repository } = origin;
@@ -62,7 +62,7 @@ async function openScannedImage(token: string, signal: AbortSignal, deps: ImageD
     found.map(async ({ platform, read }) => ({ platform: formatPlatform(platform), manifest: await read() })),
   );
   const images = read.flatMap(({ platform, manifest }) => (manifest.kind === 'image' ? [{ platform, manifest }] : []));
-  if (images.length === 0) throw new ScanFailure('it is no image that could be scanned');
+  if (images.length === 0) throw new ScanFailure('it is not an image that can be scanned');
   const openBlob = async (blob: Digest) => (await registry.getBlob(repository, blob, { signal })).open();
   return { name: imageName(origin, record.tag), digest, images, openBlob };
 }

@@ -176,7 +176,10 @@ function metricOperations(): readonly Operation[] {
 function cacheOperations(): readonly Operation[] {
   const answers = { answers: { 200: CACHE_LINES_MEDIA_TYPE }, errors: [400, ...READ] };
   return [
-    { ...{ method: 'get', path: '/v1/cache/stat', summary: 'What the cache holds, as lines of JSON' }, ...answers },
+    {
+      ...{ method: 'get', path: '/v1/cache/stat', summary: 'The repositories in the cache, as lines of JSON' },
+      ...answers,
+    },
     {
       ...{ method: 'get', path: '/v1/cache/content', summary: 'Each tag and digest in the cache, as lines of JSON' },
       ...{ query: { repository: z.string() }, ...answers },
@@ -208,7 +211,7 @@ function viewOperations(): readonly Operation[] {
       }),
     ),
     {
-      ...{ method: 'get', path: '/view/inspect', summary: 'What inspect tells of an image, as a page' },
+      ...{ method: 'get', path: '/view/inspect', summary: 'The config and manifest of an image, as a page' },
       query: { image: z.string().min(1), platform: z.string() },
       required: ['image'],
       ...{ answers: page.answers, errors: [400, ...READ] },
@@ -226,7 +229,7 @@ export function listOperations(limits: SubmitLimits): readonly Operation[] {
     {
       method: 'post',
       path: '/v1alpha2/container',
-      summary: 'Asks for an image: augmented, built, frozen or mirrored',
+      summary: 'Requests an image: augmented, built, frozen or mirrored',
       ...submit,
     },
     { method: 'post', path: '/container-token', summary: 'The same, in the first version of the API', ...submit },
@@ -247,7 +250,7 @@ export function listOperations(limits: SubmitLimits): readonly Operation[] {
     {
       method: 'get',
       path: '/container-token/:id',
-      summary: 'What a token stands for',
+      summary: 'The record of a token',
       answers: { 200: token },
       errors: [400, ...READ],
     },
@@ -308,14 +311,14 @@ export function listOperations(limits: SubmitLimits): readonly Operation[] {
     },
     { method: 'get', path: '/v1/rules', summary: 'The rules in force', answers: { 200: ruleListSchema }, errors: READ },
     {
-      ...{ method: 'get', path: '/v1/rules/explain', summary: 'What the rules make of an image' },
+      ...{ method: 'get', path: '/v1/rules/explain', summary: 'The effect of the rules on an image' },
       query: { image: z.string().min(1).max(512), platform: z.string(), caller: z.string().max(255) },
       required: ['image'],
       ...{ answers: { 200: explanationSchema }, errors: [400, ...READ] },
     },
     ...cacheOperations(),
     {
-      ...{ method: 'post', path: '/v1/hosted/collect', summary: 'Removes from hosted repositories what nothing needs' },
+      ...{ method: 'post', path: '/v1/hosted/collect', summary: 'Removes unneeded content from hosted repositories' },
       query: { dryRun: z.enum(FLAGS), force: z.enum(FLAGS) },
       ...{ answers: { 200: GC_LINES_MEDIA_TYPE }, errors: [400, ...READ] },
     },

@@ -144,7 +144,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
   function checkScanner({ scanMode }: SubmitRequest): readonly string[] {
     if (scanMode === undefined || scans.isAvailable) return [];
     const reason = 'there is no scanner here: set scans.scanner or scans.command in veneer.yaml';
-    if (scanMode === 'required') throw new ApiError(501, `scanMode "required" cannot be done: ${reason}`);
+    if (scanMode === 'required') throw new ApiError(501, `scanMode "required" is not possible: ${reason}`);
     return [`scanMode: the image is not scanned, as ${reason}`];
   }
 

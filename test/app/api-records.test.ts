@@ -250,8 +250,8 @@ describe.each(['/v1alpha2/validate-creds', '/validate-creds'])('%s', path => {
   });
 
   test.each<[object, number, string]>([
-    [{ password: 'x' }, 400, 'userName: must be given, as a string'],
-    [{ userName: 'a' }, 400, 'password: must be given, as a string'],
+    [{ password: 'x' }, 400, 'userName: is required, as a string'],
+    [{ userName: 'a' }, 400, 'password: is required, as a string'],
     [{ userName: 'a', password: 'b', registry: '10.0.0.1:1' }, 400, '10.0.0.1:1'],
     [{ userName: 'a', password: 'b', registry: 'a b' }, 400, 'is not configured as an upstream'],
   ])('refuses %j', async (body, status, message) => {

@@ -133,7 +133,7 @@ test.each([
 test('without a scanner a required scan is refused, and an asynchronous one is left out with a warning', async () => {
   app = await startBuildApp();
   const message =
-    'scanMode "required" cannot be done: there is no scanner here: set scans.scanner or scans.command in veneer.yaml';
+    'scanMode "required" is not possible: there is no scanner here: set scans.scanner or scans.command in veneer.yaml';
   expect(await submit({ scanMode: 'required' })).toEqual({ status: 501, message });
   const answer = await submit({ scanMode: 'async' });
   expect(answer).toMatchObject({ succeeded: true, warnings: [expect.stringContaining('the image is not scanned')] });

@@ -11,7 +11,7 @@ const MAX_NAME = 255;
 const MAX_PASSWORD = 8192;
 
 const text = (max: number) =>
-  z.string('must be given, as a string').min(1, 'must not be empty').max(max, `has more than ${max} characters`);
+  z.string('is required, as a string').min(1, 'must not be empty').max(max, `has more than ${max} characters`);
 
 export const registryCredentialsSchema = z.object({
   userName: text(MAX_NAME).regex(/^[ -9;-~\u00a0-\uffff]+$/, 'must have no colon and no control character'),

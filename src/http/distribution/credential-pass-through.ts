@@ -52,10 +52,7 @@ export function createCredentialPassThrough({
     try {
       find(c);
       if (c.req.header('Authorization') !== undefined) return;
-      throw new RegistryError(
-        'UNAUTHORIZED',
-        'get a token first, with or without a login: an upstream may want to see it',
-      );
+      throw new RegistryError('UNAUTHORIZED', 'get a token first, with or without a login: an upstream may require it');
     } catch (error) {
       c.header('WWW-Authenticate', bearer(c));
       c.header('Docker-Distribution-Api-Version', 'registry/2.0');

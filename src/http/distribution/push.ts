@@ -131,7 +131,7 @@ const MAX_NAMED = 10;
 function missingText(repository: string, missing: readonly Digest[]): string {
   const more = missing.length > MAX_NAMED ? `, and ${missing.length - MAX_NAMED} more` : '';
   const named = missing.slice(0, MAX_NAMED).join(', ');
-  return `${repository} lacks what this manifest refers to, and cannot serve: ${named}${more}`;
+  return `${repository} lacks content that this manifest refers to, and cannot serve it: ${named}${more}`;
 }
 
 /** Range is inclusive, and clients expect 0-0 for an empty upload. */
@@ -150,7 +150,7 @@ function chunkOf(c: Context): Chunk | undefined {
   const range = parseContentRange(c.req.header('Content-Range'));
   const length = c.req.header('Content-Length');
   if (range && length !== undefined && Number(length) !== range.end - range.start + 1) {
-    throw new RegistryError('SIZE_INVALID', `Content-Range is of another length than the Content-Length ${length}`);
+    throw new RegistryError('SIZE_INVALID', `Content-Range does not match the Content-Length ${length}`);
   }
   const { body } = c.req.raw;
   const size = length === undefined ? undefined : Number(length);

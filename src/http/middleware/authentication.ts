@@ -181,7 +181,7 @@ export function isBuilder(c: Context): boolean {
 
 function rightsOf(c: Context): RequestRights {
   const rights = c.get('rights');
-  if (!rights) throw new Error('this route asks for rights, and no authentication goes before it');
+  if (!rights) throw new Error('this route checks rights, but no authentication runs before it');
   return rights;
 }
 

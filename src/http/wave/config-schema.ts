@@ -52,7 +52,7 @@ export function createLayerSchema(maxLocationCharacters: number) {
 function layerFields(maxLocationCharacters: number) {
   return z.object({
     location: z
-      .string('must be given, as a string')
+      .string('is required, as a string')
       .regex(LOCATION, 'must be data:<base64>, or an http://, https://, docker:// or oci:// address')
       .check(atMost(maxLocationCharacters, 'characters'), checkLocation),
     gzipDigest: digestSchema.optional(),

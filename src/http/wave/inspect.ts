@@ -56,7 +56,7 @@ export async function answerInspection(
 function toImage(body: unknown): string {
   const parsed = inspectSchema.safeParse(body);
   if (parsed.success) return parsed.data.containerImage;
-  const fault = parsed.error.issues.find(({ code }) => code === 'custom')?.message ?? 'must be given, as a string';
+  const fault = parsed.error.issues.find(({ code }) => code === 'custom')?.message ?? 'is required, as a string';
   throw new ApiError(400, `containerImage: ${fault}`, { cause: parsed.error });
 }
 

@@ -22,7 +22,7 @@ interface ValidateCredsDeps {
 }
 
 const text = z
-  .string('must be given, as a string')
+  .string('is required, as a string')
   .min(1)
   .check(atMost(16 * 1024, 'characters'));
 

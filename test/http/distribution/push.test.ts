@@ -200,7 +200,7 @@ describe('a manifest', () => {
     const answer = await repository.pushManifest(sparse, 'sparse');
     expect([answer.status, answer.headers.warning]).toEqual([
       201,
-      `299 - "local/app lacks what this manifest refers to, and cannot serve: ${makeImage('not pushed').digest}"`,
+      `299 - "local/app lacks content that this manifest refers to, and cannot serve it: ${makeImage('not pushed').digest}"`,
     ]);
     expect((await repository.pushManifest(index, 'whole')).headers.warning).toBeUndefined();
   });

@@ -81,7 +81,7 @@ test.each([
 });
 
 test.each([
-  ['location', 'must be given, as a string', { location: null }],
+  ['location', 'is required, as a string', { location: null }],
   ['location', 'must be data:<base64>, or an http://, https://, docker:// or', { location: 'file:///etc/passwd' }],
   ['location', 'not a valid http:// or https:// URL', { location: 'http://[/x' }],
   ['location', 'data: is empty', { location: 'data:' }],

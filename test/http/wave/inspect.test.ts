@@ -128,9 +128,9 @@ test.each(['/v1alpha1/inspect', '/v1alpha2/container'])('%s passes on a limit of
 });
 
 test.each([
-  [{ containerImage: null }, '', 'containerImage: must be given, as a string'],
-  [{ containerImage: 1 }, '', 'containerImage: must be given, as a string'],
-  [[], '', 'containerImage: must be given, as a string'],
+  [{ containerImage: null }, '', 'containerImage: is required, as a string'],
+  [{ containerImage: 1 }, '', 'containerImage: is required, as a string'],
+  [[], '', 'containerImage: is required, as a string'],
   ['{', '', 'the body must be a JSON object'],
   [{ containerImage: 'Bad' }, '', 'containerImage: invalid repository name "Bad"'],
   [{ containerImage: 'docker://app' }, '', 'containerImage: an image name takes no prefix such as docker://'],
