@@ -120,44 +120,55 @@ type Traced = Pick<Observer, 'onBegin' | 'traceRequest' | 'prepareBuild'>;
 function traceWith(tracing: Tracing | undefined, scope: RequestScope): Traced {
   if (!tracing) return { onBegin: undefined, traceRequest: undefined, prepareBuild: undefined };
   const current = () => scope.current()?.span?.traceparent;
+  // There are few, and each request has one.
+  const names = new Map<string, string>();
+  const nameOf = (route: string) => {
+    const name = names.get(route) ?? nameOfRoute(route);
+    names.set(route, name);
+    return name;
+  };
   return {
     onBegin(facts, parent) {
       const { method, path } = facts;
-      const route = facts.route === '' ? undefined : nameOfRoute(facts.route);
+      const route = facts.route === '' ? undefined : nameOf(facts.route);
       facts.span = tracing.start({
         ...{ name: route === undefined ? method : `${method} ${route}`, kind: 'server', parent },
-        attributes: { 'http.request.method': method, 'url.path': path, 'http.route': route },
+        describe: () => ({ 'http.request.method': method, 'url.path': path, 'http.route': route }),
       });
       facts.traceId = facts.span.traceId;
     },
     traceRequest({ method, upstream, url: { origin, pathname, hostname } }) {
       const span = tracing.start({
         ...{ name: method, kind: 'client', parent: current() },
-        attributes: {
+        describe: () => ({
           ...{ 'http.request.method': method, 'server.address': hostname, 'veneer.upstream': upstream },
           // A query may be what opens it.
           'url.full': `${origin}${pathname}`,
-        },
+        }),
       });
       return {
         headers: { traceparent: span.traceparent },
         end: status =>
-          span.end({
+          span.end(() => ({
             attributes: { 'http.response.status_code': status },
             error: status === undefined ? 'no answer' : errorOfStatus(status),
-          }),
+          })),
       };
     },
     prepareBuild() {
       const parent = current();
       return async (job, work) => {
         const { id, image, spec } = job.record;
-        const attributes = { 'veneer.build': id, 'veneer.image': image, 'veneer.platforms': spec.platforms?.join(',') };
+        const describe = () => ({
+          'veneer.build': id,
+          'veneer.image': image,
+          'veneer.platforms': spec.platforms?.join(','),
+        });
         const name = spec.kind === 'copy' ? 'copy' : 'build';
-        const span = tracing.start({ name, kind: 'internal', parent, attributes });
+        const span = tracing.start({ name, kind: 'internal', parent, describe });
         await scope.run(beginWork(span), work);
         const { failure, backends } = job.record;
-        span.end({ attributes: { 'veneer.backends': backends.join(',') || undefined }, error: failure?.kind });
+        span.end(() => ({ attributes: { 'veneer.backends': backends.join(',') || undefined }, error: failure?.kind }));
       };
     },
   };
@@ -169,7 +180,7 @@ function errorOfStatus(status: number): string | undefined {
 }
 
 function endRequestSpan(span: TraceSpan, facts: RequestFacts, { status, bytesSent, isAborted }: RequestEnd): void {
-  span.end({
+  span.end(() => ({
     attributes: {
       ...{ 'http.response.status_code': status, 'http.response.size': bytesSent },
       ...{ 'client.address': facts.address, 'user_agent.original': facts.userAgent, 'enduser.id': facts.caller },
@@ -180,7 +191,7 @@ function endRequestSpan(span: TraceSpan, facts: RequestFacts, { status, bytesSen
       'veneer.reason': facts.error?.message,
     },
     error: errorOfStatus(status),
-  });
+  }));
 }
 
 /** What fails without a fault of ours is one line of the log: a stack says nothing of it. */

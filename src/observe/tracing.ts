@@ -9,7 +9,8 @@ export interface TraceSpan {
   readonly traceId: string;
   /** As the header of W3C Trace Context, for whoever is asked on its behalf. */
   readonly traceparent: string;
-  end(outcome?: Outcome): void;
+  /** `describe` is called where the span is sampled, and only there. */
+  end(describe?: () => Outcome): void;
 }
 
 interface Outcome {
@@ -19,8 +20,10 @@ interface Outcome {
   readonly error?: string | undefined;
 }
 
-interface NewSpan extends Pick<Outcome, 'attributes'> {
+interface NewSpan {
   readonly name: string;
+  /** Called where the span is sampled, and only there. */
+  readonly describe: () => NonNullable<Outcome['attributes']>;
   /** `server`: somebody asked us; `client`: we ask. */
   readonly kind: 'server' | 'client' | 'internal';
   /** The traceparent of what it is a part of; absent, or faulty: it is the first of its trace. */
@@ -80,9 +83,10 @@ export async function createTracing({
   }
 
   return {
-    start({ name, kind, attributes = {}, parent }) {
-      const options = { kind: kinds[kind], attributes: defined(attributes) };
-      return toSpan(tracer.startSpan(name, options, contextOf(parent)), api.SpanStatusCode.ERROR);
+    start({ name, kind, describe, parent }) {
+      const span = tracer.startSpan(name, { kind: kinds[kind] }, contextOf(parent));
+      if (span.isRecording()) span.setAttributes(defined(describe()));
+      return toSpan(span, api.SpanStatusCode.ERROR);
     },
     async close() {
       const ended = new Promise<void>(resolve => setTimeout(resolve, CLOSE_MS).unref());
@@ -96,7 +100,9 @@ function toSpan(span: Span, failed: number): TraceSpan {
   return {
     traceId,
     traceparent: `00-${traceId}-${spanId}-0${traceFlags & 1}`,
-    end({ attributes = {}, error } = {}) {
+    end(describe) {
+      if (!span.isRecording()) return;
+      const { attributes = {}, error } = describe?.() ?? {};
       span.setAttributes(defined(attributes));
       if (error !== undefined) span.setStatus({ code: failed }).setAttribute('error.type', error);
       span.end();

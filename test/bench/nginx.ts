@@ -1,8 +1,7 @@
 // nginx as a caching proxy of a registry: a further peer, for blobs alone, as it knows nothing of registries.
 import { mkdir, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { findProgram, type Server, startServer } from './processes.ts';
+import { findFreePort, findProgram, type Server, startServer } from './processes.ts';
 
 /** With `proxy_cache_lock`, so that a blob that arrives is transferred once; requests that wait for it do so until it is whole. */
 export async function startNginx(directory: string, { address }: Server): Promise<Server> {
@@ -42,15 +41,4 @@ export async function startNginx(directory: string, { address }: Server): Promis
     }`;
   await writeFile(path, config);
   return startServer({ file: findProgram('nginx'), args: ['-c', path, '-e', 'stderr'], port });
-}
-
-async function findFreePort(): Promise<number> {
-  const server = createServer();
-  const { promise, resolve, reject } = Promise.withResolvers<number>();
-  server.once('error', reject).listen(0, '127.0.0.1', () => {
-    const address = server.address();
-    const port = typeof address === 'object' ? address?.port : undefined;
-    server.close(() => (port === undefined ? reject(new Error('no port is free')) : resolve(port)));
-  });
-  return promise;
 }

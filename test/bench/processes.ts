@@ -2,7 +2,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -51,6 +51,18 @@ export async function startServer({ file, args, env = {}, port }: ServerCommand)
     await stop(child);
     throw error;
   }
+}
+
+/** Of this machine's loopback, for a server that does not take one by itself. */
+export async function findFreePort(): Promise<number> {
+  const server = createServer();
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  server.once('error', reject).listen(0, '127.0.0.1', () => {
+    const address = server.address();
+    const port = typeof address === 'object' ? address?.port : undefined;
+    server.close(() => (port === undefined ? reject(new Error('no port is free')) : resolve(port)));
+  });
+  return promise;
 }
 
 /** What the command prints. Throws when it fails. */

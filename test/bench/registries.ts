@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Side } from './comparison.ts';
-import { findProgram, type Server, startServer } from './processes.ts';
+import { findFreePort, findProgram, type Server, startServer } from './processes.ts';
 
 /** Names of files in the directory of a side. */
 export const CONFIGS = { veneer: 'veneer.yaml', peer: 'registry.yaml' } as const;
@@ -105,9 +105,11 @@ interface VeneerOptions {
 
 async function startVeneer({ directory, upstream, rules, tuning }: VeneerOptions): Promise<Server> {
   await mkdir(directory, { recursive: true });
+  const port = tuning && (await findFreePort());
   const path = join(directory, CONFIGS.veneer);
   const config = {
-    listen: '127.0.0.1:0',
+    // Without its log it does not say which port it took.
+    listen: `127.0.0.1:${port ?? 0}`,
     dataDir: join(directory, 'data'),
     log: { level: 'info', format: 'json' },
     // A collection comes only when it is asked for, and takes what was pushed a moment ago.
@@ -119,5 +121,5 @@ async function startVeneer({ directory, upstream, rules, tuning }: VeneerOptions
   await writeFile(path, JSON.stringify(config));
   const args = [VENEER, '--config', path, '--listen', config.listen, '--data-dir', config.dataDir];
   const env = { DOCKER_CONFIG: directory, VENEER_LOG: 'info', ...tuning?.env };
-  return startServer({ file: process.execPath, args, env });
+  return startServer({ file: process.execPath, args, env, ...(port !== undefined && { port }) });
 }
