@@ -12,8 +12,9 @@ if (Number.parseInt(node, 10) < OLDEST_NODE) {
   process.exit(1);
 }
 
-// Left alone, V8 lets garbage grow to several times what is in use before it looks for it: a container is killed for what nobody needs.
-setFlagsFromString('--heap-growing-percent=30');
+// Left alone, V8 lets garbage grow to several times what is in use before it looks for it: a container is killed for what nobody needs. With
+// much less than this, though, bodies that pass start a large collection every few megabytes: docs/decisions/0020-hot-paths.md.
+setFlagsFromString('--heap-growing-percent=80');
 // What is new gets 3 MiB, not up to 96: what lives longer moves on a little sooner.
 setFlagsFromString('--semi-space-growth-factor=1');
 

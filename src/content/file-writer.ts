@@ -10,7 +10,6 @@ interface FileWriter {
   flush(): Promise<void>;
 }
 
-/** How many bytes may be queued during a write. */
 const MAX_WAITING_BYTES = 1024 * 1024;
 
 export function createFileWriter(
@@ -18,11 +17,14 @@ export function createFileWriter(
   {
     onWritten,
     onFailed,
+    maxWaitingBytes = MAX_WAITING_BYTES,
   }: {
     /** Called after each write with the size of the file. */
     readonly onWritten: (size: number) => void;
     /** Called at once for a failure that `write` or `flush` will throw later: the next chunk may take long to arrive. */
     readonly onFailed: (error: unknown) => void;
+    /** How many bytes may be queued during a write. Default: 1 MiB. */
+    readonly maxWaitingBytes?: number;
   },
 ): FileWriter {
   let waiting: Uint8Array[] = [];
@@ -59,7 +61,7 @@ export function createFileWriter(
       waiting.push(chunk);
       waitingBytes += chunk.byteLength;
       writing ??= start();
-      if (hasFailed || waitingBytes >= MAX_WAITING_BYTES) await writing;
+      if (hasFailed || waitingBytes >= maxWaitingBytes) await writing;
     },
     flush: async () => writing,
   };

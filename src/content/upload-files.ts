@@ -8,6 +8,7 @@ import { ContentMismatch } from '../oci/verify.ts';
 import { type BlobFiles, createBlobFiles } from './blob-files.ts';
 import { type BlockSums, createBlockSummer } from './block-sums.ts';
 import { readChunk } from './byte-stream.ts';
+import { createFileWriter } from './file-writer.ts';
 
 export interface UploadFiles {
   /** An empty file. `id` is a UUID that no other upload has. */
@@ -97,16 +98,30 @@ export function createUploadFile({
   const summer = createBlockSummer();
 
   async function write(file: FileHandle, pieces: AsyncIterable<Uint8Array>): Promise<void> {
-    for await (const piece of pieces) {
-      const written = file.writeFile(piece);
-      hash?.update(piece);
-      summer.update(piece);
-      await written.catch(async error => {
-        hash = undefined;
-        size = (await file.stat()).size;
-        throw error;
-      });
-      size += piece.byteLength;
+    const before = size;
+    let received = size;
+    const writer = createFileWriter(file, {
+      maxWaitingBytes: MAX_WAITING_BYTES,
+      onWritten(bytes) {
+        size = before + bytes;
+      },
+      // The next piece says so, or the end.
+      onFailed() {},
+    });
+    const whole = async () => {
+      for await (const piece of pieces) {
+        hash?.update(piece);
+        summer.update(piece);
+        received += piece.byteLength;
+        await writer.write(piece);
+      }
+    };
+    try {
+      await whole().finally(writer.flush);
+    } catch (error) {
+      size = (await file.stat()).size;
+      if (size !== received) hash = undefined;
+      throw error;
     }
   }
 
@@ -130,6 +145,9 @@ export function createUploadFile({
     },
   };
 }
+
+/** Of each upload, beside as much that is being written: a file takes few large writes, and many uploads little memory. */
+const MAX_WAITING_BYTES = 256 * 1024;
 
 /** Not 'a', which would recreate a removed file. */
 const APPEND = constants.O_WRONLY | constants.O_APPEND;
