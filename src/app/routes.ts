@@ -42,6 +42,7 @@ import { createInspectApi } from '../http/wave/inspect.ts';
 import { createScansApi } from '../http/wave/scans-api.ts';
 import { createStatusWait } from '../http/wave/status-wait.ts';
 import type { SubmitLimits } from '../http/wave/submit-schema.ts';
+import { createTokensApi } from '../http/wave/tokens-api.ts';
 import { createPullCount, createUsageApi } from '../http/wave/usage-api.ts';
 import { createValidateCreds } from '../http/wave/validate-creds.ts';
 import { createViews } from '../http/wave/views.ts';
@@ -209,7 +210,7 @@ function addTokenEndpoint(app: Hono, { access, sealed, origins }: RoutesDeps): v
 function addAuthentication(app: Hono, { config, access }: RoutesDeps): void {
   const callers = { access, publicUrl: config.publicUrl?.href, addressOf: clientAddress };
   const admin = ['/v1/hosted/*', '/v1/cache/*', '/v1/rules', '/v1/rules/*', '/metrics'];
-  for (const path of ['/v2', '/v2/*', ...admin, '/v1/registries', '/v1/registries/*']) {
+  for (const path of ['/v2', '/v2/*', ...admin, '/v1/registries', '/v1/registries/*', '/v1/tokens']) {
     app.use(path, createAuthentication(callers));
   }
   for (const path of ['/console', '/console/*']) app.use(path, createAuthentication(callers));
@@ -261,7 +262,7 @@ function addRegistry(
   const counted = { what: 'pulls', units: 'tags', key: 'pulls.rate' };
   const pullLimiter = createCallerRateLimiter(config.pulls.rate, counted);
   const events = config.events.endpoints.length > 0 ? registryEvents : undefined;
-  app.route('/', createRegistry({ admission, events, pullLimiter, ready: deps.ready }));
+  app.route('/', createRegistry({ admission, events, pullLimiter, ready: deps.ready, listNames: hosted.listNames }));
   app.route('/', createPush({ admission, hosted, bodies: createBodyBudget(MAX_MANIFEST_BYTES, deps.spareBytes) }));
 }
 
@@ -345,6 +346,7 @@ function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindT
   app.route('/', createBuildsApi({ ...shared, limitedBuilds, log }));
   app.route('/', createScansApi(scans));
   app.route('/', createUsageApi(usage));
+  app.route('/', createTokensApi(ledger));
   app.route(
     '/',
     createValidateCreds({

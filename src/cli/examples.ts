@@ -26,6 +26,14 @@ export const EXAMPLES: Readonly<Record<string, Readonly<Record<string, string>>>
   'veneer config schema': {
     'veneer config schema > veneer.schema.json': 'for editors: # yaml-language-server: $schema=veneer.schema.json',
   },
+  'veneer status': {
+    'veneer status': 'shows what is slow, failing, limited or full',
+    'veneer status --server https://veneer.example --json': 'the same of another machine, for a script',
+  },
+  'veneer repo': {
+    'veneer repo ls': 'lists the repositories that were pushed to',
+    'veneer repo ls local/app': 'lists the tags of one',
+  },
   'veneer doctor': {
     'veneer doctor': 'lists what is wrong, each with its remedy',
     'veneer --config /etc/veneer/veneer.yaml doctor --all': 'also lists what is right, for this configuration',
@@ -68,7 +76,9 @@ export const EXAMPLES: Readonly<Record<string, Readonly<Record<string, string>>>
   },
   'veneer token': {
     'veneer token create --push "local/**" --ttl 12h --name ci': 'creates a token that may push to local/',
-    'veneer token list': 'lists access tokens',
+    'veneer token ls': 'lists access tokens',
+    'veneer token ls --images': 'lists the tokens in names of images, such as those of a workflow',
+    'veneer token revoke --workflow 1a2b3c': 'revokes all tokens of a workflow',
   },
   'veneer token create': {
     'veneer token create --pull "docker.io/**" "quay.io/**"': 'may pull from two registries',

@@ -15,7 +15,9 @@ import { createManualCommand } from './manual.ts';
 import { createMirrorConfigCommand } from './mirror.ts';
 import { createRegistriesCommand } from './registries.ts';
 import { createRepairCommand } from './repair.ts';
+import { createRepoCommand } from './repo.ts';
 import { createRulesCommand } from './rules.ts';
+import { createStatusCommand } from './status.ts';
 import { createTokenCommand } from './token.ts';
 
 /** The options of `veneer` itself, which its commands may have too. */
@@ -58,6 +60,7 @@ export function createRootCommand(deps: RootDeps): Command {
     });
   root
     .commandsGroup('Service:')
+    .addCommand(createStatusCommand(deps))
     .addCommand(createConfigCommand(deps))
     .addCommand(createDoctorCommand(deps))
     .commandsGroup('Images:')
@@ -71,6 +74,7 @@ export function createRootCommand(deps: RootDeps): Command {
     .addCommand(createTokenCommand(deps))
     .addCommand(createRegistriesCommand(deps))
     .commandsGroup('Data:')
+    .addCommand(createRepoCommand(deps))
     .addCommand(createCacheCommand(deps))
     .addCommand(createGcCommand({ findTarget: deps.findGcTarget, isTerminal }))
     .addCommand(createBackupCommand(deps))

@@ -4,9 +4,12 @@ import { type AccessToken, type AccessTokens, createAccessTokens } from '../acce
 import { findPatternFault, type Permission } from '../access/right.ts';
 import { duration } from '../config/values.ts';
 import type { RecordStore } from '../state/store.ts';
-import { explain, formatColumns, print } from './output.ts';
+import { formatImageTokens, listImageTokens, revokeImageToken, revokeWorkflow } from './image-tokens.ts';
+import { explain, formatColumns, plainText, print } from './output.ts';
+import type { Service } from './service/service.ts';
+import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
 
-interface TokenCommandDeps {
+interface TokenCommandDeps extends ServiceCommandDeps {
   /** The records of the service; called when a command runs. */
   readonly findRecords: () => TokenRecords;
   readonly now?: () => Date;
@@ -71,26 +74,67 @@ function addCreate(command: Command, deps: TokenCommandDeps): void {
     });
 }
 
+interface ListFlags {
+  readonly images?: boolean;
+  readonly workflow?: string;
+  readonly json?: boolean;
+}
+
+const IMAGES = 'of names of images, which a running service gave out, in place of access tokens';
+
 function addList(command: Command, deps: TokenCommandDeps): void {
-  command
-    .command('list')
-    .description('lists the tokens that have not expired')
-    .action(async (_options: object, self: Command) => {
-      const tokens = await withTokens(existing(self, deps), deps, ({ list }) => list());
-      for (const line of formatTokens(tokens)) print(self, line);
-    });
+  const list = command
+    .command('ls')
+    .alias('list')
+    .description('lists the access tokens that have not expired, or with --images the tokens in names of images')
+    .option('--images', `those ${IMAGES}`)
+    .option('--workflow <id>', 'only those of a workflow; implies --images')
+    .option('--json', 'prints them as JSON');
+  addServerOption(list).action(async ({ images, workflow, json }: ListFlags, self: Command) => {
+    const printAll = <T>(tokens: readonly T[], format: (tokens: readonly T[]) => readonly string[]) => {
+      for (const line of json ? [JSON.stringify(tokens, undefined, 2)] : format(tokens)) print(self, line);
+    };
+    if (!images && workflow === undefined) {
+      printAll(await withTokens(existing(self, deps), deps, ({ list }) => list()), formatTokens);
+      return;
+    }
+    await callService(self, deps, async ({ service }) =>
+      printAll(await listImageTokens(service, workflow), formatImageTokens),
+    );
+  });
 }
 
 function addRevoke(command: Command, deps: TokenCommandDeps): void {
-  command
+  const revoke = command
     .command('revoke')
-    .description('revokes a token; bearer tokens issued for it remain valid for a few minutes')
-    .argument('<id>', 'the id, as shown by create and list')
-    .action(async (id: string, _options: object, self: Command) => {
-      const isRevoked = await withTokens(existing(self, deps), deps, ({ revoke }) => revoke(id));
-      if (!isRevoked) self.error('error: there is no access token with this id');
-      explain(self, `access token ${id} is revoked`);
-    });
+    .description('revokes a token; bearer tokens issued for an access token remain valid for a few minutes')
+    .argument('[id]', 'the id, as shown by create and ls')
+    .option('--images', `one ${IMAGES}`)
+    .option('--workflow <id>', 'all of a workflow; implies --images');
+  addServerOption(revoke).action(async (id: string | undefined, { images, workflow }: ListFlags, self: Command) => {
+    if ((id === undefined) === (workflow === undefined)) self.error('error: give the id of a token, or --workflow');
+    if (images || workflow !== undefined) {
+      await callService(self, deps, ({ service }) => revokeImages(self, service, { id, workflow }));
+      return;
+    }
+    const isRevoked = await withTokens(existing(self, deps), deps, ({ revoke }) => revoke(id ?? ''));
+    if (!isRevoked) self.error('error: there is no access token with this id');
+    explain(self, `access token ${id} is revoked`);
+  });
+}
+
+async function revokeImages(
+  self: Command,
+  service: Service,
+  { id = '', workflow }: { readonly id: string | undefined; readonly workflow: string | undefined },
+): Promise<void> {
+  if (workflow === undefined) {
+    await revokeImageToken(service, id);
+    explain(self, `the token ${id} is revoked`);
+    return;
+  }
+  const revoked = await revokeWorkflow(service, workflow);
+  explain(self, plainText(`${revoked} ${revoked === 1 ? 'token' : 'tokens'} of the workflow ${workflow} revoked`));
 }
 
 /** Only `create` creates records: otherwise a directory without them is the wrong one. */

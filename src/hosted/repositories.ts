@@ -21,12 +21,23 @@ export interface HostedRepositories {
   readonly tags: HostedTags;
   readonly listReferrers: ListReferrers;
   /**
+   * The names of repositories that have a manifest, behind `last`, at most `n` of those that are wanted. They are sorted, but a name that
+   * begins with another and a slash comes before that.
+   */
+  listNames(page: NamesPage): Promise<{ readonly names: readonly string[]; readonly hasMore: boolean }>;
+  /**
    * To be called when damaged content was set aside. A manifest that is in memory is rewritten; anything else is unknown until it is pushed
    * again. Returns the repositories that link it.
    */
   restore(digest: Digest): Promise<{ readonly repositories: readonly string[]; readonly isRestored: boolean }>;
   /** Removes uploads that received no bytes for longer than their time-out. */
   expireUploads(): Promise<void>;
+}
+
+interface NamesPage {
+  readonly n: number;
+  readonly last?: string | undefined;
+  readonly isWanted: (name: string) => boolean;
 }
 
 /** Allows garbage collection on the same store. */
@@ -39,6 +50,7 @@ export function createHostedRepositories(store: HostedStore, uploadFiles: Upload
     manifests,
     tags: createTags(store),
     listReferrers: createListReferrers(store),
+    listNames: page => listNames(store, page),
     async restore(digest) {
       const prefix = holdersKey(digest);
       const holders = await Array.fromAsync(keysOf(store.records.holders, prefix));
@@ -47,4 +59,23 @@ export function createHostedRepositories(store: HostedStore, uploadFiles: Upload
     },
     expireUploads: expire,
   };
+}
+
+/** Looks at one manifest of each repository. */
+async function listNames({ records }: HostedStore, { n, last, isWanted }: NamesPage) {
+  const names: string[] = [];
+  for (let after = last === undefined ? '' : behind(last); n > 0; ) {
+    const [key] = await records.manifests.list({ after, limit: 1 });
+    if (key === undefined) break;
+    const name = key.slice(0, key.indexOf('@'));
+    after = behind(name);
+    if (isWanted(name)) names.push(name);
+    if (names.length > n) return { names: names.slice(0, n), hasMore: true };
+  }
+  return { names, hasMore: false };
+}
+
+/** A key behind all manifests of a repository: no digest has this character. */
+function behind(repository: string): string {
+  return `${repository}@~`;
 }

@@ -8,6 +8,7 @@ import { registryCredentialsSchema } from './admin/registries-api.ts';
 import { createBuildSchema } from './wave/build-schema.ts';
 import { inspectSchema } from './wave/inspect.ts';
 import { createSubmitSchema, type SubmitLimits } from './wave/submit-schema.ts';
+import { tokenListSchema } from './wave/tokens-api.ts';
 import { METRICS } from './wave/usage-api.ts';
 import { credentialsSchema } from './wave/validate-creds.ts';
 
@@ -308,6 +309,17 @@ export function listOperations(limits: SubmitLimits): readonly Operation[] {
       summary: 'Deletes them',
       answers: { 204: undefined },
       errors: READ,
+    },
+    {
+      ...{ method: 'get', path: '/v1/tokens', summary: 'The tokens in names of images that the caller asked for' },
+      query: { workflow: z.string().min(1).max(255), after: z.string(), limit: z.int().min(1).max(1000) },
+      ...{ answers: { 200: tokenListSchema }, errors: [400, ...READ] },
+    },
+    {
+      ...{ method: 'delete', path: '/v1/tokens', summary: 'Revokes all tokens of a workflow' },
+      query: { workflow: z.string().min(1).max(255) },
+      required: ['workflow'],
+      ...{ answers: { 200: z.object({ revoked: z.int() }) }, errors: [400, ...READ] },
     },
     { method: 'get', path: '/v1/rules', summary: 'The rules in force', answers: { 200: ruleListSchema }, errors: READ },
     {

@@ -62,7 +62,7 @@ describe('of a name or reference', () => {
     ['/v2/wt/0123456789ab/library/app/manifests/1', 404, 'NAME_UNKNOWN'],
     ['/v2/127.0.0.1:1/app/manifests/1', 403, 'DENIED'],
     ['/v2/169.254.169.254/latest/meta-data/manifests/1', 403, 'DENIED'],
-    ['/v2/_catalog', 404, 'UNSUPPORTED'],
+    ['/v2/_catalog?n=x', 400, 'UNSUPPORTED'],
   ])('%s is %i %s, and without a body for HEAD', async (path, status, code) => {
     await start();
     const response = await app.request(path);

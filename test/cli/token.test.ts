@@ -6,9 +6,16 @@ import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { createAccessTokens } from '../../src/access/access-token.ts';
+import type { ServiceCommandDeps } from '../../src/cli/service-command.ts';
 import { createTokenCommand } from '../../src/cli/token.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 
+const NO_SERVICE: ServiceCommandDeps = {
+  findService() {
+    throw new Error('access tokens need no service');
+  },
+  ...{ stdin: process.stdin, terminal: undefined, listenForInterrupt: () => new AbortController().signal },
+};
 const START = new Date('2030-01-01T00:00:00Z');
 const now = () => START;
 
@@ -78,7 +85,7 @@ test.each([
   ['an unknown option', ['create', '--pull', '**', '--root'], /unknown option '--root'/],
   ['list with no records', ['list'], /there is no .*records.db: name the data directory of the service/],
   ['revoke with no records', ['revoke', '0123456789ab'], /there is no .*records.db/],
-  ['revoke with no id', ['revoke'], /missing required argument 'id'/],
+  ['revoke with no id', ['revoke'], /give the id of a token, or --workflow/],
 ])('%s is refused, and nothing is made', async (_name, args, message) => {
   const { out, err, exitCode } = await run(...args);
   expect({ out, exitCode }).toEqual({ out: '', exitCode: 1 });
@@ -138,7 +145,7 @@ async function run(...args: readonly string[]) {
   const out: string[] = [];
   const err: string[] = [];
   const written = () => ({ out: out.join(''), err: err.join('') });
-  const token = createTokenCommand({ findRecords, now });
+  const token = createTokenCommand({ ...NO_SERVICE, findRecords, now });
   for (const command of [token, ...token.commands]) {
     command.exitOverride().configureOutput({
       writeOut: text => out.push(text),

@@ -7,7 +7,7 @@ import { describeMirror, findOwnUrl } from '../../config/own-address.ts';
 import type { Config } from '../../config/schema.ts';
 import { explain, plainText, print } from '../output.ts';
 import { checkData, type ReadSpace } from './data-checks.ts';
-import { type CheckedService, type Finding, fault, note, ok } from './findings.ts';
+import { type CheckedService, type Finding, fault, formatFinding, note, ok } from './findings.ts';
 import {
   checkClock,
   checkDatabase,
@@ -60,17 +60,12 @@ export function createDoctorCommand(deps: DoctorDeps): Command {
       const findings = await examine(deps);
       const faults = findings.filter(({ level }) => level === 'fault').length;
       if (json) print(self, JSON.stringify({ faults, findings }, undefined, 2));
-      else for (const line of findings.filter(({ level }) => all || level !== 'ok').flatMap(format)) print(self, line);
+      else
+        for (const line of findings.filter(({ level }) => all || level !== 'ok').flatMap(formatFinding))
+          print(self, plainText(line));
       if (faults > 0) self.error(`${faults} ${faults === 1 ? 'fault' : 'faults'}`, { exitCode: EXIT_FAULTS });
       explain(self, 'no faults');
     });
-}
-
-const MARKS: Readonly<Record<Finding['level'], string>> = { ok: 'ok   ', note: 'note ', fault: 'FAULT' };
-
-function format({ about, level, message, remedy }: Finding): readonly string[] {
-  const lines = [`${MARKS[level]} ${about}: ${message}`, ...(remedy === undefined ? [] : [`      → ${remedy}`])];
-  return lines.map(plainText);
 }
 
 async function examine(deps: DoctorDeps): Promise<readonly Finding[]> {

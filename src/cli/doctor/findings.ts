@@ -39,3 +39,10 @@ export function findErrorCode(error: unknown): string {
   }
   return error instanceof Error ? error.message : String(error);
 }
+
+const MARKS: Readonly<Record<Finding['level'], string>> = { ok: 'ok   ', note: 'note ', fault: 'FAULT' };
+
+/** A finding, and under it what to do. */
+export function formatFinding({ about, level, message, remedy }: Finding): readonly string[] {
+  return [`${MARKS[level]} ${about}: ${message}`, ...(remedy === undefined ? [] : [`      → ${remedy}`])];
+}

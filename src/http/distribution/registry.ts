@@ -1,24 +1,28 @@
 // The read half of the distribution API: distribution-spec "Pull", "Content Discovery" and "Listing Referrers".
 import { type Context, Hono } from 'hono';
 import type { CallerRateLimiter } from '../../access/rate-limiter.ts';
+import type { HostedRepositories } from '../../hosted/repositories.ts';
 import { parseRange } from '../../oci/bytes.ts';
 import { isDigest, parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { inertManifestType, mediaTypes, otherManifestTypes } from '../../oci/media-type.ts';
 import { acceptsIndex, pullManifest } from '../../pull/augmented-registry.ts';
-import { isBuilder, requesterOf, requireCaller } from '../middleware/authentication.ts';
+import { hasRight, isBuilder, requesterOf, requireCaller } from '../middleware/authentication.ts';
 import type { Admission } from './admission.ts';
 import { readNamespace } from './mirror.ts';
 import { MANIFEST_ROUTE, type ReadyManifests } from './ready-manifests.ts';
 import type { RegistryEvents } from './registry-events.ts';
 
 const MAX_PAGE = 10_000;
+/** Each name is looked up by itself. */
+const MAX_CATALOG = 1000;
 
 export function createRegistry({
   admission,
   events,
   pullLimiter,
   ready,
+  listNames,
 }: {
   readonly admission: Pick<Admission, 'admitPull'>;
   readonly ready?: Pick<ReadyManifests, 'watch'> | undefined;
@@ -26,6 +30,8 @@ export function createRegistry({
   readonly events?: Pick<RegistryEvents, 'pulled'> | undefined;
   /** Counts tags that are resolved: requests by digest are free. */
   readonly pullLimiter: CallerRateLimiter;
+  /** Of hosted repositories: no proxy has a list of all that its upstreams have. */
+  readonly listNames: HostedRepositories['listNames'];
 }): Hono {
   const app = new Hono();
 
@@ -34,11 +40,19 @@ export function createRegistry({
     return c.json({}, 200, { 'Docker-Distribution-Api-Version': 'registry/2.0' });
   });
 
-  app.get('/v2/_catalog', c => {
+  app.get('/v2/_catalog', async c => {
     requireCaller(c);
-    throw new RegistryError('UNSUPPORTED', 'the catalog is off: a proxy has no list of all repositories', {
-      status: 404,
-    });
+    const n = parsePageSize(c.req.query('n'));
+    await pullLimiter.consume(requesterOf(c), 1);
+    const isWanted = (name: string) => hasRight(c, 'pull', name);
+    const page = { n: Math.min(n ?? MAX_CATALOG, MAX_CATALOG), last: c.req.query('last'), isWanted };
+    const { names, hasMore } = await listNames(page);
+    const last = names.at(-1);
+    if (hasMore && last !== undefined) {
+      const query = new URLSearchParams({ ...(n !== undefined && { n: String(n) }), last });
+      c.header('Link', `</v2/_catalog?${query}>; rel="next"`);
+    }
+    return c.json({ repositories: names });
   });
 
   app.get(MANIFEST_ROUTE, async c => {

@@ -17,11 +17,19 @@ export interface TokenLedger {
   find(id: string): Promise<TokenRecord | undefined>;
   /** Whether there was such a token. Its layers are retained until they expire: other tokens may share them. */
   revoke(id: string): Promise<boolean>;
+  /** Those that are alive and wanted, behind `after`, at most `limit` of them, in the order of their ids. It is no use of them. */
+  list(page: TokensPage): Promise<{ readonly tokens: readonly TokenRecord[]; readonly hasMore: boolean }>;
   /**
    * Stores layers slightly longer than a token issued now, on the account of a caller. To be called first: a token never refers to layers
    * that a crash lost. Throws as TokenLayers.
    */
   keepLayers(layers: ReadonlyMap<Digest, Uint8Array>, account: string): Promise<void>;
+}
+
+interface TokensPage {
+  readonly after?: string | undefined;
+  readonly limit: number;
+  readonly isWanted: (record: TokenRecord) => boolean;
 }
 
 export interface LedgerDeps {
@@ -44,6 +52,7 @@ interface WorkflowLife {
 /** A token in constant use is written at most this often. */
 const RENEW_EVERY_MS = 60_000;
 const MAX_REVOKED = 10_000;
+const LIST_AT_ONCE = 200;
 
 /** Too many to guess one. */
 const ID_BYTES = 12;
@@ -61,7 +70,7 @@ export function createLedger({ records, memory, layers: stored, now, ttlMs, work
   /** The last ones. */
   const revoked = new Set<string>();
 
-  return { issue, find, revoke, keepLayers };
+  return { issue, find, revoke, list, keepLayers };
 
   async function issue(record: NewTokenRecord): Promise<TokenRecord> {
     await stored.requireSpace();
@@ -111,6 +120,21 @@ export function createLedger({ records, memory, layers: stored, now, ttlMs, work
     revoked.add(id);
     if (revoked.size > MAX_REVOKED) revoked.delete(revoked.values().next().value ?? '');
     return tokens.delete(id);
+  }
+
+  async function list({ after = '', limit, isWanted }: TokensPage) {
+    const found: TokenRecord[] = [];
+    for (let last = after; ; ) {
+      const entries = await tokens.entries({ after: last, limit: LIST_AT_ONCE });
+      for (const { value } of entries) {
+        if (!value || !isAlive(Date.parse(value.expiresAt)) || !isWanted(value)) continue;
+        if (found.length === limit) return { tokens: found, hasMore: true };
+        found.push(value);
+      }
+      const end = entries.at(-1);
+      if (!end) return { tokens: found, hasMore: false };
+      last = end.key;
+    }
   }
 
   async function keepLayers(layers: ReadonlyMap<Digest, Uint8Array>, account: string): Promise<void> {
