@@ -33,6 +33,8 @@ export interface Access {
   requireCaller(caller: Caller): void;
   /** Issues bearer tokens; undefined where nobody needs one. */
   readonly bearer: TokenIssuer | undefined;
+  /** Of people in a browser; undefined where nobody can log in. */
+  readonly sessions: Sessions | undefined;
   close(): Promise<void>;
 }
 
@@ -56,6 +58,24 @@ export interface AccessRequest {
   readonly host?: string | undefined;
   /** The Origin header: the web page that sent the request, if one did. */
   readonly origin?: string | undefined;
+}
+
+export interface Sessions {
+  /** Throws as a log-in does: UNAUTHORIZED, TOOMANYREQUESTS after too many wrong passwords, UNAVAILABLE. */
+  open(credentials: PasswordCredentials, address: string): Promise<Session>;
+  /**
+   * Undefined for a cookie that is none of ours, has expired or was ended, and where the user or access token is gone or the password has been
+   * changed. Throws UNAVAILABLE while the users cannot be read.
+   */
+  find(cookie: string, address: string): Promise<Caller | undefined>;
+  /** In this process: whoever has copied the cookie cannot use it any more. */
+  end(cookie: string): Promise<void>;
+}
+
+interface Session {
+  /** For the value of a cookie. */
+  readonly cookie: string;
+  readonly expiresAt: Date;
 }
 
 export interface TokenIssuer {
@@ -266,6 +286,7 @@ export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean 
     },
     requireCaller() {},
     bearer: undefined,
+    sessions: undefined,
     async close() {},
   };
   return access;

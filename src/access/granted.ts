@@ -36,6 +36,7 @@ import {
   type Right,
   type RightTest,
 } from './right.ts';
+import { createSessions } from './sessions.ts';
 import { openUserFile } from './user-file.ts';
 
 /** Throws AccessFault. The caller closes the result. */
@@ -164,10 +165,17 @@ async function createGrantedAccess({
     },
   };
 
+  const sessions = createSessions({
+    ...{ key, login, now },
+    findCaller: async (subject, address) => withNetworks(await findCaller(subject), address),
+    findHash: async user => (await users?.read())?.get(user),
+  });
+
   return {
     summary: summarise(grants),
     isOpen: false,
     bearer,
+    sessions,
     isAllowed,
     recognizes: secret => isAccessToken(secret) || issuer?.recognizes(secret) === true,
     mayStill: async ({ subject, networks }: TokenHolder, verb, repository) =>

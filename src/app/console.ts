@@ -2,7 +2,6 @@
 import type { Hono } from 'hono';
 import type { Config } from '../config/schema.ts';
 import { createConsole } from '../http/console/console.ts';
-import { createAssets, type ShowPage } from '../http/console/layout.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 
 type ConsoleDeps = Parameters<typeof createConsole>[0];
@@ -15,25 +14,22 @@ interface Started {
   readonly configFile: string | undefined;
 }
 
-/** Where the console is off, the pages under /view/ still load what they look like. */
+/** Unless it is switched off. */
 export function addConsole(
   app: Hono,
   {
     config,
     started,
-    show,
     ...deps
   }: Omit<ConsoleDeps, 'service'> & {
     readonly config: Config;
     readonly started: Started;
-    readonly show: ShowPage;
   },
 ): void {
-  app.route('/', createAssets());
   if (!config.console) return;
   const { dataDir, openUpstreams, offline } = config;
   const service = { ...started, dataDir, openUpstreams, offline, upstreams: listUpstreams(config) };
-  app.route('/', createConsole({ ...deps, show, service }));
+  app.route('/', createConsole({ ...deps, service }));
 }
 
 /** In the order of the file; the default one in any case. */

@@ -20,7 +20,10 @@ import {
 } from '../http/admin/health.ts';
 import { createRegistriesApi } from '../http/admin/registries-api.ts';
 import { createRulesApi } from '../http/admin/rules-api.ts';
-import { createShowPage } from '../http/console/layout.ts';
+import { createFormGuard } from '../http/console/forms.ts';
+import { createAssets, createShowError, createShowPage, type ShowPage } from '../http/console/layout.ts';
+import { createArrival, createFindSession } from '../http/console/login.ts';
+import { createViews } from '../http/console/views.ts';
 import { createAdmission, createFindToken, type FindToken } from '../http/distribution/admission.ts';
 import { createCredentialPassThrough } from '../http/distribution/credential-pass-through.ts';
 import { createNamespaceEcho, createStrict, STRICT_PATHS } from '../http/distribution/mirror.ts';
@@ -45,7 +48,6 @@ import type { SubmitLimits } from '../http/wave/submit-schema.ts';
 import { createTokensApi } from '../http/wave/tokens-api.ts';
 import { createPullCount, createUsageApi } from '../http/wave/usage-api.ts';
 import { createValidateCreds } from '../http/wave/validate-creds.ts';
-import { createViews } from '../http/wave/views.ts';
 import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
@@ -140,8 +142,10 @@ export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 
   app.use(createInertAnswers());
   addMirror(app, config);
   app.use(createPageGuard({ ...describeNames(config), isOpen: deps.access.isOpen }));
-  app.onError(createErrorHandler(log));
-  app.notFound(createNotFound(app));
+  const show = createShowPage({ version, isOn: config.console });
+  const showError = createShowError(show);
+  app.onError(createErrorHandler(log, showError));
+  app.notFound(createNotFound(app, showError));
   app.route(
     '/',
     createHealth({
@@ -150,16 +154,18 @@ export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 
     }),
   );
   app.route('/', createOpenApi({ limits: submitLimits(config), version }));
+  app.route('/', createAssets());
   app.route('/', createContextsApi(deps.building.buildContexts));
   addTokenEndpoint(app, deps);
   addAuthentication(app, deps);
+  addPageAuthentication(app, deps);
   addOwnCredentials(app, deps);
   const findToken = createFindToken(deps);
   const ready = createReady(deps, findAddress);
   addRegistry(app, { ...deps, findToken, ready });
-  addAugmentApi(app, { ...deps, findToken });
+  const shared = addAugmentApi(app, { ...deps, findToken });
   addAdminApis(app, deps);
-  addPages(app, { ...deps, check });
+  addPages(app, { ...deps, ...shared, check, show });
   return ready;
 }
 
@@ -213,13 +219,26 @@ function addAuthentication(app: Hono, { config, access }: RoutesDeps): void {
   for (const path of ['/v2', '/v2/*', ...admin, '/v1/registries', '/v1/registries/*', '/v1/tokens']) {
     app.use(path, createAuthentication(callers));
   }
-  for (const path of ['/console', '/console/*']) app.use(path, createAuthentication(callers));
-  for (const path of ['/v1alpha1/*', '/v1alpha2/*', '/container-token', '/container-token/*', '/view/*', ...MORE]) {
+  for (const path of ['/v1alpha1/*', '/v1alpha2/*', '/container-token', '/container-token/*', ...MORE]) {
     app.use(path, createAuthentication({ ...callers, toleratesBearers: true }));
   }
 }
 
 const MORE = ['/v1alpha3/*', '/validate-creds'];
+
+/** What people look at: with a browser, who has logged in with it. */
+function addPageAuthentication(app: Hono, { config, access }: RoutesDeps): void {
+  const { publicUrl } = config;
+  const findSession = createFindSession(access, publicUrl?.href);
+  const callers = { access, publicUrl: publicUrl?.href, addressOf: clientAddress, toleratesBearers: true, findSession };
+  for (const path of PAGES) {
+    app.use(path, createFormGuard(publicUrl));
+    if (access.sessions) app.use(path, createArrival());
+    app.use(path, createAuthentication(callers));
+  }
+}
+
+const PAGES = ['/console/*', '/view/*'];
 
 const TOKEN_PATH = /^\/v2\/wt\/([0-9a-f]{12,24})\//;
 
@@ -230,7 +249,7 @@ function addOwnCredentials(app: Hono, { own, ledger }: RoutesDeps): void {
     const token = TOKEN_PATH.exec(c.req.path)?.[1];
     return token === undefined ? callerName(c) : (await ledger.find(token))?.caller;
   };
-  for (const path of ['/v2/*', '/v1/rules/*'])
+  for (const path of ['/v2/*', '/v1/rules/*', ...PAGES])
     app.use(path, async (c, next) => own.runAs((await ownerOf(c)) ?? '', next));
 }
 
@@ -293,19 +312,27 @@ function addAdminApis(app: Hono, deps: RoutesDeps): void {
   app.route('/', createRulesApi({ explain, listRules: () => listRules(rules), origins, requireSources }));
 }
 
-function addPages(app: Hono, deps: RoutesDeps & { readonly check: CheckCondition }): void {
+function addPages(app: Hono, deps: RoutesDeps & PageParts): void {
   const { config, version, commit = 'unknown', startedAt, configFile, building, observer } = deps;
+  const { builds, platforms } = building;
+  app.route('/', createViews({ ...deps, builds, publicUrl: config.publicUrl?.href }));
   addConsole(app, {
     ...deps,
-    show: createShowPage({ version, isOn: config.console }),
+    builds,
+    sessions: deps.access.sessions,
     started: { version, commit, startedAt, configFile },
     activity: observer.activity,
-    builds: building.builds,
-    listBuilders: building.platforms.list,
+    listBuilders: platforms.list,
   });
 }
 
-function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindToken }): void {
+interface PageParts extends ReturnType<typeof addAugmentApi> {
+  readonly check: CheckCondition;
+  readonly show: ShowPage;
+}
+
+/** Returns what pages need of it, too. */
+function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindToken }) {
   const { config, log, origins, ledger, findToken, inspect, building, scans, usage, ruledPulls } = deps;
   const requireSources = createSourceRights(deps);
   const { requestBodyBytes } = config.limits;
@@ -355,10 +382,10 @@ function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindT
       body,
     }),
   );
-  app.route('/', createViews({ ...shared, inspect, requireSources }));
   app.route('/', createInspectApi({ inspect, requireSources, body }));
   const { own, nameRegistry } = deps;
   app.route('/', createRegistriesApi({ credentials: own?.stored, nameRegistry, body }));
+  return { body, findSubmission, getBuild, requireSources };
 }
 
 function submitLimits({ limits, builds }: Config): SubmitLimits {

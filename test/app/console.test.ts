@@ -92,7 +92,7 @@ describe('a caller', () => {
     const admin = await read('/console', { Authorization: ADMIN });
     expect(admin).toContain('secretlab');
     expect(admin).toContain(server.directory);
-    expect(admin).toContain('the user admin');
+    expect(admin).toContain('user admin');
     for (const headers of [{}, { Authorization: basic('reader', 'password') }]) {
       const page = await read('/console', headers);
       expect(page).not.toContain('secretlab');

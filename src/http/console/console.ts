@@ -1,24 +1,26 @@
 // The console: pages for people, under /console. Rights are those of the same questions to the API, and what is not for a caller is not shown.
-import { type Context, Hono } from 'hono';
-import type { ShowPage } from './layout.ts';
+import { Hono } from 'hono';
+import type { Access } from '../../access/access.ts';
+import type { BodyLimits } from '../wave/json-body.ts';
+import { type ShowPage, wantsPage } from './layout.ts';
+import { createLogin } from './login.ts';
 import { createOverview } from './overview.ts';
 
 type OverviewDeps = Parameters<typeof createOverview>[0];
 
 interface ConsoleDeps extends OverviewDeps {
   readonly show: ShowPage;
+  /** Undefined where nobody can log in. */
+  readonly sessions: Access['sessions'];
+  readonly body: BodyLimits;
 }
 
-export function createConsole({ show, ...deps }: ConsoleDeps): Hono {
+export function createConsole({ show, sessions, body, ...deps }: ConsoleDeps): Hono {
   const app = new Hono();
+  if (sessions) app.route('/', createLogin({ sessions, show, body }));
   const overview = createOverview(deps);
   app.get('/console', async c => show(c, await overview(c)));
-  // Browsers alone ask for a page.
-  app.get('/', async (c, next) => (wantsPage(c) ? c.redirect('/console') : next()));
+  // Of all others it is no route.
+  app.use('/', async (c, next) => (c.req.method === 'GET' && wantsPage(c) ? c.redirect('/console') : next()));
   return app;
-}
-
-/** Clients of registries and of the API ask for JSON, or for anything. */
-function wantsPage(c: Context): boolean {
-  return /\btext\/html\b/.test(c.req.header('Accept') ?? '');
 }

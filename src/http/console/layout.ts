@@ -1,25 +1,57 @@
 // The frame of every page for people: its head, the menu of what the caller may see, and the headers that keep a browser from doing anything else with
 // it. All that is put into a page is escaped by `html`; `raw` has no place here.
 import { createHash } from 'node:crypto';
+import { STATUS_CODES } from 'node:http';
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
 import { describeCaller } from '../../access/access.ts';
-import { callerOf, isAdmin } from '../middleware/authentication.ts';
+import { isAdmin } from '../middleware/authentication.ts';
+import type { ShowError, ShownError } from '../middleware/errors.ts';
+import { loginAddress, sessionForm } from './forms.ts';
+import { type Html, note } from './parts.ts';
 import { SCRIPT } from './script.ts';
 import { ICON, STYLE } from './style.ts';
-
-export type Html = ReturnType<typeof html>;
 
 export interface Page {
   readonly title: string;
   /** One sentence under the title. */
   readonly lead?: Html | string | undefined;
   readonly body: Html | readonly Html[];
-  readonly status?: 200 | 400 | 401 | 403 | 404 | 429 | 500 | 503 | undefined;
+  /** Default: 200. */
+  readonly status?: 200 | ShownError['status'] | undefined;
 }
 
 /** Answers with a page, in the frame. */
 export type ShowPage = (c: Context, page: Page) => Response | Promise<Response>;
+
+/**
+ * Errors of pages are pages; whoever is not known is asked to log in, where that can be done. Goes where errors become HTTP: undefined for a client
+ * that is no browser, and for all that is no page.
+ */
+export function createShowError(show: ShowPage): ShowError {
+  return (c, { status, message }) => {
+    if (!wantsPage(c) || !/^\/(?:console|view)(?:\/|$)/.test(c.req.path)) return undefined;
+    if (status === 401 && c.req.method === 'GET' && c.get('rights')?.access.sessions)
+      return c.redirect(loginAddress(c), 303);
+    const title = status === 404 ? 'There is no such page' : (STATUS_CODES[status] ?? 'It failed');
+    return show(c, { title, body: note(status < 500 ? 'warn' : 'bad', message), status });
+  };
+}
+
+/** Asks for the same page once more: a browser that comes by a link of another page does not show its session, which is for pages of ours alone. */
+export function showAgain(c: Context): Response | Promise<Response> {
+  for (const [name, value] of Object.entries(HEADERS)) c.header(name, value);
+  const { pathname, search } = new URL(c.req.url);
+  const head = html`<meta charset="utf-8"><title>Veneer</title><meta http-equiv="refresh" content="0">`;
+  return c.html(
+    html`<!doctype html><html lang="en"><head>${head}</head><body><a href="${pathname}${search}">Go on</a></body></html>`,
+  );
+}
+
+/** Clients of registries and of the API ask for JSON, or for anything. */
+export function wantsPage(c: Context): boolean {
+  return /\btext\/html\b/.test(c.req.header('Accept') ?? '');
+}
 
 interface MenuEntry {
   readonly path: string;
@@ -69,7 +101,7 @@ export function createShowPage({ version, isOn }: { readonly version: string; re
 <a class="skip" href="#content">Skip to the content</a>
 <header class="top">
 <a class="brand" href="${isOn ? '/console' : '#content'}"><img src="${ASSETS.icon.address}" alt="">Veneer</a>
-<div class="who muted small">${describeWho(c)}</div>
+<div class="who muted small">${describeWho(c, isOn)}</div>
 </header>
 <div class="frame">
 ${isOn && menu(c)}
@@ -98,9 +130,12 @@ function menu(c: Context): Html {
   return html`<nav class="menu" aria-label="Console"><ul>\n${items}</ul></nav>`;
 }
 
-/** Nobody, where the page tells that somebody has to be known first. */
-function describeWho(c: Context): string {
-  return c.get('rights') ? describeCaller(callerOf(c)).replace(/^an? /, '') : '';
+/** And the way in or out, where there is one. */
+function describeWho(c: Context, isOn: boolean): Html | string {
+  const rights = c.get('rights');
+  if (!rights) return '';
+  const described = describeCaller(rights.caller).replace(/^(?:an?|the) /, '');
+  return isOn && rights.access.sessions ? sessionForm(c, described) : described;
 }
 
 interface Asset {

@@ -9,8 +9,8 @@ import type { Activity, UpstreamActivity } from '../../observe/activity.ts';
 import { formatSize } from '../../oci/wording.ts';
 import { type CheckCondition, describeBuilder, type ReadinessProblem } from '../admin/health.ts';
 import { isAdmin } from '../middleware/authentication.ts';
-import type { Html, Page } from './layout.ts';
-import { chip, countOf, facts, live, note, type Tone, table, timeOf } from './parts.ts';
+import type { Page } from './layout.ts';
+import { chip, countOf, facts, type Html, live, note, type Tone, table, timeOf } from './parts.ts';
 
 /** What the configuration and the start say of this service. */
 interface Service {

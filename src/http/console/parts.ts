@@ -1,7 +1,8 @@
 // What pages are made of: chips, digests, times, tables. Everything is text until `html` has escaped it.
 import { html } from 'hono/html';
 import { formatSize } from '../../oci/wording.ts';
-import type { Html } from './layout.ts';
+
+export type Html = ReturnType<typeof html>;
 
 export type Tone = 'ok' | 'warn' | 'bad' | 'info' | 'quiet';
 

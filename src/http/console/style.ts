@@ -90,6 +90,7 @@ main { padding: 1.6rem 1.75rem 3rem; min-width: 0; }
 .foot { padding: 1rem 1.75rem 2rem; color: var(--muted); font-size: 0.87rem; }
 
 .card { background: var(--surface); border: 1px solid var(--line); border-radius: 8px; padding: 1rem 1.15rem; margin: 0 0 1rem; }
+.card.narrow { max-width: 28rem; }
 .card > :first-child { margin-top: 0; }
 .card > :last-child { margin-bottom: 0; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: 0.9rem; margin: 0 0 1rem; }

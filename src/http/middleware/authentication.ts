@@ -48,8 +48,10 @@ export function createAuthentication(deps: {
    * Whether a foreign bearer token makes the caller anonymous: clients of the augment API send tokens of another service.
    */
   readonly toleratesBearers?: boolean;
+  /** Of pages: who has logged in with this browser. Credentials in a header go before. */
+  readonly findSession?: ((c: Context) => Promise<Caller | undefined>) | undefined;
 }): MiddlewareHandler {
-  const { access, publicUrl, addressOf, toleratesBearers = false } = deps;
+  const { access, publicUrl, addressOf, toleratesBearers = false, findSession } = deps;
 
   async function authenticate(request: AccessRequest): Promise<Caller> {
     try {
@@ -65,9 +67,12 @@ export function createAuthentication(deps: {
     const url = new URL(c.req.url);
     const realm = new URL('/token', publicUrl ?? url).href;
     const authorization = c.req.header('Authorization');
-    const origin = c.req.header('Origin');
+    // Where pages are, the origin of a request was looked at before: it is our own.
+    const origin = findSession ? undefined : c.req.header('Origin');
     try {
-      const caller = await authenticate({ authorization, address: addressOf(c), host: url.hostname, origin });
+      const session = authorization === undefined ? await findSession?.(c) : undefined;
+      const request = { authorization, address: addressOf(c), host: url.hostname, origin };
+      const caller = session ?? (await authenticate(request));
       c.set('rights', { access, caller, realm });
     } catch (error) {
       throw challenge(c, error, {

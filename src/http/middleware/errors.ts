@@ -18,8 +18,19 @@ const STATUSES = [
   429, 431, 451, 500, 501, 502, 503, 504, 507,
 ] as const;
 
+/** Shows an error to people, with this message; undefined for a client that is no browser at a page. */
+export type ShowError = (c: Context, error: ShownError) => Response | Promise<Response> | undefined;
+
+export interface ShownError {
+  readonly status: (typeof STATUSES)[number];
+  readonly message: string;
+}
+
 /** Errors without a code are UNKNOWN to the client, and logged with their cause. */
-export function createErrorHandler(log: Logger): (error: Error, c: Context) => Response {
+export function createErrorHandler(
+  log: Logger,
+  show?: ShowError,
+): (error: Error, c: Context) => Response | Promise<Response> {
   return (error, c) => {
     const known = toRegistryError(error);
     const hasLeft = c.req.raw.signal.aborted;
@@ -29,30 +40,35 @@ export function createErrorHandler(log: Logger): (error: Error, c: Context) => R
       log.error({ err: error, method: c.req.method, requestId: c.get('request')?.id }, 'request failed');
     if (error instanceof MissingRight) setChallenge(c, error);
     if (known.retryAfterSeconds !== undefined) c.header('Retry-After', String(Math.ceil(known.retryAfterSeconds)));
-    return respond(c, known);
+    return respond(c, known, show);
   };
 }
 
 /** 404 for a path without a route, and 405, with Allow, for a path whose routes have other methods. */
-export function createNotFound({ router }: Pick<Hono, 'router'>): (c: Context) => Response {
+export function createNotFound(
+  { router }: Pick<Hono, 'router'>,
+  show?: ShowError,
+): (c: Context) => Response | Promise<Response> {
   const hasRoute = (method: string, path: string) =>
     router.match(method, path)[0].some(([[, { method: own }]]) => own !== 'ALL');
   return c => {
     const allowed = METHODS.filter(method => hasRoute(method, c.req.path));
     const message = `there is no such route for ${c.req.method}`;
-    if (allowed.length === 0) return respond(c, new RegistryError('UNKNOWN', message, { status: 404 }));
+    if (allowed.length === 0) return respond(c, new RegistryError('UNKNOWN', message, { status: 404 }), show);
     const methods = allowed.flatMap(method => (method === 'GET' ? [method, 'HEAD'] : [method])).join(', ');
     c.header('Allow', methods);
-    return respond(c, new RegistryError('UNSUPPORTED', `${message}: there is one for ${methods}`));
+    return respond(c, new RegistryError('UNSUPPORTED', `${message}: there is one for ${methods}`), show);
   };
 }
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
 
-function respond(c: Context, error: RegistryError): Response {
+function respond(c: Context, error: RegistryError, show?: ShowError): Response | Promise<Response> {
   const status = STATUSES.find(known => known === error.status) ?? (error.status < 500 ? 400 : 500);
   const message = printable(error.message);
   noteError(c, { status, code: error.code, message });
+  const page = show?.(c, { status, message });
+  if (page) return page;
   if (!/^\/(v2|token)/.test(c.req.path)) return c.json({ message }, status);
   const { code, detail } = error;
   return c.json({ errors: [{ code, message, ...(detail !== undefined && { detail }) }] }, status);

@@ -29,6 +29,7 @@ export function createPageGuard({
   function isAllowed(c: Context): boolean {
     const site = c.req.header('Sec-Fetch-Site') ?? 'none';
     const origin = c.req.header('Origin');
+    if (origin === undefined && isFollowedLink(c)) return true;
     return ['none', 'same-origin'].includes(site) && (origin === undefined || isOwnOrigin(c, origin));
   }
 
@@ -46,6 +47,14 @@ export function createPageGuard({
     }
     await next();
   };
+}
+
+/** To a page of ours, from wherever it is: the browser shows it by itself, and the page that has the link learns nothing. */
+export function isFollowedLink(c: Context): boolean {
+  const isPage = c.req.path === '/' || /^\/(?:console|view)(?:\/|$)/.test(c.req.path);
+  const goes = c.req.header('Sec-Fetch-Mode') === 'navigate' && c.req.header('Sec-Fetch-Dest') === 'document';
+  const isElsewhere = ['cross-site', 'same-site'].includes(c.req.header('Sec-Fetch-Site') ?? '');
+  return isPage && goes && isElsewhere && c.req.method === 'GET';
 }
 
 /** The host of the URL, and that of the Host header where a client sends both. */

@@ -32,16 +32,30 @@ const identifiedSchema = z.object({ towerAccessToken: z.string() });
 export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: unknown) => Promise<T>): Promise<T> {
   if (!JSON_TYPE.test(c.req.header('Content-Type') ?? ''))
     throw new ApiError(415, 'the body must be sent as JSON, with the header Content-Type: application/json');
-  const share = limits.bodies.open();
-  try {
-    const body = parse(await read(c, limits.maxBytes, share));
+  return withBytes(c, limits, async bytes => {
+    const body = parse(bytes);
     const { data } = identifiedSchema.safeParse(body);
     if (data) await identify(c, data.towerAccessToken);
-    const { runAs } = limits;
-    return await (runAs ? runAs(callerName(c) ?? '', () => work(body)) : work(body));
+    return runAsCaller(c, limits, () => work(body));
+  });
+}
+
+/** The same for a body that is text of whatever type; one that is no UTF-8 is read as far as it is. */
+export function withText<T>(c: Context, limits: BodyLimits, work: (text: string) => Promise<T>): Promise<T> {
+  return withBytes(c, limits, bytes => runAsCaller(c, limits, () => work(new TextDecoder().decode(bytes))));
+}
+
+async function withBytes<T>(c: Context, limits: BodyLimits, work: (bytes: Uint8Array) => Promise<T>): Promise<T> {
+  const share = limits.bodies.open();
+  try {
+    return await work(await read(c, limits.maxBytes, share));
   } finally {
     share.close();
   }
+}
+
+function runAsCaller<T>(c: Context, { runAs }: BodyLimits, work: () => Promise<T>): Promise<T> {
+  return runAs ? runAs(callerName(c) ?? '', work) : work();
 }
 
 /**

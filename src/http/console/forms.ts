@@ -1,0 +1,109 @@
+// Forms of pages. What one sends is done only where it comes from a page of ours that this very browser was given: its origin is our own, and it has the
+// token that the browser has in a cookie.
+import { randomBytes, timingSafeEqual } from 'node:crypto';
+import type { Context, MiddlewareHandler } from 'hono';
+import { getCookie, setCookie } from 'hono/cookie';
+import { csrf } from 'hono/csrf';
+import { html } from 'hono/html';
+import { ApiError } from '../../submit/errors.ts';
+import { callerOf } from '../middleware/authentication.ts';
+import { type BodyLimits, withText } from '../wave/json-body.ts';
+import type { Html } from './parts.ts';
+
+declare module 'hono' {
+  interface ContextVariableMap {
+    /** The token of forms that was given out with this answer, to a browser that had none. */
+    formToken: string;
+  }
+}
+
+export const LOGIN_PATH = '/console/login';
+
+const FIELD = 'form';
+const TOKEN_BYTES = 32;
+const FORM_TYPE = /^application\/x-www-form-urlencoded *(?:;|$)/i;
+
+/** Goes before the authentication of pages. Refuses with 403 what no page of our own origin has sent. */
+export function createFormGuard(publicUrl: URL | undefined): MiddlewareHandler {
+  // A proxy may have taken https off: what counts is the host that the browser asked.
+  const isOwn = (origin: string, c: Context) =>
+    origin === publicUrl?.origin || URL.parse(origin)?.host === (c.req.header('Host') ?? new URL(c.req.url).host);
+  const check = csrf({ origin: isOwn });
+  return async (c, next) => {
+    await check(c, async () => {}).catch(() => {
+      throw new ApiError(403, 'forms are taken from pages of this service alone');
+    });
+    await next();
+  };
+}
+
+/**
+ * What `work` makes of the fields of a form. Throws ApiError: 415 for what is no form, 413, or 403 where the form was not made for this browser, which a
+ * new page puts right; UNAVAILABLE while the bodies of others leave no room.
+ */
+export function withForm<T>(c: Context, limits: BodyLimits, work: (fields: URLSearchParams) => Promise<T>): Promise<T> {
+  if (!FORM_TYPE.test(c.req.header('Content-Type') ?? '')) throw new ApiError(415, 'expected the form of a page');
+  return withText(c, limits, async text => {
+    const fields = new URLSearchParams(text);
+    const token = getCookie(c, cookieName(realmOf(c), 'form')) ?? '';
+    if (token === '' || !isSame(token, fields.get(FIELD) ?? ''))
+      throw new ApiError(403, 'this form is of another browser, or older than its cookies: load the page again');
+    fields.delete(FIELD);
+    return work(fields);
+  });
+}
+
+/** A form that changes something. */
+export function postForm(c: Context, action: string, body: Html | readonly Html[]): Html {
+  return html`<form method="post" action="${action}"><input type="hidden" name="${FIELD}" value="${tokenOf(c)}">${body}</form>`;
+}
+
+/** That of the browser; a new one with this answer where it has none. */
+function tokenOf(c: Context): string {
+  const name = cookieName(realmOf(c), 'form');
+  const given = getCookie(c, name) ?? c.get('formToken');
+  if (given) return given;
+  const made = randomBytes(TOKEN_BYTES).toString('base64url');
+  c.set('formToken', made);
+  setCookie(c, name, made, cookieOptions(c));
+  return made;
+}
+
+function isSame(token: string, sent: string): boolean {
+  const [one, other] = [Buffer.from(token), Buffer.from(sent)];
+  return one.byteLength === other.byteLength && timingSafeEqual(one, other);
+}
+
+/** `address`: where clients reach us. With https a browser takes the name from us alone, and not from a host beside us. */
+export function cookieName(address: string, what: 'form' | 'session'): string {
+  return isSecure(address) ? `__Host-veneer-${what}` : `veneer-${what}`;
+}
+
+export function cookieOptions(c: Context) {
+  return { path: '/', httpOnly: true, sameSite: 'Strict', secure: isSecure(realmOf(c)) } as const;
+}
+
+function isSecure(address: string): boolean {
+  return address.startsWith('https:');
+}
+
+/** Where clients reach us: by `publicUrl`, else as the request was addressed. */
+export function realmOf(c: Context): string {
+  return c.get('rights').realm;
+}
+
+/** Who is logged in, with the way out; or the way in. Nothing where nobody can log in, but for who the caller is. */
+export function sessionForm(c: Context, describe: string): Html {
+  const isKnown = callerOf(c).kind !== 'anonymous';
+  if (getCookie(c, cookieName(realmOf(c), 'session')) && isKnown)
+    return html`<span>${describe}</span>${postForm(c, '/console/logout', html`<button class="link">Log out</button>`)}`;
+  if (isKnown) return html`<span>${describe}</span>`;
+  return html`<a href="${loginAddress(c)}">Log in</a>`;
+}
+
+/** Leads back to the page that was asked for. */
+export function loginAddress(c: Context): string {
+  const { pathname, search } = new URL(c.req.url);
+  const next = pathname.startsWith(LOGIN_PATH) ? '/console' : `${pathname}${search}`;
+  return `${LOGIN_PATH}?next=${encodeURIComponent(next)}`;
+}

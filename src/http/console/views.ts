@@ -1,0 +1,122 @@
+// Pages under /view/, whose addresses clients print: what the API tells programs, field by field. Rights are those of the JSON.
+import { type Context, Hono } from 'hono';
+import { html } from 'hono/html';
+import type { Builds } from '../../builds/builds.ts';
+import { readLogEnd } from '../../builds/progress.ts';
+import { isDigest } from '../../oci/digest.ts';
+import type { Inspect } from '../../pull/images.ts';
+import type { Origins } from '../../pull/origin.ts';
+import type { Vulnerability } from '../../scans/record.ts';
+import type { Scans } from '../../scans/scans.ts';
+import type { RequireSources } from '../../submit/source-rights.ts';
+import type { Submission } from '../../submit/submit.ts';
+import { buildLogPath, buildResponse } from '../wave/build-response.ts';
+import type { GetBuild } from '../wave/builds-api.ts';
+import { answerInspection } from '../wave/inspect.ts';
+import { findPublicHost, imageAddress } from '../wave/public-host.ts';
+import { getScan, scanResponse } from '../wave/scans-api.ts';
+import { recordResponse, statusOf } from '../wave/submit-response.ts';
+import type { ShowPage } from './layout.ts';
+import { chip, digestOf, facts, type Html, type Tone, table } from './parts.ts';
+
+interface ViewsDeps {
+  readonly builds: Pick<Builds, 'openLog'>;
+  readonly getBuild: GetBuild;
+  readonly findSubmission: (c: Context) => Promise<Submission>;
+  readonly scans: Scans;
+  readonly inspect: Inspect;
+  readonly requireSources: RequireSources;
+  readonly origins: Origins;
+  readonly publicUrl: string | undefined;
+  readonly show: ShowPage;
+}
+
+/** In characters. */
+const MAX_LOG = 64 * 1024;
+
+export function createViews(deps: ViewsDeps): Hono {
+  const { builds, getBuild, findSubmission, scans, inspect, requireSources, origins, publicUrl, show } = deps;
+  const app = new Hono();
+
+  const hostOf = (c: Context) => findPublicHost(publicUrl, c.req.header('Host'));
+  const addressOf = (c: Context) => (image: string) => imageAddress(image, origins, hostOf(c));
+
+  async function showBuild(c: Context, kind: 'bd' | 'mr'): Promise<Response> {
+    const build = await getBuild(c, kind, ['pull']);
+    const scanId = await scans.findOfBuild(build.id);
+    const { failure: _, platforms: __, ...record } = buildResponse(build, addressOf(c)(build.image), { scanId });
+    const entries = await builds.openLog(build.id, { follow: false, signal: c.req.raw.signal });
+    const log = await readLogEnd(entries, MAX_LOG);
+    return show(c, {
+      title: `${kind === 'bd' ? 'Build' : 'Mirror'} ${build.id}`,
+      body: [
+        describe(record),
+        html`<h2>Log</h2><p><a href="${buildLogPath(build.id)}">whole, as text</a></p><pre class="log" tabindex="0">${log ?? 'none yet'}</pre>`,
+      ],
+    });
+  }
+
+  app.get('/view/containers/:id', async c => {
+    const submission = await findSubmission(c);
+    const view = { host: hostOf(c) ?? 'localhost', addressOf: addressOf(c) };
+    // Whoever has the address may pull by it: what else the request said is for who made it.
+    const { workspaceId: _, fingerprint: __, zoneId: ___, ...record } = recordResponse(submission, view);
+    return show(c, {
+      title: `Container ${submission.record.id}`,
+      body: [describe({ status: statusOf(submission), ...record })],
+    });
+  });
+  app.get('/view/builds/:id', c => showBuild(c, 'bd'));
+  app.get('/view/mirrors/:id', c => showBuild(c, 'mr'));
+  app.get('/view/scans/:id', async c => {
+    const { logs = '', vulnerabilities = [], ...record } = scanResponse(await getScan(c, scans));
+    return show(c, {
+      title: `Scan ${record.id}`,
+      body: [
+        describe(record),
+        html`<h2>Vulnerabilities</h2>${describeVulnerabilities(vulnerabilities)}`,
+        html`<h2>Log</h2><pre class="log" tabindex="0">${logs || 'none'}</pre>`,
+      ],
+    });
+  });
+  app.get('/view/inspect', async c => {
+    const { image = '', platform } = c.req.query();
+    const found = await answerInspection(c, { containerImage: image, platform }, { inspect, requireSources });
+    return show(c, {
+      title: `Image ${image}`,
+      body: [html`<pre tabindex="0">${JSON.stringify(found, undefined, 2)}</pre>`],
+    });
+  });
+  return app;
+}
+
+/** Of an id the page that it has; what is empty is left out. */
+function describe(record: Readonly<Record<string, unknown>>): Html {
+  const described = Object.entries(record).map(([name, value]) => [name, describeValue(name, value)]);
+  return html`<div class="card">${facts(Object.fromEntries(described))}</div>`;
+}
+
+const PAGES: Readonly<Record<string, string>> = { buildId: 'builds', mirrorId: 'mirrors', scanId: 'scans' };
+
+function describeValue(name: string, value: unknown): Html | string {
+  const kind = PAGES[name];
+  if (kind !== undefined && typeof value === 'string') {
+    const path = `/view/${value.startsWith('mr-') ? 'mirrors' : kind}/${value}`;
+    return html`<a href="${path}">${value}</a>`;
+  }
+  if (typeof value === 'string' && isDigest(value)) return digestOf(value);
+  if (typeof value === 'string') return value.includes('\n') ? html`<pre tabindex="0">${value}</pre>` : value;
+  return typeof value === 'object'
+    ? html`<pre tabindex="0">${JSON.stringify(value, undefined, 2)}</pre>`
+    : String(value);
+}
+
+const TONES: Readonly<Record<string, Tone>> = { CRITICAL: 'bad', HIGH: 'bad', MEDIUM: 'warn' };
+
+function describeVulnerabilities(items: readonly Vulnerability[]): Html {
+  const rows = items.map(({ severity, id, pkgName, installedVersion, fixedVersion, title }) => [
+    ...[chip(TONES[severity] ?? 'quiet', severity), id, pkgName, installedVersion, fixedVersion || 'none', title],
+  ]);
+  const columns = ['Severity', 'Name', 'Package', 'Installed', 'Fixed in', { name: 'Title', isText: true }];
+  return table('Vulnerabilities', columns, rows);
+}
