@@ -47,7 +47,7 @@ interface Change {
 }
 
 /** Milliseconds from the submit of the change to the manifest that has it. */
-async function timeAugmentation({ registry, image, value }: Change): Promise<number> {
+export async function timeAugmentation({ registry, image, value }: Change): Promise<number> {
   const layer = await createLayer(value);
   const location = `data:application/x-tar;base64,${layer.toString('base64')}`;
   const containerConfig = { env: [`BENCH=${value}`], layers: [{ location }] };

@@ -4,6 +4,7 @@ import type { Benchmark } from './benchmark.ts';
 import { MANY_BLOBS, START } from './blobs.ts';
 import { HOSTED } from './hosted.ts';
 import { IMAGES } from './images.ts';
+import { LOOP_DELAY } from './loop.ts';
 import { MIXED_LOAD } from './mixed.ts';
 import { OBSERVING } from './observing.ts';
 import { PROXIED } from './proxied.ts';
@@ -18,6 +19,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   ...STREAMING,
   AUGMENTATION,
   ...HOSTED,
+  LOOP_DELAY,
   ...TAG_LISTS,
   START,
   MANY_BLOBS,
