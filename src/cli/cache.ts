@@ -4,7 +4,7 @@ import type { CacheLine, StatLine, Tally } from '../cache/admin/lines.ts';
 import { duration, size } from '../config/values.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { formatSize } from '../oci/wording.ts';
-import { askCache, type CacheCommand, type CacheTarget } from './cache-place.ts';
+import { askCache, type CacheCommand, type CacheTarget } from './cache-target.ts';
 import { formatColumns, plainText, print } from './output.ts';
 import { ServiceRefused } from './service/service.ts';
 import type { ServiceCommandDeps } from './service-command.ts';

@@ -13,7 +13,7 @@ import { createDocumentLimit, withinBudget } from '../../src/pull/source-reader.
 const AMD64 = { os: 'linux', architecture: 'amd64' };
 const ARM64 = { os: 'linux', architecture: 'arm64' };
 
-interface World {
+interface Fixture {
   readonly index: Manifest;
   readonly reader: SourceReader;
   /** The kinds of what was read, in order. */
@@ -23,11 +23,11 @@ interface World {
 }
 
 /** An index without platforms, of manifests of so many bytes; `sizeSaid` is what it says of them. */
-function createWorld(
+function createFixture(
   platforms: readonly { os: string; architecture: string }[],
   bytes: number,
   sizeSaid = bytes,
-): World {
+): Fixture {
   const documents = new Map<string, Uint8Array>();
   const reads: string[] = [];
   let [current, peak] = [0, 0];
@@ -69,7 +69,7 @@ describe('an image for one platform, of an index that names none', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.boolean(), { minLength: 1, maxLength: 12 }), async areWanted => {
         const platforms = areWanted.map(isWanted => (isWanted ? AMD64 : ARM64));
-        const { index, reader, reads, peak } = createWorld(platforms, 500);
+        const { index, reader, reads, peak } = createFixture(platforms, 500);
         const first = areWanted.indexOf(true);
         const chosen = await chooseImage(index, AMD64, reader).catch(error => error.code);
         const count = first < 0 ? areWanted.length : first + 1;
@@ -84,7 +84,7 @@ describe('an image for one platform, of an index that names none', () => {
   test.each([MAX_MANIFEST_BYTES, 2])(
     'is looked for in 64 MiB at most, where 150 manifests of 4 MiB are said to have %i bytes',
     async said => {
-      const { index, reader, reads } = createWorld(Array(150).fill(ARM64), MAX_MANIFEST_BYTES, said);
+      const { index, reader, reads } = createFixture(Array(150).fill(ARM64), MAX_MANIFEST_BYTES, said);
       await expect(chooseImage(index, AMD64, reader)).rejects.toMatchObject({ code: 'MANIFEST_INVALID' });
       expect(reads.filter(kind => kind === 'manifest').length).toBeLessThanOrEqual(17);
     },
@@ -92,7 +92,7 @@ describe('an image for one platform, of an index that names none', () => {
 });
 
 test('all images of an index are read within the same budget, and few at a time', async () => {
-  const { index, reader, peak, reads } = createWorld(Array(150).fill(AMD64), MAX_MANIFEST_BYTES, 2);
+  const { index, reader, peak, reads } = createFixture(Array(150).fill(AMD64), MAX_MANIFEST_BYTES, 2);
   await expect(listImages(index, reader)).rejects.toMatchObject({ code: 'MANIFEST_INVALID' });
   reads.length = 0;
   if (index.kind !== 'index') throw new Error(index.kind);
@@ -105,8 +105,8 @@ test('all images of an index are read within the same budget, and few at a time'
 
 test('images of many bytes take turns, small ones pass by, and whoever fails gives its turn back', async () => {
   const limit = createDocumentLimit({ freeBytes: 1000, maxLarge: 1 });
-  const { index, reader } = createWorld([AMD64], 2000, 2);
-  const small = createWorld([AMD64], 500);
+  const { index, reader } = createFixture([AMD64], 2000, 2);
+  const small = createFixture([AMD64], 500);
   const [entry, smallEntry] = [index, small.index].map(each => (each.kind === 'index' ? each.manifests[0] : undefined));
   if (!entry || !smallEntry) throw new Error('no entry');
   const order: string[] = [];

@@ -1,20 +1,20 @@
 // Rules that change while the service runs: what is whole comes into force, and what is faulty does not.
 import { chmod, rename, rm, symlink, utimes } from 'node:fs/promises';
 import { afterEach, expect, test } from 'vitest';
-import { createLiveLab, type LiveLab, type LiveLabOptions } from './live-lab.ts';
+import { createReloadFixture, type LiveLabOptions, type ReloadFixture } from './reload-fixture.ts';
 
 const ANY = { image: '**' };
 const HOUR = 3_600_000;
 
-let lab: LiveLab | undefined;
+let lab: ReloadFixture | undefined;
 
 afterEach(async () => {
   await lab?.close();
   lab = undefined;
 });
 
-async function open(options: LiveLabOptions): Promise<LiveLab> {
-  lab = await createLiveLab(options);
+async function open(options: LiveLabOptions): Promise<ReloadFixture> {
+  lab = await createReloadFixture(options);
   return lab;
 }
 
@@ -53,7 +53,7 @@ test('a file that is written anew with the same rules changes nothing', async ()
   expect([lab.rules.current === before, lab.told]).toEqual([true, []]);
 });
 
-test.each<[string, (lab: LiveLab) => Promise<void>]>([
+test.each<[string, (lab: ReloadFixture) => Promise<void>]>([
   ['a file of other content', lab => lab.write('ca/ca.pem', 'later')],
   [
     'a file of other content with the old time',
@@ -123,7 +123,7 @@ test('a link in the place of the whole directory is followed', async () => {
   expect((await lab.layersOf())[0]?.digest).not.toBe(before?.digest);
 });
 
-test.each<[string, (lab: LiveLab) => Promise<void>, string, (lab: LiveLab) => Promise<void>]>([
+test.each<[string, (lab: ReloadFixture) => Promise<void>, string, (lab: ReloadFixture) => Promise<void>]>([
   [
     'a file of rules that cannot be read',
     lab => lab.rule('- nonsense'),
@@ -196,7 +196,7 @@ test('another fault after one is told, and a look that was asked for tells it ag
 });
 
 test('rules that are faulty at the start are refused with every fault', async () => {
-  const faulty = createLiveLab({
+  const faulty = createReloadFixture({
     rules: place => [directoryRule('/nowhere'), { name: 'two', match: ANY, layers: [{ file: place('empty') }] }],
     files: { empty: '' },
   });

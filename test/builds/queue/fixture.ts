@@ -59,7 +59,7 @@ interface Timer {
   goOff(): void;
 }
 
-export interface World {
+export interface Fixture {
   readonly builds: Builds;
   /** All calls of makers, the latest last. */
   readonly works: readonly Work[];
@@ -72,7 +72,7 @@ export interface World {
   readonly records: RecordStore;
 }
 
-export interface WorldOptions extends Partial<Omit<BuildsDeps, 'policy'>> {
+export interface FixtureOptions extends Partial<Omit<BuildsDeps, 'policy'>> {
   readonly policy?: Partial<BuildsPolicy>;
   /** What is pushed, where several worlds share it. */
   readonly images?: Map<string, Digest>;
@@ -80,12 +80,12 @@ export interface WorldOptions extends Partial<Omit<BuildsDeps, 'policy'>> {
   readonly isDeaf?: boolean;
 }
 
-export async function createWorld({
+export async function createFixture({
   policy,
   isDeaf = false,
   images = new Map(),
   ...deps
-}: WorldOptions = {}): Promise<World> {
+}: FixtureOptions = {}): Promise<Fixture> {
   const works: Work[] = [];
   const ended: BuildRecord[] = [];
   const lines: string[] = [];
@@ -156,29 +156,29 @@ export async function createDirectory(): Promise<string> {
 
 export const me = { caller: 'me' };
 
-export async function submit({ builds }: World, name: string, options: { caller?: string; priority?: number } = {}) {
+export async function submit({ builds }: Fixture, name: string, options: { caller?: string; priority?: number } = {}) {
   return (await builds.submit(specOf(name), { ...me, ...options })).build;
 }
 
-export function ending({ builds }: World, id: string): Promise<BuildRecord | undefined> {
+export function ending({ builds }: Fixture, id: string): Promise<BuildRecord | undefined> {
   return builds.wait(id, new AbortController().signal);
 }
 
-export async function logOf({ builds }: World, id: string, follow = false): Promise<readonly LogEntry[]> {
+export async function logOf({ builds }: Fixture, id: string, follow = false): Promise<readonly LogEntry[]> {
   const log = await builds.openLog(id, { follow, signal: new AbortController().signal });
   return log ? Array.fromAsync(log) : [];
 }
 
 /** A build that has succeeded. */
-export async function built(world: World, name: string): Promise<BuildRecord | undefined> {
-  const { id } = await submit(world, name);
-  await until(() => world.works.at(-1)?.options.id === id);
-  world.works.at(-1)?.succeed();
-  return ending(world, id);
+export async function built(fixture: Fixture, name: string): Promise<BuildRecord | undefined> {
+  const { id } = await submit(fixture, name);
+  await until(() => fixture.works.at(-1)?.options.id === id);
+  fixture.works.at(-1)?.succeed();
+  return ending(fixture, id);
 }
 
 /** The timer of so many milliseconds goes off, as soon as there is one. */
-export async function pass({ timers }: World, ms: number): Promise<void> {
+export async function pass({ timers }: Fixture, ms: number): Promise<void> {
   const find = () => [...timers].find(timer => timer.ms === ms);
   await until(() => find() !== undefined);
   find()?.goOff();

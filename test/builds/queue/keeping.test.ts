@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { RecordStoreFull } from '../../../src/state/store.ts';
 import { createMemoryStore } from '../../support/memory-records.ts';
-import { built, createWorld, DIGEST, ending, logOf, me, pass, specOf, submit, until } from './fixture.ts';
+import { built, createFixture, DIGEST, ending, logOf, me, pass, specOf, submit, until } from './fixture.ts';
 
 /** A store that can be full. */
 function createFullStore() {
@@ -21,33 +21,33 @@ function createFullStore() {
 }
 
 test('ten thousand wait, half of them leave, and the rest is told', async () => {
-  const world = await createWorld();
-  const { id } = await submit(world, 'a');
+  const fixture = await createFixture();
+  const { id } = await submit(fixture, 'a');
   const leaving = new AbortController();
   const wait = (signal: AbortSignal) =>
-    Promise.allSettled(Array.from({ length: 5000 }, () => world.builds.wait(id, signal)));
+    Promise.allSettled(Array.from({ length: 5000 }, () => fixture.builds.wait(id, signal)));
   const [left, stayed] = [wait(leaving.signal), wait(new AbortController().signal)];
-  await until(() => world.works.length === 1);
+  await until(() => fixture.works.length === 1);
   leaving.abort(new Error('gone'));
   expect((await left).every(({ status }) => status === 'rejected')).toBe(true);
-  world.works[0]?.succeed();
+  fixture.works[0]?.succeed();
   expect((await stayed).every(({ status }) => status === 'fulfilled')).toBe(true);
 });
 
 test('nobody waits for what is unknown', async () => {
-  const world = await createWorld();
-  expect(await ending(world, 'bd-0123456789abcdef_1')).toBeUndefined();
-  expect(await world.builds.find('../../etc/passwd')).toBeUndefined();
+  const fixture = await createFixture();
+  expect(await ending(fixture, 'bd-0123456789abcdef_1')).toBeUndefined();
+  expect(await fixture.builds.find('../../etc/passwd')).toBeUndefined();
   const options = { follow: true, signal: new AbortController().signal };
-  expect(await world.builds.openLog('../../etc/passwd', options)).toBeUndefined();
+  expect(await fixture.builds.openLog('../../etc/passwd', options)).toBeUndefined();
 });
 
 test('lists the newest first, by status, and page by page', async () => {
-  const world = await createWorld({ policy: { concurrency: 1 }, now: () => new Date('2030-01-01T00:00:00Z') });
+  const fixture = await createFixture({ policy: { concurrency: 1 }, now: () => new Date('2030-01-01T00:00:00Z') });
   const ids: string[] = [];
-  for (const name of ['a', 'b', 'c', 'd']) ids.unshift((await submit(world, name)).id);
-  await until(() => world.works.length === 1);
-  const list = async (page: object) => (await world.builds.list({ limit: 10, ...page })).map(({ id }) => id);
+  for (const name of ['a', 'b', 'c', 'd']) ids.unshift((await submit(fixture, name)).id);
+  await until(() => fixture.works.length === 1);
+  const list = async (page: object) => (await fixture.builds.list({ limit: 10, ...page })).map(({ id }) => id);
   expect(await list({})).toEqual(ids);
   expect(await list({ limit: 2 })).toEqual(ids.slice(0, 2));
   expect(await list({ limit: 2, after: ids[1] })).toEqual(ids.slice(2));
@@ -57,93 +57,93 @@ test('lists the newest first, by status, and page by page', async () => {
 });
 
 test('follows a log from before the build begins to its last line', async () => {
-  const world = await createWorld({ policy: { concurrency: 1 } });
-  await submit(world, 'a');
-  const { id } = await submit(world, 'b');
-  const following = logOf(world, id, true);
-  await until(() => world.works.length === 1);
-  world.works[0]?.succeed();
-  await until(() => world.works.length === 2);
-  world.works[1]?.options.report({ kind: 'output', text: 'one' });
-  world.works[1]?.succeed();
+  const fixture = await createFixture({ policy: { concurrency: 1 } });
+  await submit(fixture, 'a');
+  const { id } = await submit(fixture, 'b');
+  const following = logOf(fixture, id, true);
+  await until(() => fixture.works.length === 1);
+  fixture.works[0]?.succeed();
+  await until(() => fixture.works.length === 2);
+  fixture.works[1]?.options.report({ kind: 'output', text: 'one' });
+  fixture.works[1]?.succeed();
   expect((await following).map(({ text }) => text)).toEqual(['one', expect.stringContaining(`@${DIGEST}`)]);
 });
 
 test('records and logs go when their time has come, and no others', async () => {
   let time = Date.UTC(2030, 0, 1);
-  const world = await createWorld({ policy: { keepMs: 1000 }, now: () => new Date(time) });
-  const old = await built(world, 'a');
+  const fixture = await createFixture({ policy: { keepMs: 1000 }, now: () => new Date(time) });
+  const old = await built(fixture, 'a');
   time += 999;
-  const young = await built(world, 'b');
-  await world.builds.sweep();
-  expect(await world.builds.find(old?.id ?? '')).toEqual(old);
+  const young = await built(fixture, 'b');
+  await fixture.builds.sweep();
+  expect(await fixture.builds.find(old?.id ?? '')).toEqual(old);
   time += 1;
-  await world.builds.sweep();
-  expect(await world.builds.find(old?.id ?? '')).toBeUndefined();
-  expect(await readdir(world.directory)).toEqual([`${young?.id}.log`]);
-  expect(await world.builds.list({ limit: 10 })).toEqual([young]);
+  await fixture.builds.sweep();
+  expect(await fixture.builds.find(old?.id ?? '')).toBeUndefined();
+  expect(await readdir(fixture.directory)).toEqual([`${young?.id}.log`]);
+  expect(await fixture.builds.list({ limit: 10 })).toEqual([young]);
 });
 
 test('a log whose record is lost stays for an hour after its last line, and its number is not given again', async () => {
-  const before = await createWorld();
+  const before = await createFixture();
   const lost = await built(before, 'a');
   const log = `${lost?.id}.log`;
-  const world = await createWorld({ directory: before.directory });
-  await world.builds.sweep();
-  expect((await submit(world, 'a')).id).toBe(lost?.id.replace(/_1$/, '_2'));
-  expect(await readdir(world.directory)).toContain(log);
+  const fixture = await createFixture({ directory: before.directory });
+  await fixture.builds.sweep();
+  expect((await submit(fixture, 'a')).id).toBe(lost?.id.replace(/_1$/, '_2'));
+  expect(await readdir(fixture.directory)).toContain(log);
   const time = new Date(Date.now() - 3_600_000);
-  await utimes(join(world.directory, log), time, time);
-  await world.builds.sweep();
-  expect(await readdir(world.directory)).not.toContain(log);
+  await utimes(join(fixture.directory, log), time, time);
+  await fixture.builds.sweep();
+  expect(await readdir(fixture.directory)).not.toContain(log);
 });
 
 test('a record that cannot be written is an error to who asks, and nothing is left of it', async () => {
   const { records, setFull } = createFullStore();
   setFull(true);
-  const world = await createWorld({ records });
-  await expect(submit(world, 'a')).rejects.toThrow('full');
-  expect(await world.builds.list({ limit: 1 })).toEqual([]);
+  const fixture = await createFixture({ records });
+  await expect(submit(fixture, 'a')).rejects.toThrow('full');
+  expect(await fixture.builds.list({ limit: 1 })).toEqual([]);
   setFull(false);
-  await submit(world, 'a');
-  await until(() => world.works.length === 1);
+  await submit(fixture, 'a');
+  await until(() => fixture.works.length === 1);
 });
 
 test('an end that cannot be stored holds up nobody, and is stored and told once when that is possible', async () => {
   const { records, setFull } = createFullStore();
-  const world = await createWorld({ records });
-  const { id } = await submit(world, 'a');
-  await until(() => world.works.length === 1);
+  const fixture = await createFixture({ records });
+  const { id } = await submit(fixture, 'a');
+  await until(() => fixture.works.length === 1);
   setFull(true);
-  world.works[0]?.succeed();
-  expect(await ending(world, id)).toMatchObject({ status: 'succeeded' });
-  expect((await world.builds.submit(specOf('a'), me)).isCached).toBe(true);
-  await pass(world, 1000);
-  await until(() => [...world.timers].some(({ ms }) => ms === 2000));
-  expect(world.ended).toEqual([]);
+  fixture.works[0]?.succeed();
+  expect(await ending(fixture, id)).toMatchObject({ status: 'succeeded' });
+  expect((await fixture.builds.submit(specOf('a'), me)).isCached).toBe(true);
+  await pass(fixture, 1000);
+  await until(() => [...fixture.timers].some(({ ms }) => ms === 2000));
+  expect(fixture.ended).toEqual([]);
   setFull(false);
-  await pass(world, 2000);
-  await until(() => world.ended.length > 0);
-  expect(await world.builds.list({ limit: 1 })).toEqual(world.ended);
+  await pass(fixture, 2000);
+  await until(() => fixture.ended.length > 0);
+  expect(await fixture.builds.list({ limit: 1 })).toEqual(fixture.ended);
 });
 
 test('a context is needed for as long as a build of it is kept', async () => {
   let time = Date.UTC(2030, 0, 1);
   const asked: boolean[] = [];
-  const world = await createWorld({
+  const fixture = await createFixture({
     policy: { keepMs: 1000 },
     now: () => new Date(time),
     sweepContexts: async isNeeded => void asked.push(await isNeeded(DIGEST)),
   });
-  await world.builds.sweep();
-  const { build } = await world.builds.submit(specOf('a', { context: { digest: DIGEST, size: 1 } }), me);
-  await world.builds.sweep();
-  await until(() => world.works.length === 1);
-  world.works[0]?.succeed();
-  await ending(world, build.id);
+  await fixture.builds.sweep();
+  const { build } = await fixture.builds.submit(specOf('a', { context: { digest: DIGEST, size: 1 } }), me);
+  await fixture.builds.sweep();
+  await until(() => fixture.works.length === 1);
+  fixture.works[0]?.succeed();
+  await ending(fixture, build.id);
   time += 999;
-  await world.builds.sweep();
+  await fixture.builds.sweep();
   time += 1;
-  await world.builds.sweep();
+  await fixture.builds.sweep();
   expect(asked).toEqual([false, true, true, false]);
 });

@@ -7,7 +7,7 @@ import { splitId } from '../../../src/builds/queue/id.ts';
 import type { BuildRecord } from '../../../src/builds/record.ts';
 import type { Digest } from '../../../src/oci/digest.ts';
 import { createMemoryStore } from '../../support/memory-records.ts';
-import { createDirectory, createWorld, specOf, until, type Work, type World } from './fixture.ts';
+import { createDirectory, createFixture, type Fixture, specOf, until, type Work } from './fixture.ts';
 
 const POLICY = { concurrency: 2, maxQueued: 50, maxQueuedPerCaller: 50, maxStarts: 2, infrastructureRetries: 1 };
 const NAMES = ['a', 'b', 'c', 'd'];
@@ -56,13 +56,13 @@ function createPlace(directory: string) {
       dead.signal.throwIfAborted();
       await store.write(...changes);
     };
-    const world = await createWorld({ records: { ...store, write }, directory, images, policy: POLICY });
-    return { world, die: () => dead.abort() };
+    const fixture = await createFixture({ records: { ...store, write }, directory, images, policy: POLICY });
+    return { fixture, die: () => dead.abort() };
   };
 }
 
-const working = ({ works }: World): readonly Work[] => works.filter(({ isOver }) => !isOver);
-const listAll = ({ builds }: World): Promise<readonly BuildRecord[]> => builds.list({ limit: 1000 });
+const working = ({ works }: Fixture): readonly Work[] => works.filter(({ isOver }) => !isOver);
+const listAll = ({ builds }: Fixture): Promise<readonly BuildRecord[]> => builds.list({ limit: 1000 });
 const pick = <T>(items: readonly T[], index: number): T | undefined => items[index % items.length];
 
 function endWork(work: Work | undefined, how: Extract<Action, { kind: 'end' }>['how']): void {
@@ -71,46 +71,46 @@ function endWork(work: Work | undefined, how: Extract<Action, { kind: 'end' }>['
   else work?.fail(new BuildFailure({ kind: how, reason: 'it went wrong' }));
 }
 
-async function act(world: World, action: Action, answers: Promise<unknown>[]): Promise<void> {
+async function act(fixture: Fixture, action: Action, answers: Promise<unknown>[]): Promise<void> {
   const signal = new AbortController().signal;
-  const idOf = async (index: number) => pick(await listAll(world), index)?.id ?? 'none';
+  const idOf = async (index: number) => pick(await listAll(fixture), index)?.id ?? 'none';
   switch (action.kind) {
     case 'submit': {
       const { name, ...options } = action;
-      const { build } = await world.builds.submit(specOf(name), options);
-      answers.push(world.builds.wait(build.id, signal));
+      const { build } = await fixture.builds.submit(specOf(name), options);
+      answers.push(fixture.builds.wait(build.id, signal));
       return;
     }
     case 'cancel':
-      await world.builds.cancel(await idOf(action.build));
+      await fixture.builds.cancel(await idOf(action.build));
       return;
     case 'retry':
-      await world.builds.retry(await idOf(action.build), { caller: 'one' });
+      await fixture.builds.retry(await idOf(action.build), { caller: 'one' });
       return;
     case 'wait':
-      answers.push(world.builds.wait(await idOf(action.build), signal));
+      answers.push(fixture.builds.wait(await idOf(action.build), signal));
       return;
     case 'follow': {
-      const log = await world.builds.openLog(await idOf(action.build), { follow: true, signal });
+      const log = await fixture.builds.openLog(await idOf(action.build), { follow: true, signal });
       if (log) answers.push(Array.fromAsync(log));
       return;
     }
     case 'end':
-      endWork(pick(working(world), action.work), action.how);
+      endWork(pick(working(fixture), action.work), action.how);
       return;
     case 'time':
-      pick([...world.timers], action.timer)?.goOff();
+      pick([...fixture.timers], action.timer)?.goOff();
       return;
     case 'lose':
-      world.images.delete((await world.builds.preview(specOf(action.name), { caller: '' })).build.image);
+      fixture.images.delete((await fixture.builds.preview(specOf(action.name), { caller: '' })).build.image);
   }
 }
 
-async function expectInvariants(world: World): Promise<void> {
-  const running = working(world).map(({ options }) => splitId(options.id).key);
+async function expectInvariants(fixture: Fixture): Promise<void> {
+  const running = working(fixture).map(({ options }) => splitId(options.id).key);
   expect(running.length).toBeLessThanOrEqual(POLICY.concurrency);
   expect(new Set(running).size).toBe(running.length);
-  const underWay = (await listAll(world)).filter(({ status }) => status === 'queued' || status === 'running');
+  const underWay = (await listAll(fixture)).filter(({ status }) => status === 'queued' || status === 'running');
   const keys = underWay.map(({ id }) => splitId(id).key);
   expect(new Set(keys).size).toBe(keys.length);
 }
@@ -121,10 +121,10 @@ async function turn(): Promise<void> {
 }
 
 /** Makers get their way until nothing is under way. */
-async function drain(world: World): Promise<void> {
-  for (let round = 0; (await listAll(world)).some(({ endedAt }) => endedAt === undefined); round += 1) {
+async function drain(fixture: Fixture): Promise<void> {
+  for (let round = 0; (await listAll(fixture)).some(({ endedAt }) => endedAt === undefined); round += 1) {
     expect(round).toBeLessThan(1000);
-    for (const work of working(world)) work.succeed();
+    for (const work of working(fixture)) work.succeed();
     await turn();
   }
 }
@@ -137,20 +137,20 @@ test('keeps its promises whatever comes', async () => {
     const start = createPlace(`${directory}/${run}`);
     const told = new Map<string, number>();
     for (const { bursts, end } of [...lives, { bursts: [], end: 'drain' }]) {
-      const { world, die } = await start();
+      const { fixture, die } = await start();
       const answers: Promise<unknown>[] = [];
       for (const actions of bursts) {
-        await Promise.all(actions.map(each => act(world, each, answers)));
+        await Promise.all(actions.map(each => act(fixture, each, answers)));
         await turn();
-        await expectInvariants(world);
+        await expectInvariants(fixture);
       }
-      if (end === 'drain') await drain(world);
+      if (end === 'drain') await drain(fixture);
       if (end === 'crash') die();
-      await world.builds.close();
+      await fixture.builds.close();
       await Promise.all(answers);
-      for (const { id } of world.ended) told.set(id, (told.get(id) ?? 0) + 1);
+      for (const { id } of fixture.ended) told.set(id, (told.get(id) ?? 0) + 1);
       if (end !== 'drain') continue;
-      const records = await listAll(world);
+      const records = await listAll(fixture);
       expect(Object.fromEntries(told)).toEqual(Object.fromEntries(records.map(({ id }) => [id, 1])));
     }
   });

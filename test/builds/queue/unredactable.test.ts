@@ -1,7 +1,7 @@
 // What cannot be searched for secrets: it is reported to nobody, and ends neither the service nor its next start.
 import { expect, test } from 'vitest';
 import { BuildFailure } from '../../../src/builds/execution.ts';
-import { createWorld, ending, logOf, submit, until } from './fixture.ts';
+import { createFixture, ending, logOf, submit, until } from './fixture.ts';
 
 const SECRET = 'canary-of-the-pattern';
 
@@ -11,14 +11,14 @@ function redact(text: string): string {
 }
 
 test('a line that cannot be searched is left out, and the build goes on', async () => {
-  const world = await createWorld({ redact });
-  const { id } = await submit(world, 'a');
-  await until(() => world.works.length === 1);
-  world.works[0]?.options.report({ kind: 'output', text: 'odd' });
-  world.works[0]?.options.report({ kind: 'output', text: 'even' });
-  world.works[0]?.succeed();
-  expect(await ending(world, id)).toMatchObject({ status: 'succeeded' });
-  expect((await logOf(world, id)).map(({ text }) => text)).toEqual([
+  const fixture = await createFixture({ redact });
+  const { id } = await submit(fixture, 'a');
+  await until(() => fixture.works.length === 1);
+  fixture.works[0]?.options.report({ kind: 'output', text: 'odd' });
+  fixture.works[0]?.options.report({ kind: 'output', text: 'even' });
+  fixture.works[0]?.succeed();
+  expect(await ending(fixture, id)).toMatchObject({ status: 'succeeded' });
+  expect((await logOf(fixture, id)).map(({ text }) => text)).toEqual([
     'a line is left out: it could not be checked for secrets',
     'even',
     expect.stringMatching(/^succeeded/),
@@ -26,16 +26,16 @@ test('a line that cannot be searched is left out, and the build goes on', async 
 });
 
 test('a failure that cannot be searched ends its build without a reason, and the next one is built', async () => {
-  const world = await createWorld({ redact });
-  const { id } = await submit(world, 'a');
-  await until(() => world.works.length === 1);
-  world.works[0]?.fail(new BuildFailure({ kind: 'build', reason: `odd ${SECRET}` }));
-  expect((await ending(world, id))?.failure).toEqual({
+  const fixture = await createFixture({ redact });
+  const { id } = await submit(fixture, 'a');
+  await until(() => fixture.works.length === 1);
+  fixture.works[0]?.fail(new BuildFailure({ kind: 'build', reason: `odd ${SECRET}` }));
+  expect((await ending(fixture, id))?.failure).toEqual({
     kind: 'build',
     reason: 'the reason is withheld: it could not be checked for secrets',
   });
-  const next = await submit(world, 'b');
-  await until(() => world.works.length === 2);
-  world.works[1]?.succeed();
-  expect(await ending(world, next.id)).toMatchObject({ status: 'succeeded' });
+  const next = await submit(fixture, 'b');
+  await until(() => fixture.works.length === 2);
+  fixture.works[1]?.succeed();
+  expect(await ending(fixture, next.id)).toMatchObject({ status: 'succeeded' });
 });

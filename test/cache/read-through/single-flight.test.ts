@@ -7,7 +7,7 @@ interface Begun {
   readonly end: (value: string) => void;
 }
 
-function createWorld() {
+function createFixture() {
   const begun: Begun[] = [];
   const flight = createSingleFlight<string>();
   const work = (signal: AbortSignal) => {
@@ -19,7 +19,7 @@ function createWorld() {
 }
 
 test('does equal work once, and the same work again when it has ended', async () => {
-  const { begun, ask } = createWorld();
+  const { begun, ask } = createFixture();
   const both = Promise.all([ask(), ask(new AbortController().signal)]);
   begun[0]?.end('a');
   expect(await both).toEqual(['a', 'a']);
@@ -29,7 +29,7 @@ test('does equal work once, and the same work again when it has ended', async ()
 });
 
 test('lets one who leaves go at once, and goes on for the others', async () => {
-  const { begun, ask } = createWorld();
+  const { begun, ask } = createFixture();
   const leaver = new AbortController();
   const [left, stays] = [ask(leaver.signal), ask(new AbortController().signal)];
   leaver.abort(new Error('gone'));
@@ -40,7 +40,7 @@ test('lets one who leaves go at once, and goes on for the others', async () => {
 });
 
 test('stops the work when all have left, and begins anew for who comes then', async () => {
-  const { begun, ask } = createWorld();
+  const { begun, ask } = createFixture();
   const leavers = [new AbortController(), new AbortController()];
   const left = leavers.map(({ signal }) => ask(signal));
   for (const leaver of leavers) leaver.abort(new Error('gone'));
@@ -54,7 +54,7 @@ test('stops the work when all have left, and begins anew for who comes then', as
 });
 
 test('never stops while one waits who cannot leave, and begins nothing for who has left before', async () => {
-  const { begun, ask } = createWorld();
+  const { begun, ask } = createFixture();
   await expect(ask(AbortSignal.abort(new Error('gone')))).rejects.toThrow('gone');
   expect(begun).toEqual([]);
   const leaver = new AbortController();

@@ -6,13 +6,13 @@ import { makeIndex } from '../../conformance/documents.ts';
 import { type Copying, createCopying } from '../../copy/copying.ts';
 import { checkImage } from '../../support/oracle.ts';
 
-let world: Copying;
+let fixture: Copying;
 
 beforeAll(async () => {
-  world = await createCopying();
+  fixture = await createCopying();
 });
 
-afterAll(() => world.close());
+afterAll(() => fixture.close());
 
 test.each([
   ['alpine', '/hub/v2/library/alpine/manifests/latest'],
@@ -24,32 +24,32 @@ test.each([
   ['quay.io/org/app:1', '/quay/v2/org/app/manifests/1'],
   ['lab/library/none:1', '/v2/library/none/manifests/1'],
 ])('%s is asked for at %s, whatever the default upstream is', async (reference, path) => {
-  world.registry.requests.length = 0;
-  await expect(createBaseImages(world.deps.origins).resolve(reference)).rejects.toMatchObject({ status: 404 });
-  expect([...new Set(world.registry.requests.map(({ url }) => url))]).toEqual([path]);
+  fixture.registry.requests.length = 0;
+  await expect(createBaseImages(fixture.deps.origins).resolve(reference)).rejects.toMatchObject({ status: 404 });
+  expect([...new Set(fixture.registry.requests.map(({ url }) => url))]).toEqual([path]);
 });
 
 test('a name below a hosted prefix is what was pushed to us', async () => {
   const index = makeIndex([]);
-  await world.deps.openDestination('local/tools/a').putManifest({ ...index, tags: ['2'] });
-  const bases = createBaseImages(world.deps.origins);
+  await fixture.deps.openDestination('local/tools/a').putManifest({ ...index, tags: ['2'] });
+  const bases = createBaseImages(fixture.deps.origins);
   expect(await bases.resolve('local/tools/a:2')).toBe(index.digest);
   expect((await bases.open('local/tools/a:2', index.digest)).root.raw).toEqual(index.raw);
 });
 
 test('a name with a digest is that digest, and asks nobody', async () => {
   const { digest } = makeIndex([]);
-  expect(await createBaseImages(world.deps.origins).resolve(`lab/library/app:1@${digest}`)).toBe(digest);
+  expect(await createBaseImages(fixture.deps.origins).resolve(`lab/library/app:1@${digest}`)).toBe(digest);
 });
 
 test('a registry that is closed to pulls is closed to builds', async () => {
-  const work = createBaseImages(world.deps.origins).resolve('ghcr.io/org/app');
+  const work = createBaseImages(fixture.deps.origins).resolve('ghcr.io/org/app');
   await expect(work).rejects.toMatchObject({ code: 'DENIED' });
 });
 
 test('an image is read whole, and every byte of it verified', async () => {
-  const { root } = world.putImage({ nested: true });
-  const bases = createBaseImages(world.deps.origins);
+  const { root } = fixture.putImage({ nested: true });
+  const bases = createBaseImages(fixture.deps.origins);
   const digest = await bases.resolve('lab/library/app:1');
   const image = await bases.open('lab/library/app:1', digest);
   expect(image.root.digest).toBe(root.digest);
@@ -64,7 +64,7 @@ test('an image is read whole, and every byte of it verified', async () => {
 });
 
 test.each(['Alpine', 'a b', 'lab/app:', 'app@sha256:1'])('%s is no reference', async reference => {
-  await expect(createBaseImages(world.deps.origins).resolve(reference)).rejects.toMatchObject({
+  await expect(createBaseImages(fixture.deps.origins).resolve(reference)).rejects.toMatchObject({
     name: 'RegistryError',
   });
 });

@@ -5,7 +5,7 @@ import type { BuildRecord, Failure } from '../../../src/builds/record.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
 import { awaitBuild } from '../../../src/pull/recipes/wait-for-build.ts';
-import { recordOf } from './recipe-world.ts';
+import { recordOf } from './recipe-fixture.ts';
 
 const ID = 'bd-0123456789abcdef_1';
 const LOG = `/v1alpha1/builds/${ID}/logs`;

@@ -4,7 +4,7 @@ import type { BuildRecord } from '../../../src/builds/record.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 import { createRecipeImages } from '../../../src/pull/recipes/recipe-images.ts';
 import { createMemoryStore } from '../../support/memory-records.ts';
-import { recordOf } from './recipe-world.ts';
+import { recordOf } from './recipe-fixture.ts';
 
 const IMAGE = 'docker.io/library/app:1';
 const BUILDS = ['bd-0123456789abcdef_1', 'bd-0123456789abcdef_2', 'bd-0123456789abcdef_3'] as const;

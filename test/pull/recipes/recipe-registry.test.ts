@@ -10,7 +10,7 @@ import { createPlainRegistry, pullManifest } from '../../../src/pull/augmented-r
 import type { Registry } from '../../../src/pull/registry.ts';
 import { pushSmall } from '../../hosted/fixture.ts';
 import { createMemoryBackend, createMemoryRegistry, parseSpec } from '../../support/build-backends.ts';
-import { createRecipeWorld, POLICY, type RecipeWorld, settle } from './recipe-world.ts';
+import { createRecipeFixture, POLICY, type RecipeFixture, settle } from './recipe-fixture.ts';
 
 const recipe: RecipeOptions = {
   match: 'local/tools/{name}:{version}',
@@ -19,16 +19,16 @@ const recipe: RecipeOptions = {
 };
 const renewed = { ...recipe, ttlMs: 1000 };
 
-let world: RecipeWorld;
+let fixture: RecipeFixture;
 
 beforeEach(async () => {
-  world = await createRecipeWorld();
+  fixture = await createRecipeFixture();
 });
 
-afterEach(() => world.remove());
+afterEach(() => fixture.remove());
 
 function open(options: RecipeOptions = recipe): Registry {
-  return world.withRecipes([options])(world.local, repository => `local/${repository}`);
+  return fixture.withRecipes([options])(fixture.local, repository => `local/${repository}`);
 }
 
 async function errorOf(pull: Promise<unknown>): Promise<RegistryError> {
@@ -40,40 +40,40 @@ async function errorOf(pull: Promise<unknown>): Promise<RegistryError> {
 test('builds a missing image for its name and tag, and serves it', async () => {
   const pull = open().resolveTag('tools/jq', '1.7');
   await settle();
-  expect(world.begun).toMatchObject([
+  expect(fixture.begun).toMatchObject([
     { match: { args: { NAME: 'jq', VERSION: '1.7' } }, target: { repository: 'local/tools/jq', tag: '1.7' } },
   ]);
-  const digest = await world.succeed(0, 'a');
+  const digest = await fixture.succeed(0, 'a');
   expect(await pull).toBe(digest);
 });
 
 test('builds nothing that is there, and nothing that no recipe is for', async () => {
-  const { digest } = await pushSmall(world.hosted, 'local/tools/jq', 'a', { tags: ['1'] });
+  const { digest } = await pushSmall(fixture.hosted, 'local/tools/jq', 'a', { tags: ['1'] });
   const registry = open();
   expect(await registry.resolveTag('tools/jq', '1')).toBe(digest);
   expect((await errorOf(registry.resolveTag('other/jq', '1'))).code).toBe('NAME_UNKNOWN');
-  expect(world.begun).toEqual([]);
+  expect(fixture.begun).toEqual([]);
 });
 
 test('builds nothing where it cannot be told whether the image is there', async () => {
   const failing: Registry = {
-    ...world.local,
+    ...fixture.local,
     resolveTag: async () => {
       throw new RegistryError('UNKNOWN', 'it broke', { status: 502 });
     },
   };
-  const registry = world.withRecipes([recipe])(failing, repository => repository);
+  const registry = fixture.withRecipes([recipe])(failing, repository => repository);
   expect((await errorOf(registry.resolveTag('tools/jq', '1'))).status).toBe(502);
-  expect(world.begun).toEqual([]);
+  expect(fixture.begun).toEqual([]);
 });
 
 test('makes one build for twenty pulls at the same time', async () => {
   const registry = open();
   const pulls = Array.from({ length: 20 }, () => registry.resolveTag('tools/jq', '1'));
   await settle();
-  const digest = await world.succeed(0, 'a');
+  const digest = await fixture.succeed(0, 'a');
   expect(await Promise.all(pulls)).toEqual(Array(20).fill(digest));
-  expect(world.begun).toHaveLength(1);
+  expect(fixture.begun).toHaveLength(1);
 });
 
 test('lets a client leave, and goes on for the others', async () => {
@@ -85,13 +85,13 @@ test('lets a client leave, and goes on for the others', async () => {
   const reason = new Error('the client left');
   client.abort(reason);
   await expect(leaving).rejects.toBe(reason);
-  const digest = await world.succeed(0, 'a');
+  const digest = await fixture.succeed(0, 'a');
   expect(await staying).toBe(digest);
 });
 
 test('lets a client leave while its build is planned', async () => {
   const planned = Promise.withResolvers<void>();
-  world.onStart = () => planned.promise;
+  fixture.onStart = () => planned.promise;
   const client = new AbortController();
   const pull = open().resolveTag('tools/jq', '1', { signal: client.signal });
   await settle();
@@ -104,9 +104,9 @@ test.each([
   ['planned', () => new Promise<void>(() => {}), 'it is being planned'],
   ['built', () => {}, 'bd-0123456789abcdef_1 goes on'],
 ])('sends a client away when an image is still being %s at the deadline', async (_name, onStart, message) => {
-  await world.remove();
-  world = await createRecipeWorld({ ...POLICY, holdMs: 5 });
-  world.onStart = onStart;
+  await fixture.remove();
+  fixture = await createRecipeFixture({ ...POLICY, holdMs: 5 });
+  fixture.onStart = onStart;
   const error = await errorOf(open().resolveTag('tools/jq', '1'));
   expect(error).toMatchObject({ code: 'UNAVAILABLE', status: 503 });
   expect(error.message).toContain(message);
@@ -116,18 +116,18 @@ test('tells why a build failed, and does not begin it again for a while', async 
   const registry = open();
   const pull = errorOf(registry.resolveTag('tools/jq', '1'));
   await settle();
-  world.fail(0, { reason: 'exit code 2', step: 'RUN make' });
+  fixture.fail(0, { reason: 'exit code 2', step: 'RUN make' });
   expect(await pull).toMatchObject({ code: 'MANIFEST_UNKNOWN', status: 404 });
   expect((await pull).message).toContain('[RUN make] exit code 2');
 
-  world.advance(POLICY.failureMemoryMs - 1);
+  fixture.advance(POLICY.failureMemoryMs - 1);
   expect((await errorOf(registry.resolveTag('tools/jq', '1'))).message).toBe((await pull).message);
-  expect(world.begun).toHaveLength(1);
-  world.advance(1);
+  expect(fixture.begun).toHaveLength(1);
+  fixture.advance(1);
   const again = registry.resolveTag('tools/jq', '1');
   await settle();
-  expect(world.begun).toHaveLength(2);
-  const digest = await world.succeed(1, 'a');
+  expect(fixture.begun).toHaveLength(2);
+  const digest = await fixture.succeed(1, 'a');
   expect(await again).toBe(digest);
 });
 
@@ -138,10 +138,10 @@ test('remembers a failure also where everybody had left before it', async () => 
   await settle();
   client.abort(new Error('the client left'));
   await expect(pull).rejects.toThrow('the client left');
-  world.fail(0);
+  fixture.fail(0);
   await settle();
   expect((await errorOf(registry.resolveTag('tools/jq', '1'))).message).toContain('exit code 1');
-  expect(world.begun).toHaveLength(1);
+  expect(fixture.begun).toHaveLength(1);
 });
 
 const amd64 = parsePlatform('linux/amd64');
@@ -155,7 +155,7 @@ test.each([
   ['a platform that none has', new UnsupportedPlatform([amd64], [], parseSpec()), 404, 'no builder is configured', 1],
   ['a closed base', new RegistryError('DENIED', 'the base is closed'), 403, 'the base is closed', 2],
 ])('says of %s what is wrong', async (_name, error, status, message, starts) => {
-  world.onStart = () => {
+  fixture.onStart = () => {
     throw error;
   };
   const registry = open();
@@ -164,13 +164,13 @@ test.each([
     expect(thrown.status).toBe(status);
     expect(thrown.message).toContain(message);
   }
-  expect(world.begun).toHaveLength(starts);
+  expect(fixture.begun).toHaveLength(starts);
 });
 
 async function built(registry: Registry, seed: string) {
   const pull = registry.resolveTag('tools/jq', '1');
   await settle();
-  const digest = await world.succeed(world.begun.length - 1, seed);
+  const digest = await fixture.succeed(fixture.begun.length - 1, seed);
   await pull;
   await settle();
   return digest;
@@ -179,83 +179,83 @@ async function built(registry: Registry, seed: string) {
 test('plans an image anew after its time, and the pull waits for what it becomes', async () => {
   const registry = open(renewed);
   const old = await built(registry, 'old');
-  world.advance(999);
+  fixture.advance(999);
   expect(await registry.resolveTag('tools/jq', '1')).toBe(old);
-  world.advance(1);
+  fixture.advance(1);
   expect(await built(registry, 'new')).not.toBe(old);
-  expect(world.begun).toHaveLength(2);
-  world.advance(999);
+  expect(fixture.begun).toHaveLength(2);
+  fixture.advance(999);
   await registry.resolveTag('tools/jq', '1');
-  expect(world.begun, 'its time begins again').toHaveLength(2);
+  expect(fixture.begun, 'its time begins again').toHaveLength(2);
 });
 
 test('keeps an image that would be the same', async () => {
   const registry = open(renewed);
   const digest = await built(registry, 'a');
-  world.advance(1000);
+  fixture.advance(1000);
   const pull = registry.resolveTag('tools/jq', '1');
   await settle();
-  await world.findSame(1);
+  await fixture.findSame(1);
   expect(await pull).toBe(digest);
   await settle();
-  world.advance(999);
+  fixture.advance(999);
   await registry.resolveTag('tools/jq', '1');
-  expect(world.begun).toHaveLength(2);
+  expect(fixture.begun).toHaveLength(2);
 });
 
 test('never plans an image anew whose recipe gives it no time', async () => {
   const registry = open();
   await built(registry, 'a');
-  world.advance(1e12);
+  fixture.advance(1e12);
   await registry.resolveTag('tools/jq', '1');
-  expect(world.begun).toHaveLength(1);
+  expect(fixture.begun).toHaveLength(1);
 });
 
 test('serves the old image while a new one cannot be built, says so, and tries again later', async () => {
   const registry = open({ ...recipe, ttlMs: 10 * POLICY.failureMemoryMs });
   const digest = await built(registry, 'a');
-  world.advance(10 * POLICY.failureMemoryMs);
+  fixture.advance(10 * POLICY.failureMemoryMs);
   const pull = registry.resolveTag('tools/jq', '1');
   await settle();
-  world.fail(1, { reason: 'the network is down' });
+  fixture.fail(1, { reason: 'the network is down' });
   expect(await pull).toBe(digest);
-  expect(world.stale).toHaveLength(1);
-  expect(world.stale[0]).toMatch(/^local\/tools\/jq:1: .*the network is down/);
+  expect(fixture.stale).toHaveLength(1);
+  expect(fixture.stale[0]).toMatch(/^local\/tools\/jq:1: .*the network is down/);
 
   expect(await registry.resolveTag('tools/jq', '1')).toBe(digest);
-  expect([world.begun.length, world.stale.length]).toEqual([2, 1]);
-  world.advance(POLICY.failureMemoryMs);
+  expect([fixture.begun.length, fixture.stale.length]).toEqual([2, 1]);
+  fixture.advance(POLICY.failureMemoryMs);
   await built(registry, 'new');
-  expect(world.begun).toHaveLength(3);
+  expect(fixture.begun).toHaveLength(3);
 });
 
 test('lets a client leave that waits for an image to be built anew', async () => {
   const registry = open(renewed);
   await built(registry, 'a');
-  world.advance(1000);
+  fixture.advance(1000);
   const client = new AbortController();
   const pull = registry.resolveTag('tools/jq', '1', { signal: client.signal });
   await settle();
   client.abort(new Error('the client left'));
   await expect(pull).rejects.toThrow('the client left');
-  expect(world.stale).toEqual([]);
+  expect(fixture.stale).toEqual([]);
 });
 
 test('leaves a tag alone that somebody pushed over what was built', async () => {
   const registry = open(renewed);
   await built(registry, 'a');
-  const { digest } = await pushSmall(world.hosted, 'local/tools/jq', 'by hand', { tags: ['1'] });
-  world.advance(1e9);
+  const { digest } = await pushSmall(fixture.hosted, 'local/tools/jq', 'by hand', { tags: ['1'] });
+  fixture.advance(1e9);
   expect(await registry.resolveTag('tools/jq', '1')).toBe(digest);
-  expect(world.begun).toHaveLength(1);
+  expect(fixture.begun).toHaveLength(1);
 });
 
 test('leaves a tag alone that nobody built', async () => {
-  const { digest } = await pushSmall(world.hosted, 'local/tools/jq', 'by hand', { tags: ['1'] });
+  const { digest } = await pushSmall(fixture.hosted, 'local/tools/jq', 'by hand', { tags: ['1'] });
   const registry = open(renewed);
-  world.advance(1e9);
+  fixture.advance(1e9);
   expect(await registry.resolveTag('tools/jq', '1')).toBe(digest);
-  expect(world.begun).toEqual([]);
+  expect(fixture.begun).toEqual([]);
 });
 
 test('knows after a restart what was built, even where it ended unseen', async () => {
@@ -265,21 +265,21 @@ test('knows after a restart what was built, even where it ended unseen', async (
   client.abort(new Error('the client left'));
   await expect(left).rejects.toThrow('the client left');
   // The record of the image is the one from before the build ended.
-  const before = await world.place.records.get('recipe-image', 'local/tools/jq:1');
-  await world.succeed(0, 'old');
+  const before = await fixture.place.records.get('recipe-image', 'local/tools/jq:1');
+  await fixture.succeed(0, 'old');
   await settle();
-  await world.place.records.put('recipe-image', 'local/tools/jq:1', before ?? new Uint8Array());
+  await fixture.place.records.put('recipe-image', 'local/tools/jq:1', before ?? new Uint8Array());
 
   const registry = open(renewed);
-  world.advance(1000);
+  fixture.advance(1000);
   await built(registry, 'new');
-  expect(world.begun).toHaveLength(2);
+  expect(fixture.begun).toHaveLength(2);
 });
 
 test('says of a recipe that needs its own image as a base that it does, and not late', async () => {
   const registry = open();
   const bases: unknown[] = [];
-  world.onStart = async ({ match }) => {
+  fixture.onStart = async ({ match }) => {
     const other = match.args.NAME === 'jq' ? 'tools/yq' : 'tools/jq';
     const error = await errorOf(registry.resolveTag(other, '1'));
     bases.push(error.message);
@@ -296,5 +296,5 @@ test('ends the wait of a client that leaves, all the way from its request', asyn
   await settle();
   client.abort(new Error('the client left'));
   await expect(served).rejects.toThrow('the client left');
-  expect(world.begun).toHaveLength(1);
+  expect(fixture.begun).toHaveLength(1);
 });

@@ -13,7 +13,7 @@ import {
 import { createHostedRegistry } from '../../../src/pull/registries.ts';
 import type { Registry } from '../../../src/pull/registry.ts';
 import { createPlace, type Place, pushSmall, readBlob } from '../../hosted/fixture.ts';
-import { createRecipeWorld, settle } from './recipe-world.ts';
+import { createRecipeFixture, settle } from './recipe-fixture.ts';
 
 let places: readonly [Place, Place];
 let ours: HostedRepositories;
@@ -183,20 +183,20 @@ test.each([
 });
 
 test('an image that a recipe builds for a missing tag of an upstream is served under its name', async () => {
-  const world = await createRecipeWorld();
+  const fixture = await createRecipeFixture();
   const recipe = { match: 'docker.io/library/{name}:{tag}', containerFile: 'Containerfile' };
   const plain = createShadowedRegistry(upstream, repository => ({
-    registry: world.local,
+    registry: fixture.local,
     repository: `builds/docker.io/${repository}`,
-    wasBuilt: (tag, digest) => world.images.wasBuilt(`docker.io/${repository}:${tag}`, digest),
+    wasBuilt: (tag, digest) => fixture.images.wasBuilt(`docker.io/${repository}:${tag}`, digest),
   }));
-  const registry = world.withRecipes([recipe])(plain, name => shadowName('local/builds', 'docker.io', name));
+  const registry = fixture.withRecipes([recipe])(plain, name => shadowName('local/builds', 'docker.io', name));
   const pull = registry.resolveTag('library/app', '9');
   await settle();
-  expect(world.begun[0]?.target).toEqual({ repository: NAME, tag: '9' });
-  const digest = await world.succeed(0, 'built');
+  expect(fixture.begun[0]?.target).toEqual({ repository: NAME, tag: '9' });
+  const digest = await fixture.succeed(0, 'built');
   expect(await pull).toBe(digest);
   expect((await registry.getManifest('library/app', digest)).digest).toBe(digest);
   expect((await registry.listTags('library/app', {})).tags).toEqual(['9']);
-  await world.remove();
+  await fixture.remove();
 });

@@ -23,7 +23,7 @@ const NAME = 'quay.io/org/app';
 const PLATFORMS = ['linux/amd64', 'linux/arm64', 'windows/amd64'];
 
 test('tells each rule with its reason, in their order', async () => {
-  const world = createWorld({
+  const fixture = createFixture({
     rules: [
       ruleOf('ca', { match: { image: ['quay.io/**'], not: [], platform: ['linux/*'] } }),
       ruleOf('other', { match: { image: ['docker.io/**'], not: [] } }),
@@ -31,7 +31,7 @@ test('tells each rule with its reason, in their order', async () => {
       ruleOf('theirs', { match: { image: ['**'], not: [], caller: ['ops-*'] } }),
     ],
   });
-  const { rules, caller, image } = await world.explain(`${NAME}:1`, { caller: 'ada' });
+  const { rules, caller, image } = await fixture.explain(`${NAME}:1`, { caller: 'ada' });
   expect([image, caller]).toEqual([`${NAME}:1`, 'ada']);
   expect(rules).toEqual([
     { name: 'ca', applies: true, reason: 'image quay.io/** matches', platforms: ['linux/*'] },
@@ -42,7 +42,7 @@ test('tells each rule with its reason, in their order', async () => {
 });
 
 test('tells what becomes of each platform: rules, digests, layers and what is different', async () => {
-  const world = createWorld({
+  const fixture = createFixture({
     rules: [
       ruleOf('ca', {
         match: { image: ['**'], not: [], platform: ['linux/*'] },
@@ -55,9 +55,9 @@ test('tells what becomes of each platform: rules, digests, layers and what is di
       ruleOf('audit', { changes: { labels: { audit: '2026' }, annotations: { note: 'yes' }, cmd: ['run'] } }),
     ],
   });
-  const { platforms, sourceDigest, digest, outcome, reason } = await world.explain(`${NAME}:1`);
-  expect([outcome, reason, sourceDigest]).toEqual(['changed', 'changed by ca, audit', world.image.root.digest]);
-  expect(digest).toBe(await world.pull('1'));
+  const { platforms, sourceDigest, digest, outcome, reason } = await fixture.explain(`${NAME}:1`);
+  expect([outcome, reason, sourceDigest]).toEqual(['changed', 'changed by ca, audit', fixture.image.root.digest]);
+  expect(digest).toBe(await fixture.pull('1'));
   expect(platforms.map(each => [each.platform, each.rules, each.layers.map(({ rule, from }) => [rule, from])])).toEqual(
     [
       ['linux/amd64', ['ca', 'audit'], [['ca', 'directory ./layers/ca']]],
@@ -91,14 +91,14 @@ test('tells what becomes of each platform: rules, digests, layers and what is di
 
 test('tells of one layer of two rules which of them is of which', async () => {
   const layers: readonly RuleLayer[] = [{ kind: 'file', path: 'a.tar' }];
-  const world = createWorld({ rules: [ruleOf('one', { layers }), ruleOf('two', { layers })] });
-  const { platforms } = await world.explain(`${NAME}:1`);
+  const fixture = createFixture({ rules: [ruleOf('one', { layers }), ruleOf('two', { layers })] });
+  const { platforms } = await fixture.explain(`${NAME}:1`);
   expect(platforms[0]?.layers.map(({ rule }) => rule)).toEqual(['one', 'two']);
 });
 
 test('says that nothing matches, and that the image stays as it is', async () => {
-  const world = createWorld({ rules: [ruleOf('other', { match: { image: ['docker.io/**'], not: [] } })] });
-  const { outcome, reason, sourceDigest, digest, platforms } = await world.explain(`${NAME}:1`);
+  const fixture = createFixture({ rules: [ruleOf('other', { match: { image: ['docker.io/**'], not: [] } })] });
+  const { outcome, reason, sourceDigest, digest, platforms } = await fixture.explain(`${NAME}:1`);
   expect([outcome, reason, digest]).toEqual(['unchanged', 'no rule matches it', sourceDigest]);
   expect(platforms.map(each => each.platform)).toEqual(PLATFORMS);
   for (const each of platforms)
@@ -106,8 +106,10 @@ test('says that nothing matches, and that the image stays as it is', async () =>
 });
 
 test('says that rules for other platforms change nothing', async () => {
-  const world = createWorld({ rules: [ruleOf('mac', { match: { image: ['**'], not: [], platform: ['darwin/*'] } })] });
-  const { outcome, reason, digest, sourceDigest } = await world.explain(`${NAME}:1`);
+  const fixture = createFixture({
+    rules: [ruleOf('mac', { match: { image: ['**'], not: [], platform: ['darwin/*'] } })],
+  });
+  const { outcome, reason, digest, sourceDigest } = await fixture.explain(`${NAME}:1`);
   expect([outcome, reason, digest]).toEqual(['unchanged', 'none of its platforms is changed by mac', sourceDigest]);
 });
 
@@ -115,24 +117,24 @@ test.each([
   ['of what rules change', '**'],
   ['of what they leave alone', 'docker.io/**'],
 ])('tells one platform alone, %s', async (_, glob) => {
-  const world = createWorld({ rules: [ruleOf('ca', { match: { image: [glob], not: [] } })] });
-  const { platforms } = await world.explain(`${NAME}:1`, { platform: parsePlatform('aarch64') });
+  const fixture = createFixture({ rules: [ruleOf('ca', { match: { image: [glob], not: [] } })] });
+  const { platforms } = await fixture.explain(`${NAME}:1`, { platform: parsePlatform('aarch64') });
   expect(platforms.map(({ platform }) => platform)).toEqual(['linux/arm64']);
-  const missing = world.explain(`${NAME}:1`, { platform: parsePlatform('linux/s390x') });
+  const missing = fixture.explain(`${NAME}:1`, { platform: parsePlatform('linux/s390x') });
   await expect(missing).rejects.toThrow('no image for linux/s390x; there is linux/amd64, linux/arm64, windows/amd64');
 });
 
 test('tells an image without an index', async () => {
-  const world = createWorld({ rules: [ruleOf('ca')], image: { index: false } });
-  const { platforms, digest } = await world.explain(`${NAME}:1`);
+  const fixture = createFixture({ rules: [ruleOf('ca')], image: { index: false } });
+  const { platforms, digest } = await fixture.explain(`${NAME}:1`);
   expect(platforms.map(({ platform, digest: own }) => [platform, own])).toEqual([['linux/amd64', digest]]);
 });
 
 test('says of an artifact that rules leave it as it is', async () => {
-  const world = createWorld({ rules: [ruleOf('ca', { pinned: 'refused' })] });
-  const artifact = world.putArtifact('sha256-x.sig');
+  const fixture = createFixture({ rules: [ruleOf('ca', { pinned: 'refused' })] });
+  const artifact = fixture.putArtifact('sha256-x.sig');
   for (const reference of [`${NAME}:sha256-x.sig`, `${NAME}@${artifact}`]) {
-    expect(await world.explain(reference)).toMatchObject({
+    expect(await fixture.explain(reference)).toMatchObject({
       ...{ outcome: 'unchanged', digest: artifact, platforms: [] },
       reason: 'it is not an image: rules do not change artifacts',
     });
@@ -140,68 +142,68 @@ test('says of an artifact that rules leave it as it is', async () => {
 });
 
 test("says of the upstream's digest that it is served as it is", async () => {
-  const world = createWorld({ rules: [ruleOf('ca')] });
-  const { digest } = world.image.root;
-  const told = await world.explain(`${NAME}:1@${digest}`);
+  const fixture = createFixture({ rules: [ruleOf('ca')] });
+  const { digest } = fixture.image.root;
+  const told = await fixture.explain(`${NAME}:1@${digest}`);
   expect(told).toMatchObject({ image: `${NAME}@${digest}`, outcome: 'unchanged', pinned: 'upstream', digest });
   expect(told.reason).toBe("it is requested by the upstream's digest, and served unchanged");
 });
 
 test("says of the upstream's digest that a rule refuses it", async () => {
-  const world = createWorld({ rules: [ruleOf('ca', { pinned: 'refused' })] });
-  const { digest } = world.image.root;
-  const told = await world.explain(`${NAME}@${digest}`);
+  const fixture = createFixture({ rules: [ruleOf('ca', { pinned: 'refused' })] });
+  const { digest } = fixture.image.root;
+  const told = await fixture.explain(`${NAME}@${digest}`);
   expect(told).toMatchObject({ outcome: 'refused', pinned: 'upstream', sourceDigest: digest, platforms: [] });
   expect([told.reason, told.digest]).toEqual([expect.stringContaining('the rule ca changes'), undefined]);
 });
 
 test('tells a digest that rules made by what made it, whatever the rules say now', async () => {
-  const before = createWorld({ rules: [ruleOf('ca')] });
+  const before = createFixture({ rules: [ruleOf('ca')] });
   const root = await before.pull('1');
   const derivation = await before.derivationOf('1');
-  const world = createWorld({ rules: [], derivation });
-  const told = await world.explain(`${NAME}@${root}`);
+  const fixture = createFixture({ rules: [], derivation });
+  const told = await fixture.explain(`${NAME}@${root}`);
   expect(told).toMatchObject({
     outcome: 'changed',
     pinned: 'made',
-    sourceDigest: world.image.root.digest,
+    sourceDigest: fixture.image.root.digest,
     digest: root,
   });
   expect(told.reason).toBe(`derived from ${NAME}:1 by ca, and does not change any more`);
   const [, arm64] = told.platforms;
-  const alone = await world.explain(`${NAME}@${arm64?.digest}`);
+  const alone = await fixture.explain(`${NAME}@${arm64?.digest}`);
   expect(alone).toMatchObject({ digest: arm64?.digest, sourceDigest: arm64?.sourceDigest, platforms: [arm64] });
 });
 
 test('tells a digest that rules left as it was, whatever they say now', async () => {
   const match = { image: ['**'], not: [], platform: ['linux/*'] };
-  const before = createWorld({ rules: [ruleOf('ca', { match })] });
+  const before = createFixture({ rules: [ruleOf('ca', { match })] });
   const windows = (await before.explain(`${NAME}:1`)).platforms[2];
   const digest = parseDigest(windows?.digest ?? '');
-  const world = createWorld({
+  const fixture = createFixture({
     rules: [ruleOf('ca', { pinned: 'refused' })],
     derivation: { ...(await before.derivationOf('1')), kept: [digest] },
   });
-  expect(await world.explain(`${NAME}@${digest}`)).toMatchObject({
+  expect(await fixture.explain(`${NAME}@${digest}`)).toMatchObject({
     ...{ outcome: 'unchanged', pinned: 'upstream', digest, platforms: [{ platform: 'windows/amd64', digest }] },
     reason: `${NAME}:1 resolved to it, and no rule changed it`,
   });
 });
 
 test('tells why rules cannot be applied, where a pull fails', async () => {
-  const world = createWorld({ rules: [ruleOf('ca', { layers: [{ kind: 'image', image: 'gone' }] })] });
-  expect(await world.explain(`${NAME}:1`)).toMatchObject({
-    ...{ outcome: 'failed', sourceDigest: world.image.root.digest, platforms: [] },
+  const fixture = createFixture({ rules: [ruleOf('ca', { layers: [{ kind: 'image', image: 'gone' }] })] });
+  expect(await fixture.explain(`${NAME}:1`)).toMatchObject({
+    ...{ outcome: 'failed', sourceDigest: fixture.image.root.digest, platforms: [] },
     reason: 'the rule "ca" cannot be applied now: layers[0]: gone is away',
   });
 });
 
 test('throws for an image that is not there', async () => {
-  const world = createWorld({ rules: [ruleOf('ca')] });
-  await expect(world.explain(`${NAME}:9`)).rejects.toThrow('no tag 9');
+  const fixture = createFixture({ rules: [ruleOf('ca')] });
+  await expect(fixture.explain(`${NAME}:9`)).rejects.toThrow('no tag 9');
 });
 
-interface WorldOptions {
+interface FixtureOptions {
   readonly rules: readonly RuleOptions[];
   readonly image?: Partial<ImageOptions>;
   /** The one record of what rules made. */
@@ -209,7 +211,7 @@ interface WorldOptions {
 }
 
 /** A registry with one image as the tag 1, and rules before it. */
-function createWorld({ rules, image: options, derivation }: WorldOptions) {
+function createFixture({ rules, image: options, derivation }: FixtureOptions) {
   const image = generateImage({ seed: 1, platforms: PLATFORMS, layers: 1, family: 'oci', ...options });
   const content = new Map(image.content);
   const tags = new Map<string, Digest>([['1', image.root.digest]]);

@@ -11,7 +11,7 @@ import type { Registry } from '../../../src/pull/registry.ts';
 import { makeContent, makeIndex } from '../../conformance/documents.ts';
 import { PLATFORMS } from '../../support/app.ts';
 import { checkImage } from '../../support/oracle.ts';
-import { createRuledWorld, LAYER, type RuledWorld, readerOf } from './ruled-world.ts';
+import { createRuledFixture, LAYER, type RuledFixture, readerOf } from './ruled-fixture.ts';
 
 const APP = 'library/app';
 const LAYER_DIGEST = digestOf(LAYER);
@@ -20,13 +20,13 @@ const ENV = { changes: { env: { RULED: 'yes' } } };
 const ANNOTATED = { changes: { annotations: { ruled: 'yes' } } };
 const LAYERED = { layers: [{ kind: 'directory', path: 'layers' }] } as const;
 
-let world: RuledWorld;
+let fixture: RuledFixture;
 
 beforeEach(async () => {
-  world = await createRuledWorld();
+  fixture = await createRuledFixture();
 });
 
-afterEach(() => world.close());
+afterEach(() => fixture.close());
 
 async function descriptorOf(registry: Registry, digest: Digest): Promise<ContentDescriptor> {
   const { raw, mediaType } = await registry.getManifest(APP, digest);
@@ -58,9 +58,9 @@ describe('a tag', () => {
     { noPlatform: true, noMediaType: true },
     { index: false },
   ] as const)('leads to every platform changed, with every digest right (%o)', async options => {
-    const { root } = world.putImage(options);
-    world.rule({ ...ENV, ...LAYERED });
-    const registry = world.see();
+    const { root } = fixture.putImage(options);
+    fixture.rule({ ...ENV, ...LAYERED });
+    const registry = fixture.see();
     const digest = await registry.resolveTag(APP, '1');
     const images = await imagesOf(registry, digest);
     expect(digest).not.toBe(root.digest);
@@ -69,23 +69,23 @@ describe('a tag', () => {
   });
 
   test('leads to the very digest of the upstream where no rule is for it, and nothing is read for that', async () => {
-    const { root } = world.putImage();
-    world.rule({ ...ENV, match: { image: ['lab/other/**'], not: [] } });
-    expect(await world.see().resolveTag(APP, '1')).toBe(root.digest);
-    expect(world.work).toEqual({ augmentations: 0, writes: 0 });
+    const { root } = fixture.putImage();
+    fixture.rule({ ...ENV, match: { image: ['lab/other/**'], not: [] } });
+    expect(await fixture.see().resolveTag(APP, '1')).toBe(root.digest);
+    expect(fixture.work).toEqual({ augmentations: 0, writes: 0 });
   });
 
   test('leads to the very digest where the rules change nothing', async () => {
-    const { root } = world.putImage({ family: 'docker' });
-    world.rule(ANNOTATED);
-    expect(await world.see().resolveTag(APP, '1')).toBe(root.digest);
-    expect(world.work.writes).toBe(0);
+    const { root } = fixture.putImage({ family: 'docker' });
+    fixture.rule(ANNOTATED);
+    expect(await fixture.see().resolveTag(APP, '1')).toBe(root.digest);
+    expect(fixture.work.writes).toBe(0);
   });
 
   test('leaves platforms that no rule is for as they are, byte for byte', async () => {
-    const { root, content } = world.putImage();
-    world.rule({ ...ENV, match: { image: ['lab/**'], not: [], platform: ['linux/arm64'] } });
-    const registry = world.see();
+    const { root, content } = fixture.putImage();
+    fixture.rule({ ...ENV, match: { image: ['lab/**'], not: [], platform: ['linux/arm64'] } });
+    const registry = fixture.see();
     const digest = await registry.resolveTag(APP, '1');
     expect(digest).not.toBe(root.digest);
     const images = await imagesOf(registry, digest);
@@ -98,27 +98,27 @@ describe('a tag', () => {
   });
 
   test('is changed by each rule in order, a later one over an earlier one', async () => {
-    world.putImage({ index: false });
-    world.rule({ changes: { env: { A: '1', B: '1' } } }, { changes: { env: { B: '2' } } });
-    const registry = world.see();
+    fixture.putImage({ index: false });
+    fixture.rule({ changes: { env: { A: '1', B: '1' } } }, { changes: { env: { B: '2' } } });
+    const registry = fixture.see();
     const [image] = await imagesOf(registry, await registry.resolveTag(APP, '1'));
     const config = image && parseImageConfig(await registry.readConfig(APP, image.config));
     expect(config?.config?.Env).toEqual(['PATH=/usr/bin:/bin', 'LANG=C', 'A=1', 'B=2']);
   });
 
   test('is what the rules of its caller make of it', async () => {
-    const { root } = world.putImage();
-    world.rule({ ...ENV, match: { image: ['lab/**'], not: [], caller: ['ci-*'] } });
-    expect(await world.see('ci-1').resolveTag(APP, '1')).not.toBe(root.digest);
-    expect(await world.see('dev').resolveTag(APP, '1')).toBe(root.digest);
-    expect(await world.see().resolveTag(APP, '1')).toBe(root.digest);
+    const { root } = fixture.putImage();
+    fixture.rule({ ...ENV, match: { image: ['lab/**'], not: [], caller: ['ci-*'] } });
+    expect(await fixture.see('ci-1').resolveTag(APP, '1')).not.toBe(root.digest);
+    expect(await fixture.see('dev').resolveTag(APP, '1')).toBe(root.digest);
+    expect(await fixture.see().resolveTag(APP, '1')).toBe(root.digest);
   });
 
   test('that cannot be changed fails, and is not served as it is', async () => {
     const manifest = makeContent(JSON.stringify({ schemaVersion: 2, manifests: [], layers: [] }), mediaTypes.ociIndex);
-    world.registry.put(APP, [{ ...manifest, tags: ['both'] }]);
-    world.rule(ENV);
-    await expect(world.see().resolveTag(APP, 'both')).rejects.toMatchObject({ code: 'MANIFEST_INVALID' });
+    fixture.registry.put(APP, [{ ...manifest, tags: ['both'] }]);
+    fixture.rule(ENV);
+    await expect(fixture.see().resolveTag(APP, 'both')).rejects.toMatchObject({ code: 'MANIFEST_INVALID' });
   });
 
   test.each([
@@ -141,17 +141,17 @@ describe('a tag', () => {
       layers: layers.map(({ mediaType }) => described(mediaType)),
     });
     const artifact = makeContent(raw, mediaTypes.ociManifest);
-    world.registry.put(APP, [{ ...artifact, tags: [tag] }, blob]);
-    world.rule({ ...ENV, pinned: 'refused' });
-    expect(await world.see().resolveTag(APP, tag)).toBe(artifact.digest);
-    expect(Buffer.from((await world.see().getManifest(APP, artifact.digest)).raw)).toEqual(Buffer.from(artifact.raw));
+    fixture.registry.put(APP, [{ ...artifact, tags: [tag] }, blob]);
+    fixture.rule({ ...ENV, pinned: 'refused' });
+    expect(await fixture.see().resolveTag(APP, tag)).toBe(artifact.digest);
+    expect(Buffer.from((await fixture.see().getManifest(APP, artifact.digest)).raw)).toEqual(Buffer.from(artifact.raw));
   });
 
   test('of an index of artifacts, a list of referrers, is untouched', async () => {
     const index = makeIndex([]);
-    world.registry.put(APP, [{ ...index, tags: ['sha256-0123'] }]);
-    world.rule(ENV);
-    expect(await world.see().resolveTag(APP, 'sha256-0123')).toBe(index.digest);
+    fixture.registry.put(APP, [{ ...index, tags: ['sha256-0123'] }]);
+    fixture.rule(ENV);
+    expect(await fixture.see().resolveTag(APP, 'sha256-0123')).toBe(index.digest);
   });
 });
 
@@ -159,104 +159,104 @@ describe('the digest that a tag led to', () => {
   /** What changes between the two steps of a client. */
   const events: readonly (readonly [string, () => unknown])[] = [
     ['nothing', () => {}],
-    ['the rule says something else', () => world.rule({ changes: { env: { RULED: 'no' } } })],
-    ['there are no rules any more', () => world.rule()],
+    ['the rule says something else', () => fixture.rule({ changes: { env: { RULED: 'no' } } })],
+    ['there are no rules any more', () => fixture.rule()],
     [
       'the rule is for another caller',
-      () => world.rule({ ...ENV, match: { image: ['lab/**'], not: [], caller: ['x'] } }),
+      () => fixture.rule({ ...ENV, match: { image: ['lab/**'], not: [], caller: ['x'] } }),
     ],
-    ['all of the upstream is refused by digest', () => world.rule({ ...ENV, pinned: 'refused' })],
-    ['the cache is emptied', () => world.restart({ isEmpty: true })],
-    ['Veneer starts again', () => world.restart()],
+    ['all of the upstream is refused by digest', () => fixture.rule({ ...ENV, pinned: 'refused' })],
+    ['the cache is emptied', () => fixture.restart({ isEmpty: true })],
+    ['Veneer starts again', () => fixture.restart()],
     [
       'Veneer starts again with other rules and an empty cache',
       async () => {
-        world.rule({ changes: { user: 'nobody' } });
-        await world.restart({ isEmpty: true });
+        fixture.rule({ changes: { user: 'nobody' } });
+        await fixture.restart({ isEmpty: true });
       },
     ],
     [
       'the tag moves on',
       () => {
-        world.putImage({ seed: 2 });
+        fixture.putImage({ seed: 2 });
       },
     ],
   ];
 
   test.each(events)('is the same to who pulls by it, when %s', async (_, change) => {
-    world.putImage();
-    world.rule({ ...ENV, ...LAYERED });
-    const digest = await world.see().resolveTag(APP, '1');
-    const before = await descriptorOf(world.see(), digest);
+    fixture.putImage();
+    fixture.rule({ ...ENV, ...LAYERED });
+    const digest = await fixture.see().resolveTag(APP, '1');
+    const before = await descriptorOf(fixture.see(), digest);
     await change();
-    expect(await descriptorOf(world.see(), digest)).toEqual(before);
-    const images = await imagesOf(world.see(), digest);
+    expect(await descriptorOf(fixture.see(), digest)).toEqual(before);
+    const images = await imagesOf(fixture.see(), digest);
     expect(images.map(({ isRuled }) => isRuled)).toEqual([true, true, true]);
   });
 
   test('is the same in another instance that shares nothing, once its clients have resolved the tag', async () => {
-    world.putImage();
-    world.rule({ ...ENV, ...LAYERED });
-    const digest = await world.see().resolveTag(APP, '1');
-    await world.restart({ isEmpty: true, withoutRecords: true });
-    await expect(world.see().getManifest(APP, digest)).rejects.toMatchObject({ status: 404 });
-    expect(await world.see().resolveTag(APP, '1')).toBe(digest);
-    expect(await imagesOf(world.see(), digest)).toHaveLength(PLATFORMS.length);
+    fixture.putImage();
+    fixture.rule({ ...ENV, ...LAYERED });
+    const digest = await fixture.see().resolveTag(APP, '1');
+    await fixture.restart({ isEmpty: true, withoutRecords: true });
+    await expect(fixture.see().getManifest(APP, digest)).rejects.toMatchObject({ status: 404 });
+    expect(await fixture.see().resolveTag(APP, '1')).toBe(digest);
+    expect(await imagesOf(fixture.see(), digest)).toHaveLength(PLATFORMS.length);
   });
 
   test('changes with the content of rules alone', async () => {
-    world.putImage();
-    world.rule({ ...ENV, match: { image: ['lab/**'], not: [] } });
-    const digest = await world.see().resolveTag(APP, '1');
-    world.rule({ ...ENV, name: 'other', match: { image: ['lab/library/*'], not: ['lab/other'] } });
-    expect(await world.see('somebody').resolveTag(APP, '1')).toBe(digest);
-    world.rule({ changes: { env: { RULED: 'again' } } });
-    expect(await world.see().resolveTag(APP, '1')).not.toBe(digest);
+    fixture.putImage();
+    fixture.rule({ ...ENV, match: { image: ['lab/**'], not: [] } });
+    const digest = await fixture.see().resolveTag(APP, '1');
+    fixture.rule({ ...ENV, name: 'other', match: { image: ['lab/library/*'], not: ['lab/other'] } });
+    expect(await fixture.see('somebody').resolveTag(APP, '1')).toBe(digest);
+    fixture.rule({ changes: { env: { RULED: 'again' } } });
+    expect(await fixture.see().resolveTag(APP, '1')).not.toBe(digest);
   });
 
   test('goes on from what is kept when the upstream is gone', async () => {
-    world.putImage();
-    world.rule({ ...ENV, ...LAYERED });
-    const digest = await world.see().resolveTag(APP, '1');
-    const images = await imagesOf(world.see(), digest);
+    fixture.putImage();
+    fixture.rule({ ...ENV, ...LAYERED });
+    const digest = await fixture.see().resolveTag(APP, '1');
+    const images = await imagesOf(fixture.see(), digest);
     for (const { layers } of images) {
-      for (const layer of layers.slice(0, -1)) await expect.poll(() => world.isKept(layer.digest)).toBe(true);
+      for (const layer of layers.slice(0, -1)) await expect.poll(() => fixture.isKept(layer.digest)).toBe(true);
     }
-    world.registry.intercept((_, response) => {
+    fixture.registry.intercept((_, response) => {
       response.writeHead(503).end();
       return true;
     });
-    await world.restart();
-    expect(await world.see().resolveTag(APP, '1')).toBe(digest);
-    expect(await imagesOf(world.see(), digest)).toHaveLength(PLATFORMS.length);
+    await fixture.restart();
+    expect(await fixture.see().resolveTag(APP, '1')).toBe(digest);
+    expect(await imagesOf(fixture.see(), digest)).toHaveLength(PLATFORMS.length);
   });
 
   test('is served though the upstream goes down before anybody reads it', async () => {
-    world.putImage();
-    world.rule({ ...ENV, ...LAYERED });
-    const digest = await world.see().resolveTag(APP, '1');
-    world.registry.intercept((_, response) => {
+    fixture.putImage();
+    fixture.rule({ ...ENV, ...LAYERED });
+    const digest = await fixture.see().resolveTag(APP, '1');
+    fixture.registry.intercept((_, response) => {
       response.destroy();
       return true;
     });
-    const index = await world.see().getManifest(APP, digest);
+    const index = await fixture.see().getManifest(APP, digest);
     if (index.kind !== 'index') throw new Error(index.kind);
     for (const entry of index.manifests)
-      expect((await world.see().getManifest(APP, entry.digest)).digest).toBe(entry.digest);
-    expect(await readBlob(await world.see().getBlob(APP, LAYER_DIGEST), LAYER.byteLength)).toEqual(
+      expect((await fixture.see().getManifest(APP, entry.digest)).digest).toBe(entry.digest);
+    expect(await readBlob(await fixture.see().getBlob(APP, LAYER_DIGEST), LAYER.byteLength)).toEqual(
       new Uint8Array(LAYER),
     );
   });
 });
 
 test('twenty pulls of a tag at once change it once, and write it once', async () => {
-  world.putImage();
-  world.rule({ ...ENV, ...LAYERED });
-  const registry = world.see();
+  fixture.putImage();
+  fixture.rule({ ...ENV, ...LAYERED });
+  const registry = fixture.see();
   const digests = await Promise.all(Array.from({ length: 20 }, () => registry.resolveTag(APP, '1')));
   expect(new Set(digests).size).toBe(1);
-  expect(world.work).toEqual({ augmentations: 1, writes: 1 });
-  const manifests = world.registry.requests.filter(
+  expect(fixture.work).toEqual({ augmentations: 1, writes: 1 });
+  const manifests = fixture.registry.requests.filter(
     ({ method, url }) => method === 'GET' && url.includes('/manifests/'),
   );
   expect(new Set(manifests.map(({ url }) => url)).size).toBe(manifests.length);
@@ -264,9 +264,9 @@ test('twenty pulls of a tag at once change it once, and write it once', async ()
 
 describe('blobs', () => {
   test('of rules are had whole, in part, and by their size', async () => {
-    world.putImage();
-    world.rule(LAYERED);
-    const registry = world.see();
+    fixture.putImage();
+    fixture.rule(LAYERED);
+    const registry = fixture.see();
     await registry.resolveTag(APP, '1');
     const blob = await registry.getBlob(APP, LAYER_DIGEST);
     expect(await readBlob(blob, LAYER.byteLength)).toEqual(new Uint8Array(LAYER));
@@ -276,9 +276,9 @@ describe('blobs', () => {
   });
 
   test('that were made are had as blobs, and as configs', async () => {
-    world.putImage();
-    world.rule(ENV);
-    const registry = world.see();
+    fixture.putImage();
+    fixture.rule(ENV);
+    const registry = fixture.see();
     const [image] = await imagesOf(registry, await registry.resolveTag(APP, '1'));
     if (!image) throw new Error('no image');
     const raw = await registry.readConfig(APP, image.config);
@@ -290,10 +290,10 @@ describe('blobs', () => {
   });
 
   test('and documents are in no repository but that whose tag led to them', async () => {
-    world.putImage();
-    world.putImage({ repository: 'library/other', seed: 2 });
-    world.rule({ ...ENV, ...LAYERED });
-    const registry = world.see();
+    fixture.putImage();
+    fixture.putImage({ repository: 'library/other', seed: 2 });
+    fixture.rule({ ...ENV, ...LAYERED });
+    const registry = fixture.see();
     const digest = await registry.resolveTag(APP, '1');
     const [image] = await imagesOf(registry, digest);
     if (!image) throw new Error('no image');
@@ -309,20 +309,20 @@ describe('blobs', () => {
   });
 
   test('of a hosted repository are looked for among what was pushed, so that a push brings what it lacks', async () => {
-    world.putImage();
-    world.rule(LAYERED);
-    const registry = world.see();
+    fixture.putImage();
+    fixture.rule(LAYERED);
+    const registry = fixture.see();
     await registry.resolveTag(APP, '1');
     const asked: Digest[] = [];
     const pushed: Registry = {
-      ...world.plain,
+      ...fixture.plain,
       isHosted: true,
       headBlob: async (_, digest) => {
         asked.push(digest);
         throw new RegistryError('BLOB_UNKNOWN', 'not pushed');
       },
     };
-    const hosted = world.through(pushed);
+    const hosted = fixture.through(pushed);
     await expect(hosted.headBlob(APP, LAYER_DIGEST)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
     expect(asked).toEqual([LAYER_DIGEST]);
     expect((await hosted.getBlob(APP, LAYER_DIGEST)).size).toBe(LAYER.byteLength);
@@ -331,9 +331,9 @@ describe('blobs', () => {
 
 describe('referrers', () => {
   test('of what rules made are its provenance, which can be read; of the source they are its own', async () => {
-    const { root } = world.putImage();
-    world.rule(ENV);
-    const registry = world.see();
+    const { root } = fixture.putImage();
+    fixture.rule(ENV);
+    const registry = fixture.see();
     const digest = await registry.resolveTag(APP, '1');
     const referrers = await registry.findReferrers(APP, digest);
     const index = parseManifest(referrers?.raw ?? new Uint8Array(), mediaTypes.ociIndex);
@@ -347,17 +347,17 @@ describe('referrers', () => {
       source: { name: 'lab/library/app:1', digest: root.digest },
       rules: ['rule-0'],
     });
-    world.registry.requests.length = 0;
+    fixture.registry.requests.length = 0;
     await registry.findReferrers(APP, root.digest);
-    expect(world.registry.requests.some(({ url }) => url.includes(root.digest))).toBe(true);
+    expect(fixture.registry.requests.some(({ url }) => url.includes(root.digest))).toBe(true);
   });
 });
 
 describe("a digest of the upstream's", () => {
   test('is served as it is', async () => {
-    const { root, content } = world.putImage();
-    world.rule({ ...ENV, ...LAYERED });
-    const registry = world.see();
+    const { root, content } = fixture.putImage();
+    fixture.rule({ ...ENV, ...LAYERED });
+    const registry = fixture.see();
     for (const [digest, { raw }] of content) {
       if (digest !== root.digest) continue;
       expect(Buffer.from((await registry.getManifest(APP, root.digest)).raw)).toEqual(Buffer.from(raw));
@@ -366,24 +366,24 @@ describe("a digest of the upstream's", () => {
   });
 
   test('is refused where a rule says so, of an index and of each image', async () => {
-    const { root } = world.putImage();
-    world.rule({ ...ENV, name: 'audit', pinned: 'refused' });
-    const images = await imagesOf(world.plain, root.digest);
+    const { root } = fixture.putImage();
+    fixture.rule({ ...ENV, name: 'audit', pinned: 'refused' });
+    const images = await imagesOf(fixture.plain, root.digest);
     for (const digest of [root.digest, ...images.map(image => image.digest)]) {
-      const error = await world.see().getManifest(APP, digest).catch(refusal);
+      const error = await fixture.see().getManifest(APP, digest).catch(refusal);
       expect(error).toMatch(/^403 DENIED the rule audit changes lab\/library\/app, and sha256:/);
       expect(error).toContain(digest);
       expect(error).toContain('pull it by its tag');
     }
-    const tagged = await world.see().resolveTag(APP, '1');
-    expect((await imagesOf(world.see(), tagged)).every(({ isRuled }) => isRuled)).toBe(true);
-    await expect(world.see().getManifest(APP, root.digest)).rejects.toMatchObject({ code: 'DENIED' });
+    const tagged = await fixture.see().resolveTag(APP, '1');
+    expect((await imagesOf(fixture.see(), tagged)).every(({ isRuled }) => isRuled)).toBe(true);
+    await expect(fixture.see().getManifest(APP, root.digest)).rejects.toMatchObject({ code: 'DENIED' });
   });
 
   test('is refused as a blob, too, once it was refused as what it is: containerd asks so after any failure', async () => {
-    const { root } = world.putImage();
-    world.rule({ ...ENV, name: 'audit', pinned: 'refused' });
-    const registry = world.see();
+    const { root } = fixture.putImage();
+    fixture.rule({ ...ENV, name: 'audit', pinned: 'refused' });
+    const registry = fixture.see();
     await expect(registry.getManifest(APP, root.digest)).rejects.toMatchObject({ code: 'DENIED' });
     expect(await registry.headBlob(APP, root.digest).catch(refusal)).toMatch(/^403 DENIED the rule audit changes /);
     expect(await registry.getBlob(APP, root.digest).catch(refusal)).toMatch(/^403 DENIED the rule audit changes /);
@@ -392,7 +392,7 @@ describe("a digest of the upstream's", () => {
       for (const { digest, size } of layers) {
         expect(await registry.headBlob(APP, digest)).toMatchObject({ size });
       }
-    world.rule(ENV);
+    fixture.rule(ENV);
     expect((await registry.headBlob(APP, root.digest)).size).toBe(root.size);
   });
 
@@ -403,25 +403,25 @@ describe("a digest of the upstream's", () => {
     ['the rule leaves the repository alone', { match: { image: ['lab/**'], not: ['lab/library/*'] } }],
     ['the rule is for tags of another repository', { match: { image: ['lab/library/other:1'], not: [] } }],
   ])('is not refused where %s', async (_, rule) => {
-    const { root } = world.putImage({ family: 'docker' });
-    world.rule({ ...ENV, ...rule, pinned: 'refused' });
-    expect((await world.see('dev').getManifest(APP, root.digest)).digest).toBe(root.digest);
+    const { root } = fixture.putImage({ family: 'docker' });
+    fixture.rule({ ...ENV, ...rule, pinned: 'refused' });
+    expect((await fixture.see('dev').getManifest(APP, root.digest)).digest).toBe(root.digest);
   });
 
   test('is refused by a rule for some tags, but for who was led to it by another tag', async () => {
-    const plain = world.putImage({ tag: 'edge', seed: 2 });
-    world.rule({ ...ENV, match: { image: ['lab/library/app:1*'], not: [] }, pinned: 'refused' });
-    await expect(world.see().getManifest(APP, plain.root.digest)).rejects.toMatchObject({ code: 'DENIED' });
-    expect(await world.see().resolveTag(APP, 'edge')).toBe(plain.root.digest);
-    await world.restart();
-    const images = await imagesOf(world.see(), plain.root.digest);
+    const plain = fixture.putImage({ tag: 'edge', seed: 2 });
+    fixture.rule({ ...ENV, match: { image: ['lab/library/app:1*'], not: [] }, pinned: 'refused' });
+    await expect(fixture.see().getManifest(APP, plain.root.digest)).rejects.toMatchObject({ code: 'DENIED' });
+    expect(await fixture.see().resolveTag(APP, 'edge')).toBe(plain.root.digest);
+    await fixture.restart();
+    const images = await imagesOf(fixture.see(), plain.root.digest);
     expect(images.map(({ isRuled }) => isRuled)).toEqual([false, false, false]);
   });
 
   test('of a platform that a changed index leaves as it is, is served where others are refused', async () => {
-    world.putImage();
-    world.rule({ ...ENV, match: { image: ['lab/**'], not: [], platform: ['linux/arm64'] }, pinned: 'refused' });
-    const registry = world.see();
+    fixture.putImage();
+    fixture.rule({ ...ENV, match: { image: ['lab/**'], not: [], platform: ['linux/arm64'] }, pinned: 'refused' });
+    const registry = fixture.see();
     expect(await imagesOf(registry, await registry.resolveTag(APP, '1'))).toHaveLength(PLATFORMS.length);
   });
 });

@@ -16,7 +16,7 @@ import { createRuleReloader, type RuleReloader } from '../../src/rules/reload/re
 import type { DescribedLayer } from '../../src/rules/rules.ts';
 import { createMemoryStore } from '../support/memory-records.ts';
 
-export interface LiveLab {
+export interface ReloadFixture {
   readonly rules: RuleReloader;
   readonly layerStore: RuleLayerStore;
   /** What was told, in its order: names of rules that came into force, or faults. */
@@ -50,7 +50,12 @@ export interface LiveLabOptions {
   readonly now?: () => Date;
 }
 
-export async function createLiveLab({ rules: written, files = {}, doesAnswer = true, ...options }: LiveLabOptions) {
+export async function createReloadFixture({
+  rules: written,
+  files = {},
+  doesAnswer = true,
+  ...options
+}: LiveLabOptions) {
   const folder = await mkdtemp(join(tmpdir(), 'veneer-live-'));
   const place = (name: string) => join(folder, name);
   let nowMs = Date.UTC(2040, 0, 1);
@@ -66,7 +71,8 @@ export async function createLiveLab({ rules: written, files = {}, doesAnswer = t
   }
 
   const file = 'veneer.json';
-  const rule: LiveLab['rule'] = rules => write(file, typeof rules === 'string' ? rules : JSON.stringify({ rules }));
+  const rule: ReloadFixture['rule'] = rules =>
+    write(file, typeof rules === 'string' ? rules : JSON.stringify({ rules }));
 
   function load() {
     onLoad();
@@ -117,7 +123,7 @@ export async function createLiveLab({ rules: written, files = {}, doesAnswer = t
     throw error;
   });
 
-  const lab: LiveLab = {
+  const lab: ReloadFixture = {
     ...{ rules, layerStore, told, asked, place, write, rule },
     get reads() {
       return reads;

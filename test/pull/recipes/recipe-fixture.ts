@@ -21,7 +21,7 @@ interface Begun {
   readonly target: RecipeTarget;
 }
 
-export interface RecipeWorld {
+export interface RecipeFixture {
   readonly hosted: HostedRepositories;
   /** The hosted repositories under `local/`, without recipes. */
   readonly local: Registry;
@@ -48,7 +48,7 @@ export interface RecipeWorld {
 
 export const POLICY = { holdMs: 10_000, failureMemoryMs: 60_000 };
 
-export async function createRecipeWorld(policy = POLICY): Promise<RecipeWorld> {
+export async function createRecipeFixture(policy = POLICY): Promise<RecipeFixture> {
   const place = await createPlace();
   const hosted = await place.open({ sparse: 'allow' });
   const local = createHostedRegistry(hosted, 'local');
@@ -58,7 +58,7 @@ export async function createRecipeWorld(policy = POLICY): Promise<RecipeWorld> {
   const records = new Map<string, BuildRecord>();
   let time = 0;
 
-  const builds: RecipeWorld['builds'] = {
+  const builds: RecipeFixture['builds'] = {
     find: async id => records.get(id),
     wait: (id, signal) =>
       new Promise((resolve, reject) => {
@@ -81,13 +81,13 @@ export async function createRecipeWorld(policy = POLICY): Promise<RecipeWorld> {
   async function start(match: RecipeMatch, target: RecipeTarget): Promise<BuildRecord> {
     const build = { id: `bd-0123456789abcdef_${begun.length + 1}`, match, target };
     begun.push(build);
-    await world.onStart(build);
+    await fixture.onStart(build);
     running.set(build.id, Promise.withResolvers());
     records.set(build.id, recordOf(build.id));
     return recordOf(build.id);
   }
 
-  const world: RecipeWorld = {
+  const fixture: RecipeFixture = {
     ...{ hosted, local, begun, images, stale, builds, place },
     onStart: () => {},
     withRecipes: recipes =>
@@ -98,7 +98,7 @@ export async function createRecipeWorld(policy = POLICY): Promise<RecipeWorld> {
         startRecipe: start,
         policy,
         logAddress: id => `/v1alpha1/builds/${id}/logs`,
-        now: world.now,
+        now: fixture.now,
         onRenewalFailed: (image, error) => stale.push(`${image}: ${error instanceof Error ? error.message : error}`),
       }),
     async succeed(at, seed) {
@@ -118,7 +118,7 @@ export async function createRecipeWorld(policy = POLICY): Promise<RecipeWorld> {
     },
     remove: () => place.remove(),
   };
-  return world;
+  return fixture;
 }
 
 export function recordOf(id: string): BuildRecord {

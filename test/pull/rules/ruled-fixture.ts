@@ -33,7 +33,7 @@ import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 
 const memory = createMemory();
 
-export interface RuledWorld {
+export interface RuledFixture {
   /** The upstream `lab`. */
   readonly registry: TestRegistry;
   readonly work: Work;
@@ -72,7 +72,7 @@ const RULE: RuleOptions = {
   pinned: 'untouched',
 };
 
-export async function createRuledWorld(): Promise<RuledWorld> {
+export async function createRuledFixture(): Promise<RuledFixture> {
   const directory = await mkdtemp(join(tmpdir(), 'veneer-ruled-'));
   const registry = await startRegistry();
   const work: Work = { augmentations: 0, writes: 0 };
