@@ -1,6 +1,7 @@
 // The committed figures as a picture: a bar for each row, to the right where Veneer is ahead, on a logarithmic scale.
 import type { Outcome } from './outcome.ts';
 
+const TITLE = 'How many times better Veneer is than its peer, by the median of pairs';
 const LABEL_WIDTH = 440;
 const PLOT_WIDTH = 420;
 const FIGURE_WIDTH = 70;
@@ -15,12 +16,13 @@ export function drawGraph(rows: readonly Outcome[]): string {
   const width = LABEL_WIDTH + PLOT_WIDTH + FIGURE_WIDTH;
   const height = TOP + rows.length * ROW_HEIGHT + 10;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="12">
+<title>${TITLE}</title>
 <style>
   text { fill: #24292f } .grid { stroke: #8c959f; stroke-opacity: .4 } .range { stroke: #57606a }
   .ahead { fill: #2da44e } .behind { fill: #cf222e } .even { fill: #8c959f }
   @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .range { stroke: #b1bac4 } }
 </style>
-<text x="${LABEL_WIDTH}" y="16">How many times better Veneer is than its peer, by the median of pairs</text>
+<text x="${LABEL_WIDTH}" y="16">${TITLE}</text>
 ${TICKS.map(tick => drawTick(tick, height)).join('\n')}
 ${rows.map((row, index) => drawRow(row, TOP + index * ROW_HEIGHT)).join('\n')}
 </svg>
