@@ -16,7 +16,7 @@ import {
   StateFault,
 } from '../state/data-directory.ts';
 import { copyRecords, createSqliteStore } from '../state/sqlite.ts';
-import { explain, print } from './output.ts';
+import { explain, print, printJson } from './output.ts';
 
 const RECORDS = 'records.db';
 /** The temporary name of the records: until they are renamed, an earlier backup remains valid. */
@@ -40,38 +40,42 @@ const AT_ONCE = 16;
 /** Named by digest: an existing file has these bytes. */
 const CONTENT = /\/blobs\/sha\d+\//;
 
-export function createBackupCommand({
-  findDataDir,
-}: {
+interface BackupCommandDeps {
   /** Asked when a command runs. */
   readonly findDataDir: () => string;
-}): Command {
+  /** Whether standard error is a terminal, to show progress. */
+  readonly isTerminal?: boolean;
+}
+
+interface JsonFlag {
+  readonly json?: boolean;
+}
+
+export function createBackupCommand({ findDataDir, isTerminal }: BackupCommandDeps): Command {
   return new Command('backup')
     .description(
       'copies everything that cannot be refetched to a directory, while the service runs; later runs only copy what is new',
     )
     .argument('<directory>', 'the target directory, created if absent; protect it like the data directory')
-    .action(async (directory: string, _, self: Command) => {
+    .option('--json', 'prints what was copied as JSON')
+    .action(async (directory: string, { json }: JsonFlag, self: Command) => {
       const from = resolve(findDataDir());
       const to = resolve(directory);
       requireRecords(self, from, 'name the data directory of the service with --data-dir');
       if (isWithin(to, from) || isWithin(from, to)) self.error(`error: ${to} and ${from} must not contain each other`);
-      const copied = await backUp(from, to);
+      const copied = await backUp(from, to, createProgress(self, isTerminal));
       if (copied.gone > 0) explain(self, `${copied.gone} files were added and deleted meanwhile, and are not included`);
-      print(self, `${to} has the records and ${describeCopied(copied)}`);
+      if (json) printJson(self, { directory: to, ...copied });
+      else print(self, `${to} has the records and ${describeCopied(copied)}`);
     });
 }
 
-export function createRestoreCommand({
-  findDataDir,
-}: {
-  /** Asked when a command runs. */
-  readonly findDataDir: () => string;
-}): Command {
+export function createRestoreCommand({ findDataDir, isTerminal }: BackupCommandDeps): Command {
   return new Command('restore')
     .description('creates a data directory from a backup; start the service on it afterwards')
     .argument('<directory>', 'the target directory of `veneer backup`')
-    .action(async (directory: string, _, self: Command) => {
+    .option('--json', 'prints what was copied, and what is wrong with the records, as JSON')
+    .action(async (directory: string, { json }: JsonFlag, self: Command) => {
       const from = resolve(directory);
       const to = resolve(findDataDir());
       requireRecords(self, from, 'it is not a backup, or an incomplete one');
@@ -80,8 +84,11 @@ export function createRestoreCommand({
         if (existsSync(join(to, RECORDS))) {
           self.error(`error: ${to} already has records: move it away, or choose another directory with --data-dir`);
         }
-        print(self, `${to} has the records and ${describeCopied(await restore(from, to))}`);
+        const copied = await restore(from, to, createProgress(self, isTerminal));
         const fault = await takeRestored(to);
+        if (json) printJson(self, { directory: to, ...copied, fault: fault ?? null });
+        else
+          print(self, `${to} has the records and ${describeCopied(copied)}; start the service with --data-dir ${to}`);
         if (fault) explain(self, `${fault.reason}: ${fault.remedy}`);
       } finally {
         owner.release();
@@ -90,9 +97,9 @@ export function createRestoreCommand({
 }
 
 /** The acknowledged state of the old records is void if no content of theirs is left; otherwise it shows what the backup lacks. */
-async function restore(from: string, to: string): Promise<Copied> {
+async function restore(from: string, to: string, progress: Progress): Promise<Copied> {
   if (!hasStoredBytes(to)) forgetAcknowledged(to);
-  return backUp(from, to);
+  return backUp(from, to, progress);
 }
 
 /** From here on these records diverge from those that the backup was made of. */
@@ -108,6 +115,27 @@ async function takeRestored(directory: string): Promise<RecordsFault | undefined
   }
 }
 
+interface Progress {
+  show(copied: Copied): void;
+  clear(): void;
+}
+
+/** One line that is overwritten repeatedly, where there is a terminal. */
+function createProgress(self: Command, isTerminal = false): Progress {
+  const write = isTerminal ? self.configureOutput().writeErr : undefined;
+  let seen = 0;
+  return {
+    show(copied) {
+      seen += 1;
+      if (seen % SHOW_EVERY === 1) write?.(`\r\u001b[K${describeCopied(copied)}`);
+    },
+    clear: () => write?.('\r\u001b[K'),
+  };
+}
+
+/** In files. */
+const SHOW_EVERY = 50;
+
 interface Copied {
   readonly files: number;
   /** The new ones of these; the others existed. */
@@ -117,20 +145,25 @@ interface Copied {
 }
 
 /** Throws StateFault for an unusable directory or damaged records. A file gets its final name only when it is complete. */
-async function backUp(from: string, to: string): Promise<Copied> {
+async function backUp(from: string, to: string, progress: Progress): Promise<Copied> {
   makeDirectory(to);
   const fresh = join(to, NEW_RECORDS);
   await rm(fresh, { force: true });
-  const before = await copyFiles(from, to, file => CONTENT.test(file));
+  const before = await copyFiles(from, to, { progress, isWanted: file => CONTENT.test(file) });
   await copyRecords(join(from, RECORDS), fresh);
   await sync(fresh);
-  const after = await copyFiles(from, to);
+  const after = await copyFiles(from, to, { progress });
+  progress.clear();
   await rename(fresh, join(to, RECORDS));
   await sync(to);
   return { ...after, fresh: before.fresh + after.fresh, bytes: before.bytes + after.bytes };
 }
 
-async function copyFiles(from: string, to: string, isWanted = (_: string) => true): Promise<Copied> {
+async function copyFiles(
+  from: string,
+  to: string,
+  { progress, isWanted = () => true }: { readonly progress: Progress; readonly isWanted?: (file: string) => boolean },
+): Promise<Copied> {
   let [files, fresh, bytes, gone] = [0, 0, 0, 0];
   const directories = new Set<string>([to]);
   async function copy(file: string): Promise<void> {
@@ -141,6 +174,7 @@ async function copyFiles(from: string, to: string, isWanted = (_: string) => tru
     if (size === undefined) gone += 1;
     else files += 1;
     if (size !== undefined && size > 0) [fresh, bytes] = [fresh + 1, bytes + size];
+    progress.show({ files, fresh, bytes, gone });
   }
 
   // A disk syncs some concurrently as fast as one.

@@ -3,7 +3,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { formatLogEntry, type LogEntry } from '../builds/progress.ts';
 import { buildIdSchema } from '../builds/record.ts';
 import { awaitBuild, describeFailure } from './outcome.ts';
-import { explain, formatColumns, plainText, print } from './output.ts';
+import { explain, formatColumns, plainText, print, printJson } from './output.ts';
 import { type Build, type BuildsClient, type BuildsPage, buildStatuses } from './service/builds.ts';
 import { linesOf } from './service/service.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
@@ -42,18 +42,22 @@ function addLog(command: Command, deps: ServiceCommandDeps): void {
     .command('log')
     .description('follows the log of a build until it ends; fails if the build fails')
     .argument('<id>', ID, parseId)
-    .option('--no-follow', 'only the log so far');
-  addServerOption(log).action(async (id: string, { follow }: { follow: boolean }, self: Command) =>
-    callService(self, deps, async ({ builds }) => {
-      if (!follow) return printLog(self, builds, id);
-      const view = { show: (entry: LogEntry) => print(self, formatLogEntry(entry)), close() {} };
-      const build = await awaitBuild(builds, id, {
-        view,
-        interrupted: deps.listenForInterrupt(),
-        patience: deps.patience,
-      });
-      if (build.status === 'failed') self.error(`error: ${plainText(describeFailure(build, builds))}`);
-    }),
+    .option('--no-follow', 'only the log so far')
+    .option('--json', 'prints a line of JSON for each entry; not with --no-follow');
+  addServerOption(log).action(
+    async (id: string, { follow, json }: JsonFlag & { readonly follow: boolean }, self: Command) =>
+      callService(self, deps, async ({ builds }) => {
+        if (!follow && json) self.error('error: --json is for a log that is followed');
+        if (!follow) return printLog(self, builds, id);
+        const format = json ? (entry: LogEntry) => JSON.stringify(entry) : formatLogEntry;
+        const view = { show: (entry: LogEntry) => print(self, format(entry)), close() {} };
+        const build = await awaitBuild(builds, id, {
+          view,
+          interrupted: deps.listenForInterrupt(),
+          patience: deps.patience,
+        });
+        if (build.status === 'failed') self.error(`error: ${plainText(describeFailure(build, builds))}`);
+      }),
   );
 }
 
@@ -63,9 +67,12 @@ async function printLog(self: Command, builds: BuildsClient, id: string): Promis
 
 function addCancel(command: Command, deps: ServiceCommandDeps): void {
   const cancel = command.command('cancel').description('cancels a build').argument('<id>', ID, parseId);
-  addServerOption(cancel).action(async (id: string, _, self: Command) =>
+  cancel.option('--json', RECORD);
+  addServerOption(cancel).action(async (id: string, { json }: JsonFlag, self: Command) =>
     callService(self, deps, async ({ builds }) => {
-      const { status, reason } = await builds.cancel(id);
+      const build = await builds.cancel(id);
+      if (json) return printJson(self, build);
+      const { status, reason } = build;
       explain(self, plainText(`${id}: ${status}${reason === undefined ? '' : `, ${reason}`}`));
     }),
   );
@@ -75,16 +82,24 @@ function addRetry(command: Command, deps: ServiceCommandDeps): void {
   const retry = command
     .command('retry')
     .description('starts the build again, and prints the id of the new build')
-    .argument('<id>', ID, parseId);
-  addServerOption(retry).action(async (id: string, _, self: Command) =>
+    .argument('<id>', ID, parseId)
+    .option('--json', RECORD);
+  addServerOption(retry).action(async (id: string, { json }: JsonFlag, self: Command) =>
     callService(self, deps, async ({ builds }) => {
-      const { buildId, status } = await builds.retry(id);
+      const build = await builds.retry(id);
+      if (json) return printJson(self, build);
+      const { buildId, status } = build;
       explain(self, plainText(`${buildId}: ${status}`));
       print(self, plainText(buildId));
     }),
   );
 }
 
+interface JsonFlag {
+  readonly json?: boolean;
+}
+
+const RECORD = 'prints the record of the service';
 const ID = 'the id, such as bd-0123456789abcdef_1';
 
 function parseId(text: string): string {

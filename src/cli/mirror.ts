@@ -1,7 +1,7 @@
 // `veneer mirror-config`: prints the configuration file that makes a container runtime pull through Veneer.
 import { Argument, Command, InvalidArgumentError } from 'commander';
 import { isRegistryHost } from '../oci/reference.ts';
-import { explain } from './output.ts';
+import { explain, printJson } from './output.ts';
 
 /** The configuration of Veneer as a mirror. */
 export interface OwnMirror {
@@ -18,6 +18,7 @@ interface Options {
   readonly address?: URL;
   readonly upstream?: readonly string[];
   readonly strict?: boolean;
+  readonly json?: boolean;
 }
 
 /** Only the file goes to standard output, instructions to standard error. */
@@ -41,9 +42,14 @@ export function createMirrorConfigCommand({
       parseHosts,
     )
     .option('--strict', 'never pull them directly (default: as configured for each)')
+    .option('--json', 'prints the file and what to do with it as JSON')
     .action((runtime: Runtime, options: Options, self: Command) => {
       try {
         const { content, hints } = createMirrorFile(runtime, findWanted(runtime, options, findMirror()));
+        if (options.json) {
+          printJson(self, { runtime, content, hints });
+          return;
+        }
         self.configureOutput().writeOut?.(content);
         for (const hint of hints) explain(self, hint);
       } catch (error) {

@@ -6,6 +6,11 @@ export function print(self: Command, line: string): void {
   self.configureOutput().writeOut?.(`${line}\n`);
 }
 
+/** For scripts. */
+export function printJson(self: Command, value: unknown): void {
+  print(self, JSON.stringify(value, undefined, 2));
+}
+
 export function explain(self: Command, line: string): void {
   self.configureOutput().writeErr?.(`${line}\n`);
 }

@@ -2,7 +2,7 @@
 import { text } from 'node:stream/consumers';
 import { Command } from 'commander';
 import { z } from 'zod';
-import { explain, formatColumns, plainText, print } from './output.ts';
+import { explain, formatColumns, plainText, print, printJson } from './output.ts';
 import { NothingToSend } from './sender.ts';
 import { parseAnswer } from './service/builds.ts';
 import { type Hints, refusalOf, type Service, sendRequest } from './service/service.ts';
@@ -26,10 +26,12 @@ export function createRegistriesCommand(deps: ServiceCommandDeps): Command {
 
 function addList(command: Command, deps: ServiceCommandDeps): void {
   const list = command.command('ls').alias('list').description('lists registries and user names, and no password');
-  addServerOption(list).action(async (_, self: Command) =>
+  list.option('--json', 'prints them as JSON');
+  addServerOption(list).action(async ({ json }: { readonly json?: boolean }, self: Command) =>
     callService(self, deps, async ({ service }) => {
       const answer = await ask(service, '');
       const { registries } = parseAnswer(listSchema, await answer.text(), service.url.host);
+      if (json) return printJson(self, registries);
       const rows = registries.map(({ registry, userName, updatedAt }) =>
         [registry, userName, updatedAt].map(plainText),
       );

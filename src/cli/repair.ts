@@ -12,7 +12,7 @@ import { StateFault } from '../state/data-directory.ts';
 import { copyRecords, createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
 import { RecordStoreDamaged } from '../state/store.ts';
 import { own } from './backup.ts';
-import { explain, print } from './output.ts';
+import { explain, print, printJson } from './output.ts';
 
 interface RepairTarget {
   readonly dataDir: string;
@@ -24,6 +24,7 @@ interface RepairOptions {
   readonly dryRun?: boolean;
   readonly asIs?: boolean;
   readonly records?: string;
+  readonly json?: boolean;
 }
 
 const RECORDS = 'records.db';
@@ -45,6 +46,7 @@ export function createRepairCommand({
     .option('--dry-run', 'reports what it would do, and changes nothing')
     .option('--records <file>', 'starts from an earlier copy of records.db, in place of the current one')
     .option('--as-is', 'accepts the records as they are, and rebuilds nothing')
+    .option('--json', 'prints the report as JSON')
     .action(async (options: RepairOptions, self: Command) => {
       const { dataDir, recovered } = findTarget();
       const directory = resolve(dataDir);
@@ -72,7 +74,7 @@ interface Repair {
   readonly isTerminal: boolean;
 }
 
-async function run(repair: Repair, { records: copy, asIs }: RepairOptions): Promise<void> {
+async function run(repair: Repair, { records: copy, asIs, json }: RepairOptions): Promise<void> {
   const { self, directory } = repair;
   const aside = `before-${new Date().toISOString().replaceAll(/[:.]/g, '-')}`;
   if (copy !== undefined) await takeCopy(repair, resolve(copy), aside);
@@ -83,18 +85,19 @@ async function run(repair: Repair, { records: copy, asIs }: RepairOptions): Prom
     await records.check();
     if (records.condition.kind === 'damaged') self.error(`error: ${records.condition.reason}. ${HINT}`);
     const report = asIs ? undefined : await rebuild(repair, records);
-    if (report) printReport(self, report, repair.recovered);
+    if (report && !json) printReport(self, report, repair.recovered);
     await keepJournal(self, hosted, aside);
     await records.accept();
     await rewriteJournal(hosted, records);
-    print(self, 'accepted: these are the records from now on, and garbage collection works as usual');
+    if (json) printJson(self, { isAccepted: true, report: report ?? null });
+    else print(self, 'accepted: these are the records from now on, and garbage collection works as usual');
   } finally {
     await records.close();
   }
 }
 
 /** A complete run, on a copy of the records. */
-async function rehearse(repair: Repair, { records: copy, asIs }: RepairOptions): Promise<void> {
+async function rehearse(repair: Repair, { records: copy, asIs, json }: RepairOptions): Promise<void> {
   const { self, directory } = repair;
   const there = join(directory, RECORDS);
   const temporary = await mkdtemp(join(directory, 'repair-'));
@@ -106,11 +109,12 @@ async function rehearse(repair: Repair, { records: copy, asIs }: RepairOptions):
     const records = createSqliteStore({ path: join(temporary, RECORDS) });
     try {
       const report = asIs ? undefined : await rebuild(repair, records);
-      if (report) printReport(self, report, repair.recovered);
+      if (json) printJson(self, { isAccepted: false, report: report ?? null });
+      else if (report) printReport(self, report, repair.recovered);
     } finally {
       await records.close();
     }
-    print(self, 'dry run: nothing was changed');
+    (json ? explain : print)(self, 'dry run: nothing was changed');
   } finally {
     await rm(temporary, { recursive: true });
   }

@@ -5,7 +5,7 @@ import { findPatternFault, type Permission } from '../access/right.ts';
 import { duration } from '../config/values.ts';
 import type { RecordStore } from '../state/store.ts';
 import { formatImageTokens, listImageTokens, revokeImageToken, revokeWorkflow } from './image-tokens.ts';
-import { explain, formatColumns, plainText, print } from './output.ts';
+import { explain, formatColumns, plainText, print, printJson } from './output.ts';
 import type { Service } from './service/service.ts';
 import { addServerOption, callService, type ServiceCommandDeps } from './service-command.ts';
 
@@ -32,6 +32,7 @@ interface CreateOptions {
   /** In milliseconds. */
   readonly ttl?: number;
   readonly name: string;
+  readonly json?: boolean;
 }
 
 const DEFAULT_TTL = '30d';
@@ -56,6 +57,7 @@ function addCreate(command: Command, deps: TokenCommandDeps): void {
     .option('--admin', 'allows administration: garbage collection, the cache, rules and data of other callers')
     .option('--ttl <duration>', `its lifetime, such as 12h (default: ${DEFAULT_TTL})`, parseTtl)
     .option('--name <name>', 'a name that describes its purpose', parseName, 'unnamed')
+    .option('--json', 'prints the token with its id and expiry as JSON')
     .action(async (options: CreateOptions, self: Command) => {
       const permissions = permissionsOf(options);
       if (permissions.length === 0)
@@ -65,6 +67,11 @@ function addCreate(command: Command, deps: TokenCommandDeps): void {
       const { token, secret } = await withTokens(found, deps, tokens =>
         tokens.issue({ name: options.name, permissions, ttlMs }),
       );
+      if (options.json) {
+        const { id, name, expiresAt } = token;
+        printJson(self, { id, name, expiresAt, permissions, token: secret });
+        return;
+      }
       explain(self, `access token ${token.id} (${token.name}) expires at ${token.expiresAt}; stored in ${found.name}`);
       explain(
         self,

@@ -22,6 +22,7 @@ import { addServerOption, callService, type ServiceCommandDeps } from './service
 
 interface WarmCommandOptions {
   readonly platform?: string;
+  readonly json?: boolean;
 }
 
 export function createWarmCommand(deps: ServiceCommandDeps): Command {
@@ -29,6 +30,7 @@ export function createWarmCommand(deps: ServiceCommandDeps): Command {
     .description('pulls images through the service, so that their manifests, configs and layers are cached')
     .argument('<images...>', 'such as docker.io/library/alpine:3')
     .option('--platform <platforms>', 'only these, such as linux/amd64,linux/arm64; default: all')
+    .option('--json', 'prints a line of JSON for each image')
     .action((images: readonly string[], options: WarmCommandOptions, self: Command) =>
       callService(self, deps, ({ service }) => warmAll(self, { service, images, options, terminal: deps.terminal })),
     );
@@ -51,12 +53,13 @@ async function warmAll(self: Command, { service, images, options, terminal }: Wa
     try {
       const done = await warmImage(service, image, { platforms, onProgress });
       terminal?.write('\r\u001b[K');
-      print(self, plainText(formatProgress(image, done)));
+      print(self, options.json ? JSON.stringify({ image, ...done }) : plainText(formatProgress(image, done)));
     } catch (error) {
       terminal?.write('\r\u001b[K');
       const isExpected = error instanceof RegistryError || (error instanceof ServiceRefused && !error.isUnreachable);
       if (!isExpected) throw error;
       failed.push(image);
+      if (options.json) print(self, JSON.stringify({ image, error: error.message }));
       explain(self, plainText(`${image}: ${error.message}`));
     }
   }

@@ -131,6 +131,21 @@ test('copies of a service that deletes and collects meanwhile have the bytes of 
   await expectAll(new Map(await Promise.all(digests)));
 }, 120_000);
 
+test('tells what was copied, as JSON and on a terminal as it goes', async () => {
+  await push('1');
+  const command = createBackupCommand({ findDataDir: () => data, isTerminal: true });
+  const { out, err } = await runCommand(command, [copy, '--json']);
+  expect(JSON.parse(out)).toEqual({
+    ...{ directory: copy, files: expect.any(Number), fresh: expect.any(Number) },
+    ...{ bytes: expect.any(Number), gone: expect.any(Number) },
+  });
+  expect(err).toMatch(/\d+ files, \d+ of them copied now/);
+  const target = join(folder, 'restored');
+  const restored = await runCommand(createRestoreCommand({ findDataDir: () => target }), [copy, '--json']);
+  expect(JSON.parse(restored.out)).toMatchObject({ directory: target, fault: null });
+  expect(restored.err).toBe('');
+});
+
 test('the same directory again takes what is new, and is whole at any time', async () => {
   const pushed = new Map([['1', await push('1')]]);
   expect((await backUp()).out).toMatch(/^\S+ has the records and 3 files, 3 of them copied now \(.+\)\n$/);

@@ -29,6 +29,11 @@ insecure = true
 `;
 const STRICT_CONF = '[[registry]]\nprefix = "quay.io"\nlocation = "127.0.0.1:8080/quay.io"\ninsecure = true\n';
 
+test('--json has the file, and what to do with it', async () => {
+  const { out } = await run(['podman', '--json']);
+  expect(JSON.parse(out)).toEqual({ runtime: 'podman', content: HUB_CONF, hints: expect.any(Array) });
+});
+
 describe('the file', () => {
   test.each([
     ['docker', [], '', '{\n  "registry-mirrors": [\n    "http://127.0.0.1:8080"\n  ]\n}\n'],

@@ -82,6 +82,19 @@ test.each([
   expect(written.join('')).toContain(message);
 });
 
+/** They print a script, a page, a schema, or nothing but that it is done. */
+const WITHOUT_JSON = [
+  ...['veneer config schema', 'veneer completion', 'veneer man'],
+  ...['veneer token revoke', 'veneer registries set', 'veneer registries rm'],
+];
+
+test('every command that prints data has --json', () => {
+  const { root } = createInertRoot();
+  const leaves = allOf(root).filter(command => command !== root && command.commands.length === 0);
+  const without = leaves.filter(({ options }) => !options.some(({ long }) => long === '--json'));
+  expect(without.map(findWords).sort()).toEqual([...WITHOUT_JSON].sort());
+});
+
 test('the help lists every command in a group', () => {
   const { root } = createInertRoot();
   expect(root.helpInformation()).not.toMatch(/^Commands:/m);

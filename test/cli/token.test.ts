@@ -39,6 +39,16 @@ test('create prints the token alone, and the service knows it', async () => {
   });
 });
 
+test('--json has the token with its id, and the list', async () => {
+  const created = await run('create', '--pull', 'local/**', '--name', 'ci', '--json');
+  const { token, ...rest } = JSON.parse(created.out);
+  expect(token).toMatch(/^vnr_[0-9a-f]{40}$/);
+  expect(created.err).toBe('');
+  const list = JSON.parse((await run('ls', '--json')).out);
+  expect(list).toEqual([{ ...rest, createdAt: expect.anything() }]);
+  expect(JSON.stringify(list)).not.toContain(token);
+});
+
 test('create takes several rights and patterns, and lives for 30 days by default', async () => {
   const { out } = await run(
     'create',
