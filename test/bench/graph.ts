@@ -2,7 +2,7 @@
 import type { Outcome } from './outcome.ts';
 
 const TITLE = 'How many times better Veneer is than its peer, by the median of pairs';
-const LABEL_WIDTH = 440;
+const LABEL_WIDTH = 600;
 const PLOT_WIDTH = 420;
 const FIGURE_WIDTH = 70;
 const ROW_HEIGHT = 20;
