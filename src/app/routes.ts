@@ -20,6 +20,7 @@ import {
 } from '../http/admin/health.ts';
 import { createRegistriesApi } from '../http/admin/registries-api.ts';
 import { createRulesApi } from '../http/admin/rules-api.ts';
+import { createBuildPages } from '../http/console/builds.ts';
 import { createFormGuard } from '../http/console/forms.ts';
 import { createAssets, createShowError, createShowPage, type ShowPage } from '../http/console/layout.ts';
 import { createArrival, createFindSession } from '../http/console/login.ts';
@@ -315,7 +316,9 @@ function addAdminApis(app: Hono, deps: RoutesDeps): void {
 function addPages(app: Hono, deps: RoutesDeps & PageParts): void {
   const { config, version, commit = 'unknown', startedAt, configFile, building, observer } = deps;
   const { builds, platforms } = building;
-  app.route('/', createViews({ ...deps, builds, publicUrl: config.publicUrl?.href }));
+  const publicUrl = config.publicUrl?.href;
+  app.route('/', createBuildPages({ ...deps, builds, publicUrl }));
+  app.route('/', createViews({ ...deps, publicUrl }));
   addConsole(app, {
     ...deps,
     builds,
@@ -385,7 +388,7 @@ function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindT
   app.route('/', createInspectApi({ inspect, requireSources, body }));
   const { own, nameRegistry } = deps;
   app.route('/', createRegistriesApi({ credentials: own?.stored, nameRegistry, body }));
-  return { body, findSubmission, getBuild, requireSources };
+  return { body, findSubmission, getBuild, limitedBuilds, requireSources };
 }
 
 function submitLimits({ limits, builds }: Config): SubmitLimits {

@@ -152,7 +152,9 @@ describe('a page', () => {
     const { root } = app.putImage();
     const { buildId } = await app.build({ containerImage: app.base, mirror: true, buildRepository: 'local/mirrors' });
     await app.ended(buildId);
-    expect(await (await app.request(`/view/mirrors/${buildId}`)).text()).toContain('COMPLETED');
+    expect(await (await app.request(`/view/mirrors/${buildId}`)).text()).toContain(
+      '<span class="chip ok">succeeded</span>',
+    );
     const inspected = await app.request(`/view/inspect?image=${encodeURIComponent(app.base)}`);
     expect([inspected.status, await inspected.text()]).toEqual([200, expect.stringContaining(root.digest)]);
   });

@@ -26,7 +26,14 @@ const violationsSchema = z.object({
 const RUN_AXE = `axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] })`;
 const IS_WIDER = 'document.documentElement.scrollWidth > document.documentElement.clientWidth';
 
-const PAGES = [['the overview', '/console']] as const;
+const PAGES = [
+  ['the overview', () => '/console'],
+  ['the list of builds', () => '/console/builds'],
+  ['a build', () => `/view/builds/${buildId}`],
+] as const;
+
+/** One that has succeeded. */
+let buildId = '';
 
 describe.skipIf(missing)(`the console${missing ? ` (${missing})` : ''}`, { timeout: 120_000 }, () => {
   let registry: TestRegistry;
@@ -63,6 +70,11 @@ describe.skipIf(missing)(`the console${missing ? ` (${missing})` : ''}`, { timeo
     registry.put('library/app', documents);
     for (const path of ['/v2/lab/library/app/manifests/1', ...Array(5).fill('/v2/away/library/app/manifests/1')])
       await server.send('GET', path, { headers: { Host: '127.0.0.1' } });
+    const containerFile = Buffer.from('FROM scratch\nLABEL made=here\n').toString('base64');
+    const headers = { Host: '127.0.0.1', 'Content-Type': 'application/json' };
+    const sent = { headers, body: JSON.stringify({ containerFile, containerPlatform: 'linux/amd64,linux/arm64' }) };
+    buildId = JSON.parse(String((await server.send('POST', '/v1alpha2/container', sent)).body)).buildId;
+    await server.send('GET', `/v1alpha1/builds/${buildId}/logs`, { headers });
   }
 
   async function open(
@@ -80,7 +92,7 @@ describe.skipIf(missing)(`the console${missing ? ` (${missing})` : ''}`, { timeo
   describe.each(Object.entries(SCREENS))('on a %s screen', (_, screen) => {
     test.each(PAGES)('%s can be used by everybody, and does not leave the screen', async (_, path) => {
       const { context, page, faults } = await open(screen);
-      await page.goto(path);
+      await page.goto(path());
       await page.evaluate(axe.source);
       const { violations } = violationsSchema.parse(await page.evaluate(RUN_AXE));
       expect(violations.map(({ id, nodes }) => [id, ...nodes])).toEqual([]);

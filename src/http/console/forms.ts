@@ -58,6 +58,12 @@ export function postForm(c: Context, action: string, body: Html | readonly Html[
   return html`<form method="post" action="${action}"><input type="hidden" name="${FIELD}" value="${tokenOf(c)}">${body}</form>`;
 }
 
+/** A button that asks once more, without a script: what it does cannot be undone. */
+export function confirmed(c: Context, action: string, { what, sure }: { what: string; sure: string }): Html {
+  const form = postForm(c, action, html`<button class="danger little">${sure}</button>`);
+  return html`<details class="confirm"><summary>${what}</summary>${form}</details>`;
+}
+
 /** That of the browser; a new one with this answer where it has none. */
 function tokenOf(c: Context): string {
   const name = cookieName(realmOf(c), 'form');

@@ -57,9 +57,14 @@ interface MenuEntry {
   readonly path: string;
   readonly name: string;
   readonly isForAdmins?: boolean;
+  /** Paths of the same menu entry elsewhere. */
+  readonly others?: RegExp;
 }
 
-const MENU: readonly MenuEntry[] = [{ path: '/console', name: 'Overview' }];
+const MENU: readonly MenuEntry[] = [
+  { path: '/console', name: 'Overview' },
+  { path: '/console/builds', name: 'Builds', others: /^\/view\/(?:builds|mirrors)\// },
+];
 
 /** Nothing runs or is loaded but what the service itself has beside the page, no page frames it, and what it sends goes to the service. */
 const POLICY = [
@@ -121,8 +126,8 @@ ${body}
 }
 
 function menu(c: Context): Html {
-  const isHere = ({ path }: MenuEntry) =>
-    c.req.path === path || (path !== '/console' && c.req.path.startsWith(`${path}/`));
+  const here = c.req.path;
+  const isHere = ({ path, others }: MenuEntry) => here === path || others?.test(here) === true;
   const entries = MENU.filter(({ isForAdmins }) => !isForAdmins || (c.get('rights') && isAdmin(c)));
   const items = entries.map(
     entry => html`<li><a href="${entry.path}"${isHere(entry) && html` aria-current="page"`}>${entry.name}</a></li>\n`,

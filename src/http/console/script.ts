@@ -62,6 +62,32 @@ async function live() {
   }
 }
 
+/** So many characters of a log are kept in a page. */
+const MAX_LOG = 512 * 1024;
+
+/** The log of a build from its beginning, as it grows. At its end the page is what it has become. */
+async function follow(log) {
+  const answer = await fetch(log.dataset.follow, { headers: { Accept: 'text/plain' } });
+  if (!answer.ok) return;
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  log.replaceChildren();
+  let size = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    const isAtEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
+    log.append(value);
+    size += value.length;
+    while (size > MAX_LOG && log.childNodes.length > 1) {
+      size -= log.firstChild.textContent.length;
+      log.firstChild.remove();
+    }
+    if (isAtEnd) log.scrollTop = log.scrollHeight;
+  }
+  await refresh();
+}
+
+for (const log of document.querySelectorAll('[data-follow]')) follow(log).catch(() => {});
 addCopyButtons(document);
 live();
 `;

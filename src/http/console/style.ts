@@ -168,8 +168,9 @@ button, .button {
 button:hover, .button:hover { filter: brightness(1.12); }
 button.plain, .button.plain { background: var(--surface); color: var(--ink); border-color: #83898f; }
 button.danger { background: var(--bad-ink); color: var(--surface); }
-button.little { font-size: 0.82rem; padding: 0.16rem 0.6rem; }
+button.little, .button.little { font-size: 0.82rem; padding: 0.16rem 0.6rem; }
 button.link { background: none; border: 0; color: var(--accent); padding: 0; font-weight: 400; text-decoration: underline; text-underline-offset: 0.15em; }
+.actions a[aria-current] { border-color: var(--accent); color: var(--accent); }
 .actions { display: flex; flex-wrap: wrap; gap: 0.75rem; align-items: center; margin: 0 0 1.2rem; }
 details.confirm { display: inline-block; }
 details.confirm > summary { list-style: none; cursor: pointer; color: var(--accent); text-decoration: underline; text-underline-offset: 0.15em; }

@@ -1,8 +1,6 @@
 // Pages under /view/, whose addresses clients print: what the API tells programs, field by field. Rights are those of the JSON.
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
-import type { Builds } from '../../builds/builds.ts';
-import { readLogEnd } from '../../builds/progress.ts';
 import { isDigest } from '../../oci/digest.ts';
 import type { Inspect } from '../../pull/images.ts';
 import type { Origins } from '../../pull/origin.ts';
@@ -10,8 +8,6 @@ import type { Vulnerability } from '../../scans/record.ts';
 import type { Scans } from '../../scans/scans.ts';
 import type { RequireSources } from '../../submit/source-rights.ts';
 import type { Submission } from '../../submit/submit.ts';
-import { buildLogPath, buildResponse } from '../wave/build-response.ts';
-import type { GetBuild } from '../wave/builds-api.ts';
 import { answerInspection } from '../wave/inspect.ts';
 import { findPublicHost, imageAddress } from '../wave/public-host.ts';
 import { getScan, scanResponse } from '../wave/scans-api.ts';
@@ -20,8 +16,6 @@ import type { ShowPage } from './layout.ts';
 import { chip, digestOf, facts, type Html, type Tone, table } from './parts.ts';
 
 interface ViewsDeps {
-  readonly builds: Pick<Builds, 'openLog'>;
-  readonly getBuild: GetBuild;
   readonly findSubmission: (c: Context) => Promise<Submission>;
   readonly scans: Scans;
   readonly inspect: Inspect;
@@ -31,30 +25,12 @@ interface ViewsDeps {
   readonly show: ShowPage;
 }
 
-/** In characters. */
-const MAX_LOG = 64 * 1024;
-
 export function createViews(deps: ViewsDeps): Hono {
-  const { builds, getBuild, findSubmission, scans, inspect, requireSources, origins, publicUrl, show } = deps;
+  const { findSubmission, scans, inspect, requireSources, origins, publicUrl, show } = deps;
   const app = new Hono();
 
   const hostOf = (c: Context) => findPublicHost(publicUrl, c.req.header('Host'));
   const addressOf = (c: Context) => (image: string) => imageAddress(image, origins, hostOf(c));
-
-  async function showBuild(c: Context, kind: 'bd' | 'mr'): Promise<Response> {
-    const build = await getBuild(c, kind, ['pull']);
-    const scanId = await scans.findOfBuild(build.id);
-    const { failure: _, platforms: __, ...record } = buildResponse(build, addressOf(c)(build.image), { scanId });
-    const entries = await builds.openLog(build.id, { follow: false, signal: c.req.raw.signal });
-    const log = await readLogEnd(entries, MAX_LOG);
-    return show(c, {
-      title: `${kind === 'bd' ? 'Build' : 'Mirror'} ${build.id}`,
-      body: [
-        describe(record),
-        html`<h2>Log</h2><p><a href="${buildLogPath(build.id)}">whole, as text</a></p><pre class="log" tabindex="0">${log ?? 'none yet'}</pre>`,
-      ],
-    });
-  }
 
   app.get('/view/containers/:id', async c => {
     const submission = await findSubmission(c);
@@ -66,8 +42,6 @@ export function createViews(deps: ViewsDeps): Hono {
       body: [describe({ status: statusOf(submission), ...record })],
     });
   });
-  app.get('/view/builds/:id', c => showBuild(c, 'bd'));
-  app.get('/view/mirrors/:id', c => showBuild(c, 'mr'));
   app.get('/view/scans/:id', async c => {
     const { logs = '', vulnerabilities = [], ...record } = scanResponse(await getScan(c, scans));
     return show(c, {

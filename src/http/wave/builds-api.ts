@@ -124,7 +124,7 @@ const STATUSES = buildRecordSchema.shape.status.options;
 /**
  * The builds that the caller may see, however many others are in between: by `limit`, `after` and `status`, newest first. Throws ApiError.
  */
-async function listVisible(
+export async function listVisible(
   c: Context,
   builds: Pick<Builds, 'list' | 'wasSubmittedBy'>,
 ): Promise<readonly BuildRecord[]> {
