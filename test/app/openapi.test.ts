@@ -13,8 +13,8 @@ beforeEach(async () => {
 
 afterEach(() => app.close());
 
-/** The registry and its tokens, which other specifications describe; what builders read; and the document itself. */
-const ELSEWHERE = /^\/(?:v2(?:\/|$)|token$|v1\/builds\/contexts|openapi)/;
+/** The registry and its tokens, which other specifications describe; what builders read; the console with its forms; and the document itself. */
+const ELSEWHERE = /^\/(?:console(?:\/|$)|view\/\w+\/:id\/|v2(?:\/|$)|token$|v1\/builds\/contexts|openapi)/;
 
 test('every route of the API is in the document, and no other', async () => {
   const server = await startServer({});
