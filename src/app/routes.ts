@@ -326,6 +326,7 @@ function addPages(app: Hono, deps: RoutesDeps & PageParts): void {
     started: { version, commit, startedAt, configFile },
     activity: observer.activity,
     listBuilders: platforms.list,
+    listRules: () => listRules(deps.rules),
   });
 }
 

@@ -11,6 +11,8 @@ export interface Activity {
   readonly pullsByDigest: number;
   /** Requests for content of upstreams, by how it was found. */
   readonly found: Readonly<Record<CacheResult, number>>;
+  /** Requests that a rule made the answer of, by its name. */
+  readonly rules: ReadonlyMap<string, number>;
   /** By name, each that was asked or is configured. */
   readonly upstreams: ReadonlyMap<string, UpstreamActivity>;
 }
@@ -46,6 +48,7 @@ export function createActivityLog(configured: Iterable<string>, now: () => Date)
   const upstreams = new Map<string, Counted>([...configured].map(name => [name, nothingYet()]));
   const most = upstreams.size + MAX_OTHERS;
   const found: Record<CacheResult, number> = { hit: 0, revalidated: 0, stale: 0, coalesced: 0, miss: 0 };
+  const rules = new Map<string, number>();
   let pulls = 0;
   let pullsByDigest = 0;
 
@@ -68,9 +71,11 @@ export function createActivityLog(configured: Iterable<string>, now: () => Date)
         return pullsByDigest;
       },
       found,
+      rules,
       upstreams,
     },
-    onEnd({ path, reference, cache, upstream: name, error }, { status }) {
+    onEnd({ path, reference, cache, upstream: name, error, appliedRules }, { status }) {
+      for (const rule of appliedRules) rules.set(rule, (rules.get(rule) ?? 0) + 1);
       if (cache) found[cache] += 1;
       if (status < 400 && reference !== undefined && path.includes('/manifests/')) {
         if (isDigest(reference)) pullsByDigest += 1;

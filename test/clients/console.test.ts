@@ -30,6 +30,9 @@ const PAGES = [
   ['the overview', () => '/console'],
   ['the list of builds', () => '/console/builds'],
   ['a build', () => `/view/builds/${buildId}`],
+  ['what is kept', () => '/console/storage'],
+  ['tokens', () => '/console/tokens'],
+  ['rules', () => '/console/rules'],
 ] as const;
 
 /** One that has succeeded. */

@@ -59,8 +59,16 @@ export function postForm(c: Context, action: string, body: Html | readonly Html[
 }
 
 /** A button that asks once more, without a script: what it does cannot be undone. */
-export function confirmed(c: Context, action: string, { what, sure }: { what: string; sure: string }): Html {
-  const form = postForm(c, action, html`<button class="danger little">${sure}</button>`);
+export function confirmed(
+  c: Context,
+  action: string,
+  { what, sure, id }: { what: string; sure: string; id?: string },
+): Html {
+  const form = postForm(
+    c,
+    action,
+    html`${id !== undefined && html`<input type="hidden" name="id" value="${id}">`}<button class="danger little">${sure}</button>`,
+  );
   return html`<details class="confirm"><summary>${what}</summary>${form}</details>`;
 }
 

@@ -64,6 +64,9 @@ interface MenuEntry {
 const MENU: readonly MenuEntry[] = [
   { path: '/console', name: 'Overview' },
   { path: '/console/builds', name: 'Builds', others: /^\/view\/(?:builds|mirrors)\// },
+  { path: '/console/storage', name: 'Storage' },
+  { path: '/console/tokens', name: 'Tokens', others: /^\/view\/containers\// },
+  { path: '/console/rules', name: 'Rules', isForAdmins: true },
 ];
 
 /** Nothing runs or is loaded but what the service itself has beside the page, no page frames it, and what it sends goes to the service. */

@@ -57,10 +57,13 @@ export function createTokensApi(ledger: Pick<TokenLedger, 'list' | 'revoke'>): H
 }
 
 function wanted(c: Context, workflow: string | undefined): (record: TokenRecord) => boolean {
+  return record => isWantedToken(c, record) && (workflow === undefined || record.request.workflowId === workflow);
+}
+
+/** Whether the list of the caller has it. */
+export function isWantedToken(c: Context, { caller = '' }: TokenRecord): boolean {
   const subject = subjectOf(callerOf(c));
-  const seesAll = isAdmin(c);
-  return ({ caller = '', request }) =>
-    (seesAll || (subject !== '' && caller === subject)) && (workflow === undefined || request.workflowId === workflow);
+  return isAdmin(c) || (subject !== '' && caller === subject);
 }
 
 function describe({ id, containerImage, request, caller, createdAt, expiresAt }: TokenRecord) {

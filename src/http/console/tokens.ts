@@ -1,0 +1,96 @@
+// Tokens: those in names of images, for whoever asked for them, and access tokens, for who looks after Veneer. Both are listed and revoked.
+import { type Context, Hono } from 'hono';
+import { html } from 'hono/html';
+import { type AccessTokens, createAccessTokens } from '../../access/access-token.ts';
+import type { TokenLedger } from '../../pull/tokens/ledger.ts';
+import { ApiError } from '../../submit/errors.ts';
+import { isAdmin, requireAdmin, requireCaller } from '../middleware/authentication.ts';
+import type { BodyLimits } from '../wave/json-body.ts';
+import { isWantedToken } from '../wave/tokens-api.ts';
+import { confirmed, withForm } from './forms.ts';
+import type { ShowPage } from './layout.ts';
+import { type Html, table, timeOf } from './parts.ts';
+
+interface TokenPagesDeps {
+  readonly ledger: Pick<TokenLedger, 'list' | 'revoke'>;
+  readonly records: Parameters<typeof createAccessTokens>[0]['records'];
+  readonly show: ShowPage;
+  readonly body: BodyLimits;
+  readonly now: () => Date;
+}
+
+const PATH = '/console/tokens';
+const MAX_SHOWN = 200;
+/** Of an id, which is a credential to whoever reads it. */
+const SHOWN_ID = 8;
+
+export function createTokenPages({ ledger, records, show, body, now }: TokenPagesDeps): Hono {
+  const accessTokens = createAccessTokens({ records, now });
+  const app = new Hono();
+
+  app.get(PATH, async (c: Context) => {
+    requireCaller(c);
+    const parts = [
+      await listImageTokens(c, ledger, now()),
+      isAdmin(c) && (await listAccessTokens(c, accessTokens, now())),
+    ];
+    const lead = 'Whoever knows a token in the name of an image may pull that image with it, and nothing else.';
+    return show(c, { title: 'Tokens', lead, body: html`${parts}` });
+  });
+  app.post(`${PATH}/revoke`, (c: Context) =>
+    withForm(c, body, async fields => {
+      requireCaller(c);
+      const id = fields.get('id') ?? '';
+      // What another caller asked for is not there.
+      const { tokens } = await ledger.list({
+        limit: 1,
+        isWanted: record => record.id === id && isWantedToken(c, record),
+      });
+      if (tokens.length === 0 || !(await ledger.revoke(id))) throw new ApiError(404, 'there is no such token');
+      return c.redirect(PATH, 303);
+    }),
+  );
+  app.post(`${PATH}/access/revoke`, (c: Context) =>
+    withForm(c, body, async fields => {
+      requireAdmin(c);
+      if (!(await accessTokens.revoke(fields.get('id') ?? '')))
+        throw new ApiError(404, 'there is no such access token');
+      return c.redirect(PATH, 303);
+    }),
+  );
+  return app;
+}
+
+function revoke(c: Context, action: string, id: string): Html {
+  return confirmed(c, action, { what: 'Revoke', sure: 'Revoke for good', id });
+}
+
+async function listImageTokens(c: Context, ledger: Pick<TokenLedger, 'list'>, now: Date): Promise<Html> {
+  const { tokens, hasMore } = await ledger.list({ limit: MAX_SHOWN, isWanted: record => isWantedToken(c, record) });
+  const rows = tokens.map(({ id, containerImage, request, caller, createdAt, expiresAt }) => [
+    html`<a class="digest" href="/view/containers/${id}">${id.slice(0, SHOWN_ID)}…</a>`,
+    containerImage,
+    request.workflowId ?? html`<span class="muted">none</span>`,
+    caller || html`<span class="muted">no name</span>`,
+    ...[timeOf(createdAt, now), timeOf(expiresAt, now), revoke(c, `${PATH}/revoke`, id)],
+  ]);
+  const columns = ['Token', { name: 'Image', isText: true }, 'Workflow', 'Caller', 'Made', 'Ends', ''];
+  const more =
+    hasMore &&
+    html`<p class="muted small">These are the first ${MAX_SHOWN}: <code>veneer token list --images</code> has all.</p>`;
+  return html`<h2>Images</h2>${table('Tokens of images', columns, rows, 'None of yours is alive.')}${more}`;
+}
+
+/** Those of our own builds come and go with them. */
+async function listAccessTokens(c: Context, accessTokens: AccessTokens, now: Date): Promise<Html> {
+  const tokens = (await accessTokens.list()).filter(({ isBuild }) => !isBuild);
+  const rows = tokens.map(({ id, name, permissions, createdAt, expiresAt }) => [
+    html`<span class="digest">${id}</span>`,
+    name || html`<span class="muted">none</span>`,
+    permissions.map(({ allow, repositories }) => [allow.join(', '), ...repositories].join(' ')).join('; '),
+    ...[timeOf(createdAt, now), timeOf(expiresAt, now), revoke(c, `${PATH}/access/revoke`, id)],
+  ]);
+  const columns = ['Id', 'Name', { name: 'May', isText: true }, 'Made', 'Ends', ''];
+  const empty = html`None. <code>veneer token create --pull 'docker.io/**' --name ci</code> makes one.`;
+  return html`<h2>Access tokens</h2>${table('Access tokens', columns, rows, empty)}`;
+}
