@@ -162,8 +162,12 @@ function openServer(
     log.warn(dropped, 'connections were closed or refused: all are in use (limits.connections)');
   const connections = createConnections({ limits, onDropped, isProxy: createForwarding(trustedProxies).isTrusted });
   const server = createAdaptorServer({
-    fetch: (request: Request, env: HttpBindings | Http2Bindings) =>
-      connections.refuse(env.incoming.socket, request) ?? fetch(request, env),
+    fetch(request: Request, env: HttpBindings | Http2Bindings) {
+      const refusal = connections.refuse(env.incoming.socket, request);
+      if (!refusal) return fetch(request, env);
+      env.outgoing.statusMessage = refusal.statusText;
+      return refusal;
+    },
     createServer,
     serverOptions: { connectionsCheckingInterval: Math.min(limits.requestHeadMs / 2, 5000) },
   });

@@ -185,7 +185,11 @@ async function createGrantedAccess({
     requireRight(caller, verb, repository) {
       if (isAllowed(caller, verb, repository)) return;
       const code = isFinal(caller, verb, repository) ? 'DENIED' : 'UNAUTHORIZED';
-      const message = `${describeCaller(caller)} may not ${verb} ${repository.slice(0, 255)}`;
+      const remedy =
+        code === 'DENIED'
+          ? 'neither access.grants nor a token allows it'
+          : 'log in as one whom access.grants allows it';
+      const message = `${describeCaller(caller)} may not ${verb} ${repository.slice(0, 255)}: ${remedy}`;
       throw new MissingRight(code, message, { right: verb, repository });
     },
     isAdmin,
@@ -201,7 +205,7 @@ async function createGrantedAccess({
     },
     requireCaller(caller) {
       if (caller.kind === 'anonymous')
-        throw new MissingRight('UNAUTHORIZED', 'this registry requires a login or a token');
+        throw new MissingRight('UNAUTHORIZED', 'this registry requires a login or a token: docker login');
     },
     close: () => bcrypt.close(),
   };

@@ -16,24 +16,41 @@ export interface RequestContext {
   readonly upstream: string;
   readonly action: string;
   readonly missing: ErrorCode;
+  readonly keys?: ConfigKeys | undefined;
+}
+
+/** The keys of the configuration that messages name, as they may have to be changed. */
+export interface ConfigKeys {
+  /** Where the upstream is, such as `upstreams.docker.io.url`. */
+  readonly url: string;
+  /** Absent where the credentials are not the configuration's. */
+  readonly credentials?: string | undefined;
 }
 
 /** The upstream as a whole is failing, as far as one call can tell: unreachable, hanging, cutting off, or answering 5xx. */
 export class Outage extends RegistryError {}
 
 /** The error for a request without an answer, or with a broken body. A RegistryError is returned as it is. */
-export function connectionFailure(cause: unknown, { upstream, action }: RequestContext): Error {
+export function connectionFailure(cause: unknown, { upstream, action, keys }: RequestContext): Error {
   if (cause instanceof RegistryError) return cause;
   if (cause instanceof ForbiddenAddress) {
     const reason = `${cause.message}: an entry of upstreams opens it, or layers.allowPrivateAddresses for a layer's URL`;
     return new RegistryError('DENIED', `${upstream}: ${action}: ${reason}`, { cause });
   }
   if (isTimeout(cause)) {
-    return new Outage('UNKNOWN', `${upstream}: ${action}: timed out`, { status: 504, cause: withoutDetails(cause) });
+    return new Outage('UNKNOWN', `${upstream}: ${action}: timed out: try again later`, {
+      status: 504,
+      cause: withoutDetails(cause),
+    });
   }
-  const Failure = cause instanceof TooLong ? RegistryError : Outage;
   const options = { status: 502, cause: withoutDetails(cause) };
-  return new Failure('UNKNOWN', `${upstream}: ${action}: ${reasonOf(cause)}`, options);
+  const message = `${upstream}: ${action}: ${reasonOf(cause)}`;
+  if (cause instanceof TooLong) return new RegistryError('UNKNOWN', message, options);
+  return new Outage(
+    'UNKNOWN',
+    keys ? `${message}: check ${keys.url}, and whether Veneer can reach it` : message,
+    options,
+  );
 }
 
 /** A library's error reduced to its message: logs show every field, and HTTPParserError contains the answer's bytes. */
@@ -53,9 +70,12 @@ export async function responseFailure(
 ): Promise<RegistryError> {
   const { statusCode, headers } = response;
   const own = await readCode(response);
-  const message = (code: string) => `${attempt.upstream}: ${attempt.action}: status ${statusCode} (${code})`;
+  const retryAfterSeconds = parseRetryAfter(headers);
+  const message = (code: ErrorCode) => {
+    const remedy = remedyFor(code, attempt, retryAfterSeconds);
+    return `${attempt.upstream}: ${attempt.action}: status ${statusCode} (${code})${remedy && `: ${remedy}`}`;
+  };
   if (statusCode === 429 || own === 'TOOMANYREQUESTS') {
-    const retryAfterSeconds = parseRetryAfter(headers);
     const options = retryAfterSeconds === undefined ? {} : { retryAfterSeconds };
     return new RegistryError('TOOMANYREQUESTS', message('TOOMANYREQUESTS'), options);
   }
@@ -66,6 +86,30 @@ export async function responseFailure(
   }
   const code = own ?? codeOf(statusCode, attempt);
   return new RegistryError(code, message(code), { status: statusCode });
+}
+
+function remedyFor(code: ErrorCode, { keys }: RequestContext, retryAfterSeconds: number | undefined): string {
+  const key = keys?.credentials;
+  switch (code) {
+    case 'UNAUTHORIZED':
+    case 'DENIED':
+      return key ? `there is no such repository, or ${key} are missing, wrong or without a right to it` : '';
+    case 'NAME_UNKNOWN':
+      return 'check the name';
+    case 'MANIFEST_UNKNOWN':
+      return 'check the name and the tag';
+    case 'TOOMANYREQUESTS':
+      return `try again ${inSeconds(retryAfterSeconds)}${key ? `; ${key} may have a higher limit` : ''}`;
+    case 'UNKNOWN':
+      return 'try again later';
+    default:
+      return '';
+  }
+}
+
+/** Such as "in 60 s"; "later" where nobody knows. */
+function inSeconds(seconds: number | undefined): string {
+  return seconds === undefined ? 'later' : `in ${Math.max(1, Math.ceil(seconds))} s`;
 }
 
 function codeOf(status: number, { missing }: RequestContext): ErrorCode {

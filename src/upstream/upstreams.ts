@@ -119,7 +119,12 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     return entry?.passCredentials ? undefined : (entry?.credentials ?? findInDocker?.(host));
   }
 
-  function createClient(name: string, entry: EndpointEntry, policy: UpstreamEntry, own: Transport): RegistryClient {
+  function createClient(
+    { name, configKey }: { readonly name: string; readonly configKey?: string },
+    entry: EndpointEntry,
+    policy: UpstreamEntry,
+    own: Transport,
+  ): RegistryClient {
     const { tls, redirectHosts = [] } = entry;
     // The client certificate is for the registry only.
     const named =
@@ -128,6 +133,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     const limits = { ...policy, breaker: policy.breaker ?? options.breaker };
     return createRegistryClient({
       name,
+      configKey,
       entry,
       policy: limits,
       // Content that Veneer opened with its own credentials would be open to every client.
@@ -142,10 +148,10 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   }
 
   function create(name: string, entry: UpstreamEntry, transport: Transport): Known {
-    const own = createClient(name, entry, entry, transport);
+    const own = createClient({ name, configKey: `upstreams.${name}` }, entry, entry, transport);
     const mirrors = (entry.mirrors ?? []).map(mirror => {
       const transport = dial({ isGuarded: false, tls: mirror.tls });
-      return createClient(mirrorName(name, new URL(mirror.url)), mirror, entry, transport).endpoint;
+      return createClient({ name: mirrorName(name, new URL(mirror.url)) }, mirror, entry, transport).endpoint;
     });
     const isOffline = options.offline || entry.offline === true;
     const isAllowed = createNameTest(entry.allow ?? ['**']);
@@ -243,7 +249,10 @@ export function mirrorName(upstream: string, { host }: URL): string {
 
 /** 503, since it is unknown whether the registry has it: a 404 would let a recipe build it. */
 function offline(name: string, what: string): RegistryError {
-  return new RegistryError('UNAVAILABLE', `${name}: ${what}: not cached, and the upstream is configured as offline`);
+  return new RegistryError(
+    'UNAVAILABLE',
+    `${name}: ${what}: not cached, and the upstream is configured as offline (offline in veneer.yaml)`,
+  );
 }
 
 /** Every call throws UNAVAILABLE. */

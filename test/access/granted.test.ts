@@ -104,7 +104,10 @@ describe('by grants', () => {
     const bearer: Caller = { kind: 'bearer', subject: 'ci', access: [pull], refused: [] };
     const require = (caller: Caller) => () => access.requireRight(caller, 'push', 'local/app');
     expect(require({ kind: 'user', name: 'ci' })).toThrow(
-      expect.objectContaining({ code: 'DENIED', message: 'the user ci may not push local/app' }),
+      expect.objectContaining({
+        code: 'DENIED',
+        message: 'the user ci may not push local/app: neither access.grants nor a token allows it',
+      }),
     );
     expect(require({ kind: 'access-token', id: '0123', permissions: [] })).toThrow(
       expect.objectContaining({ code: 'DENIED' }),

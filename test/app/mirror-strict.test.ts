@@ -80,6 +80,37 @@ describe('a strict upstream at the root', () => {
 
   test('without strict a failure is as it is', async () => {
     await start();
-    expect(await reasonOf('/v2/team/app/manifests/9', DOCKER)).toEqual({ status: 404, statusText: 'Not Found' });
+    expect(await reasonOf('/v2/team/app/manifests/9', DOCKER)).toEqual({
+      status: 404,
+      statusText: 'docker.io: team/app/manifests/9: status 404 (MANIFEST_UNKNOWN): check the name and the tag',
+    });
+  });
+});
+
+describe('the reason phrase of an error of the registry', () => {
+  async function phraseOf(path: string): Promise<string> {
+    const { statusText, status } = await fetch(`http://127.0.0.1:${server.port}${path}`);
+    expect(status).toBeGreaterThanOrEqual(400);
+    return statusText;
+  }
+
+  test('is its message, in printable ASCII and of bounded length', async () => {
+    await start();
+    expect(await phraseOf('/v2/docker.io/team/app/manifests/a%0a%1b%5b31m%C3%A9')).toBe(
+      'invalid tag "a\\n\\u001b[31m?"',
+    );
+    expect(await phraseOf(`/v2/docker.io/team/${'A'.repeat(2000)}/manifests/1`)).toMatch(/^[\x20-\x7e]{20,403}$/);
+  });
+
+  test('has no token', async () => {
+    await start();
+    const token = '0123456789abcdef01234567';
+    for (const path of [`wt/${token}/app/manifests/1?ns=quay.io`, `docker.io/wt/${token}/App/manifests/1`])
+      expect(await phraseOf(`/v2/${path}`)).not.toContain(token);
+  });
+
+  test('is as ever where another API answers', async () => {
+    await start();
+    expect(await phraseOf('/v1alpha2/container/0123456789ab')).toBe('Not Found');
   });
 });

@@ -10,7 +10,8 @@ const missing = findMissing([...LAB_COMMANDS, 'containerd', 'ctr', 'containerd-s
 
 describe.skipIf(missing)(`containerd, ruled${missing ? ` (${missing})` : ''}`, { timeout: 180_000 }, () => {
   const getLab = ruledContract('containerd', {
-    refused: /pulling from host 127\.0\.0\.1:\d+ failed with status code \[manifests sha256:\w+\]: 403 Forbidden/,
+    refused:
+      /pulling from host 127\.0\.0\.1:\d+ failed with status code \[manifests sha256:\w+\]: 403 the rule corporate-ca changes/,
   });
 
   test('asks with the namespace of its registry for the tag once, and from then on by digests that agree', async () => {

@@ -40,7 +40,8 @@ test('opens after failures in a row: then the upstream is not asked, and the err
     code: 'UNAVAILABLE',
     status: 503,
     retryAfterSeconds: 10,
-    message: 'lab: not contacted after 3 failures in a row, the last: lab: a/manifests/b: status 503 (UNKNOWN)',
+    message:
+      'lab: not contacted for 10 s after 3 failures in a row, the last: lab: a/manifests/b: status 503 (UNKNOWN): try again later',
   });
   expect(server.requests).toHaveLength(3);
   expect(changes).toMatchObject([{ upstream: 'lab', state: 'open', reason: expect.stringContaining('status 503') }]);

@@ -48,7 +48,6 @@ export const STRICT_PATHS = ['/v2/:name{.+}/manifests/:reference', '/v2/:name{.+
 
 const STATUS = 503;
 const FINAL = 'no such process';
-const MAX_REASON = 300;
 
 /**
  * For pulls of names without a registry, where the default upstream is strict. Responses to other clients are unchanged.
@@ -60,7 +59,8 @@ export function createStrict(upstream: string): MiddlewareHandler<Env> {
     const isNamed = rest.length > 0 && isRegistryHost(first);
     const isDockerd = /^docker\//.test(c.req.header('User-Agent') ?? '');
     if (c.res.status < 400 || isNamed || !isDockerd || c.req.query('ns') !== undefined) return;
-    const statusText = reasonPhrase(c.error, upstream);
+    const reason = c.error instanceof RegistryError ? c.error.message : 'request failed';
+    const statusText = `${reasonPhrase(reason)} (${upstream} is strict: ${FINAL})`;
     const outgoing = c.env?.outgoing;
     // The Node server does not pass on a reason phrase.
     if (outgoing) outgoing.statusMessage = statusText;
@@ -68,9 +68,10 @@ export function createStrict(upstream: string): MiddlewareHandler<Env> {
   };
 }
 
-/** The only part of the response that dockerd shows. */
-function reasonPhrase(error: Error | undefined, upstream: string): string {
-  const reason = error instanceof RegistryError ? error.message : 'request failed';
-  const printable = reason.slice(0, MAX_REASON).replace(/[^\x20-\x7e]/g, '?');
-  return `${printable} (${upstream} is strict: ${FINAL})`;
+const MAX_REASON = 400;
+
+/** A message as a reason phrase: in printable ASCII, and bounded. */
+export function reasonPhrase(message: string): string {
+  const bounded = message.length > MAX_REASON ? `${message.slice(0, MAX_REASON)}…` : message;
+  return bounded.replaceAll('…', '...').replace(/[^\x20-\x7e]/g, '?');
 }

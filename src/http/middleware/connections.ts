@@ -5,6 +5,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { HEALTH_PATHS } from '../admin/health.ts';
+import { reasonPhrase } from '../distribution/mirror.ts';
 import { createPipelining } from './pipelining.ts';
 
 export interface ConnectionLimits {
@@ -281,7 +282,8 @@ function dropSilent(server: Server, { unreadResponseMs, idleConnectionMs }: Conn
 function overloadResponse(pathname: string, max: number): Response {
   const message = `all ${max} connections are in use: try again, or raise limits.connections`;
   const body = pathname.startsWith('/v2') ? { errors: [{ code: 'TOOMANYREQUESTS', message }] } : { message };
-  return Response.json(body, { status: 503, headers: { 'Retry-After': '1', Connection: 'close' } });
+  const headers = { 'Retry-After': '1', Connection: 'close' };
+  return Response.json(body, { status: 503, statusText: reasonPhrase(message), headers });
 }
 
 function firstOf(connections: Iterable<Connection>): Connection | undefined {

@@ -1,5 +1,5 @@
 // The only place where errors become HTTP responses: the registry's JSON under /v2 and for its tokens, the API's message elsewhere.
-import { STATUS_CODES } from 'node:http';
+import { type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Context, Hono } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import type { Logger } from 'pino';
@@ -7,6 +7,7 @@ import { MissingRight } from '../../access/access.ts';
 import { isDiskFull } from '../../content/free-space.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ApiError } from '../../submit/errors.ts';
+import { reasonPhrase } from '../distribution/mirror.ts';
 import { setChallenge } from './authentication.ts';
 
 const DISK_FULL = 'the disk of Veneer is full: this cannot be stored. Pulls still work, and deletions free space';
@@ -54,7 +55,10 @@ export function createNotFound(
   return c => {
     const allowed = METHODS.filter(method => hasRoute(method, c.req.path));
     const message = `there is no such route for ${c.req.method}`;
-    if (allowed.length === 0) return respond(c, new RegistryError('UNKNOWN', message, { status: 404 }), show);
+    // A route that takes the method, and passed: it has nothing there.
+    const isTaken = allowed.includes(c.req.method === 'HEAD' ? 'GET' : c.req.method);
+    if (allowed.length === 0 || isTaken)
+      return respond(c, new RegistryError('UNKNOWN', message, { status: 404 }), show);
     const methods = allowed.flatMap(method => (method === 'GET' ? [method, 'HEAD'] : [method])).join(', ');
     c.header('Allow', methods);
     return respond(c, new RegistryError('UNSUPPORTED', `${message}: there is one for ${methods}`), show);
@@ -70,8 +74,21 @@ function respond(c: Context, error: RegistryError, show?: ShowError): Response |
   const page = show?.(c, { status, message });
   if (page) return page;
   if (!/^\/(v2|token)/.test(c.req.path)) return c.json({ message }, status);
+  setReasonPhrase(c, message);
   const { code, detail } = error;
   return c.json({ errors: [{ code, message, ...(detail !== undefined && { detail }) }] }, status);
+}
+
+/**
+ * Container engines show the body of few errors, and the reason phrase of most: docs/prompt.md. The Node server passes on none that a Response has.
+ */
+function setReasonPhrase(
+  c: Pick<Context<{ Bindings: { readonly outgoing?: ServerResponse } }>, 'env'>,
+  message: string,
+): void {
+  const outgoing = c.env?.outgoing;
+  // Proxies may log it.
+  if (outgoing) outgoing.statusMessage = reasonPhrase(hideTokens(message));
 }
 
 interface NotedError {

@@ -67,10 +67,10 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
   };
 }
 
-function describeMissingCredentials(isKnown: boolean, hasCredentials: boolean): string {
+function describeMissingCredentials(isKnown: boolean, hasCredentials: boolean, key: string | undefined): string {
   if (!isKnown)
     return 'it requires a kind of credentials that Veneer does not support: only Bearer tokens and Basic are';
-  if (!hasCredentials) return 'it requires credentials, and none are configured for it';
+  if (!hasCredentials) return `it requires credentials, and none are configured for it${key ? `: set ${key}` : ''}`;
   return 'it requires a user name and password, but only a token is configured for it';
 }
 
@@ -83,6 +83,6 @@ async function answerChallenge(scope: string, header: string, options: Authorize
   }
   throw new RegistryError(
     'UNAUTHORIZED',
-    `${options.upstream}: ${describeMissingCredentials(challenge !== undefined, credentials !== undefined)}`,
+    `${options.upstream}: ${describeMissingCredentials(challenge !== undefined, credentials !== undefined, options.keys?.credentials)}`,
   );
 }

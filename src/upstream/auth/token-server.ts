@@ -2,8 +2,16 @@
 import { getDomain } from 'tldts';
 import type { Dispatcher } from 'undici';
 import { z } from 'zod';
+import { RegistryError } from '../../oci/errors.ts';
 import { parseJson } from '../../oci/json.ts';
-import { badAnswer, connectionFailure, type RequestContext, readLimited, responseFailure } from '../failure.ts';
+import {
+  badAnswer,
+  type ConfigKeys,
+  connectionFailure,
+  type RequestContext,
+  readLimited,
+  responseFailure,
+} from '../failure.ts';
 import { bareHost } from '../transport/connector.ts';
 import { discard } from '../transport/response.ts';
 import type { Transport } from '../transport/transport.ts';
@@ -11,6 +19,7 @@ import { basic, type Credentials } from './credentials.ts';
 
 export interface TokenServerOptions {
   readonly upstream: string;
+  readonly keys?: ConfigKeys | undefined;
   readonly rules: RealmRules;
   /** Transports to hosts trusted with the credentials, and to all others of the upstream's domain. */
   readonly transports: { readonly own: Transport; readonly guarded: Transport };
@@ -38,9 +47,9 @@ const tokenSchema = z.object({
 export async function fetchToken(
   { parameters }: Challenge,
   { credentials, scope }: { readonly credentials: Credentials | undefined; readonly scope: string },
-  { upstream, rules, transports }: TokenServerOptions,
+  { upstream, keys, rules, transports }: TokenServerOptions,
 ): Promise<Grant> {
-  const attempt: RequestContext = { upstream, action: 'token request', missing: 'UNAUTHORIZED' };
+  const attempt: RequestContext = { upstream, action: 'token request', missing: 'UNAUTHORIZED', keys };
   const realm = parseRealm(parameters.get('realm') ?? '', rules, attempt);
   const transport = isTrustedRealm(realm, rules) ? transports.own : transports.guarded;
   const service = parameters.get('service');
@@ -50,11 +59,26 @@ export async function fetchToken(
   try {
     const request = { transport, query, credentials, upstream };
     const response = (await refresh(realm, request)) ?? (await ask(realm, request));
-    if (response.statusCode >= 400) throw await responseFailure(response, attempt);
+    if (response.statusCode >= 400) throw explain(await responseFailure(response, attempt), credentials, attempt);
     return parseToken(await readToken(response, attempt), attempt);
   } catch (cause) {
     throw connectionFailure(cause, attempt);
   }
+}
+
+/** What a token server says before it knows of any repository is about credentials alone. */
+function explain(
+  error: RegistryError,
+  credentials: Credentials | undefined,
+  { upstream, keys }: RequestContext,
+): RegistryError {
+  const key = keys?.credentials;
+  if (key === undefined || (error.status !== 401 && error.status !== 403)) return error;
+  const fault = credentials
+    ? `the credentials of upstream ${upstream} were refused: check ${key}`
+    : `the upstream wants credentials, and there are none: set ${key}`;
+  const message = `${upstream}: token request: status ${error.status} (${error.code}): ${fault}`;
+  return new RegistryError(error.code, message, { status: error.status });
 }
 
 /**

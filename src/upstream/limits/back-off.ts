@@ -29,7 +29,9 @@ export function createBackOff(name: string, clock: Clock): BackOff {
     const leftMs = pause ? remainingMs(clock, pause.since, pause.ms) : 0;
     if (leftMs === 0) return;
     const retryAfterSeconds = Math.ceil(leftMs / 1000);
-    throw new RegistryError('TOOMANYREQUESTS', `${name}: not asked: ${reason}`, { retryAfterSeconds });
+    throw new RegistryError('TOOMANYREQUESTS', `${name}: not asked: ${reason}: try again in ${retryAfterSeconds} s`, {
+      retryAfterSeconds,
+    });
   }
 
   return {

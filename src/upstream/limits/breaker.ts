@@ -82,12 +82,8 @@ export function createBreaker({
     if (openedAt === undefined) return watch(work, false);
     const leftMs = remainingMs(clock, openedAt, pauseMs);
     if (!isProbing && leftMs === 0) return probe(work);
-    throw new RegistryError(
-      'UNAVAILABLE',
-      `${name}: not contacted after ${inRow} failures in a row, the last: ${reason}`,
-      {
-        retryAfterSeconds: Math.max(1, Math.ceil(leftMs / 1000)),
-      },
-    );
+    const retryAfterSeconds = Math.max(1, Math.ceil(leftMs / 1000));
+    const message = `${name}: not contacted for ${retryAfterSeconds} s after ${inRow} failures in a row, the last: ${reason}`;
+    throw new RegistryError('UNAVAILABLE', message, { retryAfterSeconds });
   };
 }

@@ -1,7 +1,7 @@
 // Calls to the distribution API of one registry: addressed, authorised for their repository, and described for messages.
 import type { ErrorCode } from '../../oci/errors.ts';
 import type { Authorizer } from '../auth/authorizer.ts';
-import { connectionFailure, type RequestContext } from '../failure.ts';
+import { type ConfigKeys, connectionFailure, type RequestContext } from '../failure.ts';
 import type { ReadDocument } from '../transport/document.ts';
 import { read, type Transports } from '../transport/request.ts';
 import type { Answer, ResponseHeaders } from '../transport/response.ts';
@@ -9,6 +9,7 @@ import type { CallOptions } from '../upstream.ts';
 
 export interface CallsOptions {
   readonly name: string;
+  readonly keys?: ConfigKeys | undefined;
   /** The base of `/v2/`, with an optional path prefix. */
   readonly url: URL;
   readonly authorizer: Authorizer;
@@ -52,6 +53,7 @@ type CreateCall = (repository: string, path: string, request: CallRequest) => Ca
 
 export function createCalls({
   name,
+  keys,
   url,
   authorizer,
   transports,
@@ -60,7 +62,8 @@ export function createCalls({
 }: CallsOptions): CreateCall {
   const base = apiBase(url);
   return (repository, path, { method = 'GET', headers = {}, signal, missing, tolerated }) => {
-    const attempt: RequestContext = { upstream: name, action: `${repository}/${path.replace(/\?.*/, '')}`, missing };
+    const action = `${repository}/${path.replace(/\?.*/, '')}`;
+    const attempt: RequestContext = { upstream: name, action, missing, keys };
     const auth = { authorizer, scope: repositoryScope(repository, actions) };
     const address = new URL(`${base}${repository}/${path}`);
     const options = { method, headers, signal, attempt, transports, auth, tolerated };

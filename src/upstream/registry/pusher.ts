@@ -204,8 +204,8 @@ function createWrites(
   },
   { repository, part, from, signal }: WriteTarget,
 ): Writes {
-  const { name, url: home, authorizer, transports, redirectHosts } = options;
-  const attempt: RequestContext = { upstream: name, action: `push of ${repository}/${part}`, missing: MISSING };
+  const { name, keys, url: home, authorizer, transports, redirectHosts } = options;
+  const attempt: RequestContext = { upstream: name, action: `push of ${repository}/${part}`, missing: MISSING, keys };
   const scopes = [
     repositoryScope(repository, 'pull,push'),
     ...(from === undefined ? [] : [repositoryScope(from, 'pull')]),

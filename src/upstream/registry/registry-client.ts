@@ -32,6 +32,8 @@ export interface RegistryClient {
 
 interface RegistryClientOptions {
   readonly name: string;
+  /** Where the configuration has the entry; undefined where messages should not name it. */
+  readonly configKey?: string | undefined;
   readonly entry: EndpointEntry;
   readonly policy: LimitPolicy;
   readonly findInDocker: FindCredentials | undefined;
@@ -55,12 +57,12 @@ const AUTHORIZER_BYTES = 4096;
 const HUB_URL = 'https://registry-1.docker.io';
 
 /** The identity: Veneer's or a client's. */
-interface Who extends Pick<AuthorizerOptions, 'findCredentials'> {
+interface Who extends Pick<AuthorizerOptions, 'findCredentials' | 'keys'> {
   readonly findAt?: FindCredentials | undefined;
 }
 
 export function createRegistryClient(options: RegistryClientOptions): RegistryClient {
-  const { name, entry, findInDocker, transports, readDocument, clock, memory } = options;
+  const { name, configKey, entry, findInDocker, transports, readDocument, clock, memory } = options;
   const { own, guarded, named } = transports;
   const { tokenRealms = [], redirectHosts = [] } = entry;
   const url = new URL(entry.url ?? (name === HUB ? HUB_URL : `https://${name}`));
@@ -93,14 +95,15 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
       return found;
     };
     const routes = { own, elsewhere, requestLimits: limits.requestLimits, authorizerAt };
-    return { name, url, authorizer, transports: routes, readDocument, heads, nextPages };
+    return { name, keys: who.keys, url, authorizer, transports: routes, readDocument, heads, nextPages };
   };
-  const registry = connect(limits, { findCredentials, findAt: options.findElsewhere });
+  const keys = keysBelow(configKey);
+  const registry = connect(limits, { keys, findCredentials, findAt: options.findElsewhere });
   return {
     endpoint: createLimited(createRegistry(registry), limits),
     forClient(credentials) {
       const own = limits.forClient();
-      const who = { findCredentials: async () => credentials };
+      const who = { keys: keys && { url: keys.url }, findCredentials: async () => credentials };
       return () => createLimited(createRegistry(connect(own, who)), own);
     },
     async checkCredentials(credentials, signal) {
@@ -127,6 +130,10 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
       return { host, isInsecure: url.protocol === 'http:' || entry.tls?.insecure === true };
     },
   };
+}
+
+function keysBelow(configKey: string | undefined) {
+  return configKey === undefined ? undefined : { url: `${configKey}.url`, credentials: `${configKey}.credentials` };
 }
 
 /** The configuration of one endpoint of a registry. */

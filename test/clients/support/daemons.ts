@@ -49,16 +49,18 @@ export interface DockerOptions {
   /** Its daemon.json. */
   readonly configFile?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** The program. Default: dockerd. */
+  readonly daemon?: string;
 }
 
 /** An engine of its own; `host` is its address for the docker client. */
 export async function startDocker(
   folder: string,
-  { configFile, env = {} }: DockerOptions = {},
+  { configFile, env = {}, daemon = 'dockerd' }: DockerOptions = {},
 ): Promise<Running & { readonly host: string }> {
   const host = `unix://${join(folder, 'docker.sock')}`;
   const running = await startProcess(
-    'dockerd',
+    daemon,
     [
       ...['--data-root', join(folder, 'docker'), '--exec-root', join(folder, 'docker-exec'), '-H', host],
       ...['--pidfile', join(folder, 'docker.pid'), '--insecure-registry', '127.0.0.0/8'],
@@ -85,6 +87,7 @@ export async function unmountBelow(folder: string): Promise<void> {
 /** A containerd of its own; `socket` is its address for ctr, `content` the folder of its blobs. */
 export async function startContainerd(
   folder: string,
+  { daemon = 'containerd' }: { readonly daemon?: string } = {},
 ): Promise<Running & { readonly socket: string; readonly content: string }> {
   const root = join(folder, 'containerd');
   const socket = join(folder, 'containerd.sock');
@@ -104,7 +107,7 @@ path = "${join(folder, 'containerd-opt')}"
 content_sharing_policy = "isolated"
 `,
   );
-  const running = await startProcess('containerd', ['--config', file], {
+  const running = await startProcess(daemon, ['--config', file], {
     checkReady: () => run('ctr', ['--address', socket, 'version']),
   });
   return { ...running, socket, content: join(root, 'io.containerd.content.v1.content') };

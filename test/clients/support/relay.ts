@@ -10,7 +10,7 @@ export interface Relay extends Server {
   count(path: RegExp): number;
 }
 
-/** Passes the body of an answer on: its status and headers have been. */
+/** Passes the body of an answer on: its status line and headers have been. */
 export type PassBody = (answer: IncomingMessage, outgoing: ServerResponse, incoming: IncomingMessage) => void;
 
 /** `target` is host:port. */
@@ -23,7 +23,7 @@ export async function startRelay(
     const { method, url: path = '', headers } = incoming;
     paths.push(path);
     const passed = request(`http://${target}`, { method, path, headers }, answer => {
-      outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
+      outgoing.writeHead(answer.statusCode ?? 502, answer.statusMessage, answer.headers);
       passBody(answer, outgoing, incoming);
     });
     passed.on('error', () => outgoing.destroy());

@@ -57,7 +57,7 @@ test('a token that was revoked is unknown to every route', async () => {
   }
 });
 
-test.each(['0123456789ab', '0123456789AB', 'x', '%2e%2e', 'a'.repeat(5000)])(
+test.each(['0123456789ab', '0123456789AB', 'x', '%2e%2e%2fx', 'a'.repeat(5000)])(
   'no route knows the token %.20s',
   async id => {
     for (const [method, path] of routesOf(id)) {
