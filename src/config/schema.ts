@@ -256,7 +256,8 @@ function tokensSchema() {
       /** For tokens whose request names a workflow. */
       workflow: z
         .strictObject({
-          idle: duration({ minMs: 1000 }).prefault('20m'),
+          /** Longer than Nextflow keeps an answer (30 minutes), and than its tasks wait in the queue of a cluster. */
+          idle: duration({ minMs: 1000 }).prefault('36h'),
           max: duration({ minMs: 1000 }).prefault('48h'),
         })
         .transform(({ idle, max }) => ({ idleMs: idle, maxMs: max }))

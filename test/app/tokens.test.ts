@@ -27,8 +27,18 @@ test('live for their time, over restarts, and are unknown from then on', async (
   expect((await app.request(`/v1alpha2/container/${token}/status`)).status).toBe(404);
 });
 
+const MINUTE = 60_000;
+const SHORT_IDLE = { tokens: { workflow: { idle: '20m' } } };
+
+test('of a workflow outlive what Nextflow keeps of an answer, and the queue of a cluster, unused', async () => {
+  const { name } = await app.submit({ containerConfig, workflowId: 'w1' });
+  // wave.tokens.cache.maxDuration, and a night in the queue.
+  nowMs += 30 * MINUTE + 12 * HOUR;
+  expect((await app.request(`/v2/${name}/manifests/1`)).status).toBe(200);
+});
+
 test('of a workflow live as long as they are used, over restarts, and 48 hours at most', async () => {
-  const MINUTE = 60_000;
+  await app.configure(SHORT_IDLE);
   const { token, name } = await app.submit({ containerConfig, workflowId: 'w1' });
   const { token: unused } = await app.submit({ containerConfig, workflowId: 'w1' });
   const endOf = async (id: string) => Object(await (await app.request(`/container-token/${id}`)).json()).expiration;
@@ -45,6 +55,7 @@ test('of a workflow live as long as they are used, over restarts, and 48 hours a
 });
 
 test('of a workflow end when nobody uses them', async () => {
+  await app.configure(SHORT_IDLE);
   const { token, name } = await app.submit({ containerConfig, workflowId: 'w1' });
   nowMs += 20 * 60_000;
   await expectUnknown(`/v2/${name}/manifests/1`);

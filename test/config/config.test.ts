@@ -102,7 +102,7 @@ test('an empty file gives every default', () => {
     memoryBytes: 67_108_864,
     tokens: {
       ttlMs: 129_600_000,
-      workflow: { idleMs: 1_200_000, maxMs: 172_800_000 },
+      workflow: { idleMs: 129_600_000, maxMs: 172_800_000 },
       rate: { anonymous: { count: 250, perMs: 600_000 }, known: { count: 2500, perMs: 600_000 } },
       layers: { maxBytes: 10 * 1024 ** 3, maxBytesPerAccount: 1024 ** 3 },
     },
