@@ -22,6 +22,7 @@ import { createRegistriesApi } from '../http/admin/registries-api.ts';
 import { createRulesApi } from '../http/admin/rules-api.ts';
 import { createBuildPages } from '../http/console/builds.ts';
 import { createFormGuard } from '../http/console/forms.ts';
+import { createImagePages } from '../http/console/image.ts';
 import { createAssets, createShowError, createShowPage, type ShowPage } from '../http/console/layout.ts';
 import { createArrival, createFindSession } from '../http/console/login.ts';
 import { createViews } from '../http/console/views.ts';
@@ -55,7 +56,7 @@ import { RegistryError } from '../oci/errors.ts';
 import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import { originName } from '../pull/origin.ts';
 import { awaitBuild, waitUntil } from '../pull/recipes/wait-for-build.ts';
-import { createExplain } from '../pull/rules/explain.ts';
+import { createExplain, type Explain } from '../pull/rules/explain.ts';
 import type { TokenLedger } from '../pull/tokens/ledger.ts';
 import type { Usage } from '../pull/tokens/usage.ts';
 import { listRules } from '../rules/explanation.ts';
@@ -165,8 +166,8 @@ export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 
   const ready = createReady(deps, findAddress);
   addRegistry(app, { ...deps, findToken, ready });
   const shared = addAugmentApi(app, { ...deps, findToken });
-  addAdminApis(app, deps);
-  addPages(app, { ...deps, ...shared, check, show });
+  const explain = addAdminApis(app, deps);
+  addPages(app, { ...deps, ...shared, explain, check, show });
   return ready;
 }
 
@@ -303,7 +304,8 @@ async function awaitScanned(
   if (refusal !== undefined) throw new RegistryError('DENIED', refusal);
 }
 
-function addAdminApis(app: Hono, deps: RoutesDeps): void {
+/** Returns what pages need of it, too. */
+function addAdminApis(app: Hono, deps: RoutesDeps): Explain {
   const { config, log, origins, augmentations, rules, collector, cacheAdmin: admin, measures } = deps;
   if (measures) app.route('/', createMetricsApi({ ...measures, ...config.metrics }));
   if (config.hosted.prefixes.length > 0) app.route('/', createCollectApi({ collector, log }));
@@ -311,6 +313,7 @@ function addAdminApis(app: Hono, deps: RoutesDeps): void {
   const explain = createExplain({ origins, augmentations, rules, derivedDigests: deps.ruledPulls.derivedDigests });
   const requireSources = createSourceRights(deps);
   app.route('/', createRulesApi({ explain, listRules: () => listRules(rules), origins, requireSources }));
+  return explain;
 }
 
 function addPages(app: Hono, deps: RoutesDeps & PageParts): void {
@@ -318,6 +321,7 @@ function addPages(app: Hono, deps: RoutesDeps & PageParts): void {
   const { builds, platforms } = building;
   const publicUrl = config.publicUrl?.href;
   app.route('/', createBuildPages({ ...deps, builds, publicUrl }));
+  app.route('/', createImagePages({ ...deps, publicUrl, isOn: config.console }));
   app.route('/', createViews({ ...deps, publicUrl }));
   addConsole(app, {
     ...deps,
@@ -331,6 +335,7 @@ function addPages(app: Hono, deps: RoutesDeps & PageParts): void {
 }
 
 interface PageParts extends ReturnType<typeof addAugmentApi> {
+  readonly explain: Explain;
   readonly check: CheckCondition;
   readonly show: ShowPage;
 }

@@ -30,6 +30,8 @@ const PAGES = [
   ['the overview', () => '/console'],
   ['the list of builds', () => '/console/builds'],
   ['a build', () => `/view/builds/${buildId}`],
+  ['the search for an image', () => '/console/images'],
+  ['an image', () => '/console/images?image=lab%2Flibrary%2Fapp%3A1'],
   ['what is kept', () => '/console/storage'],
   ['tokens', () => '/console/tokens'],
   ['rules', () => '/console/rules'],

@@ -48,7 +48,7 @@ export function createRulesApi(deps: {
 }
 
 /** What concerns the caller that pulls the image: without the locations of layers, and rules for others. */
-function ownPart({ rules, platforms, ...rest }: Explanation): Explanation {
+export function ownPart({ rules, platforms, ...rest }: Explanation): Explanation {
   return {
     ...rest,
     rules: rules.filter(({ applies }) => applies),
@@ -85,7 +85,7 @@ function parseQuery(c: Context): z.output<typeof querySchema> {
 }
 
 /** Throws ApiError. */
-function parseImage(image: string, { isOwn }: Pick<Origins, 'isOwn'>): Reference {
+export function parseImage(image: string, { isOwn }: Pick<Origins, 'isOwn'>): Reference {
   checkImage('image', image);
   const reference = parseReference(image);
   const { registry, repository } = reference;

@@ -64,6 +64,7 @@ interface MenuEntry {
 const MENU: readonly MenuEntry[] = [
   { path: '/console', name: 'Overview' },
   { path: '/console/builds', name: 'Builds', others: /^\/view\/(?:builds|mirrors)\// },
+  { path: '/console/images', name: 'Images', others: /^\/view\/inspect$/ },
   { path: '/console/storage', name: 'Storage' },
   { path: '/console/tokens', name: 'Tokens', others: /^\/view\/containers\// },
   { path: '/console/rules', name: 'Rules', isForAdmins: true },

@@ -2,13 +2,10 @@
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
 import { isDigest } from '../../oci/digest.ts';
-import type { Inspect } from '../../pull/images.ts';
 import type { Origins } from '../../pull/origin.ts';
 import type { Vulnerability } from '../../scans/record.ts';
 import type { Scans } from '../../scans/scans.ts';
-import type { RequireSources } from '../../submit/source-rights.ts';
 import type { Submission } from '../../submit/submit.ts';
-import { answerInspection } from '../wave/inspect.ts';
 import { findPublicHost, imageAddress } from '../wave/public-host.ts';
 import { getScan, scanResponse } from '../wave/scans-api.ts';
 import { recordResponse, statusOf } from '../wave/submit-response.ts';
@@ -18,15 +15,13 @@ import { chip, digestOf, facts, type Html, type Tone, table } from './parts.ts';
 interface ViewsDeps {
   readonly findSubmission: (c: Context) => Promise<Submission>;
   readonly scans: Scans;
-  readonly inspect: Inspect;
-  readonly requireSources: RequireSources;
   readonly origins: Origins;
   readonly publicUrl: string | undefined;
   readonly show: ShowPage;
 }
 
 export function createViews(deps: ViewsDeps): Hono {
-  const { findSubmission, scans, inspect, requireSources, origins, publicUrl, show } = deps;
+  const { findSubmission, scans, origins, publicUrl, show } = deps;
   const app = new Hono();
 
   const hostOf = (c: Context) => findPublicHost(publicUrl, c.req.header('Host'));
@@ -51,14 +46,6 @@ export function createViews(deps: ViewsDeps): Hono {
         html`<h2>Vulnerabilities</h2>${describeVulnerabilities(vulnerabilities)}`,
         html`<h2>Log</h2><pre class="log" tabindex="0">${logs || 'none'}</pre>`,
       ],
-    });
-  });
-  app.get('/view/inspect', async c => {
-    const { image = '', platform } = c.req.query();
-    const found = await answerInspection(c, { containerImage: image, platform }, { inspect, requireSources });
-    return show(c, {
-      title: `Image ${image}`,
-      body: [html`<pre tabindex="0">${JSON.stringify(found, undefined, 2)}</pre>`],
     });
   });
   return app;

@@ -36,7 +36,7 @@ export function createInspectApi({
 }
 
 /** Describes the requested image, without changes. Throws ApiError or RegistryError. */
-export async function answerInspection(
+async function answerInspection(
   c: Context,
   asked: { readonly containerImage: string; readonly platform: string | undefined },
   { inspect, requireSources }: { readonly inspect: Inspect; readonly requireSources: RequireSources },
