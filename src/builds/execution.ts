@@ -17,8 +17,15 @@ export interface ExecuteOptions {
   readonly onBackend: (name: string) => void;
 }
 
+/** What was pushed. */
+export interface Executed {
+  readonly digest: Digest;
+  /** Of a copy: the platforms that its index names. */
+  readonly platforms?: readonly string[];
+}
+
 /** Builds and pushes the image; resolves once it can be pulled. Throws BuildFailure, or the signal's reason. */
-export type Execute<S> = (spec: S, options: ExecuteOptions) => Promise<{ readonly digest: Digest }>;
+export type Execute<S> = (spec: S, options: ExecuteOptions) => Promise<Executed>;
 
 /** The build failed. Only failures of kind `infrastructure` are retried. */
 export class BuildFailure extends Error {

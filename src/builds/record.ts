@@ -37,6 +37,8 @@ export const buildRecordSchema = z.object({
   backends: z.array(z.string()).readonly().default([]),
   /** Of the pushed root. */
   digest: z.string().refine(isDigest, 'expected a digest').optional(),
+  /** Of a copy that has succeeded: the platforms that its index names. */
+  platforms: z.array(z.string()).readonly().optional(),
   failure: failureSchema.optional(),
   /** Of a build of packages: the template, and the text of the environment that conda was given. */
   packages: z.object({ template: z.string(), environment: z.string().optional() }).optional(),

@@ -1,6 +1,6 @@
 // Copies images into other repositories: unchanged (a mirror) or augmented (frozen). Every byte is verified in transit.
 import pLimit from 'p-limit';
-import type { Execute } from '../builds/execution.ts';
+import type { Execute, Executed } from '../builds/execution.ts';
 import type { Report } from '../builds/progress.ts';
 import type { CopySpec } from '../builds/spec.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -20,7 +20,7 @@ export function createCopy(deps: CopyImageDeps): Execute<CopySpec> {
       const origin = deps.origins.locate(source.registry, source.repository);
       return { origin, name: imageName(origin, source.tag), digest: source.digest, platforms, changes };
     };
-    return { digest: await copy(locate, options, deps) };
+    return copy(locate, options, deps);
   };
 }
 
@@ -34,16 +34,16 @@ interface FinishOrder extends CopyImageOptions {
 type Finish = (order: FinishOrder) => Promise<Digest>;
 
 export function createFinish(deps: CopyImageDeps): Finish {
-  return ({ source, changes, ...options }) => {
+  return async ({ source, changes, ...options }) => {
     const locate = () => {
       const origin = deps.origins.locateName(source.repository);
       return { origin, name: imageName(origin, undefined), digest: source.digest, changes };
     };
-    return copy(locate, options, deps);
+    return (await copy(locate, options, deps)).digest;
   };
 }
 
-async function copy(locate: () => CopiedImage, options: CopyImageOptions, deps: CopyImageDeps): Promise<Digest> {
+async function copy(locate: () => CopiedImage, options: CopyImageOptions, deps: CopyImageDeps): Promise<Executed> {
   try {
     options.signal.throwIfAborted();
     return await copyImage(locate(), options, deps);
@@ -70,12 +70,12 @@ interface CopyImageOptions {
 
 const MAX_BLOBS = 4;
 
-/** The digest that was pushed. Throws RegistryError, BuildFailure or the signal's reason, once no part of it is being pushed any more. */
+/** What was pushed. Throws RegistryError, BuildFailure or the signal's reason, once no part of it is being pushed any more. */
 async function copyImage(
   image: CopiedImage,
   { image: target, signal, report }: CopyImageOptions,
   deps: CopyImageDeps,
-): Promise<Digest> {
+): Promise<Executed> {
   const { repository, tag } = splitTarget(target);
   const source = await untilAborted(openCopySource(image, deps), signal);
   const plan = await untilAborted(planImage(image, source, tag), signal);
@@ -89,7 +89,8 @@ async function copyImage(
     await putManifest(planned, copying);
     signal.throwIfAborted();
   }
-  return source.root.digest;
+  const platforms = [...new Set(plan.manifests.flatMap(({ platform }) => platform ?? []))];
+  return { digest: source.root.digest, ...(platforms.length > 0 && { platforms }) };
 }
 
 /** Signatures and other referrers of unchanged images are pushed first: nobody pulls the image without them. */

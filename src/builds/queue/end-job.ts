@@ -1,16 +1,15 @@
 // The end of a build: first the log is complete, then the record durable, then waiters are notified. A failing store delays nobody: they are
 // notified at once, and the result is stored as soon as that is possible.
 import type { Logger } from 'pino';
-import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { BuildFailure } from '../execution.ts';
+import { BuildFailure, type Executed } from '../execution.ts';
 import type { BuildRecord, Failure } from '../record.ts';
 import type { BuildRecords } from './build-records.ts';
 import type { Job, Jobs } from './jobs.ts';
 import type { Redact } from './log-file.ts';
 import type { Wait } from './notifier.ts';
 
-export type Outcome = { readonly digest: Digest } | { readonly failure: Failure };
+export type Outcome = Executed | { readonly failure: Failure };
 
 /** Never rejects. */
 export type EndJob = (job: Job, outcome: Outcome) => Promise<void>;
@@ -59,8 +58,8 @@ export function createEndJob({
   }
 
   /** A reason that cannot be redacted is withheld; the build ends all the same. */
-  function finish(job: Job, outcome: Outcome): Pick<BuildRecord, 'status' | 'digest' | 'failure'> {
-    if ('digest' in outcome) return { status: 'succeeded', digest: outcome.digest };
+  function finish(job: Job, outcome: Outcome): Pick<BuildRecord, 'status' | 'digest' | 'platforms' | 'failure'> {
+    if ('digest' in outcome) return { status: 'succeeded', ...outcome };
     try {
       return { status: 'failed', failure: sanitizeFailure(outcome.failure, redact) };
     } catch (error) {

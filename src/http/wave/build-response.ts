@@ -20,7 +20,7 @@ export function hasEnded({ status }: BuildRecord): boolean {
 /** The answer of /v1alpha1/builds/{id} and /v1alpha1/mirrors/{id}. Without its caller: whoever may pull the image may see this. */
 export function buildResponse(build: BuildRecord, targetImage: string, more: BuildDetails = {}) {
   const { spec, failure } = build;
-  const platforms = spec.platforms ?? [];
+  const platforms = spec.platforms ?? build.platforms ?? [];
   return {
     ...kindOf(build),
     ...(more.scanId !== undefined && { scanId: more.scanId }),
