@@ -1,5 +1,7 @@
 // Wires the console: what the configuration and the rooms say of themselves, for people.
 import type { Hono } from 'hono';
+import { createMirrorFile, NotMirrored, RUNTIMES } from '../config/mirror-file.ts';
+import { describeMirror } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
 import { createConsole } from '../http/console/console.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
@@ -21,7 +23,7 @@ export function addConsole(
     config,
     started,
     ...deps
-  }: Omit<ConsoleDeps, 'service'> & {
+  }: Omit<ConsoleDeps, 'service' | 'listMirrorFiles'> & {
     readonly config: Config;
     readonly started: Started;
   },
@@ -29,7 +31,7 @@ export function addConsole(
   if (!config.console) return;
   const { dataDir, openUpstreams, offline } = config;
   const service = { ...started, dataDir, openUpstreams, offline, upstreams: listUpstreams(config) };
-  app.route('/', createConsole({ ...deps, service }));
+  app.route('/', createConsole({ ...deps, service, listMirrorFiles: () => listMirrorFiles(config) }));
 }
 
 /** In the order of the file; the default one in any case. */
@@ -44,4 +46,17 @@ function listUpstreams({ upstreams, defaultUpstream }: Config) {
   const name = normalizeName(defaultUpstream);
   if (name === 'none' || entries.some(entry => entry.name === name)) return entries;
   return [...entries, { name, hasCredentials: false, mirrors: 0, isOffline: false, isStrict: false }];
+}
+
+/** For each runtime its file, or why it cannot have one. */
+function listMirrorFiles(config: Config) {
+  const own = describeMirror(config);
+  return RUNTIMES.map(runtime => {
+    try {
+      return { runtime, file: createMirrorFile(runtime, {}, own) };
+    } catch (error) {
+      if (!(error instanceof NotMirrored)) throw error;
+      return { runtime, file: { reason: error.message } };
+    }
+  });
 }

@@ -325,6 +325,7 @@ function addPages(app: Hono, deps: RoutesDeps & PageParts): void {
   app.route('/', createViews({ ...deps, publicUrl }));
   addConsole(app, {
     ...deps,
+    publicUrl,
     builds,
     sessions: deps.access.sessions,
     started: { version, commit, startedAt, configFile },
@@ -394,7 +395,7 @@ function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindT
   app.route('/', createInspectApi({ inspect, requireSources, body }));
   const { own, nameRegistry } = deps;
   app.route('/', createRegistriesApi({ credentials: own?.stored, nameRegistry, body }));
-  return { body, findSubmission, getBuild, limitedBuilds, requireSources };
+  return { body, findSubmission, getBuild, limitedBuilds, limits, requireSources, submit };
 }
 
 function submitLimits({ limits, builds }: Config): SubmitLimits {

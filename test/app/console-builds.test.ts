@@ -65,8 +65,8 @@ test('the list has builds and copies, and those of one state', async () => {
   });
   await app.ended(mirror);
   const all = await page('/console/builds');
-  expect(all).toContain(`<a href="/view/builds/${buildId}">`);
-  expect(all).toContain(`<a href="/view/mirrors/${mirror}">`);
+  expect(all).toContain(`href="/view/builds/${buildId}">`);
+  expect(all).toContain(`href="/view/mirrors/${mirror}">`);
   expect(await page('/console/builds?status=failed')).toContain('None that you may see.');
   expect((await app.request('/console/builds?status=odd', { headers: HTML })).status).toBe(400);
 });

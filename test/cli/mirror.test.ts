@@ -1,7 +1,8 @@
 // `veneer mirror-config`, as it is typed: the file alone on standard output, what to do with it on standard error.
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { createMirrorConfigCommand, type OwnMirror } from '../../src/cli/mirror.ts';
+import { createMirrorConfigCommand } from '../../src/cli/mirror.ts';
+import type { OwnMirror } from '../../src/config/mirror-file.ts';
 import { describeMirror } from '../../src/config/own-address.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { runCommand } from './run.ts';

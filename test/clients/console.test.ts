@@ -32,6 +32,9 @@ const PAGES = [
   ['a build', () => `/view/builds/${buildId}`],
   ['the search for an image', () => '/console/images'],
   ['an image', () => '/console/images?image=lab%2Flibrary%2Fapp%3A1'],
+  ['the form for an image', () => '/console/new'],
+  ['the mirror set-up', () => '/console/mirrors'],
+  ['an error', () => '/console/nothing'],
   ['what is kept', () => '/console/storage'],
   ['tokens', () => '/console/tokens'],
   ['rules', () => '/console/rules'],
@@ -89,7 +92,10 @@ describe.skipIf(missing)(`the console${missing ? ` (${missing})` : ''}`, { timeo
     const page = await context.newPage();
     const faults: string[] = [];
     // What the policy of a page refuses is said here, too.
-    page.on('console', message => message.type() === 'error' && faults.push(message.text()));
+    page.on('console', message => {
+      const isStatus = message.text().startsWith('Failed to load resource: the server responded with a status of 404');
+      if (message.type() === 'error' && !isStatus) faults.push(message.text());
+    });
     page.on('pageerror', error => faults.push(error.message));
     return { context, page, faults };
   }
@@ -111,6 +117,26 @@ describe.skipIf(missing)(`the console${missing ? ` (${missing})` : ''}`, { timeo
     await page.goto('/');
     expect(await page.getByRole('heading', { level: 1 }).textContent()).toBe('Overview');
     expect(await page.getByRole('cell', { name: 'answers' }).count()).toBeGreaterThan(0);
+    await context.close();
+  });
+
+  test('an image is made by keyboard alone, and without scripts', async () => {
+    const { context, page } = await open({ javaScriptEnabled: false });
+    await page.goto('/console/new');
+    // The first stop leads past the menu.
+    await page.keyboard.press('Tab');
+    expect(await page.locator(':focus').textContent()).toBe('Skip to the content');
+    await page.getByLabel('Image', { exact: true }).focus();
+    await page.keyboard.type('lab/library/app:1');
+    await page.keyboard.press('Tab');
+    await page.keyboard.type('MADE=here');
+    await page.getByRole('button', { name: 'Augment' }).focus();
+    await page.keyboard.press('Enter');
+    await page.waitForURL('**/console/new');
+    expect(await page.getByRole('heading', { level: 1 }).textContent()).toBe('Made');
+    expect(await page.locator('pre').first().textContent()).toMatch(
+      /^docker run --rm 127\.0\.0\.1:\d+\/wt\/[0-9a-f]{24}\//,
+    );
     await context.close();
   });
 

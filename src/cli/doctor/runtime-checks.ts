@@ -4,7 +4,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import { z } from 'zod';
-import type { OwnMirror } from '../mirror.ts';
+import type { OwnMirror } from '../../config/mirror-file.ts';
 import { type Finding, fault, findErrorCode, note, ok } from './findings.ts';
 
 export interface RuntimePlaces {

@@ -78,7 +78,7 @@ export function createBuildList({ builds, show, now }: Pick<BuildPagesDeps, 'bui
     const found = await listVisible(c, builds);
     const at = now();
     const rows = found.map(build => [
-      html`<a href="${buildPath(build.id)}">${build.id}</a>`,
+      html`<a class="digest" href="${buildPath(build.id)}">${build.id}</a>`,
       statusChip(build),
       build.image,
       (build.spec.platforms ?? []).join(', ') || 'all',

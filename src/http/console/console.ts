@@ -4,6 +4,8 @@ import type { Access } from '../../access/access.ts';
 import { createBuildList } from './builds.ts';
 import { wantsPage } from './layout.ts';
 import { createLogin } from './login.ts';
+import { createMakePages } from './make.ts';
+import { createMirrorPages } from './mirrors.ts';
 import { createOverview } from './overview.ts';
 import { createRulePages } from './rules.ts';
 import { createStoragePages } from './storage.ts';
@@ -13,6 +15,8 @@ type ConsoleDeps = Parameters<typeof createOverview>[0] &
   Parameters<typeof createBuildList>[0] &
   Parameters<typeof createStoragePages>[0] &
   Parameters<typeof createTokenPages>[0] &
+  Parameters<typeof createMakePages>[0] &
+  Parameters<typeof createMirrorPages>[0] &
   Parameters<typeof createRulePages>[0] & {
     /** Undefined where nobody can log in. */
     readonly sessions: Access['sessions'];
@@ -27,6 +31,8 @@ export function createConsole({ show, sessions, body, ...deps }: ConsoleDeps): H
   app.route('/', createStoragePages(pages));
   app.route('/', createTokenPages(pages));
   app.route('/', createRulePages(pages));
+  app.route('/', createMakePages(pages));
+  app.route('/', createMirrorPages(pages));
   app.get('/console', async c => show(c, await overview(c)));
   // Of all others it is no route.
   app.use('/', async (c, next) => (c.req.method === 'GET' && wantsPage(c) ? c.redirect('/console') : next()));

@@ -65,8 +65,10 @@ const MENU: readonly MenuEntry[] = [
   { path: '/console', name: 'Overview' },
   { path: '/console/builds', name: 'Builds', others: /^\/view\/(?:builds|mirrors)\// },
   { path: '/console/images', name: 'Images', others: /^\/view\/inspect$/ },
+  { path: '/console/new', name: 'New image' },
   { path: '/console/storage', name: 'Storage' },
   { path: '/console/tokens', name: 'Tokens', others: /^\/view\/containers\// },
+  { path: '/console/mirrors', name: 'Mirror set-up' },
   { path: '/console/rules', name: 'Rules', isForAdmins: true },
 ];
 

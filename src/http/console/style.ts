@@ -179,6 +179,8 @@ details.confirm[open] > summary { color: var(--muted); }
 details.confirm form { margin: 0.4rem 0 0; }
 details.more { margin: 0 0 1rem; }
 details.more > summary { cursor: pointer; font-weight: 600; margin: 0 0 0.5rem; }
+td a[aria-current] { color: inherit; font-weight: 600; text-decoration: none; }
+.pair h3:first-child { margin-top: 0; }
 tr.added > * { background: var(--added); }
 tr.removed > * { background: var(--removed); }
 

@@ -1,0 +1,233 @@
+// Forms that ask for an image: one that is augmented, or one that is built. They become the very request of the API that they show, and count and are
+// checked like one.
+import { type Context, Hono } from 'hono';
+import { html } from 'hono/html';
+import { RegistryError } from '../../oci/errors.ts';
+import type { Origins } from '../../pull/origin.ts';
+import { ApiError } from '../../submit/errors.ts';
+import type { Submit } from '../../submit/submit.ts';
+import { requesterOf, requireCaller } from '../middleware/authentication.ts';
+import { noteError } from '../middleware/errors.ts';
+import type { BodyLimits } from '../wave/json-body.ts';
+import { imageAddress, publicHost } from '../wave/public-host.ts';
+import { submitResponse } from '../wave/submit-response.ts';
+import { parseSubmit, type SubmitLimits } from '../wave/submit-schema.ts';
+import { postForm, realmOf, withForm } from './forms.ts';
+import type { Page, ShowPage } from './layout.ts';
+import { copyable, facts, type Html, note, timeOf } from './parts.ts';
+
+interface MakePagesDeps {
+  readonly submit: Submit;
+  readonly limits: SubmitLimits;
+  readonly origins: Origins;
+  readonly publicUrl: string | undefined;
+  readonly show: ShowPage;
+  readonly body: BodyLimits;
+  readonly now: () => Date;
+}
+
+const PATH = '/console/new';
+
+export function createMakePages({ submit, limits, origins, publicUrl, show, body, now }: MakePagesDeps): Hono {
+  const app = new Hono();
+
+  app.get(PATH, (c: Context) => {
+    requireCaller(c);
+    return show(c, formPage(c, new URLSearchParams({ image: c.req.query('image') ?? '' })));
+  });
+  app.post(PATH, (c: Context) =>
+    withForm(c, body, async fields => {
+      requireCaller(c);
+      try {
+        return await make(c, fields);
+      } catch (error) {
+        if (!(error instanceof ApiError || error instanceof RegistryError)) throw error;
+        // Whoever is not known is asked to log in, and the limits of a caller have a Retry-After.
+        if (error.status === 401 || error.status === 429) throw error;
+        noteError(c, { status: error.status, code: 'UNKNOWN', message: error.message });
+        return show(c, { ...formPage(c, fields, error.message), status: error.status >= 500 ? 503 : 400 });
+      }
+    }),
+  );
+  return app;
+
+  async function make(c: Context, fields: URLSearchParams): Promise<Response> {
+    const request = toRequest(fields);
+    const host = publicHost(publicUrl, c.req.header('Host'));
+    const submission = await submit(requesterOf(c), parseSubmit(request, limits), c.req.raw.signal);
+    const view = { host, addressOf: (image: string) => imageAddress(image, origins, host) };
+    const answer = submitResponse(submission, view);
+    const described = { request, answer, kind: fields.get('kind') ?? '', now: now() };
+    return show(c, { title: 'Made', ...describeMade(c, described) });
+  }
+}
+
+/** The request of the API. What is empty is left out, as the API takes it. */
+function toRequest(fields: URLSearchParams): Readonly<Record<string, unknown>> {
+  const text = (name: string) => fields.get(name)?.trim() || undefined;
+  const lines = (name: string) => {
+    const found = (fields.get(name) ?? '')
+      .split('\n')
+      .map(line => line.trim())
+      .filter(Boolean);
+    return found.length > 0 ? found : undefined;
+  };
+  const common = {
+    containerPlatform: text('platforms'),
+    ...(text('repository') && { buildRepository: text('repository') }),
+  };
+  if (fields.get('kind') === 'build') {
+    const containerFile = Buffer.from((fields.get('file') ?? '').replaceAll('\r\n', '\n')).toString('base64');
+    return withoutAbsent({ containerFile, ...common });
+  }
+  const config = withoutAbsent({
+    ...{ env: lines('env'), workingDir: text('workingDir'), user: text('user') },
+    labels: toLabels(lines('labels')),
+    ...{ entrypoint: lines('entrypoint'), cmd: lines('cmd') },
+    layers: lines('layers')?.map(location => ({ location })),
+  });
+  const freeze = fields.get('freeze') === 'yes' || undefined;
+  return withoutAbsent({ containerImage: text('image'), ...common, containerConfig: config, freeze });
+}
+
+/** Throws ApiError. */
+function toLabels(lines: readonly string[] | undefined): Readonly<Record<string, string>> | undefined {
+  const entries = lines?.map(line => {
+    const at = line.indexOf('=');
+    if (at <= 0) throw new ApiError(400, `labels: "${line.slice(0, 80)}" is no NAME=VALUE`);
+    return [line.slice(0, at), line.slice(at + 1)] as const;
+  });
+  return entries && Object.fromEntries(entries);
+}
+
+function withoutAbsent(fields: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+}
+
+function formPage(c: Context, given: URLSearchParams, fault?: string): Page {
+  const told = fault !== undefined && html`<div role="alert">${note('bad', fault)}</div>`;
+  return {
+    title: 'New image',
+    lead: 'Changes on top of an image that exists, or an image that is built. Both are for all platforms that are named.',
+    body: html`${told}<div class="pair">
+<section aria-labelledby="augment"><h2 id="augment">Augment an image</h2><div class="card">${augmentForm(c, given)}</div></section>
+<section aria-labelledby="build"><h2 id="build">Build an image</h2><div class="card">${buildForm(c, given)}</div></section>
+</div>`,
+  };
+}
+
+interface Input {
+  readonly name: string;
+  readonly label: string;
+  readonly hint: string;
+  readonly isLong?: boolean;
+  readonly isRequired?: boolean;
+}
+
+function augmentForm(c: Context, given: URLSearchParams): Html {
+  const inputs: readonly Input[] = [
+    { name: 'image', label: 'Image', hint: 'Such as docker.io/library/alpine:3.', isRequired: true },
+    { name: 'env', label: 'Environment', hint: 'NAME=value, one a line.', isLong: true },
+    { name: 'labels', label: 'Labels', hint: 'name=value, one a line.', isLong: true },
+    {
+      name: 'layers',
+      label: 'Layers',
+      hint: 'Addresses of tars (https://…) or images (docker://…), one a line.',
+      isLong: true,
+    },
+    { name: 'entrypoint', label: 'Entrypoint', hint: 'One word a line.', isLong: true },
+    { name: 'cmd', label: 'Command', hint: 'One word a line.', isLong: true },
+    { name: 'workingDir', label: 'Working directory', hint: 'Such as /opt/app.' },
+    { name: 'user', label: 'User', hint: 'A name or number, such as 1000:1000.' },
+    PLATFORMS,
+    { name: 'repository', label: 'Repository', hint: 'For an image that is kept: empty for the configured one.' },
+  ];
+  const isFrozen = given.get('freeze') === 'yes';
+  const freeze = html`<fieldset class="choices"><label><input type="checkbox" name="freeze" value="yes"${isFrozen && html` checked`}> Keep it under a name of its own</label></fieldset>`;
+  const kind = html`<input type="hidden" name="kind" value="augment">`;
+  return postForm(c, PATH, [
+    kind,
+    ...inputs.map(input => describeInput('augment', input, given)),
+    freeze,
+    html`<button>Augment</button>`,
+  ]);
+}
+
+const PLATFORMS: Input = {
+  name: 'platforms',
+  label: 'Platforms',
+  hint: 'Such as linux/amd64,linux/arm64; empty for all of the image.',
+};
+
+function buildForm(c: Context, given: URLSearchParams): Html {
+  const inputs: readonly Input[] = [
+    { name: 'file', label: 'Containerfile', hint: 'Its context is empty.', isLong: true, isRequired: true },
+    { ...PLATFORMS, hint: 'Such as linux/amd64,linux/arm64; empty for that of this Veneer.' },
+    { name: 'repository', label: 'Repository', hint: 'Where it is put: empty for the configured one.' },
+  ];
+  const kind = html`<input type="hidden" name="kind" value="build">`;
+  return postForm(c, PATH, [
+    kind,
+    ...inputs.map(input => describeInput('build', input, given)),
+    html`<button>Build</button>`,
+  ]);
+}
+
+/** What was sent in the same form is there again. */
+function describeInput(kind: string, { name, label, hint, isLong, isRequired }: Input, given: URLSearchParams): Html {
+  const isOfForm = (given.get('kind') ?? 'augment') === kind;
+  const value = isOfForm ? (given.get(name) ?? '') : '';
+  const id = `${kind}-${name}`;
+  const required = isRequired && html` required`;
+  const control = isLong
+    ? html`<textarea id="${id}" name="${name}" rows="3" spellcheck="false" aria-describedby="${id}-hint"${required}>${value}</textarea>`
+    : html`<input id="${id}" name="${name}" class="mono" value="${value}" spellcheck="false" autocapitalize="none" aria-describedby="${id}-hint"${required}>`;
+  return html`<div class="field"><label for="${id}">${label}</label>${control}<p class="hint" id="${id}-hint">${hint}</p></div>`;
+}
+
+interface Made {
+  readonly request: Readonly<Record<string, unknown>>;
+  readonly answer: ReturnType<typeof submitResponse>;
+  readonly kind: string;
+  readonly now: Date;
+}
+
+function describeMade(
+  c: Context,
+  { request, answer, kind, now }: Made,
+): Pick<Page, 'body'> & { readonly lead: string } {
+  const { targetImage, requestId, buildId, expiration, warnings = [] } = answer;
+  const isBuilt = buildId !== undefined;
+  const builds = buildId?.startsWith('mr-') ? 'mirrors' : 'builds';
+  const about = facts({
+    Image: html`<code>${targetImage}</code>`,
+    Request: html`<a href="/view/containers/${requestId}">what was asked for</a>`,
+    Build: isBuilt ? html`<a href="/view/${builds}/${buildId}">${buildId}</a>` : undefined,
+    Ends: expiration === undefined ? undefined : timeOf(expiration, now),
+  });
+  return {
+    lead: isBuilt ? 'A pull waits for the build.' : 'It can be pulled.',
+    body: html`${warnings.map(warning => note('warn', warning))}<div class="card">${about}</div>
+<h2>With Docker</h2>${copyable('the docker command', `docker run --rm ${targetImage}`)}
+<h2>The same by the API</h2>${copyable('the curl command', curlOf(c, request))}
+<h2>In Nextflow</h2>${copyable('the lines for nextflow.config', nextflowOf(c, { targetImage, kind }))}`,
+  };
+}
+
+/** The shell sees one word, whatever is in it. */
+function curlOf(c: Context, request: Readonly<Record<string, unknown>>): string {
+  const login = c.get('rights').access.sessions ? ' \\\n  -u "token:$VENEER_TOKEN"' : '';
+  const json = JSON.stringify(request, undefined, 2).replaceAll("'", String.raw`'\''`);
+  return `curl -sS ${new URL('/v1alpha2/container', realmOf(c)).href}${login} \\\n  -H 'Content-Type: application/json' -d '${json}'`;
+}
+
+function nextflowOf(
+  c: Context,
+  { targetImage, kind }: { readonly targetImage: string; readonly kind: string },
+): string {
+  const { origin } = new URL(realmOf(c));
+  const wave = `wave.enabled = true\nwave.endpoint = '${origin}'\n`;
+  if (kind === 'build')
+    return `${wave}// with the Containerfile as "Dockerfile" beside the module\nwave.strategy = ['dockerfile', 'container']\n`;
+  return `docker.enabled = true\nprocess.container = '${targetImage}'\n`;
+}

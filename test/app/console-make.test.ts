@@ -1,0 +1,117 @@
+// The form for a new image, through the whole app: what it asks for is a request of the API, and nothing in it runs anywhere.
+import { execFileSync } from 'node:child_process';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { HOST } from '../support/app.ts';
+import { type BuildApp, startBuildApp } from './build-app.ts';
+
+const HTML = { Accept: 'text/html' };
+const HOSTILE = `'; touch /tmp/x; "$(id)" </script><script>alert(1)</script>`;
+
+let app: BuildApp;
+
+beforeEach(async () => {
+  app = await startBuildApp();
+});
+
+afterEach(() => app.close());
+
+async function send(fields: Readonly<Record<string, string>>) {
+  const given = await app.request('/console/new', { headers: HTML });
+  const [cookie = ''] = given.headers.getSetCookie().map(each => each.split(';', 1)[0] ?? '');
+  const form = cookie.slice(cookie.indexOf('=') + 1);
+  const type = { 'Content-Type': 'application/x-www-form-urlencoded', 'Sec-Fetch-Site': 'same-origin' };
+  const body = new URLSearchParams({ form, ...fields }).toString();
+  const response = await app.request('/console/new', {
+    method: 'POST',
+    headers: { ...HTML, ...type, Cookie: cookie },
+    body,
+  });
+  return [response.status, await response.text()] as const;
+}
+
+const textOf = (html: string) =>
+  html
+    .replaceAll('&lt;', '<')
+    .replaceAll('&gt;', '>')
+    .replaceAll('&quot;', '"')
+    .replaceAll('&#39;', "'")
+    .replaceAll('&amp;', '&');
+
+const copied = (page: string, what: string) =>
+  textOf(new RegExp(`aria-label="${what}">([^<]*)</pre>`).exec(page)?.[1] ?? '');
+
+test('augments an image, and says how to pull it', async () => {
+  const [status, page] = await send({
+    kind: 'augment',
+    image: app.base,
+    env: 'A=b\r\nC=d',
+    labels: `made=${HOSTILE}`,
+    workingDir: '/opt',
+  });
+  expect(status).toBe(200);
+  const [, name = '', token = ''] = new RegExp(`docker run --rm ${HOST}/(wt/([0-9a-f]{24})/[^:]+):1`).exec(page) ?? [];
+  expect((await app.request(`/v2/${name}/manifests/1`)).status).toBe(200);
+  expect(page).not.toContain('<script>alert');
+  const record = Object(await (await app.request(`/v1alpha2/container/${token}`)).json());
+  expect(record.containerConfig).toEqual({ env: ['A=b', 'C=d'], labels: { made: HOSTILE }, workingDir: '/opt' });
+  expect(copied(page, 'the lines for nextflow.config')).toContain(`process.container = '${HOST}/wt/${token}/`);
+});
+
+test('the command it shows sends the same, whatever a shell makes of its characters', async () => {
+  const [, page] = await send({ kind: 'augment', image: app.base, labels: `made=${HOSTILE}` });
+  // A curl that prints the body that it is to send.
+  const script = `curl() { while [ $# -gt 1 ]; do [ "$1" = -d ] && printf %s "$2"; shift; done; }\n${copied(page, 'the curl command')}`;
+  expect(JSON.parse(execFileSync('sh', ['-c', script], { encoding: 'utf8' }))).toEqual({
+    containerImage: app.base,
+    containerConfig: { labels: { made: HOSTILE } },
+  });
+});
+
+test('builds an image, and leads to its build', async () => {
+  const [status, page] = await send({
+    kind: 'build',
+    file: `FROM ${app.base}\r\nENV A=b\r\n`,
+    platforms: 'linux/amd64',
+  });
+  const [, id = ''] = /href="\/view\/builds\/([^"]+)"/.exec(page) ?? [];
+  expect(status).toBe(200);
+  expect(await app.ended(id)).toMatchObject({ status: 'succeeded', dockerFile: `FROM ${app.base}\nENV A=b\n` });
+});
+
+test.each([
+  ['no image', { kind: 'augment', image: '' }, 'exactly one of containerImage'],
+  [
+    'a variable without a value',
+    { kind: 'augment', image: 'a', env: `${HOSTILE}` },
+    'containerConfig.env[0]: must be KEY=VALUE',
+  ],
+  ['a label without a name', { kind: 'augment', image: 'a', labels: '=x' }, 'labels: '],
+  ['an image that is none', { kind: 'augment', image: HOSTILE }, 'containerImage'],
+  ['a Containerfile that is none', { kind: 'build', file: `NONSENSE ${HOSTILE}` }, 'NONSENSE'],
+])('%s is told in the form, which keeps what was written', async (_, fields, message) => {
+  const [status, page] = await send(fields);
+  expect([status, textOf(page)]).toEqual([400, expect.stringContaining(message)]);
+  expect(page).toContain('role="alert"');
+  expect(page).not.toContain('<script>alert');
+  const written = Object.values(fields).find(value => value.includes('alert(1)'));
+  if (written) expect(page).toContain('&lt;script&gt;alert(1)');
+});
+
+test('asks who it is where callers have to show it', async () => {
+  await app.configure({ access: {} });
+  const { status, headers } = await app.request('/console/new', { headers: HTML });
+  expect([status, headers.get('location')]).toEqual([303, '/console/login?next=%2Fconsole%2Fnew']);
+  expect((await app.request('/console/mirrors', { headers: HTML })).status).toBe(303);
+});
+
+test('the mirror set-up of each runtime is what the command prints', async () => {
+  const page = textOf(await (await app.request('/console/mirrors', { headers: HTML })).text());
+  expect(page).toContain('"registry-mirrors": [\n    "http://127.0.0.1:8080"\n  ]');
+  for (const part of [
+    'io.containerd.cri.v1.images',
+    'io.containerd.grpc.v1.cri',
+    '[[registry.mirror]]',
+    'systemctl reload crio',
+  ])
+    expect(page).toContain(part);
+});
