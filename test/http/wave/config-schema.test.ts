@@ -119,7 +119,7 @@ test.each([
     },
   ],
   ['exposedPorts.0', 'must be a port', { exposedPorts: Array(10_000).fill('x') }],
-  ['layers.0.location', 'must be given', { layers: Array(125).fill({}) }],
+  ['layers.0.location', 'is required', { layers: Array(125).fill({}) }],
   [
     'layers.0.platforms',
     'has 101 items, over the limit of 100',
