@@ -1,9 +1,10 @@
 // Wires the console: what the configuration and the rooms say of themselves, for people.
 import type { Hono } from 'hono';
-import { createMirrorFile, NotMirrored, RUNTIMES } from '../config/mirror-file.ts';
+import { createMirrorFile, NotMirrored, type OwnMirror, RUNTIMES, type Runtime } from '../config/mirror-file.ts';
 import { describeMirror } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
 import { createConsole } from '../http/console/console.ts';
+import { isRegistryHost } from '../oci/reference.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 
 type ConsoleDeps = Parameters<typeof createConsole>[0];
@@ -48,15 +49,22 @@ function listUpstreams({ upstreams, defaultUpstream }: Config) {
   return [...entries, { name, hasCredentials: false, mirrors: 0, isOffline: false, isStrict: false }];
 }
 
-/** For each runtime its file, or why it cannot have one. */
+/** For each runtime its file, or why it cannot have one. containerd takes one file for what is strict, and one for the rest. */
 function listMirrorFiles(config: Config) {
   const own = describeMirror(config);
-  return RUNTIMES.map(runtime => {
-    try {
-      return { runtime, file: createMirrorFile(runtime, {}, own) };
-    } catch (error) {
-      if (!(error instanceof NotMirrored)) throw error;
-      return { runtime, file: { reason: error.message } };
-    }
+  const hosts = [...new Set(['docker.io', ...own.upstreams.filter(isRegistryHost)])];
+  const groups = [hosts.filter(host => !own.strict.includes(host)), hosts.filter(host => own.strict.includes(host))];
+  return RUNTIMES.flatMap(runtime => {
+    const wishes = runtime === 'containerd' ? groups.filter(({ length }) => length > 0) : [undefined];
+    return wishes.map(upstream => ({ runtime, file: tryMirrorFile(runtime, upstream, own) }));
   });
+}
+
+function tryMirrorFile(runtime: Runtime, upstream: readonly string[] | undefined, own: OwnMirror) {
+  try {
+    return createMirrorFile(runtime, { upstream }, own);
+  } catch (error) {
+    if (!(error instanceof NotMirrored)) throw error;
+    return { reason: error.message };
+  }
 }

@@ -29,7 +29,7 @@ test('shows platforms, layers, what rules changed, and how to pull it by digest'
   for (const path of ['/console/images', '/view/inspect']) {
     const [status, page] = await ask({ image: 'lab/library/app:1' }, path);
     expect(status).toBe(200);
-    expect(page).toContain('<span class="chip info">changed</span>');
+    expect(page).toContain('<span class="chip info">augmented</span>');
     expect(page).toContain(`docker pull 127.0.0.1:8080/lab/library/app@${digest}`);
     for (const platform of ['linux/amd64', 'linux/arm64', 'linux/arm/v7']) expect(page).toContain(`>${platform}</a>`);
     expect(page).toMatch(

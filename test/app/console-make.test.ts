@@ -115,3 +115,14 @@ test('the mirror set-up of each runtime is what the command prints', async () =>
   ])
     expect(page).toContain(part);
 });
+
+test('containerd has a file for registries that are strict, and one for the rest', async () => {
+  await app.configure({ upstreams: { 'quay.io': { strict: true }, 'ghcr.io': {} } });
+  const page = textOf(await (await app.request('/console/mirrors', { headers: HTML })).text());
+  const files = [...page.matchAll(/save as (\/etc\/containerd\/certs\.d[^\n]*)/g)].map(([, places]) => places);
+  expect(files).toEqual([
+    '/etc/containerd/certs.d/docker.io/hosts.toml and /etc/containerd/certs.d/ghcr.io/hosts.toml',
+    '/etc/containerd/certs.d/quay.io/hosts.toml',
+  ]);
+  expect(page.split('server = "http://127.0.0.1:8080"').length - 1).toBe(1);
+});

@@ -96,7 +96,7 @@ async function listLayers(inspect: Inspect, reference: Reference, { platform }: 
 }
 
 const OUTCOMES: Readonly<Record<Explanation['outcome'], [Tone, string]>> = {
-  changed: ['info', 'changed'],
+  changed: ['info', 'augmented'],
   unchanged: ['ok', 'as its registry has it'],
   refused: ['bad', 'refused'],
   failed: ['bad', 'cannot be pulled'],

@@ -128,29 +128,28 @@ function augmentForm(c: Context, given: URLSearchParams): Html {
   const inputs: readonly Input[] = [
     { name: 'image', label: 'Image', hint: 'Such as docker.io/library/alpine:3.', isRequired: true },
     { name: 'env', label: 'Environment', hint: 'NAME=value, one a line.', isLong: true },
-    { name: 'labels', label: 'Labels', hint: 'name=value, one a line.', isLong: true },
     {
-      name: 'layers',
-      label: 'Layers',
+      ...{ name: 'layers', label: 'Layers', isLong: true },
       hint: 'Addresses of tars (https://…) or images (docker://…), one a line.',
-      isLong: true,
     },
+    PLATFORMS,
+  ];
+  const more: readonly Input[] = [
+    { name: 'labels', label: 'Labels', hint: 'name=value, one a line.', isLong: true },
     { name: 'entrypoint', label: 'Entrypoint', hint: 'One word a line.', isLong: true },
     { name: 'cmd', label: 'Command', hint: 'One word a line.', isLong: true },
     { name: 'workingDir', label: 'Working directory', hint: 'Such as /opt/app.' },
     { name: 'user', label: 'User', hint: 'A name or number, such as 1000:1000.' },
-    PLATFORMS,
     { name: 'repository', label: 'Repository', hint: 'For an image that is kept: empty for the configured one.' },
   ];
+  const describe = (input: Input) => describeInput('augment', input, given);
+  // What was written there before stays in sight.
+  const isOpen = more.some(({ name }) => given.get('kind') === 'augment' && given.get(name));
+  const others = html`<details class="more"${isOpen && html` open`}><summary>Labels, entrypoint, user and more</summary>${more.map(describe)}</details>`;
   const isFrozen = given.get('freeze') === 'yes';
   const freeze = html`<fieldset class="choices"><label><input type="checkbox" name="freeze" value="yes"${isFrozen && html` checked`}> Keep it under a name of its own</label></fieldset>`;
   const kind = html`<input type="hidden" name="kind" value="augment">`;
-  return postForm(c, PATH, [
-    kind,
-    ...inputs.map(input => describeInput('augment', input, given)),
-    freeze,
-    html`<button>Augment</button>`,
-  ]);
+  return postForm(c, PATH, [kind, ...inputs.map(describe), others, freeze, html`<button>Augment</button>`]);
 }
 
 const PLATFORMS: Input = {

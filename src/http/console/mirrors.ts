@@ -43,6 +43,6 @@ function describeFile({ runtime, file }: RuntimeFile): Html {
   const told =
     'reason' in file
       ? note('warn', file.reason)
-      : html`${copyable(`the file for ${name}`, file.content)}<pre tabindex="0" aria-label="Next steps for ${name}">${file.hints.join('\n')}</pre>`;
+      : html`${copyable(`the file for ${name}`, file.content)}<pre class="steps" tabindex="0" aria-label="Next steps for ${name}">${file.hints.join('\n')}</pre>`;
   return html`<h2>${name}</h2>${told}`;
 }

@@ -136,6 +136,7 @@ pre {
   background: var(--sunken); border: 1px solid var(--line); border-radius: 8px; line-height: 1.45;
 }
 pre.log { max-height: 34rem; }
+pre.steps { background: none; border: 0; padding: 0 0 0.5rem; color: var(--muted); }
 .copy { position: relative; margin: 0 0 1rem; }
 .copy > button { position: absolute; top: 0.4rem; right: 0.4rem; }
 .copy > pre { padding-right: 5rem; }
@@ -152,7 +153,8 @@ input:not([type="checkbox"], [type="radio"]), select, textarea {
   width: 100%; font: inherit; color: inherit; background: var(--surface);
   border: 1px solid #83898f; border-radius: 6px; padding: 0.42rem 0.65rem;
 }
-textarea { min-height: 8rem; resize: vertical; }
+textarea { min-height: 4.6rem; resize: vertical; }
+#build-file { min-height: 16rem; }
 textarea, input.mono { font-family: var(--mono); font-size: 0.9em; }
 fieldset { border: 0; padding: 0; margin: 0 0 1.1rem; }
 legend { font-weight: 600; padding: 0; margin: 0 0 0.35rem; }
