@@ -68,8 +68,8 @@ const QUERIES: Readonly<Record<string, string>> = {
 /** Every route of /v1 but the one that everybody has a part of. */
 function routes() {
   const all = listRoutes(server.app).filter(({ path, method }) => path.startsWith('/v1/') && method !== 'HEAD');
-  // Credentials of registries belong to each caller.
-  return all.filter(({ path, name }) => !/explain|^\/v1\/registries/.test(path) && !name.includes('*'));
+  // Credentials of registries and tokens of images belong to each caller.
+  return all.filter(({ path, name }) => !/explain|^\/v1\/(?:registries|tokens)/.test(path) && !name.includes('*'));
 }
 
 describe.each(CALLERS)('%s', (_, authorize, status) => {
