@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.ts';
 import { CONTENT_KINDS, type ContentKind } from '../content/inventory.ts';
 import type { Events } from '../events/events.ts';
 import type { RequestEnd } from '../observe/access-log.ts';
+import { ownName } from '../observe/activity.ts';
 import { createMeter, type Meter } from '../observe/metrics.ts';
 import { createProcessMetrics } from '../observe/process-metrics.ts';
 import type { RequestFacts } from '../observe/request.ts';
@@ -105,7 +106,7 @@ function measureUpstreams(meter: Meter, known: ReadonlySet<string>): Pick<Measur
 
   /** A host that a redirect leads to counts for the upstream that it is of. */
   function labelOf(name: string): string {
-    const own = name.replace(/ \(at [^)]*\)$/, '');
+    const own = ownName(name);
     return known.has(own) ? own : OTHER;
   }
 

@@ -111,9 +111,10 @@ function nothingYet(): Counted {
   return { requests: 0, failures: 0, isFailing: false, isBroken: false, ...nothing };
 }
 
-/** A host that a redirect of an upstream leads to counts for that upstream. */
-function ownName(reported: string): string {
-  return reported.replace(/ \(at [^)]*\)$/, '');
+/** The name of an upstream, without the host that a redirect of it led to: what that does counts for the upstream. */
+export function ownName(reported: string): string {
+  const [name = ''] = reported.endsWith(')') ? reported.split(' (at ', 1) : [reported];
+  return name;
 }
 
 function isFailure(status: number | undefined): boolean {

@@ -53,7 +53,7 @@ export function sizeOf(bytes: number): Html {
 
 /** Thousands are set apart: `1 234 567`. */
 export function countOf(count: number): string {
-  return String(count).replace(/\B(?=(\d{3})+$)/g, '\u00a0');
+  return count.toLocaleString('en').replaceAll(',', '\u00a0');
 }
 
 type Cell = Html | string | number | undefined;
