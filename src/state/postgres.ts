@@ -310,6 +310,9 @@ function createListener({
     const next = new pg.Client(connection);
     // A connection that breaks ends its heartbeat.
     next.on('error', () => {});
+    next.on('end', () => {
+      if (client === next) heardAt = Number.NEGATIVE_INFINITY;
+    });
     next.on('notification', ({ payload }) => forget(idsOf(payload)));
     try {
       await next.connect();

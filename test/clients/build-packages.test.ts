@@ -151,7 +151,7 @@ async function buildTools(lab: Lab, image: string): Promise<void> {
     `COPY ${Object.keys(TOOLS).join(' ')} /bin/`,
     'RUN ["/bin/busybox", "--install", "-s", "/bin"]',
     'RUN mkdir -p /tmp /etc && echo root:x:0:0:root:/:/bin/sh > /etc/passwd',
-    'ENV MAMBA_ROOT_PREFIX=/opt/conda',
+    'ENV MAMBA_ROOT_PREFIX=/opt/conda MAMBA_USER=root',
   ];
   await writeFile(join(context, 'Dockerfile'), lines.join('\n'));
   await buildImage({ buildkit: lab.buildkit, context, image });
