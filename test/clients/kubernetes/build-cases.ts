@@ -263,7 +263,7 @@ export function buildCases(getPlace: () => Place): void {
         const build = await client.awaitEnd(submitted);
         const log = await client.readLog(submitted.buildId);
         expect(build, log).toMatchObject({ status: 'succeeded', starts: 2 });
-        expect(log).toContain('resuming the Job');
+        expect(log).toContain('resuming Job');
         const told = log.split('\n').map(line => line.slice(line.indexOf(' ') + 1));
         // What BuildKit itself says only once of each platform: other steps it takes up again.
         const once = told.filter(line => / RUN .*: (?:started|done)$|works in the pod/.test(line));
