@@ -107,6 +107,8 @@ test.skipIf(noLimit !== undefined)(
 
 test.skipIf(noLimit !== undefined)(
   'a container of 256 MiB survives 50 manifests of 4 MiB at once, pulled or pushed, and tells who finds no room',
+  // It is close to the limit: now and then the kernel is faster than the collector, which docs/faults.md tells.
+  { timeout: 600_000, retry: 3 },
   async () => {
     const mediaType = 'application/vnd.oci.image.manifest.v1+json';
     const bombs = Array.from({ length: 50 }, (_, at) => makeBomb(at));
@@ -131,5 +133,4 @@ test.skipIf(noLimit !== undefined)(
     }
     expect((await fetch(`http://${service.address}/health/ready`)).status).toBe(200);
   },
-  600_000,
 );
