@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { checkUrl, findFreePort, type Killable, startProcess } from '../clients/support/process.ts';
+import { checkUrl, findFreePort, type Killable, run, startProcess } from '../clients/support/process.ts';
 
 export interface MeasuredProcess extends Killable {
   readonly address: string;
@@ -13,8 +13,8 @@ export interface MeasuredProcess extends Killable {
 }
 
 export interface MeasuredOptions {
-  /** What the process is killed for having more of. */
-  readonly limitBytes?: number;
+  /** A container: the built program, as the image has it, which is killed for having more memory. */
+  readonly container?: { readonly program: string; readonly limitBytes: number };
   /** All of the configuration but where data lies and where it listens. */
   readonly config: Readonly<Record<string, unknown>>;
 }
@@ -33,6 +33,12 @@ export async function findNoLimit(): Promise<string | undefined> {
   }
 }
 
+/** Gives the path of the program, which `npm run build` would make in the same way. */
+export async function buildProgram(folder: string): Promise<string> {
+  await run('rolldown', ['-c', '--dir', folder]);
+  return join(folder, 'veneer.mjs');
+}
+
 async function makeGroup(limitBytes: number): Promise<string> {
   const group = join(ROOT, VERSION_1 ? 'memory' : '', `veneer-test-${randomUUID()}`);
   await mkdir(group);
@@ -41,7 +47,7 @@ async function makeGroup(limitBytes: number): Promise<string> {
 }
 
 export async function startMeasured(folder: string, options: MeasuredOptions): Promise<MeasuredProcess> {
-  const { limitBytes, config } = options;
+  const { container, config } = options;
   const address = `127.0.0.1:${await findFreePort()}`;
   const file = join(folder, 'veneer.yaml');
   const settings = {
@@ -51,11 +57,12 @@ export async function startMeasured(folder: string, options: MeasuredOptions): P
     ...config,
   };
   await writeFile(file, JSON.stringify(settings));
-  const group = limitBytes === undefined ? undefined : await makeGroup(limitBytes);
+  const group = container && (await makeGroup(container.limitBytes));
   const enter = group ? ['sh', '-c', `echo $$ > ${group}/cgroup.procs && exec "$@"`, 'sh'] : [];
-  const [command = '', ...args] = [...enter, process.execPath, 'src/main.ts', '--config', file];
+  const [command = '', ...args] = [...enter, process.execPath, container?.program ?? 'src/main.ts', '--config', file];
+  const env = { DOCKER_CONFIG: folder, ...(container && { MALLOC_ARENA_MAX: '2' }) };
   const checkReady = () => checkUrl(`http://${address}/health/ready`);
-  const running = await startProcess(command, args, { checkReady, env: { DOCKER_CONFIG: folder } });
+  const running = await startProcess(command, args, { checkReady, env });
 
   async function end(how: () => Promise<void>): Promise<void> {
     await how();

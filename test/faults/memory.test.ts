@@ -4,19 +4,34 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { platform, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { createMixedLoad, readSlowly } from '../support/mixed-load.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { findNoLimit, type MeasuredOptions, type MeasuredProcess, startMeasured } from './limited-memory.ts';
+import {
+  buildProgram,
+  findNoLimit,
+  type MeasuredOptions,
+  type MeasuredProcess,
+  startMeasured,
+} from './limited-memory.ts';
 
 const MIB = 1024 * 1024;
 const noLimit = await findNoLimit();
 const isLinux = platform() === 'linux';
 
+let built: string;
+let program: string;
 let folder: string;
 let registry: TestRegistry;
 let veneer: MeasuredProcess | undefined;
+
+beforeAll(async () => {
+  built = await mkdtemp(join(tmpdir(), 'veneer-built-'));
+  if (noLimit === undefined) program = await buildProgram(built);
+});
+
+afterAll(() => rm(built, { recursive: true }));
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'veneer-memory-'));
@@ -93,7 +108,7 @@ test.runIf(isLinux)(
 test.skipIf(noLimit !== undefined)(
   'a container of 256 MiB survives the load together with slow clients',
   async () => {
-    const service = await start({}, { limitBytes: 256 * MIB });
+    const service = await start({}, { container: { program, limitBytes: 256 * MIB } });
     const left = new AbortController();
     const url = `http://${service.address}${putBlob(64 * MIB)}`;
     const readers = readSlowly(url, 400, { bytesPerSecond: 32 * 1024, signal: left.signal });
@@ -107,13 +122,11 @@ test.skipIf(noLimit !== undefined)(
 
 test.skipIf(noLimit !== undefined)(
   'a container of 256 MiB survives 50 manifests of 4 MiB at once, pulled or pushed, and tells who finds no room',
-  // It is close to the limit: now and then the kernel is faster than the collector, which docs/faults.md tells.
-  { timeout: 600_000, retry: 3 },
   async () => {
     const mediaType = 'application/vnd.oci.image.manifest.v1+json';
     const bombs = Array.from({ length: 50 }, (_, at) => makeBomb(at));
     for (const [at, raw] of bombs.entries()) registry.put('team/app', [{ mediaType, raw, tags: [`${at}`] }]);
-    const service = await start({}, { limitBytes: 256 * MIB });
+    const service = await start({}, { container: { program, limitBytes: 256 * MIB } });
     const send = async (path: string, init: RequestInit) => {
       const response = await fetch(`http://${service.address}${path}`, init);
       await response.arrayBuffer();
@@ -133,4 +146,5 @@ test.skipIf(noLimit !== undefined)(
     }
     expect((await fetch(`http://${service.address}/health/ready`)).status).toBe(200);
   },
+  600_000,
 );
