@@ -1,6 +1,5 @@
 // The process: V8 is told to keep its heap small before anything is loaded that fills it, and then the program runs.
 import module from 'node:module';
-import { totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 
@@ -14,11 +13,8 @@ if (Number.parseInt(node, 10) < OLDEST_NODE) {
 }
 
 // Left alone, V8 lets garbage grow to several times what is in use before it looks for it: a container is killed for what nobody needs. With
-// much less than 80 %, though, bodies that pass start a large collection every few megabytes: docs/decisions/0020-hot-paths.md. A small container
-// needs the room more.
-const SMALL_BYTES = 512 * 1024 ** 2;
-const limitBytes = Math.min(process.constrainedMemory() || totalmem(), totalmem());
-setFlagsFromString(`--heap-growing-percent=${limitBytes < SMALL_BYTES ? 30 : 80}`);
+// much less than this, though, bodies that pass start a large collection every few megabytes: docs/decisions/0020-hot-paths.md.
+setFlagsFromString('--heap-growing-percent=80');
 // What is new gets 3 MiB, not up to 96: what lives longer moves on a little sooner.
 setFlagsFromString('--semi-space-growth-factor=1');
 

@@ -1,9 +1,8 @@
 // Cache administration from the command line: directly in the data directory if no service has it open, else through the service.
-import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import type { CacheAdmin } from '../cache/admin/cache-admin.ts';
 import { type CacheLine, cacheLineSchema } from '../cache/admin/lines.ts';
-import { type DirectoryLock, DirectoryLocked, lockDirectory } from '../state/data-directory.ts';
+import { type DirectoryLock, isDataDirectory, tryLockDirectory } from '../state/data-directory.ts';
 import {
   type Hints,
   linesOf,
@@ -42,22 +41,13 @@ const ADVICE = 'try again; what was done so far is not lost';
 export async function* askCache(target: CacheTarget, command: CacheCommand): AsyncGenerator<CacheLine> {
   const directory = resolve(target.dataDir);
   // Never created here: a directory without records is the wrong one.
-  if (!existsSync(join(directory, 'records.db'))) {
+  if (!isDataDirectory(directory)) {
     throw new ServiceRefused(`there is no cache in ${directory}: name the data directory of the service`);
   }
-  const owner = findOwnership(directory);
+  const owner = tryLockDirectory(directory);
   if (owner) yield* askHere(owner, target, command);
   else if (target.service) yield* askService(target.service, command);
   else throw new ServiceRefused(`a service uses ${directory}, but the configuration does not say where it listens`);
-}
-
-function findOwnership(directory: string): DirectoryLock | undefined {
-  try {
-    return lockDirectory(directory);
-  } catch (error) {
-    if (error instanceof DirectoryLocked) return undefined;
-    throw error;
-  }
 }
 
 async function* askHere(owner: DirectoryLock, { openCacheAdmin }: CacheTarget, { ask }: CacheCommand) {

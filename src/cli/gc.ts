@@ -1,6 +1,5 @@
 // `veneer gc`: collects garbage directly if no service is running, else through the service.
-import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { Command } from 'commander';
 import type { GarbageCollector, GcOptions } from '../hosted/gc/collector.ts';
 import { GcRefused } from '../hosted/gc/orphans.ts';
@@ -13,7 +12,7 @@ import {
   type Tally,
 } from '../hosted/gc/report.ts';
 import { formatSize } from '../oci/wording.ts';
-import { type DirectoryLock, DirectoryLocked, lockDirectory } from '../state/data-directory.ts';
+import { type DirectoryLock, isDataDirectory, tryLockDirectory } from '../state/data-directory.ts';
 import {
   type Hints,
   linesOf,
@@ -70,22 +69,13 @@ export function createGcCommand({
 async function collect({ dataDir, openCollector, service }: GcTarget, options: GcOptions): Promise<GcReport> {
   const directory = resolve(dataDir);
   // Never created here: a directory without records is the wrong one.
-  if (!existsSync(join(directory, 'records.db'))) {
+  if (!isDataDirectory(directory)) {
     throw new ServiceRefused(`there is no registry in ${directory}: name the data directory of the service`);
   }
-  const owner = findOwnership(directory);
+  const owner = tryLockDirectory(directory);
   if (owner) return collectInPlace(owner, openCollector, options);
   if (service) return askService(service, options);
   throw new ServiceRefused(`a service uses ${directory}, but the configuration does not say where it listens`);
-}
-
-function findOwnership(directory: string): DirectoryLock | undefined {
-  try {
-    return lockDirectory(directory);
-  } catch (error) {
-    if (error instanceof DirectoryLocked) return undefined;
-    throw error;
-  }
 }
 
 async function collectInPlace(

@@ -100,6 +100,21 @@ export function lockDirectory(directory: string): DirectoryLock {
   };
 }
 
+/** The same; undefined while another process has it. Throws StateFault. */
+export function tryLockDirectory(directory: string): DirectoryLock | undefined {
+  try {
+    return lockDirectory(directory);
+  } catch (error) {
+    if (error instanceof DirectoryLocked) return undefined;
+    throw error;
+  }
+}
+
+/** Whether a service has worked in the directory: its records are in it, or in a database that its content belongs to. */
+export function isDataDirectory(directory: string): boolean {
+  return ['records.db', 'acknowledged.json'].some(name => existsSync(join(directory, name)));
+}
+
 function openLock(directory: string): DatabaseSync {
   makeDirectory(directory);
   try {

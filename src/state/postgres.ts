@@ -392,6 +392,8 @@ function createListener({
 async function migrate(client: pg.Client, schema: string): Promise<void> {
   await client.query('BEGIN');
   try {
+    // A command may open the records beside a service that starts.
+    await client.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`veneer_${schema}_migration`]);
     await client.query(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
     await client.query(`CREATE TABLE IF NOT EXISTS ${schema}.migrations (version integer NOT NULL)`);
     const { rows } = await client.query(`SELECT coalesce(max(version), 0) AS version FROM ${schema}.migrations`);

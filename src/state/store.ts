@@ -109,7 +109,7 @@ export class RecordStoreBusy extends Error {
 /** The server of the records does not answer, or ended the connection: a change may have been made or not. May be retried. */
 export class RecordStoreAway extends Error {
   override readonly name = 'RecordStoreAway';
-  readonly code = 'ENOTCONN';
+  readonly code = 'ERECORDSAWAY';
 }
 
 /**

@@ -95,6 +95,15 @@ describe.skipIf(missing)(`a service on PostgreSQL${missing ? ` (${missing})` : '
     expect(await run(process.execPath, ['src/main.ts', 'token', 'list', '--config', config])).toContain('unnamed');
   });
 
+  test('has its garbage collected by a command, through the service and without it', async () => {
+    const collect = () =>
+      run(process.execPath, ['src/main.ts', 'gc', '--dry-run', '--json', '--config', config, '--listen', address]);
+    expect(JSON.parse(await collect())).toHaveProperty('removed');
+    await veneer.kill();
+    expect(JSON.parse(await collect())).toHaveProperty('removed');
+    veneer = await start();
+  });
+
   test('is the only one that holds the records', async () => {
     const second = await configure('two');
     const options = ['src/main.ts', '--config', second, '--listen', `127.0.0.1:${await findFreePort()}`];

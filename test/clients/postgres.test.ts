@@ -236,7 +236,7 @@ describe.skipIf(missing)(`PostgreSQL${missing ? ` (${missing})` : ''}`, () => {
     await postgres.stop();
     await waitUntil(async () => expect(store.findFault()).toContain('does not answer'));
     await waitUntil(async () => expect(store.version()).toBeUndefined());
-    await expect(store.get('tags', 'never read')).rejects.toMatchObject({ code: 'ENOTCONN' });
+    await expect(store.get('tags', 'never read')).rejects.toMatchObject({ code: 'ERECORDSAWAY' });
     await postgres.start();
     acknowledged.clear();
     await waitUntil(async () => expect(acknowledged.size).toBe(40));
