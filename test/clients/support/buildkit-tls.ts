@@ -15,7 +15,15 @@ export interface TlsBuildkit extends Killable {
 export async function startTlsBuildkit(folder: string): Promise<TlsBuildkit> {
   const own = await mkdtemp(join(folder, 'tls-'));
   const file = join(own, 'buildkitd.toml');
-  await writeFile(file, `root = "${join(own, 'buildkit')}"\n[worker.containerd]\nenabled = false\n`);
+  await writeFile(
+    file,
+    `root = "${join(own, 'buildkit')}"
+[otel]
+socketPath = "${join(own, 'otel.sock')}"
+[worker.containerd]
+enabled = false
+`,
+  );
   const address = `tcp://127.0.0.1:${await findFreePort()}`;
   const tls = { caPath: pem('ca.pem'), certPath: pem('client.pem'), keyPath: pem('client.key') };
   const client = ['--addr', address, '--tlscacert', tls.caPath, '--tlscert', tls.certPath, '--tlskey', tls.keyPath];

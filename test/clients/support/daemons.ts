@@ -30,6 +30,9 @@ export async function startBuildkit(folder: string, registry: string): Promise<K
   await writeFile(
     file,
     `root = "${join(folder, 'buildkit')}"
+# Its default is one socket of the whole machine, which two that start at once both want.
+[otel]
+socketPath = "${join(folder, 'otel.sock')}"
 [worker.containerd]
 enabled = false
 # A step that runs npm reaches its registry as this machine does.
