@@ -46,7 +46,7 @@ async function countAsked(work: () => Promise<unknown>): Promise<number> {
 }
 
 /** The entry of the registry that `start` started, under its alias, with more in it. */
-async function restartLab(entry: Record<string, unknown>, config: Record<string, unknown> = {}): Promise<void> {
+async function restartFixture(entry: Record<string, unknown>, config: Record<string, unknown> = {}): Promise<void> {
   await app.configure({ upstreams: { lab: { url: app.registry.url, ...entry } }, ...config });
 }
 
@@ -166,7 +166,7 @@ describe('offline', () => {
     await start();
     const { root } = app.putImage();
     await checkImage(await app.head(NAME, '1'), descriptor => app.read(NAME, descriptor));
-    await restartLab(entry, config);
+    await restartFixture(entry, config);
     nowMs += 400 * DAY;
     const asked = await countAsked(async () => {
       expect((await app.head(NAME, '1')).digest).toBe(root.digest);
@@ -192,7 +192,7 @@ describe('offline', () => {
     await start();
     app.putImage();
     await app.head(NAME, '1');
-    await restartLab({}, { offline: true, layers: { allowPrivateAddresses: true } });
+    await restartFixture({}, { offline: true, layers: { allowPrivateAddresses: true } });
     const layers = [{ location: `${app.registry.url}/layer`, gzipDigest: `sha256:${'0'.repeat(64)}`, gzipSize: 1 }];
     const body = { containerImage: 'lab/library/app:1', containerConfig: { layers } };
     const response = await app.request('/v1alpha2/container', { method: 'POST', body });
@@ -212,7 +212,7 @@ test.each<[string, Record<string, unknown>, number]>([
   const { root } = app.putImage();
   await checkImage(await app.head(NAME, '1'), descriptor => app.read(NAME, descriptor));
   const { name } = await app.submit({ containerImage: 'lab/library/app:1', containerConfig: { env: ['A=1'] } });
-  await restartLab(entry);
+  await restartFixture(entry);
   for (const path of [
     `/v2/${name}/manifests/1`,
     TAG,
@@ -244,7 +244,7 @@ test('an upstream that limits us is not asked before its Retry-After is over, an
 
 test('an upstream that flaps is asked as the breaker lets it: stored tags are served throughout, the rest is 503', async () => {
   await start();
-  await restartLab({ breaker: { failures: 3, pause: '10s' } });
+  await restartFixture({ breaker: { failures: 3, pause: '10s' } });
   const { root } = app.putImage();
   await app.head(NAME, '1');
   const seen: { readonly status: number; readonly asked: number }[] = [];
@@ -287,7 +287,10 @@ test('an upstream that is offline is not pushed to', async () => {
 test('mirrors come from the configuration: one that fails is passed over', async () => {
   await start();
   const { root } = app.putImage();
-  await restartLab({ mirrors: [{ url: 'http://127.0.0.1:1' }, { url: app.registry.url }], url: 'http://127.0.0.1:1' });
+  await restartFixture({
+    mirrors: [{ url: 'http://127.0.0.1:1' }, { url: app.registry.url }],
+    url: 'http://127.0.0.1:1',
+  });
   await checkImage(await app.head(NAME, '1'), descriptor => app.read(NAME, descriptor));
   expect((await app.head(NAME, '1')).digest).toBe(root.digest);
 });

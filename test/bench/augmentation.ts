@@ -2,8 +2,8 @@
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Benchmark } from './benchmark.ts';
+import { NAMES, repositoryAt } from './environment.ts';
 import { createLayer, pushImage } from './image.ts';
-import { NAMES, repositoryAt } from './lab.ts';
 import { findProgram, run, type Server } from './processes.ts';
 import { request } from './requests.ts';
 
@@ -19,9 +19,9 @@ export const AUGMENTATION: Benchmark = {
       peer: 'regctl',
     },
   ],
-  async prepare(lab) {
-    const upstream = await lab.upstream();
-    const { veneer } = await lab.proxies();
+  async prepare(environment) {
+    const upstream = await environment.upstream();
+    const { veneer } = await environment.proxies();
     await pushImage(repositoryAt(upstream), TAG);
     const change = (server: Server, name: string, value: string) => ({
       registry: server.address,
@@ -31,7 +31,7 @@ export const AUGMENTATION: Benchmark = {
     return async pair => [
       {
         veneer: await timeAugmentation(change(veneer, NAMES.veneer, `veneer-${pair}`)),
-        peer: await timeMod(change(upstream, NAMES.peer, `peer-${pair}`), lab.directory),
+        peer: await timeMod(change(upstream, NAMES.peer, `peer-${pair}`), environment.directory),
       },
     ];
   },

@@ -23,10 +23,10 @@ export interface Benchmark {
   /** Of what takes minutes. All else is measured as often as is asked for. */
   readonly maxPairs?: number;
   /** Starts what is measured. What has to be stopped afterwards goes on the stack. */
-  prepare(lab: Lab): Promise<Measure>;
+  prepare(environment: Environment): Promise<Measure>;
 }
 
-export interface Lab {
+export interface Environment {
   /** An empty folder for this benchmark alone. */
   readonly directory: string;
   /** Of this benchmark: ends with its last pair. */

@@ -1,5 +1,5 @@
 // Images that are pushed to a registry of our own and pulled from it, and what the requests for their manifests cost.
-import type { Benchmark, Lab } from './benchmark.ts';
+import type { Benchmark, Environment } from './benchmark.ts';
 import { type Client, createClient } from './client.ts';
 import { inTurn, pick, type Side } from './comparison.ts';
 import { pushImage as pushIndex } from './image.ts';
@@ -35,8 +35,8 @@ function smallImages({ name, size, layerBytes, pushes, pullsOfEach }: SmallImage
       { name: `push-${name}`, what: `pushes of images of ${size}, 8 at once`, unit: 'images/s', better: 'higher' },
       { name: `pull-${name}`, what: `pulls of images of ${size}, 8 at once`, unit: 'images/s', better: 'higher' },
     ],
-    async prepare(lab) {
-      const { client, repository } = await startLab(lab);
+    async prepare(environment) {
+      const { client, repository } = await startEnvironment(environment);
       return async pair => {
         const images = Array.from({ length: pushes }, () => createImage(layerBytes));
         const pulls = Array.from({ length: pullsOfEach }, () => images).flat();
@@ -57,8 +57,8 @@ const largeImage: Benchmark = {
     { name: 'push-100m-processor', what: 'processor time of that push', unit: 'ms', better: 'lower' },
     { name: 'pull-100m', what: 'pull of an image of 100 MiB, one client', unit: 'MiB/s', better: 'higher' },
   ],
-  async prepare(lab) {
-    const { client, repository, servers } = await startLab(lab);
+  async prepare(environment) {
+    const { client, repository, servers } = await startEnvironment(environment);
     return async pair => {
       const image = createImage(LARGE_MIB * 2 ** 20);
       const blob = `blobs/${image.layers[0]?.digest}`;
@@ -78,8 +78,8 @@ const manifests: Benchmark = {
     { name: 'hosted-tag', what: 'hosted manifest by tag', unit: 'requests/s', better: 'higher' },
     { name: 'hosted-digest', what: 'hosted manifest by digest', unit: 'requests/s', better: 'higher' },
   ],
-  async prepare(lab) {
-    const { servers, repository } = await startLab(lab);
+  async prepare(environment) {
+    const { servers, repository } = await startEnvironment(environment);
     const index = await pushIndex(repository.peer, '1');
     await pushIndex(repository.veneer, '1');
     return async pair => {
@@ -99,7 +99,7 @@ export const HOSTED: readonly Benchmark[] = [
   manifests,
 ];
 
-async function startLab({ directory, stack }: Lab): Promise<Hosts> {
+async function startEnvironment({ directory, stack }: Environment): Promise<Hosts> {
   const servers = stack.adopt(await startHosts(directory), stopPair);
   const client = stack.adopt(createClient(), ({ close }) => close());
   return { servers, client, repository: repositoryIn(servers, 'bench/pushed') };

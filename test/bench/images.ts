@@ -1,11 +1,11 @@
 // Pulls of whole images through proxies, as clients do them: the manifest, then its config and its layers, three at a time.
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { Benchmark, Lab } from './benchmark.ts';
+import type { Benchmark, Environment } from './benchmark.ts';
 import { type Client, createClient } from './client.ts';
 import { inTurn, pick, type Side } from './comparison.ts';
+import { repositoriesOf, repositoryAt } from './environment.ts';
 import { digestOf, encode } from './image.ts';
-import { repositoriesOf, repositoryAt } from './lab.ts';
 import { forEach, time } from './load.ts';
 import { countTraffic, settleDisk } from './pulls.ts';
 import { createBlob, createImageOf, pushImage, type RandomImage } from './random-image.ts';
@@ -29,9 +29,9 @@ function oneClient({ isRuled }: How): Benchmark {
       { name: `cold-image${suffix}`, what: `cold pull of an ${image}`, unit: 'ms', better: 'lower' },
       { name: `warm-image${suffix}`, what: `warm pull of an ${image}`, unit: 'ms', better: 'lower' },
     ],
-    async prepare(lab) {
-      const repositories = await findRepositories(lab, { isRuled });
-      const upstream = repositoryAt(await lab.upstream());
+    async prepare(environment) {
+      const repositories = await findRepositories(environment, { isRuled });
+      const upstream = repositoryAt(await environment.upstream());
       return async pair => {
         const tag = await pushNew(upstream);
         const pull = () => inTurn(pair, side => pullTimed(repositories[side], tag));
@@ -52,9 +52,9 @@ function manyClients({ isRuled }: How): Benchmark {
       { name: `${name}-bytes`, what: `upstream bytes for ${what}`, unit: 'MiB', better: 'lower' },
     ],
     maxPairs: 3,
-    async prepare(lab) {
-      const repositories = await findRepositories(lab, { isRuled });
-      const upstream = await lab.upstream();
+    async prepare(environment) {
+      const repositories = await findRepositories(environment, { isRuled });
+      const upstream = await environment.upstream();
       return async pair => {
         const tag = await pushNew(repositoryAt(upstream));
         const taken = await inTurn(pair, async side => {
@@ -77,11 +77,11 @@ export const IMAGES: readonly Benchmark[] = [
   manyClients({ isRuled: true }),
 ];
 
-async function findRepositories(lab: Lab, { isRuled }: How): Promise<Record<Side, string>> {
-  const repositories = repositoriesOf(await lab.proxies());
+async function findRepositories(environment: Environment, { isRuled }: How): Promise<Record<Side, string>> {
+  const repositories = repositoriesOf(await environment.proxies());
   if (!isRuled) return repositories;
-  const ruled = await startRuled(join(lab.directory, 'ruled'), await lab.upstream());
-  lab.stack.defer(() => ruled.stop());
+  const ruled = await startRuled(join(environment.directory, 'ruled'), await environment.upstream());
+  environment.stack.defer(() => ruled.stop());
   return { ...repositories, veneer: `http://${ruled.address}${new URL(repositories.veneer).pathname}` };
 }
 

@@ -3,8 +3,8 @@ import { timeAugmentation } from './augmentation.ts';
 import type { Benchmark, Row } from './benchmark.ts';
 import { createClient } from './client.ts';
 import type { Figures } from './comparison.ts';
+import { NAMES, repositoriesOf, repositoryAt } from './environment.ts';
 import { pushImage, pushRandomBlob } from './image.ts';
-import { NAMES, repositoriesOf, repositoryAt } from './lab.ts';
 import type { Server } from './processes.ts';
 import { measurePulls } from './pulls.ts';
 import { createImage, pushImage as pushRandomImage } from './random-image.ts';
@@ -26,11 +26,11 @@ export const LOOP_DELAY: Benchmark = {
     describe('push', 'a push of an image of 100 MiB'),
     describe('augmentation', 'an augmentation of three platforms'),
   ],
-  async prepare(lab) {
-    const upstream = await lab.upstream();
-    const proxies = await lab.proxies();
+  async prepare(environment) {
+    const upstream = await environment.upstream();
+    const proxies = await environment.proxies();
     const { veneer } = proxies;
-    const client = lab.stack.adopt(createClient(), ({ close }) => close());
+    const client = environment.stack.adopt(createClient(), ({ close }) => close());
     const blob = `blobs/${await pushRandomBlob(repositoryAt(upstream), PULLED_BYTES)}`;
     const url = `${repositoriesOf(proxies).veneer}/${blob}`;
     await measurePulls(veneer, url);

@@ -2,11 +2,11 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import type { Benchmark, Lab } from './benchmark.ts';
+import type { Benchmark, Environment } from './benchmark.ts';
 import { BENCHMARKS } from './benchmarks.ts';
 import type { Figures } from './comparison.ts';
+import { prepareEnvironments } from './environment.ts';
 import { drawGraph } from './graph.ts';
-import { createLabs } from './lab.ts';
 import { type Options, parseOptions, rowsOf, selectBenchmarks, USAGE } from './options.ts';
 import { describeOutcome, findSlower, mergeRows, type Outcome, parseReport, type Report } from './outcome.ts';
 import { findProgram } from './processes.ts';
@@ -47,7 +47,7 @@ interface Measured {
 
 async function measureAll(benchmarks: readonly Benchmark[], pairs: number): Promise<Measured> {
   await using stack = new AsyncDisposableStack();
-  const createLab = await createLabs(stack);
+  const createEnvironment = await prepareEnvironments(stack);
   const rows: Outcome[] = [];
   const failed: string[] = [];
   for (const [index, benchmark] of benchmarks.entries()) {
@@ -55,7 +55,9 @@ async function measureAll(benchmarks: readonly Benchmark[], pairs: number): Prom
     tell(`${index + 1} of ${benchmarks.length}: ${names}`);
     try {
       await using own = new AsyncDisposableStack();
-      rows.push(...(await measure(benchmark, await createLab(own), Math.min(pairs, benchmark.maxPairs ?? pairs))));
+      rows.push(
+        ...(await measure(benchmark, await createEnvironment(own), Math.min(pairs, benchmark.maxPairs ?? pairs))),
+      );
     } catch (error) {
       failed.push(`${names}: ${error}`);
     }
@@ -63,8 +65,12 @@ async function measureAll(benchmarks: readonly Benchmark[], pairs: number): Prom
   return { rows, failed };
 }
 
-async function measure({ rows, prepare }: Benchmark, lab: Lab, count: number): Promise<readonly Outcome[]> {
-  const takePair = await prepare(lab);
+async function measure(
+  { rows, prepare }: Benchmark,
+  environment: Environment,
+  count: number,
+): Promise<readonly Outcome[]> {
+  const takePair = await prepare(environment);
   const load = loadavg()[0] ?? 0;
   const pairs: (readonly Figures[])[] = [];
   for (let pair = 0; pair < count; pair += 1) {

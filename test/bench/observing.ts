@@ -4,8 +4,8 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import type { Benchmark } from './benchmark.ts';
 import { inTurn, pick } from './comparison.ts';
+import { repositoryAt } from './environment.ts';
 import { pushImage } from './image.ts';
-import { repositoryAt } from './lab.ts';
 import { startWith, type Tuning } from './registries.ts';
 import { measureRequests } from './requests.ts';
 

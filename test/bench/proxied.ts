@@ -1,10 +1,10 @@
 // One manifest and large blobs: of an upstream, and through Veneer and other proxies of it.
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Benchmark, Lab, Row } from './benchmark.ts';
+import type { Benchmark, Environment, Row } from './benchmark.ts';
 import { type Figures, inTurn, pick, type Side } from './comparison.ts';
+import { repositoriesOf, repositoryAt } from './environment.ts';
 import { pushImage, pushRandomBlob } from './image.ts';
-import { repositoriesOf, repositoryAt } from './lab.ts';
 import { startNginx } from './nginx.ts';
 import { type Server, startServer } from './processes.ts';
 import { countTransfers, measurePulls, type Pulls, settleDisk } from './pulls.ts';
@@ -18,16 +18,16 @@ const MANY = 20;
 type Sides = Readonly<Record<Side, { readonly server: Server; readonly repository: string }>>;
 
 /** Which servers are compared. */
-type Choose = (lab: Lab) => Promise<Sides>;
+type Choose = (environment: Environment) => Promise<Sides>;
 
 /** Veneer, which keeps what it pulled, beside a registry that has it. */
-const besideUpstream: Choose = async lab => {
-  const upstream = await lab.upstream();
-  return { ...(await besideProxy(lab)), peer: { server: upstream, repository: repositoryAt(upstream) } };
+const besideUpstream: Choose = async environment => {
+  const upstream = await environment.upstream();
+  return { ...(await besideProxy(environment)), peer: { server: upstream, repository: repositoryAt(upstream) } };
 };
 
-const besideProxy: Choose = async lab => {
-  const proxies = await lab.proxies();
+const besideProxy: Choose = async environment => {
+  const proxies = await environment.proxies();
   const { veneer, peer } = repositoriesOf(proxies);
   return {
     veneer: { server: proxies.veneer, repository: veneer },
@@ -35,10 +35,10 @@ const besideProxy: Choose = async lab => {
   };
 };
 
-const besideNginx: Choose = async lab => {
-  const nginx = await startNginx(join(lab.directory, 'nginx'), await lab.upstream());
-  lab.stack.defer(() => nginx.stop());
-  return { ...(await besideProxy(lab)), peer: { server: nginx, repository: repositoryAt(nginx) } };
+const besideNginx: Choose = async environment => {
+  const nginx = await startNginx(join(environment.directory, 'nginx'), await environment.upstream());
+  environment.stack.defer(() => nginx.stop());
+  return { ...(await besideProxy(environment)), peer: { server: nginx, repository: repositoryAt(nginx) } };
 };
 
 const warmManifest: Benchmark = {
@@ -46,8 +46,8 @@ const warmManifest: Benchmark = {
     { name: 'warm-manifest', what: 'warm manifest by digest', unit: 'requests/s', better: 'higher' },
     { name: 'warm-manifest-processor', what: 'processor time of a request for it', unit: 'µs', better: 'lower' },
   ],
-  async prepare(lab) {
-    const sides = await besideUpstream(lab);
+  async prepare(environment) {
+    const sides = await besideUpstream(environment);
     const index = await pushImage(sides.peer.repository, 'warm');
     return async pair => {
       const taken = await inTurn(pair, side => {
@@ -70,13 +70,13 @@ const bareManifest: Benchmark = {
       peer: 'bare server',
     },
   ],
-  async prepare(lab) {
-    const { veneer, peer } = await besideUpstream(lab);
+  async prepare(environment) {
+    const { veneer, peer } = await besideUpstream(environment);
     const url = `${veneer.repository}/manifests/${await pushImage(peer.repository, 'bare')}`;
     const { byteLength } = await (await request(url)).bytes();
     const file = fileURLToPath(new URL('bare.ts', import.meta.url));
     const bare = await startServer({ file: process.execPath, args: [file, String(byteLength)] });
-    lab.stack.defer(() => bare.stop());
+    environment.stack.defer(() => bare.stop());
     const servers = { veneer: veneer.server, peer: bare };
     const urls = { veneer: url, peer: `http://${bare.address}/v2/app/manifests/1` };
     return async pair => [pick(await inTurn(pair, side => measureRequests(servers[side], urls[side])), 'rate')];
@@ -86,9 +86,9 @@ const bareManifest: Benchmark = {
 function warmBlob(choose: Choose, pullers: Pullers): Benchmark {
   return {
     rows: describePulls('warm', 'warm blob of 256 MiB', pullers),
-    async prepare(lab) {
-      const sides = await choose(lab);
-      const blob = await pushRandomBlob(repositoryAt(await lab.upstream()), WARM_BYTES);
+    async prepare(environment) {
+      const sides = await choose(environment);
+      const blob = await pushRandomBlob(repositoryAt(await environment.upstream()), WARM_BYTES);
       await inTurn(0, pullFrom(sides, blob, 1));
       await settleDisk();
       return async pair => figuresOf(await inTurn(pair, pullFrom(sides, blob, pullers.clients)));
@@ -100,9 +100,9 @@ function warmBlob(choose: Choose, pullers: Pullers): Benchmark {
 function coldBlob(choose: Choose, pullers: Pullers): Benchmark {
   return {
     rows: describePulls('cold', 'cold blob of 128 MiB', pullers),
-    async prepare(lab) {
-      const sides = await choose(lab);
-      const upstream = repositoryAt(await lab.upstream());
+    async prepare(environment) {
+      const sides = await choose(environment);
+      const upstream = repositoryAt(await environment.upstream());
       return async pair => {
         const blob = await pushRandomBlob(upstream, COLD_BYTES);
         const pull = pullFrom(sides, blob, pullers.clients);
@@ -126,9 +126,9 @@ const coldTransfers: Benchmark = {
     },
   ],
   maxPairs: 3,
-  async prepare(lab) {
-    const sides = await besideProxy(lab);
-    const upstream = await lab.upstream();
+  async prepare(environment) {
+    const sides = await besideProxy(environment);
+    const upstream = await environment.upstream();
     return async pair => {
       const blob = await pushRandomBlob(repositoryAt(upstream), COLD_BYTES);
       const pull = pullFrom(sides, blob, MANY);

@@ -3,11 +3,11 @@
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { readSlowly } from '../support/mixed-load.ts';
-import type { Benchmark, Lab } from './benchmark.ts';
+import type { Benchmark, Environment } from './benchmark.ts';
 import { type Client, createClient } from './client.ts';
 import { inTurn, pick, type Side } from './comparison.ts';
+import { repositoriesOf, repositoryAt } from './environment.ts';
 import { pushRandomBlob } from './image.ts';
-import { repositoriesOf, repositoryAt } from './lab.ts';
 import { forEach } from './load.ts';
 import { readPeakMemory, sampleMemory } from './memory.ts';
 import { measurePulls, settleDisk } from './pulls.ts';
@@ -36,19 +36,19 @@ const oneBlob: Benchmark = {
     },
   ],
   maxPairs: 3,
-  async prepare(lab) {
-    const blob = `blobs/${await pushRandomBlob(repositoryAt(await lab.upstream()), ONE_BYTES)}`;
+  async prepare(environment) {
+    const blob = `blobs/${await pushRandomBlob(repositoryAt(await environment.upstream()), ONE_BYTES)}`;
     return async pair => {
-      const data = join(lab.directory, String(pair));
-      return [await measurePeak(lab, data, blob), await measurePeak(lab, data, blob)];
+      const data = join(environment.directory, String(pair));
+      return [await measurePeak(environment, data, blob), await measurePeak(environment, data, blob)];
     };
   },
 };
 
 /** On data that the streams of the same blobs left, where there were some. */
-async function measurePeak(lab: Lab, data: string, blob: string) {
+async function measurePeak(environment: Environment, data: string, blob: string) {
   await using stack = new AsyncDisposableStack();
-  const proxies = stack.adopt(await startProxies(data, await lab.upstream()), stopPair);
+  const proxies = stack.adopt(await startProxies(data, await environment.upstream()), stopPair);
   const repositories = repositoriesOf(proxies);
   return await inTurn(0, async side => {
     await measurePulls(proxies[side], `${repositories[side]}/${blob}`, CLIENTS);
@@ -65,13 +65,13 @@ function manyStreams(count: number, { andWarm }: { readonly andWarm: boolean }):
       ...(andWarm ? describeStreams(`streams-warm-${count}`, blobs('warm')) : []),
     ],
     maxPairs: 1,
-    async prepare(lab) {
-      const upstream = repositoryAt(await lab.upstream());
+    async prepare(environment) {
+      const upstream = repositoryAt(await environment.upstream());
       const digests: string[] = [];
       for (let at = 0; at < count; at += 1) digests.push(await pushRandomBlob(upstream, BYTES));
       return async pair => {
         const take = async () => {
-          const taken = await inTurn(pair, side => measureSide(lab, side, digests));
+          const taken = await inTurn(pair, side => measureSide(environment, side, digests));
           return [pick(taken, 'peak'), pick(taken, 'growth'), pick(taken, 'seconds')];
         };
         return [...(await take()), ...(andWarm ? await take() : [])];
@@ -104,13 +104,13 @@ const slowReaders: Benchmark = {
     },
   ],
   maxPairs: 3,
-  async prepare(lab) {
-    const blob = `blobs/${await pushRandomBlob(repositoryAt(await lab.upstream()), ONE_BYTES)}`;
+  async prepare(environment) {
+    const blob = `blobs/${await pushRandomBlob(repositoryAt(await environment.upstream()), ONE_BYTES)}`;
     return async pair => {
       const taken = await inTurn(pair, async side => {
         await using stack = new AsyncDisposableStack();
         const proxies = stack.adopt(
-          await startProxies(join(lab.directory, String(pair), side), await lab.upstream()),
+          await startProxies(join(environment.directory, String(pair), side), await environment.upstream()),
           stopPair,
         );
         const client = stack.adopt(createClient(), ({ close }) => close());
@@ -158,10 +158,10 @@ function describeStreams(name: string, blobs: string) {
   ];
 }
 
-async function measureSide(lab: Lab, side: Side, digests: readonly string[]) {
+async function measureSide(environment: Environment, side: Side, digests: readonly string[]) {
   await using stack = new AsyncDisposableStack();
-  const directory = join(lab.directory, side);
-  const proxies = stack.adopt(await startProxies(directory, await lab.upstream()), stopPair);
+  const directory = join(environment.directory, side);
+  const proxies = stack.adopt(await startProxies(directory, await environment.upstream()), stopPair);
   const client = stack.adopt(createClient(), ({ close }) => close());
   const repository = repositoriesOf(proxies)[side];
   const urls = Array.from({ length: STREAMS }, (_, at) => `${repository}/blobs/${digests[at % digests.length]}`);

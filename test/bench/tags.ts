@@ -1,5 +1,5 @@
 // Many tags in one repository: how fast they come in, and what a list of them costs.
-import type { Benchmark, Lab } from './benchmark.ts';
+import type { Benchmark, Environment } from './benchmark.ts';
 import { type Client, createClient } from './client.ts';
 import { inTurn, pick } from './comparison.ts';
 import { digestOf } from './image.ts';
@@ -21,8 +21,8 @@ const pushes: Benchmark = {
     { name: 'push-tags-together', what: 'push of 10 000 tags, 50 a request', unit: 'tags/s', better: 'higher' },
   ],
   maxPairs: 1,
-  async prepare(lab) {
-    const { client, hosts } = await startLab(lab);
+  async prepare(environment) {
+    const { client, hosts } = await startEnvironment(environment);
     const repository = repositoryIn(hosts, REPOSITORY);
     return async pair => {
       const single = await inTurn(pair, side => pushSingly(client, repository[side]));
@@ -37,8 +37,8 @@ const lists: Benchmark = {
     { name: 'list-tags', what: 'list of 10 000 tags, 1000 a page', unit: 'ms', better: 'lower' },
     { name: 'list-tags-middle', what: '100 tags from the middle of 10 000', unit: 'requests/s', better: 'higher' },
   ],
-  async prepare(lab) {
-    const { client, hosts } = await startLab(lab);
+  async prepare(environment) {
+    const { client, hosts } = await startEnvironment(environment);
     const repository = repositoryIn(hosts, REPOSITORY);
     await inTurn(0, side => pushSingly(client, repository[side]));
     const page = `tags/list?n=100&last=${TAGS[TAGS.length / 2]}`;
@@ -52,7 +52,7 @@ const lists: Benchmark = {
 
 export const TAG_LISTS: readonly Benchmark[] = [pushes, lists];
 
-async function startLab({ directory, stack }: Lab) {
+async function startEnvironment({ directory, stack }: Environment) {
   const hosts = stack.adopt(await startHosts(directory), stopPair);
   return { hosts, client: stack.adopt(createClient(), ({ close }) => close()) };
 }

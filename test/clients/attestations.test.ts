@@ -6,23 +6,23 @@ import { checkBlobs } from './support/blobs.ts';
 import { findMissing } from './support/clients.ts';
 import { startVeneer } from './support/daemons.ts';
 import { listEntries } from './support/entries.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { PLATFORMS } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'skopeo']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'skopeo']);
 
 describe.skipIf(missing)(`attestations${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
 
   beforeAll(async () => {
-    lab = await createLab();
+    environment = await createEnvironment();
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test('are in the source, one for each platform', async () => {
-    const { images, attestations } = await listEntries(lab.source);
+    const { images, attestations } = await listEntries(environment.source);
     expect(images.map(({ platform }) => platform)).toEqual(PLATFORMS);
     expect(attestations.map(({ type }) => type)).toEqual(PLATFORMS.map(() => 'attestation-manifest'));
     expect(attestations.map(({ about }) => about)).toEqual(images.map(({ digest }) => digest));
@@ -37,19 +37,19 @@ describe.skipIf(missing)(`attestations${missing ? ` (${missing})` : ''}`, { time
 
   test('are kept by the policy keep, and are then about the augmented images', async () => {
     const { targetImage, targetDigest } = await augment({ attestations: 'keep' });
-    const [source, target] = [await listEntries(lab.source), await listEntries(targetImage)];
+    const [source, target] = [await listEntries(environment.source), await listEntries(targetImage)];
     const augmented = target.images.map(({ digest }) => digest);
     expect(target.images.map(({ platform }) => platform)).toEqual(PLATFORMS);
     expect(target.attestations).toEqual(source.attestations.map((entry, i) => ({ ...entry, about: augmented[i] })));
     expect(source.images.filter(({ digest }) => augmented.includes(digest))).toEqual([]);
-    const layout = join(lab.folder, 'kept');
+    const layout = join(environment.folder, 'kept');
     await run('skopeo', ['copy', '--all', '--src-tls-verify=false', `docker://${targetImage}`, `oci:${layout}:kept`]);
     const { digests } = await checkBlobs(layout, targetDigest);
     expect(digests).toEqual(expect.arrayContaining(target.attestations.map(({ digest }) => digest)));
   });
 
   async function augment(settings: Readonly<Record<string, unknown>>) {
-    const { address } = await lab.keep(startVeneer(lab.folder, lab.registry, settings));
-    return await submitAugmentation(address, lab.source);
+    const { address } = await environment.keep(startVeneer(environment.folder, environment.registry, settings));
+    return await submitAugmentation(address, environment.source);
   }
 });

@@ -8,13 +8,13 @@ import { readPushed } from '../support/pushed-image.ts';
 import { type BuildsClient, containerFile, createBuildsClient } from './support/builds.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startVeneer, upstreamsTo } from './support/daemons.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { type Gate, startGate } from './support/gate.ts';
 import { type GuardedRegistry, startGuardedRegistry } from './support/guarded-registry.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 import { envOf, makeCredentials } from './support/pushers.ts';
 
-const missing = findMissing(LAB_COMMANDS);
+const missing = findMissing(ENVIRONMENT_COMMANDS);
 const SECRET = 'canary-secret-of-a-step';
 const PASSWORDS = {
   dev: 'canary-password-of-dev',
@@ -29,32 +29,32 @@ const SECRETS = [SECRET, ...Object.values(PASSWORDS), 'canary-password-of-the-gu
 const TOKEN = /vnr_[\w-]{12,}/;
 
 describe.skipIf(missing)(`builds with access${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let gate: Gate;
   let guarded: GuardedRegistry;
   let veneer: Awaited<ReturnType<typeof startVeneer>>;
   let dataDir = '';
 
   beforeAll(async () => {
-    lab = await createLab();
-    gate = await lab.keep(startGate());
-    guarded = await lab.keep(startGuardedRegistry(lab.folder));
-    dataDir = await mkdtemp(join(lab.folder, 'data-'));
+    environment = await createEnvironment();
+    gate = await environment.keep(startGate());
+    guarded = await environment.keep(startGuardedRegistry(environment.folder));
+    dataDir = await mkdtemp(join(environment.folder, 'data-'));
     const htpasswd = join(dataDir, '../htpasswd');
     await writeFile(htpasswd, htpasswdOf(PASSWORDS));
     const grants = [
-      { anyone: true, repositories: [`${lab.registry}/**`], allow: ['pull'] },
+      { anyone: true, repositories: [`${environment.registry}/**`], allow: ['pull'] },
       { users: ['dev', 'many'], repositories: ['local/builds', `${guarded.address}/**`], allow: ['pull', 'push'] },
       { users: ['owner'], repositories: ['local/**'], allow: ['pull', 'push'] },
     ];
     const { address, credentials } = guarded;
-    veneer = await lab.keep(
-      startVeneer(lab.folder, lab.registry, {
+    veneer = await environment.keep(
+      startVeneer(environment.folder, environment.registry, {
         dataDir,
-        upstreams: { ...upstreamsTo(lab.registry), [address]: { url: `http://${address}`, credentials } },
+        upstreams: { ...upstreamsTo(environment.registry), [address]: { url: `http://${address}`, credentials } },
         access: { htpasswd, grants },
         builds: {
-          backends: [{ kind: 'buildkit', address: lab.buildkit, hostNetwork: true }],
+          backends: [{ kind: 'buildkit', address: environment.buildkit, hostNetwork: true }],
           secrets: { step: SECRET },
           requests: { secrets: ['step'] },
           rate: { known: '6/1h' },
@@ -63,13 +63,13 @@ describe.skipIf(missing)(`builds with access${missing ? ` (${missing})` : ''}`, 
     );
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test('nothing that opens a registry, and no secret of a step, is in a command line, log or record', async () => {
     const script = 'busybox cat /run/secrets/step; echo; busybox base64 /run/secrets/step';
     const request = {
       containerFile: containerFile(
-        `FROM ${lab.source}`,
+        `FROM ${environment.source}`,
         `RUN --mount=type=secret,id=step ${script}; ${gate.command('secrets')}; uname -m > /machine`,
       ),
       containerPlatform: 'linux/amd64,linux/arm64',
@@ -80,7 +80,9 @@ describe.skipIf(missing)(`builds with access${missing ? ` (${missing})` : ''}`, 
     const hosted = await as('dev').submit(request);
     // What differs in where it goes alone runs once: BuildKit knows both to be the same step.
     await gate.arrive('secrets', 2);
-    const commands = listCommandLines(/buildctl|buildkitd|runc|main\.ts/).filter(line => line.includes(lab.folder));
+    const commands = listCommandLines(/buildctl|buildkitd|runc|main\.ts/).filter(line =>
+      line.includes(environment.folder),
+    );
     expect(await listTokens()).toContain('a build');
     expect(commands.filter(line => line.includes('type=image')).join()).toContain(`name=${guarded.address}/team/app:`);
     gate.open('secrets');
@@ -108,7 +110,7 @@ describe.skipIf(missing)(`builds with access${missing ? ` (${missing})` : ''}`, 
 
   test('a build with the right to push goes to the hosted repository, and is pulled by whoever has the token', async () => {
     const { targetImage, containerImage } = await as('dev').build({ containerFile: plain('hosted') });
-    const anonymous = envOf(await makeCredentials(join(lab.folder, 'anonymous')));
+    const anonymous = envOf(await makeCredentials(join(environment.folder, 'anonymous')));
     const crane = (image: string) => run(clientPath('crane'), ['validate', '--remote', image], { env: anonymous });
     expect(await crane(targetImage)).toMatch(/^PASS/);
     await expect(crane(`${veneer.address}/${containerImage}`)).rejects.toThrow('may not pull local/builds');
@@ -165,7 +167,7 @@ describe.skipIf(missing)(`builds with access${missing ? ` (${missing})` : ''}`, 
 
   /** A Containerfile without RUN, which differs in its label. */
   function plain(what: string): string {
-    return containerFile(`FROM ${lab.source}`, `LABEL what=${what}`);
+    return containerFile(`FROM ${environment.source}`, `LABEL what=${what}`);
   }
 });
 

@@ -9,24 +9,24 @@ import { backendContract } from '../contract/build-backend.ts';
 import { type BackendPlace, type Bench, createBench } from '../support/build-bench.ts';
 import { buildOnMovedBase, createBackendPlace } from './support/backend-place.ts';
 import { findMissing } from './support/clients.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { findFreePort, run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'buildah']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'buildah']);
 const SEVERAL = ['linux/arm64', 'linux/amd64'];
 /** What cannot be there when a build begins, so that no cache has it. */
 const unique = () => String(Math.random());
 
 describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  backendContract(async () => await createPlace(await createLab()), { hasRun: true, isMultiPlatform: true });
+  backendContract(async () => await createPlace(await createEnvironment()), { hasRun: true, isMultiPlatform: true });
 
   describe('with a storage of its own', () => {
-    let lab: Lab;
+    let environment: Environment;
     let bench: Bench;
 
     beforeAll(async () => {
-      lab = await createLab();
-      bench = createBench(await createPlace(lab));
+      environment = await createEnvironment();
+      bench = createBench(await createPlace(environment));
     }, 180_000);
 
     afterAll(() => bench?.place.close(), 60_000);
@@ -52,9 +52,9 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
         error => (error instanceof Error ? error.message : ''),
       );
       expect(await ended).toBe(result);
-      expect(await buildah(lab, 'containers', '--quiet')).toBe('');
-      expect(await buildah(lab, 'images', '--quiet', '--filter', 'reference=localhost/veneer-*')).toBe('');
-      expect(await listMounts(lab)).toEqual([]);
+      expect(await buildah(environment, 'containers', '--quiet')).toBe('');
+      expect(await buildah(environment, 'images', '--quiet', '--filter', 'reference=localhost/veneer-*')).toBe('');
+      expect(await listMounts(environment)).toEqual([]);
     });
 
     test('stops at the first platform that fails', async () => {
@@ -88,7 +88,7 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
       const cache = `${bench.place.registry}/builds/cache:1`;
       const containerFile = `FROM ${bench.place.base}\nRUN echo ${unique()} > /made; cat /proc/uptime >> /made\n`;
       const first = await bench.build({ containerFile, cache });
-      await buildah(lab, 'rmi', '--all', '--force');
+      await buildah(environment, 'rmi', '--all', '--force');
       const second = await bench.build({ containerFile, cache });
       expect(await second.pushed.images[0]?.readFile('/made')).toBe(await first.pushed.images[0]?.readFile('/made'));
     });
@@ -112,7 +112,7 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
         const server = createServer((_, response) => response.end('reached')).listen(0, '127.0.0.1');
         await once(server, 'listening');
         const { port } = Object(server.address());
-        const options = { ...storageOf(lab), isolation, hostNetwork, environment: process.env };
+        const options = { ...storageOf(environment), isolation, hostNetwork, environment: process.env };
         const own = createBench({ ...bench.place, backend: createBuildahBackend({ name: 'buildah', ...options }) });
         // What the backend has not found out yet, it finds out now.
         const { pushed, events } = await own.build({
@@ -134,7 +134,7 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
     });
 
     test('a machine that does not let it RUN is not the fault of a Containerfile', async () => {
-      const options = { ...storageOf(lab), runtime: '/bin/false', environment: process.env };
+      const options = { ...storageOf(environment), runtime: '/bin/false', environment: process.env };
       const backend = createBuildahBackend({ name: 'buildah', ...options });
       await backend.listPlatforms(new AbortController().signal);
       const { spec } = await bench.prepare({ containerFile: `FROM ${bench.place.base}\nRUN true\n` });
@@ -152,7 +152,10 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
       const detect = (command: string) => {
         const misses: string[] = [];
         const options = { environment: process.env, signal: new AbortController().signal };
-        const found = detectBuildah({ ...storageOf(lab), command })({ ...options, onMiss: miss => misses.push(miss) });
+        const found = detectBuildah({ ...storageOf(environment), command })({
+          ...options,
+          onMiss: miss => misses.push(miss),
+        });
         return found.then(backend => ({ kind: backend?.kind, misses }));
       };
       expect(await detect('buildah')).toEqual({ kind: 'buildah', misses: [] });
@@ -164,22 +167,22 @@ describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 
   });
 });
 
-async function createPlace(lab: Lab): Promise<BackendPlace> {
-  const options = { ...storageOf(lab), environment: process.env };
-  return createBackendPlace(lab, createBuildahBackend({ name: 'buildah', ...options }));
+async function createPlace(environment: Environment): Promise<BackendPlace> {
+  const options = { ...storageOf(environment), environment: process.env };
+  return createBackendPlace(environment, createBuildahBackend({ name: 'buildah', ...options }));
 }
 
-function storageOf({ folder }: Lab) {
+function storageOf({ folder }: Environment) {
   return { root: join(folder, 'buildah'), runRoot: join(folder, 'buildah-run'), storageDriver: 'overlay' };
 }
 
-function buildah(lab: Lab, ...args: readonly string[]): Promise<string> {
-  const { root, runRoot, storageDriver } = storageOf(lab);
+function buildah(environment: Environment, ...args: readonly string[]): Promise<string> {
+  const { root, runRoot, storageDriver } = storageOf(environment);
   return run('buildah', ['--root', root, '--runroot', runRoot, '--storage-driver', storageDriver, ...args]);
 }
 
 /** Of containers: the storage has one mount of its own while it is in use. */
-async function listMounts({ folder }: Lab): Promise<readonly string[]> {
+async function listMounts({ folder }: Environment): Promise<readonly string[]> {
   const mounts = await readFile('/proc/self/mounts', 'utf8');
   return mounts.split('\n').filter(line => line.includes(`${folder}/buildah/`) && line.includes('/merged '));
 }

@@ -18,34 +18,40 @@ import { readPushed } from '../support/pushed-image.ts';
 import { startTlsBuildkit } from './support/buildkit-tls.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startBuildkit, unmountBelow } from './support/daemons.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing(LAB_COMMANDS);
+const missing = findMissing(ENVIRONMENT_COMMANDS);
 const command = clientPath('buildctl');
 
 describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, { timeout: 90_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
 
   beforeAll(async () => {
-    lab = await createLab();
+    environment = await createEnvironment();
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   describe('its attestations', () => {
     const platforms = ['linux/amd64', 'linux/arm64'];
 
     test.each(['min', 'max'])('are in the index where provenance is asked for: %s', async provenance => {
       const spec = { attestations: { provenance } };
-      const { pushed } = await build({ containerFile: `FROM ${lab.source}\nLABEL p=${provenance}\n`, platforms, spec });
+      const { pushed } = await build({
+        containerFile: `FROM ${environment.source}\nLABEL p=${provenance}\n`,
+        platforms,
+        spec,
+      });
       expect(pushed.platforms).toEqual(platforms);
       expect(pushed.attestations).toEqual(['attestation-manifest', 'attestation-manifest']);
     });
 
     test('are not there where nothing asks for them, nor is a frame around a single image', async () => {
-      expect((await build({ containerFile: `FROM ${lab.source}\n`, platforms })).pushed.attestations).toEqual([]);
-      const single = await build({ containerFile: `FROM ${lab.source}\n` });
+      expect((await build({ containerFile: `FROM ${environment.source}\n`, platforms })).pushed.attestations).toEqual(
+        [],
+      );
+      const single = await build({ containerFile: `FROM ${environment.source}\n` });
       expect(single.pushed.mediaType).toBe(mediaTypes.ociManifest);
     });
   });
@@ -56,9 +62,9 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
     ['estargz', { mode: 'estargz', force: true }, /\+gzip$/],
     ['uncompressed', { mode: 'uncompressed', force: true }, /tar$/],
   ])('packs layers as %s, those of the base too', async (_, compression, type) => {
-    const image = `${lab.registry}/builds/packed:${compression.mode}`;
+    const image = `${environment.registry}/builds/packed:${compression.mode}`;
     const context = { a: 'a' };
-    await build({ containerFile: `FROM ${lab.source}\nCOPY a /a\n`, context, image, spec: { compression } });
+    await build({ containerFile: `FROM ${environment.source}\nCOPY a /a\n`, context, image, spec: { compression } });
     const manifest = JSON.parse(await run(clientPath('crane'), ['manifest', '--insecure', image]));
     expect(manifest.layers.map(({ mediaType }: { mediaType: string }) => mediaType)).toEqual(
       manifest.layers.map(() => expect.stringMatching(type)),
@@ -67,22 +73,24 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
 
   test('a second build with the layer cache of the first is cached, on a daemon that knows nothing', async () => {
     const options = {
-      containerFile: `FROM ${lab.source}\nRUN date > /first\n`,
-      image: `${lab.registry}/builds/cached:1`,
-      cache: `${lab.registry}/builds/cache:1`,
+      containerFile: `FROM ${environment.source}\nRUN date > /first\n`,
+      image: `${environment.registry}/builds/cached:1`,
+      cache: `${environment.registry}/builds/cache:1`,
     };
     const first = await build(options);
     expect(statesOf(first.events, 'RUN date > /first')).toEqual(['started', 'done']);
-    const other = await lab.keep(startBuildkit(await mkdtemp(join(lab.folder, 'other-')), lab.registry));
+    const other = await environment.keep(
+      startBuildkit(await mkdtemp(join(environment.folder, 'other-')), environment.registry),
+    );
     const second = await build(options, createBackend({ address: other.socket }));
     expect(statesOf(second.events, 'RUN date > /first').at(-1)).toBe('cached');
     expect(await second.pushed.images[0]?.readFile('/first')).toBe(await first.pushed.images[0]?.readFile('/first'));
   });
 
   test('a tag that moved after the plan changes nothing: the pinned digest is built on', async () => {
-    const base = `${lab.registry}/library/moving:1`;
-    const planned = await build({ containerFile: `FROM ${lab.source}\nENV BASE=planned\n`, image: base });
-    await build({ containerFile: `FROM ${lab.source}\nENV BASE=moved\n`, image: base });
+    const base = `${environment.registry}/library/moving:1`;
+    const planned = await build({ containerFile: `FROM ${environment.source}\nENV BASE=planned\n`, image: base });
+    await build({ containerFile: `FROM ${environment.source}\nENV BASE=moved\n`, image: base });
     const containerFile = `FROM ${base}\nCOPY --from=${base} /bin/sh /copied\nLABEL a=1\n`;
     const { pushed } = await build({ containerFile, spec: { bases: { [base]: planned.digest } } });
     expect(pushed.images[0]?.env).toContain('BASE=planned');
@@ -103,22 +111,22 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
   });
 
   test('a network of the host is refused by a daemon that does not allow it', async () => {
-    const failing = build({ containerFile: `FROM ${lab.source}\nRUN true\n`, spec: { network: 'host' } });
+    const failing = build({ containerFile: `FROM ${environment.source}\nRUN true\n`, spec: { network: 'host' } });
     await expect(failing).rejects.toThrow(/network\.host is not allowed/);
   });
 
   test('a step without a network has none', async () => {
-    const containerFile = `FROM ${lab.source}\nRUN cat /proc/net/dev > /devices\n`;
+    const containerFile = `FROM ${environment.source}\nRUN cat /proc/net/dev > /devices\n`;
     const { pushed } = await build({ containerFile, spec: { network: 'none' } });
     const devices = await pushed.images[0]?.readFile('/devices');
     expect(devices?.match(/^ *\w+:/gm)).toEqual([expect.stringContaining('lo:')]);
   });
 
   test('reaches the agent of its order from a step', async () => {
-    const socket = join(lab.folder, 'agent.sock');
+    const socket = join(environment.folder, 'agent.sock');
     const agent = createServer(connection => connection.destroy());
     await new Promise<void>(resolve => agent.listen(socket, resolve));
-    const containerFile = `FROM ${lab.source}\nRUN --mount=type=ssh test -S "$SSH_AUTH_SOCK"\n`;
+    const containerFile = `FROM ${environment.source}\nRUN --mount=type=ssh test -S "$SSH_AUTH_SOCK"\n`;
     await expect(build({ containerFile, ssh: { default: socket } })).resolves.toBeDefined();
     agent.close();
   });
@@ -126,14 +134,19 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
   test('keeps builds apart that run at the same time', async () => {
     const names = ['a', 'b', 'c', 'd'];
     const built = await Promise.all(
-      names.map(name => build({ containerFile: `FROM ${lab.source}\nCOPY file /file\n`, context: { file: name } })),
+      names.map(name =>
+        build({ containerFile: `FROM ${environment.source}\nCOPY file /file\n`, context: { file: name } }),
+      ),
     );
     expect(await Promise.all(built.map(({ pushed }) => pushed.images[0]?.readFile('/file')))).toEqual(names);
   });
 
   test('over TCP it wants TLS, and a client that it knows', async () => {
-    const daemon = await lab.keep(startTlsBuildkit(lab.folder));
-    const { pushed } = await build({ containerFile: `FROM ${lab.source}\nLABEL tls=1\n` }, createBackend(daemon));
+    const daemon = await environment.keep(startTlsBuildkit(environment.folder));
+    const { pushed } = await build(
+      { containerFile: `FROM ${environment.source}\nLABEL tls=1\n` },
+      createBackend(daemon),
+    );
     expect(pushed.platforms).toEqual(['linux/amd64']);
     const { signal } = new AbortController();
     const stranger = createBackend({ address: daemon.address, tls: { caPath: daemon.tls.caPath } });
@@ -143,9 +156,9 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
   });
 
   test('that is killed in the middle of a build is a failure of the infrastructure', async () => {
-    const folder = await mkdtemp(join(lab.folder, 'killed-'));
-    const daemon = await lab.keep(startBuildkit(folder, lab.registry));
-    const order = await prepare({ containerFile: `FROM ${lab.source}\nRUN echo ready; sleep 30\n` });
+    const folder = await mkdtemp(join(environment.folder, 'killed-'));
+    const daemon = await environment.keep(startBuildkit(folder, environment.registry));
+    const order = await prepare({ containerFile: `FROM ${environment.source}\nRUN echo ready; sleep 30\n` });
     let killed: Promise<void> | undefined;
     const report = ({ text }: ProgressEvent) => {
       if (text === 'ready') killed = daemon.kill();
@@ -163,7 +176,7 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
   });
 
   test('that is not there is a failure of the infrastructure, and no daemon to list platforms', async () => {
-    const backend = createBackend({ address: `unix://${lab.folder}/nobody.sock` });
+    const backend = createBackend({ address: `unix://${environment.folder}/nobody.sock` });
     const order = await prepare({ containerFile: 'FROM scratch\n' });
     const { signal } = new AbortController();
     const failure = await failureOf(backend.build(order, { signal, report: () => undefined }));
@@ -179,7 +192,7 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
     expect(listed.map(formatPlatform)).not.toContain('linux/amd64');
   });
 
-  // The lab's gives its steps the network of the machine.
+  // The environment's gives its steps the network of the machine.
   test.each([
     [false, 'cannot'],
     [true, 'reached'],
@@ -189,7 +202,7 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
     const { port } = Object(server.address());
     const backend = createBackend({ hostNetwork });
     await backend.listPlatforms(new AbortController().signal);
-    const containerFile = `FROM ${lab.source}\nRUN (wget -q -O - http://127.0.0.1:${port}/ || echo cannot) > /reached\n`;
+    const containerFile = `FROM ${environment.source}\nRUN (wget -q -O - http://127.0.0.1:${port}/ || echo cannot) > /reached\n`;
     const { pushed, events } = await build({ containerFile }, backend);
     server.close();
     expect((await pushed.images[0]?.readFile('/reached'))?.trim()).toBe(expected);
@@ -201,10 +214,10 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
     const { signal } = new AbortController();
     const misses: string[] = [];
     const options = { signal, onMiss: (reason: string) => misses.push(reason) };
-    const socket = lab.buildkit.replace('unix://', '');
+    const socket = environment.buildkit.replace('unix://', '');
     const [byHost] = await detectBackends([detectBuildkit({ command })], {
       ...options,
-      environment: { PATH: process.env.PATH, BUILDKIT_HOST: lab.buildkit },
+      environment: { PATH: process.env.PATH, BUILDKIT_HOST: environment.buildkit },
     });
     const [bySocket] = await detectBackends([detectBuildkit({ command, rootSocket: socket })], {
       ...options,
@@ -217,12 +230,18 @@ describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, {
   function createBackend(
     options: Partial<BuildkitConnection & Parameters<typeof createBuildkitBackend>[0]> = {},
   ): Backend {
-    return createBuildkitBackend({ name: 'lab', address: lab.buildkit, command, environment: process.env, ...options });
+    return createBuildkitBackend({
+      name: 'lab',
+      address: environment.buildkit,
+      command,
+      environment: process.env,
+      ...options,
+    });
   }
 
   function prepare(options: Omit<OrderOptions, 'image'> & { readonly image?: string }): Promise<BuildInput> {
     const tag = digestOf(Buffer.from(JSON.stringify(options))).slice(7, 23);
-    return createOrder(lab.folder, { image: `${lab.registry}/builds/daemon:${tag}`, ...options });
+    return createOrder(environment.folder, { image: `${environment.registry}/builds/daemon:${tag}`, ...options });
   }
 
   async function build(options: Omit<OrderOptions, 'image'> & { readonly image?: string }, backend = createBackend()) {

@@ -4,21 +4,21 @@ import { createBuildkitBackend } from '../../src/builds/backends/buildkit/backen
 import { backendContract } from '../contract/build-backend.ts';
 import { createBackendPlace } from './support/backend-place.ts';
 import { clientPath, findMissing } from './support/clients.ts';
-import { createLab, LAB_COMMANDS } from './support/lab.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS } from './support/environment.ts';
 
-const missing = findMissing(LAB_COMMANDS);
+const missing = findMissing(ENVIRONMENT_COMMANDS);
 
 describe.skipIf(missing)(`buildkit${missing ? ` (${missing})` : ''}`, () => {
   backendContract(
     async () => {
-      const lab = await createLab();
+      const environment = await createEnvironment();
       const backend = createBuildkitBackend({
         name: 'buildkit',
-        address: lab.buildkit,
+        address: environment.buildkit,
         command: clientPath('buildctl'),
         environment: process.env,
       });
-      return createBackendPlace(lab, backend);
+      return createBackendPlace(environment, backend);
     },
     { hasRun: true, isMultiPlatform: true },
   );

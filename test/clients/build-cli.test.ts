@@ -4,36 +4,40 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startVeneer } from './support/daemons.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing(LAB_COMMANDS);
+const missing = findMissing(ENVIRONMENT_COMMANDS);
 const PLATFORMS = 'linux/amd64,linux/arm64,linux/arm/v7';
 
 describe.skipIf(missing)(`the commands for builds${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let veneer = '';
   let context = '';
 
   beforeAll(async () => {
-    lab = await createLab();
-    const backends = [{ kind: 'buildkit', address: lab.buildkit }];
-    veneer = (await lab.keep(startVeneer(lab.folder, lab.registry, { builds: { backends } }))).address;
-    context = join(lab.folder, 'context');
+    environment = await createEnvironment();
+    const backends = [{ kind: 'buildkit', address: environment.buildkit }];
+    veneer = (await environment.keep(startVeneer(environment.folder, environment.registry, { builds: { backends } })))
+      .address;
+    context = join(environment.folder, 'context');
     await mkdir(join(context, 'ignored'), { recursive: true });
-    await writeFile(join(context, 'Containerfile'), `FROM ${lab.source}\nCOPY . /context/\nRUN uname -m > /machine\n`);
+    await writeFile(
+      join(context, 'Containerfile'),
+      `FROM ${environment.source}\nCOPY . /context/\nRUN uname -m > /machine\n`,
+    );
     await writeFile(join(context, '.dockerignore'), 'ignored\n');
     await writeFile(join(context, 'greeting'), 'hello\n');
     await writeFile(join(context, 'ignored', 'secret'), 'not to be sent\n');
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   const command = (...args: readonly string[]) =>
     run(process.execPath, ['src/main.ts', ...args, '--server', `http://${veneer}`]);
 
   const filesOf = async (image: string, platform: string) => {
-    const folder = join(lab.folder, `${platform.replaceAll('/', '-')}.tar`);
+    const folder = join(environment.folder, `${platform.replaceAll('/', '-')}.tar`);
     await run(clientPath('crane'), ['export', '--insecure', '--platform', platform, image, folder]);
     const read = (path: string) => run('tar', ['-xOf', folder, path]);
     return {
@@ -61,8 +65,17 @@ describe.skipIf(missing)(`the commands for builds${missing ? ` (${missing})` : '
   });
 
   test('a build that fails ends with 1, its platform, its step and the address of its log', async () => {
-    await writeFile(join(lab.folder, 'Failing'), `FROM ${lab.source}\nRUN [ "$(uname -m)" != aarch64 ]\n`);
-    const failing = command('build', '-f', join(lab.folder, 'Failing'), '--platform', 'linux/amd64,linux/arm64');
+    await writeFile(
+      join(environment.folder, 'Failing'),
+      `FROM ${environment.source}\nRUN [ "$(uname -m)" != aarch64 ]\n`,
+    );
+    const failing = command(
+      'build',
+      '-f',
+      join(environment.folder, 'Failing'),
+      '--platform',
+      'linux/amd64,linux/arm64',
+    );
     await expect(failing).rejects.toMatchObject({
       code: 1,
       stderr: expect.stringMatching(
@@ -72,15 +85,15 @@ describe.skipIf(missing)(`the commands for builds${missing ? ` (${missing})` : '
   });
 
   test('augment puts a directory and an environment on every platform', async () => {
-    const layer = join(lab.folder, 'layer');
+    const layer = join(environment.folder, 'layer');
     await mkdir(join(layer, 'opt'), { recursive: true });
     await writeFile(join(layer, 'opt', 'added'), 'added\n');
-    const image = await command('augment', lab.source, '--env', 'ADDED=yes', '--layer', layer);
+    const image = await command('augment', environment.source, '--env', 'ADDED=yes', '--layer', layer);
     for (const platform of PLATFORMS.split(',')) {
       const config = await run(clientPath('crane'), ['config', '--insecure', '--platform', platform, image]);
       expect(JSON.parse(config).config.Env).toContain('ADDED=yes');
     }
-    const tar = join(lab.folder, 'augmented.tar');
+    const tar = join(environment.folder, 'augmented.tar');
     await run(clientPath('crane'), ['export', '--insecure', '--platform', 'linux/arm64', image, tar]);
     expect(await run('tar', ['-xOf', tar, 'opt/added'])).toBe('added');
   });

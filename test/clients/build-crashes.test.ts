@@ -3,35 +3,35 @@ import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readPushed } from '../support/pushed-image.ts';
-import { type BuildLab, createBuildLab } from './support/build-lab.ts';
+import { type BuildEnvironment, createBuildEnvironment } from './support/build-environment.ts';
 import { createBuildsClient, manifestPath } from './support/builds.ts';
 import { findMissing } from './support/clients.ts';
 import { startBuildkit, unmountBelow } from './support/daemons.ts';
-import { LAB_COMMANDS } from './support/lab.ts';
+import { ENVIRONMENT_COMMANDS } from './support/environment.ts';
 import { waitUntil } from './support/process.ts';
 
-const missing = findMissing(LAB_COMMANDS);
+const missing = findMissing(ENVIRONMENT_COMMANDS);
 const PLATFORMS = 'linux/amd64,linux/arm64';
 
 describe.skipIf(missing)(`builds and crashes${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: BuildLab;
+  let environment: BuildEnvironment;
 
   beforeAll(async () => {
-    lab = await createBuildLab();
+    environment = await createBuildEnvironment();
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test('a BuildKit that is killed and comes back builds after all', async () => {
-    const folder = await mkdtemp(join(lab.folder, 'killed-'));
-    const buildkit = await lab.keep(startBuildkit(folder, lab.registry));
-    const own = createBuildsClient((await lab.serve(buildkit.socket)).address);
-    const submitted = await own.submit({ containerFile: lab.waitAt('buildkitd') });
-    await lab.gate.arrive('buildkitd');
+    const folder = await mkdtemp(join(environment.folder, 'killed-'));
+    const buildkit = await environment.keep(startBuildkit(folder, environment.registry));
+    const own = createBuildsClient((await environment.serve(buildkit.socket)).address);
+    const submitted = await own.submit({ containerFile: environment.waitAt('buildkitd') });
+    await environment.gate.arrive('buildkitd');
     await buildkit.kill();
-    lab.gate.open('buildkitd');
+    environment.gate.open('buildkitd');
     await unmountBelow(folder);
-    await lab.keep(startBuildkit(folder, lab.registry));
+    await environment.keep(startBuildkit(folder, environment.registry));
     const build = await own.awaitEnd(submitted);
     expect(await own.readLog(submitted.buildId)).toMatch(/retry \d+ of \d+ in \d+ s/);
     expect(build).toMatchObject({ status: 'succeeded' });
@@ -41,38 +41,38 @@ describe.skipIf(missing)(`builds and crashes${missing ? ` (${missing})` : ''}`, 
   });
 
   test('a BuildKit that is killed and stays away is a failure that says so', async () => {
-    const folder = await mkdtemp(join(lab.folder, 'gone-'));
-    const buildkit = await lab.keep(startBuildkit(folder, lab.registry));
-    const own = createBuildsClient((await lab.serve(buildkit.socket, { builds: { retries: 0 } })).address);
-    const submitted = await own.submit({ containerFile: lab.waitAt('gone') });
-    await lab.gate.arrive('gone');
+    const folder = await mkdtemp(join(environment.folder, 'gone-'));
+    const buildkit = await environment.keep(startBuildkit(folder, environment.registry));
+    const own = createBuildsClient((await environment.serve(buildkit.socket, { builds: { retries: 0 } })).address);
+    const submitted = await own.submit({ containerFile: environment.waitAt('gone') });
+    await environment.gate.arrive('gone');
     await buildkit.kill();
-    lab.gate.open('gone');
+    environment.gate.open('gone');
     const { failure } = await own.awaitEnd(submitted);
     expect(failure).toMatchObject({ kind: 'infrastructure', reason: expect.stringMatching(/^[^\n]+$/) });
     await unmountBelow(folder);
   });
 
   test('a Veneer that is killed goes on with its builds when it is back, under the same ids, and can still stop them', async () => {
-    const dataDir = await mkdtemp(join(lab.folder, 'data-'));
-    const crashing = await lab.serve(lab.buildkit, { dataDir });
+    const dataDir = await mkdtemp(join(environment.folder, 'data-'));
+    const crashing = await environment.serve(environment.buildkit, { dataDir });
     const own = createBuildsClient(crashing.address);
     const [goes, stops] = [
-      await own.submit({ containerFile: lab.waitAt('goes-on'), containerPlatform: PLATFORMS }),
-      await own.submit({ containerFile: lab.waitAt('stops') }),
+      await own.submit({ containerFile: environment.waitAt('goes-on'), containerPlatform: PLATFORMS }),
+      await own.submit({ containerFile: environment.waitAt('stops') }),
     ];
-    await lab.gate.arrive('goes-on', 2);
-    await lab.gate.arrive('stops');
+    await environment.gate.arrive('goes-on', 2);
+    await environment.gate.arrive('stops');
     await crashing.kill();
-    await lab.serve(lab.buildkit, { dataDir, listen: crashing.address });
+    await environment.serve(environment.buildkit, { dataDir, listen: crashing.address });
 
     const cancelled = await own.ask(`/v1alpha1/builds/${stops.buildId}/cancel`, { method: 'POST' });
     expect(await cancelled.json()).toMatchObject({ buildId: stops.buildId, failure: { kind: 'cancelled' } });
-    await lab.gate.arrive('stops', 0);
-    await waitUntil(async () => expect(lab.gate.listSteps('stops')).toEqual([]));
+    await environment.gate.arrive('stops', 0);
+    await waitUntil(async () => expect(environment.gate.listSteps('stops')).toEqual([]));
 
     const pulling = readPushed(goes.targetImage);
-    lab.gate.open('goes-on');
+    environment.gate.open('goes-on');
     expect((await pulling).platforms).toEqual(PLATFORMS.split(','));
     expect(await own.awaitEnd(goes)).toMatchObject({ status: 'succeeded', starts: 2 });
     expect((await own.list()).map(({ buildId }) => buildId)).toEqual([stops.buildId, goes.buildId]);
@@ -80,20 +80,20 @@ describe.skipIf(missing)(`builds and crashes${missing ? ` (${missing})` : ''}`, 
   });
 
   test('a Veneer that is told to stop waits for no build: who pulls comes again, and gets it from the next', async () => {
-    const dataDir = await mkdtemp(join(lab.folder, 'data-'));
-    const stopping = await lab.serve(lab.buildkit, { dataDir });
+    const dataDir = await mkdtemp(join(environment.folder, 'data-'));
+    const stopping = await environment.serve(environment.buildkit, { dataDir });
     const own = createBuildsClient(stopping.address);
-    const submitted = await own.submit({ containerFile: lab.waitAt('stopped') });
-    await lab.gate.arrive('stopped');
+    const submitted = await own.submit({ containerFile: environment.waitAt('stopped') });
+    await environment.gate.arrive('stopped');
     const pulling = own.ask(manifestPath(submitted.targetImage));
     const following = own.readLog(submitted.buildId);
     await own.find(submitted.buildId);
     await stopping.stop();
     expect(await (await pulling).json()).toMatchObject({ errors: [{ code: 'UNAVAILABLE' }] });
     expect(await following).toContain('interrupted: the service stops, and resumes this build when it starts again');
-    await lab.gate.arrive('stopped', 0);
-    lab.gate.open('stopped');
-    await lab.serve(lab.buildkit, { dataDir, listen: stopping.address });
+    await environment.gate.arrive('stopped', 0);
+    environment.gate.open('stopped');
+    await environment.serve(environment.buildkit, { dataDir, listen: stopping.address });
     expect((await readPushed(submitted.targetImage)).platforms).toEqual(['linux/amd64']);
     expect(await own.find(submitted.buildId)).toMatchObject({ status: 'succeeded', starts: 2 });
   });

@@ -9,16 +9,16 @@ import { type BackendPlace, type Bench, createBench } from '../support/build-ben
 import { buildOnMovedBase, createBackendPlace } from './support/backend-place.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startDocker } from './support/daemons.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'buildx', 'docker', 'dockerd']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'buildx', 'docker', 'dockerd']);
 const SEVERAL = ['linux/arm64', 'linux/amd64'];
 const { signal } = new AbortController();
 
 describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
   describe('with the plugin, on a builder of its own', () => {
-    backendContract(async () => await createRemotePlace(await createLab(), undefined), {
+    backendContract(async () => await createRemotePlace(await createEnvironment(), undefined), {
       hasRun: true,
       isMultiPlatform: true,
     });
@@ -28,7 +28,7 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
     let bench: Bench;
 
     beforeAll(async () => {
-      bench = createBench(await createRemotePlace(await createLab(), [clientPath('buildx')]));
+      bench = createBench(await createRemotePlace(await createEnvironment(), [clientPath('buildx')]));
     }, 180_000);
 
     afterAll(() => bench?.place.close(), 60_000);
@@ -58,15 +58,18 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
   });
 
   describe('on an engine with the classic image store', () => {
-    let lab: Lab;
+    let environment: Environment;
     let host = '';
     let bench: Bench;
 
     beforeAll(async () => {
-      lab = await createLab();
-      host = (await lab.keep(startDocker(lab.folder))).host;
-      const environment = { ...process.env, DOCKER_CONFIG: await makeDockerFolder(lab) };
-      const place = await createBackendPlace(lab, createDockerBackend({ name: 'docker', host, environment }));
+      environment = await createEnvironment();
+      host = (await environment.keep(startDocker(environment.folder))).host;
+      const variables = { ...process.env, DOCKER_CONFIG: await makeDockerFolder(environment) };
+      const place = await createBackendPlace(
+        environment,
+        createDockerBackend({ name: 'docker', host, environment: variables }),
+      );
       bench = createBench(place);
     }, 180_000);
 
@@ -138,11 +141,11 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
     });
 
     test('is found where it answers', async () => {
-      const DOCKER_CONFIG = await makeDockerFolder(lab);
+      const DOCKER_CONFIG = await makeDockerFolder(environment);
       const detect = async (DOCKER_HOST: string) => {
         const misses: string[] = [];
-        const environment = { PATH: process.env.PATH, DOCKER_CONFIG, DOCKER_HOST };
-        const backend = await detectDocker()({ environment, signal, onMiss: miss => misses.push(miss) });
+        const variables = { PATH: process.env.PATH, DOCKER_CONFIG, DOCKER_HOST };
+        const backend = await detectDocker()({ environment: variables, signal, onMiss: miss => misses.push(miss) });
         return { kind: backend?.kind, misses };
       };
       expect(await detect(host)).toEqual({ kind: 'docker', misses: [] });
@@ -154,19 +157,22 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
   });
 });
 
-async function createRemotePlace(lab: Lab, command: readonly string[] | undefined): Promise<BackendPlace> {
-  const DOCKER_CONFIG = await makeDockerFolder(lab);
-  const create = ['create', '--name', 'lab', '--driver', 'remote', lab.buildkit];
+async function createRemotePlace(
+  environment: Environment,
+  command: readonly string[] | undefined,
+): Promise<BackendPlace> {
+  const DOCKER_CONFIG = await makeDockerFolder(environment);
+  const create = ['create', '--name', 'lab', '--driver', 'remote', environment.buildkit];
   await run(clientPath('buildx'), create, { env: { DOCKER_CONFIG } });
-  const environment = { ...process.env, DOCKER_CONFIG };
-  const backend = createDockerBackend({ name: 'docker', builder: 'lab', command, environment });
+  const variables = { ...process.env, DOCKER_CONFIG };
+  const backend = createDockerBackend({ name: 'docker', builder: 'lab', command, environment: variables });
   // What the builder can do is known from here on.
   await backend.listPlatforms(signal);
-  return await createBackendPlace(lab, backend);
+  return await createBackendPlace(environment, backend);
 }
 
 /** A user's own folder of docker: buildx is a plugin there. */
-async function makeDockerFolder({ folder }: Lab): Promise<string> {
+async function makeDockerFolder({ folder }: Environment): Promise<string> {
   const plugins = join(folder, 'dot-docker', 'cli-plugins');
   await mkdir(plugins, { recursive: true });
   await symlink(clientPath('buildx'), join(plugins, 'docker-buildx')).catch(ignoreExisting);

@@ -5,30 +5,33 @@ import { createBaseImages } from '../../src/pull/images.ts';
 import { backendContract } from '../contract/build-backend.ts';
 import { createCopying } from '../copy/copying.ts';
 import { findMissing } from './support/clients.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS } from './support/environment.ts';
 import { startGuardedRegistry } from './support/guarded-registry.ts';
-import { createLab, LAB_COMMANDS } from './support/lab.ts';
 
-const missing = findMissing(LAB_COMMANDS);
+const missing = findMissing(ENVIRONMENT_COMMANDS);
 
 describe.skipIf(missing)(`embedded${missing ? ` (${missing})` : ''}`, () => {
   backendContract(
     async () => {
-      const lab = await createLab();
-      const { address, credentials } = await lab.keep(startGuardedRegistry(lab.folder));
+      const environment = await createEnvironment();
+      const { address, credentials } = await environment.keep(startGuardedRegistry(environment.folder));
       const { deps, close } = await createCopying(
         {},
-        { [lab.registry]: { url: `http://${lab.registry}` }, [address]: { url: `http://${address}`, credentials } },
+        {
+          [environment.registry]: { url: `http://${environment.registry}` },
+          [address]: { url: `http://${address}`, credentials },
+        },
       );
       const { origins, openDestination } = deps;
       return {
         backend: createEmbeddedBackend({ images: createBaseImages(origins), openDestination }),
-        folder: lab.folder,
-        registry: lab.registry,
-        base: lab.source,
+        folder: environment.folder,
+        registry: environment.registry,
+        base: environment.source,
         guarded: { registry: address, credentials },
         async close() {
           await close();
-          await lab.close();
+          await environment.close();
         },
       };
     },

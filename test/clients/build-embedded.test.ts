@@ -8,11 +8,11 @@ import { type FlatImage, flattenImages } from '../support/flat-image.ts';
 import { checkImage } from '../support/oracle.ts';
 import { findMissing } from './support/clients.ts';
 import { type ContextEntry, embeddedCases } from './support/embedded-cases.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { buildImage, PLATFORMS } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { createRegistryImages } from './support/registry-images.ts';
 
-const missing = findMissing(LAB_COMMANDS);
+const missing = findMissing(ENVIRONMENT_COMMANDS);
 
 /** A base with all that a COPY can meet: links, modes, owners, names of users, and files that a layer took away. */
 const BASE = `FROM $BUSYBOX
@@ -26,26 +26,29 @@ LABEL of=base
 `;
 
 describe.skipIf(missing !== undefined)(`the embedded builder${missing ? ` (${missing})` : ''}`, () => {
-  let lab: Lab;
+  let environment: Environment;
   let names: Readonly<Record<string, string>>;
   const { images, openDestination, readRoot, read } = createRegistryImages();
   let count = 0;
 
   beforeAll(async () => {
-    lab = await createLab();
-    const base = `${lab.registry}/library/base:1`;
-    const triggers = `${lab.registry}/library/triggers:1`;
-    names = { $BUSYBOX: lab.source, $BASE: base, $TRIGGERS: triggers };
+    environment = await createEnvironment();
+    const base = `${environment.registry}/library/base:1`;
+    const triggers = `${environment.registry}/library/triggers:1`;
+    names = { $BUSYBOX: environment.source, $BASE: base, $TRIGGERS: triggers };
     await buildWithBuildkit({ name: 'base', containerFile: BASE, context: {} }, base);
     const onbuild = 'FROM $BASE\nONBUILD ENV T=1\nONBUILD COPY a /from-trigger/\nONBUILD WORKDIR /trig\n';
     await buildWithBuildkit({ name: 'triggers', containerFile: onbuild, context: {} }, triggers);
   }, 240_000);
 
-  afterAll(() => lab?.close());
+  afterAll(() => environment?.close());
 
   test.for(embeddedCases)('builds the same as BuildKit: $name', { timeout: 120_000 }, async one => {
     count += 1;
-    const [theirs, ours] = [`${lab.registry}/buildkit/c${count}:1`, `${lab.registry}/embedded/c${count}:1`];
+    const [theirs, ours] = [
+      `${environment.registry}/buildkit/c${count}:1`,
+      `${environment.registry}/embedded/c${count}:1`,
+    ];
     await buildWithBuildkit(one, theirs);
     await buildEmbedded(one, ours);
     const [wanted, found] = [await flatten(theirs), await flatten(ours)];
@@ -70,17 +73,17 @@ describe.skipIf(missing !== undefined)(`the embedded builder${missing ? ` (${mis
   }
 
   async function buildWithBuildkit({ containerFile, context, args = {}, stage }: Case, image: string): Promise<void> {
-    const folder = join(lab.folder, `buildkit-${image.replaceAll(/\W/g, '-')}`);
+    const folder = join(environment.folder, `buildkit-${image.replaceAll(/\W/g, '-')}`);
     await writeContext(folder, { ...context, Dockerfile: withNames(containerFile) });
     const settings = Object.entries({ platform: PLATFORMS.join(','), ...(stage && { target: stage }) });
     const given = Object.entries(args).map(([name, value]) => [`build-arg:${name}`, value] as const);
     const options = [...settings, ...given].flatMap(([name, value]) => ['--opt', `${name}=${value}`]);
-    await buildImage({ buildkit: lab.buildkit, context: folder, image, options });
+    await buildImage({ buildkit: environment.buildkit, context: folder, image, options });
   }
 
   async function buildEmbedded({ containerFile, context, args = {}, stage }: Case, image: string): Promise<void> {
     const spec = { args, ...(stage && { stage }) };
-    const order = await createOrder(lab.folder, {
+    const order = await createOrder(environment.folder, {
       containerFile: withNames(containerFile),
       image,
       platforms: PLATFORMS,

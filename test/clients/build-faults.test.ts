@@ -2,41 +2,44 @@
 import { createParser } from 'eventsource-parser';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readPushed } from '../support/pushed-image.ts';
-import { type BuildLab, createBuildLab } from './support/build-lab.ts';
+import { type BuildEnvironment, createBuildEnvironment } from './support/build-environment.ts';
 import { type BuildsClient, createBuildsClient, manifestPath, type Submitted } from './support/builds.ts';
 import { findMissing } from './support/clients.ts';
-import { LAB_COMMANDS } from './support/lab.ts';
+import { ENVIRONMENT_COMMANDS } from './support/environment.ts';
 import { waitUntil } from './support/process.ts';
 
-const missing = findMissing(LAB_COMMANDS);
+const missing = findMissing(ENVIRONMENT_COMMANDS);
 const PLATFORMS = 'linux/amd64,linux/arm64';
 
 describe.skipIf(missing)(`builds that go wrong${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: BuildLab;
+  let environment: BuildEnvironment;
   let builds: BuildsClient;
 
   beforeAll(async () => {
-    lab = await createBuildLab();
-    builds = createBuildsClient((await lab.serve(lab.buildkit)).address);
+    environment = await createBuildEnvironment();
+    builds = createBuildsClient((await environment.serve(environment.buildkit)).address);
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   describe('a step that fails on one platform', () => {
     let submitted: Submitted;
 
     beforeAll(async () => {
-      const steps = ['ARG TARGETARCH', `RUN ${lab.gate.command('$TARGETARCH')}; echo broken on $TARGETARCH; exit 3`];
-      submitted = await builds.submit({ containerFile: lab.from(...steps), containerPlatform: PLATFORMS });
-      await lab.gate.arrive('amd64');
-      await lab.gate.arrive('arm64');
-      lab.gate.open('arm64');
+      const steps = [
+        'ARG TARGETARCH',
+        `RUN ${environment.gate.command('$TARGETARCH')}; echo broken on $TARGETARCH; exit 3`,
+      ];
+      submitted = await builds.submit({ containerFile: environment.from(...steps), containerPlatform: PLATFORMS });
+      await environment.gate.arrive('amd64');
+      await environment.gate.arrive('arm64');
+      environment.gate.open('arm64');
       await builds.awaitEnd(submitted);
     }, 60_000);
 
     test('ends the build at once: the step of the other platform is stopped', async () => {
-      await lab.gate.arrive('amd64', 0);
-      await waitUntil(async () => expect(lab.gate.listSteps('amd64')).toEqual([]));
+      await environment.gate.arrive('amd64', 0);
+      await waitUntil(async () => expect(environment.gate.listSteps('amd64')).toEqual([]));
     });
 
     test('is named with its platform, in one line, by the status', async () => {
@@ -71,43 +74,46 @@ describe.skipIf(missing)(`builds that go wrong${missing ? ` (${missing})` : ''}`
   });
 
   test('a time-out kills the step', async () => {
-    const submitted = await builds.submit({ containerFile: lab.waitAt('late'), buildTimeout: '6s' });
-    await lab.gate.arrive('late');
-    expect(lab.gate.listSteps('late')).not.toEqual([]);
+    const submitted = await builds.submit({ containerFile: environment.waitAt('late'), buildTimeout: '6s' });
+    await environment.gate.arrive('late');
+    expect(environment.gate.listSteps('late')).not.toEqual([]);
     const { failure } = await builds.awaitEnd(submitted);
     expect(failure).toMatchObject({ kind: 'timeout', reason: 'not finished after 6 s' });
-    await waitUntil(async () => expect(lab.gate.listSteps('late')).toEqual([]));
-    expect(lab.gate.countWaiting('late')).toBe(0);
+    await waitUntil(async () => expect(environment.gate.listSteps('late')).toEqual([]));
+    expect(environment.gate.countWaiting('late')).toBe(0);
   });
 
   test('a cancelled build stops, on all platforms, and a pull that waits is told', async () => {
-    const submitted = await builds.submit({ containerFile: lab.waitAt('cancelled'), containerPlatform: PLATFORMS });
-    await lab.gate.arrive('cancelled', 2);
+    const submitted = await builds.submit({
+      containerFile: environment.waitAt('cancelled'),
+      containerPlatform: PLATFORMS,
+    });
+    await environment.gate.arrive('cancelled', 2);
     const pulling = readPushed(submitted.targetImage);
     const answer = await builds.ask(`/v1alpha1/builds/${submitted.buildId}/cancel`, { method: 'POST' });
     expect(await answer.json()).toMatchObject({ status: 'failed', failure: { kind: 'cancelled' } });
     await expect(pulling).rejects.toThrow('answers 404');
-    await lab.gate.arrive('cancelled', 0);
+    await environment.gate.arrive('cancelled', 0);
   });
 
   test('a pull that waits too long is told to come again, one that leaves frees its place, and the build goes on', async () => {
-    const { address } = await lab.serve(lab.buildkit, { builds: { hold: { token: '1s' } } });
+    const { address } = await environment.serve(environment.buildkit, { builds: { hold: { token: '1s' } } });
     const own = createBuildsClient(address);
-    const submitted = await own.submit({ containerFile: lab.waitAt('held') });
-    await lab.gate.arrive('held');
+    const submitted = await own.submit({ containerFile: environment.waitAt('held') });
+    await environment.gate.arrive('held');
     const manifest = manifestPath(submitted.targetImage);
     const leaving = expect(own.ask(manifest, { signal: AbortSignal.timeout(200) })).rejects.toThrow('timeout');
     const held = await own.ask(manifest, { method: 'HEAD' });
     expect([held.status, Number(held.headers.get('retry-after')) > 0]).toEqual([503, true]);
     await leaving;
     expect((await own.find(submitted.buildId)).status).toBe('running');
-    lab.gate.open('held');
+    environment.gate.open('held');
     expect(await own.awaitEnd(submitted)).toMatchObject({ status: 'succeeded', starts: 1 });
     expect((await own.ask(manifest)).status).toBe(200);
   });
 
   test('the log is there while the step runs, as text and as events that end with the record', async () => {
-    const file = lab.from(`RUN echo before; ${lab.gate.command('log')}; echo after`);
+    const file = environment.from(`RUN echo before; ${environment.gate.command('log')}; echo after`);
     const { buildId } = await builds.submit({ containerFile: file });
     const [text, events] = await Promise.all([
       builds.ask(`/v1alpha1/builds/${buildId}/logs`),
@@ -116,7 +122,7 @@ describe.skipIf(missing)(`builds that go wrong${missing ? ` (${missing})` : ''}`
     const reading = [text, events].map(({ body }) => body?.pipeThrough(new TextDecoderStream()).getReader());
     const early = await Promise.all(reading.map(reader => readUntil(reader, 'before')));
     expect(early.join()).not.toContain('after\n');
-    lab.gate.open('log');
+    environment.gate.open('log');
     const [log = '', sent = ''] = (await Promise.all(reading.map(reader => readUntil(reader)))).map(
       (rest, i) => `${early[i]}${rest}`,
     );

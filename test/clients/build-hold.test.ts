@@ -7,12 +7,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type BuildsClient, containerFile, createBuildsClient } from './support/builds.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { type Server, startContainerd, startDocker, startVeneer } from './support/daemons.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { type Gate, startGate } from './support/gate.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run, startProcess, waitUntil } from './support/process.ts';
 import { type Relay, startRelay } from './support/relay.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'dockerd', 'docker', 'containerd', 'ctr', 'podman', 'skopeo']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker', 'containerd', 'ctr', 'podman', 'skopeo']);
 const SHORT_HOLD = { token: '2s', pull: '2s' };
 const GOES_ON = /the image is still being built: bd-[0-9a-f]{16}_1 goes on, and its log is http:/;
 const REASON =
@@ -28,7 +28,7 @@ const CLIENTS = [
 ] as const;
 
 describe.skipIf(missing)(`held pulls${missing ? ` (${missing})` : ''}`, { timeout: 90_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let gate: Gate;
   let recipes: readonly object[];
   let relay: Relay;
@@ -37,16 +37,16 @@ describe.skipIf(missing)(`held pulls${missing ? ` (${missing})` : ''}`, { timeou
   let containerd = { socket: '' };
 
   beforeAll(async () => {
-    lab = await createLab();
-    gate = await lab.keep(startGate());
-    docker = await lab.keep(startDocker(lab.folder));
-    containerd = await lab.keep(startContainerd(lab.folder));
-    recipes = await writeRecipes(join(lab.folder, 'recipes'));
-    relay = await lab.keep(startRelay((await serve({ hold: SHORT_HOLD })).address));
+    environment = await createEnvironment();
+    gate = await environment.keep(startGate());
+    docker = await environment.keep(startDocker(environment.folder));
+    containerd = await environment.keep(startContainerd(environment.folder));
+    recipes = await writeRecipes(join(environment.folder, 'recipes'));
+    relay = await environment.keep(startRelay((await serve({ hold: SHORT_HOLD })).address));
     builds = createBuildsClient(relay.address);
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test.each(CLIENTS)('$client is sent away, the build goes on, and the next pull gets the image', async one => {
     const { client, asks, unavailable } = one;
@@ -63,7 +63,7 @@ describe.skipIf(missing)(`held pulls${missing ? ` (${missing})` : ''}`, { timeou
 
   test('docker is sent away by a token too, and gets the image with the next pull', async () => {
     const submitted = await builds.submit({
-      containerFile: containerFile(`FROM ${lab.source}`, `RUN ${gate.command('token')}`),
+      containerFile: containerFile(`FROM ${environment.source}`, `RUN ${gate.command('token')}`),
     });
     await expect(pull('docker', submitted.targetImage)).rejects.toThrow(GOES_ON);
     await gate.arrive('token');
@@ -131,16 +131,18 @@ describe.skipIf(missing)(`held pulls${missing ? ` (${missing})` : ''}`, { timeou
   });
 
   function serve(builds: object, settings: object = {}): Promise<Server> {
-    const backends = [{ kind: 'buildkit', address: lab.buildkit, hostNetwork: true }];
-    return lab.keep(startVeneer(lab.folder, lab.registry, { builds: { backends, recipes, ...builds }, ...settings }));
+    const backends = [{ kind: 'buildkit', address: environment.buildkit, hostNetwork: true }];
+    return environment.keep(
+      startVeneer(environment.folder, environment.registry, { builds: { backends, recipes, ...builds }, ...settings }),
+    );
   }
 
   /** The recipes of the configuration. */
   async function writeRecipes(folder: string): Promise<readonly object[]> {
-    const held = `FROM ${lab.source}\nARG MARK\nRUN ${gate.command('$MARK')}\n`;
+    const held = `FROM ${environment.source}\nARG MARK\nRUN ${gate.command('$MARK')}\n`;
     await mkdir(folder);
     await writeFile(join(folder, 'held'), held);
-    await writeFile(join(folder, 'broken'), `FROM ${lab.source}\nRUN exit 3\n`);
+    await writeFile(join(folder, 'broken'), `FROM ${environment.source}\nRUN exit 3\n`);
     return [
       {
         match: 'local/held/{name}:{version}',
@@ -152,7 +154,7 @@ describe.skipIf(missing)(`held pulls${missing ? ` (${missing})` : ''}`, { timeou
   }
 
   function pull(client: (typeof CLIENTS)[number]['client'], image: string): Promise<string> {
-    const storage = ['--root', join(lab.folder, 'podman'), '--runroot', join(lab.folder, 'podman-run')];
+    const storage = ['--root', join(environment.folder, 'podman'), '--runroot', join(environment.folder, 'podman-run')];
     const commands = {
       docker: () => run('docker', ['-H', docker.host, 'pull', image]),
       containerd: () => run('ctr', ['--address', containerd.socket, 'content', 'fetch', '--plain-http', image]),

@@ -10,21 +10,21 @@ import type { Place } from './kubernetes/place.ts';
 import { podCases } from './kubernetes/pod-cases.ts';
 import { createBackendPlace } from './support/backend-place.ts';
 import { findMissing } from './support/clients.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { startGate } from './support/gate.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 
-const missing = findMissing([...LAB_COMMANDS, ...CLUSTER_COMMANDS, 'dockerd', 'docker']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, ...CLUSTER_COMMANDS, 'dockerd', 'docker']);
 
 describe.skipIf(missing)(`kubernetes${missing ? ` (${missing})` : ''}`, () => {
-  let lab: Lab;
+  let environment: Environment;
   let place: Place;
 
   beforeAll(async () => {
-    lab = await createLab();
-    place = { lab, cluster: await startCluster(lab), gate: await lab.keep(startGate()) };
+    environment = await createEnvironment();
+    place = { environment, cluster: await startCluster(environment), gate: await environment.keep(startGate()) };
   }, 240_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   const getPlace = () => place;
 
@@ -32,7 +32,7 @@ describe.skipIf(missing)(`kubernetes${missing ? ` (${missing})` : ''}`, () => {
     backendContract(
       async () => {
         const backend = createKubernetesBackend({ ...clusterOptions(place.cluster), isOneJob: true });
-        return { ...(await createBackendPlace(lab, backend)), close: () => backend.close() };
+        return { ...(await createBackendPlace(environment, backend)), close: () => backend.close() };
       },
       { hasRun: true, isMultiPlatform: true },
     );

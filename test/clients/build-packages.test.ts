@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createPlanPackages, type PackagesPlan } from '../../src/builds/packages/plan-packages.ts';
 import { clientPath, findMissing } from './support/clients.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { buildImage } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 
 const planPackages = createPlanPackages();
-const missing = findMissing(LAB_COMMANDS);
+const missing = findMissing(ENVIRONMENT_COMMANDS);
 
 /** Each leaves what it was asked in the environment that it makes, with the files that it was pointed to. */
 const TOOLS = {
@@ -35,16 +35,16 @@ const CONDA = {
 };
 
 describe.skipIf(missing)(`packages${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let tools: string;
 
   beforeAll(async () => {
-    lab = await createLab();
-    tools = `${lab.registry}/library/tools:1`;
-    await buildTools(lab, tools);
+    environment = await createEnvironment();
+    tools = `${environment.registry}/library/tools:1`;
+    await buildTools(environment, tools);
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test('of conda/micromamba:v1 are installed as asked', async () => {
     const condaOpts = { mambaImage: tools, commands: ['RUN make "it all"'] };
@@ -59,7 +59,7 @@ micromamba clean --all --yes
   });
 
   test('of conda/micromamba:v2 leave nothing but the environment on the base', async () => {
-    const condaOpts = { mambaImage: tools, baseImage: lab.source, basePackages: 'a>=1 b' };
+    const condaOpts = { mambaImage: tools, baseImage: environment.source, basePackages: 'a>=1 b' };
     const { files, context } = await build(await planPackages({ ...CONDA, condaOpts }, 'conda/micromamba:v2'));
     expect(await files('opt/conda/asked')).toBe(`micromamba install --yes --name base --file /tmp/conda.yml
 ${context['conda.yml']}micromamba install --yes --name base a>=1 b
@@ -70,7 +70,7 @@ micromamba clean --all --yes
   });
 
   test('of conda/pixi:v1 are activated by the entrypoint', async () => {
-    const pixiOpts = { pixiImage: tools, baseImage: lab.source };
+    const pixiOpts = { pixiImage: tools, baseImage: environment.source };
     const { files, context } = await build(await planPackages({ ...CONDA, pixiOpts }, 'conda/pixi:v1'));
     expect(await files('opt/pixi/.pixi/envs/default/asked')).toBe(`pixi init --import /tmp/conda.yml
 ${context['conda.yml']}pixi add conda-forge::procps-ng
@@ -94,7 +94,7 @@ ${context['install.R']}`);
 
   test('of a lock at an address are installed without a context', async () => {
     const entries = ['https://example.com/a;b&c$(d)#e/conda-lock.yml'];
-    const condaOpts = { mambaImage: tools, baseImage: lab.source };
+    const condaOpts = { mambaImage: tools, baseImage: environment.source };
     const { files } = await build(await planPackages({ type: 'CONDA', entries, condaOpts }));
     expect((await files('opt/conda/asked')).split('\n')[0]).toBe(
       `micromamba install --yes --name base --file ${entries[0]}`,
@@ -108,21 +108,21 @@ ${context['install.R']}`);
   });
 
   test('are checked by a linter that finds what is wrong', async () => {
-    const context = await mkdtemp(join(lab.folder, 'lint-'));
+    const context = await mkdtemp(join(environment.folder, 'lint-'));
     await writeFile(join(context, 'Dockerfile'), `FROM ${tools} as build\nENV A $B\n`);
-    const said = await lint(lab, context);
+    const said = await lint(environment, context);
     expect(said).toContain('FromAsCasing');
     expect(said).toContain('UndefinedVar');
   });
 
   /** Builds for this machine, after the linter had nothing to say. */
   async function build({ containerFile, files }: PackagesPlan) {
-    const folder = await mkdtemp(join(lab.folder, 'packages-'));
+    const folder = await mkdtemp(join(environment.folder, 'packages-'));
     const result = `${folder}-result`;
     await writeFile(join(folder, 'Dockerfile'), containerFile);
     for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);
-    expect(await lint(lab, folder)).toBe('');
-    await buildctl(lab, folder, ['--output', `type=local,dest=${result}`]);
+    expect(await lint(environment, folder)).toBe('');
+    await buildctl(environment, folder, ['--output', `type=local,dest=${result}`]);
     const read = async (name: string) => await readFile(join(result, name), 'utf8');
     const list = async (name: string) => (await readdir(join(result, name)).catch(() => [])).sort();
     return { files: Object.assign(read, { list }), context: files };
@@ -130,29 +130,29 @@ ${context['install.R']}`);
 });
 
 /** What BuildKit's own checks say of the Dockerfile in a folder; nothing where all is well. */
-async function lint(lab: Lab, context: string): Promise<string> {
-  return await buildctl(lab, context, ['--opt', 'requestid=frontend.lint']);
+async function lint(environment: Environment, context: string): Promise<string> {
+  return await buildctl(environment, context, ['--opt', 'requestid=frontend.lint']);
 }
 
-async function buildctl(lab: Lab, context: string, options: readonly string[]): Promise<string> {
+async function buildctl(environment: Environment, context: string, options: readonly string[]): Promise<string> {
   const locals = ['--local', `context=${context}`, '--local', `dockerfile=${context}`];
-  const args = ['--addr', lab.buildkit, 'build', '--frontend', 'dockerfile.v0', ...locals, ...options];
+  const args = ['--addr', environment.buildkit, 'build', '--frontend', 'dockerfile.v0', ...locals, ...options];
   return await run(clientPath('buildctl'), args);
 }
 
-async function buildTools(lab: Lab, image: string): Promise<void> {
-  const context = join(lab.folder, 'tools');
+async function buildTools(environment: Environment, image: string): Promise<void> {
+  const context = join(environment.folder, 'tools');
   await mkdir(context);
   for (const [name, script] of Object.entries(TOOLS)) {
     await writeFile(join(context, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
   }
   const lines = [
-    `FROM ${lab.source}`,
+    `FROM ${environment.source}`,
     `COPY ${Object.keys(TOOLS).join(' ')} /bin/`,
     'RUN ["/bin/busybox", "--install", "-s", "/bin"]',
     'RUN mkdir -p /tmp /etc && echo root:x:0:0:root:/:/bin/sh > /etc/passwd',
     'ENV MAMBA_ROOT_PREFIX=/opt/conda MAMBA_USER=root',
   ];
   await writeFile(join(context, 'Dockerfile'), lines.join('\n'));
-  await buildImage({ buildkit: lab.buildkit, context, image });
+  await buildImage({ buildkit: environment.buildkit, context, image });
 }

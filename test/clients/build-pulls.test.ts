@@ -6,38 +6,40 @@ import { readPushed } from '../support/pushed-image.ts';
 import { type BuildsClient, containerFile, createBuildsClient } from './support/builds.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startDocker, startVeneer } from './support/daemons.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { type Gate, startGate } from './support/gate.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run, waitUntil } from './support/process.ts';
 import { type Relay, startRelay } from './support/relay.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'dockerd', 'docker']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker']);
 const MACHINES = { 'linux/amd64': 'x86_64', 'linux/arm64': 'aarch64' } as const;
 const PLATFORMS = Object.keys(MACHINES);
 
 describe.skipIf(missing)(`pulls of what is built${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let host = '';
   let gate: Gate;
   let relay: Relay;
   let builds: BuildsClient;
 
   beforeAll(async () => {
-    lab = await createLab();
-    host = (await lab.keep(startDocker(lab.folder))).host;
-    gate = await lab.keep(startGate());
-    const recipes = await writeRecipes(join(lab.folder, 'recipes'));
-    const backends = [{ kind: 'buildkit', address: lab.buildkit, hostNetwork: true }];
-    const veneer = await lab.keep(startVeneer(lab.folder, lab.registry, { builds: { backends, recipes } }));
-    relay = await lab.keep(startRelay(veneer.address));
+    environment = await createEnvironment();
+    host = (await environment.keep(startDocker(environment.folder))).host;
+    gate = await environment.keep(startGate());
+    const recipes = await writeRecipes(join(environment.folder, 'recipes'));
+    const backends = [{ kind: 'buildkit', address: environment.buildkit, hostNetwork: true }];
+    const veneer = await environment.keep(
+      startVeneer(environment.folder, environment.registry, { builds: { backends, recipes } }),
+    );
+    relay = await environment.keep(startRelay(veneer.address));
     builds = createBuildsClient(relay.address);
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test('docker pulls through the token while the build still runs, and gets what RUN made on each platform', async () => {
     const { requestId, targetImage } = await builds.submit({
-      containerFile: containerFile(`FROM ${lab.source}`, `RUN ${gate.command('token')} && uname -m > /machine`),
+      containerFile: containerFile(`FROM ${environment.source}`, `RUN ${gate.command('token')} && uname -m > /machine`),
       containerPlatform: PLATFORMS.join(),
     });
     await gate.arrive('token', PLATFORMS.length);
@@ -80,8 +82,8 @@ describe.skipIf(missing)(`pulls of what is built${missing ? ` (${missing})` : ''
     const built = await readPushed(`${relay.address}/lab/library/bb:2`);
     expect(built.images.map(({ labels }) => labels.version)).toEqual(['2', '2']);
     const upstream = await crane('digest', `${relay.address}/lab/library/bb:1`);
-    expect(upstream).toBe(await crane('digest', lab.source));
-    const tags = await crane('ls', `${lab.registry}/library/bb`);
+    expect(upstream).toBe(await crane('digest', environment.source));
+    const tags = await crane('ls', `${environment.registry}/library/bb`);
     expect(tags).toBe('1');
   });
 
@@ -92,7 +94,7 @@ describe.skipIf(missing)(`pulls of what is built${missing ? ` (${missing})` : ''
   });
 
   test('a build begins from a hosted image', async () => {
-    await crane('copy', lab.source, `${relay.address}/local/team/base:1`);
+    await crane('copy', environment.source, `${relay.address}/local/team/base:1`);
     const { targetImage } = await builds.build({
       containerFile: containerFile('FROM local/team/base:1', 'ENV FROM_HOSTED=1', 'RUN uname -m > /machine'),
       containerPlatform: PLATFORMS.join(),
@@ -117,13 +119,13 @@ describe.skipIf(missing)(`pulls of what is built${missing ? ` (${missing})` : ''
   async function writeRecipes(folder: string): Promise<readonly object[]> {
     const files = {
       tool: [
-        `FROM ${lab.source}`,
+        `FROM ${environment.source}`,
         'ARG NAME',
         'ARG VERSION',
         `RUN ${gate.command('$NAME-$VERSION')} && echo $NAME $VERSION > /tool`,
       ],
       'on-tool': ['ARG NAME', 'ARG VERSION', 'FROM local/tools/$NAME:$VERSION', 'RUN busybox cp /tool /on-tool'],
-      bb: [`FROM ${lab.source}`, 'ARG VERSION', 'LABEL version=$VERSION'],
+      bb: [`FROM ${environment.source}`, 'ARG VERSION', 'LABEL version=$VERSION'],
     };
     await mkdir(folder);
     for (const [name, lines] of Object.entries(files)) await writeFile(join(folder, name), `${lines.join('\n')}\n`);

@@ -7,18 +7,18 @@ import { basic, htpasswdOf } from '../access/fixture.ts';
 import { type BuildsClient, containerFile, createBuildsClient } from './support/builds.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startVeneer, upstreamsTo } from './support/daemons.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { type GuardedRegistry, startGuardedRegistry } from './support/guarded-registry.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'buildah']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'buildah']);
 const PASSWORDS = { owner: 'password-of-owner', other: 'password-of-other' } as const;
 
 describe.skipIf(missing).each(['buildkit', 'buildah'] as const)(
   `what %s may read${missing ? ` (${missing})` : ''}`,
   { timeout: 60_000 },
   kind => {
-    let lab: Lab;
+    let environment: Environment;
     let guarded: GuardedRegistry;
     let address: string;
     /** Images in the guarded registry: `secret` is for the owner alone. */
@@ -26,35 +26,39 @@ describe.skipIf(missing).each(['buildkit', 'buildah'] as const)(
     let open: string;
 
     beforeAll(async () => {
-      lab = await createLab();
-      guarded = await lab.keep(startGuardedRegistry(lab.folder));
-      const folder = await mkdtemp(join(lab.folder, 'users-'));
+      environment = await createEnvironment();
+      guarded = await environment.keep(startGuardedRegistry(environment.folder));
+      const folder = await mkdtemp(join(environment.folder, 'users-'));
       const htpasswd = join(folder, 'htpasswd');
       await writeFile(htpasswd, htpasswdOf(PASSWORDS));
       const { credentials } = guarded;
-      ({ address } = await lab.keep(
-        startVeneer(lab.folder, lab.registry, {
+      ({ address } = await environment.keep(
+        startVeneer(environment.folder, environment.registry, {
           dataDir: join(folder, 'data'),
           upstreams: {
-            ...upstreamsTo(lab.registry),
+            ...upstreamsTo(environment.registry),
             [guarded.address]: { url: `http://${guarded.address}`, credentials },
           },
           access: {
             htpasswd,
             grants: [
               { users: ['owner'], repositories: ['**'], allow: ['pull', 'push'] },
-              { anyone: true, repositories: [`${lab.registry}/**`, `${guarded.address}/open`], allow: ['pull'] },
+              {
+                anyone: true,
+                repositories: [`${environment.registry}/**`, `${guarded.address}/open`],
+                allow: ['pull'],
+              },
               { users: ['other'], repositories: ['local/other'], allow: ['pull', 'push'] },
             ],
           },
           builds: { backends: [backends()[kind]], failureMemory: '0s' },
         }),
       ));
-      secret = await make('secret', `FROM ${lab.source}`, 'LABEL what=secret');
-      open = await make('open', `FROM ${lab.source}`, 'LABEL what=open');
+      secret = await make('secret', `FROM ${environment.source}`, 'LABEL what=secret');
+      open = await make('open', `FROM ${environment.source}`, 'LABEL what=open');
     }, 120_000);
 
-    afterAll(() => lab?.close(), 60_000);
+    afterAll(() => environment?.close(), 60_000);
 
     test('is what its caller may pull', async () => {
       const { status } = await buildAs('other', `FROM ${open}`, 'LABEL a=b');
@@ -62,10 +66,10 @@ describe.skipIf(missing).each(['buildkit', 'buildah'] as const)(
     });
 
     test('is no image that a trigger of the base names', async () => {
-      const evil = `${lab.registry}/evil/base:1`;
+      const evil = `${environment.registry}/evil/base:1`;
       // The builder has it already.
       await as('owner').build({ containerFile: containerFile(`FROM ${secret}`, 'RUN true') });
-      await makeEvil(evil, `FROM ${lab.source}\nONBUILD COPY --from=${secret} /bin/busybox /stolen\n`);
+      await makeEvil(evil, `FROM ${environment.source}\nONBUILD COPY --from=${secret} /bin/busybox /stolen\n`);
       const build = await buildAs('other', `FROM ${evil}`, `COPY --from=${open} /bin/busybox /x`);
       expect(build.status).toBe('failed');
       if (kind === 'buildkit') expect(build.reason).toMatch(/secret:\S+ may not be read: /);
@@ -90,21 +94,25 @@ describe.skipIf(missing).each(['buildkit', 'buildah'] as const)(
     });
 
     function backends() {
-      const storage = { root: join(lab.folder, 'root'), runRoot: join(lab.folder, 'run'), storageDriver: 'vfs' };
+      const storage = {
+        root: join(environment.folder, 'root'),
+        runRoot: join(environment.folder, 'run'),
+        storageDriver: 'vfs',
+      };
       return {
-        buildkit: { kind: 'buildkit', address: lab.buildkit },
+        buildkit: { kind: 'buildkit', address: environment.buildkit },
         buildah: { kind: 'buildah', ...storage, isolation: 'chroot' },
       };
     }
 
     /** In Docker's format: that of OCI has no triggers, which buildah heeds. */
     async function makeEvil(image: string, text: string): Promise<void> {
-      const folder = await mkdtemp(join(lab.folder, 'evil-'));
+      const folder = await mkdtemp(join(environment.folder, 'evil-'));
       await writeFile(join(folder, 'Dockerfile'), text);
       const output = `type=image,name=${image},push=true,oci-mediatypes=false`;
       const local = ['--local', `context=${folder}`, '--local', `dockerfile=${folder}`];
       const options = ['--frontend', 'dockerfile.v0', ...local, '--output', output];
-      await run(clientPath('buildctl'), ['--addr', lab.buildkit, 'build', ...options]);
+      await run(clientPath('buildctl'), ['--addr', environment.buildkit, 'build', ...options]);
     }
 
     /** An image in the guarded registry. */

@@ -8,11 +8,11 @@ import { hubIn, makeBuildBases } from './support/build-bases.ts';
 import { type BuildsClient, containerFile, createBuildsClient } from './support/builds.ts';
 import { findMissing } from './support/clients.ts';
 import { startDocker, startVeneer, upstreamsTo } from './support/daemons.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { PLATFORMS } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'dockerd', 'docker']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker']);
 
 /** The bodies of the specification. */
 const SINGLE = { containerFile: 'RlJPTSB1YnVudHU6bGF0ZXN0', containerPlatform: 'linux/amd64' };
@@ -29,18 +29,18 @@ const WITH_CONTEXT = {
 const MACHINES = { 'linux/amd64': 'x86_64', 'linux/arm64': 'aarch64', 'linux/arm/v7': 'armv7l' } as const;
 
 describe.skipIf(missing)(`multi-platform builds${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let host = '';
   let builds: BuildsClient;
 
   beforeAll(async () => {
-    lab = await createLab();
-    await makeBuildBases(lab);
-    host = (await lab.keep(startDocker(lab.folder))).host;
-    builds = await serve([{ kind: 'buildkit', address: lab.buildkit }]);
+    environment = await createEnvironment();
+    await makeBuildBases(environment);
+    host = (await environment.keep(startDocker(environment.folder))).host;
+    builds = await serve([{ kind: 'buildkit', address: environment.buildkit }]);
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test('Single Platform: one image, and no index', async () => {
     const pushed = await readPushed((await builds.build(SINGLE)).targetImage);
@@ -216,8 +216,8 @@ describe.skipIf(missing)(`multi-platform builds${missing ? ` (${missing})` : ''}
 
   test('Node Selection: each platform goes to the builder that is for it, and one index comes of it', async () => {
     const nodes = await serve([
-      { kind: 'buildkit', name: 'node-amd64', address: lab.buildkit, platforms: ['linux/amd64'] },
-      { kind: 'buildkit', name: 'node-arm64', address: lab.buildkit, platforms: ['linux/arm64'] },
+      { kind: 'buildkit', name: 'node-amd64', address: environment.buildkit, platforms: ['linux/amd64'] },
+      { kind: 'buildkit', name: 'node-arm64', address: environment.buildkit, platforms: ['linux/arm64'] },
     ]);
     const { backends, targetImage } = await nodes.build({ ...MULTI, containerFile: RAN });
     expect(backends.toSorted()).toEqual(['node-amd64', 'node-arm64']);
@@ -229,21 +229,21 @@ describe.skipIf(missing)(`multi-platform builds${missing ? ` (${missing})` : ''}
 
   const RAN = containerFile('FROM ubuntu:latest', 'RUN uname -m > /machine');
 
-  /** A Veneer with these builders; the registries of the specification are the lab's. */
+  /** A Veneer with these builders; the registries of the specification are the environment's. */
   async function serve(backends: readonly object[]): Promise<BuildsClient> {
-    const { registry } = lab;
+    const { registry } = environment;
     const upstreams = {
       ...upstreamsTo(registry),
       ...hubIn(registry),
       'your-registry.com': { url: `http://${registry}` },
     };
     const settings = { upstreams, builds: { backends } };
-    return createBuildsClient((await lab.keep(startVeneer(lab.folder, registry, settings))).address);
+    return createBuildsClient((await environment.keep(startVeneer(environment.folder, registry, settings))).address);
   }
 
   /** How the registry is called here. */
   function pushedName(image: string): string {
-    return image.replace('your-registry.com', lab.registry);
+    return image.replace('your-registry.com', environment.registry);
   }
 
   function docker(...args: readonly string[]): Promise<string> {

@@ -4,26 +4,31 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { formatPlatform, type Platform } from '../../src/oci/platform.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startVeneer } from './support/daemons.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'buildah']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'buildah']);
 
 describe.skipIf(missing)(`a build on two builders${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let veneer = '';
 
   beforeAll(async () => {
-    lab = await createLab();
-    const root = { root: join(lab.folder, 'ba'), runRoot: join(lab.folder, 'br'), storageDriver: 'overlay' };
+    environment = await createEnvironment();
+    const root = {
+      root: join(environment.folder, 'ba'),
+      runRoot: join(environment.folder, 'br'),
+      storageDriver: 'overlay',
+    };
     const backends = [
-      { kind: 'buildkit', address: lab.buildkit, platforms: ['linux/amd64'] },
+      { kind: 'buildkit', address: environment.buildkit, platforms: ['linux/amd64'] },
       { kind: 'buildah', ...root, platforms: ['arm64', 'arm'] },
     ];
-    veneer = (await lab.keep(startVeneer(lab.folder, lab.registry, { builds: { backends } }))).address;
+    veneer = (await environment.keep(startVeneer(environment.folder, environment.registry, { builds: { backends } })))
+      .address;
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test('tells what each can build', async () => {
     const { serviceInfo } = await ask('/service-info');
@@ -72,7 +77,7 @@ describe.skipIf(missing)(`a build on two builders${missing ? ` (${missing})` : '
   }
 
   async function submit(containerPlatform: string, step = 'RUN uname -m > /machine') {
-    const containerFile = Buffer.from(`FROM ${lab.source}\n${step}\n`).toString('base64');
+    const containerFile = Buffer.from(`FROM ${environment.source}\n${step}\n`).toString('base64');
     const body = JSON.stringify({ containerFile, containerPlatform });
     const response = await fetch(`http://${veneer}/v1alpha2/container`, {
       method: 'POST',
@@ -84,7 +89,7 @@ describe.skipIf(missing)(`a build on two builders${missing ? ` (${missing})` : '
   }
 
   async function machineOf(image: string, platform: string): Promise<string> {
-    const tar = join(lab.folder, `${platform.replaceAll('/', '-')}.tar`);
+    const tar = join(environment.folder, `${platform.replaceAll('/', '-')}.tar`);
     await run(clientPath('crane'), ['export', '--insecure', '--platform', platform, image, tar]);
     return await run('tar', ['-xOf', tar, 'machine']);
   }

@@ -4,28 +4,28 @@ import { PRINTED, submitAugmentation } from './support/augment.ts';
 import { checkBlobs } from './support/blobs.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startContainerd, startVeneer } from './support/daemons.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { PLATFORMS } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'containerd', 'ctr', 'containerd-shim-runc-v2']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'containerd', 'ctr', 'containerd-shim-runc-v2']);
 const ALL_PLATFORMS = ['--plain-http', '--all-platforms'];
 const SNAPSHOTTER = ['--snapshotter', 'native'];
 
 describe.skipIf(missing)(`containerd${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let containerd = { socket: '', content: '' };
   let veneer = '';
   let submitted = { targetImage: '', targetDigest: '' };
 
   beforeAll(async () => {
-    lab = await createLab();
-    containerd = await lab.keep(startContainerd(lab.folder));
-    veneer = (await lab.keep(startVeneer(lab.folder, lab.registry))).address;
-    submitted = await submitAugmentation(veneer, lab.source);
+    environment = await createEnvironment();
+    containerd = await environment.keep(startContainerd(environment.folder));
+    veneer = (await environment.keep(startVeneer(environment.folder, environment.registry))).address;
+    submitted = await submitAugmentation(veneer, environment.source);
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test.each([
     { by: 'tag', reference: () => submitted.targetImage },
@@ -47,8 +47,8 @@ describe.skipIf(missing)(`containerd${missing ? ` (${missing})` : ''}`, { timeou
   test('has the same content of a plain image as from the upstream, attestations too', async () => {
     const plain = `${veneer}/lab/library/bb:1`;
     await ctr('plain', 'content', 'fetch', ...ALL_PLATFORMS, plain);
-    await ctr('upstream', 'content', 'fetch', ...ALL_PLATFORMS, lab.source);
-    const digest = await run(clientPath('crane'), ['digest', '--insecure', lab.source]);
+    await ctr('upstream', 'content', 'fetch', ...ALL_PLATFORMS, environment.source);
+    const digest = await run(clientPath('crane'), ['digest', '--insecure', environment.source]);
     expect(await ctr('plain', 'images', 'list', `name==${plain}`)).toContain(` ${digest} `);
     const content = await listContent('plain');
     expect(content).toContain(digest);

@@ -3,26 +3,26 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { PRINTED, submitAugmentation } from './support/augment.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startDocker, startVeneer } from './support/daemons.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { PLATFORMS } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'dockerd', 'docker']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker']);
 
 describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let host = '';
   let veneer = '';
   let submitted = { targetImage: '', targetDigest: '' };
 
   beforeAll(async () => {
-    lab = await createLab();
-    host = (await lab.keep(startDocker(lab.folder))).host;
-    veneer = (await lab.keep(startVeneer(lab.folder, lab.registry))).address;
-    submitted = await submitAugmentation(veneer, lab.source);
+    environment = await createEnvironment();
+    host = (await environment.keep(startDocker(environment.folder))).host;
+    veneer = (await environment.keep(startVeneer(environment.folder, environment.registry))).address;
+    submitted = await submitAugmentation(veneer, environment.source);
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test.each(PLATFORMS)('runs the augmented image on %s', async platform => {
     await docker('pull', '--platform', platform, submitted.targetImage);
@@ -39,7 +39,7 @@ describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 6
   });
 
   test('pulls a plain image with the digest of the upstream', async () => {
-    const digest = await run(clientPath('crane'), ['digest', '--insecure', lab.source]);
+    const digest = await run(clientPath('crane'), ['digest', '--insecure', environment.source]);
     expect(digest).not.toBe(submitted.targetDigest);
     expect(await docker('pull', `${veneer}/lab/library/bb:1`)).toContain(`Digest: ${digest}`);
   });

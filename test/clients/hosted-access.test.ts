@@ -4,16 +4,25 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { PRINTED, requestAugmentation, submitAugmentation } from './support/augment.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startDocker, startVeneer } from './support/daemons.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { run } from './support/process.ts';
 import { createPushers, envOf, type Login, makeCredentials, PUSHERS } from './support/pushers.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'dockerd', 'docker', 'podman', 'skopeo', 'oras', 'regctl', 'htpasswd']);
+const missing = findMissing([
+  ...ENVIRONMENT_COMMANDS,
+  'dockerd',
+  'docker',
+  'podman',
+  'skopeo',
+  'oras',
+  'regctl',
+  'htpasswd',
+]);
 const PASSWORD = 'reads, but does not write';
 const WRONG_LOGINS = ['docker', 'podman', 'skopeo', 'oras'] as const;
 
 describe.skipIf(missing)(`access${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let host = '';
   let veneer = '';
   let dataDir = '';
@@ -24,33 +33,37 @@ describe.skipIf(missing)(`access${missing ? ` (${missing})` : ''}`, { timeout: 6
   let [known, anonymous] = ['', ''];
 
   beforeAll(async () => {
-    lab = await createLab();
-    host = (await lab.keep(startDocker(lab.folder))).host;
-    dataDir = join(lab.folder, 'data');
-    const htpasswd = join(lab.folder, 'htpasswd');
+    environment = await createEnvironment();
+    host = (await environment.keep(startDocker(environment.folder))).host;
+    dataDir = join(environment.folder, 'data');
+    const htpasswd = join(environment.folder, 'htpasswd');
     await run('htpasswd', ['-B', '-i', '-c', htpasswd, 'reader'], { input: PASSWORD });
     const grants = [
       { users: ['reader'], repositories: ['local/**'], allow: ['pull'] },
       { anyone: true, repositories: ['local/public/**', 'lab/**'], allow: ['pull'] },
     ];
-    veneer = (await lab.keep(startVeneer(lab.folder, lab.registry, { dataDir, access: { htpasswd, grants } }))).address;
+    veneer = (
+      await environment.keep(
+        startVeneer(environment.folder, environment.registry, { dataDir, access: { htpasswd, grants } }),
+      )
+    ).address;
     const secret = await veneerToken('create', '--push', 'local/**', '--ttl', '1h', '--name', 'ci');
     ci = { address: veneer, user: 'token', secret };
     reader = { address: veneer, user: 'reader', secret: PASSWORD };
-    pushers = createPushers(lab, host);
+    pushers = createPushers(environment, host);
     [known, anonymous] = [
-      await makeCredentials(join(lab.folder, 'ci')),
-      await makeCredentials(join(lab.folder, 'none')),
+      await makeCredentials(join(environment.folder, 'ci')),
+      await makeCredentials(join(environment.folder, 'none')),
     ];
     await pushers.crane.login(ci, known);
     for (const repository of ['team', 'public']) await pushers.crane.push(`${veneer}/local/${repository}/app:1`, known);
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test.each(PUSHERS)('%s logs in with a token for CI, and pushes what is then all there', async client => {
     const image = `${veneer}/local/pushed/${client}:1`;
-    const folder = await makeCredentials(join(lab.folder, `pushes-${client}`));
+    const folder = await makeCredentials(join(environment.folder, `pushes-${client}`));
     await expect(pushers[client].push(image, folder)).rejects.toThrow(/unauthorized|denied/i);
     await pushers[client].login(ci, folder);
     await pushers[client].push(image, folder);
@@ -58,7 +71,7 @@ describe.skipIf(missing)(`access${missing ? ` (${missing})` : ''}`, { timeout: 6
   });
 
   test.each(PUSHERS)('%s says that a user who may pull may not push, and nothing changes', async client => {
-    const folder = await makeCredentials(join(lab.folder, `reads-${client}`));
+    const folder = await makeCredentials(join(environment.folder, `reads-${client}`));
     await pushers[client].login(reader, folder);
     await expect(pushers[client].push(`${veneer}/local/team/app:refused`, folder)).rejects.toThrow(
       'may not push local/team/app',
@@ -67,7 +80,7 @@ describe.skipIf(missing)(`access${missing ? ` (${missing})` : ''}`, { timeout: 6
   });
 
   test.each(WRONG_LOGINS)('%s is told that a password is wrong', async client => {
-    const folder = await makeCredentials(join(lab.folder, `guesses-${client}`));
+    const folder = await makeCredentials(join(environment.folder, `guesses-${client}`));
     const login = pushers[client].login({ ...reader, secret: 'a guess' }, folder);
     await expect(login).rejects.toThrow(/wrong user name or password|invalid username\/password/);
   });
@@ -79,7 +92,7 @@ describe.skipIf(missing)(`access${missing ? ` (${missing})` : ''}`, { timeout: 6
 
   test('a revoked token logs in no more', async () => {
     const secret = await veneerToken('create', '--push', 'local/**', '--name', 'short');
-    const folder = await makeCredentials(join(lab.folder, 'revoked'));
+    const folder = await makeCredentials(join(environment.folder, 'revoked'));
     await pushers.oras.login({ ...ci, secret }, folder);
     const [line = ''] = (await veneerToken('list')).split('\n').filter(text => text.includes('short'));
     await veneerToken('revoke', line.split(' ')[0] ?? '');
@@ -87,7 +100,7 @@ describe.skipIf(missing)(`access${missing ? ` (${missing})` : ''}`, { timeout: 6
   });
 
   test('anyone pulls what anyone may, hosted and from an upstream', async () => {
-    const digest = await crane(anonymous, 'digest', lab.source);
+    const digest = await crane(anonymous, 'digest', environment.source);
     for (const image of [`${veneer}/local/public/app:1`, `${veneer}/lab/library/bb:1`]) {
       expect(await docker(anonymous, 'pull', image)).toContain(`Digest: ${digest}`);
       await expect(crane(anonymous, 'validate', '--remote', image)).resolves.toMatch(/^PASS/);

@@ -6,28 +6,31 @@ import { PRINTED, requestAugmentation, submitAugmentation } from './support/augm
 import { clientPath, findMissing } from './support/clients.ts';
 import { startDocker, startVeneer } from './support/daemons.ts';
 import { listEntries } from './support/entries.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { buildBusybox, buildImage, PLATFORMS } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'dockerd', 'docker', 'podman', 'oras', 'skopeo']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker', 'podman', 'oras', 'skopeo']);
 
 describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let host = '';
   let veneer = '';
   /** Three platforms with attestations, which BuildKit pushed to Veneer itself. */
   let image = '';
 
   beforeAll(async () => {
-    lab = await createLab();
-    host = (await lab.keep(startDocker(lab.folder))).host;
-    veneer = (await lab.keep(startVeneer(lab.folder, lab.registry))).address;
+    environment = await createEnvironment();
+    host = (await environment.keep(startDocker(environment.folder))).host;
+    veneer = (await environment.keep(startVeneer(environment.folder, environment.registry))).address;
     image = `${veneer}/local/app:1`;
-    await buildBusybox(lab.folder, lab.buildkit, { image, options: ['--opt', 'attest:provenance=mode=max'] });
+    await buildBusybox(environment.folder, environment.buildkit, {
+      image,
+      options: ['--opt', 'attest:provenance=mode=max'],
+    });
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test('BuildKit pushes three platforms with what it attests of them, all of it well-formed', async () => {
     const { images, attestations } = await listEntries(image);
@@ -37,7 +40,7 @@ describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { t
   });
 
   test('BuildKit finds in a hosted repository the cache that it put there, when its own is gone', async () => {
-    const context = join(lab.folder, 'cached');
+    const context = join(environment.folder, 'cached');
     await mkdir(context);
     // Another layer each time, unless the step is taken from a cache.
     const step = 'RUN busybox cat /proc/sys/kernel/random/uuid >/id';
@@ -45,8 +48,8 @@ describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { t
     const cache = `type=registry,ref=${veneer}/local/cache:1`;
     const build = async (tag: string, ...options: readonly string[]) => {
       const built = `${veneer}/local/cached:${tag}`;
-      await buildImage({ buildkit: lab.buildkit, context, image: built, options });
-      await run(clientPath('buildctl'), ['--addr', lab.buildkit, 'prune', '--all']);
+      await buildImage({ buildkit: environment.buildkit, context, image: built, options });
+      await run(clientPath('buildctl'), ['--addr', environment.buildkit, 'prune', '--all']);
       return await crane('manifest', built);
     };
     const first = await build('1', '--export-cache', `${cache},mode=max`);
@@ -56,7 +59,7 @@ describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { t
 
   test('docker builds on a hosted image, pushes, and runs what it pulls when it has nothing left', async () => {
     const [built, second] = [`${veneer}/local/team/built:1`, `${veneer}/local/team/second:1`];
-    const context = join(lab.folder, 'built');
+    const context = join(environment.folder, 'built');
     await mkdir(context);
     const steps = ['RUN echo pushed >/pushed', 'CMD ["/bin/busybox", "cat", "/pushed"]'];
     await writeFile(join(context, 'Dockerfile'), [`FROM ${image}`, ...steps].join('\n'));
@@ -89,7 +92,7 @@ describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { t
   test.each(['oci', 'v2s2'])(
     'podman pushes the format %s, and pulls the same image when it has nothing left',
     async format => {
-      const [tag, digestFile] = [`${veneer}/local/podman:${format}`, join(lab.folder, `podman-${format}`)];
+      const [tag, digestFile] = [`${veneer}/local/podman:${format}`, join(environment.folder, `podman-${format}`)];
       const id = await podman('pull', '--quiet', '--tls-verify=false', image);
       await podman('push', '--tls-verify=false', '--format', format, '--digestfile', digestFile, id, tag);
       expect(await crane('digest', tag)).toBe(await readFile(digestFile, 'utf8'));
@@ -111,7 +114,7 @@ describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { t
 
   test('docker runs the augmented hosted image of the format v2s2', async () => {
     const [plain, docker2] = [`${veneer}/local/docker:plain`, `${veneer}/local/docker:v2s2`];
-    await buildBusybox(lab.folder, lab.buildkit, { image: plain });
+    await buildBusybox(environment.folder, environment.buildkit, { image: plain });
     const options = ['--all', '--format', 'v2s2', '--src-tls-verify=false', '--dest-tls-verify=false'];
     await run('skopeo', ['copy', ...options, `docker://${plain}`, `docker://${docker2}`]);
     const { targetImage } = await submitAugmentation(veneer, docker2);
@@ -129,9 +132,9 @@ describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { t
 
   test('an artifact is pulled as it was pushed, and its augmentation is refused', async () => {
     const artifact = `${veneer}/local/artifact:1`;
-    await writeFile(join(lab.folder, 'note.txt'), 'a note\n');
+    await writeFile(join(environment.folder, 'note.txt'), 'a note\n');
     const type = ['--artifact-type', 'application/vnd.example.note'];
-    await run(clientPath('oras'), ['push', '--plain-http', ...type, artifact, 'note.txt'], { cwd: lab.folder });
+    await run(clientPath('oras'), ['push', '--plain-http', ...type, artifact, 'note.txt'], { cwd: environment.folder });
     const refused = await requestAugmentation(veneer, 'local/artifact:1', {});
     expect([refused.status, await refused.text()]).toEqual([400, expect.stringContaining('it is not an image')]);
     expect(JSON.parse(await crane('manifest', artifact))).toMatchObject({
@@ -144,7 +147,7 @@ describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { t
   }
 
   function podman(...args: readonly string[]): Promise<string> {
-    const roots = ['--root', join(lab.folder, 'podman'), '--runroot', join(lab.folder, 'podman-run')];
+    const roots = ['--root', join(environment.folder, 'podman'), '--runroot', join(environment.folder, 'podman-run')];
     return run('podman', [...roots, '--storage-driver', 'vfs', ...args]);
   }
 

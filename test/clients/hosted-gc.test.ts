@@ -6,31 +6,31 @@ import { z } from 'zod';
 import { makeTar } from './support/augment.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startVeneer } from './support/daemons.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing(LAB_COMMANDS);
+const missing = findMissing(ENVIRONMENT_COMMANDS);
 const Report = z.object({ removed: z.object({ blobs: z.number() }), freedBytes: z.number() });
 /** Nothing is too young to go. */
 const HOSTED = { collect: { grace: '0s' } };
 
 describe.skipIf(missing)(`gc${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let settings: Readonly<Record<string, unknown>> = {};
 
   beforeAll(async () => {
-    lab = await createLab();
-    settings = { dataDir: join(lab.folder, 'data'), hosted: HOSTED };
+    environment = await createEnvironment();
+    settings = { dataDir: join(environment.folder, 'data'), hosted: HOSTED };
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test('removes the blobs of a deleted manifest alone, and nothing in a dry run', async () => {
-    const { address } = await lab.keep(startVeneer(lab.folder, lab.registry, settings));
+    const { address } = await environment.keep(startVeneer(environment.folder, environment.registry, settings));
     const repository = `${address}/local/app`;
-    const layer = join(lab.folder, 'layer.tar');
+    const layer = join(environment.folder, 'layer.tar');
     await writeFile(layer, await makeTar());
-    await crane('copy', lab.source, `${repository}:1`);
+    await crane('copy', environment.source, `${repository}:1`);
     await crane('append', '-b', `${repository}:1`, '--platform', 'linux/amd64', '-f', layer, '-t', `${repository}:2`);
     const digest = await crane('digest', `${repository}:2`);
     const before = await listBlobs();
@@ -62,12 +62,12 @@ describe.skipIf(missing)(`gc${missing ? ` (${missing})` : ''}`, { timeout: 60_00
   }
 
   async function findConfig(): Promise<string> {
-    const [own = ''] = (await readdir(lab.folder)).filter(name => name.startsWith('veneer-'));
-    return join(lab.folder, own, 'veneer.yaml');
+    const [own = ''] = (await readdir(environment.folder)).filter(name => name.startsWith('veneer-'));
+    return join(environment.folder, own, 'veneer.yaml');
   }
 
   async function listBlobs(): Promise<readonly string[]> {
-    const files = await readdir(join(lab.folder, 'data/hosted/blobs'), { recursive: true });
+    const files = await readdir(join(environment.folder, 'data/hosted/blobs'), { recursive: true });
     return files.filter(name => /[0-9a-f]{64}$/.test(name));
   }
 

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startVeneer } from './support/daemons.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'cosign']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'cosign']);
 // No transparency log and no root of trust: nothing but the key and the registry.
 const SIGN = ['--key', 'cosign.key', '--tlog-upload=false', '--allow-http-registry', '--yes'];
 const VERIFY = ['--insecure-ignore-tlog', '--allow-http-registry', '--trusted-root', 'root.json'];
@@ -18,28 +18,28 @@ const forms = [
 ];
 
 describe.skipIf(missing)(`signatures, hosted${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let hosted = '';
   let digest = '';
 
   beforeAll(async () => {
-    lab = await createLab();
-    hosted = `${(await lab.keep(startVeneer(lab.folder, lab.registry))).address}/local`;
-    digest = await crane('digest', lab.source);
-    await writeFile(join(lab.folder, 'predicate.json'), '{"checked":true}');
+    environment = await createEnvironment();
+    hosted = `${(await environment.keep(startVeneer(environment.folder, environment.registry))).address}/local`;
+    digest = await crane('digest', environment.source);
+    await writeFile(join(environment.folder, 'predicate.json'), '{"checked":true}');
     await cosign('generate-key-pair');
-    await mkdir(join(lab.folder, 'other'));
+    await mkdir(join(environment.folder, 'other'));
     await cosign('generate-key-pair', '--output-key-prefix', 'other/cosign');
     await cosign('trusted-root', 'create', '--out', 'root.json');
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test.each(forms)(
     'are kept as $form: the image is verified by its key and by no other',
     async ({ options, ...form }) => {
       const repository = `${hosted}/signed/${form.form}`;
-      await crane('copy', lab.source, `${repository}:1`);
+      await crane('copy', environment.source, `${repository}:1`);
       const verify = (key: string) => cosign('verify', ...VERIFY, ...options, '--key', key, `${repository}:1`);
       await expect(verify('cosign.pub')).rejects.toThrow(/no signatures found|no valid bundles exist/);
 
@@ -62,6 +62,6 @@ describe.skipIf(missing)(`signatures, hosted${missing ? ` (${missing})` : ''}`, 
   }
 
   function cosign(...args: readonly string[]): Promise<string> {
-    return run(clientPath('cosign'), args, { cwd: lab.folder, env: { COSIGN_PASSWORD: '' } });
+    return run(clientPath('cosign'), args, { cwd: environment.folder, env: { COSIGN_PASSWORD: '' } });
   }
 });

@@ -9,62 +9,62 @@ import { checkBlobs } from './support/blobs.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startVeneer } from './support/daemons.ts';
 import { listEntries } from './support/entries.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { buildBusybox, PLATFORMS } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'oras', 'regctl', 'skopeo']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'oras', 'regctl', 'skopeo']);
 const NOTE_TYPE = 'application/vnd.example.note';
 const Config = z.object({ config: z.object({ Env: z.array(z.string()) }) });
 const Document = z.object({ mediaType: z.string(), layers: z.array(z.unknown()).default([]) });
 const Referrers = z.object({ referrers: z.array(z.object({ digest: z.string(), artifactType: z.string() })) });
 
 describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   /** host:port/local, under which repositories are hosted. */
   let hosted = '';
-  /** Of the lab's source. */
+  /** Of the environment's source. */
   let digest = '';
 
   beforeAll(async () => {
-    lab = await createLab();
-    hosted = `${(await lab.keep(startVeneer(lab.folder, lab.registry))).address}/local`;
-    digest = await crane('digest', lab.source);
-    await writeFile(join(lab.folder, 'note.txt'), 'a note\n');
-    await writeFile(join(lab.folder, 'other.txt'), 'another\n');
+    environment = await createEnvironment();
+    hosted = `${(await environment.keep(startVeneer(environment.folder, environment.registry))).address}/local`;
+    digest = await crane('digest', environment.source);
+    await writeFile(join(environment.folder, 'note.txt'), 'a note\n');
+    await writeFile(join(environment.folder, 'other.txt'), 'another\n');
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   describe('crane', () => {
     test('copies an image with its attestations, and finds every digest, size and diffID right', async () => {
       const image = `${hosted}/crane/copied:1`;
-      await crane('copy', lab.source, image);
+      await crane('copy', environment.source, image);
       expect(await crane('digest', image)).toBe(digest);
-      expect(await listEntries(image)).toEqual(await listEntries(lab.source));
+      expect(await listEntries(image)).toEqual(await listEntries(environment.source));
       await validate(image);
     });
 
     test('pushes a layout and an archive', async () => {
-      const [layout, archive] = [join(lab.folder, 'pulled-layout'), join(lab.folder, 'pulled.tar')];
-      await crane('pull', '--format', 'oci', lab.source, layout);
+      const [layout, archive] = [join(environment.folder, 'pulled-layout'), join(environment.folder, 'pulled.tar')];
+      await crane('pull', '--format', 'oci', environment.source, layout);
       await crane('push', '--index', layout, `${hosted}/crane/pushed:layout`);
       await validate(`${hosted}/crane/pushed@${digest}`);
-      await crane('pull', '--platform', 'linux/arm64', lab.source, archive);
+      await crane('pull', '--platform', 'linux/arm64', environment.source, archive);
       await crane('push', archive, `${hosted}/crane/pushed:archive`);
       await validate(`${hosted}/crane/pushed:archive`);
     });
 
     test('appends a layer and mutates a config, both from hosted to hosted', async () => {
       const repository = `${hosted}/crane/changed`;
-      await writeFile(join(lab.folder, 'layer.tar'), await makeTar());
-      await crane('copy', '--platform', 'linux/arm64', lab.source, `${repository}:base`);
+      await writeFile(join(environment.folder, 'layer.tar'), await makeTar());
+      await crane('copy', '--platform', 'linux/arm64', environment.source, `${repository}:base`);
       await crane(
         'append',
         '-b',
         `${repository}:base`,
         '-f',
-        join(lab.folder, 'layer.tar'),
+        join(environment.folder, 'layer.tar'),
         '-t',
         `${repository}:more`,
       );
@@ -78,7 +78,7 @@ describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing}
 
     test('lists tags, and deletes one tag, and then the manifest with the others', async () => {
       const repository = `${hosted}/crane/listed`;
-      await crane('copy', lab.source, `${repository}:1`);
+      await crane('copy', environment.source, `${repository}:1`);
       for (const tag of ['2', '3']) await crane('tag', `${repository}:1`, tag);
       expect(await crane('ls', repository)).toBe('1\n2\n3');
       await crane('delete', `${repository}:2`);
@@ -92,8 +92,8 @@ describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing}
 
   describe('skopeo', () => {
     test('copies all images and attestations to a hosted repository and on to a layout, with their digests', async () => {
-      const layout = join(lab.folder, 'skopeo-layout');
-      await skopeo('--preserve-digests', `docker://${lab.source}`, `docker://${hosted}/skopeo:kept`);
+      const layout = join(environment.folder, 'skopeo-layout');
+      await skopeo('--preserve-digests', `docker://${environment.source}`, `docker://${hosted}/skopeo:kept`);
       await skopeo('--preserve-digests', `docker://${hosted}/skopeo:kept`, `oci:${layout}:kept`);
       const { images } = await checkBlobs(layout, digest);
       expect(images).toBe(PLATFORMS.length);
@@ -103,10 +103,10 @@ describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing}
       { format: 'v2s2', list: mediaTypes.dockerList, manifest: mediaTypes.dockerManifest },
       { format: 'oci', list: mediaTypes.ociIndex, manifest: mediaTypes.ociManifest },
     ])('pushes the format $format, which another registry takes from there as it is', async ({ format, ...types }) => {
-      const [plain, image] = [`${lab.registry}/library/plain:1`, `${hosted}/skopeo:${format}`];
-      const copied = `${lab.registry}/library/skopeo:${format}`;
+      const [plain, image] = [`${environment.registry}/library/plain:1`, `${hosted}/skopeo:${format}`];
+      const copied = `${environment.registry}/library/skopeo:${format}`;
       // What BuildKit attests has no form in Docker's family.
-      await buildBusybox(lab.folder, lab.buildkit, { image: plain });
+      await buildBusybox(environment.folder, environment.buildkit, { image: plain });
       await skopeo('--format', format, `docker://${plain}`, `docker://${image}`);
       expect((await readManifest(image)).mediaType).toBe(types.list);
       const entries = await listEntries(image);
@@ -129,7 +129,7 @@ describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing}
       expect(others).toEqual([]);
       expect(attached?.artifactType).toBe(NOTE_TYPE);
       for (const reference of [artifact, `${hosted}/oras/files@${attached?.digest}`]) {
-        const folder = join(lab.folder, 'oras-pulled', `${reference.length}`);
+        const folder = join(environment.folder, 'oras-pulled', `${reference.length}`);
         await mkdir(folder, { recursive: true });
         await oras('pull', '--plain-http', '--output', folder, reference);
         expect(await readFile(join(folder, 'note.txt'), 'utf8')).toBe('a note\n');
@@ -138,9 +138,9 @@ describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing}
     });
 
     test('copies an image and what is attached to it, from another registry and between hosted repositories', async () => {
-      const source = `${lab.registry}/library/noted:1`;
+      const source = `${environment.registry}/library/noted:1`;
       const [first, second] = [`${hosted}/oras/first:1`, `${hosted}/oras/second:1`];
-      await crane('copy', lab.source, source);
+      await crane('copy', environment.source, source);
       await oras('attach', '--plain-http', '--artifact-type', NOTE_TYPE, source, 'note.txt:text/plain');
       const attached = await discover(source);
       expect(attached).toHaveLength(1);
@@ -160,8 +160,8 @@ describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing}
     test('copies an image with its referrers and digest tags, into hosted repositories and out of them', async () => {
       const tags = ['1', `${digest.replace(':', '-')}.note`];
       const [first, second] = [`${hosted}/regctl/first`, `${hosted}/regctl/second`];
-      const outside = `${lab.registry}/library/regctl`;
-      await regctl('image', 'copy', lab.source, `${first}:1`);
+      const outside = `${environment.registry}/library/regctl`;
+      await regctl('image', 'copy', environment.source, `${first}:1`);
       await oras('attach', '--plain-http', '--artifact-type', NOTE_TYPE, `${first}:1`, 'note.txt:text/plain');
       await regctl('artifact', 'put', '--artifact-type', NOTE_TYPE, '--file', 'note.txt', `${first}:${tags[1]}`);
       const attached = await discover(`${first}:1`);
@@ -178,7 +178,7 @@ describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing}
 
     test('puts an artifact about an image, lists it and gets it', async () => {
       const image = `${hosted}/regctl/noted:1`;
-      await regctl('image', 'copy', lab.source, image);
+      await regctl('image', 'copy', environment.source, image);
       await regctl('artifact', 'put', '--artifact-type', NOTE_TYPE, '--file', 'note.txt', '--subject', image);
       const listed = await regctl(
         'artifact',
@@ -193,7 +193,7 @@ describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing}
 
     test('removes one tag of a manifest, and keeps the other', async () => {
       const repository = `${hosted}/regctl/tags`;
-      for (const tag of ['1', '2']) await regctl('image', 'copy', lab.source, `${repository}:${tag}`);
+      for (const tag of ['1', '2']) await regctl('image', 'copy', environment.source, `${repository}:${tag}`);
       await regctl('tag', 'rm', `${repository}:1`);
       expect(await regctl('tag', 'ls', repository)).toBe('2');
       await validate(`${repository}:2`);
@@ -217,15 +217,15 @@ describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing}
   }
 
   function oras(...args: readonly string[]): Promise<string> {
-    return run(clientPath('oras'), args, { cwd: lab.folder });
+    return run(clientPath('oras'), args, { cwd: environment.folder });
   }
 
   function regctl(...args: readonly string[]): Promise<string> {
-    const hosts = [hosted.replace(/\/local$/, ''), lab.registry].flatMap(host => [
+    const hosts = [hosted.replace(/\/local$/, ''), environment.registry].flatMap(host => [
       '--host',
       `reg=${host},tls=disabled`,
     ]);
-    return run(clientPath('regctl'), [...hosts, ...args], { cwd: lab.folder });
+    return run(clientPath('regctl'), [...hosts, ...args], { cwd: environment.folder });
   }
 
   async function discover(reference: string) {

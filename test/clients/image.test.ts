@@ -8,12 +8,12 @@ import { PRINTED, submitAugmentation } from './support/augment.ts';
 import { containerFile, createBuildsClient } from './support/builds.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startDocker } from './support/daemons.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { run, waitUntil } from './support/process.ts';
 import { runService } from './support/service.ts';
 import { makeServiceImage } from './support/service-image.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'dockerd', 'docker', 'oras', 'npm', 'ldd']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker', 'oras', 'npm', 'ldd']);
 const Lock = z.object({
   packages: z.record(z.string(), z.object({ version: z.string().optional() })),
 });
@@ -28,19 +28,19 @@ test('the Dockerfile starts from the Node that package-lock.json pins', async ()
 });
 
 describe.skipIf(missing)(`the image${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let host = '';
   let images = { base: '', image: '' };
   let service = { container: '', address: '' };
 
   beforeAll(async () => {
-    lab = await createLab();
-    host = (await lab.keep(startDocker(lab.folder))).host;
-    images = await makeServiceImage(lab);
-    service = await lab.keep(runService(host, lab, images.image));
+    environment = await createEnvironment();
+    host = (await environment.keep(startDocker(environment.folder))).host;
+    images = await makeServiceImage(environment);
+    service = await environment.keep(runService(host, environment, images.image));
   }, 500_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test('has the built service, and nothing for its development', async () => {
     const list = await docker('run', '--rm', '--network', 'none', '--entrypoint', 'ls', images.image, '-A', '/app');
@@ -68,11 +68,11 @@ describe.skipIf(missing)(`the image${missing ? ` (${missing})` : ''}`, { timeout
     const { serviceInfo } = Info.parse(await (await fetch(`http://${service.address}/service-info`)).json());
     expect(serviceInfo.builders).toMatchObject([{ kind: 'embedded', isAvailable: true }]);
     const ordered = await builds.submit({
-      containerFile: containerFile(`FROM ${lab.source}`, 'ENV BUILT=here'),
+      containerFile: containerFile(`FROM ${environment.source}`, 'ENV BUILT=here'),
       containerPlatform: 'linux/amd64,linux/arm64',
     });
     expect(await builds.awaitEnd(ordered)).toMatchObject({ status: 'succeeded' });
-    const refused = await builds.request({ containerFile: containerFile(`FROM ${lab.source}`, 'RUN true') });
+    const refused = await builds.request({ containerFile: containerFile(`FROM ${environment.source}`, 'RUN true') });
     expect([refused.status, await refused.json()]).toEqual([
       400,
       { message: expect.stringMatching(/RUN needs a builder/) },
@@ -80,9 +80,9 @@ describe.skipIf(missing)(`the image${missing ? ` (${missing})` : ''}`, { timeout
   });
 
   test('serves a plain and an augmented image to the engine it runs on', async () => {
-    const digest = await run(clientPath('crane'), ['digest', '--insecure', lab.source]);
+    const digest = await run(clientPath('crane'), ['digest', '--insecure', environment.source]);
     expect(await docker('pull', `${service.address}/lab/library/bb:1`)).toContain(`Digest: ${digest}`);
-    const { targetImage } = await submitAugmentation(service.address, lab.source);
+    const { targetImage } = await submitAugmentation(service.address, environment.source);
     expect(await docker('run', '--rm', '--network', 'none', targetImage)).toBe(PRINTED);
     expect(await docker('exec', service.container, 'ls', '/data')).toContain('records.db');
   });
@@ -92,11 +92,11 @@ describe.skipIf(missing)(`the image${missing ? ` (${missing})` : ''}`, { timeout
     timeout: 30_000,
   }, async () => {
     const bytes = Buffer.alloc(48 * MIB, 'more than the sockets between us hold ');
-    await writeFile(join(lab.folder, 'large'), bytes);
-    await run(clientPath('oras'), ['push', '--plain-http', `${lab.registry}/library/large:1`, 'large'], {
-      cwd: lab.folder,
+    await writeFile(join(environment.folder, 'large'), bytes);
+    await run(clientPath('oras'), ['push', '--plain-http', `${environment.registry}/library/large:1`, 'large'], {
+      cwd: environment.folder,
     });
-    const { container, address } = await lab.keep(runService(host, lab, images.image));
+    const { container, address } = await environment.keep(runService(host, environment, images.image));
     const response = await fetch(`http://${address}/v2/lab/library/large/blobs/${digestOf(bytes)}`);
     expect(response.status).toBe(200);
 

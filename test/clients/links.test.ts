@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packTar, type TarFile } from '../support/build-images.ts';
 import { busyboxPath, findMissing } from './support/clients.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { startHub } from './support/hub.ts';
 import { buildImage } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { type Ruled, startRuled } from './support/ruled.ts';
 import { RUNTIMES, type RuntimeName } from './support/runtimes.ts';
 
 const missing = findMissing([
-  ...LAB_COMMANDS,
+  ...ENVIRONMENT_COMMANDS,
   ...['dockerd', 'docker', 'openssl', 'containerd', 'ctr', 'containerd-shim-runc-v2', 'podman', 'conmon'],
 ]);
 
@@ -45,12 +45,12 @@ const PRINTED = {
 } as const;
 
 describe.skipIf(missing)(`links of images${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let veneer: Ruled;
 
   beforeAll(async () => {
-    lab = await createLab();
-    const context = join(lab.folder, 'links');
+    environment = await createEnvironment();
+    const context = join(environment.folder, 'links');
     await mkdir(context);
     await writeFile(join(context, 'Dockerfile'), DOCKERFILE);
     for (const [architecture, files] of Object.entries(ROOTS)) {
@@ -60,16 +60,19 @@ describe.skipIf(missing)(`links of images${missing ? ` (${missing})` : ''}`, { t
       await copyFile(busyboxPath(architecture), join(context, `busybox-${architecture}`));
     }
     const options = ['--opt', 'platform=linux/amd64,linux/arm64'];
-    await buildImage({ buildkit: lab.buildkit, context, image: `${lab.registry}/${IMAGE}`, options });
-    const directory = join(lab.folder, 'tools');
+    await buildImage({ buildkit: environment.buildkit, context, image: `${environment.registry}/${IMAGE}`, options });
+    const directory = join(environment.folder, 'tools');
     for (const name of ['bin', 'lib', 'var/opt']) await mkdir(join(directory, name), { recursive: true });
     await writeFile(join(directory, 'bin/tool'), '#!/bin/sh\necho a tool\n', { mode: 0o755 });
     await writeFile(join(directory, 'lib/x.so'), 'of lib\n');
     await writeFile(join(directory, 'var/opt/x'), 'of opt\n');
-    veneer = await startRuled({ lab, rules: [{ name: 'tools', match: { image: '**' }, layers: [{ directory }] }] });
+    veneer = await startRuled({
+      environment,
+      rules: [{ name: 'tools', match: { image: '**' }, layers: [{ directory }] }],
+    });
   }, 240_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test.each(['docker', 'containerd', 'podman'] as const)('%s runs the shell, and what was added', async name => {
     const runtime = await start(name);
@@ -81,7 +84,13 @@ describe.skipIf(missing)(`links of images${missing ? ` (${missing})` : ''}`, { t
   });
 
   async function start(name: RuntimeName) {
-    const hub = await lab.keep(startHub(lab.folder, lab.registry));
-    return RUNTIMES[name]({ lab, mirror: veneer.address, isStrict: false, registry: 'docker.io', env: hub.env });
+    const hub = await environment.keep(startHub(environment.folder, environment.registry));
+    return RUNTIMES[name]({
+      environment,
+      mirror: veneer.address,
+      isStrict: false,
+      registry: 'docker.io',
+      env: hub.env,
+    });
   }
 });

@@ -4,15 +4,15 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findMissing } from './support/clients.ts';
 import { type Server, startContainerd } from './support/daemons.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { PLATFORMS } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { BOTH, type Hidden, MIRRORED, makeMirrorFile, startHidden } from './support/mirrored.ts';
 import { type Killable, run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'containerd', 'ctr', 'htpasswd']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'containerd', 'ctr', 'htpasswd']);
 
 describe.skipIf(missing)(`containerd, mirrored${missing ? ` (${missing})` : ''}`, { timeout: 100_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let hidden: Hidden;
   let veneer: Server & Killable;
   let socket = '';
@@ -21,19 +21,19 @@ describe.skipIf(missing)(`containerd, mirrored${missing ? ` (${missing})` : ''}`
   let strict = '';
 
   beforeAll(async () => {
-    lab = await createLab();
-    hidden = await startHidden(lab);
+    environment = await createEnvironment();
+    hidden = await startHidden(environment);
     veneer = await hidden.startVeneer();
-    socket = (await lab.keep(startContainerd(lab.folder))).socket;
+    socket = (await environment.keep(startContainerd(environment.folder))).socket;
     plain = await placeHosts(await makeMirrorFile('containerd', veneer.address));
     strict = await placeHosts(await makeMirrorFile('containerd', veneer.address, '--strict'));
   }, 180_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test.each(PLATFORMS)('pulls %s through the mirror, with the digest of the upstream', async platform => {
     for (const hosts of [plain, strict]) {
-      for (const registry of ['docker.io', lab.registry]) {
+      for (const registry of ['docker.io', environment.registry]) {
         expect(await pull(hosts, `${registry}/${MIRRORED}`, '--platform', platform)).toContain(` ${hidden.digest} `);
       }
     }
@@ -45,14 +45,14 @@ describe.skipIf(missing)(`containerd, mirrored${missing ? ` (${missing})` : ''}`
   });
 
   test('gets a token for the registry behind the mirror, and pulls with that what its user may', async () => {
-    const htpasswd = join(lab.folder, 'htpasswd');
+    const htpasswd = join(environment.folder, 'htpasswd');
     await run('htpasswd', ['-B', '-i', '-c', htpasswd, 'reader'], { input: 'a password' });
-    const grants = [{ users: ['reader'], repositories: [`${lab.registry}/library/**`], allow: ['pull'] }];
+    const grants = [{ users: ['reader'], repositories: [`${environment.registry}/library/**`], allow: ['pull'] }];
     const { address } = await hidden.startVeneer({}, { access: { htpasswd, grants } });
     const hosts = await placeHosts(await makeMirrorFile('containerd', address, '--strict'));
     const user = ['--user', 'reader:a password'];
-    expect(await pull(hosts, `${lab.registry}/${MIRRORED}`, ...user)).toContain(` ${hidden.digest} `);
-    await expect(pull(hosts, `${lab.registry}/${MIRRORED}`)).rejects.toThrow(
+    expect(await pull(hosts, `${environment.registry}/${MIRRORED}`, ...user)).toContain(` ${hidden.digest} `);
+    await expect(pull(hosts, `${environment.registry}/${MIRRORED}`)).rejects.toThrow(
       'insufficient_scope: authorization failed',
     );
     await expect(pull(hosts, `docker.io/${MIRRORED}`, ...user)).rejects.toThrow(
@@ -71,7 +71,7 @@ describe.skipIf(missing)(`containerd, mirrored${missing ? ` (${missing})` : ''}`
   });
 
   test('falls back to the registry itself for what is not kept, but by a strict file: there the failure is final', async () => {
-    const image = `${lab.registry}/${BOTH}`;
+    const image = `${environment.registry}/${BOTH}`;
     expect(await pull(plain, image)).toContain(` ${hidden.digest} `);
     await expect(pull(strict, image)).rejects.toThrow(
       `pulling from host ${veneer.address} failed with status code [manifests 1]: 50`,
@@ -79,15 +79,15 @@ describe.skipIf(missing)(`containerd, mirrored${missing ? ` (${missing})` : ''}`
   });
 
   test('falls back from a mirror that is dead itself, but by a strict file', async () => {
-    const image = `${lab.registry}/${BOTH}`;
+    const image = `${environment.registry}/${BOTH}`;
     await veneer.kill();
     expect(await pull(plain, image)).toContain(` ${hidden.digest} `);
     await expect(pull(strict, image)).rejects.toThrow(`${veneer.address}: connect: connection refused`);
   });
 
   async function placeHosts(content: string): Promise<string> {
-    const folder = await mkdtemp(join(lab.folder, 'hosts-'));
-    for (const host of ['docker.io', lab.registry]) {
+    const folder = await mkdtemp(join(environment.folder, 'hosts-'));
+    for (const host of ['docker.io', environment.registry]) {
       await mkdir(join(folder, host));
       await writeFile(join(folder, host, 'hosts.toml'), `${content}\n`);
     }

@@ -4,18 +4,18 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findMissing } from './support/clients.ts';
 import { type Server, startDocker } from './support/daemons.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { PLATFORMS } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { BOTH, type Hidden, MIRRORED, makeMirrorFile, startHidden } from './support/mirrored.ts';
 import { type Killable, run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'dockerd', 'docker']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker']);
 
 /** What an engine says that has gone to Docker Hub itself. */
 const HUB = 'registry-1.docker.io';
 
 describe.skipIf(missing)(`docker, mirrored${missing ? ` (${missing})` : ''}`, { timeout: 100_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let hidden: Hidden;
   let veneer: Server & Killable;
   let strictVeneer: Server & Killable;
@@ -23,15 +23,15 @@ describe.skipIf(missing)(`docker, mirrored${missing ? ` (${missing})` : ''}`, { 
   let strictHost = '';
 
   beforeAll(async () => {
-    lab = await createLab();
-    hidden = await startHidden(lab);
+    environment = await createEnvironment();
+    hidden = await startHidden(environment);
     veneer = await hidden.startVeneer();
     strictVeneer = await hidden.startVeneer({ strict: true });
     host = await startEngine(veneer);
     strictHost = await startEngine(strictVeneer);
   }, 180_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test.each(PLATFORMS)('pulls %s through the mirror, with the digest of the upstream', async platform => {
     for (const engine of [host, strictHost]) {
@@ -70,10 +70,11 @@ describe.skipIf(missing)(`docker, mirrored${missing ? ` (${missing})` : ''}`, { 
 
   /** Its way to Docker Hub ends on this machine. */
   async function startEngine({ address }: Server): Promise<string> {
-    const folder = await mkdtemp(join(lab.folder, 'engine-'));
+    const folder = await mkdtemp(join(environment.folder, 'engine-'));
     const configFile = join(folder, 'daemon.json');
     await writeFile(configFile, await makeMirrorFile('docker', address));
-    return (await lab.keep(startDocker(folder, { configFile, env: { HTTPS_PROXY: 'http://127.0.0.1:1' } }))).host;
+    return (await environment.keep(startDocker(folder, { configFile, env: { HTTPS_PROXY: 'http://127.0.0.1:1' } })))
+      .host;
   }
 
   async function failToPull(engine: string): Promise<string> {

@@ -6,9 +6,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { busyboxPath, clientPath, findMissing } from './support/clients.ts';
 import { type Server, startVeneer } from './support/daemons.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { type Hub, startHub } from './support/hub.ts';
 import { buildImage } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { type Killable, run, waitUntil } from './support/process.ts';
 import { type RoughWay, startRoughWay } from './support/rough-way.ts';
 import { RUNTIMES, type Runtime } from './support/runtimes.ts';
@@ -19,19 +19,19 @@ const LARGE_BYTES = 24 * MIB;
 /** What docker says when it has gone to Docker Hub itself. */
 const HUB = 'registry-1.docker.io';
 
-const missing = findMissing([...LAB_COMMANDS, 'dockerd', 'docker', 'containerd', 'ctr', 'podman', 'openssl']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker', 'containerd', 'ctr', 'podman', 'openssl']);
 
 describe.skipIf(missing)(`faults${missing ? ` (${missing})` : ''}`, { timeout: 180_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let digest = '';
   let layer: { readonly digest: string; readonly size: number };
 
   beforeAll(async () => {
-    lab = await createLab();
-    ({ digest, layer } = await makeLargeImage(lab));
+    environment = await createEnvironment();
+    ({ digest, layer } = await makeLargeImage(environment));
   }, 180_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   describe.each(['docker', 'containerd', 'podman'] as const)('%s', name => {
     test('pulls again what is kept while the upstream is dead, though its tag is not fresh any more', async () => {
@@ -127,22 +127,26 @@ describe.skipIf(missing)(`faults${missing ? ` (${missing})` : ''}`, { timeout: 1
   }
 
   async function start(name: keyof typeof RUNTIMES, isStrict = false): Promise<Started> {
-    const way = await lab.keep(startRoughWay(lab.registry));
-    const hub = await lab.keep(startHub(lab.folder, lab.registry));
-    const itself = await lab.keep(startRoughWay(lab.registry));
+    const way = await environment.keep(startRoughWay(environment.registry));
+    const hub = await environment.keep(startHub(environment.folder, environment.registry));
+    const itself = await environment.keep(startRoughWay(environment.registry));
     itself.cut(layer.digest);
     const upstream = { url: `http://${way.address}`, strict: isStrict };
     const upstreams = { 'docker.io': upstream, [itself.address]: upstream };
-    const settings = { upstreams, dataDir: await mkdtemp(join(lab.folder, 'data-')), cache: { tagFreshness: '0s' } };
-    const veneer = await lab.keep(startVeneer(lab.folder, undefined, settings));
+    const settings = {
+      upstreams,
+      dataDir: await mkdtemp(join(environment.folder, 'data-')),
+      cache: { tagFreshness: '0s' },
+    };
+    const veneer = await environment.keep(startVeneer(environment.folder, undefined, settings));
     const { address: mirror } = veneer;
-    const runtime = await RUNTIMES[name]({ lab, mirror, isStrict, registry: itself.address, env: hub.env });
+    const runtime = await RUNTIMES[name]({ environment, mirror, isStrict, registry: itself.address, env: hub.env });
     return {
       ...{ way, hub, itself, veneer, runtime },
       asked: () => hub.paths.length + itself.paths.length,
       arrived: bytes =>
         waitUntil(async () => expect(await measureIngest(settings.dataDir)).toBeGreaterThanOrEqual(bytes)),
-      restart: () => lab.keep(startVeneer(lab.folder, undefined, { ...settings, listen: mirror })),
+      restart: () => environment.keep(startVeneer(environment.folder, undefined, { ...settings, listen: mirror })),
     };
   }
 
@@ -169,7 +173,7 @@ async function stopHub({ hub }: { readonly hub: Hub }): Promise<void> {
 const Manifest = z.object({ layers: z.array(z.object({ digest: z.string(), size: z.number() })) });
 
 /** Of one platform, with one large layer that does not compress. */
-async function makeLargeImage({ folder, registry, buildkit }: Lab) {
+async function makeLargeImage({ folder, registry, buildkit }: Environment) {
   const context = join(folder, 'large');
   await mkdir(context);
   await copyFile(busyboxPath('amd64'), join(context, 'sh'));

@@ -4,18 +4,18 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findMissing } from './support/clients.ts';
 import type { Server } from './support/daemons.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { PLATFORMS } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { BOTH, type Hidden, MIRRORED, makeMirrorFile, startHidden } from './support/mirrored.ts';
 import { type Killable, run } from './support/process.ts';
 
 /** What podman says when it has gone to Docker Hub itself. */
 const HUB = 'registry-1.docker.io';
 
-const missing = findMissing([...LAB_COMMANDS, 'podman']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'podman']);
 
 describe.skipIf(missing)(`podman, mirrored${missing ? ` (${missing})` : ''}`, { timeout: 100_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let hidden: Hidden;
   let veneer: Server & Killable;
   /** Their registries.conf. */
@@ -23,14 +23,14 @@ describe.skipIf(missing)(`podman, mirrored${missing ? ` (${missing})` : ''}`, { 
   let strict = '';
 
   beforeAll(async () => {
-    lab = await createLab();
-    hidden = await startHidden(lab);
+    environment = await createEnvironment();
+    hidden = await startHidden(environment);
     veneer = await hidden.startVeneer();
     plain = await place('plain.conf', await makeMirrorFile('podman', veneer.address));
     strict = await place('strict.conf', await makeMirrorFile('podman', veneer.address, '--strict'));
   }, 180_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test.each(PLATFORMS)('pulls %s through the mirror, with the digest of the upstream', async platform => {
     for (const file of [plain, strict]) {
@@ -72,7 +72,7 @@ describe.skipIf(missing)(`podman, mirrored${missing ? ` (${missing})` : ''}`, { 
   }
 
   async function place(name: string, content: string): Promise<string> {
-    const path = join(lab.folder, name);
+    const path = join(environment.folder, name);
     await writeFile(path, content);
     return path;
   }
@@ -80,7 +80,7 @@ describe.skipIf(missing)(`podman, mirrored${missing ? ` (${missing})` : ''}`, { 
   /** From Docker Hub, into a store that has nothing. The way to Docker Hub itself ends on this machine. */
   async function pull(file: string, name: string, ...options: readonly string[]) {
     const image = `docker.io/${name}`;
-    const folder = await mkdtemp(join(lab.folder, 'podman-'));
+    const folder = await mkdtemp(join(environment.folder, 'podman-'));
     const store = ['--root', join(folder, 'root'), '--runroot', join(folder, 'run'), '--storage-driver', 'vfs'];
     const podman = (...args: readonly string[]) =>
       run('podman', [...store, ...args], {

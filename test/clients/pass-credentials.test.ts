@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { clientPath, findMissing } from './support/clients.ts';
 import { type Server, startContainerd, startDocker, startVeneer } from './support/daemons.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { type GuardedRegistry, startGuardedRegistry } from './support/guarded-registry.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 import { createPushers, envOf, type Login, makeCredentials } from './support/pushers.ts';
 
 const missing = findMissing([
-  ...LAB_COMMANDS,
+  ...ENVIRONMENT_COMMANDS,
   ...['dockerd', 'docker', 'containerd', 'ctr', 'podman', 'skopeo', 'oras', 'regctl'],
 ]);
 const CLIENTS = ['docker', 'containerd', 'podman', 'skopeo', 'crane', 'oras', 'regctl'] as const;
@@ -26,7 +26,7 @@ interface Puller {
 }
 
 describe.skipIf(missing)(`passed credentials${missing ? ` (${missing})` : ''}`, { timeout: 120_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let guarded: GuardedRegistry;
   let veneer: Server;
   let engine = '';
@@ -35,25 +35,25 @@ describe.skipIf(missing)(`passed credentials${missing ? ` (${missing})` : ''}`, 
   let wrong: Login;
 
   beforeAll(async () => {
-    lab = await createLab();
-    guarded = await lab.keep(startGuardedRegistry(lab.folder));
+    environment = await createEnvironment();
+    guarded = await environment.keep(startGuardedRegistry(environment.folder));
     const upstreams = {
       private: { url: `http://${guarded.address}`, passCredentials: true },
-      public: { url: `http://${lab.registry}` },
+      public: { url: `http://${environment.registry}` },
     };
-    veneer = await lab.keep(startVeneer(lab.folder, undefined, { upstreams }));
-    engine = (await lab.keep(startDocker(lab.folder))).host;
-    containerd = (await lab.keep(startContainerd(lab.folder))).socket;
+    veneer = await environment.keep(startVeneer(environment.folder, undefined, { upstreams }));
+    engine = (await environment.keep(startDocker(environment.folder))).host;
+    containerd = (await environment.keep(startContainerd(environment.folder))).socket;
     const { username: user, password: secret } = guarded.credentials;
     right = { address: veneer.address, user, secret };
     wrong = { ...right, secret: 'canary-guess' };
-    const owner = await makeCredentials(join(lab.folder, 'owner'));
-    const { crane } = createPushers(lab, engine);
+    const owner = await makeCredentials(join(environment.folder, 'owner'));
+    const { crane } = createPushers(environment, engine);
     await crane.login({ ...right, address: guarded.address }, owner);
     await crane.push(`${guarded.address}/${IMAGE}`, owner);
   }, 180_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   describe.each(CLIENTS)('%s', client => {
     test('pulls with a login what its user may pull at the upstream, again from the cache', async () => {
@@ -78,9 +78,9 @@ describe.skipIf(missing)(`passed credentials${missing ? ` (${missing})` : ''}`, 
   });
 
   async function logIn(client: Client, login?: Login): Promise<Puller> {
-    const folder = await makeCredentials(await mkdtemp(join(lab.folder, `${client}-`)));
+    const folder = await makeCredentials(await mkdtemp(join(environment.folder, `${client}-`)));
     // ctr has no login: it is given one with each pull.
-    if (login && client !== 'containerd') await createPushers(lab, engine)[client].login(login, folder);
+    if (login && client !== 'containerd') await createPushers(environment, engine)[client].login(login, folder);
     return { folder, login };
   }
 
@@ -99,7 +99,12 @@ describe.skipIf(missing)(`passed credentials${missing ? ` (${missing})` : ''}`, 
         return void (await run('ctr', ['--address', containerd, '-n', namespace, 'images', 'pull', ...options, image]));
       }
       case 'podman': {
-        const roots = ['--root', join(lab.folder, 'podman'), '--runroot', join(lab.folder, 'podman-run')];
+        const roots = [
+          '--root',
+          join(environment.folder, 'podman'),
+          '--runroot',
+          join(environment.folder, 'podman-run'),
+        ];
         const podman = [...roots, '--storage-driver', 'vfs'];
         await run('podman', [...podman, 'pull', '--tls-verify=false', image], { env });
         return void (await run('podman', [...podman, 'rmi', image]));

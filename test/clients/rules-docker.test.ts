@@ -1,10 +1,10 @@
 // A real engine pulls through the rules of its mirror.
 import { describe } from 'vitest';
 import { findMissing } from './support/clients.ts';
-import { LAB_COMMANDS } from './support/lab.ts';
+import { ENVIRONMENT_COMMANDS } from './support/environment.ts';
 import { ruledContract } from './support/ruled-contract.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'dockerd', 'docker', 'openssl']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker', 'openssl']);
 
 describe.skipIf(missing)(`docker, ruled${missing ? ` (${missing})` : ''}`, { timeout: 180_000 }, () => {
   ruledContract('docker', {

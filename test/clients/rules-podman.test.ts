@@ -3,16 +3,16 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { findMissing } from './support/clients.ts';
-import { LAB_COMMANDS } from './support/lab.ts';
+import { ENVIRONMENT_COMMANDS } from './support/environment.ts';
 import { run } from './support/process.ts';
 import { printedOf } from './support/ruled.ts';
 import { AMD64, APP, ruledContract } from './support/ruled-contract.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'podman', 'conmon', 'openssl', 'htpasswd']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'podman', 'conmon', 'openssl', 'htpasswd']);
 const PASSWORD = 'a password';
 
 describe.skipIf(missing)(`podman, ruled${missing ? ` (${missing})` : ''}`, { timeout: 180_000 }, () => {
-  const getLab = ruledContract('podman', {
+  const getEnvironment = ruledContract('podman', {
     refused: /denied: the rule corporate-ca changes docker\.io\/library\/app, /,
   });
 
@@ -22,14 +22,14 @@ describe.skipIf(missing)(`podman, ruled${missing ? ` (${missing})` : ''}`, { tim
   ])(
     'shows itself as %s by its credentials for the mirror, and has what the rules have for such',
     async (user, caller) => {
-      const { lab, start } = getLab();
-      const htpasswd = join(lab.folder, `htpasswd-${user}`);
+      const { environment, start } = getEnvironment();
+      const htpasswd = join(environment.folder, `htpasswd-${user}`);
       await run('htpasswd', ['-B', '-i', '-c', htpasswd, user], { input: PASSWORD });
       const grants = [{ users: [user], repositories: ['docker.io/**'], allow: ['pull'] }];
       const { runtime, hub } = await start({
         settings: { access: { htpasswd, grants } },
         async makeEnv(mirror) {
-          const file = join(lab.folder, `auth-${user}.json`);
+          const file = join(environment.folder, `auth-${user}.json`);
           const auth = Buffer.from(`${user}:${PASSWORD}`).toString('base64');
           await writeFile(file, JSON.stringify({ auths: { [mirror]: { auth } } }));
           return { REGISTRY_AUTH_FILE: file };

@@ -8,11 +8,11 @@ import { PROVENANCE_TYPE } from '../../src/augment/provenance.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startVeneer } from './support/daemons.ts';
 import { listEntries } from './support/entries.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { PLATFORMS } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'cosign', 'oras']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'cosign', 'oras']);
 // No transparency log and no root of trust: nothing but the key and the registry.
 const SIGN = ['--key', 'cosign.key', '--tlog-upload=false', '--allow-http-registry', '--yes'];
 const VERIFY = [
@@ -41,20 +41,20 @@ const Told = z.object({
 });
 
 describe.skipIf(missing)(`provenance of rules${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let veneer = '';
   let repository = '';
   let source = '';
 
   beforeAll(async () => {
-    lab = await createLab();
-    source = await crane('digest', lab.source);
-    veneer = (await lab.keep(startVeneer(lab.folder, lab.registry, { rules: [RULE] }))).address;
+    environment = await createEnvironment();
+    source = await crane('digest', environment.source);
+    veneer = (await environment.keep(startVeneer(environment.folder, environment.registry, { rules: [RULE] }))).address;
     repository = `${veneer}/lab/library/bb`;
     await cosign('generate-key-pair');
     await cosign('trusted-root', 'create', '--out', 'root.json');
-    const pinned = `${lab.registry}/library/bb@${source}`;
-    await writeFile(join(lab.folder, 'sbom.json'), '{"spdxVersion":"SPDX-2.3"}');
+    const pinned = `${environment.registry}/library/bb@${source}`;
+    await writeFile(join(environment.folder, 'sbom.json'), '{"spdxVersion":"SPDX-2.3"}');
     for (const { options } of forms) {
       await cosign('sign', ...SIGN, ...options, pinned);
       await cosign('attest', ...SIGN, ...options, ...ATTESTED, '--predicate', 'sbom.json', pinned);
@@ -62,7 +62,7 @@ describe.skipIf(missing)(`provenance of rules${missing ? ` (${missing})` : ''}`,
     await oras('attach', '--plain-http', '--artifact-type', SBOM_TYPE, pinned, `sbom.json:${SBOM_TYPE}`);
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test('the annotation of each image, its provenance and veneer rules explain name the same source', async () => {
     const [found, ...others] = await discover(`${repository}:1`);
@@ -71,7 +71,7 @@ describe.skipIf(missing)(`provenance of rules${missing ? ` (${missing})` : ''}`,
     expect(provenance).toEqual({ source: { digest: source }, rules: ['audit'] });
     const told = Told.parse(JSON.parse(await explain('lab/library/bb:1')));
     expect(told.sourceDigest).toBe(source);
-    const { images } = await listEntries(`${lab.registry}/library/bb@${source}`);
+    const { images } = await listEntries(`${environment.registry}/library/bb@${source}`);
     for (const platform of PLATFORMS) {
       const { annotations } = Annotated.parse(
         JSON.parse(await crane('manifest', '--insecure', '--platform', platform, `${repository}:1`)),
@@ -97,9 +97,9 @@ describe.skipIf(missing)(`provenance of rules${missing ? ` (${missing})` : ''}`,
   test('oras discovers and pulls the SBOM of the source through Veneer', async () => {
     const referrers = await discover(`${repository}@${source}`);
     const sbom = referrers.find(({ artifactType }) => artifactType === SBOM_TYPE);
-    await mkdir(join(lab.folder, 'sbom'));
+    await mkdir(join(environment.folder, 'sbom'));
     await oras('pull', '--plain-http', '--output', 'sbom', `${repository}@${sbom?.digest}`);
-    expect(await readFile(join(lab.folder, 'sbom/sbom.json'), 'utf8')).toBe('{"spdxVersion":"SPDX-2.3"}');
+    expect(await readFile(join(environment.folder, 'sbom/sbom.json'), 'utf8')).toBe('{"spdxVersion":"SPDX-2.3"}');
   });
 
   test('the attestations that the source has in its index are there under its digest, and not in what the rules made', async () => {
@@ -111,18 +111,18 @@ describe.skipIf(missing)(`provenance of rules${missing ? ` (${missing})` : ''}`,
   test('the tag of a signature is as it is upstream', async () => {
     const tag = `${source.replace(':', '-')}.sig`;
     expect(await crane('digest', '--insecure', `${repository}:${tag}`)).toBe(
-      await crane('digest', '--insecure', `${lab.registry}/library/bb:${tag}`),
+      await crane('digest', '--insecure', `${environment.registry}/library/bb:${tag}`),
     );
   });
 
   test('where digests of the upstream are refused, cosign still verifies, and oras finds the SBOM upstream alone', async () => {
     const rules = [{ ...RULE, pinned: 'refused' }];
-    const { address } = await lab.keep(startVeneer(lab.folder, lab.registry, { rules }));
+    const { address } = await environment.keep(startVeneer(environment.folder, environment.registry, { rules }));
     const pinned = `${address}/lab/library/bb@${source}`;
     await expect(crane('manifest', '--insecure', pinned)).rejects.toThrow('DENIED');
     for (const { options } of forms) expect(await cosign('verify', ...VERIFY, ...options, pinned)).toContain(source);
     await expect(discover(pinned)).rejects.toThrow(/403/);
-    expect(await discover(`${lab.registry}/library/bb@${source}`)).not.toEqual([]);
+    expect(await discover(`${environment.registry}/library/bb@${source}`)).not.toEqual([]);
   });
 
   async function discover(reference: string) {
@@ -131,7 +131,7 @@ describe.skipIf(missing)(`provenance of rules${missing ? ` (${missing})` : ''}`,
   }
 
   async function pullProvenance(digest: string | undefined) {
-    const folder = join(lab.folder, 'provenance');
+    const folder = join(environment.folder, 'provenance');
     await mkdir(folder);
     await oras('pull', '--plain-http', '--output', folder, `${repository}@${digest}`);
     return Provenance.parse(JSON.parse(await readFile(join(folder, 'provenance.json'), 'utf8')));
@@ -147,10 +147,10 @@ describe.skipIf(missing)(`provenance of rules${missing ? ` (${missing})` : ''}`,
   }
 
   function oras(...args: readonly string[]): Promise<string> {
-    return run(clientPath('oras'), args, { cwd: lab.folder });
+    return run(clientPath('oras'), args, { cwd: environment.folder });
   }
 
   function cosign(...args: readonly string[]): Promise<string> {
-    return run(clientPath('cosign'), args, { cwd: lab.folder, env: { COSIGN_PASSWORD: '' } });
+    return run(clientPath('cosign'), args, { cwd: environment.folder, env: { COSIGN_PASSWORD: '' } });
   }
 });

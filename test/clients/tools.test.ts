@@ -10,11 +10,11 @@ import { checkBlobs } from './support/blobs.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startVeneer } from './support/daemons.ts';
 import { listEntries } from './support/entries.ts';
+import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { PLATFORMS } from './support/image.ts';
-import { createLab, LAB_COMMANDS, type Lab } from './support/lab.ts';
 import { run } from './support/process.ts';
 
-const missing = findMissing([...LAB_COMMANDS, 'oras', 'regctl', 'skopeo', 'podman']);
+const missing = findMissing([...ENVIRONMENT_COMMANDS, 'oras', 'regctl', 'skopeo', 'podman']);
 const PodmanConfig = z.object({ Env: z.array(z.string()), WorkingDir: z.string(), Cmd: z.array(z.string()) });
 const Told = z.object({
   source: z.object({ name: z.string(), digest: z.string(), index: z.string().optional() }),
@@ -25,32 +25,32 @@ const Told = z.object({
 const Referrers = z.object({ referrers: z.array(z.object({ digest: z.string(), artifactType: z.string() })) });
 
 describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
-  let lab: Lab;
+  let environment: Environment;
   let veneer = '';
   let image = '';
   let digest = '';
 
   beforeAll(async () => {
-    lab = await createLab();
-    veneer = (await lab.keep(startVeneer(lab.folder, lab.registry))).address;
-    ({ targetImage: image, targetDigest: digest } = await submitAugmentation(veneer, lab.source));
+    environment = await createEnvironment();
+    veneer = (await environment.keep(startVeneer(environment.folder, environment.registry))).address;
+    ({ targetImage: image, targetDigest: digest } = await submitAugmentation(veneer, environment.source));
   }, 120_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   test('crane finds every digest, size and diffID right', async () => {
     await expect(run(clientPath('crane'), ['validate', '--insecure', '--remote', image])).resolves.toMatch(/^PASS/);
   });
 
   test('skopeo copies the three platforms to a layout that holds what it says', async () => {
-    const layout = join(lab.folder, 'layout');
+    const layout = join(environment.folder, 'layout');
     await run('skopeo', ['copy', '--all', '--src-tls-verify=false', `docker://${image}`, `oci:${layout}:1`]);
     const { images } = await checkBlobs(layout, digest);
     expect(images).toBe(PLATFORMS.length);
   });
 
   test('podman pulls it, and sees the changed config', async () => {
-    const roots = ['--root', join(lab.folder, 'podman'), '--runroot', join(lab.folder, 'podman-run')];
+    const roots = ['--root', join(environment.folder, 'podman'), '--runroot', join(environment.folder, 'podman-run')];
     const podman = (...args: readonly string[]) => run('podman', [...roots, '--storage-driver', 'vfs', ...args]);
     const id = await podman('pull', '--quiet', '--tls-verify=false', image);
     const config = PodmanConfig.parse(JSON.parse(await podman('image', 'inspect', '-f', '{{json .Config}}', id)));
@@ -60,7 +60,7 @@ describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 60
   test('oras fetches the index by tag and by digest, and finds the digest that was promised', async () => {
     const pinned = `${image.replace(/:[^:/]+$/, '')}@${digest}`;
     for (const reference of [image, pinned]) {
-      const output = join(lab.folder, 'index.json');
+      const output = join(environment.folder, 'index.json');
       await oras('manifest', 'fetch', '--plain-http', '--output', output, reference);
       expect(digestOf(await readFile(output))).toBe(digest);
     }
@@ -68,23 +68,26 @@ describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 60
 
   test('oras discovers and pulls what is attached to the source, and finds none of it at the augmented image', async () => {
     const artifactType = 'application/vnd.example.note';
-    await writeFile(join(lab.folder, 'note.txt'), 'a note\n');
-    await oras('attach', '--plain-http', '--artifact-type', artifactType, lab.source, 'note.txt:text/plain');
+    await writeFile(join(environment.folder, 'note.txt'), 'a note\n');
+    await oras('attach', '--plain-http', '--artifact-type', artifactType, environment.source, 'note.txt:text/plain');
     const [note, ...others] = await discover(`${veneer}/lab/library/bb:1`);
     expect(others).toEqual([]);
     expect(note?.artifactType).toBe(artifactType);
-    await mkdir(join(lab.folder, 'pulled'));
+    await mkdir(join(environment.folder, 'pulled'));
     await oras('pull', '--plain-http', '--output', 'pulled', `${veneer}/lab/library/bb@${note?.digest}`);
-    expect(await readFile(join(lab.folder, 'pulled/note.txt'), 'utf8')).toBe('a note\n');
+    expect(await readFile(join(environment.folder, 'pulled/note.txt'), 'utf8')).toBe('a note\n');
     expect((await discover(image)).map(each => each.artifactType)).toEqual([PROVENANCE_TYPE]);
   });
 
   test('oras pulls the provenance of the augmented image, and regctl lists and shows the same for each platform', async () => {
     const [found] = await discover(image);
-    await mkdir(join(lab.folder, 'provenance'));
+    await mkdir(join(environment.folder, 'provenance'));
     await oras('pull', '--plain-http', '--output', 'provenance', `${image.replace(/:[^:/]+$/, '')}@${found?.digest}`);
-    const told = Told.parse(JSON.parse(await readFile(join(lab.folder, 'provenance/provenance.json'), 'utf8')));
-    expect(told).toMatchObject({ source: { name: lab.source, digest: await digestAt(lab.source) }, rules: [] });
+    const told = Told.parse(JSON.parse(await readFile(join(environment.folder, 'provenance/provenance.json'), 'utf8')));
+    expect(told).toMatchObject({
+      source: { name: environment.source, digest: await digestAt(environment.source) },
+      rules: [],
+    });
     expect(await regctl('artifact', 'list', image, '--format', '{{range .Descriptors}}{{.Digest}}{{end}}')).toBe(
       found?.digest,
     );
@@ -101,11 +104,19 @@ describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 60
   });
 
   test('regctl makes the same effective config of the same changes', async () => {
-    const tar = join(lab.folder, 'layer.tar');
-    const modified = `${lab.registry}/library/modified:1`;
+    const tar = join(environment.folder, 'layer.tar');
+    const modified = `${environment.registry}/library/modified:1`;
     await writeFile(tar, await makeTar());
     await run(clientPath('regctl'), [
-      ...['--host', `reg=${lab.registry},tls=disabled`, 'image', 'mod', lab.source, '--create', modified],
+      ...[
+        '--host',
+        `reg=${environment.registry},tls=disabled`,
+        'image',
+        'mod',
+        environment.source,
+        '--create',
+        modified,
+      ],
       ...['--env', ADDED.env, '--workdir', ADDED.workingDir, '--config-cmd', JSON.stringify(ADDED.cmd)],
       ...['--label', `added=${ADDED.label}`, '--layer-add', `tar=${tar}`],
     ]);
@@ -117,7 +128,7 @@ describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 60
   });
 
   async function oras(...args: readonly string[]): Promise<string> {
-    return await run(clientPath('oras'), args, { cwd: lab.folder });
+    return await run(clientPath('oras'), args, { cwd: environment.folder });
   }
 
   async function regctl(...args: readonly string[]): Promise<string> {

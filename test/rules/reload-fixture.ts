@@ -25,7 +25,7 @@ export interface ReloadFixture {
   readonly asked: readonly string[];
   /** How many layers of this machine were read. */
   readonly reads: number;
-  /** Where something in the lab lies. */
+  /** Where something in the fixture lies. */
   place(name: string): string;
   /** Writes a file, with its directories. */
   write(name: string, text: string): Promise<void>;
@@ -40,7 +40,7 @@ export interface ReloadFixture {
   close(): Promise<void>;
 }
 
-export interface LiveLabOptions {
+export interface ReloadFixtureOptions {
   readonly rules: (place: (name: string) => string) => readonly object[];
   readonly files?: Readonly<Record<string, string>>;
   readonly doesAnswer?: boolean;
@@ -55,7 +55,7 @@ export async function createReloadFixture({
   files = {},
   doesAnswer = true,
   ...options
-}: LiveLabOptions) {
+}: ReloadFixtureOptions) {
   const folder = await mkdtemp(join(tmpdir(), 'veneer-live-'));
   const place = (name: string) => join(folder, name);
   let nowMs = Date.UTC(2040, 0, 1);
@@ -123,7 +123,7 @@ export async function createReloadFixture({
     throw error;
   });
 
-  const lab: ReloadFixture = {
+  const fixture: ReloadFixture = {
     ...{ rules, layerStore, told, asked, place, write, rule },
     get reads() {
       return reads;
@@ -146,5 +146,5 @@ export async function createReloadFixture({
       await rm(folder, { recursive: true });
     },
   };
-  return lab;
+  return fixture;
 }

@@ -1,7 +1,7 @@
 // Tokens and basic credentials: how long they are kept, how often they are fetched, and when we give up.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { expect, test } from 'vitest';
-import { createTestClock, failure, json, listen, openLab, type Server } from './server.ts';
+import { createTestClock, failure, json, listen, openUpstream, type Server } from './server.ts';
 
 const credentials = { username: 'me', password: 'canary-password' };
 const basic = `Basic ${Buffer.from('me:canary-password').toString('base64')}`;
@@ -31,9 +31,9 @@ async function listenWithTokens({ fields, accepts, status = () => 200 }: Tokens 
 
 test('fetches a token with the credentials and keeps it for the scope', async () => {
   const { server, tokens } = await listenWithTokens();
-  const lab = openLab({ url: server.url, credentials });
-  await lab.getManifest('a', 'b');
-  await lab.getManifest('a', 'c');
+  const upstream = openUpstream({ url: server.url, credentials });
+  await upstream.getManifest('a', 'b');
+  await upstream.getManifest('a', 'c');
   expect(tokens()).toHaveLength(1);
   expect(tokens()[0]?.headers.authorization).toBe(basic);
   const query = new URL(tokens()[0]?.url ?? '', server.url).searchParams;
@@ -42,8 +42,8 @@ test('fetches a token with the credentials and keeps it for the scope', async ()
 
 test('fetches one token for many who wait', async () => {
   const { server, tokens } = await listenWithTokens();
-  const lab = openLab({ url: server.url });
-  await Promise.all(Array.from({ length: 10 }, () => lab.getManifest('a', 'b')));
+  const upstream = openUpstream({ url: server.url });
+  await Promise.all(Array.from({ length: 10 }, () => upstream.getManifest('a', 'b')));
   expect(tokens()).toHaveLength(1);
   expect(tokens()[0]?.headers.authorization).toBeUndefined();
 });
@@ -51,9 +51,9 @@ test('fetches one token for many who wait', async () => {
 test('lets one who waits for a token leave, and goes on for the others', async () => {
   const leave = new AbortController();
   const { server, tokens } = await listenWithTokens();
-  const lab = openLab({ url: server.url });
-  const left = failure(lab.getManifest('a', 'b', { signal: leave.signal }));
-  const stayed = lab.getManifest('a', 'b');
+  const upstream = openUpstream({ url: server.url });
+  const left = failure(upstream.getManifest('a', 'b', { signal: leave.signal }));
+  const stayed = upstream.getManifest('a', 'b');
   leave.abort(new Error('gone'));
   expect(await left).toMatchObject({ message: 'gone' });
   await stayed;
@@ -63,10 +63,10 @@ test('lets one who waits for a token leave, and goes on for the others', async (
 test('asks once for a fresh token when the kept one is refused', async () => {
   let valid = 'Bearer token-1';
   const { server, tokens } = await listenWithTokens({ accepts: req => req.headers.authorization === valid });
-  const lab = openLab({ url: server.url });
-  await lab.getManifest('a', 'b');
+  const upstream = openUpstream({ url: server.url });
+  await upstream.getManifest('a', 'b');
   valid = 'Bearer token-2';
-  await lab.getManifest('a', 'b');
+  await upstream.getManifest('a', 'b');
   expect(tokens()).toHaveLength(2);
 });
 
@@ -74,25 +74,25 @@ test('asks once for a fresh token when the kept one gets a 403: some registries 
   let expired = '';
   const isExpired = (req: IncomingMessage) => req.headers.authorization === expired;
   const { server, tokens } = await listenWithTokens({ status: req => (isExpired(req) ? 403 : 200) });
-  const lab = openLab({ url: server.url });
-  await lab.getManifest('a', 'b');
+  const upstream = openUpstream({ url: server.url });
+  await upstream.getManifest('a', 'b');
   expired = 'Bearer token-1';
-  await lab.getManifest('a', 'b');
+  await upstream.getManifest('a', 'b');
   expect(tokens()).toHaveLength(2);
 });
 
 test('ends with DENIED when a fresh token gets a 403', async () => {
   const { server, tokens } = await listenWithTokens({ status: () => 403 });
-  const lab = openLab({ url: server.url });
-  expect(await failure(lab.getManifest('a', 'b'))).toMatchObject({ code: 'DENIED' });
+  const upstream = openUpstream({ url: server.url });
+  expect(await failure(upstream.getManifest('a', 'b'))).toMatchObject({ code: 'DENIED' });
   expect([tokens().length, server.requests.length]).toEqual([1, 3]);
-  expect(await failure(lab.getManifest('a', 'b'))).toMatchObject({ code: 'DENIED' });
+  expect(await failure(upstream.getManifest('a', 'b'))).toMatchObject({ code: 'DENIED' });
   expect([tokens().length, server.requests.length]).toEqual([2, 7]);
 });
 
 test('ends with UNAUTHORIZED when every token is refused', async () => {
   const { server, tokens } = await listenWithTokens({ accepts: () => false });
-  const error = await failure(openLab({ url: server.url, credentials }).getManifest('a', 'b'));
+  const error = await failure(openUpstream({ url: server.url, credentials }).getManifest('a', 'b'));
   expect(error).toMatchObject({ code: 'UNAUTHORIZED', status: 401 });
   expect([tokens().length, server.requests.length]).toEqual([1, 3]);
 });
@@ -108,13 +108,13 @@ test.each<[string, object, number]>([
 ])('uses a token that lives for %s until shortly before its end', async (_, fields, seconds) => {
   const clock = createTestClock();
   const { server, tokens } = await listenWithTokens({ fields });
-  const lab = openLab({ url: server.url }, { clock });
-  await lab.getManifest('a', 'b');
+  const upstream = openUpstream({ url: server.url }, { clock });
+  await upstream.getManifest('a', 'b');
   clock.pass(seconds * 1000 - 1);
-  await lab.getManifest('a', 'b');
+  await upstream.getManifest('a', 'b');
   expect(tokens()).toHaveLength(1);
   clock.pass(1);
-  await lab.getManifest('a', 'b');
+  await upstream.getManifest('a', 'b');
   expect(tokens()).toHaveLength(2);
 });
 
@@ -123,19 +123,19 @@ test('answers a basic challenge, and asks for the credentials anew after five mi
   const server = await listen((req, res) =>
     req.headers.authorization === basic ? res.end('{}') : json(res, 401, {}, { 'www-authenticate': 'Basic realm="x"' }),
   );
-  const lab = openLab({ url: server.url, credentials }, { clock });
-  await lab.getManifest('a', 'b');
-  await lab.getManifest('a', 'b');
+  const upstream = openUpstream({ url: server.url, credentials }, { clock });
+  await upstream.getManifest('a', 'b');
+  await upstream.getManifest('a', 'b');
   expect(server.requests).toHaveLength(3);
   clock.pass(300_000);
-  await lab.getManifest('a', 'b');
+  await upstream.getManifest('a', 'b');
   expect(server.requests).toHaveLength(5);
 });
 
 test('sends no identity token to who wants a password', async () => {
   const server = await listen((_, res) => json(res, 401, {}, { 'www-authenticate': 'Basic realm="x"' }));
-  const lab = openLab({ url: server.url, credentials: { username: 'me', identityToken: 'canary' } });
-  expect(await failure(lab.getManifest('a', 'b'))).toMatchObject({ code: 'UNAUTHORIZED' });
+  const upstream = openUpstream({ url: server.url, credentials: { username: 'me', identityToken: 'canary' } });
+  expect(await failure(upstream.getManifest('a', 'b'))).toMatchObject({ code: 'UNAUTHORIZED' });
   expect(server.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
 });
 
@@ -145,7 +145,7 @@ test.each([
   ['no scheme at all', '='],
 ])('says UNAUTHORIZED to %s', async (_, challenge) => {
   const server = await listen((_, res) => json(res, 401, {}, { 'www-authenticate': challenge }));
-  const error = await failure(openLab({ url: server.url }).getManifest('a', 'b'));
+  const error = await failure(openUpstream({ url: server.url }).getManifest('a', 'b'));
   expect(error).toMatchObject({ code: 'UNAUTHORIZED', message: expect.stringContaining('credentials') });
   expect(server.requests).toHaveLength(1);
 });

@@ -6,7 +6,7 @@ import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'nod
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { IMPATIENT, PATIENT } from '../support/patience.ts';
-import { failure, json, listen, open, openLab, type Server } from './server.ts';
+import { failure, json, listen, open, openUpstream, type Server } from './server.ts';
 
 const RAW = Buffer.from('0123456789');
 const DIGEST = digestOf(RAW);
@@ -43,14 +43,14 @@ const ranges = ({ requests }: Server) => requests.map(({ headers }) => headers.r
 
 test('goes on where it was cut, however often, up to five times', async () => {
   const server = await listenInTurn(cutAfter(2));
-  const { body, size } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  const { body, size } = await openUpstream({ url: server.url }).openBlob('a', DIGEST);
   expect([size, await buffer(body)]).toEqual([10, RAW]);
   expect(ranges(server)).toEqual([undefined, 'bytes=2-9', 'bytes=4-9', 'bytes=6-9', 'bytes=8-9']);
 });
 
 test('gives up after five times', async () => {
   const server = await listenInTurn(cutAfter(1));
-  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  const { body } = await openUpstream({ url: server.url }).openBlob('a', DIGEST);
   const error = await failure(buffer(body));
   expect(error).toMatchObject({ name: 'RegistryError', status: 502, message: expect.stringContaining('UND_ERR') });
   expect(server.requests).toHaveLength(6);
@@ -58,7 +58,7 @@ test('gives up after five times', async () => {
 
 test('goes on within the range that was asked for', async () => {
   const server = await listenInTurn(cutAfter(2), serve());
-  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST, { range: { start: 3, end: 7 } });
+  const { body } = await openUpstream({ url: server.url }).openBlob('a', DIGEST, { range: { start: 3, end: 7 } });
   expect(await buffer(body)).toEqual(RAW.subarray(3, 8));
   expect(ranges(server)).toEqual(['bytes=3-7', 'bytes=5-7']);
 });
@@ -71,14 +71,14 @@ test.each<readonly [string, Answer]>([
   ['answered without saying what is sent', (_req, res) => res.writeHead(206).end(RAW.subarray(2))],
 ])('asks for the whole where a Range is %s', async (_name, refuse) => {
   const server = await listenInTurn(cutAfter(2), refuse, serve());
-  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  const { body } = await openUpstream({ url: server.url }).openBlob('a', DIGEST);
   expect(await buffer(body)).toEqual(RAW);
   expect(ranges(server)).toEqual([undefined, 'bytes=2-9', undefined]);
 });
 
 test('goes on only with the same strong ETag', async () => {
   const server = await listenInTurn(cutAfter(4, { etag: ETAG }), serve());
-  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  const { body } = await openUpstream({ url: server.url }).openBlob('a', DIGEST);
   expect(await buffer(body)).toEqual(RAW);
   expect(server.requests[1]?.headers['if-range']).toBe(ETAG);
 });
@@ -94,7 +94,7 @@ test('goes on with a fresh token, and from where the upstream now redirects to',
     }
     return json(res, 401, {}, { 'www-authenticate': `Bearer realm="${server.url}/token"` });
   });
-  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  const { body } = await openUpstream({ url: server.url }).openBlob('a', DIGEST);
   expect(await buffer(body)).toEqual(RAW);
   expect(server.requests.filter(({ url }) => url?.startsWith('/token'))).toHaveLength(2);
 });
@@ -112,7 +112,7 @@ test.each<[string, Answer]>([
   ['a refusal', (_, res) => json(res, 416, {})],
 ])('fails with the first error where the rest comes as %s', async (_, answer) => {
   const server = await listenInTurn(cutAfter(4), answer);
-  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  const { body } = await openUpstream({ url: server.url }).openBlob('a', DIGEST);
   const error = await failure(buffer(body));
   expect(error).toMatchObject({ status: 502, message: expect.stringContaining('connection failed') });
   expect(ranges(server)).toEqual([undefined, 'bytes=4-9', undefined]);
@@ -132,7 +132,7 @@ test.each<[string, Answer[], number]>([
   ['comes as the whole that says a coding', [cutAfter(4), serve({ 'content-encoding': 'gzip' })], 2],
 ])('skips what it has where the rest %s', async (_, answers, count) => {
   const server = await listenInTurn(...answers);
-  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  const { body } = await openUpstream({ url: server.url }).openBlob('a', DIGEST);
   expect(await buffer(body)).toEqual(RAW);
   expect(server.requests).toHaveLength(count);
 });
@@ -147,7 +147,7 @@ function cutAfterWhole(bytes: number): Answer {
 
 test('takes the part that was asked for out of the whole', async () => {
   const server = await listen(whole);
-  const { body, size } = await openLab({ url: server.url }).openBlob('a', DIGEST, { range: { start: 2, end: 4 } });
+  const { body, size } = await openUpstream({ url: server.url }).openBlob('a', DIGEST, { range: { start: 2, end: 4 } });
   expect([size, await text(body)]).toEqual([3, '234']);
 });
 
@@ -162,7 +162,7 @@ test('does not go on where it does not know how much there is', async () => {
   const server = await listen((req, res) => {
     res.write('0123', () => req.socket.destroySoon());
   });
-  const { body, size } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  const { body, size } = await openUpstream({ url: server.url }).openBlob('a', DIGEST);
   expect(size).toBeUndefined();
   expect(await failure(buffer(body))).toMatchObject({ status: 502 });
   expect(server.requests).toHaveLength(1);
@@ -186,7 +186,7 @@ test.each([
   ['another range than asked for', partial('bytes 2-5/10', RAW.subarray(2, 6)), { start: 2, end: 4 }],
 ])('refuses %s', async (_, answer, range) => {
   const server = await listen(answer);
-  const work = openLab({ url: server.url }).openBlob('a', DIGEST, range ? { range } : {});
+  const work = openUpstream({ url: server.url }).openBlob('a', DIGEST, range ? { range } : {});
   expect(await failure(work)).toMatchObject({ status: 502 });
 });
 
@@ -195,11 +195,11 @@ const CODINGS = ['gzip', 'x-gzip', 'br', 'aws-chunked', 'x-unknown', '', ',', ' 
 test.each(CODINGS)('reads bytes that have their digest as they are, with content-encoding %j', async coding => {
   const raw = Buffer.from('{"schemaVersion":2}');
   const server = await listen((_, res) => res.writeHead(200, { 'content-encoding': coding }).end(raw));
-  const lab = openLab({ url: server.url });
-  const { body } = await lab.openBlob('a', digestOf(raw));
+  const upstream = openUpstream({ url: server.url });
+  const { body } = await upstream.openBlob('a', digestOf(raw));
   expect(await buffer(body)).toEqual(raw);
   for (const reference of [digestOf(raw), 'tag']) {
-    expect(Buffer.from((await lab.getManifest('a', reference)).raw)).toEqual(raw);
+    expect(Buffer.from((await upstream.getManifest('a', reference)).raw)).toEqual(raw);
   }
   const sent = new Set(server.requests.map(({ headers }) => headers['accept-encoding']));
   expect([...sent]).toEqual(['identity']);
@@ -216,12 +216,12 @@ const PACKERS: Readonly<Record<string, (raw: Uint8Array) => Buffer>> = {
 test.each(Object.entries(PACKERS))('names the content-encoding of what is encoded: %s', async (coding, pack) => {
   const raw = Buffer.from('{"schemaVersion":2}');
   const server = await listen((_, res) => res.writeHead(200, { 'content-encoding': coding }).end(pack(raw)));
-  const lab = openLab({ url: server.url });
+  const upstream = openUpstream({ url: server.url });
   const message: unknown = expect.stringContaining(`encoded (content-encoding: ${coding.toLowerCase()})`);
   const works = [
-    lab.openBlob('a', digestOf(raw)),
-    lab.getManifest('a', digestOf(raw)),
-    lab.getManifest('a', 'tag'),
+    upstream.openBlob('a', digestOf(raw)),
+    upstream.getManifest('a', digestOf(raw)),
+    upstream.getManifest('a', 'tag'),
     open({}, { allowPrivateUrls: true }).openUrl(new URL(server.url), { digest: digestOf(raw) }),
   ];
   for (const error of await Promise.all(works.map(failure))) expect(error).toMatchObject({ status: 502, message });
@@ -231,10 +231,10 @@ test('passes a large body on that says a coding, and breaks at its end where tha
   const raw = randomBytes(3_000_000);
   let sent: Buffer = raw;
   const server = await listen((_, res) => res.writeHead(200, { 'content-encoding': 'gzip' }).end(sent));
-  const lab = openLab({ url: server.url });
-  expect((await buffer((await lab.openBlob('a', digestOf(raw))).body)).equals(raw)).toBe(true);
+  const upstream = openUpstream({ url: server.url });
+  expect((await buffer((await upstream.openBlob('a', digestOf(raw))).body)).equals(raw)).toBe(true);
   sent = gzipSync(raw);
-  const { body } = await lab.openBlob('a', digestOf(raw));
+  const { body } = await upstream.openBlob('a', digestOf(raw));
   const message: unknown = expect.stringContaining('encoded (content-encoding: gzip)');
   expect(await failure(buffer(body))).toMatchObject({ status: 502, message });
 });
@@ -246,9 +246,9 @@ test.each<[string, Answer]>([
   ['within the body', (_, res) => res.writeHead(200, { 'content-length': 10 }).write('0123')],
 ])('says 504 for an upstream that hangs %s', async (_, answer) => {
   const server = await listen(answer);
-  const lab = openLab({ url: server.url }, { timeouts });
-  expect(await failure(lab.getManifest('a', 'b'))).toMatchObject({ status: 504 });
-  const blob = lab.openBlob('a', DIGEST).then(({ body }) => buffer(body));
+  const upstream = openUpstream({ url: server.url }, { timeouts });
+  expect(await failure(upstream.getManifest('a', 'b'))).toMatchObject({ status: 504 });
+  const blob = upstream.openBlob('a', DIGEST).then(({ body }) => buffer(body));
   expect(await failure(blob)).toMatchObject({ name: 'RegistryError', status: 504 });
   expect(server.requests).toHaveLength(2);
 });
@@ -270,17 +270,17 @@ test.each<[string, Answer, number]>([
   ['a redirect', drip(307, { location: '/elsewhere' }), 502],
 ])('gives up %s that comes in drips', async (_, answer, status) => {
   const server = await listen(answer);
-  const lab = openLab({ url: server.url }, { timeouts: dripping });
-  expect(await failure(lab.getManifest('a', 'b'))).toMatchObject({ status });
-  expect(await failure(lab.listTags('a', {}))).toMatchObject({ status });
+  const upstream = openUpstream({ url: server.url }, { timeouts: dripping });
+  expect(await failure(upstream.getManifest('a', 'b'))).toMatchObject({ status });
+  expect(await failure(upstream.listTags('a', {}))).toMatchObject({ status });
 });
 
 test('gives up a token that comes in drips', async () => {
   const realm = await listen(drip(200));
   const challenge = { 'www-authenticate': `Bearer realm="${realm.url}/token",service="x"` };
   const server = await listen((_, res) => json(res, 401, {}, challenge));
-  const lab = openLab({ url: server.url }, { timeouts: dripping });
-  expect(await failure(lab.getManifest('a', 'b'))).toMatchObject({ status: 504 });
+  const upstream = openUpstream({ url: server.url }, { timeouts: dripping });
+  expect(await failure(upstream.getManifest('a', 'b'))).toMatchObject({ status: 504 });
 });
 
 test('gives up headers that come in drips', async () => {
@@ -289,8 +289,8 @@ test('gives up headers that come in drips', async () => {
     const timer = setInterval(() => res.socket?.write('X-a: b\r\n'), 20);
     res.socket?.on('close', () => clearInterval(timer));
   });
-  const lab = openLab({ url: server.url }, { timeouts: dripping });
-  expect(await failure(lab.getManifest('a', 'b'))).toMatchObject({ status: 504 });
+  const upstream = openUpstream({ url: server.url }, { timeouts: dripping });
+  expect(await failure(upstream.getManifest('a', 'b'))).toMatchObject({ status: 504 });
 });
 
 test('gives up a blob that comes in drips, but none that is only slow', async () => {
@@ -303,17 +303,20 @@ test('gives up a blob that comes in drips, but none that is only slow', async ()
     }
     res.end();
   };
-  const timely = openLab({ url: (await listen(slow)).url }, { timeouts: { ...dripping, bodyMs: 60_000 } });
+  const timely = openUpstream({ url: (await listen(slow)).url }, { timeouts: { ...dripping, bodyMs: 60_000 } });
   expect(await buffer((await timely.openBlob('a', digestOf(content))).body)).toEqual(content);
-  const lab = openLab({ url: (await listen(drip(200, { 'content-length': '5000' }))).url }, { timeouts: dripping });
-  const { body } = await lab.openBlob('a', DIGEST);
+  const upstream = openUpstream(
+    { url: (await listen(drip(200, { 'content-length': '5000' }))).url },
+    { timeouts: dripping },
+  );
+  const { body } = await upstream.openBlob('a', DIGEST);
   expect(await failure(buffer(body))).toMatchObject({ status: 504 });
 });
 
 test('fails with the reason of a caller who leaves', async () => {
   const leave = new AbortController();
   const server = await listen((_, res) => res.writeHead(200, { 'content-length': 10 }).write('0123'));
-  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST, { signal: leave.signal });
+  const { body } = await openUpstream({ url: server.url }).openBlob('a', DIGEST, { signal: leave.signal });
   const reader = body.getReader();
   expect(Buffer.from((await reader.read()).value ?? []).toString()).toBe('0123');
   leave.abort(new Error('gone'));
@@ -329,7 +332,7 @@ test.each([
   const server = await listen((_, res) => {
     res.on('close', ended.resolve).writeHead(200, { 'content-length': 10 }).write('0123');
   });
-  const { body } = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  const { body } = await openUpstream({ url: server.url }).openBlob('a', DIGEST);
   const reader = body.getReader();
   if (isReading) await reader.read();
   const pending = isReading ? reader.read() : undefined;
@@ -340,8 +343,8 @@ test.each([
 
 test('knows the size of a blob and of a range', async () => {
   const server = await listen(serve());
-  const lab = openLab({ url: server.url });
-  expect(await lab.headBlob('a', DIGEST)).toEqual({ size: 10 });
-  const part = await lab.openBlob('a', DIGEST, { range: { start: 2, end: 4 } });
+  const upstream = openUpstream({ url: server.url });
+  expect(await upstream.headBlob('a', DIGEST)).toEqual({ size: 10 });
+  const part = await upstream.openBlob('a', DIGEST, { range: { start: 2, end: 4 } });
   expect([part.size, await text(part.body)]).toEqual([3, '234']);
 });

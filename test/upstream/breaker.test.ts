@@ -10,30 +10,30 @@ const ok = (res: ServerResponse) => res.end('{}');
 const broken = (res: ServerResponse) => json(res, 503, {});
 
 /** An upstream that answers as it is told to, with a breaker that opens after three failures. */
-async function startLab() {
+async function startUpstream() {
   let answer: (res: ServerResponse) => unknown = ok;
   const clock = createTestClock();
   const changes: BreakerChange[] = [];
   const server = await listen((_, res) => answer(res));
   const entry = { url: server.url, breaker: { failures: 3, pauseMs: PAUSE_MS } };
-  const lab = open({ lab: entry }, { clock, onBreaker: change => changes.push(change) }).get('lab');
+  const upstream = open({ lab: entry }, { clock, onBreaker: change => changes.push(change) }).get('lab');
   return {
-    lab,
+    upstream,
     clock,
     changes,
     server,
     answer(next: (res: ServerResponse) => unknown) {
       answer = next;
     },
-    get: () => lab.getManifest('a', 'b'),
+    get: () => upstream.getManifest('a', 'b'),
     async fail(times: number) {
-      for (let at = 0; at < times; at++) await failure(lab.getManifest('a', 'b'));
+      for (let at = 0; at < times; at++) await failure(upstream.getManifest('a', 'b'));
     },
   };
 }
 
 test('opens after failures in a row: then the upstream is not asked, and the error says why and for how long', async () => {
-  const { answer, fail, get, server, changes } = await startLab();
+  const { answer, fail, get, server, changes } = await startUpstream();
   answer(broken);
   await fail(3);
   expect(await failure(get())).toMatchObject({
@@ -48,7 +48,7 @@ test('opens after failures in a row: then the upstream is not asked, and the err
 });
 
 test('lets one call through after its pause, and no other beside it', async () => {
-  const { answer, fail, get, server, clock } = await startLab();
+  const { answer, fail, get, server, clock } = await startUpstream();
   answer(broken);
   await fail(3);
   clock.pass(PAUSE_MS);
@@ -63,7 +63,7 @@ test('lets one call through after its pause, and no other beside it', async () =
 });
 
 test('closes when that call succeeds', async () => {
-  const { answer, fail, get, server, clock, changes } = await startLab();
+  const { answer, fail, get, server, clock, changes } = await startUpstream();
   answer(broken);
   await fail(3);
   clock.pass(PAUSE_MS);
@@ -75,7 +75,7 @@ test('closes when that call succeeds', async () => {
 });
 
 test('stays open for another pause when it fails', async () => {
-  const { answer, fail, get, server, clock, changes } = await startLab();
+  const { answer, fail, get, server, clock, changes } = await startUpstream();
   answer(broken);
   await fail(3);
   clock.pass(PAUSE_MS);
@@ -90,19 +90,19 @@ test('stays open for another pause when it fails', async () => {
 });
 
 test('tries another call when the one that was let through left', async () => {
-  const { lab, answer, fail, get, clock } = await startLab();
+  const { upstream, answer, fail, get, clock } = await startUpstream();
   answer(broken);
   await fail(3);
   clock.pass(PAUSE_MS);
   const leave = new AbortController();
   answer(() => leave.abort(new Error('gone')));
-  await expect(lab.getManifest('a', 'b', { signal: leave.signal })).rejects.toThrow('gone');
+  await expect(upstream.getManifest('a', 'b', { signal: leave.signal })).rejects.toThrow('gone');
   answer(ok);
   await get();
 });
 
 test('is not kept open by a clock that is set back', async () => {
-  const { answer, fail, get, clock } = await startLab();
+  const { answer, fail, get, clock } = await startUpstream();
   answer(broken);
   await fail(3);
   clock.pass(-24 * 3_600_000);
@@ -116,7 +116,7 @@ test.each<[string, (res: ServerResponse) => unknown]>([
   ['a limit', res => json(res, 429, {})],
   ['a lie', res => res.writeHead(200, { 'docker-content-digest': `sha256:${'0'.repeat(64)}` }).end('{}')],
 ])('is not opened by %s', async (_, respond) => {
-  const { answer, fail, server } = await startLab();
+  const { answer, fail, server } = await startUpstream();
   answer(respond);
   await fail(6);
   expect(server.requests).toHaveLength(6);
@@ -144,7 +144,7 @@ test.each([
   ['F F F', 1],
   ['S F F S F F F', 1],
 ])('counts only failures in a row: %s', async (script, opened) => {
-  const { answer, get, changes } = await startLab();
+  const { answer, get, changes } = await startUpstream();
   for (const step of script.split(' ')) {
     answer(step === 'F' ? broken : ok);
     await get().catch(() => {});

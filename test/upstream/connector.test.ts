@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
 import { expect, test } from 'vitest';
 import { isPublicAddress } from '../../src/upstream/transport/connector.ts';
-import { failure, json, listen, lookupAt, open, openLab, pem } from './server.ts';
+import { failure, json, listen, lookupAt, open, openUpstream, pem } from './server.ts';
 
 test.each(['8.8.8.8', '192.0.1.1', '100.128.0.1', '::ffff:8.8.8.8', '2606:4700::1111', '2a00:1450:4001::5efe:1'])(
   'counts %s as public',
@@ -119,7 +119,7 @@ test.each([
   ['takes any certificate where it is insecure', { insecure: true }, true],
 ])('%s', async (_, tls, isTaken) => {
   const server = await listen((_, res) => res.end('{}'), {});
-  const work = openLab({ url: server.url, tls }).getManifest('a', 'b');
+  const work = openUpstream({ url: server.url, tls }).getManifest('a', 'b');
   if (isTaken) expect((await work).raw).toHaveLength(2);
   else
     expect(await failure(work)).toMatchObject({ status: 502, message: expect.stringContaining('connection failed') });
@@ -129,7 +129,7 @@ test.each([
 test('refuses a certificate for another name', async () => {
   const server = await listen((_, res) => res.end('{}'), {});
   const entry = { url: `https://evil.other.test:${server.port}`, tls: { ca: pem('ca.pem') } };
-  const error = await failure(openLab(entry, { lookup: lookupAt('127.0.0.1') }).getManifest('a', 'b'));
+  const error = await failure(openUpstream(entry, { lookup: lookupAt('127.0.0.1') }).getManifest('a', 'b'));
   expect(error.message).toContain('ERR_TLS_CERT_ALTNAME_INVALID');
 });
 
@@ -138,7 +138,7 @@ const identity = { ca: pem('ca.pem'), cert: pem('client.pem'), key: pem('client.
 
 test('shows its own certificate to the upstream', async () => {
   const server = await listen((req, res) => json(res, 200, isKnown(req.socket)), mutual);
-  const { raw } = await openLab({ url: server.url, tls: identity }).getManifest('a', 'b');
+  const { raw } = await openUpstream({ url: server.url, tls: identity }).getManifest('a', 'b');
   expect(Buffer.from(raw).toString()).toBe('true');
 });
 
@@ -147,7 +147,7 @@ test('shows its own certificate to no host that a redirect leads to', async () =
   const host = `blobs.other.test:${blobs.port}`;
   const server = await listen((_, res) => res.writeHead(307, { location: `https://${host}/x` }).end(), mutual);
   const entry = { url: server.url, tls: identity, redirectHosts: [host] };
-  const { raw } = await openLab(entry, { lookup: lookupAt('127.0.0.1') }).getManifest('a', 'b');
+  const { raw } = await openUpstream(entry, { lookup: lookupAt('127.0.0.1') }).getManifest('a', 'b');
   expect(Buffer.from(raw).toString()).toBe('false');
 });
 

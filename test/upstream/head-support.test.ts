@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
-import { createTestClock, failure, json, listen, open, openLab, openPusher, type Server } from './server.ts';
+import { createTestClock, failure, json, listen, open, openPusher, openUpstream, type Server } from './server.ts';
 
 const RAW = Buffer.from('{"schemaVersion":2}');
 const DIGEST = digestOf(RAW);
@@ -34,14 +34,14 @@ test.each([400, 403, 404, 405, 501])(
   async status => {
     const server = await listenRefusing(status);
     const clock = createTestClock();
-    const lab = openLab({ url: server.url }, { clock });
-    const head = await lab.headManifest('a', 'tag');
+    const upstream = openUpstream({ url: server.url }, { clock });
+    const head = await upstream.headManifest('a', 'tag');
     expect(head).toMatchObject({ digest: DIGEST, contentType: mediaTypes.ociManifest });
     expect(Buffer.from(head.body?.raw ?? [])).toEqual(RAW);
-    await lab.headManifest('a', 'tag');
+    await upstream.headManifest('a', 'tag');
     expect(methods(server)).toEqual(['HEAD', 'GET', 'GET']);
     clock.pass(HOUR);
-    await lab.headManifest('a', 'tag');
+    await upstream.headManifest('a', 'tag');
     expect(methods(server).slice(3)).toEqual(['HEAD', 'GET']);
   },
 );
@@ -53,31 +53,31 @@ test.each([
   [404, ['HEAD', 'GET', 'HEAD', 'GET']],
 ])('takes a %i for what its other repositories say, too: %j', async (status, asked) => {
   const server = await listenRefusing(status);
-  const lab = openLab({ url: server.url });
-  await lab.headManifest('a', 'tag');
-  await lab.headManifest('b', 'tag');
+  const upstream = openUpstream({ url: server.url });
+  await upstream.headManifest('a', 'tag');
+  await upstream.headManifest('b', 'tag');
   expect(methods(server)).toEqual(asked);
 });
 
 test('says what GET says, and tries HEAD again, where that is refused, too', async () => {
   const server = await listen((_, res) => json(res, 403, { errors: [{ code: 'DENIED' }] }));
-  const lab = openLab({ url: server.url });
+  const upstream = openUpstream({ url: server.url });
   for (const _ of [1, 2])
-    expect(await failure(lab.headManifest('a', 'tag'))).toMatchObject({ code: 'DENIED', status: 403 });
+    expect(await failure(upstream.headManifest('a', 'tag'))).toMatchObject({ code: 'DENIED', status: 403 });
   expect(methods(server)).toEqual(['HEAD', 'GET', 'HEAD', 'GET']);
 });
 
 test.each([401, 406, 429, 500, 503])('a HEAD that is answered with %i is not asked again by GET', async status => {
   const server = await listenRefusing(status);
-  await failure(openLab({ url: server.url }).headManifest('a', 'tag'));
+  await failure(openUpstream({ url: server.url }).headManifest('a', 'tag'));
   expect(methods(server)).toEqual(['HEAD']);
 });
 
 test('believes a 404 where HEAD has worked', async () => {
   const server = await listenRefusing(404, url => url.endsWith('/gone'));
-  const lab = openLab({ url: server.url });
-  await lab.headManifest('a', 'tag');
-  expect(await failure(lab.headManifest('a', 'gone'))).toMatchObject({ status: 404 });
+  const upstream = openUpstream({ url: server.url });
+  await upstream.headManifest('a', 'tag');
+  expect(await failure(upstream.headManifest('a', 'gone'))).toMatchObject({ status: 404 });
   expect(methods(server)).toEqual(['HEAD', 'HEAD']);
 });
 
@@ -88,10 +88,10 @@ test.each([400, 403, 404, 405, 501])(
       if (req.url?.startsWith('/store')) return req.method === 'HEAD' ? res.writeHead(status).end() : serve(req, res);
       return req.url?.includes('/blobs/') ? res.writeHead(307, { location: '/store?sig=GET' }).end() : serve(req, res);
     });
-    const lab = openLab({ url: server.url });
-    expect(await lab.headBlob('a', DIGEST)).toEqual({ size: RAW.length });
+    const upstream = openUpstream({ url: server.url });
+    expect(await upstream.headBlob('a', DIGEST)).toEqual({ size: RAW.length });
     // Manifests are asked for as ever: a GET of them may be counted.
-    await lab.headManifest('a', 'tag');
+    await upstream.headManifest('a', 'tag');
     expect(server.requests.at(-1)).toMatchObject({ method: 'HEAD', url: '/v2/a/manifests/tag' });
   },
 );
@@ -103,7 +103,7 @@ test('leaves the body of a blob that it asks for by GET', async () => {
     ended = new Promise(resolve => res.on('close', resolve));
     return res.writeHead(200, { 'content-length': 1e9 }).write('x');
   });
-  expect(await openLab({ url: server.url }).headBlob('a', DIGEST)).toEqual({ size: 1e9 });
+  expect(await openUpstream({ url: server.url }).headBlob('a', DIGEST)).toEqual({ size: 1e9 });
   await ended;
 });
 
@@ -125,10 +125,10 @@ test('clients that show credentials of their own share what is known of HEAD', a
 
 test.each(['tag', DIGEST])('asks for what the client accepts, too, after what images can be: %s', async reference => {
   const server = await listen(serve);
-  const lab = openLab({ url: server.url });
+  const upstream = openUpstream({ url: server.url });
   const accept = ['application/vnd.example.artifact.v1+json'];
-  await lab.headManifest('a', reference, { accept });
-  await lab.getManifest('a', reference, { accept });
+  await upstream.headManifest('a', reference, { accept });
+  await upstream.getManifest('a', reference, { accept });
   for (const { headers } of server.requests) {
     expect(headers.accept?.split(', ').at(0)).toBe(mediaTypes.ociIndex);
     expect(headers.accept?.split(', ').slice(4)).toEqual(accept);

@@ -7,7 +7,7 @@ import { mediaTypes } from '../../src/oci/media-type.ts';
 import type { UpstreamEntry } from '../../src/upstream/registry/registry-client.ts';
 import type { UpstreamsOptions } from '../../src/upstream/upstreams.ts';
 import { IMPATIENT } from '../support/patience.ts';
-import { createTestClock, failure, json, listen, openLab } from './server.ts';
+import { createTestClock, failure, json, listen, openUpstream } from './server.ts';
 
 type Answer = (req: IncomingMessage, res: ServerResponse) => unknown;
 
@@ -27,14 +27,14 @@ const serveParts: Answer = ({ headers }, res) => {
 async function startPlaces(mirror: Answer, own: Answer, more: Partial<UpstreamsOptions & UpstreamEntry> = {}) {
   const [first, last] = [await listen(mirror), await listen(own)];
   const { breaker, ...options } = more;
-  const lab = openLab({ url: last.url, mirrors: [{ url: first.url }], breaker }, options);
-  return { first, last, lab };
+  const upstream = openUpstream({ url: last.url, mirrors: [{ url: first.url }], breaker }, options);
+  return { first, last, upstream };
 }
 
 test('a mirror is asked first, and where it has the content nobody else is', async () => {
-  const { last, lab } = await startPlaces(serve, missing);
-  expect((await lab.getManifest('a', DIGEST)).digest).toBe(DIGEST);
-  expect(await buffer((await lab.openBlob('a', DIGEST)).body)).toEqual(RAW);
+  const { last, upstream } = await startPlaces(serve, missing);
+  expect((await upstream.getManifest('a', DIGEST)).digest).toBe(DIGEST);
+  expect(await buffer((await upstream.openBlob('a', DIGEST)).body)).toEqual(RAW);
   expect(last.requests).toEqual([]);
 });
 
@@ -43,8 +43,8 @@ test('mirrors are asked in their order, the registry itself last', async () => {
   const [one, two, own] = servers.map(({ url }) => ({ url }));
   if (!one || !two || !own) throw new Error('three servers');
   const order: number[] = [];
-  const lab = openLab({ ...own, mirrors: [one, two] });
-  await lab.getManifest('a', DIGEST);
+  const upstream = openUpstream({ ...own, mirrors: [one, two] });
+  await upstream.getManifest('a', DIGEST);
   for (const [at, { requests }] of servers.entries()) if (requests.length > 0) order.push(at);
   expect(order).toEqual([0, 1, 2]);
 });
@@ -60,8 +60,8 @@ test.each<[string, Answer]>([
   ['lies', (_, res) => res.end('something else')],
   ['sends us away', (_, res) => res.writeHead(302, { location: 'file:///x' }).end()],
 ])('what a mirror cannot give comes from the registry itself: it %s', async (_, answer) => {
-  const { lab, last } = await startPlaces(answer, serve, { timeouts: IMPATIENT });
-  expect(Buffer.from((await lab.getManifest('a', DIGEST)).raw)).toEqual(RAW);
+  const { upstream, last } = await startPlaces(answer, serve, { timeouts: IMPATIENT });
+  expect(Buffer.from((await upstream.getManifest('a', DIGEST)).raw)).toEqual(RAW);
   expect(last.requests).toHaveLength(1);
 });
 
@@ -72,14 +72,14 @@ test.each<[string, Answer]>([
 ])('a mirror that has %s for every tag is passed over', async (_, answer) => {
   const raw = Buffer.from('{"schemaVersion":2,"manifests":[]}');
   const headers = { 'content-type': mediaTypes.ociIndex, 'docker-content-digest': digestOf(raw) };
-  const { lab } = await startPlaces(answer, (_, res) => res.writeHead(200, headers).end(raw));
-  expect(Buffer.from((await lab.getManifest('a', 'latest')).raw)).toEqual(raw);
-  expect((await lab.headManifest('a', 'latest')).contentType).toBe(mediaTypes.ociIndex);
+  const { upstream } = await startPlaces(answer, (_, res) => res.writeHead(200, headers).end(raw));
+  expect(Buffer.from((await upstream.getManifest('a', 'latest')).raw)).toEqual(raw);
+  expect((await upstream.headManifest('a', 'latest')).contentType).toBe(mediaTypes.ociIndex);
 });
 
 test('the error is that of the registry itself', async () => {
-  const { lab } = await startPlaces((_, res) => json(res, 500, {}), missing);
-  expect(await failure(lab.getManifest('a', DIGEST))).toMatchObject({ status: 404, message: /^lab: / });
+  const { upstream } = await startPlaces((_, res) => json(res, 500, {}), missing);
+  expect(await failure(upstream.getManifest('a', DIGEST))).toMatchObject({ status: 404, message: /^lab: / });
 });
 
 test('a blob that a mirror breaks off goes on from the next place', async () => {
@@ -88,27 +88,30 @@ test('a blob that a mirror breaks off goes on from the next place', async () => 
     res.writeHead(200, { 'content-length': 10 }).write('0123');
     return setTimeout(() => res.destroy(), 20);
   };
-  const { lab, last } = await startPlaces(cut, serveParts);
-  expect(await buffer((await lab.openBlob('a', DIGEST)).body)).toEqual(RAW);
+  const { upstream, last } = await startPlaces(cut, serveParts);
+  expect(await buffer((await upstream.openBlob('a', DIGEST)).body)).toEqual(RAW);
   expect(last.requests.map(({ headers }) => headers.range)).toEqual(['bytes=4-9']);
 });
 
 test('a mirror that lies about a blob breaks that transfer alone: it is not asked for the blob again', async () => {
-  const { lab, first } = await startPlaces((_, res) => res.end('9876543210'), serveParts);
-  const { body } = await lab.openBlob('a', DIGEST);
+  const { upstream, first } = await startPlaces((_, res) => res.end('9876543210'), serveParts);
+  const { body } = await upstream.openBlob('a', DIGEST);
   expect(await failure(buffer(body))).toMatchObject({ status: 502 });
-  expect(await buffer((await lab.openBlob('a', DIGEST)).body)).toEqual(RAW);
+  expect(await buffer((await upstream.openBlob('a', DIGEST)).body)).toEqual(RAW);
   expect(first.requests).toHaveLength(1);
 });
 
 test('a mirror whose breaker is open is passed over', async () => {
   const clock = createTestClock();
   const broken: Answer = (_, res) => json(res, 500, {});
-  const { lab, first, last } = await startPlaces(broken, serve, { clock, breaker: { failures: 2, pauseMs: 10_000 } });
-  for (let at = 0; at < 4; at++) await lab.getManifest('a', DIGEST);
+  const { upstream, first, last } = await startPlaces(broken, serve, {
+    clock,
+    breaker: { failures: 2, pauseMs: 10_000 },
+  });
+  for (let at = 0; at < 4; at++) await upstream.getManifest('a', DIGEST);
   expect([first.requests.length, last.requests.length]).toEqual([2, 4]);
   clock.pass(10_000);
-  await lab.getManifest('a', DIGEST);
+  await upstream.getManifest('a', DIGEST);
   expect(first.requests).toHaveLength(3);
 });
 
@@ -118,12 +121,12 @@ test('credentials go to their own place alone', async () => {
   const servers = [await listen(wantsBasic), await listen(wantsBasic), await listen(wantsBasic)];
   const [one, two, own] = servers.map(({ url }) => url);
   if (!one || !two || !own) throw new Error('three servers');
-  const lab = openLab({
+  const upstream = openUpstream({
     url: own,
     credentials: { username: 'own', password: 'p' },
     mirrors: [{ url: one, credentials: { username: 'one', password: 'p' } }, { url: two }],
   });
-  await failure(lab.getManifest('a', DIGEST));
+  await failure(upstream.getManifest('a', DIGEST));
   const users = servers.map(({ requests }) =>
     requests.flatMap(({ headers: { authorization } }) =>
       authorization ? [Buffer.from(authorization.slice('Basic '.length), 'base64').toString()] : [],

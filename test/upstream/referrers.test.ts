@@ -3,7 +3,7 @@ import type { ServerResponse } from 'node:http';
 import { describe, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
-import { failure, json, listen, openLab } from './server.ts';
+import { failure, json, listen, openUpstream } from './server.ts';
 
 const SUBJECT = digestOf(Buffer.from('subject'));
 const SUBJECT_512 = digestOf(Buffer.from('subject'), 'sha512');
@@ -33,7 +33,7 @@ function index(res: ServerResponse, manifests: unknown, headers: Record<string, 
 }
 
 async function find(url: string, artifactType?: string, digest = SUBJECT): Promise<unknown> {
-  const raw = await openLab({ url }).findReferrers('a', digest, { artifactType });
+  const raw = await openUpstream({ url }).findReferrers('a', digest, { artifactType });
   return raw && JSON.parse(Buffer.from(raw).toString());
 }
 
@@ -62,7 +62,7 @@ test('an index that needs no change is passed on byte for byte', async () => {
   const raw = `{ "manifests": [ ${JSON.stringify(sbom)} ], "schemaVersion": 2 }`;
   const server = await listen((_, res) => res.writeHead(200, { 'content-type': mediaTypes.ociIndex }).end(raw));
   for (const artifactType of [undefined, 'test/sbom']) {
-    const found = await openLab({ url: server.url }).findReferrers('a', SUBJECT, { artifactType });
+    const found = await openUpstream({ url: server.url }).findReferrers('a', SUBJECT, { artifactType });
     expect(Buffer.from(found ?? []).toString()).toBe(raw);
   }
 });

@@ -3,14 +3,14 @@ import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { MAX_MANIFEST_BYTES } from '../../src/oci/manifest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
-import { failure, json, listen, openLab } from './server.ts';
+import { failure, json, listen, openUpstream } from './server.ts';
 
 const RAW = Buffer.from('{"schemaVersion":2}');
 const DIGEST = digestOf(RAW);
 
 test('reads a manifest by tag with the digest of its bytes and identity encoding', async () => {
   const server = await listen((_, res) => res.writeHead(200, { 'content-type': mediaTypes.ociManifest }).end(RAW));
-  const manifest = await openLab({ url: server.url }).getManifest('a/b', 'latest');
+  const manifest = await openUpstream({ url: server.url }).getManifest('a/b', 'latest');
   expect(Buffer.from(manifest.raw)).toEqual(RAW);
   expect(manifest).toMatchObject({ digest: DIGEST, contentType: mediaTypes.ociManifest });
   expect(server.requests[0]?.url).toBe('/v2/a/b/manifests/latest');
@@ -22,20 +22,20 @@ test.each([
   ['the digest that the upstream names', 'latest', { 'docker-content-digest': digestOf(Buffer.from('other')) }],
 ])('refuses bytes that have not %s', async (_, reference, headers) => {
   const server = await listen((_, res) => res.writeHead(200, headers).end(RAW));
-  const work = openLab({ url: server.url }).getManifest('a', reference);
+  const work = openUpstream({ url: server.url }).getManifest('a', reference);
   await expect(work).rejects.toMatchObject({ name: 'RegistryError', status: 502 });
 });
 
 test('refuses a manifest beyond the limit', async () => {
   const server = await listen((_, res) => res.end(Buffer.alloc(MAX_MANIFEST_BYTES + 1)));
-  const work = openLab({ url: server.url }).getManifest('a', 'b');
+  const work = openUpstream({ url: server.url }).getManifest('a', 'b');
   await expect(work).rejects.toMatchObject({ status: 502, message: expect.stringContaining('more than') });
 });
 
 test('says the digest and type of a manifest from its head alone', async () => {
   const headers = { 'docker-content-digest': DIGEST, 'content-type': `${mediaTypes.ociIndex}; charset=utf-8` };
   const server = await listen((_, res) => res.writeHead(200, headers).end());
-  const head = await openLab({ url: server.url }).headManifest('a', 'b');
+  const head = await openUpstream({ url: server.url }).headManifest('a', 'b');
   expect(head).toEqual({ digest: DIGEST, contentType: mediaTypes.ociIndex });
   expect(server.requests[0]?.method).toBe('HEAD');
 });
@@ -55,26 +55,26 @@ test.each([
   ['no code from a body too long', 404, [own('x'), 'x'.repeat(70_000)], { code: 'MANIFEST_UNKNOWN' }],
 ])('gives %s', async (_, status, body, expected) => {
   const server = await listen((_, res) => json(res, status, body, { 'retry-after': '77' }));
-  const error = await failure(openLab({ url: server.url }).getManifest('a', 'b'));
+  const error = await failure(openUpstream({ url: server.url }).getManifest('a', 'b'));
   expect(error).toMatchObject({ name: 'RegistryError', ...expected });
   expect(error.message).not.toContain('canary');
 });
 
 test('gives 502 for a refused connection', async () => {
-  const error = await failure(openLab({ url: 'http://127.0.0.1:1' }).getManifest('a', 'b'));
+  const error = await failure(openUpstream({ url: 'http://127.0.0.1:1' }).getManifest('a', 'b'));
   expect(error).toMatchObject({ status: 502, message: expect.stringContaining('ECONNREFUSED') });
 });
 
 test('throws the reason of a caller who leaves', async () => {
   const leave = new AbortController();
   const server = await listen(() => leave.abort(new Error('gone')));
-  const work = openLab({ url: server.url }).getManifest('a', 'b', { signal: leave.signal });
+  const work = openUpstream({ url: server.url }).getManifest('a', 'b', { signal: leave.signal });
   await expect(work).rejects.toThrow('gone');
 });
 
 test('lists a page of tags and says whether there are more', async () => {
   const server = await listen((_, res) => json(res, 200, { tags: ['b'] }, { link: '</v2/a/tags/list>; rel="next"' }));
-  const page = await openLab({ url: server.url }).listTags('a', { n: 1, last: 'a' });
+  const page = await openUpstream({ url: server.url }).listTags('a', { n: 1, last: 'a' });
   expect(page).toEqual({ tags: ['b'], hasMore: true });
   expect(server.requests[0]?.url).toBe('/v2/a/tags/list?n=1&last=a');
 });

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import type { UpstreamEntry } from '../../src/upstream/registry/registry-client.ts';
 import { parseLocation } from '../../src/upstream/transport/request.ts';
-import { failure, json, listen, lookupAt, open, openLab, type Server } from './server.ts';
+import { failure, json, listen, lookupAt, open, openUpstream, type Server } from './server.ts';
 
 const DIGEST = digestOf(Buffer.from('x'));
 const attempt = { upstream: 'x', action: 'blob', missing: 'BLOB_UNKNOWN' } as const;
@@ -25,7 +25,7 @@ test('follows a redirect on the same host with its authorization', async () => {
     () => '/there',
     url => url === '/there',
   );
-  const blob = await openLab({ url: server.url, credentials }).openBlob('a', DIGEST);
+  const blob = await openUpstream({ url: server.url, credentials }).openBlob('a', DIGEST);
   expect(await text(blob.body)).toBe('x');
 });
 
@@ -33,7 +33,10 @@ test('sends to another host what it asks for, and nothing of ours', async () => 
   const other = await listen((_, res) => res.end('x'));
   const host = `blobs.other.test:${other.port}`;
   const server = await listenAndRedirect(() => `http://user:pass@${host}/x?sig=1`);
-  const blob = await openLab({ url: server.url, credentials, redirectHosts: [host] }, { lookup }).openBlob('a', DIGEST);
+  const blob = await openUpstream({ url: server.url, credentials, redirectHosts: [host] }, { lookup }).openBlob(
+    'a',
+    DIGEST,
+  );
   expect(await text(blob.body)).toBe('x');
   expect(server.requests.at(-1)?.headers.authorization).toContain('Basic');
   expect(other.requests[0]?.url).toBe('/x?sig=1');
@@ -44,8 +47,8 @@ test('sends no authorization to a host that another one redirects back to', asyn
   const other = await listen((_, res) => res.writeHead(307, { location: `${server.url}/chosen` }).end());
   const server = await listenAndRedirect(() => `http://blobs.other.test:${other.port}/x`);
   const redirectHosts = [`blobs.other.test:${other.port}`, new URL(server.url).host];
-  const lab = openLab({ url: server.url, credentials, redirectHosts }, { lookup });
-  expect(await failure(lab.openBlob('a', DIGEST))).toMatchObject({ code: 'UNAUTHORIZED' });
+  const upstream = openUpstream({ url: server.url, credentials, redirectHosts }, { lookup });
+  expect(await failure(upstream.openBlob('a', DIGEST))).toMatchObject({ code: 'UNAUTHORIZED' });
   expect(server.requests.at(-1)?.headers.authorization).toBeUndefined();
 });
 
@@ -66,8 +69,8 @@ const anonymous = ({ requests }: Server) =>
 test('answers the challenge of a host that a redirect leads to, there and as nobody', async () => {
   const { server: other, host } = await listenWithTokens();
   const server = await listenAndRedirect(() => `${other.url}/v2/there/blobs/x`);
-  const lab = openLab({ url: server.url, credentials, redirectHosts: [host] });
-  for (const _ of [1, 2]) expect(await text((await lab.openBlob('a', DIGEST)).body)).toBe('x');
+  const upstream = openUpstream({ url: server.url, credentials, redirectHosts: [host] });
+  for (const _ of [1, 2]) expect(await text((await upstream.openBlob('a', DIGEST)).body)).toBe('x');
   expect(other.requests.map(({ url }) => url)).toEqual([
     '/v2/there/blobs/x',
     '/token?service=other&scope=repository%3Athere%3Apull',
@@ -105,8 +108,8 @@ test.each([
   const { server: other } = await listenWithTokens(() => realm(tokens));
   const host = `blobs.other.test:${other.port}`;
   const server = await listen((_, res) => res.writeHead(307, { location: `http://${host}/x` }).end());
-  const lab = openLab({ url: server.url, redirectHosts: [host] }, { lookup });
-  expect((await failure(lab.openBlob('a', DIGEST))).message).toContain(reason);
+  const upstream = openUpstream({ url: server.url, redirectHosts: [host] }, { lookup });
+  expect((await failure(upstream.openBlob('a', DIGEST))).message).toContain(reason);
   expect(tokens.requests).toHaveLength(0);
 });
 
@@ -122,7 +125,7 @@ test.each([301, 302, 303, 307, 308])('follows a relative redirect of status %i',
   const server = await listen((req, res) =>
     req.url?.endsWith('/there?x=1') ? res.end('x') : res.writeHead(status, { location: '../there?x=1' }).end(),
   );
-  const blob = await openLab({ url: server.url }).openBlob('a', DIGEST);
+  const blob = await openUpstream({ url: server.url }).openBlob('a', DIGEST);
   expect(await text(blob.body)).toBe('x');
   expect(server.requests.map(({ method, url }) => `${method} ${url}`)).toEqual([
     `GET /v2/a/blobs/${DIGEST}`,
@@ -140,7 +143,7 @@ test.each([
 ])('does not follow a redirect to a host %s', async (_, locate) => {
   const inside = await listen((_, res) => res.end('secret'));
   const server = await listen((_, res) => res.writeHead(307, { location: locate(inside.port) }).end());
-  const error = await failure(openLab({ url: server.url }, { lookup }).openBlob('a', DIGEST));
+  const error = await failure(openUpstream({ url: server.url }, { lookup }).openBlob('a', DIGEST));
   expect(error).toMatchObject({ code: 'DENIED' });
   expect(error.message).not.toContain('canary');
   expect(inside.requests).toHaveLength(0);
@@ -155,7 +158,7 @@ test('follows a redirect to a private host that the entry names, on that port al
   ] as const) {
     const server = await listen((_, res) => res.writeHead(302, { location: `http://minio.lab.test:${port}/` }).end());
     const redirectHosts = [`minio.lab.test:${named.port}`];
-    const work = openLab({ url: server.url, redirectHosts }, { lookup }).openBlob('a', DIGEST);
+    const work = openUpstream({ url: server.url, redirectHosts }, { lookup }).openBlob('a', DIGEST);
     if (count > 0) expect(await text((await work).body)).toBe('x');
     else expect(await failure(work)).toMatchObject({ code: 'DENIED' });
   }
@@ -177,12 +180,12 @@ test('takes no user name and password from a redirect', () => {
 
 test('gives up after five redirects', async () => {
   const server = await listen((_, res) => res.writeHead(302, { location: '/again' }).end());
-  const error = await failure(openLab({ url: server.url }).openBlob('a', DIGEST));
+  const error = await failure(openUpstream({ url: server.url }).openBlob('a', DIGEST));
   expect(error).toMatchObject({ status: 502, message: expect.stringContaining('redirects') });
   expect(server.requests).toHaveLength(6);
 });
 
 test('refuses a status that is neither an answer nor an error', async () => {
   const server = await listen((_, res) => res.writeHead(304).end());
-  expect(await failure(openLab({ url: server.url }).openBlob('a', DIGEST))).toMatchObject({ status: 502 });
+  expect(await failure(openUpstream({ url: server.url }).openBlob('a', DIGEST))).toMatchObject({ status: 502 });
 });

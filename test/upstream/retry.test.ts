@@ -1,7 +1,7 @@
 // Sending again: what passes, how long we wait for it, and when we leave that to the client.
 import type { ServerResponse } from 'node:http';
 import { expect, test } from 'vitest';
-import { createTestClock, failure, json, listen, openLab, type TestClock } from './server.ts';
+import { createTestClock, failure, json, listen, openUpstream, type TestClock } from './server.ts';
 
 test.each([
   ['a status 429', 429],
@@ -13,7 +13,7 @@ test.each([
     else if (typeof fault === 'number') json(res, fault, {}, { 'retry-after': '0' });
     else req.destroy();
   });
-  await openLab({ url: server.url }, { retries: 1 }).getManifest('a', 'b');
+  await openUpstream({ url: server.url }, { retries: 1 }).getManifest('a', 'b');
   expect(server.requests).toHaveLength(2);
 });
 
@@ -34,7 +34,7 @@ test.each<[string, Record<string, string>, number[]]>([
   const clock = createTestClock();
   const server = await listen((_, res) => json(res, 429, {}, headers));
   const options = { retries: 3, retryDelayMs: 100, clock, random: () => 1 };
-  await failure(openLab({ url: server.url }, options).getManifest('a', 'b'));
+  await failure(openUpstream({ url: server.url }, options).getManifest('a', 'b'));
   expect(clock.waits).toEqual(waits);
   expect(server.requests).toHaveLength(waits.length + 1);
 });
@@ -46,7 +46,7 @@ test.each([
   const server = await listen((_, res) => json(res, 429, {}, headers));
   const all = Array.from({ length: 8 }, () => createTestClock());
   const ask = (clock: TestClock) =>
-    failure(openLab({ url: server.url }, { retries: 3, retryDelayMs: 100, clock }).getManifest('a', 'b'));
+    failure(openUpstream({ url: server.url }, { retries: 3, retryDelayMs: 100, clock }).getManifest('a', 'b'));
   await Promise.all(all.map(ask));
   for (const at of [0, 1, 2]) {
     const waits = all.map(clock => clock.waits[at] ?? Number.NaN);
@@ -69,7 +69,7 @@ test.each<[string, string | undefined, number | undefined]>([
 ])('passes on a Retry-After of %s, at most a day', async (_, value, expected) => {
   const headers = { date: now, ...(value !== undefined && { 'retry-after': value }) };
   const server = await listen((_, res) => json(res, 429, {}, headers));
-  const error = await failure(openLab({ url: server.url }).getManifest('a', 'b'));
+  const error = await failure(openUpstream({ url: server.url }).getManifest('a', 'b'));
   expect(error).toMatchObject({ status: 429, code: 'TOOMANYREQUESTS', retryAfterSeconds: expected });
 });
 
@@ -79,7 +79,7 @@ test.each([
 ])('does not read again after %s', async (_, answer, status) => {
   const clock = createTestClock();
   const server = await listen((_, res) => answer(res));
-  const error = await failure(openLab({ url: server.url }, { retries: 3, clock }).getManifest('a', 'b'));
+  const error = await failure(openUpstream({ url: server.url }, { retries: 3, clock }).getManifest('a', 'b'));
   expect([error, server.requests.length, clock.waits]).toEqual([expect.objectContaining({ status }), 1, []]);
 });
 
@@ -89,7 +89,7 @@ test('stops waiting when the caller leaves', async () => {
     json(res, 503, {}, { 'retry-after': '5' });
     res.on('close', () => leave.abort(new Error('gone')));
   });
-  const work = openLab({ url: server.url }, { retries: 3 }).getManifest('a', 'b', { signal: leave.signal });
+  const work = openUpstream({ url: server.url }, { retries: 3 }).getManifest('a', 'b', { signal: leave.signal });
   await expect(work).rejects.toThrow('gone');
   expect(server.requests).toHaveLength(1);
 });

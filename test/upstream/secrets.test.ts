@@ -62,12 +62,12 @@ async function failAll(server: Server): Promise<readonly Error[]> {
   const errors: Error[] = [];
   for (const known of credentials) {
     const entry = { url: server.url, credentials: known, redirectHosts: ['named.test:1'] };
-    const lab = open({ lab: entry }, { lookup: lookupAt('127.0.0.1') }).get('lab');
+    const upstream = open({ lab: entry }, { lookup: lookupAt('127.0.0.1') }).get('lab');
     const calls = [
-      () => lab.getManifest('a', DIGEST),
-      () => lab.openBlob('a', DIGEST).then(({ body }) => buffer(body)),
-      () => lab.listTags('a', {}),
-      () => lab.findReferrers('a', DIGEST).then(found => Promise.reject(new Error(found ? '' : 'none'))),
+      () => upstream.getManifest('a', DIGEST),
+      () => upstream.openBlob('a', DIGEST).then(({ body }) => buffer(body)),
+      () => upstream.listTags('a', {}),
+      () => upstream.findReferrers('a', DIGEST).then(found => Promise.reject(new Error(found ? '' : 'none'))),
     ];
     for (const call of calls)
       errors.push(

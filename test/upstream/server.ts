@@ -94,7 +94,7 @@ export function open(entries: Record<string, UpstreamEntry>, options: Partial<Up
 }
 
 /** The one upstream of an entry. */
-export function openLab(entry: UpstreamEntry, options: Partial<UpstreamsOptions> = {}): Upstream {
+export function openUpstream(entry: UpstreamEntry, options: Partial<UpstreamsOptions> = {}): Upstream {
   return open({ lab: entry }, options).get('lab');
 }
 

@@ -3,17 +3,17 @@ import type { ServerResponse } from 'node:http';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { TagPage, Upstream } from '../../src/upstream/upstream.ts';
-import { failure, json, listen, openLab } from './server.ts';
+import { failure, json, listen, openUpstream } from './server.ts';
 
 const TAGS = Array.from({ length: 25 }, (_, i) => `v${String(i).padStart(3, '0')}`);
 
 /** Follows the pages as Veneer's clients do. */
-async function listAll(lab: Upstream, first: TagPage = {}): Promise<readonly string[]> {
+async function listAll(upstream: Upstream, first: TagPage = {}): Promise<readonly string[]> {
   const all: string[] = [];
   let page: TagPage | undefined = first;
   for (let pages = 0; page; pages++) {
     if (pages > 30) throw new Error('it never ends');
-    const { tags, hasMore, next }: Awaited<ReturnType<Upstream['listTags']>> = await lab.listTags('a/b', page);
+    const { tags, hasMore, next }: Awaited<ReturnType<Upstream['listTags']>> = await upstream.listTags('a/b', page);
     all.push(...tags);
     if (next !== undefined) expect(next).toMatch(/^[\w.-]+$/);
     const after = next === undefined ? { last: tags.at(-1) } : { next };
@@ -55,7 +55,7 @@ test.each<[string, Answer]>([
     answer(url.searchParams, res, url.origin);
   });
   for (const page of [{}, { n: 10 }, { n: 3 }]) {
-    expect((await listAll(openLab({ url: server.url }), page)).toSorted()).toEqual(TAGS);
+    expect((await listAll(openUpstream({ url: server.url }), page)).toSorted()).toEqual(TAGS);
   }
 });
 
@@ -63,7 +63,7 @@ test('goes on past a page that is empty', async () => {
   const server = await listen((req, res) =>
     req.url?.includes('p=2') ? json(res, 200, { tags: ['a'] }) : json(res, 200, { tags: null }, link(`${PATH}?p=2`)),
   );
-  expect(await listAll(openLab({ url: server.url }))).toEqual(['a']);
+  expect(await listAll(openUpstream({ url: server.url }))).toEqual(['a']);
 });
 
 test('pages and sorts what comes whole, however it is asked for', async () => {
@@ -73,7 +73,7 @@ test('pages and sorts what comes whole, however it is asked for', async () => {
       fc.integer({ min: 1, max: 10 }),
       async (tags, n) => {
         const server = await listen((_, res) => json(res, 200, { tags }));
-        expect((await listAll(openLab({ url: server.url }), { n })).toSorted()).toEqual(tags.toSorted());
+        expect((await listAll(openUpstream({ url: server.url }), { n })).toSorted()).toEqual(tags.toSorted());
       },
     ),
     { numRuns: 20 },
@@ -90,14 +90,14 @@ test('reads a list of many megabytes, and of its tags only those that are some',
   );
   expect(body.byteLength).toBeGreaterThan(8_000_000);
   const server = await listen((_, res) => res.end(body));
-  expect((await openLab({ url: server.url }).listTags('a/b', {})).tags).toEqual(tags);
+  expect((await openUpstream({ url: server.url }).listTags('a/b', {})).tags).toEqual(tags);
 });
 
 test('takes no memory for what nests in a list, and finds the tags beside it', async () => {
   const deep = '['.repeat(4_000_000) + ']'.repeat(4_000_000);
   const server = await listen((_, res) => res.end(`{"x":${deep},"tags":["a",{"b":["c"]},"d",[{"tags":["e"]}]]}`));
   const before = process.memoryUsage().heapTotal;
-  expect((await openLab({ url: server.url }).listTags('a/b', {})).tags).toEqual(['a', 'd']);
+  expect((await openUpstream({ url: server.url }).listTags('a/b', {})).tags).toEqual(['a', 'd']);
   expect(process.memoryUsage().heapTotal - before).toBeLessThan(200_000_000);
 });
 
@@ -108,7 +108,7 @@ test('refuses a list beyond its limit', async () => {
       if (!res.write(block)) await new Promise(done => res.once('drain', done).once('close', done));
     res.end('{"tags":[]}');
   });
-  const error = await failure(openLab({ url: server.url }).listTags('a/b', {}));
+  const error = await failure(openUpstream({ url: server.url }).listTags('a/b', {}));
   expect(error).toMatchObject({ status: 502, message: expect.stringContaining('more than 67108864 bytes') });
 });
 
@@ -116,7 +116,7 @@ test.each(['', '<html>', '[]', '"x"', '{"tags":["canary"', '{"tags":["a"]} x'])(
   'refuses %j, and quotes nothing of it',
   async text => {
     const server = await listen((_, res) => res.end(text));
-    const error = await failure(openLab({ url: server.url }).listTags('a/b', {}));
+    const error = await failure(openUpstream({ url: server.url }).listTags('a/b', {}));
     expect(error).toMatchObject({ status: 502, message: expect.stringContaining('not a list of tags') });
     expect(error.message).not.toContain('canary');
   },
@@ -129,8 +129,8 @@ test.each([
   const server = await listen((req, res) =>
     req.url === PATH ? json(res, 200, { tags: ['a'] }, link(target)) : json(res, 200, { tags: ['b'] }),
   );
-  const lab = openLab({ url: server.url });
-  const work = lab.listTags('a/b', {}).then(({ next }) => lab.listTags('a/b', { next }));
+  const upstream = openUpstream({ url: server.url });
+  const work = upstream.listTags('a/b', {}).then(({ next }) => upstream.listTags('a/b', { next }));
   if (status === 200) await work;
   else expect(await failure(work)).toMatchObject({ status });
   expect(server.requests.every(({ url }) => url?.startsWith(PATH))).toBe(true);
@@ -138,12 +138,13 @@ test.each([
 
 test('gives a next page to nobody who makes one up, nor for another list', async () => {
   const server = await listen((_, res) => json(res, 200, { tags: ['a'] }, link(`${PATH}?p=2`)));
-  const lab = openLab({ url: server.url });
-  const { next = '' } = await lab.listTags('a/b', {});
+  const upstream = openUpstream({ url: server.url });
+  const { next = '' } = await upstream.listTags('a/b', {});
   expect(server.requests).toHaveLength(1);
   const [text, signature] = next.split('.');
   const forged = [`${Buffer.from('?ns=other').toString('base64url')}.${signature}`, text ?? '', '', '.', 'é'];
-  for (const each of forged) expect(await failure(lab.listTags('a/b', { next: each }))).toMatchObject({ status: 400 });
-  expect(await failure(lab.listTags('a/c', { next }))).toMatchObject({ status: 400 });
+  for (const each of forged)
+    expect(await failure(upstream.listTags('a/b', { next: each }))).toMatchObject({ status: 400 });
+  expect(await failure(upstream.listTags('a/c', { next }))).toMatchObject({ status: 400 });
   expect(server.requests).toHaveLength(1);
 });

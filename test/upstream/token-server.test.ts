@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
-import { failure, json, listen, lookupAt, openLab, type Server } from './server.ts';
+import { failure, json, listen, lookupAt, openUpstream, type Server } from './server.ts';
 
 const credentials = { username: 'me', password: 'canary-password' };
 const identity = { username: 'me', identityToken: 'canary-identity' };
@@ -26,7 +26,7 @@ async function listenWith(answer: Answer) {
 
 test('is sent the service and scope by GET, beside what the realm has already', async () => {
   const { tokens, server } = await listenWith((_, res) => json(res, 200, { token: 'x' }));
-  await openLab({ url: server.url }).getManifest('a', 'b');
+  await openUpstream({ url: server.url }).getManifest('a', 'b');
   expect(tokens.requests.map(({ method, url }) => `${method} ${url}`)).toEqual([
     'GET /token?kept=1&service=svc&scope=s%3Aa%3Apull',
   ]);
@@ -39,7 +39,7 @@ test('is sent an identity token by POST, in the body alone', async () => {
     bodies.push(text(req));
     json(res, 200, { access_token: 'x' });
   });
-  await openLab({ url: server.url, credentials: identity }).getManifest('a', 'b');
+  await openUpstream({ url: server.url, credentials: identity }).getManifest('a', 'b');
   const [request] = tokens.requests;
   expect([request?.method, request?.url]).toEqual(['POST', '/token?kept=1']);
   expect(request?.headers).toMatchObject({ 'content-type': 'application/x-www-form-urlencoded' });
@@ -57,7 +57,7 @@ test.each([404, 405])('is asked by GET with the identity token where it answers 
   const { tokens, server } = await listenWith((req, res) =>
     req.method === 'POST' ? json(res, status, {}) : json(res, 200, { token: 'x' }),
   );
-  await openLab({ url: server.url, credentials: identity }).getManifest('a', 'b');
+  await openUpstream({ url: server.url, credentials: identity }).getManifest('a', 'b');
   expect(tokens.requests.map(({ method }) => method)).toEqual(['POST', 'GET']);
   const sent = tokens.requests[1]?.headers.authorization;
   expect(sent).toBe(`Basic ${Buffer.from('me:canary-identity').toString('base64')}`);
@@ -65,7 +65,7 @@ test.each([404, 405])('is asked by GET with the identity token where it answers 
 
 test('is not asked by GET where it refuses the identity token', async () => {
   const { tokens, server } = await listenWith((_, res) => json(res, 401, {}));
-  const error = await failure(openLab({ url: server.url, credentials: identity }).getManifest('a', 'b'));
+  const error = await failure(openUpstream({ url: server.url, credentials: identity }).getManifest('a', 'b'));
   expect(error).toMatchObject({ code: 'UNAUTHORIZED' });
   expect(tokens.requests).toHaveLength(1);
 });
@@ -82,7 +82,7 @@ test.each<[string, (res: ServerResponse) => void, object]>([
   ['a refusal', res => json(res, 401, { details: 'canary' }), { code: 'UNAUTHORIZED' }],
 ])('that answers with %s is the error', async (_, answer, expected) => {
   const { tokens, server } = await listenWith((_, res) => answer(res));
-  const error = await failure(openLab({ url: server.url, credentials }).getManifest('a', 'b'));
+  const error = await failure(openUpstream({ url: server.url, credentials }).getManifest('a', 'b'));
   expect(error).toMatchObject({ name: 'RegistryError', ...expected });
   expect(tokens.requests).toHaveLength(1);
 });
@@ -99,21 +99,21 @@ test.each<[string, object, number?]>([
   ['status 203', { token: 'x' }, 203],
 ])('may answer with %s', async (_, token, status = 200) => {
   const { tokens, server } = await listenWith((_, res) => json(res, status, token));
-  await openLab({ url: server.url, credentials }).getManifest('a', 'b');
+  await openUpstream({ url: server.url, credentials }).getManifest('a', 'b');
   expect(server.requests.at(-1)?.headers.authorization).toBe('Bearer x');
   expect(tokens.requests).toHaveLength(1);
 });
 
 test('may answer with a byte order mark before its JSON', async () => {
   const { server } = await listenWith((_, res) => res.end(`\ufeff${JSON.stringify({ token: 'x' })}`));
-  await openLab({ url: server.url, credentials }).getManifest('a', 'b');
+  await openUpstream({ url: server.url, credentials }).getManifest('a', 'b');
   expect(server.requests.at(-1)?.headers.authorization).toBe('Bearer x');
 });
 
 test('of another domain gets nothing', async () => {
   const thief = await listen((_, res) => json(res, 200, { token: 'x' }));
   const server = await listenFor(() => thief.url.replace('127.0.0.1', 'localhost'));
-  const error = await failure(openLab({ url: server.url, credentials }).getManifest('a', 'b'));
+  const error = await failure(openUpstream({ url: server.url, credentials }).getManifest('a', 'b'));
   expect(error).toMatchObject({ status: 502, message: expect.stringContaining('realm') });
   expect(thief.requests).toHaveLength(0);
 });
@@ -122,8 +122,8 @@ test('of another domain is asked where the entry names it', async () => {
   const tokens = await listen((_, res) => json(res, 200, { token: 'x' }));
   const server = await listenFor(() => `http://auth.other.test:${tokens.port}/token`);
   const tokenRealms = [`auth.other.test:${tokens.port}`];
-  const lab = openLab({ url: server.url, credentials, tokenRealms }, { lookup: lookupAt('127.0.0.1') });
-  await lab.getManifest('a', 'b');
+  const upstream = openUpstream({ url: server.url, credentials, tokenRealms }, { lookup: lookupAt('127.0.0.1') });
+  await upstream.getManifest('a', 'b');
   expect(tokens.requests).toHaveLength(1);
 });
 
@@ -132,11 +132,11 @@ test('of the same domain at a private address is asked only where the entry name
   const server = await listenFor(() => `http://auth.lab.test:${tokens.port}/token`);
   const url = `http://registry.lab.test:${server.port}`;
   const lookup = lookupAt('127.0.0.1');
-  const error = await failure(openLab({ url, credentials }, { lookup }).getManifest('a', 'b'));
+  const error = await failure(openUpstream({ url, credentials }, { lookup }).getManifest('a', 'b'));
   expect(error).toMatchObject({ code: 'DENIED', message: expect.stringContaining('auth.lab.test') });
   expect(tokens.requests).toHaveLength(0);
   const tokenRealms = [`auth.lab.test:${tokens.port}`];
-  await openLab({ url, credentials, tokenRealms }, { lookup }).getManifest('a', 'b');
+  await openUpstream({ url, credentials, tokenRealms }, { lookup }).getManifest('a', 'b');
   expect(tokens.requests).toHaveLength(1);
 });
 
@@ -144,7 +144,9 @@ test('without TLS gets nothing from an upstream with TLS', async () => {
   const thief = await listen((_, res) => json(res, 200, { token: 'x' }));
   const challenge = `Bearer realm="${thief.url}/token"`;
   const server = await listen((_, res) => json(res, 401, {}, { 'www-authenticate': challenge }), {});
-  const error = await failure(openLab({ url: server.url, credentials, tls: { insecure: true } }).getManifest('a', 'b'));
+  const error = await failure(
+    openUpstream({ url: server.url, credentials, tls: { insecure: true } }).getManifest('a', 'b'),
+  );
   expect(error).toMatchObject({ status: 502, message: expect.stringContaining('not https') });
   expect(thief.requests).toHaveLength(0);
 });

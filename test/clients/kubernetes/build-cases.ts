@@ -15,14 +15,14 @@ const CANARY = 'canary-of-a-build-secret';
 
 export function buildCases(getPlace: () => Place): void {
   describe('a build of Veneer', { timeout: 90_000 }, () => {
-    let lab: Place['lab'];
+    let environment: Place['environment'];
     let cluster: Place['cluster'];
     let gate: Place['gate'];
     let veneer: Awaited<ReturnType<typeof serve>>;
     let own: BuildsClient;
 
     beforeAll(async () => {
-      ({ lab, cluster, gate } = getPlace());
+      ({ environment, cluster, gate } = getPlace());
       veneer = await serve();
       own = createBuildsClient(veneer.address);
     }, 60_000);
@@ -47,13 +47,13 @@ export function buildCases(getPlace: () => Place): void {
         callbackUrl: `http://${address}`,
       };
       const selectors = { 'linux/amd64': 'service=wave-build', 'linux/arm64': 'service=wave-build-arm64' };
-      const recipe = join(lab.folder, 'recipe.Containerfile');
+      const recipe = join(environment.folder, 'recipe.Containerfile');
       await writeFile(
         recipe,
-        `FROM ${lab.source}\nRUN --mount=type=secret,id=canary wc -c < /run/secrets/canary > /length; ${gate.command('secret')}\n`,
+        `FROM ${environment.source}\nRUN --mount=type=secret,id=canary wc -c < /run/secrets/canary > /length; ${gate.command('secret')}\n`,
       );
-      return lab.keep(
-        startVeneer(lab.folder, lab.registry, {
+      return environment.keep(
+        startVeneer(environment.folder, environment.registry, {
           listen: address,
           ...(dataDir !== undefined && { dataDir }),
           wave: { build: { k8s: { 'node-selector': { ...selectors, 'linux/s390x': 'service=nowhere' } } } },
@@ -66,7 +66,7 @@ export function buildCases(getPlace: () => Place): void {
       );
     }
 
-    const from = (...steps: readonly string[]) => containerFile(`FROM ${lab.source}`, ...steps);
+    const from = (...steps: readonly string[]) => containerFile(`FROM ${environment.source}`, ...steps);
     const waitAt = (mark: string) => from('ARG TARGETARCH', `RUN uname -m > /machine; ${gate.command(mark)}`);
 
     async function listJobs(build?: string): Promise<readonly V1Job[]> {
@@ -102,8 +102,8 @@ export function buildCases(getPlace: () => Place): void {
       const machines = await Promise.all(pushed.images.map(image => image.readFile('/machine')));
       expect(machines.map(machine => machine?.trim())).toEqual(['x86_64', 'aarch64']);
       expect(log).toMatch(/linux\/arm64.*on the node localhost/);
-      const folder = await mkdtemp(join(lab.folder, 'docker-'));
-      const { host } = await lab.keep(startDocker(folder));
+      const folder = await mkdtemp(join(environment.folder, 'docker-'));
+      const { host } = await environment.keep(startDocker(folder));
       for (const [at, platform] of BOTH.split(',').entries()) {
         await run('docker', ['-H', host, 'pull', '--quiet', '--platform', platform, submitted.targetImage]);
         const command = [
@@ -249,7 +249,7 @@ export function buildCases(getPlace: () => Place): void {
     ] as const)(
       'a Veneer that is %s in the middle finds its Jobs when it is back, and goes on with them',
       async (_, end) => {
-        const dataDir = await mkdtemp(join(lab.folder, 'data-'));
+        const dataDir = await mkdtemp(join(environment.folder, 'data-'));
         const first = await serve({ dataDir });
         const client = createBuildsClient(first.address);
         const submitted = await client.submit({ containerFile: waitAt(end), containerPlatform: BOTH });
@@ -280,7 +280,7 @@ export function buildCases(getPlace: () => Place): void {
       const submitted = await client.submit({ containerFile: waitAt('swept'), containerPlatform: 'linux/amd64' });
       await gate.arrive('swept');
       await first.kill();
-      await serve({ listen: first.address, dataDir: await mkdtemp(join(lab.folder, 'data-')) });
+      await serve({ listen: first.address, dataDir: await mkdtemp(join(environment.folder, 'data-')) });
       await isGone(submitted.buildId);
       await gate.arrive('swept', 0);
     });

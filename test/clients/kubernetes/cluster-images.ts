@@ -1,9 +1,9 @@
-// The images of the cluster's pods, in the registry of a lab: a pause, and BuildKit with what its own images have, with and without root.
+// The images of the cluster's pods, in the registry of an environment: a pause, and BuildKit with what its own images have, with and without root.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { clientPath } from '../support/clients.ts';
+import type { Environment } from '../support/environment.ts';
 import { buildImage } from '../support/image.ts';
-import type { Lab } from '../support/lab.ts';
 import { run } from '../support/process.ts';
 
 /** What is in BuildKit's images beside a shell, installed for the tests and of this machine. */
@@ -32,7 +32,7 @@ ENTRYPOINT ["rootlesskit", "buildkitd"]
 `;
 
 /** `buildkit` and `rootless` have the tags of BuildKit's own, by which a node may take them for those. */
-export async function pushClusterImages({ buildkit, registry, source }: Lab, folder: string) {
+export async function pushClusterImages({ buildkit, registry, source }: Environment, folder: string) {
   const images = {
     pause: `${registry}/cluster/pause:1`,
     buildkit: `${registry}/moby/buildkit:v0.34.2`,

@@ -7,7 +7,7 @@ import { CoreV1Api, Health, KubeConfig, KubernetesObjectApi, loadAllYaml } from 
 import { stringify } from 'yaml';
 import { parsePlatform } from '../../../src/oci/platform.ts';
 import { clientPath, searchPath } from '../support/clients.ts';
-import type { Lab } from '../support/lab.ts';
+import type { Environment } from '../support/environment.ts';
 import { findFreePort, type Killable, run, startProcess, waitUntil } from '../support/process.ts';
 import { pushClusterImages } from './cluster-images.ts';
 
@@ -34,7 +34,7 @@ export interface Cluster {
   readonly rootlessImage: string;
   /** Kills the API server, lets the work be done without it, and starts it again at the same address, with all that it knew. */
   withoutServer(work: () => Promise<void>): Promise<void>;
-  /** One more, until it is killed or the lab ends. */
+  /** One more, until it is killed or the environment ends. */
   addNode(options: { readonly name: string; readonly service: string }): Promise<Node>;
 }
 
@@ -49,16 +49,19 @@ const NODES = [
 ] as const;
 const NAMESPACE = 'veneer';
 
-/** Ends with the lab, in whose registry its images are. The second node is for arm64 by its labels; both have the processor of this machine. */
-export async function startCluster(lab: Lab): Promise<Cluster> {
-  const folder = await mkdtemp(join(lab.folder, 'cluster-'));
-  const [images, plane] = await Promise.all([pushClusterImages(lab, folder), startControlPlane(lab, folder)]);
+/** Ends with the environment, in whose registry its images are. The second node is for arm64 by its labels; both have the processor of this machine. */
+export async function startCluster(environment: Environment): Promise<Cluster> {
+  const folder = await mkdtemp(join(environment.folder, 'cluster-'));
+  const [images, plane] = await Promise.all([
+    pushClusterImages(environment, folder),
+    startControlPlane(environment, folder),
+  ]);
   const objects = KubernetesObjectApi.makeApiClient(plane.admin);
   for (const object of [...loadAllYaml(HOST_NETWORK), ...(await readDeployed())]) await objects.create(object);
   const core = plane.admin.makeApiClient(CoreV1Api);
 
   async function addNode({ name, service }: { readonly name: string; readonly service: string }): Promise<Node> {
-    const node = await startNode(lab, folder, { name, service, pause: images.pause });
+    const node = await startNode(environment, folder, { name, service, pause: images.pause });
     await waitUntil(async () => {
       const { status } = await core.readNode({ name });
       if (!status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True'))
@@ -122,7 +125,7 @@ async function findToken(core: CoreV1Api): Promise<string> {
   return status?.token ?? '';
 }
 
-async function startControlPlane(lab: Lab, folder: string) {
+async function startControlPlane(environment: Environment, folder: string) {
   const [etcd, peer, port] = [await findFreePort(), await findFreePort(), await findFreePort()];
   const server = `https://127.0.0.1:${port}`;
   const pem = (name: string) => resolve('fixtures/certificates', name);
@@ -136,7 +139,7 @@ async function startControlPlane(lab: Lab, folder: string) {
   admin.loadFromString(configFile(server, token));
 
   const [client, cluster] = [`http://127.0.0.1:${etcd}`, `http://127.0.0.1:${peer}`];
-  await lab.keep(
+  await environment.keep(
     startProcess(
       clientPath('etcd'),
       [
@@ -163,7 +166,7 @@ async function startControlPlane(lab: Lab, folder: string) {
       { checkReady: () => checkReady(admin) },
     );
   let running: Killable = await startServer();
-  await lab.keep(Promise.resolve({ stop: () => running.kill() }));
+  await environment.keep(Promise.resolve({ stop: () => running.kill() }));
 
   async function withoutServer(work: () => Promise<void>): Promise<void> {
     await running.kill();
@@ -179,7 +182,7 @@ async function startControlPlane(lab: Lab, folder: string) {
     '--bind-address=127.0.0.1',
     '--leader-elect=false',
   ];
-  await lab.keep(
+  await environment.keep(
     startProcess(
       clientPath('kube-controller-manager'),
       [
@@ -197,7 +200,7 @@ async function startControlPlane(lab: Lab, folder: string) {
       },
     ),
   );
-  await lab.keep(
+  await environment.keep(
     startProcess(
       clientPath('kube-scheduler'),
       [...common, `--secure-port=${await findFreePort()}`, `--cert-dir=${join(folder, 'scheduler')}`],
@@ -229,7 +232,11 @@ interface NodeOptions {
   readonly pause: string;
 }
 
-async function startNode(lab: Lab, folder: string, { name, service, pause }: NodeOptions): Promise<Node> {
+async function startNode(
+  environment: Environment,
+  folder: string,
+  { name, service, pause }: NodeOptions,
+): Promise<Node> {
   const port = await findFreePort();
   const own = join(folder, `node-${port}`);
   await mkdir(own);
@@ -245,7 +252,7 @@ async function startNode(lab: Lab, folder: string, { name, service, pause }: Nod
     await waitUntil(() => removeGroups(`veneer-node-${port}`));
     await rmdir('/var/lib/kubelet').catch(() => undefined);
   };
-  await lab.keep(Promise.resolve({ stop }));
+  await environment.keep(Promise.resolve({ stop }));
   return { kill: running.kill };
 }
 

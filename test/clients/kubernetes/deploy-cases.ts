@@ -17,7 +17,7 @@ export function deployCases(getPlace: () => Place): void {
 
   describe('in deploy/', () => {
     test('every manifest is one that a cluster takes', async () => {
-      const { lab, cluster } = getPlace();
+      const { environment, cluster } = getPlace();
       const objects = KubernetesObjectApi.makeApiClient(cluster.admin);
       // Those of Prometheus and Grafana are none.
       const files = (await readdir('deploy')).filter(name => !/^(?:prometheus|grafana)-/.test(name));
@@ -28,7 +28,7 @@ export function deployCases(getPlace: () => Place): void {
           object,
           undefined,
           'All',
-          lab.registry,
+          environment.registry,
           true,
           PatchStrategy.ServerSideApply,
         );
@@ -48,8 +48,8 @@ export function deployCases(getPlace: () => Place): void {
     });
 
     test('that does not answer is unavailable', async () => {
-      const { lab, cluster } = getPlace();
-      const file = join(lab.folder, 'nowhere.kubeconfig');
+      const { environment, cluster } = getPlace();
+      const file = join(environment.folder, 'nowhere.kubeconfig');
       const server = `https://127.0.0.1:${await findFreePort()}`;
       const contexts = [{ name: 'x', context: { cluster: 'c', user: 'u' } }];
       const config = { clusters: [{ name: 'c', cluster: { server } }], users: [{ name: 'u', user: {} }], contexts };
@@ -80,9 +80,9 @@ export function deployCases(getPlace: () => Place): void {
   describe('Veneer in a pod', { timeout: 90_000 }, () => {
     /** As deploy/kubernetes.yaml runs it, with the files of this machine for its image. */
     async function serve(name: string, builds: object) {
-      const { lab, cluster } = getPlace();
+      const { environment, cluster } = getPlace();
       const address = `127.0.0.1:${await findFreePort()}`;
-      const folder = join(lab.folder, name);
+      const folder = join(environment.folder, name);
       await mkdir(folder);
       const file = join(folder, 'veneer.yaml');
       const publicUrl = `http://${address}`;
@@ -90,10 +90,10 @@ export function deployCases(getPlace: () => Place): void {
         listen: address,
         publicUrl,
         dataDir: join(folder, 'data'),
-        upstreams: upstreamsTo(lab.registry),
+        upstreams: upstreamsTo(environment.registry),
       };
       await writeFile(file, stringify({ ...config, builds }));
-      const mounts = ['/lib', '/lib64', '/usr/lib', process.cwd(), lab.folder].map((path, at) => ({
+      const mounts = ['/lib', '/lib64', '/usr/lib', process.cwd(), environment.folder].map((path, at) => ({
         name: `m${at}`,
         path,
       }));
@@ -111,7 +111,7 @@ export function deployCases(getPlace: () => Place): void {
             containers: [
               {
                 name: 'veneer',
-                image: lab.source,
+                image: environment.source,
                 command: [process.execPath, 'src/main.ts', '--config', file],
                 workingDir: process.cwd(),
                 env: [
@@ -131,7 +131,7 @@ export function deployCases(getPlace: () => Place): void {
       return createBuildsClient(address);
     }
 
-    const from = (...steps: readonly string[]) => containerFile(`FROM ${getPlace().lab.source}`, ...steps);
+    const from = (...steps: readonly string[]) => containerFile(`FROM ${getPlace().environment.source}`, ...steps);
 
     test('finds the cluster that it is in by itself, and builds in it with what nobody has configured', async () => {
       const client = await serve('veneer-auto', {});

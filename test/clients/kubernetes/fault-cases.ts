@@ -29,7 +29,7 @@ export function faultCases(getPlace: () => Place): void {
     }
 
     const waitAt = (mark: string) =>
-      `FROM ${getPlace().lab.source}\nRUN uname -m > /machine; ${getPlace().gate.command(mark)}\n`;
+      `FROM ${getPlace().environment.source}\nRUN uname -m > /machine; ${getPlace().gate.command(mark)}\n`;
 
     async function listPods(): Promise<readonly V1Pod[]> {
       const labelSelector = 'app.kubernetes.io/component=build';
@@ -54,7 +54,7 @@ export function faultCases(getPlace: () => Place): void {
 
     test('a taint keeps pods away, which is told, and a toleration lets them come', async () => {
       const nodeSelector = { default: { service: SPARE.service } };
-      const containerFile = `FROM ${getPlace().lab.source}\nRUN true\n`;
+      const containerFile = `FROM ${getPlace().environment.source}\nRUN true\n`;
       const { failure } = await useBackend(getPlace(), { nodeSelector, scheduleTimeoutMs: 3000 }, bench =>
         bench.fail({ containerFile }),
       );

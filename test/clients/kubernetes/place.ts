@@ -2,24 +2,24 @@
 import { randomUUID } from 'node:crypto';
 import { createKubernetesBackend, type KubernetesOptions } from '../../../src/builds/backends/kubernetes/backend.ts';
 import { type Bench, createBench } from '../../support/build-bench.ts';
+import type { Environment } from '../support/environment.ts';
 import type { Gate } from '../support/gate.ts';
-import type { Lab } from '../support/lab.ts';
 import { type Cluster, clusterOptions } from './cluster.ts';
 
 export interface Place {
-  readonly lab: Lab;
+  readonly environment: Environment;
   readonly cluster: Cluster;
   readonly gate: Gate;
 }
 
 /** A bench whose backend has these options. Each has images of its own, by which Jobs have their names. */
 export async function useBackend<T>(
-  { lab, cluster }: Place,
+  { environment, cluster }: Place,
   options: Partial<KubernetesOptions>,
   work: (bench: Bench) => Promise<T>,
 ): Promise<T> {
   const backend = createKubernetesBackend({ ...clusterOptions(cluster), ...options });
-  const { folder, registry, source: base, close } = lab;
+  const { folder, registry, source: base, close } = environment;
   const guarded = { registry, credentials: { username: '', password: '' } };
   const bench = createBench({ backend, folder, registry, base, guarded, close });
   const named = <O extends { readonly image?: string }>(order: O) => ({

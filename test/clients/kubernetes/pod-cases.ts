@@ -9,7 +9,7 @@ import { type Place, useBackend } from './place.ts';
 
 export function podCases(getPlace: () => Place): void {
   describe('a pod', { timeout: 90_000 }, () => {
-    const from = (...steps: readonly string[]) => [`FROM ${getPlace().lab.source}`, ...steps, ''].join('\n');
+    const from = (...steps: readonly string[]) => [`FROM ${getPlace().environment.source}`, ...steps, ''].join('\n');
 
     function use<T>(options: Partial<KubernetesOptions>, work: (bench: Bench) => Promise<T>): Promise<T> {
       return useBackend(getPlace(), options, work);
@@ -36,7 +36,7 @@ export function podCases(getPlace: () => Place): void {
       });
 
       test('whose image is not there says which, while it waits and in the end', async () => {
-        const image = `${getPlace().lab.registry}/no/such:1`;
+        const image = `${getPlace().environment.registry}/no/such:1`;
         const { failure, events } = await fail({ image, scheduleTimeoutMs: 6000 }, { run: 'true' });
         const words = `the image ${image} cannot be pulled`;
         expect(failure).toMatchObject({ kind: 'timeout', reason: expect.stringContaining(words) });
@@ -157,8 +157,8 @@ export function podCases(getPlace: () => Place): void {
 
     describe('works where it is told', () => {
       test('in a folder of its own of a claim, below the path that was named, and leaves it empty', async () => {
-        const { lab, cluster } = getPlace();
-        const volume = join(lab.folder, 'volume');
+        const { environment, cluster } = getPlace();
+        const volume = join(environment.folder, 'volume');
         await mkdir(volume);
         const objects = KubernetesObjectApi.makeApiClient(cluster.admin);
         for (const object of loadAllYaml(claimOf(volume, cluster.namespace))) await objects.create(object);
@@ -179,15 +179,15 @@ export function podCases(getPlace: () => Place): void {
       });
 
       test('in a folder of its node, which it leaves empty', async () => {
-        const hostPath = join(getPlace().lab.folder, 'of-node');
+        const hostPath = join(getPlace().environment.folder, 'of-node');
         const storage = { kind: 'hostPath', hostPath } as const;
         await use({ storage }, bench => bench.build({ containerFile: from('RUN true') }));
         expect((await findFiles(hostPath)).length).toBe(3);
       });
 
       test('without root in a folder that it may write to', async () => {
-        const { lab, cluster } = getPlace();
-        const hostPath = join(lab.folder, 'of-everyone');
+        const { environment, cluster } = getPlace();
+        const hostPath = join(environment.folder, 'of-everyone');
         await mkdir(hostPath);
         await chmod(hostPath, 0o777);
         const options = { security: 'rootless', image: cluster.rootlessImage } as const;
@@ -197,8 +197,8 @@ export function podCases(getPlace: () => Place): void {
       });
 
       test('without root in a folder that is not its own says so at once', async () => {
-        const { lab, cluster } = getPlace();
-        const storage = { kind: 'hostPath', hostPath: join(lab.folder, 'of-root') } as const;
+        const { environment, cluster } = getPlace();
+        const storage = { kind: 'hostPath', hostPath: join(environment.folder, 'of-root') } as const;
         const options = { security: 'rootless', image: cluster.rootlessImage, storage } as const;
         const { failure } = await fail(options, { run: 'true' });
         expect(failure).toMatchObject({

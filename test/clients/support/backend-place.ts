@@ -1,19 +1,19 @@
-// A real builder in the lab: where it is tested, and what all of them have to show beside their contract.
+// A real builder in the environment: where it is tested, and what all of them have to show beside their contract.
 import type { Backend } from '../../../src/builds/backend.ts';
 import type { BackendPlace, Bench } from '../../support/build-bench.ts';
+import type { Environment } from './environment.ts';
 import { startGuardedRegistry } from './guarded-registry.ts';
-import type { Lab } from './lab.ts';
 
-/** The lab ends with it. */
-export async function createBackendPlace(lab: Lab, backend: Backend): Promise<BackendPlace> {
-  const { address, credentials } = await lab.keep(startGuardedRegistry(lab.folder));
+/** The environment ends with it. */
+export async function createBackendPlace(environment: Environment, backend: Backend): Promise<BackendPlace> {
+  const { address, credentials } = await environment.keep(startGuardedRegistry(environment.folder));
   return {
     backend,
-    folder: lab.folder,
-    registry: lab.registry,
-    base: lab.source,
+    folder: environment.folder,
+    registry: environment.registry,
+    base: environment.source,
     guarded: { registry: address, credentials },
-    close: lab.close,
+    close: environment.close,
   };
 }
 

@@ -1,4 +1,4 @@
-// Docker Hub as a runtime finds it where Veneer does not serve it: a registry of the lab behind its name, by a proxy and a certificate.
+// Docker Hub as a runtime finds it where Veneer does not serve it: a registry of the environment behind its name, by a proxy and a certificate.
 import { once } from 'node:events';
 import { mkdtemp, readFile } from 'node:fs/promises';
 import { createServer, request } from 'node:http';

@@ -3,12 +3,12 @@ import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { clientPath } from './clients.ts';
 import { type Server, startRegistry, startVeneer } from './daemons.ts';
-import type { Lab } from './lab.ts';
+import type { Environment } from './environment.ts';
 import { type Killable, run } from './process.ts';
 
 /**
- * A registry that only Veneer knows of, in the place of Docker Hub and of the lab's own. `library/mirrored:1` is there alone, so that it comes
- * through Veneer or not at all; `library/bb:1` is in the lab's, too, to which a client may fall back.
+ * A registry that only Veneer knows of, in the place of Docker Hub and of the environment's own. `library/mirrored:1` is there alone, so that it comes
+ * through Veneer or not at all; `library/bb:1` is in the environment's, too, to which a client may fall back.
  */
 export interface Hidden {
   readonly registry: Server;
@@ -23,19 +23,19 @@ type Settings = Readonly<Record<string, unknown>>;
 export const MIRRORED = 'library/mirrored:1';
 export const BOTH = 'library/bb:1';
 
-export async function startHidden(lab: Lab): Promise<Hidden> {
-  const registry = await lab.keep(startRegistry(await mkdtemp(join(lab.folder, 'hidden-'))));
+export async function startHidden(environment: Environment): Promise<Hidden> {
+  const registry = await environment.keep(startRegistry(await mkdtemp(join(environment.folder, 'hidden-'))));
   for (const name of [MIRRORED, BOTH]) {
-    await run(clientPath('crane'), ['copy', '--insecure', lab.source, `${registry.address}/${name}`]);
+    await run(clientPath('crane'), ['copy', '--insecure', environment.source, `${registry.address}/${name}`]);
   }
-  const digest = await run(clientPath('crane'), ['digest', '--insecure', lab.source]);
+  const digest = await run(clientPath('crane'), ['digest', '--insecure', environment.source]);
   return {
     registry,
     digest,
     startVeneer(entry = {}, settings = {}) {
       const upstream = { url: `http://${registry.address}`, ...entry };
-      const upstreams = { 'docker.io': upstream, [lab.registry]: upstream };
-      return lab.keep(startVeneer(lab.folder, undefined, { upstreams, ...settings }));
+      const upstreams = { 'docker.io': upstream, [environment.registry]: upstream };
+      return environment.keep(startVeneer(environment.folder, undefined, { upstreams, ...settings }));
     },
   };
 }

@@ -1,9 +1,9 @@
-// How clients log in and push a copy of the lab's source. Each keeps what it learns at the login in a folder, and looks nowhere else.
+// How clients log in and push a copy of the environment's source. Each keeps what it learns at the login in a folder, and looks nowhere else.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { clientPath } from './clients.ts';
+import type { Environment } from './environment.ts';
 import { buildBusybox } from './image.ts';
-import type { Lab } from './lab.ts';
 import { run } from './process.ts';
 
 export interface Login {
@@ -42,24 +42,24 @@ export function envOf(folder: string): Readonly<Record<string, string>> {
 }
 
 /** `host` is the address of the engine. */
-export function createPushers(lab: Lab, host: string): Readonly<Record<PusherName, Pusher>> {
-  const docker = createDocker(lab, host);
+export function createPushers(environment: Environment, host: string): Readonly<Record<PusherName, Pusher>> {
+  const docker = createDocker(environment, host);
   return {
     docker,
     buildctl: {
       // BuildKit asks buildctl, which has no login of its own.
       login: docker.login,
-      push: (image, folder) => buildBusybox(lab.folder, lab.buildkit, { image, env: envOf(folder) }),
+      push: (image, folder) => buildBusybox(environment.folder, environment.buildkit, { image, env: envOf(folder) }),
     },
-    podman: createPodman(lab),
-    skopeo: createSkopeo(lab),
-    crane: createCrane(lab),
-    oras: createOras(lab),
-    regctl: createRegctl(lab),
+    podman: createPodman(environment),
+    skopeo: createSkopeo(environment),
+    crane: createCrane(environment),
+    oras: createOras(environment),
+    regctl: createRegctl(environment),
   };
 }
 
-function createDocker({ source }: Lab, host: string): Pusher {
+function createDocker({ source }: Environment, host: string): Pusher {
   const docker = ['docker', '-H', host];
   return {
     login: (login, folder) => enter([...docker, 'login'], login, folder),
@@ -71,7 +71,7 @@ function createDocker({ source }: Lab, host: string): Pusher {
   };
 }
 
-function createPodman({ source, folder: root }: Lab): Pusher {
+function createPodman({ source, folder: root }: Environment): Pusher {
   const roots = ['--root', join(root, 'podman'), '--runroot', join(root, 'podman-run')];
   const podman = ['podman', ...roots, '--storage-driver', 'vfs'];
   return {
@@ -83,7 +83,7 @@ function createPodman({ source, folder: root }: Lab): Pusher {
   };
 }
 
-function createSkopeo({ source }: Lab): Pusher {
+function createSkopeo({ source }: Environment): Pusher {
   const copy = ['skopeo', 'copy', '--all', '--src-tls-verify=false', '--dest-tls-verify=false'];
   return {
     login: (login, folder) => enter(['skopeo', 'login', '--tls-verify=false'], login, folder),
@@ -91,7 +91,7 @@ function createSkopeo({ source }: Lab): Pusher {
   };
 }
 
-function createCrane({ source }: Lab): Pusher {
+function createCrane({ source }: Environment): Pusher {
   const crane = clientPath('crane');
   return {
     login: (login, folder) => enter([crane, 'auth', 'login'], login, folder),
@@ -99,7 +99,7 @@ function createCrane({ source }: Lab): Pusher {
   };
 }
 
-function createOras({ source }: Lab): Pusher {
+function createOras({ source }: Environment): Pusher {
   const oras = clientPath('oras');
   return {
     login: (login, folder) => enter([oras, 'login', '--plain-http'], login, folder),
@@ -107,7 +107,7 @@ function createOras({ source }: Lab): Pusher {
   };
 }
 
-function createRegctl({ source, registry }: Lab): Pusher {
+function createRegctl({ source, registry }: Environment): Pusher {
   const regctl = clientPath('regctl');
   return {
     async login(login, folder) {

@@ -3,21 +3,21 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { clientPath } from './clients.ts';
 import type { Server } from './daemons.ts';
+import { createEnvironment, type Environment } from './environment.ts';
 import { type Hub, startHub } from './hub.ts';
 import { PLATFORMS } from './image.ts';
-import { createLab, type Lab } from './lab.ts';
 import { run } from './process.ts';
 import { COMMAND, printedOf, RULES, type Ruled, type RuledOptions, startRuled } from './ruled.ts';
 import { RUNTIMES, type Runtime, type RuntimeName } from './runtimes.ts';
 
-export interface RuledLab {
-  readonly lab: Lab;
+export interface RuledEnvironment {
+  readonly environment: Environment;
   /** The digest of both images upstream. */
   readonly source: string;
   start(options?: StartOptions): Promise<Started>;
 }
 
-interface StartOptions extends Omit<RuledOptions, 'lab'> {
+interface StartOptions extends Omit<RuledOptions, 'environment'> {
   /** For the runtime; gets host:port of the Veneer. */
   readonly makeEnv?: (mirror: string) => Promise<Readonly<Record<string, string>>>;
   /** What the runtime asks in its place. */
@@ -43,27 +43,27 @@ const FAULTY = '"msg":"the changed rules have errors: the previous ones stay act
 const Manifest = z.object({ config: z.object({ digest: z.string() }) });
 
 /** `refused` is what the runtime says where a digest of the upstream's is refused, and nothing else may be asked. */
-export function ruledContract(name: RuntimeName, { refused }: { readonly refused: RegExp }): () => RuledLab {
-  let lab: Lab;
+export function ruledContract(name: RuntimeName, { refused }: { readonly refused: RegExp }): () => RuledEnvironment {
+  let environment: Environment;
   let source = '';
   let shared: Started;
 
   beforeAll(async () => {
-    lab = await createLab();
-    for (const image of [APP, PLAIN]) await crane('copy', lab.source, `${lab.registry}/${image}`);
-    source = await crane('digest', lab.source);
+    environment = await createEnvironment();
+    for (const image of [APP, PLAIN]) await crane('copy', environment.source, `${environment.registry}/${image}`);
+    source = await crane('digest', environment.source);
     shared = await start();
   }, 180_000);
 
-  afterAll(() => lab?.close(), 60_000);
+  afterAll(() => environment?.close(), 60_000);
 
   async function start({ makeEnv, openWay, ...options }: StartOptions = {}): Promise<Started> {
-    const hub = await lab.keep(startHub(lab.folder, lab.registry));
-    const veneer = await startRuled({ lab, ...options });
-    const { address: mirror } = openWay ? await lab.keep(openWay(veneer.address)) : veneer;
+    const hub = await environment.keep(startHub(environment.folder, environment.registry));
+    const veneer = await startRuled({ environment, ...options });
+    const { address: mirror } = openWay ? await environment.keep(openWay(veneer.address)) : veneer;
     const env = { ...hub.env, ...(await makeEnv?.(mirror)) };
     const { isStrict = false } = options;
-    const runtime = await RUNTIMES[name]({ lab, mirror, isStrict, registry: 'docker.io', env });
+    const runtime = await RUNTIMES[name]({ environment, mirror, isStrict, registry: 'docker.io', env });
     return { hub, veneer, runtime };
   }
 
@@ -86,7 +86,7 @@ export function ruledContract(name: RuntimeName, { refused }: { readonly refused
     const { printed, labels, digests, id } = await runtime.see(PLAIN, { platform, command: COMMAND });
     expect([printed, labels.arm, hub.paths]).toEqual([printedOf(MACHINES[platform]), undefined, []]);
     expect(digests).toContain(source);
-    const manifest = await crane('manifest', '--platform', platform, lab.source);
+    const manifest = await crane('manifest', '--platform', platform, environment.source);
     expect(id).toBe(Manifest.parse(JSON.parse(manifest)).config.digest);
     expect(await veneer.explain(PLAIN)).toMatchObject({ outcome: 'unchanged', digest: source });
   });
@@ -172,7 +172,7 @@ export function ruledContract(name: RuntimeName, { refused }: { readonly refused
     });
   });
 
-  return () => ({ lab, source, start });
+  return () => ({ environment, source, start });
 }
 
 function crane(command: string, ...args: readonly string[]): Promise<string> {

@@ -7,7 +7,7 @@ import { stringify } from 'yaml';
 import { type Explanation, explanationSchema } from '../../../src/rules/explanation.ts';
 import { makeTar } from './augment.ts';
 import type { Server } from './daemons.ts';
-import type { Lab } from './lab.ts';
+import type { Environment } from './environment.ts';
 import { checkUrl, findFreePort, run, startProcess } from './process.ts';
 
 export interface Ruled extends Server {
@@ -56,19 +56,24 @@ export function printedOf(machine: string, certificate?: string, caller = 'anony
 }
 
 export interface RuledOptions {
-  readonly lab: Lab;
+  readonly environment: Environment;
   readonly isStrict?: boolean;
   readonly rules?: readonly object[];
   /** Further keys of veneer.yaml. */
   readonly settings?: Readonly<Record<string, unknown>>;
 }
 
-/** The lab's registry is Docker Hub to it. */
-export async function startRuled({ lab, isStrict = false, rules = RULES, settings }: RuledOptions): Promise<Ruled> {
-  const folder = await mkdtemp(join(lab.folder, 'ruled-'));
+/** The environment's registry is Docker Hub to it. */
+export async function startRuled({
+  environment,
+  isStrict = false,
+  rules = RULES,
+  settings,
+}: RuledOptions): Promise<Ruled> {
+  const folder = await mkdtemp(join(environment.folder, 'ruled-'));
   const address = `127.0.0.1:${await findFreePort()}`;
   const main = resolve('src/main.ts');
-  const upstreams = { 'docker.io': { url: `http://${lab.registry}`, strict: isStrict } };
+  const upstreams = { 'docker.io': { url: `http://${environment.registry}`, strict: isStrict } };
   const others = { listen: address, dataDir: './data', upstreams, cache: { tagFreshness: '0s' }, ...settings };
 
   const writeRules = (...next: readonly object[]) => writeConfiguration(stringify({ ...others, rules: next }));
@@ -91,7 +96,7 @@ export async function startRuled({ lab, isStrict = false, rules = RULES, setting
   await replace('layers/tool-arm64.tar.gz', gzipSync(await makeTar()));
   await writeRules(...rules);
   let running = await start();
-  await lab.keep(Promise.resolve({ stop: () => running.stop() }));
+  await environment.keep(Promise.resolve({ stop: () => running.stop() }));
 
   return {
     address,

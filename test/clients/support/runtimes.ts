@@ -3,12 +3,12 @@ import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { startContainerd, startDocker } from './daemons.ts';
-import type { Lab } from './lab.ts';
+import type { Environment } from './environment.ts';
 import { makeMirrorFile } from './mirrored.ts';
 import { run } from './process.ts';
 
 interface RuntimeOptions {
-  readonly lab: Lab;
+  readonly environment: Environment;
   /** host:port of the Veneer. */
   readonly mirror: string;
   readonly isStrict: boolean;
@@ -56,11 +56,11 @@ const PodmanImages = z.tuple([
 ]);
 const ContainerdContainer = z.object({ Labels: Labels.nullish() });
 
-async function startMirroredDocker({ lab, mirror, env }: RuntimeOptions): Promise<Runtime> {
-  const folder = await mkdtemp(join(lab.folder, 'engine-'));
+async function startMirroredDocker({ environment, mirror, env }: RuntimeOptions): Promise<Runtime> {
+  const folder = await mkdtemp(join(environment.folder, 'engine-'));
   const configFile = join(folder, 'daemon.json');
   await writeFile(configFile, await makeMirrorFile('docker', mirror));
-  const { host } = await lab.keep(startDocker(folder, { configFile, env }));
+  const { host } = await environment.keep(startDocker(folder, { configFile, env }));
   // With a mirror that is dead it tries for more than a minute.
   const docker = (...args: readonly string[]) => run('docker', ['-H', host, ...args], { timeoutMs: 170_000 });
   const pull = async (...args: readonly string[]) => {
@@ -80,9 +80,15 @@ async function startMirroredDocker({ lab, mirror, env }: RuntimeOptions): Promis
   };
 }
 
-async function startMirroredContainerd({ lab, mirror, isStrict, registry, env }: RuntimeOptions): Promise<Runtime> {
-  const folder = await mkdtemp(join(lab.folder, 'containerd-'));
-  const { socket } = await lab.keep(startContainerd(folder));
+async function startMirroredContainerd({
+  environment,
+  mirror,
+  isStrict,
+  registry,
+  env,
+}: RuntimeOptions): Promise<Runtime> {
+  const folder = await mkdtemp(join(environment.folder, 'containerd-'));
+  const { socket } = await environment.keep(startContainerd(folder));
   const hosts = join(folder, 'hosts');
   await mkdir(join(hosts, registry), { recursive: true });
   const file = await makeMirrorFile('containerd', mirror, ...(isStrict ? ['--strict'] : []));
@@ -118,12 +124,12 @@ const CAREFUL = [
   ...['--network', 'none', '--http-proxy=false'],
 ];
 
-async function startMirroredPodman({ lab, mirror, isStrict, env }: RuntimeOptions): Promise<Runtime> {
-  const file = join(await mkdtemp(join(lab.folder, 'podman-')), 'veneer.conf');
+async function startMirroredPodman({ environment, mirror, isStrict, env }: RuntimeOptions): Promise<Runtime> {
+  const file = join(await mkdtemp(join(environment.folder, 'podman-')), 'veneer.conf');
   await writeFile(file, await makeMirrorFile('podman', mirror, ...(isStrict ? ['--strict'] : [])));
   const openStore = async () => {
     // podman wants a short path.
-    const own = await mkdtemp(join(lab.folder, 'p-'));
+    const own = await mkdtemp(join(environment.folder, 'p-'));
     const store = ['--root', join(own, 'root'), '--runroot', join(own, 'run'), '--storage-driver', 'vfs'];
     return (...args: readonly string[]) =>
       run('podman', [...store, ...args], { env: { ...env, CONTAINERS_REGISTRIES_CONF: file } });

@@ -3,8 +3,8 @@ import { existsSync, globSync } from 'node:fs';
 import { copyFile, cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { busyboxPath } from './clients.ts';
+import type { Environment } from './environment.ts';
 import { buildImage } from './image.ts';
-import type { Lab } from './lab.ts';
 import { run } from './process.ts';
 
 const BASE_DOCKERFILE = `FROM scratch
@@ -20,7 +20,7 @@ export interface ServiceImage {
 }
 
 /** Builds and pushes both images; they are for this machine's platform. */
-export async function makeServiceImage({ folder, registry, buildkit }: Lab): Promise<ServiceImage> {
+export async function makeServiceImage({ folder, registry, buildkit }: Environment): Promise<ServiceImage> {
   const [base, image] = [`${registry}/library/node:26`, `${registry}/library/veneer:1`];
   const context = join(folder, 'base');
   await makeRootfs(join(context, 'rootfs'));

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { type Server, upstreamsTo } from './daemons.ts';
-import type { Lab } from './lab.ts';
+import type { Environment } from './environment.ts';
 import { checkUrl, findFreePort, run, startProcess } from './process.ts';
 
 export interface Service extends Server {
@@ -11,8 +11,8 @@ export interface Service extends Server {
   readonly container: string;
 }
 
-/** Runs the image with the lab's registry as an upstream, a root file system that is read-only, and no capability. */
-export async function runService(host: string, { folder, registry }: Lab, image: string): Promise<Service> {
+/** Runs the image with the environment's registry as an upstream, a root file system that is read-only, and no capability. */
+export async function runService(host: string, { folder, registry }: Environment, image: string): Promise<Service> {
   const port = await findFreePort();
   const address = `127.0.0.1:${port}`;
   const container = `veneer-${port}`;

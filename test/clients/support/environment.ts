@@ -9,10 +9,10 @@ import { startBuildkit, startRegistry } from './daemons.ts';
 import { buildBusybox, makeBusyboxContext } from './image.ts';
 import { findFreePort, type Running, run } from './process.ts';
 
-/** The commands that a lab needs. */
-export const LAB_COMMANDS = ['registry', 'buildkitd', 'buildctl', 'runc', 'crane'] as const;
+/** The commands that an environment needs. */
+export const ENVIRONMENT_COMMANDS = ['registry', 'buildkitd', 'buildctl', 'runc', 'crane'] as const;
 
-export interface Lab {
+export interface Environment {
   readonly folder: string;
   /** host:port of the registry. */
   readonly registry: string;
@@ -28,8 +28,8 @@ export interface Lab {
 
 const SOURCE = 'library/bb:1';
 
-export async function createLab(): Promise<Lab> {
-  const folder = await mkdtemp(join(tmpdir(), 'veneer-lab-'));
+export async function createEnvironment(): Promise<Environment> {
+  const folder = await mkdtemp(join(tmpdir(), 'veneer-test-'));
   const running: Running[] = [];
 
   async function keep<R extends Running>(starting: Promise<R>): Promise<R> {

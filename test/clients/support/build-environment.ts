@@ -1,14 +1,14 @@
-// A lab for builds that are held up: a gate for their steps, and Veneers that build with a BuildKit.
+// An environment for builds that are held up: a gate for their steps, and Veneers that build with a BuildKit.
 import { containerFile } from './builds.ts';
 import { startVeneer } from './daemons.ts';
+import { createEnvironment, type Environment } from './environment.ts';
 import { type Gate, startGate } from './gate.ts';
-import { createLab, type Lab } from './lab.ts';
 
-export interface BuildLab extends Lab {
+export interface BuildEnvironment extends Environment {
   readonly gate: Gate;
   /** A Veneer that builds with the BuildKit at the address; the settings are further keys of its configuration. */
   serve(buildkit: string, settings?: Settings): ReturnType<typeof startVeneer>;
-  /** A Containerfile of these steps on the lab's source, in base64. */
+  /** A Containerfile of these steps on the environment's source, in base64. */
   from(...steps: readonly string[]): string;
   /** One with a step that waits at the gate. */
   waitAt(mark: string): string;
@@ -20,19 +20,21 @@ interface Settings {
   readonly listen?: string;
 }
 
-export async function createBuildLab(): Promise<BuildLab> {
-  const lab = await createLab();
-  const gate = await lab.keep(startGate());
-  const from = (...steps: readonly string[]) => containerFile(`FROM ${lab.source}`, ...steps);
+export async function createBuildEnvironment(): Promise<BuildEnvironment> {
+  const environment = await createEnvironment();
+  const gate = await environment.keep(startGate());
+  const from = (...steps: readonly string[]) => containerFile(`FROM ${environment.source}`, ...steps);
   return {
-    ...lab,
+    ...environment,
     gate,
     from,
     waitAt: mark => from(`RUN ${gate.command(mark)}`),
     serve(address, { builds, ...settings } = {}) {
       // Its steps wait at a gate on this machine.
       const backends = [{ kind: 'buildkit', address, hostNetwork: true }];
-      return lab.keep(startVeneer(lab.folder, lab.registry, { ...settings, builds: { backends, ...builds } }));
+      return environment.keep(
+        startVeneer(environment.folder, environment.registry, { ...settings, builds: { backends, ...builds } }),
+      );
     },
   };
 }

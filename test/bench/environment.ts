@@ -2,15 +2,17 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Lab } from './benchmark.ts';
+import type { Environment } from './benchmark.ts';
 import type { Side } from './comparison.ts';
 import type { Server } from './processes.ts';
 import { type Pair, startPeer, startProxies, stopPair } from './registries.ts';
 
 const NAME = 'bench/app';
 
-/** Makes the lab of each benchmark. All that they share is on the stack. */
-export async function createLabs(stack: AsyncDisposableStack): Promise<(stack: AsyncDisposableStack) => Promise<Lab>> {
+/** Makes the environment of each benchmark. All that they share is on the stack. */
+export async function prepareEnvironments(
+  stack: AsyncDisposableStack,
+): Promise<(stack: AsyncDisposableStack) => Promise<Environment>> {
   const root = await mkdtemp(join(tmpdir(), 'veneer-bench-'));
   stack.defer(() => rm(root, { recursive: true, force: true }));
   const upstream = once(async () =>
