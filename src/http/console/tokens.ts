@@ -6,13 +6,13 @@ import type { TokenLedger } from '../../pull/tokens/ledger.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { isAdmin, requireAdmin, requireCaller } from '../middleware/authentication.ts';
 import type { BodyLimits } from '../wave/json-body.ts';
-import { isWantedToken } from '../wave/tokens-api.ts';
+import { listedScope } from '../wave/tokens-api.ts';
 import { confirmed, withForm } from './forms.ts';
 import type { ShowPage } from './layout.ts';
 import { type Html, table, timeOf } from './parts.ts';
 
 interface TokenPagesDeps {
-  readonly ledger: Pick<TokenLedger, 'list' | 'revoke'>;
+  readonly ledger: Pick<TokenLedger, 'list' | 'find' | 'revoke'>;
   readonly records: Parameters<typeof createAccessTokens>[0]['records'];
   readonly show: ShowPage;
   readonly body: BodyLimits;
@@ -41,12 +41,11 @@ export function createTokenPages({ ledger, records, show, body, now }: TokenPage
     withForm(c, body, async fields => {
       requireCaller(c);
       const id = fields.get('id') ?? '';
+      const scope = listedScope(c);
+      const token = await ledger.find(id);
       // What another caller asked for is not there.
-      const { tokens } = await ledger.list({
-        limit: 1,
-        isWanted: record => record.id === id && isWantedToken(c, record),
-      });
-      if (tokens.length === 0 || !(await ledger.revoke(id))) throw new ApiError(404, 'there is no such token');
+      const isOwn = token !== undefined && scope !== undefined && [undefined, token.caller].includes(scope.caller);
+      if (!isOwn || !(await ledger.revoke(id))) throw new ApiError(404, 'there is no such token');
       return c.redirect(PATH, 303);
     }),
   );
@@ -66,11 +65,12 @@ function revoke(c: Context, action: string, id: string): Html {
 }
 
 async function listImageTokens(c: Context, ledger: Pick<TokenLedger, 'list'>, now: Date): Promise<Html> {
-  const { tokens, hasMore } = await ledger.list({ limit: MAX_SHOWN, isWanted: record => isWantedToken(c, record) });
-  const rows = tokens.map(({ id, containerImage, request, caller, createdAt, expiresAt }) => [
+  const scope = listedScope(c);
+  const { tokens, hasMore } = scope ? await ledger.list(scope, { limit: MAX_SHOWN }) : { tokens: [], hasMore: false };
+  const rows = tokens.map(({ id, containerImage, workflowId, caller, createdAt, expiresAt }) => [
     html`<a class="digest" href="/view/containers/${id}">${id.slice(0, SHOWN_ID)}…</a>`,
     containerImage,
-    request.workflowId ?? html`<span class="muted">none</span>`,
+    workflowId ?? html`<span class="muted">none</span>`,
     caller || html`<span class="muted">no name</span>`,
     ...[timeOf(createdAt, now), timeOf(expiresAt, now), revoke(c, `${PATH}/revoke`, id)],
   ]);

@@ -2,8 +2,8 @@
 import { type Context, Hono } from 'hono';
 import { z } from 'zod';
 import { subjectOf } from '../../access/access.ts';
-import type { TokenLedger } from '../../pull/tokens/ledger.ts';
-import { type TokenRecord, tokenIdSchema } from '../../pull/tokens/record.ts';
+import type { ListedToken, TokenLedger, TokenScope } from '../../pull/tokens/ledger.ts';
+import { tokenIdSchema } from '../../pull/tokens/record.ts';
 import { callerOf, isAdmin, requireCaller } from '../middleware/authentication.ts';
 import { parseFields } from './json-body.ts';
 
@@ -33,40 +33,34 @@ export const tokenListSchema = z.object({
 });
 
 /** A caller without a name has none to list: whoever has a token has its id. Who looks after Veneer sees all. */
-export function createTokensApi(ledger: Pick<TokenLedger, 'list' | 'revoke'>): Hono {
+export function createTokensApi(ledger: Pick<TokenLedger, 'list' | 'revokeAll'>): Hono {
   const app = new Hono();
 
   app.get('/v1/tokens', async c => {
     requireCaller(c);
     const { workflow, ...page } = parseFields(pageSchema, c.req.query());
-    const { tokens, hasMore } = await ledger.list({ ...page, isWanted: wanted(c, workflow) });
+    const scope = listedScope(c);
+    if (!scope) return c.json({ tokens: [], hasMore: false });
+    const { tokens, hasMore } = await ledger.list({ ...scope, workflow }, page);
     return c.json({ tokens: tokens.map(describe), hasMore });
   });
 
   app.delete('/v1/tokens', async c => {
     requireCaller(c);
     const { workflow } = parseFields(wantedSchema, c.req.query());
-    let revoked = 0;
-    for (;;) {
-      const { tokens } = await ledger.list({ limit: MAX_PAGE, isWanted: wanted(c, workflow) });
-      if (tokens.length === 0) return c.json({ revoked });
-      for (const { id } of tokens) if (await ledger.revoke(id)) revoked += 1;
-    }
+    const scope = listedScope(c);
+    return c.json({ revoked: scope ? await ledger.revokeAll({ ...scope, workflow }) : 0 });
   });
   return app;
 }
 
-function wanted(c: Context, workflow: string | undefined): (record: TokenRecord) => boolean {
-  return record => isWantedToken(c, record) && (workflow === undefined || record.request.workflowId === workflow);
+/** What the caller may list: all, or its own. Undefined for a caller without a name. */
+export function listedScope(c: Context): TokenScope | undefined {
+  if (isAdmin(c)) return {};
+  const caller = subjectOf(callerOf(c));
+  return caller === '' ? undefined : { caller };
 }
 
-/** Whether the list of the caller has it. */
-export function isWantedToken(c: Context, { caller = '' }: TokenRecord): boolean {
-  const subject = subjectOf(callerOf(c));
-  return isAdmin(c) || (subject !== '' && caller === subject);
-}
-
-function describe({ id, containerImage, request, caller, createdAt, expiresAt }: TokenRecord) {
-  const { workflowId } = request;
+function describe({ id, containerImage, workflowId, caller, createdAt, expiresAt }: ListedToken) {
   return { token: id, image: containerImage, workflowId, caller, creationTime: createdAt, expiration: expiresAt };
 }

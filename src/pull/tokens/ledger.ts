@@ -1,9 +1,11 @@
-// The ledger of issued tokens: in the record store, so that they survive a restart. The layers that came with them are content.
-import { randomBytes } from 'node:crypto';
+// The ledger of issued tokens: in the record store, so that they survive a restart. The layers that came with them are content. A short
+// record of each token is kept by caller and workflow, so that a list reads no more than it returns, whatever others have.
+import { createHash, randomBytes } from 'node:crypto';
+import { z } from 'zod';
 import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { createCollection } from '../../state/collection.ts';
-import { isTransient, type RecordStore } from '../../state/store.ts';
+import { type Change, isTransient, pagesOf, type RecordStore } from '../../state/store.ts';
 import { refuseFullDisk, type TokenLayers } from './layers.ts';
 import { type NewTokenRecord, type TokenRecord, tokenIdSchema, tokenRecordSchema } from './record.ts';
 
@@ -17,8 +19,13 @@ export interface TokenLedger {
   find(id: string): Promise<TokenRecord | undefined>;
   /** Whether there was such a token. Its layers are retained until they expire: other tokens may share them. */
   revoke(id: string): Promise<boolean>;
-  /** Those that are alive and wanted, behind `after`, at most `limit` of them, in the order of their ids. It is no use of them. */
-  list(page: TokensPage): Promise<{ readonly tokens: readonly TokenRecord[]; readonly hasMore: boolean }>;
+  /** Those of the scope that are alive, after the id `after`, at most `limit` of them, in the order of their ids. Does not count as using them. */
+  list(
+    scope: TokenScope,
+    page: TokensPage,
+  ): Promise<{ readonly tokens: readonly ListedToken[]; readonly hasMore: boolean }>;
+  /** Revokes all of the scope, and returns how many there were. One that is issued meanwhile may be among them or not. */
+  revokeAll(scope: TokenScope): Promise<number>;
   /**
    * Stores layers slightly longer than a token issued now, on the account of a caller. To be called first: a token never refers to layers
    * that a crash lost. Throws as TokenLayers.
@@ -26,11 +33,29 @@ export interface TokenLedger {
   keepLayers(layers: ReadonlyMap<Digest, Uint8Array>, account: string): Promise<void>;
 }
 
+/** Absent: of all callers; of all workflows, and of none. */
+export interface TokenScope {
+  /** The subject of who asked for them. */
+  readonly caller?: string | undefined;
+  readonly workflow?: string | undefined;
+}
+
 interface TokensPage {
   readonly after?: string | undefined;
   readonly limit: number;
-  readonly isWanted: (record: TokenRecord) => boolean;
 }
+
+const listedSchema = z.object({
+  id: tokenIdSchema,
+  containerImage: z.string(),
+  workflowId: z.string().optional(),
+  caller: z.string().optional(),
+  createdAt: z.iso.datetime(),
+  expiresAt: z.iso.datetime(),
+});
+
+/** What a list tells of a token. */
+export type ListedToken = z.infer<typeof listedSchema>;
 
 export interface LedgerDeps {
   readonly records: RecordStore;
@@ -52,25 +77,31 @@ interface WorkflowLife {
 /** A token in constant use is written at most this often. */
 const RENEW_EVERY_MS = 60_000;
 const MAX_REVOKED = 10_000;
-const LIST_AT_ONCE = 200;
+/** Read, or written, in one step. */
+const AT_ONCE = 200;
 
 /** Too many to guess one. */
 const ID_BYTES = 12;
 /** Layers outlive the token that is issued a moment later. */
 const EXPIRY_SLACK_MS = 60_000;
 
+/** The key that says that all tokens are in the lists: those of an older version were not. */
+const COMPLETE = 'complete';
+
 /** Undefined for a record in a format that this version does not know. */
 const storedSchema = tokenRecordSchema.optional().catch(undefined);
 
 export function createLedger({ records, memory, layers: stored, now, ttlMs, workflow }: LedgerDeps): TokenLedger {
   const tokens = createCollection({ store: records, name: 'token', schema: storedSchema, memory });
+  const listed = createCollection({ store: records, name: 'token-list', schema: listedSchema });
 
   /** Ids whose new end is being written. */
   const renewing = new Set<string>();
   /** The last ones. */
   const revoked = new Set<string>();
+  let completing: Promise<void> | undefined;
 
-  return { issue, find, revoke, list, keepLayers };
+  return { issue, find, revoke, list, revokeAll, keepLayers };
 
   async function issue(record: NewTokenRecord): Promise<TokenRecord> {
     await stored.requireSpace();
@@ -84,7 +115,7 @@ export function createLedger({ records, memory, layers: stored, now, ttlMs, work
       expiresAt: expiresAt.toISOString(),
       ...(life && { renewUntil: new Date(createdAt.getTime() + life.maxMs).toISOString() }),
     });
-    await refuseFullDisk(tokens.put(issued.id, issued, { expiresAt }));
+    await refuseFullDisk(records.write(putting(issued)));
     return issued;
   }
 
@@ -103,9 +134,9 @@ export function createLedger({ records, memory, layers: stored, now, ttlMs, work
     const renewed = { ...record, expiresAt: expiresAt.toISOString() };
     renewing.add(record.id);
     try {
-      await tokens.put(record.id, renewed, { expiresAt });
+      await records.write(putting(renewed));
       // A token that was revoked meanwhile stays revoked.
-      if (revoked.has(record.id)) await tokens.delete(record.id);
+      if (revoked.has(record.id)) await remove([listedOf(renewed)]);
       return renewed;
     } catch (error) {
       if (!isTransient(error)) throw error;
@@ -116,25 +147,76 @@ export function createLedger({ records, memory, layers: stored, now, ttlMs, work
   }
 
   async function revoke(id: string): Promise<boolean> {
-    if ((await find(id)) === undefined) return false;
-    revoked.add(id);
-    if (revoked.size > MAX_REVOKED) revoked.delete(revoked.values().next().value ?? '');
-    return tokens.delete(id);
+    const record = await find(id);
+    if (record === undefined) return false;
+    await remove([listedOf(record)]);
+    return true;
   }
 
-  async function list({ after = '', limit, isWanted }: TokensPage) {
-    const found: TokenRecord[] = [];
-    for (let last = after; ; ) {
-      const entries = await tokens.entries({ after: last, limit: LIST_AT_ONCE });
-      for (const { value } of entries) {
-        if (!value || !isAlive(Date.parse(value.expiresAt)) || !isWanted(value)) continue;
+  async function list(scope: TokenScope, { after = '', limit }: TokensPage) {
+    await complete();
+    const prefix = prefixOf(scope);
+    const found: ListedToken[] = [];
+    const options = { prefix, after: prefix + after, limit: Math.min(limit + 1, AT_ONCE) };
+    for await (const page of pagesOf(listed.entries, options)) {
+      for (const { value } of page) {
+        if (!isAlive(Date.parse(value.expiresAt))) continue;
         if (found.length === limit) return { tokens: found, hasMore: true };
         found.push(value);
       }
-      const end = entries.at(-1);
-      if (!end) return { tokens: found, hasMore: false };
-      last = end.key;
     }
+    return { tokens: found, hasMore: false };
+  }
+
+  async function revokeAll(scope: TokenScope): Promise<number> {
+    let count = 0;
+    for (let after = ''; ; ) {
+      const { tokens: page, hasMore } = await list(scope, { after, limit: AT_ONCE });
+      if (page.length > 0) await remove(page);
+      count += page.length;
+      after = page.at(-1)?.id ?? after;
+      if (!hasMore) return count;
+    }
+  }
+
+  /** The record, and what the lists have of it. */
+  function putting(record: TokenRecord): readonly Change[] {
+    const expiresAt = new Date(record.expiresAt);
+    return [tokens.putting(record.id, record, { expiresAt }), ...listing(record)];
+  }
+
+  function listing(record: TokenRecord): readonly Change[] {
+    const token = listedOf(record);
+    return listKeysOf(token).map(key => listed.putting(key, token, { expiresAt: new Date(record.expiresAt) }));
+  }
+
+  async function remove(gone: readonly ListedToken[]): Promise<void> {
+    for (const { id } of gone) {
+      revoked.add(id);
+      if (revoked.size > MAX_REVOKED) revoked.delete(revoked.values().next().value ?? '');
+    }
+    const changes = gone.flatMap(token => [tokens.deleting(token.id), ...listKeysOf(token).map(listed.deleting)]);
+    await records.write(changes, { makesRoom: true });
+  }
+
+  /** Adds the tokens of an older version to the lists, once for all. */
+  async function complete(): Promise<void> {
+    completing ??= addUnlisted().catch(error => {
+      completing = undefined;
+      throw error;
+    });
+    await completing;
+  }
+
+  async function addUnlisted(): Promise<void> {
+    if (await records.get('token-list', COMPLETE)) return;
+    for await (const page of pagesOf(tokens.entries, { limit: AT_ONCE })) {
+      const kept = page.flatMap(({ value }) => (value && isAlive(Date.parse(value.expiresAt)) ? [value] : []));
+      if (kept.length > 0) await records.write(kept.flatMap(listing));
+      const gone = kept.filter(({ id }) => revoked.has(id));
+      if (gone.length > 0) await remove(gone.map(listedOf));
+    }
+    await records.put('token-list', COMPLETE, new TextEncoder().encode('{}'));
   }
 
   async function keepLayers(layers: ReadonlyMap<Digest, Uint8Array>, account: string): Promise<void> {
@@ -149,4 +231,25 @@ export function createLedger({ records, memory, layers: stored, now, ttlMs, work
 
 function isTokenId(text: string): boolean {
   return tokenIdSchema.safeParse(text).success;
+}
+
+function listedOf(record: TokenRecord): ListedToken {
+  const { id, containerImage, request, caller, createdAt, expiresAt } = record;
+  return { id, containerImage, workflowId: request.workflowId, caller, createdAt, expiresAt };
+}
+
+/** In the list of all, in those of its caller and of its workflow, and in that of both. */
+function listKeysOf({ id, caller, workflowId }: Pick<ListedToken, 'id' | 'caller' | 'workflowId'>): readonly string[] {
+  const callers = caller ? [undefined, caller] : [undefined];
+  const workflows = workflowId === undefined ? [undefined] : [undefined, workflowId];
+  return callers.flatMap(of => workflows.map(workflow => prefixOf({ caller: of, workflow }) + id));
+}
+
+function prefixOf({ caller, workflow }: TokenScope): string {
+  return `${keyOf(caller)}/${keyOf(workflow)}/`;
+}
+
+/** Of a fixed length, without a character that separates. */
+function keyOf(name: string | undefined): string {
+  return name === undefined ? 'all' : createHash('sha256').update(name).digest('hex').slice(0, 32);
 }

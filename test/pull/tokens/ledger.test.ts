@@ -1,8 +1,8 @@
 // The ledger over a real record store in memory, with a clock of its own.
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { createMemory } from '../../../src/memory.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
-import { createLedger, type LedgerDeps, type TokenLedger } from '../../../src/pull/tokens/ledger.ts';
+import { createLedger, type LedgerDeps, type TokenLedger, type TokenScope } from '../../../src/pull/tokens/ledger.ts';
 import type { NewTokenRecord } from '../../../src/pull/tokens/record.ts';
 import type { RecordStore } from '../../../src/state/store.ts';
 import { createMemoryStore } from '../../support/memory-records.ts';
@@ -112,4 +112,81 @@ test('gives out no token where there is no room for one', async () => {
   });
   await expect(full.issue(asked)).rejects.toBe(refusal);
   expect(await records.list('token', { limit: 1 })).toEqual([]);
+});
+
+describe('lists', () => {
+  const of = (caller: string, workflowId?: string): NewTokenRecord => ({
+    ...asked,
+    caller,
+    request: { ...asked.request, ...(workflowId !== undefined && { workflowId }) },
+  });
+  const idsOf = async (scope: TokenScope, page: { readonly after?: string; readonly limit?: number } = {}) => {
+    const { tokens, hasMore } = await ledger.list(scope, { limit: 1000, ...page });
+    return { ids: tokens.map(({ id }) => id), hasMore };
+  };
+  const issue = async (count: number, record: NewTokenRecord) => {
+    const ids: string[] = [];
+    for (let i = 0; i < count; i += 1) ids.push((await ledger.issue(record)).id);
+    return ids.sort();
+  };
+
+  test('are of a caller, of a workflow, of both, or of all, and come in pages', async () => {
+    const ada = await issue(3, of('ada', 'wf'));
+    const plain = await issue(1, of('ada'));
+    const bob = await issue(2, of('bob', 'wf'));
+    const nobody = await issue(1, of(''));
+    expect(await idsOf({})).toEqual({ ids: [...ada, ...plain, ...bob, ...nobody].sort(), hasMore: false });
+    expect(await idsOf({ caller: 'ada' })).toEqual({ ids: [...ada, ...plain].sort(), hasMore: false });
+    expect(await idsOf({ workflow: 'wf' })).toEqual({ ids: [...ada, ...bob].sort(), hasMore: false });
+    expect(await idsOf({ caller: 'ada', workflow: 'wf' })).toEqual({ ids: ada, hasMore: false });
+    expect(await idsOf({ caller: 'eve', workflow: 'wf' })).toEqual({ ids: [], hasMore: false });
+    expect(await idsOf({ caller: 'ada', workflow: 'wf' }, { limit: 2 })).toEqual({
+      ids: ada.slice(0, 2),
+      hasMore: true,
+    });
+    const after = ada[1] ?? '';
+    expect(await idsOf({ caller: 'ada', workflow: 'wf' }, { after })).toEqual({ ids: ada.slice(2), hasMore: false });
+  });
+
+  test('read no more than they return, however many tokens others have', async () => {
+    await issue(300, of('ada', 'theirs'));
+    const own = await issue(2, of('bob', 'own'));
+    await idsOf({});
+    let read = 0;
+    const counting: RecordStore = {
+      ...records,
+      async entries(collection, options) {
+        const page = await records.entries(collection, options);
+        read += page.length;
+        return page;
+      },
+    };
+    ledger = createLedger({ memory, records: counting, layers, now: () => new Date(nowMs), ttlMs: HOUR });
+    expect((await idsOf({ caller: 'bob' })).ids).toEqual(own);
+    expect((await idsOf({ workflow: 'own' })).ids).toEqual(own);
+    expect(await ledger.revokeAll({ caller: 'bob', workflow: 'own' })).toBe(2);
+    expect(read).toBe(6);
+  });
+
+  test('lack what has expired or was revoked, and have what was renewed', async () => {
+    const workflow = { idleMs: HOUR / 2, maxMs: 2 * HOUR };
+    ledger = createLedger({ memory, records, layers, now: () => new Date(nowMs), ttlMs: HOUR, workflow });
+    const [revoked = '', kept = ''] = await issue(2, of('ada', 'wf'));
+    await issue(1, of('ada', 'unused'));
+    expect(await ledger.revoke(revoked)).toBe(true);
+    nowMs = START + HOUR / 3;
+    await ledger.find(kept);
+    nowMs = START + HOUR / 2;
+    for (const scope of [{}, { caller: 'ada' }, { workflow: 'wf' }]) expect((await idsOf(scope)).ids).toEqual([kept]);
+  });
+
+  test('have the tokens of an older version, which kept none', async () => {
+    const ids = await issue(450, of('ada', 'wf'));
+    for (const key of await records.list('token-list', { limit: 5000 })) await records.delete('token-list', key);
+    ledger = createLedger({ memory, records, layers, now: () => new Date(nowMs), ttlMs: HOUR });
+    expect((await idsOf({ caller: 'ada' })).ids).toEqual(ids);
+    expect(await ledger.revokeAll({ caller: 'ada', workflow: 'wf' })).toBe(450);
+    expect(await records.list('token', { limit: 1 })).toEqual([]);
+    expect(await records.list('token-list', { limit: 10 })).toEqual(['complete']);
+  });
 });
